@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/* error.c - the words for every code that the library returns. No state; any thread. */
+#include "error.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+int error_set(struct thaw_error *error, int code, const char *format, ...)
+{
+	va_list arguments;
+
+	if (!error)
+		return code;
+	error->code = code;
+	va_start(arguments, format);
+	vsnprintf(error->text, sizeof(error->text), format, arguments);
+	va_end(arguments);
+	return code;
+}
+
+const char *thaw_strerror(int code)
+{
+	const char *text;
+
+	switch (code) {
+	case 0:
+		return "success";
+	case THAW_EDAMAGED:
+		return "the image is damaged";
+	case THAW_EFOREIGN:
+		return "not a Thaw image";
+	case THAW_EFORMAT:
+		return "a Thaw image of another format";
+	case THAW_EENGINE:
+		return "a Thaw image of another engine";
+	case THAW_EINUSE:
+		return "the image is in use";
+	case THAW_EKERNEL:
+		return "this kernel or these privileges lack what is needed";
+	case THAW_ENOGEN:
+		return "no such generation in the image";
+	default:
+		text = strerrordesc_np(code < 0 ? -code : code);
+		return text ? text : "unknown error";
+	}
+}

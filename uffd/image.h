@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * image.h - the store of pages behind a heap: one file, every retained generation of the heap in it.
+ *
+ * The format is described at the top of image.c. This header is internal to libthaw: fault.c looks pages up,
+ * checkpoint.c writes generations, verify.c and the tools walk them.
+ *
+ * Threads: after image_open(), image_lookup() may run on the fault service's thread while one commit runs on the
+ * checkpoint thread; a lock inside the image orders them. Everything else: the owner, with no commit under way.
+ */
+#ifndef UFFD_IMAGE_H
+#define UFFD_IMAGE_H
+
+#include <xxhash.h>
+
+#include "error.h"
+#include "thaw.h"
+
+/* Pages per leaf of the index: also the cluster in which demand faults are served. */
+#define IMAGE_LEAF_PAGES 16u
+
+enum extent_encoding {
+	EXTENT_ABSENT = 0, /* no page was ever stored here: its contents are zero */
+	EXTENT_ZERO = 1,   /* stored, and all zero: no bytes in the file */
+	EXTENT_RAW = 2,	   /* the page as it is */
+};
+
+/* Where one page's contents are. */
+struct extent {
+	uint64_t offset;   /* byte offset in the file; 0 where the encoding has no bytes */
+	uint32_t bytes;	   /* stored length; 0 where the encoding has no bytes */
+	uint8_t encoding;  /* enum extent_encoding */
+	uint64_t birth;	   /* the generation that wrote it */
+	XXH128_hash_t checksum; /* XXH3-128 of the *decoded* page, for EXTENT_RAW (which is the stored page too) */
+};
+
+struct image;
+
+struct image_options {
+	const char *path;
+	bool create;	      /* make the file where there is none */
+	bool fresh;	      /* the next commit starts from an empty index */
+	bool read_only;	      /* take no lock; no commit is possible */
+	uint64_t generation;  /* 0: newest whole one */
+	unsigned retain;      /* 0: 8 */
+	const char *engine;   /* required unless read_only */
+	uint32_t page_bytes;  /* what the caller uses; must match the image */
+};
+
+/*
+ * O(1) in the size of the heap: reads the header slots, the commit record and the root, nothing else. If the
+ * newest generation's record or root node is damaged, opens the newest one that is not, and says why in
+ * `fallback` (code 0 otherwise). With `generation` given, opens exactly that one or fails with THAW_ENOGEN.
+ * Errors: THAW_EFOREIGN, THAW_EFORMAT, THAW_EENGINE, THAW_EINUSE, THAW_EDAMAGED, -errno.
+ */
+int image_open(const struct image_options *options, struct image **image, struct thaw_error *fallback,
+	       struct thaw_error *error);
+void image_close(struct image *image);
+
+int image_fd(const struct image *image);
+const char *image_path(const struct image *image);
+/* The generation that lookups see when nothing has been committed yet; number 0: a fresh heap. */
+const struct thaw_generation *image_opened(const struct image *image);
+/* Newest durable generation. */
+const struct thaw_generation *image_newest(const struct image *image);
+/* State blob of the opened generation, checked, malloc'ed, the caller frees. 0 or error. */
+int image_read_state(struct image *image, void **state, size_t *bytes, struct thaw_error *error);
+uint64_t image_file_bytes(const struct image *image);
+
+/*
+ * The extents of the IMAGE_LEAF_PAGES pages that start at `first_page` (a multiple of it), as the working index has them: the
+ * opened generation plus whatever was committed since. Reads and checks index nodes on demand and keeps them.
+ * THAW_EDAMAGED (error says where) if a node on the way is damaged; -errno if it cannot be read.
+ */
+int image_lookup(struct image *image, uint64_t first_page, struct extent extents[IMAGE_LEAF_PAGES],
+		 struct thaw_error *error);
+
+/* Does the page in memory have the contents that the extent promises? */
+bool extent_matches(const struct extent *extent, const void *page, uint32_t page_bytes);
+
+/*
+ * One commit: begin, any number of pages (each page any number of times, last one wins), finish or abort.
+ *
+ * commit_page compares with the index first: an unchanged page is not stored. Changed pages are gathered into large
+ * sequential writes. *stored tells which it was. An error from any of these leaves the commit to be aborted; abort
+ * restores the working index and the free space exactly, and the previous generation is untouched.
+ */
+struct commit;
+int commit_begin(struct image *image, struct commit **commit, struct thaw_error *error);
+int commit_page(struct commit *commit, uint64_t page, const void *bytes, bool *stored, struct thaw_error *error);
+/* True if nothing changed so far: no page was stored. */
+bool commit_is_empty(const struct commit *commit);
+/*
+ * Write the index, the state blob and the record, fdatasync, write the header slot, fdatasync. `generation`: the caller
+ * has filled time_ns, heap_bytes, pages_written, pause_ns, durable_ns (so far), reason, restores; the rest is filled here.
+ * On success the generation is durable, generations beyond `retain` are dropped, and the commit is freed. On failure
+ * nothing counts as durable, and the caller must abort.
+ */
+int commit_finish(struct commit *commit, struct thaw_generation *generation, const void *state, size_t state_bytes,
+		  struct thaw_error *error);
+void commit_abort(struct commit *commit);
+
+#endif

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT */
+/* sys.c - see sys.h. Any thread; the injection counters are atomic. */
+#define _GNU_SOURCE
+#include "sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+static struct injection {
+	int error; /* negative; 0: none */
+	_Atomic long skip, count;
+} injections[SYS_CALL_COUNT];
+static pthread_once_t injections_once = PTHREAD_ONCE_INIT;
+
+static int injection_errno(const char *name)
+{
+	static const struct {
+		const char *name;
+		int value;
+	} known[] = {
+		{"EIO", EIO},	    {"ENOSPC", ENOSPC}, {"EDQUOT", EDQUOT}, {"ENOMEM", ENOMEM},
+		{"EAGAIN", EAGAIN}, {"EINTR", EINTR},	{"EEXIST", EEXIST}, {"EPERM", EPERM},
+		{"ENOSYS", ENOSYS}, {"EACCES", EACCES}, {"EROFS", EROFS},   {"EFBIG", EFBIG},
+	};
+
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+		if (!strcmp(known[i].name, name))
+			return known[i].value;
+	return 0;
+}
+
+static void injections_parse(void)
+{
+	static const char *const names[SYS_CALL_COUNT] = {"open",     "read", "write", "fdatasync",
+							  "truncate", "mmap", "ioctl"};
+	const char *spec = getenv("THAW_INJECT");
+	char copy[512], *entry, *rest = copy;
+
+	if (!spec)
+		return;
+	snprintf(copy, sizeof(copy), "%s", spec);
+	while ((entry = strsep(&rest, ","))) {
+		char call[16], error[16];
+		long skip = 0, count = 1;
+
+		if (sscanf(entry, "%15[^:]:%15[^:]:%ld:%ld", call, error, &skip, &count) < 2)
+			continue;
+		for (int i = 0; i < SYS_CALL_COUNT; i++) {
+			if (strcmp(names[i], call))
+				continue;
+			injections[i].skip = skip;
+			injections[i].count = count ? count : LONG_MAX;
+			injections[i].error = -injection_errno(error);
+		}
+	}
+}
+
+int sys_injected(enum sys_call call)
+{
+	struct injection *injection = &injections[call];
+
+	pthread_once(&injections_once, injections_parse);
+	if (!injection->error)
+		return 0;
+	if (atomic_fetch_sub(&injection->skip, 1) > 0)
+		return 0;
+	if (atomic_fetch_sub(&injection->count, 1) > 0)
+		return injection->error;
+	atomic_store(&injection->count, 0);
+	return 0;
+}
+
+int sys_open(const char *path, int flags, unsigned mode)
+{
+	int fd = sys_injected(SYS_CALL_OPEN);
+
+	if (fd)
+		return fd;
+	do
+		fd = open(path, flags | O_CLOEXEC, mode);
+	while (fd < 0 && errno == EINTR);
+	return fd < 0 ? -errno : fd;
+}
+
+int sys_pread(int fd, void *buffer, size_t bytes, uint64_t offset)
+{
+	char *at = buffer;
+	int error = sys_injected(SYS_CALL_READ);
+
+	if (error)
+		return error;
+	while (bytes) {
+		ssize_t got = pread(fd, at, bytes, (off_t)offset);
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			return -errno;
+		if (!got)
+			return -ENODATA;
+		at += got;
+		bytes -= (size_t)got;
+		offset += (uint64_t)got;
+	}
+	return 0;
+}
+
+int sys_pwrite(int fd, const void *buffer, size_t bytes, uint64_t offset)
+{
+	const char *at = buffer;
+	int error = sys_injected(SYS_CALL_WRITE);
+
+	if (error)
+		return error;
+	while (bytes) {
+		ssize_t put = pwrite(fd, at, bytes, (off_t)offset);
+
+		if (put < 0 && errno == EINTR)
+			continue;
+		if (put < 0)
+			return -errno;
+		if (!put)
+			return -EIO;
+		at += put;
+		bytes -= (size_t)put;
+		offset += (uint64_t)put;
+	}
+	return 0;
+}
+
+int sys_fdatasync(int fd)
+{
+	int error = sys_injected(SYS_CALL_FDATASYNC);
+
+	if (error)
+		return error;
+	/* Not retried on EINTR: after a failed sync nothing it covered counts as durable. */
+	return fdatasync(fd) ? -errno : 0;
+}
+
+int sys_fsync_directory_of(const char *path)
+{
+	char copy[PATH_MAX];
+	int fd, error = 0;
+
+	if (snprintf(copy, sizeof(copy), "%s", path) >= (int)sizeof(copy))
+		return -ENAMETOOLONG;
+	fd = sys_open(dirname(copy), O_RDONLY | O_DIRECTORY, 0);
+	if (fd < 0)
+		return fd;
+	/* Some file systems do not sync directories and say so; they promise nothing more. */
+	if (fsync(fd) && errno != EINVAL && errno != ENOTSUP)
+		error = -errno;
+	close(fd);
+	return error;
+}
+
+int sys_truncate(int fd, uint64_t bytes)
+{
+	int error = sys_injected(SYS_CALL_TRUNCATE);
+
+	if (error)
+		return error;
+	do
+		error = ftruncate(fd, (off_t)bytes);
+	while (error && errno == EINTR);
+	return error ? -errno : 0;
+}
+
+int sys_ioctl(int fd, unsigned long request, void *argument)
+{
+	int result = sys_injected(SYS_CALL_IOCTL);
+
+	if (result)
+		return result;
+	do
+		result = ioctl(fd, request, argument);
+	while (result < 0 && errno == EINTR);
+	return result < 0 ? -errno : result;
+}
+
+static uint64_t clock_ns(clockid_t clock)
+{
+	struct timespec now;
+
+	clock_gettime(clock, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+uint64_t sys_monotonic_ns(void)
+{
+	return clock_ns(CLOCK_MONOTONIC);
+}
+
+uint64_t sys_realtime_ns(void)
+{
+	return clock_ns(CLOCK_REALTIME);
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * sys.h - the system calls that can fail for reasons of the world: files, and their failures on purpose.
+ *
+ * Every function returns a value >= 0 or -errno, retries EINTR, and finishes short reads and writes. All I/O of the
+ * library that must survive a bad disk goes through here, so that one place can make it fail: the environment
+ * variable THAW_INJECT holds a comma-separated list of  CALL:ERRNO:SKIP[:COUNT]  - after SKIP successes, the next
+ * COUNT (default 1; 0: for ever) calls of CALL (open, read, write, fdatasync, truncate, mmap, ioctl) return -ERRNO.
+ *	THAW_INJECT=write:ENOSPC:3:2,fdatasync:EIO:0
+ */
+#ifndef UFFD_SYS_H
+#define UFFD_SYS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum sys_call {
+	SYS_CALL_OPEN,
+	SYS_CALL_READ,
+	SYS_CALL_WRITE,
+	SYS_CALL_FDATASYNC,
+	SYS_CALL_TRUNCATE,
+	SYS_CALL_MMAP,
+	SYS_CALL_IOCTL,
+	SYS_CALL_COUNT,
+};
+
+/* 0, or the -errno that THAW_INJECT asks this call to fail with. For calls that are made elsewhere (io_uring). */
+int sys_injected(enum sys_call call);
+
+int sys_open(const char *path, int flags, unsigned mode);
+/* Exactly `bytes`; -ENODATA when the file ends before. */
+int sys_pread(int fd, void *buffer, size_t bytes, uint64_t offset);
+int sys_pwrite(int fd, const void *buffer, size_t bytes, uint64_t offset);
+int sys_fdatasync(int fd);
+int sys_fsync_directory_of(const char *path);
+int sys_truncate(int fd, uint64_t bytes);
+int sys_ioctl(int fd, unsigned long request, void *argument);
+
+uint64_t sys_monotonic_ns(void);
+uint64_t sys_realtime_ns(void);
+
+#endif
