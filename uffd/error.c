@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* error.c - the words for every code that the library returns. No state; any thread. */
+#define _GNU_SOURCE /* strerrordesc_np */
 #include "error.h"
 
 #include <stdarg.h>

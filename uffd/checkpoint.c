@@ -1,0 +1,367 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * checkpoint.c - see checkpoint.h for the states and invariants.
+ *
+ * Pre-copy writes pages into the file at once instead of gathering them in memory: the first checkpoint of a heap of gigabytes
+ * must not need as much again. What it writes for a page that changes once more before the capture is given back
+ * to the free space; no generation ever refers to it. Few written pages skip pre-copy: the capture copies them in well under
+ * the time of a second scan, and nothing is written twice.
+ */
+#define _GNU_SOURCE
+#include "checkpoint.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "sys.h"
+
+#define PRECOPY_PAGES 2048u /* more written pages than this are worth a pass while the program runs */
+#define PRECOPY_PASSES 4u   /* a program that writes faster than we copy is stopped after so many */
+#define STAGING_KEPT (16u << 20)
+
+static void *page_address(const struct checkpointer *checkpointer, uint64_t page)
+{
+	return checkpointer->region->alias + page * checkpointer->region->page_bytes;
+}
+
+static void phase_set(struct checkpointer *checkpointer, enum thaw_phase phase)
+{
+	pthread_mutex_lock(&checkpointer->lock);
+	checkpointer->phase = phase;
+	pthread_cond_broadcast(&checkpointer->changed);
+	pthread_mutex_unlock(&checkpointer->lock);
+}
+
+/* ---- the thread's half ---- */
+
+/* Copy what is written now into the commit while the program runs. */
+static int precopy_pass(struct checkpointer *checkpointer, struct thaw_error *error)
+{
+	struct bitmap *pages = &checkpointer->residual;
+	char copy[checkpointer->region->page_bytes];
+	int code;
+
+	bitmap_clear_all(pages);
+	code = tracker_collect(checkpointer->tracker, pages);
+	bitmap_merge(&checkpointer->taken, pages);
+	if (code)
+		return error_set(error, code, "cannot collect the written pages: %s", thaw_strerror(code));
+	for (uint64_t page = 0; (page = bitmap_next(pages, page)) != UINT64_MAX; page++) {
+		bool stored;
+
+		/* The program may write the page meanwhile. A copy that stands still is what is hashed and stored; a torn one is
+		 * collected again by capture, since the write that tore it marked the page. */
+		memcpy(copy, page_address(checkpointer, page), sizeof(copy));
+		code = commit_page(checkpointer->commit, page, copy, &stored, error);
+		if (code)
+			return code;
+	}
+	return 0;
+}
+
+static int precopy(struct checkpointer *checkpointer, struct thaw_error *error)
+{
+	int64_t before = INT64_MAX;
+
+	for (unsigned pass = 0; pass < PRECOPY_PASSES; pass++) {
+		int64_t written = tracker_count(checkpointer->tracker, UINT32_MAX);
+		int code;
+
+		if (written < 0)
+			return error_set(error, (int)written, "cannot count the written pages: %s",
+					 thaw_strerror((int)written));
+		if (written <= PRECOPY_PAGES || written > before / 2)
+			break;
+		before = written;
+		code = precopy_pass(checkpointer, error);
+		if (code)
+			return code;
+	}
+	return 0;
+}
+
+static void checkpoint_done(struct checkpointer *checkpointer, int code)
+{
+	struct thaw_result *result = &checkpointer->result;
+
+	if (checkpointer->commit)
+		commit_abort(checkpointer->commit);
+	checkpointer->commit = NULL;
+	result->code = code;
+	if (code) {
+		result->error.code = code;
+		tracker_put_back(checkpointer->tracker, &checkpointer->taken);
+	} else {
+		result->error.code = 0;
+		result->durable_ns = sys_monotonic_ns() - checkpointer->begun_ns;
+	}
+	bitmap_clear_all(&checkpointer->taken);
+	free(checkpointer->state);
+	checkpointer->state = NULL;
+	if (checkpointer->staging && checkpointer->staging_bytes > STAGING_KEPT) {
+		munmap(checkpointer->staging, checkpointer->staging_bytes);
+		checkpointer->staging = NULL;
+	}
+	phase_set(checkpointer, THAW_DONE);
+}
+
+/* COPYING: up to READY, or straight to DONE. */
+static void checkpoint_copy(struct checkpointer *checkpointer)
+{
+	struct thaw_error *error = &checkpointer->result.error;
+	int code = commit_begin(checkpointer->image, &checkpointer->commit, error);
+
+	if (code)
+		checkpointer->commit = NULL;
+	else
+		code = precopy(checkpointer, error);
+	if (code)
+		checkpoint_done(checkpointer, code);
+	else
+		phase_set(checkpointer, THAW_READY);
+}
+
+static bool state_is_durable(const struct checkpointer *checkpointer)
+{
+	return checkpointer->durable && checkpointer->durable_heap_bytes == checkpointer->generation.heap_bytes &&
+	       checkpointer->durable_state_bytes == checkpointer->state_bytes &&
+	       (!checkpointer->state_bytes ||
+		!memcmp(checkpointer->durable_state, checkpointer->state, checkpointer->state_bytes));
+}
+
+/* WRITING: up to DONE. */
+static void checkpoint_write(struct checkpointer *checkpointer)
+{
+	struct thaw_error *error = &checkpointer->result.error;
+	struct thaw_generation *generation = &checkpointer->generation;
+	uint32_t page_bytes = checkpointer->region->page_bytes;
+	const char *from = checkpointer->staging;
+	int code = 0;
+
+	for (uint64_t page = 0; (page = bitmap_next(&checkpointer->residual, page)) != UINT64_MAX; page++) {
+		bool stored;
+
+		code = commit_page(checkpointer->commit, page, from, &stored, error);
+		if (code)
+			break;
+		from += page_bytes;
+	}
+	if (!code && commit_is_empty(checkpointer->commit) && state_is_durable(checkpointer)) {
+		checkpointer->result.unchanged = true;
+		checkpointer->result.generation = *image_newest(checkpointer->image);
+		checkpoint_done(checkpointer, 0);
+		return;
+	}
+	if (!code) {
+		generation->pages_written = bitmap_count(&checkpointer->taken);
+		generation->durable_ns = sys_monotonic_ns() - checkpointer->begun_ns;
+		code = commit_finish(checkpointer->commit, generation, checkpointer->state, checkpointer->state_bytes,
+				     error);
+	}
+	if (!code) {
+		checkpointer->commit = NULL;
+		free(checkpointer->durable_state);
+		checkpointer->durable_state = checkpointer->state;
+		checkpointer->durable_state_bytes = checkpointer->state_bytes;
+		checkpointer->state = NULL;
+		checkpointer->durable_heap_bytes = generation->heap_bytes;
+		checkpointer->durable = true;
+		checkpointer->result.unchanged = false;
+		checkpointer->result.generation = *generation;
+	}
+	checkpoint_done(checkpointer, code);
+}
+
+static void *checkpointer_main(void *arg)
+{
+	struct checkpointer *checkpointer = arg;
+
+	pthread_setname_np(pthread_self(), "thaw-checkpoint");
+	for (;;) {
+		enum thaw_phase phase;
+
+		pthread_mutex_lock(&checkpointer->lock);
+		while (!checkpointer->stop && checkpointer->phase != THAW_COPYING && checkpointer->phase != THAW_WRITING)
+			pthread_cond_wait(&checkpointer->changed, &checkpointer->lock);
+		phase = checkpointer->phase;
+		if (checkpointer->stop) {
+			pthread_mutex_unlock(&checkpointer->lock);
+			return NULL;
+		}
+		pthread_mutex_unlock(&checkpointer->lock);
+		if (phase == THAW_COPYING)
+			checkpoint_copy(checkpointer);
+		else
+			checkpoint_write(checkpointer);
+		if (checkpointer->notify)
+			checkpointer->notify(checkpointer->notify_arg);
+	}
+}
+
+/* ---- the owner's half ---- */
+
+/* The thread is started by the first checkpoint: a program that ends before it never pays for it. */
+static int thread_start(struct checkpointer *checkpointer)
+{
+	sigset_t all, before;
+	int code;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	code = pthread_create(&checkpointer->thread, NULL, checkpointer_main, checkpointer);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	checkpointer->started = !code;
+	return -code;
+}
+
+int checkpointer_begin(struct checkpointer *checkpointer, enum thaw_reason reason)
+{
+	int code = 0;
+
+	pthread_mutex_lock(&checkpointer->lock);
+	if (checkpointer->phase != THAW_IDLE)
+		code = -EBUSY;
+	else if (!checkpointer->started)
+		code = thread_start(checkpointer);
+	if (!code) {
+		checkpointer->begun_ns = sys_monotonic_ns();
+		checkpointer->generation = (struct thaw_generation){.reason = reason};
+		checkpointer->result = (struct thaw_result){0};
+		checkpointer->phase = THAW_COPYING;
+		pthread_cond_broadcast(&checkpointer->changed);
+	}
+	pthread_mutex_unlock(&checkpointer->lock);
+	return code;
+}
+
+static int staging_reserve(struct checkpointer *checkpointer, size_t bytes)
+{
+	if (checkpointer->staging && bytes <= checkpointer->staging_bytes)
+		return 0;
+	if (checkpointer->staging)
+		munmap(checkpointer->staging, checkpointer->staging_bytes);
+	bytes = (bytes + (1u << 20)) & ~((size_t)(1u << 20) - 1);
+	checkpointer->staging = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (checkpointer->staging == MAP_FAILED) {
+		checkpointer->staging = NULL;
+		return -ENOMEM;
+	}
+	checkpointer->staging_bytes = bytes;
+	return 0;
+}
+
+/* The pause: everything from here to the return is time the program does not run. */
+static int capture_pages(struct checkpointer *checkpointer, const void *state, size_t state_bytes)
+{
+	struct bitmap *pages = &checkpointer->residual;
+	uint32_t page_bytes = checkpointer->region->page_bytes;
+	char *to;
+	int code;
+
+	bitmap_clear_all(pages);
+	code = tracker_collect(checkpointer->tracker, pages);
+	bitmap_merge(&checkpointer->taken, pages);
+	if (code)
+		return error_set(&checkpointer->result.error, code, "cannot collect the written pages: %s",
+				 thaw_strerror(code));
+	checkpointer->state = malloc(state_bytes ? state_bytes : 1);
+	if (!checkpointer->state || staging_reserve(checkpointer, bitmap_count(pages) * page_bytes))
+		return error_set(&checkpointer->result.error, -ENOMEM,
+				 "no memory to copy %llu written pages",
+				 (unsigned long long)bitmap_count(pages));
+	memcpy(checkpointer->state, state, state_bytes);
+	checkpointer->state_bytes = state_bytes;
+	to = checkpointer->staging;
+	for (uint64_t page = 0; (page = bitmap_next(pages, page)) != UINT64_MAX; page++) {
+		memcpy(to, page_address(checkpointer, page), page_bytes);
+		to += page_bytes;
+	}
+	return 0;
+}
+
+int checkpointer_capture(struct checkpointer *checkpointer, const void *state, size_t state_bytes)
+{
+	uint64_t start = sys_monotonic_ns();
+	int code;
+
+	/* Only the owner leaves READY, so the phase needs no lock beyond this look. */
+	if (checkpointer_wait(checkpointer) != THAW_READY)
+		return -EINVAL;
+	code = capture_pages(checkpointer, state, state_bytes);
+	if (code) {
+		checkpoint_done(checkpointer, code);
+		if (checkpointer->notify)
+			checkpointer->notify(checkpointer->notify_arg);
+		return code;
+	}
+	checkpointer->generation.time_ns = sys_realtime_ns();
+	checkpointer->generation.heap_bytes = checkpointer->region->bytes;
+	checkpointer->generation.restores = checkpointer->restores;
+	checkpointer->generation.pause_ns = sys_monotonic_ns() - start;
+	phase_set(checkpointer, THAW_WRITING);
+	return 0;
+}
+
+enum thaw_phase checkpointer_poll(struct checkpointer *checkpointer, struct thaw_result *result)
+{
+	enum thaw_phase phase;
+
+	pthread_mutex_lock(&checkpointer->lock);
+	phase = checkpointer->phase;
+	if (phase == THAW_DONE) {
+		if (result)
+			*result = checkpointer->result;
+		checkpointer->phase = THAW_IDLE;
+	}
+	pthread_mutex_unlock(&checkpointer->lock);
+	return phase;
+}
+
+enum thaw_phase checkpointer_wait(struct checkpointer *checkpointer)
+{
+	enum thaw_phase phase;
+
+	pthread_mutex_lock(&checkpointer->lock);
+	while (checkpointer->phase == THAW_COPYING || checkpointer->phase == THAW_WRITING)
+		pthread_cond_wait(&checkpointer->changed, &checkpointer->lock);
+	phase = checkpointer->phase;
+	pthread_mutex_unlock(&checkpointer->lock);
+	return phase;
+}
+
+int checkpointer_start(struct checkpointer *checkpointer, struct thaw_error *error)
+{
+	uint64_t pages = checkpointer->region->max_bytes / checkpointer->region->page_bytes;
+
+	pthread_mutex_init(&checkpointer->lock, NULL);
+	pthread_cond_init(&checkpointer->changed, NULL);
+	if (bitmap_init(&checkpointer->taken, pages) || bitmap_init(&checkpointer->residual, pages))
+		return error_set(error, -ENOMEM, "no memory for the bitmaps of a checkpoint");
+	return 0;
+}
+
+void checkpointer_stop(struct checkpointer *checkpointer)
+{
+	if (checkpointer->started) {
+		pthread_mutex_lock(&checkpointer->lock);
+		checkpointer->stop = true;
+		pthread_cond_broadcast(&checkpointer->changed);
+		pthread_mutex_unlock(&checkpointer->lock);
+		pthread_join(checkpointer->thread, NULL);
+		checkpointer->started = false;
+	}
+	if (checkpointer->commit)
+		commit_abort(checkpointer->commit);
+	checkpointer->commit = NULL;
+	if (checkpointer->staging)
+		munmap(checkpointer->staging, checkpointer->staging_bytes);
+	checkpointer->staging = NULL;
+	free(checkpointer->state);
+	free(checkpointer->durable_state);
+	checkpointer->state = checkpointer->durable_state = NULL;
+	bitmap_free(&checkpointer->taken);
+	bitmap_free(&checkpointer->residual);
+}

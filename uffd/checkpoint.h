@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * checkpoint.h - turning written pages into a generation: the thread behind thaw_checkpoint_*().
+ *
+ *	        begin            few enough, or enough passes       capture               durable, or failed
+ *	 IDLE ---------> COPYING --------------------------> READY ---------> WRITING ----------------------> DONE --poll--> IDLE
+ *	                  pre-copy: pages go                 the owner copies           residual pages, index,
+ *	                  straight into the file             the residual               record, header slot
+ *
+ * Invariants:
+ *  1. Every page collected from the tracker since `begin` is in `taken` until the generation is durable. On failure `taken` goes back.
+ *  2. The generation is what the region and the state blob were during `capture`, nothing earlier and nothing later: a page that
+ *     was pre-copied and written again is collected again by capture, and its later contents win in the commit.
+ *  3. Memory: pre-copy needs one page; the residual is copied, since the program goes on while it is written.
+ */
+#ifndef UFFD_CHECKPOINT_H
+#define UFFD_CHECKPOINT_H
+
+#include <pthread.h>
+
+#include "image.h"
+#include "region.h"
+#include "tracker.h"
+
+struct checkpointer {
+	struct region *region;
+	struct tracker *tracker;
+	struct image *image;
+	void (*notify)(void *arg);
+	void *notify_arg;
+
+	pthread_t thread;
+	pthread_mutex_t lock; /* phase, stop */
+	pthread_cond_t changed;
+	enum thaw_phase phase;
+	bool stop, started;
+
+	/* Of the checkpoint under way; owned by the thread, except between READY and WRITING, when the owner has them. */
+	struct commit *commit;
+	struct bitmap taken, residual;
+	char *staging;
+	size_t staging_bytes;
+	uint64_t begun_ns;
+	struct thaw_generation generation;
+	void *state;
+	size_t state_bytes;
+	uint32_t restores;
+	struct thaw_result result;
+
+	void *durable_state; /* of the newest durable generation: an equal one changes nothing */
+	size_t durable_state_bytes;
+	uint64_t durable_heap_bytes;
+	bool durable; /* this heap descends from some durable generation */
+};
+
+int checkpointer_start(struct checkpointer *checkpointer, struct thaw_error *error);
+/* Gives up a checkpoint under way. */
+void checkpointer_stop(struct checkpointer *checkpointer);
+
+int checkpointer_begin(struct checkpointer *checkpointer, enum thaw_reason reason);
+int checkpointer_capture(struct checkpointer *checkpointer, const void *state, size_t state_bytes);
+enum thaw_phase checkpointer_poll(struct checkpointer *checkpointer, struct thaw_result *result);
+enum thaw_phase checkpointer_wait(struct checkpointer *checkpointer);
+
+#endif

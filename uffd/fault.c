@@ -1,0 +1,661 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * fault.c - the fault service (see fault.h for the states).
+ *
+ * One thread and one io_uring: readiness of the userfaultfd, reads of the image and the wish to stop all complete in the
+ * same loop. A demand fault brings its whole cluster (one leaf of the index, 16 pages): measured, a cluster costs little more than a
+ * page when the file is in the page cache, and a blind one of 64 or more costs a cold disk too much. Only a run of faults
+ * in address order widens the window (up to 128 pages).
+ *
+ * Reads go straight to where the page will live (memfd), or through registered buffers (anonymous). Nothing is mapped before its
+ * checksum was compared. Index nodes are read with plain pread: while the single faulting thread waits for its page there is
+ * nothing else to do, and they stay in memory afterwards.
+ *
+ * Must never: touch the region through its base (it would wait for itself), run a signal handler, or leave a fault unanswered.
+ */
+#define _GNU_SOURCE
+#include "fault.h"
+
+#include <errno.h>
+#include <liburing.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "compat.h"
+#include "install.h"
+#include "sys.h"
+
+#define RUN_PAGES 32u	     /* the longest single read */
+#define RUNS 16u	     /* reads in flight at most */
+#define RING_ENTRIES 64u
+#define WINDOW_CLUSTERS 8u   /* readahead of a sequential stream at most */
+#define FRESH_PAGES 64u	     /* wp-sync: zero pages given per fault */
+#define PREFETCH_PAGES 128u
+#define POISON_RECORDS 32u
+#define MESSAGES 32u	     /* faults read from the kernel at once */
+
+struct read_run { /* consecutive pages that are consecutive in the file */
+	uint64_t first, offset;
+	unsigned count;
+	unsigned done_bytes; /* of a short read */
+	bool prefetch;
+	char *buffer; /* where the bytes go */
+	int fixed;    /* index of the registered buffer, or -1 */
+	struct extent extents[RUN_PAGES];
+	struct read_run *next_free;
+};
+
+struct poison_record {
+	uint64_t first, count;
+	struct thaw_error error;
+};
+
+struct fault_service {
+	struct fault_options options;
+	struct region *region;
+	uint64_t restored_pages;
+	pthread_t thread;
+	struct io_uring ring;
+	int wake_fd;
+	uint64_t wake_value;
+	bool stop, uffd_ready;
+
+	struct bitmap arrived;
+	uint8_t *pending; /* per cluster: reads in flight that bring some of its pages */
+	struct read_run *free_runs, *runs;
+	char *buffers; /* anonymous backing: RUNS buffers of RUN_PAGES pages, registered */
+	unsigned in_flight, prefetch_in_flight;
+
+	uint64_t stream_next; /* the cluster that would continue the last stream of faults */
+	unsigned stream_window;
+	uint64_t prefetch_page; /* the next page that prefetch looks at */
+
+	_Atomic uint64_t faults, pages_restored, pages_poisoned, restore_bytes;
+	struct poison_record poison[POISON_RECORDS];
+	_Atomic unsigned poison_count;
+};
+
+/* What a completion is about; reads carry the address of their run instead. */
+enum { TAG_UFFD = 1, TAG_WAKE = 2, TAG_LAST = TAG_WAKE };
+
+static void count_up(_Atomic uint64_t *counter, uint64_t by)
+{
+	atomic_fetch_add_explicit(counter, by, memory_order_relaxed);
+}
+
+static _Noreturn void service_fatal(struct fault_service *service, const struct thaw_error *error)
+{
+	if (service->options.fatal)
+		service->options.fatal(service->options.fatal_arg, error);
+	abort();
+}
+
+static void service_check(struct fault_service *service, int result, const char *doing)
+{
+	struct thaw_error error;
+
+	if (result >= 0 || result == -ESRCH)
+		return;
+	error_set(&error, result, "the fault service cannot %s: %s", doing, thaw_strerror(result));
+	service_fatal(service, &error);
+}
+
+/* ---- pages that cannot be served ---- */
+
+static void poison_pages(struct fault_service *service, uint64_t first, uint64_t count, const char *why)
+{
+	unsigned index = atomic_load_explicit(&service->poison_count, memory_order_relaxed);
+	struct poison_record *record = &service->poison[index < POISON_RECORDS ? index : POISON_RECORDS - 1];
+	struct thaw_error error;
+
+	error_set(&error, THAW_EDAMAGED, "%s, generation %llu: page %llu cannot be restored: %s",
+		  image_path(service->options.image),
+		  (unsigned long long)image_opened(service->options.image)->number, (unsigned long long)first, why);
+	if (index < POISON_RECORDS) {
+		record->first = first;
+		record->count = count;
+		record->error = error;
+		/* Whoever the poisoned page wakes sees the record. */
+		atomic_store_explicit(&service->poison_count, index + 1, memory_order_release);
+	}
+	bitmap_set_range(&service->arrived, first, count);
+	count_up(&service->pages_poisoned, count);
+	if (!service->region->poison)
+		service_fatal(service, &error);
+	service_check(service, install_poison(service->region, first, count), "poison a page");
+}
+
+bool fault_service_explain(const struct fault_service *service, uint64_t page, char *line, size_t line_bytes)
+{
+	unsigned count = atomic_load_explicit(&service->poison_count, memory_order_acquire);
+
+	for (unsigned i = 0; i < count; i++) {
+		const struct poison_record *record = &service->poison[i];
+		size_t length = strlen(record->error.text);
+
+		if (page < record->first || page >= record->first + record->count)
+			continue;
+		if (length >= line_bytes)
+			length = line_bytes - 1;
+		memcpy(line, record->error.text, length);
+		line[length] = '\0';
+		return true;
+	}
+	return false;
+}
+
+/* ---- reads ---- */
+
+static struct io_uring_sqe *get_sqe(struct fault_service *service)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&service->ring);
+
+	if (!sqe) { /* full: hand over what is there */
+		service_check(service, io_uring_submit(&service->ring), "submit reads");
+		sqe = io_uring_get_sqe(&service->ring);
+	}
+	if (!sqe)
+		service_check(service, -EBUSY, "find room in its ring");
+	return sqe;
+}
+
+static void run_submit(struct fault_service *service, struct read_run *run)
+{
+	struct io_uring_sqe *sqe = get_sqe(service);
+	unsigned bytes = run->count * service->region->page_bytes - run->done_bytes;
+	char *to = run->buffer + run->done_bytes;
+	uint64_t offset = run->offset + run->done_bytes;
+
+	if (run->fixed >= 0)
+		io_uring_prep_read_fixed(sqe, 0, to, bytes, offset, run->fixed);
+	else
+		io_uring_prep_read(sqe, 0, to, bytes, offset);
+	sqe->flags |= IOSQE_FIXED_FILE;
+	io_uring_sqe_set_data(sqe, run);
+}
+
+static void run_release(struct fault_service *service, struct read_run *run)
+{
+	uint64_t last = (run->first + run->count - 1) / IMAGE_LEAF_PAGES;
+
+	for (uint64_t cluster = run->first / IMAGE_LEAF_PAGES; cluster <= last; cluster++)
+		service->pending[cluster]--;
+	service->in_flight--;
+	service->prefetch_in_flight -= run->prefetch;
+	run->next_free = service->free_runs;
+	service->free_runs = run;
+}
+
+/* All bytes are there: compare checksums, map what is right, poison what is not. */
+static void run_install(struct fault_service *service, struct read_run *run)
+{
+	uint32_t page_bytes = service->region->page_bytes;
+	unsigned good = 0; /* first page not installed yet */
+
+	for (unsigned i = 0; i <= run->count; i++) {
+		bool matches = i < run->count && extent_matches(&run->extents[i], run->buffer + (size_t)i * page_bytes, page_bytes);
+		char why[160];
+
+		if (matches)
+			continue;
+		if (i > good) {
+			bitmap_set_range(&service->arrived, run->first + good, i - good);
+			service_check(service,
+				      install_pages(service->region, run->first + good, i - good,
+						    run->buffer + (size_t)good * page_bytes),
+				      "install pages");
+			count_up(&service->pages_restored, i - good);
+		}
+		good = i + 1;
+		if (i == run->count)
+			break;
+		snprintf(why, sizeof(why), "its checksum is wrong at file offset %llu (see thaw verify)",
+			 (unsigned long long)(run->offset + (uint64_t)i * page_bytes));
+		poison_pages(service, run->first + i, 1, why);
+	}
+	count_up(&service->restore_bytes, (uint64_t)run->count * page_bytes);
+}
+
+static void run_completed(struct fault_service *service, struct read_run *run, int result)
+{
+	unsigned bytes = run->count * service->region->page_bytes;
+	char why[160];
+
+	if (result > 0 && sys_injected(SYS_CALL_READ))
+		result = -EIO;
+	if (result == -EINTR || result == -EAGAIN) {
+		run_submit(service, run);
+		return;
+	}
+	if (result > 0) {
+		run->done_bytes += (unsigned)result;
+		if (run->done_bytes < bytes) {
+			run_submit(service, run);
+			return;
+		}
+		run_install(service, run);
+	} else {
+		snprintf(why, sizeof(why), "%s at file offset %llu",
+			 result ? thaw_strerror(result) : "the file ends (it was truncated)",
+			 (unsigned long long)run->offset + run->done_bytes);
+		poison_pages(service, run->first, run->count, why);
+	}
+	run_release(service, run);
+}
+
+/* Take what has completed. Reads are finished here; readiness of the userfaultfd is only noted, so that this may
+ * be called in the middle of answering a fault, when all runs are in use. */
+static void reap(struct fault_service *service)
+{
+	struct io_uring_cqe *cqe;
+
+	while (!io_uring_peek_cqe(&service->ring, &cqe)) {
+		uint64_t data = cqe->user_data;
+		unsigned flags = cqe->flags;
+		int result = cqe->res;
+
+		io_uring_cqe_seen(&service->ring, cqe);
+		if (data > TAG_LAST) {
+			run_completed(service, (struct read_run *)(uintptr_t)data, result);
+			continue;
+		}
+		if (result < 0 && result != -ECANCELED)
+			service_check(service, result, "wait for faults");
+		if (data == TAG_WAKE) {
+			service->stop = true;
+			continue;
+		}
+		service->uffd_ready = true;
+		if (!(flags & IORING_CQE_F_MORE)) { /* the kernel ended the multishot: arm it again */
+			struct io_uring_sqe *sqe = get_sqe(service);
+
+			io_uring_prep_poll_multishot(sqe, service->region->uffd, POLLIN);
+			io_uring_sqe_set_data64(sqe, TAG_UFFD);
+		}
+	}
+}
+
+static struct read_run *run_take(struct fault_service *service)
+{
+	struct read_run *run;
+
+	while (!(run = service->free_runs)) {
+		int result = io_uring_submit_and_wait(&service->ring, 1);
+
+		if (result < 0 && result != -EINTR)
+			service_check(service, result, "wait for reads");
+		reap(service);
+	}
+	service->free_runs = run->next_free;
+	return run;
+}
+
+static void run_begin(struct fault_service *service, struct read_run *run)
+{
+	struct region *region = service->region;
+	uint64_t last = (run->first + run->count - 1) / IMAGE_LEAF_PAGES;
+
+	for (uint64_t cluster = run->first / IMAGE_LEAF_PAGES; cluster <= last; cluster++)
+		service->pending[cluster]++;
+	service->in_flight++;
+	service->prefetch_in_flight += run->prefetch;
+	run->done_bytes = 0;
+	if (region->backing == BACKING_MEMFD) {
+		run->fixed = -1;
+		run->buffer = region->alias + run->first * region->page_bytes;
+	} else {
+		run->fixed = (int)(run - service->runs);
+		run->buffer = service->buffers + (size_t)run->fixed * RUN_PAGES * region->page_bytes;
+	}
+	run_submit(service, run);
+}
+
+/* ---- spans: whole clusters, from what the index says ---- */
+
+static void install_zero_pages(struct fault_service *service, uint64_t first, uint64_t count)
+{
+	struct region *region = service->region;
+	int result;
+
+	bitmap_set_range(&service->arrived, first, count);
+	result = region->tracker == TRACKER_WP_SYNC
+			 ? tracker_wp_sync_install_zero(service->options.tracker, first, count)
+			 : install_zero(region, first, count);
+	service_check(service, result, "install zero pages");
+}
+
+/* Bring what is absent of one cluster; `run` collects pages across clusters and comes back extended or replaced. */
+static struct read_run *cluster_begin(struct fault_service *service, uint64_t cluster, struct read_run *run, bool prefetch)
+{
+	uint64_t first = cluster * IMAGE_LEAF_PAGES, end = first + IMAGE_LEAF_PAGES;
+	struct extent extents[IMAGE_LEAF_PAGES];
+	struct thaw_error error;
+	uint64_t zero_first = 0, zero_count = 0;
+	int code;
+
+	if (end > service->restored_pages)
+		end = service->restored_pages;
+	code = image_lookup(service->options.image, first, extents, &error);
+	for (uint64_t page = first; page < end; page++) {
+		const struct extent *extent = &extents[page - first];
+
+		if (bitmap_test(&service->arrived, page))
+			continue;
+		if (code) {
+			poison_pages(service, page, 1, error.text);
+			continue;
+		}
+		if (extent->encoding != EXTENT_RAW) {
+			if (zero_count && zero_first + zero_count != page) {
+				install_zero_pages(service, zero_first, zero_count);
+				zero_count = 0;
+			}
+			zero_first = zero_count ? zero_first : page;
+			zero_count++;
+			continue;
+		}
+		if (run && (run->first + run->count != page || run->count == RUN_PAGES ||
+			    run->offset + (uint64_t)run->count * service->region->page_bytes != extent->offset)) {
+			run_begin(service, run);
+			run = NULL;
+		}
+		if (!run) {
+			run = run_take(service);
+			run->first = page;
+			run->offset = extent->offset;
+			run->count = 0;
+			run->prefetch = prefetch;
+		}
+		run->extents[run->count++] = *extent;
+	}
+	if (zero_count)
+		install_zero_pages(service, zero_first, zero_count);
+	return run;
+}
+
+static bool cluster_complete(const struct fault_service *service, uint64_t cluster)
+{
+	uint64_t first = cluster * IMAGE_LEAF_PAGES, end = first + IMAGE_LEAF_PAGES;
+
+	if (end > service->restored_pages)
+		end = service->restored_pages;
+	for (uint64_t page = first; page < end; page++)
+		if (!bitmap_test(&service->arrived, page))
+			return false;
+	return true;
+}
+
+static void span_begin(struct fault_service *service, uint64_t cluster, unsigned clusters, bool prefetch)
+{
+	uint64_t end = (service->restored_pages + IMAGE_LEAF_PAGES - 1) / IMAGE_LEAF_PAGES;
+	struct read_run *run = NULL;
+
+	for (; clusters-- && cluster < end; cluster++)
+		if (!service->pending[cluster] && !cluster_complete(service, cluster))
+			run = cluster_begin(service, cluster, run, prefetch);
+	if (run)
+		run_begin(service, run);
+}
+
+/* ---- faults ---- */
+
+static void serve_restored(struct fault_service *service, uint64_t page)
+{
+	uint64_t cluster = page / IMAGE_LEAF_PAGES;
+
+	if (service->pending[cluster] && !bitmap_test(&service->arrived, page))
+		return; /* joins the read that is under way */
+	service->stream_window = cluster != service->stream_next	    ? 1
+				 : service->stream_window < WINDOW_CLUSTERS ? service->stream_window * 2
+									    : WINDOW_CLUSTERS;
+	service->stream_next = cluster + service->stream_window;
+	span_begin(service, cluster, service->stream_window, false);
+}
+
+/*
+ * A fault on a page that has arrived: nearly always it was raised before the page was there, and needs only to be woken. If its page
+ * table entry is gone (reclaim of a memfd), the page is mapped again, and counts as written, since the note is gone too.
+ */
+static void serve_arrived(struct fault_service *service, uint64_t page)
+{
+	struct region *region = service->region;
+
+	if (region->backing == BACKING_MEMFD) {
+		service_check(service, install_pages(region, page, 1, NULL), "map a page again");
+		service_check(service,
+			      region->tracker == TRACKER_WP_SYNC
+				      ? tracker_wp_sync_note(service->options.tracker, page)
+				      : install_protection(region, page, 1, false),
+			      "open a page again");
+	}
+	service_check(service, install_wake(region, page, 1), "wake a fault");
+}
+
+static void serve_fresh(struct fault_service *service, uint64_t page)
+{
+	uint64_t first = page / IMAGE_LEAF_PAGES * IMAGE_LEAF_PAGES;
+	uint64_t end = first + FRESH_PAGES;
+	uint64_t limit = __atomic_load_n(&service->region->bytes, __ATOMIC_RELAXED) / service->region->page_bytes;
+
+	if (first < service->restored_pages)
+		first = service->restored_pages;
+	if (end > limit)
+		end = limit > page ? limit : page + 1;
+	service_check(service, tracker_wp_sync_install_zero(service->options.tracker, first, end - first),
+		      "install fresh pages");
+}
+
+static void serve(struct fault_service *service, const struct uffd_msg *message)
+{
+	struct region *region = service->region;
+	uint64_t page, flags = message->arg.pagefault.flags;
+
+	if (message->event != UFFD_EVENT_PAGEFAULT)
+		return;
+	page = region_page(region, (void *)(uintptr_t)message->arg.pagefault.address);
+	count_up(&service->faults, 1);
+	if (flags & UFFD_PAGEFAULT_FLAG_WP)
+		service_check(service, tracker_wp_sync_note(service->options.tracker, page), "note a write");
+	else if (page >= service->restored_pages)
+		serve_fresh(service, page);
+	else if (bitmap_test(&service->arrived, page))
+		serve_arrived(service, page);
+	else
+		serve_restored(service, page);
+}
+
+static void serve_waiting(struct fault_service *service)
+{
+	struct uffd_msg messages[MESSAGES];
+	ssize_t got;
+
+	service->uffd_ready = false;
+	do {
+		got = read(service->region->uffd, messages, sizeof(messages));
+		if (got < 0 && errno != EAGAIN && errno != EINTR)
+			service_check(service, -errno, "read faults");
+		for (ssize_t i = 0; i < got / (ssize_t)sizeof(messages[0]); i++)
+			serve(service, &messages[i]);
+	} while (got == sizeof(messages) || (got < 0 && errno == EINTR));
+}
+
+static void prefetch_step(struct fault_service *service)
+{
+	if (!service->options.prefetch || service->prefetch_in_flight || service->in_flight > RUNS / 2)
+		return;
+	while (service->prefetch_page < service->restored_pages && !service->prefetch_in_flight) {
+		span_begin(service, service->prefetch_page / IMAGE_LEAF_PAGES, PREFETCH_PAGES / IMAGE_LEAF_PAGES, true);
+		service->prefetch_page += PREFETCH_PAGES;
+		reap(service);
+		if (service->uffd_ready)
+			return;
+	}
+}
+
+static void *service_main(void *arg)
+{
+	struct fault_service *service = arg;
+	struct io_uring_sqe *sqe = get_sqe(service);
+
+	pthread_setname_np(pthread_self(), "thaw-faults");
+	io_uring_prep_poll_multishot(sqe, service->region->uffd, POLLIN);
+	io_uring_sqe_set_data64(sqe, TAG_UFFD);
+	sqe = get_sqe(service);
+	io_uring_prep_read(sqe, service->wake_fd, &service->wake_value, sizeof(service->wake_value), 0);
+	io_uring_sqe_set_data64(sqe, TAG_WAKE);
+
+	while (!service->stop) {
+		int result;
+
+		prefetch_step(service);
+		result = io_uring_submit_and_wait(&service->ring, service->uffd_ready ? 0 : 1);
+		if (result < 0 && result != -EINTR && result != -EAGAIN && result != -EBUSY)
+			service_check(service, result, "wait for faults");
+		reap(service);
+		if (service->uffd_ready)
+			serve_waiting(service);
+	}
+	/* Nobody waits for a page when the owner closes the heap; reads in flight still own their buffers. */
+	while (service->in_flight) {
+		io_uring_submit_and_wait(&service->ring, 1);
+		reap(service);
+	}
+	return NULL;
+}
+
+/* ---- start and stop ---- */
+
+bool fault_service_needed(const struct region *region)
+{
+	return region->restored_bytes || region->tracker == TRACKER_WP_SYNC;
+}
+
+static int service_memory(struct fault_service *service, struct thaw_error *error)
+{
+	uint64_t clusters = (service->restored_pages + IMAGE_LEAF_PAGES - 1) / IMAGE_LEAF_PAGES;
+
+	if (bitmap_init(&service->arrived, service->restored_pages))
+		return error_set(error, -ENOMEM, "no memory for the fault service");
+	service->pending = calloc(clusters + 1, 1);
+	service->runs = calloc(RUNS, sizeof(*service->runs));
+	if (!service->pending || !service->runs)
+		return error_set(error, -ENOMEM, "no memory for the fault service");
+	for (unsigned i = 0; i < RUNS; i++) {
+		service->runs[i].next_free = service->free_runs;
+		service->free_runs = &service->runs[i];
+	}
+	return 0;
+}
+
+static int service_ring(struct fault_service *service, struct thaw_error *error)
+{
+	struct region *region = service->region;
+	struct iovec vectors[RUNS];
+	size_t run_bytes = (size_t)RUN_PAGES * region->page_bytes;
+	int code, file;
+
+	code = io_uring_queue_init(RING_ENTRIES, &service->ring, 0);
+	if (code < 0) {
+		service->ring.ring_fd = -1;
+		return error_set(error, THAW_EKERNEL, "cannot set up io_uring: %s", thaw_strerror(code));
+	}
+	service->wake_fd = eventfd(0, EFD_CLOEXEC);
+	if (service->wake_fd < 0)
+		return error_set(error, -errno, "cannot make an eventfd: %s", strerror(errno));
+	if (!service->options.image)
+		return 0;
+	file = image_fd(service->options.image);
+	code = io_uring_register_files(&service->ring, &file, 1);
+	if (code < 0)
+		return error_set(error, code, "cannot register the image with io_uring: %s", thaw_strerror(code));
+	if (region->backing == BACKING_MEMFD)
+		return 0;
+	service->buffers = mmap(NULL, RUNS * run_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (service->buffers == MAP_FAILED) {
+		service->buffers = NULL;
+		return error_set(error, -ENOMEM, "no memory for the fault service's buffers");
+	}
+	for (unsigned i = 0; i < RUNS; i++)
+		vectors[i] = (struct iovec){service->buffers + i * run_bytes, run_bytes};
+	code = io_uring_register_buffers(&service->ring, vectors, RUNS);
+	if (code < 0)
+		return error_set(error, code, "cannot register %zu KiB of buffers with io_uring: %s (see ulimit -l)",
+				 RUNS * run_bytes >> 10, thaw_strerror(code));
+	return 0;
+}
+
+static void service_free(struct fault_service *service)
+{
+	if (service->ring.ring_fd >= 0)
+		io_uring_queue_exit(&service->ring);
+	if (service->wake_fd >= 0)
+		close(service->wake_fd);
+	if (service->buffers)
+		munmap(service->buffers, (size_t)RUNS * RUN_PAGES * service->region->page_bytes);
+	bitmap_free(&service->arrived);
+	free(service->pending);
+	free(service->runs);
+	free(service);
+}
+
+int fault_service_start(struct fault_service **out, const struct fault_options *options, struct thaw_error *error)
+{
+	struct fault_service *service = calloc(1, sizeof(*service));
+	sigset_t all, before;
+	int code;
+
+	if (!service)
+		return error_set(error, -ENOMEM, "no memory for the fault service");
+	service->options = *options;
+	service->region = options->region;
+	service->restored_pages = options->region->restored_bytes / options->region->page_bytes;
+	service->ring.ring_fd = -1;
+	service->wake_fd = -1;
+	service->stream_next = UINT64_MAX;
+	code = service_memory(service, error);
+	if (!code)
+		code = service_ring(service, error);
+	if (code) {
+		service_free(service);
+		return code;
+	}
+	/* Signals belong to the program's threads; a handler here could touch the region and wait for itself. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	code = pthread_create(&service->thread, NULL, service_main, service);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (code) {
+		service_free(service);
+		return error_set(error, -code, "cannot start the fault service: %s", strerror(code));
+	}
+	*out = service;
+	return 0;
+}
+
+void fault_service_stop(struct fault_service *service)
+{
+	uint64_t one = 1;
+
+	if (!service)
+		return;
+	while (write(service->wake_fd, &one, sizeof(one)) < 0 && errno == EINTR)
+		;
+	pthread_join(service->thread, NULL);
+	service_free(service);
+}
+
+struct fault_counters fault_service_counters(const struct fault_service *service)
+{
+	return (struct fault_counters){
+		.faults = atomic_load_explicit(&service->faults, memory_order_relaxed),
+		.pages_restored = atomic_load_explicit(&service->pages_restored, memory_order_relaxed),
+		.pages_poisoned = atomic_load_explicit(&service->pages_poisoned, memory_order_relaxed),
+		.restore_bytes = atomic_load_explicit(&service->restore_bytes, memory_order_relaxed),
+	};
+}

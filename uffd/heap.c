@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * heap.c - struct thaw: one region, one image, and the threads that serve both, behind the functions of thaw.h.
+ *
+ *	image_open -> region_create -> region_register -> tracker_create -> fault_service_start -> checkpointer_start
+ *
+ * and in the reverse order to close. Owner thread, except thaw_explain_fault(), which runs in signal handlers.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "checkpoint.h"
+#include "fault.h"
+#include "image.h"
+#include "region.h"
+#include "sys.h"
+#include "tracker.h"
+
+#define SIZE_UNIT (64u << 10)
+#define OPEN_HEAPS 64u
+
+struct thaw {
+	struct region region;
+	struct image *image; /* NULL: nothing persists */
+	struct tracker tracker;
+	struct fault_service *service; /* NULL where the kernel serves every fault itself */
+	struct checkpointer checkpointer;
+	struct thaw_generation opened;
+	void *state;
+	size_t state_bytes;
+	struct thaw_error fallback;
+	struct thaw_status totals; /* the counters of checkpoints */
+};
+
+/* For signal handlers: which heaps are open. */
+static _Atomic(struct thaw *) open_heaps[OPEN_HEAPS];
+
+static int heap_publish(struct thaw *heap)
+{
+	for (unsigned i = 0; i < OPEN_HEAPS; i++) {
+		struct thaw *none = NULL;
+
+		if (atomic_compare_exchange_strong(&open_heaps[i], &none, heap))
+			return 0;
+	}
+	return -EMFILE;
+}
+
+static void heap_withdraw(struct thaw *heap)
+{
+	for (unsigned i = 0; i < OPEN_HEAPS; i++) {
+		struct thaw *expected = heap;
+
+		atomic_compare_exchange_strong(&open_heaps[i], &expected, NULL);
+	}
+}
+
+static int open_image(struct thaw *heap, const struct thaw_options *options, struct thaw_error *error)
+{
+	struct image_options image_options = {
+		.path = options->image,
+		.create = options->flags & THAW_CREATE,
+		.fresh = options->flags & THAW_FRESH,
+		.generation = options->generation,
+		.retain = options->retain,
+		.engine = options->engine,
+		.page_bytes = heap->region.page_bytes,
+	};
+	int code = image_open(&image_options, &heap->image, &heap->fallback, error);
+
+	if (code) {
+		heap->image = NULL;
+		return code;
+	}
+	heap->opened = *image_opened(heap->image);
+	if (!heap->opened.number)
+		return 0;
+	/* What the image says is checked before anything is built on it. */
+	if (heap->opened.heap_bytes > heap->region.max_bytes || heap->opened.heap_bytes % SIZE_UNIT)
+		return error_set(error, THAW_EDAMAGED, "%s: generation %llu claims a heap of %llu bytes, which cannot be",
+				 options->image, (unsigned long long)heap->opened.number,
+				 (unsigned long long)heap->opened.heap_bytes);
+	return image_read_state(heap->image, &heap->state, &heap->state_bytes, error);
+}
+
+static int start_tracking(struct thaw *heap, const struct thaw_options *options, struct thaw_error *error)
+{
+	int code = region_register(&heap->region, heap->opened.heap_bytes, error);
+
+	if (!code)
+		code = tracker_create(&heap->tracker, &heap->region, error);
+	if (!code && fault_service_needed(&heap->region)) {
+		struct fault_options fault_options = {
+			.region = &heap->region,
+			.tracker = &heap->tracker,
+			.image = heap->image,
+			.prefetch = options->flags & THAW_PREFETCH,
+			.fatal = options->fatal,
+			.fatal_arg = options->fatal_arg,
+		};
+
+		code = fault_service_start(&heap->service, &fault_options, error);
+	}
+	return code;
+}
+
+static int start_checkpoints(struct thaw *heap, const struct thaw_options *options, struct thaw_error *error)
+{
+	struct checkpointer *checkpointer = &heap->checkpointer;
+
+	checkpointer->region = &heap->region;
+	checkpointer->tracker = &heap->tracker;
+	checkpointer->image = heap->image;
+	checkpointer->notify = options->notify;
+	checkpointer->notify_arg = options->notify_arg;
+	if (heap->opened.number) {
+		checkpointer->durable = true;
+		checkpointer->durable_heap_bytes = heap->opened.heap_bytes;
+		checkpointer->restores = heap->opened.restores + 1;
+		checkpointer->durable_state = malloc(heap->state_bytes ? heap->state_bytes : 1);
+		if (!checkpointer->durable_state)
+			return error_set(error, -ENOMEM, "no memory for the state of generation %llu",
+					 (unsigned long long)heap->opened.number);
+		memcpy(checkpointer->durable_state, heap->state, heap->state_bytes);
+		checkpointer->durable_state_bytes = heap->state_bytes;
+		/* A branch: the newest generation is not this one, so even an unchanged heap must become a new generation. */
+		checkpointer->durable = image_newest(heap->image)->number == heap->opened.number;
+	}
+	return checkpointer_start(checkpointer, error);
+}
+
+int thaw_open(const struct thaw_options *options, struct thaw **out, struct thaw_error *error)
+{
+	struct thaw *heap;
+	int code;
+
+	if (!options->max_bytes || options->max_bytes % SIZE_UNIT || options->guard_bytes % SIZE_UNIT)
+		return error_set(error, -EINVAL, "the size of a heap must be a multiple of 64 KiB");
+	heap = calloc(1, sizeof(*heap));
+	if (!heap)
+		return error_set(error, -ENOMEM, "no memory to open a heap");
+	heap->tracker.pagemap = -1;
+	code = region_create(&heap->region, options->max_bytes, options->guard_bytes, !options->image, error);
+	if (!code && options->image)
+		code = open_image(heap, options, error);
+	if (!code && options->image)
+		code = start_tracking(heap, options, error);
+	if (!code && options->image)
+		code = start_checkpoints(heap, options, error);
+	if (!code) {
+		code = region_resize(&heap->region, heap->opened.heap_bytes);
+		if (code)
+			error_set(error, code, "cannot make %llu MiB of heap accessible: %s",
+				  (unsigned long long)heap->opened.heap_bytes >> 20, thaw_strerror(code));
+	}
+	if (!code && heap_publish(heap))
+		code = error_set(error, -EMFILE, "more than %u heaps are open", OPEN_HEAPS);
+	if (code) {
+		thaw_close(heap);
+		return code;
+	}
+	*out = heap;
+	return 0;
+}
+
+void thaw_close(struct thaw *heap)
+{
+	if (!heap)
+		return;
+	heap_withdraw(heap);
+	if (heap->image && heap->checkpointer.region)
+		checkpointer_stop(&heap->checkpointer);
+	fault_service_stop(heap->service);
+	if (heap->image)
+		tracker_destroy(&heap->tracker);
+	region_destroy(&heap->region);
+	image_close(heap->image);
+	free(heap->state);
+	free(heap);
+}
+
+void *thaw_base(const struct thaw *heap)
+{
+	return heap->region.base;
+}
+
+size_t thaw_size(const struct thaw *heap)
+{
+	return heap->region.bytes;
+}
+
+int thaw_resize(struct thaw *heap, size_t bytes)
+{
+	return bytes % SIZE_UNIT ? -EINVAL : region_resize(&heap->region, bytes);
+}
+
+const void *thaw_state(const struct thaw *heap, size_t *bytes)
+{
+	*bytes = heap->state_bytes;
+	return heap->state;
+}
+
+const struct thaw_generation *thaw_opened(const struct thaw *heap)
+{
+	return &heap->opened;
+}
+
+void thaw_status(struct thaw *heap, struct thaw_status *status)
+{
+	*status = heap->totals;
+	status->backing = heap->region.backing == BACKING_MEMFD ? "memfd" : "anonymous";
+	status->tracker = !heap->image				    ? "none"
+			  : heap->region.tracker == TRACKER_WP_ASYNC ? "wp-async"
+								     : "wp-sync";
+	status->fallback = heap->fallback;
+	if (heap->image) {
+		/* While a commit is under way its thread owns the image's record of the newest generation. */
+		if (!status->generation) {
+			status->generation = heap->opened.number;
+			status->generation_time_ns = heap->opened.time_ns;
+		}
+		pthread_mutex_lock(&heap->checkpointer.lock);
+		status->in_flight = heap->checkpointer.phase != THAW_IDLE;
+		pthread_mutex_unlock(&heap->checkpointer.lock);
+		status->image_bytes = image_file_bytes(heap->image);
+	}
+	if (heap->service) {
+		struct fault_counters counters = fault_service_counters(heap->service);
+
+		status->faults = counters.faults;
+		status->pages_restored = counters.pages_restored;
+		status->pages_poisoned = counters.pages_poisoned;
+		status->restore_bytes = counters.restore_bytes;
+	}
+}
+
+/* ---- checkpoints ---- */
+
+int thaw_checkpoint_begin(struct thaw *heap, enum thaw_reason reason)
+{
+	return heap->image ? checkpointer_begin(&heap->checkpointer, reason) : -EROFS;
+}
+
+int thaw_checkpoint_capture(struct thaw *heap, const void *state, size_t state_bytes)
+{
+	return heap->image ? checkpointer_capture(&heap->checkpointer, state, state_bytes) : -EROFS;
+}
+
+static void totals_add(struct thaw_status *totals, const struct thaw_result *result)
+{
+	const struct thaw_generation *generation = &result->generation;
+
+	totals->checkpoint_error = result->error;
+	if (result->code) {
+		totals->checkpoints_failed++;
+		return;
+	}
+	totals->generation = generation->number;
+	totals->generation_time_ns = generation->time_ns;
+	if (result->unchanged)
+		return;
+	totals->checkpoints++;
+	totals->checkpoint_bytes += generation->bytes_written;
+	totals->checkpoint_pages += generation->pages_stored;
+	totals->pause_ns_total += generation->pause_ns;
+	if (generation->pause_ns > totals->pause_ns_max)
+		totals->pause_ns_max = generation->pause_ns;
+}
+
+enum thaw_phase thaw_checkpoint_poll(struct thaw *heap, struct thaw_result *result)
+{
+	struct thaw_result local;
+	enum thaw_phase phase;
+
+	if (!heap->image)
+		return THAW_IDLE;
+	phase = checkpointer_poll(&heap->checkpointer, &local);
+	if (phase == THAW_DONE) {
+		totals_add(&heap->totals, &local);
+		if (result)
+			*result = local;
+	}
+	return phase;
+}
+
+enum thaw_phase thaw_checkpoint_wait(struct thaw *heap)
+{
+	return heap->image ? checkpointer_wait(&heap->checkpointer) : THAW_IDLE;
+}
+
+int thaw_checkpoint(struct thaw *heap, enum thaw_reason reason, const void *state, size_t state_bytes,
+		    struct thaw_result *result)
+{
+	struct thaw_result local;
+	enum thaw_phase phase;
+	int code;
+
+	result = result ? result : &local;
+	/* One in flight is brought to its end first; if it waits to be captured, this call's state is as good a moment. */
+	while ((code = thaw_checkpoint_begin(heap, reason)) == -EBUSY) {
+		if (thaw_checkpoint_wait(heap) == THAW_READY)
+			thaw_checkpoint_capture(heap, state, state_bytes);
+		thaw_checkpoint_poll(heap, NULL);
+	}
+	if (code)
+		return code;
+	while ((phase = thaw_checkpoint_wait(heap)) == THAW_READY)
+		thaw_checkpoint_capture(heap, state, state_bytes);
+	thaw_checkpoint_poll(heap, result);
+	return result->code;
+}
+
+bool thaw_explain_fault(const void *address, char *line, size_t line_bytes)
+{
+	for (unsigned i = 0; i < OPEN_HEAPS; i++) {
+		const struct thaw *heap = atomic_load(&open_heaps[i]);
+
+		if (heap && heap->service && region_contains(&heap->region, address))
+			return fault_service_explain(heap->service, region_page(&heap->region, address), line, line_bytes);
+	}
+	return false;
+}

@@ -1,0 +1,474 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * index.c - the copy-on-write radix tree from page number to extent: the working index of one image.
+ *
+ *	level 2                 root                   16 children of 256 pages
+ *	level 1        inner           inner           16 children of 16 pages
+ *	level 0     leaf   leaf     leaf   leaf        16 extents
+ *
+ * As many levels as the highest page needs; growing puts the old root under a new one, as its first child. A node's
+ * checksum is in its parent, so a node that checks is the one that was meant (Merkle, CRYPTO'87; ZFS does the same).
+ *
+ * Invariants
+ *  1. A dirty node's parent is dirty: index_write() finds all by descending through dirty nodes only.
+ *  2. inner.at[i] is child i as last committed, or offset 0; it is trusted only while child i is not dirty. What a commit
+ *     writes is in child->written until index_committed(), so a failed commit leaves no trace in the references.
+ *  3. Only the thread that commits makes nodes dirty, adds nodes that are not on disk, or frees nodes. Other threads
+ *     add clean nodes (loads), under the lock. index->top and inner.child[] are read and written under the lock.
+ *
+ * Reverting drops every dirty node, and what hangs on it, from memory: they load again from the committed tree. That is
+ * exact without an undo log, and only a commit that failed after it changed something pays for it.
+ */
+#include "index.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "format.h"
+#include "space.h"
+#include "sys.h"
+
+_Static_assert(IMAGE_LEAF_PAGES == FORMAT_FANOUT, "a leaf has one entry per page of a cluster");
+
+struct node {
+	uint64_t first;	  /* page */
+	uint8_t level;
+	bool dirty;
+	struct reference written; /* where the commit under way put it; dirty nodes only */
+	union {
+		struct extent extent[FORMAT_FANOUT];
+		struct {
+			struct reference at[FORMAT_FANOUT];
+			struct node *child[FORMAT_FANOUT]; /* NULL: not loaded */
+		} inner;
+	};
+};
+
+uint64_t index_span(unsigned level)
+{
+	return 1ull << (4 * (level + 1));
+}
+
+size_t index_node_bytes(unsigned level)
+{
+	return level ? sizeof(struct disk_inner) : sizeof(struct disk_leaf);
+}
+
+/* ---- Nodes on disk */
+
+static bool entry_is_sound(const struct disk_entry *entry, uint64_t generation)
+{
+	switch (entry->encoding) {
+	case EXTENT_ABSENT:
+		return !entry->offset && !entry->bytes && !entry->birth && !entry->checksum[0] &&
+		       !entry->checksum[1];
+	case EXTENT_ZERO:
+		return !entry->offset && !entry->bytes && entry->birth && entry->birth <= generation;
+	case EXTENT_RAW: /* whole pages begin at a block */
+		return entry->offset * FORMAT_UNIT >= 2 * SPACE_BLOCK &&
+		       entry->offset * FORMAT_UNIT % SPACE_BLOCK == 0 && !entry->bytes && entry->birth &&
+		       entry->birth <= generation;
+	default:
+		return false;
+	}
+}
+
+const char *index_check_node(const union disk_any *node, const struct reference *at, unsigned level,
+			     uint64_t first_page)
+{
+	if (!XXH128_isEqual(XXH3_128bits(node, index_node_bytes(level)), at->checksum))
+		return "its checksum is wrong";
+	/* From here on only an image that was made to do harm can fail. */
+	if (node->node.magic != FORMAT_NODE_MAGIC || node->node.level != level ||
+	    node->node.first_page != first_page)
+		return "it is another node";
+	for (unsigned i = 0; i < FORMAT_FANOUT; i++) {
+		if (level) {
+			uint64_t offset = node->inner.children[i].offset;
+
+			if (offset && (offset < 2 * SPACE_BLOCK || offset % 8))
+				return "a child's place is impossible";
+		} else if (!entry_is_sound(&node->leaf.entries[i], node->node.generation)) {
+			return "an extent is impossible";
+		}
+	}
+	return NULL;
+}
+
+int index_read_node(int fd, const char *path, const struct reference *at, unsigned level, uint64_t first_page,
+		    union disk_any *node, struct thaw_error *error)
+{
+	const char *why;
+	int code;
+
+	why = "its place is impossible";
+	if (at->offset < 2 * SPACE_BLOCK || at->offset % 8)
+		goto damaged;
+	code = sys_pread(fd, node, index_node_bytes(level), at->offset);
+	if (code && code != -ENODATA && code != -EINVAL)
+		return error_set(error, code,
+				 "%s: cannot read the index of pages %" PRIu64 "-%" PRIu64 " at offset %" PRIu64
+				 ": %s",
+				 path, first_page, first_page + index_span(level) - 1, at->offset,
+				 thaw_strerror(code));
+	why = code ? "the file ends before it" : index_check_node(node, at, level, first_page);
+	if (!why)
+		return 0;
+damaged:
+	return error_set(error, THAW_EDAMAGED,
+			 "%s: the index of pages %" PRIu64 "-%" PRIu64 " at offset %" PRIu64
+			 " is damaged (%s): open an older generation",
+			 path, first_page, first_page + index_span(level) - 1, at->offset, why);
+}
+
+void index_decode_entry(const struct disk_entry *disk, uint32_t page_bytes, struct extent *extent)
+{
+	*extent = (struct extent){
+		.offset = (uint64_t)disk->offset * FORMAT_UNIT,
+		.bytes = disk->encoding == EXTENT_RAW ? page_bytes : 0,
+		.encoding = disk->encoding,
+		.birth = disk->birth,
+		.checksum = {disk->checksum[0], disk->checksum[1]},
+	};
+}
+
+/* ---- Nodes in memory */
+
+static struct node *node_new(unsigned level, uint64_t first)
+{
+	struct node *node = calloc(1, sizeof(*node));
+
+	if (node) {
+		node->level = (uint8_t)level;
+		node->first = first;
+	}
+	return node;
+}
+
+static void node_free(struct node *node)
+{
+	if (!node)
+		return;
+	if (node->level)
+		for (unsigned i = 0; i < FORMAT_FANOUT; i++)
+			node_free(node->inner.child[i]);
+	free(node);
+}
+
+static int node_load(const struct index *index, const struct reference *at, unsigned level, uint64_t first,
+		     struct node **loaded, struct thaw_error *error)
+{
+	union disk_any disk;
+	struct node *node;
+	int code = index_read_node(index->fd, index->path, at, level, first, &disk, error);
+
+	if (code)
+		return code;
+	node = node_new(level, first);
+	if (!node)
+		return error_set(error, -ENOMEM, "%s: no memory for the index", index->path);
+	for (unsigned i = 0; i < FORMAT_FANOUT; i++) {
+		if (level) {
+			const struct disk_child *child = &disk.inner.children[i];
+
+			node->inner.at[i].offset = child->offset;
+			node->inner.at[i].checksum = (XXH128_hash_t){child->checksum[0], child->checksum[1]};
+		} else {
+			index_decode_entry(&disk.leaf.entries[i], index->page_bytes, &node->extent[i]);
+		}
+	}
+	*loaded = node;
+	return 0;
+}
+
+static unsigned child_number(uint64_t page, unsigned level)
+{
+	return (page >> (4 * level)) % FORMAT_FANOUT;
+}
+
+/* Put new roots over the old one until the page has a place. With the lock. */
+static int index_grow(struct index *index, uint64_t page)
+{
+	if (!index->levels) {
+		index->levels = 1;
+		while (page >= index_span(index->levels - 1))
+			index->levels++;
+		return 0;
+	}
+	while (page >= index_span(index->levels - 1)) {
+		struct node *top = node_new(index->levels, 0);
+
+		if (!top)
+			return -ENOMEM;
+		top->inner.child[0] = index->top;
+		/* Only a tree that has not grown is on disk under the root's reference. */
+		if (index->levels == index->root.levels)
+			top->inner.at[0] = index->root.at;
+		top->dirty = index->top && index->top->dirty;
+		index->top = top;
+		index->levels++;
+	}
+	return 0;
+}
+
+/*
+ * The leaf of a page, loaded; NULL if there is none and `create` is not set. Called and returns with the lock held, but lets
+ * go of it while it reads: then it starts again from the top, because the tree may be another one by then.
+ */
+static int leaf_find(struct index *index, uint64_t page, bool create, struct node **leaf,
+		     struct thaw_error *error)
+{
+	struct node *loaded = NULL;
+	struct reference wanted = {0};
+	int code = 0;
+
+	*leaf = NULL;
+again:
+	if (!index->levels || page >= index_span(index->levels - 1)) {
+		if (!create)
+			goto out;
+		if (index_grow(index, page))
+			goto no_memory;
+	}
+	struct node **place = &index->top;
+	const struct reference empty = {0};
+	/* A top that is not loaded is the committed root: growing makes a top. */
+	const struct reference *at = index->levels == index->root.levels ? &index->root.at : &empty;
+
+	for (unsigned level = index->levels - 1;; level--) {
+		uint64_t first = page & ~(index_span(level) - 1);
+
+		if (!*place && at->offset) {
+			if (wanted.offset != at->offset) {
+				wanted = *at;
+				node_free(loaded);
+				loaded = NULL;
+				pthread_mutex_unlock(&index->lock);
+				code = node_load(index, &wanted, level, first, &loaded, error);
+				pthread_mutex_lock(&index->lock);
+				goto again;
+			}
+			if (code) /* and it is still the node that is wanted */
+				goto out;
+			*place = loaded;
+			loaded = NULL;
+			wanted.offset = 0;
+		} else if (!*place) {
+			if (!create)
+				goto out;
+			*place = node_new(level, first);
+			if (!*place)
+				goto no_memory;
+		}
+		if (!level)
+			break;
+		at = &(*place)->inner.at[child_number(page, level)];
+		place = &(*place)->inner.child[child_number(page, level)];
+	}
+	*leaf = *place;
+	code = 0;
+out:
+	/* A failed read whose node is no longer wanted is no failure. */
+	if (code && !wanted.offset)
+		code = 0;
+	node_free(loaded);
+	return code;
+no_memory:
+	node_free(loaded);
+	return error_set(error, -ENOMEM, "%s: no memory for the index", index->path);
+}
+
+/* ---- The working index */
+
+void index_open(struct index *index, int fd, const char *path, uint32_t page_bytes, const struct root *root)
+{
+	memset(index, 0, sizeof(*index));
+	index->fd = fd;
+	index->path = path;
+	index->page_bytes = page_bytes;
+	index->root = *root;
+	index->levels = root->levels;
+	pthread_mutex_init(&index->lock, NULL);
+}
+
+void index_close(struct index *index)
+{
+	node_free(index->top);
+	pthread_mutex_destroy(&index->lock);
+	memset(index, 0, sizeof(*index));
+}
+
+int index_lookup(struct index *index, uint64_t first_page, struct extent extents[IMAGE_LEAF_PAGES],
+		 struct thaw_error *error)
+{
+	struct node *leaf;
+	int code;
+
+	pthread_mutex_lock(&index->lock);
+	code = leaf_find(index, first_page, false, &leaf, error);
+	if (!code && leaf)
+		memcpy(extents, leaf->extent, sizeof(leaf->extent));
+	else
+		memset(extents, 0, IMAGE_LEAF_PAGES * sizeof(*extents));
+	pthread_mutex_unlock(&index->lock);
+	return code;
+}
+
+int index_get(struct index *index, uint64_t page, struct extent *extent, struct thaw_error *error)
+{
+	struct node *leaf;
+	int code;
+
+	memset(extent, 0, sizeof(*extent));
+	pthread_mutex_lock(&index->lock);
+	code = leaf_find(index, page, false, &leaf, error);
+	if (!code && leaf)
+		*extent = leaf->extent[page % FORMAT_FANOUT];
+	pthread_mutex_unlock(&index->lock);
+	return code;
+}
+
+int index_set(struct index *index, uint64_t page, const struct extent *extent, struct thaw_error *error)
+{
+	struct node *leaf;
+	int code;
+
+	pthread_mutex_lock(&index->lock);
+	code = leaf_find(index, page, true, &leaf, error);
+	if (!code) {
+		leaf->extent[page % FORMAT_FANOUT] = *extent;
+		leaf->dirty = true;
+		for (struct node *node = index->top; node != leaf;
+		     node = node->inner.child[child_number(page, node->level)])
+			node->dirty = true;
+	}
+	pthread_mutex_unlock(&index->lock);
+	return code;
+}
+
+static uint64_t dirty_bytes(const struct node *node)
+{
+	uint64_t bytes = 0;
+
+	if (!node || !node->dirty)
+		return 0;
+	if (node->level)
+		for (unsigned i = 0; i < FORMAT_FANOUT; i++)
+			bytes += dirty_bytes(node->inner.child[i]);
+	return bytes + index_node_bytes(node->level);
+}
+
+uint64_t index_dirty_bytes(const struct index *index)
+{
+	struct index *locked = (struct index *)index;
+	uint64_t bytes;
+
+	pthread_mutex_lock(&locked->lock);
+	bytes = dirty_bytes(index->top);
+	pthread_mutex_unlock(&locked->lock);
+	return bytes;
+}
+
+static void entry_encode(const struct extent *extent, struct disk_entry *disk)
+{
+	disk->offset = extent->offset / FORMAT_UNIT;
+	disk->birth = extent->birth;
+	disk->encoding = extent->encoding;
+	if (extent->encoding == EXTENT_RAW) {
+		disk->checksum[0] = extent->checksum.low64;
+		disk->checksum[1] = extent->checksum.high64;
+	}
+}
+
+static int node_write(struct index *index, struct node *node, uint64_t generation, index_emit emit, void *arg)
+{
+	struct node *children[FORMAT_FANOUT];
+	union disk_any disk;
+	int code;
+
+	memset(&disk, 0, sizeof(disk));
+	disk.node.magic = FORMAT_NODE_MAGIC;
+	disk.node.level = node->level;
+	disk.node.first_page = node->first;
+	disk.node.generation = generation;
+	if (node->level) { /* the lock is not held over I/O: only over this copy */
+		pthread_mutex_lock(&index->lock);
+		memcpy(children, node->inner.child, sizeof(children));
+		pthread_mutex_unlock(&index->lock);
+	}
+	for (unsigned i = 0; i < FORMAT_FANOUT; i++) {
+		const struct reference *at;
+
+		if (!node->level) {
+			entry_encode(&node->extent[i], &disk.leaf.entries[i]);
+			continue;
+		}
+		at = &node->inner.at[i];
+		if (children[i] && children[i]->dirty) {
+			code = node_write(index, children[i], generation, emit, arg);
+			if (code)
+				return code;
+			at = &children[i]->written;
+		}
+		if (at->offset)
+			disk.inner.children[i] = (struct disk_child){
+				at->offset, {at->checksum.low64, at->checksum.high64}};
+	}
+	node->written.checksum = XXH3_128bits(&disk, index_node_bytes(node->level));
+	return emit(arg, &disk, index_node_bytes(node->level), &node->written.offset);
+}
+
+int index_write(struct index *index, uint64_t generation, index_emit emit, void *arg, struct root *root)
+{
+	struct node *top;
+	int code;
+
+	pthread_mutex_lock(&index->lock);
+	top = index->top;
+	pthread_mutex_unlock(&index->lock);
+	if (!top || !top->dirty) {
+		*root = index->root;
+		return 0;
+	}
+	code = node_write(index, top, generation, emit, arg);
+	root->at = top->written;
+	root->levels = top->level + 1u;
+	return code;
+}
+
+static void node_committed(struct node *node)
+{
+	node->dirty = false;
+	if (!node->level)
+		return;
+	for (unsigned i = 0; i < FORMAT_FANOUT; i++) {
+		struct node *child = node->inner.child[i];
+
+		if (child && child->dirty) {
+			node->inner.at[i] = child->written;
+			node_committed(child);
+		}
+	}
+}
+
+void index_committed(struct index *index, const struct root *root)
+{
+	pthread_mutex_lock(&index->lock);
+	index->root = *root;
+	if (index->top && index->top->dirty)
+		node_committed(index->top);
+	pthread_mutex_unlock(&index->lock);
+}
+
+void index_revert(struct index *index)
+{
+	pthread_mutex_lock(&index->lock);
+	if (index->top && (index->top->dirty || index->levels != index->root.levels)) {
+		node_free(index->top);
+		index->top = NULL;
+	}
+	index->levels = index->root.levels;
+	pthread_mutex_unlock(&index->lock);
+}

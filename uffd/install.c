@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: MIT */
+/* install.c - see install.h. The loop around every ioctl is the same; only the argument differs. */
+#define _GNU_SOURCE
+#include "install.h"
+
+#include <errno.h>
+#include <sched.h>
+
+#include "compat.h"
+#include "sys.h"
+
+enum install_outcome install_classify(int result, int64_t done, uint64_t length, uint64_t *advanced)
+{
+	*advanced = done > 0 ? (uint64_t)done : 0;
+	if (*advanced > length)
+		return INSTALL_FATAL;
+	if (result >= 0)
+		return *advanced == length ? INSTALL_DONE : INSTALL_PARTIAL;
+	/* The ioctl fails with EAGAIN both when it was interrupted half way (done > 0) and when the address space is changing. */
+	switch (result) {
+	case -EAGAIN:
+		return *advanced ? INSTALL_PARTIAL : done == -EEXIST ? INSTALL_EXISTS : INSTALL_RETRY;
+	case -EEXIST:
+		return INSTALL_EXISTS;
+	case -ESRCH:
+	case -ENOENT: /* the range is not registered (any more) */
+		return INSTALL_GONE;
+	default:
+		return INSTALL_FATAL;
+	}
+}
+
+enum install_operation { OP_COPY, OP_CONTINUE, OP_ZERO, OP_POISON };
+
+/* One ioctl over [start, start + length). Returns 0 or -errno; *done as the kernel wrote it. */
+static int install_once(struct region *region, enum install_operation operation, uint64_t start, uint64_t length,
+			const char *source, int64_t *done)
+{
+	struct uffdio_range range = {.start = start, .len = length};
+	int result;
+
+	switch (operation) {
+	case OP_COPY: {
+		struct uffdio_copy copy = {
+			.dst = start,
+			.src = (uintptr_t)source,
+			.len = length,
+			.mode = UFFDIO_COPY_MODE_WP,
+		};
+
+		result = sys_ioctl(region->uffd, UFFDIO_COPY, &copy);
+		*done = copy.copy;
+		return result;
+	}
+	case OP_CONTINUE: {
+		struct uffdio_continue more = {.range = range, .mode = UFFDIO_CONTINUE_MODE_WP};
+
+		result = sys_ioctl(region->uffd, UFFDIO_CONTINUE, &more);
+		*done = more.mapped;
+		return result;
+	}
+	case OP_ZERO: {
+		struct uffdio_zeropage zero = {.range = range};
+
+		result = sys_ioctl(region->uffd, UFFDIO_ZEROPAGE, &zero);
+		*done = zero.zeropage;
+		return result;
+	}
+	default: {
+		struct uffdio_poison poison = {.range = range};
+
+		result = sys_ioctl(region->uffd, UFFDIO_POISON, &poison);
+		*done = poison.updated;
+		return result;
+	}
+	}
+}
+
+static int install_range(struct region *region, enum install_operation operation, uint64_t first, uint64_t count,
+			 const char *source)
+{
+	uint64_t start = (uintptr_t)region->base + first * region->page_bytes;
+	uint64_t length = count * region->page_bytes;
+
+	while (length) {
+		int64_t done = 0;
+		uint64_t advanced;
+		int result = install_once(region, operation, start, length, source, &done);
+
+		switch (install_classify(result, done, length, &advanced)) {
+		case INSTALL_DONE:
+		case INSTALL_PARTIAL:
+			break;
+		case INSTALL_EXISTS:
+			/* The kernel wakes nobody for a page that was there: its waiters came while we installed it. */
+			if (!advanced) {
+				uint64_t page = (start - (uintptr_t)region->base) / region->page_bytes;
+
+				result = install_wake(region, page, 1);
+				if (result)
+					return result;
+				advanced = region->page_bytes;
+			}
+			break;
+		case INSTALL_RETRY:
+			sched_yield();
+			break;
+		case INSTALL_GONE:
+			return -ESRCH;
+		case INSTALL_FATAL:
+			return result ? result : -EIO;
+		}
+		start += advanced;
+		length -= advanced;
+		if (source)
+			source += advanced;
+	}
+	return 0;
+}
+
+int install_pages(struct region *region, uint64_t first, uint64_t count, const void *source)
+{
+	return install_range(region, region->backing == BACKING_MEMFD ? OP_CONTINUE : OP_COPY, first, count, source);
+}
+
+int install_zero(struct region *region, uint64_t first, uint64_t count)
+{
+	return install_range(region, OP_ZERO, first, count, NULL);
+}
+
+int install_poison(struct region *region, uint64_t first, uint64_t count)
+{
+	return region->poison ? install_range(region, OP_POISON, first, count, NULL) : -EOPNOTSUPP;
+}
+
+int install_protection(struct region *region, uint64_t first, uint64_t count, bool protect)
+{
+	struct uffdio_writeprotect protection = {
+		.range = {.start = (uintptr_t)region->base + first * region->page_bytes, .len = count * region->page_bytes},
+		.mode = protect ? UFFDIO_WRITEPROTECT_MODE_WP : 0,
+	};
+	int result;
+
+	while ((result = sys_ioctl(region->uffd, UFFDIO_WRITEPROTECT, &protection)) == -EAGAIN)
+		sched_yield();
+	return result == -ENOENT ? -ESRCH : result;
+}
+
+int install_wake(struct region *region, uint64_t first, uint64_t count)
+{
+	struct uffdio_range range = {
+		.start = (uintptr_t)region->base + first * region->page_bytes,
+		.len = count * region->page_bytes,
+	};
+
+	return sys_ioctl(region->uffd, UFFDIO_WAKE, &range);
+}

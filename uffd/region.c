@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * region.c - reserving, mapping and registering a heap's address space (see region.h for the drawing).
+ *
+ * Called by the owner while a heap is opened, resized and closed. Never touches a page of the region.
+ */
+#define _GNU_SOURCE
+#include "region.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "compat.h"
+#include "sys.h"
+
+#define REGION_ALIGNMENT (2ull << 20) /* so that huge pages and page tables line up */
+
+static int out_of_address_space(struct thaw_error *error, size_t bytes)
+{
+	return error_set(error, -errno, "cannot reserve %zu MiB of address space: %s (see ulimit -v)", bytes >> 20,
+			 strerror(errno));
+}
+
+static int map_memory(struct region *region, struct thaw_error *error)
+{
+	int flags = MAP_FIXED | MAP_NORESERVE;
+
+	if (region->backing == BACKING_MEMFD) {
+		int code;
+
+		region->memfd = memfd_create("thaw-heap", MFD_CLOEXEC);
+		if (region->memfd < 0)
+			return error_set(error, -errno, "cannot create the heap's memfd: %s", strerror(errno));
+		code = sys_truncate(region->memfd, region->max_bytes);
+		if (code)
+			return error_set(error, code, "cannot size the heap's memfd to %zu MiB: %s",
+					 region->max_bytes >> 20, thaw_strerror(code));
+		region->alias = mmap(NULL, region->max_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
+				     region->memfd, 0);
+		if (region->alias == MAP_FAILED) {
+			region->alias = NULL;
+			return out_of_address_space(error, region->max_bytes);
+		}
+		flags |= MAP_SHARED;
+	} else {
+		region->alias = region->base;
+		flags |= MAP_PRIVATE | MAP_ANONYMOUS;
+	}
+	if (mmap(region->base, region->max_bytes, PROT_NONE, flags, region->memfd, 0) == MAP_FAILED)
+		return out_of_address_space(error, region->max_bytes);
+	return 0;
+}
+
+int region_create(struct region *region, size_t max_bytes, size_t guard_bytes, bool plain,
+		  struct thaw_error *error)
+{
+	int code;
+
+	*region = (struct region){.uffd = -1, .memfd = -1};
+	region->page_bytes = (uint32_t)sysconf(_SC_PAGESIZE);
+	region->max_bytes = max_bytes;
+	region->guard_bytes = guard_bytes;
+	region->backing = BACKING_ANONYMOUS;
+	if (!plain) {
+		code = probe_choose(&region->backing, &region->tracker, error);
+		if (code)
+			return code;
+		region->poison = probe_get()->uffd_features & UFFD_FEATURE_POISON;
+	}
+
+	region->reservation_bytes = max_bytes + guard_bytes + REGION_ALIGNMENT;
+	region->reservation = mmap(NULL, region->reservation_bytes, PROT_NONE,
+				   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (region->reservation == MAP_FAILED) {
+		region->reservation = NULL;
+		return out_of_address_space(error, region->reservation_bytes);
+	}
+	region->base = (char *)(((uintptr_t)region->reservation + REGION_ALIGNMENT - 1) & ~(REGION_ALIGNMENT - 1));
+	code = map_memory(region, error);
+	if (code)
+		region_destroy(region);
+	return code;
+}
+
+static int register_range(struct region *region, size_t from, size_t to, uint64_t mode, struct thaw_error *error)
+{
+	struct uffdio_register registration = {
+		.range = {.start = (uintptr_t)region->base + from, .len = to - from},
+		.mode = mode,
+	};
+	int code;
+
+	if (from == to)
+		return 0;
+	code = sys_ioctl(region->uffd, UFFDIO_REGISTER, &registration);
+	if (code < 0)
+		return error_set(error, code, "cannot register the heap with userfaultfd: %s", thaw_strerror(code));
+	return 0;
+}
+
+int region_register(struct region *region, size_t restored_bytes, struct thaw_error *error)
+{
+	uint64_t features = UFFD_FEATURE_PAGEFAULT_FLAG_WP;
+	uint64_t restored_mode = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP;
+	uint64_t fresh_mode = UFFDIO_REGISTER_MODE_WP;
+	int code;
+
+	if (region->tracker == TRACKER_WP_ASYNC)
+		features |= UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED;
+	else
+		fresh_mode |= UFFDIO_REGISTER_MODE_MISSING;
+	if (region->poison)
+		features |= UFFD_FEATURE_POISON;
+	if (region->backing == BACKING_MEMFD) {
+		features |= UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
+		restored_mode |= UFFDIO_REGISTER_MODE_MINOR;
+	}
+	region->uffd = probe_open_uffd(features);
+	if (region->uffd < 0) {
+		code = region->uffd;
+		return error_set(error, THAW_EKERNEL, "cannot open userfaultfd: %s", thaw_strerror(code));
+	}
+	region->restored_bytes = restored_bytes;
+	code = register_range(region, 0, restored_bytes, restored_mode, error);
+	if (!code)
+		code = register_range(region, restored_bytes, region->max_bytes, fresh_mode, error);
+	/* A memfd's page that reclaim unmapped would lose the note that it was written. There is no swap (probe_choose), and
+	 * this keeps it so if swap comes later; where the limit on locked memory forbids it, nothing else changes. */
+	if (!code && region->backing == BACKING_MEMFD)
+		(void)mlock2(region->base, region->max_bytes, MLOCK_ONFAULT);
+	return code;
+}
+
+int region_resize(struct region *region, size_t bytes)
+{
+	if (bytes < region->bytes || bytes > region->max_bytes)
+		return -EINVAL;
+	if (bytes == region->bytes)
+		return 0;
+	if (sys_injected(SYS_CALL_MMAP))
+		return -ENOMEM;
+	if (mprotect(region->base + region->bytes, bytes - region->bytes, PROT_READ | PROT_WRITE))
+		return -errno;
+	region->bytes = bytes;
+	return 0;
+}
+
+void region_destroy(struct region *region)
+{
+	if (region->uffd >= 0)
+		close(region->uffd);
+	if (region->alias && region->alias != region->base)
+		munmap(region->alias, region->max_bytes);
+	if (region->reservation)
+		munmap(region->reservation, region->reservation_bytes);
+	if (region->memfd >= 0)
+		close(region->memfd);
+	*region = (struct region){.uffd = -1, .memfd = -1};
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * region.h - the address space of a heap: reserved, registered with userfaultfd, and filled page by page.
+ *
+ *	base                      restored          bytes                 max_bytes          + guard_bytes
+ *	|  pages of the image      |  fresh pages     |  not yet in use      |  never in use   |
+ *	|  MISSING (MINOR) WP      |  WP (sync: MISSING)                     |                 |
+ *	|  readable, writable                         |  PROT_NONE                             |
+ *
+ * Two kinds of memory stand behind it, and this file and install.c are the only ones that know which:
+ *
+ *  memfd       one memfd mapped twice. The fault service reads a page into the second mapping (the alias), checks it there,
+ *              and UFFDIO_CONTINUE maps it into the first: no copy, and a page can be in memory before it is asked for.
+ *  anonymous   the service reads into a buffer of its own and UFFDIO_COPY makes the page. Works from Linux 5.7 on, and with swap.
+ *
+ * Fresh pages are the kernel's business under wp-async (a page that was never write-protected counts as written); under
+ * wp-sync they come through the fault service, which notes them as written.
+ */
+#ifndef UFFD_REGION_H
+#define UFFD_REGION_H
+
+#include "error.h"
+#include "probe.h"
+
+struct region {
+	char *base;  /* what the program sees */
+	char *alias; /* the same pages by another road (memfd), or equal to base (anonymous) */
+	uint32_t page_bytes;
+	size_t bytes, max_bytes, guard_bytes; /* see the drawing */
+	size_t restored_bytes;
+	enum backing backing;
+	enum tracker_kind tracker;
+	bool poison; /* UFFDIO_POISON works */
+	int uffd, memfd;
+	void *reservation;
+	size_t reservation_bytes;
+};
+
+/* Reserve and map; nothing is registered and nothing accessible yet. `plain`: without userfaultfd at all, for heaps that have
+ * no image. */
+int region_create(struct region *region, size_t max_bytes, size_t guard_bytes, bool plain,
+		  struct thaw_error *error);
+/* Register: the first `restored_bytes` hold pages of an image, the rest is fresh. Once per region. */
+int region_register(struct region *region, size_t restored_bytes, struct thaw_error *error);
+void region_destroy(struct region *region);
+/* Make the first `bytes` accessible; never less than before. */
+int region_resize(struct region *region, size_t bytes);
+
+static inline bool region_contains(const struct region *region, const void *address)
+{
+	const char *at = address;
+
+	return region->base && at >= region->base && at < region->base + region->max_bytes;
+}
+static inline uint64_t region_page(const struct region *region, const void *address)
+{
+	return (uint64_t)((const char *)address - region->base) / region->page_bytes;
+}
+
+#endif

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * space.c - free space of the image file, as live bytes per block.
+ *
+ * Never stored: the first commit after an open derives it by walking what is reachable (commit.c), so no crash can
+ * leave it wrong. Called by the thread that commits, only. Never does I/O: "extending the file" moves a number,
+ * and the write that follows does it.
+ *
+ * Where to put things: long runs first, so that commits are sequential writes and pages of one commit are
+ * neighbours in the file when they are restored. Small holes are used as soon as they add up (a quarter of the file), which
+ * bounds the file at 4/3 of what is in use, plus 1 MiB. Runs are searched from where the last one ended (next fit).
+ *
+ * A hostile image can claim a block twice. Counts saturate instead of wrapping, and a saturated block is simply
+ * never used again; the checksums, not this map, protect the reader.
+ */
+#include "space.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define RUN_GOOD 64u	      /* blocks: as good as sequential (NUMBERS.md, 64 KiB to 1 MiB) */
+#define HOLES_ALLOWED 256u    /* free blocks that do not count as waste: 1 MiB */
+#define LIVE_STICKY UINT16_MAX /* counted beyond reason: never free again */
+
+static int space_extend(struct space *space, uint64_t blocks)
+{
+	if (blocks > space->capacity) {
+		uint64_t capacity = blocks + blocks / 2 + 1024;
+		uint16_t *live;
+
+		if (blocks > SIZE_MAX / sizeof(*live) / 2 - 1024)
+			return -ENOMEM;
+		live = realloc(space->live, capacity * sizeof(*live));
+		if (!live)
+			return -ENOMEM;
+		space->live = live;
+		space->capacity = capacity;
+	}
+	if (blocks > space->blocks) {
+		memset(space->live + space->blocks, 0, (blocks - space->blocks) * sizeof(*space->live));
+		space->free += blocks - space->blocks;
+		space->blocks = blocks;
+	}
+	return 0;
+}
+
+int space_open(struct space *space, uint64_t blocks)
+{
+	memset(space, 0, sizeof(*space));
+	return space_extend(space, blocks);
+}
+
+void space_close(struct space *space)
+{
+	free(space->live);
+	memset(space, 0, sizeof(*space));
+}
+
+static void block_change(struct space *space, uint64_t block, uint32_t bytes, bool add)
+{
+	uint16_t *live = &space->live[block];
+
+	if (add) {
+		space->free -= !*live;
+		*live = *live + bytes >= LIVE_STICKY ? LIVE_STICKY : (uint16_t)(*live + bytes);
+	} else if (*live && *live != LIVE_STICKY) {
+		*live = *live > bytes ? (uint16_t)(*live - bytes) : 0;
+		if (!*live) {
+			space->free++;
+			space->known_none = 0;
+		}
+	}
+}
+
+static void space_change(struct space *space, uint64_t offset, uint64_t bytes, bool add)
+{
+	while (bytes && offset / SPACE_BLOCK < space->blocks) {
+		uint32_t part = SPACE_BLOCK - offset % SPACE_BLOCK;
+
+		if (part > bytes)
+			part = (uint32_t)bytes;
+		block_change(space, offset / SPACE_BLOCK, part, add);
+		offset += part;
+		bytes -= part;
+	}
+}
+
+void space_add(struct space *space, uint64_t offset, uint64_t bytes)
+{
+	space_change(space, offset, bytes, true);
+}
+
+void space_subtract(struct space *space, uint64_t offset, uint64_t bytes)
+{
+	space_change(space, offset, bytes, false);
+}
+
+/* The first run of `least` free blocks in [from, to), up to `most` of it. Its length, or 0. */
+static uint64_t run_find(const struct space *space, uint64_t from, uint64_t to, uint64_t least, uint64_t most,
+			 uint64_t *first)
+{
+	uint64_t length = 0;
+
+	for (uint64_t block = from; block < to; block++) {
+		if (space->live[block]) {
+			if (length >= least)
+				return length;
+			length = 0;
+			continue;
+		}
+		if (!length++)
+			*first = block;
+		if (length == most)
+			return length;
+	}
+	return length >= least ? length : 0;
+}
+
+static uint64_t run_search(struct space *space, uint64_t least, uint64_t most, uint64_t *first)
+{
+	uint64_t length;
+
+	if (space->free < least || (space->known_none && space->known_none <= least))
+		return 0;
+	length = run_find(space, space->cursor, space->blocks, least, most, first);
+	if (!length) /* a run may lie across the cursor */
+		length = run_find(space, 0, space->blocks, least, most, first);
+	if (!length)
+		space->known_none = least;
+	return length;
+}
+
+int space_allocate(struct space *space, uint64_t least, uint64_t most, uint64_t *offset, uint64_t *blocks)
+{
+	uint64_t good = most < RUN_GOOD ? most : RUN_GOOD;
+	uint64_t first = 0, length;
+
+	length = run_search(space, good < least ? least : good, most, &first);
+	if (!length && space->free > space->blocks / 4 + HOLES_ALLOWED)
+		length = run_search(space, least, most, &first);
+	if (!length) {
+		first = space->blocks;
+		while (first && !space->live[first - 1])
+			first--;
+		length = most;
+		if (space_extend(space, first + length))
+			return -ENOMEM;
+	}
+	space_add(space, first * SPACE_BLOCK, length * SPACE_BLOCK);
+	space->cursor = first + length;
+	*offset = first * SPACE_BLOCK;
+	*blocks = length;
+	return 0;
+}
+
+bool space_trim(struct space *space)
+{
+	uint64_t blocks = space->blocks;
+
+	while (space->blocks && !space->live[space->blocks - 1])
+		space->blocks--;
+	space->free -= blocks - space->blocks;
+	if (space->cursor > space->blocks)
+		space->cursor = 0;
+	return blocks != space->blocks;
+}
+
+int ranges_reserve(struct ranges *ranges, size_t more)
+{
+	size_t capacity = ranges->capacity ? ranges->capacity : 16;
+	struct range *items;
+
+	while (capacity < ranges->count + more)
+		capacity *= 2;
+	if (capacity == ranges->capacity)
+		return 0;
+	items = realloc(ranges->items, capacity * sizeof(*items));
+	if (!items)
+		return -ENOMEM;
+	ranges->items = items;
+	ranges->capacity = capacity;
+	return 0;
+}
+
+int ranges_add(struct ranges *ranges, uint64_t offset, uint64_t bytes)
+{
+	struct range *last = ranges->count ? &ranges->items[ranges->count - 1] : NULL;
+
+	if (!bytes)
+		return 0;
+	if (last && last->offset + last->bytes == offset) {
+		last->bytes += bytes;
+		return 0;
+	}
+	if (ranges_reserve(ranges, 1))
+		return -ENOMEM;
+	ranges->items[ranges->count++] = (struct range){offset, bytes};
+	return 0;
+}
+
+void ranges_subtract(const struct ranges *ranges, struct space *space)
+{
+	for (size_t i = 0; i < ranges->count; i++)
+		space_subtract(space, ranges->items[i].offset, ranges->items[i].bytes);
+}
+
+void ranges_free(struct ranges *ranges)
+{
+	free(ranges->items);
+	memset(ranges, 0, sizeof(*ranges));
+}

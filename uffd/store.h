@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * store.h - what the files of the image share among themselves: struct image, and reading slots and records.
+ * Not for the rest of libthaw, which uses image.h.
+ */
+#ifndef UFFD_STORE_H
+#define UFFD_STORE_H
+
+#include "image.h"
+#include "index.h"
+#include "space.h"
+
+#define STORE_HEADER_BYTES (2 * SPACE_BLOCK) /* blocks 0 and 1: the slots */
+#define STORE_GENERATIONS_MAX 4096u	      /* retained at once */
+#define STORE_RETAIN_DEFAULT 8u
+
+enum slot_state {
+	SLOT_FOREIGN, /* no magic */
+	SLOT_OTHER,   /* magic, but of another format version */
+	SLOT_DAMAGED, /* magic, but the checksum or a value is wrong */
+	SLOT_VALID,
+};
+
+struct slot {
+	enum slot_state state;
+	uint32_t format, page_bytes;
+	uint8_t uuid[16];
+	char engine[64];
+	uint64_t sequence;
+	uint64_t record_offset, record_bytes; /* 0: nothing was ever committed */
+	XXH128_hash_t record_checksum;
+};
+
+/* A generation as a record lists it. */
+struct generation {
+	struct thaw_generation info;
+	struct root root;
+	uint64_t state_offset;
+	XXH128_hash_t state_checksum;
+};
+
+struct record {
+	uint64_t offset, bytes;
+	unsigned count;
+	struct generation *generations; /* oldest first; malloc'ed */
+};
+
+struct image {
+	int fd;
+	char *path;
+	bool read_only;
+	unsigned retain;
+	struct slot identity;	  /* uuid, engine, page size */
+	struct record record;	  /* the one that `slot` names */
+	struct generation opened; /* number 0: fresh */
+	struct generation base;	  /* what the working index holds: opened, then the last one committed */
+	struct index index;
+
+	/* Commits; see commit.c. */
+	unsigned slot;		/* the valid slot; the next commit writes the other one */
+	uint64_t next;		/* its number: next % 2 != slot */
+	bool committing;
+	bool space_known;
+	struct space space;
+	struct ranges garbage;	/* only what the other slot names reaches it: free once that is overwritten */
+	struct ranges doubt;	/* of a failed commit whose slot may yet be found on disk: the same */
+};
+
+/* ---- header.c */
+
+/* Both slots, as they are. Fails only if the file cannot be read. */
+int header_read(int fd, const char *path, struct slot slots[2], struct thaw_error *error);
+/* The newest valid slot's number (0 or 1), or THAW_EFOREIGN, THAW_EFORMAT, THAW_EDAMAGED. */
+int header_newest(const char *path, const struct slot slots[2], struct thaw_error *error);
+int header_write(int fd, unsigned number, const struct slot *slot);
+
+/* The record that a valid slot names; count 0 if it names none. */
+int record_read(int fd, const char *path, const struct slot *slot, struct record *record,
+		struct thaw_error *error);
+size_t record_encoded_bytes(unsigned generations);
+void record_encode(const struct generation *generations, unsigned count, uint64_t sequence, void *bytes);
+void record_free(struct record *record);
+/* The entry with that number, or NULL. */
+const struct generation *record_find(const struct record *record, uint64_t number);
+/* Does every generation descend from the one listed before it? Then two that are not neighbours share nothing that those
+ * between them do not share too. */
+bool record_is_line(const struct generation *generations, unsigned count);
+
+/*
+ * For readers without the lock: slots, then the record of the newest that can be read, tried again for as long as a
+ * writer moves on meanwhile. `chosen` is the slot it came from; `fallback` says why if that is not the newest.
+ * With `wanted` not NULL, it decides whether a record will do (0) or the other slot's has to be tried (an error).
+ */
+int store_read(int fd, const char *path, struct slot slots[2], unsigned *chosen, struct record *record,
+	       struct thaw_error *fallback, struct thaw_error *error);
+/* Is the generation still listed, now? Tells damage from blocks that a writer has recycled meanwhile. */
+bool store_retains(int fd, const char *path, uint64_t number);
+
+/* ---- image.c */
+
+/* Pid of the lock's holder; 0: none or not visible. */
+uint64_t image_holder(int fd);
+
+#endif
