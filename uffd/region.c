@@ -49,6 +49,8 @@ static int map_memory(struct region *region, struct thaw_error *error)
 	}
 	if (mmap(region->base, region->max_bytes, PROT_NONE, flags, region->memfd, 0) == MAP_FAILED)
 		return out_of_address_space(error, region->max_bytes);
+	/* A huge page would count as written as a whole, at its first write and at every one after a collection. */
+	(void)madvise(region->base, region->max_bytes, MADV_NOHUGEPAGE);
 	return 0;
 }
 

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Each back end of write tracking finds exactly the pages that a comparison with a copy finds, on both kinds of memory,
+ * also while another thread writes; and pages that were put back are found again.
+ */
+#define _GNU_SOURCE
+#include "kselftest_harness.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "fault.h"
+#include "tracker.h"
+
+#define PAGE 4096u
+#define PAGES 4096u
+
+FIXTURE(tracking)
+{
+	struct region region;
+	struct tracker tracker;
+	struct fault_service *service;
+	struct bitmap pages;
+	char *copy;
+};
+FIXTURE_VARIANT(tracking)
+{
+	const char *tracker, *backing;
+};
+FIXTURE_VARIANT_ADD(tracking, wp_async_memfd){.tracker = "wp-async", .backing = "memfd"};
+FIXTURE_VARIANT_ADD(tracking, wp_async_anonymous){.tracker = "wp-async", .backing = "anonymous"};
+FIXTURE_VARIANT_ADD(tracking, wp_sync_memfd){.tracker = "wp-sync", .backing = "memfd"};
+FIXTURE_VARIANT_ADD(tracking, wp_sync_anonymous){.tracker = "wp-sync", .backing = "anonymous"};
+
+FIXTURE_SETUP(tracking)
+{
+	struct fault_options options = {.region = &self->region, .tracker = &self->tracker};
+	struct thaw_error error = {0};
+
+	setenv("THAW_TRACKER", variant->tracker, 1);
+	setenv("THAW_BACKING", variant->backing, 1);
+	if (region_create(&self->region, PAGES * PAGE, 0, false, &error))
+		SKIP(return, "%s", error.text);
+	ASSERT_EQ(0, region_register(&self->region, 0, &error));
+	ASSERT_EQ(0, tracker_create(&self->tracker, &self->region, &error));
+	if (fault_service_needed(&self->region))
+		ASSERT_EQ(0, fault_service_start(&self->service, &options, &error));
+	ASSERT_EQ(0, region_resize(&self->region, PAGES * PAGE));
+	ASSERT_EQ(0, bitmap_init(&self->pages, PAGES));
+	self->copy = calloc(PAGES, PAGE);
+	ASSERT_NE(NULL, self->copy);
+}
+FIXTURE_TEARDOWN(tracking)
+{
+	fault_service_stop(self->service);
+	tracker_destroy(&self->tracker);
+	region_destroy(&self->region);
+	bitmap_free(&self->pages);
+	free(self->copy);
+}
+
+static uint64_t next_random(uint64_t *state)
+{
+	*state ^= *state << 13;
+	*state ^= *state >> 7;
+	return *state ^= *state << 17;
+}
+
+/* Everything present, nothing written. */
+static int populate(struct region *region, struct tracker *tracker, struct bitmap *pages, char *copy)
+{
+	for (unsigned page = 0; page < PAGES; page++)
+		*(uint64_t *)(region->base + page * PAGE) = page * 977u + 1;
+	memcpy(copy, region->alias, PAGES * PAGE);
+	bitmap_clear_all(pages);
+	return tracker_collect(tracker, pages);
+}
+
+TEST_F(tracking, finds_what_a_comparison_finds)
+{
+	uint64_t random = 88172645463325252ull;
+
+	ASSERT_EQ(0, populate(&self->region, &self->tracker, &self->pages, self->copy));
+	EXPECT_EQ(PAGES, bitmap_count(&self->pages));
+	EXPECT_EQ(0, tracker_count(&self->tracker, PAGES));
+
+	for (int round = 0; round < 20; round++) {
+		unsigned writes = round == 7 ? 0 : round == 13 ? PAGES : (unsigned)(next_random(&random) % 600);
+		uint64_t differing = 0;
+
+		for (unsigned i = 0; i < writes; i++) {
+			unsigned page = round == 13 ? i : (unsigned)(next_random(&random) % PAGES);
+			unsigned at = (unsigned)(next_random(&random) % (PAGE / 8));
+
+			((uint64_t *)(self->region.base + page * PAGE))[at] += 1 + i;
+		}
+		/* Reading is not writing. */
+		for (unsigned page = 0; page < PAGES; page += 3)
+			atomic_signal_fence(memory_order_seq_cst), (void)*(volatile char *)(self->region.base + page * PAGE);
+		for (unsigned page = 0; page < PAGES; page++)
+			differing += !!memcmp(self->copy + page * PAGE, self->region.alias + page * PAGE, PAGE);
+		EXPECT_EQ(differing < 50 ? (int64_t)differing : 50, tracker_count(&self->tracker, 50));
+		bitmap_clear_all(&self->pages);
+		ASSERT_EQ(0, tracker_collect(&self->tracker, &self->pages));
+		EXPECT_EQ(differing, bitmap_count(&self->pages));
+		for (unsigned page = 0; page < PAGES; page++) {
+			bool differs = memcmp(self->copy + page * PAGE, self->region.alias + page * PAGE, PAGE);
+
+			ASSERT_EQ(differs, bitmap_test(&self->pages, page))
+			{
+				TH_LOG("round %d page %u", round, page);
+			}
+			if (differs)
+				memcpy(self->copy + page * PAGE, self->region.alias + page * PAGE, PAGE);
+		}
+	}
+}
+
+TEST_F(tracking, fresh_pages_count_as_written)
+{
+	for (unsigned page = 5; page < PAGES; page += 100)
+		self->region.base[page * PAGE] = 1;
+	ASSERT_EQ(0, tracker_collect(&self->tracker, &self->pages));
+	for (unsigned page = 5; page < PAGES; page += 100)
+		EXPECT_TRUE(bitmap_test(&self->pages, page));
+	/* The kernel reports what it made; wp-sync may give a few neighbours too, never the whole region. */
+	EXPECT_LE(bitmap_count(&self->pages), PAGES - PAGES / 8);
+}
+
+TEST_F(tracking, pages_put_back_are_found_again)
+{
+	struct bitmap again;
+
+	ASSERT_EQ(0, bitmap_init(&again, PAGES));
+	ASSERT_EQ(0, populate(&self->region, &self->tracker, &self->pages, self->copy));
+	bitmap_clear_all(&self->pages);
+	for (unsigned page = 1; page < PAGES; page += 50)
+		self->region.base[page * PAGE + 9]++;
+	ASSERT_EQ(0, tracker_collect(&self->tracker, &self->pages));
+	tracker_put_back(&self->tracker, &self->pages);
+	self->region.base[0] = 77;
+	EXPECT_EQ(bitmap_count(&self->pages) + 1, tracker_count(&self->tracker, PAGES));
+	ASSERT_EQ(0, tracker_collect(&self->tracker, &again));
+	EXPECT_EQ(bitmap_count(&self->pages) + 1, bitmap_count(&again));
+	for (unsigned page = 1; page < PAGES; page += 50)
+		EXPECT_TRUE(bitmap_test(&again, page));
+	EXPECT_EQ(0, tracker_count(&self->tracker, PAGES));
+	bitmap_free(&again);
+}
+
+struct writer {
+	struct region *region;
+	_Atomic bool stop;
+	uint64_t written;
+};
+
+static void *writer_main(void *arg)
+{
+	struct writer *writer = arg;
+	uint64_t random = 1234567891234567ull;
+
+	while (!atomic_load_explicit(&writer->stop, memory_order_relaxed)) {
+		uint64_t page = next_random(&random) % PAGES;
+
+		((volatile uint64_t *)(writer->region->base + page * PAGE))[next_random(&random) % (PAGE / 8)] =
+			++writer->written;
+	}
+	return NULL;
+}
+
+TEST_F(tracking, loses_nothing_while_a_thread_writes)
+{
+	struct writer writer = {.region = &self->region};
+	uint64_t collections = 0, copied = 0;
+	pthread_t thread;
+
+	ASSERT_EQ(0, populate(&self->region, &self->tracker, &self->pages, self->copy));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, writer_main, &writer));
+	/* The copy is kept true by nothing but what is collected. */
+	for (bool last = false;;) {
+		if (collections == 300) {
+			atomic_store(&writer.stop, true);
+			pthread_join(thread, NULL);
+			last = true;
+		}
+		bitmap_clear_all(&self->pages);
+		ASSERT_EQ(0, tracker_collect(&self->tracker, &self->pages));
+		for (uint64_t page = 0; (page = bitmap_next(&self->pages, page)) != UINT64_MAX; page++, copied++)
+			memcpy(self->copy + page * PAGE, self->region.alias + page * PAGE, PAGE);
+		if (last)
+			break;
+		collections++;
+		if (collections % 10 == 0) /* on two busy cores the writer must get its turn */
+			usleep(1000);
+	}
+	TH_LOG("%llu writes, %llu pages copied in %llu collections", (unsigned long long)writer.written,
+	       (unsigned long long)copied, (unsigned long long)collections);
+	ASSERT_GT(writer.written, 0);
+	ASSERT_GT(copied, 0);
+	EXPECT_EQ(0, memcmp(self->copy, self->region.alias, PAGES * PAGE));
+}
+
+TEST_HARNESS_MAIN
