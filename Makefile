@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: MIT
+#
+# Thaw: libthaw (uffd/), the runtime (vm/) and their tests. Everything that is made goes below build/.
+#
+#	make check	installs what is missing, builds, runs every test
+#	make help	the other targets
+#
+# V=1 shows the commands, WERROR=1 makes warnings errors, CC=clang and CFLAGS=... do what they always do.
+# asan, tsan and coverage are this same file over another BUILD directory with other flags (SANITIZE, COVERAGE);
+# what is generated (the engine's C, the npm packages, the kernel's test harness) is shared.
+
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+.SUFFIXES:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := all
+
+VERSION := 0.1
+PREFIX ?= /usr/local
+BUILD ?= build
+GENERATED := build/js
+HARNESS := build/harness
+NPM := build/npm
+SANITIZE ?=
+COVERAGE ?=
+
+ifneq ($(V),1)
+Q := @
+say = @printf '  %-7s %s\n' $(1) $(2);
+endif
+
+# ---- Flags
+
+PACKAGES := liburing libuv libedit libxxhash
+PACKAGE_CFLAGS := $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
+PACKAGE_LIBS := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null)
+
+CFLAGS ?= -O2 -g
+WARNINGS := -Wall -Wextra
+ifeq ($(WERROR),1)
+WARNINGS_FATAL := -Werror
+endif
+BASE_CFLAGS := -std=gnu11 $(WARNINGS) -pthread -DTHAW_VERSION='"$(VERSION)"' $(PACKAGE_CFLAGS)
+# The VM's stack goes into images one day: its frames must not hold what differs from process to process. So
+# the binary is linked at fixed addresses, without stack canaries, and without the shadow stack that a switch of
+# stacks would trip over.
+VM_CFLAGS := -fno-pie -fno-stack-protector -fcf-protection=none
+LIB_CFLAGS := -fPIC -fvisibility=hidden
+LDFLAGS ?=
+VM_LDFLAGS := -no-pie -pthread -Wl,--build-id=sha1 -Wl,-z,relro,-z,now,-z,noexecstack
+VM_LIBS := $(PACKAGE_LIBS) -lm
+INCLUDES := -Iuffd -Ivm -Ivm/js -I$(GENERATED)
+
+ifneq ($(SANITIZE),)
+BASE_CFLAGS += -fsanitize=$(SANITIZE) -fno-omit-frame-pointer
+LDFLAGS += -fsanitize=$(SANITIZE)
+endif
+ifneq ($(COVERAGE),)
+BASE_CFLAGS += --coverage -fprofile-update=atomic
+LDFLAGS += --coverage
+endif
+
+# The engine: C out of WebAssembly. Its arithmetic must be WebAssembly's: no contraction into fused multiply-add, no
+# folding that changes NaNs or rounding (what wabt asks for). Its warnings are nobody's business.
+ENGINE_CFLAGS := -std=gnu11 -O2 -w $(VM_CFLAGS) -ffp-contract=off -frounding-math -fsignaling-nans \
+	-fno-strict-aliasing -fno-math-errno
+
+# ---- Sources
+
+LIB_SOURCES := $(wildcard uffd/*.c)
+VM_SOURCES := $(filter-out vm/cli/main.c,$(wildcard vm/*.c vm/js/*.c vm/cli/*.c))
+VM_ASSEMBLY := $(wildcard vm/*.S vm/js/*.S)
+EMBEDDED := $(wildcard vm/*.js vm/js/*.js)
+TEST_SOURCES := $(wildcard tests/*.c)
+BENCH_SOURCES := $(wildcard tests/bench/*.c)
+
+LIB_OBJECTS := $(LIB_SOURCES:%.c=$(BUILD)/%.o)
+VM_OBJECTS := $(VM_SOURCES:%.c=$(BUILD)/%.o) $(VM_ASSEMBLY:%.S=$(BUILD)/%.o)
+MAIN_OBJECT := $(BUILD)/vm/cli/main.o
+ENGINE_OBJECT := $(GENERATED)/quickjs.o
+TESTS := $(TEST_SOURCES:%.c=$(BUILD)/%)
+BENCHES := $(BENCH_SOURCES:%.c=$(BUILD)/%)
+WASM := $(NPM)/node_modules/quickjs-wasi/quickjs.wasm
+
+.PHONY: all deps check check-built demo demo-built bench bench-built asan tsan sanitized coverage style format \
+	install clean distclean help tests FORCE
+
+all: $(BUILD)/thaw $(BUILD)/libthaw.a $(BUILD)/libthaw.so
+
+# ---- libthaw
+
+$(LIB_OBJECTS): $(BUILD)/%.o: %.c $(BUILD)/flags
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(BASE_CFLAGS) $(LIB_CFLAGS) $(WARNINGS_FATAL) $(CFLAGS) -Iuffd -MMD -MP -c $< -o $@
+
+$(BUILD)/libthaw.a: $(LIB_OBJECTS) $(BUILD)/sources
+	$(call say,AR,$@)
+	$(Q)rm -f $@
+	$(Q)ar rcs $@ $(LIB_OBJECTS)
+
+# Sanitizers leave symbols to be found at run time, so -z defs is for the plain library.
+$(BUILD)/libthaw.so: $(LIB_OBJECTS) $(BUILD)/sources uffd/libthaw.map
+	$(call say,LD,$@)
+	$(Q)$(CC) -shared -pthread $(LDFLAGS) $(if $(SANITIZE),,-Wl,-z,defs) -Wl,-soname,libthaw.so.0 \
+		-Wl,--version-script=uffd/libthaw.map $(LIB_OBJECTS) -luring -lxxhash -o $@
+
+# ---- The engine, once for every build directory
+
+$(WASM):
+	@echo "make: the npm packages are missing: run scripts/install-deps (make check and make demo do it)" >&2
+	@false
+
+$(GENERATED)/quickjs.c: $(WASM)
+	$(call say,WASM2C,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)wasm2c -n quickjs $< -o $@
+
+$(GENERATED)/quickjs.h: $(GENERATED)/quickjs.c ;
+
+$(ENGINE_OBJECT): $(GENERATED)/quickjs.c $(GENERATED)/flags
+	$(call say,CC,"$< (takes most of a minute)")
+	$(Q)$(CC) $(ENGINE_CFLAGS) -I$(GENERATED) -c $< -o $@.tmp
+	$(Q)mv $@.tmp $@
+
+# ---- The runtime
+
+$(BUILD)/vm/%.o: vm/%.c $(BUILD)/flags | $(GENERATED)/quickjs.h
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(BASE_CFLAGS) $(VM_CFLAGS) $(WARNINGS_FATAL) $(CFLAGS) $(INCLUDES) -MMD -MP -c $< -o $@
+
+$(BUILD)/vm/%.o: vm/%.S $(EMBEDDED) $(BUILD)/flags
+	$(call say,AS,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(INCLUDES) -I. -MMD -MP -c $< -o $@
+
+# Everything but main(): what the tests link with. A thin archive: it names the objects, it does not copy them.
+$(BUILD)/libvm.a: $(VM_OBJECTS) $(ENGINE_OBJECT) $(BUILD)/sources
+	$(call say,AR,$@)
+	$(Q)rm -f $@
+	$(Q)ar rcsT $@ $(VM_OBJECTS) $(ENGINE_OBJECT)
+
+$(BUILD)/thaw: $(MAIN_OBJECT) $(BUILD)/libvm.a $(BUILD)/libthaw.a
+	$(call say,LD,$@)
+	$(Q)$(CC) $(VM_LDFLAGS) $(LDFLAGS) $^ $(VM_LIBS) -o $@
+
+# ---- Tests and benchmarks
+
+$(HARNESS)/kselftest_harness.h: scripts/harness
+	$(call say,HARNESS,"$(HARNESS) (reads the kernel's source archive: 15 s)")
+	$(Q)scripts/harness $(HARNESS)
+
+# The harness is a system header here: its macros are the kernel's to warn about. Its TEST() leaves a parameter unused.
+$(BUILD)/tests/%.o: tests/%.c $(BUILD)/flags | $(HARNESS)/kselftest_harness.h $(GENERATED)/quickjs.h
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(BASE_CFLAGS) $(VM_CFLAGS) -Wno-unused-parameter $(WARNINGS_FATAL) $(CFLAGS) $(INCLUDES) \
+		-Itests -isystem $(HARNESS) -DTHAW_BINARY='"$(abspath $(BUILD))/thaw"' \
+		-DTHAW_SOURCE='"$(CURDIR)"' -MMD -MP -c $< -o $@
+
+$(TESTS) $(BENCHES): %: %.o $(BUILD)/libvm.a $(BUILD)/libthaw.a
+	$(call say,LD,$@)
+	$(Q)$(CC) $(VM_LDFLAGS) $(LDFLAGS) $^ $(VM_LIBS) -o $@
+
+tests: $(TESTS)
+
+deps:
+	$(Q)scripts/install-deps
+
+# A second make, because the first read the flags and the file lists before the dependencies were there.
+check demo bench: deps
+	$(Q)$(MAKE) $@-built
+
+check-built: all tests
+	$(Q)scripts/run-tests $(TESTS)
+
+demo-built: all
+	$(Q)scripts/demo
+
+bench-built: all $(BENCHES)
+	$(Q)tests/bench/run $(BENCHES)
+
+# Tests that never enter the VM: TSan knows neither a stack of ours nor memory that arrives through userfaultfd in a
+# program it did not instrument (the engine), so it checks libthaw by itself.
+LIB_TESTS := $(basename $(shell grep -LE 'runtime\.h|engine\.h|THAW_BINARY' $(TEST_SOURCES) /dev/null))
+
+# The VM's handlers own SIGSEGV and SIGBUS (bounds checks, poisoned pages), and it runs on a stack that ASan did not make.
+asan: deps
+	$(Q)ASAN_OPTIONS=detect_stack_use_after_return=0:handle_segv=0:handle_sigbus=0:use_sigaltstack=0:abort_on_error=1 \
+		UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 $(MAKE) sanitized BUILD=build/asan \
+		SANITIZE=address,undefined CFLAGS="-O1 -g"
+
+sanitized: all tests
+	$(Q)scripts/run-tests --timeout 900 $(TESTS)
+
+# TSan's shadow memory wants a fixed layout: setarch -R turns address randomisation off.
+tsan: deps
+	$(Q)$(MAKE) tsan-built BUILD=build/tsan SANITIZE=thread CFLAGS="-O1 -g"
+
+.PHONY: tsan-built coverage-built
+tsan-built: $(LIB_TESTS:%=$(BUILD)/%)
+	$(Q)TSAN_OPTIONS=halt_on_error=1:handle_segv=0:handle_sigbus=0 setarch -R scripts/run-tests --timeout 900 $^
+
+coverage: deps
+	$(Q)$(MAKE) coverage-built BUILD=build/coverage COVERAGE=1 CFLAGS="-O0 -g"
+
+coverage-built: all tests
+	$(Q)find $(BUILD) -name '*.gcda' -delete
+	$(Q)scripts/run-tests --timeout 900 $(TESTS) || true
+	$(Q)scripts/coverage $(BUILD)
+
+STYLED := $(wildcard uffd/*.[ch] vm/*.[ch] vm/*/*.[ch] tests/*.[ch] tests/*/*.[ch])
+
+style:
+	$(Q)if command -v clang-format >/dev/null; then clang-format --dry-run -Werror $(STYLED); \
+		else echo "style: clang-format is not installed; nothing was checked"; fi
+
+format:
+	$(Q)clang-format -i $(STYLED)
+
+# ---- Installing and cleaning
+
+install: all
+	install -Dm755 $(BUILD)/thaw $(DESTDIR)$(PREFIX)/bin/thaw
+	install -Dm644 $(BUILD)/libthaw.a $(DESTDIR)$(PREFIX)/lib/libthaw.a
+	install -Dm755 $(BUILD)/libthaw.so $(DESTDIR)$(PREFIX)/lib/libthaw.so.0
+	ln -sf libthaw.so.0 $(DESTDIR)$(PREFIX)/lib/libthaw.so
+	install -Dm644 uffd/thaw.h $(DESTDIR)$(PREFIX)/include/thaw.h
+
+clean:
+	$(Q)rm -rf $(filter-out $(NPM) $(HARNESS) $(GENERATED) build/install-deps.lock,$(wildcard build/*))
+
+distclean:
+	$(Q)rm -rf build
+
+help:
+	@echo "make             build/thaw, build/libthaw.a, build/libthaw.so (scripts/install-deps comes first)"
+	@echo "make deps        install what is missing (scripts/install-deps)"
+	@echo "make check       deps, build, every test; ends in 'N passed, N failed'"
+	@echo "make demo        deps, build, and the main job on real input"
+	@echo "make bench       deps, build, the measured tables"
+	@echo "make asan        the tests under AddressSanitizer and UBSan, in build/asan"
+	@echo "make tsan        libthaw's tests under ThreadSanitizer, in build/tsan"
+	@echo "make coverage    the tests with gcov, and lines covered per file, in build/coverage"
+	@echo "make style       does every file follow .clang-format?   make format: make it so"
+	@echo "make install     to PREFIX=$(PREFIX), below DESTDIR"
+	@echo "make clean       what was built; the generated engine, npm packages and harness stay"
+	@echo "make distclean   all of build/"
+	@echo "variables: V=1 WERROR=1 CC=clang CFLAGS='-O3 -g' BUILD=directory"
+
+# ---- Files that change only when what they say changes: the flags, and the list of sources
+
+$(BUILD)/flags: FORCE
+	$(Q)mkdir -p $(@D)
+	$(Q)echo '$(subst ','\'',$(CC) $(BASE_CFLAGS) $(VM_CFLAGS) $(CFLAGS) $(LDFLAGS))' | cmp -s - $@ || \
+		echo '$(subst ','\'',$(CC) $(BASE_CFLAGS) $(VM_CFLAGS) $(CFLAGS) $(LDFLAGS))' > $@
+
+$(GENERATED)/flags: FORCE
+	$(Q)mkdir -p $(@D)
+	$(Q)echo '$(CC) $(ENGINE_CFLAGS)' | cmp -s - $@ || echo '$(CC) $(ENGINE_CFLAGS)' > $@
+
+$(BUILD)/sources: FORCE
+	$(Q)mkdir -p $(@D)
+	$(Q)echo '$(LIB_SOURCES) $(VM_SOURCES) $(VM_ASSEMBLY)' | cmp -s - $@ || \
+		echo '$(LIB_SOURCES) $(VM_SOURCES) $(VM_ASSEMBLY)' > $@
+
+-include $(LIB_OBJECTS:.o=.d) $(VM_OBJECTS:.o=.d) $(MAIN_OBJECT:.o=.d) $(TESTS:=.d) $(BENCHES:=.d)
