@@ -17,6 +17,7 @@
 #include "fault.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <liburing.h>
 #include <poll.h>
 #include <pthread.h>
@@ -72,12 +73,13 @@ struct fault_service {
 	char *buffers; /* anonymous backing: RUNS buffers of RUN_PAGES pages, registered */
 	unsigned in_flight, prefetch_in_flight;
 
+	uint64_t demand;      /* the page of the latest fault */
 	uint64_t stream_next; /* the cluster that would continue the last stream of faults */
 	unsigned stream_window;
 	uint64_t prefetch_page; /* the next page that prefetch looks at */
 
 	_Atomic uint64_t faults, pages_restored, pages_poisoned, restore_bytes;
-	struct poison_record poison[POISON_RECORDS];
+	struct poison_record poison[POISON_RECORDS]; /* the last one speaks for all that find no room */
 	_Atomic unsigned poison_count;
 };
 
@@ -111,16 +113,24 @@ static void service_check(struct fault_service *service, int result, const char 
 static void poison_pages(struct fault_service *service, uint64_t first, uint64_t count, const char *why)
 {
 	unsigned index = atomic_load_explicit(&service->poison_count, memory_order_relaxed);
-	struct poison_record *record = &service->poison[index < POISON_RECORDS ? index : POISON_RECORDS - 1];
 	struct thaw_error error;
 
 	error_set(&error, THAW_EDAMAGED, "%s, generation %llu: page %llu cannot be restored: %s",
 		  image_path(service->options.image),
 		  (unsigned long long)image_opened(service->options.image)->number, (unsigned long long)first, why);
 	if (index < POISON_RECORDS) {
-		record->first = first;
-		record->count = count;
-		record->error = error;
+		bool last = index == POISON_RECORDS - 1;
+
+		service->poison[index] = (struct poison_record){
+			.first = last ? 0 : first,
+			.count = last ? service->restored_pages : count,
+			.error = error,
+		};
+		if (last)
+			error_set(&service->poison[index].error, THAW_EDAMAGED,
+				  "%s, generation %llu: much of it cannot be restored, first of all this: %s",
+				  image_path(service->options.image),
+				  (unsigned long long)image_opened(service->options.image)->number, why);
 		/* Whoever the poisoned page wakes sees the record. */
 		atomic_store_explicit(&service->poison_count, index + 1, memory_order_release);
 	}
@@ -192,34 +202,50 @@ static void run_release(struct fault_service *service, struct read_run *run)
 	service->free_runs = run;
 }
 
-/* All bytes are there: compare checksums, map what is right, poison what is not. */
-static void run_install(struct fault_service *service, struct read_run *run)
+/* Compare the checksums of some pages of a run, map what is right, poison what is not. */
+static void run_install_pages(struct fault_service *service, struct read_run *run, unsigned from, unsigned to)
 {
 	uint32_t page_bytes = service->region->page_bytes;
-	unsigned good = 0; /* first page not installed yet */
+	unsigned good = from; /* first page not installed yet */
 
-	for (unsigned i = 0; i <= run->count; i++) {
-		bool matches = i < run->count && extent_matches(&run->extents[i], run->buffer + (size_t)i * page_bytes, page_bytes);
+	for (unsigned i = from; i <= to; i++) {
+		char *page = run->buffer + (size_t)i * page_bytes;
 		char why[160];
 
-		if (matches)
+		if (i < to && extent_matches(&run->extents[i], page, page_bytes))
 			continue;
 		if (i > good) {
 			bitmap_set_range(&service->arrived, run->first + good, i - good);
+			/* Counted before they are seen, so that no reader finds itself uncounted. */
+			count_up(&service->pages_restored, i - good);
 			service_check(service,
 				      install_pages(service->region, run->first + good, i - good,
 						    run->buffer + (size_t)good * page_bytes),
 				      "install pages");
-			count_up(&service->pages_restored, i - good);
 		}
 		good = i + 1;
-		if (i == run->count)
+		if (i == to)
 			break;
 		snprintf(why, sizeof(why), "its checksum is wrong at file offset %llu (see thaw verify)",
 			 (unsigned long long)(run->offset + (uint64_t)i * page_bytes));
 		poison_pages(service, run->first + i, 1, why);
 	}
-	count_up(&service->restore_bytes, (uint64_t)run->count * page_bytes);
+}
+
+/* All bytes are there. The page that was asked for goes first: its reader runs on while the others are installed. */
+static void run_install(struct fault_service *service, struct read_run *run)
+{
+	unsigned asked = 0;
+
+	count_up(&service->restore_bytes, (uint64_t)run->count * service->region->page_bytes);
+	if (service->demand >= run->first && service->demand < run->first + run->count) {
+		asked = (unsigned)(service->demand - run->first);
+		run_install_pages(service, run, asked, asked + 1);
+		run_install_pages(service, run, 0, asked);
+		asked++;
+	}
+	if (asked < run->count)
+		run_install_pages(service, run, asked, run->count);
 }
 
 static void run_completed(struct fault_service *service, struct read_run *run, int result)
@@ -409,6 +435,7 @@ static void serve_restored(struct fault_service *service, uint64_t page)
 {
 	uint64_t cluster = page / IMAGE_LEAF_PAGES;
 
+	service->demand = page;
 	if (service->pending[cluster] && !bitmap_test(&service->arrived, page))
 		return; /* joins the read that is under way */
 	service->stream_window = cluster != service->stream_next	    ? 1
@@ -558,6 +585,7 @@ static int service_ring(struct fault_service *service, struct thaw_error *error)
 	struct region *region = service->region;
 	struct iovec vectors[RUNS];
 	size_t run_bytes = (size_t)RUN_PAGES * region->page_bytes;
+	char path[32];
 	int code, file;
 
 	code = io_uring_queue_init(RING_ENTRIES, &service->ring, 0);
@@ -570,8 +598,14 @@ static int service_ring(struct fault_service *service, struct thaw_error *error)
 		return error_set(error, -errno, "cannot make an eventfd: %s", strerror(errno));
 	if (!service->options.image)
 		return 0;
-	file = image_fd(service->options.image);
+	/* A ring gives its files up some time after its process has died. The image's own descriptor holds the lock, which must go
+	 * with the process: so the ring gets another one. */
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", image_fd(service->options.image));
+	file = sys_open(path, O_RDONLY, 0);
+	if (file < 0)
+		return error_set(error, file, "cannot open the image again through %s: %s", path, thaw_strerror(file));
 	code = io_uring_register_files(&service->ring, &file, 1);
+	close(file);
 	if (code < 0)
 		return error_set(error, code, "cannot register the image with io_uring: %s", thaw_strerror(code));
 	if (region->backing == BACKING_MEMFD)
@@ -617,7 +651,7 @@ int fault_service_start(struct fault_service **out, const struct fault_options *
 	service->restored_pages = options->region->restored_bytes / options->region->page_bytes;
 	service->ring.ring_fd = -1;
 	service->wake_fd = -1;
-	service->stream_next = UINT64_MAX;
+	service->stream_next = service->demand = UINT64_MAX;
 	code = service_memory(service, error);
 	if (!code)
 		code = service_ring(service, error);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * format.h - the image as it lies on disk, byte by byte. What the fields mean, when they are valid and in which order they
- * are written is told at the top of image.c. Only header.c (slots, records) and index.c, walk.c (nodes) include it.
+ * format.h - the image as it lies on disk, byte by byte. What the fields mean, when they are valid
+ * and in which order they are written is told at the top of image.c. Only header.c (slots, records)
+ * and index.c, walk.c (nodes) include it.
  *
- * Everything is little endian and naturally aligned; the structures are used as they are, so a big-endian host
- * is refused at compile time.
+ * Everything is little endian and naturally aligned; the structures are used as they are, so a
+ * big-endian host is refused at compile time.
  */
 #ifndef UFFD_FORMAT_H
 #define UFFD_FORMAT_H
@@ -23,9 +24,9 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the image format is l
 #define FORMAT_RECORD_MAGIC 0x6472636572776874u /* "thwrecrd" */
 #define FORMAT_NODE_MAGIC 0x646f6e54u		/* "Tnod" */
 
-#define FORMAT_SLOT_BYTES 512u	/* one sector: torn by no disk that writes sectors whole */
+#define FORMAT_SLOT_BYTES 512u /* one sector: torn by no disk that writes sectors whole */
 #define FORMAT_FANOUT 16u
-#define FORMAT_UNIT 16u		/* extent offsets are stored in this many bytes */
+#define FORMAT_UNIT 16u /* extent offsets are stored in this many bytes */
 
 struct disk_slot {
 	char magic[8];
@@ -77,16 +78,16 @@ struct disk_node {
 };
 static_assert(sizeof(struct disk_node) == 24, "node");
 
-struct disk_entry {		/* of a leaf: one page */
-	uint64_t offset : 48;	/* in FORMAT_UNIT bytes */
-	uint64_t bytes : 16;	/* stored length; 0: a whole page */
-	uint64_t birth : 56;	/* the generation that wrote the page */
+struct disk_entry {	      /* of a leaf: one page */
+	uint64_t offset : 48; /* in FORMAT_UNIT bytes */
+	uint64_t bytes : 16;  /* stored length; 0: a whole page */
+	uint64_t birth : 56;  /* the generation that wrote the page */
 	uint64_t encoding : 8;
 	uint64_t checksum[2];
 };
 static_assert(sizeof(struct disk_entry) == 32, "entry");
 
-struct disk_child {		/* of an inner node; all zero: nothing stored below */
+struct disk_child { /* of an inner node; all zero: nothing stored below */
 	uint64_t offset;
 	uint64_t checksum[2];
 };

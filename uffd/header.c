@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * header.c - reading and writing the header slots and commit records of an image. See image.c for the format.
+ * header.c - reading and writing the header slots and commit records of an image. See image.c for
+ * the format.
  *
- * Every value that is read is checked before it is used: an image may be damaged or made to do harm. Any thread;
- * no state.
+ * Every value that is read is checked before it is used: an image may be damaged or made to do
+ * harm. Any thread; no state.
  */
 #include "store.h"
 
@@ -23,11 +24,13 @@ static bool checksum_is(XXH128_hash_t hash, const uint64_t stored[2])
 
 static void slot_decode(const struct disk_slot *disk, unsigned number, struct slot *slot)
 {
-	bool whole = checksum_is(XXH3_128bits(disk, offsetof(struct disk_slot, checksum)), disk->checksum);
+	bool whole = checksum_is(XXH3_128bits(disk, offsetof(struct disk_slot, checksum)),
+				 disk->checksum);
 
 	memset(slot, 0, sizeof(*slot));
 	if (memcmp(disk->magic, FORMAT_MAGIC, sizeof(disk->magic)))
 		return;
+	slot->whole = whole;
 	slot->format = disk->format;
 	slot->page_bytes = disk->page_bytes;
 	memcpy(slot->uuid, disk->uuid, sizeof(slot->uuid));
@@ -68,28 +71,39 @@ int header_read(int fd, const char *path, struct slot slots[2], struct thaw_erro
 	return 0;
 }
 
+static int format_error(const char *path, const struct slot *slot, struct thaw_error *error)
+{
+	return error_set(error, THAW_EFORMAT,
+			 "%s: an image of format %#x, and this build reads format %#x: use the "
+			 "release that wrote it",
+			 path, slot->format, FORMAT_VERSION);
+}
+
 int header_newest(const char *path, const struct slot slots[2], struct thaw_error *error)
 {
+	/* Magic, format and checksum lie where they lie in every format: this one is newer, not damaged. */
+	for (unsigned i = 0; i < 2; i++)
+		if (slots[i].state == SLOT_OTHER && slots[i].whole)
+			return format_error(path, &slots[i], error);
 	for (unsigned i = 0; i < 2; i++) {
 		const struct slot *other = &slots[!i];
 
-		if (slots[i].state == SLOT_VALID && slots[i].page_bytes &&
+		if (slots[i].state == SLOT_VALID &&
 		    (other->state != SLOT_VALID || slots[i].sequence > other->sequence ||
 		     (slots[i].sequence == other->sequence && !i)))
 			return (int)i;
 	}
 	for (unsigned i = 0; i < 2; i++)
 		if (slots[i].state == SLOT_OTHER)
-			return error_set(error, THAW_EFORMAT,
-					 "%s: an image of format %#x, and this build reads format %#x: "
-					 "use the release that wrote it",
-					 path, slots[i].format, FORMAT_VERSION);
+			return format_error(path, &slots[i], error);
 	if (slots[0].state == SLOT_FOREIGN && slots[1].state == SLOT_FOREIGN)
-		return error_set(error, THAW_EFOREIGN,
-				 "%s: not a Thaw image (no magic at offset 0 or %u): name another file", path,
-				 SPACE_BLOCK);
+		return error_set(
+			error, THAW_EFOREIGN,
+			"%s: not a Thaw image (no magic at offset 0 or %u): name another file",
+			path, SPACE_BLOCK);
 	return error_set(error, THAW_EDAMAGED,
-			 "%s: both header slots (offsets 0 and %u) are damaged: restore the file from a backup",
+			 "%s: both header slots (offsets 0 and %u) are damaged: restore the file "
+			 "from a backup",
 			 path, SPACE_BLOCK);
 }
 
@@ -123,7 +137,8 @@ size_t record_encoded_bytes(unsigned generations)
 	return sizeof(struct disk_record) + generations * sizeof(struct disk_generation);
 }
 
-void record_encode(const struct generation *generations, unsigned count, uint64_t sequence, void *bytes)
+void record_encode(const struct generation *generations, unsigned count, uint64_t sequence,
+		   void *bytes)
 {
 	struct disk_record *disk = bytes;
 
@@ -148,7 +163,8 @@ void record_encode(const struct generation *generations, unsigned count, uint64_
 			.reason = from->info.reason,
 			.restores = from->info.restores,
 			.root_offset = from->root.at.offset,
-			.root_checksum = {from->root.at.checksum.low64, from->root.at.checksum.high64},
+			.root_checksum = {from->root.at.checksum.low64,
+					  from->root.at.checksum.high64},
 			.root_levels = from->root.levels,
 			.state_offset = from->state_offset,
 			.state_bytes = from->info.state_bytes,
@@ -160,32 +176,37 @@ void record_encode(const struct generation *generations, unsigned count, uint64_
 static bool generation_decode(const struct disk_generation *disk, struct generation *into)
 {
 	*into = (struct generation){
-		.info = {
-			.number = disk->number,
-			.parent = disk->parent,
-			.time_ns = disk->time_ns,
-			.heap_bytes = disk->heap_bytes,
-			.state_bytes = disk->state_bytes,
-			.pages_written = disk->pages_written,
-			.pages_stored = disk->pages_stored,
-			.bytes_written = disk->bytes_written,
-			.pause_ns = disk->pause_ns,
-			.durable_ns = disk->durable_ns,
-			.reason = disk->reason,
-			.restores = disk->restores,
-		},
-		.root = {
-			.at = {disk->root_offset, {disk->root_checksum[0], disk->root_checksum[1]}},
-			.levels = disk->root_levels,
-		},
+		.info =
+			{
+				.number = disk->number,
+				.parent = disk->parent,
+				.time_ns = disk->time_ns,
+				.heap_bytes = disk->heap_bytes,
+				.state_bytes = disk->state_bytes,
+				.pages_written = disk->pages_written,
+				.pages_stored = disk->pages_stored,
+				.bytes_written = disk->bytes_written,
+				.pause_ns = disk->pause_ns,
+				.durable_ns = disk->durable_ns,
+				.reason = disk->reason,
+				.restores = disk->restores,
+			},
+		.root =
+			{
+				.at = {disk->root_offset,
+				       {disk->root_checksum[0], disk->root_checksum[1]}},
+				.levels = disk->root_levels,
+			},
 		.state_offset = disk->state_offset,
 		.state_checksum = {disk->state_checksum[0], disk->state_checksum[1]},
 	};
-	return disk->number && disk->parent < disk->number && disk->root_levels <= INDEX_LEVELS_MAX &&
-	       !disk->root_levels == !disk->root_offset && !disk->state_bytes == !disk->state_offset;
+	return disk->number && disk->parent < disk->number &&
+	       disk->root_levels <= INDEX_LEVELS_MAX && !disk->root_levels == !disk->root_offset &&
+	       !disk->state_bytes == !disk->state_offset;
 }
 
-static const char *record_decode(const struct disk_record *disk, const struct slot *slot, struct record *record)
+static const char *record_decode(const struct disk_record *disk, const struct slot *slot,
+				 struct record *record)
 {
 	uint64_t last = 0;
 
@@ -200,7 +221,8 @@ static const char *record_decode(const struct disk_record *disk, const struct sl
 		return "out of memory";
 	for (unsigned i = 0; i < disk->generations; i++) {
 		if (!generation_decode(&disk->generation[i], &record->generations[i]) ||
-		    disk->generation[i].number <= last || disk->generation[i].number > slot->sequence)
+		    disk->generation[i].number <= last ||
+		    disk->generation[i].number > slot->sequence)
 			return "a generation in it is impossible";
 		last = disk->generation[i].number;
 	}
@@ -231,8 +253,9 @@ int record_read(int fd, const char *path, const struct slot *slot, struct record
 	code = sys_pread(fd, disk, slot->record_bytes, slot->record_offset);
 	if (code && code != -ENODATA && code != -EINVAL) {
 		free(disk);
-		return error_set(error, code, "%s: cannot read the commit record at offset %" PRIu64 ": %s", path,
-				 slot->record_offset, thaw_strerror(code));
+		return error_set(error, code,
+				 "%s: cannot read the commit record at offset %" PRIu64 ": %s",
+				 path, slot->record_offset, thaw_strerror(code));
 	}
 	why = "the file ends before it";
 	if (code)
@@ -249,8 +272,8 @@ damaged:
 	free(disk);
 	record_free(record);
 	return error_set(error, THAW_EDAMAGED,
-			 "%s: the commit record %" PRIu64 " at offset %" PRIu64 " is damaged (%s)", path,
-			 slot->sequence, slot->record_offset, why);
+			 "%s: the commit record %" PRIu64 " at offset %" PRIu64 " is damaged (%s)",
+			 path, slot->sequence, slot->record_offset, why);
 }
 
 void record_free(struct record *record)
@@ -277,7 +300,8 @@ bool record_is_line(const struct generation *generations, unsigned count)
 
 /* One attempt of store_read. */
 static int store_read_once(int fd, const char *path, struct slot slots[2], unsigned *chosen,
-			   struct record *record, struct thaw_error *fallback, struct thaw_error *error)
+			   struct record *record, struct thaw_error *fallback,
+			   struct thaw_error *error)
 {
 	int newest, code = header_read(fd, path, slots, error);
 
@@ -289,27 +313,29 @@ static int store_read_once(int fd, const char *path, struct slot slots[2], unsig
 		return newest;
 	*chosen = (unsigned)newest;
 	code = record_read(fd, path, &slots[newest], record, error);
-	if (code == THAW_EDAMAGED && slots[!newest].state == SLOT_VALID && slots[!newest].record_bytes) {
+	if (code == THAW_EDAMAGED && slots[!newest].state == SLOT_VALID &&
+	    slots[!newest].record_bytes) {
 		*fallback = *error;
 		*chosen = !newest;
 		code = record_read(fd, path, &slots[!newest], record, error);
 	} else if (!code && slots[!newest].state != SLOT_VALID) {
 		error_set(fallback, THAW_EDAMAGED,
-			  "%s: header slot %u at offset %u is damaged; the other one, of generation %" PRIu64
-			  ", is used",
+			  "%s: header slot %u at offset %u is damaged; the other one, of "
+			  "generation %" PRIu64 ", is used",
 			  path, !newest, !newest * SPACE_BLOCK, slots[newest].sequence);
 	}
 	return code;
 }
 
-int store_read(int fd, const char *path, struct slot slots[2], unsigned *chosen, struct record *record,
-	       struct thaw_error *fallback, struct thaw_error *error)
+int store_read(int fd, const char *path, struct slot slots[2], unsigned *chosen,
+	       struct record *record, struct thaw_error *fallback, struct thaw_error *error)
 {
 	uint64_t before = 0;
 
 	/*
-	 * A slot read in the middle of its writing looks damaged, and a record may have been recycled between the
-	 * two reads. Both pass: try again a few times, and for as long as the image moves on.
+	 * A slot read in the middle of its writing looks damaged, and a record may have been
+	 * recycled between the two reads. Both pass: try again a few times, and for as long as the
+	 * image moves on.
 	 */
 	for (unsigned attempt = 0, still = 0;; attempt++) {
 		const struct timespec pause = {.tv_nsec = 2000000};

@@ -125,8 +125,6 @@ static int start_checkpoints(struct thaw *heap, const struct thaw_options *optio
 					 (unsigned long long)heap->opened.number);
 		memcpy(checkpointer->durable_state, heap->state, heap->state_bytes);
 		checkpointer->durable_state_bytes = heap->state_bytes;
-		/* A branch: the newest generation is not this one, so even an unchanged heap must become a new generation. */
-		checkpointer->durable = image_newest(heap->image)->number == heap->opened.number;
 	}
 	return checkpointer_start(checkpointer, error);
 }

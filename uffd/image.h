@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * image.h - the store of pages behind a heap: one file, every retained generation of the heap in it.
+ * image.h - the store of pages behind a heap: one file, every retained generation of the heap in
+ * it.
  *
- * The format is described at the top of image.c. This header is internal to libthaw: fault.c looks pages up,
- * checkpoint.c writes generations, verify.c and the tools walk them.
+ * The format is described at the top of image.c. This header is internal to libthaw: fault.c looks
+ * pages up, checkpoint.c writes generations, verify.c and the tools walk them.
  *
- * Threads: after image_open(), image_lookup() may run on the fault service's thread while one commit runs on the
- * checkpoint thread; a lock inside the image orders them. Everything else: the owner, with no commit under way.
+ * Threads: after image_open(), image_lookup() may run on the fault service's thread while one
+ * commit runs on the checkpoint thread; a lock inside the image orders them. Everything else: the
+ * owner, with no commit under way.
  */
 #ifndef UFFD_IMAGE_H
 #define UFFD_IMAGE_H
@@ -48,10 +50,11 @@ struct image_options {
 };
 
 /*
- * O(1) in the size of the heap: reads the header slots, the commit record and the root, nothing else. If the
- * newest generation's record or root node is damaged, opens the newest one that is not, and says why in
- * `fallback` (code 0 otherwise). With `generation` given, opens exactly that one or fails with THAW_ENOGEN.
- * Errors: THAW_EFOREIGN, THAW_EFORMAT, THAW_EENGINE, THAW_EINUSE, THAW_EDAMAGED, -errno.
+ * O(1) in the size of the heap: reads the header slots, the commit record and the root, nothing
+ * else. If the newest generation's record or root node is damaged, opens the newest one that is
+ * not, and says why in `fallback` (code 0 otherwise). With `generation` given, opens exactly that
+ * one or fails with THAW_ENOGEN. Errors: THAW_EFOREIGN, THAW_EFORMAT, THAW_EENGINE, THAW_EINUSE,
+ * THAW_EDAMAGED, -errno.
  */
 int image_open(const struct image_options *options, struct image **image, struct thaw_error *fallback,
 	       struct thaw_error *error);
@@ -61,16 +64,21 @@ int image_fd(const struct image *image);
 const char *image_path(const struct image *image);
 /* The generation that lookups see when nothing has been committed yet; number 0: a fresh heap. */
 const struct thaw_generation *image_opened(const struct image *image);
-/* Newest durable generation. */
+/*
+ * The durable generation that the working index started from: the opened one (number 0: none), then
+ * each that was committed. It is what an unchanged heap still is; the file may hold a newer one if
+ * an older one was opened.
+ */
 const struct thaw_generation *image_newest(const struct image *image);
 /* State blob of the opened generation, checked, malloc'ed, the caller frees. 0 or error. */
 int image_read_state(struct image *image, void **state, size_t *bytes, struct thaw_error *error);
 uint64_t image_file_bytes(const struct image *image);
 
 /*
- * The extents of the IMAGE_LEAF_PAGES pages that start at `first_page` (a multiple of it), as the working index has them: the
- * opened generation plus whatever was committed since. Reads and checks index nodes on demand and keeps them.
- * THAW_EDAMAGED (error says where) if a node on the way is damaged; -errno if it cannot be read.
+ * The extents of the IMAGE_LEAF_PAGES pages that start at `first_page` (a multiple of it), as the
+ * working index has them: the opened generation plus whatever was committed since. Reads and checks
+ * index nodes on demand and keeps them. THAW_EDAMAGED (error says where) if a node on the way is
+ * damaged; -errno if it cannot be read.
  */
 int image_lookup(struct image *image, uint64_t first_page, struct extent extents[IMAGE_LEAF_PAGES],
 		 struct thaw_error *error);
@@ -79,11 +87,13 @@ int image_lookup(struct image *image, uint64_t first_page, struct extent extents
 bool extent_matches(const struct extent *extent, const void *page, uint32_t page_bytes);
 
 /*
- * One commit: begin, any number of pages (each page any number of times, last one wins), finish or abort.
+ * One commit: begin, any number of pages (each page any number of times, last one wins), finish or
+ * abort.
  *
- * commit_page compares with the index first: an unchanged page is not stored. Changed pages are gathered into large
- * sequential writes. *stored tells which it was. An error from any of these leaves the commit to be aborted; abort
- * restores the working index and the free space exactly, and the previous generation is untouched.
+ * commit_page compares with the index first: an unchanged page is not stored. Changed pages are
+ * gathered into large sequential writes. *stored tells which it was. An error from any of these
+ * leaves the commit to be aborted; abort restores the working index and the free space exactly, and
+ * the previous generation is untouched.
  */
 struct commit;
 int commit_begin(struct image *image, struct commit **commit, struct thaw_error *error);
@@ -91,10 +101,13 @@ int commit_page(struct commit *commit, uint64_t page, const void *bytes, bool *s
 /* True if nothing changed so far: no page was stored. */
 bool commit_is_empty(const struct commit *commit);
 /*
- * Write the index, the state blob and the record, fdatasync, write the header slot, fdatasync. `generation`: the caller
- * has filled time_ns, heap_bytes, pages_written, pause_ns, durable_ns (so far), reason, restores; the rest is filled here.
- * On success the generation is durable, generations beyond `retain` are dropped, and the commit is freed. On failure
- * nothing counts as durable, and the caller must abort.
+ * Write the index, the state blob and the record, fdatasync, write the header slot, fdatasync.
+ * `generation`: the caller has filled time_ns, heap_bytes, pages_written, pause_ns, durable_ns (so
+ * far), reason, restores; the rest is filled here. durable_ns grows by what this call took until
+ * the record was made. A commit in which nothing changed may be finished too: a generation with the
+ * same pages (that is how a rollback becomes the newest). On success the generation is durable,
+ * generations beyond `retain` are dropped, and the commit is freed. On failure nothing counts as
+ * durable, and the caller must abort.
  */
 int commit_finish(struct commit *commit, struct thaw_generation *generation, const void *state, size_t state_bytes,
 		  struct thaw_error *error);

@@ -1,23 +1,28 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * index.c - the copy-on-write radix tree from page number to extent: the working index of one image.
+ * index.c - the copy-on-write radix tree from page number to extent: the working index of one
+ * image.
  *
  *	level 2                 root                   16 children of 256 pages
  *	level 1        inner           inner           16 children of 16 pages
  *	level 0     leaf   leaf     leaf   leaf        16 extents
  *
- * As many levels as the highest page needs; growing puts the old root under a new one, as its first child. A node's
- * checksum is in its parent, so a node that checks is the one that was meant (Merkle, CRYPTO'87; ZFS does the same).
+ * As many levels as the highest page needs; growing puts the old root under a new one, as its first
+ * child. A node's checksum is in its parent, so a node that checks is the one that was meant
+ * (Merkle, CRYPTO'87; ZFS does the same).
  *
  * Invariants
- *  1. A dirty node's parent is dirty: index_write() finds all by descending through dirty nodes only.
- *  2. inner.at[i] is child i as last committed, or offset 0; it is trusted only while child i is not dirty. What a commit
- *     writes is in child->written until index_committed(), so a failed commit leaves no trace in the references.
- *  3. Only the thread that commits makes nodes dirty, adds nodes that are not on disk, or frees nodes. Other threads
- *     add clean nodes (loads), under the lock. index->top and inner.child[] are read and written under the lock.
+ *  1. A dirty node's parent is dirty: index_write() finds all by descending through dirty nodes.
+ *  2. inner.at[i] is child i as last committed, or offset 0; it is trusted only while child i is not
+ *     dirty. What a commit writes is in child->written until index_committed(), so a failed commit
+ *     leaves no trace in the references.
+ *  3. Only the thread that commits makes nodes dirty, adds nodes that are not on disk, or frees
+ *     nodes. Other threads add clean nodes (loads). index->top and inner.child[] are read and
+ *     written under the lock.
  *
- * Reverting drops every dirty node, and what hangs on it, from memory: they load again from the committed tree. That is
- * exact without an undo log, and only a commit that failed after it changed something pays for it.
+ * Reverting drops every dirty node, and what hangs on it, from memory: they load again from the
+ * committed tree. That is exact without an undo log, and only a commit that failed after it changed
+ * something pays for it.
  */
 #include "index.h"
 
@@ -33,7 +38,7 @@
 _Static_assert(IMAGE_LEAF_PAGES == FORMAT_FANOUT, "a leaf has one entry per page of a cluster");
 
 struct node {
-	uint64_t first;	  /* page */
+	uint64_t first; /* page */
 	uint8_t level;
 	bool dirty;
 	struct reference written; /* where the commit under way put it; dirty nodes only */
@@ -65,11 +70,12 @@ static bool entry_is_sound(const struct disk_entry *entry, uint64_t generation)
 		return !entry->offset && !entry->bytes && !entry->birth && !entry->checksum[0] &&
 		       !entry->checksum[1];
 	case EXTENT_ZERO:
-		return !entry->offset && !entry->bytes && entry->birth && entry->birth <= generation;
+		return !entry->offset && !entry->bytes && entry->birth &&
+		       entry->birth <= generation;
 	case EXTENT_RAW: /* whole pages begin at a block */
 		return entry->offset * FORMAT_UNIT >= 2 * SPACE_BLOCK &&
-		       entry->offset * FORMAT_UNIT % SPACE_BLOCK == 0 && !entry->bytes && entry->birth &&
-		       entry->birth <= generation;
+		       entry->offset * FORMAT_UNIT % SPACE_BLOCK == 0 && !entry->bytes &&
+		       entry->birth && entry->birth <= generation;
 	default:
 		return false;
 	}
@@ -82,13 +88,15 @@ const char *index_check_node(const union disk_any *node, const struct reference 
 		return "its checksum is wrong";
 	/* From here on only an image that was made to do harm can fail. */
 	if (node->node.magic != FORMAT_NODE_MAGIC || node->node.level != level ||
+	    node->node.zero[0] || node->node.zero[1] || node->node.zero[2] ||
 	    node->node.first_page != first_page)
 		return "it is another node";
 	for (unsigned i = 0; i < FORMAT_FANOUT; i++) {
 		if (level) {
-			uint64_t offset = node->inner.children[i].offset;
+			const struct disk_child *child = &node->inner.children[i];
 
-			if (offset && (offset < 2 * SPACE_BLOCK || offset % 8))
+			if (child->offset ? child->offset < 2 * SPACE_BLOCK || child->offset % 8
+					  : child->checksum[0] || child->checksum[1])
 				return "a child's place is impossible";
 		} else if (!entry_is_sound(&node->leaf.entries[i], node->node.generation)) {
 			return "an extent is impossible";
@@ -97,8 +105,8 @@ const char *index_check_node(const union disk_any *node, const struct reference 
 	return NULL;
 }
 
-int index_read_node(int fd, const char *path, const struct reference *at, unsigned level, uint64_t first_page,
-		    union disk_any *node, struct thaw_error *error)
+int index_read_node(int fd, const char *path, const struct reference *at, unsigned level,
+		    uint64_t first_page, union disk_any *node, struct thaw_error *error)
 {
 	const char *why;
 	int code;
@@ -109,8 +117,8 @@ int index_read_node(int fd, const char *path, const struct reference *at, unsign
 	code = sys_pread(fd, node, index_node_bytes(level), at->offset);
 	if (code && code != -ENODATA && code != -EINVAL)
 		return error_set(error, code,
-				 "%s: cannot read the index of pages %" PRIu64 "-%" PRIu64 " at offset %" PRIu64
-				 ": %s",
+				 "%s: cannot read the index of pages %" PRIu64 "-%" PRIu64
+				 " at offset %" PRIu64 ": %s",
 				 path, first_page, first_page + index_span(level) - 1, at->offset,
 				 thaw_strerror(code));
 	why = code ? "the file ends before it" : index_check_node(node, at, level, first_page);
@@ -157,8 +165,8 @@ static void node_free(struct node *node)
 	free(node);
 }
 
-static int node_load(const struct index *index, const struct reference *at, unsigned level, uint64_t first,
-		     struct node **loaded, struct thaw_error *error)
+static int node_load(const struct index *index, const struct reference *at, unsigned level,
+		     uint64_t first, struct node **loaded, struct thaw_error *error)
 {
 	union disk_any disk;
 	struct node *node;
@@ -174,9 +182,11 @@ static int node_load(const struct index *index, const struct reference *at, unsi
 			const struct disk_child *child = &disk.inner.children[i];
 
 			node->inner.at[i].offset = child->offset;
-			node->inner.at[i].checksum = (XXH128_hash_t){child->checksum[0], child->checksum[1]};
+			node->inner.at[i].checksum =
+				(XXH128_hash_t){child->checksum[0], child->checksum[1]};
 		} else {
-			index_decode_entry(&disk.leaf.entries[i], index->page_bytes, &node->extent[i]);
+			index_decode_entry(&disk.leaf.entries[i], index->page_bytes,
+					   &node->extent[i]);
 		}
 	}
 	*loaded = node;
@@ -206,7 +216,7 @@ static int index_grow(struct index *index, uint64_t page)
 		/* Only a tree that has not grown is on disk under the root's reference. */
 		if (index->levels == index->root.levels)
 			top->inner.at[0] = index->root.at;
-		top->dirty = index->top && index->top->dirty;
+		top->dirty = true; /* it is on disk nowhere */
 		index->top = top;
 		index->levels++;
 	}
@@ -214,21 +224,23 @@ static int index_grow(struct index *index, uint64_t page)
 }
 
 /*
- * The leaf of a page, loaded; NULL if there is none and `create` is not set. Called and returns with the lock held, but lets
- * go of it while it reads: then it starts again from the top, because the tree may be another one by then.
+ * The leaf of a page, loaded; NULL if there is none and `create` is not set. Called and returns
+ * with the lock held, but lets go of it while it reads: then it starts again from the top, because
+ * the tree may be another one by then.
  */
 static int leaf_find(struct index *index, uint64_t page, bool create, struct node **leaf,
 		     struct thaw_error *error)
 {
 	struct node *loaded = NULL;
 	struct reference wanted = {0};
+	unsigned wanted_level = 0;
 	int code = 0;
 
 	*leaf = NULL;
 again:
 	if (!index->levels || page >= index_span(index->levels - 1)) {
 		if (!create)
-			goto out;
+			goto absent;
 		if (index_grow(index, page))
 			goto no_memory;
 	}
@@ -241,8 +253,9 @@ again:
 		uint64_t first = page & ~(index_span(level) - 1);
 
 		if (!*place && at->offset) {
-			if (wanted.offset != at->offset) {
+			if (wanted.offset != at->offset || wanted_level != level) {
 				wanted = *at;
+				wanted_level = level;
 				node_free(loaded);
 				loaded = NULL;
 				pthread_mutex_unlock(&index->lock);
@@ -257,7 +270,7 @@ again:
 			wanted.offset = 0;
 		} else if (!*place) {
 			if (!create)
-				goto out;
+				goto absent;
 			*place = node_new(level, first);
 			if (!*place)
 				goto no_memory;
@@ -268,11 +281,9 @@ again:
 		place = &(*place)->inner.child[child_number(page, level)];
 	}
 	*leaf = *place;
-	code = 0;
+absent:
+	code = 0; /* a failed read of what is no longer in the tree is no failure */
 out:
-	/* A failed read whose node is no longer wanted is no failure. */
-	if (code && !wanted.offset)
-		code = 0;
 	node_free(loaded);
 	return code;
 no_memory:
@@ -282,7 +293,8 @@ no_memory:
 
 /* ---- The working index */
 
-void index_open(struct index *index, int fd, const char *path, uint32_t page_bytes, const struct root *root)
+void index_open(struct index *index, int fd, const char *path, uint32_t page_bytes,
+		const struct root *root)
 {
 	memset(index, 0, sizeof(*index));
 	index->fd = fd;
@@ -330,7 +342,8 @@ int index_get(struct index *index, uint64_t page, struct extent *extent, struct 
 	return code;
 }
 
-int index_set(struct index *index, uint64_t page, const struct extent *extent, struct thaw_error *error)
+int index_set(struct index *index, uint64_t page, const struct extent *extent,
+	      struct thaw_error *error)
 {
 	struct node *leaf;
 	int code;
@@ -382,7 +395,8 @@ static void entry_encode(const struct extent *extent, struct disk_entry *disk)
 	}
 }
 
-static int node_write(struct index *index, struct node *node, uint64_t generation, index_emit emit, void *arg)
+static int node_write(struct index *index, struct node *node, uint64_t generation, index_emit emit,
+		      void *arg)
 {
 	struct node *children[FORMAT_FANOUT];
 	union disk_any disk;
@@ -420,7 +434,8 @@ static int node_write(struct index *index, struct node *node, uint64_t generatio
 	return emit(arg, &disk, index_node_bytes(node->level), &node->written.offset);
 }
 
-int index_write(struct index *index, uint64_t generation, index_emit emit, void *arg, struct root *root)
+int index_write(struct index *index, uint64_t generation, index_emit emit, void *arg,
+		struct root *root)
 {
 	struct node *top;
 	int code;

@@ -29,12 +29,13 @@ struct index {
 	const char *path;
 	uint32_t page_bytes;
 	pthread_mutex_t lock;
-	struct root root;    /* as last committed */
-	unsigned levels;     /* now: more than root's once a commit needed more */
-	struct node *top;    /* NULL: not loaded, or empty */
+	struct root root; /* as last committed */
+	unsigned levels;  /* now: more than root's once a commit needed more */
+	struct node *top; /* NULL: not loaded, or empty */
 };
 
-void index_open(struct index *index, int fd, const char *path, uint32_t page_bytes, const struct root *root);
+void index_open(struct index *index, int fd, const char *path, uint32_t page_bytes,
+		const struct root *root);
 void index_close(struct index *index);
 
 /* See image_lookup(). Any thread. */
@@ -43,24 +44,27 @@ int index_lookup(struct index *index, uint64_t first_page, struct extent extents
 
 /* The rest: the thread that commits, only. */
 int index_get(struct index *index, uint64_t page, struct extent *extent, struct thaw_error *error);
-int index_set(struct index *index, uint64_t page, const struct extent *extent, struct thaw_error *error);
+int index_set(struct index *index, uint64_t page, const struct extent *extent,
+	      struct thaw_error *error);
 
 /* What index_write() is going to write. */
 uint64_t index_dirty_bytes(const struct index *index);
 /*
- * Hand every changed node to `emit`, children before their parents and in page order; emit says where it was put.
- * `root` is the new tree. The index itself only takes it over with index_committed().
+ * Hand every changed node to `emit`, children before their parents and in page order; emit says
+ * where it was put. `root` is the new tree. The index itself only takes it over with
+ * index_committed().
  */
 typedef int (*index_emit)(void *arg, const void *node, size_t bytes, uint64_t *offset);
-int index_write(struct index *index, uint64_t generation, index_emit emit, void *arg, struct root *root);
+int index_write(struct index *index, uint64_t generation, index_emit emit, void *arg,
+		struct root *root);
 void index_committed(struct index *index, const struct root *root);
 /* Back to the last committed tree, from whatever state. */
 void index_revert(struct index *index);
 
 /* Read one node and check everything about it. `node` has room for a union disk_any. */
 union disk_any;
-int index_read_node(int fd, const char *path, const struct reference *at, unsigned level, uint64_t first_page,
-		    union disk_any *node, struct thaw_error *error);
+int index_read_node(int fd, const char *path, const struct reference *at, unsigned level,
+		    uint64_t first_page, union disk_any *node, struct thaw_error *error);
 /* The same for bytes that were read already: NULL, or what is wrong. */
 const char *index_check_node(const union disk_any *node, const struct reference *at, unsigned level,
 			     uint64_t first_page);

@@ -2,16 +2,17 @@
 /*
  * space.c - free space of the image file, as live bytes per block.
  *
- * Never stored: the first commit after an open derives it by walking what is reachable (commit.c), so no crash can
- * leave it wrong. Called by the thread that commits, only. Never does I/O: "extending the file" moves a number,
- * and the write that follows does it.
+ * Never stored: the first commit after an open derives it by walking what is reachable (commit.c),
+ * so no crash can leave it wrong. Called by the thread that commits, only. Never does I/O:
+ * "extending the file" moves a number, and the write that follows does it.
  *
- * Where to put things: long runs first, so that commits are sequential writes and pages of one commit are
- * neighbours in the file when they are restored. Small holes are used as soon as they add up (a quarter of the file), which
- * bounds the file at 4/3 of what is in use, plus 1 MiB. Runs are searched from where the last one ended (next fit).
+ * Where to put things: long runs first, so that commits are sequential writes and pages of one
+ * commit are neighbours in the file when they are restored. Small holes are used as soon as they
+ * add up (a quarter of the file), which bounds the file at 4/3 of what is in use, plus 1 MiB. Runs
+ * are searched from where the last one ended (next fit).
  *
- * A hostile image can claim a block twice. Counts saturate instead of wrapping, and a saturated block is simply
- * never used again; the checksums, not this map, protect the reader.
+ * A hostile image can claim a block twice. Counts saturate instead of wrapping, and a saturated
+ * block is simply never used again; the checksums, not this map, protect the reader.
  */
 #include "space.h"
 
@@ -19,8 +20,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RUN_GOOD 64u	      /* blocks: as good as sequential (NUMBERS.md, 64 KiB to 1 MiB) */
-#define HOLES_ALLOWED 256u    /* free blocks that do not count as waste: 1 MiB */
+#define RUN_GOOD 64u	       /* blocks: as good as sequential (NUMBERS.md, 64 KiB to 1 MiB) */
+#define HOLES_ALLOWED 256u     /* free blocks that do not count as waste: 1 MiB */
 #define LIVE_STICKY UINT16_MAX /* counted beyond reason: never free again */
 
 static int space_extend(struct space *space, uint64_t blocks)
@@ -38,7 +39,8 @@ static int space_extend(struct space *space, uint64_t blocks)
 		space->capacity = capacity;
 	}
 	if (blocks > space->blocks) {
-		memset(space->live + space->blocks, 0, (blocks - space->blocks) * sizeof(*space->live));
+		memset(space->live + space->blocks, 0,
+		       (blocks - space->blocks) * sizeof(*space->live));
 		space->free += blocks - space->blocks;
 		space->blocks = blocks;
 	}
@@ -97,8 +99,8 @@ void space_subtract(struct space *space, uint64_t offset, uint64_t bytes)
 }
 
 /* The first run of `least` free blocks in [from, to), up to `most` of it. Its length, or 0. */
-static uint64_t run_find(const struct space *space, uint64_t from, uint64_t to, uint64_t least, uint64_t most,
-			 uint64_t *first)
+static uint64_t run_find(const struct space *space, uint64_t from, uint64_t to, uint64_t least,
+			 uint64_t most, uint64_t *first)
 {
 	uint64_t length = 0;
 
@@ -131,7 +133,8 @@ static uint64_t run_search(struct space *space, uint64_t least, uint64_t most, u
 	return length;
 }
 
-int space_allocate(struct space *space, uint64_t least, uint64_t most, uint64_t *offset, uint64_t *blocks)
+int space_allocate(struct space *space, uint64_t least, uint64_t most, uint64_t *offset,
+		   uint64_t *blocks)
 {
 	uint64_t good = most < RUN_GOOD ? most : RUN_GOOD;
 	uint64_t first = 0, length;

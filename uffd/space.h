@@ -35,7 +35,8 @@ void space_add(struct space *space, uint64_t offset, uint64_t bytes);
 void space_subtract(struct space *space, uint64_t offset, uint64_t bytes);
 
 /* Take a run of at least `least` and at most `most` blocks, all of their bytes, extending the file if need be. */
-int space_allocate(struct space *space, uint64_t least, uint64_t most, uint64_t *offset, uint64_t *blocks);
+int space_allocate(struct space *space, uint64_t least, uint64_t most, uint64_t *offset,
+		   uint64_t *blocks);
 
 /* Give up the free blocks at the end of the file. True if there were any. */
 bool space_trim(struct space *space);

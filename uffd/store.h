@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * store.h - what the files of the image share among themselves: struct image, and reading slots and records.
- * Not for the rest of libthaw, which uses image.h.
+ * store.h - what the files of the image share among themselves: struct image, and reading slots and
+ * records. Not for the rest of libthaw, which uses image.h.
  */
 #ifndef UFFD_STORE_H
 #define UFFD_STORE_H
@@ -11,7 +11,7 @@
 #include "space.h"
 
 #define STORE_HEADER_BYTES (2 * SPACE_BLOCK) /* blocks 0 and 1: the slots */
-#define STORE_GENERATIONS_MAX 4096u	      /* retained at once */
+#define STORE_GENERATIONS_MAX 4096u	     /* retained at once */
 #define STORE_RETAIN_DEFAULT 8u
 
 enum slot_state {
@@ -23,6 +23,7 @@ enum slot_state {
 
 struct slot {
 	enum slot_state state;
+	bool whole; /* its checksum is right */
 	uint32_t format, page_bytes;
 	uint8_t uuid[16];
 	char engine[64];
@@ -53,17 +54,19 @@ struct image {
 	struct slot identity;	  /* uuid, engine, page size */
 	struct record record;	  /* the one that `slot` names */
 	struct generation opened; /* number 0: fresh */
-	struct generation base;	  /* what the working index holds: opened, then the last one committed */
+	struct generation
+		base; /* what the working index holds: opened, then the last one committed */
 	struct index index;
 
 	/* Commits; see commit.c. */
-	unsigned slot;		/* the valid slot; the next commit writes the other one */
-	uint64_t next;		/* its number: next % 2 != slot */
+	unsigned slot; /* the valid slot; the next commit writes the other one */
+	uint64_t next; /* its number: next % 2 != slot */
 	bool committing;
 	bool space_known;
 	struct space space;
-	struct ranges garbage;	/* only what the other slot names reaches it: free once that is overwritten */
-	struct ranges doubt;	/* of a failed commit whose slot may yet be found on disk: the same */
+	struct ranges
+		garbage; /* only what the other slot names reaches it: free once that is overwritten */
+	struct ranges doubt; /* of a failed commit whose slot may yet be found on disk: the same */
 };
 
 /* ---- header.c */
@@ -78,7 +81,8 @@ int header_write(int fd, unsigned number, const struct slot *slot);
 int record_read(int fd, const char *path, const struct slot *slot, struct record *record,
 		struct thaw_error *error);
 size_t record_encoded_bytes(unsigned generations);
-void record_encode(const struct generation *generations, unsigned count, uint64_t sequence, void *bytes);
+void record_encode(const struct generation *generations, unsigned count, uint64_t sequence,
+		   void *bytes);
 void record_free(struct record *record);
 /* The entry with that number, or NULL. */
 const struct generation *record_find(const struct record *record, uint64_t number);
@@ -87,12 +91,12 @@ const struct generation *record_find(const struct record *record, uint64_t numbe
 bool record_is_line(const struct generation *generations, unsigned count);
 
 /*
- * For readers without the lock: slots, then the record of the newest that can be read, tried again for as long as a
- * writer moves on meanwhile. `chosen` is the slot it came from; `fallback` says why if that is not the newest.
- * With `wanted` not NULL, it decides whether a record will do (0) or the other slot's has to be tried (an error).
+ * For readers without the lock: slots, then the record of the newest that can be read, tried again
+ * for as long as a writer moves on meanwhile. `chosen` is the slot it came from; `fallback` says
+ * why if the newest could not be used, or might be lost (one slot is damaged).
  */
-int store_read(int fd, const char *path, struct slot slots[2], unsigned *chosen, struct record *record,
-	       struct thaw_error *fallback, struct thaw_error *error);
+int store_read(int fd, const char *path, struct slot slots[2], unsigned *chosen,
+	       struct record *record, struct thaw_error *fallback, struct thaw_error *error);
 /* Is the generation still listed, now? Tells damage from blocks that a writer has recycled meanwhile. */
 bool store_retains(int fd, const char *path, uint64_t number);
 

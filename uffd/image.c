@@ -1,0 +1,633 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * image.c - the image file: its format, and opening, creating, locking and reading it.
+ *
+ * Owner thread, except image_lookup() (see image.h). Commits are in commit.c, slots and records in
+ * header.c, the tree in index.c, free space in space.c. Never writes to a file that exists; only
+ * commits do.
+ *
+ *
+ * THE FORMAT
+ *
+ * One file. The unit of allocation is a block of 4096 bytes; every offset is a byte offset; every
+ * integer is little endian; every checksum is XXH3-128 (low half first) with seed 0. A page (4096
+ * to 65536 bytes, a power of two, fixed when the image is created) takes whole blocks. format.h has
+ * the structures.
+ *
+ *	block 0		header slot 0
+ *	block 1		header slot 1
+ *	the rest	pages, nodes, state blobs and commit records, wherever there was room
+ *
+ *	slot 0 --.                       .--> generation 3: root --> node --> leaf --> pages
+ *	          +--> commit record ---+                    `-----------.-> leaf --> pages
+ *	slot 1 ..'   (the slot with the  `--> generation 4: root --> node'--> leaf --> pages
+ *	              higher sequence)                 `--> state blob
+ *
+ * Header slot: the first 512 bytes (one sector) of its block; the rest is zero and means nothing.
+ *
+ *	  0   8  magic 8f 54 68 61 77 0d 0a 1a
+ *	  8   4  format version; d0000000 and above are development formats that no release reads
+ *	 12   4  page bytes
+ *	 16  16  uuid of the image, random
+ *	 32  64  engine: who wrote it; ends in a zero byte
+ *	 96   8  sequence: number of the commit that wrote it; 0 in both slots of a new image
+ *	104   8  offset of the commit record; 0 while the sequence is 0
+ *	112   8  length of the commit record
+ *	120  16  checksum of the commit record
+ *	136 360  zero
+ *	496  16  checksum of bytes 0 to 495
+ *
+ *	A slot is valid if magic, version and checksum are right and its sequence is 0 or has the
+ *	slot's parity. Magic, version and checksum will lie there in every version, so that a
+ *	newer image is told from a damaged one.
+ *
+ * Commit record: contiguous, 8-byte aligned. Each commit writes a whole new one.
+ *
+ *	  0   8  magic "thwrecrd"
+ *	  8   8  sequence, as in the slot
+ *	 16   4  how many generations, 1 to 4096
+ *	 20   4  length of one of them, 144
+ *	 24   8  zero
+ *	 32      the retained generations, oldest first, numbers ascending, none above the sequence:
+ *
+ *		  0  80  of struct thaw_generation: number, parent, time_ns, heap_bytes,
+ *			 pages_written, pages_stored, bytes_written, pause_ns, durable_ns (8 each), reason, restores (4 each); then
+ *		 80   8  offset of the root node; 0: an empty heap
+ *		 88  16  checksum of the root node
+ *		104   4  levels of the tree, 0 to 10; 0: an empty heap
+ *		108   4  zero
+ *		112   8  offset of the state blob; 0: it is empty
+ *		120   8  length of the state blob
+ *		128  16  checksum of the state blob
+ *
+ *	A generation's number is the sequence of the commit that wrote it. Numbers ascend; failed
+ *	commits may leave gaps.
+ *
+ * Node: 8-byte aligned, never crosses the end of the run of blocks it was put in; never changed
+ * once written.
+ *
+ *	  0   4  magic "Tnod"
+ *	  4   1  level; 0: leaf
+ *	  5   3  zero
+ *	  8   8  first page below it; a multiple of 16^(level + 1)
+ *	 16   8  generation that wrote it
+ *	 24      16 children of 24 bytes: offset 8 (0: nothing below), checksum 16; or
+ *		 in a leaf 16 entries of 32 bytes:
+ *
+ *		  0   6  offset of the page in units of 16 bytes
+ *		  6   2  stored length; 0: a whole page (the only value yet)
+ *		  8   7  birth: generation that wrote the page
+ *		 15   1  encoding: 0 absent (all other fields zero), 1 zero page (no offset), 2 raw
+ *		 16  16  checksum of the decoded page
+ *
+ * A reference (slot to record, record to root and state, node to child, entry to page) is valid if
+ * the bytes it names lie in the file and have the checksum that stands beside it, and if they say
+ * to be what they are referred to as. A reader checks that each time it reads, so nothing below a
+ * valid slot can be something else than was written.
+ *
+ *
+ * WRITING A GENERATION (commit.c)
+ *
+ *	1. pages, nodes (children first), state blob, record: into free blocks, mostly sequential
+ *	2. fdatasync		barrier: all that the slot will name is on the disk
+ *	3. the header slot that is not the newest valid one
+ *	4. fdatasync		the commit point: only now is the generation durable
+ *
+ * A block is free if nothing that either slot names reaches it. So the generation that the other
+ * slot names stays whole until the next commit has overwritten that slot, and a damaged newest
+ * slot, record or root costs one generation, whatever is retained. What commit N drops (generations
+ * beyond the retained, the record before) is reused after commit N + 1.
+ *
+ * If 1 or 2 fails, nothing names the new blocks: they are free again and the next commit writes
+ * everything anew (after a failed fdatasync the kernel may hold pages for clean that never reached
+ * the disk; nothing relies on them). If 3 or 4 fails, the slot may or may not be found on the disk
+ * later. The generation does not count as durable, but should it be found it must be whole: its
+ * blocks stay taken until a later commit has overwritten that same slot. That commit takes a number
+ * two higher, so that a number never stands for two generations.
+ *
+ * Free space is not stored. The first commit after an open finds it by walking the trees.
+ *
+ *
+ * OPENING
+ *
+ * Slots, the newest valid slot's record, the root of the newest generation: a fixed number of small
+ * reads. What is damaged on that way is passed over for the generation before (the next in the
+ * record, then the other slot's record), and the caller is told. The next commit overwrites the
+ * slot that was passed over, never the one that was good. A damaged slot beside one that was never
+ * committed to is an error, not an empty heap.
+ *
+ * One writer: flock() on the file, taken before anything is read. It goes with the process however
+ * it dies, and (unlike fcntl locks) not when some other descriptor of the same file is closed;
+ * /proc/locks names its holder. Readers take no lock: see store_read(), store_retains().
+ *
+ * A new image is made under another name, synced, and renamed to its own without replacing
+ * anything, so there is never half of one. An empty file (a crash of some file systems leaves one;
+ * mktemp makes them) is replaced.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "store.h"
+#include "sys.h"
+
+#define OPEN_ATTEMPTS 10 /* when others create or replace the file at the same time */
+
+/* ---- The lock */
+
+uint64_t image_holder(int fd)
+{
+	uint64_t same_inode = 0, pid = 0;
+	struct stat stat;
+	char line[256];
+	FILE *locks;
+
+	if (fstat(fd, &stat))
+		return 0;
+	locks = fopen("/proc/locks", "re");
+	if (!locks)
+		return 0;
+	/* "7: FLOCK  ADVISORY  WRITE 4711 fe:01:393218 0 EOF"; waiters have "->" after the colon. */
+	while (!pid && fgets(line, sizeof(line), locks)) {
+		unsigned major_number, minor_number;
+		unsigned long long inode;
+		long holder;
+
+		if (sscanf(line, "%*d: FLOCK ADVISORY WRITE %ld %x:%x:%llu", &holder, &major_number,
+			   &minor_number, &inode) != 4 ||
+		    inode != stat.st_ino || holder <= 0)
+			continue;
+		if (makedev(major_number, minor_number) == stat.st_dev)
+			pid = (uint64_t)holder;
+		else if (!same_inode) /* btrfs: stat() has another device than the kernel */
+			same_inode = (uint64_t)holder;
+	}
+	fclose(locks);
+	return pid ? pid : same_inode;
+}
+
+static int image_lock(int fd, const char *path, struct thaw_error *error)
+{
+	uint64_t holder;
+	int code;
+
+	do
+		code = flock(fd, LOCK_EX | LOCK_NB) ? -errno : 0;
+	while (code == -EINTR);
+	if (code != -EWOULDBLOCK)
+		return code ? error_set(error, code, "%s: cannot lock it: %s", path,
+					thaw_strerror(code))
+			    : 0;
+	holder = image_holder(fd);
+	if (holder)
+		return error_set(error, THAW_EINUSE,
+				 "image %s is in use by process %" PRIu64
+				 ": stop that first, or name another image",
+				 path, holder);
+	return error_set(
+		error, THAW_EINUSE,
+		"image %s is in use by another process: stop that first, or name another image",
+		path);
+}
+
+/* ---- Creating */
+
+static int slots_create(int fd, const struct image_options *options)
+{
+	struct slot slot = {.page_bytes = options->page_bytes};
+	int code = 0;
+
+	if (getrandom(slot.uuid, sizeof(slot.uuid), 0) != sizeof(slot.uuid))
+		return -EIO;
+	snprintf(slot.engine, sizeof(slot.engine), "%s", options->engine);
+	for (unsigned i = 0; i < 2 && !code; i++)
+		code = header_write(fd, i, &slot);
+	return code ? code : sys_fdatasync(fd);
+}
+
+/* The name appears with the whole header behind it, or not at all. -EEXIST: another was faster. */
+static int file_name(const char *temporary, const char *path, bool replace)
+{
+	int code;
+
+	if (!renameat2(AT_FDCWD, temporary, AT_FDCWD, path, replace ? 0 : RENAME_NOREPLACE))
+		return sys_fsync_directory_of(path);
+	code = -errno;
+	if (code != -EINVAL && code != -ENOSYS)
+		return code;
+	if (link(temporary, path)) /* a file system without RENAME_NOREPLACE */
+		return -errno;
+	unlink(temporary);
+	return sys_fsync_directory_of(path);
+}
+
+/* A new image, locked. */
+static int file_create(const struct image_options *options, bool replace, struct thaw_error *error)
+{
+	char temporary[PATH_MAX];
+	uint32_t unique;
+	int fd, code;
+
+	if (getrandom(&unique, sizeof(unique), 0) != sizeof(unique))
+		unique = 0;
+	if (snprintf(temporary, sizeof(temporary), "%s.tmp.%d.%08x", options->path, (int)getpid(),
+		     unique) >= (int)sizeof(temporary))
+		return error_set(error, -ENAMETOOLONG, "%s: the name is too long", options->path);
+	/* The heap's contents are nobody else's business. */
+	fd = sys_open(temporary, O_RDWR | O_CREAT | O_EXCL, 0600);
+	if (fd < 0)
+		return error_set(error, fd, "%s: cannot create it: %s", options->path,
+				 thaw_strerror(fd));
+	code = flock(fd, LOCK_EX | LOCK_NB) ? -errno : 0;
+	if (!code)
+		code = slots_create(fd, options);
+	if (!code)
+		code = file_name(temporary, options->path, replace);
+	if (!code)
+		return fd;
+	unlink(temporary);
+	close(fd);
+	return error_set(error, code, "%s: cannot create it: %s", options->path,
+			 thaw_strerror(code));
+}
+
+/* ---- Opening */
+
+/* The name may stand for another file by the time the lock is ours. */
+static bool file_is_named(int fd, const char *path)
+{
+	struct stat opened, named;
+
+	return !fstat(fd, &opened) && !stat(path, &named) && opened.st_ino == named.st_ino &&
+	       opened.st_dev == named.st_dev;
+}
+
+/* One attempt: an open and, unless read only, locked file; -EAGAIN: it changed meanwhile. */
+static int file_open_once(const struct image_options *options, struct thaw_error *error)
+{
+	bool create = options->create && !options->read_only;
+	struct stat stat;
+	int fd, code;
+
+	fd = sys_open(options->path, options->read_only ? O_RDONLY : O_RDWR, 0);
+	if (fd == -ENOENT && create) {
+		fd = file_create(options, false, error);
+		return fd == -EEXIST ? -EAGAIN : fd;
+	}
+	if (fd < 0)
+		return error_set(error, fd, "%s: cannot open it: %s", options->path,
+				 thaw_strerror(fd));
+	if (options->read_only)
+		return fd;
+	code = image_lock(fd, options->path, error);
+	if (!code && !file_is_named(fd, options->path))
+		code = -EAGAIN;
+	if (!code && create && !fstat(fd, &stat) && S_ISREG(stat.st_mode) && !stat.st_size) {
+		int created = file_create(options, true, error);
+
+		close(fd); /* only now: its lock kept others from doing the same */
+		return created;
+	}
+	if (!code)
+		return fd;
+	close(fd);
+	return code;
+}
+
+static int file_open(const struct image_options *options, struct thaw_error *error)
+{
+	for (int attempt = 0; attempt < OPEN_ATTEMPTS; attempt++) {
+		int fd = file_open_once(options, error);
+
+		if (fd != -EAGAIN)
+			return fd;
+	}
+	return error_set(error, -EAGAIN, "%s: the file is replaced again and again: who does that?",
+			 options->path);
+}
+
+static int identity_check(const struct image_options *options, const struct slot *slot,
+			  struct thaw_error *error)
+{
+	if (options->page_bytes && options->page_bytes != slot->page_bytes)
+		return error_set(error, THAW_EFORMAT,
+				 "%s: an image with pages of %u bytes, and this host's have %u",
+				 options->path, slot->page_bytes, options->page_bytes);
+	if (options->engine && strcmp(options->engine, slot->engine))
+		return error_set(error, THAW_EENGINE,
+				 "%s: an image of engine '%s', and this is '%s': name another "
+				 "image, or remove it",
+				 options->path, slot->engine, options->engine);
+	return 0;
+}
+
+static int root_check(int fd, const char *path, const struct generation *generation,
+		      struct thaw_error *error)
+{
+	uint64_t node[72]; /* more than a union disk_any */
+	unsigned levels = generation->root.levels;
+
+	if (!levels)
+		return 0;
+	return index_read_node(fd, path, &generation->root.at, levels - 1, 0,
+			       (union disk_any *)node, error);
+}
+
+static int choose_exactly(struct image *image, uint64_t number, struct thaw_error *error)
+{
+	const struct record *record = &image->record;
+	const struct generation *found = record_find(record, number);
+
+	if (!found)
+		return error_set(
+			error, THAW_ENOGEN,
+			"%s: no generation %" PRIu64 ": the image holds %" PRIu64 " to %" PRIu64
+			" (see thaw log)",
+			image->path, number, record->count ? record->generations[0].info.number : 0,
+			record->count ? record->generations[record->count - 1].info.number : 0);
+	image->opened = *found;
+	return root_check(image->fd, image->path, found, error);
+}
+
+/* The newest generation of the record with a whole root; the first complaint goes to `fallback`. */
+static int choose_newest(struct image *image, struct thaw_error *fallback, struct thaw_error *error)
+{
+	int code = 0;
+
+	for (unsigned i = image->record.count; i-- > 0;) {
+		code = root_check(image->fd, image->path, &image->record.generations[i], error);
+		if (!code) {
+			image->opened = image->record.generations[i];
+			return 0;
+		}
+		if (code != THAW_EDAMAGED)
+			return code;
+		if (!fallback->code)
+			*fallback = *error;
+	}
+	return code;
+}
+
+/* Slots and record are read: decide which generation this is. */
+static int image_choose(struct image *image, const struct image_options *options,
+			const struct slot slots[2], struct thaw_error *fallback,
+			struct thaw_error *error)
+{
+	int code;
+
+	if (options->fresh)
+		return 0;
+	if (options->generation)
+		return choose_exactly(image, options->generation, error);
+	if (!image->record.count) {
+		if (!fallback->code)
+			return 0; /* a new image */
+		return error_set(
+			error, THAW_EDAMAGED,
+			"%s: header slot %u at offset %u is damaged, and no generation is left: "
+			"restore the file from a backup, or start anew with --fresh",
+			image->path, !image->slot, !image->slot * SPACE_BLOCK);
+	}
+	code = choose_newest(image, fallback, error);
+	if (code == THAW_EDAMAGED && slots[!image->slot].state == SLOT_VALID &&
+	    slots[!image->slot].sequence < slots[image->slot].sequence) {
+		struct record older;
+
+		if (record_read(image->fd, image->path, &slots[!image->slot], &older, NULL))
+			return code;
+		record_free(&image->record);
+		image->record = older;
+		image->slot = !image->slot;
+		code = older.count ? choose_newest(image, fallback, error) : code;
+	}
+	return code;
+}
+
+/* The next commit's: above every sequence there is or, in a damaged slot, was; of the other's parity. */
+static uint64_t number_next(const struct slot slots[2], unsigned slot)
+{
+	uint64_t next = slots[slot].sequence + 1;
+
+	if (slots[!slot].state != SLOT_VALID)
+		next += 2;
+	else
+		while (next <= slots[!slot].sequence)
+			next += 2;
+	if (next % 2 == slot) /* slot 0 of a new image, found as slot 1 */
+		next++;
+	return next;
+}
+
+static int image_start(struct image *image, const struct image_options *options,
+		       struct thaw_error *fallback, struct thaw_error *error)
+{
+	struct slot slots[2];
+	int code = store_read(image->fd, image->path, slots, &image->slot, &image->record, fallback,
+			      error);
+
+	if (code == THAW_EDAMAGED && options->fresh) {
+		int newest = header_newest(image->path, slots, error);
+
+		if (newest < 0)
+			return newest;
+		image->slot = (unsigned)newest; /* no record can be read: nothing is retained */
+		*fallback = *error;
+		code = 0;
+	}
+	if (code)
+		return code;
+	image->identity = slots[image->slot];
+	code = identity_check(options, &image->identity, error);
+	if (!code)
+		code = image_choose(image, options, slots, fallback, error);
+	if (code)
+		return code;
+	image->next = number_next(slots, image->slot);
+	image->base = image->opened;
+	index_open(&image->index, image->fd, image->path, image->identity.page_bytes,
+		   &image->base.root);
+	return 0;
+}
+
+static int options_check(const struct image_options *options, struct thaw_error *error)
+{
+	uint32_t page = options->page_bytes;
+
+	if (!options->path)
+		return error_set(error, -EINVAL, "no image was named");
+	if (!options->read_only && (!options->engine || strlen(options->engine) > 63))
+		return error_set(error, -EINVAL, "%s: the engine's name must have at most 63 bytes",
+				 options->path);
+	if ((page || !options->read_only) &&
+	    (page < SPACE_BLOCK || page > 65536 || page & (page - 1)))
+		return error_set(error, -EINVAL, "%s: pages of %u bytes are not supported",
+				 options->path, page);
+	return 0;
+}
+
+int image_open(const struct image_options *options, struct image **image,
+	       struct thaw_error *fallback, struct thaw_error *error)
+{
+	struct thaw_error unused, unused_error;
+	struct image *opened;
+	int code = options_check(options, error);
+
+	*image = NULL;
+	fallback = fallback ? fallback : &unused;
+	error = error ? error : &unused_error;
+	memset(fallback, 0, sizeof(*fallback));
+	if (code)
+		return code;
+	opened = calloc(1, sizeof(*opened));
+	if (!opened)
+		return error_set(error, -ENOMEM, "%s: no memory", options->path);
+	opened->fd = file_open(options, error);
+	if (opened->fd < 0) {
+		code = opened->fd;
+		free(opened);
+		return code;
+	}
+	opened->path = strdup(options->path);
+	opened->read_only = options->read_only;
+	opened->retain = options->retain ? options->retain : STORE_RETAIN_DEFAULT;
+	if (opened->retain > STORE_GENERATIONS_MAX)
+		opened->retain = STORE_GENERATIONS_MAX;
+	code = opened->path ? image_start(opened, options, fallback, error)
+			    : error_set(error, -ENOMEM, "%s: no memory", options->path);
+	if (code) {
+		record_free(&opened->record);
+		close(opened->fd);
+		free(opened->path);
+		free(opened);
+		return code;
+	}
+	*image = opened;
+	return 0;
+}
+
+void image_close(struct image *image)
+{
+	if (!image)
+		return;
+	index_close(&image->index);
+	space_close(&image->space);
+	ranges_free(&image->garbage);
+	ranges_free(&image->doubt);
+	record_free(&image->record);
+	close(image->fd); /* gives up the lock */
+	free(image->path);
+	free(image);
+}
+
+/* ---- Reading */
+
+int image_fd(const struct image *image)
+{
+	return image->fd;
+}
+
+const char *image_path(const struct image *image)
+{
+	return image->path;
+}
+
+const struct thaw_generation *image_opened(const struct image *image)
+{
+	return &image->opened.info;
+}
+
+const struct thaw_generation *image_newest(const struct image *image)
+{
+	return &image->base.info;
+}
+
+uint64_t image_file_bytes(const struct image *image)
+{
+	struct stat stat;
+
+	return fstat(image->fd, &stat) ? 0 : (uint64_t)stat.st_size;
+}
+
+int image_read_state(struct image *image, void **state, size_t *bytes, struct thaw_error *error)
+{
+	const struct generation *opened = &image->opened;
+	const char *why = NULL;
+	void *blob;
+	int code;
+
+	*state = NULL;
+	*bytes = 0;
+	if (!opened->info.state_bytes)
+		return 0;
+	/* The length is only as good as the record: no allocation beyond what the file can hold. */
+	if (opened->state_offset > image_file_bytes(image) ||
+	    opened->info.state_bytes > image_file_bytes(image) - opened->state_offset) {
+		why = "the file ends before it";
+		goto damaged;
+	}
+	blob = malloc(opened->info.state_bytes);
+	if (!blob)
+		return error_set(error, -ENOMEM,
+				 "%s: no memory for the state of generation %" PRIu64, image->path,
+				 opened->info.number);
+	code = sys_pread(image->fd, blob, opened->info.state_bytes, opened->state_offset);
+	if (code) {
+		free(blob);
+		return error_set(error, code,
+				 "%s: cannot read the state of generation %" PRIu64
+				 " at offset %" PRIu64 ": %s",
+				 image->path, opened->info.number, opened->state_offset,
+				 thaw_strerror(code));
+	}
+	if (XXH128_isEqual(XXH3_128bits(blob, opened->info.state_bytes), opened->state_checksum)) {
+		*state = blob;
+		*bytes = opened->info.state_bytes;
+		return 0;
+	}
+	free(blob);
+	why = "its checksum is wrong";
+damaged:
+	return error_set(error, THAW_EDAMAGED,
+			 "%s: the state of generation %" PRIu64 " at offset %" PRIu64
+			 " is damaged (%s): open an older generation with --at",
+			 image->path, opened->info.number, opened->state_offset, why);
+}
+
+int image_lookup(struct image *image, uint64_t first_page, struct extent extents[IMAGE_LEAF_PAGES],
+		 struct thaw_error *error)
+{
+	int code = index_lookup(&image->index, first_page, extents, error);
+
+	if (code == THAW_EDAMAGED && image->read_only &&
+	    !store_retains(image->fd, image->path, image->opened.info.number))
+		return error_set(error, THAW_ENOGEN,
+				 "%s: generation %" PRIu64
+				 " was dropped by the program that writes the image",
+				 image->path, image->opened.info.number);
+	return code;
+}
+
+static bool page_is_zero(const void *page, uint32_t page_bytes)
+{
+	const char *bytes = page;
+
+	/* The first byte is zero and each equals the one before. */
+	return !bytes[0] && !memcmp(bytes, bytes + 1, page_bytes - 1);
+}
+
+bool extent_matches(const struct extent *extent, const void *page, uint32_t page_bytes)
+{
+	if (extent->encoding != EXTENT_RAW)
+		return page_is_zero(page, page_bytes);
+	return XXH128_isEqual(XXH3_128bits(page, page_bytes), extent->checksum);
+}

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * inspect.c - thaw_image_log and thaw_image_info: what an image says about itself. Any thread, no
+ * lock, nothing written; the image may be in use.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "store.h"
+#include "sys.h"
+#include "walk.h"
+
+struct opened {
+	int fd;
+	struct slot slots[2];
+	unsigned chosen;
+	struct record record;
+	struct thaw_error fallback;
+};
+
+static int inspect_open(const char *path, struct opened *opened, struct thaw_error *error)
+{
+	int code;
+
+	memset(opened, 0, sizeof(*opened));
+	opened->fd = sys_open(path, O_RDONLY, 0);
+	if (opened->fd < 0)
+		return error_set(error, opened->fd, "%s: cannot open it: %s", path,
+				 thaw_strerror(opened->fd));
+	code = store_read(opened->fd, path, opened->slots, &opened->chosen, &opened->record,
+			  &opened->fallback, error);
+	if (code)
+		close(opened->fd);
+	return code;
+}
+
+static void inspect_close(struct opened *opened)
+{
+	record_free(&opened->record);
+	close(opened->fd);
+}
+
+int thaw_image_log(const char *path, struct thaw_generation **generations, struct thaw_error *error)
+{
+	struct thaw_error unused;
+	struct opened opened;
+	int code;
+
+	*generations = NULL;
+	error = error ? error : &unused;
+	code = inspect_open(path, &opened, error);
+	if (code)
+		return code;
+	*generations = calloc(opened.record.count + 1, sizeof(**generations));
+	code = (int)opened.record.count;
+	for (unsigned i = 0; *generations && i < opened.record.count; i++)
+		(*generations)[i] = opened.record.generations[i].info;
+	if (!*generations)
+		code = error_set(error, -ENOMEM, "%s: no memory for its log", path);
+	inspect_close(&opened);
+	return code;
+}
+
+static int count_node(void *arg, uint64_t offset, uint32_t bytes)
+{
+	(void)offset;
+	*(uint64_t *)arg += bytes;
+	return 0;
+}
+
+static int count_extent(void *arg, uint64_t page, const struct extent *extent)
+{
+	(void)page;
+	*(uint64_t *)arg += extent->bytes;
+	return 0;
+}
+
+static int count_damage(void *arg, uint64_t first_page, uint64_t pages, uint64_t offset,
+			uint32_t bytes, const struct thaw_error *error)
+{
+	(void)arg, (void)first_page, (void)pages, (void)offset, (void)bytes, (void)error;
+	return 0; /* what cannot be reached does not count; verify tells about it */
+}
+
+/* Newest first, each against those counted before. */
+static int count_reached(const char *path, const struct opened *opened,
+			 struct thaw_image_info *info)
+{
+	const struct walk_source source = {opened->fd, path, info->page_bytes};
+	const struct record *record = &opened->record;
+	const struct root **newer = calloc(record->count + 1, sizeof(*newer));
+	uint64_t reached = 0, other = STORE_HEADER_BYTES + record->bytes;
+	const struct walk_ops ops = {count_node, count_extent, count_damage, &reached};
+	bool line = record_is_line(record->generations, record->count);
+	int code = newer ? 0 : -ENOMEM;
+
+	for (unsigned i = record->count, walked = 0; !code && i-- > 0; walked++) {
+		unsigned against = line && walked ? 1 : walked;
+
+		code = walk_difference(&source, &record->generations[i].root,
+				       newer + walked - against, against, false, &ops);
+		reached += record->generations[i].info.state_bytes;
+		newer[walked] = &record->generations[i].root;
+		if (!walked)
+			info->live_bytes = reached;
+	}
+	free(newer);
+	info->retained_bytes = reached;
+	if (info->file_bytes > reached + other)
+		info->free_bytes = info->file_bytes - reached - other;
+	return code;
+}
+
+int thaw_image_info(const char *path, bool deep, struct thaw_image_info *info,
+		    struct thaw_error *error)
+{
+	struct thaw_error unused;
+	const struct slot *slot;
+	struct opened opened;
+	struct stat stat;
+	int code;
+
+	memset(info, 0, sizeof(*info));
+	error = error ? error : &unused;
+	code = inspect_open(path, &opened, error);
+	if (code)
+		return code;
+	slot = &opened.slots[opened.chosen];
+	info->format = slot->format;
+	info->page_bytes = slot->page_bytes;
+	memcpy(info->uuid, slot->uuid, sizeof(info->uuid));
+	memcpy(info->engine, slot->engine, sizeof(info->engine));
+	if (!fstat(opened.fd, &stat)) {
+		info->file_bytes = (uint64_t)stat.st_size;
+		info->allocated_bytes = (uint64_t)stat.st_blocks * 512;
+	}
+	info->holder = image_holder(opened.fd);
+	info->generations = opened.record.count;
+	info->fallback = opened.fallback;
+	if (deep) {
+		code = count_reached(path, &opened, info);
+		if (code)
+			error_set(error, code, "%s: cannot count its bytes: %s", path,
+				  thaw_strerror(code));
+	}
+	inspect_close(&opened);
+	return code;
+}

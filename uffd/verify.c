@@ -1,0 +1,383 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * verify.c - thaw_image_verify: read and check every byte that a retained generation reaches.
+ *
+ * Newest generation first; each is walked against all those walked before (walk.c), so that every
+ * node and page is read once. Pages are gathered, sorted by where they lie and read in large
+ * pieces. Beside the checksums, the claims on the file's blocks are checked: since everything is
+ * visited once, two claims on one block are two owners.
+ *
+ * The image may be in use. Blocks of a retained generation never change, so whatever looks damaged
+ * is damaged if its generation is still listed afterwards; if it is not, the writer has dropped it
+ * meanwhile, and so does this walk.
+ *
+ * Any thread. Memory: one byte per block of the file, 1 MiB to read into, and a batch of extents.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "format.h"
+#include "store.h"
+#include "sys.h"
+#include "walk.h"
+
+#define BATCH_EXTENTS 4096u
+#define READ_BYTES (1u << 20)
+#define GENERATION_DROPPED 1 /* ends a walk, and is no error */
+
+enum claim { CLAIM_NONE, CLAIM_BYTES, CLAIM_WHOLE };
+
+struct pending { /* an extent that waits to be read */
+	uint64_t page;
+	struct extent extent;
+	const char *wrong; /* NULL: it is right */
+};
+
+struct verify {
+	struct walk_source source;
+	const struct thaw_verify_ops *ops;
+	struct thaw_verify_summary summary;
+	uint64_t generation; /* being walked; 0: the header */
+	uint64_t file_bytes;
+	uint8_t *claims; /* enum claim per block */
+	uint8_t *buffer;
+	struct pending *batch;
+	size_t batched;
+	struct thaw_damage damage; /* the last one, not told yet: more pages may join it */
+	bool damage_waits;
+};
+
+/* ---- Telling */
+
+static void damage_tell(struct verify *verify)
+{
+	if (!verify->damage_waits)
+		return;
+	verify->damage_waits = false;
+	verify->summary.damages++;
+	if (verify->ops && verify->ops->damage)
+		verify->ops->damage(verify->ops->arg, &verify->damage);
+}
+
+static int damage_add(struct verify *verify, uint64_t first_page, uint64_t pages, uint64_t offset,
+		      uint64_t bytes, const char *what)
+{
+	struct thaw_damage *last = &verify->damage;
+
+	if (verify->generation &&
+	    !store_retains(verify->source.fd, verify->source.path, verify->generation))
+		return GENERATION_DROPPED;
+	if (verify->damage_waits && pages && last->pages &&
+	    last->generation == verify->generation &&
+	    last->first_page + last->pages == first_page && !strcmp(last->what, what)) {
+		last->pages += pages;
+		last->bytes += bytes;
+		return 0;
+	}
+	damage_tell(verify);
+	*last = (struct thaw_damage){verify->generation, first_page, pages, offset, bytes, ""};
+	snprintf(last->what, sizeof(last->what), "%s", what);
+	verify->damage_waits = true;
+	return 0;
+}
+
+static int progress(struct verify *verify)
+{
+	uint64_t total = verify->file_bytes;
+
+	if (!verify->ops || !verify->ops->progress)
+		return 0;
+	if (total < verify->summary.bytes) /* it grew */
+		total = verify->summary.bytes;
+	return verify->ops->progress(verify->ops->arg, verify->summary.bytes, total) ? -ECANCELED
+										     : 0;
+}
+
+/* Every range is claimed once; several small things may share a block, a page shares with nobody. */
+static bool claim(struct verify *verify, uint64_t offset, uint64_t bytes, enum claim kind)
+{
+	bool clash = false;
+
+	for (uint64_t block = offset / SPACE_BLOCK; block <= (offset + bytes - 1) / SPACE_BLOCK &&
+						    block < verify->file_bytes / SPACE_BLOCK;
+	     block++) {
+		clash |= verify->claims[block] == CLAIM_WHOLE ||
+			 (kind == CLAIM_WHOLE && verify->claims[block] == CLAIM_BYTES);
+		verify->claims[block] = kind;
+	}
+	return !clash;
+}
+
+/* ---- Pages */
+
+static int by_offset(const void *a, const void *b)
+{
+	const struct pending *left = a, *right = b;
+
+	return (left->extent.offset > right->extent.offset) -
+	       (left->extent.offset < right->extent.offset);
+}
+
+static int by_page(const void *a, const void *b)
+{
+	const struct pending *left = a, *right = b;
+
+	return (left->page > right->page) - (left->page < right->page);
+}
+
+static void pages_check(struct verify *verify, struct pending *first, size_t count)
+{
+	uint32_t page_bytes = verify->source.page_bytes;
+	int code = sys_pread(verify->source.fd, verify->buffer, count * page_bytes,
+			     first->extent.offset);
+
+	if (code && count > 1) { /* which one is it? */
+		for (size_t i = 0; i < count; i++)
+			pages_check(verify, first + i, 1);
+		return;
+	}
+	for (size_t i = 0; i < count; i++) {
+		if (code)
+			first[i].wrong = code == -ENODATA || code == -EINVAL
+						 ? "page lies beyond the end of the file"
+						 : "page cannot be read";
+		else if (!extent_matches(&first[i].extent, verify->buffer + i * page_bytes,
+					 page_bytes))
+			first[i].wrong = "page has a wrong checksum";
+		else if (!claim(verify, first[i].extent.offset, page_bytes, CLAIM_WHOLE))
+			first[i].wrong = "page lies where something else lies";
+	}
+}
+
+static int batch_check(struct verify *verify)
+{
+	uint32_t page_bytes = verify->source.page_bytes;
+	struct pending *batch = verify->batch;
+	size_t count = verify->batched;
+
+	qsort(batch, count, sizeof(*batch), by_offset);
+	for (size_t i = 0, run; i < count; i += run) {
+		for (run = 1; i + run < count && (run + 1) * page_bytes <= READ_BYTES; run++)
+			if (batch[i + run].extent.offset !=
+			    batch[i].extent.offset + run * page_bytes)
+				break;
+		pages_check(verify, batch + i, run);
+	}
+	verify->summary.bytes += (uint64_t)count * page_bytes;
+	verify->batched = 0;
+
+	qsort(batch, count, sizeof(*batch), by_page);
+	for (size_t i = 0; i < count; i++) {
+		int code = !batch[i].wrong
+				   ? 0
+				   : damage_add(verify, batch[i].page, 1, batch[i].extent.offset,
+						page_bytes, batch[i].wrong);
+
+		if (code)
+			return code;
+	}
+	return progress(verify);
+}
+
+static int verify_extent(void *arg, uint64_t page, const struct extent *extent)
+{
+	struct verify *verify = arg;
+
+	verify->summary.pages++;
+	if (!extent->bytes)
+		return 0;
+	verify->batch[verify->batched++] = (struct pending){page, *extent, NULL};
+	return verify->batched == BATCH_EXTENTS ? batch_check(verify) : 0;
+}
+
+/* ---- Nodes, state blobs, the header */
+
+static int verify_node(void *arg, uint64_t offset, uint32_t bytes)
+{
+	struct verify *verify = arg;
+
+	verify->summary.nodes++;
+	verify->summary.bytes += bytes;
+	if (!claim(verify, offset, bytes, CLAIM_BYTES))
+		return damage_add(verify, 0, 0, offset, bytes,
+				  "index node lies where something else lies");
+	return 0;
+}
+
+static int verify_node_damage(void *arg, uint64_t first_page, uint64_t pages, uint64_t offset,
+			      uint32_t bytes, const struct thaw_error *error)
+{
+	return damage_add(arg, first_page, pages, offset, bytes,
+			  error->code == THAW_EDAMAGED
+				  ? "index node is damaged, the pages below cannot be found"
+				  : "index node cannot be read");
+}
+
+static int verify_state(struct verify *verify, const struct generation *generation)
+{
+	uint64_t left = generation->info.state_bytes, offset = generation->state_offset;
+	const char *wrong = "state blob lies beyond the end of the file";
+	XXH3_state_t *hash;
+	int code = 0;
+
+	if (!left)
+		return 0;
+	if (offset < STORE_HEADER_BYTES || offset > verify->file_bytes ||
+	    left > verify->file_bytes - offset)
+		return damage_add(verify, 0, 0, offset, left, wrong);
+	hash = XXH3_createState();
+	if (!hash)
+		return -ENOMEM;
+	XXH3_128bits_reset(hash);
+	while (left && !code) {
+		size_t part = left < READ_BYTES ? left : READ_BYTES;
+
+		code = sys_pread(verify->source.fd, verify->buffer, part, offset);
+		if (!code)
+			XXH3_128bits_update(hash, verify->buffer, part);
+		offset += part;
+		left -= part;
+	}
+	offset = generation->state_offset;
+	left = generation->info.state_bytes;
+	wrong = NULL;
+	if (code)
+		wrong = "state blob cannot be read";
+	else if (!XXH128_isEqual(XXH3_128bits_digest(hash), generation->state_checksum))
+		wrong = "state blob has a wrong checksum";
+	else if (!claim(verify, offset, left, CLAIM_BYTES))
+		wrong = "state blob lies where something else lies";
+	XXH3_freeState(hash);
+	verify->summary.bytes += left;
+	return wrong ? damage_add(verify, 0, 0, offset, left, wrong) : 0;
+}
+
+/* Both slots and the records they name. What changes while it is looked at is not damaged but being written. */
+static int verify_header(struct verify *verify, const struct slot slots[2])
+{
+	struct thaw_error error;
+	struct slot now[2];
+
+	verify->generation = 0;
+	for (unsigned i = 0; i < 2; i++) {
+		struct record record;
+		int code = 0;
+
+		verify->summary.bytes += FORMAT_SLOT_BYTES;
+		if (slots[i].state != SLOT_VALID) {
+			damage_add(verify, 0, 0, i * SPACE_BLOCK, FORMAT_SLOT_BYTES,
+				   "header slot is damaged");
+			continue;
+		}
+		code = record_read(verify->source.fd, verify->source.path, &slots[i], &record,
+				   &error);
+		if (code && !header_read(verify->source.fd, verify->source.path, now, &error) &&
+		    now[i].sequence == slots[i].sequence)
+			damage_add(verify, 0, 0, slots[i].record_offset, slots[i].record_bytes,
+				   code == THAW_EDAMAGED ? "commit record is damaged"
+							 : "commit record cannot be read");
+		if (!code && record.bytes &&
+		    !claim(verify, record.offset, record.bytes, CLAIM_BYTES))
+			damage_add(verify, 0, 0, record.offset, record.bytes,
+				   "commit record lies where something else lies");
+		verify->summary.bytes += slots[i].record_bytes;
+		if (!code)
+			record_free(&record);
+	}
+	return progress(verify);
+}
+
+static int verify_generations(struct verify *verify, const struct record *record)
+{
+	const struct walk_ops ops = {verify_node, verify_extent, verify_node_damage, verify};
+	const struct root **newer = calloc(record->count + 1, sizeof(*newer));
+	unsigned walked = 0;
+	int code = newer ? 0 : -ENOMEM;
+
+	for (unsigned i = record->count; !code && i-- > 0;) {
+		const struct generation *generation = &record->generations[i];
+
+		verify->generation = generation->info.number;
+		verify->summary.generations++;
+		verify->batched = 0;
+		code = walk_difference(&verify->source, &generation->root, newer, walked, false,
+				       &ops);
+		if (!code)
+			code = batch_check(verify);
+		if (!code)
+			code = verify_state(verify, generation);
+		newer[walked++] = &generation->root;
+		if (code == GENERATION_DROPPED)
+			code = 0;
+	}
+	free(newer);
+	return code;
+}
+
+static int verify_run(struct verify *verify, struct thaw_error *error)
+{
+	struct record record = {0};
+	struct thaw_error fallback;
+	struct slot slots[2];
+	unsigned chosen = 0;
+	struct stat stat;
+	int code, opened;
+
+	if (fstat(verify->source.fd, &stat))
+		return error_set(error, -errno, "%s: %s", verify->source.path,
+				 thaw_strerror(-errno));
+	verify->file_bytes = (uint64_t)stat.st_size;
+	verify->claims = calloc(verify->file_bytes / SPACE_BLOCK + 1, 1);
+	verify->buffer = malloc(READ_BYTES);
+	verify->batch = malloc(BATCH_EXTENTS * sizeof(*verify->batch));
+	if (!verify->claims || !verify->buffer || !verify->batch)
+		return error_set(error, -ENOMEM, "%s: no memory to verify it", verify->source.path);
+
+	opened = store_read(verify->source.fd, verify->source.path, slots, &chosen, &record,
+			    &fallback, error);
+	if (opened && opened != THAW_EDAMAGED)
+		return opened;
+	verify->source.page_bytes = slots[chosen].page_bytes;
+	code = verify_header(verify, slots);
+	if (!code && !opened)
+		code = verify_generations(verify, &record);
+	record_free(&record);
+	if (code)
+		error_set(error, code, "%s: not verified to its end: %s", verify->source.path,
+			  thaw_strerror(code));
+	return code;
+}
+
+int thaw_image_verify(const char *path, const struct thaw_verify_ops *ops,
+		      struct thaw_verify_summary *summary, struct thaw_error *error)
+{
+	struct verify verify = {.source = {.path = path}, .ops = ops};
+	struct thaw_error unused;
+	int code;
+
+	error = error ? error : &unused;
+	if (summary)
+		memset(summary, 0, sizeof(*summary));
+	verify.source.fd = sys_open(path, O_RDONLY, 0);
+	if (verify.source.fd < 0)
+		return error_set(error, verify.source.fd, "%s: cannot open it: %s", path,
+				 thaw_strerror(verify.source.fd));
+	code = verify_run(&verify, error);
+	damage_tell(&verify);
+	if (!code && verify.summary.damages)
+		code = error_set(error, THAW_EDAMAGED, "%s: damaged in %" PRIu64 " place%s", path,
+				 verify.summary.damages, verify.summary.damages == 1 ? "" : "s");
+	if (summary)
+		*summary = verify.summary;
+	free(verify.batch);
+	free(verify.buffer);
+	free(verify.claims);
+	close(verify.source.fd);
+	return code;
+}
