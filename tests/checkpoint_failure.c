@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A checkpoint that fails loses no written page: whatever call failed and wherever, the generation before stays what it was, the program goes
+ * on, and the next checkpoint that succeeds holds everything. Failures are made with THAW_INJECT (uffd/sys.h), and a full disk
+ * with a full disk.
+ */
+#define _GNU_SOURCE
+#include "kselftest_harness.h"
+
+#include <sys/mount.h>
+
+#include "support.h"
+#include "thaw.h"
+
+#define PAGE 4096u
+#define HEAP (8u << 20)
+
+static int open_heap(struct thaw **heap, const char *path, struct thaw_error *error)
+{
+	struct thaw_options options = {.image = path, .flags = THAW_CREATE, .max_bytes = 64u << 20, .engine = "test"};
+
+	return thaw_open(&options, heap, error);
+}
+
+/*
+ * What each injected child does: three generations of a heap, each written over every third page, retrying a failed checkpoint until
+ * it succeeds. Exit 0 if at least one failed and all came out right. Read back by the parent.
+ */
+static int child_main(const char *path)
+{
+	struct thaw_error error;
+	struct thaw *heap;
+	int failures = 0;
+
+	if (open_heap(&heap, path, &error)) {
+		fprintf(stderr, "# %s\n", error.text);
+		return error.code == -EIO || error.code == -ENOSPC ? 50 : 3;
+	}
+	if (!thaw_size(heap) && thaw_resize(heap, HEAP))
+		return 4;
+	for (uint64_t round = 1; round <= 3; round++) {
+		struct thaw_result result;
+		int tries = 0;
+
+		for (size_t page = round; page < HEAP / PAGE; page += 3)
+			*(uint64_t *)((char *)thaw_base(heap) + page * PAGE) += round;
+		while (thaw_checkpoint(heap, THAW_REASON_TIMER, &round, sizeof(round), &result)) {
+			struct thaw_status status;
+
+			failures++;
+			thaw_status(heap, &status);
+			if (status.checkpoint_error.code != result.code || !*result.error.text)
+				return 5;
+			if (++tries > 40)
+				return 6;
+		}
+		if (result.unchanged)
+			return 7;
+	}
+	thaw_close(heap);
+	return failures ? 0 : 51;
+}
+
+static int check(const char *path, struct thaw_error *error)
+{
+	struct thaw_verify_ops ops = {0};
+	struct thaw_verify_summary summary;
+	struct thaw *heap;
+	int wrong = 0;
+
+	if (thaw_image_verify(path, &ops, &summary, error) || open_heap(&heap, path, error))
+		return -1;
+	for (size_t page = 0; page < HEAP / PAGE; page++) {
+		uint64_t expected = 0;
+
+		for (uint64_t round = 1; round <= 3; round++)
+			expected += page >= round && page % 3 == round % 3 ? round : 0;
+		wrong += *(uint64_t *)((char *)thaw_base(heap) + page * PAGE) != expected;
+	}
+	thaw_close(heap);
+	return wrong;
+}
+
+FIXTURE(failing)
+{
+	char *directory, *path;
+	struct thaw_error error;
+};
+FIXTURE_SETUP(failing)
+{
+	const struct thaw_capability *list;
+
+	for (int i = thaw_capabilities(&list); i--;)
+		if (list[i].required && !list[i].present)
+			SKIP(return, "%s: %s", list[i].name, list[i].detail);
+	self->directory = support_directory();
+	self->path = support_format("%s/heap.thaw", self->directory);
+}
+FIXTURE_TEARDOWN(failing)
+{
+	free(self->path);
+	support_remove(self->directory);
+}
+
+static int run_child(const char *path, const char *injection)
+{
+	pid_t child = fork();
+	int status;
+
+	if (!child) {
+		setenv("THAW_INJECT", injection, 1);
+		execl("/proc/self/exe", "checkpoint_failure", "--child", path, NULL);
+		_exit(127);
+	}
+	waitpid(child, &status, 0);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+TEST_F_TIMEOUT(failing, no_call_loses_a_page, 240)
+{
+	static const char *const calls[] = {"write:ENOSPC", "write:EIO", "fdatasync:EIO", "truncate:ENOSPC"};
+	int tried = 0, failed = 0;
+
+	for (unsigned call = 0; call < 4; call++) {
+		for (int skip = 0; skip < 60; skip++) {
+			for (int count = 1; count <= 4; count += 3) {
+				char *injection = support_format("%s:%d:%d", calls[call], skip, count);
+				int code;
+
+				unlink(self->path);
+				code = run_child(self->path, injection);
+				ASSERT_TRUE(code == 0 || code == 50 || code == 51)
+				{
+					TH_LOG("%s: exit %d", injection, code);
+				}
+				tried++;
+				failed += code == 0;
+				if (code != 50) {
+					ASSERT_EQ(0, check(self->path, &self->error))
+					{
+						TH_LOG("%s: %s", injection, self->error.text);
+					}
+				}
+				free(injection);
+				if (code == 51) { /* past the last call of this kind */
+					skip = 60;
+					break;
+				}
+			}
+		}
+	}
+	TH_LOG("%d runs, checkpoints failed in %d of them", tried, failed);
+	EXPECT_GT(failed, 20);
+}
+
+TEST_F(failing, a_full_disk_is_survived)
+{
+	struct thaw_result result;
+	struct thaw *heap;
+	char *mountpoint = support_format("%s/disk", self->directory);
+	char *path = support_format("%s/heap.thaw", mountpoint), *ballast = support_format("%s/ballast", mountpoint);
+	static char block[1 << 20];
+	int fd;
+
+	ASSERT_EQ(0, mkdir(mountpoint, 0700));
+	if (mount("tmpfs", mountpoint, "tmpfs", 0, "size=24m"))
+		SKIP(return, "cannot mount a small tmpfs: %s", strerror(errno));
+	ASSERT_EQ(0, open_heap(&heap, path, &self->error));
+	ASSERT_EQ(0, thaw_resize(heap, HEAP));
+	memset(thaw_base(heap), 1, HEAP);
+	ASSERT_EQ(0, thaw_checkpoint(heap, THAW_REASON_TIMER, "1", 2, &result));
+	fd = open(ballast, O_CREAT | O_WRONLY, 0600);
+	while (write(fd, block, sizeof(block)) > 0)
+		;
+	close(fd);
+	memset(thaw_base(heap), 2, HEAP);
+	EXPECT_EQ(-ENOSPC, thaw_checkpoint(heap, THAW_REASON_TIMER, "2", 2, &result));
+	TH_LOG("%s", result.error.text);
+	EXPECT_NE(NULL, strstr(result.error.text, path));
+	EXPECT_EQ(-ENOSPC, thaw_checkpoint(heap, THAW_REASON_TIMER, "2", 2, &result));
+	/* Room again: nothing was lost, and the program never stopped. */
+	unlink(ballast);
+	((char *)thaw_base(heap))[5] = 3;
+	ASSERT_EQ(0, thaw_checkpoint(heap, THAW_REASON_TIMER, "2", 2, &result));
+	thaw_close(heap);
+	ASSERT_EQ(0, open_heap(&heap, path, &self->error));
+	for (size_t at = 0; at < HEAP; at += 64)
+		ASSERT_EQ(2, ((char *)thaw_base(heap))[at]);
+	EXPECT_EQ(3, ((char *)thaw_base(heap))[5]);
+	thaw_close(heap);
+	umount2(mountpoint, MNT_DETACH);
+	free(ballast);
+	free(path);
+	free(mountpoint);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc == 3 && !strcmp(argv[1], "--child"))
+		return child_main(argv[2]);
+	return test_harness_run(argc, argv);
+}

@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * image_model.h - for the tests of the image: a heap of a few hundred pages kept in memory beside
+ * the image, so that every retained generation of the file can be compared with what it has to be.
+ *
+ * A page's contents follow from its number and a version; version 0 is a zero page. Pages are
+ * spread so that the tree has one level at first and six at last (model_page).
+ */
+#ifndef TESTS_IMAGE_MODEL_H
+#define TESTS_IMAGE_MODEL_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "image.h"
+
+#define PAGE 4096u
+#define MODEL_PAGES 600u
+#define MODEL_KEPT 64u
+#define ENGINE "model-1"
+
+struct model {
+	uint64_t number; /* generation */
+	uint32_t version[MODEL_PAGES];
+	uint32_t state; /* version of the state blob */
+};
+
+struct history { /* what was committed, by generation */
+	struct model kept[MODEL_KEPT];
+	unsigned count;
+};
+
+static char model_directory[128];
+static char model_path[192];
+
+static uint64_t random_state = 88172645463325252ull;
+
+__attribute__((unused)) static uint64_t random_next(void)
+{
+	random_state ^= random_state << 13;
+	random_state ^= random_state >> 7;
+	random_state ^= random_state << 17;
+	return random_state;
+}
+
+__attribute__((unused)) static unsigned random_below(unsigned limit)
+{
+	return (unsigned)(random_next() >> 33) % limit;
+}
+
+/* The first 500 lie together; the rest is scattered, up to 2^24. */
+__attribute__((unused)) static uint64_t model_page(unsigned i)
+{
+	return i < 500 ? i : 500 + (uint64_t)(i - 499) * (i - 499) * 1600;
+}
+
+__attribute__((unused)) static void model_fill(void *page, uint64_t number, uint32_t version)
+{
+	uint64_t *words = page, mix = number * 0x9e3779b97f4a7c15ull + version;
+
+	for (unsigned i = 0; i < PAGE / 8; i++) {
+		mix = (mix ^ (mix >> 29)) * 0xbf58476d1ce4e5b9ull + i;
+		words[i] = version ? mix : 0;
+	}
+}
+
+/* Some are empty, some fill several blocks. */
+__attribute__((unused)) static size_t model_state_bytes(uint32_t version)
+{
+	return version % 3 ? version * 7919u % 9000 : 0;
+}
+
+__attribute__((unused)) static void model_fill_state(uint8_t *state, uint32_t version)
+{
+	for (size_t i = 0; i < model_state_bytes(version); i++)
+		state[i] = (uint8_t)(i * 31 + version);
+}
+
+__attribute__((unused)) static void model_setup(const char *name)
+{
+	/* In memory, where there is any: thousands of syncs. TMPDIR chooses a real disk. */
+	const char *in = getenv("TMPDIR");
+
+	if (!in)
+		in = access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm";
+	snprintf(model_directory, sizeof(model_directory), "%s/thaw-image-XXXXXX", in);
+	if (!mkdtemp(model_directory))
+		abort();
+	snprintf(model_path, sizeof(model_path), "%s/%s.thaw", model_directory, name);
+}
+
+__attribute__((unused)) static void model_teardown(void)
+{
+	char command[192];
+
+	snprintf(command, sizeof(command), "rm -rf %s", model_directory);
+	if (system(command))
+		abort();
+}
+
+__attribute__((unused)) static struct image_options model_options(void)
+{
+	return (struct image_options){.path = model_path,
+				      .create = true,
+				      .engine = ENGINE,
+				      .page_bytes = PAGE,
+				      .retain = 5};
+}
+
+/* Store one page of the model, whether it changed or not. */
+__attribute__((unused)) static int model_store(struct commit *commit, const struct model *model,
+					       unsigned i, struct thaw_error *error)
+{
+	uint64_t page[PAGE / 8];
+	bool stored;
+
+	model_fill(page, model_page(i), model->version[i]);
+	return commit_page(commit, model_page(i), page, &stored, error);
+}
+
+__attribute__((unused)) static int model_finish(struct commit *commit, struct model *model,
+						struct thaw_error *error)
+{
+	struct thaw_generation generation = {
+		.time_ns = 1, .heap_bytes = 65536, .reason = THAW_REASON_TIMER};
+	static uint8_t state[9000];
+	int code;
+
+	model_fill_state(state, model->state);
+	code = commit_finish(commit, &generation, state, model_state_bytes(model->state), error);
+	if (!code)
+		model->number = generation.number;
+	return code;
+}
+
+/* All pages of the model through one commit: what did not change must be found unchanged. */
+__attribute__((unused)) static int model_commit(struct image *image, struct model *model,
+						struct thaw_error *error)
+{
+	struct commit *commit;
+	int code = commit_begin(image, &commit, error);
+
+	if (code)
+		return code;
+	for (unsigned i = 0; !code && i < MODEL_PAGES; i++)
+		code = model_store(commit, model, i, error);
+	if (!code)
+		code = model_finish(commit, model, error);
+	if (code)
+		commit_abort(commit);
+	return code;
+}
+
+enum compared { SAME, REFUSED, WRONG };
+
+/* What the image says now, against the model. REFUSED: an error was reported, and nothing wrong was served. */
+__attribute__((unused)) static enum compared model_compare(struct image *image,
+							   const struct model *model,
+							   struct thaw_error *error)
+{
+	static uint64_t page[PAGE / 8], wanted[PAGE / 8];
+	enum compared result = SAME;
+	void *state;
+	size_t bytes;
+
+	for (unsigned i = 0; i < MODEL_PAGES; i++) {
+		struct extent extents[IMAGE_LEAF_PAGES],
+			*extent = &extents[model_page(i) % IMAGE_LEAF_PAGES];
+		uint64_t first = model_page(i) - model_page(i) % IMAGE_LEAF_PAGES;
+
+		if (image_lookup(image, first, extents, error)) {
+			result = REFUSED;
+			continue;
+		}
+		model_fill(wanted, model_page(i), model->version[i]);
+		memset(page, 0, sizeof(page));
+		if (extent->encoding == EXTENT_RAW &&
+		    (pread(image_fd(image), page, PAGE, (off_t)extent->offset) != PAGE ||
+		     !extent_matches(extent, page, PAGE))) {
+			result = REFUSED;
+			continue;
+		}
+		if (memcmp(page, wanted, PAGE))
+			return WRONG;
+	}
+	if (image_opened(image)->number != model->number)
+		return result;
+	if (image_read_state(image, &state, &bytes, error))
+		return REFUSED;
+	static uint8_t wanted_state[9000];
+	model_fill_state(wanted_state, model->state);
+	if (bytes != model_state_bytes(model->state) ||
+	    (bytes && memcmp(state, wanted_state, bytes)))
+		result = WRONG;
+	free(state);
+	return result;
+}
+
+__attribute__((unused)) static void history_add(struct history *history, const struct model *model)
+{
+	if (history->count == MODEL_KEPT)
+		memmove(history->kept, history->kept + 1, --history->count * sizeof(*model));
+	history->kept[history->count++] = *model;
+}
+
+__attribute__((unused)) static const struct model *history_find(const struct history *history,
+								uint64_t number)
+{
+	for (unsigned i = 0; i < history->count; i++)
+		if (history->kept[i].number == number)
+			return &history->kept[i];
+	return NULL;
+}
+
+/* Every generation that the file lists, opened read only and compared. Returns how many, or -1. */
+__attribute__((unused)) static int history_compare(const struct history *history)
+{
+	struct thaw_generation *log;
+	struct thaw_error error = {0}, fallback;
+	int count = thaw_image_log(model_path, &log, &error), same = 0;
+
+	for (int i = 0; i < count; i++) {
+		struct image_options options = {.path = model_path,
+						.read_only = true,
+						.page_bytes = PAGE,
+						.generation = log[i].number};
+		const struct model *model = history_find(history, log[i].number);
+		struct image *image;
+
+		if (!model || image_open(&options, &image, &fallback, &error))
+			break;
+		same += model_compare(image, model, &error) == SAME;
+		image_close(image);
+	}
+	if (count >= 0)
+		free(log);
+	if (same != count)
+		fprintf(stderr, "# %d of %d generations are right: %s\n", same, count, error.text);
+	return same == count ? count : -1;
+}
+
+__attribute__((unused)) static void model_print_damage(void *arg, const struct thaw_damage *damage)
+{
+	(void)arg;
+	fprintf(stderr, "# generation %llu pages %llu+%llu at %llu: %s\n",
+		(unsigned long long)damage->generation, (unsigned long long)damage->first_page,
+		(unsigned long long)damage->pages, (unsigned long long)damage->offset,
+		damage->what);
+}
+
+__attribute__((unused)) static int model_verify(void)
+{
+	const struct thaw_verify_ops ops = {.damage = model_print_damage};
+	struct thaw_verify_summary summary;
+	struct thaw_error error;
+
+	return thaw_image_verify(model_path, &ops, &summary, &error);
+}
+
+__attribute__((unused)) static uint64_t model_file_bytes(void)
+{
+	struct stat stat_;
+
+	return stat(model_path, &stat_) ? 0 : (uint64_t)stat_.st_size;
+}
+
+#endif

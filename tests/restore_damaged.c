@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A page that cannot be served is never zero and never hangs its reader: it raises SIGBUS where the kernel can poison pages, ends
+ * the process where it cannot, and says which image, generation, page and why. Its neighbours arrive unharmed.
+ */
+#define _GNU_SOURCE
+#include "kselftest_harness.h"
+
+#include <setjmp.h>
+#include <sys/mman.h>
+
+#include "image.h"
+#include "support.h"
+#include "thaw.h"
+
+#define PAGE 4096u
+#define PAGES 1024u
+
+static sigjmp_buf after_bus;
+static char line[600];
+
+static void on_bus(int signal, siginfo_t *info, void *context)
+{
+	siglongjmp(after_bus, thaw_explain_fault(info->si_addr, line, sizeof(line)) ? 1 : 2);
+}
+
+/* 0: read; 1: SIGBUS, explained; 2: SIGBUS, not explained. */
+static int touch(const volatile char *address, char *value)
+{
+	int outcome = sigsetjmp(after_bus, 1);
+
+	if (!outcome)
+		*value = *address;
+	return outcome;
+}
+
+FIXTURE(damaged)
+{
+	char *directory, *path;
+	struct thaw *heap;
+	struct thaw_error error;
+	uint64_t offset; /* of page 500 in the file */
+};
+FIXTURE_VARIANT(damaged)
+{
+	const char *backing;
+	bool prefetch;
+};
+FIXTURE_VARIANT_ADD(damaged, memfd){.backing = "memfd"};
+FIXTURE_VARIANT_ADD(damaged, anonymous){.backing = "anonymous"};
+FIXTURE_VARIANT_ADD(damaged, memfd_prefetch){.backing = "memfd", .prefetch = true};
+FIXTURE_VARIANT_ADD(damaged, anonymous_prefetch){.backing = "anonymous", .prefetch = true};
+
+static int open_heap(struct thaw **heap, const char *path, unsigned flags, struct thaw_error *error)
+{
+	struct thaw_options options = {.image = path, .flags = flags, .max_bytes = 64u << 20, .engine = "test"};
+
+	return thaw_open(&options, heap, error);
+}
+
+FIXTURE_SETUP(damaged)
+{
+	struct sigaction action = {.sa_sigaction = on_bus, .sa_flags = SA_SIGINFO};
+	struct image_options options = {.read_only = true, .page_bytes = PAGE};
+	struct extent extents[IMAGE_LEAF_PAGES];
+	struct image *image;
+	struct thaw_error fallback;
+
+	setenv("THAW_BACKING", variant->backing, 1);
+	sigaction(SIGBUS, &action, NULL);
+	self->directory = support_directory();
+	self->path = support_format("%s/heap.thaw", self->directory);
+	if (open_heap(&self->heap, self->path, THAW_CREATE, &self->error) == THAW_EKERNEL)
+		SKIP(return, "%s", self->error.text);
+	ASSERT_EQ(0, thaw_resize(self->heap, PAGES * PAGE));
+	for (unsigned page = 0; page < PAGES; page++)
+		((char *)thaw_base(self->heap))[page * PAGE + 17] = (char)(page % 100 + 1);
+	ASSERT_EQ(0, thaw_checkpoint(self->heap, THAW_REASON_EXIT, "s", 2, NULL));
+	thaw_close(self->heap);
+	self->heap = NULL;
+	options.path = self->path;
+	ASSERT_EQ(0, image_open(&options, &image, &fallback, &self->error));
+	ASSERT_EQ(0, image_lookup(image, 496, extents, &self->error));
+	self->offset = extents[4].offset;
+	image_close(image);
+}
+FIXTURE_TEARDOWN(damaged)
+{
+	thaw_close(self->heap);
+	free(self->path);
+	support_remove(self->directory);
+}
+
+static int reopen(struct thaw **heap, const char *path, bool prefetch, struct thaw_error *error)
+{
+	int code = open_heap(heap, path, prefetch ? THAW_PREFETCH : 0, error);
+
+	if (!code && prefetch)
+		support_sleep(0.2);
+	return code;
+}
+
+TEST_F(damaged, a_flipped_bit_is_a_bus_error_that_says_why)
+{
+	char value = 0;
+	char *base;
+
+	support_flip(self->path, self->offset + 17, 0x10);
+	ASSERT_EQ(0, reopen(&self->heap, self->path, variant->prefetch, &self->error));
+	base = thaw_base(self->heap);
+	ASSERT_EQ(1, touch(base + 500 * PAGE + 17, &value));
+	TH_LOG("%s", line);
+	EXPECT_NE(NULL, strstr(line, self->path));
+	EXPECT_NE(NULL, strstr(line, "generation 1"));
+	EXPECT_NE(NULL, strstr(line, "page 500"));
+	EXPECT_NE(NULL, strstr(line, "checksum"));
+	for (unsigned page = 0; page < PAGES; page++) {
+		if (page == 500)
+			continue;
+		ASSERT_EQ(0, touch(base + page * PAGE + 17, &value));
+		ASSERT_EQ((char)(page % 100 + 1), value);
+	}
+	/* And it stays so. */
+	EXPECT_EQ(1, touch(base + 500 * PAGE, &value));
+}
+
+TEST_F(damaged, a_truncated_file_is_a_bus_error_and_never_zero)
+{
+	unsigned poisoned = 0;
+	char value;
+
+	ASSERT_EQ(0, reopen(&self->heap, self->path, false, &self->error));
+	ASSERT_EQ(0, truncate(self->path, (off_t)self->offset));
+	for (unsigned page = 0; page < PAGES; page++) {
+		int outcome = touch((char *)thaw_base(self->heap) + page * PAGE + 17, &value);
+
+		if (outcome)
+			poisoned++;
+		else
+			ASSERT_EQ((char)(page % 100 + 1), value);
+		ASSERT_NE(2, outcome);
+	}
+	TH_LOG("%u pages poisoned; %s", poisoned, line);
+	EXPECT_GT(poisoned, 0);
+}
+
+TEST_F(damaged, a_system_call_gets_an_error_not_garbage)
+{
+	char value;
+	int channel[2];
+
+	support_flip(self->path, self->offset + 17, 0x10);
+	ASSERT_EQ(0, reopen(&self->heap, self->path, variant->prefetch, &self->error));
+	ASSERT_EQ(0, pipe(channel));
+	EXPECT_EQ(-1, write(channel[1], (char *)thaw_base(self->heap) + 500 * PAGE, 64));
+	EXPECT_EQ(64, write(channel[1], (char *)thaw_base(self->heap) + 501 * PAGE, 64));
+	EXPECT_EQ(1, touch((char *)thaw_base(self->heap) + 500 * PAGE, &value));
+}
+
+static _Noreturn void on_fatal(void *arg, const struct thaw_error *error)
+{
+	fprintf(stderr, "# fatal: %s\n", error->text);
+	_exit(strstr(error->text, "page 500") ? 74 : 1);
+}
+
+TEST_F(damaged, without_poison_the_process_ends)
+{
+	int status;
+	pid_t child;
+
+	support_flip(self->path, self->offset + 17, 0x10);
+	child = fork();
+	if (!child) {
+		setenv("THAW_WITHOUT", "poison", 1);
+		signal(SIGBUS, SIG_DFL);
+		execl("/proc/self/exe", "restore_damaged", "--touch", self->path, NULL);
+		_exit(2);
+	}
+	ASSERT_EQ(child, waitpid(child, &status, 0));
+	ASSERT_TRUE(WIFEXITED(status));
+	EXPECT_EQ(74, WEXITSTATUS(status));
+}
+
+/* What the child of the test above runs: a fresh process, since capabilities are probed once. */
+static int touch_page_500(const char *path)
+{
+	struct thaw_options options = {.image = path, .max_bytes = 64u << 20, .engine = "test", .fatal = on_fatal};
+	struct thaw_error error;
+	struct thaw *heap;
+
+	if (thaw_open(&options, &heap, &error))
+		return 3;
+	return ((volatile char *)thaw_base(heap))[500 * PAGE + 17];
+}
+
+int main(int argc, char **argv)
+{
+	if (argc == 3 && !strcmp(argv[1], "--touch"))
+		return touch_page_500(argv[2]);
+	return test_harness_run(argc, argv);
+}

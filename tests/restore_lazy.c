@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Restore touches only what it must: opening a heap of 1 GiB reads nothing of size, one touched page brings one cluster, and what is
+ * resident is what was touched. (tests/javascript_restore.c asks the same of a JavaScript heap.)
+ */
+#define _GNU_SOURCE
+#include "kselftest_harness.h"
+
+#include "support.h"
+#include "thaw.h"
+
+#define PAGE 4096u
+#define HEAP (1u << 30)
+
+static uint64_t resident_pages(void)
+{
+	unsigned long size, resident;
+	FILE *file = fopen("/proc/self/statm", "r");
+
+	if (!file || fscanf(file, "%lu %lu", &size, &resident) != 2)
+		support_die("/proc/self/statm");
+	fclose(file);
+	return resident;
+}
+
+FIXTURE(lazy)
+{
+	char *directory, *path;
+	struct thaw *heap;
+	struct thaw_error error;
+};
+FIXTURE_VARIANT(lazy)
+{
+	const char *backing;
+};
+FIXTURE_VARIANT_ADD(lazy, memfd){.backing = "memfd"};
+FIXTURE_VARIANT_ADD(lazy, anonymous){.backing = "anonymous"};
+
+FIXTURE_SETUP(lazy)
+{
+	struct thaw_options options = {.flags = THAW_CREATE, .max_bytes = HEAP, .engine = "test"};
+	struct thaw_result result;
+
+	setenv("THAW_BACKING", variant->backing, 1);
+	self->directory = support_directory();
+	self->path = support_format("%s/heap.thaw", self->directory);
+	options.image = self->path;
+	if (thaw_open(&options, &self->heap, &self->error) == THAW_EKERNEL)
+		SKIP(return, "%s", self->error.text);
+	ASSERT_EQ(0, thaw_resize(self->heap, HEAP));
+	for (size_t page = 0; page < HEAP / PAGE; page++)
+		*(size_t *)((char *)thaw_base(self->heap) + page * PAGE) = page + 1;
+	ASSERT_EQ(0, thaw_checkpoint(self->heap, THAW_REASON_EXIT, "s", 2, &result))
+	{
+		TH_LOG("%s", result.error.text);
+	}
+	EXPECT_EQ(HEAP / PAGE, result.generation.pages_stored);
+	thaw_close(self->heap);
+	self->heap = NULL;
+	options.flags = 0;
+	ASSERT_EQ(0, thaw_open(&options, &self->heap, &self->error))
+	{
+		TH_LOG("%s", self->error.text);
+	}
+}
+FIXTURE_TEARDOWN(lazy)
+{
+	thaw_close(self->heap);
+	free(self->path);
+	support_remove(self->directory);
+}
+
+static size_t page_value(struct thaw *heap, size_t page)
+{
+	return *(volatile size_t *)((char *)thaw_base(heap) + page * PAGE);
+}
+
+TEST_F(lazy, only_what_is_touched_arrives)
+{
+	struct thaw_status status;
+	uint64_t before = resident_pages();
+	size_t touched = 0;
+
+	thaw_status(self->heap, &status);
+	EXPECT_EQ(0, status.pages_restored);
+	for (size_t page = 7; page < HEAP / PAGE; page += 4099, touched++)
+		ASSERT_EQ(page + 1, page_value(self->heap, page));
+	thaw_status(self->heap, &status);
+	EXPECT_EQ(touched, status.faults);
+	EXPECT_LE(status.pages_restored, touched * 16);
+	EXPECT_LE(status.restore_bytes, touched * 16 * PAGE);
+	/* Under 2 % of the heap: the index nodes and the buffers count too. */
+	EXPECT_LE(resident_pages() - before, HEAP / PAGE / 50);
+}
+
+TEST_F(lazy, a_sequential_reader_gets_readahead)
+{
+	struct thaw_status status;
+
+	for (size_t page = 0; page < 8192; page++)
+		ASSERT_EQ(page + 1, page_value(self->heap, page));
+	thaw_status(self->heap, &status);
+	EXPECT_LE(status.faults, 8192 / 64);
+	EXPECT_GE(status.pages_restored, 8192);
+}
+
+TEST_F(lazy, a_checkpoint_of_a_lazy_heap_stores_only_what_changed)
+{
+	struct thaw_result result;
+
+	for (size_t page = 11; page < HEAP / PAGE; page += 8209)
+		*(size_t *)((char *)thaw_base(self->heap) + page * PAGE) += 1;
+	ASSERT_EQ(0, thaw_checkpoint(self->heap, THAW_REASON_EXIT, "s", 2, &result));
+	EXPECT_EQ((HEAP / PAGE - 11 + 8208) / 8209, result.generation.pages_stored);
+	/* Pages that had not arrived are still what they were. */
+	for (size_t page = 5; page < HEAP / PAGE; page += 4111)
+		ASSERT_EQ(page + 1 + (page % 8209 == 11), page_value(self->heap, page));
+}
+
+TEST_F(lazy, prefetch_brings_everything)
+{
+	struct thaw_options options = {.image = self->path, .flags = THAW_PREFETCH, .max_bytes = HEAP, .engine = "test"};
+	struct thaw_status status;
+	double start = support_seconds();
+
+	thaw_close(self->heap);
+	self->heap = NULL;
+	ASSERT_EQ(0, thaw_open(&options, &self->heap, &self->error));
+	/* The program goes on meanwhile. */
+	for (size_t page = HEAP / PAGE; page > 0; page -= 4096)
+		ASSERT_EQ(page, page_value(self->heap, page - 1));
+	do {
+		support_sleep(0.01);
+		thaw_status(self->heap, &status);
+	} while (status.pages_restored < HEAP / PAGE && support_seconds() - start < 25);
+	EXPECT_EQ(HEAP / PAGE, status.pages_restored);
+	for (size_t page = 0; page < HEAP / PAGE; page++)
+		ASSERT_EQ(page + 1, page_value(self->heap, page));
+}
+
+TEST_HARNESS_MAIN

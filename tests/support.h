@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * support.h - what the tests share: a directory that goes away, files, and running a program to its end or to its death.
+ * Failures in here end the test with a message: they are never what is being tested.
+ */
+#ifndef TESTS_SUPPORT_H
+#define TESTS_SUPPORT_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SUPPORT __attribute__((unused)) static
+
+SUPPORT _Noreturn void support_die(const char *what)
+{
+	fprintf(stderr, "# support: %s: %s\n", what, strerror(errno));
+	abort();
+}
+
+SUPPORT double support_seconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+SUPPORT void support_sleep(double seconds)
+{
+	struct timespec pause = {(time_t)seconds, (long)((seconds - (double)(time_t)seconds) * 1e9)};
+
+	while (nanosleep(&pause, &pause) && errno == EINTR)
+		;
+}
+
+/* ---- files ---- */
+
+SUPPORT char *support_format(const char *format, ...)
+{
+	char *text;
+	va_list arguments;
+
+	va_start(arguments, format);
+	if (vasprintf(&text, format, arguments) < 0)
+		support_die("asprintf");
+	va_end(arguments);
+	return text;
+}
+
+SUPPORT char *support_directory(void)
+{
+	const char *parent = getenv("TMPDIR");
+	char *path = support_format("%s/thaw-test-XXXXXX", parent ? parent : "/tmp");
+
+	if (!mkdtemp(path))
+		support_die(path);
+	return path;
+}
+
+SUPPORT void support_remove(char *path)
+{
+	pid_t child = fork();
+
+	if (!child) {
+		execlp("rm", "rm", "-rf", path, NULL);
+		_exit(127);
+	}
+	waitpid(child, NULL, 0);
+	free(path);
+}
+
+SUPPORT void support_write(const char *path, const char *text)
+{
+	FILE *file = fopen(path, "w");
+
+	if (!file || fputs(text, file) < 0 || fclose(file))
+		support_die(path);
+}
+
+SUPPORT void support_flip(const char *path, uint64_t offset, uint8_t mask)
+{
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+	uint8_t byte;
+
+	if (fd < 0 || pread(fd, &byte, 1, (off_t)offset) != 1)
+		support_die(path);
+	byte ^= mask;
+	if (pwrite(fd, &byte, 1, (off_t)offset) != 1 || close(fd))
+		support_die(path);
+}
+
+SUPPORT uint64_t support_size(const char *path)
+{
+	struct stat status;
+
+	if (stat(path, &status))
+		support_die(path);
+	return (uint64_t)status.st_size;
+}
+
+/* ---- programs ---- */
+
+struct program {
+	pid_t pid;
+	int out, err;	      /* its stdout and stderr, to read */
+	int in;		      /* its stdin, to write; -1 once closed */
+	char *output, *errors; /* what it has said so far */
+	size_t output_bytes, errors_bytes;
+};
+
+SUPPORT struct program program_start(const char *const arguments[])
+{
+	struct program program = {.output = calloc(1, 1), .errors = calloc(1, 1)};
+	int in[2], out[2], err[2];
+
+	if (pipe2(in, O_CLOEXEC) || pipe2(out, O_CLOEXEC) || pipe2(err, O_CLOEXEC))
+		support_die("pipe");
+	program.pid = fork();
+	if (program.pid < 0)
+		support_die("fork");
+	if (!program.pid) {
+		dup2(in[0], 0);
+		dup2(out[1], 1);
+		dup2(err[1], 2);
+		execvp(arguments[0], (char *const *)arguments);
+		_exit(127);
+	}
+	close(in[0]);
+	close(out[1]);
+	close(err[1]);
+	program.in = in[1];
+	program.out = out[0];
+	program.err = err[0];
+	fcntl(program.out, F_SETFL, O_NONBLOCK);
+	fcntl(program.err, F_SETFL, O_NONBLOCK);
+	return program;
+}
+
+/* Takes what there is; false once the stream has ended. */
+SUPPORT bool program_drain(int fd, char **text, size_t *bytes)
+{
+	char buffer[65536];
+	ssize_t got;
+
+	while ((got = read(fd, buffer, sizeof(buffer))) > 0) {
+		*text = realloc(*text, *bytes + (size_t)got + 1);
+		if (!*text)
+			support_die("realloc");
+		memcpy(*text + *bytes, buffer, (size_t)got);
+		*bytes += (size_t)got;
+		(*text)[*bytes] = '\0';
+	}
+	return got < 0 && (errno == EAGAIN || errno == EINTR);
+}
+
+/* Listen until `text` has been said on stdout (true), or the program closed it, or `seconds` passed (false). */
+SUPPORT bool program_wait_for(struct program *program, const char *text, double seconds)
+{
+	double end = support_seconds() + seconds;
+
+	for (;;) {
+		struct pollfd ready[2] = {{program->out, POLLIN, 0}, {program->err, POLLIN, 0}};
+		bool open = program_drain(program->out, &program->output, &program->output_bytes);
+
+		program_drain(program->err, &program->errors, &program->errors_bytes);
+		if (text && strstr(program->output, text))
+			return true;
+		if (!open || support_seconds() > end)
+			return false;
+		poll(ready, 2, 20);
+	}
+}
+
+SUPPORT void program_close_input(struct program *program)
+{
+	if (program->in >= 0)
+		close(program->in);
+	program->in = -1;
+}
+
+/* To its end: returns the exit code, or 128 + the signal; 124 if it had to be killed after `seconds`. */
+SUPPORT int program_finish(struct program *program, double seconds)
+{
+	double end = support_seconds() + seconds;
+	int status, result = 124;
+
+	program_close_input(program);
+	for (;;) {
+		struct pollfd ready[2] = {{program->out, POLLIN, 0}, {program->err, POLLIN, 0}};
+		pid_t done = waitpid(program->pid, &status, WNOHANG);
+
+		program_drain(program->out, &program->output, &program->output_bytes);
+		program_drain(program->err, &program->errors, &program->errors_bytes);
+		if (done == program->pid) {
+			result = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+			break;
+		}
+		if (support_seconds() > end) {
+			kill(program->pid, SIGKILL);
+			waitpid(program->pid, &status, 0);
+			break;
+		}
+		poll(ready, 2, 5);
+	}
+	close(program->out);
+	close(program->err);
+	return result;
+}
+
+SUPPORT void program_kill(struct program *program)
+{
+	kill(program->pid, SIGKILL);
+	program_finish(program, 10);
+}
+
+SUPPORT void program_free(struct program *program)
+{
+	program_close_input(program);
+	free(program->output);
+	free(program->errors);
+	*program = (struct program){.in = -1};
+}
+
+/* Start, feed `input` (may be NULL), finish. */
+SUPPORT int program_run(struct program *program, const char *input, const char *const arguments[])
+{
+	*program = program_start(arguments);
+	if (input && write(program->in, input, strlen(input)) < 0 && errno != EPIPE)
+		support_die("write to a program");
+	return program_finish(program, 60);
+}
+
+#ifdef THAW_BINARY
+#define THAW(...) ((const char *const[]){THAW_BINARY, __VA_ARGS__, NULL})
+#endif
+
+#endif
