@@ -67,7 +67,8 @@ int runtime_eval(struct runtime *runtime, const char *code, const char *name, ch
 /* Run the loop until nothing is pending, exit() was called, or a signal asked for the end. Takes the final checkpoint.
  * Returns the process's exit code. */
 int runtime_run(struct runtime *runtime);
-/* Serve the loop while waiting for terminal input: returns when fd is readable (1), or the program ended (0). */
+/* Serve the loop while waiting for terminal input: returns when fd is readable (1), when the program ended (0), or, if
+ * interactive, when SIGINT came while no script was running (-1). */
 int runtime_wait_input(struct runtime *runtime, int fd);
 
 /* Take a checkpoint and wait for it. 0 or the error's code. */

@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * checkpoints.c - when a generation is taken, what goes with it, and who is told.
+ *
+ * Owns the interval timer and the book of who waits for which checkpoint. loop.c calls checkpoints_advance() before every round of the
+ * loop, so that a capture always falls between turns. Owner's thread, but for checkpoints_notify(). Must never block the loop
+ * (checkpoints_now() does, for those who ask), and never enter the VM for a checkpoint that nobody waits for.
+ *
+ * Waiters. Each checkpoint() promise has a number, counted in the heap. The generation that is captured next covers every number
+ * handed out until then: those who ask while a checkpoint is on its way to its capture join it, those who ask after the capture
+ * get the next one. A promise is pending in the heap that was captured; in this process it is settled once the
+ * generation is durable, and in a process restored from it at once (prelude.js, restored).
+ *
+ *	idle --begin--> before capture --capture--> after capture --finish--> idle
+ *		        (requested joins)	    (captured is fixed; a later request sets `wanted`)
+ *
+ * Nothing is begun while no turn has run since the newest durable capture: an idle program costs not even a scan.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "loop.h"
+
+void checkpoints_notify(void *arg)
+{
+	struct runtime *rt = arg;
+
+	uv_async_send(&rt->wake);
+}
+
+bool checkpoints_waited_for(const struct runtime *rt)
+{
+	return rt->requested > rt->settled;
+}
+
+static bool heap_may_have_changed(const struct runtime *rt)
+{
+	return rt->turns != rt->durable_turns;
+}
+
+/* ---- What is told ---- */
+
+static const char *reason_text(uint32_t reason)
+{
+	switch (reason) {
+	case THAW_REASON_TIMER:
+		return "timer";
+	case THAW_REASON_EXIT:
+		return "exit";
+	case THAW_REASON_SIGNAL:
+		return "signal";
+	default:
+		return "request";
+	}
+}
+
+static void tell_durable(struct runtime *rt, uint64_t last, const struct thaw_result *result)
+{
+	const struct thaw_generation *generation = &result->generation;
+	struct js_engine *engine = rt->engine;
+	bool changed = !result->unchanged;
+	const char *reason = reason_text(changed ? generation->reason : rt->reason);
+	js_value arguments[2] = { js_number(engine, (double)last), js_object(engine) };
+
+	js_set(engine, arguments[1], "generation", js_number(engine, (double)generation->number));
+	js_set(engine, arguments[1], "pages", js_number(engine, changed ? (double)generation->pages_stored : 0));
+	js_set(engine, arguments[1], "bytes", js_number(engine, changed ? (double)generation->bytes_written : 0));
+	js_set(engine, arguments[1], "pauseNs", js_number(engine, changed ? (double)generation->pause_ns : 0));
+	js_set(engine, arguments[1], "durableNs", js_number(engine, (double)result->durable_ns));
+	js_set(engine, arguments[1], "reason", js_string(engine, reason, strlen(reason)));
+	loop_turn(rt, PRELUDE_DURABLE, 2, arguments);
+}
+
+static void tell_failed(struct runtime *rt, uint64_t last, int code, const char *text)
+{
+	const char *name = code > -4096 ? uv_err_name(code) : "ETHAW";
+	char message[600];
+	js_value arguments[3];
+
+	snprintf(message, sizeof(message), "checkpoint failed: %s", text);
+	arguments[0] = js_number(rt->engine, (double)last);
+	arguments[1] = js_string(rt->engine, message, strlen(message));
+	arguments[2] = js_string(rt->engine, name, strlen(name));
+	loop_turn(rt, PRELUDE_FAILED, 3, arguments);
+}
+
+static void succeeded(struct runtime *rt, uint64_t last, const struct thaw_result *result)
+{
+	const struct thaw_generation *generation = &result->generation;
+	bool waited_for = last > rt->settled;
+
+	if (rt->failing)
+		fprintf(stderr, "thaw: checkpoints work again: generation %llu\n", (unsigned long long)generation->number);
+	rt->failing = false;
+	rt->durable_turns = rt->captured_turns;
+	if (rt->options.verbose && !result->unchanged)
+		fprintf(stderr, "thaw: generation %llu (%s): %llu pages, %llu bytes, pause %.3f ms, durable after %.3f ms\n",
+			(unsigned long long)generation->number, reason_text(generation->reason),
+			(unsigned long long)generation->pages_stored, (unsigned long long)generation->bytes_written,
+			(double)generation->pause_ns / 1e6, (double)result->durable_ns / 1e6);
+	rt->settled = last > rt->settled ? last : rt->settled;
+	if (!rt->ended && (waited_for || (rt->blob.listeners && !result->unchanged)))
+		tell_durable(rt, last, result);
+}
+
+/* Every page is dirty again (thaw.h): nothing is lost but time. Said once, until one succeeds. */
+static void failed(struct runtime *rt, uint64_t last, int code, const struct thaw_error *error)
+{
+	const char *text = error && error->text[0] ? error->text : thaw_strerror(code);
+	bool waited_for = last > rt->settled;
+
+	if (!rt->failing)
+		fprintf(stderr, "thaw: checkpoint failed: %s; the program goes on, its changes stay in memory\n", text);
+	rt->failing = true;
+	rt->settled = last > rt->settled ? last : rt->settled;
+	if (!rt->ended && waited_for)
+		tell_failed(rt, last, code, text);
+}
+
+/* ---- One checkpoint ---- */
+
+static int begin(struct runtime *rt, enum thaw_reason reason)
+{
+	int code = thaw_checkpoint_begin(rt->heap, reason);
+
+	if (code == -EBUSY)
+		return code;
+	rt->wanted = false;
+	rt->reason = reason;
+	rt->capture_taken = false;
+	if (code)
+		failed(rt, rt->requested, code, NULL);
+	return code;
+}
+
+static void capture(struct runtime *rt)
+{
+	size_t bytes;
+	void *blob;
+	int code;
+
+	rt->blob.small = js_engine_small(rt->engine);
+	rt->blob.clock_ms = loop_clock(rt);
+	blob = js_blob_encode(&rt->blob, &bytes);
+	if (!blob)
+		return; /* the next round tries again */
+	code = thaw_checkpoint_capture(rt->heap, blob, bytes);
+	free(blob);
+	if (!code) {
+		rt->capture_taken = true;
+		rt->captured = rt->requested;
+		rt->captured_turns = rt->turns;
+	} else if (thaw_checkpoint_poll(rt->heap, NULL) == THAW_IDLE) {
+		failed(rt, rt->requested, code, NULL);
+	}
+}
+
+static void finish(struct runtime *rt, const struct thaw_result *result)
+{
+	uint64_t last = rt->capture_taken ? rt->captured : rt->requested;
+
+	rt->capture_taken = false;
+	if (result->code)
+		failed(rt, last, result->code, &result->error);
+	else
+		succeeded(rt, last, result);
+	if (rt->requested > rt->settled)
+		rt->wanted = true; /* they asked after the capture */
+}
+
+void checkpoints_advance(struct runtime *rt)
+{
+	struct thaw_result result;
+
+	if (!rt->options.image || js_trapped(rt->engine))
+		return;
+	if (signals_take_checkpoint())
+		rt->wanted = true;
+	switch (thaw_checkpoint_poll(rt->heap, &result)) {
+	case THAW_READY:
+		capture(rt);
+		break;
+	case THAW_DONE:
+		finish(rt, &result);
+		break;
+	default:
+		break;
+	}
+	if (rt->wanted && !rt->ended)
+		begin(rt, THAW_REASON_REQUEST);
+}
+
+int checkpoints_now(struct runtime *rt, enum thaw_reason reason, struct thaw_result *result)
+{
+	struct thaw_result last = { .code = 0 };
+	bool begun = false;
+
+	if (!rt->options.image)
+		return -EROFS;
+	if (js_trapped(rt->engine))
+		return -ECANCELED;
+	for (;;) {
+		switch (thaw_checkpoint_wait(rt->heap)) {
+		case THAW_READY:
+			capture(rt);
+			break;
+		case THAW_DONE:
+			thaw_checkpoint_poll(rt->heap, &last);
+			finish(rt, &last);
+			break;
+		case THAW_IDLE:
+			if (begun) {
+				if (result)
+					*result = last;
+				return last.code;
+			}
+			last.code = begin(rt, reason);
+			begun = true;
+			break;
+		default:
+			break;
+		}
+	}
+}
+
+bool checkpoints_request(struct runtime *rt, uint64_t waiter)
+{
+	if (!rt->options.image)
+		return false;
+	if (!rt->requested && !rt->settled)
+		rt->settled = waiter - 1; /* numbers go on from the process before, whose waiters are settled */
+	rt->requested = waiter;
+	if (!rt->capture_taken)
+		rt->wanted = true; /* begun between turns, or joined if one is on its way to its capture */
+	return true;
+}
+
+/* ---- The interval ---- */
+
+static void on_interval(uv_timer_t *timer)
+{
+	struct runtime *rt = timer->data;
+
+	if (!rt->ended && heap_may_have_changed(rt))
+		begin(rt, THAW_REASON_TIMER); /* -EBUSY: skipped, never queued */
+}
+
+int checkpoints_open(struct runtime *rt, struct thaw_error *error)
+{
+	uint64_t every_ms = (rt->options.every_ns + 999999) / 1000000;
+	int code = uv_timer_init(&rt->loop, &rt->every);
+
+	if (code)
+		return failure(error, code, "cannot make a timer: %s", uv_strerror(code));
+	rt->every.data = rt;
+	rt->durable_turns = rt->restored ? 0 : UINT64_MAX;
+	if (rt->options.image && every_ms)
+		uv_timer_start(&rt->every, on_interval, every_ms, every_ms);
+	return 0;
+}

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * cli.h - what the subcommands of the command line share: their table, their options, and how they
+ * speak to people and to programs. Data goes to stdout, everything else to stderr. One thread.
+ */
+#ifndef VM_CLI_H
+#define VM_CLI_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "runtime.h"
+
+/* ---- Options (options.c) ---- */
+
+/* Everything any command can be told. A command's table says which of it are its own. */
+struct cli_options {
+	const char *image;
+	const char *code;	/* -e or -p */
+	const char *prefetch;
+	uint64_t every_ns;
+	uint64_t generation;
+	uint64_t retain;
+	bool print;		/* the code came with -p */
+	bool fresh, stats, json, quiet, verbose, help;
+};
+
+enum cli_option_kind {
+	CLI_FLAG,	/* bool: true when given */
+	CLI_TEXT,	/* const char *: the argument, borrowed from argv */
+	CLI_NUMBER,	/* uint64_t: decimal, at least 1 */
+	CLI_DURATION,	/* uint64_t: nanoseconds; "250ms", "1s", "2min", "0" */
+	CLI_CODE,	/* code and print: -e and -p */
+};
+
+struct cli_option {
+	const char *name;     /* without the dashes; NULL ends the table */
+	char letter;	      /* short form; 0: none */
+	const char *argument; /* how the help calls its argument; NULL: takes none */
+	enum cli_option_kind kind;
+	size_t offset;	      /* into struct cli_options */
+	const char *help;
+};
+
+#define CLI_FIELD(field) offsetof(struct cli_options, field)
+#define CLI_HELP {"help", 'h', NULL, CLI_FLAG, CLI_FIELD(help), "show this"}
+#define CLI_JSON {"json", 0, NULL, CLI_FLAG, CLI_FIELD(json), "write JSON to stdout"}
+
+struct cli_command {
+	const char *name;
+	const char *synopsis;	 /* what follows 'thaw NAME' */
+	const char *summary;	 /* half a line, for 'thaw --help' */
+	const char *description; /* for 'thaw NAME --help' */
+	const char *examples;	 /* lines, each ending in a newline */
+	const struct cli_option *options;
+	unsigned operands_min, operands_max;
+	/* The options are parsed; the operands follow. Returns the exit code. */
+	int (*run)(const struct cli_options *options, int count, char **operands);
+};
+
+extern const struct cli_command command_run, command_repl, command_eval, command_check, command_log,
+	command_inspect, command_verify;
+
+/* Parse argv (argv[0] is skipped) by the command's table, then run it. Returns an exit code. */
+int cli_dispatch(const struct cli_command *command, int argc, char **argv);
+/* The full help of one command, to stdout. */
+void cli_help(const struct cli_command *command);
+/* The candidate that `word` is probably a misspelling of, or NULL. `candidates` ends with NULL. */
+const char *cli_nearest(const char *word, const char *const *candidates);
+
+/* One line on stderr, "thaw: ...". Returns `exit_code`, so that a caller can return it at once. */
+int cli_fail(int exit_code, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The same for a failed library call: the error's text, and the exit code that stands for its code. */
+int cli_fail_error(const struct thaw_error *error, int code);
+/* The runtime's options as far as they come straight from the command line. */
+struct runtime_options cli_runtime_options(const struct cli_options *options);
+/* With --stats or --json: the runtime's numbers, to stderr. */
+void cli_stats(struct runtime *runtime, const struct cli_options *options);
+/* Is there a regular file of this name with something in it? */
+bool cli_file_exists(const char *path);
+
+/* ---- Words and numbers for people (format.c) ---- */
+
+struct text {
+	char s[32];
+};
+struct text format_bytes(uint64_t bytes);   /* "512 B", "1.2 MiB" */
+struct text format_duration(uint64_t ns);   /* "850 ns", "12 us", "3.4 ms", "1.25 s", "2 min 5 s" */
+struct text format_age(uint64_t time_ns);   /* how long ago a CLOCK_REALTIME was: "3 s", "5 min", "2 d" */
+struct text format_count(uint64_t count);   /* "54,560" */
+struct text format_time(uint64_t time_ns);  /* "2025-01-31 12:00:00", local time */
+const char *format_reason(uint32_t reason); /* of enum thaw_reason */
+/* "1s", "250ms", "1.5s", "2min", "0": nanoseconds. False: not a duration. */
+bool parse_duration(const char *word, uint64_t *ns);
+bool parse_number(const char *word, uint64_t *number);
+
+/* A table whose columns are as wide as what is in them. */
+struct table {
+	unsigned columns;
+	const char *align; /* one 'l' or 'r' per column */
+	char **cells;
+	size_t count, room;
+};
+void table_init(struct table *table, const char *align);
+void table_cell(struct table *table, const char *text);
+void table_print(struct table *table, FILE *to); /* and free */
+
+/* The generations of an image, for people and for programs. */
+void generations_print(const struct thaw_generation *generations, int count, FILE *to);
+
+/* JSON, written as it comes. Keys are NULL inside arrays and at the top. */
+struct json {
+	FILE *to;
+	bool comma;
+};
+void json_open(struct json *json, const char *key, char bracket); /* '{' or '[' */
+void json_close(struct json *json, char bracket);		  /* '}' or ']' */
+void json_text(struct json *json, const char *key, const char *value);
+void json_number(struct json *json, const char *key, uint64_t value);
+void json_bool(struct json *json, const char *key, bool value);
+
+#endif

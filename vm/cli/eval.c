@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * eval.c - thaw -e CODE and thaw -p CODE: one piece of code, over an image if one is named.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+
+static int evaluate(struct runtime *runtime, const struct cli_options *options)
+{
+	char *text = NULL;
+	int code;
+
+	code = runtime_eval(runtime, options->code, options->print ? "[print]" : "[eval]", &text);
+	if (code == EXIT_EXCEPTION) {
+		fflush(stdout);
+		fprintf(stderr, "Uncaught %s%s", text ? text : "exception",
+			text && *text && text[strlen(text) - 1] == '\n' ? "" : "\n");
+	} else if (!code && options->print) {
+		puts(text ? text : "");
+		fflush(stdout);
+	}
+	free(text);
+	return code;
+}
+
+static int eval(const struct cli_options *options, int count, char **operands)
+{
+	struct runtime_options runtime_options = cli_runtime_options(options);
+	struct runtime *runtime;
+	struct thaw_error error = {0};
+	int code;
+
+	if (!options->code)
+		return cli_fail(EXIT_USAGE, "nothing to do: -e CODE or a command is missing; see thaw --help");
+	if (options->fresh && options->generation)
+		return cli_fail(EXIT_USAGE, "--fresh and --at exclude each other");
+	runtime_options.argument_count = count;
+	runtime_options.arguments = operands;
+	code = runtime_open(&runtime_options, &runtime, &error);
+	if (code)
+		return cli_fail_error(&error, code);
+	code = evaluate(runtime, options);
+	if (!code)
+		code = runtime_run(runtime);
+	else if (code == EXIT_EXCEPTION && options->image)
+		/* As in the repl: what the code did before it threw is done. */
+		runtime_checkpoint(runtime, THAW_REASON_EXIT, NULL);
+	cli_stats(runtime, options);
+	runtime_close(runtime);
+	return code;
+}
+
+static const struct cli_option eval_options[] = {
+	{"eval", 'e', "CODE", CLI_CODE, 0, "evaluate this (top-level await is allowed)"},
+	{"print", 'p', "CODE", CLI_CODE, 0, "evaluate this and print the result"},
+	{"image", 'i', "PATH", CLI_TEXT, CLI_FIELD(image), "an image to work on (default: nothing persists)"},
+	{"every", 0, "TIME", CLI_DURATION, CLI_FIELD(every_ns), "checkpoint this often while it runs (default 1s)"},
+	{"fresh", 0, NULL, CLI_FLAG, CLI_FIELD(fresh), "start anew, whatever the image holds"},
+	{"at", 0, "GENERATION", CLI_NUMBER, CLI_FIELD(generation), "start from this one, not from the newest"},
+	{"retain", 0, "N", CLI_NUMBER, CLI_FIELD(retain), "generations to keep (default 8)"},
+	{"stats", 0, NULL, CLI_FLAG, CLI_FIELD(stats), "at the end, what it cost, to stderr"},
+	{"json", 0, NULL, CLI_FLAG, CLI_FIELD(json), "the same as one JSON object"},
+	{"quiet", 'q', NULL, CLI_FLAG, CLI_FIELD(quiet), "no notes on stderr, only errors"},
+	{"verbose", 'v', NULL, CLI_FLAG, CLI_FIELD(verbose), "a line on stderr for each generation and restore"},
+	CLI_HELP,
+	{0},
+};
+
+const struct cli_command command_eval = {
+	.name = "",
+	.synopsis = "-e CODE | -p CODE [options] [arguments]",
+	.summary = "evaluate one piece of code",
+	.description = "Evaluates CODE in the global scope and waits for what it started (timers, promises).\n"
+		       "With --image it sees and changes what the image holds, as a line in thaw repl does.",
+	.examples = "  thaw -p '2 ** 64n'                       no image: nothing persists\n"
+		    "  thaw --image app.thaw -p 'state.size'    ask a program that was stopped\n"
+		    "  thaw -i counter.thaw -e 'globalThis.n = (globalThis.n ?? 0) + 1; console.log(n)'\n",
+	.options = eval_options,
+	.operands_max = 1000000,
+	.run = eval,
+};

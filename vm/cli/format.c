@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * format.c - numbers as people read them, tables, and JSON as programs read it. Pure functions and writers: no
+ * option, no image and no runtime is known here.
+ */
+#include <ctype.h>
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "cli.h"
+
+struct text format_bytes(uint64_t bytes)
+{
+	static const char *const units[] = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+	struct text text;
+	double value = (double)bytes;
+	int unit = -1;
+
+	/* 1023.95 would print as 1024.0: the next unit is due before that. */
+	while (value >= 1023.95 && unit < 5) {
+		value /= 1024;
+		unit++;
+	}
+	if (unit < 0)
+		snprintf(text.s, sizeof(text.s), "%u B", (unsigned)bytes);
+	else
+		snprintf(text.s, sizeof(text.s), "%.*f %s", value < 99.95 ? 1 : 0, value, units[unit]);
+	return text;
+}
+
+struct text format_duration(uint64_t ns)
+{
+	struct text text;
+	double value = (double)ns;
+
+	if (ns == 0)
+		snprintf(text.s, sizeof(text.s), "0");
+	else if (value < 999.5)
+		snprintf(text.s, sizeof(text.s), "%.0f ns", value);
+	else if (value < 999.5e3)
+		snprintf(text.s, sizeof(text.s), "%.*f us", value < 9.95e3 ? 1 : 0, value / 1e3);
+	else if (value < 999.5e6)
+		snprintf(text.s, sizeof(text.s), "%.*f ms", value < 99.95e6 ? 1 : 0, value / 1e6);
+	else if (value < 59.995e9)
+		snprintf(text.s, sizeof(text.s), "%.2f s", value / 1e9);
+	else
+		snprintf(text.s, sizeof(text.s), "%u min %u s", (unsigned)((ns + 500000000) / 60000000000u),
+			 (unsigned)((ns + 500000000) / 1000000000u % 60));
+	return text;
+}
+
+struct text format_age(uint64_t time_ns)
+{
+	struct text text;
+	struct timespec now;
+	uint64_t now_ns, seconds;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	now_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	/* The clock may have been set back since. */
+	seconds = now_ns > time_ns ? (now_ns - time_ns) / 1000000000u : 0;
+	if (seconds < 120)
+		snprintf(text.s, sizeof(text.s), "%u s", (unsigned)seconds);
+	else if (seconds < 120 * 60)
+		snprintf(text.s, sizeof(text.s), "%u min", (unsigned)(seconds / 60));
+	else if (seconds < 48 * 3600)
+		snprintf(text.s, sizeof(text.s), "%u h", (unsigned)(seconds / 3600));
+	else
+		snprintf(text.s, sizeof(text.s), "%llu d", (unsigned long long)(seconds / 86400));
+	return text;
+}
+
+struct text format_count(uint64_t count)
+{
+	char digits[32];
+	struct text text;
+	size_t length, out = 0;
+
+	length = (size_t)snprintf(digits, sizeof(digits), "%llu", (unsigned long long)count);
+	for (size_t i = 0; i < length; i++) {
+		if (i > 0 && (length - i) % 3 == 0)
+			text.s[out++] = ',';
+		text.s[out++] = digits[i];
+	}
+	text.s[out] = '\0';
+	return text;
+}
+
+struct text format_time(uint64_t time_ns)
+{
+	time_t seconds = (time_t)(time_ns / 1000000000u);
+	struct text text = {""};
+	struct tm local;
+
+	if (localtime_r(&seconds, &local))
+		strftime(text.s, sizeof(text.s), "%Y-%m-%d %H:%M:%S", &local);
+	return text;
+}
+
+const char *format_reason(uint32_t reason)
+{
+	switch (reason) {
+	case THAW_REASON_TIMER:
+		return "timer";
+	case THAW_REASON_EXIT:
+		return "exit";
+	case THAW_REASON_SIGNAL:
+		return "signal";
+	case THAW_REASON_REQUEST:
+		return "request";
+	}
+	return "unknown";
+}
+
+bool parse_duration(const char *word, uint64_t *ns)
+{
+	static const struct {
+		const char *unit;
+		double ns;
+	} units[] = {{"us", 1e3}, {"ms", 1e6}, {"s", 1e9}, {"", 1e9}, {"min", 60e9}, {"m", 60e9}, {"h", 3600e9}};
+	char *end;
+	double value;
+
+	if (!isdigit((unsigned char)word[0]))
+		return false;
+	errno = 0;
+	value = strtod(word, &end);
+	if (errno || !isfinite(value))
+		return false;
+	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+		if (strcmp(end, units[i].unit))
+			continue;
+		/* A bare number is seconds only if it is 0: "5" of what? */
+		if (!*end && value != 0)
+			return false;
+		if (value * units[i].ns > 1e18)
+			return false;
+		*ns = (uint64_t)(value * units[i].ns);
+		return true;
+	}
+	return false;
+}
+
+bool parse_number(const char *word, uint64_t *number)
+{
+	char *end;
+
+	if (!isdigit((unsigned char)word[0]))
+		return false;
+	errno = 0;
+	*number = strtoull(word, &end, 10);
+	return !errno && !*end;
+}
+
+/* ---- Tables ---- */
+
+void table_init(struct table *table, const char *align)
+{
+	*table = (struct table){.columns = (unsigned)strlen(align), .align = align};
+}
+
+void table_cell(struct table *table, const char *text)
+{
+	if (table->count == table->room) {
+		size_t room = table->room ? table->room * 2 : 64;
+		char **cells = realloc(table->cells, room * sizeof(*cells));
+
+		if (!cells)
+			return;
+		table->cells = cells;
+		table->room = room;
+	}
+	table->cells[table->count++] = strdup(text);
+}
+
+void table_print(struct table *table, FILE *to)
+{
+	int widths[32] = {0};
+
+	for (size_t i = 0; i < table->count; i++) {
+		int width = table->cells[i] ? (int)strlen(table->cells[i]) : 0;
+
+		if (width > widths[i % table->columns])
+			widths[i % table->columns] = width;
+	}
+	for (size_t i = 0; i < table->count; i++) {
+		unsigned column = (unsigned)(i % table->columns);
+		const char *cell = table->cells[i] ? table->cells[i] : "";
+		bool last = column + 1 == table->columns;
+
+		if (table->align[column] == 'r')
+			fprintf(to, "%*s", widths[column], cell);
+		else if (last) /* no blanks at the end of a line */
+			fputs(cell, to);
+		else
+			fprintf(to, "%-*s", widths[column], cell);
+		fputs(last ? "\n" : "  ", to);
+		free(table->cells[i]);
+	}
+	free(table->cells);
+	*table = (struct table){0};
+}
+
+void generations_print(const struct thaw_generation *generations, int count, FILE *to)
+{
+	static const char *const titles[] = {"generation", "parent", "age",   "heap",    "written",
+					     "stored",	   "bytes",  "pause", "durable", "restores", "reason"};
+	struct table table;
+
+	table_init(&table, "rrrrrrrrrrl");
+	for (size_t i = 0; i < sizeof(titles) / sizeof(titles[0]); i++)
+		table_cell(&table, titles[i]);
+	for (int i = 0; i < count; i++) {
+		const struct thaw_generation *g = &generations[i];
+
+		table_cell(&table, format_count(g->number).s);
+		table_cell(&table, g->parent ? format_count(g->parent).s : "-");
+		table_cell(&table, format_age(g->time_ns).s);
+		table_cell(&table, format_bytes(g->heap_bytes).s);
+		table_cell(&table, format_count(g->pages_written).s);
+		table_cell(&table, format_count(g->pages_stored).s);
+		table_cell(&table, format_bytes(g->bytes_written).s);
+		table_cell(&table, format_duration(g->pause_ns).s);
+		table_cell(&table, format_duration(g->durable_ns).s);
+		table_cell(&table, format_count(g->restores).s);
+		table_cell(&table, format_reason(g->reason));
+	}
+	table_print(&table, to);
+}
+
+/* ---- JSON (RFC 8259) ---- */
+
+static void json_string(FILE *to, const char *text)
+{
+	fputc('"', to);
+	for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
+		if (*c == '"' || *c == '\\')
+			fprintf(to, "\\%c", *c);
+		else if (*c == '\n')
+			fputs("\\n", to);
+		else if (*c < 0x20 || *c == 0x7f)
+			fprintf(to, "\\u%04x", *c);
+		else
+			fputc(*c, to);
+	}
+	fputc('"', to);
+}
+
+static void json_key(struct json *json, const char *key)
+{
+	if (json->comma)
+		fputc(',', json->to);
+	json->comma = true;
+	if (key) {
+		json_string(json->to, key);
+		fputc(':', json->to);
+	}
+}
+
+void json_open(struct json *json, const char *key, char bracket)
+{
+	json_key(json, key);
+	fputc(bracket, json->to);
+	json->comma = false;
+}
+
+void json_close(struct json *json, char bracket)
+{
+	fputc(bracket, json->to);
+	json->comma = true;
+}
+
+void json_text(struct json *json, const char *key, const char *value)
+{
+	json_key(json, key);
+	json_string(json->to, value);
+}
+
+void json_number(struct json *json, const char *key, uint64_t value)
+{
+	json_key(json, key);
+	fprintf(json->to, "%llu", (unsigned long long)value);
+}
+
+void json_bool(struct json *json, const char *key, bool value)
+{
+	json_key(json, key);
+	fputs(value ? "true" : "false", json->to);
+}

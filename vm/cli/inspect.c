@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * inspect.c - thaw inspect: what an image is, and where its bytes go. Reads only; the image may be in use.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+
+static void uuid_text(const uint8_t uuid[16], char text[37])
+{
+	char *out = text;
+
+	for (int i = 0; i < 16; i++)
+		out += sprintf(out, "%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", uuid[i]);
+}
+
+static void print_json(const char *path, const struct thaw_image_info *info, const struct thaw_generation *newest)
+{
+	struct json json = {.to = stdout};
+	char uuid[37];
+
+	uuid_text(info->uuid, uuid);
+	json_open(&json, NULL, '{');
+	json_text(&json, "image", path);
+	json_number(&json, "format", info->format);
+	json_text(&json, "engine", info->engine);
+	json_text(&json, "uuid", uuid);
+	json_number(&json, "pageBytes", info->page_bytes);
+	json_number(&json, "fileBytes", info->file_bytes);
+	json_number(&json, "allocatedBytes", info->allocated_bytes);
+	json_number(&json, "liveBytes", info->live_bytes);
+	json_number(&json, "retainedBytes", info->retained_bytes);
+	json_number(&json, "freeBytes", info->free_bytes);
+	json_number(&json, "generations", info->generations);
+	json_number(&json, "newest", newest ? newest->number : 0);
+	json_number(&json, "heapBytes", newest ? newest->heap_bytes : 0);
+	json_number(&json, "holder", info->holder);
+	if (info->fallback.code)
+		json_text(&json, "fallback", info->fallback.text);
+	json_close(&json, '}');
+	putchar('\n');
+}
+
+static void row(struct table *table, const char *name, const char *value)
+{
+	table_cell(table, name);
+	table_cell(table, value);
+}
+
+static void print_table(const char *path, const struct thaw_image_info *info, const struct thaw_generation *newest)
+{
+	struct table table;
+	char text[128];
+
+	table_init(&table, "ll");
+	row(&table, "image", path);
+	snprintf(text, sizeof(text), "%u, pages of %s", info->format, format_bytes(info->page_bytes).s);
+	row(&table, "format", text);
+	row(&table, "engine", info->engine);
+	uuid_text(info->uuid, text);
+	row(&table, "uuid", text);
+	if (newest) {
+		snprintf(text, sizeof(text), "%u, the newest is %s (%s, %s ago)", info->generations,
+			 format_count(newest->number).s, format_time(newest->time_ns).s,
+			 format_age(newest->time_ns).s);
+		row(&table, "generations", text);
+		row(&table, "heap", format_bytes(newest->heap_bytes).s);
+	} else {
+		row(&table, "generations", "none yet");
+	}
+	snprintf(text, sizeof(text), "%s (%s on disk)", format_bytes(info->file_bytes).s,
+		 format_bytes(info->allocated_bytes).s);
+	row(&table, "file", text);
+	snprintf(text, sizeof(text), "%s reached from the newest generation", format_bytes(info->live_bytes).s);
+	row(&table, "live", text);
+	snprintf(text, sizeof(text), "%s reached from any generation", format_bytes(info->retained_bytes).s);
+	row(&table, "retained", text);
+	snprintf(text, sizeof(text), "%s to be used again", format_bytes(info->free_bytes).s);
+	row(&table, "free", text);
+	if (info->holder)
+		snprintf(text, sizeof(text), "process %llu", (unsigned long long)info->holder);
+	else
+		snprintf(text, sizeof(text), "no process");
+	row(&table, "held by", text);
+	table_print(&table, stdout);
+}
+
+static int inspect(const struct cli_options *options, int operand_count, char **operands)
+{
+	struct thaw_generation *generations = NULL;
+	struct thaw_image_info info = {0};
+	struct thaw_error error = {0};
+	int code, count;
+
+	(void)operand_count;
+	code = thaw_image_info(operands[0], true, &info, &error);
+	if (code < 0)
+		return cli_fail_error(&error, code);
+	count = thaw_image_log(operands[0], &generations, &error);
+	if (count < 0)
+		return cli_fail_error(&error, count);
+	(options->json ? print_json : print_table)(operands[0], &info, count ? &generations[count - 1] : NULL);
+	free(generations);
+	if (info.fallback.code)
+		cli_fail(0, "note: %s", info.fallback.text);
+	return 0;
+}
+
+static const struct cli_option inspect_options[] = {CLI_JSON, CLI_HELP, {0}};
+
+const struct cli_command command_inspect = {
+	.name = "inspect",
+	.synopsis = "[options] IMAGE",
+	.summary = "what an image is and where its bytes go",
+	.description = "Shows the image's format and engine, its size, how much of it the newest generation and all\n"
+		       "retained ones reach, and which process holds it.",
+	.examples = "  thaw inspect app.thaw\n"
+		    "  thaw inspect --json app.thaw | jq .holder\n",
+	.options = inspect_options,
+	.operands_min = 1,
+	.operands_max = 1,
+	.run = inspect,
+};

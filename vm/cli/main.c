@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * main.c - the program `thaw`: finds the subcommand and runs it. Everything else is in the file named after it.
+ */
+#include <errno.h>
+#include <locale.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli.h"
+
+#ifndef THAW_VERSION
+#define THAW_VERSION "0.1"
+#endif
+
+static const struct cli_command *const commands[] = {
+	&command_run, &command_repl, &command_log, &command_inspect, &command_verify, &command_check,
+};
+#define COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+static void usage(FILE *to)
+{
+	struct table table;
+
+	fputs("usage: thaw COMMAND [options] [arguments]\n"
+	      "       thaw -e CODE | -p CODE\n\n"
+	      "Runs JavaScript whose memory survives: kill it at any instant, run the same command,\n"
+	      "and the program goes on from its last checkpoint.\n\n",
+	      to);
+	table_init(&table, "lll");
+	for (size_t i = 0; i < COMMANDS; i++) {
+		table_cell(&table, "");
+		table_cell(&table, commands[i]->name);
+		table_cell(&table, commands[i]->summary);
+	}
+	table_cell(&table, "");
+	table_cell(&table, "-e CODE");
+	table_cell(&table, command_eval.summary);
+	table_cell(&table, "");
+	table_cell(&table, "-p CODE");
+	table_cell(&table, "the same, and print the result");
+	table_cell(&table, "");
+	table_cell(&table, "help COMMAND");
+	table_cell(&table, "options and examples of a command (also: thaw COMMAND --help)");
+	table_cell(&table, "");
+	table_cell(&table, "--version");
+	table_cell(&table, "version and engine");
+	table_print(&table, to);
+	fputs("\nexamples:\n"
+	      "  thaw run app.js           run app.js, or continue it from app.thaw\n"
+	      "  thaw repl notes.thaw      a shell whose variables survive\n"
+	      "  thaw log app.thaw         the generations an image holds\n\n"
+	      "exit codes: the program's own; 1 uncaught exception; 9 usage; 65 image damaged; 66 no such file;\n"
+	      "  69 this kernel or these privileges do not suffice; 70 engine stopped; 74 I/O error;\n"
+	      "  75 image in use; 76 image of another engine or format; 128+N ended by signal N\n",
+	      to);
+}
+
+static const struct cli_command *find_command(const char *name)
+{
+	for (size_t i = 0; i < COMMANDS; i++)
+		if (!strcmp(commands[i]->name, name))
+			return commands[i];
+	return !strcmp(name, "-e") || !strcmp(name, "-p") || !strcmp(name, "eval") ? &command_eval : NULL;
+}
+
+static int unknown_command(const char *name)
+{
+	const char *names[COMMANDS + 2], *nearest, *dot = strrchr(name, '.');
+
+	if (dot && (!strcmp(dot, ".js") || !strcmp(dot, ".mjs")))
+		return cli_fail(EXIT_USAGE, "unknown command '%s'; to run a script: thaw run %s", name, name);
+	if (dot && !strcmp(dot, ".thaw"))
+		return cli_fail(EXIT_USAGE, "unknown command '%s'; to look at an image: thaw log %s", name, name);
+	for (size_t i = 0; i < COMMANDS; i++)
+		names[i] = commands[i]->name;
+	names[COMMANDS] = "help";
+	names[COMMANDS + 1] = NULL;
+	nearest = cli_nearest(name, names);
+	if (nearest)
+		return cli_fail(EXIT_USAGE, "unknown command '%s' (did you mean %s?); see thaw --help", name, nearest);
+	return cli_fail(EXIT_USAGE, "unknown command '%s'; see thaw --help", name);
+}
+
+static int help(int argc, char **argv)
+{
+	const struct cli_command *command;
+
+	if (argc < 3) {
+		usage(stdout);
+		return 0;
+	}
+	command = find_command(argv[2]);
+	if (!command)
+		return unknown_command(argv[2]);
+	cli_help(command);
+	return 0;
+}
+
+static int dispatch(int argc, char **argv)
+{
+	const struct cli_command *command;
+
+	if (argc < 2) {
+		usage(stderr);
+		return EXIT_USAGE;
+	}
+	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help"))
+		return help(argc, argv);
+	if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) {
+		printf("thaw %s (%s)\n", THAW_VERSION, js_engine_identity);
+		return 0;
+	}
+	/* Options before any command are those of -e. */
+	if (argv[1][0] == '-' && argv[1][1])
+		return cli_dispatch(&command_eval, argc, argv);
+	command = find_command(argv[1]);
+	if (!command)
+		return unknown_command(argv[1]);
+	return cli_dispatch(command, argc - 1, argv + 1);
+}
+
+int main(int argc, char **argv)
+{
+	int code;
+
+	setlocale(LC_CTYPE, "");
+	code = dispatch(argc, argv);
+	/* Output that did not arrive is a failure, whatever else went well. */
+	if ((fflush(stdout) || ferror(stdout)) && !code)
+		code = cli_fail(EXIT_IO, "standard output: %s", strerror(errno));
+	return code;
+}

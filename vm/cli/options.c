@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * options.c - from argv to struct cli_options, driven by each command's table; from the same table comes its
+ * help. Nothing here knows what a command does.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cli.h"
+
+#define OPTIONS_MAX 24
+
+int cli_fail(int exit_code, const char *format, ...)
+{
+	va_list arguments;
+
+	fflush(stdout);
+	fputs("thaw: ", stderr);
+	va_start(arguments, format);
+	vfprintf(stderr, format, arguments);
+	va_end(arguments);
+	fputc('\n', stderr);
+	return exit_code;
+}
+
+int cli_fail_error(const struct thaw_error *error, int code)
+{
+	return cli_fail(runtime_exit_code(code), "%s", error->text[0] ? error->text : thaw_strerror(code));
+}
+
+bool cli_file_exists(const char *path)
+{
+	struct stat status;
+
+	return !stat(path, &status) && S_ISREG(status.st_mode) && status.st_size > 0;
+}
+
+/* Edits (insert, delete, replace) between two short words; Wagner and Fischer 1974, one row kept. */
+static unsigned distance(const char *a, const char *b)
+{
+	size_t columns = strlen(b);
+	unsigned row[64];
+
+	if (columns >= 64)
+		return 64;
+	for (size_t j = 0; j <= columns; j++)
+		row[j] = (unsigned)j;
+	for (size_t i = 0; a[i]; i++) {
+		unsigned diagonal = row[0];
+
+		row[0] = (unsigned)i + 1;
+		for (size_t j = 0; j < columns; j++) {
+			unsigned best = diagonal + (a[i] != b[j]);
+
+			diagonal = row[j + 1];
+			if (diagonal + 1 < best)
+				best = diagonal + 1;
+			if (row[j] + 1 < best)
+				best = row[j] + 1;
+			row[j + 1] = best;
+		}
+	}
+	return row[columns];
+}
+
+const char *cli_nearest(const char *word, const char *const *candidates)
+{
+	const char *nearest = NULL;
+	unsigned best = 3; /* further away it is another word */
+
+	for (; *candidates; candidates++) {
+		unsigned d = distance(word, *candidates);
+
+		if (d < best && d < strlen(*candidates)) {
+			best = d;
+			nearest = *candidates;
+		}
+	}
+	return nearest;
+}
+
+/* ---- Help ---- */
+
+void cli_help(const struct cli_command *command)
+{
+	struct table table;
+
+	printf("usage: thaw %s%s%s\n\n%s\n", command->name, *command->name ? " " : "", command->synopsis,
+	       command->description);
+	printf("\noptions:\n");
+	table_init(&table, "ll");
+	for (const struct cli_option *option = command->options; option->name; option++) {
+		char left[80];
+
+		snprintf(left, sizeof(left), "  %c%c%s--%s%s%s", option->letter ? '-' : ' ',
+			 option->letter ? option->letter : ' ', option->letter ? ", " : "  ", option->name,
+			 option->argument ? " " : "", option->argument ? option->argument : "");
+		table_cell(&table, left);
+		table_cell(&table, option->help);
+	}
+	table_print(&table, stdout);
+	if (command->examples)
+		printf("\nexamples:\n%s", command->examples);
+}
+
+/* How to ask for this command's help, as part of an error message. */
+static const char *help_hint(const struct cli_command *command)
+{
+	static char hint[64];
+
+	snprintf(hint, sizeof(hint), "thaw %s%s--help", command->name, *command->name ? " " : "");
+	return hint;
+}
+
+/* ---- Parsing ---- */
+
+static int unknown_option(const struct cli_command *command, const char *given)
+{
+	const char *names[OPTIONS_MAX + 1], *nearest;
+	unsigned count = 0;
+	char word[64];
+
+	for (const struct cli_option *option = command->options; option->name; option++)
+		names[count++] = option->name;
+	names[count] = NULL;
+	snprintf(word, sizeof(word), "%s", given + strspn(given, "-"));
+	word[strcspn(word, "=")] = '\0';
+	nearest = given[0] == '-' && given[1] == '-' ? cli_nearest(word, names) : NULL;
+	if (nearest)
+		return cli_fail(EXIT_USAGE, "unknown option %s (did you mean --%s?); see %s", given, nearest,
+				help_hint(command));
+	return cli_fail(EXIT_USAGE, "unknown option %s; see %s", given, help_hint(command));
+}
+
+/* Store one option. Returns 0 or EXIT_USAGE. */
+static int take(const struct cli_option *option, const char *argument, struct cli_options *options)
+{
+	void *field = (char *)options + option->offset;
+
+	switch (option->kind) {
+	case CLI_FLAG:
+		*(bool *)field = true;
+		return 0;
+	case CLI_CODE:
+		if (options->code)
+			return cli_fail(EXIT_USAGE, "-e and -p: one piece of code at a time");
+		options->code = argument;
+		options->print = option->letter == 'p';
+		return 0;
+	case CLI_TEXT:
+		*(const char **)field = argument;
+		return 0;
+	case CLI_NUMBER:
+		if (parse_number(argument, field) && *(uint64_t *)field > 0)
+			return 0;
+		return cli_fail(EXIT_USAGE, "--%s wants a number from 1 up, not '%s'", option->name, argument);
+	case CLI_DURATION:
+		if (parse_duration(argument, field))
+			return 0;
+		return cli_fail(EXIT_USAGE, "--%s wants a time such as 250ms, 1s, 2min or 0, not '%s'", option->name,
+				argument);
+	}
+	return EXIT_USAGE;
+}
+
+/* getopt's own tables out of ours. The value of an option is its index + 256; '+' stops at the first operand: what
+ * follows a script belongs to the script. */
+static void getopt_tables(const struct cli_command *command, struct option *long_options, char *letters)
+{
+	unsigned count = 0;
+
+	*letters++ = '+';
+	*letters++ = ':';
+	for (const struct cli_option *option = command->options; option->name; option++, count++) {
+		int argument = option->argument ? required_argument : no_argument;
+
+		long_options[count] = (struct option){option->name, argument, NULL, (int)count + 256};
+		if (!option->letter)
+			continue;
+		*letters++ = option->letter;
+		if (option->argument)
+			*letters++ = ':';
+	}
+	long_options[count] = (struct option){0};
+	*letters = '\0';
+}
+
+static const struct cli_option *find(const struct cli_command *command, int value)
+{
+	if (value >= 256)
+		return &command->options[value - 256];
+	for (const struct cli_option *option = command->options; option->name; option++)
+		if (option->letter == value)
+			return option;
+	return NULL;
+}
+
+static int parse(const struct cli_command *command, int argc, char **argv, struct cli_options *options)
+{
+	struct option long_options[OPTIONS_MAX + 1];
+	char letters[2 * OPTIONS_MAX + 3];
+	int value, code;
+
+	getopt_tables(command, long_options, letters);
+	opterr = 0;
+	optind = 1;
+	for (;;) {
+		int at = optind;
+
+		value = getopt_long(argc, argv, letters, long_options, NULL);
+		if (value == -1)
+			return 0;
+		if (value == '?' && optopt >= 256) /* --json=yes */
+			return cli_fail(EXIT_USAGE, "%s: the option takes no argument; see %s", argv[at],
+					help_hint(command));
+		if (value == '?')
+			return unknown_option(command, argv[at]);
+		if (value == ':')
+			return cli_fail(EXIT_USAGE, "%s wants %s; see %s", argv[at], find(command, optopt)->argument,
+					help_hint(command));
+		code = take(find(command, value), optarg, options);
+		if (code)
+			return code;
+	}
+}
+
+int cli_dispatch(const struct cli_command *command, int argc, char **argv)
+{
+	struct cli_options options = {.every_ns = 1000000000};
+	unsigned operands;
+	int code;
+
+	code = parse(command, argc, argv, &options);
+	if (code)
+		return code;
+	if (options.help) {
+		cli_help(command);
+		return 0;
+	}
+	operands = (unsigned)(argc - optind);
+	if (operands < command->operands_min)
+		return cli_fail(EXIT_USAGE, "usage: thaw %s %s; see %s", command->name, command->synopsis,
+				help_hint(command));
+	if (operands > command->operands_max)
+		return cli_fail(EXIT_USAGE, "'%s' is one argument too many; see %s",
+				argv[optind + (int)command->operands_max], help_hint(command));
+	return command->run(&options, (int)operands, argv + optind);
+}
+
+/* ---- What several commands need ---- */
+
+struct runtime_options cli_runtime_options(const struct cli_options *options)
+{
+	return (struct runtime_options){
+		.image = options->image,
+		.fresh = options->fresh,
+		.generation = options->generation,
+		.retain = options->retain > 1000000 ? 1000000 : (unsigned)options->retain,
+		.every_ns = options->every_ns,
+		.prefetch_all = options->prefetch && !strcmp(options->prefetch, "all"),
+		.quiet = options->quiet,
+		.verbose = options->verbose,
+	};
+}
+
+void cli_stats(struct runtime *runtime, const struct cli_options *options)
+{
+	struct runtime_stats stats;
+
+	if (!options->stats && !options->json)
+		return;
+	fflush(stdout);
+	runtime_stats(runtime, &stats);
+	runtime_stats_print(&stats, options->json, STDERR_FILENO);
+}

@@ -1,0 +1,379 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * repl.c - thaw repl: a shell whose variables survive. Read a statement, evaluate it, print, make it durable, again.
+ * The durable part comes before the next prompt: whatever the shell has answered, a kill does not take back.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "repl.h"
+
+#ifndef THAW_VERSION
+#define THAW_VERSION "0.1"
+#endif
+
+struct repl {
+	struct runtime *runtime;
+	struct repl_input *input;
+	const struct cli_options *options;
+	const char *image;
+	bool terminal;
+	bool unsaved; /* the last checkpoint failed, and the user knows */
+	bool leave;
+	int code;
+};
+
+/* ---- Where its files are ---- */
+
+static bool directories_make(const char *path)
+{
+	char part[PATH_MAX];
+
+	snprintf(part, sizeof(part), "%s", path);
+	for (char *slash = strchr(part + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+		*slash = '\0';
+		if (mkdir(part, 0700) && errno != EEXIST)
+			return false;
+		*slash = '/';
+	}
+	return !mkdir(part, 0700) || errno == EEXIST;
+}
+
+/* $XDG_STATE_HOME/thaw or ~/.local/state/thaw (XDG Base Directory Specification 0.8). */
+static bool state_directory(char *path, size_t room)
+{
+	const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+	int length;
+
+	if (state && state[0] == '/')
+		length = snprintf(path, room, "%s/thaw", state);
+	else if (home && home[0] == '/')
+		length = snprintf(path, room, "%s/.local/state/thaw", home);
+	else
+		return false;
+	return length < (int)room && directories_make(path);
+}
+
+/* ---- What it says ---- */
+
+static void banner(struct repl *repl)
+{
+	const struct thaw_generation *opened = thaw_opened(runtime_heap(repl->runtime));
+
+	printf("thaw %s: ", THAW_VERSION);
+	if (opened->number)
+		printf("generation %s, %s old, %s heap", format_count(opened->number).s,
+		       format_age(opened->time_ns).s, format_bytes(opened->heap_bytes).s);
+	else
+		printf("a new heap");
+	printf(" (%s)\nEvery answered line survives kill -9. .help says what else there is.\n", repl->image);
+}
+
+static void help_print(void)
+{
+	puts("Type JavaScript; await is allowed; _ is the last result.\n"
+	     "  .help        this\n"
+	     "  .checkpoint  make a generation now, and say what it took\n"
+	     "  .log         the generations of the image\n"
+	     "  .stats       what restoring and checkpointing has cost so far\n"
+	     "  .exit        leave (also Ctrl-D); timers go on the next time\n"
+	     "Ctrl-C forgets the line, or stops what is running.");
+}
+
+static void checkpoint_print(struct repl *repl)
+{
+	struct thaw_result result = {0};
+	int code = runtime_checkpoint(repl->runtime, THAW_REASON_REQUEST, &result);
+	const struct thaw_generation *g = &result.generation;
+
+	if (code)
+		cli_fail(0, "checkpoint: %s", result.error.text[0] ? result.error.text : thaw_strerror(code));
+	else if (result.unchanged)
+		printf("generation %s: nothing has changed since\n", format_count(g->number).s);
+	else
+		printf("generation %s: %s of %s written pages stored, %s, pause %s, durable after %s\n",
+		       format_count(g->number).s, format_count(g->pages_stored).s, format_count(g->pages_written).s,
+		       format_bytes(g->bytes_written).s, format_duration(g->pause_ns).s,
+		       format_duration(result.durable_ns).s);
+}
+
+static void log_print(struct repl *repl)
+{
+	struct thaw_generation *generations = NULL;
+	struct thaw_error error = {0};
+	int count = thaw_image_log(repl->image, &generations, &error);
+
+	if (count < 0)
+		cli_fail_error(&error, count);
+	else
+		generations_print(generations, count, stdout);
+	free(generations);
+}
+
+static void command_do(struct repl *repl, const char *line)
+{
+	static const char *const names[] = {".help", ".checkpoint", ".log", ".stats", ".exit", NULL};
+	struct runtime_stats stats;
+	char word[32] = "";
+	const char *nearest;
+
+	sscanf(line, "%31s", word);
+	if (!strcmp(word, ".help")) {
+		help_print();
+	} else if (!strcmp(word, ".checkpoint")) {
+		checkpoint_print(repl);
+	} else if (!strcmp(word, ".log")) {
+		log_print(repl);
+	} else if (!strcmp(word, ".stats")) {
+		fflush(stdout);
+		runtime_stats(repl->runtime, &stats);
+		runtime_stats_print(&stats, repl->options->json, STDOUT_FILENO);
+	} else if (!strcmp(word, ".exit")) {
+		repl->leave = true;
+	} else {
+		nearest = cli_nearest(word, names);
+		cli_fail(0, "no command %s%s%s%s; .help lists them", word, nearest ? " (did you mean " : "",
+			 nearest ? nearest : "", nearest ? "?)" : "");
+	}
+}
+
+/* ---- Evaluating ---- */
+
+static bool compiles(struct repl *repl, const char *code, char **complaint)
+{
+	struct js_engine *engine = runtime_engine(repl->runtime);
+	js_value value = js_eval(engine, code, strlen(code), "repl", JS_EVAL_ASYNC | JS_EVAL_COMPILE_ONLY);
+
+	if (!value) {
+		js_value exception = js_take_exception(engine);
+
+		if (complaint)
+			*complaint = js_exception_text(engine, exception);
+		js_free(engine, exception);
+		return false;
+	}
+	js_free(engine, value);
+	return true;
+}
+
+/* Does the engine's complaint point behind the last thing in the code? Its trace says "(repl:LINE:COLUMN)" or
+ * "at repl:LINE:COLUMN". */
+static bool complains_about_end(const char *complaint, const char *code)
+{
+	const char *place = strstr(complaint, "repl:"), *at = code;
+	unsigned line, column;
+
+	if (strncmp(complaint, "SyntaxError", 11) || !place || sscanf(place + 5, "%u:%u", &line, &column) != 2)
+		return false;
+	while (--line > 0 && at) {
+		at = strchr(at, '\n');
+		at = at ? at + 1 : NULL;
+	}
+	if (!at || column < 1)
+		return !at;
+	return column - 1 >= strlen(at) || repl_blank(at + column - 1);
+}
+
+static bool needs_more(struct repl *repl, const char *code)
+{
+	char *complaint = NULL;
+	bool more = repl_unfinished(code);
+
+	if (!more && !compiles(repl, code, &complaint) && complaint)
+		more = complains_about_end(complaint, code);
+	free(complaint);
+	return more;
+}
+
+/* {a: 1} is a block to the language and an object to whoever types it. Returns malloc'ed code. */
+static char *meant(struct repl *repl, const char *code)
+{
+	const char *start = code + strspn(code, " \t\r\n");
+	size_t length = strlen(code);
+	char *wrapped;
+
+	if (*start != '{' || (length && code[length - 1] == ';'))
+		return strdup(code);
+	wrapped = malloc(length + 5);
+	if (!wrapped)
+		return NULL;
+	snprintf(wrapped, length + 5, "(%s\n)", code);
+	if (!compiles(repl, wrapped, NULL))
+		snprintf(wrapped, length + 5, "%s", code);
+	return wrapped;
+}
+
+/* Nothing is said when all goes well; a failure is said once, until one succeeds. */
+static void make_durable(struct repl *repl)
+{
+	struct thaw_result result = {0};
+	int code = runtime_checkpoint(repl->runtime, THAW_REASON_REQUEST, &result);
+
+	if (code && !repl->unsaved)
+		cli_fail(0, "not durable: %s", result.error.text[0] ? result.error.text : thaw_strerror(code));
+	repl->unsaved = code != 0;
+}
+
+static void evaluate(struct repl *repl, const char *line)
+{
+	char *code = meant(repl, line), *text = NULL;
+	int result;
+
+	if (!code)
+		return;
+	result = runtime_eval(repl->runtime, code, "repl", &text);
+	free(code);
+	/* No text: the program ended while it ran. */
+	if (!text || (result && result != EXIT_EXCEPTION)) {
+		repl->leave = true;
+		repl->code = result;
+	} else {
+		/* Ken's rule: what the person saw is never lost, so the answer waits until it is durable. */
+		make_durable(repl);
+	}
+	if (result == EXIT_EXCEPTION) {
+		fflush(stdout);
+		fprintf(stderr, "Uncaught %s%s", text ? text : "exception",
+			text && *text && text[strlen(text) - 1] == '\n' ? "" : "\n");
+	} else if (text && (repl->terminal || strcmp(text, "undefined"))) {
+		puts(text);
+	}
+	free(text);
+	fflush(stdout);
+}
+
+/* ---- The loop ---- */
+
+/* Collect lines until they make a statement. False: nothing to evaluate this time; see leave. */
+static bool statement_read(struct repl *repl, char **statement)
+{
+	char *code = NULL, *line;
+
+	*statement = NULL;
+	for (;;) {
+		enum repl_event event = repl_input_line(repl->input, code ? "... " : "> ", &line);
+		char *longer;
+
+		if (event != REPL_LINE) {
+			repl->leave = event != REPL_INTERRUPTED;
+			if (event == REPL_ENDED)
+				repl->code = runtime_run(repl->runtime);
+			if (event == REPL_END && repl->terminal)
+				putchar('\n');
+			if (event != REPL_END || !code) {
+				free(code);
+				return false;
+			}
+			*statement = code; /* the pipe ended in the middle: let the engine say what is missing */
+			return true;
+		}
+		repl_input_remember(repl->input, line);
+		longer = code ? malloc(strlen(code) + strlen(line) + 2) : strdup(line);
+		if (code && longer)
+			sprintf(longer, "%s\n%s", code, line);
+		free(code);
+		free(line);
+		code = longer;
+		if (!code || code[strspn(code, " \t")] == '.' || repl_blank(code) || !needs_more(repl, code)) {
+			*statement = code;
+			return code != NULL;
+		}
+	}
+}
+
+static bool is_command(const char *statement)
+{
+	const char *start = statement + strspn(statement, " \t");
+
+	return start[0] == '.' && start[1] >= 'a' && start[1] <= 'z';
+}
+
+static int session(struct repl *repl)
+{
+	char *statement;
+
+	if (repl->terminal && !repl->options->quiet)
+		banner(repl);
+	while (!repl->leave && !js_trapped(runtime_engine(repl->runtime))) {
+		if (!statement_read(repl, &statement))
+			continue;
+		if (is_command(statement))
+			command_do(repl, statement);
+		else if (!repl_blank(statement))
+			evaluate(repl, statement);
+		free(statement);
+	}
+	return repl->code;
+}
+
+static int repl(const struct cli_options *options, int count, char **operands)
+{
+	struct runtime_options runtime_options = cli_runtime_options(options);
+	struct repl repl = {.options = options, .terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)};
+	char state[PATH_MAX - 32] = "", image[PATH_MAX], history[PATH_MAX];
+	bool has_state = state_directory(state, sizeof(state));
+	struct thaw_error error = {0};
+	int code;
+
+	if (options->fresh && options->generation)
+		return cli_fail(EXIT_USAGE, "--fresh and --at exclude each other");
+	if (!count && !options->image && !has_state)
+		return cli_fail(EXIT_IO, "no place for the default image (set HOME or XDG_STATE_HOME, or name an image)");
+	snprintf(image, sizeof(image), "%s/repl.thaw", state);
+	snprintf(history, sizeof(history), "%s/history", state);
+	repl.image = count ? operands[0] : options->image ? options->image : image;
+	runtime_options.image = repl.image;
+	runtime_options.interactive = repl.terminal;
+	code = runtime_open(&runtime_options, &repl.runtime, &error);
+	if (code)
+		return cli_fail_error(&error, code);
+	repl.input = repl_input_open(repl.runtime, has_state ? history : NULL);
+	if (repl.input) {
+		code = session(&repl);
+	} else {
+		code = cli_fail(EXIT_IO, "the terminal cannot be used: %s", strerror(errno));
+	}
+	/* Timers may have run since the last line. */
+	if (!js_trapped(runtime_engine(repl.runtime)))
+		runtime_checkpoint(repl.runtime, THAW_REASON_EXIT, NULL);
+	repl_input_close(repl.input);
+	cli_stats(repl.runtime, options);
+	runtime_close(repl.runtime);
+	return code;
+}
+
+static const struct cli_option repl_options[] = {
+	{"image", 'i', "PATH", CLI_TEXT, CLI_FIELD(image), "the image, if it is not the operand"},
+	{"every", 0, "TIME", CLI_DURATION, CLI_FIELD(every_ns), "checkpoint this often while timers run (default 1s)"},
+	{"fresh", 0, NULL, CLI_FLAG, CLI_FIELD(fresh), "start anew, whatever the image holds"},
+	{"at", 0, "GENERATION", CLI_NUMBER, CLI_FIELD(generation), "start from this one, not from the newest"},
+	{"retain", 0, "N", CLI_NUMBER, CLI_FIELD(retain), "generations to keep (default 8)"},
+	{"stats", 0, NULL, CLI_FLAG, CLI_FIELD(stats), "at the end, what it cost, to stderr"},
+	{"json", 0, NULL, CLI_FLAG, CLI_FIELD(json), "the same, and .stats, as JSON"},
+	{"quiet", 'q', NULL, CLI_FLAG, CLI_FIELD(quiet), "no banner, no notes"},
+	{"verbose", 'v', NULL, CLI_FLAG, CLI_FIELD(verbose), "a line on stderr for each generation and restore"},
+	CLI_HELP,
+	{0},
+};
+
+const struct cli_command command_repl = {
+	.name = "repl",
+	.synopsis = "[options] [IMAGE]",
+	.summary = "a shell whose variables survive",
+	.description =
+		"Evaluates what you type, over an image (default: $XDG_STATE_HOME/thaw/repl.thaw, which is\n"
+		"~/.local/state/thaw/repl.thaw). Every line is durable before the next prompt appears: kill the shell\n"
+		"whenever you like. Timers and promises go on while it waits, and the next time it is started.\n"
+		"From a pipe it reads statements without a prompt, prints their results, and leaves at the end.",
+	.examples = "  thaw repl                              the shell of this user\n"
+		    "  thaw repl notes.thaw                   another one\n"
+		    "  echo 'a = 1' | thaw repl x.thaw        set ...\n"
+		    "  echo 'a' | thaw repl x.thaw            ... and ask\n",
+	.options = repl_options,
+	.operands_max = 1,
+	.run = repl,
+};

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * run.c - thaw run: a program, from its script if there is no image of it, from the image if there is.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli.h"
+
+/* app.js -> app.thaw, beside the script. */
+static void image_beside(const char *script, char *image, size_t room)
+{
+	const char *slash = strrchr(script, '/'), *dot = strrchr(script, '.');
+
+	/* A dot that starts the name (.profile) or lies in a directory's is no extension. */
+	if (dot && dot > (slash ? slash + 1 : script))
+		snprintf(image, room, "%.*s.thaw", (int)(dot - script), script);
+	else
+		snprintf(image, room, "%s.thaw", script);
+}
+
+/* An absolute name, also for a script that is gone: its image remembers modules under such names. */
+static void absolute_path(const char *path, char *absolute, size_t room)
+{
+	char real[PATH_MAX], directory[PATH_MAX];
+
+	if (realpath(path, real))
+		snprintf(absolute, room, "%s", real);
+	else if (path[0] == '/' || !getcwd(directory, sizeof(directory)))
+		snprintf(absolute, room, "%s", path);
+	else
+		snprintf(absolute, room, "%s/%s", directory, path);
+}
+
+static int check_prefetch(const char *prefetch)
+{
+	if (!prefetch || !strcmp(prefetch, "none") || !strcmp(prefetch, "all"))
+		return 0;
+	return cli_fail(EXIT_USAGE, "--prefetch is none or all, not '%s'", prefetch);
+}
+
+static int run(const struct cli_options *options, int count, char **operands)
+{
+	struct runtime_options runtime_options = cli_runtime_options(options);
+	char script[2 * PATH_MAX], image[PATH_MAX + 8];
+	struct runtime *runtime;
+	struct thaw_error error = {0};
+	int code;
+
+	if (check_prefetch(options->prefetch))
+		return EXIT_USAGE;
+	if (options->fresh && options->generation)
+		return cli_fail(EXIT_USAGE, "--fresh and --at exclude each other");
+	absolute_path(operands[0], script, sizeof(script));
+	image_beside(operands[0], image, sizeof(image));
+	runtime_options.script = script;
+	if (!runtime_options.image)
+		runtime_options.image = image;
+	runtime_options.argument_count = count - 1;
+	runtime_options.arguments = operands + 1;
+
+	/* A program that was restored has its sources in its heap; only a new one needs the file. */
+	if (access(script, R_OK)) {
+		int reason = errno;
+
+		if (options->fresh || !cli_file_exists(runtime_options.image))
+			return cli_fail(EXIT_NO_INPUT, "%s: %s%s%s%s", operands[0], strerror(reason),
+					options->fresh ? "" : " (and no image ",
+					options->fresh ? "" : runtime_options.image,
+					options->fresh ? "" : " to continue from)");
+		runtime_options.must_exist = true;
+	}
+	code = runtime_open(&runtime_options, &runtime, &error);
+	if (code)
+		return cli_fail_error(&error, code);
+	code = runtime_restored(runtime) ? 0 : runtime_start(runtime);
+	if (!code)
+		code = runtime_run(runtime);
+	cli_stats(runtime, options);
+	runtime_close(runtime);
+	return code;
+}
+
+static const struct cli_option run_options[] = {
+	{"image", 'i', "PATH", CLI_TEXT, CLI_FIELD(image), "the image (default: beside the script, FILE.thaw)"},
+	{"every", 0, "TIME", CLI_DURATION, CLI_FIELD(every_ns),
+	 "checkpoint this often (default 1s; 0: only on request and at the end)"},
+	{"fresh", 0, NULL, CLI_FLAG, CLI_FIELD(fresh), "start anew, whatever the image holds"},
+	{"at", 0, "GENERATION", CLI_NUMBER, CLI_FIELD(generation), "continue from this one, not from the newest"},
+	{"retain", 0, "N", CLI_NUMBER, CLI_FIELD(retain), "generations to keep (default 8)"},
+	{"prefetch", 0, "none|all", CLI_TEXT, CLI_FIELD(prefetch),
+	 "read pages when touched, or all of them in the background (default none)"},
+	{"stats", 0, NULL, CLI_FLAG, CLI_FIELD(stats), "at the end, what it cost, to stderr"},
+	{"json", 0, NULL, CLI_FLAG, CLI_FIELD(json), "the same as one JSON object"},
+	{"quiet", 'q', NULL, CLI_FLAG, CLI_FIELD(quiet), "no notes on stderr, only errors"},
+	{"verbose", 'v', NULL, CLI_FLAG, CLI_FIELD(verbose), "a line on stderr for each generation and restore"},
+	CLI_HELP,
+	{0},
+};
+
+const struct cli_command command_run = {
+	.name = "run",
+	.synopsis = "[options] FILE.js [arguments]",
+	.summary = "run a program, or continue it where its image stopped",
+	.description =
+		"Runs FILE.js as a module. Its whole memory is checkpointed into an image: after kill -9, a crash or\n"
+		"a reboot the same command continues the program, which does not notice, from the last generation that\n"
+		"became durable. SIGTERM and SIGINT end it after a last checkpoint; SIGUSR2 takes one now.\n"
+		"A program that is continued needs its image only, not FILE.js.",
+	.examples = "  thaw run app.js                     images go to app.thaw\n"
+		    "  thaw run --every 250ms app.js       lose at most a quarter of a second\n"
+		    "  thaw run --fresh app.js in.csv      begin again; the program sees in.csv in thaw.args\n"
+		    "  thaw run --at 41 app.js             go back to generation 41\n",
+	.options = run_options,
+	.operands_min = 1,
+	.operands_max = 1000000,
+	.run = run,
+};

@@ -1,0 +1,537 @@
+// SPDX-License-Identifier: MIT
+/*
+ * engine.c - the life of a VM: creation, restoration, entering and leaving it, traps, limits, and the collector's policy.
+ *
+ * Owns: struct js_engine, the process's SIGSEGV and SIGBUS handlers. Called by runtime.c on the owner's thread. Must never run any code
+ * of the VM after a trap, and never write to a restored heap before its small state has been validated.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/uio.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include "state.h"
+
+#ifndef JS_WASM_HASH /* the build may pin the very binary: -DJS_WASM_HASH='"1a2b3c4d"' */
+#define JS_WASM_HASH "3.6.2"
+#endif
+const char js_engine_identity[] = "js-1 quickjs-wasi " JS_WASM_HASH;
+
+#define EXIT_UNREADABLE 74 /* EX_IOERR: a page of the heap could not be read from its image */
+
+/* The shadow stack (the wasm's own, in linear memory): QuickJS counts only this one. Its limit leaves room for what runs below the
+ * last check: formatting the exception, and functions that do not check. */
+#define SHADOW_BYTES (8u << 20)
+#define SHADOW_MARGIN (512u << 10)
+#define RESERVE_BYTES (512u << 10)
+
+/* Collector: between turns when the live bytes have grown by half since the last collection; inside a turn that does not end, later. */
+#define GC_FLOOR (32ull << 20)
+#define GC_TURN_SLACK (64ull << 20)
+#define GC_CEILING (3584ull << 20) /* with less than 512 MiB to go, waiting for twice the live bytes would be waiting for the end */
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static __thread struct js_engine *current;
+static __thread struct { stack_t stack; } handler_stack;
+
+/* ---- Entering, leaving, trapping ---- */
+
+struct js_engine *engine_current(void)
+{
+	return current;
+}
+
+void engine_trap(struct js_engine *engine, const char *reason)
+{
+	struct vm_landing *landing;
+
+	if (!engine || !engine->landing)
+		abort();
+	snprintf(engine->trap, sizeof(engine->trap), "%s", reason);
+	/* An engine entered from a host function of this one is abandoned with it. */
+	landing = engine->landing;
+	vm_stack_leave(landing);
+}
+
+const char *js_trapped(const struct js_engine *engine)
+{
+	return engine->trap[0] ? engine->trap : NULL;
+}
+
+static bool note_is_whole(const struct js_engine *engine)
+{
+	const struct heap_note *note = vm_at(engine, engine->note);
+
+	return note->magic == NOTE_MAGIC && note->stack_bytes == SHADOW_BYTES;
+}
+
+struct entry {
+	struct js_engine *engine;
+	void (*function)(void *arg);
+	void *arg;
+};
+
+static void restore_reserve(struct js_engine *engine)
+{
+	struct heap_note *note = vm_at(engine, engine->note);
+
+	if (engine->memory_refused && !note->reserve)
+		note->reserve = VM(engine, malloc, RESERVE_BYTES);
+	if (note->reserve)
+		engine->memory_refused = false;
+}
+
+static void run_entry(void *arg)
+{
+	struct entry *entry = arg;
+	struct js_engine *engine = entry->engine;
+
+	entry->function(entry->arg);
+	if (!engine->note)
+		return;
+	if (!note_is_whole(engine))
+		engine_trap(engine, "call stack exhausted (the shadow stack overran its block)");
+	if (engine->memory_refused)
+		restore_reserve(engine);
+}
+
+bool engine_enter(struct js_engine *engine, void (*function)(void *arg), void *arg)
+{
+	struct vm_landing landing;
+	struct entry entry = {engine, function, arg};
+	struct js_engine *outer = current;
+
+	if (engine->trap[0])
+		return false;
+	if (engine->landing && current == engine) { /* a host function calls back: already on the VM's stack */
+		function(arg);
+		return true;
+	}
+	if (engine->landing) /* from another engine's host function: its frames would be in the way of both */
+		return false;
+	engine->landing = &landing;
+	current = engine;
+	vm_stack_run(&engine->stack, &landing, run_entry, &entry);
+	current = outer;
+	engine->landing = NULL;
+	return !engine->trap[0];
+}
+
+static void write_explanation(const char *line)
+{
+	const struct iovec parts[] = {
+		{(void *)"thaw: ", 6}, {(void *)line, strlen(line)}, {(void *)"\n", 1}};
+
+	if (writev(STDERR_FILENO, parts, 3) < 0)
+		return;
+}
+
+/* SIGSEGV and SIGBUS, on a stack of its own. What is not ours is left to the default action, so that the core dump is honest. */
+static void on_fault(int number, siginfo_t *info, void *context)
+{
+	struct js_engine *engine = current;
+	const char *address = info->si_addr;
+	const char *reason = NULL;
+	char line[512];
+
+	if (info->si_code > 0) {
+		if (thaw_explain_fault(address, line, sizeof(line))) {
+			write_explanation(line);
+			_exit(EXIT_UNREADABLE);
+		}
+		if (engine && engine->landing) {
+			const char *base = (const char *)engine->wasm.w2c_memory.data;
+
+			if (vm_stack_is_guard(&engine->stack, address))
+				reason = wasm_rt_strerror(WASM_RT_TRAP_EXHAUSTION);
+			else if ((size_t)(address - base) < JS_HEAP_MAX_BYTES + JS_HEAP_GUARD_BYTES)
+				reason = wasm_rt_strerror(WASM_RT_TRAP_OOB);
+		}
+	}
+	if (reason) {
+		pthread_sigmask(SIG_SETMASK, &((ucontext_t *)context)->uc_sigmask, NULL);
+		engine_trap(engine, reason);
+	}
+	signal(number, SIG_DFL);
+	if (info->si_code <= 0) /* sent by somebody: it would not come again by itself */
+		raise(number);
+}
+
+static void initialize_process(void)
+{
+	const struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+
+	wasm_rt_init();
+	Z_quickjs_init_module();
+	sigaction(SIGSEGV, &action, NULL);
+	sigaction(SIGBUS, &action, NULL);
+}
+
+/* The handler cannot run on a stack that has just overflowed. Kept for the life of the thread. */
+static int initialize_thread(void)
+{
+	const size_t bytes = 64 << 10;
+	stack_t stack = {.ss_size = bytes};
+
+	if (handler_stack.stack.ss_sp)
+		return 0;
+	stack.ss_sp = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+	if (stack.ss_sp == MAP_FAILED)
+		return -errno;
+	if (sigaltstack(&stack, NULL) < 0) {
+		munmap(stack.ss_sp, bytes);
+		return -errno;
+	}
+	handler_stack.stack = stack;
+	return 0;
+}
+
+/* ---- Creation and restoration ---- */
+
+static int fail(struct thaw_error *error, int code, const char *text)
+{
+	if (error) {
+		error->code = code;
+		snprintf(error->text, sizeof(error->text), "%s", text);
+	}
+	return code;
+}
+
+static int compare_bindings(const void *a, const void *b)
+{
+	const struct js_host_binding *const *left = a, *const *right = b;
+
+	return strcmp((*left)->name, (*right)->name);
+}
+
+static int sort_bindings(struct js_engine *engine)
+{
+	const struct js_host_binding *binding = engine->host.bindings;
+
+	while (binding && binding[engine->binding_count].name)
+		engine->binding_count++;
+	engine->bindings = calloc(engine->binding_count + 1, sizeof(*engine->bindings));
+	if (!engine->bindings)
+		return -ENOMEM;
+	for (size_t i = 0; i < engine->binding_count; i++)
+		engine->bindings[i] = &binding[i];
+	qsort(engine->bindings, engine->binding_count, sizeof(*engine->bindings), compare_bindings);
+	return 0;
+}
+
+/* Everything but the heap: the module over scratch memory, its table with our functions in it, a stack. */
+static struct js_engine *engine_new(struct thaw *heap, const struct js_host *host, struct thaw_error *error)
+{
+	struct js_engine *engine = calloc(1, sizeof(*engine));
+	int code;
+
+	if (!engine) {
+		fail(error, -ENOMEM, "JavaScript engine: out of memory");
+		return NULL;
+	}
+	pthread_once(&once, initialize_process);
+	engine->heap = heap;
+	engine->host = *host;
+	code = initialize_thread();
+	if (code == 0)
+		code = sort_bindings(engine);
+	if (code == 0)
+		code = vm_stack_open(&engine->stack);
+	if (code < 0) {
+		fail(error, code, "JavaScript engine: cannot set up its stack");
+		js_engine_free(engine);
+		return NULL;
+	}
+	Z_quickjs_instantiate(&engine->wasm, (struct Z_env_instance_t *)engine,
+			      (struct Z_wasi_snapshot_preview1_instance_t *)engine);
+	wasm_rt_set_native(engine);
+	return engine;
+}
+
+void js_engine_free(struct js_engine *engine)
+{
+	if (!engine)
+		return;
+	wasm_rt_free_funcref_table(&engine->wasm.w2c___indirect_function_table);
+	vm_stack_close(&engine->stack);
+	free(engine->bindings);
+	free(engine);
+}
+
+static void use_heap(struct js_engine *engine, u32 pages)
+{
+	engine->wasm.w2c_memory.data = thaw_base(engine->heap);
+	engine->wasm.w2c_memory.pages = pages;
+	engine->wasm.w2c_memory.size = pages << 16;
+}
+
+/* Move from the scratch memory into the (all zero) region, without touching what stays zero. */
+static int move_into_heap(struct js_engine *engine)
+{
+	static const char zeros[4096];
+	wasm_rt_memory_t scratch = engine->wasm.w2c_memory;
+	char *base;
+	int code = thaw_resize(engine->heap, scratch.size);
+
+	if (code == 0) {
+		base = thaw_base(engine->heap);
+		for (u32 offset = 0; offset < scratch.size; offset += sizeof(zeros)) {
+			if (memcmp(scratch.data + offset, zeros, sizeof(zeros)) != 0)
+				memcpy(base + offset, scratch.data + offset, sizeof(zeros));
+		}
+		use_heap(engine, scratch.pages);
+	}
+	munmap(scratch.data, scratch.size);
+	return code;
+}
+
+/* Hooks and limits live in the heap and come back with it. */
+static bool create_shadow_stack(struct js_engine *engine)
+{
+	u32 block = VM(engine, malloc, sizeof(struct heap_note) + SHADOW_BYTES + 16);
+	struct heap_note *fields;
+
+	if (!block)
+		return false;
+	engine->note = (block + 15) & ~15u;
+	fields = vm_at(engine, engine->note);
+	memset(fields, 0, sizeof(*fields));
+	fields->magic = NOTE_MAGIC;
+	fields->stack_bytes = SHADOW_BYTES;
+	fields->reserve = VM(engine, malloc, RESERVE_BYTES);
+	VM(engine, JS_SetRuntimeOpaque, engine->runtime, engine->note);
+
+	engine->wasm.w2c___stack_pointer = engine->note + sizeof(*fields) + SHADOW_BYTES;
+	VM(engine, JS_UpdateStackTop, engine->runtime);
+	VM(engine, qjs_set_max_stack_size, SHADOW_BYTES - SHADOW_MARGIN);
+	return true;
+}
+
+/* The words we read and write behind QuickJS's back must be what we think they are. */
+static bool check_layout(struct js_engine *engine)
+{
+	static const char code[] = "Math.random()";
+	u32 usage = vm_push(engine, 26 * 8);
+	u64 before = vm_load64(engine, engine->context + CONTEXT_RANDOM_STATE), after;
+	u32 text = vm_string(engine, code, strlen(code));
+	u64 result = text ? VM(engine, JS_Eval, engine->context, text, sizeof(code) - 1, text, 0) : VALUE_EXCEPTION;
+	bool good;
+
+	vm_free(engine, text);
+	after = vm_load64(engine, engine->context + CONTEXT_RANDOM_STATE);
+	before ^= before >> 12;
+	before ^= before << 25;
+	before ^= before >> 27;
+	good = !value_has_tag(result, TAG_EXCEPTION) && after == before;
+	VM(engine, qjs_compute_memory_usage, usage);
+	good = good && vm_load64(engine, usage) == vm_load32(engine, engine->runtime + RUNTIME_MALLOC_SIZE);
+	VM(engine, qjs_set_gc_threshold, 0xffffffffu); /* never: the policy is ours */
+	good = good && vm_load32(engine, engine->runtime + RUNTIME_GC_THRESHOLD) == 0xffffffffu;
+	vm_pop(engine, 26 * 8);
+	return good;
+}
+
+static bool reseed(struct js_engine *engine)
+{
+	u64 state;
+
+	if (getrandom(&state, sizeof(state), 0) != sizeof(state))
+		return false;
+	vm_store64(engine, engine->context + CONTEXT_RANDOM_STATE, state ? state : 1);
+	return true;
+}
+
+struct start {
+	struct js_engine *engine;
+	const char *problem;
+};
+
+static void run_create(void *arg)
+{
+	struct start *start = arg;
+	struct js_engine *engine = start->engine;
+
+	start->problem = "cannot initialise QuickJS";
+	VM(engine, _initialize);
+	if (VM(engine, qjs_init) != 0)
+		return;
+	engine->runtime = VM(engine, qjs_get_runtime_ptr);
+	engine->context = VM(engine, qjs_get_context_ptr);
+	start->problem = "not enough memory for its stack";
+	if (!create_shadow_stack(engine))
+		return;
+	VM(engine, JS_SetModuleLoaderFunc, engine->runtime, engine->native_base + NATIVE_MODULE_RESOLVE,
+	   engine->native_base + NATIVE_MODULE_LOAD, 0);
+	start->problem = "this quickjs.wasm is laid out differently from the one the engine was written for";
+	if (!check_layout(engine))
+		return;
+	start->problem = "no randomness from the kernel";
+	if (!reseed(engine))
+		return;
+	VM(engine, qjs_run_gc);
+	((struct heap_note *)vm_at(engine, engine->note))->live_bytes =
+		vm_load32(engine, engine->runtime + RUNTIME_MALLOC_SIZE);
+	/* Only now: the host's callbacks may rely on an engine that exists. */
+	VM(engine, qjs_set_interrupt_handler, 1);
+	VM(engine, qjs_set_promise_rejection_handler, 1);
+	start->problem = NULL;
+}
+
+/* Nothing that is read here is trusted further than "an address inside the heap". */
+static void run_restore(void *arg)
+{
+	struct start *start = arg;
+	struct js_engine *engine = start->engine;
+	const u32 size = engine->wasm.w2c_memory.size;
+	const u32 pointer = engine->wasm.w2c___stack_pointer;
+	u32 note;
+
+	engine->runtime = VM(engine, qjs_get_runtime_ptr);
+	engine->context = VM(engine, qjs_get_context_ptr);
+	start->problem = "its runtime is not where it should be";
+	if (!engine->runtime || !engine->context || engine->runtime > size - 4096 || engine->context > size - 4096)
+		return;
+	start->problem = "its stack is not where it should be";
+	note = VM(engine, JS_GetRuntimeOpaque, engine->runtime);
+	if (!note || note % 16 || note > size - sizeof(struct heap_note) - SHADOW_BYTES)
+		return;
+	engine->note = note;
+	if (!note_is_whole(engine) || pointer <= note + sizeof(struct heap_note) ||
+	    pointer > note + sizeof(struct heap_note) + SHADOW_BYTES) {
+		engine->note = 0;
+		return;
+	}
+	start->problem = reseed(engine) ? NULL : "no randomness from the kernel";
+}
+
+/* Create and restore end alike: run the VM's part, or say why not. */
+static int engine_start(struct js_engine *engine, void (*function)(void *arg), int code, struct js_engine **result,
+			struct thaw_error *error)
+{
+	struct start start = {.engine = engine};
+	char text[256];
+
+	if (engine_enter(engine, function, &start) && !start.problem) {
+		*result = engine;
+		return 0;
+	}
+	snprintf(text, sizeof(text), "JavaScript engine: %s", engine->trap[0] ? engine->trap : start.problem);
+	js_engine_free(engine);
+	return fail(error, code, text);
+}
+
+int js_engine_create(struct thaw *heap, const struct js_host *host, struct js_engine **engine, struct thaw_error *error)
+{
+	struct js_engine *made = engine_new(heap, host, error);
+	int code;
+
+	if (!made)
+		return -ENOMEM;
+	code = move_into_heap(made);
+	if (code < 0) {
+		js_engine_free(made);
+		return fail(error, code, "JavaScript engine: the heap is too small");
+	}
+	return engine_start(made, run_create, -ENOTSUP, engine, error);
+}
+
+int js_engine_restore(struct thaw *heap, const struct js_host *host, const struct js_small *small,
+		      struct js_engine **engine, struct thaw_error *error)
+{
+	struct js_engine *made = engine_new(heap, host, error);
+	wasm_rt_memory_t scratch;
+
+	if (!made)
+		return -ENOMEM;
+	scratch = made->wasm.w2c_memory;
+	munmap(scratch.data, scratch.size);
+	if (small->memory_pages < scratch.pages || small->memory_pages > scratch.max_pages ||
+	    (size_t)small->memory_pages << 16 != thaw_size(heap) || small->stack_pointer % 16 ||
+	    small->stack_pointer > (u64)small->memory_pages << 16) {
+		js_engine_free(made);
+		return fail(error, THAW_EDAMAGED, "JavaScript engine: the image's VM state cannot be");
+	}
+	use_heap(made, small->memory_pages);
+	made->wasm.w2c___stack_pointer = small->stack_pointer;
+	return engine_start(made, run_restore, THAW_EDAMAGED, engine, error);
+}
+
+struct js_small js_engine_small(const struct js_engine *engine)
+{
+	return (struct js_small){
+		.stack_pointer = engine->wasm.w2c___stack_pointer,
+		.memory_pages = engine->wasm.w2c_memory.pages,
+	};
+}
+
+size_t js_heap_bytes(const struct js_engine *engine)
+{
+	return engine->wasm.w2c_memory.size;
+}
+
+/* ---- Collector ---- */
+
+static u64 live_bytes(const struct js_engine *engine)
+{
+	return vm_load32(engine, engine->runtime + RUNTIME_MALLOC_SIZE);
+}
+
+static u64 live_after_collection(const struct js_engine *engine)
+{
+	return ((struct heap_note *)vm_at(engine, engine->note))->live_bytes;
+}
+
+void engine_collect(struct js_engine *engine)
+{
+	if (engine->collecting)
+		return;
+	engine->collecting = true;
+	VM(engine, qjs_run_gc);
+	engine->collecting = false;
+	((struct heap_note *)vm_at(engine, engine->note))->live_bytes = (u32)live_bytes(engine);
+	restore_reserve(engine);
+	engine->memory_refused = false;
+}
+
+/*
+ * QuickJS itself collects whenever it allocates an object; a poll is no worse a place: what the interpreter's frames hold is
+ * referenced by count, so no collection can take it.
+ */
+void engine_collect_inside_turn(struct js_engine *engine)
+{
+	u64 live = live_bytes(engine), before = live_after_collection(engine);
+	u64 bound = 2 * before + GC_TURN_SLACK;
+
+	if (bound > GC_CEILING)
+		bound = before + GC_TURN_SLACK > GC_CEILING ? before + GC_TURN_SLACK : GC_CEILING;
+	if (live > bound || engine->memory_refused)
+		engine_collect(engine);
+}
+
+bool js_gc_wanted(struct js_engine *engine)
+{
+	u64 before;
+
+	if (engine->trap[0])
+		return false;
+	before = live_after_collection(engine);
+	before += before / 2;
+	return live_bytes(engine) > (before > GC_FLOOR ? before : GC_FLOOR);
+}
+
+static void run_collect(void *arg)
+{
+	engine_collect(arg);
+}
+
+void js_gc(struct js_engine *engine)
+{
+	engine_enter(engine, run_collect, engine);
+}

@@ -1,0 +1,463 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * host.c - what JavaScript may call, by name.
+ *
+ * Owns the table of host functions. Called by the engine inside a turn, on the owner's thread. A function here must never run the loop,
+ * never call back into JavaScript that could run a program's code, and never hand an address of VM memory to a system call: values are
+ * copied out first. Names are for ever once an image remembers them: a function is added, never renamed.
+ */
+#include <errno.h>
+#include <math.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "../loop.h"
+#include "embedded.h"
+#include "host.h"
+#include "resolve.h"
+#include "text.h"
+
+extern char **environ;
+
+#define ARGUMENTS struct js_engine *engine, void *arg, js_value self, unsigned count, const js_value *arguments
+#define UNUSED (void)engine, (void)arg, (void)self, (void)count, (void)arguments
+#define RANDOM_BYTES_MAX 65536
+
+/* A string argument, malloc'ed; NULL if it is not there. */
+static char *text_argument(struct js_engine *engine, unsigned count, const js_value *arguments, unsigned index, size_t *bytes)
+{
+	if (index >= count)
+		return NULL;
+	return js_to_string(engine, arguments[index], bytes);
+}
+
+static double number_argument(struct js_engine *engine, unsigned count, const js_value *arguments, unsigned index)
+{
+	return index < count ? js_to_number(engine, arguments[index]) : NAN;
+}
+
+/* ---- Output ---- */
+
+/*
+ * Nobody reads our output any more. A filter would have died of SIGPIPE at this point; a program with a durable heap finishes its turn,
+ * is checkpointed and ends with the same code. A turn that writes on regardless, for a second, is not waited for.
+ */
+static void on_broken_pipe(struct runtime *rt)
+{
+	uint64_t now = loop_monotonic_ns();
+
+	if (!rt->broken_pipe_ns)
+		rt->broken_pipe_ns = now;
+	else if (now - rt->broken_pipe_ns > 1000000000u)
+		_exit(128 + SIGPIPE);
+	rt->stop_signal = SIGPIPE;
+}
+
+static void write_all(struct runtime *rt, int fd, const char *data, size_t bytes)
+{
+	while (bytes) {
+		ssize_t put = write(fd, data, bytes);
+
+		if (put >= 0) {
+			data += put;
+			bytes -= (size_t)put;
+		} else if (errno == EAGAIN) {
+			struct pollfd wait = { .fd = fd, .events = POLLOUT };
+
+			poll(&wait, 1, -1);
+		} else if (errno != EINTR) {
+			if (errno == EPIPE && fd == STDOUT_FILENO)
+				on_broken_pipe(rt);
+			else if (fd == STDOUT_FILENO && !rt->output_failed)
+				fprintf(stderr, "thaw: cannot write to stdout: %s; the program goes on\n", strerror(errno));
+			rt->output_failed = true;
+			return;
+		}
+	}
+}
+
+static js_value host_write(ARGUMENTS)
+{
+	int fd = number_argument(engine, count, arguments, 0) == 2 ? STDERR_FILENO : STDOUT_FILENO;
+	size_t bytes, valid_bytes;
+	char *text = text_argument(engine, count, arguments, 1, &bytes), *valid;
+
+	UNUSED;
+	if (!text)
+		return js_throw_error(engine, "InternalError", "out of memory");
+	valid = text_make_valid(text, bytes, &valid_bytes);
+	if (valid)
+		write_all(arg, fd, valid, valid_bytes);
+	if (valid != text)
+		free(valid);
+	free(text);
+	return js_undefined(engine);
+}
+
+/* ---- Time, randomness, text ---- */
+
+static js_value host_clock(ARGUMENTS)
+{
+	UNUSED;
+	return js_number(engine, loop_clock(arg));
+}
+
+static js_value host_random(ARGUMENTS)
+{
+	double wanted = number_argument(engine, count, arguments, 0);
+	uint8_t bytes[RANDOM_BYTES_MAX];
+	size_t done = 0, total;
+
+	UNUSED;
+	if (!(wanted >= 0 && wanted <= RANDOM_BYTES_MAX))
+		return js_throw_error(engine, "RangeError", "at most %d random bytes at a time", RANDOM_BYTES_MAX);
+	total = (size_t)wanted;
+	while (done < total) {
+		ssize_t got = getrandom(bytes + done, total - done, 0);
+
+		if (got < 0 && errno != EINTR)
+			return js_throw_error(engine, "Error", "getrandom: %s", strerror(errno));
+		done += got > 0 ? (size_t)got : 0;
+	}
+	return js_bytes(engine, bytes, total);
+}
+
+static js_value host_encode(ARGUMENTS)
+{
+	size_t bytes, valid_bytes;
+	char *text = text_argument(engine, count, arguments, 0, &bytes), *valid;
+	js_value result;
+
+	UNUSED;
+	valid = text ? text_make_valid(text, bytes, &valid_bytes) : NULL;
+	if (!valid) {
+		free(text);
+		return js_throw_error(engine, "InternalError", "out of memory");
+	}
+	result = js_bytes(engine, valid, valid_bytes);
+	if (valid != text)
+		free(valid);
+	free(text);
+	return result;
+}
+
+static js_value host_decode(ARGUMENTS)
+{
+	size_t bytes = 0, valid_bytes;
+	char *data = count ? js_to_bytes(engine, arguments[0], &bytes) : NULL, *valid;
+	bool fatal = count > 1 && js_to_bool(engine, arguments[1]);
+	js_value result;
+
+	UNUSED;
+	if (!data)
+		return js_throw_error(engine, "TypeError", "decode() takes an ArrayBuffer or a view of one");
+	if (fatal && text_valid_prefix(data, bytes) != bytes) {
+		free(data);
+		return js_throw_error(engine, "TypeError", "the data is not valid utf-8");
+	}
+	valid = text_make_valid(data, bytes, &valid_bytes);
+	result = valid ? js_string(engine, valid, valid_bytes) : js_throw_error(engine, "InternalError", "out of memory");
+	if (valid != data)
+		free(valid);
+	free(data);
+	return result;
+}
+
+/* promise -> [state, result]; undefined if it is none. */
+static js_value host_promise(ARGUMENTS)
+{
+	static const char *const names[] = { "pending", "fulfilled", "rejected" };
+	enum js_promise_state state;
+	js_value result;
+
+	UNUSED;
+	if (!count || !js_is_promise(engine, arguments[0]))
+		return js_undefined(engine);
+	state = js_promise_state(engine, arguments[0]);
+	result = js_array(engine);
+	js_set_index(engine, result, 0, js_string(engine, names[state], strlen(names[state])));
+	if (state != JS_PROMISE_PENDING)
+		js_set_index(engine, result, 1, js_promise_result(engine, arguments[0]));
+	return result;
+}
+
+/* ---- The process ---- */
+
+static js_value host_args(ARGUMENTS)
+{
+	struct runtime *rt = arg;
+	js_value list = js_array(engine);
+
+	UNUSED;
+	for (int i = 0; list && i < rt->options.argument_count; i++)
+		js_set_index(engine, list, (uint32_t)i,
+			     js_string(engine, rt->options.arguments[i], strlen(rt->options.arguments[i])));
+	return list;
+}
+
+static js_value host_environment(ARGUMENTS)
+{
+	char *name = text_argument(engine, count, arguments, 0, NULL);
+	const char *value = name && *name ? getenv(name) : NULL;
+
+	UNUSED;
+	free(name);
+	return value ? js_string(engine, value, strlen(value)) : js_undefined(engine);
+}
+
+static js_value host_environment_names(ARGUMENTS)
+{
+	js_value list = js_array(engine);
+	uint32_t index = 0;
+
+	UNUSED;
+	for (char **at = environ; list && *at; at++) {
+		const char *equals = strchr(*at, '=');
+		size_t length = equals ? (size_t)(equals - *at) : 0;
+		bool again = false;
+
+		for (char **earlier = environ; earlier < at && !again; earlier++) /* a proxy may not name a key twice */
+			again = !strncmp(*earlier, *at, length + 1);
+		if (length && !again)
+			js_set_index(engine, list, index++, js_string(engine, *at, length));
+	}
+	return list;
+}
+
+static js_value host_exit(ARGUMENTS)
+{
+	struct runtime *rt = arg;
+	double code = number_argument(engine, count, arguments, 0);
+
+	UNUSED;
+	rt->exit_request = code >= 0 && code <= 255 ? (int)code : EXIT_EXCEPTION;
+	rt->exiting = true;
+	if (!rt->options.interactive) { /* leaving the shell does not finish what lives in it */
+		rt->blob.flags |= JS_BLOB_FINISHED;
+		rt->blob.exit_code = rt->exit_request;
+	}
+	return js_undefined(engine);
+}
+
+/* The main module failed. It is reported when the turn is over. */
+static js_value host_uncaught(ARGUMENTS)
+{
+	struct runtime *rt = arg;
+
+	UNUSED;
+	if (count && !rt->main_failure)
+		rt->main_failure = js_dup(engine, arguments[0]);
+	return js_undefined(engine);
+}
+
+/* ---- Persistence ---- */
+
+static js_value host_checkpoint(ARGUMENTS)
+{
+	double number = number_argument(engine, count, arguments, 0);
+
+	UNUSED;
+	if (!(number >= 1 && number < 9e15))
+		return js_throw_error(engine, "RangeError", "no such checkpoint request");
+	return js_bool(engine, checkpoints_request(arg, (uint64_t)number));
+}
+
+static js_value host_listening(ARGUMENTS)
+{
+	struct runtime *rt = arg;
+	double checkpoints = number_argument(engine, count, arguments, 0);
+
+	UNUSED;
+	rt->blob.listeners = checkpoints > 0 && checkpoints < 4e9 ? (uint32_t)checkpoints : 0;
+	rt->blob.flags &= ~JS_BLOB_AWAITS_RESTORE;
+	if (number_argument(engine, count, arguments, 1) > 0)
+		rt->blob.flags |= JS_BLOB_AWAITS_RESTORE;
+	return js_undefined(engine);
+}
+
+/* What the module "thaw" shows when it is first loaded: [generation, restores]. */
+static js_value host_bound(ARGUMENTS)
+{
+	struct runtime *rt = arg;
+	struct thaw_status status;
+	js_value pair = js_array(engine);
+
+	UNUSED;
+	thaw_status(rt->heap, &status);
+	rt->blob.flags |= JS_BLOB_MODULE;
+	rt->synced_generation = rt->options.image ? status.generation : 0;
+	js_set_index(engine, pair, 0, js_number(engine, (double)rt->synced_generation));
+	js_set_index(engine, pair, 1, js_number(engine, (double)rt->blob.restores));
+	return pair;
+}
+
+static js_value host_stats(ARGUMENTS)
+{
+	js_value object = js_object(engine);
+	struct runtime_stats stats;
+
+	UNUSED;
+	runtime_stats(arg, &stats);
+	const struct {
+		const char *name;
+		uint64_t value;
+	} fields[] = {
+		{ "generation", stats.heap.generation },
+		{ "checkpoints", stats.heap.checkpoints },
+		{ "checkpointsFailed", stats.heap.checkpoints_failed },
+		{ "checkpointPages", stats.heap.checkpoint_pages },
+		{ "checkpointBytes", stats.heap.checkpoint_bytes },
+		{ "pauseNsMax", stats.heap.pause_ns_max },
+		{ "pauseNsTotal", stats.heap.pause_ns_total },
+		{ "faults", stats.heap.faults },
+		{ "pagesRestored", stats.heap.pages_restored },
+		{ "imageBytes", stats.heap.image_bytes },
+		{ "heapBytes", stats.heap_bytes },
+		{ "turns", stats.turns },
+		{ "collections", stats.collections },
+		{ "restores", stats.restores },
+		{ "restoreNs", stats.restore_ns },
+	};
+	for (unsigned i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
+		js_set(engine, object, fields[i].name, js_number(engine, (double)fields[i].value));
+	return object;
+}
+
+static js_value host_collect(ARGUMENTS)
+{
+	UNUSED;
+	((struct runtime *)arg)->collect = true; /* between turns, when no frame holds anything */
+	return js_undefined(engine);
+}
+
+/* (number, "read" | "write" | "append", path, text?, data) */
+static js_value host_file(ARGUMENTS)
+{
+	double number = number_argument(engine, count, arguments, 0);
+	char *operation = text_argument(engine, count, arguments, 1, NULL);
+	char *path = text_argument(engine, count, arguments, 2, NULL);
+	bool text = count > 3 && js_to_bool(engine, arguments[3]);
+	void *data = NULL;
+	size_t bytes = 0;
+	int code = -ENOMEM;
+
+	UNUSED;
+	if (count > 4 && js_is_string(engine, arguments[4])) {
+		char *raw = js_to_string(engine, arguments[4], &bytes), *valid = NULL;
+
+		if (raw)
+			valid = text_make_valid(raw, bytes, &bytes);
+		if (valid != raw)
+			free(raw);
+		data = valid;
+	} else if (count > 4 && !js_is_undefined(engine, arguments[4])) {
+		data = js_to_bytes(engine, arguments[4], &bytes);
+	}
+	if (operation && path)
+		code = files_begin(arg, number, operation, path, text, data, bytes);
+	else
+		free(data);
+	free(operation);
+	free(path);
+	if (code)
+		return js_throw_error(engine, "Error", "cannot begin a file operation: %s", strerror(-code));
+	return js_undefined(engine);
+}
+
+const struct js_host_binding host_bindings[] = {
+	{ "thaw.write", host_write },
+	{ "thaw.clock", host_clock },
+	{ "thaw.random", host_random },
+	{ "thaw.encode", host_encode },
+	{ "thaw.decode", host_decode },
+	{ "thaw.promise", host_promise },
+	{ "thaw.args", host_args },
+	{ "thaw.environment", host_environment },
+	{ "thaw.environment_names", host_environment_names },
+	{ "thaw.exit", host_exit },
+	{ "thaw.uncaught", host_uncaught },
+	{ "thaw.checkpoint", host_checkpoint },
+	{ "thaw.listening", host_listening },
+	{ "thaw.bound", host_bound },
+	{ "thaw.stats", host_stats },
+	{ "thaw.collect", host_collect },
+	{ "thaw.file", host_file },
+	{ NULL, NULL },
+};
+
+/* ---- Modules ---- */
+
+static char *module_resolve(void *arg, const char *base, const char *specifier, struct thaw_error *error)
+{
+	(void)arg;
+	return resolve_specifier(base, specifier, error);
+}
+
+static char *module_load(void *arg, const char *name, size_t *bytes, struct thaw_error *error)
+{
+	(void)arg;
+	return resolve_load(name, bytes, error);
+}
+
+struct js_host host_for(struct runtime *rt)
+{
+	return (struct js_host){
+		.arg = rt,
+		.bindings = host_bindings,
+		.interrupt = loop_interrupt,
+		.rejection = loop_rejection,
+		.module_resolve = module_resolve,
+		.module_load = module_load,
+	};
+}
+
+/* ---- A fresh VM ---- */
+
+/* {write, clock, ...}: the bindings without their "thaw.". */
+static js_value bindings_object(struct js_engine *engine)
+{
+	js_value object = js_object(engine);
+
+	for (const struct js_host_binding *binding = host_bindings; object && binding->name; binding++) {
+		js_value function = js_host_function_new(engine, binding->name);
+
+		if (!function || !js_set(engine, object, strchr(binding->name, '.') + 1, function)) {
+			js_free(engine, object);
+			return 0;
+		}
+	}
+	return object;
+}
+
+/* Call what an embedded source evaluates to. */
+static js_value call_embedded(struct js_engine *engine, const char *start, const char *end, const char *name, unsigned count,
+			      const js_value *arguments)
+{
+	js_value function = js_eval(engine, start, (size_t)(end - start), name, JS_EVAL_SCRIPT), result;
+
+	if (!function)
+		return 0;
+	result = js_call(engine, function, 0, count, arguments);
+	js_free(engine, function);
+	return result;
+}
+
+js_value host_install_prelude(struct js_engine *engine)
+{
+	js_value arguments[2], enter = 0;
+
+	arguments[0] = bindings_object(engine);
+	if (!arguments[0])
+		return 0;
+	arguments[1] = call_embedded(engine, js_console_start, js_console_end, "thaw:console", 1, arguments);
+	if (arguments[1]) {
+		enter = call_embedded(engine, js_prelude_start, js_prelude_end, "thaw:prelude", 2, arguments);
+		js_free(engine, arguments[1]);
+	}
+	js_free(engine, arguments[0]);
+	return enter;
+}

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: MIT
+/*
+ * module.c - ES modules: names, sources, JSON, import.meta.
+ *
+ * Owns: nothing; the runtime resolves and loads (struct js_host), QuickJS keeps what was loaded in the heap. The native_* functions are
+ * called by QuickJS through the VM's table. Owner's thread, on the VM's stack. Must never leave a failure without an exception.
+ *
+ * QuickJS leaves import.meta empty, and its package's loader offers no place to fill it: that is why the loader is ours.
+ */
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "state.h"
+
+enum { EVAL_MODULE = 1 << 0, EVAL_COMPILE_ONLY = 1 << 5 };
+enum { PROPERTY_ALL = 7 }; /* configurable, writable, enumerable */
+
+/* ---- import.meta ---- */
+
+/* file:// URL of an absolute path, as node's pathToFileURL; other names ("thaw", "<eval>") are their own URL. malloc'ed. */
+static char *module_url(const char *name)
+{
+	static const char plain[] = "-._~!$&'()*+,;=:@/[]|";
+	char *url, *to;
+
+	if (name[0] != '/')
+		return strdup(name);
+	url = malloc(7 + 3 * strlen(name) + 1);
+	if (!url)
+		return NULL;
+	to = stpcpy(url, "file://");
+	for (const unsigned char *at = (const unsigned char *)name; *at; at++) {
+		bool letter = (*at | 32) >= 'a' && (*at | 32) <= 'z';
+
+		if (letter || (*at >= '0' && *at <= '9') || strchr(plain, *at))
+			*to++ = (char)*at;
+		else
+			to += sprintf(to, "%%%02X", *at);
+	}
+	*to = '\0';
+	return url;
+}
+
+static bool define(struct js_engine *engine, u64 object, const char *name, u64 value)
+{
+	u32 key = vm_string(engine, name, strlen(name));
+	bool good = false;
+
+	if (!key || value_has_tag(value, TAG_EXCEPTION))
+		VM(engine, JS_FreeValue, engine->context, value);
+	else
+		good = (s32)VM(engine, JS_DefinePropertyValueStr, engine->context, object, key, value, PROPERTY_ALL) >= 0;
+	vm_free(engine, key);
+	return good;
+}
+
+bool module_set_meta(struct js_engine *engine, u32 module, const char *name, bool main)
+{
+	u64 meta = VM(engine, JS_GetImportMeta, engine->context, module);
+	const char *slash = strrchr(name, '/');
+	char *url = module_url(name);
+	bool good = false;
+
+	if (!url)
+		VM(engine, JS_ThrowOutOfMemory, engine->context);
+	else if (!value_has_tag(meta, TAG_EXCEPTION))
+		good = define(engine, meta, "url", value_string(engine, url, strlen(url))) &&
+		       define(engine, meta, "main", JSVALUE(TAG_BOOL, main));
+	if (good && name[0] == '/')
+		good = define(engine, meta, "filename", value_string(engine, name, strlen(name))) &&
+		       define(engine, meta, "dirname",
+			      value_string(engine, name, slash == name ? 1 : (size_t)(slash - name)));
+	free(url);
+	VM(engine, JS_FreeValue, engine->context, meta);
+	return good;
+}
+
+/* ---- Names ---- */
+
+u32 native_module_resolve(struct js_engine *engine, u32 context, u32 base, u32 specifier, u32 opaque)
+{
+	struct thaw_error error = {0};
+	char *name;
+	u32 result;
+
+	(void)opaque;
+	if (!engine->host.module_resolve) {
+		exception_throw(engine, "Error", "modules cannot be imported here");
+		return 0;
+	}
+	name = engine->host.module_resolve(engine->host.arg, vm_at(engine, base), vm_at(engine, specifier), &error);
+	if (!name) {
+		exception_throw(engine, "Error", error.text);
+		return 0;
+	}
+	result = VM(engine, js_malloc, context, (u32)strlen(name) + 1); /* which QuickJS will js_free */
+	if (result)
+		memcpy(vm_at(engine, result), name, strlen(name) + 1);
+	free(name);
+	return result;
+}
+
+/* ---- Sources ---- */
+
+/* A parse error of JSON has no file in it. */
+static void name_json_error(struct js_engine *engine, const char *name)
+{
+	u64 error = VM(engine, JS_GetException, engine->context);
+	char *text = value_text(engine, error, NULL), *message;
+
+	VM(engine, JS_FreeValue, engine->context, error);
+	if (!text)
+		exception_clear(engine);
+	message = text ? strstr(text, ": ") : NULL;
+	if (asprintf(&message, "%s: %s", name, message ? message + 2 : "not valid JSON") < 0)
+		message = NULL;
+	exception_throw(engine, "SyntaxError", message ? message : name);
+	free(message);
+	free(text);
+}
+
+/* A module with one export, the parsed value; QuickJS keeps it in the module until it is evaluated. */
+static u32 json_module(struct js_engine *engine, u32 name, u32 source, u32 bytes, const char *host_name)
+{
+	u64 value = VM(engine, JS_ParseJSON, engine->context, source, bytes, name);
+	u32 key, module;
+
+	if (value_has_tag(value, TAG_EXCEPTION)) {
+		name_json_error(engine, host_name);
+		return 0;
+	}
+	module = VM(engine, JS_NewCModule, engine->context, name, engine->native_base + NATIVE_JSON_MODULE_INIT);
+	key = module ? vm_string(engine, "default", 7) : 0;
+	if (!key || (s32)VM(engine, JS_AddModuleExport, engine->context, module, key) < 0) {
+		VM(engine, JS_FreeValue, engine->context, value);
+		module = 0;
+	} else {
+		VM(engine, JS_SetModulePrivateValue, engine->context, module, value);
+	}
+	vm_free(engine, key);
+	return module;
+}
+
+u32 native_json_module_init(struct js_engine *engine, u32 context, u32 module)
+{
+	u64 value = VM(engine, JS_GetModulePrivateValue, context, module);
+	u32 key = vm_string(engine, "default", 7);
+	s32 status = -1;
+
+	if (key)
+		status = (s32)VM(engine, JS_SetModuleExport, context, module, key, value); /* consumes it */
+	else
+		VM(engine, JS_FreeValue, context, value);
+	vm_free(engine, key);
+	return (u32)status;
+}
+
+static bool is_json(const char *name)
+{
+	size_t bytes = strlen(name);
+
+	return bytes > 5 && strcmp(name + bytes - 5, ".json") == 0;
+}
+
+static u32 compile_module(struct js_engine *engine, u32 name, u32 source, u32 bytes, const char *host_name)
+{
+	u64 module = VM(engine, JS_Eval, engine->context, source, bytes, name, EVAL_MODULE | EVAL_COMPILE_ONLY);
+
+	if (value_has_tag(module, TAG_EXCEPTION))
+		return 0;
+	if (!module_set_meta(engine, (u32)module, host_name, false)) {
+		VM(engine, JS_FreeValue, engine->context, module);
+		return 0;
+	}
+	return (u32)module; /* QuickJS's list of modules owns it */
+}
+
+u32 native_module_load(struct js_engine *engine, u32 context, u32 name, u32 opaque)
+{
+	struct thaw_error error = {0};
+	size_t bytes = 0, skip;
+	char *host_name, *text;
+	u32 source, module = 0;
+
+	(void)context, (void)opaque;
+	host_name = strdup(vm_at(engine, name));
+	text = host_name && engine->host.module_load
+		       ? engine->host.module_load(engine->host.arg, host_name, &bytes, &error)
+		       : NULL;
+	if (!text) {
+		exception_throw(engine, "Error", error.text[0] ? error.text : "modules cannot be loaded here");
+		free(host_name);
+		return 0;
+	}
+	skip = bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0; /* a byte order mark */
+	source = vm_string(engine, text + skip, bytes - skip);
+	free(text);
+	if (source && is_json(host_name))
+		module = json_module(engine, name, source, (u32)(bytes - skip), host_name);
+	else if (source)
+		module = compile_module(engine, name, source, (u32)(bytes - skip), host_name);
+	vm_free(engine, source);
+	free(host_name);
+	return module;
+}

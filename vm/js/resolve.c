@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * resolve.c - module names as node has them for ES modules: relative and absolute paths, file:// URLs, packages in node_modules.
+ *
+ * Owns nothing; called while a module graph is loaded, on the owner's thread. Must never guess: no extension is added, no directory
+ * is an import, and an error names the importer. What was loaded once is in the heap: a restored program comes here only for an
+ * import() that it has not made before.
+ *
+ * A package's entry is its "exports" (a string, a list, conditions "import" and "default", subpaths, one '*' in them), else "module",
+ * else "main", else index.js. Packages must be ES modules: there is no require().
+ */
+#define _GNU_SOURCE
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../failure.h"
+#include "embedded.h"
+#include "json_scan.h"
+#include "resolve.h"
+
+#define CONDITION_DEPTH_MAX 16
+
+char *resolve_read_file(const char *path, size_t *bytes)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	size_t room = 16384;
+	char *data = NULL;
+	struct stat status;
+
+	*bytes = 0;
+	if (fd < 0)
+		return NULL;
+	if (!fstat(fd, &status)) {
+		if (S_ISDIR(status.st_mode)) {
+			close(fd);
+			errno = EISDIR;
+			return NULL;
+		}
+		if (status.st_size > 0)
+			room = (size_t)status.st_size + 2;
+	}
+	data = malloc(room);
+	while (data) {
+		ssize_t got = read(fd, data + *bytes, room - *bytes - 1);
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0) {
+			int saved = errno;
+
+			free(data);
+			close(fd);
+			errno = saved;
+			return NULL;
+		}
+		if (!got)
+			break;
+		*bytes += (size_t)got;
+		if (*bytes == room - 1) {
+			char *more = realloc(data, room *= 2);
+
+			if (!more)
+				free(data);
+			data = more;
+		}
+	}
+	close(fd);
+	if (data)
+		data[*bytes] = 0;
+	else
+		errno = ENOMEM;
+	return data;
+}
+
+/* ---- Files ---- */
+
+static bool is_file(const char *path)
+{
+	struct stat status;
+
+	return !stat(path, &status) && !S_ISDIR(status.st_mode);
+}
+
+/* The real path of an importable file. */
+static char *file_of(const char *path, const char *base, const char *specifier, struct thaw_error *error)
+{
+	char *real = realpath(path, NULL);
+	int why = errno;
+
+	if (real && is_file(real))
+		return real;
+	if (real)
+		failure(error, -EISDIR, "cannot import '%s' from %s: it is a directory; name the file", specifier, base);
+	else
+		failure(error, -why, "cannot find module '%s' imported from %s (%s: %s)", specifier, base, path,
+			strerror(why));
+	free(real);
+	return NULL;
+}
+
+/* The directory to resolve from, without a slash at its end ("" is the root). */
+static char *directory_of(const char *base)
+{
+	const char *slash = strrchr(base, '/');
+
+	if (base[0] == '/' && slash)
+		return strndup(base, (size_t)(slash - base));
+	char *here = getcwd(NULL, 0);
+
+	if (here && !strcmp(here, "/"))
+		here[0] = 0;
+	return here;
+}
+
+static char *path_of_url(const char *url)
+{
+	const char *at = url + strlen("file://");
+	char *path, *to;
+
+	if (!strncmp(at, "localhost/", 10))
+		at += 9;
+	if (*at != '/')
+		return NULL;
+	path = to = malloc(strlen(at) + 1);
+	if (!path)
+		return NULL;
+	for (; *at && *at != '?' && *at != '#'; at++) {
+		if (at[0] == '%' && isxdigit((unsigned char)at[1]) && isxdigit((unsigned char)at[2])) {
+			char hex[3] = { at[1], at[2], 0 };
+
+			*to = (char)strtol(hex, NULL, 16);
+			if (!*to) {
+				free(path);
+				return NULL;
+			}
+			to++;
+			at += 2;
+		} else {
+			*to++ = *at;
+		}
+	}
+	*to = 0;
+	return path;
+}
+
+/* ---- Packages ---- */
+
+/* Which file does this value of "exports" mean? `matched` replaces '*'. malloc'ed "./..." or NULL. */
+static char *target_of(const char *value, const char *matched, int depth)
+{
+	char *key = NULL, *target = NULL;
+
+	value = json_value(value);
+	if (!value || depth > CONDITION_DEPTH_MAX)
+		return NULL;
+	if (*value == '"') {
+		char *text = json_decoded(value), *star;
+
+		if (!text || strncmp(text, "./", 2) || strstr(text, "/../")) {
+			free(text);
+			return NULL;
+		}
+		star = matched ? strchr(text, '*') : NULL;
+		if (!star)
+			return text;
+		if (asprintf(&target, "%.*s%s%s", (int)(star - text), text, matched, star + 1) < 0)
+			target = NULL;
+		free(text);
+		return target;
+	}
+	if (*value != '[' && *value != '{')
+		return NULL;
+	for (const char *at = json_first(value, &key); at && !target; at = json_next(at, *value == '{', &key)) {
+		if (*value == '[' || !strcmp(key, "import") || !strcmp(key, "default"))
+			target = target_of(at, matched, depth + 1);
+		free(key);
+		key = NULL;
+		if (target)
+			break;
+	}
+	return target;
+}
+
+/* The entry of "exports" for `subpath` (".", "./feature"): an exact key, else the longest one with a '*' that fits. */
+static char *exported(const char *exports, const char *subpath)
+{
+	const char *best = NULL;
+	char *matched = NULL, *key = NULL, *target;
+	size_t best_length = 0;
+
+	exports = json_value(exports);
+	if (!exports)
+		return NULL;
+	if (*exports == '{' && json_first(exports, &key) && key[0] == '.') {
+		free(key);
+		best = json_member(exports, subpath);
+		if (best)
+			return target_of(best, NULL, 0);
+		for (const char *at = json_first(exports, &key); at; at = json_next(at, true, &key)) {
+			const char *star = strchr(key, '*');
+			size_t length = strlen(key), before = star ? (size_t)(star - key) : 0;
+			size_t have = strlen(subpath), behind = star ? length - before - 1 : 0;
+
+			if (star && before >= best_length && have >= before + behind && !strncmp(key, subpath, before) &&
+			    !strcmp(star + 1, subpath + have - behind)) {
+				best = at;
+				best_length = before;
+				free(matched);
+				matched = strndup(subpath + before, have - before - behind);
+			}
+			free(key);
+			key = NULL;
+		}
+		target = best ? target_of(best, matched, 0) : NULL;
+		free(matched);
+		return target;
+	}
+	free(key);
+	return strcmp(subpath, ".") ? NULL : target_of(exports, NULL, 0);
+}
+
+/* The entry file of a package without "exports"; malloc'ed, relative. */
+static char *legacy_entry(const char *directory, const char *json)
+{
+	static const char *const fields[] = { "module", "main" };
+	static const char *const endings[] = { "", ".js", ".mjs", "/index.js" };
+
+	for (unsigned i = 0; json && i < 2; i++) {
+		char *entry = json_decoded(json_member(json, fields[i]));
+
+		for (unsigned j = 0; entry && j < 4; j++) {
+			char *path = NULL, *relative = NULL;
+
+			if (asprintf(&path, "%s/%s%s", directory, entry, endings[j]) < 0)
+				break;
+			if (is_file(path) && asprintf(&relative, "%s%s", entry, endings[j]) < 0)
+				relative = NULL;
+			free(path);
+			if (relative) {
+				free(entry);
+				return relative;
+			}
+		}
+		free(entry);
+	}
+	return strdup("index.js");
+}
+
+/* `subpath`: "." or "./feature". */
+static char *file_of_package(const char *directory, const char *subpath, const char *base, const char *specifier,
+			     struct thaw_error *error)
+{
+	char *path = NULL, *json = NULL, *entry = NULL, *result = NULL;
+	const char *exports;
+	size_t bytes;
+
+	if (asprintf(&path, "%s/package.json", directory) < 0)
+		return NULL;
+	json = resolve_read_file(path, &bytes);
+	free(path);
+	exports = json ? json_member(json, "exports") : NULL;
+	if (exports && *exports != 'n') {
+		entry = exported(exports, subpath);
+		if (!entry)
+			failure(error, -ENOENT, "cannot import '%s' from %s: %s/package.json exports no '%s' to ES modules",
+				specifier, base, directory, subpath);
+	} else {
+		entry = strcmp(subpath, ".") ? strdup(subpath) : legacy_entry(directory, json);
+	}
+	if (entry && asprintf(&path, "%s/%s", directory, entry) >= 0) {
+		result = file_of(path, base, specifier, error);
+		free(path);
+	}
+	free(entry);
+	free(json);
+	return result;
+}
+
+/* Upward from the importer: the nearest node_modules/NAME. */
+static char *find_package(const char *base, const char *specifier, struct thaw_error *error)
+{
+	const char *slash = strchr(specifier, '/');
+	char *at = directory_of(base), *result = NULL, *subpath = NULL;
+	size_t name_length;
+
+	if (specifier[0] == '@' && slash)
+		slash = strchr(slash + 1, '/');
+	name_length = slash ? (size_t)(slash - specifier) : strlen(specifier);
+	if (!at || asprintf(&subpath, ".%s", specifier + name_length) < 0)
+		goto out;
+	for (;;) {
+		char *directory, *up;
+		struct stat status;
+
+		if (asprintf(&directory, "%s/node_modules/%.*s", at, (int)name_length, specifier) < 0)
+			goto out;
+		if (!stat(directory, &status) && S_ISDIR(status.st_mode)) {
+			result = file_of_package(directory, subpath, base, specifier, error);
+			free(directory);
+			goto out;
+		}
+		free(directory);
+		up = strrchr(at, '/');
+		if (!up)
+			break;
+		*up = 0;
+	}
+	failure(error, -ENOENT, "cannot find package '%.*s' imported from %s: it is in no node_modules upward of it",
+		(int)name_length, specifier, base);
+out:
+	free(subpath);
+	free(at);
+	return result;
+}
+
+/* ---- Entry points ---- */
+
+char *resolve_specifier(const char *base, const char *specifier, struct thaw_error *error)
+{
+	char *path = NULL, *result = NULL, *directory;
+
+	if (!strcmp(specifier, "thaw"))
+		return strdup(specifier);
+	if (!strncmp(specifier, "node:", 5)) {
+		failure(error, -ENOENT, "cannot import '%s' from %s: it is part of Node.js, and this is not; see module 'thaw'",
+			specifier, base);
+		return NULL;
+	}
+	if (!strncmp(specifier, "file://", 7)) {
+		path = path_of_url(specifier);
+		if (path)
+			result = file_of(path, base, specifier, error);
+		else
+			failure(error, -EINVAL, "cannot import '%s' from %s: not a file URL of this machine", specifier, base);
+		free(path);
+		return result;
+	}
+	if (specifier[0] == '/')
+		return file_of(specifier, base, specifier, error);
+	if (!strncmp(specifier, "./", 2) || !strncmp(specifier, "../", 3) || !strcmp(specifier, ".") ||
+	    !strcmp(specifier, "..")) {
+		directory = directory_of(base);
+		if (directory && asprintf(&path, "%s/%s", directory, specifier) >= 0) {
+			result = file_of(path, base, specifier, error);
+			free(path);
+		}
+		free(directory);
+		return result;
+	}
+	if (!specifier[0] || strchr(specifier, ':') || specifier[0] == '#') {
+		failure(error, -EINVAL, "cannot import '%s' from %s: not a path, a package or a file:// URL", specifier, base);
+		return NULL;
+	}
+	return find_package(base, specifier, error);
+}
+
+char *resolve_load(const char *name, size_t *bytes, struct thaw_error *error)
+{
+	char *source;
+
+	if (!strcmp(name, "thaw")) {
+		*bytes = (size_t)(js_thaw_module_end - js_thaw_module_start);
+		source = malloc(*bytes + 1);
+		if (source) {
+			memcpy(source, js_thaw_module_start, *bytes);
+			source[*bytes] = 0;
+		}
+	} else {
+		source = resolve_read_file(name, bytes);
+	}
+	if (!source)
+		failure(error, -errno, "cannot read module %s: %s", name, strerror(errno));
+	return source;
+}

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * resolve.h - from an import specifier to a file, and from a file to its source.
+ */
+#ifndef VM_JS_RESOLVE_H
+#define VM_JS_RESOLVE_H
+
+#include "thaw.h"
+
+/* The absolute path (malloc'ed) of what module `base` means by `specifier`, "thaw" for the built-in module; NULL and `error`. A base
+ * that is no absolute path (code of the repl) resolves from the current directory. */
+char *resolve_specifier(const char *base, const char *specifier, struct thaw_error *error);
+/* The source (malloc'ed, terminated) of such a name; NULL and `error`. */
+char *resolve_load(const char *name, size_t *bytes, struct thaw_error *error);
+/* A whole file, malloc'ed and terminated; NULL and errno. */
+char *resolve_read_file(const char *path, size_t *bytes);
+
+#endif

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * state.h - what the files of vm/js/ share and nobody else sees: the engine's host-side state, and how to reach into the VM.
+ *
+ * Three kinds of number name things in the VM: a `u32` address in linear memory, a `u64` JSValue (QuickJS's NaN-boxed word, owned or
+ * borrowed as QuickJS has it), and a js_value, the address of a boxed JSValue (engine.h).
+ */
+#ifndef VM_JS_STATE_H
+#define VM_JS_STATE_H
+
+#include "engine.h"
+#include "quickjs.h" /* made by wasm2c */
+#include "stack.h"
+
+/* The layout of JSRuntime and JSContext in quickjs-wasi 3.6.2, where no export tells. engine.c checks each when a VM is created. */
+enum {
+	RUNTIME_MALLOC_SIZE = 24,   /* u32: bytes allocated now */
+	RUNTIME_GC_THRESHOLD = 624, /* u32 */
+	CONTEXT_RANDOM_STATE = 280, /* u64, never 0: xorshift64* of Math.random() */
+};
+
+/* JSValue: the tag is the upper half of the word; floats are everything else. */
+#define JSVALUE(tag, low) (((u64)(u32)(tag) << 32) | (u32)(low))
+enum { TAG_INT = 0, TAG_BOOL = 1, TAG_NULL = 2, TAG_UNDEFINED = 3, TAG_EXCEPTION = 6, TAG_OBJECT = -1 };
+#define VALUE_NULL JSVALUE(TAG_NULL, 0)
+#define VALUE_UNDEFINED JSVALUE(TAG_UNDEFINED, 0)
+#define VALUE_EXCEPTION JSVALUE(TAG_EXCEPTION, 0)
+
+static inline bool value_has_tag(u64 value, int tag)
+{
+	return (u32)(value >> 32) == (u32)tag;
+}
+
+/* Functions of ours in the VM's table, behind the module's own 532. The heap refers to them by index: never reorder, only append,
+ * and change js_engine_identity with the meaning of any. */
+enum native_function { NATIVE_HOST_FUNCTION, NATIVE_MODULE_RESOLVE, NATIVE_MODULE_LOAD, NATIVE_JSON_MODULE_INIT, NATIVE_COUNT };
+
+/* Our own record in the heap, at the bottom of the shadow stack's block; the runtime's opaque pointer finds it. A stack that
+ * overruns its block destroys `magic` first. */
+struct heap_note {
+	u32 magic;
+	u32 stack_bytes;  /* of the shadow stack, which begins right after the note */
+	u32 live_bytes;	  /* allocated right after the last collection */
+	u32 reserve;	  /* a block to free when memory ends, so that the error can be built; 0: given up */
+	u32 unused[12];
+};
+#define NOTE_MAGIC 0x57414854u /* "THAW" */
+
+struct js_engine {
+	Z_quickjs_instance_t wasm;
+	struct thaw *heap;
+	struct js_host host;
+	const struct js_host_binding **bindings; /* sorted by name */
+	size_t binding_count;
+	struct vm_stack stack;
+	struct vm_landing *landing; /* how to leave the VM's stack; NULL: nothing of this engine is on it */
+	struct js_engine *outer;    /* the engine that was entered on this thread before */
+	u32 native_base;	    /* table index of our first function */
+	u32 runtime, context, note; /* constant once created or restored */
+	bool memory_refused;	    /* the heap could not grow since the last collection */
+	bool collecting;
+	char trap[96]; /* empty: none */
+};
+
+#define VM(engine, function, ...) Z_quickjsZ_##function(&(engine)->wasm, ##__VA_ARGS__)
+
+/* Any u32 is inside the reservation: past the heap's size it faults, and the fault is a trap. */
+static inline void *vm_at(const struct js_engine *engine, u32 address)
+{
+	return engine->wasm.w2c_memory.data + address;
+}
+
+static inline u32 vm_load32(const struct js_engine *engine, u32 address)
+{
+	u32 word;
+
+	memcpy(&word, vm_at(engine, address), sizeof(word));
+	return word;
+}
+
+static inline u64 vm_load64(const struct js_engine *engine, u32 address)
+{
+	u64 word;
+
+	memcpy(&word, vm_at(engine, address), sizeof(word));
+	return word;
+}
+
+static inline void vm_store32(struct js_engine *engine, u32 address, u32 word)
+{
+	memcpy(vm_at(engine, address), &word, sizeof(word));
+}
+
+static inline void vm_store64(struct js_engine *engine, u32 address, u64 word)
+{
+	memcpy(vm_at(engine, address), &word, sizeof(word));
+}
+
+/* Scratch space on the shadow stack; pops are in reverse order, with the same size. */
+static inline u32 vm_push(struct js_engine *engine, u32 bytes)
+{
+	return engine->wasm.w2c___stack_pointer -= (bytes + 15) & ~15u;
+}
+
+static inline void vm_pop(struct js_engine *engine, u32 bytes)
+{
+	engine->wasm.w2c___stack_pointer += (bytes + 15) & ~15u;
+}
+
+/* ---- engine.c ---- */
+
+/* Run function(arg) on the VM's stack. False: the engine has trapped, now or before. */
+bool engine_enter(struct js_engine *engine, void (*function)(void *arg), void *arg);
+/* The innermost engine that this thread is inside of. */
+struct js_engine *engine_current(void);
+_Noreturn void engine_trap(struct js_engine *engine, const char *reason);
+/* Collect garbage; on the VM's stack, anywhere QuickJS itself might. */
+void engine_collect(struct js_engine *engine);
+/* The same, if a turn that does not end has allocated so much that waiting for its end would not do. */
+void engine_collect_inside_turn(struct js_engine *engine);
+
+/* ---- wasm_rt.c ---- */
+void wasm_rt_set_native(struct js_engine *engine);
+
+/* ---- value.c: all on the VM's stack ---- */
+
+u32 vm_string(struct js_engine *engine, const char *text, size_t bytes); /* NUL-terminated copy; 0: exception */
+void vm_free(struct js_engine *engine, u32 address);
+js_value value_box(struct js_engine *engine, u64 value); /* consumes it; exception: 0 */
+u64 value_unbox(struct js_engine *engine, js_value handle); /* the value it held, owned; the handle is gone */
+static inline u64 value_of(const struct js_engine *engine, js_value handle)
+{
+	return handle ? vm_load64(engine, handle) : VALUE_UNDEFINED;
+}
+/* UTF-8, malloc'ed and terminated; NULL: an exception is pending (or no memory in the host). */
+char *value_text(struct js_engine *engine, u64 value, size_t *bytes);
+u64 value_string(struct js_engine *engine, const char *text, size_t bytes);
+
+/* ---- exception.c ---- */
+u64 exception_new(struct js_engine *engine, const char *type, const char *text); /* an Error, or an exception while making it */
+void exception_throw(struct js_engine *engine, const char *type, const char *text);
+void exception_clear(struct js_engine *engine);
+
+/* ---- functions the VM calls through its table ---- */
+u64 native_host_function(struct js_engine *engine, u32 context, u64 self, u32 count, u32 arguments, u32 magic, u32 data);
+u32 native_module_resolve(struct js_engine *engine, u32 context, u32 base, u32 specifier, u32 opaque);
+u32 native_module_load(struct js_engine *engine, u32 context, u32 name, u32 opaque);
+u32 native_json_module_init(struct js_engine *engine, u32 context, u32 module);
+bool module_set_meta(struct js_engine *engine, u32 module, const char *name, bool main);
+
+#endif

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * text.c - checks and repairs UTF-8.
+ *
+ * Owns nothing; any thread. Used where text enters or leaves the VM: files that are read as text, TextDecoder, and output, for
+ * QuickJS encodes lone surrogates in three bytes each, which nobody else takes for UTF-8.
+ */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "text.h"
+
+/*
+ * The length of the sequence at `at`. Negative: it is malformed, and that many bytes are its maximal subpart, the longest start of a
+ * well-formed sequence (Unicode 15, table 3-7 and section 3.9).
+ */
+static int sequence(const uint8_t *at, const uint8_t *end)
+{
+	uint8_t first = at[0], low = 0x80, high = 0xbf;
+	int length;
+
+	if (first < 0x80)
+		return 1;
+	if (first < 0xc2 || first > 0xf4)
+		return -1;
+	length = first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
+	if (first == 0xe0)
+		low = 0xa0; /* else overlong */
+	else if (first == 0xed)
+		high = 0x9f; /* else a surrogate */
+	else if (first == 0xf0)
+		low = 0x90; /* else overlong */
+	else if (first == 0xf4)
+		high = 0x8f; /* else beyond U+10FFFF */
+	for (int i = 1; i < length; i++) {
+		if (at + i == end || at[i] < low || at[i] > high)
+			return -i;
+		low = 0x80;
+		high = 0xbf;
+	}
+	return length;
+}
+
+size_t text_valid_prefix(const char *text, size_t bytes)
+{
+	const uint8_t *start = (const uint8_t *)text, *at = start, *end = start + bytes;
+
+	while (at < end) {
+		uint64_t word;
+		int length;
+
+		if (end - at >= 8) {
+			memcpy(&word, at, 8);
+			if (!(word & 0x8080808080808080u)) {
+				at += 8;
+				continue;
+			}
+		}
+		length = sequence(at, end);
+		if (length < 0)
+			break;
+		at += length;
+	}
+	return (size_t)(at - start);
+}
+
+char *text_make_valid(char *text, size_t bytes, size_t *valid_bytes)
+{
+	size_t done = text_valid_prefix(text, bytes), put;
+	char *copy;
+
+	*valid_bytes = bytes;
+	if (done == bytes)
+		return text;
+	if (bytes > SIZE_MAX / 3)
+		return NULL;
+	copy = malloc(3 * bytes);
+	if (!copy)
+		return NULL;
+	memcpy(copy, text, done);
+	put = done;
+	while (done < bytes) {
+		int bad = -sequence((const uint8_t *)text + done, (const uint8_t *)text + bytes);
+		size_t good;
+
+		memcpy(copy + put, "\xef\xbf\xbd", 3);
+		put += 3;
+		done += (size_t)bad;
+		good = text_valid_prefix(text + done, bytes - done);
+		memcpy(copy + put, text + done, good);
+		put += good;
+		done += good;
+	}
+	*valid_bytes = put;
+	return copy;
+}

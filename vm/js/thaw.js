@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: MIT
+//
+// thaw.js - the module "thaw": what a program can know of, and ask from, its own persistence.
+//
+// Evaluated at most once in the life of a program, when it is first imported; it stays in the heap with the rest.
+const internals = globalThis[Symbol.for('thaw.internals')];
+
+// The newest durable generation, as of the start of this turn: renewed when a turn begins, never for its own sake, so that an
+// idle program stays unchanged. And how often this program has been restored; 0: never.
+export let generation = 0;
+export let restored = 0;
+internals.bind(() => {
+	({ generation, restored } = internals.current());
+});
+
+// This process's arguments and environment, also after a restore. Nothing of `env` is stored in the image.
+export const args = internals.args;
+export const env = internals.env;
+
+// checkpoint() -> Promise of {generation, pages, bytes, pauseNs, durableNs}, once everything up to now is durable. In a process
+// restored from that very generation, what follows the await runs again, with {restored: true} in the result.
+export const checkpoint = internals.checkpoint;
+
+// on('checkpoint', ({generation, pages, bytes, pauseNs, durableNs, reason}) => ...): after each generation that stored something,
+// the one at exit excepted. A handler is a turn, and what it changes goes into the next generation: while there is one, a program
+// that has nothing else to do still writes a generation per interval.
+// on('restore', ({generation, ageMs, restores}) => ...): the first thing a restored program runs.
+export const on = internals.on;
+export const off = internals.off;
+
+export const readFile = internals.readFile; // (path, 'utf8') -> Promise of a string; (path) -> of a Uint8Array
+export const writeFile = internals.writeFile; // (path, data); begun anew if the process dies meanwhile
+export const appendFile = internals.appendFile; // (path, data); rejects with EINTERRUPTED if the process died meanwhile
+
+export const exit = internals.exit; // ends the program for good: a later run says so, and starts nothing
+export const stats = internals.stats;
+export const gc = internals.gc; // collects garbage at the end of this turn
+
+export default Object.freeze({
+	get generation() { return generation; },
+	get restored() { return restored; },
+	args, env, checkpoint, on, off, readFile, writeFile, appendFile, exit, stats, gc,
+});

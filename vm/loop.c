@@ -1,0 +1,474 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * loop.c - turns: the only file that runs the libuv loop, and the only way into the VM while a program runs.
+ *
+ * Owns the uv loop, the one uv timer behind all of the program's timers, and the program's clock. Owner's thread. Must never call the
+ * prelude without need: whatever runs in the VM writes its pages, and an idle program shall stay clean.
+ *
+ * The program's clock. Due times of timers must mean the same in the next process, so they are milliseconds of the wall clock.
+ * But the wall clock can be set. So the program's clock is read from the wall once per process and counts with the monotonic
+ * clock from there; and it never starts below what the generation was captured at. A wall clock set back by a year, while the
+ * program runs or between two runs, therefore delays nothing: at worst the time in between is not counted.
+ *
+ * What ends a program. exit(), the end of all work, a signal: the final checkpoint includes the last turn. An uncaught exception or
+ * an unhandled rejection: no checkpoint is taken, and the newest generation is one from before the turn that failed. If the failure
+ * was an accident (a full disk, a missing file), running again repeats that turn and may now succeed; if it is a bug, it
+ * repeats at every start, until an older generation is chosen (--at), or the program is started anew (--fresh). That is what
+ * crash consistency means: a failed turn has never happened.
+ */
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "loop.h"
+
+#define SLICE_NS 2000000u /* due timers run one after the other for so long before the loop looks at anything else */
+
+static uint64_t clock_ns(clockid_t clock)
+{
+	struct timespec now;
+
+	clock_gettime(clock, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+uint64_t loop_monotonic_ns(void)
+{
+	return clock_ns(CLOCK_MONOTONIC);
+}
+
+double loop_clock(const struct runtime *rt)
+{
+	return rt->clock_base_ms + (double)(loop_monotonic_ns() - rt->clock_base_ns) / 1e6;
+}
+
+static void start_clock(struct runtime *rt)
+{
+	rt->clock_base_ns = loop_monotonic_ns();
+	rt->clock_base_ms = fmax((double)clock_ns(CLOCK_REALTIME) / 1e6, rt->blob.clock_ms);
+}
+
+/* ---- The end ---- */
+
+void loop_end(struct runtime *rt, int exit_code, bool final)
+{
+	if (rt->ended)
+		return;
+	rt->ended = true;
+	rt->final = final;
+	rt->exit_code = exit_code;
+}
+
+bool loop_trapped(struct runtime *rt)
+{
+	const char *reason = js_trapped(rt->engine);
+	struct thaw_status status;
+
+	if (!reason)
+		return false;
+	if (rt->ended && rt->exit_code == EXIT_ENGINE_TRAP)
+		return true;
+	thaw_status(rt->heap, &status);
+	if (rt->options.image && status.generation)
+		fprintf(stderr, "thaw: the engine trapped: %s; the next run continues from generation %llu\n", reason,
+			(unsigned long long)status.generation);
+	else
+		fprintf(stderr, "thaw: the engine trapped: %s\n", reason);
+	rt->ended = false; /* whatever it was about to end with, its heap is not sound any more */
+	loop_end(rt, EXIT_ENGINE_TRAP, false);
+	return true;
+}
+
+static bool stop_requested(struct runtime *rt)
+{
+	int signo = signals_stop();
+
+	if (signo)
+		rt->stop_signal = signo;
+	if (rt->stop_signal) /* or SIGPIPE, from host.c */
+		loop_end(rt, 128 + rt->stop_signal, true);
+	return rt->ended;
+}
+
+/* ---- Exceptions ---- */
+
+char *loop_describe(struct runtime *rt, js_value exception)
+{
+	js_value argument = js_dup(rt->engine, exception);
+	js_value text = loop_ask(rt, PRELUDE_DESCRIBE, 1, &argument);
+	char *copy = text ? js_to_string(rt->engine, text, NULL) : NULL;
+
+	if (text)
+		js_free(rt->engine, text);
+	if (!copy) /* no memory or no stack left to format it nicely */
+		copy = js_exception_text(rt->engine, exception);
+	return copy;
+}
+
+void loop_uncaught(struct runtime *rt, js_value exception, const char *prefix)
+{
+	char *text;
+
+	if (!exception || loop_trapped(rt))
+		return;
+	if (rt->exiting || rt->ended) { /* the error that unwinds the stack after exit() */
+		js_free(rt->engine, exception);
+		return;
+	}
+	text = loop_describe(rt, exception);
+	js_free(rt->engine, exception);
+	if (!loop_trapped(rt)) {
+		fflush(stdout);
+		fprintf(stderr, "%s%s%s", prefix, text, *text && text[strlen(text) - 1] == '\n' ? "" : "\n");
+		if (!rt->options.interactive)
+			loop_end(rt, EXIT_EXCEPTION, false);
+	}
+	free(text);
+}
+
+void loop_rejection(void *arg, js_value promise, js_value reason, bool handled)
+{
+	struct runtime *rt = arg;
+	struct rejection *entry;
+
+	if (rt->rejection_count == rt->rejection_room) {
+		unsigned room = rt->rejection_room ? 2 * rt->rejection_room : 16;
+		struct rejection *more = realloc(rt->rejections, room * sizeof(*more));
+
+		if (!more)
+			return;
+		rt->rejections = more;
+		rt->rejection_room = room;
+	}
+	entry = &rt->rejections[rt->rejection_count++];
+	entry->promise = js_dup(rt->engine, promise);
+	entry->reason = handled ? 0 : js_dup(rt->engine, reason);
+	entry->handled = handled;
+}
+
+/* Whoever is rejected and still without a handler when the jobs of the turn are done ends the program, as in node. */
+static void report_rejections(struct runtime *rt)
+{
+	struct js_engine *engine = rt->engine;
+	js_value arguments[2] = { js_array(engine), js_array(engine) }, reasons, length;
+	unsigned rejected = 0, handled = 0, count = rt->rejection_count, reported = 0;
+
+	rt->rejection_count = 0;
+	for (unsigned i = 0; i < count; i++) {
+		struct rejection *entry = &rt->rejections[i];
+		js_value pair;
+
+		if (entry->handled) {
+			js_set_index(engine, arguments[1], handled++, entry->promise);
+			continue;
+		}
+		pair = js_array(engine);
+		js_set_index(engine, pair, 0, entry->promise);
+		js_set_index(engine, pair, 1, entry->reason);
+		js_set_index(engine, arguments[0], rejected++, pair);
+	}
+	reasons = loop_ask(rt, PRELUDE_UNHANDLED, 2, arguments);
+	if (!reasons)
+		return;
+	length = js_get(engine, reasons, "length");
+	reported = (unsigned)js_to_number(engine, length);
+	js_free(engine, length);
+	for (unsigned i = 0; i < reported && !rt->ended; i++)
+		loop_uncaught(rt, js_get_index(engine, reasons, i), "Uncaught (in promise) ");
+	js_free(engine, reasons);
+}
+
+/* ---- Turns ---- */
+
+bool loop_interrupt(void *arg)
+{
+	struct runtime *rt = arg;
+
+	return rt->exiting || (rt->options.interactive && signals_interrupted());
+}
+
+static js_value call_prelude(struct runtime *rt, enum prelude_operation operation, unsigned count, js_value *arguments)
+{
+	js_value all[4] = { js_number(rt->engine, operation) }, result = 0;
+
+	for (unsigned i = 0; i < count; i++)
+		all[i + 1] = arguments[i];
+	if (!js_trapped(rt->engine))
+		result = js_call(rt->engine, rt->blob.enter, 0, count + 1, all);
+	for (unsigned i = 0; i < count + 1; i++)
+		if (all[i])
+			js_free(rt->engine, all[i]);
+	return result;
+}
+
+js_value loop_ask(struct runtime *rt, enum prelude_operation operation, unsigned count, js_value *arguments)
+{
+	js_value result = call_prelude(rt, operation, count, arguments);
+
+	if (!result && !loop_trapped(rt)) {
+		js_value exception = js_take_exception(rt->engine);
+
+		if (exception)
+			js_free(rt->engine, exception);
+	}
+	return result;
+}
+
+/* When is the earliest of the program's timers due, and does any keep the program alive? */
+static void ask_next_due(struct runtime *rt)
+{
+	js_value value = loop_ask(rt, PRELUDE_NEXT_DUE, 0, NULL);
+	double due;
+
+	if (!value)
+		return;
+	due = js_to_number(rt->engine, value);
+	js_free(rt->engine, value);
+	rt->keeps_alive = due > 0;
+	rt->next_due = fabs(due); /* 0: there is none */
+}
+
+/* A generation became durable since the module "thaw" was told: now the heap is about to change anyway. */
+static void sync_bindings(struct runtime *rt)
+{
+	struct thaw_status status;
+	js_value arguments[2], result;
+
+	if (!(rt->blob.flags & JS_BLOB_MODULE) || !rt->options.image)
+		return;
+	thaw_status(rt->heap, &status);
+	if (status.generation == rt->synced_generation)
+		return;
+	rt->synced_generation = status.generation;
+	arguments[0] = js_number(rt->engine, (double)status.generation);
+	arguments[1] = js_number(rt->engine, (double)rt->blob.restores);
+	result = loop_ask(rt, PRELUDE_SYNC, 2, arguments);
+	if (result)
+		js_free(rt->engine, result);
+}
+
+void loop_turn_begin(struct runtime *rt)
+{
+	rt->in_turn = true;
+	sync_bindings(rt);
+}
+
+void loop_turn_end(struct runtime *rt)
+{
+	js_value exception = 0;
+
+	/* One by one, because exit() means that not even the next job runs. */
+	while (!rt->exiting && !rt->ended && !loop_trapped(rt) && js_run_jobs(rt->engine, 1, &exception)) {
+		if (exception)
+			loop_uncaught(rt, exception, "Uncaught ");
+		exception = 0;
+		if (rt->options.interactive && signals_interrupted())
+			break;
+	}
+	if (rt->main_failure) {
+		loop_uncaught(rt, rt->main_failure, "Uncaught ");
+		rt->main_failure = 0;
+	}
+	if (!loop_trapped(rt) && rt->rejection_count)
+		report_rejections(rt);
+	if (!loop_trapped(rt) && !rt->ended) {
+		if (rt->collect || js_gc_wanted(rt->engine)) {
+			js_gc(rt->engine);
+			rt->collections++;
+			rt->collect = false;
+		}
+		if (!rt->exiting)
+			ask_next_due(rt);
+	}
+	loop_trapped(rt);
+	rt->in_turn = false;
+	if (!rt->turns++)
+		rt->first_turn_ns = loop_monotonic_ns();
+	if (rt->exiting)
+		loop_end(rt, rt->exit_request, true);
+}
+
+void loop_turn(struct runtime *rt, enum prelude_operation operation, unsigned count, js_value *arguments)
+{
+	js_value result;
+
+	loop_turn_begin(rt);
+	result = call_prelude(rt, operation, count, arguments);
+	if (result)
+		js_free(rt->engine, result);
+	else if (!loop_trapped(rt))
+		loop_uncaught(rt, js_take_exception(rt->engine), "Uncaught ");
+	loop_turn_end(rt);
+}
+
+/* ---- The loop ---- */
+
+static void on_timer(uv_timer_t *timer);
+
+static bool timer_is_due(const struct runtime *rt)
+{
+	return rt->next_due > 0 && rt->next_due <= loop_clock(rt);
+}
+
+/* Several turns in a row spare the loop's system calls between them; signals and checkpoints wait for one slice at most. */
+static void run_timers(struct runtime *rt)
+{
+	uint64_t started = loop_monotonic_ns();
+
+	do {
+		js_value now = js_number(rt->engine, loop_clock(rt));
+
+		loop_turn(rt, PRELUDE_RUN_ONE, 1, &now);
+	} while (!stop_requested(rt) && timer_is_due(rt) && loop_monotonic_ns() - started < SLICE_NS &&
+		 !(rt->options.interactive && signals_interrupted()));
+}
+
+/* One round of the loop: blocks until something happens, unless a timer is due. */
+static void run_round(struct runtime *rt)
+{
+	if (timer_is_due(rt)) {
+		run_timers(rt);
+		uv_run(&rt->loop, UV_RUN_NOWAIT);
+		return;
+	}
+	if (rt->next_due > 0) {
+		uv_update_time(&rt->loop);
+		uv_timer_start(&rt->timer, on_timer, (uint64_t)fmin(ceil(rt->next_due - loop_clock(rt)), 1e12), 0);
+	} else {
+		uv_timer_stop(&rt->timer);
+	}
+	uv_run(&rt->loop, UV_RUN_ONCE);
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+	(void)timer; /* it woke the loop up: the next round finds what is due */
+}
+
+static void on_wake(uv_async_t *wake)
+{
+	(void)wake; /* loop_serve looks at everything after each round */
+}
+
+int loop_open(struct runtime *rt, struct thaw_error *error)
+{
+	int code = uv_loop_init(&rt->loop);
+
+	if (code)
+		return failure(error, code, "cannot make an event loop: %s", uv_strerror(code));
+	rt->loop_ready = true;
+	code = uv_async_init(&rt->loop, &rt->wake, on_wake);
+	if (code)
+		return failure(error, code, "cannot make an event loop: %s", uv_strerror(code));
+	uv_timer_init(&rt->loop, &rt->timer);
+	start_clock(rt);
+	return 0;
+}
+
+void loop_close(struct runtime *rt)
+{
+	if (!rt->loop_ready)
+		return;
+	uv_close((uv_handle_t *)&rt->wake, NULL);
+	uv_close((uv_handle_t *)&rt->timer, NULL);
+	if (rt->every.loop)
+		uv_close((uv_handle_t *)&rt->every, NULL);
+	uv_run(&rt->loop, UV_RUN_NOWAIT);
+	/* A thread that still reads or writes a file keeps the loop busy: it ends with the process. */
+	uv_loop_close(&rt->loop);
+	rt->loop_ready = false;
+	free(rt->rejections);
+}
+
+bool loop_has_work(const struct runtime *rt)
+{
+	return rt->keeps_alive || rt->files_in_flight || checkpoints_waited_for(rt) || js_jobs_pending(rt->engine);
+}
+
+void loop_serve(struct runtime *rt, bool (*done)(struct runtime *rt, void *arg), void *arg, bool idle_ends)
+{
+	for (;;) {
+		checkpoints_advance(rt);
+		if (stop_requested(rt) || (done && done(rt, arg)))
+			return;
+		if (rt->options.interactive && signals_interrupted())
+			return;
+		if (idle_ends && !loop_has_work(rt))
+			return;
+		run_round(rt);
+	}
+}
+
+/* An epoll instance of our own stands between, because libuv makes what it polls non-blocking: also for the shell, and for whoever
+ * else shares the terminal. */
+struct input_wait {
+	uv_poll_t poll;
+	int epoll;
+	int status; /* 0: not yet */
+};
+
+static void on_readable(uv_poll_t *poll, int status, int events)
+{
+	(void)status, (void)events; /* an error is readable too: read() will tell it */
+	((struct input_wait *)poll->data)->status = 1;
+	uv_poll_stop(poll);
+}
+
+static bool input_ready(struct runtime *rt, void *arg)
+{
+	(void)rt;
+	return ((struct input_wait *)arg)->status != 0;
+}
+
+static void on_poll_closed(uv_handle_t *poll)
+{
+	struct input_wait *wait = poll->data;
+
+	close(wait->epoll);
+	free(wait);
+}
+
+static struct input_wait *watch_input(struct runtime *rt, int fd)
+{
+	struct epoll_event event = { .events = EPOLLIN };
+	struct input_wait *wait = calloc(1, sizeof(*wait));
+
+	if (!wait)
+		return NULL;
+	wait->epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (wait->epoll < 0 || epoll_ctl(wait->epoll, EPOLL_CTL_ADD, fd, &event) < 0 ||
+	    uv_poll_init(&rt->loop, &wait->poll, wait->epoll)) {
+		if (wait->epoll >= 0)
+			close(wait->epoll);
+		free(wait);
+		return NULL;
+	}
+	wait->poll.data = wait;
+	uv_poll_start(&wait->poll, UV_READABLE, on_readable);
+	return wait;
+}
+
+int loop_wait_readable(struct runtime *rt, int fd)
+{
+	struct input_wait *wait;
+	int result;
+
+	if (stop_requested(rt))
+		return 0;
+	wait = watch_input(rt, fd);
+	if (!wait) { /* a regular file: always readable */
+		checkpoints_advance(rt);
+		uv_run(&rt->loop, UV_RUN_NOWAIT);
+		return stop_requested(rt) ? 0 : 1;
+	}
+	loop_serve(rt, input_ready, wait, false);
+	result = rt->ended ? 0 : wait->status ? 1 : -1;
+	if (result < 0)
+		signals_take_interrupt();
+	uv_close((uv_handle_t *)&wait->poll, on_poll_closed);
+	return result;
+}

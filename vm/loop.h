@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * loop.h - a running program from the inside: what runtime.c, loop.c, checkpoints.c, files.c, signals.c and js/host.c share.
+ *
+ *	runtime.c	opens, restores, starts, evaluates, closes: the policy
+ *	loop.c		turns, timers, waiting: the only file that runs the uv loop
+ *	checkpoints.c	when a generation is taken, and who is told
+ *	files.c		readFile, writeFile, appendFile on libuv's threads
+ *	signals.c	SIGINT, SIGTERM, SIGHUP, SIGUSR2
+ *	js/host.c	what JavaScript may call
+ *
+ * Everything runs on the owner's thread, but for what a comment names. A *turn* is one callback of the loop and the jobs it
+ * queued. Only loop.c enters the VM, through loop_turn() and loop_ask().
+ */
+#ifndef VM_LOOP_H
+#define VM_LOOP_H
+
+#include <uv.h>
+
+#include "failure.h"
+#include "js/blob.h"
+#include "runtime.h"
+
+/* What the host asks of the prelude's entry function (prelude.js, enter). Numbers are for ever. */
+enum prelude_operation {
+	PRELUDE_NEXT_DUE = 0,
+	PRELUDE_RUN_ONE = 1,	/* (now) */
+	PRELUDE_DURABLE = 2,	/* (last waiter, result) */
+	PRELUDE_FAILED = 3,	/* (last waiter, text, code) */
+	PRELUDE_RESTORED = 4,	/* (info for 'restore', info for waiters) */
+	PRELUDE_FILE_DONE = 5,	/* (number, failure, data) */
+	PRELUDE_MAIN = 6,	/* (promise of the main module) */
+	PRELUDE_WATCH = 7,	/* (promise whose rejection the host looks at) */
+	PRELUDE_INSPECT = 8,	/* (value) -> string */
+	PRELUDE_DESCRIBE = 9,	/* (exception) -> string */
+	PRELUDE_UNHANDLED = 10, /* ([[promise, reason]], [promise]) -> [reason] */
+	PRELUDE_SYNC = 11,	/* (generation, restored) */
+	PRELUDE_MAIN_STATE = 12 /* -> 'none' | 'pending' | 'done' | 'failed' */
+};
+
+struct rejection { /* handles, from the callback until the end of its turn */
+	js_value promise, reason;
+	bool handled;
+};
+
+struct runtime {
+	struct runtime_options options;
+	struct thaw *heap;
+	struct js_engine *engine;
+	struct js_blob blob; /* what the next generation's state blob will say */
+	bool restored;	     /* the heap came out of the image */
+	bool resumed;	     /* ... and has had its first turn in this process */
+	bool evaluated;	     /* runtime_eval() was used */
+
+	/* loop.c */
+	uv_loop_t loop;
+	uv_timer_t timer;    /* wakes the loop up for the earliest of the program's timers */
+	uv_async_t wake;     /* from signal handlers and from the library's threads */
+	bool loop_ready;
+	double clock_base_ms;	/* the program's clock is this, plus what the monotonic clock counted since clock_base_ns */
+	uint64_t clock_base_ns;
+	bool keeps_alive;	/* a timer that is not unref'ed is pending */
+	double next_due;	/* of the earliest timer, on the program's clock; 0: there is none */
+	bool in_turn;
+	struct rejection *rejections;
+	unsigned rejection_count, rejection_room;
+	uint64_t turns, collections, restore_ns, first_turn_ns;
+	uint64_t synced_generation; /* what the live bindings of the module "thaw" say */
+
+	/* how it ends */
+	bool exiting;	 /* exit() was called in this turn: nothing more of it runs */
+	int exit_request; /* ... with this code */
+	bool ended;	 /* no turn will follow */
+	bool final;	 /* ... and the heap is as a turn left it: it may be checkpointed */
+	int exit_code;
+	int stop_signal; /* ended by it */
+	bool collect;	 /* gc() was called in this turn */
+	js_value main_failure; /* what the main module threw in this turn; 0: nothing */
+	bool output_failed;
+	uint64_t broken_pipe_ns; /* when stdout's reader was first found gone */
+
+	/* checkpoints.c */
+	uv_timer_t every;
+	uint64_t requested; /* highest number of a checkpoint() promise */
+	uint64_t captured;  /* ... when the generation in flight was captured; with `capture_taken` */
+	uint64_t settled;   /* ... that was settled */
+	uint64_t captured_turns, durable_turns; /* `turns` at capture, and at the newest capture that became durable */
+	bool capture_taken;
+	bool wanted;	    /* begin another as soon as none is in flight */
+	enum thaw_reason reason; /* of the one in flight */
+	bool failing;	    /* the last one failed, and it was said */
+
+	/* files.c */
+	unsigned files_in_flight;
+};
+
+/* ---- loop.c ---- */
+
+int loop_open(struct runtime *rt, struct thaw_error *error);
+void loop_close(struct runtime *rt);
+/* Milliseconds since 1970, as the program counts them: see loop.c. Any time, owner's thread. */
+double loop_clock(const struct runtime *rt);
+uint64_t loop_monotonic_ns(void);
+
+/* One turn: call the prelude, then run its jobs, report what nobody caught, collect garbage if it pays. Consumes the arguments. */
+void loop_turn(struct runtime *rt, enum prelude_operation operation, unsigned count, js_value *arguments);
+/* Ask the prelude something that changes nothing, outside a turn. Consumes the arguments; an owned handle or 0. */
+js_value loop_ask(struct runtime *rt, enum prelude_operation operation, unsigned count, js_value *arguments);
+/* The brackets of a turn, for those who enter the VM themselves (runtime.c evaluates). */
+void loop_turn_begin(struct runtime *rt);
+void loop_turn_end(struct runtime *rt);
+/* Text of an exception: malloc'ed, never NULL. Does not consume it. */
+char *loop_describe(struct runtime *rt, js_value exception);
+/* Print an uncaught exception and end the program (interactive: go on). Consumes it. */
+void loop_uncaught(struct runtime *rt, js_value exception, const char *prefix);
+/* Ask for the end of the program. `final`: what is in the heap may be checkpointed. The first call counts. */
+void loop_end(struct runtime *rt, int exit_code, bool final);
+/* Did the sandbox stop the engine? Then says so, ends the program, and returns true. */
+bool loop_trapped(struct runtime *rt);
+
+/* Serve the loop until the program ended, `done` says so, or nothing is pending and `idle_ends`. */
+void loop_serve(struct runtime *rt, bool (*done)(struct runtime *rt, void *arg), void *arg, bool idle_ends);
+bool loop_has_work(const struct runtime *rt);
+/* 1: fd is readable; 0: the program ended; -1: interrupted. */
+int loop_wait_readable(struct runtime *rt, int fd);
+/* Callbacks of the VM (struct js_host). */
+void loop_rejection(void *arg, js_value promise, js_value reason, bool handled);
+bool loop_interrupt(void *arg);
+
+/* ---- checkpoints.c ---- */
+
+int checkpoints_open(struct runtime *rt, struct thaw_error *error);
+/* The library's thread: wake the loop. */
+void checkpoints_notify(void *rt);
+/* Outside turns: capture or finish what is in flight, begin what is wanted. */
+void checkpoints_advance(struct runtime *rt);
+/* checkpoint() was called. False: there is no image. */
+bool checkpoints_request(struct runtime *rt, uint64_t waiter);
+bool checkpoints_waited_for(const struct runtime *rt);
+/* Wait for the one in flight, take one more, wait for it. Tells no JavaScript if the program has ended. */
+int checkpoints_now(struct runtime *rt, enum thaw_reason reason, struct thaw_result *result);
+
+/* ---- files.c ---- */
+
+/* Begin operation `number` ("read", "write", "append"); copies everything. `text`: a read gives a string. */
+int files_begin(struct runtime *rt, double number, const char *operation, const char *path, bool text, void *data,
+		size_t bytes); /* consumes `data` (malloc'ed), also on failure: -ENOMEM or -EINVAL */
+
+/* ---- signals.c ---- */
+
+void signals_open(struct runtime *rt);
+void signals_close(struct runtime *rt);
+/* The signal that asked for the end of the program; 0: none. */
+int signals_stop(void);
+/* An interactive SIGINT that nobody has taken yet. */
+bool signals_interrupted(void);
+bool signals_take_interrupt(void);
+/* SIGUSR2 since the last call? */
+bool signals_take_checkpoint(void);
+
+#endif

@@ -1,0 +1,498 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * runtime.c - opens, starts, restores, evaluates and ends a program: the policy; the mechanisms are in the files that loop.h lists.
+ *
+ * Owns struct runtime. Called by the command line, on the owner's thread. What it does on the way to a restored program's first turn is
+ * what "process start to first result" measures: nothing that depends on the heap's size, no file but the image, no page of the
+ * heap but those that the first turn itself touches.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "js/host.h"
+#include "js/resolve.h"
+#include "loop.h"
+
+#define EXIT_UNSETTLED 13 /* as node: a top-level await that nothing will settle */
+
+/* The kernel knows a process's start in ticks of 10 ms; this is when the dynamic linker ran our constructors, well below 1 ms later. */
+static uint64_t process_start_ns;
+
+__attribute__((constructor)) static void note_process_start(void)
+{
+	process_start_ns = loop_monotonic_ns();
+}
+
+int runtime_exit_code(int code)
+{
+	switch (code) {
+	case 0:
+		return 0;
+	case THAW_EDAMAGED:
+		return EXIT_IMAGE_DAMAGED;
+	case THAW_EFOREIGN:
+	case THAW_EFORMAT:
+	case THAW_EENGINE:
+		return EXIT_IMAGE_FOREIGN;
+	case THAW_EINUSE:
+		return EXIT_IMAGE_IN_USE;
+	case THAW_EKERNEL:
+		return EXIT_NO_KERNEL;
+	case THAW_ENOGEN:
+	case -ENOENT:
+	case -EACCES:
+	case -EPERM:
+	case -EISDIR:
+	case -ENOTDIR:
+		return EXIT_NO_INPUT;
+	default:
+		return EXIT_IO;
+	}
+}
+
+/* The fault service cannot go on, so whoever touches the next page would wait for ever. Its thread. */
+static void on_fatal(void *arg, const struct thaw_error *error)
+{
+	(void)arg;
+	dprintf(STDERR_FILENO, "thaw: %s\n", error->text);
+	_exit(EXIT_IO);
+}
+
+static const char *script_name(const struct runtime *rt)
+{
+	const char *slash = rt->blob.script.path ? strrchr(rt->blob.script.path, '/') : NULL;
+
+	return slash ? slash + 1 : rt->blob.script.path ? rt->blob.script.path : "the program";
+}
+
+/* ---- Opening ---- */
+
+/* Is the script that was asked for the one in the image? Reads it only if its size or time says that it may not be. */
+static int check_script(struct runtime *rt, struct thaw_error *error)
+{
+	const struct js_script *script = &rt->blob.script;
+	const char *asked = rt->options.script, *slash;
+	char real[PATH_MAX];
+	struct stat status;
+	uint8_t hash[16];
+	size_t bytes;
+	char *source;
+
+	if (!asked)
+		return 0;
+	if (realpath(asked, real))
+		asked = real;
+	if (!script->path)
+		return failure(error, THAW_EENGINE,
+			       "%s holds a shell's session, not %s: choose another image, or start anew with --fresh",
+			       rt->options.image, rt->options.script);
+	if (stat(asked, &status))
+		return strcmp(asked, script->path) && rt->options.verbose ?
+			       (fprintf(stderr, "thaw: %s is not there; the program in the image goes on\n", asked), 0) : 0;
+	if (!strcmp(asked, script->path) && (uint64_t)status.st_size == script->bytes &&
+	    (int64_t)status.st_mtim.tv_sec * 1000000000 + status.st_mtim.tv_nsec == script->mtime_ns)
+		return 0;
+	source = resolve_read_file(asked, &bytes);
+	if (!source)
+		return 0;
+	js_source_hash(source, bytes, hash);
+	free(source);
+	if (bytes == script->bytes && !memcmp(hash, script->hash, sizeof(hash)))
+		return 0;
+	slash = strrchr(asked, '/');
+	if (strcmp(slash ? slash + 1 : asked, script_name(rt)))
+		return failure(error, THAW_EENGINE,
+			       "%s holds the program %s, not %s: choose another image, or start anew with --fresh",
+			       rt->options.image, script->path, asked);
+	if (!rt->options.quiet)
+		fprintf(stderr,
+			"thaw: %s changed since generation %llu was made; the program in the image goes on "
+			"(thaw run --fresh starts the new one)\n",
+			script_name(rt), (unsigned long long)thaw_opened(rt->heap)->number);
+	return 0;
+}
+
+static int restore(struct runtime *rt, struct thaw_error *error)
+{
+	struct js_host host = host_for(rt);
+	size_t bytes;
+	const void *state = thaw_state(rt->heap, &bytes);
+	int code = js_blob_decode(state, bytes, &rt->blob, error);
+
+	if (!code && (uint64_t)rt->blob.small.memory_pages * 65536 != thaw_size(rt->heap))
+		code = failure(error, THAW_EDAMAGED, "%s: the state of generation %llu does not fit its heap",
+			       rt->options.image, (unsigned long long)thaw_opened(rt->heap)->number);
+	if (!code)
+		code = js_blob_check_bindings(&rt->blob, host_bindings, error);
+	if (!code)
+		code = check_script(rt, error);
+	if (!code)
+		code = js_engine_restore(rt->heap, &host, &rt->blob.small, &rt->engine, error);
+	if (!code)
+		rt->blob.restores++;
+	return code;
+}
+
+static int create(struct runtime *rt, struct thaw_error *error)
+{
+	struct js_host host = host_for(rt);
+	int code = js_engine_create(rt->heap, &host, &rt->engine, error);
+	char *text;
+
+	if (code)
+		return code;
+	if (js_blob_name_bindings(&rt->blob, host_bindings))
+		return failure(error, -ENOMEM, "out of memory");
+	rt->blob.enter = host_install_prelude(rt->engine);
+	if (rt->blob.enter)
+		return 0;
+	if (js_trapped(rt->engine))
+		return failure(error, -EIO, "the engine trapped in its own prelude: %s", js_trapped(rt->engine));
+	text = js_exception_text(rt->engine, js_take_exception(rt->engine));
+	failure(error, -EIO, "cannot start JavaScript: %s", text);
+	free(text);
+	return -EIO;
+}
+
+static int open_heap(struct runtime *rt, struct thaw_error *error)
+{
+	const struct runtime_options *options = &rt->options;
+	const struct thaw_options heap = {
+		.image = options->image,
+		.flags = (options->must_exist ? 0 : THAW_CREATE) | (options->fresh ? THAW_FRESH : 0) |
+			 (options->prefetch_all ? THAW_PREFETCH : 0),
+		.generation = options->generation,
+		.max_bytes = JS_HEAP_MAX_BYTES,
+		.guard_bytes = JS_HEAP_GUARD_BYTES,
+		.retain = options->retain,
+		.engine = js_engine_identity,
+		.notify = checkpoints_notify,
+		.notify_arg = rt,
+		.fatal = on_fatal,
+	};
+	struct thaw_status status;
+	int code = thaw_open(&heap, &rt->heap, error);
+
+	/* A process that was just killed holds its lock until the kernel has taken its memory apart: 'kill -9; thaw run' must work. */
+	for (int tries = 0; code == THAW_EINUSE && tries < 50; tries++) {
+		nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
+		code = thaw_open(&heap, &rt->heap, error);
+	}
+	if (code)
+		return code;
+	rt->restored = thaw_opened(rt->heap)->number != 0;
+	if (!options->image)
+		return 0;
+	thaw_status(rt->heap, &status);
+	if (status.fallback.code)
+		fprintf(stderr, "thaw: %s\n", status.fallback.text);
+	return 0;
+}
+
+int runtime_open(const struct runtime_options *options, struct runtime **runtime, struct thaw_error *error)
+{
+	struct runtime *rt = calloc(1, sizeof(*rt));
+	int code;
+
+	*runtime = NULL;
+	if (!rt)
+		return failure(error, -ENOMEM, "out of memory");
+	rt->options = *options;
+	code = open_heap(rt, error);
+	if (!code && rt->restored)
+		code = restore(rt, error);
+	if (!code)
+		code = loop_open(rt, error); /* the clock continues the restored one, and the prelude reads it */
+	if (!code && !rt->restored)
+		code = create(rt, error);
+	if (!code)
+		code = checkpoints_open(rt, error);
+	if (code) {
+		runtime_close(rt);
+		return code;
+	}
+	rt->restore_ns = loop_monotonic_ns();
+	signals_open(rt);
+	if (rt->restored && options->verbose)
+		fprintf(stderr, "thaw: restored generation %llu: %llu MiB of heap, restore %llu of this program\n",
+			(unsigned long long)thaw_opened(rt->heap)->number, (unsigned long long)(thaw_size(rt->heap) >> 20),
+			(unsigned long long)rt->blob.restores);
+	*runtime = rt;
+	return 0;
+}
+
+void runtime_close(struct runtime *rt)
+{
+	if (!rt)
+		return;
+	signals_close(rt);
+	if (rt->engine)
+		js_engine_free(rt->engine);
+	thaw_close(rt->heap); /* its threads wake the loop up: they end first */
+	loop_close(rt);
+	js_blob_clear(&rt->blob);
+	if (!rt->files_in_flight)
+		free(rt); /* a job on libuv's threads still knows it */
+}
+
+bool runtime_restored(const struct runtime *rt)
+{
+	return rt->restored;
+}
+
+struct js_engine *runtime_engine(struct runtime *rt)
+{
+	return rt->engine;
+}
+
+struct thaw *runtime_heap(struct runtime *rt)
+{
+	return rt->heap;
+}
+
+/* ---- The first turn ---- */
+
+int runtime_start(struct runtime *rt)
+{
+	struct js_script *script = &rt->blob.script;
+	js_value promise, result;
+	struct stat status;
+	size_t bytes;
+	char *source;
+
+	script->path = realpath(rt->options.script, NULL);
+	source = script->path ? resolve_read_file(script->path, &bytes) : NULL;
+	if (!source || stat(script->path, &status)) {
+		fprintf(stderr, "thaw: cannot read %s: %s\n", rt->options.script, strerror(errno));
+		free(source);
+		return EXIT_NO_INPUT;
+	}
+	script->bytes = bytes;
+	script->mtime_ns = (int64_t)status.st_mtim.tv_sec * 1000000000 + status.st_mtim.tv_nsec;
+	js_source_hash(source, bytes, script->hash);
+
+	loop_turn_begin(rt);
+	promise = js_eval(rt->engine, source, bytes, script->path, JS_EVAL_MODULE);
+	free(source);
+	if (promise) {
+		result = loop_ask(rt, PRELUDE_MAIN, 1, &promise);
+		if (result)
+			js_free(rt->engine, result);
+	} else if (!loop_trapped(rt)) {
+		loop_uncaught(rt, js_take_exception(rt->engine), "Uncaught ");
+	}
+	loop_turn_end(rt);
+	return rt->ended && !rt->final ? rt->exit_code : 0;
+}
+
+static js_value number_of(struct runtime *rt, uint64_t value)
+{
+	return js_number(rt->engine, (double)value);
+}
+
+/* Tell a restored program that it was. Once per process, before anything else runs in it. */
+static void resume(struct runtime *rt)
+{
+	const struct thaw_generation *opened = thaw_opened(rt->heap);
+	struct js_engine *engine = rt->engine;
+	js_value info[2];
+	struct timespec now;
+	uint64_t now_ns;
+
+	if (!rt->restored || rt->resumed)
+		return;
+	rt->resumed = true;
+	clock_gettime(CLOCK_REALTIME, &now);
+	now_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+
+	info[0] = js_object(engine);
+	js_set(engine, info[0], "generation", number_of(rt, opened->number));
+	js_set(engine, info[0], "ageMs",
+	       js_number(engine, now_ns > opened->time_ns ? (double)((now_ns - opened->time_ns) / 1000000) : 0));
+	js_set(engine, info[0], "restores", number_of(rt, rt->blob.restores));
+	info[1] = js_object(engine);
+	js_set(engine, info[1], "generation", number_of(rt, opened->number));
+	js_set(engine, info[1], "pages", number_of(rt, opened->pages_stored));
+	js_set(engine, info[1], "bytes", number_of(rt, opened->bytes_written));
+	js_set(engine, info[1], "pauseNs", number_of(rt, opened->pause_ns));
+	js_set(engine, info[1], "durableNs", number_of(rt, opened->durable_ns));
+	rt->synced_generation = opened->number;
+	loop_turn(rt, PRELUDE_RESTORED, 2, info);
+}
+
+/* ---- The end ---- */
+
+/* A top-level await of the main module that nothing can settle any more. */
+static bool main_unsettled(struct runtime *rt)
+{
+	js_value state;
+	bool pending;
+	char *text;
+
+	if (!rt->blob.script.path || rt->evaluated)
+		return false;
+	state = loop_ask(rt, PRELUDE_MAIN_STATE, 0, NULL);
+	text = state ? js_to_string(rt->engine, state, NULL) : NULL;
+	pending = text && !strcmp(text, "pending");
+	free(text);
+	if (state)
+		js_free(rt->engine, state);
+	return pending;
+}
+
+static int finish(struct runtime *rt)
+{
+	if (rt->final && rt->options.image && rt->turns != rt->durable_turns &&
+	    checkpoints_now(rt, rt->stop_signal ? THAW_REASON_SIGNAL : THAW_REASON_EXIT, NULL) && !rt->exit_code)
+		rt->exit_code = EXIT_IO; /* it was said; a success that is not durable is none */
+	rt->final = false;
+	return rt->exit_code;
+}
+
+int runtime_run(struct runtime *rt)
+{
+	const char *note = rt->restored && rt->options.script && !rt->options.quiet && !rt->evaluated ?
+				   script_name(rt) : NULL;
+	unsigned long long number = rt->restored ? thaw_opened(rt->heap)->number : 0;
+	bool idle_before;
+
+	if (rt->restored && rt->options.script && rt->blob.flags & JS_BLOB_FINISHED) {
+		if (note)
+			fprintf(stderr, "thaw: %s called exit(%d) in generation %llu; nothing is left to do "
+				"(--fresh starts it again)\n", note, rt->blob.exit_code, number);
+		return rt->blob.exit_code;
+	}
+	rt->blob.flags &= ~JS_BLOB_FINISHED; /* a shell over a finished program: it lives again */
+	if (rt->exiting && !rt->options.interactive)
+		rt->blob.flags |= JS_BLOB_FINISHED;
+	idle_before = rt->restored && !rt->resumed;
+	resume(rt);
+	if (idle_before && !rt->ended && !loop_has_work(rt) && !rt->evaluated) {
+		if (note)
+			fprintf(stderr, "thaw: %s finished in generation %llu; nothing is left to do "
+				"(--fresh starts it again)\n", note, number);
+		/* Asking a finished program again and again shall not make generations, unless its handlers did something. */
+		loop_end(rt, main_unsettled(rt) ? EXIT_UNSETTLED : 0, rt->blob.flags & JS_BLOB_AWAITS_RESTORE);
+	}
+	loop_serve(rt, NULL, NULL, true);
+	if (!rt->ended) {
+		bool unsettled = main_unsettled(rt);
+
+		if (unsettled)
+			fprintf(stderr, "thaw: %s ended while its top-level await was still waiting\n", script_name(rt));
+		loop_end(rt, unsettled ? EXIT_UNSETTLED : 0, true);
+	}
+	return finish(rt);
+}
+
+int runtime_wait_input(struct runtime *rt, int fd)
+{
+	resume(rt);
+	return loop_wait_readable(rt, fd);
+}
+
+int runtime_checkpoint(struct runtime *rt, enum thaw_reason reason, struct thaw_result *result)
+{
+	return checkpoints_now(rt, reason, result);
+}
+
+/* ---- Evaluating ---- */
+
+static bool promise_settled(struct runtime *rt, void *arg)
+{
+	return js_promise_state(rt->engine, *(js_value *)arg) != JS_PROMISE_PENDING;
+}
+
+/* What the promise of an evaluation, {value}, became. Consumes it. */
+static int rendered(struct runtime *rt, js_value promise, char **text)
+{
+	enum js_promise_state state = js_promise_state(rt->engine, promise);
+	js_value result, value = 0, shown;
+
+	if (state == JS_PROMISE_PENDING) { /* interrupted, or nothing can settle it any more */
+		*text = strdup("Promise { <pending> }");
+		js_free(rt->engine, promise);
+		return 0;
+	}
+	result = js_promise_result(rt->engine, promise);
+	js_free(rt->engine, promise);
+	if (state == JS_PROMISE_REJECTED) {
+		*text = loop_describe(rt, result);
+		js_free(rt->engine, result);
+		return EXIT_EXCEPTION;
+	}
+	value = js_get(rt->engine, result, "value");
+	js_free(rt->engine, result);
+	shown = value ? loop_ask(rt, PRELUDE_INSPECT, 1, &value) : 0;
+	*text = shown ? js_to_string(rt->engine, shown, NULL) : strdup("<value that cannot be shown>");
+	if (shown)
+		js_free(rt->engine, shown);
+	return 0;
+}
+
+int runtime_eval(struct runtime *rt, const char *code, const char *name, char **text)
+{
+	js_value promise, watched, result, exception = 0;
+	int status = 0;
+
+	*text = NULL;
+	rt->evaluated = true;
+	rt->blob.flags &= ~JS_BLOB_FINISHED;
+	resume(rt);
+	if (rt->ended)
+		return rt->exit_code;
+	signals_take_interrupt();
+	loop_turn_begin(rt);
+	promise = js_eval(rt->engine, code, strlen(code), name, JS_EVAL_SCRIPT | JS_EVAL_ASYNC);
+	if (promise) {
+		watched = js_dup(rt->engine, promise);
+		result = loop_ask(rt, PRELUDE_WATCH, 1, &watched);
+		if (result)
+			js_free(rt->engine, result);
+	} else if (!loop_trapped(rt)) {
+		exception = js_take_exception(rt->engine);
+	}
+	loop_turn_end(rt);
+	if (promise && !rt->ended)
+		loop_serve(rt, promise_settled, &promise, true);
+	if (rt->ended) { /* exit(), a signal, a trap, or somebody else's exception, which was printed */
+		if (!js_trapped(rt->engine)) {
+			if (promise)
+				js_free(rt->engine, promise);
+			if (exception)
+				js_free(rt->engine, exception);
+		}
+		return rt->exit_code;
+	}
+	signals_take_interrupt();
+	if (promise) {
+		status = rendered(rt, promise, text);
+	} else {
+		*text = loop_describe(rt, exception);
+		js_free(rt->engine, exception);
+		status = EXIT_EXCEPTION;
+	}
+	return loop_trapped(rt) ? rt->exit_code : status;
+}
+
+/* ---- Numbers ---- */
+
+void runtime_stats(struct runtime *rt, struct runtime_stats *stats)
+{
+	*stats = (struct runtime_stats){
+		.heap_bytes = js_heap_bytes(rt->engine),
+		.turns = rt->turns,
+		.collections = rt->collections,
+		.restore_ns = rt->restored ? rt->restore_ns - process_start_ns : 0,
+		.first_turn_ns = rt->first_turn_ns ? rt->first_turn_ns - process_start_ns : 0,
+		.restores = rt->blob.restores,
+		.opened = *thaw_opened(rt->heap),
+	};
+	thaw_status(rt->heap, &stats->heap);
+}

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * stats.c - shows the numbers of a run: a table for people, or one JSON object.
+ *
+ * Owns nothing; called by the command line and by the repl. Must not allocate: it also runs when memory has ended.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "runtime.h"
+
+static void put(int fd, const char *text, int length, size_t room)
+{
+	size_t bytes = length < 0 ? 0 : (size_t)length < room ? (size_t)length : room - 1;
+
+	while (bytes) {
+		ssize_t done = write(fd, text, bytes);
+
+		if (done <= 0)
+			return;
+		text += done;
+		bytes -= (size_t)done;
+	}
+}
+
+/* "1.5 MiB" */
+static const char *amount(uint64_t bytes, char text[24])
+{
+	static const char *const units[] = { "bytes", "KiB", "MiB", "GiB", "TiB" };
+	double value = (double)bytes;
+	unsigned unit = 0;
+
+	while (value >= 1024 && unit < 4) {
+		value /= 1024;
+		unit++;
+	}
+	snprintf(text, 24, unit ? "%.1f %s" : "%.0f %s", value, units[unit]);
+	return text;
+}
+
+/* "250 us" */
+static const char *duration(uint64_t ns, char text[24])
+{
+	if (ns < 1000000)
+		snprintf(text, 24, "%.0f us", (double)ns / 1e3);
+	else if (ns < 1000000000)
+		snprintf(text, 24, "%.2f ms", (double)ns / 1e6);
+	else
+		snprintf(text, 24, "%.2f s", (double)ns / 1e9);
+	return text;
+}
+
+static void print_table(const struct runtime_stats *stats, int fd)
+{
+	const struct thaw_status *heap = &stats->heap;
+	uint64_t pause_mean = heap->checkpoints ? heap->pause_ns_total / heap->checkpoints : 0;
+	char a[24], b[24], text[2048];
+	size_t used = 0;
+
+#define LINE(...) (used += used < sizeof(text) ? (size_t)snprintf(text + used, sizeof(text) - used, __VA_ARGS__) : 0)
+	if (stats->opened.number)
+		LINE("restored        generation %llu, %s to the first instruction, %s to the end of the first turn\n",
+		     (unsigned long long)stats->opened.number, duration(stats->restore_ns, a),
+		     duration(stats->first_turn_ns, b));
+	else
+		LINE("started         fresh, %s to the end of the first turn\n", duration(stats->first_turn_ns, a));
+	LINE("restores        %llu in the life of this program\n", (unsigned long long)stats->restores);
+	LINE("heap            %s\n", amount(stats->heap_bytes, a));
+	LINE("pages           %llu arrived from the image (%s read), %llu faults, %llu unreadable\n",
+	     (unsigned long long)heap->pages_restored, amount(heap->restore_bytes, a), (unsigned long long)heap->faults,
+	     (unsigned long long)heap->pages_poisoned);
+	LINE("turns           %llu, %llu garbage collections\n", (unsigned long long)stats->turns,
+	     (unsigned long long)stats->collections);
+	LINE("generation      %llu; %llu checkpoints, %llu failed\n", (unsigned long long)heap->generation,
+	     (unsigned long long)heap->checkpoints, (unsigned long long)heap->checkpoints_failed);
+	LINE("stored          %llu pages, %s written; the image has", (unsigned long long)heap->checkpoint_pages,
+	     amount(heap->checkpoint_bytes, a));
+	LINE(" %s\n", amount(heap->image_bytes, a));
+	LINE("pauses          %s on average, %s at most\n", duration(pause_mean, a), duration(heap->pause_ns_max, b));
+	LINE("mechanism       %s memory, %s tracking\n", heap->backing ? heap->backing : "no",
+	     heap->tracker ? heap->tracker : "no");
+#undef LINE
+	put(fd, text, (int)used, sizeof(text));
+}
+
+static void print_json(const struct runtime_stats *stats, int fd)
+{
+	const struct thaw_status *heap = &stats->heap;
+	const struct {
+		const char *name;
+		uint64_t value;
+	} fields[] = {
+		{ "opened_generation", stats->opened.number },
+		{ "restore_ns", stats->restore_ns },
+		{ "first_turn_ns", stats->first_turn_ns },
+		{ "restores", stats->restores },
+		{ "heap_bytes", stats->heap_bytes },
+		{ "pages_restored", heap->pages_restored },
+		{ "restore_bytes", heap->restore_bytes },
+		{ "faults", heap->faults },
+		{ "pages_poisoned", heap->pages_poisoned },
+		{ "turns", stats->turns },
+		{ "collections", stats->collections },
+		{ "generation", heap->generation },
+		{ "checkpoints", heap->checkpoints },
+		{ "checkpoints_failed", heap->checkpoints_failed },
+		{ "checkpoint_pages", heap->checkpoint_pages },
+		{ "checkpoint_bytes", heap->checkpoint_bytes },
+		{ "image_bytes", heap->image_bytes },
+		{ "pause_ns_total", heap->pause_ns_total },
+		{ "pause_ns_max", heap->pause_ns_max },
+	};
+	char text[2048];
+	size_t used = 0;
+
+	for (unsigned i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
+		used += (size_t)snprintf(text + used, sizeof(text) - used, "%s\"%s\":%llu", i ? "," : "{", fields[i].name,
+					 (unsigned long long)fields[i].value);
+	used += (size_t)snprintf(text + used, sizeof(text) - used, ",\"backing\":\"%s\",\"tracker\":\"%s\"}\n",
+				 heap->backing ? heap->backing : "", heap->tracker ? heap->tracker : "");
+	put(fd, text, (int)used, sizeof(text));
+}
+
+void runtime_stats_print(const struct runtime_stats *stats, bool json, int fd)
+{
+	if (json)
+		print_json(stats, fd);
+	else
+		print_table(stats, fd);
+}
