@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * cli_words.c - what the command line reads and writes: durations and sizes, misspellings, JSON strings, and
+ * whether a piece of JavaScript is finished or wants another line.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/repl.h"
+#include "kselftest_harness.h"
+
+TEST(bytes_keep_three_digits)
+{
+	EXPECT_STREQ(format_bytes(0).s, "0 B");
+	EXPECT_STREQ(format_bytes(1023).s, "1023 B");
+	EXPECT_STREQ(format_bytes(1024).s, "1.0 KiB");
+	EXPECT_STREQ(format_bytes(1258291).s, "1.2 MiB");
+	EXPECT_STREQ(format_bytes(1048575).s, "1.0 MiB");
+	EXPECT_STREQ(format_bytes(120u << 20).s, "120 MiB");
+	EXPECT_STREQ(format_bytes(UINT64_MAX).s, "16.0 EiB");
+}
+
+TEST(durations_choose_their_unit)
+{
+	EXPECT_STREQ(format_duration(0).s, "0");
+	EXPECT_STREQ(format_duration(850).s, "850 ns");
+	EXPECT_STREQ(format_duration(1500).s, "1.5 us");
+	EXPECT_STREQ(format_duration(999999).s, "1.0 ms");
+	EXPECT_STREQ(format_duration(12345678).s, "12.3 ms");
+	EXPECT_STREQ(format_duration(1250000000).s, "1.25 s");
+	EXPECT_STREQ(format_duration(59999000000).s, "1 min 0 s");
+	EXPECT_STREQ(format_duration(125000000000).s, "2 min 5 s");
+	EXPECT_STREQ(format_count(0).s, "0");
+	EXPECT_STREQ(format_count(999).s, "999");
+	EXPECT_STREQ(format_count(1234567).s, "1,234,567");
+}
+
+TEST(durations_are_read)
+{
+	static const struct {
+		const char *word;
+		uint64_t ns;
+	} good[] = {{"0", 0},		       {"1s", 1000000000},  {"250ms", 250000000}, {"1.5s", 1500000000},
+		    {"2min", 120000000000},    {"10us", 10000},	    {"0s", 0},		  {"1h", 3600000000000}};
+	static const char *const bad[] = {"", "5", "s", "-1s", "1x", "1 s", "1ss", "nan", "1e300s", "0x10s "};
+	uint64_t ns;
+
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		ns = 1;
+		EXPECT_TRUE(parse_duration(good[i].word, &ns));
+		EXPECT_EQ(ns, good[i].ns);
+	}
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		EXPECT_FALSE(parse_duration(bad[i], &ns))
+		{
+			TH_LOG("'%s' was taken for a duration", bad[i]);
+		}
+	}
+}
+
+TEST(misspellings_find_their_word)
+{
+	static const char *const words[] = {"run", "repl", "verify", "inspect", NULL};
+
+	EXPECT_STREQ(cli_nearest("verfy", words), "verify");
+	EXPECT_STREQ(cli_nearest("inspct", words), "inspect");
+	EXPECT_EQ(cli_nearest("banana", words), NULL);
+	EXPECT_EQ(cli_nearest("", words), NULL);
+}
+
+TEST(json_strings_are_escaped)
+{
+	char *out = NULL;
+	size_t bytes;
+	struct json json = {.to = open_memstream(&out, &bytes)};
+
+	json_open(&json, NULL, '{');
+	json_text(&json, "a\"b", "\\ \n \x01 \xc3\xa4");
+	json_number(&json, "n", UINT64_MAX);
+	json_open(&json, "list", '[');
+	json_bool(&json, NULL, true);
+	json_bool(&json, NULL, false);
+	json_close(&json, ']');
+	json_close(&json, '}');
+	fclose(json.to);
+	EXPECT_STREQ(out, "{\"a\\\"b\":\"\\\\ \\n \\u0001 \xc3\xa4\",\"n\":18446744073709551615,\"list\":[true,false]}");
+	free(out);
+}
+
+TEST(finished_and_unfinished_code)
+{
+	static const char *const finished[] = {
+		"1", "a = {b: [1, 2]}", "'(' + \"[\" + `{`", "`${`${1}`}`", "/[(/]/.test('(')", "a / b / (c)",
+		"return_ / 2", "x = 1 // (", "/* { */ 1", "f(`a${{b: '}'}.b}`)", "'it\\'s ('", ")", "}{",
+		"a\n/ (b)", "return /(/", "'unclosed (", "x.y[0] / 2 + '/('", "`\\`(`", "",
+	};
+	static const char *const unfinished[] = {
+		"function f() {", "[1,", "(", "`abc", "`${", "`${1", "/* comment", "f(`a`, ", "if (x) {\n y()",
+		"a = {b: '}'", "`${`}`", "'joined \\\n", "f(/[)]/", "class A {\n #x = 1;",
+	};
+
+	for (size_t i = 0; i < sizeof(finished) / sizeof(finished[0]); i++) {
+		EXPECT_FALSE(repl_unfinished(finished[i]))
+		{
+			TH_LOG("taken for unfinished: %s", finished[i]);
+		}
+	}
+	for (size_t i = 0; i < sizeof(unfinished) / sizeof(unfinished[0]); i++) {
+		EXPECT_TRUE(repl_unfinished(unfinished[i]))
+		{
+			TH_LOG("taken for finished: %s", unfinished[i]);
+		}
+	}
+}
+
+TEST_HARNESS_MAIN
