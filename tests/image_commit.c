@@ -159,7 +159,9 @@ TEST(file_is_bounded)
 	ASSERT_GE(info.live_bytes, 450 * PAGE);
 	ASSERT_GE(info.retained_bytes, info.live_bytes);
 	ASSERT_EQ(3, info.generations);
-	/* Every hundredth commit rewrites nearly everything, so up to five times 2 MiB are in use. */
+	/*
+	 * Every hundredth commit rewrites nearly everything, so up to five times 2 MiB are in use.
+	 */
 	ASSERT_LE(largest, 16u << 20);
 	image_close(image);
 	model_teardown();
@@ -376,7 +378,9 @@ TEST(in_doubt)
 	options.retain = 1;
 	child = fork();
 	if (!child) {
-		/* Sync 1: creation; 2, 3: generation 1; 4, 5: generation 2, in doubt; 6: fails too. */
+		/*
+		 * Sync 1: creation; 2, 3: generation 1; 4, 5: generation 2, in doubt; 6: fails too.
+		 */
 		setenv("THAW_INJECT", "fdatasync:EIO:4:2", 1);
 		if (image_open(&options, &image, &fallback, &error))
 			_exit(1);

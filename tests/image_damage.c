@@ -234,7 +234,9 @@ TEST(newest_root_damaged)
 	model_teardown();
 }
 
-/* With a single generation retained, the one before is still whole while the other slot names it. */
+/*
+ * With a single generation retained, the one before is still whole while the other slot names it.
+ */
 TEST(only_generation_damaged)
 {
 	struct image_options options = model_options();
@@ -276,7 +278,9 @@ TEST(only_generation_damaged)
 	model_teardown();
 }
 
-/* The first commit's slot damaged: an error, not an empty heap; unless an empty heap is asked for. */
+/*
+ * The first commit's slot damaged: an error, not an empty heap; unless an empty heap is asked for.
+ */
 TEST(first_slot_damaged)
 {
 	struct image_options options = model_options();
@@ -348,7 +352,10 @@ TEST(verify_names_the_place)
 	model_teardown();
 }
 
-/* Made to do harm: every checksum right, the values not. Each slot, record and root in turn gets a bad value. */
+/*
+ * Made to do harm: every checksum right, the values not. Each slot, record and root in turn gets a
+ * bad value.
+ */
 static void fix_slot(unsigned number, struct disk_slot *slot, struct disk_record *record)
 {
 	XXH128_hash_t hash = XXH3_128bits(record, slot->record_bytes);

@@ -263,7 +263,10 @@ TEST(read_only)
 	ASSERT_EQ(3, image_opened(image)->number);
 	ASSERT_EQ(SAME, model_compare(image, &model, &error));
 	ASSERT_EQ(-EROFS, commit_begin(image, &commit, &error));
-	/* The writer goes on until what is read here has been recycled: an error, never other data or "damaged". */
+	/*
+	 * The writer goes on until what is read here has been recycled: an error, never other data
+	 * or "damaged".
+	 */
 	struct model old = model;
 	for (int i = 0; i < 20; i++) {
 		for (unsigned page = 0; page < MODEL_PAGES; page++)

@@ -97,7 +97,10 @@ static void *look_up(void *arg)
 			struct extent extents[IMAGE_LEAF_PAGES];
 
 			beside->lookups++;
-			/* Pages 256 to 499 never change: they must be there whatever the commits do. */
+			/*
+			 * Pages 256 to 499 never change: they must be there whatever the commits
+			 * do.
+			 */
 			if (image_lookup(beside->image, i, extents, &mine) ||
 			    (i >= 256 && extents[0].encoding != EXTENT_RAW))
 				beside->wrong++;
@@ -146,7 +149,9 @@ TEST(lookups_beside_commits)
 	model_teardown();
 }
 
-/* However large the heap: opening works with the first few reads and fails with none of the others. */
+/*
+ * However large the heap: opening works with the first few reads and fails with none of the others.
+ */
 TEST(open_reads_little)
 {
 	struct image_options options = model_options();

@@ -159,7 +159,10 @@ __attribute__((unused)) static int model_commit(struct image *image, struct mode
 
 enum compared { SAME, REFUSED, WRONG };
 
-/* What the image says now, against the model. REFUSED: an error was reported, and nothing wrong was served. */
+/*
+ * What the image says now, against the model. REFUSED: an error was reported, and nothing wrong was
+ * served.
+ */
 __attribute__((unused)) static enum compared model_compare(struct image *image,
 							   const struct model *model,
 							   struct thaw_error *error)

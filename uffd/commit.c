@@ -14,9 +14,10 @@
  * Invariants
  *  1. A block that is written to had no live byte when the commit began: no slot reaches it.
  *  2. Every byte the commit took is in `taken` or in the open run, so that abort can give it back.
- *  3. From the first write to the slot on, the commit is in doubt: what it took is not given back but waits in
- *     image->doubt until the slot has been overwritten.
- *  4. Nothing can fail between the last fdatasync and the new state of struct image: memory is got before.
+ *  3. From the first write to the slot on, the commit is in doubt: what it took is not given back but
+ *     waits in image->doubt until the slot has been overwritten.
+ *  4. Nothing can fail between the last fdatasync and the new state of struct image: memory is got
+ *     before.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -106,7 +107,10 @@ static int reach_difference(const struct image *image, const struct generation *
 	return code;
 }
 
-/* Generations that only the other slot's record still lists wait with the garbage, as if this process had dropped them. */
+/*
+ * Generations that only the other slot's record still lists wait with the garbage, as if this
+ * process had dropped them.
+ */
 static int space_build_other(struct image *image, const struct root **roots)
 {
 	struct thaw_error ignored;
@@ -183,7 +187,10 @@ static void run_close(struct commit *commit)
 	commit->run_bytes = commit->run_used = 0;
 }
 
-/* Room for `bytes` that lie together, 8-byte aligned; if a new run is needed for it, one of `wish` bytes. */
+/*
+ * Room for `bytes` that lie together, 8-byte aligned; if a new run is needed for it, one of `wish`
+ * bytes.
+ */
 static int commit_take(struct commit *commit, uint64_t bytes, uint64_t wish, uint64_t *offset)
 {
 	if (commit->run_bytes - commit->run_used < bytes) {
@@ -471,7 +478,9 @@ static void commit_free(struct commit *commit)
 	free(commit);
 }
 
-/* The generation is durable: what only the slot just overwritten reached is free now. Cannot fail. */
+/*
+ * The generation is durable: what only the slot just overwritten reached is free now. Cannot fail.
+ */
 static void commit_adopt(struct commit *commit, struct generation *all, unsigned count,
 			 unsigned drop, const struct slot *slot, const struct ranges *garbage)
 {
@@ -509,7 +518,7 @@ int commit_finish(struct commit *commit, struct thaw_generation *generation, con
 	const char *doing = "write";
 	int code = all ? 0 : -ENOMEM;
 
-	if (commit->failed) /* an earlier error was passed over: this would be a generation with holes */
+	if (commit->failed) /* an error was passed over: a generation with holes */
 		code = -EIO;
 	if (code)
 		goto failed;

@@ -81,7 +81,10 @@ static int format_error(const char *path, const struct slot *slot, struct thaw_e
 
 int header_newest(const char *path, const struct slot slots[2], struct thaw_error *error)
 {
-	/* Magic, format and checksum lie where they lie in every format: this one is newer, not damaged. */
+	/*
+	 * Magic, format and checksum lie where they lie in every format: this one is newer, not
+	 * damaged.
+	 */
 	for (unsigned i = 0; i < 2; i++)
 		if (slots[i].state == SLOT_OTHER && slots[i].whole)
 			return format_error(path, &slots[i], error);

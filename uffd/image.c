@@ -51,7 +51,8 @@
  *	 32      the retained generations, oldest first, numbers ascending, none above the sequence:
  *
  *		  0  80  of struct thaw_generation: number, parent, time_ns, heap_bytes,
- *			 pages_written, pages_stored, bytes_written, pause_ns, durable_ns (8 each), reason, restores (4 each); then
+ *			 pages_written, pages_stored, bytes_written, pause_ns, durable_ns (8 each),
+ *			 reason, restores (4 each)
  *		 80   8  offset of the root node; 0: an empty heap
  *		 88  16  checksum of the root node
  *		104   4  levels of the tree, 0 to 10; 0: an empty heap
@@ -157,7 +158,9 @@ uint64_t image_holder(int fd)
 	locks = fopen("/proc/locks", "re");
 	if (!locks)
 		return 0;
-	/* "7: FLOCK  ADVISORY  WRITE 4711 fe:01:393218 0 EOF"; waiters have "->" after the colon. */
+	/*
+	 * "7: FLOCK  ADVISORY  WRITE 4711 fe:01:393218 0 EOF"; waiters have "->" after the colon.
+	 */
 	while (!pid && fgets(line, sizeof(line), locks)) {
 		unsigned major_number, minor_number;
 		unsigned long long inode;
@@ -413,7 +416,10 @@ static int image_choose(struct image *image, const struct image_options *options
 	return code;
 }
 
-/* The next commit's: above every sequence there is or, in a damaged slot, was; of the other's parity. */
+/*
+ * The next commit's: above every sequence there is or, in a damaged slot, was; of the other's
+ * parity.
+ */
 static uint64_t number_next(const struct slot slots[2], unsigned slot)
 {
 	uint64_t next = slots[slot].sequence + 1;

@@ -34,7 +34,10 @@ void space_close(struct space *space);
 void space_add(struct space *space, uint64_t offset, uint64_t bytes);
 void space_subtract(struct space *space, uint64_t offset, uint64_t bytes);
 
-/* Take a run of at least `least` and at most `most` blocks, all of their bytes, extending the file if need be. */
+/*
+ * Take a run of at least `least` and at most `most` blocks, all of their bytes, extending the file
+ * if need be.
+ */
 int space_allocate(struct space *space, uint64_t least, uint64_t most, uint64_t *offset,
 		   uint64_t *blocks);
 

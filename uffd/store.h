@@ -54,8 +54,7 @@ struct image {
 	struct slot identity;	  /* uuid, engine, page size */
 	struct record record;	  /* the one that `slot` names */
 	struct generation opened; /* number 0: fresh */
-	struct generation
-		base; /* what the working index holds: opened, then the last one committed */
+	struct generation base;	  /* in the working index: opened, then the last one committed */
 	struct index index;
 
 	/* Commits; see commit.c. */
@@ -64,9 +63,9 @@ struct image {
 	bool committing;
 	bool space_known;
 	struct space space;
-	struct ranges
-		garbage; /* only what the other slot names reaches it: free once that is overwritten */
-	struct ranges doubt; /* of a failed commit whose slot may yet be found on disk: the same */
+	/* Free once the other slot is overwritten: what only that slot reaches, and what a failed
+	 * commit wrote whose slot may yet be found on the disk. */
+	struct ranges garbage, doubt;
 };
 
 /* ---- header.c */
@@ -86,8 +85,10 @@ void record_encode(const struct generation *generations, unsigned count, uint64_
 void record_free(struct record *record);
 /* The entry with that number, or NULL. */
 const struct generation *record_find(const struct record *record, uint64_t number);
-/* Does every generation descend from the one listed before it? Then two that are not neighbours share nothing that those
- * between them do not share too. */
+/*
+ * Does every generation descend from the one listed before it? Then two that are not neighbours
+ * share nothing that those between them do not share too.
+ */
 bool record_is_line(const struct generation *generations, unsigned count);
 
 /*
@@ -97,7 +98,10 @@ bool record_is_line(const struct generation *generations, unsigned count);
  */
 int store_read(int fd, const char *path, struct slot slots[2], unsigned *chosen,
 	       struct record *record, struct thaw_error *fallback, struct thaw_error *error);
-/* Is the generation still listed, now? Tells damage from blocks that a writer has recycled meanwhile. */
+/*
+ * Is the generation still listed, now? Tells damage from blocks that a writer has recycled
+ * meanwhile.
+ */
 bool store_retains(int fd, const char *path, uint64_t number);
 
 /* ---- image.c */

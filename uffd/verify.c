@@ -99,7 +99,9 @@ static int progress(struct verify *verify)
 										     : 0;
 }
 
-/* Every range is claimed once; several small things may share a block, a page shares with nobody. */
+/*
+ * Every range is claimed once; several small things may share a block, a page shares with nobody.
+ */
 static bool claim(struct verify *verify, uint64_t offset, uint64_t bytes, enum claim kind)
 {
 	bool clash = false;
@@ -258,7 +260,10 @@ static int verify_state(struct verify *verify, const struct generation *generati
 	return wrong ? damage_add(verify, 0, 0, offset, left, wrong) : 0;
 }
 
-/* Both slots and the records they name. What changes while it is looked at is not damaged but being written. */
+/*
+ * Both slots and the records they name. What changes while it is looked at is not damaged but being
+ * written.
+ */
 static int verify_header(struct verify *verify, const struct slot slots[2])
 {
 	struct thaw_error error;

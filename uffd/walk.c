@@ -57,7 +57,9 @@ static void window_fill(struct walk *walk, uint64_t offset)
 		walk->window_bytes = bytes;
 }
 
-/* A node of the tree itself. The others' are read one by one: they would only displace the window. */
+/*
+ * A node of the tree itself. The others' are read one by one: they would only displace the window.
+ */
 static int read_node(struct walk *walk, const struct reference *at, unsigned level, uint64_t first,
 		     union disk_any *node, struct thaw_error *error)
 {
@@ -154,7 +156,9 @@ static int walk_subtree(struct walk *walk, const struct reference *at, unsigned 
 	return code;
 }
 
-/* Bring a higher tree down to the level of ours: what both can share is below its first children. */
+/*
+ * Bring a higher tree down to the level of ours: what both can share is below its first children.
+ */
 static bool place_descend(struct walk *walk, struct place *place, unsigned level)
 {
 	while (place->at.offset && place->level > level) {
