@@ -17,11 +17,15 @@
 static const struct {
 	const char *name, *source;
 } files[] = {
-	{"/m/a.js", "import { b } from './b.js'; export const a = 'a' + b; export { url } from './b.js';"},
-	{"/m/b.js", "import { c } from './sub/c.js'; export const b = 'b' + c; export const url = import.meta.url;"},
+	{"/m/a.js",
+	 "import { b } from './b.js'; export const a = 'a' + b; export { url } from './b.js';"},
+	{"/m/b.js", "import { c } from './sub/c.js'; export const b = 'b' + c; export const url = "
+		    "import.meta.url;"},
 	{"/m/sub/c.js", "export const c = 'c'; export default import.meta;"},
-	{"/m/even.js", "import { odd } from './odd.js'; export function even(n) { return n === 0 || odd(n - 1); }"},
-	{"/m/odd.js", "import { even } from './even.js'; export function odd(n) { return n !== 0 && even(n - 1); }"},
+	{"/m/even.js", "import { odd } from './odd.js'; export function even(n) { return n === 0 "
+		       "|| odd(n - 1); }"},
+	{"/m/odd.js", "import { even } from './even.js'; export function odd(n) { return n !== 0 "
+		      "&& even(n - 1); }"},
 	{"/m/data.json", "{\"list\": [1, 2, {\"x\": \"\xc3\xa9\"}]}"},
 	{"/m/bom.json", "\xef\xbb\xbf[1]"},
 	{"/m/broken.json", "{\"list\": [1, 2,, ]}"},
@@ -37,7 +41,8 @@ struct world {
 	char reason[128];
 };
 
-static char *world_resolve(void *arg, const char *base, const char *specifier, struct thaw_error *error)
+static char *world_resolve(void *arg, const char *base, const char *specifier,
+			   struct thaw_error *error)
 {
 	char *name = NULL;
 	const char *slash = strrchr(base, '/');
@@ -46,10 +51,12 @@ static char *world_resolve(void *arg, const char *base, const char *specifier, s
 	if (specifier[0] == '/') {
 		name = strdup(specifier);
 	} else if (strncmp(specifier, "./", 2) == 0) {
-		if (asprintf(&name, "%.*s/%s", slash ? (int)(slash - base) : 0, base, specifier + 2) < 0)
+		if (asprintf(&name, "%.*s/%s", slash ? (int)(slash - base) : 0, base,
+			     specifier + 2) < 0)
 			name = NULL;
 	} else {
-		snprintf(error->text, sizeof(error->text), "cannot find module '%s' imported from %s", specifier, base);
+		snprintf(error->text, sizeof(error->text),
+			 "cannot find module '%s' imported from %s", specifier, base);
 	}
 	return name;
 }
@@ -63,7 +70,8 @@ static char *world_load(void *arg, const char *name, size_t *bytes, struct thaw_
 			return strdup(files[i].source);
 		}
 	}
-	snprintf(error->text, sizeof(error->text), "cannot read module %s: No such file or directory", name);
+	snprintf(error->text, sizeof(error->text),
+		 "cannot read module %s: No such file or directory", name);
 	return NULL;
 }
 
@@ -91,7 +99,8 @@ static bool world_interrupt(void *arg)
 
 /* ---- Host functions ---- */
 
-static js_value host_sum(struct js_engine *engine, void *arg, js_value self, unsigned count, const js_value *arguments)
+static js_value host_sum(struct js_engine *engine, void *arg, js_value self, unsigned count,
+			 const js_value *arguments)
 {
 	double sum = 0;
 
@@ -101,7 +110,8 @@ static js_value host_sum(struct js_engine *engine, void *arg, js_value self, uns
 	return js_number(engine, sum);
 }
 
-static js_value host_throw(struct js_engine *engine, void *arg, js_value self, unsigned count, const js_value *arguments)
+static js_value host_throw(struct js_engine *engine, void *arg, js_value self, unsigned count,
+			   const js_value *arguments)
 {
 	char *type = js_to_string(engine, arguments[0], NULL);
 
@@ -111,27 +121,30 @@ static js_value host_throw(struct js_engine *engine, void *arg, js_value self, u
 	return 0;
 }
 
-static js_value host_reenter(struct js_engine *engine, void *arg, js_value self, unsigned count, const js_value *arguments)
+static js_value host_reenter(struct js_engine *engine, void *arg, js_value self, unsigned count,
+			     const js_value *arguments)
 {
 	(void)arg, (void)self, (void)count;
 	return js_call(engine, arguments[0], 0, 1, &arguments[1]); /* an exception passes through */
 }
 
-static js_value host_self(struct js_engine *engine, void *arg, js_value self, unsigned count, const js_value *arguments)
+static js_value host_self(struct js_engine *engine, void *arg, js_value self, unsigned count,
+			  const js_value *arguments)
 {
 	(void)arg, (void)count, (void)arguments;
 	return js_get(engine, self, "secret");
 }
 
-static js_value host_silent(struct js_engine *engine, void *arg, js_value self, unsigned count, const js_value *arguments)
+static js_value host_silent(struct js_engine *engine, void *arg, js_value self, unsigned count,
+			    const js_value *arguments)
 {
 	(void)engine, (void)arg, (void)self, (void)count, (void)arguments;
 	return 0; /* a bug of the host's: no exception either */
 }
 
 static const struct js_host_binding bindings[] = {
-	{"test.sum", host_sum},	      {"test.throw", host_throw},   {"test.reenter", host_reenter},
-	{"test.self", host_self},     {"test.silent", host_silent}, {NULL, NULL},
+	{"test.sum", host_sum},	  {"test.throw", host_throw},	{"test.reenter", host_reenter},
+	{"test.self", host_self}, {"test.silent", host_silent}, {NULL, NULL},
 };
 
 FIXTURE(engine)
@@ -143,8 +156,9 @@ FIXTURE(engine)
 
 FIXTURE_SETUP(engine)
 {
-	const struct thaw_options options = {
-		.max_bytes = JS_HEAP_MAX_BYTES, .guard_bytes = JS_HEAP_GUARD_BYTES, .engine = js_engine_identity};
+	const struct thaw_options options = {.max_bytes = JS_HEAP_MAX_BYTES,
+					     .guard_bytes = JS_HEAP_GUARD_BYTES,
+					     .engine = js_engine_identity};
 	const struct js_host host = {.arg = &self->world,
 				     .bindings = bindings,
 				     .interrupt = world_interrupt,
@@ -157,7 +171,8 @@ FIXTURE_SETUP(engine)
 	if (thaw_open(&options, &self->heap, &error) == THAW_EKERNEL)
 		SKIP(return, "%s", error.text);
 	ASSERT_NE(NULL, self->heap) TH_LOG("%s", error.text);
-	ASSERT_EQ(0, js_engine_create(self->heap, &host, &self->engine, &error)) TH_LOG("%s", error.text);
+	ASSERT_EQ(0, js_engine_create(self->heap, &host, &self->engine, &error))
+	TH_LOG("%s", error.text);
 	self->world.engine = self->engine;
 	global = js_global(self->engine);
 	for (const struct js_host_binding *binding = bindings; binding->name; binding++)
@@ -217,10 +232,10 @@ static char *run_module(struct js_engine *engine, const char *code, const char *
 }
 
 #define EXPECT_RUN(expected, code) EXPECT_STREQ(expected, run(self->engine, code))
-#define EXPECT_IN(part, text)                                                                                          \
-	do {                                                                                                           \
-		const char *whole = text;                                                                              \
-		EXPECT_NE(NULL, strstr(whole, part)) TH_LOG("'%s' is not in '%s'", part, whole);                       \
+#define EXPECT_IN(part, text)                                                                    \
+	do {                                                                                     \
+		const char *whole = text;                                                        \
+		EXPECT_NE(NULL, strstr(whole, part)) TH_LOG("'%s' is not in '%s'", part, whole); \
 	} while (0)
 
 TEST_F(engine, scripts)
@@ -235,7 +250,8 @@ TEST_F(engine, scripts)
 TEST_F(engine, strings_both_ways)
 {
 	static const char text[] = "a\0b \xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80";
-	js_value global = js_global(self->engine), value = js_string(self->engine, text, sizeof(text) - 1);
+	js_value global = js_global(self->engine),
+		 value = js_string(self->engine, text, sizeof(text) - 1);
 	size_t bytes;
 	char *back = js_to_string(self->engine, value, &bytes);
 
@@ -253,8 +269,8 @@ TEST_F(engine, strings_both_ways)
 TEST_F(engine, numbers_and_kinds)
 {
 	struct js_engine *engine = self->engine;
-	js_value values[] = {js_number(engine, 0.1), js_number(engine, -7),	 js_bool(engine, true),
-			     js_null(engine),	     js_undefined(engine), js_object(engine),
+	js_value values[] = {js_number(engine, 0.1), js_number(engine, -7), js_bool(engine, true),
+			     js_null(engine),	     js_undefined(engine),  js_object(engine),
 			     js_array(engine)};
 
 	EXPECT_EQ(0.1, js_to_number(engine, values[0]));
@@ -295,18 +311,23 @@ TEST_F(engine, bytes_both_ways)
 
 TEST_F(engine, exceptions_read_well)
 {
-	EXPECT_STREQ("ReferenceError: b is not defined\n    at f (/t/test.js:2:16)\n    at <eval> (/t/test.js:3:1)\n",
+	EXPECT_STREQ("ReferenceError: b is not defined\n    at f (/t/test.js:2:16)\n    at <eval> "
+		     "(/t/test.js:3:1)\n",
 		     run(self->engine, "\nfunction f() { b(); }\nf()"));
 	EXPECT_RUN("42", "throw 42");
 	EXPECT_RUN("text", "throw 'text'");
 	EXPECT_RUN("undefined", "throw undefined");
 	EXPECT_RUN("{\"a\":1}", "throw {a: 1}");
 	EXPECT_IN("what", run(self->engine, "throw Symbol('what')"));
-	EXPECT_IN("[cause]: RangeError: inner\n", run(self->engine, "throw new Error('outer', {cause: new RangeError('inner')})"));
+	EXPECT_IN("[cause]: RangeError: inner\n",
+		  run(self->engine, "throw new Error('outer', {cause: new RangeError('inner')})"));
 	EXPECT_IN("[errors][1]: TypeError: two\n",
-		  run(self->engine, "throw new AggregateError([Error('one'), TypeError('two')], 'both')"));
-	EXPECT_IN("Error", run(self->engine, "var e = Error('x'); Object.defineProperty(e, 'stack', {get() { throw 1; }});"
-					     "Object.defineProperty(e, 'cause', {get() { throw e; }}); throw e"));
+		  run(self->engine,
+		      "throw new AggregateError([Error('one'), TypeError('two')], 'both')"));
+	EXPECT_IN("Error",
+		  run(self->engine,
+		      "var e = Error('x'); Object.defineProperty(e, 'stack', {get() { throw 1; }});"
+		      "Object.defineProperty(e, 'cause', {get() { throw e; }}); throw e"));
 	EXPECT_IN("[cause]: ", run(self->engine, "var e = Error('loop'); e.cause = e; throw e"));
 	EXPECT_IN("SyntaxError", run(self->engine, "let y = ;"));
 	EXPECT_IN("/t/test.js:2", run(self->engine, "1;\nlet y = ;"));
@@ -321,14 +342,17 @@ TEST_F(engine, host_functions)
 	EXPECT_RUN("0", "sum()");
 	EXPECT_RUN("kept", "({secret: 'kept', self}).self()");
 	EXPECT_RUN("TypeError,thrown by the host: 42,true",
-		   "try { globalThis['throw']('TypeError') } catch (e) { [e.name, e.message, e instanceof TypeError] + '' }");
+		   "try { globalThis['throw']('TypeError') } catch (e) { [e.name, e.message, e "
+		   "instanceof TypeError] + '' }");
 	EXPECT_RUN("true,true,true,true",
-		   "[['RangeError', RangeError], ['SyntaxError', SyntaxError], ['ReferenceError', ReferenceError],"
+		   "[['RangeError', RangeError], ['SyntaxError', SyntaxError], ['ReferenceError', "
+		   "ReferenceError],"
 		   " ['Error', Error]].map(([n, C]) => { try { globalThis['throw'](n) } catch (e) {"
 		   " return Object.getPrototypeOf(e) === C.prototype } }) + ''");
 	EXPECT_RUN("14", "reenter(x => reenter(y => y + 7, x), 7)");
 	EXPECT_RUN("inner", "try { reenter(() => { throw 'inner' }) } catch (e) { e }");
-	EXPECT_RUN("Error: this build of thaw lacks host function test.gone", "try { gone() } catch (e) { String(e) }");
+	EXPECT_RUN("Error: this build of thaw lacks host function test.gone",
+		   "try { gone() } catch (e) { String(e) }");
 	EXPECT_RUN("InternalError", "try { silent() } catch (e) { e.name }");
 }
 
@@ -336,35 +360,65 @@ TEST_F(engine, modules)
 {
 	struct js_engine *engine = self->engine;
 
-	EXPECT_STREQ("abc file:///m/b.js", run_module(engine, "import { a, url } from './a.js'; globalThis.out = a + ' ' + url", "/m/main.js"));
-	EXPECT_STREQ("true", run_module(engine, "import { even } from './even.js'; globalThis.out = even(10)", "/m/main2.js"));
-	EXPECT_STREQ("\xc3\xa9", run_module(engine, "import d from './data.json'; globalThis.out = d.list[2].x", "/m/main3.js"));
-	EXPECT_STREQ("1", run_module(engine, "import d from './bom.json' with {type: 'json'}; globalThis.out = d[0]", "/m/main4.js"));
+	EXPECT_STREQ("abc file:///m/b.js",
+		     run_module(engine,
+				"import { a, url } from './a.js'; globalThis.out = a + ' ' + url",
+				"/m/main.js"));
+	EXPECT_STREQ("true",
+		     run_module(engine,
+				"import { even } from './even.js'; globalThis.out = even(10)",
+				"/m/main2.js"));
+	EXPECT_STREQ("\xc3\xa9",
+		     run_module(engine, "import d from './data.json'; globalThis.out = d.list[2].x",
+				"/m/main3.js"));
+	EXPECT_STREQ(
+		"1",
+		run_module(engine,
+			   "import d from './bom.json' with {type: 'json'}; globalThis.out = d[0]",
+			   "/m/main4.js"));
 	EXPECT_STREQ("file:///m/odd%20name%20%231%25%C3%A9.js,false,/m",
-		     run_module(engine, "import m from './odd name #1%\xc3\xa9.js'; globalThis.out = [m.url, m.main, m.dirname] + ''", "/m/main5.js"));
+		     run_module(engine,
+				"import m from './odd name #1%\xc3\xa9.js'; globalThis.out = "
+				"[m.url, m.main, m.dirname] + ''",
+				"/m/main5.js"));
 	EXPECT_STREQ("file:///m/main6.js,true,/m/main6.js,/m",
-		     run_module(engine, "const m = import.meta; globalThis.out = [m.url, m.main, m.filename, m.dirname] + ''", "/m/main6.js"));
+		     run_module(engine,
+				"const m = import.meta; globalThis.out = [m.url, m.main, "
+				"m.filename, m.dirname] + ''",
+				"/m/main6.js"));
 	EXPECT_STREQ("c file:///m/sub/c.js",
-		     run_module(engine, "const m = await import('./sub/c.js'); globalThis.out = m.c + ' ' + m.default.url", "/m/main7.js"));
-	EXPECT_STREQ("awaited", run_module(engine, "globalThis.out = await Promise.resolve('awaited')", "/m/main8.js"));
+		     run_module(engine,
+				"const m = await import('./sub/c.js'); globalThis.out = m.c + ' ' "
+				"+ m.default.url",
+				"/m/main7.js"));
+	EXPECT_STREQ("awaited",
+		     run_module(engine, "globalThis.out = await Promise.resolve('awaited')",
+				"/m/main8.js"));
 }
 
 TEST_F(engine, module_errors)
 {
 	struct js_engine *engine = self->engine;
 
-	EXPECT_IN("cannot read module /m/none.js: No such file", run_module(engine, "import './none.js'", "/m/e1.js"));
-	EXPECT_IN("cannot find module 'left-pad' imported from /m/e2.js", run_module(engine, "import 'left-pad'", "/m/e2.js"));
+	EXPECT_IN("cannot read module /m/none.js: No such file",
+		  run_module(engine, "import './none.js'", "/m/e1.js"));
+	EXPECT_IN("cannot find module 'left-pad' imported from /m/e2.js",
+		  run_module(engine, "import 'left-pad'", "/m/e2.js"));
 	EXPECT_IN("/m/broken.json", run_module(engine, "import './broken.json'", "/m/e3.js"));
 	EXPECT_IN("SyntaxError", run_module(engine, "import './broken.json'", "/m/e4.js"));
 	EXPECT_IN("/m/syntax.js:2", run_module(engine, "import './syntax.js'", "/m/e5.js"));
-	EXPECT_IN("TypeError: from the module\n    at <anonymous> (/m/throws.js:2", run_module(engine, "import './throws.js'", "/m/e6.js"));
+	EXPECT_IN("TypeError: from the module\n    at <anonymous> (/m/throws.js:2",
+		  run_module(engine, "import './throws.js'", "/m/e6.js"));
 	EXPECT_IN("ghost", run_module(engine, "import { ghost } from './a.js'", "/m/e7.js"));
 	EXPECT_STREQ("Error,cannot read module /m/none.js: No such file or directory",
-		     run_module(engine, "try { await import('./none.js') } catch (e) { globalThis.out = [e.name, e.message] + '' }", "/m/e8.js"));
+		     run_module(engine,
+				"try { await import('./none.js') } catch (e) { globalThis.out = "
+				"[e.name, e.message] + '' }",
+				"/m/e8.js"));
 	EXPECT_IN("/m/e9.js:3", run_module(engine, "\n\nlet = = 1", "/m/e9.js"));
 	/* A module that failed once does not stand in the way of the next. */
-	EXPECT_STREQ("abc", run_module(engine, "import { a } from './a.js'; globalThis.out = a", "/m/e10.js"));
+	EXPECT_STREQ("abc", run_module(engine, "import { a } from './a.js'; globalThis.out = a",
+				       "/m/e10.js"));
 }
 
 TEST_F(engine, compile_only)
@@ -374,7 +428,8 @@ TEST_F(engine, compile_only)
 
 	EXPECT_TRUE(js_is_undefined(engine, value));
 	EXPECT_NE(0, value);
-	value = js_eval(engine, "export const ran = globalThis.ran = 1", 37, "/t/c.mjs", JS_EVAL_COMPILE_ONLY | JS_EVAL_MODULE);
+	value = js_eval(engine, "export const ran = globalThis.ran = 1", 37, "/t/c.mjs",
+			JS_EVAL_COMPILE_ONLY | JS_EVAL_MODULE);
 	EXPECT_TRUE(js_is_undefined(engine, value));
 	EXPECT_NE(0, value);
 	EXPECT_EQ(0, js_eval(engine, "let = = 1", 9, "/t/c.js", JS_EVAL_COMPILE_ONLY));
@@ -389,7 +444,8 @@ TEST_F(engine, jobs_and_rejections)
 	struct js_engine *engine = self->engine;
 	js_value exception;
 
-	EXPECT_RUN("", "log = ''; Promise.resolve().then(() => { log += 'a'; return Promise.resolve() }).then(() => log += 'b'); log");
+	EXPECT_RUN("", "log = ''; Promise.resolve().then(() => { log += 'a'; return "
+		       "Promise.resolve() }).then(() => log += 'b'); log");
 	EXPECT_TRUE(js_jobs_pending(engine));
 	EXPECT_EQ(1, js_run_jobs(engine, 1, &exception));
 	EXPECT_RUN("a", "log");
@@ -410,7 +466,8 @@ TEST_F(engine, jobs_and_rejections)
 TEST_F(engine, async_scripts)
 {
 	struct js_engine *engine = self->engine;
-	js_value promise = js_eval(engine, "await null; 6 * 7", 17, "repl", JS_EVAL_ASYNC), result, value;
+	js_value promise = js_eval(engine, "await null; 6 * 7", 17, "repl", JS_EVAL_ASYNC), result,
+		 value;
 
 	ASSERT_TRUE(js_is_promise(engine, promise));
 	EXPECT_EQ(JS_PROMISE_PENDING, js_promise_state(engine, promise));
@@ -426,28 +483,37 @@ TEST_F(engine, async_scripts)
 
 TEST_F(engine, clocks_and_randomness)
 {
-	EXPECT_RUN("true", "Math.abs(Date.now() - new Date().getTime()) < 1000 && Date.now() > 1.6e12");
-	EXPECT_RUN("true", "const t = performance.now(); while (performance.now() === t); performance.now() > t");
+	EXPECT_RUN("true",
+		   "Math.abs(Date.now() - new Date().getTime()) < 1000 && Date.now() > 1.6e12");
+	EXPECT_RUN("true", "const t = performance.now(); while (performance.now() === t); "
+			   "performance.now() > t");
 	EXPECT_RUN("true", "Math.random() !== Math.random()");
 }
 
 /* The same heap under a new engine: what restoring means, without an image in between. */
 TEST_F(engine, an_engine_over_a_live_heap)
 {
-	const struct js_host host = {.arg = &self->world, .bindings = bindings, .interrupt = world_interrupt,
-				     .module_resolve = world_resolve, .module_load = world_load};
+	const struct js_host host = {.arg = &self->world,
+				     .bindings = bindings,
+				     .interrupt = world_interrupt,
+				     .module_resolve = world_resolve,
+				     .module_load = world_load};
 	struct js_small small, wrong;
 	struct js_engine *other;
 	struct thaw_error error;
 	char *first, *second;
 
-	run(self->engine, "var kept = {deep: [1, 2, {x: 'y'}]}; var tick = 0; var f = () => ++tick; f()");
+	run(self->engine,
+	    "var kept = {deep: [1, 2, {x: 'y'}]}; var tick = 0; var f = () => ++tick; f()");
 	small = js_engine_small(self->engine);
 	js_engine_free(self->engine);
-	ASSERT_EQ(0, js_engine_restore(self->heap, &host, &small, &self->engine, &error)) TH_LOG("%s", error.text);
+	ASSERT_EQ(0, js_engine_restore(self->heap, &host, &small, &self->engine, &error))
+	TH_LOG("%s", error.text);
 	EXPECT_RUN("y2", "kept.deep[2].x + f()");
 	EXPECT_RUN("6", "sum(1, 2, 3)");
-	EXPECT_STREQ("abc", run_module(self->engine, "import { a } from './a.js'; globalThis.out = a", "/m/r.js"));
+	EXPECT_STREQ("abc",
+		     run_module(self->engine, "import { a } from './a.js'; globalThis.out = a",
+				"/m/r.js"));
 	EXPECT_IN("RangeError", run(self->engine, "(function f() { f() })()"));
 
 	/* Two lives of one heap must not draw the same numbers. */
@@ -475,8 +541,9 @@ TEST_F(engine, an_engine_over_a_live_heap)
 
 TEST_F(engine, two_vms)
 {
-	const struct thaw_options options = {
-		.max_bytes = JS_HEAP_MAX_BYTES, .guard_bytes = JS_HEAP_GUARD_BYTES, .engine = js_engine_identity};
+	const struct thaw_options options = {.max_bytes = JS_HEAP_MAX_BYTES,
+					     .guard_bytes = JS_HEAP_GUARD_BYTES,
+					     .engine = js_engine_identity};
 	const struct js_host host = {.arg = &self->world, .bindings = bindings};
 	struct thaw *heap = NULL;
 	struct js_engine *other;

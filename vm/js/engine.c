@@ -34,12 +34,16 @@ const char js_engine_identity[] = "js-1 quickjs-wasi " JS_WASM_HASH;
 
 /* Collector: between turns when the live bytes have grown by half since the last collection; inside a turn that does not end, later. */
 #define GC_FLOOR (32ull << 20)
-#define GC_TURN_SLACK (64ull << 20)
-#define GC_CEILING (3584ull << 20) /* with less than 512 MiB to go, waiting for twice the live bytes would be waiting for the end */
+#define GC_TURN_SLACK (32ull << 20)
+#define GC_CEILING \
+	(3584ull   \
+	 << 20) /* with less than 512 MiB to go, waiting for twice the live bytes would be waiting for the end */
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static __thread struct js_engine *current;
-static __thread struct { stack_t stack; } handler_stack;
+static __thread struct {
+	stack_t stack;
+} handler_stack;
 
 /* ---- Entering, leaving, trapping ---- */
 
@@ -110,7 +114,8 @@ bool engine_enter(struct js_engine *engine, void (*function)(void *arg), void *a
 
 	if (engine->trap[0])
 		return false;
-	if (engine->landing && current == engine) { /* a host function calls back: already on the VM's stack */
+	if (engine->landing &&
+	    current == engine) { /* a host function calls back: already on the VM's stack */
 		function(arg);
 		return true;
 	}
@@ -166,7 +171,8 @@ static void on_fault(int number, siginfo_t *info, void *context)
 
 static void initialize_process(void)
 {
-	const struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+	const struct sigaction action = {.sa_sigaction = on_fault,
+					 .sa_flags = SA_SIGINFO | SA_ONSTACK};
 
 	wasm_rt_init();
 	Z_quickjs_init_module();
@@ -182,7 +188,8 @@ static int initialize_thread(void)
 
 	if (handler_stack.stack.ss_sp)
 		return 0;
-	stack.ss_sp = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+	stack.ss_sp = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
 	if (stack.ss_sp == MAP_FAILED)
 		return -errno;
 	if (sigaltstack(&stack, NULL) < 0) {
@@ -227,7 +234,8 @@ static int sort_bindings(struct js_engine *engine)
 }
 
 /* Everything but the heap: the module over scratch memory, its table with our functions in it, a stack. */
-static struct js_engine *engine_new(struct thaw *heap, const struct js_host *host, struct thaw_error *error)
+static struct js_engine *engine_new(struct thaw *heap, const struct js_host *host,
+				    struct thaw_error *error)
 {
 	struct js_engine *engine = calloc(1, sizeof(*engine));
 	int code;
@@ -321,7 +329,8 @@ static bool check_layout(struct js_engine *engine)
 	u32 usage = vm_push(engine, 26 * 8);
 	u64 before = vm_load64(engine, engine->context + CONTEXT_RANDOM_STATE), after;
 	u32 text = vm_string(engine, code, strlen(code));
-	u64 result = text ? VM(engine, JS_Eval, engine->context, text, sizeof(code) - 1, text, 0) : VALUE_EXCEPTION;
+	u64 result = text ? VM(engine, JS_Eval, engine->context, text, sizeof(code) - 1, text, 0)
+			  : VALUE_EXCEPTION;
 	bool good;
 
 	vm_free(engine, text);
@@ -331,7 +340,8 @@ static bool check_layout(struct js_engine *engine)
 	before ^= before >> 27;
 	good = !value_has_tag(result, TAG_EXCEPTION) && after == before;
 	VM(engine, qjs_compute_memory_usage, usage);
-	good = good && vm_load64(engine, usage) == vm_load32(engine, engine->runtime + RUNTIME_MALLOC_SIZE);
+	good = good &&
+	       vm_load64(engine, usage) == vm_load32(engine, engine->runtime + RUNTIME_MALLOC_SIZE);
 	VM(engine, qjs_set_gc_threshold, 0xffffffffu); /* never: the policy is ours */
 	good = good && vm_load32(engine, engine->runtime + RUNTIME_GC_THRESHOLD) == 0xffffffffu;
 	vm_pop(engine, 26 * 8);
@@ -367,9 +377,11 @@ static void run_create(void *arg)
 	start->problem = "not enough memory for its stack";
 	if (!create_shadow_stack(engine))
 		return;
-	VM(engine, JS_SetModuleLoaderFunc, engine->runtime, engine->native_base + NATIVE_MODULE_RESOLVE,
-	   engine->native_base + NATIVE_MODULE_LOAD, 0);
-	start->problem = "this quickjs.wasm is laid out differently from the one the engine was written for";
+	VM(engine, JS_SetModuleLoaderFunc, engine->runtime,
+	   engine->native_base + NATIVE_MODULE_RESOLVE, engine->native_base + NATIVE_MODULE_LOAD,
+	   0);
+	start->problem =
+		"this quickjs.wasm is laid out differently from the one the engine was written for";
 	if (!check_layout(engine))
 		return;
 	start->problem = "no randomness from the kernel";
@@ -396,7 +408,8 @@ static void run_restore(void *arg)
 	engine->runtime = VM(engine, qjs_get_runtime_ptr);
 	engine->context = VM(engine, qjs_get_context_ptr);
 	start->problem = "its runtime is not where it should be";
-	if (!engine->runtime || !engine->context || engine->runtime > size - 4096 || engine->context > size - 4096)
+	if (!engine->runtime || !engine->context || engine->runtime > size - 4096 ||
+	    engine->context > size - 4096)
 		return;
 	start->problem = "its stack is not where it should be";
 	note = VM(engine, JS_GetRuntimeOpaque, engine->runtime);
@@ -412,8 +425,8 @@ static void run_restore(void *arg)
 }
 
 /* Create and restore end alike: run the VM's part, or say why not. */
-static int engine_start(struct js_engine *engine, void (*function)(void *arg), int code, struct js_engine **result,
-			struct thaw_error *error)
+static int engine_start(struct js_engine *engine, void (*function)(void *arg), int code,
+			struct js_engine **result, struct thaw_error *error)
 {
 	struct start start = {.engine = engine};
 	char text[256];
@@ -422,12 +435,14 @@ static int engine_start(struct js_engine *engine, void (*function)(void *arg), i
 		*result = engine;
 		return 0;
 	}
-	snprintf(text, sizeof(text), "JavaScript engine: %s", engine->trap[0] ? engine->trap : start.problem);
+	snprintf(text, sizeof(text), "JavaScript engine: %s",
+		 engine->trap[0] ? engine->trap : start.problem);
 	js_engine_free(engine);
 	return fail(error, code, text);
 }
 
-int js_engine_create(struct thaw *heap, const struct js_host *host, struct js_engine **engine, struct thaw_error *error)
+int js_engine_create(struct thaw *heap, const struct js_host *host, struct js_engine **engine,
+		     struct thaw_error *error)
 {
 	struct js_engine *made = engine_new(heap, host, error);
 	int code;
@@ -456,7 +471,8 @@ int js_engine_restore(struct thaw *heap, const struct js_host *host, const struc
 	    (size_t)small->memory_pages << 16 != thaw_size(heap) || small->stack_pointer % 16 ||
 	    small->stack_pointer > (u64)small->memory_pages << 16) {
 		js_engine_free(made);
-		return fail(error, THAW_EDAMAGED, "JavaScript engine: the image's VM state cannot be");
+		return fail(error, THAW_EDAMAGED,
+			    "JavaScript engine: the image's VM state cannot be");
 	}
 	use_heap(made, small->memory_pages);
 	made->wasm.w2c___stack_pointer = small->stack_pointer;

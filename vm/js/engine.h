@@ -59,7 +59,9 @@ struct js_small { /* the VM state outside linear memory */
 
 /*
  * A VM over a fresh heap: instantiates the module, runs its initialisers, sets the limits and the collector's policy.
- * Or over a restored one: nothing of the heap is written or read, `small` is validated before use (never trust an image).
+ * Or over a restored one: `small` is validated before use (never trust an image), a handful of pages is touched, and one word is
+ * written: the state of Math.random(), so that no two lives of one heap draw the same numbers.
+ * Host callbacks may be called from here on, never from inside these two. On failure the engine is gone, the heap is still the caller's.
  */
 int js_engine_create(struct thaw *heap, const struct js_host *host, struct js_engine **engine,
 		     struct thaw_error *error);

@@ -12,7 +12,8 @@
 
 #include "state.h"
 
-#define MAX_CAUSES 5 /* how deep causes are followed, and how many of an AggregateError's errors are shown */
+#define MAX_CAUSES \
+	5 /* how deep causes are followed, and how many of an AggregateError's errors are shown */
 
 enum { PROPERTY_CONFIGURABLE = 1, PROPERTY_WRITABLE = 2 };
 
@@ -163,7 +164,8 @@ static void append_line_end(struct exception_call *call)
 static u64 property(struct js_engine *engine, u64 object, const char *name)
 {
 	u32 key = vm_string(engine, name, strlen(name));
-	u64 value = key ? VM(engine, JS_GetPropertyStr, engine->context, object, key) : VALUE_EXCEPTION;
+	u64 value = key ? VM(engine, JS_GetPropertyStr, engine->context, object, key)
+			: VALUE_EXCEPTION;
 
 	vm_free(engine, key);
 	if (!value_has_tag(value, TAG_EXCEPTION))
@@ -193,8 +195,10 @@ static void append_other(struct exception_call *call, u64 value)
 	u64 text = VALUE_UNDEFINED;
 	bool done = false;
 
-	if (value_has_tag(value, TAG_OBJECT) && !VM(engine, JS_IsFunction, engine->context, value)) {
-		text = VM(engine, JS_JSONStringify, engine->context, value, VALUE_UNDEFINED, VALUE_UNDEFINED);
+	if (value_has_tag(value, TAG_OBJECT) &&
+	    !VM(engine, JS_IsFunction, engine->context, value)) {
+		text = VM(engine, JS_JSONStringify, engine->context, value, VALUE_UNDEFINED,
+			  VALUE_UNDEFINED);
 		if (value_has_tag(text, TAG_EXCEPTION)) {
 			exception_clear(engine);
 			text = VALUE_UNDEFINED;
@@ -204,7 +208,8 @@ static void append_other(struct exception_call *call, u64 value)
 		u32 atom = VM(engine, JS_ValueToAtom, engine->context, value);
 
 		if (atom) {
-			text = VM(engine, JS_AtomToString, engine->context, atom); /* a symbol's description */
+			text = VM(engine, JS_AtomToString, engine->context,
+				  atom); /* a symbol's description */
 			VM(engine, JS_FreeAtom, engine->context, atom);
 			done = append_value(call, text);
 		} else {

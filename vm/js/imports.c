@@ -40,8 +40,8 @@ static const struct js_host_binding *find_binding(const struct js_engine *engine
 }
 
 /* The host sees the arguments where QuickJS has them: a JSValue in linear memory is what a handle is. */
-static js_value call_binding(struct js_engine *engine, const struct js_host_binding *binding, u32 self, u32 count,
-			     u32 arguments)
+static js_value call_binding(struct js_engine *engine, const struct js_host_binding *binding,
+			     u32 self, u32 count, u32 arguments)
 {
 	js_value few[16], *handles = few, result;
 
@@ -60,7 +60,8 @@ static js_value call_binding(struct js_engine *engine, const struct js_host_bind
 	return result;
 }
 
-u64 native_host_function(struct js_engine *engine, u32 context, u64 self, u32 count, u32 arguments, u32 magic, u32 data)
+u64 native_host_function(struct js_engine *engine, u32 context, u64 self, u32 count, u32 arguments,
+			 u32 magic, u32 data)
 {
 	u32 name = VM(engine, JS_ToCStringLen2, context, 0, vm_load64(engine, data), 0);
 	const struct js_host_binding *binding;
@@ -74,7 +75,8 @@ u64 native_host_function(struct js_engine *engine, u32 context, u64 self, u32 co
 	if (binding) {
 		scratch = vm_push(engine, 8);
 		vm_store64(engine, scratch, self);
-		result = call_binding(engine, binding, scratch, (s32)count > 0 ? count : 0, arguments);
+		result = call_binding(engine, binding, scratch, (s32)count > 0 ? count : 0,
+				      arguments);
 		vm_pop(engine, 8);
 	} else {
 		js_throw_error(engine, "Error", "this build of thaw lacks host function %.100s",
@@ -91,7 +93,8 @@ u64 native_host_function(struct js_engine *engine, u32 context, u64 self, u32 co
 /* ---- env ---- */
 
 /* The package's own way to host functions; ours do not go through it, so only a strange image can get here. */
-u32 Z_envZ_host_call(struct Z_env_instance_t *env, u32 name, u32 name_bytes, u32 self, u32 count, u32 arguments)
+u32 Z_envZ_host_call(struct Z_env_instance_t *env, u32 name, u32 name_bytes, u32 self, u32 count,
+		     u32 arguments)
 {
 	(void)name, (void)name_bytes, (void)self, (void)count, (void)arguments;
 	return js_throw_error(ENGINE(env), "Error", "this host function is not one of thaw's");
@@ -118,7 +121,8 @@ u32 Z_envZ_host_module_normalize(struct Z_env_instance_t *env, u32 base, u32 nam
 }
 
 /* Both boxes are ours to free. Either may be 0 when memory has ended. */
-void Z_envZ_host_promise_rejection(struct Z_env_instance_t *env, u32 promise, u32 reason, u32 handled)
+void Z_envZ_host_promise_rejection(struct Z_env_instance_t *env, u32 promise, u32 reason,
+				   u32 handled)
 {
 	struct js_engine *engine = ENGINE(env);
 
@@ -156,8 +160,8 @@ static u64 clock_ns(clockid_t clock)
 	return (u64)now.tv_sec * 1000000000u + (u64)now.tv_nsec;
 }
 
-u32 Z_wasi_snapshot_preview1Z_clock_time_get(struct Z_wasi_snapshot_preview1_instance_t *wasi, u32 clock, u64 precision,
-					     u32 result)
+u32 Z_wasi_snapshot_preview1Z_clock_time_get(struct Z_wasi_snapshot_preview1_instance_t *wasi,
+					     u32 clock, u64 precision, u32 result)
 {
 	static u64 monotonic_offset;
 	u64 now;
@@ -176,7 +180,8 @@ u32 Z_wasi_snapshot_preview1Z_clock_time_get(struct Z_wasi_snapshot_preview1_ins
 	return WASI_SUCCESS;
 }
 
-u32 Z_wasi_snapshot_preview1Z_random_get(struct Z_wasi_snapshot_preview1_instance_t *wasi, u32 buffer, u32 bytes)
+u32 Z_wasi_snapshot_preview1Z_random_get(struct Z_wasi_snapshot_preview1_instance_t *wasi,
+					 u32 buffer, u32 bytes)
 {
 	char block[256];
 
@@ -209,8 +214,8 @@ static void write_all(const char *data, size_t bytes)
 }
 
 /* The engine's own prints (assertions, dumps): diagnostics, whichever descriptor it names. */
-u32 Z_wasi_snapshot_preview1Z_fd_write(struct Z_wasi_snapshot_preview1_instance_t *wasi, u32 fd, u32 vectors, u32 count,
-				       u32 result)
+u32 Z_wasi_snapshot_preview1Z_fd_write(struct Z_wasi_snapshot_preview1_instance_t *wasi, u32 fd,
+				       u32 vectors, u32 count, u32 result)
 {
 	struct js_engine *engine = ENGINE(wasi);
 	u32 total = 0;
@@ -218,7 +223,8 @@ u32 Z_wasi_snapshot_preview1Z_fd_write(struct Z_wasi_snapshot_preview1_instance_
 	if (fd != 1 && fd != 2)
 		return WASI_BADF;
 	for (u32 i = 0; i < count; i++) {
-		u32 data = vm_load32(engine, vectors + 8 * i), bytes = vm_load32(engine, vectors + 8 * i + 4);
+		u32 data = vm_load32(engine, vectors + 8 * i),
+		    bytes = vm_load32(engine, vectors + 8 * i + 4);
 		char block[1024];
 
 		total += bytes;
@@ -241,7 +247,8 @@ u32 Z_wasi_snapshot_preview1Z_fd_close(struct Z_wasi_snapshot_preview1_instance_
 	return WASI_NOSYS;
 }
 
-u32 Z_wasi_snapshot_preview1Z_fd_fdstat_get(struct Z_wasi_snapshot_preview1_instance_t *wasi, u32 fd, u32 result)
+u32 Z_wasi_snapshot_preview1Z_fd_fdstat_get(struct Z_wasi_snapshot_preview1_instance_t *wasi,
+					    u32 fd, u32 result)
 {
 	if (fd != 1 && fd != 2)
 		return WASI_BADF;
@@ -250,8 +257,8 @@ u32 Z_wasi_snapshot_preview1Z_fd_fdstat_get(struct Z_wasi_snapshot_preview1_inst
 	return WASI_SUCCESS;
 }
 
-u32 Z_wasi_snapshot_preview1Z_fd_seek(struct Z_wasi_snapshot_preview1_instance_t *wasi, u32 fd, u64 offset, u32 whence,
-				      u32 result)
+u32 Z_wasi_snapshot_preview1Z_fd_seek(struct Z_wasi_snapshot_preview1_instance_t *wasi, u32 fd,
+				      u64 offset, u32 whence, u32 result)
 {
 	(void)wasi, (void)fd, (void)offset, (void)whence, (void)result;
 	return WASI_NOSYS;

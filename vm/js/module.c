@@ -50,7 +50,8 @@ static bool define(struct js_engine *engine, u64 object, const char *name, u64 v
 	if (!key || value_has_tag(value, TAG_EXCEPTION))
 		VM(engine, JS_FreeValue, engine->context, value);
 	else
-		good = (s32)VM(engine, JS_DefinePropertyValueStr, engine->context, object, key, value, PROPERTY_ALL) >= 0;
+		good = (s32)VM(engine, JS_DefinePropertyValueStr, engine->context, object, key,
+			       value, PROPERTY_ALL) >= 0;
 	vm_free(engine, key);
 	return good;
 }
@@ -70,7 +71,8 @@ bool module_set_meta(struct js_engine *engine, u32 module, const char *name, boo
 	if (good && name[0] == '/')
 		good = define(engine, meta, "filename", value_string(engine, name, strlen(name))) &&
 		       define(engine, meta, "dirname",
-			      value_string(engine, name, slash == name ? 1 : (size_t)(slash - name)));
+			      value_string(engine, name,
+					   slash == name ? 1 : (size_t)(slash - name)));
 	free(url);
 	VM(engine, JS_FreeValue, engine->context, meta);
 	return good;
@@ -78,7 +80,8 @@ bool module_set_meta(struct js_engine *engine, u32 module, const char *name, boo
 
 /* ---- Names ---- */
 
-u32 native_module_resolve(struct js_engine *engine, u32 context, u32 base, u32 specifier, u32 opaque)
+u32 native_module_resolve(struct js_engine *engine, u32 context, u32 base, u32 specifier,
+			  u32 opaque)
 {
 	struct thaw_error error = {0};
 	char *name;
@@ -89,12 +92,14 @@ u32 native_module_resolve(struct js_engine *engine, u32 context, u32 base, u32 s
 		exception_throw(engine, "Error", "modules cannot be imported here");
 		return 0;
 	}
-	name = engine->host.module_resolve(engine->host.arg, vm_at(engine, base), vm_at(engine, specifier), &error);
+	name = engine->host.module_resolve(engine->host.arg, vm_at(engine, base),
+					   vm_at(engine, specifier), &error);
 	if (!name) {
 		exception_throw(engine, "Error", error.text);
 		return 0;
 	}
-	result = VM(engine, js_malloc, context, (u32)strlen(name) + 1); /* which QuickJS will js_free */
+	result = VM(engine, js_malloc, context,
+		    (u32)strlen(name) + 1); /* which QuickJS will js_free */
 	if (result)
 		memcpy(vm_at(engine, result), name, strlen(name) + 1);
 	free(name);
@@ -121,7 +126,8 @@ static void name_json_error(struct js_engine *engine, const char *name)
 }
 
 /* A module with one export, the parsed value; QuickJS keeps it in the module until it is evaluated. */
-static u32 json_module(struct js_engine *engine, u32 name, u32 source, u32 bytes, const char *host_name)
+static u32 json_module(struct js_engine *engine, u32 name, u32 source, u32 bytes,
+		       const char *host_name)
 {
 	u64 value = VM(engine, JS_ParseJSON, engine->context, source, bytes, name);
 	u32 key, module;
@@ -130,7 +136,8 @@ static u32 json_module(struct js_engine *engine, u32 name, u32 source, u32 bytes
 		name_json_error(engine, host_name);
 		return 0;
 	}
-	module = VM(engine, JS_NewCModule, engine->context, name, engine->native_base + NATIVE_JSON_MODULE_INIT);
+	module = VM(engine, JS_NewCModule, engine->context, name,
+		    engine->native_base + NATIVE_JSON_MODULE_INIT);
 	key = module ? vm_string(engine, "default", 7) : 0;
 	if (!key || (s32)VM(engine, JS_AddModuleExport, engine->context, module, key) < 0) {
 		VM(engine, JS_FreeValue, engine->context, value);
@@ -149,7 +156,8 @@ u32 native_json_module_init(struct js_engine *engine, u32 context, u32 module)
 	s32 status = -1;
 
 	if (key)
-		status = (s32)VM(engine, JS_SetModuleExport, context, module, key, value); /* consumes it */
+		status = (s32)VM(engine, JS_SetModuleExport, context, module, key,
+				 value); /* consumes it */
 	else
 		VM(engine, JS_FreeValue, context, value);
 	vm_free(engine, key);
@@ -163,9 +171,11 @@ static bool is_json(const char *name)
 	return bytes > 5 && strcmp(name + bytes - 5, ".json") == 0;
 }
 
-static u32 compile_module(struct js_engine *engine, u32 name, u32 source, u32 bytes, const char *host_name)
+static u32 compile_module(struct js_engine *engine, u32 name, u32 source, u32 bytes,
+			  const char *host_name)
 {
-	u64 module = VM(engine, JS_Eval, engine->context, source, bytes, name, EVAL_MODULE | EVAL_COMPILE_ONLY);
+	u64 module = VM(engine, JS_Eval, engine->context, source, bytes, name,
+			EVAL_MODULE | EVAL_COMPILE_ONLY);
 
 	if (value_has_tag(module, TAG_EXCEPTION))
 		return 0;
@@ -189,7 +199,8 @@ u32 native_module_load(struct js_engine *engine, u32 context, u32 name, u32 opaq
 		       ? engine->host.module_load(engine->host.arg, host_name, &bytes, &error)
 		       : NULL;
 	if (!text) {
-		exception_throw(engine, "Error", error.text[0] ? error.text : "modules cannot be loaded here");
+		exception_throw(engine, "Error",
+				error.text[0] ? error.text : "modules cannot be loaded here");
 		free(host_name);
 		return 0;
 	}

@@ -78,7 +78,8 @@ int vm_stack_open(struct vm_stack *stack)
 		void *wanted = (void *)(uintptr_t)(VM_STACK_BASE + slot * VM_STACK_SPACING);
 
 		mapping = mmap(wanted, bytes, PROT_NONE, flags | MAP_FIXED_NOREPLACE, -1, 0);
-		if (mapping != MAP_FAILED && mapping != wanted) { /* a kernel before 4.17 takes it as a hint */
+		if (mapping != MAP_FAILED &&
+		    mapping != wanted) { /* a kernel before 4.17 takes it as a hint */
 			munmap(mapping, bytes);
 			mapping = MAP_FAILED;
 		}
@@ -124,7 +125,8 @@ static void run_landing(void *arg)
 #endif
 }
 
-bool vm_stack_run(struct vm_stack *stack, struct vm_landing *landing, void (*function)(void *arg), void *arg)
+bool vm_stack_run(struct vm_stack *stack, struct vm_landing *landing, void (*function)(void *arg),
+		  void *arg)
 {
 	uint8_t *top = stack_bottom(stack) + VM_STACK_BYTES;
 	volatile bool returned = false;
@@ -138,7 +140,8 @@ bool vm_stack_run(struct vm_stack *stack, struct vm_landing *landing, void (*fun
 	/* Without the signal mask: saving it is a system call per entry, and only a trap raised by a signal has to restore it. */
 	if (sigsetjmp(landing->jump, 0) == 0) {
 #if STACK_ASAN
-		__sanitizer_start_switch_fiber((void **)&fake_stack, stack_bottom(stack), VM_STACK_BYTES);
+		__sanitizer_start_switch_fiber((void **)&fake_stack, stack_bottom(stack),
+					       VM_STACK_BYTES);
 #endif
 		switch_stack(top, run_landing, landing);
 		returned = true;

@@ -13,7 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define VM_STACK_BASE 0x200000000000ull /* far from ASan's allocator (0x600000000000) and from its shadow */
+#define VM_STACK_BASE \
+	0x200000000000ull /* far from ASan's allocator (0x600000000000) and from its shadow */
 #define VM_STACK_SPACING (1ull << 30)
 #define VM_STACK_SLOTS 64
 #define VM_STACK_BYTES (256ull << 20) /* address space; only what is touched costs memory */
@@ -21,7 +22,7 @@
 
 struct vm_stack {
 	uint8_t *mapping; /* guard first, then the stack */
-	bool fixed;	  /* at its slot's address: false only where something else was there before */
+	bool fixed; /* at its slot's address: false only where something else was there before */
 };
 
 int vm_stack_open(struct vm_stack *stack); /* 0 or -errno */
@@ -37,7 +38,8 @@ struct vm_landing {
 	void (*function)(void *arg);
 	void *arg;
 };
-bool vm_stack_run(struct vm_stack *stack, struct vm_landing *landing, void (*function)(void *arg), void *arg);
+bool vm_stack_run(struct vm_stack *stack, struct vm_landing *landing, void (*function)(void *arg),
+		  void *arg);
 _Noreturn void vm_stack_leave(struct vm_landing *landing);
 
 #endif

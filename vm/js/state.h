@@ -21,7 +21,14 @@ enum {
 
 /* JSValue: the tag is the upper half of the word; floats are everything else. */
 #define JSVALUE(tag, low) (((u64)(u32)(tag) << 32) | (u32)(low))
-enum { TAG_INT = 0, TAG_BOOL = 1, TAG_NULL = 2, TAG_UNDEFINED = 3, TAG_EXCEPTION = 6, TAG_OBJECT = -1 };
+enum {
+	TAG_INT = 0,
+	TAG_BOOL = 1,
+	TAG_NULL = 2,
+	TAG_UNDEFINED = 3,
+	TAG_EXCEPTION = 6,
+	TAG_OBJECT = -1
+};
 #define VALUE_NULL JSVALUE(TAG_NULL, 0)
 #define VALUE_UNDEFINED JSVALUE(TAG_UNDEFINED, 0)
 #define VALUE_EXCEPTION JSVALUE(TAG_EXCEPTION, 0)
@@ -33,15 +40,21 @@ static inline bool value_has_tag(u64 value, int tag)
 
 /* Functions of ours in the VM's table, behind the module's own 532. The heap refers to them by index: never reorder, only append,
  * and change js_engine_identity with the meaning of any. */
-enum native_function { NATIVE_HOST_FUNCTION, NATIVE_MODULE_RESOLVE, NATIVE_MODULE_LOAD, NATIVE_JSON_MODULE_INIT, NATIVE_COUNT };
+enum native_function {
+	NATIVE_HOST_FUNCTION,
+	NATIVE_MODULE_RESOLVE,
+	NATIVE_MODULE_LOAD,
+	NATIVE_JSON_MODULE_INIT,
+	NATIVE_COUNT
+};
 
 /* Our own record in the heap, at the bottom of the shadow stack's block; the runtime's opaque pointer finds it. A stack that
  * overruns its block destroys `magic` first. */
 struct heap_note {
 	u32 magic;
-	u32 stack_bytes;  /* of the shadow stack, which begins right after the note */
-	u32 live_bytes;	  /* allocated right after the last collection */
-	u32 reserve;	  /* a block to free when memory ends, so that the error can be built; 0: given up */
+	u32 stack_bytes; /* of the shadow stack, which begins right after the note */
+	u32 live_bytes;	 /* allocated right after the last collection */
+	u32 reserve; /* a block to free when memory ends, so that the error can be built; 0: given up */
 	u32 unused[12];
 };
 #define NOTE_MAGIC 0x57414854u /* "THAW" */
@@ -53,7 +66,8 @@ struct js_engine {
 	const struct js_host_binding **bindings; /* sorted by name */
 	size_t binding_count;
 	struct vm_stack stack;
-	struct vm_landing *landing; /* how to leave the VM's stack; NULL: nothing of this engine is on it */
+	struct vm_landing
+		*landing; /* how to leave the VM's stack; NULL: nothing of this engine is on it */
 	struct js_engine *outer;    /* the engine that was entered on this thread before */
 	u32 native_base;	    /* table index of our first function */
 	u32 runtime, context, note; /* constant once created or restored */
@@ -124,10 +138,12 @@ void wasm_rt_set_native(struct js_engine *engine);
 
 /* ---- value.c: all on the VM's stack ---- */
 
-u32 vm_string(struct js_engine *engine, const char *text, size_t bytes); /* NUL-terminated copy; 0: exception */
+u32 vm_string(struct js_engine *engine, const char *text,
+	      size_t bytes); /* NUL-terminated copy; 0: exception */
 void vm_free(struct js_engine *engine, u32 address);
 js_value value_box(struct js_engine *engine, u64 value); /* consumes it; exception: 0 */
-u64 value_unbox(struct js_engine *engine, js_value handle); /* the value it held, owned; the handle is gone */
+u64 value_unbox(struct js_engine *engine,
+		js_value handle); /* the value it held, owned; the handle is gone */
 static inline u64 value_of(const struct js_engine *engine, js_value handle)
 {
 	return handle ? vm_load64(engine, handle) : VALUE_UNDEFINED;
@@ -137,13 +153,16 @@ char *value_text(struct js_engine *engine, u64 value, size_t *bytes);
 u64 value_string(struct js_engine *engine, const char *text, size_t bytes);
 
 /* ---- exception.c ---- */
-u64 exception_new(struct js_engine *engine, const char *type, const char *text); /* an Error, or an exception while making it */
+u64 exception_new(struct js_engine *engine, const char *type,
+		  const char *text); /* an Error, or an exception while making it */
 void exception_throw(struct js_engine *engine, const char *type, const char *text);
 void exception_clear(struct js_engine *engine);
 
 /* ---- functions the VM calls through its table ---- */
-u64 native_host_function(struct js_engine *engine, u32 context, u64 self, u32 count, u32 arguments, u32 magic, u32 data);
-u32 native_module_resolve(struct js_engine *engine, u32 context, u32 base, u32 specifier, u32 opaque);
+u64 native_host_function(struct js_engine *engine, u32 context, u64 self, u32 count, u32 arguments,
+			 u32 magic, u32 data);
+u32 native_module_resolve(struct js_engine *engine, u32 context, u32 base, u32 specifier,
+			  u32 opaque);
 u32 native_module_load(struct js_engine *engine, u32 context, u32 name, u32 opaque);
 u32 native_json_module_init(struct js_engine *engine, u32 context, u32 module);
 bool module_set_meta(struct js_engine *engine, u32 module, const char *name, bool main);

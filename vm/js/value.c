@@ -12,7 +12,11 @@
 
 #include "state.h"
 
-enum { EVAL_MODULE = 1 << 0, EVAL_COMPILE_ONLY = 1 << 5, EVAL_ASYNC = 1 << 7 }; /* JS_EVAL_* of quickjs.h */
+enum {
+	EVAL_MODULE = 1 << 0,
+	EVAL_COMPILE_ONLY = 1 << 5,
+	EVAL_ASYNC = 1 << 7
+}; /* JS_EVAL_* of quickjs.h */
 
 struct call {
 	struct js_engine *engine;
@@ -77,7 +81,8 @@ u64 value_unbox(struct js_engine *engine, js_value handle)
 u64 value_string(struct js_engine *engine, const char *text, size_t bytes)
 {
 	u32 copy = vm_string(engine, text, bytes);
-	u64 value = copy ? VM(engine, JS_NewStringLen, engine->context, copy, (u32)bytes) : VALUE_EXCEPTION;
+	u64 value = copy ? VM(engine, JS_NewStringLen, engine->context, copy, (u32)bytes)
+			 : VALUE_EXCEPTION;
 
 	vm_free(engine, copy);
 	return value;
@@ -119,9 +124,11 @@ char *value_text(struct js_engine *engine, u64 value, size_t *bytes)
 /* ---- Evaluation and jobs ---- */
 
 /* Compile, complete import.meta, load what it imports, run. */
-static u64 eval_module(struct js_engine *engine, u32 code, u32 bytes, u32 name, const char *host_name, bool only_compile)
+static u64 eval_module(struct js_engine *engine, u32 code, u32 bytes, u32 name,
+		       const char *host_name, bool only_compile)
 {
-	u64 module = VM(engine, JS_Eval, engine->context, code, bytes, name, EVAL_MODULE | EVAL_COMPILE_ONLY);
+	u64 module = VM(engine, JS_Eval, engine->context, code, bytes, name,
+			EVAL_MODULE | EVAL_COMPILE_ONLY);
 
 	if (value_has_tag(module, TAG_EXCEPTION))
 		return VALUE_EXCEPTION;
@@ -149,7 +156,8 @@ static void run_eval(void *arg)
 	if (name && (call->flags & JS_EVAL_MODULE)) {
 		value = eval_module(engine, code, (u32)call->bytes, name, call->name, only_compile);
 	} else if (name) {
-		u32 flags = (call->flags & JS_EVAL_ASYNC ? EVAL_ASYNC : 0) | (only_compile ? EVAL_COMPILE_ONLY : 0);
+		u32 flags = (call->flags & JS_EVAL_ASYNC ? EVAL_ASYNC : 0) |
+			    (only_compile ? EVAL_COMPILE_ONLY : 0);
 
 		value = VM(engine, JS_Eval, engine->context, code, (u32)call->bytes, name, flags);
 		if (only_compile && !value_has_tag(value, TAG_EXCEPTION)) {
@@ -162,9 +170,11 @@ static void run_eval(void *arg)
 	call->result = value_box(engine, value);
 }
 
-js_value js_eval(struct js_engine *engine, const char *code, size_t bytes, const char *name, unsigned flags)
+js_value js_eval(struct js_engine *engine, const char *code, size_t bytes, const char *name,
+		 unsigned flags)
 {
-	struct call call = {.engine = engine, .text = code, .bytes = bytes, .name = name, .flags = flags};
+	struct call call = {
+		.engine = engine, .text = code, .bytes = bytes, .name = name, .flags = flags};
 
 	return engine_enter(engine, run_eval, &call) ? call.result : 0;
 }
@@ -182,7 +192,8 @@ static void run_jobs(void *arg)
 		if (status > 0)
 			continue;
 		if (call->exception && !*call->exception)
-			*call->exception = value_box(engine, VM(engine, JS_GetException, engine->context));
+			*call->exception =
+				value_box(engine, VM(engine, JS_GetException, engine->context));
 		else
 			exception_clear(engine);
 	}
@@ -218,7 +229,8 @@ static void run_call(void *arg)
 	struct call *call = arg;
 	struct js_engine *engine = call->engine;
 	bool many = call->count > 64;
-	u32 arguments = many ? VM(engine, malloc, call->count * 8) : vm_push(engine, call->count * 8);
+	u32 arguments = many ? VM(engine, malloc, call->count * 8)
+			     : vm_push(engine, call->count * 8);
 
 	if (!arguments) {
 		VM(engine, JS_ThrowOutOfMemory, engine->context);
@@ -226,18 +238,23 @@ static void run_call(void *arg)
 	}
 	for (unsigned i = 0; i < call->count; i++)
 		vm_store64(engine, arguments + 8 * i, value_of(engine, call->arguments[i]));
-	call->result = value_box(engine, VM(engine, JS_Call, engine->context, value_of(engine, call->value),
-					    value_of(engine, call->self), call->count, arguments));
+	call->result = value_box(engine,
+				 VM(engine, JS_Call, engine->context, value_of(engine, call->value),
+				    value_of(engine, call->self), call->count, arguments));
 	if (many)
 		vm_free(engine, arguments);
 	else
 		vm_pop(engine, call->count * 8);
 }
 
-js_value js_call(struct js_engine *engine, js_value function, js_value self, unsigned count, const js_value *arguments)
+js_value js_call(struct js_engine *engine, js_value function, js_value self, unsigned count,
+		 const js_value *arguments)
 {
-	struct call call = {
-		.engine = engine, .value = function, .self = self, .count = count, .arguments = arguments};
+	struct call call = {.engine = engine,
+			    .value = function,
+			    .self = self,
+			    .count = count,
+			    .arguments = arguments};
 
 	return engine_enter(engine, run_call, &call) ? call.result : 0;
 }
@@ -248,7 +265,8 @@ static void run_free(void *arg)
 {
 	struct call *call = arg;
 
-	VM(call->engine, JS_FreeValue, call->engine->context, value_unbox(call->engine, call->value));
+	VM(call->engine, JS_FreeValue, call->engine->context,
+	   value_unbox(call->engine, call->value));
 }
 
 void js_free(struct js_engine *engine, js_value value)
@@ -264,7 +282,8 @@ static void run_dup(void *arg)
 	struct call *call = arg;
 	struct js_engine *engine = call->engine;
 
-	call->result = value_box(engine, VM(engine, JS_DupValue, engine->context, value_of(engine, call->value)));
+	call->result = value_box(
+		engine, VM(engine, JS_DupValue, engine->context, value_of(engine, call->value)));
 }
 
 js_value js_dup(struct js_engine *engine, js_value value)
@@ -372,7 +391,8 @@ static void run_bytes(void *arg)
 
 	if (!copy)
 		return;
-	call->result = value_box(engine, VM(engine, JS_NewUint8ArrayCopy, engine->context, copy, (u32)call->bytes));
+	call->result = value_box(
+		engine, VM(engine, JS_NewUint8ArrayCopy, engine->context, copy, (u32)call->bytes));
 	vm_free(engine, copy);
 }
 
@@ -395,9 +415,10 @@ static void run_host_function(void *arg)
 		text = VM(engine, JS_NewStringLen, engine->context, name, (u32)strlen(call->text));
 		if (!value_has_tag(text, TAG_EXCEPTION)) {
 			vm_store64(engine, data, text);
-			call->result = value_box(engine, VM(engine, JS_NewCFunctionData2, engine->context,
-							    engine->native_base + NATIVE_HOST_FUNCTION, name, 0, 0, 1,
-							    data));
+			call->result =
+				value_box(engine, VM(engine, JS_NewCFunctionData2, engine->context,
+						     engine->native_base + NATIVE_HOST_FUNCTION,
+						     name, 0, 0, 1, data));
 			VM(engine, JS_FreeValue, engine->context, text);
 		}
 	}
@@ -437,8 +458,8 @@ static void run_get(void *arg)
 
 	if (!key)
 		return;
-	call->result = value_box(
-		engine, VM(engine, JS_GetPropertyStr, engine->context, value_of(engine, call->value), key));
+	call->result = value_box(engine, VM(engine, JS_GetPropertyStr, engine->context,
+					    value_of(engine, call->value), key));
 	vm_free(engine, key);
 }
 
@@ -476,7 +497,8 @@ static void run_set(void *arg)
 		VM(engine, JS_FreeValue, engine->context, value);
 		return;
 	}
-	call->done = (s32)VM(engine, JS_SetPropertyStr, engine->context, value_of(engine, call->value), key, value) >= 0;
+	call->done = (s32)VM(engine, JS_SetPropertyStr, engine->context,
+			     value_of(engine, call->value), key, value) >= 0;
 	vm_free(engine, key);
 }
 
@@ -492,7 +514,8 @@ static void run_set_index(void *arg)
 	struct call *call = arg;
 	struct js_engine *engine = call->engine;
 
-	call->done = (s32)VM(engine, JS_SetPropertyUint32, engine->context, value_of(engine, call->value), call->count,
+	call->done = (s32)VM(engine, JS_SetPropertyUint32, engine->context,
+			     value_of(engine, call->value), call->count,
 			     value_unbox(engine, call->other)) >= 0;
 }
 
@@ -566,7 +589,8 @@ static void run_to_number(void *arg)
 	struct js_engine *engine = call->engine;
 	u32 result = vm_push(engine, 8);
 
-	if ((s32)VM(engine, JS_ToFloat64, engine->context, result, value_of(engine, call->value)) < 0)
+	if ((s32)VM(engine, JS_ToFloat64, engine->context, result, value_of(engine, call->value)) <
+	    0)
 		exception_clear(engine);
 	else
 		memcpy(&call->number, vm_at(engine, result), 8);
@@ -650,7 +674,8 @@ static void run_to_bytes(void *arg)
 	} else if ((s32)VM(engine, JS_GetTypedArrayType, value) >= 0) {
 		u32 view = vm_push(engine, 12);
 
-		buffer = VM(engine, JS_GetTypedArrayBuffer, engine->context, value, view, view + 4, view + 8);
+		buffer = VM(engine, JS_GetTypedArrayBuffer, engine->context, value, view, view + 4,
+			    view + 8);
 		if (value_has_tag(buffer, TAG_EXCEPTION)) {
 			exception_clear(engine);
 		} else if (buffer_bytes(engine, buffer, &data, &bytes)) {
@@ -696,7 +721,9 @@ enum js_promise_state js_promise_state(struct js_engine *engine, js_value promis
 	struct call call = {.engine = engine, .value = promise};
 
 	engine_enter(engine, run_promise_state, &call);
-	return call.flags == 1 ? JS_PROMISE_FULFILLED : call.flags == 2 ? JS_PROMISE_REJECTED : JS_PROMISE_PENDING;
+	return call.flags == 1	 ? JS_PROMISE_FULFILLED
+	       : call.flags == 2 ? JS_PROMISE_REJECTED
+				 : JS_PROMISE_PENDING;
 }
 
 static void run_promise_result(void *arg)
@@ -704,7 +731,8 @@ static void run_promise_result(void *arg)
 	struct call *call = arg;
 	struct js_engine *engine = call->engine;
 
-	call->result = value_box(engine, VM(engine, JS_PromiseResult, engine->context, value_of(engine, call->value)));
+	call->result = value_box(engine, VM(engine, JS_PromiseResult, engine->context,
+					    value_of(engine, call->value)));
 }
 
 js_value js_promise_result(struct js_engine *engine, js_value promise)

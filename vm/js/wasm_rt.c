@@ -37,12 +37,13 @@ static struct js_engine *engine_of_memory(wasm_rt_memory_t *memory)
 
 void wasm_rt_init(void)
 {
-	native_types[NATIVE_HOST_FUNCTION] = wasm_rt_register_func_type(
-		6, 1, WASM_RT_I32, WASM_RT_I64, WASM_RT_I32, WASM_RT_I32, WASM_RT_I32, WASM_RT_I32, WASM_RT_I64);
-	native_types[NATIVE_MODULE_RESOLVE] =
-		wasm_rt_register_func_type(4, 1, WASM_RT_I32, WASM_RT_I32, WASM_RT_I32, WASM_RT_I32, WASM_RT_I32);
-	native_types[NATIVE_MODULE_LOAD] =
-		wasm_rt_register_func_type(3, 1, WASM_RT_I32, WASM_RT_I32, WASM_RT_I32, WASM_RT_I32);
+	native_types[NATIVE_HOST_FUNCTION] =
+		wasm_rt_register_func_type(6, 1, WASM_RT_I32, WASM_RT_I64, WASM_RT_I32, WASM_RT_I32,
+					   WASM_RT_I32, WASM_RT_I32, WASM_RT_I64);
+	native_types[NATIVE_MODULE_RESOLVE] = wasm_rt_register_func_type(
+		4, 1, WASM_RT_I32, WASM_RT_I32, WASM_RT_I32, WASM_RT_I32, WASM_RT_I32);
+	native_types[NATIVE_MODULE_LOAD] = wasm_rt_register_func_type(
+		3, 1, WASM_RT_I32, WASM_RT_I32, WASM_RT_I32, WASM_RT_I32);
 	native_types[NATIVE_JSON_MODULE_INIT] =
 		wasm_rt_register_func_type(2, 1, WASM_RT_I32, WASM_RT_I32, WASM_RT_I32);
 }
@@ -158,7 +159,8 @@ uint32_t wasm_rt_grow_memory(wasm_rt_memory_t *memory, uint32_t delta)
 	return before;
 }
 
-void wasm_rt_allocate_funcref_table(wasm_rt_funcref_table_t *table, uint32_t elements, uint32_t max_elements)
+void wasm_rt_allocate_funcref_table(wasm_rt_funcref_table_t *table, uint32_t elements,
+				    uint32_t max_elements)
 {
 	table->size = elements + NATIVE_COUNT;
 	table->max_size = max_elements;
