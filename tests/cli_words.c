@@ -40,9 +40,16 @@ TEST(durations_are_read)
 	static const struct {
 		const char *word;
 		uint64_t ns;
-	} good[] = {{"0", 0},		       {"1s", 1000000000},  {"250ms", 250000000}, {"1.5s", 1500000000},
-		    {"2min", 120000000000},    {"10us", 10000},	    {"0s", 0},		  {"1h", 3600000000000}};
-	static const char *const bad[] = {"", "5", "s", "-1s", "1x", "1 s", "1ss", "nan", "1e300s", "0x10s "};
+	} good[] = {{"0", 0},
+		    {"1s", 1000000000},
+		    {"250ms", 250000000},
+		    {"1.5s", 1500000000},
+		    {"2min", 120000000000},
+		    {"10us", 10000},
+		    {"0s", 0},
+		    {"1h", 3600000000000}};
+	static const char *const bad[] = {"",	 "5",	"s",   "-1s",	 "1x",
+					  "1 s", "1ss", "nan", "1e300s", "0x10s "};
 	uint64_t ns;
 
 	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
@@ -83,20 +90,50 @@ TEST(json_strings_are_escaped)
 	json_close(&json, ']');
 	json_close(&json, '}');
 	fclose(json.to);
-	EXPECT_STREQ(out, "{\"a\\\"b\":\"\\\\ \\n \\u0001 \xc3\xa4\",\"n\":18446744073709551615,\"list\":[true,false]}");
+	EXPECT_STREQ(
+		out,
+		"{\"a\\\"b\":\"\\\\ \\n \\u0001 \xc3\xa4\",\"n\":18446744073709551615,\"list\":[true,false]}");
 	free(out);
 }
 
 TEST(finished_and_unfinished_code)
 {
 	static const char *const finished[] = {
-		"1", "a = {b: [1, 2]}", "'(' + \"[\" + `{`", "`${`${1}`}`", "/[(/]/.test('(')", "a / b / (c)",
-		"return_ / 2", "x = 1 // (", "/* { */ 1", "f(`a${{b: '}'}.b}`)", "'it\\'s ('", ")", "}{",
-		"a\n/ (b)", "return /(/", "'unclosed (", "x.y[0] / 2 + '/('", "`\\`(`", "",
+		"1",
+		"a = {b: [1, 2]}",
+		"'(' + \"[\" + `{`",
+		"`${`${1}`}`",
+		"/[(/]/.test('(')",
+		"a / b / (c)",
+		"return_ / 2",
+		"x = 1 // (",
+		"/* { */ 1",
+		"f(`a${{b: '}'}.b}`)",
+		"'it\\'s ('",
+		")",
+		"}{",
+		"a\n/ (b)",
+		"return /(/",
+		"'unclosed (",
+		"x.y[0] / 2 + '/('",
+		"`\\`(`",
+		"",
 	};
 	static const char *const unfinished[] = {
-		"function f() {", "[1,", "(", "`abc", "`${", "`${1", "/* comment", "f(`a`, ", "if (x) {\n y()",
-		"a = {b: '}'", "`${`}`", "'joined \\\n", "f(/[)]/", "class A {\n #x = 1;",
+		"function f() {",
+		"[1,",
+		"(",
+		"`abc",
+		"`${",
+		"`${1",
+		"/* comment",
+		"f(`a`, ",
+		"if (x) {\n y()",
+		"a = {b: '}'",
+		"`${`}`",
+		"'joined \\\n",
+		"f(/[)]/",
+		"class A {\n #x = 1;",
 	};
 
 	for (size_t i = 0; i < sizeof(finished) / sizeof(finished[0]); i++) {

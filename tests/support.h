@@ -227,6 +227,8 @@ SUPPORT void program_kill(struct program *program)
 
 SUPPORT void program_free(struct program *program)
 {
+	if (!program->output) /* never started */
+		return;
 	program_close_input(program);
 	free(program->output);
 	free(program->errors);

@@ -44,6 +44,8 @@ int runtime_exit_code(int code)
 		return EXIT_IMAGE_IN_USE;
 	case THAW_EKERNEL:
 		return EXIT_NO_KERNEL;
+	case -EINVAL: /* of what the environment or the caller asked for */
+		return EXIT_USAGE;
 	case THAW_ENOGEN:
 	case -ENOENT:
 	case -EACCES:
@@ -429,6 +431,13 @@ static int rendered(struct runtime *rt, js_value promise, char **text)
 	}
 	value = js_get(rt->engine, result, "value");
 	js_free(rt->engine, result);
+	if (value && rt->options.keep_result && !js_is_undefined(rt->engine, value)) {
+		js_value global = js_global(rt->engine);
+
+		if (!js_set(rt->engine, global, "_", js_dup(rt->engine, value))) /* somebody made it read-only */
+			js_free(rt->engine, js_take_exception(rt->engine));
+		js_free(rt->engine, global);
+	}
 	shown = value ? loop_ask(rt, PRELUDE_INSPECT, 1, &value) : 0;
 	*text = shown ? js_to_string(rt->engine, shown, NULL) : strdup("<value that cannot be shown>");
 	if (shown)

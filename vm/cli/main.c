@@ -14,7 +14,8 @@
 #endif
 
 static const struct cli_command *const commands[] = {
-	&command_run, &command_repl, &command_log, &command_inspect, &command_verify, &command_check,
+	&command_run,	  &command_repl,   &command_log,
+	&command_inspect, &command_verify, &command_check,
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
@@ -61,7 +62,8 @@ static const struct cli_command *find_command(const char *name)
 	for (size_t i = 0; i < COMMANDS; i++)
 		if (!strcmp(commands[i]->name, name))
 			return commands[i];
-	return !strcmp(name, "-e") || !strcmp(name, "-p") || !strcmp(name, "eval") ? &command_eval : NULL;
+	return !strcmp(name, "-e") || !strcmp(name, "-p") || !strcmp(name, "eval") ? &command_eval
+										   : NULL;
 }
 
 static int unknown_command(const char *name)
@@ -69,16 +71,21 @@ static int unknown_command(const char *name)
 	const char *names[COMMANDS + 2], *nearest, *dot = strrchr(name, '.');
 
 	if (dot && (!strcmp(dot, ".js") || !strcmp(dot, ".mjs")))
-		return cli_fail(EXIT_USAGE, "unknown command '%s'; to run a script: thaw run %s", name, name);
+		return cli_fail(EXIT_USAGE, "unknown command '%s'; to run a script: thaw run %s",
+				name, name);
 	if (dot && !strcmp(dot, ".thaw"))
-		return cli_fail(EXIT_USAGE, "unknown command '%s'; to look at an image: thaw log %s", name, name);
+		return cli_fail(EXIT_USAGE,
+				"unknown command '%s'; to look at an image: thaw log %s", name,
+				name);
 	for (size_t i = 0; i < COMMANDS; i++)
 		names[i] = commands[i]->name;
 	names[COMMANDS] = "help";
 	names[COMMANDS + 1] = NULL;
 	nearest = cli_nearest(name, names);
 	if (nearest)
-		return cli_fail(EXIT_USAGE, "unknown command '%s' (did you mean %s?); see thaw --help", name, nearest);
+		return cli_fail(EXIT_USAGE,
+				"unknown command '%s' (did you mean %s?); see thaw --help", name,
+				nearest);
 	return cli_fail(EXIT_USAGE, "unknown command '%s'; see thaw --help", name);
 }
 
