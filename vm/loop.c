@@ -124,7 +124,7 @@ void loop_uncaught(struct runtime *rt, js_value exception, const char *prefix)
 	if (!loop_trapped(rt)) {
 		fflush(stdout);
 		fprintf(stderr, "%s%s%s", prefix, text, *text && text[strlen(text) - 1] == '\n' ? "" : "\n");
-		if (!rt->options.interactive)
+		if (!rt->options.interactive && !rt->options.keep_result) /* a shell goes on, also a piped one */
 			loop_end(rt, EXIT_EXCEPTION, false);
 	}
 	free(text);

@@ -54,7 +54,8 @@ static int check(const struct cli_options *options, int operand_count, char **op
 	(void)operand_count;
 	(void)operands;
 	if (count < 0)
-		return cli_fail(runtime_exit_code(count), "cannot probe the kernel: %s", thaw_strerror(count));
+		return cli_fail(runtime_exit_code(count), "cannot probe the kernel: %s",
+				thaw_strerror(count));
 	for (int i = 0; i < count; i++)
 		if (list[i].required && !list[i].present && !missing)
 			missing = list[i].name;
@@ -75,8 +76,9 @@ const struct cli_command command_check = {
 	.name = "check",
 	.synopsis = "[options]",
 	.summary = "what this kernel and these privileges allow",
-	.description = "Tries each thing Thaw can use of the kernel and says what is used instead where it is missing.\n"
-		       "Exit code 0 if programs can run here, 69 if not.",
+	.description =
+		"Tries each thing Thaw can use of the kernel and says what is used instead where it is missing.\n"
+		"Exit code 0 if programs can run here, 69 if not.",
 	.examples = "  thaw check\n"
 		    "  thaw check --json | jq '.capabilities[] | select(.present | not)'\n",
 	.options = check_options,

@@ -18,21 +18,21 @@
 /* Everything any command can be told. A command's table says which of it are its own. */
 struct cli_options {
 	const char *image;
-	const char *code;	/* -e or -p */
+	const char *code; /* -e or -p */
 	const char *prefetch;
 	uint64_t every_ns;
 	uint64_t generation;
 	uint64_t retain;
-	bool print;		/* the code came with -p */
+	bool print; /* the code came with -p */
 	bool fresh, stats, json, quiet, verbose, help;
 };
 
 enum cli_option_kind {
-	CLI_FLAG,	/* bool: true when given */
-	CLI_TEXT,	/* const char *: the argument, borrowed from argv */
-	CLI_NUMBER,	/* uint64_t: decimal, at least 1 */
-	CLI_DURATION,	/* uint64_t: nanoseconds; "250ms", "1s", "2min", "0" */
-	CLI_CODE,	/* code and print: -e and -p */
+	CLI_FLAG,     /* bool: true when given */
+	CLI_TEXT,     /* const char *: the argument, borrowed from argv */
+	CLI_NUMBER,   /* uint64_t: decimal, at least 1 */
+	CLI_DURATION, /* uint64_t: nanoseconds; "250ms", "1s", "2min", "0" */
+	CLI_CODE,     /* code and print: -e and -p */
 };
 
 struct cli_option {
@@ -40,13 +40,19 @@ struct cli_option {
 	char letter;	      /* short form; 0: none */
 	const char *argument; /* how the help calls its argument; NULL: takes none */
 	enum cli_option_kind kind;
-	size_t offset;	      /* into struct cli_options */
+	size_t offset; /* into struct cli_options */
 	const char *help;
 };
 
 #define CLI_FIELD(field) offsetof(struct cli_options, field)
-#define CLI_HELP {"help", 'h', NULL, CLI_FLAG, CLI_FIELD(help), "show this"}
-#define CLI_JSON {"json", 0, NULL, CLI_FLAG, CLI_FIELD(json), "write JSON to stdout"}
+#define CLI_HELP                                                          \
+	{                                                                 \
+		"help", 'h', NULL, CLI_FLAG, CLI_FIELD(help), "show this" \
+	}
+#define CLI_JSON                                                                   \
+	{                                                                          \
+		"json", 0, NULL, CLI_FLAG, CLI_FIELD(json), "write JSON to stdout" \
+	}
 
 struct cli_command {
 	const char *name;
@@ -86,9 +92,10 @@ bool cli_file_exists(const char *path);
 struct text {
 	char s[32];
 };
-struct text format_bytes(uint64_t bytes);   /* "512 B", "1.2 MiB" */
-struct text format_duration(uint64_t ns);   /* "850 ns", "12 us", "3.4 ms", "1.25 s", "2 min 5 s" */
-struct text format_age(uint64_t time_ns);   /* how long ago a CLOCK_REALTIME was: "3 s", "5 min", "2 d" */
+struct text format_bytes(uint64_t bytes); /* "512 B", "1.2 MiB" */
+struct text format_duration(uint64_t ns); /* "850 ns", "12 us", "3.4 ms", "1.25 s", "2 min 5 s" */
+struct text format_age(
+	uint64_t time_ns); /* how long ago a CLOCK_REALTIME was: "3 s", "5 min", "2 d" */
 struct text format_count(uint64_t count);   /* "54,560" */
 struct text format_time(uint64_t time_ns);  /* "2025-01-31 12:00:00", local time */
 const char *format_reason(uint32_t reason); /* of enum thaw_reason */

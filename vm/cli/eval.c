@@ -33,7 +33,8 @@ static int eval(const struct cli_options *options, int count, char **operands)
 	int code;
 
 	if (!options->code)
-		return cli_fail(EXIT_USAGE, "nothing to do: -e CODE or a command is missing; see thaw --help");
+		return cli_fail(EXIT_USAGE,
+				"nothing to do: -e CODE or a command is missing; see thaw --help");
 	if (options->fresh && options->generation)
 		return cli_fail(EXIT_USAGE, "--fresh and --at exclude each other");
 	runtime_options.argument_count = count;
@@ -55,15 +56,19 @@ static int eval(const struct cli_options *options, int count, char **operands)
 static const struct cli_option eval_options[] = {
 	{"eval", 'e', "CODE", CLI_CODE, 0, "evaluate this (top-level await is allowed)"},
 	{"print", 'p', "CODE", CLI_CODE, 0, "evaluate this and print the result"},
-	{"image", 'i', "PATH", CLI_TEXT, CLI_FIELD(image), "an image to work on (default: nothing persists)"},
-	{"every", 0, "TIME", CLI_DURATION, CLI_FIELD(every_ns), "checkpoint this often while it runs (default 1s)"},
+	{"image", 'i', "PATH", CLI_TEXT, CLI_FIELD(image),
+	 "an image to work on (default: nothing persists)"},
+	{"every", 0, "TIME", CLI_DURATION, CLI_FIELD(every_ns),
+	 "checkpoint this often while it runs (default 1s)"},
 	{"fresh", 0, NULL, CLI_FLAG, CLI_FIELD(fresh), "start anew, whatever the image holds"},
-	{"at", 0, "GENERATION", CLI_NUMBER, CLI_FIELD(generation), "start from this one, not from the newest"},
+	{"at", 0, "GENERATION", CLI_NUMBER, CLI_FIELD(generation),
+	 "start from this one, not from the newest"},
 	{"retain", 0, "N", CLI_NUMBER, CLI_FIELD(retain), "generations to keep (default 8)"},
 	{"stats", 0, NULL, CLI_FLAG, CLI_FIELD(stats), "at the end, what it cost, to stderr"},
 	{"json", 0, NULL, CLI_FLAG, CLI_FIELD(json), "the same as one JSON object"},
 	{"quiet", 'q', NULL, CLI_FLAG, CLI_FIELD(quiet), "no notes on stderr, only errors"},
-	{"verbose", 'v', NULL, CLI_FLAG, CLI_FIELD(verbose), "a line on stderr for each generation and restore"},
+	{"verbose", 'v', NULL, CLI_FLAG, CLI_FIELD(verbose),
+	 "a line on stderr for each generation and restore"},
 	CLI_HELP,
 	{0},
 };
@@ -72,11 +77,13 @@ const struct cli_command command_eval = {
 	.name = "",
 	.synopsis = "-e CODE | -p CODE [options] [arguments]",
 	.summary = "evaluate one piece of code",
-	.description = "Evaluates CODE in the global scope and waits for what it started (timers, promises).\n"
-		       "With --image it sees and changes what the image holds, as a line in thaw repl does.",
-	.examples = "  thaw -p '2 ** 64n'                       no image: nothing persists\n"
-		    "  thaw --image app.thaw -p 'state.size'    ask a program that was stopped\n"
-		    "  thaw -i counter.thaw -e 'globalThis.n = (globalThis.n ?? 0) + 1; console.log(n)'\n",
+	.description =
+		"Evaluates CODE in the global scope and waits for what it started (timers, promises).\n"
+		"With --image it sees and changes what the image holds, as a line in thaw repl does.",
+	.examples =
+		"  thaw -p '2 ** 64n'                       no image: nothing persists\n"
+		"  thaw --image app.thaw -p 'state.size'    ask a program that was stopped\n"
+		"  thaw -i counter.thaw -e 'globalThis.n = (globalThis.n ?? 0) + 1; console.log(n)'\n",
 	.options = eval_options,
 	.operands_max = 1000000,
 	.run = eval,

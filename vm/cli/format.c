@@ -27,7 +27,8 @@ struct text format_bytes(uint64_t bytes)
 	if (unit < 0)
 		snprintf(text.s, sizeof(text.s), "%u B", (unsigned)bytes);
 	else
-		snprintf(text.s, sizeof(text.s), "%.*f %s", value < 99.95 ? 1 : 0, value, units[unit]);
+		snprintf(text.s, sizeof(text.s), "%.*f %s", value < 99.95 ? 1 : 0, value,
+			 units[unit]);
 	return text;
 }
 
@@ -47,7 +48,8 @@ struct text format_duration(uint64_t ns)
 	else if (value < 59.995e9)
 		snprintf(text.s, sizeof(text.s), "%.2f s", value / 1e9);
 	else
-		snprintf(text.s, sizeof(text.s), "%u min %u s", (unsigned)((ns + 500000000) / 60000000000u),
+		snprintf(text.s, sizeof(text.s), "%u min %u s",
+			 (unsigned)((ns + 500000000) / 60000000000u),
 			 (unsigned)((ns + 500000000) / 1000000000u % 60));
 	return text;
 }
@@ -120,7 +122,8 @@ bool parse_duration(const char *word, uint64_t *ns)
 	static const struct {
 		const char *unit;
 		double ns;
-	} units[] = {{"us", 1e3}, {"ms", 1e6}, {"s", 1e9}, {"", 1e9}, {"min", 60e9}, {"m", 60e9}, {"h", 3600e9}};
+	} units[] = {{"us", 1e3},   {"ms", 1e6}, {"s", 1e9},   {"", 1e9},
+		     {"min", 60e9}, {"m", 60e9}, {"h", 3600e9}};
 	char *end;
 	double value;
 
@@ -206,8 +209,9 @@ void table_print(struct table *table, FILE *to)
 
 void generations_print(const struct thaw_generation *generations, int count, FILE *to)
 {
-	static const char *const titles[] = {"generation", "parent", "age",   "heap",    "written",
-					     "stored",	   "bytes",  "pause", "durable", "restores", "reason"};
+	static const char *const titles[] = {"generation", "parent",   "age",	"heap",
+					     "written",	   "stored",   "bytes", "pause",
+					     "durable",	   "restores", "reason"};
 	struct table table;
 
 	table_init(&table, "rrrrrrrrrrl");

@@ -12,10 +12,12 @@ static void uuid_text(const uint8_t uuid[16], char text[37])
 	char *out = text;
 
 	for (int i = 0; i < 16; i++)
-		out += sprintf(out, "%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", uuid[i]);
+		out += sprintf(out, "%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "",
+			       uuid[i]);
 }
 
-static void print_json(const char *path, const struct thaw_image_info *info, const struct thaw_generation *newest)
+static void print_json(const char *path, const struct thaw_image_info *info,
+		       const struct thaw_generation *newest)
 {
 	struct json json = {.to = stdout};
 	char uuid[37];
@@ -48,14 +50,21 @@ static void row(struct table *table, const char *name, const char *value)
 	table_cell(table, value);
 }
 
-static void print_table(const char *path, const struct thaw_image_info *info, const struct thaw_generation *newest)
+static void print_table(const char *path, const struct thaw_image_info *info,
+			const struct thaw_generation *newest)
 {
 	struct table table;
 	char text[128];
 
 	table_init(&table, "ll");
 	row(&table, "image", path);
-	snprintf(text, sizeof(text), "%u, pages of %s", info->format, format_bytes(info->page_bytes).s);
+	/* Formats of development have a number no release uses: 0xd0000000 and up (uffd/format.h). */
+	if (info->format >> 28 == 0xd)
+		snprintf(text, sizeof(text), "development %u, pages of %s",
+			 info->format & 0xfffffff, format_bytes(info->page_bytes).s);
+	else
+		snprintf(text, sizeof(text), "%u, pages of %s", info->format,
+			 format_bytes(info->page_bytes).s);
 	row(&table, "format", text);
 	row(&table, "engine", info->engine);
 	uuid_text(info->uuid, text);
@@ -72,9 +81,11 @@ static void print_table(const char *path, const struct thaw_image_info *info, co
 	snprintf(text, sizeof(text), "%s (%s on disk)", format_bytes(info->file_bytes).s,
 		 format_bytes(info->allocated_bytes).s);
 	row(&table, "file", text);
-	snprintf(text, sizeof(text), "%s reached from the newest generation", format_bytes(info->live_bytes).s);
+	snprintf(text, sizeof(text), "%s reached from the newest generation",
+		 format_bytes(info->live_bytes).s);
 	row(&table, "live", text);
-	snprintf(text, sizeof(text), "%s reached from any generation", format_bytes(info->retained_bytes).s);
+	snprintf(text, sizeof(text), "%s reached from any generation",
+		 format_bytes(info->retained_bytes).s);
 	row(&table, "retained", text);
 	snprintf(text, sizeof(text), "%s to be used again", format_bytes(info->free_bytes).s);
 	row(&table, "free", text);
@@ -100,7 +111,8 @@ static int inspect(const struct cli_options *options, int operand_count, char **
 	count = thaw_image_log(operands[0], &generations, &error);
 	if (count < 0)
 		return cli_fail_error(&error, count);
-	(options->json ? print_json : print_table)(operands[0], &info, count ? &generations[count - 1] : NULL);
+	(options->json ? print_json : print_table)(operands[0], &info,
+						   count ? &generations[count - 1] : NULL);
 	free(generations);
 	if (info.fallback.code)
 		cli_fail(0, "note: %s", info.fallback.text);
@@ -113,8 +125,9 @@ const struct cli_command command_inspect = {
 	.name = "inspect",
 	.synopsis = "[options] IMAGE",
 	.summary = "what an image is and where its bytes go",
-	.description = "Shows the image's format and engine, its size, how much of it the newest generation and all\n"
-		       "retained ones reach, and which process holds it.",
+	.description =
+		"Shows the image's format and engine, its size, how much of it the newest generation and all\n"
+		"retained ones reach, and which process holds it.",
 	.examples = "  thaw inspect app.thaw\n"
 		    "  thaw inspect --json app.thaw | jq .holder\n",
 	.options = inspect_options,

@@ -30,7 +30,8 @@ int cli_fail(int exit_code, const char *format, ...)
 
 int cli_fail_error(const struct thaw_error *error, int code)
 {
-	return cli_fail(runtime_exit_code(code), "%s", error->text[0] ? error->text : thaw_strerror(code));
+	return cli_fail(runtime_exit_code(code), "%s",
+			error->text[0] ? error->text : thaw_strerror(code));
 }
 
 bool cli_file_exists(const char *path)
@@ -90,16 +91,17 @@ void cli_help(const struct cli_command *command)
 {
 	struct table table;
 
-	printf("usage: thaw %s%s%s\n\n%s\n", command->name, *command->name ? " " : "", command->synopsis,
-	       command->description);
+	printf("usage: thaw %s%s%s\n\n%s\n", command->name, *command->name ? " " : "",
+	       command->synopsis, command->description);
 	printf("\noptions:\n");
 	table_init(&table, "ll");
 	for (const struct cli_option *option = command->options; option->name; option++) {
 		char left[80];
 
 		snprintf(left, sizeof(left), "  %c%c%s--%s%s%s", option->letter ? '-' : ' ',
-			 option->letter ? option->letter : ' ', option->letter ? ", " : "  ", option->name,
-			 option->argument ? " " : "", option->argument ? option->argument : "");
+			 option->letter ? option->letter : ' ', option->letter ? ", " : "  ",
+			 option->name, option->argument ? " " : "",
+			 option->argument ? option->argument : "");
 		table_cell(&table, left);
 		table_cell(&table, option->help);
 	}
@@ -132,8 +134,8 @@ static int unknown_option(const struct cli_command *command, const char *given)
 	word[strcspn(word, "=")] = '\0';
 	nearest = given[0] == '-' && given[1] == '-' ? cli_nearest(word, names) : NULL;
 	if (nearest)
-		return cli_fail(EXIT_USAGE, "unknown option %s (did you mean --%s?); see %s", given, nearest,
-				help_hint(command));
+		return cli_fail(EXIT_USAGE, "unknown option %s (did you mean --%s?); see %s", given,
+				nearest, help_hint(command));
 	return cli_fail(EXIT_USAGE, "unknown option %s; see %s", given, help_hint(command));
 }
 
@@ -158,19 +160,22 @@ static int take(const struct cli_option *option, const char *argument, struct cl
 	case CLI_NUMBER:
 		if (parse_number(argument, field) && *(uint64_t *)field > 0)
 			return 0;
-		return cli_fail(EXIT_USAGE, "--%s wants a number from 1 up, not '%s'", option->name, argument);
+		return cli_fail(EXIT_USAGE, "--%s wants a number from 1 up, not '%s'", option->name,
+				argument);
 	case CLI_DURATION:
 		if (parse_duration(argument, field))
 			return 0;
-		return cli_fail(EXIT_USAGE, "--%s wants a time such as 250ms, 1s, 2min or 0, not '%s'", option->name,
-				argument);
+		return cli_fail(EXIT_USAGE,
+				"--%s wants a time such as 250ms, 1s, 2min or 0, not '%s'",
+				option->name, argument);
 	}
 	return EXIT_USAGE;
 }
 
 /* getopt's own tables out of ours. The value of an option is its index + 256; '+' stops at the first operand: what
  * follows a script belongs to the script. */
-static void getopt_tables(const struct cli_command *command, struct option *long_options, char *letters)
+static void getopt_tables(const struct cli_command *command, struct option *long_options,
+			  char *letters)
 {
 	unsigned count = 0;
 
@@ -179,7 +184,8 @@ static void getopt_tables(const struct cli_command *command, struct option *long
 	for (const struct cli_option *option = command->options; option->name; option++, count++) {
 		int argument = option->argument ? required_argument : no_argument;
 
-		long_options[count] = (struct option){option->name, argument, NULL, (int)count + 256};
+		long_options[count] =
+			(struct option){option->name, argument, NULL, (int)count + 256};
 		if (!option->letter)
 			continue;
 		*letters++ = option->letter;
@@ -200,7 +206,8 @@ static const struct cli_option *find(const struct cli_command *command, int valu
 	return NULL;
 }
 
-static int parse(const struct cli_command *command, int argc, char **argv, struct cli_options *options)
+static int parse(const struct cli_command *command, int argc, char **argv,
+		 struct cli_options *options)
 {
 	struct option long_options[OPTIONS_MAX + 1];
 	char letters[2 * OPTIONS_MAX + 3];
@@ -216,13 +223,13 @@ static int parse(const struct cli_command *command, int argc, char **argv, struc
 		if (value == -1)
 			return 0;
 		if (value == '?' && optopt >= 256) /* --json=yes */
-			return cli_fail(EXIT_USAGE, "%s: the option takes no argument; see %s", argv[at],
-					help_hint(command));
+			return cli_fail(EXIT_USAGE, "%s: the option takes no argument; see %s",
+					argv[at], help_hint(command));
 		if (value == '?')
 			return unknown_option(command, argv[at]);
 		if (value == ':')
-			return cli_fail(EXIT_USAGE, "%s wants %s; see %s", argv[at], find(command, optopt)->argument,
-					help_hint(command));
+			return cli_fail(EXIT_USAGE, "%s wants %s; see %s", argv[at],
+					find(command, optopt)->argument, help_hint(command));
 		code = take(find(command, value), optarg, options);
 		if (code)
 			return code;
@@ -244,8 +251,8 @@ int cli_dispatch(const struct cli_command *command, int argc, char **argv)
 	}
 	operands = (unsigned)(argc - optind);
 	if (operands < command->operands_min)
-		return cli_fail(EXIT_USAGE, "usage: thaw %s %s; see %s", command->name, command->synopsis,
-				help_hint(command));
+		return cli_fail(EXIT_USAGE, "usage: thaw %s %s; see %s", command->name,
+				command->synopsis, help_hint(command));
 	if (operands > command->operands_max)
 		return cli_fail(EXIT_USAGE, "'%s' is one argument too many; see %s",
 				argv[optind + (int)command->operands_max], help_hint(command));

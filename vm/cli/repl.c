@@ -22,7 +22,8 @@ struct repl {
 	const struct cli_options *options;
 	const char *image;
 	bool terminal;
-	bool unsaved; /* the last checkpoint failed, and the user knows */
+	bool unsaved;	      /* the last checkpoint failed, and the user knows */
+	uint64_t saved_turns; /* how many turns had run when it succeeded */
 	bool leave;
 	int code;
 };
@@ -70,7 +71,8 @@ static void banner(struct repl *repl)
 		       format_age(opened->time_ns).s, format_bytes(opened->heap_bytes).s);
 	else
 		printf("a new heap");
-	printf(" (%s)\nEvery answered line survives kill -9. .help says what else there is.\n", repl->image);
+	printf(" (%s)\nEvery answered line survives kill -9. .help says what else there is.\n",
+	       repl->image);
 }
 
 static void help_print(void)
@@ -91,14 +93,15 @@ static void checkpoint_print(struct repl *repl)
 	const struct thaw_generation *g = &result.generation;
 
 	if (code)
-		cli_fail(0, "checkpoint: %s", result.error.text[0] ? result.error.text : thaw_strerror(code));
+		cli_fail(0, "checkpoint: %s",
+			 result.error.text[0] ? result.error.text : thaw_strerror(code));
 	else if (result.unchanged)
 		printf("generation %s: nothing has changed since\n", format_count(g->number).s);
 	else
 		printf("generation %s: %s of %s written pages stored, %s, pause %s, durable after %s\n",
-		       format_count(g->number).s, format_count(g->pages_stored).s, format_count(g->pages_written).s,
-		       format_bytes(g->bytes_written).s, format_duration(g->pause_ns).s,
-		       format_duration(result.durable_ns).s);
+		       format_count(g->number).s, format_count(g->pages_stored).s,
+		       format_count(g->pages_written).s, format_bytes(g->bytes_written).s,
+		       format_duration(g->pause_ns).s, format_duration(result.durable_ns).s);
 }
 
 static void log_print(struct repl *repl)
@@ -116,7 +119,8 @@ static void log_print(struct repl *repl)
 
 static void command_do(struct repl *repl, const char *line)
 {
-	static const char *const names[] = {".help", ".checkpoint", ".log", ".stats", ".exit", NULL};
+	static const char *const names[] = {".help",  ".checkpoint", ".log",
+					    ".stats", ".exit",	     NULL};
 	struct runtime_stats stats;
 	char word[32] = "";
 	const char *nearest;
@@ -136,8 +140,9 @@ static void command_do(struct repl *repl, const char *line)
 		repl->leave = true;
 	} else {
 		nearest = cli_nearest(word, names);
-		cli_fail(0, "no command %s%s%s%s; .help lists them", word, nearest ? " (did you mean " : "",
-			 nearest ? nearest : "", nearest ? "?)" : "");
+		cli_fail(0, "no command %s%s%s%s; .help lists them", word,
+			 nearest ? " (did you mean " : "", nearest ? nearest : "",
+			 nearest ? "?)" : "");
 	}
 }
 
@@ -146,7 +151,8 @@ static void command_do(struct repl *repl, const char *line)
 static bool compiles(struct repl *repl, const char *code, char **complaint)
 {
 	struct js_engine *engine = runtime_engine(repl->runtime);
-	js_value value = js_eval(engine, code, strlen(code), "repl", JS_EVAL_ASYNC | JS_EVAL_COMPILE_ONLY);
+	js_value value =
+		js_eval(engine, code, strlen(code), "repl", JS_EVAL_ASYNC | JS_EVAL_COMPILE_ONLY);
 
 	if (!value) {
 		js_value exception = js_take_exception(engine);
@@ -167,7 +173,8 @@ static bool complains_about_end(const char *complaint, const char *code)
 	const char *place = strstr(complaint, "repl:"), *at = code;
 	unsigned line, column;
 
-	if (strncmp(complaint, "SyntaxError", 11) || !place || sscanf(place + 5, "%u:%u", &line, &column) != 2)
+	if (strncmp(complaint, "SyntaxError", 11) || !place ||
+	    sscanf(place + 5, "%u:%u", &line, &column) != 2)
 		return false;
 	while (--line > 0 && at) {
 		at = strchr(at, '\n');
@@ -207,14 +214,23 @@ static char *meant(struct repl *repl, const char *code)
 	return wrapped;
 }
 
-/* Nothing is said when all goes well; a failure is said once, until one succeeds. */
-static void make_durable(struct repl *repl)
+/* Nothing is said when all goes well; a failure is said once, until one succeeds. Where nothing has run since, nothing is
+ * done. */
+static void make_durable(struct repl *repl, enum thaw_reason reason)
 {
 	struct thaw_result result = {0};
-	int code = runtime_checkpoint(repl->runtime, THAW_REASON_REQUEST, &result);
+	struct runtime_stats stats;
+	int code;
 
+	runtime_stats(repl->runtime, &stats);
+	if (stats.turns == repl->saved_turns && !repl->unsaved)
+		return;
+	code = runtime_checkpoint(repl->runtime, reason, &result);
+	if (!code)
+		repl->saved_turns = stats.turns;
 	if (code && !repl->unsaved)
-		cli_fail(0, "not durable: %s", result.error.text[0] ? result.error.text : thaw_strerror(code));
+		cli_fail(0, "not durable: %s",
+			 result.error.text[0] ? result.error.text : thaw_strerror(code));
 	repl->unsaved = code != 0;
 }
 
@@ -233,7 +249,7 @@ static void evaluate(struct repl *repl, const char *line)
 		repl->code = result;
 	} else {
 		/* Ken's rule: what the person saw is never lost, so the answer waits until it is durable. */
-		make_durable(repl);
+		make_durable(repl, THAW_REASON_REQUEST);
 	}
 	if (result == EXIT_EXCEPTION) {
 		fflush(stdout);
@@ -268,7 +284,8 @@ static bool statement_read(struct repl *repl, char **statement)
 				free(code);
 				return false;
 			}
-			*statement = code; /* the pipe ended in the middle: let the engine say what is missing */
+			*statement =
+				code; /* the pipe ended in the middle: let the engine say what is missing */
 			return true;
 		}
 		repl_input_remember(repl->input, line);
@@ -278,7 +295,8 @@ static bool statement_read(struct repl *repl, char **statement)
 		free(code);
 		free(line);
 		code = longer;
-		if (!code || code[strspn(code, " \t")] == '.' || repl_blank(code) || !needs_more(repl, code)) {
+		if (!code || code[strspn(code, " \t")] == '.' || repl_blank(code) ||
+		    !needs_more(repl, code)) {
 			*statement = code;
 			return code != NULL;
 		}
@@ -313,7 +331,8 @@ static int session(struct repl *repl)
 static int repl(const struct cli_options *options, int count, char **operands)
 {
 	struct runtime_options runtime_options = cli_runtime_options(options);
-	struct repl repl = {.options = options, .terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)};
+	struct repl repl = {.options = options,
+			    .terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)};
 	char state[PATH_MAX - 32] = "", image[PATH_MAX], history[PATH_MAX];
 	bool has_state = state_directory(state, sizeof(state));
 	struct thaw_error error = {0};
@@ -322,12 +341,15 @@ static int repl(const struct cli_options *options, int count, char **operands)
 	if (options->fresh && options->generation)
 		return cli_fail(EXIT_USAGE, "--fresh and --at exclude each other");
 	if (!count && !options->image && !has_state)
-		return cli_fail(EXIT_IO, "no place for the default image (set HOME or XDG_STATE_HOME, or name an image)");
+		return cli_fail(
+			EXIT_IO,
+			"no place for the default image (set HOME or XDG_STATE_HOME, or name an image)");
 	snprintf(image, sizeof(image), "%s/repl.thaw", state);
 	snprintf(history, sizeof(history), "%s/history", state);
 	repl.image = count ? operands[0] : options->image ? options->image : image;
 	runtime_options.image = repl.image;
 	runtime_options.interactive = repl.terminal;
+	runtime_options.keep_result = true;
 	code = runtime_open(&runtime_options, &repl.runtime, &error);
 	if (code)
 		return cli_fail_error(&error, code);
@@ -339,7 +361,7 @@ static int repl(const struct cli_options *options, int count, char **operands)
 	}
 	/* Timers may have run since the last line. */
 	if (!js_trapped(runtime_engine(repl.runtime)))
-		runtime_checkpoint(repl.runtime, THAW_REASON_EXIT, NULL);
+		make_durable(&repl, THAW_REASON_EXIT);
 	repl_input_close(repl.input);
 	cli_stats(repl.runtime, options);
 	runtime_close(repl.runtime);
@@ -348,14 +370,17 @@ static int repl(const struct cli_options *options, int count, char **operands)
 
 static const struct cli_option repl_options[] = {
 	{"image", 'i', "PATH", CLI_TEXT, CLI_FIELD(image), "the image, if it is not the operand"},
-	{"every", 0, "TIME", CLI_DURATION, CLI_FIELD(every_ns), "checkpoint this often while timers run (default 1s)"},
+	{"every", 0, "TIME", CLI_DURATION, CLI_FIELD(every_ns),
+	 "checkpoint this often while timers run (default 1s)"},
 	{"fresh", 0, NULL, CLI_FLAG, CLI_FIELD(fresh), "start anew, whatever the image holds"},
-	{"at", 0, "GENERATION", CLI_NUMBER, CLI_FIELD(generation), "start from this one, not from the newest"},
+	{"at", 0, "GENERATION", CLI_NUMBER, CLI_FIELD(generation),
+	 "start from this one, not from the newest"},
 	{"retain", 0, "N", CLI_NUMBER, CLI_FIELD(retain), "generations to keep (default 8)"},
 	{"stats", 0, NULL, CLI_FLAG, CLI_FIELD(stats), "at the end, what it cost, to stderr"},
 	{"json", 0, NULL, CLI_FLAG, CLI_FIELD(json), "the same, and .stats, as JSON"},
 	{"quiet", 'q', NULL, CLI_FLAG, CLI_FIELD(quiet), "no banner, no notes"},
-	{"verbose", 'v', NULL, CLI_FLAG, CLI_FIELD(verbose), "a line on stderr for each generation and restore"},
+	{"verbose", 'v', NULL, CLI_FLAG, CLI_FIELD(verbose),
+	 "a line on stderr for each generation and restore"},
 	CLI_HELP,
 	{0},
 };

@@ -166,9 +166,9 @@ static enum repl_event pipe_line(struct repl_input *input, char **line)
 	size_t searched = 0;
 
 	for (;;) {
-		char *newline = input->used > searched
-					? memchr(input->buffer + searched, '\n', input->used - searched)
-					: NULL;
+		char *newline = input->used > searched ? memchr(input->buffer + searched, '\n',
+								input->used - searched)
+						       : NULL;
 		size_t length = newline ? (size_t)(newline - input->buffer) : input->used;
 		ssize_t got;
 
@@ -210,7 +210,8 @@ struct repl_input *repl_input_open(struct runtime *runtime, const char *history_
 	input->terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
 	/* epoll refuses files and most devices (EPERM); they never make anyone wait. */
 	input->waitable = isatty(STDIN_FILENO) ||
-			  (!fstat(STDIN_FILENO, &status) && (S_ISFIFO(status.st_mode) || S_ISSOCK(status.st_mode)));
+			  (!fstat(STDIN_FILENO, &status) &&
+			   (S_ISFIFO(status.st_mode) || S_ISSOCK(status.st_mode)));
 	if (input->terminal && !terminal_open(input, history_path)) {
 		repl_input_close(input);
 		errno = ENOMEM;
@@ -251,8 +252,8 @@ void repl_input_remember(struct repl_input *input, const char *line)
 	if (!input->terminal || repl_blank(line))
 		return;
 	history(input->history, &event, H_ENTER, line);
-	if (!input->history_path ||
-	    snprintf(temporary, sizeof(temporary), "%s.new", input->history_path) >= (int)sizeof(temporary))
+	if (!input->history_path || snprintf(temporary, sizeof(temporary), "%s.new",
+					     input->history_path) >= (int)sizeof(temporary))
 		return;
 	if (history(input->history, &event, H_SAVE, temporary) >= 0)
 		rename(temporary, input->history_path);

@@ -17,9 +17,9 @@ struct scan {
 	const char *at;
 	char open[DEPTH_MAX]; /* '(', '[', '{', or '$' for the braces of ${...} */
 	unsigned depth;
-	bool broken;	      /* a closing bracket that closes nothing: the engine will say so */
-	bool unfinished;      /* the end came inside a template, a comment, or after a backslash */
-	bool value_before;    /* what came last could be divided: a '/' now is no regular expression */
+	bool broken;	   /* a closing bracket that closes nothing: the engine will say so */
+	bool unfinished;   /* the end came inside a template, a comment, or after a backslash */
+	bool value_before; /* what came last could be divided: a '/' now is no regular expression */
 };
 
 static void scan_line_comment(struct scan *scan)
@@ -104,8 +104,9 @@ static bool is_word(char c)
 /* A word; after some keywords an expression begins, so a '/' there starts a regular expression. */
 static void scan_word(struct scan *scan)
 {
-	static const char *const keywords[] = {"return", "typeof", "case",  "in",    "of",   "delete", "void",
-					       "throw",	 "new",	   "await", "yield", "else", "do",     "instanceof"};
+	static const char *const keywords[] = {"return", "typeof", "case",  "in",	 "of",
+					       "delete", "void",   "throw", "new",	 "await",
+					       "yield",	 "else",   "do",    "instanceof"};
 	const char *start = scan->at;
 	size_t length;
 
@@ -126,7 +127,8 @@ static void scan_close(struct scan *scan)
 	if (c == '}' && open == '$') {
 		scan->depth--;
 		scan_template(scan);
-	} else if ((c == ')' && open == '(') || (c == ']' && open == '[') || (c == '}' && open == '{')) {
+	} else if ((c == ')' && open == '(') || (c == ']' && open == '[') ||
+		   (c == '}' && open == '{')) {
 		scan->depth--;
 	} else {
 		scan->broken = true;

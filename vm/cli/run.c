@@ -67,8 +67,8 @@ static int run(const struct cli_options *options, int count, char **operands)
 		int reason = errno;
 
 		if (options->fresh || !cli_file_exists(runtime_options.image))
-			return cli_fail(EXIT_NO_INPUT, "%s: %s%s%s%s", operands[0], strerror(reason),
-					options->fresh ? "" : " (and no image ",
+			return cli_fail(EXIT_NO_INPUT, "%s: %s%s%s%s", operands[0],
+					strerror(reason), options->fresh ? "" : " (and no image ",
 					options->fresh ? "" : runtime_options.image,
 					options->fresh ? "" : " to continue from)");
 		runtime_options.must_exist = true;
@@ -85,18 +85,21 @@ static int run(const struct cli_options *options, int count, char **operands)
 }
 
 static const struct cli_option run_options[] = {
-	{"image", 'i', "PATH", CLI_TEXT, CLI_FIELD(image), "the image (default: beside the script, FILE.thaw)"},
+	{"image", 'i', "PATH", CLI_TEXT, CLI_FIELD(image),
+	 "the image (default: beside the script, FILE.thaw)"},
 	{"every", 0, "TIME", CLI_DURATION, CLI_FIELD(every_ns),
 	 "checkpoint this often (default 1s; 0: only on request and at the end)"},
 	{"fresh", 0, NULL, CLI_FLAG, CLI_FIELD(fresh), "start anew, whatever the image holds"},
-	{"at", 0, "GENERATION", CLI_NUMBER, CLI_FIELD(generation), "continue from this one, not from the newest"},
+	{"at", 0, "GENERATION", CLI_NUMBER, CLI_FIELD(generation),
+	 "continue from this one, not from the newest"},
 	{"retain", 0, "N", CLI_NUMBER, CLI_FIELD(retain), "generations to keep (default 8)"},
 	{"prefetch", 0, "none|all", CLI_TEXT, CLI_FIELD(prefetch),
 	 "read pages when touched, or all of them in the background (default none)"},
 	{"stats", 0, NULL, CLI_FLAG, CLI_FIELD(stats), "at the end, what it cost, to stderr"},
 	{"json", 0, NULL, CLI_FLAG, CLI_FIELD(json), "the same as one JSON object"},
 	{"quiet", 'q', NULL, CLI_FLAG, CLI_FIELD(quiet), "no notes on stderr, only errors"},
-	{"verbose", 'v', NULL, CLI_FLAG, CLI_FIELD(verbose), "a line on stderr for each generation and restore"},
+	{"verbose", 'v', NULL, CLI_FLAG, CLI_FIELD(verbose),
+	 "a line on stderr for each generation and restore"},
 	CLI_HELP,
 	{0},
 };
@@ -110,10 +113,11 @@ const struct cli_command command_run = {
 		"a reboot the same command continues the program, which does not notice, from the last generation that\n"
 		"became durable. SIGTERM and SIGINT end it after a last checkpoint; SIGUSR2 takes one now.\n"
 		"A program that is continued needs its image only, not FILE.js.",
-	.examples = "  thaw run app.js                     images go to app.thaw\n"
-		    "  thaw run --every 250ms app.js       lose at most a quarter of a second\n"
-		    "  thaw run --fresh app.js in.csv      begin again; the program sees in.csv in thaw.args\n"
-		    "  thaw run --at 41 app.js             go back to generation 41\n",
+	.examples =
+		"  thaw run app.js                     images go to app.thaw\n"
+		"  thaw run --every 250ms app.js       lose at most a quarter of a second\n"
+		"  thaw run --fresh app.js in.csv      begin again; the program sees in.csv in thaw.args\n"
+		"  thaw run --at 41 app.js             go back to generation 41\n",
 	.options = run_options,
 	.operands_min = 1,
 	.operands_max = 1000000,

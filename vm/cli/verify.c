@@ -10,7 +10,7 @@
 #include "cli.h"
 
 struct verification {
-	bool bar;	       /* stderr is a terminal */
+	bool bar; /* stderr is a terminal */
 	bool bar_shown;
 	uint64_t bar_time_ns;
 	bool as_json;
@@ -49,7 +49,8 @@ static int progress(void *arg, uint64_t done, uint64_t total)
 	memset(bar, '.', 30);
 	memset(bar, '#', filled);
 	bar[30] = '\0';
-	fprintf(stderr, "\r\033[Kverify [%s] %s of %s", bar, format_bytes(done).s, format_bytes(total).s);
+	fprintf(stderr, "\r\033[Kverify [%s] %s of %s", bar, format_bytes(done).s,
+		format_bytes(total).s);
 	fflush(stderr);
 	return 0;
 }
@@ -84,8 +85,8 @@ static void damage(void *arg, const struct thaw_damage *damage)
 	else if (damage->pages)
 		printf(", pages %llu to %llu", (unsigned long long)damage->first_page,
 		       (unsigned long long)(damage->first_page + damage->pages - 1));
-	printf(": %s (%llu bytes at offset %llu)\n", damage->what, (unsigned long long)damage->bytes,
-	       (unsigned long long)damage->offset);
+	printf(": %s (%llu bytes at offset %llu)\n", damage->what,
+	       (unsigned long long)damage->bytes, (unsigned long long)damage->offset);
 }
 
 static void summary_json(struct json *json, const struct thaw_verify_summary *summary, bool ok)
@@ -121,14 +122,16 @@ static int verify(const struct cli_options *options, int operand_count, char **o
 	if (options->json)
 		summary_json(&verification.json, &summary, code == 0);
 	if (code == THAW_EDAMAGED && summary.damages)
-		return cli_fail(EXIT_IMAGE_DAMAGED, "%s: %s damaged %s", operands[0], format_count(summary.damages).s,
+		return cli_fail(EXIT_IMAGE_DAMAGED, "%s: %s damaged %s", operands[0],
+				format_count(summary.damages).s,
 				summary.damages == 1 ? "place" : "places");
 	if (code < 0)
 		return cli_fail_error(&error, code);
 	if (!options->json)
 		printf("ok: %s %s, %s %s, %s checked\n", format_count(summary.generations).s,
-		       summary.generations == 1 ? "generation" : "generations", format_count(summary.pages).s,
-		       summary.pages == 1 ? "page" : "pages", format_bytes(summary.bytes).s);
+		       summary.generations == 1 ? "generation" : "generations",
+		       format_count(summary.pages).s, summary.pages == 1 ? "page" : "pages",
+		       format_bytes(summary.bytes).s);
 	return 0;
 }
 
@@ -143,8 +146,9 @@ const struct cli_command command_verify = {
 	.name = "verify",
 	.synopsis = "[options] IMAGE",
 	.summary = "read and check every byte of an image",
-	.description = "Checks headers, indexes and pages of every retained generation against their checksums.\n"
-		       "Prints 'ok: ...' and exits 0, or one line for each damaged place and exits 65.",
+	.description =
+		"Checks headers, indexes and pages of every retained generation against their checksums.\n"
+		"Prints 'ok: ...' and exits 0, or one line for each damaged place and exits 65.",
 	.examples = "  thaw verify app.thaw\n"
 		    "  thaw verify app.thaw && cp app.thaw /backup/\n",
 	.options = verify_options,
