@@ -144,7 +144,8 @@ int region_resize(struct region *region, size_t bytes)
 		return -ENOMEM;
 	if (mprotect(region->base + region->bytes, bytes - region->bytes, PROT_READ | PROT_WRITE))
 		return -errno;
-	region->bytes = bytes;
+	/* The fault service looks at it from its thread. */
+	__atomic_store_n(&region->bytes, bytes, __ATOMIC_RELAXED);
 	return 0;
 }
 

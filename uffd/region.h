@@ -9,9 +9,10 @@
  *
  * Two kinds of memory stand behind it, and this file and install.c are the only ones that know which:
  *
- *  memfd       one memfd mapped twice. The fault service reads a page into the second mapping (the alias), checks it there,
- *              and UFFDIO_CONTINUE maps it into the first: no copy, and a page can be in memory before it is asked for.
- *  anonymous   the service reads into a buffer of its own and UFFDIO_COPY makes the page. Works from Linux 5.7 on, and with swap.
+ *  anonymous   the default: the service reads into a buffer of its own and UFFDIO_COPY makes the page. Works from Linux 5.7 on,
+ *              and with swap. tests/bench/page_arrival.c measures why it is the default.
+ *  memfd       one memfd mapped twice. The service reads a page into the second mapping (the alias), checks it there, and
+ *              UFFDIO_CONTINUE maps it into the first: a page can be in memory before it is asked for, and be shared.
  *
  * Fresh pages are the kernel's business under wp-async (a page that was never write-protected counts as written); under
  * wp-sync they come through the fault service, which notes them as written.

@@ -91,25 +91,25 @@ static void print_json(const struct runtime_stats *stats, int fd)
 		const char *name;
 		uint64_t value;
 	} fields[] = {
-		{ "opened_generation", stats->opened.number },
-		{ "restore_ns", stats->restore_ns },
-		{ "first_turn_ns", stats->first_turn_ns },
+		{ "openedGeneration", stats->opened.number },
+		{ "restoreNs", stats->restore_ns },
+		{ "firstTurnNs", stats->first_turn_ns },
 		{ "restores", stats->restores },
-		{ "heap_bytes", stats->heap_bytes },
-		{ "pages_restored", heap->pages_restored },
-		{ "restore_bytes", heap->restore_bytes },
+		{ "heapBytes", stats->heap_bytes },
+		{ "pagesRestored", heap->pages_restored },
+		{ "restoreBytes", heap->restore_bytes },
 		{ "faults", heap->faults },
-		{ "pages_poisoned", heap->pages_poisoned },
+		{ "pagesPoisoned", heap->pages_poisoned },
 		{ "turns", stats->turns },
 		{ "collections", stats->collections },
 		{ "generation", heap->generation },
 		{ "checkpoints", heap->checkpoints },
-		{ "checkpoints_failed", heap->checkpoints_failed },
-		{ "checkpoint_pages", heap->checkpoint_pages },
-		{ "checkpoint_bytes", heap->checkpoint_bytes },
-		{ "image_bytes", heap->image_bytes },
-		{ "pause_ns_total", heap->pause_ns_total },
-		{ "pause_ns_max", heap->pause_ns_max },
+		{ "checkpointsFailed", heap->checkpoints_failed },
+		{ "checkpointPages", heap->checkpoint_pages },
+		{ "checkpointBytes", heap->checkpoint_bytes },
+		{ "imageBytes", heap->image_bytes },
+		{ "pauseNsTotal", heap->pause_ns_total },
+		{ "pauseNsMax", heap->pause_ns_max },
 	};
 	char text[2048];
 	size_t used = 0;
