@@ -243,6 +243,9 @@ static int staging_reserve(struct checkpointer *checkpointer, size_t bytes)
 		return 0;
 	if (checkpointer->staging)
 		munmap(checkpointer->staging, checkpointer->staging_bytes);
+	checkpointer->staging = NULL;
+	if (sys_injected(SYS_CALL_MMAP))
+		return -ENOMEM;
 	bytes = (bytes + (1u << 20)) & ~((size_t)(1u << 20) - 1);
 	checkpointer->staging = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (checkpointer->staging == MAP_FAILED) {
