@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A checkpoint that fails loses no written page: whatever call failed and wherever, the generation before stays what it was, the program goes
- * on, and the next checkpoint that succeeds holds everything. Failures are made with THAW_INJECT (uffd/sys.h), and a full disk
- * with a full disk.
+ * A checkpoint that fails loses no written page: whatever call failed and wherever, the
+ * generation before stays what it was, the program goes on, and the next checkpoint that succeeds
+ * holds everything. Failures are made with THAW_INJECT (uffd/sys.h), and a full disk with a full
+ * disk.
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
@@ -17,14 +18,16 @@
 
 static int open_heap(struct thaw **heap, const char *path, struct thaw_error *error)
 {
-	struct thaw_options options = {.image = path, .flags = THAW_CREATE, .max_bytes = 64u << 20, .engine = "test"};
+	struct thaw_options options = {
+		.image = path, .flags = THAW_CREATE, .max_bytes = 64u << 20, .engine = "test"};
 
 	return thaw_open(&options, heap, error);
 }
 
 /*
- * What each injected child does: three generations of a heap, each written over every third page, retrying a failed checkpoint until
- * it succeeds. Exit 0 if at least one failed and all came out right. Read back by the parent.
+ * What each injected child does: three generations of a heap, each written over every third page,
+ * retrying a failed checkpoint until it succeeds. Exit 0 if at least one failed and all came out
+ * right. Read back by the parent.
  */
 static int child_main(const char *path)
 {
@@ -118,14 +121,19 @@ static int run_child(const char *path, const char *injection)
 
 TEST_F_TIMEOUT(failing, no_call_loses_a_page, 240)
 {
-	/* The first mmap is the heap growing, which must succeed for anything to happen; the next is the copy of the written pages. */
-	static const char *const calls[] = {"write:ENOSPC", "write:EIO", "fdatasync:EIO", "mmap:ENOMEM"};
+	/*
+	 * The first mmap is the heap growing, which must succeed for anything to happen; the next
+	 * is the copy of the written pages.
+	 */
+	static const char *const calls[] = {"write:ENOSPC", "write:EIO", "fdatasync:EIO",
+					    "mmap:ENOMEM"};
 	int tried = 0, failed = 0;
 
 	for (unsigned call = 0; call < 4; call++) {
 		for (int skip = call == 3; skip < 60; skip++) {
 			for (int count = 1; count <= 4; count += 3) {
-				char *injection = support_format("%s:%d:%d", calls[call], skip, count);
+				char *injection =
+					support_format("%s:%d:%d", calls[call], skip, count);
 				int code;
 
 				unlink(self->path);
@@ -159,7 +167,8 @@ TEST_F(failing, a_full_disk_is_survived)
 	struct thaw_result result;
 	struct thaw *heap;
 	char *mountpoint = support_format("%s/disk", self->directory);
-	char *path = support_format("%s/heap.thaw", mountpoint), *ballast = support_format("%s/ballast", mountpoint);
+	char *path = support_format("%s/heap.thaw", mountpoint),
+	     *ballast = support_format("%s/ballast", mountpoint);
 	static char block[1 << 20];
 	int fd;
 

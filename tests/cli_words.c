@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * cli_words.c - what the command line reads and writes: durations and sizes, misspellings, JSON strings, and
- * whether a piece of JavaScript is finished or wants another line.
+ * cli_words.c - what the command line reads and writes: durations and sizes, misspellings, JSON
+ * strings, and whether a piece of JavaScript is finished or wants another line.
  */
 #include <stdlib.h>
 #include <string.h>

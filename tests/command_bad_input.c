@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What a person can do wrong, and what can be wrong with the world: each gets one clear line on stderr and the exit code that was promised,
- * and costs nothing that was durable.
+ * What a person can do wrong, and what can be wrong with the world: each gets one clear line on
+ * stderr and the exit code that was promised, and costs nothing that was durable.
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
@@ -12,10 +12,14 @@
 #include "support.h"
 #include "thaw.h"
 
-/* Counts up for ever; prints where it is. A heap of some size, so that there is something to damage. */
-static const char counter_text[] = "globalThis.ballast = Array.from({ length: 20000 }, (_, i) => ({ i, name: 'item ' + i }))\n"
-				   "let n = 0\n"
-				   "setInterval(() => { n++; ballast[n].i = -n; console.log('n', n, ballast.length) }, 5)\n";
+/*
+ * Counts up for ever; prints where it is. A heap of some size, so that there is something to
+ * damage.
+ */
+static const char counter_text[] =
+	"globalThis.ballast = Array.from({ length: 20000 }, (_, i) => ({ i, name: 'item ' + i }))\n"
+	"let n = 0\n"
+	"setInterval(() => { n++; ballast[n].i = -n; console.log('n', n, ballast.length) }, 5)\n";
 
 FIXTURE(bad)
 {
@@ -38,7 +42,10 @@ FIXTURE_TEARDOWN(bad)
 	support_remove(self->directory);
 }
 
-/* Run the counter until it has counted, and end it: with SIGTERM, so that the last generation is what it printed last. */
+/*
+ * Run the counter until it has counted, and end it: with SIGTERM, so that the last generation is
+ * what it printed last.
+ */
 static int count_some(struct program *program, const char *script, const char *expect)
 {
 	program_free(program);
@@ -68,15 +75,15 @@ static unsigned lines(const char *text)
 	return count;
 }
 
-#define EXPECT_REFUSED(code, words, ...)                                                                          \
-	do {                                                                                                      \
-		program_free(&self->program);                                                                     \
-		EXPECT_EQ(code, program_run(&self->program, NULL, THAW(__VA_ARGS__)));                            \
-		EXPECT_EQ(1, lines(self->program.errors));                                                        \
-		EXPECT_EQ(0, strncmp(self->program.errors, "thaw: ", 6));                                         \
-		EXPECT_NE(NULL, strstr(self->program.errors, words));                                             \
-		EXPECT_STREQ("", self->program.output);                                                           \
-		TH_LOG("%.300s", self->program.errors);                                                           \
+#define EXPECT_REFUSED(code, words, ...)                                               \
+	do {                                                                           \
+		program_free(&self->program);                                          \
+		EXPECT_EQ(code, program_run(&self->program, NULL, THAW(__VA_ARGS__))); \
+		EXPECT_EQ(1, lines(self->program.errors));                             \
+		EXPECT_EQ(0, strncmp(self->program.errors, "thaw: ", 6));              \
+		EXPECT_NE(NULL, strstr(self->program.errors, words));                  \
+		EXPECT_STREQ("", self->program.output);                                \
+		TH_LOG("%.300s", self->program.errors);                                \
 	} while (0)
 
 TEST_F(bad, usage)
@@ -108,7 +115,9 @@ TEST_F(bad, scripts)
 	EXPECT_NE(NULL, strstr(self->program.errors, "TypeError: boom"));
 	EXPECT_NE(NULL, strstr(self->program.errors, "at f ("));
 	program_free(&self->program);
-	support_write(path, "setTimeout(() => Promise.reject(new RangeError('nobody cares')), 1)\nsetTimeout(() => console.log('late'), 3000)\n");
+	support_write(
+		path,
+		"setTimeout(() => Promise.reject(new RangeError('nobody cares')), 1)\nsetTimeout(() => console.log('late'), 3000)\n");
 	EXPECT_EQ(1, program_run(&self->program, NULL, THAW("run", path)));
 	EXPECT_NE(NULL, strstr(self->program.errors, "RangeError: nobody cares"));
 	EXPECT_STREQ("", self->program.output);
@@ -155,7 +164,10 @@ TEST_F(bad, truncated_image)
 
 		ASSERT_EQ(0, truncate(self->image, (off_t)(size * (uint64_t)tenth / 10)));
 		program_free(&self->program);
-		/* An empty file is a new image; all others are refused, or end at the first page that is gone. */
+		/*
+		 * An empty file is a new image; all others are refused, or end at the first page
+		 * that is gone.
+		 */
 		if (!tenth)
 			break;
 		code = program_run(&self->program, NULL, THAW("run", self->script));
@@ -191,7 +203,8 @@ TEST_F(bad, damaged_newest_header_falls_back)
 		after = atol(strstr(self->program.output, "n ") + 2);
 		EXPECT_LE(after, before + 1);
 		EXPECT_GT(after, 1);
-		TH_LOG("slot %d damaged: continued at %ld of %ld: %s", slot, after, before, self->program.errors);
+		TH_LOG("slot %d damaged: continued at %ld of %ld: %s", slot, after, before,
+		       self->program.errors);
 		if (after != before + 1)
 			EXPECT_NE(NULL, strstr(self->program.errors, "damaged"));
 		free(copy);
@@ -214,7 +227,8 @@ TEST_F_TIMEOUT(bad, damaged_pages_never_hang_and_never_lie, 120)
 		program_free(&self->program);
 		ASSERT_EQ(0, program_run(&self->program, NULL, copying));
 		/* A byte in every page of one fortieth of the file. */
-		for (uint64_t at = 8192 + (size - 8192) / 40 * i; at < 8192 + (size - 8192) / 40 * (i + 1); at += 4096)
+		for (uint64_t at = 8192 + (size - 8192) / 40 * i;
+		     at < 8192 + (size - 8192) / 40 * (i + 1); at += 4096)
 			support_flip(copy, at, 0x20);
 		program_free(&self->program);
 		self->program = program_start(THAW("run", "--image", copy, self->script));
@@ -289,7 +303,8 @@ TEST_F(bad, kernel_lacks_something)
 
 TEST_F(bad, full_disk)
 {
-	char *disk = support_format("%s/disk", self->directory), *image = support_format("%s/app.thaw", disk);
+	char *disk = support_format("%s/disk", self->directory),
+	     *image = support_format("%s/app.thaw", disk);
 	char *ballast = support_format("%s/ballast", disk);
 	static char block[1 << 16];
 	const char *report;
@@ -299,7 +314,8 @@ TEST_F(bad, full_disk)
 	ASSERT_EQ(0, mkdir(disk, 0700));
 	if (mount("tmpfs", disk, "tmpfs", 0, "size=40m"))
 		SKIP(return, "cannot mount a small tmpfs: %s", strerror(errno));
-	self->program = program_start(THAW("run", "--every", "20ms", "--image", image, self->script));
+	self->program =
+		program_start(THAW("run", "--every", "20ms", "--image", image, self->script));
 	ASSERT_TRUE(program_wait_for(&self->program, "n 10 ", 10));
 	fd = open(ballast, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
 	while (write(fd, block, sizeof(block)) > 0)
@@ -330,7 +346,10 @@ TEST_F(bad, full_disk)
 	free(disk);
 }
 
-/* A generation whose state names a host function that no build has: made from a real one by changing a letter. */
+/*
+ * A generation whose state names a host function that no build has: made from a real one by
+ * changing a letter.
+ */
 TEST_F(bad, host_function_missing)
 {
 	struct thaw_options options = {
@@ -366,7 +385,8 @@ TEST_F(bad, host_function_missing)
 /* Whoever starts a program without descriptors 0 to 2 must not find its output inside an image. */
 TEST_F(bad, closed_standard_streams)
 {
-	char *command = support_format("exec <&- >&- 2>&-; exec " THAW_BINARY " -e 'console.log(globalThis.a = 1)' --image %s",
+	char *command = support_format("exec <&- >&- 2>&-; exec " THAW_BINARY
+				       " -e 'console.log(globalThis.a = 1)' --image %s",
 				       self->image);
 	const char *const shell[] = {"sh", "-c", command, NULL};
 

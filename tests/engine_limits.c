@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * engine_limits.c - a JavaScript VM at its limits: recursion of every shape, the end of memory, endless loops, garbage, leaks.
+ * engine_limits.c - a JavaScript VM at its limits: recursion of every shape, the end of memory,
+ * endless loops, garbage, leaks.
  *
- * Whatever a program does, it gets an exception that it can catch, and the VM goes on; never a trap, never a signal.
+ * Whatever a program does, it gets an exception that it can catch, and the VM goes on; never a
+ * trap, never a signal.
  */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -287,7 +289,10 @@ TEST_F(limits, interrupt_cannot_be_caught)
 
 TEST_F_TIMEOUT(limits, garbage_of_one_long_turn_stays_bounded, 120)
 {
-	/* A turn's garbage of cycles: 3 million pairs that refer to each other, about 400 MB in all. */
+	/*
+	 * A turn's garbage of cycles: 3 million pairs that refer to each other, about 400 MB in
+	 * all.
+	 */
 	EXPECT_RUN("true", "for (let i = 0; i < 3e6; i++) { const a = {i}, b = {a}; a.b = b; } "
 			   "heap() < 200e6");
 	EXPECT_GE(200 << 20, js_heap_bytes(self->engine));
@@ -351,7 +356,10 @@ TEST_F(limits, handles_do_not_leak)
 	EXPECT_EQ(before, js_heap_bytes(engine));
 }
 
-/* Running out of the VM's native stack, or out of its memory's bounds, stops the VM, not the process. */
+/*
+ * Running out of the VM's native stack, or out of its memory's bounds, stops the VM, not the
+ * process.
+ */
 TEST_F(limits, a_trap_stops_the_engine_only)
 {
 	struct js_engine *engine = self->engine;

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * engine_values.c - what goes into a JavaScript VM and comes out of it: values, exceptions, host functions, modules, jobs.
+ * engine_values.c - what goes into a JavaScript VM and comes out of it: values, exceptions, host
+ * functions, modules, jobs.
  *
- * The heap has no image: this is about vm/js/ alone. A world of files in memory stands in for the runtime.
+ * The heap has no image: this is about vm/js/ alone. A world of files in memory stands in for the
+ * runtime.
  */
 #define _GNU_SOURCE
 #include <math.h>
@@ -188,7 +190,10 @@ FIXTURE_TEARDOWN(engine)
 	thaw_close(self->heap);
 }
 
-/* The result of a script as text; an exception is rendered. malloc'ed, so leaked by design: tests end. */
+/*
+ * The result of a script as text; an exception is rendered. malloc'ed, so leaked by design: tests
+ * end.
+ */
 static char *run(struct js_engine *engine, const char *code)
 {
 	js_value value = js_eval(engine, code, strlen(code), "/t/test.js", JS_EVAL_SCRIPT);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A heap that is closed, or whose process is killed, comes back as it was at its last durable generation: contents, size and state;
- * over many rounds, on every kind of memory and tracking; older generations stay readable; an unchanged heap writes nothing.
+ * A heap that is closed, or whose process is killed, comes back as it was at its last durable
+ * generation: contents, size and state; over many rounds, on every kind of memory and tracking;
+ * older generations stay readable; an unchanged heap writes nothing.
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
@@ -27,7 +28,8 @@ FIXTURE_VARIANT_ADD(heap, wp_async_anonymous){.tracker = "wp-async", .backing = 
 FIXTURE_VARIANT_ADD(heap, wp_sync_memfd){.tracker = "wp-sync", .backing = "memfd"};
 FIXTURE_VARIANT_ADD(heap, wp_sync_anonymous){.tracker = "wp-sync", .backing = "anonymous"};
 
-static int open_heap(struct thaw **heap, const char *path, uint64_t generation, unsigned flags, struct thaw_error *error)
+static int open_heap(struct thaw **heap, const char *path, uint64_t generation, unsigned flags,
+		     struct thaw_error *error)
 {
 	struct thaw_options options = {
 		.image = path,
@@ -115,14 +117,18 @@ TEST_F(heap, comes_back_over_many_rounds)
 			continue;
 		thaw_close(self->heap);
 		self->heap = NULL;
-		ASSERT_EQ(0, open_heap(&self->heap, self->path, 0, round % 8 == 0 ? THAW_PREFETCH : 0, &self->error))
+		ASSERT_EQ(0, open_heap(&self->heap, self->path, 0,
+				       round % 8 == 0 ? THAW_PREFETCH : 0, &self->error))
 		{
 			TH_LOG("%s", self->error.text);
 		}
 		ASSERT_EQ(size, thaw_size(self->heap));
 		EXPECT_EQ(round, thaw_opened(self->heap)->number);
 		EXPECT_STREQ(state, thaw_state(self->heap, &state_bytes));
-		/* Half of the rounds look at everything, the others go on with most of it still in the file. */
+		/*
+		 * Half of the rounds look at everything, the others go on with most of it still
+		 * in the file.
+		 */
 		if (round % 4 == 0)
 			ASSERT_EQ(0, memcmp(model, thaw_base(self->heap), size))
 			{
@@ -226,7 +232,10 @@ TEST_F(heap, fresh_starts_anew_and_keeps_the_old)
 	EXPECT_EQ(1, *(int *)thaw_base(self->heap));
 }
 
-/* The child checkpoints as fast as it can and reports each durable generation; the image must never be older than the report. */
+/*
+ * The child checkpoints as fast as it can and reports each durable generation; the image must
+ * never be older than the report.
+ */
 TEST_F(heap, survives_being_killed)
 {
 	thaw_close(self->heap);
@@ -253,7 +262,8 @@ TEST_F(heap, survives_being_killed)
 				/* The invariant: every word of every page holds the same counter. */
 				for (size_t at = 0; at < (4u << 20) / 8; at += 64)
 					words[at] = counter;
-				if (thaw_checkpoint(heap, THAW_REASON_TIMER, &counter, sizeof(counter), &result) ||
+				if (thaw_checkpoint(heap, THAW_REASON_TIMER, &counter,
+						    sizeof(counter), &result) ||
 				    write(channel[1], &result.generation.number, 8) != 8)
 					_exit(2);
 			}
@@ -288,7 +298,10 @@ TEST_F(heap, survives_being_killed)
 	}
 }
 
-/* The program writes while checkpoints are copied and written: each generation is exactly one of the moments of capture. */
+/*
+ * The program writes while checkpoints are copied and written: each generation is exactly one of
+ * the moments of capture.
+ */
 TEST_F(heap, a_generation_is_the_moment_of_its_capture)
 {
 	uint64_t *words, counter = 0;
@@ -331,7 +344,8 @@ TEST_F(heap, a_generation_is_the_moment_of_its_capture)
 
 TEST_F(heap, without_an_image_is_plain_memory)
 {
-	struct thaw_options options = {.max_bytes = 1u << 30, .guard_bytes = 1u << 30, .engine = "test"};
+	struct thaw_options options = {
+		.max_bytes = 1u << 30, .guard_bytes = 1u << 30, .engine = "test"};
 	struct thaw *plain;
 
 	ASSERT_EQ(0, thaw_open(&options, &plain, &self->error));

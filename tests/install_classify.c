@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Every answer of a UFFDIO ioctl is understood: done, part of it, there already, try again, gone, fatal; and the
- * loop built on that understanding installs each page exactly once whatever was there before.
+ * Every answer of a UFFDIO ioctl is understood: done, part of it, there already, try again, gone,
+ * fatal; and the loop built on that understanding installs each page exactly once whatever was
+ * there before.
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
@@ -46,7 +47,8 @@ TEST(every_answer_is_classified)
 		uint64_t advanced;
 
 		TH_LOG("%s", answer->what);
-		EXPECT_EQ(answer->outcome, install_classify(answer->result, answer->done, 4 * PAGE, &advanced));
+		EXPECT_EQ(answer->outcome,
+			  install_classify(answer->result, answer->done, 4 * PAGE, &advanced));
 		EXPECT_EQ(answer->advanced, advanced);
 	}
 }
@@ -77,7 +79,8 @@ FIXTURE_TEARDOWN(installing)
 }
 
 /* Contents where installation wants them: in place for a memfd, beside for anonymous memory. */
-static void *contents(struct region *region, char *buffer, uint64_t first, unsigned count, char fill)
+static void *contents(struct region *region, char *buffer, uint64_t first, unsigned count,
+		      char fill)
 {
 	char *at = region->backing == BACKING_MEMFD ? region->alias + first * PAGE : buffer;
 
@@ -103,7 +106,10 @@ TEST_F(installing, pages_that_exist_are_skipped)
 		ASSERT_EQ(0, install_pages(region, 0, 16, NULL));
 	}
 	for (int page = 0; page < 16; page++)
-		EXPECT_EQ(page == 3 || page == 4 ? 'a' : page == 9 ? 0 : 'b', region->base[page * PAGE + 100]);
+		EXPECT_EQ(page == 3 || page == 4 ? 'a'
+			  : page == 9		 ? 0
+						 : 'b',
+			  region->base[page * PAGE + 100]);
 }
 
 static void *toucher(void *arg)

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Everything a program can hold survives: closures, promises pending across the kill, Map, Set, WeakMap, typed arrays, BigInt, Symbol, generators
- * and async iterators in flight, timers, module state, class instances with private fields, regexes with lastIndex. The program
- * prints one line a tick that depends on all of it; killed again and again, its lines and its end must be those of a run that nobody
- * disturbed.
+ * Everything a program can hold survives: closures, promises pending across the kill, Map, Set,
+ * WeakMap, typed arrays, BigInt, Symbol, generators and async iterators in flight, timers, module
+ * state, class instances with private fields, regexes with lastIndex. The program prints one line
+ * a tick that depends on all of it; killed again and again, its lines and its end must be those
+ * of a run that nobody disturbed.
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
@@ -12,11 +13,10 @@
 
 #define TICKS 400
 
-static const char counter_text[] =
-	"export let count = 0\n"
-	"export function increment() { return ++count }\n"
-	"const secret = Symbol('module secret')\n"
-	"export { secret }\n";
+static const char counter_text[] = "export let count = 0\n"
+				   "export function increment() { return ++count }\n"
+				   "const secret = Symbol('module secret')\n"
+				   "export { secret }\n";
 
 static const char program_text[] =
 	"import { count, increment, secret } from './counter.js'\n"
@@ -96,7 +96,8 @@ static bool note_ticks(const char *output, unsigned long *noted, unsigned *newes
 		unsigned tick;
 		unsigned long hash;
 
-		if (!strchr(at, '\n') || sscanf(at, "tick %u %lu", &tick, &hash) != 2 || tick > TICKS)
+		if (!strchr(at, '\n') || sscanf(at, "tick %u %lu", &tick, &hash) != 2 ||
+		    tick > TICKS)
 			continue;
 		if (noted[tick] && noted[tick] != hash)
 			return false;
@@ -129,7 +130,8 @@ FIXTURE_SETUP(constructs)
 	support_write(path, "{ \"name\": \"caf\\u00e9\" }\n");
 	free(path);
 	image = support_format("%s/undisturbed.thaw", self->directory);
-	ASSERT_EQ(0, program_run(&program, NULL, THAW("run", "--image", image, "--every", "0", self->script)))
+	ASSERT_EQ(0, program_run(&program, NULL,
+				 THAW("run", "--image", image, "--every", "0", self->script)))
 	{
 		TH_LOG("%s%s", program.output, program.errors);
 	}
@@ -155,7 +157,8 @@ TEST_F_TIMEOUT(constructs, survive_being_killed, 200)
 	TH_LOG("seed %u", seed);
 	srandom(seed);
 	for (int run = 0; run < 400 && !end; run++) {
-		struct program program = program_start(THAW("run", "--every", "10ms", self->script));
+		struct program program =
+			program_start(THAW("run", "--every", "10ms", self->script));
 
 		if (!program_wait_for(&program, "end ", 0.03 + (double)(random() % 120) / 1000)) {
 			program_kill(&program);

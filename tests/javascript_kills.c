@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * 200 SIGKILLs at random moments against a program with an invariant over all its state. Each restart must continue from the last
- * generation that was reported durable, or a newer one, never an older one; and the invariant holds in every one of them.
+ * 200 SIGKILLs at random moments against a program with an invariant over all its state. Each
+ * restart must continue from the last generation that was reported durable, or a newer one, never
+ * an older one; and the invariant holds in every one of them.
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
@@ -10,7 +11,10 @@
 
 #define KILLS 200
 
-/* Money moves between accounts; the sum never changes. Every structure holds the same balances in its own way. */
+/*
+ * Money moves between accounts; the sum never changes. Every structure holds the same balances in
+ * its own way.
+ */
 static const char program_text[] =
 	"import { on, generation } from 'thaw'\n"
 	"const N = 2000, map = new Map(), array = [], typed = new Int32Array(N), list = { head: null }\n"
@@ -80,7 +84,8 @@ TEST_F_TIMEOUT(kills, never_older_than_the_last_durable_generation, 280)
 	TH_LOG("seed %u", seed);
 	srandom(seed);
 	for (int kill_number = 0; kill_number < KILLS; kill_number++) {
-		struct program program = program_start(THAW("run", "--every", "10ms", self->script));
+		struct program program =
+			program_start(THAW("run", "--every", "10ms", self->script));
 
 		/* Until it lives, then for up to a tenth of a second. */
 		ASSERT_TRUE(program_wait_for(&program, durable ? "restored " : "durable ", 20))

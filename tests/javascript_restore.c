@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Lazy restore of a JavaScript heap touches only what it must: with a heap of 1 GiB, what is resident after the first result stays
- * under 2 % of the heap. And a restored program never reads its files again.
+ * Lazy restore of a JavaScript heap touches only what it must: with a heap of 1 GiB, what is
+ * resident after the first result stays under 2 % of the heap. And a restored program never reads
+ * its files again.
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
@@ -87,8 +88,8 @@ TEST_F_TIMEOUT(restore, touches_under_two_percent, 120)
 	EXPECT_STREQ("thawed record 1115346\n", program.output);
 	/* All of it: the heap, the index, the buffers, the program itself. */
 	resident_kib = status_kib(program.pid, "VmRSS:");
-	TH_LOG("%ld KiB resident, of them %ld anonymous, %ld shared memory", resident_kib, status_kib(program.pid, "RssAnon:"),
-	       status_kib(program.pid, "RssShmem:"));
+	TH_LOG("%ld KiB resident, of them %ld anonymous, %ld shared memory", resident_kib,
+	       status_kib(program.pid, "RssAnon:"), status_kib(program.pid, "RssShmem:"));
 	EXPECT_GT(resident_kib, 0);
 	EXPECT_LT(resident_kib, heap_kib / 50);
 	program_kill(&program);

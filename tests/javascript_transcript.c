@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The transcript this project began with: a=1, the process is killed, and in the next one a is 1, while a variable that was never
- * defined is a ReferenceError and crashes nothing. Any number of times.
+ * The transcript this project began with: a=1, the process is killed, and in the next one a is 1,
+ * while a variable that was never defined is a ReferenceError and crashes nothing. Any number of
+ * times.
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
@@ -75,8 +76,10 @@ TEST_F_TIMEOUT(transcript, changes_add_up, 120)
 {
 	char *heard;
 
-	ASSERT_TRUE(say_and_die(self->image, "let n = 0; const seen = []; function next() { seen.push(++n); return seen.join() }\n'ok'\n",
-				"ok", &heard))
+	ASSERT_TRUE(say_and_die(
+		self->image,
+		"let n = 0; const seen = []; function next() { seen.push(++n); return seen.join() }\n'ok'\n",
+		"ok", &heard))
 	{
 		TH_LOG("%s", heard);
 	}

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A page that cannot be served is never zero and never hangs its reader: it raises SIGBUS where the kernel can poison pages, ends
- * the process where it cannot, and says which image, generation, page and why. Its neighbours arrive unharmed.
+ * A page that cannot be served is never zero and never hangs its reader: it raises SIGBUS where
+ * the kernel can poison pages, ends the process where it cannot, and says which image,
+ * generation, page and why. Its neighbours arrive unharmed.
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
@@ -53,7 +54,8 @@ FIXTURE_VARIANT_ADD(damaged, anonymous_prefetch){.backing = "anonymous", .prefet
 
 static int open_heap(struct thaw **heap, const char *path, unsigned flags, struct thaw_error *error)
 {
-	struct thaw_options options = {.image = path, .flags = flags, .max_bytes = 64u << 20, .engine = "test"};
+	struct thaw_options options = {
+		.image = path, .flags = flags, .max_bytes = 64u << 20, .engine = "test"};
 
 	return thaw_open(&options, heap, error);
 }
@@ -184,7 +186,8 @@ TEST_F(damaged, without_poison_the_process_ends)
 /* What the child of the test above runs: a fresh process, since capabilities are probed once. */
 static int touch_page_500(const char *path)
 {
-	struct thaw_options options = {.image = path, .max_bytes = 64u << 20, .engine = "test", .fatal = on_fatal};
+	struct thaw_options options = {
+		.image = path, .max_bytes = 64u << 20, .engine = "test", .fatal = on_fatal};
 	struct thaw_error error;
 	struct thaw *heap;
 

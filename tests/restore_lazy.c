@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Restore touches only what it must: opening a heap of 1 GiB reads nothing of size, one touched page brings one cluster, and what is
- * resident is what was touched. (tests/javascript_restore.c asks the same of a JavaScript heap.)
+ * Restore touches only what it must: opening a heap of 1 GiB reads nothing of size, one touched
+ * page brings one cluster, and what is resident is what was touched. (tests/javascript_restore.c
+ * asks the same of a JavaScript heap.)
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
@@ -119,7 +120,8 @@ TEST_F(lazy, a_checkpoint_of_a_lazy_heap_stores_only_what_changed)
 
 TEST_F(lazy, prefetch_brings_everything)
 {
-	struct thaw_options options = {.image = self->path, .flags = THAW_PREFETCH, .max_bytes = HEAP, .engine = "test"};
+	struct thaw_options options = {
+		.image = self->path, .flags = THAW_PREFETCH, .max_bytes = HEAP, .engine = "test"};
 	struct thaw_status status;
 	double start = support_seconds();
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * support.h - what the tests share: a directory that goes away, files, and running a program to its end or to its death.
- * Failures in here end the test with a message: they are never what is being tested.
+ * support.h - what the tests share: a directory that goes away, files, and running a program to
+ * its end or to its death. Failures in here end the test with a message: they are never what is
+ * being tested.
  */
 #ifndef TESTS_SUPPORT_H
 #define TESTS_SUPPORT_H
@@ -39,7 +40,8 @@ SUPPORT double support_seconds(void)
 
 SUPPORT void support_sleep(double seconds)
 {
-	struct timespec pause = {(time_t)seconds, (long)((seconds - (double)(time_t)seconds) * 1e9)};
+	struct timespec pause = {(time_t)seconds,
+				 (long)((seconds - (double)(time_t)seconds) * 1e9)};
 
 	while (nanosleep(&pause, &pause) && errno == EINTR)
 		;
@@ -114,8 +116,8 @@ SUPPORT uint64_t support_size(const char *path)
 
 struct program {
 	pid_t pid;
-	int out, err;	      /* its stdout and stderr, to read */
-	int in;		      /* its stdin, to write; -1 once closed */
+	int out, err;	       /* its stdout and stderr, to read */
+	int in;		       /* its stdin, to write; -1 once closed */
 	char *output, *errors; /* what it has said so far */
 	size_t output_bytes, errors_bytes;
 };
@@ -165,7 +167,10 @@ SUPPORT bool program_drain(int fd, char **text, size_t *bytes)
 	return got < 0 && (errno == EAGAIN || errno == EINTR);
 }
 
-/* Listen until `text` has been said on stdout (true), or the program closed it, or `seconds` passed (false). */
+/*
+ * Listen until `text` has been said on stdout (true), or the program closed it, or `seconds`
+ * passed (false).
+ */
 SUPPORT bool program_wait_for(struct program *program, const char *text, double seconds)
 {
 	double end = support_seconds() + seconds;
@@ -190,7 +195,10 @@ SUPPORT void program_close_input(struct program *program)
 	program->in = -1;
 }
 
-/* To its end: returns the exit code, or 128 + the signal; 124 if it had to be killed after `seconds`. */
+/*
+ * To its end: returns the exit code, or 128 + the signal; 124 if it had to be killed after
+ * `seconds`.
+ */
 SUPPORT int program_finish(struct program *program, double seconds)
 {
 	double end = support_seconds() + seconds;

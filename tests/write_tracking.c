@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Each back end of write tracking finds exactly the pages that a comparison with a copy finds, on both kinds of memory,
- * also while another thread writes; and pages that were put back are found again.
+ * Each back end of write tracking finds exactly the pages that a comparison with a copy finds, on
+ * both kinds of memory, also while another thread writes; and pages that were put back are found
+ * again.
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
@@ -68,7 +69,8 @@ static uint64_t next_random(uint64_t *state)
 }
 
 /* Everything present, nothing written. */
-static int populate(struct region *region, struct tracker *tracker, struct bitmap *pages, char *copy)
+static int populate(struct region *region, struct tracker *tracker, struct bitmap *pages,
+		    char *copy)
 {
 	for (unsigned page = 0; page < PAGES; page++)
 		*(uint64_t *)(region->base + page * PAGE) = page * 977u + 1;
@@ -86,7 +88,9 @@ TEST_F(tracking, finds_what_a_comparison_finds)
 	EXPECT_EQ(0, tracker_count(&self->tracker, PAGES));
 
 	for (int round = 0; round < 20; round++) {
-		unsigned writes = round == 7 ? 0 : round == 13 ? PAGES : (unsigned)(next_random(&random) % 600);
+		unsigned writes = round == 7	? 0
+				  : round == 13 ? PAGES
+						: (unsigned)(next_random(&random) % 600);
 		uint64_t differing = 0;
 
 		for (unsigned i = 0; i < writes; i++) {
@@ -97,22 +101,27 @@ TEST_F(tracking, finds_what_a_comparison_finds)
 		}
 		/* Reading is not writing. */
 		for (unsigned page = 0; page < PAGES; page += 3)
-			atomic_signal_fence(memory_order_seq_cst), (void)*(volatile char *)(self->region.base + page * PAGE);
+			atomic_signal_fence(memory_order_seq_cst),
+				(void)*(volatile char *)(self->region.base + page * PAGE);
 		for (unsigned page = 0; page < PAGES; page++)
-			differing += !!memcmp(self->copy + page * PAGE, self->region.alias + page * PAGE, PAGE);
-		EXPECT_EQ(differing < 50 ? (int64_t)differing : 50, tracker_count(&self->tracker, 50));
+			differing += !!memcmp(self->copy + page * PAGE,
+					      self->region.alias + page * PAGE, PAGE);
+		EXPECT_EQ(differing < 50 ? (int64_t)differing : 50,
+			  tracker_count(&self->tracker, 50));
 		bitmap_clear_all(&self->pages);
 		ASSERT_EQ(0, tracker_collect(&self->tracker, &self->pages));
 		EXPECT_EQ(differing, bitmap_count(&self->pages));
 		for (unsigned page = 0; page < PAGES; page++) {
-			bool differs = memcmp(self->copy + page * PAGE, self->region.alias + page * PAGE, PAGE);
+			bool differs = memcmp(self->copy + page * PAGE,
+					      self->region.alias + page * PAGE, PAGE);
 
 			ASSERT_EQ(differs, bitmap_test(&self->pages, page))
 			{
 				TH_LOG("round %d page %u", round, page);
 			}
 			if (differs)
-				memcpy(self->copy + page * PAGE, self->region.alias + page * PAGE, PAGE);
+				memcpy(self->copy + page * PAGE, self->region.alias + page * PAGE,
+				       PAGE);
 		}
 	}
 }
@@ -124,7 +133,10 @@ TEST_F(tracking, fresh_pages_count_as_written)
 	ASSERT_EQ(0, tracker_collect(&self->tracker, &self->pages));
 	for (unsigned page = 5; page < PAGES; page += 100)
 		EXPECT_TRUE(bitmap_test(&self->pages, page));
-	/* The kernel reports what it made; wp-sync may give a few neighbours too, never the whole region. */
+	/*
+	 * The kernel reports what it made; wp-sync may give a few neighbours too, never the whole
+	 * region.
+	 */
 	EXPECT_LE(bitmap_count(&self->pages), PAGES - PAGES / 8);
 }
 
@@ -163,7 +175,8 @@ static void *writer_main(void *arg)
 	while (!atomic_load_explicit(&writer->stop, memory_order_relaxed)) {
 		uint64_t page = next_random(&random) % PAGES;
 
-		((volatile uint64_t *)(writer->region->base + page * PAGE))[next_random(&random) % (PAGE / 8)] =
+		((volatile uint64_t *)(writer->region->base +
+				       page * PAGE))[next_random(&random) % (PAGE / 8)] =
 			++writer->written;
 	}
 	return NULL;
@@ -186,7 +199,8 @@ TEST_F(tracking, loses_nothing_while_a_thread_writes)
 		}
 		bitmap_clear_all(&self->pages);
 		ASSERT_EQ(0, tracker_collect(&self->tracker, &self->pages));
-		for (uint64_t page = 0; (page = bitmap_next(&self->pages, page)) != UINT64_MAX; page++, copied++)
+		for (uint64_t page = 0; (page = bitmap_next(&self->pages, page)) != UINT64_MAX;
+		     page++, copied++)
 			memcpy(self->copy + page * PAGE, self->region.alias + page * PAGE, PAGE);
 		if (last)
 			break;
@@ -194,8 +208,9 @@ TEST_F(tracking, loses_nothing_while_a_thread_writes)
 		if (collections % 10 == 0) /* on two busy cores the writer must get its turn */
 			usleep(1000);
 	}
-	TH_LOG("%llu writes, %llu pages copied in %llu collections", (unsigned long long)writer.written,
-	       (unsigned long long)copied, (unsigned long long)collections);
+	TH_LOG("%llu writes, %llu pages copied in %llu collections",
+	       (unsigned long long)writer.written, (unsigned long long)copied,
+	       (unsigned long long)collections);
 	ASSERT_GT(writer.written, 0);
 	ASSERT_GT(copied, 0);
 	EXPECT_EQ(0, memcmp(self->copy, self->region.alias, PAGES * PAGE));

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* bitmap.h - one bit per page of a region. Plain words; whoever shares one between threads holds a lock around it. */
+/*
+ * bitmap.h - one bit per page of a region. Plain words; whoever shares one between threads holds
+ * a lock around it.
+ */
 #ifndef UFFD_BITMAP_H
 #define UFFD_BITMAP_H
 

@@ -2,10 +2,11 @@
 /*
  * checkpoint.c - see checkpoint.h for the states and invariants.
  *
- * Pre-copy writes pages into the file at once instead of gathering them in memory: the first checkpoint of a heap of gigabytes
- * must not need as much again. What it writes for a page that changes once more before the capture is given back
- * to the free space; no generation ever refers to it. Few written pages skip pre-copy: the capture copies them in well under
- * the time of a second scan, and nothing is written twice.
+ * Pre-copy writes pages into the file at once instead of gathering them in memory: the first
+ * checkpoint of a heap of gigabytes must not need as much again. What it writes for a page that
+ * changes once more before the capture is given back to the free space; no generation ever refers
+ * to it. Few written pages skip pre-copy: the capture copies them in well under the time of a
+ * second scan, and nothing is written twice.
  */
 #define _GNU_SOURCE
 #include "checkpoint.h"
@@ -18,8 +19,9 @@
 
 #include "sys.h"
 
-#define PRECOPY_PAGES 2048u /* more written pages than this are worth a pass while the program runs */
-#define PRECOPY_PASSES 4u   /* a program that writes faster than we copy is stopped after so many */
+#define PRECOPY_PAGES \
+	2048u		  /* more written pages than this are worth a pass while the program runs */
+#define PRECOPY_PASSES 4u /* a program that writes faster than we copy is stopped after so many */
 #define STAGING_KEPT (16u << 20)
 
 static void *page_address(const struct checkpointer *checkpointer, uint64_t page)
@@ -48,12 +50,16 @@ static int precopy_pass(struct checkpointer *checkpointer, struct thaw_error *er
 	code = tracker_collect(checkpointer->tracker, pages);
 	bitmap_merge(&checkpointer->taken, pages);
 	if (code)
-		return error_set(error, code, "cannot collect the written pages: %s", thaw_strerror(code));
+		return error_set(error, code, "cannot collect the written pages: %s",
+				 thaw_strerror(code));
 	for (uint64_t page = 0; (page = bitmap_next(pages, page)) != UINT64_MAX; page++) {
 		bool stored;
 
-		/* The program may write the page meanwhile. A copy that stands still is what is hashed and stored; a torn one is
-		 * collected again by capture, since the write that tore it marked the page. */
+		/*
+		 * The program may write the page meanwhile. A copy that stands still is what is
+		 * hashed and stored; a torn one is collected again by capture, since the write
+		 * that tore it marked the page.
+		 */
 		memcpy(copy, page_address(checkpointer, page), sizeof(copy));
 		code = commit_page(checkpointer->commit, page, copy, &stored, error);
 		if (code)
@@ -126,10 +132,12 @@ static void checkpoint_copy(struct checkpointer *checkpointer)
 
 static bool state_is_durable(const struct checkpointer *checkpointer)
 {
-	return checkpointer->durable && checkpointer->durable_heap_bytes == checkpointer->generation.heap_bytes &&
+	return checkpointer->durable &&
+	       checkpointer->durable_heap_bytes == checkpointer->generation.heap_bytes &&
 	       checkpointer->durable_state_bytes == checkpointer->state_bytes &&
 	       (!checkpointer->state_bytes ||
-		!memcmp(checkpointer->durable_state, checkpointer->state, checkpointer->state_bytes));
+		!memcmp(checkpointer->durable_state, checkpointer->state,
+			checkpointer->state_bytes));
 }
 
 /* WRITING: up to DONE. */
@@ -141,7 +149,8 @@ static void checkpoint_write(struct checkpointer *checkpointer)
 	const char *from = checkpointer->staging;
 	int code = 0;
 
-	for (uint64_t page = 0; (page = bitmap_next(&checkpointer->residual, page)) != UINT64_MAX; page++) {
+	for (uint64_t page = 0; (page = bitmap_next(&checkpointer->residual, page)) != UINT64_MAX;
+	     page++) {
 		bool stored;
 
 		code = commit_page(checkpointer->commit, page, from, &stored, error);
@@ -158,8 +167,8 @@ static void checkpoint_write(struct checkpointer *checkpointer)
 	if (!code) {
 		generation->pages_written = bitmap_count(&checkpointer->taken);
 		generation->durable_ns = sys_monotonic_ns() - checkpointer->begun_ns;
-		code = commit_finish(checkpointer->commit, generation, checkpointer->state, checkpointer->state_bytes,
-				     error);
+		code = commit_finish(checkpointer->commit, generation, checkpointer->state,
+				     checkpointer->state_bytes, error);
 	}
 	if (!code) {
 		checkpointer->commit = NULL;
@@ -184,7 +193,8 @@ static void *checkpointer_main(void *arg)
 		enum thaw_phase phase;
 
 		pthread_mutex_lock(&checkpointer->lock);
-		while (!checkpointer->stop && checkpointer->phase != THAW_COPYING && checkpointer->phase != THAW_WRITING)
+		while (!checkpointer->stop && checkpointer->phase != THAW_COPYING &&
+		       checkpointer->phase != THAW_WRITING)
 			pthread_cond_wait(&checkpointer->changed, &checkpointer->lock);
 		phase = checkpointer->phase;
 		if (checkpointer->stop) {
@@ -247,7 +257,8 @@ static int staging_reserve(struct checkpointer *checkpointer, size_t bytes)
 	if (sys_injected(SYS_CALL_MMAP))
 		return -ENOMEM;
 	bytes = (bytes + (1u << 20)) & ~((size_t)(1u << 20) - 1);
-	checkpointer->staging = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	checkpointer->staging =
+		mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (checkpointer->staging == MAP_FAILED) {
 		checkpointer->staging = NULL;
 		return -ENOMEM;
@@ -268,8 +279,8 @@ static int capture_pages(struct checkpointer *checkpointer, const void *state, s
 	code = tracker_collect(checkpointer->tracker, pages);
 	bitmap_merge(&checkpointer->taken, pages);
 	if (code)
-		return error_set(&checkpointer->result.error, code, "cannot collect the written pages: %s",
-				 thaw_strerror(code));
+		return error_set(&checkpointer->result.error, code,
+				 "cannot collect the written pages: %s", thaw_strerror(code));
 	checkpointer->state = malloc(state_bytes ? state_bytes : 1);
 	if (!checkpointer->state || staging_reserve(checkpointer, bitmap_count(pages) * page_bytes))
 		return error_set(&checkpointer->result.error, -ENOMEM,

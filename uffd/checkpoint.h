@@ -35,7 +35,10 @@ struct checkpointer {
 	enum thaw_phase phase;
 	bool stop, started;
 
-	/* Of the checkpoint under way; owned by the thread, except between READY and WRITING, when the owner has them. */
+	/*
+	 * Of the checkpoint under way; owned by the thread, except between READY and WRITING,
+	 * when the owner has them.
+	 */
 	struct commit *commit;
 	struct bitmap taken, residual;
 	char *staging;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * compat.h - kernel interfaces newer than the headers of Debian 12 (6.1), each with the kernel it came in.
- * Names and values are the kernel's own (include/uapi/linux/userfaultfd.h, fs.h, mman.h).
+ * compat.h - kernel interfaces newer than the headers of Debian 12 (6.1), each with the kernel it
+ * came in. Names and values are the kernel's own (include/uapi/linux/userfaultfd.h, fs.h,
+ * mman.h).
  */
 #ifndef UFFD_COMPAT_H
 #define UFFD_COMPAT_H

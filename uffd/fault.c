@@ -2,16 +2,19 @@
 /*
  * fault.c - the fault service (see fault.h for the states).
  *
- * One thread and one io_uring: readiness of the userfaultfd, reads of the image and the wish to stop all complete in the
- * same loop. A demand fault brings its whole cluster (one leaf of the index, 16 pages): measured, a cluster costs little more than a
- * page when the file is in the page cache, and a blind one of 64 or more costs a cold disk too much. Only a run of faults
- * in address order widens the window (up to 128 pages).
+ * One thread and one io_uring: readiness of the userfaultfd, reads of the image and the wish to
+ * stop all complete in the same loop. A demand fault brings its whole cluster (one leaf of the
+ * index, 16 pages): measured, a cluster costs little more than a page when the file is in the
+ * page cache, and a blind one of 64 or more costs a cold disk too much. Only a run of faults in
+ * address order widens the window (up to 128 pages).
  *
- * Reads go straight to where the page will live (memfd), or through registered buffers (anonymous). Nothing is mapped before its
- * checksum was compared. Index nodes are read with plain pread: while the single faulting thread waits for its page there is
- * nothing else to do, and they stay in memory afterwards.
+ * Reads go straight to where the page will live (memfd), or through registered buffers
+ * (anonymous). Nothing is mapped before its checksum was compared. Index nodes are read with
+ * plain pread: while the single faulting thread waits for its page there is nothing else to do,
+ * and they stay in memory afterwards.
  *
- * Must never: touch the region through its base (it would wait for itself), run a signal handler, or leave a fault unanswered.
+ * Must never: touch the region through its base (it would wait for itself), run a signal handler,
+ * or leave a fault unanswered.
  */
 #define _GNU_SOURCE
 #include "fault.h"
@@ -32,14 +35,14 @@
 #include "install.h"
 #include "sys.h"
 
-#define RUN_PAGES 32u	     /* the longest single read */
-#define RUNS 16u	     /* reads in flight at most */
+#define RUN_PAGES 32u /* the longest single read */
+#define RUNS 16u      /* reads in flight at most */
 #define RING_ENTRIES 64u
-#define WINDOW_CLUSTERS 8u   /* readahead of a sequential stream at most */
-#define FRESH_PAGES 64u	     /* wp-sync: zero pages given per fault */
+#define WINDOW_CLUSTERS 8u /* readahead of a sequential stream at most */
+#define FRESH_PAGES 64u	   /* wp-sync: zero pages given per fault */
 #define PREFETCH_PAGES 128u
 #define POISON_RECORDS 32u
-#define MESSAGES 32u	     /* faults read from the kernel at once */
+#define MESSAGES 32u /* faults read from the kernel at once */
 
 struct read_run { /* consecutive pages that are consecutive in the file */
 	uint64_t first, offset;
@@ -79,7 +82,8 @@ struct fault_service {
 	uint64_t prefetch_page; /* the next page that prefetch looks at */
 
 	_Atomic uint64_t faults, pages_restored, pages_poisoned, restore_bytes;
-	struct poison_record poison[POISON_RECORDS]; /* the last one speaks for all that find no room */
+	struct poison_record
+		poison[POISON_RECORDS]; /* the last one speaks for all that find no room */
 	_Atomic unsigned poison_count;
 };
 
@@ -110,14 +114,16 @@ static void service_check(struct fault_service *service, int result, const char 
 
 /* ---- pages that cannot be served ---- */
 
-static void poison_pages(struct fault_service *service, uint64_t first, uint64_t count, const char *why)
+static void poison_pages(struct fault_service *service, uint64_t first, uint64_t count,
+			 const char *why)
 {
 	unsigned index = atomic_load_explicit(&service->poison_count, memory_order_relaxed);
 	struct thaw_error error;
 
 	error_set(&error, THAW_EDAMAGED, "%s, generation %llu: page %llu cannot be restored: %s",
 		  image_path(service->options.image),
-		  (unsigned long long)image_opened(service->options.image)->number, (unsigned long long)first, why);
+		  (unsigned long long)image_opened(service->options.image)->number,
+		  (unsigned long long)first, why);
 	if (index < POISON_RECORDS) {
 		bool last = index == POISON_RECORDS - 1;
 
@@ -127,10 +133,12 @@ static void poison_pages(struct fault_service *service, uint64_t first, uint64_t
 			.error = error,
 		};
 		if (last)
-			error_set(&service->poison[index].error, THAW_EDAMAGED,
-				  "%s, generation %llu: much of it cannot be restored, first of all this: %s",
-				  image_path(service->options.image),
-				  (unsigned long long)image_opened(service->options.image)->number, why);
+			error_set(
+				&service->poison[index].error, THAW_EDAMAGED,
+				"%s, generation %llu: much of it cannot be restored, first of all this: %s",
+				image_path(service->options.image),
+				(unsigned long long)image_opened(service->options.image)->number,
+				why);
 		/* Whoever the poisoned page wakes sees the record. */
 		atomic_store_explicit(&service->poison_count, index + 1, memory_order_release);
 	}
@@ -141,7 +149,8 @@ static void poison_pages(struct fault_service *service, uint64_t first, uint64_t
 	service_check(service, install_poison(service->region, first, count), "poison a page");
 }
 
-bool fault_service_explain(const struct fault_service *service, uint64_t page, char *line, size_t line_bytes)
+bool fault_service_explain(const struct fault_service *service, uint64_t page, char *line,
+			   size_t line_bytes)
 {
 	unsigned count = atomic_load_explicit(&service->poison_count, memory_order_acquire);
 
@@ -203,7 +212,8 @@ static void run_release(struct fault_service *service, struct read_run *run)
 }
 
 /* Compare the checksums of some pages of a run, map what is right, poison what is not. */
-static void run_install_pages(struct fault_service *service, struct read_run *run, unsigned from, unsigned to)
+static void run_install_pages(struct fault_service *service, struct read_run *run, unsigned from,
+			      unsigned to)
 {
 	uint32_t page_bytes = service->region->page_bytes;
 	unsigned good = from; /* first page not installed yet */
@@ -226,13 +236,17 @@ static void run_install_pages(struct fault_service *service, struct read_run *ru
 		good = i + 1;
 		if (i == to)
 			break;
-		snprintf(why, sizeof(why), "its checksum is wrong at file offset %llu (see thaw verify)",
+		snprintf(why, sizeof(why),
+			 "its checksum is wrong at file offset %llu (see thaw verify)",
 			 (unsigned long long)(run->offset + (uint64_t)i * page_bytes));
 		poison_pages(service, run->first + i, 1, why);
 	}
 }
 
-/* All bytes are there. The page that was asked for goes first: its reader runs on while the others are installed. */
+/*
+ * All bytes are there. The page that was asked for goes first: its reader runs on while the
+ * others are installed.
+ */
 static void run_install(struct fault_service *service, struct read_run *run)
 {
 	unsigned asked = 0;
@@ -275,8 +289,10 @@ static void run_completed(struct fault_service *service, struct read_run *run, i
 	run_release(service, run);
 }
 
-/* Take what has completed. Reads are finished here; readiness of the userfaultfd is only noted, so that this may
- * be called in the middle of answering a fault, when all runs are in use. */
+/*
+ * Take what has completed. Reads are finished here; readiness of the userfaultfd is only noted,
+ * so that this may be called in the middle of answering a fault, when all runs are in use.
+ */
 static void reap(struct fault_service *service)
 {
 	struct io_uring_cqe *cqe;
@@ -298,7 +314,8 @@ static void reap(struct fault_service *service)
 			continue;
 		}
 		service->uffd_ready = true;
-		if (!(flags & IORING_CQE_F_MORE)) { /* the kernel ended the multishot: arm it again */
+		if (!(flags &
+		      IORING_CQE_F_MORE)) { /* the kernel ended the multishot: arm it again */
 			struct io_uring_sqe *sqe = get_sqe(service);
 
 			io_uring_prep_poll_multishot(sqe, service->region->uffd, POLLIN);
@@ -337,7 +354,8 @@ static void run_begin(struct fault_service *service, struct read_run *run)
 		run->buffer = region->alias + run->first * region->page_bytes;
 	} else {
 		run->fixed = (int)(run - service->runs);
-		run->buffer = service->buffers + (size_t)run->fixed * RUN_PAGES * region->page_bytes;
+		run->buffer =
+			service->buffers + (size_t)run->fixed * RUN_PAGES * region->page_bytes;
 	}
 	run_submit(service, run);
 }
@@ -356,8 +374,12 @@ static void install_zero_pages(struct fault_service *service, uint64_t first, ui
 	service_check(service, result, "install zero pages");
 }
 
-/* Bring what is absent of one cluster; `run` collects pages across clusters and comes back extended or replaced. */
-static struct read_run *cluster_begin(struct fault_service *service, uint64_t cluster, struct read_run *run, bool prefetch)
+/*
+ * Bring what is absent of one cluster; `run` collects pages across clusters and comes back
+ * extended or replaced.
+ */
+static struct read_run *cluster_begin(struct fault_service *service, uint64_t cluster,
+				      struct read_run *run, bool prefetch)
 {
 	uint64_t first = cluster * IMAGE_LEAF_PAGES, end = first + IMAGE_LEAF_PAGES;
 	struct extent extents[IMAGE_LEAF_PAGES];
@@ -387,7 +409,8 @@ static struct read_run *cluster_begin(struct fault_service *service, uint64_t cl
 			continue;
 		}
 		if (run && (run->first + run->count != page || run->count == RUN_PAGES ||
-			    run->offset + (uint64_t)run->count * service->region->page_bytes != extent->offset)) {
+			    run->offset + (uint64_t)run->count * service->region->page_bytes !=
+				    extent->offset)) {
 			run_begin(service, run);
 			run = NULL;
 		}
@@ -417,7 +440,8 @@ static bool cluster_complete(const struct fault_service *service, uint64_t clust
 	return true;
 }
 
-static void span_begin(struct fault_service *service, uint64_t cluster, unsigned clusters, bool prefetch)
+static void span_begin(struct fault_service *service, uint64_t cluster, unsigned clusters,
+		       bool prefetch)
 {
 	uint64_t end = (service->restored_pages + IMAGE_LEAF_PAGES - 1) / IMAGE_LEAF_PAGES;
 	struct read_run *run = NULL;
@@ -438,16 +462,18 @@ static void serve_restored(struct fault_service *service, uint64_t page)
 	service->demand = page;
 	if (service->pending[cluster] && !bitmap_test(&service->arrived, page))
 		return; /* joins the read that is under way */
-	service->stream_window = cluster != service->stream_next	    ? 1
-				 : service->stream_window < WINDOW_CLUSTERS ? service->stream_window * 2
-									    : WINDOW_CLUSTERS;
+	service->stream_window = cluster != service->stream_next ? 1
+				 : service->stream_window < WINDOW_CLUSTERS
+					 ? service->stream_window * 2
+					 : WINDOW_CLUSTERS;
 	service->stream_next = cluster + service->stream_window;
 	span_begin(service, cluster, service->stream_window, false);
 }
 
 /*
- * A fault on a page that has arrived: nearly always it was raised before the page was there, and needs only to be woken. If its page
- * table entry is gone (reclaim of a memfd), the page is mapped again, and counts as written, since the note is gone too.
+ * A fault on a page that has arrived: nearly always it was raised before the page was there, and
+ * needs only to be woken. If its page table entry is gone (reclaim of a memfd), the page is
+ * mapped again, and counts as written, since the note is gone too.
  */
 static void serve_arrived(struct fault_service *service, uint64_t page)
 {
@@ -468,13 +494,15 @@ static void serve_fresh(struct fault_service *service, uint64_t page)
 {
 	uint64_t first = page / IMAGE_LEAF_PAGES * IMAGE_LEAF_PAGES;
 	uint64_t end = first + FRESH_PAGES;
-	uint64_t limit = __atomic_load_n(&service->region->bytes, __ATOMIC_RELAXED) / service->region->page_bytes;
+	uint64_t limit = __atomic_load_n(&service->region->bytes, __ATOMIC_RELAXED) /
+			 service->region->page_bytes;
 
 	if (first < service->restored_pages)
 		first = service->restored_pages;
 	if (end > limit)
 		end = limit > page ? limit : page + 1;
-	service_check(service, tracker_wp_sync_install_zero(service->options.tracker, first, end - first),
+	service_check(service,
+		      tracker_wp_sync_install_zero(service->options.tracker, first, end - first),
 		      "install fresh pages");
 }
 
@@ -488,7 +516,8 @@ static void serve(struct fault_service *service, const struct uffd_msg *message)
 	page = region_page(region, (void *)(uintptr_t)message->arg.pagefault.address);
 	count_up(&service->faults, 1);
 	if (flags & UFFD_PAGEFAULT_FLAG_WP)
-		service_check(service, tracker_wp_sync_note(service->options.tracker, page), "note a write");
+		service_check(service, tracker_wp_sync_note(service->options.tracker, page),
+			      "note a write");
 	else if (page >= service->restored_pages)
 		serve_fresh(service, page);
 	else if (bitmap_test(&service->arrived, page))
@@ -514,10 +543,12 @@ static void serve_waiting(struct fault_service *service)
 
 static void prefetch_step(struct fault_service *service)
 {
-	if (!service->options.prefetch || service->prefetch_in_flight || service->in_flight > RUNS / 2)
+	if (!service->options.prefetch || service->prefetch_in_flight ||
+	    service->in_flight > RUNS / 2)
 		return;
 	while (service->prefetch_page < service->restored_pages && !service->prefetch_in_flight) {
-		span_begin(service, service->prefetch_page / IMAGE_LEAF_PAGES, PREFETCH_PAGES / IMAGE_LEAF_PAGES, true);
+		span_begin(service, service->prefetch_page / IMAGE_LEAF_PAGES,
+			   PREFETCH_PAGES / IMAGE_LEAF_PAGES, true);
 		service->prefetch_page += PREFETCH_PAGES;
 		reap(service);
 		if (service->uffd_ready)
@@ -534,7 +565,8 @@ static void *service_main(void *arg)
 	io_uring_prep_poll_multishot(sqe, service->region->uffd, POLLIN);
 	io_uring_sqe_set_data64(sqe, TAG_UFFD);
 	sqe = get_sqe(service);
-	io_uring_prep_read(sqe, service->wake_fd, &service->wake_value, sizeof(service->wake_value), 0);
+	io_uring_prep_read(sqe, service->wake_fd, &service->wake_value, sizeof(service->wake_value),
+			   0);
 	io_uring_sqe_set_data64(sqe, TAG_WAKE);
 
 	while (!service->stop) {
@@ -548,7 +580,10 @@ static void *service_main(void *arg)
 		if (service->uffd_ready)
 			serve_waiting(service);
 	}
-	/* Nobody waits for a page when the owner closes the heap; reads in flight still own their buffers. */
+	/*
+	 * Nobody waits for a page when the owner closes the heap; reads in flight still own their
+	 * buffers.
+	 */
 	while (service->in_flight) {
 		io_uring_submit_and_wait(&service->ring, 1);
 		reap(service);
@@ -591,26 +626,33 @@ static int service_ring(struct fault_service *service, struct thaw_error *error)
 	code = io_uring_queue_init(RING_ENTRIES, &service->ring, 0);
 	if (code < 0) {
 		service->ring.ring_fd = -1;
-		return error_set(error, THAW_EKERNEL, "cannot set up io_uring: %s", thaw_strerror(code));
+		return error_set(error, THAW_EKERNEL, "cannot set up io_uring: %s",
+				 thaw_strerror(code));
 	}
 	service->wake_fd = eventfd(0, EFD_CLOEXEC);
 	if (service->wake_fd < 0)
 		return error_set(error, -errno, "cannot make an eventfd: %s", strerror(errno));
 	if (!service->options.image)
 		return 0;
-	/* A ring gives its files up some time after its process has died. The image's own descriptor holds the lock, which must go
-	 * with the process: so the ring gets another one. */
+	/*
+	 * A ring gives its files up some time after its process has died. The image's own
+	 * descriptor holds the lock, which must go with the process: so the ring gets another
+	 * one.
+	 */
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", image_fd(service->options.image));
 	file = sys_open(path, O_RDONLY, 0);
 	if (file < 0)
-		return error_set(error, file, "cannot open the image again through %s: %s", path, thaw_strerror(file));
+		return error_set(error, file, "cannot open the image again through %s: %s", path,
+				 thaw_strerror(file));
 	code = io_uring_register_files(&service->ring, &file, 1);
 	close(file);
 	if (code < 0)
-		return error_set(error, code, "cannot register the image with io_uring: %s", thaw_strerror(code));
+		return error_set(error, code, "cannot register the image with io_uring: %s",
+				 thaw_strerror(code));
 	if (region->backing == BACKING_MEMFD)
 		return 0;
-	service->buffers = mmap(NULL, RUNS * run_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	service->buffers = mmap(NULL, RUNS * run_bytes, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (service->buffers == MAP_FAILED) {
 		service->buffers = NULL;
 		return error_set(error, -ENOMEM, "no memory for the fault service's buffers");
@@ -619,8 +661,10 @@ static int service_ring(struct fault_service *service, struct thaw_error *error)
 		vectors[i] = (struct iovec){service->buffers + i * run_bytes, run_bytes};
 	code = io_uring_register_buffers(&service->ring, vectors, RUNS);
 	if (code < 0)
-		return error_set(error, code, "cannot register %zu KiB of buffers with io_uring: %s (see ulimit -l)",
-				 RUNS * run_bytes >> 10, thaw_strerror(code));
+		return error_set(
+			error, code,
+			"cannot register %zu KiB of buffers with io_uring: %s (see ulimit -l)",
+			RUNS * run_bytes >> 10, thaw_strerror(code));
 	return 0;
 }
 
@@ -638,7 +682,8 @@ static void service_free(struct fault_service *service)
 	free(service);
 }
 
-int fault_service_start(struct fault_service **out, const struct fault_options *options, struct thaw_error *error)
+int fault_service_start(struct fault_service **out, const struct fault_options *options,
+			struct thaw_error *error)
 {
 	struct fault_service *service = calloc(1, sizeof(*service));
 	sigset_t all, before;
@@ -659,14 +704,18 @@ int fault_service_start(struct fault_service **out, const struct fault_options *
 		service_free(service);
 		return code;
 	}
-	/* Signals belong to the program's threads; a handler here could touch the region and wait for itself. */
+	/*
+	 * Signals belong to the program's threads; a handler here could touch the region and wait
+	 * for itself.
+	 */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	code = pthread_create(&service->thread, NULL, service_main, service);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (code) {
 		service_free(service);
-		return error_set(error, -code, "cannot start the fault service: %s", strerror(code));
+		return error_set(error, -code, "cannot start the fault service: %s",
+				 strerror(code));
 	}
 	*out = service;
 	return 0;
@@ -688,8 +737,11 @@ struct fault_counters fault_service_counters(const struct fault_service *service
 {
 	return (struct fault_counters){
 		.faults = atomic_load_explicit(&service->faults, memory_order_relaxed),
-		.pages_restored = atomic_load_explicit(&service->pages_restored, memory_order_relaxed),
-		.pages_poisoned = atomic_load_explicit(&service->pages_poisoned, memory_order_relaxed),
-		.restore_bytes = atomic_load_explicit(&service->restore_bytes, memory_order_relaxed),
+		.pages_restored =
+			atomic_load_explicit(&service->pages_restored, memory_order_relaxed),
+		.pages_poisoned =
+			atomic_load_explicit(&service->pages_poisoned, memory_order_relaxed),
+		.restore_bytes =
+			atomic_load_explicit(&service->restore_bytes, memory_order_relaxed),
 	};
 }

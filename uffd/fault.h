@@ -2,7 +2,8 @@
 /*
  * fault.h - the fault service: one thread that makes pages appear when they are touched.
  *
- * A page of the restored part of a region is in one of these states; the service's thread alone moves it:
+ * A page of the restored part of a region is in one of these states; the service's thread alone
+ * moves it:
  *
  *	absent --demand, readahead or prefetch--> reading --checked, installed--> arrived
  *	   |                                         |
@@ -26,7 +27,8 @@ struct fault_options {
 	struct tracker *tracker;
 	struct image *image; /* NULL for a fresh heap under wp-sync */
 	bool prefetch;	     /* stream everything in behind the demand faults */
-	void (*fatal)(void *arg, const struct thaw_error *error); /* never returns; may be NULL: abort() */
+	void (*fatal)(void *arg,
+		      const struct thaw_error *error); /* never returns; may be NULL: abort() */
 	void *fatal_arg;
 };
 
@@ -34,13 +36,17 @@ struct fault_counters {
 	uint64_t faults, pages_restored, pages_poisoned, restore_bytes;
 };
 
-/* Does this region need a service at all? A fresh heap under wp-async has no fault that the kernel does not serve itself. */
+/*
+ * Does this region need a service at all? A fresh heap under wp-async has no fault that the
+ * kernel does not serve itself.
+ */
 bool fault_service_needed(const struct region *region);
 int fault_service_start(struct fault_service **service, const struct fault_options *options,
 			struct thaw_error *error);
 void fault_service_stop(struct fault_service *service);
 struct fault_counters fault_service_counters(const struct fault_service *service);
 /* Async-signal-safe: why is this page poisoned? false if it is not. */
-bool fault_service_explain(const struct fault_service *service, uint64_t page, char *line, size_t line_bytes);
+bool fault_service_explain(const struct fault_service *service, uint64_t page, char *line,
+			   size_t line_bytes);
 
 #endif

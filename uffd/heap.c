@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * heap.c - struct thaw: one region, one image, and the threads that serve both, behind the functions of thaw.h.
+ * heap.c - struct thaw: one region, one image, and the threads that serve both, behind the
+ * functions of thaw.h.
  *
  *	image_open -> region_create -> region_register -> tracker_create -> fault_service_start -> checkpointer_start
  *
- * and in the reverse order to close. Owner thread, except thaw_explain_fault(), which runs in signal handlers.
+ * and in the reverse order to close. Owner thread, except thaw_explain_fault(), which runs in
+ * signal handlers.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -57,7 +59,8 @@ static void heap_withdraw(struct thaw *heap)
 	}
 }
 
-static int open_image(struct thaw *heap, const struct thaw_options *options, struct thaw_error *error)
+static int open_image(struct thaw *heap, const struct thaw_options *options,
+		      struct thaw_error *error)
 {
 	struct image_options image_options = {
 		.path = options->image,
@@ -79,13 +82,15 @@ static int open_image(struct thaw *heap, const struct thaw_options *options, str
 		return 0;
 	/* What the image says is checked before anything is built on it. */
 	if (heap->opened.heap_bytes > heap->region.max_bytes || heap->opened.heap_bytes % SIZE_UNIT)
-		return error_set(error, THAW_EDAMAGED, "%s: generation %llu claims a heap of %llu bytes, which cannot be",
+		return error_set(error, THAW_EDAMAGED,
+				 "%s: generation %llu claims a heap of %llu bytes, which cannot be",
 				 options->image, (unsigned long long)heap->opened.number,
 				 (unsigned long long)heap->opened.heap_bytes);
 	return image_read_state(heap->image, &heap->state, &heap->state_bytes, error);
 }
 
-static int start_tracking(struct thaw *heap, const struct thaw_options *options, struct thaw_error *error)
+static int start_tracking(struct thaw *heap, const struct thaw_options *options,
+			  struct thaw_error *error)
 {
 	int code = region_register(&heap->region, heap->opened.heap_bytes, error);
 
@@ -106,7 +111,8 @@ static int start_tracking(struct thaw *heap, const struct thaw_options *options,
 	return code;
 }
 
-static int start_checkpoints(struct thaw *heap, const struct thaw_options *options, struct thaw_error *error)
+static int start_checkpoints(struct thaw *heap, const struct thaw_options *options,
+			     struct thaw_error *error)
 {
 	struct checkpointer *checkpointer = &heap->checkpointer;
 
@@ -121,7 +127,8 @@ static int start_checkpoints(struct thaw *heap, const struct thaw_options *optio
 		checkpointer->restores = heap->opened.restores + 1;
 		checkpointer->durable_state = malloc(heap->state_bytes ? heap->state_bytes : 1);
 		if (!checkpointer->durable_state)
-			return error_set(error, -ENOMEM, "no memory for the state of generation %llu",
+			return error_set(error, -ENOMEM,
+					 "no memory for the state of generation %llu",
 					 (unsigned long long)heap->opened.number);
 		memcpy(checkpointer->durable_state, heap->state, heap->state_bytes);
 		checkpointer->durable_state_bytes = heap->state_bytes;
@@ -134,13 +141,15 @@ int thaw_open(const struct thaw_options *options, struct thaw **out, struct thaw
 	struct thaw *heap;
 	int code;
 
-	if (!options->max_bytes || options->max_bytes % SIZE_UNIT || options->guard_bytes % SIZE_UNIT)
+	if (!options->max_bytes || options->max_bytes % SIZE_UNIT ||
+	    options->guard_bytes % SIZE_UNIT)
 		return error_set(error, -EINVAL, "the size of a heap must be a multiple of 64 KiB");
 	heap = calloc(1, sizeof(*heap));
 	if (!heap)
 		return error_set(error, -ENOMEM, "no memory to open a heap");
 	heap->tracker.pagemap = -1;
-	code = region_create(&heap->region, options->max_bytes, options->guard_bytes, !options->image, error);
+	code = region_create(&heap->region, options->max_bytes, options->guard_bytes,
+			     !options->image, error);
 	if (!code && options->image)
 		code = open_image(heap, options, error);
 	if (!code && options->image)
@@ -151,7 +160,8 @@ int thaw_open(const struct thaw_options *options, struct thaw **out, struct thaw
 		code = region_resize(&heap->region, heap->opened.heap_bytes);
 		if (code)
 			error_set(error, code, "cannot make %llu MiB of heap accessible: %s",
-				  (unsigned long long)heap->opened.heap_bytes >> 20, thaw_strerror(code));
+				  (unsigned long long)heap->opened.heap_bytes >> 20,
+				  thaw_strerror(code));
 	}
 	if (!code && heap_publish(heap))
 		code = error_set(error, -EMFILE, "more than %u heaps are open", OPEN_HEAPS);
@@ -209,12 +219,15 @@ void thaw_status(struct thaw *heap, struct thaw_status *status)
 {
 	*status = heap->totals;
 	status->backing = heap->region.backing == BACKING_MEMFD ? "memfd" : "anonymous";
-	status->tracker = !heap->image				    ? "none"
+	status->tracker = !heap->image				     ? "none"
 			  : heap->region.tracker == TRACKER_WP_ASYNC ? "wp-async"
 								     : "wp-sync";
 	status->fallback = heap->fallback;
 	if (heap->image) {
-		/* While a commit is under way its thread owns the image's record of the newest generation. */
+		/*
+		 * While a commit is under way its thread owns the image's record of the newest
+		 * generation.
+		 */
 		if (!status->generation) {
 			status->generation = heap->opened.number;
 			status->generation_time_ns = heap->opened.time_ns;
@@ -288,15 +301,18 @@ enum thaw_phase thaw_checkpoint_wait(struct thaw *heap)
 	return heap->image ? checkpointer_wait(&heap->checkpointer) : THAW_IDLE;
 }
 
-int thaw_checkpoint(struct thaw *heap, enum thaw_reason reason, const void *state, size_t state_bytes,
-		    struct thaw_result *result)
+int thaw_checkpoint(struct thaw *heap, enum thaw_reason reason, const void *state,
+		    size_t state_bytes, struct thaw_result *result)
 {
 	struct thaw_result local;
 	enum thaw_phase phase;
 	int code;
 
 	result = result ? result : &local;
-	/* One in flight is brought to its end first; if it waits to be captured, this call's state is as good a moment. */
+	/*
+	 * One in flight is brought to its end first; if it waits to be captured, this call's
+	 * state is as good a moment.
+	 */
 	while ((code = thaw_checkpoint_begin(heap, reason)) == -EBUSY) {
 		if (thaw_checkpoint_wait(heap) == THAW_READY)
 			thaw_checkpoint_capture(heap, state, state_bytes);
@@ -316,7 +332,9 @@ bool thaw_explain_fault(const void *address, char *line, size_t line_bytes)
 		const struct thaw *heap = atomic_load(&open_heaps[i]);
 
 		if (heap && heap->service && region_contains(&heap->region, address))
-			return fault_service_explain(heap->service, region_page(&heap->region, address), line, line_bytes);
+			return fault_service_explain(heap->service,
+						     region_page(&heap->region, address), line,
+						     line_bytes);
 	}
 	return false;
 }

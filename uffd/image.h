@@ -29,24 +29,25 @@ enum extent_encoding {
 
 /* Where one page's contents are. */
 struct extent {
-	uint64_t offset;   /* byte offset in the file; 0 where the encoding has no bytes */
-	uint32_t bytes;	   /* stored length; 0 where the encoding has no bytes */
-	uint8_t encoding;  /* enum extent_encoding */
-	uint64_t birth;	   /* the generation that wrote it */
-	XXH128_hash_t checksum; /* XXH3-128 of the *decoded* page, for EXTENT_RAW (which is the stored page too) */
+	uint64_t offset;  /* byte offset in the file; 0 where the encoding has no bytes */
+	uint32_t bytes;	  /* stored length; 0 where the encoding has no bytes */
+	uint8_t encoding; /* enum extent_encoding */
+	uint64_t birth;	  /* the generation that wrote it */
+	XXH128_hash_t
+		checksum; /* XXH3-128 of the *decoded* page, for EXTENT_RAW (which is the stored page too) */
 };
 
 struct image;
 
 struct image_options {
 	const char *path;
-	bool create;	      /* make the file where there is none */
-	bool fresh;	      /* the next commit starts from an empty index */
-	bool read_only;	      /* take no lock; no commit is possible */
-	uint64_t generation;  /* 0: newest whole one */
-	unsigned retain;      /* 0: 8 */
-	const char *engine;   /* required unless read_only */
-	uint32_t page_bytes;  /* what the caller uses; must match the image */
+	bool create;	     /* make the file where there is none */
+	bool fresh;	     /* the next commit starts from an empty index */
+	bool read_only;	     /* take no lock; no commit is possible */
+	uint64_t generation; /* 0: newest whole one */
+	unsigned retain;     /* 0: 8 */
+	const char *engine;  /* required unless read_only */
+	uint32_t page_bytes; /* what the caller uses; must match the image */
 };
 
 /*
@@ -56,8 +57,8 @@ struct image_options {
  * one or fails with THAW_ENOGEN. Errors: THAW_EFOREIGN, THAW_EFORMAT, THAW_EENGINE, THAW_EINUSE,
  * THAW_EDAMAGED, -errno.
  */
-int image_open(const struct image_options *options, struct image **image, struct thaw_error *fallback,
-	       struct thaw_error *error);
+int image_open(const struct image_options *options, struct image **image,
+	       struct thaw_error *fallback, struct thaw_error *error);
 void image_close(struct image *image);
 
 int image_fd(const struct image *image);
@@ -97,7 +98,8 @@ bool extent_matches(const struct extent *extent, const void *page, uint32_t page
  */
 struct commit;
 int commit_begin(struct image *image, struct commit **commit, struct thaw_error *error);
-int commit_page(struct commit *commit, uint64_t page, const void *bytes, bool *stored, struct thaw_error *error);
+int commit_page(struct commit *commit, uint64_t page, const void *bytes, bool *stored,
+		struct thaw_error *error);
 /* True if nothing changed so far: no page was stored. */
 bool commit_is_empty(const struct commit *commit);
 /*
@@ -109,8 +111,8 @@ bool commit_is_empty(const struct commit *commit);
  * generations beyond `retain` are dropped, and the commit is freed. On failure nothing counts as
  * durable, and the caller must abort.
  */
-int commit_finish(struct commit *commit, struct thaw_generation *generation, const void *state, size_t state_bytes,
-		  struct thaw_error *error);
+int commit_finish(struct commit *commit, struct thaw_generation *generation, const void *state,
+		  size_t state_bytes, struct thaw_error *error);
 void commit_abort(struct commit *commit);
 
 #endif

@@ -16,10 +16,15 @@ enum install_outcome install_classify(int result, int64_t done, uint64_t length,
 		return INSTALL_FATAL;
 	if (result >= 0)
 		return *advanced == length ? INSTALL_DONE : INSTALL_PARTIAL;
-	/* The ioctl fails with EAGAIN both when it was interrupted half way (done > 0) and when the address space is changing. */
+	/*
+	 * The ioctl fails with EAGAIN both when it was interrupted half way (done > 0) and when
+	 * the address space is changing.
+	 */
 	switch (result) {
 	case -EAGAIN:
-		return *advanced ? INSTALL_PARTIAL : done == -EEXIST ? INSTALL_EXISTS : INSTALL_RETRY;
+		return *advanced	 ? INSTALL_PARTIAL
+		       : done == -EEXIST ? INSTALL_EXISTS
+					 : INSTALL_RETRY;
 	case -EEXIST:
 		return INSTALL_EXISTS;
 	case -ESRCH:
@@ -33,8 +38,8 @@ enum install_outcome install_classify(int result, int64_t done, uint64_t length,
 enum install_operation { OP_COPY, OP_CONTINUE, OP_ZERO, OP_POISON };
 
 /* One ioctl over [start, start + length). Returns 0 or -errno; *done as the kernel wrote it. */
-static int install_once(struct region *region, enum install_operation operation, uint64_t start, uint64_t length,
-			const char *source, int64_t *done)
+static int install_once(struct region *region, enum install_operation operation, uint64_t start,
+			uint64_t length, const char *source, int64_t *done)
 {
 	struct uffdio_range range = {.start = start, .len = length};
 	int result;
@@ -76,8 +81,8 @@ static int install_once(struct region *region, enum install_operation operation,
 	}
 }
 
-static int install_range(struct region *region, enum install_operation operation, uint64_t first, uint64_t count,
-			 const char *source)
+static int install_range(struct region *region, enum install_operation operation, uint64_t first,
+			 uint64_t count, const char *source)
 {
 	uint64_t start = (uintptr_t)region->base + first * region->page_bytes;
 	uint64_t length = count * region->page_bytes;
@@ -92,9 +97,13 @@ static int install_range(struct region *region, enum install_operation operation
 		case INSTALL_PARTIAL:
 			break;
 		case INSTALL_EXISTS:
-			/* The kernel wakes nobody for a page that was there: its waiters came while we installed it. */
+			/*
+			 * The kernel wakes nobody for a page that was there: its waiters came
+			 * while we installed it.
+			 */
 			if (!advanced) {
-				uint64_t page = (start - (uintptr_t)region->base) / region->page_bytes;
+				uint64_t page =
+					(start - (uintptr_t)region->base) / region->page_bytes;
 
 				result = install_wake(region, page, 1);
 				if (result)
@@ -120,7 +129,8 @@ static int install_range(struct region *region, enum install_operation operation
 
 int install_pages(struct region *region, uint64_t first, uint64_t count, const void *source)
 {
-	return install_range(region, region->backing == BACKING_MEMFD ? OP_CONTINUE : OP_COPY, first, count, source);
+	return install_range(region, region->backing == BACKING_MEMFD ? OP_CONTINUE : OP_COPY,
+			     first, count, source);
 }
 
 int install_zero(struct region *region, uint64_t first, uint64_t count)
@@ -136,7 +146,8 @@ int install_poison(struct region *region, uint64_t first, uint64_t count)
 int install_protection(struct region *region, uint64_t first, uint64_t count, bool protect)
 {
 	struct uffdio_writeprotect protection = {
-		.range = {.start = (uintptr_t)region->base + first * region->page_bytes, .len = count * region->page_bytes},
+		.range = {.start = (uintptr_t)region->base + first * region->page_bytes,
+			  .len = count * region->page_bytes},
 		.mode = protect ? UFFDIO_WRITEPROTECT_MODE_WP : 0,
 	};
 	int result;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * install.h - making pages appear in a region: one function that understands what UFFDIO ioctls answer, and the
- * operations built on it. Used by the fault service's thread alone.
+ * install.h - making pages appear in a region: one function that understands what UFFDIO ioctls
+ * answer, and the operations built on it. Used by the fault service's thread alone.
  */
 #ifndef UFFD_INSTALL_H
 #define UFFD_INSTALL_H
@@ -12,18 +12,23 @@
 enum install_outcome {
 	INSTALL_DONE,	 /* all of the range */
 	INSTALL_PARTIAL, /* `advanced` bytes of it: go on behind them */
-	INSTALL_EXISTS,	 /* the page at `advanced` is there already (another fault, or a race): wake and skip it */
-	INSTALL_RETRY,	 /* the address space was changing (EAGAIN): the same again, behind `advanced` */
-	INSTALL_GONE,	 /* the address space is going away: nobody waits any more */
-	INSTALL_FATAL,	 /* anything else: a bug, or no memory */
+	INSTALL_EXISTS, /* the page at `advanced` is there already (another fault, or a race): wake and skip it */
+	INSTALL_RETRY, /* the address space was changing (EAGAIN): the same again, behind `advanced` */
+	INSTALL_GONE,  /* the address space is going away: nobody waits any more */
+	INSTALL_FATAL, /* anything else: a bug, or no memory */
 };
 
-/* `result`: the ioctl's return (0 or -errno). `done`: the bytes field the kernel wrote back: a length, or -errno, or 0 if the
- * kernel did not get to write it. `length`: what was asked. Pure; see ioctl_userfaultfd(2). */
-enum install_outcome install_classify(int result, int64_t done, uint64_t length, uint64_t *advanced);
+/*
+ * `result`: the ioctl's return (0 or -errno). `done`: the bytes field the kernel wrote back: a
+ * length, or -errno, or 0 if the kernel did not get to write it. `length`: what was asked. Pure;
+ * see ioctl_userfaultfd(2).
+ */
+enum install_outcome install_classify(int result, int64_t done, uint64_t length,
+				      uint64_t *advanced);
 
 /*
- * Install `count` pages from `first` on, write-protected, and wake whoever waits for them. Pages that exist already are skipped.
+ * Install `count` pages from `first` on, write-protected, and wake whoever waits for them. Pages
+ * that exist already are skipped.
  *   pages   their contents are in place: for a memfd in the alias, else copied from `source`
  *   zero    zero pages (not write-protected: the kernel cannot; they count as written)
  *   poison  from now on touching them raises SIGBUS

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * probe.c - asks the kernel once what it can do (CRIU's kerndat.c is the model) and chooses back ends from that.
+ * probe.c - asks the kernel once what it can do (CRIU's kerndat.c is the model) and chooses back
+ * ends from that.
  *
- * On the way to a restored program's first instruction, so it costs three system calls when all is well.
- * Any thread; the struct is constant after the first call.
+ * On the way to a restored program's first instruction, so it costs three system calls when all
+ * is well. Any thread; the struct is constant after the first call.
  */
 #define _GNU_SOURCE
 #include "probe.h"
@@ -74,13 +75,17 @@ static bool swap_is_active(void)
 	if (fd >= 0)
 		close(fd);
 	if (got <= 0)
-		return fd >= 0 || errno != ENOENT; /* without /proc we cannot know: assume the worse */
+		return fd >= 0 ||
+		       errno != ENOENT; /* without /proc we cannot know: assume the worse */
 	text[got] = '\0';
 	line = strchr(text, '\n');
 	return line && line[1];
 }
 
-/* PAGEMAP_SCAN is known to exist if the kernel reads its argument: a wrong size is EINVAL, an unknown ioctl ENOTTY. */
+/*
+ * PAGEMAP_SCAN is known to exist if the kernel reads its argument: a wrong size is EINVAL, an
+ * unknown ioctl ENOTTY.
+ */
 static bool pagemap_scan_exists(void)
 {
 	struct pm_scan_arg argument = {.size = 0};
@@ -136,10 +141,12 @@ const struct probe *probe_get(void)
 	return &the_probe;
 }
 
-/* What the memfd region needs: faults of both kinds and write protection on shmem, and (6.4, as WP_UNPOPULATED) CONTINUE in
- * write-protect mode, which has no feature bit of its own. */
-#define MEMFD_FEATURES                                                                            \
-	((uint64_t)(UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM |                       \
+/*
+ * What the memfd region needs: faults of both kinds and write protection on shmem, and (6.4, as
+ * WP_UNPOPULATED) CONTINUE in write-protect mode, which has no feature bit of its own.
+ */
+#define MEMFD_FEATURES                                                      \
+	((uint64_t)(UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM | \
 		    UFFD_FEATURE_WP_HUGETLBFS_SHMEM | UFFD_FEATURE_WP_UNPOPULATED))
 
 static bool have_features(uint64_t wanted)
@@ -158,49 +165,60 @@ int probe_choose(enum backing *backing, enum tracker_kind *tracker, struct thaw_
 	const char *forced;
 
 	if (probe->uffd_error)
-		return error_set(error, THAW_EKERNEL, "userfaultfd is not available: %s%s",
-				 thaw_strerror(probe->uffd_error),
-				 probe->uffd_error == -EPERM
-					 ? " (run as root, or set vm.unprivileged_userfaultfd=1)"
-					 : " (the kernel needs CONFIG_USERFAULTFD and no seccomp filter against it)");
+		return error_set(
+			error, THAW_EKERNEL, "userfaultfd is not available: %s%s",
+			thaw_strerror(probe->uffd_error),
+			probe->uffd_error == -EPERM
+				? " (run as root, or set vm.unprivileged_userfaultfd=1)"
+				: " (the kernel needs CONFIG_USERFAULTFD and no seccomp filter against it)");
 	if (!have_features(UFFD_FEATURE_PAGEFAULT_FLAG_WP))
-		return error_set(error, THAW_EKERNEL,
-				 "this kernel's userfaultfd cannot write-protect (it needs Linux 5.7 or newer)");
+		return error_set(
+			error, THAW_EKERNEL,
+			"this kernel's userfaultfd cannot write-protect (it needs Linux 5.7 or newer)");
 	if (probe->uring_error)
-		return error_set(error, THAW_EKERNEL, "io_uring is not available: %s%s",
-				 thaw_strerror(probe->uring_error),
-				 probe->uring_error == -EPERM
-					 ? " (sysctl kernel.io_uring_disabled, or a seccomp filter)"
-					 : " (the kernel needs CONFIG_IO_URING and no seccomp filter against it)");
+		return error_set(
+			error, THAW_EKERNEL, "io_uring is not available: %s%s",
+			thaw_strerror(probe->uring_error),
+			probe->uring_error == -EPERM
+				? " (sysctl kernel.io_uring_disabled, or a seccomp filter)"
+				: " (the kernel needs CONFIG_IO_URING and no seccomp filter against it)");
 
 	*tracker = have_wp_async() ? TRACKER_WP_ASYNC : TRACKER_WP_SYNC;
 	forced = getenv("THAW_TRACKER");
 	if (forced && !strcmp(forced, "wp-sync"))
 		*tracker = TRACKER_WP_SYNC;
 	else if (forced && !strcmp(forced, "wp-async") && !have_wp_async())
-		return error_set(error, THAW_EKERNEL,
-				 "THAW_TRACKER=wp-async, but this kernel lacks WP_ASYNC or PAGEMAP_SCAN (Linux 6.7)");
+		return error_set(
+			error, THAW_EKERNEL,
+			"THAW_TRACKER=wp-async, but this kernel lacks WP_ASYNC or PAGEMAP_SCAN (Linux 6.7)");
 	else if (forced && *forced && strcmp(forced, "wp-async"))
-		return error_set(error, -EINVAL, "THAW_TRACKER=%s is not one of wp-async, wp-sync", forced);
+		return error_set(error, -EINVAL, "THAW_TRACKER=%s is not one of wp-async, wp-sync",
+				 forced);
 
-	/* Measured (tests/bench/page_arrival.c): a page that comes from a file arrives on anonymous memory in two thirds of the time
-	 * it takes on a memfd. CONTINUE is cheap where the page is in the memfd already; here it has to be brought there
-	 * first, and making shared memory costs more than making anonymous memory. Swap decides the same way: a memfd's page that is
-	 * reclaimed takes the note that it was written with it. */
+	/*
+	 * Measured (tests/bench/page_arrival.c): a page that comes from a file arrives on
+	 * anonymous memory in two thirds of the time it takes on a memfd. CONTINUE is cheap where
+	 * the page is in the memfd already; here it has to be brought there first, and making
+	 * shared memory costs more than making anonymous memory. Swap decides the same way: a
+	 * memfd's page that is reclaimed takes the note that it was written with it.
+	 */
 	*backing = BACKING_ANONYMOUS;
 	forced = getenv("THAW_BACKING");
 	if (forced && !strcmp(forced, "anonymous"))
 		*backing = BACKING_ANONYMOUS;
 	else if (forced && !strcmp(forced, "memfd") && !have_features(MEMFD_FEATURES))
-		return error_set(error, THAW_EKERNEL,
-				 "THAW_BACKING=memfd, but this kernel lacks minor faults or write protection on shmem (Linux 6.4)");
+		return error_set(
+			error, THAW_EKERNEL,
+			"THAW_BACKING=memfd, but this kernel lacks minor faults or write protection on shmem (Linux 6.4)");
 	else if (forced && !strcmp(forced, "memfd") && probe->swap)
-		return error_set(error, THAW_EKERNEL,
-				 "THAW_BACKING=memfd, but there is swap, which can lose track of a memfd's written pages");
+		return error_set(
+			error, THAW_EKERNEL,
+			"THAW_BACKING=memfd, but there is swap, which can lose track of a memfd's written pages");
 	else if (forced && !strcmp(forced, "memfd"))
 		*backing = BACKING_MEMFD;
 	else if (forced && *forced && strcmp(forced, "anonymous"))
-		return error_set(error, -EINVAL, "THAW_BACKING=%s is not one of memfd, anonymous", forced);
+		return error_set(error, -EINVAL, "THAW_BACKING=%s is not one of memfd, anonymous",
+				 forced);
 	return 0;
 }
 
@@ -254,8 +272,8 @@ int thaw_capabilities(const struct thaw_capability **list)
 		if (present[i])
 			table[i].detail[0] = '\0';
 		else
-			snprintf(table[i].detail, sizeof(table[i].detail), "%s%s%s", why ? thaw_strerror(why) : "",
-				 why ? ": " : "", instead[i]);
+			snprintf(table[i].detail, sizeof(table[i].detail), "%s%s%s",
+				 why ? thaw_strerror(why) : "", why ? ": " : "", instead[i]);
 	}
 	pthread_mutex_unlock(&lock);
 	*list = table;

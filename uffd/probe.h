@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * probe.h - what this kernel and these privileges allow: asked once per process, kept in one struct.
+ * probe.h - what this kernel and these privileges allow: asked once per process, kept in one
+ * struct.
  *
- * Each capability can be denied from the environment, so that every fallback is tested on every kernel:
+ * Each capability can be denied from the environment, so that every fallback is tested on every
+ * kernel:
  *	THAW_WITHOUT=userfaultfd,io_uring,wp-async,pagemap-scan,minor-shmem,poison
  * and each choice can be forced: THAW_TRACKER=wp-async|wp-sync, THAW_BACKING=memfd|anonymous.
  */
@@ -15,11 +17,11 @@ enum backing { BACKING_MEMFD, BACKING_ANONYMOUS };
 enum tracker_kind { TRACKER_WP_ASYNC, TRACKER_WP_SYNC };
 
 struct probe {
-	uint64_t uffd_features;	 /* of UFFDIO_API; 0 when userfaultfd cannot be opened */
-	int uffd_error;		 /* -errno of userfaultfd(2) */
-	int uring_error;	 /* -errno of io_uring_setup(2) */
+	uint64_t uffd_features; /* of UFFDIO_API; 0 when userfaultfd cannot be opened */
+	int uffd_error;		/* -errno of userfaultfd(2) */
+	int uring_error;	/* -errno of io_uring_setup(2) */
 	bool pagemap_scan;
-	bool swap;		 /* some swap is active */
+	bool swap; /* some swap is active */
 };
 
 const struct probe *probe_get(void);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * region.c - reserving, mapping and registering a heap's address space (see region.h for the drawing).
+ * region.c - reserving, mapping and registering a heap's address space (see region.h for the
+ * drawing).
  *
- * Called by the owner while a heap is opened, resized and closed. Never touches a page of the region.
+ * Called by the owner while a heap is opened, resized and closed. Never touches a page of the
+ * region.
  */
 #define _GNU_SOURCE
 #include "region.h"
@@ -18,7 +20,8 @@
 
 static int out_of_address_space(struct thaw_error *error, size_t bytes)
 {
-	return error_set(error, -errno, "cannot reserve %zu MiB of address space: %s (see ulimit -v)", bytes >> 20,
+	return error_set(error, -errno,
+			 "cannot reserve %zu MiB of address space: %s (see ulimit -v)", bytes >> 20,
 			 strerror(errno));
 }
 
@@ -31,13 +34,14 @@ static int map_memory(struct region *region, struct thaw_error *error)
 
 		region->memfd = memfd_create("thaw-heap", MFD_CLOEXEC);
 		if (region->memfd < 0)
-			return error_set(error, -errno, "cannot create the heap's memfd: %s", strerror(errno));
+			return error_set(error, -errno, "cannot create the heap's memfd: %s",
+					 strerror(errno));
 		code = sys_truncate(region->memfd, region->max_bytes);
 		if (code)
 			return error_set(error, code, "cannot size the heap's memfd to %zu MiB: %s",
 					 region->max_bytes >> 20, thaw_strerror(code));
-		region->alias = mmap(NULL, region->max_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
-				     region->memfd, 0);
+		region->alias = mmap(NULL, region->max_bytes, PROT_READ | PROT_WRITE,
+				     MAP_SHARED | MAP_NORESERVE, region->memfd, 0);
 		if (region->alias == MAP_FAILED) {
 			region->alias = NULL;
 			return out_of_address_space(error, region->max_bytes);
@@ -49,7 +53,10 @@ static int map_memory(struct region *region, struct thaw_error *error)
 	}
 	if (mmap(region->base, region->max_bytes, PROT_NONE, flags, region->memfd, 0) == MAP_FAILED)
 		return out_of_address_space(error, region->max_bytes);
-	/* A huge page would count as written as a whole, at its first write and at every one after a collection. */
+	/*
+	 * A huge page would count as written as a whole, at its first write and at every one
+	 * after a collection.
+	 */
 	(void)madvise(region->base, region->max_bytes, MADV_NOHUGEPAGE);
 	return 0;
 }
@@ -78,14 +85,16 @@ int region_create(struct region *region, size_t max_bytes, size_t guard_bytes, b
 		region->reservation = NULL;
 		return out_of_address_space(error, region->reservation_bytes);
 	}
-	region->base = (char *)(((uintptr_t)region->reservation + REGION_ALIGNMENT - 1) & ~(REGION_ALIGNMENT - 1));
+	region->base = (char *)(((uintptr_t)region->reservation + REGION_ALIGNMENT - 1) &
+				~(REGION_ALIGNMENT - 1));
 	code = map_memory(region, error);
 	if (code)
 		region_destroy(region);
 	return code;
 }
 
-static int register_range(struct region *region, size_t from, size_t to, uint64_t mode, struct thaw_error *error)
+static int register_range(struct region *region, size_t from, size_t to, uint64_t mode,
+			  struct thaw_error *error)
 {
 	struct uffdio_register registration = {
 		.range = {.start = (uintptr_t)region->base + from, .len = to - from},
@@ -97,7 +106,8 @@ static int register_range(struct region *region, size_t from, size_t to, uint64_
 		return 0;
 	code = sys_ioctl(region->uffd, UFFDIO_REGISTER, &registration);
 	if (code < 0)
-		return error_set(error, code, "cannot register the heap with userfaultfd: %s", thaw_strerror(code));
+		return error_set(error, code, "cannot register the heap with userfaultfd: %s",
+				 thaw_strerror(code));
 	return 0;
 }
 
@@ -115,20 +125,25 @@ int region_register(struct region *region, size_t restored_bytes, struct thaw_er
 	if (region->poison)
 		features |= UFFD_FEATURE_POISON;
 	if (region->backing == BACKING_MEMFD) {
-		features |= UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
+		features |= UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM |
+			    UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
 		restored_mode |= UFFDIO_REGISTER_MODE_MINOR;
 	}
 	region->uffd = probe_open_uffd(features);
 	if (region->uffd < 0) {
 		code = region->uffd;
-		return error_set(error, THAW_EKERNEL, "cannot open userfaultfd: %s", thaw_strerror(code));
+		return error_set(error, THAW_EKERNEL, "cannot open userfaultfd: %s",
+				 thaw_strerror(code));
 	}
 	region->restored_bytes = restored_bytes;
 	code = register_range(region, 0, restored_bytes, restored_mode, error);
 	if (!code)
 		code = register_range(region, restored_bytes, region->max_bytes, fresh_mode, error);
-	/* A memfd's page that reclaim unmapped would lose the note that it was written. There is no swap (probe_choose), and
-	 * this keeps it so if swap comes later; where the limit on locked memory forbids it, nothing else changes. */
+	/*
+	 * A memfd's page that reclaim unmapped would lose the note that it was written. There is
+	 * no swap (probe_choose), and this keeps it so if swap comes later; where the limit on
+	 * locked memory forbids it, nothing else changes.
+	 */
 	if (!code && region->backing == BACKING_MEMFD)
 		(void)mlock2(region->base, region->max_bytes, MLOCK_ONFAULT);
 	return code;

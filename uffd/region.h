@@ -1,21 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * region.h - the address space of a heap: reserved, registered with userfaultfd, and filled page by page.
+ * region.h - the address space of a heap: reserved, registered with userfaultfd, and filled page
+ * by page.
  *
  *	base                      restored          bytes                 max_bytes          + guard_bytes
  *	|  pages of the image      |  fresh pages     |  not yet in use      |  never in use   |
  *	|  MISSING (MINOR) WP      |  WP (sync: MISSING)                     |                 |
  *	|  readable, writable                         |  PROT_NONE                             |
  *
- * Two kinds of memory stand behind it, and this file and install.c are the only ones that know which:
+ * Two kinds of memory stand behind it, and this file and install.c are the only ones that know
+ * which:
  *
  *  anonymous   the default: the service reads into a buffer of its own and UFFDIO_COPY makes the page. Works from Linux 5.7 on,
  *              and with swap. tests/bench/page_arrival.c measures why it is the default.
  *  memfd       one memfd mapped twice. The service reads a page into the second mapping (the alias), checks it there, and
  *              UFFDIO_CONTINUE maps it into the first: a page can be in memory before it is asked for, and be shared.
  *
- * Fresh pages are the kernel's business under wp-async (a page that was never write-protected counts as written); under
- * wp-sync they come through the fault service, which notes them as written.
+ * Fresh pages are the kernel's business under wp-async (a page that was never write-protected
+ * counts as written); under wp-sync they come through the fault service, which notes them as
+ * written.
  */
 #ifndef UFFD_REGION_H
 #define UFFD_REGION_H
@@ -37,11 +40,16 @@ struct region {
 	size_t reservation_bytes;
 };
 
-/* Reserve and map; nothing is registered and nothing accessible yet. `plain`: without userfaultfd at all, for heaps that have
- * no image. */
+/*
+ * Reserve and map; nothing is registered and nothing accessible yet. `plain`: without userfaultfd
+ * at all, for heaps that have no image.
+ */
 int region_create(struct region *region, size_t max_bytes, size_t guard_bytes, bool plain,
 		  struct thaw_error *error);
-/* Register: the first `restored_bytes` hold pages of an image, the rest is fresh. Once per region. */
+/*
+ * Register: the first `restored_bytes` hold pages of an image, the rest is fresh. Once per
+ * region.
+ */
 int region_register(struct region *region, size_t restored_bytes, struct thaw_error *error);
 void region_destroy(struct region *region);
 /* Make the first `bytes` accessible; never less than before. */

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * sys.h - the system calls that can fail for reasons of the world: files, and their failures on purpose.
+ * sys.h - the system calls that can fail for reasons of the world: files, and their failures on
+ * purpose.
  *
- * Every function returns a value >= 0 or -errno, retries EINTR, and finishes short reads and writes. All I/O of the
- * library that must survive a bad disk goes through here, so that one place can make it fail: the environment
+ * Every function returns a value >= 0 or -errno, retries EINTR, and finishes short reads and
+ * writes. All I/O of the library that must survive a bad disk goes through here, so that one
+ * place can make it fail: the environment
  * variable THAW_INJECT holds a comma-separated list of  CALL:ERRNO:SKIP[:COUNT]  - after SKIP successes, the next
- * COUNT (default 1; 0: for ever) calls of CALL (open, read, write, fdatasync, truncate, mmap, ioctl) return -ERRNO.
+ * COUNT (default 1; 0: for ever) calls of CALL (open, read, write, fdatasync, truncate, mmap,
+ * ioctl) return -ERRNO.
  *	THAW_INJECT=write:ENOSPC:3:2,fdatasync:EIO:0
  */
 #ifndef UFFD_SYS_H
@@ -25,7 +28,10 @@ enum sys_call {
 	SYS_CALL_COUNT,
 };
 
-/* 0, or the -errno that THAW_INJECT asks this call to fail with. For calls that are made elsewhere (io_uring). */
+/*
+ * 0, or the -errno that THAW_INJECT asks this call to fail with. For calls that are made
+ * elsewhere (io_uring).
+ */
 int sys_injected(enum sys_call call);
 
 int sys_open(const char *path, int flags, unsigned mode);

@@ -22,8 +22,9 @@
  *    (or vm.unprivileged_userfaultfd is 1), which thaw_open() requires.
  *  - The library installs no signal handler and prints nothing.
  *
- * Errors: every int function returns 0 (or a count) or a negative code: -errno, or one of THAW_E* below.
- * Where a struct thaw_error is taken, it receives one line that names what, where, why and what to do.
+ * Errors: every int function returns 0 (or a count) or a negative code: -errno, or one of THAW_E*
+ * below. Where a struct thaw_error is taken, it receives one line that names what, where, why and
+ * what to do.
  */
 #ifndef THAW_H
 #define THAW_H
@@ -60,59 +61,70 @@ THAW_PUBLIC const char *thaw_strerror(int code);
 struct thaw; /* a heap; opaque, owned by whoever opened it */
 
 enum thaw_reason { /* why a generation was taken; stored in the image */
-	THAW_REASON_TIMER = 1,
-	THAW_REASON_EXIT = 2,
-	THAW_REASON_SIGNAL = 3,
-	THAW_REASON_REQUEST = 4,
+		   THAW_REASON_TIMER = 1,
+		   THAW_REASON_EXIT = 2,
+		   THAW_REASON_SIGNAL = 3,
+		   THAW_REASON_REQUEST = 4,
 };
 
 /* What the image remembers of one generation. */
 struct thaw_generation {
-	uint64_t number;	 /* counts from 1 and never goes back */
-	uint64_t parent;	 /* the generation it descends from; 0 for a fresh heap */
-	uint64_t time_ns;	 /* CLOCK_REALTIME when it was captured */
-	uint64_t heap_bytes;	 /* the region's size in it (thaw_resize) */
-	uint64_t state_bytes;	 /* the caller's state blob */
-	uint64_t pages_written;	 /* pages that write tracking reported */
-	uint64_t pages_stored;	 /* of those, the pages whose contents had changed */
-	uint64_t bytes_written;	 /* bytes this checkpoint wrote to the file: pages, index, records */
-	uint64_t pause_ns;	 /* how long the owner was held in thaw_checkpoint_capture */
-	uint64_t durable_ns;	 /* from thaw_checkpoint_begin to just before the header slot was written */
-	uint32_t reason;	 /* enum thaw_reason */
-	uint32_t restores;	 /* how often its line of descent had been restored before it */
+	uint64_t number;	/* counts from 1 and never goes back */
+	uint64_t parent;	/* the generation it descends from; 0 for a fresh heap */
+	uint64_t time_ns;	/* CLOCK_REALTIME when it was captured */
+	uint64_t heap_bytes;	/* the region's size in it (thaw_resize) */
+	uint64_t state_bytes;	/* the caller's state blob */
+	uint64_t pages_written; /* pages that write tracking reported */
+	uint64_t pages_stored;	/* of those, the pages whose contents had changed */
+	uint64_t bytes_written; /* bytes this checkpoint wrote to the file: pages, index, records */
+	uint64_t pause_ns;	/* how long the owner was held in thaw_checkpoint_capture */
+	uint64_t
+		durable_ns; /* from thaw_checkpoint_begin to just before the header slot was written */
+	uint32_t reason;    /* enum thaw_reason */
+	uint32_t restores; /* how often its line of descent had been restored before it */
 };
 
-#define THAW_CREATE 0x1u   /* make the image where there is none */
-#define THAW_FRESH 0x2u	   /* start from an empty heap even if the image holds generations: they stay
+#define THAW_CREATE 0x1u /* make the image where there is none */
+#define THAW_FRESH \
+	0x2u /* start from an empty heap even if the image holds generations: they stay
 			    * readable until retention drops them */
 #define THAW_PREFETCH 0x4u /* after opening, stream every page in, in the background */
 
 struct thaw_options {
-	const char *image;	/* path; NULL: a heap without an image, for programs that do not persist */
-	unsigned flags;		/* THAW_CREATE ... */
-	uint64_t generation;	/* which generation to open; 0: the newest that is whole */
-	size_t max_bytes;	/* the region's largest size; a multiple of 64 KiB */
-	size_t guard_bytes;	/* address space kept inaccessible behind max_bytes */
-	unsigned retain;	/* generations to keep, the newest included; 0: 8 */
-	const char *engine;	/* who may open it again: at most 63 bytes, compared exactly */
+	const char
+		*image; /* path; NULL: a heap without an image, for programs that do not persist */
+	unsigned flags; /* THAW_CREATE ... */
+	uint64_t generation; /* which generation to open; 0: the newest that is whole */
+	size_t max_bytes;    /* the region's largest size; a multiple of 64 KiB */
+	size_t guard_bytes;  /* address space kept inaccessible behind max_bytes */
+	unsigned retain;     /* generations to keep, the newest included; 0: 8 */
+	const char *engine;  /* who may open it again: at most 63 bytes, compared exactly */
 
-	/* Called from a thread of the library's, never while the owner holds anything, whenever
-	 * thaw_checkpoint_poll() has something new to say. Must only wake the owner up. May be NULL. */
+	/*
+	 * Called from a thread of the library's, never while the owner holds anything, whenever
+	 * thaw_checkpoint_poll() has something new to say. Must only wake the owner up. May be
+	 * NULL.
+	 */
 	void (*notify)(void *arg);
 	void *notify_arg;
 
-	/* Called from the fault service when a page can neither be served nor poisoned, or the service itself
-	 * cannot go on. Must not return: whoever waits for that page would wait for ever. NULL: abort(). */
+	/*
+	 * Called from the fault service when a page can neither be served nor poisoned, or the
+	 * service itself cannot go on. Must not return: whoever waits for that page would wait
+	 * for ever. NULL: abort().
+	 */
 	void (*fatal)(void *arg, const struct thaw_error *error);
 	void *fatal_arg;
 };
 
 /*
- * Open a heap. With an image that holds a generation, the region's contents are that generation's: lazily,
- * at a cost that does not depend on the heap's size. Writes to the file only if it creates it.
- * A newest generation that is damaged is passed over for the one before; thaw_status.fallback says so.
+ * Open a heap. With an image that holds a generation, the region's contents are that
+ * generation's: lazily, at a cost that does not depend on the heap's size. Writes to the file
+ * only if it creates it. A newest generation that is damaged is passed over for the one before;
+ * thaw_status.fallback says so.
  */
-THAW_PUBLIC int thaw_open(const struct thaw_options *options, struct thaw **heap, struct thaw_error *error);
+THAW_PUBLIC int thaw_open(const struct thaw_options *options, struct thaw **heap,
+			  struct thaw_error *error);
 
 /* Stop the threads, give up the lock and the memory. Takes no checkpoint. NULL is allowed. */
 THAW_PUBLIC void thaw_close(struct thaw *heap);
@@ -121,11 +133,16 @@ THAW_PUBLIC void thaw_close(struct thaw *heap);
 THAW_PUBLIC void *thaw_base(const struct thaw *heap);
 /* The region's current size in bytes: 0 for a fresh heap, the generation's size after a restore. */
 THAW_PUBLIC size_t thaw_size(const struct thaw *heap);
-/* Grow the region to `bytes` (a multiple of 64 KiB, at most max_bytes, never less than now). New bytes are
- * zero. Bytes beyond the size are inaccessible: touching them raises SIGSEGV. */
+/*
+ * Grow the region to `bytes` (a multiple of 64 KiB, at most max_bytes, never less than now). New
+ * bytes are zero. Bytes beyond the size are inaccessible: touching them raises SIGSEGV.
+ */
 THAW_PUBLIC int thaw_resize(struct thaw *heap, size_t bytes);
 
-/* The state blob of the generation that was opened; NULL and 0 for a fresh heap. Owned by the heap. */
+/*
+ * The state blob of the generation that was opened; NULL and 0 for a fresh heap. Owned by the
+ * heap.
+ */
 THAW_PUBLIC const void *thaw_state(const struct thaw *heap, size_t *bytes);
 
 /* The generation the heap was opened from (number 0: none, a fresh heap). Owned by the heap. */
@@ -139,16 +156,16 @@ struct thaw_status {
 	uint64_t checkpoint_bytes;   /* written by those made durable */
 	uint64_t checkpoint_pages;   /* stored by those made durable */
 	uint64_t pause_ns_max, pause_ns_total;
-	uint64_t faults;	 /* page faults the service answered */
-	uint64_t pages_restored; /* pages that have arrived from the image */
-	uint64_t pages_poisoned; /* pages that could not be read */
-	uint64_t restore_bytes;	 /* bytes read from the image for them */
-	uint64_t image_bytes;	 /* size of the image file */
-	bool in_flight;		 /* a checkpoint is under way */
-	const char *backing;	 /* "memfd" or "anonymous" */
-	const char *tracker;	 /* "wp-async" or "wp-sync" */
+	uint64_t faults;		    /* page faults the service answered */
+	uint64_t pages_restored;	    /* pages that have arrived from the image */
+	uint64_t pages_poisoned;	    /* pages that could not be read */
+	uint64_t restore_bytes;		    /* bytes read from the image for them */
+	uint64_t image_bytes;		    /* size of the image file */
+	bool in_flight;			    /* a checkpoint is under way */
+	const char *backing;		    /* "memfd" or "anonymous" */
+	const char *tracker;		    /* "wp-async" or "wp-sync" */
 	struct thaw_error checkpoint_error; /* last failure; code 0 after a later success */
-	struct thaw_error fallback;	    /* why an older generation was opened; code 0: it was not */
+	struct thaw_error fallback; /* why an older generation was opened; code 0: it was not */
 };
 
 /* A consistent copy of the heap's counters. Owner thread. */
@@ -159,15 +176,16 @@ THAW_PUBLIC void thaw_status(struct thaw *heap, struct thaw_status *status);
  *
  *	idle --begin--> copying --(notify)--> ready --capture--> writing --(notify)--> done --poll--> idle
  *
- * While `copying` and `writing` the program runs and may write the region. `capture` must be called when
- * the region is consistent and nobody writes it: it takes the pages written since and the state blob, and
- * that instant is the generation. Failure at any point loses nothing: every page is dirty again.
+ * While `copying` and `writing` the program runs and may write the region. `capture` must be
+ * called when the region is consistent and nobody writes it: it takes the pages written since and
+ * the state blob, and that instant is the generation. Failure at any point loses nothing: every
+ * page is dirty again.
  */
 enum thaw_phase { THAW_IDLE, THAW_COPYING, THAW_READY, THAW_WRITING, THAW_DONE };
 
 struct thaw_result {
-	int code;			   /* 0: `generation` is durable; else why it is not */
-	bool unchanged;			   /* nothing had changed: nothing was written, and `generation` is
+	int code;	/* 0: `generation` is durable; else why it is not */
+	bool unchanged; /* nothing had changed: nothing was written, and `generation` is
 					    * the one before, which still describes this heap */
 	struct thaw_generation generation; /* valid if code is 0 */
 	uint64_t durable_ns;		   /* from begin to the last fdatasync */
@@ -182,48 +200,59 @@ THAW_PUBLIC int thaw_checkpoint_capture(struct thaw *heap, const void *state, si
 THAW_PUBLIC enum thaw_phase thaw_checkpoint_poll(struct thaw *heap, struct thaw_result *result);
 /* Block until the phase is THAW_READY or THAW_DONE (or THAW_IDLE). Returns it, without consuming. */
 THAW_PUBLIC enum thaw_phase thaw_checkpoint_wait(struct thaw *heap);
-/* All of it at once, for callers that have nothing to do meanwhile. Waits for one in flight first. */
+/*
+ * All of it at once, for callers that have nothing to do meanwhile. Waits for one in flight
+ * first.
+ */
 THAW_PUBLIC int thaw_checkpoint(struct thaw *heap, enum thaw_reason reason, const void *state,
 				size_t state_bytes, struct thaw_result *result);
 
 /*
- * For a SIGBUS or SIGSEGV handler: async-signal-safe. If `address` lies in a page of some open heap that could
- * not be served, writes one line (no newline) that names image, generation, page and cause and returns
- * true; false for every other address.
+ * For a SIGBUS or SIGSEGV handler: async-signal-safe. If `address` lies in a page of some open
+ * heap that could not be served, writes one line (no newline) that names image, generation, page
+ * and cause and returns true; false for every other address.
  */
 THAW_PUBLIC bool thaw_explain_fault(const void *address, char *line, size_t line_bytes);
 
 /* ---- Looking at an image without a heap: any image, also one in use; nothing is written ---- */
 
 struct thaw_image_info {
-	uint32_t format;	   /* format version */
-	uint32_t page_bytes;	   /* unit of storage */
-	uint8_t uuid[16];	   /* made when the image was created */
-	char engine[64];	   /* who wrote it */
-	uint64_t file_bytes;	   /* size of the file */
-	uint64_t allocated_bytes;  /* what the file system holds for it (st_blocks) */
-	uint64_t live_bytes;	   /* reachable from the newest generation */
-	uint64_t retained_bytes;   /* reachable from any retained generation */
-	uint64_t free_bytes;	   /* in the file, reachable from none */
-	uint64_t holder;	   /* pid of the process that holds the lock; 0: none */
-	unsigned generations;	   /* retained ones */
-	struct thaw_error fallback; /* the newest header slot or record was damaged: why; code 0: was not */
+	uint32_t format;	  /* format version */
+	uint32_t page_bytes;	  /* unit of storage */
+	uint8_t uuid[16];	  /* made when the image was created */
+	char engine[64];	  /* who wrote it */
+	uint64_t file_bytes;	  /* size of the file */
+	uint64_t allocated_bytes; /* what the file system holds for it (st_blocks) */
+	uint64_t live_bytes;	  /* reachable from the newest generation */
+	uint64_t retained_bytes;  /* reachable from any retained generation */
+	uint64_t free_bytes;	  /* in the file, reachable from none */
+	uint64_t holder;	  /* pid of the process that holds the lock; 0: none */
+	unsigned generations;	  /* retained ones */
+	struct thaw_error
+		fallback; /* the newest header slot or record was damaged: why; code 0: was not */
 };
 
-/* The retained generations, oldest first, into a malloc'ed array that the caller frees. Returns how many. */
-THAW_PUBLIC int thaw_image_log(const char *path, struct thaw_generation **generations, struct thaw_error *error);
+/*
+ * The retained generations, oldest first, into a malloc'ed array that the caller frees. Returns
+ * how many.
+ */
+THAW_PUBLIC int thaw_image_log(const char *path, struct thaw_generation **generations,
+			       struct thaw_error *error);
 /* `deep` walks the indexes of all retained generations for the byte counts (else they are 0). */
 THAW_PUBLIC int thaw_image_info(const char *path, bool deep, struct thaw_image_info *info,
 				struct thaw_error *error);
 
-struct thaw_damage { /* one thing that is wrong */
-	uint64_t generation; /* the newest one that reaches it; 0: the header */
+struct thaw_damage {		    /* one thing that is wrong */
+	uint64_t generation;	    /* the newest one that reaches it; 0: the header */
 	uint64_t first_page, pages; /* which pages it covers; pages 0: not about pages */
 	uint64_t offset, bytes;	    /* where in the file */
 	char what[200];
 };
 struct thaw_verify_ops {
-	/* Bytes checked so far, and an estimate of the whole. Return non-zero to stop with -ECANCELED. */
+	/*
+	 * Bytes checked so far, and an estimate of the whole. Return non-zero to stop with
+	 * -ECANCELED.
+	 */
 	int (*progress)(void *arg, uint64_t done, uint64_t total);
 	void (*damage)(void *arg, const struct thaw_damage *damage);
 	void *arg;
@@ -231,19 +260,21 @@ struct thaw_verify_ops {
 struct thaw_verify_summary {
 	uint64_t generations, pages, nodes, bytes, damages;
 };
-/* Read and check every byte that any retained generation reaches. 0: all is well; THAW_EDAMAGED: `damage` was
- * called for each finding; other codes: the image could not be opened at all. */
+/*
+ * Read and check every byte that any retained generation reaches. 0: all is well; THAW_EDAMAGED:
+ * `damage` was called for each finding; other codes: the image could not be opened at all.
+ */
 THAW_PUBLIC int thaw_image_verify(const char *path, const struct thaw_verify_ops *ops,
 				  struct thaw_verify_summary *summary, struct thaw_error *error);
 
 /* ---- What this kernel and these privileges allow ---- */
 
 struct thaw_capability {
-	const char *name;     /* "userfaultfd", "wp-async", "io_uring", ... */
+	const char *name; /* "userfaultfd", "wp-async", "io_uring", ... */
 	bool present;
-	bool required;	      /* thaw_open fails without it */
-	const char *since;    /* the kernel it came in, "6.7" */
-	char detail[120];     /* why it is absent, or what is used instead and what that costs */
+	bool required;	   /* thaw_open fails without it */
+	const char *since; /* the kernel it came in, "6.7" */
+	char detail[120];  /* why it is absent, or what is used instead and what that costs */
 };
 /* Probes once per process; static storage; returns how many. */
 THAW_PUBLIC int thaw_capabilities(const struct thaw_capability **list);

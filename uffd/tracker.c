@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* tracker.c - the interface of tracker.h over its back ends. Counting and collecting: one thread at a time. */
+/*
+ * tracker.c - the interface of tracker.h over its back ends. Counting and collecting: one thread
+ * at a time.
+ */
 #include "tracker.h"
 
 #include <unistd.h>
@@ -9,7 +12,8 @@ int tracker_create(struct tracker *tracker, struct region *region, struct thaw_e
 	uint64_t pages = region->max_bytes / region->page_bytes;
 	int code;
 
-	*tracker = (struct tracker){.region = region, .pagemap = -1, .lock = PTHREAD_MUTEX_INITIALIZER};
+	*tracker = (struct tracker){
+		.region = region, .pagemap = -1, .lock = PTHREAD_MUTEX_INITIALIZER};
 	code = bitmap_init(&tracker->put_back, pages);
 	if (!code && region->tracker == TRACKER_WP_SYNC)
 		code = bitmap_init(&tracker->written, pages);
@@ -36,8 +40,9 @@ int64_t tracker_count(struct tracker *tracker, uint64_t limit)
 
 	if (before >= limit)
 		return (int64_t)limit;
-	now = tracker->region->tracker == TRACKER_WP_ASYNC ? tracker_wp_async_count(tracker, limit - before)
-							   : tracker_wp_sync_count(tracker, limit - before);
+	now = tracker->region->tracker == TRACKER_WP_ASYNC
+		      ? tracker_wp_async_count(tracker, limit - before)
+		      : tracker_wp_sync_count(tracker, limit - before);
 	return now < 0 ? now : now + (int64_t)before;
 }
 
@@ -45,8 +50,9 @@ int tracker_collect(struct tracker *tracker, struct bitmap *pages)
 {
 	bitmap_merge(pages, &tracker->put_back);
 	bitmap_clear_all(&tracker->put_back);
-	return tracker->region->tracker == TRACKER_WP_ASYNC ? tracker_wp_async_collect(tracker, pages)
-							    : tracker_wp_sync_collect(tracker, pages);
+	return tracker->region->tracker == TRACKER_WP_ASYNC
+		       ? tracker_wp_async_collect(tracker, pages)
+		       : tracker_wp_sync_collect(tracker, pages);
 }
 
 void tracker_put_back(struct tracker *tracker, const struct bitmap *pages)

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * tracker.h - which pages were written since they were last asked about. One interface, two back ends:
+ * tracker.h - which pages were written since they were last asked about. One interface, two back
+ * ends:
  *
  *  wp-async (tracker_wp_async.c)  the kernel takes the protection off and leaves its mark in the page table; PAGEMAP_SCAN reads
  *                                 and re-arms in one walk. 6.7+. About 1 us per first write.
  *  wp-sync  (tracker_wp_sync.c)   the first write to a page stops its writer until the fault service has noted it. 5.7+.
  *
- * Must: scan-and-reset never loses a page. Whoever collected pages and could not make them durable hands them back with
- * tracker_put_back(), and the next collection returns them again.
+ * Must: scan-and-reset never loses a page. Whoever collected pages and could not make them
+ * durable hands them back with tracker_put_back(), and the next collection returns them again.
  */
 #ifndef UFFD_TRACKER_H
 #define UFFD_TRACKER_H
@@ -19,11 +20,12 @@
 
 struct tracker {
 	struct region *region;
-	int pagemap;		  /* wp-async: /proc/self/pagemap */
-	void *regions;		  /* wp-async: the kernel's answers go here */
-	struct bitmap put_back;	  /* collected before and not made durable; checkpoint side only */
-	pthread_mutex_t lock;	  /* wp-sync: `written`, and the protection of pages that changes with it */
-	struct bitmap written;	  /* wp-sync */
+	int pagemap;		/* wp-async: /proc/self/pagemap */
+	void *regions;		/* wp-async: the kernel's answers go here */
+	struct bitmap put_back; /* collected before and not made durable; checkpoint side only */
+	pthread_mutex_t
+		lock; /* wp-sync: `written`, and the protection of pages that changes with it */
+	struct bitmap written; /* wp-sync */
 };
 
 int tracker_create(struct tracker *tracker, struct region *region, struct thaw_error *error);
@@ -31,8 +33,11 @@ void tracker_destroy(struct tracker *tracker);
 
 /* How many pages are written now, counting no further than `limit`; nothing is reset. Or -errno. */
 int64_t tracker_count(struct tracker *tracker, uint64_t limit);
-/* Add the pages written since the last call to `pages`, and watch them again. 0 or -errno; on failure the pages
- * that were collected already are in `pages` and nothing is lost if the caller puts them back. */
+/*
+ * Add the pages written since the last call to `pages`, and watch them again. 0 or -errno; on
+ * failure the pages that were collected already are in `pages` and nothing is lost if the caller
+ * puts them back.
+ */
 int tracker_collect(struct tracker *tracker, struct bitmap *pages);
 void tracker_put_back(struct tracker *tracker, const struct bitmap *pages);
 
@@ -43,7 +48,10 @@ int tracker_wp_async_collect(struct tracker *tracker, struct bitmap *pages);
 
 int64_t tracker_wp_sync_count(struct tracker *tracker, uint64_t limit);
 int tracker_wp_sync_collect(struct tracker *tracker, struct bitmap *pages);
-/* For the fault service: note a write and let the writer go on; note pages that appear unprotected, as `install` makes them. */
+/*
+ * For the fault service: note a write and let the writer go on; note pages that appear
+ * unprotected, as `install` makes them.
+ */
 int tracker_wp_sync_note(struct tracker *tracker, uint64_t page);
 int tracker_wp_sync_install_zero(struct tracker *tracker, uint64_t first, uint64_t count);
 

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * tracker_wp_async.c - written pages by UFFD_FEATURE_WP_ASYNC and PAGEMAP_SCAN (Linux 6.7, Documentation/admin-guide/mm/pagemap.rst).
+ * tracker_wp_async.c - written pages by UFFD_FEATURE_WP_ASYNC and PAGEMAP_SCAN (Linux 6.7,
+ * Documentation/admin-guide/mm/pagemap.rst).
  *
- * A page is "written" while its page table entry is not write-protected by userfaultfd. To ask for that category alone is the
- * kernel's fast path and half the price, and wrong here: it reports the empty entries beside a present page too
- * (pagemap_scan_pmd_entry(), 6.7 to 6.18), which in a lazily restored region are pages that have not arrived: a checkpoint would
- * store them as zero. So the scan asks for pages that are written and exist, in memory or in swap.
+ * A page is "written" while its page table entry is not write-protected by userfaultfd. To ask
+ * for that category alone is the kernel's fast path and half the price, and wrong here: it
+ * reports the empty entries beside a present page too (pagemap_scan_pmd_entry(), 6.7 to 6.18),
+ * which in a lazily restored region are pages that have not arrived: a checkpoint would store
+ * them as zero. So the scan asks for pages that are written and exist, in memory or in swap.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -80,9 +82,11 @@ int tracker_wp_async_collect(struct tracker *tracker, struct bitmap *pages)
 		if (found < 0)
 			return found;
 		for (int i = 0; i < found; i++) {
-			uint64_t first = (ranges[i].start - (uintptr_t)region->base) / region->page_bytes;
+			uint64_t first =
+				(ranges[i].start - (uintptr_t)region->base) / region->page_bytes;
 
-			bitmap_set_range(pages, first, (ranges[i].end - ranges[i].start) / region->page_bytes);
+			bitmap_set_range(pages, first,
+					 (ranges[i].end - ranges[i].start) / region->page_bytes);
 		}
 		scan.start = scan.walk_end;
 	}

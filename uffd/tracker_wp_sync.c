@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * tracker_wp_sync.c - written pages by write-protect faults that the fault service answers (Linux 5.7).
+ * tracker_wp_sync.c - written pages by write-protect faults that the fault service answers (Linux
+ * 5.7).
  *
- * Invariant, under the lock: a page that is not write-protected is in `written`. So the note is made before the protection goes,
- * and a collection puts the protection back before the pages are read: a write in between is in the set and in the copy,
- * a write after it makes a new note.
+ * Invariant, under the lock: a page that is not write-protected is in `written`. So the note is
+ * made before the protection goes, and a collection puts the protection back before the pages are
+ * read: a write in between is in the set and in the copy, a write after it makes a new note.
  */
 #include "install.h"
 #include "tracker.h"
@@ -33,7 +34,10 @@ int tracker_wp_sync_collect(struct tracker *tracker, struct bitmap *pages)
 		bitmap_set_range(pages, first, count);
 		first += count;
 	}
-	/* After a failure every page stays noted: some are protected, and noting one twice costs only a comparison. */
+	/*
+	 * After a failure every page stays noted: some are protected, and noting one twice costs
+	 * only a comparison.
+	 */
 	if (!error)
 		bitmap_clear_all(&tracker->written);
 	pthread_mutex_unlock(&tracker->lock);

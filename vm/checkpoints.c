@@ -2,19 +2,23 @@
 /*
  * checkpoints.c - when a generation is taken, what goes with it, and who is told.
  *
- * Owns the interval timer and the book of who waits for which checkpoint. loop.c calls checkpoints_advance() before every round of the
- * loop, so that a capture always falls between turns. Owner's thread, but for checkpoints_notify(). Must never block the loop
- * (checkpoints_now() does, for those who ask), and never enter the VM for a checkpoint that nobody waits for.
+ * Owns the interval timer and the book of who waits for which checkpoint. loop.c calls
+ * checkpoints_advance() before every round of the loop, so that a capture always falls between
+ * turns. Owner's thread, but for checkpoints_notify(). Must never block the loop
+ * (checkpoints_now() does, for those who ask), and never enter the VM for a checkpoint that
+ * nobody waits for.
  *
- * Waiters. Each checkpoint() promise has a number, counted in the heap. The generation that is captured next covers every number
- * handed out until then: those who ask while a checkpoint is on its way to its capture join it, those who ask after the capture
- * get the next one. A promise is pending in the heap that was captured; in this process it is settled once the
- * generation is durable, and in a process restored from it at once (prelude.js, restored).
+ * Waiters. Each checkpoint() promise has a number, counted in the heap. The generation that is
+ * captured next covers every number handed out until then: those who ask while a checkpoint is on
+ * its way to its capture join it, those who ask after the capture get the next one. A promise is
+ * pending in the heap that was captured; in this process it is settled once the generation is
+ * durable, and in a process restored from it at once (prelude.js, restored).
  *
  *	idle --begin--> before capture --capture--> after capture --finish--> idle
  *		        (requested joins)	    (captured is fixed; a later request sets `wanted`)
  *
- * Nothing is begun while no turn has run since the newest durable capture: an idle program costs not even a scan.
+ * Nothing is begun while no turn has run since the newest durable capture: an idle program costs
+ * not even a scan.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -61,12 +65,15 @@ static void tell_durable(struct runtime *rt, uint64_t last, const struct thaw_re
 	struct js_engine *engine = rt->engine;
 	bool changed = !result->unchanged;
 	const char *reason = reason_text(changed ? generation->reason : rt->reason);
-	js_value arguments[2] = { js_number(engine, (double)last), js_object(engine) };
+	js_value arguments[2] = {js_number(engine, (double)last), js_object(engine)};
 
 	js_set(engine, arguments[1], "generation", js_number(engine, (double)generation->number));
-	js_set(engine, arguments[1], "pages", js_number(engine, changed ? (double)generation->pages_stored : 0));
-	js_set(engine, arguments[1], "bytes", js_number(engine, changed ? (double)generation->bytes_written : 0));
-	js_set(engine, arguments[1], "pauseNs", js_number(engine, changed ? (double)generation->pause_ns : 0));
+	js_set(engine, arguments[1], "pages",
+	       js_number(engine, changed ? (double)generation->pages_stored : 0));
+	js_set(engine, arguments[1], "bytes",
+	       js_number(engine, changed ? (double)generation->bytes_written : 0));
+	js_set(engine, arguments[1], "pauseNs",
+	       js_number(engine, changed ? (double)generation->pause_ns : 0));
 	js_set(engine, arguments[1], "durableNs", js_number(engine, (double)result->durable_ns));
 	js_set(engine, arguments[1], "reason", js_string(engine, reason, strlen(reason)));
 	loop_turn(rt, PRELUDE_DURABLE, 2, arguments);
@@ -91,13 +98,16 @@ static void succeeded(struct runtime *rt, uint64_t last, const struct thaw_resul
 	bool waited_for = last > rt->settled;
 
 	if (rt->failing)
-		fprintf(stderr, "thaw: checkpoints work again: generation %llu\n", (unsigned long long)generation->number);
+		fprintf(stderr, "thaw: checkpoints work again: generation %llu\n",
+			(unsigned long long)generation->number);
 	rt->failing = false;
 	rt->durable_turns = rt->captured_turns;
 	if (rt->options.verbose && !result->unchanged)
-		fprintf(stderr, "thaw: generation %llu (%s): %llu pages, %llu bytes, pause %.3f ms, durable after %.3f ms\n",
+		fprintf(stderr,
+			"thaw: generation %llu (%s): %llu pages, %llu bytes, pause %.3f ms, durable after %.3f ms\n",
 			(unsigned long long)generation->number, reason_text(generation->reason),
-			(unsigned long long)generation->pages_stored, (unsigned long long)generation->bytes_written,
+			(unsigned long long)generation->pages_stored,
+			(unsigned long long)generation->bytes_written,
 			(double)generation->pause_ns / 1e6, (double)result->durable_ns / 1e6);
 	rt->settled = last > rt->settled ? last : rt->settled;
 	if (!rt->ended && (waited_for || (rt->blob.listeners && !result->unchanged)))
@@ -111,7 +121,9 @@ static void failed(struct runtime *rt, uint64_t last, int code, const struct tha
 	bool waited_for = last > rt->settled;
 
 	if (!rt->failing)
-		fprintf(stderr, "thaw: checkpoint failed: %s; the program goes on, its changes stay in memory\n", text);
+		fprintf(stderr,
+			"thaw: checkpoint failed: %s; the program goes on, its changes stay in memory\n",
+			text);
 	rt->failing = true;
 	rt->settled = last > rt->settled ? last : rt->settled;
 	if (!rt->ended && waited_for)
@@ -192,7 +204,7 @@ void checkpoints_advance(struct runtime *rt)
 
 int checkpoints_now(struct runtime *rt, enum thaw_reason reason, struct thaw_result *result)
 {
-	struct thaw_result last = { .code = 0 };
+	struct thaw_result last = {.code = 0};
 	bool begun = false;
 
 	if (!rt->options.image)
@@ -228,10 +240,13 @@ bool checkpoints_request(struct runtime *rt, uint64_t waiter)
 	if (!rt->options.image)
 		return false;
 	if (!rt->requested && !rt->settled)
-		rt->settled = waiter - 1; /* numbers go on from the process before, whose waiters are settled */
+		rt->settled =
+			waiter -
+			1; /* numbers go on from the process before, whose waiters are settled */
 	rt->requested = waiter;
 	if (!rt->capture_taken)
-		rt->wanted = true; /* begun between turns, or joined if one is on its way to its capture */
+		rt->wanted =
+			true; /* begun between turns, or joined if one is on its way to its capture */
 	return true;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * failure.h - how vm/ fills a struct thaw_error: one line that names what, where, why and what to do.
+ * failure.h - how vm/ fills a struct thaw_error: one line that names what, where, why and what to
+ * do.
  */
 #ifndef VM_FAILURE_H
 #define VM_FAILURE_H

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * files.c - readFile, writeFile and appendFile: each a job on libuv's threads, its completion a turn.
+ * files.c - readFile, writeFile and appendFile: each a job on libuv's threads, its completion a
+ * turn.
  *
- * Owns the jobs in flight, on the host's side; what they are for is in the heap (prelude.js, operations), where a restored
- * program finds it. Owner's thread, but for work(), which runs on a thread of libuv's pool and must touch nothing but its job:
- * never the VM's memory, which may be captured meanwhile.
+ * Owns the jobs in flight, on the host's side; what they are for is in the heap (prelude.js,
+ * operations), where a restored program finds it. Owner's thread, but for work(), which runs on a
+ * thread of libuv's pool and must touch nothing but its job: never the VM's memory, which may be
+ * captured meanwhile.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -47,7 +49,10 @@ static void read_whole(struct file_job *job, int fd)
 	for (;;) {
 		ssize_t got;
 
-		/* One byte of room behind the size that fstat() told: a read of 0 bytes there is the end. */
+		/*
+		 * One byte of room behind the size that fstat() told: a read of 0 bytes there is
+		 * the end.
+		 */
 		if (!job->data || job->bytes == room) {
 			uint8_t *more;
 
@@ -92,8 +97,10 @@ static void write_whole(struct file_job *job, int fd)
 static void work(uv_work_t *request)
 {
 	struct file_job *job = request->data;
-	const int flags = job->operation == FILE_READ ? O_RDONLY :
-			  O_WRONLY | O_CREAT | (job->operation == FILE_WRITE ? O_TRUNC : O_APPEND);
+	const int flags = job->operation == FILE_READ
+				  ? O_RDONLY
+				  : O_WRONLY | O_CREAT |
+					    (job->operation == FILE_WRITE ? O_TRUNC : O_APPEND);
 	int fd = open(job->path, flags | O_CLOEXEC, 0666);
 
 	if (fd < 0) {
@@ -170,15 +177,16 @@ static void finished(uv_work_t *request, int status)
 			job->syscall = "read";
 		}
 	}
-	arguments[1] = job->error ? failure_of(rt->engine, job->error, job->syscall) : js_undefined(rt->engine);
+	arguments[1] = job->error ? failure_of(rt->engine, job->error, job->syscall)
+				  : js_undefined(rt->engine);
 	if (!arguments[2])
 		arguments[2] = js_undefined(rt->engine);
 	free_job(job);
 	loop_turn(rt, PRELUDE_FILE_DONE, 3, arguments);
 }
 
-int files_begin(struct runtime *rt, double number, const char *operation, const char *path, bool text, void *data,
-		size_t bytes)
+int files_begin(struct runtime *rt, double number, const char *operation, const char *path,
+		bool text, void *data, size_t bytes)
 {
 	struct file_job *job = calloc(1, sizeof(*job));
 	int code;
@@ -191,7 +199,9 @@ int files_begin(struct runtime *rt, double number, const char *operation, const 
 	job->rt = rt;
 	job->number = number;
 	job->text = text;
-	job->operation = !strcmp(operation, "read") ? FILE_READ : !strcmp(operation, "write") ? FILE_WRITE : FILE_APPEND;
+	job->operation = !strcmp(operation, "read")    ? FILE_READ
+			 : !strcmp(operation, "write") ? FILE_WRITE
+						       : FILE_APPEND;
 	job->data = data;
 	job->bytes = bytes;
 	job->path = strdup(path);

@@ -1,20 +1,25 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * loop.c - turns: the only file that runs the libuv loop, and the only way into the VM while a program runs.
+ * loop.c - turns: the only file that runs the libuv loop, and the only way into the VM while a
+ * program runs.
  *
- * Owns the uv loop, the one uv timer behind all of the program's timers, and the program's clock. Owner's thread. Must never call the
- * prelude without need: whatever runs in the VM writes its pages, and an idle program shall stay clean.
+ * Owns the uv loop, the one uv timer behind all of the program's timers, and the program's clock.
+ * Owner's thread. Must never call the prelude without need: whatever runs in the VM writes its
+ * pages, and an idle program shall stay clean.
  *
- * The program's clock. Due times of timers must mean the same in the next process, so they are milliseconds of the wall clock.
- * But the wall clock can be set. So the program's clock is read from the wall once per process and counts with the monotonic
- * clock from there; and it never starts below what the generation was captured at. A wall clock set back by a year, while the
- * program runs or between two runs, therefore delays nothing: at worst the time in between is not counted.
+ * The program's clock. Due times of timers must mean the same in the next process, so they are
+ * milliseconds of the wall clock. But the wall clock can be set. So the program's clock is read
+ * from the wall once per process and counts with the monotonic clock from there; and it never
+ * starts below what the generation was captured at. A wall clock set back by a year, while the
+ * program runs or between two runs, therefore delays nothing: at worst the time in between is not
+ * counted.
  *
- * What ends a program. exit(), the end of all work, a signal: the final checkpoint includes the last turn. An uncaught exception or
- * an unhandled rejection: no checkpoint is taken, and the newest generation is one from before the turn that failed. If the failure
- * was an accident (a full disk, a missing file), running again repeats that turn and may now succeed; if it is a bug, it
- * repeats at every start, until an older generation is chosen (--at), or the program is started anew (--fresh). That is what
- * crash consistency means: a failed turn has never happened.
+ * What ends a program. exit(), the end of all work, a signal: the final checkpoint includes the
+ * last turn. An uncaught exception or an unhandled rejection: no checkpoint is taken, and the
+ * newest generation is one from before the turn that failed. If the failure was an accident (a
+ * full disk, a missing file), running again repeats that turn and may now succeed; if it is a
+ * bug, it repeats at every start, until an older generation is chosen (--at), or the program is
+ * started anew (--fresh). That is what crash consistency means: a failed turn has never happened.
  */
 #include <errno.h>
 #include <math.h>
@@ -26,7 +31,8 @@
 
 #include "loop.h"
 
-#define SLICE_NS 2000000u /* due timers run one after the other for so long before the loop looks at anything else */
+#define SLICE_NS \
+	2000000u /* due timers run one after the other for so long before the loop looks at anything else */
 
 static uint64_t clock_ns(clockid_t clock)
 {
@@ -74,8 +80,9 @@ bool loop_trapped(struct runtime *rt)
 		return true;
 	thaw_status(rt->heap, &status);
 	if (rt->options.image && status.generation)
-		fprintf(stderr, "thaw: the engine trapped: %s; the next run continues from generation %llu\n", reason,
-			(unsigned long long)status.generation);
+		fprintf(stderr,
+			"thaw: the engine trapped: %s; the next run continues from generation %llu\n",
+			reason, (unsigned long long)status.generation);
 	else
 		fprintf(stderr, "thaw: the engine trapped: %s\n", reason);
 	rt->ended = false; /* whatever it was about to end with, its heap is not sound any more */
@@ -123,8 +130,10 @@ void loop_uncaught(struct runtime *rt, js_value exception, const char *prefix)
 	js_free(rt->engine, exception);
 	if (!loop_trapped(rt)) {
 		fflush(stdout);
-		fprintf(stderr, "%s%s%s", prefix, text, *text && text[strlen(text) - 1] == '\n' ? "" : "\n");
-		if (!rt->options.interactive && !rt->options.keep_result) /* a shell goes on, also a piped one */
+		fprintf(stderr, "%s%s%s", prefix, text,
+			*text && text[strlen(text) - 1] == '\n' ? "" : "\n");
+		if (!rt->options.interactive &&
+		    !rt->options.keep_result) /* a shell goes on, also a piped one */
 			loop_end(rt, EXIT_EXCEPTION, false);
 	}
 	free(text);
@@ -150,11 +159,14 @@ void loop_rejection(void *arg, js_value promise, js_value reason, bool handled)
 	entry->handled = handled;
 }
 
-/* Whoever is rejected and still without a handler when the jobs of the turn are done ends the program, as in node. */
+/*
+ * Whoever is rejected and still without a handler when the jobs of the turn are done ends the
+ * program, as in node.
+ */
 static void report_rejections(struct runtime *rt)
 {
 	struct js_engine *engine = rt->engine;
-	js_value arguments[2] = { js_array(engine), js_array(engine) }, reasons, length;
+	js_value arguments[2] = {js_array(engine), js_array(engine)}, reasons, length;
 	unsigned rejected = 0, handled = 0, count = rt->rejection_count, reported = 0;
 
 	rt->rejection_count = 0;
@@ -191,9 +203,10 @@ bool loop_interrupt(void *arg)
 	return rt->exiting || (rt->options.interactive && signals_interrupted());
 }
 
-static js_value call_prelude(struct runtime *rt, enum prelude_operation operation, unsigned count, js_value *arguments)
+static js_value call_prelude(struct runtime *rt, enum prelude_operation operation, unsigned count,
+			     js_value *arguments)
 {
-	js_value all[4] = { js_number(rt->engine, operation) }, result = 0;
+	js_value all[4] = {js_number(rt->engine, operation)}, result = 0;
 
 	for (unsigned i = 0; i < count; i++)
 		all[i + 1] = arguments[i];
@@ -205,7 +218,8 @@ static js_value call_prelude(struct runtime *rt, enum prelude_operation operatio
 	return result;
 }
 
-js_value loop_ask(struct runtime *rt, enum prelude_operation operation, unsigned count, js_value *arguments)
+js_value loop_ask(struct runtime *rt, enum prelude_operation operation, unsigned count,
+		  js_value *arguments)
 {
 	js_value result = call_prelude(rt, operation, count, arguments);
 
@@ -232,7 +246,10 @@ static void ask_next_due(struct runtime *rt)
 	rt->next_due = fabs(due); /* 0: there is none */
 }
 
-/* A generation became durable since the module "thaw" was told: now the heap is about to change anyway. */
+/*
+ * A generation became durable since the module "thaw" was told: now the heap is about to change
+ * anyway.
+ */
 static void sync_bindings(struct runtime *rt)
 {
 	struct thaw_status status;
@@ -262,7 +279,8 @@ void loop_turn_end(struct runtime *rt)
 	js_value exception = 0;
 
 	/* One by one, because exit() means that not even the next job runs. */
-	while (!rt->exiting && !rt->ended && !loop_trapped(rt) && js_run_jobs(rt->engine, 1, &exception)) {
+	while (!rt->exiting && !rt->ended && !loop_trapped(rt) &&
+	       js_run_jobs(rt->engine, 1, &exception)) {
 		if (exception)
 			loop_uncaught(rt, exception, "Uncaught ");
 		exception = 0;
@@ -292,7 +310,8 @@ void loop_turn_end(struct runtime *rt)
 		loop_end(rt, rt->exit_request, true);
 }
 
-void loop_turn(struct runtime *rt, enum prelude_operation operation, unsigned count, js_value *arguments)
+void loop_turn(struct runtime *rt, enum prelude_operation operation, unsigned count,
+	       js_value *arguments)
 {
 	js_value result;
 
@@ -314,7 +333,10 @@ static bool timer_is_due(const struct runtime *rt)
 	return rt->next_due > 0 && rt->next_due <= loop_clock(rt);
 }
 
-/* Several turns in a row spare the loop's system calls between them; signals and checkpoints wait for one slice at most. */
+/*
+ * Several turns in a row spare the loop's system calls between them; signals and checkpoints wait
+ * for one slice at most.
+ */
 static void run_timers(struct runtime *rt)
 {
 	uint64_t started = loop_monotonic_ns();
@@ -323,7 +345,8 @@ static void run_timers(struct runtime *rt)
 		js_value now = js_number(rt->engine, loop_clock(rt));
 
 		loop_turn(rt, PRELUDE_RUN_ONE, 1, &now);
-	} while (!stop_requested(rt) && timer_is_due(rt) && loop_monotonic_ns() - started < SLICE_NS &&
+	} while (!stop_requested(rt) && timer_is_due(rt) &&
+		 loop_monotonic_ns() - started < SLICE_NS &&
 		 !(rt->options.interactive && signals_interrupted()));
 }
 
@@ -337,7 +360,8 @@ static void run_round(struct runtime *rt)
 	}
 	if (rt->next_due > 0) {
 		uv_update_time(&rt->loop);
-		uv_timer_start(&rt->timer, on_timer, (uint64_t)fmin(ceil(rt->next_due - loop_clock(rt)), 1e12), 0);
+		uv_timer_start(&rt->timer, on_timer,
+			       (uint64_t)fmin(ceil(rt->next_due - loop_clock(rt)), 1e12), 0);
 	} else {
 		uv_timer_stop(&rt->timer);
 	}
@@ -378,7 +402,10 @@ void loop_close(struct runtime *rt)
 	if (rt->every.loop)
 		uv_close((uv_handle_t *)&rt->every, NULL);
 	uv_run(&rt->loop, UV_RUN_NOWAIT);
-	/* A thread that still reads or writes a file keeps the loop busy: it ends with the process. */
+	/*
+	 * A thread that still reads or writes a file keeps the loop busy: it ends with the
+	 * process.
+	 */
 	uv_loop_close(&rt->loop);
 	rt->loop_ready = false;
 	free(rt->rejections);
@@ -386,10 +413,12 @@ void loop_close(struct runtime *rt)
 
 bool loop_has_work(const struct runtime *rt)
 {
-	return rt->keeps_alive || rt->files_in_flight || checkpoints_waited_for(rt) || js_jobs_pending(rt->engine);
+	return rt->keeps_alive || rt->files_in_flight || checkpoints_waited_for(rt) ||
+	       js_jobs_pending(rt->engine);
 }
 
-void loop_serve(struct runtime *rt, bool (*done)(struct runtime *rt, void *arg), void *arg, bool idle_ends)
+void loop_serve(struct runtime *rt, bool (*done)(struct runtime *rt, void *arg), void *arg,
+		bool idle_ends)
 {
 	for (;;) {
 		checkpoints_advance(rt);
@@ -403,8 +432,10 @@ void loop_serve(struct runtime *rt, bool (*done)(struct runtime *rt, void *arg),
 	}
 }
 
-/* An epoll instance of our own stands between, because libuv makes what it polls non-blocking: also for the shell, and for whoever
- * else shares the terminal. */
+/*
+ * An epoll instance of our own stands between, because libuv makes what it polls non-blocking:
+ * also for the shell, and for whoever else shares the terminal.
+ */
 struct input_wait {
 	uv_poll_t poll;
 	int epoll;
@@ -434,7 +465,7 @@ static void on_poll_closed(uv_handle_t *poll)
 
 static struct input_wait *watch_input(struct runtime *rt, int fd)
 {
-	struct epoll_event event = { .events = EPOLLIN };
+	struct epoll_event event = {.events = EPOLLIN};
 	struct input_wait *wait = calloc(1, sizeof(*wait));
 
 	if (!wait)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * loop.h - a running program from the inside: what runtime.c, loop.c, checkpoints.c, files.c, signals.c and js/host.c share.
+ * loop.h - a running program from the inside: what runtime.c, loop.c, checkpoints.c, files.c,
+ * signals.c and js/host.c share.
  *
  *	runtime.c	opens, restores, starts, evaluates, closes: the policy
  *	loop.c		turns, timers, waiting: the only file that runs the uv loop
@@ -9,8 +10,9 @@
  *	signals.c	SIGINT, SIGTERM, SIGHUP, SIGUSR2
  *	js/host.c	what JavaScript may call
  *
- * Everything runs on the owner's thread, but for what a comment names. A *turn* is one callback of the loop and the jobs it
- * queued. Only loop.c enters the VM, through loop_turn() and loop_ask().
+ * Everything runs on the owner's thread, but for what a comment names. A *turn* is one callback
+ * of the loop and the jobs it queued. Only loop.c enters the VM, through loop_turn() and
+ * loop_ask().
  */
 #ifndef VM_LOOP_H
 #define VM_LOOP_H
@@ -54,13 +56,13 @@ struct runtime {
 
 	/* loop.c */
 	uv_loop_t loop;
-	uv_timer_t timer;    /* wakes the loop up for the earliest of the program's timers */
-	uv_async_t wake;     /* from signal handlers and from the library's threads */
+	uv_timer_t timer; /* wakes the loop up for the earliest of the program's timers */
+	uv_async_t wake;  /* from signal handlers and from the library's threads */
 	bool loop_ready;
-	double clock_base_ms;	/* the program's clock is this, plus what the monotonic clock counted since clock_base_ns */
+	double clock_base_ms; /* the program's clock is this, plus what the monotonic clock counted since clock_base_ns */
 	uint64_t clock_base_ns;
-	bool keeps_alive;	/* a timer that is not unref'ed is pending */
-	double next_due;	/* of the earliest timer, on the program's clock; 0: there is none */
+	bool keeps_alive; /* a timer that is not unref'ed is pending */
+	double next_due;  /* of the earliest timer, on the program's clock; 0: there is none */
 	bool in_turn;
 	struct rejection *rejections;
 	unsigned rejection_count, rejection_room;
@@ -68,13 +70,13 @@ struct runtime {
 	uint64_t synced_generation; /* what the live bindings of the module "thaw" say */
 
 	/* how it ends */
-	bool exiting;	 /* exit() was called in this turn: nothing more of it runs */
+	bool exiting;	  /* exit() was called in this turn: nothing more of it runs */
 	int exit_request; /* ... with this code */
-	bool ended;	 /* no turn will follow */
-	bool final;	 /* ... and the heap is as a turn left it: it may be checkpointed */
+	bool ended;	  /* no turn will follow */
+	bool final;	  /* ... and the heap is as a turn left it: it may be checkpointed */
 	int exit_code;
-	int stop_signal; /* ended by it */
-	bool collect;	 /* gc() was called in this turn */
+	int stop_signal;       /* ended by it */
+	bool collect;	       /* gc() was called in this turn */
 	js_value main_failure; /* what the main module threw in this turn; 0: nothing */
 	bool output_failed;
 	uint64_t broken_pipe_ns; /* when stdout's reader was first found gone */
@@ -82,13 +84,15 @@ struct runtime {
 	/* checkpoints.c */
 	uv_timer_t every;
 	uint64_t requested; /* highest number of a checkpoint() promise */
-	uint64_t captured;  /* ... when the generation in flight was captured; with `capture_taken` */
-	uint64_t settled;   /* ... that was settled */
-	uint64_t captured_turns, durable_turns; /* `turns` at capture, and at the newest capture that became durable */
+	uint64_t
+		captured; /* ... when the generation in flight was captured; with `capture_taken` */
+	uint64_t settled; /* ... that was settled */
+	uint64_t captured_turns,
+		durable_turns; /* `turns` at capture, and at the newest capture that became durable */
 	bool capture_taken;
-	bool wanted;	    /* begin another as soon as none is in flight */
+	bool wanted;		 /* begin another as soon as none is in flight */
 	enum thaw_reason reason; /* of the one in flight */
-	bool failing;	    /* the last one failed, and it was said */
+	bool failing;		 /* the last one failed, and it was said */
 
 	/* files.c */
 	unsigned files_in_flight;
@@ -102,10 +106,18 @@ void loop_close(struct runtime *rt);
 double loop_clock(const struct runtime *rt);
 uint64_t loop_monotonic_ns(void);
 
-/* One turn: call the prelude, then run its jobs, report what nobody caught, collect garbage if it pays. Consumes the arguments. */
-void loop_turn(struct runtime *rt, enum prelude_operation operation, unsigned count, js_value *arguments);
-/* Ask the prelude something that changes nothing, outside a turn. Consumes the arguments; an owned handle or 0. */
-js_value loop_ask(struct runtime *rt, enum prelude_operation operation, unsigned count, js_value *arguments);
+/*
+ * One turn: call the prelude, then run its jobs, report what nobody caught, collect garbage if it
+ * pays. Consumes the arguments.
+ */
+void loop_turn(struct runtime *rt, enum prelude_operation operation, unsigned count,
+	       js_value *arguments);
+/*
+ * Ask the prelude something that changes nothing, outside a turn. Consumes the arguments; an
+ * owned handle or 0.
+ */
+js_value loop_ask(struct runtime *rt, enum prelude_operation operation, unsigned count,
+		  js_value *arguments);
 /* The brackets of a turn, for those who enter the VM themselves (runtime.c evaluates). */
 void loop_turn_begin(struct runtime *rt);
 void loop_turn_end(struct runtime *rt);
@@ -113,13 +125,17 @@ void loop_turn_end(struct runtime *rt);
 char *loop_describe(struct runtime *rt, js_value exception);
 /* Print an uncaught exception and end the program (interactive: go on). Consumes it. */
 void loop_uncaught(struct runtime *rt, js_value exception, const char *prefix);
-/* Ask for the end of the program. `final`: what is in the heap may be checkpointed. The first call counts. */
+/*
+ * Ask for the end of the program. `final`: what is in the heap may be checkpointed. The first
+ * call counts.
+ */
 void loop_end(struct runtime *rt, int exit_code, bool final);
 /* Did the sandbox stop the engine? Then says so, ends the program, and returns true. */
 bool loop_trapped(struct runtime *rt);
 
 /* Serve the loop until the program ended, `done` says so, or nothing is pending and `idle_ends`. */
-void loop_serve(struct runtime *rt, bool (*done)(struct runtime *rt, void *arg), void *arg, bool idle_ends);
+void loop_serve(struct runtime *rt, bool (*done)(struct runtime *rt, void *arg), void *arg,
+		bool idle_ends);
 bool loop_has_work(const struct runtime *rt);
 /* 1: fd is readable; 0: the program ended; -1: interrupted. */
 int loop_wait_readable(struct runtime *rt, int fd);
@@ -137,14 +153,22 @@ void checkpoints_advance(struct runtime *rt);
 /* checkpoint() was called. False: there is no image. */
 bool checkpoints_request(struct runtime *rt, uint64_t waiter);
 bool checkpoints_waited_for(const struct runtime *rt);
-/* Wait for the one in flight, take one more, wait for it. Tells no JavaScript if the program has ended. */
+/*
+ * Wait for the one in flight, take one more, wait for it. Tells no JavaScript if the program has
+ * ended.
+ */
 int checkpoints_now(struct runtime *rt, enum thaw_reason reason, struct thaw_result *result);
 
 /* ---- files.c ---- */
 
-/* Begin operation `number` ("read", "write", "append"); copies everything. `text`: a read gives a string. */
-int files_begin(struct runtime *rt, double number, const char *operation, const char *path, bool text, void *data,
-		size_t bytes); /* consumes `data` (malloc'ed), also on failure: -ENOMEM or -EINVAL */
+/*
+ * Begin operation `number` ("read", "write", "append"); copies everything. `text`: a read gives a
+ * string.
+ */
+int files_begin(
+	struct runtime *rt, double number, const char *operation, const char *path, bool text,
+	void *data,
+	size_t bytes); /* consumes `data` (malloc'ed), also on failure: -ENOMEM or -EINVAL */
 
 /* ---- signals.c ---- */
 

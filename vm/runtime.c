@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * runtime.c - opens, starts, restores, evaluates and ends a program: the policy; the mechanisms are in the files that loop.h lists.
+ * runtime.c - opens, starts, restores, evaluates and ends a program: the policy; the mechanisms
+ * are in the files that loop.h lists.
  *
- * Owns struct runtime. Called by the command line, on the owner's thread. What it does on the way to a restored program's first turn is
- * what "process start to first result" measures: nothing that depends on the heap's size, no file but the image, no page of the
- * heap but those that the first turn itself touches.
+ * Owns struct runtime. Called by the command line, on the owner's thread. What it does on the way
+ * to a restored program's first turn is what "process start to first result" measures: nothing
+ * that depends on the heap's size, no file but the image, no page of the heap but those that the
+ * first turn itself touches.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -21,7 +23,10 @@
 
 #define EXIT_UNSETTLED 13 /* as node: a top-level await that nothing will settle */
 
-/* The kernel knows a process's start in ticks of 10 ms; this is when the dynamic linker ran our constructors, well below 1 ms later. */
+/*
+ * The kernel knows a process's start in ticks of 10 ms; this is when the dynamic linker ran our
+ * constructors, well below 1 ms later.
+ */
 static uint64_t process_start_ns;
 
 __attribute__((constructor)) static void note_process_start(void)
@@ -58,7 +63,10 @@ int runtime_exit_code(int code)
 	}
 }
 
-/* The fault service cannot go on, so whoever touches the next page would wait for ever. Its thread. */
+/*
+ * The fault service cannot go on, so whoever touches the next page would wait for ever. Its
+ * thread.
+ */
 static void on_fatal(void *arg, const struct thaw_error *error)
 {
 	(void)arg;
@@ -75,7 +83,10 @@ static const char *script_name(const struct runtime *rt)
 
 /* ---- Opening ---- */
 
-/* Is the script that was asked for the one in the image? Reads it only if its size or time says that it may not be. */
+/*
+ * Is the script that was asked for the one in the image? Reads it only if its size or time says
+ * that it may not be.
+ */
 static int check_script(struct runtime *rt, struct thaw_error *error)
 {
 	const struct js_script *script = &rt->blob.script;
@@ -91,14 +102,20 @@ static int check_script(struct runtime *rt, struct thaw_error *error)
 	if (realpath(asked, real))
 		asked = real;
 	if (!script->path)
-		return failure(error, THAW_EENGINE,
-			       "%s holds a shell's session, not %s: choose another image, or start anew with --fresh",
-			       rt->options.image, rt->options.script);
+		return failure(
+			error, THAW_EENGINE,
+			"%s holds a shell's session, not %s: choose another image, or start anew with --fresh",
+			rt->options.image, rt->options.script);
 	if (stat(asked, &status))
-		return strcmp(asked, script->path) && rt->options.verbose ?
-			       (fprintf(stderr, "thaw: %s is not there; the program in the image goes on\n", asked), 0) : 0;
+		return strcmp(asked, script->path) && rt->options.verbose
+			       ? (fprintf(stderr,
+					  "thaw: %s is not there; the program in the image goes on\n",
+					  asked),
+				  0)
+			       : 0;
 	if (!strcmp(asked, script->path) && (uint64_t)status.st_size == script->bytes &&
-	    (int64_t)status.st_mtim.tv_sec * 1000000000 + status.st_mtim.tv_nsec == script->mtime_ns)
+	    (int64_t)status.st_mtim.tv_sec * 1000000000 + status.st_mtim.tv_nsec ==
+		    script->mtime_ns)
 		return 0;
 	source = resolve_read_file(asked, &bytes);
 	if (!source)
@@ -109,9 +126,10 @@ static int check_script(struct runtime *rt, struct thaw_error *error)
 		return 0;
 	slash = strrchr(asked, '/');
 	if (strcmp(slash ? slash + 1 : asked, script_name(rt)))
-		return failure(error, THAW_EENGINE,
-			       "%s holds the program %s, not %s: choose another image, or start anew with --fresh",
-			       rt->options.image, script->path, asked);
+		return failure(
+			error, THAW_EENGINE,
+			"%s holds the program %s, not %s: choose another image, or start anew with --fresh",
+			rt->options.image, script->path, asked);
 	if (!rt->options.quiet)
 		fprintf(stderr,
 			"thaw: %s changed since generation %llu was made; the program in the image goes on "
@@ -128,8 +146,10 @@ static int restore(struct runtime *rt, struct thaw_error *error)
 	int code = js_blob_decode(state, bytes, &rt->blob, error);
 
 	if (!code && (uint64_t)rt->blob.small.memory_pages * 65536 != thaw_size(rt->heap))
-		code = failure(error, THAW_EDAMAGED, "%s: the state of generation %llu does not fit its heap",
-			       rt->options.image, (unsigned long long)thaw_opened(rt->heap)->number);
+		code = failure(error, THAW_EDAMAGED,
+			       "%s: the state of generation %llu does not fit its heap",
+			       rt->options.image,
+			       (unsigned long long)thaw_opened(rt->heap)->number);
 	if (!code)
 		code = js_blob_check_bindings(&rt->blob, host_bindings, error);
 	if (!code)
@@ -155,7 +175,8 @@ static int create(struct runtime *rt, struct thaw_error *error)
 	if (rt->blob.enter)
 		return 0;
 	if (js_trapped(rt->engine))
-		return failure(error, -EIO, "the engine trapped in its own prelude: %s", js_trapped(rt->engine));
+		return failure(error, -EIO, "the engine trapped in its own prelude: %s",
+			       js_trapped(rt->engine));
 	text = js_exception_text(rt->engine, js_take_exception(rt->engine));
 	failure(error, -EIO, "cannot start JavaScript: %s", text);
 	free(text);
@@ -167,7 +188,8 @@ static int open_heap(struct runtime *rt, struct thaw_error *error)
 	const struct runtime_options *options = &rt->options;
 	const struct thaw_options heap = {
 		.image = options->image,
-		.flags = (options->must_exist ? 0 : THAW_CREATE) | (options->fresh ? THAW_FRESH : 0) |
+		.flags = (options->must_exist ? 0 : THAW_CREATE) |
+			 (options->fresh ? THAW_FRESH : 0) |
 			 (options->prefetch_all ? THAW_PREFETCH : 0),
 		.generation = options->generation,
 		.max_bytes = JS_HEAP_MAX_BYTES,
@@ -181,9 +203,12 @@ static int open_heap(struct runtime *rt, struct thaw_error *error)
 	struct thaw_status status;
 	int code = thaw_open(&heap, &rt->heap, error);
 
-	/* A process that was just killed holds its lock until the kernel has taken its memory apart: 'kill -9; thaw run' must work. */
+	/*
+	 * A process that was just killed holds its lock until the kernel has taken its memory
+	 * apart: 'kill -9; thaw run' must work.
+	 */
 	for (int tries = 0; code == THAW_EINUSE && tries < 50; tries++) {
-		nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
+		nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
 		code = thaw_open(&heap, &rt->heap, error);
 	}
 	if (code)
@@ -197,7 +222,8 @@ static int open_heap(struct runtime *rt, struct thaw_error *error)
 	return 0;
 }
 
-int runtime_open(const struct runtime_options *options, struct runtime **runtime, struct thaw_error *error)
+int runtime_open(const struct runtime_options *options, struct runtime **runtime,
+		 struct thaw_error *error)
 {
 	struct runtime *rt = calloc(1, sizeof(*rt));
 	int code;
@@ -210,7 +236,9 @@ int runtime_open(const struct runtime_options *options, struct runtime **runtime
 	if (!code && rt->restored)
 		code = restore(rt, error);
 	if (!code)
-		code = loop_open(rt, error); /* the clock continues the restored one, and the prelude reads it */
+		code = loop_open(
+			rt,
+			error); /* the clock continues the restored one, and the prelude reads it */
 	if (!code && !rt->restored)
 		code = create(rt, error);
 	if (!code)
@@ -222,8 +250,10 @@ int runtime_open(const struct runtime_options *options, struct runtime **runtime
 	rt->restore_ns = loop_monotonic_ns();
 	signals_open(rt);
 	if (rt->restored && options->verbose)
-		fprintf(stderr, "thaw: restored generation %llu: %llu MiB of heap, restore %llu of this program\n",
-			(unsigned long long)thaw_opened(rt->heap)->number, (unsigned long long)(thaw_size(rt->heap) >> 20),
+		fprintf(stderr,
+			"thaw: restored generation %llu: %llu MiB of heap, restore %llu of this program\n",
+			(unsigned long long)thaw_opened(rt->heap)->number,
+			(unsigned long long)(thaw_size(rt->heap) >> 20),
 			(unsigned long long)rt->blob.restores);
 	*runtime = rt;
 	return 0;
@@ -316,7 +346,9 @@ static void resume(struct runtime *rt)
 	info[0] = js_object(engine);
 	js_set(engine, info[0], "generation", number_of(rt, opened->number));
 	js_set(engine, info[0], "ageMs",
-	       js_number(engine, now_ns > opened->time_ns ? (double)((now_ns - opened->time_ns) / 1000000) : 0));
+	       js_number(engine, now_ns > opened->time_ns
+					 ? (double)((now_ns - opened->time_ns) / 1000000)
+					 : 0));
 	js_set(engine, info[0], "restores", number_of(rt, rt->blob.restores));
 	info[1] = js_object(engine);
 	js_set(engine, info[1], "generation", number_of(rt, opened->number));
@@ -351,7 +383,8 @@ static bool main_unsettled(struct runtime *rt)
 static int finish(struct runtime *rt)
 {
 	if (rt->final && rt->options.image && rt->turns != rt->durable_turns &&
-	    checkpoints_now(rt, rt->stop_signal ? THAW_REASON_SIGNAL : THAW_REASON_EXIT, NULL) && !rt->exit_code)
+	    checkpoints_now(rt, rt->stop_signal ? THAW_REASON_SIGNAL : THAW_REASON_EXIT, NULL) &&
+	    !rt->exit_code)
 		rt->exit_code = EXIT_IO; /* it was said; a success that is not durable is none */
 	rt->final = false;
 	return rt->exit_code;
@@ -359,15 +392,19 @@ static int finish(struct runtime *rt)
 
 int runtime_run(struct runtime *rt)
 {
-	const char *note = rt->restored && rt->options.script && !rt->options.quiet && !rt->evaluated ?
-				   script_name(rt) : NULL;
+	const char *note = rt->restored && rt->options.script && !rt->options.quiet &&
+					   !rt->evaluated
+				   ? script_name(rt)
+				   : NULL;
 	unsigned long long number = rt->restored ? thaw_opened(rt->heap)->number : 0;
 	bool idle_before;
 
 	if (rt->restored && rt->options.script && rt->blob.flags & JS_BLOB_FINISHED) {
 		if (note)
-			fprintf(stderr, "thaw: %s called exit(%d) in generation %llu; nothing is left to do "
-				"(--fresh starts it again)\n", note, rt->blob.exit_code, number);
+			fprintf(stderr,
+				"thaw: %s called exit(%d) in generation %llu; nothing is left to do "
+				"(--fresh starts it again)\n",
+				note, rt->blob.exit_code, number);
 		return rt->blob.exit_code;
 	}
 	rt->blob.flags &= ~JS_BLOB_FINISHED; /* a shell over a finished program: it lives again */
@@ -377,17 +414,25 @@ int runtime_run(struct runtime *rt)
 	resume(rt);
 	if (idle_before && !rt->ended && !loop_has_work(rt) && !rt->evaluated) {
 		if (note)
-			fprintf(stderr, "thaw: %s finished in generation %llu; nothing is left to do "
-				"(--fresh starts it again)\n", note, number);
-		/* Asking a finished program again and again shall not make generations, unless its handlers did something. */
-		loop_end(rt, main_unsettled(rt) ? EXIT_UNSETTLED : 0, rt->blob.flags & JS_BLOB_AWAITS_RESTORE);
+			fprintf(stderr,
+				"thaw: %s finished in generation %llu; nothing is left to do "
+				"(--fresh starts it again)\n",
+				note, number);
+		/*
+		 * Asking a finished program again and again shall not make generations, unless
+		 * its handlers did something.
+		 */
+		loop_end(rt, main_unsettled(rt) ? EXIT_UNSETTLED : 0,
+			 rt->blob.flags & JS_BLOB_AWAITS_RESTORE);
 	}
 	loop_serve(rt, NULL, NULL, true);
 	if (!rt->ended) {
 		bool unsettled = main_unsettled(rt);
 
 		if (unsettled)
-			fprintf(stderr, "thaw: %s ended while its top-level await was still waiting\n", script_name(rt));
+			fprintf(stderr,
+				"thaw: %s ended while its top-level await was still waiting\n",
+				script_name(rt));
 		loop_end(rt, unsettled ? EXIT_UNSETTLED : 0, true);
 	}
 	return finish(rt);
@@ -434,12 +479,14 @@ static int rendered(struct runtime *rt, js_value promise, char **text)
 	if (value && rt->options.keep_result && !js_is_undefined(rt->engine, value)) {
 		js_value global = js_global(rt->engine);
 
-		if (!js_set(rt->engine, global, "_", js_dup(rt->engine, value))) /* somebody made it read-only */
+		if (!js_set(rt->engine, global, "_",
+			    js_dup(rt->engine, value))) /* somebody made it read-only */
 			js_free(rt->engine, js_take_exception(rt->engine));
 		js_free(rt->engine, global);
 	}
 	shown = value ? loop_ask(rt, PRELUDE_INSPECT, 1, &value) : 0;
-	*text = shown ? js_to_string(rt->engine, shown, NULL) : strdup("<value that cannot be shown>");
+	*text = shown ? js_to_string(rt->engine, shown, NULL)
+		      : strdup("<value that cannot be shown>");
 	if (shown)
 		js_free(rt->engine, shown);
 	return 0;

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * runtime.h - a running program: one heap, one VM, one event loop, and the policy of when to checkpoint.
+ * runtime.h - a running program: one heap, one VM, one event loop, and the policy of when to
+ * checkpoint.
  *
- * The command line (vm/cli/) opens a runtime, gives it code, runs its loop and closes it. A *turn* is one callback of the loop and
- * the jobs it queued; checkpoints are captured between turns, when no frame of the VM is on any stack.
- * Owner thread only.
+ * The command line (vm/cli/) opens a runtime, gives it code, runs its loop and closes it. A
+ * *turn* is one callback of the loop and the jobs it queued; checkpoints are captured between
+ * turns, when no frame of the VM is on any stack. Owner thread only.
  */
 #ifndef VM_RUNTIME_H
 #define VM_RUNTIME_H
@@ -22,31 +23,36 @@ enum {
 	EXIT_ENGINE_TRAP = 70,	 /* EX_SOFTWARE: the sandbox stopped the engine */
 	EXIT_IO = 74,		 /* EX_IOERR */
 	EXIT_IMAGE_IN_USE = 75,	 /* EX_TEMPFAIL */
-	EXIT_IMAGE_FOREIGN = 76, /* EX_PROTOCOL: another engine, format, or host functions this build lacks */
+	EXIT_IMAGE_FOREIGN =
+		76, /* EX_PROTOCOL: another engine, format, or host functions this build lacks */
 };
 
 struct runtime_options {
-	const char *image;	/* NULL: nothing persists */
-	const char *script;	/* absolute path of the main module; NULL for repl and -e */
-	bool fresh;		/* start anew even if the image holds a program */
-	bool must_exist;	/* do not create the image */
-	uint64_t generation;	/* 0: newest */
-	unsigned retain;	/* 0: default (8) */
-	uint64_t every_ns;	/* checkpoint interval; 0: only on request and at exit */
+	const char *image;   /* NULL: nothing persists */
+	const char *script;  /* absolute path of the main module; NULL for repl and -e */
+	bool fresh;	     /* start anew even if the image holds a program */
+	bool must_exist;     /* do not create the image */
+	uint64_t generation; /* 0: newest */
+	unsigned retain;     /* 0: default (8) */
+	uint64_t every_ns;   /* checkpoint interval; 0: only on request and at exit */
 	bool prefetch_all;
-	bool quiet;		/* no notes on stderr; errors are still printed */
-	bool verbose;		/* a line on stderr for each generation and restore */
-	bool interactive;	/* repl: SIGINT interrupts the running script instead of ending the program */
-	bool keep_result;	/* repl: globalThis._ is the last result of runtime_eval() that was not undefined */
-	int argument_count;	/* what the program sees as thaw.args */
+	bool quiet;	  /* no notes on stderr; errors are still printed */
+	bool verbose;	  /* a line on stderr for each generation and restore */
+	bool interactive; /* repl: SIGINT interrupts the running script instead of ending the program */
+	bool keep_result; /* repl: globalThis._ is the last result of runtime_eval() that was not undefined */
+	int argument_count; /* what the program sees as thaw.args */
 	char **arguments;
 };
 
 struct runtime;
 
-/* Open heap and VM: a fresh VM with the prelude evaluated, or the restored one. On failure prints nothing; `error` says it
- * in one line, and the return value's exit code is runtime_exit_code(code). */
-int runtime_open(const struct runtime_options *options, struct runtime **runtime, struct thaw_error *error);
+/*
+ * Open heap and VM: a fresh VM with the prelude evaluated, or the restored one. On failure prints
+ * nothing; `error` says it in one line, and the return value's exit code is
+ * runtime_exit_code(code).
+ */
+int runtime_open(const struct runtime_options *options, struct runtime **runtime,
+		 struct thaw_error *error);
 void runtime_close(struct runtime *runtime);
 int runtime_exit_code(int code);
 
@@ -55,34 +61,44 @@ bool runtime_restored(const struct runtime *runtime);
 struct js_engine *runtime_engine(struct runtime *runtime);
 struct thaw *runtime_heap(struct runtime *runtime);
 
-/* Load and start the main module of a fresh program. Returns 0 or an exit code (already printed: unreadable, syntax error). */
+/*
+ * Load and start the main module of a fresh program. Returns 0 or an exit code (already printed:
+ * unreadable, syntax error).
+ */
 int runtime_start(struct runtime *runtime);
 
 /*
- * Evaluate a piece of code as the repl and -e do: a script in the global scope, top-level await allowed; runs the loop until its
- * promise settles. `text`: malloc'ed rendering of the result (as console.log would show it, strings quoted) or the exception with its
- * stack trace. Returns 0, EXIT_EXCEPTION, or another exit code if the program ended meanwhile.
+ * Evaluate a piece of code as the repl and -e do: a script in the global scope, top-level await
+ * allowed; runs the loop until its promise settles. `text`: malloc'ed rendering of the result (as
+ * console.log would show it, strings quoted) or the exception with its stack trace. Returns 0,
+ * EXIT_EXCEPTION, or another exit code if the program ended meanwhile.
  */
 int runtime_eval(struct runtime *runtime, const char *code, const char *name, char **text);
 
-/* Run the loop until nothing is pending, exit() was called, or a signal asked for the end. Takes the final checkpoint.
- * Returns the process's exit code. */
+/*
+ * Run the loop until nothing is pending, exit() was called, or a signal asked for the end. Takes
+ * the final checkpoint. Returns the process's exit code.
+ */
 int runtime_run(struct runtime *runtime);
-/* Serve the loop while waiting for terminal input: returns when fd is readable (1), when the program ended (0), or, if
- * interactive, when SIGINT came while no script was running (-1). */
+/*
+ * Serve the loop while waiting for terminal input: returns when fd is readable (1), when the
+ * program ended (0), or, if interactive, when SIGINT came while no script was running (-1).
+ */
 int runtime_wait_input(struct runtime *runtime, int fd);
 
 /* Take a checkpoint and wait for it. 0 or the error's code. */
-int runtime_checkpoint(struct runtime *runtime, enum thaw_reason reason, struct thaw_result *result);
+int runtime_checkpoint(struct runtime *runtime, enum thaw_reason reason,
+		       struct thaw_result *result);
 
 /* The numbers behind --stats and .stats. */
 struct runtime_stats {
 	struct thaw_status heap;
-	uint64_t heap_bytes;	   /* linear memory */
+	uint64_t heap_bytes; /* linear memory */
 	uint64_t turns;
-	uint64_t collections;	   /* garbage collections by our policy */
-	uint64_t restore_ns;	   /* process start (as the kernel knows it) to the first instruction of the restored VM */
-	uint64_t first_turn_ns;	   /* ... to the end of the first turn */
+	uint64_t collections; /* garbage collections by our policy */
+	uint64_t
+		restore_ns; /* process start (as the kernel knows it) to the first instruction of the restored VM */
+	uint64_t first_turn_ns; /* ... to the end of the first turn */
 	uint64_t restores;
 	struct thaw_generation opened;
 };

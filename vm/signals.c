@@ -2,10 +2,12 @@
 /*
  * signals.c - what signals ask of a running program.
  *
- * Owns the process's handlers of SIGINT, SIGTERM, SIGHUP and SIGUSR2 while a runtime is open (one per process), and ignores SIGPIPE.
- * loop.c looks at the flags between turns. Plain handlers instead of uv_signal, because a turn may last for ever: the
- * first SIGTERM waits for its end, the second must end the process all the same, and the loop would never see it.
- * A handler does nothing but set flags, write to the loop's eventfd (uv_async_send is async-signal-safe) and _exit.
+ * Owns the process's handlers of SIGINT, SIGTERM, SIGHUP and SIGUSR2 while a runtime is open (one
+ * per process), and ignores SIGPIPE. loop.c looks at the flags between turns. Plain handlers
+ * instead of uv_signal, because a turn may last for ever: the first SIGTERM waits for its end,
+ * the second must end the process all the same, and the loop would never see it. A handler does
+ * nothing but set flags, write to the loop's eventfd (uv_async_send is async-signal-safe) and
+ * _exit.
  *
  * (SIGSEGV and SIGBUS are the engine's: js/engine.c.)
  */
@@ -16,10 +18,11 @@
 
 #include "loop.h"
 
-static struct runtime *runtime_signalled; /* whom to wake; written with the signals blocked by nobody, before and after use */
+static struct runtime *
+	runtime_signalled; /* whom to wake; written with the signals blocked by nobody, before and after use */
 static volatile sig_atomic_t stop, interrupted, checkpoint_wanted;
 
-static const int caught[] = { SIGINT, SIGTERM, SIGHUP, SIGUSR2 };
+static const int caught[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR2};
 static struct sigaction before[sizeof(caught) / sizeof(caught[0])], pipe_before;
 
 static void on_signal(int signo)
@@ -43,7 +46,7 @@ static void on_signal(int signo)
 
 void signals_open(struct runtime *rt)
 {
-	struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART | SA_ONSTACK };
+	struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART | SA_ONSTACK};
 
 	stop = interrupted = checkpoint_wanted = 0;
 	runtime_signalled = rt;

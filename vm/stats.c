@@ -2,7 +2,8 @@
 /*
  * stats.c - shows the numbers of a run: a table for people, or one JSON object.
  *
- * Owns nothing; called by the command line and by the repl. Must not allocate: it also runs when memory has ended.
+ * Owns nothing; called by the command line and by the repl. Must not allocate: it also runs when
+ * memory has ended.
  */
 #include <stdio.h>
 #include <string.h>
@@ -27,7 +28,7 @@ static void put(int fd, const char *text, int length, size_t room)
 /* "1.5 MiB" */
 static const char *amount(uint64_t bytes, char text[24])
 {
-	static const char *const units[] = { "bytes", "KiB", "MiB", "GiB", "TiB" };
+	static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
 	double value = (double)bytes;
 	unsigned unit = 0;
 
@@ -58,26 +59,33 @@ static void print_table(const struct runtime_stats *stats, int fd)
 	char a[24], b[24], text[2048];
 	size_t used = 0;
 
-#define LINE(...) (used += used < sizeof(text) ? (size_t)snprintf(text + used, sizeof(text) - used, __VA_ARGS__) : 0)
+#define LINE(...)                                                                          \
+	(used += used < sizeof(text)                                                       \
+			 ? (size_t)snprintf(text + used, sizeof(text) - used, __VA_ARGS__) \
+			 : 0)
 	if (stats->opened.number)
 		LINE("restored        generation %llu, %s to the first instruction, %s to the end of the first turn\n",
 		     (unsigned long long)stats->opened.number, duration(stats->restore_ns, a),
 		     duration(stats->first_turn_ns, b));
 	else
-		LINE("started         fresh, %s to the end of the first turn\n", duration(stats->first_turn_ns, a));
-	LINE("restores        %llu in the life of this program\n", (unsigned long long)stats->restores);
+		LINE("started         fresh, %s to the end of the first turn\n",
+		     duration(stats->first_turn_ns, a));
+	LINE("restores        %llu in the life of this program\n",
+	     (unsigned long long)stats->restores);
 	LINE("heap            %s\n", amount(stats->heap_bytes, a));
 	LINE("pages           %llu arrived from the image (%s read), %llu faults, %llu unreadable\n",
-	     (unsigned long long)heap->pages_restored, amount(heap->restore_bytes, a), (unsigned long long)heap->faults,
-	     (unsigned long long)heap->pages_poisoned);
+	     (unsigned long long)heap->pages_restored, amount(heap->restore_bytes, a),
+	     (unsigned long long)heap->faults, (unsigned long long)heap->pages_poisoned);
 	LINE("turns           %llu, %llu garbage collections\n", (unsigned long long)stats->turns,
 	     (unsigned long long)stats->collections);
-	LINE("generation      %llu; %llu checkpoints, %llu failed\n", (unsigned long long)heap->generation,
-	     (unsigned long long)heap->checkpoints, (unsigned long long)heap->checkpoints_failed);
-	LINE("stored          %llu pages, %s written; the image has", (unsigned long long)heap->checkpoint_pages,
-	     amount(heap->checkpoint_bytes, a));
+	LINE("generation      %llu; %llu checkpoints, %llu failed\n",
+	     (unsigned long long)heap->generation, (unsigned long long)heap->checkpoints,
+	     (unsigned long long)heap->checkpoints_failed);
+	LINE("stored          %llu pages, %s written; the image has",
+	     (unsigned long long)heap->checkpoint_pages, amount(heap->checkpoint_bytes, a));
 	LINE(" %s\n", amount(heap->image_bytes, a));
-	LINE("pauses          %s on average, %s at most\n", duration(pause_mean, a), duration(heap->pause_ns_max, b));
+	LINE("pauses          %s on average, %s at most\n", duration(pause_mean, a),
+	     duration(heap->pause_ns_max, b));
 	LINE("mechanism       %s memory, %s tracking\n", heap->backing ? heap->backing : "no",
 	     heap->tracker ? heap->tracker : "no");
 #undef LINE
@@ -91,34 +99,36 @@ static void print_json(const struct runtime_stats *stats, int fd)
 		const char *name;
 		uint64_t value;
 	} fields[] = {
-		{ "openedGeneration", stats->opened.number },
-		{ "restoreNs", stats->restore_ns },
-		{ "firstTurnNs", stats->first_turn_ns },
-		{ "restores", stats->restores },
-		{ "heapBytes", stats->heap_bytes },
-		{ "pagesRestored", heap->pages_restored },
-		{ "restoreBytes", heap->restore_bytes },
-		{ "faults", heap->faults },
-		{ "pagesPoisoned", heap->pages_poisoned },
-		{ "turns", stats->turns },
-		{ "collections", stats->collections },
-		{ "generation", heap->generation },
-		{ "checkpoints", heap->checkpoints },
-		{ "checkpointsFailed", heap->checkpoints_failed },
-		{ "checkpointPages", heap->checkpoint_pages },
-		{ "checkpointBytes", heap->checkpoint_bytes },
-		{ "imageBytes", heap->image_bytes },
-		{ "pauseNsTotal", heap->pause_ns_total },
-		{ "pauseNsMax", heap->pause_ns_max },
+		{"openedGeneration", stats->opened.number},
+		{"restoreNs", stats->restore_ns},
+		{"firstTurnNs", stats->first_turn_ns},
+		{"restores", stats->restores},
+		{"heapBytes", stats->heap_bytes},
+		{"pagesRestored", heap->pages_restored},
+		{"restoreBytes", heap->restore_bytes},
+		{"faults", heap->faults},
+		{"pagesPoisoned", heap->pages_poisoned},
+		{"turns", stats->turns},
+		{"collections", stats->collections},
+		{"generation", heap->generation},
+		{"checkpoints", heap->checkpoints},
+		{"checkpointsFailed", heap->checkpoints_failed},
+		{"checkpointPages", heap->checkpoint_pages},
+		{"checkpointBytes", heap->checkpoint_bytes},
+		{"imageBytes", heap->image_bytes},
+		{"pauseNsTotal", heap->pause_ns_total},
+		{"pauseNsMax", heap->pause_ns_max},
 	};
 	char text[2048];
 	size_t used = 0;
 
 	for (unsigned i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
-		used += (size_t)snprintf(text + used, sizeof(text) - used, "%s\"%s\":%llu", i ? "," : "{", fields[i].name,
+		used += (size_t)snprintf(text + used, sizeof(text) - used, "%s\"%s\":%llu",
+					 i ? "," : "{", fields[i].name,
 					 (unsigned long long)fields[i].value);
-	used += (size_t)snprintf(text + used, sizeof(text) - used, ",\"backing\":\"%s\",\"tracker\":\"%s\"}\n",
-				 heap->backing ? heap->backing : "", heap->tracker ? heap->tracker : "");
+	used += (size_t)snprintf(
+		text + used, sizeof(text) - used, ",\"backing\":\"%s\",\"tracker\":\"%s\"}\n",
+		heap->backing ? heap->backing : "", heap->tracker ? heap->tracker : "");
 	put(fd, text, (int)used, sizeof(text));
 }
 

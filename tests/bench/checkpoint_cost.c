@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * checkpoint_cost - a checkpoint of a 1 GiB heap with 0, 100 and 10,000 dirty pages spread at random: how long the program is held, how long
- * until it is durable, and what is written (target: at most 1.3 times the dirty bytes plus 64 KiB). Interleaved; medians of several.
+ * checkpoint_cost - a checkpoint of a 1 GiB heap with 0, 100 and 10,000 dirty pages spread at
+ * random: how long the program is held, how long until it is durable, and what is written
+ * (target: at most 1.3 times the dirty bytes plus 64 KiB). Interleaved; medians of several.
  */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -34,7 +35,8 @@ int main(void)
 	static const unsigned dirty[] = {0, 100, 10000};
 	double pause[3][RUNS], durable[3][RUNS], bytes[3][RUNS];
 	char directory[] = "/tmp/thaw-bench-XXXXXX", image[64];
-	struct thaw_options options = {.image = image, .flags = THAW_CREATE, .max_bytes = HEAP, .engine = "bench"};
+	struct thaw_options options = {
+		.image = image, .flags = THAW_CREATE, .max_bytes = HEAP, .engine = "bench"};
 	struct thaw_result result;
 	struct thaw_error error;
 	struct thaw *heap;
@@ -58,7 +60,9 @@ int main(void)
 
 			for (unsigned i = 0; i < dirty[size]; i++) {
 				random = random * 1664525u + 1013904223u;
-				((unsigned *)thaw_base(heap))[(size_t)((random >> 4) % PAGES) * (PAGE / 4) + 77] += 1 + i;
+				((unsigned *)thaw_base(
+					heap))[(size_t)((random >> 4) % PAGES) * (PAGE / 4) + 77] +=
+					1 + i;
 			}
 			if (thaw_checkpoint(heap, THAW_REASON_REQUEST, "s", 2, r))
 				die(r->error.text);
@@ -70,15 +74,16 @@ int main(void)
 			if (r->unchanged)
 				pause[size][run] = 0;
 		}
-	printf("%-12s %26s %28s %14s %s\n", "dirty pages", "pause ms (min-max)", "durable ms (min-max)", "bytes written",
-	       "of 1.3 x dirty + 64 KiB");
+	printf("%-12s %26s %28s %14s %s\n", "dirty pages", "pause ms (min-max)",
+	       "durable ms (min-max)", "bytes written", "of 1.3 x dirty + 64 KiB");
 	for (int size = 0; size < 3; size++) {
 		qsort(pause[size], RUNS, sizeof(double), compare);
 		qsort(durable[size], RUNS, sizeof(double), compare);
 		qsort(bytes[size], RUNS, sizeof(double), compare);
-		printf("%-12u %8.2f (%6.2f-%7.2f) %10.2f (%6.2f-%7.2f) %14.0f %.2f\n", dirty[size], pause[size][RUNS / 2],
-		       pause[size][0], pause[size][RUNS - 1], durable[size][RUNS / 2], durable[size][0],
-		       durable[size][RUNS - 1], bytes[size][RUNS / 2],
+		printf("%-12u %8.2f (%6.2f-%7.2f) %10.2f (%6.2f-%7.2f) %14.0f %.2f\n", dirty[size],
+		       pause[size][RUNS / 2], pause[size][0], pause[size][RUNS - 1],
+		       durable[size][RUNS / 2], durable[size][0], durable[size][RUNS - 1],
+		       bytes[size][RUNS / 2],
 		       bytes[size][RUNS / 2] / (1.3 * dirty[size] * PAGE + 65536));
 	}
 	thaw_close(heap);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * first_result RUNS PROGRAM ARG... [-- PROGRAM ARG...]... - from the start of a process to the first line it prints: each command in turn,
- * RUNS times over. Prints, for each command, the median, minimum and maximum in ms.
+ * first_result RUNS PROGRAM ARG... [-- PROGRAM ARG...]... - from the start of a process to the
+ * first line it prints: each command in turn, RUNS times over. Prints, for each command, the
+ * median, minimum and maximum in ms.
  */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -54,7 +55,8 @@ static double once(char **command)
 	close(channel[0]);
 	waitpid(child, &status, 0);
 	if (!first || status) {
-		fprintf(stderr, "first_result: %s: status %d, %s\n", command[0], status, first ? "answered" : "no answer");
+		fprintf(stderr, "first_result: %s: status %d, %s\n", command[0], status,
+			first ? "answered" : "no answer");
 		exit(1);
 	}
 	return first;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * page_arrival - what one page costs to arrive: random and sequential first touches of a restored heap, on a memfd with
- * UFFDIO_CONTINUE and on anonymous memory with UFFDIO_COPY, against mmap(MAP_PRIVATE) of a file of the same size. Warm page
- * cache; interleaved; median of several runs, with minimum and maximum.
+ * page_arrival - what one page costs to arrive: random and sequential first touches of a restored
+ * heap, on a memfd with UFFDIO_CONTINUE and on anonymous memory with UFFDIO_COPY, against
+ * mmap(MAP_PRIVATE) of a file of the same size. Warm page cache; interleaved; median of several
+ * runs, with minimum and maximum.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -68,7 +69,8 @@ static double touch(char *base, int order, int write, double *middle)
 	return start / count;
 }
 
-static double measure(int way, int order, int write, const char *image, const char *raw, double *middle)
+static double measure(int way, int order, int write, const char *image, const char *raw,
+		      double *middle)
 {
 	double cost;
 
@@ -97,11 +99,13 @@ static double measure(int way, int order, int write, const char *image, const ch
 
 int main(void)
 {
-	static const char *const ways[] = {"memfd + CONTINUE", "anonymous + COPY", "mmap(MAP_PRIVATE)"};
+	static const char *const ways[] = {"memfd + CONTINUE", "anonymous + COPY",
+					   "mmap(MAP_PRIVATE)"};
 	static const char *const orders[] = {"random", "sequential"};
 	static double costs[ORDERS][2][WAYS][RUNS], middles[ORDERS][2][WAYS][RUNS];
 	char directory[] = "/tmp/thaw-bench-XXXXXX", image[64], raw[64];
-	struct thaw_options options = {.image = image, .flags = THAW_CREATE, .max_bytes = HEAP, .engine = "bench"};
+	struct thaw_options options = {
+		.image = image, .flags = THAW_CREATE, .max_bytes = HEAP, .engine = "bench"};
 	struct thaw_error error;
 	struct thaw *heap;
 	int fd;
@@ -115,7 +119,8 @@ int main(void)
 	for (unsigned i = 0; i < HEAP / 4; i++)
 		((unsigned *)thaw_base(heap))[i] = i * 2654435761u;
 	fd = open(raw, O_CREAT | O_WRONLY, 0600);
-	if (thaw_checkpoint(heap, THAW_REASON_EXIT, "s", 2, NULL) || write(fd, thaw_base(heap), HEAP) != HEAP)
+	if (thaw_checkpoint(heap, THAW_REASON_EXIT, "s", 2, NULL) ||
+	    write(fd, thaw_base(heap), HEAP) != HEAP)
 		die("cannot write the images");
 	close(fd);
 	thaw_close(heap);
@@ -124,13 +129,14 @@ int main(void)
 		for (int order = 0; order < ORDERS; order++)
 			for (int write = 0; write < 2; write++)
 				for (int way = 0; way < WAYS; way++)
-					costs[order][write][way][run] = measure(way, order, write, image, raw,
-										&middles[order][write][way][run]);
+					costs[order][write][way][run] =
+						measure(way, order, write, image, raw,
+							&middles[order][write][way][run]);
 
-	printf("one page arrives: %u MiB heap, %u random or %u sequential first touches, warm, %d runs\n\n", HEAP >> 20,
-	       RANDOM_TOUCHES, PAGES, RUNS);
-	printf("%-11s %-6s %-18s %22s %14s %10s\n", "order", "access", "way", "us/page (min-max)", "one touch p50",
-	       "to mmap");
+	printf("one page arrives: %u MiB heap, %u random or %u sequential first touches, warm, %d runs\n\n",
+	       HEAP >> 20, RANDOM_TOUCHES, PAGES, RUNS);
+	printf("%-11s %-6s %-18s %22s %14s %10s\n", "order", "access", "way", "us/page (min-max)",
+	       "one touch p50", "to mmap");
 	for (int order = 0; order < ORDERS; order++)
 		for (int write = 0; write < 2; write++) {
 			for (int way = 0; way < WAYS; way++) {
@@ -140,8 +146,9 @@ int main(void)
 			for (int way = 0; way < WAYS; way++) {
 				const double *sorted = costs[order][write][way];
 
-				printf("%-11s %-6s %-18s %8.2f (%5.2f-%6.2f) %11.1f us %9.2fx\n", orders[order],
-				       write ? "write" : "read", ways[way], sorted[RUNS / 2], sorted[0], sorted[RUNS - 1],
+				printf("%-11s %-6s %-18s %8.2f (%5.2f-%6.2f) %11.1f us %9.2fx\n",
+				       orders[order], write ? "write" : "read", ways[way],
+				       sorted[RUNS / 2], sorted[0], sorted[RUNS - 1],
 				       middles[order][write][way][RUNS / 2],
 				       sorted[RUNS / 2] / costs[order][write][WAY_MMAP][RUNS / 2]);
 			}

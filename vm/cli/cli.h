@@ -78,7 +78,10 @@ const char *cli_nearest(const char *word, const char *const *candidates);
 
 /* One line on stderr, "thaw: ...". Returns `exit_code`, so that a caller can return it at once. */
 int cli_fail(int exit_code, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* The same for a failed library call: the error's text, and the exit code that stands for its code. */
+/*
+ * The same for a failed library call: the error's text, and the exit code that stands for its
+ * code.
+ */
 int cli_fail_error(const struct thaw_error *error, int code);
 /* The runtime's options as far as they come straight from the command line. */
 struct runtime_options cli_runtime_options(const struct cli_options *options);

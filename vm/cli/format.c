@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * format.c - numbers as people read them, tables, and JSON as programs read it. Pure functions and writers: no
- * option, no image and no runtime is known here.
+ * format.c - numbers as people read them, tables, and JSON as programs read it. Pure functions
+ * and writers: no option, no image and no runtime is known here.
  */
 #include <ctype.h>
 #include <errno.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * inspect.c - thaw inspect: what an image is, and where its bytes go. Reads only; the image may be in use.
+ * inspect.c - thaw inspect: what an image is, and where its bytes go. Reads only; the image may
+ * be in use.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -58,7 +59,10 @@ static void print_table(const char *path, const struct thaw_image_info *info,
 
 	table_init(&table, "ll");
 	row(&table, "image", path);
-	/* Formats of development have a number no release uses: 0xd0000000 and up (uffd/format.h). */
+	/*
+	 * Formats of development have a number no release uses: 0xd0000000 and up
+	 * (uffd/format.h).
+	 */
 	if (info->format >> 28 == 0xd)
 		snprintf(text, sizeof(text), "development %u, pages of %s",
 			 info->format & 0xfffffff, format_bytes(info->page_bytes).s);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * log.c - thaw log: the generations an image holds, oldest first. Reads only; the image may be in use.
+ * log.c - thaw log: the generations an image holds, oldest first. Reads only; the image may be in
+ * use.
  */
 #include <stdlib.h>
 

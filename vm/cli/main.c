@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * main.c - the program `thaw`: finds the subcommand and runs it. Everything else is in the file named after it.
+ * main.c - the program `thaw`: finds the subcommand and runs it. Everything else is in the file
+ * named after it.
  */
 #include <errno.h>
 #include <locale.h>

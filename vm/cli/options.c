@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * options.c - from argv to struct cli_options, driven by each command's table; from the same table comes its
- * help. Nothing here knows what a command does.
+ * options.c - from argv to struct cli_options, driven by each command's table; from the same
+ * table comes its help. Nothing here knows what a command does.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -172,8 +172,10 @@ static int take(const struct cli_option *option, const char *argument, struct cl
 	return EXIT_USAGE;
 }
 
-/* getopt's own tables out of ours. The value of an option is its index + 256; '+' stops at the first operand: what
- * follows a script belongs to the script. */
+/*
+ * getopt's own tables out of ours. The value of an option is its index + 256; '+' stops at the
+ * first operand: what follows a script belongs to the script.
+ */
 static void getopt_tables(const struct cli_command *command, struct option *long_options,
 			  char *letters)
 {

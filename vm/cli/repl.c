@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * repl.c - thaw repl: a shell whose variables survive. Read a statement, evaluate it, print, make it durable, again.
- * The durable part comes before the next prompt: whatever the shell has answered, a kill does not take back.
+ * repl.c - thaw repl: a shell whose variables survive. Read a statement, evaluate it, print, make
+ * it durable, again. The durable part comes before the next prompt: whatever the shell has
+ * answered, a kill does not take back.
  */
 #include <errno.h>
 #include <limits.h>
@@ -166,8 +167,10 @@ static bool compiles(struct repl *repl, const char *code, char **complaint)
 	return true;
 }
 
-/* Does the engine's complaint point behind the last thing in the code? Its trace says "(repl:LINE:COLUMN)" or
- * "at repl:LINE:COLUMN". */
+/*
+ * Does the engine's complaint point behind the last thing in the code? Its trace says
+ * "(repl:LINE:COLUMN)" or "at repl:LINE:COLUMN".
+ */
 static bool complains_about_end(const char *complaint, const char *code)
 {
 	const char *place = strstr(complaint, "repl:"), *at = code;
@@ -214,8 +217,10 @@ static char *meant(struct repl *repl, const char *code)
 	return wrapped;
 }
 
-/* Nothing is said when all goes well; a failure is said once, until one succeeds. Where nothing has run since, nothing is
- * done. */
+/*
+ * Nothing is said when all goes well; a failure is said once, until one succeeds. Where nothing
+ * has run since, nothing is done.
+ */
 static void make_durable(struct repl *repl, enum thaw_reason reason)
 {
 	struct thaw_result result = {0};
@@ -248,7 +253,10 @@ static void evaluate(struct repl *repl, const char *line)
 		repl->leave = true;
 		repl->code = result;
 	} else {
-		/* Ken's rule: what the person saw is never lost, so the answer waits until it is durable. */
+		/*
+		 * Ken's rule: what the person saw is never lost, so the answer waits until it is
+		 * durable.
+		 */
 		make_durable(repl, THAW_REASON_REQUEST);
 	}
 	if (result == EXIT_EXCEPTION) {

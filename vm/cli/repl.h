@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* repl.h - the three parts of the shell: repl.c (what it does), repl_input.c (lines), repl_syntax.c (is it finished?). */
+/*
+ * repl.h - the three parts of the shell: repl.c (what it does), repl_input.c (lines),
+ * repl_syntax.c (is it finished?).
+ */
 #ifndef VM_CLI_REPL_H
 #define VM_CLI_REPL_H
 
@@ -21,7 +24,10 @@ enum repl_event {
 	REPL_ENDED,	  /* the program ended (exit(), a signal) while it waited */
 };
 
-/* `history`: file of earlier lines; NULL: none. NULL on failure (errno). While it waits, the runtime's loop goes on. */
+/*
+ * `history`: file of earlier lines; NULL: none. NULL on failure (errno). While it waits, the
+ * runtime's loop goes on.
+ */
 struct repl_input *repl_input_open(struct runtime *runtime, const char *history);
 void repl_input_close(struct repl_input *input);
 bool repl_input_is_terminal(const struct repl_input *input);

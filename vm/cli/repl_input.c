@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * repl_input.c - where the shell's lines come from. On a terminal: libedit with history. Otherwise: bytes cut at newlines, with
- * no prompt and no echo. Both wait inside runtime_wait_input(), so that timers and checkpoints go on meanwhile.
- * Owner thread only.
+ * repl_input.c - where the shell's lines come from. On a terminal: libedit with history.
+ * Otherwise: bytes cut at newlines, with no prompt and no echo. Both wait inside
+ * runtime_wait_input(), so that timers and checkpoints go on meanwhile. Owner thread only.
  */
 #include <errno.h>
 #include <histedit.h>
@@ -35,7 +35,10 @@ struct repl_input {
 	bool at_end;
 };
 
-/* One read, once there is something to read. > 0: bytes; 0: end of input or of the program; -1: errno, EINTR for Ctrl-C. */
+/*
+ * One read, once there is something to read. > 0: bytes; 0: end of input or of the program; -1:
+ * errno, EINTR for Ctrl-C.
+ */
 static ssize_t read_some(struct repl_input *input, char *into, size_t room)
 {
 	for (;;) {
@@ -66,7 +69,10 @@ static char *prompt_of(EditLine *edit)
 	return (char *)input->prompt;
 }
 
-/* libedit's source of characters. A timer that printed meanwhile left the cursor on a line of its own: draw again. */
+/*
+ * libedit's source of characters. A timer that printed meanwhile left the cursor on a line of its
+ * own: draw again.
+ */
 static int next_character(EditLine *edit, wchar_t *character)
 {
 	struct runtime_stats before, after;

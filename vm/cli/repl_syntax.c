@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * repl_syntax.c - is this piece of JavaScript finished, or does the shell have to ask for another line?
+ * repl_syntax.c - is this piece of JavaScript finished, or does the shell have to ask for another
+ * line?
  *
- * A scan for what is still open: brackets, template literals, block comments. It need not be a parser: whatever it
- * takes for finished goes to the engine, whose own complaint about an unexpected end is the second opinion
- * (repl.c). Pure functions.
+ * A scan for what is still open: brackets, template literals, block comments. It need not be a
+ * parser: whatever it takes for finished goes to the engine, whose own complaint about an
+ * unexpected end is the second opinion (repl.c). Pure functions.
  */
 #include <ctype.h>
 #include <string.h>
@@ -53,7 +54,10 @@ static void scan_string(struct scan *scan)
 	scan->value_before = true;
 }
 
-/* From behind the opening ` or behind the } of a substitution, to the closing ` or to the next ${. */
+/*
+ * From behind the opening ` or behind the } of a substitution, to the closing ` or to the next
+ * ${.
+ */
 static void scan_template(struct scan *scan)
 {
 	while (*scan->at && *scan->at != '`') {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * run.c - thaw run: a program, from its script if there is no image of it, from the image if there is.
+ * run.c - thaw run: a program, from its script if there is no image of it, from the image if
+ * there is.
  */
 #include <errno.h>
 #include <limits.h>

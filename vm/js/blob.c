@@ -2,9 +2,10 @@
 /*
  * blob.c - the bytes of the state blob.
  *
- * Owns its format and nothing else; called by runtime.c and checkpoints.c, on the owner's thread. Must never trust a byte of
- * what it decodes: the image's checksums catch accidents, not malice, so every length is checked before it is used and every
- * value against what it can be. (The heap itself is confined by the sandbox, engine.h.)
+ * Owns its format and nothing else; called by runtime.c and checkpoints.c, on the owner's thread.
+ * Must never trust a byte of what it decodes: the image's checksums catch accidents, not malice,
+ * so every length is checked before it is used and every value against what it can be. (The heap
+ * itself is confined by the sandbox, engine.h.)
  *
  * All integers little-endian, no padding:
  *
@@ -45,7 +46,7 @@
 #define BLOB_NAMES_MAX 1024u
 #define BLOB_NAME_MAX 127u
 
-static const char blob_magic[4] = { 'T', 'J', 'S', 'V' };
+static const char blob_magic[4] = {'T', 'J', 'S', 'V'};
 
 static void put32(uint8_t **at, uint32_t value)
 {
@@ -185,7 +186,8 @@ static int decode_body(struct js_blob *blob, const uint8_t *at, const uint8_t *e
 	names = get32(&at);
 
 	heap_bytes = (uint64_t)blob->small.memory_pages * 65536;
-	if (!heap_bytes || heap_bytes > JS_HEAP_MAX_BYTES || blob->small.stack_pointer >= heap_bytes)
+	if (!heap_bytes || heap_bytes > JS_HEAP_MAX_BYTES ||
+	    blob->small.stack_pointer >= heap_bytes)
 		return THAW_EDAMAGED;
 	if (!blob->enter || blob->enter % 8 || blob->enter > heap_bytes - 16)
 		return THAW_EDAMAGED;
@@ -211,19 +213,25 @@ int js_blob_decode(const void *data, size_t bytes, struct js_blob *blob, struct 
 
 	memset(blob, 0, sizeof(*blob));
 	if (!data || bytes < BLOB_FIXED_BYTES || memcmp(at, blob_magic, 4))
-		return failure(error, THAW_EDAMAGED,
-			       "the generation's state (%zu bytes) is not that of a JavaScript program", bytes);
+		return failure(
+			error, THAW_EDAMAGED,
+			"the generation's state (%zu bytes) is not that of a JavaScript program",
+			bytes);
 	at += 4;
 	version = get32(&at);
 	if (version != BLOB_VERSION)
-		return failure(error, THAW_EENGINE,
-			       "the image's state has version %u, this build knows version %u: use the build that made it",
-			       version, BLOB_VERSION);
+		return failure(
+			error, THAW_EENGINE,
+			"the image's state has version %u, this build knows version %u: use the build that made it",
+			version, BLOB_VERSION);
 	code = decode_body(blob, at, (const uint8_t *)data + bytes);
 	if (code) {
 		js_blob_clear(blob);
-		return failure(error, code, code == -ENOMEM ? "out of memory" :
-			       "the generation's state holds a value that cannot be: thaw verify tells more");
+		return failure(
+			error, code,
+			code == -ENOMEM
+				? "out of memory"
+				: "the generation's state holds a value that cannot be: thaw verify tells more");
 	}
 	return 0;
 }
@@ -246,7 +254,7 @@ int js_blob_name_bindings(struct js_blob *blob, const struct js_host_binding *bi
 }
 
 int js_blob_check_bindings(const struct js_blob *blob, const struct js_host_binding *bindings,
-			    struct thaw_error *error)
+			   struct thaw_error *error)
 {
 	char missing[256] = "";
 	size_t length = 0;
@@ -257,13 +265,14 @@ int js_blob_check_bindings(const struct js_blob *blob, const struct js_host_bind
 		while (binding->name && strcmp(binding->name, blob->names[i]))
 			binding++;
 		if (!binding->name && length < sizeof(missing))
-			length += (size_t)snprintf(missing + length, sizeof(missing) - length, "%s%s",
-						   length ? ", " : "", blob->names[i]);
+			length += (size_t)snprintf(missing + length, sizeof(missing) - length,
+						   "%s%s", length ? ", " : "", blob->names[i]);
 	}
 	if (!length)
 		return 0;
 	return failure(error, THAW_EENGINE,
-		       "the program in the image needs host functions that this build lacks: %s", missing);
+		       "the program in the image needs host functions that this build lacks: %s",
+		       missing);
 }
 
 void js_blob_clear(struct js_blob *blob)

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 /*
- * engine.c - the life of a VM: creation, restoration, entering and leaving it, traps, limits, and the collector's policy.
+ * engine.c - the life of a VM: creation, restoration, entering and leaving it, traps, limits, and
+ * the collector's policy.
  *
- * Owns: struct js_engine, the process's SIGSEGV and SIGBUS handlers. Called by runtime.c on the owner's thread. Must never run any code
- * of the VM after a trap, and never write to a restored heap before its small state has been validated.
+ * Owns: struct js_engine, the process's SIGSEGV and SIGBUS handlers. Called by runtime.c on the
+ * owner's thread. Must never run any code of the VM after a trap, and never write to a restored
+ * heap before its small state has been validated.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -26,13 +28,19 @@ const char js_engine_identity[] = "js-1 quickjs-wasi " JS_WASM_HASH;
 
 #define EXIT_UNREADABLE 74 /* EX_IOERR: a page of the heap could not be read from its image */
 
-/* The shadow stack (the wasm's own, in linear memory): QuickJS counts only this one. Its limit leaves room for what runs below the
- * last check: formatting the exception, and functions that do not check. */
+/*
+ * The shadow stack (the wasm's own, in linear memory): QuickJS counts only this one. Its limit
+ * leaves room for what runs below the last check: formatting the exception, and functions that do
+ * not check.
+ */
 #define SHADOW_BYTES (8u << 20)
 #define SHADOW_MARGIN (512u << 10)
 #define RESERVE_BYTES (512u << 10)
 
-/* Collector: between turns when the live bytes have grown by half since the last collection; inside a turn that does not end, later. */
+/*
+ * Collector: between turns when the live bytes have grown by half since the last collection;
+ * inside a turn that does not end, later.
+ */
 #define GC_FLOOR (32ull << 20)
 #define GC_TURN_SLACK (32ull << 20)
 #define GC_CEILING \
@@ -138,7 +146,10 @@ static void write_explanation(const char *line)
 		return;
 }
 
-/* SIGSEGV and SIGBUS, on a stack of its own. What is not ours is left to the default action, so that the core dump is honest. */
+/*
+ * SIGSEGV and SIGBUS, on a stack of its own. What is not ours is left to the default action, so
+ * that the core dump is honest.
+ */
 static void on_fault(int number, siginfo_t *info, void *context)
 {
 	struct js_engine *engine = current;
@@ -233,7 +244,10 @@ static int sort_bindings(struct js_engine *engine)
 	return 0;
 }
 
-/* Everything but the heap: the module over scratch memory, its table with our functions in it, a stack. */
+/*
+ * Everything but the heap: the module over scratch memory, its table with our functions in it, a
+ * stack.
+ */
 static struct js_engine *engine_new(struct thaw *heap, const struct js_host *host,
 				    struct thaw_error *error)
 {
@@ -517,8 +531,8 @@ void engine_collect(struct js_engine *engine)
 }
 
 /*
- * QuickJS itself collects whenever it allocates an object; a poll is no worse a place: what the interpreter's frames hold is
- * referenced by count, so no collection can take it.
+ * QuickJS itself collects whenever it allocates an object; a poll is no worse a place: what the
+ * interpreter's frames hold is referenced by count, so no collection can take it.
  */
 void engine_collect_inside_turn(struct js_engine *engine)
 {

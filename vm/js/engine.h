@@ -1,17 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * engine.h - one JavaScript VM (QuickJS-NG, sandboxed as WebAssembly) whose memory is a libthaw region.
+ * engine.h - one JavaScript VM (QuickJS-NG, sandboxed as WebAssembly) whose memory is a libthaw
+ * region.
  *
- * The engine knows scripts, modules, values, jobs and exceptions. It knows no event loop, no timers, no console and no
- * checkpoint policy: runtime.c owns those and calls down. All calls come from one thread, the VM's owner, and each enters
- * the VM through one trampoline that switches to the VM's own stack at a fixed address.
+ * The engine knows scripts, modules, values, jobs and exceptions. It knows no event loop, no
+ * timers, no console and no checkpoint policy: runtime.c owns those and calls down. All calls
+ * come from one thread, the VM's owner, and each enters the VM through one trampoline that
+ * switches to the VM's own stack at a fixed address.
  *
- * Whole state between two calls: the linear memory (the region), its size, the stack pointer global. The first
- * is the heap's contents, the others are the struct js_small that goes into the generation's state blob.
+ * Whole state between two calls: the linear memory (the region), its size, the stack pointer
+ * global. The first is the heap's contents, the others are the struct js_small that goes into the
+ * generation's state blob.
  *
- * Values: a js_value is an owned handle (the address, in linear memory, of a boxed JSValue). 0 is "an exception was
- * thrown"; take it with js_take_exception(). Whoever receives a handle frees it with js_free(). Handles survive a checkpoint
- * inside the heap, yet nobody remembers them after a restore: what must be found again hangs off the global object.
+ * Values: a js_value is an owned handle (the address, in linear memory, of a boxed JSValue). 0 is
+ * "an exception was thrown"; take it with js_take_exception(). Whoever receives a handle frees it
+ * with js_free(). Handles survive a checkpoint inside the heap, yet nobody remembers them after a
+ * restore: what must be found again hangs off the global object.
  */
 #ifndef VM_JS_ENGINE_H
 #define VM_JS_ENGINE_H
@@ -22,18 +26,25 @@
 
 #include "thaw.h"
 
-/* The identity that goes into an image: changes whenever the wasm binary or the meaning of our own state changes. */
+/*
+ * The identity that goes into an image: changes whenever the wasm binary or the meaning of our
+ * own state changes.
+ */
 extern const char js_engine_identity[];
 
 #define JS_HEAP_MAX_BYTES (65535ull * 65536) /* 65,536 wasm pages would wrap wasm2c's u32 size */
-#define JS_HEAP_GUARD_BYTES ((8ull << 30) - JS_HEAP_MAX_BYTES) /* u32 address + u32 offset never leaves 8 GiB */
+#define JS_HEAP_GUARD_BYTES \
+	((8ull << 30) - JS_HEAP_MAX_BYTES) /* u32 address + u32 offset never leaves 8 GiB */
 
 typedef uint32_t js_value;
 struct js_engine;
 
-/* A host function. `self` and `arguments` are borrowed; returns an owned handle, or 0 after js_throw_*(). */
-typedef js_value (*js_host_function)(struct js_engine *engine, void *arg, js_value self, unsigned count,
-				     const js_value *arguments);
+/*
+ * A host function. `self` and `arguments` are borrowed; returns an owned handle, or 0 after
+ * js_throw_*().
+ */
+typedef js_value (*js_host_function)(struct js_engine *engine, void *arg, js_value self,
+				     unsigned count, const js_value *arguments);
 struct js_host_binding {
 	const char *name; /* how the heap remembers it: never renamed once images exist */
 	js_host_function function;
@@ -42,13 +53,23 @@ struct js_host_binding {
 struct js_host { /* what the VM may ask of the world; all called on the owner's thread, inside a turn */
 	void *arg;
 	const struct js_host_binding *bindings; /* ends with {NULL, NULL} */
-	/* Polled every 10,000 loop edges or calls: return true to end the running script with an uncatchable error. */
+	/*
+	 * Polled every 10,000 loop edges or calls: return true to end the running script with an
+	 * uncatchable error.
+	 */
 	bool (*interrupt)(void *arg);
-	/* A promise was rejected without a handler (handled = false), or got one later (true). Both borrowed. */
+	/*
+	 * A promise was rejected without a handler (handled = false), or got one later (true).
+	 * Both borrowed.
+	 */
 	void (*rejection)(void *arg, js_value promise, js_value reason, bool handled);
-	/* Resolve `specifier` as imported by module `base` to an absolute name, and load the source of such a name.
-	 * malloc'ed results, the engine frees them. NULL: fill `error`, which becomes a JavaScript exception. */
-	char *(*module_resolve)(void *arg, const char *base, const char *specifier, struct thaw_error *error);
+	/*
+	 * Resolve `specifier` as imported by module `base` to an absolute name, and load the
+	 * source of such a name. malloc'ed results, the engine frees them. NULL: fill `error`,
+	 * which becomes a JavaScript exception.
+	 */
+	char *(*module_resolve)(void *arg, const char *base, const char *specifier,
+				struct thaw_error *error);
 	char *(*module_load)(void *arg, const char *name, size_t *bytes, struct thaw_error *error);
 };
 
@@ -58,10 +79,11 @@ struct js_small { /* the VM state outside linear memory */
 };
 
 /*
- * A VM over a fresh heap: instantiates the module, runs its initialisers, sets the limits and the collector's policy.
- * Or over a restored one: `small` is validated before use (never trust an image), a handful of pages is touched, and one word is
- * written: the state of Math.random(), so that no two lives of one heap draw the same numbers.
- * Host callbacks may be called from here on, never from inside these two. On failure the engine is gone, the heap is still the caller's.
+ * A VM over a fresh heap: instantiates the module, runs its initialisers, sets the limits and the
+ * collector's policy. Or over a restored one: `small` is validated before use (never trust an
+ * image), a handful of pages is touched, and one word is written: the state of Math.random(), so
+ * that no two lives of one heap draw the same numbers. Host callbacks may be called from here on,
+ * never from inside these two. On failure the engine is gone, the heap is still the caller's.
  */
 int js_engine_create(struct thaw *heap, const struct js_host *host, struct js_engine **engine,
 		     struct thaw_error *error);
@@ -71,21 +93,29 @@ void js_engine_free(struct js_engine *engine); /* host memory only: the heap is 
 struct js_small js_engine_small(const struct js_engine *engine);
 
 /*
- * A trap: the sandbox stopped the engine (out-of-bounds access, exhausted native stack, unreachable code). Its heap is not
- * sound any more: no further call may be made, no checkpoint taken; the process ends with this reason and the next
- * run continues from the last generation. NULL while all is well. After a trap every call returns 0 at once.
+ * A trap: the sandbox stopped the engine (out-of-bounds access, exhausted native stack,
+ * unreachable code). Its heap is not sound any more: no further call may be made, no checkpoint
+ * taken; the process ends with this reason and the next run continues from the last generation.
+ * NULL while all is well. After a trap every call returns 0 at once.
  */
 const char *js_trapped(const struct js_engine *engine);
 
-/* Run code. `name` is the file name in stack traces. Script: result is the completion value. Module: a promise. */
+/*
+ * Run code. `name` is the file name in stack traces. Script: result is the completion value.
+ * Module: a promise.
+ */
 #define JS_EVAL_SCRIPT 0u
-#define JS_EVAL_MODULE 1u	 /* `name` is the absolute path, import.meta.url its file:// URL */
-#define JS_EVAL_ASYNC 2u	 /* a script with top-level await; result is a promise of {value} */
+#define JS_EVAL_MODULE 1u	/* `name` is the absolute path, import.meta.url its file:// URL */
+#define JS_EVAL_ASYNC 2u	/* a script with top-level await; result is a promise of {value} */
 #define JS_EVAL_COMPILE_ONLY 4u /* syntax check; returns undefined */
-js_value js_eval(struct js_engine *engine, const char *code, size_t bytes, const char *name, unsigned flags);
+js_value js_eval(struct js_engine *engine, const char *code, size_t bytes, const char *name,
+		 unsigned flags);
 
-/* Run queued jobs (promise reactions) until there are none or `budget` ran (0: no bound). Returns how many ran; an exception
- * inside a job is reported through `exception` (an owned handle, first one only; may be NULL). */
+/*
+ * Run queued jobs (promise reactions) until there are none or `budget` ran (0: no bound). Returns
+ * how many ran; an exception inside a job is reported through `exception` (an owned handle, first
+ * one only; may be NULL).
+ */
 unsigned js_run_jobs(struct js_engine *engine, unsigned budget, js_value *exception);
 bool js_jobs_pending(struct js_engine *engine);
 
@@ -101,12 +131,15 @@ js_value js_number(struct js_engine *engine, double value);
 js_value js_string(struct js_engine *engine, const char *text, size_t bytes); /* UTF-8 */
 js_value js_object(struct js_engine *engine);
 js_value js_array(struct js_engine *engine);
-js_value js_bytes(struct js_engine *engine, const void *data, size_t bytes); /* a Uint8Array, copied */
-js_value js_host_function_new(struct js_engine *engine, const char *name);   /* bound by name, at call time */
+js_value js_bytes(struct js_engine *engine, const void *data,
+		  size_t bytes); /* a Uint8Array, copied */
+js_value js_host_function_new(struct js_engine *engine,
+			      const char *name); /* bound by name, at call time */
 js_value js_global(struct js_engine *engine);
 js_value js_get(struct js_engine *engine, js_value object, const char *key);
 js_value js_get_index(struct js_engine *engine, js_value array, uint32_t index);
-bool js_set(struct js_engine *engine, js_value object, const char *key, js_value value); /* consumes value */
+bool js_set(struct js_engine *engine, js_value object, const char *key,
+	    js_value value); /* consumes value */
 bool js_set_index(struct js_engine *engine, js_value array, uint32_t index, js_value value);
 
 bool js_is_undefined(struct js_engine *engine, js_value value); /* also true for null */
@@ -126,15 +159,21 @@ enum js_promise_state js_promise_state(struct js_engine *engine, js_value promis
 js_value js_promise_result(struct js_engine *engine, js_value promise);
 
 /* Exceptions. */
-js_value js_take_exception(struct js_engine *engine); /* owned; clears it */
+js_value js_take_exception(struct js_engine *engine);	     /* owned; clears it */
 js_value js_throw(struct js_engine *engine, js_value value); /* consumes value; returns 0 */
 js_value js_throw_error(struct js_engine *engine, const char *type, const char *format, ...)
 	__attribute__((format(printf, 3, 4))); /* type: "TypeError", "Error", ...; returns 0 */
-/* "ReferenceError: b is not defined\n    at <eval> (a.js:3:1)\n": malloc'ed text for people, never NULL. */
+/*
+ * "ReferenceError: b is not defined\n    at <eval> (a.js:3:1)\n": malloc'ed text for people,
+ * never NULL.
+ */
 char *js_exception_text(struct js_engine *engine, js_value exception);
 
-/* Collector: the host's policy. js_gc_wanted() is cheap and true when the heap has grown enough since the last collection
- * that one between turns pays (the engine's own trigger is off: its threshold overflows 32 bits above 2.86 GB). */
+/*
+ * Collector: the host's policy. js_gc_wanted() is cheap and true when the heap has grown enough
+ * since the last collection that one between turns pays (the engine's own trigger is off: its
+ * threshold overflows 32 bits above 2.86 GB).
+ */
 bool js_gc_wanted(struct js_engine *engine);
 void js_gc(struct js_engine *engine);
 /* Bytes of linear memory now. */

@@ -2,8 +2,9 @@
 /*
  * exception.c - throwing into the VM, taking out of it, and the text that people read.
  *
- * Owns: nothing. Called by every file of vm/js/ and by the runtime, on the owner's thread. Rendering an exception may run the program's own
- * code (toString, getters): it polls for interrupts like any other, and whatever it throws is dropped.
+ * Owns: nothing. Called by every file of vm/js/ and by the runtime, on the owner's thread.
+ * Rendering an exception may run the program's own code (toString, getters): it polls for
+ * interrupts like any other, and whatever it throws is dropped.
  */
 #define _GNU_SOURCE
 #include <stdarg.h>
@@ -26,8 +27,10 @@ void exception_clear(struct js_engine *engine)
 	VM(engine, JS_FreeValue, engine->context, exception);
 }
 
-/* QuickJS's own constructors, so that a program that replaced globalThis.TypeError gets the real one. They cut messages at 255
- * bytes, hence the message is set afterwards. */
+/*
+ * QuickJS's own constructors, so that a program that replaced globalThis.TypeError gets the real
+ * one. They cut messages at 255 bytes, hence the message is set afterwards.
+ */
 static u64 error_of_type(struct js_engine *engine, const char *type)
 {
 	u32 empty = vm_push(engine, 8); /* a format, "" */
@@ -188,7 +191,10 @@ static bool append_value(struct exception_call *call, u64 value)
 	return true;
 }
 
-/* What is thrown need not be an Error: symbols have no string, plain objects none that says anything. */
+/*
+ * What is thrown need not be an Error: symbols have no string, plain objects none that says
+ * anything.
+ */
 static void append_other(struct exception_call *call, u64 value)
 {
 	struct js_engine *engine = call->engine;

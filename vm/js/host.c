@@ -2,9 +2,10 @@
 /*
  * host.c - what JavaScript may call, by name.
  *
- * Owns the table of host functions. Called by the engine inside a turn, on the owner's thread. A function here must never run the loop,
- * never call back into JavaScript that could run a program's code, and never hand an address of VM memory to a system call: values are
- * copied out first. Names are for ever once an image remembers them: a function is added, never renamed.
+ * Owns the table of host functions. Called by the engine inside a turn, on the owner's thread. A
+ * function here must never run the loop, never call back into JavaScript that could run a
+ * program's code, and never hand an address of VM memory to a system call: values are copied out
+ * first. Names are for ever once an image remembers them: a function is added, never renamed.
  */
 #include <errno.h>
 #include <math.h>
@@ -23,19 +24,23 @@
 
 extern char **environ;
 
-#define ARGUMENTS struct js_engine *engine, void *arg, js_value self, unsigned count, const js_value *arguments
+#define ARGUMENTS                                                           \
+	struct js_engine *engine, void *arg, js_value self, unsigned count, \
+		const js_value *arguments
 #define UNUSED (void)engine, (void)arg, (void)self, (void)count, (void)arguments
 #define RANDOM_BYTES_MAX 65536
 
 /* A string argument, malloc'ed; NULL if it is not there. */
-static char *text_argument(struct js_engine *engine, unsigned count, const js_value *arguments, unsigned index, size_t *bytes)
+static char *text_argument(struct js_engine *engine, unsigned count, const js_value *arguments,
+			   unsigned index, size_t *bytes)
 {
 	if (index >= count)
 		return NULL;
 	return js_to_string(engine, arguments[index], bytes);
 }
 
-static double number_argument(struct js_engine *engine, unsigned count, const js_value *arguments, unsigned index)
+static double number_argument(struct js_engine *engine, unsigned count, const js_value *arguments,
+			      unsigned index)
 {
 	return index < count ? js_to_number(engine, arguments[index]) : NAN;
 }
@@ -43,8 +48,9 @@ static double number_argument(struct js_engine *engine, unsigned count, const js
 /* ---- Output ---- */
 
 /*
- * Nobody reads our output any more. A filter would have died of SIGPIPE at this point; a program with a durable heap finishes its turn,
- * is checkpointed and ends with the same code. A turn that writes on regardless, for a second, is not waited for.
+ * Nobody reads our output any more. A filter would have died of SIGPIPE at this point; a program
+ * with a durable heap finishes its turn, is checkpointed and ends with the same code. A turn that
+ * writes on regardless, for a second, is not waited for.
  */
 static void on_broken_pipe(struct runtime *rt)
 {
@@ -66,14 +72,16 @@ static void write_all(struct runtime *rt, int fd, const char *data, size_t bytes
 			data += put;
 			bytes -= (size_t)put;
 		} else if (errno == EAGAIN) {
-			struct pollfd wait = { .fd = fd, .events = POLLOUT };
+			struct pollfd wait = {.fd = fd, .events = POLLOUT};
 
 			poll(&wait, 1, -1);
 		} else if (errno != EINTR) {
 			if (errno == EPIPE && fd == STDOUT_FILENO)
 				on_broken_pipe(rt);
 			else if (fd == STDOUT_FILENO && !rt->output_failed)
-				fprintf(stderr, "thaw: cannot write to stdout: %s; the program goes on\n", strerror(errno));
+				fprintf(stderr,
+					"thaw: cannot write to stdout: %s; the program goes on\n",
+					strerror(errno));
 			rt->output_failed = true;
 			return;
 		}
@@ -114,7 +122,8 @@ static js_value host_random(ARGUMENTS)
 
 	UNUSED;
 	if (!(wanted >= 0 && wanted <= RANDOM_BYTES_MAX))
-		return js_throw_error(engine, "RangeError", "at most %d random bytes at a time", RANDOM_BYTES_MAX);
+		return js_throw_error(engine, "RangeError", "at most %d random bytes at a time",
+				      RANDOM_BYTES_MAX);
 	total = (size_t)wanted;
 	while (done < total) {
 		ssize_t got = getrandom(bytes + done, total - done, 0);
@@ -154,13 +163,15 @@ static js_value host_decode(ARGUMENTS)
 
 	UNUSED;
 	if (!data)
-		return js_throw_error(engine, "TypeError", "decode() takes an ArrayBuffer or a view of one");
+		return js_throw_error(engine, "TypeError",
+				      "decode() takes an ArrayBuffer or a view of one");
 	if (fatal && text_valid_prefix(data, bytes) != bytes) {
 		free(data);
 		return js_throw_error(engine, "TypeError", "the data is not valid utf-8");
 	}
 	valid = text_make_valid(data, bytes, &valid_bytes);
-	result = valid ? js_string(engine, valid, valid_bytes) : js_throw_error(engine, "InternalError", "out of memory");
+	result = valid ? js_string(engine, valid, valid_bytes)
+		       : js_throw_error(engine, "InternalError", "out of memory");
 	if (valid != data)
 		free(valid);
 	free(data);
@@ -170,7 +181,7 @@ static js_value host_decode(ARGUMENTS)
 /* promise -> [state, result]; undefined if it is none. */
 static js_value host_promise(ARGUMENTS)
 {
-	static const char *const names[] = { "pending", "fulfilled", "rejected" };
+	static const char *const names[] = {"pending", "fulfilled", "rejected"};
 	enum js_promise_state state;
 	js_value result;
 
@@ -195,7 +206,8 @@ static js_value host_args(ARGUMENTS)
 	UNUSED;
 	for (int i = 0; list && i < rt->options.argument_count; i++)
 		js_set_index(engine, list, (uint32_t)i,
-			     js_string(engine, rt->options.arguments[i], strlen(rt->options.arguments[i])));
+			     js_string(engine, rt->options.arguments[i],
+				       strlen(rt->options.arguments[i])));
 	return list;
 }
 
@@ -220,7 +232,8 @@ static js_value host_environment_names(ARGUMENTS)
 		size_t length = equals ? (size_t)(equals - *at) : 0;
 		bool again = false;
 
-		for (char **earlier = environ; earlier < at && !again; earlier++) /* a proxy may not name a key twice */
+		for (char **earlier = environ; earlier < at && !again;
+		     earlier++) /* a proxy may not name a key twice */
 			again = !strncmp(*earlier, *at, length + 1);
 		if (length && !again)
 			js_set_index(engine, list, index++, js_string(engine, *at, length));
@@ -306,21 +319,21 @@ static js_value host_stats(ARGUMENTS)
 		const char *name;
 		uint64_t value;
 	} fields[] = {
-		{ "generation", stats.heap.generation },
-		{ "checkpoints", stats.heap.checkpoints },
-		{ "checkpointsFailed", stats.heap.checkpoints_failed },
-		{ "checkpointPages", stats.heap.checkpoint_pages },
-		{ "checkpointBytes", stats.heap.checkpoint_bytes },
-		{ "pauseNsMax", stats.heap.pause_ns_max },
-		{ "pauseNsTotal", stats.heap.pause_ns_total },
-		{ "faults", stats.heap.faults },
-		{ "pagesRestored", stats.heap.pages_restored },
-		{ "imageBytes", stats.heap.image_bytes },
-		{ "heapBytes", stats.heap_bytes },
-		{ "turns", stats.turns },
-		{ "collections", stats.collections },
-		{ "restores", stats.restores },
-		{ "restoreNs", stats.restore_ns },
+		{"generation", stats.heap.generation},
+		{"checkpoints", stats.heap.checkpoints},
+		{"checkpointsFailed", stats.heap.checkpoints_failed},
+		{"checkpointPages", stats.heap.checkpoint_pages},
+		{"checkpointBytes", stats.heap.checkpoint_bytes},
+		{"pauseNsMax", stats.heap.pause_ns_max},
+		{"pauseNsTotal", stats.heap.pause_ns_total},
+		{"faults", stats.heap.faults},
+		{"pagesRestored", stats.heap.pages_restored},
+		{"imageBytes", stats.heap.image_bytes},
+		{"heapBytes", stats.heap_bytes},
+		{"turns", stats.turns},
+		{"collections", stats.collections},
+		{"restores", stats.restores},
+		{"restoreNs", stats.restore_ns},
 	};
 	for (unsigned i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
 		js_set(engine, object, fields[i].name, js_number(engine, (double)fields[i].value));
@@ -364,34 +377,36 @@ static js_value host_file(ARGUMENTS)
 	free(operation);
 	free(path);
 	if (code)
-		return js_throw_error(engine, "Error", "cannot begin a file operation: %s", strerror(-code));
+		return js_throw_error(engine, "Error", "cannot begin a file operation: %s",
+				      strerror(-code));
 	return js_undefined(engine);
 }
 
 const struct js_host_binding host_bindings[] = {
-	{ "thaw.write", host_write },
-	{ "thaw.clock", host_clock },
-	{ "thaw.random", host_random },
-	{ "thaw.encode", host_encode },
-	{ "thaw.decode", host_decode },
-	{ "thaw.promise", host_promise },
-	{ "thaw.args", host_args },
-	{ "thaw.environment", host_environment },
-	{ "thaw.environment_names", host_environment_names },
-	{ "thaw.exit", host_exit },
-	{ "thaw.uncaught", host_uncaught },
-	{ "thaw.checkpoint", host_checkpoint },
-	{ "thaw.listening", host_listening },
-	{ "thaw.bound", host_bound },
-	{ "thaw.stats", host_stats },
-	{ "thaw.collect", host_collect },
-	{ "thaw.file", host_file },
-	{ NULL, NULL },
+	{"thaw.write", host_write},
+	{"thaw.clock", host_clock},
+	{"thaw.random", host_random},
+	{"thaw.encode", host_encode},
+	{"thaw.decode", host_decode},
+	{"thaw.promise", host_promise},
+	{"thaw.args", host_args},
+	{"thaw.environment", host_environment},
+	{"thaw.environment_names", host_environment_names},
+	{"thaw.exit", host_exit},
+	{"thaw.uncaught", host_uncaught},
+	{"thaw.checkpoint", host_checkpoint},
+	{"thaw.listening", host_listening},
+	{"thaw.bound", host_bound},
+	{"thaw.stats", host_stats},
+	{"thaw.collect", host_collect},
+	{"thaw.file", host_file},
+	{NULL, NULL},
 };
 
 /* ---- Modules ---- */
 
-static char *module_resolve(void *arg, const char *base, const char *specifier, struct thaw_error *error)
+static char *module_resolve(void *arg, const char *base, const char *specifier,
+			    struct thaw_error *error)
 {
 	(void)arg;
 	return resolve_specifier(base, specifier, error);
@@ -422,10 +437,12 @@ static js_value bindings_object(struct js_engine *engine)
 {
 	js_value object = js_object(engine);
 
-	for (const struct js_host_binding *binding = host_bindings; object && binding->name; binding++) {
+	for (const struct js_host_binding *binding = host_bindings; object && binding->name;
+	     binding++) {
 		js_value function = js_host_function_new(engine, binding->name);
 
-		if (!function || !js_set(engine, object, strchr(binding->name, '.') + 1, function)) {
+		if (!function ||
+		    !js_set(engine, object, strchr(binding->name, '.') + 1, function)) {
 			js_free(engine, object);
 			return 0;
 		}
@@ -434,10 +451,11 @@ static js_value bindings_object(struct js_engine *engine)
 }
 
 /* Call what an embedded source evaluates to. */
-static js_value call_embedded(struct js_engine *engine, const char *start, const char *end, const char *name, unsigned count,
-			      const js_value *arguments)
+static js_value call_embedded(struct js_engine *engine, const char *start, const char *end,
+			      const char *name, unsigned count, const js_value *arguments)
 {
-	js_value function = js_eval(engine, start, (size_t)(end - start), name, JS_EVAL_SCRIPT), result;
+	js_value function = js_eval(engine, start, (size_t)(end - start), name, JS_EVAL_SCRIPT),
+		 result;
 
 	if (!function)
 		return 0;
@@ -453,9 +471,11 @@ js_value host_install_prelude(struct js_engine *engine)
 	arguments[0] = bindings_object(engine);
 	if (!arguments[0])
 		return 0;
-	arguments[1] = call_embedded(engine, js_console_start, js_console_end, "thaw:console", 1, arguments);
+	arguments[1] = call_embedded(engine, js_console_start, js_console_end, "thaw:console", 1,
+				     arguments);
 	if (arguments[1]) {
-		enter = call_embedded(engine, js_prelude_start, js_prelude_end, "thaw:prelude", 2, arguments);
+		enter = call_embedded(engine, js_prelude_start, js_prelude_end, "thaw:prelude", 2,
+				      arguments);
 		js_free(engine, arguments[1]);
 	}
 	js_free(engine, arguments[0]);

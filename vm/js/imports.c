@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 /*
- * imports.c - what the wasm module imports (env.*, WASI) and the function behind every host function.
+ * imports.c - what the wasm module imports (env.*, WASI) and the function behind every host
+ * function.
  *
- * Owns: nothing. Called by the generated code on the VM's stack, on the owner's thread. Everything that comes from the VM is untrusted: an
- * address is used through vm_at() (a wild one traps), and data is copied out before a system call sees it.
+ * Owns: nothing. Called by the generated code on the VM's stack, on the owner's thread.
+ * Everything that comes from the VM is untrusted: an address is used through vm_at() (a wild one
+ * traps), and data is copied out before a system call sees it.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -39,7 +41,10 @@ static const struct js_host_binding *find_binding(const struct js_engine *engine
 	return NULL;
 }
 
-/* The host sees the arguments where QuickJS has them: a JSValue in linear memory is what a handle is. */
+/*
+ * The host sees the arguments where QuickJS has them: a JSValue in linear memory is what a handle
+ * is.
+ */
 static js_value call_binding(struct js_engine *engine, const struct js_host_binding *binding,
 			     u32 self, u32 count, u32 arguments)
 {
@@ -92,7 +97,10 @@ u64 native_host_function(struct js_engine *engine, u32 context, u64 self, u32 co
 
 /* ---- env ---- */
 
-/* The package's own way to host functions; ours do not go through it, so only a strange image can get here. */
+/*
+ * The package's own way to host functions; ours do not go through it, so only a strange image can
+ * get here.
+ */
 u32 Z_envZ_host_call(struct Z_env_instance_t *env, u32 name, u32 name_bytes, u32 self, u32 count,
 		     u32 arguments)
 {
@@ -149,8 +157,9 @@ u32 Z_envZ_host_get_timezone_offset(struct Z_env_instance_t *env, u32 high, u32 
 /* ---- WASI ---- */
 
 /*
- * A heap outlives the boot that CLOCK_MONOTONIC counts from. So the VM's monotonic clock is the real one as it was when this
- * process first asked, and runs with the kernel's monotonic one from there: it never goes back while a process lives.
+ * A heap outlives the boot that CLOCK_MONOTONIC counts from. So the VM's monotonic clock is the
+ * real one as it was when this process first asked, and runs with the kernel's monotonic one from
+ * there: it never goes back while a process lives.
  */
 static u64 clock_ns(clockid_t clock)
 {

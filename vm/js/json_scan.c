@@ -2,8 +2,9 @@
 /*
  * json_scan.c - a scanner over JSON text.
  *
- * Owns nothing; any thread. Used by resolve.c on package.json files, which are other people's: it must stop at the terminator and never
- * nest deeper than DEPTH_MAX. It accepts some texts that are not JSON, and never one as something that it is not.
+ * Owns nothing; any thread. Used by resolve.c on package.json files, which are other people's: it
+ * must stop at the terminator and never nest deeper than DEPTH_MAX. It accepts some texts that
+ * are not JSON, and never one as something that it is not.
  */
 #include <ctype.h>
 #include <stdint.h>
@@ -92,7 +93,8 @@ static bool hex4(const char *at, uint32_t *code)
 	for (int i = 0; i < 4; i++) {
 		if (!isxdigit((unsigned char)at[i]))
 			return false;
-		*code = *code << 4 | (uint32_t)(at[i] <= '9' ? at[i] - '0' : (at[i] | 32) - 'a' + 10);
+		*code = *code << 4 |
+			(uint32_t)(at[i] <= '9' ? at[i] - '0' : (at[i] | 32) - 'a' + 10);
 	}
 	return true;
 }
@@ -106,8 +108,8 @@ static char *unescape(const char **at, char *to)
 
 	if (**at == 'u' && hex4(*at + 1, &code)) {
 		*at += 5;
-		if (code >= 0xd800 && code < 0xdc00 && (*at)[0] == '\\' && (*at)[1] == 'u' && hex4(*at + 2, &low) &&
-		    low >= 0xdc00 && low < 0xe000) {
+		if (code >= 0xd800 && code < 0xdc00 && (*at)[0] == '\\' && (*at)[1] == 'u' &&
+		    hex4(*at + 2, &low) && low >= 0xdc00 && low < 0xe000) {
 			code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
 			*at += 6;
 		}

@@ -1,19 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * json_scan.h - as much of JSON as package.json needs: find a member, read a string, walk. No tree, no allocation but for strings.
+ * json_scan.h - as much of JSON as package.json needs: find a member, read a string, walk. No
+ * tree, no allocation but for strings.
  */
 #ifndef VM_JS_JSON_SCAN_H
 #define VM_JS_JSON_SCAN_H
 
 #include <stdbool.h>
 
-/* All take and return pointers into one terminated text; NULL stands for "not there" and for "not JSON". */
+/*
+ * All take and return pointers into one terminated text; NULL stands for "not there" and for "not
+ * JSON".
+ */
 const char *json_value(const char *at);	 /* the first byte of the value at or behind `at` */
 const char *json_behind(const char *at); /* the byte behind the value at `at` */
 char *json_decoded(const char *at);	 /* decoded, malloc'ed, if it is a string */
 const char *json_member(const char *object, const char *key);
 
-/* Walk an object or an array: json_first, then json_next until NULL. In an object `key` (malloc'ed) comes along. */
+/*
+ * Walk an object or an array: json_first, then json_next until NULL. In an object `key`
+ * (malloc'ed) comes along.
+ */
 const char *json_first(const char *container, char **key);
 const char *json_next(const char *item, bool object, char **key);
 

@@ -2,10 +2,12 @@
 /*
  * module.c - ES modules: names, sources, JSON, import.meta.
  *
- * Owns: nothing; the runtime resolves and loads (struct js_host), QuickJS keeps what was loaded in the heap. The native_* functions are
- * called by QuickJS through the VM's table. Owner's thread, on the VM's stack. Must never leave a failure without an exception.
+ * Owns: nothing; the runtime resolves and loads (struct js_host), QuickJS keeps what was loaded
+ * in the heap. The native_* functions are called by QuickJS through the VM's table. Owner's
+ * thread, on the VM's stack. Must never leave a failure without an exception.
  *
- * QuickJS leaves import.meta empty, and its package's loader offers no place to fill it: that is why the loader is ours.
+ * QuickJS leaves import.meta empty, and its package's loader offers no place to fill it: that is
+ * why the loader is ours.
  */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -18,7 +20,10 @@ enum { PROPERTY_ALL = 7 }; /* configurable, writable, enumerable */
 
 /* ---- import.meta ---- */
 
-/* file:// URL of an absolute path, as node's pathToFileURL; other names ("thaw", "<eval>") are their own URL. malloc'ed. */
+/*
+ * file:// URL of an absolute path, as node's pathToFileURL; other names ("thaw", "<eval>") are
+ * their own URL. malloc'ed.
+ */
 static char *module_url(const char *name)
 {
 	static const char plain[] = "-._~!$&'()*+,;=:@/[]|";
@@ -125,7 +130,10 @@ static void name_json_error(struct js_engine *engine, const char *name)
 	free(text);
 }
 
-/* A module with one export, the parsed value; QuickJS keeps it in the module until it is evaluated. */
+/*
+ * A module with one export, the parsed value; QuickJS keeps it in the module until it is
+ * evaluated.
+ */
 static u32 json_module(struct js_engine *engine, u32 name, u32 source, u32 bytes,
 		       const char *host_name)
 {

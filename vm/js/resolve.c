@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * resolve.c - module names as node has them for ES modules: relative and absolute paths, file:// URLs, packages in node_modules.
+ * resolve.c - module names as node has them for ES modules: relative and absolute paths, file://
+ * URLs, packages in node_modules.
  *
- * Owns nothing; called while a module graph is loaded, on the owner's thread. Must never guess: no extension is added, no directory
- * is an import, and an error names the importer. What was loaded once is in the heap: a restored program comes here only for an
- * import() that it has not made before.
+ * Owns nothing; called while a module graph is loaded, on the owner's thread. Must never guess:
+ * no extension is added, no directory is an import, and an error names the importer. What was
+ * loaded once is in the heap: a restored program comes here only for an import() that it has not
+ * made before.
  *
- * A package's entry is its "exports" (a string, a list, conditions "import" and "default", subpaths, one '*' in them), else "module",
- * else "main", else index.js. Packages must be ES modules: there is no require().
+ * A package's entry is its "exports" (a string, a list, conditions "import" and "default",
+ * subpaths, one '*' in them), else "module", else "main", else index.js. Packages must be ES
+ * modules: there is no require().
  */
 #define _GNU_SOURCE
 #include <ctype.h>
@@ -88,7 +91,8 @@ static bool is_file(const char *path)
 }
 
 /* The real path of an importable file. */
-static char *file_of(const char *path, const char *base, const char *specifier, struct thaw_error *error)
+static char *file_of(const char *path, const char *base, const char *specifier,
+		     struct thaw_error *error)
 {
 	char *real = realpath(path, NULL);
 	int why = errno;
@@ -96,10 +100,12 @@ static char *file_of(const char *path, const char *base, const char *specifier, 
 	if (real && is_file(real))
 		return real;
 	if (real)
-		failure(error, -EISDIR, "cannot import '%s' from %s: it is a directory; name the file", specifier, base);
+		failure(error, -EISDIR,
+			"cannot import '%s' from %s: it is a directory; name the file", specifier,
+			base);
 	else
-		failure(error, -why, "cannot find module '%s' imported from %s (%s: %s)", specifier, base, path,
-			strerror(why));
+		failure(error, -why, "cannot find module '%s' imported from %s (%s: %s)", specifier,
+			base, path, strerror(why));
 	free(real);
 	return NULL;
 }
@@ -131,8 +137,9 @@ static char *path_of_url(const char *url)
 	if (!path)
 		return NULL;
 	for (; *at && *at != '?' && *at != '#'; at++) {
-		if (at[0] == '%' && isxdigit((unsigned char)at[1]) && isxdigit((unsigned char)at[2])) {
-			char hex[3] = { at[1], at[2], 0 };
+		if (at[0] == '%' && isxdigit((unsigned char)at[1]) &&
+		    isxdigit((unsigned char)at[2])) {
+			char hex[3] = {at[1], at[2], 0};
 
 			*to = (char)strtol(hex, NULL, 16);
 			if (!*to) {
@@ -151,7 +158,10 @@ static char *path_of_url(const char *url)
 
 /* ---- Packages ---- */
 
-/* Which file does this value of "exports" mean? `matched` replaces '*'. malloc'ed "./..." or NULL. */
+/*
+ * Which file does this value of "exports" mean? `matched` replaces '*'. malloc'ed "./..." or
+ * NULL.
+ */
 static char *target_of(const char *value, const char *matched, int depth)
 {
 	char *key = NULL, *target = NULL;
@@ -176,7 +186,8 @@ static char *target_of(const char *value, const char *matched, int depth)
 	}
 	if (*value != '[' && *value != '{')
 		return NULL;
-	for (const char *at = json_first(value, &key); at && !target; at = json_next(at, *value == '{', &key)) {
+	for (const char *at = json_first(value, &key); at && !target;
+	     at = json_next(at, *value == '{', &key)) {
 		if (*value == '[' || !strcmp(key, "import") || !strcmp(key, "default"))
 			target = target_of(at, matched, depth + 1);
 		free(key);
@@ -187,7 +198,10 @@ static char *target_of(const char *value, const char *matched, int depth)
 	return target;
 }
 
-/* The entry of "exports" for `subpath` (".", "./feature"): an exact key, else the longest one with a '*' that fits. */
+/*
+ * The entry of "exports" for `subpath` (".", "./feature"): an exact key, else the longest one
+ * with a '*' that fits.
+ */
 static char *exported(const char *exports, const char *subpath)
 {
 	const char *best = NULL;
@@ -202,12 +216,14 @@ static char *exported(const char *exports, const char *subpath)
 		best = json_member(exports, subpath);
 		if (best)
 			return target_of(best, NULL, 0);
-		for (const char *at = json_first(exports, &key); at; at = json_next(at, true, &key)) {
+		for (const char *at = json_first(exports, &key); at;
+		     at = json_next(at, true, &key)) {
 			const char *star = strchr(key, '*');
 			size_t length = strlen(key), before = star ? (size_t)(star - key) : 0;
 			size_t have = strlen(subpath), behind = star ? length - before - 1 : 0;
 
-			if (star && before >= best_length && have >= before + behind && !strncmp(key, subpath, before) &&
+			if (star && before >= best_length && have >= before + behind &&
+			    !strncmp(key, subpath, before) &&
 			    !strcmp(star + 1, subpath + have - behind)) {
 				best = at;
 				best_length = before;
@@ -228,8 +244,8 @@ static char *exported(const char *exports, const char *subpath)
 /* The entry file of a package without "exports"; malloc'ed, relative. */
 static char *legacy_entry(const char *directory, const char *json)
 {
-	static const char *const fields[] = { "module", "main" };
-	static const char *const endings[] = { "", ".js", ".mjs", "/index.js" };
+	static const char *const fields[] = {"module", "main"};
+	static const char *const endings[] = {"", ".js", ".mjs", "/index.js"};
 
 	for (unsigned i = 0; json && i < 2; i++) {
 		char *entry = json_decoded(json_member(json, fields[i]));
@@ -253,8 +269,8 @@ static char *legacy_entry(const char *directory, const char *json)
 }
 
 /* `subpath`: "." or "./feature". */
-static char *file_of_package(const char *directory, const char *subpath, const char *base, const char *specifier,
-			     struct thaw_error *error)
+static char *file_of_package(const char *directory, const char *subpath, const char *base,
+			     const char *specifier, struct thaw_error *error)
 {
 	char *path = NULL, *json = NULL, *entry = NULL, *result = NULL;
 	const char *exports;
@@ -268,7 +284,8 @@ static char *file_of_package(const char *directory, const char *subpath, const c
 	if (exports && *exports != 'n') {
 		entry = exported(exports, subpath);
 		if (!entry)
-			failure(error, -ENOENT, "cannot import '%s' from %s: %s/package.json exports no '%s' to ES modules",
+			failure(error, -ENOENT,
+				"cannot import '%s' from %s: %s/package.json exports no '%s' to ES modules",
 				specifier, base, directory, subpath);
 	} else {
 		entry = strcmp(subpath, ".") ? strdup(subpath) : legacy_entry(directory, json);
@@ -298,7 +315,8 @@ static char *find_package(const char *base, const char *specifier, struct thaw_e
 		char *directory, *up;
 		struct stat status;
 
-		if (asprintf(&directory, "%s/node_modules/%.*s", at, (int)name_length, specifier) < 0)
+		if (asprintf(&directory, "%s/node_modules/%.*s", at, (int)name_length, specifier) <
+		    0)
 			goto out;
 		if (!stat(directory, &status) && S_ISDIR(status.st_mode)) {
 			result = file_of_package(directory, subpath, base, specifier, error);
@@ -311,7 +329,8 @@ static char *find_package(const char *base, const char *specifier, struct thaw_e
 			break;
 		*up = 0;
 	}
-	failure(error, -ENOENT, "cannot find package '%.*s' imported from %s: it is in no node_modules upward of it",
+	failure(error, -ENOENT,
+		"cannot find package '%.*s' imported from %s: it is in no node_modules upward of it",
 		(int)name_length, specifier, base);
 out:
 	free(subpath);
@@ -328,7 +347,8 @@ char *resolve_specifier(const char *base, const char *specifier, struct thaw_err
 	if (!strcmp(specifier, "thaw"))
 		return strdup(specifier);
 	if (!strncmp(specifier, "node:", 5)) {
-		failure(error, -ENOENT, "cannot import '%s' from %s: it is part of Node.js, and this is not; see module 'thaw'",
+		failure(error, -ENOENT,
+			"cannot import '%s' from %s: it is part of Node.js, and this is not; see module 'thaw'",
 			specifier, base);
 		return NULL;
 	}
@@ -337,14 +357,16 @@ char *resolve_specifier(const char *base, const char *specifier, struct thaw_err
 		if (path)
 			result = file_of(path, base, specifier, error);
 		else
-			failure(error, -EINVAL, "cannot import '%s' from %s: not a file URL of this machine", specifier, base);
+			failure(error, -EINVAL,
+				"cannot import '%s' from %s: not a file URL of this machine",
+				specifier, base);
 		free(path);
 		return result;
 	}
 	if (specifier[0] == '/')
 		return file_of(specifier, base, specifier, error);
-	if (!strncmp(specifier, "./", 2) || !strncmp(specifier, "../", 3) || !strcmp(specifier, ".") ||
-	    !strcmp(specifier, "..")) {
+	if (!strncmp(specifier, "./", 2) || !strncmp(specifier, "../", 3) ||
+	    !strcmp(specifier, ".") || !strcmp(specifier, "..")) {
 		directory = directory_of(base);
 		if (directory && asprintf(&path, "%s/%s", directory, specifier) >= 0) {
 			result = file_of(path, base, specifier, error);
@@ -354,7 +376,9 @@ char *resolve_specifier(const char *base, const char *specifier, struct thaw_err
 		return result;
 	}
 	if (!specifier[0] || strchr(specifier, ':') || specifier[0] == '#') {
-		failure(error, -EINVAL, "cannot import '%s' from %s: not a path, a package or a file:// URL", specifier, base);
+		failure(error, -EINVAL,
+			"cannot import '%s' from %s: not a path, a package or a file:// URL",
+			specifier, base);
 		return NULL;
 	}
 	return find_package(base, specifier, error);

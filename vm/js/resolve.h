@@ -7,8 +7,11 @@
 
 #include "thaw.h"
 
-/* The absolute path (malloc'ed) of what module `base` means by `specifier`, "thaw" for the built-in module; NULL and `error`. A base
- * that is no absolute path (code of the repl) resolves from the current directory. */
+/*
+ * The absolute path (malloc'ed) of what module `base` means by `specifier`, "thaw" for the built-
+ * in module; NULL and `error`. A base that is no absolute path (code of the repl) resolves from
+ * the current directory.
+ */
 char *resolve_specifier(const char *base, const char *specifier, struct thaw_error *error);
 /* The source (malloc'ed, terminated) of such a name; NULL and `error`. */
 char *resolve_load(const char *name, size_t *bytes, struct thaw_error *error);

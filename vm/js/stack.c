@@ -2,8 +2,9 @@
 /*
  * stack.c - maps the VM's stack, switches to it and back.
  *
- * Owns: the mappings. Called by engine.c on the owner's thread; vm_stack_is_guard() and vm_stack_leave() also from its signal
- * handler. Must never let a frame of the host's stay on a VM stack between two calls.
+ * Owns: the mappings. Called by engine.c on the owner's thread; vm_stack_is_guard() and
+ * vm_stack_leave() also from its signal handler. Must never let a frame of the host's stay on a
+ * VM stack between two calls.
  */
 #define _GNU_SOURCE
 #include "stack.h"
@@ -21,8 +22,11 @@
 #define STACK_ASAN 0
 #endif
 
-/* switch_stack(top, function, arg): one call of function(arg) with the stack pointer at `top`. The frame pointer carries the old
- * stack pointer across, so debuggers and profilers can walk through. */
+/*
+ * switch_stack(top, function, arg): one call of function(arg) with the stack pointer at `top`.
+ * The frame pointer carries the old stack pointer across, so debuggers and profilers can walk
+ * through.
+ */
 void switch_stack(void *top, void (*function)(void *arg), void *arg);
 
 #if defined(__x86_64__)
@@ -137,7 +141,10 @@ bool vm_stack_run(struct vm_stack *stack, struct vm_landing *landing, void (*fun
 	landing->stack = stack;
 	landing->function = function;
 	landing->arg = arg;
-	/* Without the signal mask: saving it is a system call per entry, and only a trap raised by a signal has to restore it. */
+	/*
+	 * Without the signal mask: saving it is a system call per entry, and only a trap raised
+	 * by a signal has to restore it.
+	 */
 	if (sigsetjmp(landing->jump, 0) == 0) {
 #if STACK_ASAN
 		__sanitizer_start_switch_fiber((void **)&fake_stack, stack_bottom(stack),

@@ -2,8 +2,9 @@
 /*
  * stack.h - the stack a VM runs on, and the way onto it and off it.
  *
- * Each engine owns one, at the same address in every process that opens as many engines before it: an address in a frame means the same
- * in the next process of the same build, which is what lets a later process carry on in the middle of a turn.
+ * Each engine owns one, at the same address in every process that opens as many engines before
+ * it: an address in a frame means the same in the next process of the same build, which is what
+ * lets a later process carry on in the middle of a turn.
  */
 #ifndef VM_JS_STACK_H
 #define VM_JS_STACK_H
@@ -29,7 +30,10 @@ int vm_stack_open(struct vm_stack *stack); /* 0 or -errno */
 void vm_stack_close(struct vm_stack *stack);
 bool vm_stack_is_guard(const struct vm_stack *stack, const void *address);
 
-/* Call function(arg) on `stack`. If `jump` is reached by vm_stack_leave() meanwhile, returns false. */
+/*
+ * Call function(arg) on `stack`. If `jump` is reached by vm_stack_leave() meanwhile, returns
+ * false.
+ */
 struct vm_landing {
 	sigjmp_buf jump;
 	const void *host_bottom; /* the stack it came from; only ASan wants to know */

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * state.h - what the files of vm/js/ share and nobody else sees: the engine's host-side state, and how to reach into the VM.
+ * state.h - what the files of vm/js/ share and nobody else sees: the engine's host-side state,
+ * and how to reach into the VM.
  *
- * Three kinds of number name things in the VM: a `u32` address in linear memory, a `u64` JSValue (QuickJS's NaN-boxed word, owned or
- * borrowed as QuickJS has it), and a js_value, the address of a boxed JSValue (engine.h).
+ * Three kinds of number name things in the VM: a `u32` address in linear memory, a `u64` JSValue
+ * (QuickJS's NaN-boxed word, owned or borrowed as QuickJS has it), and a js_value, the address of
+ * a boxed JSValue (engine.h).
  */
 #ifndef VM_JS_STATE_H
 #define VM_JS_STATE_H
@@ -12,7 +14,10 @@
 #include "quickjs.h" /* made by wasm2c */
 #include "stack.h"
 
-/* The layout of JSRuntime and JSContext in quickjs-wasi 3.6.2, where no export tells. engine.c checks each when a VM is created. */
+/*
+ * The layout of JSRuntime and JSContext in quickjs-wasi 3.6.2, where no export tells. engine.c
+ * checks each when a VM is created.
+ */
 enum {
 	RUNTIME_MALLOC_SIZE = 24,   /* u32: bytes allocated now */
 	RUNTIME_GC_THRESHOLD = 624, /* u32 */
@@ -38,8 +43,10 @@ static inline bool value_has_tag(u64 value, int tag)
 	return (u32)(value >> 32) == (u32)tag;
 }
 
-/* Functions of ours in the VM's table, behind the module's own 532. The heap refers to them by index: never reorder, only append,
- * and change js_engine_identity with the meaning of any. */
+/*
+ * Functions of ours in the VM's table, behind the module's own 532. The heap refers to them by
+ * index: never reorder, only append, and change js_engine_identity with the meaning of any.
+ */
 enum native_function {
 	NATIVE_HOST_FUNCTION,
 	NATIVE_MODULE_RESOLVE,
@@ -48,8 +55,10 @@ enum native_function {
 	NATIVE_COUNT
 };
 
-/* Our own record in the heap, at the bottom of the shadow stack's block; the runtime's opaque pointer finds it. A stack that
- * overruns its block destroys `magic` first. */
+/*
+ * Our own record in the heap, at the bottom of the shadow stack's block; the runtime's opaque
+ * pointer finds it. A stack that overruns its block destroys `magic` first.
+ */
 struct heap_note {
 	u32 magic;
 	u32 stack_bytes; /* of the shadow stack, which begins right after the note */
@@ -130,7 +139,10 @@ struct js_engine *engine_current(void);
 _Noreturn void engine_trap(struct js_engine *engine, const char *reason);
 /* Collect garbage; on the VM's stack, anywhere QuickJS itself might. */
 void engine_collect(struct js_engine *engine);
-/* The same, if a turn that does not end has allocated so much that waiting for its end would not do. */
+/*
+ * The same, if a turn that does not end has allocated so much that waiting for its end would not
+ * do.
+ */
 void engine_collect_inside_turn(struct js_engine *engine);
 
 /* ---- wasm_rt.c ---- */

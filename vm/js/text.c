@@ -2,8 +2,9 @@
 /*
  * text.c - checks and repairs UTF-8.
  *
- * Owns nothing; any thread. Used where text enters or leaves the VM: files that are read as text, TextDecoder, and output, for
- * QuickJS encodes lone surrogates in three bytes each, which nobody else takes for UTF-8.
+ * Owns nothing; any thread. Used where text enters or leaves the VM: files that are read as text,
+ * TextDecoder, and output, for QuickJS encodes lone surrogates in three bytes each, which nobody
+ * else takes for UTF-8.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -12,8 +13,9 @@
 #include "text.h"
 
 /*
- * The length of the sequence at `at`. Negative: it is malformed, and that many bytes are its maximal subpart, the longest start of a
- * well-formed sequence (Unicode 15, table 3-7 and section 3.9).
+ * The length of the sequence at `at`. Negative: it is malformed, and that many bytes are its
+ * maximal subpart, the longest start of a well-formed sequence (Unicode 15, table 3-7 and section
+ * 3.9).
  */
 static int sequence(const uint8_t *at, const uint8_t *end)
 {

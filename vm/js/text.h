@@ -8,11 +8,16 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* The number of bytes at the start of `text` that are well-formed UTF-8 (no surrogates, no overlong forms). */
+/*
+ * The number of bytes at the start of `text` that are well-formed UTF-8 (no surrogates, no
+ * overlong forms).
+ */
 size_t text_valid_prefix(const char *text, size_t bytes);
 
-/* Replaces what is not UTF-8 by U+FFFD as WHATWG says (one per maximal subpart). Returns `text` itself if it is valid, else a
- * malloc'ed copy; NULL when out of memory. */
+/*
+ * Replaces what is not UTF-8 by U+FFFD as WHATWG says (one per maximal subpart). Returns `text`
+ * itself if it is valid, else a malloc'ed copy; NULL when out of memory.
+ */
 char *text_make_valid(char *text, size_t bytes, size_t *valid_bytes);
 
 #endif

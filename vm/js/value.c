@@ -2,9 +2,10 @@
 /*
  * value.c - evaluation, jobs, calls, properties, and values to and from the host.
  *
- * Owns: nothing; handles belong to whoever received them. Each public function packs its arguments into a struct call and enters the VM,
- * where the run_* function of the same name does the work. Owner's thread. Must never keep a pointer into linear memory
- * across a call that may free what it points to.
+ * Owns: nothing; handles belong to whoever received them. Each public function packs its
+ * arguments into a struct call and enters the VM, where the run_* function of the same name does
+ * the work. Owner's thread. Must never keep a pointer into linear memory across a call that may
+ * free what it points to.
  */
 #define _GNU_SOURCE
 #include <math.h>
@@ -88,7 +89,10 @@ u64 value_string(struct js_engine *engine, const char *text, size_t bytes)
 	return value;
 }
 
-/* A lone surrogate has no UTF-8; QuickJS writes its three bytes nevertheless. U+FFFD has three, too. */
+/*
+ * A lone surrogate has no UTF-8; QuickJS writes its three bytes nevertheless. U+FFFD has three,
+ * too.
+ */
 static void replace_surrogates(char *text, size_t bytes)
 {
 	unsigned char *at = (unsigned char *)text, *end = at + bytes;

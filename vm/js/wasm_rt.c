@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: MIT
 /*
- * wasm_rt.c - the runtime that wasm2c's output (wabt 1.0.32) is linked against, in place of wabt's own.
+ * wasm_rt.c - the runtime that wasm2c's output (wabt 1.0.32) is linked against, in place of
+ * wabt's own.
  *
- * Owns: function types and tables. Linear memory is the heap's region; here it only moves its limit. Called by the generated code on the
- * owner's thread. Must never hand the module memory that libthaw does not track.
+ * Owns: function types and tables. Linear memory is the heap's region; here it only moves its
+ * limit. Called by the generated code on the owner's thread. Must never hand the module memory
+ * that libthaw does not track.
  *
- * The module is always instantiated over scratch memory, because instantiation writes its data segments: engine.c copies that
- * into a fresh heap, and throws it away when the heap was restored.
+ * The module is always instantiated over scratch memory, because instantiation writes its data
+ * segments: engine.c copies that into a fresh heap, and throws it away when the heap was
+ * restored.
  */
 #define _GNU_SOURCE
 #include <stdarg.h>
@@ -124,8 +127,9 @@ void wasm_rt_free_memory(wasm_rt_memory_t *memory)
 }
 
 /*
- * Freeing the reserve here, in the middle of the VM's malloc, is sound because dlmalloc's sys_alloc touches none of its state between a
- * memory.grow that failed and its return of NULL: so this allocation fails, and the error that it causes can be built.
+ * Freeing the reserve here, in the middle of the VM's malloc, is sound because dlmalloc's
+ * sys_alloc touches none of its state between a memory.grow that failed and its return of NULL:
+ * so this allocation fails, and the error that it causes can be built.
  */
 static void release_reserve(struct js_engine *engine)
 {
@@ -177,7 +181,10 @@ void wasm_rt_free_funcref_table(wasm_rt_funcref_table_t *table)
 	table->data = NULL;
 }
 
-/* Put our own functions behind the module's. The type check of indirect calls covers them as it does the others. */
+/*
+ * Put our own functions behind the module's. The type check of indirect calls covers them as it
+ * does the others.
+ */
 void wasm_rt_set_native(struct js_engine *engine)
 {
 	wasm_rt_funcref_table_t *table = &engine->wasm.w2c___indirect_function_table;
