@@ -82,8 +82,8 @@ struct fault_service {
 	uint64_t prefetch_page; /* the next page that prefetch looks at */
 
 	_Atomic uint64_t faults, pages_restored, pages_poisoned, restore_bytes;
-	struct poison_record
-		poison[POISON_RECORDS]; /* the last one speaks for all that find no room */
+	/* The last record speaks for all that find no room. */
+	struct poison_record poison[POISON_RECORDS];
 	_Atomic unsigned poison_count;
 };
 

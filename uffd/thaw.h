@@ -79,7 +79,7 @@ struct thaw_generation {
 	uint64_t bytes_written; /* bytes this checkpoint wrote to the file: pages, index, records */
 	uint64_t pause_ns;	/* how long the owner was held in thaw_checkpoint_capture */
 	uint64_t
-		durable_ns; /* from thaw_checkpoint_begin to just before the header slot was written */
+		durable_ns; /* from begin to durable; in the file, the newest one's lacks the syncs */
 	uint32_t reason;    /* enum thaw_reason */
 	uint32_t restores; /* how often its line of descent had been restored before it */
 };

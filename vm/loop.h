@@ -84,8 +84,8 @@ struct runtime {
 	/* checkpoints.c */
 	uv_timer_t every;
 	uint64_t requested; /* highest number of a checkpoint() promise */
-	uint64_t
-		captured; /* ... when the generation in flight was captured; with `capture_taken` */
+	/* ... when the generation in flight was captured; with `capture_taken` */
+	uint64_t captured;
 	uint64_t settled; /* ... that was settled */
 	uint64_t captured_turns,
 		durable_turns; /* `turns` at capture, and at the newest capture that became durable */

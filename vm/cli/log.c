@@ -63,7 +63,7 @@ const struct cli_command command_log = {
 	.description =
 		"Lists the generations that are retained, oldest first. written: pages the program wrote since the one\n"
 		"before; stored: of those, pages whose contents had changed; bytes: what the file grew or reused;\n"
-		"pause: how long the program stood still; durable: from the start to the disk.",
+		"pause: how long the program stood still; durable: from the start to the disk (the newest: but for its syncs).",
 	.examples = "  thaw log app.thaw\n"
 		    "  thaw run --at 41 app.js       continue from one of them\n",
 	.options = log_options,
