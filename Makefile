@@ -153,11 +153,12 @@ $(HARNESS)/kselftest_harness.h: scripts/harness
 	$(call say,HARNESS,"$(HARNESS) (reads the kernel's source archive: 15 s)")
 	$(Q)scripts/harness $(HARNESS)
 
-# The harness is a system header here: its macros are the kernel's to warn about. Its TEST() leaves a parameter unused.
+# The harness is a system header here: its macros are the kernel's to warn about. Its TEST() leaves a parameter unused,
+# its EXPECT_EQ() compares what it is given.
 $(BUILD)/tests/%.o: tests/%.c $(BUILD)/flags | $(HARNESS)/kselftest_harness.h $(GENERATED)/quickjs.h
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(BASE_CFLAGS) $(VM_CFLAGS) -Wno-unused-parameter $(WARNINGS_FATAL) $(CFLAGS) $(INCLUDES) \
+	$(Q)$(CC) $(BASE_CFLAGS) $(VM_CFLAGS) -Wno-unused-parameter -Wno-sign-compare $(WARNINGS_FATAL) $(CFLAGS) $(INCLUDES) \
 		-Itests -isystem $(HARNESS) -DTHAW_BINARY='"$(abspath $(BUILD))/thaw"' \
 		-DTHAW_SOURCE='"$(CURDIR)"' -MMD -MP -c $< -o $@
 
