@@ -66,7 +66,7 @@ struct runtime {
 	bool in_turn;
 	struct rejection *rejections;
 	unsigned rejection_count, rejection_room;
-	uint64_t turns, collections, restore_ns, first_turn_ns;
+	uint64_t turns, collections, restore_ns, first_turn_ns, output_bytes;
 	uint64_t synced_generation; /* what the live bindings of the module "thaw" say */
 
 	/* how it ends */

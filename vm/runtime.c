@@ -544,6 +544,7 @@ void runtime_stats(struct runtime *rt, struct runtime_stats *stats)
 	*stats = (struct runtime_stats){
 		.heap_bytes = js_heap_bytes(rt->engine),
 		.turns = rt->turns,
+		.output_bytes = rt->output_bytes,
 		.collections = rt->collections,
 		.restore_ns = rt->restored ? rt->restore_ns - process_start_ns : 0,
 		.first_turn_ns = rt->first_turn_ns ? rt->first_turn_ns - process_start_ns : 0,

@@ -89,7 +89,7 @@ static int next_character(EditLine *edit, wchar_t *character)
 		if (got <= 0)
 			return (int)got;
 		runtime_stats(input->runtime, &after);
-		if (after.turns != before.turns)
+		if (after.output_bytes != before.output_bytes)
 			el_set(edit, EL_REFRESH);
 		length = mbrtowc(character, &byte, 1, &input->multibyte);
 		if (length == (size_t)-2)

@@ -65,6 +65,7 @@ static void on_broken_pipe(struct runtime *rt)
 
 static void write_all(struct runtime *rt, int fd, const char *data, size_t bytes)
 {
+	rt->output_bytes += bytes;
 	while (bytes) {
 		ssize_t put = write(fd, data, bytes);
 
