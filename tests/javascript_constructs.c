@@ -114,12 +114,24 @@ static char *end_line(const char *output)
 	return at && strchr(at, '\n') ? strndup(at, (size_t)(strchr(at, '\n') - at)) : NULL;
 }
 
+/* As the machine chooses, and each other way that pages can arrive and writes be found. */
+FIXTURE_VARIANT(constructs)
+{
+	const char *tracker, *backing;
+};
+FIXTURE_VARIANT_ADD(constructs, by_default){.tracker = "", .backing = ""};
+FIXTURE_VARIANT_ADD(constructs, wp_sync){.tracker = "wp-sync", .backing = "anonymous"};
+FIXTURE_VARIANT_ADD(constructs, memfd){.tracker = "", .backing = "memfd"};
+FIXTURE_VARIANT_ADD(constructs, wp_sync_memfd){.tracker = "wp-sync", .backing = "memfd"};
+
 FIXTURE_SETUP(constructs)
 {
 	struct program program;
 	unsigned newest = 0;
 	char *path, *image;
 
+	setenv("THAW_TRACKER", variant->tracker, 1);
+	setenv("THAW_BACKING", variant->backing, 1);
 	self->directory = support_directory();
 	self->script = support_format("%s/program.js", self->directory);
 	support_write(self->script, program_text);

@@ -19,9 +19,10 @@
 
 #include "sys.h"
 
-#define PRECOPY_PAGES \
-	2048u		  /* more written pages than this are worth a pass while the program runs */
-#define PRECOPY_PASSES 4u /* a program that writes faster than we copy is stopped after so many */
+/* More written pages than this are worth a pass while the program runs. */
+#define PRECOPY_PAGES 2048u
+/* A program that writes faster than we copy is stopped after so many. */
+#define PRECOPY_PASSES 4u
 #define STAGING_KEPT (16u << 20)
 
 static void *page_address(const struct checkpointer *checkpointer, uint64_t page)

@@ -85,9 +85,9 @@ struct thaw_generation {
 };
 
 #define THAW_CREATE 0x1u /* make the image where there is none */
-#define THAW_FRESH \
-	0x2u /* start from an empty heap even if the image holds generations: they stay
-			    * readable until retention drops them */
+/* Start from an empty heap even if the image holds generations: they stay readable until retention
+ * drops them. */
+#define THAW_FRESH 0x2u
 #define THAW_PREFETCH 0x4u /* after opening, stream every page in, in the background */
 
 struct thaw_options {

@@ -22,8 +22,8 @@
 #include "format.h"
 #include "sys.h"
 
-#define WINDOW_BYTES \
-	(64u << 10) /* nodes of one commit lie together, in the order they are walked */
+/* Nodes of one commit lie together, in the order they are walked. */
+#define WINDOW_BYTES (64u << 10)
 
 struct place { /* another tree's subtree beside the one that is walked */
 	struct reference at;

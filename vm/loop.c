@@ -31,8 +31,8 @@
 
 #include "loop.h"
 
-#define SLICE_NS \
-	2000000u /* due timers run one after the other for so long before the loop looks at anything else */
+/* Due timers run one after the other for so long before the loop looks at anything else. */
+#define SLICE_NS 2000000u
 
 static uint64_t clock_ns(clockid_t clock)
 {

@@ -95,7 +95,7 @@ struct runtime_stats {
 	struct thaw_status heap;
 	uint64_t heap_bytes; /* linear memory */
 	uint64_t turns;
-	uint64_t output_bytes; /* what the program wrote to stdout and stderr */
+	uint64_t output_bytes;	/* what the program wrote to stdout and stderr */
 	uint64_t collections;	/* garbage collections by our policy */
 	uint64_t restore_ns;	/* process start to the first instruction of the restored VM */
 	uint64_t first_turn_ns; /* ... to the end of the first turn */

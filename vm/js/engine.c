@@ -43,9 +43,8 @@ const char js_engine_identity[] = "js-1 quickjs-wasi " JS_WASM_HASH;
  */
 #define GC_FLOOR (32ull << 20)
 #define GC_TURN_SLACK (32ull << 20)
-#define GC_CEILING \
-	(3584ull   \
-	 << 20) /* with less than 512 MiB to go, waiting for twice the live bytes would be waiting for the end */
+/* With less than 512 MiB to go, waiting for twice the live bytes would be waiting for the end. */
+#define GC_CEILING (3584ull << 20)
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static __thread struct js_engine *current;

@@ -33,8 +33,8 @@
 extern const char js_engine_identity[];
 
 #define JS_HEAP_MAX_BYTES (65535ull * 65536) /* 65,536 wasm pages would wrap wasm2c's u32 size */
-#define JS_HEAP_GUARD_BYTES \
-	((8ull << 30) - JS_HEAP_MAX_BYTES) /* u32 address + u32 offset never leaves 8 GiB */
+/* A u32 address plus a u32 offset never leaves 8 GiB. */
+#define JS_HEAP_GUARD_BYTES ((8ull << 30) - JS_HEAP_MAX_BYTES)
 
 typedef uint32_t js_value;
 struct js_engine;

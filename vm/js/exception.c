@@ -13,8 +13,8 @@
 
 #include "state.h"
 
-#define MAX_CAUSES \
-	5 /* how deep causes are followed, and how many of an AggregateError's errors are shown */
+/* How deep causes are followed, and how many of an AggregateError's errors are shown. */
+#define MAX_CAUSES 5
 
 enum { PROPERTY_CONFIGURABLE = 1, PROPERTY_WRITABLE = 2 };
 

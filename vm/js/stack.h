@@ -14,8 +14,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define VM_STACK_BASE \
-	0x200000000000ull /* far from ASan's allocator (0x600000000000) and from its shadow */
+/* Far from ASan's allocator (0x600000000000) and from its shadow. */
+#define VM_STACK_BASE 0x200000000000ull
 #define VM_STACK_SPACING (1ull << 30)
 #define VM_STACK_SLOTS 64
 #define VM_STACK_BYTES (256ull << 20) /* address space; only what is touched costs memory */
