@@ -337,4 +337,21 @@ TEST_F(runtime, readers_store_little)
 	RUN(0, "true\n", NULL, "run", "--every", "0", self->script);
 }
 
+/* A generation is named by its number; --retain says how many can be. */
+TEST_F(runtime, generations_by_number)
+{
+	put(self->directory, "app.js",
+	    "import { checkpoint, on } from 'thaw'\n"
+	    "let n = 0\n"
+	    "on('restore', () => console.log(n))\n"
+	    "while (n < 6) { n++; await checkpoint() }\n");
+	RUN(0, "", NULL, "run", "--every", "0", "--retain", "3", self->script);
+	RUN(66, "", NULL, "run", "--at", "1", self->script);
+	program_free(&self->program);
+	EXPECT_EQ(0, program_run(&self->program, NULL,
+				 THAW("run", "--every", "0", "--at", "5", self->script)));
+	EXPECT_TRUE(starts_with(self->program.output, "5\n"));
+	RUN(9, "", NULL, "run", "--fresh", "--at", "5", self->script);
+}
+
 TEST_HARNESS_MAIN
