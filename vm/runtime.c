@@ -201,7 +201,11 @@ static int open_heap(struct runtime *rt, struct thaw_error *error)
 		.fatal = on_fatal,
 	};
 	struct thaw_status status;
-	int code = thaw_open(&heap, &rt->heap, error);
+	struct stat before;
+	int code;
+
+	rt->created = options->image && lstat(options->image, &before) && errno == ENOENT;
+	code = thaw_open(&heap, &rt->heap, error);
 
 	/*
 	 * A process that was just killed holds its lock until the kernel has taken its memory
@@ -259,6 +263,25 @@ int runtime_open(const struct runtime_options *options, struct runtime **runtime
 	return 0;
 }
 
+/*
+ * A program that failed before its first generation leaves no image: it holds nothing, and would
+ * pass for a program that was started. We hold its lock until it is closed; whoever waits for that
+ * opens the name again.
+ */
+static void remove_empty(struct runtime *rt)
+{
+	struct thaw_result result;
+	struct thaw_status status;
+
+	if (!rt->heap || !rt->created)
+		return;
+	if (thaw_checkpoint_wait(rt->heap) == THAW_DONE)
+		thaw_checkpoint_poll(rt->heap, &result);
+	thaw_status(rt->heap, &status);
+	if (!status.generation)
+		unlink(rt->options.image);
+}
+
 void runtime_close(struct runtime *rt)
 {
 	if (!rt)
@@ -266,6 +289,7 @@ void runtime_close(struct runtime *rt)
 	signals_close(rt);
 	if (rt->engine)
 		js_engine_free(rt->engine);
+	remove_empty(rt);
 	thaw_close(rt->heap); /* its threads wake the loop up: they end first */
 	loop_close(rt);
 	js_blob_clear(&rt->blob);
@@ -484,7 +508,10 @@ static int rendered(struct runtime *rt, js_value promise, char **text)
 			js_free(rt->engine, js_take_exception(rt->engine));
 		js_free(rt->engine, global);
 	}
-	shown = value ? loop_ask(rt, PRELUDE_INSPECT, 1, &value) : 0;
+	shown = !value ? 0
+		: rt->options.plain_result && js_is_string(rt->engine, value)
+			? value
+			: loop_ask(rt, PRELUDE_INSPECT, 1, &value);
 	*text = shown ? js_to_string(rt->engine, shown, NULL)
 		      : strdup("<value that cannot be shown>");
 	if (shown)

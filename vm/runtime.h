@@ -39,6 +39,7 @@ struct runtime_options {
 	bool quiet;	  /* no notes on stderr; errors are still printed */
 	bool verbose;	  /* a line on stderr for each generation and restore */
 	bool interactive; /* repl: SIGINT interrupts the running script instead of ending the program */
+	bool plain_result; /* -p: runtime_eval() gives a string as it is, as console.log would */
 	bool keep_result; /* repl: globalThis._ is the last result of runtime_eval() that was not undefined */
 	int argument_count; /* what the program sees as thaw.args */
 	char **arguments;

@@ -13,10 +13,10 @@ static int evaluate(struct runtime *runtime, const struct cli_options *options)
 	int code;
 
 	code = runtime_eval(runtime, options->code, options->print ? "[print]" : "[eval]", &text);
-	if (code == EXIT_EXCEPTION) {
+	if (code == EXIT_EXCEPTION && text) { /* no text: it was printed when it happened */
 		fflush(stdout);
-		fprintf(stderr, "Uncaught %s%s", text ? text : "exception",
-			text && *text && text[strlen(text) - 1] == '\n' ? "" : "\n");
+		fprintf(stderr, "Uncaught %s%s", text,
+			*text && text[strlen(text) - 1] == '\n' ? "" : "\n");
 	} else if (!code && options->print) {
 		puts(text ? text : "");
 		fflush(stdout);
@@ -37,6 +37,7 @@ static int eval(const struct cli_options *options, int count, char **operands)
 				"nothing to do: -e CODE or a command is missing; see thaw --help");
 	if (options->fresh && options->generation)
 		return cli_fail(EXIT_USAGE, "--fresh and --at exclude each other");
+	runtime_options.plain_result = true;
 	runtime_options.argument_count = count;
 	runtime_options.arguments = operands;
 	code = runtime_open(&runtime_options, &runtime, &error);
@@ -55,7 +56,8 @@ static int eval(const struct cli_options *options, int count, char **operands)
 
 static const struct cli_option eval_options[] = {
 	{"eval", 'e', "CODE", CLI_CODE, 0, "evaluate this (top-level await is allowed)"},
-	{"print", 'p', "CODE", CLI_CODE, 0, "evaluate this and print the result"},
+	{"print", 'p', "CODE", CLI_CODE, 0,
+	 "evaluate this and print the result, as console.log does"},
 	{"image", 'i', "PATH", CLI_TEXT, CLI_FIELD(image),
 	 "an image to work on (default: nothing persists)"},
 	{"every", 0, "TIME", CLI_DURATION, CLI_FIELD(every_ns),

@@ -259,10 +259,10 @@ static void evaluate(struct repl *repl, const char *line)
 		 */
 		make_durable(repl, THAW_REASON_REQUEST);
 	}
-	if (result == EXIT_EXCEPTION) {
+	if (result == EXIT_EXCEPTION && text) { /* no text: it was printed when it happened */
 		fflush(stdout);
-		fprintf(stderr, "Uncaught %s%s", text ? text : "exception",
-			text && *text && text[strlen(text) - 1] == '\n' ? "" : "\n");
+		fprintf(stderr, "Uncaught %s%s", text,
+			*text && text[strlen(text) - 1] == '\n' ? "" : "\n");
 	} else if (text && (repl->terminal || strcmp(text, "undefined"))) {
 		puts(text);
 	}

@@ -12,6 +12,8 @@
 	const NESTED_ON_ONE_LINE = 3;
 	const MAX_ITEMS = 100;
 	const MAX_STRING = 10000;
+	const MAX_PROTOTYPES = 1000; // a proxy can be its own prototype
+	const MAX_DEPTH = 500; // what is asked for with { depth: null }: indentation makes deeper ones cubic in time
 
 	const { getPrototypeOf, getOwnPropertyDescriptor, prototype: objectPrototype } = Object;
 	const { ownKeys, apply } = Reflect;
@@ -26,13 +28,18 @@
 	const mapForEach = Map.prototype.forEach;
 	const setForEach = Set.prototype.forEach;
 	const arrayBufferLength = getter(ArrayBuffer.prototype, 'byteLength');
+	const arrayBufferDetached = getter(ArrayBuffer.prototype, 'detached');
 	const sharedArrayBufferLength = getter(SharedArrayBuffer.prototype, 'byteLength');
 	const dataViewLength = getter(DataView.prototype, 'byteLength');
 	const dateTime = Date.prototype.getTime;
 	const dateText = Date.prototype.toISOString;
-	const regExpText = RegExp.prototype.toString;
+	const regExpSource = getter(RegExp.prototype, 'source');
+	const regExpFlags = Object.entries({ hasIndices: 'd', global: 'g', ignoreCase: 'i', multiline: 'm', dotAll: 's', unicode: 'u',
+					     unicodeSets: 'v', sticky: 'y' }).map(([key, flag]) => [getter(RegExp.prototype, key), flag]);
 	const functionText = Function.prototype.toString;
 	const objectTag = objectPrototype.toString;
+	const typedLength = getter(TypedArray.prototype, 'length');
+	const errorStack = getOwnPropertyDescriptor(Error.prototype, 'stack')?.get;
 	const weakMapHas = WeakMap.prototype.has;
 	const weakSetHas = WeakSet.prototype.has;
 	const weakRefDeref = WeakRef.prototype.deref;
@@ -73,7 +80,7 @@
 			else if (code < 32 || (code >= 127 && code <= 159))
 				quoted += '\\x' + code.toString(16).toUpperCase().padStart(2, '0');
 			else if (code >= 0xd800 && code <= 0xdfff)
-				quoted += '\\u' + code.toString(16).toUpperCase();
+				quoted += '\\u' + code.toString(16);
 			else
 				quoted += character;
 		}
@@ -97,13 +104,20 @@
 		return found !== undefined && hasOwn(found, 'value') ? found.value : undefined;
 	}
 
+	function lineage(object) {
+		const all = [];
+		for (let at = object; at !== null && all.length < MAX_PROTOTYPES; at = getPrototypeOf(at))
+			all.push(at);
+		return all;
+	}
+
 	// The name of the class that made `object`; null without a prototype.
 	function className(object) {
-		for (let at = object; at !== null && at !== undefined; at = getPrototypeOf(at)) {
+		for (const at of lineage(object)) {
 			const maker = dataOf(at, 'constructor');
 			if (typeof maker === 'function') {
 				const name = dataOf(maker, 'name');
-				if (typeof name === 'string' && name !== '' && (at !== object || getPrototypeOf(object) === null))
+				if (typeof name === 'string' && name !== '' && at !== object)
 					return name;
 			}
 		}
@@ -119,10 +133,10 @@
 	}
 
 	function tagOf(object) {
-		for (let at = object; at !== null; at = getPrototypeOf(at)) {
+		for (const at of lineage(object)) {
 			const found = getOwnPropertyDescriptor(at, Symbol.toStringTag);
-			if (found !== undefined)
-				return typeof found.value === 'string' ? found.value : '';
+			if (found !== undefined) // one's own that is enumerable is shown with the properties
+				return typeof found.value === 'string' && !(at === object && found.enumerable) ? found.value : '';
 		}
 		return '';
 	}
@@ -221,10 +235,11 @@
 
 	function errorText(error) {
 		const part = (key) => {
-			for (let at = error; at !== null; at = getPrototypeOf(at)) {
+			for (const at of lineage(error)) {
 				const found = getOwnPropertyDescriptor(at, key);
 				if (found !== undefined)
-					return hasOwn(found, 'value') ? found.value : key === 'stack' ? error.stack : undefined;
+					return hasOwn(found, 'value') ? found.value :
+						key === 'stack' && found.get === errorStack ? apply(errorStack, error, []) : undefined;
 			}
 			return undefined;
 		};
@@ -265,8 +280,9 @@
 			return { open, close: ']', list: true, skipIndexes: true, entries: arrayEntries };
 		}
 		if (prototype === objectPrototype && tag === '' && typeof value !== 'function' && !isError(value)) {
-			if (apply(objectTag, value, []) === '[object Arguments]')
-				return { open: '[Arguments] [', close: ']', list: true, skipIndexes: true, entries: arrayEntries };
+			if (!hasOwn(value, Symbol.toStringTag) && !hasOwn(objectPrototype, Symbol.toStringTag) &&
+			    apply(objectTag, value, []) === '[object Arguments]')
+				return { open: '[Arguments] {', close: '}' };
 			return { open: '{', close: '}' };
 		}
 		if (typeof value === 'function')
@@ -279,7 +295,7 @@
 		}
 		const typed = typedArrayName.call(value);
 		if (typed !== undefined) {
-			const open = `${prefix(name, typed, tag === typed ? '' : tag, `(${value.length})`)}[`;
+			const open = `${prefix(name, typed, tag === typed ? '' : tag, `(${typedLength.call(value)})`)}[`;
 			return { open, close: ']', list: true, skipIndexes: true, entries: typedEntries };
 		}
 		if (accepts(mapSize, value))
@@ -288,9 +304,10 @@
 		if (accepts(setSize, value))
 			return { open: `${prefix(name, 'Set', name === 'Set' && tag === 'Set' ? '' : tag, `(${setSize.call(value)})`)}{`, close: '}',
 				 entries: setEntries };
-		if (accepts(regExpText, value) && accepts(getter(RegExp.prototype, 'source'), value) &&
-		    value !== RegExp.prototype) {
-			const text = regExpText.call(value);
+		if (accepts(regExpSource, value) && value !== RegExp.prototype) {
+			// Not its toString(): that asks the object itself, which may have getters for an answer.
+			const flags = regExpFlags.map(([has, flag]) => apply(has, value, []) ? flag : '').join('');
+			const text = `/${apply(regExpSource, value, [])}/${flags}`;
 			return { base: name === 'RegExp' ? text : prefix(name, 'RegExp', tag) + text, open: '{', close: '}' };
 		}
 		if (accepts(dateTime, value)) {
@@ -299,17 +316,17 @@
 		}
 		const promise = host.promise(value);
 		if (promise !== undefined)
-			return { open: `${prefix(name, 'Promise', tag === 'Promise' ? '' : tag)}{`, close: '}',
+			return { open: `${prefix(name, 'Promise', tag)}{`, close: '}',
 				 entries: (...parts) => promiseEntries(promise, ...parts) };
 		if (accepts(arrayBufferLength, value) || accepts(sharedArrayBufferLength, value))
 			return { open: `${prefix(name, 'ArrayBuffer', tag === name ? '' : tag)}{`, close: '}', entries: bufferEntries };
 		if (accepts(dataViewLength, value))
-			return { open: `${prefix(name, 'DataView', tag === 'DataView' ? '' : tag)}{`, close: '}', entries: viewEntries };
+			return { open: `${prefix(name, 'DataView', tag)}{`, close: '}', entries: viewEntries };
 		if (accepts(weakMapHas, value, {}) || accepts(weakSetHas, value, {}))
 			return { open: `${prefix(name, 'WeakSet', tag === name ? '' : tag)}{`, close: '}',
 				 entries: () => ['<items unknown>'] };
 		if (accepts(weakRefDeref, value))
-			return { open: `${prefix(name, 'WeakRef', tag === 'WeakRef' ? '' : tag)}{`, close: '}', entries: weakRefEntries };
+			return { open: `${prefix(name, 'WeakRef', tag)}{`, close: '}', entries: weakRefEntries };
 		const wrapped = tag === '' || tag === 'Symbol' || tag === 'BigInt' ? boxed(value) : undefined;
 		if (wrapped !== undefined) {
 			const text = primitive(context, wrapped[1], false);
@@ -327,27 +344,32 @@
 		const output = [];
 		const length = value.length;
 		let index = 0;
+		let indexes;
+		let at = 0;
 		for (; index < length && output.length < MAX_ITEMS; index++) {
 			const found = getOwnPropertyDescriptor(value, index);
 			if (found !== undefined) {
 				output.push(propertyValue(context, found, depth, 2));
 				continue;
 			}
-			let holes = 1;
-			while (index + holes < length && !hasOwn(value, index + holes))
-				holes++;
-			output.push(`<${holes} empty item${holes > 1 ? 's' : ''}>`);
-			index += holes - 1;
+			// An array may have 2^32 holes: look for the next item among those that are there.
+			indexes ??= ownKeys(value).filter((key) => typeof key === 'string' && isIndex(key)).map(Number);
+			while (at < indexes.length && indexes[at] <= index)
+				at++;
+			const next = at < indexes.length ? Math.min(indexes[at], length) : length;
+			output.push(`<${next - index} empty item${next - index > 1 ? 's' : ''}>`);
+			index = next - 1;
 		}
 		return more(output, length - index);
 	}
 
 	function typedEntries(context, value) {
-		const length = Math.min(value.length, MAX_ITEMS);
+		const all = typedLength.call(value);
+		const length = Math.min(all, MAX_ITEMS);
 		const output = [];
 		for (let index = 0; index < length; index++)
 			output.push(primitive(context, value[index], true));
-		return more(output, value.length - length);
+		return more(output, all - length);
 	}
 
 	function more(output, rest) {
@@ -388,6 +410,8 @@
 	}
 
 	function bufferEntries(context, value) {
+		if (accepts(arrayBufferLength, value) && apply(arrayBufferDetached, value, []))
+			return ['(detached)', 'byteLength: 0'];
 		const bytes = new Uint8Array(value);
 		const shown = Math.min(bytes.length, 50);
 		let text = '';
@@ -434,10 +458,14 @@
 		return text;
 	}
 
+	function lengthOf(list) {
+		return isArray(list) ? list.length : typedLength.call(list);
+	}
+
 	function isEmpty(value, form, keys) {
 		if (keys.length > 0)
 			return false;
-		return form.entries === undefined || (form.list === true && value.length === 0) ||
+		return form.entries === undefined || (form.list === true && lengthOf(value) === 0) ||
 			(form.entries === mapEntries && mapSize.call(value) === 0) ||
 			(form.entries === setEntries && setSize.call(value) === 0);
 	}
@@ -492,7 +520,7 @@
 	function columns(context, output, list) {
 		let total = 0;
 		let longest = 0;
-		const count = list.length > MAX_ITEMS && output.length > MAX_ITEMS ? output.length - 1 : output.length;
+		const count = lengthOf(list) > MAX_ITEMS && output.length > MAX_ITEMS ? output.length - 1 : output.length;
 		for (let index = 0; index < count; index++) {
 			total += output[index].length + 2;
 			longest = Math.max(longest, output[index].length);
@@ -551,7 +579,7 @@
 	}
 
 	function inspect(value, options) {
-		const context = { depth: options?.depth === null ? Infinity : options?.depth ?? 2,
+		const context = { depth: Math.min(options?.depth === null ? MAX_DEPTH : options?.depth ?? 2, MAX_DEPTH),
 				  indentation: 0, current: 0, seen: [], circular: new Map() };
 		return render(context, value, 0, false);
 	}
@@ -565,7 +593,7 @@
 	// ---- printf ----
 
 	function hasBuiltInToString(value) {
-		for (let at = value; at !== null; at = getPrototypeOf(at)) {
+		for (const at of lineage(value)) {
 			if (hasOwn(at, 'toString')) {
 				const maker = dataOf(at, 'constructor');
 				return at !== value && typeof maker === 'function' &&
@@ -578,11 +606,12 @@
 	function formatString(value) {
 		if (typeof value === 'bigint' || Object.is(value, -0))
 			return primitive(null, value, false);
-		if (typeof value !== 'object' || value === null)
-			return typeof value === 'symbol' ? symbolText(value) : typeof value === 'function' && !hasOwn(value, 'toString') ?
-				functionText.call(value) : `${value}`;
+		if (typeof value === 'symbol')
+			return symbolText(value);
 		try {
-			if (!hasBuiltInToString(value))
+			if (typeof value === 'function' && !hasOwn(value, 'toString'))
+				return functionText.call(value);
+			if (typeof value !== 'object' || value === null || !hasBuiltInToString(value))
 				return String(value);
 		} catch {
 			// fall through: a toString that throws is not a reason to print nothing
@@ -591,15 +620,12 @@
 	}
 
 	function formatNumber(value, convert) {
-		if (typeof value === 'bigint')
+		if (typeof value === 'bigint' && convert !== parseFloat)
 			return `${value}n`;
-		if (typeof value === 'symbol' || (typeof value === 'object' && value !== null && convert === Number))
+		// Objects are not asked: they may run code, or be arrays of 2^32 holes.
+		if (typeof value === 'symbol' || typeof value === 'function' || (typeof value === 'object' && value !== null))
 			return 'NaN';
-		try {
-			return primitive(null, convert(value), false);
-		} catch {
-			return 'NaN';
-		}
+		return primitive(null, convert(value), false);
 	}
 
 	function formatJson(value) {
@@ -712,12 +738,8 @@
 		const [names, rows] = tableRows(data, only);
 		const widths = names.map((name) => rows.reduce((width, row) => Math.max(width, (row.get(name) ?? '').length),
 							       name.length) + 2);
-		const center = (text, width) => {
-			const left = Math.floor((width - text.length) / 2);
-			return ' '.repeat(left) + text + ' '.repeat(width - text.length - left);
-		};
 		const rule = (left, middle, right) => left + widths.map((width) => '─'.repeat(width)).join(middle) + right;
-		const line = (cells) => `│${cells.map((cell, column) => center(cell, widths[column])).join('│')}│`;
+		const line = (cells) => `│${cells.map((cell, column) => ` ${cell}`.padEnd(widths[column])).join('│')}│`;
 		return [rule('┌', '┬', '┐'), line(names), rule('├', '┼', '┤'),
 			...rows.map((row) => line(names.map((name) => row.get(name) ?? ''))), rule('└', '┴', '┘')].join('\n');
 	}

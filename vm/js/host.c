@@ -409,8 +409,13 @@ const struct js_host_binding host_bindings[] = {
 static char *module_resolve(void *arg, const char *base, const char *specifier,
 			    struct thaw_error *error)
 {
-	(void)arg;
-	return resolve_specifier(base, specifier, error);
+	struct runtime *rt = arg;
+	char *name = resolve_specifier(base, specifier, error);
+
+	/* Its file may be gone and its module in the heap; if it is not, loading says so. */
+	if (!name && rt->restored && (error->code == -ENOENT || error->code == -ENOTDIR))
+		name = resolve_lexically(base, specifier);
+	return name;
 }
 
 static char *module_load(void *arg, const char *name, size_t *bytes, struct thaw_error *error)

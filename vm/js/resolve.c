@@ -384,6 +384,37 @@ char *resolve_specifier(const char *base, const char *specifier, struct thaw_err
 	return find_package(base, specifier, error);
 }
 
+char *resolve_lexically(const char *base, const char *specifier)
+{
+	char *directory, *path = NULL, *to;
+
+	if (specifier[0] != '/' && strncmp(specifier, "./", 2) && strncmp(specifier, "../", 3))
+		return NULL;
+	directory = specifier[0] == '/' ? strdup("") : directory_of(base);
+	if (!directory || asprintf(&path, "%s/%s", directory, specifier) < 0)
+		path = NULL;
+	free(directory);
+	to = path;
+	for (const char *at = path; at && *at;) {
+		size_t length;
+
+		at += strspn(at, "/");
+		length = strcspn(at, "/");
+		if (length == 2 && !strncmp(at, "..", 2)) {
+			while (to > path && *--to != '/')
+				;
+		} else if (length && !(length == 1 && *at == '.')) {
+			*to++ = '/';
+			memmove(to, at, length);
+			to += length;
+		}
+		at += length;
+	}
+	if (to)
+		*to = 0;
+	return path;
+}
+
 char *resolve_load(const char *name, size_t *bytes, struct thaw_error *error)
 {
 	char *source;

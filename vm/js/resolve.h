@@ -13,6 +13,11 @@
  * the current directory.
  */
 char *resolve_specifier(const char *base, const char *specifier, struct thaw_error *error);
+/*
+ * The absolute name that a path means if no symbolic link is on its way; NULL if it is no path.
+ * malloc'ed.
+ */
+char *resolve_lexically(const char *base, const char *specifier);
 /* The source (malloc'ed, terminated) of such a name; NULL and `error`. */
 char *resolve_load(const char *name, size_t *bytes, struct thaw_error *error);
 /* A whole file, malloc'ed and terminated; NULL and errno. */
