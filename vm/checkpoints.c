@@ -153,7 +153,9 @@ static void capture(struct runtime *rt)
 	int code;
 
 	rt->blob.small = js_engine_small(rt->engine);
-	rt->blob.clock_ms = loop_clock(rt);
+	/* A clock that went on while nothing ran is no reason for a generation. */
+	if (heap_may_have_changed(rt))
+		rt->blob.clock_ms = loop_clock(rt);
 	blob = js_blob_encode(&rt->blob, &bytes);
 	if (!blob)
 		return; /* the next round tries again */
