@@ -494,8 +494,7 @@ static void serve_fresh(struct fault_service *service, uint64_t page)
 {
 	uint64_t first = page / IMAGE_LEAF_PAGES * IMAGE_LEAF_PAGES;
 	uint64_t end = first + FRESH_PAGES;
-	uint64_t limit = __atomic_load_n(&service->region->bytes, __ATOMIC_RELAXED) /
-			 service->region->page_bytes;
+	uint64_t limit = region_bytes(service->region) / service->region->page_bytes;
 
 	if (first < service->restored_pages)
 		first = service->restored_pages;
