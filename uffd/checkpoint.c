@@ -286,7 +286,8 @@ static int capture_pages(struct checkpointer *checkpointer, const void *state, s
 		return error_set(&checkpointer->result.error, -ENOMEM,
 				 "no memory to copy %llu written pages",
 				 (unsigned long long)bitmap_count(pages));
-	memcpy(checkpointer->state, state, state_bytes);
+	if (state_bytes)
+		memcpy(checkpointer->state, state, state_bytes);
 	checkpointer->state_bytes = state_bytes;
 	to = checkpointer->staging;
 	for (uint64_t page = 0; (page = bitmap_next(pages, page)) != UINT64_MAX; page++) {
