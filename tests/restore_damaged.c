@@ -159,6 +159,30 @@ TEST_F(damaged, a_system_call_gets_an_error_not_garbage)
 	EXPECT_EQ(1, touch((char *)thaw_base(self->heap) + 500 * PAGE, &value));
 }
 
+/*
+ * The kernel's mark of a poisoned page looks like a written page: a checkpoint that believed it
+ * would die of reading it. The page stays what it is in the image: damaged, and never zero.
+ */
+TEST_F(damaged, a_checkpoint_passes_over_it)
+{
+	struct thaw_result result;
+	char value = 0;
+
+	support_flip(self->path, self->offset + 17, 0x10);
+	ASSERT_EQ(0, reopen(&self->heap, self->path, variant->prefetch, &self->error));
+	((char *)thaw_base(self->heap))[501 * PAGE] = 9; /* its neighbour brings it along */
+	ASSERT_EQ(0, thaw_checkpoint(self->heap, THAW_REASON_TIMER, "t", 2, &result));
+	EXPECT_EQ(1, result.generation.pages_stored);
+	EXPECT_EQ(1, touch((char *)thaw_base(self->heap) + 500 * PAGE, &value));
+	thaw_close(self->heap);
+	self->heap = NULL;
+	ASSERT_EQ(0, reopen(&self->heap, self->path, variant->prefetch, &self->error));
+	EXPECT_EQ(2, thaw_opened(self->heap)->number);
+	EXPECT_EQ(1, touch((char *)thaw_base(self->heap) + 500 * PAGE, &value));
+	EXPECT_EQ(0, touch((char *)thaw_base(self->heap) + 501 * PAGE, &value));
+	EXPECT_EQ(9, value);
+}
+
 static _Noreturn void on_fatal(void *arg, const struct thaw_error *error)
 {
 	fprintf(stderr, "# fatal: %s\n", error->text);

@@ -45,6 +45,11 @@ static inline void bitmap_set(struct bitmap *map, uint64_t bit)
 		map->limit = bit + 1;
 }
 
+static inline void bitmap_clear(struct bitmap *map, uint64_t bit)
+{
+	map->words[bit / 64] &= ~(1ull << (bit % 64));
+}
+
 static inline void bitmap_set_range(struct bitmap *map, uint64_t first, uint64_t count)
 {
 	for (uint64_t bit = first; bit < first + count; bit++)

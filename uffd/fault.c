@@ -73,7 +73,8 @@ struct fault_service {
 	struct bitmap arrived;
 	uint8_t *pending; /* per cluster: reads in flight that bring some of its pages */
 	struct read_run *free_runs, *runs;
-	char *buffers; /* anonymous backing: RUNS buffers of RUN_PAGES pages, registered */
+	char *buffers; /* anonymous backing: RUNS buffers of RUN_PAGES pages */
+	bool buffers_registered;
 	unsigned in_flight, prefetch_in_flight;
 
 	uint64_t demand;      /* the page of the latest fault */
@@ -146,6 +147,7 @@ static void poison_pages(struct fault_service *service, uint64_t first, uint64_t
 	count_up(&service->pages_poisoned, count);
 	if (!service->region->poison)
 		service_fatal(service, &error);
+	tracker_forget(service->options.tracker, first, count);
 	service_check(service, install_poison(service->region, first, count), "poison a page");
 }
 
@@ -331,7 +333,7 @@ static struct read_run *run_take(struct fault_service *service)
 	while (!(run = service->free_runs)) {
 		int result = io_uring_submit_and_wait(&service->ring, 1);
 
-		if (result < 0 && result != -EINTR)
+		if (result < 0 && result != -EINTR && result != -EAGAIN && result != -EBUSY)
 			service_check(service, result, "wait for reads");
 		reap(service);
 	}
@@ -353,9 +355,10 @@ static void run_begin(struct fault_service *service, struct read_run *run)
 		run->fixed = -1;
 		run->buffer = region->alias + run->first * region->page_bytes;
 	} else {
-		run->fixed = (int)(run - service->runs);
-		run->buffer =
-			service->buffers + (size_t)run->fixed * RUN_PAGES * region->page_bytes;
+		int number = (int)(run - service->runs);
+
+		run->fixed = service->buffers_registered ? number : -1;
+		run->buffer = service->buffers + (size_t)number * RUN_PAGES * region->page_bytes;
 	}
 	run_submit(service, run);
 }
@@ -494,8 +497,7 @@ static void serve_fresh(struct fault_service *service, uint64_t page)
 {
 	uint64_t first = page / IMAGE_LEAF_PAGES * IMAGE_LEAF_PAGES;
 	uint64_t end = first + FRESH_PAGES;
-	uint64_t limit = __atomic_load_n(&service->region->bytes, __ATOMIC_RELAXED) /
-			 service->region->page_bytes;
+	uint64_t limit = region_bytes(service->region) / service->region->page_bytes;
 
 	if (first < service->restored_pages)
 		first = service->restored_pages;
@@ -626,8 +628,11 @@ static int service_ring(struct fault_service *service, struct thaw_error *error)
 	code = io_uring_queue_init(RING_ENTRIES, &service->ring, 0);
 	if (code < 0) {
 		service->ring.ring_fd = -1;
-		return error_set(error, THAW_EKERNEL, "cannot set up io_uring: %s",
-				 thaw_strerror(code));
+		return error_set(error, THAW_EKERNEL, "cannot set up io_uring: %s%s",
+				 thaw_strerror(code),
+				 code == -ENOMEM   ? " (see ulimit -l)"
+				 : code == -EMFILE ? " (see ulimit -n)"
+						   : "");
 	}
 	service->wake_fd = eventfd(0, EFD_CLOEXEC);
 	if (service->wake_fd < 0)
@@ -659,12 +664,11 @@ static int service_ring(struct fault_service *service, struct thaw_error *error)
 	}
 	for (unsigned i = 0; i < RUNS; i++)
 		vectors[i] = (struct iovec){service->buffers + i * run_bytes, run_bytes};
-	code = io_uring_register_buffers(&service->ring, vectors, RUNS);
-	if (code < 0)
-		return error_set(
-			error, code,
-			"cannot register %zu KiB of buffers with io_uring: %s (see ulimit -l)",
-			RUNS * run_bytes >> 10, thaw_strerror(code));
+	/*
+	 * Registered buffers are locked memory, of which an ordinary user may have less than this
+	 * (ulimit -l). Reads into plain ones cost the kernel a look-up each, and nothing else.
+	 */
+	service->buffers_registered = !io_uring_register_buffers(&service->ring, vectors, RUNS);
 	return 0;
 }
 

@@ -46,8 +46,8 @@ static void slot_decode(const struct disk_slot *disk, unsigned number, struct sl
 	}
 	slot->state = SLOT_DAMAGED;
 	if (!whole || (disk->sequence && disk->sequence % 2 != number) ||
-	    !disk->sequence != !disk->record_bytes || !disk->record_bytes != !disk->record_offset ||
-	    disk->engine[sizeof(disk->engine) - 1])
+	    disk->sequence > STORE_NUMBER_MAX || !disk->sequence != !disk->record_bytes ||
+	    !disk->record_bytes != !disk->record_offset || disk->engine[sizeof(disk->engine) - 1])
 		return;
 	if (disk->page_bytes < SPACE_BLOCK || disk->page_bytes > 65536 ||
 	    disk->page_bytes & (disk->page_bytes - 1))
@@ -205,7 +205,7 @@ static bool generation_decode(const struct disk_generation *disk, struct generat
 	};
 	return disk->number && disk->parent < disk->number &&
 	       disk->root_levels <= INDEX_LEVELS_MAX && !disk->root_levels == !disk->root_offset &&
-	       !disk->state_bytes == !disk->state_offset;
+	       !disk->state_bytes == !disk->state_offset && disk->state_bytes <= STORE_STATE_MAX;
 }
 
 static const char *record_decode(const struct disk_record *disk, const struct slot *slot,

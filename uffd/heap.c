@@ -130,7 +130,8 @@ static int start_checkpoints(struct thaw *heap, const struct thaw_options *optio
 			return error_set(error, -ENOMEM,
 					 "no memory for the state of generation %llu",
 					 (unsigned long long)heap->opened.number);
-		memcpy(checkpointer->durable_state, heap->state, heap->state_bytes);
+		if (heap->state_bytes)
+			memcpy(checkpointer->durable_state, heap->state, heap->state_bytes);
 		checkpointer->durable_state_bytes = heap->state_bytes;
 	}
 	return checkpointer_start(checkpointer, error);

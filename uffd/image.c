@@ -38,7 +38,7 @@
  *	496  16  checksum of bytes 0 to 495
  *
  *	A slot is valid if magic, version and checksum are right and its sequence is 0 or has the
- *	slot's parity. Magic, version and checksum will lie there in every version, so that a
+ *	slot's parity, and is at most 2^55. Magic, version and checksum will lie there in every version, so that a
  *	newer image is told from a damaged one.
  *
  * Commit record: contiguous, 8-byte aligned. Each commit writes a whole new one.
@@ -58,7 +58,7 @@
  *		104   4  levels of the tree, 0 to 10; 0: an empty heap
  *		108   4  zero
  *		112   8  offset of the state blob; 0: it is empty
- *		120   8  length of the state blob
+ *		120   8  length of the state blob, at most 64 MiB
  *		128  16  checksum of the state blob
  *
  *	A generation's number is the sequence of the commit that wrote it. Numbers ascend; failed
@@ -266,6 +266,27 @@ static int file_create(const struct image_options *options, bool replace, struct
 
 /* ---- Opening */
 
+/*
+ * Never waits, as opening a FIFO does that nobody writes. Not O_NONBLOCK afterwards: io_uring takes
+ * it at its word.
+ */
+int store_open(const char *path, int flags, struct thaw_error *error)
+{
+	int fd = sys_open(path, flags | O_NONBLOCK | O_NOCTTY, 0);
+	struct stat stat;
+
+	if (fd < 0)
+		return fd == -ENOENT ? fd
+				     : error_set(error, fd, "%s: cannot open it: %s", path,
+						 thaw_strerror(fd));
+	if (!fstat(fd, &stat) && S_ISREG(stat.st_mode)) {
+		fcntl(fd, F_SETFL, 0);
+		return fd;
+	}
+	close(fd);
+	return error_set(error, THAW_EFOREIGN, "%s: not a regular file: name another", path);
+}
+
 /* The name may stand for another file by the time the lock is ours. */
 static bool file_is_named(int fd, const char *path)
 {
@@ -282,20 +303,25 @@ static int file_open_once(const struct image_options *options, struct thaw_error
 	struct stat stat;
 	int fd, code;
 
-	fd = sys_open(options->path, options->read_only ? O_RDONLY : O_RDWR, 0);
+	fd = store_open(options->path, options->read_only ? O_RDONLY : O_RDWR, error);
 	if (fd == -ENOENT && create) {
 		fd = file_create(options, false, error);
+		if (fd == -EEXIST && !lstat(options->path, &stat) && S_ISLNK(stat.st_mode))
+			return error_set(error, -ENOENT, "%s: a symbolic link that leads nowhere",
+					 options->path);
 		return fd == -EEXIST ? -EAGAIN : fd;
 	}
-	if (fd < 0)
+	if (fd == -ENOENT)
 		return error_set(error, fd, "%s: cannot open it: %s", options->path,
 				 thaw_strerror(fd));
+	if (fd < 0)
+		return fd;
 	if (options->read_only)
 		return fd;
 	code = image_lock(fd, options->path, error);
 	if (!code && !file_is_named(fd, options->path))
 		code = -EAGAIN;
-	if (!code && create && !fstat(fd, &stat) && S_ISREG(stat.st_mode) && !stat.st_size) {
+	if (!code && create && !fstat(fd, &stat) && !stat.st_size) {
 		int created = file_create(options, true, error);
 
 		close(fd); /* only now: its lock kept others from doing the same */
@@ -426,9 +452,8 @@ static uint64_t number_next(const struct slot slots[2], unsigned slot)
 
 	if (slots[!slot].state != SLOT_VALID)
 		next += 2;
-	else
-		while (next <= slots[!slot].sequence)
-			next += 2;
+	else if (next <= slots[!slot].sequence)
+		next += (slots[!slot].sequence - next + 2) / 2 * 2;
 	if (next % 2 == slot) /* slot 0 of a new image, found as slot 1 */
 		next++;
 	return next;
@@ -469,7 +494,7 @@ static int options_check(const struct image_options *options, struct thaw_error 
 {
 	uint32_t page = options->page_bytes;
 
-	if (!options->path)
+	if (!options->path || !*options->path)
 		return error_set(error, -EINVAL, "no image was named");
 	if (!options->read_only && (!options->engine || strlen(options->engine) > 63))
 		return error_set(error, -EINVAL, "%s: the engine's name must have at most 63 bytes",

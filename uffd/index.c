@@ -253,7 +253,9 @@ again:
 		uint64_t first = page & ~(index_span(level) - 1);
 
 		if (!*place && at->offset) {
-			if (wanted.offset != at->offset || wanted_level != level) {
+			/* The checksum too: by the time it is read the place may hold a newer node. */
+			if (wanted.offset != at->offset || wanted_level != level ||
+			    !XXH128_isEqual(wanted.checksum, at->checksum)) {
 				wanted = *at;
 				wanted_level = level;
 				node_free(loaded);

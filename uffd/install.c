@@ -85,14 +85,14 @@ static int install_range(struct region *region, enum install_operation operation
 			 uint64_t count, const char *source)
 {
 	uint64_t start = (uintptr_t)region->base + first * region->page_bytes;
-	uint64_t length = count * region->page_bytes;
+	uint64_t length = count * region->page_bytes, most = length;
 
 	while (length) {
 		int64_t done = 0;
-		uint64_t advanced;
-		int result = install_once(region, operation, start, length, source, &done);
+		uint64_t advanced, part = length < most ? length : most;
+		int result = install_once(region, operation, start, part, source, &done);
 
-		switch (install_classify(result, done, length, &advanced)) {
+		switch (install_classify(result, done, part, &advanced)) {
 		case INSTALL_DONE:
 		case INSTALL_PARTIAL:
 			break;
@@ -115,6 +115,14 @@ static int install_range(struct region *region, enum install_operation operation
 			sched_yield();
 			break;
 		case INSTALL_GONE:
+			/*
+			 * ENOENT also when the range crosses the border of two mappings, as
+			 * mprotect() by the program makes: then each page has its own.
+			 */
+			if (result == -ENOENT && part > region->page_bytes) {
+				most = region->page_bytes;
+				break;
+			}
 			return -ESRCH;
 		case INSTALL_FATAL:
 			return result ? result : -EIO;

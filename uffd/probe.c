@@ -168,7 +168,8 @@ int probe_choose(enum backing *backing, enum tracker_kind *tracker, struct thaw_
 		return error_set(
 			error, THAW_EKERNEL, "userfaultfd is not available: %s%s",
 			thaw_strerror(probe->uffd_error),
-			probe->uffd_error == -EPERM
+			probe->uffd_error == -EMFILE ? " (see ulimit -n)"
+			: probe->uffd_error == -EPERM
 				? " (run as root, or set vm.unprivileged_userfaultfd=1)"
 				: " (the kernel needs CONFIG_USERFAULTFD and no seccomp filter against it)");
 	if (!have_features(UFFD_FEATURE_PAGEFAULT_FLAG_WP))
@@ -179,7 +180,8 @@ int probe_choose(enum backing *backing, enum tracker_kind *tracker, struct thaw_
 		return error_set(
 			error, THAW_EKERNEL, "io_uring is not available: %s%s",
 			thaw_strerror(probe->uring_error),
-			probe->uring_error == -EPERM
+			probe->uring_error == -EMFILE ? " (see ulimit -n)"
+			: probe->uring_error == -EPERM
 				? " (sysctl kernel.io_uring_disabled, or a seccomp filter)"
 				: " (the kernel needs CONFIG_IO_URING and no seccomp filter against it)");
 

@@ -25,7 +25,7 @@ static int out_of_address_space(struct thaw_error *error, size_t bytes)
 			 strerror(errno));
 }
 
-static int map_memory(struct region *region, struct thaw_error *error)
+static int map_memory(struct region *region, bool plain, struct thaw_error *error)
 {
 	int flags = MAP_FIXED | MAP_NORESERVE;
 
@@ -58,6 +58,12 @@ static int map_memory(struct region *region, struct thaw_error *error)
 	 * after a collection.
 	 */
 	(void)madvise(region->base, region->max_bytes, MADV_NOHUGEPAGE);
+	/*
+	 * A child has no fault service, and what had not arrived would be zero there: it gets
+	 * nothing instead, and crashes where it would have read a lie.
+	 */
+	if (!plain)
+		(void)madvise(region->base, region->max_bytes, MADV_DONTFORK);
 	return 0;
 }
 
@@ -78,7 +84,12 @@ int region_create(struct region *region, size_t max_bytes, size_t guard_bytes, b
 		region->poison = probe_get()->uffd_features & UFFD_FEATURE_POISON;
 	}
 
-	region->reservation_bytes = max_bytes + guard_bytes + REGION_ALIGNMENT;
+	if (__builtin_add_overflow(max_bytes, guard_bytes, &region->reservation_bytes) ||
+	    __builtin_add_overflow(region->reservation_bytes, REGION_ALIGNMENT,
+				   &region->reservation_bytes)) {
+		errno = ENOMEM;
+		return out_of_address_space(error, max_bytes);
+	}
 	region->reservation = mmap(NULL, region->reservation_bytes, PROT_NONE,
 				   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (region->reservation == MAP_FAILED) {
@@ -87,7 +98,7 @@ int region_create(struct region *region, size_t max_bytes, size_t guard_bytes, b
 	}
 	region->base = (char *)(((uintptr_t)region->reservation + REGION_ALIGNMENT - 1) &
 				~(REGION_ALIGNMENT - 1));
-	code = map_memory(region, error);
+	code = map_memory(region, plain, error);
 	if (code)
 		region_destroy(region);
 	return code;

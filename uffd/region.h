@@ -61,6 +61,11 @@ static inline bool region_contains(const struct region *region, const void *addr
 
 	return region->base && at >= region->base && at < region->base + region->max_bytes;
 }
+/* The size, for other threads than the owner's, which may be in region_resize(). */
+static inline size_t region_bytes(const struct region *region)
+{
+	return __atomic_load_n(&region->bytes, __ATOMIC_RELAXED);
+}
 static inline uint64_t region_page(const struct region *region, const void *address)
 {
 	return (uint64_t)((const char *)address - region->base) / region->page_bytes;

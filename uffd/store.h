@@ -13,6 +13,9 @@
 #define STORE_HEADER_BYTES (2 * SPACE_BLOCK) /* blocks 0 and 1: the slots */
 #define STORE_GENERATIONS_MAX 4096u	     /* retained at once */
 #define STORE_RETAIN_DEFAULT 8u
+#define STORE_NUMBER_MAX (1ull << 55) /* births have 56 bits; no count gets near it */
+/* The longest state blob: a file that claims more is damaged, and gets no memory for it. */
+#define STORE_STATE_MAX (64ull << 20)
 
 enum slot_state {
 	SLOT_FOREIGN, /* no magic */
@@ -106,6 +109,11 @@ bool store_retains(int fd, const char *path, uint64_t number);
 
 /* ---- image.c */
 
+/*
+ * A descriptor of a regular file; everything else is an error, set but for -ENOENT, which callers
+ * may expect.
+ */
+int store_open(const char *path, int flags, struct thaw_error *error);
 /* Pid of the lock's holder; 0: none or not visible. */
 uint64_t image_holder(int fd);
 

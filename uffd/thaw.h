@@ -13,7 +13,8 @@
  * It knows the kernel and files; it knows no language.
  *
  * Caveats, stated first:
- *  - fork(): the child has no fault service. It must exec or _exit without touching the region.
+ *  - fork(): the child has no fault service, and the region is not mapped in it: touching it raises
+ *    SIGSEGV. It must exec or _exit: until then it also holds the image's lock.
  *  - Threads: one thread at a time may call into a heap (the owner). Any number of threads may read and
  *    write the region's memory, except during thaw_checkpoint_capture(), when nobody may write it.
  *  - A page that cannot be read from the image is never zero and never hangs its reader: touching it

@@ -15,6 +15,8 @@ int tracker_create(struct tracker *tracker, struct region *region, struct thaw_e
 	*tracker = (struct tracker){
 		.region = region, .pagemap = -1, .lock = PTHREAD_MUTEX_INITIALIZER};
 	code = bitmap_init(&tracker->put_back, pages);
+	if (!code)
+		code = bitmap_init(&tracker->poisoned, pages);
 	if (!code && region->tracker == TRACKER_WP_SYNC)
 		code = bitmap_init(&tracker->written, pages);
 	if (code)
@@ -31,6 +33,7 @@ void tracker_destroy(struct tracker *tracker)
 	tracker->regions = NULL;
 	bitmap_free(&tracker->put_back);
 	bitmap_free(&tracker->written);
+	bitmap_free(&tracker->poisoned);
 }
 
 int64_t tracker_count(struct tracker *tracker, uint64_t limit)
@@ -48,11 +51,27 @@ int64_t tracker_count(struct tracker *tracker, uint64_t limit)
 
 int tracker_collect(struct tracker *tracker, struct bitmap *pages)
 {
+	int code;
+
 	bitmap_merge(pages, &tracker->put_back);
 	bitmap_clear_all(&tracker->put_back);
-	return tracker->region->tracker == TRACKER_WP_ASYNC
+	code = tracker->region->tracker == TRACKER_WP_ASYNC
 		       ? tracker_wp_async_collect(tracker, pages)
 		       : tracker_wp_sync_collect(tracker, pages);
+	/* After the scan: what it took for written was noted here before it was poisoned. */
+	pthread_mutex_lock(&tracker->lock);
+	for (uint64_t page = 0; (page = bitmap_next(&tracker->poisoned, page)) != UINT64_MAX;
+	     page++)
+		bitmap_clear(pages, page);
+	pthread_mutex_unlock(&tracker->lock);
+	return code;
+}
+
+void tracker_forget(struct tracker *tracker, uint64_t first, uint64_t count)
+{
+	pthread_mutex_lock(&tracker->lock);
+	bitmap_set_range(&tracker->poisoned, first, count);
+	pthread_mutex_unlock(&tracker->lock);
 }
 
 void tracker_put_back(struct tracker *tracker, const struct bitmap *pages)

@@ -24,8 +24,9 @@ struct tracker {
 	void *regions;		/* wp-async: the kernel's answers go here */
 	struct bitmap put_back; /* collected before and not made durable; checkpoint side only */
 	pthread_mutex_t
-		lock; /* wp-sync: `written`, and the protection of pages that changes with it */
-	struct bitmap written; /* wp-sync */
+		lock; /* `poisoned`; wp-sync: `written`, and the protection of pages that changes with it */
+	struct bitmap written;	/* wp-sync */
+	struct bitmap poisoned; /* under the lock */
 };
 
 int tracker_create(struct tracker *tracker, struct region *region, struct thaw_error *error);
@@ -40,6 +41,12 @@ int64_t tracker_count(struct tracker *tracker, uint64_t limit);
  */
 int tracker_collect(struct tracker *tracker, struct bitmap *pages);
 void tracker_put_back(struct tracker *tracker, const struct bitmap *pages);
+
+/*
+ * These pages are going to be poisoned: never collect them. To PAGEMAP_SCAN the kernel's mark of a
+ * poisoned page is a written page in swap (6.6 to 6.18), and reading it would be fatal. Fault service.
+ */
+void tracker_forget(struct tracker *tracker, uint64_t first, uint64_t count);
 
 /* The back ends. */
 int tracker_wp_async_create(struct tracker *tracker, struct thaw_error *error);

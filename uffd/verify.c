@@ -44,6 +44,8 @@ struct verify {
 	const struct thaw_verify_ops *ops;
 	struct thaw_verify_summary summary;
 	uint64_t generation; /* being walked; 0: the header */
+	uint64_t retained;   /* this one was listed when the slots were these */
+	struct slot retained_in[2];
 	uint64_t file_bytes;
 	uint8_t *claims; /* enum claim per block */
 	uint8_t *buffer;
@@ -65,13 +67,33 @@ static void damage_tell(struct verify *verify)
 		verify->ops->damage(verify->ops->arg, &verify->damage);
 }
 
+/*
+ * Is the generation that is walked still listed? An image that nobody commits to is asked once per
+ * generation, not once per finding.
+ */
+static bool still_retained(struct verify *verify)
+{
+	struct slot now[2], *then = verify->retained_in;
+	struct thaw_error unused;
+
+	if (header_read(verify->source.fd, verify->source.path, now, &unused))
+		return true;
+	if (verify->retained == verify->generation && now[0].sequence == then[0].sequence &&
+	    now[1].sequence == then[1].sequence)
+		return true;
+	if (!store_retains(verify->source.fd, verify->source.path, verify->generation))
+		return false;
+	verify->retained = verify->generation;
+	memcpy(then, now, sizeof(now));
+	return true;
+}
+
 static int damage_add(struct verify *verify, uint64_t first_page, uint64_t pages, uint64_t offset,
 		      uint64_t bytes, const char *what)
 {
 	struct thaw_damage *last = &verify->damage;
 
-	if (verify->generation &&
-	    !store_retains(verify->source.fd, verify->source.path, verify->generation))
+	if (verify->generation && !still_retained(verify))
 		return GENERATION_DROPPED;
 	if (verify->damage_waits && pages && last->pages &&
 	    last->generation == verify->generation &&
@@ -369,10 +391,12 @@ int thaw_image_verify(const char *path, const struct thaw_verify_ops *ops,
 	error = error ? error : &unused;
 	if (summary)
 		memset(summary, 0, sizeof(*summary));
-	verify.source.fd = sys_open(path, O_RDONLY, 0);
-	if (verify.source.fd < 0)
+	verify.source.fd = store_open(path, O_RDONLY, error);
+	if (verify.source.fd == -ENOENT)
 		return error_set(error, verify.source.fd, "%s: cannot open it: %s", path,
 				 thaw_strerror(verify.source.fd));
+	if (verify.source.fd < 0)
+		return verify.source.fd;
 	code = verify_run(&verify, error);
 	damage_tell(&verify);
 	if (!code && verify.summary.damages)

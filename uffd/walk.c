@@ -57,6 +57,13 @@ static void window_fill(struct walk *walk, uint64_t offset)
 		walk->window_bytes = bytes;
 }
 
+/* `offset` may be anything up to 2^64: no sums. */
+static bool window_has(const struct walk *walk, uint64_t offset, size_t bytes)
+{
+	return offset >= walk->window_offset && walk->window_bytes >= bytes &&
+	       offset - walk->window_offset <= walk->window_bytes - bytes;
+}
+
 /*
  * A node of the tree itself. The others' are read one by one: they would only displace the window.
  */
@@ -65,11 +72,9 @@ static int read_node(struct walk *walk, const struct reference *at, unsigned lev
 {
 	size_t bytes = index_node_bytes(level);
 
-	if (at->offset < walk->window_offset ||
-	    at->offset + bytes > walk->window_offset + walk->window_bytes)
+	if (!window_has(walk, at->offset, bytes))
 		window_fill(walk, at->offset);
-	if (at->offset >= walk->window_offset &&
-	    at->offset + bytes <= walk->window_offset + walk->window_bytes) {
+	if (window_has(walk, at->offset, bytes)) {
 		memcpy(node, walk->window + (at->offset - walk->window_offset), bytes);
 		if (!index_check_node(node, at, level, first))
 			return 0;

@@ -3,7 +3,8 @@
  * signals.c - what signals ask of a running program.
  *
  * Owns the process's handlers of SIGINT, SIGTERM, SIGHUP and SIGUSR2 while a runtime is open (one
- * per process), and ignores SIGPIPE. loop.c looks at the flags between turns. Plain handlers
+ * per process), and ignores SIGPIPE and SIGXFSZ (a file that may not grow is an error that can be
+ * told, EFBIG). loop.c looks at the flags between turns. Plain handlers
  * instead of uv_signal, because a turn may last for ever: the first SIGTERM waits for its end,
  * the second must end the process all the same, and the loop would never see it. A handler does
  * nothing but set flags, write to the loop's eventfd (uv_async_send is async-signal-safe) and
@@ -23,7 +24,7 @@ static struct runtime *
 static volatile sig_atomic_t stop, interrupted, checkpoint_wanted;
 
 static const int caught[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR2};
-static struct sigaction before[sizeof(caught) / sizeof(caught[0])], pipe_before;
+static struct sigaction before[sizeof(caught) / sizeof(caught[0])], pipe_before, size_before;
 
 static void on_signal(int signo)
 {
@@ -59,6 +60,7 @@ void signals_open(struct runtime *rt)
 	}
 	action.sa_handler = SIG_IGN;
 	sigaction(SIGPIPE, &action, &pipe_before);
+	sigaction(SIGXFSZ, &action, &size_before);
 }
 
 void signals_close(struct runtime *rt)
@@ -68,6 +70,7 @@ void signals_close(struct runtime *rt)
 	for (unsigned i = 0; i < sizeof(caught) / sizeof(caught[0]); i++)
 		sigaction(caught[i], &before[i], NULL);
 	sigaction(SIGPIPE, &pipe_before, NULL);
+	sigaction(SIGXFSZ, &size_before, NULL);
 	runtime_signalled = NULL;
 }
 
