@@ -553,7 +553,10 @@ int commit_finish(struct commit *commit, struct thaw_generation *generation, con
 	code = sys_fdatasync(image->fd);
 	if (code)
 		goto failed;
-	/* What the record on the disk could not know yet: the syncs. The next record will have it. */
+	/*
+	 * What the record on the disk could not know yet: the syncs. The next record will have
+	 * it.
+	 */
 	all[count - 1].info.durable_ns = generation->durable_ns + sys_monotonic_ns() - began;
 	*generation = all[count - 1].info;
 	commit_adopt(commit, all, count, drop, &slot, &garbage);

@@ -104,12 +104,13 @@ int commit_page(struct commit *commit, uint64_t page, const void *bytes, bool *s
 bool commit_is_empty(const struct commit *commit);
 /*
  * Write the index, the state blob and the record, fdatasync, write the header slot, fdatasync.
- * `generation`: the caller has filled time_ns, heap_bytes, pages_written, pause_ns, durable_ns (so
- * far), reason, restores; the rest is filled here. durable_ns grows by what this call took (in the
- * file: until the record was made; the next record corrects it). A commit in which nothing changed may be finished too: a generation with the
- * same pages (that is how a rollback becomes the newest). On success the generation is durable,
- * generations beyond `retain` are dropped, and the commit is freed. On failure nothing counts as
- * durable, and the caller must abort.
+ * `generation`: the caller has filled time_ns, heap_bytes, pages_written, pause_ns, durable_ns
+ * (so far), reason, restores; the rest is filled here. durable_ns grows by what this call took
+ * (in the file: until the record was made; the next record corrects it). A commit in which
+ * nothing changed may be finished too: a generation with the same pages (that is how a rollback
+ * becomes the newest). On success the generation is durable, generations beyond `retain` are
+ * dropped, and the commit is freed. On failure nothing counts as durable, and the caller must
+ * abort.
  */
 int commit_finish(struct commit *commit, struct thaw_generation *generation, const void *state,
 		  size_t state_bytes, struct thaw_error *error);

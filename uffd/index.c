@@ -253,7 +253,10 @@ again:
 		uint64_t first = page & ~(index_span(level) - 1);
 
 		if (!*place && at->offset) {
-			/* The checksum too: by the time it is read the place may hold a newer node. */
+			/*
+			 * The checksum too: by the time it is read the place may hold a newer
+			 * node.
+			 */
 			if (wanted.offset != at->offset || wanted_level != level ||
 			    !XXH128_isEqual(wanted.checksum, at->checksum)) {
 				wanted = *at;

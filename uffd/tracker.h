@@ -43,8 +43,9 @@ int tracker_collect(struct tracker *tracker, struct bitmap *pages);
 void tracker_put_back(struct tracker *tracker, const struct bitmap *pages);
 
 /*
- * These pages are going to be poisoned: never collect them. To PAGEMAP_SCAN the kernel's mark of a
- * poisoned page is a written page in swap (6.6 to 6.18), and reading it would be fatal. Fault service.
+ * These pages are going to be poisoned: never collect them. To PAGEMAP_SCAN the kernel's mark of
+ * a poisoned page is a written page in swap (6.6 to 6.18), and reading it would be fatal. Fault
+ * service.
  */
 void tracker_forget(struct tracker *tracker, uint64_t first, uint64_t count);
 
