@@ -56,7 +56,6 @@ INCLUDES := -Iuffd -Ivm -Ivm/js -I$(GENERATED)
 ifneq ($(SANITIZE),)
 BASE_CFLAGS += -fsanitize=$(SANITIZE) -fno-omit-frame-pointer
 LDFLAGS += -fsanitize=$(SANITIZE)
-TEST_CFLAGS := -include tests/sanitized.h
 endif
 ifneq ($(COVERAGE),)
 BASE_CFLAGS += --coverage -fprofile-update=atomic
@@ -166,6 +165,10 @@ $(BUILD)/tests/%.o: tests/%.c $(BUILD)/flags | $(HARNESS)/kselftest_harness.h $(
 $(TESTS) $(BENCHES): %: %.o $(BUILD)/libvm.a $(BUILD)/libthaw.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(VM_LDFLAGS) $(LDFLAGS) $^ $(VM_LIBS) -o $@
+
+# See tests/timeout.h.
+TEST_SECONDS := $(if $(SANITIZE),300,120)
+$(TESTS:=.o): TEST_CFLAGS := -include tests/timeout.h -DTEST_SECONDS=$(TEST_SECONDS)
 
 tests: $(TESTS)
 
