@@ -7,6 +7,8 @@
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
 
+#include <sys/mman.h>
+
 #include "support.h"
 #include "thaw.h"
 
@@ -116,6 +118,22 @@ TEST_F(lazy, a_checkpoint_of_a_lazy_heap_stores_only_what_changed)
 	/* Pages that had not arrived are still what they were. */
 	for (size_t page = 5; page < HEAP / PAGE; page += 4111)
 		ASSERT_EQ(page + 1 + (page % 8209 == 11), page_value(self->heap, page));
+}
+
+/* As of all anonymous memory: what was given up is zero, and a checkpoint says so. */
+TEST_F(lazy, pages_given_up_are_zero)
+{
+	struct thaw_result result;
+
+	if (strcmp(variant->backing, "anonymous"))
+		SKIP(return, "a memfd keeps its pages");
+	for (size_t page = 100; page < 120; page++)
+		ASSERT_EQ(page + 1, page_value(self->heap, page));
+	ASSERT_EQ(0, madvise((char *)thaw_base(self->heap) + 100 * PAGE, 4 * PAGE, MADV_DONTNEED));
+	for (size_t page = 100; page < 120; page++)
+		ASSERT_EQ(page < 104 ? 0 : page + 1, page_value(self->heap, page));
+	ASSERT_EQ(0, thaw_checkpoint(self->heap, THAW_REASON_EXIT, "s", 2, &result));
+	EXPECT_EQ(4, result.generation.pages_stored);
 }
 
 TEST_F(lazy, prefetch_brings_everything)

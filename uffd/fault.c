@@ -475,21 +475,24 @@ static void serve_restored(struct fault_service *service, uint64_t page)
 
 /*
  * A fault on a page that has arrived: nearly always it was raised before the page was there, and
- * needs only to be woken. If its page table entry is gone (reclaim of a memfd), the page is
- * mapped again, and counts as written, since the note is gone too.
+ * needs only to be woken. If the page is really gone, then from a memfd's mapping by reclaim: it is
+ * mapped again, and counts as written, since the note is gone too; or from anonymous memory, because
+ * the program gave it up (MADV_DONTNEED): then it is zero, as always.
  */
 static void serve_arrived(struct fault_service *service, uint64_t page)
 {
 	struct region *region = service->region;
 
-	if (region->backing == BACKING_MEMFD) {
-		service_check(service, install_pages(region, page, 1, NULL), "map a page again");
-		service_check(service,
-			      region->tracker == TRACKER_WP_SYNC
-				      ? tracker_wp_sync_note(service->options.tracker, page)
-				      : install_protection(region, page, 1, false),
-			      "open a page again");
+	if (region->backing == BACKING_ANONYMOUS) {
+		install_zero_pages(service, page, 1);
+		return; /* which wakes, also where the page was there all the time */
 	}
+	service_check(service, install_pages(region, page, 1, NULL), "map a page again");
+	service_check(service,
+		      region->tracker == TRACKER_WP_SYNC
+			      ? tracker_wp_sync_note(service->options.tracker, page)
+			      : install_protection(region, page, 1, false),
+		      "open a page again");
 	service_check(service, install_wake(region, page, 1), "wake a fault");
 }
 
