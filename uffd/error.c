@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* error.c - the words for every code that the library returns. No state; any thread. */
+/*
+ * error.c - the words for every code that the library returns, and for why a generation was
+ * taken. No state; any thread.
+ */
 #define _GNU_SOURCE /* strerrordesc_np */
 #include "error.h"
 
@@ -44,5 +47,21 @@ const char *thaw_strerror(int code)
 	default:
 		text = strerrordesc_np(code < 0 ? -code : code);
 		return text ? text : "unknown error";
+	}
+}
+
+const char *thaw_reason_name(uint32_t reason)
+{
+	switch (reason) {
+	case THAW_REASON_TIMER:
+		return "timer";
+	case THAW_REASON_EXIT:
+		return "exit";
+	case THAW_REASON_SIGNAL:
+		return "signal";
+	case THAW_REASON_REQUEST:
+		return "request";
+	default:
+		return "unknown";
 	}
 }

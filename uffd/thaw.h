@@ -68,6 +68,9 @@ enum thaw_reason { /* why a generation was taken; stored in the image */
 		   THAW_REASON_REQUEST = 4,
 };
 
+/* "timer", "exit", "signal", "request", or "unknown". Static storage; any thread. */
+THAW_PUBLIC const char *thaw_reason_name(uint32_t reason);
+
 /* What the image remembers of one generation. */
 struct thaw_generation {
 	uint64_t number;	/* counts from 1 and never goes back */

@@ -29,21 +29,29 @@ int tracker_wp_async_create(struct tracker *tracker, struct thaw_error *error)
 	return tracker->regions ? 0 : error_set(error, -ENOMEM, "no memory for write tracking");
 }
 
-int64_t tracker_wp_async_count(struct tracker *tracker, uint64_t limit)
+/* All of the region in use. The caller's vec holds what one ioctl answers. */
+static struct pm_scan_arg scan_of(const struct tracker *tracker, uint64_t flags)
 {
-	struct region *region = tracker->region;
-	struct page_region *ranges = tracker->regions;
-	struct pm_scan_arg scan = {
-		.size = sizeof(scan),
-		.flags = PM_SCAN_CHECK_WPASYNC,
+	const struct region *region = tracker->region;
+
+	return (struct pm_scan_arg){
+		.size = sizeof(struct pm_scan_arg),
+		.flags = flags | PM_SCAN_CHECK_WPASYNC,
 		.start = (uintptr_t)region->base,
 		.end = (uintptr_t)region->base + region_bytes(region),
-		.vec = (uintptr_t)ranges,
+		.vec = (uintptr_t)tracker->regions,
 		.vec_len = ANSWERS,
 		.category_mask = PAGE_IS_WRITTEN,
 		.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
 		.return_mask = PAGE_IS_WRITTEN,
 	};
+}
+
+int64_t tracker_wp_async_count(struct tracker *tracker, uint64_t limit)
+{
+	struct region *region = tracker->region;
+	struct page_region *ranges = tracker->regions;
+	struct pm_scan_arg scan = scan_of(tracker, 0);
 	uint64_t pages = 0;
 
 	while (scan.start < scan.end && pages < limit) {
@@ -64,17 +72,7 @@ int tracker_wp_async_collect(struct tracker *tracker, struct bitmap *pages)
 {
 	struct region *region = tracker->region;
 	struct page_region *ranges = tracker->regions;
-	struct pm_scan_arg scan = {
-		.size = sizeof(scan),
-		.flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC,
-		.start = (uintptr_t)region->base,
-		.end = (uintptr_t)region->base + region_bytes(region),
-		.vec = (uintptr_t)ranges,
-		.vec_len = ANSWERS,
-		.category_mask = PAGE_IS_WRITTEN,
-		.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
-		.return_mask = PAGE_IS_WRITTEN,
-	};
+	struct pm_scan_arg scan = scan_of(tracker, PM_SCAN_WP_MATCHING);
 
 	while (scan.start < scan.end) {
 		int found = sys_ioctl(tracker->pagemap, PAGEMAP_SCAN, &scan);

@@ -45,26 +45,12 @@ static bool heap_may_have_changed(const struct runtime *rt)
 
 /* ---- What is told ---- */
 
-static const char *reason_text(uint32_t reason)
-{
-	switch (reason) {
-	case THAW_REASON_TIMER:
-		return "timer";
-	case THAW_REASON_EXIT:
-		return "exit";
-	case THAW_REASON_SIGNAL:
-		return "signal";
-	default:
-		return "request";
-	}
-}
-
 static void tell_durable(struct runtime *rt, uint64_t last, const struct thaw_result *result)
 {
 	const struct thaw_generation *generation = &result->generation;
 	struct js_engine *engine = rt->engine;
 	bool changed = !result->unchanged;
-	const char *reason = reason_text(changed ? generation->reason : rt->reason);
+	const char *reason = thaw_reason_name(changed ? generation->reason : rt->reason);
 	js_value arguments[2] = {js_number(engine, (double)last), js_object(engine)};
 
 	js_set(engine, arguments[1], "generation", js_number(engine, (double)generation->number));
@@ -105,7 +91,8 @@ static void succeeded(struct runtime *rt, uint64_t last, const struct thaw_resul
 	if (rt->options.verbose && !result->unchanged)
 		fprintf(stderr,
 			"thaw: generation %llu (%s): %llu pages, %llu bytes, pause %.3f ms, durable after %.3f ms\n",
-			(unsigned long long)generation->number, reason_text(generation->reason),
+			(unsigned long long)generation->number,
+			thaw_reason_name(generation->reason),
 			(unsigned long long)generation->pages_stored,
 			(unsigned long long)generation->bytes_written,
 			(double)generation->pause_ns / 1e6, (double)result->durable_ns / 1e6);

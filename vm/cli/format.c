@@ -102,21 +102,6 @@ struct text format_time(uint64_t time_ns)
 	return text;
 }
 
-const char *format_reason(uint32_t reason)
-{
-	switch (reason) {
-	case THAW_REASON_TIMER:
-		return "timer";
-	case THAW_REASON_EXIT:
-		return "exit";
-	case THAW_REASON_SIGNAL:
-		return "signal";
-	case THAW_REASON_REQUEST:
-		return "request";
-	}
-	return "unknown";
-}
-
 bool parse_duration(const char *word, uint64_t *ns)
 {
 	static const struct {
@@ -230,7 +215,7 @@ void generations_print(const struct thaw_generation *generations, int count, FIL
 		table_cell(&table, format_duration(g->pause_ns).s);
 		table_cell(&table, format_duration(g->durable_ns).s);
 		table_cell(&table, format_count(g->restores).s);
-		table_cell(&table, format_reason(g->reason));
+		table_cell(&table, thaw_reason_name(g->reason));
 	}
 	table_print(&table, to);
 }

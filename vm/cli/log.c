@@ -27,7 +27,7 @@ static void print_json(const struct thaw_generation *generations, int count)
 		json_number(&json, "pauseNs", g->pause_ns);
 		json_number(&json, "durableNs", g->durable_ns);
 		json_number(&json, "restores", g->restores);
-		json_text(&json, "reason", format_reason(g->reason));
+		json_text(&json, "reason", thaw_reason_name(g->reason));
 		json_close(&json, '}');
 	}
 	json_close(&json, ']');
