@@ -3,8 +3,8 @@
  * probe.c - asks the kernel once what it can do (CRIU's kerndat.c is the model) and chooses back
  * ends from that.
  *
- * On the way to a restored program's first instruction, so it costs three system calls when all
- * is well. Any thread; the struct is constant after the first call.
+ * On the way to a restored program's first instruction, so it asks only what every restore needs
+ * to know. Any thread; the struct is constant after the first call.
  */
 #define _GNU_SOURCE
 #include "probe.h"
@@ -65,6 +65,7 @@ int probe_open_uffd(uint64_t features)
 	return open_uffd(&features);
 }
 
+/* Only a memfd has to care, so only who wants one asks: not the way to a restored program. */
 static bool swap_is_active(void)
 {
 	char text[512];
@@ -75,8 +76,7 @@ static bool swap_is_active(void)
 	if (fd >= 0)
 		close(fd);
 	if (got <= 0)
-		return fd >= 0 ||
-		       errno != ENOENT; /* without /proc we cannot know: assume the worse */
+		return fd != -ENOENT; /* what cannot be read: assume the worse */
 	text[got] = '\0';
 	line = strchr(text, '\n');
 	return line && line[1];
@@ -132,7 +132,6 @@ static void probe_run(void)
 		the_probe.uffd_features &= ~(uint64_t)UFFD_FEATURE_POISON;
 	the_probe.pagemap_scan = !denied("pagemap-scan") && pagemap_scan_exists();
 	the_probe.uring_error = uring_available();
-	the_probe.swap = swap_is_active();
 }
 
 const struct probe *probe_get(void)
@@ -212,7 +211,7 @@ int probe_choose(enum backing *backing, enum tracker_kind *tracker, struct thaw_
 		return error_set(
 			error, THAW_EKERNEL,
 			"THAW_BACKING=memfd, but this kernel lacks minor faults or write protection on shmem (Linux 6.4)");
-	else if (forced && !strcmp(forced, "memfd") && probe->swap)
+	else if (forced && !strcmp(forced, "memfd") && swap_is_active())
 		return error_set(
 			error, THAW_EKERNEL,
 			"THAW_BACKING=memfd, but there is swap, which can lose track of a memfd's written pages");
@@ -251,7 +250,7 @@ int thaw_capabilities(const struct thaw_capability **list)
 		have_features(UFFD_FEATURE_POISON),
 		have_features(UFFD_FEATURE_WP_ASYNC),
 		probe->pagemap_scan,
-		!probe->swap,
+		!swap_is_active(),
 	};
 	static const char *const instead[COUNT] = {
 		"nothing can persist",

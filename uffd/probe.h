@@ -21,7 +21,6 @@ struct probe {
 	int uffd_error;		/* -errno of userfaultfd(2) */
 	int uring_error;	/* -errno of io_uring_setup(2) */
 	bool pagemap_scan;
-	bool swap; /* some swap is active */
 };
 
 const struct probe *probe_get(void);
