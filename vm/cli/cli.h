@@ -49,6 +49,20 @@ struct cli_option {
 	{                                                                 \
 		"help", 'h', NULL, CLI_FLAG, CLI_FIELD(help), "show this" \
 	}
+#define CLI_RETAIN                                                                                 \
+	{                                                                                          \
+		"retain", 0, "N", CLI_NUMBER, CLI_FIELD(retain), "generations to keep (default 8)" \
+	}
+#define CLI_STATS                                             \
+	{                                                     \
+		"stats", 0, NULL, CLI_FLAG, CLI_FIELD(stats), \
+			"at the end, what it cost, to stderr" \
+	}
+#define CLI_VERBOSE                                                        \
+	{                                                                  \
+		"verbose", 'v', NULL, CLI_FLAG, CLI_FIELD(verbose),        \
+			"a line on stderr for each generation and restore" \
+	}
 #define CLI_JSON                                                                   \
 	{                                                                          \
 		"json", 0, NULL, CLI_FLAG, CLI_FIELD(json), "write JSON to stdout" \
