@@ -68,7 +68,7 @@ FIXTURE_SETUP(installing)
 	struct thaw_error error = {0};
 
 	setenv("THAW_BACKING", variant->backing, 1);
-	if (region_create(&self->region, 1 << 20, 0, false, &error))
+	if (region_create(&self->region, NULL, 1 << 20, 0, false, &error))
 		SKIP(return, "%s", error.text);
 	ASSERT_EQ(0, region_register(&self->region, 1 << 20, &error));
 	ASSERT_EQ(0, region_resize(&self->region, 1 << 20));

@@ -41,7 +41,7 @@ FIXTURE_SETUP(tracking)
 
 	setenv("THAW_TRACKER", variant->tracker, 1);
 	setenv("THAW_BACKING", variant->backing, 1);
-	if (region_create(&self->region, PAGES * PAGE, 0, false, &error))
+	if (region_create(&self->region, NULL, PAGES * PAGE, 0, false, &error))
 		SKIP(return, "%s", error.text);
 	ASSERT_EQ(0, region_register(&self->region, 0, &error));
 	ASSERT_EQ(0, tracker_create(&self->tracker, &self->region, &error));

@@ -145,12 +145,16 @@ int thaw_open(const struct thaw_options *options, struct thaw **out, struct thaw
 	if (!options->max_bytes || options->max_bytes % SIZE_UNIT ||
 	    options->guard_bytes % SIZE_UNIT)
 		return error_set(error, -EINVAL, "the size of a heap must be a multiple of 64 KiB");
+	if ((uintptr_t)options->address % REGION_ALIGNMENT)
+		return error_set(error, -EINVAL,
+				 "a heap cannot lie at address %p: name a multiple of 2 MiB",
+				 options->address);
 	heap = calloc(1, sizeof(*heap));
 	if (!heap)
 		return error_set(error, -ENOMEM, "no memory to open a heap");
 	heap->tracker.pagemap = -1;
-	code = region_create(&heap->region, options->max_bytes, options->guard_bytes,
-			     !options->image, error);
+	code = region_create(&heap->region, options->address, options->max_bytes,
+			     options->guard_bytes, !options->image, error);
 	if (!code && options->image)
 		code = open_image(heap, options, error);
 	if (!code && options->image)

@@ -16,8 +16,6 @@
 #include "compat.h"
 #include "sys.h"
 
-#define REGION_ALIGNMENT (2ull << 20) /* so that huge pages and page tables line up */
-
 static int out_of_address_space(struct thaw_error *error, size_t bytes)
 {
 	return error_set(error, -errno,
@@ -67,9 +65,45 @@ static int map_memory(struct region *region, bool plain, struct thaw_error *erro
 	return 0;
 }
 
-int region_create(struct region *region, size_t max_bytes, size_t guard_bytes, bool plain,
-		  struct thaw_error *error)
+/* The whole reservation at `address`, or nothing: what lies there already stays. */
+static bool reserve_at(struct region *region, void *address, size_t bytes)
 {
+	void *at = mmap(address, bytes, PROT_NONE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+
+	if (at == MAP_FAILED)
+		return false;
+	if (at != address) {
+		/* Before Linux 4.17 the flag means nothing, and the address is only a hint. */
+		munmap(at, bytes);
+		return false;
+	}
+	region->reservation = region->base = at;
+	region->reservation_bytes = bytes;
+	return true;
+}
+
+static int reserve_anywhere(struct region *region, size_t bytes, struct thaw_error *error)
+{
+	void *at;
+
+	if (__builtin_add_overflow(bytes, REGION_ALIGNMENT, &bytes)) {
+		errno = ENOMEM;
+		return out_of_address_space(error, bytes - REGION_ALIGNMENT);
+	}
+	at = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (at == MAP_FAILED)
+		return out_of_address_space(error, bytes);
+	region->reservation = at;
+	region->reservation_bytes = bytes;
+	region->base = (char *)(((uintptr_t)at + REGION_ALIGNMENT - 1) & ~(REGION_ALIGNMENT - 1));
+	return 0;
+}
+
+int region_create(struct region *region, void *address, size_t max_bytes, size_t guard_bytes,
+		  bool plain, struct thaw_error *error)
+{
+	size_t bytes;
 	int code;
 
 	*region = (struct region){.uffd = -1, .memfd = -1};
@@ -84,20 +118,15 @@ int region_create(struct region *region, size_t max_bytes, size_t guard_bytes, b
 		region->poison = probe_get()->uffd_features & UFFD_FEATURE_POISON;
 	}
 
-	if (__builtin_add_overflow(max_bytes, guard_bytes, &region->reservation_bytes) ||
-	    __builtin_add_overflow(region->reservation_bytes, REGION_ALIGNMENT,
-				   &region->reservation_bytes)) {
+	if (__builtin_add_overflow(max_bytes, guard_bytes, &bytes)) {
 		errno = ENOMEM;
 		return out_of_address_space(error, max_bytes);
 	}
-	region->reservation = mmap(NULL, region->reservation_bytes, PROT_NONE,
-				   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (region->reservation == MAP_FAILED) {
-		region->reservation = NULL;
-		return out_of_address_space(error, region->reservation_bytes);
+	if (!address || !reserve_at(region, address, bytes)) {
+		code = reserve_anywhere(region, bytes, error);
+		if (code)
+			return code;
 	}
-	region->base = (char *)(((uintptr_t)region->reservation + REGION_ALIGNMENT - 1) &
-				~(REGION_ALIGNMENT - 1));
 	code = map_memory(region, plain, error);
 	if (code)
 		region_destroy(region);

@@ -40,12 +40,15 @@ struct region {
 	size_t reservation_bytes;
 };
 
+#define REGION_ALIGNMENT (2ull << 20) /* so that huge pages and page tables line up */
+
 /*
- * Reserve and map; nothing is registered and nothing accessible yet. `plain`: without userfaultfd
- * at all, for heaps that have no image.
+ * Reserve and map; nothing is registered and nothing accessible yet. `address`: where base should be
+ * if all of it is free there, a multiple of REGION_ALIGNMENT; NULL: anywhere. `plain`: without
+ * userfaultfd at all, for heaps that have no image.
  */
-int region_create(struct region *region, size_t max_bytes, size_t guard_bytes, bool plain,
-		  struct thaw_error *error);
+int region_create(struct region *region, void *address, size_t max_bytes, size_t guard_bytes,
+		  bool plain, struct thaw_error *error);
 /*
  * Register: the first `restored_bytes` hold pages of an image, the rest is fresh. Once per
  * region.

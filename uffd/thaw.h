@@ -101,8 +101,14 @@ struct thaw_options {
 	uint64_t generation; /* which generation to open; 0: the newest that is whole */
 	size_t max_bytes;    /* the region's largest size; a multiple of 64 KiB */
 	size_t guard_bytes;  /* address space kept inaccessible behind max_bytes */
-	unsigned retain;     /* generations to keep, the newest included; 0: 8 */
-	const char *engine;  /* who may open it again: at most 63 bytes, compared exactly */
+	/*
+	 * Where the region should lie, a multiple of 2 MiB, for programs whose heap holds pointers
+	 * into itself. Where something else lies there, or with NULL, it lies anywhere: thaw_base()
+	 * tells.
+	 */
+	void *address;
+	unsigned retain;    /* generations to keep, the newest included; 0: 8 */
+	const char *engine; /* who may open it again: at most 63 bytes, compared exactly */
 
 	/*
 	 * Called from a thread of the library's, never while the owner holds anything, whenever
@@ -133,7 +139,10 @@ THAW_PUBLIC int thaw_open(const struct thaw_options *options, struct thaw **heap
 /* Stop the threads, give up the lock and the memory. Takes no checkpoint. NULL is allowed. */
 THAW_PUBLIC void thaw_close(struct thaw *heap);
 
-/* The region's first byte; page aligned; constant for the life of the heap. */
+/*
+ * The region's first byte; page aligned; constant for the life of the heap; thaw_options.address if
+ * that was free.
+ */
 THAW_PUBLIC void *thaw_base(const struct thaw *heap);
 /* The region's current size in bytes: 0 for a fresh heap, the generation's size after a restore. */
 THAW_PUBLIC size_t thaw_size(const struct thaw *heap);
