@@ -74,7 +74,8 @@ TEST_F(closing, loses_nothing_at_any_moment)
 			ASSERT_EQ(THAW_READY, thaw_checkpoint_wait(self->heap));
 		}
 		if (round % 3 == 2) { /* while it is writing; else ready */
-			ASSERT_EQ(0, thaw_checkpoint_capture(self->heap, &round, sizeof(round)));
+			ASSERT_EQ(0, thaw_checkpoint_capture(self->heap, THAW_KIND_PORTABLE, &round,
+							     sizeof(round)));
 			captured = round;
 			support_sleep(round % 11 * 1e-3);
 		}

@@ -317,7 +317,8 @@ TEST_F(heap, a_generation_is_the_moment_of_its_capture)
 			if (phase == THAW_READY && !captured) {
 				uint64_t at_capture = counter;
 
-				ASSERT_EQ(0, thaw_checkpoint_capture(self->heap, &at_capture, 8));
+				ASSERT_EQ(0, thaw_checkpoint_capture(self->heap, THAW_KIND_PORTABLE,
+								     &at_capture, 8));
 				captured = true;
 			}
 			counter++;

@@ -134,6 +134,7 @@ static void checkpoint_copy(struct checkpointer *checkpointer)
 static bool state_is_durable(const struct checkpointer *checkpointer)
 {
 	return checkpointer->durable &&
+	       checkpointer->durable_kind == checkpointer->generation.kind &&
 	       checkpointer->durable_heap_bytes == checkpointer->generation.heap_bytes &&
 	       checkpointer->durable_state_bytes == checkpointer->state_bytes &&
 	       (!checkpointer->state_bytes ||
@@ -178,6 +179,7 @@ static void checkpoint_write(struct checkpointer *checkpointer)
 		checkpointer->durable_state_bytes = checkpointer->state_bytes;
 		checkpointer->state = NULL;
 		checkpointer->durable_heap_bytes = generation->heap_bytes;
+		checkpointer->durable_kind = generation->kind;
 		checkpointer->durable = true;
 		checkpointer->result.unchanged = false;
 		checkpointer->result.generation = *generation;
@@ -298,11 +300,14 @@ static int capture_pages(struct checkpointer *checkpointer, const void *state, s
 	return 0;
 }
 
-int checkpointer_capture(struct checkpointer *checkpointer, const void *state, size_t state_bytes)
+int checkpointer_capture(struct checkpointer *checkpointer, enum thaw_kind kind, const void *state,
+			 size_t state_bytes)
 {
 	uint64_t start = sys_monotonic_ns();
 	int code;
 
+	if (kind != THAW_KIND_PORTABLE && kind != THAW_KIND_BOUND)
+		return -EINVAL;
 	/* Only the owner leaves READY, so the phase needs no lock beyond this look. */
 	if (checkpointer_wait(checkpointer) != THAW_READY)
 		return -EINVAL;
@@ -316,6 +321,7 @@ int checkpointer_capture(struct checkpointer *checkpointer, const void *state, s
 	checkpointer->generation.time_ns = sys_realtime_ns();
 	checkpointer->generation.heap_bytes = checkpointer->region->bytes;
 	checkpointer->generation.restores = checkpointer->restores;
+	checkpointer->generation.kind = kind;
 	checkpointer->generation.pause_ns = sys_monotonic_ns() - start;
 	phase_set(checkpointer, THAW_WRITING);
 	return 0;

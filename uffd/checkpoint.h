@@ -53,6 +53,7 @@ struct checkpointer {
 	void *durable_state; /* of the newest durable generation: an equal one changes nothing */
 	size_t durable_state_bytes;
 	uint64_t durable_heap_bytes;
+	uint32_t durable_kind;
 	bool durable; /* this heap descends from some durable generation */
 };
 
@@ -61,7 +62,8 @@ int checkpointer_start(struct checkpointer *checkpointer, struct thaw_error *err
 void checkpointer_stop(struct checkpointer *checkpointer);
 
 int checkpointer_begin(struct checkpointer *checkpointer, enum thaw_reason reason);
-int checkpointer_capture(struct checkpointer *checkpointer, const void *state, size_t state_bytes);
+int checkpointer_capture(struct checkpointer *checkpointer, enum thaw_kind kind, const void *state,
+			 size_t state_bytes);
 enum thaw_phase checkpointer_poll(struct checkpointer *checkpointer, struct thaw_result *result);
 enum thaw_phase checkpointer_wait(struct checkpointer *checkpointer);
 

@@ -19,7 +19,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the image format is l
 /* Like PNG's: not ASCII at its start, and damaged by whatever translates line ends. */
 #define FORMAT_MAGIC "\x8fThaw\r\n\x1a"
 /* A development format: no release uses a number with the high byte set. */
-#define FORMAT_VERSION 0xd0000001u
+#define FORMAT_VERSION 0xd0000002u
 
 #define FORMAT_RECORD_MAGIC 0x6472636572776874u /* "thwrecrd" */
 #define FORMAT_NODE_MAGIC 0x646f6e54u		/* "Tnod" */
@@ -53,7 +53,7 @@ struct disk_generation {
 	uint64_t root_offset;
 	uint64_t root_checksum[2];
 	uint32_t root_levels;
-	uint32_t zero;
+	uint32_t kind;
 	uint64_t state_offset, state_bytes;
 	uint64_t state_checksum[2];
 };

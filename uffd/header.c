@@ -169,6 +169,7 @@ void record_encode(const struct generation *generations, unsigned count, uint64_
 			.root_checksum = {from->root.at.checksum.low64,
 					  from->root.at.checksum.high64},
 			.root_levels = from->root.levels,
+			.kind = from->info.kind,
 			.state_offset = from->state_offset,
 			.state_bytes = from->info.state_bytes,
 			.state_checksum = {from->state_checksum.low64, from->state_checksum.high64},
@@ -193,6 +194,7 @@ static bool generation_decode(const struct disk_generation *disk, struct generat
 				.durable_ns = disk->durable_ns,
 				.reason = disk->reason,
 				.restores = disk->restores,
+				.kind = disk->kind,
 			},
 		.root =
 			{
@@ -203,7 +205,7 @@ static bool generation_decode(const struct disk_generation *disk, struct generat
 		.state_offset = disk->state_offset,
 		.state_checksum = {disk->state_checksum[0], disk->state_checksum[1]},
 	};
-	return disk->number && disk->parent < disk->number &&
+	return disk->number && disk->parent < disk->number && disk->kind <= THAW_KIND_BOUND &&
 	       disk->root_levels <= INDEX_LEVELS_MAX && !disk->root_levels == !disk->root_offset &&
 	       !disk->state_bytes == !disk->state_offset && disk->state_bytes <= STORE_STATE_MAX;
 }

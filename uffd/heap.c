@@ -124,6 +124,7 @@ static int start_checkpoints(struct thaw *heap, const struct thaw_options *optio
 	if (heap->opened.number) {
 		checkpointer->durable = true;
 		checkpointer->durable_heap_bytes = heap->opened.heap_bytes;
+		checkpointer->durable_kind = heap->opened.kind;
 		checkpointer->restores = heap->opened.restores + 1;
 		checkpointer->durable_state = malloc(heap->state_bytes ? heap->state_bytes : 1);
 		if (!checkpointer->durable_state)
@@ -259,9 +260,11 @@ int thaw_checkpoint_begin(struct thaw *heap, enum thaw_reason reason)
 	return heap->image ? checkpointer_begin(&heap->checkpointer, reason) : -EROFS;
 }
 
-int thaw_checkpoint_capture(struct thaw *heap, const void *state, size_t state_bytes)
+int thaw_checkpoint_capture(struct thaw *heap, enum thaw_kind kind, const void *state,
+			    size_t state_bytes)
 {
-	return heap->image ? checkpointer_capture(&heap->checkpointer, state, state_bytes) : -EROFS;
+	return heap->image ? checkpointer_capture(&heap->checkpointer, kind, state, state_bytes)
+			   : -EROFS;
 }
 
 static void totals_add(struct thaw_status *totals, const struct thaw_result *result)
@@ -320,13 +323,13 @@ int thaw_checkpoint(struct thaw *heap, enum thaw_reason reason, const void *stat
 	 */
 	while ((code = thaw_checkpoint_begin(heap, reason)) == -EBUSY) {
 		if (thaw_checkpoint_wait(heap) == THAW_READY)
-			thaw_checkpoint_capture(heap, state, state_bytes);
+			thaw_checkpoint_capture(heap, THAW_KIND_PORTABLE, state, state_bytes);
 		thaw_checkpoint_poll(heap, NULL);
 	}
 	if (code)
 		return code;
 	while ((phase = thaw_checkpoint_wait(heap)) == THAW_READY)
-		thaw_checkpoint_capture(heap, state, state_bytes);
+		thaw_checkpoint_capture(heap, THAW_KIND_PORTABLE, state, state_bytes);
 	thaw_checkpoint_poll(heap, result);
 	return result->code;
 }

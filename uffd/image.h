@@ -105,7 +105,7 @@ bool commit_is_empty(const struct commit *commit);
 /*
  * Write the index, the state blob and the record, fdatasync, write the header slot, fdatasync.
  * `generation`: the caller has filled time_ns, heap_bytes, pages_written, pause_ns, durable_ns
- * (so far), reason, restores; the rest is filled here. durable_ns grows by what this call took
+ * (so far), reason, restores, kind; the rest is filled here. durable_ns grows by what this call took
  * (in the file: until the record was made; the next record corrects it). A commit in which
  * nothing changed may be finished too: a generation with the same pages (that is how a rollback
  * becomes the newest). On success the generation is durable, generations beyond `retain` are

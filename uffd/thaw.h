@@ -71,6 +71,15 @@ enum thaw_reason { /* why a generation was taken; stored in the image */
 /* "timer", "exit", "signal", "request", or "unknown". Static storage; any thread. */
 THAW_PUBLIC const char *thaw_reason_name(uint32_t reason);
 
+/*
+ * Who can go on from a generation. The library only keeps the word: what makes a state blob one or
+ * the other is its owner's business.
+ */
+enum thaw_kind {
+	THAW_KIND_PORTABLE = 0, /* whoever may open the image */
+	THAW_KIND_BOUND = 1,	/* only the very program that wrote it: a stack is in it, say */
+};
+
 /* What the image remembers of one generation. */
 struct thaw_generation {
 	uint64_t number;	/* counts from 1 and never goes back */
@@ -86,6 +95,7 @@ struct thaw_generation {
 		durable_ns; /* from begin to durable; in the file, the newest one's lacks the syncs */
 	uint32_t reason;    /* enum thaw_reason */
 	uint32_t restores; /* how often its line of descent had been restored before it */
+	uint32_t kind;	   /* enum thaw_kind */
 };
 
 #define THAW_CREATE 0x1u /* make the image where there is none */
@@ -198,7 +208,7 @@ enum thaw_phase { THAW_IDLE, THAW_COPYING, THAW_READY, THAW_WRITING, THAW_DONE }
 
 struct thaw_result {
 	int code;	/* 0: `generation` is durable; else why it is not */
-	bool unchanged; /* nothing had changed: nothing was written, and `generation` is
+	bool unchanged; /* nothing had changed, nor the kind: nothing was written, and `generation` is
 					    * the one before, which still describes this heap */
 	struct thaw_generation generation; /* valid if code is 0 */
 	uint64_t durable_ns;		   /* from begin to the last fdatasync */
@@ -208,14 +218,15 @@ struct thaw_result {
 /* Start one. -EBUSY: one is in flight. -EROFS: the heap has no image. */
 THAW_PUBLIC int thaw_checkpoint_begin(struct thaw *heap, enum thaw_reason reason);
 /* Take the generation; phase must be THAW_READY. The state blob is copied. */
-THAW_PUBLIC int thaw_checkpoint_capture(struct thaw *heap, const void *state, size_t state_bytes);
+THAW_PUBLIC int thaw_checkpoint_capture(struct thaw *heap, enum thaw_kind kind, const void *state,
+					size_t state_bytes);
 /* Where it stands. In THAW_DONE, `result` (may be NULL) is filled and the phase becomes idle. */
 THAW_PUBLIC enum thaw_phase thaw_checkpoint_poll(struct thaw *heap, struct thaw_result *result);
 /* Block until the phase is THAW_READY or THAW_DONE (or THAW_IDLE). Returns it, without consuming. */
 THAW_PUBLIC enum thaw_phase thaw_checkpoint_wait(struct thaw *heap);
 /*
- * All of it at once, for callers that have nothing to do meanwhile. Waits for one in flight
- * first.
+ * All of it at once, a portable generation, for callers that have nothing to do meanwhile. Waits
+ * for one in flight first.
  */
 THAW_PUBLIC int thaw_checkpoint(struct thaw *heap, enum thaw_reason reason, const void *state,
 				size_t state_bytes, struct thaw_result *result);

@@ -146,7 +146,7 @@ static void capture(struct runtime *rt)
 	blob = js_blob_encode(&rt->blob, &bytes);
 	if (!blob)
 		return; /* the next round tries again */
-	code = thaw_checkpoint_capture(rt->heap, blob, bytes);
+	code = thaw_checkpoint_capture(rt->heap, THAW_KIND_PORTABLE, blob, bytes);
 	free(blob);
 	if (!code) {
 		rt->capture_taken = true;

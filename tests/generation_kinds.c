@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Generations are of two kinds, and the image remembers which: one that anybody may go on from, and
+ * one that only the program can go on from that wrote it.
+ */
+#define _GNU_SOURCE
+#include "kselftest_harness.h"
+
+#include "support.h"
+#include "thaw.h"
+
+#define UNIT 65536u
+
+FIXTURE(kinds)
+{
+	char *directory, *path;
+	struct thaw *heap;
+	struct thaw_error error;
+	struct thaw_result result;
+};
+
+static int open_heap(struct thaw **heap, const char *path, unsigned flags, uint64_t generation,
+		     struct thaw_error *error)
+{
+	struct thaw_options options = {
+		.image = path,
+		.flags = THAW_CREATE | flags,
+		.generation = generation,
+		.max_bytes = 16u << 20,
+		.retain = 3,
+		.engine = "test",
+	};
+	int code;
+
+	*heap = NULL;
+	code = thaw_open(&options, heap, error);
+	if (code)
+		*heap = NULL;
+	return code;
+}
+
+FIXTURE_SETUP(kinds)
+{
+	self->directory = support_directory();
+	self->path = support_format("%s/heap.thaw", self->directory);
+	if (open_heap(&self->heap, self->path, 0, 0, &self->error) == THAW_EKERNEL)
+		SKIP(return, "%s", self->error.text);
+	ASSERT_EQ(0, thaw_resize(self->heap, UNIT));
+}
+FIXTURE_TEARDOWN(kinds)
+{
+	thaw_close(self->heap);
+	free(self->path);
+	support_remove(self->directory);
+}
+
+/* One generation of that kind, with that state. */
+static int save(struct thaw *heap, enum thaw_kind kind, const char *state,
+		struct thaw_result *result)
+{
+	int code = thaw_checkpoint_begin(heap, THAW_REASON_TIMER);
+
+	if (!code && thaw_checkpoint_wait(heap) == THAW_READY)
+		code = thaw_checkpoint_capture(heap, kind, state, strlen(state) + 1);
+	if (code)
+		return code;
+	thaw_checkpoint_wait(heap);
+	thaw_checkpoint_poll(heap, result);
+	return result->code;
+}
+
+TEST_F(kinds, are_remembered)
+{
+	struct thaw_generation *log;
+
+	ASSERT_EQ(0, save(self->heap, THAW_KIND_PORTABLE, "a", &self->result));
+	EXPECT_EQ(THAW_KIND_PORTABLE, self->result.generation.kind);
+	ASSERT_EQ(0, save(self->heap, THAW_KIND_BOUND, "b", &self->result));
+	EXPECT_EQ(THAW_KIND_BOUND, self->result.generation.kind);
+	ASSERT_EQ(2, thaw_image_log(self->path, &log, &self->error));
+	EXPECT_EQ(THAW_KIND_PORTABLE, log[0].kind);
+	EXPECT_EQ(THAW_KIND_BOUND, log[1].kind);
+	free(log);
+	thaw_close(self->heap);
+	ASSERT_EQ(0, open_heap(&self->heap, self->path, 0, 0, &self->error));
+	EXPECT_EQ(THAW_KIND_BOUND, thaw_opened(self->heap)->kind);
+	/* All at once is always portable. */
+	ASSERT_EQ(0, thaw_checkpoint(self->heap, THAW_REASON_EXIT, "c", 2, &self->result));
+	EXPECT_EQ(THAW_KIND_PORTABLE, self->result.generation.kind);
+}
+
+/* The same heap and the same state of another kind are another generation. */
+TEST_F(kinds, make_a_difference_of_their_own)
+{
+	ASSERT_EQ(0, save(self->heap, THAW_KIND_PORTABLE, "a", &self->result));
+	ASSERT_EQ(0, save(self->heap, THAW_KIND_PORTABLE, "a", &self->result));
+	EXPECT_TRUE(self->result.unchanged);
+	EXPECT_EQ(1, self->result.generation.number);
+	ASSERT_EQ(0, save(self->heap, THAW_KIND_BOUND, "a", &self->result));
+	EXPECT_FALSE(self->result.unchanged);
+	EXPECT_EQ(2, self->result.generation.number);
+	ASSERT_EQ(0, save(self->heap, THAW_KIND_BOUND, "a", &self->result));
+	EXPECT_TRUE(self->result.unchanged);
+	/* Nor after a restore. */
+	thaw_close(self->heap);
+	ASSERT_EQ(0, open_heap(&self->heap, self->path, 0, 0, &self->error));
+	ASSERT_EQ(0, save(self->heap, THAW_KIND_BOUND, "a", &self->result));
+	EXPECT_TRUE(self->result.unchanged);
+	EXPECT_EQ(2, self->result.generation.number);
+	EXPECT_EQ(THAW_KIND_BOUND, self->result.generation.kind);
+	ASSERT_EQ(0, save(self->heap, THAW_KIND_PORTABLE, "a", &self->result));
+	EXPECT_FALSE(self->result.unchanged);
+	EXPECT_EQ(3, self->result.generation.number);
+}
+
+TEST_F(kinds, that_do_not_exist_are_refused_and_nothing_is_lost)
+{
+	*(char *)thaw_base(self->heap) = 7;
+	ASSERT_EQ(0, thaw_checkpoint_begin(self->heap, THAW_REASON_TIMER));
+	ASSERT_EQ(THAW_READY, thaw_checkpoint_wait(self->heap));
+	EXPECT_EQ(-EINVAL, thaw_checkpoint_capture(self->heap, (enum thaw_kind)2, "a", 2));
+	EXPECT_EQ(THAW_READY, thaw_checkpoint_wait(self->heap));
+	EXPECT_EQ(0, thaw_checkpoint_capture(self->heap, THAW_KIND_BOUND, "a", 2));
+	EXPECT_EQ(THAW_DONE, thaw_checkpoint_wait(self->heap));
+	thaw_checkpoint_poll(self->heap, &self->result);
+	EXPECT_EQ(0, self->result.code);
+	EXPECT_EQ(1, self->result.generation.pages_stored);
+}
+
+TEST_HARNESS_MAIN
