@@ -116,15 +116,24 @@ TEST_F(closing, an_empty_state_is_a_state)
 
 TEST_F(closing, a_state_that_is_too_large_is_refused_and_nothing_lost)
 {
-	size_t large = (64u << 20) + 1;
+	size_t large = (320u << 20) + 1;
 	char *state = calloc(large, 1);
 	struct thaw_result result;
 
+	for (size_t i = 0; i < large; i += 4093)
+		state[i] = (char)i;
 	fill(self->heap, 7);
 	ASSERT_EQ(-EFBIG, thaw_checkpoint(self->heap, THAW_REASON_TIMER, state, large, &result));
 	TH_LOG("%s", result.error.text);
 	ASSERT_EQ(0, thaw_checkpoint(self->heap, THAW_REASON_TIMER, state, large - 1, &result));
 	EXPECT_EQ(PAGES, result.generation.pages_stored);
+	thaw_close(self->heap);
+	ASSERT_EQ(0, open_heap(&self->heap, self->path, &self->error));
+	size_t bytes;
+	const char *found = thaw_state(self->heap, &bytes);
+
+	ASSERT_EQ(large - 1, bytes);
+	EXPECT_EQ(0, memcmp(state, found, bytes));
 	free(state);
 }
 

@@ -6,8 +6,16 @@
  */
 #include "kselftest_harness.h"
 
+#include <sys/resource.h>
+
 #include "format.h"
 #include "image_model.h"
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#else
+#define SANITIZED 0
+#endif
 
 static struct thaw_error error, fallback;
 static struct history history;
@@ -431,6 +439,82 @@ TEST(hostile_values)
 		restore_image();
 	}
 	free(record);
+	model_teardown();
+}
+
+/* The newest generation claims a value in its entry of the record, with every checksum right. */
+static void claim(size_t field, uint64_t value, size_t size)
+{
+	struct disk_record *record;
+	struct disk_slot slot;
+	unsigned number;
+
+	restore_image();
+	slot = newest_slot(&number);
+	record = malloc(slot.record_bytes);
+	memcpy(record, whole + slot.record_offset, slot.record_bytes);
+	memcpy((uint8_t *)&record->generation[2] + field, &value, size);
+	fix_slot(number, &slot, record);
+	free(record);
+}
+
+/* However long it claims to be: refused before there is memory for it. */
+TEST(a_state_longer_than_the_file)
+{
+	static const uint64_t claims[] = {1u << 20,	    64u << 20,	320u << 20,
+					  (320u << 20) + 1, 1ull << 40, UINT64_MAX};
+	struct image_options options = model_options();
+	struct rlimit before, limit;
+	struct image *image;
+	size_t bytes;
+	void *state;
+
+	make_image("claims");
+	ASSERT_EQ(0, getrlimit(RLIMIT_AS, &before));
+	for (unsigned i = 0; i < 6; i++) {
+		claim(offsetof(struct disk_generation, state_bytes), claims[i], 8);
+		if (claims[i] > 320u << 20) { /* not even the record is believed */
+			ASSERT_EQ(0, image_open(&options, &image, &fallback, &error));
+			ASSERT_EQ(2, image_opened(image)->number);
+			image_close(image);
+			continue;
+		}
+		ASSERT_EQ(0, image_open(&options, &image, &fallback, &error));
+		ASSERT_EQ(3, image_opened(image)->number);
+		limit = before;
+		limit.rlim_cur = 0;
+		if (!SANITIZED)
+			ASSERT_EQ(0, setrlimit(RLIMIT_AS, &limit));
+		ASSERT_EQ(THAW_EDAMAGED, image_read_state(image, &state, &bytes, &error));
+		ASSERT_EQ(0, setrlimit(RLIMIT_AS, &before));
+		ASSERT_NE(NULL, strstr(error.text, "the file ends before it"));
+		image_close(image);
+		ASSERT_EQ(THAW_EDAMAGED, quiet_verify());
+	}
+	model_teardown();
+}
+
+/* A kind that does not exist is damage: who knows what may be done with it. */
+TEST(a_kind_that_does_not_exist)
+{
+	static const uint32_t kinds[] = {2, 3, 0x80000000, UINT32_MAX};
+	struct image_options options = model_options();
+	struct image *image;
+
+	make_image("kind");
+	claim(offsetof(struct disk_generation, kind), THAW_KIND_BOUND, 4);
+	ASSERT_EQ(0, image_open(&options, &image, &fallback, &error));
+	ASSERT_EQ(0, fallback.code);
+	ASSERT_EQ(THAW_KIND_BOUND, image_opened(image)->kind);
+	image_close(image);
+	for (unsigned i = 0; i < 4; i++) {
+		claim(offsetof(struct disk_generation, kind), kinds[i], 4);
+		ASSERT_EQ(0, image_open(&options, &image, &fallback, &error));
+		ASSERT_EQ(THAW_EDAMAGED, fallback.code);
+		ASSERT_EQ(2, image_opened(image)->number);
+		image_close(image);
+		ASSERT_EQ(THAW_EDAMAGED, quiet_verify());
+	}
 	model_teardown();
 }
 

@@ -521,7 +521,7 @@ int commit_finish(struct commit *commit, struct thaw_generation *generation, con
 	if (commit->failed) /* an error was passed over: a generation with holes */
 		code = -EIO;
 	if (!code && state_bytes > STORE_STATE_MAX) {
-		doing = "store a state of more than 64 MiB in";
+		doing = "store a state of more than 320 MiB in";
 		code = -EFBIG;
 	}
 	if (!code && commit->number > STORE_NUMBER_MAX)

@@ -58,7 +58,7 @@
  *		104   4  levels of the tree, 0 to 10; 0: an empty heap
  *		108   4  kind: 0 portable, 1 bound (enum thaw_kind)
  *		112   8  offset of the state blob; 0: it is empty
- *		120   8  length of the state blob, at most 64 MiB
+ *		120   8  length of the state blob, at most 320 MiB
  *		128  16  checksum of the state blob
  *
  *	A generation's number is the sequence of the commit that wrote it. Numbers ascend; failed

@@ -14,8 +14,11 @@
 #define STORE_GENERATIONS_MAX 4096u	     /* retained at once */
 #define STORE_RETAIN_DEFAULT 8u
 #define STORE_NUMBER_MAX (1ull << 55) /* births have 56 bits; no count gets near it */
-/* The longest state blob: a file that claims more is damaged, and gets no memory for it. */
-#define STORE_STATE_MAX (64ull << 20)
+/*
+ * The longest state blob, of which a native stack may be a part: a file that claims more is damaged.
+ * Nor does one get memory for what it claims beyond its own length (image_read_state).
+ */
+#define STORE_STATE_MAX (320ull << 20)
 
 enum slot_state {
 	SLOT_FOREIGN, /* no magic */

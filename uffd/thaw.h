@@ -217,7 +217,7 @@ struct thaw_result {
 
 /* Start one. -EBUSY: one is in flight. -EROFS: the heap has no image. */
 THAW_PUBLIC int thaw_checkpoint_begin(struct thaw *heap, enum thaw_reason reason);
-/* Take the generation; phase must be THAW_READY. The state blob is copied. */
+/* Take the generation; phase must be THAW_READY. The state blob, at most 320 MiB, is copied. */
 THAW_PUBLIC int thaw_checkpoint_capture(struct thaw *heap, enum thaw_kind kind, const void *state,
 					size_t state_bytes);
 /* Where it stands. In THAW_DONE, `result` (may be NULL) is filled and the phase becomes idle. */
