@@ -29,6 +29,7 @@ struct model {
 	uint64_t number; /* generation */
 	uint32_t version[MODEL_PAGES];
 	uint32_t state; /* version of the state blob */
+	uint32_t kind;	/* enum thaw_kind */
 };
 
 struct history { /* what was committed, by generation */
@@ -128,7 +129,11 @@ __attribute__((unused)) static int model_finish(struct commit *commit, struct mo
 						struct thaw_error *error)
 {
 	struct thaw_generation generation = {
-		.time_ns = 1, .heap_bytes = 65536, .reason = THAW_REASON_TIMER};
+		.time_ns = 1,
+		.heap_bytes = 65536,
+		.reason = THAW_REASON_TIMER,
+		.kind = model->kind,
+	};
 	static uint8_t state[9000];
 	int code;
 
@@ -219,6 +224,22 @@ __attribute__((unused)) static const struct model *history_find(const struct his
 		if (history->kept[i].number == number)
 			return &history->kept[i];
 	return NULL;
+}
+
+/*
+ * What the file has to list when the newest has just been committed: the newest `retain`, and the
+ * newest portable one.
+ */
+__attribute__((unused)) static void history_retain(struct history *history, unsigned retain)
+{
+	unsigned newest = history->count, stay = 0;
+
+	while (newest > 0 && history->kept[newest - 1].kind != THAW_KIND_PORTABLE)
+		newest--;
+	for (unsigned i = 0; i < history->count; i++)
+		if (i + retain >= history->count || i + 1 == newest)
+			history->kept[stay++] = history->kept[i];
+	history->count = stay;
 }
 
 /* Every generation that the file lists, opened read only and compared. Returns how many, or -1. */

@@ -397,52 +397,73 @@ static int emit_node(void *arg, const void *node, size_t bytes, uint64_t *offset
 	return code;
 }
 
-/* What the new list of generations leaves out and nothing else reaches, and the record before. */
+/*
+ * What the new list of generations leaves out and nothing else reaches, and the record before.
+ *
+ * Each dropped generation is compared with those that stay and with those that are dropped after it,
+ * so that what several of them share is found once, with the last of them. In a line, two are enough:
+ * the next one, and the nearest one before it that stays (store.h: record_is_line).
+ */
 static int garbage_find(struct image *image, const struct generation *all, unsigned count,
-			unsigned drop, struct ranges *garbage)
+			const struct retention *retention, struct ranges *garbage)
 {
-	const struct root **roots = calloc(count, sizeof(*roots));
+	const struct root **others = calloc(count, sizeof(*others));
 	bool line = record_is_line(all, count);
-	int code = roots ? 0 : -ENOMEM;
+	unsigned stay = 0; /* of those before the one at hand */
+	int code = others ? 0 : -ENOMEM;
 
-	for (unsigned i = 0; roots && i < count; i++)
-		roots[i] = &all[i].root;
-	for (unsigned i = 0; !code && i < drop; i++) {
+	for (unsigned i = 0; !code && i < retention->from; i++) {
 		/* Careful: what cannot be told apart now stays taken; the next open finds it. */
 		struct reach reach = {NULL, garbage, false};
+		unsigned compared = stay;
 
-		code = reach_difference(image, &all[i], roots + i + 1, line ? 1 : count - i - 1,
-					true, &reach);
+		if (retention_keeps(retention, i)) {
+			others[stay++] = &all[i].root;
+			continue;
+		}
+		for (unsigned j = i + 1; j < (line ? i + 2 : count); j++)
+			others[compared++] = &all[j].root;
+		code = reach_difference(image, &all[i], others, compared, true, &reach);
 	}
-	free(roots);
+	free(others);
 	return code ? code : ranges_add(garbage, image->record.offset, image->record.bytes);
 }
 
-static int write_record(struct commit *commit, const struct generation *generations, unsigned count,
-			struct slot *slot)
+static unsigned retention_count(const struct retention *retention, unsigned count)
 {
-	size_t bytes = record_encoded_bytes(count);
-	void *encoded = malloc(bytes);
-	int code;
+	return count - retention->from + (retention->lone < retention->from);
+}
 
-	if (!encoded)
-		return -ENOMEM;
-	record_encode(generations, count, commit->number, encoded);
-	slot->record_bytes = bytes;
-	slot->record_checksum = XXH3_128bits(encoded, bytes);
-	code = commit_append(commit, encoded, bytes, bytes, &slot->record_offset);
+static int write_record(struct commit *commit, const struct generation *all, unsigned count,
+			const struct retention *retention, struct slot *slot)
+{
+	unsigned stay = retention_count(retention, count);
+	struct generation *kept = calloc(stay, sizeof(*kept));
+	size_t bytes = record_encoded_bytes(stay);
+	void *encoded = malloc(bytes);
+	int code = kept && encoded ? 0 : -ENOMEM;
+
+	if (!code) {
+		retention_apply(retention, all, count, kept);
+		record_encode(kept, stay, commit->number, encoded);
+		slot->record_bytes = bytes;
+		slot->record_checksum = XXH3_128bits(encoded, bytes);
+		code = commit_append(commit, encoded, bytes, bytes, &slot->record_offset);
+	}
 	free(encoded);
+	free(kept);
 	return code;
 }
 
 /* Step 1: nodes, state, record. The last entry of `all` becomes this generation. */
 static int commit_write_all(struct commit *commit, struct generation *all, unsigned count,
-			    unsigned drop, const void *state, size_t state_bytes, uint64_t began,
-			    struct slot *slot)
+			    const struct retention *retention, const void *state,
+			    size_t state_bytes, uint64_t began, struct slot *slot)
 {
 	struct generation *new = &all[count - 1];
 	struct emission emission = {commit, index_dirty_bytes(&commit->image->index)};
-	uint64_t rest = state_bytes + record_encoded_bytes(count - drop) + 16;
+	uint64_t record_bytes = record_encoded_bytes(retention_count(retention, count));
+	uint64_t rest = state_bytes + record_bytes + 16;
 	int code;
 
 	emission.left += rest; /* wish for one run for all of it */
@@ -454,10 +475,9 @@ static int commit_write_all(struct commit *commit, struct generation *all, unsig
 	if (code)
 		return code;
 	new->info.pages_stored = commit->pages;
-	new->info.bytes_written =
-		commit->written + commit->filled + record_encoded_bytes(count - drop) + SPACE_BLOCK;
+	new->info.bytes_written = commit->written + commit->filled + record_bytes + SPACE_BLOCK;
 	new->info.durable_ns += sys_monotonic_ns() - began;
-	code = write_record(commit, all + drop, count - drop, slot);
+	code = write_record(commit, all, count, retention, slot);
 	return code ? code : commit_flush(commit);
 }
 
@@ -482,7 +502,8 @@ static void commit_free(struct commit *commit)
  * The generation is durable: what only the slot just overwritten reached is free now. Cannot fail.
  */
 static void commit_adopt(struct commit *commit, struct generation *all, unsigned count,
-			 unsigned drop, const struct slot *slot, const struct ranges *garbage)
+			 const struct retention *retention, const struct slot *slot,
+			 const struct ranges *garbage)
 {
 	struct image *image = commit->image;
 
@@ -497,8 +518,8 @@ static void commit_adopt(struct commit *commit, struct generation *all, unsigned
 
 	image->base = all[count - 1];
 	free(image->record.generations);
-	memmove(all, all + drop, (count - drop) * sizeof(*all));
-	image->record = (struct record){slot->record_offset, slot->record_bytes, count - drop, all};
+	count = retention_apply(retention, all, count, all);
+	image->record = (struct record){slot->record_offset, slot->record_bytes, count, all};
 	image->slot = commit->number % 2;
 	image->next = commit->number + 1;
 	file_trim(image);
@@ -510,7 +531,7 @@ int commit_finish(struct commit *commit, struct thaw_generation *generation, con
 {
 	struct image *image = commit->image;
 	unsigned count = image->record.count + 1;
-	unsigned drop = count > image->retain ? count - image->retain : 0;
+	struct retention retention;
 	struct generation *all = calloc(count, sizeof(*all));
 	struct slot slot = image->identity;
 	struct ranges garbage = {0};
@@ -534,10 +555,11 @@ int commit_finish(struct commit *commit, struct thaw_generation *generation, con
 	all[count - 1].info.number = commit->number;
 	all[count - 1].info.parent = image->base.info.number;
 	all[count - 1].info.state_bytes = state_bytes;
+	retention = record_retention(all, count, image->retain);
 	slot.sequence = commit->number;
-	code = commit_write_all(commit, all, count, drop, state, state_bytes, began, &slot);
+	code = commit_write_all(commit, all, count, &retention, state, state_bytes, began, &slot);
 	if (!code)
-		code = garbage_find(image, all, count, drop, &garbage);
+		code = garbage_find(image, all, count, &retention, &garbage);
 	if (code)
 		goto failed;
 	doing = "sync";
@@ -559,7 +581,7 @@ int commit_finish(struct commit *commit, struct thaw_generation *generation, con
 	 */
 	all[count - 1].info.durable_ns = generation->durable_ns + sys_monotonic_ns() - began;
 	*generation = all[count - 1].info;
-	commit_adopt(commit, all, count, drop, &slot, &garbage);
+	commit_adopt(commit, all, count, &retention, &slot, &garbage);
 	return 0;
 failed:
 	free(all);

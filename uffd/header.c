@@ -297,10 +297,32 @@ const struct generation *record_find(const struct record *record, uint64_t numbe
 
 bool record_is_line(const struct generation *generations, unsigned count)
 {
-	for (unsigned i = 1; i < count; i++)
+	for (unsigned i = 2; i < count; i++)
 		if (generations[i].info.parent != generations[i - 1].info.number)
 			return false;
 	return true;
+}
+
+struct retention record_retention(const struct generation *generations, unsigned count,
+				  unsigned retain)
+{
+	unsigned from = count > retain ? count - retain : 0;
+
+	for (unsigned i = count; i-- > 0;)
+		if (generations[i].info.kind == THAW_KIND_PORTABLE)
+			return (struct retention){from, i < from ? i : from};
+	return (struct retention){from, from};
+}
+
+unsigned retention_apply(const struct retention *retention, const struct generation *generations,
+			 unsigned count, struct generation *kept)
+{
+	unsigned stay = 0;
+
+	for (unsigned i = 0; i < count; i++)
+		if (retention_keeps(retention, i))
+			kept[stay++] = generations[i];
+	return stay;
 }
 
 /* One attempt of store_read. */

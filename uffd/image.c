@@ -99,6 +99,10 @@
  * slot, record or root costs one generation, whatever is retained. What commit N drops (generations
  * beyond the retained, the record before) is reused after commit N + 1.
  *
+ * Retained are the newest generations, as many as the writer was told to keep; if none of them is
+ * portable, the newest portable one besides: a program that another build has replaced finds one to go
+ * on from, however long ago it last stood still.
+ *
  * If 1 or 2 fails, nothing names the new blocks: they are free again and the next commit writes
  * everything anew (after a failed fdatasync the kernel may hold pages for clean that never reached
  * the disk; nothing relies on them). If 3 or 4 fails, the slot may or may not be found on the disk
@@ -531,8 +535,8 @@ int image_open(const struct image_options *options, struct image **image,
 	opened->path = strdup(options->path);
 	opened->read_only = options->read_only;
 	opened->retain = options->retain ? options->retain : STORE_RETAIN_DEFAULT;
-	if (opened->retain > STORE_GENERATIONS_MAX)
-		opened->retain = STORE_GENERATIONS_MAX;
+	if (opened->retain > STORE_RETAIN_MAX)
+		opened->retain = STORE_RETAIN_MAX;
 	code = opened->path ? image_start(opened, options, fallback, error)
 			    : error_set(error, -ENOMEM, "%s: no memory", options->path);
 	if (code) {

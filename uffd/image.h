@@ -45,7 +45,7 @@ struct image_options {
 	bool fresh;	     /* the next commit starts from an empty index */
 	bool read_only;	     /* take no lock; no commit is possible */
 	uint64_t generation; /* 0: newest whole one */
-	unsigned retain;     /* 0: 8 */
+	unsigned retain;     /* 0: 8; see record_retention() in store.h */
 	const char *engine;  /* required unless read_only */
 	uint32_t page_bytes; /* what the caller uses; must match the image */
 };
@@ -109,7 +109,7 @@ bool commit_is_empty(const struct commit *commit);
  * (in the file: until the record was made; the next record corrects it). A commit in which
  * nothing changed may be finished too: a generation with the same pages (that is how a rollback
  * becomes the newest). On success the generation is durable, generations beyond `retain` are
- * dropped, and the commit is freed. On failure nothing counts as durable, and the caller must
+ * dropped (but for the newest portable one), and the commit is freed. On failure nothing counts as durable, and the caller must
  * abort.
  */
 int commit_finish(struct commit *commit, struct thaw_generation *generation, const void *state,

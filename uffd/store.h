@@ -10,8 +10,9 @@
 #include "index.h"
 #include "space.h"
 
-#define STORE_HEADER_BYTES (2 * SPACE_BLOCK) /* blocks 0 and 1: the slots */
-#define STORE_GENERATIONS_MAX 4096u	     /* retained at once */
+#define STORE_HEADER_BYTES (2 * SPACE_BLOCK)	     /* blocks 0 and 1: the slots */
+#define STORE_GENERATIONS_MAX 4096u		     /* retained at once */
+#define STORE_RETAIN_MAX (STORE_GENERATIONS_MAX - 1) /* and a portable one before them */
 #define STORE_RETAIN_DEFAULT 8u
 #define STORE_NUMBER_MAX (1ull << 55) /* births have 56 bits; no count gets near it */
 /*
@@ -92,10 +93,34 @@ void record_free(struct record *record);
 /* The entry with that number, or NULL. */
 const struct generation *record_find(const struct record *record, uint64_t number);
 /*
- * Does every generation descend from the one listed before it? Then two that are not neighbours
- * share nothing that those between them do not share too.
+ * Does every generation, from the third on, descend directly from the one listed before it? Then two
+ * that are not neighbours share nothing that those between them do not share too, and only
+ * neighbours need be compared.
+ *
+ * The first two may be strangers: the first may be an old portable generation, with a gap behind it
+ * that was dropped. What it shares with a later one was written by an ancestor of both, which is
+ * older than the second; the way from there to the later one leads through the second, and along it
+ * nothing is lost and found again.
  */
 bool record_is_line(const struct generation *generations, unsigned count);
+
+/*
+ * Which generations of a list stay: the newest `retain` and, if none of those is portable, the newest
+ * portable one before them. Not a matter of a prefix, then: [P b b b B] becomes [P b b B].
+ */
+struct retention {
+	unsigned from; /* the newest start here */
+	unsigned lone; /* the portable one before them; `from`: there is none, or no need */
+};
+struct retention record_retention(const struct generation *generations, unsigned count,
+				  unsigned retain);
+static inline bool retention_keeps(const struct retention *retention, unsigned i)
+{
+	return i >= retention->from || i == retention->lone;
+}
+/* Copy what stays (`kept` may be the list itself). How many stay. */
+unsigned retention_apply(const struct retention *retention, const struct generation *generations,
+			 unsigned count, struct generation *kept);
 
 /*
  * For readers without the lock: slots, then the record of the newest that can be read, tried again

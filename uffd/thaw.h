@@ -117,7 +117,11 @@ struct thaw_options {
 	 * tells.
 	 */
 	void *address;
-	unsigned retain;    /* generations to keep, the newest included; 0: 8 */
+	/*
+	 * Generations to keep, the newest included; 0: 8. If none of them is portable, the newest
+	 * portable one is kept besides.
+	 */
+	unsigned retain;
 	const char *engine; /* who may open it again: at most 63 bytes, compared exactly */
 
 	/*
