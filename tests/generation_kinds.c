@@ -127,4 +127,74 @@ TEST_F(kinds, that_do_not_exist_are_refused_and_nothing_is_lost)
 	EXPECT_EQ(1, self->result.generation.pages_stored);
 }
 
+TEST_F(kinds, the_newest_portable_one_can_be_opened)
+{
+	struct thaw_status status;
+	size_t bytes;
+
+	ASSERT_EQ(0, save(self->heap, THAW_KIND_PORTABLE, "p1", &self->result));
+	ASSERT_EQ(0, save(self->heap, THAW_KIND_PORTABLE, "p2", &self->result));
+	for (char state[] = "b0"; state[1] < '7'; state[1]++) {
+		++*(char *)thaw_base(self->heap);
+		ASSERT_EQ(0, save(self->heap, THAW_KIND_BOUND, state, &self->result));
+	}
+	thaw_close(self->heap);
+	ASSERT_EQ(0, open_heap(&self->heap, self->path, THAW_OPEN_PORTABLE, 0, &self->error));
+	EXPECT_EQ(2, thaw_opened(self->heap)->number);
+	EXPECT_STREQ("p2", thaw_state(self->heap, &bytes));
+	EXPECT_EQ(0, *(char *)thaw_base(self->heap));
+	thaw_status(self->heap, &status);
+	EXPECT_EQ(0, status.fallback.code);
+	/* What is committed from there is the newest, and descends from it. */
+	ASSERT_EQ(0, save(self->heap, THAW_KIND_BOUND, "b", &self->result));
+	EXPECT_EQ(10, self->result.generation.number);
+	EXPECT_EQ(2, self->result.generation.parent);
+	thaw_close(self->heap);
+	ASSERT_EQ(0, open_heap(&self->heap, self->path, 0, 0, &self->error));
+	EXPECT_STREQ("b", thaw_state(self->heap, &bytes));
+	EXPECT_EQ(0, *(char *)thaw_base(self->heap));
+	thaw_close(self->heap);
+	/* The newest is portable: no difference. */
+	ASSERT_EQ(0, open_heap(&self->heap, self->path, 0, 0, &self->error));
+	ASSERT_EQ(0, save(self->heap, THAW_KIND_PORTABLE, "p3", &self->result));
+	thaw_close(self->heap);
+	ASSERT_EQ(0, open_heap(&self->heap, self->path, THAW_OPEN_PORTABLE, 0, &self->error));
+	EXPECT_STREQ("p3", thaw_state(self->heap, &bytes));
+	EXPECT_EQ(0, thaw_image_verify(self->path, NULL, NULL, &self->error));
+}
+
+TEST_F(kinds, without_a_portable_one_it_is_told)
+{
+	ASSERT_EQ(0, save(self->heap, THAW_KIND_BOUND, "b1", &self->result));
+	ASSERT_EQ(0, save(self->heap, THAW_KIND_BOUND, "b2", &self->result));
+	thaw_close(self->heap);
+	ASSERT_EQ(THAW_ENOGEN,
+		  open_heap(&self->heap, self->path, THAW_OPEN_PORTABLE, 0, &self->error));
+	TH_LOG("%s", self->error.text);
+	EXPECT_NE(NULL, strstr(self->error.text, self->path));
+	EXPECT_EQ(NULL, strchr(self->error.text, '\n'));
+	/* Nothing was lost by the attempt. */
+	ASSERT_EQ(0, open_heap(&self->heap, self->path, 0, 0, &self->error));
+	EXPECT_EQ(2, thaw_opened(self->heap)->number);
+	thaw_close(self->heap);
+	ASSERT_EQ(0, open_heap(&self->heap, self->path, THAW_OPEN_PORTABLE | THAW_FRESH, 0,
+			       &self->error));
+	EXPECT_EQ(0, thaw_opened(self->heap)->number);
+}
+
+TEST_F(kinds, portable_and_a_number_exclude_each_other)
+{
+	ASSERT_EQ(0, save(self->heap, THAW_KIND_PORTABLE, "p", &self->result));
+	thaw_close(self->heap);
+	EXPECT_EQ(-EINVAL, open_heap(&self->heap, self->path, THAW_OPEN_PORTABLE, 1, &self->error));
+	TH_LOG("%s", self->error.text);
+}
+
+TEST_F(kinds, a_new_image_is_fresh_however_it_is_opened)
+{
+	thaw_close(self->heap);
+	ASSERT_EQ(0, open_heap(&self->heap, self->path, THAW_OPEN_PORTABLE, 0, &self->error));
+	EXPECT_EQ(0, thaw_opened(self->heap)->number);
+}
+
 TEST_HARNESS_MAIN

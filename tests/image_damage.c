@@ -518,4 +518,49 @@ TEST(a_kind_that_does_not_exist)
 	model_teardown();
 }
 
+/* Of the portable ones, too, the newest that is whole; bound ones do not even need to be. */
+TEST(newest_portable_root_damaged)
+{
+	static const char kinds[] = "PPBB";
+	struct image_options options = model_options();
+	struct disk_record *record;
+	struct image *image;
+	struct disk_slot slot;
+	unsigned number;
+
+	model_setup("portable");
+	ASSERT_EQ(0, image_open(&options, &image, &fallback, &error));
+	for (unsigned i = 0; i < 4; i++) {
+		model.version[i * 100] = i + 1;
+		model.kind = kinds[i] == 'B';
+		ASSERT_EQ(0, model_commit(image, &model, &error));
+		history_add(&history, &model);
+	}
+	whole_bytes = model_file_bytes();
+	whole = malloc(whole_bytes);
+	ASSERT_EQ(whole_bytes, pread(image_fd(image), whole, whole_bytes, 0));
+	image_close(image);
+	slot = newest_slot(&number);
+	record = (void *)(whole + slot.record_offset);
+	options.portable = true;
+
+	flip(record->generation[3].root_offset + 50, 1);
+	ASSERT_EQ(0, image_open(&options, &image, &fallback, &error));
+	ASSERT_EQ(2, image_opened(image)->number);
+	ASSERT_EQ(0, fallback.code);
+	ASSERT_EQ(SAME, model_compare(image, history_find(&history, 2), &error));
+	image_close(image);
+
+	flip(record->generation[1].root_offset + 50, 1);
+	ASSERT_EQ(0, image_open(&options, &image, &fallback, &error));
+	ASSERT_EQ(1, image_opened(image)->number);
+	ASSERT_EQ(THAW_EDAMAGED, fallback.code);
+	ASSERT_EQ(SAME, model_compare(image, history_find(&history, 1), &error));
+	image_close(image);
+
+	flip(record->generation[0].root_offset + 50, 1);
+	ASSERT_EQ(THAW_EDAMAGED, image_open(&options, &image, &fallback, &error));
+	model_teardown();
+}
+
 TEST_HARNESS_MAIN

@@ -233,6 +233,15 @@ static int open_expecting(struct image_options *options, struct image **image, u
 	return model_compare(*image, &model, &error) == SAME ? 0 : 3;
 }
 
+/* The number of the newest portable one in the history; 0: there is none. */
+static uint64_t newest_portable(void)
+{
+	for (unsigned i = history.count; i-- > 0;)
+		if (history.kept[i].kind == THAW_KIND_PORTABLE)
+			return history.kept[i].number;
+	return 0;
+}
+
 FIXTURE(histories)
 {
 	struct image *image;
@@ -282,7 +291,7 @@ TEST_F(histories, keep_what_they_should_and_give_the_rest_back)
 
 			image_close(self->image);
 			options.generation = 0;
-			options.fresh = false;
+			options.fresh = options.portable = false;
 			if (!variant->retain)
 				options.retain = retains[random_below(4)];
 			if (what == 3 && history.count)
@@ -291,6 +300,10 @@ TEST_F(histories, keep_what_they_should_and_give_the_rest_back)
 			if (what == 4 && !random_below(3)) {
 				options.fresh = true;
 				expected = 0;
+			}
+			if (what == 5 && (newest_portable() || !history.count)) {
+				options.portable = true;
+				expected = newest_portable();
 			}
 			ASSERT_EQ(0, open_expecting(&options, &self->image, expected))
 			TH_LOG("step %d, generation %lu: %s", step, expected, error.text);

@@ -392,12 +392,18 @@ static int choose_exactly(struct image *image, uint64_t number, struct thaw_erro
 	return root_check(image->fd, image->path, found, error);
 }
 
-/* The newest generation of the record with a whole root; the first complaint goes to `fallback`. */
-static int choose_newest(struct image *image, struct thaw_error *fallback, struct thaw_error *error)
+/*
+ * The newest generation of the record with a whole root; the first complaint goes to `fallback`.
+ * With `portable`, bound ones do not count.
+ */
+static int choose_newest(struct image *image, bool portable, struct thaw_error *fallback,
+			 struct thaw_error *error)
 {
-	int code = 0;
+	int code = THAW_ENOGEN;
 
 	for (unsigned i = image->record.count; i-- > 0;) {
+		if (portable && image->record.generations[i].info.kind != THAW_KIND_PORTABLE)
+			continue;
 		code = root_check(image->fd, image->path, &image->record.generations[i], error);
 		if (!code) {
 			image->opened = image->record.generations[i];
@@ -408,6 +414,13 @@ static int choose_newest(struct image *image, struct thaw_error *fallback, struc
 		if (!fallback->code)
 			*fallback = *error;
 	}
+	if (code == THAW_ENOGEN)
+		error_set(error, code,
+			  "%s: each of the %u generations it holds (the newest is %" PRIu64
+			  ") is bound to the build that wrote it: use that one, or start anew with "
+			  "--fresh",
+			  image->path, image->record.count,
+			  image->record.generations[image->record.count - 1].info.number);
 	return code;
 }
 
@@ -431,7 +444,7 @@ static int image_choose(struct image *image, const struct image_options *options
 			"restore the file from a backup, or start anew with --fresh",
 			image->path, !image->slot, !image->slot * SPACE_BLOCK);
 	}
-	code = choose_newest(image, fallback, error);
+	code = choose_newest(image, options->portable, fallback, error);
 	if (code == THAW_EDAMAGED && slots[!image->slot].state == SLOT_VALID &&
 	    slots[!image->slot].sequence < slots[image->slot].sequence) {
 		struct record older;
@@ -441,7 +454,8 @@ static int image_choose(struct image *image, const struct image_options *options
 		record_free(&image->record);
 		image->record = older;
 		image->slot = !image->slot;
-		code = older.count ? choose_newest(image, fallback, error) : code;
+		code = older.count ? choose_newest(image, options->portable, fallback, error)
+				   : code;
 	}
 	return code;
 }
@@ -507,6 +521,11 @@ static int options_check(const struct image_options *options, struct thaw_error 
 	    (page < SPACE_BLOCK || page > 65536 || page & (page - 1)))
 		return error_set(error, -EINVAL, "%s: pages of %u bytes are not supported",
 				 options->path, page);
+	if (options->portable && options->generation)
+		return error_set(error, -EINVAL,
+				 "%s: generation %" PRIu64
+				 " and the newest portable one were asked for: ask for one",
+				 options->path, options->generation);
 	return 0;
 }
 

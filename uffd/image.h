@@ -44,6 +44,7 @@ struct image_options {
 	bool create;	     /* make the file where there is none */
 	bool fresh;	     /* the next commit starts from an empty index */
 	bool read_only;	     /* take no lock; no commit is possible */
+	bool portable;	     /* the newest whole *portable* one */
 	uint64_t generation; /* 0: newest whole one */
 	unsigned retain;     /* 0: 8; see record_retention() in store.h */
 	const char *engine;  /* required unless read_only */
@@ -54,7 +55,8 @@ struct image_options {
  * O(1) in the size of the heap: reads the header slots, the commit record and the root, nothing
  * else. If the newest generation's record or root node is damaged, opens the newest one that is
  * not, and says why in `fallback` (code 0 otherwise). With `generation` given, opens exactly that
- * one or fails with THAW_ENOGEN. Errors: THAW_EFOREIGN, THAW_EFORMAT, THAW_EENGINE, THAW_EINUSE,
+ * one or fails with THAW_ENOGEN. With `portable`, bound ones are passed over, which is no fallback;
+ * THAW_ENOGEN if the image holds no others (an image that holds none at all is fresh). Errors: THAW_EFOREIGN, THAW_EFORMAT, THAW_EENGINE, THAW_EINUSE,
  * THAW_EDAMAGED, -errno.
  */
 int image_open(const struct image_options *options, struct image **image,

@@ -103,6 +103,12 @@ struct thaw_generation {
  * drops them. */
 #define THAW_FRESH 0x2u
 #define THAW_PREFETCH 0x4u /* after opening, stream every page in, in the background */
+/*
+ * Open the newest whole generation that is portable, however many bound ones came after it: they
+ * stay readable until retention drops them. THAW_ENOGEN if the image holds bound ones only. Not
+ * together with a `generation`.
+ */
+#define THAW_OPEN_PORTABLE 0x8u
 
 struct thaw_options {
 	const char
