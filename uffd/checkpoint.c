@@ -354,6 +354,14 @@ enum thaw_phase checkpointer_wait(struct checkpointer *checkpointer)
 	return phase;
 }
 
+void checkpointer_settle(struct checkpointer *checkpointer)
+{
+	pthread_mutex_lock(&checkpointer->lock);
+	while (checkpointer->phase == THAW_WRITING)
+		pthread_cond_wait(&checkpointer->changed, &checkpointer->lock);
+	pthread_mutex_unlock(&checkpointer->lock);
+}
+
 int checkpointer_start(struct checkpointer *checkpointer, struct thaw_error *error)
 {
 	uint64_t pages = checkpointer->region->max_bytes / checkpointer->region->page_bytes;

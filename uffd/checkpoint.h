@@ -66,5 +66,7 @@ int checkpointer_capture(struct checkpointer *checkpointer, enum thaw_kind kind,
 			 size_t state_bytes);
 enum thaw_phase checkpointer_poll(struct checkpointer *checkpointer, struct thaw_result *result);
 enum thaw_phase checkpointer_wait(struct checkpointer *checkpointer);
+/* What was captured has become durable, or failed. Unlike wait(), does not wait for copying. */
+void checkpointer_settle(struct checkpointer *checkpointer);
 
 #endif

@@ -22,6 +22,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the image format is l
 #define FORMAT_VERSION 0xd0000002u
 
 #define FORMAT_RECORD_MAGIC 0x6472636572776874u /* "thwrecrd" */
+#define FORMAT_NOTE_MAGIC 0x6c69616677616874u	/* "thawfail" */
 #define FORMAT_NODE_MAGIC 0x646f6e54u		/* "Tnod" */
 
 #define FORMAT_SLOT_BYTES 512u /* one sector: torn by no disk that writes sectors whole */
@@ -43,6 +44,22 @@ struct disk_slot {
 static_assert(sizeof(struct disk_slot) == FORMAT_SLOT_BYTES, "slot");
 static_assert(offsetof(struct disk_slot, sequence) == 96, "slot");
 static_assert(offsetof(struct disk_slot, checksum) == 496, "slot");
+
+struct disk_note {
+	uint64_t magic;
+	uint64_t generation;
+	uint32_t failures;
+	uint8_t zero[476];
+	uint64_t checksum[2];
+};
+static_assert(sizeof(struct disk_note) == FORMAT_SLOT_BYTES, "note");
+static_assert(offsetof(struct disk_note, checksum) == 496, "note");
+
+/* What a header block starts with. */
+struct disk_header {
+	struct disk_slot slot;
+	struct disk_note note;
+};
 
 struct disk_generation {
 	uint64_t number, parent;

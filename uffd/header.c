@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * header.c - reading and writing the header slots and commit records of an image. See image.c for
+ * header.c - reading and writing the header slots, notes and commit records of an image. See image.c for
  * the format.
  *
  * Every value that is read is checked before it is used: an image may be damaged or made to do
@@ -55,18 +55,31 @@ static void slot_decode(const struct disk_slot *disk, unsigned number, struct sl
 	slot->state = SLOT_VALID;
 }
 
+static void note_decode(const struct disk_note *disk, struct note *note)
+{
+	if (disk->magic == FORMAT_NOTE_MAGIC && disk->failures <= STORE_FAILURES_MAX &&
+	    checksum_is(XXH3_128bits(disk, offsetof(struct disk_note, checksum)), disk->checksum))
+		*note = (struct note){disk->generation, disk->failures};
+}
+
 int header_read(int fd, const char *path, struct slot slots[2], struct thaw_error *error)
 {
 	for (unsigned i = 0; i < 2; i++) {
-		struct disk_slot disk;
-		int code = sys_pread(fd, &disk, sizeof(disk), (uint64_t)i * SPACE_BLOCK);
+		uint64_t at = (uint64_t)i * SPACE_BLOCK;
+		struct disk_header disk;
+		int code = sys_pread(fd, &disk, sizeof(disk), at);
 
+		if (code == -ENODATA) { /* no note, then */
+			memset(&disk, 0, sizeof(disk));
+			code = sys_pread(fd, &disk.slot, sizeof(disk.slot), at);
+		}
 		if (code == -ENODATA)
 			memset(&disk, 0, sizeof(disk));
 		else if (code)
 			return error_set(error, code, "%s: cannot read header slot %u: %s", path, i,
 					 thaw_strerror(code));
-		slot_decode(&disk, i, &slots[i]);
+		slot_decode(&disk.slot, i, &slots[i]);
+		note_decode(&disk.note, &slots[i].note);
 	}
 	return 0;
 }
@@ -133,6 +146,21 @@ int header_write(int fd, unsigned number, const struct slot *slot)
 	out.disk.checksum[0] = hash.low64;
 	out.disk.checksum[1] = hash.high64;
 	return sys_pwrite(fd, &out, sizeof(out), (uint64_t)number * SPACE_BLOCK);
+}
+
+int note_write(int fd, unsigned number, const struct note *note)
+{
+	struct disk_note disk = {.magic = FORMAT_NOTE_MAGIC,
+				 .generation = note->generation,
+				 .failures = note->failures};
+	XXH128_hash_t hash = XXH3_128bits(&disk, offsetof(struct disk_note, checksum));
+	int code;
+
+	disk.checksum[0] = hash.low64;
+	disk.checksum[1] = hash.high64;
+	code = sys_pwrite(fd, &disk, sizeof(disk),
+			  (uint64_t)number * SPACE_BLOCK + offsetof(struct disk_header, note));
+	return code ? code : sys_fdatasync(fd);
 }
 
 size_t record_encoded_bytes(unsigned generations)

@@ -335,6 +335,24 @@ int thaw_checkpoint(struct thaw *heap, enum thaw_reason reason, const void *stat
 	return result->code;
 }
 
+/* ---- failures ---- */
+
+unsigned thaw_failures(const struct thaw *heap)
+{
+	return heap->image ? image_failures(heap->image) : 0;
+}
+
+int thaw_failed(struct thaw *heap)
+{
+	if (!heap->image || !heap->opened.number)
+		return 0;
+	/* From here to the next capture nobody but this thread writes the header. */
+	checkpointer_settle(&heap->checkpointer);
+	if (image_newest(heap->image)->number != heap->opened.number)
+		return 0;
+	return image_failed(heap->image);
+}
+
 bool thaw_explain_fault(const void *address, char *line, size_t line_bytes)
 {
 	for (unsigned i = 0; i < OPEN_HEAPS; i++) {

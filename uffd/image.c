@@ -14,8 +14,8 @@
  * to 65536 bytes, a power of two, fixed when the image is created) takes whole blocks. format.h has
  * the structures.
  *
- *	block 0		header slot 0
- *	block 1		header slot 1
+ *	block 0		header slot 0, perhaps a note
+ *	block 1		header slot 1, perhaps a note
  *	the rest	pages, nodes, state blobs and commit records, wherever there was room
  *
  *	slot 0 --.                       .--> generation 3: root --> node --> leaf --> pages
@@ -23,7 +23,8 @@
  *	slot 1 ..'   (the slot with the  `--> generation 4: root --> node'--> leaf --> pages
  *	              higher sequence)                 `--> state blob
  *
- * Header slot: the first 512 bytes (one sector) of its block; the rest is zero and means nothing.
+ * Header slot: the first 512 bytes (one sector) of its block. Behind it there may be a note; the rest
+ * is zero and means nothing.
  *
  *	  0   8  magic 8f 54 68 61 77 0d 0a 1a
  *	  8   4  format version; d0000000 and above are development formats that no release reads
@@ -40,6 +41,20 @@
  *	A slot is valid if magic, version and checksum are right and its sequence is 0 or has the
  *	slot's parity, and is at most 2^55. Magic, version and checksum will lie there in every version, so that a
  *	newer image is told from a damaged one.
+ *
+ * Note of failures: bytes 512 to 1023 of a header block. The program that went on from a generation has
+ * failed, so many times in a row, without making a newer one.
+ *
+ *	  0   8  magic "thawfail"
+ *	  8   8  number of that generation
+ *	 16   4  how many times, 1 to 2^30
+ *	 20 476  zero
+ *	496  16  checksum of bytes 0 to 495
+ *
+ *	A note that is not whole is no note, and no damage. It is written into the block of the slot that
+ *	is not the newest valid one: a disk that tears a block with the note tears no slot that is needed.
+ *	The next commit writes that block anew, slot and all, and so takes back a note that progress has
+ *	disproved.
  *
  * Commit record: contiguous, 8-byte aligned. Each commit writes a whole new one.
  *
@@ -115,7 +130,7 @@
  *
  * OPENING
  *
- * Slots, the newest valid slot's record, the root of the newest generation: a fixed number of small
+ * Slots (and notes with them), the newest valid slot's record, the root of the newest generation: a fixed number of small
  * reads. What is damaged on that way is passed over for the generation before (the next in the
  * record, then the other slot's record), and the caller is told. The next commit overwrites the
  * slot that was passed over, never the one that was good. A damaged slot beside one that was never
@@ -502,6 +517,9 @@ static int image_start(struct image *image, const struct image_options *options,
 	if (code)
 		return code;
 	image->next = number_next(slots, image->slot);
+	for (unsigned i = 0; i < 2; i++)
+		if (slots[i].note.failures && slots[i].note.generation == image->opened.info.number)
+			image->failures = slots[i].note.failures;
 	image->base = image->opened;
 	index_open(&image->index, image->fd, image->path, image->identity.page_bytes,
 		   &image->base.root);
@@ -610,6 +628,37 @@ uint64_t image_file_bytes(const struct image *image)
 	struct stat stat;
 
 	return fstat(image->fd, &stat) ? 0 : (uint64_t)stat.st_size;
+}
+
+unsigned image_failures(const struct image *image)
+{
+	return image->failures + image->failed;
+}
+
+int image_failed(struct image *image)
+{
+	struct note note = {image->opened.info.number, image->failures + 1};
+	char path[32];
+	int fd, code;
+
+	if (image->read_only)
+		return -EROFS;
+	if (note.failures > STORE_FAILURES_MAX)
+		note.failures = STORE_FAILURES_MAX;
+	/*
+	 * Through a description of its own: the kernel tells each description once that writing back
+	 * failed, and a commit that waits for its capture must not miss that.
+	 */
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", image->fd);
+	fd = sys_open(path, O_WRONLY, 0);
+	if (fd < 0)
+		return fd;
+	code = note_write(fd, !image->slot, &note);
+	close(fd);
+	if (code)
+		return code;
+	image->failed = image->failures < STORE_FAILURES_MAX;
+	return (int)note.failures;
 }
 
 int image_read_state(struct image *image, void **state, size_t *bytes, struct thaw_error *error)

@@ -21,6 +21,14 @@
  */
 #define STORE_STATE_MAX (320ull << 20)
 
+#define STORE_FAILURES_MAX (1u << 30)
+
+/* Which generation failed, and how often in a row; 0: none did. */
+struct note {
+	uint64_t generation;
+	uint32_t failures;
+};
+
 enum slot_state {
 	SLOT_FOREIGN, /* no magic */
 	SLOT_OTHER,   /* magic, but of another format version */
@@ -37,6 +45,7 @@ struct slot {
 	uint64_t sequence;
 	uint64_t record_offset, record_bytes; /* 0: nothing was ever committed */
 	XXH128_hash_t record_checksum;
+	struct note note; /* that lies behind it, whatever the slot is worth */
 };
 
 /* A generation as a record lists it. */
@@ -63,6 +72,8 @@ struct image {
 	struct generation opened; /* number 0: fresh */
 	struct generation base;	  /* in the working index: opened, then the last one committed */
 	struct index index;
+	uint32_t failures; /* of the opened generation, as noted when it was opened */
+	bool failed;	   /* and once more since */
 
 	/* Commits; see commit.c. */
 	unsigned slot; /* the valid slot; the next commit writes the other one */
@@ -77,11 +88,14 @@ struct image {
 
 /* ---- header.c */
 
-/* Both slots, as they are. Fails only if the file cannot be read. */
+/* Both slots and the notes behind them, as they are. Fails only if the file cannot be read. */
 int header_read(int fd, const char *path, struct slot slots[2], struct thaw_error *error);
 /* The newest valid slot's number (0 or 1), or THAW_EFOREIGN, THAW_EFORMAT, THAW_EDAMAGED. */
 int header_newest(const char *path, const struct slot slots[2], struct thaw_error *error);
+/* The whole block: a note in it goes. */
 int header_write(int fd, unsigned number, const struct slot *slot);
+/* Into the block of that slot, and synced. */
+int note_write(int fd, unsigned number, const struct note *note);
 
 /* The record that a valid slot names; count 0 if it names none. */
 int record_read(int fd, const char *path, const struct slot *slot, struct record *record,

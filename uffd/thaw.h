@@ -242,6 +242,23 @@ THAW_PUBLIC int thaw_checkpoint(struct thaw *heap, enum thaw_reason reason, cons
 				size_t state_bytes, struct thaw_result *result);
 
 /*
+ * Failures that may repeat. A program that goes on from a generation and fails without having made a
+ * newer one will fail there again, start after start, if its failure follows from what it was. It says
+ * so before it ends, and the next start asks, and may go on from an older generation.
+ *
+ * thaw_failed(): the program that was restored from the opened generation has failed. Waits for a
+ * capture that is being written. Returns how often in a row that generation has failed, this time
+ * included (an open heap counts once, however often it says so); 0, and notes nothing, if a newer
+ * generation became durable since the heap was opened, or if there was none to open; -errno if it could
+ * not be noted. Becomes durable with one small write and one fdatasync; the image is not changed
+ * otherwise. The next generation that becomes durable takes it back, and so does a failure of another
+ * generation: the image remembers one.
+ */
+THAW_PUBLIC int thaw_failed(struct thaw *heap);
+/* How often in a row that was said of the generation the heap was opened from. */
+THAW_PUBLIC unsigned thaw_failures(const struct thaw *heap);
+
+/*
  * For a SIGBUS or SIGSEGV handler: async-signal-safe. If `address` lies in a page of some open
  * heap that could not be served, writes one line (no newline) that names image, generation, page
  * and cause and returns true; false for every other address.
