@@ -194,12 +194,12 @@ void table_print(struct table *table, FILE *to)
 
 void generations_print(const struct thaw_generation *generations, int count, FILE *to)
 {
-	static const char *const titles[] = {"generation", "parent",   "age",	"heap",
-					     "written",	   "stored",   "bytes", "pause",
-					     "durable",	   "restores", "reason"};
+	static const char *const titles[] = {"generation", "parent",   "age",	 "heap",
+					     "written",	   "stored",   "bytes",	 "pause",
+					     "durable",	   "restores", "reason", "kind"};
 	struct table table;
 
-	table_init(&table, "rrrrrrrrrrl");
+	table_init(&table, "rrrrrrrrrrll");
 	for (size_t i = 0; i < sizeof(titles) / sizeof(titles[0]); i++)
 		table_cell(&table, titles[i]);
 	for (int i = 0; i < count; i++) {
@@ -216,6 +216,7 @@ void generations_print(const struct thaw_generation *generations, int count, FIL
 		table_cell(&table, format_duration(g->durable_ns).s);
 		table_cell(&table, format_count(g->restores).s);
 		table_cell(&table, thaw_reason_name(g->reason));
+		table_cell(&table, g->kind == THAW_KIND_BOUND ? "mid-turn" : "between turns");
 	}
 	table_print(&table, to);
 }

@@ -17,8 +17,18 @@ static void uuid_text(const uint8_t uuid[16], char text[37])
 			       uuid[i]);
 }
 
+/* Of the generations, oldest first, the newest that was taken between turns; NULL: there is none. */
+static const struct thaw_generation *between_turns(const struct thaw_generation *generations,
+						   int count)
+{
+	while (count-- > 0)
+		if (generations[count].kind == THAW_KIND_PORTABLE)
+			return &generations[count];
+	return NULL;
+}
+
 static void print_json(const char *path, const struct thaw_image_info *info,
-		       const struct thaw_generation *newest)
+		       const struct thaw_generation *newest, const struct thaw_generation *between)
 {
 	struct json json = {.to = stdout};
 	char uuid[37];
@@ -37,6 +47,10 @@ static void print_json(const char *path, const struct thaw_image_info *info,
 	json_number(&json, "freeBytes", info->free_bytes);
 	json_number(&json, "generations", info->generations);
 	json_number(&json, "newest", newest ? newest->number : 0);
+	if (newest)
+		json_text(&json, "newestKind",
+			  newest->kind == THAW_KIND_BOUND ? "mid-turn" : "between turns");
+	json_number(&json, "newestBetweenTurns", between ? between->number : 0);
 	json_number(&json, "heapBytes", newest ? newest->heap_bytes : 0);
 	json_number(&json, "holder", info->holder);
 	if (info->fallback.code)
@@ -52,7 +66,7 @@ static void row(struct table *table, const char *name, const char *value)
 }
 
 static void print_table(const char *path, const struct thaw_image_info *info,
-			const struct thaw_generation *newest)
+			const struct thaw_generation *newest, const struct thaw_generation *between)
 {
 	struct table table;
 	char text[128];
@@ -78,6 +92,17 @@ static void print_table(const char *path, const struct thaw_image_info *info,
 			 format_count(newest->number).s, format_time(newest->time_ns).s,
 			 format_age(newest->time_ns).s);
 		row(&table, "generations", text);
+		row(&table, "newest",
+		    newest == between ? "between turns: any build goes on from it"
+				      : "mid-turn: only the build that took it goes on from it");
+		if (newest != between) {
+			snprintf(text, sizeof(text), "none");
+			if (between)
+				snprintf(text, sizeof(text), "the newest is %s (%s ago)",
+					 format_count(between->number).s,
+					 format_age(between->time_ns).s);
+			row(&table, "between turns", text);
+		}
 		row(&table, "heap", format_bytes(newest->heap_bytes).s);
 	} else {
 		row(&table, "generations", "none yet");
@@ -116,7 +141,8 @@ static int inspect(const struct cli_options *options, int operand_count, char **
 	if (count < 0)
 		return cli_fail_error(&error, count);
 	(options->json ? print_json : print_table)(operands[0], &info,
-						   count ? &generations[count - 1] : NULL);
+						   count ? &generations[count - 1] : NULL,
+						   between_turns(generations, count));
 	free(generations);
 	if (info.fallback.code)
 		cli_fail(0, "note: %s", info.fallback.text);
@@ -130,8 +156,8 @@ const struct cli_command command_inspect = {
 	.synopsis = "[options] IMAGE",
 	.summary = "what an image is and where its bytes go",
 	.description =
-		"Shows the image's format and engine, its size, how much of it the newest generation and all\n"
-		"retained ones reach, and which process holds it.",
+		"Shows the image's format and engine, which build can go on from the newest generation, the image's\n"
+		"size, how much of it that generation and all retained ones reach, and which process holds it.",
 	.examples = "  thaw inspect app.thaw\n"
 		    "  thaw inspect --json app.thaw | jq .holder\n",
 	.options = inspect_options,

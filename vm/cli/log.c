@@ -28,6 +28,7 @@ static void print_json(const struct thaw_generation *generations, int count)
 		json_number(&json, "durableNs", g->durable_ns);
 		json_number(&json, "restores", g->restores);
 		json_text(&json, "reason", thaw_reason_name(g->reason));
+		json_text(&json, "kind", g->kind == THAW_KIND_BOUND ? "mid-turn" : "between turns");
 		json_close(&json, '}');
 	}
 	json_close(&json, ']');
@@ -63,7 +64,9 @@ const struct cli_command command_log = {
 	.description =
 		"Lists the generations that are retained, oldest first. written: pages the program wrote since the one\n"
 		"before; stored: of those, pages whose contents had changed; bytes: what the file grew or reused;\n"
-		"pause: how long the program stood still; durable: from the start to the disk (the newest: but for its syncs).",
+		"pause: how long the program stood still; durable: from the start to the disk (the newest: but for its syncs).\n"
+		"kind: any build of thaw goes on from one that was taken between turns; from one that was taken mid-turn,\n"
+		"only the build that took it.",
 	.examples = "  thaw log app.thaw\n"
 		    "  thaw run --at 41 app.js       continue from one of them\n",
 	.options = log_options,
