@@ -33,7 +33,7 @@ endif
 
 # ---- Flags
 
-PACKAGES := liburing libuv libedit libxxhash
+PACKAGES := liburing libuv libedit libxxhash libsodium
 PACKAGE_CFLAGS := $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
 PACKAGE_LIBS := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null)
 
