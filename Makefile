@@ -160,7 +160,7 @@ $(BUILD)/tests/%.o: tests/%.c $(BUILD)/flags | $(HARNESS)/kselftest_harness.h $(
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(BASE_CFLAGS) $(VM_CFLAGS) -Wno-unused-parameter -Wno-sign-compare $(WARNINGS_FATAL) $(CFLAGS) $(INCLUDES) \
 		-Itests -isystem $(HARNESS) $(TEST_CFLAGS) -DTHAW_BINARY='"$(abspath $(BUILD))/thaw"' \
-		-DTHAW_SOURCE='"$(CURDIR)"' -MMD -MP -c $< -o $@
+		-DTHAW_SOURCE='"$(CURDIR)"' -DTHAW_NPM='"$(CURDIR)/$(NPM)"' -MMD -MP -c $< -o $@
 
 $(TESTS) $(BENCHES): %: %.o $(BUILD)/libvm.a $(BUILD)/libthaw.a
 	$(call say,LD,$@)

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A program that nobody wrote for Thaw: TypeScript's compiler, from npm, checks and compiles a real
+ * project in one turn of some seconds (tests/programs/compile_typescript.js). What it emits must not
+ * differ, by one byte, from what it emits under node.
+ */
+#define _GNU_SOURCE
+#include "kselftest_harness.h"
+
+#include "support.h"
+
+/* For node, what compile_typescript.js imports from "thaw". */
+static const char node_module[] =
+	"export { readFile, writeFile } from 'node:fs/promises'\n"
+	"export const args = process.argv.slice(2), exit = process.exit\n"
+	"export const checkpoint = async () => {}\n"
+	"export const stats = () => ({ heapBytes: process.memoryUsage().heapUsed })\n";
+
+FIXTURE(compiler)
+{
+	char *directory, *script, *image, *peace, *other;
+	struct program program;
+	double seconds; /* in peace */
+};
+
+/* What the compiler emits in peace. */
+FIXTURE_SETUP(compiler)
+{
+	double start = support_seconds();
+	int code;
+
+	self->directory = support_directory();
+	self->script = support_format("%s/tests/programs/compile_typescript.js", THAW_SOURCE);
+	self->image = support_format("%s/compiler.thaw", self->directory);
+	self->peace = support_format("%s/peace.txt", self->directory);
+	self->other = support_format("%s/other.txt", self->directory);
+	self->program = program_start(THAW("run", "--every", "0", "--image", self->image,
+					   self->script, THAW_NPM "/node_modules", self->peace));
+	code = program_finish(&self->program, 60);
+	self->seconds = support_seconds() - start;
+	TH_LOG("in peace, %.1f s: %s", self->seconds, self->program.output);
+	/* The two are the program's own: without them nothing would tell that types were checked. */
+	ASSERT_TRUE(!code && strstr(self->program.output, ", 2 diagnostics"))
+	{
+		TH_LOG("exit code %d: %s", code, self->program.errors);
+	}
+	program_free(&self->program);
+	unlink(self->image);
+}
+FIXTURE_TEARDOWN(compiler)
+{
+	program_free(&self->program);
+	free(self->script);
+	free(self->image);
+	free(self->peace);
+	free(self->other);
+	support_remove(self->directory);
+}
+
+/* Does the program's other output equal what it wrote in peace? If not, `program` says where. */
+static bool outputs_equal(struct program *program, const char *peace, const char *other)
+{
+	program_free(program);
+	return !program_run(program, NULL, (const char *const[]){"cmp", peace, other, NULL});
+}
+
+TEST_F(compiler, emits_what_it_emits_under_node)
+{
+	char *modules = support_format("%s/node_modules", self->directory);
+	char *module = support_format("%s/thaw", modules);
+	char *index = support_format("%s/index.js", module);
+	char *package = support_format("%s/package.json", self->directory);
+	char *package_of_module = support_format("%s/package.json", module);
+	char *script = support_format("%s/compile.js", self->directory);
+	int code;
+
+	ASSERT_EQ(0, mkdir(modules, 0700));
+	ASSERT_EQ(0, mkdir(module, 0700));
+	support_write(package, "{\"type\":\"module\"}\n");
+	support_write(package_of_module, "{\"type\":\"module\",\"main\":\"index.js\"}\n");
+	support_write(index, node_module);
+	/* A copy: node looks for "thaw" from where the importing file is. */
+	ASSERT_EQ(0, program_run(&self->program, NULL,
+				 (const char *const[]){"cp", self->script, script, NULL}));
+	program_free(&self->program);
+	code = program_run(
+		&self->program, NULL,
+		(const char *const[]){"node", script, THAW_NPM "/node_modules", self->other, NULL});
+	if (code == 127)
+		SKIP(goto out, "node is not installed");
+	EXPECT_EQ(0, code)
+	{
+		TH_LOG("%s%s", self->program.output, self->program.errors);
+	}
+	EXPECT_TRUE(outputs_equal(&self->program, self->peace, self->other))
+	{
+		TH_LOG("%s%s", self->program.output, self->program.errors);
+	}
+out:
+	free(modules);
+	free(module);
+	free(index);
+	free(package);
+	free(package_of_module);
+	free(script);
+}
+
+TEST_HARNESS_MAIN
