@@ -1,13 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * A program that nobody wrote for Thaw: TypeScript's compiler, from npm, checks and compiles a real
- * project in one turn of some seconds (tests/programs/compile_typescript.js). What it emits must not
- * differ, by one byte, from what it emits under node.
+ * project in one turn of some seconds (tests/programs/compile_typescript.js). Killed every 200 ms it
+ * can only end if it is continued in the middle of that turn; and what it emits must not differ, by
+ * one byte, from what it emits in peace or under node.
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
 
 #include "support.h"
+
+#define KILL_SECONDS 0.2
+#define KILLS_LEAST 10 /* fewer: this machine is so fast that nothing was tested */
+#define KILLS_MOST 400 /* 80 seconds of them */
+/* So often from one and the same generation: it does not get on, and never will. */
+#define STUCK_MOST 25
 
 /* For node, what compile_typescript.js imports from "thaw". */
 static const char node_module[] =
@@ -103,6 +110,62 @@ out:
 	free(package);
 	free(package_of_module);
 	free(script);
+}
+
+/* The generation a process started from, as --verbose tells; 0: it began anew. */
+static unsigned long long restored_generation(const char *errors)
+{
+	const char *at = strstr(errors, "restored generation ");
+
+	return at ? strtoull(at + strlen("restored generation "), NULL, 10) : 0;
+}
+
+TEST_F(compiler, killed_every_200_ms_emits_the_same)
+{
+	const char *const *command = THAW("run", "--every", "50ms", "--verbose", "--image",
+					  self->image, self->script, THAW_NPM "/node_modules",
+					  self->other);
+	unsigned long long generation = 0, newest = 0;
+	int kills = 0, stuck = 0, code;
+	double start = support_seconds();
+
+	for (;;) {
+		self->program = program_start(command);
+		/* It parses nine megabytes in one call, which nothing can stop in the middle. */
+		if (!kills)
+			ASSERT_TRUE(program_wait_for(&self->program, "loaded ", 60))
+			{
+				TH_LOG("%s%s", self->program.output, self->program.errors);
+			}
+		code = program_finish(&self->program, KILL_SECONDS);
+		if (code != 124)
+			break;
+		newest = restored_generation(self->program.errors);
+		stuck = newest > generation ? 0 : stuck + 1;
+		ASSERT_GE(newest, generation)
+		{
+			TH_LOG("kill %d went back: %s", kills, self->program.errors);
+		}
+		generation = newest;
+		kills++;
+		ASSERT_TRUE(stuck < STUCK_MOST && kills < KILLS_MOST)
+		{
+			TH_LOG("no end after %d kills; the last %d went on from generation %llu: %s",
+			       kills, stuck, generation, self->program.errors);
+		}
+		program_free(&self->program);
+	}
+	TH_LOG("%d kills, %.1f s instead of %.1f s, up to generation %llu", kills,
+	       support_seconds() - start, self->seconds, generation);
+	ASSERT_EQ(0, code)
+	{
+		TH_LOG("%s%s", self->program.output, self->program.errors);
+	}
+	EXPECT_GT(kills, KILLS_LEAST);
+	EXPECT_TRUE(outputs_equal(&self->program, self->peace, self->other))
+	{
+		TH_LOG("%s%s", self->program.output, self->program.errors);
+	}
 }
 
 TEST_HARNESS_MAIN
