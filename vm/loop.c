@@ -280,7 +280,7 @@ void loop_turn_end(struct runtime *rt)
 
 	/* One by one, because exit() means that not even the next job runs. */
 	while (!rt->exiting && !rt->ended && !loop_trapped(rt) &&
-	       js_run_jobs(rt->engine, 1, &exception)) {
+	       js_run_job(rt->engine, &exception)) {
 		if (exception)
 			loop_uncaught(rt, exception, "Uncaught ");
 		exception = 0;

@@ -46,11 +46,11 @@ const char js_engine_identity[] = "js-1 quickjs-wasi " JS_WASM_HASH;
 /* With less than 512 MiB to go, waiting for twice the live bytes would be waiting for the end. */
 #define GC_CEILING (3584ull << 20)
 
+#define POLLS_CHECKED 5000u /* any number that nothing else sets the poll counter to */
+
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static __thread struct js_engine *current;
-static __thread struct {
-	stack_t stack;
-} handler_stack;
+static __thread stack_t handler_stack;
 
 /* ---- Entering, leaving, trapping ---- */
 
@@ -61,14 +61,14 @@ struct js_engine *engine_current(void)
 
 void engine_trap(struct js_engine *engine, const char *reason)
 {
-	struct vm_landing *landing;
+	struct vm_stack *stack;
 
 	if (!engine || !engine->landing)
 		abort();
 	snprintf(engine->trap, sizeof(engine->trap), "%s", reason);
 	/* An engine entered from a host function of this one is abandoned with it. */
-	landing = engine->landing;
-	vm_stack_leave(landing);
+	stack = engine->turn_stack.depth ? &engine->turn_stack : &engine->side_stack;
+	vm_stack_leave(engine->running ? engine->running : stack, engine->landing);
 }
 
 const char *js_trapped(const struct js_engine *engine)
@@ -83,14 +83,10 @@ static bool note_is_whole(const struct js_engine *engine)
 	return note->magic == NOTE_MAGIC && note->stack_bytes == SHADOW_BYTES;
 }
 
-struct entry {
-	struct js_engine *engine;
-	void (*function)(void *arg);
-	void *arg;
-};
-
-static void restore_reserve(struct js_engine *engine)
+/* On a VM's stack. */
+static void restore_reserve(void *arg)
 {
+	struct js_engine *engine = arg;
 	struct heap_note *note = vm_at(engine, engine->note);
 
 	if (engine->memory_refused && !note->reserve)
@@ -99,41 +95,99 @@ static void restore_reserve(struct js_engine *engine)
 		engine->memory_refused = false;
 }
 
-static void run_entry(void *arg)
+/* Onto `stack` and back; `function` NULL: into the turn that was put there. */
+static void cross(struct js_engine *engine, struct vm_stack *stack, void (*function)(void *arg),
+		  void *arg)
 {
-	struct entry *entry = arg;
-	struct js_engine *engine = entry->engine;
+	struct js_engine *outer = current;
+	struct vm_landing landing;
 
-	entry->function(entry->arg);
-	if (!engine->note)
-		return;
-	if (!note_is_whole(engine))
-		engine_trap(engine, "call stack exhausted (the shadow stack overran its block)");
+	current = engine;
+	engine->running = stack;
+	if (engine->landing) {
+		vm_stack_run_nested(stack, function, arg);
+	} else {
+		engine->landing = &landing;
+		if (function)
+			vm_stack_run(stack, &landing, function, arg);
+		else
+			vm_stack_resume(stack, &landing, 0);
+		engine->landing = NULL;
+	}
+	engine->running = NULL;
+	current = outer;
+}
+
+/* False: the engine has trapped, now or before. */
+static bool enter(struct js_engine *engine, struct vm_stack *stack, void (*function)(void *arg),
+		  void *arg)
+{
+	if (engine->trap[0])
+		return false;
+	if (engine->landing && current != engine)
+		return false; /* from another engine's host function: its frames would be in the way of both */
+	cross(engine, stack, function, arg);
+	if (engine->landing || !engine->note || engine->trap[0])
+		return !engine->trap[0];
+	if (!note_is_whole(engine)) {
+		snprintf(engine->trap, sizeof(engine->trap),
+			 "call stack exhausted (the shadow stack overran its block)");
+		return false;
+	}
 	if (engine->memory_refused)
-		restore_reserve(engine);
+		cross(engine, &engine->side_stack, restore_reserve, engine);
+	return !engine->trap[0];
 }
 
 bool engine_enter(struct js_engine *engine, void (*function)(void *arg), void *arg)
 {
-	struct vm_landing landing;
-	struct entry entry = {engine, function, arg};
-	struct js_engine *outer = current;
-
-	if (engine->trap[0])
-		return false;
-	if (engine->landing &&
-	    current == engine) { /* a host function calls back: already on the VM's stack */
+	if (engine->running) {
 		function(arg);
 		return true;
 	}
-	if (engine->landing) /* from another engine's host function: its frames would be in the way of both */
-		return false;
-	engine->landing = &landing;
-	current = engine;
-	vm_stack_run(&engine->stack, &landing, run_entry, &entry);
-	current = outer;
-	engine->landing = NULL;
-	return !engine->trap[0];
+	return enter(engine, &engine->side_stack, function, arg);
+}
+
+bool engine_enter_turn(struct js_engine *engine, void (*function)(void *engine))
+{
+	return enter(engine, engine->landing ? &engine->side_stack : &engine->turn_stack, function,
+		     engine);
+}
+
+bool engine_continue_turn(struct js_engine *engine)
+{
+	return enter(engine, &engine->turn_stack, NULL, NULL);
+}
+
+u64 engine_call_host(struct js_engine *engine, u64 (*function)(void *arg), void *arg)
+{
+	struct vm_stack *stack = engine->running;
+	u64 result;
+
+	engine->running = NULL;
+	result = vm_stack_call_host(stack, function, arg);
+	engine->running = stack;
+	return result;
+}
+
+struct side_call {
+	struct js_engine *engine;
+	void (*function)(void *arg);
+	void *arg;
+};
+
+static u64 enter_side(void *arg)
+{
+	const struct side_call *call = arg;
+
+	return engine_enter(call->engine, call->function, call->arg);
+}
+
+void engine_call_side(struct js_engine *engine, void (*function)(void *arg), void *arg)
+{
+	struct side_call call = {engine, function, arg};
+
+	engine_call_host(engine, enter_side, &call);
 }
 
 static void write_explanation(const char *line)
@@ -164,7 +218,8 @@ static void on_fault(int number, siginfo_t *info, void *context)
 		if (engine && engine->landing) {
 			const char *base = (const char *)engine->wasm.w2c_memory.data;
 
-			if (vm_stack_is_guard(&engine->stack, address))
+			if (vm_stack_is_guard(&engine->turn_stack, address) ||
+			    vm_stack_is_guard(&engine->side_stack, address))
 				reason = wasm_rt_strerror(WASM_RT_TRAP_EXHAUSTION);
 			else if ((size_t)(address - base) < JS_HEAP_MAX_BYTES + JS_HEAP_GUARD_BYTES)
 				reason = wasm_rt_strerror(WASM_RT_TRAP_OOB);
@@ -196,7 +251,7 @@ static int initialize_thread(void)
 	const size_t bytes = 64 << 10;
 	stack_t stack = {.ss_size = bytes};
 
-	if (handler_stack.stack.ss_sp)
+	if (handler_stack.ss_sp)
 		return 0;
 	stack.ss_sp = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
 			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
@@ -206,7 +261,7 @@ static int initialize_thread(void)
 		munmap(stack.ss_sp, bytes);
 		return -errno;
 	}
-	handler_stack.stack = stack;
+	handler_stack = stack;
 	return 0;
 }
 
@@ -243,20 +298,32 @@ static int sort_bindings(struct js_engine *engine)
 	return 0;
 }
 
+static size_t engine_bytes(void)
+{
+	return (sizeof(struct js_engine) + 0xffff) & ~(size_t)0xffff;
+}
+
 /*
- * Everything but the heap: the module over scratch memory, its table with our functions in it, a
- * stack.
+ * Everything but the heap: the module over scratch memory, its table with our functions in it,
+ * stacks.
  */
 static struct js_engine *engine_new(struct thaw *heap, const struct js_host *host,
 				    struct thaw_error *error)
 {
-	struct js_engine *engine = calloc(1, sizeof(*engine));
-	int code;
+	struct js_engine *engine;
+	struct vm_stack stack;
+	int code = vm_stack_open(&stack, JS_PLACE_ADDRESS, engine_bytes());
+	bool fixed = !code && thaw_base(heap) == JS_HEAP_ADDRESS;
 
-	if (!engine) {
-		fail(error, -ENOMEM, "JavaScript engine: out of memory");
+	if (code) /* another engine of this process, 39-bit address spaces, ThreadSanitizer */
+		code = vm_stack_open(&stack, NULL, engine_bytes());
+	if (code) {
+		fail(error, code, "JavaScript engine: no address space for its stack");
 		return NULL;
 	}
+	engine = (struct js_engine *)stack.top;
+	engine->turn_stack = stack;
+	engine->fixed = fixed;
 	pthread_once(&once, initialize_process);
 	engine->heap = heap;
 	engine->host = *host;
@@ -264,7 +331,7 @@ static struct js_engine *engine_new(struct thaw *heap, const struct js_host *hos
 	if (code == 0)
 		code = sort_bindings(engine);
 	if (code == 0)
-		code = vm_stack_open(&engine->stack);
+		code = vm_stack_open(&engine->side_stack, NULL, 0);
 	if (code < 0) {
 		fail(error, code, "JavaScript engine: cannot set up its stack");
 		js_engine_free(engine);
@@ -278,12 +345,15 @@ static struct js_engine *engine_new(struct thaw *heap, const struct js_host *hos
 
 void js_engine_free(struct js_engine *engine)
 {
+	struct vm_stack stack;
+
 	if (!engine)
 		return;
 	wasm_rt_free_funcref_table(&engine->wasm.w2c___indirect_function_table);
-	vm_stack_close(&engine->stack);
+	vm_stack_close(&engine->side_stack, 0);
 	free(engine->bindings);
-	free(engine);
+	stack = engine->turn_stack;
+	vm_stack_close(&stack, engine_bytes()); /* the engine goes with it */
 }
 
 static void use_heap(struct js_engine *engine, u32 pages)
@@ -341,17 +411,21 @@ static bool check_layout(struct js_engine *engine)
 	static const char code[] = "Math.random()";
 	u32 usage = vm_push(engine, 26 * 8);
 	u64 before = vm_load64(engine, engine->context + CONTEXT_RANDOM_STATE), after;
-	u32 text = vm_string(engine, code, strlen(code));
-	u64 result = text ? VM(engine, JS_Eval, engine->context, text, sizeof(code) - 1, text, 0)
-			  : VALUE_EXCEPTION;
+	u32 text = vm_string(engine, code, strlen(code)), polls;
+	u64 result;
 	bool good;
 
+	vm_store32(engine, engine->context + CONTEXT_POLL_COUNTER, POLLS_CHECKED);
+	result = text ? VM(engine, JS_Eval, engine->context, text, sizeof(code) - 1, text, 0)
+		      : VALUE_EXCEPTION;
 	vm_free(engine, text);
 	after = vm_load64(engine, engine->context + CONTEXT_RANDOM_STATE);
 	before ^= before >> 12;
 	before ^= before << 25;
 	before ^= before >> 27;
 	good = !value_has_tag(result, TAG_EXCEPTION) && after == before;
+	polls = vm_load32(engine, engine->context + CONTEXT_POLL_COUNTER);
+	good = good && polls < POLLS_CHECKED && polls > POLLS_CHECKED - 100;
 	VM(engine, qjs_compute_memory_usage, usage);
 	good = good &&
 	       vm_load64(engine, usage) == vm_load32(engine, engine->runtime + RUNTIME_MALLOC_SIZE);
@@ -517,16 +591,23 @@ static u64 live_after_collection(const struct js_engine *engine)
 	return ((struct heap_note *)vm_at(engine, engine->note))->live_bytes;
 }
 
+static void run_collect(void *arg)
+{
+	struct js_engine *engine = arg;
+
+	VM(engine, qjs_run_gc);
+	((struct heap_note *)vm_at(engine, engine->note))->live_bytes = (u32)live_bytes(engine);
+	restore_reserve(engine);
+	engine->memory_refused = false;
+}
+
 void engine_collect(struct js_engine *engine)
 {
 	if (engine->collecting)
 		return;
 	engine->collecting = true;
-	VM(engine, qjs_run_gc);
+	engine_enter(engine, run_collect, engine);
 	engine->collecting = false;
-	((struct heap_note *)vm_at(engine, engine->note))->live_bytes = (u32)live_bytes(engine);
-	restore_reserve(engine);
-	engine->memory_refused = false;
 }
 
 /*
@@ -555,12 +636,7 @@ bool js_gc_wanted(struct js_engine *engine)
 	return live_bytes(engine) > (before > GC_FLOOR ? before : GC_FLOOR);
 }
 
-static void run_collect(void *arg)
-{
-	engine_collect(arg);
-}
-
 void js_gc(struct js_engine *engine)
 {
-	engine_enter(engine, run_collect, engine);
+	engine_collect(engine);
 }

@@ -6,11 +6,11 @@
  * The engine knows scripts, modules, values, jobs and exceptions. It knows no event loop, no
  * timers, no console and no checkpoint policy: runtime.c owns those and calls down. All calls
  * come from one thread, the VM's owner, and each enters the VM through one trampoline that
- * switches to the VM's own stack at a fixed address.
+ * switches to one of the VM's own stacks (state.h).
  *
  * Whole state between two calls: the linear memory (the region), its size, the stack pointer
  * global. The first is the heap's contents, the others are the struct js_small that goes into the
- * generation's state blob.
+ * generation's state blob. In the middle of a call, the turn stack comes to it.
  *
  * Values: a js_value is an owned handle (the address, in linear memory, of a boxed JSValue). 0 is
  * "an exception was thrown"; take it with js_take_exception(). Whoever receives a handle frees it
@@ -35,6 +35,14 @@ extern const char js_engine_identity[];
 #define JS_HEAP_MAX_BYTES (65535ull * 65536) /* 65,536 wasm pages would wrap wasm2c's u32 size */
 /* A u32 address plus a u32 offset never leaves 8 GiB. */
 #define JS_HEAP_GUARD_BYTES ((8ull << 30) - JS_HEAP_MAX_BYTES)
+
+/*
+ * Where the first engine of a process lies with its stack, and where its heap should: what a turn
+ * that was stopped in the middle needs to find in the next process. Nothing that the kernel or ASan
+ * (shadow, allocator at 0x600000000000) places by itself comes near.
+ */
+#define JS_PLACE_ADDRESS ((void *)0x200000000000ull)
+#define JS_HEAP_ADDRESS ((void *)0x200040000000ull)
 
 typedef uint32_t js_value;
 struct js_engine;
@@ -112,11 +120,10 @@ js_value js_eval(struct js_engine *engine, const char *code, size_t bytes, const
 		 unsigned flags);
 
 /*
- * Run queued jobs (promise reactions) until there are none or `budget` ran (0: no bound). Returns
- * how many ran; an exception inside a job is reported through `exception` (an owned handle, first
- * one only; may be NULL).
+ * Run the first of the queued jobs (promise reactions). False: there was none. An exception inside
+ * it is an owned handle in `exception`, else 0.
  */
-unsigned js_run_jobs(struct js_engine *engine, unsigned budget, js_value *exception);
+bool js_run_job(struct js_engine *engine, js_value *exception);
 bool js_jobs_pending(struct js_engine *engine);
 
 js_value js_call(struct js_engine *engine, js_value function, js_value self, unsigned count,
@@ -168,6 +175,36 @@ js_value js_throw_error(struct js_engine *engine, const char *type, const char *
  * never NULL.
  */
 char *js_exception_text(struct js_engine *engine, js_value exception);
+
+/* ---- Stopping in the middle of a turn ----
+ *
+ * The program's own code runs on the turn stack: js_call(), js_eval() and js_run_job() put it there
+ * when they are called from outside the VM. In the host's `interrupt` callback everything such a
+ * call still needs lies in the heap, in the bytes of js_turn_stack() and in struct js_small. With
+ * those restored, js_turn_continue() returns what the call would have returned.
+ */
+
+/* In `interrupt` only: may the turn be captured here? Not where a host function called back. */
+bool js_turn_stoppable(const struct js_engine *engine);
+/* In `interrupt` only: the part of the turn stack in use; borrowed. It ends at a fixed address. */
+const void *js_turn_stack(const struct js_engine *engine, size_t *bytes);
+/*
+ * Can this process continue a turn of another one? The build is the same if these 20 bytes are (the
+ * linker's build-id), and this engine and its heap have to be where the other's were.
+ */
+const uint8_t *js_build_id(void);
+bool js_turn_restorable(const struct js_engine *engine);
+/* Into a restored engine, before anything else runs in it. 0, or THAW_EDAMAGED. */
+int js_turn_restore(struct js_engine *engine, const void *stack, size_t bytes);
+/* The result of what was stopped: as js_call() and js_eval(); of a job, its exception or 0. */
+js_value js_turn_continue(struct js_engine *engine);
+/* In `interrupt` only: end the VM here, as a trap would, with this reason. */
+_Noreturn void js_turn_abandon(struct js_engine *engine, const char *reason);
+/*
+ * The next loop edge or call polls. Signal handlers of the owner's thread; a no-op while the VM is
+ * not running. Can be lost: the VM may just be storing the counter that this lowers.
+ */
+void js_poll_soon(struct js_engine *engine);
 
 /*
  * Collector: the host's policy. js_gc_wanted() is cheap and true when the heap has grown enough

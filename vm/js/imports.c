@@ -3,9 +3,10 @@
  * imports.c - what the wasm module imports (env.*, WASI) and the function behind every host
  * function.
  *
- * Owns: nothing. Called by the generated code on the VM's stack, on the owner's thread.
- * Everything that comes from the VM is untrusted: an address is used through vm_at() (a wild one
- * traps), and data is copied out before a system call sees it.
+ * Owns: nothing. Called by the generated code on the VM's stack, on the owner's thread, and at once
+ * off it again: each import is a line at the end of this file, and the function of its name above
+ * does the work on the host's stack. Everything that comes from the VM is untrusted: an address is
+ * used through vm_at() (a wild one traps), and data is copied out before a system call sees it.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -19,7 +20,18 @@
 
 enum { WASI_SUCCESS = 0, WASI_BADF = 8, WASI_INVAL = 28, WASI_NOSYS = 52 };
 
-#define ENGINE(instance) ((struct js_engine *)(instance))
+/* Host functions that call back into the VM, one in the other: each level takes of the host's stack. */
+#define NESTED_MAX 64u
+
+/* From the VM's stack to the host's. */
+struct outgoing {
+	struct js_engine *engine;
+	u64 word[6];
+};
+
+#define CALL_HOST(instance, function, ...)                                                \
+	engine_call_host((struct js_engine *)(instance), function,                        \
+			 &(struct outgoing){(struct js_engine *)(instance), {__VA_ARGS__}})
 
 /* ---- Host functions ---- */
 
@@ -48,7 +60,7 @@ static const struct js_host_binding *find_binding(const struct js_engine *engine
 static js_value call_binding(struct js_engine *engine, const struct js_host_binding *binding,
 			     u32 self, u32 count, u32 arguments)
 {
-	js_value few[16], *handles = few, result;
+	js_value few[16] = {0}, *handles = few, result;
 
 	if (count > sizeof(few) / sizeof(few[0])) {
 		handles = malloc(count * sizeof(*handles));
@@ -65,34 +77,60 @@ static js_value call_binding(struct js_engine *engine, const struct js_host_bind
 	return result;
 }
 
+static void run_has_exception(void *arg)
+{
+	struct outgoing *call = arg;
+
+	call->word[0] = VM(call->engine, JS_HasException, call->engine->context);
+}
+
+static bool has_exception(struct js_engine *engine)
+{
+	struct outgoing call = {.engine = engine};
+
+	return !engine_enter(engine, run_has_exception, &call) || call.word[0];
+}
+
+/* (name, self, count, arguments): a handle, or 0 and an exception. */
+static u64 host_function(void *arg)
+{
+	const struct outgoing *call = arg;
+	struct js_engine *engine = call->engine;
+	const char *name = vm_at(engine, (u32)call->word[0]);
+	const struct js_host_binding *binding = find_binding(engine, name);
+	js_value result;
+
+	if (!binding)
+		return js_throw_error(engine, "Error", "this build of thaw lacks host function %.100s",
+				      name);
+	result = call_binding(engine, binding, (u32)call->word[1], (u32)call->word[2],
+			      (u32)call->word[3]);
+	if (!result && !has_exception(engine))
+		js_throw_error(engine, "InternalError", "host function failed without saying why");
+	return result;
+}
+
 u64 native_host_function(struct js_engine *engine, u32 context, u64 self, u32 count, u32 arguments,
 			 u32 magic, u32 data)
 {
-	u32 name = VM(engine, JS_ToCStringLen2, context, 0, vm_load64(engine, data), 0);
-	const struct js_host_binding *binding;
-	js_value result = 0;
-	u32 scratch;
+	u32 name = VM(engine, JS_ToCStringLen2, context, 0, vm_load64(engine, data), 0), scratch;
+	js_value result;
 
 	(void)magic;
 	if (!name)
 		return VALUE_EXCEPTION;
-	binding = find_binding(engine, vm_at(engine, name));
-	if (binding) {
-		scratch = vm_push(engine, 8);
-		vm_store64(engine, scratch, self);
-		result = call_binding(engine, binding, scratch, (s32)count > 0 ? count : 0,
-				      arguments);
-		vm_pop(engine, 8);
-	} else {
-		js_throw_error(engine, "Error", "this build of thaw lacks host function %.100s",
-			       (const char *)vm_at(engine, name));
+	if (engine->side_stack.depth > NESTED_MAX) {
+		VM(engine, JS_FreeCString, context, name);
+		exception_throw(engine, "RangeError", "Maximum call stack size exceeded");
+		return VALUE_EXCEPTION;
 	}
+	scratch = vm_push(engine, 8);
+	vm_store64(engine, scratch, self);
+	result = (js_value)CALL_HOST(engine, host_function, name, scratch,
+				     (s32)count > 0 ? count : 0, arguments);
+	vm_pop(engine, 8);
 	VM(engine, JS_FreeCString, context, name);
-	if (result)
-		return value_unbox(engine, result);
-	if (!VM(engine, JS_HasException, context))
-		js_throw_error(engine, "InternalError", "host function failed without saying why");
-	return VALUE_EXCEPTION;
+	return result ? value_unbox(engine, result) : VALUE_EXCEPTION;
 }
 
 /* ---- env ---- */
@@ -101,66 +139,52 @@ u64 native_host_function(struct js_engine *engine, u32 context, u64 self, u32 co
  * The package's own way to host functions; ours do not go through it, so only a strange image can
  * get here.
  */
-u32 Z_envZ_host_call(struct Z_env_instance_t *env, u32 name, u32 name_bytes, u32 self, u32 count,
-		     u32 arguments)
+static u64 host_call(void *arg)
 {
-	(void)name, (void)name_bytes, (void)self, (void)count, (void)arguments;
-	return js_throw_error(ENGINE(env), "Error", "this host function is not one of thaw's");
+	const struct outgoing *call = arg;
+
+	return js_throw_error(call->engine, "Error", "this host function is not one of thaw's");
 }
 
-u32 Z_envZ_host_interrupt(struct Z_env_instance_t *env)
+/* The one place where a turn may be stopped. */
+static u64 host_interrupt(void *arg)
 {
-	struct js_engine *engine = ENGINE(env);
+	struct js_engine *engine = ((const struct outgoing *)arg)->engine;
+	bool polling = engine->polling, end;
 
 	engine_collect_inside_turn(engine);
-	return engine->host.interrupt && engine->host.interrupt(engine->host.arg);
+	engine->polling = true;
+	end = engine->host.interrupt && engine->host.interrupt(engine->host.arg);
+	engine->polling = polling;
+	return end;
 }
 
-u32 Z_envZ_host_module_load(struct Z_env_instance_t *env, u32 name, u32 bytes)
+/* (promise, reason, handled): the boxes are ours to free. Either may be 0 when memory has ended. */
+static u64 host_promise_rejection(void *arg)
 {
-	(void)env, (void)name, (void)bytes;
-	return 0; /* module.c loads */
-}
+	const struct outgoing *call = arg;
+	struct js_engine *engine = call->engine;
+	js_value promise = (js_value)call->word[0], reason = (js_value)call->word[1];
 
-u32 Z_envZ_host_module_normalize(struct Z_env_instance_t *env, u32 base, u32 name)
-{
-	(void)env, (void)base, (void)name;
+	if (promise && reason && engine->host.rejection)
+		engine->host.rejection(engine->host.arg, promise, reason, call->word[2] != 0);
+	js_free(engine, promise);
+	js_free(engine, reason);
 	return 0;
 }
 
-/* Both boxes are ours to free. Either may be 0 when memory has ended. */
-void Z_envZ_host_promise_rejection(struct Z_env_instance_t *env, u32 promise, u32 reason,
-				   u32 handled)
-{
-	struct js_engine *engine = ENGINE(env);
-
-	if (promise && reason && engine->host.rejection)
-		engine->host.rejection(engine->host.arg, promise, reason, handled != 0);
-	if (promise)
-		VM(engine, qjs_free_value, promise);
-	if (reason)
-		VM(engine, qjs_free_value, reason);
-}
-
 /* Seconds east of UTC at that time, given in two halves. */
-u32 Z_envZ_host_get_timezone_offset(struct Z_env_instance_t *env, u32 high, u32 low)
+static u64 host_timezone_offset(void *arg)
 {
-	time_t seconds = (time_t)((u64)high << 32 | low);
+	const struct outgoing *call = arg;
+	time_t seconds = (time_t)(call->word[0] << 32 | call->word[1]);
 	struct tm local;
 
-	(void)env;
-	if (!localtime_r(&seconds, &local))
-		return 0;
-	return (u32)local.tm_gmtoff;
+	return localtime_r(&seconds, &local) ? (u32)local.tm_gmtoff : 0;
 }
 
 /* ---- WASI ---- */
 
-/*
- * A heap outlives the boot that CLOCK_MONOTONIC counts from. So the VM's monotonic clock is the
- * real one as it was when this process first asked, and runs with the kernel's monotonic one from
- * there: it never goes back while a process lives.
- */
 static u64 clock_ns(clockid_t clock)
 {
 	struct timespec now;
@@ -169,29 +193,35 @@ static u64 clock_ns(clockid_t clock)
 	return (u64)now.tv_sec * 1000000000u + (u64)now.tv_nsec;
 }
 
-u32 Z_wasi_snapshot_preview1Z_clock_time_get(struct Z_wasi_snapshot_preview1_instance_t *wasi,
-					     u32 clock, u64 precision, u32 result)
+/*
+ * (clock, result). A heap outlives the boot that CLOCK_MONOTONIC counts from. So the VM's monotonic
+ * clock is the real one as it was when this process first asked, and runs with the kernel's
+ * monotonic one from there: it never goes back while a process lives.
+ */
+static u64 host_clock(void *arg)
 {
 	static u64 monotonic_offset;
+	const struct outgoing *call = arg;
 	u64 now;
 
-	(void)precision;
-	if (clock > 1)
+	if (call->word[0] > 1)
 		return WASI_NOSYS;
-	if (clock == 0) {
+	if (call->word[0] == 0) {
 		now = clock_ns(CLOCK_REALTIME);
 	} else {
 		if (!monotonic_offset)
 			monotonic_offset = clock_ns(CLOCK_REALTIME) - clock_ns(CLOCK_MONOTONIC);
 		now = clock_ns(CLOCK_MONOTONIC) + monotonic_offset;
 	}
-	vm_store64(ENGINE(wasi), result, now);
+	vm_store64(call->engine, (u32)call->word[1], now);
 	return WASI_SUCCESS;
 }
 
-u32 Z_wasi_snapshot_preview1Z_random_get(struct Z_wasi_snapshot_preview1_instance_t *wasi,
-					 u32 buffer, u32 bytes)
+/* (buffer, bytes) */
+static u64 host_random(void *arg)
 {
+	const struct outgoing *call = arg;
+	u32 buffer = (u32)call->word[0], bytes = (u32)call->word[1];
 	char block[256];
 
 	while (bytes) {
@@ -201,7 +231,7 @@ u32 Z_wasi_snapshot_preview1Z_random_get(struct Z_wasi_snapshot_preview1_instanc
 			continue;
 		if (got <= 0)
 			return WASI_NOSYS;
-		memcpy(vm_at(ENGINE(wasi), buffer), block, (size_t)got);
+		memcpy(vm_at(call->engine, buffer), block, (size_t)got);
 		buffer += (u32)got;
 		bytes -= (u32)got;
 	}
@@ -222,14 +252,17 @@ static void write_all(const char *data, size_t bytes)
 	}
 }
 
-/* The engine's own prints (assertions, dumps): diagnostics, whichever descriptor it names. */
-u32 Z_wasi_snapshot_preview1Z_fd_write(struct Z_wasi_snapshot_preview1_instance_t *wasi, u32 fd,
-				       u32 vectors, u32 count, u32 result)
+/*
+ * (descriptor, vectors, count, result). The engine's own prints (assertions, dumps): diagnostics,
+ * whichever descriptor it names.
+ */
+static u64 host_fd_write(void *arg)
 {
-	struct js_engine *engine = ENGINE(wasi);
-	u32 total = 0;
+	const struct outgoing *call = arg;
+	struct js_engine *engine = call->engine;
+	u32 vectors = (u32)call->word[1], count = (u32)call->word[2], total = 0;
 
-	if (fd != 1 && fd != 2)
+	if (call->word[0] != 1 && call->word[0] != 2)
 		return WASI_BADF;
 	for (u32 i = 0; i < count; i++) {
 		u32 data = vm_load32(engine, vectors + 8 * i),
@@ -246,28 +279,91 @@ u32 Z_wasi_snapshot_preview1Z_fd_write(struct Z_wasi_snapshot_preview1_instance_
 			bytes -= step;
 		}
 	}
-	vm_store32(engine, result, total);
+	vm_store32(engine, (u32)call->word[3], total);
 	return WASI_SUCCESS;
 }
 
-u32 Z_wasi_snapshot_preview1Z_fd_close(struct Z_wasi_snapshot_preview1_instance_t *wasi, u32 fd)
+/* (descriptor, result) */
+static u64 host_fd_stat(void *arg)
+{
+	const struct outgoing *call = arg;
+	u8 *result;
+
+	if (call->word[0] != 1 && call->word[0] != 2)
+		return WASI_BADF;
+	result = vm_at(call->engine, (u32)call->word[1]);
+	memset(result, 0, 24);
+	result[0] = 2; /* a character device */
+	return WASI_SUCCESS;
+}
+
+/* ---- The imports, on the VM's stack ---- */
+
+#define ENV struct Z_env_instance_t *env
+#define WASI struct Z_wasi_snapshot_preview1_instance_t *wasi
+
+u32 Z_envZ_host_call(ENV, u32 name, u32 name_bytes, u32 self, u32 count, u32 arguments)
+{
+	(void)name, (void)name_bytes, (void)self, (void)count, (void)arguments;
+	return (u32)CALL_HOST(env, host_call, 0);
+}
+
+u32 Z_envZ_host_interrupt(ENV)
+{
+	return (u32)CALL_HOST(env, host_interrupt, 0);
+}
+
+/* module.c loads. */
+u32 Z_envZ_host_module_load(ENV, u32 name, u32 bytes)
+{
+	(void)env, (void)name, (void)bytes;
+	return 0;
+}
+
+u32 Z_envZ_host_module_normalize(ENV, u32 base, u32 name)
+{
+	(void)env, (void)base, (void)name;
+	return 0;
+}
+
+void Z_envZ_host_promise_rejection(ENV, u32 promise, u32 reason, u32 handled)
+{
+	CALL_HOST(env, host_promise_rejection, promise, reason, handled);
+}
+
+u32 Z_envZ_host_get_timezone_offset(ENV, u32 high, u32 low)
+{
+	return (u32)CALL_HOST(env, host_timezone_offset, high, low);
+}
+
+u32 Z_wasi_snapshot_preview1Z_clock_time_get(WASI, u32 clock, u64 precision, u32 result)
+{
+	(void)precision;
+	return (u32)CALL_HOST(wasi, host_clock, clock, result);
+}
+
+u32 Z_wasi_snapshot_preview1Z_random_get(WASI, u32 buffer, u32 bytes)
+{
+	return (u32)CALL_HOST(wasi, host_random, buffer, bytes);
+}
+
+u32 Z_wasi_snapshot_preview1Z_fd_write(WASI, u32 fd, u32 vectors, u32 count, u32 result)
+{
+	return (u32)CALL_HOST(wasi, host_fd_write, fd, vectors, count, result);
+}
+
+u32 Z_wasi_snapshot_preview1Z_fd_close(WASI, u32 fd)
 {
 	(void)wasi, (void)fd;
 	return WASI_NOSYS;
 }
 
-u32 Z_wasi_snapshot_preview1Z_fd_fdstat_get(struct Z_wasi_snapshot_preview1_instance_t *wasi,
-					    u32 fd, u32 result)
+u32 Z_wasi_snapshot_preview1Z_fd_fdstat_get(WASI, u32 fd, u32 result)
 {
-	if (fd != 1 && fd != 2)
-		return WASI_BADF;
-	memset(vm_at(ENGINE(wasi), result), 0, 24);
-	*(u8 *)vm_at(ENGINE(wasi), result) = 2; /* a character device */
-	return WASI_SUCCESS;
+	return (u32)CALL_HOST(wasi, host_fd_stat, fd, result);
 }
 
-u32 Z_wasi_snapshot_preview1Z_fd_seek(struct Z_wasi_snapshot_preview1_instance_t *wasi, u32 fd,
-				      u64 offset, u32 whence, u32 result)
+u32 Z_wasi_snapshot_preview1Z_fd_seek(WASI, u32 fd, u64 offset, u32 whence, u32 result)
 {
 	(void)wasi, (void)fd, (void)offset, (void)whence, (void)result;
 	return WASI_NOSYS;

@@ -4,7 +4,7 @@
  *
  * Owns: nothing; the runtime resolves and loads (struct js_host), QuickJS keeps what was loaded
  * in the heap. The native_* functions are called by QuickJS through the VM's table. Owner's
- * thread, on the VM's stack. Must never leave a failure without an exception.
+ * thread, on the VM's side stack. Must never leave a failure without an exception.
  *
  * QuickJS leaves import.meta empty, and its package's loader offers no place to fill it: that is
  * why the loader is ours.
@@ -85,14 +85,13 @@ bool module_set_meta(struct js_engine *engine, u32 module, const char *name, boo
 
 /* ---- Names ---- */
 
-u32 native_module_resolve(struct js_engine *engine, u32 context, u32 base, u32 specifier,
-			  u32 opaque)
+/* On the side stack: the address of the name, which QuickJS will js_free; 0: an exception. */
+static u32 resolve_module(struct js_engine *engine, u32 base, u32 specifier)
 {
 	struct thaw_error error = {0};
 	char *name;
 	u32 result;
 
-	(void)opaque;
 	if (!engine->host.module_resolve) {
 		exception_throw(engine, "Error", "modules cannot be imported here");
 		return 0;
@@ -103,8 +102,7 @@ u32 native_module_resolve(struct js_engine *engine, u32 context, u32 base, u32 s
 		exception_throw(engine, "Error", error.text);
 		return 0;
 	}
-	result = VM(engine, js_malloc, context,
-		    (u32)strlen(name) + 1); /* which QuickJS will js_free */
+	result = VM(engine, js_malloc, engine->context, (u32)strlen(name) + 1);
 	if (result)
 		memcpy(vm_at(engine, result), name, strlen(name) + 1);
 	free(name);
@@ -157,19 +155,19 @@ static u32 json_module(struct js_engine *engine, u32 name, u32 source, u32 bytes
 	return module;
 }
 
-u32 native_json_module_init(struct js_engine *engine, u32 context, u32 module)
+static s32 initialise_json_module(struct js_engine *engine, u32 module)
 {
-	u64 value = VM(engine, JS_GetModulePrivateValue, context, module);
+	u64 value = VM(engine, JS_GetModulePrivateValue, engine->context, module);
 	u32 key = vm_string(engine, "default", 7);
 	s32 status = -1;
 
 	if (key)
-		status = (s32)VM(engine, JS_SetModuleExport, context, module, key,
+		status = (s32)VM(engine, JS_SetModuleExport, engine->context, module, key,
 				 value); /* consumes it */
 	else
-		VM(engine, JS_FreeValue, context, value);
+		VM(engine, JS_FreeValue, engine->context, value);
 	vm_free(engine, key);
-	return (u32)status;
+	return status;
 }
 
 static bool is_json(const char *name)
@@ -194,14 +192,14 @@ static u32 compile_module(struct js_engine *engine, u32 name, u32 source, u32 by
 	return (u32)module; /* QuickJS's list of modules owns it */
 }
 
-u32 native_module_load(struct js_engine *engine, u32 context, u32 name, u32 opaque)
+/* On the side stack: the module, or 0 and an exception. */
+static u32 load_module(struct js_engine *engine, u32 name)
 {
 	struct thaw_error error = {0};
 	size_t bytes = 0, skip;
 	char *host_name, *text;
 	u32 source, module = 0;
 
-	(void)context, (void)opaque;
 	host_name = strdup(vm_at(engine, name));
 	text = host_name && engine->host.module_load
 		       ? engine->host.module_load(engine->host.arg, host_name, &bytes, &error)
@@ -222,4 +220,60 @@ u32 native_module_load(struct js_engine *engine, u32 context, u32 name, u32 opaq
 	vm_free(engine, source);
 	free(host_name);
 	return module;
+}
+
+/* ---- What QuickJS calls: an import() does so on the turn stack, where none of this may stand ---- */
+
+struct module_call {
+	struct js_engine *engine;
+	u32 a, b, result;
+};
+
+static void run_resolve(void *arg)
+{
+	struct module_call *call = arg;
+
+	call->result = resolve_module(call->engine, call->a, call->b);
+}
+
+static void run_load(void *arg)
+{
+	struct module_call *call = arg;
+
+	call->result = load_module(call->engine, call->a);
+}
+
+static void run_initialise(void *arg)
+{
+	struct module_call *call = arg;
+
+	call->result = (u32)initialise_json_module(call->engine, call->a);
+}
+
+u32 native_module_resolve(struct js_engine *engine, u32 context, u32 base, u32 specifier,
+			  u32 opaque)
+{
+	struct module_call call = {engine, base, specifier, 0};
+
+	(void)context, (void)opaque;
+	engine_call_side(engine, run_resolve, &call);
+	return call.result;
+}
+
+u32 native_module_load(struct js_engine *engine, u32 context, u32 name, u32 opaque)
+{
+	struct module_call call = {engine, name, 0, 0};
+
+	(void)context, (void)opaque;
+	engine_call_side(engine, run_load, &call);
+	return call.result;
+}
+
+u32 native_json_module_init(struct js_engine *engine, u32 context, u32 module)
+{
+	struct module_call call = {engine, module, 0, 0};
+
+	(void)context;
+	engine_call_side(engine, run_initialise, &call);
+	return call.result;
 }

@@ -22,6 +22,7 @@ enum {
 	RUNTIME_MALLOC_SIZE = 24,   /* u32: bytes allocated now */
 	RUNTIME_GC_THRESHOLD = 624, /* u32 */
 	CONTEXT_RANDOM_STATE = 280, /* u64, never 0: xorshift64* of Math.random() */
+	CONTEXT_POLL_COUNTER = 292, /* s32: loop edges and calls until the next poll */
 };
 
 /* JSValue: the tag is the upper half of the word; floats are everything else. */
@@ -68,19 +69,47 @@ struct heap_note {
 };
 #define NOTE_MAGIC 0x57414854u /* "THAW" */
 
+/*
+ * What the host's side of a turn and the VM's hand each other. On the VM's side it is read before
+ * any code of the program runs and written after the last: what must survive in between is on the
+ * VM's stack.
+ */
+struct turn_entry {
+	u64 function, self; /* borrowed, and consumed for evaluation */
+	u32 count, arguments;
+	bool allocated; /* `arguments` is a block of the heap, not on the shadow stack */
+	js_value result;
+};
+
+#define TABLE_ROOM 640u /* entries of the module's function table, and ours */
+
+/*
+ * Lies right behind the turn stack, at JS_PLACE_ADDRESS if that was free: the generated code keeps
+ * its address in every frame. All that frames point to lies there, in the heap, or in the program.
+ */
 struct js_engine {
 	Z_quickjs_instance_t wasm;
+	wasm_rt_funcref_t table[TABLE_ROOM];
 	struct thaw *heap;
 	struct js_host host;
 	const struct js_host_binding **bindings; /* sorted by name */
 	size_t binding_count;
-	struct vm_stack stack;
+
+	/*
+	 * Turns run on the one, and that is what mid-turn generations hold: no frame but the
+	 * generated code's and the trampolines'. All else runs on the other.
+	 */
+	struct vm_stack turn_stack, side_stack;
+	struct vm_stack *volatile running; /* the one in use; NULL: the host's */
 	struct vm_landing
-		*landing; /* how to leave the VM's stack; NULL: nothing of this engine is on it */
-	struct js_engine *outer;    /* the engine that was entered on this thread before */
+		*landing; /* how to leave the VM's stacks; NULL: nothing of this engine is on them */
+	struct turn_entry entry;
+	bool fixed;		    /* engine, turn stack and heap are where every process has them */
+	bool polling;		    /* inside the host's `interrupt` */
 	u32 native_base;	    /* table index of our first function */
 	u32 runtime, context, note; /* constant once created or restored */
 	bool memory_refused;	    /* the heap could not grow since the last collection */
+	u32 pages_wanted;	    /* by the memory.grow under way */
 	bool collecting;
 	char trap[96]; /* empty: none */
 };
@@ -132,12 +161,26 @@ static inline void vm_pop(struct js_engine *engine, u32 bytes)
 
 /* ---- engine.c ---- */
 
-/* Run function(arg) on the VM's stack. False: the engine has trapped, now or before. */
+/*
+ * Run function(arg) on the VM's side stack, or where we are if that is a VM's stack already. False:
+ * the engine has trapped, now or before.
+ */
 bool engine_enter(struct js_engine *engine, void (*function)(void *arg), void *arg);
+/*
+ * The same on the turn stack, with the engine as the argument; inside a host function, on the side
+ * stack. Hand it what it needs in engine->entry.
+ */
+bool engine_enter_turn(struct js_engine *engine, void (*function)(void *engine));
+/* Go on with the turn that was put on the turn stack. False: the engine has trapped. */
+bool engine_continue_turn(struct js_engine *engine);
+/* On a VM's stack: run function(arg) on the host's, where C code may do as it likes. */
+u64 engine_call_host(struct js_engine *engine, u64 (*function)(void *arg), void *arg);
+/* On a VM's stack: run function(arg) on the side stack: code that mixes the VM's calls and C's. */
+void engine_call_side(struct js_engine *engine, void (*function)(void *arg), void *arg);
 /* The innermost engine that this thread is inside of. */
 struct js_engine *engine_current(void);
 _Noreturn void engine_trap(struct js_engine *engine, const char *reason);
-/* Collect garbage; on the VM's stack, anywhere QuickJS itself might. */
+/* Collect garbage; on the host's stack, anywhere QuickJS itself might. */
 void engine_collect(struct js_engine *engine);
 /*
  * The same, if a turn that does not end has allocated so much that waiting for its end would not

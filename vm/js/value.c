@@ -29,7 +29,6 @@ struct call {
 	double number;
 	u64 word;
 	js_value result;
-	js_value *exception;
 	bool done;
 	char *copy; /* malloc'ed result */
 };
@@ -127,51 +126,81 @@ char *value_text(struct js_engine *engine, u64 value, size_t *bytes)
 
 /* ---- Evaluation and jobs ---- */
 
-/* Compile, complete import.meta, load what it imports, run. */
-static u64 eval_module(struct js_engine *engine, u32 code, u32 bytes, u32 name,
-		       const char *host_name, bool only_compile)
+/* A module: complete import.meta, load what it imports. Consumes it if that fails. */
+static bool prepare_module(struct js_engine *engine, u64 module, const char *host_name)
 {
-	u64 module = VM(engine, JS_Eval, engine->context, code, bytes, name,
-			EVAL_MODULE | EVAL_COMPILE_ONLY);
-
-	if (value_has_tag(module, TAG_EXCEPTION))
-		return VALUE_EXCEPTION;
-	if (only_compile) {
-		VM(engine, JS_FreeValue, engine->context, module);
-		return VALUE_UNDEFINED;
-	}
-	if (!module_set_meta(engine, (u32)module, host_name, true) ||
-	    (s32)VM(engine, JS_ResolveModule, engine->context, module) < 0) {
-		VM(engine, JS_FreeValue, engine->context, module);
-		return VALUE_EXCEPTION;
-	}
-	return VM(engine, JS_EvalFunction, engine->context, module);
+	if (module_set_meta(engine, (u32)module, host_name, true) &&
+	    (s32)VM(engine, JS_ResolveModule, engine->context, module) >= 0)
+		return true;
+	VM(engine, JS_FreeValue, engine->context, module);
+	return false;
 }
 
-static void run_eval(void *arg)
+/* The first half of an evaluation, in which no code of the program runs. */
+static void run_compile(void *arg)
 {
 	struct call *call = arg;
 	struct js_engine *engine = call->engine;
-	bool only_compile = call->flags & JS_EVAL_COMPILE_ONLY;
 	u32 code = vm_string(engine, call->text, call->bytes);
 	u32 name = code ? vm_string(engine, call->name, strlen(call->name)) : 0;
-	u64 value = VALUE_EXCEPTION;
+	u32 flags = EVAL_COMPILE_ONLY | (call->flags & JS_EVAL_MODULE  ? EVAL_MODULE
+					 : call->flags & JS_EVAL_ASYNC ? EVAL_ASYNC
+								       : 0);
+	u64 made = VALUE_EXCEPTION;
 
-	if (name && (call->flags & JS_EVAL_MODULE)) {
-		value = eval_module(engine, code, (u32)call->bytes, name, call->name, only_compile);
-	} else if (name) {
-		u32 flags = (call->flags & JS_EVAL_ASYNC ? EVAL_ASYNC : 0) |
-			    (only_compile ? EVAL_COMPILE_ONLY : 0);
-
-		value = VM(engine, JS_Eval, engine->context, code, (u32)call->bytes, name, flags);
-		if (only_compile && !value_has_tag(value, TAG_EXCEPTION)) {
-			VM(engine, JS_FreeValue, engine->context, value);
-			value = VALUE_UNDEFINED;
-		}
-	}
+	if (name)
+		made = VM(engine, JS_Eval, engine->context, code, (u32)call->bytes, name, flags);
 	vm_free(engine, name);
 	vm_free(engine, code);
-	call->result = value_box(engine, value);
+	if (value_has_tag(made, TAG_EXCEPTION))
+		return;
+	call->done = true;
+	if (call->flags & JS_EVAL_COMPILE_ONLY)
+		VM(engine, JS_FreeValue, engine->context, made);
+	else if (call->flags & JS_EVAL_MODULE)
+		call->done = prepare_module(engine, made, call->name);
+	call->word = made;
+}
+
+/* ---- The three ways into the program's code: on the turn stack (see struct turn_entry) ---- */
+
+static void turn_evaluate(void *arg)
+{
+	struct js_engine *engine = arg;
+
+	engine->entry.result = value_box(engine, VM(engine, JS_EvalFunction, engine->context,
+						    engine->entry.function));
+}
+
+static void turn_call(void *arg)
+{
+	struct js_engine *engine = arg;
+	u32 count = engine->entry.count, arguments = engine->entry.arguments;
+	bool allocated = engine->entry.allocated;
+	js_value result =
+		value_box(engine, VM(engine, JS_Call, engine->context, engine->entry.function,
+				     engine->entry.self, count, arguments));
+
+	if (allocated)
+		vm_free(engine, arguments);
+	else
+		vm_pop(engine, count * 8);
+	engine->entry.result = result;
+}
+
+#define NO_JOB 1u /* no handle: those are multiples of 8 */
+
+static void turn_job(void *arg)
+{
+	struct js_engine *engine = arg;
+	u32 context = vm_push(engine, 4);
+	s32 status = (s32)VM(engine, JS_ExecutePendingJob, engine->runtime, context);
+
+	vm_pop(engine, 4);
+	engine->entry.result =
+		!status	     ? NO_JOB
+		: status > 0 ? 0
+			     : value_box(engine, VM(engine, JS_GetException, engine->context));
 }
 
 js_value js_eval(struct js_engine *engine, const char *code, size_t bytes, const char *name,
@@ -180,38 +209,56 @@ js_value js_eval(struct js_engine *engine, const char *code, size_t bytes, const
 	struct call call = {
 		.engine = engine, .text = code, .bytes = bytes, .name = name, .flags = flags};
 
-	return engine_enter(engine, run_eval, &call) ? call.result : 0;
+	if (!engine_enter(engine, run_compile, &call) || !call.done)
+		return 0;
+	if (flags & JS_EVAL_COMPILE_ONLY)
+		return js_undefined(engine);
+	engine->entry = (struct turn_entry){.function = call.word};
+	return engine_enter_turn(engine, turn_evaluate) ? engine->entry.result : 0;
 }
 
-static void run_jobs(void *arg)
+bool js_run_job(struct js_engine *engine, js_value *exception)
+{
+	bool ran;
+
+	engine->entry = (struct turn_entry){.result = NO_JOB};
+	ran = engine_enter_turn(engine, turn_job) && engine->entry.result != NO_JOB;
+	*exception = ran ? engine->entry.result : 0;
+	return ran;
+}
+
+static void run_allocate(void *arg)
 {
 	struct call *call = arg;
-	struct js_engine *engine = call->engine;
-	u32 context = vm_push(engine, 4);
-	s32 status;
 
-	while ((!call->flags || call->count < call->flags) &&
-	       (status = (s32)VM(engine, JS_ExecutePendingJob, engine->runtime, context)) != 0) {
-		call->count++;
-		if (status > 0)
-			continue;
-		if (call->exception && !*call->exception)
-			*call->exception =
-				value_box(engine, VM(engine, JS_GetException, engine->context));
-		else
-			exception_clear(engine);
-	}
-	vm_pop(engine, 4);
+	call->word = VM(call->engine, malloc, call->count * 8);
+	if (!call->word)
+		VM(call->engine, JS_ThrowOutOfMemory, call->engine->context);
 }
 
-unsigned js_run_jobs(struct js_engine *engine, unsigned budget, js_value *exception)
+js_value js_call(struct js_engine *engine, js_value function, js_value self, unsigned count,
+		 const js_value *arguments)
 {
-	struct call call = {.engine = engine, .flags = budget, .exception = exception};
+	struct call call = {.engine = engine, .count = count};
+	struct turn_entry entry = {.count = count, .allocated = count > 64};
 
-	if (exception)
-		*exception = 0;
-	engine_enter(engine, run_jobs, &call);
-	return call.count;
+	if (!entry.allocated)
+		entry.arguments = vm_push(engine, count * 8);
+	else if (engine_enter(engine, run_allocate, &call) && call.word)
+		entry.arguments = (u32)call.word;
+	else
+		return 0;
+	for (unsigned i = 0; i < count; i++)
+		vm_store64(engine, entry.arguments + 8 * i, value_of(engine, arguments[i]));
+	entry.function = value_of(engine, function);
+	entry.self = value_of(engine, self);
+	engine->entry = entry;
+	return engine_enter_turn(engine, turn_call) ? engine->entry.result : 0;
+}
+
+js_value js_turn_continue(struct js_engine *engine)
+{
+	return engine_continue_turn(engine) ? engine->entry.result : 0;
 }
 
 static void run_jobs_pending(void *arg)
@@ -226,41 +273,6 @@ bool js_jobs_pending(struct js_engine *engine)
 	struct call call = {.engine = engine};
 
 	return engine_enter(engine, run_jobs_pending, &call) && call.done;
-}
-
-static void run_call(void *arg)
-{
-	struct call *call = arg;
-	struct js_engine *engine = call->engine;
-	bool many = call->count > 64;
-	u32 arguments = many ? VM(engine, malloc, call->count * 8)
-			     : vm_push(engine, call->count * 8);
-
-	if (!arguments) {
-		VM(engine, JS_ThrowOutOfMemory, engine->context);
-		return;
-	}
-	for (unsigned i = 0; i < call->count; i++)
-		vm_store64(engine, arguments + 8 * i, value_of(engine, call->arguments[i]));
-	call->result = value_box(engine,
-				 VM(engine, JS_Call, engine->context, value_of(engine, call->value),
-				    value_of(engine, call->self), call->count, arguments));
-	if (many)
-		vm_free(engine, arguments);
-	else
-		vm_pop(engine, call->count * 8);
-}
-
-js_value js_call(struct js_engine *engine, js_value function, js_value self, unsigned count,
-		 const js_value *arguments)
-{
-	struct call call = {.engine = engine,
-			    .value = function,
-			    .self = self,
-			    .count = count,
-			    .arguments = arguments};
-
-	return engine_enter(engine, run_call, &call) ? call.result : 0;
 }
 
 /* ---- Handles ---- */

@@ -146,6 +146,13 @@ static void release_reserve(struct js_engine *engine)
 		VM(engine, free, reserve);
 }
 
+static u64 resize_heap(void *arg)
+{
+	struct js_engine *engine = arg;
+
+	return thaw_resize(engine->heap, (size_t)engine->pages_wanted << 16) == 0;
+}
+
 uint32_t wasm_rt_grow_memory(wasm_rt_memory_t *memory, uint32_t delta)
 {
 	struct js_engine *engine = engine_of_memory(memory);
@@ -154,7 +161,8 @@ uint32_t wasm_rt_grow_memory(wasm_rt_memory_t *memory, uint32_t delta)
 
 	if (delta == 0)
 		return before;
-	if (pages > memory->max_pages || thaw_resize(engine->heap, (size_t)pages << 16) < 0) {
+	engine->pages_wanted = (u32)pages;
+	if (pages > memory->max_pages || !engine_call_host(engine, resize_heap, engine)) {
 		release_reserve(engine);
 		return UINT32_MAX;
 	}
@@ -166,18 +174,19 @@ uint32_t wasm_rt_grow_memory(wasm_rt_memory_t *memory, uint32_t delta)
 void wasm_rt_allocate_funcref_table(wasm_rt_funcref_table_t *table, uint32_t elements,
 				    uint32_t max_elements)
 {
+	struct js_engine *engine =
+		(struct js_engine *)((char *)table -
+				     offsetof(struct js_engine, wasm.w2c___indirect_function_table));
+
+	if (elements + NATIVE_COUNT > TABLE_ROOM)
+		abort(); /* the module is a constant of the build: it fits or it never worked */
 	table->size = elements + NATIVE_COUNT;
 	table->max_size = max_elements;
-	table->data = calloc(table->size, sizeof(*table->data));
-	if (!table->data) {
-		perror("thaw: memory for the JavaScript engine");
-		abort();
-	}
+	table->data = engine->table;
 }
 
 void wasm_rt_free_funcref_table(wasm_rt_funcref_table_t *table)
 {
-	free(table->data);
 	table->data = NULL;
 }
 

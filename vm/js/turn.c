@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT
+/*
+ * turn.c - stopping the VM in the middle of a turn, and going on there in another process.
+ *
+ * Owns: nothing. Owner's thread; js_poll_soon() in its signal handlers. What makes it possible is in
+ * stack.h (what is on the turn stack) and state.h (where the engine lies). Must never say that a
+ * turn is stoppable while a frame of a host function is below it.
+ */
+#define _GNU_SOURCE
+#include <elf.h>
+#include <link.h>
+
+#include "state.h"
+
+bool js_turn_restorable(const struct js_engine *engine)
+{
+	return engine->fixed && js_build_id();
+}
+
+bool js_turn_stoppable(const struct js_engine *engine)
+{
+	return js_turn_restorable(engine) && engine->polling && !engine->running &&
+	       engine->turn_stack.depth == 1 && !engine->side_stack.depth;
+}
+
+const void *js_turn_stack(const struct js_engine *engine, size_t *bytes)
+{
+	const uint8_t *from = engine->turn_stack.vm_sp;
+
+	*bytes = (size_t)(engine->turn_stack.top - from);
+	return from;
+}
+
+int js_turn_restore(struct js_engine *engine, const void *stack, size_t bytes)
+{
+	uint8_t *to = engine->turn_stack.top - bytes;
+
+	/* All that is stored is whole words, and a frame or two is more than this. */
+	if (bytes < 64 || bytes % 8 || bytes > VM_STACK_BYTES - VM_STACK_GUARD)
+		return THAW_EDAMAGED;
+	memcpy(to, stack, bytes);
+	engine->turn_stack.vm_sp = to;
+	return 0;
+}
+
+void js_turn_abandon(struct js_engine *engine, const char *reason)
+{
+	engine_trap(engine, reason);
+}
+
+void js_poll_soon(struct js_engine *engine)
+{
+	if (engine->running && engine->context)
+		vm_store32(engine, engine->context + CONTEXT_POLL_COUNTER, 1);
+}
+
+/* ---- The build ---- */
+
+extern const ElfW(Ehdr) __ehdr_start;
+
+/* The linker's note in our own program headers; NULL: linked without --build-id=sha1. */
+const uint8_t *js_build_id(void)
+{
+	const char *base = (const char *)&__ehdr_start;
+	const ElfW(Phdr) *header = (const ElfW(Phdr) *)(base + __ehdr_start.e_phoff);
+
+	for (int i = 0; i < __ehdr_start.e_phnum; i++, header++) {
+		/* Linked at fixed addresses: what the header says is where it is. */
+		const char *at = (const char *)header->p_vaddr, *end = at + header->p_memsz;
+
+		if (header->p_type != PT_NOTE)
+			continue;
+		while (end - at >= (ptrdiff_t)sizeof(ElfW(Nhdr))) {
+			const ElfW(Nhdr) *note = (const ElfW(Nhdr) *)at;
+			const char *name = at + sizeof(*note);
+			const char *value = name + ((note->n_namesz + 3) & ~3u);
+
+			if (note->n_type == NT_GNU_BUILD_ID && note->n_namesz == 4 &&
+			    !memcmp(name, "GNU", 4) && note->n_descsz == 20)
+				return (const uint8_t *)value;
+			at = value + ((note->n_descsz + 3) & ~3u);
+		}
+	}
+	return NULL;
+}
