@@ -3,10 +3,11 @@
  * checkpoints.c - when a generation is taken, what goes with it, and who is told.
  *
  * Owns the interval timer and the book of who waits for which checkpoint. loop.c calls
- * checkpoints_advance() before every round of the loop, so that a capture always falls between
- * turns. Owner's thread, but for checkpoints_notify(). Must never block the loop
- * (checkpoints_now() does, for those who ask), and never enter the VM for a checkpoint that
- * nobody waits for.
+ * checkpoints_advance() before every round of the loop, and checkpoints_advance_inside() at every
+ * poll of a turn, where stopping.c has a say in what is captured. Owner's thread, but for
+ * checkpoints_notify(). Must never block the loop (checkpoints_now() does, for those who ask), and
+ * never enter the VM for a checkpoint that nobody waits for, nor at all inside a turn: what there is
+ * to tell then waits for its end (`untold`: the newest success, and a failure after it).
  *
  * Waiters. Each checkpoint() promise has a number, counted in the heap. The generation that is
  * captured next covers every number handed out until then: those who ask while a checkpoint is on
@@ -31,6 +32,7 @@ void checkpoints_notify(void *arg)
 	struct runtime *rt = arg;
 
 	uv_async_send(&rt->wake);
+	alarm_ring(rt);
 }
 
 bool checkpoints_waited_for(const struct runtime *rt)
@@ -40,7 +42,7 @@ bool checkpoints_waited_for(const struct runtime *rt)
 
 static bool heap_may_have_changed(const struct runtime *rt)
 {
-	return rt->turns != rt->durable_turns;
+	return rt->in_turn || rt->turns != rt->durable_turns;
 }
 
 /* ---- What is told ---- */
@@ -97,8 +99,16 @@ static void succeeded(struct runtime *rt, uint64_t last, const struct thaw_resul
 			(unsigned long long)generation->bytes_written,
 			(double)generation->pause_ns / 1e6, (double)result->durable_ns / 1e6);
 	rt->settled = last > rt->settled ? last : rt->settled;
-	if (!rt->ended && (waited_for || (rt->blob.listeners && !result->unchanged)))
+	if (rt->ended || (!waited_for && (!rt->blob.listeners || result->unchanged)))
+		return;
+	if (!rt->in_turn) {
 		tell_durable(rt, last, result);
+		return;
+	}
+	rt->untold.durable = true;
+	rt->untold.durable_last = last;
+	rt->untold.result = *result;
+	rt->untold.failed = false; /* those it left waiting are durable now */
 }
 
 /* Every page is dirty again (thaw.h): nothing is lost but time. Said once, until one succeeds. */
@@ -113,8 +123,29 @@ static void failed(struct runtime *rt, uint64_t last, int code, const struct tha
 			text);
 	rt->failing = true;
 	rt->settled = last > rt->settled ? last : rt->settled;
-	if (!rt->ended && waited_for)
+	if (rt->ended || !waited_for)
+		return;
+	if (!rt->in_turn) {
 		tell_failed(rt, last, code, text);
+		return;
+	}
+	rt->untold.failed = true;
+	rt->untold.failed_last = last;
+	rt->untold.code = code;
+	snprintf(rt->untold.text, sizeof(rt->untold.text), "%s", text);
+}
+
+/* After the turn in which it happened. */
+static void tell_untold(struct runtime *rt)
+{
+	if (rt->untold.durable && !rt->ended) {
+		rt->untold.durable = false;
+		tell_durable(rt, rt->untold.durable_last, &rt->untold.result);
+	}
+	if (rt->untold.failed && !rt->ended) {
+		rt->untold.failed = false;
+		tell_failed(rt, rt->untold.failed_last, rt->untold.code, rt->untold.text);
+	}
 }
 
 /* ---- One checkpoint ---- */
@@ -133,6 +164,7 @@ static int begin(struct runtime *rt, enum thaw_reason reason)
 	return code;
 }
 
+/* Between turns, or in the middle of one that stopping.c lets be stopped. */
 static void capture(struct runtime *rt)
 {
 	size_t bytes;
@@ -143,15 +175,18 @@ static void capture(struct runtime *rt)
 	/* A clock that went on while nothing ran is no reason for a generation. */
 	if (heap_may_have_changed(rt))
 		rt->blob.clock_ms = loop_clock(rt);
-	blob = js_blob_encode(&rt->blob, &bytes);
+	blob = rt->in_turn ? stopping_encode(rt, &bytes) : js_blob_encode(&rt->blob, &bytes);
 	if (!blob)
 		return; /* the next round tries again */
-	code = thaw_checkpoint_capture(rt->heap, THAW_KIND_PORTABLE, blob, bytes);
+	code = thaw_checkpoint_capture(rt->heap,
+				       rt->in_turn ? THAW_KIND_BOUND : THAW_KIND_PORTABLE, blob,
+				       bytes);
 	free(blob);
+	rt->urgent = false;
 	if (!code) {
 		rt->capture_taken = true;
 		rt->captured = rt->requested;
-		rt->captured_turns = rt->turns;
+		rt->captured_turns = rt->turns; /* a turn that was stopped is not counted yet */
 	}
 	/* A capture that failed is THAW_DONE with its reason: finish() tells it. */
 }
@@ -169,14 +204,36 @@ static void finish(struct runtime *rt, const struct thaw_result *result)
 		rt->wanted = true; /* they asked after the capture */
 }
 
+/*
+ * The intervals are a grid, whatever the checkpoints take: one whose end falls into the checkpoint
+ * before is skipped, never queued.
+ */
+static void begin_if_due(struct runtime *rt, uint64_t now)
+{
+	if (!rt->options.every_ns || now < rt->due_ns || rt->ended)
+		return;
+	rt->due_ns += (now - rt->due_ns) / rt->options.every_ns * rt->options.every_ns +
+		      rt->options.every_ns;
+	if (heap_may_have_changed(rt))
+		begin(rt, THAW_REASON_TIMER); /* -EBUSY: skipped */
+}
+
+static void begin_what_is_wanted(struct runtime *rt)
+{
+	if (signals_take_checkpoint())
+		rt->wanted = rt->urgent = true;
+	if (rt->wanted && !rt->ended)
+		begin(rt, THAW_REASON_REQUEST);
+}
+
 void checkpoints_advance(struct runtime *rt)
 {
 	struct thaw_result result;
 
 	if (!rt->options.image || js_trapped(rt->engine))
 		return;
-	if (signals_take_checkpoint())
-		rt->wanted = true;
+	tell_untold(rt);
+	begin_if_due(rt, loop_monotonic_ns());
 	switch (thaw_checkpoint_poll(rt->heap, &result)) {
 	case THAW_READY:
 		capture(rt);
@@ -187,8 +244,33 @@ void checkpoints_advance(struct runtime *rt)
 	default:
 		break;
 	}
-	if (rt->wanted && !rt->ended)
-		begin(rt, THAW_REASON_REQUEST);
+	begin_what_is_wanted(rt);
+}
+
+void checkpoints_advance_inside(struct runtime *rt)
+{
+	uint64_t now = loop_monotonic_ns(), next;
+	struct thaw_result result;
+
+	if (!rt->options.image || rt->ended)
+		return;
+	begin_if_due(rt, now);
+	next = rt->options.every_ns ? rt->due_ns : 0;
+	switch (thaw_checkpoint_poll(rt->heap, &result)) {
+	case THAW_READY:
+		if (stopping_allowed(rt, now))
+			capture(rt);
+		else if (stopping_allowed_at(rt) > now)
+			next = stopping_allowed_at(rt);
+		break;
+	case THAW_DONE:
+		finish(rt, &result);
+		break;
+	default:
+		break;
+	}
+	begin_what_is_wanted(rt);
+	alarm_set(rt, next);
 }
 
 int checkpoints_now(struct runtime *rt, enum thaw_reason reason, struct thaw_result *result)
@@ -232,6 +314,8 @@ bool checkpoints_request(struct runtime *rt, uint64_t waiter)
 		rt->settled =
 			waiter -
 			1; /* numbers go on from the process before, whose waiters are settled */
+	if (!rt->first_waiter)
+		rt->first_waiter = waiter;
 	rt->requested = waiter;
 	if (!rt->capture_taken)
 		rt->wanted =
@@ -244,21 +328,25 @@ bool checkpoints_request(struct runtime *rt, uint64_t waiter)
 static void on_interval(uv_timer_t *timer)
 {
 	struct runtime *rt = timer->data;
+	uint64_t now = loop_monotonic_ns();
 
-	if (!rt->ended && heap_may_have_changed(rt))
-		begin(rt, THAW_REASON_TIMER); /* -EBUSY: skipped, never queued */
+	begin_if_due(rt, now);
+	uv_update_time(&rt->loop);
+	uv_timer_start(timer, on_interval, (rt->due_ns - now + 999999) / 1000000, 0);
 }
 
 int checkpoints_open(struct runtime *rt, struct thaw_error *error)
 {
-	uint64_t every_ms = (rt->options.every_ns + 999999) / 1000000;
 	int code = uv_timer_init(&rt->loop, &rt->every);
 
 	if (code)
 		return failure(error, code, "cannot make a timer: %s", uv_strerror(code));
 	rt->every.data = rt;
 	rt->durable_turns = rt->restored ? 0 : UINT64_MAX;
-	if (rt->options.image && every_ms)
-		uv_timer_start(&rt->every, on_interval, every_ms, every_ms);
+	if (rt->options.image && rt->options.every_ns) {
+		rt->due_ns = loop_monotonic_ns() + rt->options.every_ns;
+		uv_timer_start(&rt->every, on_interval,
+			       (rt->options.every_ns + 999999) / 1000000, 0);
+	}
 	return 0;
 }

@@ -211,5 +211,7 @@ int files_begin(struct runtime *rt, double number, const char *operation, const 
 		return code;
 	}
 	rt->files_in_flight++;
+	if (!rt->first_operation)
+		rt->first_operation = number;
 	return 0;
 }

@@ -20,6 +20,11 @@
  * full disk, a missing file), running again repeats that turn and may now succeed; if it is a
  * bug, it repeats at every start, until an older generation is chosen (--at), or the program is
  * started anew (--fresh). That is what crash consistency means: a failed turn has never happened.
+ *
+ * Steps. A turn is a sequence of calls into the VM: one of the prelude (or the main module's
+ * evaluation), then one per job. What comes after each stands in a function of its own (called,
+ * evaluated, job_ran), because the call may have been made by another process: a generation in the
+ * middle of a turn (stopping.c) names the step, and loop_turn_resume() goes on behind it.
  */
 #include <errno.h>
 #include <math.h>
@@ -69,6 +74,21 @@ void loop_end(struct runtime *rt, int exit_code, bool final)
 	rt->exit_code = exit_code;
 }
 
+static void tell_trap(struct runtime *rt, const char *reason, uint64_t newest)
+{
+	int failures = thaw_failed(rt->heap);
+
+	if (failures < TRAPS_MAX)
+		fprintf(stderr,
+			"thaw: the engine trapped: %s; the next run continues from generation %llu\n",
+			reason, (unsigned long long)newest);
+	else
+		fprintf(stderr,
+			"thaw: the engine trapped: %s; generation %llu was continued %d times and ended like this each time; %s\n",
+			reason, (unsigned long long)newest, failures,
+			loop_way_back(rt, newest).text);
+}
+
 bool loop_trapped(struct runtime *rt)
 {
 	const char *reason = js_trapped(rt->engine);
@@ -76,18 +96,37 @@ bool loop_trapped(struct runtime *rt)
 
 	if (!reason)
 		return false;
-	if (rt->ended && rt->exit_code == EXIT_ENGINE_TRAP)
-		return true;
+	if (rt->ended && (rt->exit_code == EXIT_ENGINE_TRAP || signals_stop()))
+		return true; /* it was said, or stopping_end() wanted it so */
 	thaw_status(rt->heap, &status);
 	if (rt->options.image && status.generation)
-		fprintf(stderr,
-			"thaw: the engine trapped: %s; the next run continues from generation %llu\n",
-			reason, (unsigned long long)status.generation);
+		tell_trap(rt, reason, status.generation);
 	else
 		fprintf(stderr, "thaw: the engine trapped: %s\n", reason);
 	rt->ended = false; /* whatever it was about to end with, its heap is not sound any more */
 	loop_end(rt, EXIT_ENGINE_TRAP, false);
 	return true;
+}
+
+struct thaw_error loop_way_back(struct runtime *rt, uint64_t generation)
+{
+	struct thaw_generation *list = NULL;
+	struct thaw_error way = {0};
+	unsigned long long before = 0;
+	int count = thaw_image_log(rt->options.image, &list, &way);
+
+	for (int i = 0; i < count; i++)
+		if (list[i].number < generation)
+			before = list[i].number;
+	free(list);
+	if (before)
+		snprintf(way.text, sizeof(way.text),
+			 "go back to the one before with --at %llu, or start anew with --fresh",
+			 before);
+	else
+		snprintf(way.text, sizeof(way.text),
+			 "the image holds none before it: start anew with --fresh");
+	return way;
 }
 
 static bool stop_requested(struct runtime *rt)
@@ -139,24 +178,34 @@ void loop_uncaught(struct runtime *rt, js_value exception, const char *prefix)
 	free(text);
 }
 
-void loop_rejection(void *arg, js_value promise, js_value reason, bool handled)
+static bool note_rejection(struct runtime *rt, struct js_rejection rejection)
 {
-	struct runtime *rt = arg;
-	struct rejection *entry;
-
 	if (rt->rejection_count == rt->rejection_room) {
 		unsigned room = rt->rejection_room ? 2 * rt->rejection_room : 16;
-		struct rejection *more = realloc(rt->rejections, room * sizeof(*more));
+		struct js_rejection *more = realloc(rt->rejections, room * sizeof(*more));
 
 		if (!more)
-			return;
+			return false;
 		rt->rejections = more;
 		rt->rejection_room = room;
 	}
-	entry = &rt->rejections[rt->rejection_count++];
-	entry->promise = js_dup(rt->engine, promise);
-	entry->reason = handled ? 0 : js_dup(rt->engine, reason);
-	entry->handled = handled;
+	rt->rejections[rt->rejection_count++] = rejection;
+	return true;
+}
+
+void loop_rejection(void *arg, js_value promise, js_value reason, bool handled)
+{
+	struct runtime *rt = arg;
+	struct js_rejection rejection = {
+		.promise = js_dup(rt->engine, promise),
+		.reason = handled ? 0 : js_dup(rt->engine, reason),
+		.handled = handled,
+	};
+
+	if (!note_rejection(rt, rejection)) {
+		js_free(rt->engine, rejection.promise);
+		js_free(rt->engine, rejection.reason);
+	}
 }
 
 /*
@@ -171,7 +220,7 @@ static void report_rejections(struct runtime *rt)
 
 	rt->rejection_count = 0;
 	for (unsigned i = 0; i < count; i++) {
-		struct rejection *entry = &rt->rejections[i];
+		struct js_rejection *entry = &rt->rejections[i];
 		js_value pair;
 
 		if (entry->handled) {
@@ -196,39 +245,48 @@ static void report_rejections(struct runtime *rt)
 
 /* ---- Turns ---- */
 
+/* At a poll, on the host's stack. True ends the script. */
 bool loop_interrupt(void *arg)
 {
 	struct runtime *rt = arg;
 
-	return rt->exiting || (rt->options.interactive && signals_interrupted());
+	if (rt->exiting || (rt->options.interactive && signals_interrupted()))
+		return true;
+	if (rt->in_turn) {
+		alarm_heard(rt);
+		checkpoints_advance_inside(rt);
+		if (signals_stop())
+			stopping_end(rt);
+	}
+	return false;
 }
 
-static js_value call_prelude(struct runtime *rt, enum prelude_operation operation, unsigned count,
-			     js_value *arguments)
+/* What the prelude's entry function takes: the operation's number, and what it works on. */
+static unsigned gather(struct runtime *rt, enum prelude_operation operation, unsigned count,
+		       const js_value *arguments, js_value all[JS_TURN_ARGUMENTS])
 {
-	js_value all[4] = {js_number(rt->engine, operation)}, result = 0;
-
+	all[0] = js_number(rt->engine, operation);
 	for (unsigned i = 0; i < count; i++)
 		all[i + 1] = arguments[i];
-	if (!js_trapped(rt->engine))
-		result = js_call(rt->engine, rt->blob.enter, 0, count + 1, all);
-	for (unsigned i = 0; i < count + 1; i++)
-		if (all[i])
-			js_free(rt->engine, all[i]);
-	return result;
+	return count + 1;
+}
+
+static void free_all(struct runtime *rt, unsigned count, const js_value *values)
+{
+	for (unsigned i = 0; i < count; i++)
+		js_free(rt->engine, values[i]);
 }
 
 js_value loop_ask(struct runtime *rt, enum prelude_operation operation, unsigned count,
 		  js_value *arguments)
 {
-	js_value result = call_prelude(rt, operation, count, arguments);
+	js_value all[JS_TURN_ARGUMENTS], result;
 
-	if (!result && !loop_trapped(rt)) {
-		js_value exception = js_take_exception(rt->engine);
-
-		if (exception)
-			js_free(rt->engine, exception);
-	}
+	count = gather(rt, operation, count, arguments, all);
+	result = js_call(rt->engine, rt->blob.enter, 0, count, all);
+	free_all(rt, count, all);
+	if (!result && !loop_trapped(rt))
+		js_free(rt->engine, js_take_exception(rt->engine));
 	return result;
 }
 
@@ -270,23 +328,41 @@ static void sync_bindings(struct runtime *rt)
 
 void loop_turn_begin(struct runtime *rt)
 {
+	rt->turn_began_ns = loop_monotonic_ns();
+	rt->stop_requested_ns = 0;
+	alarm_heard(rt);
+	if (rt->options.image)
+		alarm_set(rt, rt->due_ns);
 	rt->in_turn = true;
 	sync_bindings(rt);
 }
 
+/* After a job. False: no more of them. */
+static bool job_ran(struct runtime *rt, js_value exception)
+{
+	if (exception)
+		loop_uncaught(rt, exception, "Uncaught ");
+	return !(rt->options.interactive && signals_interrupted());
+}
+
+/* One by one, because exit() means that not even the next job runs. */
+static void run_jobs(struct runtime *rt)
+{
+	js_value exception;
+	bool ran;
+
+	do {
+		if (rt->exiting || rt->ended || loop_trapped(rt))
+			return;
+		rt->step = JS_TURN_JOB;
+		ran = js_run_job(rt->engine, &exception);
+		rt->step = JS_TURN_NONE;
+	} while (ran && job_ran(rt, exception));
+}
+
 void loop_turn_end(struct runtime *rt)
 {
-	js_value exception = 0;
-
-	/* One by one, because exit() means that not even the next job runs. */
-	while (!rt->exiting && !rt->ended && !loop_trapped(rt) &&
-	       js_run_job(rt->engine, &exception)) {
-		if (exception)
-			loop_uncaught(rt, exception, "Uncaught ");
-		exception = 0;
-		if (rt->options.interactive && signals_interrupted())
-			break;
-	}
+	run_jobs(rt);
 	if (rt->main_failure) {
 		loop_uncaught(rt, rt->main_failure, "Uncaught ");
 		rt->main_failure = 0;
@@ -310,17 +386,80 @@ void loop_turn_end(struct runtime *rt)
 		loop_end(rt, rt->exit_request, true);
 }
 
+/* After the call of the prelude: whatever it was, its result is nothing. */
+static void called(struct runtime *rt, js_value result)
+{
+	free_all(rt, rt->argument_count, rt->arguments);
+	rt->argument_count = 0;
+	if (result)
+		js_free(rt->engine, result);
+	else if (!loop_trapped(rt))
+		loop_uncaught(rt, js_take_exception(rt->engine), "Uncaught ");
+}
+
+/* After the evaluation of the main module: a promise. */
+static void evaluated(struct runtime *rt, js_value promise)
+{
+	js_value result;
+
+	if (promise) {
+		result = loop_ask(rt, PRELUDE_MAIN, 1, &promise);
+		if (result)
+			js_free(rt->engine, result);
+	} else if (!loop_trapped(rt)) {
+		loop_uncaught(rt, js_take_exception(rt->engine), "Uncaught ");
+	}
+}
+
 void loop_turn(struct runtime *rt, enum prelude_operation operation, unsigned count,
 	       js_value *arguments)
 {
 	js_value result;
 
 	loop_turn_begin(rt);
-	result = call_prelude(rt, operation, count, arguments);
-	if (result)
-		js_free(rt->engine, result);
-	else if (!loop_trapped(rt))
-		loop_uncaught(rt, js_take_exception(rt->engine), "Uncaught ");
+	rt->argument_count = gather(rt, operation, count, arguments, rt->arguments);
+	rt->step = JS_TURN_CALL;
+	result = js_call(rt->engine, rt->blob.enter, 0, rt->argument_count, rt->arguments);
+	rt->step = JS_TURN_NONE;
+	called(rt, result);
+	loop_turn_end(rt);
+}
+
+void loop_turn_main(struct runtime *rt, const char *source, size_t bytes, const char *name)
+{
+	js_value promise;
+
+	loop_turn_begin(rt);
+	rt->step = JS_TURN_MAIN;
+	promise = js_eval(rt->engine, source, bytes, name, JS_EVAL_MODULE);
+	rt->step = JS_TURN_NONE;
+	evaluated(rt, promise);
+	loop_turn_end(rt);
+}
+
+void loop_turn_resume(struct runtime *rt)
+{
+	const struct js_turn *turn = &rt->blob.turn;
+	js_value result;
+
+	rt->turn_began_ns = loop_monotonic_ns();
+	rt->argument_count = turn->argument_count;
+	memcpy(rt->arguments, turn->arguments, sizeof(rt->arguments));
+	rt->main_failure = turn->main_failure;
+	rt->collect = turn->collect;
+	for (unsigned i = 0; i < turn->rejection_count; i++)
+		note_rejection(rt, turn->rejections[i]);
+	alarm_set(rt, rt->due_ns);
+	rt->in_turn = true;
+	rt->step = turn->step;
+	result = js_turn_continue(rt->engine);
+	rt->step = JS_TURN_NONE;
+	if (turn->step == JS_TURN_CALL)
+		called(rt, result);
+	else if (turn->step == JS_TURN_MAIN)
+		evaluated(rt, result);
+	else
+		job_ran(rt, result);
 	loop_turn_end(rt);
 }
 
@@ -414,6 +553,7 @@ void loop_close(struct runtime *rt)
 bool loop_has_work(const struct runtime *rt)
 {
 	return rt->keeps_alive || rt->files_in_flight || checkpoints_waited_for(rt) ||
+	       rt->untold.durable || rt->untold.failed ||
 	       js_jobs_pending(rt->engine);
 }
 

@@ -6,6 +6,8 @@
  *	runtime.c	opens, restores, starts, evaluates, closes: the policy
  *	loop.c		turns, timers, waiting: the only file that runs the uv loop
  *	checkpoints.c	when a generation is taken, and who is told
+ *	stopping.c	generations in the middle of a turn: taking them, continuing them
+ *	alarm.c		makes a turn that lasts poll at the right moment
  *	files.c		readFile, writeFile, appendFile on libuv's threads
  *	signals.c	SIGINT, SIGTERM, SIGHUP, SIGUSR2
  *	js/host.c	what JavaScript may call
@@ -17,10 +19,14 @@
 #ifndef VM_LOOP_H
 #define VM_LOOP_H
 
+#include <pthread.h>
+#include <signal.h>
+#include <time.h>
 #include <uv.h>
 
 #include "failure.h"
 #include "js/blob.h"
+#include "key.h"
 #include "runtime.h"
 
 /* What the host asks of the prelude's entry function (prelude.js, enter). Numbers are for ever. */
@@ -29,7 +35,7 @@ enum prelude_operation {
 	PRELUDE_RUN_ONE = 1,	/* (now) */
 	PRELUDE_DURABLE = 2,	/* (last waiter, result) */
 	PRELUDE_FAILED = 3,	/* (last waiter, text, code) */
-	PRELUDE_RESTORED = 4,	/* (info for 'restore', info for waiters) */
+	PRELUDE_RESTORED = 4,	/* (info for 'restore', info for waiters, what is this process's) */
 	PRELUDE_FILE_DONE = 5,	/* (number, failure, data) */
 	PRELUDE_MAIN = 6,	/* (promise of the main module) */
 	PRELUDE_WATCH = 7,	/* (promise whose rejection the host looks at) */
@@ -38,11 +44,6 @@ enum prelude_operation {
 	PRELUDE_UNHANDLED = 10, /* ([[promise, reason]], [promise]) -> [reason] */
 	PRELUDE_SYNC = 11,	/* (generation, restored) */
 	PRELUDE_MAIN_STATE = 12 /* -> 'none' | 'pending' | 'done' | 'failed' */
-};
-
-struct rejection { /* handles, from the callback until the end of its turn */
-	js_value promise, reason;
-	bool handled;
 };
 
 struct runtime {
@@ -64,8 +65,12 @@ struct runtime {
 	uint64_t clock_base_ns;
 	bool keeps_alive; /* a timer that is not unref'ed is pending */
 	double next_due;  /* of the earliest timer, on the program's clock; 0: there is none */
-	bool in_turn;
-	struct rejection *rejections;
+	volatile bool in_turn; /* alarm.c's signal handler and checkpoints_notify() look, too */
+	uint64_t turn_began_ns;
+	enum js_turn_step step; /* what the VM was entered for; NONE: for nothing that a turn is */
+	js_value arguments[JS_TURN_ARGUMENTS]; /* of the call to the prelude under way */
+	unsigned argument_count;
+	struct js_rejection *rejections; /* from the callback until the end of the turn */
 	unsigned rejection_count, rejection_room;
 	uint64_t turns, collections, restore_ns, first_turn_ns, output_bytes;
 	uint64_t synced_generation; /* what the live bindings of the module "thaw" say */
@@ -84,19 +89,47 @@ struct runtime {
 
 	/* checkpoints.c */
 	uv_timer_t every;
+	uint64_t due_ns; /* the next interval's end; monotonic clock */
 	uint64_t requested; /* highest number of a checkpoint() promise */
 	/* ... when the generation in flight was captured; with `capture_taken` */
 	uint64_t captured;
 	uint64_t settled; /* ... that was settled */
+	uint64_t first_waiter;	 /* lowest number handed out by this process; 0: none yet */
 	uint64_t captured_turns,
 		durable_turns; /* `turns` at capture, and at the newest capture that became durable */
 	bool capture_taken;
 	bool wanted;		 /* begin another as soon as none is in flight */
+	bool urgent;		 /* ... and do not wait for the end of the turn (SIGUSR2) */
 	enum thaw_reason reason; /* of the one in flight */
 	bool failing;		 /* the last one failed, and it was said */
+	/* What a turn could not be interrupted with: told at its end. 0: nothing. */
+	struct {
+		uint64_t durable_last; /* settles waiters up to this number */
+		bool durable;
+		struct thaw_result result; /* of the newest that became durable */
+		uint64_t failed_last;
+		bool failed;
+		int code;
+		char text[504];
+	} untold;
+
+	/* stopping.c */
+	struct key key;
+	bool key_known;
+	bool unstoppable;	  /* no key, and it was said: turns are not stopped */
+	uint64_t stop_requested_ns; /* when this turn first saw SIGTERM or its like; 0: not yet */
+	uint64_t turn_stops, stack_bytes_max, stack_ns_total;
+
+	/* alarm.c */
+	timer_t alarm;
+	pthread_t thread;
+	bool alarm_ready;
+	uint64_t alarm_ns;	      /* when it will ring; 0: it is not set */
+	volatile sig_atomic_t rang; /* since the last poll */
 
 	/* files.c */
 	unsigned files_in_flight;
+	double first_operation; /* lowest number begun by this process; 0: none yet */
 };
 
 /* ---- loop.c ---- */
@@ -119,6 +152,13 @@ void loop_turn(struct runtime *rt, enum prelude_operation operation, unsigned co
  */
 js_value loop_ask(struct runtime *rt, enum prelude_operation operation, unsigned count,
 		  js_value *arguments);
+/*
+ * A turn of another process, which a generation caught in the middle: go on with it, to its end.
+ * The runtime's `blob.turn` says how far it had come.
+ */
+void loop_turn_resume(struct runtime *rt);
+/* Evaluate the main module: a turn. */
+void loop_turn_main(struct runtime *rt, const char *source, size_t bytes, const char *name);
 /* The brackets of a turn, for those who enter the VM themselves (runtime.c evaluates). */
 void loop_turn_begin(struct runtime *rt);
 void loop_turn_end(struct runtime *rt);
@@ -131,6 +171,12 @@ void loop_uncaught(struct runtime *rt, js_value exception, const char *prefix);
  * call counts.
  */
 void loop_end(struct runtime *rt, int exit_code, bool final);
+/* What to do about a generation that does not get on: the end of a sentence, in `text`. */
+struct thaw_error loop_way_back(struct runtime *rt, uint64_t generation);
+/* runtime_open(): the generation traps whenever it is continued. Beyond the library's codes. */
+#define RUNTIME_EREPEATS -30001
+/* A generation whose continuation trapped so often in a row is not continued by itself any more. */
+#define TRAPS_MAX 3
 /* Did the sandbox stop the engine? Then says so, ends the program, and returns true. */
 bool loop_trapped(struct runtime *rt);
 
@@ -149,8 +195,10 @@ bool loop_interrupt(void *arg);
 int checkpoints_open(struct runtime *rt, struct thaw_error *error);
 /* The library's thread: wake the loop. */
 void checkpoints_notify(void *rt);
-/* Outside turns: capture or finish what is in flight, begin what is wanted. */
+/* Outside turns: capture or finish what is in flight, begin what is wanted, tell what is untold. */
 void checkpoints_advance(struct runtime *rt);
+/* Inside one, at a poll: the same, but nobody is told yet, and a capture stops the turn. */
+void checkpoints_advance_inside(struct runtime *rt);
 /* checkpoint() was called. False: there is no image. */
 bool checkpoints_request(struct runtime *rt, uint64_t waiter);
 bool checkpoints_waited_for(const struct runtime *rt);
@@ -159,6 +207,36 @@ bool checkpoints_waited_for(const struct runtime *rt);
  * ended.
  */
 int checkpoints_now(struct runtime *rt, enum thaw_reason reason, struct thaw_result *result);
+
+/* ---- stopping.c ---- */
+
+/*
+ * At a poll: may this turn be captured now? What would not wait for its end (SIGUSR2, SIGTERM) may
+ * always, the rest once the turn has lasted an interval; never inside a host function.
+ */
+bool stopping_allowed(struct runtime *rt, uint64_t now);
+/* When that will be, if only patience is missing; 0: never. */
+uint64_t stopping_allowed_at(const struct runtime *rt);
+/* Complete the blob of a generation in the middle of a turn, encoded: a MAC in `data`. */
+void *stopping_encode(struct runtime *rt, size_t *bytes);
+/*
+ * Can this process continue the turn in the decoded blob? NULL, or why not: the rest of a sentence.
+ * `data` is the blob as it was stored.
+ */
+const char *stopping_refusal(struct runtime *rt, const void *data, size_t bytes);
+/* At a poll, after a signal asked for the end: take the final generation here and end. May return. */
+void stopping_end(struct runtime *rt);
+
+/* ---- alarm.c ---- */
+
+int alarm_open(struct runtime *rt, struct thaw_error *error);
+void alarm_close(struct runtime *rt);
+/* Ring at that time (monotonic clock), if a turn lasts that long; 0: never. Owner. */
+void alarm_set(struct runtime *rt, uint64_t when_ns);
+/* Ring now, if a turn is under way. Any thread, signal handlers. */
+void alarm_ring(struct runtime *rt);
+/* A poll has come. */
+void alarm_heard(struct runtime *rt);
 
 /* ---- files.c ---- */
 

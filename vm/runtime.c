@@ -49,6 +49,8 @@ int runtime_exit_code(int code)
 		return EXIT_IMAGE_IN_USE;
 	case THAW_EKERNEL:
 		return EXIT_NO_KERNEL;
+	case RUNTIME_EREPEATS:
+		return EXIT_ENGINE_TRAP;
 	case -EINVAL: /* of what the environment or the caller asked for */
 		return EXIT_USAGE;
 	case THAW_ENOGEN:
@@ -138,6 +140,7 @@ static int check_script(struct runtime *rt, struct thaw_error *error)
 	return 0;
 }
 
+/* The VM out of the generation that the heap was opened from. */
 static int restore(struct runtime *rt, struct thaw_error *error)
 {
 	struct js_host host = host_for(rt);
@@ -153,12 +156,31 @@ static int restore(struct runtime *rt, struct thaw_error *error)
 	if (!code)
 		code = js_blob_check_bindings(&rt->blob, host_bindings, error);
 	if (!code)
-		code = check_script(rt, error);
-	if (!code)
 		code = js_engine_restore(rt->heap, &host, &rt->blob.small, &rt->engine, error);
-	if (!code)
-		rt->blob.restores++;
 	return code;
+}
+
+/*
+ * A generation in the middle of a turn: put its stack in place, or say why not. THAW_EENGINE: it
+ * cannot be continued here, and `error` has the reason.
+ */
+static int restore_turn(struct runtime *rt, struct thaw_error *error)
+{
+	unsigned long long number = thaw_opened(rt->heap)->number;
+	const char *refusal;
+	size_t bytes;
+	const void *state = thaw_state(rt->heap, &bytes);
+
+	refusal = stopping_refusal(rt, state, bytes);
+	if (refusal)
+		return failure(error, THAW_EENGINE,
+			       "%s: generation %llu stopped in the middle of a turn, %s",
+			       rt->options.image, number, refusal);
+	if (js_turn_restore(rt->engine, rt->blob.turn.stack, rt->blob.turn.stack_bytes))
+		return failure(error, THAW_EDAMAGED,
+			       "%s: the stack in generation %llu cannot be one: thaw verify tells more",
+			       rt->options.image, number);
+	return 0;
 }
 
 static int create(struct runtime *rt, struct thaw_error *error)
@@ -183,15 +205,16 @@ static int create(struct runtime *rt, struct thaw_error *error)
 	return -EIO;
 }
 
-static int open_heap(struct runtime *rt, struct thaw_error *error)
+static int open_heap(struct runtime *rt, unsigned more_flags, struct thaw_error *error)
 {
 	const struct runtime_options *options = &rt->options;
 	const struct thaw_options heap = {
 		.image = options->image,
 		.flags = (options->must_exist ? 0 : THAW_CREATE) |
 			 (options->fresh ? THAW_FRESH : 0) |
-			 (options->prefetch_all ? THAW_PREFETCH : 0),
+			 (options->prefetch_all ? THAW_PREFETCH : 0) | more_flags,
 		.generation = options->generation,
+		.address = JS_HEAP_ADDRESS,
 		.max_bytes = JS_HEAP_MAX_BYTES,
 		.guard_bytes = JS_HEAP_GUARD_BYTES,
 		.retain = options->retain,
@@ -200,12 +223,7 @@ static int open_heap(struct runtime *rt, struct thaw_error *error)
 		.notify_arg = rt,
 		.fatal = on_fatal,
 	};
-	struct thaw_status status;
-	struct stat before;
-	int code;
-
-	rt->created = options->image && lstat(options->image, &before) && errno == ENOENT;
-	code = thaw_open(&heap, &rt->heap, error);
+	int code = thaw_open(&heap, &rt->heap, error);
 
 	/*
 	 * A process that was just killed holds its lock until the kernel has taken its memory
@@ -215,15 +233,88 @@ static int open_heap(struct runtime *rt, struct thaw_error *error)
 		nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
 		code = thaw_open(&heap, &rt->heap, error);
 	}
-	if (code)
+	return code;
+}
+
+/* A heap, and if the image holds a program, its VM. */
+static int open_program(struct runtime *rt, struct thaw_error *error)
+{
+	struct thaw_status status;
+	struct stat before;
+	int code;
+
+	rt->created = rt->options.image && lstat(rt->options.image, &before) && errno == ENOENT;
+	code = open_heap(rt, 0, error);
+	if (code || !rt->options.image)
 		return code;
-	rt->restored = thaw_opened(rt->heap)->number != 0;
-	if (!options->image)
-		return 0;
 	thaw_status(rt->heap, &status);
 	if (status.fallback.code)
 		fprintf(stderr, "thaw: %s\n", status.fallback.text);
+	rt->restored = thaw_opened(rt->heap)->number != 0;
+	if (!rt->restored)
+		return 0;
+	if (thaw_failures(rt->heap) >= TRAPS_MAX && !rt->options.generation) {
+		unsigned long long number = thaw_opened(rt->heap)->number;
+
+		return failure(
+			error, RUNTIME_EREPEATS,
+			"%s: generation %llu was continued %u times, and each time the engine trapped before the next: %s",
+			rt->options.image, number, thaw_failures(rt->heap),
+			loop_way_back(rt, number).text);
+	}
+	return restore(rt, error);
+}
+
+/* The newest generation cannot be continued in its turn: the newest between turns can. */
+static int open_portable(struct runtime *rt, const struct thaw_error *refusal,
+			 struct thaw_error *error)
+{
+	struct thaw_generation left = *thaw_opened(rt->heap);
+	const struct thaw_generation *opened;
+	int code;
+
+	js_engine_free(rt->engine);
+	rt->engine = NULL;
+	js_blob_clear(&rt->blob);
+	thaw_close(rt->heap);
+	rt->heap = NULL;
+	code = open_heap(rt, THAW_OPEN_PORTABLE, error);
+	if (code == THAW_ENOGEN)
+		return failure(
+			error, THAW_EENGINE,
+			"%s; the image holds none between turns: use that build, or start anew with --fresh",
+			refusal->text);
+	if (!code)
+		code = restore(rt, error);
+	if (code)
+		return code;
+	if (rt->blob.flags & JS_BLOB_MID_TURN)
+		return failure(error, THAW_EDAMAGED, "%s: generation %llu is of two kinds",
+			       rt->options.image,
+			       (unsigned long long)thaw_opened(rt->heap)->number);
+	opened = thaw_opened(rt->heap);
+	fprintf(stderr, "thaw: %s; going on from generation %llu, %.1f s older\n", refusal->text,
+		(unsigned long long)opened->number,
+		left.time_ns > opened->time_ns ? (double)(left.time_ns - opened->time_ns) / 1e9
+					       : 0.0);
 	return 0;
+}
+
+static int open_turn(struct runtime *rt, struct thaw_error *error)
+{
+	struct thaw_error refusal;
+	int code;
+
+	if (!rt->restored || !(rt->blob.flags & JS_BLOB_MID_TURN))
+		return 0;
+	code = restore_turn(rt, &refusal);
+	rt->blob.flags &= ~JS_BLOB_MID_TURN; /* of the next one, which need not be */
+	if (!code)
+		return 0;
+	if (code == THAW_EENGINE && !rt->options.generation)
+		return open_portable(rt, &refusal, error);
+	*error = refusal;
+	return code;
 }
 
 int runtime_open(const struct runtime_options *options, struct runtime **runtime,
@@ -236,17 +327,21 @@ int runtime_open(const struct runtime_options *options, struct runtime **runtime
 	if (!rt)
 		return failure(error, -ENOMEM, "out of memory");
 	rt->options = *options;
-	code = open_heap(rt, error);
-	if (!code && rt->restored)
-		code = restore(rt, error);
+	code = open_program(rt, error);
 	if (!code)
-		code = loop_open(
-			rt,
-			error); /* the clock continues the restored one, and the prelude reads it */
+		code = open_turn(rt, error);
+	if (!code && rt->restored) {
+		rt->blob.restores++;
+		code = check_script(rt, error);
+	}
+	if (!code) /* the clock continues the restored one, and the prelude reads it */
+		code = loop_open(rt, error);
 	if (!code && !rt->restored)
 		code = create(rt, error);
 	if (!code)
 		code = checkpoints_open(rt, error);
+	if (!code)
+		code = alarm_open(rt, error);
 	if (code) {
 		runtime_close(rt);
 		return code;
@@ -255,8 +350,9 @@ int runtime_open(const struct runtime_options *options, struct runtime **runtime
 	signals_open(rt);
 	if (rt->restored && options->verbose)
 		fprintf(stderr,
-			"thaw: restored generation %llu: %llu MiB of heap, restore %llu of this program\n",
+			"thaw: restored generation %llu%s: %llu MiB of heap, restore %llu of this program\n",
 			(unsigned long long)thaw_opened(rt->heap)->number,
+			rt->blob.turn.step ? " in the middle of a turn" : "",
 			(unsigned long long)(thaw_size(rt->heap) >> 20),
 			(unsigned long long)rt->blob.restores);
 	*runtime = rt;
@@ -291,8 +387,10 @@ void runtime_close(struct runtime *rt)
 		js_engine_free(rt->engine);
 	remove_empty(rt);
 	thaw_close(rt->heap); /* its threads wake the loop up: they end first */
+	alarm_close(rt);
 	loop_close(rt);
 	js_blob_clear(&rt->blob);
+	key_clear(&rt->key);
 	if (!rt->files_in_flight)
 		free(rt); /* a job on libuv's threads still knows it */
 }
@@ -317,7 +415,6 @@ struct thaw *runtime_heap(struct runtime *rt)
 int runtime_start(struct runtime *rt)
 {
 	struct js_script *script = &rt->blob.script;
-	js_value promise, result;
 	struct stat status;
 	size_t bytes;
 	char *source;
@@ -333,17 +430,8 @@ int runtime_start(struct runtime *rt)
 	script->mtime_ns = (int64_t)status.st_mtim.tv_sec * 1000000000 + status.st_mtim.tv_nsec;
 	js_source_hash(source, bytes, script->hash);
 
-	loop_turn_begin(rt);
-	promise = js_eval(rt->engine, source, bytes, script->path, JS_EVAL_MODULE);
+	loop_turn_main(rt, source, bytes, script->path);
 	free(source);
-	if (promise) {
-		result = loop_ask(rt, PRELUDE_MAIN, 1, &promise);
-		if (result)
-			js_free(rt->engine, result);
-	} else if (!loop_trapped(rt)) {
-		loop_uncaught(rt, js_take_exception(rt->engine), "Uncaught ");
-	}
-	loop_turn_end(rt);
 	return rt->ended && !rt->final ? rt->exit_code : 0;
 }
 
@@ -352,18 +440,26 @@ static js_value number_of(struct runtime *rt, uint64_t value)
 	return js_number(rt->engine, (double)value);
 }
 
-/* Tell a restored program that it was. Once per process, before anything else runs in it. */
+/*
+ * Tell a restored program that it was. Once per process, before anything else runs in it, but for
+ * the rest of the turn that it was stopped in: what that began and asked for in this process is not
+ * among what the process before left behind.
+ */
 static void resume(struct runtime *rt)
 {
 	const struct thaw_generation *opened = thaw_opened(rt->heap);
 	struct js_engine *engine = rt->engine;
-	js_value info[2];
+	js_value info[3];
 	struct timespec now;
 	uint64_t now_ns;
 
 	if (!rt->restored || rt->resumed)
 		return;
 	rt->resumed = true;
+	if (rt->blob.turn.step)
+		loop_turn_resume(rt);
+	if (rt->ended)
+		return;
 	clock_gettime(CLOCK_REALTIME, &now);
 	now_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 
@@ -380,8 +476,11 @@ static void resume(struct runtime *rt)
 	js_set(engine, info[1], "bytes", number_of(rt, opened->bytes_written));
 	js_set(engine, info[1], "pauseNs", number_of(rt, opened->pause_ns));
 	js_set(engine, info[1], "durableNs", number_of(rt, opened->durable_ns));
+	info[2] = js_object(engine);
+	js_set(engine, info[2], "waiter", number_of(rt, rt->first_waiter));
+	js_set(engine, info[2], "operation", js_number(engine, rt->first_operation));
 	rt->synced_generation = opened->number;
-	loop_turn(rt, PRELUDE_RESTORED, 2, info);
+	loop_turn(rt, PRELUDE_RESTORED, 3, info);
 }
 
 /* ---- The end ---- */
@@ -434,7 +533,7 @@ int runtime_run(struct runtime *rt)
 	rt->blob.flags &= ~JS_BLOB_FINISHED; /* a shell over a finished program: it lives again */
 	if (rt->exiting && !rt->options.interactive)
 		rt->blob.flags |= JS_BLOB_FINISHED;
-	idle_before = rt->restored && !rt->resumed;
+	idle_before = rt->restored && !rt->resumed && !rt->blob.turn.step;
 	resume(rt);
 	if (idle_before && !rt->ended && !loop_has_work(rt) && !rt->evaluated) {
 		if (note)
@@ -576,6 +675,9 @@ void runtime_stats(struct runtime *rt, struct runtime_stats *stats)
 		.restore_ns = rt->restored ? rt->restore_ns - process_start_ns : 0,
 		.first_turn_ns = rt->first_turn_ns ? rt->first_turn_ns - process_start_ns : 0,
 		.restores = rt->blob.restores,
+		.turn_stops = rt->turn_stops,
+		.stack_bytes_max = rt->stack_bytes_max,
+		.stack_ns_total = rt->stack_ns_total,
 		.opened = *thaw_opened(rt->heap),
 	};
 	thaw_status(rt->heap, &stats->heap);

@@ -5,7 +5,8 @@
  *
  * The command line (vm/cli/) opens a runtime, gives it code, runs its loop and closes it. A
  * *turn* is one callback of the loop and the jobs it queued; checkpoints are captured between
- * turns, when no frame of the VM is on any stack. Owner thread only.
+ * turns, when no frame of the VM is on any stack, and in the middle of turns that last. Owner
+ * thread only.
  */
 #ifndef VM_RUNTIME_H
 #define VM_RUNTIME_H
@@ -36,6 +37,7 @@ struct runtime_options {
 	unsigned retain;     /* 0: default (8) */
 	uint64_t every_ns;   /* checkpoint interval; 0: only on request and at exit */
 	bool prefetch_all;
+	bool trust; /* continue in the middle of a turn without asking whose work the image is */
 	bool quiet;	  /* no notes on stderr; errors are still printed */
 	bool verbose;	  /* a line on stderr for each generation and restore */
 	bool interactive; /* repl: SIGINT interrupts the running script instead of ending the program */
@@ -101,6 +103,9 @@ struct runtime_stats {
 	uint64_t restore_ns;	/* process start to the first instruction of the restored VM */
 	uint64_t first_turn_ns; /* ... to the end of the first turn */
 	uint64_t restores;
+	uint64_t turn_stops;	  /* generations captured in the middle of a turn */
+	uint64_t stack_bytes_max; /* largest stack among them */
+	uint64_t stack_ns_total;  /* copying stacks and computing their MACs */
 	struct thaw_generation opened;
 };
 void runtime_stats(struct runtime *runtime, struct runtime_stats *stats);

@@ -42,6 +42,7 @@ static void on_signal(int signo)
 	else
 		stop = signo;
 	uv_async_send(&rt->wake);
+	alarm_ring(rt);
 	errno = saved;
 }
 

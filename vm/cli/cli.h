@@ -24,7 +24,7 @@ struct cli_options {
 	uint64_t generation;
 	uint64_t retain;
 	bool print; /* the code came with -p */
-	bool fresh, stats, json, quiet, verbose, help;
+	bool fresh, trust, stats, json, quiet, verbose, help;
 };
 
 enum cli_option_kind {

@@ -268,6 +268,7 @@ struct runtime_options cli_runtime_options(const struct cli_options *options)
 	return (struct runtime_options){
 		.image = options->image,
 		.fresh = options->fresh,
+		.trust = options->trust,
 		.generation = options->generation,
 		.retain = options->retain > 1000000 ? 1000000 : (unsigned)options->retain,
 		.every_ns = options->every_ns,

@@ -93,6 +93,8 @@ static const struct cli_option run_options[] = {
 	{"fresh", 0, NULL, CLI_FLAG, CLI_FIELD(fresh), "start anew, whatever the image holds"},
 	{"at", 0, "GENERATION", CLI_NUMBER, CLI_FIELD(generation),
 	 "continue from this one, not from the newest"},
+	{"trust", 0, NULL, CLI_FLAG, CLI_FIELD(trust),
+	 "continue in the middle of a turn even if the image was not made with your key"},
 	CLI_RETAIN,
 	{"prefetch", 0, "none|all", CLI_TEXT, CLI_FIELD(prefetch),
 	 "read pages when touched, or all of them in the background (default none)"},

@@ -27,6 +27,20 @@
  *	84	4	host functions: how many names
  *	88	...	the path, without a terminator
  *		...	each name: one byte of length, then the name
+ *
+ * Taken in the middle of a turn (flag 8), what follows the names is
+ *
+ *	0	20	build-id of the program that can continue it
+ *	20	4	step of the turn
+ *	24	4	arguments of its call: how many, at most 4
+ *	28	4 * 4	their handles
+ *	44	4	handle of what the main module threw, or 0
+ *	48	4	1: gc() was called
+ *	52	4	rejections: how many
+ *	56	8	stack: bytes, a multiple of 8
+ *	64	12 * n	rejections: promise, reason (0: handled later), 1 if handled
+ *		...	the VM's stack, from the stack pointer to its (fixed) top
+ *		32	MAC of all of the blob before it (key.h)
  */
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -40,11 +54,13 @@
 #include "../failure.h"
 #include "blob.h"
 
-#define BLOB_VERSION 1u
+#define BLOB_VERSION 2u
 #define BLOB_FIXED_BYTES 88u
 #define BLOB_PATH_MAX 4096u
 #define BLOB_NAMES_MAX 1024u
 #define BLOB_NAME_MAX 127u
+#define BLOB_TURN_BYTES 64u
+#define BLOB_REJECTION_BYTES 12u
 
 static const char blob_magic[4] = {'T', 'J', 'S', 'V'};
 
@@ -80,6 +96,33 @@ static uint64_t get64(const uint8_t **at)
 	return le64toh(value);
 }
 
+static size_t turn_bytes(const struct js_turn *turn)
+{
+	return BLOB_TURN_BYTES + turn->rejection_count * BLOB_REJECTION_BYTES + turn->stack_bytes +
+	       JS_BLOB_MAC_BYTES;
+}
+
+/* All but the MAC. */
+static void encode_turn(const struct js_turn *turn, uint8_t *at)
+{
+	memcpy(at, turn->build_id, sizeof(turn->build_id));
+	at += sizeof(turn->build_id);
+	put32(&at, turn->step);
+	put32(&at, turn->argument_count);
+	for (unsigned i = 0; i < JS_TURN_ARGUMENTS; i++)
+		put32(&at, i < turn->argument_count ? turn->arguments[i] : 0);
+	put32(&at, turn->main_failure);
+	put32(&at, turn->collect);
+	put32(&at, turn->rejection_count);
+	put64(&at, turn->stack_bytes);
+	for (unsigned i = 0; i < turn->rejection_count; i++) {
+		put32(&at, turn->rejections[i].promise);
+		put32(&at, turn->rejections[i].reason);
+		put32(&at, turn->rejections[i].handled);
+	}
+	memcpy(at, turn->stack, turn->stack_bytes);
+}
+
 void *js_blob_encode(const struct js_blob *blob, size_t *bytes)
 {
 	size_t path_bytes = blob->script.path ? strlen(blob->script.path) : 0;
@@ -89,6 +132,8 @@ void *js_blob_encode(const struct js_blob *blob, size_t *bytes)
 
 	for (unsigned i = 0; i < blob->name_count; i++)
 		total += 1 + strlen(blob->names[i]);
+	if (blob->flags & JS_BLOB_MID_TURN)
+		total += turn_bytes(&blob->turn);
 	data = malloc(total);
 	if (!data)
 		return NULL;
@@ -121,6 +166,8 @@ void *js_blob_encode(const struct js_blob *blob, size_t *bytes)
 		memcpy(at, blob->names[i], length);
 		at += length;
 	}
+	if (blob->flags & JS_BLOB_MID_TURN)
+		encode_turn(&blob->turn, at);
 	*bytes = total;
 	return data;
 }
@@ -139,8 +186,11 @@ static char *copy_text(const uint8_t *text, size_t bytes)
 	return copy;
 }
 
-static int decode_names(struct js_blob *blob, const uint8_t *at, const uint8_t *end, unsigned count)
+static int decode_names(struct js_blob *blob, const uint8_t **from, const uint8_t *end,
+			unsigned count)
 {
+	const uint8_t *at = *from;
+
 	if (count > BLOB_NAMES_MAX)
 		return THAW_EDAMAGED;
 	blob->names = calloc(count ? count : 1, sizeof(*blob->names));
@@ -160,7 +210,74 @@ static int decode_names(struct js_blob *blob, const uint8_t *at, const uint8_t *
 		blob->name_count++;
 		at += length;
 	}
-	return at == end ? 0 : THAW_EDAMAGED;
+	*from = at;
+	return 0;
+}
+
+/* 0, or the address of a value inside the heap. */
+static bool handle_is_possible(const struct js_blob *blob, js_value handle)
+{
+	return handle % 8 == 0 && handle <= (uint64_t)blob->small.memory_pages * 65536 - 16;
+}
+
+static int decode_rejections(struct js_blob *blob, const uint8_t *at, unsigned count)
+{
+	struct js_rejection *rejections = calloc(count ? count : 1, sizeof(*rejections));
+
+	if (!rejections)
+		return -ENOMEM;
+	blob->turn.rejections = rejections;
+	blob->turn.rejection_count = count;
+	for (unsigned i = 0; i < count; i++) {
+		uint32_t handled;
+
+		rejections[i].promise = get32(&at);
+		rejections[i].reason = get32(&at);
+		handled = get32(&at);
+		rejections[i].handled = handled;
+		if (handled > 1 || !handle_is_possible(blob, rejections[i].promise) ||
+		    !handle_is_possible(blob, rejections[i].reason))
+			return THAW_EDAMAGED;
+	}
+	return 0;
+}
+
+/* Everything behind the names, up to `end`. The MAC is the caller's business. */
+static int decode_turn(struct js_blob *blob, const uint8_t *at, const uint8_t *end)
+{
+	struct js_turn *turn = &blob->turn;
+	uint32_t step, collect, rejections;
+	uint64_t stack_bytes;
+
+	if ((size_t)(end - at) < BLOB_TURN_BYTES + JS_BLOB_MAC_BYTES)
+		return THAW_EDAMAGED;
+	memcpy(turn->build_id, at, sizeof(turn->build_id));
+	at += sizeof(turn->build_id);
+	step = get32(&at);
+	turn->argument_count = get32(&at);
+	for (unsigned i = 0; i < JS_TURN_ARGUMENTS; i++) {
+		turn->arguments[i] = get32(&at);
+		if (!handle_is_possible(blob, turn->arguments[i]))
+			return THAW_EDAMAGED;
+	}
+	turn->main_failure = get32(&at);
+	collect = get32(&at);
+	rejections = get32(&at);
+	stack_bytes = get64(&at);
+	if (step < JS_TURN_CALL || step > JS_TURN_JOB ||
+	    turn->argument_count > JS_TURN_ARGUMENTS || collect > 1 ||
+	    !handle_is_possible(blob, turn->main_failure))
+		return THAW_EDAMAGED;
+	turn->step = (enum js_turn_step)step;
+	turn->collect = collect;
+	if (rejections > (size_t)(end - at) / BLOB_REJECTION_BYTES ||
+	    (size_t)(end - at) - rejections * BLOB_REJECTION_BYTES < JS_BLOB_MAC_BYTES ||
+	    stack_bytes != (size_t)(end - at) - rejections * BLOB_REJECTION_BYTES -
+				   JS_BLOB_MAC_BYTES)
+		return THAW_EDAMAGED;
+	turn->stack = at + rejections * BLOB_REJECTION_BYTES;
+	turn->stack_bytes = stack_bytes;
+	return decode_rejections(blob, at, rejections);
 }
 
 /* Everything behind magic and version. */
@@ -168,6 +285,7 @@ static int decode_body(struct js_blob *blob, const uint8_t *at, const uint8_t *e
 {
 	uint32_t path_bytes, names;
 	uint64_t clock_bits, heap_bytes;
+	int code;
 
 	blob->small.stack_pointer = get32(&at);
 	blob->small.memory_pages = get32(&at);
@@ -202,7 +320,13 @@ static int decode_body(struct js_blob *blob, const uint8_t *at, const uint8_t *e
 		if (!blob->script.path)
 			return THAW_EDAMAGED;
 	}
-	return decode_names(blob, at + path_bytes, end, names);
+	at += path_bytes;
+	code = decode_names(blob, &at, end, names);
+	if (code)
+		return code;
+	if (blob->flags & JS_BLOB_MID_TURN)
+		return decode_turn(blob, at, end);
+	return at == end ? 0 : THAW_EDAMAGED;
 }
 
 int js_blob_decode(const void *data, size_t bytes, struct js_blob *blob, struct thaw_error *error)
@@ -281,6 +405,7 @@ void js_blob_clear(struct js_blob *blob)
 		free(blob->names[i]);
 	free(blob->names);
 	free(blob->script.path);
+	free((void *)blob->turn.rejections);
 	memset(blob, 0, sizeof(*blob));
 }
 

@@ -15,7 +15,41 @@
 #define JS_BLOB_FINISHED 0x1u /* the program called exit(): its heap is kept, it does not go on */
 #define JS_BLOB_MODULE 0x2u   /* the module "thaw" was loaded: its live bindings want to be told */
 #define JS_BLOB_AWAITS_RESTORE 0x4u /* on("restore") has handlers: a restore may change the heap */
-#define JS_BLOB_FLAGS 0x7u
+#define JS_BLOB_MID_TURN 0x8u /* taken in the middle of a turn: `turn` is valid */
+#define JS_BLOB_FLAGS 0xfu
+
+#define JS_TURN_ARGUMENTS 4u
+#define JS_BLOB_MAC_BYTES 32u
+
+/* A promise that was rejected without a handler, or got one later (handled), in the turn under way. */
+struct js_rejection {
+	js_value promise, reason; /* handles; `reason` 0 if handled */
+	bool handled;
+};
+
+/*
+ * How far a turn has come: what its caller has to do when the VM returns. Numbers are part of the
+ * format.
+ */
+enum js_turn_step {
+	JS_TURN_NONE, /* in no step that could be continued */
+	JS_TURN_CALL, /* the prelude was called */
+	JS_TURN_MAIN, /* the main module is being evaluated */
+	JS_TURN_JOB,  /* a promise's reaction runs */
+};
+
+struct js_turn { /* with JS_BLOB_MID_TURN: the host's side of a turn, and the VM's stack */
+	uint8_t build_id[20]; /* js_build_id() of the program that can continue it */
+	enum js_turn_step step;
+	unsigned argument_count;
+	js_value arguments[JS_TURN_ARGUMENTS]; /* of the call, to be freed after it */
+	js_value main_failure;		       /* what the main module threw; 0: nothing */
+	bool collect;			       /* gc() was called */
+	unsigned rejection_count;
+	const struct js_rejection *rejections; /* decoded: malloc'ed, js_blob_clear() frees them */
+	const void *stack;		       /* borrowed; decoded: points into the data */
+	size_t stack_bytes;
+};
 
 struct js_script { /* the main module as it was when it was loaded; path NULL: repl and -e */
 	char *path;
@@ -36,9 +70,13 @@ struct js_blob {
 	struct js_script script;
 	unsigned name_count; /* host functions that the heap holds references to */
 	char **names;
+	struct js_turn turn;
 };
 
-/* Encode into a malloc'ed buffer, NULL when out of memory. */
+/*
+ * Encode into a malloc'ed buffer, NULL when out of memory. With JS_BLOB_MID_TURN the last
+ * JS_BLOB_MAC_BYTES are left for a MAC of all before them.
+ */
 void *js_blob_encode(const struct js_blob *blob, size_t *bytes);
 /*
  * Decode and validate; trusts nothing. 0, THAW_EDAMAGED, THAW_EENGINE (another version of this

@@ -358,15 +358,18 @@
 		update();
 	}
 
-	// The first turn of a restored program.
-	function restored(info, origin) {
+	// The first turn of a restored program; before it, at most the rest of the turn that it was stopped in. `own` has the numbers
+	// of the first checkpoint and the first file operation that this rest has asked for in this process, or 0.
+	function restored(info, origin, own) {
 		if (renew !== undefined)
 			args.splice(0, args.length, ...host.args());
 		sync(info.generation, info.restores);
 		// Whoever waited for a checkpoint when this heap was captured waited for this generation: it is durable, we are it.
-		settle(Infinity, (waiter) => waiter.resolve({ ...origin, restored: true }));
-		for (const [number, operation] of operations)
-			resume(number, operation);
+		settle(own.waiter > 0 ? own.waiter - 1 : Infinity, (waiter) => waiter.resolve({ ...origin, restored: true }));
+		for (const [number, operation] of operations) {
+			if (own.operation === 0 || number < own.operation)
+				resume(number, operation);
+		}
 		emit('restore', info);
 	}
 
@@ -690,7 +693,7 @@
 		case 1: return runOne(a);
 		case 2: return durable(a, b);
 		case 3: return settle(a, (waiter) => waiter.reject(Object.assign(new Error(b), { code: c })));
-		case 4: return restored(a, b);
+		case 4: return restored(a, b, c);
 		case 5: return fileDone(a, b, c);
 		case 6: return watchMain(a);
 		case 7: return void a.then(() => {}, () => {}); // the host looks at this one itself

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * alarm.c - makes a turn that lasts poll at the right moment.
+ *
+ * The VM polls every 10,000 loop edges or calls: mostly within a millisecond, but edges around slow
+ * built-ins can take a hundred times that. So whoever has something for a turn under way (an interval
+ * that ended, pages that were copied, a signal) sends the owner's thread a SIGALRM, whose handler
+ * sets the VM's countdown to its end: the next edge polls.
+ *
+ * Owns one POSIX timer of the process and SIGALRM while a runtime is open. The handler runs on the
+ * signal stack, never on the VM's, and does nothing but what is async-signal-safe: one store in the
+ * heap and timer_settime(). That store is lost if the VM was just between loading and storing the
+ * countdown, hence a poll is awaited, and asked for again a millisecond later.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "loop.h"
+
+#define AGAIN_NS 1000000u
+
+#ifndef sigev_notify_thread_id /* glibc before 2.41 lacks the name */
+#define sigev_notify_thread_id _sigev_un._tid
+#endif
+
+static struct runtime *awaited; /* whose turn is meant; as in signals.c */
+static struct sigaction before;
+
+static void set_timer(struct runtime *rt, uint64_t when_ns)
+{
+	const struct itimerspec when = {
+		.it_value = {(time_t)(when_ns / 1000000000u), (long)(when_ns % 1000000000u)},
+	};
+
+	timer_settime(rt->alarm, TIMER_ABSTIME, &when, NULL);
+}
+
+static void on_alarm(int signo)
+{
+	struct runtime *rt = awaited;
+	int saved = errno;
+
+	(void)signo;
+	if (rt && rt->in_turn && rt->engine) {
+		rt->rang = 1;
+		js_poll_soon(rt->engine);
+		set_timer(rt, loop_monotonic_ns() + AGAIN_NS);
+	}
+	errno = saved;
+}
+
+int alarm_open(struct runtime *rt, struct thaw_error *error)
+{
+	struct sigaction action = {.sa_handler = on_alarm, .sa_flags = SA_RESTART | SA_ONSTACK};
+	struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGALRM};
+	sigset_t set;
+
+	rt->thread = pthread_self();
+	event.sigev_notify_thread_id = gettid();
+	if (timer_create(CLOCK_MONOTONIC, &event, &rt->alarm))
+		return failure(error, -errno, "cannot make a timer: %s", strerror(errno));
+	rt->alarm_ready = true;
+	awaited = rt;
+	sigemptyset(&action.sa_mask);
+	sigaction(SIGALRM, &action, &before);
+	/* Inherited from whoever started us, a blocked signal would never come. */
+	sigemptyset(&set);
+	sigaddset(&set, SIGALRM);
+	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+	return 0;
+}
+
+void alarm_close(struct runtime *rt)
+{
+	if (!rt->alarm_ready)
+		return;
+	timer_delete(rt->alarm);
+	rt->alarm_ready = false;
+	if (awaited == rt) {
+		awaited = NULL;
+		sigaction(SIGALRM, &before, NULL);
+	}
+}
+
+void alarm_set(struct runtime *rt, uint64_t when_ns)
+{
+	if (!rt->alarm_ready || when_ns == rt->alarm_ns)
+		return;
+	rt->alarm_ns = when_ns;
+	set_timer(rt, when_ns);
+}
+
+void alarm_ring(struct runtime *rt)
+{
+	if (rt->alarm_ready && rt->in_turn)
+		pthread_kill(rt->thread, SIGALRM);
+}
+
+void alarm_heard(struct runtime *rt)
+{
+	if (!rt->rang)
+		return;
+	rt->rang = 0;
+	rt->alarm_ns = 0; /* the handler has set the timer to its own: whoever wants it sets it anew */
+}

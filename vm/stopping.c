@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * stopping.c - generations in the middle of a turn: when one may be taken, what it holds, and
+ * whether this process can go on from it.
+ *
+ * Owns the user's key while a runtime is open. Owner's thread, most of it at a poll: on the host's
+ * stack, with the turn's frames at rest on the VM's. checkpoints.c decides what is begun, captured
+ * and told, loop.c continues the turn. Must never let a turn be captured in a state that the blob
+ * does not describe: rt->step says whether its caller's half can be continued, the engine says
+ * whether its own can.
+ *
+ * Patience. A generation between turns is worth more: any build can continue it, and it needs no
+ * key. So a turn is left alone until it has lasted as long as the interval (--every); what it was
+ * asked for at once (SIGUSR2, SIGTERM) waits less. A program of short turns is never stopped in one.
+ *
+ * The MAC. The stack holds return addresses: whoever continues it jumps to where it points. So the
+ * blob of such a generation carries a MAC under the user's key, and is not continued without. It
+ * covers the blob (stack, step, addresses, the VM's small state), not the heap: the code that the
+ * true stack returns to checks every access to the heap by itself, whatever stands there.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "loop.h"
+
+/* Where the interval is 0, on request only: as long as the default interval. */
+#define PATIENCE_NS 1000000000u
+/* A turn has so long to end by itself after SIGTERM. */
+#define END_PATIENCE_NS 100000000u
+
+static uint64_t patience_ns(const struct runtime *rt)
+{
+	return rt->options.every_ns ? rt->options.every_ns : PATIENCE_NS;
+}
+
+static bool can_be_stopped(const struct runtime *rt)
+{
+	return rt->in_turn && rt->step != JS_TURN_NONE && !rt->unstoppable && !rt->exiting &&
+	       js_turn_stoppable(rt->engine);
+}
+
+/* Made on first use. Without it no other process of ours could tell our images from a stranger's. */
+static bool know_key(struct runtime *rt)
+{
+	struct thaw_error error;
+
+	if (rt->key_known || !key_load(true, &rt->key, &error)) {
+		rt->key_known = true;
+		return true;
+	}
+	rt->unstoppable = true;
+	fprintf(stderr,
+		"thaw: %s; until then a turn is not checkpointed before it ends, however long it lasts\n",
+		error.text);
+	return false;
+}
+
+bool stopping_allowed(struct runtime *rt, uint64_t now)
+{
+	if (!can_be_stopped(rt))
+		return false;
+	if (!rt->urgent && now - rt->turn_began_ns < patience_ns(rt))
+		return false;
+	return know_key(rt);
+}
+
+uint64_t stopping_allowed_at(const struct runtime *rt)
+{
+	if (!rt->in_turn || rt->unstoppable)
+		return 0;
+	return rt->turn_began_ns + patience_ns(rt);
+}
+
+void *stopping_encode(struct runtime *rt, size_t *bytes)
+{
+	uint64_t began = loop_monotonic_ns();
+	struct js_blob blob = rt->blob;
+	struct js_turn *turn = &blob.turn;
+	uint8_t *data;
+
+	*turn = (struct js_turn){
+		.step = rt->step,
+		.argument_count = rt->argument_count,
+		.main_failure = rt->main_failure,
+		.collect = rt->collect,
+		.rejection_count = rt->rejection_count,
+		.rejections = rt->rejections,
+	};
+	memcpy(turn->arguments, rt->arguments, sizeof(turn->arguments));
+	memcpy(turn->build_id, js_build_id(), sizeof(turn->build_id));
+	turn->stack = js_turn_stack(rt->engine, &turn->stack_bytes);
+	blob.flags |= JS_BLOB_MID_TURN;
+	data = js_blob_encode(&blob, bytes);
+	if (!data)
+		return NULL;
+	key_mac(&rt->key, data, *bytes - JS_BLOB_MAC_BYTES, data + *bytes - JS_BLOB_MAC_BYTES);
+	rt->turn_stops++;
+	rt->stack_ns_total += loop_monotonic_ns() - began;
+	if (turn->stack_bytes > rt->stack_bytes_max)
+		rt->stack_bytes_max = turn->stack_bytes;
+	return data;
+}
+
+const char *stopping_refusal(struct runtime *rt, const void *data, size_t bytes)
+{
+	static char reason[600];
+	const uint8_t *mac = (const uint8_t *)data + bytes - JS_BLOB_MAC_BYTES;
+	struct thaw_error error;
+
+	if (!js_turn_restorable(rt->engine))
+		return "and the addresses it needs are taken in this process";
+	if (memcmp(rt->blob.turn.build_id, js_build_id(), sizeof(rt->blob.turn.build_id)))
+		return "and only the build that wrote it can go on there";
+	if (rt->options.trust)
+		return NULL;
+	if (!rt->key_known && key_load(false, &rt->key, &error)) {
+		snprintf(reason, sizeof(reason),
+			 "and whose work it is cannot be told: %s (--trust goes on all the same)",
+			 error.text);
+		return reason;
+	}
+	rt->key_known = true;
+	if (!key_matches(&rt->key, data, bytes - JS_BLOB_MAC_BYTES, mac))
+		return "and it was not made with your key (--trust goes on all the same)";
+	return NULL;
+}
+
+void stopping_end(struct runtime *rt)
+{
+	uint64_t now = loop_monotonic_ns();
+
+	if (!rt->stop_requested_ns)
+		rt->stop_requested_ns = now;
+	if (!rt->options.image || rt->ended)
+		return;
+	if (now - rt->stop_requested_ns < END_PATIENCE_NS) {
+		alarm_set(rt, rt->stop_requested_ns + END_PATIENCE_NS);
+		return;
+	}
+	if (!can_be_stopped(rt) || !know_key(rt))
+		return; /* it ends with its turn */
+	rt->urgent = true;
+	if (checkpoints_now(rt, THAW_REASON_SIGNAL, NULL)) {
+		rt->stop_requested_ns = now; /* it was said why; perhaps there is room later */
+		return;
+	}
+	loop_end(rt, 128 + signals_stop(), false);
+	js_turn_abandon(rt->engine, "stopped in the middle of a turn");
+}
