@@ -89,6 +89,7 @@ static void succeeded(struct runtime *rt, uint64_t last, const struct thaw_resul
 		fprintf(stderr, "thaw: checkpoints work again: generation %llu\n",
 			(unsigned long long)generation->number);
 	rt->failing = false;
+	js_hold_collections(rt->engine, false); /* this process has got on */
 	rt->durable_turns = rt->captured_turns;
 	if (rt->options.verbose && !result->unchanged)
 		fprintf(stderr,
@@ -345,6 +346,7 @@ int checkpoints_open(struct runtime *rt, struct thaw_error *error)
 	rt->durable_turns = rt->restored ? 0 : UINT64_MAX;
 	if (rt->options.image && rt->options.every_ns) {
 		rt->due_ns = loop_monotonic_ns() + rt->options.every_ns;
+		js_hold_collections(rt->engine, rt->restored);
 		uv_timer_start(&rt->every, on_interval,
 			       (rt->options.every_ns + 999999) / 1000000, 0);
 	}

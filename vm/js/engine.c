@@ -621,15 +621,22 @@ void engine_collect_inside_turn(struct js_engine *engine)
 
 	if (bound > GC_CEILING)
 		bound = before + GC_TURN_SLACK > GC_CEILING ? before + GC_TURN_SLACK : GC_CEILING;
+	if (engine->collection_held && live < GC_CEILING)
+		bound = GC_CEILING;
 	if (live > bound || engine->memory_refused)
 		engine_collect(engine);
+}
+
+void js_hold_collections(struct js_engine *engine, bool hold)
+{
+	engine->collection_held = hold;
 }
 
 bool js_gc_wanted(struct js_engine *engine)
 {
 	u64 before;
 
-	if (engine->trap[0])
+	if (engine->trap[0] || engine->collection_held)
 		return false;
 	before = live_after_collection(engine);
 	before += before / 2;

@@ -213,6 +213,12 @@ void js_poll_soon(struct js_engine *engine);
  */
 bool js_gc_wanted(struct js_engine *engine);
 void js_gc(struct js_engine *engine);
+/*
+ * Put collections off, while memory allows. One of a large heap takes longer than some processes
+ * live: what was restored has to get on first, else every life of it begins with the same
+ * collection and ends in it.
+ */
+void js_hold_collections(struct js_engine *engine, bool hold);
 /* Bytes of linear memory now. */
 size_t js_heap_bytes(const struct js_engine *engine);
 

@@ -110,7 +110,7 @@ struct js_engine {
 	u32 runtime, context, note; /* constant once created or restored */
 	bool memory_refused;	    /* the heap could not grow since the last collection */
 	u32 pages_wanted;	    /* by the memory.grow under way */
-	bool collecting;
+	bool collecting, collection_held;
 	char trap[96]; /* empty: none */
 };
 
