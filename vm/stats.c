@@ -86,6 +86,10 @@ static void print_table(const struct runtime_stats *stats, int fd)
 	LINE(" %s\n", amount(heap->image_bytes, a));
 	LINE("pauses          %s on average, %s at most\n", duration(pause_mean, a),
 	     duration(heap->pause_ns_max, b));
+	if (stats->turn_stops)
+		LINE("stopped turns   %llu, stacks of %s at most, %s to copy and sign one\n",
+		     (unsigned long long)stats->turn_stops, amount(stats->stack_bytes_max, a),
+		     duration(stats->stack_ns_total / stats->turn_stops, b));
 	LINE("mechanism       %s memory, %s tracking\n", heap->backing ? heap->backing : "no",
 	     heap->tracker ? heap->tracker : "no");
 #undef LINE
@@ -118,6 +122,9 @@ static void print_json(const struct runtime_stats *stats, int fd)
 		{"imageBytes", heap->image_bytes},
 		{"pauseNsTotal", heap->pause_ns_total},
 		{"pauseNsMax", heap->pause_ns_max},
+		{"turnStops", stats->turn_stops},
+		{"stackBytesMax", stats->stack_bytes_max},
+		{"stackNsTotal", stats->stack_ns_total},
 	};
 	char text[2048];
 	size_t used = 0;

@@ -335,6 +335,9 @@ static js_value host_stats(ARGUMENTS)
 		{"collections", stats.collections},
 		{"restores", stats.restores},
 		{"restoreNs", stats.restore_ns},
+		{"turnStops", stats.turn_stops},
+		{"stackBytesMax", stats.stack_bytes_max},
+		{"stackNsTotal", stats.stack_ns_total},
 	};
 	for (unsigned i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
 		js_set(engine, object, fields[i].name, js_number(engine, (double)fields[i].value));
