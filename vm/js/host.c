@@ -212,10 +212,17 @@ static js_value host_args(ARGUMENTS)
 	return list;
 }
 
+/* What reaches the heap reaches the image: the key that signs images must not (key.h). */
+static bool is_secret(const char *name, size_t length)
+{
+	return length == 8 && !strncmp(name, "THAW_KEY", length);
+}
+
 static js_value host_environment(ARGUMENTS)
 {
 	char *name = text_argument(engine, count, arguments, 0, NULL);
-	const char *value = name && *name ? getenv(name) : NULL;
+	const char *value =
+		name && *name && !is_secret(name, strlen(name)) ? getenv(name) : NULL;
 
 	UNUSED;
 	free(name);
@@ -236,7 +243,7 @@ static js_value host_environment_names(ARGUMENTS)
 		for (char **earlier = environ; earlier < at && !again;
 		     earlier++) /* a proxy may not name a key twice */
 			again = !strncmp(*earlier, *at, length + 1);
-		if (length && !again)
+		if (length && !again && !is_secret(*at, length))
 			js_set_index(engine, list, index++, js_string(engine, *at, length));
 	}
 	return list;
