@@ -407,4 +407,36 @@ TEST(an_old_portable_one_costs_little)
 	model_teardown();
 }
 
+/* A blob needs one hole for all of it; pages that live long must not end up in each of them. */
+TEST(long_states_leave_holes_that_the_next_can_use)
+{
+	static uint8_t state[4u << 20];
+	struct image_options options = model_options();
+	struct thaw_image_info info;
+	struct commit *commit;
+	struct image *image;
+
+	model_setup("blobs");
+	options.retain = 3;
+	ASSERT_EQ(0, image_open(&options, &image, &fallback, &error));
+	for (unsigned i = 0; i < 1000; i++) {
+		struct thaw_generation generation = {
+			.heap_bytes = 65536, .kind = i ? THAW_KIND_BOUND : THAW_KIND_PORTABLE};
+		size_t bytes = sizeof(state) / 2 + random_below(sizeof(state) / 2);
+
+		ASSERT_EQ(0, commit_begin(image, &commit, &error));
+		for (unsigned n = i ? random_below(60) : 4096; n--;)
+			ASSERT_EQ(0, store(commit, i ? random_below(4096) : n, i + 1));
+		memset(state, (int)i, sizeof(state));
+		ASSERT_EQ(0, commit_finish(commit, &generation, state, bytes, &error));
+	}
+	image_close(image);
+	ASSERT_EQ(0, thaw_image_info(model_path, true, &info, &error));
+	TH_LOG("file %lu MiB, live %lu, retained %lu", info.file_bytes >> 20, info.live_bytes >> 20,
+	       info.retained_bytes >> 20);
+	ASSERT_LE(info.file_bytes, 2 * (info.live_bytes + info.retained_bytes) + (64u << 20));
+	ASSERT_EQ(0, model_verify());
+	model_teardown();
+}
+
 TEST_HARNESS_MAIN

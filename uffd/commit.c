@@ -318,6 +318,7 @@ int commit_begin(struct image *image, struct commit **commit, struct thaw_error 
 	}
 	begun->image = image;
 	begun->number = image->next;
+	space_restart(&image->space);
 	image->committing = true;
 	*commit = begun;
 	return 0;

@@ -9,7 +9,10 @@
  * Where to put things: long runs first, so that commits are sequential writes and pages of one
  * commit are neighbours in the file when they are restored. Small holes are used as soon as they
  * add up (a quarter of the file), which bounds the file at 4/3 of what is in use, plus 1 MiB. Runs
- * are searched from where the last one ended (next fit).
+ * are searched from where the last one of the same commit ended (next fit), the first one from the
+ * front of the file. If commits, too, went on where the one before ended, their few pages would end
+ * up all over the file, each in the middle of a hole that a long state blob had left and that the
+ * next such blob needs whole.
  *
  * A hostile image can claim a block twice. Counts saturate instead of wrapping, and a saturated
  * block is simply never used again; the checksums, not this map, protect the reader.
@@ -155,6 +158,11 @@ int space_allocate(struct space *space, uint64_t least, uint64_t most, uint64_t 
 	*offset = first * SPACE_BLOCK;
 	*blocks = length;
 	return 0;
+}
+
+void space_restart(struct space *space)
+{
+	space->cursor = 0;
 }
 
 bool space_trim(struct space *space)

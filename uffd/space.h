@@ -41,6 +41,9 @@ void space_subtract(struct space *space, uint64_t offset, uint64_t bytes);
 int space_allocate(struct space *space, uint64_t least, uint64_t most, uint64_t *offset,
 		   uint64_t *blocks);
 
+/* The next search starts at the front of the file: once per commit. */
+void space_restart(struct space *space);
+
 /* Give up the free blocks at the end of the file. True if there were any. */
 bool space_trim(struct space *space);
 
