@@ -125,9 +125,9 @@ function work() {
 	scheduler.add(new Device('tape', 50, 5));
 	for (let i = 0; i < 40; i++)
 		scheduler.send('handler', new Packet('work', i));
-	scheduler.run(130000);
+	scheduler.run(220000);
 	return scheduler.tasks.map((task) => `${task.name} ${task.handled}`).join(', ') +
 		`, ${scheduler.byName.get('left').sum}`;
 }
 
-await measure(work, 'tape 49337, disk 80629, handler 130000, right 61890, left 68076, 4793251');
+await measure(work, 'tape 70566, disk 149400, handler 220000, right 106358, left 113608, 4845071');

@@ -57,4 +57,4 @@ function queens(size) {
 	return place(0);
 }
 
-await measure(() => `${[8, 8, 8, 8].map((size) => fannkuch(size)).join(', ')}, ${queens(11)}`, '1616 22, 1616 22, 1616 22, 1616 22, 2680');
+await measure(() => `${[8, 8, 8, 8, 8, 8, 8].map((size) => fannkuch(size)).join(', ')}, ${queens(11)}`, '1616 22, 1616 22, 1616 22, 1616 22, 1616 22, 1616 22, 1616 22, 2680');

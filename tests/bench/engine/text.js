@@ -17,7 +17,7 @@ function writeLog(lines) {
 }
 
 function work() {
-	const log = writeLog(36000);
+	const log = writeLog(50000);
 	const line = /^(\d+\.\d+\.\d+\.\d+) - \[([^\]]+)\] "([A-Z]+) (\/[^"?]*)\?id=(\d+)" (\d{3}) (\d+)$/gm;
 	let bytes = 0, failures = 0;
 	const paths = new Map();
@@ -35,4 +35,4 @@ function work() {
 	return `${bytes} ${failures} ${paths.size} ${hash} ${words.length} ${[...new Set(words)].sort().join(' ')}`;
 }
 
-await measure(work, '898661476 9081 1679 921436651 27079 checkout delivery history');
+await measure(work, '1246678078 12556 1680 1565034427 37607 checkout delivery history');

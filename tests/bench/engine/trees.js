@@ -29,11 +29,11 @@ function work() {
 	let nodes = 0, treap = null;
 	const random = generator(99);
 	for (let depth = 4; depth <= 16; depth += 2)
-		for (let i = 0; i < 3 << (15 - depth); i++)
+		for (let i = 0; i < 1 << (17 - depth); i++)
 			nodes += count(build(depth));
 	for (let i = 0; i < 70000; i++)
 		treap = insert(treap, random(1 << 22), random(1 << 22));
 	return `${nodes} ${count(longLived)} ${height(treap)} ${sum(treap)}`;
 }
 
-await measure(work, '1171458 65535 37 145554387549');
+await measure(work, '1824086 65535 37 145554387549');
