@@ -500,7 +500,8 @@ static void run_round(struct runtime *rt)
 	if (rt->next_due > 0) {
 		uv_update_time(&rt->loop);
 		uv_timer_start(&rt->timer, on_timer,
-			       (uint64_t)fmin(ceil(rt->next_due - loop_clock(rt)), 1e12), 0);
+			       (uint64_t)fmin(fmax(ceil(rt->next_due - loop_clock(rt)), 0), 1e12),
+			       0); /* never negative: it may have become due since it was looked at */
 	} else {
 		uv_timer_stop(&rt->timer);
 	}
