@@ -357,6 +357,7 @@ static void run_jobs(struct runtime *rt)
 		rt->step = JS_TURN_JOB;
 		ran = js_run_job(rt->engine, &exception);
 		rt->step = JS_TURN_NONE;
+		rt->jobs += ran;
 	} while (ran && job_ran(rt, exception));
 }
 

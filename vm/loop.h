@@ -72,7 +72,7 @@ struct runtime {
 	unsigned argument_count;
 	struct js_rejection *rejections; /* from the callback until the end of the turn */
 	unsigned rejection_count, rejection_room;
-	uint64_t turns, collections, restore_ns, first_turn_ns, output_bytes;
+	uint64_t turns, jobs, collections, restore_ns, first_turn_ns, output_bytes;
 	uint64_t synced_generation; /* what the live bindings of the module "thaw" say */
 
 	/* how it ends */

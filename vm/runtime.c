@@ -520,6 +520,7 @@ int runtime_run(struct runtime *rt)
 				   ? script_name(rt)
 				   : NULL;
 	unsigned long long number = rt->restored ? thaw_opened(rt->heap)->number : 0;
+	uint64_t jobs_before;
 	bool idle_before;
 
 	if (rt->restored && rt->options.script && rt->blob.flags & JS_BLOB_FINISHED) {
@@ -533,9 +534,11 @@ int runtime_run(struct runtime *rt)
 	rt->blob.flags &= ~JS_BLOB_FINISHED; /* a shell over a finished program: it lives again */
 	if (rt->exiting && !rt->options.interactive)
 		rt->blob.flags |= JS_BLOB_FINISHED;
+	/* A program that waited for the generation it was restored from goes on in the first turn. */
 	idle_before = rt->restored && !rt->resumed && !rt->blob.turn.step;
+	jobs_before = rt->jobs;
 	resume(rt);
-	if (idle_before && !rt->ended && !loop_has_work(rt) && !rt->evaluated) {
+	if (idle_before && rt->jobs == jobs_before && !rt->ended && !loop_has_work(rt) && !rt->evaluated) {
 		if (note)
 			fprintf(stderr,
 				"thaw: %s finished in generation %llu; nothing is left to do "
