@@ -329,6 +329,20 @@ TEST_F(runtime, idle_programs_write_nothing)
 }
 
 /* Reference counts change and change back: pages that were written, and are not stored. */
+/* Who waited for a generation goes on from it: that is no program that had finished. */
+TEST_F(runtime, a_waiter_goes_on_from_its_generation)
+{
+	put(self->directory, "app.js",
+	    "import { checkpoint } from 'thaw'\n"
+	    "checkpoint().then(r => console.log('after', r.restored === true))\n");
+	RUN(0, "after false\n", NULL, "run", "--every", "0", self->script);
+	RUN(0, "after true\n", NULL, "run", "--every", "0", "--at", "1", self->script);
+	EXPECT_STREQ("", self->program.errors);
+	/* ... and what it did then is durable: */
+	RUN(0, "", NULL, "run", self->script);
+	EXPECT_SAID("finished");
+}
+
 TEST_F(runtime, readers_store_little)
 {
 	put(self->directory, "app.js",
