@@ -44,6 +44,7 @@ struct checkpointer {
 	char *staging;
 	size_t staging_bytes;
 	uint64_t begun_ns;
+	uint64_t stopped_ns; /* thaw_checkpoint_stopped(); 0: the capture will say */
 	struct thaw_generation generation;
 	void *state;
 	size_t state_bytes;

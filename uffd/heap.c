@@ -261,6 +261,11 @@ int thaw_checkpoint_begin(struct thaw *heap, enum thaw_reason reason)
 	return heap->image ? checkpointer_begin(&heap->checkpointer, reason) : -EROFS;
 }
 
+void thaw_checkpoint_stopped(struct thaw *heap)
+{
+	heap->checkpointer.stopped_ns = sys_monotonic_ns();
+}
+
 int thaw_checkpoint_capture(struct thaw *heap, enum thaw_kind kind, const void *state,
 			    size_t state_bytes)
 {

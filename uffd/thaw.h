@@ -90,7 +90,7 @@ struct thaw_generation {
 	uint64_t pages_written; /* pages that write tracking reported */
 	uint64_t pages_stored;	/* of those, the pages whose contents had changed */
 	uint64_t bytes_written; /* bytes this checkpoint wrote to the file: pages, index, records */
-	uint64_t pause_ns;	/* how long the owner was held in thaw_checkpoint_capture */
+	uint64_t pause_ns;	/* from thaw_checkpoint_stopped(), or the capture, to its end */
 	uint64_t
 		durable_ns; /* from begin to durable; in the file, the newest one's lacks the syncs */
 	uint32_t reason;    /* enum thaw_reason */
@@ -227,6 +227,11 @@ struct thaw_result {
 
 /* Start one. -EBUSY: one is in flight. -EROFS: the heap has no image. */
 THAW_PUBLIC int thaw_checkpoint_begin(struct thaw *heap, enum thaw_reason reason);
+/*
+ * The owner has stopped its program for the capture that follows: the pause counts from here and
+ * not only from that call. For those who have a state to gather first.
+ */
+THAW_PUBLIC void thaw_checkpoint_stopped(struct thaw *heap);
 /* Take the generation; phase must be THAW_READY. The state blob, at most 320 MiB, is copied. */
 THAW_PUBLIC int thaw_checkpoint_capture(struct thaw *heap, enum thaw_kind kind, const void *state,
 					size_t state_bytes);

@@ -172,6 +172,7 @@ static void capture(struct runtime *rt)
 	void *blob;
 	int code;
 
+	thaw_checkpoint_stopped(rt->heap);
 	rt->blob.small = js_engine_small(rt->engine);
 	/* A clock that went on while nothing ran is no reason for a generation. */
 	if (heap_may_have_changed(rt))
