@@ -43,9 +43,9 @@ ifeq ($(WERROR),1)
 WARNINGS_FATAL := -Werror
 endif
 BASE_CFLAGS := -std=gnu11 $(WARNINGS) -pthread -DTHAW_VERSION='"$(VERSION)"' $(PACKAGE_CFLAGS)
-# The VM's stack goes into images one day: its frames must not hold what differs from process to process. So
-# the binary is linked at fixed addresses, without stack canaries, and without the shadow stack that a switch of
-# stacks would trip over.
+# The VM's stack goes into images: its frames must not hold what differs from process to process. So the binary is
+# linked at fixed addresses, without stack canaries, and without the shadow stack that a switch of stacks would
+# trip over. These come after CFLAGS, whatever a distribution puts there; vm/js/stack.c checks that they took.
 VM_CFLAGS := -fno-pie -fno-stack-protector -fcf-protection=none
 LIB_CFLAGS := -fPIC -fvisibility=hidden
 LDFLAGS ?=
@@ -130,7 +130,7 @@ $(ENGINE_OBJECT): $(GENERATED)/quickjs.c $(GENERATED)/flags
 $(BUILD)/vm/%.o: vm/%.c $(BUILD)/flags | $(GENERATED)/quickjs.h
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(BASE_CFLAGS) $(VM_CFLAGS) $(WARNINGS_FATAL) $(CFLAGS) $(INCLUDES) -MMD -MP -c $< -o $@
+	$(Q)$(CC) $(BASE_CFLAGS) $(WARNINGS_FATAL) $(CFLAGS) $(VM_CFLAGS) $(INCLUDES) -MMD -MP -c $< -o $@
 
 $(BUILD)/vm/%.o: vm/%.S $(EMBEDDED) $(BUILD)/flags
 	$(call say,AS,$<)
@@ -158,7 +158,7 @@ $(HARNESS)/kselftest_harness.h: scripts/harness
 $(BUILD)/tests/%.o: tests/%.c $(BUILD)/flags | $(HARNESS)/kselftest_harness.h $(GENERATED)/quickjs.h
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(BASE_CFLAGS) $(VM_CFLAGS) -Wno-unused-parameter -Wno-sign-compare $(WARNINGS_FATAL) $(CFLAGS) $(INCLUDES) \
+	$(Q)$(CC) $(BASE_CFLAGS) -Wno-unused-parameter -Wno-sign-compare $(WARNINGS_FATAL) $(CFLAGS) $(VM_CFLAGS) $(INCLUDES) \
 		-Itests -isystem $(HARNESS) $(TEST_CFLAGS) -DTHAW_BINARY='"$(abspath $(BUILD))/thaw"' \
 		-DTHAW_SOURCE='"$(CURDIR)"' -DTHAW_NPM='"$(CURDIR)/$(NPM)"' -MMD -MP -c $< -o $@
 

@@ -16,6 +16,7 @@
 #define __has_feature(feature) 0
 #endif
 #if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #define STACK_ASAN 1
 #else
@@ -197,6 +198,14 @@ void vm_stack_close(struct vm_stack *stack, size_t extra)
 bool vm_stack_is_guard(const struct vm_stack *stack, const void *address)
 {
 	return (uintptr_t)address - (uintptr_t)stack->mapping < VM_STACK_GUARD;
+}
+
+void *vm_stack_used(const struct vm_stack *stack, size_t bytes)
+{
+#if STACK_ASAN
+	__asan_unpoison_memory_region(stack->top - bytes, bytes);
+#endif
+	return stack->top - bytes;
 }
 
 /* ---- Between the stacks ---- */

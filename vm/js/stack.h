@@ -72,6 +72,11 @@ void vm_stack_run_nested(struct vm_stack *stack, void (*function)(void *arg), vo
 uint64_t vm_stack_call_host(struct vm_stack *stack, uint64_t (*function)(void *arg), void *arg);
 /* Go on with the frames that were put at [vm_sp, top): the host function returns `result` to them. */
 bool vm_stack_resume(struct vm_stack *stack, struct vm_landing *landing, uint64_t result);
+/*
+ * `bytes` of the stack, up to its top, for reading or writing as plain memory: ASan's red zones
+ * between the variables of frames are frames' business.
+ */
+void *vm_stack_used(const struct vm_stack *stack, size_t bytes);
 /* Give up everything up to the landing. Any stack, also from a signal handler. */
 _Noreturn void vm_stack_leave(struct vm_stack *stack, struct vm_landing *landing);
 

@@ -25,21 +25,17 @@ bool js_turn_stoppable(const struct js_engine *engine)
 
 const void *js_turn_stack(const struct js_engine *engine, size_t *bytes)
 {
-	const uint8_t *from = engine->turn_stack.vm_sp;
-
-	*bytes = (size_t)(engine->turn_stack.top - from);
-	return from;
+	*bytes = (size_t)(engine->turn_stack.top - (uint8_t *)engine->turn_stack.vm_sp);
+	return vm_stack_used(&engine->turn_stack, *bytes);
 }
 
 int js_turn_restore(struct js_engine *engine, const void *stack, size_t bytes)
 {
-	uint8_t *to = engine->turn_stack.top - bytes;
-
 	/* All that is stored is whole words, and a frame or two is more than this. */
 	if (bytes < 64 || bytes % 8 || bytes > VM_STACK_BYTES - VM_STACK_GUARD)
 		return THAW_EDAMAGED;
-	memcpy(to, stack, bytes);
-	engine->turn_stack.vm_sp = to;
+	engine->turn_stack.vm_sp = vm_stack_used(&engine->turn_stack, bytes);
+	memcpy(engine->turn_stack.vm_sp, stack, bytes);
 	return 0;
 }
 
