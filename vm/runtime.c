@@ -456,8 +456,13 @@ static void resume(struct runtime *rt)
 	if (!rt->restored || rt->resumed)
 		return;
 	rt->resumed = true;
-	if (rt->blob.turn.step)
+	if (rt->blob.turn.step) {
+		if (!rt->options.script && !rt->options.quiet)
+			fprintf(stderr,
+				"thaw: generation %llu stopped in the middle of a turn, which goes on first\n",
+				(unsigned long long)opened->number);
 		loop_turn_resume(rt);
+	}
 	if (rt->ended)
 		return;
 	clock_gettime(CLOCK_REALTIME, &now);
