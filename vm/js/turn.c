@@ -9,6 +9,7 @@
 #define _GNU_SOURCE
 #include <elf.h>
 #include <link.h>
+#include <stdlib.h>
 
 #include "state.h"
 
@@ -25,6 +26,8 @@ bool js_turn_stoppable(const struct js_engine *engine)
 
 const void *js_turn_stack(const struct js_engine *engine, size_t *bytes)
 {
+	if (!js_turn_stoppable(engine))
+		abort(); /* what would be captured could not be gone on with: asserted in every build */
 	*bytes = (size_t)(engine->turn_stack.top - (uint8_t *)engine->turn_stack.vm_sp);
 	return vm_stack_used(&engine->turn_stack, *bytes);
 }
