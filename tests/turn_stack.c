@@ -209,7 +209,7 @@ static void run(struct __test_metadata *_metadata, struct world *world, const ch
 	js_free(world->engine, result);
 	while (js_run_job(world->engine, &exception))
 		ASSERT_EQ(0, exception)
-		TH_LOG("%s", js_exception_text(world->engine, exception));
+	TH_LOG("%s", js_exception_text(world->engine, exception));
 }
 
 TEST_F(stack, holds_nothing_of_this_process)

@@ -160,9 +160,10 @@ TEST_F(stopping, a_killed_loop_goes_on)
 /* Short turns are left to end: what is between turns, any build can continue. */
 TEST_F(stopping, short_turns_are_not_stopped)
 {
-	support_write(self->script,
-		      "let n = 0\n"
-		      "setInterval(() => { for (let i = 0; i < 200000; i++) n += i; console.log('n', n) }, 1)\n");
+	support_write(
+		self->script,
+		"let n = 0\n"
+		"setInterval(() => { for (let i = 0; i < 200000; i++) n += i; console.log('n', n) }, 1)\n");
 	self->program = program_start(THAW("run", "--every", "200ms", self->script));
 	ASSERT_TRUE(wait_for_generation(self->image, 6, THAW_KIND_PORTABLE, 30));
 	program_kill(&self->program);
@@ -220,9 +221,10 @@ TEST_F(stopping, sigterm_ends_a_turn_that_lasts)
 
 TEST_F(stopping, sigterm_lets_a_short_turn_end)
 {
-	support_write(self->script,
-		      "console.log('started')\n"
-		      "setInterval(() => { const end = Date.now() + 20; while (Date.now() < end); }, 1)\n");
+	support_write(
+		self->script,
+		"console.log('started')\n"
+		"setInterval(() => { const end = Date.now() + 20; while (Date.now() < end); }, 1)\n");
 	self->program = program_start(THAW("run", self->script));
 	ASSERT_TRUE(program_wait_for(&self->program, "started", 30));
 	support_sleep(0.2);
@@ -405,10 +407,10 @@ TEST_F(stopping, a_forged_stack_is_not_continued)
 		ASSERT_EQ(0, thaw_open(&options, &heap, &error)) TH_LOG("%s", error.text);
 		state = (uint8_t *)thaw_state(heap, &bytes);
 		state = memcpy(malloc(bytes), state, bytes);
-		places[0] = 8;		/* the shadow stack's pointer */
-		places[1] = bytes - 33; /* the last byte of the stack */
+		places[0] = 8;		 /* the shadow stack's pointer */
+		places[1] = bytes - 33;	 /* the last byte of the stack */
 		places[2] = bytes - 200; /* a return address, or near one */
-		places[3] = bytes - 1;	/* the MAC */
+		places[3] = bytes - 1;	 /* the MAC */
 		state[places[i]] ^= i ? 1 : 16;
 		ASSERT_EQ(0, thaw_checkpoint_begin(heap, THAW_REASON_REQUEST));
 		ASSERT_EQ(THAW_READY, thaw_checkpoint_wait(heap));
@@ -451,22 +453,23 @@ TEST_F(stopping, a_continued_turn_owns_what_it_begins)
 	char *file = support_format("%s/appended", self->directory), *text;
 	FILE *appended;
 
-	support_write(self->script,
-		      "import { appendFile, checkpoint, env, args, on } from 'thaw'\n"
-		      "on('restore', e => console.log('restored', e.restores))\n"
-		      "const before = checkpoint()\n"
-		      "before.then(r => console.log('before', r.restored === true))\n"
-		      "setTimeout(() => {\n"
-		      "	const early = checkpoint()\n"
-		      "	early.then(r => console.log('early', r.restored === true))\n"
-		      "	console.log('loop')\n"
-		      "	while (!env.STOP) for (let i = 0; i < 100000; i++);\n"
-		      "	console.log('stopped')\n"
-		      "	checkpoint().then(r => console.log('late', r.restored === true, r.generation > 0))\n"
-		      "	appendFile(args[0], 'once\\n').then(() => console.log('appended'), e => console.log(e.code))\n"
-		      "	for (let i = 0; i < 3000000; i++);\n"
-		      "	console.log('end of turn')\n"
-		      "}, 50)\n");
+	support_write(
+		self->script,
+		"import { appendFile, checkpoint, env, args, on } from 'thaw'\n"
+		"on('restore', e => console.log('restored', e.restores))\n"
+		"const before = checkpoint()\n"
+		"before.then(r => console.log('before', r.restored === true))\n"
+		"setTimeout(() => {\n"
+		"	const early = checkpoint()\n"
+		"	early.then(r => console.log('early', r.restored === true))\n"
+		"	console.log('loop')\n"
+		"	while (!env.STOP) for (let i = 0; i < 100000; i++);\n"
+		"	console.log('stopped')\n"
+		"	checkpoint().then(r => console.log('late', r.restored === true, r.generation > 0))\n"
+		"	appendFile(args[0], 'once\\n').then(() => console.log('appended'), e => console.log(e.code))\n"
+		"	for (let i = 0; i < 3000000; i++);\n"
+		"	console.log('end of turn')\n"
+		"}, 50)\n");
 	self->program = program_start(THAW("run", "--every", "20ms", self->script, file));
 	ASSERT_TRUE(program_wait_for(&self->program, "loop", 30));
 	ASSERT_TRUE(wait_for_generation(self->image, 4, THAW_KIND_BOUND, 30));
@@ -495,17 +498,19 @@ TEST_F(stopping, a_continued_turn_owns_what_it_begins)
 /* What became durable inside a turn is told at its end: once, the newest. */
 TEST_F(stopping, a_long_turn_is_told_at_its_end)
 {
-	support_write(self->script,
-		      "import { checkpoint, on, exit } from 'thaw'\n"
-		      "let told = 0\n"
-		      "on('checkpoint', e => { told++; console.log('told', e.generation) })\n"
-		      "setTimeout(() => {\n"
-		      "	checkpoint().then(r => { console.log('resolved', r.generation > 0, told); setTimeout(exit, 1) })\n"
-		      "	const end = Date.now() + 600\n"
-		      "	while (Date.now() < end);\n"
-		      "	console.log('end', told)\n"
-		      "}, 1)\n");
-	EXPECT_EQ(0, program_run(&self->program, NULL, THAW("run", "--every", "20ms", self->script)));
+	support_write(
+		self->script,
+		"import { checkpoint, on, exit } from 'thaw'\n"
+		"let told = 0\n"
+		"on('checkpoint', e => { told++; console.log('told', e.generation) })\n"
+		"setTimeout(() => {\n"
+		"	checkpoint().then(r => { console.log('resolved', r.generation > 0, told); setTimeout(exit, 1) })\n"
+		"	const end = Date.now() + 600\n"
+		"	while (Date.now() < end);\n"
+		"	console.log('end', told)\n"
+		"}, 1)\n");
+	EXPECT_EQ(0,
+		  program_run(&self->program, NULL, THAW("run", "--every", "20ms", self->script)));
 	EXPECT_NE(NULL, strstr(self->program.output, "end 0\n"))
 	TH_LOG("%s", self->program.output);
 	EXPECT_NE(NULL, strstr(self->program.output, "resolved true"))
@@ -516,17 +521,16 @@ TEST_F(stopping, a_long_turn_is_told_at_its_end)
 /* A rejection of the first half that gets no handler in the second ends the program as ever. */
 TEST_F(stopping, rejections_before_the_kill_count)
 {
-	support_write(self->script,
-		      "import { env } from 'thaw'\n"
-		      "setTimeout(() => {\n"
-		      "	const handled = Promise.reject(new Error('handled later'))\n"
-		      "	Promise.reject(new Error('from the life before'))\n"
-		      "	console.log('loop')\n"
-		      "	while (!env.STOP) for (let i = 0; i < 100000; i++);\n"
-		      "	handled.catch(() => {})\n"
-		      "	console.log('end')\n"
-		      "}, 1)\n"
-		      "setTimeout(() => console.log('never'), 1000)\n");
+	support_write(self->script, "import { env } from 'thaw'\n"
+				    "setTimeout(() => {\n"
+				    "	const handled = Promise.reject(new Error('handled later'))\n"
+				    "	Promise.reject(new Error('from the life before'))\n"
+				    "	console.log('loop')\n"
+				    "	while (!env.STOP) for (let i = 0; i < 100000; i++);\n"
+				    "	handled.catch(() => {})\n"
+				    "	console.log('end')\n"
+				    "}, 1)\n"
+				    "setTimeout(() => console.log('never'), 1000)\n");
 	self->program = program_start(THAW("run", "--every", "20ms", self->script));
 	ASSERT_TRUE(program_wait_for(&self->program, "loop", 30));
 	ASSERT_TRUE(wait_for_generation(self->image, 2, THAW_KIND_BOUND, 30));

@@ -303,8 +303,7 @@ static int capture_pages(struct checkpointer *checkpointer, const void *state, s
 int checkpointer_capture(struct checkpointer *checkpointer, enum thaw_kind kind, const void *state,
 			 size_t state_bytes)
 {
-	uint64_t start =
-		checkpointer->stopped_ns ? checkpointer->stopped_ns : sys_monotonic_ns();
+	uint64_t start = checkpointer->stopped_ns ? checkpointer->stopped_ns : sys_monotonic_ns();
 	int code;
 
 	checkpointer->stopped_ns = 0;

@@ -180,9 +180,8 @@ static void capture(struct runtime *rt)
 	blob = rt->in_turn ? stopping_encode(rt, &bytes) : js_blob_encode(&rt->blob, &bytes);
 	if (!blob)
 		return; /* the next round tries again */
-	code = thaw_checkpoint_capture(rt->heap,
-				       rt->in_turn ? THAW_KIND_BOUND : THAW_KIND_PORTABLE, blob,
-				       bytes);
+	code = thaw_checkpoint_capture(rt->heap, rt->in_turn ? THAW_KIND_BOUND : THAW_KIND_PORTABLE,
+				       blob, bytes);
 	free(blob);
 	rt->urgent = false;
 	if (!code) {
@@ -348,8 +347,8 @@ int checkpoints_open(struct runtime *rt, struct thaw_error *error)
 	if (rt->options.image && rt->options.every_ns) {
 		rt->due_ns = loop_monotonic_ns() + rt->options.every_ns;
 		js_hold_collections(rt->engine, rt->restored);
-		uv_timer_start(&rt->every, on_interval,
-			       (rt->options.every_ns + 999999) / 1000000, 0);
+		uv_timer_start(&rt->every, on_interval, (rt->options.every_ns + 999999) / 1000000,
+			       0);
 	}
 	return 0;
 }

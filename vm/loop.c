@@ -500,9 +500,10 @@ static void run_round(struct runtime *rt)
 	}
 	if (rt->next_due > 0) {
 		uv_update_time(&rt->loop);
-		uv_timer_start(&rt->timer, on_timer,
-			       (uint64_t)fmin(fmax(ceil(rt->next_due - loop_clock(rt)), 0), 1e12),
-			       0); /* never negative: it may have become due since it was looked at */
+		uv_timer_start(
+			&rt->timer, on_timer,
+			(uint64_t)fmin(fmax(ceil(rt->next_due - loop_clock(rt)), 0), 1e12),
+			0); /* never negative: it may have become due since it was looked at */
 	} else {
 		uv_timer_stop(&rt->timer);
 	}
@@ -555,8 +556,7 @@ void loop_close(struct runtime *rt)
 bool loop_has_work(const struct runtime *rt)
 {
 	return rt->keeps_alive || rt->files_in_flight || checkpoints_waited_for(rt) ||
-	       rt->untold.durable || rt->untold.failed ||
-	       js_jobs_pending(rt->engine);
+	       rt->untold.durable || rt->untold.failed || js_jobs_pending(rt->engine);
 }
 
 void loop_serve(struct runtime *rt, bool (*done)(struct runtime *rt, void *arg), void *arg,

@@ -63,8 +63,8 @@ struct runtime {
 	bool loop_ready;
 	double clock_base_ms; /* the program's clock is this, plus what the monotonic clock counted since clock_base_ns */
 	uint64_t clock_base_ns;
-	bool keeps_alive; /* a timer that is not unref'ed is pending */
-	double next_due;  /* of the earliest timer, on the program's clock; 0: there is none */
+	bool keeps_alive;      /* a timer that is not unref'ed is pending */
+	double next_due;       /* of the earliest timer, on the program's clock; 0: there is none */
 	volatile bool in_turn; /* alarm.c's signal handler and checkpoints_notify() look, too */
 	uint64_t turn_began_ns;
 	enum js_turn_step step; /* what the VM was entered for; NONE: for nothing that a turn is */
@@ -89,12 +89,12 @@ struct runtime {
 
 	/* checkpoints.c */
 	uv_timer_t every;
-	uint64_t due_ns; /* the next interval's end; monotonic clock */
+	uint64_t due_ns;    /* the next interval's end; monotonic clock */
 	uint64_t requested; /* highest number of a checkpoint() promise */
 	/* ... when the generation in flight was captured; with `capture_taken` */
 	uint64_t captured;
-	uint64_t settled; /* ... that was settled */
-	uint64_t first_waiter;	 /* lowest number handed out by this process; 0: none yet */
+	uint64_t settled;      /* ... that was settled */
+	uint64_t first_waiter; /* lowest number handed out by this process; 0: none yet */
 	uint64_t captured_turns,
 		durable_turns; /* `turns` at capture, and at the newest capture that became durable */
 	bool capture_taken;
@@ -116,7 +116,7 @@ struct runtime {
 	/* stopping.c */
 	struct key key;
 	bool key_known;
-	bool unstoppable;	  /* no key, and it was said: turns are not stopped */
+	bool unstoppable;	    /* no key, and it was said: turns are not stopped */
 	uint64_t stop_requested_ns; /* when this turn first saw SIGTERM or its like; 0: not yet */
 	uint64_t turn_stops, stack_bytes_max, stack_ns_total;
 
@@ -124,7 +124,7 @@ struct runtime {
 	timer_t alarm;
 	pthread_t thread;
 	bool alarm_ready;
-	uint64_t alarm_ns;	      /* when it will ring; 0: it is not set */
+	uint64_t alarm_ns;	    /* when it will ring; 0: it is not set */
 	volatile sig_atomic_t rang; /* since the last poll */
 
 	/* files.c */

@@ -177,9 +177,10 @@ static int restore_turn(struct runtime *rt, struct thaw_error *error)
 			       "%s: generation %llu stopped in the middle of a turn, %s",
 			       rt->options.image, number, refusal);
 	if (js_turn_restore(rt->engine, rt->blob.turn.stack, rt->blob.turn.stack_bytes))
-		return failure(error, THAW_EDAMAGED,
-			       "%s: the stack in generation %llu cannot be one: thaw verify tells more",
-			       rt->options.image, number);
+		return failure(
+			error, THAW_EDAMAGED,
+			"%s: the stack in generation %llu cannot be one: thaw verify tells more",
+			rt->options.image, number);
 	return 0;
 }
 
@@ -543,7 +544,8 @@ int runtime_run(struct runtime *rt)
 	idle_before = rt->restored && !rt->resumed && !rt->blob.turn.step;
 	jobs_before = rt->jobs;
 	resume(rt);
-	if (idle_before && rt->jobs == jobs_before && !rt->ended && !loop_has_work(rt) && !rt->evaluated) {
+	if (idle_before && rt->jobs == jobs_before && !rt->ended && !loop_has_work(rt) &&
+	    !rt->evaluated) {
 		if (note)
 			fprintf(stderr,
 				"thaw: %s finished in generation %llu; nothing is left to do "

@@ -37,9 +37,9 @@ struct runtime_options {
 	unsigned retain;     /* 0: default (8) */
 	uint64_t every_ns;   /* checkpoint interval; 0: only on request and at exit */
 	bool prefetch_all;
-	bool trust; /* continue in the middle of a turn without asking whose work the image is */
-	bool quiet;	  /* no notes on stderr; errors are still printed */
-	bool verbose;	  /* a line on stderr for each generation and restore */
+	bool trust;   /* continue in the middle of a turn without asking whose work the image is */
+	bool quiet;   /* no notes on stderr; errors are still printed */
+	bool verbose; /* a line on stderr for each generation and restore */
 	bool interactive; /* repl: SIGINT interrupts the running script instead of ending the program */
 	bool plain_result; /* -p: runtime_eval() gives a string as it is, as console.log would */
 	bool keep_result; /* repl: globalThis._ is the last result of runtime_eval() that was not undefined */

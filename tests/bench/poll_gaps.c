@@ -132,7 +132,8 @@ int main(void)
 		.bindings = (const struct js_host_binding[]){{NULL, NULL}},
 		.interrupt = on_poll,
 	};
-	const struct sigaction action = {.sa_handler = on_alarm, .sa_flags = SA_RESTART | SA_ONSTACK};
+	const struct sigaction action = {.sa_handler = on_alarm,
+					 .sa_flags = SA_RESTART | SA_ONSTACK};
 	const struct itimerval each_ms = {{0, 1000}, {0, 1000}};
 	struct thaw_error error;
 	struct thaw *heap;

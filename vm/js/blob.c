@@ -264,16 +264,15 @@ static int decode_turn(struct js_blob *blob, const uint8_t *at, const uint8_t *e
 	collect = get32(&at);
 	rejections = get32(&at);
 	stack_bytes = get64(&at);
-	if (step < JS_TURN_CALL || step > JS_TURN_JOB ||
-	    turn->argument_count > JS_TURN_ARGUMENTS || collect > 1 ||
-	    !handle_is_possible(blob, turn->main_failure))
+	if (step < JS_TURN_CALL || step > JS_TURN_JOB || turn->argument_count > JS_TURN_ARGUMENTS ||
+	    collect > 1 || !handle_is_possible(blob, turn->main_failure))
 		return THAW_EDAMAGED;
 	turn->step = (enum js_turn_step)step;
 	turn->collect = collect;
 	if (rejections > (size_t)(end - at) / BLOB_REJECTION_BYTES ||
 	    (size_t)(end - at) - rejections * BLOB_REJECTION_BYTES < JS_BLOB_MAC_BYTES ||
-	    stack_bytes != (size_t)(end - at) - rejections * BLOB_REJECTION_BYTES -
-				   JS_BLOB_MAC_BYTES)
+	    stack_bytes !=
+		    (size_t)(end - at) - rejections * BLOB_REJECTION_BYTES - JS_BLOB_MAC_BYTES)
 		return THAW_EDAMAGED;
 	turn->stack = at + rejections * BLOB_REJECTION_BYTES;
 	turn->stack_bytes = stack_bytes;

@@ -15,7 +15,7 @@
 #define JS_BLOB_FINISHED 0x1u /* the program called exit(): its heap is kept, it does not go on */
 #define JS_BLOB_MODULE 0x2u   /* the module "thaw" was loaded: its live bindings want to be told */
 #define JS_BLOB_AWAITS_RESTORE 0x4u /* on("restore") has handlers: a restore may change the heap */
-#define JS_BLOB_MID_TURN 0x8u /* taken in the middle of a turn: `turn` is valid */
+#define JS_BLOB_MID_TURN 0x8u	    /* taken in the middle of a turn: `turn` is valid */
 #define JS_BLOB_FLAGS 0xfu
 
 #define JS_TURN_ARGUMENTS 4u

@@ -221,8 +221,7 @@ static bool is_secret(const char *name, size_t length)
 static js_value host_environment(ARGUMENTS)
 {
 	char *name = text_argument(engine, count, arguments, 0, NULL);
-	const char *value =
-		name && *name && !is_secret(name, strlen(name)) ? getenv(name) : NULL;
+	const char *value = name && *name && !is_secret(name, strlen(name)) ? getenv(name) : NULL;
 
 	UNUSED;
 	free(name);

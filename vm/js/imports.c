@@ -29,8 +29,8 @@ struct outgoing {
 	u64 word[6];
 };
 
-#define CALL_HOST(instance, function, ...)                                                \
-	engine_call_host((struct js_engine *)(instance), function,                        \
+#define CALL_HOST(instance, function, ...)                         \
+	engine_call_host((struct js_engine *)(instance), function, \
 			 &(struct outgoing){(struct js_engine *)(instance), {__VA_ARGS__}})
 
 /* ---- Host functions ---- */
@@ -101,8 +101,8 @@ static u64 host_function(void *arg)
 	js_value result;
 
 	if (!binding)
-		return js_throw_error(engine, "Error", "this build of thaw lacks host function %.100s",
-				      name);
+		return js_throw_error(engine, "Error",
+				      "this build of thaw lacks host function %.100s", name);
 	result = call_binding(engine, binding, (u32)call->word[1], (u32)call->word[2],
 			      (u32)call->word[3]);
 	if (!result && !has_exception(engine))

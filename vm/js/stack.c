@@ -53,16 +53,16 @@ uint64_t stack_leave(void **vm_sp, void *host_sp, uint64_t (*function)(void *arg
 void stack_resume(void **host_sp, void *vm_sp, uint64_t result);
 
 #if defined(__x86_64__)
-#define PUSH_PRESERVED                                                             \
+#define PUSH_PRESERVED                                     \
 	"	push %rbp\n	push %rbx\n	push %r12\n	push %r13\n" \
 	"	push %r14\n	push %r15\n"
-#define POP_PRESERVED                                                              \
-	"	pop %r15\n	pop %r14\n	pop %r13\n	pop %r12\n"  \
+#define POP_PRESERVED                                  \
+	"	pop %r15\n	pop %r14\n	pop %r13\n	pop %r12\n" \
 	"	pop %rbx\n	pop %rbp\n"
 /* What the host left in registers that no call preserves: a push for alignment might store it. */
-#define FORGET_OTHERS                                                                        \
-	"	xor %ecx, %ecx\n	xor %edx, %edx\n	xor %esi, %esi\n"            \
-	"	xor %edi, %edi\n	xor %r8d, %r8d\n	xor %r9d, %r9d\n"            \
+#define FORGET_OTHERS                                         \
+	"	xor %ecx, %ecx\n	xor %edx, %edx\n	xor %esi, %esi\n" \
+	"	xor %edi, %edi\n	xor %r8d, %r8d\n	xor %r9d, %r9d\n" \
 	"	xor %r10d, %r10d\n	xor %r11d, %r11d\n"
 __asm__(".text\n"
 	".p2align 4\n"
@@ -99,19 +99,19 @@ __asm__(".text\n"
 	"	mov %rdx, %rax\n" FORGET_OTHERS POP_PRESERVED "	ret\n"
 	".size stack_resume, .-stack_resume\n");
 #elif defined(__aarch64__)
-#define PUSH_PRESERVED                                                                \
-	"	sub sp, sp, #160\n"                                                   \
-	"	stp x29, x30, [sp]\n	stp x19, x20, [sp, #16]\n"                    \
-	"	stp x21, x22, [sp, #32]\n	stp x23, x24, [sp, #48]\n"            \
-	"	stp x25, x26, [sp, #64]\n	stp x27, x28, [sp, #80]\n"            \
-	"	stp d8, d9, [sp, #96]\n	stp d10, d11, [sp, #112]\n"                   \
+#define PUSH_PRESERVED                                         \
+	"	sub sp, sp, #160\n"                                  \
+	"	stp x29, x30, [sp]\n	stp x19, x20, [sp, #16]\n"      \
+	"	stp x21, x22, [sp, #32]\n	stp x23, x24, [sp, #48]\n" \
+	"	stp x25, x26, [sp, #64]\n	stp x27, x28, [sp, #80]\n" \
+	"	stp d8, d9, [sp, #96]\n	stp d10, d11, [sp, #112]\n"  \
 	"	stp d12, d13, [sp, #128]\n	stp d14, d15, [sp, #144]\n"
-#define POP_PRESERVED                                                                 \
-	"	ldp x29, x30, [sp]\n	ldp x19, x20, [sp, #16]\n"                    \
-	"	ldp x21, x22, [sp, #32]\n	ldp x23, x24, [sp, #48]\n"            \
-	"	ldp x25, x26, [sp, #64]\n	ldp x27, x28, [sp, #80]\n"            \
-	"	ldp d8, d9, [sp, #96]\n	ldp d10, d11, [sp, #112]\n"                   \
-	"	ldp d12, d13, [sp, #128]\n	ldp d14, d15, [sp, #144]\n"           \
+#define POP_PRESERVED                                            \
+	"	ldp x29, x30, [sp]\n	ldp x19, x20, [sp, #16]\n"        \
+	"	ldp x21, x22, [sp, #32]\n	ldp x23, x24, [sp, #48]\n"   \
+	"	ldp x25, x26, [sp, #64]\n	ldp x27, x28, [sp, #80]\n"   \
+	"	ldp d8, d9, [sp, #96]\n	ldp d10, d11, [sp, #112]\n"    \
+	"	ldp d12, d13, [sp, #128]\n	ldp d14, d15, [sp, #144]\n" \
 	"	add sp, sp, #160\n"
 __asm__(".text\n"
 	".p2align 4\n"
@@ -164,8 +164,8 @@ int vm_stack_open(struct vm_stack *stack, void *address, size_t extra)
 {
 	const size_t bytes = VM_STACK_GUARD + VM_STACK_BYTES + extra;
 	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK;
-	uint8_t *mapping = mmap(address, bytes, PROT_NONE,
-				flags | (address ? MAP_FIXED_NOREPLACE : 0), -1, 0);
+	uint8_t *mapping =
+		mmap(address, bytes, PROT_NONE, flags | (address ? MAP_FIXED_NOREPLACE : 0), -1, 0);
 
 	if (mapping == MAP_FAILED)
 		return -errno;

@@ -39,8 +39,8 @@ struct vm_stack {
 	uint8_t *mapping; /* guard first, then the stack */
 	uint8_t *top;	  /* one past its last byte */
 	void *host_sp;	  /* where the host goes on when the VM's code returns or calls out */
-	void *vm_sp;	  /* where the VM goes on when the host function returns; valid during one */
-	unsigned depth;	  /* entries that have not returned */
+	void *vm_sp;	/* where the VM goes on when the host function returns; valid during one */
+	unsigned depth; /* entries that have not returned */
 
 	/* The first frame's work, and what only ASan wants to know. */
 	void (*function)(void *arg);

@@ -101,12 +101,12 @@ struct js_engine {
 	 */
 	struct vm_stack turn_stack, side_stack;
 	struct vm_stack *volatile running; /* the one in use; NULL: the host's */
-	struct vm_landing
-		*landing; /* how to leave the VM's stacks; NULL: nothing of this engine is on them */
+	struct vm_landing *
+		landing; /* how to leave the VM's stacks; NULL: nothing of this engine is on them */
 	struct turn_entry entry;
-	bool fixed;		    /* engine, turn stack and heap are where every process has them */
-	bool polling;		    /* inside the host's `interrupt` */
-	u32 native_base;	    /* table index of our first function */
+	bool fixed;	 /* engine, turn stack and heap are where every process has them */
+	bool polling;	 /* inside the host's `interrupt` */
+	u32 native_base; /* table index of our first function */
 	u32 runtime, context, note; /* constant once created or restored */
 	bool memory_refused;	    /* the heap could not grow since the last collection */
 	u32 pages_wanted;	    /* by the memory.grow under way */

@@ -168,8 +168,8 @@ static void turn_evaluate(void *arg)
 {
 	struct js_engine *engine = arg;
 
-	engine->entry.result = value_box(engine, VM(engine, JS_EvalFunction, engine->context,
-						    engine->entry.function));
+	engine->entry.result = value_box(
+		engine, VM(engine, JS_EvalFunction, engine->context, engine->entry.function));
 }
 
 static void turn_call(void *arg)

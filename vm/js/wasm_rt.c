@@ -175,8 +175,8 @@ void wasm_rt_allocate_funcref_table(wasm_rt_funcref_table_t *table, uint32_t ele
 				    uint32_t max_elements)
 {
 	struct js_engine *engine =
-		(struct js_engine *)((char *)table -
-				     offsetof(struct js_engine, wasm.w2c___indirect_function_table));
+		(struct js_engine *)((char *)table - offsetof(struct js_engine,
+							      wasm.w2c___indirect_function_table));
 
 	if (elements + NATIVE_COUNT > TABLE_ROOM)
 		abort(); /* the module is a constant of the build: it fits or it never worked */
