@@ -130,6 +130,8 @@ void table_init(struct table *table, const char *align);
 void table_cell(struct table *table, const char *text);
 void table_print(struct table *table, FILE *to); /* and free */
 
+/* "between turns", "mid-turn": what the kinds of generations (enum thaw_kind) mean here. */
+const char *kind_word(uint32_t kind);
 /* The generations of an image, for people and for programs. */
 void generations_print(const struct thaw_generation *generations, int count, FILE *to);
 

@@ -192,6 +192,11 @@ void table_print(struct table *table, FILE *to)
 	*table = (struct table){0};
 }
 
+const char *kind_word(uint32_t kind)
+{
+	return kind == THAW_KIND_BOUND ? "mid-turn" : "between turns";
+}
+
 void generations_print(const struct thaw_generation *generations, int count, FILE *to)
 {
 	static const char *const titles[] = {"generation", "parent",   "age",	 "heap",
@@ -216,7 +221,7 @@ void generations_print(const struct thaw_generation *generations, int count, FIL
 		table_cell(&table, format_duration(g->durable_ns).s);
 		table_cell(&table, format_count(g->restores).s);
 		table_cell(&table, thaw_reason_name(g->reason));
-		table_cell(&table, g->kind == THAW_KIND_BOUND ? "mid-turn" : "between turns");
+		table_cell(&table, kind_word(g->kind));
 	}
 	table_print(&table, to);
 }

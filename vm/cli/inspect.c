@@ -48,8 +48,7 @@ static void print_json(const char *path, const struct thaw_image_info *info,
 	json_number(&json, "generations", info->generations);
 	json_number(&json, "newest", newest ? newest->number : 0);
 	if (newest)
-		json_text(&json, "newestKind",
-			  newest->kind == THAW_KIND_BOUND ? "mid-turn" : "between turns");
+		json_text(&json, "newestKind", kind_word(newest->kind));
 	json_number(&json, "newestBetweenTurns", between ? between->number : 0);
 	json_number(&json, "heapBytes", newest ? newest->heap_bytes : 0);
 	json_number(&json, "holder", info->holder);
@@ -92,16 +91,16 @@ static void print_table(const char *path, const struct thaw_image_info *info,
 			 format_count(newest->number).s, format_time(newest->time_ns).s,
 			 format_age(newest->time_ns).s);
 		row(&table, "generations", text);
-		row(&table, "newest",
-		    newest == between ? "between turns: any build goes on from it"
-				      : "mid-turn: only the build that took it goes on from it");
+		snprintf(text, sizeof(text), "%s: %s goes on from it", kind_word(newest->kind),
+			 newest == between ? "any build" : "only the build that took it");
+		row(&table, "newest", text);
 		if (newest != between) {
 			snprintf(text, sizeof(text), "none");
 			if (between)
 				snprintf(text, sizeof(text), "the newest is %s (%s ago)",
 					 format_count(between->number).s,
 					 format_age(between->time_ns).s);
-			row(&table, "between turns", text);
+			row(&table, kind_word(THAW_KIND_PORTABLE), text);
 		}
 		row(&table, "heap", format_bytes(newest->heap_bytes).s);
 	} else {

@@ -28,7 +28,7 @@ static void print_json(const struct thaw_generation *generations, int count)
 		json_number(&json, "durableNs", g->durable_ns);
 		json_number(&json, "restores", g->restores);
 		json_text(&json, "reason", thaw_reason_name(g->reason));
-		json_text(&json, "kind", g->kind == THAW_KIND_BOUND ? "mid-turn" : "between turns");
+		json_text(&json, "kind", kind_word(g->kind));
 		json_close(&json, '}');
 	}
 	json_close(&json, ']');
