@@ -25,7 +25,7 @@ FIXTURE_TEARDOWN(told)
 	support_remove(self->directory);
 }
 
-/* One generation for each letter: P is portable, B is bound. */
+/* One generation for each letter: P is portable, B is bound. A stroke starts afresh. */
 static int make_image(const char *path, const char *kinds)
 {
 	struct thaw_options options = {
@@ -37,6 +37,14 @@ static int make_image(const char *path, const char *kinds)
 	if (code)
 		return code;
 	for (; !code && *kinds; kinds++) {
+		if (*kinds == '/') {
+			thaw_close(heap);
+			options.flags = THAW_FRESH;
+			code = thaw_open(&options, &heap, &error);
+			if (code)
+				return code;
+			continue;
+		}
 		thaw_checkpoint_begin(heap, THAW_REASON_TIMER);
 		thaw_checkpoint_wait(heap);
 		code = thaw_checkpoint_capture(
@@ -109,6 +117,16 @@ TEST_F(told, by_inspect_mid_turn)
 		    "between turns  the newest is 2 (");
 	RUN("inspect", "--json", self->path);
 	EXPECT_SAYS("\"newest\":4,\"newestKind\":\"mid-turn\",\"newestBetweenTurns\":2,");
+}
+
+/* Listed, between turns, and nothing that the newest can go back to. */
+TEST_F(told, by_inspect_of_another_line)
+{
+	MAKE_IMAGE("PPB/BB");
+	RUN("inspect", self->path);
+	EXPECT_SAYS("newest         mid-turn", "between turns  none\n");
+	RUN("inspect", "--json", self->path);
+	EXPECT_SAYS("\"newest\":5,\"newestKind\":\"mid-turn\",\"newestBetweenTurns\":0,");
 }
 
 TEST_F(told, by_inspect_of_nothing_but_mid_turn)

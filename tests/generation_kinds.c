@@ -182,6 +182,106 @@ TEST_F(kinds, without_a_portable_one_it_is_told)
 	EXPECT_EQ(0, thaw_opened(self->heap)->number);
 }
 
+/* Three are kept. Which are listed, by number? */
+static bool lists(const char *path, const uint64_t *numbers)
+{
+	struct thaw_generation *log;
+	struct thaw_error error;
+	int count = thaw_image_log(path, &log, &error), same = 0;
+
+	while (same < count && numbers[same] == log[same].number)
+		same++;
+	for (int i = 0; i < count && (same < count || numbers[same]); i++)
+		fprintf(stderr, "# %lu is listed\n", log[i].number);
+	if (count >= 0)
+		free(log);
+	return same == count && !numbers[same];
+}
+#define LISTS(...) lists(self->path, (const uint64_t[]){__VA_ARGS__, 0})
+
+TEST_F(kinds, the_portable_one_it_descends_from_is_remembered)
+{
+	static const struct {
+		const char *kinds;
+		uint64_t portable[7];
+	} is = {"BPBBPB", {0, 2, 2, 2, 5, 5}};
+	struct thaw_generation *log;
+
+	for (unsigned i = 0; is.kinds[i]; i++) {
+		++*(char *)thaw_base(self->heap);
+		ASSERT_EQ(0, save(self->heap, is.kinds[i] == 'B', "s", &self->result));
+		EXPECT_EQ(is.portable[i], self->result.generation.portable);
+	}
+	ASSERT_EQ(3, thaw_image_log(self->path, &log, &self->error));
+	for (int i = 0; i < 3; i++)
+		EXPECT_EQ(is.portable[3 + i], log[i].portable);
+	free(log);
+	thaw_close(self->heap);
+	ASSERT_EQ(0, open_heap(&self->heap, self->path, 0, 4, &self->error));
+	EXPECT_EQ(2, thaw_opened(self->heap)->portable);
+	ASSERT_EQ(0, save(self->heap, THAW_KIND_BOUND, "b", &self->result));
+	EXPECT_EQ(2, self->result.generation.portable);
+	thaw_close(self->heap);
+	ASSERT_EQ(0, open_heap(&self->heap, self->path, THAW_FRESH, 0, &self->error));
+	EXPECT_EQ(0, thaw_opened(self->heap)->portable);
+	ASSERT_EQ(0, save(self->heap, THAW_KIND_BOUND, "b", &self->result));
+	EXPECT_EQ(0, self->result.generation.portable);
+}
+
+TEST_F(kinds, a_fresh_start_abandons_the_portable_one)
+{
+	size_t bytes;
+
+	ASSERT_EQ(0, save(self->heap, THAW_KIND_PORTABLE, "old", &self->result));
+	thaw_close(self->heap);
+	ASSERT_EQ(0, open_heap(&self->heap, self->path, THAW_FRESH, 0, &self->error));
+	ASSERT_EQ(0, thaw_resize(self->heap, UNIT));
+	for (unsigned i = 0; i < 4; i++) {
+		++*(char *)thaw_base(self->heap);
+		ASSERT_EQ(0, save(self->heap, THAW_KIND_BOUND, "b", &self->result));
+		if (i == 1)
+			EXPECT_TRUE(LISTS(1, 2, 3));
+		thaw_close(self->heap);
+		EXPECT_EQ(THAW_ENOGEN,
+			  open_heap(&self->heap, self->path, THAW_OPEN_PORTABLE, 0, &self->error));
+		ASSERT_EQ(0, open_heap(&self->heap, self->path, 0, 0, &self->error));
+	}
+	TH_LOG("%s", self->error.text);
+	EXPECT_TRUE(LISTS(3, 4, 5));
+	/* One of its own stays, then. */
+	ASSERT_EQ(0, save(self->heap, THAW_KIND_PORTABLE, "own", &self->result));
+	for (unsigned i = 0; i < 4; i++) {
+		++*(char *)thaw_base(self->heap);
+		ASSERT_EQ(0, save(self->heap, THAW_KIND_BOUND, "b", &self->result));
+	}
+	EXPECT_TRUE(LISTS(6, 8, 9, 10));
+	thaw_close(self->heap);
+	ASSERT_EQ(0, open_heap(&self->heap, self->path, THAW_OPEN_PORTABLE, 0, &self->error));
+	EXPECT_STREQ("own", thaw_state(self->heap, &bytes));
+}
+
+TEST_F(kinds, an_older_generation_abandons_the_portable_one)
+{
+	size_t bytes;
+
+	ASSERT_EQ(0, save(self->heap, THAW_KIND_PORTABLE, "p1", &self->result));
+	ASSERT_EQ(0, save(self->heap, THAW_KIND_BOUND, "b2", &self->result));
+	ASSERT_EQ(0, save(self->heap, THAW_KIND_PORTABLE, "p3", &self->result));
+	thaw_close(self->heap);
+	ASSERT_EQ(0, open_heap(&self->heap, self->path, 0, 2, &self->error));
+	for (unsigned i = 0; i < 3; i++) {
+		++*(char *)thaw_base(self->heap);
+		ASSERT_EQ(0, save(self->heap, THAW_KIND_BOUND, "b", &self->result));
+		thaw_close(self->heap);
+		ASSERT_EQ(0,
+			  open_heap(&self->heap, self->path, THAW_OPEN_PORTABLE, 0, &self->error));
+		EXPECT_STREQ("p1", thaw_state(self->heap, &bytes));
+		thaw_close(self->heap);
+		ASSERT_EQ(0, open_heap(&self->heap, self->path, 0, 0, &self->error));
+	}
+	EXPECT_TRUE(LISTS(1, 4, 5, 6));
+}
+
 TEST_F(kinds, portable_and_a_number_exclude_each_other)
 {
 	ASSERT_EQ(0, save(self->heap, THAW_KIND_PORTABLE, "p", &self->result));

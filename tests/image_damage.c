@@ -442,8 +442,8 @@ TEST(hostile_values)
 	model_teardown();
 }
 
-/* The newest generation claims a value in its entry of the record, with every checksum right. */
-static void claim(size_t field, uint64_t value, size_t size)
+/* The whole image again, and a copy of its newest record, for record_claim(). */
+static struct disk_record *record_copy(void)
 {
 	struct disk_record *record;
 	struct disk_slot slot;
@@ -453,9 +453,26 @@ static void claim(size_t field, uint64_t value, size_t size)
 	slot = newest_slot(&number);
 	record = malloc(slot.record_bytes);
 	memcpy(record, whole + slot.record_offset, slot.record_bytes);
-	memcpy((uint8_t *)&record->generation[2] + field, &value, size);
+	return record;
+}
+
+/* The image has this record, with every checksum right. */
+static void record_claim(struct disk_record *record)
+{
+	unsigned number;
+	struct disk_slot slot = newest_slot(&number);
+
 	fix_slot(number, &slot, record);
 	free(record);
+}
+
+/* The newest generation claims a value in its entry of the record. */
+static void claim(size_t field, uint64_t value, size_t size)
+{
+	struct disk_record *record = record_copy();
+
+	memcpy((uint8_t *)&record->generation[2] + field, &value, size);
+	record_claim(record);
 }
 
 /* However long it claims to be: refused before there is memory for it. */
@@ -502,11 +519,6 @@ TEST(a_kind_that_does_not_exist)
 	struct image *image;
 
 	make_image("kind");
-	claim(offsetof(struct disk_generation, kind), THAW_KIND_BOUND, 4);
-	ASSERT_EQ(0, image_open(&options, &image, &fallback, &error));
-	ASSERT_EQ(0, fallback.code);
-	ASSERT_EQ(THAW_KIND_BOUND, image_opened(image)->kind);
-	image_close(image);
 	for (unsigned i = 0; i < 4; i++) {
 		claim(offsetof(struct disk_generation, kind), kinds[i], 4);
 		ASSERT_EQ(0, image_open(&options, &image, &fallback, &error));
@@ -514,6 +526,55 @@ TEST(a_kind_that_does_not_exist)
 		ASSERT_EQ(2, image_opened(image)->number);
 		image_close(image);
 		ASSERT_EQ(THAW_EDAMAGED, quiet_verify());
+	}
+	model_teardown();
+}
+
+/* Nobody descends from what came later, nor is anything portable that says that it is not. */
+TEST(a_portable_one_that_cannot_be)
+{
+	static const struct {
+		uint64_t kind, parent, portable;
+		bool second_is_bound, right;
+	} claims[] = {
+		{THAW_KIND_PORTABLE, 2, 3, false, true},
+		{THAW_KIND_PORTABLE, 2, 3, true, true},
+		{THAW_KIND_PORTABLE, 2, 2, false, false},
+		{THAW_KIND_PORTABLE, 2, 0, false, false},
+		{THAW_KIND_PORTABLE, 2, 4, false, false},
+		{THAW_KIND_BOUND, 2, 2, false, true},
+		{THAW_KIND_BOUND, 2, 1, false, true},
+		{THAW_KIND_BOUND, 2, 0, false, true},
+		{THAW_KIND_BOUND, 0, 0, false, true},
+		{THAW_KIND_BOUND, 2, 3, false, false},
+		{THAW_KIND_BOUND, 2, 4, false, false},
+		{THAW_KIND_BOUND, 2, UINT64_MAX, false, false},
+		{THAW_KIND_BOUND, 1, 2, false, false},
+		{THAW_KIND_BOUND, 0, 1, false, false},
+		{THAW_KIND_BOUND, 2, 2, true, false},
+		{THAW_KIND_BOUND, 2, 1, true, true},
+	};
+	struct image_options options = model_options();
+	struct image *image;
+
+	make_image("portable");
+	for (unsigned i = 0; i < sizeof(claims) / sizeof(claims[0]); i++) {
+		struct disk_record *record = record_copy();
+		struct disk_generation *newest = &record->generation[2];
+
+		newest->kind = claims[i].kind;
+		newest->parent = claims[i].parent;
+		newest->portable = claims[i].portable;
+		if (claims[i].second_is_bound) {
+			record->generation[1].kind = THAW_KIND_BOUND;
+			record->generation[1].portable = 1;
+		}
+		record_claim(record);
+		ASSERT_EQ(0, image_open(&options, &image, &fallback, &error));
+		ASSERT_EQ(claims[i].right ? 0 : THAW_EDAMAGED, fallback.code) TH_LOG("%u", i);
+		ASSERT_EQ(claims[i].right ? 3 : 2, image_opened(image)->number);
+		image_close(image);
+		ASSERT_EQ(claims[i].right ? 0 : THAW_EDAMAGED, quiet_verify());
 	}
 	model_teardown();
 }
@@ -561,6 +622,70 @@ TEST(newest_portable_root_damaged)
 	flip(record->generation[0].root_offset + 50, 1);
 	ASSERT_EQ(THAW_EDAMAGED, image_open(&options, &image, &fallback, &error));
 	model_teardown();
+}
+
+static int commit_one(struct image *image, uint32_t kind)
+{
+	model.version[random_below(MODEL_PAGES)]++;
+	model.kind = kind;
+	return model_commit(image, &model, &error);
+}
+
+static void damage_root(uint64_t number)
+{
+	struct disk_slot slots[2];
+	int fd = open(model_path, O_RDONLY);
+	struct disk_record *record = malloc(65536);
+	unsigned newest = 0;
+
+	for (unsigned i = 0; i < 2; i++)
+		if (pread(fd, &slots[i], sizeof(slots[i]), i * 4096) != sizeof(slots[i]))
+			abort();
+	newest = slots[1].sequence > slots[0].sequence;
+	if (pread(fd, record, slots[newest].record_bytes, (off_t)slots[newest].record_offset) < 0)
+		abort();
+	close(fd);
+	for (unsigned i = 0; i < record->generations; i++)
+		if (record->generation[i].number == number)
+			flip(record->generation[i].root_offset + 50, 1);
+	free(record);
+}
+
+/* Before a damaged one comes what it descends from, be it in the other record; never another line. */
+TEST(portable_roots_damaged_across_lines)
+{
+	struct image_options options = model_options();
+	struct image *image;
+
+	for (unsigned retain = 1; retain <= 5; retain += 4) {
+		model_setup("lines");
+		memset(&model, 0, sizeof(model));
+		options.retain = retain;
+		options.fresh = options.portable = false;
+		ASSERT_EQ(0, image_open(&options, &image, &fallback, &error));
+		ASSERT_EQ(0, commit_one(image, THAW_KIND_PORTABLE));
+		ASSERT_EQ(0, commit_one(image, THAW_KIND_PORTABLE));
+		image_close(image);
+		options.portable = true;
+		damage_root(2);
+		ASSERT_EQ(0, image_open(&options, &image, &fallback, &error)) TH_LOG("%u", retain);
+		ASSERT_EQ(1, image_opened(image)->number);
+		ASSERT_EQ(THAW_EDAMAGED, fallback.code);
+		image_close(image);
+
+		options.portable = false;
+		options.fresh = true;
+		memset(&model, 0, sizeof(model));
+		ASSERT_EQ(0, image_open(&options, &image, &fallback, &error));
+		ASSERT_EQ(0, commit_one(image, THAW_KIND_PORTABLE));
+		image_close(image);
+		options.fresh = false;
+		options.portable = true;
+		damage_root(3);
+		ASSERT_EQ(THAW_EDAMAGED, image_open(&options, &image, &fallback, &error));
+		TH_LOG("%s", error.text);
+		model_teardown();
+	}
 }
 
 TEST_HARNESS_MAIN

@@ -28,8 +28,9 @@
 struct model {
 	uint64_t number; /* generation */
 	uint32_t version[MODEL_PAGES];
-	uint32_t state; /* version of the state blob */
-	uint32_t kind;	/* enum thaw_kind */
+	uint32_t state;	   /* version of the state blob */
+	uint32_t kind;	   /* enum thaw_kind */
+	uint64_t portable; /* the newest portable one it descends from, as thaw_generation has it */
 };
 
 struct history { /* what was committed, by generation */
@@ -139,9 +140,12 @@ __attribute__((unused)) static int model_finish(struct commit *commit, struct mo
 
 	model_fill_state(state, model->state);
 	code = commit_finish(commit, &generation, state, model_state_bytes(model->state), error);
-	if (!code)
-		model->number = generation.number;
-	return code;
+	if (code)
+		return code;
+	model->number = generation.number;
+	if (model->kind == THAW_KIND_PORTABLE)
+		model->portable = model->number;
+	return 0;
 }
 
 /* All pages of the model through one commit: what did not change must be found unchanged. */
@@ -228,16 +232,15 @@ __attribute__((unused)) static const struct model *history_find(const struct his
 
 /*
  * What the file has to list when the newest has just been committed: the newest `retain`, and the
- * newest portable one.
+ * portable one that the newest descends from, if it was listed.
  */
 __attribute__((unused)) static void history_retain(struct history *history, unsigned retain)
 {
-	unsigned newest = history->count, stay = 0;
+	uint64_t portable = history->kept[history->count - 1].portable;
+	unsigned stay = 0;
 
-	while (newest > 0 && history->kept[newest - 1].kind != THAW_KIND_PORTABLE)
-		newest--;
 	for (unsigned i = 0; i < history->count; i++)
-		if (i + retain >= history->count || i + 1 == newest)
+		if (i + retain >= history->count || history->kept[i].number == portable)
 			history->kept[stay++] = history->kept[i];
 	history->count = stay;
 }

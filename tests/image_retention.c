@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * image_retention.c - the newest generations are kept, and the newest portable one; whatever order
- * the kinds come in, what is kept is whole, what is not gives all of its space back, and keeping an
- * old one costs a commit next to nothing.
+ * image_retention.c - the newest generations are kept, and the portable one that the newest descends
+ * from; whatever order the kinds come in, and whatever is abandoned, what is kept is whole, what is not
+ * gives all of its space back, and keeping an old one costs a commit next to nothing.
  */
 #include "kselftest_harness.h"
 
@@ -48,7 +48,8 @@ static bool listed_right(void)
 
 	for (int i = 0; right && i < count; i++)
 		right = log[i].number == history.kept[i].number &&
-			log[i].kind == history.kept[i].kind;
+			log[i].kind == history.kept[i].kind &&
+			log[i].portable == history.kept[i].portable;
 	if (!right)
 		fprintf(stderr, "# %d are listed, %u should be: %s\n", count, history.count,
 			error.text);
@@ -153,6 +154,99 @@ TEST(the_newest_portable_one_stays)
 	model_teardown();
 }
 
+/* The state that generation had is what goes on; 0: an empty heap. */
+static void model_return(uint64_t number)
+{
+	const struct model *found = history_find(&history, number);
+
+	if (found)
+		model = *found;
+	else
+		memset(&model, 0, sizeof(model));
+}
+
+/*
+ * Three generations and one besides are kept. Oldest first: a letter commits one of that kind, a digit
+ * opens the one of that number first, 0 none. What is listed at the end, and which portable one can be
+ * opened; 0: none.
+ */
+TEST(a_portable_one_of_an_abandoned_line_goes_with_it)
+{
+	static const struct {
+		const char *steps;
+		uint64_t listed[5];
+		uint64_t portable;
+	} cases[] = {
+		/* A fresh start. 2 would be kept for ever, if it were for its kind alone. */
+		{"PPBBB", {2, 3, 4, 5}, 2},
+		{"PPBBB0B", {4, 5, 6}, 0},
+		{"PP0B", {1, 2, 3}, 0},
+		{"PP0BBB", {3, 4, 5}, 0},
+		{"PPBBB0BBBPBBB", {9, 10, 11, 12}, 9},
+		/* Back to an older one, before a portable one that is abandoned. */
+		{"PBP2B", {1, 2, 3, 4}, 1},
+		{"PBP2BB", {1, 3, 4, 5}, 1},
+		{"PBP2BBBB", {1, 5, 6, 7}, 1},
+		/* What it descends from was dropped when another was the newest. */
+		{"PBBP3B", {3, 4, 5}, 0},
+		{"PBBP3BBB", {5, 6, 7}, 0},
+		{"PBBP3BBBPBBB", {8, 9, 10, 11}, 8},
+		/* Back to the extra one, and to one that is not portable behind it. */
+		{"PBBBBB1BBBB", {1, 8, 9, 10}, 1},
+		{"PBBBBB4BBBB", {1, 8, 9, 10}, 1},
+	};
+	struct image_options options = model_options();
+	struct image *image;
+
+	options.retain = 3;
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		unsigned count = 0;
+
+		model_setup("abandoned");
+		history.count = 0;
+		model_return(0);
+		options.generation = 0;
+		options.fresh = options.portable = false;
+		ASSERT_EQ(0, image_open(&options, &image, &fallback, &error));
+		for (const char *step = cases[i].steps; *step; step++) {
+			if (*step < 'A') {
+				image_close(image);
+				options.generation = (uint64_t)(*step - '0');
+				options.fresh = !options.generation;
+				ASSERT_EQ(0, image_open(&options, &image, &fallback, &error))
+				TH_LOG("%s", error.text);
+				model_return(options.generation);
+				continue;
+			}
+			ASSERT_EQ(0, change_and_commit(image, *step == 'B', 3));
+			ASSERT_TRUE(listed_right()) TH_LOG("%s", cases[i].steps);
+			ASSERT_TRUE(space_is_exact(image)) TH_LOG("%s", cases[i].steps);
+		}
+		image_close(image);
+		while (cases[i].listed[count])
+			count++;
+		ASSERT_EQ(count, history.count) TH_LOG("%s", cases[i].steps);
+		for (unsigned n = 0; n < count; n++)
+			ASSERT_EQ(cases[i].listed[n], history.kept[n].number)
+		TH_LOG("%s", cases[i].steps);
+		ASSERT_EQ((int)count, history_compare(&history));
+		ASSERT_EQ(0, model_verify());
+
+		options.generation = 0;
+		options.fresh = false;
+		options.portable = true;
+		ASSERT_EQ(cases[i].portable ? 0 : THAW_ENOGEN,
+			  image_open(&options, &image, &fallback, &error))
+		TH_LOG("%s", cases[i].steps);
+		ASSERT_EQ(0, fallback.code);
+		if (cases[i].portable) {
+			ASSERT_EQ(cases[i].portable, image_opened(image)->number);
+			image_close(image);
+		}
+		model_teardown();
+	}
+}
+
 /* What a file that was told to keep more holds, goes with the first commit that is told less. */
 TEST(less_is_retained_than_before)
 {
@@ -220,26 +314,20 @@ static void abort_somewhere(struct image *image)
 /* Open the way `options` say, expecting generation `expected`, which is in the history. */
 static int open_expecting(struct image_options *options, struct image **image, uint64_t expected)
 {
-	const struct model *found = history_find(&history, expected);
-
 	if (image_open(options, image, &fallback, &error))
 		return 1;
 	if (fallback.code || image_opened(*image)->number != expected)
 		return 2;
-	if (found)
-		model = *found;
-	else
-		memset(&model, 0, sizeof(model));
+	model_return(expected);
 	return model_compare(*image, &model, &error) == SAME ? 0 : 3;
 }
 
-/* The number of the newest portable one in the history; 0: there is none. */
+/* The number of the portable one that can be opened; 0: there is none. */
 static uint64_t newest_portable(void)
 {
-	for (unsigned i = history.count; i-- > 0;)
-		if (history.kept[i].kind == THAW_KIND_PORTABLE)
-			return history.kept[i].number;
-	return 0;
+	uint64_t named = history.count ? history.kept[history.count - 1].portable : 0;
+
+	return history_find(&history, named) ? named : 0;
 }
 
 FIXTURE(histories)
@@ -275,6 +363,7 @@ TEST_F(histories, keep_what_they_should_and_give_the_rest_back)
 {
 	struct image_options options = model_options();
 	struct thaw_image_info info;
+	unsigned commits = 0; /* since the image was opened */
 	uint64_t largest = 0;
 
 	options.retain = variant->retain ? variant->retain : 3;
@@ -290,6 +379,7 @@ TEST_F(histories, keep_what_they_should_and_give_the_rest_back)
 							  : 0;
 
 			image_close(self->image);
+			commits = 0;
 			options.generation = 0;
 			options.fresh = options.portable = false;
 			if (!variant->retain)
@@ -301,10 +391,14 @@ TEST_F(histories, keep_what_they_should_and_give_the_rest_back)
 				options.fresh = true;
 				expected = 0;
 			}
-			if (what == 5 && (newest_portable() || !history.count)) {
-				options.portable = true;
-				expected = newest_portable();
+			options.portable = what == 5;
+			if (options.portable && history.count && !newest_portable()) {
+				ASSERT_EQ(THAW_ENOGEN,
+					  image_open(&options, &self->image, &fallback, &error));
+				options.portable = false;
 			}
+			if (options.portable)
+				expected = newest_portable();
 			ASSERT_EQ(0, open_expecting(&options, &self->image, expected))
 			TH_LOG("step %d, generation %lu: %s", step, expected, error.text);
 		} else {
@@ -312,6 +406,10 @@ TEST_F(histories, keep_what_they_should_and_give_the_rest_back)
 				  change_and_commit(self->image, kind_next(step), options.retain))
 			TH_LOG("%s", error.text);
 			ASSERT_TRUE(listed_right()) TH_LOG("step %d", step);
+			/* What was abandoned makes commits dear for as long as it is listed only. */
+			if (++commits >= options.retain)
+				ASSERT_TRUE(record_is_line(self->image->record.generations,
+							   self->image->record.count));
 		}
 		if (model_file_bytes() > largest)
 			largest = model_file_bytes();

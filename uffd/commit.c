@@ -555,6 +555,8 @@ int commit_finish(struct commit *commit, struct thaw_generation *generation, con
 	all[count - 1].info = *generation;
 	all[count - 1].info.number = commit->number;
 	all[count - 1].info.parent = image->base.info.number;
+	all[count - 1].info.portable =
+		generation->kind == THAW_KIND_PORTABLE ? commit->number : image->base.info.portable;
 	all[count - 1].info.state_bytes = state_bytes;
 	retention = record_retention(all, count, image->retain);
 	slot.sequence = commit->number;

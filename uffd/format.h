@@ -62,7 +62,7 @@ struct disk_header {
 };
 
 struct disk_generation {
-	uint64_t number, parent;
+	uint64_t number, parent, portable;
 	uint64_t time_ns, heap_bytes;
 	uint64_t pages_written, pages_stored, bytes_written;
 	uint64_t pause_ns, durable_ns;
@@ -74,7 +74,7 @@ struct disk_generation {
 	uint64_t state_offset, state_bytes;
 	uint64_t state_checksum[2];
 };
-static_assert(sizeof(struct disk_generation) == 144, "generation");
+static_assert(sizeof(struct disk_generation) == 152, "generation");
 
 struct disk_record {
 	uint64_t magic;

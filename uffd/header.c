@@ -184,6 +184,7 @@ void record_encode(const struct generation *generations, unsigned count, uint64_
 		disk->generation[i] = (struct disk_generation){
 			.number = from->info.number,
 			.parent = from->info.parent,
+			.portable = from->info.portable,
 			.time_ns = from->info.time_ns,
 			.heap_bytes = from->info.heap_bytes,
 			.pages_written = from->info.pages_written,
@@ -205,6 +206,13 @@ void record_encode(const struct generation *generations, unsigned count, uint64_
 	}
 }
 
+/* What it names is itself, or as old as its parent. */
+static bool portable_possible(const struct disk_generation *disk)
+{
+	return disk->kind == THAW_KIND_PORTABLE ? disk->portable == disk->number
+						: disk->portable <= disk->parent;
+}
+
 static bool generation_decode(const struct disk_generation *disk, struct generation *into)
 {
 	*into = (struct generation){
@@ -212,6 +220,7 @@ static bool generation_decode(const struct disk_generation *disk, struct generat
 			{
 				.number = disk->number,
 				.parent = disk->parent,
+				.portable = disk->portable,
 				.time_ns = disk->time_ns,
 				.heap_bytes = disk->heap_bytes,
 				.state_bytes = disk->state_bytes,
@@ -234,7 +243,8 @@ static bool generation_decode(const struct disk_generation *disk, struct generat
 		.state_checksum = {disk->state_checksum[0], disk->state_checksum[1]},
 	};
 	return disk->number && disk->parent < disk->number && disk->kind <= THAW_KIND_BOUND &&
-	       disk->root_levels <= INDEX_LEVELS_MAX && !disk->root_levels == !disk->root_offset &&
+	       portable_possible(disk) && disk->root_levels <= INDEX_LEVELS_MAX &&
+	       !disk->root_levels == !disk->root_offset &&
 	       !disk->state_bytes == !disk->state_offset && disk->state_bytes <= STORE_STATE_MAX;
 }
 
@@ -260,6 +270,13 @@ static const char *record_decode(const struct disk_record *disk, const struct sl
 		last = disk->generation[i].number;
 	}
 	record->count = disk->generations;
+	for (unsigned i = 0; i < record->count; i++) {
+		const struct generation *named =
+			record_find(record, record->generations[i].info.portable);
+
+		if (named && named->info.kind != THAW_KIND_PORTABLE)
+			return "a generation in it names a bound one as portable";
+	}
 	return NULL;
 }
 
@@ -317,29 +334,40 @@ void record_free(struct record *record)
 
 const struct generation *record_find(const struct record *record, uint64_t number)
 {
-	for (unsigned i = 0; i < record->count; i++)
-		if (record->generations[i].info.number == number)
-			return &record->generations[i];
-	return NULL;
+	unsigned low = 0, high = record->count;
+
+	while (low < high) {
+		unsigned middle = (low + high) / 2;
+
+		if (record->generations[middle].info.number < number)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < record->count && record->generations[low].info.number == number
+		       ? &record->generations[low]
+		       : NULL;
 }
 
 bool record_is_line(const struct generation *generations, unsigned count)
 {
-	for (unsigned i = 2; i < count; i++)
-		if (generations[i].info.parent != generations[i - 1].info.number)
+	for (unsigned i = 1; i < count; i++) {
+		uint64_t before = generations[i - 1].info.number;
+
+		if (generations[i].info.parent != before && generations[i].info.portable != before)
 			return false;
+	}
 	return true;
 }
 
 struct retention record_retention(const struct generation *generations, unsigned count,
 				  unsigned retain)
 {
-	unsigned from = count > retain ? count - retain : 0;
+	unsigned from = count > retain ? count - retain : 0, lone = 0;
 
-	for (unsigned i = count; i-- > 0;)
-		if (generations[i].info.kind == THAW_KIND_PORTABLE)
-			return (struct retention){from, i < from ? i : from};
-	return (struct retention){from, from};
+	while (lone < from && generations[lone].info.number != generations[count - 1].info.portable)
+		lone++;
+	return (struct retention){from, lone};
 }
 
 unsigned retention_apply(const struct retention *retention, const struct generation *generations,

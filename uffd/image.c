@@ -61,23 +61,28 @@
  *	  0   8  magic "thwrecrd"
  *	  8   8  sequence, as in the slot
  *	 16   4  how many generations, 1 to 4096
- *	 20   4  length of one of them, 144
+ *	 20   4  length of one of them, 152
  *	 24   8  zero
  *	 32      the retained generations, oldest first, numbers ascending, none above the sequence:
  *
- *		  0  80  of struct thaw_generation: number, parent, time_ns, heap_bytes,
+ *		  0  88  of struct thaw_generation: number, parent, portable, time_ns, heap_bytes,
  *			 pages_written, pages_stored, bytes_written, pause_ns, durable_ns (8 each),
  *			 reason, restores (4 each)
- *		 80   8  offset of the root node; 0: an empty heap
- *		 88  16  checksum of the root node
- *		104   4  levels of the tree, 0 to 10; 0: an empty heap
- *		108   4  kind: 0 portable, 1 bound (enum thaw_kind)
- *		112   8  offset of the state blob; 0: it is empty
- *		120   8  length of the state blob, at most 320 MiB
- *		128  16  checksum of the state blob
+ *		 88   8  offset of the root node; 0: an empty heap
+ *		 96  16  checksum of the root node
+ *		112   4  levels of the tree, 0 to 10; 0: an empty heap
+ *		116   4  kind: 0 portable, 1 bound (enum thaw_kind)
+ *		120   8  offset of the state blob; 0: it is empty
+ *		128   8  length of the state blob, at most 320 MiB
+ *		136  16  checksum of the state blob
  *
  *	A generation's number is the sequence of the commit that wrote it. Numbers ascend; failed
  *	commits may leave gaps.
+ *
+ *	Its parent is the one it was made from (0: none, a fresh start), listed or not; the parent's
+ *	parent and so on are its line of descent. `portable` is the newest portable generation in that
+ *	line, itself included: its own number exactly if it is portable, else what its parent names,
+ *	which is not above the parent's number; 0: there is none. If it is listed, it is portable.
  *
  * Node: 8-byte aligned, never crosses the end of the run of blocks it was put in; never changed
  * once written.
@@ -114,9 +119,9 @@
  * slot, record or root costs one generation, whatever is retained. What commit N drops (generations
  * beyond the retained, the record before) is reused after commit N + 1.
  *
- * Retained are the newest generations, as many as the writer was told to keep; if none of them is
- * portable, the newest portable one besides: a program that another build has replaced finds one to go
- * on from, however long ago it last stood still.
+ * Retained are the newest generations, as many as the writer was told to keep, and besides them the
+ * portable one that the newest names: a program that another build has replaced finds one to go on
+ * from, however long ago it last stood still.
  *
  * If 1 or 2 fails, nothing names the new blocks: they are free again and the next commit writes
  * everything anew (after a failed fdatasync the kernel may hold pages for clean that never reached
@@ -407,35 +412,50 @@ static int choose_exactly(struct image *image, uint64_t number, struct thaw_erro
 	return root_check(image->fd, image->path, found, error);
 }
 
-/*
- * The newest generation of the record with a whole root; the first complaint goes to `fallback`.
- * With `portable`, bound ones do not count.
- */
-static int choose_newest(struct image *image, bool portable, struct thaw_error *fallback,
-			 struct thaw_error *error)
+/* This one, if its root is whole; the first complaint goes to `fallback`. */
+static int choose_whole(struct image *image, const struct generation *generation,
+			struct thaw_error *fallback, struct thaw_error *error)
+{
+	int code = root_check(image->fd, image->path, generation, error);
+
+	if (!code)
+		image->opened = *generation;
+	if (code == THAW_EDAMAGED && !fallback->code)
+		*fallback = *error;
+	return code;
+}
+
+/* The newest whole generation of the record. THAW_ENOGEN, and nothing is said: it lists none. */
+static int choose_newest(struct image *image, struct thaw_error *fallback, struct thaw_error *error)
 {
 	int code = THAW_ENOGEN;
 
 	for (unsigned i = image->record.count; i-- > 0;) {
-		if (portable && image->record.generations[i].info.kind != THAW_KIND_PORTABLE)
-			continue;
-		code = root_check(image->fd, image->path, &image->record.generations[i], error);
-		if (!code) {
-			image->opened = image->record.generations[i];
-			return 0;
-		}
+		code = choose_whole(image, &image->record.generations[i], fallback, error);
 		if (code != THAW_EDAMAGED)
-			return code;
-		if (!fallback->code)
-			*fallback = *error;
+			break;
 	}
-	if (code == THAW_ENOGEN)
-		error_set(error, code,
-			  "%s: each of the %u generations it holds (the newest is %" PRIu64
-			  ") is bound to the build that wrote it: use that one, or start anew with "
-			  "--fresh",
-			  image->path, image->record.count,
-			  image->record.generations[image->record.count - 1].info.number);
+	return code;
+}
+
+/*
+ * The newest whole portable generation in the line of descent that ends with number `*last`; which
+ * becomes the number where the record knows no further, and another one may. THAW_ENOGEN, and nothing
+ * is said: the record lists none.
+ */
+static int choose_portable(struct image *image, uint64_t *last, struct thaw_error *fallback,
+			   struct thaw_error *error)
+{
+	const struct generation *end, *named;
+	int code = THAW_ENOGEN;
+
+	while ((end = record_find(&image->record, *last)) &&
+	       (named = record_find(&image->record, end->info.portable))) {
+		code = choose_whole(image, named, fallback, error);
+		if (code != THAW_EDAMAGED)
+			break;
+		*last = named->info.parent;
+	}
 	return code;
 }
 
@@ -444,7 +464,8 @@ static int image_choose(struct image *image, const struct image_options *options
 			const struct slot slots[2], struct thaw_error *fallback,
 			struct thaw_error *error)
 {
-	int code;
+	uint64_t newest, last;
+	int code, older_code;
 
 	if (options->fresh)
 		return 0;
@@ -459,7 +480,9 @@ static int image_choose(struct image *image, const struct image_options *options
 			"restore the file from a backup, or start anew with --fresh",
 			image->path, !image->slot, !image->slot * SPACE_BLOCK);
 	}
-	code = choose_newest(image, options->portable, fallback, error);
+	newest = last = image->record.generations[image->record.count - 1].info.number;
+	code = options->portable ? choose_portable(image, &last, fallback, error)
+				 : choose_newest(image, fallback, error);
 	if (code == THAW_EDAMAGED && slots[!image->slot].state == SLOT_VALID &&
 	    slots[!image->slot].sequence < slots[image->slot].sequence) {
 		struct record older;
@@ -469,9 +492,18 @@ static int image_choose(struct image *image, const struct image_options *options
 		record_free(&image->record);
 		image->record = older;
 		image->slot = !image->slot;
-		code = older.count ? choose_newest(image, options->portable, fallback, error)
-				   : code;
+		older_code = options->portable ? choose_portable(image, &last, fallback, error)
+					       : choose_newest(image, fallback, error);
+		if (older_code != THAW_ENOGEN)
+			code = older_code;
 	}
+	if (code == THAW_ENOGEN)
+		error_set(error, code,
+			  "%s: its newest generation, %" PRIu64
+			  ", is bound to the build that wrote it, and so is what the image still "
+			  "holds of the line it descends from: use that build, or start anew with "
+			  "--fresh",
+			  image->path, newest);
 	return code;
 }
 

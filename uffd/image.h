@@ -44,7 +44,7 @@ struct image_options {
 	bool create;	     /* make the file where there is none */
 	bool fresh;	     /* the next commit starts from an empty index */
 	bool read_only;	     /* take no lock; no commit is possible */
-	bool portable;	     /* the newest whole *portable* one */
+	bool portable;	     /* the newest whole *portable* one that the newest descends from */
 	uint64_t generation; /* 0: newest whole one */
 	unsigned retain;     /* 0: 8; see record_retention() in store.h */
 	const char *engine;  /* required unless read_only */
@@ -55,9 +55,10 @@ struct image_options {
  * O(1) in the size of the heap: reads the header slots, the commit record and the root, nothing
  * else. If the newest generation's record or root node is damaged, opens the newest one that is
  * not, and says why in `fallback` (code 0 otherwise). With `generation` given, opens exactly that
- * one or fails with THAW_ENOGEN. With `portable`, bound ones are passed over, which is no fallback;
- * THAW_ENOGEN if the image holds no others (an image that holds none at all is fresh). Errors: THAW_EFOREIGN, THAW_EFORMAT, THAW_EENGINE, THAW_EINUSE,
- * THAW_EDAMAGED, -errno.
+ * one or fails with THAW_ENOGEN. With `portable`, the newest whole one of the portable ones in the
+ * newest generation's line of descent: the one that it names, which is no fallback, or one before it,
+ * which is; THAW_ENOGEN if none of them is listed (an image that holds no generation is fresh).
+ * Errors: THAW_EFOREIGN, THAW_EFORMAT, THAW_EENGINE, THAW_EINUSE, THAW_EDAMAGED, -errno.
  */
 int image_open(const struct image_options *options, struct image **image,
 	       struct thaw_error *fallback, struct thaw_error *error);
@@ -118,8 +119,8 @@ bool commit_is_empty(const struct commit *commit);
  * (in the file: until the record was made; the next record corrects it). A commit in which
  * nothing changed may be finished too: a generation with the same pages (that is how a rollback
  * becomes the newest). On success the generation is durable, generations beyond `retain` are
- * dropped (but for the newest portable one), and the commit is freed. On failure nothing counts as durable, and the caller must
- * abort.
+ * dropped (but for the portable one that this one names), and the commit is freed. On failure nothing
+ * counts as durable, and the caller must abort.
  */
 int commit_finish(struct commit *commit, struct thaw_generation *generation, const void *state,
 		  size_t state_bytes, struct thaw_error *error);

@@ -12,7 +12,7 @@
 
 #define STORE_HEADER_BYTES (2 * SPACE_BLOCK)	     /* blocks 0 and 1: the slots */
 #define STORE_GENERATIONS_MAX 4096u		     /* retained at once */
-#define STORE_RETAIN_MAX (STORE_GENERATIONS_MAX - 1) /* and a portable one before them */
+#define STORE_RETAIN_MAX (STORE_GENERATIONS_MAX - 1) /* and a portable one besides */
 #define STORE_RETAIN_DEFAULT 8u
 #define STORE_NUMBER_MAX (1ull << 55) /* births have 56 bits; no count gets near it */
 /*
@@ -104,27 +104,27 @@ size_t record_encoded_bytes(unsigned generations);
 void record_encode(const struct generation *generations, unsigned count, uint64_t sequence,
 		   void *bytes);
 void record_free(struct record *record);
-/* The entry with that number, or NULL. */
+/* The entry with that number, or NULL: there is no number 0. */
 const struct generation *record_find(const struct record *record, uint64_t number);
 /*
- * Does every generation, from the third on, descend directly from the one listed before it? Then two
- * that are not neighbours share nothing that those between them do not share too, and only
- * neighbours need be compared.
+ * Does every generation descend from the one listed before it: as its child, or through others that
+ * were dropped, from the portable one that it names? Then two that are not neighbours share nothing
+ * that those between them do not share too, for nothing is lost and found again along a line of
+ * descent; and only neighbours need be compared.
  *
- * The first two may be strangers: the first may be an old portable generation, with a gap behind it
- * that was dropped. What it shares with a later one was written by an ancestor of both, which is
- * older than the second; the way from there to the later one leads through the second, and along it
- * nothing is lost and found again.
+ * So it is again some commits after a start from an older generation, or a fresh one: when what was
+ * abandoned is dropped.
  */
 bool record_is_line(const struct generation *generations, unsigned count);
 
 /*
- * Which generations of a list stay: the newest `retain` and, if none of those is portable, the newest
- * portable one before them. Not a matter of a prefix, then: [P b b b B] becomes [P b b B].
+ * Which generations of a list stay: the newest `retain`, and the portable one that the newest of all
+ * names, if it is listed before them. Not a matter of a prefix, then: [P b b b B] becomes [P b b B].
+ * Nor of the newest portable one: of an abandoned line, it helps nobody, and goes with its line.
  */
 struct retention {
 	unsigned from; /* the newest start here */
-	unsigned lone; /* the portable one before them; `from`: there is none, or no need */
+	unsigned lone; /* the portable one before them; `from`: it is not there */
 };
 struct retention record_retention(const struct generation *generations, unsigned count,
 				  unsigned retain);

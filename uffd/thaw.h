@@ -84,6 +84,8 @@ enum thaw_kind {
 struct thaw_generation {
 	uint64_t number;	/* counts from 1 and never goes back */
 	uint64_t parent;	/* the generation it descends from; 0 for a fresh heap */
+	uint64_t portable;	/* the newest portable one in its line of descent: itself, if it is
+					   * portable; 0: there was none. It may have been dropped since */
 	uint64_t time_ns;	/* CLOCK_REALTIME when it was captured */
 	uint64_t heap_bytes;	/* the region's size in it (thaw_resize) */
 	uint64_t state_bytes;	/* the caller's state blob */
@@ -104,9 +106,10 @@ struct thaw_generation {
 #define THAW_FRESH 0x2u
 #define THAW_PREFETCH 0x4u /* after opening, stream every page in, in the background */
 /*
- * Open the newest whole generation that is portable, however many bound ones came after it: they
- * stay readable until retention drops them. THAW_ENOGEN if the image holds bound ones only. Not
- * together with a `generation`.
+ * Open the newest whole generation that is portable and in the newest one's line of descent, however
+ * many bound ones came after it: they stay readable until retention drops them. Never one of a line
+ * that was abandoned for an older generation or a fresh heap. THAW_ENOGEN if the image holds none in
+ * that line. Not together with a `generation`.
  */
 #define THAW_OPEN_PORTABLE 0x8u
 
@@ -124,8 +127,8 @@ struct thaw_options {
 	 */
 	void *address;
 	/*
-	 * Generations to keep, the newest included; 0: 8. If none of them is portable, the newest
-	 * portable one is kept besides.
+	 * Generations to keep, the newest included; 0: 8. Besides them, the portable one that the
+	 * newest one names (thaw_generation.portable), if the image still holds it.
 	 */
 	unsigned retain;
 	const char *engine; /* who may open it again: at most 63 bytes, compared exactly */

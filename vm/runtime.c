@@ -237,10 +237,19 @@ static int open_heap(struct runtime *rt, unsigned more_flags, struct thaw_error 
 	return code;
 }
 
+/* Why an older generation was opened than was asked for, unless that was `told`. */
+static void tell_fallback(struct runtime *rt, const char *told)
+{
+	struct thaw_status status;
+
+	thaw_status(rt->heap, &status);
+	if (status.fallback.code && strcmp(status.fallback.text, told))
+		fprintf(stderr, "thaw: %s\n", status.fallback.text);
+}
+
 /* A heap, and if the image holds a program, its VM. */
 static int open_program(struct runtime *rt, struct thaw_error *error)
 {
-	struct thaw_status status;
 	struct stat before;
 	int code;
 
@@ -248,9 +257,7 @@ static int open_program(struct runtime *rt, struct thaw_error *error)
 	code = open_heap(rt, 0, error);
 	if (code || !rt->options.image)
 		return code;
-	thaw_status(rt->heap, &status);
-	if (status.fallback.code)
-		fprintf(stderr, "thaw: %s\n", status.fallback.text);
+	tell_fallback(rt, "");
 	rt->restored = thaw_opened(rt->heap)->number != 0;
 	if (!rt->restored)
 		return 0;
@@ -266,14 +273,16 @@ static int open_program(struct runtime *rt, struct thaw_error *error)
 	return restore(rt, error);
 }
 
-/* The newest generation cannot be continued in its turn: the newest between turns can. */
+/* The newest generation cannot be continued in its turn: one between turns in its line of descent can. */
 static int open_portable(struct runtime *rt, const struct thaw_error *refusal,
 			 struct thaw_error *error)
 {
 	struct thaw_generation left = *thaw_opened(rt->heap);
+	struct thaw_status before;
 	const struct thaw_generation *opened;
 	int code;
 
+	thaw_status(rt->heap, &before);
 	js_engine_free(rt->engine);
 	rt->engine = NULL;
 	js_blob_clear(&rt->blob);
@@ -283,10 +292,12 @@ static int open_portable(struct runtime *rt, const struct thaw_error *refusal,
 	if (code == THAW_ENOGEN)
 		return failure(
 			error, THAW_EENGINE,
-			"%s; the image holds none between turns: use that build, or start anew with --fresh",
+			"%s; the image holds none between turns that it descends from: use that build, or start anew with --fresh",
 			refusal->text);
-	if (!code)
-		code = restore(rt, error);
+	if (code)
+		return code;
+	tell_fallback(rt, before.fallback.code ? before.fallback.text : "");
+	code = restore(rt, error);
 	if (code)
 		return code;
 	if (rt->blob.flags & JS_BLOB_MID_TURN)

@@ -17,13 +17,13 @@ static void uuid_text(const uint8_t uuid[16], char text[37])
 			       uuid[i]);
 }
 
-/* Of the generations, oldest first, the newest that was taken between turns; NULL: there is none. */
+/* The one taken between turns that the newest, the last, goes back to; NULL: there is none. */
 static const struct thaw_generation *between_turns(const struct thaw_generation *generations,
 						   int count)
 {
-	while (count-- > 0)
-		if (generations[count].kind == THAW_KIND_PORTABLE)
-			return &generations[count];
+	for (int i = count; i-- > 0;)
+		if (generations[i].number == generations[count - 1].portable)
+			return &generations[i];
 	return NULL;
 }
 
