@@ -123,6 +123,7 @@ static void failed(struct runtime *rt, uint64_t last, int code, const struct tha
 			"thaw: checkpoint failed: %s; the program goes on, its changes stay in memory\n",
 			text);
 	rt->failing = true;
+	js_hold_collections(rt->engine, false); /* it may never get on, and must not only grow */
 	rt->settled = last > rt->settled ? last : rt->settled;
 	if (rt->ended || !waited_for)
 		return;

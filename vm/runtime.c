@@ -261,7 +261,7 @@ static int open_program(struct runtime *rt, struct thaw_error *error)
 	rt->restored = thaw_opened(rt->heap)->number != 0;
 	if (!rt->restored)
 		return 0;
-	if (thaw_failures(rt->heap) >= TRAPS_MAX && !rt->options.generation) {
+	if (rt->options.script && thaw_failures(rt->heap) >= TRAPS_MAX && !rt->options.generation) {
 		unsigned long long number = thaw_opened(rt->heap)->number;
 
 		return failure(
