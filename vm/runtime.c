@@ -323,7 +323,11 @@ static int open_turn(struct runtime *rt, struct thaw_error *error)
 	rt->blob.flags &= ~JS_BLOB_MID_TURN; /* of the next one, which need not be */
 	if (!code)
 		return 0;
-	if (code == THAW_EENGINE && !rt->options.generation)
+	/*
+	 * Going back gives up what the turn had done. That is for whoever runs the program, not for
+	 * who asks it something.
+	 */
+	if (code == THAW_EENGINE && !rt->options.generation && rt->options.script)
 		return open_portable(rt, &refusal, error);
 	*error = refusal;
 	return code;

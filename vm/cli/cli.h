@@ -53,6 +53,11 @@ struct cli_option {
 	{                                                                                          \
 		"retain", 0, "N", CLI_NUMBER, CLI_FIELD(retain), "generations to keep (default 8)" \
 	}
+#define CLI_TRUST                                                                                       \
+	{                                                                                               \
+		"trust", 0, NULL, CLI_FLAG, CLI_FIELD(trust),                                           \
+			"continue in the middle of a turn even if the image was not made with your key" \
+	}
 #define CLI_STATS                                             \
 	{                                                     \
 		"stats", 0, NULL, CLI_FLAG, CLI_FIELD(stats), \

@@ -66,6 +66,7 @@ static const struct cli_option eval_options[] = {
 	{"at", 0, "GENERATION", CLI_NUMBER, CLI_FIELD(generation),
 	 "start from this one, not from the newest"},
 	CLI_RETAIN,
+	CLI_TRUST,
 	CLI_STATS,
 	{"json", 0, NULL, CLI_FLAG, CLI_FIELD(json), "the same as one JSON object"},
 	{"quiet", 'q', NULL, CLI_FLAG, CLI_FIELD(quiet), "no notes on stderr, only errors"},

@@ -384,6 +384,7 @@ static const struct cli_option repl_options[] = {
 	{"at", 0, "GENERATION", CLI_NUMBER, CLI_FIELD(generation),
 	 "start from this one, not from the newest"},
 	CLI_RETAIN,
+	CLI_TRUST,
 	CLI_STATS,
 	{"json", 0, NULL, CLI_FLAG, CLI_FIELD(json), "the same, and .stats, as JSON"},
 	{"quiet", 'q', NULL, CLI_FLAG, CLI_FIELD(quiet), "no banner, no notes"},
