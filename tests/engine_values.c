@@ -15,26 +15,7 @@
 #include "kselftest_harness.h"
 
 #include "../vm/js/engine.h"
-
-/* At most `budget` jobs (0: all); the first exception goes to `exception`, unless that is NULL. */
-static unsigned run_jobs(struct js_engine *engine, unsigned budget, js_value *exception)
-{
-	js_value thrown, first = 0;
-	unsigned count = 0;
-
-	while ((!budget || count < budget) && js_run_job(engine, &thrown)) {
-		count++;
-		if (thrown && !first)
-			first = thrown;
-		else
-			js_free(engine, thrown);
-	}
-	if (exception)
-		*exception = first;
-	else
-		js_free(engine, first);
-	return count;
-}
+#include "jobs.h"
 
 static const struct {
 	const char *name, *source;

@@ -124,6 +124,16 @@ static bool wait_for_generation(const char *image, uint64_t number, uint32_t kin
 	return false;
 }
 
+/* A program that was killed in the middle of a turn, with one generation between turns before. */
+static void leave_in_a_turn(struct __test_metadata *_metadata, FIXTURE_DATA(stopping) * self)
+{
+	support_write(self->script, later_endless);
+	self->program = program_start(THAW("run", "--every", "10ms", self->script));
+	ASSERT_TRUE(wait_for_generation(self->image, 20, THAW_KIND_BOUND, 30));
+	program_kill(&self->program);
+	program_free(&self->program);
+}
+
 /* The last number behind `word` in what was said. */
 static long long last_number(const char *text, const char *word)
 {
@@ -267,11 +277,7 @@ TEST_F(stopping, another_build_goes_back_to_between_turns)
 	char *other = other_build(self->directory), *at, *line;
 	struct thaw_generation between, last;
 
-	support_write(self->script, later_endless);
-	self->program = program_start(THAW("run", "--every", "10ms", self->script));
-	ASSERT_TRUE(wait_for_generation(self->image, 20, THAW_KIND_BOUND, 30));
-	program_kill(&self->program);
-	program_free(&self->program);
+	leave_in_a_turn(_metadata, self);
 	between = newest_of_kind(self->image, THAW_KIND_PORTABLE);
 	last = newest(self->image);
 
@@ -335,10 +341,7 @@ TEST_F(stopping, a_taken_address_goes_back_to_between_turns)
 	struct thaw_error error;
 	void *there;
 
-	support_write(self->script, later_endless);
-	self->program = program_start(THAW("run", "--every", "10ms", self->script));
-	ASSERT_TRUE(wait_for_generation(self->image, 10, THAW_KIND_BOUND, 30));
-	program_kill(&self->program);
+	leave_in_a_turn(_metadata, self);
 
 	/* This test is another build, too: so first the bytes of its build-id have to be right. */
 	there = mmap(JS_PLACE_ADDRESS, 4096, PROT_NONE,
@@ -357,11 +360,7 @@ TEST_F(stopping, a_taken_address_goes_back_to_between_turns)
 
 TEST_F(stopping, a_stranger_is_not_continued_but_trusted)
 {
-	support_write(self->script, later_endless);
-	self->program = program_start(THAW("run", "--every", "10ms", self->script));
-	ASSERT_TRUE(wait_for_generation(self->image, 10, THAW_KIND_BOUND, 30));
-	program_kill(&self->program);
-	program_free(&self->program);
+	leave_in_a_turn(_metadata, self);
 
 	setenv("THAW_KEY", "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff", 1);
 	self->program = program_start(THAW("run", "--every", "0", self->script));
@@ -400,11 +399,7 @@ TEST_F(stopping, a_forged_stack_is_not_continued)
 	uint64_t number;
 	size_t bytes, places[4];
 
-	support_write(self->script, later_endless);
-	self->program = program_start(THAW("run", "--every", "10ms", self->script));
-	ASSERT_TRUE(wait_for_generation(self->image, 10, THAW_KIND_BOUND, 30));
-	program_kill(&self->program);
-	program_free(&self->program);
+	leave_in_a_turn(_metadata, self);
 	number = newest(self->image).number;
 
 	for (unsigned i = 0; i < 4; i++) {
@@ -529,17 +524,16 @@ TEST_F(stopping, a_long_turn_is_told_at_its_end)
 /* A rejection of the first half that gets no handler in the second ends the program as ever. */
 TEST_F(stopping, rejections_before_the_kill_count)
 {
-	support_write(self->script,
-		      "import { env } from 'thaw'\n"
-		      "setTimeout(() => {\n"
-		      "	const handled = Promise.reject(new Error('handled later'))\n"
-		      "	Promise.reject(new Error('from the life before'))\n"
-		      "	console.log('loop')\n"
-		      "	while (!env.STOP) for (let i = 0; i < 100000; i++);\n"
-		      "	handled.catch(() => {})\n"
-		      "	console.log('end')\n"
-		      "}, 1)\n"
-		      "setTimeout(() => console.log('never'), 1000)\n");
+	support_write(self->script, "import { env } from 'thaw'\n"
+				    "setTimeout(() => {\n"
+				    "	const handled = Promise.reject(new Error('handled later'))\n"
+				    "	Promise.reject(new Error('from the life before'))\n"
+				    "	console.log('loop')\n"
+				    "	while (!env.STOP) for (let i = 0; i < 100000; i++);\n"
+				    "	handled.catch(() => {})\n"
+				    "	console.log('end')\n"
+				    "}, 1)\n"
+				    "setTimeout(() => console.log('never'), 1000)\n");
 	self->program = program_start(THAW("run", "--every", "20ms", self->script));
 	ASSERT_TRUE(program_wait_for(&self->program, "loop", 30));
 	ASSERT_TRUE(wait_for_generation(self->image, 2, THAW_KIND_BOUND, 30));
