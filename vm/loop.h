@@ -124,7 +124,7 @@ struct runtime {
 	timer_t alarm;
 	pthread_t thread;
 	bool alarm_ready;
-	uint64_t alarm_ns;	    /* when it will ring; 0: it is not set */
+	uint64_t alarm_ns;	    /* when it will ring; 0: never; UINT64_MAX: not known */
 	volatile sig_atomic_t rang; /* since the last poll */
 
 	/* files.c */
