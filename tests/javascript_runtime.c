@@ -82,6 +82,22 @@ TEST_F(runtime, timers_in_order)
 }
 
 /* Overdue by ten intervals, they fire once; a timer promised before the kill keeps its promise. */
+/*
+ * The loop looks at the clock several times before it waits. A timer that becomes due in between
+ * must not be waited for: with --every 0 nothing else would ever wake the loop up.
+ */
+TEST_F(runtime, thousands_of_short_timers_are_not_missed)
+{
+	put(self->directory, "app.js",
+	    "let n = 0\n"
+	    "function next() {\n"
+	    "	for (let i = 0; i < (n * 7919) % 500; i++);\n"
+	    "	if (++n < 6000) setTimeout(next, n % 3); else console.log('all', n)\n"
+	    "}\n"
+	    "next()\n");
+	RUN(0, "all 6000\n", NULL, "run", "--every", "0", self->script);
+}
+
 TEST_F(runtime, overdue_timers_fire_once)
 {
 	put(self->directory, "app.js",

@@ -510,9 +510,14 @@ static void run_round(struct runtime *rt)
 	uv_run(&rt->loop, UV_RUN_ONCE);
 }
 
+/*
+ * It woke the loop up: the next round finds what is due. Or it never slept: a timer that has become
+ * due between its start and uv_run() is run before libuv (before 1.45) works out how long to wait,
+ * and then is not there to be waited for. So there is nothing to wait for in this round.
+ */
 static void on_timer(uv_timer_t *timer)
 {
-	(void)timer; /* it woke the loop up: the next round finds what is due */
+	uv_stop(timer->loop);
 }
 
 static void on_wake(uv_async_t *wake)
