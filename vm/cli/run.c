@@ -112,7 +112,8 @@ const struct cli_command command_run = {
 	.description =
 		"Runs FILE.js as a module. Its whole memory is checkpointed into an image: after kill -9, a crash or\n"
 		"a reboot the same command continues the program, which does not notice, from the last generation that\n"
-		"became durable. SIGTERM and SIGINT end it after a last checkpoint; SIGUSR2 takes one now.\n"
+		"became durable, in the middle of a loop if need be. SIGTERM and SIGINT end it after a last checkpoint;\n"
+		"SIGUSR2 takes one now.\n"
 		"A program that is continued needs its image only, not FILE.js.",
 	.examples =
 		"  thaw run app.js                     images go to app.thaw\n"
