@@ -36,6 +36,8 @@
 #endif
 
 /*
+ * In switch.S:
+ *
  * stack_enter(host_sp, top, function, arg)	host -> VM: a call of function(arg) with the stack
  *						pointer at `top`. The host's goes to *host_sp, and is
  *						looked up there when the function returns, which may be
@@ -51,107 +53,6 @@
 void stack_enter(void **host_sp, void *top, void (*function)(void *arg), void *arg);
 uint64_t stack_leave(void **vm_sp, void *host_sp, uint64_t (*function)(void *arg), void *arg);
 void stack_resume(void **host_sp, void *vm_sp, uint64_t result);
-
-#if defined(__x86_64__)
-#define PUSH_PRESERVED                                     \
-	"	push %rbp\n	push %rbx\n	push %r12\n	push %r13\n" \
-	"	push %r14\n	push %r15\n"
-#define POP_PRESERVED                                  \
-	"	pop %r15\n	pop %r14\n	pop %r13\n	pop %r12\n" \
-	"	pop %rbx\n	pop %rbp\n"
-/* What the host left in registers that no call preserves: a push for alignment might store it. */
-#define FORGET_OTHERS                                         \
-	"	xor %ecx, %ecx\n	xor %edx, %edx\n	xor %esi, %esi\n" \
-	"	xor %edi, %edi\n	xor %r8d, %r8d\n	xor %r9d, %r9d\n" \
-	"	xor %r10d, %r10d\n	xor %r11d, %r11d\n"
-__asm__(".text\n"
-	".p2align 4\n"
-	".globl stack_enter\n"
-	".type stack_enter,@function\n"
-	"stack_enter:\n" PUSH_PRESERVED "	mov %rsp, (%rdi)\n"
-	"	mov %rsi, %rsp\n"
-	"	mov %rdi, %rbx\n"
-	"	xor %ebp, %ebp\n" /* the end of a backtrace; and what the host had in the others */
-	"	xor %r12d, %r12d\n	xor %r13d, %r13d\n"
-	"	xor %r14d, %r14d\n	xor %r15d, %r15d\n"
-	"	mov %rcx, %rdi\n"
-	"	call *%rdx\n"
-	"	mov (%rbx), %rsp\n" POP_PRESERVED "	ret\n"
-	".size stack_enter, .-stack_enter\n"
-
-	".p2align 4\n"
-	".globl stack_leave\n"
-	".type stack_leave,@function\n"
-	"stack_leave:\n" PUSH_PRESERVED "	mov %rsp, (%rdi)\n"
-	"	mov %rsi, %rsp\n"
-	"	and $-16, %rsp\n"
-	"	mov %rdi, %rbx\n"
-	"	mov %rcx, %rdi\n"
-	"	call *%rdx\n"
-	"	mov (%rbx), %rsp\n" FORGET_OTHERS POP_PRESERVED "	ret\n"
-	".size stack_leave, .-stack_leave\n"
-
-	".p2align 4\n"
-	".globl stack_resume\n"
-	".type stack_resume,@function\n"
-	"stack_resume:\n" PUSH_PRESERVED "	mov %rsp, (%rdi)\n"
-	"	mov %rsi, %rsp\n"
-	"	mov %rdx, %rax\n" FORGET_OTHERS POP_PRESERVED "	ret\n"
-	".size stack_resume, .-stack_resume\n");
-#elif defined(__aarch64__)
-#define PUSH_PRESERVED                                         \
-	"	sub sp, sp, #160\n"                                  \
-	"	stp x29, x30, [sp]\n	stp x19, x20, [sp, #16]\n"      \
-	"	stp x21, x22, [sp, #32]\n	stp x23, x24, [sp, #48]\n" \
-	"	stp x25, x26, [sp, #64]\n	stp x27, x28, [sp, #80]\n" \
-	"	stp d8, d9, [sp, #96]\n	stp d10, d11, [sp, #112]\n"  \
-	"	stp d12, d13, [sp, #128]\n	stp d14, d15, [sp, #144]\n"
-#define POP_PRESERVED                                            \
-	"	ldp x29, x30, [sp]\n	ldp x19, x20, [sp, #16]\n"        \
-	"	ldp x21, x22, [sp, #32]\n	ldp x23, x24, [sp, #48]\n"   \
-	"	ldp x25, x26, [sp, #64]\n	ldp x27, x28, [sp, #80]\n"   \
-	"	ldp d8, d9, [sp, #96]\n	ldp d10, d11, [sp, #112]\n"    \
-	"	ldp d12, d13, [sp, #128]\n	ldp d14, d15, [sp, #144]\n" \
-	"	add sp, sp, #160\n"
-__asm__(".text\n"
-	".p2align 4\n"
-	".globl stack_enter\n"
-	".type stack_enter,%function\n"
-	"stack_enter:\n" PUSH_PRESERVED "	mov x9, sp\n"
-	"	str x9, [x0]\n"
-	"	mov sp, x1\n"
-	"	mov x19, x0\n"
-	"	mov x29, xzr\n" /* the end of a backtrace */
-	"	mov x0, x3\n"
-	"	blr x2\n"
-	"	ldr x9, [x19]\n"
-	"	mov sp, x9\n" POP_PRESERVED "	ret\n"
-	".size stack_enter, .-stack_enter\n"
-
-	".p2align 4\n"
-	".globl stack_leave\n"
-	".type stack_leave,%function\n"
-	"stack_leave:\n" PUSH_PRESERVED "	mov x9, sp\n"
-	"	str x9, [x0]\n"
-	"	mov sp, x1\n"
-	"	mov x19, x0\n"
-	"	mov x0, x3\n"
-	"	blr x2\n"
-	"	ldr x9, [x19]\n"
-	"	mov sp, x9\n" POP_PRESERVED "	ret\n"
-	".size stack_leave, .-stack_leave\n"
-
-	".p2align 4\n"
-	".globl stack_resume\n"
-	".type stack_resume,%function\n"
-	"stack_resume:\n" PUSH_PRESERVED "	mov x9, sp\n"
-	"	str x9, [x0]\n"
-	"	mov sp, x1\n"
-	"	mov x0, x2\n" POP_PRESERVED "	ret\n"
-	".size stack_resume, .-stack_resume\n");
-#else
-#error "vm/js/stack.c: no stack switch for this architecture yet (it takes three dozen instructions)"
-#endif
 
 /* ---- The mapping ---- */
 
