@@ -229,7 +229,7 @@ void stopping_end(struct runtime *rt);
 
 /* ---- alarm.c ---- */
 
-int alarm_open(struct runtime *rt, struct thaw_error *error);
+void alarm_open(struct runtime *rt);
 void alarm_close(struct runtime *rt);
 /* Ring at that time (monotonic clock), if a turn lasts that long; 0: never. Owner. */
 void alarm_set(struct runtime *rt, uint64_t when_ns);

@@ -356,13 +356,12 @@ int runtime_open(const struct runtime_options *options, struct runtime **runtime
 		code = create(rt, error);
 	if (!code)
 		code = checkpoints_open(rt, error);
-	if (!code)
-		code = alarm_open(rt, error);
 	if (code) {
 		runtime_close(rt);
 		return code;
 	}
 	rt->restore_ns = loop_monotonic_ns();
+	alarm_open(rt);
 	signals_open(rt);
 	if (rt->restored && options->verbose)
 		fprintf(stderr,
