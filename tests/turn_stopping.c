@@ -174,8 +174,9 @@ TEST_F(stopping, short_turns_are_not_stopped)
 		self->script,
 		"let n = 0\n"
 		"setInterval(() => { for (let i = 0; i < 200000; i++) n += i; console.log('n', n) }, 1)\n");
-	self->program = program_start(THAW("run", "--every", "200ms", self->script));
-	ASSERT_TRUE(wait_for_generation(self->image, 6, THAW_KIND_PORTABLE, 30));
+	/* Half a second, which a turn of some 6 ms does not last on a busy machine either. */
+	self->program = program_start(THAW("run", "--every", "500ms", self->script));
+	ASSERT_TRUE(wait_for_generation(self->image, 4, THAW_KIND_PORTABLE, 30));
 	program_kill(&self->program);
 	EXPECT_EQ(0, count_of_kind(self->image, THAW_KIND_BOUND));
 }
@@ -235,11 +236,18 @@ TEST_F(stopping, sigterm_lets_a_short_turn_end)
 		self->script,
 		"console.log('started')\n"
 		"setInterval(() => { const end = Date.now() + 20; while (Date.now() < end); }, 1)\n");
-	self->program = program_start(THAW("run", self->script));
-	ASSERT_TRUE(program_wait_for(&self->program, "started", 30));
-	support_sleep(0.2);
-	kill(self->program.pid, SIGTERM);
-	EXPECT_EQ(143, program_finish(&self->program, 30));
+	/* Whoever is off the CPU for a tenth of a second at the wrong moment has a long turn. */
+	for (int attempt = 0; attempt < 3; attempt++) {
+		program_free(&self->program);
+		unlink(self->image);
+		self->program = program_start(THAW("run", self->script));
+		ASSERT_TRUE(program_wait_for(&self->program, "started", 30));
+		support_sleep(0.2);
+		kill(self->program.pid, SIGTERM);
+		ASSERT_EQ(143, program_finish(&self->program, 30));
+		if (newest(self->image).kind == THAW_KIND_PORTABLE)
+			return;
+	}
 	EXPECT_EQ(THAW_KIND_PORTABLE, newest(self->image).kind);
 }
 
@@ -524,17 +532,16 @@ TEST_F(stopping, a_long_turn_is_told_at_its_end)
 /* A rejection of the first half that gets no handler in the second ends the program as ever. */
 TEST_F(stopping, rejections_before_the_kill_count)
 {
-	support_write(self->script,
-		      "import { env } from 'thaw'\n"
-		      "setTimeout(() => {\n"
-		      "	const handled = Promise.reject(new Error('handled later'))\n"
-		      "	Promise.reject(new Error('from the life before'))\n"
-		      "	console.log('loop')\n"
-		      "	while (!env.STOP) for (let i = 0; i < 100000; i++);\n"
-		      "	handled.catch(() => {})\n"
-		      "	console.log('end')\n"
-		      "}, 1)\n"
-		      "setTimeout(() => console.log('never'), 1000)\n");
+	support_write(self->script, "import { env } from 'thaw'\n"
+				    "setTimeout(() => {\n"
+				    "	const handled = Promise.reject(new Error('handled later'))\n"
+				    "	Promise.reject(new Error('from the life before'))\n"
+				    "	console.log('loop')\n"
+				    "	while (!env.STOP) for (let i = 0; i < 100000; i++);\n"
+				    "	handled.catch(() => {})\n"
+				    "	console.log('end')\n"
+				    "}, 1)\n"
+				    "setTimeout(() => console.log('never'), 1000)\n");
 	self->program = program_start(THAW("run", "--every", "20ms", self->script));
 	ASSERT_TRUE(program_wait_for(&self->program, "loop", 30));
 	ASSERT_TRUE(wait_for_generation(self->image, 2, THAW_KIND_BOUND, 30));
