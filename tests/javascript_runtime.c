@@ -345,6 +345,34 @@ TEST_F(runtime, idle_programs_write_nothing)
 }
 
 /* Reference counts change and change back: pages that were written, and are not stored. */
+/*
+ * A checkpoint that waited for the end of a turn does not take what the turn left behind when it
+ * threw: the interval ends inside the turn, and the turn is too short to be stopped in its middle.
+ */
+TEST_F(runtime, a_failed_turn_is_in_no_generation)
+{
+	put(self->directory, "app.js",
+	    "import { checkpoint } from 'thaw'\n"
+	    "await checkpoint()\n"
+	    "setTimeout(() => {\n"
+	    "	globalThis.failed = true\n"
+	    "	const end = Date.now() + 80\n"
+	    "	while (Date.now() < end);\n"
+	    "	throw new Error('fails')\n"
+	    "}, 60)\n");
+	for (int i = 0; i < 5; i++) {
+		unlink(self->image);
+		RUN(1, "", NULL, "run", "--every", "100ms", self->script);
+		/* The timer that threw will throw again; the question comes first. */
+		program_free(&self->program);
+		program_run(&self->program, NULL,
+			    THAW("-q", "-i", self->image, "--every", "0", "-p",
+				 "globalThis.failed === true"));
+		EXPECT_EQ(NULL, strstr(self->program.output, "true"))
+		TH_LOG("%s%s", self->program.output, self->program.errors);
+	}
+}
+
 /* Who waited for a generation goes on from it: that is no program that had finished. */
 TEST_F(runtime, a_waiter_goes_on_from_its_generation)
 {

@@ -140,11 +140,11 @@ static void failed(struct runtime *rt, uint64_t last, int code, const struct tha
 /* After the turn in which it happened. */
 static void tell_untold(struct runtime *rt)
 {
-	if (rt->untold.durable && !rt->ended) {
+	if (rt->untold.durable && !rt->ended && !js_trapped(rt->engine)) {
 		rt->untold.durable = false;
 		tell_durable(rt, rt->untold.durable_last, &rt->untold.result);
 	}
-	if (rt->untold.failed && !rt->ended) {
+	if (rt->untold.failed && !rt->ended && !js_trapped(rt->engine)) {
 		rt->untold.failed = false;
 		tell_failed(rt, rt->untold.failed_last, rt->untold.code, rt->untold.text);
 	}
@@ -232,9 +232,12 @@ void checkpoints_advance(struct runtime *rt)
 {
 	struct thaw_result result;
 
-	if (!rt->options.image || js_trapped(rt->engine))
+	if (!rt->options.image)
 		return;
 	tell_untold(rt);
+	/* What a turn that failed has left is no generation (loop.c), whoever was ready for one. */
+	if (js_trapped(rt->engine) || (rt->ended && !rt->final))
+		return;
 	begin_if_due(rt, loop_monotonic_ns());
 	switch (thaw_checkpoint_poll(rt->heap, &result)) {
 	case THAW_READY:
