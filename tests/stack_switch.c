@@ -11,7 +11,7 @@
 
 #include "../vm/js/stack.h"
 
-#define ADDRESS ((void *)0x2100000000ull)
+#define ADDRESS ((void *)0x220000000000ull) /* as JS_PLACE_ADDRESS, out of everybody's way */
 
 static struct vm_stack stack;
 static struct vm_landing landing;
