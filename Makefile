@@ -193,7 +193,8 @@ bench-built: all $(BENCHES)
 # that, and TSan has no shadow for what the kernel writes), and races between the two mappings of a memfd, which
 # are different addresses to it. Poisoned pages need their SIGBUS, so its handlers stay out of the way.
 VM_TESTS := $(shell grep -lE '"(\.\./vm/|js/|cli/|runtime\.h)|\bTHAW\b|THAW_BINARY' $(TEST_SOURCES) /dev/null)
-LIB_TESTS := $(basename $(filter-out $(VM_TESTS),$(TEST_SOURCES)))
+# Nor image_retention: thousands of commits by one thread, for which TSan takes a quarter of an hour.
+LIB_TESTS := $(basename $(filter-out $(VM_TESTS) tests/image_retention.c,$(TEST_SOURCES)))
 
 # The VM's handlers own SIGSEGV and SIGBUS (bounds checks, poisoned pages), and it runs on a stack that ASan did not make.
 asan: deps
