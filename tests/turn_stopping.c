@@ -458,6 +458,17 @@ TEST_F(stopping, without_a_key_turns_are_left_alone)
 
 /* ---- What a program sees ---- */
 
+/* What a program can see gets into its heap, and so into its image: not the key. */
+TEST_F(stopping, the_key_is_no_part_of_the_environment)
+{
+	EXPECT_EQ(0, program_run(&self->program, NULL,
+				 THAW("-e",
+				      "const { env } = await import('thaw')\n"
+				      "console.log(env.THAW_KEY, 'THAW_KEY' in env,\n"
+				      "	Object.keys(env).includes('THAW_KEY'), 'PATH' in env)")));
+	EXPECT_STREQ("undefined false false true\n", self->program.output);
+}
+
 /* What the rest of the turn begins in the new process is neither begun again nor answered early. */
 TEST_F(stopping, a_continued_turn_owns_what_it_begins)
 {
@@ -532,17 +543,16 @@ TEST_F(stopping, a_long_turn_is_told_at_its_end)
 /* A rejection of the first half that gets no handler in the second ends the program as ever. */
 TEST_F(stopping, rejections_before_the_kill_count)
 {
-	support_write(self->script,
-		      "import { env } from 'thaw'\n"
-		      "setTimeout(() => {\n"
-		      "	const handled = Promise.reject(new Error('handled later'))\n"
-		      "	Promise.reject(new Error('from the life before'))\n"
-		      "	console.log('loop')\n"
-		      "	while (!env.STOP) for (let i = 0; i < 100000; i++);\n"
-		      "	handled.catch(() => {})\n"
-		      "	console.log('end')\n"
-		      "}, 1)\n"
-		      "setTimeout(() => console.log('never'), 1000)\n");
+	support_write(self->script, "import { env } from 'thaw'\n"
+				    "setTimeout(() => {\n"
+				    "	const handled = Promise.reject(new Error('handled later'))\n"
+				    "	Promise.reject(new Error('from the life before'))\n"
+				    "	console.log('loop')\n"
+				    "	while (!env.STOP) for (let i = 0; i < 100000; i++);\n"
+				    "	handled.catch(() => {})\n"
+				    "	console.log('end')\n"
+				    "}, 1)\n"
+				    "setTimeout(() => console.log('never'), 1000)\n");
 	self->program = program_start(THAW("run", "--every", "20ms", self->script));
 	ASSERT_TRUE(program_wait_for(&self->program, "loop", 30));
 	ASSERT_TRUE(wait_for_generation(self->image, 2, THAW_KIND_BOUND, 30));
