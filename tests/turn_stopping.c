@@ -540,19 +540,22 @@ TEST_F(stopping, a_long_turn_is_told_at_its_end)
 	EXPECT_GT(newest(self->image).number, 5);
 }
 
+static const char rejecting[] =
+	"import { env } from 'thaw'\n"
+	"setTimeout(() => {\n"
+	"	const handled = Promise.reject(new Error('handled later'))\n"
+	"	Promise.reject(new Error('from the life before'))\n"
+	"	console.log('loop')\n"
+	"	while (!env.STOP) for (let i = 0; i < 100000; i++);\n"
+	"	handled.catch(() => {})\n"
+	"	console.log('end')\n"
+	"}, 1)\n"
+	"setTimeout(() => console.log('never'), 1000)\n";
+
 /* A rejection of the first half that gets no handler in the second ends the program as ever. */
 TEST_F(stopping, rejections_before_the_kill_count)
 {
-	support_write(self->script, "import { env } from 'thaw'\n"
-				    "setTimeout(() => {\n"
-				    "	const handled = Promise.reject(new Error('handled later'))\n"
-				    "	Promise.reject(new Error('from the life before'))\n"
-				    "	console.log('loop')\n"
-				    "	while (!env.STOP) for (let i = 0; i < 100000; i++);\n"
-				    "	handled.catch(() => {})\n"
-				    "	console.log('end')\n"
-				    "}, 1)\n"
-				    "setTimeout(() => console.log('never'), 1000)\n");
+	support_write(self->script, rejecting);
 	self->program = program_start(THAW("run", "--every", "20ms", self->script));
 	ASSERT_TRUE(program_wait_for(&self->program, "loop", 30));
 	ASSERT_TRUE(wait_for_generation(self->image, 2, THAW_KIND_BOUND, 30));
