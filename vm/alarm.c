@@ -105,6 +105,5 @@ void alarm_heard(struct runtime *rt)
 	if (!rt->rang)
 		return;
 	rt->rang = 0;
-	rt->alarm_ns =
-		0; /* the handler has set the timer to its own: whoever wants it sets it anew */
+	rt->alarm_ns = UINT64_MAX; /* the handler's own choice: the next alarm_set() counts */
 }
