@@ -220,62 +220,55 @@ static void begin_if_due(struct runtime *rt, uint64_t now)
 		begin(rt, THAW_REASON_TIMER); /* -EBUSY: skipped */
 }
 
-static void begin_what_is_wanted(struct runtime *rt)
+/*
+ * What is in flight goes on, what is due or wanted begins. True: one is ready for its capture, and
+ * the turn under way may not be stopped for it yet.
+ */
+static bool advance(struct runtime *rt, uint64_t now)
 {
+	struct thaw_result result;
+	bool waits = false;
+
+	begin_if_due(rt, now);
+	switch (thaw_checkpoint_poll(rt->heap, &result)) {
+	case THAW_READY:
+		waits = rt->in_turn && !stopping_allowed(rt, now);
+		if (!waits)
+			capture(rt);
+		break;
+	case THAW_DONE:
+		finish(rt, &result);
+		break;
+	default:
+		break;
+	}
 	if (signals_take_checkpoint())
 		rt->wanted = rt->urgent = true;
 	if (rt->wanted && !rt->ended)
 		begin(rt, THAW_REASON_REQUEST);
+	return waits;
 }
 
 void checkpoints_advance(struct runtime *rt)
 {
-	struct thaw_result result;
-
 	if (!rt->options.image)
 		return;
 	tell_untold(rt);
 	/* What a turn that failed has left is no generation (loop.c), whoever was ready for one. */
-	if (js_trapped(rt->engine) || (rt->ended && !rt->final))
-		return;
-	begin_if_due(rt, loop_monotonic_ns());
-	switch (thaw_checkpoint_poll(rt->heap, &result)) {
-	case THAW_READY:
-		capture(rt);
-		break;
-	case THAW_DONE:
-		finish(rt, &result);
-		break;
-	default:
-		break;
-	}
-	begin_what_is_wanted(rt);
+	if (!js_trapped(rt->engine) && (!rt->ended || rt->final))
+		advance(rt, loop_monotonic_ns());
 }
 
 void checkpoints_advance_inside(struct runtime *rt)
 {
-	uint64_t now = loop_monotonic_ns(), next;
-	struct thaw_result result;
+	uint64_t now = loop_monotonic_ns();
 
 	if (!rt->options.image || rt->ended)
 		return;
-	begin_if_due(rt, now);
-	next = rt->options.every_ns ? rt->due_ns : 0;
-	switch (thaw_checkpoint_poll(rt->heap, &result)) {
-	case THAW_READY:
-		if (stopping_allowed(rt, now))
-			capture(rt);
-		else if (stopping_allowed_at(rt) > now)
-			next = stopping_allowed_at(rt);
-		break;
-	case THAW_DONE:
-		finish(rt, &result);
-		break;
-	default:
-		break;
-	}
-	begin_what_is_wanted(rt);
-	alarm_set(rt, next);
+	if (advance(rt, now) && stopping_allowed_at(rt) > now)
+		alarm_set(rt, stopping_allowed_at(rt));
+	else
+		alarm_set(rt, rt->due_ns);
 }
 
 int checkpoints_now(struct runtime *rt, enum thaw_reason reason, struct thaw_result *result)

@@ -326,7 +326,8 @@ static void sync_bindings(struct runtime *rt)
 		js_free(rt->engine, result);
 }
 
-void loop_turn_begin(struct runtime *rt)
+/* A turn begins, or goes on in this process. */
+static void enter_turn(struct runtime *rt)
 {
 	rt->turn_began_ns = loop_monotonic_ns();
 	rt->stop_requested_ns = 0;
@@ -334,6 +335,11 @@ void loop_turn_begin(struct runtime *rt)
 	if (rt->options.image)
 		alarm_set(rt, rt->due_ns);
 	rt->in_turn = true;
+}
+
+void loop_turn_begin(struct runtime *rt)
+{
+	enter_turn(rt);
 	sync_bindings(rt);
 }
 
@@ -443,15 +449,13 @@ void loop_turn_resume(struct runtime *rt)
 	const struct js_turn *turn = &rt->blob.turn;
 	js_value result;
 
-	rt->turn_began_ns = loop_monotonic_ns();
 	rt->argument_count = turn->argument_count;
 	memcpy(rt->arguments, turn->arguments, sizeof(rt->arguments));
 	rt->main_failure = turn->main_failure;
 	rt->collect = turn->collect;
 	for (unsigned i = 0; i < turn->rejection_count; i++)
 		note_rejection(rt, turn->rejections[i]);
-	alarm_set(rt, rt->due_ns);
-	rt->in_turn = true;
+	enter_turn(rt);
 	rt->step = turn->step;
 	result = js_turn_continue(rt->engine);
 	rt->step = JS_TURN_NONE;

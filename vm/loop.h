@@ -89,7 +89,7 @@ struct runtime {
 
 	/* checkpoints.c */
 	uv_timer_t every;
-	uint64_t due_ns;    /* the next interval's end; monotonic clock */
+	uint64_t due_ns;    /* the next interval's end; monotonic clock; 0: there are none */
 	uint64_t requested; /* highest number of a checkpoint() promise */
 	/* ... when the generation in flight was captured; with `capture_taken` */
 	uint64_t captured;

@@ -21,8 +21,7 @@ enum {
 
 struct call {
 	struct js_engine *engine;
-	js_value value, self, other;
-	const js_value *arguments;
+	js_value value, other;
 	unsigned count, flags;
 	const char *text, *name;
 	size_t bytes;
