@@ -47,22 +47,6 @@ static int commit_twice(struct image *image, struct thaw_error *error)
 	return code;
 }
 
-static void abort_somewhere(struct image *image)
-{
-	struct thaw_error error;
-	struct model other = model;
-	struct commit *commit;
-
-	if (commit_begin(image, &commit, &error))
-		return;
-	for (unsigned i = random_below(MODEL_PAGES); i < MODEL_PAGES; i += 1 + random_below(20)) {
-		other.version[i] = (uint32_t)random_next();
-		if (model_store(commit, &other, i, &error))
-			break;
-	}
-	commit_abort(commit);
-}
-
 TEST(random_histories)
 {
 	struct image_options options = model_options();
@@ -75,7 +59,7 @@ TEST(random_histories)
 		unsigned what = random_below(20);
 
 		if (what == 0) {
-			abort_somewhere(image);
+			model_abort_somewhere(&model, image);
 		} else if (what < 4) { /* reopen: newest, an older one (a branch), or fresh */
 			struct model *kept = &history.kept[history.count - 1];
 

@@ -126,6 +126,24 @@ __attribute__((unused)) static int model_store(struct commit *commit, const stru
 	return commit_page(commit, model_page(i), page, &stored, error);
 }
 
+/* A commit of some random pages that is given up: the image must be as before. */
+__attribute__((unused)) static void model_abort_somewhere(const struct model *model,
+							  struct image *image)
+{
+	struct thaw_error error;
+	struct model other = *model;
+	struct commit *commit;
+
+	if (commit_begin(image, &commit, &error))
+		return;
+	for (unsigned i = random_below(MODEL_PAGES); i < MODEL_PAGES; i += 1 + random_below(20)) {
+		other.version[i] = (uint32_t)random_next();
+		if (model_store(commit, &other, i, &error))
+			break;
+	}
+	commit_abort(commit);
+}
+
 __attribute__((unused)) static int model_finish(struct commit *commit, struct model *model,
 						struct thaw_error *error)
 {

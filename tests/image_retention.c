@@ -296,21 +296,6 @@ static enum thaw_kind kind_next(int step)
 	}
 }
 
-static void abort_somewhere(struct image *image)
-{
-	struct model other = model;
-	struct commit *commit;
-
-	if (commit_begin(image, &commit, &error))
-		return;
-	for (unsigned i = random_below(MODEL_PAGES); i < MODEL_PAGES; i += 1 + random_below(20)) {
-		other.version[i] = (uint32_t)random_next();
-		if (model_store(commit, &other, i, &error))
-			break;
-	}
-	commit_abort(commit);
-}
-
 /* Open the way `options` say, expecting generation `expected`, which is in the history. */
 static int open_expecting(struct image_options *options, struct image **image, uint64_t expected)
 {
@@ -373,7 +358,7 @@ TEST_F(histories, keep_what_they_should_and_give_the_rest_back)
 		unsigned what = random_below(24);
 
 		if (what == 0) {
-			abort_somewhere(self->image);
+			model_abort_somewhere(&model, self->image);
 		} else if (what <= (variant->branches ? 5 : 2)) {
 			uint64_t expected = history.count ? history.kept[history.count - 1].number
 							  : 0;
