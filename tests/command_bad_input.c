@@ -421,6 +421,13 @@ TEST_F(bad, closed_standard_streams)
 	free(command);
 }
 
+/* Counts up for ever, and tells when a generation is durable and where it was restored. */
+static const char request_text[] = "import { on } from 'thaw'\n"
+				   "let n = 0\n"
+				   "on('checkpoint', () => console.log('durable'))\n"
+				   "on('restore', () => console.log('restored at', n))\n"
+				   "setInterval(() => console.log('n', ++n), 5)\n";
+
 TEST_F(bad, signals_end_it)
 {
 	char *path = support_format("%s/spin.js", self->directory);
@@ -428,27 +435,40 @@ TEST_F(bad, signals_end_it)
 
 	support_write(path, "console.log('spinning'); for (;;) {}\n");
 	spin = program_start(THAW("run", path));
-	ASSERT_TRUE(program_wait_for(&spin, "spinning", 10));
+	ASSERT_TRUE(program_wait_for(&spin, "spinning", 30));
 	kill(spin.pid, SIGTERM);
 	support_sleep(0.1);
 	kill(spin.pid, SIGTERM);
-	EXPECT_EQ(143, program_finish(&spin, 5));
+	EXPECT_EQ(143, program_finish(&spin, 30));
 	program_free(&spin);
-
-	self->program = program_start(THAW("run", "--every", "0", self->script));
-	ASSERT_TRUE(program_wait_for(&self->program, "n 5 ", 10));
-	kill(self->program.pid, SIGUSR2);
-	ASSERT_TRUE(program_wait_for(&self->program, "n 30 ", 10));
-	program_kill(&self->program);
-	program_free(&self->program);
-	self->program = program_start(THAW("run", self->script));
-	ASSERT_TRUE(program_wait_for(&self->program, "n ", 10));
-	/* From SIGUSR2's generation, neither from the start nor from a later one. */
-	EXPECT_GT(atol(strstr(self->program.output, "n ") + 2), 5);
-	EXPECT_LT(atol(strstr(self->program.output, "n ") + 2), 30);
-	kill(self->program.pid, SIGINT);
-	EXPECT_EQ(130, program_finish(&self->program, 10));
 	free(path);
+}
+
+TEST_F(bad, a_signal_asks_for_a_generation)
+{
+	long asked, durable, restored;
+
+	support_write(self->script, request_text);
+	self->program = program_start(THAW("run", "--every", "0", self->script));
+	ASSERT_TRUE(program_wait_for(&self->program, "n 5\n", 30));
+	asked = last_count(self->program.output);
+	kill(self->program.pid, SIGUSR2);
+	ASSERT_TRUE(program_wait_for(&self->program, "durable\n", 30));
+	durable = last_count(self->program.output);
+	program_wait_for(&self->program, NULL, 0.1);
+	program_kill(&self->program);
+	EXPECT_GT(last_count(self->program.output), durable);
+	program_free(&self->program);
+
+	self->program = program_start(THAW("run", self->script));
+	ASSERT_TRUE(program_wait_for(&self->program, "restored at ", 30));
+	ASSERT_TRUE(program_wait_for(&self->program, "n ", 30));
+	restored = atol(strstr(self->program.output, "at ") + 3);
+	/* From the generation that was asked for: neither from the start nor from a later one. */
+	EXPECT_GE(restored, asked);
+	EXPECT_LE(restored, durable);
+	kill(self->program.pid, SIGINT);
+	EXPECT_EQ(130, program_finish(&self->program, 30));
 }
 
 TEST_HARNESS_MAIN
