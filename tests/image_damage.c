@@ -563,7 +563,7 @@ TEST(a_portable_one_that_cannot_be)
 		struct disk_generation *newest = &record->generation[2];
 
 		newest->kind = claims[i].kind;
-		newest->parent = claims[i].parent;
+		newest->parent = newest->ancestor = claims[i].parent;
 		newest->portable = claims[i].portable;
 		if (claims[i].second_is_bound) {
 			record->generation[1].kind = THAW_KIND_BOUND;
@@ -574,7 +574,36 @@ TEST(a_portable_one_that_cannot_be)
 		ASSERT_EQ(claims[i].right ? 0 : THAW_EDAMAGED, fallback.code) TH_LOG("%u", i);
 		ASSERT_EQ(claims[i].right ? 3 : 2, image_opened(image)->number);
 		image_close(image);
-		ASSERT_EQ(claims[i].right ? 0 : THAW_EDAMAGED, quiet_verify());
+		/* One that claims to descend from nothing, and shares pages, is found out. */
+		ASSERT_EQ(claims[i].right && claims[i].parent ? 0 : THAW_EDAMAGED, quiet_verify());
+	}
+	model_teardown();
+}
+
+/* It descends from what is listed and came before it, or from nothing. */
+TEST(an_ancestor_that_cannot_be)
+{
+	static const struct {
+		uint64_t parent, ancestor;
+		bool right;
+	} claims[] = {
+		{2, 2, true},  {2, 1, true},  {2, 0, true},	      {1, 1, true},
+		{1, 2, false}, {2, 3, false}, {2, UINT64_MAX, false}, {0, 1, false},
+	};
+	struct image_options options = model_options();
+	struct image *image;
+
+	make_image("ancestor");
+	for (unsigned i = 0; i < sizeof(claims) / sizeof(claims[0]); i++) {
+		struct disk_record *record = record_copy();
+
+		record->generation[2].parent = claims[i].parent;
+		record->generation[2].ancestor = claims[i].ancestor;
+		record_claim(record);
+		ASSERT_EQ(0, image_open(&options, &image, &fallback, &error));
+		ASSERT_EQ(claims[i].right ? 3 : 2, image_opened(image)->number)
+		TH_LOG("%u", i);
+		image_close(image);
 	}
 	model_teardown();
 }

@@ -105,6 +105,7 @@ static void checkpoint_done(struct checkpointer *checkpointer, int code)
 		result->error.code = 0;
 		result->durable_ns = sys_monotonic_ns() - checkpointer->begun_ns;
 	}
+	checkpointer->name[0] = 0;
 	bitmap_clear_all(&checkpointer->taken);
 	free(checkpointer->state);
 	checkpointer->state = NULL;
@@ -160,12 +161,16 @@ static void checkpoint_write(struct checkpointer *checkpointer)
 			break;
 		from += page_bytes;
 	}
-	if (!code && commit_is_empty(checkpointer->commit) && state_is_durable(checkpointer)) {
+	if (!code && commit_is_empty(checkpointer->commit) && state_is_durable(checkpointer) &&
+	    !checkpointer->name[0]) {
 		checkpointer->result.unchanged = true;
 		checkpointer->result.generation = *image_newest(checkpointer->image);
 		checkpoint_done(checkpointer, 0);
 		return;
 	}
+	if (!code && checkpointer->name[0])
+		code = commit_name(checkpointer->commit, checkpointer->name,
+				   &(uint64_t){COMMIT_ITSELF}, error);
 	if (!code) {
 		generation->pages_written = bitmap_count(&checkpointer->taken);
 		generation->durable_ns = sys_monotonic_ns() - checkpointer->begun_ns;
@@ -246,6 +251,19 @@ int checkpointer_begin(struct checkpointer *checkpointer, enum thaw_reason reaso
 		checkpointer->phase = THAW_COPYING;
 		pthread_cond_broadcast(&checkpointer->changed);
 	}
+	pthread_mutex_unlock(&checkpointer->lock);
+	return code;
+}
+
+int checkpointer_name(struct checkpointer *checkpointer, const char *name)
+{
+	int code = 0;
+
+	pthread_mutex_lock(&checkpointer->lock);
+	if (checkpointer->phase == THAW_WRITING || checkpointer->phase == THAW_DONE)
+		code = -EBUSY;
+	else
+		strcpy(checkpointer->name, name);
 	pthread_mutex_unlock(&checkpointer->lock);
 	return code;
 }

@@ -46,6 +46,7 @@ struct checkpointer {
 	uint64_t begun_ns;
 	uint64_t stopped_ns; /* thaw_checkpoint_stopped(); 0: the capture will say */
 	struct thaw_generation generation;
+	char name[sizeof(((struct thaw_name *)NULL)->name)]; /* for it; empty: none */
 	void *state;
 	size_t state_bytes;
 	uint32_t restores;
@@ -63,6 +64,8 @@ int checkpointer_start(struct checkpointer *checkpointer, struct thaw_error *err
 void checkpointer_stop(struct checkpointer *checkpointer);
 
 int checkpointer_begin(struct checkpointer *checkpointer, enum thaw_reason reason);
+/* See thaw_checkpoint_name(). */
+int checkpointer_name(struct checkpointer *checkpointer, const char *name);
 int checkpointer_capture(struct checkpointer *checkpointer, enum thaw_kind kind, const void *state,
 			 size_t state_bytes);
 enum thaw_phase checkpointer_poll(struct checkpointer *checkpointer, struct thaw_result *result);

@@ -24,13 +24,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "retention.h"
 #include "store.h"
 #include "sys.h"
 #include "walk.h"
 
 #define BUFFER_BYTES (1u << 20) /* one write; at 1 MiB the disk is at its best (NUMBERS.md) */
 #define BUFFER_BLOCKS (BUFFER_BYTES / SPACE_BLOCK)
-#define TRIM_BYTES (1u << 20) /* a shorter free tail is kept: the next commit needs it */
+#define HELD_BYTES (256u << 20) /* and a quarter of the file: so much waits for readers */
+#define TRIM_BYTES (1u << 20)	/* a shorter free tail is kept: the next commit needs it */
 
 struct commit {
 	struct image *image;
@@ -40,8 +42,14 @@ struct commit {
 	bool failed, in_doubt;
 
 	uint64_t run, run_used, run_bytes; /* the open run: where, how much is used, how long */
-	struct ranges taken;		   /* closed runs: what is used of them */
-	struct ranges superseded;	   /* of that, what this same commit no longer needs */
+	struct thaw_name *names; /* the new list of names; generation 0: the one that is made */
+	unsigned name_count;
+	uint64_t *working_set; /* NULL: the one before stays */
+	unsigned working_set_count;
+	uint64_t working_set_generation;
+
+	struct ranges taken;	  /* closed runs: what is used of them */
+	struct ranges superseded; /* of that, what this same commit no longer needs */
 
 	uint8_t *buffer; /* bytes [buffer_offset, + filled) of the file, not yet written */
 	uint64_t buffer_offset;
@@ -107,12 +115,18 @@ static int reach_difference(const struct image *image, const struct generation *
 	return code;
 }
 
+static uint64_t working_set_taken(const struct record *record)
+{
+	return record->working_set.bytes; /* whole words */
+}
+
 /*
  * Generations that only the other slot's record still lists wait with the garbage, as if this
  * process had dropped them.
  */
 static int space_build_other(struct image *image, const struct root **roots)
 {
+	const struct working_set *set = &image->record.working_set;
 	struct thaw_error ignored;
 	struct slot slots[2];
 	struct record other;
@@ -126,6 +140,8 @@ static int space_build_other(struct image *image, const struct root **roots)
 	code = record_read(image->fd, image->path, &slots[!image->slot], &other, &ignored);
 	if (code == THAW_EDAMAGED)
 		return 0; /* it leads nowhere */
+	for (unsigned i = 0; i < count; i++)
+		roots[i] = &image->record.generations[i].root;
 	for (unsigned i = 0; !code && i < other.count; i++) {
 		struct reach reach = {&image->space, &image->garbage, true};
 
@@ -137,8 +153,12 @@ static int space_build_other(struct image *image, const struct root **roots)
 			roots[count++] = &other.generations[i].root;
 	}
 	if (!code) {
-		space_add(&image->space, other.offset, other.bytes);
-		code = ranges_add(&image->garbage, other.offset, other.bytes);
+		struct reach reach = {&image->space, &image->garbage, true};
+
+		code = reach_bytes(&reach, other.offset, other.bytes);
+		if (!code && other.working_set.offset != set->offset)
+			code = reach_bytes(&reach, other.working_set.offset,
+					   working_set_taken(&other));
 	}
 	record_free(&other);
 	return code;
@@ -147,21 +167,23 @@ static int space_build_other(struct image *image, const struct root **roots)
 static int space_build(struct image *image, struct thaw_error *error)
 {
 	const struct record *record = &image->record;
-	bool line = record_is_line(record->generations, record->count);
 	uint64_t blocks = (image_file_bytes(image) + SPACE_BLOCK - 1) / SPACE_BLOCK;
 	const struct root **roots =
 		calloc(record->count + STORE_GENERATIONS_MAX + 1, sizeof(*roots));
 	int code = roots ? space_open(&image->space, blocks) : -ENOMEM;
 
-	space_add(&image->space, 0, STORE_HEADER_BYTES);
-	space_add(&image->space, record->offset, record->bytes);
+	if (!code) {
+		space_add(&image->space, 0, STORE_HEADER_BYTES);
+		space_add(&image->space, record->offset, record->bytes);
+		space_add(&image->space, record->working_set.offset, working_set_taken(record));
+	}
 	for (unsigned i = 0; !code && i < record->count; i++) {
 		struct reach reach = {&image->space, NULL, true};
-		unsigned from = line && i ? i - 1 : 0;
+		unsigned adjacent = retention_adjacent(record->generations, record->count, NULL,
+						       NULL, i, roots);
 
-		code = reach_difference(image, &record->generations[i], roots + from, i - from,
-					false, &reach);
-		roots[i] = &record->generations[i].root;
+		code = reach_difference(image, &record->generations[i], roots, adjacent, false,
+					&reach);
 	}
 	if (!code)
 		code = space_build_other(image, roots);
@@ -316,6 +338,17 @@ int commit_begin(struct image *image, struct commit **commit, struct thaw_error 
 		free(begun);
 		return error_set(error, -ENOMEM, "%s: no memory for a commit", image->path);
 	}
+	begun->names = calloc(image->record.name_count + 1, sizeof(*begun->names));
+	if (!begun->names) {
+		ranges_free(&begun->taken);
+		free(begun->buffer);
+		free(begun);
+		return error_set(error, -ENOMEM, "%s: no memory for a commit", image->path);
+	}
+	if (image->record.name_count)
+		memcpy(begun->names, image->record.names,
+		       image->record.name_count * sizeof(*begun->names));
+	begun->name_count = image->record.name_count;
 	begun->image = image;
 	begun->number = image->next;
 	space_restart(&image->space);
@@ -384,6 +417,193 @@ bool commit_is_empty(const struct commit *commit)
 	return !commit->pages;
 }
 
+/* ---- Names and the working set */
+
+int commit_name(struct commit *commit, const char *name, const uint64_t *generation,
+		struct thaw_error *error)
+{
+	struct image *image = commit->image;
+	struct record list = {.names = commit->names, .name_count = commit->name_count};
+	struct thaw_name *named = (struct thaw_name *)record_named(&list, name), *more;
+
+	if (generation && !name_is_sound(name))
+		return error_set(
+			error, -EINVAL,
+			"'%.63s' cannot name a generation: use 1 to 63 of A-Z a-z 0-9 . _ / : "
+			"@ + -, not beginning with '-' and not digits alone",
+			name);
+	if (generation && *generation != COMMIT_ITSELF && !record_find(&image->record, *generation))
+		return error_set(error, THAW_ENOGEN, "%s: no generation %" PRIu64 " (see thaw log)",
+				 image->path, *generation);
+	if (!generation && !named)
+		return error_set(error, THAW_ENOGEN, "%s: no generation is named '%.63s'",
+				 image->path, name);
+	if (!generation) { /* the last one takes its place */
+		*named = commit->names[--commit->name_count];
+		return 0;
+	}
+	if (!named && commit->name_count == STORE_NAMES_MAX)
+		return error_set(error, -ENOSPC,
+				 "%s: there are %u names already: take one away with thaw tag -d",
+				 image->path, STORE_NAMES_MAX);
+	if (!named) {
+		more = realloc(commit->names, (commit->name_count + 1) * sizeof(*more));
+		if (!more)
+			return error_set(error, -ENOMEM, "%s: no memory for a name", image->path);
+		commit->names = more;
+		named = &more[commit->name_count++];
+		memset(named, 0, sizeof(*named));
+		strncpy(named->name, name, sizeof(named->name) - 1);
+	}
+	named->generation = *generation;
+	return 0;
+}
+
+int commit_working_set(struct commit *commit, const uint64_t *pages, unsigned count,
+		       uint64_t generation, struct thaw_error *error)
+{
+	uint64_t *copy;
+
+	if (!count || count > STORE_WORKING_SET_MAX)
+		return error_set(error, -EINVAL, "a working set of %u clusters", count);
+	copy = malloc(count * sizeof(*copy));
+	if (!copy)
+		return error_set(error, -ENOMEM, "%s: no memory for the working set",
+				 commit->image->path);
+	memcpy(copy, pages, count * sizeof(*copy));
+	free(commit->working_set);
+	commit->working_set = copy;
+	commit->working_set_count = count;
+	commit->working_set_generation = generation;
+	return 0;
+}
+
+/* ---- What becomes of the list of generations */
+
+struct change {
+	struct record all;  /* the list before, and the new one */
+	struct record kept; /* of that, what stays */
+	bool *keep;
+	struct generation *made; /* in `kept`; NULL: only the record is made */
+	struct slot slot;
+	struct ranges garbage;
+};
+
+static void change_free(struct change *change)
+{
+	record_free(&change->all);
+	record_free(&change->kept);
+	free(change->keep);
+	ranges_free(&change->garbage);
+}
+
+/* Everything about the change that is known before anything is written. */
+static int change_begin(struct commit *commit, const struct thaw_generation *generation,
+			size_t state_bytes, struct change *change)
+{
+	struct image *image = commit->image;
+	const struct thaw_generation *base = &image->base.info;
+	struct retention retention = image->retention;
+	struct record *all = &change->all, *kept = &change->kept;
+	unsigned count = image->record.count + !!generation;
+	int stay;
+
+	memset(change, 0, sizeof(*change));
+	change->slot = image->identity;
+	change->slot.sequence = commit->number;
+	change->keep = calloc(count + 1, sizeof(*change->keep));
+	all->generations = calloc(count + 1, sizeof(*all->generations));
+	kept->generations = calloc(count + 1, sizeof(*kept->generations));
+	kept->names = calloc(commit->name_count + 1, sizeof(*kept->names));
+	if (!change->keep || !all->generations || !kept->generations || !kept->names)
+		return -ENOMEM;
+	all->count = count;
+	if (image->record.count)
+		memcpy(all->generations, image->record.generations,
+		       image->record.count * sizeof(*all->generations));
+	for (unsigned i = 0; i < commit->name_count; i++) {
+		kept->names[i] = commit->names[i];
+		if (kept->names[i].generation == COMMIT_ITSELF)
+			kept->names[i].generation = commit->number;
+	}
+	kept->name_count = commit->name_count;
+	if (generation) {
+		struct thaw_generation *info = &all->generations[count - 1].info;
+
+		*info = *generation;
+		info->number = commit->number;
+		info->parent = base->number;
+		info->ancestor = record_find(&image->record, base->number) ? base->number : 0;
+		info->portable = info->kind == THAW_KIND_PORTABLE ? commit->number : base->portable;
+		info->state_bytes = state_bytes;
+	} else {
+		retention.all = true;
+	}
+	if (!count)
+		return -EINVAL;	  /* a record of nothing */
+	all->names = kept->names; /* lent */
+	all->name_count = kept->name_count;
+	retention_mark(&retention, all, change->keep);
+	all->names = NULL;
+	all->name_count = 0;
+	stay = retention_apply(all->generations, count, change->keep, kept->generations);
+	if (stay < 0)
+		return stay;
+	if (stay > (int)STORE_GENERATIONS_MAX)
+		return -ENOSPC;
+	kept->count = (unsigned)stay;
+	kept->working_set = image->record.working_set;
+	if (generation)
+		change->made = &kept->generations[stay - 1];
+	return 0;
+}
+
+/*
+ * What the new list of generations leaves out and nothing else reaches; the record before, and the
+ * working set if there is a new one. Those that are dropped go one by one, each compared with what is
+ * adjacent to it among those that are still there.
+ */
+static int garbage_find(struct image *image, struct change *change)
+{
+	const struct record *all = &change->all;
+	const struct root **roots = calloc(all->count + 1, sizeof(*roots));
+	uint64_t *ancestors = calloc(all->count + 1, sizeof(*ancestors));
+	bool *there = calloc(all->count + 1, sizeof(*there));
+	struct ranges *garbage = &change->garbage;
+	int code = roots && ancestors && there ? 0 : -ENOMEM;
+
+	for (unsigned i = 0; !code && i < all->count; i++) {
+		ancestors[i] = all->generations[i].info.ancestor;
+		there[i] = true;
+	}
+	for (unsigned i = 0; !code && i < all->count; i++) {
+		/* Careful: what cannot be told apart now stays taken; the next open finds it. */
+		struct reach reach = {NULL, garbage, false};
+		unsigned adjacent;
+
+		if (change->keep[i])
+			continue;
+		adjacent = retention_adjacent(all->generations, all->count, ancestors, there, i,
+					      roots);
+		code = reach_difference(image, &all->generations[i], roots, adjacent, true, &reach);
+		there[i] = false;
+		for (unsigned j = i + 1; j < all->count; j++)
+			if (ancestors[j] == all->generations[i].info.number)
+				ancestors[j] = ancestors[i];
+	}
+	free(there);
+	free(ancestors);
+	free(roots);
+	if (!code)
+		code = ranges_add(garbage, image->record.offset, image->record.bytes);
+	if (!code && change->kept.working_set.offset != image->record.working_set.offset)
+		code = ranges_add(garbage, image->record.working_set.offset,
+				  working_set_taken(&image->record));
+	return code;
+}
+
+/* ---- Finishing */
+
 struct emission {
 	struct commit *commit;
 	uint64_t left; /* bytes of nodes still to come */
@@ -398,87 +618,66 @@ static int emit_node(void *arg, const void *node, size_t bytes, uint64_t *offset
 	return code;
 }
 
-/*
- * What the new list of generations leaves out and nothing else reaches, and the record before.
- *
- * Each dropped generation is compared with those that stay and with those that are dropped after it,
- * so that what several of them share is found once, with the last of them. In a line, two are enough:
- * the next one, and the nearest one before it that stays (store.h: record_is_line).
- */
-static int garbage_find(struct image *image, const struct generation *all, unsigned count,
-			const struct retention *retention, struct ranges *garbage)
+static int write_working_set(struct commit *commit, uint64_t wish, struct working_set *set)
 {
-	const struct root **others = calloc(count, sizeof(*others));
-	bool line = record_is_line(all, count);
-	unsigned stay = 0; /* of those before the one at hand */
-	int code = others ? 0 : -ENOMEM;
+	uint64_t bytes = commit->working_set_count * sizeof(*commit->working_set);
 
-	for (unsigned i = 0; !code && i < retention->from; i++) {
-		/* Careful: what cannot be told apart now stays taken; the next open finds it. */
-		struct reach reach = {NULL, garbage, false};
-		unsigned compared = stay;
-
-		if (retention_keeps(retention, i)) {
-			others[stay++] = &all[i].root;
-			continue;
-		}
-		for (unsigned j = i + 1; j < (line ? i + 2 : count); j++)
-			others[compared++] = &all[j].root;
-		code = reach_difference(image, &all[i], others, compared, true, &reach);
-	}
-	free(others);
-	return code ? code : ranges_add(garbage, image->record.offset, image->record.bytes);
+	if (!commit->working_set)
+		return 0;
+	*set = (struct working_set){.generation = commit->working_set_generation,
+				    .bytes = bytes,
+				    .checksum = XXH3_128bits(commit->working_set, bytes)};
+	return commit_append(commit, commit->working_set, bytes, wish, &set->offset);
 }
 
-static unsigned retention_count(const struct retention *retention, unsigned count)
+static int write_record(struct commit *commit, struct change *change)
 {
-	return count - retention->from + (retention->lone < retention->from);
-}
-
-static int write_record(struct commit *commit, const struct generation *all, unsigned count,
-			const struct retention *retention, struct slot *slot)
-{
-	unsigned stay = retention_count(retention, count);
-	struct generation *kept = calloc(stay, sizeof(*kept));
-	size_t bytes = record_encoded_bytes(stay);
+	size_t bytes = record_encoded_bytes(&change->kept);
 	void *encoded = malloc(bytes);
-	int code = kept && encoded ? 0 : -ENOMEM;
+	int code = encoded ? 0 : -ENOMEM;
 
 	if (!code) {
-		retention_apply(retention, all, count, kept);
-		record_encode(kept, stay, commit->number, encoded);
-		slot->record_bytes = bytes;
-		slot->record_checksum = XXH3_128bits(encoded, bytes);
-		code = commit_append(commit, encoded, bytes, bytes, &slot->record_offset);
+		record_encode(&change->kept, &change->slot, encoded);
+		change->slot.record_bytes = bytes;
+		change->slot.record_checksum = XXH3_128bits(encoded, bytes);
+		code = commit_append(commit, encoded, bytes, bytes, &change->slot.record_offset);
 	}
 	free(encoded);
-	free(kept);
 	return code;
 }
 
-/* Step 1: nodes, state, record. The last entry of `all` becomes this generation. */
-static int commit_write_all(struct commit *commit, struct generation *all, unsigned count,
-			    const struct retention *retention, const void *state,
-			    size_t state_bytes, uint64_t began, struct slot *slot)
+/* Step 1: nodes, state, working set, record. */
+static int commit_write_all(struct commit *commit, struct change *change, const void *state,
+			    uint64_t began)
 {
-	struct generation *new = &all[count - 1];
+	struct generation *made = change->made;
 	struct emission emission = {commit, index_dirty_bytes(&commit->image->index)};
-	uint64_t record_bytes = record_encoded_bytes(retention_count(retention, count));
-	uint64_t rest = state_bytes + record_bytes + 16;
-	int code;
+	uint64_t state_bytes = made ? made->info.state_bytes : 0;
+	uint64_t record_bytes = record_encoded_bytes(&change->kept);
+	uint64_t rest = state_bytes + record_bytes + 24 +
+			commit->working_set_count * sizeof(*commit->working_set);
+	int code = 0;
 
 	emission.left += rest; /* wish for one run for all of it */
-	code = index_write(&commit->image->index, commit->number, emit_node, &emission, &new->root);
+	if (made)
+		code = index_write(&commit->image->index, commit->number, emit_node, &emission,
+				   &made->root);
 	if (!code && state_bytes) {
-		new->state_checksum = XXH3_128bits(state, state_bytes);
-		code = commit_append(commit, state, state_bytes, rest, &new->state_offset);
+		made->state_checksum = XXH3_128bits(state, state_bytes);
+		code = commit_append(commit, state, state_bytes, rest, &made->state_offset);
 	}
+	if (!code)
+		code = write_working_set(commit, rest - state_bytes, &change->kept.working_set);
 	if (code)
 		return code;
-	new->info.pages_stored = commit->pages;
-	new->info.bytes_written = commit->written + commit->filled + record_bytes + SPACE_BLOCK;
-	new->info.durable_ns += sys_monotonic_ns() - began;
-	code = write_record(commit, all, count, retention, slot);
+	if (made) {
+		made->info.pages_stored = commit->pages;
+		made->info.bytes_written =
+			commit->written + commit->filled + record_bytes + SPACE_BLOCK;
+		made->info.durable_ns += sys_monotonic_ns() - began;
+		change->all.generations[change->all.count - 1] = *made;
+	}
+	code = write_record(commit, change);
 	return code ? code : commit_flush(commit);
 }
 
@@ -495,32 +694,58 @@ static void commit_free(struct commit *commit)
 	commit->image->committing = false;
 	ranges_free(&commit->taken);
 	ranges_free(&commit->superseded);
+	free(commit->working_set);
+	free(commit->names);
 	free(commit->buffer);
 	free(commit);
 }
 
 /*
+ * The commit before this one has made it; this one has overwritten the last slot that could reach
+ * it. Unless a reader does. What there is no memory to remember stays taken until the next open.
+ */
+static void garbage_release(struct image *image)
+{
+	uint64_t bytes = ranges_bytes(&image->held) + ranges_bytes(&image->garbage);
+
+	if (bytes && bytes <= HELD_BYTES + image_file_bytes(image) / 4 &&
+	    pins_hold(image->fd, &image->record)) {
+		for (size_t i = 0; i < image->garbage.count; i++)
+			if (ranges_add(&image->held, image->garbage.items[i].offset,
+				       image->garbage.items[i].bytes))
+				break;
+	} else {
+		ranges_subtract(&image->held, &image->space);
+		ranges_subtract(&image->garbage, &image->space);
+		ranges_free(&image->held);
+	}
+	ranges_free(&image->garbage);
+}
+
+/*
  * The generation is durable: what only the slot just overwritten reached is free now. Cannot fail.
  */
-static void commit_adopt(struct commit *commit, struct generation *all, unsigned count,
-			 const struct retention *retention, const struct slot *slot,
-			 const struct ranges *garbage)
+static void commit_adopt(struct commit *commit, struct change *change)
 {
 	struct image *image = commit->image;
 
-	index_committed(&image->index, &all[count - 1].root);
 	run_close(commit);
 	ranges_subtract(&commit->superseded, &image->space);
 	ranges_subtract(&image->doubt, &image->space);
-	ranges_subtract(&image->garbage, &image->space);
 	ranges_free(&image->doubt);
-	ranges_free(&image->garbage);
-	image->garbage = *garbage;
+	garbage_release(image);
+	image->garbage = change->garbage;
+	change->garbage = (struct ranges){0};
 
-	image->base = all[count - 1];
-	free(image->record.generations);
-	count = retention_apply(retention, all, count, all);
-	image->record = (struct record){slot->record_offset, slot->record_bytes, count, all};
+	if (change->made) {
+		index_committed(&image->index, &change->made->root);
+		image->base = *change->made;
+	}
+	record_free(&image->record);
+	image->record = change->kept;
+	image->record.offset = change->slot.record_offset;
+	image->record.bytes = change->slot.record_bytes;
+	change->kept = (struct record){0};
 	image->slot = commit->number % 2;
 	image->next = commit->number + 1;
 	file_trim(image);
@@ -531,16 +756,12 @@ int commit_finish(struct commit *commit, struct thaw_generation *generation, con
 		  size_t state_bytes, struct thaw_error *error)
 {
 	struct image *image = commit->image;
-	unsigned count = image->record.count + 1;
-	struct retention retention;
-	struct generation *all = calloc(count, sizeof(*all));
-	struct slot slot = image->identity;
-	struct ranges garbage = {0};
+	struct change change = {0};
 	uint64_t began = sys_monotonic_ns();
 	const char *doing = "write";
-	int code = all ? 0 : -ENOMEM;
+	int code = 0;
 
-	if (commit->failed) /* an error was passed over: a generation with holes */
+	if (commit->failed || (!generation && commit->pages)) /* a generation with holes */
 		code = -EIO;
 	if (!code && state_bytes > STORE_STATE_MAX) {
 		doing = "store a state of more than 320 MiB in";
@@ -548,21 +769,12 @@ int commit_finish(struct commit *commit, struct thaw_generation *generation, con
 	}
 	if (!code && commit->number > STORE_NUMBER_MAX)
 		code = -EOVERFLOW;
-	if (code)
-		goto failed;
-	if (image->record.count)
-		memcpy(all, image->record.generations, image->record.count * sizeof(*all));
-	all[count - 1].info = *generation;
-	all[count - 1].info.number = commit->number;
-	all[count - 1].info.parent = image->base.info.number;
-	all[count - 1].info.portable =
-		generation->kind == THAW_KIND_PORTABLE ? commit->number : image->base.info.portable;
-	all[count - 1].info.state_bytes = state_bytes;
-	retention = record_retention(all, count, image->retain);
-	slot.sequence = commit->number;
-	code = commit_write_all(commit, all, count, &retention, state, state_bytes, began, &slot);
 	if (!code)
-		code = garbage_find(image, all, count, &retention, &garbage);
+		code = change_begin(commit, generation, generation ? state_bytes : 0, &change);
+	if (!code)
+		code = commit_write_all(commit, &change, state, began);
+	if (!code)
+		code = garbage_find(image, &change);
 	if (code)
 		goto failed;
 	doing = "sync";
@@ -571,24 +783,26 @@ int commit_finish(struct commit *commit, struct thaw_generation *generation, con
 		goto failed;
 	doing = "write the header of";
 	commit->in_doubt = true;
-	code = header_write(image->fd, commit->number % 2, &slot);
+	code = header_write(image->fd, commit->number % 2, &change.slot);
 	if (code)
 		goto failed;
 	doing = "sync the header of";
 	code = sys_fdatasync(image->fd);
 	if (code)
 		goto failed;
-	/*
-	 * What the record on the disk could not know yet: the syncs. The next record will have
-	 * it.
-	 */
-	all[count - 1].info.durable_ns = generation->durable_ns + sys_monotonic_ns() - began;
-	*generation = all[count - 1].info;
-	commit_adopt(commit, all, count, &retention, &slot, &garbage);
+	if (generation) {
+		/*
+		 * What the record on the disk could not know yet: the syncs. The next record will
+		 * have it.
+		 */
+		change.made->info.durable_ns = generation->durable_ns + sys_monotonic_ns() - began;
+		*generation = change.made->info;
+	}
+	commit_adopt(commit, &change);
+	change_free(&change);
 	return 0;
 failed:
-	free(all);
-	ranges_free(&garbage);
+	change_free(&change);
 	return commit_fail(commit, code, doing, error);
 }
 

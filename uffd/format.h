@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * format.h - the image as it lies on disk, byte by byte. What the fields mean, when they are valid
- * and in which order they are written is told at the top of image.c. Only header.c (slots, records)
- * and index.c, walk.c (nodes) include it.
+ * and in which order they are written is told at the top of image.c. Only header.c (slots),
+ * record.c, and index.c, walk.c (nodes) include it.
  *
  * Everything is little endian and naturally aligned; the structures are used as they are, so a
  * big-endian host is refused at compile time.
@@ -19,7 +19,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the image format is l
 /* Like PNG's: not ASCII at its start, and damaged by whatever translates line ends. */
 #define FORMAT_MAGIC "\x8fThaw\r\n\x1a"
 /* A development format: no release uses a number with the high byte set. */
-#define FORMAT_VERSION 0xd0000002u
+#define FORMAT_VERSION 0xd0000003u
 
 #define FORMAT_RECORD_MAGIC 0x6472636572776874u /* "thwrecrd" */
 #define FORMAT_NOTE_MAGIC 0x6c69616677616874u	/* "thawfail" */
@@ -62,7 +62,7 @@ struct disk_header {
 };
 
 struct disk_generation {
-	uint64_t number, parent, portable;
+	uint64_t number, parent, ancestor, portable;
 	uint64_t time_ns, heap_bytes;
 	uint64_t pages_written, pages_stored, bytes_written;
 	uint64_t pause_ns, durable_ns;
@@ -74,17 +74,31 @@ struct disk_generation {
 	uint64_t state_offset, state_bytes;
 	uint64_t state_checksum[2];
 };
-static_assert(sizeof(struct disk_generation) == 152, "generation");
+static_assert(sizeof(struct disk_generation) == 160, "generation");
 
-struct disk_record {
+struct disk_name {
+	uint64_t generation;
+	char name[64];
+};
+static_assert(sizeof(struct disk_name) == 72, "name");
+
+struct disk_record { /* then the generations, the names, a checksum of it all */
 	uint64_t magic;
 	uint64_t sequence;
 	uint32_t generations;
 	uint32_t generation_bytes; /* sizeof(struct disk_generation) */
-	uint64_t zero;
+	uint32_t names;
+	uint32_t name_bytes; /* sizeof(struct disk_name) */
+	uint32_t page_bytes;
+	uint32_t zero;
+	uint64_t working_set_generation;
+	uint64_t working_set_offset, working_set_bytes;
+	uint64_t working_set_checksum[2];
+	uint8_t uuid[16];
+	char engine[64];
 	struct disk_generation generation[];
 };
-static_assert(sizeof(struct disk_record) == 32, "record");
+static_assert(sizeof(struct disk_record) == 160, "record");
 
 struct disk_node {
 	uint32_t magic;

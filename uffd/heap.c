@@ -69,6 +69,8 @@ static int open_image(struct thaw *heap, const struct thaw_options *options,
 		.portable = options->flags & THAW_OPEN_PORTABLE,
 		.generation = options->generation,
 		.retain = options->retain,
+		.thinning = options->thinning,
+		.thinning_count = options->thinning_count,
 		.engine = options->engine,
 		.page_bytes = heap->region.page_bytes,
 	};
@@ -271,6 +273,13 @@ int thaw_checkpoint_capture(struct thaw *heap, enum thaw_kind kind, const void *
 {
 	return heap->image ? checkpointer_capture(&heap->checkpointer, kind, state, state_bytes)
 			   : -EROFS;
+}
+
+int thaw_checkpoint_name(struct thaw *heap, const char *name)
+{
+	if (!name_is_sound(name))
+		return -EINVAL;
+	return heap->image ? checkpointer_name(&heap->checkpointer, name) : -EROFS;
 }
 
 static void totals_add(struct thaw_status *totals, const struct thaw_result *result)

@@ -2,8 +2,8 @@
 /*
  * image.c - the image file: its format, and opening, creating, locking and reading it.
  *
- * Owner thread, except image_lookup() (see image.h). Commits are in commit.c, slots and records in
- * header.c, the tree in index.c, free space in space.c. Never writes to a file that exists; only
+ * Owner thread, except image_lookup() (see image.h). Commits are in commit.c, slots in header.c,
+ * records in record.c, which generations stay in retention.c, the tree in index.c, free space in space.c. Never writes to a file that exists; only
  * commits do.
  *
  *
@@ -61,26 +61,40 @@
  *	  0   8  magic "thwrecrd"
  *	  8   8  sequence, as in the slot
  *	 16   4  how many generations, 1 to 4096
- *	 20   4  length of one of them, 152
- *	 24   8  zero
- *	 32      the retained generations, oldest first, numbers ascending, none above the sequence:
+ *	 20   4  length of one of them, 160
+ *	 24   4  how many names, at most 1000
+ *	 28   4  length of one of them, 72
+ *	 32   4  page bytes, as in the slot
+ *	 36   4  zero
+ *	 40   8  working set: the generation whose restore it was recorded after
+ *	 48   8  offset of the working set; 0: there is none
+ *	 56   8  length of the working set, at most 512 KiB
+ *	 64  16  checksum of the working set
+ *	 80  16  uuid, as in the slot
+ *	 96  64  engine, as in the slot
+ *	160      the retained generations, oldest first, numbers ascending, none above the sequence:
  *
- *		  0  88  of struct thaw_generation: number, parent, portable, time_ns, heap_bytes,
- *			 pages_written, pages_stored, bytes_written, pause_ns, durable_ns (8 each),
- *			 reason, restores (4 each)
- *		 88   8  offset of the root node; 0: an empty heap
- *		 96  16  checksum of the root node
- *		112   4  levels of the tree, 0 to 10; 0: an empty heap
- *		116   4  kind: 0 portable, 1 bound (enum thaw_kind)
- *		120   8  offset of the state blob; 0: it is empty
- *		128   8  length of the state blob, at most 320 MiB
- *		136  16  checksum of the state blob
+ *		  0  96  of struct thaw_generation: number, parent, ancestor, portable, time_ns,
+ *			 heap_bytes, pages_written, pages_stored, bytes_written, pause_ns,
+ *			 durable_ns (8 each), reason, restores (4 each)
+ *		 96   8  offset of the root node; 0: an empty heap
+ *		104  16  checksum of the root node
+ *		120   4  levels of the tree, 0 to 10; 0: an empty heap
+ *		124   4  kind: 0 portable, 1 bound (enum thaw_kind)
+ *		128   8  offset of the state blob; 0: it is empty
+ *		136   8  length of the state blob, at most 320 MiB
+ *		144  16  checksum of the state blob
  *
- *	A generation's number is the sequence of the commit that wrote it. Numbers ascend; failed
- *	commits may leave gaps.
+ *	then	 the names, no two the same, in no order: the generation's number, listed (8), and the
+ *		 name with zeros behind it (64)
+ *	then 16  checksum of all before it, so that a record can be found without a slot
+ *
+ *	A generation's number is the sequence of the commit that wrote it. Numbers ascend; commits
+ *	that failed, or that made no generation but only names, leave gaps.
  *
  *	Its parent is the one it was made from (0: none, a fresh start), listed or not; the parent's
- *	parent and so on are its line of descent. `portable` is the newest portable generation in that
+ *	parent and so on are its line of descent. Its ancestor is the nearest listed one in that line,
+ *	0 if none is: each record says it anew. `portable` is the newest portable generation in that
  *	line, itself included: its own number exactly if it is portable, else what its parent names,
  *	which is not above the parent's number; 0: there is none. If it is listed, it is portable.
  *
@@ -101,7 +115,10 @@
  *		 15   1  encoding: 0 absent (all other fields zero), 1 zero page (no offset), 2 raw
  *		 16  16  checksum of the decoded page
  *
- * A reference (slot to record, record to root and state, node to child, entry to page) is valid if
+ * Working set: numbers of pages (8 bytes each), in the order in which they were first touched after
+ * a restore; of each cluster of 16 the first. Later records refer to it too, until there is another.
+ *
+ * A reference (slot to record, record to root, state and working set, node to child, entry to page) is valid if
  * the bytes it names lie in the file and have the checksum that stands beside it, and if they say
  * to be what they are referred to as. A reader checks that each time it reads, so nothing below a
  * valid slot can be something else than was written.
@@ -119,9 +136,10 @@
  * slot, record or root costs one generation, whatever is retained. What commit N drops (generations
  * beyond the retained, the record before) is reused after commit N + 1.
  *
- * Retained are the newest generations, as many as the writer was told to keep, and besides them the
- * portable one that the newest names: a program that another build has replaced finds one to go on
- * from, however long ago it last stood still.
+ * Retained are the newest generations, as many as the writer was told to keep, those that its rules
+ * of age want, and those that have a name (retention.c). Besides them the portable one that the
+ * newest names: a program that another build has replaced finds one to go on from, however long ago
+ * it last stood still.
  *
  * If 1 or 2 fails, nothing names the new blocks: they are free again and the next commit writes
  * everything anew (after a failed fdatasync the kernel may hold pages for clean that never reached
@@ -143,7 +161,8 @@
  *
  * One writer: flock() on the file, taken before anything is read. It goes with the process however
  * it dies, and (unlike fcntl locks) not when some other descriptor of the same file is closed;
- * /proc/locks names its holder. Readers take no lock: see store_read(), store_retains().
+ * /proc/locks names its holder. Readers take no part in it: see store_read(), store_retains(), and
+ * pins.c, which keeps the writer from reusing what they read.
  *
  * A new image is made under another name, synced, and renamed to its own without replacing
  * anything, so there is never half of one. An empty file (a crash of some file systems leaves one;
@@ -524,10 +543,10 @@ static uint64_t number_next(const struct slot slots[2], unsigned slot)
 	return next;
 }
 
-static int image_start(struct image *image, const struct image_options *options,
-		       struct thaw_error *fallback, struct thaw_error *error)
+/* Slots, record and the generation to open: what a reader may have to do again. */
+static int image_find(struct image *image, const struct image_options *options,
+		      struct slot slots[2], struct thaw_error *fallback, struct thaw_error *error)
 {
-	struct slot slots[2];
 	int code = store_read(image->fd, image->path, slots, &image->slot, &image->record, fallback,
 			      error);
 
@@ -544,8 +563,40 @@ static int image_start(struct image *image, const struct image_options *options,
 		return code;
 	image->identity = slots[image->slot];
 	code = identity_check(options, &image->identity, error);
-	if (!code)
-		code = image_choose(image, options, slots, fallback, error);
+	return code ? code : image_choose(image, options, slots, fallback, error);
+}
+
+/*
+ * For a reader: a generation that is listed once it is pinned stays whole. One that was dropped just
+ * before is another one by the next try, unless it was asked for by its number.
+ */
+static int image_find_pinned(struct image *image, const struct image_options *options,
+			     struct slot slots[2], struct thaw_error *fallback,
+			     struct thaw_error *error)
+{
+	for (int attempt = 0;; attempt++) {
+		int code = image_find(image, options, slots, fallback, error);
+		uint64_t number = image->opened.info.number;
+
+		if (code || !number)
+			return code;
+		pin_take(image->fd, number);
+		if (attempt == OPEN_ATTEMPTS || store_retains(image->fd, image->path, number))
+			return 0;
+		pin_release(image->fd, number);
+		record_free(&image->record);
+		memset(&image->opened, 0, sizeof(image->opened));
+		memset(fallback, 0, sizeof(*fallback));
+	}
+}
+
+static int image_start(struct image *image, const struct image_options *options,
+		       struct thaw_error *fallback, struct thaw_error *error)
+{
+	struct slot slots[2];
+	int code = options->read_only ? image_find_pinned(image, options, slots, fallback, error)
+				      : image_find(image, options, slots, fallback, error);
+
 	if (code)
 		return code;
 	image->next = number_next(slots, image->slot);
@@ -561,16 +612,26 @@ static int image_start(struct image *image, const struct image_options *options,
 static int options_check(const struct image_options *options, struct thaw_error *error)
 {
 	uint32_t page = options->page_bytes;
+	unsigned thinned = 0;
 
 	if (!options->path || !*options->path)
 		return error_set(error, -EINVAL, "no image was named");
-	if (!options->read_only && (!options->engine || strlen(options->engine) > 63))
+	if (!options->read_only && !options->retain_all &&
+	    (!options->engine || strlen(options->engine) > 63))
 		return error_set(error, -EINVAL, "%s: the engine's name must have at most 63 bytes",
 				 options->path);
-	if ((page || !options->read_only) &&
+	if ((page || !(options->read_only || options->retain_all)) &&
 	    (page < SPACE_BLOCK || page > 65536 || page & (page - 1)))
 		return error_set(error, -EINVAL, "%s: pages of %u bytes are not supported",
 				 options->path, page);
+	for (unsigned i = 0; i < options->thinning_count && i < THAW_THINNING_MAX; i++)
+		thinned += options->thinning[i].count < STORE_THINNED_MAX
+				   ? options->thinning[i].count
+				   : STORE_THINNED_MAX + 1;
+	if (options->thinning_count > THAW_THINNING_MAX || thinned > STORE_THINNED_MAX)
+		return error_set(error, -EINVAL,
+				 "%s: more than %u rules of retention, or %u generations in them",
+				 options->path, THAW_THINNING_MAX, STORE_THINNED_MAX);
 	if (options->portable && options->generation)
 		return error_set(error, -EINVAL,
 				 "%s: generation %" PRIu64
@@ -603,9 +664,13 @@ int image_open(const struct image_options *options, struct image **image,
 	}
 	opened->path = strdup(options->path);
 	opened->read_only = options->read_only;
-	opened->retain = options->retain ? options->retain : STORE_RETAIN_DEFAULT;
-	if (opened->retain > STORE_RETAIN_MAX)
-		opened->retain = STORE_RETAIN_MAX;
+	opened->retention.all = options->retain_all;
+	opened->retention.newest = options->retain ? options->retain : STORE_RETAIN_DEFAULT;
+	if (opened->retention.newest > STORE_RETAIN_MAX)
+		opened->retention.newest = STORE_RETAIN_MAX;
+	opened->retention.thinning_count = options->thinning_count;
+	for (unsigned i = 0; i < options->thinning_count; i++)
+		opened->retention.thinning[i] = options->thinning[i];
 	code = opened->path ? image_start(opened, options, fallback, error)
 			    : error_set(error, -ENOMEM, "%s: no memory", options->path);
 	if (code) {
@@ -627,6 +692,7 @@ void image_close(struct image *image)
 	space_close(&image->space);
 	ranges_free(&image->garbage);
 	ranges_free(&image->doubt);
+	ranges_free(&image->held);
 	record_free(&image->record);
 	close(image->fd); /* gives up the lock */
 	free(image->path);
@@ -736,6 +802,31 @@ damaged:
 			 "%s: the state of generation %" PRIu64 " at offset %" PRIu64
 			 " is damaged (%s): open an older generation with --at",
 			 image->path, opened->info.number, opened->state_offset, why);
+}
+
+int image_read_working_set(struct image *image, uint64_t **pages, uint64_t *generation,
+			   struct thaw_error *error)
+{
+	const struct working_set *set = &image->record.working_set;
+	int code;
+
+	*pages = NULL;
+	*generation = set->generation;
+	if (!set->bytes)
+		return 0;
+	*pages = malloc(set->bytes);
+	if (!*pages)
+		return error_set(error, -ENOMEM, "%s: no memory for its working set", image->path);
+	code = sys_pread(image->fd, *pages, set->bytes, set->offset);
+	if (code == -ENODATA || code == -EINVAL ||
+	    (!code && !XXH128_isEqual(XXH3_128bits(*pages, set->bytes), set->checksum)))
+		code = THAW_EDAMAGED;
+	if (!code)
+		return (int)(set->bytes / sizeof(**pages));
+	free(*pages);
+	*pages = NULL;
+	return error_set(error, code, "%s: the working set at offset %" PRIu64 ": %s", image->path,
+			 set->offset, thaw_strerror(code));
 }
 
 int image_lookup(struct image *image, uint64_t first_page, struct extent extents[IMAGE_LEAF_PAGES],

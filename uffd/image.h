@@ -46,8 +46,11 @@ struct image_options {
 	bool read_only;	     /* take no lock; no commit is possible */
 	bool portable;	     /* the newest whole *portable* one that the newest descends from */
 	uint64_t generation; /* 0: newest whole one */
-	unsigned retain;     /* 0: 8; see record_retention() in store.h */
-	const char *engine;  /* required unless read_only */
+	unsigned retain;     /* 0: 8; see retention_mark() */
+	const struct thaw_thinning *thinning;
+	unsigned thinning_count;
+	bool retain_all;     /* for tools: drop nothing; engine and page_bytes may be any then */
+	const char *engine;  /* required unless read_only or retain_all */
 	uint32_t page_bytes; /* what the caller uses; must match the image */
 };
 
@@ -84,6 +87,9 @@ int image_failed(struct image *image);
 /* State blob of the opened generation, checked, malloc'ed, the caller frees. 0 or error. */
 int image_read_state(struct image *image, void **state, size_t *bytes, struct thaw_error *error);
 uint64_t image_file_bytes(const struct image *image);
+/* The working set, malloc'ed, the caller frees: how many pages. THAW_EDAMAGED, -errno. */
+int image_read_working_set(struct image *image, uint64_t **pages, uint64_t *generation,
+			   struct thaw_error *error);
 
 /*
  * The extents of the IMAGE_LEAF_PAGES pages that start at `first_page` (a multiple of it), as the
@@ -107,18 +113,32 @@ bool extent_matches(const struct extent *extent, const void *page, uint32_t page
  * the previous generation is untouched.
  */
 struct commit;
+/* What commit_name() calls the generation that the commit makes. */
+#define COMMIT_ITSELF 0u
 int commit_begin(struct image *image, struct commit **commit, struct thaw_error *error);
 int commit_page(struct commit *commit, uint64_t page, const void *bytes, bool *stored,
 		struct thaw_error *error);
 /* True if nothing changed so far: no page was stored. */
 bool commit_is_empty(const struct commit *commit);
+/* Can it be the name of a generation? See struct thaw_name. */
+bool name_is_sound(const char *name);
+/*
+ * Give a generation a name, which another one may lose by it, or (with `generation` NULL) take the
+ * name away. -EINVAL: that cannot be a name; -ENOSPC: there are too many; THAW_ENOGEN: it is on nobody.
+ */
+int commit_name(struct commit *commit, const char *name, const uint64_t *generation,
+		struct thaw_error *error);
+/* The order of first touches after `generation` was restored: copied. Replaces what the image has. */
+int commit_working_set(struct commit *commit, const uint64_t *pages, unsigned count,
+		       uint64_t generation, struct thaw_error *error);
 /*
  * Write the index, the state blob and the record, fdatasync, write the header slot, fdatasync.
  * `generation`: the caller has filled time_ns, heap_bytes, pages_written, pause_ns, durable_ns
  * (so far), reason, restores, kind; the rest is filled here. durable_ns grows by what this call took
  * (in the file: until the record was made; the next record corrects it). A commit in which
  * nothing changed may be finished too: a generation with the same pages (that is how a rollback
- * becomes the newest). On success the generation is durable, generations beyond `retain` are
+ * becomes the newest); and with `generation` NULL no generation is made at all, only a new record: for
+ * names, with no page stored. On success the generation is durable, generations beyond `retain` are
  * dropped (but for the portable one that this one names), and the commit is freed. On failure nothing
  * counts as durable, and the caller must abort.
  */

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "retention.h"
 #include "store.h"
 #include "sys.h"
 #include "walk.h"
@@ -67,6 +68,54 @@ int thaw_image_log(const char *path, struct thaw_generation **generations, struc
 	return code;
 }
 
+int thaw_image_names(const char *path, struct thaw_name **names, struct thaw_error *error)
+{
+	struct thaw_error unused;
+	struct opened opened;
+	int code;
+
+	*names = NULL;
+	error = error ? error : &unused;
+	code = inspect_open(path, &opened, error);
+	if (code)
+		return code;
+	*names = opened.record.names ? opened.record.names : calloc(1, sizeof(**names));
+	opened.record.names = NULL;
+	code = (int)opened.record.name_count;
+	if (!*names)
+		code = error_set(error, -ENOMEM, "%s: no memory for its names", path);
+	inspect_close(&opened);
+	return code;
+}
+
+int thaw_image_find(const char *path, const char *word, uint64_t *generation,
+		    struct thaw_error *error)
+{
+	const struct thaw_name *named;
+	struct thaw_error unused;
+	struct opened opened;
+	uint64_t number;
+	char *end;
+	int code;
+
+	error = error ? error : &unused;
+	code = inspect_open(path, &opened, error);
+	if (code)
+		return code;
+	number = strtoull(word, &end, 10);
+	named = record_named(&opened.record, word);
+	if (named)
+		*generation = named->generation;
+	else if (*word >= '0' && *word <= '9' && !*end && record_find(&opened.record, number))
+		*generation = number;
+	else
+		code = error_set(error, THAW_ENOGEN,
+				 "%s: no generation is numbered or named '%s' (see thaw log)", path,
+				 word);
+	inspect_close(&opened);
+	return code;
+}
+
 static int count_node(void *arg, uint64_t offset, uint32_t bytes)
 {
 	(void)offset;
@@ -94,23 +143,30 @@ static int count_reached(const char *path, const struct opened *opened,
 {
 	const struct walk_source source = {opened->fd, path, info->page_bytes};
 	const struct record *record = &opened->record;
-	const struct root **newer = calloc(record->count + 1, sizeof(*newer));
-	uint64_t reached = 0, other = STORE_HEADER_BYTES + record->bytes;
+	const struct root **roots = calloc(record->count + 1, sizeof(*roots));
+	unsigned *order = calloc(record->count + 1, sizeof(*order));
+	bool *counted = calloc(record->count + 1, sizeof(*counted));
+	uint64_t reached = 0;
+	uint64_t other = STORE_HEADER_BYTES + record->bytes + record->working_set.bytes;
 	const struct walk_ops ops = {count_node, count_extent, count_damage, &reached};
-	bool line = record_is_line(record->generations, record->count);
-	int code = newer ? 0 : -ENOMEM;
+	int code = roots && order && counted ? 0 : -ENOMEM;
 
-	for (unsigned i = record->count, walked = 0; !code && i-- > 0; walked++) {
-		unsigned against = line && walked ? 1 : walked;
+	if (!code)
+		code = retention_order(record->generations, record->count, order);
+	for (unsigned i = 0; !code && i < record->count; i++) {
+		const struct generation *generation = &record->generations[order[i]];
+		unsigned adjacent = retention_adjacent(record->generations, record->count, NULL,
+						       counted, order[i], roots);
 
-		code = walk_difference(&source, &record->generations[i].root,
-				       newer + walked - against, against, false, &ops);
-		reached += record->generations[i].info.state_bytes;
-		newer[walked] = &record->generations[i].root;
-		if (!walked)
+		code = walk_difference(&source, &generation->root, roots, adjacent, false, &ops);
+		reached += generation->info.state_bytes;
+		counted[order[i]] = true;
+		if (!i)
 			info->live_bytes = reached;
 	}
-	free(newer);
+	free(counted);
+	free(order);
+	free(roots);
 	info->retained_bytes = reached;
 	if (info->file_bytes > reached + other)
 		info->free_bytes = info->file_bytes - reached - other;

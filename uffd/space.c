@@ -216,6 +216,15 @@ void ranges_subtract(const struct ranges *ranges, struct space *space)
 		space_subtract(space, ranges->items[i].offset, ranges->items[i].bytes);
 }
 
+uint64_t ranges_bytes(const struct ranges *ranges)
+{
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < ranges->count; i++)
+		bytes += ranges->items[i].bytes;
+	return bytes;
+}
+
 void ranges_free(struct ranges *ranges)
 {
 	free(ranges->items);

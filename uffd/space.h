@@ -51,6 +51,7 @@ int ranges_reserve(struct ranges *ranges, size_t more);
 /* -ENOMEM, which ranges_reserve() before rules out. */
 int ranges_add(struct ranges *ranges, uint64_t offset, uint64_t bytes);
 void ranges_subtract(const struct ranges *ranges, struct space *space);
+uint64_t ranges_bytes(const struct ranges *ranges);
 void ranges_free(struct ranges *ranges);
 
 #endif

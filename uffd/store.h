@@ -10,11 +10,15 @@
 #include "index.h"
 #include "space.h"
 
-#define STORE_HEADER_BYTES (2 * SPACE_BLOCK)	     /* blocks 0 and 1: the slots */
-#define STORE_GENERATIONS_MAX 4096u		     /* retained at once */
-#define STORE_RETAIN_MAX (STORE_GENERATIONS_MAX - 1) /* and a portable one besides */
+#define STORE_HEADER_BYTES (2 * SPACE_BLOCK) /* blocks 0 and 1: the slots */
+/* At once, of each: what it takes to hold the newest, the thinned, the named and a portable one. */
+#define STORE_GENERATIONS_MAX 4096u
+#define STORE_RETAIN_MAX 2000u
+#define STORE_THINNED_MAX 1000u
+#define STORE_NAMES_MAX 1000u
 #define STORE_RETAIN_DEFAULT 8u
-#define STORE_NUMBER_MAX (1ull << 55) /* births have 56 bits; no count gets near it */
+#define STORE_WORKING_SET_MAX (1u << 16) /* clusters */
+#define STORE_NUMBER_MAX (1ull << 55)	 /* births have 56 bits; no count gets near it */
 /*
  * The longest state blob, of which a native stack may be a part: a file that claims more is damaged.
  * Nor does one get memory for what it claims beyond its own length (image_read_state).
@@ -56,17 +60,33 @@ struct generation {
 	XXH128_hash_t state_checksum;
 };
 
+/* Pages in the order of their first touch after a restore: a blob of 8-byte numbers. */
+struct working_set {
+	uint64_t generation; /* that was restored */
+	uint64_t offset, bytes;
+	XXH128_hash_t checksum;
+};
+
 struct record {
 	uint64_t offset, bytes;
-	unsigned count;
+	unsigned count, name_count;
 	struct generation *generations; /* oldest first; malloc'ed */
+	struct thaw_name *names;	/* malloc'ed, or NULL */
+	struct working_set working_set;
+};
+
+struct retention {
+	bool all; /* for those who do not know what the image's program wants */
+	unsigned newest;
+	unsigned thinning_count;
+	struct thaw_thinning thinning[THAW_THINNING_MAX];
 };
 
 struct image {
 	int fd;
 	char *path;
 	bool read_only;
-	unsigned retain;
+	struct retention retention;
 	struct slot identity;	  /* uuid, engine, page size */
 	struct record record;	  /* the one that `slot` names */
 	struct generation opened; /* number 0: fresh */
@@ -84,6 +104,7 @@ struct image {
 	/* Free once the other slot is overwritten: what only that slot reaches, and what a failed
 	 * commit wrote whose slot may yet be found on the disk. */
 	struct ranges garbage, doubt;
+	struct ranges held; /* dropped, and a reader may still be at it; see pins.c */
 };
 
 /* ---- header.c */
@@ -97,44 +118,20 @@ int header_write(int fd, unsigned number, const struct slot *slot);
 /* Into the block of that slot, and synced. */
 int note_write(int fd, unsigned number, const struct note *note);
 
+/* ---- record.c */
+
 /* The record that a valid slot names; count 0 if it names none. */
 int record_read(int fd, const char *path, const struct slot *slot, struct record *record,
 		struct thaw_error *error);
-size_t record_encoded_bytes(unsigned generations);
-void record_encode(const struct generation *generations, unsigned count, uint64_t sequence,
-		   void *bytes);
+/* As it is going to stand beside that slot, of which everything but the record's place is known. */
+size_t record_encoded_bytes(const struct record *record);
+void record_encode(const struct record *record, const struct slot *slot, void *bytes);
 void record_free(struct record *record);
 /* The entry with that number, or NULL: there is no number 0. */
 const struct generation *record_find(const struct record *record, uint64_t number);
-/*
- * Does every generation descend from the one listed before it: as its child, or through others that
- * were dropped, from the portable one that it names? Then two that are not neighbours share nothing
- * that those between them do not share too, for nothing is lost and found again along a line of
- * descent; and only neighbours need be compared.
- *
- * So it is again some commits after a start from an older generation, or a fresh one: when what was
- * abandoned is dropped.
- */
-bool record_is_line(const struct generation *generations, unsigned count);
+const struct thaw_name *record_named(const struct record *record, const char *name);
 
-/*
- * Which generations of a list stay: the newest `retain`, and the portable one that the newest of all
- * names, if it is listed before them. Not a matter of a prefix, then: [P b b b B] becomes [P b b B].
- * Nor of the newest portable one: of an abandoned line, it helps nobody, and goes with its line.
- */
-struct retention {
-	unsigned from; /* the newest start here */
-	unsigned lone; /* the portable one before them; `from`: it is not there */
-};
-struct retention record_retention(const struct generation *generations, unsigned count,
-				  unsigned retain);
-static inline bool retention_keeps(const struct retention *retention, unsigned i)
-{
-	return i >= retention->from || i == retention->lone;
-}
-/* Copy what stays (`kept` may be the list itself). How many stay. */
-unsigned retention_apply(const struct retention *retention, const struct generation *generations,
-			 unsigned count, struct generation *kept);
+/* ---- header.c */
 
 /*
  * For readers without the lock: slots, then the record of the newest that can be read, tried again
@@ -158,5 +155,13 @@ bool store_retains(int fd, const char *path, uint64_t number);
 int store_open(const char *path, int flags, struct thaw_error *error);
 /* Pid of the lock's holder; 0: none or not visible. */
 uint64_t image_holder(int fd);
+
+/* ---- pins.c */
+
+/* Keep what that generation reaches from being written over, until the descriptor is closed. */
+void pin_take(int fd, uint64_t number);
+void pin_release(int fd, uint64_t number);
+/* Is there a pin on a generation that the record does not list any more? */
+bool pins_hold(int fd, const struct record *record);
 
 #endif

@@ -82,13 +82,14 @@ enum thaw_kind {
 
 /* What the image remembers of one generation. */
 struct thaw_generation {
-	uint64_t number;	/* counts from 1 and never goes back */
-	uint64_t parent;	/* the generation it descends from; 0 for a fresh heap */
-	uint64_t portable;	/* the newest portable one in its line of descent: itself, if it is
+	uint64_t number;      /* counts from 1 and never goes back */
+	uint64_t parent;      /* the generation it was made from, listed or not; 0: a fresh heap */
+	uint64_t ancestor;    /* the nearest one in its line of descent that is listed; 0: none */
+	uint64_t portable;    /* the newest portable one in its line of descent: itself, if it is
 					   * portable; 0: there was none. It may have been dropped since */
-	uint64_t time_ns;	/* CLOCK_REALTIME when it was captured */
-	uint64_t heap_bytes;	/* the region's size in it (thaw_resize) */
-	uint64_t state_bytes;	/* the caller's state blob */
+	uint64_t time_ns;     /* CLOCK_REALTIME when it was captured */
+	uint64_t heap_bytes;  /* the region's size in it (thaw_resize) */
+	uint64_t state_bytes; /* the caller's state blob */
 	uint64_t pages_written; /* pages that write tracking reported */
 	uint64_t pages_stored;	/* of those, the pages whose contents had changed */
 	uint64_t bytes_written; /* bytes this checkpoint wrote to the file: pages, index, records */
@@ -99,6 +100,23 @@ struct thaw_generation {
 	uint32_t restores; /* how often its line of descent had been restored before it */
 	uint32_t kind;	   /* enum thaw_kind */
 };
+
+/* A name that was given to a generation, which is kept for as long as it has one. */
+struct thaw_name {
+	uint64_t generation;
+	/*
+	 * 1 to 63 of A-Z a-z 0-9 . _ / : @ + - and a zero: not beginning with '-', not of digits only.
+	 * No two are the same; a generation may have several. An image has at most 1000.
+	 */
+	char name[64];
+};
+
+/* A rule of retention by age: the newest generation of each of the last `count` periods that had one. */
+struct thaw_thinning {
+	unsigned count;
+	uint64_t period_ns; /* periods begin where CLOCK_REALTIME is a multiple of it */
+};
+#define THAW_THINNING_MAX 8u
 
 #define THAW_CREATE 0x1u /* make the image where there is none */
 /* Start from an empty heap even if the image holds generations: they stay readable until retention
@@ -127,10 +145,13 @@ struct thaw_options {
 	 */
 	void *address;
 	/*
-	 * Generations to keep, the newest included; 0: 8. Besides them, the portable one that the
-	 * newest one names (thaw_generation.portable), if the image still holds it.
+	 * Generations to keep, the newest included; 0: 8; at most 2000. Besides them, every one that has
+	 * a name, the portable one that the newest one names (thaw_generation.portable), and those of
+	 * the rules, of which there are at most THAW_THINNING_MAX, for at most 1000 generations.
 	 */
 	unsigned retain;
+	const struct thaw_thinning *thinning;
+	unsigned thinning_count;
 	const char *engine; /* who may open it again: at most 63 bytes, compared exactly */
 
 	/*
@@ -238,6 +259,12 @@ THAW_PUBLIC void thaw_checkpoint_stopped(struct thaw *heap);
 /* Take the generation; phase must be THAW_READY. The state blob, at most 320 MiB, is copied. */
 THAW_PUBLIC int thaw_checkpoint_capture(struct thaw *heap, enum thaw_kind kind, const void *state,
 					size_t state_bytes);
+/*
+ * Give the generation that is being taken, or the next one, a name, which another one may lose by
+ * it. It is made even if nothing has changed. Before the capture. -EINVAL: that cannot be a name;
+ * -EBUSY: it was captured already. If the checkpoint fails, the name is gone with it.
+ */
+THAW_PUBLIC int thaw_checkpoint_name(struct thaw *heap, const char *name);
 /* Where it stands. In THAW_DONE, `result` (may be NULL) is filled and the phase becomes idle. */
 THAW_PUBLIC enum thaw_phase thaw_checkpoint_poll(struct thaw *heap, struct thaw_result *result);
 /* Block until the phase is THAW_READY or THAW_DONE (or THAW_IDLE). Returns it, without consuming. */
@@ -297,6 +324,12 @@ struct thaw_image_info {
  */
 THAW_PUBLIC int thaw_image_log(const char *path, struct thaw_generation **generations,
 			       struct thaw_error *error);
+/* The names in it, into a malloc'ed array that the caller frees. Returns how many. */
+THAW_PUBLIC int thaw_image_names(const char *path, struct thaw_name **names,
+				 struct thaw_error *error);
+/* The generation of that number or name. THAW_ENOGEN: there is none. */
+THAW_PUBLIC int thaw_image_find(const char *path, const char *word, uint64_t *generation,
+				struct thaw_error *error);
 /* `deep` walks the indexes of all retained generations for the byte counts (else they are 0). */
 THAW_PUBLIC int thaw_image_info(const char *path, bool deep, struct thaw_image_info *info,
 				struct thaw_error *error);
@@ -325,6 +358,24 @@ struct thaw_verify_summary {
  */
 THAW_PUBLIC int thaw_image_verify(const char *path, const struct thaw_verify_ops *ops,
 				  struct thaw_verify_summary *summary, struct thaw_error *error);
+
+/* ---- Changing an image without a heap: THAW_EINUSE while a program has it open ---- */
+
+#define THAW_TAG_MOVE 0x1u /* take the name from the generation that has it */
+/*
+ * Name a generation (0: the newest), or take the name away. Durable when it returns. -EEXIST: another
+ * one has it; -ENOSPC: there are too many; -EINVAL: that cannot be a name; THAW_ENOGEN: no such
+ * generation, or no such name.
+ */
+THAW_PUBLIC int thaw_image_tag(const char *path, const char *name, uint64_t generation,
+			       unsigned flags, struct thaw_error *error);
+THAW_PUBLIC int thaw_image_untag(const char *path, const char *name, struct thaw_error *error);
+/*
+ * Make a new generation with the contents of an old one: `made`. Nothing is dropped by it. Costs what
+ * its state blob does, not its heap.
+ */
+THAW_PUBLIC int thaw_image_rollback(const char *path, uint64_t generation,
+				    struct thaw_generation *made, struct thaw_error *error);
 
 /* ---- What this kernel and these privileges allow ---- */
 

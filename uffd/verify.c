@@ -2,8 +2,8 @@
 /*
  * verify.c - thaw_image_verify: read and check every byte that a retained generation reaches.
  *
- * Newest generation first; each is walked against all those walked before (walk.c), so that every
- * node and page is read once. Pages are gathered, sorted by where they lie and read in large
+ * Newest generation first; each is walked against those walked before that are adjacent to it (walk.c,
+ * retention.c), so that every node and page is read once. Pages are gathered, sorted by where they lie and read in large
  * pieces. Beside the checksums, the claims on the file's blocks are checked: since everything is
  * visited once, two claims on one block are two owners.
  *
@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "format.h"
+#include "retention.h"
 #include "store.h"
 #include "sys.h"
 #include "walk.h"
@@ -320,30 +321,67 @@ static int verify_header(struct verify *verify, const struct slot slots[2])
 	return progress(verify);
 }
 
+static int verify_working_set(struct verify *verify, const struct slot *slot,
+			      const struct record *record)
+{
+	const struct working_set *set = &record->working_set;
+	const char *wrong = NULL;
+	struct slot now[2];
+	void *bytes;
+	int code;
+
+	if (!set->bytes)
+		return 0;
+	bytes = malloc(set->bytes); /* its length has a bound */
+	if (!bytes)
+		return -ENOMEM;
+	code = sys_pread(verify->source.fd, bytes, set->bytes, set->offset);
+	if (code)
+		wrong = "working set cannot be read";
+	else if (!XXH128_isEqual(XXH3_128bits(bytes, set->bytes), set->checksum))
+		wrong = "working set has a wrong checksum";
+	else if (!claim(verify, set->offset, set->bytes, CLAIM_BYTES))
+		wrong = "working set lies where something else lies";
+	free(bytes);
+	verify->summary.bytes += set->bytes;
+	/* It may have been replaced meanwhile. */
+	if (wrong && !header_read(verify->source.fd, verify->source.path, now, NULL) &&
+	    (now[0].sequence == slot->sequence || now[1].sequence == slot->sequence))
+		return damage_add(verify, 0, 0, set->offset, set->bytes, wrong);
+	return 0;
+}
+
 static int verify_generations(struct verify *verify, const struct record *record)
 {
 	const struct walk_ops ops = {verify_node, verify_extent, verify_node_damage, verify};
-	const struct root **newer = calloc(record->count + 1, sizeof(*newer));
-	unsigned walked = 0;
-	int code = newer ? 0 : -ENOMEM;
+	const struct root **roots = calloc(record->count + 1, sizeof(*roots));
+	unsigned *order = calloc(record->count + 1, sizeof(*order));
+	bool *walked = calloc(record->count + 1, sizeof(*walked));
+	int code = roots && order && walked ? 0 : -ENOMEM;
 
-	for (unsigned i = record->count; !code && i-- > 0;) {
-		const struct generation *generation = &record->generations[i];
+	if (!code)
+		code = retention_order(record->generations, record->count, order);
+	for (unsigned i = 0; !code && i < record->count; i++) {
+		const struct generation *generation = &record->generations[order[i]];
+		unsigned adjacent = retention_adjacent(record->generations, record->count, NULL,
+						       walked, order[i], roots);
 
 		verify->generation = generation->info.number;
 		verify->summary.generations++;
 		verify->batched = 0;
-		code = walk_difference(&verify->source, &generation->root, newer, walked, false,
+		code = walk_difference(&verify->source, &generation->root, roots, adjacent, false,
 				       &ops);
 		if (!code)
 			code = batch_check(verify);
 		if (!code)
 			code = verify_state(verify, generation);
-		newer[walked++] = &generation->root;
+		walked[order[i]] = true;
 		if (code == GENERATION_DROPPED)
 			code = 0;
 	}
-	free(newer);
+	free(walked);
+	free(order);
+	free(roots);
 	return code;
 }
 
@@ -371,7 +409,11 @@ static int verify_run(struct verify *verify, struct thaw_error *error)
 	if (opened && opened != THAW_EDAMAGED)
 		return opened;
 	verify->source.page_bytes = slots[chosen].page_bytes;
+	for (unsigned i = 0; !opened && i < record.count; i++)
+		pin_take(verify->source.fd, record.generations[i].info.number);
 	code = verify_header(verify, slots);
+	if (!code && !opened)
+		code = verify_working_set(verify, &slots[chosen], &record);
 	if (!code && !opened)
 		code = verify_generations(verify, &record);
 	record_free(&record);

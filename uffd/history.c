@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * history.c - thaw_image_tag, thaw_image_untag, thaw_image_rollback: changing which generations an
+ * image holds, without a heap. Each is one commit of the image (commit.c), and as safe as any: done
+ * and durable, or not done. Any thread; nothing else may have the image open.
+ *
+ * They keep every generation that is listed: what the image's program wants to retain, it does
+ * when it commits next.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "store.h"
+#include "sys.h"
+
+/* To commit to. Tools do not guess: where the newest is damaged, its owner repairs it first. */
+static int history_open(const char *path, uint64_t generation, struct image **image,
+			struct commit **commit, struct thaw_error *error)
+{
+	const struct image_options options = {
+		.path = path, .generation = generation, .retain_all = true};
+	struct thaw_error fallback;
+	int code = image_open(&options, image, &fallback, error);
+
+	if (code)
+		return code;
+	if (fallback.code) {
+		*error = fallback;
+		code = fallback.code;
+	} else if (!image_opened(*image)->number) {
+		code = error_set(error, THAW_ENOGEN, "%s: holds no generation yet", path);
+	} else {
+		code = commit_begin(*image, commit, error);
+	}
+	if (code)
+		image_close(*image);
+	return code;
+}
+
+static int history_close(struct image *image, struct commit *commit, int code)
+{
+	if (code)
+		commit_abort(commit);
+	image_close(image);
+	return code;
+}
+
+int thaw_image_tag(const char *path, const char *name, uint64_t generation, unsigned flags,
+		   struct thaw_error *error)
+{
+	const struct thaw_name *named;
+	struct thaw_error unused;
+	struct commit *commit;
+	struct image *image;
+	int code;
+
+	error = error ? error : &unused;
+	code = history_open(path, generation, &image, &commit, error);
+	if (code)
+		return code;
+	generation = image_opened(image)->number;
+	named = record_named(&image->record, name);
+	if (named && named->generation == generation) { /* it is so already, and durable */
+		commit_abort(commit);
+		image_close(image);
+		return 0;
+	}
+	if (named && !(flags & THAW_TAG_MOVE))
+		code = error_set(error, -EEXIST,
+				 "%s: generation %" PRIu64 " is named '%s' already: move the name "
+				 "with --force, or choose another",
+				 path, named->generation, name);
+	if (!code)
+		code = commit_name(commit, name, &generation, error);
+	if (!code)
+		code = commit_finish(commit, NULL, NULL, 0, error);
+	return history_close(image, commit, code);
+}
+
+int thaw_image_untag(const char *path, const char *name, struct thaw_error *error)
+{
+	struct thaw_error unused;
+	struct commit *commit;
+	struct image *image;
+	int code;
+
+	error = error ? error : &unused;
+	code = history_open(path, 0, &image, &commit, error);
+	if (code)
+		return code;
+	code = commit_name(commit, name, NULL, error);
+	if (!code)
+		code = commit_finish(commit, NULL, NULL, 0, error);
+	return history_close(image, commit, code);
+}
+
+int thaw_image_rollback(const char *path, uint64_t generation, struct thaw_generation *made,
+			struct thaw_error *error)
+{
+	struct thaw_generation next;
+	struct thaw_error unused;
+	struct commit *commit;
+	struct image *image;
+	void *state = NULL;
+	size_t state_bytes;
+	int code;
+
+	error = error ? error : &unused;
+	code = history_open(path, generation, &image, &commit, error);
+	if (code)
+		return code;
+	next = *image_opened(image);
+	next.time_ns = sys_realtime_ns();
+	next.pages_written = next.pause_ns = next.durable_ns = 0;
+	next.reason = THAW_REASON_REQUEST;
+	code = image_read_state(image, &state, &state_bytes, error);
+	if (!code)
+		code = commit_finish(commit, &next, state, state_bytes, error);
+	free(state);
+	if (!code && made)
+		*made = next;
+	return history_close(image, commit, code);
+}

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * retention.c - which generations stay, and how those of a list are related. Any thread; no state.
+ *
+ * Generations form a tree of descent: each was made from one other, and shares with it what it did
+ * not change. Nothing that was changed is ever found again, so the generations that share one block
+ * lie together in that tree. Most of the tree is dropped; `ancestor` keeps what matters of it: the
+ * nearest generation still listed that this one descends from. Two are *adjacent* if one is the
+ * other's ancestor, or if both have the same (they may share what a dropped one between had):
+ *
+ *	1 --- 4 --- 5		4 and 7 have the same ancestor: 3, which both were made
+ *	 `--- 7 --- 8		from, was dropped. 5 and 8 share nothing that 4 and 7 do not.
+ *
+ * The generations that share a block are therefore connected by adjacency, and the graph of it is one
+ * of cliques that hang together like a tree. Whoever visits generations so that each new one is
+ * adjacent to one before finds all that it shares with any of those by comparing it with the adjacent
+ * ones alone. (ZFS keeps lists of dead blocks for the same purpose; here the trees are at hand.)
+ */
+#include "retention.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static unsigned list_position(const struct generation *list, unsigned count, uint64_t number)
+{
+	const struct record record = {.generations = (struct generation *)list, .count = count};
+	const struct generation *found = record_find(&record, number);
+
+	return found ? (unsigned)(found - list) : count;
+}
+
+/* The newest of each of the last `count` periods that have one. */
+static void thin(const struct thaw_thinning *rule, const struct record *list, bool *keep)
+{
+	uint64_t last = UINT64_MAX;
+	unsigned left = rule->count;
+
+	for (unsigned i = list->count; rule->period_ns && left && i-- > 0;) {
+		uint64_t period = list->generations[i].info.time_ns / rule->period_ns;
+
+		if (period == last)
+			continue;
+		keep[i] = true;
+		last = period;
+		left--;
+	}
+}
+
+void retention_mark(const struct retention *retention, const struct record *list, bool *keep)
+{
+	const struct generation *newest = &list->generations[list->count - 1];
+	unsigned portable = list_position(list->generations, list->count, newest->info.portable);
+
+	for (unsigned i = 0; i < list->count; i++)
+		keep[i] = retention->all || list->count - i <= retention->newest;
+	if (portable < list->count)
+		keep[portable] = true;
+	for (unsigned i = 0; i < list->name_count; i++) {
+		unsigned named =
+			list_position(list->generations, list->count, list->names[i].generation);
+
+		if (named < list->count)
+			keep[named] = true;
+	}
+	for (unsigned i = 0; i < retention->thinning_count; i++)
+		thin(&retention->thinning[i], list, keep);
+}
+
+int retention_apply(const struct generation *list, unsigned count, const bool *keep,
+		    struct generation *kept)
+{
+	/* Of each: the nearest one that stays, itself included. */
+	uint64_t *nearest = calloc(count + 1, sizeof(*nearest));
+	unsigned stay = 0;
+
+	if (!nearest)
+		return -ENOMEM;
+	for (unsigned i = 0; i < count; i++) {
+		unsigned ancestor = list_position(list, i, list[i].info.ancestor);
+		uint64_t above = ancestor < i ? nearest[ancestor] : 0;
+
+		nearest[i] = keep[i] ? list[i].info.number : above;
+		if (keep[i]) {
+			kept[stay] = list[i];
+			kept[stay++].info.ancestor = above;
+		}
+	}
+	free(nearest);
+	return (int)stay;
+}
+
+unsigned retention_adjacent(const struct generation *list, unsigned count,
+			    const uint64_t *ancestors, const bool *among, unsigned i,
+			    const struct root **roots)
+{
+	uint64_t above = ancestors ? ancestors[i] : list[i].info.ancestor;
+	unsigned found = 0;
+
+	for (unsigned j = 0; j < (among ? count : i); j++) {
+		uint64_t other = ancestors ? ancestors[j] : list[j].info.ancestor;
+
+		if (j != i && (!among || among[j]) &&
+		    (other == above || other == list[i].info.number ||
+		     above == list[j].info.number))
+			roots[found++] = &list[j].root;
+	}
+	return found;
+}
+
+int retention_order(const struct generation *list, unsigned count, unsigned *order)
+{
+	bool *reached = calloc(count + 1, sizeof(*reached)), *visited;
+	unsigned ordered = 0;
+
+	visited = calloc(count + 1, sizeof(*visited));
+	if (!reached || !visited) {
+		free(reached);
+		free(visited);
+		return -ENOMEM;
+	}
+	while (ordered < count) {
+		unsigned next = count;
+
+		for (unsigned i = count;
+		     i-- > 0;) { /* the newest that was reached, or of the rest */
+			if (!visited[i] && (next == count || (reached[i] && !reached[next])))
+				next = i;
+			if (next < count && reached[next])
+				break;
+		}
+		visited[next] = true;
+		order[ordered++] = next;
+		for (unsigned j = 0; j < count; j++)
+			reached[j] |= list[j].info.ancestor == list[next].info.ancestor ||
+				      list[j].info.ancestor == list[next].info.number ||
+				      list[next].info.ancestor == list[j].info.number;
+	}
+	free(reached);
+	free(visited);
+	return 0;
+}

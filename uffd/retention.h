@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/* retention.h - which generations stay, and how those of a list are related. See retention.c. */
+#ifndef UFFD_RETENTION_H
+#define UFFD_RETENTION_H
+
+#include "store.h"
+
+/* keep[i]: does generation i of the list, the newest of which was just made, stay? */
+void retention_mark(const struct retention *retention, const struct record *list, bool *keep);
+
+/*
+ * Copy what stays, and name as ancestor of each the nearest one that stays. `kept` has room for all
+ * of the list. Returns how many; -ENOMEM.
+ */
+int retention_apply(const struct generation *list, unsigned count, const bool *keep,
+		    struct generation *kept);
+
+/*
+ * The roots of the generations that generation i can share anything with that no other one of them
+ * shares too: those adjacent to it, of those that `among` marks (NULL: all before it). `ancestors`:
+ * of all, as they are now; NULL: as they are listed. Returns how many, into `roots`.
+ */
+unsigned retention_adjacent(const struct generation *list, unsigned count,
+			    const uint64_t *ancestors, const bool *among, unsigned i,
+			    const struct root **roots);
+
+/*
+ * The order to visit a list in, newest first, so that each is adjacent to one before it, if to any:
+ * then what it shares with those before it, it shares with an adjacent one of them. The other such
+ * order is the list's own, oldest first. -ENOMEM.
+ */
+int retention_order(const struct generation *list, unsigned count, unsigned *order);
+
+#endif
