@@ -13,7 +13,7 @@
  *
  * Invariants
  *  1. A block that is written to had no live byte when the commit began: no slot reaches it.
- *  2. Every byte the commit took is in `taken` or in the open run, so that abort can give it back.
+ *  2. Every byte the commit took is in the writer's `taken` or open run, so that abort can give it back.
  *  3. From the first write to the slot on, the commit is in doubt: what it took is not given back but
  *     waits in image->doubt until the slot has been overwritten.
  *  4. Nothing can fail between the last fdatasync and the new state of struct image: memory is got
@@ -24,288 +24,30 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "reach.h"
 #include "retention.h"
 #include "store.h"
 #include "sys.h"
-#include "walk.h"
+#include "writer.h"
 
-#define BUFFER_BYTES (1u << 20) /* one write; at 1 MiB the disk is at its best (NUMBERS.md) */
-#define BUFFER_BLOCKS (BUFFER_BYTES / SPACE_BLOCK)
 #define HELD_BYTES (256u << 20) /* and a quarter of the file: so much waits for readers */
 #define TRIM_BYTES (1u << 20)	/* a shorter free tail is kept: the next commit needs it */
 
 struct commit {
 	struct image *image;
 	uint64_t number;
-	uint64_t pages;	  /* stored, each counted once */
-	uint64_t written; /* bytes */
+	uint64_t pages; /* stored, each counted once */
 	bool failed, in_doubt;
 
-	uint64_t run, run_used, run_bytes; /* the open run: where, how much is used, how long */
 	struct thaw_name *names; /* the new list of names; generation 0: the one that is made */
 	unsigned name_count;
 	uint64_t *working_set; /* NULL: the one before stays */
 	unsigned working_set_count;
 	uint64_t working_set_generation;
 
-	struct ranges taken;	  /* closed runs: what is used of them */
-	struct ranges superseded; /* of that, what this same commit no longer needs */
-
-	uint8_t *buffer; /* bytes [buffer_offset, + filled) of the file, not yet written */
-	uint64_t buffer_offset;
-	size_t filled;
+	struct writer writer;
+	struct ranges superseded; /* of what was taken, what this same commit no longer needs */
 };
-
-/* ---- What is in use */
-
-struct reach {
-	struct space *space;
-	struct ranges *ranges; /* may be NULL */
-	bool strict;	       /* a node that cannot be read (but may be there) ends it */
-};
-
-static int reach_bytes(struct reach *reach, uint64_t offset, uint64_t bytes)
-{
-	if (reach->space)
-		space_add(reach->space, offset, bytes);
-	return reach->ranges ? ranges_add(reach->ranges, offset, bytes) : 0;
-}
-
-static int reach_node(void *arg, uint64_t offset, uint32_t bytes)
-{
-	return reach_bytes(arg, offset, bytes);
-}
-
-static int reach_extent(void *arg, uint64_t page, const struct extent *extent)
-{
-	(void)page;
-	return extent->bytes ? reach_bytes(arg, extent->offset, extent->bytes) : 0;
-}
-
-/*
- * What is below a damaged node cannot be reached any more, so its blocks are free. But a read that
- * failed may succeed another time: then the commit has to fail, or it might overwrite what is still
- * good.
- */
-static int reach_damage(void *arg, uint64_t first_page, uint64_t pages, uint64_t offset,
-			uint32_t bytes, const struct thaw_error *error)
-{
-	struct reach *reach = arg;
-
-	(void)first_page, (void)pages, (void)offset, (void)bytes;
-	return reach->strict && error->code != THAW_EDAMAGED ? error->code : 0;
-}
-
-static uint64_t state_taken(const struct generation *generation)
-{
-	return (generation->info.state_bytes + 7) & ~7ull;
-}
-
-/* What `generation` reaches and none of the others does. */
-static int reach_difference(const struct image *image, const struct generation *generation,
-			    const struct root *const *others, unsigned count, bool careful,
-			    struct reach *reach)
-{
-	const struct walk_source source = {image->fd, image->path, image->identity.page_bytes};
-	const struct walk_ops ops = {reach_node, reach_extent, reach_damage, reach};
-	int code = walk_difference(&source, &generation->root, others, count, careful, &ops);
-
-	if (!code && generation->state_offset)
-		code = reach_bytes(reach, generation->state_offset, state_taken(generation));
-	return code;
-}
-
-static uint64_t working_set_taken(const struct record *record)
-{
-	return record->working_set.bytes; /* whole words */
-}
-
-/*
- * Generations that only the other slot's record still lists wait with the garbage, as if this
- * process had dropped them.
- */
-static int space_build_other(struct image *image, const struct root **roots)
-{
-	const struct working_set *set = &image->record.working_set;
-	struct thaw_error ignored;
-	struct slot slots[2];
-	struct record other;
-	int code = header_read(image->fd, image->path, slots, &ignored);
-	unsigned count = image->record.count;
-
-	if (code)
-		return code;
-	if (slots[!image->slot].state != SLOT_VALID)
-		return 0;
-	code = record_read(image->fd, image->path, &slots[!image->slot], &other, &ignored);
-	if (code == THAW_EDAMAGED)
-		return 0; /* it leads nowhere */
-	for (unsigned i = 0; i < count; i++)
-		roots[i] = &image->record.generations[i].root;
-	for (unsigned i = 0; !code && i < other.count; i++) {
-		struct reach reach = {&image->space, &image->garbage, true};
-
-		if (record_find(&image->record, other.generations[i].info.number))
-			continue;
-		code = reach_difference(image, &other.generations[i], roots, count, false, &reach);
-		/* The next one is compared with this one too; it may name what this one does. */
-		if (!code)
-			roots[count++] = &other.generations[i].root;
-	}
-	if (!code) {
-		struct reach reach = {&image->space, &image->garbage, true};
-
-		code = reach_bytes(&reach, other.offset, other.bytes);
-		if (!code && other.working_set.offset != set->offset)
-			code = reach_bytes(&reach, other.working_set.offset,
-					   working_set_taken(&other));
-	}
-	record_free(&other);
-	return code;
-}
-
-static int space_build(struct image *image, struct thaw_error *error)
-{
-	const struct record *record = &image->record;
-	uint64_t blocks = (image_file_bytes(image) + SPACE_BLOCK - 1) / SPACE_BLOCK;
-	const struct root **roots =
-		calloc(record->count + STORE_GENERATIONS_MAX + 1, sizeof(*roots));
-	int code = roots ? space_open(&image->space, blocks) : -ENOMEM;
-
-	if (!code) {
-		space_add(&image->space, 0, STORE_HEADER_BYTES);
-		space_add(&image->space, record->offset, record->bytes);
-		space_add(&image->space, record->working_set.offset, working_set_taken(record));
-	}
-	for (unsigned i = 0; !code && i < record->count; i++) {
-		struct reach reach = {&image->space, NULL, true};
-		unsigned adjacent = retention_adjacent(record->generations, record->count, NULL,
-						       NULL, i, roots);
-
-		code = reach_difference(image, &record->generations[i], roots, adjacent, false,
-					&reach);
-	}
-	if (!code)
-		code = space_build_other(image, roots);
-	free(roots);
-	if (code) {
-		space_close(&image->space);
-		ranges_free(&image->garbage);
-		return error_set(error, code, "%s: cannot find the free space: %s", image->path,
-				 thaw_strerror(code));
-	}
-	image->space_known = true;
-	return 0;
-}
-
-/* ---- Taking blocks and writing them */
-
-static void run_close(struct commit *commit)
-{
-	space_subtract(&commit->image->space, commit->run + commit->run_used,
-		       commit->run_bytes - commit->run_used);
-	/* run_open() has reserved the place. */
-	ranges_add(&commit->taken, commit->run, commit->run_used);
-	commit->run_bytes = commit->run_used = 0;
-}
-
-/*
- * Room for `bytes` that lie together, 8-byte aligned; if a new run is needed for it, one of `wish`
- * bytes.
- */
-static int commit_take(struct commit *commit, uint64_t bytes, uint64_t wish, uint64_t *offset)
-{
-	if (commit->run_bytes - commit->run_used < bytes) {
-		uint64_t least = (bytes + SPACE_BLOCK - 1) / SPACE_BLOCK;
-		uint64_t most = (wish + SPACE_BLOCK - 1) / SPACE_BLOCK, blocks;
-
-		run_close(commit);
-		if (ranges_reserve(&commit->taken, 2) ||
-		    space_allocate(&commit->image->space, least, most < least ? least : most,
-				   &commit->run, &blocks))
-			return -ENOMEM;
-		commit->run_bytes = blocks * SPACE_BLOCK;
-	}
-	*offset = commit->run + commit->run_used;
-	commit->run_used += (bytes + 7) & ~7ull;
-	return 0;
-}
-
-static int commit_flush(struct commit *commit)
-{
-	int code = 0;
-
-	if (commit->filled)
-		code = sys_pwrite(commit->image->fd, commit->buffer, commit->filled,
-				  commit->buffer_offset);
-	commit->written += commit->filled;
-	commit->filled = 0;
-	return code;
-}
-
-/* Through the buffer, which gathers what lies together. */
-static int commit_write(struct commit *commit, uint64_t offset, const void *bytes, uint64_t count)
-{
-	const uint8_t *from = bytes;
-
-	while (count) {
-		size_t part = BUFFER_BYTES - commit->filled;
-
-		if (!part || (commit->filled && commit->buffer_offset + commit->filled != offset)) {
-			int code = commit_flush(commit);
-
-			if (code)
-				return code;
-			continue;
-		}
-		if (!commit->filled)
-			commit->buffer_offset = offset;
-		if (part > count)
-			part = count;
-		memcpy(commit->buffer + commit->filled, from, part);
-		commit->filled += part;
-		from += part;
-		offset += part;
-		count -= part;
-	}
-	return 0;
-}
-
-/* With zeros up to the next 8-byte boundary, where the next one begins. */
-static int commit_append(struct commit *commit, const void *bytes, uint64_t count, uint64_t wish,
-			 uint64_t *offset)
-{
-	static const uint8_t zeros[8];
-	int code = commit_take(commit, count, wish, offset);
-
-	if (!code)
-		code = commit_write(commit, *offset, bytes, count);
-	if (!code)
-		code = commit_write(commit, *offset + count, zeros, -count % 8);
-	return code;
-}
-
-/* Once more a page that this commit has stored already: in its place, buffered or written. */
-static int commit_rewrite(struct commit *commit, uint64_t offset, const void *bytes, uint32_t count)
-{
-	if (offset >= commit->buffer_offset &&
-	    offset + count <= commit->buffer_offset + commit->filled) {
-		memcpy(commit->buffer + (offset - commit->buffer_offset), bytes, count);
-		return 0;
-	}
-	if (offset < commit->buffer_offset + commit->filled &&
-	    offset + count > commit->buffer_offset) {
-		/* Half of it: a 64 KiB page across the end of the buffer. */
-		int code = commit_flush(commit);
-
-		if (code)
-			return code;
-	}
-	commit->written += count;
-	return sys_pwrite(commit->image->fd, bytes, count, offset);
-}
-
-/* ---- The interface */
 
 static int commit_fail(struct commit *commit, int code, const char *doing, struct thaw_error *error)
 {
@@ -326,22 +68,15 @@ int commit_begin(struct image *image, struct commit **commit, struct thaw_error 
 	if (image->committing)
 		return error_set(error, -EBUSY, "%s: a commit is under way", image->path);
 	if (!image->space_known)
-		code = space_build(image, error);
+		code = reach_all(image, error);
 	if (code)
 		return code;
 	begun = calloc(1, sizeof(*begun));
 	if (begun)
-		begun->buffer = aligned_alloc(SPACE_BLOCK, BUFFER_BYTES);
-	if (!begun || !begun->buffer || ranges_reserve(&begun->taken, 2)) {
+		begun->names = calloc(image->record.name_count + 1, sizeof(*begun->names));
+	if (!begun || !begun->names || writer_open(&begun->writer, image->fd, &image->space)) {
 		if (begun)
-			free(begun->buffer);
-		free(begun);
-		return error_set(error, -ENOMEM, "%s: no memory for a commit", image->path);
-	}
-	begun->names = calloc(image->record.name_count + 1, sizeof(*begun->names));
-	if (!begun->names) {
-		ranges_free(&begun->taken);
-		free(begun->buffer);
+			free(begun->names);
 		free(begun);
 		return error_set(error, -ENOMEM, "%s: no memory for a commit", image->path);
 	}
@@ -368,9 +103,9 @@ static int page_store(struct commit *commit, const void *bytes, const struct ext
 		return again ? ranges_add(&commit->superseded, old->offset, old->bytes) : 0;
 	extent->bytes = count;
 	if (!again)
-		return commit_append(commit, bytes, count, BUFFER_BYTES, &extent->offset);
+		return writer_append(&commit->writer, bytes, count, WRITER_BYTES, &extent->offset);
 	extent->offset = old->offset;
-	return commit_rewrite(commit, old->offset, bytes, count);
+	return writer_rewrite(&commit->writer, old->offset, bytes, count);
 }
 
 int commit_page(struct commit *commit, uint64_t page, const void *bytes, bool *stored,
@@ -558,50 +293,6 @@ static int change_begin(struct commit *commit, const struct thaw_generation *gen
 	return 0;
 }
 
-/*
- * What the new list of generations leaves out and nothing else reaches; the record before, and the
- * working set if there is a new one. Those that are dropped go one by one, each compared with what is
- * adjacent to it among those that are still there.
- */
-static int garbage_find(struct image *image, struct change *change)
-{
-	const struct record *all = &change->all;
-	const struct root **roots = calloc(all->count + 1, sizeof(*roots));
-	uint64_t *ancestors = calloc(all->count + 1, sizeof(*ancestors));
-	bool *there = calloc(all->count + 1, sizeof(*there));
-	struct ranges *garbage = &change->garbage;
-	int code = roots && ancestors && there ? 0 : -ENOMEM;
-
-	for (unsigned i = 0; !code && i < all->count; i++) {
-		ancestors[i] = all->generations[i].info.ancestor;
-		there[i] = true;
-	}
-	for (unsigned i = 0; !code && i < all->count; i++) {
-		/* Careful: what cannot be told apart now stays taken; the next open finds it. */
-		struct reach reach = {NULL, garbage, false};
-		unsigned adjacent;
-
-		if (change->keep[i])
-			continue;
-		adjacent = retention_adjacent(all->generations, all->count, ancestors, there, i,
-					      roots);
-		code = reach_difference(image, &all->generations[i], roots, adjacent, true, &reach);
-		there[i] = false;
-		for (unsigned j = i + 1; j < all->count; j++)
-			if (ancestors[j] == all->generations[i].info.number)
-				ancestors[j] = ancestors[i];
-	}
-	free(there);
-	free(ancestors);
-	free(roots);
-	if (!code)
-		code = ranges_add(garbage, image->record.offset, image->record.bytes);
-	if (!code && change->kept.working_set.offset != image->record.working_set.offset)
-		code = ranges_add(garbage, image->record.working_set.offset,
-				  working_set_taken(&image->record));
-	return code;
-}
-
 /* ---- Finishing */
 
 struct emission {
@@ -612,7 +303,7 @@ struct emission {
 static int emit_node(void *arg, const void *node, size_t bytes, uint64_t *offset)
 {
 	struct emission *emission = arg;
-	int code = commit_append(emission->commit, node, bytes, emission->left, offset);
+	int code = writer_append(&emission->commit->writer, node, bytes, emission->left, offset);
 
 	emission->left -= bytes;
 	return code;
@@ -627,7 +318,7 @@ static int write_working_set(struct commit *commit, uint64_t wish, struct workin
 	*set = (struct working_set){.generation = commit->working_set_generation,
 				    .bytes = bytes,
 				    .checksum = XXH3_128bits(commit->working_set, bytes)};
-	return commit_append(commit, commit->working_set, bytes, wish, &set->offset);
+	return writer_append(&commit->writer, commit->working_set, bytes, wish, &set->offset);
 }
 
 static int write_record(struct commit *commit, struct change *change)
@@ -640,7 +331,8 @@ static int write_record(struct commit *commit, struct change *change)
 		record_encode(&change->kept, &change->slot, encoded);
 		change->slot.record_bytes = bytes;
 		change->slot.record_checksum = XXH3_128bits(encoded, bytes);
-		code = commit_append(commit, encoded, bytes, bytes, &change->slot.record_offset);
+		code = writer_append(&commit->writer, encoded, bytes, bytes,
+				     &change->slot.record_offset);
 	}
 	free(encoded);
 	return code;
@@ -664,7 +356,8 @@ static int commit_write_all(struct commit *commit, struct change *change, const 
 				   &made->root);
 	if (!code && state_bytes) {
 		made->state_checksum = XXH3_128bits(state, state_bytes);
-		code = commit_append(commit, state, state_bytes, rest, &made->state_offset);
+		code = writer_append(&commit->writer, state, state_bytes, rest,
+				     &made->state_offset);
 	}
 	if (!code)
 		code = write_working_set(commit, rest - state_bytes, &change->kept.working_set);
@@ -673,12 +366,12 @@ static int commit_write_all(struct commit *commit, struct change *change, const 
 	if (made) {
 		made->info.pages_stored = commit->pages;
 		made->info.bytes_written =
-			commit->written + commit->filled + record_bytes + SPACE_BLOCK;
+			commit->writer.written + commit->writer.filled + record_bytes + SPACE_BLOCK;
 		made->info.durable_ns += sys_monotonic_ns() - began;
 		change->all.generations[change->all.count - 1] = *made;
 	}
 	code = write_record(commit, change);
-	return code ? code : commit_flush(commit);
+	return code ? code : writer_flush(&commit->writer);
 }
 
 /* Gives back the tail of the file if it is long and free. Failing is no harm. */
@@ -692,11 +385,10 @@ static void file_trim(struct image *image)
 static void commit_free(struct commit *commit)
 {
 	commit->image->committing = false;
-	ranges_free(&commit->taken);
+	writer_close(&commit->writer);
 	ranges_free(&commit->superseded);
 	free(commit->working_set);
 	free(commit->names);
-	free(commit->buffer);
 	free(commit);
 }
 
@@ -729,7 +421,7 @@ static void commit_adopt(struct commit *commit, struct change *change)
 {
 	struct image *image = commit->image;
 
-	run_close(commit);
+	writer_settle(&commit->writer);
 	ranges_subtract(&commit->superseded, &image->space);
 	ranges_subtract(&image->doubt, &image->space);
 	ranges_free(&image->doubt);
@@ -774,7 +466,8 @@ int commit_finish(struct commit *commit, struct thaw_generation *generation, con
 	if (!code)
 		code = commit_write_all(commit, &change, state, began);
 	if (!code)
-		code = garbage_find(image, &change);
+		code = reach_dropped(image, &change.all, change.keep, &change.kept,
+				     &change.garbage);
 	if (code)
 		goto failed;
 	doing = "sync";
@@ -814,16 +507,16 @@ void commit_abort(struct commit *commit)
 		return;
 	image = commit->image;
 	index_revert(&image->index);
-	run_close(commit);
+	writer_settle(&commit->writer);
 	if (commit->in_doubt) {
 		/* Without memory for the list, they stay taken until the next open: no harm. */
-		for (size_t i = 0; i < commit->taken.count; i++)
-			if (ranges_add(&image->doubt, commit->taken.items[i].offset,
-				       commit->taken.items[i].bytes))
+		for (size_t i = 0; i < commit->writer.taken.count; i++)
+			if (ranges_add(&image->doubt, commit->writer.taken.items[i].offset,
+				       commit->writer.taken.items[i].bytes))
 				break;
 		image->next += 2;
 	} else {
-		ranges_subtract(&commit->taken, &image->space);
+		ranges_subtract(&commit->writer.taken, &image->space);
 		file_trim(image);
 	}
 	commit_free(commit);

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * writer.c - taking free blocks of the image file and filling them, in writes as long as can be. Used
+ * by the thread that commits, only.
+ *
+ * Blocks are taken in runs. What is appended goes into the open run while there is room; it gathers
+ * in a buffer for as long as it lies together in the file.
+ */
+#include "writer.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sys.h"
+
+int writer_open(struct writer *writer, int fd, struct space *space)
+{
+	memset(writer, 0, sizeof(*writer));
+	writer->fd = fd;
+	writer->space = space;
+	writer->buffer = aligned_alloc(SPACE_BLOCK, WRITER_BYTES);
+	if (writer->buffer && !ranges_reserve(&writer->taken, 2))
+		return 0;
+	free(writer->buffer);
+	writer->buffer = NULL;
+	return -ENOMEM;
+}
+
+void writer_close(struct writer *writer)
+{
+	ranges_free(&writer->taken);
+	free(writer->buffer);
+	memset(writer, 0, sizeof(*writer));
+}
+
+void writer_settle(struct writer *writer)
+{
+	space_subtract(writer->space, writer->run + writer->run_used,
+		       writer->run_bytes - writer->run_used);
+	/* writer_take() has reserved the place. */
+	ranges_add(&writer->taken, writer->run, writer->run_used);
+	writer->run_bytes = writer->run_used = 0;
+}
+
+/*
+ * Room for `bytes` that lie together, 8-byte aligned; if a new run is needed for it, one of `wish`
+ * bytes.
+ */
+static int writer_take(struct writer *writer, uint64_t bytes, uint64_t wish, uint64_t *offset)
+{
+	if (writer->run_bytes - writer->run_used < bytes) {
+		uint64_t least = (bytes + SPACE_BLOCK - 1) / SPACE_BLOCK;
+		uint64_t most = (wish + SPACE_BLOCK - 1) / SPACE_BLOCK, blocks;
+
+		writer_settle(writer);
+		if (ranges_reserve(&writer->taken, 2) ||
+		    space_allocate(writer->space, least, most < least ? least : most, &writer->run,
+				   &blocks))
+			return -ENOMEM;
+		writer->run_bytes = blocks * SPACE_BLOCK;
+	}
+	*offset = writer->run + writer->run_used;
+	writer->run_used += (bytes + 7) & ~7ull;
+	return 0;
+}
+
+int writer_flush(struct writer *writer)
+{
+	int code = 0;
+
+	if (writer->filled)
+		code = sys_pwrite(writer->fd, writer->buffer, writer->filled,
+				  writer->buffer_offset);
+	writer->written += writer->filled;
+	writer->filled = 0;
+	return code;
+}
+
+/* Through the buffer, which gathers what lies together. */
+static int writer_put(struct writer *writer, uint64_t offset, const void *bytes, uint64_t count)
+{
+	const uint8_t *from = bytes;
+
+	while (count) {
+		size_t part = WRITER_BYTES - writer->filled;
+
+		if (!part || (writer->filled && writer->buffer_offset + writer->filled != offset)) {
+			int code = writer_flush(writer);
+
+			if (code)
+				return code;
+			continue;
+		}
+		if (!writer->filled)
+			writer->buffer_offset = offset;
+		if (part > count)
+			part = count;
+		memcpy(writer->buffer + writer->filled, from, part);
+		writer->filled += part;
+		from += part;
+		offset += part;
+		count -= part;
+	}
+	return 0;
+}
+
+int writer_append(struct writer *writer, const void *bytes, uint64_t count, uint64_t wish,
+		  uint64_t *offset)
+{
+	static const uint8_t zeros[8];
+	int code = writer_take(writer, count, wish, offset);
+
+	if (!code)
+		code = writer_put(writer, *offset, bytes, count);
+	if (!code)
+		code = writer_put(writer, *offset + count, zeros, -count % 8);
+	return code;
+}
+
+int writer_rewrite(struct writer *writer, uint64_t offset, const void *bytes, uint32_t count)
+{
+	if (offset >= writer->buffer_offset &&
+	    offset + count <= writer->buffer_offset + writer->filled) {
+		memcpy(writer->buffer + (offset - writer->buffer_offset), bytes, count);
+		return 0;
+	}
+	if (offset < writer->buffer_offset + writer->filled &&
+	    offset + count > writer->buffer_offset) {
+		/* Half of it: a 64 KiB page across the end of the buffer. */
+		int code = writer_flush(writer);
+
+		if (code)
+			return code;
+	}
+	writer->written += count;
+	return sys_pwrite(writer->fd, bytes, count, offset);
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+/* writer.h - filling free blocks of the image file. See writer.c. */
+#ifndef UFFD_WRITER_H
+#define UFFD_WRITER_H
+
+#include "space.h"
+
+#define WRITER_BYTES (1u << 20) /* one write; at 1 MiB the disk is at its best (NUMBERS.md) */
+
+struct writer {
+	int fd;
+	struct space *space;
+	uint64_t run, run_used, run_bytes; /* the open run: where, how much is used, how long */
+	struct ranges taken;		   /* closed runs: what is used of them */
+	uint64_t written;		   /* bytes */
+
+	uint8_t *buffer; /* bytes [buffer_offset, + filled) of the file, not yet written */
+	uint64_t buffer_offset;
+	size_t filled;
+};
+
+/* -ENOMEM. */
+int writer_open(struct writer *writer, int fd, struct space *space);
+void writer_close(struct writer *writer);
+
+/*
+ * `count` bytes that lie together, 8-byte aligned, with zeros up to the next 8-byte boundary: where
+ * they are. If a new run is needed for them, one of `wish` bytes. -ENOMEM, -errno of the write.
+ */
+int writer_append(struct writer *writer, const void *bytes, uint64_t count, uint64_t wish,
+		  uint64_t *offset);
+/* Other bytes for a place that was appended already. */
+int writer_rewrite(struct writer *writer, uint64_t offset, const void *bytes, uint32_t count);
+int writer_flush(struct writer *writer);
+/* Close the open run: all that was taken is in `taken`, the rest of it is free again. Cannot fail. */
+void writer_settle(struct writer *writer);
+
+#endif
