@@ -25,12 +25,14 @@
 #include <string.h>
 
 #include "reach.h"
+#include "relocate.h"
 #include "retention.h"
 #include "store.h"
 #include "sys.h"
 #include "writer.h"
 
 #define HELD_BYTES (256u << 20) /* and a quarter of the file: so much waits for readers */
+#define PUNCHES 8u		/* at most, in one commit */
 #define TRIM_BYTES (1u << 20)	/* a shorter free tail is kept: the next commit needs it */
 
 struct commit {
@@ -343,13 +345,18 @@ static int commit_write_all(struct commit *commit, struct change *change, const 
 			    uint64_t began)
 {
 	struct generation *made = change->made;
-	struct emission emission = {commit, index_dirty_bytes(&commit->image->index)};
+	struct emission emission = {commit, 0};
 	uint64_t state_bytes = made ? made->info.state_bytes : 0;
 	uint64_t record_bytes = record_encoded_bytes(&change->kept);
 	uint64_t rest = state_bytes + record_bytes + 24 +
 			commit->working_set_count * sizeof(*commit->working_set);
 	int code = 0;
 
+	if (made)
+		code = relocate_some(commit->image, &commit->writer);
+	if (code)
+		return code;
+	emission.left = index_dirty_bytes(&commit->image->index);
 	emission.left += rest; /* wish for one run for all of it */
 	if (made)
 		code = index_write(&commit->image->index, commit->number, emit_node, &emission,
@@ -380,6 +387,24 @@ static void file_trim(struct image *image)
 	if (space_trim(&image->space) &&
 	    image_file_bytes(image) > image->space.blocks * SPACE_BLOCK + TRIM_BYTES)
 		sys_truncate(image->fd, image->space.blocks * SPACE_BLOCK);
+}
+
+/*
+ * Gives back what has stayed free in the middle. Never a block that some slot reaches: those are not
+ * free. Failing is no harm; where the file system cannot do it, it is not asked again.
+ */
+static void file_punch(struct image *image)
+{
+	uint64_t offset, bytes;
+
+	for (unsigned i = 0;
+	     i < PUNCHES && !image->no_holes && space_find_idle(&image->space, &offset, &bytes);
+	     i++) {
+		if (sys_punch(image->fd, offset, bytes))
+			image->no_holes = true;
+		else
+			space_returned(&image->space, offset, bytes);
+	}
 }
 
 static void commit_free(struct commit *commit)
@@ -441,6 +466,7 @@ static void commit_adopt(struct commit *commit, struct change *change)
 	image->slot = commit->number % 2;
 	image->next = commit->number + 1;
 	file_trim(image);
+	file_punch(image);
 	commit_free(commit);
 }
 
@@ -507,6 +533,8 @@ void commit_abort(struct commit *commit)
 		return;
 	image = commit->image;
 	index_revert(&image->index);
+	if (commit->failed)
+		relocate_pause(&image->relocation);
 	writer_settle(&commit->writer);
 	if (commit->in_doubt) {
 		/* Without memory for the list, they stay taken until the next open: no harm. */

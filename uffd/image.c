@@ -148,7 +148,9 @@
  * blocks stay taken until a later commit has overwritten that same slot. That commit takes a number
  * two higher, so that a number never stands for two generations.
  *
- * Free space is not stored. The first commit after an open finds it by walking the trees.
+ * Free space is not stored. The first commit after an open finds it by walking the trees. Blocks that
+ * stay free are punched out of the file, once a commit is durable (commit.c); of a file that has become
+ * too long for what is in it, each commit moves some pages from the end to the front (relocate.c).
  *
  *
  * OPENING
@@ -182,6 +184,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "relocate.h"
 #include "store.h"
 #include "sys.h"
 
@@ -693,6 +696,7 @@ void image_close(struct image *image)
 	ranges_free(&image->garbage);
 	ranges_free(&image->doubt);
 	ranges_free(&image->held);
+	relocate_free(&image->relocation);
 	record_free(&image->record);
 	close(image->fd); /* gives up the lock */
 	free(image->path);

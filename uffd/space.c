@@ -27,23 +27,35 @@
 #define HOLES_ALLOWED 256u     /* free blocks that do not count as waste: 1 MiB */
 #define LIVE_STICKY UINT16_MAX /* counted beyond reason: never free again */
 
+enum space_idle {
+	IDLE_NOT,      /* in use, or freed since the last look */
+	IDLE_SEEN,     /* was free at the last look */
+	IDLE_RETURNED, /* the file system has it back */
+};
+
 static int space_extend(struct space *space, uint64_t blocks)
 {
 	if (blocks > space->capacity) {
 		uint64_t capacity = blocks + blocks / 2 + 1024;
 		uint16_t *live;
+		uint8_t *idle;
 
 		if (blocks > SIZE_MAX / sizeof(*live) / 2 - 1024)
 			return -ENOMEM;
 		live = realloc(space->live, capacity * sizeof(*live));
-		if (!live)
+		if (live)
+			space->live = live;
+		idle = realloc(space->idle, capacity * sizeof(*idle));
+		if (idle)
+			space->idle = idle;
+		if (!live || !idle)
 			return -ENOMEM;
-		space->live = live;
 		space->capacity = capacity;
 	}
 	if (blocks > space->blocks) {
 		memset(space->live + space->blocks, 0,
 		       (blocks - space->blocks) * sizeof(*space->live));
+		memset(space->idle + space->blocks, IDLE_NOT, blocks - space->blocks);
 		space->free += blocks - space->blocks;
 		space->blocks = blocks;
 	}
@@ -59,6 +71,7 @@ int space_open(struct space *space, uint64_t blocks)
 void space_close(struct space *space)
 {
 	free(space->live);
+	free(space->idle);
 	memset(space, 0, sizeof(*space));
 }
 
@@ -66,6 +79,7 @@ static void block_change(struct space *space, uint64_t block, uint32_t bytes, bo
 {
 	uint16_t *live = &space->live[block];
 
+	space->idle[block] = IDLE_NOT;
 	if (add) {
 		space->free -= !*live;
 		*live = *live + bytes >= LIVE_STICKY ? LIVE_STICKY : (uint16_t)(*live + bytes);
@@ -160,6 +174,23 @@ int space_allocate(struct space *space, uint64_t least, uint64_t most, uint64_t 
 	return 0;
 }
 
+bool space_allocate_between(struct space *space, uint64_t *from, uint64_t limit, uint64_t least,
+			    uint64_t most, uint64_t *offset, uint64_t *blocks)
+{
+	uint64_t first = 0, length;
+
+	if (limit > space->blocks)
+		limit = space->blocks;
+	length = *from < limit ? run_find(space, *from, limit, least, most, &first) : 0;
+	*from = length ? first + length : limit;
+	if (!length)
+		return false;
+	space_add(space, first * SPACE_BLOCK, length * SPACE_BLOCK);
+	*offset = first * SPACE_BLOCK;
+	*blocks = length;
+	return true;
+}
+
 void space_restart(struct space *space)
 {
 	space->cursor = 0;
@@ -175,6 +206,39 @@ bool space_trim(struct space *space)
 	if (space->cursor > space->blocks)
 		space->cursor = 0;
 	return blocks != space->blocks;
+}
+
+bool space_find_idle(struct space *space, uint64_t *offset, uint64_t *bytes)
+{
+	uint64_t left = space->blocks / 32 + 4 * SPACE_IDLE_RUN, run = 0;
+
+	if (space->look >= space->blocks)
+		space->look = 0;
+	for (; left-- && space->look < space->blocks; space->look++) {
+		uint8_t *idle = &space->idle[space->look];
+
+		if (!space->live[space->look] && *idle == IDLE_SEEN) {
+			run++;
+			continue;
+		}
+		if (run >= SPACE_IDLE_RUN)
+			break;
+		run = 0;
+		if (!space->live[space->look] && *idle == IDLE_NOT)
+			*idle = IDLE_SEEN;
+	}
+	*offset = (space->look - run) * SPACE_BLOCK;
+	*bytes = run * SPACE_BLOCK;
+	if (run >= SPACE_IDLE_RUN)
+		return true;
+	if (space->look < space->blocks)
+		space->look -= run; /* it may go on */
+	return false;
+}
+
+void space_returned(struct space *space, uint64_t offset, uint64_t bytes)
+{
+	memset(space->idle + offset / SPACE_BLOCK, IDLE_RETURNED, bytes / SPACE_BLOCK);
 }
 
 int ranges_reserve(struct ranges *ranges, size_t more)

@@ -11,10 +11,12 @@
 
 struct space {
 	uint16_t *live; /* per block: bytes that something reachable occupies; 0: free */
+	uint8_t *idle;	/* per free block: enum space_idle */
 	uint64_t blocks, capacity;
 	uint64_t free;
 	uint64_t cursor;     /* where the next search starts */
 	uint64_t known_none; /* no run of this many free blocks exists; 0: not known */
+	uint64_t look;	     /* where the next look for idle blocks starts */
 };
 
 /* Byte ranges of the file: what a commit took, what waits to be given back. */
@@ -41,8 +43,24 @@ void space_subtract(struct space *space, uint64_t offset, uint64_t bytes);
 int space_allocate(struct space *space, uint64_t least, uint64_t most, uint64_t *offset,
 		   uint64_t *blocks);
 
+/*
+ * The same in blocks [*from, limit) only, which no search for long runs would choose; *from moves on.
+ * False: there is none.
+ */
+bool space_allocate_between(struct space *space, uint64_t *from, uint64_t limit, uint64_t least,
+			    uint64_t most, uint64_t *offset, uint64_t *blocks);
+
 /* The next search starts at the front of the file: once per commit. */
 void space_restart(struct space *space);
+
+/*
+ * Blocks that stay free. A look goes over a part of the file, the whole in some 32 looks. If it finds
+ * a run of SPACE_IDLE_RUN blocks or more that were free at the last look too, it ends behind that and
+ * returns true. space_returned(): the file system has those blocks back; they are not found again.
+ */
+#define SPACE_IDLE_RUN 16u
+bool space_find_idle(struct space *space, uint64_t *offset, uint64_t *bytes);
+void space_returned(struct space *space, uint64_t offset, uint64_t bytes);
 
 /* Give up the free blocks at the end of the file. True if there were any. */
 bool space_trim(struct space *space);

@@ -82,6 +82,15 @@ struct retention {
 	struct thaw_thinning thinning[THAW_THINNING_MAX];
 };
 
+/* See relocate.c. */
+struct relocation {
+	uint64_t cut;	 /* byte offset: what lies beyond is to be moved */
+	uint64_t front;	 /* block: the next search for room before it */
+	uint64_t *pages; /* malloc'ed: those that wait, from `next` on */
+	size_t count, next;
+	unsigned pause, pauses; /* commits to wait; how often in a row nothing could be moved */
+};
+
 struct image {
 	int fd;
 	char *path;
@@ -100,10 +109,12 @@ struct image {
 	uint64_t next; /* its number: next % 2 != slot */
 	bool committing;
 	bool space_known;
+	bool no_holes; /* the file system cannot punch them */
 	struct space space;
 	/* Free once the other slot is overwritten: what only that slot reaches, and what a failed
 	 * commit wrote whose slot may yet be found on the disk. */
 	struct ranges garbage, doubt;
+	struct relocation relocation;
 	struct ranges held; /* dropped, and a reader may still be at it; see pins.c */
 };
 

@@ -28,9 +28,19 @@ static int injection_errno(const char *name)
 		const char *name;
 		int value;
 	} known[] = {
-		{"EIO", EIO},	    {"ENOSPC", ENOSPC}, {"EDQUOT", EDQUOT}, {"ENOMEM", ENOMEM},
-		{"EAGAIN", EAGAIN}, {"EINTR", EINTR},	{"EEXIST", EEXIST}, {"EPERM", EPERM},
-		{"ENOSYS", ENOSYS}, {"EACCES", EACCES}, {"EROFS", EROFS},   {"EFBIG", EFBIG},
+		{"EIO", EIO},
+		{"ENOSPC", ENOSPC},
+		{"EDQUOT", EDQUOT},
+		{"ENOMEM", ENOMEM},
+		{"EAGAIN", EAGAIN},
+		{"EINTR", EINTR},
+		{"EEXIST", EEXIST},
+		{"EPERM", EPERM},
+		{"ENOSYS", ENOSYS},
+		{"EACCES", EACCES},
+		{"EROFS", EROFS},
+		{"EFBIG", EFBIG},
+		{"EOPNOTSUPP", EOPNOTSUPP},
 	};
 
 	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
@@ -41,8 +51,8 @@ static int injection_errno(const char *name)
 
 static void injections_parse(void)
 {
-	static const char *const names[SYS_CALL_COUNT] = {"open",     "read", "write", "fdatasync",
-							  "truncate", "mmap", "ioctl"};
+	static const char *const names[SYS_CALL_COUNT] = {"open",     "read",  "write", "fdatasync",
+							  "truncate", "punch", "mmap",	"ioctl"};
 	const char *spec = getenv("THAW_INJECT");
 	char copy[512], *entry, *rest = copy;
 
@@ -173,6 +183,19 @@ int sys_truncate(int fd, uint64_t bytes)
 		return error;
 	do
 		error = ftruncate(fd, (off_t)bytes);
+	while (error && errno == EINTR);
+	return error ? -errno : 0;
+}
+
+int sys_punch(int fd, uint64_t offset, uint64_t bytes)
+{
+	int error = sys_injected(SYS_CALL_PUNCH);
+
+	if (error)
+		return error;
+	do
+		error = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
+				  (off_t)bytes);
 	while (error && errno == EINTR);
 	return error ? -errno : 0;
 }

@@ -7,7 +7,7 @@
  * writes. All I/O of the library that must survive a bad disk goes through here, so that one
  * place can make it fail: the environment
  * variable THAW_INJECT holds a comma-separated list of  CALL:ERRNO:SKIP[:COUNT]  - after SKIP successes, the next
- * COUNT (default 1; 0: for ever) calls of CALL (open, read, write, fdatasync, truncate, mmap,
+ * COUNT (default 1; 0: for ever) calls of CALL (open, read, write, fdatasync, truncate, punch, mmap,
  * ioctl) return -ERRNO.
  *	THAW_INJECT=write:ENOSPC:3:2,fdatasync:EIO:0
  */
@@ -23,6 +23,7 @@ enum sys_call {
 	SYS_CALL_WRITE,
 	SYS_CALL_FDATASYNC,
 	SYS_CALL_TRUNCATE,
+	SYS_CALL_PUNCH,
 	SYS_CALL_MMAP,
 	SYS_CALL_IOCTL,
 	SYS_CALL_COUNT,
@@ -41,6 +42,8 @@ int sys_pwrite(int fd, const void *buffer, size_t bytes, uint64_t offset);
 int sys_fdatasync(int fd);
 int sys_fsync_directory_of(const char *path);
 int sys_truncate(int fd, uint64_t bytes);
+/* Give these bytes back to the file system; they read as zeros. -EOPNOTSUPP: it cannot. */
+int sys_punch(int fd, uint64_t offset, uint64_t bytes);
 int sys_ioctl(int fd, unsigned long request, void *argument);
 
 uint64_t sys_monotonic_ns(void);

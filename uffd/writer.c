@@ -65,6 +65,18 @@ static int writer_take(struct writer *writer, uint64_t bytes, uint64_t wish, uin
 	return 0;
 }
 
+int writer_go_on_in(struct writer *writer, uint64_t run, uint64_t blocks)
+{
+	writer_settle(writer);
+	if (ranges_reserve(&writer->taken, 2)) {
+		space_subtract(writer->space, run, blocks * SPACE_BLOCK);
+		return -ENOMEM;
+	}
+	writer->run = run;
+	writer->run_bytes = blocks * SPACE_BLOCK;
+	return 0;
+}
+
 int writer_flush(struct writer *writer)
 {
 	int code = 0;

@@ -29,6 +29,8 @@ void writer_close(struct writer *writer);
  */
 int writer_append(struct writer *writer, const void *bytes, uint64_t count, uint64_t wish,
 		  uint64_t *offset);
+/* Go on in a run that was allocated elsewhere, all bytes of it. -ENOMEM: and it is free again. */
+int writer_go_on_in(struct writer *writer, uint64_t run, uint64_t blocks);
 /* Other bytes for a place that was appended already. */
 int writer_rewrite(struct writer *writer, uint64_t offset, const void *bytes, uint32_t count);
 int writer_flush(struct writer *writer);

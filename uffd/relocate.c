@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * relocate.c - moving what lies at the end of a file that is too long for what is in it: compaction
+ * in the background, a little with each commit. The thread that commits, only.
+ *
+ *	in use  xxxxxx..xxx...xxxx....x...........x.......x....x..	the file may be shortened only
+ *	                             ^ cut                        	where nothing lies at its end
+ *
+ * A program whose heap shrinks, or that drops many generations at once, leaves a file of free blocks
+ * with a few in use between them. When less than two thirds of the file are in use, the pages and
+ * nodes of the newest generation beyond `cut` are listed by one walk of its tree. Each commit then
+ * stores some of them anew, as they are, in the free blocks at the front; what older generations
+ * reach beyond the cut goes when they are dropped, and the file is shortened (commit.c). An old one
+ * that is kept by a name keeps its end of the file: then only holes can be given back, and
+ * thaw compact moves it.
+ *
+ * What is moved has the contents, the checksum and the birth it had: to a reader nothing has changed.
+ */
+#include "relocate.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "sys.h"
+#include "walk.h"
+
+#define SLACK_BLOCKS (16u << 8) /* 16 MiB: shorter files are left alone */
+#define PART_PAGES 256u		/* moved with a commit, at least */
+#define PAUSE_COMMITS 64u
+#define PAUSES_MAX 6u /* 2^6 times as long at most */
+#define LISTED_MAX (1u << 20)
+
+struct listing {
+	struct relocation *relocation;
+	size_t room;
+	bool node; /* a node beyond the cut: the next page below it will stand for it */
+};
+
+static int list_node(void *arg, uint64_t offset, uint32_t bytes)
+{
+	struct listing *listing = arg;
+
+	(void)bytes;
+	listing->node |= offset >= listing->relocation->cut;
+	return 0;
+}
+
+static int list_extent(void *arg, uint64_t page, const struct extent *extent)
+{
+	struct listing *listing = arg;
+	struct relocation *relocation = listing->relocation;
+
+	if (!listing->node && (!extent->bytes || extent->offset < relocation->cut))
+		return 0;
+	listing->node = false;
+	if (relocation->count == LISTED_MAX)
+		return 1; /* the rest another time */
+	if (relocation->count == listing->room) {
+		size_t room = listing->room ? 2 * listing->room : 1024;
+		uint64_t *more = realloc(relocation->pages, room * sizeof(*more));
+
+		if (!more)
+			return -ENOMEM;
+		relocation->pages = more;
+		listing->room = room;
+	}
+	relocation->pages[relocation->count++] = page;
+	return 0;
+}
+
+static int list_damage(void *arg, uint64_t first_page, uint64_t pages, uint64_t offset,
+		       uint32_t bytes, const struct thaw_error *error)
+{
+	(void)arg, (void)first_page, (void)pages, (void)offset, (void)bytes, (void)error;
+	return 0; /* it stays where it is */
+}
+
+void relocate_free(struct relocation *relocation)
+{
+	free(relocation->pages);
+	relocation->pages = NULL;
+	relocation->count = relocation->next = 0;
+}
+
+void relocate_pause(struct relocation *relocation)
+{
+	relocate_free(relocation);
+	relocation->pause = PAUSE_COMMITS << relocation->pauses;
+	relocation->pauses += relocation->pauses < PAUSES_MAX;
+}
+
+/* Is the file too long, and since when was that looked at? */
+static bool round_begin(struct image *image)
+{
+	struct relocation *relocation = &image->relocation;
+	const struct walk_source source = {image->fd, image->path, image->identity.page_bytes};
+	struct listing listing = {.relocation = relocation};
+	const struct walk_ops ops = {list_node, list_extent, list_damage, &listing};
+	uint64_t used = image->space.blocks - image->space.free;
+	int code;
+
+	if (relocation->pause) {
+		relocation->pause--;
+		return false;
+	}
+	if (image->space.blocks <= used + used / 2 + 2 * SLACK_BLOCKS)
+		return false;
+	relocation->cut = (used + used / 4 + SLACK_BLOCKS) * SPACE_BLOCK;
+	code = walk_difference(&source, &image->base.root, NULL, 0, false, &ops);
+	if (code < 0 || !relocation->count) { /* others keep the file long */
+		relocate_pause(relocation);
+		return false;
+	}
+	relocation->pauses = 0;
+	return true;
+}
+
+/* Room for a page before the cut. 1: there is none. */
+static int room_make(struct image *image, struct writer *writer, uint32_t bytes)
+{
+	struct relocation *relocation = &image->relocation;
+	uint64_t run, blocks;
+
+	if (writer->run < relocation->cut && writer->run_bytes - writer->run_used >= bytes)
+		return 0;
+	if (!space_allocate_between(&image->space, &relocation->front,
+				    relocation->cut / SPACE_BLOCK, bytes / SPACE_BLOCK,
+				    PART_PAGES * bytes / SPACE_BLOCK, &run, &blocks))
+		return 1;
+	return writer_go_on_in(writer, run, blocks);
+}
+
+/*
+ * Store one page anew, or only its entry: then the nodes above it are written anew, which is all that
+ * is wanted of a page that lies well. 1: there is no room before the cut.
+ */
+static int page_move(struct image *image, struct writer *writer, uint64_t page, void *buffer)
+{
+	struct relocation *relocation = &image->relocation;
+	uint32_t bytes = image->identity.page_bytes;
+	struct extent extent;
+	int code;
+
+	/* Nor what this commit has stored itself. */
+	if (index_get(&image->index, page, &extent, NULL) || extent.encoding == EXTENT_ABSENT ||
+	    extent.birth > image->base.info.number)
+		return 0;
+	if (extent.encoding == EXTENT_RAW && extent.offset >= relocation->cut) {
+		if (sys_pread(image->fd, buffer, bytes, extent.offset) ||
+		    !extent_matches(&extent, buffer, bytes))
+			return 0; /* damaged: whoever needs it will be told */
+		code = room_make(image, writer, bytes);
+		if (!code)
+			code = writer_append(writer, buffer, bytes, bytes, &extent.offset);
+		if (code)
+			return code;
+	}
+	return index_set(&image->index, page, &extent, NULL);
+}
+
+int relocate_some(struct image *image, struct writer *writer)
+{
+	struct relocation *relocation = &image->relocation;
+	size_t part;
+	void *buffer;
+	int code = 0;
+
+	if (!relocation->count && !round_begin(image))
+		return 0;
+	buffer = malloc(image->identity.page_bytes);
+	if (!buffer)
+		return -ENOMEM;
+	relocation->front = 0;
+	part = PART_PAGES + relocation->count / PART_PAGES;
+	while (part-- && !code && relocation->next < relocation->count)
+		code = page_move(image, writer, relocation->pages[relocation->next++], buffer);
+	free(buffer);
+	if (code > 0) {
+		relocate_pause(relocation);
+		return 0;
+	}
+	if (relocation->next == relocation->count) {
+		/* What older generations hold of the end is dropped with them, not before. */
+		relocate_free(relocation);
+		relocation->pause = PAUSE_COMMITS;
+	}
+	return code;
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+/* relocate.h - moving what lies at the end of a file that is too long. See relocate.c. */
+#ifndef UFFD_RELOCATE_H
+#define UFFD_RELOCATE_H
+
+#include "store.h"
+#include "writer.h"
+
+/*
+ * Move some more, if there is something to move, in the commit of that number, whose pages are all
+ * stored and whose nodes are not written yet. What cannot be read stays where it is. -ENOMEM, -errno
+ * of a write.
+ */
+int relocate_some(struct image *image, struct writer *writer);
+/* A commit failed: no commit moves anything for a while, lest this be why. */
+void relocate_pause(struct relocation *relocation);
+void relocate_free(struct relocation *relocation);
+
+#endif
