@@ -20,8 +20,8 @@ struct cli_options {
 	const char *image;
 	const char *code; /* -e or -p */
 	const char *prefetch;
+	const char *at; /* a generation, as cli_generation() takes it */
 	uint64_t every_ns;
-	uint64_t generation;
 	uint64_t retain;
 	bool print; /* the code came with -p */
 	bool fresh, trust, stats, json, quiet, verbose, help;
@@ -48,6 +48,11 @@ struct cli_option {
 #define CLI_HELP                                                          \
 	{                                                                 \
 		"help", 'h', NULL, CLI_FLAG, CLI_FIELD(help), "show this" \
+	}
+#define CLI_AT(verb)                                                                    \
+	{                                                                               \
+		"at", 0, "GENERATION", CLI_TEXT, CLI_FIELD(at),                         \
+			verb " from this one (a number or a name), not from the newest" \
 	}
 #define CLI_RETAIN                                                                                 \
 	{                                                                                          \
@@ -104,6 +109,16 @@ int cli_fail(int exit_code, const char *format, ...) __attribute__((format(print
 int cli_fail_error(const struct thaw_error *error, int code);
 /* The runtime's options as far as they come straight from the command line. */
 struct runtime_options cli_runtime_options(const struct cli_options *options);
+/*
+ * The generation of the image that a word on the command line means: a number or a name. Returns 0 or
+ * an exit code, and then it has said why.
+ */
+int cli_generation(const char *image, const char *word, uint64_t *generation);
+/*
+ * The same for --at, if it was given, once it is known which image is meant (NULL: none). Also an exit
+ * code if it was given together with --fresh.
+ */
+int cli_at(const struct cli_options *options, struct runtime_options *runtime_options);
 /* With --stats or --json: the runtime's numbers, to stderr. */
 void cli_stats(struct runtime *runtime, const struct cli_options *options);
 /* Is there a regular file of this name with something in it? */

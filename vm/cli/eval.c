@@ -35,11 +35,12 @@ static int eval(const struct cli_options *options, int count, char **operands)
 	if (!options->code)
 		return cli_fail(EXIT_USAGE,
 				"nothing to do: -e CODE or a command is missing; see thaw --help");
-	if (options->fresh && options->generation)
-		return cli_fail(EXIT_USAGE, "--fresh and --at exclude each other");
 	runtime_options.plain_result = true;
 	runtime_options.argument_count = count;
 	runtime_options.arguments = operands;
+	code = cli_at(options, &runtime_options);
+	if (code)
+		return code;
 	code = runtime_open(&runtime_options, &runtime, &error);
 	if (code)
 		return cli_fail_error(&error, code);
@@ -63,8 +64,7 @@ static const struct cli_option eval_options[] = {
 	{"every", 0, "TIME", CLI_DURATION, CLI_FIELD(every_ns),
 	 "checkpoint this often while it runs (default 1s)"},
 	{"fresh", 0, NULL, CLI_FLAG, CLI_FIELD(fresh), "start anew, whatever the image holds"},
-	{"at", 0, "GENERATION", CLI_NUMBER, CLI_FIELD(generation),
-	 "start from this one, not from the newest"},
+	CLI_AT("start"),
 	CLI_RETAIN,
 	CLI_TRUST,
 	CLI_STATS,

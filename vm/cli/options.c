@@ -269,13 +269,32 @@ struct runtime_options cli_runtime_options(const struct cli_options *options)
 		.image = options->image,
 		.fresh = options->fresh,
 		.trust = options->trust,
-		.generation = options->generation,
 		.retain = options->retain > 1000000 ? 1000000 : (unsigned)options->retain,
 		.every_ns = options->every_ns,
 		.prefetch_all = options->prefetch && !strcmp(options->prefetch, "all"),
 		.quiet = options->quiet,
 		.verbose = options->verbose,
 	};
+}
+
+int cli_generation(const char *image, const char *word, uint64_t *generation)
+{
+	struct thaw_error error = {0};
+	int code = thaw_image_find(image, word, generation, &error);
+
+	return code ? cli_fail_error(&error, code) : 0;
+}
+
+int cli_at(const struct cli_options *options, struct runtime_options *runtime_options)
+{
+	if (!options->at)
+		return 0;
+	if (options->fresh)
+		return cli_fail(EXIT_USAGE, "--fresh and --at exclude each other");
+	if (!runtime_options->image)
+		return cli_fail(EXIT_USAGE, "--at %s: of which image? Name it with --image",
+				options->at);
+	return cli_generation(runtime_options->image, options->at, &runtime_options->generation);
 }
 
 void cli_stats(struct runtime *runtime, const struct cli_options *options)

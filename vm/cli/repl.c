@@ -346,8 +346,6 @@ static int repl(const struct cli_options *options, int count, char **operands)
 	struct thaw_error error = {0};
 	int code;
 
-	if (options->fresh && options->generation)
-		return cli_fail(EXIT_USAGE, "--fresh and --at exclude each other");
 	if (!count && !options->image && !has_state)
 		return cli_fail(
 			EXIT_IO,
@@ -358,6 +356,9 @@ static int repl(const struct cli_options *options, int count, char **operands)
 	runtime_options.image = repl.image;
 	runtime_options.interactive = repl.terminal;
 	runtime_options.keep_result = true;
+	code = cli_at(options, &runtime_options);
+	if (code)
+		return code;
 	code = runtime_open(&runtime_options, &repl.runtime, &error);
 	if (code)
 		return cli_fail_error(&error, code);
@@ -381,8 +382,7 @@ static const struct cli_option repl_options[] = {
 	{"every", 0, "TIME", CLI_DURATION, CLI_FIELD(every_ns),
 	 "checkpoint this often while timers run (default 1s)"},
 	{"fresh", 0, NULL, CLI_FLAG, CLI_FIELD(fresh), "start anew, whatever the image holds"},
-	{"at", 0, "GENERATION", CLI_NUMBER, CLI_FIELD(generation),
-	 "start from this one, not from the newest"},
+	CLI_AT("start"),
 	CLI_RETAIN,
 	CLI_TRUST,
 	CLI_STATS,

@@ -53,13 +53,14 @@ static int run(const struct cli_options *options, int count, char **operands)
 
 	if (check_prefetch(options->prefetch))
 		return EXIT_USAGE;
-	if (options->fresh && options->generation)
-		return cli_fail(EXIT_USAGE, "--fresh and --at exclude each other");
 	absolute_path(operands[0], script, sizeof(script));
 	image_beside(operands[0], image, sizeof(image));
 	runtime_options.script = script;
 	if (!runtime_options.image)
 		runtime_options.image = image;
+	code = cli_at(options, &runtime_options);
+	if (code)
+		return code;
 	runtime_options.argument_count = count - 1;
 	runtime_options.arguments = operands + 1;
 
@@ -91,8 +92,7 @@ static const struct cli_option run_options[] = {
 	{"every", 0, "TIME", CLI_DURATION, CLI_FIELD(every_ns),
 	 "checkpoint this often (default 1s; 0: only on request and at the end)"},
 	{"fresh", 0, NULL, CLI_FLAG, CLI_FIELD(fresh), "start anew, whatever the image holds"},
-	{"at", 0, "GENERATION", CLI_NUMBER, CLI_FIELD(generation),
-	 "continue from this one, not from the newest"},
+	CLI_AT("continue"),
 	CLI_RETAIN,
 	CLI_TRUST,
 	{"prefetch", 0, "none|all", CLI_TEXT, CLI_FIELD(prefetch),
