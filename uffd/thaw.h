@@ -334,6 +334,33 @@ THAW_PUBLIC int thaw_image_find(const char *path, const char *word, uint64_t *ge
 THAW_PUBLIC int thaw_image_info(const char *path, bool deep, struct thaw_image_info *info,
 				struct thaw_error *error);
 
+/*
+ * The contents of one generation of an image, to be read as data. Every byte that is read was checked
+ * against the image's checksums; pages that were never stored are zero. Nothing is read in advance, and
+ * what has been read is kept only up to a bound (256 MiB, or a quarter of the machine's memory). One
+ * thread at a time per view.
+ */
+struct thaw_view;
+/*
+ * `generation` 0: the newest that is whole. THAW_ENOGEN: the image does not list it, or holds none. The
+ * caller closes the view.
+ */
+THAW_PUBLIC int thaw_view_open(const char *path, uint64_t generation, struct thaw_view **view,
+			       struct thaw_error *error);
+/* Which one it is. Owned by the view. */
+THAW_PUBLIC const struct thaw_generation *thaw_view_generation(const struct thaw_view *view);
+/* Its state blob; NULL and 0: it has none. Owned by the view. */
+THAW_PUBLIC const void *thaw_view_state(const struct thaw_view *view, size_t *bytes);
+/*
+ * Copy bytes of the heap, any range inside thaw_generation.heap_bytes (else -ERANGE). THAW_EDAMAGED: the
+ * error names the page and where it lies; THAW_ENOGEN: the program that writes the image has dropped the
+ * generation since. After an error the rest of the heap can still be read.
+ */
+THAW_PUBLIC int thaw_view_read(struct thaw_view *view, uint64_t offset, void *buffer, size_t bytes,
+			       struct thaw_error *error);
+/* NULL is allowed. */
+THAW_PUBLIC void thaw_view_close(struct thaw_view *view);
+
 struct thaw_damage {		    /* one thing that is wrong */
 	uint64_t generation;	    /* the newest one that reaches it; 0: the header */
 	uint64_t first_page, pages; /* which pages it covers; pages 0: not about pages */

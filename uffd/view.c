@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * view.c - thaw_view: the contents of one generation, for reading. Any image, also one in use; no lock
+ * that keeps a writer out, no userfaultfd, nothing written.
+ *
+ * A view is a mapping of anonymous memory as large as the heap, into which clusters of pages are read
+ * when they are first asked for, and checked at that read: a byte that is returned was under a checksum.
+ * Beyond `limit` clusters a hand goes round the mapping and takes some back, so a view of a large heap
+ * costs no more than that, and reads of a few bytes cost a copy.
+ *
+ * One thread per view. A generation that the writer of an image in use drops meanwhile is told from
+ * damage by asking the image whether it still lists it.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "store.h"
+#include "sys.h"
+
+#define VIEW_BYTES_LEAST (256ull << 20)
+
+struct thaw_view {
+	struct image *image;
+	void *state;
+	size_t state_bytes;
+	uint64_t heap_bytes;
+	uint32_t page_bytes;
+	uint64_t cluster_bytes, clusters;
+	uint8_t *memory;   /* clusters * cluster_bytes */
+	uint64_t *arrived; /* a bit per cluster */
+	uint64_t count, limit, hand;
+};
+
+static uint64_t bitmap_bytes(uint64_t clusters)
+{
+	return (clusters + 63) / 64 * 8;
+}
+
+/* A quarter of the machine's memory, or enough for most heaps. */
+static uint64_t view_limit(uint64_t cluster_bytes)
+{
+	long pages = sysconf(_SC_PHYS_PAGES), page_bytes = sysconf(_SC_PAGESIZE);
+	uint64_t bytes = VIEW_BYTES_LEAST;
+
+	if (pages > 0 && page_bytes > 0 && (uint64_t)pages / 4 * (uint64_t)page_bytes > bytes)
+		bytes = (uint64_t)pages / 4 * (uint64_t)page_bytes;
+	return bytes / cluster_bytes;
+}
+
+/* Address space, not memory: what a damaged record claims for its heap costs nothing until it is read. */
+static void *view_map(uint64_t bytes)
+{
+	void *memory;
+
+	if (bytes > SIZE_MAX / 2)
+		return NULL;
+	memory = mmap(NULL, bytes ? bytes : 1, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	return memory == MAP_FAILED ? NULL : memory;
+}
+
+static int view_start(struct thaw_view *view, struct thaw_error *error)
+{
+	const struct thaw_generation *opened = image_opened(view->image);
+
+	if (!opened->number)
+		return error_set(error, THAW_ENOGEN, "%s: no generation yet: nothing to look at",
+				 image_path(view->image));
+	view->heap_bytes = opened->heap_bytes;
+	view->page_bytes = view->image->identity.page_bytes;
+	view->cluster_bytes = (uint64_t)view->page_bytes * IMAGE_LEAF_PAGES;
+	view->clusters =
+		view->heap_bytes / view->cluster_bytes + !!(view->heap_bytes % view->cluster_bytes);
+	view->limit = view_limit(view->cluster_bytes);
+	if (view->heap_bytes / view->page_bytes <= INDEX_PAGES_MAX) {
+		view->memory = view_map(view->clusters * view->cluster_bytes);
+		view->arrived = view_map(bitmap_bytes(view->clusters));
+	}
+	if (!view->memory || !view->arrived)
+		return error_set(error, -ENOMEM,
+				 "%s: no address space for generation %" PRIu64 " of %" PRIu64
+				 " bytes",
+				 image_path(view->image), opened->number, view->heap_bytes);
+	return image_read_state(view->image, &view->state, &view->state_bytes, error);
+}
+
+int thaw_view_open(const char *path, uint64_t generation, struct thaw_view **view,
+		   struct thaw_error *error)
+{
+	const struct image_options options = {
+		.path = path, .read_only = true, .generation = generation};
+	struct thaw_error unused;
+	struct thaw_view *opened;
+	int code;
+
+	*view = NULL;
+	error = error ? error : &unused;
+	opened = calloc(1, sizeof(*opened));
+	if (!opened)
+		return error_set(error, -ENOMEM, "%s: no memory", path);
+	code = image_open(&options, &opened->image, NULL, error);
+	if (!code)
+		code = view_start(opened, error);
+	if (code) {
+		thaw_view_close(opened);
+		return code;
+	}
+	*view = opened;
+	return 0;
+}
+
+void thaw_view_close(struct thaw_view *view)
+{
+	if (!view)
+		return;
+	if (view->memory)
+		munmap(view->memory, view->clusters ? view->clusters * view->cluster_bytes : 1);
+	if (view->arrived)
+		munmap(view->arrived, view->clusters ? bitmap_bytes(view->clusters) : 1);
+	free(view->state);
+	image_close(view->image);
+	free(view);
+}
+
+const struct thaw_generation *thaw_view_generation(const struct thaw_view *view)
+{
+	return image_opened(view->image);
+}
+
+const void *thaw_view_state(const struct thaw_view *view, size_t *bytes)
+{
+	*bytes = view->state_bytes;
+	return view->state;
+}
+
+/* ---- Clusters */
+
+static bool cluster_is_here(const struct thaw_view *view, uint64_t cluster)
+{
+	return view->arrived[cluster / 64] >> cluster % 64 & 1;
+}
+
+/* Take back an eighth of what is there, from where the hand stands. */
+static void view_shrink(struct thaw_view *view)
+{
+	uint64_t goal = view->limit - view->limit / 8;
+
+	while (view->count > goal) {
+		uint64_t cluster = view->hand;
+
+		view->hand = cluster + 1 < view->clusters ? cluster + 1 : 0;
+		if (!cluster_is_here(view, cluster))
+			continue;
+		madvise(view->memory + cluster * view->cluster_bytes, view->cluster_bytes,
+			MADV_DONTNEED);
+		view->arrived[cluster / 64] &= ~(1ull << cluster % 64);
+		view->count--;
+	}
+}
+
+static int page_fails(struct thaw_view *view, uint64_t page, uint64_t offset, int code,
+		      struct thaw_error *error)
+{
+	const struct image *image = view->image;
+	uint64_t number = image_opened(image)->number;
+
+	if (!store_retains(image->fd, image->path, number))
+		return error_set(error, THAW_ENOGEN,
+				 "%s: generation %" PRIu64
+				 " was dropped by the program that writes the image",
+				 image->path, number);
+	if (code && code != -ENODATA)
+		return error_set(error, code,
+				 "%s: cannot read page %" PRIu64 " of generation %" PRIu64
+				 " at offset %" PRIu64 ": %s",
+				 image->path, page, number, offset, thaw_strerror(code));
+	return error_set(error, THAW_EDAMAGED,
+			 "%s: page %" PRIu64 " of generation %" PRIu64 " at offset %" PRIu64
+			 " is damaged (%s): try another generation, see thaw verify",
+			 image->path, page, number, offset,
+			 code ? "the file ends before it" : "its checksum is wrong");
+}
+
+/* `count` pages that lie behind one another in the file. */
+static int pages_read(struct thaw_view *view, uint64_t first, const struct extent *extents,
+		      unsigned count, uint8_t *to, struct thaw_error *error)
+{
+	int code =
+		sys_pread(view->image->fd, to, (size_t)count * view->page_bytes, extents[0].offset);
+
+	if (code && count > 1) { /* which one is it? */
+		for (unsigned i = 0; i < count; i++) {
+			code = pages_read(view, first + i, extents + i, 1,
+					  to + (size_t)i * view->page_bytes, error);
+			if (code)
+				return code;
+		}
+		return 0;
+	}
+	if (code)
+		return page_fails(view, first, extents[0].offset, code, error);
+	for (unsigned i = 0; i < count; i++)
+		if (!extent_matches(&extents[i], to + (size_t)i * view->page_bytes,
+				    view->page_bytes))
+			return page_fails(view, first + i, extents[i].offset, 0, error);
+	return 0;
+}
+
+static int cluster_read(struct thaw_view *view, uint64_t cluster, struct thaw_error *error)
+{
+	uint8_t *to = view->memory + cluster * view->cluster_bytes;
+	uint64_t first = cluster * IMAGE_LEAF_PAGES;
+	struct extent extents[IMAGE_LEAF_PAGES];
+	int code;
+
+	if (view->count >= view->limit)
+		view_shrink(view);
+	code = image_lookup(view->image, first, extents, error);
+	for (unsigned i = 0, run; !code && i < IMAGE_LEAF_PAGES; i += run) {
+		run = 1;
+		if (extents[i].encoding != EXTENT_RAW)
+			continue;
+		while (i + run < IMAGE_LEAF_PAGES && extents[i + run].encoding == EXTENT_RAW &&
+		       extents[i + run].offset ==
+			       extents[i].offset + (uint64_t)run * view->page_bytes)
+			run++;
+		code = pages_read(view, first + i, extents + i, run,
+				  to + (size_t)i * view->page_bytes, error);
+	}
+	if (code) { /* what was not checked is not kept */
+		madvise(to, view->cluster_bytes, MADV_DONTNEED);
+		return code;
+	}
+	view->arrived[cluster / 64] |= 1ull << cluster % 64;
+	view->count++;
+	return 0;
+}
+
+int thaw_view_read(struct thaw_view *view, uint64_t offset, void *buffer, size_t bytes,
+		   struct thaw_error *error)
+{
+	uint8_t *to = buffer;
+
+	if (offset > view->heap_bytes || bytes > view->heap_bytes - offset)
+		return error_set(error, -ERANGE,
+				 "%s: %zu bytes at %" PRIu64
+				 " are beyond the heap of generation %" PRIu64
+				 ", which has %" PRIu64,
+				 image_path(view->image), bytes, offset,
+				 image_opened(view->image)->number, view->heap_bytes);
+	while (bytes) {
+		uint64_t cluster = offset / view->cluster_bytes;
+		size_t part = view->cluster_bytes - offset % view->cluster_bytes;
+		int code = cluster_is_here(view, cluster) ? 0 : cluster_read(view, cluster, error);
+
+		if (code)
+			return code;
+		part = part < bytes ? part : bytes;
+		memcpy(to, view->memory + offset, part);
+		to += part;
+		offset += part;
+		bytes -= part;
+	}
+	return 0;
+}
