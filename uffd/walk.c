@@ -22,8 +22,12 @@
 #include "format.h"
 #include "sys.h"
 
-/* Nodes of one commit lie together, in the order they are walked. */
+/*
+ * Nodes of one commit lie together, in the order they are walked, if there was room for them: what is
+ * read at once starts at a block and doubles for as long as one read follows the other.
+ */
 #define WINDOW_BYTES (64u << 10)
+#define WINDOW_LEAST 4096u
 
 struct place { /* another tree's subtree beside the one that is walked */
 	struct reference at;
@@ -39,20 +43,27 @@ struct walk {
 	union disk_any *nodes; /* [level][count]: the others' */
 	uint8_t *window;
 	uint64_t window_offset;
-	size_t window_bytes;
+	size_t window_bytes, window_next;
+	uint64_t file_bytes; /* when it was looked at last */
 };
 
 static void window_fill(struct walk *walk, uint64_t offset)
 {
-	size_t bytes = WINDOW_BYTES;
+	uint64_t end = walk->window_offset + walk->window_bytes;
+	size_t bytes = WINDOW_LEAST;
 	struct stat stat;
 
+	if (walk->window_bytes && offset + WINDOW_LEAST > end && offset < end + WINDOW_LEAST)
+		bytes = walk->window_next;
+	walk->window_next = 2 * bytes < WINDOW_BYTES ? 2 * bytes : WINDOW_BYTES;
 	walk->window_offset = offset;
 	walk->window_bytes = 0;
-	if (fstat(walk->source->fd, &stat) || offset >= (uint64_t)stat.st_size)
+	if (offset >= walk->file_bytes && !fstat(walk->source->fd, &stat))
+		walk->file_bytes = (uint64_t)stat.st_size;
+	if (offset >= walk->file_bytes)
 		return;
-	if (bytes > (uint64_t)stat.st_size - offset)
-		bytes = (uint64_t)stat.st_size - offset;
+	if (bytes > walk->file_bytes - offset)
+		bytes = walk->file_bytes - offset;
 	if (!sys_pread(walk->source->fd, walk->window, bytes, offset))
 		walk->window_bytes = bytes;
 }

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: MIT
+/*
+ * image_growth - a program that checkpoints for ever: 100,000 checkpoints of 100 random dirty pages
+ * on a heap of 256 MiB, 8 generations retained. How long the file becomes (target: at most twice what
+ * is retained, plus 64 MiB), and what a checkpoint costs at the beginning and at the end (target: at
+ * most 1.2 apart). Then how fast that file is verified and compacted, against hashing and copying
+ * the same bytes in the same run.
+ *
+ * In memory (/dev/shm) where there is enough of it, since 200,000 syncs of a disk would take hours
+ * and measure the disk. CHECKPOINTS=N makes it shorter, TMPDIR chooses another place.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "thaw.h"
+
+#define PAGE 4096u
+#define HEAP (256u << 20)
+#define PAGES (HEAP / PAGE)
+#define DIRTY 100u
+#define WINDOW 200u /* checkpoints whose median is the cost at some point */
+#define RUNS 5
+
+static char directory[128], image[160], copy[160];
+static unsigned random_state = 1;
+
+static void die(const char *what)
+{
+	fprintf(stderr, "image_growth: %s\n", what);
+	exit(1);
+}
+
+static double seconds(clockid_t clock)
+{
+	struct timespec now;
+
+	clock_gettime(clock, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+static int compare(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static double median(const double *values, unsigned count)
+{
+	double sorted[WINDOW];
+
+	memcpy(sorted, values, count * sizeof(*sorted));
+	qsort(sorted, count, sizeof(*sorted), compare);
+	return sorted[count / 2];
+}
+
+static void dirty_some(struct thaw *heap, unsigned pages)
+{
+	for (unsigned i = 0; i < pages; i++) {
+		random_state = random_state * 1664525u + 1013904223u;
+		((unsigned *)thaw_base(heap))[(size_t)((random_state >> 4) % PAGES) * (PAGE / 4)] +=
+			1 + i;
+	}
+}
+
+static void print_space(unsigned long checkpoints)
+{
+	struct thaw_image_info info;
+	struct thaw_error error;
+
+	if (thaw_image_info(image, true, &info, &error))
+		die(error.text);
+	printf("%-12lu %10.1f %10.1f %10.1f %10.1f %10.2f\n", checkpoints,
+	       (double)info.live_bytes / 1048576, (double)info.retained_bytes / 1048576,
+	       (double)info.file_bytes / 1048576, (double)info.allocated_bytes / 1048576,
+	       (double)info.file_bytes / (2.0 * (double)info.retained_bytes + 67108864));
+}
+
+static void grow(unsigned long checkpoints)
+{
+	struct thaw_options options = {
+		.image = image, .flags = THAW_CREATE, .max_bytes = HEAP, .engine = "bench"};
+	double *wall = calloc(checkpoints + 1, sizeof(*wall));
+	double *cpu = calloc(checkpoints + 1, sizeof(*cpu));
+	struct thaw_result result;
+	struct thaw_error error;
+	struct thaw *heap;
+
+	if (!wall || !cpu || thaw_open(&options, &heap, &error) || thaw_resize(heap, HEAP))
+		die(error.text);
+	for (unsigned i = 0; i < HEAP / 4; i++)
+		((unsigned *)thaw_base(heap))[i] = i * 2654435761u;
+	if (thaw_checkpoint(heap, THAW_REASON_REQUEST, "s", 2, &result))
+		die(result.error.text);
+	printf("%-12s %10s %10s %10s %10s %10s\n", "checkpoints", "live MiB", "retained", "file",
+	       "allocated", "of bound");
+	for (unsigned long i = 1; i <= checkpoints; i++) {
+		double from = seconds(CLOCK_MONOTONIC);
+		double cpu_from = seconds(CLOCK_PROCESS_CPUTIME_ID);
+
+		dirty_some(heap, DIRTY);
+		if (thaw_checkpoint(heap, THAW_REASON_TIMER, "s", 2, &result))
+			die(result.error.text);
+		wall[i] = seconds(CLOCK_MONOTONIC) - from;
+		cpu[i] = seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu_from;
+		if (i == 10 || i == 1000 || i == 10000 || i == checkpoints)
+			print_space(i);
+	}
+	printf("\n%-34s %12s %12s\n", "cost of one checkpoint, ms", "wall", "CPU");
+	for (unsigned long at = 10; at <= checkpoints; at = at == 10 ? checkpoints : at + 1) {
+		unsigned long from = at == 10 ? 10 : checkpoints - WINDOW + 1;
+
+		printf("around the %-8luth (median of %u) %12.3f %12.3f\n", at, WINDOW,
+		       median(wall + from, WINDOW) * 1e3, median(cpu + from, WINDOW) * 1e3);
+	}
+	printf("%-34s %12.2f %12.2f\n", "last to first",
+	       median(wall + checkpoints - WINDOW + 1, WINDOW) / median(wall + 10, WINDOW),
+	       median(cpu + checkpoints - WINDOW + 1, WINDOW) / median(cpu + 10, WINDOW));
+	thaw_close(heap);
+	free(wall);
+	free(cpu);
+}
+
+/* Every byte of the file through XXH3, or only through read(). */
+static uint64_t read_all(bool hash)
+{
+	static char buffer[1 << 20];
+	XXH3_state_t *state = XXH3_createState();
+	int fd = open(image, O_RDONLY);
+	uint64_t bytes = 0;
+	ssize_t got;
+
+	if (fd < 0 || !state)
+		die("cannot read the image");
+	XXH3_128bits_reset(state);
+	while ((got = read(fd, buffer, sizeof(buffer))) > 0) {
+		bytes += (uint64_t)got;
+		if (hash)
+			XXH3_128bits_update(state, buffer, (size_t)got);
+	}
+	XXH3_freeState(state);
+	close(fd);
+	return bytes;
+}
+
+static uint64_t verify(void)
+{
+	struct thaw_verify_summary summary;
+	struct thaw_error error;
+
+	if (thaw_image_verify(image, NULL, &summary, &error))
+		die(error.text);
+	return summary.bytes;
+}
+
+static uint64_t read_and_hash(void)
+{
+	return read_all(true);
+}
+
+static uint64_t read_only(void)
+{
+	return read_all(false);
+}
+
+static void speeds(void)
+{
+	static const struct {
+		const char *name;
+		uint64_t (*run)(void);
+	} jobs[] = {
+		{"verify", verify},
+		{"read and XXH3-128", read_and_hash},
+		{"read", read_only},
+	};
+	double rate[3][RUNS];
+
+	for (int run = -1; run < RUNS; run++)
+		for (unsigned job = 0; job < 3; job++) {
+			double from = seconds(CLOCK_MONOTONIC);
+			uint64_t bytes = jobs[job].run();
+
+			if (run >= 0)
+				rate[job][run] =
+					(double)bytes * 1e-6 / (seconds(CLOCK_MONOTONIC) - from);
+		}
+	printf("\n%-34s %12s %20s %10s\n", "of that file", "MB/s", "(min-max)", "ratio");
+	for (unsigned job = 0; job < 3; job++) {
+		qsort(rate[job], RUNS, sizeof(double), compare);
+		printf("%-34s %12.0f %9.0f-%10.0f %10.2f\n", jobs[job].name, rate[job][RUNS / 2],
+		       rate[job][0], rate[job][RUNS - 1], rate[0][RUNS / 2] / rate[job][RUNS / 2]);
+	}
+}
+
+int main(void)
+{
+	const char *in = getenv("TMPDIR"), *wanted = getenv("CHECKPOINTS");
+	unsigned long checkpoints = wanted ? strtoul(wanted, NULL, 10) : 100000;
+
+	if (checkpoints < 2 * WINDOW)
+		die("CHECKPOINTS must be at least 400");
+	snprintf(directory, sizeof(directory), "%s/thaw-bench-XXXXXX",
+		 in			    ? in
+		 : access("/dev/shm", W_OK) ? "/tmp"
+					    : "/dev/shm");
+	if (!mkdtemp(directory))
+		die("mkdtemp");
+	snprintf(image, sizeof(image), "%s/heap.thaw", directory);
+	snprintf(copy, sizeof(copy), "%s/copy.thaw", directory);
+	grow(checkpoints);
+	speeds();
+	unlink(image);
+	unlink(copy);
+	rmdir(directory);
+	return 0;
+}
