@@ -8,8 +8,8 @@
  *	  |         '------ error ----+--> abort
  *
  * The thread that checkpoints; one commit at a time. It changes the working index in place (other
- * threads look up pages that have not arrived yet, which nobody can have changed) and takes blocks;
- * abort undoes both.
+ * threads look up pages that have not arrived yet, which nobody can have changed, though they may
+ * have been moved: relocate.c) and takes blocks; abort undoes both.
  *
  * Invariants
  *  1. A block that is written to had no live byte when the commit began: no slot reaches it.

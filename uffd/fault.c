@@ -213,6 +213,29 @@ static void run_release(struct fault_service *service, struct read_run *run)
 	service->free_runs = run;
 }
 
+/*
+ * A commit may have moved the page while it was read, and its old place may be another's by now
+ * (relocate.c). Reads it from where it is now.
+ */
+static bool page_moved(struct fault_service *service, const struct read_run *run, unsigned i)
+{
+	uint32_t page_bytes = service->region->page_bytes;
+	uint64_t page = run->first + i, cluster = page - page % IMAGE_LEAF_PAGES;
+	uint64_t offset = run->offset + (uint64_t)i * page_bytes;
+	struct extent extents[IMAGE_LEAF_PAGES], *extent = &extents[page - cluster];
+	char *to = run->buffer + (size_t)i * page_bytes;
+
+	for (;;) {
+		if (image_lookup(service->options.image, cluster, extents, NULL) ||
+		    extent->encoding != EXTENT_RAW || extent->offset == offset)
+			return false;
+		offset = extent->offset;
+		if (!sys_pread(image_fd(service->options.image), to, page_bytes, offset) &&
+		    extent_matches(extent, to, page_bytes))
+			return true;
+	}
+}
+
 /* Compare the checksums of some pages of a run, map what is right, poison what is not. */
 static void run_install_pages(struct fault_service *service, struct read_run *run, unsigned from,
 			      unsigned to)
@@ -224,7 +247,8 @@ static void run_install_pages(struct fault_service *service, struct read_run *ru
 		char *page = run->buffer + (size_t)i * page_bytes;
 		char why[160];
 
-		if (i < to && extent_matches(&run->extents[i], page, page_bytes))
+		if (i < to && (extent_matches(&run->extents[i], page, page_bytes) ||
+			       page_moved(service, run, i)))
 			continue;
 		if (i > good) {
 			bitmap_set_range(&service->arrived, run->first + good, i - good);
@@ -266,7 +290,7 @@ static void run_install(struct fault_service *service, struct read_run *run)
 
 static void run_completed(struct fault_service *service, struct read_run *run, int result)
 {
-	unsigned bytes = run->count * service->region->page_bytes;
+	unsigned bytes = run->count * service->region->page_bytes, moved = 0;
 	char why[160];
 
 	if (result > 0 && sys_injected(SYS_CALL_READ))
@@ -281,6 +305,13 @@ static void run_completed(struct fault_service *service, struct read_run *run, i
 			run_submit(service, run);
 			return;
 		}
+		run_install(service, run);
+		run_release(service, run);
+		return;
+	}
+	while (moved < run->count && page_moved(service, run, moved))
+		moved++;
+	if (moved == run->count) {
 		run_install(service, run);
 	} else {
 		snprintf(why, sizeof(why), "%s at file offset %llu",

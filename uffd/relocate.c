@@ -14,7 +14,9 @@
  * that is kept by a name keeps its end of the file: then only holes can be given back, and
  * thaw compact moves it.
  *
- * What is moved has the contents, the checksum and the birth it had: to a reader nothing has changed.
+ * What is moved has the contents, the checksum and the birth it had. Pages may be moved that have not
+ * arrived in the heap yet: the index names the new place only when the bytes are there, and the fault
+ * service asks again when it does not find at a place what it was promised (fault.c).
  */
 #include "relocate.h"
 
@@ -115,7 +117,7 @@ static bool round_begin(struct image *image)
 	return true;
 }
 
-/* Room for a page before the cut. 1: there is none. */
+/* Room for a page before the cut. 1: there is none, so it stays. */
 static int room_make(struct image *image, struct writer *writer, uint32_t bytes)
 {
 	struct relocation *relocation = &image->relocation;
@@ -130,56 +132,75 @@ static int room_make(struct image *image, struct writer *writer, uint32_t bytes)
 	return writer_go_on_in(writer, run, blocks);
 }
 
+/* A page that has been copied, and where: until its bytes are in the file, the index says where it was. */
+struct moved {
+	uint64_t page;
+	struct extent extent;
+};
+
 /*
- * Store one page anew, or only its entry: then the nodes above it are written anew, which is all that
- * is wanted of a page that lies well. 1: there is no room before the cut.
+ * Copy one page, or only look up its entry: then the nodes above it are written anew, which is all
+ * that is wanted of a page that lies well. 1: nothing is to be done about it.
  */
-static int page_move(struct image *image, struct writer *writer, uint64_t page, void *buffer)
+static int page_copy(struct image *image, struct writer *writer, struct moved *moved, void *buffer)
 {
 	struct relocation *relocation = &image->relocation;
 	uint32_t bytes = image->identity.page_bytes;
-	struct extent extent;
+	struct extent *extent = &moved->extent;
 	int code;
 
 	/* Nor what this commit has stored itself. */
-	if (index_get(&image->index, page, &extent, NULL) || extent.encoding == EXTENT_ABSENT ||
-	    extent.birth > image->base.info.number)
+	if (index_get(&image->index, moved->page, extent, NULL) ||
+	    extent->encoding == EXTENT_ABSENT || extent->birth > image->base.info.number)
+		return 1;
+	if (extent->encoding != EXTENT_RAW || extent->offset < relocation->cut)
 		return 0;
-	if (extent.encoding == EXTENT_RAW && extent.offset >= relocation->cut) {
-		if (sys_pread(image->fd, buffer, bytes, extent.offset) ||
-		    !extent_matches(&extent, buffer, bytes))
-			return 0; /* damaged: whoever needs it will be told */
-		code = room_make(image, writer, bytes);
-		if (!code)
-			code = writer_append(writer, buffer, bytes, bytes, &extent.offset);
-		if (code)
+	if (sys_pread(image->fd, buffer, bytes, extent->offset) ||
+	    !extent_matches(extent, buffer, bytes))
+		return 1; /* damaged: whoever needs it will be told */
+	code = room_make(image, writer, bytes);
+	return code ? code : writer_append(writer, buffer, bytes, bytes, &extent->offset);
+}
+
+static int part_move(struct image *image, struct writer *writer, struct moved *moved, size_t part,
+		     void *buffer)
+{
+	struct relocation *relocation = &image->relocation;
+	size_t count = 0;
+	int code = 0;
+
+	while (part-- && relocation->next < relocation->count) {
+		moved[count].page = relocation->pages[relocation->next++];
+		code = page_copy(image, writer, &moved[count], buffer);
+		if (code < 0)
 			return code;
+		count += !code;
 	}
-	return index_set(&image->index, page, &extent, NULL);
+	/* The fault service may be asked for any of them next. */
+	code = writer_flush(writer);
+	for (size_t i = 0; !code && i < count; i++)
+		code = index_set(&image->index, moved[i].page, &moved[i].extent, NULL);
+	return code;
 }
 
 int relocate_some(struct image *image, struct writer *writer)
 {
 	struct relocation *relocation = &image->relocation;
-	size_t part;
+	struct moved *moved;
 	void *buffer;
-	int code = 0;
+	size_t part;
+	int code;
 
 	if (!relocation->count && !round_begin(image))
 		return 0;
-	buffer = malloc(image->identity.page_bytes);
-	if (!buffer)
-		return -ENOMEM;
 	relocation->front = 0;
 	part = PART_PAGES + relocation->count / PART_PAGES;
-	while (part-- && !code && relocation->next < relocation->count)
-		code = page_move(image, writer, relocation->pages[relocation->next++], buffer);
+	buffer = malloc(image->identity.page_bytes);
+	moved = calloc(part, sizeof(*moved));
+	code = buffer && moved ? part_move(image, writer, moved, part, buffer) : -ENOMEM;
+	free(moved);
 	free(buffer);
-	if (code > 0) {
-		relocate_pause(relocation);
-		return 0;
-	}
-	if (relocation->next == relocation->count) {
+	if (!code && relocation->next == relocation->count) {
 		/* What older generations hold of the end is dropped with them, not before. */
 		relocate_free(relocation);
 		relocation->pause = PAUSE_COMMITS;
