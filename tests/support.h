@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -133,6 +134,8 @@ SUPPORT struct program program_start(const char *const arguments[])
 	if (program.pid < 0)
 		support_die("fork");
 	if (!program.pid) {
+		/* A test that fails leaves no endless loop behind, to slow down the tests after it. */
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		dup2(in[0], 0);
 		dup2(out[1], 1);
 		dup2(err[1], 2);
