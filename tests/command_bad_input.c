@@ -50,10 +50,10 @@ static int count_some(struct program *program, const char *script, const char *e
 {
 	program_free(program);
 	*program = program_start(THAW("run", "--every", "20ms", script));
-	if (program_wait_for(program, expect, 10))
+	if (program_wait_for(program, expect, 60))
 		program_wait_for(program, NULL, 0.15);
 	kill(program->pid, SIGTERM);
-	return program_finish(program, 10);
+	return program_finish(program, 60);
 }
 
 static long last_count(const char *output)
@@ -176,11 +176,11 @@ TEST_F_TIMEOUT(bad, truncated_image, 120)
 		ASSERT_EQ(0, truncate(copy, (off_t)(size * tenth / 10)));
 		program_free(&self->program);
 		self->program = program_start(THAW("run", "--image", copy, self->script));
-		if (program_wait_for(&self->program, "n ", 10)) {
+		if (program_wait_for(&self->program, "n ", 60)) {
 			program_wait_for(&self->program, NULL, 0.3);
 			kill(self->program.pid, SIGTERM);
 		}
-		code = program_finish(&self->program, 10);
+		code = program_finish(&self->program, 60);
 		if (code == 143) {
 			const char *first = strstr(self->program.output, "n ");
 
@@ -217,7 +217,7 @@ TEST_F(bad, damaged_newest_header_falls_back)
 		support_flip(copy, (uint64_t)slot * 4096 + 60, 0xff);
 		program_free(&self->program);
 		self->program = program_start(THAW("run", "--image", copy, self->script));
-		ASSERT_TRUE(program_wait_for(&self->program, "n ", 10))
+		ASSERT_TRUE(program_wait_for(&self->program, "n ", 60))
 		{
 			TH_LOG("%s", self->program.errors);
 		}
@@ -254,10 +254,10 @@ TEST_F_TIMEOUT(bad, damaged_pages_never_hang_and_never_lie, 120)
 			support_flip(copy, at, 0x20);
 		program_free(&self->program);
 		self->program = program_start(THAW("run", "--image", copy, self->script));
-		counted = program_wait_for(&self->program, "n ", 5);
+		counted = program_wait_for(&self->program, "n ", 60);
 		support_sleep(0.05);
 		kill(self->program.pid, SIGTERM);
-		code = program_finish(&self->program, 10);
+		code = program_finish(&self->program, 60);
 		ASSERT_TRUE(code == 74 || code == 65 || code == 143)
 		{
 			TH_LOG("fortieth %u: exit %d: %s", i, code, self->program.errors);
@@ -288,7 +288,7 @@ TEST_F(bad, image_in_use)
 	struct program holder = program_start(THAW("run", self->script));
 	char *pid = support_format("process %d", (int)holder.pid);
 
-	ASSERT_TRUE(program_wait_for(&holder, "n 3 ", 10));
+	ASSERT_TRUE(program_wait_for(&holder, "n 3 ", 60));
 	EXPECT_REFUSED(75, pid, "run", self->script);
 	/* Looking is allowed. */
 	program_free(&self->program);
@@ -338,7 +338,7 @@ TEST_F(bad, full_disk)
 		SKIP(return, "cannot mount a small tmpfs: %s", strerror(errno));
 	self->program =
 		program_start(THAW("run", "--every", "20ms", "--image", image, self->script));
-	ASSERT_TRUE(program_wait_for(&self->program, "n 10 ", 10));
+	ASSERT_TRUE(program_wait_for(&self->program, "n 10 ", 60));
 	fd = open(ballast, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
 	while (write(fd, block, sizeof(block)) > 0)
 		;
@@ -359,7 +359,7 @@ TEST_F(bad, full_disk)
 	program_free(&self->program);
 	/* What it did while the disk was full is in the generations after. */
 	self->program = program_start(THAW("run", "--image", image, self->script));
-	ASSERT_TRUE(program_wait_for(&self->program, "n ", 10));
+	ASSERT_TRUE(program_wait_for(&self->program, "n ", 60));
 	EXPECT_GT(atol(strstr(self->program.output, "n ") + 2), count - 60);
 	program_kill(&self->program);
 	umount2(disk, MNT_DETACH);
@@ -435,11 +435,11 @@ TEST_F(bad, signals_end_it)
 
 	support_write(path, "console.log('spinning'); for (;;) {}\n");
 	spin = program_start(THAW("run", path));
-	ASSERT_TRUE(program_wait_for(&spin, "spinning", 30));
+	ASSERT_TRUE(program_wait_for(&spin, "spinning", 60));
 	kill(spin.pid, SIGTERM);
 	support_sleep(0.1);
 	kill(spin.pid, SIGTERM);
-	EXPECT_EQ(143, program_finish(&spin, 30));
+	EXPECT_EQ(143, program_finish(&spin, 60));
 	program_free(&spin);
 	free(path);
 }
@@ -450,10 +450,10 @@ TEST_F(bad, a_signal_asks_for_a_generation)
 
 	support_write(self->script, request_text);
 	self->program = program_start(THAW("run", "--every", "0", self->script));
-	ASSERT_TRUE(program_wait_for(&self->program, "n 5\n", 30));
+	ASSERT_TRUE(program_wait_for(&self->program, "n 5\n", 60));
 	asked = last_count(self->program.output);
 	kill(self->program.pid, SIGUSR2);
-	ASSERT_TRUE(program_wait_for(&self->program, "durable\n", 30));
+	ASSERT_TRUE(program_wait_for(&self->program, "durable\n", 60));
 	durable = last_count(self->program.output);
 	program_wait_for(&self->program, NULL, 0.1);
 	program_kill(&self->program);
@@ -461,14 +461,14 @@ TEST_F(bad, a_signal_asks_for_a_generation)
 	program_free(&self->program);
 
 	self->program = program_start(THAW("run", self->script));
-	ASSERT_TRUE(program_wait_for(&self->program, "restored at ", 30));
-	ASSERT_TRUE(program_wait_for(&self->program, "n ", 30));
+	ASSERT_TRUE(program_wait_for(&self->program, "restored at ", 60));
+	ASSERT_TRUE(program_wait_for(&self->program, "n ", 60));
 	restored = atol(strstr(self->program.output, "at ") + 3);
 	/* From the generation that was asked for: neither from the start nor from a later one. */
 	EXPECT_GE(restored, asked);
 	EXPECT_LE(restored, durable);
 	kill(self->program.pid, SIGINT);
-	EXPECT_EQ(130, program_finish(&self->program, 30));
+	EXPECT_EQ(130, program_finish(&self->program, 60));
 }
 
 TEST_HARNESS_MAIN

@@ -453,7 +453,7 @@ static int run(struct program *program, const char *script, const char *text)
 {
 	support_write(script, text);
 	*program = program_start(THAW("run", "--every", "0", "--fresh", script));
-	return program_finish(program, 25);
+	return program_finish(program, 60);
 }
 
 TEST_F(console, prints_what_node_prints)

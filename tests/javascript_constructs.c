@@ -176,7 +176,7 @@ TEST_F_TIMEOUT(constructs, survive_being_killed, 200)
 			program_kill(&program);
 			kills++;
 		} else {
-			EXPECT_EQ(0, program_finish(&program, 20));
+			EXPECT_EQ(0, program_finish(&program, 60));
 		}
 		ASSERT_TRUE(note_ticks(program.output, self->expected, &newest))
 		{

@@ -88,7 +88,7 @@ TEST_F_TIMEOUT(kills, never_older_than_the_last_durable_generation, 280)
 			program_start(THAW("run", "--every", "10ms", self->script));
 
 		/* Until it lives, then for up to a tenth of a second. */
-		ASSERT_TRUE(program_wait_for(&program, durable ? "restored " : "durable ", 20))
+		ASSERT_TRUE(program_wait_for(&program, durable ? "restored " : "durable ", 60))
 		{
 			TH_LOG("kill %d: %s%s", kill_number, program.output, program.errors);
 		}

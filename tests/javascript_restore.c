@@ -81,7 +81,7 @@ TEST_F_TIMEOUT(restore, touches_under_two_percent, 120)
 	unlink(self->script);
 
 	program = program_start(THAW("run", "--every", "0", self->script));
-	ASSERT_TRUE(program_wait_for(&program, "\n", 20))
+	ASSERT_TRUE(program_wait_for(&program, "\n", 60))
 	{
 		TH_LOG("%s", program.errors);
 	}

@@ -111,7 +111,7 @@ TEST_F(runtime, overdue_timers_fire_once)
 	    "console.log(await promised)\n"
 	    "setTimeout(() => { console.log(fired, late); exit(3) }, 20)\n");
 	START("run", "--every", "0", self->script);
-	ASSERT_TRUE(program_wait_for(&self->program, "ready", 5));
+	ASSERT_TRUE(program_wait_for(&self->program, "ready", 60));
 	program_kill(&self->program);
 	support_sleep(1);
 	RUN(3, "promised\n1 1\n", NULL, "run", self->script);
@@ -164,13 +164,13 @@ TEST_F(runtime, module_thaw)
 	    "setInterval(() => {}, 1000)\n");
 	setenv("APP_WORD", "one", 1);
 	START("run", "--every", "0", self->script, "x", "y");
-	EXPECT_TRUE(program_wait_for(&self->program, "true\n", 5));
+	EXPECT_TRUE(program_wait_for(&self->program, "true\n", 60));
 	EXPECT_STREQ("number,number,number,number,number undefined x,y one 0\nnumber true\n",
 		     self->program.output);
 	program_kill(&self->program);
 	setenv("APP_WORD", "two", 1);
 	START("run", "--every", "0", self->script, "z");
-	EXPECT_TRUE(program_wait_for(&self->program, "true\n", 5));
+	EXPECT_TRUE(program_wait_for(&self->program, "true\n", 60));
 	EXPECT_STREQ(
 		"restore 1 number 1\nnumber,number,number,number,number true z two 1\nnumber true\n",
 		self->program.output);
@@ -202,7 +202,7 @@ TEST_F(runtime, interrupted_append)
 	    "appendFile(env.APP_DIRECTORY + '/fifo', 'x').catch(e => { console.log(e.code, e.syscall); exit(0) })\n"
 	    "await checkpoint(); console.log('ready')\n");
 	START("run", "--every", "0", self->script);
-	EXPECT_TRUE(program_wait_for(&self->program, "ready", 5));
+	EXPECT_TRUE(program_wait_for(&self->program, "ready", 60));
 	program_kill(&self->program);
 	RUN(0, "ready\nEINTERRUPTED write\n", NULL, "run", self->script);
 	free(fifo);
@@ -233,7 +233,7 @@ TEST_F(runtime, modules)
 	    "console.log((await import('./later.js')).default)\n"
 	    "await import('./other.js').catch(e => console.log(e.message.includes('other.js'))); exit(0)\n");
 	START("run", "--every", "0", self->script);
-	EXPECT_TRUE(program_wait_for(&self->program, "ready\n", 5));
+	EXPECT_TRUE(program_wait_for(&self->program, "ready\n", 60));
 	EXPECT_STREQ(
 		"function 7 plain rich x true true\ntrue\ntrue\ntrue\ntrue\ntrue\ntrue\nlater\nready\n",
 		self->program.output);
@@ -333,7 +333,7 @@ TEST_F(runtime, idle_programs_write_nothing)
 
 	put(self->directory, "app.js", "setTimeout(() => {}, 100000); console.log('ready')\n");
 	START("run", "--every", "50ms", self->script);
-	EXPECT_TRUE(program_wait_for(&self->program, "ready", 5));
+	EXPECT_TRUE(program_wait_for(&self->program, "ready", 60));
 	program_wait_for(&self->program, NULL, 0.4);
 	ASSERT_EQ(0, stat(self->image, &before));
 	program_wait_for(&self->program, NULL, 1);

@@ -32,7 +32,7 @@ static bool say_and_die(const char *image, const char *say, const char *hear, ch
 
 	if (write(shell.in, say, strlen(say)) < 0)
 		support_die("write to the shell");
-	right = program_wait_for(&shell, hear, 20);
+	right = program_wait_for(&shell, hear, 60);
 	program_kill(&shell);
 	*heard = support_format("%s%s", shell.output, shell.errors);
 	program_free(&shell);
@@ -54,7 +54,7 @@ TEST_F_TIMEOUT(transcript, variables_survive_being_killed, 120)
 		struct program shell = program_start(THAW("repl", self->image));
 
 		ASSERT_LT(0, write(shell.in, say, strlen(say)));
-		ASSERT_TRUE(program_wait_for(&shell, hear, 20))
+		ASSERT_TRUE(program_wait_for(&shell, hear, 60))
 		{
 			TH_LOG("round %d: %s%s", round, shell.output, shell.errors);
 		}

@@ -86,10 +86,10 @@ static void count_some(struct __test_metadata *_metadata, struct program *progra
 		       const char *const arguments[])
 {
 	*program = program_start(arguments);
-	ASSERT_TRUE(program_wait_for(program, "n ", 20)) TH_LOG("%s", program->errors);
+	ASSERT_TRUE(program_wait_for(program, "n ", 60)) TH_LOG("%s", program->errors);
 	support_sleep(0.1);
 	kill(program->pid, SIGTERM);
-	EXPECT_EQ(143, program_finish(program, 20));
+	EXPECT_EQ(143, program_finish(program, 60));
 	program_free(program);
 }
 

@@ -252,7 +252,7 @@ SUPPORT int program_run(struct program *program, const char *input, const char *
 	*program = program_start(arguments);
 	if (input && write(program->in, input, strlen(input)) < 0 && errno != EPIPE)
 		support_die("write to a program");
-	return program_finish(program, 60);
+	return program_finish(program, 100);
 }
 
 #ifdef THAW_BINARY

@@ -141,7 +141,7 @@ TEST_F_TIMEOUT(chain, ends_where_an_undisturbed_run_ends, 250)
 	self->resumed += self->newest_is_mid_turn;
 	setenv("STOP", "1", 1);
 	program = program_start(command);
-	ASSERT_EQ(0, program_finish(&program, 30))
+	ASSERT_EQ(0, program_finish(&program, 60))
 	{
 		TH_LOG("the last life: %s%s", program.output, program.errors);
 	}

@@ -129,7 +129,7 @@ static void leave_in_a_turn(struct __test_metadata *_metadata, FIXTURE_DATA(stop
 {
 	support_write(self->script, later_endless);
 	self->program = program_start(THAW("run", "--every", "10ms", self->script));
-	ASSERT_TRUE(wait_for_generation(self->image, 20, THAW_KIND_BOUND, 30));
+	ASSERT_TRUE(wait_for_generation(self->image, 20, THAW_KIND_BOUND, 60));
 	program_kill(&self->program);
 	program_free(&self->program);
 }
@@ -153,7 +153,7 @@ TEST_F(stopping, a_killed_loop_goes_on)
 
 	support_write(self->script, endless);
 	self->program = program_start(THAW("run", "--every", "20ms", self->script));
-	ASSERT_TRUE(wait_for_generation(self->image, 5, THAW_KIND_BOUND, 20));
+	ASSERT_TRUE(wait_for_generation(self->image, 5, THAW_KIND_BOUND, 60));
 	program_kill(&self->program);
 	before = last_number(self->program.output, "n ");
 	program_free(&self->program);
@@ -176,7 +176,7 @@ TEST_F(stopping, short_turns_are_not_stopped)
 		"setInterval(() => { for (let i = 0; i < 200000; i++) n += i; console.log('n', n) }, 1)\n");
 	/* Half a second, which a turn of some 6 ms does not last on a busy machine either. */
 	self->program = program_start(THAW("run", "--every", "500ms", self->script));
-	ASSERT_TRUE(wait_for_generation(self->image, 4, THAW_KIND_PORTABLE, 30));
+	ASSERT_TRUE(wait_for_generation(self->image, 4, THAW_KIND_PORTABLE, 60));
 	program_kill(&self->program);
 	EXPECT_EQ(0, count_of_kind(self->image, THAW_KIND_BOUND));
 }
@@ -189,7 +189,7 @@ TEST_F(stopping, one_generation_between_turns_stays)
 	support_write(self->script, later_endless);
 	self->program =
 		program_start(THAW("run", "--every", "10ms", "--retain", "3", self->script));
-	ASSERT_TRUE(wait_for_generation(self->image, 20, THAW_KIND_BOUND, 30));
+	ASSERT_TRUE(wait_for_generation(self->image, 20, THAW_KIND_BOUND, 60));
 	program_kill(&self->program);
 	between = newest_of_kind(self->image, THAW_KIND_PORTABLE);
 	EXPECT_GT(between.number, 0);
@@ -201,10 +201,10 @@ TEST_F(stopping, sigusr2_does_not_wait_for_the_end_of_a_turn)
 {
 	support_write(self->script, endless);
 	self->program = program_start(THAW("run", "--every", "0", self->script));
-	ASSERT_TRUE(program_wait_for(&self->program, "n 1000000", 30));
+	ASSERT_TRUE(program_wait_for(&self->program, "n 1000000", 60));
 	EXPECT_EQ(0, newest(self->image).number);
 	kill(self->program.pid, SIGUSR2);
-	ASSERT_TRUE(wait_for_generation(self->image, 0, THAW_KIND_BOUND, 30));
+	ASSERT_TRUE(wait_for_generation(self->image, 0, THAW_KIND_BOUND, 60));
 	program_kill(&self->program);
 	program_free(&self->program);
 	setenv("STOP", "1", 1);
@@ -217,9 +217,9 @@ TEST_F(stopping, sigterm_ends_a_turn_that_lasts)
 {
 	support_write(self->script, endless);
 	self->program = program_start(THAW("run", "--every", "0", self->script));
-	ASSERT_TRUE(program_wait_for(&self->program, "n 1000000", 30));
+	ASSERT_TRUE(program_wait_for(&self->program, "n 1000000", 60));
 	kill(self->program.pid, SIGTERM);
-	EXPECT_EQ(143, program_finish(&self->program, 30));
+	EXPECT_EQ(143, program_finish(&self->program, 60));
 	EXPECT_STREQ("", self->program.errors);
 	EXPECT_EQ(THAW_KIND_BOUND, newest(self->image).kind);
 	EXPECT_EQ(THAW_REASON_SIGNAL, newest(self->image).reason);
@@ -241,10 +241,10 @@ TEST_F(stopping, sigterm_lets_a_short_turn_end)
 		program_free(&self->program);
 		unlink(self->image);
 		self->program = program_start(THAW("run", self->script));
-		ASSERT_TRUE(program_wait_for(&self->program, "started", 30));
+		ASSERT_TRUE(program_wait_for(&self->program, "started", 60));
 		support_sleep(0.2);
 		kill(self->program.pid, SIGTERM);
-		ASSERT_EQ(143, program_finish(&self->program, 30));
+		ASSERT_EQ(143, program_finish(&self->program, 60));
 		if (newest(self->image).kind == THAW_KIND_PORTABLE)
 			return;
 	}
@@ -309,7 +309,7 @@ TEST_F(stopping, another_build_goes_back_to_between_turns)
 	EXPECT_EQ(last.number, newest(self->image).number);
 
 	self->program = program_start((const char *const[]){other, "run", self->script, NULL});
-	ASSERT_TRUE(program_wait_for(&self->program, "loop 0", 30))
+	ASSERT_TRUE(program_wait_for(&self->program, "loop 0", 60))
 	{
 		TH_LOG("%s", self->program.errors);
 	}
@@ -329,7 +329,7 @@ TEST_F(stopping, another_build_refuses_what_it_cannot_continue)
 
 	support_write(self->script, endless);
 	self->program = program_start(THAW("run", "--every", "10ms", self->script));
-	ASSERT_TRUE(wait_for_generation(self->image, 3, THAW_KIND_BOUND, 30));
+	ASSERT_TRUE(wait_for_generation(self->image, 3, THAW_KIND_BOUND, 60));
 	program_kill(&self->program);
 	program_free(&self->program);
 	last = newest(self->image).number;
@@ -372,14 +372,14 @@ TEST_F(stopping, a_stranger_is_not_continued_but_trusted)
 
 	setenv("THAW_KEY", "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff", 1);
 	self->program = program_start(THAW("run", "--every", "0", self->script));
-	ASSERT_TRUE(program_wait_for(&self->program, "loop 0", 30));
+	ASSERT_TRUE(program_wait_for(&self->program, "loop 0", 60));
 	program_kill(&self->program);
 	EXPECT_NE(NULL, strstr(self->program.errors, "not made with your key"))
 	TH_LOG("%s", self->program.errors);
 	program_free(&self->program);
 
 	self->program = program_start(THAW("run", "--trust", "-v", self->script));
-	ASSERT_TRUE(program_wait_for(&self->program, "n ", 30));
+	ASSERT_TRUE(program_wait_for(&self->program, "n ", 60));
 	program_kill(&self->program);
 	EXPECT_EQ(NULL, strstr(self->program.output, "loop"));
 	EXPECT_NE(NULL, strstr(self->program.errors, "in the middle of a turn"));
@@ -388,7 +388,7 @@ TEST_F(stopping, a_stranger_is_not_continued_but_trusted)
 	/* Nobody's key: the same refusal, and it says what is missing. */
 	setenv("THAW_KEY", "/nonexistent/key", 1);
 	self->program = program_start(THAW("run", "--every", "0", self->script));
-	ASSERT_TRUE(program_wait_for(&self->program, "loop 0", 30));
+	ASSERT_TRUE(program_wait_for(&self->program, "loop 0", 60));
 	program_kill(&self->program);
 	EXPECT_NE(NULL, strstr(self->program.errors, "/nonexistent/key"))
 	TH_LOG("%s", self->program.errors);
@@ -431,7 +431,7 @@ TEST_F(stopping, a_forged_stack_is_not_continued)
 		thaw_close(heap);
 		free(state);
 		self->program = program_start(THAW("run", "--every", "0", self->script));
-		ASSERT_TRUE(program_wait_for(&self->program, "loop 0", 30))
+		ASSERT_TRUE(program_wait_for(&self->program, "loop 0", 60))
 		{
 			TH_LOG("place %u: %s%s", i, self->program.output, self->program.errors);
 		}
@@ -493,8 +493,8 @@ TEST_F(stopping, a_continued_turn_owns_what_it_begins)
 		"	console.log('end of turn')\n"
 		"}, 50)\n");
 	self->program = program_start(THAW("run", "--every", "20ms", self->script, file));
-	ASSERT_TRUE(program_wait_for(&self->program, "loop", 30));
-	ASSERT_TRUE(wait_for_generation(self->image, 4, THAW_KIND_BOUND, 30));
+	ASSERT_TRUE(program_wait_for(&self->program, "loop", 60));
+	ASSERT_TRUE(wait_for_generation(self->image, 4, THAW_KIND_BOUND, 60));
 	program_kill(&self->program);
 	EXPECT_NE(NULL, strstr(self->program.output, "before false"));
 	program_free(&self->program);
@@ -557,8 +557,8 @@ TEST_F(stopping, rejections_before_the_kill_count)
 {
 	support_write(self->script, rejecting);
 	self->program = program_start(THAW("run", "--every", "20ms", self->script));
-	ASSERT_TRUE(program_wait_for(&self->program, "loop", 30));
-	ASSERT_TRUE(wait_for_generation(self->image, 2, THAW_KIND_BOUND, 30));
+	ASSERT_TRUE(program_wait_for(&self->program, "loop", 60));
+	ASSERT_TRUE(wait_for_generation(self->image, 2, THAW_KIND_BOUND, 60));
 	program_kill(&self->program);
 	program_free(&self->program);
 	setenv("STOP", "1", 1);
@@ -594,8 +594,8 @@ TEST_F(stopping, exit_and_exceptions_after_the_kill)
 		free(text);
 		unsetenv("STOP");
 		self->program = program_start(THAW("run", "--every", "20ms", self->script));
-		ASSERT_TRUE(program_wait_for(&self->program, "loop", 30));
-		ASSERT_TRUE(wait_for_generation(self->image, 2, THAW_KIND_BOUND, 30));
+		ASSERT_TRUE(program_wait_for(&self->program, "loop", 60));
+		ASSERT_TRUE(wait_for_generation(self->image, 2, THAW_KIND_BOUND, 60));
 		program_kill(&self->program);
 		program_free(&self->program);
 		setenv("STOP", "1", 1);
