@@ -170,25 +170,37 @@ SUPPORT bool program_drain(int fd, char **text, size_t *bytes)
 	return got < 0 && (errno == EAGAIN || errno == EINTR);
 }
 
+SUPPORT bool program_listen(struct program *program, bool complaints, const char *text,
+			    double seconds)
+{
+	double end = support_seconds() + seconds;
+
+	for (;;) {
+		struct pollfd ready[2] = {{program->out, POLLIN, 0}, {program->err, POLLIN, 0}};
+		bool out = program_drain(program->out, &program->output, &program->output_bytes);
+		bool err = program_drain(program->err, &program->errors, &program->errors_bytes);
+
+		if (text && strstr(complaints ? program->errors : program->output, text))
+			return true;
+		if (!(complaints ? err : out) || support_seconds() > end)
+			return false;
+		poll(ready, 2, 20);
+	}
+}
+
 /*
  * Listen until `text` has been said on stdout (true), or the program closed it, or `seconds`
  * passed (false).
  */
 SUPPORT bool program_wait_for(struct program *program, const char *text, double seconds)
 {
-	double end = support_seconds() + seconds;
+	return program_listen(program, false, text, seconds);
+}
 
-	for (;;) {
-		struct pollfd ready[2] = {{program->out, POLLIN, 0}, {program->err, POLLIN, 0}};
-		bool open = program_drain(program->out, &program->output, &program->output_bytes);
-
-		program_drain(program->err, &program->errors, &program->errors_bytes);
-		if (text && strstr(program->output, text))
-			return true;
-		if (!open || support_seconds() > end)
-			return false;
-		poll(ready, 2, 20);
-	}
+/* The same on stderr. */
+SUPPORT bool program_wait_for_complaint(struct program *program, const char *text, double seconds)
+{
+	return program_listen(program, true, text, seconds);
 }
 
 SUPPORT void program_close_input(struct program *program)
