@@ -95,6 +95,12 @@ static struct thaw_generation newest(const char *image)
 	return last;
 }
 
+/* 0: none yet, or no image. */
+static uint64_t newest_number(const char *image)
+{
+	return access(image, F_OK) ? 0 : newest(image).number;
+}
+
 static struct thaw_generation newest_of_kind(const char *image, uint32_t kind)
 {
 	struct thaw_generation *list, last = {0};
@@ -107,8 +113,12 @@ static struct thaw_generation newest_of_kind(const char *image, uint32_t kind)
 	return last;
 }
 
-/* Wait until the image's newest generation is above `number` and of that kind. */
-static bool wait_for_generation(const char *image, uint64_t number, uint32_t kind, double seconds)
+/*
+ * Wait until the image's newest generation is above `number` and of that kind, and listen to the
+ * program meanwhile: a full pipe would stop it.
+ */
+static bool wait_for_generation(struct program *program, const char *image, uint64_t number,
+				uint32_t kind, double seconds)
 {
 	double end = support_seconds() + seconds;
 
@@ -119,9 +129,18 @@ static bool wait_for_generation(const char *image, uint64_t number, uint32_t kin
 			last = newest(image);
 		if (last.number > number && last.kind == kind)
 			return true;
-		support_sleep(0.01);
+		program_wait_for(program, NULL, 0.01);
 	} while (support_seconds() < end);
 	return false;
+}
+
+/*
+ * Wait until it was stopped in what it is doing now: the next generation may have been captured
+ * before this call, the one after it was begun when that was durable.
+ */
+static bool wait_until_stopped(struct program *program, const char *image)
+{
+	return wait_for_generation(program, image, newest_number(image) + 1, THAW_KIND_BOUND, 60);
 }
 
 /* A program that was killed in the middle of a turn, with one generation between turns before. */
@@ -129,7 +148,7 @@ static void leave_in_a_turn(struct __test_metadata *_metadata, FIXTURE_DATA(stop
 {
 	support_write(self->script, later_endless);
 	self->program = program_start(THAW("run", "--every", "10ms", self->script));
-	ASSERT_TRUE(wait_for_generation(self->image, 20, THAW_KIND_BOUND, 60));
+	ASSERT_TRUE(wait_for_generation(&self->program, self->image, 20, THAW_KIND_BOUND, 60));
 	program_kill(&self->program);
 	program_free(&self->program);
 }
@@ -153,9 +172,10 @@ TEST_F(stopping, a_killed_loop_goes_on)
 
 	support_write(self->script, endless);
 	self->program = program_start(THAW("run", "--every", "20ms", self->script));
-	ASSERT_TRUE(wait_for_generation(self->image, 5, THAW_KIND_BOUND, 60));
-	program_kill(&self->program);
+	ASSERT_TRUE(wait_for_generation(&self->program, self->image, 3, THAW_KIND_BOUND, 60));
 	before = last_number(self->program.output, "n ");
+	ASSERT_TRUE(wait_until_stopped(&self->program, self->image));
+	program_kill(&self->program);
 	program_free(&self->program);
 
 	setenv("STOP", "1", 1);
@@ -164,21 +184,32 @@ TEST_F(stopping, a_killed_loop_goes_on)
 	TH_LOG("%s", self->program.errors);
 	EXPECT_NE(NULL, strstr(self->program.output, "right")) TH_LOG("%s", self->program.output);
 	EXPECT_EQ(NULL, strstr(self->program.output, "started"));
-	EXPECT_GT(last_number(self->program.output, "right "), before / 2);
+	EXPECT_GE(last_number(self->program.output, "right "), before);
 }
 
 /* Short turns are left to end: what is between turns, any build can continue. */
 TEST_F(stopping, short_turns_are_not_stopped)
 {
+	unsigned stopped = 1;
+
 	support_write(
 		self->script,
 		"let n = 0\n"
 		"setInterval(() => { for (let i = 0; i < 200000; i++) n += i; console.log('n', n) }, 1)\n");
-	/* Half a second, which a turn of some 6 ms does not last on a busy machine either. */
-	self->program = program_start(THAW("run", "--every", "500ms", self->script));
-	ASSERT_TRUE(wait_for_generation(self->image, 4, THAW_KIND_PORTABLE, 60));
-	program_kill(&self->program);
-	EXPECT_EQ(0, count_of_kind(self->image, THAW_KIND_BOUND));
+	/*
+	 * Half a second, which a turn of some 6 ms does not last on a busy machine either: unless
+	 * it is off the CPU for so long.
+	 */
+	for (int attempt = 0; attempt < 3 && stopped; attempt++) {
+		program_free(&self->program);
+		unlink(self->image);
+		self->program = program_start(THAW("run", "--every", "500ms", self->script));
+		ASSERT_TRUE(wait_for_generation(&self->program, self->image, 4, THAW_KIND_PORTABLE,
+						30));
+		program_kill(&self->program);
+		stopped = count_of_kind(self->image, THAW_KIND_BOUND);
+	}
+	EXPECT_EQ(0, stopped);
 }
 
 /* ... however long a series of the others is. */
@@ -189,7 +220,7 @@ TEST_F(stopping, one_generation_between_turns_stays)
 	support_write(self->script, later_endless);
 	self->program =
 		program_start(THAW("run", "--every", "10ms", "--retain", "3", self->script));
-	ASSERT_TRUE(wait_for_generation(self->image, 20, THAW_KIND_BOUND, 60));
+	ASSERT_TRUE(wait_for_generation(&self->program, self->image, 20, THAW_KIND_BOUND, 60));
 	program_kill(&self->program);
 	between = newest_of_kind(self->image, THAW_KIND_PORTABLE);
 	EXPECT_GT(between.number, 0);
@@ -204,7 +235,7 @@ TEST_F(stopping, sigusr2_does_not_wait_for_the_end_of_a_turn)
 	ASSERT_TRUE(program_wait_for(&self->program, "n 1000000", 60));
 	EXPECT_EQ(0, newest(self->image).number);
 	kill(self->program.pid, SIGUSR2);
-	ASSERT_TRUE(wait_for_generation(self->image, 0, THAW_KIND_BOUND, 60));
+	ASSERT_TRUE(wait_for_generation(&self->program, self->image, 0, THAW_KIND_BOUND, 60));
 	program_kill(&self->program);
 	program_free(&self->program);
 	setenv("STOP", "1", 1);
@@ -329,7 +360,7 @@ TEST_F(stopping, another_build_refuses_what_it_cannot_continue)
 
 	support_write(self->script, endless);
 	self->program = program_start(THAW("run", "--every", "10ms", self->script));
-	ASSERT_TRUE(wait_for_generation(self->image, 3, THAW_KIND_BOUND, 60));
+	ASSERT_TRUE(wait_for_generation(&self->program, self->image, 3, THAW_KIND_BOUND, 60));
 	program_kill(&self->program);
 	program_free(&self->program);
 	last = newest(self->image).number;
@@ -445,14 +476,19 @@ TEST_F(stopping, a_forged_stack_is_not_continued)
 /* Without a key no generation in the middle of a turn is taken: said once, and the program runs. */
 TEST_F(stopping, without_a_key_turns_are_left_alone)
 {
+	long long counted;
+	char *more;
+
 	setenv("THAW_KEY", "neither a key nor a path", 1);
 	support_write(self->script, later_endless);
 	self->program = program_start(THAW("run", "--every", "10ms", self->script));
-	ASSERT_TRUE(program_wait_for(&self->program, "n 5000000", 60));
+	ASSERT_TRUE(program_wait_for_complaint(&self->program, "THAW_KEY", 60));
+	counted = last_number(self->program.output, "n ");
+	more = support_format("n %lld\n", (counted < 0 ? 0 : counted) + 5000000);
+	ASSERT_TRUE(program_wait_for(&self->program, more, 60));
+	free(more);
 	program_kill(&self->program);
 	EXPECT_EQ(0, count_of_kind(self->image, THAW_KIND_BOUND));
-	EXPECT_NE(NULL, strstr(self->program.errors, "THAW_KEY"))
-	TH_LOG("%s", self->program.errors);
 	EXPECT_EQ(strchr(self->program.errors, '\n'), strrchr(self->program.errors, '\n'));
 }
 
@@ -479,8 +515,8 @@ TEST_F(stopping, a_continued_turn_owns_what_it_begins)
 		self->script,
 		"import { appendFile, checkpoint, env, args, on } from 'thaw'\n"
 		"on('restore', e => console.log('restored', e.restores))\n"
-		"const before = checkpoint()\n"
-		"before.then(r => console.log('before', r.restored === true))\n"
+		"const before = await checkpoint()\n"
+		"console.log('before', before.restored === true)\n"
 		"setTimeout(() => {\n"
 		"	const early = checkpoint()\n"
 		"	early.then(r => console.log('early', r.restored === true))\n"
@@ -491,10 +527,10 @@ TEST_F(stopping, a_continued_turn_owns_what_it_begins)
 		"	appendFile(args[0], 'once\\n').then(() => console.log('appended'), e => console.log(e.code))\n"
 		"	for (let i = 0; i < 3000000; i++);\n"
 		"	console.log('end of turn')\n"
-		"}, 50)\n");
+		"}, 1)\n");
 	self->program = program_start(THAW("run", "--every", "20ms", self->script, file));
 	ASSERT_TRUE(program_wait_for(&self->program, "loop", 60));
-	ASSERT_TRUE(wait_for_generation(self->image, 4, THAW_KIND_BOUND, 60));
+	ASSERT_TRUE(wait_until_stopped(&self->program, self->image));
 	program_kill(&self->program);
 	EXPECT_NE(NULL, strstr(self->program.output, "before false"));
 	program_free(&self->program);
@@ -520,24 +556,33 @@ TEST_F(stopping, a_continued_turn_owns_what_it_begins)
 /* What became durable inside a turn is told at its end: once, the newest. */
 TEST_F(stopping, a_long_turn_is_told_at_its_end)
 {
-	support_write(
-		self->script,
-		"import { checkpoint, on, exit } from 'thaw'\n"
-		"let told = 0\n"
-		"on('checkpoint', e => { told++; console.log('told', e.generation) })\n"
-		"setTimeout(() => {\n"
-		"	checkpoint().then(r => { console.log('resolved', r.generation > 0, told); setTimeout(exit, 1) })\n"
-		"	const end = Date.now() + 600\n"
-		"	while (Date.now() < end);\n"
-		"	console.log('end', told)\n"
-		"}, 1)\n");
-	EXPECT_EQ(0,
-		  program_run(&self->program, NULL, THAW("run", "--every", "20ms", self->script)));
-	EXPECT_NE(NULL, strstr(self->program.output, "end 0\n"))
-	TH_LOG("%s", self->program.output);
-	EXPECT_NE(NULL, strstr(self->program.output, "resolved true"))
-	TH_LOG("%s", self->program.output);
-	EXPECT_GT(newest(self->image).number, 5);
+	/* 600 ms are enough, unless the disk is slow. */
+	for (int length = 600; length <= 600 * 4 * 4 * 4 && newest_number(self->image) <= 5;
+	     length *= 4) {
+		char *text = support_format(
+			"import { checkpoint, on, exit } from 'thaw'\n"
+			"let told = 0\n"
+			"on('checkpoint', e => { told++; console.log('told', e.generation) })\n"
+			"setTimeout(() => {\n"
+			"	checkpoint().then(r => { console.log('resolved', r.generation > 0, told); setTimeout(exit, 1) })\n"
+			"	const end = Date.now() + %d\n"
+			"	while (Date.now() < end);\n"
+			"	console.log('end', told)\n"
+			"}, 1)\n",
+			length);
+
+		support_write(self->script, text);
+		free(text);
+		unlink(self->image);
+		program_free(&self->program);
+		EXPECT_EQ(0, program_run(&self->program, NULL,
+					 THAW("run", "--every", "20ms", self->script)));
+		EXPECT_NE(NULL, strstr(self->program.output, "end 0\n"))
+		TH_LOG("%s", self->program.output);
+		EXPECT_NE(NULL, strstr(self->program.output, "resolved true"))
+		TH_LOG("%s", self->program.output);
+	}
+	EXPECT_GT(newest_number(self->image), 5);
 }
 
 static const char rejecting[] =
@@ -558,7 +603,7 @@ TEST_F(stopping, rejections_before_the_kill_count)
 	support_write(self->script, rejecting);
 	self->program = program_start(THAW("run", "--every", "20ms", self->script));
 	ASSERT_TRUE(program_wait_for(&self->program, "loop", 60));
-	ASSERT_TRUE(wait_for_generation(self->image, 2, THAW_KIND_BOUND, 60));
+	ASSERT_TRUE(wait_until_stopped(&self->program, self->image));
 	program_kill(&self->program);
 	program_free(&self->program);
 	setenv("STOP", "1", 1);
@@ -595,7 +640,7 @@ TEST_F(stopping, exit_and_exceptions_after_the_kill)
 		unsetenv("STOP");
 		self->program = program_start(THAW("run", "--every", "20ms", self->script));
 		ASSERT_TRUE(program_wait_for(&self->program, "loop", 60));
-		ASSERT_TRUE(wait_for_generation(self->image, 2, THAW_KIND_BOUND, 60));
+		ASSERT_TRUE(wait_until_stopped(&self->program, self->image));
 		program_kill(&self->program);
 		program_free(&self->program);
 		setenv("STOP", "1", 1);
