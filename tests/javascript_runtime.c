@@ -69,9 +69,10 @@ TEST_F(runtime, timers_in_order)
 	    "setImmediate(() => { immediates.push('i1'); setImmediate(() => immediates.push('i3')) })\n"
 	    "setImmediate(() => immediates.push('i2'))\n"
 	    "const never = setTimeout(() => log.push('never'), 20); setTimeout(() => clearTimeout(never), 1)\n"
-	    "let n = 0; const every = setInterval(() => { log.push(++n); if (n === 3) clearInterval(every) }, 5)\n"
+	    "let n = 0, done\n"
+	    "const every = setInterval(() => { log.push(++n); if (n === 3) { clearInterval(every); setTimeout(done, 40) } }, 5)\n"
 	    "setTimeout(() => log.push('unreferenced'), 100000).unref()\n"
-	    "await new Promise(resolve => setTimeout(resolve, 60))\n"
+	    "await new Promise(resolve => { done = resolve })\n"
 	    "console.log(...immediates, ...log)\n");
 	RUN(0, "i1 i2 i3 a micro b 1 2 3\n", NULL, "run", self->script);
 	RUN(0, "", NULL, "run", self->script);
@@ -81,7 +82,6 @@ TEST_F(runtime, timers_in_order)
 	RUN(0, "i1 i2 i3 a micro b 1 2 3\n", NULL, "run", "--fresh", self->script);
 }
 
-/* Overdue by ten intervals, they fire once; a timer promised before the kill keeps its promise. */
 /*
  * The loop looks at the clock several times before it waits. A timer that becomes due in between
  * must not be waited for: with --every 0 nothing else would ever wake the loop up.
@@ -98,23 +98,28 @@ TEST_F(runtime, thousands_of_short_timers_are_not_missed)
 	RUN(0, "all 6000\n", NULL, "run", "--every", "0", self->script);
 }
 
+/*
+ * Overdue by ten intervals, they fire once; a timer promised before the kill keeps its promise.
+ * (Some may fire before the capture already, and again where the rest takes longer than they do.)
+ */
 TEST_F(runtime, overdue_timers_fire_once)
 {
 	put(self->directory, "app.js",
-	    "import { checkpoint, exit } from 'thaw'\n"
-	    "let fired = 0, late = 0\n"
+	    "import { checkpoint, exit, on } from 'thaw'\n"
+	    "let fired = 0, late = 0, began\n"
+	    "on('restore', () => { fired = 0; began = Date.now() })\n"
 	    "setTimeout(() => late++, 200)\n"
 	    "const promised = new Promise(resolve => setTimeout(resolve, 210, 'promised'))\n"
 	    "setInterval(() => { fired++ }, 100)\n"
 	    "const { restored } = await checkpoint()\n"
 	    "if (!restored) { console.log('ready'); for (;;); }\n"
 	    "console.log(await promised)\n"
-	    "setTimeout(() => { console.log(fired, late); exit(3) }, 20)\n");
+	    "setTimeout(() => { console.log(fired > 0 && fired <= 1 + (Date.now() - began) / 100 || fired, late); exit(3) }, 20)\n");
 	START("run", "--every", "0", self->script);
 	ASSERT_TRUE(program_wait_for(&self->program, "ready", 60));
 	program_kill(&self->program);
 	support_sleep(1);
-	RUN(3, "promised\n1 1\n", NULL, "run", self->script);
+	RUN(3, "promised\ntrue 1\n", NULL, "run", self->script);
 	RUN(3, "", NULL, "run", self->script);
 	EXPECT_SAID("exit(3)");
 }
@@ -322,9 +327,20 @@ TEST_F(runtime, lives_differ)
 	EXPECT_EQ(0,
 		  program_run(&self->program, NULL, THAW("-p", "Math.random()", "--image", copy)));
 	EXPECT_STRNE(first, self->program.output);
-	snprintf(now, sizeof(now), "Math.abs(Date.now() / 1000 - %ld) < 10", (long)time(NULL));
+	snprintf(now, sizeof(now), "Math.abs(Date.now() / 1000 - %ld) < 100", (long)time(NULL));
 	RUN(0, "true\n", NULL, "-p", now, "--image", copy);
 	free(copy);
+}
+
+/* Is there a generation of which `thaw log --json` says so? */
+static bool says_log(const char *image, const char *text)
+{
+	struct program program;
+	bool said = !program_run(&program, NULL, THAW("log", "--json", image)) &&
+		    strstr(program.output, text);
+
+	program_free(&program);
+	return said;
 }
 
 TEST_F(runtime, idle_programs_write_nothing)
@@ -334,7 +350,10 @@ TEST_F(runtime, idle_programs_write_nothing)
 	put(self->directory, "app.js", "setTimeout(() => {}, 100000); console.log('ready')\n");
 	START("run", "--every", "50ms", self->script);
 	EXPECT_TRUE(program_wait_for(&self->program, "ready", 60));
-	program_wait_for(&self->program, NULL, 0.4);
+	/* What was captured after its only turn is its last generation. */
+	for (int tenths = 0; tenths < 600 && !says_log(self->image, "\"between turns\""); tenths++)
+		program_wait_for(&self->program, NULL, 0.1);
+	ASSERT_TRUE(says_log(self->image, "\"between turns\""));
 	ASSERT_EQ(0, stat(self->image, &before));
 	program_wait_for(&self->program, NULL, 1);
 	ASSERT_EQ(0, stat(self->image, &after));
@@ -344,13 +363,15 @@ TEST_F(runtime, idle_programs_write_nothing)
 	program_kill(&self->program);
 }
 
-/* Reference counts change and change back: pages that were written, and are not stored. */
 /*
  * A checkpoint that waited for the end of a turn does not take what the turn left behind when it
  * threw: the interval ends inside the turn, and the turn is too short to be stopped in its middle.
+ * (Where it was stopped all the same, being off the CPU for too long, nothing is shown.)
  */
 TEST_F(runtime, a_failed_turn_is_in_no_generation)
 {
+	int shown = 0;
+
 	put(self->directory, "app.js",
 	    "import { checkpoint } from 'thaw'\n"
 	    "await checkpoint()\n"
@@ -360,9 +381,12 @@ TEST_F(runtime, a_failed_turn_is_in_no_generation)
 	    "	while (Date.now() < end);\n"
 	    "	throw new Error('fails')\n"
 	    "}, 60)\n");
-	for (int i = 0; i < 5; i++) {
+	for (int i = 0; i < 30 && shown < 5; i++) {
 		unlink(self->image);
 		RUN(1, "", NULL, "run", "--every", "100ms", self->script);
+		if (says_log(self->image, "\"mid-turn\""))
+			continue;
+		shown++;
 		/* The timer that threw will throw again; the question comes first. */
 		program_free(&self->program);
 		program_run(&self->program, NULL,
@@ -371,6 +395,7 @@ TEST_F(runtime, a_failed_turn_is_in_no_generation)
 		EXPECT_EQ(NULL, strstr(self->program.output, "true"))
 		TH_LOG("%s%s", self->program.output, self->program.errors);
 	}
+	EXPECT_GT(shown, 0);
 }
 
 /* Who waited for a generation goes on from it: that is no program that had finished. */
@@ -387,6 +412,7 @@ TEST_F(runtime, a_waiter_goes_on_from_its_generation)
 	EXPECT_SAID("finished");
 }
 
+/* Reference counts change and change back: pages that were written, and are not stored. */
 TEST_F(runtime, readers_store_little)
 {
 	put(self->directory, "app.js",
