@@ -12,9 +12,11 @@
 
 #define KILL_SECONDS 0.2
 #define KILLS_LEAST 10 /* fewer: this machine is so fast that nothing was tested */
-#define KILLS_MOST 400 /* 80 seconds of them */
-/* So often from one and the same generation: it does not get on, and never will. */
-#define STUCK_MOST 25
+/*
+ * A life that brought nothing forward (a slow disk, a busy machine) is followed by one that is
+ * longer by this much. So often in a row, 40 seconds in all: it does not get on, and never will.
+ */
+#define STUCK_MOST 20
 
 /* For node, what compile_typescript.js imports from "thaw". */
 static const char node_module[] =
@@ -43,7 +45,7 @@ FIXTURE_SETUP(compiler)
 	self->other = support_format("%s/other.txt", self->directory);
 	self->program = program_start(THAW("run", "--every", "0", "--image", self->image,
 					   self->script, THAW_NPM "/node_modules", self->peace));
-	code = program_finish(&self->program, 60);
+	code = program_finish(&self->program, 100);
 	self->seconds = support_seconds() - start;
 	TH_LOG("in peace, %.1f s: %s", self->seconds, self->program.output);
 	/* The two are the program's own: without them nothing would tell that types were checked. */
@@ -71,7 +73,7 @@ static bool outputs_equal(struct program *program, const char *peace, const char
 	return !program_run(program, NULL, (const char *const[]){"cmp", peace, other, NULL});
 }
 
-TEST_F(compiler, emits_what_it_emits_under_node)
+TEST_F_TIMEOUT(compiler, emits_what_it_emits_under_node, 300)
 {
 	char *modules = support_format("%s/node_modules", self->directory);
 	char *module = support_format("%s/thaw", modules);
@@ -112,7 +114,7 @@ out:
 	free(script);
 }
 
-/* The generation a process started from, as --verbose tells; 0: it began anew. */
+/* The generation a process started from, as --verbose tells; 0: it began anew, or did not get there. */
 static unsigned long long restored_generation(const char *errors)
 {
 	const char *at = strstr(errors, "restored generation ");
@@ -120,7 +122,7 @@ static unsigned long long restored_generation(const char *errors)
 	return at ? strtoull(at + strlen("restored generation "), NULL, 10) : 0;
 }
 
-TEST_F(compiler, killed_every_200_ms_emits_the_same)
+TEST_F_TIMEOUT(compiler, killed_every_200_ms_emits_the_same, 400)
 {
 	const char *const *command = THAW("run", "--every", "50ms", "--verbose", "--image",
 					  self->image, self->script, THAW_NPM "/node_modules",
@@ -137,18 +139,19 @@ TEST_F(compiler, killed_every_200_ms_emits_the_same)
 			{
 				TH_LOG("%s%s", self->program.output, self->program.errors);
 			}
-		code = program_finish(&self->program, KILL_SECONDS);
+		code = program_finish(&self->program, KILL_SECONDS * (stuck + 1));
 		if (code != 124)
 			break;
 		newest = restored_generation(self->program.errors);
 		stuck = newest > generation ? 0 : stuck + 1;
-		ASSERT_GE(newest, generation)
+		ASSERT_TRUE(newest >= generation || !*self->program.errors)
 		{
-			TH_LOG("kill %d went back: %s", kills, self->program.errors);
+			TH_LOG("kill %d went back from %llu: %s", kills, generation,
+			       self->program.errors);
 		}
-		generation = newest;
+		generation = newest > generation ? newest : generation;
 		kills++;
-		ASSERT_TRUE(stuck < STUCK_MOST && kills < KILLS_MOST)
+		ASSERT_LT(stuck, STUCK_MOST)
 		{
 			TH_LOG("no end after %d kills; the last %d went on from generation %llu: %s",
 			       kills, stuck, generation, self->program.errors);

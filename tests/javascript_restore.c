@@ -61,14 +61,14 @@ FIXTURE_TEARDOWN(restore)
 	support_remove(self->directory);
 }
 
-TEST_F_TIMEOUT(restore, touches_under_two_percent, 120)
+TEST_F_TIMEOUT(restore, touches_under_two_percent, 400)
 {
 	struct program program;
 	long heap_kib, resident_kib;
 	char *word = support_format("%s/word.js", self->directory);
 
 	program = program_start(THAW("run", "--every", "0", self->script));
-	ASSERT_EQ(0, program_finish(&program, 100))
+	ASSERT_EQ(0, program_finish(&program, 300))
 	{
 		TH_LOG("%s", program.errors);
 	}
