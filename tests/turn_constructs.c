@@ -101,18 +101,24 @@ static bool stopped_inside(const char *image)
 	return inside;
 }
 
-TEST_F_TIMEOUT(construct, continues_inside, 100)
+/*
+ * Turns and lives `times` as long as usual. Returns how many kills left a generation in the middle
+ * of the turn.
+ */
+static int kill_inside(struct __test_metadata *_metadata, FIXTURE_DATA(construct) * self,
+		       const char *name, int times)
 {
+	char *length = support_format("%d", times);
 	/* On the other processor, meanwhile. */
 	struct program program,
-		undisturbed = program_start(THAW("run", "--every", "0", "--image", self->other,
-						 PROGRAM, variant->name));
+		undisturbed = program_start(
+			THAW("run", "--every", "0", "--image", self->other, PROGRAM, name, length));
 	int kills = 0, inside = 0;
 	bool done = false;
 
 	while (!done) {
 		program = program_start(THAW("run", "--every", "20ms", "--image", self->image,
-					     PROGRAM, variant->name));
+					     PROGRAM, name, length));
 		if (kills == KILLS) {
 			done = true;
 		} else {
@@ -120,11 +126,11 @@ TEST_F_TIMEOUT(construct, continues_inside, 100)
 			 * It says nothing before its end, unless something is wrong. A disk may
 			 * need longer for the first generation.
 			 */
-			program_wait_for(&program, "\n", inside ? LIFE : LIFE * (kills + 1));
+			program_wait_for(&program, "\n", LIFE * times * (inside ? 1 : kills + 1));
 			done = program.output_bytes || program.errors_bytes;
 		}
 		if (done) {
-			EXPECT_EQ(0, program_finish(&program, 60));
+			EXPECT_EQ(0, program_finish(&program, 100));
 		} else {
 			program_kill(&program);
 			kills++;
@@ -132,19 +138,33 @@ TEST_F_TIMEOUT(construct, continues_inside, 100)
 			program_free(&program);
 		}
 	}
-	ASSERT_EQ(0, program_finish(&undisturbed, 60))
+	ASSERT_EQ(0, program_finish(&undisturbed, 100))
 	{
 		TH_LOG("undisturbed: %s%s", undisturbed.output, undisturbed.errors);
 	}
 	EXPECT_STREQ(undisturbed.output, program.output);
 	EXPECT_STREQ("", undisturbed.errors);
 	EXPECT_STREQ("", program.errors);
-	EXPECT_GE(inside, 1)
-	{
-		TH_LOG("of %d kills none left a generation in the middle of a turn", kills);
-	}
 	program_free(&program);
 	program_free(&undisturbed);
+	free(length);
+	return inside;
+}
+
+TEST_F_TIMEOUT(construct, continues_inside, 400)
+{
+	int inside = 0;
+
+	/* Longer, where the disk had no generation before the turn was over. */
+	for (int times = 1; !inside && times <= 27; times *= 3) {
+		unlink(self->image);
+		unlink(self->other);
+		inside = kill_inside(_metadata, self, variant->name, times);
+	}
+	EXPECT_GE(inside, 1)
+	{
+		TH_LOG("no kill left a generation in the middle of a turn");
+	}
 }
 
 TEST_HARNESS_MAIN

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// turn_constructs.js - one turn of more than half a second, all of it inside the construct that args[0] names.
+// turn_constructs.js - one turn of more than half a second, all of it inside the construct that args[0] names; args[1]
+// times as long.
 //
 // long() is the loop. Each construct calls it once, in its middle, and shows what it knew before, what long() gave,
 // and what came after; `trace` shows the order.
@@ -16,7 +17,7 @@ function unit(seed) {
 
 function long(seed = 1) {
 	trace.push('in')
-	for (let i = 0; i < 5; i++) seed = unit(seed)
+	for (let i = 0; i < 5 * args[1]; i++) seed = unit(seed)
 	trace.push('out')
 	return seed
 }
