@@ -48,6 +48,22 @@ SUPPORT void support_sleep(double seconds)
 		;
 }
 
+/* Bytes that a process can have without being killed for it, as far as the kernel can tell. */
+SUPPORT uint64_t support_free_memory(void)
+{
+	FILE *file = fopen("/proc/meminfo", "re");
+	unsigned long long kib = 0;
+	char line[256];
+
+	if (!file)
+		support_die("/proc/meminfo");
+	while (fgets(line, sizeof(line), file))
+		if (sscanf(line, "MemAvailable: %llu", &kib) == 1)
+			break;
+	fclose(file);
+	return kib << 10;
+}
+
 /* ---- files ---- */
 
 SUPPORT char *support_format(const char *format, ...)
