@@ -58,10 +58,33 @@ static int commit_fail(struct commit *commit, int code, const char *doing, struc
 			 commit->image->path, doing, commit->number, thaw_strerror(code));
 }
 
+/*
+ * What was found when the image was opened is on the disk now: once per open image, before anything
+ * is written over or said to be durable. Whoever wrote it may have been killed between a write and its
+ * sync, or the sync failed; then it may be in the page cache alone, and what the disk has instead is
+ * the generation before, of which this image thinks that it was dropped. The same goes for the file's
+ * name, and a directory that was not synced; who may not read that has not made the image in it.
+ */
+static int image_settle(struct image *image, struct thaw_error *error)
+{
+	int code = image->settled ? 0 : sys_fsync_directory_of(image->path);
+
+	if (code == -EACCES)
+		code = 0;
+	if (!code && !image->settled && image->record.bytes)
+		code = header_write_again(image->fd, image->slot);
+	if (code)
+		return error_set(error, code,
+				 "%s: cannot make sure that what it holds is on the disk: %s",
+				 image->path, thaw_strerror(code));
+	image->settled = true;
+	return 0;
+}
+
 int commit_begin(struct image *image, struct commit **commit, struct thaw_error *error)
 {
 	struct commit *begun;
-	int code = 0;
+	int code;
 
 	*commit = NULL;
 	if (image->read_only)
@@ -69,7 +92,8 @@ int commit_begin(struct image *image, struct commit **commit, struct thaw_error 
 				 image->path);
 	if (image->committing)
 		return error_set(error, -EBUSY, "%s: a commit is under way", image->path);
-	if (!image->space_known)
+	code = image_settle(image, error);
+	if (!code && !image->space_known)
 		code = reach_all(image, error);
 	if (code)
 		return code;

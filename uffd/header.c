@@ -148,6 +148,20 @@ int header_write(int fd, unsigned number, const struct slot *slot)
 	return sys_pwrite(fd, &out, sizeof(out), (uint64_t)number * SPACE_BLOCK);
 }
 
+/*
+ * A sync alone would not do: after one that failed, the kernel may take a block for clean that it has
+ * never written. Where the disk has these bytes already, they cannot be torn.
+ */
+int header_write_again(int fd, unsigned number)
+{
+	struct disk_slot disk;
+	int code = sys_pread(fd, &disk, sizeof(disk), (uint64_t)number * SPACE_BLOCK);
+
+	if (!code)
+		code = sys_pwrite(fd, &disk, sizeof(disk), (uint64_t)number * SPACE_BLOCK);
+	return code ? code : sys_fdatasync(fd);
+}
+
 int note_write(int fd, unsigned number, const struct note *note)
 {
 	struct disk_note disk = {.magic = FORMAT_NOTE_MAGIC,

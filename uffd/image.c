@@ -131,6 +131,10 @@
  *	3. the header slot that is not the newest valid one
  *	4. fdatasync		the commit point: only now is the generation durable
  *
+ * Before the first commit after an open, the slot that was found is written once more as it is and
+ * synced, and so is the directory: whoever wrote them may have been killed before they were on the
+ * disk, and a sync that failed leaves them in the page cache alone (Rebello et al., USENIX ATC'20).
+ *
  * A block is free if nothing that either slot names reaches it. So the generation that the other
  * slot names stays whole until the next commit has overwritten that slot, and a damaged newest
  * slot, record or root costs one generation, whatever is retained. What commit N drops (generations

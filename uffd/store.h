@@ -109,6 +109,7 @@ struct image {
 	uint64_t next; /* its number: next % 2 != slot */
 	bool committing;
 	bool space_known;
+	bool settled;  /* what was found is on the disk, for certain */
 	bool no_holes; /* the file system cannot punch them */
 	struct space space;
 	/* Free once the other slot is overwritten: what only that slot reaches, and what a failed
@@ -126,6 +127,8 @@ int header_read(int fd, const char *path, struct slot slots[2], struct thaw_erro
 int header_newest(const char *path, const struct slot slots[2], struct thaw_error *error);
 /* The whole block: a note in it goes. */
 int header_write(int fd, unsigned number, const struct slot *slot);
+/* The slot alone, as it is read now, and synced. */
+int header_write_again(int fd, unsigned number);
 /* Into the block of that slot, and synced. */
 int note_write(int fd, unsigned number, const struct note *note);
 
