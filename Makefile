@@ -84,7 +84,7 @@ TESTS := $(TEST_SOURCES:%.c=$(BUILD)/%)
 BENCHES := $(BENCH_SOURCES:%.c=$(BUILD)/%)
 WASM := $(NPM)/node_modules/quickjs-wasi/quickjs.wasm
 
-.PHONY: all deps check check-built demo demo-built bench bench-built asan tsan sanitized coverage style format \
+.PHONY: all deps check check-built crash crash-built demo demo-built bench bench-built asan tsan sanitized coverage style format \
 	install clean distclean help tests FORCE
 
 all: $(BUILD)/thaw $(BUILD)/libthaw.a $(BUILD)/libthaw.so
@@ -162,9 +162,17 @@ $(BUILD)/tests/%.o: tests/%.c $(BUILD)/flags | $(HARNESS)/kselftest_harness.h $(
 		-Itests -isystem $(HARNESS) $(TEST_CFLAGS) -DTHAW_BINARY='"$(abspath $(BUILD))/thaw"' \
 		-DTHAW_SOURCE='"$(CURDIR)"' -DTHAW_NPM='"$(CURDIR)/$(NPM)"' -MMD -MP -c $< -o $@
 
+# What a test takes over of the library, without a hook in it: calls from one object to another (ld's --wrap).
+TEST_WRAPS :=
 $(TESTS) $(BENCHES): %: %.o $(BUILD)/libvm.a $(BUILD)/libthaw.a
 	$(call say,LD,$@)
-	$(Q)$(CC) $(VM_LDFLAGS) $(LDFLAGS) $^ $(VM_LIBS) -o $@
+	$(Q)$(CC) $(VM_LDFLAGS) $(LDFLAGS) $(TEST_WRAPS:%=-Wl,--wrap=%) $(filter-out %.a,$^) $(filter %.a,$^) $(VM_LIBS) -o $@
+
+# The crash simulator is below the library's calls that change files (tests/crash/disk.c).
+CRASH_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/crash/*.c))
+$(BUILD)/tests/crash_states: $(CRASH_OBJECTS)
+$(BUILD)/tests/crash_states: TEST_WRAPS := sys_pwrite sys_fdatasync sys_truncate sys_punch sys_fsync_directory_of \
+	renameat2 rename unlink
 
 # See tests/timeout.h.
 TEST_SECONDS := $(if $(SANITIZE),300,120)
@@ -182,6 +190,17 @@ check demo bench: deps
 check-built: all tests
 	$(Q)scripts/run-tests $(TESTS)
 
+# A million states, or CRASH_STATES of them, of seed CRASH_SEED; run again, it goes on where it stopped.
+CRASH_SEED ?= 4
+CRASH_STATES ?= 1000000
+crash: deps
+	$(Q)$(MAKE) crash-built
+
+crash-built: $(BUILD)/tests/crash_states
+	$(Q)mkdir -p $(BUILD)/crash
+	$(Q)$(BUILD)/tests/crash_states --seed $(CRASH_SEED) --states $(CRASH_STATES) \
+		--resume $(BUILD)/crash/seed-$(CRASH_SEED)
+
 demo-built: all
 	$(Q)scripts/demo
 
@@ -193,8 +212,9 @@ bench-built: all $(BENCHES)
 # that, and TSan has no shadow for what the kernel writes), and races between the two mappings of a memfd, which
 # are different addresses to it. Poisoned pages need their SIGBUS, so its handlers stay out of the way.
 VM_TESTS := $(shell grep -lE '"(\.\./vm/|js/|cli/|runtime\.h)|\bTHAW\b|THAW_BINARY' $(TEST_SOURCES) /dev/null)
-# Nor image_retention: thousands of commits by one thread, for which TSan takes a quarter of an hour.
-LIB_TESTS := $(basename $(filter-out $(VM_TESTS) tests/image_retention.c,$(TEST_SOURCES)))
+# Nor image_retention and crash_states: thousands of commits by one thread, for which TSan takes a quarter of
+# an hour.
+LIB_TESTS := $(basename $(filter-out $(VM_TESTS) tests/image_retention.c tests/crash_states.c,$(TEST_SOURCES)))
 
 # The VM's handlers own SIGSEGV and SIGBUS (bounds checks, poisoned pages), and it runs on a stack that ASan did not make.
 asan: deps
@@ -250,6 +270,7 @@ help:
 	@echo "make             build/thaw, build/libthaw.a, build/libthaw.so (scripts/install-deps comes first)"
 	@echo "make deps        install what is missing (scripts/install-deps)"
 	@echo "make check       deps, build, every test; ends in 'N passed, N failed'"
+	@echo "make crash       a million states that a power cut may leave of an image; goes on where it stopped"
 	@echo "make demo        deps, build, and the main job on real input"
 	@echo "make bench       deps, build, the measured tables"
 	@echo "make asan        the tests under AddressSanitizer and UBSan, in build/asan"
@@ -277,4 +298,4 @@ $(BUILD)/sources: FORCE
 	$(Q)echo '$(LIB_SOURCES) $(VM_SOURCES) $(VM_ASSEMBLY)' | cmp -s - $@ || \
 		echo '$(LIB_SOURCES) $(VM_SOURCES) $(VM_ASSEMBLY)' > $@
 
--include $(LIB_OBJECTS:.o=.d) $(VM_OBJECTS:.o=.d) $(MAIN_OBJECT:.o=.d) $(TESTS:=.d) $(BENCHES:=.d)
+-include $(LIB_OBJECTS:.o=.d) $(VM_OBJECTS:.o=.d) $(MAIN_OBJECT:.o=.d) $(TESTS:=.d) $(CRASH_OBJECTS:.o=.d) $(BENCHES:=.d)
