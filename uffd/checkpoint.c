@@ -150,6 +150,7 @@ static void checkpoint_write(struct checkpointer *checkpointer)
 	struct thaw_generation *generation = &checkpointer->generation;
 	uint32_t page_bytes = checkpointer->region->page_bytes;
 	const char *from = checkpointer->staging;
+	bool touches = false;
 	int code = 0;
 
 	for (uint64_t page = 0; (page = bitmap_next(&checkpointer->residual, page)) != UINT64_MAX;
@@ -171,6 +172,9 @@ static void checkpoint_write(struct checkpointer *checkpointer)
 	if (!code && checkpointer->name[0])
 		code = commit_name(checkpointer->commit, checkpointer->name,
 				   &(uint64_t){COMMIT_ITSELF}, error);
+	if (!code && checkpointer->touches)
+		touches = touches_offer(checkpointer->touches, checkpointer->image,
+					checkpointer->commit, generation->reason);
 	if (!code) {
 		generation->pages_written = bitmap_count(&checkpointer->taken);
 		generation->durable_ns = sys_monotonic_ns() - checkpointer->begun_ns;
@@ -179,6 +183,8 @@ static void checkpoint_write(struct checkpointer *checkpointer)
 	}
 	if (!code) {
 		checkpointer->commit = NULL;
+		if (touches)
+			touches_stored(checkpointer->touches);
 		free(checkpointer->durable_state);
 		checkpointer->durable_state = checkpointer->state;
 		checkpointer->durable_state_bytes = checkpointer->state_bytes;

@@ -20,12 +20,14 @@
 
 #include "image.h"
 #include "region.h"
+#include "touches.h"
 #include "tracker.h"
 
 struct checkpointer {
 	struct region *region;
 	struct tracker *tracker;
 	struct image *image;
+	struct touches *touches; /* stored with a generation, once; may be NULL */
 	void (*notify)(void *arg);
 	void *notify_arg;
 

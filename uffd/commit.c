@@ -313,7 +313,9 @@ static int change_begin(struct commit *commit, const struct thaw_generation *gen
 	if (stay > (int)STORE_GENERATIONS_MAX)
 		return -ENOSPC;
 	kept->count = (unsigned)stay;
-	kept->working_set = image->record.working_set;
+	/* A heap that was begun anew is none of which the set tells anything. */
+	if (!generation || base->number)
+		kept->working_set = image->record.working_set;
 	if (generation)
 		change->made = &kept->generations[stay - 1];
 	return 0;

@@ -38,9 +38,9 @@
 #define RUN_PAGES 32u /* the longest single read */
 #define RUNS 16u      /* reads in flight at most */
 #define RING_ENTRIES 64u
-#define WINDOW_CLUSTERS 8u /* readahead of a sequential stream at most */
-#define FRESH_PAGES 64u	   /* wp-sync: zero pages given per fault */
-#define PREFETCH_PAGES 128u
+#define WINDOW_CLUSTERS 8u   /* readahead of a sequential stream at most */
+#define FRESH_PAGES 64u	     /* wp-sync: zero pages given per fault */
+#define PREFETCH_CLUSTERS 8u /* begun at once */
 #define POISON_RECORDS 32u
 #define MESSAGES 32u /* faults read from the kernel at once */
 
@@ -80,7 +80,8 @@ struct fault_service {
 	uint64_t demand;      /* the page of the latest fault */
 	uint64_t stream_next; /* the cluster that would continue the last stream of faults */
 	unsigned stream_window;
-	uint64_t prefetch_page; /* the next page that prefetch looks at */
+	unsigned prefetch_set;	/* the next of the working set that prefetch looks at */
+	uint64_t prefetch_page; /* then the next page */
 
 	_Atomic uint64_t faults, pages_restored, pages_poisoned, restore_bytes;
 	/* The last record speaks for all that find no room. */
@@ -542,6 +543,21 @@ static void serve_fresh(struct fault_service *service, uint64_t page)
 		      "install fresh pages");
 }
 
+/*
+ * For the working set. A stream that comes to the end of what readahead brought has touched all of
+ * that, too.
+ */
+static void note_touch(struct fault_service *service, uint64_t page)
+{
+	uint64_t cluster = page / IMAGE_LEAF_PAGES;
+
+	if (cluster == service->stream_next)
+		for (unsigned before = service->stream_window - 1; before; before--)
+			touches_note(service->options.touches,
+				     (cluster - before) * IMAGE_LEAF_PAGES);
+	touches_note(service->options.touches, page);
+}
+
 static void serve(struct fault_service *service, const struct uffd_msg *message)
 {
 	struct region *region = service->region;
@@ -551,6 +567,8 @@ static void serve(struct fault_service *service, const struct uffd_msg *message)
 		return;
 	page = region_page(region, (void *)(uintptr_t)message->arg.pagefault.address);
 	count_up(&service->faults, 1);
+	if (page < service->restored_pages && service->options.touches)
+		note_touch(service, page);
 	if (flags & UFFD_PAGEFAULT_FLAG_WP)
 		service_check(service, tracker_wp_sync_note(service->options.tracker, page),
 			      "note a write");
@@ -577,15 +595,52 @@ static void serve_waiting(struct fault_service *service)
 	} while (got == sizeof(messages) || (got < 0 && errno == EINTR));
 }
 
+static int by_number(const void *a, const void *b)
+{
+	uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
+
+	return (left > right) - (left < right);
+}
+
+/*
+ * The next clusters of the working set, one after the other but for what lies together: that is one
+ * read.
+ */
+static void prefetch_set(struct fault_service *service)
+{
+	uint64_t clusters[PREFETCH_CLUSTERS];
+	unsigned left = service->options.working_set_count - service->prefetch_set;
+	unsigned count = left < PREFETCH_CLUSTERS ? left : PREFETCH_CLUSTERS;
+
+	for (unsigned i = 0; i < count; i++)
+		clusters[i] =
+			service->options.working_set[service->prefetch_set + i] / IMAGE_LEAF_PAGES;
+	service->prefetch_set += count;
+	qsort(clusters, count, sizeof(clusters[0]), by_number);
+	for (unsigned i = 0, together; i < count; i += together) {
+		for (together = 1; i + together < count; together++)
+			if (clusters[i + together] != clusters[i] + together)
+				break;
+		span_begin(service, clusters[i], together, true);
+	}
+}
+
+/* Begin some more reads if those before have come. */
 static void prefetch_step(struct fault_service *service)
 {
-	if (!service->options.prefetch || service->prefetch_in_flight ||
-	    service->in_flight > RUNS / 2)
+	if (service->in_flight > RUNS / 2)
 		return;
-	while (service->prefetch_page < service->restored_pages && !service->prefetch_in_flight) {
-		span_begin(service, service->prefetch_page / IMAGE_LEAF_PAGES,
-			   PREFETCH_PAGES / IMAGE_LEAF_PAGES, true);
-		service->prefetch_page += PREFETCH_PAGES;
+	while (!service->prefetch_in_flight) {
+		if (service->prefetch_set < service->options.working_set_count) {
+			prefetch_set(service);
+		} else if (service->options.prefetch &&
+			   service->prefetch_page < service->restored_pages) {
+			span_begin(service, service->prefetch_page / IMAGE_LEAF_PAGES,
+				   PREFETCH_CLUSTERS, true);
+			service->prefetch_page += PREFETCH_CLUSTERS * IMAGE_LEAF_PAGES;
+		} else {
+			return;
+		}
 		reap(service);
 		if (service->uffd_ready)
 			return;

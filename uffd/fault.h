@@ -18,6 +18,7 @@
 
 #include "image.h"
 #include "region.h"
+#include "touches.h"
 #include "tracker.h"
 
 struct fault_service;
@@ -26,7 +27,11 @@ struct fault_options {
 	struct region *region;
 	struct tracker *tracker;
 	struct image *image; /* NULL for a fresh heap under wp-sync */
-	bool prefetch;	     /* stream everything in behind the demand faults */
+	/* Of pages, streamed in first, in this order; the caller's, and any numbers. */
+	const uint64_t *working_set;
+	unsigned working_set_count;
+	bool prefetch;		 /* stream everything in behind the demand faults */
+	struct touches *touches; /* of the restored pages; may be NULL */
 	void (*fatal)(void *arg,
 		      const struct thaw_error *error); /* never returns; may be NULL: abort() */
 	void *fatal_arg;

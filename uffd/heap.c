@@ -29,6 +29,9 @@ struct thaw {
 	struct tracker tracker;
 	struct fault_service *service; /* NULL where the kernel serves every fault itself */
 	struct checkpointer checkpointer;
+	struct touches touches;
+	uint64_t *working_set; /* to prefetch */
+	unsigned working_set_count;
 	struct thaw_generation opened;
 	void *state;
 	size_t state_bytes;
@@ -92,6 +95,25 @@ static int open_image(struct thaw *heap, const struct thaw_options *options,
 	return image_read_state(heap->image, &heap->state, &heap->state_bytes, error);
 }
 
+/*
+ * What was touched first after a restore before this one, to be prefetched, and the recording of this
+ * one, unless all of the heap comes by itself. Both are there to save time: without them all is right.
+ */
+static void start_touches(struct thaw *heap, unsigned flags)
+{
+	uint64_t generation, pages = heap->opened.heap_bytes / heap->region.page_bytes;
+	int count = 0;
+
+	if (!heap->opened.number)
+		return;
+	if (flags & THAW_PREFETCH_WORKING_SET)
+		count = image_read_working_set(heap->image, &heap->working_set, &generation, NULL);
+	heap->working_set_count = count > 0 ? (unsigned)count : 0;
+	if (!(flags & THAW_PREFETCH))
+		touches_init(&heap->touches, heap->opened.number, pages, heap->working_set,
+			     heap->working_set_count);
+}
+
 static int start_tracking(struct thaw *heap, const struct thaw_options *options,
 			  struct thaw_error *error)
 {
@@ -104,6 +126,9 @@ static int start_tracking(struct thaw *heap, const struct thaw_options *options,
 			.region = &heap->region,
 			.tracker = &heap->tracker,
 			.image = heap->image,
+			.working_set = heap->working_set,
+			.working_set_count = heap->working_set_count,
+			.touches = heap->touches.room ? &heap->touches : NULL,
 			.prefetch = options->flags & THAW_PREFETCH,
 			.fatal = options->fatal,
 			.fatal_arg = options->fatal_arg,
@@ -122,6 +147,7 @@ static int start_checkpoints(struct thaw *heap, const struct thaw_options *optio
 	checkpointer->region = &heap->region;
 	checkpointer->tracker = &heap->tracker;
 	checkpointer->image = heap->image;
+	checkpointer->touches = heap->touches.room ? &heap->touches : NULL;
 	checkpointer->notify = options->notify;
 	checkpointer->notify_arg = options->notify_arg;
 	if (heap->opened.number) {
@@ -162,6 +188,8 @@ int thaw_open(const struct thaw_options *options, struct thaw **out, struct thaw
 	if (!code && options->image)
 		code = open_image(heap, options, error);
 	if (!code && options->image)
+		start_touches(heap, options->flags);
+	if (!code && options->image)
 		code = start_tracking(heap, options, error);
 	if (!code && options->image)
 		code = start_checkpoints(heap, options, error);
@@ -194,6 +222,8 @@ void thaw_close(struct thaw *heap)
 		tracker_destroy(&heap->tracker);
 	region_destroy(&heap->region);
 	image_close(heap->image);
+	touches_free(&heap->touches);
+	free(heap->working_set);
 	free(heap->state);
 	free(heap);
 }

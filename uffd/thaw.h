@@ -130,6 +130,13 @@ struct thaw_thinning {
  * that line. Not together with a `generation`.
  */
 #define THAW_OPEN_PORTABLE 0x8u
+/*
+ * After opening, stream in the pages that an earlier start touched first, in that order and in the
+ * background. Starts record that order by themselves: which clusters of 16 pages were demanded after a
+ * restore, until the first generation that becomes durable 2 s later or more, with which it is stored.
+ * None, or a damaged one: nothing is streamed. With THAW_PREFETCH, the rest follows.
+ */
+#define THAW_PREFETCH_WORKING_SET 0x10u
 
 struct thaw_options {
 	const char

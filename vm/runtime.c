@@ -212,8 +212,7 @@ static int open_heap(struct runtime *rt, unsigned more_flags, struct thaw_error 
 	const struct thaw_options heap = {
 		.image = options->image,
 		.flags = (options->must_exist ? 0 : THAW_CREATE) |
-			 (options->fresh ? THAW_FRESH : 0) |
-			 (options->prefetch_all ? THAW_PREFETCH : 0) | more_flags,
+			 (options->fresh ? THAW_FRESH : 0) | options->prefetch | more_flags,
 		.generation = options->generation,
 		.address = JS_HEAP_ADDRESS,
 		.max_bytes = JS_HEAP_MAX_BYTES,

@@ -271,7 +271,6 @@ struct runtime_options cli_runtime_options(const struct cli_options *options)
 		.trust = options->trust,
 		.retain = options->retain > 1000000 ? 1000000 : (unsigned)options->retain,
 		.every_ns = options->every_ns,
-		.prefetch_all = options->prefetch && !strcmp(options->prefetch, "all"),
 		.quiet = options->quiet,
 		.verbose = options->verbose,
 	};

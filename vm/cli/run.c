@@ -36,11 +36,18 @@ static void absolute_path(const char *path, char *absolute, size_t room)
 		snprintf(absolute, room, "%s/%s", directory, path);
 }
 
-static int check_prefetch(const char *prefetch)
+static int take_prefetch(const char *prefetch, unsigned *flags)
 {
-	if (!prefetch || !strcmp(prefetch, "none") || !strcmp(prefetch, "all"))
-		return 0;
-	return cli_fail(EXIT_USAGE, "--prefetch is none or all, not '%s'", prefetch);
+	if (!prefetch || !strcmp(prefetch, "none"))
+		*flags = 0;
+	else if (!strcmp(prefetch, "working-set"))
+		*flags = THAW_PREFETCH_WORKING_SET;
+	else if (!strcmp(prefetch, "all"))
+		*flags = THAW_PREFETCH_WORKING_SET | THAW_PREFETCH;
+	else
+		return cli_fail(EXIT_USAGE, "--prefetch is none, working-set or all, not '%s'",
+				prefetch);
+	return 0;
 }
 
 static int run(const struct cli_options *options, int count, char **operands)
@@ -51,7 +58,7 @@ static int run(const struct cli_options *options, int count, char **operands)
 	struct thaw_error error = {0};
 	int code;
 
-	if (check_prefetch(options->prefetch))
+	if (take_prefetch(options->prefetch, &runtime_options.prefetch))
 		return EXIT_USAGE;
 	absolute_path(operands[0], script, sizeof(script));
 	image_beside(operands[0], image, sizeof(image));
@@ -95,8 +102,8 @@ static const struct cli_option run_options[] = {
 	CLI_AT("continue"),
 	CLI_RETAIN,
 	CLI_TRUST,
-	{"prefetch", 0, "none|all", CLI_TEXT, CLI_FIELD(prefetch),
-	 "read pages when touched, or all of them in the background (default none)"},
+	{"prefetch", 0, "none|working-set|all", CLI_TEXT, CLI_FIELD(prefetch),
+	 "read in the background what earlier starts touched first, or all (default none)"},
 	CLI_STATS,
 	{"json", 0, NULL, CLI_FLAG, CLI_FIELD(json), "the same as one JSON object"},
 	{"quiet", 'q', NULL, CLI_FLAG, CLI_FIELD(quiet), "no notes on stderr, only errors"},
