@@ -368,6 +368,50 @@ THAW_PUBLIC int thaw_view_read(struct thaw_view *view, uint64_t offset, void *bu
 /* NULL is allowed. */
 THAW_PUBLIC void thaw_view_close(struct thaw_view *view);
 
+enum thaw_page_kind {
+	THAW_PAGE_ABSENT, /* never stored: zero */
+	THAW_PAGE_ZERO,	  /* was stored, and is zero now: takes no bytes */
+	THAW_PAGE_STORED,
+	THAW_PAGE_LOST, /* the index that would tell is damaged, or cannot be read */
+};
+#define THAW_RANK_NONE UINT32_MAX
+
+struct thaw_page_run { /* pages that follow each other, in the heap and in the file */
+	uint64_t first, pages;
+	enum thaw_page_kind kind;
+	uint32_t rank;	 /* of their cluster of 16 in the working set, from 0; or THAW_RANK_NONE */
+	uint64_t birth;	 /* the generation that wrote them; 0: absent or lost */
+	uint64_t offset; /* in the file, of the first; 0: not stored */
+};
+/*
+ * What the heap of a generation (0: the newest whole one) is made of: every page from the first to
+ * the last of the heap, in order, in runs as long as can be. No page is read: the cost is that of the
+ * index. Non-zero from `visit` ends it and is returned. THAW_EDAMAGED or -errno: some of it was lost,
+ * all the rest was told; THAW_ENOGEN: no such generation, or it was dropped meanwhile.
+ */
+THAW_PUBLIC int thaw_image_pages(const char *path, uint64_t generation,
+				 int (*visit)(void *arg, const struct thaw_page_run *run),
+				 void *arg, struct thaw_error *error);
+
+enum thaw_change_kind {
+	THAW_CHANGE_APPEARED, /* were zero, or beyond the end of the heap */
+	THAW_CHANGE_VANISHED, /* are zero, or beyond the end of the heap */
+	THAW_CHANGE_CHANGED,
+	THAW_CHANGE_LOST, /* an index that would tell is damaged, or cannot be read */
+};
+struct thaw_page_change {
+	uint64_t first, pages;
+	enum thaw_change_kind kind;
+};
+/*
+ * In which pages the heap of generation `to` differs from that of `from` (0: the newest whole one), in
+ * order, in runs as long as can be. Pages are compared by their checksums. The cost is that of what
+ * was stored between the two, not of what exists. Return values as above.
+ */
+THAW_PUBLIC int thaw_image_diff(const char *path, uint64_t from, uint64_t to,
+				int (*visit)(void *arg, const struct thaw_page_change *change),
+				void *arg, struct thaw_error *error);
+
 struct thaw_damage {		    /* one thing that is wrong */
 	uint64_t generation;	    /* the newest one that reaches it; 0: the header */
 	uint64_t first_page, pages; /* which pages it covers; pages 0: not about pages */

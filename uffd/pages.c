@@ -1,0 +1,402 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pages.c - thaw_image_pages and thaw_image_diff: what a generation's heap is made of, page by page,
+ * and in which pages two of them differ. Both read the trees only, no page: a page's contents are what
+ * its checksum says.
+ *
+ * What cannot be read is told as a run of lost pages, and the rest goes on; the first complaint is the
+ * result. Any thread, no lock, nothing written; pins keep a writer from reusing what is read. Depth and
+ * memory are bounded by the levels of a tree; a node says which pages it stands for, so none can be
+ * visited in two places, not even in an image made to do harm.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include "format.h"
+#include "store.h"
+#include "walk.h"
+
+static int generation_open(const char *path, uint64_t generation, struct image **image,
+			   struct thaw_error *error)
+{
+	const struct image_options options = {
+		.path = path, .read_only = true, .generation = generation};
+	int code = image_open(&options, image, NULL, error);
+
+	if (!code && !image_opened(*image)->number) {
+		image_close(*image);
+		code = error_set(error, THAW_ENOGEN, "%s: holds no generation yet", path);
+	}
+	return code;
+}
+
+static uint64_t heap_pages(const struct image *image)
+{
+	return image->opened.info.heap_bytes / image->identity.page_bytes;
+}
+
+/* What becomes of a complaint about a node: of a generation that is gone, nothing else matters. */
+static int node_lost(const struct image *image, const struct thaw_error *why,
+		     struct thaw_error *error)
+{
+	uint64_t number = image->opened.info.number;
+
+	if (!store_retains(image->fd, image->path, number))
+		return error_set(error, THAW_ENOGEN,
+				 "%s: generation %" PRIu64
+				 " was dropped by the program that writes the image",
+				 image->path, number);
+	if (!error->code)
+		*error = *why;
+	return 0;
+}
+
+/* ---- What a heap is made of */
+
+struct rank {
+	uint64_t cluster;
+	uint32_t rank;
+};
+
+struct listing {
+	struct image *image;
+	int (*visit)(void *arg, const struct thaw_page_run *run);
+	void *arg;
+	uint64_t end;		  /* of the heap, in pages */
+	uint64_t next;		  /* page; all before it are told, or in `run` */
+	struct thaw_page_run run; /* not told yet: more may join it */
+	struct rank *ranks;	  /* by cluster; those before `rank` are behind us */
+	unsigned rank_count, rank;
+	struct thaw_error *error; /* of the first node that was lost */
+};
+
+static int by_cluster(const void *a, const void *b)
+{
+	const struct rank *left = a, *right = b;
+
+	if (left->cluster != right->cluster)
+		return left->cluster < right->cluster ? -1 : 1;
+	return left->rank < right->rank ? -1 : left->rank > right->rank;
+}
+
+/* A set that cannot be read ranks nothing: thaw_image_verify() tells why. */
+static void ranks_read(struct listing *listing)
+{
+	uint64_t *pages, generation;
+	int count = image_read_working_set(listing->image, &pages, &generation, NULL);
+
+	if (count > 0)
+		listing->ranks = malloc((size_t)count * sizeof(*listing->ranks));
+	for (int i = 0; listing->ranks && i < count; i++)
+		listing->ranks[listing->rank_count++] =
+			(struct rank){pages[i] / IMAGE_LEAF_PAGES, (uint32_t)i};
+	if (listing->rank_count)
+		qsort(listing->ranks, listing->rank_count, sizeof(*listing->ranks), by_cluster);
+	free(pages);
+}
+
+/* The rank of the next page, and how many from there on have the same. */
+static uint32_t rank_next(struct listing *listing, uint64_t *pages)
+{
+	uint64_t cluster = listing->next / IMAGE_LEAF_PAGES, first;
+
+	while (listing->rank < listing->rank_count &&
+	       listing->ranks[listing->rank].cluster < cluster)
+		listing->rank++;
+	*pages = UINT64_MAX;
+	if (listing->rank == listing->rank_count)
+		return THAW_RANK_NONE;
+	first = listing->ranks[listing->rank].cluster * IMAGE_LEAF_PAGES;
+	if (first > listing->next) {
+		*pages = first - listing->next;
+		return THAW_RANK_NONE;
+	}
+	*pages = first + IMAGE_LEAF_PAGES - listing->next;
+	return listing->ranks[listing->rank].rank;
+}
+
+static int run_tell(struct listing *listing)
+{
+	return listing->run.pages ? listing->visit(listing->arg, &listing->run) : 0;
+}
+
+static bool run_joins(const struct listing *listing, const struct thaw_page_run *more)
+{
+	const struct thaw_page_run *run = &listing->run;
+
+	return run->pages && run->kind == more->kind && run->birth == more->birth &&
+	       run->rank == more->rank &&
+	       (run->kind != THAW_PAGE_STORED ||
+		run->offset + run->pages * listing->image->identity.page_bytes == more->offset);
+}
+
+/* All pages from the next one up to `end`. */
+static int list_pages(struct listing *listing, uint64_t end, enum thaw_page_kind kind,
+		      uint64_t birth, uint64_t offset)
+{
+	if (end > listing->end)
+		end = listing->end;
+	while (listing->next < end) {
+		struct thaw_page_run more = {
+			.first = listing->next, .kind = kind, .birth = birth, .offset = offset};
+
+		more.rank = rank_next(listing, &more.pages);
+		if (more.pages > end - listing->next)
+			more.pages = end - listing->next;
+		listing->next += more.pages;
+		if (kind == THAW_PAGE_STORED)
+			offset += more.pages * listing->image->identity.page_bytes;
+		if (run_joins(listing, &more)) {
+			listing->run.pages += more.pages;
+		} else {
+			int code = run_tell(listing);
+
+			if (code)
+				return code;
+			listing->run = more;
+		}
+	}
+	return 0;
+}
+
+static int list_node(void *arg, uint64_t offset, uint32_t bytes)
+{
+	(void)arg, (void)offset, (void)bytes;
+	return 0;
+}
+
+static int list_extent(void *arg, uint64_t page, const struct extent *extent)
+{
+	int code = list_pages(arg, page, THAW_PAGE_ABSENT, 0, 0);
+
+	if (code)
+		return code;
+	return list_pages(arg, page + 1,
+			  extent->encoding == EXTENT_RAW ? THAW_PAGE_STORED : THAW_PAGE_ZERO,
+			  extent->birth, extent->offset);
+}
+
+static int list_lost(void *arg, uint64_t first_page, uint64_t pages, uint64_t offset,
+		     uint32_t bytes, const struct thaw_error *error)
+{
+	struct listing *listing = arg;
+	int code = list_pages(listing, first_page, THAW_PAGE_ABSENT, 0, 0);
+
+	(void)offset, (void)bytes;
+	if (!code)
+		code = node_lost(listing->image, error, listing->error);
+	return code ? code : list_pages(listing, first_page + pages, THAW_PAGE_LOST, 0, 0);
+}
+
+int thaw_image_pages(const char *path, uint64_t generation,
+		     int (*visit)(void *arg, const struct thaw_page_run *run), void *arg,
+		     struct thaw_error *error)
+{
+	struct listing listing = {.visit = visit, .arg = arg};
+	const struct walk_ops ops = {list_node, list_extent, list_lost, &listing};
+	struct walk_source source = {.path = path};
+	struct thaw_error unused;
+	int code;
+
+	error = error ? error : &unused;
+	code = generation_open(path, generation, &listing.image, error);
+	if (code)
+		return code;
+	*error = (struct thaw_error){0};
+	listing.error = error;
+	listing.end = heap_pages(listing.image);
+	ranks_read(&listing);
+	source.fd = listing.image->fd;
+	source.page_bytes = listing.image->identity.page_bytes;
+	code = walk_difference(&source, &listing.image->opened.root, NULL, 0, false, &ops);
+	if (!code)
+		code = list_pages(&listing, listing.end, THAW_PAGE_ABSENT, 0, 0);
+	if (!code)
+		code = run_tell(&listing);
+	if (code == -ENOMEM)
+		error_set(error, code, "%s: no memory to list its pages", path);
+	free(listing.ranks);
+	image_close(listing.image);
+	return code ? code : error->code;
+}
+
+/* ---- In what two of them differ */
+
+enum { FROM, TO, SIDES };
+
+struct place { /* one side's subtree; offset 0: nothing is stored there */
+	struct reference at;
+	unsigned level;
+};
+
+struct difference {
+	struct image *image[SIDES];
+	uint64_t end[SIDES]; /* of the heaps, in pages */
+	int (*visit)(void *arg, const struct thaw_page_change *change);
+	void *arg;
+	struct thaw_page_change change; /* not told yet: more pages may join it */
+	struct thaw_error *error;
+};
+
+static int change_tell(struct difference *difference)
+{
+	return difference->change.pages ? difference->visit(difference->arg, &difference->change)
+					: 0;
+}
+
+static int change_add(struct difference *difference, uint64_t first, uint64_t pages,
+		      enum thaw_change_kind kind)
+{
+	struct thaw_page_change *change = &difference->change;
+	uint64_t end = difference->end[FROM] > difference->end[TO] ? difference->end[FROM]
+								   : difference->end[TO];
+	int code;
+
+	if (first >= end)
+		return 0;
+	if (pages > end - first)
+		pages = end - first;
+	if (change->pages && change->kind == kind && change->first + change->pages == first) {
+		change->pages += pages;
+		return 0;
+	}
+	code = change_tell(difference);
+	*change = (struct thaw_page_change){first, pages, kind};
+	return code;
+}
+
+static int compare_entries(struct difference *difference, uint64_t page,
+			   const struct disk_entry *from, const struct disk_entry *to)
+{
+	bool before = from && from->encoding == EXTENT_RAW && page < difference->end[FROM];
+	bool after = to && to->encoding == EXTENT_RAW && page < difference->end[TO];
+
+	if (!before && !after)
+		return 0;
+	if (!before)
+		return change_add(difference, page, 1, THAW_CHANGE_APPEARED);
+	if (!after)
+		return change_add(difference, page, 1, THAW_CHANGE_VANISHED);
+	/* The same contents may have been stored twice. */
+	if (from->checksum[0] == to->checksum[0] && from->checksum[1] == to->checksum[1])
+		return 0;
+	return change_add(difference, page, 1, THAW_CHANGE_CHANGED);
+}
+
+/* Where the side's subtree goes on below this child, of the node, or of a tree that is lower. */
+static struct place place_below(const struct place *place, unsigned level, unsigned child,
+				const union disk_any *node)
+{
+	const struct disk_child *down = &node->inner.children[child];
+
+	if (!place->at.offset)
+		return (struct place){.at.offset = 0};
+	if (place->level == level)
+		return (struct place){{down->offset, {down->checksum[0], down->checksum[1]}},
+				      level - 1};
+	return child ? (struct place){.at.offset = 0} : *place;
+}
+
+static int compare_subtrees(struct difference *difference, unsigned level, uint64_t first,
+			    const struct place places[SIDES])
+{
+	union disk_any nodes[SIDES];
+	bool here[SIDES];
+	int code = 0;
+
+	if (!places[FROM].at.offset && !places[TO].at.offset)
+		return 0;
+	if (places[FROM].at.offset == places[TO].at.offset && places[FROM].level == level &&
+	    places[TO].level == level)
+		return 0; /* one node for both */
+	for (unsigned side = 0; side < SIDES; side++) {
+		const struct image *image = difference->image[side];
+		struct thaw_error why;
+
+		here[side] = places[side].at.offset && places[side].level == level;
+		if (!here[side] || !index_read_node(image->fd, image->path, &places[side].at, level,
+						    first, &nodes[side], &why))
+			continue;
+		code = node_lost(image, &why, difference->error);
+		return code ? code
+			    : change_add(difference, first, index_span(level), THAW_CHANGE_LOST);
+	}
+	for (unsigned i = 0; i < FORMAT_FANOUT && !code; i++) {
+		struct place below[SIDES];
+
+		if (!level) {
+			code = compare_entries(difference, first + i,
+					       here[FROM] ? &nodes[FROM].leaf.entries[i] : NULL,
+					       here[TO] ? &nodes[TO].leaf.entries[i] : NULL);
+			continue;
+		}
+		for (unsigned side = 0; side < SIDES; side++)
+			below[side] = place_below(&places[side], level, i, &nodes[side]);
+		code = compare_subtrees(difference, level - 1, first + i * index_span(level - 1),
+					below);
+	}
+	return code;
+}
+
+static int compare_trees(struct difference *difference)
+{
+	struct place places[SIDES];
+	unsigned level = 0;
+	int code;
+
+	for (unsigned side = 0; side < SIDES; side++) {
+		const struct root *root = &difference->image[side]->opened.root;
+
+		places[side] = (struct place){.at = root->at};
+		if (!root->levels)
+			places[side].at.offset = 0;
+		else
+			places[side].level = root->levels - 1;
+		if (places[side].level > level)
+			level = places[side].level;
+	}
+	code = compare_subtrees(difference, level, 0, places);
+	return code ? code : change_tell(difference);
+}
+
+/* The name may stand for another file by now: then equal offsets mean nothing. */
+static bool same_file(const struct image *a, const struct image *b)
+{
+	struct stat left, right;
+
+	return !fstat(a->fd, &left) && !fstat(b->fd, &right) && left.st_ino == right.st_ino &&
+	       left.st_dev == right.st_dev;
+}
+
+int thaw_image_diff(const char *path, uint64_t from, uint64_t to,
+		    int (*visit)(void *arg, const struct thaw_page_change *change), void *arg,
+		    struct thaw_error *error)
+{
+	struct difference difference = {.visit = visit, .arg = arg};
+	struct thaw_error unused;
+	int code;
+
+	error = error ? error : &unused;
+	code = generation_open(path, from, &difference.image[FROM], error);
+	if (code)
+		return code;
+	code = generation_open(path, to, &difference.image[TO], error);
+	if (code) {
+		image_close(difference.image[FROM]);
+		return code;
+	}
+	*error = (struct thaw_error){0};
+	difference.error = error;
+	for (unsigned side = 0; side < SIDES; side++)
+		difference.end[side] = heap_pages(difference.image[side]);
+	if (same_file(difference.image[FROM], difference.image[TO]))
+		code = compare_trees(&difference);
+	else
+		code = error_set(error, -EAGAIN, "%s: the file was replaced meanwhile: try again",
+				 path);
+	image_close(difference.image[FROM]);
+	image_close(difference.image[TO]);
+	return code ? code : error->code;
+}
