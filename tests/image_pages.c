@@ -227,6 +227,41 @@ static unsigned check_diff(const struct heap *from, const struct heap *to, int *
 	return HEAP_PAGES;
 }
 
+/* ---- How scattered it is */
+
+struct scattered {
+	uint64_t pages, pieces, end;
+};
+
+static int take_scattered(void *arg, const struct thaw_page_run *run)
+{
+	struct scattered *scattered = arg;
+
+	if (run->kind != THAW_PAGE_STORED)
+		return 0;
+	scattered->pages += run->pages;
+	scattered->pieces += run->offset != scattered->end;
+	scattered->end = run->offset + run->pages * PAGE;
+	return 0;
+}
+
+static bool scattered_right(void)
+{
+	struct scattered scattered = {0};
+	struct thaw_image_info info;
+
+	if (thaw_image_info(model_path, true, &info, &error) ||
+	    thaw_image_pages(model_path, 0, take_scattered, &scattered, &error))
+		return false;
+	/* Blocks in which a node lies are not unused, however short it is. */
+	return info.newest_pages == scattered.pages && info.newest_pieces == scattered.pieces &&
+	       info.unused_bytes <= info.free_bytes &&
+	       info.unused_bytes + info.retained_bytes <= info.file_bytes &&
+	       info.unused_small_bytes <= info.unused_bytes &&
+	       info.unused_pieces * PAGE <= info.unused_bytes &&
+	       info.working_set_clusters == set_count;
+}
+
 /* ---- */
 
 TEST(of_every_generation_and_every_pair)
@@ -260,6 +295,10 @@ TEST(of_every_generation_and_every_pair)
 		ASSERT_EQ(0, code);
 		if (step % 10 < 9)
 			continue;
+		ASSERT_TRUE(scattered_right())
+		{
+			TH_LOG("step %u", step);
+		}
 		for (unsigned i = 0; i < heap_count * heap_count; i++, pairs++) {
 			const struct heap *from = &heaps[i / heap_count],
 					  *to = &heaps[i % heap_count];

@@ -10,10 +10,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "bitmap.h"
 #include "retention.h"
 #include "store.h"
 #include "sys.h"
 #include "walk.h"
+
+#define SMALL_BYTES (64u << 10)
+#define BLOCKS_MAX (1ull << 34) /* of files of up to 64 TiB the unused blocks are counted */
 
 struct opened {
 	int fd;
@@ -116,18 +120,62 @@ int thaw_image_find(const char *path, const char *word, uint64_t *generation,
 	return code;
 }
 
+struct count {
+	uint64_t bytes;		     /* reached */
+	struct bitmap used;	     /* blocks of the file; no words: they are not counted */
+	uint64_t pages, pieces, end; /* of what was reached: stored pages, in heap order */
+};
+
+static void count_use(struct count *count, uint64_t offset, uint64_t bytes)
+{
+	uint64_t block = offset / SPACE_BLOCK,
+		 end = (offset + bytes + SPACE_BLOCK - 1) / SPACE_BLOCK;
+
+	if (!count->used.words || !bytes)
+		return;
+	for (end = end > count->used.bits ? count->used.bits : end; block < end; block++)
+		bitmap_set(&count->used, block);
+}
+
 static int count_node(void *arg, uint64_t offset, uint32_t bytes)
 {
-	(void)offset;
-	*(uint64_t *)arg += bytes;
+	struct count *count = arg;
+
+	count->bytes += bytes;
+	count_use(count, offset, bytes);
 	return 0;
 }
 
 static int count_extent(void *arg, uint64_t page, const struct extent *extent)
 {
+	struct count *count = arg;
+
 	(void)page;
-	*(uint64_t *)arg += extent->bytes;
+	if (!extent->bytes)
+		return 0;
+	count->bytes += extent->bytes;
+	count->pages++;
+	count->pieces += extent->offset != count->end;
+	count->end = extent->offset + extent->bytes;
+	count_use(count, extent->offset, extent->bytes);
 	return 0;
+}
+
+static void count_unused(const struct count *count, struct thaw_image_info *info)
+{
+	uint64_t blocks = count->used.words ? count->used.bits : 0, block = 0;
+
+	while (block < blocks) {
+		uint64_t next = bitmap_next(&count->used, block), bytes;
+
+		next = next < blocks ? next : blocks;
+		bytes = (next - block) * SPACE_BLOCK;
+		info->unused_bytes += bytes;
+		info->unused_pieces += !!bytes;
+		if (bytes < SMALL_BYTES)
+			info->unused_small_bytes += bytes;
+		block = next < blocks ? next + bitmap_run(&count->used, next) : blocks;
+	}
 }
 
 static int count_damage(void *arg, uint64_t first_page, uint64_t pages, uint64_t offset,
@@ -143,33 +191,47 @@ static int count_reached(const char *path, const struct opened *opened,
 {
 	const struct walk_source source = {opened->fd, path, info->page_bytes};
 	const struct record *record = &opened->record;
+	const struct working_set *set = &record->working_set;
 	const struct root **roots = calloc(record->count + 1, sizeof(*roots));
 	unsigned *order = calloc(record->count + 1, sizeof(*order));
 	bool *counted = calloc(record->count + 1, sizeof(*counted));
-	uint64_t reached = 0;
-	uint64_t other = STORE_HEADER_BYTES + record->bytes + record->working_set.bytes;
-	const struct walk_ops ops = {count_node, count_extent, count_damage, &reached};
+	uint64_t blocks = info->file_bytes / SPACE_BLOCK;
+	uint64_t other = STORE_HEADER_BYTES + record->bytes + set->bytes;
+	struct count count = {0};
+	const struct walk_ops ops = {count_node, count_extent, count_damage, &count};
 	int code = roots && order && counted ? 0 : -ENOMEM;
 
 	if (!code)
 		code = retention_order(record->generations, record->count, order);
+	/* Without memory for it, the rest is told all the same. */
+	if (blocks <= BLOCKS_MAX && bitmap_init(&count.used, blocks))
+		count.used.words = NULL;
+	count_use(&count, 0, STORE_HEADER_BYTES);
+	count_use(&count, record->offset, record->bytes);
+	count_use(&count, set->offset, set->bytes);
 	for (unsigned i = 0; !code && i < record->count; i++) {
 		const struct generation *generation = &record->generations[order[i]];
 		unsigned adjacent = retention_adjacent(record->generations, record->count, NULL,
 						       counted, order[i], roots);
 
 		code = walk_difference(&source, &generation->root, roots, adjacent, false, &ops);
-		reached += generation->info.state_bytes;
+		count.bytes += generation->info.state_bytes;
+		count_use(&count, generation->state_offset, generation->info.state_bytes);
 		counted[order[i]] = true;
-		if (!i)
-			info->live_bytes = reached;
+		if (i)
+			continue;
+		info->live_bytes = count.bytes;
+		info->newest_pages = count.pages;
+		info->newest_pieces = count.pieces;
 	}
+	count_unused(&count, info);
+	bitmap_free(&count.used);
 	free(counted);
 	free(order);
 	free(roots);
-	info->retained_bytes = reached;
-	if (info->file_bytes > reached + other)
-		info->free_bytes = info->file_bytes - reached - other;
+	info->retained_bytes = count.bytes;
+	if (info->file_bytes > count.bytes + other)
+		info->free_bytes = info->file_bytes - count.bytes - other;
 	return code;
 }
 
@@ -199,6 +261,10 @@ int thaw_image_info(const char *path, bool deep, struct thaw_image_info *info,
 	info->holder = image_holder(opened.fd);
 	info->generations = opened.record.count;
 	info->fallback = opened.fallback;
+	info->working_set_clusters = opened.record.working_set.bytes / sizeof(uint64_t);
+	info->working_set_generation = opened.record.working_set.generation;
+	for (unsigned i = 0; deep && i < opened.record.count; i++)
+		pin_take(opened.fd, opened.record.generations[i].info.number);
 	if (deep) {
 		code = count_reached(path, &opened, info);
 		if (code)

@@ -321,6 +321,13 @@ struct thaw_image_info {
 	uint64_t free_bytes;	  /* in the file, reachable from none */
 	uint64_t holder;	  /* pid of the process that holds the lock; 0: none */
 	unsigned generations;	  /* retained ones */
+	/* What was touched first, in clusters of 16 pages, after that generation was restored. */
+	uint64_t working_set_clusters, working_set_generation;
+	/* How scattered things lie: of the newest generation, how many pages are stored, and in how many
+	 * pieces of the file they lie, read in the heap's order; and of the blocks that nothing
+	 * reaches, how much that is, in how many pieces, and how much in pieces under 64 KiB. */
+	uint64_t newest_pages, newest_pieces;
+	uint64_t unused_bytes, unused_pieces, unused_small_bytes;
 	struct thaw_error
 		fallback; /* the newest header slot or record was damaged: why; code 0: was not */
 };
@@ -337,7 +344,10 @@ THAW_PUBLIC int thaw_image_names(const char *path, struct thaw_name **names,
 /* The generation of that number or name. THAW_ENOGEN: there is none. */
 THAW_PUBLIC int thaw_image_find(const char *path, const char *word, uint64_t *generation,
 				struct thaw_error *error);
-/* `deep` walks the indexes of all retained generations for the byte counts (else they are 0). */
+/*
+ * `deep` walks the indexes of all retained generations for the counts that need it: live, retained,
+ * free, and how scattered (else they are 0).
+ */
 THAW_PUBLIC int thaw_image_info(const char *path, bool deep, struct thaw_image_info *info,
 				struct thaw_error *error);
 

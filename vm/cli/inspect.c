@@ -27,15 +27,33 @@ static const struct thaw_generation *between_turns(const struct thaw_generation 
 	return NULL;
 }
 
-static void print_json(const char *path, const struct thaw_image_info *info,
-		       const struct thaw_generation *newest, const struct thaw_generation *between)
+#define CLUSTER_PAGES 16u
+#define NAMES_SHOWN 8
+
+struct inspected {
+	const char *path;
+	struct thaw_image_info info;
+	struct thaw_name *names;
+	int name_count;
+	const struct thaw_generation *newest, *between; /* NULL: there is none */
+};
+
+/* The last cluster of a heap may be shorter. */
+static uint64_t working_set_bytes(const struct thaw_image_info *info)
 {
+	return info->working_set_clusters * CLUSTER_PAGES * info->page_bytes;
+}
+
+static void print_json(const struct inspected *image)
+{
+	const struct thaw_generation *newest = image->newest, *between = image->between;
+	const struct thaw_image_info *info = &image->info;
 	struct json json = {.to = stdout};
 	char uuid[37];
 
 	uuid_text(info->uuid, uuid);
 	json_open(&json, NULL, '{');
-	json_text(&json, "image", path);
+	json_text(&json, "image", image->path);
 	json_number(&json, "format", info->format);
 	json_text(&json, "engine", info->engine);
 	json_text(&json, "uuid", uuid);
@@ -45,7 +63,27 @@ static void print_json(const char *path, const struct thaw_image_info *info,
 	json_number(&json, "liveBytes", info->live_bytes);
 	json_number(&json, "retainedBytes", info->retained_bytes);
 	json_number(&json, "freeBytes", info->free_bytes);
+	json_open(&json, "fragmentation", '{');
+	json_number(&json, "newestPages", info->newest_pages);
+	json_number(&json, "newestPieces", info->newest_pieces);
+	json_number(&json, "unusedBytes", info->unused_bytes);
+	json_number(&json, "unusedPieces", info->unused_pieces);
+	json_number(&json, "unusedSmallBytes", info->unused_small_bytes);
+	json_close(&json, '}');
+	json_open(&json, "workingSet", '{');
+	json_number(&json, "clusters", info->working_set_clusters);
+	json_number(&json, "bytes", working_set_bytes(info));
+	json_number(&json, "generation", info->working_set_generation);
+	json_close(&json, '}');
 	json_number(&json, "generations", info->generations);
+	json_open(&json, "names", '[');
+	for (int i = 0; i < image->name_count; i++) {
+		json_open(&json, NULL, '{');
+		json_text(&json, "name", image->names[i].name);
+		json_number(&json, "generation", image->names[i].generation);
+		json_close(&json, '}');
+	}
+	json_close(&json, ']');
 	json_number(&json, "newest", newest ? newest->number : 0);
 	if (newest)
 		json_text(&json, "newestKind", kind_word(newest->kind));
@@ -64,14 +102,65 @@ static void row(struct table *table, const char *name, const char *value)
 	table_cell(table, value);
 }
 
-static void print_table(const char *path, const struct thaw_image_info *info,
-			const struct thaw_generation *newest, const struct thaw_generation *between)
+static void row_names(struct table *table, const struct inspected *image)
 {
+	char text[NAMES_SHOWN * 96 + 32];
+	size_t used = 0;
+
+	for (int i = 0; i < image->name_count && i < NAMES_SHOWN; i++)
+		used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%s (%s)",
+					 i ? ", " : "", image->names[i].name,
+					 format_count(image->names[i].generation).s);
+	if (image->name_count > NAMES_SHOWN)
+		snprintf(text + used, sizeof(text) - used, " and %d more",
+			 image->name_count - NAMES_SHOWN);
+	if (image->name_count)
+		row(table, "names", text);
+}
+
+/* How scattered it is: what a reader of the newest pays, and what a writer finds. */
+static void row_fragmentation(struct table *table, const struct thaw_image_info *info)
+{
+	uint64_t bytes = info->newest_pages * info->page_bytes;
+	char text[192];
+
+	snprintf(text, sizeof(text), "%s in %s %s of the file: %.1f per MiB", format_bytes(bytes).s,
+		 format_count(info->newest_pieces).s, info->newest_pieces == 1 ? "piece" : "pieces",
+		 bytes ? (double)info->newest_pieces * 1048576 / (double)bytes : 0);
+	row(table, "scattered", text);
+	if (!info->unused_bytes)
+		return;
+	snprintf(text, sizeof(text), "%s unused in %s %s, %.0f%% of it in pieces under 64 KiB",
+		 format_bytes(info->unused_bytes).s, format_count(info->unused_pieces).s,
+		 info->unused_pieces == 1 ? "piece" : "pieces",
+		 100.0 * (double)info->unused_small_bytes / (double)info->unused_bytes);
+	row(table, "", text);
+}
+
+static void row_working_set(struct table *table, const struct thaw_image_info *info)
+{
+	char text[192];
+
+	if (info->working_set_clusters)
+		snprintf(text, sizeof(text),
+			 "%s in %s clusters, touched first after the restore of generation %s",
+			 format_bytes(working_set_bytes(info)).s,
+			 format_count(info->working_set_clusters).s,
+			 format_count(info->working_set_generation).s);
+	else
+		snprintf(text, sizeof(text), "not recorded yet: a restored program does it");
+	row(table, "working set", text);
+}
+
+static void print_table(const struct inspected *image)
+{
+	const struct thaw_generation *newest = image->newest, *between = image->between;
+	const struct thaw_image_info *info = &image->info;
 	struct table table;
-	char text[128];
+	char text[192];
 
 	table_init(&table, "ll");
-	row(&table, "image", path);
+	row(&table, "image", image->path);
 	/*
 	 * Formats of development have a number no release uses: 0xd0000000 and up
 	 * (uffd/format.h).
@@ -91,6 +180,7 @@ static void print_table(const char *path, const struct thaw_image_info *info,
 			 format_count(newest->number).s, format_time(newest->time_ns).s,
 			 format_age(newest->time_ns).s);
 		row(&table, "generations", text);
+		row_names(&table, image);
 		snprintf(text, sizeof(text), "%s: %s goes on from it", kind_word(newest->kind),
 			 newest == between ? "any build" : "only the build that took it");
 		row(&table, "newest", text);
@@ -117,6 +207,8 @@ static void print_table(const char *path, const struct thaw_image_info *info,
 	row(&table, "retained", text);
 	snprintf(text, sizeof(text), "%s to be used again", format_bytes(info->free_bytes).s);
 	row(&table, "free", text);
+	row_fragmentation(&table, info);
+	row_working_set(&table, info);
 	if (info->holder)
 		snprintf(text, sizeof(text), "process %llu", (unsigned long long)info->holder);
 	else
@@ -127,24 +219,30 @@ static void print_table(const char *path, const struct thaw_image_info *info,
 
 static int inspect(const struct cli_options *options, int operand_count, char **operands)
 {
+	struct inspected image = {.path = operands[0]};
 	struct thaw_generation *generations = NULL;
-	struct thaw_image_info info = {0};
 	struct thaw_error error = {0};
 	int code, count;
 
 	(void)operand_count;
-	code = thaw_image_info(operands[0], true, &info, &error);
+	code = thaw_image_info(image.path, true, &image.info, &error);
 	if (code < 0)
 		return cli_fail_error(&error, code);
-	count = thaw_image_log(operands[0], &generations, &error);
+	count = thaw_image_log(image.path, &generations, &error);
 	if (count < 0)
 		return cli_fail_error(&error, count);
-	(options->json ? print_json : print_table)(operands[0], &info,
-						   count ? &generations[count - 1] : NULL,
-						   between_turns(generations, count));
+	image.name_count = thaw_image_names(image.path, &image.names, &error);
+	if (image.name_count < 0) {
+		free(generations);
+		return cli_fail_error(&error, image.name_count);
+	}
+	image.newest = count ? &generations[count - 1] : NULL;
+	image.between = between_turns(generations, count);
+	(options->json ? print_json : print_table)(&image);
+	free(image.names);
 	free(generations);
-	if (info.fallback.code)
-		cli_fail(0, "note: %s", info.fallback.text);
+	if (image.info.fallback.code)
+		cli_fail(0, "note: %s", image.info.fallback.text);
 	return 0;
 }
 
@@ -156,7 +254,8 @@ const struct cli_command command_inspect = {
 	.summary = "what an image is and where its bytes go",
 	.description =
 		"Shows the image's format and engine, which build can go on from the newest generation, the image's\n"
-		"size, how much of it that generation and all retained ones reach, and which process holds it.",
+		"size, how much of it that generation and all retained ones reach, how scattered that lies, what a start\n"
+		"touches first (see --prefetch of thaw run), and which process holds it.",
 	.examples = "  thaw inspect app.thaw\n"
 		    "  thaw inspect --json app.thaw | jq .holder\n",
 	.options = inspect_options,
