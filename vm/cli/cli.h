@@ -20,7 +20,8 @@ struct cli_options {
 	const char *image;
 	const char *code; /* -e or -p */
 	const char *prefetch;
-	const char *at; /* a generation, as cli_generation() takes it */
+	const char *output; /* a file; NULL: standard output */
+	const char *at;	    /* a generation, as cli_generation() takes it */
 	uint64_t every_ns;
 	uint64_t retain;
 	bool print; /* the code came with -p */
@@ -91,7 +92,7 @@ struct cli_command {
 };
 
 extern const struct cli_command command_run, command_repl, command_eval, command_check, command_log,
-	command_inspect, command_verify;
+	command_inspect, command_verify, command_map;
 
 /* Parse argv (argv[0] is skipped) by the command's table, then run it. Returns an exit code. */
 int cli_dispatch(const struct cli_command *command, int argc, char **argv);

@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * map.c - thaw map: a picture of a generation's heap, or its numbers. This file counts pages into the
+ * cells of the picture; map_draw.c draws. Reads only; the image may be in use.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "map.h"
+
+/* ---- Counting ---- */
+
+static void counts_add(struct map_counts *to, const struct map_counts *kind, uint64_t pages)
+{
+	to->free += kind->free * pages;
+	to->stored += kind->stored * pages;
+	to->dirty += kind->dirty * pages;
+	to->lost += kind->lost * pages;
+	to->set += kind->set * pages;
+	to->resident += kind->resident * pages;
+}
+
+/* `kind` has a one for each count that grows by the pages. */
+static void map_add(struct map *map, uint64_t first, uint64_t pages, const struct map_counts *kind,
+		    uint32_t rank)
+{
+	counts_add(&map->counts, kind, pages);
+	while (pages) {
+		struct map_cell *cell = &map->cell[first / map->cell_pages];
+		uint64_t part = map->cell_pages - first % map->cell_pages;
+
+		part = part < pages ? part : pages;
+		counts_add(&cell->counts, kind, part);
+		if (rank < cell->rank)
+			cell->rank = rank;
+		first += part;
+		pages -= part;
+	}
+}
+
+static int add_run(void *arg, const struct thaw_page_run *run)
+{
+	struct map *map = arg;
+	struct map_counts kind = {.set = run->rank != THAW_RANK_NONE};
+
+	if (run->kind == THAW_PAGE_LOST)
+		kind.lost = 1;
+	else if (run->birth == map->generation.number)
+		kind.dirty = 1;
+	else if (run->kind == THAW_PAGE_STORED)
+		kind.stored = 1;
+	else
+		kind.free = 1;
+	map_add(map, run->first, run->pages, &kind, run->rank);
+	return 0;
+}
+
+static void add_resident(void *arg, uint64_t first, uint64_t pages)
+{
+	map_add(arg, first, pages, &(struct map_counts){.resident = 1}, THAW_RANK_NONE);
+}
+
+static int map_cells(struct map *map)
+{
+	map->pages = map->generation.heap_bytes / map->page_bytes;
+	map->cell_pages = 1;
+	while (map->pages / map->cell_pages >= MAP_CELLS_MAX)
+		map->cell_pages *= 2;
+	map->cells = (map->pages + map->cell_pages - 1) / map->cell_pages;
+	map->cell = calloc(map->cells + 1, sizeof(*map->cell));
+	for (uint64_t i = 0; map->cell && i < map->cells; i++)
+		map->cell[i].rank = THAW_RANK_NONE;
+	return map->cell ? 0 : -ENOMEM;
+}
+
+/* ---- Gathering ---- */
+
+static void find_names(struct map *map)
+{
+	struct thaw_name *names = NULL;
+	int count = thaw_image_names(map->path, &names, NULL);
+	size_t used = 0;
+
+	for (int i = 0; i < count && used < sizeof(map->names); i++)
+		if (names[i].generation == map->generation.number)
+			used += (size_t)snprintf(map->names + used, sizeof(map->names) - used,
+						 "%s%s", used ? ", " : "", names[i].name);
+	free(names);
+}
+
+/* Which generation it is. `number` 0: the newest. */
+static int find_generation(struct map *map, uint64_t number, struct thaw_error *error)
+{
+	struct thaw_generation *generations;
+	int count = thaw_image_log(map->path, &generations, error), code = THAW_ENOGEN;
+
+	if (count < 0)
+		return count;
+	for (int i = 0; i < count; i++) {
+		if (number ? generations[i].number != number : i + 1 < count)
+			continue;
+		map->generation = generations[i];
+		map->newest = i + 1 == count;
+		code = 0;
+	}
+	free(generations);
+	if (code)
+		snprintf(error->text, sizeof(error->text), "%s: %s", map->path,
+			 count ? "that generation was dropped meanwhile (see thaw log)"
+			       : "holds no generation yet");
+	return code;
+}
+
+/* THAW_EDAMAGED: some of it is lost, and the rest is there. */
+static int gather(struct map *map, uint64_t number, struct thaw_error *error)
+{
+	int code = thaw_image_info(map->path, true, &map->info, error);
+
+	if (!code)
+		code = find_generation(map, number, error);
+	if (code < 0)
+		return code;
+	find_names(map);
+	map->page_bytes = map->info.page_bytes;
+	code = map_cells(map);
+	if (code) {
+		snprintf(error->text, sizeof(error->text), "%s: no memory for its map", map->path);
+		return code;
+	}
+	map->not_resident =
+		resident_pages(map->info.holder, map->pages, map->page_bytes, add_resident, map);
+	map->running = !map->not_resident;
+	return thaw_image_pages(map->path, map->generation.number, add_run, map, error);
+}
+
+/* ---- The command ---- */
+
+static void print_json(const struct map *map, FILE *to)
+{
+	const struct thaw_image_info *info = &map->info;
+	struct json json = {.to = to};
+
+	json_open(&json, NULL, '{');
+	json_text(&json, "image", map->path);
+	json_number(&json, "generation", map->generation.number);
+	json_text(&json, "names", map->names);
+	json_bool(&json, "newest", map->newest);
+	json_number(&json, "timeNs", map->generation.time_ns);
+	json_number(&json, "pageBytes", map->page_bytes);
+	json_number(&json, "heapBytes", map->generation.heap_bytes);
+	json_number(&json, "pages", map->pages);
+	json_number(&json, "freePages", map->counts.free);
+	json_number(&json, "storedPages", map->counts.stored);
+	json_number(&json, "dirtyPages", map->counts.dirty);
+	json_number(&json, "lostPages", map->counts.lost);
+	json_number(&json, "workingSetPages", map->counts.set);
+	json_number(&json, "holder", info->holder);
+	if (map->running)
+		json_number(&json, "residentPages", map->counts.resident);
+	json_number(&json, "fileBytes", info->file_bytes);
+	json_number(&json, "liveBytes", info->live_bytes);
+	json_number(&json, "retainedBytes", info->retained_bytes);
+	json_number(&json, "freeBytes", info->free_bytes);
+	json_close(&json, '}');
+	fputc('\n', to);
+}
+
+/* All of it at once, when nothing can go wrong any more but the disk. */
+static int write_output(const char *path, const char *bytes, size_t count)
+{
+	struct thaw_image_info info;
+	FILE *to = stdout;
+
+	if (path && !thaw_image_info(path, false, &info, NULL))
+		return cli_fail(EXIT_USAGE, "%s: is an image: name another file for the map", path);
+	if (path)
+		to = fopen(path, "we");
+	if (!to)
+		return cli_fail(EXIT_IO, "%s: %s", path, strerror(errno));
+	fwrite(bytes, 1, count, to);
+	if (!path) /* main() looks after its errors */
+		return 0;
+	if (ferror(to) | fclose(to))
+		return cli_fail(EXIT_IO, "%s: %s", path, strerror(errno));
+	return 0;
+}
+
+static int map(const struct cli_options *options, int operand_count, char **operands)
+{
+	struct map map = {.path = operands[0]};
+	struct thaw_error error = {0};
+	uint64_t generation = 0;
+	char *bytes = NULL;
+	size_t count = 0;
+	FILE *memory;
+	int code, exit_code;
+
+	(void)operand_count;
+	if (options->at) {
+		exit_code = cli_generation(map.path, options->at, &generation);
+		if (exit_code)
+			return exit_code;
+	}
+	code = gather(&map, generation, &error);
+	if (code < 0 && !map.counts.lost) {
+		free(map.cell);
+		return cli_fail_error(&error, code);
+	}
+	memory = open_memstream(&bytes, &count);
+	if (memory)
+		(options->json ? print_json : map_draw)(&map, memory);
+	if (!memory || ferror(memory) | fclose(memory))
+		exit_code = cli_fail(EXIT_IO, "no memory for the map");
+	else
+		exit_code = write_output(options->output, bytes, count);
+	free(bytes);
+	free(map.cell);
+	return exit_code || !code ? exit_code : cli_fail_error(&error, code);
+}
+
+static const struct cli_option map_options[] = {
+	{"output", 'o', "FILE", CLI_TEXT, CLI_FIELD(output),
+	 "where the picture goes (default: standard output)"},
+	CLI_AT("draw"),
+	{"json", 0, NULL, CLI_FLAG, CLI_FIELD(json), "the numbers as JSON, not the picture"},
+	CLI_HELP,
+	{0},
+};
+
+const struct cli_command command_map = {
+	.name = "map",
+	.synopsis = "[options] IMAGE",
+	.summary = "a picture of the heap, as SVG",
+	.description =
+		"Draws the heap of a generation in the order of its addresses: what is free (never stored, or zero), what\n"
+		"is stored, what that generation wrote, what a start touches first (the working set, see --prefetch of\n"
+		"thaw run), and, while a program runs from the image, what is in its memory.\n"
+		"The picture is one SVG file without scripts. Exits 65 if the index is damaged; what is left is drawn.",
+	.examples = "  thaw map -o map.svg app.thaw\n"
+		    "  thaw map --at before-import app.thaw > before.svg\n"
+		    "  thaw map --json app.thaw | jq '.dirtyPages / .pages'\n",
+	.options = map_options,
+	.operands_min = 1,
+	.operands_max = 1,
+	.run = map,
+};

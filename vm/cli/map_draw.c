@@ -1,0 +1,473 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * map_draw.c - the picture of a heap: one SVG file, no scripts, no fonts but the viewer's, readable on
+ * light and dark (it brings its own background, and follows prefers-color-scheme).
+ *
+ *	title, and when it was
+ *	the file:   a bar: what the newest generation takes, what only older ones take, what is unused
+ *	legend      with counts, which add up to the heap
+ *	the heap:   rows in address order. A row has three tracks, one below the other:
+ *	            contents      as high as the share of the cell's pages: stored, and above it dirty, lost
+ *	            working set   where there is any; stronger: touched earlier
+ *	            resident      where there is any; paler: less than half of the cell
+ *
+ * What a track means is told by its place as well as by its colour, and the colours are those of Okabe and
+ * Ito (Color Universal Design, 2008). Each track of a row is one path that goes along its outline, about six
+ * bytes where something changes: so even a heap in which every cell differs from the next stays below 300 KB.
+ */
+#include <string.h>
+
+#include "map.h"
+
+#define GRID_WIDTH 768u
+#define LEFT 96u
+#define WIDTH (LEFT + GRID_WIDTH + 32u)
+#define COLUMNS 128u
+#define SHADES 4u      /* of the working set */
+#define DIRTY_LEAST 2u /* one is lost on a screen */
+
+struct drawing {
+	const struct map *map;
+	FILE *to;
+	unsigned columns, rows;
+	unsigned cell_width, contents, track,
+		gap; /* in the picture's units: pixels at its own size */
+	unsigned y;  /* so far */
+};
+
+/* ---- Text ---- */
+
+/* How long the UTF-8 sequence is that starts here; 0: it is none, or XML has no such character. */
+static unsigned sequence_bytes(const unsigned char *c)
+{
+	unsigned bytes = *c < 0x80 ? 1 : *c >= 0xf0 ? 4 : *c >= 0xe0 ? 3 : 2;
+	uint32_t code = *c & (0xff >> (bytes > 1 ? bytes + 1 : 1));
+
+	if ((*c >= 0x80 && *c < 0xc2) || *c > 0xf4)
+		return 0;
+	for (unsigned i = 1; i < bytes; i++) {
+		if ((c[i] & 0xc0) != 0x80)
+			return 0;
+		code = code << 6 | (c[i] & 0x3f);
+	}
+	if (code < 0x20 || (code >= 0x7f && code < 0xa0) || (code >= 0xd800 && code < 0xe000) ||
+	    code == 0xfffe || code == 0xffff || code > 0x10ffff || (bytes == 3 && code < 0x800) ||
+	    (bytes == 4 && code < 0x10000))
+		return 0;
+	return bytes;
+}
+
+/* A path may be any bytes. */
+static void put_text(FILE *to, const char *text)
+{
+	const unsigned char *c = (const unsigned char *)text;
+
+	while (*c) {
+		unsigned bytes = sequence_bytes(c);
+
+		if (!bytes)
+			fputc('?', to);
+		else if (*c == '<')
+			fputs("&lt;", to);
+		else if (*c == '>')
+			fputs("&gt;", to);
+		else if (*c == '&')
+			fputs("&amp;", to);
+		else
+			fwrite(c, 1, bytes, to);
+		c += bytes ? bytes : 1;
+	}
+}
+
+/* What fits of a path is its end. */
+static const char *path_end(const char *path, size_t most)
+{
+	size_t bytes = strlen(path);
+
+	if (bytes <= most)
+		return path;
+	path += bytes - most;
+	while ((*path & 0xc0) == 0x80)
+		path++;
+	return path;
+}
+
+static void put_line(const struct drawing *drawing, unsigned x, const char *class, const char *text)
+{
+	fprintf(drawing->to, "<text x=\"%u\" y=\"%u\" class=\"%s\">", x, drawing->y, class);
+	put_text(drawing->to, text);
+	fputs("</text>\n", drawing->to);
+}
+
+static const char *plural(uint64_t count)
+{
+	return count == 1 ? "" : "s";
+}
+
+static struct text format_share(uint64_t part, uint64_t whole)
+{
+	double share = whole ? 100 * (double)part / (double)whole : 0;
+	struct text text;
+
+	snprintf(text.s, sizeof(text.s), share > 0 && share < 0.1 ? "<0.1%%" : "%.1f%%", share);
+	return text;
+}
+
+/* "512 KiB", "3 MiB", "1.5 MiB": of whole pages. */
+static struct text format_offset(uint64_t bytes)
+{
+	struct text text = format_bytes(bytes);
+	char *zero = strstr(text.s, ".0 ");
+
+	if (!bytes)
+		snprintf(text.s, sizeof(text.s), "0");
+	else if (bytes >= 1u << 20 && bytes % (1u << 20) == 0)
+		snprintf(text.s, sizeof(text.s), "%llu MiB", (unsigned long long)(bytes >> 20));
+	else if (zero)
+		memmove(zero, zero + 2, strlen(zero + 2) + 1);
+	return text;
+}
+
+/* ---- The frame ---- */
+
+static const char style[] =
+	"<style>\n"
+	"text{font-family:system-ui,'Segoe UI','DejaVu Sans',sans-serif;font-size:12px;fill:#24292f}\n"
+	".title{font-size:18px;font-weight:600}.note{fill:#57606a}.label{fill:#57606a;font-size:11px}\n"
+	".end{text-anchor:end}.back{fill:#ffffff}.free{fill:#e4e7ea}.line{stroke:#8c959f}\n"
+	".newest{fill:#57606a}.older{fill:#a7b0ba}.stored{fill:#0072b2}.dirty{fill:#d55e00}.lost{fill:#000000}\n"
+	".set{fill:#009e73}.resident{fill:#cc79a7}\n"
+	".s1{opacity:.75}.s2{opacity:.5}.s3{opacity:.3}.half{opacity:.45}\n"
+	"@media(prefers-color-scheme:dark){text{fill:#e6edf3}.note,.label{fill:#9da7b3}\n"
+	".back{fill:#0d1117}.free{fill:#2b323b}.line{stroke:#6e7681}.stored{fill:#3d9bdc}\n"
+	".newest{fill:#aab4bf}.older{fill:#66717d}.dirty{fill:#f5813f}.lost{fill:#ffffff}.set{fill:#1ec796}\n"
+	".resident{fill:#e39bc4}}\n"
+	"</style>\n";
+
+static void draw_title(struct drawing *drawing)
+{
+	const struct map *map = drawing->map;
+	const char *end = path_end(map->path, 60);
+	char text[400];
+
+	drawing->y = 36;
+	snprintf(text, sizeof(text), "%s%s, generation %s%s%s%s%s", end == map->path ? "" : "...",
+		 end, format_count(map->generation.number).s, *map->names ? " (" : "", map->names,
+		 *map->names ? ")" : "", map->newest ? ", the newest" : "");
+	/* Names may be many. */
+	if (strlen(text) > 96)
+		snprintf(text, sizeof(text), "%s%s, generation %s", end == map->path ? "" : "...",
+			 end, format_count(map->generation.number).s);
+	put_line(drawing, 24, "title", text);
+	drawing->y += 22;
+	snprintf(text, sizeof(text),
+		 "A heap of %s (%s page%s of %s), as it was %s, %s before this was drawn.",
+		 format_offset(map->generation.heap_bytes).s, format_count(map->pages).s,
+		 plural(map->pages), format_offset(map->page_bytes).s,
+		 format_time(map->generation.time_ns).s, format_age(map->generation.time_ns).s);
+	put_line(drawing, 24, "note", text);
+}
+
+/* ---- The file ---- */
+
+static unsigned scaled(uint64_t part, uint64_t whole, unsigned width)
+{
+	return whole ? (unsigned)((double)part / (double)whole * width + 0.5) : 0;
+}
+
+static void draw_swatch(const struct drawing *drawing, unsigned x, const char *class)
+{
+	fprintf(drawing->to, "<rect x=\"%u\" y=\"%u\" width=\"12\" height=\"12\" class=\"%s\"/>\n",
+		x, drawing->y - 10, class);
+}
+
+static void draw_file(struct drawing *drawing)
+{
+	const struct thaw_image_info *info = &drawing->map->info;
+	uint64_t older = info->retained_bytes - info->live_bytes;
+	unsigned width = WIDTH - 48, live = scaled(info->live_bytes, info->file_bytes, width);
+	unsigned retained = scaled(info->retained_bytes, info->file_bytes, width);
+	const struct {
+		const char *class, *what;
+		uint64_t bytes;
+	} parts[] = {
+		{"newest", "newest generation", info->live_bytes},
+		{"older", "only older ones", older},
+		{"free", "unused", info->free_bytes},
+	};
+	char text[160];
+
+	drawing->y += 32;
+	snprintf(text, sizeof(text), "The file: %s, of which %s on disk",
+		 format_bytes(info->file_bytes).s, format_bytes(info->allocated_bytes).s);
+	put_line(drawing, 24, "", text);
+	drawing->y += 8;
+	fprintf(drawing->to,
+		"<rect x=\"24\" y=\"%u\" width=\"%u\" height=\"12\" class=\"free\"/>\n", drawing->y,
+		width);
+	fprintf(drawing->to,
+		"<rect x=\"24\" y=\"%u\" width=\"%u\" height=\"12\" class=\"older\"/>\n",
+		drawing->y, retained < width ? retained : width);
+	fprintf(drawing->to,
+		"<rect x=\"24\" y=\"%u\" width=\"%u\" height=\"12\" class=\"newest\"/>\n",
+		drawing->y, live < width ? live : width);
+	drawing->y += 28;
+	for (unsigned i = 0; i < 3; i++) {
+		draw_swatch(drawing, 24 + i * 205, parts[i].class);
+		snprintf(text, sizeof(text), "%s: %s", parts[i].what,
+			 format_bytes(parts[i].bytes).s);
+		put_line(drawing, 42 + i * 205, "note", text);
+	}
+	if (info->newest_pages) {
+		snprintf(text, sizeof(text), "newest lies in %s piece%s (%.1f per MiB)",
+			 format_count(info->newest_pieces).s, plural(info->newest_pieces),
+			 (double)info->newest_pieces * 1048576 /
+				 ((double)info->newest_pages * info->page_bytes));
+		put_line(drawing, WIDTH - 24, "note end", text);
+	}
+}
+
+/* ---- The legend ---- */
+
+static void legend_row(struct drawing *drawing, const char *class, const char *what, uint64_t pages)
+{
+	const struct map *map = drawing->map;
+
+	drawing->y += 19;
+	draw_swatch(drawing, 24, class);
+	put_line(drawing, 42, "", what);
+	put_line(drawing, 560, "end", format_count(pages).s);
+	put_line(drawing, 660, "end", format_bytes(pages * map->page_bytes).s);
+	put_line(drawing, 740, "end", format_share(pages, map->pages).s);
+}
+
+static void draw_legend(struct drawing *drawing)
+{
+	const struct map *map = drawing->map;
+	const struct map_counts *counts = &map->counts;
+	char text[160];
+
+	drawing->y += 32;
+	put_line(drawing, 24, "", "The heap");
+	put_line(drawing, 560, "note end", "pages");
+	put_line(drawing, 660, "note end", "bytes");
+	put_line(drawing, 740, "note end", "of the heap");
+	legend_row(drawing, "free", "free: never stored, or zero", counts->free);
+	legend_row(drawing, "stored", "stored by an older generation, unchanged since",
+		   counts->stored);
+	snprintf(text, sizeof(text), "dirty: written by generation %s",
+		 format_count(map->generation.number).s);
+	legend_row(drawing, "dirty", text, counts->dirty);
+	if (counts->lost)
+		legend_row(drawing, "lost", "lost: the index is damaged (see thaw verify)",
+			   counts->lost);
+	if (map->info.working_set_clusters)
+		snprintf(
+			text, sizeof(text),
+			"working set: touched first after generation %s was restored (stronger: earlier)",
+			format_count(map->info.working_set_generation).s);
+	else
+		snprintf(text, sizeof(text), "working set: not recorded yet");
+	legend_row(drawing, "set", text, counts->set);
+	if (map->running) {
+		snprintf(text, sizeof(text), "resident: in the memory of process %llu",
+			 (unsigned long long)map->info.holder);
+		legend_row(drawing, "resident", text, counts->resident);
+		return;
+	}
+	drawing->y += 19;
+	draw_swatch(drawing, 24, "resident");
+	snprintf(text, sizeof(text), "resident: %s", map->not_resident);
+	put_line(drawing, 42, "", text);
+}
+
+/* ---- The heap ---- */
+
+/* How high each column of a track is; one past the end is 0. */
+typedef uint8_t heights[COLUMNS + 1];
+
+/* Along the outline, from the left end of the base line and back. */
+static void draw_outline(const struct drawing *drawing, unsigned base, const heights high,
+			 unsigned count, const char *class)
+{
+	unsigned first = 0, run;
+	int before = 0;
+
+	while (first < count && !high[first])
+		first++;
+	while (count && !high[count - 1])
+		count--;
+	if (first >= count)
+		return;
+	fprintf(drawing->to, "<path class=\"%s\" d=\"M%u %u", class,
+		LEFT + first * drawing->cell_width, base);
+	for (unsigned i = first; i < count; i += run) {
+		for (run = 1; i + run < count && high[i + run] == high[i]; run++)
+			;
+		fprintf(drawing->to, "v%dh%u", before - high[i], run * drawing->cell_width);
+		before = high[i];
+	}
+	fprintf(drawing->to, "v%dz\"/>\n", before);
+}
+
+/* Something is seen, and all is seen only if it is all. */
+static uint8_t height_of(uint64_t part, uint64_t whole, unsigned most)
+{
+	unsigned high = scaled(part, whole, most);
+
+	if (!part)
+		return 0;
+	if (!high)
+		return 1;
+	return (uint8_t)(high == most && part < whole && most > 1 ? most - 1 : high);
+}
+
+static void draw_contents(const struct drawing *drawing, const struct map_cell *cells,
+			  unsigned count)
+{
+	heights stored = {0}, dirty = {0}, lost = {0};
+	unsigned base = drawing->y + drawing->contents;
+
+	for (unsigned i = 0; i < count; i++) {
+		const struct map_counts *counts = &cells[i].counts;
+		uint64_t all = counts->free + counts->stored + counts->dirty + counts->lost;
+		unsigned high;
+
+		stored[i] = height_of(counts->stored, all, drawing->contents);
+		/* Above it, high enough to be seen, if need be at its cost. */
+		high = height_of(counts->stored + counts->dirty, all, drawing->contents);
+		if (counts->dirty && high < stored[i] + DIRTY_LEAST)
+			high = stored[i] + DIRTY_LEAST;
+		if (high > drawing->contents)
+			high = drawing->contents;
+		if (counts->dirty && stored[i] > high - DIRTY_LEAST)
+			stored[i] = (uint8_t)(high - DIRTY_LEAST);
+		dirty[i] = counts->dirty ? (uint8_t)high : 0;
+		if (counts->lost)
+			lost[i] = height_of(all - counts->free, all, drawing->contents);
+	}
+	fprintf(drawing->to,
+		"<rect x=\"%u\" y=\"%u\" width=\"%u\" height=\"%u\" class=\"free\"/>\n", LEFT,
+		drawing->y, count * drawing->cell_width, drawing->contents);
+	draw_outline(drawing, base, lost, count, "lost");
+	draw_outline(drawing, base, dirty, count, "dirty");
+	draw_outline(drawing, base, stored, count, "stored");
+}
+
+static void draw_tracks(const struct drawing *drawing, const struct map_cell *cells, unsigned count)
+{
+	static const char *const shades[SHADES] = {"set", "set s1", "set s2", "set s3"};
+	unsigned base = drawing->y + drawing->contents + 1 + drawing->track;
+	heights resident[2] = {{0}};
+
+	for (unsigned shade = 0; shade < SHADES; shade++) {
+		heights high = {0};
+
+		for (unsigned i = 0; i < count; i++)
+			if (cells[i].rank != THAW_RANK_NONE &&
+			    cells[i].rank * (uint64_t)SHADES /
+					    (drawing->map->info.working_set_clusters + 1) ==
+				    shade)
+				high[i] = (uint8_t)drawing->track;
+		draw_outline(drawing, base, high, count, shades[shade]);
+	}
+	for (unsigned i = 0; i < count; i++) {
+		const struct map_counts *counts = &cells[i].counts;
+		uint64_t all = counts->free + counts->stored + counts->dirty + counts->lost;
+
+		if (counts->resident)
+			resident[counts->resident * 2 < all][i] = (uint8_t)drawing->track;
+	}
+	base += 1 + drawing->track;
+	draw_outline(drawing, base, resident[0], count, "resident");
+	draw_outline(drawing, base, resident[1], count, "resident half");
+}
+
+/* Offsets within a row, above the first. */
+static void draw_scale(const struct drawing *drawing)
+{
+	uint64_t row_bytes = drawing->columns * drawing->map->cell_pages * drawing->map->page_bytes;
+
+	for (unsigned i = 0; i < 4; i++) {
+		unsigned x = LEFT + i * GRID_WIDTH / 4;
+
+		fprintf(drawing->to, "<path class=\"line\" d=\"M%u %uv6\"/>\n", x, drawing->y + 4);
+		fprintf(drawing->to, "<text x=\"%u\" y=\"%u\" class=\"label\">+%s</text>\n", x + 4,
+			drawing->y + 10, format_offset(row_bytes / 4 * i).s);
+	}
+}
+
+static void draw_heap(struct drawing *drawing)
+{
+	const struct map *map = drawing->map;
+	uint64_t cell_bytes = map->cell_pages * map->page_bytes;
+	char text[200];
+
+	drawing->y += 34;
+	snprintf(text, sizeof(text),
+		 "In the order of its addresses. One column: %s (%s page%s); one row: %s.",
+		 format_offset(cell_bytes).s, format_count(map->cell_pages).s,
+		 plural(map->cell_pages), format_offset(cell_bytes * drawing->columns).s);
+	put_line(drawing, 24, "", text);
+	drawing->y += 18;
+	put_line(
+		drawing, 24, "note",
+		"Of each row, above: the contents, as high as their share of the column. Below it: the "
+		"working set; below that: what is resident.");
+	drawing->y += 10;
+	if (drawing->rows)
+		draw_scale(drawing);
+	drawing->y += 18;
+	for (unsigned row = 0; row < drawing->rows; row++) {
+		uint64_t first = (uint64_t)row * drawing->columns;
+		unsigned count = map->cells - first < drawing->columns
+					 ? (unsigned)(map->cells - first)
+					 : drawing->columns;
+
+		fprintf(drawing->to, "<text x=\"%u\" y=\"%u\" class=\"label end\">%s</text>\n",
+			LEFT - 8, drawing->y + drawing->contents / 2 + 4,
+			format_offset(first * cell_bytes).s);
+		draw_contents(drawing, map->cell + first, count);
+		draw_tracks(drawing, map->cell + first, count);
+		drawing->y += drawing->contents + 2 * (drawing->track + 1) + drawing->gap;
+	}
+}
+
+/* As many rows as are at hand, and columns that are wide where there are few. */
+static void choose_layout(struct drawing *drawing)
+{
+	unsigned cells = (unsigned)drawing->map->cells;
+
+	drawing->columns = COLUMNS;
+	while (drawing->columns > 16 && cells <= drawing->columns * 3 / 2)
+		drawing->columns /= 2;
+	drawing->rows = (cells + drawing->columns - 1) / drawing->columns;
+	drawing->cell_width = GRID_WIDTH / drawing->columns;
+	drawing->contents = drawing->rows <= 6 ? 32 : drawing->rows <= 16 ? 20 : 12;
+	drawing->track = drawing->rows <= 6 ? 6 : drawing->rows <= 16 ? 4 : 3;
+	drawing->gap = drawing->rows <= 6 ? 14 : drawing->rows <= 16 ? 8 : 5;
+}
+
+void map_draw(const struct map *map, FILE *to)
+{
+	struct drawing drawing = {.map = map, .to = to};
+	unsigned height;
+
+	choose_layout(&drawing);
+	height = 340 + 19 * !!map->counts.lost +
+		 drawing.rows * (drawing.contents + 2 * (drawing.track + 1) + drawing.gap);
+	fprintf(to,
+		"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
+		"<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%u\" height=\"%u\" "
+		"viewBox=\"0 0 %u %u\" role=\"img\">\n<title>Heap of ",
+		WIDTH, height, WIDTH, height);
+	put_text(to, map->path);
+	fprintf(to, ", generation %llu</title>\n", (unsigned long long)map->generation.number);
+	fputs(style, to);
+	fprintf(to, "<rect width=\"%u\" height=\"%u\" class=\"back\"/>\n", WIDTH, height);
+	draw_title(&drawing);
+	draw_file(&drawing);
+	draw_legend(&drawing);
+	draw_heap(&drawing);
+	fputs("</svg>\n", to);
+}
