@@ -21,11 +21,12 @@ struct cli_options {
 	const char *code; /* -e or -p */
 	const char *prefetch;
 	const char *output; /* a file; NULL: standard output */
+	const char *remove; /* a name */
 	const char *at;	    /* a generation, as cli_generation() takes it */
 	uint64_t every_ns;
 	uint64_t retain;
 	bool print; /* the code came with -p */
-	bool fresh, trust, stats, json, quiet, verbose, help;
+	bool fresh, trust, force, stats, json, quiet, verbose, help;
 };
 
 enum cli_option_kind {
@@ -87,12 +88,13 @@ struct cli_command {
 	const char *examples;	 /* lines, each ending in a newline */
 	const struct cli_option *options;
 	unsigned operands_min, operands_max;
+	bool passes_on; /* what follows the first operand belongs to the program that is run */
 	/* The options are parsed; the operands follow. Returns the exit code. */
 	int (*run)(const struct cli_options *options, int count, char **operands);
 };
 
 extern const struct cli_command command_run, command_repl, command_eval, command_check, command_log,
-	command_inspect, command_verify, command_map;
+	command_tag, command_rollback, command_inspect, command_map, command_verify;
 
 /* Parse argv (argv[0] is skipped) by the command's table, then run it. Returns an exit code. */
 int cli_dispatch(const struct cli_command *command, int argc, char **argv);
@@ -116,7 +118,18 @@ struct runtime_options cli_runtime_options(const struct cli_options *options);
  */
 int cli_generation(const char *image, const char *word, uint64_t *generation);
 /*
- * The same for --at, if it was given, once it is known which image is meant (NULL: none). Also an exit
+ * An image could not be changed. Where a program has it open, says what to do about it; `instead`: what
+ * else, or NULL.
+ */
+int cli_fail_change(const char *image, const char *instead, const struct thaw_error *error,
+		    int code);
+/*
+ * Was it in use, and is it worth another try? A process that was just killed holds its lock until the
+ * kernel has taken its memory apart. Waits a little, and half a second in all.
+ */
+bool cli_again(int code, unsigned *tries);
+/*
+ * What cli_generation() is for an operand, for --at, if it was given, once it is known which image is meant (NULL: none). Also an exit
  * code if it was given together with --fresh.
  */
 int cli_at(const struct cli_options *options, struct runtime_options *runtime_options);
@@ -134,8 +147,9 @@ struct text format_bytes(uint64_t bytes); /* "512 B", "1.2 MiB" */
 struct text format_duration(uint64_t ns); /* "850 ns", "12 us", "3.4 ms", "1.25 s", "2 min 5 s" */
 struct text format_age(
 	uint64_t time_ns); /* how long ago a CLOCK_REALTIME was: "3 s", "5 min", "2 d" */
-struct text format_count(uint64_t count);  /* "54,560" */
-struct text format_time(uint64_t time_ns); /* "2025-01-31 12:00:00", local time */
+struct text format_count(uint64_t count);   /* "54,560" */
+struct text format_number(uint64_t number); /* "54560", to be copied into a command */
+struct text format_time(uint64_t time_ns);  /* "2025-01-31 12:00:00", local time */
 /* "1s", "250ms", "1.5s", "2min", "0": nanoseconds. False: not a duration. */
 bool parse_duration(const char *word, uint64_t *ns);
 bool parse_number(const char *word, uint64_t *number);
@@ -153,8 +167,8 @@ void table_print(struct table *table, FILE *to); /* and free */
 
 /* "between turns", "mid-turn": what the kinds of generations (enum thaw_kind) mean here. */
 const char *kind_word(uint32_t kind);
-/* The generations of an image, for people and for programs. */
-void generations_print(const struct thaw_generation *generations, int count, FILE *to);
+/* The generations of an image with their names, for people (log.c). Returns 0 or an exit code. */
+int log_print(const char *image);
 
 /* JSON, written as it comes. Keys are NULL inside arrays and at the top. */
 struct json {

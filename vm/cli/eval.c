@@ -88,5 +88,6 @@ const struct cli_command command_eval = {
 		"  thaw -i counter.thaw -e 'globalThis.n = (globalThis.n ?? 0) + 1; console.log(n)'\n",
 	.options = eval_options,
 	.operands_max = 1000000,
+	.passes_on = true,
 	.run = eval,
 };

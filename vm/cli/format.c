@@ -91,6 +91,14 @@ struct text format_count(uint64_t count)
 	return text;
 }
 
+struct text format_number(uint64_t number)
+{
+	struct text text;
+
+	snprintf(text.s, sizeof(text.s), "%llu", (unsigned long long)number);
+	return text;
+}
+
 struct text format_time(uint64_t time_ns)
 {
 	time_t seconds = (time_t)(time_ns / 1000000000u);
@@ -195,35 +203,6 @@ void table_print(struct table *table, FILE *to)
 const char *kind_word(uint32_t kind)
 {
 	return kind == THAW_KIND_BOUND ? "mid-turn" : "between turns";
-}
-
-void generations_print(const struct thaw_generation *generations, int count, FILE *to)
-{
-	static const char *const titles[] = {"generation", "parent",   "age",	 "heap",
-					     "written",	   "stored",   "bytes",	 "pause",
-					     "durable",	   "restores", "reason", "kind"};
-	struct table table;
-
-	table_init(&table, "rrrrrrrrrrll");
-	for (size_t i = 0; i < sizeof(titles) / sizeof(titles[0]); i++)
-		table_cell(&table, titles[i]);
-	for (int i = 0; i < count; i++) {
-		const struct thaw_generation *g = &generations[i];
-
-		table_cell(&table, format_count(g->number).s);
-		table_cell(&table, g->parent ? format_count(g->parent).s : "-");
-		table_cell(&table, format_age(g->time_ns).s);
-		table_cell(&table, format_bytes(g->heap_bytes).s);
-		table_cell(&table, format_count(g->pages_written).s);
-		table_cell(&table, format_count(g->pages_stored).s);
-		table_cell(&table, format_bytes(g->bytes_written).s);
-		table_cell(&table, format_duration(g->pause_ns).s);
-		table_cell(&table, format_duration(g->durable_ns).s);
-		table_cell(&table, format_count(g->restores).s);
-		table_cell(&table, thaw_reason_name(g->reason));
-		table_cell(&table, kind_word(g->kind));
-	}
-	table_print(&table, to);
 }
 
 /* ---- JSON (RFC 8259) ---- */

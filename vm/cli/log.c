@@ -1,23 +1,56 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * log.c - thaw log: the generations an image holds, oldest first. Reads only; the image may be in
- * use.
+ * log.c - thaw log: the generations an image holds, oldest first, and their names. Reads only; the
+ * image may be in use.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "cli.h"
 
-static void print_json(const struct thaw_generation *generations, int count)
+#define LINE_COLUMNS 120 /* names that a line has no room for get lines of their own */
+#define NAMES_INDENT 12
+#define ORIGIN_BYTES 40
+
+struct log {
+	struct thaw_generation *generations;
+	struct thaw_name *names;
+	int count, name_count;
+};
+
+static void log_free(struct log *log)
+{
+	free(log->generations);
+	free(log->names);
+}
+
+/* Returns 0 or an exit code. */
+static int log_read(const char *image, struct log *log)
+{
+	struct thaw_error error = {0};
+
+	*log = (struct log){0};
+	log->count = thaw_image_log(image, &log->generations, &error);
+	if (log->count >= 0)
+		log->name_count = thaw_image_names(image, &log->names, &error);
+	if (log->count >= 0 && log->name_count >= 0)
+		return 0;
+	log_free(log);
+	return cli_fail_error(&error, log->count < 0 ? log->count : log->name_count);
+}
+
+static void print_json(const struct log *log)
 {
 	struct json json = {.to = stdout};
 
 	json_open(&json, NULL, '[');
-	for (int i = 0; i < count; i++) {
-		const struct thaw_generation *g = &generations[i];
+	for (int i = 0; i < log->count; i++) {
+		const struct thaw_generation *g = &log->generations[i];
 
 		json_open(&json, NULL, '{');
 		json_number(&json, "generation", g->number);
 		json_number(&json, "parent", g->parent);
+		json_number(&json, "ancestor", g->ancestor);
 		json_number(&json, "timeNs", g->time_ns);
 		json_number(&json, "heapBytes", g->heap_bytes);
 		json_number(&json, "stateBytes", g->state_bytes);
@@ -28,6 +61,11 @@ static void print_json(const struct thaw_generation *generations, int count)
 		json_number(&json, "durableNs", g->durable_ns);
 		json_number(&json, "restores", g->restores);
 		json_text(&json, "reason", thaw_reason_name(g->reason));
+		json_open(&json, "names", '[');
+		for (int n = 0; n < log->name_count; n++)
+			if (log->names[n].generation == g->number)
+				json_text(&json, NULL, log->names[n].name);
+		json_close(&json, ']');
 		json_text(&json, "kind", kind_word(g->kind));
 		json_close(&json, '}');
 	}
@@ -35,23 +73,146 @@ static void print_json(const struct thaw_generation *generations, int count)
 	putchar('\n');
 }
 
-static int log_image(const struct cli_options *options, int operand_count, char **operands)
+/* What it descends from, where that is not the line above. */
+static const char *origin(const struct log *log, int i, char text[ORIGIN_BYTES])
 {
-	struct thaw_generation *generations = NULL;
-	struct thaw_error error = {0};
-	int count;
+	const struct thaw_generation *g = &log->generations[i];
 
-	(void)operand_count;
-	count = thaw_image_log(operands[0], &generations, &error);
-	if (count < 0)
-		return cli_fail_error(&error, count);
-	if (options->json)
-		print_json(generations, count);
-	else if (count)
-		generations_print(generations, count, stdout);
+	*text = '\0';
+	if (g->ancestor && i && g->ancestor != log->generations[i - 1].number)
+		snprintf(text, ORIGIN_BYTES, "from %llu", (unsigned long long)g->ancestor);
+	else if (i && !g->ancestor && g->parent)
+		snprintf(text, ORIGIN_BYTES, "from %llu (gone)", (unsigned long long)g->parent);
+	else if (i && !g->ancestor)
+		snprintf(text, ORIGIN_BYTES, "a fresh start");
+	return text;
+}
+
+static void table_fill(struct table *table, const struct log *log)
+{
+	static const char *const titles[] = {"generation", "age",     "written", "stored", "bytes",
+					     "pause",	   "durable", "reason",	 "kind",   ""};
+
+	table_init(table, "rrrrrrrlll");
+	for (size_t i = 0; i < sizeof(titles) / sizeof(titles[0]); i++)
+		table_cell(table, titles[i]);
+	for (int i = 0; i < log->count; i++) {
+		const struct thaw_generation *g = &log->generations[i];
+		char text[ORIGIN_BYTES];
+
+		table_cell(table, format_number(g->number).s);
+		table_cell(table, format_age(g->time_ns).s);
+		table_cell(table, format_count(g->pages_written).s);
+		table_cell(table, format_count(g->pages_stored).s);
+		table_cell(table, format_bytes(g->bytes_written).s);
+		table_cell(table, format_duration(g->pause_ns).s);
+		table_cell(table, format_duration(g->durable_ns).s);
+		table_cell(table, thaw_reason_name(g->reason));
+		table_cell(table, kind_word(g->kind));
+		table_cell(table, origin(log, i, text));
+	}
+}
+
+/* A line of `length` columns is printed: its names begin in `column`, or below if they do not fit. */
+static void print_names(const struct log *log, uint64_t number, size_t length, size_t column)
+{
+	bool first = true;
+
+	for (int n = 0; n < log->name_count; n++) {
+		const char *name = log->names[n].name;
+
+		if (log->names[n].generation != number)
+			continue;
+		if ((first ? column : length + 2) + strlen(name) > LINE_COLUMNS) {
+			printf("%s\n%*s", first ? "" : ",", NAMES_INDENT, "");
+			length = NAMES_INDENT;
+		} else if (first) {
+			length += (size_t)printf("%*s", (int)(column - length), "");
+		} else {
+			length += (size_t)printf(", ");
+		}
+		length += (size_t)printf("%s", name);
+		first = false;
+	}
+}
+
+/* Of a line of the table, without the blanks at its end. */
+static size_t line_length(const char *line)
+{
+	size_t length = strcspn(line, "\n");
+
+	while (length && line[length - 1] == ' ')
+		length--;
+	return length;
+}
+
+static void print_lines(const struct log *log, const char *text)
+{
+	size_t column = 0;
+
+	for (const char *line = text; *line; line = strchr(line, '\n') + 1)
+		if (line_length(line) + 2 > column)
+			column = line_length(line) + 2;
+	for (int i = -1; i < log->count && *text; i++, text = strchr(text, '\n') + 1) {
+		size_t length = line_length(text);
+
+		printf("%.*s", (int)length, text);
+		if (i >= 0)
+			print_names(log, log->generations[i].number, length, column);
+		else if (log->name_count)
+			printf("%*s", (int)(column - length) + 4, "name");
+		putchar('\n');
+	}
+}
+
+static int print_table(const struct log *log)
+{
+	char *text = NULL;
+	struct table table;
+	size_t bytes;
+	FILE *memory = open_memstream(&text, &bytes);
+
+	if (!memory)
+		return cli_fail(EXIT_IO, "out of memory");
+	table_fill(&table, log);
+	table_print(&table, memory);
+	if (fclose(memory) || !text) {
+		free(text);
+		return cli_fail(EXIT_IO, "out of memory");
+	}
+	print_lines(log, text);
+	free(text);
+	return 0;
+}
+
+int log_print(const char *image)
+{
+	struct log log;
+	int code = log_read(image, &log);
+
+	if (code)
+		return code;
+	if (log.count)
+		code = print_table(&log);
 	else
 		puts("no generations yet");
-	free(generations);
+	log_free(&log);
+	return code;
+}
+
+static int log_image(const struct cli_options *options, int operand_count, char **operands)
+{
+	struct log log;
+	int code;
+
+	(void)operand_count;
+	if (!options->json)
+		return log_print(operands[0]);
+	code = log_read(operands[0], &log);
+	if (code)
+		return code;
+	print_json(&log);
+	log_free(&log);
 	return 0;
 }
 
@@ -66,9 +227,10 @@ const struct cli_command command_log = {
 		"before; stored: of those, pages whose contents had changed; bytes: what the file grew or reused;\n"
 		"pause: how long the program stood still; durable: from the start to the disk (the newest: but for its syncs).\n"
 		"kind: any build of thaw goes on from one that was taken between turns; from one that was taken mid-turn,\n"
-		"only the build that took it.",
+		"only the build that took it. 'from N': it descends from N, not from the one above ('gone': N was dropped).",
 	.examples = "  thaw log app.thaw\n"
-		    "  thaw run --at 41 app.js       continue from one of them\n",
+		    "  thaw run --at 41 app.js       continue from one of them\n"
+		    "  thaw tag app.thaw good 41     name one, which keeps it\n",
 	.options = log_options,
 	.operands_min = 1,
 	.operands_max = 1,

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cli.h"
@@ -174,14 +175,14 @@ static int take(const struct cli_option *option, const char *argument, struct cl
 
 /*
  * getopt's own tables out of ours. The value of an option is its index + 256; '+' stops at the
- * first operand: what follows a script belongs to the script.
+ * first operand, '-' gives each operand as the argument of an option 1.
  */
 static void getopt_tables(const struct cli_command *command, struct option *long_options,
 			  char *letters)
 {
 	unsigned count = 0;
 
-	*letters++ = '+';
+	*letters++ = command->passes_on ? '+' : '-';
 	*letters++ = ':';
 	for (const struct cli_option *option = command->options; option->name; option++, count++) {
 		int argument = option->argument ? required_argument : no_argument;
@@ -208,8 +209,12 @@ static const struct cli_option *find(const struct cli_command *command, int valu
 	return NULL;
 }
 
+/*
+ * Options may stand before, between and behind the operands, which are moved to the front: argv[1] and
+ * so on, `operands` of them.
+ */
 static int parse(const struct cli_command *command, int argc, char **argv,
-		 struct cli_options *options)
+		 struct cli_options *options, int *operands)
 {
 	struct option long_options[OPTIONS_MAX + 1];
 	char letters[2 * OPTIONS_MAX + 3];
@@ -218,12 +223,20 @@ static int parse(const struct cli_command *command, int argc, char **argv,
 	getopt_tables(command, long_options, letters);
 	opterr = 0;
 	optind = 1;
+	*operands = 0;
 	for (;;) {
 		int at = optind;
 
 		value = getopt_long(argc, argv, letters, long_options, NULL);
-		if (value == -1)
+		if (value == 1) { /* getopt is past it */
+			argv[++*operands] = optarg;
+			continue;
+		}
+		if (value == -1) {
+			while (optind < argc)
+				argv[++*operands] = argv[optind++];
 			return 0;
+		}
 		if (value == '?' && optopt >= 256) /* --json=yes */
 			return cli_fail(EXIT_USAGE, "%s: the option takes no argument; see %s",
 					argv[at], help_hint(command));
@@ -241,24 +254,22 @@ static int parse(const struct cli_command *command, int argc, char **argv,
 int cli_dispatch(const struct cli_command *command, int argc, char **argv)
 {
 	struct cli_options options = {.every_ns = 1000000000};
-	unsigned operands;
-	int code;
+	int operands, code;
 
-	code = parse(command, argc, argv, &options);
+	code = parse(command, argc, argv, &options, &operands);
 	if (code)
 		return code;
 	if (options.help) {
 		cli_help(command);
 		return 0;
 	}
-	operands = (unsigned)(argc - optind);
-	if (operands < command->operands_min)
+	if ((unsigned)operands < command->operands_min)
 		return cli_fail(EXIT_USAGE, "usage: thaw %s %s; see %s", command->name,
 				command->synopsis, help_hint(command));
-	if (operands > command->operands_max)
+	if ((unsigned)operands > command->operands_max)
 		return cli_fail(EXIT_USAGE, "'%s' is one argument too many; see %s",
-				argv[optind + (int)command->operands_max], help_hint(command));
-	return command->run(&options, (int)operands, argv + optind);
+				argv[command->operands_max + 1], help_hint(command));
+	return command->run(&options, operands, argv + 1);
 }
 
 /* ---- What several commands need ---- */
@@ -282,6 +293,29 @@ int cli_generation(const char *image, const char *word, uint64_t *generation)
 	int code = thaw_image_find(image, word, generation, &error);
 
 	return code ? cli_fail_error(&error, code) : 0;
+}
+
+int cli_fail_change(const char *image, const char *instead, const struct thaw_error *error,
+		    int code)
+{
+	struct thaw_image_info info;
+	char holder[48] = "a program";
+
+	if (code != THAW_EINUSE)
+		return cli_fail(code == -EEXIST ? EXIT_USAGE : runtime_exit_code(code), "%s",
+				error->text[0] ? error->text : thaw_strerror(code));
+	if (!thaw_image_info(image, false, &info, NULL) && info.holder)
+		snprintf(holder, sizeof(holder), "process %llu", (unsigned long long)info.holder);
+	return cli_fail(EXIT_IMAGE_IN_USE, "%s: %s has it open: stop it first%s%s", image, holder,
+			instead ? ", " : "", instead ? instead : "");
+}
+
+bool cli_again(int code, unsigned *tries)
+{
+	if (code != THAW_EINUSE || ++*tries > 50)
+		return false;
+	nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+	return true;
 }
 
 int cli_at(const struct cli_options *options, struct runtime_options *runtime_options)

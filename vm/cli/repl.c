@@ -105,19 +105,6 @@ static void checkpoint_print(struct repl *repl)
 		       format_duration(g->pause_ns).s, format_duration(result.durable_ns).s);
 }
 
-static void log_print(struct repl *repl)
-{
-	struct thaw_generation *generations = NULL;
-	struct thaw_error error = {0};
-	int count = thaw_image_log(repl->image, &generations, &error);
-
-	if (count < 0)
-		cli_fail_error(&error, count);
-	else
-		generations_print(generations, count, stdout);
-	free(generations);
-}
-
 static void command_do(struct repl *repl, const char *line)
 {
 	static const char *const names[] = {".help",  ".checkpoint", ".log",
@@ -132,7 +119,7 @@ static void command_do(struct repl *repl, const char *line)
 	} else if (!strcmp(word, ".checkpoint")) {
 		checkpoint_print(repl);
 	} else if (!strcmp(word, ".log")) {
-		log_print(repl);
+		log_print(repl->image);
 	} else if (!strcmp(word, ".stats")) {
 		fflush(stdout);
 		runtime_stats(repl->runtime, &stats);

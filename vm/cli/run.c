@@ -130,5 +130,6 @@ const struct cli_command command_run = {
 	.options = run_options,
 	.operands_min = 1,
 	.operands_max = 1000000,
+	.passes_on = true,
 	.run = run,
 };

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * rollback.c - thaw rollback: an old generation becomes the newest. One commit of the image
+ * (thaw_image_rollback), so nothing else may have it open meanwhile.
+ */
+#include "cli.h"
+
+static void print_json(const struct thaw_generation *made, uint64_t from)
+{
+	struct json json = {.to = stdout};
+
+	json_open(&json, NULL, '{');
+	json_number(&json, "generation", made->number);
+	json_number(&json, "from", from);
+	json_number(&json, "heapBytes", made->heap_bytes);
+	json_text(&json, "kind", kind_word(made->kind));
+	json_close(&json, '}');
+	putchar('\n');
+}
+
+static int rollback(const struct cli_options *options, int count, char **operands)
+{
+	struct thaw_generation made = {0};
+	struct thaw_error error = {0};
+	uint64_t from;
+	unsigned tries = 0;
+	int code = cli_generation(operands[0], operands[1], &from);
+
+	(void)count;
+	if (code)
+		return code;
+	do
+		code = thaw_image_rollback(operands[0], from, &made, &error);
+	while (cli_again(code, &tries));
+	if (code)
+		return cli_fail_change(operands[0], NULL, &error, code);
+	if (options->json)
+		print_json(&made, from);
+	else
+		printf("generation %llu is made, with the contents of %llu: thaw run continues from it\n",
+		       (unsigned long long)made.number, (unsigned long long)from);
+	return 0;
+}
+
+static const struct cli_option rollback_options[] = {CLI_JSON, CLI_HELP, {0}};
+
+const struct cli_command command_rollback = {
+	.name = "rollback",
+	.synopsis = "[options] IMAGE GENERATION",
+	.summary = "make an old generation the newest",
+	.description =
+		"Makes a new generation that has the contents of GENERATION (a number or a name): thaw run continues\n"
+		"from it. Nothing is lost by that: the generations between are listed until --retain drops them, and a\n"
+		"rollback can be taken back by another one. It takes no longer for a large heap than for a small one.\n"
+		"To go on from an old generation just once, without a new one before it does: thaw run --at.",
+	.examples = "  thaw rollback app.thaw 41\n"
+		    "  thaw rollback app.thaw before-migration && thaw run app.js\n",
+	.options = rollback_options,
+	.operands_min = 2,
+	.operands_max = 2,
+	.run = rollback,
+};

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tag.c - thaw tag: the names of generations. Giving one and taking one away are commits of the image
+ * (thaw_image_tag), so nothing else may have it open meanwhile; listing them reads only.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+
+static const struct thaw_generation *find(const struct thaw_generation *generations, int count,
+					  uint64_t number)
+{
+	for (int i = 0; i < count; i++)
+		if (generations[i].number == number)
+			return &generations[i];
+	return NULL;
+}
+
+static int by_generation(const void *a, const void *b)
+{
+	const struct thaw_name *left = a, *right = b;
+
+	if (left->generation != right->generation)
+		return left->generation < right->generation ? -1 : 1;
+	return strcmp(left->name, right->name);
+}
+
+static void print_json(const struct thaw_name *names, int count)
+{
+	struct json json = {.to = stdout};
+
+	json_open(&json, NULL, '[');
+	for (int i = 0; i < count; i++) {
+		json_open(&json, NULL, '{');
+		json_text(&json, "name", names[i].name);
+		json_number(&json, "generation", names[i].generation);
+		json_close(&json, '}');
+	}
+	json_close(&json, ']');
+	putchar('\n');
+}
+
+static void print_table(const struct thaw_name *names, int count,
+			const struct thaw_generation *generations, int generation_count)
+{
+	struct table table;
+
+	table_init(&table, "rrll");
+	table_cell(&table, "generation");
+	table_cell(&table, "age");
+	table_cell(&table, "kind");
+	table_cell(&table, "name");
+	for (int i = 0; i < count; i++) {
+		const struct thaw_generation *g =
+			find(generations, generation_count, names[i].generation);
+
+		table_cell(&table, format_number(names[i].generation).s);
+		table_cell(&table, g ? format_age(g->time_ns).s : "-");
+		table_cell(&table, g ? kind_word(g->kind) : "-");
+		table_cell(&table, names[i].name);
+	}
+	table_print(&table, stdout);
+}
+
+static int list(const struct cli_options *options, const char *image)
+{
+	struct thaw_generation *generations = NULL;
+	struct thaw_name *names = NULL;
+	struct thaw_error error = {0};
+	int count = thaw_image_names(image, &names, &error), generation_count = 0;
+
+	if (count >= 0)
+		generation_count = thaw_image_log(image, &generations, &error);
+	if (count < 0 || generation_count < 0) {
+		free(names);
+		return cli_fail_error(&error, count < 0 ? count : generation_count);
+	}
+	qsort(names, (size_t)count, sizeof(*names), by_generation);
+	if (options->json)
+		print_json(names, count);
+	else if (count)
+		print_table(names, count, generations, generation_count);
+	else
+		puts("no names yet");
+	free(names);
+	free(generations);
+	return 0;
+}
+
+static int report(const struct cli_options *options, const char *key, const char *name,
+		  uint64_t generation)
+{
+	struct json json = {.to = stdout};
+
+	if (options->json) {
+		json_open(&json, NULL, '{');
+		json_text(&json, key, name);
+		json_number(&json, "generation", generation);
+		json_close(&json, '}');
+		putchar('\n');
+	} else if (!strcmp(key, "name")) {
+		printf("generation %llu is named %s: it stays until the name is taken away\n",
+		       (unsigned long long)generation, name);
+	} else {
+		printf("%s no longer names generation %llu\n", name,
+		       (unsigned long long)generation);
+	}
+	return 0;
+}
+
+static int take_away(const struct cli_options *options, const char *image)
+{
+	struct thaw_error error = {0};
+	uint64_t generation = 0;
+	unsigned tries = 0;
+	/* It can only be named by its name here: a number is none. */
+	int code = thaw_image_find(image, options->remove, &generation, &error);
+
+	if (code)
+		return cli_fail_error(&error, code);
+	do
+		code = thaw_image_untag(image, options->remove, &error);
+	while (cli_again(code, &tries));
+	return code ? cli_fail_change(image, NULL, &error, code)
+		    : report(options, "deleted", options->remove, generation);
+}
+
+static int give(const struct cli_options *options, const char *image, const char *name,
+		const char *word)
+{
+	struct thaw_error error = {0};
+	uint64_t generation = 0;
+	unsigned tries = 0;
+	char instead[128];
+	int code = word ? cli_generation(image, word, &generation) : 0;
+
+	if (code)
+		return code;
+	do
+		code = thaw_image_tag(image, name, generation, options->force ? THAW_TAG_MOVE : 0,
+				      &error);
+	while (cli_again(code, &tries));
+	snprintf(instead, sizeof(instead), "or let it call checkpoint({ name: '%.63s' })", name);
+	if (code)
+		return cli_fail_change(image, word ? NULL : instead, &error, code);
+	code = thaw_image_find(image, name, &generation, &error);
+	return code ? cli_fail_error(&error, code) : report(options, "name", name, generation);
+}
+
+static int tag(const struct cli_options *options, int count, char **operands)
+{
+	if (options->remove && count > 1)
+		return cli_fail(EXIT_USAGE,
+				"-d %s and '%s': take a name away or give one, not both at a time",
+				options->remove, operands[1]);
+	if (options->remove)
+		return take_away(options, operands[0]);
+	if (count == 1)
+		return list(options, operands[0]);
+	return give(options, operands[0], operands[1], count > 2 ? operands[2] : NULL);
+}
+
+static const struct cli_option tag_options[] = {
+	{"delete", 'd', "NAME", CLI_TEXT, CLI_FIELD(remove), "take this name away"},
+	{"force", 'f', NULL, CLI_FLAG, CLI_FIELD(force),
+	 "move the name, if another generation has it"},
+	CLI_JSON,
+	CLI_HELP,
+	{0},
+};
+
+const struct cli_command command_tag = {
+	.name = "tag",
+	.synopsis = "[options] IMAGE [NAME [GENERATION]]",
+	.summary = "name a generation, which keeps it; or list the names",
+	.description =
+		"Gives GENERATION (a number or another of its names; the newest, if none is given) a name. It is kept\n"
+		"for as long as it has one, whatever --retain says, and the name will do wherever a generation is asked\n"
+		"for. A generation may have several names. Without NAME, lists them.\n"
+		"A name is 1 to 63 of A-Z a-z 0-9 . _ / : @ + -, does not begin with '-' and is not a number.\n"
+		"While a program has the image open, only that program can name its generations:\n"
+		"checkpoint({ name: 'NAME' }) of the module thaw.",
+	.examples = "  thaw tag app.thaw before-migration       name the newest generation\n"
+		    "  thaw tag app.thaw good 41                name generation 41\n"
+		    "  thaw tag -f app.thaw good                ... and now the newest instead\n"
+		    "  thaw tag -d good app.thaw                it goes when --retain lets it go\n"
+		    "  thaw tag app.thaw                        which names are there?\n",
+	.options = tag_options,
+	.operands_min = 1,
+	.operands_max = 3,
+	.run = tag,
+};
