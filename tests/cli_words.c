@@ -35,6 +35,75 @@ TEST(durations_choose_their_unit)
 	EXPECT_STREQ(format_count(1234567).s, "1,234,567");
 }
 
+#define MINUTES(n) ((n)*60000000000u)
+
+TEST(retention_is_read)
+{
+	static const struct {
+		const char *word;
+		struct cli_retention means;
+	} good[] = {
+		{"8", {.newest = 8}},
+		{"2000", {.newest = 2000}},
+		{"10/min", {0, 1, {{10, MINUTES(1)}}}},
+		{"8,10/min,10/hour", {8, 2, {{10, MINUTES(1)}, {10, MINUTES(60)}}}},
+		{"10/h,3,4/15min", {3, 2, {{10, MINUTES(60)}, {4, MINUTES(15)}}}},
+		{"1/s,2/2sec", {0, 2, {{1, 1000000000}, {2, 2000000000}}}},
+		{"7/day,4/week,1/3days",
+		 {0, 3, {{7, MINUTES(1440)}, {4, MINUTES(10080)}, {1, MINUTES(4320)}}}},
+		{"1000/9223372036s", {0, 1, {{1000, 0}}}},
+	};
+	static const char *const bad[][2] = {
+		{"", "an empty rule"},
+		{"8,", "an empty rule"},
+		{",8", "an empty rule"},
+		{"0", "a count of 0"},
+		{"0/min", "a count of 0"},
+		{"8,9", "a second number of newest ones in '9'"},
+		{"2001", "too many generations"},
+		{"99999999999999999999", "too many generations"},
+		{"1001/min", "too many generations"},
+		{"600/min,401/h", "too many generations"},
+		{"many", "no count"},
+		{"-3", "no count"},
+		{"8 ", "more than a count"},
+		{"1.5/min", "more than a count"},
+		{"5/", "an unknown period"},
+		{"5/fortnight", "an unknown period in '5/fortnight'"},
+		{"5/min/2", "an unknown period"},
+		{"5/-1min", "an unknown period"},
+		{"5/0min", "a period of nothing"},
+		{"5/99999999999999999999min", "a period that is too long"},
+		{"5/9999999999999999h", "a period that is too long"},
+		{"1/s,1/s,1/s,1/s,1/s,1/s,1/s,1/s,1/s", "one rule too many"},
+		{"1/00000000000000000000000000000000000000000000000000000000000000min",
+		 "more than"},
+	};
+	struct cli_retention retention;
+	char why[160];
+
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		const struct cli_retention *means = &good[i].means;
+
+		EXPECT_TRUE(parse_retention(good[i].word, &retention, why, sizeof(why)))
+		TH_LOG("%s: %s", good[i].word, why);
+		EXPECT_EQ(means->newest, retention.newest);
+		EXPECT_EQ(means->rule_count, retention.rule_count);
+		for (unsigned n = 0; n < means->rule_count; n++) {
+			uint64_t period = means->rules[n].period_ns;
+
+			EXPECT_EQ(means->rules[n].count, retention.rules[n].count);
+			EXPECT_EQ(period ? period : 9223372036u * 1000000000u,
+				  retention.rules[n].period_ns);
+		}
+	}
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		EXPECT_FALSE(parse_retention(bad[i][0], &retention, why, sizeof(why)))
+		TH_LOG("%s", bad[i][0]);
+		EXPECT_NE(NULL, strstr(why, bad[i][1])) TH_LOG("%s: %s", bad[i][0], why);
+	}
+}
+
 TEST(durations_are_read)
 {
 	static const struct {

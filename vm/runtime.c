@@ -218,6 +218,8 @@ static int open_heap(struct runtime *rt, unsigned more_flags, struct thaw_error 
 		.max_bytes = JS_HEAP_MAX_BYTES,
 		.guard_bytes = JS_HEAP_GUARD_BYTES,
 		.retain = options->retain,
+		.thinning = options->thinning,
+		.thinning_count = options->thinning_count,
 		.engine = js_engine_identity,
 		.notify = checkpoints_notify,
 		.notify_arg = rt,

@@ -35,8 +35,10 @@ struct runtime_options {
 	bool must_exist;     /* do not create the image */
 	uint64_t generation; /* 0: newest */
 	unsigned retain;     /* 0: default (8) */
-	uint64_t every_ns;   /* checkpoint interval; 0: only on request and at exit */
-	unsigned prefetch;   /* THAW_PREFETCH_WORKING_SET, THAW_PREFETCH */
+	const struct thaw_thinning *thinning; /* see thaw_options; read when it is opened */
+	unsigned thinning_count;
+	uint64_t every_ns; /* checkpoint interval; 0: only on request and at exit */
+	unsigned prefetch; /* THAW_PREFETCH_WORKING_SET, THAW_PREFETCH */
 	bool trust;   /* continue in the middle of a turn without asking whose work the image is */
 	bool quiet;   /* no notes on stderr; errors are still printed */
 	bool verbose; /* a line on stderr for each generation and restore */

@@ -15,6 +15,13 @@
 
 /* ---- Options (options.c) ---- */
 
+/* What --retain says. */
+struct cli_retention {
+	unsigned newest; /* 0: the default */
+	unsigned rule_count;
+	struct thaw_thinning rules[THAW_THINNING_MAX];
+};
+
 /* Everything any command can be told. A command's table says which of it are its own. */
 struct cli_options {
 	const char *image;
@@ -24,17 +31,18 @@ struct cli_options {
 	const char *remove; /* a name */
 	const char *at;	    /* a generation, as cli_generation() takes it */
 	uint64_t every_ns;
-	uint64_t retain;
+	struct cli_retention retention;
 	bool print; /* the code came with -p */
 	bool fresh, trust, force, stats, json, quiet, verbose, help;
 };
 
 enum cli_option_kind {
-	CLI_FLAG,     /* bool: true when given */
-	CLI_TEXT,     /* const char *: the argument, borrowed from argv */
-	CLI_NUMBER,   /* uint64_t: decimal, at least 1 */
-	CLI_DURATION, /* uint64_t: nanoseconds; "250ms", "1s", "2min", "0" */
-	CLI_CODE,     /* code and print: -e and -p */
+	CLI_FLAG,      /* bool: true when given */
+	CLI_TEXT,      /* const char *: the argument, borrowed from argv */
+	CLI_NUMBER,    /* uint64_t: decimal, at least 1 */
+	CLI_DURATION,  /* uint64_t: nanoseconds; "250ms", "1s", "2min", "0" */
+	CLI_CODE,      /* code and print: -e and -p */
+	CLI_RETENTION, /* struct cli_retention */
 };
 
 struct cli_option {
@@ -56,9 +64,11 @@ struct cli_option {
 		"at", 0, "GENERATION", CLI_TEXT, CLI_FIELD(at),                         \
 			verb " from this one (a number or a name), not from the newest" \
 	}
-#define CLI_RETAIN                                                                                 \
-	{                                                                                          \
-		"retain", 0, "N", CLI_NUMBER, CLI_FIELD(retain), "generations to keep (default 8)" \
+#define CLI_RETAIN                                                                                \
+	{                                                                                         \
+		"retain", 0, "N,COUNT/PERIOD...", CLI_RETENTION, CLI_FIELD(retention),            \
+			"keep the N newest generations (default 8), and one of each of the last " \
+			"COUNT periods"                                                           \
 	}
 #define CLI_TRUST                                                                                       \
 	{                                                                                               \
@@ -153,6 +163,8 @@ struct text format_time(uint64_t time_ns);  /* "2025-01-31 12:00:00", local time
 /* "1s", "250ms", "1.5s", "2min", "0": nanoseconds. False: not a duration. */
 bool parse_duration(const char *word, uint64_t *ns);
 bool parse_number(const char *word, uint64_t *number);
+/* "8", "8,10/min,4/15min" (retain.c). False: `why` says what is wrong, with at most `room` bytes. */
+bool parse_retention(const char *word, struct cli_retention *retention, char *why, size_t room);
 
 /* A table whose columns are as wide as what is in them. */
 struct table {

@@ -144,6 +144,7 @@ static int unknown_option(const struct cli_command *command, const char *given)
 static int take(const struct cli_option *option, const char *argument, struct cli_options *options)
 {
 	void *field = (char *)options + option->offset;
+	char why[160];
 
 	switch (option->kind) {
 	case CLI_FLAG:
@@ -169,6 +170,13 @@ static int take(const struct cli_option *option, const char *argument, struct cl
 		return cli_fail(EXIT_USAGE,
 				"--%s wants a time such as 250ms, 1s, 2min or 0, not '%s'",
 				option->name, argument);
+	case CLI_RETENTION:
+		if (parse_retention(argument, field, why, sizeof(why)))
+			return 0;
+		return cli_fail(EXIT_USAGE,
+				"--%s: %s; it wants N or COUNT/PERIOD, with commas between: "
+				"8,10/min,24/hour,4/15min (s, min, hour, day, week)",
+				option->name, why);
 	}
 	return EXIT_USAGE;
 }
@@ -280,7 +288,9 @@ struct runtime_options cli_runtime_options(const struct cli_options *options)
 		.image = options->image,
 		.fresh = options->fresh,
 		.trust = options->trust,
-		.retain = options->retain > 1000000 ? 1000000 : (unsigned)options->retain,
+		.retain = options->retention.newest,
+		.thinning = options->retention.rules,
+		.thinning_count = options->retention.rule_count,
 		.every_ns = options->every_ns,
 		.quiet = options->quiet,
 		.verbose = options->verbose,

@@ -121,12 +121,16 @@ const struct cli_command command_run = {
 		"a reboot the same command continues the program, which does not notice, from the last generation that\n"
 		"became durable, in the middle of a loop if need be. SIGTERM and SIGINT end it after a last checkpoint;\n"
 		"SIGUSR2 takes one now.\n"
-		"A program that is continued needs its image only, not FILE.js.",
+		"A program that is continued needs its image only, not FILE.js.\n"
+		"--retain 8,10/min,24/hour,4/15min keeps, besides the 8 newest generations, the newest one of each of the\n"
+		"last 10 minutes that have one, and so on. PERIOD is s, min, hour, day or week, or a number of those; days\n"
+		"and weeks are those of UTC, weeks begin on Thursdays. Generations with a name (thaw tag) are kept anyway.",
 	.examples =
 		"  thaw run app.js                     images go to app.thaw\n"
 		"  thaw run --every 250ms app.js       lose at most a quarter of a second\n"
 		"  thaw run --fresh app.js in.csv      begin again; the program sees in.csv in thaw.args\n"
-		"  thaw run --at 41 app.js             go back to generation 41\n",
+		"  thaw run --at 41 app.js             go back to generation 41, or --at NAME (thaw tag)\n"
+		"  thaw run --retain 8,60/min app.js   any minute of the last hour can be gone back to\n",
 	.options = run_options,
 	.operands_min = 1,
 	.operands_max = 1000000,
