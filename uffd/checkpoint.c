@@ -105,7 +105,7 @@ static void checkpoint_done(struct checkpointer *checkpointer, int code)
 		result->error.code = 0;
 		result->durable_ns = sys_monotonic_ns() - checkpointer->begun_ns;
 	}
-	checkpointer->name[0] = 0;
+	checkpointer->name_count = 0;
 	bitmap_clear_all(&checkpointer->taken);
 	free(checkpointer->state);
 	checkpointer->state = NULL;
@@ -163,14 +163,14 @@ static void checkpoint_write(struct checkpointer *checkpointer)
 		from += page_bytes;
 	}
 	if (!code && commit_is_empty(checkpointer->commit) && state_is_durable(checkpointer) &&
-	    !checkpointer->name[0]) {
+	    !checkpointer->name_count) {
 		checkpointer->result.unchanged = true;
 		checkpointer->result.generation = *image_newest(checkpointer->image);
 		checkpoint_done(checkpointer, 0);
 		return;
 	}
-	if (!code && checkpointer->name[0])
-		code = commit_name(checkpointer->commit, checkpointer->name,
+	for (unsigned i = 0; !code && i < checkpointer->name_count; i++)
+		code = commit_name(checkpointer->commit, checkpointer->names[i].name,
 				   &(uint64_t){COMMIT_ITSELF}, error);
 	if (!code && checkpointer->touches)
 		touches = touches_offer(checkpointer->touches, checkpointer->image,
@@ -261,15 +261,30 @@ int checkpointer_begin(struct checkpointer *checkpointer, enum thaw_reason reaso
 	return code;
 }
 
+static int name_add(struct checkpointer *checkpointer, const char *name)
+{
+	struct thaw_name *names = checkpointer->names;
+
+	if (!names)
+		names = checkpointer->names = calloc(THAW_NAMES_MAX, sizeof(*names));
+	if (!names)
+		return -ENOMEM;
+	for (unsigned i = 0; i < checkpointer->name_count; i++)
+		if (!strcmp(names[i].name, name))
+			return 0;
+	if (checkpointer->name_count == THAW_NAMES_MAX)
+		return -ENOSPC;
+	strcpy(names[checkpointer->name_count++].name, name);
+	return 0;
+}
+
 int checkpointer_name(struct checkpointer *checkpointer, const char *name)
 {
-	int code = 0;
+	int code = -EBUSY;
 
 	pthread_mutex_lock(&checkpointer->lock);
-	if (checkpointer->phase == THAW_WRITING || checkpointer->phase == THAW_DONE)
-		code = -EBUSY;
-	else
-		strcpy(checkpointer->name, name);
+	if (checkpointer->phase != THAW_WRITING && checkpointer->phase != THAW_DONE)
+		code = name_add(checkpointer, name);
 	pthread_mutex_unlock(&checkpointer->lock);
 	return code;
 }
@@ -417,6 +432,8 @@ void checkpointer_stop(struct checkpointer *checkpointer)
 	checkpointer->staging = NULL;
 	free(checkpointer->state);
 	free(checkpointer->durable_state);
+	free(checkpointer->names);
+	checkpointer->names = NULL;
 	checkpointer->state = checkpointer->durable_state = NULL;
 	bitmap_free(&checkpointer->taken);
 	bitmap_free(&checkpointer->residual);

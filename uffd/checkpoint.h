@@ -48,7 +48,8 @@ struct checkpointer {
 	uint64_t begun_ns;
 	uint64_t stopped_ns; /* thaw_checkpoint_stopped(); 0: the capture will say */
 	struct thaw_generation generation;
-	char name[sizeof(((struct thaw_name *)NULL)->name)]; /* for it; empty: none */
+	struct thaw_name *names; /* for it: room for all an image can have, once there was one */
+	unsigned name_count;
 	void *state;
 	size_t state_bytes;
 	uint32_t restores;

@@ -305,6 +305,11 @@ int thaw_checkpoint_capture(struct thaw *heap, enum thaw_kind kind, const void *
 			   : -EROFS;
 }
 
+bool thaw_name_valid(const char *name)
+{
+	return name_is_sound(name);
+}
+
 int thaw_checkpoint_name(struct thaw *heap, const char *name)
 {
 	if (!name_is_sound(name))

@@ -15,7 +15,7 @@
 #define STORE_GENERATIONS_MAX 4096u
 #define STORE_RETAIN_MAX 2000u
 #define STORE_THINNED_MAX 1000u
-#define STORE_NAMES_MAX 1000u
+#define STORE_NAMES_MAX THAW_NAMES_MAX
 #define STORE_RETAIN_DEFAULT 8u
 #define STORE_WORKING_SET_MAX (1u << 16) /* clusters */
 #define STORE_NUMBER_MAX (1ull << 55)	 /* births have 56 bits; no count gets near it */

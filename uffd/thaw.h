@@ -106,10 +106,14 @@ struct thaw_name {
 	uint64_t generation;
 	/*
 	 * 1 to 63 of A-Z a-z 0-9 . _ / : @ + - and a zero: not beginning with '-', not of digits only.
-	 * No two are the same; a generation may have several. An image has at most 1000.
+	 * No two are the same; a generation may have several. An image has at most THAW_NAMES_MAX.
 	 */
 	char name[64];
 };
+#define THAW_NAMES_MAX 1000u
+
+/* Can that be the name of a generation? Any thread. */
+THAW_PUBLIC bool thaw_name_valid(const char *name);
 
 /* A rule of retention by age: the newest generation of each of the last `count` periods that had one. */
 struct thaw_thinning {
@@ -268,8 +272,10 @@ THAW_PUBLIC int thaw_checkpoint_capture(struct thaw *heap, enum thaw_kind kind, 
 					size_t state_bytes);
 /*
  * Give the generation that is being taken, or the next one, a name, which another one may lose by
- * it. It is made even if nothing has changed. Before the capture. -EINVAL: that cannot be a name;
- * -EBUSY: it was captured already. If the checkpoint fails, the name is gone with it.
+ * it; called again, one more. It is made even if nothing has changed. Before the capture. -EINVAL:
+ * that cannot be a name; -EBUSY: it was captured already; -ENOSPC: more names than an image can have;
+ * -ENOMEM. If the checkpoint fails, which it also does where the image has no room for a name, the
+ * names are gone with it.
  */
 THAW_PUBLIC int thaw_checkpoint_name(struct thaw *heap, const char *name);
 /* Where it stands. In THAW_DONE, `result` (may be NULL) is filled and the phase becomes idle. */
