@@ -295,7 +295,7 @@ TEST_F(runtime, piped_shell)
 	/* The answered line is durable already, and a clock that went on is no change. */
 	EXPECT_NE(NULL, strstr(self->program.output, "nothing has changed since\n"));
 	EXPECT_NE(NULL, strstr(self->program.output, ".checkpoint  make"));
-	EXPECT_NE(NULL, strstr(self->program.output, "generation  parent"));
+	EXPECT_NE(NULL, strstr(self->program.output, "generation  age"));
 	EXPECT_NE(NULL, strstr(self->program.output, "restored        generation"));
 	EXPECT_NE(NULL, strstr(self->program.output, "\n7\n"));
 }

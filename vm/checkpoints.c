@@ -7,7 +7,7 @@
  * poll of a turn, where stopping.c has a say in what is captured. Owner's thread, but for
  * checkpoints_notify(). Must never block the loop (checkpoints_now() does, for those who ask), and
  * never enter the VM for a checkpoint that nobody waits for, nor at all inside a turn: what there is
- * to tell then waits for its end (`untold`: the newest success, and a failure after it).
+ * to tell then waits for its end (`untold`).
  *
  * Waiters. Each checkpoint() promise has a number, counted in the heap. The generation that is
  * captured next covers every number handed out until then: those who ask while a checkpoint is on
@@ -17,6 +17,9 @@
  *
  *	idle --begin--> before capture --capture--> after capture --finish--> idle
  *		        (requested joins)	    (captured is fixed; a later request sets `wanted`)
+ *
+ * Names. What checkpoint({ name }) asks for is given to the generation that its promise waits for: it
+ * is kept here until the capture, goes with that, and with nothing else if that fails.
  *
  * Nothing is begun while no turn has run since the newest durable capture: an idle program costs
  * not even a scan.
@@ -80,6 +83,37 @@ static void tell_failed(struct runtime *rt, uint64_t last, int code, const char 
 	loop_turn(rt, PRELUDE_FAILED, 3, arguments);
 }
 
+/*
+ * Of those that nobody waits for the newest will do. Without memory for one more, so it will for
+ * those who wait: what they were promised is durable, or was tried again.
+ */
+static void tell_later(struct runtime *rt, uint64_t last, bool waited_for,
+		       const struct thaw_result *result)
+{
+	struct checkpoint_outcome *newest = rt->untold_count ? &rt->untold[rt->untold_count - 1]
+							     : NULL;
+
+	if (!newest || newest->waited_for) {
+		struct checkpoint_outcome *more = rt->untold;
+		unsigned room = rt->untold_room ? 2 * rt->untold_room : 2;
+
+		if (rt->untold_count == rt->untold_room) {
+			more = realloc(rt->untold, room * sizeof(*more));
+			rt->untold_room = more ? room : rt->untold_room;
+		}
+		if (more) {
+			rt->untold = more;
+			newest = &more[rt->untold_count++];
+			newest->waited_for = false;
+		}
+	}
+	if (!newest)
+		return;
+	newest->last = last;
+	newest->waited_for |= waited_for;
+	newest->result = *result;
+}
+
 static void succeeded(struct runtime *rt, uint64_t last, const struct thaw_result *result)
 {
 	const struct thaw_generation *generation = &result->generation;
@@ -106,10 +140,7 @@ static void succeeded(struct runtime *rt, uint64_t last, const struct thaw_resul
 		tell_durable(rt, last, result);
 		return;
 	}
-	rt->untold.durable = true;
-	rt->untold.durable_last = last;
-	rt->untold.result = *result;
-	rt->untold.failed = false; /* those it left waiting are durable now */
+	tell_later(rt, last, waited_for, result);
 }
 
 /* Every page is dirty again (thaw.h): nothing is lost but time. Said once, until one succeeds. */
@@ -117,6 +148,7 @@ static void failed(struct runtime *rt, uint64_t last, int code, const struct tha
 {
 	const char *text = error && error->text[0] ? error->text : thaw_strerror(code);
 	bool waited_for = last > rt->settled;
+	struct thaw_result result = {0};
 
 	if (!rt->failing)
 		fprintf(stderr,
@@ -131,22 +163,24 @@ static void failed(struct runtime *rt, uint64_t last, int code, const struct tha
 		tell_failed(rt, last, code, text);
 		return;
 	}
-	rt->untold.failed = true;
-	rt->untold.failed_last = last;
-	rt->untold.code = code;
-	snprintf(rt->untold.text, sizeof(rt->untold.text), "%s", text);
+	result.code = code;
+	snprintf(result.error.text, sizeof(result.error.text), "%s", text);
+	tell_later(rt, last, waited_for, &result);
 }
 
-/* After the turn in which it happened. */
+/* After the turn in which it happened. A turn that tells it may last, and leave more to tell. */
 static void tell_untold(struct runtime *rt)
 {
-	if (rt->untold.durable && !rt->ended && !js_trapped(rt->engine)) {
-		rt->untold.durable = false;
-		tell_durable(rt, rt->untold.durable_last, &rt->untold.result);
-	}
-	if (rt->untold.failed && !rt->ended && !js_trapped(rt->engine)) {
-		rt->untold.failed = false;
-		tell_failed(rt, rt->untold.failed_last, rt->untold.code, rt->untold.text);
+	for (unsigned left = rt->untold_count; left && !rt->ended && !js_trapped(rt->engine);
+	     left--) {
+		struct checkpoint_outcome first = rt->untold[0];
+		const struct thaw_result *result = &first.result;
+
+		memmove(rt->untold, rt->untold + 1, --rt->untold_count * sizeof(*rt->untold));
+		if (result->code)
+			tell_failed(rt, first.last, result->code, result->error.text);
+		else
+			tell_durable(rt, first.last, result);
 	}
 }
 
@@ -161,8 +195,20 @@ static int begin(struct runtime *rt, enum thaw_reason reason)
 	rt->wanted = false;
 	rt->reason = reason;
 	rt->capture_taken = false;
-	if (code)
+	if (code) {
+		rt->name_count = 0;
 		failed(rt, rt->requested, code, NULL);
+	}
+	return code;
+}
+
+/* To the checkpoint that is ready for its capture. */
+static int names_hand_over(struct runtime *rt)
+{
+	int code = 0;
+
+	for (unsigned i = 0; !code && i < rt->name_count; i++)
+		code = thaw_checkpoint_name(rt->heap, rt->names[i].name);
 	return code;
 }
 
@@ -179,13 +225,16 @@ static void capture(struct runtime *rt)
 	if (heap_may_have_changed(rt))
 		rt->blob.clock_ms = loop_clock(rt);
 	blob = rt->in_turn ? stopping_encode(rt, &bytes) : js_blob_encode(&rt->blob, &bytes);
-	if (!blob)
+	if (!blob || names_hand_over(rt)) {
+		free(blob);
 		return; /* the next round tries again */
+	}
 	code = thaw_checkpoint_capture(rt->heap, rt->in_turn ? THAW_KIND_BOUND : THAW_KIND_PORTABLE,
 				       blob, bytes);
 	free(blob);
 	rt->urgent = false;
 	if (!code) {
+		rt->name_count = 0;
 		rt->capture_taken = true;
 		rt->captured = rt->requested;
 		rt->captured_turns = rt->turns; /* a turn that was stopped is not counted yet */
@@ -197,6 +246,8 @@ static void finish(struct runtime *rt, const struct thaw_result *result)
 {
 	uint64_t last = rt->capture_taken ? rt->captured : rt->requested;
 
+	if (!rt->capture_taken)
+		rt->name_count = 0; /* with their promises; those asked for after a capture wait */
 	rt->capture_taken = false;
 	if (result->code)
 		failed(rt, last, result->code, &result->error);
@@ -304,10 +355,38 @@ int checkpoints_now(struct runtime *rt, enum thaw_reason reason, struct thaw_res
 	}
 }
 
-bool checkpoints_request(struct runtime *rt, uint64_t waiter)
+int checkpoints_name(struct runtime *rt, const char *name)
 {
 	if (!rt->options.image)
-		return false;
+		return -EROFS;
+	if (!thaw_name_valid(name))
+		return -EINVAL;
+	for (unsigned i = 0; i < rt->name_count; i++)
+		if (!strcmp(rt->names[i].name, name))
+			return 0;
+	if (rt->name_count == THAW_NAMES_MAX)
+		return -ENOSPC;
+	if (rt->name_count == rt->name_room) {
+		unsigned room = rt->name_room ? 2 * rt->name_room : 4;
+		struct thaw_name *more = realloc(rt->names, room * sizeof(*more));
+
+		if (!more)
+			return -ENOMEM;
+		rt->names = more;
+		rt->name_room = room;
+	}
+	snprintf(rt->names[rt->name_count++].name, sizeof(rt->names->name), "%s", name);
+	return 0;
+}
+
+int checkpoints_request(struct runtime *rt, uint64_t waiter, const char *name)
+{
+	int code = name ? checkpoints_name(rt, name) : 0;
+
+	if (!rt->options.image)
+		return -EROFS;
+	if (code)
+		return code;
 	if (!rt->requested && !rt->settled)
 		rt->settled =
 			waiter -
@@ -318,7 +397,7 @@ bool checkpoints_request(struct runtime *rt, uint64_t waiter)
 	if (!rt->capture_taken)
 		rt->wanted =
 			true; /* begun between turns, or joined if one is on its way to its capture */
-	return true;
+	return 0;
 }
 
 /* ---- The interval ---- */
@@ -348,4 +427,12 @@ int checkpoints_open(struct runtime *rt, struct thaw_error *error)
 			       0);
 	}
 	return 0;
+}
+
+void checkpoints_close(struct runtime *rt)
+{
+	free(rt->untold);
+	free(rt->names);
+	rt->untold = NULL;
+	rt->names = NULL;
 }

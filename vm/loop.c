@@ -565,7 +565,7 @@ void loop_close(struct runtime *rt)
 bool loop_has_work(const struct runtime *rt)
 {
 	return rt->keeps_alive || rt->files_in_flight || checkpoints_waited_for(rt) ||
-	       rt->untold.durable || rt->untold.failed || js_jobs_pending(rt->engine);
+	       rt->untold_count || js_jobs_pending(rt->engine);
 }
 
 void loop_serve(struct runtime *rt, bool (*done)(struct runtime *rt, void *arg), void *arg,

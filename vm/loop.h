@@ -46,6 +46,13 @@ enum prelude_operation {
 	PRELUDE_MAIN_STATE = 12 /* -> 'none' | 'pending' | 'done' | 'failed' */
 };
 
+/* What became of a checkpoint. */
+struct checkpoint_outcome {
+	uint64_t last;	 /* settles waiters up to this number */
+	bool waited_for; /* there were some */
+	struct thaw_result result;
+};
+
 struct runtime {
 	struct runtime_options options;
 	struct thaw *heap;
@@ -102,16 +109,12 @@ struct runtime {
 	bool urgent;		 /* ... and do not wait for the end of the turn (SIGUSR2) */
 	enum thaw_reason reason; /* of the one in flight */
 	bool failing;		 /* the last one failed, and it was said */
-	/* What a turn could not be interrupted with: told at its end. 0: nothing. */
-	struct {
-		uint64_t durable_last; /* settles waiters up to this number */
-		bool durable;
-		struct thaw_result result; /* of the newest that became durable */
-		uint64_t failed_last;
-		bool failed;
-		int code;
-		char text[504];
-	} untold;
+	/* What a turn could not be interrupted with: told after its end, in this order. */
+	struct checkpoint_outcome *untold;
+	unsigned untold_count, untold_room;
+	/* What the generation that is captured next is called. */
+	struct thaw_name *names;
+	unsigned name_count, name_room;
 
 	/* stopping.c */
 	struct key key;
@@ -193,14 +196,20 @@ bool loop_interrupt(void *arg);
 /* ---- checkpoints.c ---- */
 
 int checkpoints_open(struct runtime *rt, struct thaw_error *error);
+void checkpoints_close(struct runtime *rt);
 /* The library's thread: wake the loop. */
 void checkpoints_notify(void *rt);
 /* Outside turns: capture or finish what is in flight, begin what is wanted, tell what is untold. */
 void checkpoints_advance(struct runtime *rt);
 /* Inside one, at a poll: the same, but nobody is told yet, and a capture stops the turn. */
 void checkpoints_advance_inside(struct runtime *rt);
-/* checkpoint() was called. False: there is no image. */
-bool checkpoints_request(struct runtime *rt, uint64_t waiter);
+/*
+ * checkpoint() was called, perhaps with a name (else NULL), which has been looked at. -EROFS: there is
+ * no image; -ENOSPC: one name too many waits for a generation; -ENOMEM.
+ */
+int checkpoints_request(struct runtime *rt, uint64_t waiter, const char *name);
+/* The generation that is captured next shall have this name, too. -EINVAL: that cannot be one. */
+int checkpoints_name(struct runtime *rt, const char *name);
 bool checkpoints_waited_for(const struct runtime *rt);
 /*
  * Wait for the one in flight, take one more, wait for it. Tells no JavaScript if the program has

@@ -405,6 +405,7 @@ void runtime_close(struct runtime *rt)
 	thaw_close(rt->heap); /* its threads wake the loop up: they end first */
 	alarm_close(rt);
 	loop_close(rt);
+	checkpoints_close(rt);
 	js_blob_clear(&rt->blob);
 	key_clear(&rt->key);
 	if (!rt->files_in_flight)
@@ -456,6 +457,22 @@ static js_value number_of(struct runtime *rt, uint64_t value)
 	return js_number(rt->engine, (double)value);
 }
 
+/* The names of the generation that was opened; none, if they cannot be read any more. */
+static js_value opened_names(struct runtime *rt)
+{
+	js_value list = js_array(rt->engine);
+	struct thaw_name *names = NULL;
+	int count = thaw_image_names(rt->options.image, &names, NULL);
+	uint32_t index = 0;
+
+	for (int i = 0; i < count; i++)
+		if (names[i].generation == thaw_opened(rt->heap)->number)
+			js_set_index(rt->engine, list, index++,
+				     js_string(rt->engine, names[i].name, strlen(names[i].name)));
+	free(names);
+	return list;
+}
+
 /*
  * Tell a restored program that it was. Once per process, before anything else runs in it, but for
  * the rest of the turn that it was stopped in: what that began and asked for in this process is not
@@ -497,6 +514,7 @@ static void resume(struct runtime *rt)
 	js_set(engine, info[1], "bytes", number_of(rt, opened->bytes_written));
 	js_set(engine, info[1], "pauseNs", number_of(rt, opened->pause_ns));
 	js_set(engine, info[1], "durableNs", number_of(rt, opened->durable_ns));
+	js_set(engine, info[1], "names", opened_names(rt));
 	info[2] = js_object(engine);
 	js_set(engine, info[2], "waiter", number_of(rt, rt->first_waiter));
 	js_set(engine, info[2], "operation", js_number(engine, rt->first_operation));
@@ -590,6 +608,11 @@ int runtime_wait_input(struct runtime *rt, int fd)
 {
 	resume(rt);
 	return loop_wait_readable(rt, fd);
+}
+
+int runtime_checkpoint_name(struct runtime *rt, const char *name)
+{
+	return checkpoints_name(rt, name);
 }
 
 int runtime_checkpoint(struct runtime *rt, enum thaw_reason reason, struct thaw_result *result)

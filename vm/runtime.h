@@ -95,6 +95,9 @@ int runtime_wait_input(struct runtime *runtime, int fd);
 int runtime_checkpoint(struct runtime *runtime, enum thaw_reason reason,
 		       struct thaw_result *result);
 
+/* What the next one is called, too. -EINVAL: that cannot be a name; -EROFS: there is no image. */
+int runtime_checkpoint_name(struct runtime *runtime, const char *name);
+
 /* The numbers behind --stats and .stats. */
 struct runtime_stats {
 	struct thaw_status heap;

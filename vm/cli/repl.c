@@ -80,19 +80,25 @@ static void help_print(void)
 {
 	puts("Type JavaScript; await is allowed; _ is the last result.\n"
 	     "  .help        this\n"
-	     "  .checkpoint  make a generation now, and say what it took\n"
+	     "  .checkpoint  make a generation now, and say what it took; .checkpoint NAME names it\n"
 	     "  .log         the generations of the image\n"
 	     "  .stats       what restoring and checkpointing has cost so far\n"
 	     "  .exit        leave (also Ctrl-D); timers go on the next time\n"
 	     "Ctrl-C forgets the line, or stops what is running.");
 }
 
-static void checkpoint_print(struct repl *repl)
+static void checkpoint_print(struct repl *repl, const char *name)
 {
 	struct thaw_result result = {0};
-	int code = runtime_checkpoint(repl->runtime, THAW_REASON_REQUEST, &result);
 	const struct thaw_generation *g = &result.generation;
+	int code = *name ? runtime_checkpoint_name(repl->runtime, name) : 0;
 
+	if (code == -EINVAL) {
+		cli_fail(0, "'%s' cannot name a generation: see thaw tag --help", name);
+		return;
+	}
+	if (!code)
+		code = runtime_checkpoint(repl->runtime, THAW_REASON_REQUEST, &result);
 	if (code)
 		cli_fail(0, "checkpoint: %s",
 			 result.error.text[0] ? result.error.text : thaw_strerror(code));
@@ -110,14 +116,14 @@ static void command_do(struct repl *repl, const char *line)
 	static const char *const names[] = {".help",  ".checkpoint", ".log",
 					    ".stats", ".exit",	     NULL};
 	struct runtime_stats stats;
-	char word[32] = "";
+	char word[32] = "", name[128] = "";
 	const char *nearest;
 
-	sscanf(line, "%31s", word);
+	sscanf(line, "%31s %127s", word, name);
 	if (!strcmp(word, ".help")) {
 		help_print();
 	} else if (!strcmp(word, ".checkpoint")) {
-		checkpoint_print(repl);
+		checkpoint_print(repl, name);
 	} else if (!strcmp(word, ".log")) {
 		log_print(repl->image);
 	} else if (!strcmp(word, ".stats")) {

@@ -276,14 +276,39 @@ static js_value host_uncaught(ARGUMENTS)
 
 /* ---- Persistence ---- */
 
+/* (string): can it name a generation? */
+static js_value host_nameable(ARGUMENTS)
+{
+	size_t bytes;
+	char *name = text_argument(engine, count, arguments, 0, &bytes);
+	bool nameable = name && bytes == strlen(name) && thaw_name_valid(name);
+
+	UNUSED;
+	free(name);
+	return js_bool(engine, nameable);
+}
+
+/* (number, a name or undefined): is there an image? */
 static js_value host_checkpoint(ARGUMENTS)
 {
 	double number = number_argument(engine, count, arguments, 0);
+	bool named = count > 1 && !js_is_undefined(engine, arguments[1]);
+	char *name = named ? text_argument(engine, count, arguments, 1, NULL) : NULL;
+	int code;
 
 	UNUSED;
 	if (!(number >= 1 && number < 9e15))
-		return js_throw_error(engine, "RangeError", "no such checkpoint request");
-	return js_bool(engine, checkpoints_request(arg, (uint64_t)number));
+		code = -ERANGE;
+	else
+		code = named && !name ? -ENOMEM : checkpoints_request(arg, (uint64_t)number, name);
+	free(name);
+	if (!code || code == -EROFS)
+		return js_bool(engine, !code);
+	if (code == -ENOSPC)
+		return js_throw_error(engine, "RangeError", "more than %u names at a time",
+				      THAW_NAMES_MAX);
+	return js_throw_error(engine, "RangeError", "no such checkpoint request: %s",
+			      strerror(-code));
 }
 
 static js_value host_listening(ARGUMENTS)
@@ -405,6 +430,7 @@ const struct js_host_binding host_bindings[] = {
 	{"thaw.exit", host_exit},
 	{"thaw.uncaught", host_uncaught},
 	{"thaw.checkpoint", host_checkpoint},
+	{"thaw.nameable", host_nameable},
 	{"thaw.listening", host_listening},
 	{"thaw.bound", host_bound},
 	{"thaw.stats", host_stats},

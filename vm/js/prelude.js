@@ -314,16 +314,34 @@
 	// ---- Checkpoints ----
 
 	let waiterCount = 0;
-	const waiters = new Map(); // number -> {resolve, reject}: checkpoint() promises that are not settled
+	const waiters = new Map(); // number -> {resolve, reject, name}: checkpoint() promises that are not settled
 
-	function checkpoint() {
+	function nameOf(options) {
+		if (options === undefined)
+			return undefined;
+		if (typeof options !== 'object' || options === null)
+			throw new TypeError(`checkpoint() takes an object such as { name: 'before-migration' }. Received ${inspect(options)}`);
+		const { name } = options;
+		if (name !== undefined && (typeof name !== 'string' || !host.nameable(name)))
+			throw new TypeError('name must be 1 to 63 of A-Z a-z 0-9 . _ / : @ + -, must not begin with \'-\', ' +
+				`and must not be digits alone. Received ${inspect(name)}`);
+		return name;
+	}
+
+	function checkpoint(options) {
 		return new Promise((resolve, reject) => {
-			if (!host.checkpoint(waiterCount + 1)) {
+			const name = nameOf(options);
+			if (!host.checkpoint(waiterCount + 1, name)) {
 				reject(new Error('there is no image: run the program with thaw run, or with --image'));
 				return;
 			}
-			waiters.set(++waiterCount, { resolve, reject });
+			waiters.set(++waiterCount, { resolve, reject, name });
 		});
+	}
+
+	// What those who asked for a name are told has it.
+	function withName({ generation, ...rest }, name) {
+		return name === undefined ? { generation, ...rest } : { generation, name, ...rest };
 	}
 
 	function settle(last, act) {
@@ -336,9 +354,14 @@
 	}
 
 	function durable(last, info) {
-		settle(last, (waiter) => waiter.resolve({ ...info }));
+		const names = new Set();
+		settle(last, (waiter) => {
+			if (waiter.name !== undefined)
+				names.add(waiter.name);
+			waiter.resolve(withName(info, waiter.name));
+		});
 		if (info.pages > 0 || info.bytes > 0)
-			emit('checkpoint', info);
+			emit('checkpoint', { ...info, names: [...names] });
 	}
 
 	// The live bindings of the module "thaw": renewed at the start of a turn, never for their own sake.
@@ -364,8 +387,11 @@
 		if (renew !== undefined)
 			args.splice(0, args.length, ...host.args());
 		sync(info.generation, info.restores);
-		// Whoever waited for a checkpoint when this heap was captured waited for this generation: it is durable, we are it.
-		settle(own.waiter > 0 ? own.waiter - 1 : Infinity, (waiter) => waiter.resolve({ ...origin, restored: true }));
+		// Whoever waited for a checkpoint when this heap was captured waited for this generation: it is durable, we are it. Unless
+		// it came in the turn that went on after the one they waited for: then that one has their names.
+		const { names, ...made } = origin;
+		settle(own.waiter > 0 ? own.waiter - 1 : Infinity, (waiter) =>
+			waiter.resolve({ ...withName(made, names.includes(waiter.name) ? waiter.name : undefined), restored: true }));
 		for (const [number, operation] of operations) {
 			if (own.operation === 0 || number < own.operation)
 				resume(number, operation);

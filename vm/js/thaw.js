@@ -19,9 +19,11 @@ export const env = internals.env;
 
 // checkpoint() -> Promise of {generation, pages, bytes, pauseNs, durableNs}, once everything up to now is durable. In a process
 // restored from that very generation, what follows the await runs again, with {restored: true} in the result.
+// checkpoint({ name: 'before-migration' }): that generation has this name (it is in the result), which another one loses by it,
+// and is kept until the name is taken away. Several that become durable together give one generation several names.
 export const checkpoint = internals.checkpoint;
 
-// on('checkpoint', ({generation, pages, bytes, pauseNs, durableNs, reason}) => ...): after each generation that stored something,
+// on('checkpoint', ({generation, pages, bytes, pauseNs, durableNs, reason, names}) => ...): after each generation that stored something,
 // the one at exit excepted. A handler is a turn, and what it changes goes into the next generation: while there is one, a program
 // that has nothing else to do still writes a generation per interval.
 // on('restore', ({generation, ageMs, restores}) => ...): the first thing a restored program runs.
