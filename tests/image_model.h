@@ -19,7 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "image.h"
+#include "store.h"
 
 #define PAGE 4096u
 #define MODEL_PAGES 600u
@@ -195,50 +195,95 @@ __attribute__((unused)) static int model_commit(struct image *image, struct mode
 
 enum compared { SAME, REFUSED, WRONG };
 
-/*
- * What the image says now, against the model. REFUSED: an error was reported, and nothing wrong was
- * served.
- */
-__attribute__((unused)) static enum compared model_compare(struct image *image,
-							   const struct model *model,
-							   struct thaw_error *error)
+/* Pages that were read and found right, by where they lie: another generation may share them. */
+struct model_seen {
+	uint64_t offset;
+	XXH128_hash_t checksum;
+	uint32_t version;
+};
+
+/* One page of the image, which has the extent, against the model. */
+__attribute__((unused)) static enum compared model_compare_page(struct image *image,
+								const struct extent *extent,
+								uint64_t number, uint32_t version)
 {
 	static uint64_t page[PAGE / 8], wanted[PAGE / 8];
+
+	if (extent->encoding != EXTENT_RAW)
+		return version ? WRONG : SAME;
+	if (pread(image_fd(image), page, PAGE, (off_t)extent->offset) != PAGE ||
+	    !extent_matches(extent, page, PAGE))
+		return REFUSED;
+	model_fill(wanted, number, version);
+	return memcmp(page, wanted, PAGE) ? WRONG : SAME;
+}
+
+/* `seen`: MODEL_PAGES of them, for as long as nothing is written to the image. */
+__attribute__((unused)) static enum compared model_compare_pages(struct image *image,
+								 const struct model *model,
+								 struct model_seen *seen,
+								 struct thaw_error *error)
+{
 	enum compared result = SAME;
-	void *state;
-	size_t bytes;
 
 	for (unsigned i = 0; i < MODEL_PAGES; i++) {
 		struct extent extents[IMAGE_LEAF_PAGES],
 			*extent = &extents[model_page(i) % IMAGE_LEAF_PAGES];
 		uint64_t first = model_page(i) - model_page(i) % IMAGE_LEAF_PAGES;
+		uint32_t version = model->version[i];
+		enum compared page = REFUSED;
 
-		if (image_lookup(image, first, extents, error)) {
-			result = REFUSED;
-			continue;
+		if (!image_lookup(image, first, extents, error)) {
+			if (extent->encoding == EXTENT_RAW && seen[i].offset == extent->offset &&
+			    seen[i].version == version &&
+			    XXH128_isEqual(seen[i].checksum, extent->checksum))
+				continue;
+			page = model_compare_page(image, extent, model_page(i), version);
+			if (page == SAME)
+				seen[i] = (struct model_seen){extent->offset, extent->checksum,
+							      version};
 		}
-		model_fill(wanted, model_page(i), model->version[i]);
-		memset(page, 0, sizeof(page));
-		if (extent->encoding == EXTENT_RAW &&
-		    (pread(image_fd(image), page, PAGE, (off_t)extent->offset) != PAGE ||
-		     !extent_matches(extent, page, PAGE))) {
-			result = REFUSED;
-			continue;
-		}
-		if (memcmp(page, wanted, PAGE))
+		if (page == WRONG)
 			return WRONG;
+		if (page == REFUSED)
+			result = REFUSED;
 	}
-	if (image_opened(image)->number != model->number)
+	return result;
+}
+
+/*
+ * What the image says now, against the model. REFUSED: an error was reported, and nothing wrong was
+ * served.
+ */
+__attribute__((unused)) static enum compared model_compare_seen(struct image *image,
+								const struct model *model,
+								struct model_seen *seen,
+								struct thaw_error *error)
+{
+	static uint8_t wanted_state[9000];
+	enum compared result = model_compare_pages(image, model, seen, error);
+	void *state;
+	size_t bytes;
+
+	if (result == WRONG || image_opened(image)->number != model->number)
 		return result;
 	if (image_read_state(image, &state, &bytes, error))
 		return REFUSED;
-	static uint8_t wanted_state[9000];
 	model_fill_state(wanted_state, model->state);
 	if (bytes != model_state_bytes(model->state) ||
 	    (bytes && memcmp(state, wanted_state, bytes)))
 		result = WRONG;
 	free(state);
 	return result;
+}
+
+__attribute__((unused)) static enum compared model_compare(struct image *image,
+							   const struct model *model,
+							   struct thaw_error *error)
+{
+	struct model_seen seen[MODEL_PAGES] = {0};
+
+	return model_compare_seen(image, model, seen, error);
 }
 
 __attribute__((unused)) static void history_add(struct history *history, const struct model *model)
@@ -275,6 +320,7 @@ __attribute__((unused)) static void history_retain(struct history *history, unsi
 /* Every generation that the file lists, opened read only and compared. Returns how many, or -1. */
 __attribute__((unused)) static int history_compare(const struct history *history)
 {
+	struct model_seen seen[MODEL_PAGES] = {0};
 	struct thaw_generation *log;
 	struct thaw_error error = {0}, fallback;
 	int count = thaw_image_log(model_path, &log, &error), same = 0;
@@ -289,7 +335,7 @@ __attribute__((unused)) static int history_compare(const struct history *history
 
 		if (!model || image_open(&options, &image, &fallback, &error))
 			break;
-		same += model_compare(image, model, &error) == SAME;
+		same += model_compare_seen(image, model, seen, &error) == SAME;
 		image_close(image);
 	}
 	if (count >= 0)
@@ -322,6 +368,62 @@ __attribute__((unused)) static uint64_t model_file_bytes(void)
 	struct stat stat_;
 
 	return stat(model_path, &stat_) ? 0 : (uint64_t)stat_.st_size;
+}
+
+static uint16_t model_live_at(const struct space *space, uint64_t block)
+{
+	return block < space->blocks ? space->live[block] : 0;
+}
+
+/*
+ * Is the free space that a long history of commits has left what a new opener finds by walking the
+ * trees: to the byte, both now and after the next commit? Not while readers hold what was dropped.
+ *
+ * The opener has the same file, but may only read it: a commit that is given up writes nothing.
+ */
+__attribute__((unused)) static bool space_is_exact(struct image *image)
+{
+	struct image_options options = {.path = model_path, .read_only = true, .retain_all = true};
+	struct thaw_error error = {0}, fallback;
+	struct commit *commit;
+	struct image *other;
+	bool exact = true;
+
+	if (!image->space_known)
+		return true;
+	if (image_open(&options, &other, &fallback, &error))
+		return false;
+	other->read_only = false;
+	if (commit_begin(other, &commit, &error)) {
+		fprintf(stderr, "# %s\n", error.text);
+		image_close(other);
+		return false;
+	}
+	commit_abort(commit);
+	for (int after = 0; after < 2; after++) {
+		uint64_t blocks = image->space.blocks > other->space.blocks ? image->space.blocks
+									    : other->space.blocks;
+
+		for (uint64_t block = 0; block < blocks; block++) {
+			uint16_t is = model_live_at(&image->space, block);
+			uint16_t should = model_live_at(&other->space, block);
+
+			if (is != should && exact)
+				fprintf(stderr, "# block %lu: %u, should be %u (%d)\n", block, is,
+					should, after);
+			exact &= is == should;
+		}
+		if (!after) {
+			ranges_subtract(&image->garbage, &image->space);
+			ranges_subtract(&other->garbage, &other->space);
+		}
+	}
+	/* The image goes on as if nobody had looked. */
+	for (size_t i = 0; i < image->garbage.count; i++)
+		space_add(&image->space, image->garbage.items[i].offset,
+			  image->garbage.items[i].bytes);
+	image_close(other);
+	return exact;
 }
 
 #endif

@@ -7,7 +7,6 @@
 #include "kselftest_harness.h"
 
 #include "image_model.h"
-#include "store.h"
 
 static struct history history; /* what has to be listed */
 static struct model model;
@@ -56,59 +55,6 @@ static bool listed_right(void)
 	if (count >= 0)
 		free(log);
 	return right;
-}
-
-static uint16_t live_at(const struct space *space, uint64_t block)
-{
-	return block < space->blocks ? space->live[block] : 0;
-}
-
-/*
- * Is the free space that a long history of commits has left what a new opener finds by walking the
- * trees: to the byte, both now and after the next commit?
- */
-static bool space_is_exact(struct image *image)
-{
-	struct image_options options = model_options();
-	char path[256], command[512];
-	struct commit *commit;
-	struct image *copy;
-	bool exact = true;
-
-	if (!image->space_known)
-		return true;
-	snprintf(path, sizeof(path), "%s.copy", model_path);
-	snprintf(command, sizeof(command), "cp %s %s", model_path, path);
-	options.path = path;
-	if (system(command) || image_open(&options, &copy, &fallback, &error) ||
-	    commit_begin(copy, &commit, &error))
-		return false;
-	commit_abort(commit);
-	for (int after = 0; after < 2; after++) {
-		uint64_t blocks = image->space.blocks > copy->space.blocks ? image->space.blocks
-									   : copy->space.blocks;
-
-		for (uint64_t block = 0; block < blocks; block++) {
-			uint16_t is = live_at(&image->space, block);
-			uint16_t should = live_at(&copy->space, block);
-
-			if (is != should && exact)
-				fprintf(stderr, "# block %lu: %u, should be %u (%d)\n", block, is,
-					should, after);
-			exact &= is == should;
-		}
-		if (!after) {
-			ranges_subtract(&image->garbage, &image->space);
-			ranges_subtract(&copy->garbage, &copy->space);
-		}
-	}
-	/* The image goes on as if nobody had looked. */
-	for (size_t i = 0; i < image->garbage.count; i++)
-		space_add(&image->space, image->garbage.items[i].offset,
-			  image->garbage.items[i].bytes);
-	image_close(copy);
-	unlink(path);
-	return exact;
 }
 
 static void expect_list(struct __test_metadata *_metadata, const char *kinds)
