@@ -43,6 +43,9 @@ struct history { /* what was committed, by generation */
 static char model_directory[128];
 static char model_path[192];
 
+/* CLOCK_REALTIME of the commits. */
+static uint64_t model_time_ns = 1;
+
 static uint64_t random_state = 88172645463325252ull;
 
 __attribute__((unused)) static uint64_t random_next(void)
@@ -157,7 +160,7 @@ __attribute__((unused)) static int model_finish(struct commit *commit, struct mo
 						struct thaw_error *error)
 {
 	struct thaw_generation generation = {
-		.time_ns = 1,
+		.time_ns = model_time_ns,
 		.heap_bytes = 65536,
 		.reason = THAW_REASON_TIMER,
 		.kind = model->kind,

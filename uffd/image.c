@@ -631,10 +631,14 @@ static int options_check(const struct image_options *options, struct thaw_error 
 	    (page < SPACE_BLOCK || page > 65536 || page & (page - 1)))
 		return error_set(error, -EINVAL, "%s: pages of %u bytes are not supported",
 				 options->path, page);
-	for (unsigned i = 0; i < options->thinning_count && i < THAW_THINNING_MAX; i++)
+	for (unsigned i = 0; i < options->thinning_count && i < THAW_THINNING_MAX; i++) {
+		if (!options->thinning[i].period_ns)
+			return error_set(error, -EINVAL, "%s: a rule of retention without a period",
+					 options->path);
 		thinned += options->thinning[i].count < STORE_THINNED_MAX
 				   ? options->thinning[i].count
 				   : STORE_THINNED_MAX + 1;
+	}
 	if (options->thinning_count > THAW_THINNING_MAX || thinned > STORE_THINNED_MAX)
 		return error_set(error, -EINVAL,
 				 "%s: more than %u rules of retention, or %u generations in them",

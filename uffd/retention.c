@@ -30,20 +30,32 @@ static unsigned list_position(const struct generation *list, unsigned count, uin
 	return found ? (unsigned)(found - list) : count;
 }
 
-/* The newest of each of the last `count` periods that have one. */
+static bool period_is_among(uint64_t period, const uint64_t *periods, unsigned count)
+{
+	/* Backwards: that of the one before, unless the clock was set. */
+	while (count-- > 0)
+		if (periods[count] == period)
+			return true;
+	return false;
+}
+
+/*
+ * The newest of each of the last `count` periods that have one. The clock may have been set between
+ * any two: "newest" is who was made last, whatever he says the time was, and a period counts once.
+ */
 static void thin(const struct thaw_thinning *rule, const struct record *list, bool *keep)
 {
-	uint64_t last = UINT64_MAX;
-	unsigned left = rule->count;
+	uint64_t periods[STORE_THINNED_MAX], lowest = UINT64_MAX;
+	unsigned found = 0;
 
-	for (unsigned i = list->count; rule->period_ns && left && i-- > 0;) {
+	for (unsigned i = list->count; i-- > 0 && found < rule->count;) {
 		uint64_t period = list->generations[i].info.time_ns / rule->period_ns;
 
-		if (period == last)
+		if (period >= lowest && period_is_among(period, periods, found))
 			continue;
 		keep[i] = true;
-		last = period;
-		left--;
+		periods[found++] = period;
+		lowest = period < lowest ? period : lowest;
 	}
 }
 

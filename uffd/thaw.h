@@ -118,7 +118,7 @@ THAW_PUBLIC bool thaw_name_valid(const char *name);
 /* A rule of retention by age: the newest generation of each of the last `count` periods that had one. */
 struct thaw_thinning {
 	unsigned count;
-	uint64_t period_ns; /* periods begin where CLOCK_REALTIME is a multiple of it */
+	uint64_t period_ns; /* not 0; periods begin where CLOCK_REALTIME is a multiple of it */
 };
 #define THAW_THINNING_MAX 8u
 
