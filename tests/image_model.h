@@ -397,6 +397,7 @@ __attribute__((unused)) static bool space_is_exact(struct image *image)
 	if (image_open(&options, &other, &fallback, &error))
 		return false;
 	other->read_only = false;
+	other->settled = true; /* and syncs nothing */
 	if (commit_begin(other, &commit, &error)) {
 		fprintf(stderr, "# %s\n", error.text);
 		image_close(other);
