@@ -49,8 +49,7 @@ static void slot_decode(const struct disk_slot *disk, unsigned number, struct sl
 	    disk->sequence > STORE_NUMBER_MAX || !disk->sequence != !disk->record_bytes ||
 	    !disk->record_bytes != !disk->record_offset || disk->engine[sizeof(disk->engine) - 1])
 		return;
-	if (disk->page_bytes < SPACE_BLOCK || disk->page_bytes > 65536 ||
-	    disk->page_bytes & (disk->page_bytes - 1))
+	if (!page_bytes_possible(disk->page_bytes))
 		return;
 	slot->state = SLOT_VALID;
 }

@@ -178,7 +178,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -188,6 +187,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "newfile.h"
 #include "relocate.h"
 #include "store.h"
 #include "sys.h"
@@ -268,48 +268,21 @@ static int slots_create(int fd, const struct image_options *options)
 	return code ? code : sys_fdatasync(fd);
 }
 
-/* The name appears with the whole header behind it, or not at all. -EEXIST: another was faster. */
-static int file_name(const char *temporary, const char *path, bool replace)
-{
-	int code;
-
-	if (!renameat2(AT_FDCWD, temporary, AT_FDCWD, path, replace ? 0 : RENAME_NOREPLACE))
-		return sys_fsync_directory_of(path);
-	code = -errno;
-	if (code != -EINVAL && code != -ENOSYS)
-		return code;
-	if (link(temporary, path)) /* a file system without RENAME_NOREPLACE */
-		return -errno;
-	unlink(temporary);
-	return sys_fsync_directory_of(path);
-}
-
-/* A new image, locked. */
+/* A new image, locked. The name appears with the whole header behind it, or not at all. */
 static int file_create(const struct image_options *options, bool replace, struct thaw_error *error)
 {
-	char temporary[PATH_MAX];
-	uint32_t unique;
-	int fd, code;
+	struct newfile file;
+	int code = newfile_open(&file, options->path);
 
-	if (getrandom(&unique, sizeof(unique), 0) != sizeof(unique))
-		unique = 0;
-	if (snprintf(temporary, sizeof(temporary), "%s.tmp.%d.%08x", options->path, (int)getpid(),
-		     unique) >= (int)sizeof(temporary))
-		return error_set(error, -ENAMETOOLONG, "%s: the name is too long", options->path);
-	/* The heap's contents are nobody else's business. */
-	fd = sys_open(temporary, O_RDWR | O_CREAT | O_EXCL, 0600);
-	if (fd < 0)
-		return error_set(error, fd, "%s: cannot create it: %s", options->path,
-				 thaw_strerror(fd));
-	code = flock(fd, LOCK_EX | LOCK_NB) ? -errno : 0;
-	if (!code)
-		code = slots_create(fd, options);
-	if (!code)
-		code = file_name(temporary, options->path, replace);
-	if (!code)
-		return fd;
-	unlink(temporary);
-	close(fd);
+	if (!code) {
+		code = slots_create(file.fd, options);
+		if (!code)
+			code = newfile_name(&file, replace);
+		if (!code)
+			return file.fd;
+		newfile_drop(&file);
+	}
+	/* -EEXIST: another was faster. */
 	return error_set(error, code, "%s: cannot create it: %s", options->path,
 			 thaw_strerror(code));
 }
@@ -338,7 +311,7 @@ int store_open(const char *path, int flags, struct thaw_error *error)
 }
 
 /* The name may stand for another file by the time the lock is ours. */
-static bool file_is_named(int fd, const char *path)
+bool file_is_named(int fd, const char *path)
 {
 	struct stat opened, named;
 
@@ -627,8 +600,7 @@ static int options_check(const struct image_options *options, struct thaw_error 
 	    (!options->engine || strlen(options->engine) > 63))
 		return error_set(error, -EINVAL, "%s: the engine's name must have at most 63 bytes",
 				 options->path);
-	if ((page || !(options->read_only || options->retain_all)) &&
-	    (page < SPACE_BLOCK || page > 65536 || page & (page - 1)))
+	if ((page || !(options->read_only || options->retain_all)) && !page_bytes_possible(page))
 		return error_set(error, -EINVAL, "%s: pages of %u bytes are not supported",
 				 options->path, page);
 	for (unsigned i = 0; i < options->thinning_count && i < THAW_THINNING_MAX; i++) {

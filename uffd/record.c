@@ -16,6 +16,7 @@
 #include "sys.h"
 
 #define CHECKSUM_BYTES sizeof(((struct disk_slot *)NULL)->checksum)
+_Static_assert(sizeof(struct disk_record) == RECORD_START_BYTES, "record");
 
 static size_t encoded_bytes(uint64_t generations, uint64_t names)
 {
@@ -259,6 +260,49 @@ damaged:
 	return error_set(error, THAW_EDAMAGED,
 			 "%s: the commit record %" PRIu64 " at offset %" PRIu64 " is damaged (%s)",
 			 path, slot->sequence, slot->record_offset, why);
+}
+
+size_t record_claims(const void *start)
+{
+	const struct disk_record *disk = start;
+
+	if (disk->magic != FORMAT_RECORD_MAGIC ||
+	    disk->generation_bytes != sizeof(struct disk_generation) || !disk->generations ||
+	    disk->generations > STORE_GENERATIONS_MAX ||
+	    disk->name_bytes != sizeof(struct disk_name) || disk->names > STORE_NAMES_MAX ||
+	    disk->zero || !disk->sequence || disk->sequence > STORE_NUMBER_MAX ||
+	    !page_bytes_possible(disk->page_bytes) || disk->engine[sizeof(disk->engine) - 1])
+		return 0;
+	return encoded_bytes(disk->generations, disk->names);
+}
+
+uint64_t record_sequence(const void *start)
+{
+	return ((const struct disk_record *)start)->sequence;
+}
+
+int record_parse(const void *bytes, struct slot *slot, struct record *record)
+{
+	const struct disk_record *disk = bytes;
+	size_t checked = record_claims(bytes) - CHECKSUM_BYTES;
+	XXH128_hash_t hash = XXH3_128bits(bytes, checked);
+	const uint64_t stored[2] = {hash.low64, hash.high64};
+
+	memset(record, 0, sizeof(*record));
+	if (memcmp((const char *)bytes + checked, stored, CHECKSUM_BYTES))
+		return THAW_EDAMAGED;
+	if (record_decode(disk, checked + CHECKSUM_BYTES, record)) {
+		record_free(record);
+		return THAW_EDAMAGED;
+	}
+	*slot = (struct slot){.state = SLOT_VALID,
+			      .whole = true,
+			      .format = FORMAT_VERSION,
+			      .page_bytes = disk->page_bytes,
+			      .sequence = disk->sequence};
+	memcpy(slot->uuid, disk->uuid, sizeof(slot->uuid));
+	memcpy(slot->engine, disk->engine, sizeof(slot->engine));
+	return 0;
 }
 
 void record_free(struct record *record)

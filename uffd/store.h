@@ -27,6 +27,11 @@
 
 #define STORE_FAILURES_MAX (1u << 30)
 
+static inline bool page_bytes_possible(uint32_t bytes)
+{
+	return bytes >= SPACE_BLOCK && bytes <= 65536 && !(bytes & (bytes - 1));
+}
+
 /* Which generation failed, and how often in a row; 0: none did. */
 struct note {
 	uint64_t generation;
@@ -140,6 +145,15 @@ int record_read(int fd, const char *path, const struct slot *slot, struct record
 /* As it is going to stand beside that slot, of which everything but the record's place is known. */
 size_t record_encoded_bytes(const struct record *record);
 void record_encode(const struct record *record, const struct slot *slot, void *bytes);
+/*
+ * For a record that was come across without a slot. Its first RECORD_START_BYTES tell how long it claims
+ * to be (0: it is no record) and its sequence; all of it, whether it is whole: then `slot` is what it
+ * would be but for the record's place. 0 or THAW_EDAMAGED.
+ */
+#define RECORD_START_BYTES 160u
+size_t record_claims(const void *start);
+uint64_t record_sequence(const void *start);
+int record_parse(const void *bytes, struct slot *slot, struct record *record);
 void record_free(struct record *record);
 /* The entry with that number, or NULL: there is no number 0. */
 const struct generation *record_find(const struct record *record, uint64_t number);
@@ -167,6 +181,8 @@ bool store_retains(int fd, const char *path, uint64_t number);
  * may expect.
  */
 int store_open(const char *path, int flags, struct thaw_error *error);
+/* Does the name (still) stand for this file? */
+bool file_is_named(int fd, const char *path);
 /* Pid of the lock's holder; 0: none or not visible. */
 uint64_t image_holder(int fd);
 

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/* newfile.h - making an image under another name first. See newfile.c. */
+#ifndef UFFD_NEWFILE_H
+#define UFFD_NEWFILE_H
+
+#include <limits.h>
+
+#include "store.h"
+
+struct newfile {
+	int fd; /* open for reading and writing, locked */
+	const char *path;
+	char temporary[PATH_MAX];
+};
+
+/* Remove what a process that was killed left of its new file for `path`. */
+void newfile_sweep(const char *path);
+
+/* An empty file beside `path`, which is kept, mode 0600. -errno. */
+int newfile_open(struct newfile *file, const char *path);
+
+/*
+ * Write what makes it an image: two records, from `at` on, with the generations and names of `record`,
+ * and both slots, so that either will do. Their sequences are the two above `sequence`, which none of
+ * the generations is. `note` may be NULL. And sync all of the file.
+ */
+int newfile_seal(struct newfile *file, uint64_t at, const struct slot *identity, uint64_t sequence,
+		 const struct record *record, const struct note *note);
+
+/*
+ * Durably give it its name; the descriptor stays open. -EEXIST: without `replace`, if there is one. If
+ * the directory cannot be synced it fails, and has its name all the same.
+ */
+int newfile_name(struct newfile *file, bool replace);
+/* The same without replacing, and with nothing left in the end if it fails. */
+int newfile_name_or_nothing(struct newfile *file, struct thaw_error *error);
+
+/* The file is not wanted. */
+void newfile_drop(struct newfile *file);
+
+/* Say that it could not be made. Returns code. */
+int newfile_error(const char *path, int code, struct thaw_error *error);
+
+/* -EEXIST, and it is said: something has that name. Before long work is done in vain. */
+int newfile_free(const char *path, struct thaw_error *error);
+
+#endif
