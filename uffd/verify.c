@@ -394,20 +394,25 @@ static int verify_run(struct verify *verify, struct thaw_error *error)
 	struct stat stat;
 	int code, opened;
 
-	if (fstat(verify->source.fd, &stat))
-		return error_set(error, -errno, "%s: %s", verify->source.path,
-				 thaw_strerror(-errno));
-	verify->file_bytes = (uint64_t)stat.st_size;
-	verify->claims = calloc(verify->file_bytes / SPACE_BLOCK + 1, 1);
-	verify->buffer = malloc(READ_BYTES);
-	verify->batch = malloc(BATCH_EXTENTS * sizeof(*verify->batch));
-	if (!verify->claims || !verify->buffer || !verify->batch)
-		return error_set(error, -ENOMEM, "%s: no memory to verify it", verify->source.path);
-
 	opened = store_read(verify->source.fd, verify->source.path, slots, &chosen, &record,
 			    &fallback, error);
 	if (opened && opened != THAW_EDAMAGED)
 		return opened;
+	/* Only now: the file may have grown by what the record lists. */
+	code = fstat(verify->source.fd, &stat) ? -errno : 0;
+	if (!code) {
+		verify->file_bytes = (uint64_t)stat.st_size;
+		verify->claims = calloc(verify->file_bytes / SPACE_BLOCK + 1, 1);
+		verify->buffer = malloc(READ_BYTES);
+		verify->batch = malloc(BATCH_EXTENTS * sizeof(*verify->batch));
+		if (!verify->claims || !verify->buffer || !verify->batch)
+			code = -ENOMEM;
+	}
+	if (code) {
+		record_free(&record);
+		return error_set(error, code, "%s: cannot verify it: %s", verify->source.path,
+				 thaw_strerror(code));
+	}
 	verify->source.page_bytes = slots[chosen].page_bytes;
 	for (unsigned i = 0; !opened && i < record.count; i++)
 		pin_take(verify->source.fd, record.generations[i].info.number);
