@@ -22,23 +22,18 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "batch.h"
 #include "format.h"
 #include "retention.h"
 #include "store.h"
 #include "sys.h"
 #include "walk.h"
 
-#define BATCH_EXTENTS 4096u
+#define BATCH_PAGES 4096u
 #define READ_BYTES (1u << 20)
 #define GENERATION_DROPPED 1 /* ends a walk, and is no error */
 
 enum claim { CLAIM_NONE, CLAIM_BYTES, CLAIM_WHOLE };
-
-struct pending { /* an extent that waits to be read */
-	uint64_t page;
-	struct extent extent;
-	const char *wrong; /* NULL: it is right */
-};
 
 struct verify {
 	struct walk_source source;
@@ -50,8 +45,7 @@ struct verify {
 	uint64_t file_bytes;
 	uint8_t *claims; /* enum claim per block */
 	uint8_t *buffer;
-	struct pending *batch;
-	size_t batched;
+	struct batch batch;
 	struct thaw_damage damage; /* the last one, not told yet: more pages may join it */
 	bool damage_waits;
 };
@@ -141,68 +135,33 @@ static bool claim(struct verify *verify, uint64_t offset, uint64_t bytes, enum c
 
 /* ---- Pages */
 
-static int by_offset(const void *a, const void *b)
-{
-	const struct pending *left = a, *right = b;
-
-	return (left->extent.offset > right->extent.offset) -
-	       (left->extent.offset < right->extent.offset);
-}
-
 static int by_page(const void *a, const void *b)
 {
-	const struct pending *left = a, *right = b;
+	const struct batch_page *left = a, *right = b;
 
 	return (left->page > right->page) - (left->page < right->page);
 }
 
-static void pages_check(struct verify *verify, struct pending *first, size_t count)
-{
-	uint32_t page_bytes = verify->source.page_bytes;
-	int code = sys_pread(verify->source.fd, verify->buffer, count * page_bytes,
-			     first->extent.offset);
-
-	if (code && count > 1) { /* which one is it? */
-		for (size_t i = 0; i < count; i++)
-			pages_check(verify, first + i, 1);
-		return;
-	}
-	for (size_t i = 0; i < count; i++) {
-		if (code)
-			first[i].wrong = code == -ENODATA || code == -EINVAL
-						 ? "page lies beyond the end of the file"
-						 : "page cannot be read";
-		else if (!extent_matches(&first[i].extent, verify->buffer + i * page_bytes,
-					 page_bytes))
-			first[i].wrong = "page has a wrong checksum";
-		else if (!claim(verify, first[i].extent.offset, page_bytes, CLAIM_WHOLE))
-			first[i].wrong = "page lies where something else lies";
-	}
-}
-
 static int batch_check(struct verify *verify)
 {
-	uint32_t page_bytes = verify->source.page_bytes;
-	struct pending *batch = verify->batch;
-	size_t count = verify->batched;
+	struct batch *batch = &verify->batch;
+	struct batch_page *pages = batch->pages;
+	size_t count = batch->count;
 
-	qsort(batch, count, sizeof(*batch), by_offset);
-	for (size_t i = 0, run; i < count; i += run) {
-		for (run = 1; i + run < count && (run + 1) * page_bytes <= READ_BYTES; run++)
-			if (batch[i + run].extent.offset !=
-			    batch[i].extent.offset + run * page_bytes)
-				break;
-		pages_check(verify, batch + i, run);
-	}
-	verify->summary.bytes += (uint64_t)count * page_bytes;
-	verify->batched = 0;
+	batch_read(batch, NULL, 0);
+	for (size_t i = 0; i < count; i++)
+		if (!pages[i].wrong &&
+		    !claim(verify, pages[i].extent.offset, batch->page_bytes, CLAIM_WHOLE))
+			pages[i].wrong = "page lies where something else lies";
+	verify->summary.bytes += (uint64_t)count * batch->page_bytes;
+	batch->count = 0;
 
-	qsort(batch, count, sizeof(*batch), by_page);
+	qsort(pages, count, sizeof(*pages), by_page);
 	for (size_t i = 0; i < count; i++) {
-		int code = !batch[i].wrong
+		int code = !pages[i].wrong
 				   ? 0
-				   : damage_add(verify, batch[i].page, 1, batch[i].extent.offset,
-						page_bytes, batch[i].wrong);
+				   : damage_add(verify, pages[i].page, 1, pages[i].extent.offset,
+						batch->page_bytes, pages[i].wrong);
 
 		if (code)
 			return code;
@@ -217,8 +176,8 @@ static int verify_extent(void *arg, uint64_t page, const struct extent *extent)
 	verify->summary.pages++;
 	if (!extent->bytes)
 		return 0;
-	verify->batch[verify->batched++] = (struct pending){page, *extent, NULL};
-	return verify->batched == BATCH_EXTENTS ? batch_check(verify) : 0;
+	batch_add(&verify->batch, page, extent, 0);
+	return verify->batch.count == verify->batch.room ? batch_check(verify) : 0;
 }
 
 /* ---- Nodes, state blobs, the header */
@@ -368,7 +327,7 @@ static int verify_generations(struct verify *verify, const struct record *record
 
 		verify->generation = generation->info.number;
 		verify->summary.generations++;
-		verify->batched = 0;
+		verify->batch.count = 0;
 		code = walk_difference(&verify->source, &generation->root, roots, adjacent, false,
 				       &ops);
 		if (!code)
@@ -404,8 +363,9 @@ static int verify_run(struct verify *verify, struct thaw_error *error)
 		verify->file_bytes = (uint64_t)stat.st_size;
 		verify->claims = calloc(verify->file_bytes / SPACE_BLOCK + 1, 1);
 		verify->buffer = malloc(READ_BYTES);
-		verify->batch = malloc(BATCH_EXTENTS * sizeof(*verify->batch));
-		if (!verify->claims || !verify->buffer || !verify->batch)
+		code = batch_open(&verify->batch, verify->source.fd, slots[chosen].page_bytes,
+				  BATCH_PAGES);
+		if (!verify->claims || !verify->buffer)
 			code = -ENOMEM;
 	}
 	if (code) {
@@ -451,7 +411,7 @@ int thaw_image_verify(const char *path, const struct thaw_verify_ops *ops,
 				 verify.summary.damages, verify.summary.damages == 1 ? "" : "s");
 	if (summary)
 		*summary = verify.summary;
-	free(verify.batch);
+	batch_close(&verify.batch);
 	free(verify.buffer);
 	free(verify.claims);
 	close(verify.source.fd);
