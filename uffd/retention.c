@@ -102,6 +102,35 @@ int retention_apply(const struct generation *list, unsigned count, const bool *k
 	return (int)stay;
 }
 
+int retention_select(const struct record *record, const bool *keep, struct record *kept)
+{
+	int stay;
+
+	*kept = (struct record){.working_set = record->working_set};
+	kept->generations = calloc(record->count + 1, sizeof(*kept->generations));
+	kept->names = calloc(record->name_count + 1, sizeof(*kept->names));
+	stay = kept->generations && kept->names
+		       ? retention_apply(record->generations, record->count, keep,
+					 kept->generations)
+		       : -ENOMEM;
+	if (stay < 0) {
+		record_free(kept);
+		return stay;
+	}
+	kept->count = (unsigned)stay;
+	for (unsigned i = 0; i < record->name_count; i++)
+		if (record_find(kept, record->names[i].generation))
+			kept->names[kept->name_count++] = record->names[i];
+	for (unsigned i = 0; i < kept->count; i++) { /* those before are right already */
+		struct thaw_generation *info = &kept->generations[i].info;
+		const struct generation *above = record_find(kept, info->ancestor);
+
+		if (record_find(record, info->portable) && !record_find(kept, info->portable))
+			info->portable = above ? above->info.portable : 0;
+	}
+	return 0;
+}
+
 unsigned retention_adjacent(const struct generation *list, unsigned count,
 			    const uint64_t *ancestors, const bool *among, unsigned i,
 			    const struct root **roots)

@@ -16,6 +16,12 @@ int retention_apply(const struct generation *list, unsigned count, const bool *k
 		    struct generation *kept);
 
 /*
+ * The record of those that `keep` marks and of their names; where the portable one that a generation
+ * names is not among them, it names the next best. Its place is none yet. The caller frees it. -ENOMEM.
+ */
+int retention_select(const struct record *record, const bool *keep, struct record *kept);
+
+/*
  * The roots of the generations that generation i can share anything with that no other one of them
  * shares too: those adjacent to it, of those that `among` marks (NULL: all before it). `ancestors`:
  * of all, as they are now; NULL: as they are listed. Returns how many, into `roots`.

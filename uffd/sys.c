@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>
+#include <linux/fs.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -146,6 +147,41 @@ int sys_pwrite(int fd, const void *buffer, size_t bytes, uint64_t offset)
 		offset += (uint64_t)put;
 	}
 	return 0;
+}
+
+/* What file systems say, and the kernel for them, if they cannot do it with these files. */
+static int cannot(int error)
+{
+	return error == EXDEV || error == EINVAL || error == ENOSYS || error == ENOTTY ||
+			       error == EOPNOTSUPP || error == ETXTBSY
+		       ? -EOPNOTSUPP
+		       : -error;
+}
+
+int sys_copy_range(int from, int to, uint64_t offset, uint64_t bytes)
+{
+	off_t in = (off_t)offset, out = (off_t)offset;
+	int error = sys_injected(SYS_CALL_WRITE);
+	ssize_t copied;
+
+	if (error)
+		return error;
+	do
+		copied = copy_file_range(from, &in, to, &out, bytes, 0);
+	while (copied < 0 && errno == EINTR);
+	return copied < 0 ? cannot(errno) : (int)copied;
+}
+
+int sys_reflink(int from, int to)
+{
+	int error = sys_injected(SYS_CALL_IOCTL), code;
+
+	if (error)
+		return cannot(-error);
+	do
+		code = ioctl(to, FICLONE, from);
+	while (code < 0 && errno == EINTR);
+	return code < 0 ? cannot(errno) : 0;
 }
 
 int sys_fdatasync(int fd)

@@ -39,6 +39,13 @@ int sys_open(const char *path, int flags, unsigned mode);
 /* Exactly `bytes`; -ENODATA when the file ends before. */
 int sys_pread(int fd, void *buffer, size_t bytes, uint64_t offset);
 int sys_pwrite(int fd, const void *buffer, size_t bytes, uint64_t offset);
+/*
+ * The same bytes into another file, by whatever is fastest: a write, as failures on purpose go. Returns
+ * how many, at least one; 0 where the file ends; -EOPNOTSUPP: these two files do not do it.
+ */
+int sys_copy_range(int from, int to, uint64_t offset, uint64_t bytes);
+/* All of it, sharing the blocks (FICLONE, an ioctl); -EOPNOTSUPP: these two files do not do it. */
+int sys_reflink(int from, int to);
 int sys_fdatasync(int fd);
 int sys_fsync_directory_of(const char *path);
 int sys_truncate(int fd, uint64_t bytes);

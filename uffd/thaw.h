@@ -471,6 +471,84 @@ THAW_PUBLIC int thaw_image_untag(const char *path, const char *name, struct thaw
 THAW_PUBLIC int thaw_image_rollback(const char *path, uint64_t generation,
 				    struct thaw_generation *made, struct thaw_error *error);
 
+/* ---- Whole images: copying, compacting, repairing one ---- */
+
+/* What repair found out about one generation. */
+struct thaw_salvage {
+	struct thaw_generation generation;
+	const struct thaw_name *names; /* those it has; valid until the callback returns */
+	unsigned name_count;
+	bool kept;
+	struct thaw_damage cause; /* if it was not kept: the first thing that is wrong with it */
+};
+struct thaw_copy_ops {
+	/*
+	 * Bytes read or copied so far, and an estimate of the whole. Return non-zero to stop with
+	 * -ECANCELED: nothing has changed then.
+	 */
+	int (*progress)(void *arg, uint64_t done, uint64_t total);
+	/* Repair only: of each generation that it looked for, oldest first. */
+	void (*generation)(void *arg, const struct thaw_salvage *salvage);
+	void *arg;
+};
+struct thaw_copy_summary {
+	uint64_t generations,
+		newest; /* how many the new file lists; the number of the last of them */
+	uint64_t names;
+	uint64_t generations_lost,
+		names_lost;    /* that the old one listed, and the new one does not */
+	uint64_t pages;	       /* copied one by one, each once; thaw_image_clone copies none so */
+	uint64_t bytes_before; /* size of the old file, of which parts may be holes */
+	uint64_t bytes_after;  /* size of the new one */
+	bool reflink;	       /* they share their blocks on the disk: the copy took none */
+	bool working_set_lost; /* repair: the order of first touches could not be read */
+};
+
+/*
+ * Make an independent image, with a uuid of its own, that lists the same generations and names. With a
+ * `generation`, it is then rolled back to that one (thaw_image_rollback): 0: the newest stays the newest.
+ * By reflink where the file system can, else by copying what is not a hole: so what is free in the file
+ * is copied along. The image may be in use: generations that are dropped while it is copied may be left
+ * out, but there is always one.
+ *
+ * The new file has mode 0600 and appears under its name when it is whole and durable. -EEXIST: there is
+ * a file of that name; THAW_ENOGEN: no such generation, or none at all; THAW_EDAMAGED: header, records or
+ * roots are damaged (of all other bytes, damage is copied as it is); -EAGAIN: the program that writes
+ * the image was faster than this; -ECANCELED. On failure there is no new file, and nothing else changed.
+ * Any thread; `ops`, `summary` and `error` may be NULL.
+ */
+THAW_PUBLIC int thaw_image_clone(const char *path, const char *new_path, uint64_t generation,
+				 const struct thaw_copy_ops *ops, struct thaw_copy_summary *summary,
+				 struct thaw_error *error);
+
+#define THAW_COMPACT_NEWEST 0x1u /* drop all but the newest and the portable one that it names */
+/*
+ * Rewrite an image without anything that is free in it: first the pages of the newest generation, in the
+ * order in which they were touched after the last restore, as far as that is known, then its other pages
+ * in order, then what only older ones have. Every byte is checked. Generations keep their numbers and
+ * names (with THAW_COMPACT_NEWEST, those that stay), the image its uuid, the file its owner and mode.
+ *
+ * The new file takes the place of the old one when it is whole and durable, at once: whoever reads the
+ * old one goes on reading it. THAW_EINUSE: a program has it open; THAW_EDAMAGED: there is something to
+ * repair first; -EMLINK: the file has several names. On failure the old file is as it was (but for one of
+ * syncing the directory: then it is not certain which of them the next start of the machine finds; both
+ * are whole). Memory: 8 bytes for each 4 KiB of the file, at most 128 for each 16 pages, and 18 MiB.
+ */
+THAW_PUBLIC int thaw_image_compact(const char *path, unsigned flags,
+				   const struct thaw_copy_ops *ops,
+				   struct thaw_copy_summary *summary, struct thaw_error *error);
+
+/*
+ * Copy every generation of a damaged image that is whole, densely as thaw_image_compact does, to a new
+ * one of the same uuid: those that the newest header slot leads to, else the other one, else the newest
+ * commit record that is found in the file, if one of them leads to a whole generation. The old file is
+ * only read; it may be in use. 0: the new image is whole, whatever was lost (see `summary`);
+ * THAW_EDAMAGED: nothing could be salvaged, and there is no new file; -EEXIST, -ECANCELED as above.
+ */
+THAW_PUBLIC int thaw_image_repair(const char *path, const char *new_path,
+				  const struct thaw_copy_ops *ops,
+				  struct thaw_copy_summary *summary, struct thaw_error *error);
+
 /* ---- What this kernel and these privileges allow ---- */
 
 struct thaw_capability {

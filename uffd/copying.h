@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * copying.h - what clone.c, compact.c and repair.c share: how far they are, which generations are whole
+ * (judge.c), copying them densely (dense.c).
+ */
+#ifndef UFFD_COPYING_H
+#define UFFD_COPYING_H
+
+#include <errno.h>
+#include <string.h>
+
+#include "newfile.h"
+#include "walk.h"
+
+struct copying {
+	const struct thaw_copy_ops *ops; /* may be NULL */
+	uint64_t done, total;		 /* bytes */
+};
+
+/* 0, or -ECANCELED. */
+static inline int copying_advance(struct copying *copying, uint64_t bytes)
+{
+	copying->done += bytes;
+	if (!copying->ops || !copying->ops->progress)
+		return 0;
+	return copying->ops->progress(copying->ops->arg, copying->done,
+				      copying->done > copying->total ? copying->done
+								     : copying->total)
+		       ? -ECANCELED
+		       : 0;
+}
+
+/* ---- judge.c */
+
+/*
+ * Read and check every byte of every generation of the record: whole[i], or causes[i] says what is
+ * wrong first. -ENOMEM, -ECANCELED.
+ */
+int judge(const struct walk_source *source, const struct record *record, struct copying *copying,
+	  bool *whole, struct thaw_damage *causes);
+
+/* ---- dense.c */
+
+/*
+ * Write all generations of the record, and its names and working set, densely into the new file, and
+ * seal it. `identity`: uuid, engine, page size and sequence of the source. `pages`: how many were
+ * copied. THAW_EDAMAGED and -errno say where; -ENOMEM, -ECANCELED.
+ */
+int dense_copy(const struct walk_source *source, const struct slot *identity,
+	       const struct record *record, const struct note *note, struct newfile *to,
+	       struct copying *copying, uint64_t *pages, struct thaw_error *error);
+
+#endif

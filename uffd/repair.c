@@ -1,0 +1,530 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * repair.c - thaw_image_repair: what is still whole of a damaged image, as a new one. Any thread; only
+ * reads the old file, which may be in use.
+ *
+ * A record says what there was: the one that the newest slot names, the one that the other names, or any
+ * that is found in the file by its magic, newest first; where a slot or its record is damaged, those that
+ * are newer than what the other slot names come before it. The first that leads to a generation which is
+ * whole to its last byte (judge.c) is the one; what else it lists is lost. The whole ones are copied
+ * densely (dense.c), which checks everything once more.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "copying.h"
+#include "retention.h"
+#include "sys.h"
+
+#define SCAN_BYTES (1u << 20)
+#define FOUND_MAX 16u /* records that are remembered */
+
+struct found {
+	uint64_t sequence, offset, bytes;
+};
+
+struct lost { /* a generation of a record that led to nothing */
+	struct thaw_generation info;
+	struct thaw_damage cause;
+};
+
+struct repair {
+	struct walk_source source; /* page_bytes: as the record says */
+	uint64_t file_bytes;
+	struct slot slots[2];
+	struct copying copying;
+	struct found found[FOUND_MAX]; /* newest first */
+	unsigned found_count;
+	bool scanned;
+
+	struct slot identity; /* of the record */
+	struct record record; /* that was tried last */
+	bool *whole;	      /* which of its generations are */
+	struct thaw_damage *causes;
+
+	struct lost *lost; /* of those tried before it */
+	struct thaw_name *lost_names;
+	unsigned lost_count, lost_name_count;
+};
+
+/* ---- Records without a slot */
+
+static void found_add(struct repair *repair, const struct found *found)
+{
+	unsigned at = repair->found_count;
+
+	/* Of two that are the same, the one further back was written later as likely as not. */
+	while (at && repair->found[at - 1].sequence <= found->sequence)
+		at--;
+	if (at == FOUND_MAX)
+		return;
+	if (repair->found_count < FOUND_MAX)
+		repair->found_count++;
+	memmove(&repair->found[at + 1], &repair->found[at],
+		(repair->found_count - 1 - at) * sizeof(*repair->found));
+	repair->found[at] = *found;
+}
+
+/* The record there, or an error; an image may be made to do harm. */
+static int record_at(struct repair *repair, uint64_t offset, size_t bytes, struct slot *slot,
+		     struct record *record)
+{
+	void *disk = malloc(bytes);
+	int code = disk ? sys_pread(repair->source.fd, disk, bytes, offset) : -ENOMEM;
+
+	if (!code && record_claims(disk) != bytes)
+		code = THAW_EDAMAGED; /* it has changed */
+	if (!code)
+		code = record_parse(disk, slot, record);
+	free(disk);
+	if (!code) {
+		slot->record_offset = record->offset = offset;
+		slot->record_bytes = record->bytes = bytes;
+	}
+	return code;
+}
+
+/* Is there a record? Takes from *budget what it costs to find out. */
+static int scan_at(struct repair *repair, uint64_t offset, uint64_t *budget)
+{
+	uint8_t start[RECORD_START_BYTES];
+	struct record record;
+	struct found found;
+	struct slot slot;
+	int code;
+
+	if (sys_pread(repair->source.fd, start, sizeof(start), offset))
+		return 0;
+	found = (struct found){record_sequence(start), offset, record_claims(start)};
+	if (!found.bytes || found.bytes > repair->file_bytes - offset || found.bytes > *budget)
+		return 0;
+	*budget -= found.bytes;
+	code = record_at(repair, offset, found.bytes, &slot, &record);
+	if (!code) {
+		record_free(&record);
+		found_add(repair, &found);
+	}
+	return code == -ENOMEM ? code : 0;
+}
+
+/* What can be read of the piece; where it cannot be, there are zeros. */
+static void scan_read(struct repair *repair, uint8_t *piece, size_t bytes, uint64_t offset)
+{
+	if (!sys_pread(repair->source.fd, piece, bytes, offset))
+		return;
+	for (size_t at = 0; at < bytes; at += SPACE_BLOCK) {
+		size_t part = bytes - at < SPACE_BLOCK ? bytes - at : SPACE_BLOCK;
+
+		if (sys_pread(repair->source.fd, piece + at, part, offset + at))
+			memset(piece + at, 0, part);
+	}
+}
+
+/* Records do not overlap, so those that are there are paid for by the file's length. */
+static int scan(struct repair *repair)
+{
+	uint64_t budget = 2 * repair->file_bytes + (64u << 20), offset = 0;
+	uint8_t *piece = malloc(SCAN_BYTES);
+	int code = piece ? 0 : -ENOMEM;
+
+	while (!code && offset < repair->file_bytes) {
+		off_t data = lseek(repair->source.fd, (off_t)offset, SEEK_DATA);
+		size_t bytes;
+
+		if (data < 0 && errno == ENXIO) /* the rest is a hole */
+			break;
+		if (data > (off_t)offset)
+			offset = (uint64_t)data & ~7ull;
+		if (offset >= repair->file_bytes)
+			break;
+		bytes = repair->file_bytes - offset < SCAN_BYTES ? repair->file_bytes - offset
+								 : SCAN_BYTES;
+		scan_read(repair, piece, bytes, offset);
+		for (size_t at = 0; at + 8 <= bytes && !code; at += 8)
+			if (!memcmp(piece + at, "thwrecrd", 8))
+				code = scan_at(repair, offset + at, &budget);
+		offset += bytes;
+		if (!code)
+			code = copying_advance(&repair->copying, bytes);
+	}
+	free(piece);
+	return code;
+}
+
+/* ---- What is whole */
+
+static bool any_whole(const struct repair *repair)
+{
+	for (unsigned i = 0; i < repair->record.count; i++)
+		if (repair->whole[i])
+			return true;
+	return false;
+}
+
+/* The record that was tried before led to nothing: all that it listed is lost, unless another has it. */
+static int repair_give_up(struct repair *repair)
+{
+	struct record *record = &repair->record;
+	struct lost *lost =
+		realloc(repair->lost, (repair->lost_count + record->count + 1) * sizeof(*lost));
+	struct thaw_name *names =
+		realloc(repair->lost_names,
+			(repair->lost_name_count + record->name_count + 1) * sizeof(*names));
+
+	repair->lost = lost ? lost : repair->lost;
+	repair->lost_names = names ? names : repair->lost_names;
+	if (!lost || !names)
+		return -ENOMEM;
+	for (unsigned i = 0; i < record->count; i++)
+		lost[repair->lost_count++] =
+			(struct lost){record->generations[i].info, repair->causes[i]};
+	for (unsigned i = 0; i < record->name_count; i++)
+		names[repair->lost_name_count++] = record->names[i];
+	record_free(record);
+	free(repair->whole);
+	free(repair->causes);
+	repair->whole = NULL;
+	repair->causes = NULL;
+	return 0;
+}
+
+/* Take over the record, and judge its generations. */
+static int repair_try(struct repair *repair, const struct slot *slot, struct record *record)
+{
+	int code = repair_give_up(repair);
+
+	if (code) {
+		record_free(record);
+		return code;
+	}
+	repair->identity = *slot;
+	repair->record = *record;
+	repair->source.page_bytes = slot->page_bytes;
+	repair->whole = calloc(record->count + 1, sizeof(*repair->whole));
+	repair->causes = calloc(record->count + 1, sizeof(*repair->causes));
+	if (!repair->whole || !repair->causes)
+		return -ENOMEM;
+	for (unsigned i = 0; i < record->count; i++)
+		pin_take(repair->source.fd, record->generations[i].info.number);
+	return judge(&repair->source, &repair->record, &repair->copying, repair->whole,
+		     repair->causes);
+}
+
+static int repair_try_slot(struct repair *repair, unsigned number)
+{
+	const struct slot *slot = &repair->slots[number];
+	struct record record;
+
+	if (slot->state != SLOT_VALID || !slot->record_bytes ||
+	    record_read(repair->source.fd, repair->source.path, slot, &record, NULL))
+		return 0;
+	return repair_try(repair, slot, &record);
+}
+
+/* The records that were found, newest first: those above that sequence, or those up to it. */
+static int repair_try_found(struct repair *repair, uint64_t sequence, bool above)
+{
+	int code = 0;
+
+	if (!repair->scanned)
+		code = scan(repair);
+	repair->scanned = true;
+	for (unsigned i = 0; !code && i < repair->found_count && !any_whole(repair); i++) {
+		struct record record;
+		struct slot slot;
+
+		if ((repair->found[i].sequence > sequence) != above)
+			continue;
+		code = record_at(repair, repair->found[i].offset, repair->found[i].bytes, &slot,
+				 &record);
+		if (!code)
+			code = repair_try(repair, &slot, &record);
+		else if (code != -ENOMEM)
+			code = 0; /* written over since */
+	}
+	return code;
+}
+
+/* The first record that leads to anything. */
+static int repair_find(struct repair *repair, struct thaw_error *error)
+{
+	const char *path = repair->source.path;
+	struct record record = {0};
+	struct thaw_error fallback;
+	unsigned newest;
+	int code = store_read(repair->source.fd, path, repair->slots, &newest, &record, &fallback,
+			      error);
+
+	if (code && code != THAW_EDAMAGED && code != THAW_EFOREIGN)
+		return code;
+	if (!code && record.count) {
+		if (fallback.code)
+			code = repair_try_found(repair, repair->slots[newest].sequence, true);
+		if (!code && !any_whole(repair))
+			code = repair_try(repair, &repair->slots[newest], &record);
+		else
+			record_free(&record);
+	} else { /* what the header leads to is no record */
+		int number = header_newest(path, repair->slots, NULL);
+
+		newest = number < 0 ? 0 : (unsigned)number;
+		code = 0;
+	}
+	if (!code && !any_whole(repair))
+		code = repair_try_slot(repair, !newest);
+	if (!code && !any_whole(repair))
+		code = repair_try_found(repair, STORE_NUMBER_MAX, false);
+	if (code)
+		return error_set(error, code, "%s: cannot be repaired: %s", path,
+				 thaw_strerror(code));
+	if (repair->record.count || repair->lost_count)
+		return 0;
+	code = header_newest(path, repair->slots, error);
+	if (code >= 0 && !repair->slots[code].record_bytes)
+		return error_set(error, THAW_ENOGEN, "%s: holds no generation", path);
+	if (code >= 0 || code == THAW_EDAMAGED)
+		code = error_set(error, THAW_EDAMAGED,
+				 "%s: damaged, and no commit record that could be found is whole: "
+				 "restore the file from a backup",
+				 path);
+	return code;
+}
+
+/* The program that writes the image goes on: what it has dropped since is not lost but gone. */
+static bool was_dropped(const struct repair *repair, uint64_t number)
+{
+	struct slot now[2];
+
+	if (header_read(repair->source.fd, repair->source.path, now, NULL))
+		return false;
+	if (now[0].sequence == repair->slots[0].sequence &&
+	    now[1].sequence == repair->slots[1].sequence)
+		return false;
+	return !store_retains(repair->source.fd, repair->source.path, number);
+}
+
+struct verdict {
+	struct thaw_salvage salvage;
+	bool other; /* of a record that was tried before */
+};
+
+static int by_number(const void *a, const void *b)
+{
+	const struct verdict *left = a, *right = b;
+	uint64_t first = left->salvage.generation.number;
+	uint64_t second = right->salvage.generation.number;
+
+	return first == second ? left->other - right->other : (first > second) - (first < second);
+}
+
+/* The generation's names, from both lists, into `names`. */
+static unsigned names_of(const struct repair *repair, const struct verdict *verdict,
+			 struct thaw_name *names)
+{
+	const struct thaw_name *from = verdict->other ? repair->lost_names : repair->record.names;
+	unsigned count = verdict->other ? repair->lost_name_count : repair->record.name_count;
+	unsigned found = 0;
+
+	for (unsigned i = 0; i < count; i++) {
+		bool twice = false;
+
+		for (unsigned n = 0; n < found; n++)
+			twice |= !strcmp(names[n].name, from[i].name);
+		if (!twice && from[i].generation == verdict->salvage.generation.number)
+			names[found++] = from[i];
+	}
+	return found;
+}
+
+/* Oldest first, each once: what the last record says goes before what those before it said. */
+static int repair_report(const struct repair *repair, struct thaw_copy_summary *summary)
+{
+	const struct thaw_copy_ops *ops = repair->copying.ops;
+	unsigned count = repair->record.count + repair->lost_count;
+	struct verdict *verdicts = calloc(count + 1, sizeof(*verdicts));
+	struct thaw_name *names =
+		calloc(repair->record.name_count + repair->lost_name_count + 1, sizeof(*names));
+	uint64_t last = 0;
+
+	for (unsigned i = 0; verdicts && i < repair->record.count; i++)
+		verdicts[i].salvage =
+			(struct thaw_salvage){.generation = repair->record.generations[i].info,
+					      .kept = repair->whole[i],
+					      .cause = repair->causes[i]};
+	for (unsigned i = 0; verdicts && i < repair->lost_count; i++)
+		verdicts[repair->record.count + i] = (struct verdict){
+			{.generation = repair->lost[i].info, .cause = repair->lost[i].cause}, true};
+	if (verdicts)
+		qsort(verdicts, count, sizeof(*verdicts), by_number);
+	for (unsigned i = 0; verdicts && names && i < count; i++) {
+		struct thaw_salvage *salvage = &verdicts[i].salvage;
+
+		if (salvage->generation.number == last ||
+		    (!salvage->kept && was_dropped(repair, salvage->generation.number)))
+			continue;
+		last = salvage->generation.number;
+		salvage->names = names;
+		salvage->name_count = names_of(repair, &verdicts[i], names);
+		if (!salvage->kept) {
+			summary->generations_lost++;
+			summary->names_lost += salvage->name_count;
+		}
+		if (ops && ops->generation)
+			ops->generation(ops->arg, salvage);
+	}
+	free(names);
+	free(verdicts);
+	return verdicts && names ? 0 : -ENOMEM;
+}
+
+/* ---- What is made of it */
+
+/* It only makes the next start faster: without it, all is there. */
+static int working_set_check(struct repair *repair, struct record *kept,
+			     struct thaw_copy_summary *summary)
+{
+	const struct working_set *set = &kept->working_set;
+	void *bytes = set->bytes ? malloc(set->bytes) : NULL;
+
+	if (!set->bytes)
+		return 0;
+	if (!bytes)
+		return -ENOMEM;
+	summary->working_set_lost = sys_pread(repair->source.fd, bytes, set->bytes, set->offset) ||
+				    !XXH128_isEqual(XXH3_128bits(bytes, set->bytes), set->checksum);
+	if (summary->working_set_lost)
+		kept->working_set = (struct working_set){0};
+	free(bytes);
+	return 0;
+}
+
+static const struct note *note_of(const struct repair *repair, uint64_t number)
+{
+	for (unsigned i = 0; i < 2; i++)
+		if (repair->slots[i].note.failures && repair->slots[i].note.generation == number)
+			return &repair->slots[i].note;
+	return NULL;
+}
+
+/* No sequence may be used twice: above all that were. */
+static void sequence_raise(struct repair *repair)
+{
+	for (unsigned i = 0; i < 2; i++)
+		if (repair->slots[i].state == SLOT_VALID &&
+		    repair->slots[i].sequence > repair->identity.sequence)
+			repair->identity.sequence = repair->slots[i].sequence;
+}
+
+static int repair_write(struct repair *repair, const struct record *kept, struct newfile *to,
+			struct thaw_copy_summary *summary, struct thaw_error *error)
+{
+	uint64_t newest = kept->generations[kept->count - 1].info.number;
+	struct stat stat;
+	int code;
+
+	sequence_raise(repair);
+	code = dense_copy(&repair->source, &repair->identity, kept, note_of(repair, newest), to,
+			  &repair->copying, &summary->pages, error);
+	if (code == THAW_EDAMAGED) /* what was whole a moment ago */
+		code = error_set(
+			error, -EAGAIN,
+			"%s: changed while it was read: stop the program that writes it, or "
+			"try again",
+			repair->source.path);
+	if (code)
+		return code;
+	summary->newest = newest;
+	summary->generations = kept->count;
+	summary->names = kept->name_count;
+	if (!fstat(to->fd, &stat))
+		summary->bytes_after = (uint64_t)stat.st_size;
+	return newfile_name_or_nothing(to, error);
+}
+
+static int repair_make(struct repair *repair, const char *new_path,
+		       struct thaw_copy_summary *summary, struct thaw_error *error)
+{
+	struct newfile to;
+	struct record kept;
+	int code = retention_select(&repair->record, repair->whole, &kept);
+
+	if (!code)
+		code = working_set_check(repair, &kept, summary);
+	if (code) {
+		record_free(&kept);
+		return error_set(error, code, "%s: no memory to repair it", repair->source.path);
+	}
+	newfile_sweep(new_path);
+	code = newfile_open(&to, new_path);
+	if (code) {
+		newfile_error(new_path, code, error);
+	} else {
+		code = repair_write(repair, &kept, &to, summary, error);
+		if (code)
+			newfile_drop(&to);
+		else
+			close(to.fd);
+	}
+	record_free(&kept);
+	return code;
+}
+
+static int repair_run(struct repair *repair, const char *new_path,
+		      struct thaw_copy_summary *summary, struct thaw_error *error)
+{
+	struct stat stat;
+	int code;
+
+	if (fstat(repair->source.fd, &stat))
+		return error_set(error, -errno, "%s: %s", repair->source.path,
+				 thaw_strerror(-errno));
+	summary->bytes_before = repair->file_bytes = (uint64_t)stat.st_size;
+	repair->copying.total = 2 * repair->file_bytes; /* read, and copied */
+	code = repair_find(repair, error);
+	if (code)
+		return code;
+	code = repair_report(repair, summary);
+	if (code)
+		return error_set(error, code, "%s: no memory to repair it", repair->source.path);
+	if (any_whole(repair))
+		return repair_make(repair, new_path, summary, error);
+	return error_set(error, THAW_EDAMAGED,
+			 "%s: no generation is whole: restore the file from a backup",
+			 repair->source.path);
+}
+
+int thaw_image_repair(const char *path, const char *new_path, const struct thaw_copy_ops *ops,
+		      struct thaw_copy_summary *summary, struct thaw_error *error)
+{
+	struct repair repair = {.source = {.path = path}, .copying = {.ops = ops}};
+	struct thaw_copy_summary unused_summary;
+	struct thaw_error unused;
+	int code;
+
+	error = error ? error : &unused;
+	summary = summary ? summary : &unused_summary;
+	memset(summary, 0, sizeof(*summary));
+	code = newfile_free(new_path, error);
+	if (code)
+		return code;
+	repair.source.fd = store_open(path, O_RDONLY, error);
+	if (repair.source.fd == -ENOENT)
+		return error_set(error, repair.source.fd, "%s: cannot open it: %s", path,
+				 thaw_strerror(repair.source.fd));
+	if (repair.source.fd < 0)
+		return repair.source.fd;
+	code = repair_run(&repair, new_path, summary, error);
+	record_free(&repair.record);
+	free(repair.whole);
+	free(repair.causes);
+	free(repair.lost);
+	free(repair.lost_names);
+	close(repair.source.fd);
+	return code;
+}
