@@ -32,7 +32,8 @@ struct cli_options {
 	const char *at;	    /* a generation, as cli_generation() takes it */
 	uint64_t every_ns;
 	struct cli_retention retention;
-	bool print; /* the code came with -p */
+	bool print;  /* the code came with -p */
+	bool newest; /* only that */
 	bool fresh, trust, force, stats, json, quiet, verbose, help;
 };
 
@@ -89,6 +90,10 @@ struct cli_option {
 	{                                                                          \
 		"json", 0, NULL, CLI_FLAG, CLI_FIELD(json), "write JSON to stdout" \
 	}
+#define CLI_QUIET                                                                               \
+	{                                                                                       \
+		"quiet", 'q', NULL, CLI_FLAG, CLI_FIELD(quiet), "no progress bar on a terminal" \
+	}
 
 struct cli_command {
 	const char *name;
@@ -104,7 +109,8 @@ struct cli_command {
 };
 
 extern const struct cli_command command_run, command_repl, command_eval, command_check, command_log,
-	command_tag, command_rollback, command_inspect, command_map, command_verify;
+	command_tag, command_rollback, command_inspect, command_map, command_verify, command_clone,
+	command_compact, command_repair;
 
 /* Parse argv (argv[0] is skipped) by the command's table, then run it. Returns an exit code. */
 int cli_dispatch(const struct cli_command *command, int argc, char **argv);
@@ -192,5 +198,25 @@ void json_close(struct json *json, char bracket);		  /* '}' or ']' */
 void json_text(struct json *json, const char *key, const char *value);
 void json_number(struct json *json, const char *key, uint64_t value);
 void json_bool(struct json *json, const char *key, bool value);
+
+/* ---- Working through whole images (report.c) ---- */
+
+/* A bar on stderr, if that is a terminal and nobody asked for quiet. */
+struct progress {
+	const char *verb;
+	bool bar, shown;
+	uint64_t time_ns; /* when it was drawn last */
+};
+void progress_begin(struct progress *progress, const char *verb, const struct cli_options *options);
+/* Returns non-zero once the program was asked to end (after interrupt_catch). */
+int progress_show(struct progress *progress, uint64_t done, uint64_t total);
+void progress_clear(struct progress *progress);
+/* From now on the first SIGINT, SIGTERM or SIGHUP only makes progress_show() say so. */
+void interrupt_catch(void);
+/* cli_fail_change(), or, if that is why it failed, what a program ended by the signal exits with. */
+int interrupt_fail(const char *image, const struct thaw_error *error, int code);
+/* "generation 3, pages 5 to 7: ...", without a newline; and as an object. */
+void damage_print(const struct thaw_damage *damage);
+void damage_json(struct json *json, const char *key, const struct thaw_damage *damage);
 
 #endif

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+/* compact.c - thaw compact: an image is rewritten without what is free in it. Nobody may use it. */
+#include "cli.h"
+
+static int progress(void *arg, uint64_t done, uint64_t total)
+{
+	return progress_show(arg, done, total);
+}
+
+static void print_json(const char *image, const struct thaw_copy_summary *summary)
+{
+	struct json json = {.to = stdout};
+
+	json_open(&json, NULL, '{');
+	json_text(&json, "image", image);
+	json_number(&json, "generations", summary->generations);
+	json_number(&json, "newest", summary->newest);
+	json_number(&json, "names", summary->names);
+	json_number(&json, "generationsDropped", summary->generations_lost);
+	json_number(&json, "namesDropped", summary->names_lost);
+	json_number(&json, "pages", summary->pages);
+	json_number(&json, "bytesBefore", summary->bytes_before);
+	json_number(&json, "bytesAfter", summary->bytes_after);
+	json_close(&json, '}');
+	putchar('\n');
+}
+
+static void print_words(const char *image, const struct thaw_copy_summary *summary)
+{
+	printf("%s: %s before, %s after; %s %s, %s %s\n", image,
+	       format_bytes(summary->bytes_before).s, format_bytes(summary->bytes_after).s,
+	       format_count(summary->generations).s,
+	       summary->generations == 1 ? "generation" : "generations",
+	       format_count(summary->pages).s, summary->pages == 1 ? "page" : "pages");
+	if (summary->generations_lost)
+		printf("dropped: %s %s, %s %s\n", format_count(summary->generations_lost).s,
+		       summary->generations_lost == 1 ? "generation" : "generations",
+		       format_count(summary->names_lost).s,
+		       summary->names_lost == 1 ? "name" : "names");
+}
+
+static int compact(const struct cli_options *options, int operand_count, char **operands)
+{
+	struct progress bar;
+	const struct thaw_copy_ops ops = {.progress = progress, .arg = &bar};
+	struct thaw_copy_summary summary;
+	struct thaw_error error = {0};
+	unsigned tries = 0;
+	int code;
+
+	(void)operand_count;
+	progress_begin(&bar, "compact", options);
+	interrupt_catch();
+	do
+		code = thaw_image_compact(operands[0], options->newest ? THAW_COMPACT_NEWEST : 0,
+					  &ops, &summary, &error);
+	while (cli_again(code, &tries));
+	progress_clear(&bar);
+	if (code)
+		return interrupt_fail(operands[0], &error, code);
+	(options->json ? print_json : print_words)(operands[0], &summary);
+	return 0;
+}
+
+static const struct cli_option compact_options[] = {
+	{"newest", 0, NULL, CLI_FLAG, CLI_FIELD(newest),
+	 "drop all other generations, and their names"},
+	CLI_JSON,
+	CLI_QUIET,
+	CLI_HELP,
+	{0},
+};
+
+const struct cli_command command_compact = {
+	.name = "compact",
+	.synopsis = "[options] IMAGE",
+	.summary = "rewrite an image without its free space",
+	.description =
+		"Writes what is in use to a new file, pages in the order in which they were first touched after the last\n"
+		"restore, checking every byte, and puts it in the place of the old one at once when it is durable. Until\n"
+		"then, and if anything fails, the old file is what it was. Needs space for both. With --newest, only the\n"
+		"newest generation stays, and the one between turns that it goes back to.",
+	.examples = "  thaw compact app.thaw\n"
+		    "  thaw compact --newest app.thaw && scp app.thaw elsewhere:\n",
+	.options = compact_options,
+	.operands_min = 1,
+	.operands_max = 1,
+	.run = compact,
+};

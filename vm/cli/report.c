@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * report.c - what the commands that work through whole images share: a progress bar, ending in order on
+ * Ctrl-C, and how damage is told. One thread.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cli.h"
+
+static volatile sig_atomic_t interrupted; /* by which signal */
+
+static uint64_t monotonic_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+void progress_begin(struct progress *progress, const char *verb, const struct cli_options *options)
+{
+	*progress =
+		(struct progress){.verb = verb, .bar = isatty(STDERR_FILENO) && !options->quiet};
+}
+
+int progress_show(struct progress *progress, uint64_t done, uint64_t total)
+{
+	uint64_t now = monotonic_ns();
+	char bar[31];
+	unsigned filled;
+
+	if (!progress->bar || now - progress->time_ns < 100000000)
+		return interrupted;
+	progress->time_ns = now;
+	progress->shown = true;
+	if (total < done)
+		total = done;
+	filled = total ? (unsigned)((double)done / (double)total * 30) : 0;
+	memset(bar, '.', 30);
+	memset(bar, '#', filled);
+	bar[30] = '\0';
+	fprintf(stderr, "\r\033[K%s [%s] %s of %s", progress->verb, bar, format_bytes(done).s,
+		format_bytes(total).s);
+	fflush(stderr);
+	return interrupted;
+}
+
+void progress_clear(struct progress *progress)
+{
+	if (progress->shown)
+		fputs("\r\033[K", stderr);
+	progress->shown = false;
+}
+
+static void interrupt(int number)
+{
+	interrupted = number;
+}
+
+void interrupt_catch(void)
+{
+	/* The second one ends the program at once, as it would without this. */
+	struct sigaction action = {.sa_handler = interrupt, .sa_flags = (int)SA_RESETHAND};
+	static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+		struct sigaction before;
+
+		if (!sigaction(numbers[i], NULL, &before) && before.sa_handler != SIG_IGN)
+			sigaction(numbers[i], &action, NULL);
+	}
+}
+
+int interrupt_fail(const char *image, const struct thaw_error *error, int code)
+{
+	if (code == -ECANCELED && interrupted)
+		return cli_fail(128 + interrupted, "interrupted: nothing was changed");
+	return cli_fail_change(image, NULL, error, code);
+}
+
+void damage_json(struct json *json, const char *key, const struct thaw_damage *damage)
+{
+	json_open(json, key, '{');
+	json_number(json, "generation", damage->generation);
+	json_number(json, "firstPage", damage->first_page);
+	json_number(json, "pages", damage->pages);
+	json_number(json, "offset", damage->offset);
+	json_number(json, "bytes", damage->bytes);
+	json_text(json, "what", damage->what);
+	json_close(json, '}');
+}
+
+void damage_print(const struct thaw_damage *damage)
+{
+	if (damage->generation)
+		printf("generation %llu", (unsigned long long)damage->generation);
+	else
+		printf("header");
+	if (damage->pages == 1)
+		printf(", page %llu", (unsigned long long)damage->first_page);
+	else if (damage->pages)
+		printf(", pages %llu to %llu", (unsigned long long)damage->first_page,
+		       (unsigned long long)(damage->first_page + damage->pages - 1));
+	printf(": %s (%llu bytes at offset %llu)", damage->what, (unsigned long long)damage->bytes,
+	       (unsigned long long)damage->offset);
+}
