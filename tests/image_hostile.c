@@ -2,7 +2,7 @@
 /*
  * An image that was made to do harm: fields of slots, records and nodes take values that like to
  * hurt, and every checksum above them is right again. Whatever it says, opening it, looking pages
- * up, reading its state, verifying, inspecting and committing return, and none asks for much
+ * up, reading its state, verifying, inspecting, copying and committing return, and none asks for much
  * memory. The seed is printed; THAW_SEED=... repeats a run.
  */
 #define _GNU_SOURCE
@@ -20,6 +20,7 @@
 #define MEMORY (256u << 20)
 #define NODES_MAX 4096u
 #define COMMITS 3
+#define MADE_DAMAGE 2
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SANITIZED 1 /* their shadow memory is beyond any limit */
@@ -150,12 +151,17 @@ static void image_mutate(void)
 	}
 }
 
-static void image_put(void)
+static void image_put_to(const char *path)
 {
-	int fd = open(model_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 
 	if (fd < 0 || pwrite(fd, bytes, whole_bytes, 0) != (ssize_t)whole_bytes || close(fd))
 		abort();
+}
+
+static void image_put(void)
+{
+	image_put_to(model_path);
 }
 
 static int image_use(bool writes)
@@ -218,6 +224,44 @@ static int image_tools(void)
 	return code;
 }
 
+/* What is made of it is whole, whatever it was made of. */
+static int copy_check(int code, const char *path)
+{
+	struct thaw_error error;
+
+	if (!code && thaw_image_verify(path, NULL, NULL, &error)) {
+		fprintf(stderr, "# %s\n", error.text);
+		code = MADE_DAMAGE;
+	}
+	return code;
+}
+
+static int image_copies(void)
+{
+	char copy[sizeof(model_path) + 8], saved[sizeof(model_path) + 8];
+	struct thaw_error error;
+	int code;
+
+	snprintf(copy, sizeof(copy), "%s.copy", model_path);
+	snprintf(saved, sizeof(saved), "%s.saved", model_path);
+	progress->doing = "clone"; /* damage and all */
+	code = thaw_image_clone(model_path, copy, random_below(2) * random_below(COMMITS + 1), NULL,
+				NULL, &error);
+	if (code != -ENOMEM) {
+		progress->doing = "repair";
+		code = copy_check(thaw_image_repair(model_path, saved, NULL, NULL, &error), saved);
+	}
+	if (code != -ENOMEM && code != MADE_DAMAGE) {
+		progress->doing = "compact";
+		image_put_to(copy);
+		code = copy_check(thaw_image_compact(copy, random_below(2), NULL, NULL, &error),
+				  copy);
+	}
+	unlink(copy);
+	unlink(saved);
+	return code;
+}
+
 static uint64_t monotonic_ms(void)
 {
 	struct timespec now;
@@ -231,6 +275,7 @@ static int child_main(uint64_t seed)
 {
 	const struct rlimit memory = {MEMORY, MEMORY}, file = {64u << 20, 64u << 20};
 	uint64_t end = monotonic_ms() + SECONDS * 1000;
+	int code;
 
 	if (!SANITIZED)
 		setrlimit(RLIMIT_AS, &memory);
@@ -245,6 +290,9 @@ static int child_main(uint64_t seed)
 		image_put();
 		if (image_tools() == -ENOMEM || image_use(false) == -ENOMEM)
 			return 1;
+		code = image_copies();
+		if (code == -ENOMEM || code == MADE_DAMAGE)
+			return code == MADE_DAMAGE ? MADE_DAMAGE : 1;
 		if (image_use(true) == -ENOMEM)
 			return 1;
 	}
@@ -317,7 +365,9 @@ TEST(whatever_it_says_every_call_returns)
 		       WIFSIGNALED(status) ? "signal" : "exit",
 		       WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status),
 		       progress->doing, progress->seed,
-		       WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : "out of memory");
+		       WIFSIGNALED(status)		    ? strsignal(WTERMSIG(status))
+		       : WEXITSTATUS(status) == MADE_DAMAGE ? "what it made is damaged"
+							    : "out of memory");
 	}
 	EXPECT_LT(progress->rounds / 10, progress->opened);
 	model_teardown();
