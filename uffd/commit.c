@@ -122,7 +122,7 @@ static int page_store(struct commit *commit, const void *bytes, const struct ext
 		      struct extent *extent)
 {
 	uint32_t count = commit->image->identity.page_bytes;
-	bool again = old->encoding == EXTENT_RAW && old->birth == commit->number;
+	bool again = old->encoding == EXTENT_RAW && old->own;
 
 	if (extent->encoding ==
 	    EXTENT_ZERO) /* what was stored before in this commit is of no use to anyone */
@@ -140,7 +140,8 @@ int commit_page(struct commit *commit, uint64_t page, const void *bytes, bool *s
 	struct image *image = commit->image;
 	uint32_t count = image->identity.page_bytes;
 	const struct extent zero = {.encoding = EXTENT_ZERO};
-	struct extent old, extent = {.encoding = EXTENT_RAW, .birth = commit->number};
+	struct extent extent = {.encoding = EXTENT_RAW, .birth = commit->number, .own = true};
+	struct extent old;
 	int code;
 
 	*stored = false;
@@ -168,7 +169,7 @@ int commit_page(struct commit *commit, uint64_t page, const void *bytes, bool *s
 		commit->failed = true;
 		return code;
 	}
-	commit->pages += old.birth != commit->number;
+	commit->pages += !old.own;
 	*stored = true;
 	return 0;
 }

@@ -32,6 +32,7 @@ struct extent {
 	uint64_t offset;  /* byte offset in the file; 0 where the encoding has no bytes */
 	uint32_t bytes;	  /* stored length; 0 where the encoding has no bytes */
 	uint8_t encoding; /* enum extent_encoding */
+	bool own;	  /* stored by the commit under way; never because the file says so */
 	uint64_t birth;	  /* the generation that wrote it */
 	XXH128_hash_t
 		checksum; /* XXH3-128 of the *decoded* page, for EXTENT_RAW (which is the stored page too) */

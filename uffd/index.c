@@ -461,8 +461,11 @@ int index_write(struct index *index, uint64_t generation, index_emit emit, void 
 static void node_committed(struct node *node)
 {
 	node->dirty = false;
-	if (!node->level)
+	if (!node->level) {
+		for (unsigned i = 0; i < FORMAT_FANOUT; i++)
+			node->extent[i].own = false;
 		return;
+	}
 	for (unsigned i = 0; i < FORMAT_FANOUT; i++) {
 		struct node *child = node->inner.child[i];
 

@@ -151,7 +151,7 @@ static int page_copy(struct image *image, struct writer *writer, struct moved *m
 
 	/* Nor what this commit has stored itself. */
 	if (index_get(&image->index, moved->page, extent, NULL) ||
-	    extent->encoding == EXTENT_ABSENT || extent->birth > image->base.info.number)
+	    extent->encoding == EXTENT_ABSENT || extent->own)
 		return 1;
 	if (extent->encoding != EXTENT_RAW || extent->offset < relocation->cut)
 		return 0;
