@@ -4,7 +4,7 @@
  *
  * Nodes are never changed in place and always stand for the same pages, so two trees share a node,
  * or an extent, if and only if they name the same offset at the same place. The walk descends all
- * trees together and stops wherever another one names the same offset: its cost is what differs,
+ * trees together and stops wherever another one has the same reference: its cost is what differs,
  * not what exists. One function therefore tells what is in use (each generation against those
  * counted before), what a dropped generation gives back (against those that stay) and what is left
  * to verify. It is exact for branches too, since it compares with any number of trees.
@@ -94,13 +94,24 @@ static int read_node(struct walk *walk, const struct reference *at, unsigned lev
 	return index_read_node(walk->source->fd, walk->source->path, at, level, first, node, error);
 }
 
+/*
+ * The checksum too: an image that was made to do harm may say two things of one place, of which one is
+ * wrong. Then each is looked at.
+ */
+static bool reference_shared(const struct reference *a, const struct reference *b)
+{
+	return a->offset == b->offset && XXH128_isEqual(a->checksum, b->checksum);
+}
+
 static bool entry_shared(const struct walk *walk, const union disk_any *others, unsigned number,
 			 const struct disk_entry *entry)
 {
 	for (unsigned i = 0; i < walk->count; i++)
 		if (others[i].node.magic &&
 		    others[i].leaf.entries[number].offset == entry->offset &&
-		    others[i].leaf.entries[number].encoding == entry->encoding)
+		    others[i].leaf.entries[number].encoding == entry->encoding &&
+		    !memcmp(others[i].leaf.entries[number].checksum, entry->checksum,
+			    sizeof(entry->checksum)))
 			return true;
 	return false;
 }
@@ -131,7 +142,7 @@ static int walk_subtree(struct walk *walk, const struct reference *at, unsigned 
 	int code;
 
 	for (unsigned i = 0; i < walk->count; i++)
-		if (beside[i].level == level && beside[i].at.offset == at->offset)
+		if (beside[i].level == level && reference_shared(&beside[i].at, at))
 			return 0;
 	if (read_node(walk, at, level, first, &node, &error))
 		return walk->ops->damage(walk->ops->arg, first, index_span(level), at->offset,
