@@ -19,10 +19,20 @@ struct reach {
 	bool strict;	       /* a node that cannot be read (but may be there) ends it */
 };
 
+/*
+ * What a damaged image says to lie behind its end counts there too: it is going to be given back like
+ * everything else, and by then a commit may have put something there.
+ */
 static int reach_bytes(struct reach *reach, uint64_t offset, uint64_t bytes)
 {
-	if (reach->space)
+	if (reach->space && bytes) {
+		int code = space_cover(reach->space,
+				       bytes <= UINT64_MAX - offset ? offset + bytes : UINT64_MAX);
+
+		if (code)
+			return code;
 		space_add(reach->space, offset, bytes);
+	}
 	return reach->ranges ? ranges_add(reach->ranges, offset, bytes) : 0;
 }
 
@@ -128,9 +138,11 @@ int reach_all(struct image *image, struct thaw_error *error)
 	int code = roots ? space_open(&image->space, blocks) : -ENOMEM;
 
 	if (!code) {
+		struct reach reach = {&image->space, NULL, true};
+
 		space_add(&image->space, 0, STORE_HEADER_BYTES);
 		space_add(&image->space, record->offset, record->bytes);
-		space_add(&image->space, record->working_set.offset, working_set_taken(record));
+		code = reach_bytes(&reach, record->working_set.offset, working_set_taken(record));
 	}
 	for (unsigned i = 0; !code && i < record->count; i++) {
 		struct reach reach = {&image->space, NULL, true};

@@ -15,7 +15,9 @@
  * next such blob needs whole.
  *
  * A hostile image can claim a block twice. Counts saturate instead of wrapping, and a saturated
- * block is simply never used again; the checksums, not this map, protect the reader.
+ * block is simply never used again; the checksums, not this map, protect the reader. It can claim
+ * blocks behind its end, and a commit must not take them before they are given back: so the map
+ * covers them, up to a bound.
  */
 #include "space.h"
 
@@ -65,7 +67,23 @@ static int space_extend(struct space *space, uint64_t blocks)
 int space_open(struct space *space, uint64_t blocks)
 {
 	memset(space, 0, sizeof(*space));
+	space->began = blocks;
 	return space_extend(space, blocks);
+}
+
+/* At most. */
+static uint64_t blocks_covered(const struct space *space)
+{
+	return space->began + SPACE_BEYOND_BYTES / SPACE_BLOCK;
+}
+
+int space_cover(struct space *space, uint64_t end)
+{
+	uint64_t blocks = end / SPACE_BLOCK + !!(end % SPACE_BLOCK);
+	uint64_t most = blocks_covered(space);
+
+	space->beyond |= blocks > most;
+	return space_extend(space, blocks < most ? blocks : most);
 }
 
 void space_close(struct space *space)
@@ -94,7 +112,11 @@ static void block_change(struct space *space, uint64_t block, uint32_t bytes, bo
 
 static void space_change(struct space *space, uint64_t offset, uint64_t bytes, bool add)
 {
-	while (bytes && offset / SPACE_BLOCK < space->blocks) {
+	uint64_t blocks = space->blocks, covered = blocks_covered(space);
+
+	if (!add && space->beyond && blocks > covered)
+		blocks = covered; /* it may be what was not counted */
+	while (bytes && offset / SPACE_BLOCK < blocks) {
 		uint32_t part = SPACE_BLOCK - offset % SPACE_BLOCK;
 
 		if (part > bytes)

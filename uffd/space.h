@@ -13,6 +13,8 @@ struct space {
 	uint16_t *live; /* per block: bytes that something reachable occupies; 0: free */
 	uint8_t *idle;	/* per free block: enum space_idle */
 	uint64_t blocks, capacity;
+	uint64_t began; /* with so many blocks */
+	bool beyond;	/* more was claimed than could be covered */
 	uint64_t free;
 	uint64_t cursor;     /* where the next search starts */
 	uint64_t known_none; /* no run of this many free blocks exists; 0: not known */
@@ -31,6 +33,13 @@ struct ranges {
 /* `blocks` of file, all free. -ENOMEM. */
 int space_open(struct space *space, uint64_t blocks);
 void space_close(struct space *space);
+
+/*
+ * Make the map reach to byte `end` of the file, for what is said to lie there, but not more than
+ * SPACE_BEYOND_BYTES beyond the blocks that it began with. What lies behind that is never given back.
+ */
+#define SPACE_BEYOND_BYTES (16ull << 30)
+int space_cover(struct space *space, uint64_t end);
 
 /* Something reachable occupies these bytes / no longer does. Parts outside the file are ignored. */
 void space_add(struct space *space, uint64_t offset, uint64_t bytes);
