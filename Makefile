@@ -64,6 +64,7 @@ endif
 
 # The engine: C out of WebAssembly. Its arithmetic must be WebAssembly's: no contraction into fused multiply-add, no
 # folding that changes NaNs or rounding (what wabt asks for). Its warnings are nobody's business.
+ENGINE_CC ?= $(CC)
 ENGINE_CFLAGS := -std=gnu11 -O2 -w $(VM_CFLAGS) -ffp-contract=off -frounding-math -fsignaling-nans \
 	-fno-strict-aliasing -fno-math-errno
 
@@ -122,7 +123,7 @@ $(GENERATED)/quickjs.h: $(GENERATED)/quickjs.c ;
 
 $(ENGINE_OBJECT): $(GENERATED)/quickjs.c $(GENERATED)/flags
 	$(call say,CC,"$< (takes most of a minute)")
-	$(Q)$(CC) $(ENGINE_CFLAGS) -I$(GENERATED) -c $< -o $@.tmp
+	$(Q)$(ENGINE_CC) $(ENGINE_CFLAGS) -I$(GENERATED) -c $< -o $@.tmp
 	$(Q)mv $@.tmp $@
 
 # ---- The runtime
@@ -174,6 +175,19 @@ $(BUILD)/tests/crash_states: $(CRASH_OBJECTS)
 $(BUILD)/tests/crash_states: TEST_WRAPS := sys_pwrite sys_fdatasync sys_truncate sys_punch sys_fsync_directory_of \
 	renameat2 rename unlink
 
+# The fuzz targets, as a test (every input that found something, and some more) and for libFuzzer.
+FUZZ_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out tests/fuzz/driver.c,$(wildcard tests/fuzz/*.c)))
+FUZZ_TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_PROGRAMS := $(FUZZ_TARGETS:%=$(BUILD)/fuzz_%)
+$(BUILD)/tests/fuzz_regressions: $(FUZZ_OBJECTS)
+$(BUILD)/tests/fuzz_regressions: TEST_WRAPS := nanosleep
+
+$(FUZZ_PROGRAMS): $(BUILD)/fuzz_%: tests/fuzz/driver.c tests/fuzz/fuzz.h $(FUZZ_OBJECTS) $(BUILD)/libvm.a \
+		$(BUILD)/libthaw.a
+	$(call say,LD,$@)
+	$(Q)$(CC) $(BASE_CFLAGS) $(CFLAGS) $(VM_CFLAGS) $(VM_LDFLAGS) $(LDFLAGS) -fsanitize=fuzzer -Wl,--wrap=nanosleep -DFUZZ_TARGET=fuzz_$* \
+		$< $(FUZZ_OBJECTS) $(filter %.a,$^) $(VM_LIBS) -o $@
+
 # See tests/timeout.h.
 TEST_SECONDS := $(if $(SANITIZE),300,120)
 $(TESTS:=.o): TEST_CFLAGS := -include tests/timeout.h -DTEST_SECONDS=$(TEST_SECONDS)
@@ -213,8 +227,9 @@ bench-built: all $(BENCHES)
 # are different addresses to it. Poisoned pages need their SIGBUS, so its handlers stay out of the way.
 VM_TESTS := $(shell grep -lE '"(\.\./vm/|js/|cli/|runtime\.h)|\bTHAW\b|THAW_BINARY' $(TEST_SOURCES) /dev/null)
 # Nor image_retention and crash_states: thousands of commits by one thread, for which TSan takes a quarter of
-# an hour.
-LIB_TESTS := $(basename $(filter-out $(VM_TESTS) tests/image_retention.c tests/crash_states.c,$(TEST_SOURCES)))
+# an hour. The fuzz targets have the VM in them.
+LIB_TESTS := $(basename $(filter-out $(VM_TESTS) tests/image_retention.c tests/crash_states.c tests/fuzz_regressions.c, \
+	$(TEST_SOURCES)))
 
 # The VM's handlers own SIGSEGV and SIGBUS (bounds checks, poisoned pages), and it runs on a stack that ASan did not make.
 asan: deps
@@ -229,6 +244,18 @@ sanitized: all tests
 tsan: deps
 	$(Q)$(MAKE) tsan-built BUILD=build/tsan SANITIZE=thread CFLAGS="-O1 -g"
 
+# Clang's fuzzer on each target, for so long; what it finds, and its corpus, stay in build/fuzz/. The engine's object
+# is the one that is there: it is not instrumented.
+FUZZ_SECONDS ?= 60
+fuzz:
+	$(Q)scripts/install-deps fuzz
+	$(Q)$(MAKE) fuzz-built BUILD=build/fuzz CC=clang ENGINE_CC=$(CC) SANITIZE=fuzzer-no-link,address,undefined \
+		CFLAGS="-O1 -g -fno-sanitize-recover=all" FUZZ_SECONDS=$(FUZZ_SECONDS)
+
+fuzz-built: $(FUZZ_PROGRAMS)
+	$(Q)scripts/fuzz $(FUZZ_SECONDS) $(FUZZ_PROGRAMS)
+
+.PHONY: fuzz fuzz-built
 .PHONY: tsan-built coverage-built
 tsan-built: $(LIB_TESTS:%=$(BUILD)/%)
 	$(Q)TSAN_OPTIONS=halt_on_error=1:handle_segv=0:handle_sigbus=0:suppressions=$(CURDIR)/tests/tsan.suppressions \
@@ -276,6 +303,7 @@ help:
 	@echo "make asan        the tests under AddressSanitizer and UBSan, in build/asan"
 	@echo "make tsan        libthaw's tests under ThreadSanitizer, in build/tsan"
 	@echo "make coverage    the tests with gcov, and lines covered per file, in build/coverage"
+	@echo "make fuzz        libFuzzer on each target for FUZZ_SECONDS=60; findings and corpus in build/fuzz"
 	@echo "make style       does every file follow .clang-format?   make format: make it so"
 	@echo "make install     to PREFIX=$(PREFIX), below DESTDIR"
 	@echo "make clean       what was built; the generated engine, npm packages and harness stay"
@@ -298,4 +326,4 @@ $(BUILD)/sources: FORCE
 	$(Q)echo '$(LIB_SOURCES) $(VM_SOURCES) $(VM_ASSEMBLY)' | cmp -s - $@ || \
 		echo '$(LIB_SOURCES) $(VM_SOURCES) $(VM_ASSEMBLY)' > $@
 
--include $(LIB_OBJECTS:.o=.d) $(VM_OBJECTS:.o=.d) $(MAIN_OBJECT:.o=.d) $(TESTS:=.d) $(CRASH_OBJECTS:.o=.d) $(BENCHES:=.d)
+-include $(LIB_OBJECTS:.o=.d) $(VM_OBJECTS:.o=.d) $(MAIN_OBJECT:.o=.d) $(TESTS:=.d) $(CRASH_OBJECTS:.o=.d) $(FUZZ_OBJECTS:.o=.d) $(BENCHES:=.d)
