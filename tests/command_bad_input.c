@@ -121,6 +121,7 @@ TEST_F(bad, usage)
 	EXPECT_REFUSED(9, "bogus", "bogus");
 	EXPECT_REFUSED(9, "--every", "run", "--every", "soon", self->script);
 	EXPECT_REFUSED(9, "--retain", "run", "--retain", "-3", self->script);
+	EXPECT_REFUSED(9, "--prefetch", "run", "--prefetch", "some", self->script);
 	EXPECT_REFUSED(9, "", "run");
 	EXPECT_REFUSED(66, "missing.js", "run", "/nonexistent/missing.js");
 	EXPECT_REFUSED(66, "missing.thaw", "log", "/nonexistent/missing.thaw");

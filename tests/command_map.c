@@ -225,7 +225,7 @@ static uint64_t number(const char *json, const char *key)
 /* Draw it, and look at what is drawn; then the same as numbers, in program.output. */
 #define DRAW(wanted, ...)                                                       \
 	do {                                                                    \
-		RUN(wanted, "map", "-o", self->picture, __VA_ARGS__);           \
+		RUN(wanted, "map", __VA_ARGS__, "-o", self->picture);           \
 		free(self->svg);                                                \
 		self->svg = read_file(self->picture);                           \
 		EXPECT_TRUE(well_formed(self->svg));                            \

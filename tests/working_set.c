@@ -70,6 +70,12 @@ static void wait_until_full(struct start *start)
 		support_sleep(left);
 }
 
+/* So far, was the start too short to count? On a busy machine it may not have been. */
+static bool was_short(const struct start *start)
+{
+	return support_seconds() - start->opened < 1.9;
+}
+
 /* What the image says. */
 static int read_set(struct start *start)
 {
@@ -189,16 +195,20 @@ TEST_F(kinds, is_what_was_touched_first_in_its_order)
 {
 	struct start *start = &self->start;
 	struct thaw_result result;
+	bool was_over;
 
 	EXPECT_SET(touched, 0);
 	ASSERT_TRUE(touch_all(start));
 	ASSERT_EQ(0, save(start, THAW_REASON_TIMER));
-	EXPECT_SET(touched, 0); /* the start is not over */
+	was_over = !was_short(start);
+	if (!was_over)
+		EXPECT_SET(touched, 0);
 	wait_until_full(start);
 	/* Nothing has changed: no generation, and nothing is written. */
 	ASSERT_EQ(0, thaw_checkpoint(start->heap, THAW_REASON_EXIT, NULL, 0, &result));
 	EXPECT_TRUE(result.unchanged);
-	EXPECT_SET(touched, 0);
+	if (!was_over)
+		EXPECT_SET(touched, 0);
 	ASSERT_EQ(0, save(start, THAW_REASON_TIMER));
 	EXPECT_SET(first_touches, FIRST_TOUCHES);
 	EXPECT_EQ(1, start->generation);
@@ -263,7 +273,8 @@ TEST_F(set, of_a_short_life_replaces_only_a_smaller_one)
 	ASSERT_EQ(0, open_heap(start, 0));
 	ASSERT_TRUE(touch(start, 0) && touch(start, 8888));
 	ASSERT_EQ(0, save(start, THAW_REASON_EXIT));
-	EXPECT_SET(first_touches, FIRST_TOUCHES);
+	if (was_short(start))
+		EXPECT_SET(first_touches, FIRST_TOUCHES);
 	ASSERT_EQ(0, open_heap(start, 0));
 	for (uint64_t page = 0; page < HEAP / PAGE; page += 640)
 		ASSERT_TRUE(touch(start, page));
