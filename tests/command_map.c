@@ -310,6 +310,24 @@ TEST_F(map, of_heaps_of_any_size)
 	}
 }
 
+/* An image may claim anything. */
+TEST_F(map, of_a_heap_that_cannot_be)
+{
+	static uint64_t set[STORE_WORKING_SET_MAX];
+	struct thaw_generation made = {.heap_bytes = UINT64_MAX, .time_ns = UINT64_MAX};
+	struct commit *commit;
+
+	for (unsigned i = 0; i < STORE_WORKING_SET_MAX; i++)
+		set[i] = i * 0x9e3779b97f4a7c15ull;
+	ASSERT_EQ(0, image_begin(self));
+	ASSERT_EQ(0, generation(self, "aaaa", NULL));
+	ASSERT_EQ(0, commit_begin(self->image, &commit, &self->error));
+	ASSERT_EQ(0, commit_working_set(commit, set, STORE_WORKING_SET_MAX, 1, &self->error));
+	ASSERT_EQ(0, commit_finish(commit, &made, NULL, 0, &self->error));
+	DRAW(0, self->path);
+	EXPECT_COUNTS(UINT64_MAX / PAGE - 4, 4, 0, number(self->program.output, "workingSetPages"));
+}
+
 /* As restless a heap as can be drawn. */
 TEST_F(map, stays_small)
 {

@@ -236,9 +236,9 @@ static void legend_row(struct drawing *drawing, const char *class, const char *w
 	drawing->y += 19;
 	draw_swatch(drawing, 24, class);
 	put_line(drawing, 42, "", what);
-	put_line(drawing, 560, "end", format_count(pages).s);
-	put_line(drawing, 660, "end", format_bytes(pages * map->page_bytes).s);
-	put_line(drawing, 740, "end", format_share(pages, map->pages).s);
+	put_line(drawing, 650, "end", format_count(pages).s);
+	put_line(drawing, 752, "end", format_bytes(pages * map->page_bytes).s);
+	put_line(drawing, WIDTH - 24, "end", format_share(pages, map->pages).s);
 }
 
 static void draw_legend(struct drawing *drawing)
@@ -249,9 +249,9 @@ static void draw_legend(struct drawing *drawing)
 
 	drawing->y += 32;
 	put_line(drawing, 24, "", "The heap");
-	put_line(drawing, 560, "note end", "pages");
-	put_line(drawing, 660, "note end", "bytes");
-	put_line(drawing, 740, "note end", "of the heap");
+	put_line(drawing, 650, "note end", "pages");
+	put_line(drawing, 752, "note end", "bytes");
+	put_line(drawing, WIDTH - 24, "note end", "of the heap");
 	legend_row(drawing, "free", "free: never stored, or zero", counts->free);
 	legend_row(drawing, "stored", "stored by an older generation, unchanged since",
 		   counts->stored);
