@@ -31,9 +31,8 @@
 #include "sys.h"
 #include "writer.h"
 
-#define HELD_BYTES (256u << 20) /* and a quarter of the file: so much waits for readers */
-#define PUNCHES 8u		/* at most, in one commit */
-#define TRIM_BYTES (1u << 20)	/* a shorter free tail is kept: the next commit needs it */
+#define PUNCHES 8u	      /* at most, in one commit */
+#define TRIM_BYTES (1u << 20) /* a shorter free tail is kept: the next commit needs it */
 
 struct commit {
 	struct image *image;
@@ -452,7 +451,7 @@ static void garbage_release(struct image *image)
 {
 	uint64_t bytes = ranges_bytes(&image->held) + ranges_bytes(&image->garbage);
 
-	if (bytes && bytes <= HELD_BYTES + image_file_bytes(image) / 4 &&
+	if (bytes && bytes <= image->held_most + image_file_bytes(image) / 4 &&
 	    pins_hold(image->fd, &image->record)) {
 		for (size_t i = 0; i < image->garbage.count; i++)
 			if (ranges_add(&image->held, image->garbage.items[i].offset,

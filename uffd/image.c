@@ -647,6 +647,7 @@ int image_open(const struct image_options *options, struct image **image,
 	}
 	opened->path = strdup(options->path);
 	opened->read_only = options->read_only;
+	opened->held_most = STORE_HELD_MOST;
 	opened->retention.all = options->retain_all;
 	opened->retention.newest = options->retain ? options->retain : STORE_RETAIN_DEFAULT;
 	if (opened->retention.newest > STORE_RETAIN_MAX)
@@ -743,6 +744,21 @@ int image_failed(struct image *image)
 	return (int)note.failures;
 }
 
+/* What a reader finds damaged may have been written over, if nothing was kept for it (pins.c). */
+static bool is_gone(const struct image *image)
+{
+	return image->read_only &&
+	       !store_retains(image->fd, image->path, image->opened.info.number);
+}
+
+static int gone(const struct image *image, struct thaw_error *error)
+{
+	return error_set(error, THAW_ENOGEN,
+			 "%s: generation %" PRIu64
+			 " was dropped by the program that writes the image",
+			 image->path, image->opened.info.number);
+}
+
 int image_read_state(struct image *image, void **state, size_t *bytes, struct thaw_error *error)
 {
 	const struct generation *opened = &image->opened;
@@ -782,6 +798,8 @@ int image_read_state(struct image *image, void **state, size_t *bytes, struct th
 	free(blob);
 	why = "its checksum is wrong";
 damaged:
+	if (is_gone(image))
+		return gone(image, error);
 	return error_set(error, THAW_EDAMAGED,
 			 "%s: the state of generation %" PRIu64 " at offset %" PRIu64
 			 " is damaged (%s): open an older generation with --at",
@@ -818,13 +836,7 @@ int image_lookup(struct image *image, uint64_t first_page, struct extent extents
 {
 	int code = index_lookup(&image->index, first_page, extents, error);
 
-	if (code == THAW_EDAMAGED && image->read_only &&
-	    !store_retains(image->fd, image->path, image->opened.info.number))
-		return error_set(error, THAW_ENOGEN,
-				 "%s: generation %" PRIu64
-				 " was dropped by the program that writes the image",
-				 image->path, image->opened.info.number);
-	return code;
+	return code == THAW_EDAMAGED && is_gone(image) ? gone(image, error) : code;
 }
 
 static bool page_is_zero(const void *page, uint32_t page_bytes)

@@ -6,8 +6,9 @@
  * A reader takes no part in the writer's lock. It puts a shared lock on one byte far beyond the end
  * of the file, whose offset is the number of the generation it reads: a pin. The writer asks before
  * it reuses blocks: while there is a pin on a generation that is not listed any more, everything
- * that has been dropped since waits (commit.c), up to a bound. LMDB keeps a table of its readers in
- * a file for this purpose; these locks are of the open file (Linux 3.15), so they vanish with the
+ * that has been dropped since waits (commit.c), up to a bound; a new writer, who does not know what
+ * that was, leaves alone all that is free (reach.c). LMDB keeps a table of its readers in a file for
+ * this purpose; these locks are of the open file (Linux 3.15), so they vanish with the
  * reader however it ends, and nothing is written.
  *
  * A reader that pins a generation and then finds it listed is safe: the commit that drops it makes

@@ -129,6 +129,27 @@ static int space_build_other(struct image *image, const struct root **roots)
 	return code;
 }
 
+/*
+ * Readers are at generations that the writer before had dropped, and nobody knows which of the free
+ * blocks are theirs: all of them wait, as what is dropped from now on does (garbage_release).
+ */
+static int hold_free(struct image *image)
+{
+	struct space *space = &image->space;
+	int code = 0;
+
+	if (!space->free ||
+	    space->free * SPACE_BLOCK > image->held_most + image_file_bytes(image) / 4 ||
+	    !pins_hold(image->fd, &image->record))
+		return 0;
+	for (uint64_t block = 0; !code && block < space->blocks; block++)
+		if (!space->live[block])
+			code = ranges_add(&image->held, block * SPACE_BLOCK, SPACE_BLOCK);
+	for (size_t i = 0; !code && i < image->held.count; i++)
+		space_add(space, image->held.items[i].offset, image->held.items[i].bytes);
+	return code;
+}
+
 int reach_all(struct image *image, struct thaw_error *error)
 {
 	const struct record *record = &image->record;
@@ -154,10 +175,13 @@ int reach_all(struct image *image, struct thaw_error *error)
 	}
 	if (!code)
 		code = space_build_other(image, roots);
+	if (!code)
+		code = hold_free(image);
 	free(roots);
 	if (code) {
 		space_close(&image->space);
 		ranges_free(&image->garbage);
+		ranges_free(&image->held);
 		return error_set(error, code, "%s: cannot find the free space: %s", image->path,
 				 thaw_strerror(code));
 	}

@@ -25,6 +25,8 @@
  */
 #define STORE_STATE_MAX (320ull << 20)
 
+#define STORE_HELD_MOST (256ull << 20) /* see struct image */
+
 #define STORE_FAILURES_MAX (1u << 30)
 
 static inline bool page_bytes_possible(uint32_t bytes)
@@ -122,6 +124,7 @@ struct image {
 	struct ranges garbage, doubt;
 	struct relocation relocation;
 	struct ranges held; /* dropped, and a reader may still be at it; see pins.c */
+	uint64_t held_most; /* so much of it waits, and a quarter of the file */
 };
 
 /* ---- header.c */
