@@ -21,7 +21,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,184 +29,7 @@
 
 #include "store.h"
 
-static char message[1024];
-
-__attribute__((format(printf, 1, 2))) static const char *wrong(const char *format, ...)
-{
-	va_list arguments;
-
-	va_start(arguments, format);
-	vsnprintf(message, sizeof(message), format, arguments);
-	va_end(arguments);
-	return message;
-}
-
-/* ---- Contents */
-
-#define SCATTERED 16u /* pages, the last ones */
-
-unsigned heap_pages(uint32_t page_bytes)
-{
-	return page_bytes > 4096 ? SCATTERED + 4 : HEAP_PAGES;
-}
-
-uint64_t heap_page(unsigned i)
-{
-	if (i < SCATTERED / 2) /* seldom written, and far up: six levels */
-		return 1ull << (8 + 2 * i);
-	return i - SCATTERED / 2;
-}
-
-void contents_fill_page(const struct contents *contents, unsigned i, uint32_t page_bytes,
-			void *page)
-{
-	uint64_t *words = page, base = mix(contents->version[i] ^ (uint64_t)i << 32);
-
-	if (!contents->version[i]) {
-		memset(page, 0, page_bytes);
-		return;
-	}
-	for (unsigned word = 0; word < page_bytes / 8; word++)
-		words[word] = base + word * 0x9e3779b97f4a7c15ull;
-}
-
-void contents_fill_state(const struct contents *contents, void *state)
-{
-	uint8_t *bytes = state;
-
-	for (uint32_t i = 0; i < contents->state_bytes; i++)
-		bytes[i] = (uint8_t)(i * 31 + contents->state + (i >> 8));
-}
-
-static const char *state_compare(struct image *image, const struct contents *contents)
-{
-	static uint8_t wanted[STATE_MAX]; /* its end is touched by few */
-	struct thaw_error error;
-	const char *result = NULL;
-	size_t bytes;
-	void *state;
-
-	if (image_read_state(image, &state, &bytes, &error))
-		return wrong("state of generation %lu: %s", image_opened(image)->number,
-			     error.text);
-	contents_fill_state(contents, wanted);
-	if (bytes != contents->state_bytes || (bytes && memcmp(state, wanted, bytes)))
-		result = wrong("generation %lu has another state", image_opened(image)->number);
-	free(state);
-	return result;
-}
-
-const char *contents_compare(struct image *image, const struct contents *contents, bool state,
-			     uint32_t page_bytes)
-{
-	static uint64_t page[65536 / 8], wanted[65536 / 8];
-	struct extent extents[IMAGE_LEAF_PAGES];
-	uint64_t looked_up = UINT64_MAX;
-	struct thaw_error error;
-
-	for (unsigned i = 0; i < heap_pages(page_bytes); i++) {
-		uint64_t number = heap_page(i), first = number - number % IMAGE_LEAF_PAGES;
-		const struct extent *extent = &extents[number % IMAGE_LEAF_PAGES];
-
-		if (first != looked_up && image_lookup(image, first, extents, &error))
-			return wrong("page %lu of generation %lu: %s", number,
-				     image_opened(image)->number, error.text);
-		looked_up = first;
-		contents_fill_page(contents, i, page_bytes, wanted);
-		memset(page, 0, page_bytes);
-		if (extent->encoding == EXTENT_RAW &&
-		    pread(image_fd(image), page, page_bytes, (off_t)extent->offset) !=
-			    (ssize_t)page_bytes)
-			return wrong("page %lu of generation %lu at offset %lu cannot be read",
-				     number, image_opened(image)->number, extent->offset);
-		if (!extent_matches(extent, page, page_bytes))
-			return wrong("page %lu of generation %lu at offset %lu: wrong checksum",
-				     number, image_opened(image)->number, extent->offset);
-		if (memcmp(page, wanted, page_bytes))
-			return wrong("page %lu of generation %lu is another page", number,
-				     image_opened(image)->number);
-	}
-	return state ? state_compare(image, contents) : NULL;
-}
-
-/* Nothing static from here on: while a commit writes, the power may be cut, and another one is made. */
-static int pages_store(struct commit *commit, const struct contents *before,
-		       const struct contents *contents, uint32_t page_bytes,
-		       struct thaw_error *error)
-{
-	uint64_t page[65536 / 8];
-	int code = 0;
-
-	for (unsigned i = 0; !code && i < heap_pages(page_bytes); i++) {
-		bool stored;
-
-		/* Some that did not change: they have to be found unchanged. */
-		if (before->version[i] == contents->version[i] && i % 8)
-			continue;
-		contents_fill_page(contents, i, page_bytes, page);
-		code = commit_page(commit, heap_page(i), page, &stored, error);
-	}
-	return code;
-}
-
-int contents_commit(struct image *image, const struct contents *before,
-		    const struct contents *contents, uint32_t kind, bool twice, struct dice *dice,
-		    struct thaw_error *error)
-{
-	uint8_t *state = malloc(contents->state_bytes + 1);
-	struct thaw_generation generation = {
-		.time_ns = 1, .heap_bytes = 65536, .reason = THAW_REASON_TIMER, .kind = kind};
-	uint32_t page_bytes = image->identity.page_bytes;
-	struct contents passing = *contents;
-	struct commit *commit;
-	int code = state ? commit_begin(image, &commit, error) : -ENOMEM;
-
-	if (code) {
-		free(state);
-		return code;
-	}
-	if (twice) { /* as pre-copy does: the program changes pages that were written */
-		for (unsigned i = 0; i < HEAP_PAGES; i++)
-			if (!dice_below(dice, 6))
-				passing.version[i] = dice_below(dice, 4) ? (uint32_t)dice_next(dice)
-									 : 0;
-		code = pages_store(commit, before, &passing, page_bytes, error);
-	}
-	if (!code)
-		code = pages_store(commit, twice ? &passing : before, contents, page_bytes, error);
-	if (!code) {
-		contents_fill_state(contents, state);
-		code = commit_finish(commit, &generation, state, contents->state_bytes, error);
-	}
-	if (code)
-		commit_abort(commit);
-	free(state);
-	return code;
-}
-
 /* ---- Listings */
-
-int listing_read(const char *path, struct listing *listing, struct thaw_error *error)
-{
-	struct thaw_generation *log;
-	struct thaw_name *names;
-	int count = thaw_image_log(path, &log, error), name_count;
-
-	listing->count = count < 0 ? 0 : count;
-	if (count < 0)
-		return count;
-	name_count = thaw_image_names(path, &names, error);
-	if (count > (int)LISTED_MAX || name_count > (int)LISTED_MAX)
-		abort();
-	memcpy(listing->generation, log, (size_t)count * sizeof(*log));
-	free(log);
-	if (name_count < 0)
-		return name_count;
-	listing->name_count = name_count;
-	memcpy(listing->name, names, (size_t)name_count * sizeof(*names));
-	free(names);
-	return 0;
-}
 
 static bool listing_same(const struct listing *a, const struct listing *b)
 {
@@ -336,8 +158,9 @@ static const char *check_next_commit(const struct truth *truth, const char *path
 	if (contents_commit(image, opened, &next, dice_below(dice, 2), false, dice, &error))
 		return wrong("the next commit: %s", error.text);
 	number = image_newest(image)->number;
-	if (contents_compare(image, &next, false, truth->page_bytes))
-		return wrong("the writer after the next commit: %s", message);
+	result = contents_compare(image, &next, false, truth->page_bytes);
+	if (result)
+		return wrong("the writer after the next commit: %s", result);
 	image_close(image);
 	result = check_verify(path, false);
 	if (result)

@@ -65,8 +65,10 @@ struct tally {
 	uint64_t violations;
 };
 
-/* ---- check.c */
+/* ---- contents.c */
 
+/* What is not as it has to be, in words that stay until the next ones. */
+__attribute__((format(printf, 1, 2))) const char *wrong(const char *format, ...);
 /* The page number of page i: the last ones are scattered, so that the tree has several levels. */
 uint64_t heap_page(unsigned i);
 unsigned heap_pages(uint32_t page_bytes);
@@ -81,6 +83,9 @@ int contents_commit(struct image *image, const struct contents *before,
 		    const struct contents *contents, uint32_t kind, bool twice, struct dice *dice,
 		    struct thaw_error *error);
 int listing_read(const char *path, struct listing *listing, struct thaw_error *error);
+
+/* ---- check.c */
+
 /* Is what the disk holds after that power cut right? NULL, or one line that says what is not. */
 const char *check_cut(const struct truth *truth, const struct cut *cut, struct dice *dice);
 

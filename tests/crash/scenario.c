@@ -44,9 +44,10 @@ static struct scenario {
 	uint64_t states; /* tried so far */
 	uint64_t *seen;	 /* hashes of states */
 	size_t seen_capacity, seen_count;
-	unsigned bound; /* of ten generations, so many are bound */
-	bool over;	/* something was wrong: the rest means nothing */
-	bool quiet;	/* no power cut for now */
+	unsigned bound;		 /* of ten generations, so many are bound */
+	bool over;		 /* something was wrong: the rest means nothing */
+	bool quiet;		 /* no power cut for now */
+	struct thaw_error error; /* of the last change */
 } scenario;
 
 static unsigned below(unsigned limit)
@@ -377,14 +378,13 @@ static int commit_contents(const struct contents *to)
 	struct contents next = *to;
 	uint32_t kind = below(10) < scenario.bound ? THAW_KIND_BOUND : THAW_KIND_PORTABLE;
 	bool twice = !below(4);
-	struct thaw_error error;
 	const char *result;
 	int code;
 
 	scenario.next = &next;
 	disk_resume();
 	code = contents_commit(scenario.image, &scenario.now, &next, kind, twice, &scenario.dice,
-			       &error);
+			       &scenario.error);
 	disk_pause();
 	scenario.next = NULL;
 	if (!code) {
@@ -406,7 +406,8 @@ static int commit_contents(const struct contents *to)
 		result = contents_compare(scenario.image, &scenario.now, false,
 					  scenario.truth.page_bytes);
 		if (result)
-			violation(NULL, "after a commit that failed (%s): %s", error.text, result);
+			violation(NULL, "after a commit that failed (%s): %s", scenario.error.text,
+				  result);
 	}
 	return code;
 }
@@ -436,19 +437,20 @@ static uint64_t any_listed(const struct listing *listing)
 	return listing->generation[below((unsigned)listing->count)].number;
 }
 
+/* They refuse an image with a damaged header slot, and leave it to the program that owns it. */
 static int history_tag(void)
 {
 	static struct listing listing;
-	struct thaw_error error;
 	char name[16];
 	int code;
 
-	if (!listing_now(&listing))
+	if (!listing_now(&listing) || scenario.truth.slot_suspect)
 		return 0;
 	writer_end();
 	snprintf(name, sizeof(name), "name-%u", below(5));
 	disk_resume();
-	code = thaw_image_tag(scenario.path, name, any_listed(&listing), THAW_TAG_MOVE, &error);
+	code = thaw_image_tag(scenario.path, name, any_listed(&listing), THAW_TAG_MOVE,
+			      &scenario.error);
 	disk_pause();
 	scenario.tally->named += !code;
 	if (!code)
@@ -459,15 +461,15 @@ static int history_tag(void)
 static int history_untag(void)
 {
 	static struct listing listing;
-	struct thaw_error error;
 	int code;
 
-	if (!listing_now(&listing) || !listing.name_count)
+	if (!listing_now(&listing) || !listing.name_count || scenario.truth.slot_suspect)
 		return 0;
 	writer_end();
 	disk_resume();
 	code = thaw_image_untag(scenario.path,
-				listing.name[below((unsigned)listing.name_count)].name, &error);
+				listing.name[below((unsigned)listing.name_count)].name,
+				&scenario.error);
 	disk_pause();
 	if (!code)
 		reported_durable();
@@ -479,18 +481,17 @@ static int history_rollback(void)
 	static struct listing listing;
 	struct thaw_generation made;
 	struct contents contents;
-	struct thaw_error error;
 	uint64_t number;
 	int code;
 
-	if (!listing_now(&listing))
+	if (!listing_now(&listing) || scenario.truth.slot_suspect)
 		return 0;
 	number = any_listed(&listing);
 	contents = *scenario.truth.known[number];
 	writer_end();
 	scenario.next = &contents;
 	disk_resume();
-	code = thaw_image_rollback(scenario.path, number, &made, &error);
+	code = thaw_image_rollback(scenario.path, number, &made, &scenario.error);
 	disk_pause();
 	scenario.next = NULL;
 	scenario.tally->rolled_back += !code;
@@ -504,7 +505,6 @@ static int unchanged(void)
 {
 	const struct record *record = &scenario.image->record;
 	static struct listing listing;
-	struct thaw_error error;
 	struct commit *begun;
 	int code;
 
@@ -514,7 +514,7 @@ static int unchanged(void)
 		    listing.generation[listing.count - 1].number)
 		return 0;
 	disk_resume();
-	code = commit_begin(scenario.image, &begun, &error);
+	code = commit_begin(scenario.image, &begun, &scenario.error);
 	if (!code)
 		commit_abort(begun);
 	disk_pause();
@@ -552,7 +552,7 @@ static int change_any(void)
 static void change(void)
 {
 	if (change_any())
-		violation(NULL, "a commit fails, and nothing else did");
+		violation(NULL, "a commit fails, and nothing else did: %s", scenario.error.text);
 }
 
 /* Little changes for a while: what stays free is given back. */
@@ -566,7 +566,8 @@ static void changes_small(void)
 			for (unsigned page = 12; page < HEAP_PAGES; page++)
 				next.version[page] = 0;
 		if (commit_contents(&next))
-			violation(NULL, "a commit fails, and nothing else did");
+			violation(NULL, "a commit fails, and nothing else did: %s",
+				  scenario.error.text);
 	}
 }
 
@@ -843,7 +844,8 @@ static void long_file(void)
 		next.state = i;
 		next.state_bytes = i == 1 ? STATE_MAX : 1000;
 		if (commit_contents(&next))
-			violation(NULL, "a commit fails, and nothing else did");
+			violation(NULL, "a commit fails, and nothing else did: %s",
+				  scenario.error.text);
 	}
 	scenario.quiet = false;
 	changes_small();

@@ -1,0 +1,670 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * image_faults.c - whichever call fails, and whichever allocation: the error is told, nothing that was
+ * reported durable is lost, nothing that was not is believed, the same thing succeeds the next
+ * time, and no memory and no descriptor is left behind.
+ *
+ * One fixed history of an image (steps) is run again and again; in run k of a kind of fault, the k-th call
+ * of that kind fails, or that one and all after it until somebody has been told; until k is beyond the
+ * last (faults.h). Only what a step calls of the library is counted (LIB): the test's own calls are let
+ * through.
+ *
+ * What a power cut makes of the same failures: crash_states.c. Whole heaps with THAW_INJECT:
+ * checkpoint_failure.c.
+ */
+#define _GNU_SOURCE
+#include "kselftest_harness.h"
+
+#include <dirent.h>
+#include <limits.h>
+
+#include "crash/crash.h"
+#include "faults.h"
+#include "support.h"
+
+/* ---- The history */
+
+#define LIB(call)                             \
+	({                                    \
+		counting = tracking = true;   \
+		__auto_type result_ = (call); \
+		counting = tracking = false;  \
+		result_;                      \
+	})
+#define LIB_VOID(call)                       \
+	do {                                 \
+		counting = tracking = true;  \
+		call;                        \
+		counting = tracking = false; \
+	} while (0)
+
+#define PAGE 4096u
+#define NUMBERS 256u
+#define STATE_LONG (1200u << 10) /* leaves a hole that is worth giving back */
+
+static char directory[128], path[192];
+static struct image *image;
+static struct contents now, committed[NUMBERS];
+static bool was_committed[NUMBERS];
+/* What was to be committed since the last success: more than one may be in doubt. */
+static struct contents attempts[8];
+static unsigned attempt_count;
+static bool longer_history = true;
+static bool again; /* this step has failed before */
+static struct listing durable;
+static struct thaw_error error, fallback;
+static uint8_t page[PAGE], state[STATE_LONG];
+static struct dice dice;
+
+static struct image_options image_options(void)
+{
+	return (struct image_options){.path = path,
+				      .create = true,
+				      .engine = CRASH_ENGINE,
+				      .page_bytes = PAGE,
+				      .retain = 2};
+}
+
+static int open_with(struct image_options options)
+{
+	int code;
+
+	LIB_VOID(image_close(image));
+	image = NULL;
+	code = LIB(image_open(&options, &image, &fallback, &error));
+	if (code)
+		return code;
+	if (fallback.code) { /* read errors look like damage: never said of a sound image without one */
+		error = fallback;
+		return fallback.code;
+	}
+	now = committed[image_opened(image)->number];
+	return 0;
+}
+
+static int open_newest(void)
+{
+	return open_with(image_options());
+}
+
+static int open_fresh(void)
+{
+	struct image_options options = image_options();
+
+	options.fresh = true;
+	return open_with(options);
+}
+
+static int open_older(void)
+{
+	struct image_options options = image_options();
+
+	options.generation = durable.generation[0].number;
+	return open_with(options);
+}
+
+static int close_image(void)
+{
+	LIB_VOID(image_close(image));
+	image = NULL;
+	return 0;
+}
+
+static void attempt_add(const struct contents *contents)
+{
+	if (attempt_count == 8)
+		support_die("too many attempts");
+	attempts[attempt_count++] = *contents;
+}
+
+/* Only the pages that a step is about: what it costs is calls. */
+static int commit_some(unsigned from, unsigned count, uint32_t state_bytes, const char *name)
+{
+	struct thaw_generation generation = {
+		.time_ns = 1,
+		.heap_bytes = 65536,
+		.reason = THAW_REASON_REQUEST,
+		.kind = count % 2 ? THAW_KIND_BOUND : THAW_KIND_PORTABLE,
+	};
+	struct contents attempt = now;
+	struct commit *commit;
+	int code;
+
+	attempt.state = (uint32_t)dice_next(&dice);
+	attempt.state_bytes = state_bytes;
+	code = LIB(commit_begin(image, &commit, &error));
+	if (code)
+		return code;
+	for (unsigned twice = 0; twice < 2; twice++) /* as pre-copy does */
+		for (unsigned i = from; !code && i < from + count; i += 1 + twice) {
+			bool stored;
+
+			attempt.version[i] = dice_below(&dice, 6) ? (uint32_t)dice_next(&dice) : 0;
+			contents_fill_page(&attempt, i, PAGE, page);
+			code = LIB(commit_page(commit, heap_page(i), page, &stored, &error));
+		}
+	contents_fill_state(&attempt, state);
+	attempt_add(&attempt);
+	if (!code && name)
+		code = LIB(commit_name(commit, name, &(uint64_t){COMMIT_ITSELF}, &error));
+	if (!code)
+		code = LIB(commit_finish(commit, &generation, state, state_bytes, &error));
+	if (code) {
+		LIB_VOID(commit_abort(commit));
+		return code;
+	}
+	now = committed[generation.number] = attempt;
+	was_committed[generation.number] = true;
+	attempt_count = 0;
+	return 0;
+}
+
+static int commit_first(void)
+{
+	return commit_some(0, 30, 5000, NULL);
+}
+
+static int commit_few(void)
+{
+	return commit_some(8, 4, 100, NULL);
+}
+
+static int commit_named(void)
+{
+	return commit_some(20, 9, 0, "kept");
+}
+
+static int commit_far(void)
+{
+	return commit_some(3, 3, 8999, NULL);
+}
+
+static int commit_long(void)
+{
+	return commit_some(8, 30, STATE_LONG, NULL);
+}
+
+static int commit_long_named(void)
+{
+	return commit_some(8, 2, STATE_LONG, "long");
+}
+
+/* Until what stays free has been looked at twice. */
+static int commit_often(void)
+{
+	int code = 0;
+
+	for (unsigned i = 0; !code && i < 16; i++)
+		code = commit_some(8, 1, 0, NULL);
+	return code;
+}
+
+static int give_up(void)
+{
+	struct commit *commit;
+	bool stored;
+	int code = LIB(commit_begin(image, &commit, &error));
+
+	memset(page, 77, PAGE);
+	for (unsigned i = 0; !code && i < 12; i++)
+		code = LIB(commit_page(commit, heap_page(i), page, &stored, &error));
+	if (commit)
+		LIB_VOID(commit_abort(commit));
+	return code;
+}
+
+static int look_up(void)
+{
+	struct extent extents[IMAGE_LEAF_PAGES];
+	int code = 0;
+
+	for (unsigned i = 0; !code && i < 40; i += i < 8 ? 1 : 16)
+		code = LIB(image_lookup(image, heap_page(i) & ~15ull, extents, &error));
+	return code;
+}
+
+static int read_state(void)
+{
+	size_t bytes;
+	void *blob;
+	int code = LIB(image_read_state(image, &blob, &bytes, &error));
+
+	LIB_VOID(free(blob));
+	return code;
+}
+
+static int note_failure(void)
+{
+	int code = LIB(image_failed(image));
+
+	if (code < 0) /* it has no words for it */
+		error_set(&error, code, "%s", path);
+	return code < 0 ? code : 0;
+}
+
+static int verify(void)
+{
+	return LIB(thaw_image_verify(path, NULL, NULL, &error));
+}
+
+static int list(void)
+{
+	struct thaw_generation *log;
+	struct thaw_name *names;
+	struct thaw_image_info info;
+	uint64_t number;
+	int code = LIB(thaw_image_log(path, &log, &error));
+
+	if (code >= 0) {
+		LIB_VOID(free(log));
+		code = LIB(thaw_image_names(path, &names, &error));
+	}
+	if (code >= 0) {
+		LIB_VOID(free(names));
+		code = LIB(thaw_image_info(path, true, &info, &error));
+	}
+	return code < 0 ? code : LIB(thaw_image_find(path, "kept", &number, &error));
+}
+
+static int tag(void)
+{
+	return LIB(thaw_image_tag(path, "tagged", 0, THAW_TAG_MOVE, &error));
+}
+
+static int untag_name(const char *name)
+{
+	int code = LIB(thaw_image_untag(path, name, &error));
+
+	/* One that failed in doubt may have done it; this one has made sure of that (commit_begin). */
+	return code == THAW_ENOGEN && again ? 0 : code;
+}
+
+static int untag(void)
+{
+	return untag_name("tagged");
+}
+
+static int untag_long(void)
+{
+	return untag_name("long");
+}
+
+static int rollback(void)
+{
+	struct thaw_generation made;
+	uint64_t from = durable.generation[0].number;
+	int code;
+
+	attempt_add(&committed[from]);
+	code = LIB(thaw_image_rollback(path, from, &made, &error));
+	if (code)
+		return code;
+	committed[made.number] = committed[from];
+	was_committed[made.number] = true;
+	return 0;
+}
+
+static int view(void)
+{
+	struct thaw_view *view;
+	int code = LIB(thaw_view_open(path, 0, &view, &error));
+
+	if (code)
+		return code;
+	code = LIB(thaw_view_read(view, 8 * PAGE, page, PAGE, &error));
+	LIB_VOID(thaw_view_close(view));
+	return code;
+}
+
+#define COMMITS 1u /* what fails may be found on the disk all the same */
+#define LONGER 2u  /* only in the longer history, in which the file is shortened and gets holes */
+
+static const struct step {
+	const char *name;
+	int (*run)(void);
+	unsigned flags;
+} steps[] = {
+	{"create", open_newest, 0},
+	{"first commit", commit_first, COMMITS},
+	{"commit of few pages", commit_few, COMMITS},
+	{"commit with a name", commit_named, COMMITS},
+	{"look up", look_up, 0},
+	{"commit of few pages", commit_few, COMMITS},
+	{"commit of far pages", commit_far, COMMITS},
+	{"note of a failure", note_failure, 0},
+	{"verify in use", verify, 0},
+	{"open", open_newest, 0},
+	{"note of a failure", note_failure, 0},
+	{"read the state", read_state, 0},
+	{"look up", look_up, 0},
+	{"commit of a long state", commit_long, COMMITS | LONGER},
+	{"commit of another, with a name", commit_long_named, COMMITS | LONGER},
+	{"commit of far pages", commit_far, COMMITS},
+	{"commit with a name", commit_named, COMMITS},
+	{"commits of one page", commit_often, COMMITS | LONGER},
+	{"give up", give_up, 0},
+	{"commit of few pages", commit_few, COMMITS},
+	{"list", list, 0},
+	{"open an older one", open_older, 0},
+	{"commit on a branch", commit_first, COMMITS},
+	{"commit of few pages", commit_few, COMMITS},
+	{"open afresh", open_fresh, 0},
+	{"commit afresh", commit_named, COMMITS},
+	{"commit of few pages", commit_few, COMMITS},
+	{"close", close_image, 0},
+	{"take the name of the long one away", untag_long, COMMITS | LONGER},
+	{"tag", tag, COMMITS},
+	{"roll back", rollback, COMMITS},
+	{"view", view, 0},
+	{"take the name away", untag, COMMITS},
+	{"verify", verify, 0},
+	{"list", list, 0},
+	{"open", open_newest, 0},
+	{"commit of few pages", commit_few, COMMITS},
+	{"commit of far pages", commit_far, COMMITS},
+	{"commit of few pages", commit_few, COMMITS},
+	{"commit of few pages", commit_few, COMMITS},
+	{"close", close_image, 0},
+};
+#define STEPS (sizeof(steps) / sizeof(steps[0]))
+
+/* ---- What has to hold */
+
+static unsigned descriptors(void)
+{
+	DIR *all = opendir("/proc/self/fd");
+	unsigned count = 0;
+
+	while (readdir(all))
+		count++;
+	closedir(all);
+	return count;
+}
+
+static bool same_numbers(const struct listing *a, const struct listing *b)
+{
+	bool same = a->count == b->count && a->name_count == b->name_count;
+
+	for (int i = 0; same && i < a->count; i++)
+		same = a->generation[i].number == b->generation[i].number;
+	return same;
+}
+
+/* Generation `number` of the file is one of those that were attempted: which one; else NULL. */
+static const struct contents *attempt_find(struct image *reader)
+{
+	for (unsigned i = 0; i < attempt_count; i++)
+		if (!contents_compare(reader, &attempts[i], true, PAGE))
+			return &attempts[i];
+	return NULL;
+}
+
+/* NULL: that generation holds what it has to. One that was never reported is known from here on. */
+static const char *generation_check(uint64_t number, bool newest)
+{
+	struct image_options options = {.path = path, .read_only = true, .generation = number};
+	struct thaw_error problem, passed_over;
+	const struct contents *found;
+	const char *result = NULL;
+	struct image *reader;
+
+	if (image_open(&options, &reader, &passed_over, &problem))
+		return wrong("%s", problem.text);
+	if (was_committed[number]) {
+		result = contents_compare(reader, &committed[number], true, PAGE);
+	} else {
+		found = newest ? attempt_find(reader) : NULL;
+		if (found)
+			committed[number] = *found;
+		else
+			result = wrong("generation %lu is nothing that was attempted", number);
+	}
+	image_close(reader);
+	return result;
+}
+
+/*
+ * What the file lists now is what was reported durable, or, if the writer was in the middle of a commit,
+ * one generation more. Each one is whole. NULL: so it is.
+ */
+static const char *image_check(bool may_be_more)
+{
+	static struct listing found;
+	struct thaw_error problem;
+
+	if (listing_read(path, &found, &problem))
+		return wrong("%s", problem.text);
+	if (!same_numbers(&found, &durable) && !may_be_more)
+		return wrong("it lists another set of generations");
+	for (int i = 0; i < found.count; i++) {
+		const char *result = generation_check(found.generation[i].number,
+						      may_be_more && i + 1 == found.count);
+
+		if (result)
+			return result;
+	}
+	if (thaw_image_verify(path, NULL, NULL, &problem))
+		return wrong("%s", problem.text);
+	return NULL;
+}
+
+/* What is listed now has been reported, or found by somebody who opened the image. */
+static void listing_learn(void)
+{
+	struct thaw_error problem;
+
+	if (listing_read(path, &durable, &problem))
+		durable.count = 0;
+	for (int i = 0; i < durable.count; i++)
+		was_committed[durable.generation[i].number] = true;
+}
+
+static const char *step_run(const struct step *step)
+{
+	const char *result;
+	int code;
+
+	for (unsigned tries = 0;; tries++) {
+		int fired_before = fired;
+		error = (struct thaw_error){0};
+		again = tries > 0;
+		code = step->run();
+		if (!code)
+			break;
+		if (fired == fired_before)
+			return wrong("it fails without a fault: %d, %s", code, error.text);
+		if (code > 0 || error.code != code || !error.text[0] || strchr(error.text, '\n'))
+			return wrong("its error is %d, and the text is of %d: %s", code, error.code,
+				     error.text);
+		if (!strstr(error.text, path))
+			return wrong("its error does not say which image: %s", error.text);
+		if (tries > 100)
+			return wrong("it fails for ever: %s", error.text);
+		if (fault.count == LONG_MAX && tries == 1)
+			fault.kind =
+				FAULT_NONE; /* somebody was told, twice: the disk is well again */
+		if (access(path, F_OK))
+			continue;
+		result = image_check(step->flags & COMMITS);
+		if (result)
+			return wrong("after \"%s\": %s", error.text, result);
+		if (image) {
+			tracking = true; /* it reads what it needs */
+			result = contents_compare(image, &now, false, PAGE);
+			tracking = false;
+			if (result)
+				return wrong("the writer after \"%s\": %s", error.text, result);
+		}
+		if (!image) /* the next who opens it goes on from what is there */
+			listing_learn();
+	}
+	attempt_count = 0;
+	return NULL;
+}
+
+static const char *history_run(void)
+{
+	const char *result;
+
+	for (unsigned i = 0; i < STEPS; i++) {
+		if ((steps[i].flags & LONGER) && !longer_history)
+			continue;
+		result = step_run(&steps[i]);
+		if (result)
+			return wrong("step %u, %s: %s", i, steps[i].name, result);
+		listing_learn();
+	}
+	fault.kind = FAULT_NONE;
+	return image_check(false);
+}
+
+/* One history from an empty directory. NULL: all was right. */
+static const char *history_new(struct fault wanted)
+{
+	unsigned descriptors_before = descriptors();
+	const char *result;
+
+	unlink(path);
+	image = NULL;
+	memset(was_committed, 0, sizeof(was_committed));
+	memset(committed, 0, sizeof(committed));
+	memset(&now, 0, sizeof(now));
+	memset(&durable, 0, sizeof(durable));
+	attempt_count = 0;
+	memset(calls, 0, sizeof(calls));
+	memset(pointers, 0, sizeof(pointers));
+	outstanding = strangers = 0;
+	fired = 0;
+	dice.state = 5;
+	fault = wanted;
+	result = history_run();
+	fault.kind = FAULT_NONE;
+	if (result)
+		return result;
+	if (outstanding)
+		return wrong("%ld pieces of memory were not given back", (long)outstanding);
+	if (strangers)
+		return wrong("%ld pieces of memory were given back twice", (long)strangers);
+	if (descriptors() != descriptors_before)
+		return wrong("%u descriptors are open, %u were", descriptors(), descriptors_before);
+	return NULL;
+}
+
+FIXTURE(faults)
+{
+	int unused;
+};
+FIXTURE_SETUP(faults)
+{
+	snprintf(directory, sizeof(directory), "%s/thaw-faults-XXXXXX",
+		 access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
+	ASSERT_NE(NULL, mkdtemp(directory));
+	snprintf(path, sizeof(path), "%s/heap.thaw", directory);
+}
+FIXTURE_TEARDOWN(faults)
+{
+	unlink(path);
+	EXPECT_EQ(0, rmdir(directory)) TH_LOG("%s: %s", directory, strerror(errno));
+}
+
+static void every(struct __test_metadata *_metadata, struct fault wanted, long least)
+{
+	long runs = 0;
+
+	for (wanted.at = 0;; wanted.at++, runs++) {
+		const char *result = history_new(wanted);
+
+		ASSERT_EQ(NULL, result) TH_LOG("call %ld: %s", wanted.at, result);
+		if (!fired)
+			break;
+	}
+	TH_LOG("%ld calls failed, one after the other", runs);
+	ASSERT_LE(least, runs);
+}
+
+TEST_F(faults, without_any_nothing_fails)
+{
+	const char *result = history_new((struct fault){0});
+
+	ASSERT_EQ(NULL, result) TH_LOG("%s", result);
+	for (enum kind kind = FAULT_ALLOCATION; kind < FAULT_KINDS; kind++)
+		TH_LOG("kind %d: %ld calls", kind, (long)calls[kind]);
+}
+
+TEST_F(faults, short_and_interrupted_transfers_are_finished)
+{
+	const char *result;
+
+	short_transfers = true;
+	result = history_new((struct fault){0});
+	short_transfers = false;
+	ASSERT_EQ(NULL, result) TH_LOG("%s", result);
+}
+
+/* So many that the longer history would take minutes. */
+TEST_F(faults, every_allocation)
+{
+	longer_history = false;
+	every(_metadata, (struct fault){FAULT_ALLOCATION, .count = 1, .error = ENOMEM}, 100);
+}
+
+TEST_F(faults, every_allocation_from_one_on)
+{
+	longer_history = false;
+	every(_metadata, (struct fault){FAULT_ALLOCATION, .count = LONG_MAX, .error = ENOMEM}, 100);
+}
+
+TEST_F(faults, every_open)
+{
+	every(_metadata, (struct fault){FAULT_OPEN, .count = 1, .error = EMFILE}, 10);
+}
+
+TEST_F(faults, every_read)
+{
+	longer_history = false;
+	every(_metadata, (struct fault){FAULT_READ, .count = 1, .error = EIO}, 100);
+}
+
+TEST_F(faults, every_write)
+{
+	every(_metadata, (struct fault){FAULT_WRITE, .count = 1, .error = EIO}, 30);
+}
+
+TEST_F(faults, every_write_from_one_on)
+{
+	every(_metadata, (struct fault){FAULT_WRITE, .count = LONG_MAX, .error = EIO}, 30);
+}
+
+TEST_F(faults, every_write_that_needs_room)
+{
+	every(_metadata,
+	      (struct fault){FAULT_WRITE, .count = LONG_MAX, .error = ENOSPC, .on_full = true}, 10);
+}
+
+TEST_F(faults, every_sync)
+{
+	every(_metadata, (struct fault){FAULT_SYNC, .count = 1, .error = EIO}, 30);
+}
+
+TEST_F(faults, every_sync_from_one_on)
+{
+	every(_metadata, (struct fault){FAULT_SYNC, .count = LONG_MAX, .error = EIO}, 30);
+}
+
+/* Neither is needed: the file is longer for a while, or has no holes. */
+TEST_F(faults, every_truncation)
+{
+	every(_metadata, (struct fault){FAULT_TRUNCATE, .count = 1, .error = EIO}, 1);
+}
+
+TEST_F(faults, every_hole)
+{
+	every(_metadata, (struct fault){FAULT_PUNCH, .count = LONG_MAX, .error = EOPNOTSUPP}, 1);
+}
+
+TEST_F(faults, every_rename)
+{
+	every(_metadata, (struct fault){FAULT_RENAME, .count = 1, .error = EIO}, 1);
+}
+
+TEST_HARNESS_MAIN
