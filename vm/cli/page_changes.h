@@ -5,18 +5,11 @@
 
 #include "cli.h"
 
-struct page_changes {
-	const char *path;
-	uint64_t from, to; /* generations */
-	bool list;	   /* each run of pages, then the sums */
-	struct json *json; /* NULL: for people, to `out` */
-	FILE *out;
-};
-
 /*
- * How many pages appeared, vanished, changed: one line, or the member "pages" of the JSON object that is
- * open. THAW_EDAMAGED or -errno: some of an index was lost, and all the rest was told.
+ * Each run of pages in which the heaps of two generations differ, and the sums; for people, or as one
+ * JSON object. THAW_EDAMAGED or -errno: some of an index was lost, and all the rest was told.
  */
-int page_changes_tell(const struct page_changes *changes, struct thaw_error *error);
+int page_changes_list(const char *path, const uint64_t generations[2], bool as_json, FILE *to,
+		      struct thaw_error *error);
 
 #endif
