@@ -128,24 +128,23 @@ static void grow(unsigned long checkpoints)
 	free(cpu);
 }
 
-/* Every byte of the file through XXH3, or only through read(). */
-static uint64_t read_all(bool hash)
+/* Every byte of the file: only read, hashed, or written to a copy. */
+static uint64_t read_all(XXH3_state_t *hash, int to)
 {
 	static char buffer[1 << 20];
-	XXH3_state_t *state = XXH3_createState();
 	int fd = open(image, O_RDONLY);
 	uint64_t bytes = 0;
 	ssize_t got;
 
-	if (fd < 0 || !state)
+	if (fd < 0)
 		die("cannot read the image");
-	XXH3_128bits_reset(state);
 	while ((got = read(fd, buffer, sizeof(buffer))) > 0) {
 		bytes += (uint64_t)got;
 		if (hash)
-			XXH3_128bits_update(state, buffer, (size_t)got);
+			XXH3_128bits_update(hash, buffer, (size_t)got);
+		if (to >= 0 && write(to, buffer, (size_t)got) != got)
+			die("cannot write a copy");
 	}
-	XXH3_freeState(state);
 	close(fd);
 	return bytes;
 }
@@ -162,12 +161,41 @@ static uint64_t verify(void)
 
 static uint64_t read_and_hash(void)
 {
-	return read_all(true);
+	XXH3_state_t *state = XXH3_createState();
+	uint64_t bytes;
+
+	if (!state)
+		die("no memory");
+	XXH3_128bits_reset(state);
+	bytes = read_all(state, -1);
+	XXH3_freeState(state);
+	return bytes;
 }
 
 static uint64_t read_only(void)
 {
-	return read_all(false);
+	return read_all(NULL, -1);
+}
+
+static uint64_t copy_synced(void)
+{
+	int to = open(copy, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+	uint64_t bytes = read_all(NULL, to);
+
+	if (to < 0 || fsync(to) || close(to))
+		die("cannot write a copy");
+	return bytes;
+}
+
+/* The copy that the job before has made. */
+static uint64_t compact(void)
+{
+	struct thaw_copy_summary summary;
+	struct thaw_error error;
+
+	if (thaw_image_compact(copy, 0, NULL, &summary, &error))
+		die(error.text);
+	return summary.bytes_after;
 }
 
 static void speeds(void)
@@ -175,15 +203,16 @@ static void speeds(void)
 	static const struct {
 		const char *name;
 		uint64_t (*run)(void);
+		unsigned peer;
 	} jobs[] = {
-		{"verify", verify},
-		{"read and XXH3-128", read_and_hash},
-		{"read", read_only},
+		{"verify", verify, 1},	 {"read and XXH3-128", read_and_hash, 1},
+		{"read", read_only, 1},	 {"read, write, sync", copy_synced, 3},
+		{"compact", compact, 3},
 	};
-	double rate[3][RUNS];
+	double rate[5][RUNS];
 
 	for (int run = -1; run < RUNS; run++)
-		for (unsigned job = 0; job < 3; job++) {
+		for (unsigned job = 0; job < 5; job++) {
 			double from = seconds(CLOCK_MONOTONIC);
 			uint64_t bytes = jobs[job].run();
 
@@ -191,12 +220,14 @@ static void speeds(void)
 				rate[job][run] =
 					(double)bytes * 1e-6 / (seconds(CLOCK_MONOTONIC) - from);
 		}
-	printf("\n%-34s %12s %20s %10s\n", "of that file", "MB/s", "(min-max)", "ratio");
-	for (unsigned job = 0; job < 3; job++) {
+	for (unsigned job = 0; job < 5; job++)
 		qsort(rate[job], RUNS, sizeof(double), compare);
-		printf("%-34s %12.0f %9.0f-%10.0f %10.2f\n", jobs[job].name, rate[job][RUNS / 2],
-		       rate[job][0], rate[job][RUNS - 1], rate[0][RUNS / 2] / rate[job][RUNS / 2]);
-	}
+	printf("\n%-34s %12s %20s   %s\n", "of that file", "MB/s", "(min-max)", "ratio");
+	for (unsigned job = 0; job < 5; job++)
+		printf("%-34s %12.0f %9.0f-%10.0f   %.2f of '%s'\n", jobs[job].name,
+		       rate[job][RUNS / 2], rate[job][0], rate[job][RUNS - 1],
+		       rate[job][RUNS / 2] / rate[jobs[job].peer][RUNS / 2],
+		       jobs[jobs[job].peer].name);
 }
 
 int main(void)

@@ -91,7 +91,7 @@ const struct cli_command command_verify = {
 		"Checks headers, indexes and pages of every retained generation against their checksums.\n"
 		"Prints 'ok: ...' and exits 0, or one line for each damaged place and exits 65.",
 	.examples = "  thaw verify app.thaw\n"
-		    "  thaw verify app.thaw && cp app.thaw /backup/\n",
+		    "  thaw verify app.thaw && thaw clone app.thaw /backup/app.thaw\n",
 	.options = verify_options,
 	.operands_min = 1,
 	.operands_max = 1,
