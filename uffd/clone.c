@@ -165,7 +165,7 @@ static int copy_bytes(struct clone *clone, uint64_t bytes)
 
 	clone->reflink = !code;
 	if (code != -EOPNOTSUPP)
-		return code;
+		return code ? code : copying_advance(&clone->copying, bytes);
 	code = sys_truncate(clone->to.fd, bytes);
 	while (!code && offset < bytes) {
 		off_t data = lseek(clone->fd, (off_t)offset, SEEK_DATA), hole;
