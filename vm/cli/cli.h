@@ -27,14 +27,16 @@ struct cli_options {
 	const char *image;
 	const char *code; /* -e or -p */
 	const char *prefetch;
-	const char *output; /* a file; NULL: standard output */
-	const char *remove; /* a name */
-	const char *at;	    /* a generation, as cli_generation() takes it */
+	const char *output;    /* a file; NULL: standard output */
+	const char *remove;    /* a name */
+	const char *at;	       /* a generation, as cli_generation() takes it */
+	const char *format;    /* of what is written */
+	uint64_t depth, limit; /* of what is shown; 0: the command's default */
 	uint64_t every_ns;
 	struct cli_retention retention;
 	bool print;  /* the code came with -p */
 	bool newest; /* only that */
-	bool fresh, trust, force, stats, json, quiet, verbose, help;
+	bool fresh, trust, force, stats, json, quiet, verbose, help, all;
 };
 
 enum cli_option_kind {
@@ -110,7 +112,7 @@ struct cli_command {
 
 extern const struct cli_command command_run, command_repl, command_eval, command_check, command_log,
 	command_tag, command_rollback, command_inspect, command_map, command_verify, command_clone,
-	command_compact, command_repair;
+	command_compact, command_repair, command_export, command_diff;
 
 /* Parse argv (argv[0] is skipped) by the command's table, then run it. Returns an exit code. */
 int cli_dispatch(const struct cli_command *command, int argc, char **argv);

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: MIT
+/*
+ * export.c - thaw export: what is in a generation, as JSON for people or as a snapshot for Chrome's
+ * DevTools. Reads only, and as data: no code of the program runs. The image may be in use.
+ *
+ * A file is written under another name and renamed when it is whole: an export that fails leaves what
+ * was there.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "failure.h"
+#include "people.h"
+#include "snapshot.h"
+
+struct output {
+	FILE *to;
+	char *path, *temporary; /* NULL: stdout; or a file that is written in place */
+};
+
+/* A new regular file is made complete first; what is no regular file, a pipe say, is written to. */
+static int output_open(struct output *output, const char *path, struct thaw_error *error)
+{
+	struct stat status;
+	mode_t mask;
+	int fd;
+
+	*output = (struct output){.to = stdout};
+	if (!path || !strcmp(path, "-"))
+		return 0;
+	output->to = NULL;
+	if (!stat(path, &status) && !S_ISREG(status.st_mode)) {
+		output->to = fopen(path, "we");
+		return output->to ? 0
+				  : failure(error, -errno, "%s: cannot write it: %s", path,
+					    strerror(errno));
+	}
+	output->path = strdup(path);
+	if (!output->path || asprintf(&output->temporary, "%s.XXXXXX", path) < 0) {
+		output->temporary = NULL;
+		return failure(error, -ENOMEM, "%s: no memory to write it", path);
+	}
+	fd = mkostemp(output->temporary, 0);
+	if (fd < 0)
+		return failure(error, -errno, "%s: cannot write it: %s", path, strerror(errno));
+	mask = umask(0);
+	umask(mask);
+	fchmod(fd, 0666 & ~mask);
+	output->to = fdopen(fd, "w");
+	if (output->to)
+		return 0;
+	close(fd);
+	unlink(output->temporary);
+	return failure(error, -ENOMEM, "%s: no memory to write it", path);
+}
+
+/* Keep what was written, or not. */
+static int output_close(struct output *output, int code, struct thaw_error *error)
+{
+	const char *path = output->path ? output->path : "standard output";
+
+	if (output->to) {
+		bool wrong = fflush(output->to) || ferror(output->to);
+
+		if (output->to != stdout)
+			wrong |= fclose(output->to) != 0;
+		if (wrong && !code)
+			code = failure(error, errno ? -errno : -EIO, "%s: cannot write it: %s",
+				       path, strerror(errno ? errno : EIO));
+		if (output->temporary && !code && rename(output->temporary, output->path))
+			code = failure(error, -errno, "%s: cannot write it: %s", path,
+				       strerror(errno));
+		if (output->temporary && code)
+			unlink(output->temporary);
+	}
+	free(output->temporary);
+	free(output->path);
+	return code;
+}
+
+/* A snapshot is nothing to look at: at a terminal, it goes to a file beside the image. */
+static char *default_path(const char *image, bool snapshot)
+{
+	const char *slash = strrchr(image, '/'), *dot = strrchr(image, '.');
+	size_t stem = strlen(image);
+	char *path;
+
+	if (!snapshot || !isatty(STDOUT_FILENO))
+		return NULL;
+	if (dot && (!slash || dot > slash + 1) && dot != image)
+		stem = (size_t)(dot - image);
+	return asprintf(&path, "%.*s.heapsnapshot", (int)stem, image) < 0 ? NULL : path;
+}
+
+static int export_to(const struct cli_options *options, struct look *look, bool snapshot,
+		     struct thaw_error *error)
+{
+	const struct people_options people = {options->depth, options->limit, options->all};
+	char *chosen = options->output ? NULL : default_path(look->path, snapshot);
+	const char *path = options->output ? options->output : chosen;
+	struct output output;
+	uint64_t dropped;
+	int code = output_open(&output, path, error);
+
+	if (!code)
+		code = snapshot ? snapshot_write(look->graph, output.to, error)
+				: people_write(look, &people, output.to, error);
+	code = output_close(&output, code, error);
+	dropped = graph_dropped(look->graph);
+	if (!code && dropped)
+		cli_fail(0, "%s: %llu references of generation %llu lead nowhere and were left out",
+			 look->path, (unsigned long long)dropped,
+			 (unsigned long long)look->generation);
+	if (!code && chosen)
+		fprintf(stderr, "thaw: wrote %s: load it in Chrome's DevTools, Memory\n", chosen);
+	free(chosen);
+	return code;
+}
+
+static int export_image(const struct cli_options *options, int operand_count, char **operands)
+{
+	const char *format = options->format ? options->format : "json";
+	bool snapshot = !strcmp(format, "heapsnapshot");
+	struct thaw_error error = {0};
+	struct look look;
+	uint64_t generation = 0;
+	int code;
+
+	(void)operand_count;
+	if (!snapshot && strcmp(format, "json"))
+		return cli_fail(EXIT_USAGE, "--format %s: not a format: it is json or heapsnapshot",
+				format);
+	code = options->at ? cli_generation(operands[0], options->at, &generation) : 0;
+	if (code)
+		return code;
+	code = look_open(&look, operands[0], generation, &error);
+	if (code)
+		return cli_fail_error(&error, code);
+	code = export_to(options, &look, snapshot, &error);
+	look_close(&look);
+	return code ? cli_fail_error(&error, code) : 0;
+}
+
+static const struct cli_option export_options[] = {
+	CLI_AT("export"),
+	{"output", 'o', "FILE", CLI_TEXT, CLI_FIELD(output),
+	 "write there (default: standard output; a snapshot at a terminal: beside the image)"},
+	{"format", 'f', "FORMAT", CLI_TEXT, CLI_FIELD(format), "json (default) or heapsnapshot"},
+	{"depth", 0, "N", CLI_NUMBER, CLI_FIELD(depth),
+	 "json: objects inside one another (default 64)"},
+	{"limit", 0, "N", CLI_NUMBER, CLI_FIELD(limit),
+	 "json: entries of one object, characters of a text (default 100000)"},
+	{"all", 0, NULL, CLI_FLAG, CLI_FIELD(all),
+	 "json: built-ins, hidden properties and variables of closures, too"},
+	CLI_HELP,
+	{0},
+};
+
+const struct cli_command command_export = {
+	.name = "export",
+	.synopsis = "[options] IMAGE",
+	.summary = "what is in a generation, as JSON or for Chrome's DevTools",
+	.description =
+		"Writes the global variables and the variables of modules as JSON, or the whole heap as a .heapsnapshot,\n"
+		"which the Memory panel of Chrome's DevTools loads: every object, what refers to it, and its size.\n"
+		"The heap is read as data: no getter, no proxy trap and no other code of the program runs, and the image\n"
+		"may be in use. In the JSON, what JSON has no form for is an object with a \"$type\"; an object that was\n"
+		"there before is {\"$ref\": path}; what was left out is told by \"$cut\" and \"$more\".",
+	.examples = "  thaw export app.thaw | jq .globals\n"
+		    "  thaw export --format heapsnapshot -o app.heapsnapshot app.thaw\n"
+		    "  thaw export --at 41 --depth 3 app.thaw\n",
+	.options = export_options,
+	.operands_min = 1,
+	.operands_max = 1,
+	.run = export_image,
+};
