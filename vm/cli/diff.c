@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: MIT
+/*
+ * diff.c - thaw diff: what is different between two generations. The comparison is compare.c's. Reads
+ * only; the image may be in use.
+ */
+#include <stdlib.h>
+
+#include "compare.h"
+#include "failure.h"
+
+static int say(int code, const struct thaw_error *error)
+{
+	return code ? cli_fail_error(error, code) : 0;
+}
+
+/* The two that were named; or the named one and the newest; or the two newest. 0 or an exit code. */
+static int choose(const char *path, int count, char **words, uint64_t generations[2])
+{
+	struct thaw_error error = {0};
+	struct thaw_generation *log;
+	int listed, code = 0;
+
+	for (int i = 0; i < count && !code; i++)
+		code = cli_generation(path, words[i], &generations[i]);
+	if (code || count == 2)
+		return code;
+	listed = thaw_image_log(path, &log, &error);
+	if (listed < 0)
+		return say(listed, &error);
+	if (!listed || (!count && listed < 2)) {
+		code = failure(&error, THAW_ENOGEN,
+			       "%s: it holds %d generations, and two are compared: see thaw log",
+			       path, listed);
+	} else {
+		generations[1] = log[listed - 1].number;
+		if (!count)
+			generations[0] = log[listed - 2].number;
+	}
+	free(log);
+	return say(code, &error);
+}
+
+static int count_pages(void *arg, const struct thaw_page_change *change)
+{
+	struct compare_pages *pages = arg;
+
+	switch (change->kind) {
+	case THAW_CHANGE_APPEARED:
+		pages->appeared += change->pages;
+		break;
+	case THAW_CHANGE_VANISHED:
+		pages->vanished += change->pages;
+		break;
+	case THAW_CHANGE_CHANGED:
+		pages->changed += change->pages;
+		break;
+	default:
+		pages->lost += change->pages;
+		break;
+	}
+	return 0;
+}
+
+static int compare_all(const char *path, const uint64_t generations[2],
+		       struct compare_options *options, struct thaw_error *error)
+{
+	struct thaw_image_info info;
+	struct look looks[2];
+	uint64_t dropped = 0;
+	int code = thaw_image_info(path, false, &info, error);
+
+	if (code < 0)
+		return code;
+	options->pages.bytes_each = info.page_bytes;
+	code = thaw_image_diff(path, generations[0], generations[1], count_pages, &options->pages,
+			       error);
+	/* What was lost is counted; whether it is missed, the objects will tell. */
+	if (code && code != THAW_EDAMAGED)
+		return code;
+	code = look_open(&looks[0], path, generations[0], error);
+	if (code)
+		return code;
+	code = look_open(&looks[1], path, generations[1], error);
+	if (!code) {
+		code = compare_looks(looks, options, stdout, error);
+		dropped = graph_dropped(looks[0].graph) + graph_dropped(looks[1].graph);
+		look_close(&looks[1]);
+	}
+	look_close(&looks[0]);
+	if (!code && dropped)
+		cli_fail(0, "%s: %llu references lead nowhere and were not compared", path,
+			 (unsigned long long)dropped);
+	return code;
+}
+
+static int diff(const struct cli_options *options, int operand_count, char **operands)
+{
+	struct compare_options how = {options->depth, options->limit, options->json, {0}};
+	struct thaw_error error = {0};
+	uint64_t generations[2] = {0};
+	int code = choose(operands[0], operand_count - 1, operands + 1, generations);
+
+	return code ? code : say(compare_all(operands[0], generations, &how, &error), &error);
+}
+
+static const struct cli_option diff_options[] = {
+	CLI_JSON,
+	{"depth", 0, "N", CLI_NUMBER, CLI_FIELD(depth), "objects inside one another (default 64)"},
+	{"limit", 0, "N", CLI_NUMBER, CLI_FIELD(limit),
+	 "lines (default 1000); the rest is counted"},
+	CLI_HELP,
+	{0},
+};
+
+const struct cli_command command_diff = {
+	.name = "diff",
+	.synopsis = "[options] IMAGE [GENERATION [GENERATION]]",
+	.summary = "what is different between two generations",
+	.description =
+		"Says how many pages differ; then compares the global variables, the variables of modules, and all that\n"
+		"they lead to: + appeared, - vanished, ~ changed. A generation is a number or a name; without any, the two\n"
+		"newest are compared; with one, that one and the newest. What functions keep in variables of their own is\n"
+		"told as path.(variables).name.\n"
+		"The heap is read as data: no getter, no proxy trap and no other code of the program runs, and the image\n"
+		"may be in use. The exit code is 0 whether they differ or not.",
+	.examples = "  thaw diff app.thaw            the last step\n"
+		    "  thaw diff app.thaw 41 44\n"
+		    "  thaw diff app.thaw before-migration\n"
+		    "  thaw diff --json app.thaw | jq -r '.differences[].path'\n",
+	.options = diff_options,
+	.operands_min = 1,
+	.operands_max = 3,
+	.run = diff,
+};
