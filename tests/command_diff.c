@@ -200,7 +200,7 @@ TEST_F(diff, json_for_programs)
 	EXPECT_NE(
 		NULL,
 		strstr(self->program.output,
-		       "\"bytesEach\":4096},\"differences\":[{\"change\":\"changed\",\"path\":\"globalThis.n\","
+		       "\"lost\":0},\"differences\":[{\"change\":\"changed\",\"path\":\"globalThis.n\","
 		       "\"old\":{\"type\":\"number\",\"value\":\"1\",\"bytes\":0},"
 		       "\"new\":{\"type\":\"string\",\"value\":\"\\\"x\\\\\\\"\\\"\",\"bytes\":72}},"
 		       "{\"change\":\"appeared\",\"path\":\"globalThis.l[0..1]\",\"elements\":2}],"
@@ -230,6 +230,18 @@ TEST_F(diff, which_generations)
 	EXPECT_NE(NULL, strstr(self->program.errors, "'x'"));
 	EXPECT_EQ(66, DIFF("/nonexistent.thaw"));
 	EXPECT_EQ(9, DIFF(self->image, "1", "2", "3"));
+}
+
+TEST_F(diff, pages_alone)
+{
+	ASSERT_TRUE(run(&self->running, self->script, "globalThis.n = 1;", "n = 'two';"));
+	ASSERT_EQ(0, DIFF("--pages", self->image));
+	EXPECT_NE(NULL, strstr(self->program.output, "~ page"));
+	EXPECT_NE(NULL, strstr(self->program.output, "\npages: "));
+	EXPECT_EQ(NULL, strstr(self->program.output, "globalThis"));
+	ASSERT_EQ(0, DIFF("--pages", "--json", self->image, "1", "2"));
+	EXPECT_NE(NULL, strstr(self->program.output,
+			       "\"from\":1,\"to\":2,\"pageBytes\":4096,\"runs\":[{"));
 }
 
 TEST_F(diff, modules_that_are_loaded_later)

@@ -36,7 +36,7 @@ struct cli_options {
 	struct cli_retention retention;
 	bool print;  /* the code came with -p */
 	bool newest; /* only that */
-	bool fresh, trust, force, stats, json, quiet, verbose, help, all;
+	bool fresh, trust, force, stats, json, quiet, verbose, help, all, pages;
 };
 
 enum cli_option_kind {

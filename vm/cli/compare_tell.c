@@ -199,12 +199,12 @@ void compare_begin(struct diff *diff)
 	json_text(&diff->json, "image", diff->looks[0].path);
 	json_number(&diff->json, "from", diff->looks[0].generation);
 	json_number(&diff->json, "to", diff->looks[1].generation);
+	json_number(&diff->json, "pageBytes", pages->bytes_each);
 	json_open(&diff->json, "pages", '{');
-	json_number(&diff->json, "changed", pages->changed);
 	json_number(&diff->json, "appeared", pages->appeared);
 	json_number(&diff->json, "vanished", pages->vanished);
+	json_number(&diff->json, "changed", pages->changed);
 	json_number(&diff->json, "lost", pages->lost);
-	json_number(&diff->json, "bytesEach", pages->bytes_each);
 	json_close(&diff->json, '}');
 	json_open(&diff->json, "differences", '[');
 }

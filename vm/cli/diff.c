@@ -7,6 +7,7 @@
 
 #include "compare.h"
 #include "failure.h"
+#include "page_changes.h"
 
 static int say(int code, const struct thaw_error *error)
 {
@@ -100,10 +101,17 @@ static int diff(const struct cli_options *options, int operand_count, char **ope
 	uint64_t generations[2] = {0};
 	int code = choose(operands[0], operand_count - 1, operands + 1, generations);
 
-	return code ? code : say(compare_all(operands[0], generations, &how, &error), &error);
+	if (code)
+		return code;
+	code = options->pages
+		       ? page_changes_list(operands[0], generations, options->json, stdout, &error)
+		       : compare_all(operands[0], generations, &how, &error);
+	return say(code, &error);
 }
 
 static const struct cli_option diff_options[] = {
+	{"pages", 0, NULL, CLI_FLAG, CLI_FIELD(pages),
+	 "list the pages that differ, and nothing of JavaScript"},
 	CLI_JSON,
 	{"depth", 0, "N", CLI_NUMBER, CLI_FIELD(depth), "objects inside one another (default 64)"},
 	{"limit", 0, "N", CLI_NUMBER, CLI_FIELD(limit),
@@ -121,6 +129,7 @@ const struct cli_command command_diff = {
 		"they lead to: + appeared, - vanished, ~ changed. A generation is a number or a name; without any, the two\n"
 		"newest are compared; with one, that one and the newest. What functions keep in variables of their own is\n"
 		"told as path.(variables).name.\n"
+		"With --pages, each run of pages that differ, for images of any engine and damaged ones.\n"
 		"The heap is read as data: no getter, no proxy trap and no other code of the program runs, and the image\n"
 		"may be in use. The exit code is 0 whether they differ or not.",
 	.examples = "  thaw diff app.thaw            the last step\n"
