@@ -389,10 +389,11 @@ uint64_t index_dirty_bytes(const struct index *index)
 	return bytes;
 }
 
-static void entry_encode(const struct extent *extent, struct disk_entry *disk)
+/* A birth that is still to come can only be a lie, and would make one of the node that repeats it. */
+static void entry_encode(const struct extent *extent, uint64_t generation, struct disk_entry *disk)
 {
 	disk->offset = extent->offset / FORMAT_UNIT;
-	disk->birth = extent->birth;
+	disk->birth = extent->birth < generation ? extent->birth : generation;
 	disk->encoding = extent->encoding;
 	if (extent->encoding == EXTENT_RAW) {
 		disk->checksum[0] = extent->checksum.low64;
@@ -421,7 +422,7 @@ static int node_write(struct index *index, struct node *node, uint64_t generatio
 		const struct reference *at;
 
 		if (!node->level) {
-			entry_encode(&node->extent[i], &disk.leaf.entries[i]);
+			entry_encode(&node->extent[i], generation, &disk.leaf.entries[i]);
 			continue;
 		}
 		at = &node->inner.at[i];
