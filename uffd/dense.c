@@ -36,7 +36,7 @@
 
 #define WINDOW_BYTES (16u << 20)
 #define WRITE_BYTES (1u << 20)
-/* A place: the block in the new file, and of the checksum what fits beside it. 0: not copied. */
+/* A place: the block in the new file, and of checksum and page number what fits beside it. 0: not copied. */
 #define PLACE_BITS 40
 #define PLACE_BLOCK ((1ull << PLACE_BITS) - 1)
 
@@ -120,9 +120,11 @@ static void *window_at(struct dense *dense, uint64_t offset)
 
 /* ---- Pages */
 
-static uint64_t place_of(uint64_t to, const struct extent *extent)
+static uint64_t place_of(uint64_t to, const struct extent *extent, uint64_t page)
 {
-	return to / SPACE_BLOCK | extent->checksum.low64 >> PLACE_BITS << PLACE_BITS;
+	uint64_t word = extent->checksum.low64 ^ page * 0x9e3779b97f4a7c15u;
+
+	return to / SPACE_BLOCK | word >> PLACE_BITS << PLACE_BITS;
 }
 
 static int dense_page(struct dense *dense, uint64_t page, const struct extent *extent)
@@ -137,8 +139,9 @@ static int dense_page(struct dense *dense, uint64_t page, const struct extent *e
 				  "page lies beyond the end of the file");
 	place = &dense->places[block];
 	if (*place) {
-		if (*place != place_of((*place & PLACE_BLOCK) * SPACE_BLOCK, extent))
-			return page_error(dense, page, extent->offset, "page has a wrong checksum");
+		if (*place != place_of((*place & PLACE_BLOCK) * SPACE_BLOCK, extent, page))
+			return page_error(dense, page, extent->offset,
+					  "page has a wrong checksum, or lies where another lies");
 		return 0;
 	}
 	code = dense->batch.count == dense->batch.room ? window_write(dense) : 0;
@@ -146,7 +149,7 @@ static int dense_page(struct dense *dense, uint64_t page, const struct extent *e
 		code = window_take(dense, extent->bytes, &to);
 	if (code)
 		return code;
-	*place = place_of(to, extent);
+	*place = place_of(to, extent, page);
 	batch_add(&dense->batch, page, extent, to);
 	return 0;
 }
@@ -221,7 +224,7 @@ static int dense_entry(struct dense *dense, uint64_t page, struct disk_entry *en
 	place = extent.offset / SPACE_BLOCK < dense->blocks
 			? dense->places[extent.offset / SPACE_BLOCK]
 			: 0;
-	if (!place || place != place_of((place & PLACE_BLOCK) * SPACE_BLOCK, &extent))
+	if (!place || place != place_of((place & PLACE_BLOCK) * SPACE_BLOCK, &extent, page))
 		return page_error(dense, page, extent.offset, "page changed while it was copied");
 	entry->offset = (place & PLACE_BLOCK) * SPACE_BLOCK / FORMAT_UNIT;
 	return 0;

@@ -30,8 +30,7 @@ struct judge {
 	const struct walk_source *source;
 	struct copying *copying;
 	uint64_t blocks;
-	uint64_t *
-		good; /* per block: what the page that begins there is known to hash to; 0: not known */
+	uint64_t *good; /* per block: good_word() of the page that begins there; 0: not known */
 	struct nodemap nodes; /* the stamp: which generation met it first */
 	struct batch batch;
 	void *buffer;
@@ -51,9 +50,13 @@ static int lose(struct judge *judge, uint64_t first_page, uint64_t pages, uint64
 	return LOST;
 }
 
-static uint64_t good_word(const struct extent *extent)
+/*
+ * Of the page's number, too: two pages that lie in one place are whole until one of them is written to,
+ * and the other's blocks are given back with it.
+ */
+static uint64_t good_word(const struct extent *extent, uint64_t page)
 {
-	return extent->checksum.low64 | 1;
+	return (extent->checksum.low64 ^ page * 0x9e3779b97f4a7c15u) | 1;
 }
 
 static int judge_batch(struct judge *judge)
@@ -64,10 +67,14 @@ static int judge_batch(struct judge *judge)
 
 	batch_read(batch, NULL, 0);
 	for (size_t i = 0; i < batch->count; i++) {
-		const struct batch_page *page = &batch->pages[i];
+		struct batch_page *page = &batch->pages[i];
+		uint64_t *good = &judge->good[page->extent.offset / SPACE_BLOCK];
+		uint64_t word = good_word(&page->extent, page->page);
 
+		if (!page->wrong && *good && *good != word)
+			page->wrong = "page lies where another page lies";
 		if (!page->wrong)
-			judge->good[page->extent.offset / SPACE_BLOCK] = good_word(&page->extent);
+			*good = word;
 		else if (!first || page->page < first->page)
 			first = page;
 	}
@@ -93,7 +100,7 @@ static int judge_leaf(struct judge *judge, const struct disk_leaf *leaf)
 		if (block >= judge->blocks)
 			return lose(judge, leaf->node.first_page + i, 1, extent.offset,
 				    extent.bytes, "page lies beyond the end of the file");
-		if (judge->good[block] == good_word(&extent))
+		if (judge->good[block] == good_word(&extent, leaf->node.first_page + i))
 			continue;
 		batch_add(&judge->batch, leaf->node.first_page + i, &extent, 0);
 		if (judge->batch.count == judge->batch.room)
