@@ -38,7 +38,7 @@ void space_close(struct space *space);
  * Make the map reach to byte `end` of the file, for what is said to lie there, but not more than
  * SPACE_BEYOND_BYTES beyond the blocks that it began with. What lies behind that is never given back.
  */
-#define SPACE_BEYOND_BYTES (16ull << 30)
+#define SPACE_BEYOND_BYTES (4ull << 30)
 int space_cover(struct space *space, uint64_t end);
 
 /* Something reachable occupies these bytes / no longer does. Parts outside the file are ignored. */
