@@ -277,11 +277,12 @@ static bool turn_is_whole(const uint8_t *blob, size_t bytes, size_t at, size_t *
 }
 
 /*
- * Returns whether it may be continued in the middle of a turn: it says so, the stack is ours, and
- * the MAC is right or --trust was given.
+ * `blob` has room for a stack of ours behind its bytes. Returns whether it may be continued in the
+ * middle of a turn: it says so, the stack is ours, and the MAC is right or --trust was given.
  */
-static bool blob_fix(uint8_t *blob, size_t bytes, const struct control *control)
+static bool blob_fix(uint8_t *blob, size_t *blob_bytes, const struct control *control)
 {
+	size_t bytes = *blob_bytes;
 	size_t at, stack, stack_bytes, ours, ours_bytes;
 	size_t our_turn = turn_at(middle.blob, middle.bytes);
 	struct thaw_error error;
@@ -296,10 +297,11 @@ static bool blob_fix(uint8_t *blob, size_t bytes, const struct control *control)
 		return false;
 	if (!turn_is_whole(middle.blob, middle.bytes, our_turn, &ours, &ours_bytes))
 		fuzz_fail("this target does not know the blob's layout any more");
-	if (stack_bytes != ours_bytes)
-		return false;
 	memcpy(blob + at, middle.blob + our_turn, 20); /* the build */
+	memmove(blob + stack + ours_bytes, blob + bytes - JS_BLOB_MAC_BYTES, JS_BLOB_MAC_BYTES);
 	memcpy(blob + stack, middle.blob + ours, ours_bytes);
+	memcpy(blob + at + 56, &(uint64_t){ours_bytes}, 8);
+	bytes = *blob_bytes = stack + ours_bytes + JS_BLOB_MAC_BYTES;
 	if (key_load(false, &key, &error))
 		fuzz_fail("%s", error.text);
 	bytes -= JS_BLOB_MAC_BYTES;
@@ -485,11 +487,14 @@ static void one(const uint8_t *input, size_t size)
 	}
 	bases_need();
 	memcpy(&control, input, sizeof(control));
-	blob = malloc(bytes);
+	blob = malloc(bytes + middle.bytes);
 	if (!blob)
 		fuzz_fail("no memory");
 	memcpy(blob, input + sizeof(control), bytes);
-	may_continue = blob_fix(blob, bytes, &control);
+	may_continue = blob_fix(blob, &bytes, &control);
+	blob = realloc(blob, bytes); /* what lies behind is to be found by who reads it */
+	if (!blob)
+		fuzz_fail("no memory");
 	if (!js_blob_decode(blob, bytes, &decoded, &error)) {
 		turn = decoded.flags & JS_BLOB_MID_TURN;
 		shared->decoded++;
