@@ -253,7 +253,7 @@ FUZZ_SECONDS ?= 60
 fuzz:
 	$(Q)scripts/install-deps fuzz
 	$(Q)$(MAKE) fuzz-built BUILD=build/fuzz CC=clang ENGINE_CC=$(CC) SANITIZE=fuzzer-no-link,address,undefined \
-		CFLAGS="-O1 -g -fno-sanitize-recover=all" FUZZ_SECONDS=$(FUZZ_SECONDS)
+		CFLAGS="-O1 -g -fno-sanitize-recover=all -fno-sanitize-coverage=trace-cmp" FUZZ_SECONDS=$(FUZZ_SECONDS)
 
 fuzz-built: $(FUZZ_PROGRAMS)
 	$(Q)scripts/fuzz $(FUZZ_SECONDS) $(FUZZ_PROGRAMS)
@@ -322,7 +322,7 @@ $(BUILD)/flags: FORCE
 
 $(GENERATED)/flags: FORCE
 	$(Q)mkdir -p $(@D)
-	$(Q)echo '$(CC) $(ENGINE_CFLAGS)' | cmp -s - $@ || echo '$(CC) $(ENGINE_CFLAGS)' > $@
+	$(Q)echo '$(ENGINE_CC) $(ENGINE_CFLAGS)' | cmp -s - $@ || echo '$(ENGINE_CC) $(ENGINE_CFLAGS)' > $@
 
 $(BUILD)/sources: FORCE
 	$(Q)mkdir -p $(@D)
