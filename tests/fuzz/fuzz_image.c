@@ -434,6 +434,92 @@ static int image_history(const char *path, const struct control *control)
 	return code;
 }
 
+/* ---- Copies, and pictures */
+
+struct seen {
+	uint64_t next, runs;
+};
+
+static int see_run(void *arg, const struct thaw_page_run *run)
+{
+	struct seen *seen = arg;
+
+	if (!run->pages || run->first != seen->next)
+		fuzz_fail("run %llu of pages begins at %llu, not at %llu, and has %llu",
+			  (unsigned long long)seen->runs, (unsigned long long)run->first,
+			  (unsigned long long)seen->next, (unsigned long long)run->pages);
+	seen->next = run->first + run->pages;
+	seen->runs++;
+	return 0;
+}
+
+static int see_change(void *arg, const struct thaw_page_change *change)
+{
+	struct seen *seen = arg;
+
+	if (!change->pages || change->first < seen->next)
+		fuzz_fail("pages %llu+%llu changed, after those up to %llu",
+			  (unsigned long long)change->first, (unsigned long long)change->pages,
+			  (unsigned long long)seen->next);
+	seen->next = change->first + change->pages;
+	return 0;
+}
+
+static void image_picture(const char *path, const struct control *control)
+{
+	struct thaw_generation *log;
+	struct thaw_error error;
+	struct seen seen = {0};
+	int count = thaw_image_log(path, &log, &error);
+
+	thaw_image_pages(path, 0, see_run, &seen, &error);
+	for (int i = 0; i < count && i < (int)GENERATIONS_OPEN; i++) {
+		seen = (struct seen){0};
+		thaw_image_pages(path, log[i].number, see_run, &seen, &error);
+		seen = (struct seen){0};
+		thaw_image_diff(path, log[i].number, log[control->seed % (unsigned)count].number,
+				see_change, &seen, &error);
+	}
+	if (count >= 0)
+		free(log);
+}
+
+static void copy_check(const char *copy, const char *how, int code, bool must,
+		       const struct thaw_error *error)
+{
+	if (code && code != -EFBIG && must)
+		fuzz_fail("it verified, and %s failed: %s", how, error->text);
+	if (!code && must && verify(copy))
+		fuzz_fail("%s made an image that does not verify: %s", how, first_damage.what);
+	remove(copy);
+}
+
+static void image_copies(const char *path, const struct control *control, bool sound)
+{
+	struct thaw_error error;
+	struct thaw_generation *log;
+	int count = thaw_image_log(path, &log, &error), code;
+	char copy[128];
+
+	if (count >= 0)
+		free(log);
+	snprintf(copy, sizeof(copy), "%s", fuzz_path("copy"));
+	code = thaw_image_repair(path, copy, NULL, NULL, &error);
+	if (!code && verify(copy))
+		fuzz_fail("what was repaired does not verify: %s", first_damage.what);
+	copy_check(copy, "repair", code, sound && count > 0, &error);
+	if (control->seed & 4) {
+		code = thaw_image_clone(path, copy, 0, NULL, NULL, &error);
+		copy_check(copy, "clone", code, sound && count > 0, &error);
+	}
+	code = thaw_image_compact(path, control->seed & 8 ? THAW_COMPACT_NEWEST : 0, NULL, NULL,
+				  &error);
+	if (sound && count > 0 && code && code != -EFBIG)
+		fuzz_fail("it verified, and compaction failed: %s", error.text);
+	if (sound && !code && verify(path))
+		fuzz_fail("it verified, and does not when compacted: %s", first_damage.what);
+}
+
 static _Noreturn void damage_fail(const char *after)
 {
 	fuzz_fail("it verified, and does not after %s: generation %llu, page %llu, offset %llu: %s",
@@ -444,7 +530,7 @@ static _Noreturn void damage_fail(const char *after)
 
 static void one(const uint8_t *input, size_t size)
 {
-	const char *path;
+	char path[128];
 	struct control control;
 	uint64_t stretch;
 	uint8_t *bytes;
@@ -458,7 +544,7 @@ static void one(const uint8_t *input, size_t size)
 		fuzz_fail("no memory");
 	memcpy(bytes, input, size);
 	stretch = image_fix(bytes, size, &control);
-	path = fuzz_path("image");
+	snprintf(path, sizeof(path), "%s", fuzz_path("image"));
 	if (!stretch || stretch > size)
 		stretch = size;
 	fuzz_write_file(path, bytes, stretch);
@@ -467,6 +553,7 @@ static void one(const uint8_t *input, size_t size)
 	free(bytes);
 
 	image_inspect(path);
+	image_picture(path, &control);
 	sound = verify(path);
 	image_read(path, &control, !sound);
 	if (!image_write(path, &control) && !sound && verify(path))
@@ -474,9 +561,13 @@ static void one(const uint8_t *input, size_t size)
 	sound = verify(path);
 	if (!image_history(path, &control) && !sound && verify(path))
 		damage_fail("a rollback and names");
-	if (control.seed % 4)
+	sound = verify(path);
+	if (control.seed & 1)
+		image_copies(path, &control, !sound);
+	if (control.seed & 2)
 		return;
 	image_inspect(path);
+	image_picture(path, &control);
 	image_read(path, &control, !verify(path));
 }
 
@@ -498,17 +589,18 @@ static size_t seed(unsigned number, uint8_t *bytes)
 		{16384, 2, 1, 1, 16, false}, {4096, 6, 1, 6, 64, true},
 	};
 	const struct recipe *recipe = &recipes[number];
-	const char *path = fuzz_path("seed");
+	char path[128];
 	struct image_options options = {.path = path, .create = true, .engine = "fuzz"};
 	struct thaw_error error;
 	struct image *image;
 	uint64_t state = number;
-	struct control control = {0};
+	struct control control = {.keep = number % 3 ? 0 : STRETCH, .seed = 0x201 * number};
 	uint64_t first;
 	size_t size;
 
 	if (number >= sizeof(recipes) / sizeof(recipes[0]))
 		return 0;
+	snprintf(path, sizeof(path), "%s", fuzz_path("seed"));
 	options.page_bytes = recipe->page_bytes;
 	options.retain = recipe->retain;
 	remove(path);
