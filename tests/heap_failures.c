@@ -303,4 +303,34 @@ TEST_F(failures, do_not_give_up_the_lock)
 	EXPECT_EQ(THAW_EINUSE, open_heap(&second, self->path, 0, &self->error));
 }
 
+/* A name makes no progress: whoever only gave or took one away has not mended the program. */
+TEST_F(failures, survive_names)
+{
+	static const char *const names[] = {"a", "b", "c"};
+
+	for (unsigned i = 0; i < 3; i++) {
+		ASSERT_EQ((int)i + 1, thaw_failed(self->heap));
+		thaw_close(self->heap);
+		self->heap = NULL;
+		/* Of the generation that failed, and of another one. */
+		ASSERT_EQ(0, thaw_image_tag(self->path, names[i], i == 1 ? 1 : 2, 0, &self->error));
+		REOPEN(0);
+		ASSERT_EQ(i + 1, thaw_failures(self->heap));
+		thaw_close(self->heap);
+		self->heap = NULL;
+		if (i == 2)
+			ASSERT_EQ(0, thaw_image_untag(self->path, "a", &self->error));
+		REOPEN(0);
+		ASSERT_EQ(i + 1, thaw_failures(self->heap));
+	}
+	/* A rollback makes a generation: that one has not failed yet. */
+	thaw_close(self->heap);
+	self->heap = NULL;
+	ASSERT_EQ(0, thaw_image_rollback(self->path, 1, NULL, &self->error));
+	REOPEN(0);
+	EXPECT_EQ(0, thaw_failures(self->heap));
+	REOPEN(2);
+	EXPECT_EQ(0, thaw_failures(self->heap));
+}
+
 TEST_HARNESS_MAIN

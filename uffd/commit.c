@@ -466,6 +466,18 @@ static void garbage_release(struct image *image)
 }
 
 /*
+ * Names are no progress: what was said of a generation that fails stays true. Should this go wrong, or
+ * the machine lose power before, it is counted from the beginning.
+ */
+static void note_settle(struct image *image, bool generation)
+{
+	if (generation)
+		image->note = (struct note){0};
+	else if (image->note.failures)
+		note_write(image->fd, !image->slot, &image->note);
+}
+
+/*
  * The generation is durable: what only the slot just overwritten reached is free now. Cannot fail.
  */
 static void commit_adopt(struct commit *commit, struct change *change)
@@ -544,6 +556,7 @@ int commit_finish(struct commit *commit, struct thaw_generation *generation, con
 		*generation = change.made->info;
 	}
 	commit_adopt(commit, &change);
+	note_settle(image, generation);
 	change_free(&change);
 	return 0;
 failed:

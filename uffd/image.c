@@ -54,7 +54,8 @@
  *	A note that is not whole is no note, and no damage. It is written into the block of the slot that
  *	is not the newest valid one: a disk that tears a block with the note tears no slot that is needed.
  *	The next commit writes that block anew, slot and all, and so takes back a note that progress has
- *	disproved.
+ *	disproved; after one that made no generation but only names, it is written again, beside the slot
+ *	that is the other one now.
  *
  * Commit record: contiguous, 8-byte aligned. Each commit writes a whole new one.
  *
@@ -580,6 +581,7 @@ static int image_start(struct image *image, const struct image_options *options,
 	if (code)
 		return code;
 	image->next = number_next(slots, image->slot);
+	image->note = slots[!image->slot].note;
 	for (unsigned i = 0; i < 2; i++)
 		if (slots[i].note.failures && slots[i].note.generation == image->opened.info.number)
 			image->failures = slots[i].note.failures;
@@ -740,6 +742,7 @@ int image_failed(struct image *image)
 	close(fd);
 	if (code)
 		return code;
+	image->note = note;
 	image->failed = image->failures < STORE_FAILURES_MAX;
 	return (int)note.failures;
 }

@@ -108,6 +108,7 @@ struct image {
 	struct generation opened; /* number 0: fresh */
 	struct generation base;	  /* in the working index: opened, then the last one committed */
 	struct index index;
+	struct note note;  /* as it stands beside the other slot */
 	uint32_t failures; /* of the opened generation, as noted when it was opened */
 	bool failed;	   /* and once more since */
 
