@@ -5,7 +5,8 @@
  *  1. The image opens, for reading and for writing, and without a word about damage.
  *  2. It lists what the last commit that was reported durable listed, or what one that was under way
  *     since then would have listed: nothing between, and nothing older.
- *  3. Every generation that it lists has exactly its pages and its state.
+ *  3. Every generation that it lists has exactly its pages and its state; and a working set is one that
+ *     was written.
  *  4. thaw_image_verify() finds nothing. A power cut is no damage: who is told that an image is damaged
  *     goes looking for a backup. So whatever a crash leaves in blocks that nothing names must not
  *     show, and a header slot may only ever be the old one or the new one.
@@ -144,6 +145,7 @@ static const char *check_next_commit(const struct truth *truth, const char *path
 				     struct image *image, const struct contents *opened,
 				     struct dice *dice)
 {
+	struct commit_extras extras = {.kind = dice_below(dice, 2), .time_ns = 1};
 	struct contents next = *opened;
 	struct thaw_error error;
 	struct listing listing;
@@ -155,7 +157,7 @@ static const char *check_next_commit(const struct truth *truth, const char *path
 			dice_below(dice, 5) ? (uint32_t)dice_next(dice) : 0;
 	next.state = (uint32_t)dice_next(dice);
 	next.state_bytes = dice_below(dice, 3) ? dice_below(dice, 9000) : 0;
-	if (contents_commit(image, opened, &next, dice_below(dice, 2), false, dice, &error))
+	if (contents_commit(image, opened, &next, &extras, dice, &error))
 		return wrong("the next commit: %s", error.text);
 	number = image_newest(image)->number;
 	result = contents_compare(image, &next, false, truth->page_bytes);
@@ -217,6 +219,8 @@ static const char *check_writer(const struct truth *truth, const char *path, boo
 		result = wrong("generation %lu was never committed", newest);
 	if (!result)
 		result = contents_compare(image, contents, newest != 0, truth->page_bytes);
+	if (!result)
+		result = working_set_check(image);
 	if (!result)
 		return check_next_commit(truth, path, image, contents, dice);
 	image_close(image);

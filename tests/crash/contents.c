@@ -136,13 +136,25 @@ static int pages_store(struct commit *commit, const struct contents *before,
 	return code;
 }
 
+static int working_set_store(struct commit *commit, const struct image *image, unsigned touched,
+			     struct thaw_error *error)
+{
+	uint64_t pages[HEAP_PAGES];
+
+	for (unsigned i = 0; i < touched; i++)
+		pages[i] = heap_page(i);
+	return commit_working_set(commit, pages, touched, image_opened(image)->number, error);
+}
+
 int contents_commit(struct image *image, const struct contents *before,
-		    const struct contents *contents, uint32_t kind, bool twice, struct dice *dice,
-		    struct thaw_error *error)
+		    const struct contents *contents, const struct commit_extras *extras,
+		    struct dice *dice, struct thaw_error *error)
 {
 	uint8_t *state = malloc(contents->state_bytes + 1);
-	struct thaw_generation generation = {
-		.time_ns = 1, .heap_bytes = 65536, .reason = THAW_REASON_TIMER, .kind = kind};
+	struct thaw_generation generation = {.time_ns = extras->time_ns,
+					     .heap_bytes = 65536,
+					     .reason = THAW_REASON_TIMER,
+					     .kind = extras->kind};
 	uint32_t page_bytes = image->identity.page_bytes;
 	struct contents passing = *contents;
 	struct commit *commit;
@@ -152,7 +164,7 @@ int contents_commit(struct image *image, const struct contents *before,
 		free(state);
 		return code;
 	}
-	if (twice) { /* as pre-copy does: the program changes pages that were written */
+	if (extras->twice) {
 		for (unsigned i = 0; i < HEAP_PAGES; i++)
 			if (!dice_below(dice, 6))
 				passing.version[i] = dice_below(dice, 4) ? (uint32_t)dice_next(dice)
@@ -160,7 +172,12 @@ int contents_commit(struct image *image, const struct contents *before,
 		code = pages_store(commit, before, &passing, page_bytes, error);
 	}
 	if (!code)
-		code = pages_store(commit, twice ? &passing : before, contents, page_bytes, error);
+		code = pages_store(commit, extras->twice ? &passing : before, contents, page_bytes,
+				   error);
+	if (!code && extras->name)
+		code = commit_name(commit, extras->name, &(uint64_t){COMMIT_ITSELF}, error);
+	if (!code && extras->touched && image_opened(image)->number)
+		code = working_set_store(commit, image, extras->touched, error);
 	if (!code) {
 		contents_fill_state(contents, state);
 		code = commit_finish(commit, &generation, state, contents->state_bytes, error);
@@ -169,6 +186,22 @@ int contents_commit(struct image *image, const struct contents *before,
 		commit_abort(commit);
 	free(state);
 	return code;
+}
+
+const char *working_set_check(struct image *image)
+{
+	struct thaw_error error;
+	uint64_t *pages, generation;
+	int count = image_read_working_set(image, &pages, &generation, &error);
+	const char *result = NULL;
+
+	if (count < 0)
+		return wrong("the working set: %s", error.text);
+	for (int i = 0; i < count && !result; i++)
+		if (i >= (int)HEAP_PAGES || pages[i] != heap_page((unsigned)i))
+			result = wrong("the working set has another page at %d", i);
+	free(pages);
+	return result;
 }
 
 /* ---- Listings */

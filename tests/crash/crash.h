@@ -78,10 +78,19 @@ void contents_fill_state(const struct contents *contents, void *state);
 /* Pages and state of the opened generation, or of the working index alone. NULL: the same. */
 const char *contents_compare(struct image *image, const struct contents *contents, bool state,
 			     uint32_t page_bytes);
+struct commit_extras { /* what else a commit may bring */
+	uint32_t kind;
+	bool twice;	  /* pages pass through other contents first, as pre-copy has it */
+	const char *name; /* may be NULL */
+	uint64_t time_ns;
+	unsigned touched; /* pages in its working set; 0: none is written */
+};
 /* All of it through one commit that is given up if it fails. */
 int contents_commit(struct image *image, const struct contents *before,
-		    const struct contents *contents, uint32_t kind, bool twice, struct dice *dice,
-		    struct thaw_error *error);
+		    const struct contents *contents, const struct commit_extras *extras,
+		    struct dice *dice, struct thaw_error *error);
+/* Is the working set, if there is one, the kind that is written here? */
+const char *working_set_check(struct image *image);
 int listing_read(const char *path, struct listing *listing, struct thaw_error *error);
 
 /* ---- check.c */

@@ -44,6 +44,8 @@ static struct scenario {
 	uint64_t states; /* tried so far */
 	uint64_t *seen;	 /* hashes of states */
 	size_t seen_capacity, seen_count;
+	uint64_t time_ns;	 /* the clock */
+	bool thinned;		 /* older generations are kept by their age */
 	unsigned bound;		 /* of ten generations, so many are bound */
 	bool over;		 /* something was wrong: the rest means nothing */
 	bool quiet;		 /* no power cut for now */
@@ -271,7 +273,11 @@ static void reported_durable(void)
 
 static struct image_options image_options(void)
 {
-	return (struct image_options){.path = scenario.path,
+	static const struct thaw_thinning thinning = {2, 3000000000};
+
+	return (struct image_options){.thinning = &thinning,
+				      .thinning_count = scenario.thinned,
+				      .path = scenario.path,
 				      .create = true,
 				      .engine = CRASH_ENGINE,
 				      .page_bytes = scenario.truth.page_bytes,
@@ -376,14 +382,26 @@ static void contents_change(struct contents *contents)
 static int commit_contents(const struct contents *to)
 {
 	struct contents next = *to;
-	uint32_t kind = below(10) < scenario.bound ? THAW_KIND_BOUND : THAW_KIND_PORTABLE;
-	bool twice = !below(4);
+	struct commit_extras extras = {
+		.kind = below(10) < scenario.bound ? THAW_KIND_BOUND : THAW_KIND_PORTABLE,
+		.twice = !below(4),
+		.touched = below(4) ? 0 : below(HEAP_PAGES),
+	};
+	char name[16];
 	const char *result;
 	int code;
 
+	if (scenario.quiet) { /* what is not kept for long */
+		extras.kind = THAW_KIND_PORTABLE;
+	} else if (!below(12)) {
+		snprintf(name, sizeof(name), "name-%u", below(5));
+		extras.name = name;
+	}
+	scenario.time_ns += below(2000000000);
+	extras.time_ns = scenario.time_ns;
 	scenario.next = &next;
 	disk_resume();
-	code = contents_commit(scenario.image, &scenario.now, &next, kind, twice, &scenario.dice,
+	code = contents_commit(scenario.image, &scenario.now, &next, &extras, &scenario.dice,
 			       &scenario.error);
 	disk_pause();
 	scenario.next = NULL;
@@ -836,6 +854,7 @@ static void long_file(void)
 	scenario.doing = "a long file";
 	scenario.tally->long_files++;
 	scenario.truth.retain = 1;
+	scenario.thinned = false;
 	restart();
 	scenario.quiet = true;
 	for (unsigned i = 0; i < 5 && !scenario.over; i++) {
@@ -861,6 +880,8 @@ static void scenario_begin(void)
 	truth->page_bytes = below(4) ? 4096 : 65536;
 	truth->retain = 1 + below(4);
 	scenario.bound = below(11);
+	scenario.thinned = !below(3);
+	scenario.time_ns = 1;
 	note_add((struct failures_note){0});
 	if (!below(4)) {
 		disk_adopt_empty();
