@@ -70,7 +70,7 @@ ENGINE_CFLAGS := -std=gnu11 -O2 -w $(VM_CFLAGS) -ffp-contract=off -frounding-mat
 
 # ---- Sources
 
-LIB_SOURCES := $(wildcard uffd/*.c)
+LIB_SOURCES := $(wildcard uffd/*.c uffd/*/*.c)
 VM_SOURCES := $(filter-out vm/cli/main.c,$(wildcard vm/*.c vm/js/*.c vm/cli/*.c))
 VM_ASSEMBLY := $(wildcard vm/*.S vm/js/*.S)
 EMBEDDED := $(wildcard vm/*.js vm/js/*.js)
@@ -272,7 +272,7 @@ coverage-built: all tests
 	$(Q)scripts/run-tests --timeout 900 $(TESTS) || true
 	$(Q)scripts/coverage $(BUILD)
 
-STYLED := $(wildcard uffd/*.[ch] vm/*.[ch] vm/*/*.[ch] tests/*.[ch] tests/*/*.[ch])
+STYLED := $(wildcard uffd/*.[ch] uffd/*/*.[ch] vm/*.[ch] vm/*/*.[ch] tests/*.[ch] tests/*/*.[ch])
 
 style:
 	$(Q)if command -v clang-format >/dev/null; then clang-format --dry-run -Werror $(STYLED); \

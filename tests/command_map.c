@@ -8,7 +8,7 @@
 
 #include <ctype.h>
 
-#include "store.h"
+#include "image/store.h"
 #include "support.h"
 #include "thaw.h"
 

@@ -8,7 +8,7 @@
 
 #include <sys/resource.h>
 
-#include "format.h"
+#include "image/format.h"
 #include "support.h"
 #include "thaw.h"
 

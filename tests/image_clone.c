@@ -10,7 +10,7 @@
 #include <sys/mount.h>
 
 #include "copies.h"
-#include "store.h"
+#include "image/store.h"
 
 static char *clone_path;
 static struct thaw_copy_summary summary;

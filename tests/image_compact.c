@@ -8,7 +8,7 @@
 #include <sys/mount.h>
 
 #include "copies.h"
-#include "store.h"
+#include "image/store.h"
 
 static struct thaw_copy_summary summary;
 

@@ -8,7 +8,7 @@
 
 #include <sys/resource.h>
 
-#include "format.h"
+#include "image/format.h"
 #include "image_model.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)

@@ -8,7 +8,7 @@
 #include <pthread.h>
 #include <sys/file.h>
 
-#include "format.h"
+#include "image/format.h"
 #include "image_model.h"
 
 static struct thaw_error error, fallback;

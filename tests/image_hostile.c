@@ -13,7 +13,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
-#include "format.h"
+#include "image/format.h"
 #include "image_model.h"
 
 #define SECONDS 4

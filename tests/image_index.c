@@ -9,8 +9,8 @@
 #include <stdatomic.h>
 
 #include "image_model.h"
-#include "index.h"
-#include "space.h"
+#include "image/index.h"
+#include "image/space.h"
 
 static struct thaw_error error, fallback;
 static struct model model;

@@ -19,7 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "store.h"
+#include "image/store.h"
 
 #define PAGE 4096u
 #define MODEL_PAGES 600u

@@ -7,7 +7,7 @@
 #include "kselftest_harness.h"
 
 #include "image_model.h"
-#include "store.h"
+#include "image/store.h"
 #include "support.h"
 
 #define HEAP_PAGES 3000u /* three levels; the last cluster is not whole */

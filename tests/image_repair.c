@@ -8,8 +8,8 @@
 #include <pthread.h>
 
 #include "copies.h"
-#include "format.h"
-#include "store.h"
+#include "image/format.h"
+#include "image/store.h"
 
 static char *saved_path;
 static struct thaw_copy_summary summary;

@@ -7,7 +7,7 @@
 #include "kselftest_harness.h"
 
 #include "image_model.h"
-#include "store.h"
+#include "image/store.h"
 
 #define BIG_PAGES 32768u /* 128 MiB */
 #define MIB (1ull << 20)

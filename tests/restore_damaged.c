@@ -10,7 +10,7 @@
 #include <setjmp.h>
 #include <sys/mman.h>
 
-#include "image.h"
+#include "image/image.h"
 #include "support.h"
 #include "thaw.h"
 

@@ -6,7 +6,7 @@
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
 
-#include "store.h"
+#include "image/store.h"
 #include "support.h"
 #include "thaw.h"
 

@@ -18,7 +18,7 @@
 
 #include <pthread.h>
 
-#include "image.h"
+#include "image/image.h"
 #include "region.h"
 #include "touches.h"
 #include "tracker.h"

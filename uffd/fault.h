@@ -16,7 +16,7 @@
 
 #include <stdatomic.h>
 
-#include "image.h"
+#include "image/image.h"
 #include "region.h"
 #include "touches.h"
 #include "tracker.h"

@@ -15,7 +15,7 @@
 
 #include "checkpoint.h"
 #include "fault.h"
-#include "image.h"
+#include "image/image.h"
 #include "region.h"
 #include "sys.h"
 #include "tracker.h"

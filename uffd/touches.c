@@ -25,7 +25,7 @@
 
 #include <errno.h>
 
-#include "store.h"
+#include "image/store.h"
 #include "sys.h"
 
 #define FULL_NS 2000000000ull

@@ -6,7 +6,7 @@
 #include <stdatomic.h>
 
 #include "bitmap.h"
-#include "image.h"
+#include "image/image.h"
 
 struct touches {
 	uint64_t generation; /* that was restored */

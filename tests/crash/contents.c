@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "store.h"
+#include "image/store.h"
 
 const char *wrong(const char *format, ...)
 {

@@ -8,7 +8,7 @@
 #define TESTS_CRASH_CRASH_H
 
 #include "disk.h"
-#include "image.h"
+#include "image/image.h"
 
 #define HEAP_PAGES 96u
 #define STATE_USUAL (1400u << 10)

@@ -43,7 +43,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "format.h"
+#include "image/format.h"
 #include "support.h"
 #include "sys.h"
 

@@ -27,7 +27,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "store.h"
+#include "image/store.h"
 #include "support.h"
 
 static struct scenario {

@@ -17,9 +17,9 @@
 #include <errno.h>
 #include <string.h>
 
-#include "format.h"
+#include "image/format.h"
 #include "fuzz.h"
-#include "store.h"
+#include "image/store.h"
 
 #define MAX_BYTES (96u << 10)
 #define NODES_MAX 3000u	    /* to fix, counted each time one is reached */

@@ -31,7 +31,7 @@
 #include "../../vm/key.h"
 #include "../../vm/runtime.h"
 #include "fuzz.h"
-#include "image.h"
+#include "image/image.h"
 
 #define MAX_BYTES (64u << 10)
 #define BLOB_FIXED 88u /* see blob.c */

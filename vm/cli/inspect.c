@@ -163,7 +163,7 @@ static void print_table(const struct inspected *image)
 	row(&table, "image", image->path);
 	/*
 	 * Formats of development have a number no release uses: 0xd0000000 and up
-	 * (uffd/format.h).
+	 * (uffd/image/format.h).
 	 */
 	if (info->format >> 28 == 0xd)
 		snprintf(text, sizeof(text), "development %u, pages of %s",
