@@ -18,7 +18,7 @@
 
 #include "fuzz/fuzz.h"
 
-#define SECONDS 6 /* of random changes, for each target */
+#define SECONDS 5 /* of random changes, for each target */
 #define CHANGES_LEAST 50
 #define INPUTS_MAX 256
 #define BYTES_MAX (128u << 10)
@@ -214,6 +214,11 @@ TEST(image)
 TEST(state)
 {
 	target_test(_metadata, &fuzz_state);
+}
+
+TEST(heap)
+{
+	target_test(_metadata, &fuzz_heap);
 }
 
 TEST_HARNESS_MAIN
