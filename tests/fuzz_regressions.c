@@ -180,6 +180,8 @@ static const char *input_keep(const struct fuzz_target *target)
 
 static void target_test(struct __test_metadata *_metadata, const struct fuzz_target *target)
 {
+	const char *root = access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm";
+	char directory[64], command[128];
 	uint64_t seed = first_seed();
 	int status;
 	pid_t child;
@@ -188,11 +190,17 @@ static void target_test(struct __test_metadata *_metadata, const struct fuzz_tar
 			-1, 0);
 	ASSERT_NE(MAP_FAILED, progress);
 	progress->seed = seed;
+	/* What crashes does not tidy up. */
+	snprintf(directory, sizeof(directory), "%s/thaw-fuzz-test-XXXXXX", root);
+	ASSERT_NE(NULL, mkdtemp(directory));
+	setenv("THAW_FUZZ_DIRECTORY", directory, 1);
+	snprintf(command, sizeof(command), "rm -rf '%s'", directory);
 	fflush(stdout);
 	child = fork();
 	if (!child)
 		target_run(target);
 	ASSERT_EQ(child, waitpid(child, &status, 0));
+	EXPECT_EQ(0, system(command));
 	TH_LOG("%s: %u inputs and %u random changes of them, THAW_SEED=%#lx", target->name,
 	       progress->inputs, progress->changes, seed);
 	EXPECT_EQ(0, status)

@@ -41,12 +41,12 @@ int __wrap_nanosleep(const struct timespec *wanted, struct timespec *left)
 	return 0;
 }
 
-static char directory[64];
+static char directory[256];
 static pid_t directory_of;
 
 static void directory_remove(void)
 {
-	char command[128];
+	char command[300];
 
 	if (directory_of != getpid())
 		return;
@@ -60,8 +60,10 @@ const char *fuzz_path(const char *name)
 	static char path[PATH_MAX];
 
 	if (directory_of != getpid()) {
-		const char *root = access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm";
+		const char *root = getenv("THAW_FUZZ_DIRECTORY");
 
+		if (!root)
+			root = access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm";
 		if (!directory_of)
 			atexit(directory_remove);
 		snprintf(directory, sizeof(directory), "%s/thaw-fuzz-XXXXXX", root);

@@ -49,8 +49,8 @@ static inline uint64_t fuzz_below(uint64_t *state, uint64_t below)
 }
 
 /*
- * A path in the memory file system, of this process; what is there is removed at its end. Two with
- * the same name are the same.
+ * A path in the memory file system (or where THAW_FUZZ_DIRECTORY says), of this process; what is there
+ * is removed at its end, if it does not crash. Two with the same name are the same.
  */
 const char *fuzz_path(const char *name);
 /* For the life of the process. */
