@@ -48,6 +48,7 @@ static struct scenario {
 	bool thinned;		 /* older generations are kept by their age */
 	unsigned bound;		 /* of ten generations, so many are bound */
 	bool over;		 /* something was wrong: the rest means nothing */
+	bool naming;		 /* the commit under way makes no generation */
 	bool quiet;		 /* no power cut for now */
 	struct thaw_error error; /* of the last change */
 } scenario;
@@ -226,9 +227,9 @@ static void header_written(bool note)
 
 	if (truth->creating)
 		return;
-	if (note) { /* the block is written anew, without it */
+	if (note) { /* the block is written anew, without it; names are no progress, and write it again */
 		note_add((struct failures_note){0});
-		truth->note_gone = true;
+		truth->note_gone = !scenario.naming;
 	}
 	if (listing_read(truth->path, listing, &error)) {
 		violation(NULL, "after its header was written: %s", error.text);
@@ -466,10 +467,12 @@ static int history_tag(void)
 		return 0;
 	writer_end();
 	snprintf(name, sizeof(name), "name-%u", below(5));
+	scenario.naming = true;
 	disk_resume();
 	code = thaw_image_tag(scenario.path, name, any_listed(&listing), THAW_TAG_MOVE,
 			      &scenario.error);
 	disk_pause();
+	scenario.naming = false;
 	scenario.tally->named += !code;
 	if (!code)
 		reported_durable();
@@ -484,11 +487,13 @@ static int history_untag(void)
 	if (!listing_now(&listing) || !listing.name_count || scenario.truth.slot_suspect)
 		return 0;
 	writer_end();
+	scenario.naming = true;
 	disk_resume();
 	code = thaw_image_untag(scenario.path,
 				listing.name[below((unsigned)listing.name_count)].name,
 				&scenario.error);
 	disk_pause();
+	scenario.naming = false;
 	if (!code)
 		reported_durable();
 	return code;
