@@ -67,13 +67,14 @@ static void tally_print(const char *line_start, const struct tally *tally)
 	for (unsigned i = 0; i < LEAVES_KINDS; i++)
 		fprintf(stderr, "%s %s: %lu", i ? "," : "", leaves_names[i], tally->by_kind[i]);
 	fprintf(stderr,
-		"\n%sof %lu commits, %lu that failed, %lu given up, %lu names, %lu rollbacks, %lu "
+		"\n%sof %lu commits, %lu that failed, %lu given up, %lu names, %lu rollbacks, "
+		"%lu compactions, %lu "
 		"findings made sure of, %lu notes, %lu long files (%lu compacted), %lu holes, %lu truncations, "
 		"%lu kills, %lu power cuts that went on, %lu restarts, %lu creations\n",
 		line_start, tally->commits, tally->failed_commits, tally->aborted, tally->named,
-		tally->rolled_back, tally->settled, tally->notes, tally->long_files,
-		tally->relocated, tally->punches, tally->truncates, tally->kills, tally->cuts,
-		tally->reopened, tally->creations);
+		tally->rolled_back, tally->compacted, tally->settled, tally->notes,
+		tally->long_files, tally->relocated, tally->punches, tally->truncates, tally->kills,
+		tally->cuts, tally->reopened, tally->creations);
 }
 
 /* ---- The place where a long run stands */
@@ -224,6 +225,7 @@ TEST(every_state_that_a_power_cut_leaves_is_right)
 	EXPECT_LT(5, run.total.notes);
 	EXPECT_LT(5, run.total.named);
 	EXPECT_LT(5, run.total.rolled_back);
+	EXPECT_LT(5, run.total.compacted);
 	EXPECT_LT(5, run.total.settled);
 	if (STATES < 10000)
 		return; /* these take longer to come up */

@@ -61,7 +61,7 @@ struct tally {
 	uint64_t scenarios, states, repeated, by_kind[LEAVES_KINDS];
 	uint64_t at_sync, elsewhere, nameless, torn;
 	uint64_t commits, failed_commits, kills, cuts, reopened, notes, aborted, creations;
-	uint64_t named, rolled_back, punches, truncates, settled, long_files, relocated;
+	uint64_t named, rolled_back, punches, truncates, settled, long_files, relocated, compacted;
 	uint64_t violations;
 };
 

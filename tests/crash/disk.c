@@ -317,7 +317,21 @@ static void names_settle(void)
 	disk.names_count = 1;
 }
 
+static const struct file *named_file(void)
+{
+	int file = disk.names[disk.names_count - 1].file;
+
+	return file < 0 ? NULL : &disk.files[file];
+}
+
 /* ---- The writer's calls */
+
+static void header_changed(bool note)
+{
+	disk.recording = false;
+	disk.hooks.header_written(note);
+	disk.recording = true;
+}
 
 static void moment(const char *what, bool sync)
 {
@@ -411,9 +425,8 @@ int __wrap_sys_pwrite(int fd, const void *buffer, size_t bytes, uint64_t offset)
 		if (disk.lie == LIE_SLOT_FIRST)
 			for (unsigned i = 0; i < 2 * SLOT_SECTORS && i < file->count; i++)
 				sector_settle(&file->sectors[i]);
-		disk.recording = false;
-		disk.hooks.header_written(bytes > SECTOR);
-		disk.recording = true;
+		if (file == named_file())
+			header_changed(bytes > SECTOR);
 	}
 	moment("write", false);
 	return error;
@@ -521,6 +534,7 @@ int __wrap_renameat2(int from_fd, const char *from, int to_fd, const char *to, u
 	if (disk.recording && !strcmp(to, disk.path)) {
 		disk.events++;
 		name_set(file);
+		header_changed(false);
 		moment("rename", false);
 	}
 	return 0;
@@ -580,13 +594,6 @@ void disk_count(uint64_t *punches, uint64_t *truncates)
 uint64_t disk_events(void)
 {
 	return disk.events;
-}
-
-static const struct file *named_file(void)
-{
-	int file = disk.names[disk.names_count - 1].file;
-
-	return file < 0 ? NULL : &disk.files[file];
 }
 
 bool disk_is_complete(void)

@@ -88,7 +88,10 @@ struct disk_failure {	/* what the calls that match are to do */
 struct disk_hooks {
 	/* Before a call (`what`: its name), and after some: a power cut is possible here. */
 	void (*moment)(const char *what, bool sync);
-	/* A header slot was written, and perhaps the note behind it: something new may be listed. */
+	/*
+	 * A header slot of the file with the image's name was written, and perhaps the note behind
+	 * it, or the name is another file's now: something new may be listed.
+	 */
 	void (*header_written)(bool note);
 };
 

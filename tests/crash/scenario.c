@@ -523,6 +523,25 @@ static int history_rollback(void)
 	return code;
 }
 
+/* Another file takes the name: the old one or the new one is there, and both are whole. */
+static int history_compact(void)
+{
+	static struct listing listing;
+	unsigned flags = below(3) ? 0 : THAW_COMPACT_NEWEST;
+	int code;
+
+	if (!listing_now(&listing) || scenario.truth.slot_suspect)
+		return 0;
+	writer_end();
+	disk_resume();
+	code = thaw_image_compact(scenario.path, flags, NULL, NULL, &scenario.error);
+	disk_pause();
+	scenario.tally->compacted += !code;
+	if (!code)
+		reported_durable();
+	return code;
+}
+
 /* What the program had found when it was started is said to be durable: nothing has changed. */
 static int unchanged(void)
 {
@@ -552,8 +571,8 @@ static const struct change {
 	unsigned weight;
 	int (*run)(void);
 } changes[] = {
-	{12, writer_commit},   {2, history_tag}, {1, history_untag},
-	{1, history_rollback}, {2, unchanged},
+	{12, writer_commit},   {2, history_tag},     {1, history_untag},
+	{1, history_rollback}, {1, history_compact}, {2, unchanged},
 };
 
 static int change_any(void)
