@@ -175,8 +175,8 @@ $(BUILD)/tests/crash_states: $(CRASH_OBJECTS)
 $(BUILD)/tests/crash_states: TEST_WRAPS := sys_pwrite sys_fdatasync sys_truncate sys_punch sys_fsync_directory_of \
 	renameat2 rename unlink
 $(BUILD)/tests/image_faults: $(BUILD)/tests/crash/contents.o
-$(BUILD)/tests/image_faults $(BUILD)/tests/heap_faults: TEST_WRAPS := malloc calloc realloc aligned_alloc strdup free \
-	open pread pwrite fdatasync fsync ftruncate fallocate renameat2
+$(BUILD)/tests/image_faults $(BUILD)/tests/heap_faults: TEST_WRAPS := malloc calloc realloc aligned_alloc strdup \
+	realpath free open pread pwrite fdatasync fsync ftruncate fallocate renameat2
 
 # The fuzz targets, as a test (every input that found something, and some more) and for libFuzzer.
 FUZZ_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out tests/fuzz/driver.c,$(wildcard tests/fuzz/*.c)))

@@ -110,6 +110,8 @@ void *__real_aligned_alloc(size_t alignment, size_t bytes);
 void *__wrap_aligned_alloc(size_t alignment, size_t bytes);
 char *__real_strdup(const char *text);
 char *__wrap_strdup(const char *text);
+char *__real_realpath(const char *path, char *resolved);
+char *__wrap_realpath(const char *path, char *resolved);
 void __real_free(void *pointer);
 void __wrap_free(void *pointer);
 
@@ -154,6 +156,15 @@ char *__wrap_strdup(const char *text)
 	char *pointer = faulty(FAULT_ALLOCATION) ? NULL : __real_strdup(text);
 
 	pointer_add(pointer);
+	return pointer;
+}
+
+char *__wrap_realpath(const char *path, char *resolved)
+{
+	char *pointer = faulty(FAULT_ALLOCATION) ? NULL : __real_realpath(path, resolved);
+
+	if (!resolved)
+		pointer_add(pointer);
 	return pointer;
 }
 

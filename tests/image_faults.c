@@ -316,6 +316,45 @@ static int view(void)
 	return code;
 }
 
+static int compact(void)
+{
+	return LIB(thaw_image_compact(path, 0, NULL, NULL, &error));
+}
+
+/* The copy is whole, or there is none. */
+static int copy_made(const char *copy, int code)
+{
+	struct thaw_error problem;
+
+	if (code && !access(copy, F_OK))
+		return error_set(&error, 1, "%s failed, and is there", copy);
+	if (!code && thaw_image_verify(copy, NULL, NULL, &problem)) {
+		error = problem;
+		return 1;
+	}
+	unlink(copy);
+	return code;
+}
+
+static int clone_image(void)
+{
+	char copy[256];
+
+	snprintf(copy, sizeof(copy), "%s.clone", path);
+	return copy_made(copy, LIB(thaw_image_clone(path, copy, 0, NULL, NULL, &error)));
+}
+
+static int repair_image(void)
+{
+	struct thaw_copy_summary summary;
+	char copy[256];
+	int code;
+
+	snprintf(copy, sizeof(copy), "%s.repaired", path);
+	code = LIB(thaw_image_repair(path, copy, NULL, &summary, &error));
+	return copy_made(copy, code);
+}
+
 #define COMMITS 1u /* what fails may be found on the disk all the same */
 #define LONGER 2u  /* only in the longer history, in which the file is shortened and gets holes */
 
@@ -357,6 +396,9 @@ static const struct step {
 	{"roll back", rollback, COMMITS},
 	{"view", view, 0},
 	{"take the name away", untag, COMMITS},
+	{"compact", compact, 0},
+	{"clone", clone_image, 0},
+	{"repair", repair_image, 0},
 	{"verify", verify, 0},
 	{"list", list, 0},
 	{"open", open_newest, 0},
