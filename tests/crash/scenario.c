@@ -547,6 +547,7 @@ static int unchanged(void)
 {
 	const struct record *record = &scenario.image->record;
 	static struct listing listing;
+	bool suspect = scenario.truth.slot_suspect;
 	struct commit *begun;
 	int code;
 
@@ -563,6 +564,7 @@ static int unchanged(void)
 	scenario.tally->settled += !code;
 	if (!code)
 		reported_durable();
+	scenario.truth.slot_suspect = suspect; /* the other one is as it was */
 	return code;
 }
 
