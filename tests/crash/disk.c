@@ -35,6 +35,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -502,19 +503,30 @@ int __wrap_sys_fdatasync(int fd)
 	return 0;
 }
 
+/* Not another one, in which there is only a symbolic link to the file. */
+static bool directory_is_ours(const char *path)
+{
+	char asked[PATH_MAX], ours[PATH_MAX];
+	struct stat a, b;
+
+	snprintf(asked, sizeof(asked), "%s", path);
+	snprintf(ours, sizeof(ours), "%s", disk.path);
+	return !stat(dirname(asked), &a) && !stat(dirname(ours), &b) && a.st_ino == b.st_ino &&
+	       a.st_dev == b.st_dev;
+}
+
 int __wrap_sys_fsync_directory_of(const char *path)
 {
 	int error;
 
 	if (!disk.recording)
 		return 0;
-	(void)path;
 	moment("directory sync", true);
 	error = failing(DISK_DIRECTORY_SYNC);
 	disk.events++;
 	if (error)
 		return error;
-	if (disk.lie != LIE_NO_DIRECTORY_SYNC)
+	if (disk.lie != LIE_NO_DIRECTORY_SYNC && directory_is_ours(path))
 		names_settle();
 	return 0;
 }

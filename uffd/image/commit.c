@@ -21,6 +21,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -66,8 +67,11 @@ static int commit_fail(struct commit *commit, int code, const char *doing, struc
  */
 static int image_settle(struct image *image, struct thaw_error *error)
 {
-	int code = image->settled ? 0 : sys_fsync_directory_of(image->path);
+	char real[PATH_MAX]; /* behind symbolic links: that directory has the file's name */
+	int code = 0;
 
+	if (!image->settled)
+		code = sys_fsync_directory_of(realpath(image->path, real) ? real : image->path);
 	if (code == -EACCES)
 		code = 0;
 	if (!code && !image->settled && image->record.bytes)
