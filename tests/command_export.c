@@ -390,6 +390,32 @@ TEST_F(export, an_image_of_another_engine_is_refused)
 	EXPECT_NE(NULL, strstr(self->program.errors, "'another'"));
 }
 
+TEST_F(export, no_image_is_written_over)
+{
+	char copy[320], link[320];
+
+	ASSERT_TRUE(run(&self->running, self->script, small_program));
+	snprintf(copy, sizeof(copy), "%s/copy", self->directory);
+	snprintf(link, sizeof(link), "%s/link", self->directory);
+	EXPECT_EQ(9, EXPORT("-o", self->image, self->image));
+	EXPECT_NE(NULL, strstr(self->program.errors, "is an image"));
+	program_free(&self->program);
+	ASSERT_EQ(0, program_run(&self->program, NULL, THAW("clone", self->image, copy)));
+	ASSERT_EQ(0, symlink("copy", link));
+	EXPECT_EQ(9, EXPORT("-o", link, self->image));
+	/* Of this one a repair could still save something. */
+	support_flip(copy, 99, 0x10);
+	support_flip(copy, 4096 + 99, 0x10);
+	EXPECT_EQ(9, EXPORT("-o", copy, self->image));
+	EXPECT_EQ(0, EXPORT(self->image));
+	program_free(&self->program);
+	ASSERT_EQ(0, program_run(&self->program, NULL, THAW("verify", self->image)));
+	/* Any other file is, and a link to it stays one. */
+	support_write(copy, "what was there");
+	EXPECT_EQ(0, EXPORT("-o", link, self->image));
+	EXPECT_LT(14, support_size(copy));
+}
+
 TEST_F(export, a_file_that_cannot_be_written_is_said)
 {
 	ASSERT_TRUE(run(&self->running, self->script, small_program));

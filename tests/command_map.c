@@ -420,6 +420,8 @@ TEST_F(map, refuses_what_would_do_harm)
 	free(after);
 	RUN(EXIT_IO, "map", "-o", self->directory, self->path);
 	RUN(EXIT_IO, "map", "-o", "/dev/full", self->path);
+	RUN(0, "map", "-o", "-", self->path);
+	EXPECT_NE(NULL, strstr(self->program.output, "<svg"));
 }
 
 /* The heap is open here: what it touched is what is resident. */

@@ -2,85 +2,15 @@
 /*
  * export.c - thaw export: what is in a generation, as JSON for people or as a snapshot for Chrome's
  * DevTools. Reads only, and as data: no code of the program runs. The image may be in use.
- *
- * A file is written under another name and renamed when it is whole: an export that fails leaves what
- * was there.
  */
 #define _GNU_SOURCE
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include "failure.h"
+#include "output.h"
 #include "people.h"
 #include "snapshot.h"
-
-struct output {
-	FILE *to;
-	char *path, *temporary; /* NULL: stdout; or a file that is written in place */
-};
-
-/* A new regular file is made complete first; what is no regular file, a pipe say, is written to. */
-static int output_open(struct output *output, const char *path, struct thaw_error *error)
-{
-	struct stat status;
-	mode_t mask;
-	int fd;
-
-	*output = (struct output){.to = stdout};
-	if (!path || !strcmp(path, "-"))
-		return 0;
-	output->to = NULL;
-	if (!stat(path, &status) && !S_ISREG(status.st_mode)) {
-		output->to = fopen(path, "we");
-		return output->to ? 0
-				  : failure(error, -errno, "%s: cannot write it: %s", path,
-					    strerror(errno));
-	}
-	output->path = strdup(path);
-	if (!output->path || asprintf(&output->temporary, "%s.XXXXXX", path) < 0) {
-		output->temporary = NULL;
-		return failure(error, -ENOMEM, "%s: no memory to write it", path);
-	}
-	fd = mkostemp(output->temporary, 0);
-	if (fd < 0)
-		return failure(error, -errno, "%s: cannot write it: %s", path, strerror(errno));
-	mask = umask(0);
-	umask(mask);
-	fchmod(fd, 0666 & ~mask);
-	output->to = fdopen(fd, "w");
-	if (output->to)
-		return 0;
-	close(fd);
-	unlink(output->temporary);
-	return failure(error, -ENOMEM, "%s: no memory to write it", path);
-}
-
-/* Keep what was written, or not. */
-static int output_close(struct output *output, int code, struct thaw_error *error)
-{
-	const char *path = output->path ? output->path : "standard output";
-
-	if (output->to) {
-		bool wrong = fflush(output->to) || ferror(output->to);
-
-		if (output->to != stdout)
-			wrong |= fclose(output->to) != 0;
-		if (wrong && !code)
-			code = failure(error, errno ? -errno : -EIO, "%s: cannot write it: %s",
-				       path, strerror(errno ? errno : EIO));
-		if (output->temporary && !code && rename(output->temporary, output->path))
-			code = failure(error, -errno, "%s: cannot write it: %s", path,
-				       strerror(errno));
-		if (output->temporary && code)
-			unlink(output->temporary);
-	}
-	free(output->temporary);
-	free(output->path);
-	return code;
-}
 
 /* A snapshot is nothing to look at: at a terminal, it goes to a file beside the image. */
 static char *default_path(const char *image, bool snapshot)
@@ -104,7 +34,7 @@ static int export_to(const struct cli_options *options, struct look *look, bool 
 	const char *path = options->output ? options->output : chosen;
 	struct output output;
 	uint64_t dropped;
-	int code = output_open(&output, path, error);
+	int code = output_open(&output, path, look->path, error);
 
 	if (!code)
 		code = snapshot ? snapshot_write(look->graph, output.to, error)
@@ -142,13 +72,13 @@ static int export_image(const struct cli_options *options, int operand_count, ch
 		return cli_fail_error(&error, code);
 	code = export_to(options, &look, snapshot, &error);
 	look_close(&look);
-	return code ? cli_fail_error(&error, code) : 0;
+	return code ? output_fail(&error, code) : 0;
 }
 
 static const struct cli_option export_options[] = {
 	CLI_AT("export"),
 	{"output", 'o', "FILE", CLI_TEXT, CLI_FIELD(output),
-	 "write there (default: standard output; a snapshot at a terminal: beside the image)"},
+	 "write there (default: standard output, or -; a snapshot at a terminal: beside the image)"},
 	{"format", 'f', "FORMAT", CLI_TEXT, CLI_FIELD(format), "json (default) or heapsnapshot"},
 	{"depth", 0, "N", CLI_NUMBER, CLI_FIELD(depth),
 	 "json: objects inside one another (default 64)"},

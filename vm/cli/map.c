@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "map.h"
+#include "output.h"
 
 /* ---- Counting ---- */
 
@@ -170,23 +171,16 @@ static void print_json(const struct map *map, FILE *to)
 }
 
 /* All of it at once, when nothing can go wrong any more but the disk. */
-static int write_output(const char *path, const char *bytes, size_t count)
+static int write_output(const struct map *map, const char *path, const char *bytes, size_t count)
 {
-	struct thaw_image_info info;
-	FILE *to = stdout;
+	struct thaw_error error = {0};
+	struct output output;
+	int code = output_open(&output, path, map->path, &error);
 
-	if (path && !thaw_image_info(path, false, &info, NULL))
-		return cli_fail(EXIT_USAGE, "%s: is an image: name another file for the map", path);
-	if (path)
-		to = fopen(path, "we");
-	if (!to)
-		return cli_fail(EXIT_IO, "%s: %s", path, strerror(errno));
-	fwrite(bytes, 1, count, to);
-	if (!path) /* main() looks after its errors */
-		return 0;
-	if (ferror(to) | fclose(to))
-		return cli_fail(EXIT_IO, "%s: %s", path, strerror(errno));
-	return 0;
+	if (!code)
+		fwrite(bytes, 1, count, output.to);
+	code = output_close(&output, code, &error);
+	return code ? output_fail(&error, code) : 0;
 }
 
 static int map(const struct cli_options *options, int operand_count, char **operands)
@@ -216,7 +210,7 @@ static int map(const struct cli_options *options, int operand_count, char **oper
 	if (!memory || ferror(memory) | fclose(memory))
 		exit_code = cli_fail(EXIT_IO, "no memory for the map");
 	else
-		exit_code = write_output(options->output, bytes, count);
+		exit_code = write_output(&map, options->output, bytes, count);
 	free(bytes);
 	free(map.cell);
 	return exit_code || !code ? exit_code : cli_fail_error(&error, code);
@@ -224,7 +218,7 @@ static int map(const struct cli_options *options, int operand_count, char **oper
 
 static const struct cli_option map_options[] = {
 	{"output", 'o', "FILE", CLI_TEXT, CLI_FIELD(output),
-	 "where the picture goes (default: standard output)"},
+	 "where the picture goes (default: standard output, or -)"},
 	CLI_AT("draw"),
 	{"json", 0, NULL, CLI_FLAG, CLI_FIELD(json), "the numbers as JSON, not the picture"},
 	CLI_HELP,

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * output.c - the file of -o. It is written under another name and renamed when it is whole: a command
+ * that fails leaves what was there. What is no regular file, a pipe say, is written in place. One thread.
+ */
+#define _GNU_SOURCE
+#include "output.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "failure.h"
+
+static int cannot_write(const char *path, int reason, struct thaw_error *error)
+{
+	return failure(error, -reason, "%s: cannot write it: %s", path, strerror(reason));
+}
+
+/* Also one that is damaged: it may be the last there is, and thaw repair can save something of it. */
+static bool is_image(const char *path, const struct stat *status, const char *image)
+{
+	struct thaw_image_info info;
+	struct stat other;
+	int code;
+
+	if (!stat(image, &other) && other.st_dev == status->st_dev &&
+	    other.st_ino == status->st_ino)
+		return true;
+	code = thaw_image_info(path, false, &info, NULL);
+	return !code || code == THAW_EDAMAGED || code == THAW_EFORMAT || code == THAW_EENGINE;
+}
+
+static int open_temporary(struct output *output, struct thaw_error *error)
+{
+	mode_t mask;
+	int fd;
+
+	if (asprintf(&output->temporary, "%s.XXXXXX", output->path) < 0) {
+		output->temporary = NULL;
+		return failure(error, -ENOMEM, "%s: no memory to write it", output->path);
+	}
+	fd = mkostemp(output->temporary, 0);
+	if (fd < 0)
+		return cannot_write(output->path, errno, error);
+	mask = umask(0);
+	umask(mask);
+	fchmod(fd, 0666 & ~mask);
+	output->to = fdopen(fd, "w");
+	if (output->to)
+		return 0;
+	close(fd);
+	unlink(output->temporary);
+	return failure(error, -ENOMEM, "%s: no memory to write it", output->path);
+}
+
+int output_open(struct output *output, const char *path, const char *image,
+		struct thaw_error *error)
+{
+	struct stat status;
+	bool exists;
+
+	*output = (struct output){.to = stdout};
+	if (!path || !strcmp(path, "-"))
+		return 0;
+	output->to = NULL;
+	exists = !stat(path, &status);
+	if (exists && !S_ISREG(status.st_mode)) {
+		output->to = fopen(path, "we");
+		return output->to ? 0 : cannot_write(path, errno, error);
+	}
+	if (exists && is_image(path, &status, image))
+		return failure(error, -EEXIST, "%s: is an image: name another file to write to",
+			       path);
+	/* A link stays one: what it leads to is replaced. */
+	output->path = exists ? realpath(path, NULL) : strdup(path);
+	if (!output->path)
+		return cannot_write(path, errno, error);
+	return open_temporary(output, error);
+}
+
+int output_close(struct output *output, int code, struct thaw_error *error)
+{
+	const char *path = output->path ? output->path : "standard output";
+
+	if (output->to) {
+		bool wrong = fflush(output->to) || ferror(output->to);
+
+		if (output->to != stdout)
+			wrong |= fclose(output->to) != 0;
+		if (wrong && !code)
+			code = cannot_write(path, errno ? errno : EIO, error);
+		if (output->temporary && !code && rename(output->temporary, output->path))
+			code = cannot_write(path, errno, error);
+		if (output->temporary && code)
+			unlink(output->temporary);
+	}
+	free(output->temporary);
+	free(output->path);
+	return code;
+}
+
+int output_fail(const struct thaw_error *error, int code)
+{
+	if (code == -EEXIST || code == -EISDIR)
+		return cli_fail(code == -EEXIST ? EXIT_USAGE : EXIT_IO, "%s", error->text);
+	return cli_fail_error(error, code);
+}

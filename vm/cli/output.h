@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+/* output.h - where a command writes a file that it was asked for, see output.c. */
+#ifndef VM_CLI_OUTPUT_H
+#define VM_CLI_OUTPUT_H
+
+#include "cli.h"
+
+struct output {
+	FILE *to;
+	char *path, *temporary; /* NULL: stdout; or a file that is written in place */
+};
+
+/*
+ * `path` NULL or "-": standard output. Neither the image that is read nor any other is written over:
+ * -EEXIST. Returns 0 or a negative code; output_close() is due after either.
+ */
+int output_open(struct output *output, const char *path, const char *image,
+		struct thaw_error *error);
+
+/* Keep what was written, or, if `code` says so, not. Returns `code`, or what went wrong now. */
+int output_close(struct output *output, int code, struct thaw_error *error);
+
+/* Say it, and choose the exit code. */
+int output_fail(const struct thaw_error *error, int code);
+
+#endif
