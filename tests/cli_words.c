@@ -153,6 +153,9 @@ TEST(json_strings_are_escaped)
 	json_open(&json, NULL, '{');
 	json_text(&json, "a\"b", "\\ \n \x01 \xc3\xa4");
 	json_number(&json, "n", UINT64_MAX);
+	json_text(&json, "path",
+		  "a\xff\xff"
+		  "b\xc3");
 	json_open(&json, "list", '[');
 	json_bool(&json, NULL, true);
 	json_bool(&json, NULL, false);
@@ -161,7 +164,7 @@ TEST(json_strings_are_escaped)
 	fclose(json.to);
 	EXPECT_STREQ(
 		out,
-		"{\"a\\\"b\":\"\\\\ \\n \\u0001 \xc3\xa4\",\"n\":18446744073709551615,\"list\":[true,false]}");
+		"{\"a\\\"b\":\"\\\\ \\n \\u0001 \xc3\xa4\",\"n\":18446744073709551615,\"path\":\"a\\ufffd\\ufffdb\\ufffd\",\"list\":[true,false]}");
 	free(out);
 }
 

@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "cli.h"
+#include "js/text.h"
 
 struct text format_bytes(uint64_t bytes)
 {
@@ -209,8 +210,17 @@ const char *kind_word(uint32_t kind)
 
 static void json_string(FILE *to, const char *text)
 {
+	size_t left = strlen(text), valid = text_valid_prefix(text, left);
+
 	fputc('"', to);
-	for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
+	for (const unsigned char *c = (const unsigned char *)text; *c; c++, left--) {
+		/* A path may be any bytes; JSON is UTF-8. */
+		if (!valid) {
+			fputs("\\ufffd", to);
+			valid = text_valid_prefix((const char *)c + 1, left - 1);
+			continue;
+		}
+		valid--;
 		if (*c == '"' || *c == '\\')
 			fprintf(to, "\\%c", *c);
 		else if (*c == '\n')
