@@ -123,6 +123,9 @@ TEST_F(bad, usage)
 	EXPECT_REFUSED(9, "--retain", "run", "--retain", "-3", self->script);
 	EXPECT_REFUSED(9, "--prefetch", "run", "--prefetch", "some", self->script);
 	EXPECT_REFUSED(9, "", "run");
+	program_free(&self->program);
+	EXPECT_EQ(0, program_run(&self->program, NULL, THAW("help", "help")));
+	EXPECT_NE(NULL, strstr(self->program.output, "thaw COMMAND"));
 	EXPECT_REFUSED(66, "missing.js", "run", "/nonexistent/missing.js");
 	EXPECT_REFUSED(66, "missing.thaw", "log", "/nonexistent/missing.thaw");
 }
@@ -164,6 +167,7 @@ TEST_F(bad, images_that_are_none)
 	support_write(foreign, text);
 	EXPECT_REFUSED(76, "not a Thaw image", "run", "--image", foreign, self->script);
 	EXPECT_REFUSED(76, "not a Thaw image", "log", foreign);
+	EXPECT_REFUSED(76, "thaw repair", "verify", foreign);
 	EXPECT_REFUSED(76, "not a Thaw image", "inspect", foreign);
 	EXPECT_REFUSED(76, "not a Thaw image", "verify", foreign);
 	/* And it is still what it was. */

@@ -293,7 +293,7 @@ static int open_portable(struct runtime *rt, const struct thaw_error *refusal,
 	if (code == THAW_ENOGEN)
 		return failure(
 			error, THAW_EENGINE,
-			"%s; the image holds none between turns that it descends from: use that build, or start anew with --fresh",
+			"%s; the image holds none between turns that it descends from: use that build and that key, or start anew with --fresh",
 			refusal->text);
 	if (code)
 		return code;

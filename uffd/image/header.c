@@ -114,11 +114,12 @@ int header_newest(const char *path, const struct slot slots[2], struct thaw_erro
 	if (slots[0].state == SLOT_FOREIGN && slots[1].state == SLOT_FOREIGN)
 		return error_set(
 			error, THAW_EFOREIGN,
-			"%s: not a Thaw image (no magic at offset 0 or %u): name another file",
+			"%s: not a Thaw image (no magic at offset 0 or %u): name another file, or, if it was "
+			"one, save what is whole of it with thaw repair",
 			path, SPACE_BLOCK);
 	return error_set(error, THAW_EDAMAGED,
-			 "%s: both header slots (offsets 0 and %u) are damaged: restore the file "
-			 "from a backup",
+			 "%s: both header slots (offsets 0 and %u) are damaged: save what is whole "
+			 "with thaw repair",
 			 path, SPACE_BLOCK);
 }
 

@@ -293,6 +293,9 @@ static int repair_find(struct repair *repair, struct thaw_error *error)
 				 "%s: damaged, and no commit record that could be found is whole: "
 				 "restore the file from a backup",
 				 path);
+	if (code == THAW_EFOREIGN)
+		code = error_set(error, code,
+				 "%s: not a Thaw image, and nothing of one was found in it", path);
 	return code;
 }
 

@@ -95,7 +95,7 @@ static int help(int argc, char **argv)
 {
 	const struct cli_command *command;
 
-	if (argc < 3) {
+	if (argc < 3 || !strcmp(argv[2], "help")) {
 		usage(stdout);
 		return 0;
 	}
