@@ -492,6 +492,9 @@ TEST_F(map, and_inspect_tells_of_sets_names_and_pieces)
 	EXPECT_NE(NULL,
 		  strstr(self->program.output, "\"names\":[{\"name\":\"v1\",\"generation\":1},"
 					       "{\"name\":\"v2\",\"generation\":2}]"));
+	ASSERT_EQ(0, thaw_image_tag(self->path, "also", 2, 0, &self->error));
+	RUN(0, "map", "--json", self->path);
+	EXPECT_NE(NULL, strstr(self->program.output, "\"names\":[\"v2\",\"also\"]"));
 }
 
 TEST_HARNESS_MAIN

@@ -17,6 +17,8 @@ static void print_json(char **operands, const struct thaw_copy_summary *summary)
 	json_number(&json, "generations", summary->generations);
 	json_number(&json, "newest", summary->newest);
 	json_number(&json, "names", summary->names);
+	json_number(&json, "generationsDropped", summary->generations_lost);
+	json_number(&json, "namesDropped", summary->names_lost);
 	json_number(&json, "bytesBefore", summary->bytes_before);
 	json_number(&json, "bytesAfter", summary->bytes_after);
 	json_bool(&json, "reflink", summary->reflink);

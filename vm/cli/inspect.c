@@ -110,7 +110,7 @@ static void row_names(struct table *table, const struct inspected *image)
 	for (int i = 0; i < image->name_count && i < NAMES_SHOWN; i++)
 		used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%s (%s)",
 					 i ? ", " : "", image->names[i].name,
-					 format_count(image->names[i].generation).s);
+					 format_number(image->names[i].generation).s);
 	if (image->name_count > NAMES_SHOWN)
 		snprintf(text + used, sizeof(text) - used, " and %d more",
 			 image->name_count - NAMES_SHOWN);
@@ -146,7 +146,7 @@ static void row_working_set(struct table *table, const struct thaw_image_info *i
 			 "%s in %s clusters, touched first after the restore of generation %s",
 			 format_bytes(working_set_bytes(info)).s,
 			 format_count(info->working_set_clusters).s,
-			 format_count(info->working_set_generation).s);
+			 format_number(info->working_set_generation).s);
 	else
 		snprintf(text, sizeof(text), "not recorded yet: a restored program does it");
 	row(table, "working set", text);
@@ -177,7 +177,7 @@ static void print_table(const struct inspected *image)
 	row(&table, "uuid", text);
 	if (newest) {
 		snprintf(text, sizeof(text), "%u, the newest is %s (%s, %s ago)", info->generations,
-			 format_count(newest->number).s, format_time(newest->time_ns).s,
+			 format_number(newest->number).s, format_time(newest->time_ns).s,
 			 format_age(newest->time_ns).s);
 		row(&table, "generations", text);
 		row_names(&table, image);
@@ -188,7 +188,7 @@ static void print_table(const struct inspected *image)
 			snprintf(text, sizeof(text), "none");
 			if (between)
 				snprintf(text, sizeof(text), "the newest is %s (%s ago)",
-					 format_count(between->number).s,
+					 format_number(between->number).s,
 					 format_age(between->time_ns).s);
 			row(&table, kind_word(THAW_KIND_PORTABLE), text);
 		}

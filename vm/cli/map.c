@@ -80,17 +80,22 @@ static int map_cells(struct map *map)
 
 /* ---- Gathering ---- */
 
+/* Without them, if they cannot be read: the picture does not depend on them. */
 static void find_names(struct map *map)
 {
-	struct thaw_name *names = NULL;
-	int count = thaw_image_names(map->path, &names, NULL);
 	size_t used = 0;
 
-	for (int i = 0; i < count && used < sizeof(map->names); i++)
-		if (names[i].generation == map->generation.number)
+	map->name_count = thaw_image_names(map->path, &map->name, NULL);
+	for (int i = 0; i < map->name_count && used < sizeof(map->names); i++)
+		if (map->name[i].generation == map->generation.number)
 			used += (size_t)snprintf(map->names + used, sizeof(map->names) - used,
-						 "%s%s", used ? ", " : "", names[i].name);
-	free(names);
+						 "%s%s", used ? ", " : "", map->name[i].name);
+}
+
+static void map_free(struct map *map)
+{
+	free(map->name);
+	free(map->cell);
 }
 
 /* Which generation it is. `number` 0: the newest. */
@@ -148,7 +153,11 @@ static void print_json(const struct map *map, FILE *to)
 	json_open(&json, NULL, '{');
 	json_text(&json, "image", map->path);
 	json_number(&json, "generation", map->generation.number);
-	json_text(&json, "names", map->names);
+	json_open(&json, "names", '[');
+	for (int i = 0; i < map->name_count; i++)
+		if (map->name[i].generation == map->generation.number)
+			json_text(&json, NULL, map->name[i].name);
+	json_close(&json, ']');
 	json_bool(&json, "newest", map->newest);
 	json_number(&json, "timeNs", map->generation.time_ns);
 	json_number(&json, "pageBytes", map->page_bytes);
@@ -201,7 +210,7 @@ static int map(const struct cli_options *options, int operand_count, char **oper
 	}
 	code = gather(&map, generation, &error);
 	if (code < 0 && !map.counts.lost) {
-		free(map.cell);
+		map_free(&map);
 		return cli_fail_error(&error, code);
 	}
 	memory = open_memstream(&bytes, &count);
@@ -212,7 +221,7 @@ static int map(const struct cli_options *options, int operand_count, char **oper
 	else
 		exit_code = write_output(&map, options->output, bytes, count);
 	free(bytes);
-	free(map.cell);
+	map_free(&map);
 	return exit_code || !code ? exit_code : cli_fail_error(&error, code);
 }
 

@@ -26,8 +26,10 @@ struct map {
 	const char *path;
 	struct thaw_image_info info;
 	struct thaw_generation generation; /* that is drawn */
-	char names[200];		   /* of it, with commas; "" */
-	bool newest;			   /* no one is newer */
+	struct thaw_name *name;		   /* of all generations */
+	int name_count;
+	char names[200]; /* of it, with commas; "" */
+	bool newest;	 /* no one is newer */
 	uint32_t page_bytes;
 	uint64_t pages; /* of the heap */
 	struct map_counts counts;

@@ -152,12 +152,12 @@ static void draw_title(struct drawing *drawing)
 
 	drawing->y = 36;
 	snprintf(text, sizeof(text), "%s%s, generation %s%s%s%s%s", end == map->path ? "" : "...",
-		 end, format_count(map->generation.number).s, *map->names ? " (" : "", map->names,
+		 end, format_number(map->generation.number).s, *map->names ? " (" : "", map->names,
 		 *map->names ? ")" : "", map->newest ? ", the newest" : "");
 	/* Names may be many. */
 	if (strlen(text) > 96)
 		snprintf(text, sizeof(text), "%s%s, generation %s", end == map->path ? "" : "...",
-			 end, format_count(map->generation.number).s);
+			 end, format_number(map->generation.number).s);
 	put_line(drawing, 24, "title", text);
 	drawing->y += 22;
 	snprintf(text, sizeof(text),
@@ -256,7 +256,7 @@ static void draw_legend(struct drawing *drawing)
 	legend_row(drawing, "stored", "stored by an older generation, unchanged since",
 		   counts->stored);
 	snprintf(text, sizeof(text), "dirty: written by generation %s",
-		 format_count(map->generation.number).s);
+		 format_number(map->generation.number).s);
 	legend_row(drawing, "dirty", text, counts->dirty);
 	if (counts->lost)
 		legend_row(drawing, "lost", "lost: the index is damaged (see thaw verify)",
