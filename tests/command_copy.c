@@ -126,6 +126,8 @@ TEST_F(copy, a_clone_goes_on_by_itself)
 	EXPECT_EXIT(0, "clone", "--at", at, "--json", self->image, self->other);
 	EXPECT_NE(NULL, strstr(self->program.output, "\"generations\":"));
 	EXPECT_NE(NULL, strstr(self->program.output, "\"reflink\":"));
+	EXPECT_NE(NULL,
+		  strstr(self->program.output, "\"generationsDropped\":0,\"namesDropped\":0,"));
 	EXPECT_LT(newest_of(self->image), newest_of(self->other));
 	EXPECT_EXIT(0, "verify", self->other);
 	free(at);
@@ -222,6 +224,7 @@ TEST_F(copy, wrong_input)
 		EXPECT_REFUSED(66, "missing.thaw", commands[i], missing, nowhere);
 		EXPECT_REFUSED(66, "nowhere", commands[i], self->image, nowhere);
 		EXPECT_REFUSED(76, "not a Thaw image", commands[i], self->script, missing);
+		EXPECT_EQ(!i, !!strstr(self->program.errors, "thaw repair"));
 		EXPECT_REFUSED(76, "not a regular file", commands[i], self->directory, missing);
 		EXPECT_REFUSED(9, "usage", commands[i], self->image);
 		EXPECT_REFUSED(9, "one argument too many", commands[i], "a", "b", "c");
@@ -290,19 +293,19 @@ TEST_F(copy, the_disk_fails)
 /* Ctrl-C: nothing of it stays. */
 TEST_F(copy, interrupted)
 {
-	static const char *const commands[] = {"clone", "compact", "repair"};
+	static const char *const commands[] = {"clone", "compact", "repair", "verify"};
 	static const int signals[] = {SIGINT, SIGTERM};
 	unsigned interrupted = 0;
 
 	ASSERT_EQ(143, count_some(&self->program, self->script, self->image));
-	for (unsigned i = 0; i < 60; i++) {
-		const char *command = commands[i % 3];
-		int code, signal = signals[i / 3 % 2];
+	for (unsigned i = 0; i < 80; i++) {
+		const char *command = commands[i % 4];
+		int code, signal = signals[i / 4 % 2];
 
 		unlink(self->other);
 		program_free(&self->program);
-		self->program = program_start(i % 3 == 1 ? THAW(command, self->image)
-							 : THAW(command, self->image, self->other));
+		self->program = program_start(i % 2 ? THAW(command, self->image)
+						    : THAW(command, self->image, self->other));
 		support_sleep(0.0005 * i);
 		kill(self->program.pid, signal);
 		code = program_finish(&self->program, 60);
@@ -315,7 +318,7 @@ TEST_F(copy, interrupted)
 		ASSERT_EQ(2 + !access(self->other, F_OK), files(self->directory));
 		ASSERT_EQ(0, thaw_image_verify(self->image, NULL, NULL, NULL));
 	}
-	TH_LOG("%u of 60 were interrupted at work", interrupted);
+	TH_LOG("%u of 80 were interrupted at work", interrupted);
 }
 
 TEST_HARNESS_MAIN

@@ -390,6 +390,27 @@ TEST_F(export, an_image_of_another_engine_is_refused)
 	EXPECT_NE(NULL, strstr(self->program.errors, "'another'"));
 }
 
+TEST_F(export, interrupted)
+{
+	struct program ls;
+
+	ASSERT_TRUE(run(&self->running, self->script, small_program));
+	for (unsigned i = 0; i < 40; i++) {
+		program_free(&self->program);
+		self->program =
+			program_start(THAW("export", "--all", "-o", self->output, self->image));
+		support_sleep(0.0005 * i);
+		kill(self->program.pid, i % 2 ? SIGINT : SIGTERM);
+		program_finish(&self->program, 60);
+		/* What was there, or all of it, and nothing beside it. */
+		unlink(self->output);
+		ASSERT_EQ(0, program_run(&ls, NULL,
+					 (const char *const[]){"ls", self->directory, NULL}));
+		ASSERT_STREQ("app.js\napp.thaw\n", ls.output);
+		program_free(&ls);
+	}
+}
+
 TEST_F(export, no_image_is_written_over)
 {
 	char copy[320], link[320];

@@ -7,6 +7,7 @@
 #include "output.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -33,8 +34,34 @@ static bool is_image(const char *path, const struct stat *status, const char *im
 	return !code || code == THAW_EDAMAGED || code == THAW_EFORMAT || code == THAW_EENGINE;
 }
 
+static const char *volatile half_written; /* what a signal takes away */
+
+static void take_away(int number)
+{
+	const char *temporary = half_written;
+
+	if (temporary)
+		unlink(temporary);
+	raise(number); /* its action is the default again (SA_RESETHAND) */
+}
+
+static void take_away_on_signals(const char *temporary)
+{
+	struct sigaction action = {.sa_handler = take_away, .sa_flags = (int)SA_RESETHAND};
+	static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+
+	half_written = temporary;
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+		struct sigaction before;
+
+		if (!sigaction(numbers[i], NULL, &before) && before.sa_handler != SIG_IGN)
+			sigaction(numbers[i], &action, NULL);
+	}
+}
+
 static int open_temporary(struct output *output, struct thaw_error *error)
 {
+	sigset_t all, before;
 	mode_t mask;
 	int fd;
 
@@ -42,7 +69,12 @@ static int open_temporary(struct output *output, struct thaw_error *error)
 		output->temporary = NULL;
 		return failure(error, -ENOMEM, "%s: no memory to write it", output->path);
 	}
+	sigfillset(&all); /* until it is known what to take away */
+	sigprocmask(SIG_BLOCK, &all, &before);
 	fd = mkostemp(output->temporary, 0);
+	if (fd >= 0)
+		take_away_on_signals(output->temporary);
+	sigprocmask(SIG_SETMASK, &before, NULL);
 	if (fd < 0)
 		return cannot_write(output->path, errno, error);
 	mask = umask(0);
@@ -97,6 +129,7 @@ int output_close(struct output *output, int code, struct thaw_error *error)
 		if (output->temporary && code)
 			unlink(output->temporary);
 	}
+	half_written = NULL;
 	free(output->temporary);
 	free(output->path);
 	return code;

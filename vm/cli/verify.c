@@ -53,6 +53,7 @@ static int verify(const struct cli_options *options, int operand_count, char **o
 
 	(void)operand_count;
 	progress_begin(&verification.progress, "verify", options);
+	interrupt_catch();
 	if (options->json) {
 		json_open(&verification.json, NULL, '{');
 		json_text(&verification.json, "image", operands[0]);
@@ -67,7 +68,7 @@ static int verify(const struct cli_options *options, int operand_count, char **o
 				format_count(summary.damages).s,
 				summary.damages == 1 ? "place" : "places");
 	if (code < 0)
-		return cli_fail_error(&error, code);
+		return interrupt_fail(operands[0], &error, code);
 	if (!options->json)
 		printf("ok: %s %s, %s %s, %s checked\n", format_count(summary.generations).s,
 		       summary.generations == 1 ? "generation" : "generations",
