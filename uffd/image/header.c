@@ -182,6 +182,7 @@ static int store_read_once(int fd, const char *path, struct slot slots[2], unsig
 			   struct record *record, struct thaw_error *fallback,
 			   struct thaw_error *error)
 {
+	struct thaw_error damage;
 	int newest, code = header_read(fd, path, slots, error);
 
 	memset(fallback, 0, sizeof(*fallback));
@@ -202,6 +203,10 @@ static int store_read_once(int fd, const char *path, struct slot slots[2], unsig
 			  "%s: header slot %u at offset %u is damaged; the other one, of "
 			  "generation %" PRIu64 ", is used",
 			  path, !newest, !newest * SPACE_BLOCK, slots[newest].sequence);
+	}
+	if (code == THAW_EDAMAGED) {
+		damage = *error;
+		error_set(error, code, "%s: save what is whole with thaw repair", damage.text);
 	}
 	return code;
 }
