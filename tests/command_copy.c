@@ -61,7 +61,7 @@ static int count_some(struct program *program, const char *script, const char *i
 
 	program_free(program);
 	*program = program_start(THAW("run", "--every", "20ms", "--image", image, script));
-	for (double end = support_seconds() + 60;
+	for (double end = support_deadline(60);
 	     newest_of(image) < before + 6 && support_seconds() < end;)
 		program_wait_for(program, NULL, 0.02);
 	kill(program->pid, SIGTERM);

@@ -139,7 +139,8 @@ TEST_F_TIMEOUT(compiler, killed_every_200_ms_emits_the_same, 400)
 			{
 				TH_LOG("%s%s", self->program.output, self->program.errors);
 			}
-		code = program_finish(&self->program, KILL_SECONDS * (stuck + 1));
+		code = program_finish_by(&self->program,
+					 support_seconds() + KILL_SECONDS * (stuck + 1));
 		if (code != 124)
 			break;
 		newest = restored_generation(self->program.errors);

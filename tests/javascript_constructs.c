@@ -175,7 +175,7 @@ TEST_F_TIMEOUT(constructs, survive_being_killed, 300)
 		unsigned before = newest;
 
 		/* Longer after lives that got nowhere: the disk is slow. */
-		if (!program_wait_for(&program, "end ", life * (stuck + 1))) {
+		if (!program_says_within(&program, "end ", life * (stuck + 1))) {
 			program_kill(&program);
 			kills++;
 		} else {

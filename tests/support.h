@@ -23,6 +23,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "patience.h"
+
 #define SUPPORT __attribute__((unused)) static
 
 SUPPORT _Noreturn void support_die(const char *what)
@@ -37,6 +39,12 @@ SUPPORT double support_seconds(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+/* When to stop waiting for what should have happened within so many seconds. */
+SUPPORT double support_deadline(double seconds)
+{
+	return support_seconds() + seconds * test_patience();
 }
 
 SUPPORT void support_sleep(double seconds)
@@ -186,11 +194,8 @@ SUPPORT bool program_drain(int fd, char **text, size_t *bytes)
 	return got < 0 && (errno == EAGAIN || errno == EINTR);
 }
 
-SUPPORT bool program_listen(struct program *program, bool complaints, const char *text,
-			    double seconds)
+SUPPORT bool program_listen(struct program *program, bool complaints, const char *text, double end)
 {
-	double end = support_seconds() + seconds;
-
 	for (;;) {
 		struct pollfd ready[2] = {{program->out, POLLIN, 0}, {program->err, POLLIN, 0}};
 		bool out = program_drain(program->out, &program->output, &program->output_bytes);
@@ -206,17 +211,24 @@ SUPPORT bool program_listen(struct program *program, bool complaints, const char
 
 /*
  * Listen until `text` has been said on stdout (true), or the program closed it, or `seconds`
- * passed (false).
+ * passed (false): as a time limit. Without a text, for that long.
  */
 SUPPORT bool program_wait_for(struct program *program, const char *text, double seconds)
 {
-	return program_listen(program, false, text, seconds);
+	return program_listen(program, false, text,
+			      text ? support_deadline(seconds) : support_seconds() + seconds);
 }
 
 /* The same on stderr. */
 SUPPORT bool program_wait_for_complaint(struct program *program, const char *text, double seconds)
 {
-	return program_listen(program, true, text, seconds);
+	return program_listen(program, true, text, support_deadline(seconds));
+}
+
+/* The same on stdout, as the time that the program has, on a slow machine too (tests/patience.h). */
+SUPPORT bool program_says_within(struct program *program, const char *text, double seconds)
+{
+	return program_listen(program, false, text, support_seconds() + seconds);
 }
 
 SUPPORT void program_close_input(struct program *program)
@@ -227,12 +239,11 @@ SUPPORT void program_close_input(struct program *program)
 }
 
 /*
- * To its end: returns the exit code, or 128 + the signal; 124 if it had to be killed after
- * `seconds`.
+ * To its end: returns the exit code, or 128 + the signal; 124 if it had to be killed, because it was
+ * still running at `end`.
  */
-SUPPORT int program_finish(struct program *program, double seconds)
+SUPPORT int program_finish_by(struct program *program, double end)
 {
-	double end = support_seconds() + seconds;
 	int status, result = 124;
 
 	program_close_input(program);
@@ -256,6 +267,12 @@ SUPPORT int program_finish(struct program *program, double seconds)
 	close(program->out);
 	close(program->err);
 	return result;
+}
+
+/* With a time limit. */
+SUPPORT int program_finish(struct program *program, double seconds)
+{
+	return program_finish_by(program, support_deadline(seconds));
 }
 
 SUPPORT void program_kill(struct program *program)
@@ -285,6 +302,23 @@ SUPPORT int program_run(struct program *program, const char *input, const char *
 
 #ifdef THAW_BINARY
 #define THAW(...) ((const char *const[]){THAW_BINARY, __VA_ARGS__, NULL})
+
+/*
+ * Why nothing can persist here, with the back ends that the environment names: a line for SKIP(),
+ * which the caller frees. NULL: it can.
+ */
+SUPPORT char *support_kernel_lacks(const char *directory)
+{
+	char *script = support_format("%s/nothing.js", directory), *why = NULL;
+	struct program program;
+
+	support_write(script, "");
+	if (program_run(&program, NULL, THAW("run", "--every", "0", script)) == 69)
+		why = support_format("%.*s", (int)strcspn(program.errors, "\n"), program.errors);
+	program_free(&program);
+	free(script);
+	return why;
+}
 #endif
 
 #endif

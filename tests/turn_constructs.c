@@ -126,7 +126,8 @@ static int kill_inside(struct __test_metadata *_metadata, FIXTURE_DATA(construct
 			 * It says nothing before its end, unless something is wrong. A disk may
 			 * need longer for the first generation.
 			 */
-			program_wait_for(&program, "\n", LIFE * times * (inside ? 1 : kills + 1));
+			program_says_within(&program, "\n",
+					    LIFE * times * (inside ? 1 : kills + 1));
 			done = program.output_bytes || program.errors_bytes;
 		}
 		if (done) {

@@ -120,7 +120,7 @@ static struct thaw_generation newest_of_kind(const char *image, uint32_t kind)
 static bool wait_for_generation(struct program *program, const char *image, uint64_t number,
 				uint32_t kind, double seconds)
 {
-	double end = support_seconds() + seconds;
+	double end = support_deadline(seconds);
 
 	do {
 		struct thaw_generation last = {0};

@@ -226,16 +226,16 @@ TEST_F(kinds, arrives_without_being_touched)
 {
 	struct start *start = &self->start;
 	struct thaw_status status;
-	double began;
+	double end;
 
 	ASSERT_TRUE(touch_all(start));
 	ASSERT_EQ(0, save(start, THAW_REASON_EXIT));
 	ASSERT_EQ(0, open_heap(start, THAW_PREFETCH_WORKING_SET));
-	began = support_seconds();
+	end = support_deadline(30);
 	do {
 		support_sleep(0.01);
 		thaw_status(start->heap, &status);
-	} while (status.pages_restored < FIRST_TOUCHES * CLUSTER && support_seconds() - began < 30);
+	} while (status.pages_restored < FIRST_TOUCHES * CLUSTER && support_seconds() < end);
 	EXPECT_EQ(FIRST_TOUCHES * CLUSTER, status.pages_restored);
 	ASSERT_TRUE(touch_all(start));
 	thaw_status(start->heap, &status);
@@ -348,7 +348,7 @@ TEST_F(set, that_names_pages_beyond_the_heap_does_no_harm)
 	struct thaw_status status;
 	struct commit *commit;
 	struct image *image;
-	double began;
+	double end;
 
 	thaw_close(start->heap);
 	start->heap = NULL;
@@ -361,11 +361,11 @@ TEST_F(set, that_names_pages_beyond_the_heap_does_no_harm)
 	ASSERT_EQ(0, commit_finish(commit, &generation, NULL, 0, &start->error));
 	image_close(image);
 	ASSERT_EQ(0, open_heap(start, THAW_PREFETCH_WORKING_SET));
-	began = support_seconds();
+	end = support_deadline(30);
 	do {
 		support_sleep(0.01);
 		thaw_status(start->heap, &status);
-	} while (status.pages_restored < CLUSTER && support_seconds() - began < 30);
+	} while (status.pages_restored < CLUSTER && support_seconds() < end);
 	EXPECT_EQ(CLUSTER, status.pages_restored);
 	ASSERT_TRUE(touch_all(start));
 	wait_until_full(start);
