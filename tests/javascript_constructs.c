@@ -128,11 +128,16 @@ FIXTURE_SETUP(constructs)
 {
 	struct program program;
 	unsigned newest = 0;
-	char *path, *image;
+	char *path, *image, *lacking;
 
 	setenv("THAW_TRACKER", variant->tracker, 1);
 	setenv("THAW_BACKING", variant->backing, 1);
 	self->directory = support_directory();
+	lacking = support_kernel_lacks(self->directory);
+	if (lacking) {
+		support_remove(self->directory);
+		SKIP(return, "%s", lacking);
+	}
 	self->script = support_format("%s/program.js", self->directory);
 	support_write(self->script, program_text);
 	path = support_format("%s/counter.js", self->directory);

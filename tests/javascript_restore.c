@@ -43,10 +43,15 @@ FIXTURE_VARIANT_ADD(restore, memfd){.backing = "memfd"};
 FIXTURE_VARIANT_ADD(restore, anonymous){.backing = "anonymous"};
 FIXTURE_SETUP(restore)
 {
-	char *word;
+	char *word, *lacking;
 
 	setenv("THAW_BACKING", variant->backing, 1);
 	self->directory = support_directory();
+	lacking = support_kernel_lacks(self->directory);
+	if (lacking) {
+		support_remove(self->directory);
+		SKIP(return, "%s", lacking);
+	}
 	self->script = support_format("%s/table.js", self->directory);
 	self->image = support_format("%s/table.thaw", self->directory);
 	word = support_format("%s/word.js", self->directory);
