@@ -255,6 +255,26 @@ fuzz:
 	$(Q)$(MAKE) fuzz-built BUILD=build/fuzz CC=clang ENGINE_CC=$(CC) SANITIZE=fuzzer-no-link,address,undefined \
 		CFLAGS="-O1 -g -fno-sanitize-recover=all -fno-sanitize-coverage=trace-cmp" FUZZ_SECONDS=$(FUZZ_SECONDS)
 
+# Stock Debian kernels in an emulator, some twenty times slower than this machine: of the programs, those that depend on
+# the kernel most and need least time, in seven minutes. The others (a gibibyte of JavaScript, thousands of commits)
+# are for check-kernels-full, which takes hours. KERNELS: which ones.
+KERNELS ?= 6.1 6.12
+KERNEL_TESTS := install_classify write_tracking restore_lazy restore_damaged heap_persists heap_open_errors \
+	heap_address generation_kinds working_set checkpoint_failure turn_stopping javascript_traps javascript_working_set
+check-kernels: deps
+	$(Q)scripts/install-deps kernels
+	$(Q)$(MAKE) check-kernels-built
+
+check-kernels-full: deps
+	$(Q)scripts/install-deps kernels
+	$(Q)$(MAKE) check-kernels-built KERNEL_TESTS='$(TESTS:$(BUILD)/tests/%=%)' KERNEL_SECONDS=7200
+
+KERNEL_SECONDS ?= 600
+check-kernels-built: all $(KERNEL_TESTS:%=$(BUILD)/tests/%)
+	$(Q)scripts/kernels --kernels "$(KERNELS)" --timeout $(KERNEL_SECONDS) $(KERNEL_TESTS:%=$(BUILD)/tests/%)
+
+.PHONY: check-kernels check-kernels-full check-kernels-built
+
 fuzz-built: $(FUZZ_PROGRAMS)
 	$(Q)scripts/fuzz $(FUZZ_SECONDS) $(FUZZ_PROGRAMS)
 
@@ -291,7 +311,7 @@ install: all
 	install -Dm644 uffd/thaw.h $(DESTDIR)$(PREFIX)/include/thaw.h
 
 clean:
-	$(Q)rm -rf $(filter-out $(NPM) $(HARNESS) $(GENERATED) build/install-deps.lock,$(wildcard build/*))
+	$(Q)rm -rf $(filter-out $(NPM) $(HARNESS) $(GENERATED) build/kernels build/install-deps.lock,$(wildcard build/*))
 
 distclean:
 	$(Q)rm -rf build
@@ -307,6 +327,7 @@ help:
 	@echo "make tsan        libthaw's tests under ThreadSanitizer, in build/tsan"
 	@echo "make coverage    the tests with gcov, and lines covered per file, in build/coverage"
 	@echo "make fuzz        libFuzzer on each target for FUZZ_SECONDS=60; findings and corpus in build/fuzz"
+	@echo "make check-kernels  tests that depend on the kernel, in Debian's KERNELS='$(KERNELS)' under QEMU; -full: all tests"
 	@echo "make style       does every file follow .clang-format?   make format: make it so"
 	@echo "make install     to PREFIX=$(PREFIX), below DESTDIR"
 	@echo "make clean       what was built; the generated engine, npm packages and harness stay"
