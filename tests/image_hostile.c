@@ -271,8 +271,9 @@ static uint64_t monotonic_ms(void)
 }
 
 /* Exit 0: every call returned, and none was refused memory. */
-static int child_main(uint64_t seed)
+static int child_main(uint64_t wanted)
 {
+	uint64_t seed = wanted;
 	const struct rlimit memory = {MEMORY, MEMORY}, file = {64u << 20, 64u << 20};
 	uint64_t end = monotonic_ms() + SECONDS * 1000;
 	int code;
@@ -282,6 +283,11 @@ static int child_main(uint64_t seed)
 	setrlimit(RLIMIT_FSIZE, &file);
 	signal(SIGXFSZ, SIG_IGN);
 	for (; monotonic_ms() < end || progress->rounds < 20; seed++) {
+		/* First, one that has found something: a page's checksum wrong in its lowest bit. */
+		if (!progress->rounds)
+			seed = 0xc4c12ad5f7333dbc;
+		else if (progress->rounds == 1)
+			seed = wanted;
 		progress->seed = random_state = seed;
 		progress->rounds++;
 		alarm(60);

@@ -56,7 +56,10 @@ static int lose(struct judge *judge, uint64_t first_page, uint64_t pages, uint64
  */
 static uint64_t good_word(const struct extent *extent, uint64_t page)
 {
-	return (extent->checksum.low64 ^ page * 0x9e3779b97f4a7c15u) | 1;
+	const uint64_t words[] = {extent->checksum.low64, extent->checksum.high64, page};
+	uint64_t word = XXH3_64bits(words, sizeof(words));
+
+	return word ? word : 1;
 }
 
 static int judge_batch(struct judge *judge)
