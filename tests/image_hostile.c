@@ -283,10 +283,12 @@ static int child_main(uint64_t wanted)
 	setrlimit(RLIMIT_FSIZE, &file);
 	signal(SIGXFSZ, SIG_IGN);
 	for (; monotonic_ms() < end || progress->rounds < 20; seed++) {
-		/* First, one that has found something: a page's checksum wrong in its lowest bit. */
-		if (!progress->rounds)
-			seed = 0xc4c12ad5f7333dbc;
-		else if (progress->rounds == 1)
+		/* First, what has found something: page checksums that are wrong in a low bit alone. */
+		static const uint64_t found[] = {0xc4c12ad5f7333dbc, 0x23977de532295d7e};
+
+		if (progress->rounds < 2)
+			seed = found[progress->rounds];
+		else if (progress->rounds == 2)
 			seed = wanted;
 		progress->seed = random_state = seed;
 		progress->rounds++;

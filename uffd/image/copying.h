@@ -50,4 +50,17 @@ int dense_copy(const struct walk_source *source, const struct slot *identity,
 	       const struct record *record, const struct note *note, struct newfile *to,
 	       struct copying *copying, uint64_t *pages, struct thaw_error *error);
 
+/*
+ * What stands for a page that is at hand already: every bit of its checksum, and its number too. Two pages
+ * that lie in one place are whole until one of them is written to, and the other's blocks are given
+ * back with it. Never 0.
+ */
+static inline uint64_t page_word(const struct extent *extent, uint64_t page)
+{
+	const uint64_t words[] = {extent->checksum.low64, extent->checksum.high64, page};
+	uint64_t word = XXH3_64bits(words, sizeof(words));
+
+	return word ? word : 1;
+}
+
 #endif

@@ -122,9 +122,7 @@ static void *window_at(struct dense *dense, uint64_t offset)
 
 static uint64_t place_of(uint64_t to, const struct extent *extent, uint64_t page)
 {
-	uint64_t word = extent->checksum.low64 ^ page * 0x9e3779b97f4a7c15u;
-
-	return to / SPACE_BLOCK | word >> PLACE_BITS << PLACE_BITS;
+	return to / SPACE_BLOCK | page_word(extent, page) >> PLACE_BITS << PLACE_BITS;
 }
 
 static int dense_page(struct dense *dense, uint64_t page, const struct extent *extent)

@@ -30,7 +30,7 @@ struct judge {
 	const struct walk_source *source;
 	struct copying *copying;
 	uint64_t blocks;
-	uint64_t *good; /* per block: good_word() of the page that begins there; 0: not known */
+	uint64_t *good; /* per block: page_word() of the page that begins there; 0: not known */
 	struct nodemap nodes; /* the stamp: which generation met it first */
 	struct batch batch;
 	void *buffer;
@@ -50,18 +50,6 @@ static int lose(struct judge *judge, uint64_t first_page, uint64_t pages, uint64
 	return LOST;
 }
 
-/*
- * Of the page's number, too: two pages that lie in one place are whole until one of them is written to,
- * and the other's blocks are given back with it.
- */
-static uint64_t good_word(const struct extent *extent, uint64_t page)
-{
-	const uint64_t words[] = {extent->checksum.low64, extent->checksum.high64, page};
-	uint64_t word = XXH3_64bits(words, sizeof(words));
-
-	return word ? word : 1;
-}
-
 static int judge_batch(struct judge *judge)
 {
 	struct batch *batch = &judge->batch;
@@ -72,7 +60,7 @@ static int judge_batch(struct judge *judge)
 	for (size_t i = 0; i < batch->count; i++) {
 		struct batch_page *page = &batch->pages[i];
 		uint64_t *good = &judge->good[page->extent.offset / SPACE_BLOCK];
-		uint64_t word = good_word(&page->extent, page->page);
+		uint64_t word = page_word(&page->extent, page->page);
 
 		if (!page->wrong && *good && *good != word)
 			page->wrong = "page lies where another page lies";
@@ -103,7 +91,7 @@ static int judge_leaf(struct judge *judge, const struct disk_leaf *leaf)
 		if (block >= judge->blocks)
 			return lose(judge, leaf->node.first_page + i, 1, extent.offset,
 				    extent.bytes, "page lies beyond the end of the file");
-		if (judge->good[block] == good_word(&extent, leaf->node.first_page + i))
+		if (judge->good[block] == page_word(&extent, leaf->node.first_page + i))
 			continue;
 		batch_add(&judge->batch, leaf->node.first_page + i, &extent, 0);
 		if (judge->batch.count == judge->batch.room)
