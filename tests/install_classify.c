@@ -82,7 +82,7 @@ FIXTURE_TEARDOWN(installing)
 static void *contents(struct region *region, char *buffer, uint64_t first, unsigned count,
 		      char fill)
 {
-	char *at = region->backing == BACKING_MEMFD ? region->alias + first * PAGE : buffer;
+	char *at = region->rungs.backing == BACKING_MEMFD ? region->alias + first * PAGE : buffer;
 
 	memset(at, fill, count * PAGE);
 	return at;
@@ -96,7 +96,7 @@ TEST_F(installing, pages_that_exist_are_skipped)
 	ASSERT_EQ(0, install_pages(region, 3, 2, contents(region, buffer, 3, 2, 'a')));
 	ASSERT_EQ(0, install_zero(region, 9, 1));
 	/* Over the holes and the pages in between: 3 and 4 keep what they have. */
-	if (region->backing == BACKING_ANONYMOUS) {
+	if (region->rungs.backing == BACKING_ANONYMOUS) {
 		memset(buffer, 'b', sizeof(buffer));
 		ASSERT_EQ(0, install_pages(region, 0, 16, buffer));
 	} else {

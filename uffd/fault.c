@@ -146,7 +146,7 @@ static void poison_pages(struct fault_service *service, uint64_t first, uint64_t
 	}
 	bitmap_set_range(&service->arrived, first, count);
 	count_up(&service->pages_poisoned, count);
-	if (!service->region->poison)
+	if (!service->region->rungs.poison)
 		service_fatal(service, &error);
 	tracker_forget(service->options.tracker, first, count);
 	service_check(service, install_poison(service->region, first, count), "poison a page");
@@ -383,7 +383,7 @@ static void run_begin(struct fault_service *service, struct read_run *run)
 	service->in_flight++;
 	service->prefetch_in_flight += run->prefetch;
 	run->done_bytes = 0;
-	if (region->backing == BACKING_MEMFD) {
+	if (region->rungs.backing == BACKING_MEMFD) {
 		run->fixed = -1;
 		run->buffer = region->alias + run->first * region->page_bytes;
 	} else {
@@ -403,7 +403,7 @@ static void install_zero_pages(struct fault_service *service, uint64_t first, ui
 	int result;
 
 	bitmap_set_range(&service->arrived, first, count);
-	result = region->tracker == TRACKER_WP_SYNC
+	result = region->rungs.tracker == TRACKER_WP_SYNC
 			 ? tracker_wp_sync_install_zero(service->options.tracker, first, count)
 			 : install_zero(region, first, count);
 	service_check(service, result, "install zero pages");
@@ -515,13 +515,13 @@ static void serve_arrived(struct fault_service *service, uint64_t page)
 {
 	struct region *region = service->region;
 
-	if (region->backing == BACKING_ANONYMOUS) {
+	if (region->rungs.backing == BACKING_ANONYMOUS) {
 		install_zero_pages(service, page, 1);
 		return; /* which wakes, also where the page was there all the time */
 	}
 	service_check(service, install_pages(region, page, 1, NULL), "map a page again");
 	service_check(service,
-		      region->tracker == TRACKER_WP_SYNC
+		      region->rungs.tracker == TRACKER_WP_SYNC
 			      ? tracker_wp_sync_note(service->options.tracker, page)
 			      : install_protection(region, page, 1, false),
 		      "open a page again");
@@ -686,7 +686,7 @@ static void *service_main(void *arg)
 
 bool fault_service_needed(const struct region *region)
 {
-	return region->restored_bytes || region->tracker == TRACKER_WP_SYNC;
+	return region->restored_bytes || region->rungs.tracker == TRACKER_WP_SYNC;
 }
 
 static int service_memory(struct fault_service *service, struct thaw_error *error)
@@ -743,7 +743,7 @@ static int service_ring(struct fault_service *service, struct thaw_error *error)
 	if (code < 0)
 		return error_set(error, code, "cannot register the image with io_uring: %s",
 				 thaw_strerror(code));
-	if (region->backing == BACKING_MEMFD)
+	if (region->rungs.backing == BACKING_MEMFD)
 		return 0;
 	service->buffers = mmap(NULL, RUNS * run_bytes, PROT_READ | PROT_WRITE,
 				MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

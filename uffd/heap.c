@@ -257,10 +257,10 @@ const struct thaw_generation *thaw_opened(const struct thaw *heap)
 void thaw_status(struct thaw *heap, struct thaw_status *status)
 {
 	*status = heap->totals;
-	status->backing = heap->region.backing == BACKING_MEMFD ? "memfd" : "anonymous";
-	status->tracker = !heap->image				     ? "none"
-			  : heap->region.tracker == TRACKER_WP_ASYNC ? "wp-async"
-								     : "wp-sync";
+	status->backing = heap->region.rungs.backing == BACKING_MEMFD ? "memfd" : "anonymous";
+	status->tracker = !heap->image					   ? "none"
+			  : heap->region.rungs.tracker == TRACKER_WP_ASYNC ? "wp-async"
+									   : "wp-sync";
 	status->fallback = heap->fallback;
 	if (heap->image) {
 		/*

@@ -137,7 +137,7 @@ static int install_range(struct region *region, enum install_operation operation
 
 int install_pages(struct region *region, uint64_t first, uint64_t count, const void *source)
 {
-	return install_range(region, region->backing == BACKING_MEMFD ? OP_CONTINUE : OP_COPY,
+	return install_range(region, region->rungs.backing == BACKING_MEMFD ? OP_CONTINUE : OP_COPY,
 			     first, count, source);
 }
 
@@ -148,7 +148,8 @@ int install_zero(struct region *region, uint64_t first, uint64_t count)
 
 int install_poison(struct region *region, uint64_t first, uint64_t count)
 {
-	return region->poison ? install_range(region, OP_POISON, first, count, NULL) : -EOPNOTSUPP;
+	return region->rungs.poison ? install_range(region, OP_POISON, first, count, NULL)
+				    : -EOPNOTSUPP;
 }
 
 int install_protection(struct region *region, uint64_t first, uint64_t count, bool protect)

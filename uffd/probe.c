@@ -158,11 +158,13 @@ static bool have_wp_async(void)
 	return have_features(UFFD_FEATURE_WP_ASYNC) && probe_get()->pagemap_scan;
 }
 
-int probe_choose(enum backing *backing, enum tracker_kind *tracker, struct thaw_error *error)
+int probe_choose(struct rungs *rungs, struct thaw_error *error)
 {
 	const struct probe *probe = probe_get();
 	const char *forced;
 
+	*rungs = (struct rungs){.delivery = DELIVERY_UFFD, .reader = READER_URING};
+	rungs->poison = have_features(UFFD_FEATURE_POISON);
 	if (probe->uffd_error)
 		return error_set(
 			error, THAW_EKERNEL, "userfaultfd is not available: %s%s",
@@ -184,10 +186,10 @@ int probe_choose(enum backing *backing, enum tracker_kind *tracker, struct thaw_
 				? " (sysctl kernel.io_uring_disabled, or a seccomp filter)"
 				: " (the kernel needs CONFIG_IO_URING and no seccomp filter against it)");
 
-	*tracker = have_wp_async() ? TRACKER_WP_ASYNC : TRACKER_WP_SYNC;
+	rungs->tracker = have_wp_async() ? TRACKER_WP_ASYNC : TRACKER_WP_SYNC;
 	forced = getenv("THAW_TRACKER");
 	if (forced && !strcmp(forced, "wp-sync"))
-		*tracker = TRACKER_WP_SYNC;
+		rungs->tracker = TRACKER_WP_SYNC;
 	else if (forced && !strcmp(forced, "wp-async") && !have_wp_async())
 		return error_set(
 			error, THAW_EKERNEL,
@@ -203,10 +205,10 @@ int probe_choose(enum backing *backing, enum tracker_kind *tracker, struct thaw_
 	 * shared memory costs more than making anonymous memory. Swap decides the same way: a
 	 * memfd's page that is reclaimed takes the note that it was written with it.
 	 */
-	*backing = BACKING_ANONYMOUS;
+	rungs->backing = BACKING_ANONYMOUS;
 	forced = getenv("THAW_BACKING");
 	if (forced && !strcmp(forced, "anonymous"))
-		*backing = BACKING_ANONYMOUS;
+		rungs->backing = BACKING_ANONYMOUS;
 	else if (forced && !strcmp(forced, "memfd") && !have_features(MEMFD_FEATURES))
 		return error_set(
 			error, THAW_EKERNEL,
@@ -216,7 +218,7 @@ int probe_choose(enum backing *backing, enum tracker_kind *tracker, struct thaw_
 			error, THAW_EKERNEL,
 			"THAW_BACKING=memfd, but there is swap, which can lose track of a memfd's written pages");
 	else if (forced && !strcmp(forced, "memfd"))
-		*backing = BACKING_MEMFD;
+		rungs->backing = BACKING_MEMFD;
 	else if (forced && *forced && strcmp(forced, "anonymous"))
 		return error_set(error, -EINVAL, "THAW_BACKING=%s is not one of memfd, anonymous",
 				 forced);

@@ -27,7 +27,7 @@ static int map_memory(struct region *region, bool plain, struct thaw_error *erro
 {
 	int flags = MAP_FIXED | MAP_NORESERVE;
 
-	if (region->backing == BACKING_MEMFD) {
+	if (region->rungs.backing == BACKING_MEMFD) {
 		int code;
 
 		region->memfd = memfd_create("thaw-heap", MFD_CLOEXEC);
@@ -110,12 +110,11 @@ int region_create(struct region *region, void *address, size_t max_bytes, size_t
 	region->page_bytes = (uint32_t)sysconf(_SC_PAGESIZE);
 	region->max_bytes = max_bytes;
 	region->guard_bytes = guard_bytes;
-	region->backing = BACKING_ANONYMOUS;
+	region->rungs.backing = BACKING_ANONYMOUS;
 	if (!plain) {
-		code = probe_choose(&region->backing, &region->tracker, error);
+		code = probe_choose(&region->rungs, error);
 		if (code)
 			return code;
-		region->poison = probe_get()->uffd_features & UFFD_FEATURE_POISON;
 	}
 
 	if (__builtin_add_overflow(max_bytes, guard_bytes, &bytes)) {
@@ -158,13 +157,13 @@ int region_register(struct region *region, size_t restored_bytes, struct thaw_er
 	uint64_t fresh_mode = UFFDIO_REGISTER_MODE_WP;
 	int code;
 
-	if (region->tracker == TRACKER_WP_ASYNC)
+	if (region->rungs.tracker == TRACKER_WP_ASYNC)
 		features |= UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED;
 	else
 		fresh_mode |= UFFDIO_REGISTER_MODE_MISSING;
-	if (region->poison)
+	if (region->rungs.poison)
 		features |= UFFD_FEATURE_POISON;
-	if (region->backing == BACKING_MEMFD) {
+	if (region->rungs.backing == BACKING_MEMFD) {
 		features |= UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM |
 			    UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
 		restored_mode |= UFFDIO_REGISTER_MODE_MINOR;
@@ -184,7 +183,7 @@ int region_register(struct region *region, size_t restored_bytes, struct thaw_er
 	 * no swap (probe_choose), and this keeps it so if swap comes later; where the limit on
 	 * locked memory forbids it, nothing else changes.
 	 */
-	if (!code && region->backing == BACKING_MEMFD)
+	if (!code && region->rungs.backing == BACKING_MEMFD)
 		(void)mlock2(region->base, region->max_bytes, MLOCK_ONFAULT);
 	return code;
 }

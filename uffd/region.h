@@ -32,9 +32,7 @@ struct region {
 	uint32_t page_bytes;
 	size_t bytes, max_bytes, guard_bytes; /* see the drawing */
 	size_t restored_bytes;
-	enum backing backing;
-	enum tracker_kind tracker;
-	bool poison; /* UFFDIO_POISON works */
+	struct rungs rungs;
 	int uffd, memfd;
 	void *reservation;
 	size_t reservation_bytes;

@@ -17,11 +17,12 @@ int tracker_create(struct tracker *tracker, struct region *region, struct thaw_e
 	code = bitmap_init(&tracker->put_back, pages);
 	if (!code)
 		code = bitmap_init(&tracker->poisoned, pages);
-	if (!code && region->tracker == TRACKER_WP_SYNC)
+	if (!code && region->rungs.tracker == TRACKER_WP_SYNC)
 		code = bitmap_init(&tracker->written, pages);
 	if (code)
 		return error_set(error, code, "no memory for the bitmap of written pages");
-	return region->tracker == TRACKER_WP_ASYNC ? tracker_wp_async_create(tracker, error) : 0;
+	return region->rungs.tracker == TRACKER_WP_ASYNC ? tracker_wp_async_create(tracker, error)
+							 : 0;
 }
 
 void tracker_destroy(struct tracker *tracker)
@@ -43,7 +44,7 @@ int64_t tracker_count(struct tracker *tracker, uint64_t limit)
 
 	if (before >= limit)
 		return (int64_t)limit;
-	now = tracker->region->tracker == TRACKER_WP_ASYNC
+	now = tracker->region->rungs.tracker == TRACKER_WP_ASYNC
 		      ? tracker_wp_async_count(tracker, limit - before)
 		      : tracker_wp_sync_count(tracker, limit - before);
 	return now < 0 ? now : now + (int64_t)before;
@@ -55,7 +56,7 @@ int tracker_collect(struct tracker *tracker, struct bitmap *pages)
 
 	bitmap_merge(pages, &tracker->put_back);
 	bitmap_clear_all(&tracker->put_back);
-	code = tracker->region->tracker == TRACKER_WP_ASYNC
+	code = tracker->region->rungs.tracker == TRACKER_WP_ASYNC
 		       ? tracker_wp_async_collect(tracker, pages)
 		       : tracker_wp_sync_collect(tracker, pages);
 	/* After the scan: what it took for written was noted here before it was poisoned. */
