@@ -2,13 +2,13 @@
 /*
  * fault.c - the fault service (see fault.h for the states).
  *
- * One thread and one io_uring: readiness of the userfaultfd, reads of the image and the wish to
- * stop all complete in the same loop. A demand fault brings its whole cluster (one leaf of the
- * index, 16 pages): measured, a cluster costs little more than a page when the file is in the
- * page cache, and a blind one of 64 or more costs a cold disk too much. Only a run of faults in
- * address order widens the window (up to 128 pages).
+ * One thread and its reader (reader.h): faults, reads of the image and the wish to stop all come to
+ * one loop. A demand fault brings its whole cluster (one leaf of the index, 16 pages): measured, a
+ * cluster costs little more than a page when the file is in the page cache, and a blind one of 64
+ * or more costs a cold disk too much. Only a run of faults in address order widens the window (up
+ * to 128 pages).
  *
- * Reads go straight to where the page will live (memfd), or through registered buffers
+ * Reads go straight to where the page will live (memfd), or through the reader's buffers
  * (anonymous). Nothing is mapped before its checksum was compared. Index nodes are read with
  * plain pread: while the single faulting thread waits for its page there is nothing else to do,
  * and they stay in memory afterwards.
@@ -20,24 +20,20 @@
 #include "fault.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <liburing.h>
-#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "compat.h"
 #include "install.h"
+#include "reader.h"
 #include "sys.h"
 
-#define RUN_PAGES 32u /* the longest single read */
-#define RUNS 16u      /* reads in flight at most */
-#define RING_ENTRIES 64u
+#define RUN_PAGES 32u	     /* the longest single read */
+#define RUNS 16u	     /* reads in flight at most */
 #define WINDOW_CLUSTERS 8u   /* readahead of a sequential stream at most */
 #define FRESH_PAGES 64u	     /* wp-sync: zero pages given per fault */
 #define PREFETCH_CLUSTERS 8u /* begun at once */
@@ -50,7 +46,6 @@ struct read_run { /* consecutive pages that are consecutive in the file */
 	unsigned done_bytes; /* of a short read */
 	bool prefetch;
 	char *buffer; /* where the bytes go */
-	int fixed;    /* index of the registered buffer, or -1 */
 	struct extent extents[RUN_PAGES];
 	struct read_run *next_free;
 };
@@ -65,16 +60,13 @@ struct fault_service {
 	struct region *region;
 	uint64_t restored_pages;
 	pthread_t thread;
-	struct io_uring ring;
-	int wake_fd;
-	uint64_t wake_value;
-	bool stop, uffd_ready;
+	struct reader *reader;
+	_Atomic bool stop;
+	bool faults_wait; /* the reader has said so */
 
 	struct bitmap arrived;
 	uint8_t *pending; /* per cluster: reads in flight that bring some of its pages */
 	struct read_run *free_runs, *runs;
-	char *buffers; /* anonymous backing: RUNS buffers of RUN_PAGES pages */
-	bool buffers_registered;
 	unsigned in_flight, prefetch_in_flight;
 
 	uint64_t demand;      /* the page of the latest fault */
@@ -88,9 +80,6 @@ struct fault_service {
 	struct poison_record poison[POISON_RECORDS];
 	_Atomic unsigned poison_count;
 };
-
-/* What a completion is about; reads carry the address of their run instead. */
-enum { TAG_UFFD = 1, TAG_WAKE = 2, TAG_LAST = TAG_WAKE };
 
 static void count_up(_Atomic uint64_t *counter, uint64_t by)
 {
@@ -174,32 +163,13 @@ bool fault_service_explain(const struct fault_service *service, uint64_t page, c
 
 /* ---- reads ---- */
 
-static struct io_uring_sqe *get_sqe(struct fault_service *service)
-{
-	struct io_uring_sqe *sqe = io_uring_get_sqe(&service->ring);
-
-	if (!sqe) { /* full: hand over what is there */
-		service_check(service, io_uring_submit(&service->ring), "submit reads");
-		sqe = io_uring_get_sqe(&service->ring);
-	}
-	if (!sqe)
-		service_check(service, -EBUSY, "find room in its ring");
-	return sqe;
-}
-
 static void run_submit(struct fault_service *service, struct read_run *run)
 {
-	struct io_uring_sqe *sqe = get_sqe(service);
-	unsigned bytes = run->count * service->region->page_bytes - run->done_bytes;
-	char *to = run->buffer + run->done_bytes;
-	uint64_t offset = run->offset + run->done_bytes;
-
-	if (run->fixed >= 0)
-		io_uring_prep_read_fixed(sqe, 0, to, bytes, offset, run->fixed);
-	else
-		io_uring_prep_read(sqe, 0, to, bytes, offset);
-	sqe->flags |= IOSQE_FIXED_FILE;
-	io_uring_sqe_set_data(sqe, run);
+	service_check(service,
+		      reader_read(service->reader, run, run->buffer + run->done_bytes,
+				  run->count * service->region->page_bytes - run->done_bytes,
+				  run->offset + run->done_bytes),
+		      "begin a read");
 }
 
 static void run_release(struct fault_service *service, struct read_run *run)
@@ -289,8 +259,10 @@ static void run_install(struct fault_service *service, struct read_run *run)
 		run_install_pages(service, run, asked, run->count);
 }
 
-static void run_completed(struct fault_service *service, struct read_run *run, int result)
+static void run_completed(void *arg, void *token, int result)
 {
+	struct fault_service *service = arg;
+	struct read_run *run = token;
 	unsigned bytes = run->count * service->region->page_bytes, moved = 0;
 	char why[160];
 
@@ -324,51 +296,24 @@ static void run_completed(struct fault_service *service, struct read_run *run, i
 }
 
 /*
- * Take what has completed. Reads are finished here; readiness of the userfaultfd is only noted,
- * so that this may be called in the middle of answering a fault, when all runs are in use.
+ * Reads are finished here; that faults wait is only noted, so that this may be called in the middle
+ * of answering a fault, when all runs are in use.
  */
-static void reap(struct fault_service *service)
+static void service_wait(struct fault_service *service, enum reader_until until)
 {
-	struct io_uring_cqe *cqe;
+	int result = reader_wait(service->reader, until);
 
-	while (!io_uring_peek_cqe(&service->ring, &cqe)) {
-		uint64_t data = cqe->user_data;
-		unsigned flags = cqe->flags;
-		int result = cqe->res;
-
-		io_uring_cqe_seen(&service->ring, cqe);
-		if (data > TAG_LAST) {
-			run_completed(service, (struct read_run *)(uintptr_t)data, result);
-			continue;
-		}
-		if (result < 0 && result != -ECANCELED)
-			service_check(service, result, "wait for faults");
-		if (data == TAG_WAKE) {
-			service->stop = true;
-			continue;
-		}
-		service->uffd_ready = true;
-		if (!(flags &
-		      IORING_CQE_F_MORE)) { /* the kernel ended the multishot: arm it again */
-			struct io_uring_sqe *sqe = get_sqe(service);
-
-			io_uring_prep_poll_multishot(sqe, service->region->uffd, POLLIN);
-			io_uring_sqe_set_data64(sqe, TAG_UFFD);
-		}
-	}
+	service_check(service, result, "wait for faults and reads");
+	if (result > 0)
+		service->faults_wait = true;
 }
 
 static struct read_run *run_take(struct fault_service *service)
 {
 	struct read_run *run;
 
-	while (!(run = service->free_runs)) {
-		int result = io_uring_submit_and_wait(&service->ring, 1);
-
-		if (result < 0 && result != -EINTR && result != -EAGAIN && result != -EBUSY)
-			service_check(service, result, "wait for reads");
-		reap(service);
-	}
+	while (!(run = service->free_runs))
+		service_wait(service, READER_READ);
 	service->free_runs = run->next_free;
 	return run;
 }
@@ -383,15 +328,9 @@ static void run_begin(struct fault_service *service, struct read_run *run)
 	service->in_flight++;
 	service->prefetch_in_flight += run->prefetch;
 	run->done_bytes = 0;
-	if (region->rungs.backing == BACKING_MEMFD) {
-		run->fixed = -1;
-		run->buffer = region->alias + run->first * region->page_bytes;
-	} else {
-		int number = (int)(run - service->runs);
-
-		run->fixed = service->buffers_registered ? number : -1;
-		run->buffer = service->buffers + (size_t)number * RUN_PAGES * region->page_bytes;
-	}
+	run->buffer = region->rungs.backing == BACKING_MEMFD
+			      ? region->alias + run->first * region->page_bytes
+			      : reader_buffer(service->reader, (unsigned)(run - service->runs));
 	run_submit(service, run);
 }
 
@@ -585,7 +524,7 @@ static void serve_waiting(struct fault_service *service)
 	struct uffd_msg messages[MESSAGES];
 	ssize_t got;
 
-	service->uffd_ready = false;
+	service->faults_wait = false;
 	do {
 		got = read(service->region->uffd, messages, sizeof(messages));
 		if (got < 0 && errno != EAGAIN && errno != EINTR)
@@ -625,60 +564,44 @@ static void prefetch_set(struct fault_service *service)
 	}
 }
 
-/* Begin some more reads if those before have come. */
-static void prefetch_step(struct fault_service *service)
+/*
+ * Begin some more reads if those before have come. true: what was next needed none, and there may be
+ * more to do at once.
+ */
+static bool prefetch_step(struct fault_service *service)
 {
-	if (service->in_flight > RUNS / 2)
-		return;
-	while (!service->prefetch_in_flight) {
-		if (service->prefetch_set < service->options.working_set_count) {
-			prefetch_set(service);
-		} else if (service->options.prefetch &&
-			   service->prefetch_page < service->restored_pages) {
-			span_begin(service, service->prefetch_page / IMAGE_LEAF_PAGES,
-				   PREFETCH_CLUSTERS, true);
-			service->prefetch_page += PREFETCH_CLUSTERS * IMAGE_LEAF_PAGES;
-		} else {
-			return;
-		}
-		reap(service);
-		if (service->uffd_ready)
-			return;
+	if (service->in_flight > RUNS / 2 || service->prefetch_in_flight)
+		return false;
+	if (service->prefetch_set < service->options.working_set_count) {
+		prefetch_set(service);
+	} else if (service->options.prefetch && service->prefetch_page < service->restored_pages) {
+		span_begin(service, service->prefetch_page / IMAGE_LEAF_PAGES, PREFETCH_CLUSTERS,
+			   true);
+		service->prefetch_page += PREFETCH_CLUSTERS * IMAGE_LEAF_PAGES;
+	} else {
+		return false;
 	}
+	return !service->prefetch_in_flight;
 }
 
 static void *service_main(void *arg)
 {
 	struct fault_service *service = arg;
-	struct io_uring_sqe *sqe = get_sqe(service);
 
 	pthread_setname_np(pthread_self(), "thaw-faults");
-	io_uring_prep_poll_multishot(sqe, service->region->uffd, POLLIN);
-	io_uring_sqe_set_data64(sqe, TAG_UFFD);
-	sqe = get_sqe(service);
-	io_uring_prep_read(sqe, service->wake_fd, &service->wake_value, sizeof(service->wake_value),
-			   0);
-	io_uring_sqe_set_data64(sqe, TAG_WAKE);
+	while (!atomic_load(&service->stop)) {
+		bool more = prefetch_step(service);
 
-	while (!service->stop) {
-		int result;
-
-		prefetch_step(service);
-		result = io_uring_submit_and_wait(&service->ring, service->uffd_ready ? 0 : 1);
-		if (result < 0 && result != -EINTR && result != -EAGAIN && result != -EBUSY)
-			service_check(service, result, "wait for faults");
-		reap(service);
-		if (service->uffd_ready)
+		service_wait(service, more || service->faults_wait ? READER_NOW : READER_ANYTHING);
+		if (service->faults_wait)
 			serve_waiting(service);
 	}
 	/*
 	 * Nobody waits for a page when the owner closes the heap; reads in flight still own their
 	 * buffers.
 	 */
-	while (service->in_flight) {
-		io_uring_submit_and_wait(&service->ring, 1);
-		reap(service);
-	}
+	while (service->in_flight)
+		service_wait(service, READER_READ);
 	return NULL;
 }
 
@@ -706,69 +629,28 @@ static int service_memory(struct fault_service *service, struct thaw_error *erro
 	return 0;
 }
 
-static int service_ring(struct fault_service *service, struct thaw_error *error)
+static int service_reader(struct fault_service *service, struct thaw_error *error)
 {
-	struct region *region = service->region;
-	struct iovec vectors[RUNS];
-	size_t run_bytes = (size_t)RUN_PAGES * region->page_bytes;
-	char path[32];
-	int code, file;
+	const struct region *region = service->region;
+	struct image *image = service->options.image;
+	struct reader_options options = {
+		.kind = region->rungs.reader,
+		.image_fd = image ? image_fd(image) : -1,
+		.faults_fd = region->uffd,
+		.reads = RUNS,
+		.buffer_bytes = image && region->rungs.backing != BACKING_MEMFD
+					? (size_t)RUN_PAGES * region->page_bytes
+					: 0,
+		.completed = run_completed,
+		.arg = service,
+	};
 
-	code = io_uring_queue_init(RING_ENTRIES, &service->ring, 0);
-	if (code < 0) {
-		service->ring.ring_fd = -1;
-		return error_set(error, THAW_EKERNEL, "cannot set up io_uring: %s%s",
-				 thaw_strerror(code),
-				 code == -ENOMEM   ? " (see ulimit -l)"
-				 : code == -EMFILE ? " (see ulimit -n)"
-						   : "");
-	}
-	service->wake_fd = eventfd(0, EFD_CLOEXEC);
-	if (service->wake_fd < 0)
-		return error_set(error, -errno, "cannot make an eventfd: %s", strerror(errno));
-	if (!service->options.image)
-		return 0;
-	/*
-	 * A ring gives its files up some time after its process has died. The image's own
-	 * descriptor holds the lock, which must go with the process: so the ring gets another
-	 * one.
-	 */
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", image_fd(service->options.image));
-	file = sys_open(path, O_RDONLY, 0);
-	if (file < 0)
-		return error_set(error, file, "cannot open the image again through %s: %s", path,
-				 thaw_strerror(file));
-	code = io_uring_register_files(&service->ring, &file, 1);
-	close(file);
-	if (code < 0)
-		return error_set(error, code, "cannot register the image with io_uring: %s",
-				 thaw_strerror(code));
-	if (region->rungs.backing == BACKING_MEMFD)
-		return 0;
-	service->buffers = mmap(NULL, RUNS * run_bytes, PROT_READ | PROT_WRITE,
-				MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (service->buffers == MAP_FAILED) {
-		service->buffers = NULL;
-		return error_set(error, -ENOMEM, "no memory for the fault service's buffers");
-	}
-	for (unsigned i = 0; i < RUNS; i++)
-		vectors[i] = (struct iovec){service->buffers + i * run_bytes, run_bytes};
-	/*
-	 * Registered buffers are locked memory, of which an ordinary user may have less than this
-	 * (ulimit -l). Reads into plain ones cost the kernel a look-up each, and nothing else.
-	 */
-	service->buffers_registered = !io_uring_register_buffers(&service->ring, vectors, RUNS);
-	return 0;
+	return reader_open(&service->reader, &options, error);
 }
 
 static void service_free(struct fault_service *service)
 {
-	if (service->ring.ring_fd >= 0)
-		io_uring_queue_exit(&service->ring);
-	if (service->wake_fd >= 0)
-		close(service->wake_fd);
-	if (service->buffers)
-		munmap(service->buffers, (size_t)RUNS * RUN_PAGES * service->region->page_bytes);
+	reader_close(service->reader);
 	bitmap_free(&service->arrived);
 	free(service->pending);
 	free(service->runs);
@@ -787,12 +669,10 @@ int fault_service_start(struct fault_service **out, const struct fault_options *
 	service->options = *options;
 	service->region = options->region;
 	service->restored_pages = options->region->restored_bytes / options->region->page_bytes;
-	service->ring.ring_fd = -1;
-	service->wake_fd = -1;
 	service->stream_next = service->demand = UINT64_MAX;
 	code = service_memory(service, error);
 	if (!code)
-		code = service_ring(service, error);
+		code = service_reader(service, error);
 	if (code) {
 		service_free(service);
 		return code;
@@ -816,12 +696,10 @@ int fault_service_start(struct fault_service **out, const struct fault_options *
 
 void fault_service_stop(struct fault_service *service)
 {
-	uint64_t one = 1;
-
 	if (!service)
 		return;
-	while (write(service->wake_fd, &one, sizeof(one)) < 0 && errno == EINTR)
-		;
+	atomic_store(&service->stop, true);
+	reader_wake(service->reader);
 	pthread_join(service->thread, NULL);
 	service_free(service);
 }

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+/* reader.c - what both back ends of reader.h have: the buffers, and the eventfd that wakes. */
+#define _GNU_SOURCE
+#include "reader.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+int reader_open(struct reader **reader, const struct reader_options *options,
+		struct thaw_error *error)
+{
+	return options->kind == READER_URING ? reader_uring_open(reader, options, error)
+					     : reader_threads_open(reader, options, error);
+}
+
+void reader_close(struct reader *reader)
+{
+	if (reader)
+		reader->back_end->close(reader);
+}
+
+int reader_read(struct reader *reader, void *token, void *to, unsigned bytes, uint64_t offset)
+{
+	return reader->back_end->read(reader, token, to, bytes, offset);
+}
+
+int reader_wait(struct reader *reader, enum reader_until until)
+{
+	return reader->back_end->wait(reader, until);
+}
+
+void reader_wake(struct reader *reader)
+{
+	uint64_t one = 1;
+	int before = errno; /* a signal handler's caller has one, too */
+
+	while (write(reader->wake_fd, &one, sizeof(one)) < 0 && errno == EINTR)
+		;
+	errno = before;
+}
+
+int reader_prepare(struct reader *reader, const struct reader_back_end *back_end,
+		   const struct reader_options *options, struct thaw_error *error)
+{
+	size_t bytes = options->reads * options->buffer_bytes;
+
+	*reader = (struct reader){.options = *options, .back_end = back_end};
+	reader->wake_fd = eventfd(0, EFD_CLOEXEC);
+	if (reader->wake_fd < 0)
+		return error_set(error, -errno, "cannot make an eventfd: %s", strerror(errno));
+	if (!bytes)
+		return 0;
+	reader->buffers =
+		mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (reader->buffers == MAP_FAILED) {
+		reader->buffers = NULL;
+		return error_set(error, -ENOMEM, "no memory for the fault service's buffers");
+	}
+	return 0;
+}
+
+void reader_release(struct reader *reader)
+{
+	if (reader->wake_fd >= 0)
+		close(reader->wake_fd);
+	if (reader->buffers)
+		munmap(reader->buffers, reader->options.reads * reader->options.buffer_bytes);
+}
