@@ -190,12 +190,9 @@ FIXTURE_SETUP(faults)
 	const struct thaw_capability *list;
 
 	setenv("THAW_WITHOUT", variant->without, 1);
-	for (int i = thaw_capabilities(&list); i--;) {
-		if (list[i].required && !list[i].present)
-			SKIP(return, "%s: %s", list[i].name, list[i].detail);
+	for (int i = thaw_capabilities(&list); i--;)
 		if (!strcmp(list[i].name, "poison"))
 			poison = list[i].present;
-	}
 	report = mmap(NULL, sizeof(*report), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
 		      0);
 	ASSERT_NE(MAP_FAILED, report);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * compat.h - kernel interfaces newer than the headers of Debian 12 (6.1), each with the kernel it
- * came in. Names and values are the kernel's own (include/uapi/linux/userfaultfd.h, fs.h,
- * mman.h).
+ * came in. Names and values are the kernel's own (include/uapi/linux/userfaultfd.h, fs.h, mman.h,
+ * memfd.h).
  */
 #ifndef UFFD_COMPAT_H
 #define UFFD_COMPAT_H
@@ -11,6 +11,14 @@
 #include <linux/types.h>
 #include <linux/userfaultfd.h>
 #include <sys/mman.h>
+
+#ifndef UFFD_USER_MODE_ONLY /* 5.11 */
+#define UFFD_USER_MODE_ONLY 1
+#endif
+#ifndef USERFAULTFD_IOC_NEW /* 6.1 */
+#define USERFAULTFD_IOC 0xAA
+#define USERFAULTFD_IOC_NEW _IO(USERFAULTFD_IOC, 0x00)
+#endif
 
 #ifndef UFFD_FEATURE_WP_UNPOPULATED /* 6.4 */
 #define UFFD_FEATURE_WP_UNPOPULATED (1 << 13)
@@ -65,6 +73,10 @@ struct pm_scan_arg {
 #define PAGE_IS_FILE (1 << 2)
 #define PAGE_IS_PRESENT (1 << 3)
 #define PAGE_IS_SWAPPED (1 << 4)
+#endif
+
+#ifndef MFD_NOEXEC_SEAL /* 6.3 */
+#define MFD_NOEXEC_SEAL 0x0008u
 #endif
 
 #ifndef MAP_FIXED_NOREPLACE /* 4.17 */

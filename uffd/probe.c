@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * probe.c - asks the kernel once what it can do (CRIU's kerndat.c is the model) and chooses back
- * ends from that.
+ * probe.c - asks the kernel what it can do (CRIU's kerndat.c is the model) and chooses back ends from
+ * that.
  *
- * On the way to a restored program's first instruction, so it asks only what every restore needs
- * to know. Any thread; the struct is constant after the first call.
+ * On the way to a restored program's first instruction, so it asks only what the choice depends on: the
+ * next door is tried only if the one before is closed. Any thread; answers are kept.
  */
 #define _GNU_SOURCE
 #include "probe.h"
@@ -16,41 +16,89 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "compat.h"
 #include "sys.h"
 
-static struct probe the_probe;
-static pthread_once_t probe_once = PTHREAD_ONCE_INIT;
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-/* THAW_WITHOUT, a comma-separated list. */
+/* ---- THAW_WITHOUT ---- */
+
+static const char *const deniable[] = {
+	"userfaultfd", "privileged-userfaultfd", "dev-userfaultfd", "user-mode", "wp",
+	"wp-async",    "pagemap-scan",		 "minor-shmem",	    "poison",	 "memfd",
+	"io_uring",
+};
+
+/* Is the name in the comma-separated list? */
 static bool denied(const char *name)
 {
-	const char *list = getenv("THAW_WITHOUT"), *at = list;
+	const char *at = getenv("THAW_WITHOUT");
 	size_t length = strlen(name);
 
-	while (at && (at = strstr(at, name))) {
-		bool starts = at == list || at[-1] == ',';
+	while (at && *at) {
+		size_t word = strcspn(at, ",");
 
-		at += length;
-		if (starts && (*at == '\0' || *at == ','))
+		if (word == length && !memcmp(at, name, length))
 			return true;
+		at += word + (at[word] == ',');
 	}
 	return false;
 }
 
-static int open_uffd(uint64_t *features)
+/* A word that means nothing would deny nothing, and nobody would notice. */
+static int check_denials(struct thaw_error *error)
+{
+	const char *at = getenv("THAW_WITHOUT");
+
+	while (at && *at) {
+		size_t word = strcspn(at, ","), i;
+
+		for (i = 0; i < COUNT(deniable); i++)
+			if (strlen(deniable[i]) == word && !memcmp(at, deniable[i], word))
+				break;
+		if (word && i == COUNT(deniable))
+			return error_set(
+				error, -EINVAL,
+				"THAW_WITHOUT=%.*s is not one of userfaultfd, privileged-userfaultfd, dev-userfaultfd, user-mode, wp, wp-async, pagemap-scan, minor-shmem, poison, memfd, io_uring",
+				(int)word, at);
+		at += word + (at[word] == ',');
+	}
+	return 0;
+}
+
+/* ---- Questions ---- */
+
+static int new_uffd(enum question door)
+{
+	const int flags = O_CLOEXEC | O_NONBLOCK;
+	int device, fd;
+
+	if (door != ASK_DEVICE) {
+		fd = (int)syscall(SYS_userfaultfd,
+				  flags | (door == ASK_USER_MODE ? UFFD_USER_MODE_ONLY : 0));
+		return fd < 0 ? -errno : fd;
+	}
+	device = sys_open("/dev/userfaultfd", O_RDWR | O_CLOEXEC, 0);
+	if (device < 0)
+		return device;
+	/* Its argument is not an address but the flags. */
+	fd = sys_ioctl(device, USERFAULTFD_IOC_NEW, (void *)(uintptr_t)flags); // NOLINT
+	close(device);
+	return fd;
+}
+
+/* `features`: those to ask for, and then those there are. */
+static int open_uffd(enum question door, uint64_t *features)
 {
 	struct uffdio_api api = {.api = UFFD_API, .features = *features};
-	int error, fd;
+	int error, fd = new_uffd(door);
 
-	if (denied("userfaultfd"))
-		return -ENOSYS;
-	fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0)
-		return -errno;
+		return fd;
 	error = sys_ioctl(fd, UFFDIO_API, &api);
 	if (error < 0) {
 		close(fd);
@@ -60,9 +108,481 @@ static int open_uffd(uint64_t *features)
 	return fd;
 }
 
-int probe_open_uffd(uint64_t features)
+static uint64_t uffd_features; /* the same by each door */
+
+static int try_door(enum question door)
 {
-	return open_uffd(&features);
+	uint64_t features = 0;
+	int fd = open_uffd(door, &features);
+
+	if (fd < 0)
+		return fd;
+	close(fd);
+	__atomic_store_n(&uffd_features, features, __ATOMIC_RELAXED);
+	return 0;
+}
+
+/*
+ * PAGEMAP_SCAN is known to exist if the kernel reads its argument: a wrong size is EINVAL, an
+ * unknown ioctl ENOTTY.
+ */
+static int try_pagemap_scan(void)
+{
+	struct pm_scan_arg argument = {.size = 0};
+	int error, fd = sys_open("/proc/self/pagemap", O_RDONLY, 0);
+
+	if (fd < 0)
+		return fd;
+	error = sys_ioctl(fd, PAGEMAP_SCAN, &argument);
+	close(fd);
+	return error == -EINVAL ? 0 : error < 0 ? error : -ENOTTY;
+}
+
+static int try_io_uring(void)
+{
+	struct io_uring_params parameters;
+	int fd;
+
+	memset(&parameters, 0, sizeof(parameters));
+	fd = (int)syscall(SYS_io_uring_setup, 2, &parameters);
+	if (fd < 0)
+		return -errno;
+	close(fd);
+	return 0;
+}
+
+static int try_memfd(void)
+{
+	int fd = sys_memfd("thaw-probe");
+
+	if (fd < 0)
+		return fd;
+	close(fd);
+	return 0;
+}
+
+/* The word that denies each, and what the kernel says where it is lacking. */
+static const struct {
+	const char *name;
+	int lacking;
+} questions[ASK_COUNT] = {
+	[ASK_PRIVILEGED] = {"privileged-userfaultfd", -EPERM},
+	[ASK_DEVICE] = {"dev-userfaultfd", -ENOENT},
+	[ASK_USER_MODE] = {"user-mode", -EINVAL},
+	[ASK_PAGEMAP_SCAN] = {"pagemap-scan", -ENOTTY},
+	[ASK_IO_URING] = {"io_uring", -ENOSYS},
+	[ASK_MEMFD] = {"memfd", -ENOSYS},
+};
+
+static bool question_denied(enum question question)
+{
+	return denied(questions[question].name) ||
+	       (question <= ASK_USER_MODE && denied("userfaultfd"));
+}
+
+static int try(enum question question)
+{
+	if (question_denied(question))
+		return questions[question].lacking;
+	switch (question) {
+	case ASK_PAGEMAP_SCAN:
+		return try_pagemap_scan();
+	case ASK_IO_URING:
+		return try_io_uring();
+	case ASK_MEMFD:
+		return try_memfd();
+	default:
+		return try_door(question);
+	}
+}
+
+bool probe_passes(int answer)
+{
+	return answer == -EMFILE || answer == -ENFILE || answer == -ENOMEM;
+}
+
+static struct {
+	bool known;
+	int answer;
+} answers[ASK_COUNT];
+static pthread_mutex_t answers_lock = PTHREAD_MUTEX_INITIALIZER;
+
+int probe_ask(enum question question)
+{
+	int answer;
+
+	pthread_mutex_lock(&answers_lock);
+	if (!answers[question].known) {
+		answers[question].answer = try(question);
+		answers[question].known = !probe_passes(answers[question].answer);
+	}
+	answer = answers[question].answer;
+	pthread_mutex_unlock(&answers_lock);
+	return answer;
+}
+
+/* Without asking: 1 if nobody has. */
+static int known_answer(enum question question)
+{
+	int answer;
+
+	pthread_mutex_lock(&answers_lock);
+	answer = answers[question].known ? answers[question].answer : 1;
+	pthread_mutex_unlock(&answers_lock);
+	return answer;
+}
+
+uint64_t probe_uffd_features(void)
+{
+	uint64_t features = __atomic_load_n(&uffd_features, __ATOMIC_RELAXED);
+
+	if (denied("wp"))
+		features &= ~(uint64_t)(UFFD_FEATURE_PAGEFAULT_FLAG_WP |
+					UFFD_FEATURE_WP_HUGETLBFS_SHMEM |
+					UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_WP_ASYNC);
+	if (denied("wp-async"))
+		features &= ~(uint64_t)UFFD_FEATURE_WP_ASYNC;
+	if (denied("minor-shmem"))
+		features &= ~(uint64_t)UFFD_FEATURE_MINOR_SHMEM;
+	if (denied("poison"))
+		features &= ~(uint64_t)UFFD_FEATURE_POISON;
+	return features;
+}
+
+int probe_open_uffd(enum delivery delivery, uint64_t features)
+{
+	if (delivery == DELIVERY_UFFD_USER)
+		return open_uffd(ASK_USER_MODE, &features);
+	if (delivery != DELIVERY_UFFD)
+		return -ENOSYS;
+	return open_uffd(probe_ask(ASK_PRIVILEGED) ? ASK_DEVICE : ASK_PRIVILEGED, &features);
+}
+
+/* ---- Why not ---- */
+
+/* Mode 2 of seccomp(2). Nobody is here in mode 1, which would kill him for asking. */
+static bool filtered(void)
+{
+	return prctl(PR_GET_SECCOMP) == 2;
+}
+
+static const char *why_door(enum question door, int answer)
+{
+	/* A call that asks for no privilege is not forbidden for want of one. */
+	if (answer == -EPERM && (door == ASK_USER_MODE || known_answer(ASK_USER_MODE) == -EPERM))
+		return filtered() ? "a seccomp filter forbids userfaultfd(2)"
+				  : "a security module forbids userfaultfd(2)";
+	if (answer == -EPERM)
+		return "it takes CAP_SYS_PTRACE, or sysctl vm.unprivileged_userfaultfd=1";
+	if (answer == -ENOSYS)
+		return filtered() ? "a seccomp filter, or a kernel without CONFIG_USERFAULTFD"
+				  : "the kernel is without CONFIG_USERFAULTFD";
+	return answer == -EINVAL && door == ASK_USER_MODE ? "it takes Linux 5.11" : NULL;
+}
+
+static const char *why_device(int answer)
+{
+	switch (answer) {
+	case -ENOENT:
+	case -ENXIO:
+	case -ENODEV:
+		return "there is no /dev/userfaultfd (Linux 6.1)";
+	case -EACCES:
+		return "/dev/userfaultfd is not for this user (see its mode)";
+	case -EPERM:
+		return "/dev/userfaultfd is not for this control group";
+	default:
+		return NULL;
+	}
+}
+
+static const char *why(enum question question, int answer)
+{
+	if (probe_passes(answer))
+		return answer == -ENOMEM ? NULL : "see ulimit -n";
+	if (question_denied(question))
+		return "THAW_WITHOUT says so";
+	switch (question) {
+	case ASK_PRIVILEGED:
+	case ASK_USER_MODE:
+		return why_door(question, answer);
+	case ASK_DEVICE:
+		return why_device(answer);
+	case ASK_PAGEMAP_SCAN:
+		return answer == -ENOTTY || answer == -EPERM
+			       ? "it takes Linux 6.7"
+			       : "/proc/self/pagemap cannot be opened";
+	case ASK_IO_URING:
+		if (answer == -EPERM || answer == -EACCES)
+			return filtered() ? "sysctl kernel.io_uring_disabled, or a seccomp filter"
+					  : "sysctl kernel.io_uring_disabled";
+		if (answer == -ENOSYS)
+			return filtered() ? "a seccomp filter, or a kernel without CONFIG_IO_URING"
+					  : "the kernel is without CONFIG_IO_URING";
+		return NULL;
+	case ASK_MEMFD:
+		if (answer == -EPERM || answer == -EACCES || answer == -ENOSYS)
+			return filtered() ? "a seccomp filter forbids memfd_create(2)"
+					  : "memfd_create(2) is forbidden";
+		return NULL;
+	default:
+		return NULL;
+	}
+}
+
+void probe_explain(enum question question, int answer, char *text, size_t bytes)
+{
+	const char *name = strerrorname_np(-answer), *reason = why(question, answer);
+
+	snprintf(text, bytes, "%s: %s", name ? name : "error",
+		 reason ? reason : thaw_strerror(answer));
+}
+
+/* ---- Choosing ---- */
+
+static const char *const delivery_names[] = {"userfaultfd", "user-mode", "sigsegv", "eager"};
+static const char *const tracker_names[] = {"wp-async", "wp-sync", "mprotect"};
+static const char *const backing_names[] = {"anonymous", "memfd"};
+static const char *const reader_names[] = {"io_uring", "threads"};
+
+const char *delivery_name(enum delivery delivery)
+{
+	return delivery_names[delivery];
+}
+
+const char *tracker_name(enum tracker_kind tracker)
+{
+	return tracker_names[tracker];
+}
+
+const char *backing_name(enum backing backing)
+{
+	return backing_names[backing];
+}
+
+const char *reader_name(enum reader_kind reader)
+{
+	return reader_names[reader];
+}
+
+#define ANY (-1)
+
+/* What the environment forces: one of the rungs each, or ANY. */
+struct wishes {
+	int delivery, tracker, backing;
+};
+
+static int read_wish(int *wish, const char *variable, const char *const *names, size_t count,
+		     struct thaw_error *error)
+{
+	const char *word = getenv(variable);
+	char list[80] = "";
+
+	*wish = ANY;
+	if (!word || !*word)
+		return 0;
+	for (size_t i = 0; i < count; i++) {
+		size_t used = strlen(list);
+
+		if (!strcmp(word, names[i]))
+			*wish = (int)i;
+		snprintf(list + used, sizeof(list) - used, "%s%s", i ? ", " : "", names[i]);
+	}
+	return *wish != ANY
+		       ? 0
+		       : error_set(error, -EINVAL, "%s=%s is not one of %s", variable, word, list);
+}
+
+static bool without_uffd(int delivery)
+{
+	return delivery == DELIVERY_SIGNAL || delivery == DELIVERY_EAGER;
+}
+
+static int read_wishes(struct wishes *wishes, struct thaw_error *error)
+{
+	int code = check_denials(error);
+
+	if (!code)
+		code = read_wish(&wishes->delivery, "THAW_DELIVERY", delivery_names,
+				 COUNT(delivery_names), error);
+	if (!code)
+		code = read_wish(&wishes->tracker, "THAW_TRACKER", tracker_names,
+				 COUNT(tracker_names), error);
+	if (!code)
+		code = read_wish(&wishes->backing, "THAW_BACKING", backing_names,
+				 COUNT(backing_names), error);
+	if (code)
+		return code;
+	if (without_uffd(wishes->delivery) && wishes->tracker != ANY &&
+	    wishes->tracker != TRACKER_MPROTECT)
+		return error_set(
+			error, -EINVAL,
+			"THAW_DELIVERY=%s contradicts THAW_TRACKER=%s, which needs a userfaultfd",
+			delivery_names[wishes->delivery], tracker_names[wishes->tracker]);
+	if ((wishes->delivery == DELIVERY_SIGNAL && wishes->backing == BACKING_ANONYMOUS) ||
+	    (wishes->delivery == DELIVERY_EAGER && wishes->backing == BACKING_MEMFD))
+		return error_set(error, -EINVAL,
+				 "THAW_DELIVERY=%s contradicts THAW_BACKING=%s: its memory is %s",
+				 delivery_names[wishes->delivery], backing_names[wishes->backing],
+				 backing_names[!wishes->backing]);
+	return 0;
+}
+
+/* 0, or the -errno of what is lacking. */
+static int delivery_lacks(enum delivery delivery, const struct wishes *wishes)
+{
+	int code = 0;
+
+	switch (delivery) {
+	case DELIVERY_UFFD:
+		code = probe_ask(ASK_PRIVILEGED);
+		return code && !probe_passes(code) ? probe_ask(ASK_DEVICE) : code;
+	case DELIVERY_UFFD_USER:
+		return probe_ask(ASK_USER_MODE);
+	case DELIVERY_SIGNAL:
+		return wishes->backing == BACKING_ANONYMOUS ? -EINVAL : probe_ask(ASK_MEMFD);
+	case DELIVERY_EAGER:
+		break;
+	}
+	return code;
+}
+
+/* A rung that is forced, and not here. */
+static int refuse_delivery(enum delivery delivery, struct thaw_error *error)
+{
+	char first[120], second[120];
+
+	if (delivery == DELIVERY_UFFD) {
+		probe_explain(ASK_PRIVILEGED, probe_ask(ASK_PRIVILEGED), first, sizeof(first));
+		probe_explain(ASK_DEVICE, probe_ask(ASK_DEVICE), second, sizeof(second));
+		return error_set(error, THAW_EKERNEL,
+				 "THAW_DELIVERY=userfaultfd, but it is not available (%s; %s)",
+				 first, second);
+	}
+	if (delivery == DELIVERY_UFFD_USER) {
+		probe_explain(ASK_USER_MODE, probe_ask(ASK_USER_MODE), first, sizeof(first));
+		return error_set(
+			error, THAW_EKERNEL,
+			"THAW_DELIVERY=user-mode, but UFFD_USER_MODE_ONLY (Linux 5.11) is not available (%s)",
+			first);
+	}
+	probe_explain(ASK_MEMFD, probe_ask(ASK_MEMFD), first, sizeof(first));
+	return error_set(
+		error, THAW_EKERNEL,
+		"THAW_DELIVERY=sigsegv, but memfd_create(2) (Linux 3.17) is not available (%s)",
+		first);
+}
+
+/* Why not the rung before it: for those who wonder why a start took so long. */
+static void explain_delivery(struct rungs *rungs, const struct wishes *wishes)
+{
+	char uffd[120], memfd[150] = "";
+
+	if (rungs->delivery == DELIVERY_UFFD)
+		return;
+	if (wishes->delivery != ANY) {
+		snprintf(rungs->why, sizeof(rungs->why), "THAW_DELIVERY=%s",
+			 delivery_names[wishes->delivery]);
+		return;
+	}
+	probe_explain(ASK_PRIVILEGED, probe_ask(ASK_PRIVILEGED), uffd, sizeof(uffd));
+	if (rungs->delivery == DELIVERY_UFFD_USER) {
+		snprintf(rungs->why, sizeof(rungs->why), "userfaultfd serves no system calls (%s)",
+			 uffd);
+		return;
+	}
+	if (rungs->delivery == DELIVERY_EAGER && wishes->backing == BACKING_ANONYMOUS)
+		snprintf(memfd, sizeof(memfd), ", and THAW_BACKING=anonymous");
+	else if (rungs->delivery == DELIVERY_EAGER) {
+		char text[100];
+
+		probe_explain(ASK_MEMFD, probe_ask(ASK_MEMFD), text, sizeof(text));
+		snprintf(memfd, sizeof(memfd), ", nor is memfd_create (%s)", text);
+	}
+	snprintf(rungs->why, sizeof(rungs->why), "userfaultfd is not available (%s)%s", uffd,
+		 memfd);
+}
+
+static int choose_delivery(struct rungs *rungs, const struct wishes *wishes,
+			   struct thaw_error *error)
+{
+	enum delivery delivery = wishes->delivery == ANY ? DELIVERY_UFFD : wishes->delivery;
+	int code;
+
+	while ((code = delivery_lacks(delivery, wishes))) {
+		/* A program that has run out of descriptors is told so, and not made slow. */
+		if (probe_passes(code))
+			return error_set(error, code, "cannot ask the kernel for %s: %s%s",
+					 delivery == DELIVERY_SIGNAL ? "a memfd" : "a userfaultfd",
+					 thaw_strerror(code),
+					 code == -ENOMEM ? "" : " (see ulimit -n)");
+		if (wishes->delivery != ANY)
+			return refuse_delivery(delivery, error);
+		delivery++;
+	}
+	rungs->delivery = delivery;
+	explain_delivery(rungs, wishes);
+	return 0;
+}
+
+static bool have_features(uint64_t wanted)
+{
+	return (probe_uffd_features() & wanted) == wanted;
+}
+
+/* WP_UNPOPULATED came before WP_ASYNC, and is needed with it. 0, or the -errno of what is lacking. */
+static int wp_async_lacks(void)
+{
+	if (!have_features(UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_ASYNC |
+			   UFFD_FEATURE_WP_UNPOPULATED))
+		return -ENOTTY;
+	return probe_ask(ASK_PAGEMAP_SCAN);
+}
+
+#ifdef __aarch64__
+#define WP_SINCE "6.10"
+#define WP_ASYNC_SINCE "6.10"
+#else
+#define WP_SINCE "5.7"
+#define WP_ASYNC_SINCE "6.7"
+#endif
+
+static int choose_tracker(struct rungs *rungs, const struct wishes *wishes,
+			  struct thaw_error *error)
+{
+	bool uffd = !without_uffd(rungs->delivery), forced = wishes->tracker != ANY;
+	int lacks;
+
+	rungs->tracker = TRACKER_MPROTECT;
+	if (wishes->tracker == TRACKER_MPROTECT)
+		return 0;
+	if (forced && !uffd)
+		return error_set(error, THAW_EKERNEL, "THAW_TRACKER=%s, but %s",
+				 tracker_names[wishes->tracker], rungs->why);
+	if (!uffd)
+		return 0;
+	if (!have_features(UFFD_FEATURE_PAGEFAULT_FLAG_WP))
+		return forced ? error_set(
+					error, THAW_EKERNEL,
+					"THAW_TRACKER=%s, but this kernel's userfaultfd cannot write-protect (Linux " WP_SINCE
+					")",
+					tracker_names[wishes->tracker])
+			      : 0;
+	rungs->tracker = TRACKER_WP_SYNC;
+	if (wishes->tracker == TRACKER_WP_SYNC)
+		return 0;
+	lacks = wp_async_lacks();
+	if (probe_passes(lacks))
+		return error_set(error, lacks, "cannot open /proc/self/pagemap: %s%s",
+				 thaw_strerror(lacks), lacks == -ENOMEM ? "" : " (see ulimit -n)");
+	if (!lacks)
+		rungs->tracker = TRACKER_WP_ASYNC;
+	else if (forced)
+		return error_set(
+			error, THAW_EKERNEL,
+			"THAW_TRACKER=wp-async, but this kernel lacks WP_ASYNC or PAGEMAP_SCAN (Linux " WP_ASYNC_SINCE
+			")");
+	return 0;
 }
 
 /* Only a memfd has to care, so only who wants one asks: not the way to a restored program. */
@@ -83,202 +603,132 @@ static bool swap_is_active(void)
 }
 
 /*
- * PAGEMAP_SCAN is known to exist if the kernel reads its argument: a wrong size is EINVAL, an
- * unknown ioctl ENOTTY.
+ * What the memfd region needs: faults of both kinds; where userfaultfd notices the writes, write
+ * protection on shmem, and (6.4, as WP_UNPOPULATED) CONTINUE in write-protect mode, which has no
+ * feature bit of its own.
  */
-static bool pagemap_scan_exists(void)
+#define MEMFD_FEATURES ((uint64_t)(UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM))
+#define MEMFD_WP_FEATURES \
+	((uint64_t)(UFFD_FEATURE_WP_HUGETLBFS_SHMEM | UFFD_FEATURE_WP_UNPOPULATED))
+
+/*
+ * Measured (tests/bench/page_arrival.c): a page that comes from a file arrives on anonymous memory in two
+ * thirds of the time it takes on a memfd. CONTINUE is cheap where the page is in the memfd already; here it
+ * has to be brought there first, and making shared memory costs more than making anonymous memory. Swap
+ * decides the same way: a memfd's page that is reclaimed takes the kernel's note that it was written with
+ * it. Behind SIGSEGV it is the other way round: a page must be filled before the program can see it.
+ */
+static int choose_backing(struct rungs *rungs, const struct wishes *wishes,
+			  struct thaw_error *error)
 {
-	struct pm_scan_arg argument = {.size = 0};
-	int error, fd = sys_open("/proc/self/pagemap", O_RDONLY, 0);
+	bool uffd = !without_uffd(rungs->delivery), wp = rungs->tracker != TRACKER_MPROTECT;
+	char text[120];
+	int code;
 
-	if (fd < 0)
-		return false;
-	error = sys_ioctl(fd, PAGEMAP_SCAN, &argument);
-	close(fd);
-	return error == -EINVAL;
-}
-
-static int uring_available(void)
-{
-	struct io_uring_params parameters;
-	int fd;
-
-	if (denied("io_uring"))
-		return -ENOSYS;
-	memset(&parameters, 0, sizeof(parameters));
-	fd = (int)syscall(SYS_io_uring_setup, 2, &parameters);
-	if (fd < 0)
-		return -errno;
-	close(fd);
+	rungs->backing = rungs->delivery == DELIVERY_SIGNAL ? BACKING_MEMFD : BACKING_ANONYMOUS;
+	if (wishes->backing != BACKING_MEMFD)
+		return 0;
+	code = probe_ask(ASK_MEMFD);
+	if (code) {
+		probe_explain(ASK_MEMFD, code, text, sizeof(text));
+		return error_set(error, probe_passes(code) ? code : THAW_EKERNEL,
+				 "THAW_BACKING=memfd, but there is no memfd_create(2) (%s)", text);
+	}
+	if (uffd && (!have_features(MEMFD_FEATURES) || (wp && !have_features(MEMFD_WP_FEATURES))))
+		return error_set(
+			error, THAW_EKERNEL,
+			"THAW_BACKING=memfd, but this kernel lacks minor faults or write protection on shmem (Linux 6.4)");
+	if (uffd && wp && swap_is_active())
+		return error_set(
+			error, THAW_EKERNEL,
+			"THAW_BACKING=memfd, but there is swap, which can lose track of a memfd's written pages");
+	rungs->backing = BACKING_MEMFD;
 	return 0;
 }
 
-static void probe_run(void)
+static int choose_reader(struct rungs *rungs, struct thaw_error *error)
 {
-	uint64_t features = 0;
-	int fd = open_uffd(&features);
+	int code = probe_ask(ASK_IO_URING);
+	char text[120];
 
-	if (fd < 0) {
-		the_probe.uffd_error = fd;
-	} else {
-		the_probe.uffd_features = features;
-		close(fd);
-	}
-	if (denied("wp-async"))
-		the_probe.uffd_features &= ~(uint64_t)UFFD_FEATURE_WP_ASYNC;
-	if (denied("minor-shmem"))
-		the_probe.uffd_features &= ~(uint64_t)UFFD_FEATURE_MINOR_SHMEM;
-	if (denied("poison"))
-		the_probe.uffd_features &= ~(uint64_t)UFFD_FEATURE_POISON;
-	the_probe.pagemap_scan = !denied("pagemap-scan") && pagemap_scan_exists();
-	the_probe.uring_error = uring_available();
-}
-
-const struct probe *probe_get(void)
-{
-	pthread_once(&probe_once, probe_run);
-	return &the_probe;
-}
-
-/*
- * What the memfd region needs: faults of both kinds and write protection on shmem, and (6.4, as
- * WP_UNPOPULATED) CONTINUE in write-protect mode, which has no feature bit of its own.
- */
-#define MEMFD_FEATURES                                                      \
-	((uint64_t)(UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM | \
-		    UFFD_FEATURE_WP_HUGETLBFS_SHMEM | UFFD_FEATURE_WP_UNPOPULATED))
-
-static bool have_features(uint64_t wanted)
-{
-	return (probe_get()->uffd_features & wanted) == wanted;
-}
-
-static bool have_wp_async(void)
-{
-	return have_features(UFFD_FEATURE_WP_ASYNC) && probe_get()->pagemap_scan;
+	rungs->reader = READER_URING;
+	if (!code)
+		return 0;
+	probe_explain(ASK_IO_URING, code, text, sizeof(text));
+	return error_set(error, probe_passes(code) ? code : THAW_EKERNEL,
+			 "io_uring is not available (%s)", text);
 }
 
 int probe_choose(struct rungs *rungs, struct thaw_error *error)
 {
-	const struct probe *probe = probe_get();
-	const char *forced;
+	struct wishes wishes;
+	int code;
 
-	*rungs = (struct rungs){.delivery = DELIVERY_UFFD, .reader = READER_URING};
-	rungs->poison = have_features(UFFD_FEATURE_POISON);
-	if (probe->uffd_error)
-		return error_set(
-			error, THAW_EKERNEL, "userfaultfd is not available: %s%s",
-			thaw_strerror(probe->uffd_error),
-			probe->uffd_error == -EMFILE ? " (see ulimit -n)"
-			: probe->uffd_error == -EPERM
-				? " (run as root, or set vm.unprivileged_userfaultfd=1)"
-				: " (the kernel needs CONFIG_USERFAULTFD and no seccomp filter against it)");
-	if (!have_features(UFFD_FEATURE_PAGEFAULT_FLAG_WP))
-		return error_set(
-			error, THAW_EKERNEL,
-			"this kernel's userfaultfd cannot write-protect (it needs Linux 5.7 or newer)");
-	if (probe->uring_error)
-		return error_set(
-			error, THAW_EKERNEL, "io_uring is not available: %s%s",
-			thaw_strerror(probe->uring_error),
-			probe->uring_error == -EMFILE ? " (see ulimit -n)"
-			: probe->uring_error == -EPERM
-				? " (sysctl kernel.io_uring_disabled, or a seccomp filter)"
-				: " (the kernel needs CONFIG_IO_URING and no seccomp filter against it)");
-
-	rungs->tracker = have_wp_async() ? TRACKER_WP_ASYNC : TRACKER_WP_SYNC;
-	forced = getenv("THAW_TRACKER");
-	if (forced && !strcmp(forced, "wp-sync"))
-		rungs->tracker = TRACKER_WP_SYNC;
-	else if (forced && !strcmp(forced, "wp-async") && !have_wp_async())
-		return error_set(
-			error, THAW_EKERNEL,
-			"THAW_TRACKER=wp-async, but this kernel lacks WP_ASYNC or PAGEMAP_SCAN (Linux 6.7)");
-	else if (forced && *forced && strcmp(forced, "wp-async"))
-		return error_set(error, -EINVAL, "THAW_TRACKER=%s is not one of wp-async, wp-sync",
-				 forced);
-
-	/*
-	 * Measured (tests/bench/page_arrival.c): a page that comes from a file arrives on
-	 * anonymous memory in two thirds of the time it takes on a memfd. CONTINUE is cheap where
-	 * the page is in the memfd already; here it has to be brought there first, and making
-	 * shared memory costs more than making anonymous memory. Swap decides the same way: a
-	 * memfd's page that is reclaimed takes the note that it was written with it.
-	 */
-	rungs->backing = BACKING_ANONYMOUS;
-	forced = getenv("THAW_BACKING");
-	if (forced && !strcmp(forced, "anonymous"))
-		rungs->backing = BACKING_ANONYMOUS;
-	else if (forced && !strcmp(forced, "memfd") && !have_features(MEMFD_FEATURES))
-		return error_set(
-			error, THAW_EKERNEL,
-			"THAW_BACKING=memfd, but this kernel lacks minor faults or write protection on shmem (Linux 6.4)");
-	else if (forced && !strcmp(forced, "memfd") && swap_is_active())
-		return error_set(
-			error, THAW_EKERNEL,
-			"THAW_BACKING=memfd, but there is swap, which can lose track of a memfd's written pages");
-	else if (forced && !strcmp(forced, "memfd"))
-		rungs->backing = BACKING_MEMFD;
-	else if (forced && *forced && strcmp(forced, "anonymous"))
-		return error_set(error, -EINVAL, "THAW_BACKING=%s is not one of memfd, anonymous",
-				 forced);
-	return 0;
+	*rungs = (struct rungs){.delivery = DELIVERY_UFFD};
+	code = read_wishes(&wishes, error);
+	if (!code)
+		code = choose_delivery(rungs, &wishes, error);
+	if (!code)
+		code = choose_tracker(rungs, &wishes, error);
+	if (!code)
+		code = choose_backing(rungs, &wishes, error);
+	if (!code)
+		code = choose_reader(rungs, error);
+	rungs->poison = !without_uffd(rungs->delivery) && have_features(UFFD_FEATURE_POISON);
+	return code;
 }
 
 int thaw_capabilities(const struct thaw_capability **list)
 {
 	static struct thaw_capability table[] = {
-		{.name = "userfaultfd", .required = true, .since = "4.3"},
-		{.name = "uffd-wp", .required = true, .since = "5.7"},
-		{.name = "io_uring", .required = true, .since = "5.1"},
-		{.name = "minor-shmem", .since = "5.13"},
-		{.name = "wp-shmem", .since = "5.19"},
-		{.name = "continue-wp", .since = "6.4"},
-		{.name = "poison", .since = "6.6"},
-		{.name = "wp-async", .since = "6.7"},
+		{.name = "privileged-userfaultfd", .since = "4.3"},
+		{.name = "dev-userfaultfd", .since = "6.1"},
+		{.name = "user-mode", .since = "5.11"},
+		{.name = "wp", .since = WP_SINCE},
+		{.name = "wp-async", .since = WP_ASYNC_SINCE},
 		{.name = "pagemap-scan", .since = "6.7"},
+		{.name = "minor-shmem", .since = "5.14"},
+		{.name = "wp-shmem", .since = "5.19"},
+		{.name = "wp-unpopulated", .since = "6.4"},
+		{.name = "poison", .since = "6.6"},
+		{.name = "memfd", .since = "3.17"},
 		{.name = "no-swap", .since = ""},
+		{.name = "io_uring", .since = "5.1"},
+	};
+	enum { TABLE = COUNT(table) };
+	/* What is asked for each, or else the feature that userfaultfd says it has. */
+	static const int asked[TABLE] = {
+		ASK_PRIVILEGED,	  ASK_DEVICE, ASK_USER_MODE, ANY, ANY,
+		ASK_PAGEMAP_SCAN, ANY,	      ANY,	     ANY, ANY,
+		ASK_MEMFD,	  ASK_COUNT,  ASK_IO_URING,
+	};
+	static const uint64_t features[TABLE] = {
+		[3] = UFFD_FEATURE_PAGEFAULT_FLAG_WP, [4] = UFFD_FEATURE_WP_ASYNC,
+		[6] = UFFD_FEATURE_MINOR_SHMEM,	      [7] = UFFD_FEATURE_WP_HUGETLBFS_SHMEM,
+		[8] = UFFD_FEATURE_WP_UNPOPULATED,    [9] = UFFD_FEATURE_POISON,
 	};
 	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-	const struct probe *probe = probe_get();
-	enum { COUNT = sizeof(table) / sizeof(table[0]) };
-	const bool present[COUNT] = {
-		!probe->uffd_error,
-		have_features(UFFD_FEATURE_PAGEFAULT_FLAG_WP),
-		!probe->uring_error,
-		have_features(UFFD_FEATURE_MINOR_SHMEM),
-		have_features(UFFD_FEATURE_WP_HUGETLBFS_SHMEM),
-		have_features(UFFD_FEATURE_WP_UNPOPULATED),
-		have_features(UFFD_FEATURE_POISON),
-		have_features(UFFD_FEATURE_WP_ASYNC),
-		probe->pagemap_scan,
-		!swap_is_active(),
-	};
-	static const char *const instead[COUNT] = {
-		"nothing can persist",
-		"nothing can persist",
-		"nothing can be restored",
-		"anonymous memory, as by default; THAW_BACKING=memfd cannot be had",
-		"anonymous memory, as by default; THAW_BACKING=memfd cannot be had",
-		"anonymous memory, as by default; THAW_BACKING=memfd cannot be had",
-		"an unreadable page ends the process at once instead of when it is touched",
-		"wp-sync: the first write to a page costs about 15 us instead of 1",
-		"wp-sync: the first write to a page costs about 15 us instead of 1",
-		"anonymous memory, as by default; a memfd's written pages could be lost track of",
-	};
+	int answer;
 
+	/* All of them before the first is explained: what one is told depends on the others. */
+	for (enum question question = 0; question < ASK_COUNT; question++)
+		probe_ask(question);
 	pthread_mutex_lock(&lock);
-	for (int i = 0; i < COUNT; i++) {
-		int why = i == 0 ? probe->uffd_error : i == 2 ? probe->uring_error : 0;
-
-		table[i].present = present[i];
-		if (present[i])
-			table[i].detail[0] = '\0';
-		else
-			snprintf(table[i].detail, sizeof(table[i].detail), "%s%s%s",
-				 why ? thaw_strerror(why) : "", why ? ": " : "", instead[i]);
+	for (int i = 0; i < TABLE; i++) {
+		table[i].detail[0] = '\0';
+		if (asked[i] == ANY) {
+			table[i].present = have_features(features[i]);
+		} else if (asked[i] == ASK_COUNT) {
+			table[i].present = !swap_is_active();
+		} else {
+			answer = probe_ask((enum question)asked[i]);
+			table[i].present = !answer;
+			if (answer)
+				probe_explain((enum question)asked[i], answer, table[i].detail,
+					      sizeof(table[i].detail));
+		}
 	}
 	pthread_mutex_unlock(&lock);
 	*list = table;
-	return COUNT;
+	return TABLE;
 }

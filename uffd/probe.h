@@ -1,27 +1,34 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * probe.h - what this kernel and these privileges allow: asked once per process, kept in one
- * struct.
+ * probe.h - what this kernel and these privileges allow, and which rung of each ladder a heap stands
+ * on because of it. Best rung first:
  *
- * Each capability can be denied from the environment, so that every fallback is tested on every
- * kernel:
- *	THAW_WITHOUT=userfaultfd,io_uring,wp-async,pagemap-scan,minor-shmem,poison
- * and each choice can be forced: THAW_TRACKER=wp-async|wp-sync, THAW_BACKING=memfd|anonymous.
+ *	delivery   userfaultfd, user-mode, sigsegv, eager   how a page that is missing is asked for
+ *	tracker    wp-async, wp-sync, mprotect              how writes are noticed
+ *	backing    anonymous, memfd                         what memory stands behind the heap
+ *	reader     io_uring                                 how the image is read
+ *	poison     poison, PROT_NONE                        how a page that cannot be read stops its reader
+ *
+ * Each rung can be forced from the environment: THAW_DELIVERY, THAW_TRACKER, THAW_BACKING; and each
+ * capability denied, so that every choice is tested on every kernel:
+ *	THAW_WITHOUT=userfaultfd,privileged-userfaultfd,dev-userfaultfd,user-mode,wp,wp-async,
+ *		pagemap-scan,minor-shmem,poison,memfd,io_uring
+ * of which `userfaultfd` is all three doors to it.
  */
 #ifndef UFFD_PROBE_H
 #define UFFD_PROBE_H
 
 #include "error.h"
 
-enum backing { BACKING_MEMFD, BACKING_ANONYMOUS };
-enum tracker_kind { TRACKER_WP_ASYNC, TRACKER_WP_SYNC, TRACKER_MPROTECT };
-/* How a page that is not there yet is asked for. */
+/* In this order, best first. */
 enum delivery {
 	DELIVERY_UFFD,	    /* userfaultfd: by everyone, the kernel included */
 	DELIVERY_UFFD_USER, /* userfaultfd without privileges: not by the kernel */
 	DELIVERY_SIGNAL,    /* SIGSEGV and a handler: not by the kernel */
 	DELIVERY_EAGER,	    /* it is not: every page is there before the heap is open */
 };
+enum tracker_kind { TRACKER_WP_ASYNC, TRACKER_WP_SYNC, TRACKER_MPROTECT };
+enum backing { BACKING_ANONYMOUS, BACKING_MEMFD };
 enum reader_kind { READER_URING, READER_THREADS };
 
 /* On which rung of each ladder a heap stands. */
@@ -30,23 +37,49 @@ struct rungs {
 	enum backing backing;
 	enum tracker_kind tracker;
 	enum reader_kind reader;
-	bool poison; /* UFFDIO_POISON; else PROT_NONE */
+	bool poison;   /* UFFDIO_POISON; else PROT_NONE */
+	char why[320]; /* there is no better delivery; empty: it is the best */
 };
 
-struct probe {
-	uint64_t uffd_features; /* of UFFDIO_API; 0 when userfaultfd cannot be opened */
-	int uffd_error;		/* -errno of userfaultfd(2) */
-	int uring_error;	/* -errno of io_uring_setup(2) */
-	bool pagemap_scan;
+/* As thaw_status and the environment name them. Static storage. */
+const char *delivery_name(enum delivery delivery);
+const char *tracker_name(enum tracker_kind tracker);
+const char *backing_name(enum backing backing);
+const char *reader_name(enum reader_kind reader);
+
+/* What the kernel is asked. */
+enum question {
+	ASK_PRIVILEGED, /* the three doors to a userfaultfd, best first */
+	ASK_DEVICE,
+	ASK_USER_MODE,
+	ASK_PAGEMAP_SCAN,
+	ASK_IO_URING,
+	ASK_MEMFD,
+	ASK_COUNT,
 };
 
-const struct probe *probe_get(void);
+/*
+ * 0: it is there; or -errno. Asked once, and kept: but for having run out of descriptors or memory
+ * (probe_passes), which says nothing about the kernel.
+ */
+int probe_ask(enum question question);
+bool probe_passes(int answer);
+/* Why the answer was no, with the name of the errno and what the user can do. */
+void probe_explain(enum question question, int answer, char *text, size_t bytes);
+/* Of UFFDIO_API, less what THAW_WITHOUT denies; 0: no door is known to be open. */
+uint64_t probe_uffd_features(void);
 
-/* Opens a userfaultfd with exactly these features. Returns the descriptor or -errno. */
-int probe_open_uffd(uint64_t features);
+/*
+ * Opens a userfaultfd with exactly these features, by the best door of that rung. Returns the
+ * descriptor or -errno.
+ */
+int probe_open_uffd(enum delivery delivery, uint64_t features);
 
-/* Which back ends to use: the best that the probe found, or what the environment forces.
- * THAW_EKERNEL with one line that says what is missing. */
+/*
+ * Which back ends to use: the best that are here, or what the environment forces. THAW_EKERNEL: what is
+ * forced is not here; -EINVAL: it is no rung, or contradicts itself; -EMFILE, -ENFILE, -ENOMEM: the
+ * question could not be asked. One line says what.
+ */
 int probe_choose(struct rungs *rungs, struct thaw_error *error);
 
 #endif

@@ -30,10 +30,10 @@ static int map_memory(struct region *region, bool plain, struct thaw_error *erro
 	if (region->rungs.backing == BACKING_MEMFD) {
 		int code;
 
-		region->memfd = memfd_create("thaw-heap", MFD_CLOEXEC);
+		region->memfd = sys_memfd("thaw-heap");
 		if (region->memfd < 0)
-			return error_set(error, -errno, "cannot create the heap's memfd: %s",
-					 strerror(errno));
+			return error_set(error, region->memfd, "cannot create the heap's memfd: %s",
+					 thaw_strerror(region->memfd));
 		code = sys_truncate(region->memfd, region->max_bytes);
 		if (code)
 			return error_set(error, code, "cannot size the heap's memfd to %zu MiB: %s",
@@ -168,11 +168,12 @@ int region_register(struct region *region, size_t restored_bytes, struct thaw_er
 			    UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
 		restored_mode |= UFFDIO_REGISTER_MODE_MINOR;
 	}
-	region->uffd = probe_open_uffd(features);
+	region->uffd = probe_open_uffd(region->rungs.delivery, features);
 	if (region->uffd < 0) {
 		code = region->uffd;
-		return error_set(error, THAW_EKERNEL, "cannot open userfaultfd: %s",
-				 thaw_strerror(code));
+		return error_set(error, probe_passes(code) ? code : THAW_EKERNEL,
+				 "cannot open userfaultfd: %s%s", thaw_strerror(code),
+				 code == -EMFILE ? " (see ulimit -n)" : "");
 	}
 	region->restored_bytes = restored_bytes;
 	code = register_range(region, 0, restored_bytes, restored_mode, error);

@@ -14,8 +14,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "compat.h"
 
 static struct injection {
 	int error; /* negative; 0: none */
@@ -246,6 +249,16 @@ int sys_ioctl(int fd, unsigned long request, void *argument)
 		result = ioctl(fd, request, argument);
 	while (result < 0 && errno == EINTR);
 	return result < 0 ? -errno : result;
+}
+
+int sys_memfd(const char *name)
+{
+	/* Where vm.memfd_noexec is 2, only those that say so may be made; before Linux 6.3, none may. */
+	int fd = memfd_create(name, MFD_CLOEXEC | MFD_NOEXEC_SEAL);
+
+	if (fd < 0 && errno == EINVAL)
+		fd = memfd_create(name, MFD_CLOEXEC);
+	return fd < 0 ? -errno : fd;
 }
 
 static uint64_t clock_ns(clockid_t clock)

@@ -52,6 +52,8 @@ int sys_truncate(int fd, uint64_t bytes);
 /* Give these bytes back to the file system; they read as zeros. -EOPNOTSUPP: it cannot. */
 int sys_punch(int fd, uint64_t offset, uint64_t bytes);
 int sys_ioctl(int fd, unsigned long request, void *argument);
+/* Memory with a descriptor: never executable, closed by exec. */
+int sys_memfd(const char *name);
 
 uint64_t sys_monotonic_ns(void);
 uint64_t sys_realtime_ns(void);

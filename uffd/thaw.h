@@ -551,12 +551,14 @@ THAW_PUBLIC int thaw_image_repair(const char *path, const char *new_path,
 
 /* ---- What this kernel and these privileges allow ---- */
 
+/*
+ * None is needed: where one is missing, something slower stands in for it.
+ */
 struct thaw_capability {
-	const char *name; /* "userfaultfd", "wp-async", "io_uring", ... */
+	const char *name; /* "wp-async", "io_uring", ...: as THAW_WITHOUT denies it */
 	bool present;
-	bool required;	   /* thaw_open fails without it */
 	const char *since; /* the kernel it came in, "6.7" */
-	char detail[120];  /* why it is absent, or what is used instead and what that costs */
+	char detail[120];  /* why it is absent, as far as the kernel says */
 };
 /* Probes once per process; static storage; returns how many. */
 THAW_PUBLIC int thaw_capabilities(const struct thaw_capability **list);
