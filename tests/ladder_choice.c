@@ -240,7 +240,9 @@ TEST(out_of_descriptors)
 
 static int open_all(enum delivery delivery)
 {
-	uint64_t features = UFFD_FEATURE_PAGEFAULT_FLAG_WP & probe_uffd_features();
+	uint64_t features = probe_has_features(UFFD_FEATURE_PAGEFAULT_FLAG_WP)
+				    ? UFFD_FEATURE_PAGEFAULT_FLAG_WP
+				    : 0;
 	int fd = probe_open_uffd(delivery, features);
 
 	if (fd >= 0)

@@ -256,11 +256,14 @@ const struct thaw_generation *thaw_opened(const struct thaw *heap)
 
 void thaw_status(struct thaw *heap, struct thaw_status *status)
 {
+	const struct rungs *rungs = &heap->region.rungs;
+
 	*status = heap->totals;
-	status->backing = heap->region.rungs.backing == BACKING_MEMFD ? "memfd" : "anonymous";
-	status->tracker = !heap->image					   ? "none"
-			  : heap->region.rungs.tracker == TRACKER_WP_ASYNC ? "wp-async"
-									   : "wp-sync";
+	status->delivery = heap->image ? delivery_name(rungs->delivery) : "none";
+	status->delivery_why = rungs->why;
+	status->tracker = heap->image ? tracker_name(rungs->tracker) : "none";
+	status->backing = backing_name(rungs->backing);
+	status->poison = heap->image ? poison_name(rungs->poison) : "none";
 	status->fallback = heap->fallback;
 	if (heap->image) {
 		/*

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * probe.c - asks the kernel what it can do (CRIU's kerndat.c is the model) and chooses back ends from
- * that.
+ * that. What people are told about it is in capabilities.c.
  *
  * On the way to a restored program's first instruction, so it asks only what the choice depends on: the
  * next door is tried only if the one before is closed. Any thread; answers are kept.
@@ -34,7 +34,7 @@ static const char *const deniable[] = {
 };
 
 /* Is the name in the comma-separated list? */
-static bool denied(const char *name)
+bool probe_denies(const char *name)
 {
 	const char *at = getenv("THAW_WITHOUT");
 	size_t length = strlen(name);
@@ -176,8 +176,8 @@ static const struct {
 
 static bool question_denied(enum question question)
 {
-	return denied(questions[question].name) ||
-	       (question <= ASK_USER_MODE && denied("userfaultfd"));
+	return probe_denies(questions[question].name) ||
+	       (question <= ASK_USER_MODE && probe_denies("userfaultfd"));
 }
 
 static int try(enum question question)
@@ -232,21 +232,26 @@ static int known_answer(enum question question)
 	return answer;
 }
 
-uint64_t probe_uffd_features(void)
+static uint64_t known_features(void)
 {
 	uint64_t features = __atomic_load_n(&uffd_features, __ATOMIC_RELAXED);
 
-	if (denied("wp"))
+	if (probe_denies("wp"))
 		features &= ~(uint64_t)(UFFD_FEATURE_PAGEFAULT_FLAG_WP |
 					UFFD_FEATURE_WP_HUGETLBFS_SHMEM |
 					UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_WP_ASYNC);
-	if (denied("wp-async"))
+	if (probe_denies("wp-async"))
 		features &= ~(uint64_t)UFFD_FEATURE_WP_ASYNC;
-	if (denied("minor-shmem"))
+	if (probe_denies("minor-shmem"))
 		features &= ~(uint64_t)UFFD_FEATURE_MINOR_SHMEM;
-	if (denied("poison"))
+	if (probe_denies("poison"))
 		features &= ~(uint64_t)UFFD_FEATURE_POISON;
 	return features;
+}
+
+bool probe_has_features(uint64_t wanted)
+{
+	return (known_features() & wanted) == wanted;
 }
 
 int probe_open_uffd(enum delivery delivery, uint64_t features)
@@ -363,6 +368,11 @@ const char *backing_name(enum backing backing)
 const char *reader_name(enum reader_kind reader)
 {
 	return reader_names[reader];
+}
+
+const char *poison_name(bool poison)
+{
+	return poison ? "poison" : "PROT_NONE";
 }
 
 #define ANY (-1)
@@ -525,27 +535,13 @@ static int choose_delivery(struct rungs *rungs, const struct wishes *wishes,
 	return 0;
 }
 
-static bool have_features(uint64_t wanted)
+int probe_wp_async_lacks(void)
 {
-	return (probe_uffd_features() & wanted) == wanted;
-}
-
-/* WP_UNPOPULATED came before WP_ASYNC, and is needed with it. 0, or the -errno of what is lacking. */
-static int wp_async_lacks(void)
-{
-	if (!have_features(UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_ASYNC |
-			   UFFD_FEATURE_WP_UNPOPULATED))
+	if (!probe_has_features(UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_ASYNC |
+				UFFD_FEATURE_WP_UNPOPULATED))
 		return -ENOTTY;
 	return probe_ask(ASK_PAGEMAP_SCAN);
 }
-
-#ifdef __aarch64__
-#define WP_SINCE "6.10"
-#define WP_ASYNC_SINCE "6.10"
-#else
-#define WP_SINCE "5.7"
-#define WP_ASYNC_SINCE "6.7"
-#endif
 
 static int choose_tracker(struct rungs *rungs, const struct wishes *wishes,
 			  struct thaw_error *error)
@@ -561,7 +557,7 @@ static int choose_tracker(struct rungs *rungs, const struct wishes *wishes,
 				 tracker_names[wishes->tracker], rungs->why);
 	if (!uffd)
 		return 0;
-	if (!have_features(UFFD_FEATURE_PAGEFAULT_FLAG_WP))
+	if (!probe_has_features(UFFD_FEATURE_PAGEFAULT_FLAG_WP))
 		return forced ? error_set(
 					error, THAW_EKERNEL,
 					"THAW_TRACKER=%s, but this kernel's userfaultfd cannot write-protect (Linux " WP_SINCE
@@ -571,7 +567,7 @@ static int choose_tracker(struct rungs *rungs, const struct wishes *wishes,
 	rungs->tracker = TRACKER_WP_SYNC;
 	if (wishes->tracker == TRACKER_WP_SYNC)
 		return 0;
-	lacks = wp_async_lacks();
+	lacks = probe_wp_async_lacks();
 	if (probe_passes(lacks))
 		return error_set(error, lacks, "cannot open /proc/self/pagemap: %s%s",
 				 thaw_strerror(lacks), lacks == -ENOMEM ? "" : " (see ulimit -n)");
@@ -586,7 +582,7 @@ static int choose_tracker(struct rungs *rungs, const struct wishes *wishes,
 }
 
 /* Only a memfd has to care, so only who wants one asks: not the way to a restored program. */
-static bool swap_is_active(void)
+bool probe_swap_is_active(void)
 {
 	char text[512];
 	int fd = sys_open("/proc/swaps", O_RDONLY, 0);
@@ -601,15 +597,6 @@ static bool swap_is_active(void)
 	line = strchr(text, '\n');
 	return line && line[1];
 }
-
-/*
- * What the memfd region needs: faults of both kinds; where userfaultfd notices the writes, write
- * protection on shmem, and (6.4, as WP_UNPOPULATED) CONTINUE in write-protect mode, which has no
- * feature bit of its own.
- */
-#define MEMFD_FEATURES ((uint64_t)(UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM))
-#define MEMFD_WP_FEATURES \
-	((uint64_t)(UFFD_FEATURE_WP_HUGETLBFS_SHMEM | UFFD_FEATURE_WP_UNPOPULATED))
 
 /*
  * Measured (tests/bench/page_arrival.c): a page that comes from a file arrives on anonymous memory in two
@@ -634,11 +621,12 @@ static int choose_backing(struct rungs *rungs, const struct wishes *wishes,
 		return error_set(error, probe_passes(code) ? code : THAW_EKERNEL,
 				 "THAW_BACKING=memfd, but there is no memfd_create(2) (%s)", text);
 	}
-	if (uffd && (!have_features(MEMFD_FEATURES) || (wp && !have_features(MEMFD_WP_FEATURES))))
+	if (uffd &&
+	    (!probe_has_features(MEMFD_FEATURES) || (wp && !probe_has_features(MEMFD_WP_FEATURES))))
 		return error_set(
 			error, THAW_EKERNEL,
 			"THAW_BACKING=memfd, but this kernel lacks minor faults or write protection on shmem (Linux 6.4)");
-	if (uffd && wp && swap_is_active())
+	if (uffd && wp && probe_swap_is_active())
 		return error_set(
 			error, THAW_EKERNEL,
 			"THAW_BACKING=memfd, but there is swap, which can lose track of a memfd's written pages");
@@ -674,61 +662,6 @@ int probe_choose(struct rungs *rungs, struct thaw_error *error)
 		code = choose_backing(rungs, &wishes, error);
 	if (!code)
 		code = choose_reader(rungs, error);
-	rungs->poison = !without_uffd(rungs->delivery) && have_features(UFFD_FEATURE_POISON);
+	rungs->poison = !without_uffd(rungs->delivery) && probe_has_features(UFFD_FEATURE_POISON);
 	return code;
-}
-
-int thaw_capabilities(const struct thaw_capability **list)
-{
-	static struct thaw_capability table[] = {
-		{.name = "privileged-userfaultfd", .since = "4.3"},
-		{.name = "dev-userfaultfd", .since = "6.1"},
-		{.name = "user-mode", .since = "5.11"},
-		{.name = "wp", .since = WP_SINCE},
-		{.name = "wp-async", .since = WP_ASYNC_SINCE},
-		{.name = "pagemap-scan", .since = "6.7"},
-		{.name = "minor-shmem", .since = "5.14"},
-		{.name = "wp-shmem", .since = "5.19"},
-		{.name = "wp-unpopulated", .since = "6.4"},
-		{.name = "poison", .since = "6.6"},
-		{.name = "memfd", .since = "3.17"},
-		{.name = "no-swap", .since = ""},
-		{.name = "io_uring", .since = "5.1"},
-	};
-	enum { TABLE = COUNT(table) };
-	/* What is asked for each, or else the feature that userfaultfd says it has. */
-	static const int asked[TABLE] = {
-		ASK_PRIVILEGED,	  ASK_DEVICE, ASK_USER_MODE, ANY, ANY,
-		ASK_PAGEMAP_SCAN, ANY,	      ANY,	     ANY, ANY,
-		ASK_MEMFD,	  ASK_COUNT,  ASK_IO_URING,
-	};
-	static const uint64_t features[TABLE] = {
-		[3] = UFFD_FEATURE_PAGEFAULT_FLAG_WP, [4] = UFFD_FEATURE_WP_ASYNC,
-		[6] = UFFD_FEATURE_MINOR_SHMEM,	      [7] = UFFD_FEATURE_WP_HUGETLBFS_SHMEM,
-		[8] = UFFD_FEATURE_WP_UNPOPULATED,    [9] = UFFD_FEATURE_POISON,
-	};
-	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-	int answer;
-
-	/* All of them before the first is explained: what one is told depends on the others. */
-	for (enum question question = 0; question < ASK_COUNT; question++)
-		probe_ask(question);
-	pthread_mutex_lock(&lock);
-	for (int i = 0; i < TABLE; i++) {
-		table[i].detail[0] = '\0';
-		if (asked[i] == ANY) {
-			table[i].present = have_features(features[i]);
-		} else if (asked[i] == ASK_COUNT) {
-			table[i].present = !swap_is_active();
-		} else {
-			answer = probe_ask((enum question)asked[i]);
-			table[i].present = !answer;
-			if (answer)
-				probe_explain((enum question)asked[i], answer, table[i].detail,
-					      sizeof(table[i].detail));
-		}
-	}
-	pthread_mutex_unlock(&lock);
-	*list = table;
-	return TABLE;
 }

@@ -18,6 +18,7 @@
 #ifndef UFFD_PROBE_H
 #define UFFD_PROBE_H
 
+#include "compat.h"
 #include "error.h"
 
 /* In this order, best first. */
@@ -46,6 +47,7 @@ const char *delivery_name(enum delivery delivery);
 const char *tracker_name(enum tracker_kind tracker);
 const char *backing_name(enum backing backing);
 const char *reader_name(enum reader_kind reader);
+const char *poison_name(bool poison);
 
 /* What the kernel is asked. */
 enum question {
@@ -64,10 +66,33 @@ enum question {
  */
 int probe_ask(enum question question);
 bool probe_passes(int answer);
+/* Does THAW_WITHOUT name it? */
+bool probe_denies(const char *name);
 /* Why the answer was no, with the name of the errno and what the user can do. */
 void probe_explain(enum question question, int answer, char *text, size_t bytes);
-/* Of UFFDIO_API, less what THAW_WITHOUT denies; 0: no door is known to be open. */
-uint64_t probe_uffd_features(void);
+/* Of UFFDIO_API, less what THAW_WITHOUT denies: all of them? Never, if no door is known to be open. */
+bool probe_has_features(uint64_t wanted);
+/* 0, or the -errno of what tracking by wp-async lacks: a feature, or PAGEMAP_SCAN. */
+int probe_wp_async_lacks(void);
+bool probe_swap_is_active(void);
+
+/* The first kernels with what differs from one architecture to the next. */
+#ifdef __aarch64__
+#define WP_SINCE "6.10"
+#define WP_ASYNC_SINCE "6.10"
+#else
+#define WP_SINCE "5.7"
+#define WP_ASYNC_SINCE "6.7"
+#endif
+
+/*
+ * What the memfd region needs: faults of both kinds; where userfaultfd notices the writes, write
+ * protection on shmem, and (6.4, as WP_UNPOPULATED) CONTINUE in write-protect mode, which has no
+ * feature bit of its own.
+ */
+#define MEMFD_FEATURES ((uint64_t)(UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM))
+#define MEMFD_WP_FEATURES \
+	((uint64_t)(UFFD_FEATURE_WP_HUGETLBFS_SHMEM | UFFD_FEATURE_WP_UNPOPULATED))
 
 /*
  * Opens a userfaultfd with exactly these features, by the best door of that rung. Returns the

@@ -224,14 +224,16 @@ struct thaw_status {
 	uint64_t checkpoint_bytes;   /* written by those made durable */
 	uint64_t checkpoint_pages;   /* stored by those made durable */
 	uint64_t pause_ns_max, pause_ns_total;
-	uint64_t faults;		    /* page faults the service answered */
-	uint64_t pages_restored;	    /* pages that have arrived from the image */
-	uint64_t pages_poisoned;	    /* pages that could not be read */
-	uint64_t restore_bytes;		    /* bytes read from the image for them */
-	uint64_t image_bytes;		    /* size of the image file */
-	bool in_flight;			    /* a checkpoint is under way */
-	const char *backing;		    /* "memfd" or "anonymous" */
-	const char *tracker;		    /* "wp-async" or "wp-sync" */
+	uint64_t faults;	 /* page faults the service answered */
+	uint64_t pages_restored; /* pages that have arrived from the image */
+	uint64_t pages_poisoned; /* pages that could not be read */
+	uint64_t restore_bytes;	 /* bytes read from the image for them */
+	uint64_t image_bytes;	 /* size of the image file */
+	bool in_flight;		 /* a checkpoint is under way */
+	/* On which rungs it stands (struct thaw_rung); "none": it has no image. Static storage. */
+	const char *delivery, *tracker, *backing, *poison;
+	const char
+		*delivery_why; /* why that is not the best one; empty: it is. Owned by the heap */
 	struct thaw_error checkpoint_error; /* last failure; code 0 after a later success */
 	struct thaw_error fallback; /* why an older generation was opened; code 0: it was not */
 };
@@ -551,17 +553,35 @@ THAW_PUBLIC int thaw_image_repair(const char *path, const char *new_path,
 
 /* ---- What this kernel and these privileges allow ---- */
 
-/*
- * None is needed: where one is missing, something slower stands in for it.
- */
+/* None is needed: where one is missing, something slower stands in for it (struct thaw_rung). */
 struct thaw_capability {
 	const char *name; /* "wp-async", "io_uring", ...: as THAW_WITHOUT denies it */
 	bool present;
 	const char *since; /* the kernel it came in, "6.7" */
 	char detail[120];  /* why it is absent, as far as the kernel says */
 };
-/* Probes once per process; static storage; returns how many. */
+/* Asks the kernel, once per process; static storage, any thread; returns how many. */
 THAW_PUBLIC int thaw_capabilities(const struct thaw_capability **list);
+
+/*
+ * For each thing that a heap needs of the kernel there is a ladder of ways to get it. A heap stands on the
+ * best rung that is here, or on the one that the environment forces: THAW_DELIVERY, THAW_TRACKER,
+ * THAW_BACKING and THAW_READER name one.
+ */
+struct thaw_rung {
+	const char *ladder; /* "delivery", "tracker", "backing", "reader", "poison" */
+	const char *name;   /* as struct thaw_status names it, and the environment */
+	bool present;	    /* it could be used here */
+	bool used;	    /* by a heap that is opened now: one of each ladder */
+	const char
+		*cost; /* half a line: what it is, or what it costs, to the first of its ladder */
+};
+/*
+ * All of them, `count`, ladder by ladder, best first. Static storage; any thread. Negative: thaw_open()
+ * would fail, for the reason that `error` has; the list is there all the same, with none in use.
+ */
+THAW_PUBLIC int thaw_rungs(const struct thaw_rung **list, unsigned *count,
+			   struct thaw_error *error);
 
 #ifdef __cplusplus
 }

@@ -248,6 +248,17 @@ static void tell_fallback(struct runtime *rt, const char *told)
 		fprintf(stderr, "thaw: %s\n", status.fallback.text);
 }
 
+/* A start that took long, and why. */
+static void tell_eager(struct runtime *rt)
+{
+	struct thaw_status status;
+
+	thaw_status(rt->heap, &status);
+	if (!rt->options.quiet && !strcmp(status.delivery, "eager"))
+		fprintf(stderr, "thaw: %s: all %zu MiB were loaded first\n", status.delivery_why,
+			(thaw_size(rt->heap) + (1u << 20) - 1) >> 20);
+}
+
 /* A heap, and if the image holds a program, its VM. */
 static int open_program(struct runtime *rt, struct thaw_error *error)
 {
@@ -262,6 +273,7 @@ static int open_program(struct runtime *rt, struct thaw_error *error)
 	rt->restored = thaw_opened(rt->heap)->number != 0;
 	if (!rt->restored)
 		return 0;
+	tell_eager(rt);
 	if (rt->options.script && thaw_failures(rt->heap) >= TRAPS_MAX && !rt->options.generation) {
 		unsigned long long number = thaw_opened(rt->heap)->number;
 

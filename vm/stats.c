@@ -90,8 +90,9 @@ static void print_table(const struct runtime_stats *stats, int fd)
 		LINE("stopped turns   %llu, stacks of %s at most, %s to copy and sign one\n",
 		     (unsigned long long)stats->turn_stops, amount(stats->stack_bytes_max, a),
 		     duration(stats->stack_ns_total / stats->turn_stops, b));
-	LINE("mechanism       %s memory, %s tracking\n", heap->backing ? heap->backing : "no",
-	     heap->tracker ? heap->tracker : "no");
+	LINE("mechanism       %s delivery, %s tracking, %s memory\n",
+	     heap->delivery ? heap->delivery : "no", heap->tracker ? heap->tracker : "no",
+	     heap->backing ? heap->backing : "no");
 #undef LINE
 	put(fd, text, (int)used, sizeof(text));
 }
@@ -133,9 +134,11 @@ static void print_json(const struct runtime_stats *stats, int fd)
 		used += (size_t)snprintf(text + used, sizeof(text) - used, "%s\"%s\":%llu",
 					 i ? "," : "{", fields[i].name,
 					 (unsigned long long)fields[i].value);
-	used += (size_t)snprintf(
-		text + used, sizeof(text) - used, ",\"backing\":\"%s\",\"tracker\":\"%s\"}\n",
-		heap->backing ? heap->backing : "", heap->tracker ? heap->tracker : "");
+	used += (size_t)snprintf(text + used, sizeof(text) - used,
+				 ",\"delivery\":\"%s\",\"tracker\":\"%s\",\"backing\":\"%s\"}\n",
+				 heap->delivery ? heap->delivery : "",
+				 heap->tracker ? heap->tracker : "",
+				 heap->backing ? heap->backing : "");
 	put(fd, text, (int)used, sizeof(text));
 }
 

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * thaw check shows what is here, what is used, and what is used instead of what is not; and fails as a
+ * start would.
+ */
+#define _GNU_SOURCE
+#include "kselftest_harness.h"
+
+#include "support.h"
+
+FIXTURE(check)
+{
+	struct program program;
+};
+FIXTURE_SETUP(check)
+{
+	unsetenv("THAW_DELIVERY");
+	unsetenv("THAW_TRACKER");
+	unsetenv("THAW_BACKING");
+	unsetenv("THAW_READER");
+	unsetenv("THAW_WITHOUT");
+}
+FIXTURE_TEARDOWN(check)
+{
+	program_free(&self->program);
+}
+
+#define CHECK(...)                     \
+	(program_free(&self->program), \
+	 program_run(&self->program, NULL, THAW("check", ##__VA_ARGS__)))
+
+static bool uses(const struct program *program, const char *ladder, const char *rung)
+{
+	char *object = support_format(
+		"\"ladder\":\"%s\",\"name\":\"%s\",\"present\":true,\"used\":true", ladder, rung);
+	bool found = strstr(program->output, object);
+
+	free(object);
+	return found;
+}
+
+static unsigned count(const char *text, const char *word)
+{
+	unsigned found = 0;
+
+	while ((text = strstr(text, word))) {
+		found++;
+		text += strlen(word);
+	}
+	return found;
+}
+
+TEST_F(check, one_rung_of_each_ladder_is_used)
+{
+	ASSERT_EQ(0, CHECK("--json")) TH_LOG("%s", self->program.errors);
+	EXPECT_EQ(5, count(self->program.output, "\"used\":true"));
+	EXPECT_EQ(0, count(self->program.output, "\"present\":false,\"used\":true"));
+	EXPECT_EQ(1, count(self->program.output, "\"ok\":true"));
+}
+
+TEST_F(check, what_is_forced_is_used)
+{
+	setenv("THAW_DELIVERY", "sigsegv", 1);
+	ASSERT_EQ(0, CHECK("--json"));
+	EXPECT_TRUE(uses(&self->program, "delivery", "sigsegv"));
+	EXPECT_TRUE(uses(&self->program, "tracker", "mprotect"));
+	EXPECT_TRUE(uses(&self->program, "backing", "memfd"));
+	EXPECT_TRUE(uses(&self->program, "poison", "PROT_NONE"));
+	setenv("THAW_DELIVERY", "eager", 1);
+	ASSERT_EQ(0, CHECK("--json"));
+	EXPECT_TRUE(uses(&self->program, "delivery", "eager"));
+	EXPECT_TRUE(uses(&self->program, "backing", "anonymous"));
+}
+
+/* Each thing that is denied is not here, for that reason, and its rung neither. */
+TEST_F(check, what_is_denied_is_not_here)
+{
+	setenv("THAW_WITHOUT", "userfaultfd,memfd", 1);
+	ASSERT_EQ(0, CHECK("--json"));
+	EXPECT_EQ(4, count(self->program.output, "THAW_WITHOUT says so"));
+	EXPECT_EQ(6, count(self->program.output, "there is no userfaultfd"));
+	EXPECT_TRUE(uses(&self->program, "delivery", "eager"));
+	EXPECT_EQ(1, count(self->program.output, "\"name\":\"wp-sync\",\"present\":false"));
+	ASSERT_EQ(0, CHECK());
+	EXPECT_NE(NULL, strstr(self->program.output, "thaw runs here"));
+}
+
+TEST_F(check, what_is_forced_and_not_here_fails_and_the_tables_say_why)
+{
+	setenv("THAW_WITHOUT", "memfd", 1);
+	setenv("THAW_DELIVERY", "sigsegv", 1);
+	EXPECT_EQ(69, CHECK());
+	EXPECT_NE(NULL, strstr(self->program.errors, "memfd_create"));
+	EXPECT_NE(NULL, strstr(self->program.output, "ENOSYS: THAW_WITHOUT says so"));
+	EXPECT_EQ(NULL, strstr(self->program.output, "thaw runs here"));
+	EXPECT_EQ(69, CHECK("--json"));
+	EXPECT_EQ(1, count(self->program.output, "\"ok\":false"));
+	EXPECT_EQ(0, count(self->program.output, "\"used\":true"));
+	setenv("THAW_DELIVERY", "magic", 1);
+	EXPECT_EQ(9, CHECK());
+}
+
+TEST_HARNESS_MAIN

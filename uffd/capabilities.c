@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * capabilities.c - what people are told of this kernel: what is here, since when and why not, and the
+ * rungs of each ladder with what they cost. Who only opens a heap never comes here.
+ *
+ * Asks everything that probe.c knows to ask. Any thread.
+ */
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "probe.h"
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+/* Both lists are filled anew by each call, with the same, unless descriptors had run out. */
+static pthread_mutex_t lists_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* All of it before anything is explained: what one answer means depends on the others. */
+static void ask_all(void)
+{
+	for (int question = 0; question < ASK_COUNT; question++)
+		probe_ask((enum question)question);
+}
+
+static bool have_uffd(void)
+{
+	return !probe_ask(ASK_PRIVILEGED) || !probe_ask(ASK_DEVICE) || !probe_ask(ASK_USER_MODE);
+}
+
+static void tell(struct thaw_capability *capability, bool present, const char *why_not)
+{
+	capability->present = present;
+	snprintf(capability->detail, sizeof(capability->detail), "%s", present ? "" : why_not);
+}
+
+int thaw_capabilities(const struct thaw_capability **list)
+{
+	static struct thaw_capability table[] = {
+		{.name = "privileged-userfaultfd", .since = "4.3"},
+		{.name = "dev-userfaultfd", .since = "6.1"},
+		{.name = "user-mode", .since = "5.11"},
+		{.name = "pagemap-scan", .since = "6.7"},
+		{.name = "memfd", .since = "3.17"},
+		{.name = "io_uring", .since = "5.1"},
+		{.name = "wp", .since = WP_SINCE},
+		{.name = "wp-async", .since = WP_ASYNC_SINCE},
+		{.name = "poison", .since = "6.6"},
+		{.name = "minor-shmem", .since = "5.14"},
+		{.name = "wp-shmem", .since = "5.19"},
+		{.name = "wp-unpopulated", .since = "6.4"},
+		{.name = "no-swap", .since = ""},
+	};
+	static const enum question questions[] = {ASK_PRIVILEGED,   ASK_DEVICE, ASK_USER_MODE,
+						  ASK_PAGEMAP_SCAN, ASK_MEMFD,	ASK_IO_URING};
+	static const uint64_t features[] = {
+		UFFD_FEATURE_PAGEFAULT_FLAG_WP,
+		UFFD_FEATURE_WP_ASYNC,
+		UFFD_FEATURE_POISON,
+		UFFD_FEATURE_MINOR_SHMEM,
+		UFFD_FEATURE_WP_HUGETLBFS_SHMEM,
+		UFFD_FEATURE_WP_UNPOPULATED,
+	};
+	struct thaw_capability *at = table;
+
+	_Static_assert(COUNT(questions) + COUNT(features) + 1 == COUNT(table), "one row each");
+	ask_all();
+	pthread_mutex_lock(&lists_lock);
+	for (unsigned i = 0; i < COUNT(questions); i++, at++) {
+		int answer = probe_ask(questions[i]);
+
+		tell(at, !answer, "");
+		if (answer)
+			probe_explain(questions[i], answer, at->detail, sizeof(at->detail));
+	}
+	for (unsigned i = 0; i < COUNT(features); i++, at++)
+		tell(at, probe_has_features(features[i]),
+		     probe_denies(at->name) || (strstr(at->name, "wp") && probe_denies("wp"))
+			     ? "THAW_WITHOUT says so"
+		     : have_uffd() ? "this kernel's userfaultfd lacks it"
+				   : "there is no userfaultfd");
+	tell(at, !probe_swap_is_active(), "there is swap");
+	pthread_mutex_unlock(&lists_lock);
+	*list = table;
+	return (int)COUNT(table);
+}
+
+static bool have_memfd_backing(enum tracker_kind tracker)
+{
+	return !probe_ask(ASK_MEMFD) &&
+	       (!have_uffd() ||
+		(probe_has_features(MEMFD_FEATURES) &&
+		 (tracker == TRACKER_MPROTECT ||
+		  (probe_has_features(MEMFD_WP_FEATURES) && !probe_swap_is_active()))));
+}
+
+/* Ladder by ladder, best first, in the order of the enums of probe.h. The costs are those of tests/bench. */
+enum {
+	AT_DELIVERY = 0,
+	AT_TRACKER = AT_DELIVERY + 4,
+	AT_BACKING = AT_TRACKER + 3,
+	AT_READER = AT_BACKING + 2,
+	AT_POISON = AT_READER + 2,
+	AT_END = AT_POISON + 2,
+};
+static struct thaw_rung rungs_table[] = {
+	{"delivery", "userfaultfd",
+	 .cost = "a missing page is brought in for everyone, system calls included"},
+	{"delivery", "user-mode",
+	 .cost = "the same, but what a system call is handed is touched first"},
+	{"delivery", "sigsegv", .cost = "the same, and each fault is a signal besides"},
+	{"delivery", "eager", .cost = "the whole heap is read before the program goes on"},
+	{"tracker", "wp-async", .cost = "the first write to a page takes about 1 us"},
+	{"tracker", "wp-sync", .cost = "the first write to a page takes about 15 us"},
+	{"tracker", "mprotect", .cost = "the first write to a page takes about 9 us"},
+	{"backing", "anonymous", .cost = "works with swap, and nothing else need be there"},
+	{"backing", "memfd", .cost = "a page takes half as long again to arrive"},
+	{"reader", "io_uring", .cost = "many reads are under way at once"},
+	{"reader", "threads", .cost = "each read under way takes a thread"},
+	{"poison", "poison",
+	 .cost = "who touches a page that cannot be read gets SIGBUS, and a line that says why"},
+	{"poison", "PROT_NONE", .cost = "SIGSEGV in its place, and the same line"},
+};
+_Static_assert(COUNT(rungs_table) == AT_END, "one row for each rung");
+
+int thaw_rungs(const struct thaw_rung **list, unsigned *count, struct thaw_error *error)
+{
+	struct rungs chosen;
+	int code = probe_choose(&chosen, error);
+	bool uffd, wp;
+
+	ask_all();
+	uffd = have_uffd();
+	wp = uffd && probe_has_features(UFFD_FEATURE_PAGEFAULT_FLAG_WP);
+	{
+		const bool present[AT_END] = {
+			!probe_ask(ASK_PRIVILEGED) || !probe_ask(ASK_DEVICE),
+			!probe_ask(ASK_USER_MODE),
+			!probe_ask(ASK_MEMFD),
+			true,
+			wp && !probe_wp_async_lacks(),
+			wp,
+			true,
+			true,
+			have_memfd_backing(code ? TRACKER_WP_ASYNC : chosen.tracker),
+			!probe_ask(ASK_IO_URING),
+			true,
+			uffd && probe_has_features(UFFD_FEATURE_POISON),
+			true,
+		};
+
+		pthread_mutex_lock(&lists_lock);
+		for (unsigned i = 0; i < AT_END; i++) {
+			rungs_table[i].present = present[i];
+			rungs_table[i].used = false;
+		}
+		if (!code) {
+			rungs_table[AT_DELIVERY + chosen.delivery].used = true;
+			rungs_table[AT_TRACKER + chosen.tracker].used = true;
+			rungs_table[AT_BACKING + chosen.backing].used = true;
+			rungs_table[AT_READER + chosen.reader].used = true;
+			rungs_table[AT_POISON + !chosen.poison].used = true;
+		}
+		pthread_mutex_unlock(&lists_lock);
+	}
+	*list = rungs_table;
+	*count = AT_END;
+	return code;
+}
