@@ -357,8 +357,14 @@ TEST_F(bad, kernel_lacks_something)
 	EXPECT_EQ(0, program_run(&self->program, NULL, THAW("-p", "6 * 7")));
 	EXPECT_STREQ("42\n", self->program.output);
 	setenv("THAW_WITHOUT", "io_uring", 1);
+	program_free(&self->program);
+	EXPECT_EQ(0, program_run(&self->program, NULL, THAW("check")));
+	setenv("THAW_READER", "io_uring", 1);
 	EXPECT_REFUSED(69, "io_uring", "run", self->script);
-	setenv("THAW_WITHOUT", "wp-async,minor-shmem,poison", 1);
+	setenv("THAW_READER", "magic", 1);
+	EXPECT_REFUSED(9, "THAW_READER", "run", self->script);
+	setenv("THAW_READER", "", 1);
+	setenv("THAW_WITHOUT", "io_uring,wp-async,minor-shmem,poison", 1);
 	EXPECT_EQ(143, count_some(&self->program, self->script, "n 20 "));
 	EXPECT_EQ(143, count_some(&self->program, self->script, "n "));
 	EXPECT_GT(last_count(self->program.output), 20);

@@ -263,6 +263,7 @@ void thaw_status(struct thaw *heap, struct thaw_status *status)
 	status->delivery_why = rungs->why;
 	status->tracker = heap->image ? tracker_name(rungs->tracker) : "none";
 	status->backing = backing_name(rungs->backing);
+	status->reader = heap->image ? reader_name(rungs->reader) : "none";
 	status->poison = heap->image ? poison_name(rungs->poison) : "none";
 	status->fallback = heap->fallback;
 	if (heap->image) {

@@ -379,7 +379,7 @@ const char *poison_name(bool poison)
 
 /* What the environment forces: one of the rungs each, or ANY. */
 struct wishes {
-	int delivery, tracker, backing;
+	int delivery, tracker, backing, reader;
 };
 
 static int read_wish(int *wish, const char *variable, const char *const *names, size_t count,
@@ -421,6 +421,9 @@ static int read_wishes(struct wishes *wishes, struct thaw_error *error)
 	if (!code)
 		code = read_wish(&wishes->backing, "THAW_BACKING", backing_names,
 				 COUNT(backing_names), error);
+	if (!code)
+		code = read_wish(&wishes->reader, "THAW_READER", reader_names, COUNT(reader_names),
+				 error);
 	if (code)
 		return code;
 	if (without_uffd(wishes->delivery) && wishes->tracker != ANY &&
@@ -634,13 +637,17 @@ static int choose_backing(struct rungs *rungs, const struct wishes *wishes,
 	return 0;
 }
 
-static int choose_reader(struct rungs *rungs, struct thaw_error *error)
+/*
+ * Threads read where there is no ring, or not even the little locked memory that one takes before Linux
+ * 5.12 (ulimit -l).
+ */
+static int choose_reader(struct rungs *rungs, const struct wishes *wishes, struct thaw_error *error)
 {
-	int code = probe_ask(ASK_IO_URING);
+	int code = wishes->reader == READER_THREADS ? -ENOSYS : probe_ask(ASK_IO_URING);
 	char text[120];
 
-	rungs->reader = READER_URING;
-	if (!code)
+	rungs->reader = code ? READER_THREADS : READER_URING;
+	if (!code || (wishes->reader != READER_URING && (!probe_passes(code) || code == -ENOMEM)))
 		return 0;
 	probe_explain(ASK_IO_URING, code, text, sizeof(text));
 	return error_set(error, probe_passes(code) ? code : THAW_EKERNEL,
@@ -661,7 +668,7 @@ int probe_choose(struct rungs *rungs, struct thaw_error *error)
 	if (!code)
 		code = choose_backing(rungs, &wishes, error);
 	if (!code)
-		code = choose_reader(rungs, error);
+		code = choose_reader(rungs, &wishes, error);
 	rungs->poison = !without_uffd(rungs->delivery) && probe_has_features(UFFD_FEATURE_POISON);
 	return code;
 }

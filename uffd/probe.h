@@ -6,11 +6,11 @@
  *	delivery   userfaultfd, user-mode, sigsegv, eager   how a page that is missing is asked for
  *	tracker    wp-async, wp-sync, mprotect              how writes are noticed
  *	backing    anonymous, memfd                         what memory stands behind the heap
- *	reader     io_uring                                 how the image is read
+ *	reader     io_uring, threads                        how the image is read
  *	poison     poison, PROT_NONE                        how a page that cannot be read stops its reader
  *
- * Each rung can be forced from the environment: THAW_DELIVERY, THAW_TRACKER, THAW_BACKING; and each
- * capability denied, so that every choice is tested on every kernel:
+ * Each rung can be forced from the environment: THAW_DELIVERY, THAW_TRACKER, THAW_BACKING,
+ * THAW_READER; and each capability denied, so that every choice is tested on every kernel:
  *	THAW_WITHOUT=userfaultfd,privileged-userfaultfd,dev-userfaultfd,user-mode,wp,wp-async,
  *		pagemap-scan,minor-shmem,poison,memfd,io_uring
  * of which `userfaultfd` is all three doors to it.

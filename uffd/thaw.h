@@ -231,7 +231,7 @@ struct thaw_status {
 	uint64_t image_bytes;	 /* size of the image file */
 	bool in_flight;		 /* a checkpoint is under way */
 	/* On which rungs it stands (struct thaw_rung); "none": it has no image. Static storage. */
-	const char *delivery, *tracker, *backing, *poison;
+	const char *delivery, *tracker, *backing, *reader, *poison;
 	const char
 		*delivery_why; /* why that is not the best one; empty: it is. Owned by the heap */
 	struct thaw_error checkpoint_error; /* last failure; code 0 after a later success */

@@ -90,9 +90,9 @@ static void print_table(const struct runtime_stats *stats, int fd)
 		LINE("stopped turns   %llu, stacks of %s at most, %s to copy and sign one\n",
 		     (unsigned long long)stats->turn_stops, amount(stats->stack_bytes_max, a),
 		     duration(stats->stack_ns_total / stats->turn_stops, b));
-	LINE("mechanism       %s delivery, %s tracking, %s memory\n",
+	LINE("mechanism       %s delivery, %s tracking, %s memory, %s reads\n",
 	     heap->delivery ? heap->delivery : "no", heap->tracker ? heap->tracker : "no",
-	     heap->backing ? heap->backing : "no");
+	     heap->backing ? heap->backing : "no", heap->reader ? heap->reader : "no");
 #undef LINE
 	put(fd, text, (int)used, sizeof(text));
 }
@@ -134,11 +134,12 @@ static void print_json(const struct runtime_stats *stats, int fd)
 		used += (size_t)snprintf(text + used, sizeof(text) - used, "%s\"%s\":%llu",
 					 i ? "," : "{", fields[i].name,
 					 (unsigned long long)fields[i].value);
-	used += (size_t)snprintf(text + used, sizeof(text) - used,
-				 ",\"delivery\":\"%s\",\"tracker\":\"%s\",\"backing\":\"%s\"}\n",
-				 heap->delivery ? heap->delivery : "",
-				 heap->tracker ? heap->tracker : "",
-				 heap->backing ? heap->backing : "");
+	used += (size_t)snprintf(
+		text + used, sizeof(text) - used,
+		",\"delivery\":\"%s\",\"tracker\":\"%s\",\"backing\":\"%s\","
+		"\"reader\":\"%s\"}\n",
+		heap->delivery ? heap->delivery : "", heap->tracker ? heap->tracker : "",
+		heap->backing ? heap->backing : "", heap->reader ? heap->reader : "");
 	put(fd, text, (int)used, sizeof(text));
 }
 
