@@ -52,8 +52,18 @@ static inline void bitmap_clear(struct bitmap *map, uint64_t bit)
 
 static inline void bitmap_set_range(struct bitmap *map, uint64_t first, uint64_t count)
 {
-	for (uint64_t bit = first; bit < first + count; bit++)
-		bitmap_set(map, bit);
+	uint64_t end = first + count;
+
+	for (; first < end && first % 64; first++)
+		bitmap_set(map, first);
+	if (end - first >= 64) {
+		memset(&map->words[first / 64], 0xff, (end - first) / 64 * sizeof(uint64_t));
+		first += (end - first) / 64 * 64;
+		if (map->limit < first)
+			map->limit = first;
+	}
+	for (; first < end; first++)
+		bitmap_set(map, first);
 }
 
 static inline void bitmap_clear_all(struct bitmap *map)
