@@ -55,8 +55,9 @@ static int injection_errno(const char *name)
 
 static void injections_parse(void)
 {
-	static const char *const names[SYS_CALL_COUNT] = {"open",     "read",  "write", "fdatasync",
-							  "truncate", "punch", "mmap",	"ioctl"};
+	static const char *const names[SYS_CALL_COUNT] = {"open",      "read",	   "write",
+							  "fdatasync", "truncate", "punch",
+							  "mmap",      "ioctl",	   "mprotect"};
 	const char *spec = getenv("THAW_INJECT");
 	char copy[512], *entry, *rest = copy;
 
@@ -237,6 +238,15 @@ int sys_punch(int fd, uint64_t offset, uint64_t bytes)
 				  (off_t)bytes);
 	while (error && errno == EINTR);
 	return error ? -errno : 0;
+}
+
+int sys_mprotect(void *address, size_t bytes, int protection)
+{
+	int error = sys_injected(SYS_CALL_MPROTECT);
+
+	if (error)
+		return error;
+	return mprotect(address, bytes, protection) ? -errno : 0;
 }
 
 int sys_ioctl(int fd, unsigned long request, void *argument)

@@ -8,7 +8,7 @@
  * place can make it fail: the environment
  * variable THAW_INJECT holds a comma-separated list of  CALL:ERRNO:SKIP[:COUNT]  - after SKIP successes, the next
  * COUNT (default 1; 0: for ever) calls of CALL (open, read, write, fdatasync, truncate, punch, mmap,
- * ioctl) return -ERRNO.
+ * ioctl, mprotect) return -ERRNO.
  *	THAW_INJECT=write:ENOSPC:3:2,fdatasync:EIO:0
  */
 #ifndef UFFD_SYS_H
@@ -26,6 +26,7 @@ enum sys_call {
 	SYS_CALL_PUNCH,
 	SYS_CALL_MMAP,
 	SYS_CALL_IOCTL,
+	SYS_CALL_MPROTECT,
 	SYS_CALL_COUNT,
 };
 
@@ -51,6 +52,7 @@ int sys_fsync_directory_of(const char *path);
 int sys_truncate(int fd, uint64_t bytes);
 /* Give these bytes back to the file system; they read as zeros. -EOPNOTSUPP: it cannot. */
 int sys_punch(int fd, uint64_t offset, uint64_t bytes);
+int sys_mprotect(void *address, size_t bytes, int protection);
 int sys_ioctl(int fd, unsigned long request, void *argument);
 /* Memory with a descriptor: never executable, closed by exec. */
 int sys_memfd(const char *name);
