@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "fault.h"
+#include "segfault.h"
 #include "tracker.h"
 
 #define PAGE 4096u
@@ -22,17 +23,22 @@ FIXTURE(tracking)
 	struct region region;
 	struct tracker tracker;
 	struct fault_service *service;
+	struct watched watched;
 	struct bitmap pages;
 	char *copy;
 };
 FIXTURE_VARIANT(tracking)
 {
-	const char *tracker, *backing;
+	const char *tracker, *backing, *delivery;
 };
 FIXTURE_VARIANT_ADD(tracking, wp_async_memfd){.tracker = "wp-async", .backing = "memfd"};
 FIXTURE_VARIANT_ADD(tracking, wp_async_anonymous){.tracker = "wp-async", .backing = "anonymous"};
 FIXTURE_VARIANT_ADD(tracking, wp_sync_memfd){.tracker = "wp-sync", .backing = "memfd"};
 FIXTURE_VARIANT_ADD(tracking, wp_sync_anonymous){.tracker = "wp-sync", .backing = "anonymous"};
+FIXTURE_VARIANT_ADD(tracking, mprotect_memfd){.tracker = "mprotect", .backing = "memfd"};
+FIXTURE_VARIANT_ADD(tracking, mprotect_anonymous){.tracker = "mprotect", .backing = "anonymous"};
+FIXTURE_VARIANT_ADD(tracking, mprotect_sigsegv){.tracker = "mprotect", .delivery = "sigsegv"};
+FIXTURE_VARIANT_ADD(tracking, mprotect_eager){.tracker = "mprotect", .delivery = "eager"};
 
 FIXTURE_SETUP(tracking)
 {
@@ -40,13 +46,19 @@ FIXTURE_SETUP(tracking)
 	struct thaw_error error = {0};
 
 	setenv("THAW_TRACKER", variant->tracker, 1);
-	setenv("THAW_BACKING", variant->backing, 1);
+	if (variant->backing)
+		setenv("THAW_BACKING", variant->backing, 1);
+	if (variant->delivery)
+		setenv("THAW_DELIVERY", variant->delivery, 1);
 	if (region_create(&self->region, NULL, PAGES * PAGE, 0, false, &error))
 		SKIP(return, "%s", error.text);
 	ASSERT_EQ(0, region_register(&self->region, 0, &error));
 	ASSERT_EQ(0, tracker_create(&self->tracker, &self->region, &error));
 	if (fault_service_needed(&self->region))
 		ASSERT_EQ(0, fault_service_start(&self->service, &options, &error));
+	self->watched = (struct watched){
+		.region = &self->region, .tracker = &self->tracker, .service = self->service};
+	ASSERT_EQ(0, segfault_watch(&self->watched));
 	ASSERT_EQ(0, region_resize(&self->region, PAGES * PAGE));
 	ASSERT_EQ(0, bitmap_init(&self->pages, PAGES));
 	self->copy = calloc(PAGES, PAGE);
@@ -54,6 +66,7 @@ FIXTURE_SETUP(tracking)
 }
 FIXTURE_TEARDOWN(tracking)
 {
+	segfault_unwatch(&self->watched);
 	fault_service_stop(self->service);
 	tracker_destroy(&self->tracker);
 	region_destroy(&self->region);
@@ -134,7 +147,7 @@ TEST_F(tracking, fresh_pages_count_as_written)
 	for (unsigned page = 5; page < PAGES; page += 100)
 		EXPECT_TRUE(bitmap_test(&self->pages, page));
 	/*
-	 * The kernel reports what it made; wp-sync may give a few neighbours too, never the whole
+	 * The kernel reports what it made; the others may give a few neighbours too, never the whole
 	 * region.
 	 */
 	EXPECT_LE(bitmap_count(&self->pages), PAGES - PAGES / 8);

@@ -30,6 +30,7 @@
 #include "compat.h"
 #include "install.h"
 #include "reader.h"
+#include "requests.h"
 #include "sys.h"
 
 #define RUN_PAGES 32u	     /* the longest single read */
@@ -38,7 +39,8 @@
 #define FRESH_PAGES 64u	     /* wp-sync: zero pages given per fault */
 #define PREFETCH_CLUSTERS 8u /* begun at once */
 #define POISON_RECORDS 32u
-#define MESSAGES 32u /* faults read from the kernel at once */
+#define ARRIVALS_FINE 8192u /* see block_clusters() */
+#define MESSAGES 32u	    /* faults read from the kernel at once */
 
 struct read_run { /* consecutive pages that are consecutive in the file */
 	uint64_t first, offset;
@@ -61,8 +63,11 @@ struct fault_service {
 	uint64_t restored_pages;
 	pthread_t thread;
 	struct reader *reader;
+	bool started; /* the thread */
 	_Atomic bool stop;
-	bool faults_wait; /* the reader has said so */
+	struct requests requests; /* where pages come by SIGSEGV */
+	unsigned arrivals;	  /* of closed pages; see block_clusters() */
+	bool faults_wait;	  /* the reader has said so */
 
 	struct bitmap arrived;
 	uint8_t *pending; /* per cluster: reads in flight that bring some of its pages */
@@ -135,10 +140,10 @@ static void poison_pages(struct fault_service *service, uint64_t first, uint64_t
 	}
 	bitmap_set_range(&service->arrived, first, count);
 	count_up(&service->pages_poisoned, count);
-	if (!service->region->rungs.poison)
-		service_fatal(service, &error);
 	tracker_forget(service->options.tracker, first, count);
-	service_check(service, install_poison(service->region, first, count), "poison a page");
+	if (install_poison(service->region, first, count) < 0)
+		service_fatal(service, &error);
+	requests_answer(&service->requests, first, count);
 }
 
 bool fault_service_explain(const struct fault_service *service, uint64_t page, char *line,
@@ -207,6 +212,27 @@ static bool page_moved(struct fault_service *service, const struct read_run *run
 	}
 }
 
+/* What these pages hold is in place, or in `source`: from now on, whoever touches them finds it. */
+static void pages_appear(struct fault_service *service, uint64_t first, uint64_t count,
+			 const void *source)
+{
+	struct region *region = service->region;
+	int result = 0;
+
+	switch (region->rungs.delivery) {
+	case DELIVERY_SIGNAL:
+		result = tracker_mprotect_arrive(service->options.tracker, first, count);
+		service->arrivals++;
+		requests_answer(&service->requests, first, count);
+		break;
+	case DELIVERY_EAGER: /* nobody looks before all of them are there */
+		break;
+	default:
+		result = install_pages(region, first, count, source);
+	}
+	service_check(service, result, "install pages");
+}
+
 /* Compare the checksums of some pages of a run, map what is right, poison what is not. */
 static void run_install_pages(struct fault_service *service, struct read_run *run, unsigned from,
 			      unsigned to)
@@ -225,10 +251,8 @@ static void run_install_pages(struct fault_service *service, struct read_run *ru
 			bitmap_set_range(&service->arrived, run->first + good, i - good);
 			/* Counted before they are seen, so that no reader finds itself uncounted. */
 			count_up(&service->pages_restored, i - good);
-			service_check(service,
-				      install_pages(service->region, run->first + good, i - good,
-						    run->buffer + (size_t)good * page_bytes),
-				      "install pages");
+			pages_appear(service, run->first + good, i - good,
+				     run->buffer + (size_t)good * page_bytes);
 		}
 		good = i + 1;
 		if (i == to)
@@ -318,6 +342,12 @@ static struct read_run *run_take(struct fault_service *service)
 	return run;
 }
 
+/* A page can be filled by another road than the one that the program takes, or before it may take one. */
+static bool reads_in_place(const struct region *region)
+{
+	return region->rungs.backing == BACKING_MEMFD || region->rungs.delivery == DELIVERY_EAGER;
+}
+
 static void run_begin(struct fault_service *service, struct read_run *run)
 {
 	struct region *region = service->region;
@@ -328,7 +358,7 @@ static void run_begin(struct fault_service *service, struct read_run *run)
 	service->in_flight++;
 	service->prefetch_in_flight += run->prefetch;
 	run->done_bytes = 0;
-	run->buffer = region->rungs.backing == BACKING_MEMFD
+	run->buffer = reads_in_place(region)
 			      ? region->alias + run->first * region->page_bytes
 			      : reader_buffer(service->reader, (unsigned)(run - service->runs));
 	run_submit(service, run);
@@ -339,13 +369,16 @@ static void run_begin(struct fault_service *service, struct read_run *run)
 static void install_zero_pages(struct fault_service *service, uint64_t first, uint64_t count)
 {
 	struct region *region = service->region;
-	int result;
 
 	bitmap_set_range(&service->arrived, first, count);
-	result = region->rungs.tracker == TRACKER_WP_SYNC
-			 ? tracker_wp_sync_install_zero(service->options.tracker, first, count)
-			 : install_zero(region, first, count);
-	service_check(service, result, "install zero pages");
+	if (region->rungs.tracker == TRACKER_WP_SYNC)
+		service_check(service,
+			      tracker_wp_sync_install_zero(service->options.tracker, first, count),
+			      "install zero pages");
+	else if (region->rungs.delivery < DELIVERY_SIGNAL)
+		service_check(service, install_zero(region, first, count), "install zero pages");
+	else
+		pages_appear(service, first, count, NULL); /* what nobody has written is zero */
 }
 
 /*
@@ -429,9 +462,25 @@ static void span_begin(struct fault_service *service, uint64_t cluster, unsigned
 
 /* ---- faults ---- */
 
+/*
+ * A place where protection changes is a mapping more, of which a process has some 65,000
+ * (tracker_mprotect.c): after so many arrivals, more is brought at once.
+ */
+static unsigned block_clusters(const struct fault_service *service)
+{
+	uint64_t clusters = service->restored_pages / IMAGE_LEAF_PAGES;
+	unsigned block = 1;
+
+	if (service->region->rungs.delivery == DELIVERY_SIGNAL && service->arrivals > ARRIVALS_FINE)
+		while (block < clusters / ARRIVALS_FINE)
+			block *= 2;
+	return block;
+}
+
 static void serve_restored(struct fault_service *service, uint64_t page)
 {
 	uint64_t cluster = page / IMAGE_LEAF_PAGES;
+	unsigned block = block_clusters(service);
 
 	service->demand = page;
 	if (service->pending[cluster] && !bitmap_test(&service->arrived, page))
@@ -441,7 +490,10 @@ static void serve_restored(struct fault_service *service, uint64_t page)
 					 ? service->stream_window * 2
 					 : WINDOW_CLUSTERS;
 	service->stream_next = cluster + service->stream_window;
-	span_begin(service, cluster, service->stream_window, false);
+	if (service->stream_window < block)
+		span_begin(service, cluster & ~(uint64_t)(block - 1), block, false);
+	else
+		span_begin(service, cluster, service->stream_window, false);
 }
 
 /*
@@ -534,6 +586,22 @@ static void serve_waiting(struct fault_service *service)
 	} while (got == sizeof(messages) || (got < 0 && errno == EINTR));
 }
 
+/* The same without userfaultfd: what handlers of SIGSEGV ask for. */
+static void serve_requests(struct fault_service *service)
+{
+	uint64_t page;
+
+	while ((page = requests_take(&service->requests)) != UINT64_MAX) {
+		count_up(&service->faults, 1);
+		if (service->options.touches)
+			note_touch(service, page);
+		if (bitmap_test(&service->arrived, page))
+			requests_answer(&service->requests, page, 1);
+		else
+			serve_restored(service, page);
+	}
+}
+
 static int by_number(const void *a, const void *b)
 {
 	uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
@@ -595,6 +663,7 @@ static void *service_main(void *arg)
 		service_wait(service, more || service->faults_wait ? READER_NOW : READER_ANYTHING);
 		if (service->faults_wait)
 			serve_waiting(service);
+		serve_requests(service);
 	}
 	/*
 	 * Nobody waits for a page when the owner closes the heap; reads in flight still own their
@@ -603,6 +672,19 @@ static void *service_main(void *arg)
 	while (service->in_flight)
 		service_wait(service, READER_READ);
 	return NULL;
+}
+
+/* Before anyone may touch the region: all of it, by the thread that opens the heap. */
+static void load_all(struct fault_service *service)
+{
+	while (service->prefetch_page < service->restored_pages || service->in_flight) {
+		bool more = prefetch_step(service);
+
+		if (service->in_flight)
+			service_wait(service, more ? READER_NOW : READER_READ);
+	}
+	service_check(service, tracker_mprotect_loaded(service->options.tracker),
+		      "watch the heap for writes");
 }
 
 /* ---- start and stop ---- */
@@ -638,7 +720,7 @@ static int service_reader(struct fault_service *service, struct thaw_error *erro
 		.image_fd = image ? image_fd(image) : -1,
 		.faults_fd = region->uffd,
 		.reads = RUNS,
-		.buffer_bytes = image && region->rungs.backing != BACKING_MEMFD
+		.buffer_bytes = image && !reads_in_place(region)
 					? (size_t)RUN_PAGES * region->page_bytes
 					: 0,
 		.completed = run_completed,
@@ -677,6 +759,12 @@ int fault_service_start(struct fault_service **out, const struct fault_options *
 		service_free(service);
 		return code;
 	}
+	*out = service;
+	if (service->region->rungs.delivery == DELIVERY_EAGER) {
+		service->options.prefetch = true;
+		load_all(service);
+		return 0;
+	}
 	/*
 	 * Signals belong to the program's threads; a handler here could touch the region and wait
 	 * for itself.
@@ -687,10 +775,11 @@ int fault_service_start(struct fault_service **out, const struct fault_options *
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (code) {
 		service_free(service);
+		*out = NULL;
 		return error_set(error, -code, "cannot start the fault service: %s",
 				 strerror(code));
 	}
-	*out = service;
+	service->started = true;
 	return 0;
 }
 
@@ -698,10 +787,26 @@ void fault_service_stop(struct fault_service *service)
 {
 	if (!service)
 		return;
-	atomic_store(&service->stop, true);
-	reader_wake(service->reader);
-	pthread_join(service->thread, NULL);
+	if (service->started) {
+		atomic_store(&service->stop, true);
+		reader_wake(service->reader);
+		pthread_join(service->thread, NULL);
+	}
 	service_free(service);
+}
+
+static void wake_reader(void *reader)
+{
+	reader_wake(reader);
+}
+
+bool fault_service_fetch(struct fault_service *service, uint64_t page)
+{
+	if (service->region->rungs.delivery != DELIVERY_SIGNAL || page >= service->restored_pages ||
+	    tracker_forgot(service->options.tracker, page))
+		return false;
+	requests_ask(&service->requests, page, wake_reader, service->reader);
+	return true;
 }
 
 struct fault_counters fault_service_counters(const struct fault_service *service)

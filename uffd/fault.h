@@ -10,6 +10,9 @@
  *	   +--zero or never stored--> arrived        +--unreadable, or its checksum is wrong--> poisoned
  *
  * Faults on a page that is being read join that read: they are woken by its installation.
+ *
+ * Without userfaultfd, a touch of a page that is absent raises SIGSEGV, and its handler asks for the page
+ * (fault_service_fetch); or all of them are brought before the heap is open, and there is no thread.
  */
 #ifndef UFFD_FAULT_H
 #define UFFD_FAULT_H
@@ -50,6 +53,11 @@ int fault_service_start(struct fault_service **service, const struct fault_optio
 			struct thaw_error *error);
 void fault_service_stop(struct fault_service *service);
 struct fault_counters fault_service_counters(const struct fault_service *service);
+/*
+ * For the handler of SIGSEGV on the thread that touched it: bring a page that is closed (tracker_mprotect.c).
+ * Returns when that has been done, or in vain; false: this page will not come. Async-signal-safe.
+ */
+bool fault_service_fetch(struct fault_service *service, uint64_t page);
 /* Async-signal-safe: why is this page poisoned? false if it is not. */
 bool fault_service_explain(const struct fault_service *service, uint64_t page, char *line,
 			   size_t line_bytes);

@@ -5,8 +5,8 @@
  *
  *	image_open -> region_create -> region_register -> tracker_create -> fault_service_start -> checkpointer_start
  *
- * and in the reverse order to close. Owner thread, except thaw_explain_fault(), which runs in
- * signal handlers.
+ * and in the reverse order to close. Owner thread, except thaw_explain_fault() and thaw_handle_fault(),
+ * which run in signal handlers.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -17,11 +17,11 @@
 #include "fault.h"
 #include "image/image.h"
 #include "region.h"
+#include "segfault.h"
 #include "sys.h"
 #include "tracker.h"
 
 #define SIZE_UNIT (64u << 10)
-#define OPEN_HEAPS 64u
 
 struct thaw {
 	struct region region;
@@ -37,30 +37,8 @@ struct thaw {
 	size_t state_bytes;
 	struct thaw_error fallback;
 	struct thaw_status totals; /* the counters of checkpoints */
+	struct watched watched;
 };
-
-/* For signal handlers: which heaps are open. */
-static _Atomic(struct thaw *) open_heaps[OPEN_HEAPS];
-
-static int heap_publish(struct thaw *heap)
-{
-	for (unsigned i = 0; i < OPEN_HEAPS; i++) {
-		struct thaw *none = NULL;
-
-		if (atomic_compare_exchange_strong(&open_heaps[i], &none, heap))
-			return 0;
-	}
-	return -EMFILE;
-}
-
-static void heap_withdraw(struct thaw *heap)
-{
-	for (unsigned i = 0; i < OPEN_HEAPS; i++) {
-		struct thaw *expected = heap;
-
-		atomic_compare_exchange_strong(&open_heaps[i], &expected, NULL);
-	}
-}
 
 static int open_image(struct thaw *heap, const struct thaw_options *options,
 		      struct thaw_error *error)
@@ -200,8 +178,13 @@ int thaw_open(const struct thaw_options *options, struct thaw **out, struct thaw
 				  (unsigned long long)heap->opened.heap_bytes >> 20,
 				  thaw_strerror(code));
 	}
-	if (!code && heap_publish(heap))
-		code = error_set(error, -EMFILE, "more than %u heaps are open", OPEN_HEAPS);
+	if (!code) {
+		heap->watched = (struct watched){&heap->region, &heap->tracker, heap->service,
+						 options->fatal, options->fatal_arg};
+		code = segfault_watch(&heap->watched);
+		if (code)
+			error_set(error, code, "too many heaps are open");
+	}
 	if (code) {
 		thaw_close(heap);
 		return code;
@@ -214,7 +197,7 @@ void thaw_close(struct thaw *heap)
 {
 	if (!heap)
 		return;
-	heap_withdraw(heap);
+	segfault_unwatch(&heap->watched);
 	if (heap->image && heap->checkpointer.region)
 		checkpointer_stop(&heap->checkpointer);
 	fault_service_stop(heap->service);
@@ -408,13 +391,10 @@ int thaw_failed(struct thaw *heap)
 
 bool thaw_explain_fault(const void *address, char *line, size_t line_bytes)
 {
-	for (unsigned i = 0; i < OPEN_HEAPS; i++) {
-		const struct thaw *heap = atomic_load(&open_heaps[i]);
+	return segfault_explain(address, line, line_bytes);
+}
 
-		if (heap && heap->service && region_contains(&heap->region, address))
-			return fault_service_explain(heap->service,
-						     region_page(&heap->region, address), line,
-						     line_bytes);
-	}
-	return false;
+bool thaw_handle_fault(const void *address)
+{
+	return segfault_handle(address);
 }

@@ -37,6 +37,12 @@ enum install_outcome install_classify(int result, int64_t done, uint64_t length,
 
 enum install_operation { OP_COPY, OP_CONTINUE, OP_ZERO, OP_POISON };
 
+/* Under mprotect tracking, the mapping does. */
+static bool protects(const struct region *region)
+{
+	return region->rungs.tracker != TRACKER_MPROTECT;
+}
+
 /* One ioctl over [start, start + length). Returns 0 or -errno; *done as the kernel wrote it. */
 static int install_once(struct region *region, enum install_operation operation, uint64_t start,
 			uint64_t length, const char *source, int64_t *done)
@@ -50,7 +56,7 @@ static int install_once(struct region *region, enum install_operation operation,
 			.dst = start,
 			.src = (uintptr_t)source,
 			.len = length,
-			.mode = UFFDIO_COPY_MODE_WP,
+			.mode = protects(region) ? UFFDIO_COPY_MODE_WP : 0,
 		};
 
 		result = sys_ioctl(region->uffd, UFFDIO_COPY, &copy);
@@ -58,7 +64,10 @@ static int install_once(struct region *region, enum install_operation operation,
 		return result;
 	}
 	case OP_CONTINUE: {
-		struct uffdio_continue more = {.range = range, .mode = UFFDIO_CONTINUE_MODE_WP};
+		struct uffdio_continue more = {
+			.range = range,
+			.mode = protects(region) ? UFFDIO_CONTINUE_MODE_WP : 0,
+		};
 
 		result = sys_ioctl(region->uffd, UFFDIO_CONTINUE, &more);
 		*done = more.mapped;
@@ -148,8 +157,13 @@ int install_zero(struct region *region, uint64_t first, uint64_t count)
 
 int install_poison(struct region *region, uint64_t first, uint64_t count)
 {
-	return region->rungs.poison ? install_range(region, OP_POISON, first, count, NULL)
-				    : -EOPNOTSUPP;
+	int code;
+
+	if (region->rungs.poison && region->rungs.delivery < DELIVERY_SIGNAL)
+		return install_range(region, OP_POISON, first, count, NULL);
+	code = sys_mprotect(region->base + first * region->page_bytes, count * region->page_bytes,
+			    PROT_NONE);
+	return code || region->uffd < 0 ? code : install_wake(region, first, count);
 }
 
 int install_protection(struct region *region, uint64_t first, uint64_t count, bool protect)

@@ -31,7 +31,7 @@ enum install_outcome install_classify(int result, int64_t done, uint64_t length,
  * that exist already are skipped.
  *   pages   their contents are in place: for a memfd in the alias, else copied from `source`
  *   zero    zero pages (not write-protected: the kernel cannot; they count as written)
- *   poison  from now on touching them raises SIGBUS
+ *   poison  from now on touching them raises SIGBUS, or where the kernel cannot do that, SIGSEGV
  * 0, -ESRCH if the address space is going away, or -errno.
  */
 int install_pages(struct region *region, uint64_t first, uint64_t count, const void *source);

@@ -141,7 +141,7 @@ static int register_range(struct region *region, size_t from, size_t to, uint64_
 	};
 	int code;
 
-	if (from == to)
+	if (from == to || !mode)
 		return 0;
 	code = sys_ioctl(region->uffd, UFFDIO_REGISTER, &registration);
 	if (code < 0)
@@ -150,22 +150,43 @@ static int register_range(struct region *region, size_t from, size_t to, uint64_
 	return 0;
 }
 
+/* Without userfaultfd: what is loaded before anyone sees it has to be written, by the service, in place. */
+static int make_loadable(struct region *region, struct thaw_error *error)
+{
+	int code = 0;
+
+	if (region->rungs.delivery == DELIVERY_EAGER && region->restored_bytes)
+		code = sys_mprotect(region->base, region->restored_bytes, PROT_READ | PROT_WRITE);
+	if (code)
+		error_set(error, code, "cannot make %zu MiB of heap writable: %s",
+			  region->restored_bytes >> 20, thaw_strerror(code));
+	return code;
+}
+
 int region_register(struct region *region, size_t restored_bytes, struct thaw_error *error)
 {
-	uint64_t features = UFFD_FEATURE_PAGEFAULT_FLAG_WP;
-	uint64_t restored_mode = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP;
-	uint64_t fresh_mode = UFFDIO_REGISTER_MODE_WP;
+	uint64_t features = 0, fresh_mode = 0;
+	uint64_t restored_mode = UFFDIO_REGISTER_MODE_MISSING;
 	int code;
 
+	region->restored_bytes = restored_bytes;
+	if (region->rungs.delivery >= DELIVERY_SIGNAL)
+		return make_loadable(region, error);
+	if (region->rungs.tracker != TRACKER_MPROTECT) {
+		features |= UFFD_FEATURE_PAGEFAULT_FLAG_WP;
+		restored_mode |= UFFDIO_REGISTER_MODE_WP;
+		fresh_mode |= UFFDIO_REGISTER_MODE_WP;
+	}
 	if (region->rungs.tracker == TRACKER_WP_ASYNC)
 		features |= UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED;
-	else
+	else if (region->rungs.tracker == TRACKER_WP_SYNC)
 		fresh_mode |= UFFDIO_REGISTER_MODE_MISSING;
 	if (region->rungs.poison)
 		features |= UFFD_FEATURE_POISON;
 	if (region->rungs.backing == BACKING_MEMFD) {
-		features |= UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM |
-			    UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
+		features |= UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM;
+		if (region->rungs.tracker != TRACKER_MPROTECT)
+			features |= UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
 		restored_mode |= UFFDIO_REGISTER_MODE_MINOR;
 	}
 	region->uffd = probe_open_uffd(region->rungs.delivery, features);
@@ -175,7 +196,6 @@ int region_register(struct region *region, size_t restored_bytes, struct thaw_er
 				 "cannot open userfaultfd: %s%s", thaw_strerror(code),
 				 code == -EMFILE ? " (see ulimit -n)" : "");
 	}
-	region->restored_bytes = restored_bytes;
 	code = register_range(region, 0, restored_bytes, restored_mode, error);
 	if (!code)
 		code = register_range(region, restored_bytes, region->max_bytes, fresh_mode, error);
@@ -191,13 +211,21 @@ int region_register(struct region *region, size_t restored_bytes, struct thaw_er
 
 int region_resize(struct region *region, size_t bytes)
 {
+	size_t from = region->bytes;
+
 	if (bytes < region->bytes || bytes > region->max_bytes)
 		return -EINVAL;
+	if (region->rungs.delivery >= DELIVERY_SIGNAL && from < region->restored_bytes)
+		from = region->restored_bytes; /* the tracker opens what has arrived */
 	if (bytes == region->bytes)
 		return 0;
 	if (sys_injected(SYS_CALL_MMAP))
 		return -ENOMEM;
-	if (mprotect(region->base + region->bytes, bytes - region->bytes, PROT_READ | PROT_WRITE))
+	/* Under mprotect, the first write to a page has to be noted. */
+	if (bytes > from &&
+	    mprotect(region->base + from, bytes - from,
+		     region->rungs.tracker == TRACKER_MPROTECT ? PROT_READ
+							       : PROT_READ | PROT_WRITE))
 		return -errno;
 	/* The fault service looks at it from its thread. */
 	__atomic_store_n(&region->bytes, bytes, __ATOMIC_RELAXED);

@@ -8,6 +8,9 @@
  *	|  MISSING (MINOR) WP      |  WP (sync: MISSING)                     |                 |
  *	|  readable, writable                         |  PROT_NONE                             |
  *
+ * Under mprotect tracking there is no WP: what is not yet written is readable only. Where pages come by
+ * SIGSEGV there is no MISSING either: what has not arrived is PROT_NONE.
+ *
  * Two kinds of memory stand behind it, and this file and install.c are the only ones that know
  * which:
  *

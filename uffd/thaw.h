@@ -18,10 +18,13 @@
  *  - Threads: one thread at a time may call into a heap (the owner). Any number of threads may read and
  *    write the region's memory, except during thaw_checkpoint_capture(), when nobody may write it.
  *  - A page that cannot be read from the image is never zero and never hangs its reader: touching it
- *    raises SIGBUS; thaw_explain_fault() tells a signal handler what happened.
+ *    raises SIGBUS or SIGSEGV; thaw_explain_fault() tells a signal handler what happened.
  *  - A 'missing' page handed to a system call is served too while userfaultfd was opened with privileges
  *    (or vm.unprivileged_userfaultfd is 1), which thaw_open() requires.
- *  - The library installs no signal handler and prints nothing.
+ *  - The library prints nothing, and installs no signal handler but one: where pages come or are
+ *    tracked by SIGSEGV (thaw_status), it catches that, and hands on what is not its own. There no
+ *    thread that touches a region may block SIGSEGV; nobody may touch one while it holds malloc's
+ *    lock or the like; and the protection of the region's pages is the library's.
  *
  * Errors: every int function returns 0 (or a count) or a negative code: -errno, or one of THAW_E*
  * below. Where a struct thaw_error is taken, it receives one line that names what, where, why and
@@ -314,6 +317,12 @@ THAW_PUBLIC unsigned thaw_failures(const struct thaw *heap);
  * and cause and returns true; false for every other address.
  */
 THAW_PUBLIC bool thaw_explain_fault(const void *address, char *line, size_t line_bytes);
+/*
+ * For the SIGSEGV handler of a program that installed it after thaw_open(), and with SA_ONSTACK or not
+ * as it likes: async-signal-safe, to be called first. True: the page is there now, or may be written;
+ * return from the handler. May wait for a read of the image.
+ */
+THAW_PUBLIC bool thaw_handle_fault(const void *address);
 
 /* ---- Looking at an image without a heap: any image, also one in use; nothing is written ---- */
 

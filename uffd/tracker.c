@@ -5,6 +5,7 @@
  */
 #include "tracker.h"
 
+#include <signal.h>
 #include <unistd.h>
 
 int tracker_create(struct tracker *tracker, struct region *region, struct thaw_error *error)
@@ -17,12 +18,18 @@ int tracker_create(struct tracker *tracker, struct region *region, struct thaw_e
 	code = bitmap_init(&tracker->put_back, pages);
 	if (!code)
 		code = bitmap_init(&tracker->poisoned, pages);
-	if (!code && region->rungs.tracker == TRACKER_WP_SYNC)
+	if (!code && region->rungs.tracker != TRACKER_WP_ASYNC)
 		code = bitmap_init(&tracker->written, pages);
 	if (code)
 		return error_set(error, code, "no memory for the bitmap of written pages");
-	return region->rungs.tracker == TRACKER_WP_ASYNC ? tracker_wp_async_create(tracker, error)
-							 : 0;
+	switch (region->rungs.tracker) {
+	case TRACKER_WP_ASYNC:
+		return tracker_wp_async_create(tracker, error);
+	case TRACKER_MPROTECT:
+		return tracker_mprotect_create(tracker, error);
+	default:
+		return 0;
+	}
 }
 
 void tracker_destroy(struct tracker *tracker)
@@ -34,7 +41,32 @@ void tracker_destroy(struct tracker *tracker)
 	tracker->regions = NULL;
 	bitmap_free(&tracker->put_back);
 	bitmap_free(&tracker->written);
+	bitmap_free(&tracker->closed);
+	bitmap_free(&tracker->used);
 	bitmap_free(&tracker->poisoned);
+}
+
+/* wp-sync and mprotect note every write, and know. */
+static int64_t noted_count(struct tracker *tracker, uint64_t limit)
+{
+	uint64_t count;
+
+	pthread_mutex_lock(&tracker->lock);
+	count = bitmap_count(&tracker->written);
+	pthread_mutex_unlock(&tracker->lock);
+	return (int64_t)(count < limit ? count : limit);
+}
+
+static int collect(struct tracker *tracker, struct bitmap *pages)
+{
+	switch (tracker->region->rungs.tracker) {
+	case TRACKER_WP_ASYNC:
+		return tracker_wp_async_collect(tracker, pages);
+	case TRACKER_WP_SYNC:
+		return tracker_wp_sync_collect(tracker, pages);
+	default:
+		return tracker_mprotect_collect(tracker, pages);
+	}
 }
 
 int64_t tracker_count(struct tracker *tracker, uint64_t limit)
@@ -46,25 +78,31 @@ int64_t tracker_count(struct tracker *tracker, uint64_t limit)
 		return (int64_t)limit;
 	now = tracker->region->rungs.tracker == TRACKER_WP_ASYNC
 		      ? tracker_wp_async_count(tracker, limit - before)
-		      : tracker_wp_sync_count(tracker, limit - before);
+		      : noted_count(tracker, limit - before);
 	return now < 0 ? now : now + (int64_t)before;
 }
 
 int tracker_collect(struct tracker *tracker, struct bitmap *pages)
 {
+	sigset_t all, before;
 	int code;
 
+	/*
+	 * A handler of the program's that touches the region would wait for whoever serves it, and that for
+	 * the lock which the handler interrupted.
+	 */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
 	bitmap_merge(pages, &tracker->put_back);
 	bitmap_clear_all(&tracker->put_back);
-	code = tracker->region->rungs.tracker == TRACKER_WP_ASYNC
-		       ? tracker_wp_async_collect(tracker, pages)
-		       : tracker_wp_sync_collect(tracker, pages);
+	code = collect(tracker, pages);
 	/* After the scan: what it took for written was noted here before it was poisoned. */
 	pthread_mutex_lock(&tracker->lock);
 	for (uint64_t page = 0; (page = bitmap_next(&tracker->poisoned, page)) != UINT64_MAX;
 	     page++)
 		bitmap_clear(pages, page);
 	pthread_mutex_unlock(&tracker->lock);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return code;
 }
 
@@ -72,7 +110,22 @@ void tracker_forget(struct tracker *tracker, uint64_t first, uint64_t count)
 {
 	pthread_mutex_lock(&tracker->lock);
 	bitmap_set_range(&tracker->poisoned, first, count);
+	if (tracker->region->rungs.tracker == TRACKER_MPROTECT) {
+		bitmap_set_range(&tracker->closed, first, count);
+		for (uint64_t page = first; page < first + count; page++)
+			bitmap_clear(&tracker->written, page);
+	}
 	pthread_mutex_unlock(&tracker->lock);
+}
+
+bool tracker_forgot(struct tracker *tracker, uint64_t page)
+{
+	bool poisoned;
+
+	pthread_mutex_lock(&tracker->lock);
+	poisoned = bitmap_test(&tracker->poisoned, page);
+	pthread_mutex_unlock(&tracker->lock);
+	return poisoned;
 }
 
 void tracker_put_back(struct tracker *tracker, const struct bitmap *pages)

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * tracker.h - which pages were written since they were last asked about. One interface, two back
- * ends:
+ * tracker.h - which pages were written since they were last asked about. One interface, three
+ * back ends:
  *
  *  wp-async (tracker_wp_async.c)  the kernel takes the protection off and leaves its mark in the page table; PAGEMAP_SCAN reads
  *                                 and re-arms in one walk. 6.7+. About 1 us per first write.
  *  wp-sync  (tracker_wp_sync.c)   the first write to a page stops its writer until the fault service has noted it. 5.7+.
+ *  mprotect (tracker_mprotect.c)  the first write to a page raises SIGSEGV, and the handler notes it. Any kernel, any
+ *                                 privileges; faults of the kernel itself are not served (thaw_touch).
  *
  * Must: scan-and-reset never loses a page. Whoever collected pages and could not make them
  * durable hands them back with tracker_put_back(), and the next collection returns them again.
@@ -24,8 +26,11 @@ struct tracker {
 	void *regions;		/* wp-async: the kernel's answers go here */
 	struct bitmap put_back; /* collected before and not made durable; checkpoint side only */
 	pthread_mutex_t
-		lock; /* `poisoned`; wp-sync: `written`, and the protection of pages that changes with it */
-	struct bitmap written;	/* wp-sync */
+		lock; /* `poisoned`, `written`, `closed`, and the protection of pages that changes with them */
+	struct bitmap written;	/* wp-sync, mprotect */
+	struct bitmap closed;	/* mprotect: PROT_NONE; see tracker_mprotect.c */
+	struct bitmap used;	/* mprotect: written before, if not restored */
+	unsigned notes;		/* mprotect: writes noted since the last collection */
 	struct bitmap poisoned; /* under the lock */
 };
 
@@ -48,13 +53,14 @@ void tracker_put_back(struct tracker *tracker, const struct bitmap *pages);
  * service.
  */
 void tracker_forget(struct tracker *tracker, uint64_t first, uint64_t count);
+/* Was that said of this page? The handler of SIGSEGV. */
+bool tracker_forgot(struct tracker *tracker, uint64_t page);
 
 /* The back ends. */
 int tracker_wp_async_create(struct tracker *tracker, struct thaw_error *error);
 int64_t tracker_wp_async_count(struct tracker *tracker, uint64_t limit);
 int tracker_wp_async_collect(struct tracker *tracker, struct bitmap *pages);
 
-int64_t tracker_wp_sync_count(struct tracker *tracker, uint64_t limit);
 int tracker_wp_sync_collect(struct tracker *tracker, struct bitmap *pages);
 /*
  * For the fault service: note a write and let the writer go on; note pages that appear
@@ -62,5 +68,17 @@ int tracker_wp_sync_collect(struct tracker *tracker, struct bitmap *pages);
  */
 int tracker_wp_sync_note(struct tracker *tracker, uint64_t page);
 int tracker_wp_sync_install_zero(struct tracker *tracker, uint64_t first, uint64_t count);
+
+int tracker_mprotect_create(struct tracker *tracker, struct thaw_error *error);
+int tracker_mprotect_collect(struct tracker *tracker, struct bitmap *pages);
+/*
+ * For the handler of SIGSEGV: note a write and let it happen. -ENOENT: the page is closed, a write is
+ * not what is missing; -errno.
+ */
+int tracker_mprotect_note(struct tracker *tracker, uint64_t page);
+/* For the fault service: these pages, which were closed, have their contents. 0 or -errno. */
+int tracker_mprotect_arrive(struct tracker *tracker, uint64_t first, uint64_t count);
+/* For the fault service: all that is restored is there, before anyone has seen it. 0 or -errno. */
+int tracker_mprotect_loaded(struct tracker *tracker);
 
 #endif

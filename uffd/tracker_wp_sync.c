@@ -10,16 +10,6 @@
 #include "install.h"
 #include "tracker.h"
 
-int64_t tracker_wp_sync_count(struct tracker *tracker, uint64_t limit)
-{
-	uint64_t count;
-
-	pthread_mutex_lock(&tracker->lock);
-	count = bitmap_count(&tracker->written);
-	pthread_mutex_unlock(&tracker->lock);
-	return (int64_t)(count < limit ? count : limit);
-}
-
 int tracker_wp_sync_collect(struct tracker *tracker, struct bitmap *pages)
 {
 	int error = 0;

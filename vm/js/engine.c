@@ -200,17 +200,22 @@ static void write_explanation(const char *line)
 }
 
 /*
- * SIGSEGV and SIGBUS, on a stack of its own. What is not ours is left to the default action, so
- * that the core dump is honest.
+ * SIGSEGV and SIGBUS, on a stack of its own. SIGSEGV may be how a page of the heap is asked for; what
+ * is nobody's is left to the default action, so that the core dump is honest.
  */
 static void on_fault(int number, siginfo_t *info, void *context)
 {
 	struct js_engine *engine = current;
 	const char *address = info->si_addr;
 	const char *reason = NULL;
+	int saved = errno;
 	char line[512];
 
 	if (info->si_code > 0) {
+		if (number == SIGSEGV && thaw_handle_fault(address)) {
+			errno = saved;
+			return;
+		}
 		if (thaw_explain_fault(address, line, sizeof(line))) {
 			write_explanation(line);
 			_exit(EXIT_UNREADABLE);
@@ -236,9 +241,10 @@ static void on_fault(int number, siginfo_t *info, void *context)
 
 static void initialize_process(void)
 {
-	const struct sigaction action = {.sa_sigaction = on_fault,
-					 .sa_flags = SA_SIGINFO | SA_ONSTACK};
+	struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK};
 
+	/* Another handler may touch the heap, as js_poll_soon() does: not while this one brings its page. */
+	sigfillset(&action.sa_mask);
 	wasm_rt_init();
 	Z_quickjs_init_module();
 	sigaction(SIGSEGV, &action, NULL);

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * requests.h - the pages that handlers of SIGSEGV wait for: how a touch reaches the fault service where there is no
+ * userfaultfd to tell of it.
+ *
+ * A handler takes a slot, leaves its page there, wakes the service and sleeps on the slot (futex(2)) until the
+ * service has answered. As many threads as there are slots wait at once; others wait for a slot.
+ */
+#ifndef UFFD_REQUESTS_H
+#define UFFD_REQUESTS_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#define REQUEST_SLOTS 64u
+
+struct requests { /* zeroed: no requests */
+	struct {
+		_Atomic uint32_t state;
+		uint64_t page;
+	} slots[REQUEST_SLOTS];
+};
+
+/*
+ * Asks for a page and waits for the answer; `wake` gets the service to look. Any thread but the
+ * service's; async-signal-safe.
+ */
+void requests_ask(struct requests *requests, uint64_t page, void (*wake)(void *arg), void *arg);
+
+/* The next page that is newly asked for; UINT64_MAX: none. The service's thread. */
+uint64_t requests_take(struct requests *requests);
+/* Whoever asked for one of these pages may look again. The service's thread. */
+void requests_answer(struct requests *requests, uint64_t first, uint64_t count);
+
+#endif

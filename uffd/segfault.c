@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * segfault.c - see segfault.h. A touch of the restored part that has not arrived is handed to the fault service, and the
+ * handler waits for it; a write to a page that is watched is noted here and let happen. Then the instruction
+ * is tried again.
+ *
+ * Runs on whichever thread touched the region, at that very instruction, with every signal blocked. So it may take the
+ * tracker's lock, which nobody holds while touching a region. Must never touch a region itself, nor allocate.
+ *
+ * The handler is installed when the first heap needs it, and stays; what it does not serve goes on to the handler
+ * that was there before. A program that installs its own later calls thaw_handle_fault() in it.
+ */
+#define _GNU_SOURCE
+#include "segfault.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#define OPEN_HEAPS 64u
+
+static _Atomic(const struct watched *) open_heaps[OPEN_HEAPS];
+static pthread_once_t handler_once = PTHREAD_ONCE_INIT;
+static struct sigaction before;
+
+static const struct watched *owner_of(const void *address)
+{
+	for (unsigned i = 0; i < OPEN_HEAPS; i++) {
+		const struct watched *watched = atomic_load(&open_heaps[i]);
+
+		if (watched && region_contains(watched->region, address))
+			return watched;
+	}
+	return NULL;
+}
+
+static _Noreturn void cannot_protect(const struct watched *watched, int code)
+{
+	struct thaw_error error;
+
+	error_set(&error, code, "cannot change the protection of the heap's pages: %s%s",
+		  thaw_strerror(code), code == -ENOMEM ? " (see vm.max_map_count)" : "");
+	if (watched->fatal)
+		watched->fatal(watched->fatal_arg, &error);
+	abort();
+}
+
+bool segfault_handle(const void *address)
+{
+	const struct watched *watched = owner_of(address);
+	const struct region *region;
+	uint64_t page;
+	int code;
+
+	if (!watched || watched->region->rungs.tracker != TRACKER_MPROTECT)
+		return false;
+	region = watched->region;
+	page = region_page(region, address);
+	if (page >= region_bytes(region) / region->page_bytes)
+		return false;
+	code = tracker_mprotect_note(watched->tracker, page);
+	if (code == -ENOENT) /* has not arrived, or never will */
+		return watched->service && fault_service_fetch(watched->service, page);
+	if (code)
+		cannot_protect(watched, code);
+	return true;
+}
+
+bool segfault_explain(const void *address, char *line, size_t line_bytes)
+{
+	const struct watched *watched = owner_of(address);
+
+	return watched && watched->service &&
+	       fault_service_explain(watched->service, region_page(watched->region, address), line,
+				     line_bytes);
+}
+
+static void on_segfault(int number, siginfo_t *info, void *context)
+{
+	int saved = errno;
+	/* Sent by the kernel, for an address. */
+	bool served = info->si_code > 0 && segfault_handle(info->si_addr);
+
+	errno = saved;
+	if (served)
+		return;
+	if (before.sa_flags & SA_SIGINFO) {
+		before.sa_sigaction(number, info, context);
+	} else if (before.sa_handler != SIG_DFL && before.sa_handler != SIG_IGN) {
+		before.sa_handler(number);
+	} else {
+		/* As if there were no handler: it comes again, and ends the process. */
+		signal(number, SIG_DFL);
+		if (info->si_code <= 0)
+			raise(number);
+	}
+}
+
+static void handler_install(void)
+{
+	struct sigaction action = {.sa_sigaction = on_segfault,
+				   .sa_flags = SA_SIGINFO | SA_ONSTACK};
+
+	/* A handler of the program's must not run in the middle of this one: it may touch a region. */
+	sigfillset(&action.sa_mask);
+	/* Cannot fail: the signal is one that can be caught. */
+	sigaction(SIGSEGV, NULL, &before);
+	sigaction(SIGSEGV, &action, NULL);
+}
+
+int segfault_watch(const struct watched *watched)
+{
+	if (watched->region->rungs.tracker == TRACKER_MPROTECT)
+		pthread_once(&handler_once, handler_install);
+	for (unsigned i = 0; i < OPEN_HEAPS; i++) {
+		const struct watched *none = NULL;
+
+		if (atomic_compare_exchange_strong(&open_heaps[i], &none, watched))
+			return 0;
+	}
+	return -EMFILE;
+}
+
+void segfault_unwatch(const struct watched *watched)
+{
+	for (unsigned i = 0; i < OPEN_HEAPS; i++) {
+		const struct watched *expected = watched;
+
+		atomic_compare_exchange_strong(&open_heaps[i], &expected, NULL);
+	}
+}

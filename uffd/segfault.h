@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * segfault.h - what an address that faulted belongs to, and the library's handler of SIGSEGV, for heaps whose pages come
+ * or are tracked by it.
+ */
+#ifndef UFFD_SEGFAULT_H
+#define UFFD_SEGFAULT_H
+
+#include "fault.h"
+#include "region.h"
+#include "tracker.h"
+
+/* One open heap. Its owner keeps it in place until segfault_unwatch(). */
+struct watched {
+	const struct region *region;
+	struct tracker *tracker;
+	struct fault_service *service;				  /* may be NULL */
+	void (*fatal)(void *arg, const struct thaw_error *error); /* never returns; NULL: abort() */
+	void *fatal_arg;
+};
+
+/*
+ * From now on its faults are known, and served if the region is one whose pages come or are tracked by SIGSEGV.
+ * -EMFILE: too many heaps are open.
+ */
+int segfault_watch(const struct watched *watched);
+void segfault_unwatch(const struct watched *watched);
+
+/* See thaw_handle_fault() and thaw_explain_fault(). Async-signal-safe. */
+bool segfault_handle(const void *address);
+bool segfault_explain(const void *address, char *line, size_t line_bytes);
+
+#endif

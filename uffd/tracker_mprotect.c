@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tracker_mprotect.c - written pages by mprotect(2) and SIGSEGV, for where userfaultfd cannot protect pages or cannot be
+ * had at all (any kernel, any privileges).
+ *
+ * Invariant, under the lock: a page that can be written is in `written`, and a page in `closed` cannot be touched at all:
+ * it is poisoned, or, where pages come by SIGSEGV, it has not arrived. The handler (segfault.c) notes a write on the
+ * thread that wanted to write; nobody touches the region while holding the lock, so it is never taken twice.
+ *
+ * Each change of protection in the middle of a mapping makes two mappings more of it, of which a process can have some
+ * 65,000 (vm.max_map_count), and others need some, too. So after NOTES_FINE writes since the last collection a write
+ * opens a larger block; and where the kernel refuses all the same, as much as lies together, which takes mappings away.
+ * What was opened and not written costs a comparison when it is stored.
+ */
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "sys.h"
+#include "tracker.h"
+
+#define NOTES_FINE 8192u
+#define FRESH_PAGES 64u /* opened at once where nothing was restored, nor written yet */
+/* The page tables of so many pages are walked in the time of one more system call. */
+#define BRIDGE_PAGES 512u
+
+static int protect(const struct tracker *tracker, uint64_t first, uint64_t end, int protection)
+{
+	const struct region *region = tracker->region;
+
+	return sys_mprotect(region->base + first * region->page_bytes,
+			    (end - first) * region->page_bytes, protection);
+}
+
+int tracker_mprotect_create(struct tracker *tracker, struct thaw_error *error)
+{
+	const struct region *region = tracker->region;
+	uint64_t restored = region->restored_bytes / region->page_bytes;
+
+	if (bitmap_init(&tracker->closed, region->max_bytes / region->page_bytes) ||
+	    bitmap_init(&tracker->used, region->max_bytes / region->page_bytes))
+		return error_set(error, -ENOMEM, "no memory for the bitmap of absent pages");
+	if (region->rungs.delivery == DELIVERY_SIGNAL)
+		bitmap_set_range(&tracker->closed, 0, restored);
+	else if (region->rungs.delivery == DELIVERY_EAGER)
+		bitmap_set_range(&tracker->written, 0, restored); /* until they are loaded */
+	return 0;
+}
+
+/* As much of [*first, *end) as lies together with the page and can be touched. */
+static void trim_to_open(const struct tracker *tracker, uint64_t page, uint64_t *first,
+			 uint64_t *end)
+{
+	uint64_t next = bitmap_next(&tracker->closed, page);
+
+	if (next < *end)
+		*end = next;
+	for (uint64_t before = page; before > *first; before--)
+		if (bitmap_test(&tracker->closed, before - 1)) {
+			*first = before;
+			return;
+		}
+}
+
+/* What a write to this page opens: a block whose size is a power of two, so that blocks do not overlap. */
+static void block_of(struct tracker *tracker, uint64_t page, uint64_t *first, uint64_t *end)
+{
+	const struct region *region = tracker->region;
+	uint64_t limit = region_bytes(region) / region->page_bytes;
+	uint64_t restored = region->restored_bytes / region->page_bytes;
+	bool fresh = page >= restored && !bitmap_test(&tracker->used, page);
+	uint64_t pages = fresh ? FRESH_PAGES : 1;
+
+	if (++tracker->notes > NOTES_FINE)
+		while (pages < limit / NOTES_FINE)
+			pages *= 2;
+	*first = page & ~(pages - 1);
+	*end = *first + pages < limit ? *first + pages : limit;
+	if (page >= restored && *first < restored)
+		*first = restored;
+	else if (page<restored && * end> restored)
+		*end = restored;
+	trim_to_open(tracker, page, first, end);
+}
+
+int tracker_mprotect_note(struct tracker *tracker, uint64_t page)
+{
+	const struct region *region = tracker->region;
+	uint64_t first, end;
+	int code;
+
+	pthread_mutex_lock(&tracker->lock);
+	if (bitmap_test(&tracker->closed, page)) {
+		pthread_mutex_unlock(&tracker->lock);
+		return -ENOENT;
+	}
+	block_of(tracker, page, &first, &end);
+	code = protect(tracker, first, end, PROT_READ | PROT_WRITE);
+	if (code == -ENOMEM) {
+		first = 0;
+		end = region_bytes(region) / region->page_bytes;
+		trim_to_open(tracker, page, &first, &end);
+		code = protect(tracker, first, end, PROT_READ | PROT_WRITE);
+	}
+	if (!code) {
+		bitmap_set_range(&tracker->written, first, end - first);
+		bitmap_set_range(&tracker->used, first, end - first);
+	}
+	pthread_mutex_unlock(&tracker->lock);
+	return code;
+}
+
+/* Everything that can be touched can be written, and was: that leaves the fewest mappings. */
+static int open_all(struct tracker *tracker)
+{
+	uint64_t limit = region_bytes(tracker->region) / tracker->region->page_bytes, end;
+	int code = 0;
+
+	for (uint64_t first = 0; first < limit && !code; first = end) {
+		if (bitmap_test(&tracker->closed, first)) {
+			end = first + bitmap_run(&tracker->closed, first);
+			continue;
+		}
+		end = bitmap_next(&tracker->closed, first);
+		end = end < limit ? end : limit;
+		code = protect(tracker, first, end, PROT_READ | PROT_WRITE);
+		if (!code)
+			bitmap_set_range(&tracker->written, first, end - first);
+	}
+	return code;
+}
+
+int tracker_mprotect_arrive(struct tracker *tracker, uint64_t first, uint64_t count)
+{
+	int code;
+
+	pthread_mutex_lock(&tracker->lock);
+	code = protect(tracker, first, first + count, PROT_READ);
+	if (code == -ENOMEM) {
+		code = open_all(tracker);
+		if (!code)
+			code = protect(tracker, first, first + count, PROT_READ);
+	}
+	for (uint64_t page = first; !code && page < first + count; page++)
+		bitmap_clear(&tracker->closed, page);
+	pthread_mutex_unlock(&tracker->lock);
+	return code;
+}
+
+/* How far from `first` on one call can take the right to write away: over what was not written, too. */
+static uint64_t collect_end(const struct tracker *tracker, uint64_t first)
+{
+	uint64_t end = first + bitmap_run(&tracker->written, first);
+
+	for (;;) {
+		uint64_t next = bitmap_next(&tracker->written, end);
+
+		if (next == UINT64_MAX || next - end > BRIDGE_PAGES ||
+		    bitmap_next(&tracker->closed, end) < next)
+			return end;
+		end = next + bitmap_run(&tracker->written, next);
+	}
+}
+
+static int forbid_writes(struct tracker *tracker)
+{
+	int code = 0;
+
+	for (uint64_t first = 0;
+	     !code && (first = bitmap_next(&tracker->written, first)) != UINT64_MAX;) {
+		uint64_t end = collect_end(tracker, first);
+
+		code = protect(tracker, first, end, PROT_READ);
+		first = end;
+	}
+	return code;
+}
+
+int tracker_mprotect_loaded(struct tracker *tracker)
+{
+	int code;
+
+	pthread_mutex_lock(&tracker->lock);
+	code = forbid_writes(tracker);
+	if (!code)
+		bitmap_clear_all(&tracker->written);
+	pthread_mutex_unlock(&tracker->lock);
+	return code;
+}
+
+int tracker_mprotect_collect(struct tracker *tracker, struct bitmap *pages)
+{
+	int code;
+
+	pthread_mutex_lock(&tracker->lock);
+	code = forbid_writes(tracker);
+	/* After a failure every page stays noted; noting one twice costs only a comparison. */
+	if (!code) {
+		bitmap_merge(pages, &tracker->written);
+		bitmap_clear_all(&tracker->written);
+		tracker->notes = 0;
+	}
+	pthread_mutex_unlock(&tracker->lock);
+	return code;
+}
