@@ -8,7 +8,10 @@
 
 #include "image.h"
 #include "index.h"
+#include "page.h"
 #include "space.h"
+
+_Static_assert(PAGE_BYTES_LEAST % SPACE_BLOCK == 0, "a page takes whole blocks");
 
 #define STORE_HEADER_BYTES (2 * SPACE_BLOCK) /* blocks 0 and 1: the slots */
 /* At once, of each: what it takes to hold the newest, the thinned, the named and a portable one. */
@@ -28,11 +31,6 @@
 #define STORE_HELD_MOST (256ull << 20) /* see struct image */
 
 #define STORE_FAILURES_MAX (1u << 30)
-
-static inline bool page_bytes_possible(uint32_t bytes)
-{
-	return bytes >= SPACE_BLOCK && bytes <= 65536 && !(bytes & (bytes - 1));
-}
 
 /* Which generation failed, and how often in a row; 0: none did. */
 struct note {

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * page.h - how large a page is.
+ *
+ * The page is a property of the image: the unit in which it stores, checks and tracks the heap. A new
+ * image takes the page of the kernel that it is made on. On a kernel with smaller ones, a page of the
+ * image is several of the kernel's: whatever is done to a page (it is installed, protected, collected,
+ * poisoned) is done to all of them, and what the kernel says of one of its own (a fault, a write) it says
+ * of the page around it. A kernel with larger ones cannot open the image: there, a page could not
+ * arrive or be watched without its neighbours.
+ *
+ * Bounds: the least is the block in which the image's file is allocated (image/space.h); no kernel has
+ * smaller pages. The most is what divides the size of every heap (thaw.h), and what kernels of arm64 and
+ * ppc64 have; those with more (256 KiB) are for machines too small for a heap.
+ */
+#ifndef UFFD_PAGE_H
+#define UFFD_PAGE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define PAGE_BYTES_LEAST 4096u
+#define PAGE_BYTES_MOST 65536u
+
+static inline bool page_bytes_possible(uint64_t bytes)
+{
+	return bytes >= PAGE_BYTES_LEAST && bytes <= PAGE_BYTES_MOST && !(bytes & (bytes - 1));
+}
+
+/*
+ * What arrives together when a page is demanded, and what the working set counts in: so many bytes,
+ * whatever the page, since it is bytes that a read costs (fault.c).
+ */
+#define PAGE_CLUSTER_BYTES 65536u
+
+static inline unsigned page_cluster(uint32_t page_bytes)
+{
+	return PAGE_CLUSTER_BYTES / page_bytes;
+}
+
+#endif
