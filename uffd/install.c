@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* install.c - see install.h. The loop around every ioctl is the same; only the argument differs. */
+/*
+ * install.c - see install.h. The loop around every ioctl is the same; only the argument differs. It goes
+ * on by the kernel's pages, of which one of ours may be several (region.h).
+ */
 #define _GNU_SOURCE
 #include "install.h"
 
@@ -90,6 +93,13 @@ static int install_once(struct region *region, enum install_operation operation,
 	}
 }
 
+static int wake_range(struct region *region, uint64_t start, uint64_t length)
+{
+	struct uffdio_range range = {.start = start, .len = length};
+
+	return sys_ioctl(region->uffd, UFFDIO_WAKE, &range);
+}
+
 static int install_range(struct region *region, enum install_operation operation, uint64_t first,
 			 uint64_t count, const char *source)
 {
@@ -111,13 +121,10 @@ static int install_range(struct region *region, enum install_operation operation
 			 * while we installed it.
 			 */
 			if (!advanced) {
-				uint64_t page =
-					(start - (uintptr_t)region->base) / region->page_bytes;
-
-				result = install_wake(region, page, 1);
+				advanced = region->kernel_page_bytes;
+				result = wake_range(region, start, advanced);
 				if (result)
 					return result;
-				advanced = region->page_bytes;
 			}
 			break;
 		case INSTALL_RETRY:
@@ -128,8 +135,8 @@ static int install_range(struct region *region, enum install_operation operation
 			 * ENOENT also when the range crosses the border of two mappings, as
 			 * mprotect() by the program makes: then each page has its own.
 			 */
-			if (result == -ENOENT && part > region->page_bytes) {
-				most = region->page_bytes;
+			if (result == -ENOENT && part > region->kernel_page_bytes) {
+				most = region->kernel_page_bytes;
 				break;
 			}
 			return -ESRCH;
@@ -166,26 +173,34 @@ int install_poison(struct region *region, uint64_t first, uint64_t count)
 	return code || region->uffd < 0 ? code : install_wake(region, first, count);
 }
 
-int install_protection(struct region *region, uint64_t first, uint64_t count, bool protect)
+static int protect_range(struct region *region, uint64_t start, uint64_t length, bool protect)
 {
 	struct uffdio_writeprotect protection = {
-		.range = {.start = (uintptr_t)region->base + first * region->page_bytes,
-			  .len = count * region->page_bytes},
+		.range = {.start = start, .len = length},
 		.mode = protect ? UFFDIO_WRITEPROTECT_MODE_WP : 0,
 	};
 	int result;
 
 	while ((result = sys_ioctl(region->uffd, UFFDIO_WRITEPROTECT, &protection)) == -EAGAIN)
 		sched_yield();
+	return result;
+}
+
+int install_protection(struct region *region, uint64_t first, uint64_t count, bool protect)
+{
+	uint64_t start = (uintptr_t)region->base + first * region->page_bytes;
+	uint64_t length = count * region->page_bytes, part = region->kernel_page_bytes;
+	int result = protect_range(region, start, length, protect);
+
+	/* Before Linux 6.4, also where two mappings meet (see above): then one after the other. */
+	if (result == -ENOENT && length > part)
+		for (result = 0; !result && length; start += part, length -= part)
+			result = protect_range(region, start, part, protect);
 	return result == -ENOENT ? -ESRCH : result;
 }
 
 int install_wake(struct region *region, uint64_t first, uint64_t count)
 {
-	struct uffdio_range range = {
-		.start = (uintptr_t)region->base + first * region->page_bytes,
-		.len = count * region->page_bytes,
-	};
-
-	return sys_ioctl(region->uffd, UFFDIO_WAKE, &range);
+	return wake_range(region, (uintptr_t)region->base + first * region->page_bytes,
+			  count * region->page_bytes);
 }

@@ -10,10 +10,12 @@
 #include "region.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "compat.h"
+#include "page.h"
 #include "sys.h"
 
 static int out_of_address_space(struct thaw_error *error, size_t bytes)
@@ -100,6 +102,37 @@ static int reserve_anywhere(struct region *region, size_t bytes, struct thaw_err
 	return 0;
 }
 
+/*
+ * The kernel's, or with THAW_PAGE_BYTES a larger one: then all is as on a kernel that has such pages,
+ * so that their images can be made, and what that kernel refuses is refused.
+ */
+static int choose_page_bytes(struct region *region, struct thaw_error *error)
+{
+	const char *wish = getenv("THAW_PAGE_BYTES");
+	long kernel = sysconf(_SC_PAGESIZE);
+	unsigned long bytes;
+	char *end;
+
+	if (kernel <= 0 || !page_bytes_possible((uint64_t)kernel))
+		return error_set(
+			error, THAW_EKERNEL,
+			"this kernel's pages have %ld bytes, and an image's have %u to %u: "
+			"another kernel is needed",
+			kernel, PAGE_BYTES_LEAST, PAGE_BYTES_MOST);
+	region->page_bytes = region->kernel_page_bytes = (uint32_t)kernel;
+	if (!wish || !*wish)
+		return 0;
+	bytes = strtoul(wish, &end, 10);
+	if (*end || !page_bytes_possible(bytes) || bytes < (unsigned long)kernel)
+		return error_set(
+			error, THAW_EKERNEL,
+			"THAW_PAGE_BYTES=%s: use a power of two from %ld (this kernel's) to "
+			"%u",
+			wish, kernel, PAGE_BYTES_MOST);
+	region->page_bytes = (uint32_t)bytes;
+	return 0;
+}
+
 int region_create(struct region *region, void *address, size_t max_bytes, size_t guard_bytes,
 		  bool plain, struct thaw_error *error)
 {
@@ -107,10 +140,12 @@ int region_create(struct region *region, void *address, size_t max_bytes, size_t
 	int code;
 
 	*region = (struct region){.uffd = -1, .memfd = -1};
-	region->page_bytes = (uint32_t)sysconf(_SC_PAGESIZE);
 	region->max_bytes = max_bytes;
 	region->guard_bytes = guard_bytes;
 	region->rungs.backing = BACKING_ANONYMOUS;
+	code = choose_page_bytes(region, error);
+	if (code)
+		return code;
 	if (!plain) {
 		code = probe_choose(&region->rungs, error);
 		if (code)

@@ -19,6 +19,10 @@
  *  memfd       one memfd mapped twice. The service reads a page into the second mapping (the alias), checks it there, and
  *              UFFDIO_CONTINUE maps it into the first: a page can be in memory before it is asked for, and be shared.
  *
+ * A page is one of the image (page.h), and several of the kernel's where those are smaller. They come
+ * and go together, but not at once: an ioctl may end between them, and the program may give some of
+ * them up (madvise) or protect them. So install.c goes on by the kernel's pages.
+ *
  * Fresh pages are the kernel's business under wp-async (a page that was never write-protected
  * counts as written); under wp-sync they come through the fault service, which notes them as
  * written.
@@ -32,7 +36,8 @@
 struct region {
 	char *base;  /* what the program sees */
 	char *alias; /* the same pages by another road (memfd), or equal to base (anonymous) */
-	uint32_t page_bytes;
+	uint32_t page_bytes;	    /* of the image: the unit of all that is done here (page.h) */
+	uint32_t kernel_page_bytes; /* divides it */
 	size_t bytes, max_bytes, guard_bytes; /* see the drawing */
 	size_t restored_bytes;
 	struct rungs rungs;
@@ -44,7 +49,9 @@ struct region {
 #define REGION_ALIGNMENT (2ull << 20) /* so that huge pages and page tables line up */
 
 /*
- * Reserve and map; nothing is registered and nothing accessible yet. `address`: where base should be
+ * Reserve and map; nothing is registered and nothing accessible yet. `page_bytes` is what a new image
+ * gets: the kernel's, or more, as a kernel with such pages would have it, if the environment says so
+ * (THAW_PAGE_BYTES). Whoever opens an image with larger ones sets it before region_register(). `address`: where base should be
  * if all of it is free there, a multiple of REGION_ALIGNMENT; NULL: anywhere. `plain`: without
  * userfaultfd at all, for heaps that have no image.
  */
