@@ -9,6 +9,8 @@
  *  mprotect (tracker_mprotect.c)  the first write to a page raises SIGSEGV, and the handler notes it. Any kernel, any
  *                                 privileges; faults of the kernel itself are not served (thaw_touch).
  *
+ * Pages are the image's (page.h): one is written if anything in it was.
+ *
  * Must: scan-and-reset never loses a page. Whoever collected pages and could not make them
  * durable hands them back with tracker_put_back(), and the next collection returns them again.
  */

@@ -8,6 +8,10 @@
  * reports the empty entries beside a present page too (pagemap_scan_pmd_entry(), 6.7 to 6.18),
  * which in a lazily restored region are pages that have not arrived: a checkpoint would store
  * them as zero. So the scan asks for pages that are written and exist, in memory or in swap.
+ *
+ * The kernel answers in its own pages, and watches again only those that it found written. Where a page
+ * of ours is several of them, it is written if one of them is; those beside it are watched already, or
+ * do not exist yet, and then they will count as written when they do.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -47,22 +51,38 @@ static struct pm_scan_arg scan_of(const struct tracker *tracker, uint64_t flags)
 	};
 }
 
+/* From the page that a range begins in, to behind that which it ends in. */
+static uint64_t range_first(const struct region *region, const struct page_region *range)
+{
+	return (range->start - (uintptr_t)region->base) / region->page_bytes;
+}
+
+static uint64_t range_end(const struct region *region, const struct page_region *range)
+{
+	return (range->end - 1 - (uintptr_t)region->base) / region->page_bytes + 1;
+}
+
 int64_t tracker_wp_async_count(struct tracker *tracker, uint64_t limit)
 {
 	struct region *region = tracker->region;
 	struct page_region *ranges = tracker->regions;
 	struct pm_scan_arg scan = scan_of(tracker, 0);
-	uint64_t pages = 0;
+	uint64_t pages = 0, counted = 0; /* up to here: ranges ascend, and two may share a page */
 
 	while (scan.start < scan.end && pages < limit) {
 		int found;
 
-		scan.max_pages = limit - pages;
+		scan.max_pages = limit - pages; /* of the kernel's: no more of ours */
 		found = sys_ioctl(tracker->pagemap, PAGEMAP_SCAN, &scan);
 		if (found < 0)
 			return found;
-		for (int i = 0; i < found; i++)
-			pages += (ranges[i].end - ranges[i].start) / region->page_bytes;
+		for (int i = 0; i < found; i++) {
+			uint64_t first = range_first(region, &ranges[i]);
+			uint64_t end = range_end(region, &ranges[i]);
+
+			pages += end - (first > counted ? first : counted);
+			counted = end;
+		}
 		scan.start = scan.walk_end;
 	}
 	return (int64_t)pages;
@@ -80,11 +100,9 @@ int tracker_wp_async_collect(struct tracker *tracker, struct bitmap *pages)
 		if (found < 0)
 			return found;
 		for (int i = 0; i < found; i++) {
-			uint64_t first =
-				(ranges[i].start - (uintptr_t)region->base) / region->page_bytes;
+			uint64_t first = range_first(region, &ranges[i]);
 
-			bitmap_set_range(pages, first,
-					 (ranges[i].end - ranges[i].start) / region->page_bytes);
+			bitmap_set_range(pages, first, range_end(region, &ranges[i]) - first);
 		}
 		scan.start = scan.walk_end;
 	}
