@@ -19,8 +19,8 @@
 
 #include "sys.h"
 
-/* More written pages than this are worth a pass while the program runs. */
-#define PRECOPY_PAGES 2048u
+/* More written pages than make this are worth a pass while the program runs. */
+#define PRECOPY_BYTES (8u << 20)
 /* A program that writes faster than we copy is stopped after so many. */
 #define PRECOPY_PASSES 4u
 #define STAGING_KEPT (16u << 20)
@@ -40,11 +40,10 @@ static void phase_set(struct checkpointer *checkpointer, enum thaw_phase phase)
 
 /* ---- the thread's half ---- */
 
-/* Copy what is written now into the commit while the program runs. */
-static int precopy_pass(struct checkpointer *checkpointer, struct thaw_error *error)
+/* Copy what is written now into the commit while the program runs. `copy`: room for a page. */
+static int precopy_pass(struct checkpointer *checkpointer, void *copy, struct thaw_error *error)
 {
 	struct bitmap *pages = &checkpointer->residual;
-	char copy[checkpointer->region->page_bytes];
 	int code;
 
 	bitmap_clear_all(pages);
@@ -61,7 +60,7 @@ static int precopy_pass(struct checkpointer *checkpointer, struct thaw_error *er
 		 * hashed and stored; a torn one is collected again by capture, since the write
 		 * that tore it marked the page.
 		 */
-		memcpy(copy, page_address(checkpointer, page), sizeof(copy));
+		memcpy(copy, page_address(checkpointer, page), checkpointer->region->page_bytes);
 		code = commit_page(checkpointer->commit, page, copy, &stored, error);
 		if (code)
 			return code;
@@ -71,23 +70,29 @@ static int precopy_pass(struct checkpointer *checkpointer, struct thaw_error *er
 
 static int precopy(struct checkpointer *checkpointer, struct thaw_error *error)
 {
+	uint32_t page_bytes = checkpointer->region->page_bytes;
 	int64_t before = INT64_MAX;
+	void *copy = NULL;
+	int code = 0;
 
-	for (unsigned pass = 0; pass < PRECOPY_PASSES; pass++) {
+	for (unsigned pass = 0; !code && pass < PRECOPY_PASSES; pass++) {
 		int64_t written = tracker_count(checkpointer->tracker, UINT32_MAX);
-		int code;
 
-		if (written < 0)
-			return error_set(error, (int)written, "cannot count the written pages: %s",
+		if (written < 0) {
+			code = error_set(error, (int)written, "cannot count the written pages: %s",
 					 thaw_strerror((int)written));
-		if (written <= PRECOPY_PAGES || written > before / 2)
+			break;
+		}
+		if (written <= PRECOPY_BYTES / page_bytes || written > before / 2)
 			break;
 		before = written;
-		code = precopy_pass(checkpointer, error);
-		if (code)
-			return code;
+		/* Not on the stack: 64 KiB may be all of it (ulimit -s). */
+		copy = copy ? copy : malloc(page_bytes);
+		code = copy ? precopy_pass(checkpointer, copy, error)
+			    : error_set(error, -ENOMEM, "no memory to copy a page");
 	}
-	return 0;
+	free(copy);
+	return code;
 }
 
 static void checkpoint_done(struct checkpointer *checkpointer, int code)
