@@ -197,11 +197,48 @@ TEST(other_engine_or_pages)
 	ASSERT_NE(NULL, strstr(error.text, "model-1"));
 	ASSERT_NE(NULL, strstr(error.text, "model-2"));
 	options = model_options();
-	options.page_bytes = 16384;
-	ASSERT_EQ(THAW_EFORMAT, try_open(options));
 	options.page_bytes = 5000;
 	ASSERT_EQ(-EINVAL, try_open(options));
+	options.page_bytes = 131072;
+	ASSERT_EQ(-EINVAL, try_open(options));
 	model_teardown();
+}
+
+/* An image keeps the pages it was made with; a kernel with larger ones refuses it, others do not. */
+TEST(pages_of_other_kernels)
+{
+	static const uint32_t sizes[] = {4096, 8192, 16384, 32768, 65536};
+
+	for (unsigned made = 0; made < 5; made++) {
+		struct image_options options = model_options();
+		char wanted[64];
+
+		model_setup("pages");
+		options.page_bytes = sizes[made];
+		ASSERT_EQ(0, try_open(options));
+		for (unsigned opened = 0; opened < 5; opened++) {
+			struct image *image;
+
+			options.page_bytes = sizes[opened];
+			if (opened > made) {
+				ASSERT_EQ(THAW_EFORMAT, try_open(options));
+				snprintf(wanted, sizeof(wanted),
+					 "have %u bytes, and this kernel's have %u", sizes[made],
+					 sizes[opened]);
+				ASSERT_NE(NULL, strstr(error.text, wanted))
+				TH_LOG("%s", error.text);
+				continue;
+			}
+			ASSERT_EQ(0, image_open(&options, &image, &fallback, &error));
+			ASSERT_EQ(sizes[made], image_page_bytes(image));
+			image_close(image);
+		}
+		/* Who only reads it takes it as it is. */
+		options.read_only = true;
+		options.page_bytes = 0;
+		ASSERT_EQ(0, try_open(options));
+		model_teardown();
+	}
 }
 
 TEST(one_writer)

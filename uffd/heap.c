@@ -3,10 +3,11 @@
  * heap.c - struct thaw: one region, one image, and the threads that serve both, behind the
  * functions of thaw.h.
  *
- *	image_open -> region_create -> region_register -> tracker_create -> fault_service_start -> checkpointer_start
+ *	region_create -> image_open -> region_register -> tracker_create -> fault_service_start -> checkpointer_start
  *
- * and in the reverse order to close. Owner thread, except thaw_explain_fault() and thaw_handle_fault(),
- * which run in signal handlers.
+ * and in the reverse order to close. The region first: on a kernel that cannot serve it, no image is
+ * made. It gets the image's page before anything is done to a page (page.h). Owner thread, except
+ * thaw_explain_fault() and thaw_handle_fault(), which run in signal handlers.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -16,12 +17,14 @@
 #include "checkpoint.h"
 #include "fault.h"
 #include "image/image.h"
+#include "page.h"
 #include "region.h"
 #include "segfault.h"
 #include "sys.h"
 #include "tracker.h"
 
 #define SIZE_UNIT (64u << 10)
+_Static_assert(SIZE_UNIT % PAGE_BYTES_MOST == 0, "a heap is a whole number of pages");
 
 struct thaw {
 	struct region region;
@@ -61,6 +64,7 @@ static int open_image(struct thaw *heap, const struct thaw_options *options,
 		heap->image = NULL;
 		return code;
 	}
+	heap->region.page_bytes = image_page_bytes(heap->image);
 	heap->opened = *image_opened(heap->image);
 	if (!heap->opened.number)
 		return 0;

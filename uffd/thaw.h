@@ -47,11 +47,12 @@ extern "C" {
 enum {
 	THAW_EDAMAGED = -20001, /* a checksum, or a value that cannot be, inside a Thaw image */
 	THAW_EFOREIGN = -20002, /* not a Thaw image at all */
-	THAW_EFORMAT = -20003,	/* a Thaw image of another format version or page size */
-	THAW_EENGINE = -20004,	/* a Thaw image of another engine */
-	THAW_EINUSE = -20005,	/* another process holds the image */
-	THAW_EKERNEL = -20006,	/* this kernel, or these privileges, lack what is needed */
-	THAW_ENOGEN = -20007,	/* the generation asked for is not (or no longer) in the image */
+	THAW_EFORMAT =
+		-20003, /* a Thaw image of another format, or with pages smaller than the kernel's */
+	THAW_EENGINE = -20004, /* a Thaw image of another engine */
+	THAW_EINUSE = -20005,  /* another process holds the image */
+	THAW_EKERNEL = -20006, /* this kernel, or these privileges, lack what is needed */
+	THAW_ENOGEN = -20007,  /* the generation asked for is not (or no longer) in the image */
 };
 
 struct thaw_error {

@@ -372,10 +372,13 @@ static int file_open(const struct image_options *options, struct thaw_error *err
 static int identity_check(const struct image_options *options, const struct slot *slot,
 			  struct thaw_error *error)
 {
-	if (options->page_bytes && options->page_bytes != slot->page_bytes)
-		return error_set(error, THAW_EFORMAT,
-				 "%s: an image with pages of %u bytes, and this host's have %u",
-				 options->path, slot->page_bytes, options->page_bytes);
+	if (options->page_bytes > slot->page_bytes)
+		return error_set(
+			error, THAW_EFORMAT,
+			"%s: its pages have %u bytes, and this kernel's have %u, which is too "
+			"many: run it on a kernel whose pages have at most %u (to read it, "
+			"thaw export works here too)",
+			options->path, slot->page_bytes, options->page_bytes, slot->page_bytes);
 	if (options->engine && strcmp(options->engine, slot->engine))
 		return error_set(error, THAW_EENGINE,
 				 "%s: an image of engine '%s', and this is '%s': name another "
@@ -696,6 +699,11 @@ int image_fd(const struct image *image)
 const char *image_path(const struct image *image)
 {
 	return image->path;
+}
+
+uint32_t image_page_bytes(const struct image *image)
+{
+	return image->identity.page_bytes;
 }
 
 const struct thaw_generation *image_opened(const struct image *image)

@@ -18,7 +18,7 @@
 #include "error.h"
 #include "thaw.h"
 
-/* Pages per leaf of the index: also the cluster in which demand faults are served. */
+/* Pages per leaf of the index: what one lookup tells. A whole number of clusters (page.h). */
 #define IMAGE_LEAF_PAGES 16u
 
 enum extent_encoding {
@@ -50,9 +50,13 @@ struct image_options {
 	unsigned retain;     /* 0: 8; see retention_mark() */
 	const struct thaw_thinning *thinning;
 	unsigned thinning_count;
-	bool retain_all;     /* for tools: drop nothing; engine and page_bytes may be any then */
-	const char *engine;  /* required unless read_only or retain_all */
-	uint32_t page_bytes; /* what the caller uses; must match the image */
+	bool retain_all;    /* for tools: drop nothing; engine may be any then */
+	const char *engine; /* required unless read_only or retain_all */
+	/*
+	 * The kernel's: a new image gets it, and one whose pages are smaller is refused (page.h). 0, for
+	 * those who only read or retain_all: any.
+	 */
+	uint32_t page_bytes;
 };
 
 /*
@@ -70,6 +74,7 @@ void image_close(struct image *image);
 
 int image_fd(const struct image *image);
 const char *image_path(const struct image *image);
+uint32_t image_page_bytes(const struct image *image);
 /* The generation that lookups see when nothing has been committed yet; number 0: a fresh heap. */
 const struct thaw_generation *image_opened(const struct image *image);
 /*
