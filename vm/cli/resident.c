@@ -62,30 +62,35 @@ static bool find_heap(uint64_t pid, struct heap_range *heap)
 	return true;
 }
 
-/* From one file of entries, those of the heap. */
-static void read_entries(int pagemap, uint64_t from, uint64_t pages,
+/*
+ * From one file of entries, those of the heap: `count` of the kernel's pages, of which `each` make one of
+ * the image. That is in memory if some of it is.
+ */
+static void read_entries(int pagemap, uint64_t from, uint64_t count, unsigned each,
 			 void (*run)(void *arg, uint64_t first, uint64_t pages), void *arg)
 {
 	uint64_t *entries = malloc(ENTRIES * sizeof(*entries)), run_first = 0, run_pages = 0;
 
-	for (uint64_t page = 0; entries && page < pages;) {
-		size_t wish = pages - page < ENTRIES ? (size_t)(pages - page) : ENTRIES;
+	for (uint64_t entry = 0; entries && entry < count;) {
+		size_t wish = count - entry < ENTRIES ? (size_t)(count - entry) : ENTRIES;
 		ssize_t got = pread(pagemap, entries, wish * sizeof(*entries),
-				    (off_t)((from + page) * sizeof(*entries)));
+				    (off_t)((from + entry) * sizeof(*entries)));
 
 		if (got < 0 && errno == EINTR)
 			continue;
 		if (got < (ssize_t)sizeof(*entries)) /* the process has ended */
 			break;
-		for (size_t i = 0; i < (size_t)got / sizeof(*entries); i++, page++) {
+		for (size_t i = 0; i < (size_t)got / sizeof(*entries); i++, entry++) {
+			uint64_t page = entry / each;
+
 			if (!(entries[i] & PRESENT))
 				continue;
-			if (run_pages && run_first + run_pages != page) {
+			if (run_pages && run_first + run_pages < page) {
 				run(arg, run_first, run_pages);
 				run_pages = 0;
 			}
 			run_first = run_pages ? run_first : page;
-			run_pages++;
+			run_pages = page + 1 - run_first;
 		}
 	}
 	if (run_pages)
@@ -96,14 +101,15 @@ static void read_entries(int pagemap, uint64_t from, uint64_t pages,
 const char *resident_pages(uint64_t pid, uint64_t pages, uint32_t page_bytes,
 			   void (*run)(void *arg, uint64_t first, uint64_t pages), void *arg)
 {
+	uint64_t kernel_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
 	struct heap_range heap;
 	char path[64];
 	int pagemap;
 
 	if (!pid)
 		return "not running";
-	if (page_bytes != (uint32_t)sysconf(_SC_PAGESIZE))
-		return "unknown: its pages are not this machine's";
+	if (page_bytes % kernel_bytes) /* then no process of this machine has it open */
+		return "unknown: its pages are smaller than this machine's";
 	if (!find_heap(pid, &heap))
 		return "unknown: only the user of its process may look into it";
 	if (heap.several)
@@ -116,7 +122,8 @@ const char *resident_pages(uint64_t pid, uint64_t pages, uint32_t page_bytes,
 		return "unknown: only the user of its process may look into it";
 	if (pages > (heap.to - heap.from) / page_bytes)
 		pages = (heap.to - heap.from) / page_bytes;
-	read_entries(pagemap, heap.from / page_bytes, pages, run, arg);
+	read_entries(pagemap, heap.from / kernel_bytes, pages * (page_bytes / kernel_bytes),
+		     page_bytes / kernel_bytes, run, arg);
 	close(pagemap);
 	return NULL;
 }
