@@ -83,7 +83,7 @@ static int open_image(struct thaw *heap, const struct thaw_options *options,
  */
 static void start_touches(struct thaw *heap, unsigned flags)
 {
-	uint64_t generation, pages = heap->opened.heap_bytes / heap->region.page_bytes;
+	uint64_t generation;
 	int count = 0;
 
 	if (!heap->opened.number)
@@ -92,8 +92,8 @@ static void start_touches(struct thaw *heap, unsigned flags)
 		count = image_read_working_set(heap->image, &heap->working_set, &generation, NULL);
 	heap->working_set_count = count > 0 ? (unsigned)count : 0;
 	if (!(flags & THAW_PREFETCH))
-		touches_init(&heap->touches, heap->opened.number, pages, heap->working_set,
-			     heap->working_set_count);
+		touches_init(&heap->touches, heap->opened.number, heap->opened.heap_bytes,
+			     heap->region.page_bytes, heap->working_set, heap->working_set_count);
 }
 
 static int start_tracking(struct thaw *heap, const struct thaw_options *options,

@@ -140,7 +140,7 @@ struct thaw_thinning {
 #define THAW_OPEN_PORTABLE 0x8u
 /*
  * After opening, stream in the pages that an earlier start touched first, in that order and in the
- * background. Starts record that order by themselves: which clusters of 16 pages were demanded after a
+ * background. Starts record that order by themselves: which clusters of 64 KiB were demanded after a
  * restore, until the first generation that becomes durable 2 s later or more, with which it is stored.
  * None, or a damaged one: nothing is streamed. With THAW_PREFETCH, the rest follows.
  */
@@ -329,7 +329,7 @@ THAW_PUBLIC bool thaw_handle_fault(const void *address);
 
 struct thaw_image_info {
 	uint32_t format;	  /* format version */
-	uint32_t page_bytes;	  /* unit of storage */
+	uint32_t page_bytes;	  /* unit of storage: that of the kernel it was made on */
 	uint8_t uuid[16];	  /* made when the image was created */
 	char engine[64];	  /* who wrote it */
 	uint64_t file_bytes;	  /* size of the file */
@@ -339,7 +339,7 @@ struct thaw_image_info {
 	uint64_t free_bytes;	  /* in the file, reachable from none */
 	uint64_t holder;	  /* pid of the process that holds the lock; 0: none */
 	unsigned generations;	  /* retained ones */
-	/* What was touched first, in clusters of 16 pages, after that generation was restored. */
+	/* What was touched first, in clusters of 64 KiB, after that generation was restored. */
 	uint64_t working_set_clusters, working_set_generation;
 	/* How scattered things lie: of the newest generation, how many pages are stored, and in how many
 	 * pieces of the file they lie, read in the heap's order; and of the blocks that nothing
@@ -407,7 +407,7 @@ enum thaw_page_kind {
 struct thaw_page_run { /* pages that follow each other, in the heap and in the file */
 	uint64_t first, pages;
 	enum thaw_page_kind kind;
-	uint32_t rank;	 /* of their cluster of 16 in the working set, from 0; or THAW_RANK_NONE */
+	uint32_t rank;	 /* of their cluster in the working set, from 0; or THAW_RANK_NONE */
 	uint64_t birth;	 /* the generation that wrote them; 0: absent or lost */
 	uint64_t offset; /* in the file, of the first; 0: not stored */
 };

@@ -31,15 +31,16 @@
 #define FULL_NS 2000000000ull
 #define LIMIT_NS 60000000000ull
 
-int touches_init(struct touches *touches, uint64_t generation, uint64_t pages, const uint64_t *set,
-		 unsigned set_count)
+int touches_init(struct touches *touches, uint64_t generation, uint64_t bytes, uint32_t page_bytes,
+		 const uint64_t *set, unsigned set_count)
 {
-	uint64_t clusters = (pages + IMAGE_LEAF_PAGES - 1) / IMAGE_LEAF_PAGES;
+	uint64_t clusters = (bytes + PAGE_CLUSTER_BYTES - 1) / PAGE_CLUSTER_BYTES;
 	unsigned room = clusters < STORE_WORKING_SET_MAX ? (unsigned)clusters
 							 : STORE_WORKING_SET_MAX;
 
 	touches->generation = generation;
 	touches->began_ns = sys_monotonic_ns();
+	touches->cluster_pages = page_cluster(page_bytes);
 	touches->clusters = clusters;
 	touches->pages = malloc((room + 1) * sizeof(*touches->pages));
 	if (!touches->pages || bitmap_init(&touches->seen, clusters)) {
@@ -64,7 +65,7 @@ void touches_free(struct touches *touches)
 
 void touches_note(struct touches *touches, uint64_t page)
 {
-	uint64_t cluster = page / IMAGE_LEAF_PAGES;
+	uint64_t cluster = page / touches->cluster_pages;
 	unsigned count = atomic_load_explicit(&touches->count, memory_order_relaxed);
 
 	if (count == touches->room || cluster >= touches->clusters ||

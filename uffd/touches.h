@@ -11,6 +11,7 @@
 struct touches {
 	uint64_t generation; /* that was restored */
 	uint64_t began_ns;
+	unsigned cluster_pages;
 	uint64_t clusters; /* of the restored heap */
 	unsigned room;	   /* 0: nothing is recorded */
 	unsigned before;   /* how many were not touched but are from the set before */
@@ -22,12 +23,12 @@ struct touches {
 };
 
 /*
- * Record for a heap of `pages` pages restored from `generation`. `set`: what is prefetched, and may
+ * Record for a heap of `bytes` in such pages, restored from `generation`. `set`: what is prefetched, and may
  * therefore be touched unnoticed: the recording goes on from it. -ENOMEM leaves a recorder that does
  * nothing.
  */
-int touches_init(struct touches *touches, uint64_t generation, uint64_t pages, const uint64_t *set,
-		 unsigned set_count);
+int touches_init(struct touches *touches, uint64_t generation, uint64_t bytes, uint32_t page_bytes,
+		 const uint64_t *set, unsigned set_count);
 void touches_free(struct touches *touches);
 
 /* A page of the restored heap was touched. The fault service's thread. */

@@ -155,17 +155,19 @@ static int dense_page(struct dense *dense, uint64_t page, const struct extent *e
 static int dense_working_set(struct dense *dense, const struct root *root, const uint64_t *pages,
 			     uint64_t count)
 {
+	unsigned cluster = page_cluster(dense->from->page_bytes);
 	struct index index;
 	int code = 0;
 
 	index_open(&index, dense->from->fd, dense->from->path, dense->from->page_bytes, root);
 	for (uint64_t i = 0; i < count && !code; i++) {
-		uint64_t first = pages[i] - pages[i] % IMAGE_LEAF_PAGES;
+		uint64_t leaf = pages[i] - pages[i] % IMAGE_LEAF_PAGES;
+		uint64_t first = pages[i] - pages[i] % cluster;
 		struct extent extents[IMAGE_LEAF_PAGES];
 
-		code = index_lookup(&index, first, extents, dense->error);
-		for (unsigned n = 0; n < IMAGE_LEAF_PAGES && !code; n++)
-			code = dense_page(dense, first + n, &extents[n]);
+		code = index_lookup(&index, leaf, extents, dense->error);
+		for (unsigned n = 0; n < cluster && !code; n++)
+			code = dense_page(dense, first + n, &extents[first - leaf + n]);
 	}
 	index_close(&index);
 	return code;

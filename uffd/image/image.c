@@ -117,7 +117,7 @@
  *		 16  16  checksum of the decoded page
  *
  * Working set: numbers of pages (8 bytes each), in the order in which they were first touched after
- * a restore; of each cluster of 16 the first. Later records refer to it too, until there is another.
+ * a restore; of each cluster (64 KiB of the heap) the first. Later records refer to it too, until there is another.
  *
  * A reference (slot to record, record to root, state and working set, node to child, entry to page) is valid if
  * the bytes it names lie in the file and have the checksum that stands beside it, and if they say

@@ -67,7 +67,8 @@ struct listing {
 	uint64_t end;		  /* of the heap, in pages */
 	uint64_t next;		  /* page; all before it are told, or in `run` */
 	struct thaw_page_run run; /* not told yet: more may join it */
-	struct rank *ranks;	  /* by cluster; those before `rank` are behind us */
+	unsigned cluster_pages;
+	struct rank *ranks; /* by cluster; those before `rank` are behind us */
 	unsigned rank_count, rank;
 	struct thaw_error *error; /* of the first node that was lost */
 };
@@ -91,7 +92,7 @@ static void ranks_read(struct listing *listing)
 		listing->ranks = malloc((size_t)count * sizeof(*listing->ranks));
 	for (int i = 0; listing->ranks && i < count; i++)
 		listing->ranks[listing->rank_count++] =
-			(struct rank){pages[i] / IMAGE_LEAF_PAGES, (uint32_t)i};
+			(struct rank){pages[i] / listing->cluster_pages, (uint32_t)i};
 	if (listing->rank_count)
 		qsort(listing->ranks, listing->rank_count, sizeof(*listing->ranks), by_cluster);
 	free(pages);
@@ -100,7 +101,7 @@ static void ranks_read(struct listing *listing)
 /* The rank of the next page, and how many from there on have the same. */
 static uint32_t rank_next(struct listing *listing, uint64_t *pages)
 {
-	uint64_t cluster = listing->next / IMAGE_LEAF_PAGES, first;
+	uint64_t cluster = listing->next / listing->cluster_pages, first;
 
 	while (listing->rank < listing->rank_count &&
 	       listing->ranks[listing->rank].cluster < cluster)
@@ -108,12 +109,12 @@ static uint32_t rank_next(struct listing *listing, uint64_t *pages)
 	*pages = UINT64_MAX;
 	if (listing->rank == listing->rank_count)
 		return THAW_RANK_NONE;
-	first = listing->ranks[listing->rank].cluster * IMAGE_LEAF_PAGES;
+	first = listing->ranks[listing->rank].cluster * listing->cluster_pages;
 	if (first > listing->next) {
 		*pages = first - listing->next;
 		return THAW_RANK_NONE;
 	}
-	*pages = first + IMAGE_LEAF_PAGES - listing->next;
+	*pages = first + listing->cluster_pages - listing->next;
 	return listing->ranks[listing->rank].rank;
 }
 
@@ -207,6 +208,7 @@ int thaw_image_pages(const char *path, uint64_t generation,
 	*error = (struct thaw_error){0};
 	listing.error = error;
 	listing.end = heap_pages(listing.image);
+	listing.cluster_pages = page_cluster(listing.image->identity.page_bytes);
 	ranks_read(&listing);
 	source.fd = listing.image->fd;
 	source.page_bytes = listing.image->identity.page_bytes;

@@ -3,7 +3,7 @@
  * view.c - thaw_view: the contents of one generation, for reading. Any image, also one in use; no lock
  * that keeps a writer out, no userfaultfd, nothing written.
  *
- * A view is a mapping of anonymous memory as large as the heap, into which clusters of pages are read
+ * A view is a mapping of anonymous memory as large as the heap, into which clusters (page.h) are read
  * when they are first asked for, and checked at that read: a byte that is returned was under a checksum.
  * Beyond `limit` clusters a hand goes round the mapping and takes some back, so a view of a large heap
  * costs no more than that, and reads of a few bytes cost a copy.
@@ -29,8 +29,8 @@ struct thaw_view {
 	size_t state_bytes;
 	uint64_t heap_bytes;
 	uint32_t page_bytes;
-	uint64_t cluster_bytes, clusters;
-	uint8_t *memory;   /* clusters * cluster_bytes */
+	uint64_t clusters;
+	uint8_t *memory;   /* of all of them */
 	uint64_t *arrived; /* a bit per cluster */
 	uint64_t count, limit, hand;
 };
@@ -41,14 +41,14 @@ static uint64_t bitmap_bytes(uint64_t clusters)
 }
 
 /* A quarter of the machine's memory, or enough for most heaps. */
-static uint64_t view_limit(uint64_t cluster_bytes)
+static uint64_t view_limit(void)
 {
 	long pages = sysconf(_SC_PHYS_PAGES), page_bytes = sysconf(_SC_PAGESIZE);
 	uint64_t bytes = VIEW_BYTES_LEAST;
 
 	if (pages > 0 && page_bytes > 0 && (uint64_t)pages / 4 * (uint64_t)page_bytes > bytes)
 		bytes = (uint64_t)pages / 4 * (uint64_t)page_bytes;
-	return bytes / cluster_bytes;
+	return bytes / PAGE_CLUSTER_BYTES;
 }
 
 /* Address space, not memory: what a damaged record claims for its heap costs nothing until it is read. */
@@ -72,12 +72,11 @@ static int view_start(struct thaw_view *view, struct thaw_error *error)
 				 image_path(view->image));
 	view->heap_bytes = opened->heap_bytes;
 	view->page_bytes = view->image->identity.page_bytes;
-	view->cluster_bytes = (uint64_t)view->page_bytes * IMAGE_LEAF_PAGES;
 	view->clusters =
-		view->heap_bytes / view->cluster_bytes + !!(view->heap_bytes % view->cluster_bytes);
-	view->limit = view_limit(view->cluster_bytes);
+		view->heap_bytes / PAGE_CLUSTER_BYTES + !!(view->heap_bytes % PAGE_CLUSTER_BYTES);
+	view->limit = view_limit();
 	if (view->heap_bytes / view->page_bytes <= INDEX_PAGES_MAX) {
-		view->memory = view_map(view->clusters * view->cluster_bytes);
+		view->memory = view_map(view->clusters * PAGE_CLUSTER_BYTES);
 		view->arrived = view_map(bitmap_bytes(view->clusters));
 	}
 	if (!view->memory || !view->arrived)
@@ -118,7 +117,7 @@ void thaw_view_close(struct thaw_view *view)
 	if (!view)
 		return;
 	if (view->memory)
-		munmap(view->memory, view->clusters ? view->clusters * view->cluster_bytes : 1);
+		munmap(view->memory, view->clusters ? view->clusters * PAGE_CLUSTER_BYTES : 1);
 	if (view->arrived)
 		munmap(view->arrived, view->clusters ? bitmap_bytes(view->clusters) : 1);
 	free(view->state);
@@ -155,7 +154,7 @@ static void view_shrink(struct thaw_view *view)
 		view->hand = cluster + 1 < view->clusters ? cluster + 1 : 0;
 		if (!cluster_is_here(view, cluster))
 			continue;
-		madvise(view->memory + cluster * view->cluster_bytes, view->cluster_bytes,
+		madvise(view->memory + cluster * PAGE_CLUSTER_BYTES, PAGE_CLUSTER_BYTES,
 			MADV_DONTNEED);
 		view->arrived[cluster / 64] &= ~(1ull << cluster % 64);
 		view->count--;
@@ -212,19 +211,20 @@ static int pages_read(struct thaw_view *view, uint64_t first, const struct exten
 
 static int cluster_read(struct thaw_view *view, uint64_t cluster, struct thaw_error *error)
 {
-	uint8_t *to = view->memory + cluster * view->cluster_bytes;
-	uint64_t first = cluster * IMAGE_LEAF_PAGES;
-	struct extent extents[IMAGE_LEAF_PAGES];
+	uint8_t *to = view->memory + cluster * PAGE_CLUSTER_BYTES;
+	unsigned pages = page_cluster(view->page_bytes);
+	uint64_t first = cluster * pages, leaf = first - first % IMAGE_LEAF_PAGES;
+	struct extent leaf_extents[IMAGE_LEAF_PAGES], *extents = &leaf_extents[first - leaf];
 	int code;
 
 	if (view->count >= view->limit)
 		view_shrink(view);
-	code = image_lookup(view->image, first, extents, error);
-	for (unsigned i = 0, run; !code && i < IMAGE_LEAF_PAGES; i += run) {
+	code = image_lookup(view->image, leaf, leaf_extents, error);
+	for (unsigned i = 0, run; !code && i < pages; i += run) {
 		run = 1;
 		if (extents[i].encoding != EXTENT_RAW)
 			continue;
-		while (i + run < IMAGE_LEAF_PAGES && extents[i + run].encoding == EXTENT_RAW &&
+		while (i + run < pages && extents[i + run].encoding == EXTENT_RAW &&
 		       extents[i + run].offset ==
 			       extents[i].offset + (uint64_t)run * view->page_bytes)
 			run++;
@@ -232,7 +232,7 @@ static int cluster_read(struct thaw_view *view, uint64_t cluster, struct thaw_er
 				  to + (size_t)i * view->page_bytes, error);
 	}
 	if (code) { /* what was not checked is not kept */
-		madvise(to, view->cluster_bytes, MADV_DONTNEED);
+		madvise(to, PAGE_CLUSTER_BYTES, MADV_DONTNEED);
 		return code;
 	}
 	view->arrived[cluster / 64] |= 1ull << cluster % 64;
@@ -253,8 +253,8 @@ int thaw_view_read(struct thaw_view *view, uint64_t offset, void *buffer, size_t
 				 image_path(view->image), bytes, offset,
 				 image_opened(view->image)->number, view->heap_bytes);
 	while (bytes) {
-		uint64_t cluster = offset / view->cluster_bytes;
-		size_t part = view->cluster_bytes - offset % view->cluster_bytes;
+		uint64_t cluster = offset / PAGE_CLUSTER_BYTES;
+		size_t part = PAGE_CLUSTER_BYTES - offset % PAGE_CLUSTER_BYTES;
 		int code = cluster_is_here(view, cluster) ? 0 : cluster_read(view, cluster, error);
 
 		if (code)

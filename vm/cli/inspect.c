@@ -27,7 +27,7 @@ static const struct thaw_generation *between_turns(const struct thaw_generation 
 	return NULL;
 }
 
-#define CLUSTER_PAGES 16u
+#define CLUSTER_BYTES 65536u
 #define NAMES_SHOWN 8
 
 struct inspected {
@@ -41,7 +41,7 @@ struct inspected {
 /* The last cluster of a heap may be shorter. */
 static uint64_t working_set_bytes(const struct thaw_image_info *info)
 {
-	return info->working_set_clusters * CLUSTER_PAGES * info->page_bytes;
+	return info->working_set_clusters * CLUSTER_BYTES;
 }
 
 static void print_json(const struct inspected *image)
