@@ -3,10 +3,10 @@
  * fault.c - the fault service (see fault.h for the states).
  *
  * One thread and its reader (reader.h): faults, reads of the image and the wish to stop all come to
- * one loop. A demand fault brings its whole cluster (one leaf of the index, 16 pages): measured, a
- * cluster costs little more than a page when the file is in the page cache, and a blind one of 64
- * or more costs a cold disk too much. Only a run of faults in address order widens the window (up
- * to 128 pages).
+ * one loop. A demand fault brings its whole cluster (64 KiB, whatever the page: page.h): measured, a
+ * cluster costs little more than 4 KiB of it when the file is in the page cache, and a blind one of
+ * 256 KiB or more costs a cold disk too much. Only a run of faults in address order widens the window
+ * (up to 512 KiB).
  *
  * Reads go straight to where the page will live (memfd), or through the reader's buffers
  * (anonymous). Nothing is mapped before its checksum was compared. Index nodes are read with
@@ -29,15 +29,16 @@
 
 #include "compat.h"
 #include "install.h"
+#include "page.h"
 #include "reader.h"
 #include "requests.h"
 #include "sys.h"
 
-#define RUN_PAGES 32u	     /* the longest single read */
-#define RUNS 16u	     /* reads in flight at most */
-#define WINDOW_CLUSTERS 8u   /* readahead of a sequential stream at most */
-#define FRESH_PAGES 64u	     /* wp-sync: zero pages given per fault */
-#define PREFETCH_CLUSTERS 8u /* begun at once */
+#define RUN_BYTES (128u << 10)	 /* the longest single read */
+#define RUNS 16u		 /* reads in flight at most */
+#define WINDOW_CLUSTERS 8u	 /* readahead of a sequential stream at most */
+#define FRESH_BYTES (256u << 10) /* wp-sync: zero pages given per fault */
+#define PREFETCH_CLUSTERS 8u	 /* begun at once */
 #define POISON_RECORDS 32u
 #define ARRIVALS_FINE 8192u /* see block_clusters() */
 #define MESSAGES 32u	    /* faults read from the kernel at once */
@@ -48,7 +49,7 @@ struct read_run { /* consecutive pages that are consecutive in the file */
 	unsigned done_bytes; /* of a short read */
 	bool prefetch;
 	char *buffer; /* where the bytes go */
-	struct extent extents[RUN_PAGES];
+	struct extent extents[RUN_BYTES / PAGE_BYTES_LEAST];
 	struct read_run *next_free;
 };
 
@@ -61,6 +62,7 @@ struct fault_service {
 	struct fault_options options;
 	struct region *region;
 	uint64_t restored_pages;
+	unsigned cluster_pages, run_pages; /* in a cluster, and in the longest run */
 	pthread_t thread;
 	struct reader *reader;
 	bool started; /* the thread */
@@ -85,6 +87,16 @@ struct fault_service {
 	struct poison_record poison[POISON_RECORDS];
 	_Atomic unsigned poison_count;
 };
+
+static uint64_t cluster_of(const struct fault_service *service, uint64_t page)
+{
+	return page / service->cluster_pages;
+}
+
+static uint64_t clusters_restored(const struct fault_service *service)
+{
+	return cluster_of(service, service->restored_pages + service->cluster_pages - 1);
+}
 
 static void count_up(_Atomic uint64_t *counter, uint64_t by)
 {
@@ -179,9 +191,9 @@ static void run_submit(struct fault_service *service, struct read_run *run)
 
 static void run_release(struct fault_service *service, struct read_run *run)
 {
-	uint64_t last = (run->first + run->count - 1) / IMAGE_LEAF_PAGES;
+	uint64_t last = cluster_of(service, run->first + run->count - 1);
 
-	for (uint64_t cluster = run->first / IMAGE_LEAF_PAGES; cluster <= last; cluster++)
+	for (uint64_t cluster = cluster_of(service, run->first); cluster <= last; cluster++)
 		service->pending[cluster]--;
 	service->in_flight--;
 	service->prefetch_in_flight -= run->prefetch;
@@ -196,13 +208,13 @@ static void run_release(struct fault_service *service, struct read_run *run)
 static bool page_moved(struct fault_service *service, const struct read_run *run, unsigned i)
 {
 	uint32_t page_bytes = service->region->page_bytes;
-	uint64_t page = run->first + i, cluster = page - page % IMAGE_LEAF_PAGES;
+	uint64_t page = run->first + i, leaf = page - page % IMAGE_LEAF_PAGES;
 	uint64_t offset = run->offset + (uint64_t)i * page_bytes;
-	struct extent extents[IMAGE_LEAF_PAGES], *extent = &extents[page - cluster];
+	struct extent extents[IMAGE_LEAF_PAGES], *extent = &extents[page - leaf];
 	char *to = run->buffer + (size_t)i * page_bytes;
 
 	for (;;) {
-		if (image_lookup(service->options.image, cluster, extents, NULL) ||
+		if (image_lookup(service->options.image, leaf, extents, NULL) ||
 		    extent->encoding != EXTENT_RAW || extent->offset == offset)
 			return false;
 		offset = extent->offset;
@@ -351,9 +363,9 @@ static bool reads_in_place(const struct region *region)
 static void run_begin(struct fault_service *service, struct read_run *run)
 {
 	struct region *region = service->region;
-	uint64_t last = (run->first + run->count - 1) / IMAGE_LEAF_PAGES;
+	uint64_t last = cluster_of(service, run->first + run->count - 1);
 
-	for (uint64_t cluster = run->first / IMAGE_LEAF_PAGES; cluster <= last; cluster++)
+	for (uint64_t cluster = cluster_of(service, run->first); cluster <= last; cluster++)
 		service->pending[cluster]++;
 	service->in_flight++;
 	service->prefetch_in_flight += run->prefetch;
@@ -388,7 +400,8 @@ static void install_zero_pages(struct fault_service *service, uint64_t first, ui
 static struct read_run *cluster_begin(struct fault_service *service, uint64_t cluster,
 				      struct read_run *run, bool prefetch)
 {
-	uint64_t first = cluster * IMAGE_LEAF_PAGES, end = first + IMAGE_LEAF_PAGES;
+	uint64_t first = cluster * service->cluster_pages, end = first + service->cluster_pages;
+	uint64_t leaf = first - first % IMAGE_LEAF_PAGES;
 	struct extent extents[IMAGE_LEAF_PAGES];
 	struct thaw_error error;
 	uint64_t zero_first = 0, zero_count = 0;
@@ -396,9 +409,9 @@ static struct read_run *cluster_begin(struct fault_service *service, uint64_t cl
 
 	if (end > service->restored_pages)
 		end = service->restored_pages;
-	code = image_lookup(service->options.image, first, extents, &error);
+	code = image_lookup(service->options.image, leaf, extents, &error);
 	for (uint64_t page = first; page < end; page++) {
-		const struct extent *extent = &extents[page - first];
+		const struct extent *extent = &extents[page - leaf];
 
 		if (bitmap_test(&service->arrived, page))
 			continue;
@@ -415,7 +428,7 @@ static struct read_run *cluster_begin(struct fault_service *service, uint64_t cl
 			zero_count++;
 			continue;
 		}
-		if (run && (run->first + run->count != page || run->count == RUN_PAGES ||
+		if (run && (run->first + run->count != page || run->count == service->run_pages ||
 			    run->offset + (uint64_t)run->count * service->region->page_bytes !=
 				    extent->offset)) {
 			run_begin(service, run);
@@ -437,7 +450,7 @@ static struct read_run *cluster_begin(struct fault_service *service, uint64_t cl
 
 static bool cluster_complete(const struct fault_service *service, uint64_t cluster)
 {
-	uint64_t first = cluster * IMAGE_LEAF_PAGES, end = first + IMAGE_LEAF_PAGES;
+	uint64_t first = cluster * service->cluster_pages, end = first + service->cluster_pages;
 
 	if (end > service->restored_pages)
 		end = service->restored_pages;
@@ -450,7 +463,7 @@ static bool cluster_complete(const struct fault_service *service, uint64_t clust
 static void span_begin(struct fault_service *service, uint64_t cluster, unsigned clusters,
 		       bool prefetch)
 {
-	uint64_t end = (service->restored_pages + IMAGE_LEAF_PAGES - 1) / IMAGE_LEAF_PAGES;
+	uint64_t end = clusters_restored(service);
 	struct read_run *run = NULL;
 
 	for (; clusters-- && cluster < end; cluster++)
@@ -468,7 +481,7 @@ static void span_begin(struct fault_service *service, uint64_t cluster, unsigned
  */
 static unsigned block_clusters(const struct fault_service *service)
 {
-	uint64_t clusters = service->restored_pages / IMAGE_LEAF_PAGES;
+	uint64_t clusters = service->restored_pages / service->cluster_pages;
 	unsigned block = 1;
 
 	if (service->region->rungs.delivery == DELIVERY_SIGNAL && service->arrivals > ARRIVALS_FINE)
@@ -479,7 +492,7 @@ static unsigned block_clusters(const struct fault_service *service)
 
 static void serve_restored(struct fault_service *service, uint64_t page)
 {
-	uint64_t cluster = page / IMAGE_LEAF_PAGES;
+	uint64_t cluster = cluster_of(service, page);
 	unsigned block = block_clusters(service);
 
 	service->demand = page;
@@ -521,8 +534,8 @@ static void serve_arrived(struct fault_service *service, uint64_t page)
 
 static void serve_fresh(struct fault_service *service, uint64_t page)
 {
-	uint64_t first = page / IMAGE_LEAF_PAGES * IMAGE_LEAF_PAGES;
-	uint64_t end = first + FRESH_PAGES;
+	uint64_t first = cluster_of(service, page) * service->cluster_pages;
+	uint64_t end = first + FRESH_BYTES / service->region->page_bytes;
 	uint64_t limit = region_bytes(service->region) / service->region->page_bytes;
 
 	if (first < service->restored_pages)
@@ -540,12 +553,12 @@ static void serve_fresh(struct fault_service *service, uint64_t page)
  */
 static void note_touch(struct fault_service *service, uint64_t page)
 {
-	uint64_t cluster = page / IMAGE_LEAF_PAGES;
+	uint64_t cluster = cluster_of(service, page);
 
 	if (cluster == service->stream_next)
 		for (unsigned before = service->stream_window - 1; before; before--)
 			touches_note(service->options.touches,
-				     (cluster - before) * IMAGE_LEAF_PAGES);
+				     (cluster - before) * service->cluster_pages);
 	touches_note(service->options.touches, page);
 }
 
@@ -620,8 +633,8 @@ static void prefetch_set(struct fault_service *service)
 	unsigned count = left < PREFETCH_CLUSTERS ? left : PREFETCH_CLUSTERS;
 
 	for (unsigned i = 0; i < count; i++)
-		clusters[i] =
-			service->options.working_set[service->prefetch_set + i] / IMAGE_LEAF_PAGES;
+		clusters[i] = cluster_of(service,
+					 service->options.working_set[service->prefetch_set + i]);
 	service->prefetch_set += count;
 	qsort(clusters, count, sizeof(clusters[0]), by_number);
 	for (unsigned i = 0, together; i < count; i += together) {
@@ -643,9 +656,9 @@ static bool prefetch_step(struct fault_service *service)
 	if (service->prefetch_set < service->options.working_set_count) {
 		prefetch_set(service);
 	} else if (service->options.prefetch && service->prefetch_page < service->restored_pages) {
-		span_begin(service, service->prefetch_page / IMAGE_LEAF_PAGES, PREFETCH_CLUSTERS,
+		span_begin(service, cluster_of(service, service->prefetch_page), PREFETCH_CLUSTERS,
 			   true);
-		service->prefetch_page += PREFETCH_CLUSTERS * IMAGE_LEAF_PAGES;
+		service->prefetch_page += PREFETCH_CLUSTERS * service->cluster_pages;
 	} else {
 		return false;
 	}
@@ -696,7 +709,7 @@ bool fault_service_needed(const struct region *region)
 
 static int service_memory(struct fault_service *service, struct thaw_error *error)
 {
-	uint64_t clusters = (service->restored_pages + IMAGE_LEAF_PAGES - 1) / IMAGE_LEAF_PAGES;
+	uint64_t clusters = clusters_restored(service);
 
 	if (bitmap_init(&service->arrived, service->restored_pages))
 		return error_set(error, -ENOMEM, "no memory for the fault service");
@@ -720,9 +733,7 @@ static int service_reader(struct fault_service *service, struct thaw_error *erro
 		.image_fd = image ? image_fd(image) : -1,
 		.faults_fd = region->uffd,
 		.reads = RUNS,
-		.buffer_bytes = image && !reads_in_place(region)
-					? (size_t)RUN_PAGES * region->page_bytes
-					: 0,
+		.buffer_bytes = image && !reads_in_place(region) ? RUN_BYTES : 0,
 		.completed = run_completed,
 		.arg = service,
 	};
@@ -751,6 +762,8 @@ int fault_service_start(struct fault_service **out, const struct fault_options *
 	service->options = *options;
 	service->region = options->region;
 	service->restored_pages = options->region->restored_bytes / options->region->page_bytes;
+	service->cluster_pages = page_cluster(options->region->page_bytes);
+	service->run_pages = RUN_BYTES / options->region->page_bytes;
 	service->stream_next = service->demand = UINT64_MAX;
 	code = service_memory(service, error);
 	if (!code)

@@ -12,6 +12,8 @@
 #include "space.h"
 
 _Static_assert(PAGE_BYTES_LEAST % SPACE_BLOCK == 0, "a page takes whole blocks");
+_Static_assert(IMAGE_LEAF_PAGES % (PAGE_CLUSTER_BYTES / PAGE_BYTES_LEAST) == 0,
+	       "a leaf has whole clusters");
 
 #define STORE_HEADER_BYTES (2 * SPACE_BLOCK) /* blocks 0 and 1: the slots */
 /* At once, of each: what it takes to hold the newest, the thinned, the named and a portable one. */
