@@ -27,7 +27,8 @@
 #include "walk.h"
 
 #define SLACK_BLOCKS (16u << 8) /* 16 MiB: shorter files are left alone */
-#define PART_PAGES 256u		/* moved with a commit, at least */
+#define PART_BYTES (1u << 20)	/* moved with a commit, at least */
+#define PARTS_MOST 256u		/* or so many commits for all of a round, however long it is */
 #define PAUSE_COMMITS 64u
 #define PAUSES_MAX 6u /* 2^6 times as long at most */
 #define LISTED_MAX (1u << 20)
@@ -127,7 +128,7 @@ static int room_make(struct image *image, struct writer *writer, uint32_t bytes)
 		return 0;
 	if (!space_allocate_between(&image->space, &relocation->front,
 				    relocation->cut / SPACE_BLOCK, bytes / SPACE_BLOCK,
-				    PART_PAGES * bytes / SPACE_BLOCK, &run, &blocks))
+				    PART_BYTES / SPACE_BLOCK, &run, &blocks))
 		return 1;
 	return writer_go_on_in(writer, run, blocks);
 }
@@ -194,7 +195,7 @@ int relocate_some(struct image *image, struct writer *writer)
 	if (!relocation->count && !round_begin(image))
 		return 0;
 	relocation->front = 0;
-	part = PART_PAGES + relocation->count / PART_PAGES;
+	part = PART_BYTES / image->identity.page_bytes + relocation->count / PARTS_MOST;
 	buffer = malloc(image->identity.page_bytes);
 	moved = calloc(part, sizeof(*moved));
 	code = buffer && moved ? part_move(image, writer, moved, part, buffer) : -ENOMEM;
