@@ -22,6 +22,7 @@
 #include "image/store.h"
 
 #define PAGE 4096u
+#define PAGE_MOST 65536u
 #define MODEL_PAGES 600u
 #define MODEL_KEPT 64u
 #define MODEL_SPACE (256u << 20) /* more than any image of a test grows to */
@@ -39,6 +40,9 @@ struct history { /* what was committed, by generation */
 	struct model kept[MODEL_KEPT];
 	unsigned count;
 };
+
+/* Of the images that are made; tests that know no other write PAGE. */
+static uint32_t model_page_bytes = PAGE;
 
 static char model_directory[128];
 static char model_path[192];
@@ -71,7 +75,7 @@ __attribute__((unused)) static void model_fill(void *page, uint64_t number, uint
 {
 	uint64_t *words = page, mix = number * 0x9e3779b97f4a7c15ull + version;
 
-	for (unsigned i = 0; i < PAGE / 8; i++) {
+	for (unsigned i = 0; i < model_page_bytes / 8; i++) {
 		mix = (mix ^ (mix >> 29)) * 0xbf58476d1ce4e5b9ull + i;
 		words[i] = version ? mix : 0;
 	}
@@ -123,7 +127,7 @@ __attribute__((unused)) static struct image_options model_options(void)
 	return (struct image_options){.path = model_path,
 				      .create = true,
 				      .engine = ENGINE,
-				      .page_bytes = PAGE,
+				      .page_bytes = model_page_bytes,
 				      .retain = 5};
 }
 
@@ -131,7 +135,7 @@ __attribute__((unused)) static struct image_options model_options(void)
 __attribute__((unused)) static int model_store(struct commit *commit, const struct model *model,
 					       unsigned i, struct thaw_error *error)
 {
-	uint64_t page[PAGE / 8];
+	uint64_t page[PAGE_MOST / 8];
 	bool stored;
 
 	model_fill(page, model_page(i), model->version[i]);
@@ -210,15 +214,16 @@ __attribute__((unused)) static enum compared model_compare_page(struct image *im
 								const struct extent *extent,
 								uint64_t number, uint32_t version)
 {
-	static uint64_t page[PAGE / 8], wanted[PAGE / 8];
+	static uint64_t page[PAGE_MOST / 8], wanted[PAGE_MOST / 8];
+	uint32_t bytes = model_page_bytes;
 
 	if (extent->encoding != EXTENT_RAW)
 		return version ? WRONG : SAME;
-	if (pread(image_fd(image), page, PAGE, (off_t)extent->offset) != PAGE ||
-	    !extent_matches(extent, page, PAGE))
+	if (pread(image_fd(image), page, bytes, (off_t)extent->offset) != (ssize_t)bytes ||
+	    !extent_matches(extent, page, bytes))
 		return REFUSED;
 	model_fill(wanted, number, version);
-	return memcmp(page, wanted, PAGE) ? WRONG : SAME;
+	return memcmp(page, wanted, bytes) ? WRONG : SAME;
 }
 
 /* `seen`: MODEL_PAGES of them, for as long as nothing is written to the image. */
