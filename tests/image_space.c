@@ -9,20 +9,28 @@
 #include "image_model.h"
 #include "image/store.h"
 
-#define BIG_PAGES 32768u /* 128 MiB */
 #define MIB (1ull << 20)
+#define BIG_BYTES (128 * MIB)
+#define BIG_PAGES ((unsigned)(BIG_BYTES / model_page_bytes))
 
 static struct thaw_error error, fallback;
-static uint32_t versions[BIG_PAGES]; /* of the pages; 0: zero */
+static uint32_t versions[BIG_BYTES / PAGE]; /* of the pages; 0: zero */
 
 FIXTURE(space)
 {
 	struct image_options options;
 	struct image *image;
 };
+FIXTURE_VARIANT(space)
+{
+	uint32_t page_bytes;
+};
+FIXTURE_VARIANT_ADD(space, pages_of_4_kib){.page_bytes = 4096};
+FIXTURE_VARIANT_ADD(space, pages_of_64_kib){.page_bytes = 65536};
 
 FIXTURE_SETUP(space)
 {
+	model_page_bytes = variant->page_bytes;
 	model_setup("space");
 	memset(versions, 0, sizeof(versions));
 	self->options = model_options();
@@ -38,8 +46,8 @@ FIXTURE_TEARDOWN(space)
 static int change(struct image *image, unsigned first, unsigned count, unsigned stride,
 		  uint32_t version, const char *name)
 {
-	struct thaw_generation generation = {.time_ns = 1, .heap_bytes = BIG_PAGES * PAGE};
-	static uint64_t page[PAGE / 8];
+	struct thaw_generation generation = {.time_ns = 1, .heap_bytes = BIG_BYTES};
+	static uint64_t page[PAGE_MOST / 8];
 	struct commit *commit;
 	int code = commit_begin(image, &commit, &error);
 	bool stored;
@@ -65,7 +73,8 @@ static int change(struct image *image, unsigned first, unsigned count, unsigned 
 /* How many pages are not what they have to be. */
 static unsigned pages_wrong(struct image *image)
 {
-	static uint64_t page[PAGE / 8], wanted[PAGE / 8];
+	static uint64_t page[PAGE_MOST / 8], wanted[PAGE_MOST / 8];
+	const uint32_t bytes = model_page_bytes;
 	struct extent extents[IMAGE_LEAF_PAGES];
 	unsigned wrong = 0;
 
@@ -76,10 +85,10 @@ static unsigned pages_wrong(struct image *image)
 			return BIG_PAGES;
 		memset(page, 0, sizeof(page));
 		if (extent->encoding == EXTENT_RAW &&
-		    pread(image_fd(image), page, PAGE, (off_t)extent->offset) != PAGE)
+		    pread(image_fd(image), page, bytes, (off_t)extent->offset) != (ssize_t)bytes)
 			return BIG_PAGES;
 		model_fill(wanted, i, versions[i]);
-		wrong += !extent_matches(extent, page, PAGE) || memcmp(page, wanted, PAGE) != 0;
+		wrong += !extent_matches(extent, page, bytes) || memcmp(page, wanted, bytes) != 0;
 	}
 	return wrong;
 }
