@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * A heap that is closed, or whose process is killed, comes back as it was at its last durable
- * generation: contents, size and state; over many rounds, on every kind of memory and tracking;
- * older generations stay readable; an unchanged heap writes nothing.
+ * generation: contents, size and state; over many rounds, on every kind of memory and tracking, and
+ * also if its pages are larger than the kernel's; older generations stay readable; an unchanged heap writes nothing.
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
@@ -10,7 +10,6 @@
 #include "support.h"
 #include "thaw.h"
 
-#define PAGE 4096u
 #define UNIT 65536u
 
 FIXTURE(heap)
@@ -22,11 +21,16 @@ FIXTURE(heap)
 FIXTURE_VARIANT(heap)
 {
 	const char *tracker, *backing;
+	const char *page_bytes; /* of the kernel that made the image; NULL: this one */
 };
 FIXTURE_VARIANT_ADD(heap, wp_async_memfd){.tracker = "wp-async", .backing = "memfd"};
 FIXTURE_VARIANT_ADD(heap, wp_async_anonymous){.tracker = "wp-async", .backing = "anonymous"};
 FIXTURE_VARIANT_ADD(heap, wp_sync_memfd){.tracker = "wp-sync", .backing = "memfd"};
 FIXTURE_VARIANT_ADD(heap, wp_sync_anonymous){.tracker = "wp-sync", .backing = "anonymous"};
+FIXTURE_VARIANT_ADD(heap, pages_of_64_kib){
+	.tracker = "wp-async", .backing = "anonymous", .page_bytes = "65536"};
+FIXTURE_VARIANT_ADD(heap, wp_sync_memfd_pages_of_16_kib){
+	.tracker = "wp-sync", .backing = "memfd", .page_bytes = "16384"};
 
 static int open_heap(struct thaw **heap, const char *path, uint64_t generation, unsigned flags,
 		     struct thaw_error *error)
@@ -46,6 +50,8 @@ FIXTURE_SETUP(heap)
 {
 	setenv("THAW_TRACKER", variant->tracker, 1);
 	setenv("THAW_BACKING", variant->backing, 1);
+	if (variant->page_bytes)
+		setenv("THAW_PAGE_BYTES", variant->page_bytes, 1);
 	self->directory = support_directory();
 	self->path = support_format("%s/heap.thaw", self->directory);
 	if (open_heap(&self->heap, self->path, 0, 0, &self->error) == THAW_EKERNEL)
@@ -54,6 +60,7 @@ FIXTURE_SETUP(heap)
 	{
 		TH_LOG("%s", self->error.text);
 	}
+	unsetenv("THAW_PAGE_BYTES"); /* from here on, on this kernel */
 }
 FIXTURE_TEARDOWN(heap)
 {
@@ -141,30 +148,37 @@ TEST_F(heap, comes_back_over_many_rounds)
 
 TEST_F(heap, unchanged_writes_nothing)
 {
+	struct thaw_image_info info;
 	struct thaw_result result;
 	uint64_t before;
+	size_t pages;
 
+	ASSERT_EQ(0, thaw_image_info(self->path, false, &info, &self->error));
+	if (variant->page_bytes)
+		ASSERT_EQ(strtoul(variant->page_bytes, NULL, 10), info.page_bytes);
+	pages = (16u << 20) / info.page_bytes;
 	ASSERT_EQ(0, thaw_resize(self->heap, 16u << 20));
 	memset(thaw_base(self->heap), 7, 16u << 20);
 	ASSERT_EQ(0, save(self->heap, "s", &result));
-	EXPECT_EQ(4096, result.generation.pages_stored);
+	EXPECT_EQ(pages, result.generation.pages_stored);
 	before = support_size(self->path);
 
 	/* Written, but with what was there: found by tracking, refused by comparison. */
-	for (size_t page = 0; page < 4096; page += 2)
-		((volatile char *)thaw_base(self->heap))[page * PAGE] = 7;
+	for (size_t page = 0; page < pages; page += 2)
+		((volatile char *)thaw_base(self->heap))[page * info.page_bytes] = 7;
 	ASSERT_EQ(0, save(self->heap, "s", &result));
 	EXPECT_TRUE(result.unchanged);
 	EXPECT_EQ(1, result.generation.number);
 	EXPECT_EQ(before, support_size(self->path));
 
 	/* One page of those changed: one page stored. */
-	for (size_t page = 0; page < 4096; page += 2)
-		((volatile char *)thaw_base(self->heap))[page * PAGE] = page == 200 ? 8 : 7;
+	for (size_t page = 0; page < pages; page += 2)
+		((volatile char *)thaw_base(self->heap))[(page + 1) * info.page_bytes - 1] =
+			page == 200 ? 8 : 7;
 	ASSERT_EQ(0, save(self->heap, "s", &result));
 	EXPECT_FALSE(result.unchanged);
 	EXPECT_EQ(2, result.generation.number);
-	EXPECT_EQ(2048, result.generation.pages_written);
+	EXPECT_EQ(pages / 2, result.generation.pages_written);
 	EXPECT_EQ(1, result.generation.pages_stored);
 
 	/* Another state is a change, though no page is. */
