@@ -15,8 +15,9 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <sys/uio.h>
 #include <unistd.h>
+
+#include "sys.h"
 
 #define THREADS 4u
 
@@ -36,7 +37,7 @@ struct threads_reader {
 	struct reader reader;
 	struct thread_read *reads;
 	struct read_list free, complete; /* the owner's */
-	bool never_at_once; /* the owner's: this file system, or kernel, does not do it */
+	bool never_at_once; /* the owner's: this file system does not say what it has */
 	pthread_t threads[THREADS];
 	unsigned started; /* the owner's */
 
@@ -118,23 +119,14 @@ static void *thread_main(void *arg)
 	return NULL;
 }
 
-/*
- * What is there without waiting; false: nothing. Nothing may also mean the end of the file, or not
- * (5.9 and 5.10 answer 0 where others answer EAGAIN): who waits for it finds out.
- */
 static bool read_at_once(struct threads_reader *threads, struct thread_read *read)
 {
-	struct iovec vector = {read->to, read->bytes};
-	ssize_t got;
-
 	if (threads->never_at_once)
 		return false;
-	got = preadv2(threads->reader.options.image_fd, &vector, 1, (off_t)read->offset,
-		      RWF_NOWAIT);
-	if (got < 0 && errno != EAGAIN)
-		threads->never_at_once = true;
-	read->result = (int)got;
-	return got > 0;
+	read->result = sys_pread_cached(threads->reader.options.image_fd, read->to, read->bytes,
+					read->offset);
+	threads->never_at_once = read->result < 0 && read->result != -EAGAIN;
+	return read->result > 0;
 }
 
 /* If there is more to do than threads to do it, one more. false: there is none at all. */

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -55,9 +56,9 @@ static int injection_errno(const char *name)
 
 static void injections_parse(void)
 {
-	static const char *const names[SYS_CALL_COUNT] = {"open",      "read",	   "write",
-							  "fdatasync", "truncate", "punch",
-							  "mmap",      "ioctl",	   "mprotect"};
+	static const char *const names[SYS_CALL_COUNT] = {
+		"open",	    "read",  "cached", "write", "fdatasync",
+		"truncate", "punch", "mmap",   "ioctl", "mprotect"};
 	const char *spec = getenv("THAW_INJECT");
 	char copy[512], *entry, *rest = copy;
 
@@ -128,6 +129,23 @@ int sys_pread(int fd, void *buffer, size_t bytes, uint64_t offset)
 		offset += (uint64_t)got;
 	}
 	return 0;
+}
+
+int sys_pread_cached(int fd, void *buffer, size_t bytes, uint64_t offset)
+{
+	struct iovec vector = {buffer, bytes};
+	int error = sys_injected(SYS_CALL_CACHED);
+	ssize_t got;
+
+	if (error)
+		return error;
+	do
+		got = preadv2(fd, &vector, 1, (off_t)offset, RWF_NOWAIT);
+	while (got < 0 && errno == EINTR);
+	/* 0 is the end of the file, or (5.9, 5.10) what others answer with EAGAIN. */
+	if (!got || (got < 0 && errno == EAGAIN))
+		return -EAGAIN;
+	return got < 0 ? -EOPNOTSUPP : (int)got;
 }
 
 int sys_pwrite(int fd, const void *buffer, size_t bytes, uint64_t offset)

@@ -7,7 +7,7 @@
  * writes. All I/O of the library that must survive a bad disk goes through here, so that one
  * place can make it fail: the environment
  * variable THAW_INJECT holds a comma-separated list of  CALL:ERRNO:SKIP[:COUNT]  - after SKIP successes, the next
- * COUNT (default 1; 0: for ever) calls of CALL (open, read, write, fdatasync, truncate, punch, mmap,
+ * COUNT (default 1; 0: for ever) calls of CALL (open, read, cached, write, fdatasync, truncate, punch, mmap,
  * ioctl, mprotect) return -ERRNO.
  *	THAW_INJECT=write:ENOSPC:3:2,fdatasync:EIO:0
  */
@@ -20,6 +20,7 @@
 enum sys_call {
 	SYS_CALL_OPEN,
 	SYS_CALL_READ,
+	SYS_CALL_CACHED,
 	SYS_CALL_WRITE,
 	SYS_CALL_FDATASYNC,
 	SYS_CALL_TRUNCATE,
@@ -39,6 +40,11 @@ int sys_injected(enum sys_call call);
 int sys_open(const char *path, int flags, unsigned mode);
 /* Exactly `bytes`; -ENODATA when the file ends before. */
 int sys_pread(int fd, void *buffer, size_t bytes, uint64_t offset);
+/*
+ * What can be read without waiting, as a rule because the page cache has it: how many bytes, at least
+ * one, or -EAGAIN; -EOPNOTSUPP: this file system does not say.
+ */
+int sys_pread_cached(int fd, void *buffer, size_t bytes, uint64_t offset);
 int sys_pwrite(int fd, const void *buffer, size_t bytes, uint64_t offset);
 /*
  * The same bytes into another file, by whatever is fastest: a write, as failures on purpose go. Returns
