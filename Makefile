@@ -178,6 +178,8 @@ $(BUILD)/tests/image_faults: $(BUILD)/tests/crash/contents.o
 $(BUILD)/tests/image_faults $(BUILD)/tests/heap_faults: TEST_WRAPS := malloc calloc realloc aligned_alloc strdup \
 	realpath free open pread pwrite fdatasync fsync ftruncate fallocate renameat2
 
+$(BUILD)/tests/reads_complete: TEST_WRAPS := pthread_create
+
 # The fuzz targets, as a test (every input that found something, and some more) and for libFuzzer.
 FUZZ_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out tests/fuzz/driver.c,$(wildcard tests/fuzz/*.c)))
 FUZZ_TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))

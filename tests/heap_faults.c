@@ -180,16 +180,21 @@ FIXTURE(faults)
 };
 FIXTURE_VARIANT(faults)
 {
-	const char *without;
+	const char *without, *reader, *inject;
 };
 FIXTURE_VARIANT_ADD(faults, by_default){.without = ""};
 FIXTURE_VARIANT_ADD(faults, without_poison){.without = "poison"};
+/* As if the page cache had nothing of the image, so that the threads have something to do. */
+FIXTURE_VARIANT_ADD(faults, with_threads){
+	.without = "", .reader = "threads", .inject = "cached:EAGAIN:0:0"};
 
 FIXTURE_SETUP(faults)
 {
 	const struct thaw_capability *list;
 
 	setenv("THAW_WITHOUT", variant->without, 1);
+	setenv("THAW_READER", variant->reader ? variant->reader : "", 1);
+	setenv("THAW_INJECT", variant->inject ? variant->inject : "", 1);
 	for (int i = thaw_capabilities(&list); i--;)
 		if (!strcmp(list[i].name, "poison"))
 			poison = list[i].present;

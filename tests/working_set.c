@@ -154,18 +154,27 @@ FIXTURE(kinds)
 };
 FIXTURE_VARIANT(kinds)
 {
-	const char *backing, *tracker;
+	const char *backing, *tracker, *reader, *inject;
 };
 FIXTURE_VARIANT_ADD(kinds, anonymous){.backing = "anonymous", .tracker = "wp-async"};
 FIXTURE_VARIANT_ADD(kinds, memfd){.backing = "memfd", .tracker = "wp-async"};
 FIXTURE_VARIANT_ADD(kinds, anonymous_wp_sync){.backing = "anonymous", .tracker = "wp-sync"};
 FIXTURE_VARIANT_ADD(kinds, memfd_wp_sync){.backing = "memfd", .tracker = "wp-sync"};
+/* Threads; the page cache has the image, or seems to have nothing of it. */
+FIXTURE_VARIANT_ADD(kinds, anonymous_threads_cached){
+	.backing = "anonymous", .tracker = "wp-async", .reader = "threads"};
+FIXTURE_VARIANT_ADD(kinds, anonymous_threads){.backing = "anonymous",
+					      .tracker = "wp-async",
+					      .reader = "threads",
+					      .inject = "cached:EAGAIN:0:0"};
 FIXTURE_SETUP(kinds)
 {
 	int code;
 
 	setenv("THAW_BACKING", variant->backing, 1);
 	setenv("THAW_TRACKER", variant->tracker, 1);
+	setenv("THAW_READER", variant->reader ? variant->reader : "", 1);
+	setenv("THAW_INJECT", variant->inject ? variant->inject : "", 1);
 	code = start_begin(&self->start);
 	if (code == THAW_EKERNEL)
 		SKIP(return, "%s", self->start.error.text);
