@@ -36,7 +36,6 @@ static struct report {
 } * report;
 static char directory[128], path[192];
 static struct thaw *heap;
-static bool poison; /* can the kernel make a page fault that could not be got? */
 
 __attribute__((format(printf, 1, 2))) static _Noreturn void child_wrong(const char *format, ...)
 {
@@ -56,24 +55,23 @@ static void report_write(void)
 		report->calls[kind] = calls[kind];
 }
 
-static void on_bus(int signal, siginfo_t *info, void *context)
+static void on_fault(int signal, siginfo_t *info, void *context)
 {
 	char line[600];
 
-	(void)signal, (void)context;
+	(void)context;
+	if (signal == SIGSEGV && thaw_handle_fault(info->si_addr))
+		return;
 	report_write();
 	if (!fired || !thaw_explain_fault(info->si_addr, line, sizeof(line)) || !strstr(line, path))
 		_exit(END_WRONG);
 	_exit(END_EXPLAINED);
 }
 
-/* Before Linux 6.6, a page that cannot be read ends the process at once. */
 static void on_fatal(void *arg, const struct thaw_error *error)
 {
 	(void)arg;
 	report_write();
-	if (!poison && fired && strstr(error->text, path))
-		_exit(END_EXPLAINED);
 	child_wrong("the fault service ends: %s", error->text);
 }
 
@@ -147,10 +145,11 @@ static void heap_check(uint64_t round)
 
 static _Noreturn void child_main(void)
 {
-	struct sigaction action = {.sa_sigaction = on_bus, .sa_flags = SA_SIGINFO};
+	struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO};
 	const struct thaw_capability *list;
 
 	sigaction(SIGBUS, &action, NULL);
+	sigaction(SIGSEGV, &action, NULL);
 	thaw_capabilities(&list); /* once per process, and kept */
 	counting = tracking = true;
 	heap_open();
@@ -180,24 +179,24 @@ FIXTURE(faults)
 };
 FIXTURE_VARIANT(faults)
 {
-	const char *without, *reader, *inject;
+	const char *without, *reader, *inject, *delivery, *tracker;
 };
-FIXTURE_VARIANT_ADD(faults, by_default){.without = ""};
+FIXTURE_VARIANT_ADD(faults, by_default){0};
 FIXTURE_VARIANT_ADD(faults, without_poison){.without = "poison"};
 /* As if the page cache had nothing of the image, so that the threads have something to do. */
-FIXTURE_VARIANT_ADD(faults, with_threads){
-	.without = "", .reader = "threads", .inject = "cached:EAGAIN:0:0"};
+FIXTURE_VARIANT_ADD(faults, with_threads){.reader = "threads", .inject = "cached:EAGAIN:0:0"};
+
+FIXTURE_VARIANT_ADD(faults, mprotect){.tracker = "mprotect"};
+FIXTURE_VARIANT_ADD(faults, sigsegv){.delivery = "sigsegv"};
+FIXTURE_VARIANT_ADD(faults, eager){.delivery = "eager"};
 
 FIXTURE_SETUP(faults)
 {
-	const struct thaw_capability *list;
-
-	setenv("THAW_WITHOUT", variant->without, 1);
+	setenv("THAW_WITHOUT", variant->without ? variant->without : "", 1);
+	setenv("THAW_DELIVERY", variant->delivery ? variant->delivery : "", 1);
+	setenv("THAW_TRACKER", variant->tracker ? variant->tracker : "", 1);
 	setenv("THAW_READER", variant->reader ? variant->reader : "", 1);
 	setenv("THAW_INJECT", variant->inject ? variant->inject : "", 1);
-	for (int i = thaw_capabilities(&list); i--;)
-		if (!strcmp(list[i].name, "poison"))
-			poison = list[i].present;
 	report = mmap(NULL, sizeof(*report), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
 		      0);
 	ASSERT_NE(MAP_FAILED, report);

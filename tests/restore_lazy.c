@@ -3,7 +3,7 @@
  * Restore touches only what it must: opening a heap of 1 GiB reads nothing of size, one touched
  * page brings one cluster, and what is resident is what was touched. (tests/javascript_restore.c
  * asks the same of a JavaScript heap.) It is bytes that count, not pages of the image, which may be
- * larger than the kernel's. For those, and where time is short (tests/patience.h), 128 MiB have to do.
+ * larger than the kernel's. For those, and where time is short (tests/patience.h), 64 MiB have to do.
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
@@ -15,7 +15,7 @@
 
 #define PAGE 4096u /* of the kernel, if that of the image is larger */
 #define CLUSTER 65536u
-#define HEAP (test_patience() > 1 || !variant->large ? 128u << 20 : 1u << 30)
+#define HEAP (test_patience() > 1 || !variant->large ? 64u << 20 : 1u << 30)
 
 static uint64_t resident_pages(void)
 {
@@ -117,7 +117,8 @@ TEST_F(lazy, only_what_is_touched_arrives)
 		ASSERT_EQ(page + 1, page_value(self->heap, page));
 	thaw_status(self->heap, &status);
 	EXPECT_EQ(touched, status.faults);
-	EXPECT_EQ(status.pages_restored * self->page_bytes, status.restore_bytes);
+	/* The rest of a cluster is mapped while its reader goes on. */
+	EXPECT_LE(status.pages_restored * self->page_bytes, status.restore_bytes);
 	EXPECT_LE(status.restore_bytes, touched * CLUSTER);
 	/* Under 2 % of the heap: the index nodes and the buffers count too. */
 	EXPECT_LE(resident_pages() - before, HEAP / PAGE / 50);
