@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Each back end of write tracking finds exactly the pages that a comparison with a copy finds, on
- * both kinds of memory, also while another thread writes; and pages that were put back are found
- * again.
+ * both kinds of memory, also while another thread writes, and also if a page is several of the
+ * kernel's; and pages that were put back are found again.
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
@@ -15,8 +15,8 @@
 #include "segfault.h"
 #include "tracker.h"
 
-#define PAGE 4096u
-#define PAGES 4096u
+#define BYTES ((size_t)16 << 20)
+#define KERNEL_PAGE 4096u
 
 FIXTURE(tracking)
 {
@@ -26,10 +26,13 @@ FIXTURE(tracking)
 	struct watched watched;
 	struct bitmap pages;
 	char *copy;
+	size_t page_bytes;
+	unsigned page_count;
 };
 FIXTURE_VARIANT(tracking)
 {
 	const char *tracker, *backing, *delivery;
+	const char *page_bytes; /* NULL: the kernel's */
 };
 FIXTURE_VARIANT_ADD(tracking, wp_async_memfd){.tracker = "wp-async", .backing = "memfd"};
 FIXTURE_VARIANT_ADD(tracking, wp_async_anonymous){.tracker = "wp-async", .backing = "anonymous"};
@@ -39,6 +42,18 @@ FIXTURE_VARIANT_ADD(tracking, mprotect_memfd){.tracker = "mprotect", .backing = 
 FIXTURE_VARIANT_ADD(tracking, mprotect_anonymous){.tracker = "mprotect", .backing = "anonymous"};
 FIXTURE_VARIANT_ADD(tracking, mprotect_sigsegv){.tracker = "mprotect", .delivery = "sigsegv"};
 FIXTURE_VARIANT_ADD(tracking, mprotect_eager){.tracker = "mprotect", .delivery = "eager"};
+FIXTURE_VARIANT_ADD(tracking, wp_async_memfd_pages_of_16_kib){
+	.tracker = "wp-async", .backing = "memfd", .page_bytes = "16384"};
+FIXTURE_VARIANT_ADD(tracking, wp_async_anonymous_pages_of_64_kib){
+	.tracker = "wp-async", .backing = "anonymous", .page_bytes = "65536"};
+FIXTURE_VARIANT_ADD(tracking, wp_sync_memfd_pages_of_64_kib){
+	.tracker = "wp-sync", .backing = "memfd", .page_bytes = "65536"};
+FIXTURE_VARIANT_ADD(tracking, wp_sync_anonymous_pages_of_16_kib){
+	.tracker = "wp-sync", .backing = "anonymous", .page_bytes = "16384"};
+FIXTURE_VARIANT_ADD(tracking, mprotect_memfd_pages_of_16_kib){
+	.tracker = "mprotect", .backing = "memfd", .page_bytes = "16384"};
+FIXTURE_VARIANT_ADD(tracking, mprotect_sigsegv_pages_of_64_kib){
+	.tracker = "mprotect", .delivery = "sigsegv", .page_bytes = "65536"};
 
 FIXTURE_SETUP(tracking)
 {
@@ -50,8 +65,14 @@ FIXTURE_SETUP(tracking)
 		setenv("THAW_BACKING", variant->backing, 1);
 	if (variant->delivery)
 		setenv("THAW_DELIVERY", variant->delivery, 1);
-	if (region_create(&self->region, NULL, PAGES * PAGE, 0, false, &error))
+	if (variant->page_bytes)
+		setenv("THAW_PAGE_BYTES", variant->page_bytes, 1);
+	if (region_create(&self->region, NULL, BYTES, 0, false, &error))
 		SKIP(return, "%s", error.text);
+	self->page_bytes = self->region.page_bytes;
+	self->page_count = (unsigned)(BYTES / self->page_bytes);
+	if (variant->page_bytes)
+		ASSERT_EQ(strtoul(variant->page_bytes, NULL, 10), self->page_bytes);
 	ASSERT_EQ(0, region_register(&self->region, 0, &error));
 	ASSERT_EQ(0, tracker_create(&self->tracker, &self->region, &error));
 	if (fault_service_needed(&self->region))
@@ -59,9 +80,9 @@ FIXTURE_SETUP(tracking)
 	self->watched = (struct watched){
 		.region = &self->region, .tracker = &self->tracker, .service = self->service};
 	ASSERT_EQ(0, segfault_watch(&self->watched));
-	ASSERT_EQ(0, region_resize(&self->region, PAGES * PAGE));
-	ASSERT_EQ(0, bitmap_init(&self->pages, PAGES));
-	self->copy = calloc(PAGES, PAGE);
+	ASSERT_EQ(0, region_resize(&self->region, BYTES));
+	ASSERT_EQ(0, bitmap_init(&self->pages, self->page_count));
+	self->copy = calloc(1, BYTES);
 	ASSERT_NE(NULL, self->copy);
 }
 FIXTURE_TEARDOWN(tracking)
@@ -85,92 +106,94 @@ static uint64_t next_random(uint64_t *state)
 static int populate(struct region *region, struct tracker *tracker, struct bitmap *pages,
 		    char *copy)
 {
-	for (unsigned page = 0; page < PAGES; page++)
-		*(uint64_t *)(region->base + page * PAGE) = page * 977u + 1;
-	memcpy(copy, region->alias, PAGES * PAGE);
+	for (size_t at = 0; at < BYTES; at += KERNEL_PAGE)
+		*(uint64_t *)(region->base + at) = at / KERNEL_PAGE * 977u + 1;
+	memcpy(copy, region->alias, BYTES);
 	bitmap_clear_all(pages);
 	return tracker_collect(tracker, pages);
 }
 
 TEST_F(tracking, finds_what_a_comparison_finds)
 {
+	const size_t page_bytes = self->page_bytes;
+	const unsigned pages = self->page_count;
 	uint64_t random = 88172645463325252ull;
 
 	ASSERT_EQ(0, populate(&self->region, &self->tracker, &self->pages, self->copy));
-	EXPECT_EQ(PAGES, bitmap_count(&self->pages));
-	EXPECT_EQ(0, tracker_count(&self->tracker, PAGES));
+	EXPECT_EQ(pages, bitmap_count(&self->pages));
+	EXPECT_EQ(0, tracker_count(&self->tracker, pages));
 
 	for (int round = 0; round < 20; round++) {
 		unsigned writes = round == 7	? 0
-				  : round == 13 ? PAGES
+				  : round == 13 ? pages
 						: (unsigned)(next_random(&random) % 600);
 		uint64_t differing = 0;
 
 		for (unsigned i = 0; i < writes; i++) {
-			unsigned page = round == 13 ? i : (unsigned)(next_random(&random) % PAGES);
-			unsigned at = (unsigned)(next_random(&random) % (PAGE / 8));
+			unsigned page = round == 13 ? i : (unsigned)(next_random(&random) % pages);
+			unsigned at = (unsigned)(next_random(&random) % (page_bytes / 8));
 
-			((uint64_t *)(self->region.base + page * PAGE))[at] += 1 + i;
+			((uint64_t *)(self->region.base + page * page_bytes))[at] += 1 + i;
 		}
 		/* Reading is not writing. */
-		for (unsigned page = 0; page < PAGES; page += 3)
+		for (unsigned page = 0; page < pages; page += 3)
 			atomic_signal_fence(memory_order_seq_cst),
-				(void)*(volatile char *)(self->region.base + page * PAGE);
-		for (unsigned page = 0; page < PAGES; page++)
-			differing += !!memcmp(self->copy + page * PAGE,
-					      self->region.alias + page * PAGE, PAGE);
+				(void)*(volatile char *)(self->region.base + page * page_bytes);
+		for (unsigned page = 0; page < pages; page++)
+			differing += !!memcmp(self->copy + page * page_bytes,
+					      self->region.alias + page * page_bytes, page_bytes);
 		EXPECT_EQ(differing < 50 ? (int64_t)differing : 50,
 			  tracker_count(&self->tracker, 50));
 		bitmap_clear_all(&self->pages);
 		ASSERT_EQ(0, tracker_collect(&self->tracker, &self->pages));
 		EXPECT_EQ(differing, bitmap_count(&self->pages));
-		for (unsigned page = 0; page < PAGES; page++) {
-			bool differs = memcmp(self->copy + page * PAGE,
-					      self->region.alias + page * PAGE, PAGE);
+		for (unsigned page = 0; page < pages; page++) {
+			bool differs = memcmp(self->copy + page * page_bytes,
+					      self->region.alias + page * page_bytes, page_bytes);
 
 			ASSERT_EQ(differs, bitmap_test(&self->pages, page))
 			{
 				TH_LOG("round %d page %u", round, page);
 			}
 			if (differs)
-				memcpy(self->copy + page * PAGE, self->region.alias + page * PAGE,
-				       PAGE);
+				memcpy(self->copy + page * page_bytes,
+				       self->region.alias + page * page_bytes, page_bytes);
 		}
 	}
 }
 
 TEST_F(tracking, fresh_pages_count_as_written)
 {
-	for (unsigned page = 5; page < PAGES; page += 100)
-		self->region.base[page * PAGE] = 1;
+	for (unsigned page = 5; page < self->page_count; page += 100)
+		self->region.base[page * self->page_bytes] = 1;
 	ASSERT_EQ(0, tracker_collect(&self->tracker, &self->pages));
-	for (unsigned page = 5; page < PAGES; page += 100)
+	for (unsigned page = 5; page < self->page_count; page += 100)
 		EXPECT_TRUE(bitmap_test(&self->pages, page));
 	/*
 	 * The kernel reports what it made; the others may give a few neighbours too, never the whole
 	 * region.
 	 */
-	EXPECT_LE(bitmap_count(&self->pages), PAGES - PAGES / 8);
+	EXPECT_LE(bitmap_count(&self->pages), self->page_count - self->page_count / 8);
 }
 
 TEST_F(tracking, pages_put_back_are_found_again)
 {
 	struct bitmap again;
 
-	ASSERT_EQ(0, bitmap_init(&again, PAGES));
+	ASSERT_EQ(0, bitmap_init(&again, self->page_count));
 	ASSERT_EQ(0, populate(&self->region, &self->tracker, &self->pages, self->copy));
 	bitmap_clear_all(&self->pages);
-	for (unsigned page = 1; page < PAGES; page += 50)
-		self->region.base[page * PAGE + 9]++;
+	for (unsigned page = 1; page < self->page_count; page += 50)
+		self->region.base[page * self->page_bytes + 9]++;
 	ASSERT_EQ(0, tracker_collect(&self->tracker, &self->pages));
 	tracker_put_back(&self->tracker, &self->pages);
 	self->region.base[0] = 77;
-	EXPECT_EQ(bitmap_count(&self->pages) + 1, tracker_count(&self->tracker, PAGES));
+	EXPECT_EQ(bitmap_count(&self->pages) + 1, tracker_count(&self->tracker, self->page_count));
 	ASSERT_EQ(0, tracker_collect(&self->tracker, &again));
 	EXPECT_EQ(bitmap_count(&self->pages) + 1, bitmap_count(&again));
-	for (unsigned page = 1; page < PAGES; page += 50)
+	for (unsigned page = 1; page < self->page_count; page += 50)
 		EXPECT_TRUE(bitmap_test(&again, page));
-	EXPECT_EQ(0, tracker_count(&self->tracker, PAGES));
+	EXPECT_EQ(0, tracker_count(&self->tracker, self->page_count));
 	bitmap_free(&again);
 }
 
@@ -186,10 +209,7 @@ static void *writer_main(void *arg)
 	uint64_t random = 1234567891234567ull;
 
 	while (!atomic_load_explicit(&writer->stop, memory_order_relaxed)) {
-		uint64_t page = next_random(&random) % PAGES;
-
-		((volatile uint64_t *)(writer->region->base +
-				       page * PAGE))[next_random(&random) % (PAGE / 8)] =
+		((volatile uint64_t *)writer->region->base)[next_random(&random) % (BYTES / 8)] =
 			++writer->written;
 	}
 	return NULL;
@@ -215,7 +235,8 @@ TEST_F(tracking, loses_nothing_while_a_thread_writes)
 		ASSERT_EQ(0, tracker_collect(&self->tracker, &self->pages));
 		for (uint64_t page = 0; (page = bitmap_next(&self->pages, page)) != UINT64_MAX;
 		     page++, copied++)
-			memcpy(self->copy + page * PAGE, self->region.alias + page * PAGE, PAGE);
+			memcpy(self->copy + page * self->page_bytes,
+			       self->region.alias + page * self->page_bytes, self->page_bytes);
 		if (last)
 			break;
 		collections++;
@@ -227,7 +248,7 @@ TEST_F(tracking, loses_nothing_while_a_thread_writes)
 	       (unsigned long long)collections);
 	ASSERT_GT(writer.written, 0);
 	ASSERT_GT(copied, 0);
-	EXPECT_EQ(0, memcmp(self->copy, self->region.alias, PAGES * PAGE));
+	EXPECT_EQ(0, memcmp(self->copy, self->region.alias, BYTES));
 }
 
 TEST_HARNESS_MAIN
