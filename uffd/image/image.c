@@ -11,8 +11,8 @@
  *
  * One file. The unit of allocation is a block of 4096 bytes; every offset is a byte offset; every
  * integer is little endian; every checksum is XXH3-128 (low half first) with seed 0. A page (4096
- * to 65536 bytes, a power of two, fixed when the image is created) takes whole blocks. format.h has
- * the structures.
+ * to 65536 bytes, a power of two: that of the kernel on which the image was created, see page.h)
+ * takes whole blocks, one behind the other, wherever they are free. format.h has the structures.
  *
  *	block 0		header slot 0, perhaps a note
  *	block 1		header slot 1, perhaps a note
