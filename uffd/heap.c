@@ -7,7 +7,7 @@
  *
  * and in the reverse order to close. The region first: on a kernel that cannot serve it, no image is
  * made. It gets the image's page before anything is done to a page (page.h). Owner thread, except
- * thaw_explain_fault() and thaw_handle_fault(), which run in signal handlers.
+ * thaw_explain_fault(), thaw_handle_fault() and thaw_touch(), which any thread may call, and signal handlers.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -401,4 +401,36 @@ bool thaw_explain_fault(const void *address, char *line, size_t line_bytes)
 bool thaw_handle_fault(const void *address)
 {
 	return segfault_handle(address);
+}
+
+/* Writes what is there, as nobody else does meanwhile. An OR of 0 would do, if no compiler saw through it. */
+static void write_nothing(unsigned char *at)
+{
+	unsigned char seen = __atomic_load_n(at, __ATOMIC_RELAXED);
+
+	while (!__atomic_compare_exchange_n(at, &seen, seen, true, __ATOMIC_RELAXED,
+					    __ATOMIC_RELAXED))
+		;
+}
+
+int thaw_touch(const void *address, size_t bytes, bool write)
+{
+	const struct region *region = segfault_region(address);
+	unsigned char *at = (unsigned char *)address, *end = at + bytes;
+	size_t offset, size;
+
+	if (!region)
+		return -EFAULT;
+	offset = (size_t)(at - (unsigned char *)region->base);
+	size = region_bytes(region);
+	if (offset > size || bytes > size - offset)
+		return -EFAULT;
+	while (at < end) {
+		if (write)
+			write_nothing(at);
+		else
+			(void)*(volatile unsigned char *)at;
+		at += region->kernel_page_bytes - (uintptr_t)at % region->kernel_page_bytes;
+	}
+	return 0;
 }

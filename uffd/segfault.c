@@ -35,6 +35,13 @@ static const struct watched *owner_of(const void *address)
 	return NULL;
 }
 
+const struct region *segfault_region(const void *address)
+{
+	const struct watched *watched = owner_of(address);
+
+	return watched ? watched->region : NULL;
+}
+
 static _Noreturn void cannot_protect(const struct watched *watched, int code)
 {
 	struct thaw_error error;

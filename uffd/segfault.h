@@ -26,6 +26,9 @@ struct watched {
 int segfault_watch(const struct watched *watched);
 void segfault_unwatch(const struct watched *watched);
 
+/* The region of the open heap that the address belongs to, in use there or not; NULL: of none. Async-signal-safe. */
+const struct region *segfault_region(const void *address);
+
 /* See thaw_handle_fault() and thaw_explain_fault(). Async-signal-safe. */
 bool segfault_handle(const void *address);
 bool segfault_explain(const void *address, char *line, size_t line_bytes);

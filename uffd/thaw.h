@@ -19,8 +19,9 @@
  *    write the region's memory, except during thaw_checkpoint_capture(), when nobody may write it.
  *  - A page that cannot be read from the image is never zero and never hangs its reader: touching it
  *    raises SIGBUS or SIGSEGV; thaw_explain_fault() tells a signal handler what happened.
- *  - A 'missing' page handed to a system call is served too while userfaultfd was opened with privileges
- *    (or vm.unprivileged_userfaultfd is 1), which thaw_open() requires.
+ *  - A page that is missing, or protected to notice the first write to it, is served to system calls, too,
+ *    where thaw_status.delivery is "userfaultfd" and the tracker not "mprotect". Elsewhere a system call
+ *    that is handed such memory fails with EFAULT, or does a part of its work: see thaw_touch().
  *  - The library prints nothing, and installs no signal handler but one: where pages come or are
  *    tracked by SIGSEGV (thaw_status), it catches that, and hands on what is not its own. There no
  *    thread that touches a region may block SIGSEGV; nobody may touch one while it holds malloc's
@@ -324,6 +325,21 @@ THAW_PUBLIC bool thaw_explain_fault(const void *address, char *line, size_t line
  * return from the handler. May wait for a read of the image.
  */
 THAW_PUBLIC bool thaw_handle_fault(const void *address);
+
+/*
+ * Make memory of a heap fit to be handed to a system call: every page of it present and, if `write`,
+ * writable. Changes nothing in it; by `write` it counts as written. Needed where the kernel's own faults are
+ * not served (see the caveats above), harmless where they are, for buffers, paths, and structs alike.
+ *
+ * Once present, pages stay so. Writable they stay until the next checkpoint: under "wp-sync" and "mprotect"
+ * its copying, which begins with thaw_checkpoint_begin(), may protect them again before the system call gets
+ * there, which then fails with EFAULT (or is short): touch and call again. A datagram that was to be received
+ * would be lost: receive it into other memory.
+ *
+ * 0; -EFAULT: the range is not inside one open heap, as far as that is accessible. What cannot be read from
+ * the image raises the signal that touching it would. Any thread; async-signal-safe.
+ */
+THAW_PUBLIC int thaw_touch(const void *address, size_t bytes, bool write);
 
 /* ---- Looking at an image without a heap: any image, also one in use; nothing is written ---- */
 

@@ -12,6 +12,13 @@
  * global. The first is the heap's contents, the others are the struct js_small that goes into the
  * generation's state blob. In the middle of a call, the turn stack comes to it.
  *
+ * The kernel never sees the heap. Without privileges, or without userfaultfd, a page that is missing, or is
+ * watched for its first write, is brought in for the program only: a system call that met one would fail
+ * with EFAULT. So what goes out (js_to_string(), js_to_bytes(), js_exception_text(), names of modules) is
+ * copied to memory of the host's, and what comes in (js_string(), js_bytes()) is copied from there. No
+ * pointer into linear memory leaves vm/js, nor reaches a function of libc that might hand it on.
+ * tests/kernel_never_sees.c watches every argument of every system call.
+ *
  * Values: a js_value is an owned handle (the address, in linear memory, of a boxed JSValue). 0 is
  * "an exception was thrown"; take it with js_take_exception(). Whoever receives a handle frees it
  * with js_free(). Handles survive a checkpoint inside the heap, yet nobody remembers them after a

@@ -4,8 +4,8 @@
  *
  * Owns the table of host functions. Called by the engine inside a turn, on the owner's thread. A
  * function here must never run the loop, never call back into JavaScript that could run a
- * program's code, and never hand an address of VM memory to a system call: values are copied out
- * first. Names are for ever once an image remembers them: a function is added, never renamed.
+ * program's code, and never hand an address of VM memory to a system call (engine.h). Names are for
+ * ever once an image remembers them: a function is added, never renamed.
  */
 #include <errno.h>
 #include <math.h>

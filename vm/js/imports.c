@@ -6,7 +6,8 @@
  * Owns: nothing. Called by the generated code on the VM's stack, on the owner's thread, and at once
  * off it again: each import is a line at the end of this file, and the function of its name above
  * does the work on the host's stack. Everything that comes from the VM is untrusted: an address is
- * used through vm_at() (a wild one traps), and data is copied out before a system call sees it.
+ * used through vm_at() (a wild one traps), and data is copied out before a system call sees it
+ * (engine.h).
  */
 #define _GNU_SOURCE
 #include <errno.h>

@@ -89,15 +89,23 @@ bool module_set_meta(struct js_engine *engine, u32 module, const char *name, boo
 static u32 resolve_module(struct js_engine *engine, u32 base, u32 specifier)
 {
 	struct thaw_error error = {0};
-	char *name;
+	char *name = NULL, *host_base, *host_specifier;
 	u32 result;
 
 	if (!engine->host.module_resolve) {
 		exception_throw(engine, "Error", "modules cannot be imported here");
 		return 0;
 	}
-	name = engine->host.module_resolve(engine->host.arg, vm_at(engine, base),
-					   vm_at(engine, specifier), &error);
+	/* Names of files: the kernel will see them, and it never sees the heap. */
+	host_base = strdup(vm_at(engine, base));
+	host_specifier = strdup(vm_at(engine, specifier));
+	if (!host_base || !host_specifier)
+		snprintf(error.text, sizeof(error.text), "out of memory");
+	else
+		name = engine->host.module_resolve(engine->host.arg, host_base, host_specifier,
+						   &error);
+	free(host_base);
+	free(host_specifier);
 	if (!name) {
 		exception_throw(engine, "Error", error.text);
 		return 0;
