@@ -261,7 +261,7 @@ fuzz:
 # the kernel most and need least time, in seven to eight minutes. The others (a gibibyte of JavaScript, thousands of commits)
 # are for check-kernels-full, which takes hours. KERNELS: which ones.
 KERNELS ?= 6.1 6.12
-KERNEL_TESTS := ladder_choice install_classify write_tracking restore_lazy restore_damaged heap_persists heap_open_errors \
+KERNEL_TESTS := ladder_choice heap_touch install_classify write_tracking restore_lazy restore_damaged heap_persists heap_open_errors \
 	heap_address heap_faults generation_kinds working_set checkpoint_failure turn_stopping javascript_traps javascript_working_set
 check-kernels: deps
 	$(Q)scripts/install-deps kernels
