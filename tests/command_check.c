@@ -75,9 +75,9 @@ TEST_F(check, what_is_forced_is_used)
 /* Each thing that is denied is not here, for that reason, and its rung neither. */
 TEST_F(check, what_is_denied_is_not_here)
 {
-	setenv("THAW_WITHOUT", "userfaultfd,memfd", 1);
+	setenv("THAW_WITHOUT", "userfaultfd,memfd,io_uring", 1);
 	ASSERT_EQ(0, CHECK("--json"));
-	EXPECT_EQ(4, count(self->program.output, "THAW_WITHOUT says so"));
+	EXPECT_EQ(5, count(self->program.output, "THAW_WITHOUT says so"));
 	EXPECT_EQ(6, count(self->program.output, "there is no userfaultfd"));
 	EXPECT_TRUE(uses(&self->program, "delivery", "eager"));
 	EXPECT_EQ(1, count(self->program.output, "\"name\":\"wp-sync\",\"present\":false"));
@@ -98,6 +98,36 @@ TEST_F(check, what_is_forced_and_not_here_fails_and_the_tables_say_why)
 	EXPECT_EQ(0, count(self->program.output, "\"used\":true"));
 	setenv("THAW_DELIVERY", "magic", 1);
 	EXPECT_EQ(9, CHECK());
+}
+
+/* Whoever waits for a start is told why, once; and not who asked for quiet, or did not wait. */
+TEST_F(check, a_start_that_loads_everything_first_says_so)
+{
+	char *directory = support_directory(), *script = support_format("%s/app.js", directory);
+
+	support_write(script, "globalThis.data = new Uint8Array(1e6).fill(1)\n");
+#define RUN(...)                       \
+	(program_free(&self->program), \
+	 program_run(&self->program, NULL, THAW("run", ##__VA_ARGS__, script)))
+	setenv("THAW_DELIVERY", "eager", 1);
+	ASSERT_EQ(0, RUN("--every", "0"));
+	EXPECT_EQ(NULL, strstr(self->program.errors, "loaded first"));
+	ASSERT_EQ(0, RUN("--every", "0"));
+	EXPECT_EQ(1, count(self->program.errors, "thaw: THAW_DELIVERY=eager: all "));
+	EXPECT_EQ(1, count(self->program.errors, " MiB were loaded first\n"));
+	ASSERT_EQ(0, RUN("-q"));
+	EXPECT_STREQ("", self->program.errors);
+	setenv("THAW_DELIVERY", "", 1);
+	setenv("THAW_WITHOUT", "userfaultfd,memfd", 1);
+	ASSERT_EQ(0, RUN("--stats"));
+	EXPECT_EQ(1, count(self->program.errors, "userfaultfd is not available (EPERM"));
+	EXPECT_EQ(1, count(self->program.errors, "eager delivery"));
+	setenv("THAW_WITHOUT", "userfaultfd", 1);
+	ASSERT_EQ(0, RUN("--stats"));
+	EXPECT_EQ(0, count(self->program.errors, "loaded first"));
+	EXPECT_EQ(1, count(self->program.errors, "sigsegv delivery"));
+	free(script);
+	support_remove(directory);
 }
 
 TEST_HARNESS_MAIN
