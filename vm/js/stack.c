@@ -31,6 +31,10 @@
 #if defined(__CET__) && (__CET__ & 2)
 #error "vm/ is built with -fcf-protection=none: its frames go into images"
 #endif
+/* The same (arm64 GCS); and a return address that is signed holds for the key of its process only. */
+#if defined(__ARM_FEATURE_GCS_DEFAULT) || defined(__ARM_FEATURE_PAC_DEFAULT)
+#error "vm/ is built with -mbranch-protection=none: its frames go into images"
+#endif
 #if defined(__PIE__) || defined(__PIC__)
 #error "vm/ is linked at fixed addresses (-fno-pie): return addresses go into images"
 #endif

@@ -19,8 +19,8 @@
  *  1. The host's stack pointer is never on the VM's stack: it is in `host_sp`, renewed at every entry.
  *  2. Frames of the host's functions (C library, vDSO, signal handlers) never stand on it: the engine
  *     calls out through vm_stack_call_host() only, handlers run on a stack of their own (SA_ONSTACK).
- *  3. What does stand on it has neither canaries nor a shadow stack, and the program is linked at
- *     fixed addresses: stack.c refuses to be compiled otherwise.
+ *  3. What does stand on it has neither canaries nor a shadow stack nor signed return addresses, and
+ *     the program is linked at fixed addresses: stack.c refuses to be compiled otherwise.
  *
  * The floating point control words are the process's defaults on both sides and are not switched.
  */

@@ -110,6 +110,7 @@ stack_resume:
 
 #elif defined(__aarch64__)
 
+/* A call preserves the lower halves of v8 to v15, and nothing of what SVE adds to them. */
 .macro push_preserved
 	sub	sp, sp, #160
 	stp	x29, x30, [sp]
@@ -136,8 +137,9 @@ stack_resume:
 	ldp	d14, d15, [sp, #144]
 	add	sp, sp, #160
 .endm
+/* What the host had in its registers is nothing to the VM: a frame would keep it. */
 .macro forget_preserved
-	mov	x29, xzr
+	mov	x29, xzr		/* also the end of a backtrace by frame pointers */
 	mov	x20, xzr
 	mov	x21, xzr
 	mov	x22, xzr
@@ -147,6 +149,35 @@ stack_resume:
 	mov	x26, xzr
 	mov	x27, xzr
 	mov	x28, xzr
+	movi	d8, #0
+	movi	d9, #0
+	movi	d10, #0
+	movi	d11, #0
+	movi	d12, #0
+	movi	d13, #0
+	movi	d14, #0
+	movi	d15, #0
+.endm
+/* Not even here: x0 has the result. */
+.macro forget_others
+	mov	x1, xzr
+	mov	x2, xzr
+	mov	x3, xzr
+	mov	x4, xzr
+	mov	x5, xzr
+	mov	x6, xzr
+	mov	x7, xzr
+	mov	x8, xzr
+	mov	x9, xzr
+	mov	x10, xzr
+	mov	x11, xzr
+	mov	x12, xzr
+	mov	x13, xzr
+	mov	x14, xzr
+	mov	x15, xzr
+	mov	x16, xzr
+	mov	x17, xzr
+	mov	x18, xzr
 .endm
 
 	.text
@@ -154,6 +185,8 @@ stack_resume:
 	.globl	stack_enter
 	.type	stack_enter, %function
 stack_enter:
+	.cfi_startproc
+	.cfi_undefined x30		/* debuggers end their walk here */
 	push_preserved
 	mov	x9, sp
 	str	x9, [x0]
@@ -166,12 +199,15 @@ stack_enter:
 	mov	sp, x9
 	pop_preserved
 	ret
+	.cfi_endproc
 	.size	stack_enter, . - stack_enter
 
 	.p2align 4
 	.globl	stack_leave
 	.type	stack_leave, %function
 stack_leave:
+	.cfi_startproc
+	.cfi_undefined x30
 	push_preserved
 	mov	x9, sp
 	str	x9, [x0]
@@ -181,21 +217,27 @@ stack_leave:
 	blr	x2
 	ldr	x9, [x19]
 	mov	sp, x9
+	forget_others
 	pop_preserved
 	ret
+	.cfi_endproc
 	.size	stack_leave, . - stack_leave
 
 	.p2align 4
 	.globl	stack_resume
 	.type	stack_resume, %function
 stack_resume:
+	.cfi_startproc
+	.cfi_undefined x30
 	push_preserved
 	mov	x9, sp
 	str	x9, [x0]
 	mov	sp, x1
 	mov	x0, x2
+	forget_others
 	pop_preserved
 	ret
+	.cfi_endproc
 	.size	stack_resume, . - stack_resume
 
 #else
