@@ -25,6 +25,8 @@ HARNESS := build/harness
 NPM := build/npm
 SANITIZE ?=
 COVERAGE ?=
+# Where another architecture's libraries and headers are; CC and AR are its own then (see arm64).
+SYSROOT ?=
 
 ifneq ($(V),1)
 Q := @
@@ -33,9 +35,17 @@ endif
 
 # ---- Flags
 
+MACHINE := $(shell $(CC) -dumpmachine 2>/dev/null)
+ARCHITECTURE := $(firstword $(subst -, ,$(MACHINE)))
+
+ifneq ($(SYSROOT),)
+PKG_CONFIG := PKG_CONFIG_LIBDIR=$(SYSROOT)/usr/lib/$(MACHINE)/pkgconfig PKG_CONFIG_SYSROOT_DIR=$(SYSROOT) pkg-config
+else
+PKG_CONFIG := pkg-config
+endif
 PACKAGES := liburing libuv libedit libxxhash libsodium
-PACKAGE_CFLAGS := $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
-PACKAGE_LIBS := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null)
+PACKAGE_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PACKAGES) 2>/dev/null)
+PACKAGE_LIBS := $(shell $(PKG_CONFIG) --libs $(PACKAGES) 2>/dev/null)
 
 CFLAGS ?= -O2 -g
 WARNINGS := -Wall -Wextra
@@ -45,14 +55,20 @@ endif
 BASE_CFLAGS := -std=gnu11 $(WARNINGS) -pthread -DTHAW_VERSION='"$(VERSION)"' $(PACKAGE_CFLAGS)
 # The VM's stack goes into images: its frames must not hold what differs from process to process. So the binary is
 # linked at fixed addresses, without stack canaries, and without the shadow stack that a switch of stacks would
-# trip over. These come after CFLAGS, whatever a distribution puts there; vm/js/stack.c checks that they took.
-VM_CFLAGS := -fno-pie -fno-stack-protector -fcf-protection=none
+# trip over, or return addresses that are signed with a key of the process (arm64). These come after CFLAGS, whatever a
+# distribution puts there; vm/js/stack.c checks that they took.
+VM_CFLAGS := -fno-pie -fno-stack-protector \
+	$(if $(filter aarch64,$(ARCHITECTURE)),-mbranch-protection=none,-fcf-protection=none)
 LIB_CFLAGS := -fPIC -fvisibility=hidden
 LDFLAGS ?=
 VM_LDFLAGS := -no-pie -pthread -Wl,--build-id=sha1 -Wl,-z,relro,-z,now,-z,noexecstack
 VM_LIBS := $(PACKAGE_LIBS) -lm
 INCLUDES := -Iuffd -Ivm -Ivm/js -I$(GENERATED)
 
+ifneq ($(SYSROOT),)
+BASE_CFLAGS += --sysroot=$(SYSROOT)
+LDFLAGS += --sysroot=$(SYSROOT)
+endif
 ifneq ($(SANITIZE),)
 BASE_CFLAGS += -fsanitize=$(SANITIZE) -fno-omit-frame-pointer
 LDFLAGS += -fsanitize=$(SANITIZE)
@@ -65,7 +81,7 @@ endif
 # The engine: C out of WebAssembly. Its arithmetic must be WebAssembly's: no contraction into fused multiply-add, no
 # folding that changes NaNs or rounding (what wabt asks for). Its warnings are nobody's business.
 ENGINE_CC ?= $(CC)
-ENGINE_CFLAGS := -std=gnu11 -O2 -w $(VM_CFLAGS) -ffp-contract=off -frounding-math -fsignaling-nans \
+ENGINE_CFLAGS := -std=gnu11 -O2 -w $(SYSROOT:%=--sysroot=%) $(VM_CFLAGS) -ffp-contract=off -frounding-math -fsignaling-nans \
 	-fno-strict-aliasing -fno-math-errno
 
 # ---- Sources
@@ -80,7 +96,9 @@ BENCH_SOURCES := $(wildcard tests/bench/*.c)
 LIB_OBJECTS := $(LIB_SOURCES:%.c=$(BUILD)/%.o)
 VM_OBJECTS := $(VM_SOURCES:%.c=$(BUILD)/%.o) $(VM_ASSEMBLY:%.S=$(BUILD)/%.o)
 MAIN_OBJECT := $(BUILD)/vm/cli/main.o
-ENGINE_OBJECT := $(GENERATED)/quickjs.o
+# Every build directory of this machine's architecture shares one.
+ENGINE := $(GENERATED)$(if $(SYSROOT),/$(ARCHITECTURE))
+ENGINE_OBJECT := $(ENGINE)/quickjs.o
 TESTS := $(TEST_SOURCES:%.c=$(BUILD)/%)
 BENCHES := $(BENCH_SOURCES:%.c=$(BUILD)/%)
 WASM := $(NPM)/node_modules/quickjs-wasi/quickjs.wasm
@@ -100,7 +118,7 @@ $(LIB_OBJECTS): $(BUILD)/%.o: %.c $(BUILD)/flags
 $(BUILD)/libthaw.a: $(LIB_OBJECTS) $(BUILD)/sources
 	$(call say,AR,$@)
 	$(Q)rm -f $@
-	$(Q)ar rcs $@ $(LIB_OBJECTS)
+	$(Q)$(AR) rcs $@ $(LIB_OBJECTS)
 
 # Sanitizers leave symbols to be found at run time, so -z defs is for the plain library.
 $(BUILD)/libthaw.so: $(LIB_OBJECTS) $(BUILD)/sources uffd/libthaw.map
@@ -108,7 +126,7 @@ $(BUILD)/libthaw.so: $(LIB_OBJECTS) $(BUILD)/sources uffd/libthaw.map
 	$(Q)$(CC) -shared -pthread $(LDFLAGS) $(if $(SANITIZE),,-Wl,-z,defs) -Wl,-soname,libthaw.so.0 \
 		-Wl,--version-script=uffd/libthaw.map $(LIB_OBJECTS) -luring -lxxhash -o $@
 
-# ---- The engine, once for every build directory
+# ---- The engine, once for every build directory of an architecture
 
 $(WASM):
 	@echo "make: the npm packages are missing: run scripts/install-deps (make check and make demo do it)" >&2
@@ -121,7 +139,7 @@ $(GENERATED)/quickjs.c: $(WASM)
 
 $(GENERATED)/quickjs.h: $(GENERATED)/quickjs.c ;
 
-$(ENGINE_OBJECT): $(GENERATED)/quickjs.c $(GENERATED)/flags
+$(ENGINE_OBJECT): $(GENERATED)/quickjs.c $(ENGINE)/flags
 	$(call say,CC,"$< (takes most of a minute)")
 	$(Q)$(ENGINE_CC) $(ENGINE_CFLAGS) -I$(GENERATED) -c $< -o $@.tmp
 	$(Q)mv $@.tmp $@
@@ -142,7 +160,7 @@ $(BUILD)/vm/%.o: vm/%.S $(EMBEDDED) $(BUILD)/flags
 $(BUILD)/libvm.a: $(VM_OBJECTS) $(ENGINE_OBJECT) $(BUILD)/sources
 	$(call say,AR,$@)
 	$(Q)rm -f $@
-	$(Q)ar rcsT $@ $(VM_OBJECTS) $(ENGINE_OBJECT)
+	$(Q)$(AR) rcsT $@ $(VM_OBJECTS) $(ENGINE_OBJECT)
 
 $(BUILD)/thaw: $(MAIN_OBJECT) $(BUILD)/libvm.a $(BUILD)/libthaw.a
 	$(call say,LD,$@)
@@ -249,6 +267,16 @@ sanitized: all tests
 tsan: deps
 	$(Q)$(MAKE) tsan-built BUILD=build/tsan SANITIZE=thread CFLAGS="-O1 -g"
 
+# Debian's cross compiler and arm64's packages, in build/arm64. What was made runs in check-kernels (KERNELS=arm64:6.12).
+ARM64_SYSROOT := $(CURDIR)/build/arm64-debian/root
+ARM64_MAKE = $(MAKE) BUILD=build/arm64 CC=aarch64-linux-gnu-gcc AR=aarch64-linux-gnu-ar SYSROOT=$(ARM64_SYSROOT)
+arm64: deps
+	$(Q)scripts/install-deps arm64
+	$(Q)scripts/arm64-sysroot
+	$(Q)$(ARM64_MAKE) all tests
+
+.PHONY: arm64
+
 # Clang's fuzzer on each target, for so long; what it finds, and its corpus, stay in build/fuzz/. The engine's object
 # is the one that is there: it is not instrumented.
 FUZZ_SECONDS ?= 60
@@ -313,7 +341,7 @@ install: all
 	install -Dm644 uffd/thaw.h $(DESTDIR)$(PREFIX)/include/thaw.h
 
 clean:
-	$(Q)rm -rf $(filter-out $(NPM) $(HARNESS) $(GENERATED) build/kernels build/install-deps.lock,$(wildcard build/*))
+	$(Q)rm -rf $(filter-out $(NPM) $(HARNESS) $(GENERATED) build/kernels build/arm64-debian build/install-deps.lock,$(wildcard build/*))
 
 distclean:
 	$(Q)rm -rf build
@@ -328,6 +356,7 @@ help:
 	@echo "make asan        the tests under AddressSanitizer and UBSan, in build/asan"
 	@echo "make tsan        libthaw's tests under ThreadSanitizer, in build/tsan"
 	@echo "make coverage    the tests with gcov, and lines covered per file, in build/coverage"
+	@echo "make arm64       thaw, libthaw and the tests for arm64, cross-compiled, in build/arm64"
 	@echo "make fuzz        libFuzzer on each target for FUZZ_SECONDS=60; findings and corpus in build/fuzz"
 	@echo "make check-kernels  tests that depend on the kernel, in Debian's KERNELS='$(KERNELS)' under QEMU; -full: all tests"
 	@echo "make style       does every file follow .clang-format?   make format: make it so"
@@ -343,7 +372,7 @@ $(BUILD)/flags: FORCE
 	$(Q)echo '$(subst ','\'',$(CC) $(BASE_CFLAGS) $(VM_CFLAGS) $(CFLAGS) $(LDFLAGS))' | cmp -s - $@ || \
 		echo '$(subst ','\'',$(CC) $(BASE_CFLAGS) $(VM_CFLAGS) $(CFLAGS) $(LDFLAGS))' > $@
 
-$(GENERATED)/flags: FORCE
+$(ENGINE)/flags: FORCE
 	$(Q)mkdir -p $(@D)
 	$(Q)echo '$(ENGINE_CC) $(ENGINE_CFLAGS)' | cmp -s - $@ || echo '$(ENGINE_CC) $(ENGINE_CFLAGS)' > $@
 
