@@ -287,7 +287,8 @@ fuzz:
 
 # Stock Debian kernels in an emulator, some twenty times slower than this machine: of the programs, those that depend on
 # the kernel most and need least time, in seven to eight minutes. The others (a gibibyte of JavaScript, thousands of commits)
-# are for check-kernels-full, which takes hours. KERNELS: which ones.
+# are for check-kernels-full, which takes hours. KERNELS: which ones;
+# arm64:6.1, arm64:6.12 and arm64:6.12-16k are more of them.
 KERNELS ?= 6.1 6.12
 KERNEL_TESTS := ladder_choice heap_touch install_classify write_tracking restore_lazy restore_damaged heap_persists heap_open_errors \
 	heap_address heap_faults generation_kinds working_set checkpoint_failure turn_stopping javascript_traps javascript_working_set
@@ -300,10 +301,15 @@ check-kernels-full: deps
 	$(Q)$(MAKE) check-kernels-built KERNEL_TESTS='$(TESTS:$(BUILD)/tests/%=%)' KERNEL_SECONDS=7200
 
 KERNEL_SECONDS ?= 600
-check-kernels-built: all $(KERNEL_TESTS:%=$(BUILD)/tests/%)
+check-kernels-built: all $(KERNEL_TESTS:%=$(BUILD)/tests/%) $(if $(filter arm64:%,$(KERNELS)),arm64-kernels)
 	$(Q)scripts/kernels --kernels "$(KERNELS)" --timeout $(KERNEL_SECONDS) $(KERNEL_TESTS:%=$(BUILD)/tests/%)
 
-.PHONY: check-kernels check-kernels-full check-kernels-built
+arm64-kernels:
+	$(Q)scripts/install-deps arm64-kernels
+	$(Q)scripts/arm64-sysroot
+	$(Q)$(ARM64_MAKE) all $(KERNEL_TESTS:%=build/arm64/tests/%)
+
+.PHONY: arm64-kernels check-kernels check-kernels-full check-kernels-built
 
 fuzz-built: $(FUZZ_PROGRAMS)
 	$(Q)scripts/fuzz $(FUZZ_SECONDS) $(FUZZ_PROGRAMS)
