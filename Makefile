@@ -365,6 +365,7 @@ help:
 	@echo "make arm64       thaw, libthaw and the tests for arm64, cross-compiled, in build/arm64"
 	@echo "make fuzz        libFuzzer on each target for FUZZ_SECONDS=60; findings and corpus in build/fuzz"
 	@echo "make check-kernels  tests that depend on the kernel, in Debian's KERNELS='$(KERNELS)' under QEMU; -full: all tests"
+	@echo "                 arm64 too: KERNELS='arm64:6.1 arm64:6.12 arm64:6.12-16k'"
 	@echo "make style       does every file follow .clang-format?   make format: make it so"
 	@echo "make install     to PREFIX=$(PREFIX), below DESTDIR"
 	@echo "make clean       what was built; the generated engine, npm packages and harness stay"
