@@ -211,21 +211,36 @@ $(FUZZ_PROGRAMS): $(BUILD)/fuzz_%: tests/fuzz/driver.c tests/fuzz/fuzz.h $(FUZZ_
 	$(Q)$(CC) $(BASE_CFLAGS) $(CFLAGS) $(VM_CFLAGS) $(VM_LDFLAGS) $(LDFLAGS) -fsanitize=fuzzer -Wl,--wrap=nanosleep -DFUZZ_TARGET=fuzz_$* \
 		$< $(FUZZ_OBJECTS) $(filter %.a,$^) $(VM_LIBS) -o $@
 
+# Runs a command with fewer privileges: what the tests and scripts/run-tests --under use.
+CONFINE_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/confine/*.c))
+$(BUILD)/confine: $(CONFINE_OBJECTS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(VM_LDFLAGS) $(LDFLAGS) $^ -lseccomp -o $@
+
 # See tests/timeout.h.
 TEST_SECONDS := $(if $(SANITIZE),300,120)
 $(TESTS:=.o): TEST_CFLAGS := -include tests/timeout.h -DTEST_SECONDS=$(TEST_SECONDS)
 
-tests: $(TESTS)
+tests: $(TESTS) $(BUILD)/confine
 
 deps:
 	$(Q)scripts/install-deps
 
 # A second make, because the first read the flags and the file lists before the dependencies were there.
-check demo bench: deps
+check check-user check-seccomp demo bench: deps
 	$(Q)$(MAKE) $@-built
 
 check-built: all tests
 	$(Q)scripts/run-tests $(TESTS)
+
+# The same tests as an ordinary user, and with what a container engine leaves by default.
+check-user-built: all tests
+	$(Q)scripts/run-tests --under "$(BUILD)/confine --user" $(TESTS)
+
+check-seccomp-built: all tests
+	$(Q)scripts/run-tests --under "$(BUILD)/confine --seccomp" $(TESTS)
+
+.PHONY: check-user check-user-built check-seccomp check-seccomp-built
 
 # A million states, or CRASH_STATES of them, of seed CRASH_SEED; run again, it goes on where it stopped.
 CRASH_SEED ?= 4
@@ -356,6 +371,8 @@ help:
 	@echo "make             build/thaw, build/libthaw.a, build/libthaw.so (scripts/install-deps comes first)"
 	@echo "make deps        install what is missing (scripts/install-deps)"
 	@echo "make check       deps, build, every test; ends in 'N passed, N failed'"
+	@echo "make check-user  the tests as an ordinary user without capabilities"
+	@echo "make check-seccomp  the tests with what a container engine leaves by default"
 	@echo "make crash       a million states that a power cut may leave of an image; goes on where it stopped"
 	@echo "make demo        deps, build, and the main job on real input"
 	@echo "make bench       deps, build, the measured tables"
@@ -388,4 +405,4 @@ $(BUILD)/sources: FORCE
 	$(Q)echo '$(LIB_SOURCES) $(VM_SOURCES) $(VM_ASSEMBLY)' | cmp -s - $@ || \
 		echo '$(LIB_SOURCES) $(VM_SOURCES) $(VM_ASSEMBLY)' > $@
 
--include $(LIB_OBJECTS:.o=.d) $(VM_OBJECTS:.o=.d) $(MAIN_OBJECT:.o=.d) $(TESTS:=.d) $(CRASH_OBJECTS:.o=.d) $(FUZZ_OBJECTS:.o=.d) $(BENCHES:=.d)
+-include $(LIB_OBJECTS:.o=.d) $(VM_OBJECTS:.o=.d) $(MAIN_OBJECT:.o=.d) $(TESTS:=.d) $(CRASH_OBJECTS:.o=.d) $(FUZZ_OBJECTS:.o=.d) $(CONFINE_OBJECTS:.o=.d) $(BENCHES:=.d)

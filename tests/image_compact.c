@@ -43,7 +43,8 @@ TEST(it_holds_the_same_and_is_dense)
 	fd = open(model_path, O_RDWR);
 	ASSERT_EQ(0, ftruncate(fd, 8 << 20));
 	ASSERT_EQ(0, fchmod(fd, 0640));
-	ASSERT_EQ(0, fchown(fd, 12345, 54321));
+	if (!geteuid()) /* others cannot give a file away */
+		ASSERT_EQ(0, fchown(fd, 12345, 54321));
 	close(fd);
 	ASSERT_EQ(0, stat(model_path, &one));
 	ASSERT_EQ(0, thaw_image_clone(model_path, old, 0, NULL, NULL, &error));
