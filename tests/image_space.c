@@ -168,4 +168,35 @@ TEST_F(space, a_file_too_long_is_shortened)
 	EXPECT_EQ(0, model_verify());
 }
 
+/* What a start touched is stored once, where there is room then, and not again by the commits after. */
+TEST_F(space, what_a_start_touched_keeps_no_file_long)
+{
+	enum { TOUCHED = 2000 };
+	struct thaw_generation generation = {.time_ns = 1, .heap_bytes = BIG_BYTES};
+	static uint64_t pages[TOUCHED];
+	struct commit *commit;
+	uint64_t *found, number;
+
+	for (unsigned i = 0; i < TOUCHED; i++)
+		pages[i] = (uint64_t)i * 16;
+	ASSERT_EQ(0, change(self->image, 0, BIG_PAGES, 1, 1, NULL));
+	/* At the end of the file, since nothing before it is free. */
+	ASSERT_EQ(0, commit_begin(self->image, &commit, &error));
+	ASSERT_EQ(0, commit_working_set(commit, pages, TOUCHED, 1, &error));
+	ASSERT_EQ(0, commit_finish(commit, &generation, NULL, 0, &error));
+	ASSERT_EQ(0, change(self->image, 64, BIG_PAGES - 64, 1, 0, NULL));
+	for (uint32_t i = 0; i < 300; i++)
+		ASSERT_EQ(0, change(self->image, i % 7, 1, 1, 100 + i, NULL));
+	TH_LOG("%llu KiB", model_file_bytes() >> 10);
+	EXPECT_GE(48 * MIB, model_file_bytes());
+	image_close(self->image);
+	ASSERT_EQ(0, image_open(&self->options, &self->image, &fallback, &error));
+	ASSERT_EQ(TOUCHED, image_read_working_set(self->image, &found, &number, &error));
+	EXPECT_EQ(0, memcmp(found, pages, sizeof(pages)));
+	EXPECT_EQ(1, number);
+	free(found);
+	EXPECT_EQ(0, pages_wrong(self->image));
+	EXPECT_EQ(0, model_verify());
+}
+
 TEST_HARNESS_MAIN

@@ -383,7 +383,8 @@ static int commit_write_all(struct commit *commit, struct change *change, const 
 	int code = 0;
 
 	if (made)
-		code = relocate_some(commit->image, &commit->writer);
+		code = relocate_some(commit->image, &commit->writer,
+				     commit->working_set ? NULL : &change->kept.working_set);
 	if (code)
 		return code;
 	emission.left = index_dirty_bytes(&commit->image->index);

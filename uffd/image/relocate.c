@@ -9,10 +9,10 @@
  * A program whose heap shrinks, or that drops many generations at once, leaves a file of free blocks
  * with a few in use between them. When less than two thirds of the file are in use, the pages and
  * nodes of the newest generation beyond `cut` are listed by one walk of its tree. Each commit then
- * stores some of them anew, as they are, in the free blocks at the front; what older generations
- * reach beyond the cut goes when they are dropped, and the file is shortened (commit.c). An old one
- * that is kept by a name keeps its end of the file: then only holes can be given back, and
- * thaw compact moves it.
+ * stores some of them anew, as they are, in the free blocks at the front, and the working set as well,
+ * which is stored once and then kept by all records. What older generations reach beyond the cut goes
+ * when they are dropped, and the file is shortened (commit.c). An old one that is kept by a name keeps
+ * its end of the file: then only holes can be given back, and thaw compact moves it.
  *
  * What is moved has the contents, the checksum and the birth it had. Pages may be moved that have not
  * arrived in the heap yet: the index names the new place only when the bytes are there, and the fault
@@ -83,6 +83,7 @@ void relocate_free(struct relocation *relocation)
 	free(relocation->pages);
 	relocation->pages = NULL;
 	relocation->count = relocation->next = 0;
+	relocation->set = false;
 }
 
 void relocate_pause(struct relocation *relocation)
@@ -110,7 +111,9 @@ static bool round_begin(struct image *image)
 		return false;
 	relocation->cut = (used + used / 4 + SLACK_BLOCKS) * SPACE_BLOCK;
 	code = walk_difference(&source, &image->base.root, NULL, 0, false, &ops);
-	if (code < 0 || !relocation->count) { /* others keep the file long */
+	relocation->set = image->record.working_set.bytes &&
+			  image->record.working_set.offset >= relocation->cut;
+	if (code < 0 || (!relocation->count && !relocation->set)) { /* others keep the file long */
 		relocate_pause(relocation);
 		return false;
 	}
@@ -184,7 +187,42 @@ static int part_move(struct image *image, struct writer *writer, struct moved *m
 	return code;
 }
 
-int relocate_some(struct image *image, struct writer *writer)
+static bool set_read(struct image *image, const struct working_set *set, void *buffer)
+{
+	return !sys_pread(image->fd, buffer, set->bytes, set->offset) &&
+	       XXH128_isEqual(XXH3_128bits(buffer, set->bytes), set->checksum);
+}
+
+/* While there is no room for all of it, it waits. */
+static int set_move(struct image *image, struct writer *writer, struct working_set *set)
+{
+	struct relocation *relocation = &image->relocation;
+	uint32_t bytes = (uint32_t)((set->bytes + SPACE_BLOCK - 1) / SPACE_BLOCK * SPACE_BLOCK);
+	void *buffer;
+	int code = 0;
+
+	if (!set->bytes || set->offset < relocation->cut) { /* another one by now */
+		relocation->set = false;
+		return 0;
+	}
+	buffer = malloc(bytes);
+	if (!buffer)
+		return -ENOMEM;
+	if (!set_read(image, set, buffer)) {
+		relocation->set = false; /* damaged: whoever needs it will be told */
+	} else {
+		code = room_make(image, writer, bytes);
+		if (!code)
+			code = writer_append(writer, buffer, set->bytes, set->bytes, &set->offset);
+		if (!code)
+			writer_settle(writer); /* the pages after it begin at a block */
+		relocation->set = code > 0;
+	}
+	free(buffer);
+	return code < 0 ? code : 0;
+}
+
+int relocate_some(struct image *image, struct writer *writer, struct working_set *set)
 {
 	struct relocation *relocation = &image->relocation;
 	struct moved *moved;
@@ -192,9 +230,15 @@ int relocate_some(struct image *image, struct writer *writer)
 	size_t part;
 	int code;
 
-	if (!relocation->count && !round_begin(image))
+	if (!relocation->count && !relocation->set && !round_begin(image))
 		return 0;
 	relocation->front = 0;
+	if (relocation->set && set) {
+		code = set_move(image, writer, set);
+		if (code)
+			return code;
+		relocation->front = 0; /* what is too short for it has room for pages */
+	}
 	part = PART_BYTES / image->identity.page_bytes + relocation->count / PARTS_MOST;
 	buffer = malloc(image->identity.page_bytes);
 	moved = calloc(part, sizeof(*moved));

@@ -7,11 +7,12 @@
 #include "writer.h"
 
 /*
- * Move some more, if there is something to move, in the commit of that number, whose pages are all
- * stored and whose nodes are not written yet. What cannot be read stays where it is. -ENOMEM, -errno
- * of a write.
+ * Move some more, if there is something to move, in a commit whose pages are all stored and whose
+ * nodes are not written yet. `set`: the working set that its record will name, which may be moved as
+ * well; NULL: that is yet to be written. What cannot be read stays where it is. -ENOMEM, -errno of a
+ * write.
  */
-int relocate_some(struct image *image, struct writer *writer);
+int relocate_some(struct image *image, struct writer *writer, struct working_set *set);
 /* A commit failed: no commit moves anything for a while, lest this be why. */
 void relocate_pause(struct relocation *relocation);
 void relocate_free(struct relocation *relocation);

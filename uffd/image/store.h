@@ -95,6 +95,7 @@ struct relocation {
 	uint64_t front;	 /* block: the next search for room before it */
 	uint64_t *pages; /* malloc'ed: those that wait, from `next` on */
 	size_t count, next;
+	bool set;		/* the working set waits, too */
 	unsigned pause, pauses; /* commits to wait; how often in a row nothing could be moved */
 };
 
