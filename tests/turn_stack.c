@@ -6,17 +6,21 @@
  * Every word of the stack is looked up in /proc/self/maps at thousands of polls, with host
  * functions, clocks, modules, collections and the C library called in between. A word may lie in
  * the program itself (linked at fixed addresses), in the engine's place, or in the heap's; a word
- * that lies in the C library, the vDSO, the host's stack, its heap or thread-local storage is a
- * failure, also where it stands in a slot that nobody will read again.
+ * that lies in the C library, the vDSO, the host's stack, what malloc() gave or thread-local storage
+ * is a failure, also where it stands in a slot that nobody will read again. So is this process's
+ * stack canary.
  */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <elf.h>
 #include <link.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #include "kselftest_harness.h"
 
@@ -24,6 +28,8 @@
 #include "support.h"
 
 #define MAPPINGS_MAX 512
+/* Below lies what lies there in every process: the program, the engine with its heap, ASan's shadow. */
+#define FOREIGN_START 0x500000000000ull
 
 #ifndef __has_feature
 #define __has_feature(feature) 0
@@ -42,6 +48,7 @@ struct mapping {
 struct world {
 	struct js_engine *engine;
 	struct mapping mappings[MAPPINGS_MAX]; /* of this process alone */
+	uint64_t canary;
 	unsigned mapping_count;
 	unsigned stoppable, unstoppable, foreign;
 	size_t words, deepest;
@@ -62,13 +69,7 @@ static void read_mappings(struct world *world)
 
 		if (sscanf(line, "%llx-%llx %*s %*s %*s %*s %255s", &start, &end, name) < 2)
 			continue;
-		/*
-		 * What lies below 0x500000000000 does so in every process: the program, which is not
-		 * position independent, malloc's first arena behind it, the engine's place, ASan's
-		 * shadow. (In the first arena, the VM's own 32-bit numbers look like addresses; who
-		 * leaves one of the latter behind leaves some of the C library, too.)
-		 */
-		if (start < 0x500000000000)
+		if (start < FOREIGN_START)
 			continue;
 		mapping->start = start;
 		mapping->end = end;
@@ -77,6 +78,63 @@ static void read_mappings(struct world *world)
 	}
 	if (maps)
 		fclose(maps);
+}
+
+/*
+ * Malloc's first arena begins close behind the program, where the VM's own 32-bit numbers look like
+ * addresses of it. With no room to grow it goes on elsewhere. False: it does not.
+ */
+static bool move_malloc(void)
+{
+	static const size_t sizes[] = {24, 56, 120, 250, 500, 1000, 4000, 20000};
+	const long page = sysconf(_SC_PAGESIZE);
+	const uintptr_t end = ((uintptr_t)sbrk(0) + page - 1) & -page;
+	void *block;
+
+	if (mmap((void *)end, page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
+		 -1, 0) == MAP_FAILED)
+		return false;
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		/* What is left of it, for good. */
+		do
+			block = malloc(sizes[i]);
+		while (block && (uintptr_t)block < FOREIGN_START);
+		if (!block)
+			return false;
+	}
+	return true;
+}
+
+/* As the C library makes it of what the kernel gave: a null byte first, against strings. */
+static uint64_t stack_canary(void)
+{
+	uint64_t canary;
+
+	memcpy(&canary, (const void *)getauxval(AT_RANDOM), sizeof(canary));
+	return canary & ~0xffull;
+}
+
+static void note_foreign(struct world *world, size_t word, size_t words, uint64_t value,
+			 const char *name)
+{
+	if (!world->foreign++)
+		snprintf(world->first, sizeof(world->first), "word %zu of %zu: %#llx in %s", word,
+			 words, (unsigned long long)value, name);
+}
+
+static void look_at(struct world *world, const uint64_t *stack, size_t words)
+{
+	for (size_t i = 0; i < words; i++) {
+		if (stack[i] == world->canary)
+			note_foreign(world, i, words, stack[i], "the canary");
+		for (unsigned m = 0; m < world->mapping_count; m++) {
+			const struct mapping *mapping = &world->mappings[m];
+
+			if (stack[i] >= mapping->start && stack[i] < mapping->end)
+				note_foreign(world, i, words, stack[i], mapping->name);
+		}
+	}
+	world->words += words;
 }
 
 static bool world_interrupt(void *arg)
@@ -94,21 +152,7 @@ static bool world_interrupt(void *arg)
 	stack = js_turn_stack(world->engine, &bytes);
 	if (bytes > world->deepest)
 		world->deepest = bytes;
-	for (size_t i = 0; i < bytes / 8; i++) {
-		world->words++;
-		for (unsigned m = 0; m < world->mapping_count; m++) {
-			const struct mapping *mapping = &world->mappings[m];
-
-			if (stack[i] < mapping->start || stack[i] >= mapping->end)
-				continue;
-			if (!world->foreign++)
-				snprintf(world->first, sizeof(world->first),
-					 "word %zu of %zu: %#llx in %llx-%llx %s", i, bytes / 8,
-					 (unsigned long long)stack[i],
-					 (unsigned long long)mapping->start,
-					 (unsigned long long)mapping->end, mapping->name);
-		}
-	}
+	look_at(world, stack, bytes / 8);
 	return false;
 }
 
@@ -187,7 +231,10 @@ FIXTURE_SETUP(stack)
 	};
 	js_value global;
 
+	if (!SANITIZED && !move_malloc())
+		SKIP(return, "malloc() cannot be told from the VM's numbers");
 	self->world = calloc(1, sizeof(*self->world));
+	self->world->canary = stack_canary();
 	host.arg = self->world;
 	ASSERT_EQ(0, thaw_open(&options, &self->heap, &error)) TH_LOG("%s", error.text);
 	ASSERT_EQ(0, js_engine_create(self->heap, &host, &self->world->engine, &error))
@@ -281,29 +328,71 @@ TEST_F(stack, of_deep_recursion)
 		EXPECT_EQ(0, world->foreign) TH_LOG("%s", world->first);
 }
 
+/* A word of each kind is noticed where one stands. */
+TEST_F(stack, would_be_seen_to_hold_something)
+{
+	extern char **environ;
+	static __thread int local;
+	struct world *world = self->world;
+	const uint64_t foreign[] = {
+		(uintptr_t)environ[0],	    (uintptr_t)&local,
+		(uintptr_t)self->world,	    (uintptr_t)dlsym(RTLD_DEFAULT, "fclose"),
+		getauxval(AT_SYSINFO_EHDR), world->canary,
+	};
+	const uint64_t good[] = {0, 12345, (uintptr_t)&js_engine_create, (uintptr_t)world->engine,
+				 (uintptr_t)thaw_base(self->heap)};
+
+	if (SANITIZED)
+		SKIP(return, "a sanitizer has its own malloc and its own canaries");
+	read_mappings(world);
+	look_at(world, good, sizeof(good) / sizeof(good[0]));
+	EXPECT_EQ(0, world->foreign) TH_LOG("%s", world->first);
+	for (size_t i = 0; i < sizeof(foreign) / sizeof(foreign[0]); i++) {
+		look_at(world, foreign + i, 1);
+		EXPECT_EQ(i + 1, world->foreign)
+		TH_LOG("word %zu: %#llx", i, (unsigned long long)foreign[i]);
+	}
+}
+
 /* ---- How the program is built ---- */
 
-/* In .dynsym of this program, which is linked from the same objects as thaw. */
-static bool imports(const char *symbol)
+/* Does the engine's object refer to that symbol? Its string table has the name then. */
+static bool engine_names(const char *symbol)
 {
-	extern ElfW(Dyn) _DYNAMIC[];
-	const ElfW(Sym) *symbols = NULL;
-	const char *strings = NULL;
-	size_t string_bytes = 0;
+	const char *path = THAW_SOURCE "/build/js/quickjs.o";
+	size_t bytes = support_size(path);
+	char *object = malloc(bytes);
+	FILE *file = fopen(path, "re");
+	bool found;
 
-	for (const ElfW(Dyn) *entry = _DYNAMIC; entry->d_tag != DT_NULL; entry++) {
-		if (entry->d_tag == DT_SYMTAB)
-			symbols = (const void *)entry->d_un.d_ptr;
-		else if (entry->d_tag == DT_STRTAB)
-			strings = (const void *)entry->d_un.d_ptr;
-		else if (entry->d_tag == DT_STRSZ)
-			string_bytes = entry->d_un.d_val;
+	if (!object || !file || fread(object, 1, bytes, file) != bytes)
+		support_die(path);
+	fclose(file);
+	found = memmem(object, bytes, symbol, strlen(symbol) + 1); /* with its terminator */
+	free(object);
+	return found;
+}
+
+/* What the processor is asked for: NT_GNU_PROPERTY's GNU_PROPERTY_X86_FEATURE_1_AND; 0: nothing. */
+static uint32_t processor_features(void)
+{
+	extern const ElfW(Ehdr) __ehdr_start;
+	const ElfW(Phdr) *header =
+		(const void *)((const char *)&__ehdr_start + __ehdr_start.e_phoff);
+	uint32_t features = 0;
+
+	for (int i = 0; i < __ehdr_start.e_phnum; i++, header++) {
+		/* One note: its header of three words, "GNU", then (type, bytes, value) by eights. */
+		const uint32_t *word = (const void *)header->p_vaddr;
+		const uint32_t *end = word + header->p_memsz / 4;
+
+		if (header->p_type != PT_GNU_PROPERTY)
+			continue;
+		for (word += 4; word + 2 < end; word += 2 + (word[1] + 7) / 8 * 2)
+			if (word[0] == GNU_PROPERTY_X86_FEATURE_1_AND)
+				features |= word[2];
 	}
-	/* The string table follows the symbols in every linker's layout. */
-	for (const ElfW(Sym) *at = symbols; (const char *)at < strings; at++)
-		if (at->st_name < string_bytes && !strcmp(strings + at->st_name, symbol))
-			return true;
-	return false;
+	return features;
 }
 
 TEST(built_without_what_differs_from_process_to_process)
@@ -313,15 +402,23 @@ TEST(built_without_what_differs_from_process_to_process)
 	/* Linked at a fixed address, with a build-id that says which build it is. */
 	EXPECT_LT((uintptr_t)&js_engine_create, 0x10000000);
 	EXPECT_NE(NULL, js_build_id());
-	/* No canary anywhere: it would be another one in the next process. */
-	EXPECT_FALSE(imports("__stack_chk_fail"));
-	EXPECT_TRUE(imports("fclose")); /* the look-up works */
-					/* No shadow stack: it could not be brought back. */
+	/*
+	 * No canary in the engine: it would be another one in the next process. (vm/js/stack.c does
+	 * not compile with them; libthaw may have them, it never runs on the VM's stack.)
+	 */
+	if (access(THAW_SOURCE "/build/js/quickjs.o", R_OK) == 0) {
+		EXPECT_FALSE(engine_names("__stack_chk_fail"));
+		EXPECT_TRUE(engine_names("memmove")); /* the look-up works */
+	}
+	/* No shadow stack, which could not be brought back: not asked for, and not there. */
+	EXPECT_EQ(0, processor_features() & GNU_PROPERTY_X86_FEATURE_1_SHSTK);
 #if defined(__x86_64__)
-	if (!syscall(SYS_arch_prctl, 0x5005, &features)) /* ARCH_SHSTK_STATUS, 6.6 */
+	/* arch_prctl ARCH_SHSTK_STATUS, 6.6 */
+	if (!syscall(SYS_arch_prctl, 0x5005, &features))
 		EXPECT_EQ(0, features & 1);
 #else
-	if (!prctl(74, &features, 0, 0, 0)) /* PR_GET_SHADOW_STACK_STATUS, 6.13 */
+	/* prctl PR_GET_SHADOW_STACK_STATUS, 6.13 */
+	if (!prctl(74, &features, 0, 0, 0))
 		EXPECT_EQ(0, features & 1);
 #endif
 }
