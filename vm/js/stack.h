@@ -22,6 +22,16 @@
  *  3. What does stand on it has neither canaries nor a shadow stack nor signed return addresses, and
  *     the program is linked at fixed addresses: stack.c refuses to be compiled otherwise.
  *
+ * How each address that is this process's own is kept out, also of slots that nobody reads again:
+ *  - the host's stack: by 1, and switch.S clears what registers the VM's code could push
+ *  - the vDSO, the C library and its buffers, malloc()'s blocks: by 2. Of the C library the generated
+ *    code itself calls memcpy(), memmove(), memset(), nearbyint() and isnan(): they keep no frame,
+ *    call nobody, and never poll. Nor does the dynamic linker come by, all is bound at the start (-z now).
+ *  - thread-local storage: the VM's code uses none, the trampolines read words at a constant distance
+ *    from the thread's register and never its address
+ *  - canaries: by 3
+ * tests/turn_stack.c looks for them.
+ *
  * The floating point control words are the process's defaults on both sides and are not switched.
  */
 #ifndef VM_JS_STACK_H
