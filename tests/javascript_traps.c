@@ -5,7 +5,7 @@
  * continued for ever.
  *
  * No JavaScript is known to trap the engine. So the test damages a heap: a generation of its own in
- * which the prelude's entry function lies where no memory is.
+ * which the prelude's entry function lies where no memory is, or what a turn that was stopped works on.
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
@@ -21,9 +21,15 @@ FIXTURE(traps)
 };
 FIXTURE_SETUP(traps)
 {
+	char *key;
+
 	self->directory = support_directory();
 	self->script = support_format("%s/app.js", self->directory);
 	self->image = support_format("%s/app.thaw", self->directory);
+	/* Not the key of whoever runs this. */
+	key = support_format("%s/key", self->directory);
+	setenv("THAW_KEY", key, 1);
+	free(key);
 	support_write(self->script, "let n = 0\n"
 				    "setInterval(() => console.log('n', ++n), 10)\n");
 }
@@ -51,25 +57,69 @@ static struct thaw *open_image(const char *image)
 	return heap;
 }
 
-/* The newest generation again, its entry function in the void. Returns the new one's number. */
-static uint64_t damage(const char *image)
+#define NOWHERE 0xf0000000u
+
+static uint64_t store_again(struct thaw *heap, enum thaw_kind kind)
 {
-	struct thaw *heap = open_image(image);
-	struct thaw_result result;
+	struct thaw_result result = {.code = -ECANCELED};
+	size_t bytes;
+	const void *state = thaw_state(heap, &bytes);
+
+	if (thaw_checkpoint_begin(heap, THAW_REASON_REQUEST) ||
+	    thaw_checkpoint_wait(heap) != THAW_READY ||
+	    thaw_checkpoint_capture(heap, kind, state, bytes) ||
+	    thaw_checkpoint_wait(heap) != THAW_DONE ||
+	    thaw_checkpoint_poll(heap, &result) != THAW_DONE || result.code)
+		support_die("no generation could be made");
+	return result.generation.number;
+}
+
+/* What the state of the heap says. The caller clears it. */
+static struct js_blob blob_of(struct thaw *heap)
+{
 	struct thaw_error error;
 	struct js_blob blob;
 	size_t bytes;
 	const void *state = thaw_state(heap, &bytes);
-	uint32_t nowhere = 0xf0000000;
 
 	if (js_blob_decode(state, bytes, &blob, &error))
 		support_die(error.text);
+	return blob;
+}
+
+/* The newest generation again, its entry function in the void. Returns the new one's number. */
+static uint64_t damage(const char *image)
+{
+	struct thaw *heap = open_image(image);
+	struct js_blob blob = blob_of(heap);
+	const uint32_t nowhere = NOWHERE;
+	uint64_t number;
+
 	memcpy((char *)thaw_base(heap) + blob.enter, &nowhere, sizeof(nowhere));
-	if (thaw_checkpoint(heap, THAW_REASON_REQUEST, state, bytes, &result))
-		support_die(result.error.text);
+	number = store_again(heap, THAW_KIND_PORTABLE);
 	js_blob_clear(&blob);
 	thaw_close(heap);
-	return result.generation.number;
+	return number;
+}
+
+/* The same of one in the middle of a turn: every object that a frame of it knows is in the void. */
+static uint64_t damage_turn(const char *image)
+{
+	struct thaw *heap = open_image(image);
+	struct js_blob blob = blob_of(heap);
+	const uint64_t nowhere = 0xffffffffull << 32 | NOWHERE;
+	char *frames = (char *)thaw_base(heap) + blob.small.stack_pointer;
+	uint64_t number, word;
+
+	for (unsigned i = 0; i < 4096; i += sizeof(word)) {
+		memcpy(&word, frames + i, sizeof(word));
+		if (word >> 32 == 0xffffffff) /* the tag of objects */
+			memcpy(frames + i, &nowhere, sizeof(nowhere));
+	}
+	number = store_again(heap, THAW_KIND_BOUND);
+	js_blob_clear(&blob);
+	thaw_close(heap);
+	return number;
 }
 
 static uint64_t newest(const char *image)
@@ -93,17 +143,10 @@ static void count_some(struct __test_metadata *_metadata, struct program *progra
 	program_free(program);
 }
 
-TEST_F(traps, repeated_are_noticed)
+/* Three times it is tried again, then not any more, and the generation before is offered. */
+static void try_again(struct __test_metadata *_metadata, FIXTURE_DATA(traps) * self,
+		      uint64_t number, const char *offer)
 {
-	char *before, *offer, *at;
-	uint64_t number;
-
-	count_some(_metadata, &self->program, THAW("run", self->script));
-	before = support_format("%llu", (unsigned long long)newest(self->image));
-	number = damage(self->image);
-	at = support_format("%llu", (unsigned long long)number);
-	offer = support_format("--at %s", before);
-
 	for (int i = 1; i <= 3; i++) {
 		EXPECT_EQ(EXIT_ENGINE_TRAP,
 			  program_run(&self->program, NULL, THAW("run", self->script)));
@@ -115,11 +158,25 @@ TEST_F(traps, repeated_are_noticed)
 		program_free(&self->program);
 		EXPECT_EQ(number, newest(self->image));
 	}
-	/* Not again, unless it is asked for by number. */
 	EXPECT_EQ(EXIT_ENGINE_TRAP, program_run(&self->program, NULL, THAW("run", self->script)));
 	EXPECT_NE(NULL, strstr(self->program.errors, offer)) TH_LOG("%s", self->program.errors);
 	EXPECT_NE(NULL, strstr(self->program.errors, "3 times"));
 	program_free(&self->program);
+}
+
+TEST_F(traps, repeated_are_noticed)
+{
+	char *before, *offer, *at;
+	uint64_t number;
+
+	count_some(_metadata, &self->program, THAW("run", self->script));
+	before = support_format("%llu", (unsigned long long)newest(self->image));
+	number = damage(self->image);
+	at = support_format("%llu", (unsigned long long)number);
+	offer = support_format("--at %s", before);
+
+	try_again(_metadata, self, number, offer);
+	/* Not again, unless it is asked for by number. */
 	EXPECT_EQ(EXIT_ENGINE_TRAP,
 		  program_run(&self->program, NULL, THAW("run", "--at", at, self->script)));
 	EXPECT_NE(NULL, strstr(self->program.errors, "trapped:"))
@@ -132,6 +189,34 @@ TEST_F(traps, repeated_are_noticed)
 	free(before);
 	free(offer);
 	free(at);
+}
+
+TEST_F(traps, in_a_turn_that_is_continued_are_noticed)
+{
+	char *before, *offer;
+
+	support_write(self->script,
+		      "setTimeout(() => {\n"
+		      "	const counted = { n: 0 }\n"
+		      "	for (;;) if (++counted.n % 100000 === 0) console.log('n', counted.n)\n"
+		      "}, 1)\n");
+	self->program = program_start(THAW("run", "--every", "10ms", self->script));
+	ASSERT_TRUE(program_wait_for(&self->program, "n ", 60)) TH_LOG("%s", self->program.errors);
+	kill(self->program.pid, SIGTERM);
+	EXPECT_EQ(143, program_finish(&self->program, 60));
+	program_free(&self->program);
+	before = support_format("%llu", (unsigned long long)newest(self->image));
+	offer = support_format("--at %s", before);
+
+	try_again(_metadata, self, damage_turn(self->image), offer);
+	/* The one before is in the middle of the turn, too. */
+	self->program = program_start(THAW("run", "-v", "--at", before, self->script));
+	ASSERT_TRUE(program_wait_for(&self->program, "n ", 60)) TH_LOG("%s", self->program.errors);
+	EXPECT_NE(NULL, strstr(self->program.errors, "in the middle of a turn"))
+	TH_LOG("%s", self->program.errors);
+	program_kill(&self->program);
+	free(before);
+	free(offer);
 }
 
 /* Each life got on before it trapped: nothing is refused, however often. */
