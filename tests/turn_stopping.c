@@ -30,7 +30,6 @@ static const char endless[] = "import { env } from 'thaw'\n"
 			      "for (let i = 0; i < n; i++) check = (check * 31 + i) | 0\n"
 			      "console.log(check === digest ? 'right' : 'wrong', n)\n";
 
-/* A generation between turns first, then one turn without end. */
 /*
  * Between turns, then in one that never ends. Three times, for the turn that loads the program may
  * last longer than the interval on a slow machine, and the first one is in the middle of it then.
@@ -377,28 +376,60 @@ TEST_F(stopping, another_build_refuses_what_it_cannot_continue)
 	free(other);
 }
 
+/* The engine's place, and the heap's. (This test is another build as well; addresses come first.) */
 TEST_F(stopping, a_taken_address_goes_back_to_between_turns)
 {
+	void *const places[] = {JS_PLACE_ADDRESS, JS_HEAP_ADDRESS};
 	struct runtime_options options = {.image = self->image, .script = self->script};
 	struct runtime *runtime;
 	struct thaw_error error;
 	void *there;
 
 	leave_in_a_turn(_metadata, self);
+	for (unsigned i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+		there = mmap(places[i], 4096, PROT_NONE,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+		ASSERT_EQ(places[i], there);
+		options.generation = newest(self->image).number;
+		EXPECT_EQ(THAW_EENGINE, runtime_open(&options, &runtime, &error));
+		EXPECT_NE(NULL, strstr(error.text, "addresses")) TH_LOG("%s", error.text);
+		options.generation = 0;
+		ASSERT_EQ(0, runtime_open(&options, &runtime, &error)) TH_LOG("%s", error.text);
+		EXPECT_EQ(newest_of_kind(self->image, THAW_KIND_PORTABLE).number,
+			  thaw_opened(runtime_heap(runtime))->number);
+		runtime_close(runtime);
+		munmap(there, 4096);
+	}
+}
 
-	/* This test is another build, too: so first the bytes of its build-id have to be right. */
-	there = mmap(JS_PLACE_ADDRESS, 4096, PROT_NONE,
-		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-	ASSERT_EQ(JS_PLACE_ADDRESS, there);
-	options.generation = newest(self->image).number;
-	EXPECT_EQ(THAW_EENGINE, runtime_open(&options, &runtime, &error));
-	EXPECT_NE(NULL, strstr(error.text, "addresses")) TH_LOG("%s", error.text);
-	options.generation = 0;
-	ASSERT_EQ(0, runtime_open(&options, &runtime, &error)) TH_LOG("%s", error.text);
-	EXPECT_EQ(newest_of_kind(self->image, THAW_KIND_PORTABLE).number,
-		  thaw_opened(runtime_heap(runtime))->number);
-	runtime_close(runtime);
-	munmap(there, 4096);
+/* Cloned, written anew, or made the newest again: it is the same stack over the same heap. */
+TEST_F(stopping, a_copy_goes_on_in_its_turn)
+{
+	char *copy = support_format("%s/copy.thaw", self->directory), *number;
+
+	leave_in_a_turn(_metadata, self);
+	number = support_format("%llu", (unsigned long long)newest(self->image).number - 1);
+	EXPECT_EQ(0, program_run(&self->program, NULL, THAW("clone", self->image, copy)));
+	program_free(&self->program);
+	EXPECT_EQ(0, program_run(&self->program, NULL, THAW("compact", copy)));
+	program_free(&self->program);
+	for (int i = 0; i < 2; i++) {
+		self->program = program_start(
+			THAW("run", "-v", "--every", "0", "--image", copy, self->script));
+		ASSERT_TRUE(program_wait_for(&self->program, "n ", 60))
+		{
+			TH_LOG("%s", self->program.errors);
+		}
+		program_kill(&self->program);
+		EXPECT_NE(NULL, strstr(self->program.errors, "in the middle of a turn"))
+		TH_LOG("%s", self->program.errors);
+		EXPECT_EQ(NULL, strstr(self->program.output, "loop"));
+		program_free(&self->program);
+		EXPECT_EQ(0, program_run(&self->program, NULL, THAW("rollback", copy, number)));
+		program_free(&self->program);
+	}
+	free(number);
+	free(copy);
 }
 
 TEST_F(stopping, a_stranger_is_not_continued_but_trusted)
