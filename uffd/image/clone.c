@@ -371,9 +371,6 @@ int thaw_image_clone(const char *path, const char *new_path, uint64_t generation
 	if (code)
 		return code;
 	clone.fd = store_open(path, O_RDONLY, error);
-	if (clone.fd == -ENOENT)
-		return error_set(error, clone.fd, "%s: cannot open it: %s", path,
-				 thaw_strerror(clone.fd));
 	if (clone.fd < 0)
 		return clone.fd;
 	code = clone_run(&clone, new_path, generation, summary, error);

@@ -300,9 +300,7 @@ int store_open(const char *path, int flags, struct thaw_error *error)
 	struct stat stat;
 
 	if (fd < 0)
-		return fd == -ENOENT ? fd
-				     : error_set(error, fd, "%s: cannot open it: %s", path,
-						 thaw_strerror(fd));
+		return error_set(error, fd, "%s: cannot open it: %s", path, thaw_strerror(fd));
 	if (!fstat(fd, &stat) && S_ISREG(stat.st_mode)) {
 		fcntl(fd, F_SETFL, 0);
 		return fd;
@@ -335,12 +333,7 @@ static int file_open_once(const struct image_options *options, struct thaw_error
 					 options->path);
 		return fd == -EEXIST ? -EAGAIN : fd;
 	}
-	if (fd == -ENOENT)
-		return error_set(error, fd, "%s: cannot open it: %s", options->path,
-				 thaw_strerror(fd));
-	if (fd < 0)
-		return fd;
-	if (options->read_only)
+	if (fd < 0 || options->read_only)
 		return fd;
 	code = image_lock(fd, options->path, error);
 	if (!code && !file_is_named(fd, options->path))

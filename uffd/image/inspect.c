@@ -33,9 +33,6 @@ static int inspect_open(const char *path, struct opened *opened, struct thaw_err
 
 	memset(opened, 0, sizeof(*opened));
 	opened->fd = store_open(path, O_RDONLY, error);
-	if (opened->fd == -ENOENT)
-		return error_set(error, opened->fd, "%s: cannot open it: %s", path,
-				 thaw_strerror(opened->fd));
 	if (opened->fd < 0)
 		return opened->fd;
 	code = store_read(opened->fd, path, opened->slots, &opened->chosen, &opened->record,

@@ -517,9 +517,6 @@ int thaw_image_repair(const char *path, const char *new_path, const struct thaw_
 	if (code)
 		return code;
 	repair.source.fd = store_open(path, O_RDONLY, error);
-	if (repair.source.fd == -ENOENT)
-		return error_set(error, repair.source.fd, "%s: cannot open it: %s", path,
-				 thaw_strerror(repair.source.fd));
 	if (repair.source.fd < 0)
 		return repair.source.fd;
 	code = repair_run(&repair, new_path, summary, error);

@@ -181,10 +181,7 @@ bool store_retains(int fd, const char *path, uint64_t number);
 
 /* ---- image.c */
 
-/*
- * A descriptor of a regular file; everything else is an error, set but for -ENOENT, which callers
- * may expect.
- */
+/* A descriptor of a regular file; everything else is an error. */
 int store_open(const char *path, int flags, struct thaw_error *error);
 /* Does the name (still) stand for this file? */
 bool file_is_named(int fd, const char *path);

@@ -399,9 +399,6 @@ int thaw_image_verify(const char *path, const struct thaw_verify_ops *ops,
 	if (summary)
 		memset(summary, 0, sizeof(*summary));
 	verify.source.fd = store_open(path, O_RDONLY, error);
-	if (verify.source.fd == -ENOENT)
-		return error_set(error, verify.source.fd, "%s: cannot open it: %s", path,
-				 thaw_strerror(verify.source.fd));
 	if (verify.source.fd < 0)
 		return verify.source.fd;
 	code = verify_run(&verify, error);
