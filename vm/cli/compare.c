@@ -163,14 +163,16 @@ static bool same_text(struct diff *diff, struct graph_value older, struct graph_
 	return same;
 }
 
-/* What is said of both in a few words: types, times, states, lengths of what is made of bytes. */
-static bool same_short(struct diff *diff, struct graph_value older, struct graph_value newer)
+/* Does `add` say the same of both? */
+static bool same_look(struct diff *diff, struct graph_value older, struct graph_value newer,
+		      void (*add)(struct look_text *text, struct graph *graph,
+				  struct graph_value value))
 {
 	struct look_text a = {0}, b = {0};
 	bool same;
 
-	look_add_short(&a, diff->looks[0].graph, older);
-	look_add_short(&b, diff->looks[1].graph, newer);
+	add(&a, diff->looks[0].graph, older);
+	add(&b, diff->looks[1].graph, newer);
 	diff->failed = diff->failed || a.failed || b.failed;
 	same = a.s && b.s && !strcmp(a.s, b.s);
 	free(a.s);
@@ -178,18 +180,15 @@ static bool same_short(struct diff *diff, struct graph_value older, struct graph
 	return same;
 }
 
+/* What is said of both in a few words: types, times, states, lengths of what is made of bytes. */
+static bool same_short(struct diff *diff, struct graph_value older, struct graph_value newer)
+{
+	return same_look(diff, older, newer, look_add_short);
+}
+
 static bool same_type(struct diff *diff, struct graph_value older, struct graph_value newer)
 {
-	struct look_text a = {0}, b = {0};
-	bool same;
-
-	look_add_type(&a, diff->looks[0].graph, older);
-	look_add_type(&b, diff->looks[1].graph, newer);
-	diff->failed = diff->failed || a.failed || b.failed;
-	same = a.s && b.s && !strcmp(a.s, b.s);
-	free(a.s);
-	free(b.s);
-	return same;
+	return same_look(diff, older, newer, look_add_type);
 }
 
 static bool same_regexp(struct diff *diff, struct graph_value older, struct graph_value newer)
