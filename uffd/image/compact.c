@@ -16,26 +16,6 @@
 #include "copying.h"
 #include "retention.h"
 
-/* Locked; the newest generation can be read, and there is nothing to repair in what leads to it. */
-static int compact_open(const char *path, struct image **image, struct thaw_error *error)
-{
-	const struct image_options options = {.path = path, .retain_all = true};
-	struct thaw_error fallback;
-	int code = image_open(&options, image, &fallback, error);
-
-	if (code)
-		return code;
-	if (fallback.code) {
-		*error = fallback;
-		code = fallback.code;
-	} else if (!image_opened(*image)->number) {
-		code = error_set(error, THAW_ENOGEN, "%s: holds no generation yet", path);
-	}
-	if (code)
-		image_close(*image);
-	return code;
-}
-
 static int compact_select(const struct image *image, unsigned flags, struct record *kept)
 {
 	const struct record *record = &image->record;
@@ -173,7 +153,7 @@ int thaw_image_compact(const char *path, unsigned flags, const struct thaw_copy_
 	if (!file)
 		return error_set(error, -errno, "%s: cannot open it: %s", path,
 				 thaw_strerror(-errno));
-	code = compact_open(file, &image, error);
+	code = history_open(file, 0, &image, error);
 	if (!code) {
 		code = compact_run(image, flags, &copying, summary, error);
 		image_close(image);

@@ -5,7 +5,7 @@
  * and durable, or not done. Any thread; nothing else may have the image open.
  *
  * They keep every generation that is listed: what the image's program wants to retain, it does
- * when it commits next.
+ * when it commits next. (So does thaw_image_compact, which opens the image as they do.)
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -14,9 +14,9 @@
 #include "store.h"
 #include "sys.h"
 
-/* To commit to. Tools do not guess: where the newest is damaged, its owner repairs it first. */
-static int history_open(const char *path, uint64_t generation, struct image **image,
-			struct commit **commit, struct thaw_error *error)
+/* Tools do not guess: where the newest is damaged, its owner repairs it first. */
+int history_open(const char *path, uint64_t generation, struct image **image,
+		 struct thaw_error *error)
 {
 	const struct image_options options = {
 		.path = path, .generation = generation, .retain_all = true};
@@ -30,15 +30,26 @@ static int history_open(const char *path, uint64_t generation, struct image **im
 		code = fallback.code;
 	} else if (!image_opened(*image)->number) {
 		code = error_set(error, THAW_ENOGEN, "%s: holds no generation yet", path);
-	} else {
-		code = commit_begin(*image, commit, error);
 	}
 	if (code)
 		image_close(*image);
 	return code;
 }
 
-static int history_close(struct image *image, struct commit *commit, int code)
+static int history_begin(const char *path, uint64_t generation, struct image **image,
+			 struct commit **commit, struct thaw_error *error)
+{
+	int code = history_open(path, generation, image, error);
+
+	if (code)
+		return code;
+	code = commit_begin(*image, commit, error);
+	if (code)
+		image_close(*image);
+	return code;
+}
+
+static int history_end(struct image *image, struct commit *commit, int code)
 {
 	if (code)
 		commit_abort(commit);
@@ -56,7 +67,7 @@ int thaw_image_tag(const char *path, const char *name, uint64_t generation, unsi
 	int code;
 
 	error = error ? error : &unused;
-	code = history_open(path, generation, &image, &commit, error);
+	code = history_begin(path, generation, &image, &commit, error);
 	if (code)
 		return code;
 	generation = image_opened(image)->number;
@@ -75,7 +86,7 @@ int thaw_image_tag(const char *path, const char *name, uint64_t generation, unsi
 		code = commit_name(commit, name, &generation, error);
 	if (!code)
 		code = commit_finish(commit, NULL, NULL, 0, error);
-	return history_close(image, commit, code);
+	return history_end(image, commit, code);
 }
 
 int thaw_image_untag(const char *path, const char *name, struct thaw_error *error)
@@ -86,13 +97,13 @@ int thaw_image_untag(const char *path, const char *name, struct thaw_error *erro
 	int code;
 
 	error = error ? error : &unused;
-	code = history_open(path, 0, &image, &commit, error);
+	code = history_begin(path, 0, &image, &commit, error);
 	if (code)
 		return code;
 	code = commit_name(commit, name, NULL, error);
 	if (!code)
 		code = commit_finish(commit, NULL, NULL, 0, error);
-	return history_close(image, commit, code);
+	return history_end(image, commit, code);
 }
 
 int thaw_image_rollback(const char *path, uint64_t generation, struct thaw_generation *made,
@@ -107,7 +118,7 @@ int thaw_image_rollback(const char *path, uint64_t generation, struct thaw_gener
 	int code;
 
 	error = error ? error : &unused;
-	code = history_open(path, generation, &image, &commit, error);
+	code = history_begin(path, generation, &image, &commit, error);
 	if (code)
 		return code;
 	next = *image_opened(image);
@@ -120,5 +131,5 @@ int thaw_image_rollback(const char *path, uint64_t generation, struct thaw_gener
 	free(state);
 	if (!code && made)
 		*made = next;
-	return history_close(image, commit, code);
+	return history_end(image, commit, code);
 }

@@ -188,6 +188,15 @@ bool file_is_named(int fd, const char *path);
 /* Pid of the lock's holder; 0: none or not visible. */
 uint64_t image_holder(int fd);
 
+/* ---- history.c */
+
+/*
+ * For tools that change an image: locked, nothing is dropped by a commit, and that generation (0: the
+ * newest) can be read, with nothing to repair in what leads to it. `error` must not be NULL.
+ */
+int history_open(const char *path, uint64_t generation, struct image **image,
+		 struct thaw_error *error);
+
 /* ---- pins.c */
 
 /* Keep what that generation reaches from being written over, until the descriptor is closed. */
