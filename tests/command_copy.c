@@ -5,8 +5,6 @@
  */
 #include "kselftest_harness.h"
 
-#include <dirent.h>
-
 #include "js/engine.h"
 #include "support.h"
 #include "thaw.h"
@@ -74,18 +72,6 @@ static unsigned lines(const char *text)
 
 	for (; *text; text++)
 		count += *text == '\n';
-	return count;
-}
-
-static unsigned files(const char *path)
-{
-	DIR *directory = opendir(path);
-	struct dirent *entry;
-	unsigned count = 0;
-
-	while ((entry = readdir(directory)))
-		count += entry->d_name[0] != '.';
-	closedir(directory);
 	return count;
 }
 
@@ -173,7 +159,7 @@ TEST_F(copy, a_compacted_image_is_gone_on_from)
 	EXPECT_EXIT(0, "verify", self->image);
 	ASSERT_EQ(143, count_some(&self->program, self->script, self->image));
 	EXPECT_NE(NULL, strstr(self->program.output, "restored at"));
-	EXPECT_EQ(2, files(self->directory));
+	EXPECT_EQ(2, support_files(self->directory));
 }
 
 TEST_F(copy, a_damaged_image_is_repaired)
@@ -207,7 +193,7 @@ TEST_F(copy, an_image_that_cannot_be_repaired)
 	EXPECT_EXIT(65, "repair", "--json", self->image, self->other);
 	EXPECT_NE(NULL, strstr(self->program.output, "\"ok\":false"));
 	EXPECT_EQ(-1, access(self->other, F_OK));
-	EXPECT_EQ(2, files(self->directory));
+	EXPECT_EQ(2, support_files(self->directory));
 }
 
 TEST_F(copy, wrong_input)
@@ -236,7 +222,7 @@ TEST_F(copy, wrong_input)
 	EXPECT_REFUSED(76, "not a Thaw image", "compact", self->script);
 	EXPECT_REFUSED(66, "Is a directory", "compact", self->directory);
 	EXPECT_REFUSED(9, "--newst", "compact", "--newst", self->image);
-	EXPECT_EQ(3, files(self->directory));
+	EXPECT_EQ(3, support_files(self->directory));
 	EXPECT_EXIT(0, "verify", self->image);
 	free(missing);
 	free(nowhere);
@@ -282,7 +268,7 @@ TEST_F(copy, the_disk_fails)
 			TH_LOG("%s %s:%u: %d %s", command, failure, skip, code,
 			       self->program.errors);
 			ASSERT_EQ(1, lines(self->program.errors));
-			ASSERT_EQ(2, files(self->directory));
+			ASSERT_EQ(2, support_files(self->directory));
 			ASSERT_EQ(0, thaw_image_verify(self->image, NULL, NULL, NULL));
 		}
 	}
@@ -315,7 +301,7 @@ TEST_F(copy, interrupted)
 			EXPECT_NE(NULL, strstr(self->program.errors, "nothing was changed"));
 			EXPECT_EQ(-1, access(self->other, F_OK));
 		}
-		ASSERT_EQ(2 + !access(self->other, F_OK), files(self->directory));
+		ASSERT_EQ(2 + !access(self->other, F_OK), support_files(self->directory));
 		ASSERT_EQ(0, thaw_image_verify(self->image, NULL, NULL, NULL));
 	}
 	TH_LOG("%u of 80 were interrupted at work", interrupted);

@@ -6,8 +6,6 @@
 #ifndef TESTS_COPIES_H
 #define TESTS_COPIES_H
 
-#include <dirent.h>
-
 #include "image_model.h"
 #include "support.h"
 
@@ -134,19 +132,6 @@ __attribute__((unused)) static bool copies_same_log(const char *one, const char 
 	free(names);
 	free(other_names);
 	return same;
-}
-
-/* Files in the directory of the tests. */
-__attribute__((unused)) static unsigned copies_files(void)
-{
-	DIR *directory = opendir(model_directory);
-	struct dirent *entry;
-	unsigned count = 0;
-
-	while ((entry = readdir(directory)))
-		count += entry->d_name[0] != '.';
-	closedir(directory);
-	return count;
 }
 
 __attribute__((unused)) static void *copies_read(const char *path, size_t *bytes)

@@ -47,7 +47,7 @@ TEST(it_holds_the_same_and_is_another_image)
 	ASSERT_EQ(0, stat(clone_path, &status));
 	ASSERT_EQ(status.st_size, summary.bytes_after);
 	ASSERT_EQ(0600, status.st_mode & 07777);
-	ASSERT_EQ(2, copies_files());
+	ASSERT_EQ(2, support_files(model_directory));
 	ASSERT_EQ(0, thaw_image_info(model_path, false, &one, &error));
 	ASSERT_EQ(0, thaw_image_info(clone_path, false, &other, &error));
 	ASSERT_NE(0, memcmp(one.uuid, other.uuid, sizeof(one.uuid)));
@@ -200,7 +200,7 @@ TEST(no_clone_without_its_name_or_a_source)
 	ASSERT_EQ(-EINVAL, thaw_image_clone(model_path, "", 0, NULL, NULL, &error));
 	ops.arg = &calls;
 	ASSERT_EQ(-ECANCELED, thaw_image_clone(model_path, clone_path, 0, &ops, NULL, &error));
-	ASSERT_EQ(1, copies_files());
+	ASSERT_EQ(1, support_files(model_directory));
 	model_teardown();
 }
 
@@ -229,7 +229,7 @@ TEST(while_a_writer_commits)
 	pthread_join(thread, NULL);
 	ASSERT_EQ(0, runner.code);
 	TH_LOG("%u clones of %lu commits", clones, (unsigned long)runner.commits);
-	ASSERT_EQ(1, copies_files());
+	ASSERT_EQ(1, support_files(model_directory));
 	model_teardown();
 }
 
@@ -256,16 +256,17 @@ TEST(leftovers_are_removed)
 		pause();
 	}
 	ASSERT_EQ(1, read(ready[0], &byte, 1));
-	ASSERT_EQ(4, copies_files());
+	ASSERT_EQ(4, support_files(model_directory));
 	ASSERT_EQ(0, make_clone(0));
 	ASSERT_EQ(
 		4,
-		copies_files()); /* image, clone, the one that is locked, the one of another name */
+		support_files(
+			model_directory)); /* image, clone, the one that is locked, the one of another name */
 	unlink(clone_path);
 	kill(child, SIGKILL);
 	waitpid(child, NULL, 0);
 	ASSERT_EQ(0, make_clone(0));
-	ASSERT_EQ(3, copies_files());
+	ASSERT_EQ(3, support_files(model_directory));
 	model_teardown();
 }
 

@@ -67,7 +67,7 @@ TEST(it_holds_the_same_and_is_dense)
 	ASSERT_EQ(0, summary.generations_lost);
 	ASSERT_EQ(one.st_size, summary.bytes_before);
 	ASSERT_EQ(other.st_size, summary.bytes_after);
-	ASSERT_EQ(2, copies_files());
+	ASSERT_EQ(2, support_files(model_directory));
 
 	/* Once more changes nothing; and whoever goes on from it, can. */
 	ASSERT_EQ(0, compact(0));
@@ -249,7 +249,7 @@ TEST(one_at_a_time)
 	unlink(other);
 	ASSERT_EQ(0, compact(0));
 	ASSERT_EQ(-ENOENT, thaw_image_compact(other, 0, NULL, NULL, &error));
-	ASSERT_EQ(1, copies_files());
+	ASSERT_EQ(1, support_files(model_directory));
 	model_teardown();
 }
 
@@ -308,7 +308,7 @@ TEST(a_damaged_image_is_left_as_it_is)
 	}
 	TH_LOG("%u refused, %u in free space", refused, harmless);
 	ASSERT_LT(100, refused);
-	ASSERT_EQ(1, copies_files());
+	ASSERT_EQ(1, support_files(model_directory));
 	model_teardown();
 }
 
@@ -338,7 +338,7 @@ TEST(stopped_in_the_middle)
 		ASSERT_EQ(bytes, after);
 		ASSERT_EQ(0, memcmp(whole, still, bytes));
 		free(still);
-		ASSERT_EQ(1, copies_files());
+		ASSERT_EQ(1, support_files(model_directory));
 	}
 	ASSERT_LT(9, copies_check(model_path));
 	free(whole);
@@ -369,12 +369,12 @@ TEST(killed_in_the_middle)
 		kill(child, SIGKILL);
 		waitpid(child, NULL, 0);
 		old += support_size(model_path) == bytes;
-		left += copies_files() > 1;
+		left += support_files(model_directory) > 1;
 		ASSERT_LT(9, copies_check(model_path)) TH_LOG("round %u", round);
 	}
 	TH_LOG("the old file %u times, a file left over %u times", old, left);
 	ASSERT_EQ(0, compact(0));
-	ASSERT_EQ(1, copies_files());
+	ASSERT_EQ(1, support_files(model_directory));
 	free(whole);
 	model_teardown();
 }

@@ -233,7 +233,7 @@ TEST(truncated)
 			nothing++;
 			ASSERT_EQ(THAW_EDAMAGED, code) TH_LOG("%lu: %s", bytes, error.text);
 			ASSERT_EQ(-1, access(saved_path, F_OK));
-			ASSERT_EQ(1, copies_files());
+			ASSERT_EQ(1, support_files(model_directory));
 			continue;
 		}
 		saved++;
@@ -379,7 +379,7 @@ TEST(nothing_to_save)
 	ASSERT_EQ(-EEXIST, thaw_image_repair(model_path, text, NULL, NULL, &error));
 	ASSERT_EQ(-EEXIST, thaw_image_repair(model_path, model_path, NULL, NULL, &error));
 	ASSERT_EQ(4, support_size(text));
-	ASSERT_EQ(2, copies_files());
+	ASSERT_EQ(2, support_files(model_directory));
 	model_teardown();
 }
 
@@ -435,7 +435,7 @@ TEST(states_that_are_claimed_again_and_again)
 	ASSERT_EQ(-1, access(saved_path, F_OK));
 	ASSERT_EQ(THAW_EDAMAGED, thaw_image_compact(model_path, 0, NULL, NULL, &error));
 	ASSERT_NE(NULL, strstr(error.text, "more than the file"));
-	ASSERT_EQ(1, copies_files());
+	ASSERT_EQ(1, support_files(model_directory));
 	model_teardown();
 }
 

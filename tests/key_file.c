@@ -5,7 +5,6 @@
  * with the key in it. The MAC is keyed BLAKE2b-256.
  */
 #define _GNU_SOURCE
-#include <dirent.h>
 
 #include "key.h"
 #include "kselftest_harness.h"
@@ -56,19 +55,6 @@ static unsigned mode_of(const char *path)
 	return status.st_mode & 07777;
 }
 
-static int entries(const char *path)
-{
-	DIR *directory = opendir(path);
-	int count = 0;
-
-	if (!directory)
-		support_die(path);
-	for (struct dirent *entry; (entry = readdir(directory));)
-		count += entry->d_name[0] != '.' || entry->d_name[1];
-	closedir(directory);
-	return count - 1; /* '..' */
-}
-
 /* A file at `path` that would be a good key, were it not for its text or its mode. */
 static void put(const char *path, const char *text, mode_t mode)
 {
@@ -90,7 +76,7 @@ TEST_F(key_file, is_made_for_its_owner_only)
 	EXPECT_FALSE(is_zero(&self->key));
 	EXPECT_EQ(0600, mode_of(self->path));
 	EXPECT_EQ(0700, mode_of(self->directory));
-	EXPECT_EQ(1, entries(self->directory));
+	EXPECT_EQ(1, support_files(self->directory));
 	file = fopen(self->path, "r");
 	ASSERT_NE(NULL, file);
 	EXPECT_EQ(65, fread(text, 1, sizeof(text), file));
@@ -120,7 +106,7 @@ TEST_F(key_file, is_not_made_unless_asked_for)
 	EXPECT_EQ(-ENOKEY, self->error.code);
 	EXPECT_NE(NULL, strstr(self->error.text, self->path));
 	EXPECT_TRUE(is_zero(&self->key));
-	EXPECT_EQ(0, entries(self->home));
+	EXPECT_EQ(0, support_files(self->home));
 	EXPECT_EQ(-ENOKEY, key_load(false, &self->key, NULL));
 }
 
@@ -219,7 +205,7 @@ static bool one_key_for_all(const char *directory)
 	while (waitpid(-1, NULL, 0) > 0)
 		;
 	return good && !is_zero(&first) && !key_load(false, &key, NULL) && same(&first, &key) &&
-	       entries(directory) == 1;
+	       support_files(directory) == 1;
 }
 
 TEST_F(key_file, is_one_for_processes_that_make_it_at_once)
@@ -391,7 +377,7 @@ TEST_F(key_file, thaw_key_is_a_key_or_a_path)
 	setenv("THAW_KEY", DIGITS, 1);
 	ASSERT_EQ(0, key_load(true, &self->key, &self->error));
 	EXPECT_EQ(0x0f, self->key.bytes[16]);
-	EXPECT_EQ(0, entries(self->home)); /* nothing was made for it */
+	EXPECT_EQ(0, support_files(self->home)); /* nothing was made for it */
 
 	setenv("THAW_KEY", path, 1);
 	EXPECT_EQ(-ENOKEY, key_load(false, &self->key, &self->error));
@@ -407,7 +393,7 @@ TEST_F(key_file, thaw_key_is_a_key_or_a_path)
 	/* A path that somebody named is not to be invented. */
 	setenv("THAW_KEY", missing, 1);
 	EXPECT_EQ(-ENOENT, key_load(true, &self->key, &self->error));
-	EXPECT_EQ(1, entries(self->home));
+	EXPECT_EQ(1, support_files(self->home));
 	EXPECT_EQ(0, chdir("/"));
 	free(missing);
 	free(path);

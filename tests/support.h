@@ -7,6 +7,7 @@
 #ifndef TESTS_SUPPORT_H
 #define TESTS_SUPPORT_H
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -94,6 +95,20 @@ SUPPORT char *support_directory(void)
 	if (!mkdtemp(path))
 		support_die(path);
 	return path;
+}
+
+/* How many files are in a directory, those with hidden names too. */
+SUPPORT unsigned support_files(const char *path)
+{
+	DIR *directory = opendir(path);
+	unsigned count = 0;
+
+	if (!directory)
+		support_die(path);
+	for (struct dirent *entry; (entry = readdir(directory));)
+		count += strcmp(entry->d_name, ".") && strcmp(entry->d_name, "..");
+	closedir(directory);
+	return count;
 }
 
 SUPPORT void support_remove(char *path)
