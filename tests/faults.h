@@ -14,6 +14,7 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -280,6 +281,28 @@ int __wrap_fallocate(int fd, int mode, off_t offset, off_t bytes)
 int __wrap_renameat2(int from_fd, const char *from, int to_fd, const char *to, unsigned flags)
 {
 	return faulty(FAULT_RENAME) ? -1 : __real_renameat2(from_fd, from, to_fd, to, flags);
+}
+
+/* ---- The image whose calls fail, in a directory of its own */
+
+static char directory[128], path[192];
+
+/* In memory, if it can be: syncs are many. */
+static bool directory_make(void)
+{
+	snprintf(directory, sizeof(directory), "%s/thaw-faults-XXXXXX",
+		 access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
+	if (!mkdtemp(directory))
+		return false;
+	snprintf(path, sizeof(path), "%s/heap.thaw", directory);
+	return true;
+}
+
+/* False: something else was left in it. */
+static bool directory_remove(void)
+{
+	unlink(path);
+	return !rmdir(directory);
 }
 
 #endif

@@ -34,7 +34,6 @@ static struct report {
 	long calls[FAULT_KINDS];
 	char wrong[600];
 } * report;
-static char directory[128], path[192];
 static struct thaw *heap;
 
 __attribute__((format(printf, 1, 2))) static _Noreturn void child_wrong(const char *format, ...)
@@ -200,15 +199,11 @@ FIXTURE_SETUP(faults)
 	report = mmap(NULL, sizeof(*report), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
 		      0);
 	ASSERT_NE(MAP_FAILED, report);
-	snprintf(directory, sizeof(directory), "%s/thaw-faults-XXXXXX",
-		 access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
-	ASSERT_NE(NULL, mkdtemp(directory));
-	snprintf(path, sizeof(path), "%s/heap.thaw", directory);
+	ASSERT_TRUE(directory_make());
 }
 FIXTURE_TEARDOWN(faults)
 {
-	unlink(path);
-	EXPECT_EQ(0, rmdir(directory)) TH_LOG("%s: %s", directory, strerror(errno));
+	EXPECT_TRUE(directory_remove()) TH_LOG("%s: %s", directory, strerror(errno));
 }
 
 /* What the child has left, with nothing failing any more. NULL: as it was reported, or one round newer. */

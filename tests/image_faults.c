@@ -42,7 +42,6 @@
 #define NUMBERS 256u
 #define STATE_LONG (1200u << 10) /* leaves a hole that is worth giving back */
 
-static char directory[128], path[192];
 static struct image *image;
 static struct contents now, committed[NUMBERS];
 static bool was_committed[NUMBERS];
@@ -606,15 +605,11 @@ FIXTURE(faults)
 };
 FIXTURE_SETUP(faults)
 {
-	snprintf(directory, sizeof(directory), "%s/thaw-faults-XXXXXX",
-		 access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
-	ASSERT_NE(NULL, mkdtemp(directory));
-	snprintf(path, sizeof(path), "%s/heap.thaw", directory);
+	ASSERT_TRUE(directory_make());
 }
 FIXTURE_TEARDOWN(faults)
 {
-	unlink(path);
-	EXPECT_EQ(0, rmdir(directory)) TH_LOG("%s: %s", directory, strerror(errno));
+	EXPECT_TRUE(directory_remove()) TH_LOG("%s: %s", directory, strerror(errno));
 }
 
 static void every(struct __test_metadata *_metadata, struct fault wanted, long least)
