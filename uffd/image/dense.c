@@ -320,26 +320,6 @@ static int dense_state(struct dense *dense, struct generation *generation)
 
 /* ---- All of it */
 
-/* The numbers in it, checked; NULL where there are none. */
-static int working_set_read(struct dense *dense, const struct working_set *set, uint64_t **pages)
-{
-	int code;
-
-	*pages = NULL;
-	if (!set->bytes)
-		return 0;
-	*pages = malloc(set->bytes); /* its length has a bound */
-	if (!*pages)
-		return dense_no_memory(dense);
-	code = sys_pread(dense->from->fd, *pages, set->bytes, set->offset);
-	if (code == -ENODATA || code == -EINVAL ||
-	    (!code && !XXH128_isEqual(XXH3_128bits(*pages, set->bytes), set->checksum)))
-		code = THAW_EDAMAGED;
-	return code ? error_set(dense->error, code, "%s: the working set at offset %" PRIu64 ": %s",
-				dense->from->path, set->offset, thaw_strerror(code))
-		    : 0;
-}
-
 /* Newest first: those that are made to be read next lie together. */
 static int dense_generations(struct dense *dense, struct record *record)
 {
@@ -369,9 +349,13 @@ static int dense_all(struct dense *dense, struct record *record)
 {
 	struct working_set *set = &record->working_set;
 	uint64_t *pages;
-	int code = working_set_read(dense, set, &pages);
+	int code = working_set_read(dense->from->fd, set, &pages);
 
-	if (!code && record->count)
+	if (code)
+		return code == -ENOMEM
+			       ? dense_no_memory(dense)
+			       : working_set_error(dense->from->path, set, code, dense->error);
+	if (record->count)
 		code = dense_working_set(dense, &record->generations[record->count - 1].root, pages,
 					 set->bytes / sizeof(*pages));
 	if (!code)

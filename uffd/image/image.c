@@ -814,25 +814,13 @@ int image_read_working_set(struct image *image, uint64_t **pages, uint64_t *gene
 			   struct thaw_error *error)
 {
 	const struct working_set *set = &image->record.working_set;
-	int code;
+	int code = working_set_read(image->fd, set, pages);
 
-	*pages = NULL;
 	*generation = set->generation;
-	if (!set->bytes)
-		return 0;
-	*pages = malloc(set->bytes);
-	if (!*pages)
-		return error_set(error, -ENOMEM, "%s: no memory for its working set", image->path);
-	code = sys_pread(image->fd, *pages, set->bytes, set->offset);
-	if (code == -ENODATA || code == -EINVAL ||
-	    (!code && !XXH128_isEqual(XXH3_128bits(*pages, set->bytes), set->checksum)))
-		code = THAW_EDAMAGED;
-	if (!code)
-		return (int)(set->bytes / sizeof(**pages));
-	free(*pages);
-	*pages = NULL;
-	return error_set(error, code, "%s: the working set at offset %" PRIu64 ": %s", image->path,
-			 set->offset, thaw_strerror(code));
+	if (code == -ENOMEM)
+		return error_set(error, code, "%s: no memory for its working set", image->path);
+	return code ? working_set_error(image->path, set, code, error)
+		    : (int)(set->bytes / sizeof(**pages));
 }
 
 int image_lookup(struct image *image, uint64_t first_page, struct extent extents[IMAGE_LEAF_PAGES],

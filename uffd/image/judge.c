@@ -135,38 +135,16 @@ static int judge_subtree(struct judge *judge, const struct reference *at, unsign
 
 static int judge_state(struct judge *judge, const struct generation *generation)
 {
-	uint64_t left = generation->info.state_bytes, offset = generation->state_offset;
-	XXH3_state_t *hash;
-	int code = 0;
+	int code = state_check(judge->source->fd, generation, judge->buffer, READ_BYTES,
+			       judge->copying);
 
-	if (!left)
-		return 0;
-	hash = XXH3_createState();
-	if (!hash)
-		return -ENOMEM;
-	XXH3_128bits_reset(hash);
-	while (left && !code) {
-		size_t part = left < READ_BYTES ? left : READ_BYTES;
-
-		code = sys_pread(judge->source->fd, judge->buffer, part, offset);
-		if (code) {
-			code = lose(judge, 0, 0, generation->state_offset,
-				    generation->info.state_bytes,
-				    code == -ENODATA || code == -EINVAL
-					    ? "state blob lies beyond the end of the file"
-					    : "state blob cannot be read");
-			break;
-		}
-		XXH3_128bits_update(hash, judge->buffer, part);
-		offset += part;
-		left -= part;
-		code = copying_advance(judge->copying, part);
-	}
-	if (!code && !XXH128_isEqual(XXH3_128bits_digest(hash), generation->state_checksum))
-		code = lose(judge, 0, 0, generation->state_offset, generation->info.state_bytes,
-			    "state blob has a wrong checksum");
-	XXH3_freeState(hash);
-	return code;
+	if (!code || code == -ENOMEM || code == -ECANCELED)
+		return code;
+	return lose(judge, 0, 0, generation->state_offset, generation->info.state_bytes,
+		    code == THAW_EDAMAGED ? "state blob has a wrong checksum"
+		    : code == -ENODATA || code == -EINVAL
+			    ? "state blob lies beyond the end of the file"
+			    : "state blob cannot be read");
 }
 
 static int judge_one(struct judge *judge, const struct generation *generation)

@@ -392,18 +392,15 @@ static int repair_report(const struct repair *repair, struct thaw_copy_summary *
 static int working_set_check(struct repair *repair, struct record *kept,
 			     struct thaw_copy_summary *summary)
 {
-	const struct working_set *set = &kept->working_set;
-	void *bytes = set->bytes ? malloc(set->bytes) : NULL;
+	uint64_t *pages;
+	int code = working_set_read(repair->source.fd, &kept->working_set, &pages);
 
-	if (!set->bytes)
-		return 0;
-	if (!bytes)
-		return -ENOMEM;
-	summary->working_set_lost = sys_pread(repair->source.fd, bytes, set->bytes, set->offset) ||
-				    !XXH128_isEqual(XXH3_128bits(bytes, set->bytes), set->checksum);
-	if (summary->working_set_lost)
+	free(pages);
+	if (code == -ENOMEM)
+		return code;
+	summary->working_set_lost = code != 0;
+	if (code)
 		kept->working_set = (struct working_set){0};
-	free(bytes);
 	return 0;
 }
 

@@ -188,6 +188,24 @@ bool file_is_named(int fd, const char *path);
 /* Pid of the lock's holder; 0: none or not visible. */
 uint64_t image_holder(int fd);
 
+/* ---- blobs.c */
+
+/*
+ * malloc'ed; NULL if the set is empty. THAW_EDAMAGED: its checksum is wrong; -ENODATA, -EINVAL: it lies beyond
+ * the end of the file; -ENOMEM, -errno.
+ */
+int working_set_read(int fd, const struct working_set *set, uint64_t **pages);
+/* Say so. THAW_EDAMAGED for all that the file is to blame for. */
+int working_set_error(const char *path, const struct working_set *set, int code,
+		      struct thaw_error *error);
+/*
+ * Compare a generation's state with its checksum, by the `room` of the buffer. `copying` may be NULL. As
+ * working_set_read(), and -ECANCELED.
+ */
+struct copying;
+int state_check(int fd, const struct generation *generation, void *buffer, size_t room,
+		struct copying *copying);
+
 /* ---- history.c */
 
 /*

@@ -205,41 +205,26 @@ static int verify_node_damage(void *arg, uint64_t first_page, uint64_t pages, ui
 
 static int verify_state(struct verify *verify, const struct generation *generation)
 {
-	uint64_t left = generation->info.state_bytes, offset = generation->state_offset;
-	const char *wrong = "state blob lies beyond the end of the file";
-	XXH3_state_t *hash;
-	int code = 0;
+	uint64_t bytes = generation->info.state_bytes, offset = generation->state_offset;
+	const char *wrong = NULL;
+	int code;
 
-	if (!left)
+	if (!bytes)
 		return 0;
 	if (offset < STORE_HEADER_BYTES || offset > verify->file_bytes ||
-	    left > verify->file_bytes - offset)
-		return damage_add(verify, 0, 0, offset, left, wrong);
-	hash = XXH3_createState();
-	if (!hash)
-		return -ENOMEM;
-	XXH3_128bits_reset(hash);
-	while (left && !code) {
-		size_t part = left < READ_BYTES ? left : READ_BYTES;
-
-		code = sys_pread(verify->source.fd, verify->buffer, part, offset);
-		if (!code)
-			XXH3_128bits_update(hash, verify->buffer, part);
-		offset += part;
-		left -= part;
-	}
-	offset = generation->state_offset;
-	left = generation->info.state_bytes;
-	wrong = NULL;
+	    bytes > verify->file_bytes - offset)
+		return damage_add(verify, 0, 0, offset, bytes,
+				  "state blob lies beyond the end of the file");
+	code = state_check(verify->source.fd, generation, verify->buffer, READ_BYTES, NULL);
+	if (code == -ENOMEM)
+		return code;
 	if (code)
-		wrong = "state blob cannot be read";
-	else if (!XXH128_isEqual(XXH3_128bits_digest(hash), generation->state_checksum))
-		wrong = "state blob has a wrong checksum";
-	else if (!claim(verify, offset, left, CLAIM_BYTES))
+		wrong = code == THAW_EDAMAGED ? "state blob has a wrong checksum"
+					      : "state blob cannot be read";
+	else if (!claim(verify, offset, bytes, CLAIM_BYTES))
 		wrong = "state blob lies where something else lies";
-	XXH3_freeState(hash);
-	verify->summary.bytes += left;
-	return wrong ? damage_add(verify, 0, 0, offset, left, wrong) : 0;
+	verify->summary.bytes += bytes;
+	return wrong ? damage_add(verify, 0, 0, offset, bytes, wrong) : 0;
 }
 
 /*
@@ -286,22 +271,17 @@ static int verify_working_set(struct verify *verify, const struct slot *slot,
 	const struct working_set *set = &record->working_set;
 	const char *wrong = NULL;
 	struct slot now[2];
-	void *bytes;
-	int code;
+	uint64_t *pages;
+	int code = working_set_read(verify->source.fd, set, &pages);
 
-	if (!set->bytes)
-		return 0;
-	bytes = malloc(set->bytes); /* its length has a bound */
-	if (!bytes)
-		return -ENOMEM;
-	code = sys_pread(verify->source.fd, bytes, set->bytes, set->offset);
+	free(pages);
+	if (!set->bytes || code == -ENOMEM)
+		return code;
 	if (code)
-		wrong = "working set cannot be read";
-	else if (!XXH128_isEqual(XXH3_128bits(bytes, set->bytes), set->checksum))
-		wrong = "working set has a wrong checksum";
+		wrong = code == THAW_EDAMAGED ? "working set has a wrong checksum"
+					      : "working set cannot be read";
 	else if (!claim(verify, set->offset, set->bytes, CLAIM_BYTES))
 		wrong = "working set lies where something else lies";
-	free(bytes);
 	verify->summary.bytes += set->bytes;
 	/* It may have been replaced meanwhile. */
 	if (wrong && !header_read(verify->source.fd, verify->source.path, now, NULL) &&

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * blobs.c - what lies in the file in one piece, read and compared with its checksum: the working set, and
+ * the state of a generation where nobody wants to have it (image.c and dense.c do). Any thread.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "copying.h"
+#include "store.h"
+#include "sys.h"
+
+int working_set_read(int fd, const struct working_set *set, uint64_t **pages)
+{
+	int code;
+
+	*pages = NULL;
+	if (!set->bytes)
+		return 0;
+	*pages = malloc(set->bytes); /* its length has a bound */
+	if (!*pages)
+		return -ENOMEM;
+	code = sys_pread(fd, *pages, set->bytes, set->offset);
+	if (!code && !XXH128_isEqual(XXH3_128bits(*pages, set->bytes), set->checksum))
+		code = THAW_EDAMAGED;
+	if (!code)
+		return 0;
+	free(*pages);
+	*pages = NULL;
+	return code;
+}
+
+int working_set_error(const char *path, const struct working_set *set, int code,
+		      struct thaw_error *error)
+{
+	if (code == -ENODATA || code == -EINVAL)
+		code = THAW_EDAMAGED;
+	return error_set(error, code, "%s: the working set at offset %" PRIu64 ": %s", path,
+			 set->offset, thaw_strerror(code));
+}
+
+int state_check(int fd, const struct generation *generation, void *buffer, size_t room,
+		struct copying *copying)
+{
+	uint64_t left = generation->info.state_bytes, offset = generation->state_offset;
+	XXH3_state_t *hash = left ? XXH3_createState() : NULL;
+	int code = 0;
+
+	if (!left)
+		return 0;
+	if (!hash)
+		return -ENOMEM;
+	XXH3_128bits_reset(hash);
+	while (left && !code) {
+		size_t part = left < room ? left : room;
+
+		code = sys_pread(fd, buffer, part, offset);
+		if (code)
+			break;
+		XXH3_128bits_update(hash, buffer, part);
+		offset += part;
+		left -= part;
+		if (copying)
+			code = copying_advance(copying, part);
+	}
+	if (!code && !XXH128_isEqual(XXH3_128bits_digest(hash), generation->state_checksum))
+		code = THAW_EDAMAGED;
+	XXH3_freeState(hash);
+	return code;
+}
