@@ -175,8 +175,8 @@ FIXTURE_SETUP(reads)
 	char *path;
 	FILE *file;
 
-	if (variant->kind == READER_URING && probe_get()->uring_error)
-		SKIP(return, "io_uring: %s", thaw_strerror(probe_get()->uring_error));
+	if (variant->kind == READER_URING && probe_ask(ASK_IO_URING))
+		SKIP(return, "io_uring: %s", thaw_strerror(probe_ask(ASK_IO_URING)));
 	setenv("THAW_INJECT", variant->inject, 1);
 	atomic_store(&threads_left, variant->threads);
 	self->threads_before = thread_count();
