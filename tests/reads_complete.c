@@ -39,15 +39,32 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, v
 	return __real_pthread_create(thread, attributes, run, arg);
 }
 
-static unsigned thread_count(void)
+/* How many of the reader's threads there are, and how many of them would take SIGTERM. */
+static unsigned thread_count(unsigned *open_to_signals)
 {
 	DIR *directory = opendir("/proc/self/task");
 	unsigned count = 0;
 
 	if (!directory)
 		support_die("/proc/self/task");
-	for (struct dirent *entry; (entry = readdir(directory));)
-		count += entry->d_name[0] != '.';
+	*open_to_signals = 0;
+	for (struct dirent *entry; (entry = readdir(directory));) {
+		char *path = support_format("/proc/self/task/%s/status", entry->d_name);
+		FILE *file = entry->d_name[0] == '.' ? NULL : fopen(path, "re");
+		unsigned long long blocked = 0;
+		bool ours = false;
+		char line[200];
+
+		while (file && fgets(line, sizeof(line), file)) {
+			ours |= !strcmp(line, "Name:\tthaw-reads\n");
+			sscanf(line, "SigBlk: %llx", &blocked);
+		}
+		count += ours;
+		*open_to_signals += ours && !(blocked >> (SIGTERM - 1) & 1);
+		if (file)
+			fclose(file);
+		free(path);
+	}
 	closedir(directory);
 	return count;
 }
@@ -65,7 +82,6 @@ FIXTURE(reads)
 	struct reader *reader;
 	struct thaw_error error;
 	int file, faults[2];
-	unsigned threads_before;
 
 	struct request requests[READS];
 	unsigned begun, completed, wanted, under_way, wrong;
@@ -179,7 +195,6 @@ FIXTURE_SETUP(reads)
 		SKIP(return, "io_uring: %s", thaw_strerror(probe_ask(ASK_IO_URING)));
 	setenv("THAW_INJECT", variant->inject, 1);
 	atomic_store(&threads_left, variant->threads);
-	self->threads_before = thread_count();
 	self->directory = support_directory();
 	path = support_format("%s/file", self->directory);
 	file = fopen(path, "w");
@@ -201,16 +216,15 @@ FIXTURE_SETUP(reads)
 FIXTURE_TEARDOWN(reads)
 {
 	double end = support_deadline(10);
+	unsigned unused;
 
 	if (!self->directory)
 		return;
 	reader_close(self->reader);
-	/* One that was joined is listed for a moment longer; io_uring's own are the kernel's business. */
-	while (variant->kind == READER_THREADS && thread_count() > self->threads_before &&
-	       support_seconds() < end)
+	/* One that was joined is listed for a moment longer. */
+	while (thread_count(&unused) && support_seconds() < end)
 		support_sleep(0.01);
-	if (variant->kind == READER_THREADS)
-		EXPECT_EQ(self->threads_before, thread_count());
+	EXPECT_EQ(0, thread_count(&unused));
 	close(self->file);
 	support_remove(self->directory);
 }
@@ -304,6 +318,19 @@ TEST_F(reads, faults_between_reads_are_said)
 	}
 	EXPECT_EQ(2000, self->completed);
 	EXPECT_EQ(0, self->wrong);
+}
+
+/* Which would be the program's, in a thread that the program does not know of. */
+TEST_F(reads, its_threads_run_no_signal_handler)
+{
+	bool some = variant->kind == READER_THREADS && variant->threads && variant->inject[0];
+	unsigned open_to_signals;
+
+	begin_all(self, 200);
+	while (self->under_way)
+		ASSERT_LE(0, reader_wait(self->reader, READER_READ));
+	EXPECT_LE(some, thread_count(&open_to_signals));
+	EXPECT_EQ(0, open_to_signals);
 }
 
 struct waker {

@@ -7,8 +7,9 @@
  *  threads (reader_threads.c)  where io_uring is forbidden (kernel.io_uring_disabled, seccomp): what
  *                              the page cache has is read at once, the rest by a few threads.
  *
- * One thread uses a reader, the fault service's, with all signals blocked; reader_wake() is for
- * everyone. Must never: touch the region through its base, run a signal handler, lose a completion.
+ * One thread at a time uses a reader: the fault service's, or who opens a heap that is read at once;
+ * reader_wake() is for everyone. Must never: touch the region through its base, run a signal handler
+ * in a thread of its own, lose a completion.
  */
 #ifndef UFFD_READER_H
 #define UFFD_READER_H

@@ -6,7 +6,7 @@
  * reads are waited for where they are begun.
  *
  * "Owner" is the thread that uses the reader. The others only read, and put what they have read on
- * a list; all the rest is done by the owner. They begin as it is, with all signals blocked.
+ * a list; all the rest is done by the owner.
  */
 #define _GNU_SOURCE
 #include "reader.h"
@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -132,14 +133,20 @@ static bool read_at_once(struct threads_reader *threads, struct thread_read *rea
 /* If there is more to do than threads to do it, one more. false: there is none at all. */
 static bool have_thread(struct threads_reader *threads)
 {
+	sigset_t all, before;
 	bool busy;
 
 	pthread_mutex_lock(&threads->lock);
 	busy = threads->queued_count >= threads->idle;
 	pthread_mutex_unlock(&threads->lock);
-	if (busy && threads->started < THREADS &&
-	    !pthread_create(&threads->threads[threads->started], NULL, thread_main, threads))
+	if (!busy || threads->started == THREADS)
+		return true;
+	/* The owner may be the program's own thread, where a heap is read at once (eager). */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	if (!pthread_create(&threads->threads[threads->started], NULL, thread_main, threads))
 		threads->started++;
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return threads->started;
 }
 
