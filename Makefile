@@ -179,7 +179,8 @@ $(BUILD)/tests/%.o: tests/%.c $(BUILD)/flags | $(HARNESS)/kselftest_harness.h $(
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(BASE_CFLAGS) -Wno-unused-parameter -Wno-sign-compare $(WARNINGS_FATAL) $(CFLAGS) $(VM_CFLAGS) $(INCLUDES) \
 		-Itests -isystem $(HARNESS) $(TEST_CFLAGS) -DTHAW_BINARY='"$(abspath $(BUILD))/thaw"' \
-		-DTHAW_SOURCE='"$(CURDIR)"' -DTHAW_NPM='"$(CURDIR)/$(NPM)"' -MMD -MP -c $< -o $@
+		-DTHAW_SOURCE='"$(CURDIR)"' -DTHAW_NPM='"$(CURDIR)/$(NPM)"' \
+		-DCONFINE_BINARY='"$(abspath $(BUILD))/confine"' -MMD -MP -c $< -o $@
 
 # What a test takes over of the library, without a hook in it: calls from one object to another (ld's --wrap).
 TEST_WRAPS :=
@@ -216,6 +217,8 @@ CONFINE_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/confine/*.c))
 $(BUILD)/confine: $(CONFINE_OBJECTS)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(VM_LDFLAGS) $(LDFLAGS) $^ -lseccomp -o $@
+
+$(BUILD)/tests/privileges: | $(BUILD)/confine
 
 # See tests/timeout.h.
 TEST_SECONDS := $(if $(SANITIZE),300,120)
@@ -305,8 +308,9 @@ fuzz:
 # are for check-kernels-full, which takes hours. KERNELS: which ones;
 # arm64:6.1, arm64:6.12 and arm64:6.12-16k are more of them.
 KERNELS ?= 6.1 6.12
-KERNEL_TESTS := ladder_choice heap_touch install_classify write_tracking restore_lazy restore_damaged heap_persists heap_open_errors \
-	heap_address heap_faults generation_kinds working_set checkpoint_failure turn_stopping javascript_traps javascript_working_set
+KERNEL_TESTS := ladder_choice heap_touch privileges install_classify write_tracking restore_lazy restore_damaged \
+	heap_persists heap_open_errors heap_address heap_faults generation_kinds working_set checkpoint_failure turn_stopping \
+	javascript_traps javascript_working_set
 check-kernels: deps
 	$(Q)scripts/install-deps kernels
 	$(Q)$(MAKE) check-kernels-built
