@@ -309,6 +309,8 @@ TEST(a_filter_against_userfaultfd)
 	ASSERT_EQ(0, choose("", "", "", "dev-userfaultfd"));
 	EXPECT_EQ(DELIVERY_SIGNAL, rungs.delivery);
 	EXPECT_NE(NULL, strstr(rungs.why, "EPERM: a seccomp filter")) TH_LOG("%s", rungs.why);
+	EXPECT_EQ(THAW_EKERNEL, choose("userfaultfd", "", "", "dev-userfaultfd"));
+	EXPECT_TRUE(one_line_with("EPERM: a seccomp filter"));
 }
 
 TEST_HARNESS_MAIN

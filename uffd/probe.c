@@ -466,6 +466,8 @@ static int refuse_delivery(enum delivery delivery, struct thaw_error *error)
 	char first[120], second[120];
 
 	if (delivery == DELIVERY_UFFD) {
+		probe_ask(
+			ASK_USER_MODE); /* a filter that forbids that one, too, is told from privileges */
 		probe_explain(ASK_PRIVILEGED, probe_ask(ASK_PRIVILEGED), first, sizeof(first));
 		probe_explain(ASK_DEVICE, probe_ask(ASK_DEVICE), second, sizeof(second));
 		return error_set(error, THAW_EKERNEL,
