@@ -19,9 +19,9 @@
 #include "tracker.h"
 
 #define NOTES_FINE 8192u
-#define FRESH_PAGES 64u /* opened at once where nothing was restored, nor written yet */
-/* The page tables of so many pages are walked in the time of one more system call. */
-#define BRIDGE_PAGES 512u
+#define FRESH_BYTES (256u << 10) /* opened at once where nothing was restored, nor written yet */
+/* The page tables of so much are walked in the time of one more system call (512 pages of 4 KiB). */
+#define BRIDGE_BYTES (2u << 20)
 
 static int protect(const struct tracker *tracker, uint64_t first, uint64_t end, int protection)
 {
@@ -68,7 +68,7 @@ static void block_of(struct tracker *tracker, uint64_t page, uint64_t *first, ui
 	uint64_t limit = region_bytes(region) / region->page_bytes;
 	uint64_t restored = region->restored_bytes / region->page_bytes;
 	bool fresh = page >= restored && !bitmap_test(&tracker->used, page);
-	uint64_t pages = fresh ? FRESH_PAGES : 1;
+	uint64_t pages = fresh ? FRESH_BYTES / region->page_bytes : 1;
 
 	if (++tracker->notes > NOTES_FINE)
 		while (pages < limit / NOTES_FINE)
@@ -150,11 +150,12 @@ int tracker_mprotect_arrive(struct tracker *tracker, uint64_t first, uint64_t co
 static uint64_t collect_end(const struct tracker *tracker, uint64_t first)
 {
 	uint64_t end = first + bitmap_run(&tracker->written, first);
+	uint64_t most = BRIDGE_BYTES / tracker->region->page_bytes;
 
 	for (;;) {
 		uint64_t next = bitmap_next(&tracker->written, end);
 
-		if (next == UINT64_MAX || next - end > BRIDGE_PAGES ||
+		if (next == UINT64_MAX || next - end > most ||
 		    bitmap_next(&tracker->closed, end) < next)
 			return end;
 		end = next + bitmap_run(&tracker->written, next);
