@@ -456,6 +456,37 @@ TEST_F(map, shows_what_is_resident)
 	thaw_close(heap);
 }
 
+/* Where a page of the image is several of the kernel's, it is there if some of it is. */
+TEST_F(map, shows_what_is_resident_of_larger_pages)
+{
+	struct thaw_options options = {
+		.image = self->path, .flags = THAW_CREATE, .max_bytes = 4u << 20, .engine = "test"};
+	struct thaw *heap;
+	int code;
+
+	setenv("THAW_PAGE_BYTES", "65536", 1);
+	code = thaw_open(&options, &heap, &self->error);
+	unsetenv("THAW_PAGE_BYTES");
+	if (code == THAW_EKERNEL)
+		SKIP(return, "%s", self->error.text);
+	ASSERT_EQ(0, code);
+	ASSERT_EQ(0, thaw_resize(heap, 2u << 20));
+	for (size_t page = 0; page < 32; page += 5)
+		((volatile char *)thaw_base(heap))[page * 65536 + 3 * PAGE] = 7;
+	ASSERT_EQ(0, thaw_checkpoint(heap, THAW_REASON_REQUEST, NULL, 0, NULL));
+	DRAW(0, self->path);
+	EXPECT_EQ(32, number(self->program.output, "pages"));
+	EXPECT_EQ(7, number(self->program.output, "residentPages"));
+	EXPECT_EQ(7, number(self->program.output, "dirtyPages"));
+	thaw_close(heap);
+	ASSERT_EQ(0, thaw_open(&options, &heap, &self->error));
+	for (size_t page = 0; page < 32; page += 10)
+		ASSERT_EQ(7, ((volatile char *)thaw_base(heap))[page * 65536 + 3 * PAGE]);
+	DRAW(0, self->path);
+	EXPECT_EQ(4, number(self->program.output, "residentPages"));
+	thaw_close(heap);
+}
+
 TEST_F(map, and_inspect_tells_of_sets_names_and_pieces)
 {
 	static const uint64_t set[] = {40, 3, UINT64_MAX};
