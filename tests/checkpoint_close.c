@@ -10,7 +10,7 @@
 #include "support.h"
 #include "thaw.h"
 
-#define PAGE 4096u
+#define PAGE ((size_t)sysconf(_SC_PAGESIZE))
 #define PAGES 4096u /* more than are left to the capture: pre-copy takes part */
 
 FIXTURE(closing)
@@ -29,7 +29,7 @@ FIXTURE_VARIANT_ADD(closing, wp_sync){.tracker = "wp-sync"};
 static int open_heap(struct thaw **heap, const char *path, struct thaw_error *error)
 {
 	struct thaw_options options = {
-		.image = path, .flags = THAW_CREATE, .max_bytes = 64u << 20, .engine = "test"};
+		.image = path, .flags = THAW_CREATE, .max_bytes = 256u << 20, .engine = "test"};
 
 	return thaw_open(&options, heap, error);
 }

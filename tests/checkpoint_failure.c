@@ -13,7 +13,7 @@
 #include "support.h"
 #include "thaw.h"
 
-#define PAGE 4096u
+#define PAGE ((size_t)sysconf(_SC_PAGESIZE))
 #define HEAP (8u << 20)
 
 static int open_heap(struct thaw **heap, const char *path, struct thaw_error *error)

@@ -11,7 +11,7 @@
 #include "support.h"
 #include "thaw.h"
 
-#define PAGE 4096u
+#define PAGE ((size_t)sysconf(_SC_PAGESIZE))
 #define ALIGNMENT (2ul << 20)
 #define MAX_BYTES (64ul << 20)
 #define GUARD_BYTES (16ul << 20)

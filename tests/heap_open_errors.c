@@ -15,7 +15,7 @@
 #include "support.h"
 #include "thaw.h"
 
-#define PAGE 4096u
+#define PAGE ((size_t)sysconf(_SC_PAGESIZE))
 #define PAGES 1024u
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)

@@ -11,7 +11,7 @@
 #include "support.h"
 #include "thaw.h"
 
-#define PAGE 4096u
+#define PAGE ((size_t)sysconf(_SC_PAGESIZE))
 #define HEAP (128u << 20)
 #define PAGES (HEAP / PAGE)
 #define MIB (1u << 20)

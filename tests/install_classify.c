@@ -13,8 +13,11 @@
 
 #include "compat.h"
 #include "install.h"
+#include "page.h"
 
-#define PAGE 4096
+#define STEP 4096 /* what the answers are counted in */
+#define HEAP (16 * PAGE_BYTES_MOST)
+#define PAGE ((size_t)sysconf(_SC_PAGESIZE))
 
 struct answer {
 	const char *what;
@@ -25,19 +28,19 @@ struct answer {
 };
 
 static const struct answer answers[] = {
-	{"all of it", 0, 4 * PAGE, INSTALL_DONE, 4 * PAGE},
-	{"half of it, as success", 0, 2 * PAGE, INSTALL_PARTIAL, 2 * PAGE},
-	{"half of it, as EAGAIN", -EAGAIN, 2 * PAGE, INSTALL_PARTIAL, 2 * PAGE},
+	{"all of it", 0, 4 * STEP, INSTALL_DONE, 4 * STEP},
+	{"half of it, as success", 0, 2 * STEP, INSTALL_PARTIAL, 2 * STEP},
+	{"half of it, as EAGAIN", -EAGAIN, 2 * STEP, INSTALL_PARTIAL, 2 * STEP},
 	{"nothing, address space changing", -EAGAIN, -EAGAIN, INSTALL_RETRY, 0},
 	{"nothing, address space changing, not written back", -EAGAIN, 0, INSTALL_RETRY, 0},
 	{"there already", -EEXIST, -EEXIST, INSTALL_EXISTS, 0},
-	{"some, then one was there", -EEXIST, PAGE, INSTALL_EXISTS, PAGE},
+	{"some, then one was there", -EEXIST, STEP, INSTALL_EXISTS, STEP},
 	{"process gone", -ESRCH, -ESRCH, INSTALL_GONE, 0},
 	{"not registered any more", -ENOENT, -ENOENT, INSTALL_GONE, 0},
 	{"no memory", -ENOMEM, -ENOMEM, INSTALL_FATAL, 0},
 	{"bad address", -EFAULT, -EFAULT, INSTALL_FATAL, 0},
 	{"bad argument", -EINVAL, 0, INSTALL_FATAL, 0},
-	{"more than was asked", 0, 8 * PAGE, INSTALL_FATAL, 8 * PAGE},
+	{"more than was asked", 0, 8 * STEP, INSTALL_FATAL, 8 * STEP},
 };
 
 TEST(every_answer_is_classified)
@@ -48,7 +51,7 @@ TEST(every_answer_is_classified)
 
 		TH_LOG("%s", answer->what);
 		EXPECT_EQ(answer->outcome,
-			  install_classify(answer->result, answer->done, 4 * PAGE, &advanced));
+			  install_classify(answer->result, answer->done, 4 * STEP, &advanced));
 		EXPECT_EQ(answer->advanced, advanced);
 	}
 }
@@ -68,10 +71,10 @@ FIXTURE_SETUP(installing)
 	struct thaw_error error = {0};
 
 	setenv("THAW_BACKING", variant->backing, 1);
-	if (region_create(&self->region, NULL, 1 << 20, 0, false, &error))
+	if (region_create(&self->region, NULL, HEAP, 0, false, &error))
 		SKIP(return, "%s", error.text);
-	ASSERT_EQ(0, region_register(&self->region, 1 << 20, &error));
-	ASSERT_EQ(0, region_resize(&self->region, 1 << 20));
+	ASSERT_EQ(0, region_register(&self->region, HEAP, &error));
+	ASSERT_EQ(0, region_resize(&self->region, HEAP));
 }
 FIXTURE_TEARDOWN(installing)
 {
@@ -90,7 +93,7 @@ static void *contents(struct region *region, char *buffer, uint64_t first, unsig
 
 TEST_F(installing, pages_that_exist_are_skipped)
 {
-	static char buffer[16 * PAGE];
+	static char buffer[16 * PAGE_BYTES_MOST];
 	struct region *region = &self->region;
 
 	ASSERT_EQ(0, install_pages(region, 3, 2, contents(region, buffer, 3, 2, 'a')));
@@ -119,7 +122,7 @@ static void *toucher(void *arg)
 
 TEST_F(installing, a_waiting_thread_is_woken)
 {
-	static char buffer[PAGE];
+	static char buffer[PAGE_BYTES_MOST];
 	struct region *region = &self->region;
 	struct uffd_msg message;
 	pthread_t thread;
@@ -137,7 +140,7 @@ TEST_F(installing, a_waiting_thread_is_woken)
 
 TEST_F(installing, outside_of_a_region_is_gone_not_fatal)
 {
-	static char buffer[PAGE];
+	static char buffer[PAGE_BYTES_MOST];
 	struct region *region = &self->region;
 
 	munmap(region->base, PAGE);

@@ -15,7 +15,7 @@
 #include "support.h"
 #include "thaw.h"
 
-#define PAGE 4096u
+#define PAGE ((size_t)sysconf(_SC_PAGESIZE))
 #define PAGES 2048u
 
 /* The three calls of io_uring, which follow each other, fail with EPERM from now on. */
@@ -54,7 +54,7 @@ FIXTURE_VARIANT_ADD(forbidden, prefetch){
 static int open_heap(FIXTURE_DATA(forbidden) * self, unsigned flags)
 {
 	struct thaw_options options = {
-		.image = self->path, .flags = flags, .max_bytes = 64u << 20, .engine = "test"};
+		.image = self->path, .flags = flags, .max_bytes = 256u << 20, .engine = "test"};
 
 	return thaw_open(&options, &self->heap, &self->error);
 }
