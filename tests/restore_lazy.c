@@ -37,7 +37,7 @@ FIXTURE(lazy)
 };
 FIXTURE_VARIANT(lazy)
 {
-	const char *backing, *delivery, *tracker, *reader, *inject;
+	const char *backing, *delivery, *tracker, *reader, *inject, *without;
 	const char *page_bytes; /* of the kernel that made the image; NULL: this one */
 	bool large;
 };
@@ -48,6 +48,8 @@ FIXTURE_VARIANT_ADD(lazy, anonymous_pages_of_64_kib){.backing = "anonymous", .pa
 /* As if the page cache had nothing of the image, so that the threads have something to do. */
 FIXTURE_VARIANT_ADD(lazy, anonymous_threads){
 	.backing = "anonymous", .reader = "threads", .inject = "cached:EAGAIN:0:0"};
+/* As before Linux 5.13, whose io_uring polls once. */
+FIXTURE_VARIANT_ADD(lazy, anonymous_polls_once){.backing = "anonymous", .without = "multishot"};
 FIXTURE_VARIANT_ADD(lazy, anonymous_mprotect){.backing = "anonymous", .tracker = "mprotect"};
 FIXTURE_VARIANT_ADD(lazy, memfd_mprotect){.backing = "memfd", .tracker = "mprotect"};
 FIXTURE_VARIANT_ADD(lazy, sigsegv){.delivery = "sigsegv"};
@@ -64,6 +66,8 @@ FIXTURE_SETUP(lazy)
 	setenv("THAW_DELIVERY", variant->delivery ? variant->delivery : "", 1);
 	setenv("THAW_TRACKER", variant->tracker ? variant->tracker : "", 1);
 	setenv("THAW_READER", variant->reader ? variant->reader : "", 1);
+	if (variant->without)
+		setenv("THAW_WITHOUT", variant->without, 1);
 	setenv("THAW_INJECT", variant->inject ? variant->inject : "", 1);
 	if (variant->page_bytes)
 		setenv("THAW_PAGE_BYTES", variant->page_bytes, 1);

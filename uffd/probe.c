@@ -28,9 +28,18 @@
 /* ---- THAW_WITHOUT ---- */
 
 static const char *const deniable[] = {
-	"userfaultfd", "privileged-userfaultfd", "dev-userfaultfd", "user-mode", "wp",
-	"wp-async",    "pagemap-scan",		 "minor-shmem",	    "poison",	 "memfd",
+	"userfaultfd",
+	"privileged-userfaultfd",
+	"dev-userfaultfd",
+	"user-mode",
+	"wp",
+	"wp-async",
+	"pagemap-scan",
+	"minor-shmem",
+	"poison",
+	"memfd",
 	"io_uring",
+	"multishot",
 };
 
 /* Is the name in the comma-separated list? */
@@ -63,7 +72,7 @@ static int check_denials(struct thaw_error *error)
 		if (word && i == COUNT(deniable))
 			return error_set(
 				error, -EINVAL,
-				"THAW_WITHOUT=%.*s is not one of userfaultfd, privileged-userfaultfd, dev-userfaultfd, user-mode, wp, wp-async, pagemap-scan, minor-shmem, poison, memfd, io_uring",
+				"THAW_WITHOUT=%.*s is not one of userfaultfd, privileged-userfaultfd, dev-userfaultfd, user-mode, wp, wp-async, pagemap-scan, minor-shmem, poison, memfd, io_uring, multishot",
 				(int)word, at);
 		at += word + (at[word] == ',');
 	}

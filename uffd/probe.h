@@ -12,7 +12,7 @@
  * Each rung can be forced from the environment: THAW_DELIVERY, THAW_TRACKER, THAW_BACKING,
  * THAW_READER; and each capability denied, so that every choice is tested on every kernel:
  *	THAW_WITHOUT=userfaultfd,privileged-userfaultfd,dev-userfaultfd,user-mode,wp,wp-async,
- *		pagemap-scan,minor-shmem,poison,memfd,io_uring
+ *		pagemap-scan,minor-shmem,poison,memfd,io_uring,multishot
  * of which `userfaultfd` is all three doors to it.
  */
 #ifndef UFFD_PROBE_H

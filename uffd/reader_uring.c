@@ -21,6 +21,7 @@ struct uring_reader {
 	struct io_uring ring;
 	uint64_t wake_value;
 	bool buffers_registered;
+	bool multishot; /* the poll goes on by itself: Linux 5.13 */
 };
 
 /* What a completion is about; reads carry their token instead. */
@@ -42,7 +43,10 @@ static int arm_faults(struct uring_reader *uring)
 
 	if (!sqe)
 		return -EBUSY;
-	io_uring_prep_poll_multishot(sqe, uring->reader.options.faults_fd, POLLIN);
+	if (uring->multishot)
+		io_uring_prep_poll_multishot(sqe, uring->reader.options.faults_fd, POLLIN);
+	else
+		io_uring_prep_poll_add(sqe, uring->reader.options.faults_fd, POLLIN);
 	io_uring_sqe_set_data64(sqe, TAG_FAULTS);
 	return 0;
 }
@@ -104,7 +108,7 @@ static int uring_wait(struct reader *reader, enum reader_until until)
 			code = arm_wake(uring);
 		} else {
 			faults = 1;
-			if (!(flags & IORING_CQE_F_MORE)) /* the kernel ended the multishot */
+			if (!(flags & IORING_CQE_F_MORE)) /* the kernel ended it */
 				code = arm_faults(uring);
 		}
 		if (code)
@@ -179,6 +183,9 @@ static int uring_setup(struct uring_reader *uring, struct thaw_error *error)
 				 : code == -EMFILE ? " (see ulimit -n)"
 						   : "");
 	}
+	/* No feature bit is its own; this one came with it. */
+	uring->multishot = (uring->ring.features & IORING_FEAT_RSRC_TAGS) &&
+			   !probe_denies("multishot");
 	code = options->image_fd >= 0 ? register_image(uring, error) : 0;
 	if (!code && uring->reader.buffers)
 		code = register_buffers(uring, error);
