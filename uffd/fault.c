@@ -688,16 +688,20 @@ static void *service_main(void *arg)
 }
 
 /* Before anyone may touch the region: all of it, by the thread that opens the heap. */
-static void load_all(struct fault_service *service)
+static int load_all(struct fault_service *service, struct thaw_error *error)
 {
+	int code;
+
 	while (service->prefetch_page < service->restored_pages || service->in_flight) {
 		bool more = prefetch_step(service);
 
 		if (service->in_flight)
 			service_wait(service, more ? READER_NOW : READER_READ);
 	}
-	service_check(service, tracker_mprotect_loaded(service->options.tracker),
-		      "watch the heap for writes");
+	code = tracker_mprotect_loaded(service->options.tracker);
+	return code ? error_set(error, code, "cannot watch the heap for writes: %s",
+				thaw_strerror(code))
+		    : 0;
 }
 
 /* ---- start and stop ---- */
@@ -772,11 +776,14 @@ int fault_service_start(struct fault_service **out, const struct fault_options *
 		service_free(service);
 		return code;
 	}
-	*out = service;
 	if (service->region->rungs.delivery == DELIVERY_EAGER) {
 		service->options.prefetch = true;
-		load_all(service);
-		return 0;
+		code = load_all(service, error);
+		if (code)
+			service_free(service);
+		else
+			*out = service;
+		return code;
 	}
 	/*
 	 * Signals belong to the program's threads; a handler here could touch the region and wait
@@ -788,11 +795,11 @@ int fault_service_start(struct fault_service **out, const struct fault_options *
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (code) {
 		service_free(service);
-		*out = NULL;
 		return error_set(error, -code, "cannot start the fault service: %s",
 				 strerror(code));
 	}
 	service->started = true;
+	*out = service;
 	return 0;
 }
 
