@@ -49,11 +49,13 @@ struct region {
 #define REGION_ALIGNMENT (2ull << 20) /* so that huge pages and page tables line up */
 
 /*
- * Reserve and map; nothing is registered and nothing accessible yet. `page_bytes` is what a new image
- * gets: the kernel's, or more, as a kernel with such pages would have it, if the environment says so
- * (THAW_PAGE_BYTES). Whoever opens an image with larger ones sets it before region_register(). `address`: where base should be
+ * Reserve and map; nothing is registered and nothing accessible yet. `address`: where base should be
  * if all of it is free there, a multiple of REGION_ALIGNMENT; NULL: anywhere. `plain`: without
  * userfaultfd at all, for heaps that have no image.
+ *
+ * `page_bytes` becomes what a new image gets: the kernel's, or more, as a kernel with such pages would
+ * have it, if the environment says so (THAW_PAGE_BYTES). Whoever opens an image with larger ones sets
+ * it before region_register().
  */
 int region_create(struct region *region, void *address, size_t max_bytes, size_t guard_bytes,
 		  bool plain, struct thaw_error *error);
