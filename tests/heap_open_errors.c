@@ -208,21 +208,32 @@ static int wrong_pages(struct thaw *heap)
 	return wrong;
 }
 
-/* An ordinary user, who may not lock the memory of the service's buffers. */
+/* An ordinary user, who may not lock the memory of the service's buffers, nor in the end that of a ring. */
 TEST_F(opening, without_locked_memory)
 {
 	struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
 	struct __user_cap_data_struct data[2] = {{0}};
-	struct rlimit little = {256u << 10, 256u << 10}; /* the ring itself needs some */
 
 	ASSERT_EQ(0, syscall(SYS_capget, &header, data));
 	data[0].effective &= ~(1u << CAP_IPC_LOCK);
 	data[0].permitted &= ~(1u << CAP_IPC_LOCK);
 	data[0].inheritable &= ~(1u << CAP_IPC_LOCK);
 	ASSERT_EQ(0, syscall(SYS_capset, &header, data));
-	ASSERT_EQ(0, setrlimit(RLIMIT_MEMLOCK, &little));
-	ASSERT_EQ(0, open_heap(&self->heap, self->path, &self->error));
-	EXPECT_EQ(0, wrong_pages(self->heap));
+	for (rlim_t bytes = 256u << 10; bytes >= 4096; bytes /= 4) {
+		struct rlimit little = {bytes, bytes};
+		struct thaw_status status;
+
+		ASSERT_EQ(0, setrlimit(RLIMIT_MEMLOCK, &little));
+		ASSERT_EQ(0, open_heap(&self->heap, self->path, &self->error))
+		{
+			TH_LOG("%lu bytes: %s", (unsigned long)bytes, self->error.text);
+		}
+		EXPECT_EQ(0, wrong_pages(self->heap));
+		thaw_status(self->heap, &status);
+		TH_LOG("%lu bytes: %s", (unsigned long)bytes, status.reader);
+		thaw_close(self->heap);
+		self->heap = NULL;
+	}
 }
 
 /* A file that may not grow: an error, and nothing is lost. */

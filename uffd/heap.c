@@ -117,6 +117,15 @@ static int start_tracking(struct thaw *heap, const struct thaw_options *options,
 		};
 
 		code = fault_service_start(&heap->service, &fault_options, error);
+		/*
+		 * Since Linux 6.14 a ring again counts against what all processes of a user may lock
+		 * together (ulimit -l), and goes on counting for a moment after it was closed.
+		 */
+		if (code == -ENOMEM && heap->region.rungs.reader == READER_URING &&
+		    !heap->region.rungs.reader_forced) {
+			heap->region.rungs.reader = READER_THREADS;
+			code = fault_service_start(&heap->service, &fault_options, error);
+		}
 	}
 	return code;
 }

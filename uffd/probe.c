@@ -658,6 +658,7 @@ static int choose_reader(struct rungs *rungs, const struct wishes *wishes, struc
 	char text[120];
 
 	rungs->reader = code ? READER_THREADS : READER_URING;
+	rungs->reader_forced = wishes->reader == READER_URING;
 	if (!code || (wishes->reader != READER_URING && (!probe_passes(code) || code == -ENOMEM)))
 		return 0;
 	probe_explain(ASK_IO_URING, code, text, sizeof(text));

@@ -38,8 +38,9 @@ struct rungs {
 	enum backing backing;
 	enum tracker_kind tracker;
 	enum reader_kind reader;
-	bool poison;   /* UFFDIO_POISON; else PROT_NONE */
-	char why[320]; /* there is no better delivery; empty: it is the best */
+	bool reader_forced; /* from the environment: nothing stands in for it */
+	bool poison;	    /* UFFDIO_POISON; else PROT_NONE */
+	char why[320];	    /* there is no better delivery; empty: it is the best */
 };
 
 /* As thaw_status and the environment name them. Static storage. */

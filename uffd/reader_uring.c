@@ -177,8 +177,8 @@ static int uring_setup(struct uring_reader *uring, struct thaw_error *error)
 
 	if (code < 0) {
 		uring->ring.ring_fd = -1;
-		return error_set(error, THAW_EKERNEL, "cannot set up io_uring: %s%s",
-				 thaw_strerror(code),
+		return error_set(error, code == -ENOMEM ? code : THAW_EKERNEL,
+				 "cannot set up io_uring: %s%s", thaw_strerror(code),
 				 code == -ENOMEM   ? " (see ulimit -l)"
 				 : code == -EMFILE ? " (see ulimit -n)"
 						   : "");
