@@ -440,8 +440,8 @@ TEST_F(export, no_image_is_written_over)
 TEST_F(export, a_file_that_cannot_be_written_is_said)
 {
 	ASSERT_TRUE(run(&self->running, self->script, small_program));
-	EXPECT_EQ(66, EXPORT("-o", "/nonexistent/x.json", self->image));
-	EXPECT_NE(NULL, strstr(self->program.errors, "/nonexistent/x.json"));
+	EXPECT_EQ(66, EXPORT("-o", "/proc/nowhere/x.json", self->image));
+	EXPECT_NE(NULL, strstr(self->program.errors, "/proc/nowhere/x.json"));
 	EXPECT_EQ(74, EXPORT("-o", "/dev/full", self->image));
 	EXPECT_NE(NULL, strstr(self->program.errors, "No space left"));
 }

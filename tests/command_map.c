@@ -430,6 +430,7 @@ TEST_F(map, shows_what_is_resident)
 	struct thaw_options options = {
 		.image = self->path, .flags = THAW_CREATE, .max_bytes = 4u << 20, .engine = "test"};
 	struct thaw_result result;
+	struct thaw_status status;
 	struct thaw *heap;
 	char *text;
 
@@ -439,6 +440,13 @@ TEST_F(map, shows_what_is_resident)
 	memset(thaw_base(heap), 7, 2u << 20);
 	ASSERT_EQ(0, thaw_checkpoint(heap, THAW_REASON_REQUEST, NULL, 0, &result));
 	DRAW(0, self->path);
+	thaw_status(heap, &status);
+	if (!strcmp(status.delivery, "sigsegv") || !strcmp(status.delivery, "eager")) {
+		/* Nothing in /proc tells a heap from other memory then. */
+		EXPECT_NE(NULL, strstr(self->svg, "unknown: its process shows no heap"));
+		thaw_close(heap);
+		return;
+	}
 	EXPECT_EQ(512, number(self->program.output, "residentPages"));
 	thaw_close(heap);
 	ASSERT_EQ(0, thaw_open(&options, &heap, &self->error));
