@@ -76,7 +76,7 @@ TEST_F(start, brings_what_another_one_read)
 	/* A fifth of the table, and what the engine needs; not all of it. */
 	EXPECT_GT(clusters, 20);
 	/* Not all of their pages need be stored. */
-	pages = support_format("%ld", clusters * 8);
+	pages = support_format("%ld", clusters * (65536 / sysconf(_SC_PAGESIZE)) / 2);
 	RUN("run", "--every", "0", "--at", "1", "--prefetch", "working-set", self->script, pages);
 	EXPECT_STREQ("here true\n", self->program.output);
 	free(pages);
