@@ -310,7 +310,7 @@ fuzz:
 KERNELS ?= 6.1 6.12
 KERNEL_TESTS := ladder_choice heap_touch privileges install_classify write_tracking restore_lazy restore_damaged \
 	heap_persists page_sizes heap_open_errors heap_address heap_faults generation_kinds working_set checkpoint_failure \
-	turn_stopping javascript_traps javascript_working_set
+	stack_switch turn_stopping javascript_traps javascript_working_set image_travels
 check-kernels: deps
 	$(Q)scripts/install-deps kernels
 	$(Q)$(MAKE) check-kernels-built
