@@ -268,6 +268,13 @@ TEST_F(kinds, arrives_without_being_touched)
 	EXPECT_EQ(2, start->generation);
 }
 
+static int by_number(const void *left, const void *right)
+{
+	uint64_t a = *(const uint64_t *)left, b = *(const uint64_t *)right;
+
+	return (a > b) - (a < b);
+}
+
 /* What readahead brings without a fault is in the set if the reader got past it. */
 TEST_F(kinds, of_a_stream_has_no_holes)
 {
@@ -277,6 +284,8 @@ TEST_F(kinds, of_a_stream_has_no_holes)
 	ASSERT_EQ(0, save(start, THAW_REASON_EXIT));
 	ASSERT_GE(read_set(start), 2048 / 16 - 8);
 	ASSERT_LE(start->count, 2048 / 16 + 1);
+	/* A reader that catches up with readahead is noted before the pages that it found there. */
+	qsort(start->pages, (size_t)start->count, sizeof(*start->pages), by_number);
 	for (int i = 0; i < start->count - 1; i++)
 		EXPECT_EQ(page_of(320) + i * CLUSTER, start->pages[i]);
 }
@@ -388,7 +397,7 @@ TEST_F(set, that_names_pages_beyond_the_heap_does_no_harm)
 	wait_until_full(start);
 	ASSERT_EQ(0, save(start, THAW_REASON_TIMER));
 	ASSERT_EQ(FIRST_TOUCHES, read_set(start));
-	EXPECT_EQ(4711, start->pages[0]);
+	EXPECT_EQ(page_of(4711), start->pages[0]);
 }
 
 TEST_F(set, is_none_of_a_heap_that_begins_anew)
