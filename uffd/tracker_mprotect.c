@@ -77,7 +77,7 @@ static void block_of(struct tracker *tracker, uint64_t page, uint64_t *first, ui
 	*end = *first + pages < limit ? *first + pages : limit;
 	if (page >= restored && *first < restored)
 		*first = restored;
-	else if (page<restored && * end> restored)
+	else if (page < restored && restored < *end)
 		*end = restored;
 	trim_to_open(tracker, page, first, end);
 }
