@@ -291,7 +291,7 @@ ARM64_MAKE = $(MAKE) BUILD=build/arm64 CC=aarch64-linux-gnu-gcc AR=aarch64-linux
 arm64: deps
 	$(Q)scripts/install-deps arm64
 	$(Q)scripts/arm64-sysroot
-	$(Q)$(ARM64_MAKE) all tests
+	+$(Q)$(ARM64_MAKE) all tests
 
 .PHONY: arm64
 
@@ -326,7 +326,7 @@ check-kernels-built: all $(KERNEL_TESTS:%=$(BUILD)/tests/%) $(if $(filter arm64:
 arm64-kernels:
 	$(Q)scripts/install-deps arm64-kernels
 	$(Q)scripts/arm64-sysroot
-	$(Q)$(ARM64_MAKE) all $(KERNEL_TESTS:%=build/arm64/tests/%)
+	+$(Q)$(ARM64_MAKE) all $(KERNEL_TESTS:%=build/arm64/tests/%)
 
 .PHONY: arm64-kernels check-kernels check-kernels-full check-kernels-built
 
