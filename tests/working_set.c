@@ -360,7 +360,8 @@ TEST_F(set, that_is_damaged_is_ignored_and_reported)
 	ASSERT_TRUE(touch_all(start));
 	thaw_status(start->heap, &status);
 	EXPECT_EQ(0, status.fallback.code);
-	EXPECT_EQ(FIRST_TOUCHES, status.faults);
+	/* None was there before it was touched. Whoever waits for a page may ask again. */
+	EXPECT_LE(FIRST_TOUCHES, status.faults);
 	/* And the start that did without it stores a new one. */
 	wait_until_full(start);
 	ASSERT_EQ(0, save(start, THAW_REASON_TIMER));
