@@ -456,8 +456,11 @@ TEST_F(bad, host_function_missing)
 	EXPECT_EQ(0, program_run(&self->program, NULL, THAW("log", "--json", self->image)));
 }
 
-/* Whoever starts a program without descriptors 0 to 2 must not find its output inside an image. */
-TEST_F(bad, closed_standard_streams)
+/*
+ * Whoever starts a program without descriptors 0 to 2 must not find its output inside an image: nothing
+ * takes their place, whatever is opened first.
+ */
+static void with_closed_streams(struct __test_metadata *_metadata, FIXTURE_DATA(bad) * self)
 {
 	char *command = support_format("exec <&- >&- 2>&-; exec " THAW_BINARY
 				       " -e 'console.log(globalThis.a = 1)' --image %s",
@@ -470,7 +473,20 @@ TEST_F(bad, closed_standard_streams)
 	program_free(&self->program);
 	EXPECT_EQ(0, program_run(&self->program, NULL, THAW("-p", "a", "--image", self->image)));
 	EXPECT_STREQ("1\n", self->program.output);
+	program_free(&self->program);
+	unlink(self->image);
 	free(command);
+}
+
+TEST_F(bad, closed_standard_streams)
+{
+	static const char *const deliveries[] = {"", "sigsegv", "eager"};
+
+	for (unsigned i = 0; i < sizeof(deliveries) / sizeof(deliveries[0]); i++) {
+		TH_LOG("%s", deliveries[i]);
+		setenv("THAW_DELIVERY", deliveries[i], 1);
+		with_closed_streams(_metadata, self);
+	}
 }
 
 TEST_F(bad, signals_end_it)

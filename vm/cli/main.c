@@ -4,6 +4,7 @@
  * named after it.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <locale.h>
 #include <string.h>
 #include <unistd.h>
@@ -129,10 +130,26 @@ static int dispatch(int argc, char **argv)
 	return cli_dispatch(command, argc - 1, argv + 1);
 }
 
+/*
+ * Whoever starts a program with a standard stream closed gets the next file it opens in its place: what is
+ * printed would go into the image. As the C library does for programs with privileges, each gets a file
+ * that can no more be read or written than a closed one.
+ */
+static bool keep_standard_streams(void)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0 &&
+		    open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd)
+			return false;
+	return true;
+}
+
 int main(int argc, char **argv)
 {
 	int code;
 
+	if (!keep_standard_streams())
+		return EXIT_IO; /* and nowhere to say so */
 	setlocale(LC_CTYPE, "");
 	code = dispatch(argc, argv);
 	/* Output that did not arrive is a failure, whatever else went well. */
