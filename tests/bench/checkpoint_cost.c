@@ -10,25 +10,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "bench.h"
 #include "thaw.h"
 
 #define PAGE 4096u
 #define HEAP (1u << 30)
 #define PAGES (HEAP / PAGE)
 #define RUNS 11
-
-static int compare(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return x < y ? -1 : x > y;
-}
-
-static void die(const char *what)
-{
-	fprintf(stderr, "checkpoint_cost: %s\n", what);
-	exit(1);
-}
 
 int main(void)
 {

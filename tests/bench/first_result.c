@@ -9,26 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "bench.h"
+
 #define MOST 16
-#define RUNS_MOST 101
-
-static double now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)now.tv_sec * 1e3 + (double)now.tv_nsec * 1e-6;
-}
-
-static int compare(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return x < y ? -1 : x > y;
-}
 
 static double once(char **command)
 {
@@ -39,7 +24,7 @@ static double once(char **command)
 
 	if (pipe(channel))
 		exit(1);
-	start = now_ms();
+	start = now_us();
 	child = fork();
 	if (!child) {
 		dup2(channel[1], 1);
@@ -51,7 +36,7 @@ static double once(char **command)
 	close(channel[1]);
 	while (read(channel[0], buffer, sizeof(buffer)) > 0)
 		if (!first)
-			first = now_ms() - start;
+			first = (now_us() - start) * 1e-3;
 	close(channel[0]);
 	waitpid(child, &status, 0);
 	if (!first || status) {
@@ -68,7 +53,7 @@ int main(int argc, char **argv)
 	char **commands[MOST];
 	int count = 0, runs = argc > 2 ? atoi(argv[1]) : 0;
 
-	if (runs < 1 || runs > RUNS_MOST) {
+	if (runs < 1 || runs > (int)RUNS_MOST) {
 		fprintf(stderr, "usage: first_result RUNS PROGRAM ARG... [-- PROGRAM ARG...]...\n");
 		return 2;
 	}

@@ -19,6 +19,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "bench.h"
 #include "thaw.h"
 
 #define PAGE 4096u
@@ -31,25 +32,12 @@
 static char directory[128], image[160], copy[160];
 static unsigned random_state = 1;
 
-static void die(const char *what)
-{
-	fprintf(stderr, "image_growth: %s\n", what);
-	exit(1);
-}
-
 static double seconds(clockid_t clock)
 {
 	struct timespec now;
 
 	clock_gettime(clock, &now);
 	return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
-
-static int compare(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return x < y ? -1 : x > y;
 }
 
 static double median(const double *values, unsigned count)

@@ -12,9 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "bench.h"
 #include "thaw.h"
 
 #define PAGE 4096u
@@ -26,27 +26,6 @@
 enum { WAY_MEMFD, WAY_ANONYMOUS, WAY_THREADS, WAY_MMAP, WAYS };
 enum { ORDER_RANDOM, ORDER_SEQUENTIAL, ORDERS };
 enum { ACCESS_READ, ACCESS_WRITE, ACCESS_COLD, ACCESSES };
-
-static double now_us(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)now.tv_sec * 1e6 + (double)now.tv_nsec * 1e-3;
-}
-
-static int compare(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return x < y ? -1 : x > y;
-}
-
-static void die(const char *what)
-{
-	fprintf(stderr, "page_arrival: %s\n", what);
-	exit(1);
-}
 
 static double touch(char *base, int order, int access, double *middle)
 {

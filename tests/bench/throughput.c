@@ -25,10 +25,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "bench.h"
 #include "runtime.h"
 
 #define RUNS_DEFAULT 5
-#define RUNS_MOST 101
 
 static const char *const programs[] = {
 	"recursion",   "objects", "floats", "permutations", "text",
@@ -51,27 +51,6 @@ static const struct setting {
 #define SETTINGS (sizeof(settings) / sizeof(settings[0]))
 
 static char directory[4096], image[4200];
-
-struct spread {
-	double median, least, most;
-};
-
-static int compare(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return x < y ? -1 : x > y;
-}
-
-static struct spread spread_of(const double *values, unsigned count)
-{
-	double sorted[RUNS_MOST];
-
-	memcpy(sorted, values, count * sizeof(double));
-	qsort(sorted, count, sizeof(double), compare);
-	return (struct spread){(sorted[(count - 1) / 2] + sorted[count / 2]) / 2, sorted[0],
-			       sorted[count - 1]};
-}
 
 static _Noreturn void run_program(const char *path, const struct setting *setting, int out)
 {
@@ -232,7 +211,7 @@ int main(int argc, char **argv)
 	double generations[SETTINGS] = {0};
 
 	if (runs < 1 || runs > RUNS_MOST) {
-		fprintf(stderr, "throughput: RUNS is a number from 1 to %d\n", RUNS_MOST);
+		fprintf(stderr, "throughput: RUNS is a number from 1 to %u\n", RUNS_MOST);
 		return 2;
 	}
 	snprintf(directory, sizeof(directory), "%s/thaw-bench-XXXXXX", parent ? parent : "/tmp");

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * bench.h - what the programs of `make bench` share: a clock, the middle of several runs and how far they
+ * lie apart, and giving up. One thread.
+ */
+#ifndef TESTS_BENCH_H
+#define TESTS_BENCH_H
+
+#include <errno.h> /* program_invocation_short_name, with _GNU_SOURCE */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define RUNS_MOST 101u
+
+static inline double now_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)now.tv_sec * 1e6 + (double)now.tv_nsec * 1e-3;
+}
+
+static inline int compare(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+struct spread {
+	double median, least, most;
+};
+
+/* Of at most RUNS_MOST values, whose order stays. */
+static inline struct spread spread_of(const double *values, unsigned count)
+{
+	double sorted[RUNS_MOST];
+
+	memcpy(sorted, values, count * sizeof(double));
+	qsort(sorted, count, sizeof(double), compare);
+	return (struct spread){(sorted[(count - 1) / 2] + sorted[count / 2]) / 2, sorted[0],
+			       sorted[count - 1]};
+}
+
+static inline _Noreturn void die(const char *what)
+{
+	fprintf(stderr, "%s: %s\n", program_invocation_short_name, what);
+	exit(1);
+}
+
+#endif
