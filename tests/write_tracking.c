@@ -162,6 +162,22 @@ TEST_F(tracking, finds_what_a_comparison_finds)
 	}
 }
 
+/* As many separate ones as there can be: more than the kernel tells of at a time. */
+TEST_F(tracking, every_other_page_is_counted_once)
+{
+	const size_t page_bytes = self->page_bytes;
+	const unsigned half = self->page_count / 2;
+
+	ASSERT_EQ(0, populate(&self->region, &self->tracker, &self->pages, self->copy));
+	for (unsigned page = 1; page < 2 * half; page += 2)
+		((uint64_t *)(self->region.base + page * page_bytes))[0] += 1;
+	EXPECT_EQ(half, tracker_count(&self->tracker, UINT32_MAX));
+	bitmap_clear_all(&self->pages);
+	ASSERT_EQ(0, tracker_collect(&self->tracker, &self->pages));
+	EXPECT_EQ(half, bitmap_count(&self->pages));
+	EXPECT_EQ(0, tracker_count(&self->tracker, UINT32_MAX));
+}
+
 TEST_F(tracking, fresh_pages_count_as_written)
 {
 	for (unsigned page = 5; page < self->page_count; page += 100)

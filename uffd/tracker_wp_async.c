@@ -62,6 +62,18 @@ static uint64_t range_end(const struct region *region, const struct page_region 
 	return (range->end - 1 - (uintptr_t)region->base) / region->page_bytes + 1;
 }
 
+/*
+ * Where the next scan goes on. walk_end alone is not it: after more ranges than the kernel gathers at a time (512),
+ * it is left from where the last gathering but one ended (do_pagemap_scan(), 6.7 to 6.18), and what
+ * came after would be told twice. Ranges ascend.
+ */
+static uint64_t scanned_to(const struct pm_scan_arg *scan, const struct page_region *ranges,
+			   int found)
+{
+	return found && ranges[found - 1].end > scan->walk_end ? ranges[found - 1].end
+							       : scan->walk_end;
+}
+
 int64_t tracker_wp_async_count(struct tracker *tracker, uint64_t limit)
 {
 	struct region *region = tracker->region;
@@ -83,7 +95,7 @@ int64_t tracker_wp_async_count(struct tracker *tracker, uint64_t limit)
 			pages += end - (first > counted ? first : counted);
 			counted = end;
 		}
-		scan.start = scan.walk_end;
+		scan.start = scanned_to(&scan, ranges, found);
 	}
 	return (int64_t)pages;
 }
@@ -104,7 +116,7 @@ int tracker_wp_async_collect(struct tracker *tracker, struct bitmap *pages)
 
 			bitmap_set_range(pages, first, range_end(region, &ranges[i]) - first);
 		}
-		scan.start = scan.walk_end;
+		scan.start = scanned_to(&scan, ranges, found);
 	}
 	return 0;
 }
