@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <sys/mman.h>
 
@@ -17,8 +18,8 @@
 #define KERNEL_PAGE 4096u
 #define PAGES 1024u
 
-static sigjmp_buf after_fault;
-static char line[600];
+static _Thread_local sigjmp_buf after_fault;
+static _Thread_local char line[600];
 
 static void on_fault(int signal, siginfo_t *info, void *context)
 {
@@ -194,6 +195,55 @@ TEST_F(damaged, a_truncated_file_is_a_fault_and_never_zero)
 	}
 	TH_LOG("%u pages poisoned; %s", poisoned, line);
 	EXPECT_GT(poisoned, 0);
+}
+
+struct toucher {
+	pthread_t thread;
+	pthread_barrier_t *start;
+	const char *base;
+	size_t page_bytes;
+	unsigned explained;
+};
+
+static void *touch_all(void *arg)
+{
+	struct toucher *toucher = arg;
+	char value;
+
+	for (unsigned page = 0; page < PAGES; page += 64) {
+		pthread_barrier_wait(toucher->start);
+		toucher->explained += touch(toucher->base + page * toucher->page_bytes, &value) ==
+				      1;
+	}
+	return NULL;
+}
+
+/* Some of the faults are told to the library when it has answered others on the same page. */
+TEST_F(damaged, threads_that_touch_one_page_at_once_all_hear_of_it)
+{
+	enum { THREADS = 8 };
+	struct toucher touchers[THREADS];
+	struct thaw_status status;
+	pthread_barrier_t start;
+
+	ASSERT_EQ(0, reopen(&self->heap, self->path, false, &self->error));
+	thaw_status(self->heap, &status);
+	if (!strcmp(status.delivery, "eager"))
+		SKIP(return, "all of it has been read");
+	/* Without the index, too: of no page anything is read. */
+	ASSERT_EQ(0, truncate(self->path, 8192));
+	pthread_barrier_init(&start, NULL, THREADS);
+	for (int i = 0; i < THREADS; i++) {
+		touchers[i] = (struct toucher){.start = &start,
+					       .base = thaw_base(self->heap),
+					       .page_bytes = self->page_bytes};
+		ASSERT_EQ(0, pthread_create(&touchers[i].thread, NULL, touch_all, &touchers[i]));
+	}
+	for (int i = 0; i < THREADS; i++) {
+		pthread_join(touchers[i].thread, NULL);
+		EXPECT_EQ(PAGES / 64, touchers[i].explained);
+	}
+	pthread_barrier_destroy(&start);
 }
 
 TEST_F(damaged, a_system_call_gets_an_error_not_garbage)

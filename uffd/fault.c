@@ -519,16 +519,23 @@ static void serve_arrived(struct fault_service *service, uint64_t page)
 {
 	struct region *region = service->region;
 
+	/* Poisoned since the fault was raised: perhaps nothing of it was ever read that could be mapped. */
+	if (tracker_forgot(service->options.tracker, page)) {
+		service_check(service, install_wake(region, page, 1), "wake a fault");
+		return;
+	}
 	if (region->rungs.backing == BACKING_ANONYMOUS) {
 		install_zero_pages(service, page, 1);
 		return; /* which wakes, also where the page was there all the time */
 	}
 	service_check(service, install_pages(region, page, 1, NULL), "map a page again");
-	service_check(service,
-		      region->rungs.tracker == TRACKER_WP_SYNC
-			      ? tracker_wp_sync_note(service->options.tracker, page)
-			      : install_protection(region, page, 1, false),
-		      "open a page again");
+	/* Under mprotect the note is not the page table's. */
+	if (region->rungs.tracker == TRACKER_WP_SYNC)
+		service_check(service, tracker_wp_sync_note(service->options.tracker, page),
+			      "open a page again");
+	else if (region->rungs.tracker == TRACKER_WP_ASYNC)
+		service_check(service, install_protection(region, page, 1, false),
+			      "open a page again");
 	service_check(service, install_wake(region, page, 1), "wake a fault");
 }
 

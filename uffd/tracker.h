@@ -55,7 +55,7 @@ void tracker_put_back(struct tracker *tracker, const struct bitmap *pages);
  * service.
  */
 void tracker_forget(struct tracker *tracker, uint64_t first, uint64_t count);
-/* Was that said of this page? The handler of SIGSEGV. */
+/* Was that said of this page? The fault service, and the handler of SIGSEGV. */
 bool tracker_forgot(struct tracker *tracker, uint64_t page);
 
 /* The back ends. */
