@@ -191,7 +191,7 @@ TEST_F(lazy, prefetch_brings_everything)
 	do {
 		support_sleep(0.01);
 		thaw_status(self->heap, &status);
-	} while (status.restore_bytes < HEAP && support_seconds() < end);
+	} while (status.pages_restored < HEAP / self->page_bytes && support_seconds() < end);
 	EXPECT_EQ(HEAP / self->page_bytes, status.pages_restored);
 	for (size_t page = 0; page < HEAP / PAGE; page++)
 		ASSERT_EQ(page + 1, page_value(self->heap, page));
