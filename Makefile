@@ -321,7 +321,7 @@ check-kernels-full: deps
 	$(Q)scripts/install-deps kernels
 	$(Q)$(MAKE) check-kernels-built KERNEL_TESTS='$(TESTS:$(BUILD)/tests/%=%)' KERNEL_SECONDS=7200
 
-KERNEL_SECONDS ?= 600
+KERNEL_SECONDS ?= 900
 check-kernels-built: all $(KERNEL_TESTS:%=$(BUILD)/tests/%) $(if $(filter arm64:%,$(KERNELS)),arm64-kernels)
 	$(Q)scripts/kernels --kernels "$(KERNELS)" --timeout $(KERNEL_SECONDS) $(KERNEL_TESTS:%=$(BUILD)/tests/%)
 
