@@ -75,6 +75,11 @@ FIXTURE_VARIANT_ADD(damaged, anonymous_threads_prefetch){
 	.backing = "anonymous", .prefetch = true, .reader = "threads"};
 FIXTURE_VARIANT_ADD(damaged, memfd_without_poison){.backing = "memfd", .without = "poison"};
 FIXTURE_VARIANT_ADD(damaged, anonymous_without_poison){.backing = "anonymous", .without = "poison"};
+/* What prefetch finds damaged, before the heap is open even, stays so. */
+FIXTURE_VARIANT_ADD(damaged, without_poison_prefetch){
+	.backing = "anonymous", .prefetch = true, .without = "poison"};
+FIXTURE_VARIANT_ADD(damaged, wp_sync_without_poison_prefetch){
+	.backing = "anonymous", .tracker = "wp-sync", .prefetch = true, .without = "poison"};
 FIXTURE_VARIANT_ADD(damaged, mprotect){.backing = "anonymous", .tracker = "mprotect"};
 FIXTURE_VARIANT_ADD(damaged, mprotect_without_poison){
 	.backing = "anonymous", .tracker = "mprotect", .without = "poison"};

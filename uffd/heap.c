@@ -103,6 +103,14 @@ static int start_tracking(struct thaw *heap, const struct thaw_options *options,
 
 	if (!code)
 		code = tracker_create(&heap->tracker, &heap->region, error);
+	/* Before the service is there, which takes away the access to what it cannot bring. */
+	if (!code) {
+		code = region_resize(&heap->region, heap->opened.heap_bytes);
+		if (code)
+			error_set(error, code, "cannot make %llu MiB of heap accessible: %s",
+				  (unsigned long long)heap->opened.heap_bytes >> 20,
+				  thaw_strerror(code));
+	}
 	if (!code && fault_service_needed(&heap->region)) {
 		struct fault_options fault_options = {
 			.region = &heap->region,
@@ -184,13 +192,6 @@ int thaw_open(const struct thaw_options *options, struct thaw **out, struct thaw
 		code = start_tracking(heap, options, error);
 	if (!code && options->image)
 		code = start_checkpoints(heap, options, error);
-	if (!code) {
-		code = region_resize(&heap->region, heap->opened.heap_bytes);
-		if (code)
-			error_set(error, code, "cannot make %llu MiB of heap accessible: %s",
-				  (unsigned long long)heap->opened.heap_bytes >> 20,
-				  thaw_strerror(code));
-	}
 	if (!code) {
 		heap->watched = (struct watched){&heap->region, &heap->tracker, heap->service,
 						 options->fatal, options->fatal_arg};
