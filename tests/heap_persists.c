@@ -20,13 +20,16 @@ FIXTURE(heap)
 };
 FIXTURE_VARIANT(heap)
 {
-	const char *tracker, *backing;
+	const char *tracker, *backing, *delivery;
 	const char *page_bytes; /* of the kernel that made the image; NULL: this one */
 };
 FIXTURE_VARIANT_ADD(heap, wp_async_memfd){.tracker = "wp-async", .backing = "memfd"};
 FIXTURE_VARIANT_ADD(heap, wp_async_anonymous){.tracker = "wp-async", .backing = "anonymous"};
 FIXTURE_VARIANT_ADD(heap, wp_sync_memfd){.tracker = "wp-sync", .backing = "memfd"};
 FIXTURE_VARIANT_ADD(heap, wp_sync_anonymous){.tracker = "wp-sync", .backing = "anonymous"};
+FIXTURE_VARIANT_ADD(heap, mprotect){.tracker = "mprotect", .backing = "anonymous"};
+FIXTURE_VARIANT_ADD(heap, sigsegv){.delivery = "sigsegv"};
+FIXTURE_VARIANT_ADD(heap, eager){.delivery = "eager"};
 FIXTURE_VARIANT_ADD(heap, pages_of_64_kib){
 	.tracker = "wp-async", .backing = "anonymous", .page_bytes = "65536"};
 FIXTURE_VARIANT_ADD(heap, wp_sync_memfd_pages_of_16_kib){
@@ -48,8 +51,9 @@ static int open_heap(struct thaw **heap, const char *path, uint64_t generation, 
 
 FIXTURE_SETUP(heap)
 {
-	setenv("THAW_TRACKER", variant->tracker, 1);
-	setenv("THAW_BACKING", variant->backing, 1);
+	setenv("THAW_TRACKER", variant->tracker ? variant->tracker : "", 1);
+	setenv("THAW_BACKING", variant->backing ? variant->backing : "", 1);
+	setenv("THAW_DELIVERY", variant->delivery ? variant->delivery : "", 1);
 	if (variant->page_bytes)
 		setenv("THAW_PAGE_BYTES", variant->page_bytes, 1);
 	self->directory = support_directory();
