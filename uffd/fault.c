@@ -683,7 +683,8 @@ static void *service_main(void *arg)
 		service_wait(service, more || service->faults_wait ? READER_NOW : READER_ANYTHING);
 		if (service->faults_wait)
 			serve_waiting(service);
-		serve_requests(service);
+		if (service->region->rungs.delivery == DELIVERY_SIGNAL)
+			serve_requests(service);
 	}
 	/*
 	 * Nobody waits for a page when the owner closes the heap; reads in flight still own their
