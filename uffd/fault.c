@@ -387,7 +387,7 @@ static void install_zero_pages(struct fault_service *service, uint64_t first, ui
 		service_check(service,
 			      tracker_wp_sync_install_zero(service->options.tracker, first, count),
 			      "install zero pages");
-	else if (region->rungs.delivery < DELIVERY_SIGNAL)
+	else if (!delivery_without_uffd(region->rungs.delivery))
 		service_check(service, install_zero(region, first, count), "install zero pages");
 	else
 		pages_appear(service, first, count, NULL); /* what nobody has written is zero */

@@ -166,7 +166,7 @@ int install_poison(struct region *region, uint64_t first, uint64_t count)
 {
 	int code;
 
-	if (region->rungs.poison && region->rungs.delivery < DELIVERY_SIGNAL)
+	if (region->rungs.poison)
 		return install_range(region, OP_POISON, first, count, NULL);
 	code = sys_mprotect(region->base + first * region->page_bytes, count * region->page_bytes,
 			    PROT_NONE);

@@ -412,11 +412,6 @@ static int read_wish(int *wish, const char *variable, const char *const *names, 
 		       : error_set(error, -EINVAL, "%s=%s is not one of %s", variable, word, list);
 }
 
-static bool without_uffd(int delivery)
-{
-	return delivery == DELIVERY_SIGNAL || delivery == DELIVERY_EAGER;
-}
-
 static int read_wishes(struct wishes *wishes, struct thaw_error *error)
 {
 	int code = check_denials(error);
@@ -435,7 +430,7 @@ static int read_wishes(struct wishes *wishes, struct thaw_error *error)
 				 error);
 	if (code)
 		return code;
-	if (without_uffd(wishes->delivery) && wishes->tracker != ANY &&
+	if (delivery_without_uffd(wishes->delivery) && wishes->tracker != ANY &&
 	    wishes->tracker != TRACKER_MPROTECT)
 		return error_set(
 			error, -EINVAL,
@@ -560,7 +555,7 @@ int probe_wp_async_lacks(void)
 static int choose_tracker(struct rungs *rungs, const struct wishes *wishes,
 			  struct thaw_error *error)
 {
-	bool uffd = !without_uffd(rungs->delivery), forced = wishes->tracker != ANY;
+	bool uffd = !delivery_without_uffd(rungs->delivery), forced = wishes->tracker != ANY;
 	int lacks;
 
 	rungs->tracker = TRACKER_MPROTECT;
@@ -622,7 +617,8 @@ bool probe_swap_is_active(void)
 static int choose_backing(struct rungs *rungs, const struct wishes *wishes,
 			  struct thaw_error *error)
 {
-	bool uffd = !without_uffd(rungs->delivery), wp = rungs->tracker != TRACKER_MPROTECT;
+	bool uffd = !delivery_without_uffd(rungs->delivery),
+	     wp = rungs->tracker != TRACKER_MPROTECT;
 	char text[120];
 	int code;
 
@@ -681,6 +677,7 @@ int probe_choose(struct rungs *rungs, struct thaw_error *error)
 		code = choose_backing(rungs, &wishes, error);
 	if (!code)
 		code = choose_reader(rungs, &wishes, error);
-	rungs->poison = !without_uffd(rungs->delivery) && probe_has_features(UFFD_FEATURE_POISON);
+	rungs->poison = !delivery_without_uffd(rungs->delivery) &&
+			probe_has_features(UFFD_FEATURE_POISON);
 	return code;
 }

@@ -44,6 +44,12 @@ struct rungs {
 };
 
 /* As thaw_status and the environment name them. Static storage. */
+/* Is that one of the rungs below userfaultfd? An int, for -1 is none of them. */
+static inline bool delivery_without_uffd(int delivery)
+{
+	return delivery == DELIVERY_SIGNAL || delivery == DELIVERY_EAGER;
+}
+
 const char *delivery_name(enum delivery delivery);
 const char *tracker_name(enum tracker_kind tracker);
 const char *backing_name(enum backing backing);

@@ -205,7 +205,7 @@ int region_register(struct region *region, size_t restored_bytes, struct thaw_er
 	int code;
 
 	region->restored_bytes = restored_bytes;
-	if (region->rungs.delivery >= DELIVERY_SIGNAL)
+	if (delivery_without_uffd(region->rungs.delivery))
 		return make_loadable(region, error);
 	if (region->rungs.tracker != TRACKER_MPROTECT) {
 		features |= UFFD_FEATURE_PAGEFAULT_FLAG_WP;
@@ -250,7 +250,7 @@ int region_resize(struct region *region, size_t bytes)
 
 	if (bytes < region->bytes || bytes > region->max_bytes)
 		return -EINVAL;
-	if (region->rungs.delivery >= DELIVERY_SIGNAL && from < region->restored_bytes)
+	if (delivery_without_uffd(region->rungs.delivery) && from < region->restored_bytes)
 		from = region->restored_bytes; /* the tracker opens what has arrived */
 	if (bytes == region->bytes)
 		return 0;
