@@ -42,6 +42,17 @@ static const char *const deniable[] = {
 	"multishot",
 };
 
+/* "a, b, c" */
+static void list_words(char *list, size_t bytes, const char *const *words, size_t count)
+{
+	size_t used = 0;
+
+	list[0] = '\0';
+	for (size_t i = 0; i < count && used < bytes; i++)
+		used += (size_t)snprintf(list + used, bytes - used, "%s%s", i ? ", " : "",
+					 words[i]);
+}
+
 /* Is the name in the comma-separated list? */
 bool probe_denies(const char *name)
 {
@@ -69,11 +80,13 @@ static int check_denials(struct thaw_error *error)
 		for (i = 0; i < COUNT(deniable); i++)
 			if (strlen(deniable[i]) == word && !memcmp(at, deniable[i], word))
 				break;
-		if (word && i == COUNT(deniable))
-			return error_set(
-				error, -EINVAL,
-				"THAW_WITHOUT=%.*s is not one of userfaultfd, privileged-userfaultfd, dev-userfaultfd, user-mode, wp, wp-async, pagemap-scan, minor-shmem, poison, memfd, io_uring, multishot",
-				(int)word, at);
+		if (word && i == COUNT(deniable)) {
+			char list[200];
+
+			list_words(list, sizeof(list), deniable, COUNT(deniable));
+			return error_set(error, -EINVAL, "THAW_WITHOUT=%.*s is not one of %s",
+					 (int)word, at, list);
+		}
 		at += word + (at[word] == ',');
 	}
 	return 0;
@@ -395,21 +408,18 @@ static int read_wish(int *wish, const char *variable, const char *const *names, 
 		     struct thaw_error *error)
 {
 	const char *word = getenv(variable);
-	char list[80] = "";
+	char list[80];
 
 	*wish = ANY;
 	if (!word || !*word)
 		return 0;
-	for (size_t i = 0; i < count; i++) {
-		size_t used = strlen(list);
-
+	for (size_t i = 0; i < count; i++)
 		if (!strcmp(word, names[i]))
 			*wish = (int)i;
-		snprintf(list + used, sizeof(list) - used, "%s%s", i ? ", " : "", names[i]);
-	}
-	return *wish != ANY
-		       ? 0
-		       : error_set(error, -EINVAL, "%s=%s is not one of %s", variable, word, list);
+	if (*wish != ANY)
+		return 0;
+	list_words(list, sizeof(list), names, count);
+	return error_set(error, -EINVAL, "%s=%s is not one of %s", variable, word, list);
 }
 
 static int read_wishes(struct wishes *wishes, struct thaw_error *error)
