@@ -66,6 +66,12 @@ static inline void bitmap_set_range(struct bitmap *map, uint64_t first, uint64_t
 		bitmap_set(map, first);
 }
 
+static inline void bitmap_clear_range(struct bitmap *map, uint64_t first, uint64_t count)
+{
+	for (uint64_t bit = first; bit < first + count; bit++)
+		bitmap_clear(map, bit);
+}
+
 static inline void bitmap_clear_all(struct bitmap *map)
 {
 	memset(map->words, 0, (map->limit + 63) / 64 * sizeof(uint64_t));

@@ -112,8 +112,7 @@ void tracker_forget(struct tracker *tracker, uint64_t first, uint64_t count)
 	bitmap_set_range(&tracker->poisoned, first, count);
 	if (tracker->region->rungs.tracker == TRACKER_MPROTECT) {
 		bitmap_set_range(&tracker->closed, first, count);
-		for (uint64_t page = first; page < first + count; page++)
-			bitmap_clear(&tracker->written, page);
+		bitmap_clear_range(&tracker->written, first, count);
 	}
 	pthread_mutex_unlock(&tracker->lock);
 }

@@ -140,8 +140,8 @@ int tracker_mprotect_arrive(struct tracker *tracker, uint64_t first, uint64_t co
 		if (!code)
 			code = protect(tracker, first, first + count, PROT_READ);
 	}
-	for (uint64_t page = first; !code && page < first + count; page++)
-		bitmap_clear(&tracker->closed, page);
+	if (!code)
+		bitmap_clear_range(&tracker->closed, first, count);
 	pthread_mutex_unlock(&tracker->lock);
 	return code;
 }
