@@ -192,10 +192,10 @@ $(TESTS) $(BENCHES): %: %.o $(BUILD)/libvm.a $(BUILD)/libthaw.a
 CRASH_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/crash/*.c))
 $(BUILD)/tests/crash_states: $(CRASH_OBJECTS)
 $(BUILD)/tests/crash_states: TEST_WRAPS := sys_pwrite sys_fdatasync sys_truncate sys_punch sys_fsync_directory_of \
-	renameat2 rename unlink
+	renameat2 rename unlink linkat sys_open
 $(BUILD)/tests/image_faults: $(BUILD)/tests/crash/contents.o
 $(BUILD)/tests/image_faults $(BUILD)/tests/heap_faults: TEST_WRAPS := malloc calloc realloc aligned_alloc strdup \
-	realpath free open pread pwrite fdatasync fsync ftruncate fallocate renameat2
+	realpath free open pread pwrite fdatasync fsync ftruncate fallocate renameat2 linkat
 
 $(BUILD)/tests/reads_complete: TEST_WRAPS := pthread_create
 

@@ -287,6 +287,11 @@ TEST(blocks_of_a_commit_in_doubt_used_again_are_found)
 	expect_found(_metadata, LIE_DOUBT_FORGOTTEN, 5000);
 }
 
+TEST(what_is_found_and_acknowledged_as_it_is_is_found)
+{
+	expect_found(_metadata, LIE_UNSETTLED, 5000);
+}
+
 /* ---- The long tier */
 
 static uint64_t number_after(char **argument)

@@ -31,7 +31,7 @@ enum kind {
 	FAULT_SYNC, /* of a file or a directory */
 	FAULT_TRUNCATE,
 	FAULT_PUNCH,
-	FAULT_RENAME,
+	FAULT_RENAME, /* or a link, which is how a new file gets its name */
 	FAULT_KINDS,
 };
 
@@ -194,12 +194,14 @@ int __real_fallocate(int fd, int mode, off_t offset, off_t bytes);
 int __wrap_fallocate(int fd, int mode, off_t offset, off_t bytes);
 int __real_renameat2(int from_fd, const char *from, int to_fd, const char *to, unsigned flags);
 int __wrap_renameat2(int from_fd, const char *from, int to_fd, const char *to, unsigned flags);
+int __real_linkat(int from_fd, const char *from, int to_fd, const char *to, int flags);
+int __wrap_linkat(int from_fd, const char *from, int to_fd, const char *to, int flags);
 
 int __wrap_open(const char *path, int flags, ...)
 {
 	mode_t mode = 0;
 
-	if (flags & O_CREAT) {
+	if (flags & O_CREAT || (flags & O_TMPFILE) == O_TMPFILE) {
 		va_list arguments;
 
 		va_start(arguments, flags);
@@ -281,6 +283,11 @@ int __wrap_fallocate(int fd, int mode, off_t offset, off_t bytes)
 int __wrap_renameat2(int from_fd, const char *from, int to_fd, const char *to, unsigned flags)
 {
 	return faulty(FAULT_RENAME) ? -1 : __real_renameat2(from_fd, from, to_fd, to, flags);
+}
+
+int __wrap_linkat(int from_fd, const char *from, int to_fd, const char *to, int flags)
+{
+	return faulty(FAULT_RENAME) ? -1 : __real_linkat(from_fd, from, to_fd, to, flags);
 }
 
 /* ---- The image whose calls fail, in a directory of its own */

@@ -169,9 +169,10 @@ static void checkpoint_write(struct checkpointer *checkpointer)
 	}
 	if (!code && commit_is_empty(checkpointer->commit) && state_is_durable(checkpointer) &&
 	    !checkpointer->name_count) {
-		checkpointer->result.unchanged = true;
+		code = image_check_file(checkpointer->image, error);
+		checkpointer->result.unchanged = !code;
 		checkpointer->result.generation = *image_newest(checkpointer->image);
-		checkpoint_done(checkpointer, 0);
+		checkpoint_done(checkpointer, code);
 		return;
 	}
 	for (unsigned i = 0; !code && i < checkpointer->name_count; i++)

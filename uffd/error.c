@@ -44,6 +44,12 @@ const char *thaw_strerror(int code)
 		return "this kernel or these privileges lack what is needed";
 	case THAW_ENOGEN:
 		return "no such generation in the image";
+	case THAW_EGONE:
+		return "the image's file was removed or renamed while it was in use";
+	case THAW_EREPLACED:
+		return "another file was put in the image's place while it was in use";
+	case THAW_EOVERWRITTEN:
+		return "the image's file was shortened or overwritten while it was in use";
 	default:
 		text = strerrordesc_np(code < 0 ? -code : code);
 		return text ? text : "unknown error";

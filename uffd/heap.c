@@ -40,6 +40,7 @@ struct thaw {
 	size_t state_bytes;
 	struct thaw_error fallback;
 	struct thaw_status totals; /* the counters of checkpoints */
+	bool settled;		   /* the opened generation is on the disk */
 	struct watched watched;
 };
 
@@ -200,14 +201,14 @@ int thaw_open(const struct thaw_options *options, struct thaw **out, struct thaw
 			error_set(error, code, "too many heaps are open");
 	}
 	if (code) {
-		thaw_close(heap);
+		thaw_discard(heap);
 		return code;
 	}
 	*out = heap;
 	return 0;
 }
 
-void thaw_close(struct thaw *heap)
+static void heap_close(struct thaw *heap, void (*close_image)(struct image *image))
 {
 	if (!heap)
 		return;
@@ -218,11 +219,21 @@ void thaw_close(struct thaw *heap)
 	if (heap->image)
 		tracker_destroy(&heap->tracker);
 	region_destroy(&heap->region);
-	image_close(heap->image);
+	close_image(heap->image);
 	touches_free(&heap->touches);
 	free(heap->working_set);
 	free(heap->state);
 	free(heap);
+}
+
+void thaw_close(struct thaw *heap)
+{
+	heap_close(heap, image_close);
+}
+
+void thaw_discard(struct thaw *heap)
+{
+	heap_close(heap, image_discard);
 }
 
 void *thaw_base(const struct thaw *heap)
@@ -251,6 +262,18 @@ const struct thaw_generation *thaw_opened(const struct thaw *heap)
 	return &heap->opened;
 }
 
+int thaw_settle(struct thaw *heap, struct thaw_error *error)
+{
+	int code;
+
+	if (!heap->image || !(heap->opened.number || heap->totals.generation))
+		return 0;
+	checkpointer_wait(&heap->checkpointer); /* its thread has the image until then */
+	code = image_settle(heap->image, error);
+	heap->settled |= !code;
+	return code;
+}
+
 void thaw_status(struct thaw *heap, struct thaw_status *status)
 {
 	const struct rungs *rungs = &heap->region.rungs;
@@ -268,7 +291,7 @@ void thaw_status(struct thaw *heap, struct thaw_status *status)
 		 * While a commit is under way its thread owns the image's record of the newest
 		 * generation.
 		 */
-		if (!status->generation) {
+		if (!status->generation && heap->settled) {
 			status->generation = heap->opened.number;
 			status->generation_time_ns = heap->opened.time_ns;
 		}

@@ -54,6 +54,11 @@ enum {
 	THAW_EINUSE = -20005,  /* another process holds the image */
 	THAW_EKERNEL = -20006, /* this kernel, or these privileges, lack what is needed */
 	THAW_ENOGEN = -20007,  /* the generation asked for is not (or no longer) in the image */
+	/* What others did to the file while the image was in use. Nothing can be made durable in it then: */
+	THAW_EGONE = -20008, /* it was removed, or renamed; once it is back, it is as before */
+	THAW_EREPLACED =
+		-20009, /* another file has its name; once that is away, and this back ... */
+	THAW_EOVERWRITTEN = -20010, /* somebody shortened it or wrote into it; this stays so */
 };
 
 struct thaw_error {
@@ -198,6 +203,11 @@ THAW_PUBLIC int thaw_open(const struct thaw_options *options, struct thaw **heap
 
 /* Stop the threads, give up the lock and the memory. Takes no checkpoint. NULL is allowed. */
 THAW_PUBLIC void thaw_close(struct thaw *heap);
+/*
+ * The same, for a program that has failed at its start: an image that this heap has made, and in which no
+ * generation has become durable, is removed. Never a file that somebody else has made or put there.
+ */
+THAW_PUBLIC void thaw_discard(struct thaw *heap);
 
 /*
  * The region's first byte; page aligned; constant for the life of the heap; thaw_options.address if
@@ -221,8 +231,21 @@ THAW_PUBLIC const void *thaw_state(const struct thaw *heap, size_t *bytes);
 /* The generation the heap was opened from (number 0: none, a fresh heap). Owned by the heap. */
 THAW_PUBLIC const struct thaw_generation *thaw_opened(const struct thaw *heap);
 
+/*
+ * Is the newest generation that this heap knows, the one that was opened or the last that was made durable, on
+ * the disk, in the file that stands under the image's name? What was opened need not be: the process that
+ * wrote it may have been killed between its last write and the sync after it, and then a power cut may still
+ * take it. This makes sure of it (one small write and its sync, once for each heap): for programs that
+ * acknowledge what they find after a restore. A checkpoint does the same before it reports anything.
+ *
+ * Waits for a checkpoint whose copying or writing is under way. 0; THAW_EGONE, THAW_EREPLACED,
+ * THAW_EOVERWRITTEN, -errno: nothing may be told durable. 0 for a heap without an image or a generation.
+ */
+THAW_PUBLIC int thaw_settle(struct thaw *heap, struct thaw_error *error);
+
 struct thaw_status {
-	uint64_t generation;	     /* newest durable one; 0: none */
+	/* Newest durable one; 0: none. The one that was opened counts once it is settled (thaw_settle). */
+	uint64_t generation;
 	uint64_t generation_time_ns; /* its time_ns */
 	uint64_t checkpoints;	     /* made durable by this heap since it was opened */
 	uint64_t checkpoints_failed; /* of which the error of the last is in `checkpoint_error` */

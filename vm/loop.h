@@ -61,7 +61,6 @@ struct runtime {
 	bool restored;	     /* the heap came out of the image */
 	bool resumed;	     /* ... and has had its first turn in this process */
 	bool evaluated;	     /* runtime_eval() was used */
-	bool created;	     /* there was no image before: see runtime_close() */
 
 	/* loop.c */
 	uv_loop_t loop;

@@ -262,11 +262,8 @@ static void tell_eager(struct runtime *rt)
 /* A heap, and if the image holds a program, its VM. */
 static int open_program(struct runtime *rt, struct thaw_error *error)
 {
-	struct stat before;
-	int code;
+	int code = open_heap(rt, 0, error);
 
-	rt->created = rt->options.image && lstat(rt->options.image, &before) && errno == ENOENT;
-	code = open_heap(rt, 0, error);
 	if (code || !rt->options.image)
 		return code;
 	tell_fallback(rt, "");
@@ -359,6 +356,9 @@ int runtime_open(const struct runtime_options *options, struct runtime **runtime
 	code = open_program(rt, error);
 	if (!code)
 		code = open_turn(rt, error);
+	/* Before anybody is told anything that a power cut could still take. */
+	if (!code && rt->restored)
+		code = thaw_settle(rt->heap, error);
 	if (!code && rt->restored) {
 		rt->blob.restores++;
 		code = check_script(rt, error);
@@ -387,25 +387,6 @@ int runtime_open(const struct runtime_options *options, struct runtime **runtime
 	return 0;
 }
 
-/*
- * A program that failed before its first generation leaves no image: it holds nothing, and would
- * pass for a program that was started. We hold its lock until it is closed; whoever waits for that
- * opens the name again.
- */
-static void remove_empty(struct runtime *rt)
-{
-	struct thaw_result result;
-	struct thaw_status status;
-
-	if (!rt->heap || !rt->created)
-		return;
-	if (thaw_checkpoint_wait(rt->heap) == THAW_DONE)
-		thaw_checkpoint_poll(rt->heap, &result);
-	thaw_status(rt->heap, &status);
-	if (!status.generation)
-		unlink(rt->options.image);
-}
-
 void runtime_close(struct runtime *rt)
 {
 	if (!rt)
@@ -413,8 +394,11 @@ void runtime_close(struct runtime *rt)
 	signals_close(rt);
 	if (rt->engine)
 		js_engine_free(rt->engine);
-	remove_empty(rt);
-	thaw_close(rt->heap); /* its threads wake the loop up: they end first */
+	/*
+	 * A program that failed before its first generation leaves no image: it holds nothing, and would
+	 * pass for a program that was started. The library's threads wake the loop up: they end first.
+	 */
+	thaw_discard(rt->heap);
 	alarm_close(rt);
 	loop_close(rt);
 	checkpoints_close(rt);

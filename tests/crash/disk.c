@@ -108,6 +108,7 @@ static struct disk {
 	uint64_t device;
 	unsigned reports;
 	bool slot_written; /* since the last sync: the next one is the commit point */
+	bool all_named;	   /* no file without a name can be made */
 
 	int scratch_fd;
 	uint64_t scratch_inode, scratch_bytes;
@@ -380,6 +381,10 @@ int __wrap_sys_fsync_directory_of(const char *path);
 int __real_renameat2(int from_fd, const char *from, int to_fd, const char *to, unsigned flags);
 int __wrap_renameat2(int from_fd, const char *from, int to_fd, const char *to, unsigned flags);
 int __wrap_rename(const char *from, const char *to);
+int __real_linkat(int from_fd, const char *from, int to_fd, const char *to, int flags);
+int __wrap_linkat(int from_fd, const char *from, int to_fd, const char *to, int flags);
+int __real_sys_open(const char *path, int flags, unsigned mode);
+int __wrap_sys_open(const char *path, int flags, unsigned mode);
 int __real_unlink(const char *path);
 int __wrap_unlink(const char *path);
 
@@ -552,6 +557,33 @@ int __wrap_renameat2(int from_fd, const char *from, int to_fd, const char *to, u
 	return 0;
 }
 
+/* What had no name gets one: `from` leads to a descriptor. */
+int __wrap_linkat(int from_fd, const char *from, int to_fd, const char *to, int flags)
+{
+	struct stat status;
+	int file = disk.recording && !stat(from, &status) ? file_of_inode(status.st_ino) : -1;
+	int error = disk.recording ? failing(DISK_RENAME) : 0;
+
+	if (error)
+		errno = -error;
+	if (error || __real_linkat(from_fd, from, to_fd, to, flags))
+		return -1;
+	if (disk.recording && !strcmp(to, disk.path)) {
+		disk.events++;
+		name_set(file);
+		header_changed(false);
+		moment("link", false);
+	}
+	return 0;
+}
+
+int __wrap_sys_open(const char *path, int flags, unsigned mode)
+{
+	if (disk.all_named && (flags & O_TMPFILE) == O_TMPFILE)
+		return -EOPNOTSUPP;
+	return __real_sys_open(path, flags, mode);
+}
+
 int __wrap_rename(const char *from, const char *to)
 {
 	return __wrap_renameat2(AT_FDCWD, from, AT_FDCWD, to, 0);
@@ -582,6 +614,11 @@ void disk_fail(const struct disk_failure *failure)
 {
 	disk.failure = *failure;
 	disk.dead = false;
+}
+
+void disk_nameless(bool possible)
+{
+	disk.all_named = !possible;
 }
 
 unsigned disk_failed(void)

@@ -74,6 +74,7 @@ enum lie {
 	LIE_LOST_WRITE,	       /* one write in fifty never reaches the disk */
 	LIE_EARLY_REUSE,       /* not here: what is dropped is used again at once (scenario.c) */
 	LIE_DOUBT_FORGOTTEN,   /* not here: what a failed commit wrote is used again at once */
+	LIE_UNSETTLED,	       /* not here: what is found at a start is acknowledged as it is */
 };
 
 struct disk_failure {	/* what the calls that match are to do */
@@ -102,6 +103,8 @@ void disk_close(void);
 void disk_resume(void);
 void disk_pause(void);
 void disk_fail(const struct disk_failure *failure);
+/* This file system makes files without a name, or does not. */
+void disk_nameless(bool possible);
 unsigned disk_failed(void); /* how many calls did since then; and no more will */
 /*
  * An empty file with the image's name was put there by somebody, and is on the disk: what is there

@@ -557,24 +557,29 @@ static int history_compact(void)
 	return code;
 }
 
-/* What the program had found when it was started is said to be durable: nothing has changed. */
-static int unchanged(void)
+/* Would a program that is told what it was restored from be told what is on the disk? */
+static bool acknowledgeable(void)
 {
 	const struct record *record = &scenario.image->record;
 	static struct listing listing;
-	bool suspect = scenario.truth.slot_suspect;
-	struct commit *begun;
-	int code;
 
 	/* Not of one that this program has written itself, and that is in doubt since. */
-	if (!listing_now(&listing) || !image_newest(scenario.image)->number ||
-	    record->generations[record->count - 1].info.number !=
-		    listing.generation[listing.count - 1].number)
+	return listing_now(&listing) && image_newest(scenario.image)->number &&
+	       record->generations[record->count - 1].info.number ==
+		       listing.generation[listing.count - 1].number;
+}
+
+/* What the program had found when it was started is said to be durable. */
+static int acknowledge(int (*make_sure)(void))
+{
+	bool suspect = scenario.truth.slot_suspect;
+	int code;
+
+	if (!acknowledgeable())
 		return 0;
+	scenario.truth.note_gone = false;
 	disk_resume();
-	code = commit_begin(scenario.image, &begun, &scenario.error);
-	if (!code)
-		commit_abort(begun);
+	code = make_sure();
 	disk_pause();
 	scenario.tally->settled += !code;
 	if (!code)
@@ -583,13 +588,42 @@ static int unchanged(void)
 	return code;
 }
 
+static int begin_and_abort(void)
+{
+	struct commit *begun;
+	int code = commit_begin(scenario.image, &begun, &scenario.error);
+
+	if (!code)
+		commit_abort(begun);
+	return code;
+}
+
+/* By a checkpoint: nothing has changed. */
+static int unchanged(void)
+{
+	return acknowledge(begin_and_abort);
+}
+
+static int settle(void)
+{
+	return scenario.options->lie == LIE_UNSETTLED
+		       ? 0
+		       : image_settle(scenario.image, &scenario.error);
+}
+
+/* By a process that was started again, before it does anything else. */
+static int acknowledged(void)
+{
+	return acknowledge(settle);
+}
+
 /* Everything that makes something durable, and may fail. */
 static const struct change {
 	unsigned weight;
 	int (*run)(void);
 } changes[] = {
-	{12, writer_commit},   {2, history_tag},     {1, history_untag},
-	{1, history_rollback}, {1, history_compact}, {2, unchanged},
+	{12, writer_commit},  {2, history_tag}, {1, history_untag}, {1, history_rollback},
+	{1, history_compact}, {2, unchanged},	{2, acknowledged},
 };
 
 static int change_any(void)
@@ -746,6 +780,9 @@ static void killed(void)
 	scenario.tally->kills += disk_failed() != 0;
 	if (!writer_start(image_options()))
 		violation(NULL, "killed, it does not open");
+	else if (below(2) && !scenario.over && acknowledged())
+		violation(NULL, "killed, it cannot make sure of what it finds: %s",
+			  scenario.error.text);
 }
 
 /* Start a program on what there is, which may not be an image yet; some are killed, some fail. */
@@ -923,6 +960,7 @@ static void scenario_begin(void)
 	scenario.bound = below(11);
 	scenario.thinned = !below(3);
 	scenario.time_ns = 1;
+	disk_nameless(below(3) != 0);
 	note_add((struct failures_note){0});
 	if (!below(4)) {
 		disk_adopt_empty();

@@ -273,10 +273,12 @@ static int clone_roll_back(struct clone *clone, uint64_t generation, struct thaw
 			   struct thaw_error *error)
 {
 	struct thaw_error why;
+	char path[PATH_MAX];
 	int code;
 
-	flock(clone->to.fd, LOCK_UN); /* nobody else knows the name */
-	code = thaw_image_rollback(clone->to.temporary, generation, made, &why);
+	newfile_path(&clone->to, path);
+	flock(clone->to.fd, LOCK_UN); /* nobody else knows the way there */
+	code = thaw_image_rollback(path, generation, made, &why);
 	return code ? error_set(error, code,
 				"%s: cannot be rolled back to generation %" PRIu64 ": %.350s",
 				clone->to.path, generation, why.text)

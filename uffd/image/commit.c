@@ -21,7 +21,6 @@
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -58,52 +57,26 @@ static int commit_fail(struct commit *commit, int code, const char *doing, struc
 			 commit->image->path, doing, commit->number, thaw_strerror(code));
 }
 
-/*
- * What was found when the image was opened is on the disk now: once per open image, before anything
- * is written over or said to be durable. Whoever wrote it may have been killed between a write and its
- * sync, or the sync failed; then it may be in the page cache alone, and what the disk has instead is
- * the generation before, of which this image thinks that it was dropped. The same goes for the file's
- * name, and a directory that was not synced; who may not read that has not made the image in it.
- */
-static int image_settle(struct image *image, struct thaw_error *error)
-{
-	char real[PATH_MAX]; /* behind symbolic links: that directory has the file's name */
-	int code = 0;
-
-	if (!image->settled)
-		code = sys_fsync_directory_of(realpath(image->path, real) ? real : image->path);
-	if (code == -EACCES)
-		code = 0;
-	if (!code && !image->settled && image->record.bytes)
-		code = header_write_again(image->fd, image->slot);
-	if (code)
-		return error_set(error, code,
-				 "%s: cannot make sure that what it holds is on the disk: %s",
-				 image->path, thaw_strerror(code));
-	image->settled = true;
-	return 0;
-}
-
 int commit_begin(struct image *image, struct commit **commit, struct thaw_error *error)
 {
 	struct commit *begun;
 	int code;
 
 	*commit = NULL;
-	if (image->read_only)
-		return error_set(error, -EROFS, "%s: the image is open for reading only",
-				 image->path);
 	if (image->committing)
 		return error_set(error, -EBUSY, "%s: a commit is under way", image->path);
 	code = image_settle(image, error);
-	if (!code && !image->space_known)
+	if (!code && !image->space_known) {
 		code = reach_all(image, error);
+		image_note_extent(image);
+	}
 	if (code)
 		return code;
 	begun = calloc(1, sizeof(*begun));
 	if (begun)
 		begun->names = calloc(image->record.name_count + 1, sizeof(*begun->names));
-	if (!begun || !begun->names || writer_open(&begun->writer, image->fd, &image->space)) {
+	if (!begun || !begun->names ||
+	    writer_open(&begun->writer, image->fd, image->file_bytes, &image->space)) {
 		if (begun)
 			free(begun->names);
 		free(begun);
@@ -508,8 +481,13 @@ static void commit_adopt(struct commit *commit, struct change *change)
 	change->kept = (struct record){0};
 	image->slot = commit->number % 2;
 	image->next = commit->number + 1;
+	image->slots[image->slot] = change->slot;
+	image->slots[image->slot].state = SLOT_VALID;
+	image->slots_known[image->slot] = true;
+	image->made = false;
 	file_trim(image);
 	file_punch(image);
+	image_note_extent(image);
 	commit_free(commit);
 }
 
@@ -545,6 +523,7 @@ int commit_finish(struct commit *commit, struct thaw_generation *generation, con
 		goto failed;
 	doing = "write the header of";
 	commit->in_doubt = true;
+	image->slots_known[commit->number % 2] = false;
 	code = header_write(image->fd, commit->number % 2, &change.slot);
 	if (code)
 		goto failed;
@@ -552,6 +531,13 @@ int commit_finish(struct commit *commit, struct thaw_generation *generation, con
 	code = sys_fdatasync(image->fd);
 	if (code)
 		goto failed;
+	/* What is synced is durable only if it is what the next start will find. */
+	code = image_check_file(image, error);
+	if (code) {
+		change_free(&change);
+		commit->failed = true;
+		return code;
+	}
 	if (generation) {
 		/*
 		 * What the record on the disk could not know yet: the syncs. The next record will
@@ -589,7 +575,12 @@ void commit_abort(struct commit *commit)
 		image->next += 2;
 	} else {
 		ranges_subtract(&commit->writer.taken, &image->space);
-		file_trim(image);
+	}
+	/* Whoever shortened the file meanwhile is not to be taken for us. */
+	if (!image_check_bytes(image, NULL)) {
+		if (!commit->in_doubt)
+			file_trim(image);
+		image_note_extent(image);
 	}
 	commit_free(commit);
 }

@@ -85,7 +85,7 @@ static int compact_replace(struct image *image, const struct record *kept, struc
 				  copying, &summary->pages, error);
 	if (code)
 		return code;
-	if (!file_is_named(image->fd, to->path))
+	if (file_is_at(image->fd, to->path) != 1)
 		return error_set(
 			error, -EAGAIN,
 			"%s: another file was put in its place meanwhile: that one is left "

@@ -171,8 +171,8 @@
  * /proc/locks names its holder. Readers take no part in it: see store_read(), store_retains(), and
  * pins.c, which keeps the writer from reusing what they read.
  *
- * A new image is made under another name, synced, and renamed to its own without replacing
- * anything, so there is never half of one. An empty file (a crash of some file systems leaves one;
+ * A new image is made without a name, synced, and linked to its own without replacing anything, so
+ * there is never half of one (newfile.c). An empty file (a crash of some file systems leaves one;
  * mktemp makes them) is replaced.
  */
 #define _GNU_SOURCE
@@ -273,12 +273,17 @@ static int slots_create(int fd, const struct image_options *options)
 static int file_create(const struct image_options *options, bool replace, struct thaw_error *error)
 {
 	struct newfile file;
-	int code = newfile_open(&file, options->path);
+	int code;
 
+	newfile_sweep(options->path);
+	code = newfile_open(&file, options->path);
 	if (!code) {
 		code = slots_create(file.fd, options);
-		if (!code)
+		if (!code) {
 			code = newfile_name(&file, replace);
+			if (code && !replace)
+				newfile_unmake(file.fd, options->path);
+		}
 		if (!code)
 			return file.fd;
 		newfile_drop(&file);
@@ -310,16 +315,28 @@ int store_open(const char *path, int flags, struct thaw_error *error)
 }
 
 /* The name may stand for another file by the time the lock is ours. */
-bool file_is_named(int fd, const char *path)
+static bool same_file(int a, int b)
+{
+	struct stat one, other;
+
+	return !fstat(a, &one) && !fstat(b, &other) && one.st_ino == other.st_ino &&
+	       one.st_dev == other.st_dev;
+}
+
+int file_is_at(int fd, const char *path)
 {
 	struct stat opened, named;
 
-	return !fstat(fd, &opened) && !stat(path, &named) && opened.st_ino == named.st_ino &&
-	       opened.st_dev == named.st_dev;
+	if (fstat(fd, &opened) || stat(path, &named))
+		return -errno;
+	return opened.st_ino == named.st_ino && opened.st_dev == named.st_dev;
 }
 
-/* One attempt: an open and, unless read only, locked file; -EAGAIN: it changed meanwhile. */
-static int file_open_once(const struct image_options *options, struct thaw_error *error)
+/*
+ * One attempt: an open and, unless read only, locked file; -EAGAIN: it changed meanwhile. `made`: there
+ * was none.
+ */
+static int file_open_once(const struct image_options *options, bool *made, struct thaw_error *error)
 {
 	bool create = options->create && !options->read_only;
 	struct stat stat;
@@ -328,6 +345,7 @@ static int file_open_once(const struct image_options *options, struct thaw_error
 	fd = store_open(options->path, options->read_only ? O_RDONLY : O_RDWR, error);
 	if (fd == -ENOENT && create) {
 		fd = file_create(options, false, error);
+		*made = fd >= 0;
 		if (fd == -EEXIST && !lstat(options->path, &stat) && S_ISLNK(stat.st_mode))
 			return error_set(error, -ENOENT, "%s: a symbolic link that leads nowhere",
 					 options->path);
@@ -336,7 +354,7 @@ static int file_open_once(const struct image_options *options, struct thaw_error
 	if (fd < 0 || options->read_only)
 		return fd;
 	code = image_lock(fd, options->path, error);
-	if (!code && !file_is_named(fd, options->path))
+	if (!code && file_is_at(fd, options->path) != 1)
 		code = -EAGAIN;
 	if (!code && create && !fstat(fd, &stat) && !stat.st_size) {
 		int created = file_create(options, true, error);
@@ -344,16 +362,18 @@ static int file_open_once(const struct image_options *options, struct thaw_error
 		close(fd); /* only now: its lock kept others from doing the same */
 		return created;
 	}
+	if (!code && options->fresh)
+		newfile_sweep(options->path);
 	if (!code)
 		return fd;
 	close(fd);
 	return code;
 }
 
-static int file_open(const struct image_options *options, struct thaw_error *error)
+static int file_open(const struct image_options *options, bool *made, struct thaw_error *error)
 {
 	for (int attempt = 0; attempt < OPEN_ATTEMPTS; attempt++) {
-		int fd = file_open_once(options, error);
+		int fd = file_open_once(options, made, error);
 
 		if (fd != -EAGAIN)
 			return fd;
@@ -581,6 +601,9 @@ static int image_start(struct image *image, const struct image_options *options,
 	for (unsigned i = 0; i < 2; i++)
 		if (slots[i].note.failures && slots[i].note.generation == image->opened.info.number)
 			image->failures = slots[i].note.failures;
+	memcpy(image->slots, slots, sizeof(slots));
+	image->slots_known[0] = image->slots_known[1] = true;
+	image_note_extent(image);
 	image->base = image->opened;
 	index_open(&image->index, image->fd, image->path, image->identity.page_bytes,
 		   &image->base.root);
@@ -637,13 +660,14 @@ int image_open(const struct image_options *options, struct image **image,
 	opened = calloc(1, sizeof(*opened));
 	if (!opened)
 		return error_set(error, -ENOMEM, "%s: no memory", options->path);
-	opened->fd = file_open(options, error);
+	opened->fd = file_open(options, &opened->made, error);
 	if (opened->fd < 0) {
 		code = opened->fd;
 		free(opened);
 		return code;
 	}
 	opened->path = strdup(options->path);
+	opened->absolute = path_absolute(options->path);
 	opened->read_only = options->read_only;
 	opened->held_most = STORE_HELD_MOST;
 	opened->retention.all = options->retain_all;
@@ -653,13 +677,11 @@ int image_open(const struct image_options *options, struct image **image,
 	opened->retention.thinning_count = options->thinning_count;
 	for (unsigned i = 0; i < options->thinning_count; i++)
 		opened->retention.thinning[i] = options->thinning[i];
-	code = opened->path ? image_start(opened, options, fallback, error)
-			    : error_set(error, -ENOMEM, "%s: no memory", options->path);
+	code = opened->path && opened->absolute
+		       ? image_start(opened, options, fallback, error)
+		       : error_set(error, -ENOMEM, "%s: no memory", options->path);
 	if (code) {
-		record_free(&opened->record);
-		close(opened->fd);
-		free(opened->path);
-		free(opened);
+		image_discard(opened);
 		return code;
 	}
 	*image = opened;
@@ -679,7 +701,16 @@ void image_close(struct image *image)
 	record_free(&image->record);
 	close(image->fd); /* gives up the lock */
 	free(image->path);
+	free(image->absolute);
 	free(image);
+}
+
+void image_discard(struct image *image)
+{
+	/* While it is locked: who waits for that opens the name again (file_open_once). */
+	if (image && image->made && image->absolute)
+		newfile_unmake(image->fd, image->absolute);
+	image_close(image);
 }
 
 /* ---- Reading */
@@ -724,7 +755,6 @@ unsigned image_failures(const struct image *image)
 int image_failed(struct image *image)
 {
 	struct note note = {image->opened.info.number, image->failures + 1};
-	char path[32];
 	int fd, code;
 
 	if (image->read_only)
@@ -735,11 +765,10 @@ int image_failed(struct image *image)
 	 * Through a description of its own: the kernel tells each description once that writing back
 	 * failed, and a commit that waits for its capture must not miss that.
 	 */
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", image->fd);
-	fd = sys_open(path, O_WRONLY, 0);
+	fd = sys_open(image->absolute, O_WRONLY | O_NONBLOCK, 0);
 	if (fd < 0)
 		return fd;
-	code = note_write(fd, !image->slot, &note);
+	code = same_file(fd, image->fd) ? note_write(fd, !image->slot, &note) : THAW_EREPLACED;
 	close(fd);
 	if (code)
 		return code;

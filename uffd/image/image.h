@@ -71,6 +71,14 @@ struct image_options {
 int image_open(const struct image_options *options, struct image **image,
 	       struct thaw_error *fallback, struct thaw_error *error);
 void image_close(struct image *image);
+/* The same; and what this image_open() has made, and no generation is in yet, is gone. */
+void image_discard(struct image *image);
+/*
+ * What was found when it was opened, or committed since, is on the disk, in the file that has the image's
+ * name: see settle.c. Not while a commit is being written. THAW_EGONE, THAW_EREPLACED, THAW_EOVERWRITTEN, -errno.
+ */
+int image_settle(struct image *image, struct thaw_error *error);
+int image_check_file(struct image *image, struct thaw_error *error);
 
 int image_fd(const struct image *image);
 const char *image_path(const struct image *image);

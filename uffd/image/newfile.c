@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * newfile.c - a new image file: made under another name in the directory it will be in, synced, then
- * renamed, so that there is never half of one under the name that was meant. Any thread; no state.
+ * newfile.c - a new image file: made without a name in the directory it will be in, synced, then linked
+ * to its name, so that there is never half of one under the name that was meant, and nothing is left of
+ * one whose maker was killed. Any thread; no state.
  *
- * The other name is NAME.tmp.PID.RANDOM. Whoever makes the file holds its lock, so one that nobody has
- * locked was left by a process that was killed (newfile_sweep). Between making a file and locking it
- * the sweeper may take it: then there is no name left for it, and another is made.
+ * Where the file system makes no files without a name (O_TMPFILE), or there is no /proc to link one from,
+ * it has another name first: NAME.tmp.PID.RANDOM. So it has, for a moment, before it replaces a file. Whoever
+ * makes the file holds its lock, so one that nobody has locked was left by a process that was killed
+ * (newfile_sweep). Between making a file and locking it the sweeper may take it: then there is no name left
+ * for it, and another is made. No name is ever removed that stands for somebody else's file.
  */
 #define _GNU_SOURCE
 #include "newfile.h"
@@ -73,18 +76,54 @@ void newfile_sweep(const char *path)
 	closedir(directory);
 }
 
-static int open_once(struct newfile *file)
+/* A name that nobody has. */
+static int name_temporarily(struct newfile *file)
 {
-	struct stat stat;
 	uint32_t unique;
-	int code;
 
 	if (getrandom(&unique, sizeof(unique), 0) != sizeof(unique))
 		unique = (uint32_t)sys_monotonic_ns();
 	if (snprintf(file->temporary, sizeof(file->temporary), "%s.tmp.%d.%08x", file->path,
-		     (int)getpid(), unique) >= (int)sizeof(file->temporary))
-		return -ENAMETOOLONG;
-	/* The heap's contents are nobody else's business. */
+		     (int)getpid(), unique) < (int)sizeof(file->temporary))
+		return 0;
+	file->temporary[0] = '\0';
+	return -ENAMETOOLONG;
+}
+
+/* The way from a descriptor to its file, whatever names that has. */
+static void descriptor_path(int fd, char path[static 32])
+{
+	snprintf(path, 32, "/proc/self/fd/%d", fd);
+}
+
+/* -EOPNOTSUPP: not here. */
+static int open_nameless(struct newfile *file)
+{
+	char of_path[PATH_MAX], link[32];
+	int code;
+
+	snprintf(of_path, sizeof(of_path), "%s", file->path);
+	file->fd = sys_open(dirname(of_path), O_RDWR | O_TMPFILE, 0600);
+	if (file->fd == -EISDIR || file->fd == -EINVAL)
+		return -EOPNOTSUPP;
+	if (file->fd < 0)
+		return file->fd;
+	descriptor_path(file->fd, link);
+	code = access(link, F_OK) ? -EOPNOTSUPP : 0;
+	if (!code && flock(file->fd, LOCK_EX | LOCK_NB))
+		code = -errno;
+	if (code)
+		close(file->fd);
+	return code;
+}
+
+static int open_named(struct newfile *file)
+{
+	struct stat stat;
+	int code = name_temporarily(file);
+
+	if (code)
+		return code;
 	file->fd = sys_open(file->temporary, O_RDWR | O_CREAT | O_EXCL, 0600);
 	if (file->fd < 0)
 		return file->fd;
@@ -101,12 +140,28 @@ static int open_once(struct newfile *file)
 
 int newfile_open(struct newfile *file, const char *path)
 {
-	int code = -EAGAIN;
+	int code;
 
 	file->path = path;
-	for (int attempt = 0; attempt < ATTEMPTS && code == -EAGAIN; attempt++)
-		code = open_once(file);
+	file->temporary[0] = '\0';
+	code = open_nameless(file);
+	if (code == -EOPNOTSUPP) {
+		code = -EAGAIN;
+		for (int attempt = 0; attempt < ATTEMPTS && code == -EAGAIN; attempt++)
+			code = open_named(file);
+	}
+	/* The heap's contents are nobody else's business, and its owner's whatever the umask. */
+	if (!code)
+		(void)!fchmod(file->fd, 0600);
 	return code;
+}
+
+void newfile_path(const struct newfile *file, char path[static PATH_MAX])
+{
+	if (file->temporary[0])
+		snprintf(path, PATH_MAX, "%s", file->temporary);
+	else
+		descriptor_path(file->fd, path);
 }
 
 static int write_record(struct newfile *file, uint64_t at, struct slot *slot,
@@ -147,20 +202,55 @@ int newfile_seal(struct newfile *file, uint64_t at, const struct slot *identity,
 	return code ? code : sys_fdatasync(file->fd);
 }
 
-int newfile_name(struct newfile *file, bool replace)
+static int link_as(const struct newfile *file, const char *path)
+{
+	char link[32];
+
+	descriptor_path(file->fd, link);
+	return linkat(AT_FDCWD, link, AT_FDCWD, path, AT_SYMLINK_FOLLOW) ? -errno : 0;
+}
+
+/* One without a name can only be linked, and what is linked replaces nothing. */
+static int give_temporary(struct newfile *file)
+{
+	int code = -EEXIST;
+
+	for (int attempt = 0; attempt < ATTEMPTS && code == -EEXIST; attempt++) {
+		code = name_temporarily(file);
+		if (!code)
+			code = link_as(file, file->temporary);
+	}
+	if (code)
+		file->temporary[0] = '\0';
+	return code;
+}
+
+static int rename_from_temporary(const struct newfile *file, bool replace)
 {
 	int code;
 
 	if (!renameat2(AT_FDCWD, file->temporary, AT_FDCWD, file->path,
 		       replace ? 0 : RENAME_NOREPLACE))
-		return sys_fsync_directory_of(file->path);
+		return 0;
 	code = -errno;
 	if (replace || (code != -EINVAL && code != -ENOSYS))
 		return code;
 	if (link(file->temporary, file->path)) /* a file system without RENAME_NOREPLACE */
 		return -errno;
 	unlink(file->temporary);
-	return sys_fsync_directory_of(file->path);
+	return 0;
+}
+
+int newfile_name(struct newfile *file, bool replace)
+{
+	int code = 0;
+
+	if (replace && !file->temporary[0])
+		code = give_temporary(file);
+	if (!code)
+		code = file->temporary[0] ? rename_from_temporary(file, replace)
+					  : link_as(file, file->path);
+	return code ? code : sys_fsync_directory_of(file->path);
 }
 
 int newfile_name_or_nothing(struct newfile *file, struct thaw_error *error)
@@ -169,15 +259,31 @@ int newfile_name_or_nothing(struct newfile *file, struct thaw_error *error)
 
 	if (!code)
 		return 0;
-	if (file_is_named(file->fd,
-			  file->path)) /* it is ours: what others made has another inode */
-		unlink(file->path);
+	newfile_unmake(file->fd, file->path);
 	return newfile_error(file->path, code, error);
+}
+
+void newfile_unmake(int fd, const char *path)
+{
+	struct newfile away = {.fd = fd, .path = path};
+
+	/*
+	 * The kernel removes names, not files: between a look at what stands under the name and its
+	 * removal another file may come there. So it is moved to where nobody looks, then looked at.
+	 */
+	if (file_is_at(fd, path) != 1 || name_temporarily(&away) ||
+	    renameat2(AT_FDCWD, path, AT_FDCWD, away.temporary, 0))
+		return;
+	if (file_is_at(fd, away.temporary) == 1)
+		unlink(away.temporary);
+	else
+		renameat2(AT_FDCWD, away.temporary, AT_FDCWD, path, RENAME_NOREPLACE);
 }
 
 void newfile_drop(struct newfile *file)
 {
-	unlink(file->temporary); /* while it is locked */
+	if (file->temporary[0] && file_is_at(file->fd, file->temporary) == 1)
+		unlink(file->temporary); /* while it is locked */
 	close(file->fd);
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* newfile.h - making an image under another name first. See newfile.c. */
+/* newfile.h - making an image before it has its name. See newfile.c. */
 #ifndef UFFD_NEWFILE_H
 #define UFFD_NEWFILE_H
 
@@ -10,14 +10,16 @@
 struct newfile {
 	int fd; /* open for reading and writing, locked */
 	const char *path;
-	char temporary[PATH_MAX];
+	char temporary[PATH_MAX]; /* empty: it has no name yet */
 };
 
 /* Remove what a process that was killed left of its new file for `path`. */
 void newfile_sweep(const char *path);
 
-/* An empty file beside `path`, which is kept, mode 0600. -errno. */
+/* An empty file in the directory of `path`, which is kept, mode 0600. -errno. */
 int newfile_open(struct newfile *file, const char *path);
+/* Where this process can open it once more. */
+void newfile_path(const struct newfile *file, char path[static PATH_MAX]);
 
 /*
  * Write what makes it an image: two records, from `at` on, with the generations and names of `record`,
@@ -34,6 +36,9 @@ int newfile_seal(struct newfile *file, uint64_t at, const struct slot *identity,
 int newfile_name(struct newfile *file, bool replace);
 /* The same without replacing, and with nothing left in the end if it fails. */
 int newfile_name_or_nothing(struct newfile *file, struct thaw_error *error);
+
+/* Take the name away from that file, if it has it; never from another. */
+void newfile_unmake(int fd, const char *path);
 
 /* The file is not wanted. */
 void newfile_drop(struct newfile *file);

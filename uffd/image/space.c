@@ -218,12 +218,20 @@ void space_restart(struct space *space)
 	space->cursor = 0;
 }
 
+uint64_t space_blocks_used(const struct space *space)
+{
+	uint64_t blocks = space->blocks;
+
+	while (blocks && !space->live[blocks - 1])
+		blocks--;
+	return blocks;
+}
+
 bool space_trim(struct space *space)
 {
 	uint64_t blocks = space->blocks;
 
-	while (space->blocks && !space->live[space->blocks - 1])
-		space->blocks--;
+	space->blocks = space_blocks_used(space);
 	space->free -= blocks - space->blocks;
 	if (space->cursor > space->blocks)
 		space->cursor = 0;

@@ -71,6 +71,9 @@ void space_restart(struct space *space);
 bool space_find_idle(struct space *space, uint64_t *offset, uint64_t *bytes);
 void space_returned(struct space *space, uint64_t offset, uint64_t bytes);
 
+/* How many blocks there are up to the last one that is not free. */
+uint64_t space_blocks_used(const struct space *space);
+
 /* Give up the free blocks at the end of the file. True if there were any. */
 bool space_trim(struct space *space);
 

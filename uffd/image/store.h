@@ -99,10 +99,18 @@ struct relocation {
 	unsigned pause, pauses; /* commits to wait; how often in a row nothing could be moved */
 };
 
+/* The last block in use, as it was when the last commit had ended: see settle.c. */
+struct tail {
+	uint64_t offset, bytes; /* 0 bytes: not known */
+	XXH128_hash_t checksum;
+};
+
 struct image {
 	int fd;
-	char *path;
+	char *path;	/* as it was given: for messages */
+	char *absolute; /* the same file, wherever the process goes */
 	bool read_only;
+	bool made; /* by this process: it is no one else's, until its first generation is durable */
 	struct retention retention;
 	struct slot identity;	  /* uuid, engine, page size */
 	struct record record;	  /* the one that `slot` names */
@@ -118,7 +126,13 @@ struct image {
 	uint64_t next; /* its number: next % 2 != slot */
 	bool committing;
 	bool space_known;
-	bool settled;  /* what was found is on the disk, for certain */
+	bool settled; /* what was found is on the disk, for certain */
+	/* What nobody else may change: settle.c. */
+	bool overwritten; /* somebody has, and it stays so */
+	struct slot slots[2];
+	bool slots_known[2]; /* not while a commit that wrote one is in doubt */
+	uint64_t file_bytes;
+	struct tail tail;
 	bool no_holes; /* the file system cannot punch them */
 	struct space space;
 	/* Free once the other slot is overwritten: what only that slot reaches, and what a failed
@@ -183,10 +197,19 @@ bool store_retains(int fd, const char *path, uint64_t number);
 
 /* A descriptor of a regular file; everything else is an error. */
 int store_open(const char *path, int flags, struct thaw_error *error);
-/* Does the name (still) stand for this file? */
-bool file_is_named(int fd, const char *path);
+/* Does the name (still) stand for this file? 1: yes; 0: for another one; -errno: for none, or it cannot be told. */
+int file_is_at(int fd, const char *path);
 /* Pid of the lock's holder; 0: none or not visible. */
 uint64_t image_holder(int fd);
+
+/* ---- settle.c */
+
+/* The same file from any working directory: malloc'ed. NULL: no memory. */
+char *path_absolute(const char *path);
+/* Are the bytes that this process left in the file still there? THAW_EOVERWRITTEN, -errno. */
+int image_check_bytes(struct image *image, struct thaw_error *error);
+/* The file is what it is now by this process's own doing. */
+void image_note_extent(struct image *image);
 
 /* ---- blobs.c */
 

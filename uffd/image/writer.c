@@ -11,13 +11,16 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "sys.h"
+#include "thaw.h"
 
-int writer_open(struct writer *writer, int fd, struct space *space)
+int writer_open(struct writer *writer, int fd, uint64_t file_bytes, struct space *space)
 {
 	memset(writer, 0, sizeof(*writer));
 	writer->fd = fd;
+	writer->file_bytes = file_bytes;
 	writer->space = space;
 	writer->buffer = aligned_alloc(SPACE_BLOCK, WRITER_BYTES);
 	if (writer->buffer && !ranges_reserve(&writer->taken, 2))
@@ -77,13 +80,27 @@ int writer_go_on_in(struct writer *writer, uint64_t run, uint64_t blocks)
 	return 0;
 }
 
+static int writer_write(struct writer *writer, uint64_t offset, const void *bytes, uint64_t count)
+{
+	struct stat stat;
+	int code;
+
+	if (fstat(writer->fd, &stat))
+		return -errno;
+	if ((uint64_t)stat.st_size < writer->file_bytes)
+		return THAW_EOVERWRITTEN;
+	code = sys_pwrite(writer->fd, bytes, count, offset);
+	if (!code && offset + count > writer->file_bytes)
+		writer->file_bytes = offset + count;
+	return code;
+}
+
 int writer_flush(struct writer *writer)
 {
 	int code = 0;
 
 	if (writer->filled)
-		code = sys_pwrite(writer->fd, writer->buffer, writer->filled,
-				  writer->buffer_offset);
+		code = writer_write(writer, writer->buffer_offset, writer->buffer, writer->filled);
 	writer->written += writer->filled;
 	writer->filled = 0;
 	return code;
@@ -146,5 +163,5 @@ int writer_rewrite(struct writer *writer, uint64_t offset, const void *bytes, ui
 			return code;
 	}
 	writer->written += count;
-	return sys_pwrite(writer->fd, bytes, count, offset);
+	return writer_write(writer, offset, bytes, count);
 }

@@ -13,19 +13,21 @@ struct writer {
 	uint64_t run, run_used, run_bytes; /* the open run: where, how much is used, how long */
 	struct ranges taken;		   /* closed runs: what is used of them */
 	uint64_t written;		   /* bytes */
+	uint64_t file_bytes;		   /* the file has as many by now */
 
 	uint8_t *buffer; /* bytes [buffer_offset, + filled) of the file, not yet written */
 	uint64_t buffer_offset;
 	size_t filled;
 };
 
-/* -ENOMEM. */
-int writer_open(struct writer *writer, int fd, struct space *space);
+/* For a file of at least `file_bytes`. -ENOMEM. */
+int writer_open(struct writer *writer, int fd, uint64_t file_bytes, struct space *space);
 void writer_close(struct writer *writer);
 
 /*
  * `count` bytes that lie together, 8-byte aligned, with zeros up to the next 8-byte boundary: where
- * they are. If a new run is needed for them, one of `wish` bytes. -ENOMEM, -errno of the write.
+ * they are. If a new run is needed for them, one of `wish` bytes. -ENOMEM, -errno of the write;
+ * THAW_EOVERWRITTEN: somebody has shortened the file meanwhile (a write beyond its end would leave a hole).
  */
 int writer_append(struct writer *writer, const void *bytes, uint64_t count, uint64_t wish,
 		  uint64_t *offset);

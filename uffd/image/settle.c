@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * settle.c - whether what counts as durable is on the disk, in the file that has the image's name, and
+ * still as this process left it. A commit asks when it begins and before it is reported (commit.c), and
+ * so does a program before it acknowledges anything that it found when it opened the image.
+ *
+ * Others can remove, rename, replace, shorten, or write into a file that is in use: a lock asks only those who
+ * lock, too. Then what is synced is not what the next start will find. Cheap looks tell: the name still
+ * stands for this file, the file is as long as it was, the header slots hold what was written there, and
+ * so does the last block in use. Whoever shortens the file, however far, takes that block away, also if
+ * a later write makes the file as long again, with a hole in it.
+ *
+ * Called with no commit under way, or by the thread that commits.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "store.h"
+#include "sys.h"
+
+char *path_absolute(const char *path)
+{
+	char directory[PATH_MAX], *absolute;
+
+	if (path[0] == '/' || !getcwd(directory, sizeof(directory)))
+		return strdup(path);
+	absolute = malloc(strlen(directory) + strlen(path) + 2);
+	if (absolute)
+		sprintf(absolute, "%s/%s", directory, path);
+	return absolute;
+}
+
+/* What lies there now: up to a block, as far as the file goes. -ENODATA: it ends before. */
+static int tail_read(const struct image *image, uint64_t offset, struct tail *tail)
+{
+	uint8_t block[SPACE_BLOCK];
+	uint64_t bytes = image_file_bytes(image);
+	int code;
+
+	if (bytes <= offset)
+		return -ENODATA;
+	bytes = bytes - offset < SPACE_BLOCK ? bytes - offset : SPACE_BLOCK;
+	code = sys_pread(image->fd, block, bytes, offset);
+	if (!code)
+		*tail = (struct tail){offset, bytes, XXH3_128bits(block, bytes)};
+	return code;
+}
+
+void image_note_extent(struct image *image)
+{
+	uint64_t blocks = image->space_known ? space_blocks_used(&image->space) : 0;
+
+	image->file_bytes = image_file_bytes(image);
+	image->tail.bytes = 0; /* a disk that cannot be read leaves nothing to compare with */
+	if (blocks > STORE_HEADER_BYTES / SPACE_BLOCK)
+		tail_read(image, (blocks - 1) * SPACE_BLOCK, &image->tail);
+}
+
+static bool slot_same(const struct slot *a, const struct slot *b)
+{
+	return a->state == b->state && a->sequence == b->sequence &&
+	       a->record_offset == b->record_offset && a->record_bytes == b->record_bytes &&
+	       XXH128_isEqual(a->record_checksum, b->record_checksum) &&
+	       !memcmp(a->uuid, b->uuid, sizeof(a->uuid));
+}
+
+static int overwritten(struct image *image, const char *how, struct thaw_error *error)
+{
+	image->overwritten = true; /* putting back the length does not put back what was there */
+	return error_set(error, THAW_EOVERWRITTEN,
+			 "%s: somebody %s the file while it was in use, so nothing can be made "
+			 "durable in it any more: stop the program, and go on from a copy "
+			 "(thaw repair saves what is whole of this one)",
+			 image->path, how);
+}
+
+static int check_tail(struct image *image, struct thaw_error *error)
+{
+	const struct tail *before = &image->tail;
+	struct tail now;
+	int code;
+
+	if (!before->bytes)
+		return 0;
+	code = tail_read(image, before->offset, &now);
+	if (code && code != -ENODATA)
+		return error_set(error, code, "%s: cannot read it at offset %" PRIu64 ": %s",
+				 image->path, before->offset, thaw_strerror(code));
+	/* A block that the file ended in may have become longer. */
+	if (code || now.bytes < before->bytes ||
+	    (now.bytes == before->bytes && !XXH128_isEqual(now.checksum, before->checksum)))
+		return overwritten(image, "shortened", error);
+	return 0;
+}
+
+int image_check_bytes(struct image *image, struct thaw_error *error)
+{
+	struct slot slots[2];
+	int code;
+
+	if (image->overwritten)
+		return overwritten(image, "shortened or overwrote", error);
+	if (image_file_bytes(image) < image->file_bytes)
+		return overwritten(image, "shortened", error);
+	code = header_read(image->fd, image->path, slots, error);
+	if (code)
+		return code;
+	for (unsigned i = 0; i < 2; i++)
+		if (image->slots_known[i] && !slot_same(&slots[i], &image->slots[i]))
+			return overwritten(image, "overwrote", error);
+	return check_tail(image, error);
+}
+
+/* The name still stands for this file. */
+static int check_name(struct image *image, struct thaw_error *error)
+{
+	int code = file_is_at(image->fd, image->absolute);
+
+	if (code > 0)
+		return 0;
+	image->settled = false; /* under which name it comes back is not on the disk, perhaps */
+	if (!code)
+		return error_set(error, THAW_EREPLACED,
+				 "%s: another file was put in its place while it was in use, so "
+				 "nothing can be made durable under that name: move that one away "
+				 "and this one back, or save it from /proc/%d/fd/%d",
+				 image->path, (int)getpid(), image->fd);
+	if (code == -ENOENT || code == -ENOTDIR)
+		return error_set(error, THAW_EGONE,
+				 "%s: the file was removed or renamed while it was in use, so "
+				 "nothing can be made durable under that name: move it back, or "
+				 "save it from /proc/%d/fd/%d",
+				 image->path, (int)getpid(), image->fd);
+	return error_set(error, code, "%s: cannot find the file under its name any more: %s",
+			 image->path, thaw_strerror(code));
+}
+
+int image_check_file(struct image *image, struct thaw_error *error)
+{
+	int code = check_name(image, error);
+
+	return code ? code : image_check_bytes(image, error);
+}
+
+/*
+ * What was found when the image was opened is on the disk now: once per open image, before anything
+ * is written over or said to be durable. Whoever wrote it may have been killed between a write and its
+ * sync, or the sync failed; then it may be in the page cache alone, and what the disk has instead is
+ * the generation before, of which this image thinks that it was dropped. The same goes for the file's
+ * name, and a directory that was not synced; who may not read that has not made the image in it.
+ */
+int image_settle(struct image *image, struct thaw_error *error)
+{
+	char real[PATH_MAX]; /* behind symbolic links: that directory has the file's name */
+	int code;
+
+	if (image->read_only)
+		return error_set(error, -EROFS, "%s: the image is open for reading only",
+				 image->path);
+	code = image_check_file(image, error);
+	if (code || image->settled)
+		return code;
+	code = sys_fsync_directory_of(realpath(image->absolute, real) ? real : image->absolute);
+	if (code == -EACCES)
+		code = 0;
+	if (!code && image->record.bytes)
+		code = header_write_again(image->fd, image->slot);
+	if (code)
+		return error_set(error, code,
+				 "%s: cannot make sure that what it holds is on the disk: %s",
+				 image->path, thaw_strerror(code));
+	image->settled = true;
+	return 0;
+}
