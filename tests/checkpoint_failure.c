@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
 
+#include <pthread.h>
 #include <sys/mount.h>
 
 #include "support.h"
@@ -197,6 +198,110 @@ TEST_F(failing, a_full_disk_is_survived)
 	free(ballast);
 	free(path);
 	free(mountpoint);
+}
+
+/* ---- A name that is given while its checkpoint fails */
+
+/* The heap that the library's other threads give a name to before each lock that they take (TEST_WRAPS). */
+static struct thaw *late_heap;
+static pthread_mutex_t late_lock = PTHREAD_MUTEX_INITIALIZER;
+static unsigned late_names;
+static pthread_t owner;
+
+int __real_pthread_mutex_lock(pthread_mutex_t *lock);
+int __wrap_pthread_mutex_lock(pthread_mutex_t *lock);
+int __wrap_pthread_mutex_lock(pthread_mutex_t *lock)
+{
+	static __thread bool inside;
+
+	if (!inside && !pthread_equal(pthread_self(), owner)) {
+		inside = true;
+		__real_pthread_mutex_lock(&late_lock);
+		if (late_heap && !thaw_checkpoint_name(late_heap, "late"))
+			late_names++;
+		pthread_mutex_unlock(&late_lock);
+		inside = false;
+	}
+	return __real_pthread_mutex_lock(lock);
+}
+
+static void late_set(struct thaw *heap)
+{
+	__real_pthread_mutex_lock(&late_lock);
+	late_heap = heap;
+	pthread_mutex_unlock(&late_lock);
+}
+
+/*
+ * One checkpoint that is given a name at every moment until it has failed, or is ready to be captured,
+ * and then is; and one without a name. Exit 1: the first failed after it had been given its name; 0: it
+ * failed before, or succeeded; more: what was wrong.
+ */
+static int late_main(const char *path)
+{
+	struct thaw_error error;
+	struct thaw_result result = {0};
+	struct thaw_name *names;
+	uint64_t named;
+	struct thaw *heap;
+	bool failed;
+
+	owner = pthread_self();
+	if (open_heap(&heap, path, &error))
+		return 2;
+	if (!thaw_size(heap) && thaw_resize(heap, HEAP))
+		return 3;
+	++*(int *)thaw_base(heap);
+	late_set(heap);
+	if (thaw_checkpoint_begin(heap, THAW_REASON_TIMER))
+		return 4;
+	failed = thaw_checkpoint_wait(heap) == THAW_DONE;
+	if (!failed && thaw_checkpoint_capture(heap, THAW_KIND_PORTABLE, "1", 2))
+		return 5;
+	thaw_checkpoint_wait(heap);
+	late_set(NULL);
+	thaw_checkpoint_poll(heap, &result);
+	if (failed != (result.code != 0))
+		return failed ? 6 : 0; /* it failed later: what is captured takes no more names */
+	named = failed ? 1 : result.generation.number; /* the first child's first has it */
+	if (thaw_checkpoint(heap, THAW_REASON_TIMER, "2", 2, &result))
+		return failed ? 7 : 0;
+	thaw_close(heap);
+	if (thaw_image_names(path, &names, &error) != 1 || names->generation != named)
+		return 8;
+	free(names);
+	return failed && late_names;
+}
+
+static int late_child(const char *path, const char *injection)
+{
+	pid_t child = fork();
+	int status;
+
+	if (!child) {
+		setenv("THAW_INJECT", injection, 1); /* read once in a process */
+		_exit(late_main(path));
+	}
+	waitpid(child, &status, 0);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+TEST_F(failing, its_name_is_not_for_the_next_one)
+{
+	int failed = 0;
+
+	for (int skip = 0; skip < 20; skip++) {
+		char *injection = support_format("fdatasync:EIO:%d", skip);
+		int code;
+
+		unlink(self->path);
+		ASSERT_EQ(0, late_child(self->path, ""));
+		code = late_child(self->path, injection);
+		ASSERT_LE(code, 1) TH_LOG("%s: exit %d", injection, code);
+		failed += code;
+		free(injection);
+	}
+	EXPECT_GT(failed, 0);
 }
 
 int main(int argc, char **argv)

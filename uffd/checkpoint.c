@@ -110,7 +110,6 @@ static void checkpoint_done(struct checkpointer *checkpointer, int code)
 		result->error.code = 0;
 		result->durable_ns = sys_monotonic_ns() - checkpointer->begun_ns;
 	}
-	checkpointer->name_count = 0;
 	bitmap_clear_all(&checkpointer->taken);
 	free(checkpointer->state);
 	checkpointer->state = NULL;
@@ -118,7 +117,12 @@ static void checkpoint_done(struct checkpointer *checkpointer, int code)
 		munmap(checkpointer->staging, checkpointer->staging_bytes);
 		checkpointer->staging = NULL;
 	}
-	phase_set(checkpointer, THAW_DONE);
+	/* Both at once: a name that is given in between would be for the next checkpoint. */
+	pthread_mutex_lock(&checkpointer->lock);
+	checkpointer->name_count = 0;
+	checkpointer->phase = THAW_DONE;
+	pthread_cond_broadcast(&checkpointer->changed);
+	pthread_mutex_unlock(&checkpointer->lock);
 }
 
 /* COPYING: up to READY, or straight to DONE. */

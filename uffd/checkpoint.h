@@ -32,7 +32,7 @@ struct checkpointer {
 	void *notify_arg;
 
 	pthread_t thread;
-	pthread_mutex_t lock; /* phase, stop */
+	pthread_mutex_t lock; /* phase, stop, and names, which the owner gives until the capture */
 	pthread_cond_t changed;
 	enum thaw_phase phase;
 	bool stop, started;
