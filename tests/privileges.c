@@ -7,6 +7,9 @@
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
 
+#include <sched.h>
+#include <sys/mount.h>
+
 #include "support.h"
 
 /* Counts up for ever, with a heap of some size: most of it is missing after a restore. */
@@ -141,6 +144,57 @@ TEST_F(confined, nothing_is_left_to_use)
 		EXPECT_NE(0, run(self, variant, COMMAND("test", "-r", "/dev/userfaultfd")));
 		EXPECT_NE(0, run(self, variant, COMMAND("unshare", "-m", "true")));
 	}
+}
+
+/*
+ * In a process that is to become the command: its root is a directory that is no mount point, in which
+ * all is found that was there. Nobody else sees any of it, least of all who removes the directory.
+ */
+static _Noreturn void run_in_a_chroot(const char *directory, const char *const command[])
+{
+	char root[128], from[512], to[512];
+	struct dirent *entry;
+	DIR *all;
+
+	if (unshare(CLONE_NEWNS) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL))
+		_exit(KSFT_SKIP);
+	snprintf(root, sizeof(root), "%s/root", directory);
+	snprintf(to, sizeof(to), "%s/all", root);
+	if (mkdir(root, 0755) || mkdir(to, 0755) || mount("/", to, NULL, MS_BIND | MS_REC, NULL))
+		support_die(to);
+	all = opendir("/");
+	while (all && (entry = readdir(all))) {
+		snprintf(from, sizeof(from), "all/%s", entry->d_name);
+		snprintf(to, sizeof(to), "%s/%s", root, entry->d_name);
+		if (entry->d_name[0] != '.' && symlink(from, to))
+			support_die(to);
+	}
+	if (chroot(root) || chdir("/"))
+		support_die(root);
+	execv(command[0], (char *const *)command);
+	_exit(127);
+}
+
+TEST_F(confined, in_a_chroot_as_well)
+{
+	const char *command[8] = {CONFINE_BINARY};
+	int count = 1, status;
+	pid_t child;
+
+	if (variant->user)
+		command[count++] = "--user";
+	if (variant->seccomp)
+		command[count++] = "--seccomp";
+	command[count++] = "sh";
+	command[count++] = "-c";
+	command[count++] = "! test -r /dev/userfaultfd && test -d /proc/self";
+	child = fork();
+	if (!child)
+		run_in_a_chroot(self->directory, command);
+	ASSERT_EQ(child, waitpid(child, &status, 0));
+	if (WIFEXITED(status) && WEXITSTATUS(status) == KSFT_SKIP)
+		SKIP(return, "needs a mount namespace, and a root that is a mount point");
+	EXPECT_EQ(0, status);
 }
 
 static bool is_used(const struct program *program, const char *ladder, const char *name)

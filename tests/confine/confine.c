@@ -35,14 +35,50 @@ static int fail(char *why, size_t bytes, const char *what, int error)
 
 /* ---- what it sees of the file system ---- */
 
-/* Mounts from here on are nobody else's. */
+/*
+ * What is mounted from here on, at "." or below it, is nobody else's. Only a mount can be kept from the
+ * others, so it has to be that which "." is in; 1: "." is in the middle of one.
+ */
+static int keep_mounts_here(void)
+{
+	if (!mount("none", ".", NULL, MS_REC | MS_SLAVE, NULL))
+		return 0;
+	return errno == EINVAL ? 1 : -1;
+}
+
+/*
+ * The same for "/", which is no mount in a chroot: the one that it is in begins above it. Who has
+ * made another directory the root can walk up from this one, and makes this one the root again.
+ */
+static int keep_mounts(int root)
+{
+	int error, kept = fchdir(root) ? -1 : keep_mounts_here();
+
+	if (kept > 0 && !chroot("dev")) {
+		for (int above = 0; kept > 0 && above < 4096 && !chdir(".."); above++)
+			kept = keep_mounts_here();
+		error = kept > 0 ? EINVAL : errno;
+		if (fchdir(root) || chroot("."))
+			return -1;
+		errno = error;
+	}
+	return kept ? -1 : 0;
+}
+
 static int own_mounts(char *why, size_t bytes)
 {
+	int root, working, error = 0;
+
 	if (unshare(CLONE_NEWNS))
 		return fail(why, bytes, "cannot have a mount namespace", errno);
-	if (mount("none", "/", NULL, MS_REC | MS_SLAVE, NULL))
-		return fail(why, bytes, "cannot keep mounts from the others", errno);
-	return 0;
+	/* Both of this namespace: what was opened before is in the mounts of the others. */
+	root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	working = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (root < 0 || working < 0 || keep_mounts(root) || fchdir(working))
+		error = errno;
+	close(root);
+	close(working);
+	return error ? fail(why, bytes, "cannot keep mounts from the others", error) : 0;
 }
 
 /* What is at `from` also at `to`, a file or directory that is there. */
