@@ -17,6 +17,7 @@
 #include <time.h>
 
 #include "fuzz/fuzz.h"
+#include "in_memory.h"
 
 #define SECONDS 5 /* of random changes, for each target */
 #define CHANGES_LEAST 50
@@ -180,8 +181,7 @@ static const char *input_keep(const struct fuzz_target *target)
 
 static void target_test(struct __test_metadata *_metadata, const struct fuzz_target *target)
 {
-	const char *root = access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm";
-	char directory[64], command[128];
+	char directory[256], command[300];
 	uint64_t seed = first_seed();
 	int status;
 	pid_t child;
@@ -191,7 +191,7 @@ static void target_test(struct __test_metadata *_metadata, const struct fuzz_tar
 	ASSERT_NE(MAP_FAILED, progress);
 	progress->seed = seed;
 	/* What crashes does not tidy up. */
-	snprintf(directory, sizeof(directory), "%s/thaw-fuzz-test-XXXXXX", root);
+	snprintf(directory, sizeof(directory), "%s/thaw-fuzz-test-XXXXXX", in_memory());
 	ASSERT_NE(NULL, mkdtemp(directory));
 	setenv("THAW_FUZZ_DIRECTORY", directory, 1);
 	snprintf(command, sizeof(command), "rm -rf '%s'", directory);

@@ -337,7 +337,7 @@ static int copy_made(const char *copy, int code)
 
 static int clone_image(void)
 {
-	char copy[256];
+	char copy[300];
 
 	snprintf(copy, sizeof(copy), "%s.clone", path);
 	return copy_made(copy, LIB(thaw_image_clone(path, copy, 0, NULL, NULL, &error)));
@@ -346,7 +346,7 @@ static int clone_image(void)
 static int repair_image(void)
 {
 	struct thaw_copy_summary summary;
-	char copy[256];
+	char copy[300];
 	int code;
 
 	snprintf(copy, sizeof(copy), "%s.repaired", path);

@@ -15,17 +15,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "image/store.h"
+#include "in_memory.h"
 
 #define PAGE 4096u
 #define PAGE_MOST 65536u
 #define MODEL_PAGES 600u
 #define MODEL_KEPT 64u
-#define MODEL_SPACE (256u << 20) /* more than any image of a test grows to */
 #define ENGINE "model-1"
 
 struct model {
@@ -95,18 +94,10 @@ __attribute__((unused)) static void model_fill_state(uint8_t *state, uint32_t ve
 
 __attribute__((unused)) static void model_setup(const char *name)
 {
-	/*
-	 * In memory, where there is any: thousands of syncs. (A container may have none, or just
-	 * 64 MiB.) TMPDIR chooses a real disk.
-	 */
+	/* Thousands of syncs. TMPDIR chooses a real disk. */
 	const char *in = getenv("TMPDIR");
-	struct statvfs space;
 
-	if (!in)
-		in = !access("/dev/shm", W_OK) && !statvfs("/dev/shm", &space) &&
-				     space.f_bavail * space.f_frsize >= MODEL_SPACE
-			     ? "/dev/shm"
-			     : "/tmp";
+	in = in ? in : in_memory();
 	snprintf(model_directory, sizeof(model_directory), "%s/thaw-image-XXXXXX", in);
 	if (!mkdtemp(model_directory))
 		abort();

@@ -27,6 +27,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../in_memory.h"
 #include "image/store.h"
 #include "support.h"
 
@@ -903,10 +904,8 @@ static const struct operation *operation_choose(void)
 
 static void directory_make(void)
 {
-	/* In memory: thousands of states. */
-	const char *in = access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm";
-
-	snprintf(scenario.directory, sizeof(scenario.directory), "%s/thaw-crash-XXXXXX", in);
+	snprintf(scenario.directory, sizeof(scenario.directory), "%s/thaw-crash-XXXXXX",
+		 in_memory());
 	if (!mkdtemp(scenario.directory))
 		support_die(scenario.directory);
 	snprintf(scenario.path, sizeof(scenario.path), "%s/heap.thaw", scenario.directory);

@@ -19,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../in_memory.h"
 #include "fuzz.h"
 
 #define LINE_BYTES 32u
@@ -63,7 +64,7 @@ const char *fuzz_path(const char *name)
 		const char *root = getenv("THAW_FUZZ_DIRECTORY");
 
 		if (!root)
-			root = access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm";
+			root = in_memory();
 		if (!directory_of)
 			atexit(directory_remove);
 		snprintf(directory, sizeof(directory), "%s/thaw-fuzz-XXXXXX", root);
