@@ -45,7 +45,7 @@ SUPPORT double support_seconds(void)
 /* When to stop waiting for what should have happened within so many seconds. */
 SUPPORT double support_deadline(double seconds)
 {
-	return support_seconds() + seconds * test_patience();
+	return support_seconds() + seconds * test_patience_now();
 }
 
 SUPPORT void support_sleep(double seconds)
