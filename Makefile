@@ -396,12 +396,13 @@ help:
 	@echo "make distclean   all of build/"
 	@echo "variables: V=1 WERROR=1 CC=clang CFLAGS='-O3 -g' BUILD=directory"
 
-# ---- Files that change only when what they say changes: the flags, and the list of sources
+# ---- Files that change only when what they say changes: the flags (and where this is, which the tests are told), and the
+# list of sources
 
 $(BUILD)/flags: FORCE
 	$(Q)mkdir -p $(@D)
-	$(Q)echo '$(subst ','\'',$(CC) $(BASE_CFLAGS) $(VM_CFLAGS) $(CFLAGS) $(LDFLAGS))' | cmp -s - $@ || \
-		echo '$(subst ','\'',$(CC) $(BASE_CFLAGS) $(VM_CFLAGS) $(CFLAGS) $(LDFLAGS))' > $@
+	$(Q)echo '$(subst ','\'',$(CC) $(BASE_CFLAGS) $(VM_CFLAGS) $(CFLAGS) $(LDFLAGS) $(CURDIR))' | cmp -s - $@ || \
+		echo '$(subst ','\'',$(CC) $(BASE_CFLAGS) $(VM_CFLAGS) $(CFLAGS) $(LDFLAGS) $(CURDIR))' > $@
 
 $(ENGINE)/flags: FORCE
 	$(Q)mkdir -p $(@D)
