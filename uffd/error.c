@@ -42,6 +42,8 @@ const char *thaw_strerror(int code)
 		return "the image is in use";
 	case THAW_EKERNEL:
 		return "this kernel or these privileges lack what is needed";
+	case THAW_EOWNER:
+		return "the image belongs to another user";
 	case THAW_ENOGEN:
 		return "no such generation in the image";
 	case THAW_EGONE:

@@ -53,6 +53,7 @@ enum {
 	THAW_EENGINE = -20004, /* a Thaw image of another engine */
 	THAW_EINUSE = -20005,  /* another process holds the image */
 	THAW_EKERNEL = -20006, /* this kernel, or these privileges, lack what is needed */
+	THAW_EOWNER = -20012,  /* the image belongs to another user (THAW_OWN) */
 	THAW_ENOGEN = -20007,  /* the generation asked for is not (or no longer) in the image */
 	/* What others did to the file while the image was in use. Nothing can be made durable in it then: */
 	THAW_EGONE = -20008, /* it was removed, or renamed; once it is back, it is as before */
@@ -151,6 +152,12 @@ struct thaw_thinning {
  * None, or a damaged one: nothing is streamed. With THAW_PREFETCH, the rest follows.
  */
 #define THAW_PREFETCH_WORKING_SET 0x10u
+/*
+ * Refuse an image that somebody else owns: neither the effective user of this process nor root. Looked
+ * up for the file that was opened, before anything in it is read or written: THAW_EOWNER, and the
+ * error names the owner. For images that the user did not name himself.
+ */
+#define THAW_OWN 0x20u
 
 struct thaw_options {
 	const char

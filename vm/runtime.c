@@ -44,6 +44,7 @@ int runtime_exit_code(int code)
 	case THAW_EFOREIGN:
 	case THAW_EFORMAT:
 	case THAW_EENGINE:
+	case THAW_EOWNER:
 		return EXIT_IMAGE_FOREIGN;
 	case THAW_EINUSE:
 		return EXIT_IMAGE_IN_USE;
@@ -212,7 +213,8 @@ static int open_heap(struct runtime *rt, unsigned more_flags, struct thaw_error 
 	const struct thaw_options heap = {
 		.image = options->image,
 		.flags = (options->must_exist ? 0 : THAW_CREATE) |
-			 (options->fresh ? THAW_FRESH : 0) | options->prefetch | more_flags,
+			 (options->fresh ? THAW_FRESH : 0) | (options->own ? THAW_OWN : 0) |
+			 options->prefetch | more_flags,
 		.generation = options->generation,
 		.address = JS_HEAP_ADDRESS,
 		.max_bytes = JS_HEAP_MAX_BYTES,
@@ -234,6 +236,12 @@ static int open_heap(struct runtime *rt, unsigned more_flags, struct thaw_error 
 	for (int tries = 0; code == THAW_EINUSE && tries < 50; tries++) {
 		nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
 		code = thaw_open(&heap, &rt->heap, error);
+	}
+	if (code == THAW_EOWNER) {
+		struct thaw_error why = *error;
+
+		failure(error, code, "%s (--trust goes on from it, --image names another)",
+			why.text);
 	}
 	return code;
 }

@@ -30,6 +30,7 @@ enum {
 
 struct runtime_options {
 	const char *image;   /* NULL: nothing persists */
+	bool own;	     /* nobody named the image: refuse it if it is somebody else's */
 	const char *script;  /* absolute path of the main module; NULL for repl and -e */
 	bool fresh;	     /* start anew even if the image holds a program */
 	bool must_exist;     /* do not create the image */

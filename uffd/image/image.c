@@ -179,6 +179,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -333,6 +334,31 @@ int file_is_at(int fd, const char *path)
 }
 
 /*
+ * Of the file that was opened, whatever its name stands for by now. Root may do as it likes anyway;
+ * anybody else who owns the file can change what is in it, at any time.
+ */
+static int check_owner(int fd, const char *path, struct thaw_error *error)
+{
+	struct passwd entry, *found = NULL;
+	char buffer[4096];
+	struct stat stat;
+
+	if (fstat(fd, &stat))
+		return error_set(error, -errno, "%s: cannot tell whose it is: %s", path,
+				 thaw_strerror(-errno));
+	if (stat.st_uid == geteuid() || !stat.st_uid)
+		return 0;
+	if (getpwuid_r(stat.st_uid, &entry, buffer, sizeof(buffer), &found))
+		found = NULL;
+	return error_set(
+		error, THAW_EOWNER,
+		"%s: the image belongs to %s%suid %u%s, not to you (uid %u), and its owner decides "
+		"what is in it",
+		path, found ? found->pw_name : "", found ? " (" : "", stat.st_uid, found ? ")" : "",
+		geteuid());
+}
+
+/*
  * One attempt: an open and, unless read only, locked file; -EAGAIN: it changed meanwhile. `made`: there
  * was none.
  */
@@ -353,7 +379,9 @@ static int file_open_once(const struct image_options *options, bool *made, struc
 	}
 	if (fd < 0 || options->read_only)
 		return fd;
-	code = image_lock(fd, options->path, error);
+	code = options->own ? check_owner(fd, options->path, error) : 0;
+	if (!code)
+		code = image_lock(fd, options->path, error);
 	if (!code && file_is_at(fd, options->path) != 1)
 		code = -EAGAIN;
 	if (!code && create && !fstat(fd, &stat) && !stat.st_size) {

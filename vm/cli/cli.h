@@ -73,10 +73,10 @@ struct cli_option {
 			"keep the N newest generations (default 8), and one of each of the last " \
 			"COUNT periods"                                                           \
 	}
-#define CLI_TRUST                                                                                       \
-	{                                                                                               \
-		"trust", 0, NULL, CLI_FLAG, CLI_FIELD(trust),                                           \
-			"continue in the middle of a turn even if the image was not made with your key" \
+#define CLI_TRUST                                                                                   \
+	{                                                                                           \
+		"trust", 0, NULL, CLI_FLAG, CLI_FIELD(trust),                                       \
+			"continue also what was not made with your key, or belongs to another user" \
 	}
 #define CLI_STATS                                             \
 	{                                                     \

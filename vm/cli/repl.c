@@ -347,6 +347,7 @@ static int repl(const struct cli_options *options, int count, char **operands)
 	snprintf(history, sizeof(history), "%s/history", state);
 	repl.image = count ? operands[0] : options->image ? options->image : image;
 	runtime_options.image = repl.image;
+	runtime_options.own = repl.image == image && !options->trust;
 	runtime_options.interactive = repl.terminal;
 	runtime_options.keep_result = true;
 	code = cli_at(options, &runtime_options);

@@ -63,8 +63,10 @@ static int run(const struct cli_options *options, int count, char **operands)
 	absolute_path(operands[0], script, sizeof(script));
 	image_beside(operands[0], image, sizeof(image));
 	runtime_options.script = script;
-	if (!runtime_options.image)
+	if (!runtime_options.image) {
 		runtime_options.image = image;
+		runtime_options.own = !options->trust;
+	}
 	code = cli_at(options, &runtime_options);
 	if (code)
 		return code;
@@ -121,7 +123,8 @@ const struct cli_command command_run = {
 		"a reboot the same command continues the program, which does not notice, from the last generation that\n"
 		"became durable, in the middle of a loop if need be. SIGTERM and SIGINT end it after a last checkpoint;\n"
 		"SIGUSR2 takes one now.\n"
-		"A program that is continued needs its image only, not FILE.js.\n"
+		"A program that is continued needs its image only, not FILE.js. An image beside it that belongs to another\n"
+		"user is refused, unless --image names it or --trust is given.\n"
 		"--retain 8,10/min,24/hour,4/15min keeps, besides the 8 newest generations, the newest one of each of the\n"
 		"last 10 minutes that have one, and so on. PERIOD is s, min, hour, day or week, or a number of those; days\n"
 		"and weeks are those of UTC, weeks begin on Thursdays. Generations with a name (thaw tag) are kept anyway.",
