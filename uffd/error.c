@@ -12,14 +12,17 @@
 
 int error_set(struct thaw_error *error, int code, const char *format, ...)
 {
+	char line[sizeof(error->text)];
 	va_list arguments;
 
 	if (!error)
 		return code;
 	error->code = code;
 	va_start(arguments, format);
-	vsnprintf(error->text, sizeof(error->text), format, arguments);
+	vsnprintf(line, sizeof(line), format, arguments);
 	va_end(arguments);
+	/* Paths and engines may be what a stranger chose, and this is going to be printed. */
+	thaw_escape(line, error->text, sizeof(error->text));
 	return code;
 }
 

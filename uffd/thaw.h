@@ -70,6 +70,15 @@ struct thaw_error {
 /* A short sentence for any code that the library returns. Never NULL; static storage; any thread. */
 THAW_PUBLIC const char *thaw_strerror(int code);
 
+/*
+ * Text that somebody else chose (thaw_image_info.engine, a path) as it can be printed on a terminal: control
+ * characters, what turns the direction of writing, and what is not UTF-8 become \n, \t, \x1b or \u202e;
+ * all else stays. Returns the length of the whole, as snprintf() does; at most room - 1 bytes of it are
+ * written, whole characters, and a terminator. What a struct thaw_error holds has been through this. Any
+ * thread; async-signal-safe.
+ */
+THAW_PUBLIC size_t thaw_escape(const char *text, char *escaped, size_t room);
+
 struct thaw; /* a heap; opaque, owned by whoever opened it */
 
 enum thaw_reason { /* why a generation was taken; stored in the image */

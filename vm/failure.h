@@ -15,13 +15,15 @@
 __attribute__((format(printf, 3, 4))) static inline int failure(struct thaw_error *error, int code,
 								const char *format, ...)
 {
+	char line[sizeof(error->text)];
 	va_list arguments;
 
 	if (error) {
 		error->code = code;
 		va_start(arguments, format);
-		vsnprintf(error->text, sizeof(error->text), format, arguments);
+		vsnprintf(line, sizeof(line), format, arguments);
 		va_end(arguments);
+		thaw_escape(line, error->text, sizeof(error->text));
 	}
 	return code;
 }

@@ -77,11 +77,14 @@ static void on_fatal(void *arg, const struct thaw_error *error)
 	_exit(EXIT_IO);
 }
 
+/* For people: the image may be a stranger's, and so the name. Valid until the next call. */
 static const char *script_name(const struct runtime *rt)
 {
-	const char *slash = rt->blob.script.path ? strrchr(rt->blob.script.path, '/') : NULL;
+	const char *path = rt->blob.script.path, *slash = path ? strrchr(path, '/') : NULL;
+	static char name[256];
 
-	return slash ? slash + 1 : rt->blob.script.path ? rt->blob.script.path : "the program";
+	thaw_escape(slash ? slash + 1 : path ? path : "the program", name, sizeof(name));
+	return name;
 }
 
 /* ---- Opening ---- */
@@ -93,7 +96,7 @@ static const char *script_name(const struct runtime *rt)
 static int check_script(struct runtime *rt, struct thaw_error *error)
 {
 	const struct js_script *script = &rt->blob.script;
-	const char *asked = rt->options.script, *slash;
+	const char *asked = rt->options.script, *slash, *held;
 	char real[PATH_MAX];
 	struct stat status;
 	uint8_t hash[16];
@@ -128,7 +131,8 @@ static int check_script(struct runtime *rt, struct thaw_error *error)
 	if (bytes == script->bytes && !memcmp(hash, script->hash, sizeof(hash)))
 		return 0;
 	slash = strrchr(asked, '/');
-	if (strcmp(slash ? slash + 1 : asked, script_name(rt)))
+	held = strrchr(script->path, '/');
+	if (strcmp(slash ? slash + 1 : asked, held ? held + 1 : script->path))
 		return failure(
 			error, THAW_EENGINE,
 			"%s holds the program %s, not %s: choose another image, or start anew with --fresh",

@@ -159,6 +159,17 @@ void table_init(struct table *table, const char *align)
 	*table = (struct table){.columns = (unsigned)strlen(align), .align = align};
 }
 
+/* A copy that can be printed, whoever chose the text. */
+static char *printable(const char *text)
+{
+	size_t room = thaw_escape(text, NULL, 0) + 1;
+	char *copy = malloc(room);
+
+	if (copy)
+		thaw_escape(text, copy, room);
+	return copy;
+}
+
 void table_cell(struct table *table, const char *text)
 {
 	if (table->count == table->room) {
@@ -170,7 +181,7 @@ void table_cell(struct table *table, const char *text)
 		table->cells = cells;
 		table->room = room;
 	}
-	table->cells[table->count++] = strdup(text);
+	table->cells[table->count++] = printable(text);
 }
 
 void table_print(struct table *table, FILE *to)
@@ -227,6 +238,8 @@ static void json_string(FILE *to, const char *text)
 			fputs("\\n", to);
 		else if (*c < 0x20 || *c == 0x7f)
 			fprintf(to, "\\u%04x", *c);
+		else if (*c == 0xc2 && c[1] < 0xa0) /* U+0080 to U+009F: controls, too */
+			fprintf(to, "\\u%04x", *++c), left--, valid--;
 		else
 			fputc(*c, to);
 	}

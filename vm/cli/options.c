@@ -3,6 +3,7 @@
  * options.c - from argv to struct cli_options, driven by each command's table; from the same
  * table comes its help. Nothing here knows what a command does.
  */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <getopt.h>
 #include <stdarg.h>
@@ -16,16 +17,25 @@
 
 #define OPTIONS_MAX 24
 
+/* Whatever stands in it: a file's name and an image's words must not steer the terminal. */
 int cli_fail(int exit_code, const char *format, ...)
 {
+	char *line = NULL, *escaped = NULL;
 	va_list arguments;
+	size_t length;
 
-	fflush(stdout);
-	fputs("thaw: ", stderr);
 	va_start(arguments, format);
-	vfprintf(stderr, format, arguments);
+	if (vasprintf(&line, format, arguments) < 0)
+		line = NULL;
 	va_end(arguments);
-	fputc('\n', stderr);
+	length = line ? thaw_escape(line, NULL, 0) + 1 : 0;
+	escaped = length ? malloc(length) : NULL;
+	if (escaped)
+		thaw_escape(line, escaped, length);
+	fflush(stdout);
+	fprintf(stderr, "thaw: %s\n", escaped ? escaped : "out of memory");
+	free(escaped);
+	free(line);
 	return exit_code;
 }
 

@@ -96,6 +96,8 @@ void damage_json(struct json *json, const char *key, const struct thaw_damage *d
 
 void damage_print(const struct thaw_damage *damage)
 {
+	char what[2 * sizeof(damage->what)];
+
 	if (damage->generation)
 		printf("generation %llu", (unsigned long long)damage->generation);
 	else
@@ -105,6 +107,7 @@ void damage_print(const struct thaw_damage *damage)
 	else if (damage->pages)
 		printf(", pages %llu to %llu", (unsigned long long)damage->first_page,
 		       (unsigned long long)(damage->first_page + damage->pages - 1));
-	printf(": %s (%llu bytes at offset %llu)", damage->what, (unsigned long long)damage->bytes,
+	thaw_escape(damage->what, what, sizeof(what));
+	printf(": %s (%llu bytes at offset %llu)", what, (unsigned long long)damage->bytes,
 	       (unsigned long long)damage->offset);
 }
