@@ -446,4 +446,37 @@ TEST_F(export, a_file_that_cannot_be_written_is_said)
 	EXPECT_NE(NULL, strstr(self->program.errors, "No space left"));
 }
 
+static unsigned mode_of(const char *path)
+{
+	struct stat status;
+
+	return stat(path, &status) ? 0 : status.st_mode & 07777;
+}
+
+TEST_F(export, what_comes_out_of_an_image_is_its_owners_only)
+{
+	static const mode_t masks[] = {0, 022, 0777};
+
+	ASSERT_TRUE(run(&self->program, self->script,
+			"globalThis.secret = 1; console.log('ready')\n"
+			"setInterval(() => {}, 1e6)"));
+	for (unsigned i = 0; i < sizeof(masks) / sizeof(masks[0]); i++) {
+		mode_t before = umask(masks[i]);
+
+		EXPECT_EQ(0, EXPORT("-o", self->output, self->image));
+		EXPECT_EQ(0600, mode_of(self->output));
+		/* Also where one is that everybody may read. */
+		chmod(self->output, 0644);
+		EXPECT_EQ(0, EXPORT("-f", "heapsnapshot", "-o", self->output, self->image));
+		EXPECT_EQ(0600, mode_of(self->output));
+		unlink(self->output);
+		program_free(&self->program);
+		EXPECT_EQ(0, program_run(&self->program, NULL,
+					 THAW("map", "-o", self->output, self->image)));
+		EXPECT_EQ(0600, mode_of(self->output));
+		unlink(self->output);
+		umask(before);
+	}
+}
+
 TEST_HARNESS_MAIN

@@ -78,7 +78,7 @@ static int export_image(const struct cli_options *options, int operand_count, ch
 static const struct cli_option export_options[] = {
 	CLI_AT("export"),
 	{"output", 'o', "FILE", CLI_TEXT, CLI_FIELD(output),
-	 "write there (default: standard output, or -; a snapshot at a terminal: beside the image)"},
+	 "write there, for you only (default: standard output, or -; a snapshot at a terminal: beside the image)"},
 	{"format", 'f', "FORMAT", CLI_TEXT, CLI_FIELD(format), "json (default) or heapsnapshot"},
 	{"depth", 0, "N", CLI_NUMBER, CLI_FIELD(depth),
 	 "json: objects inside one another (default 64)"},

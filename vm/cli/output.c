@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * output.c - the file of -o. It is written under another name and renamed when it is whole: a command
- * that fails leaves what was there. What is no regular file, a pipe say, is written in place. One thread.
+ * that fails leaves what was there. What is no regular file, a pipe say, is written in place. What comes
+ * out of an image is nobody else's business either: its mode is 0600, whatever the umask. One thread.
  */
 #define _GNU_SOURCE
 #include "output.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,7 +64,6 @@ static void take_away_on_signals(const char *temporary)
 static int open_temporary(struct output *output, struct thaw_error *error)
 {
 	sigset_t all, before;
-	mode_t mask;
 	int fd;
 
 	if (asprintf(&output->temporary, "%s.XXXXXX", output->path) < 0) {
@@ -71,15 +72,14 @@ static int open_temporary(struct output *output, struct thaw_error *error)
 	}
 	sigfillset(&all); /* until it is known what to take away */
 	sigprocmask(SIG_BLOCK, &all, &before);
-	fd = mkostemp(output->temporary, 0);
+	fd = mkostemp(output->temporary, O_CLOEXEC);
 	if (fd >= 0)
 		take_away_on_signals(output->temporary);
 	sigprocmask(SIG_SETMASK, &before, NULL);
 	if (fd < 0)
 		return cannot_write(output->path, errno, error);
-	mask = umask(0);
-	umask(mask);
-	fchmod(fd, 0666 & ~mask);
+	/* It has no more than that; of that, the umask may have taken our own bits away. */
+	(void)fchmod(fd, 0600);
 	output->to = fdopen(fd, "w");
 	if (output->to)
 		return 0;
