@@ -6,6 +6,8 @@
  */
 #define _GNU_SOURCE
 
+#include <sodium.h>
+
 #include "key.h"
 #include "kselftest_harness.h"
 
@@ -452,6 +454,134 @@ TEST(mac_differs_for_every_flipped_bit)
 	key_clear(&key);
 	EXPECT_TRUE(is_zero(&key));
 	EXPECT_FALSE(key_matches(&key, data, sizeof(data), mac));
+}
+
+/* ---- Core dumps ---- */
+
+/* Does that memory of the process hold those bytes? What is not there to be read holds nothing. */
+static bool memory_holds(int memory, uint64_t from, uint64_t to, const void *bytes, size_t count)
+{
+	const size_t chunk = 1 << 20;
+	char *buffer = malloc(chunk + count);
+	bool found = false;
+
+	if (!buffer)
+		support_die("malloc");
+	for (uint64_t at = from; at < to && !found; at += chunk) {
+		size_t wanted = to - at < chunk + count ? (size_t)(to - at) : chunk + count;
+		ssize_t got = pread(memory, buffer, wanted, (off_t)at);
+
+		found = got > 0 && memmem(buffer, (size_t)got, bytes, count);
+	}
+	free(buffer);
+	return found;
+}
+
+/* In which mapping of the process, of those that a core dump has, the bytes are; NULL: in none. */
+static char *dump_holds(pid_t pid, const void *bytes, size_t count, unsigned *searched)
+{
+	char *path = support_format("/proc/%d/smaps", pid), line[512], name[512] = "",
+	     *found = NULL;
+	FILE *smaps = fopen(path, "re");
+	int memory;
+	uint64_t from = 0, to = 0;
+
+	free(path);
+	path = support_format("/proc/%d/mem", pid);
+	memory = open(path, O_RDONLY | O_CLOEXEC);
+	free(path);
+	if (!smaps || memory < 0)
+		support_die("/proc/PID");
+	*searched = 0;
+	while (!found && fgets(line, sizeof(line), smaps)) {
+		unsigned long long first, last;
+		char mode[8];
+
+		if (sscanf(line, "%llx-%llx %7s", &first, &last, mode) == 3) {
+			from = first;
+			to = mode[0] == 'r' ? last : first;
+			snprintf(name, sizeof(name), "%s", line);
+		} else if (!strncmp(line, "VmFlags:", 8) && from != to && !strstr(line, " dd ") &&
+			   !strstr(line, " io ")) {
+			++*searched;
+			if (memory_holds(memory, from, to, bytes, count))
+				found = strdup(name);
+		}
+	}
+	close(memory);
+	fclose(smaps);
+	return found;
+}
+
+static const char *const uses_its_key = "import { stats } from 'thaw'\n"
+					"setInterval(() => {}, 1e6)\n"
+					"while (!stats().turnStops);\n"
+					"setTimeout(() => console.log('ready'))\n";
+
+/* `said`: what THAW_KEY says. */
+static void expect_no_key_in_a_dump(struct __test_metadata *_metadata, const char *home,
+				    const char *said, const char *file)
+{
+	char *script = support_format("%s/app.js", home), *where, digits[65] = DIGITS;
+	struct program program;
+	uint8_t bytes[KEY_BYTES];
+	size_t length;
+	unsigned searched;
+
+	support_write(script, uses_its_key);
+	setenv("THAW_KEY", said, 1);
+	program = program_start(THAW("run", "--every", "10ms", script));
+	ASSERT_TRUE(program_wait_for(&program, "ready", 30))
+	{
+		TH_LOG("%s", program.errors);
+	}
+	if (file) {
+		int fd = open(file, O_RDONLY | O_CLOEXEC);
+
+		ASSERT_EQ(64, read(fd, digits, 64));
+		close(fd);
+	}
+	ASSERT_EQ(0, sodium_hex2bin(bytes, sizeof(bytes), digits, 64, NULL, &length, NULL));
+	/* Half of either would be too much, too. */
+	where = dump_holds(program.pid, bytes, KEY_BYTES / 2, &searched);
+	EXPECT_EQ(NULL, where)
+	{
+		TH_LOG("the key: %s", where);
+	}
+	EXPECT_LT(10, searched);
+	free(where);
+	where = dump_holds(program.pid, bytes + KEY_BYTES / 2, KEY_BYTES / 2, &searched);
+	EXPECT_EQ(NULL, where)
+	{
+		TH_LOG("the key: %s", where);
+	}
+	free(where);
+	where = dump_holds(program.pid, digits, 32, &searched);
+	EXPECT_EQ(NULL, where)
+	{
+		TH_LOG("its digits: %s", where);
+	}
+	free(where);
+	/* What is there is found: the search works. */
+	where = dump_holds(program.pid, "stats().turnStops", 17, &searched);
+	EXPECT_NE(NULL, where);
+	free(where);
+	program_kill(&program);
+	program_free(&program);
+	free(script);
+}
+
+TEST_F(key_file, is_in_no_core_dump)
+{
+	char *path = support_format("%s/elsewhere", self->home);
+
+	expect_no_key_in_a_dump(_metadata, self->home, path, path);
+	free(path);
+}
+
+TEST_F(key_file, a_key_of_the_environment_is_in_no_core_dump)
+{
+	expect_no_key_in_a_dump(_metadata, self->home, DIGITS, NULL);
 }
 
 TEST_HARNESS_MAIN

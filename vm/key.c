@@ -2,9 +2,10 @@
 /*
  * key.c - finds, checks and makes the user's key file, and computes MACs under the key.
  *
- * Called by whoever takes or continues a generation in the middle of a turn; any thread, no state
- * of its own. Whatever held the key's digits is zeroed before it is left. Never prints, and never
- * touches a heap.
+ * Called by whoever takes or continues a generation in the middle of a turn; any thread. Its one state is
+ * the value of THAW_KEY, once main() had it taken. Keys and their digits lie in memory that core dumps
+ * leave out and that is zeroed when it is given back (sodium_malloc), or on a stack that is zeroed
+ * behind them. Never prints, and never touches a heap.
  *
  * The file is 64 hexadecimal digits and a newline. It comes into being under its name complete
  * and durable (written and synced under another name, then link(2), which never replaces): a
@@ -29,6 +30,16 @@ _Static_assert(KEY_BYTES == crypto_generichash_KEYBYTES, "libsodium's recommende
 _Static_assert(KEY_MAC_BYTES == crypto_generichash_BYTES, "libsodium's recommended MAC");
 
 #define KEY_DIGITS (2 * KEY_BYTES)
+/* More than what libsodium's frames below ours take: they hold the key while they use it. */
+#define FRAMES_BYTES 4096
+
+/* Of a key on its way. */
+struct digits {
+	struct key key;
+	char text[KEY_DIGITS + 2]; /* a newline, and one more to know a file that is too long */
+};
+
+static char *said_by_environment; /* taken from there; in guarded memory, for ever */
 
 /* ---- Text ---- */
 
@@ -113,15 +124,22 @@ static int check_owner(int fd, const char *path, struct thaw_error *error)
 	return 0;
 }
 
+static int no_memory(struct thaw_error *error)
+{
+	return failure(error, -ENOMEM, "no memory for a key");
+}
+
 static int read_digits(int fd, const char *path, struct key *key, struct thaw_error *error)
 {
-	char text[KEY_DIGITS + 2]; /* a newline, and one more to know a file that is too long */
+	struct digits *digits = sodium_malloc(sizeof(*digits));
 	size_t length = 0;
 	ssize_t got;
 	int code = 0;
 
-	while (length < sizeof(text)) {
-		got = read(fd, text + length, sizeof(text) - length);
+	if (!digits)
+		return no_memory(error);
+	while (length < sizeof(digits->text)) {
+		got = read(fd, digits->text + length, sizeof(digits->text) - length);
 		if (got < 0 && errno == EINTR)
 			continue;
 		if (got < 0)
@@ -132,9 +150,9 @@ static int read_digits(int fd, const char *path, struct key *key, struct thaw_er
 		length += (size_t)got;
 	}
 	/* Without its newline it is as good: secrets are mounted that way. */
-	if (!code && length == KEY_DIGITS + 1 && text[KEY_DIGITS] == '\n')
+	if (!code && length == KEY_DIGITS + 1 && digits->text[KEY_DIGITS] == '\n')
 		length--;
-	if (!code && !parse(text, length, key))
+	if (!code && !parse(digits->text, length, key))
 		code = failure(
 			error, -EKEYREJECTED,
 			"the key file %s is %s, not %d hexadecimal digits and a newline: restore it, or remove it",
@@ -143,7 +161,7 @@ static int read_digits(int fd, const char *path, struct key *key, struct thaw_er
 			: length > KEY_DIGITS ? "too long"
 					      : "something else",
 			KEY_DIGITS);
-	sodium_memzero(text, sizeof(text));
+	sodium_free(digits);
 	return code;
 }
 
@@ -200,23 +218,24 @@ static int make_directories(const char *path)
 	return 0;
 }
 
-static int write_digits(int fd, const struct key *key)
+/* A new key. */
+static int write_digits(int fd, struct digits *digits)
 {
-	char text[KEY_DIGITS + 1]; /* the terminator's place is the newline's */
+	const size_t bytes = KEY_DIGITS + 1; /* the terminator's place is the newline's */
 	size_t done = 0;
 	int code = 0;
 
-	sodium_bin2hex(text, sizeof(text), key->bytes, KEY_BYTES);
-	text[KEY_DIGITS] = '\n';
-	while (!code && done < sizeof(text)) {
-		ssize_t wrote = write(fd, text + done, sizeof(text) - done);
+	randombytes_buf(digits->key.bytes, KEY_BYTES);
+	sodium_bin2hex(digits->text, bytes, digits->key.bytes, KEY_BYTES);
+	digits->text[KEY_DIGITS] = '\n';
+	while (!code && done < bytes) {
+		ssize_t wrote = write(fd, digits->text + done, bytes - done);
 
 		if (wrote > 0)
 			done += (size_t)wrote;
 		else if (wrote == 0 || errno != EINTR)
 			code = wrote ? -errno : -EIO;
 	}
-	sodium_memzero(text, sizeof(text));
 	/* The umask may have taken our own bits away. */
 	if (!code && (fchmod(fd, 0600) || fsync(fd)))
 		code = -errno;
@@ -227,7 +246,7 @@ static int write_digits(int fd, const struct key *key)
 static int make_file(const char *path)
 {
 	char temporary[PATH_MAX], directory[PATH_MAX];
-	struct key key;
+	struct digits *digits;
 	int fd, code;
 
 	snprintf(directory, sizeof(directory), "%.*s", (int)(strrchr(path, '/') - path + 1), path);
@@ -236,9 +255,9 @@ static int make_file(const char *path)
 	fd = mkostemp(temporary, O_CLOEXEC); /* O_EXCL, 0600 */
 	if (fd < 0)
 		return -errno;
-	randombytes_buf(key.bytes, KEY_BYTES);
-	code = write_digits(fd, &key);
-	key_clear(&key);
+	digits = sodium_malloc(sizeof(*digits));
+	code = digits ? write_digits(fd, digits) : -ENOMEM;
+	sodium_free(digits);
 	if (close(fd) && !code)
 		code = -errno;
 	if (!code && link(temporary, path) && errno != EEXIST)
@@ -272,9 +291,39 @@ static int load_file(const char *path, bool create, bool directories, struct key
 
 /* ---- The interface ---- */
 
+struct key *key_new(void)
+{
+	struct key *key = sodium_init() < 0 ? NULL : sodium_malloc(sizeof(*key));
+
+	if (key)
+		key_clear(key);
+	return key;
+}
+
+void key_free(struct key *key)
+{
+	sodium_free(key);
+}
+
+void key_take_environment(void)
+{
+	char *said = getenv("THAW_KEY");
+	size_t length = said ? strlen(said) : 0;
+
+	/* A path is no secret. */
+	if (!length || strchr(said, '/') || sodium_init() < 0)
+		return;
+	sodium_free(said_by_environment);
+	said_by_environment = sodium_malloc(length + 1);
+	if (!said_by_environment)
+		return; /* better read from there than not at all */
+	memcpy(said_by_environment, said, length + 1);
+	sodium_memzero(said, length);
+}
+
 int key_load(bool create, struct key *key, struct thaw_error *error)
 {
-	const char *said = getenv("THAW_KEY");
+	const char *said = said_by_environment ? said_by_environment : getenv("THAW_KEY");
 	char path[PATH_MAX];
 	int code;
 
@@ -297,6 +346,7 @@ int key_load(bool create, struct key *key, struct thaw_error *error)
 		if (!code)
 			code = load_file(path, create, true, key, error);
 	}
+	sodium_stackzero(FRAMES_BYTES);
 	if (code)
 		key_clear(key);
 	return code;
@@ -310,6 +360,7 @@ void key_clear(struct key *key)
 void key_mac(const struct key *key, const void *data, size_t bytes, uint8_t mac[KEY_MAC_BYTES])
 {
 	crypto_generichash(mac, KEY_MAC_BYTES, data, bytes, key->bytes, KEY_BYTES);
+	sodium_stackzero(FRAMES_BYTES);
 }
 
 bool key_matches(const struct key *key, const void *data, size_t bytes,

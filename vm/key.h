@@ -7,8 +7,8 @@
  * user's key, and is continued by nobody who holds another. (Any other generation needs no key:
  * the worst it can do happens inside its sandbox.)
  *
- * The key lives in host memory only, never in the heap, which is what images are made of. Any
- * thread.
+ * The key lives in host memory only, never in the heap, which is what images are made of, and in none
+ * that a core dump shows: those are sent to strangers. Any thread.
  */
 #ifndef VM_KEY_H
 #define VM_KEY_H
@@ -40,6 +40,18 @@ struct key {
  *	-errno		the file cannot be read or made
  */
 int key_load(bool create, struct key *key, struct thaw_error *error);
+
+/*
+ * A place for a key that lives long: core dumps leave it out, and it is zeroed when it is given back. NULL:
+ * no memory.
+ */
+struct key *key_new(void);
+void key_free(struct key *key); /* NULL is allowed */
+/*
+ * First thing in a program: from now on a THAW_KEY that holds digits lies in such a place, and no more in the
+ * environment. The process's only thread.
+ */
+void key_take_environment(void);
 
 /* Overwrite a key that is not needed any more; the compiler does not leave this out. */
 void key_clear(struct key *key);

@@ -116,7 +116,7 @@ struct runtime {
 	unsigned name_count, name_room;
 
 	/* stopping.c */
-	struct key key;
+	struct key *key; /* NULL: not loaded yet */
 	bool key_known;
 	bool unstoppable;	    /* no key, and it was said: turns are not stopped */
 	uint64_t stop_requested_ns; /* when this turn first saw SIGTERM or its like; 0: not yet */

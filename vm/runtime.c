@@ -415,7 +415,7 @@ void runtime_close(struct runtime *rt)
 	loop_close(rt);
 	checkpoints_close(rt);
 	js_blob_clear(&rt->blob);
-	key_clear(&rt->key);
+	key_free(rt->key);
 	if (!rt->files_in_flight)
 		free(rt); /* a job on libuv's threads still knows it */
 }

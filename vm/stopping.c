@@ -41,12 +41,20 @@ static bool can_be_stopped(const struct runtime *rt)
 	       js_turn_stoppable(rt->engine);
 }
 
+static int load_key(struct runtime *rt, bool create, struct thaw_error *error)
+{
+	if (!rt->key)
+		rt->key = key_new();
+	return rt->key ? key_load(create, rt->key, error)
+		       : failure(error, -ENOMEM, "no memory for a key");
+}
+
 /* Made on first use. Without it no other process of ours could tell our images from a stranger's. */
 static bool know_key(struct runtime *rt)
 {
 	struct thaw_error error;
 
-	if (rt->key_known || !key_load(true, &rt->key, &error)) {
+	if (rt->key_known || !load_key(rt, true, &error)) {
 		rt->key_known = true;
 		return true;
 	}
@@ -95,7 +103,7 @@ void *stopping_encode(struct runtime *rt, size_t *bytes)
 	data = js_blob_encode(&blob, bytes);
 	if (!data)
 		return NULL;
-	key_mac(&rt->key, data, *bytes - JS_BLOB_MAC_BYTES, data + *bytes - JS_BLOB_MAC_BYTES);
+	key_mac(rt->key, data, *bytes - JS_BLOB_MAC_BYTES, data + *bytes - JS_BLOB_MAC_BYTES);
 	rt->turn_stops++;
 	rt->stack_ns_total += loop_monotonic_ns() - began;
 	if (turn->stack_bytes > rt->stack_bytes_max)
@@ -115,14 +123,14 @@ const char *stopping_refusal(struct runtime *rt, const void *data, size_t bytes)
 		return "and only the build that wrote it can go on there";
 	if (rt->options.trust)
 		return NULL;
-	if (!rt->key_known && key_load(false, &rt->key, &error)) {
+	if (!rt->key_known && load_key(rt, false, &error)) {
 		snprintf(reason, sizeof(reason),
 			 "and whose work it is cannot be told: %s (--trust goes on all the same)",
 			 error.text);
 		return reason;
 	}
 	rt->key_known = true;
-	if (!key_matches(&rt->key, data, bytes - JS_BLOB_MAC_BYTES, mac))
+	if (!key_matches(rt->key, data, bytes - JS_BLOB_MAC_BYTES, mac))
 		return "and it was not made with your key (--trust goes on all the same)";
 	return NULL;
 }

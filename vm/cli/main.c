@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "cli.h"
+#include "key.h"
 
 #ifndef THAW_VERSION
 #define THAW_VERSION "0.1"
@@ -150,6 +151,7 @@ int main(int argc, char **argv)
 
 	if (!keep_standard_streams())
 		return EXIT_IO; /* and nowhere to say so */
+	key_take_environment();
 	setlocale(LC_CTYPE, "");
 	code = dispatch(argc, argv);
 	/* Output that did not arrive is a failure, whatever else went well. */
