@@ -5,8 +5,11 @@
  *
  * Owns the jobs in flight, on the host's side; what they are for is in the heap (prelude.js,
  * operations), where a restored program finds it. Owner's thread, but for work(), which runs on a
- * thread of libuv's pool and must touch nothing but its job: never the VM's memory, which may be
- * captured meanwhile.
+ * thread of libuv's pool and must touch nothing but its job and `held`: never the VM's memory, which
+ * may be captured meanwhile.
+ *
+ * What is read lies in the host's memory until its turn comes. So no read is larger than what the heap
+ * could take of it, and a thread that would go beyond that with all that has been read begins later.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -29,9 +32,20 @@ struct file_job {
 	char *path;
 	uint8_t *data;
 	size_t bytes;
+	uint64_t most;	     /* that the heap can take of one thing */
+	uint64_t held;	     /* its part of `held` */
 	int error;	     /* positive errno; 0: done */
 	const char *syscall; /* which one failed */
+	char why[160];	     /* where the errno does not say it all; else empty */
 };
+
+/* Bytes that were read, or are about to be, and that no turn has taken over yet. Of the whole process. */
+static struct {
+	pthread_mutex_t lock;
+	pthread_cond_t less;
+	uint64_t bytes;
+	bool ending; /* nobody waits any more */
+} held = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, false};
 
 static void fail_job(struct file_job *job, const char *syscall)
 {
@@ -39,41 +53,140 @@ static void fail_job(struct file_job *job, const char *syscall)
 	job->syscall = syscall;
 }
 
+/* "1.5 GiB", for the sentence that names a limit. */
+static const char *gibibytes(uint64_t bytes, char text[24])
+{
+	bool large = bytes >= 1000ull << 20;
+
+	snprintf(text, 24, "%.1f %s", (double)bytes / (large ? 1ull << 30 : 1ull << 20),
+		 large ? "GiB" : "MiB");
+	return text;
+}
+
+/* `bytes` 0: it is not known how many. */
+static void fail_size(struct file_job *job, uint64_t bytes, uint64_t most)
+{
+	char size[24], limit[24], whole[24];
+
+	job->error = EFBIG;
+	job->syscall = "read";
+	gibibytes(bytes, size);
+	gibibytes(most, limit);
+	if (!bytes && most == JS_SOURCE_MAX_BYTES)
+		snprintf(job->why, sizeof(job->why),
+			 "what has no size is read up to %s, and there is more", limit);
+	else
+		snprintf(job->why, sizeof(job->why),
+			 "%s%s the %s that the heap can take now (of %s)",
+			 bytes ? size : "there is more", bytes ? " are more than" : " than", limit,
+			 gibibytes(JS_HEAP_MAX_BYTES, whole));
+}
+
+/*
+ * Wait until so much may be read besides what is held already. Whoever reads alone never waits, and
+ * nobody waits for what comes without a size, while it comes.
+ */
+static bool hold(struct file_job *job, uint64_t bytes)
+{
+	bool may;
+
+	pthread_mutex_lock(&held.lock);
+	while (held.bytes && held.bytes + bytes > job->most && !held.ending)
+		pthread_cond_wait(&held.less, &held.lock);
+	may = !held.ending;
+	if (may) {
+		held.bytes += bytes;
+		job->held += bytes;
+	}
+	pthread_mutex_unlock(&held.lock);
+	if (!may)
+		job->error = ECANCELED;
+	return may;
+}
+
+static void hold_more(struct file_job *job, uint64_t bytes)
+{
+	pthread_mutex_lock(&held.lock);
+	held.bytes += bytes;
+	job->held += bytes;
+	pthread_mutex_unlock(&held.lock);
+}
+
+/* All but so much. */
+static void hold_only(struct file_job *job, uint64_t bytes)
+{
+	pthread_mutex_lock(&held.lock);
+	if (job->held > bytes) {
+		held.bytes -= job->held - bytes;
+		job->held = bytes;
+		pthread_cond_broadcast(&held.less);
+	}
+	pthread_mutex_unlock(&held.lock);
+}
+
+void files_end(void)
+{
+	pthread_mutex_lock(&held.lock);
+	held.ending = true;
+	pthread_cond_broadcast(&held.less);
+	pthread_mutex_unlock(&held.lock);
+}
+
+/* Room for one byte more than there is: a read of 0 bytes there is the end. */
+static bool more_room(struct file_job *job, size_t *room, uint64_t known)
+{
+	size_t wanted = job->data ? 2 * *room : known ? (size_t)known + 1 : 65536;
+	uint8_t *more = realloc(job->data, wanted);
+
+	if (!more) {
+		errno = ENOMEM;
+		fail_job(job, "read");
+		return false;
+	}
+	job->data = more;
+	*room = wanted;
+	return true;
+}
+
 static void read_whole(struct file_job *job, int fd)
 {
+	uint64_t known = 0, most = job->most;
 	struct stat status;
 	size_t room = 0;
 
 	if (!fstat(fd, &status) && S_ISREG(status.st_mode) && status.st_size > 0)
-		room = (size_t)status.st_size;
-	for (;;) {
-		ssize_t got;
+		known = (uint64_t)status.st_size;
+	if (known > most) {
+		fail_size(job, known, most);
+		return;
+	}
+	if (!known && most > JS_SOURCE_MAX_BYTES)
+		most = JS_SOURCE_MAX_BYTES;
+	if (!hold(job, known))
+		return;
+	while (job->bytes < room || more_room(job, &room, known)) {
+		ssize_t got = read(fd, job->data + job->bytes, room - job->bytes);
 
-		/*
-		 * One byte of room behind the size that fstat() told: a read of 0 bytes there is
-		 * the end.
-		 */
-		if (!job->data || job->bytes == room) {
-			uint8_t *more;
-
-			room = job->data ? 2 * room : room ? room + 1 : 65536;
-			more = realloc(job->data, room);
-			if (!more) {
-				errno = ENOMEM;
-				fail_job(job, "read");
-				return;
-			}
-			job->data = more;
-		}
-		got = read(fd, job->data + job->bytes, room - job->bytes);
 		if (got < 0 && errno == EINTR)
 			continue;
 		if (got < 0)
 			fail_job(job, "read");
 		if (got <= 0)
-			return;
+			break;
 		job->bytes += (size_t)got;
+		if (job->bytes > most) {
+			fail_size(job, 0, most);
+			break;
+		}
+		if (job->bytes > job->held)
+			hold_more(job, job->bytes - job->held);
 	}
+	if (job->error) { /* not to be kept until its turn comes */
+		free(job->data);
+		job->data = NULL;
+		job->bytes = 0;
+	}
+	hold_only(job, job->bytes);
 }
 
 static void write_whole(struct file_job *job, int fd)
@@ -120,14 +233,14 @@ static void set_text(struct js_engine *engine, js_value object, const char *key,
 	js_set(engine, object, key, js_string(engine, text, strlen(text)));
 }
 
-static js_value failure_of(struct js_engine *engine, int error, const char *syscall)
+static js_value failure_of(struct js_engine *engine, const struct file_job *job)
 {
 	js_value object = js_object(engine);
 
-	set_text(engine, object, "code", uv_err_name(-error));
-	set_text(engine, object, "message", uv_strerror(-error));
-	set_text(engine, object, "syscall", syscall);
-	js_set(engine, object, "errno", js_number(engine, -error));
+	set_text(engine, object, "code", uv_err_name(-job->error));
+	set_text(engine, object, "message", job->why[0] ? job->why : uv_strerror(-job->error));
+	set_text(engine, object, "syscall", job->syscall);
+	js_set(engine, object, "errno", js_number(engine, -job->error));
 	return object;
 }
 
@@ -139,6 +252,10 @@ static js_value contents_of(struct file_job *job, struct js_engine *engine)
 
 	if (!job->text)
 		return js_bytes(engine, job->data, job->bytes);
+	/* What is not UTF-8 gets longer. */
+	if (job->bytes > job->most / 3 &&
+	    text_valid_bytes((char *)job->data, job->bytes) > job->most)
+		return 0;
 	text = text_make_valid((char *)job->data, job->bytes, &bytes);
 	if (!text)
 		return 0;
@@ -150,6 +267,7 @@ static js_value contents_of(struct file_job *job, struct js_engine *engine)
 
 static void free_job(struct file_job *job)
 {
+	hold_only(job, 0);
 	free(job->path);
 	free(job->data);
 	free(job);
@@ -171,14 +289,13 @@ static void finished(uv_work_t *request, int status)
 	arguments[2] = 0;
 	if (!job->error && job->operation == FILE_READ) {
 		arguments[2] = contents_of(job, rt->engine);
-		if (!arguments[2]) { /* larger than what is left of the heap */
+		if (!arguments[2]) { /* larger than what is left of the heap by now */
 			js_free(rt->engine, js_take_exception(rt->engine));
+			fail_size(job, job->bytes, js_room(rt->engine));
 			job->error = ENOMEM;
-			job->syscall = "read";
 		}
 	}
-	arguments[1] = job->error ? failure_of(rt->engine, job->error, job->syscall)
-				  : js_undefined(rt->engine);
+	arguments[1] = job->error ? failure_of(rt->engine, job) : js_undefined(rt->engine);
 	if (!arguments[2])
 		arguments[2] = js_undefined(rt->engine);
 	free_job(job);
@@ -204,6 +321,9 @@ int files_begin(struct runtime *rt, double number, const char *operation, const 
 						       : FILE_APPEND;
 	job->data = data;
 	job->bytes = bytes;
+	job->most = text ? JS_TEXT_MAX_BYTES : JS_BYTES_MAX_BYTES;
+	if (job->most > js_room(rt->engine))
+		job->most = js_room(rt->engine);
 	job->path = strdup(path);
 	code = job->path ? uv_queue_work(&rt->loop, &job->work, work, finished) : -ENOMEM;
 	if (code) {

@@ -257,6 +257,9 @@ int files_begin(
 	void *data,
 	size_t bytes); /* consumes `data` (malloc'ed), also on failure: -ENOMEM or -EINVAL */
 
+/* The end has come: threads that wait for others to have been read do so no longer. */
+void files_end(void);
+
 /* ---- signals.c ---- */
 
 void signals_open(struct runtime *rt);

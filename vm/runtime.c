@@ -447,7 +447,8 @@ int runtime_start(struct runtime *rt)
 	script->path = realpath(rt->options.script, NULL);
 	source = script->path ? resolve_read_file(script->path, &bytes) : NULL;
 	if (!source || stat(script->path, &status)) {
-		fprintf(stderr, "thaw: cannot read %s: %s\n", rt->options.script, strerror(errno));
+		fprintf(stderr, "thaw: cannot read %s: %s\n", rt->options.script,
+			resolve_strerror(errno));
 		free(source);
 		return EXIT_NO_INPUT;
 	}

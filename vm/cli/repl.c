@@ -4,6 +4,7 @@
  * it durable, again. The durable part comes before the next prompt: whatever the shell has
  * answered, a kill does not take back.
  */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -265,6 +266,14 @@ static void evaluate(struct repl *repl, const char *line)
 
 /* ---- The loop ---- */
 
+static int too_long(void)
+{
+	return cli_fail(
+		EXIT_EXCEPTION,
+		"a statement of standard input is longer than %llu MiB, the most that is evaluated at once",
+		JS_SOURCE_MAX_BYTES >> 20);
+}
+
 /* Collect lines until they make a statement. False: nothing to evaluate this time; see leave. */
 static bool statement_read(struct repl *repl, char **statement)
 {
@@ -279,6 +288,8 @@ static bool statement_read(struct repl *repl, char **statement)
 			repl->leave = event != REPL_INTERRUPTED;
 			if (event == REPL_ENDED)
 				repl->code = runtime_run(repl->runtime);
+			if (event == REPL_TOO_LONG)
+				repl->code = too_long();
 			if (event == REPL_END && repl->terminal)
 				putchar('\n');
 			if (event != REPL_END || !code) {
@@ -290,9 +301,17 @@ static bool statement_read(struct repl *repl, char **statement)
 			return true;
 		}
 		repl_input_remember(repl->input, line);
-		longer = code ? malloc(strlen(code) + strlen(line) + 2) : strdup(line);
-		if (code && longer)
-			sprintf(longer, "%s\n%s", code, line);
+		if (code && strlen(code) + strlen(line) > JS_SOURCE_MAX_BYTES) {
+			repl->leave = true;
+			repl->code = too_long();
+			free(code);
+			free(line);
+			return false;
+		}
+		if (!code)
+			longer = strdup(line);
+		else if (asprintf(&longer, "%s\n%s", code, line) < 0)
+			longer = NULL;
 		free(code);
 		free(line);
 		code = longer;

@@ -22,6 +22,7 @@ enum repl_event {
 	REPL_INTERRUPTED, /* Ctrl-C: forget what was typed */
 	REPL_END,	  /* Ctrl-D, or the end of the pipe */
 	REPL_ENDED,	  /* the program ended (exit(), a signal) while it waited */
+	REPL_TOO_LONG,	  /* a line of more than JS_SOURCE_MAX_BYTES, or than memory has room for */
 };
 
 /*

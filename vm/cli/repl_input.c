@@ -189,8 +189,10 @@ static enum repl_event pipe_line(struct repl_input *input, char **line)
 		if (input->at_end)
 			return REPL_END;
 		searched = input->used;
+		if (input->used > JS_SOURCE_MAX_BYTES)
+			return REPL_TOO_LONG;
 		if (!pipe_room(input))
-			return REPL_END;
+			return REPL_TOO_LONG;
 		got = read_some(input, input->buffer + input->used, input->room - input->used);
 		if (got < 0 && errno == EINTR)
 			return REPL_INTERRUPTED;

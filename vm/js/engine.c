@@ -592,6 +592,11 @@ static u64 live_bytes(const struct js_engine *engine)
 	return vm_load32(engine, engine->runtime + RUNTIME_MALLOC_SIZE);
 }
 
+uint64_t js_room(const struct js_engine *engine)
+{
+	return (JS_HEAP_MAX_BYTES - live_bytes(engine)) / 2;
+}
+
 static u64 live_after_collection(const struct js_engine *engine)
 {
 	return ((struct heap_note *)vm_at(engine, engine->note))->live_bytes;

@@ -40,6 +40,11 @@
 extern const char js_engine_identity[];
 
 #define JS_HEAP_MAX_BYTES (65535ull * 65536) /* 65,536 wasm pages would wrap wasm2c's u32 size */
+/* QuickJS's own limits of one value. */
+#define JS_TEXT_MAX_BYTES ((1ull << 30) - 1)
+#define JS_BYTES_MAX_BYTES ((1ull << 31) - 1)
+/* What has no size, and might have no end, is read so far; also a script, a module, a line of the shell. */
+#define JS_SOURCE_MAX_BYTES (256ull << 20)
 /* A u32 address plus a u32 offset never leaves 8 GiB. */
 #define JS_HEAP_GUARD_BYTES ((8ull << 30) - JS_HEAP_MAX_BYTES)
 
@@ -228,5 +233,10 @@ void js_gc(struct js_engine *engine);
 void js_hold_collections(struct js_engine *engine, bool hold);
 /* Bytes of linear memory now. */
 size_t js_heap_bytes(const struct js_engine *engine);
+/*
+ * How large one thing may be that comes from outside, so that the heap could take it now: it needs
+ * room for it twice, as it comes and as the value that it becomes.
+ */
+uint64_t js_room(const struct js_engine *engine);
 
 #endif

@@ -199,16 +199,26 @@ static js_value host_promise(ARGUMENTS)
 
 /* ---- The process ---- */
 
+/* Into the list; false: there is no room in the heap, an exception is pending, and the list is gone. */
+static bool add_text(struct js_engine *engine, js_value list, uint32_t index, const char *text,
+		     size_t length)
+{
+	if (list && js_set_index(engine, list, index, js_string(engine, text, length)))
+		return true;
+	js_free(engine, list);
+	return false;
+}
+
 static js_value host_args(ARGUMENTS)
 {
 	struct runtime *rt = arg;
 	js_value list = js_array(engine);
 
 	UNUSED;
-	for (int i = 0; list && i < rt->options.argument_count; i++)
-		js_set_index(engine, list, (uint32_t)i,
-			     js_string(engine, rt->options.arguments[i],
-				       strlen(rt->options.arguments[i])));
+	for (int i = 0; i < rt->options.argument_count; i++)
+		if (!add_text(engine, list, (uint32_t)i, rt->options.arguments[i],
+			      strlen(rt->options.arguments[i])))
+			return 0;
 	return list;
 }
 
@@ -234,7 +244,7 @@ static js_value host_environment_names(ARGUMENTS)
 	uint32_t index = 0;
 
 	UNUSED;
-	for (char **at = environ; list && *at; at++) {
+	for (char **at = environ; *at; at++) {
 		const char *equals = strchr(*at, '=');
 		size_t length = equals ? (size_t)(equals - *at) : 0;
 		bool again = false;
@@ -242,8 +252,9 @@ static js_value host_environment_names(ARGUMENTS)
 		for (char **earlier = environ; earlier < at && !again;
 		     earlier++) /* a proxy may not name a key twice */
 			again = !strncmp(*earlier, *at, length + 1);
-		if (length && !again && !is_secret(*at, length))
-			js_set_index(engine, list, index++, js_string(engine, *at, length));
+		if (length && !again && !is_secret(*at, length) &&
+		    !add_text(engine, list, index++, *at, length))
+			return 0;
 	}
 	return list;
 }

@@ -24,61 +24,94 @@
 
 #include "../failure.h"
 #include "embedded.h"
+#include "engine.h"
 #include "json_scan.h"
 #include "resolve.h"
 
 #define CONDITION_DEPTH_MAX 16
 
-char *resolve_read_file(const char *path, size_t *bytes)
+static bool grow(char **data, size_t room)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	char *more = realloc(*data, room);
+
+	if (more)
+		*data = more;
+	else
+		errno = ENOMEM;
+	return more;
+}
+
+/* All of it, and a zero behind it. False: errno; EFBIG: more than a source may have. */
+static bool read_source(int fd, char **data, size_t *bytes)
+{
 	size_t room = 16384;
-	char *data = NULL;
 	struct stat status;
 
-	*bytes = 0;
-	if (fd < 0)
-		return NULL;
 	if (!fstat(fd, &status)) {
 		if (S_ISDIR(status.st_mode)) {
-			close(fd);
 			errno = EISDIR;
-			return NULL;
+			return false;
+		}
+		if (status.st_size > (off_t)JS_SOURCE_MAX_BYTES) {
+			errno = EFBIG;
+			return false;
 		}
 		if (status.st_size > 0)
 			room = (size_t)status.st_size + 2;
 	}
-	data = malloc(room);
-	while (data) {
-		ssize_t got = read(fd, data + *bytes, room - *bytes - 1);
+	if (!grow(data, room))
+		return false;
+	for (;;) {
+		ssize_t got = read(fd, *data + *bytes, room - *bytes - 1);
 
 		if (got < 0 && errno == EINTR)
 			continue;
-		if (got < 0) {
-			int saved = errno;
-
-			free(data);
-			close(fd);
-			errno = saved;
-			return NULL;
+		if (got <= 0) {
+			(*data)[*bytes] = 0;
+			return !got;
 		}
-		if (!got)
-			break;
 		*bytes += (size_t)got;
-		if (*bytes == room - 1) {
-			char *more = realloc(data, room *= 2);
-
-			if (!more)
-				free(data);
-			data = more;
+		if (*bytes < room - 1)
+			continue;
+		if (*bytes > JS_SOURCE_MAX_BYTES) {
+			errno = EFBIG;
+			return false;
 		}
+		room = 2 * room < JS_SOURCE_MAX_BYTES + 2 ? 2 * room : JS_SOURCE_MAX_BYTES + 2;
+		if (!grow(data, room))
+			return false;
 	}
+}
+
+char *resolve_read_file(const char *path, size_t *bytes)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC), saved;
+	char *data = NULL;
+
+	*bytes = 0;
+	if (fd < 0)
+		return NULL;
+	if (!read_source(fd, &data, bytes)) {
+		saved = errno;
+		free(data);
+		data = NULL;
+		errno = saved;
+	}
+	saved = errno;
 	close(fd);
-	if (data)
-		data[*bytes] = 0;
-	else
-		errno = ENOMEM;
+	errno = saved;
 	return data;
+}
+
+const char *resolve_strerror(int error)
+{
+	static char limit[80];
+
+	if (error != EFBIG)
+		return strerror(error);
+	snprintf(limit, sizeof(limit), "larger than %llu MiB, the most that a source may have",
+		 JS_SOURCE_MAX_BYTES >> 20);
+	return limit;
 }
 
 /* ---- Files ---- */
@@ -430,6 +463,6 @@ char *resolve_load(const char *name, size_t *bytes, struct thaw_error *error)
 		source = resolve_read_file(name, bytes);
 	}
 	if (!source)
-		failure(error, -errno, "cannot read module %s: %s", name, strerror(errno));
+		failure(error, -errno, "cannot read module %s: %s", name, resolve_strerror(errno));
 	return source;
 }

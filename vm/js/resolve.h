@@ -20,7 +20,12 @@ char *resolve_specifier(const char *base, const char *specifier, struct thaw_err
 char *resolve_lexically(const char *base, const char *specifier);
 /* The source (malloc'ed, terminated) of such a name; NULL and `error`. */
 char *resolve_load(const char *name, size_t *bytes, struct thaw_error *error);
-/* A whole file, malloc'ed and terminated; NULL and errno. */
+/*
+ * A whole file, malloc'ed and terminated; NULL and errno. EFBIG: more than JS_SOURCE_MAX_BYTES, of which
+ * no more has been read.
+ */
 char *resolve_read_file(const char *path, size_t *bytes);
+/* strerror() for that errno, which names that limit. Static storage. */
+const char *resolve_strerror(int error);
 
 #endif

@@ -67,9 +67,38 @@ size_t text_valid_prefix(const char *text, size_t bytes)
 	return (size_t)(at - start);
 }
 
+/* Each maximal subpart of what is malformed becomes U+FFFD, three bytes. `copy` NULL: only counted. */
+static size_t replace_malformed(const char *text, size_t bytes, size_t done, char *copy)
+{
+	size_t put = done;
+
+	if (copy)
+		memcpy(copy, text, done);
+	while (done < bytes) {
+		int bad = -sequence((const uint8_t *)text + done, (const uint8_t *)text + bytes);
+		size_t good;
+
+		if (copy)
+			memcpy(copy + put, "\xef\xbf\xbd", 3);
+		put += 3;
+		done += (size_t)bad;
+		good = text_valid_prefix(text + done, bytes - done);
+		if (copy)
+			memcpy(copy + put, text + done, good);
+		put += good;
+		done += good;
+	}
+	return put;
+}
+
+size_t text_valid_bytes(const char *text, size_t bytes)
+{
+	return replace_malformed(text, bytes, text_valid_prefix(text, bytes), NULL);
+}
+
 char *text_make_valid(char *text, size_t bytes, size_t *valid_bytes)
 {
-	size_t done = text_valid_prefix(text, bytes), put;
+	size_t done = text_valid_prefix(text, bytes);
 	char *copy;
 
 	*valid_bytes = bytes;
@@ -77,23 +106,10 @@ char *text_make_valid(char *text, size_t bytes, size_t *valid_bytes)
 		return text;
 	if (bytes > SIZE_MAX / 3)
 		return NULL;
-	copy = malloc(3 * bytes);
-	if (!copy)
-		return NULL;
-	memcpy(copy, text, done);
-	put = done;
-	while (done < bytes) {
-		int bad = -sequence((const uint8_t *)text + done, (const uint8_t *)text + bytes);
-		size_t good;
-
-		memcpy(copy + put, "\xef\xbf\xbd", 3);
-		put += 3;
-		done += (size_t)bad;
-		good = text_valid_prefix(text + done, bytes - done);
-		memcpy(copy + put, text + done, good);
-		put += good;
-		done += good;
-	}
-	*valid_bytes = put;
+	/* As large as it has to be: three times the bytes of a large file might not be there. */
+	*valid_bytes = replace_malformed(text, bytes, done, NULL);
+	copy = malloc(*valid_bytes);
+	if (copy)
+		replace_malformed(text, bytes, done, copy);
 	return copy;
 }

@@ -14,6 +14,8 @@
  */
 size_t text_valid_prefix(const char *text, size_t bytes);
 
+/* How many bytes text_make_valid() would give. */
+size_t text_valid_bytes(const char *text, size_t bytes);
 /*
  * Replaces what is not UTF-8 by U+FFFD as WHATWG says (one per maximal subpart). Returns `text`
  * itself if it is valid, else a malloc'ed copy; NULL when out of memory.
