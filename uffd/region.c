@@ -11,7 +11,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "compat.h"
@@ -20,9 +20,16 @@
 
 static int out_of_address_space(struct thaw_error *error, size_t bytes)
 {
-	return error_set(error, -errno,
-			 "cannot reserve %zu MiB of address space: %s (see ulimit -v)", bytes >> 20,
-			 strerror(errno));
+	int code = -errno;
+	struct rlimit limit;
+
+	if (code == -ENOMEM && !getrlimit(RLIMIT_AS, &limit) && limit.rlim_cur != RLIM_INFINITY)
+		return error_set(
+			error, code,
+			"cannot reserve %zu MiB of address space: ulimit -v allows %llu MiB in all, raise that",
+			bytes >> 20, (unsigned long long)limit.rlim_cur >> 20);
+	return error_set(error, code, "cannot reserve %zu MiB of address space: %s", bytes >> 20,
+			 thaw_strerror(code));
 }
 
 static int map_memory(struct region *region, bool plain, struct thaw_error *error)

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "js/text.h"
+#include "limits.h"
 #include "loop.h"
 
 enum file_operation { FILE_READ, FILE_WRITE, FILE_APPEND };
@@ -305,8 +306,9 @@ static void finished(uv_work_t *request, int status)
 int files_begin(struct runtime *rt, double number, const char *operation, const char *path,
 		bool text, void *data, size_t bytes)
 {
+	static bool pool_is_there; /* the first job starts it */
 	struct file_job *job = calloc(1, sizeof(*job));
-	int code;
+	int code = 0;
 
 	if (!job) {
 		free(data);
@@ -325,7 +327,11 @@ int files_begin(struct runtime *rt, double number, const char *operation, const 
 	if (job->most > js_room(rt->engine))
 		job->most = js_room(rt->engine);
 	job->path = strdup(path);
-	code = job->path ? uv_queue_work(&rt->loop, &job->work, work, finished) : -ENOMEM;
+	if (!pool_is_there)
+		code = limits_want_pool();
+	pool_is_there = !code;
+	if (!code)
+		code = job->path ? uv_queue_work(&rt->loop, &job->work, work, finished) : -ENOMEM;
 	if (code) {
 		free_job(job);
 		return code;

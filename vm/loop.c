@@ -34,10 +34,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "limits.h"
 #include "loop.h"
 
 /* Due timers run one after the other for so long before the loop looks at anything else. */
 #define SLICE_NS 2000000u
+/* The loop's: epoll, two pipes for signals, an eventfd for each uv_async_t, and one to spare. */
+#define LOOP_DESCRIPTORS 8u
 
 static uint64_t clock_ns(clockid_t clock)
 {
@@ -531,8 +534,10 @@ static void on_wake(uv_async_t *wake)
 
 int loop_open(struct runtime *rt, struct thaw_error *error)
 {
-	int code = uv_loop_init(&rt->loop);
+	int code = limits_want_descriptors(LOOP_DESCRIPTORS);
 
+	if (!code)
+		code = uv_loop_init(&rt->loop);
 	if (code)
 		return failure(error, code, "cannot make an event loop: %s", uv_strerror(code));
 	rt->loop_ready = true;

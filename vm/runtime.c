@@ -19,6 +19,7 @@
 
 #include "js/host.h"
 #include "js/resolve.h"
+#include "limits.h"
 #include "loop.h"
 
 #define EXIT_UNSETTLED 13 /* as node: a top-level await that nothing will settle */
@@ -49,6 +50,9 @@ int runtime_exit_code(int code)
 	case THAW_EINUSE:
 		return EXIT_IMAGE_IN_USE;
 	case THAW_EKERNEL:
+	case -ENOMEM: /* limits of the process, or of the machine */
+	case -EMFILE:
+	case -ENFILE:
 		return EXIT_NO_KERNEL;
 	case RUNTIME_EREPEATS:
 		return EXIT_ENGINE_TRAP;
@@ -383,6 +387,7 @@ int runtime_open(const struct runtime_options *options, struct runtime **runtime
 		code = checkpoints_open(rt, error);
 	if (code) {
 		runtime_close(rt);
+		limits_explain(error, code);
 		return code;
 	}
 	rt->restore_ns = loop_monotonic_ns();
@@ -447,10 +452,13 @@ int runtime_start(struct runtime *rt)
 	script->path = realpath(rt->options.script, NULL);
 	source = script->path ? resolve_read_file(script->path, &bytes) : NULL;
 	if (!source || stat(script->path, &status)) {
+		int reason = errno;
+
 		fprintf(stderr, "thaw: cannot read %s: %s\n", rt->options.script,
-			resolve_strerror(errno));
+			resolve_strerror(reason));
 		free(source);
-		return EXIT_NO_INPUT;
+		return reason == EMFILE || reason == ENFILE || reason == ENOMEM ? EXIT_NO_KERNEL
+										: EXIT_NO_INPUT;
 	}
 	script->bytes = bytes;
 	script->mtime_ns = (int64_t)status.st_mtim.tv_sec * 1000000000 + status.st_mtim.tv_nsec;

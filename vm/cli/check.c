@@ -1,11 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * check.c - thaw check: what this kernel and these privileges allow, what is used of it, and what it
- * costs to do without the rest.
+ * costs to do without the rest. Last it does what thaw run does, in a process of its own: what forbids that,
+ * a limit of the process say, is found by trying, not by knowing all of it. One thread.
  */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "cli.h"
+#include "limits.h"
 
 struct findings {
 	const struct thaw_capability *capabilities;
@@ -45,6 +55,8 @@ static void print_json(const struct findings *found)
 		json_close(&json, '}');
 	}
 	json_close(&json, ']');
+	if (found->error.code)
+		json_text(&json, "error", found->error.text);
 	json_close(&json, '}');
 	putchar('\n');
 }
@@ -92,6 +104,141 @@ static void print_rungs(const struct findings *found)
 	table_print(&table, stdout);
 }
 
+/* ---- Trying ---- */
+
+static int make_generation(struct runtime *runtime, struct thaw_error *error)
+{
+	struct thaw_result result = {0};
+	int code = runtime_checkpoint(runtime, THAW_REASON_EXIT, &result);
+
+	*error = result.error;
+	if (code && !error->text[0])
+		snprintf(error->text, sizeof(error->text), "cannot make a generation: %s",
+			 thaw_strerror(code));
+	/* While the threads of both are there. */
+	if (!code) {
+		code = limits_want_pool();
+		snprintf(error->text, sizeof(error->text),
+			 "cannot start the threads that read and write files: %s",
+			 thaw_strerror(code));
+	}
+	limits_explain(error, code);
+	return code;
+}
+
+/* A program that begins, becomes durable, and is continued. Returns an exit code, and has said why. */
+static int start_twice(const char *image)
+{
+	const struct runtime_options options = {.image = image, .quiet = true};
+	struct runtime *runtime;
+	struct thaw_error error;
+	int code = 0;
+
+	for (int start = 0; start < (image ? 2 : 1) && !code; start++) {
+		code = runtime_open(&options, &runtime, &error);
+		if (code)
+			break;
+		if (image)
+			code = make_generation(runtime, &error);
+		runtime_close(runtime);
+	}
+	if (!code)
+		return 0;
+	fputs(error.text, stderr);
+	return code == -EAGAIN ? EXIT_NO_KERNEL : runtime_exit_code(code);
+}
+
+/* The last line that the process said, or what became of it. Returns an exit code. */
+static int outcome_of(pid_t pid, int from, struct thaw_error *error)
+{
+	char *last;
+	size_t length = 0;
+	ssize_t got;
+	int status = 0;
+
+	while (length < sizeof(error->text) - 1) {
+		got = read(from, error->text + length, sizeof(error->text) - 1 - length);
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0)
+			break;
+		length += (size_t)got;
+	}
+	error->text[length] = '\0';
+	last = strrchr(error->text, '\n');
+	if (last)
+		memmove(error->text, last + 1, strlen(last + 1) + 1);
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	if (WIFSIGNALED(status)) {
+		snprintf(error->text, sizeof(error->text), "a program is ended by signal %d (%s)",
+			 WTERMSIG(status), strsignal(WTERMSIG(status)));
+		return EXIT_NO_KERNEL;
+	}
+	return WEXITSTATUS(status);
+}
+
+/* It has as many descriptors as thaw run. */
+static int try_start(const char *image, struct thaw_error *error)
+{
+	int line[2], code;
+	pid_t pid;
+
+	if (pipe(line))
+		pid = -1;
+	else
+		pid = fork();
+	if (pid < 0) {
+		code = -errno;
+		snprintf(error->text, sizeof(error->text), "cannot start a process: %s",
+			 strerror(-code));
+		limits_explain(error, code);
+		return EXIT_NO_KERNEL;
+	}
+	if (!pid) {
+		dup2(line[1], STDERR_FILENO);
+		close(line[0]);
+		close(line[1]);
+		code = start_twice(image);
+		_exit(code);
+	}
+	close(line[1]);
+	code = outcome_of(pid, line[0], error);
+	close(line[0]);
+	return code;
+}
+
+static void remove_directory(const char *path)
+{
+	DIR *directory = opendir(path);
+
+	for (struct dirent *entry; directory && (entry = readdir(directory));)
+		unlinkat(dirfd(directory), entry->d_name, 0);
+	if (directory)
+		closedir(directory);
+	rmdir(path);
+}
+
+/* Would thaw run succeed? Where no directory can be made, without an image. Returns an exit code. */
+static int try_all(struct findings *found)
+{
+	const char *parent = getenv("TMPDIR");
+	char directory[PATH_MAX - 32], image[PATH_MAX];
+	bool made;
+	int code;
+
+	snprintf(directory, sizeof(directory), "%s/thaw-check-XXXXXX",
+		 parent && *parent ? parent : "/tmp");
+	made = mkdtemp(directory);
+	snprintf(image, sizeof(image), "%s/check.thaw", directory);
+	fflush(stdout); /* or the process would print it as well */
+	code = try_start(made ? image : NULL, &found->error);
+	if (made)
+		remove_directory(directory);
+	found->error.code = code;
+	return code;
+}
+
 static int check(const struct cli_options *options, int operand_count, char **operands)
 {
 	struct findings found = {0};
@@ -104,6 +251,9 @@ static int check(const struct cli_options *options, int operand_count, char **op
 				thaw_strerror(code));
 	found.capability_count = (unsigned)code;
 	code = thaw_rungs(&found.rungs, &found.rung_count, &found.error);
+	if (code)
+		limits_explain(&found.error, code);
+	code = code ? runtime_exit_code(code) : try_all(&found);
 	if (options->json) {
 		print_json(&found);
 	} else {
@@ -111,7 +261,7 @@ static int check(const struct cli_options *options, int operand_count, char **op
 		print_rungs(&found);
 	}
 	if (code)
-		return cli_fail_error(&found.error, code);
+		return cli_fail(code, "not ok: %s", found.error.text);
 	if (!options->json)
 		puts("\nok: thaw runs here");
 	return 0;
@@ -127,7 +277,9 @@ const struct cli_command command_check = {
 		"Tries each thing Thaw can use of the kernel. None is needed: below it stands, best first, what is\n"
 		"used where one is missing, and what that costs. THAW_DELIVERY, THAW_TRACKER, THAW_BACKING and\n"
 		"THAW_READER force one; THAW_WITHOUT=wp-async,io_uring does as if these were not here.\n"
-		"Exit code 0 if programs can run here; 69 if what is forced is not here, 9 if it is no such thing.",
+		"Last it starts a program and continues it, over an image in TMPDIR, with the limits that this process has.\n"
+		"Exit code 0 if that went well; what thaw run would end with if not: 69 if a limit is too low, or what is\n"
+		"forced is not here, 9 if it is no such thing.",
 	.examples = "  thaw check\n"
 		    "  THAW_DELIVERY=sigsegv thaw check\n"
 		    "  thaw check --json | jq '.rungs[] | select(.used) | .name'\n",

@@ -36,6 +36,7 @@ const char js_engine_identity[] = "js-1 quickjs-wasi " JS_WASM_HASH;
 #define SHADOW_BYTES (8u << 20)
 #define SHADOW_MARGIN (512u << 10)
 #define RESERVE_BYTES (512u << 10)
+#define SCRATCH_BYTES (4u << 20) /* more than the memory that the module begins with */
 
 /*
  * Collector: between turns when the live bytes have grown by half since the last collection;
@@ -309,6 +310,18 @@ static size_t engine_bytes(void)
 	return (sizeof(struct js_engine) + 0xffff) & ~(size_t)0xffff;
 }
 
+/* What the generated code asks for, and cannot be refused (wasm_rt_allocate_memory). */
+static int scratch_is_there(void)
+{
+	void *scratch = mmap(NULL, SCRATCH_BYTES, PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (scratch == MAP_FAILED)
+		return -errno;
+	munmap(scratch, SCRATCH_BYTES);
+	return 0;
+}
+
 /*
  * Everything but the heap: the module over scratch memory, its table with our functions in it,
  * stacks.
@@ -338,8 +351,10 @@ static struct js_engine *engine_new(struct thaw *heap, const struct js_host *hos
 		code = sort_bindings(engine);
 	if (code == 0)
 		code = vm_stack_open(&engine->side_stack, NULL, 0);
+	if (code == 0)
+		code = scratch_is_there();
 	if (code < 0) {
-		fail(error, code, "JavaScript engine: cannot set up its stack");
+		fail(error, code, "JavaScript engine: no address space for its stack");
 		js_engine_free(engine);
 		return NULL;
 	}
@@ -454,6 +469,7 @@ static bool reseed(struct js_engine *engine)
 struct start {
 	struct js_engine *engine;
 	const char *problem;
+	int code; /* what stands for it; 0: the caller's */
 };
 
 static void run_create(void *arg)
@@ -468,8 +484,10 @@ static void run_create(void *arg)
 	engine->runtime = VM(engine, qjs_get_runtime_ptr);
 	engine->context = VM(engine, qjs_get_context_ptr);
 	start->problem = "not enough memory for its stack";
+	start->code = -ENOMEM;
 	if (!create_shadow_stack(engine))
 		return;
+	start->code = 0;
 	VM(engine, JS_SetModuleLoaderFunc, engine->runtime,
 	   engine->native_base + NATIVE_MODULE_RESOLVE, engine->native_base + NATIVE_MODULE_LOAD,
 	   0);
@@ -531,7 +549,7 @@ static int engine_start(struct js_engine *engine, void (*function)(void *arg), i
 	snprintf(text, sizeof(text), "JavaScript engine: %s",
 		 engine->trap[0] ? engine->trap : start.problem);
 	js_engine_free(engine);
-	return fail(error, code, text);
+	return fail(error, start.code ? start.code : code, text);
 }
 
 int js_engine_create(struct thaw *heap, const struct js_host *host, struct js_engine **engine,

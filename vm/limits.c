@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * limits.c - the limits of the process (setrlimit, ulimit): which of them stopped a start, and asking
+ * beforehand for what libuv would call abort() over, without a word.
+ *
+ * Called by runtime.c, loop.c and files.c, owner's thread. What is asked for is given back at once: other
+ * threads of this process may take it meanwhile, but a program that starts has none that do.
+ */
+#include "limits.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "failure.h"
+
+#define MIB (1ull << 20)
+#define POOL_MAX 1024u /* libuv's */
+
+/* What a program needs besides its heap: most of it is reserved and never touched. */
+static const struct limit {
+	int resource;
+	const char *option, *needs;
+	uint64_t unit;
+} limits[] = {
+	{RLIMIT_AS, "ulimit -v", "9 GiB (9500000) of address space", MIB},
+	{RLIMIT_DATA, "ulimit -d", "1 GiB (1000000) and its heap", MIB},
+	{RLIMIT_NOFILE, "ulimit -n", "64 open files", 1},
+	{RLIMIT_NPROC, "ulimit -u", "16 threads", 1},
+};
+enum { LIMIT_SPACE, LIMIT_DATA, LIMIT_FILES, LIMIT_THREADS };
+
+static bool is_set(unsigned which, uint64_t *value)
+{
+	struct rlimit limit;
+
+	if (getrlimit(limits[which].resource, &limit) || limit.rlim_cur == RLIM_INFINITY)
+		return false;
+	*value = limit.rlim_cur / limits[which].unit;
+	return true;
+}
+
+static void explain(struct thaw_error *error, unsigned which)
+{
+	const struct limit *limit = &limits[which];
+	struct thaw_error why = *error;
+	uint64_t value;
+
+	if (is_set(which, &value) &&
+	    !strstr(why.text, limit->option)) /* libthaw may have said it */
+		failure(error, why.code, "%s; %s allows %llu%s, and a program needs %s: raise it",
+			why.text, limit->option, (unsigned long long)value,
+			limit->unit == MIB ? " MiB" : "", limit->needs);
+}
+
+void limits_explain(struct thaw_error *error, int code)
+{
+	uint64_t value;
+
+	/* For a thread it is said of everything that there is none of, its stack too: pthread_create(3). */
+	if (code == -ENOMEM || code == -EAGAIN) {
+		explain(error, LIMIT_SPACE);
+		explain(error, LIMIT_DATA);
+	}
+	if (code == -EMFILE)
+		explain(error, LIMIT_FILES);
+	if (code == -EAGAIN && !is_set(LIMIT_SPACE, &value) && !is_set(LIMIT_DATA, &value))
+		explain(error, LIMIT_THREADS);
+}
+
+int limits_want_descriptors(unsigned count)
+{
+	int taken[16], code = 0;
+	unsigned have = 0;
+
+	while (!code && have < count && have < sizeof(taken) / sizeof(taken[0])) {
+		/* Standard error is always there (keep_standard_streams). */
+		taken[have] = dup(STDERR_FILENO);
+		if (taken[have] < 0)
+			code = -errno;
+		else
+			have++;
+	}
+	while (have)
+		close(taken[--have]);
+	return code;
+}
+
+static void *wait_for_the_others(void *lock)
+{
+	pthread_mutex_lock(lock);
+	pthread_mutex_unlock(lock);
+	return NULL;
+}
+
+/* How many threads libuv's pool will have, each with a stack as large as the main thread's may become. */
+static unsigned pool_threads(void)
+{
+	const char *said = getenv("UV_THREADPOOL_SIZE");
+	long count = said ? strtol(said, NULL, 10) : 4;
+
+	return count < 1 ? 1 : count > (long)POOL_MAX ? POOL_MAX : (unsigned)count;
+}
+
+int limits_want_pool(void)
+{
+	const unsigned wanted = pool_threads();
+	pthread_t *threads = calloc(wanted, sizeof(*threads));
+	pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	struct rlimit stack;
+	pthread_attr_t attributes;
+	unsigned started = 0;
+	int code = 0;
+
+	if (!threads)
+		return -ENOMEM;
+	pthread_attr_init(&attributes);
+	if (!getrlimit(RLIMIT_STACK, &stack) && stack.rlim_cur != RLIM_INFINITY &&
+	    stack.rlim_cur >= PTHREAD_STACK_MIN)
+		pthread_attr_setstacksize(&attributes, stack.rlim_cur & ~(rlim_t)0xffff);
+	pthread_mutex_lock(&lock);
+	while (!code && started < wanted) {
+		code = -pthread_create(&threads[started], &attributes, wait_for_the_others, &lock);
+		started += !code;
+	}
+	pthread_mutex_unlock(&lock);
+	while (started)
+		pthread_join(threads[--started], NULL);
+	pthread_attr_destroy(&attributes);
+	free(threads);
+	return code;
+}
