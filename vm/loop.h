@@ -8,6 +8,7 @@
  *	checkpoints.c	when a generation is taken, and who is told
  *	stopping.c	generations in the middle of a turn: taking them, continuing them
  *	alarm.c		makes a turn that lasts poll at the right moment
+ *	changed_sources.c	a restored program's files are not what they were
  *	files.c		readFile, writeFile, appendFile on libuv's threads
  *	signals.c	SIGINT, SIGTERM, SIGHUP, SIGUSR2
  *	js/host.c	what JavaScript may call
@@ -215,6 +216,14 @@ bool checkpoints_waited_for(const struct runtime *rt);
  * ended.
  */
 int checkpoints_now(struct runtime *rt, enum thaw_reason reason, struct thaw_result *result);
+
+/* ---- changed_sources.c ---- */
+
+/*
+ * A restored program: is it the one that was asked for (else THAW_EENGINE), and did its files change since
+ * it loaded them? That is said, in one line.
+ */
+int changed_sources_check(struct runtime *rt, struct thaw_error *error);
 
 /* ---- stopping.c ---- */
 

@@ -93,62 +93,6 @@ static const char *script_name(const struct runtime *rt)
 
 /* ---- Opening ---- */
 
-/*
- * Is the script that was asked for the one in the image? Reads it only if its size or time says
- * that it may not be.
- */
-static int check_script(struct runtime *rt, struct thaw_error *error)
-{
-	const struct js_script *script = &rt->blob.script;
-	const char *asked = rt->options.script, *slash, *held;
-	char real[PATH_MAX];
-	struct stat status;
-	uint8_t hash[16];
-	size_t bytes;
-	char *source;
-
-	if (!asked)
-		return 0;
-	if (realpath(asked, real))
-		asked = real;
-	if (!script->path)
-		return failure(
-			error, THAW_EENGINE,
-			"%s holds a shell's session, not %s: choose another image, or start anew with --fresh",
-			rt->options.image, rt->options.script);
-	if (stat(asked, &status))
-		return strcmp(asked, script->path) && rt->options.verbose
-			       ? (fprintf(stderr,
-					  "thaw: %s is not there; the program in the image goes on\n",
-					  asked),
-				  0)
-			       : 0;
-	if (!strcmp(asked, script->path) && (uint64_t)status.st_size == script->bytes &&
-	    (int64_t)status.st_mtim.tv_sec * 1000000000 + status.st_mtim.tv_nsec ==
-		    script->mtime_ns)
-		return 0;
-	source = resolve_read_file(asked, &bytes);
-	if (!source)
-		return 0;
-	js_source_hash(source, bytes, hash);
-	free(source);
-	if (bytes == script->bytes && !memcmp(hash, script->hash, sizeof(hash)))
-		return 0;
-	slash = strrchr(asked, '/');
-	held = strrchr(script->path, '/');
-	if (strcmp(slash ? slash + 1 : asked, held ? held + 1 : script->path))
-		return failure(
-			error, THAW_EENGINE,
-			"%s holds the program %s, not %s: choose another image, or start anew with --fresh",
-			rt->options.image, script->path, asked);
-	if (!rt->options.quiet)
-		fprintf(stderr,
-			"thaw: %s changed since generation %llu was made; the program in the image goes on "
-			"(thaw run --fresh starts the new one)\n",
-			script_name(rt), (unsigned long long)thaw_opened(rt->heap)->number);
-	return 0;
-}
-
 /* The VM out of the generation that the heap was opened from. */
 static int restore(struct runtime *rt, struct thaw_error *error)
 {
@@ -377,7 +321,7 @@ int runtime_open(const struct runtime_options *options, struct runtime **runtime
 		code = thaw_settle(rt->heap, error);
 	if (!code && rt->restored) {
 		rt->blob.restores++;
-		code = check_script(rt, error);
+		code = changed_sources_check(rt, error);
 	}
 	if (!code) /* the clock continues the restored one, and the prelude reads it */
 		code = loop_open(rt, error);

@@ -14,12 +14,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "../loop.h"
 #include "embedded.h"
 #include "host.h"
 #include "resolve.h"
+#include "sources.h"
 #include "text.h"
 
 extern char **environ;
@@ -464,10 +466,22 @@ static char *module_resolve(void *arg, const char *base, const char *specifier,
 	return name;
 }
 
+/* Looked at before it is read: if it changes meanwhile, it will seem to have changed, and is compared. */
 static char *module_load(void *arg, const char *name, size_t *bytes, struct thaw_error *error)
 {
-	(void)arg;
-	return resolve_load(name, bytes, error);
+	struct js_source source = {.path = name};
+	struct runtime *rt = arg;
+	struct stat status;
+	bool file = name[0] == '/' && !stat(name, &status);
+	char *text = resolve_load(name, bytes, error);
+
+	if (!text || !file)
+		return text;
+	source.bytes = *bytes;
+	source.mtime_ns = (int64_t)status.st_mtim.tv_sec * 1000000000 + status.st_mtim.tv_nsec;
+	js_source_hash(text, *bytes, source.hash);
+	js_source_remember(rt->engine, &source);
+	return text;
 }
 
 struct js_host host_for(struct runtime *rt)

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "sources.h"
 #include "state.h"
 
 enum { EVAL_MODULE = 1 << 0, EVAL_COMPILE_ONLY = 1 << 5 };
@@ -204,9 +205,9 @@ static u32 compile_module(struct js_engine *engine, u32 name, u32 source, u32 by
 static u32 load_module(struct js_engine *engine, u32 name)
 {
 	struct thaw_error error = {0};
+	u32 source, module = 0, mark = sources_mark(engine);
 	size_t bytes = 0, skip;
 	char *host_name, *text;
-	u32 source, module = 0;
 
 	host_name = strdup(vm_at(engine, name));
 	text = host_name && engine->host.module_load
@@ -225,6 +226,8 @@ static u32 load_module(struct js_engine *engine, u32 name)
 		module = json_module(engine, name, source, (u32)(bytes - skip), host_name);
 	else if (source)
 		module = compile_module(engine, name, source, (u32)(bytes - skip), host_name);
+	if (!module)
+		sources_forget(engine, mark);
 	vm_free(engine, source);
 	free(host_name);
 	return module;

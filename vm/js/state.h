@@ -65,7 +65,8 @@ struct heap_note {
 	u32 stack_bytes; /* of the shadow stack, which begins right after the note */
 	u32 live_bytes;	 /* allocated right after the last collection */
 	u32 reserve; /* a block to free when memory ends, so that the error can be built; 0: given up */
-	u32 unused[12];
+	u32 sources, sources_used, sources_room; /* sources.c: a block, and bytes of it; 0: none */
+	u32 unused[9];
 };
 #define NOTE_MAGIC 0x57414854u /* "THAW" */
 
