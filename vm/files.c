@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #include "js/text.h"
-#include "limits.h"
+#include "process_limits.h"
 #include "loop.h"
 
 enum file_operation { FILE_READ, FILE_WRITE, FILE_APPEND };

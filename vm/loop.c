@@ -34,7 +34,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "limits.h"
+#include "process_limits.h"
 #include "loop.h"
 
 /* Due timers run one after the other for so long before the loop looks at anything else. */

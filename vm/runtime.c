@@ -19,7 +19,7 @@
 
 #include "js/host.h"
 #include "js/resolve.h"
-#include "limits.h"
+#include "process_limits.h"
 #include "loop.h"
 
 #define EXIT_UNSETTLED 13 /* as node: a top-level await that nothing will settle */

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "cli.h"
-#include "limits.h"
+#include "process_limits.h"
 
 struct findings {
 	const struct thaw_capability *capabilities;

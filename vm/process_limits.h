@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * limits.h - the limits that a process has been given, where a program needs more.
+ * process_limits.h - the limits that a process has been given, where a program needs more.
  */
-#ifndef VM_LIMITS_H
-#define VM_LIMITS_H
+#ifndef VM_PROCESS_LIMITS_H
+#define VM_PROCESS_LIMITS_H
 
 #include "thaw.h"
 

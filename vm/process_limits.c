@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * limits.c - the limits of the process (setrlimit, ulimit): which of them stopped a start, and asking
+ * process_limits.c - the limits of the process (setrlimit, ulimit): which of them stopped a start, and asking
  * beforehand for what libuv would call abort() over, without a word.
  *
  * Called by runtime.c, loop.c and files.c, owner's thread. What is asked for is given back at once: other
  * threads of this process may take it meanwhile, but a program that starts has none that do.
  */
-#include "limits.h"
+#include "process_limits.h"
 
 #include <errno.h>
 #include <limits.h>
