@@ -76,13 +76,17 @@ void alarm_open(struct runtime *rt)
 
 void alarm_close(struct runtime *rt)
 {
+	struct sigaction now;
+
 	if (!rt->alarm_ready)
 		return;
 	timer_delete(rt->alarm);
 	rt->alarm_ready = false;
 	if (awaited == rt) {
 		awaited = NULL;
-		sigaction(SIGALRM, &before, NULL);
+		sigaction(SIGALRM, NULL, &now);
+		if (now.sa_handler == on_alarm) /* not what signals.c needs by now */
+			sigaction(SIGALRM, &before, NULL);
 	}
 }
 

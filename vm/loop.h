@@ -10,7 +10,7 @@
  *	alarm.c		makes a turn that lasts poll at the right moment
  *	changed_sources.c	a restored program's files are not what they were
  *	files.c		readFile, writeFile, appendFile on libuv's threads
- *	signals.c	SIGINT, SIGTERM, SIGHUP, SIGUSR2
+ *	signals.c	SIGINT, SIGTERM, SIGHUP, SIGXCPU, SIGUSR2
  *	js/host.c	what JavaScript may call
  *
  * Everything runs on the owner's thread, but for what a comment names. A *turn* is one callback
@@ -271,6 +271,7 @@ void files_end(void);
 
 /* ---- signals.c ---- */
 
+/* From here on act on what came since signals_begin(), and on what comes. */
 void signals_open(struct runtime *rt);
 void signals_close(struct runtime *rt);
 /* The signal that asked for the end of the program; 0: none. */

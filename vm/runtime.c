@@ -335,8 +335,8 @@ int runtime_open(const struct runtime_options *options, struct runtime **runtime
 		return code;
 	}
 	rt->restore_ns = loop_monotonic_ns();
-	alarm_open(rt);
 	signals_open(rt);
+	alarm_open(rt);
 	if (rt->restored && options->verbose)
 		fprintf(stderr,
 			"thaw: restored generation %llu%s: %llu MiB of heap, restore %llu of this program\n",
@@ -386,6 +386,14 @@ struct thaw *runtime_heap(struct runtime *rt)
 
 /* ---- The first turn ---- */
 
+/* A signal asked for the end before anything of the program has run in this process. */
+static bool ended_early(struct runtime *rt)
+{
+	if (!rt->turns && signals_stop())
+		loop_end(rt, 128 + signals_stop(), false);
+	return rt->ended;
+}
+
 int runtime_start(struct runtime *rt)
 {
 	struct js_script *script = &rt->blob.script;
@@ -393,6 +401,8 @@ int runtime_start(struct runtime *rt)
 	size_t bytes;
 	char *source;
 
+	if (ended_early(rt))
+		return rt->exit_code;
 	script->path = realpath(rt->options.script, NULL);
 	source = script->path ? resolve_read_file(script->path, &bytes) : NULL;
 	if (!source || stat(script->path, &status)) {
@@ -523,6 +533,8 @@ int runtime_run(struct runtime *rt)
 	uint64_t jobs_before;
 	bool idle_before;
 
+	if (rt->restored && ended_early(rt))
+		return rt->exit_code;
 	if (rt->restored && rt->options.script && rt->blob.flags & JS_BLOB_FINISHED) {
 		if (note)
 			fprintf(stderr,
@@ -567,6 +579,8 @@ int runtime_run(struct runtime *rt)
 
 int runtime_wait_input(struct runtime *rt, int fd)
 {
+	if (ended_early(rt))
+		return 0;
 	resume(rt);
 	return loop_wait_readable(rt, fd);
 }
@@ -635,6 +649,8 @@ int runtime_eval(struct runtime *rt, const char *code, const char *name, char **
 	*text = NULL;
 	rt->evaluated = true;
 	rt->blob.flags &= ~JS_BLOB_FINISHED;
+	if (ended_early(rt))
+		return rt->exit_code;
 	resume(rt);
 	if (rt->ended)
 		return rt->exit_code;

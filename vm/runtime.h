@@ -53,6 +53,14 @@ struct runtime_options {
 struct runtime;
 
 /*
+ * Signals of a process that is going to run a program. signals_hold(): first of all in main(), they
+ * wait. signals_begin(): once it is known whether there will be a program, which they can end or have
+ * checkpointed as soon as it is there; where there is none, they do what they did before.
+ */
+void signals_hold(void);
+void signals_begin(bool program);
+
+/*
  * Open heap and VM: a fresh VM with the prelude evaluated, or the restored one. On failure prints
  * nothing; `error` says it in one line, and the return value's exit code is
  * runtime_exit_code(code).
@@ -69,7 +77,7 @@ struct thaw *runtime_heap(struct runtime *runtime);
 
 /*
  * Load and start the main module of a fresh program. Returns 0 or an exit code (already printed:
- * unreadable, syntax error).
+ * unreadable, syntax error), or that of a signal that came before.
  */
 int runtime_start(struct runtime *runtime);
 

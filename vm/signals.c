@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * signals.c - what signals ask of a running program.
+ * signals.c - what signals ask of a program, from the first instruction of main() to the last.
  *
- * Owns the process's handlers of SIGINT, SIGTERM, SIGHUP and SIGUSR2 while a runtime is open (one
- * per process), and ignores SIGPIPE and SIGXFSZ (a file that may not grow is an error that can be
- * told, EFBIG). loop.c looks at the flags between turns. Plain handlers
- * instead of uv_signal, because a turn may last for ever: the first SIGTERM waits for its end,
- * the second must end the process all the same, and the loop would never see it. A handler does
- * nothing but set flags, write to the loop's eventfd (uv_async_send is async-signal-safe) and
- * _exit.
+ * Owns the process's handlers of SIGINT, SIGTERM, SIGHUP, SIGXCPU and SIGUSR2 (one runtime per
+ * process), and ignores SIGPIPE and SIGXFSZ while a runtime is open (a file that may not grow is an
+ * error that can be told, EFBIG). loop.c looks at the flags between turns. Plain handlers instead of
+ * uv_signal, because a turn may last for ever: the first SIGTERM waits for its end, the second must
+ * end the process all the same, and the loop would never see it. A handler does nothing but set flags,
+ * write to the loop's eventfd (uv_async_send is async-signal-safe), set an alarm and _exit.
+ *
+ * Before there is a runtime, and after, a handler only notes what came: signals_open() acts on it. A
+ * start or an end that does not come to its end within a second then is not waited for.
  *
  * (SIGSEGV and SIGBUS are the engine's: js/engine.c.)
  */
@@ -19,47 +21,106 @@
 
 #include "loop.h"
 
-static struct runtime *
-	runtime_signalled; /* whom to wake; written with the signals blocked by nobody, before and after use */
-static volatile sig_atomic_t stop, interrupted, checkpoint_wanted;
+static const int caught[] = {SIGINT, SIGTERM, SIGHUP, SIGXCPU, SIGUSR2};
+#define CAUGHT (sizeof(caught) / sizeof(caught[0]))
 
-static const int caught[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR2};
-static struct sigaction before[sizeof(caught) / sizeof(caught[0])], pipe_before, size_before;
+/* Whom to wake. Written with the signals blocked by nobody, before and after use. */
+static struct runtime *volatile runtime_signalled;
+static volatile sig_atomic_t stop, interrupted, checkpoint_wanted;
+static volatile sig_atomic_t last_second; /* the alarm below is set */
+
+static bool begun; /* the process is ours: handlers stay until its end */
+static struct sigaction before[CAUGHT], pipe_before, size_before;
+static sigset_t mask_before;
+
+/* No runtime came, or the last one did not go away. */
+static void on_last_second(int signo)
+{
+	(void)signo;
+	_exit(128 + stop);
+}
+
+static void end_within_a_second(void)
+{
+	struct sigaction action = {.sa_handler = on_last_second, .sa_flags = SA_ONSTACK};
+
+	sigemptyset(&action.sa_mask);
+	sigaction(SIGALRM, &action, NULL);
+	last_second = 1;
+	alarm(1);
+}
 
 static void on_signal(int signo)
 {
 	struct runtime *rt = runtime_signalled;
 	int saved = errno;
 
-	if (!rt)
-		return;
 	if (signo == SIGUSR2)
 		checkpoint_wanted = 1;
-	else if (signo == SIGINT && rt->options.interactive)
+	else if (signo == SIGINT && rt && rt->options.interactive)
 		interrupted = 1;
-	else if (stop)
+	else if (signo == SIGXCPU) /* the kernel repeats it with each second of CPU time */
+		stop = stop ? stop : signo;
+	else if (stop && stop != SIGXCPU)
 		_exit(128 + signo);
 	else
 		stop = signo;
-	uv_async_send(&rt->wake);
-	alarm_ring(rt);
+	if (rt) {
+		uv_async_send(&rt->wake);
+		alarm_ring(rt);
+	} else if (stop && !last_second) {
+		end_within_a_second();
+	}
 	errno = saved;
 }
 
-void signals_open(struct runtime *rt)
+static void catch_signals(void)
 {
 	struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART | SA_ONSTACK};
 
-	stop = interrupted = checkpoint_wanted = 0;
-	runtime_signalled = rt;
 	sigemptyset(&action.sa_mask);
-	for (unsigned i = 0; i < sizeof(caught) / sizeof(caught[0]); i++) {
+	for (unsigned i = 0; i < CAUGHT; i++) {
 		sigaction(caught[i], NULL, &before[i]);
 		/* nohup and background jobs of old shells: what was ignored stays ignored */
 		if (before[i].sa_handler != SIG_IGN || caught[i] == SIGUSR2)
 			sigaction(caught[i], &action, NULL);
 	}
-	action.sa_handler = SIG_IGN;
+}
+
+void signals_hold(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	for (unsigned i = 0; i < CAUGHT; i++)
+		sigaddset(&set, caught[i]);
+	sigprocmask(SIG_BLOCK, &set, &mask_before);
+}
+
+void signals_begin(bool program)
+{
+	if (program) {
+		catch_signals();
+		begun = true;
+	}
+	sigprocmask(SIG_SETMASK, &mask_before, NULL);
+}
+
+void signals_open(struct runtime *rt)
+{
+	struct sigaction action = {.sa_handler = SIG_IGN};
+
+	if (!begun) {
+		stop = interrupted = checkpoint_wanted = 0;
+		catch_signals();
+	}
+	runtime_signalled = rt;
+	if (last_second) { /* it has come in time */
+		alarm(0);
+		signal(SIGALRM, SIG_DFL);
+		last_second = 0;
+	}
+	sigemptyset(&action.sa_mask);
 	sigaction(SIGPIPE, &action, &pipe_before);
 	sigaction(SIGXFSZ, &action, &size_before);
 }
@@ -68,11 +129,11 @@ void signals_close(struct runtime *rt)
 {
 	if (runtime_signalled != rt)
 		return;
-	for (unsigned i = 0; i < sizeof(caught) / sizeof(caught[0]); i++)
+	runtime_signalled = NULL;
+	for (unsigned i = 0; i < CAUGHT && !begun; i++)
 		sigaction(caught[i], &before[i], NULL);
 	sigaction(SIGPIPE, &pipe_before, NULL);
 	sigaction(SIGXFSZ, &size_before, NULL);
-	runtime_signalled = NULL;
 }
 
 int signals_stop(void)

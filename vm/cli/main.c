@@ -93,6 +93,13 @@ static int unknown_command(const char *name)
 	return cli_fail(EXIT_USAGE, "unknown command '%s'; see thaw --help", name);
 }
 
+static int start(const struct cli_command *command, int argc, char **argv)
+{
+	signals_begin(command == &command_run || command == &command_repl ||
+		      command == &command_eval);
+	return cli_dispatch(command, argc, argv);
+}
+
 static int help(int argc, char **argv)
 {
 	const struct cli_command *command;
@@ -124,11 +131,11 @@ static int dispatch(int argc, char **argv)
 	}
 	/* Options before any command are those of -e. */
 	if (argv[1][0] == '-' && argv[1][1])
-		return cli_dispatch(&command_eval, argc, argv);
+		return start(&command_eval, argc, argv);
 	command = find_command(argv[1]);
 	if (!command)
 		return unknown_command(argv[1]);
-	return cli_dispatch(command, argc - 1, argv + 1);
+	return start(command, argc - 1, argv + 1);
 }
 
 /*
@@ -149,6 +156,7 @@ int main(int argc, char **argv)
 {
 	int code;
 
+	signals_hold();
 	if (!keep_standard_streams())
 		return EXIT_IO; /* and nowhere to say so */
 	key_take_environment();
