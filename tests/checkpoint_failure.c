@@ -304,6 +304,36 @@ TEST_F(failing, its_name_is_not_for_the_next_one)
 	EXPECT_GT(failed, 0);
 }
 
+/* An owner that cannot capture gives the checkpoint up: it is over, and nothing is lost. */
+TEST_F(failing, what_is_abandoned_is_dirty_again)
+{
+	struct thaw_result result;
+	struct thaw_status status;
+	struct thaw *heap;
+
+	ASSERT_EQ(0, open_heap(&heap, self->path, &self->error));
+	ASSERT_EQ(0, thaw_resize(heap, HEAP));
+	memset(thaw_base(heap), 7, HEAP);
+	EXPECT_EQ(-EINVAL, thaw_checkpoint_abandon(heap, -ENOMEM, "no memory"));
+	ASSERT_EQ(0, thaw_checkpoint_begin(heap, THAW_REASON_TIMER));
+	ASSERT_EQ(THAW_READY, thaw_checkpoint_wait(heap));
+	EXPECT_EQ(-EINVAL, thaw_checkpoint_abandon(heap, 0, "nothing is wrong"));
+	ASSERT_EQ(0, thaw_checkpoint_abandon(heap, -ENOMEM, "no memory"));
+	ASSERT_EQ(THAW_DONE, thaw_checkpoint_poll(heap, &result));
+	EXPECT_EQ(-ENOMEM, result.code);
+	EXPECT_STREQ("no memory", result.error.text);
+	thaw_status(heap, &status);
+	EXPECT_EQ(1, status.checkpoints_failed);
+	EXPECT_EQ(THAW_IDLE, thaw_checkpoint_poll(heap, &result));
+	ASSERT_EQ(0, thaw_checkpoint(heap, THAW_REASON_TIMER, "1", 2, &result));
+	EXPECT_EQ(HEAP / PAGE, result.generation.pages_stored);
+	thaw_close(heap);
+	ASSERT_EQ(0, open_heap(&heap, self->path, &self->error));
+	for (size_t at = 0; at < HEAP; at += 64)
+		ASSERT_EQ(7, ((char *)thaw_base(heap))[at]);
+	thaw_close(heap);
+}
+
 int main(int argc, char **argv)
 {
 	if (argc == 3 && !strcmp(argv[1], "--child"))

@@ -96,6 +96,25 @@ TEST_F(failures, in_a_row_are_counted)
 	free(log);
 }
 
+/* Those of the same kind in a row count; the others are no part of thaw_failures(). */
+TEST_F(failures, of_several_kinds_are_told_apart)
+{
+	static const struct {
+		uint64_t what;
+		int count;
+		unsigned plain;
+	} steps[] = {{7, 1, 0}, {7, 2, 0}, {8, 1, 0}, {7, 1, 0}, {0, 1, 1}, {0, 2, 2}, {7, 1, 0}};
+
+	for (unsigned i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+		EXPECT_EQ(steps[i].count, thaw_failed_with(self->heap, steps[i].what));
+		EXPECT_EQ(steps[i].count, thaw_failed_with(self->heap, steps[i].what));
+		EXPECT_EQ(steps[i].plain, thaw_failures(self->heap));
+		REOPEN(0);
+		EXPECT_EQ(steps[i].plain, thaw_failures(self->heap));
+	}
+	EXPECT_EQ(0, thaw_image_verify(self->path, NULL, NULL, &self->error));
+}
+
 TEST_F(failures, after_progress_are_none)
 {
 	EXPECT_EQ(1, thaw_failed(self->heap));

@@ -131,7 +131,7 @@ TEST(a_failure_that_was_noted_is_noted_in_it)
 	clone_setup("note");
 	for (int i = 0; i < 2; i++) {
 		ASSERT_EQ(0, image_open(&options, &image, &fallback, &error));
-		ASSERT_EQ(i + 1, image_failed(image));
+		ASSERT_EQ(i + 1, image_failed(image, 0));
 		image_close(image);
 	}
 	ASSERT_EQ(0, make_clone(0));

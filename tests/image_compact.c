@@ -261,7 +261,7 @@ TEST(a_failure_that_was_noted_stays)
 	copies_image("note");
 	for (int i = 0; i < 3; i++) {
 		ASSERT_EQ(0, image_open(&options, &image, &fallback, &error));
-		ASSERT_EQ(i + 1, image_failed(image));
+		ASSERT_EQ(i + 1, image_failed(image, 0));
 		image_close(image);
 		ASSERT_EQ(0, compact(i ? 0 : THAW_COMPACT_NEWEST));
 	}

@@ -234,7 +234,7 @@ static int read_state(void)
 
 static int note_failure(void)
 {
-	int code = LIB(image_failed(image));
+	int code = LIB(image_failed(image, 0));
 
 	if (code < 0) /* it has no words for it */
 		error_set(&error, code, "%s", path);

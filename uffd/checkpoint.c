@@ -378,6 +378,18 @@ int checkpointer_capture(struct checkpointer *checkpointer, enum thaw_kind kind,
 	return 0;
 }
 
+int checkpointer_abandon(struct checkpointer *checkpointer, int code, const char *why)
+{
+	checkpointer->stopped_ns = 0;
+	if (code >= 0 || checkpointer_wait(checkpointer) != THAW_READY)
+		return -EINVAL;
+	error_set(&checkpointer->result.error, code, "%s", why);
+	checkpoint_done(checkpointer, code);
+	if (checkpointer->notify)
+		checkpointer->notify(checkpointer->notify_arg);
+	return 0;
+}
+
 enum thaw_phase checkpointer_poll(struct checkpointer *checkpointer, struct thaw_result *result)
 {
 	enum thaw_phase phase;

@@ -71,6 +71,8 @@ int checkpointer_begin(struct checkpointer *checkpointer, enum thaw_reason reaso
 int checkpointer_name(struct checkpointer *checkpointer, const char *name);
 int checkpointer_capture(struct checkpointer *checkpointer, enum thaw_kind kind, const void *state,
 			 size_t state_bytes);
+/* See thaw_checkpoint_abandon(). */
+int checkpointer_abandon(struct checkpointer *checkpointer, int code, const char *why);
 enum thaw_phase checkpointer_poll(struct checkpointer *checkpointer, struct thaw_result *result);
 enum thaw_phase checkpointer_wait(struct checkpointer *checkpointer);
 /* What was captured has become durable, or failed. Unlike wait(), does not wait for copying. */

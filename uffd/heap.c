@@ -330,6 +330,11 @@ int thaw_checkpoint_capture(struct thaw *heap, enum thaw_kind kind, const void *
 			   : -EROFS;
 }
 
+int thaw_checkpoint_abandon(struct thaw *heap, int code, const char *why)
+{
+	return heap->image ? checkpointer_abandon(&heap->checkpointer, code, why) : -EROFS;
+}
+
 bool thaw_name_valid(const char *name)
 {
 	return name_is_sound(name);
@@ -418,13 +423,18 @@ unsigned thaw_failures(const struct thaw *heap)
 
 int thaw_failed(struct thaw *heap)
 {
+	return thaw_failed_with(heap, 0);
+}
+
+int thaw_failed_with(struct thaw *heap, uint64_t what)
+{
 	if (!heap->image || !heap->opened.number)
 		return 0;
 	/* From here to the next capture nobody but this thread writes the header. */
 	checkpointer_settle(&heap->checkpointer);
 	if (image_newest(heap->image)->number != heap->opened.number)
 		return 0;
-	return image_failed(heap->image);
+	return image_failed(heap->image, what);
 }
 
 bool thaw_explain_fault(const void *address, char *line, size_t line_bytes)

@@ -317,6 +317,11 @@ THAW_PUBLIC void thaw_checkpoint_stopped(struct thaw *heap);
 THAW_PUBLIC int thaw_checkpoint_capture(struct thaw *heap, enum thaw_kind kind, const void *state,
 					size_t state_bytes);
 /*
+ * In place of the capture, by an owner that cannot make it: the checkpoint has failed with `code`, for
+ * the reason that `why` gives in half a line, and everything is dirty again. Phase as above, else -EINVAL.
+ */
+THAW_PUBLIC int thaw_checkpoint_abandon(struct thaw *heap, int code, const char *why);
+/*
  * Give the generation that is being taken, or the next one, a name, which another one may lose by
  * it; called again, one more. It is made even if nothing has changed. Before the capture. -EINVAL:
  * that cannot be a name; -EBUSY: it was captured already; -ENOSPC: more names than an image can have;
@@ -349,7 +354,12 @@ THAW_PUBLIC int thaw_checkpoint(struct thaw *heap, enum thaw_reason reason, cons
  * generation: the image remembers one.
  */
 THAW_PUBLIC int thaw_failed(struct thaw *heap);
-/* How often in a row that was said of the generation the heap was opened from. */
+/*
+ * The same for failures that are told apart. `what` stands for this one (a hash of its message, say), and
+ * only those of the same number in a row are counted: another one begins at 1. 0 is thaw_failed()'s.
+ */
+THAW_PUBLIC int thaw_failed_with(struct thaw *heap, uint64_t what);
+/* How often in a row thaw_failed() was said of the generation the heap was opened from. */
 THAW_PUBLIC unsigned thaw_failures(const struct thaw *heap);
 
 /*

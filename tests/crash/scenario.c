@@ -723,7 +723,7 @@ static void failure_noted(void)
 	/* An open image counts once: the second time, the same is written. */
 	note_add((struct failures_note){opened, scenario.image->failures + 1});
 	disk_resume();
-	code = image_failed(scenario.image);
+	code = image_failed(scenario.image, 0);
 	disk_pause();
 	disk_failed();
 	scenario.tally->notes++;

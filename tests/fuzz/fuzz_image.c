@@ -401,7 +401,7 @@ static int image_write(const char *path, const struct control *control)
 	if (code)
 		return code;
 	image_lookups(image, seed);
-	image_failed(image);
+	image_failed(image, 0);
 	for (unsigned i = 0; i < 3 && !code; i++)
 		code = image_commit(image, &seed, 2 + control->pages % 32, i == 1);
 	image_lookups(image, seed);
@@ -610,7 +610,7 @@ static size_t seed(unsigned number, uint8_t *bytes)
 		if (i < recipe->commits && image_commit(image, &state, recipe->pages, false))
 			fuzz_fail("seed %u: a commit failed", number);
 		if (i == recipe->commits && recipe->history)
-			image_failed(image);
+			image_failed(image, 0);
 		image_close(image);
 		if (i == 1 && recipe->history && thaw_image_tag(path, "first", 0, 0, &error))
 			fuzz_fail("seed %u: %s", number, error.text);

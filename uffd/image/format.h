@@ -49,7 +49,9 @@ struct disk_note {
 	uint64_t magic;
 	uint64_t generation;
 	uint32_t failures;
-	uint8_t zero[476];
+	uint32_t unused;
+	uint64_t what;
+	uint8_t zero[464];
 	uint64_t checksum[2];
 };
 static_assert(sizeof(struct disk_note) == FORMAT_SLOT_BYTES, "note");

@@ -58,7 +58,7 @@ static void note_decode(const struct disk_note *disk, struct note *note)
 {
 	if (disk->magic == FORMAT_NOTE_MAGIC && disk->failures <= STORE_FAILURES_MAX &&
 	    checksum_is(XXH3_128bits(disk, offsetof(struct disk_note, checksum)), disk->checksum))
-		*note = (struct note){disk->generation, disk->failures};
+		*note = (struct note){disk->generation, disk->failures, disk->what};
 }
 
 int header_read(int fd, const char *path, struct slot slots[2], struct thaw_error *error)
@@ -166,7 +166,8 @@ int note_write(int fd, unsigned number, const struct note *note)
 {
 	struct disk_note disk = {.magic = FORMAT_NOTE_MAGIC,
 				 .generation = note->generation,
-				 .failures = note->failures};
+				 .failures = note->failures,
+				 .what = note->what};
 	XXH128_hash_t hash = XXH3_128bits(&disk, offsetof(struct disk_note, checksum));
 	int code;
 

@@ -48,7 +48,9 @@
  *	  0   8  magic "thawfail"
  *	  8   8  number of that generation
  *	 16   4  how many times, 1 to 2^30
- *	 20 476  zero
+ *	 20   4  zero
+ *	 24   8  what failed, a number of the program's
+ *	 32 464  zero
  *	496  16  checksum of bytes 0 to 495
  *
  *	A note that is not whole is no note, and no damage. It is written into the block of the slot that
@@ -628,7 +630,7 @@ static int image_start(struct image *image, const struct image_options *options,
 	image->note = slots[!image->slot].note;
 	for (unsigned i = 0; i < 2; i++)
 		if (slots[i].note.failures && slots[i].note.generation == image->opened.info.number)
-			image->failures = slots[i].note.failures;
+			image->failures = slots[i].note;
 	memcpy(image->slots, slots, sizeof(slots));
 	image->slots_known[0] = image->slots_known[1] = true;
 	image_note_extent(image);
@@ -777,12 +779,16 @@ uint64_t image_file_bytes(const struct image *image)
 
 unsigned image_failures(const struct image *image)
 {
-	return image->failures + image->failed;
+	const struct note *last = image->said.failures ? &image->said : &image->failures;
+
+	return last->what ? 0 : last->failures;
 }
 
-int image_failed(struct image *image)
+int image_failed(struct image *image, uint64_t what)
 {
-	struct note note = {image->opened.info.number, image->failures + 1};
+	const struct note *before = &image->failures;
+	struct note note = {image->opened.info.number,
+			    before->what == what ? before->failures + 1 : 1, what};
 	int fd, code;
 
 	if (image->read_only)
@@ -801,7 +807,7 @@ int image_failed(struct image *image)
 	if (code)
 		return code;
 	image->note = note;
-	image->failed = image->failures < STORE_FAILURES_MAX;
+	image->said = note;
 	return (int)note.failures;
 }
 

@@ -93,12 +93,12 @@ const struct thaw_generation *image_opened(const struct image *image);
  */
 const struct thaw_generation *image_newest(const struct image *image);
 /*
- * How often in a row the opened generation was said to have failed, and saying so: once per open
+ * How often in a row the opened generation was said to have failed of 0, and saying so: once per open
  * image, however often it is called. Returns the new count, or -errno. Not while a commit is being
- * finished.
+ * finished. `what`: see thaw_failed_with().
  */
 unsigned image_failures(const struct image *image);
-int image_failed(struct image *image);
+int image_failed(struct image *image, uint64_t what);
 /* State blob of the opened generation, checked, malloc'ed, the caller frees. 0 or error. */
 int image_read_state(struct image *image, void **state, size_t *bytes, struct thaw_error *error);
 uint64_t image_file_bytes(const struct image *image);

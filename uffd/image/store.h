@@ -34,10 +34,11 @@ _Static_assert(IMAGE_LEAF_PAGES % (PAGE_CLUSTER_BYTES / PAGE_BYTES_LEAST) == 0,
 
 #define STORE_FAILURES_MAX (1u << 30)
 
-/* Which generation failed, and how often in a row; 0: none did. */
+/* Which generation failed, how often in a row (0: none did), and of what: see thaw_failed_with(). */
 struct note {
 	uint64_t generation;
 	uint32_t failures;
+	uint64_t what;
 };
 
 enum slot_state {
@@ -117,9 +118,9 @@ struct image {
 	struct generation opened; /* number 0: fresh */
 	struct generation base;	  /* in the working index: opened, then the last one committed */
 	struct index index;
-	struct note note;  /* as it stands beside the other slot */
-	uint32_t failures; /* of the opened generation, as noted when it was opened */
-	bool failed;	   /* and once more since */
+	struct note note;     /* as it stands beside the other slot */
+	struct note failures; /* of the opened generation, as noted when it was opened */
+	struct note said;     /* of it, since then; failures 0: nothing */
 
 	/* Commits; see commit.c. */
 	unsigned slot; /* the valid slot; the next commit writes the other one */
