@@ -199,6 +199,7 @@ $(BUILD)/tests/image_faults $(BUILD)/tests/heap_faults: TEST_WRAPS := malloc cal
 
 $(BUILD)/tests/reads_complete: TEST_WRAPS := pthread_create
 $(BUILD)/tests/checkpoint_failure: TEST_WRAPS := pthread_mutex_lock
+$(BUILD)/tests/checkpoint_encode: TEST_WRAPS := js_blob_encode
 
 # The fuzz targets, as a test (every input that found something, and some more) and for libFuzzer.
 FUZZ_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out tests/fuzz/driver.c,$(wildcard tests/fuzz/*.c)))

@@ -119,14 +119,14 @@ static void succeeded(struct runtime *rt, uint64_t last, const struct thaw_resul
 	const struct thaw_generation *generation = &result->generation;
 	bool waited_for = last > rt->settled;
 
-	if (rt->failing)
-		fprintf(stderr, "thaw: checkpoints work again: generation %llu\n",
-			(unsigned long long)generation->number);
-	rt->failing = false;
+	failures_checkpoints_work(rt, generation->number);
+	if (!rt->options.every_ns)
+		rt->due_ns = 0;			/* nothing is left to be tried again */
 	js_hold_collections(rt->engine, false); /* this process has got on */
 	rt->durable_turns = rt->captured_turns;
 	if (rt->options.verbose && !result->unchanged)
-		fprintf(stderr,
+		loop_tell(
+			rt,
 			"thaw: generation %llu (%s): %llu pages, %llu bytes, pause %.3f ms, durable after %.3f ms\n",
 			(unsigned long long)generation->number,
 			thaw_reason_name(generation->reason),
@@ -143,18 +143,32 @@ static void succeeded(struct runtime *rt, uint64_t last, const struct thaw_resul
 	tell_later(rt, last, waited_for, result);
 }
 
-/* Every page is dirty again (thaw.h): nothing is lost but time. Said once, until one succeeds. */
+static void on_interval(uv_timer_t *timer);
+
+/* So that the loop wakes up for it. */
+static void due_at(struct runtime *rt, uint64_t now, uint64_t when)
+{
+	rt->due_ns = when;
+	uv_update_time(&rt->loop);
+	uv_timer_start(&rt->every, on_interval, (when - now + 999999) / 1000000, 0);
+}
+
+/*
+ * Every page is dirty again (thaw.h): nothing is lost but time. The next interval tries again; without
+ * intervals, what was asked for is tried again after a while.
+ */
 static void failed(struct runtime *rt, uint64_t last, int code, const struct thaw_error *error)
 {
 	const char *text = error && error->text[0] ? error->text : thaw_strerror(code);
 	bool waited_for = last > rt->settled;
 	struct thaw_result result = {0};
 
-	if (!rt->failing)
-		fprintf(stderr,
-			"thaw: checkpoint failed: %s; the program goes on, its changes stay in memory\n",
-			text);
-	rt->failing = true;
+	failures_checkpoint(rt, text);
+	if (!rt->options.every_ns && !rt->ended) {
+		uint64_t now = loop_monotonic_ns();
+
+		due_at(rt, now, now + failures_retry_ns(rt));
+	}
 	js_hold_collections(rt->engine, false); /* it may never get on, and must not only grow */
 	rt->settled = last > rt->settled ? last : rt->settled;
 	if (rt->ended || !waited_for)
@@ -225,21 +239,25 @@ static void capture(struct runtime *rt)
 	if (heap_may_have_changed(rt))
 		rt->blob.clock_ms = loop_clock(rt);
 	blob = rt->in_turn ? stopping_encode(rt, &bytes) : js_blob_encode(&rt->blob, &bytes);
-	if (!blob || names_hand_over(rt)) {
+	rt->urgent = false;
+	code = blob ? names_hand_over(rt) : -ENOMEM;
+	if (code) {
 		free(blob);
-		return; /* the next round tries again */
+		thaw_checkpoint_abandon(rt->heap, code,
+					blob ? "its names could not be kept"
+					     : "no memory for the state of the program");
+		return;
 	}
 	code = thaw_checkpoint_capture(rt->heap, rt->in_turn ? THAW_KIND_BOUND : THAW_KIND_PORTABLE,
 				       blob, bytes);
 	free(blob);
-	rt->urgent = false;
 	if (!code) {
 		rt->name_count = 0;
 		rt->capture_taken = true;
 		rt->captured = rt->requested;
 		rt->captured_turns = rt->turns; /* a turn that was stopped is not counted yet */
 	}
-	/* A capture that failed is THAW_DONE with its reason: finish() tells it. */
+	/* What failed, here or above, is THAW_DONE with its reason: finish() tells it. */
 }
 
 static void finish(struct runtime *rt, const struct thaw_result *result)
@@ -263,12 +281,13 @@ static void finish(struct runtime *rt, const struct thaw_result *result)
  */
 static void begin_if_due(struct runtime *rt, uint64_t now)
 {
-	if (!rt->options.every_ns || now < rt->due_ns || rt->ended)
+	uint64_t every = rt->options.every_ns;
+
+	if (!rt->due_ns || now < rt->due_ns || rt->ended)
 		return;
-	rt->due_ns += (now - rt->due_ns) / rt->options.every_ns * rt->options.every_ns +
-		      rt->options.every_ns;
+	rt->due_ns = every ? rt->due_ns + (now - rt->due_ns) / every * every + every : 0;
 	if (heap_may_have_changed(rt))
-		begin(rt, THAW_REASON_TIMER); /* -EBUSY: skipped */
+		begin(rt, every ? THAW_REASON_TIMER : THAW_REASON_REQUEST); /* -EBUSY: skipped */
 }
 
 /*
@@ -355,6 +374,18 @@ int checkpoints_now(struct runtime *rt, enum thaw_reason reason, struct thaw_res
 	}
 }
 
+int checkpoints_last(struct runtime *rt, enum thaw_reason reason, struct thaw_result *result)
+{
+	int code;
+
+	rt->last_checkpoint = true;
+	code = checkpoints_now(rt, reason, result);
+	rt->last_checkpoint = false;
+	if (code && rt->failing)
+		failures_at_end(rt);
+	return code;
+}
+
 int checkpoints_name(struct runtime *rt, const char *name)
 {
 	if (!rt->options.image)
@@ -408,8 +439,8 @@ static void on_interval(uv_timer_t *timer)
 	uint64_t now = loop_monotonic_ns();
 
 	begin_if_due(rt, now);
-	uv_update_time(&rt->loop);
-	uv_timer_start(timer, on_interval, (rt->due_ns - now + 999999) / 1000000, 0);
+	if (rt->due_ns)
+		due_at(rt, now, rt->due_ns);
 }
 
 int checkpoints_open(struct runtime *rt, struct thaw_error *error)
@@ -421,10 +452,10 @@ int checkpoints_open(struct runtime *rt, struct thaw_error *error)
 	rt->every.data = rt;
 	rt->durable_turns = rt->restored ? 0 : UINT64_MAX;
 	if (rt->options.image && rt->options.every_ns) {
-		rt->due_ns = loop_monotonic_ns() + rt->options.every_ns;
+		uint64_t now = loop_monotonic_ns();
+
 		js_hold_collections(rt->engine, rt->restored);
-		uv_timer_start(&rt->every, on_interval, (rt->options.every_ns + 999999) / 1000000,
-			       0);
+		due_at(rt, now, now + rt->options.every_ns);
 	}
 	return 0;
 }

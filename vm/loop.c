@@ -66,6 +66,16 @@ static void start_clock(struct runtime *rt)
 	rt->clock_base_ms = fmax((double)clock_ns(CLOCK_REALTIME) / 1e6, rt->blob.clock_ms);
 }
 
+void loop_tell(struct runtime *rt, const char *format, ...)
+{
+	va_list arguments;
+
+	(void)rt;
+	va_start(arguments, format);
+	vfprintf(stderr, format, arguments);
+	va_end(arguments);
+}
+
 /* ---- The end ---- */
 
 void loop_end(struct runtime *rt, int exit_code, bool final)
@@ -77,59 +87,18 @@ void loop_end(struct runtime *rt, int exit_code, bool final)
 	rt->exit_code = exit_code;
 }
 
-static void tell_trap(struct runtime *rt, const char *reason, uint64_t newest)
-{
-	int failures = thaw_failed(rt->heap);
-
-	if (failures < TRAPS_MAX)
-		fprintf(stderr,
-			"thaw: the engine trapped: %s; the next run continues from generation %llu\n",
-			reason, (unsigned long long)newest);
-	else
-		fprintf(stderr,
-			"thaw: the engine trapped: %s; generation %llu was continued %d times and ended like this each time; %s\n",
-			reason, (unsigned long long)newest, failures,
-			loop_way_back(rt, newest).text);
-}
-
 bool loop_trapped(struct runtime *rt)
 {
 	const char *reason = js_trapped(rt->engine);
-	struct thaw_status status;
 
 	if (!reason)
 		return false;
 	if (rt->ended && (rt->exit_code == EXIT_ENGINE_TRAP || signals_stop()))
 		return true; /* it was said, or stopping_end() wanted it so */
-	thaw_status(rt->heap, &status);
-	if (rt->options.image && status.generation)
-		tell_trap(rt, reason, status.generation);
-	else
-		fprintf(stderr, "thaw: the engine trapped: %s\n", reason);
+	failures_trapped(rt, reason);
 	rt->ended = false; /* whatever it was about to end with, its heap is not sound any more */
 	loop_end(rt, EXIT_ENGINE_TRAP, false);
 	return true;
-}
-
-struct thaw_error loop_way_back(struct runtime *rt, uint64_t generation)
-{
-	struct thaw_generation *list = NULL;
-	struct thaw_error way = {0};
-	unsigned long long before = 0;
-	int count = thaw_image_log(rt->options.image, &list, &way);
-
-	for (int i = 0; i < count; i++)
-		if (list[i].number < generation)
-			before = list[i].number;
-	free(list);
-	if (before)
-		snprintf(way.text, sizeof(way.text),
-			 "go back to the one before with --at %llu, or start anew with --fresh",
-			 before);
-	else
-		snprintf(way.text, sizeof(way.text),
-			 "the image holds none before it: start anew with --fresh");
-	return way;
 }
 
 static bool stop_requested(struct runtime *rt)
@@ -175,8 +144,10 @@ void loop_uncaught(struct runtime *rt, js_value exception, const char *prefix)
 		fprintf(stderr, "%s%s%s", prefix, text,
 			*text && text[strlen(text) - 1] == '\n' ? "" : "\n");
 		if (!rt->options.interactive &&
-		    !rt->options.keep_result) /* a shell goes on, also a piped one */
+		    !rt->options.keep_result) { /* a shell goes on, also a piped one */
 			loop_end(rt, EXIT_EXCEPTION, false);
+			failures_crashed(rt, text);
+		}
 	}
 	free(text);
 }

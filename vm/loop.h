@@ -7,6 +7,7 @@
  *	loop.c		turns, timers, waiting: the only file that runs the uv loop
  *	checkpoints.c	when a generation is taken, and who is told
  *	stopping.c	generations in the middle of a turn: taking them, continuing them
+ *	failures.c	what fails again and again, and who is told
  *	alarm.c		makes a turn that lasts poll at the right moment
  *	changed_sources.c	a restored program's files are not what they were
  *	files.c		readFile, writeFile, appendFile on libuv's threads
@@ -96,7 +97,7 @@ struct runtime {
 
 	/* checkpoints.c */
 	uv_timer_t every;
-	uint64_t due_ns;    /* the next interval's end; monotonic clock; 0: there are none */
+	uint64_t due_ns;    /* the next interval's end, or the next try; monotonic clock; 0: none */
 	uint64_t requested; /* highest number of a checkpoint() promise */
 	/* ... when the generation in flight was captured; with `capture_taken` */
 	uint64_t captured;
@@ -108,13 +109,21 @@ struct runtime {
 	bool wanted;		 /* begin another as soon as none is in flight */
 	bool urgent;		 /* ... and do not wait for the end of the turn (SIGUSR2) */
 	enum thaw_reason reason; /* of the one in flight */
-	bool failing;		 /* the last one failed, and it was said */
 	/* What a turn could not be interrupted with: told after its end, in this order. */
 	struct checkpoint_outcome *untold;
 	unsigned untold_count, untold_room;
 	/* What the generation that is captured next is called. */
 	struct thaw_name *names;
 	unsigned name_count, name_room;
+
+	/* failures.c */
+	uint64_t failing;	   /* so many checkpoints in a row have failed */
+	uint64_t failing_since_ns; /* monotonic clock: the first of them; with `failing` */
+	uint64_t warn_at_ns, warn_every_ns;
+	bool loss_told;	      /* at the end */
+	bool failure_noted;   /* in the image, of the generation that was opened */
+	char failure[504];    /* why the last one failed; empty: it did not */
+	bool last_checkpoint; /* the one under way is the last: its failure is the end's to tell */
 
 	/* stopping.c */
 	struct key *key; /* NULL: not loaded yet */
@@ -174,12 +183,8 @@ void loop_uncaught(struct runtime *rt, js_value exception, const char *prefix);
  * call counts.
  */
 void loop_end(struct runtime *rt, int exit_code, bool final);
-/* What to do about a generation that does not get on: the end of a sentence, in `text`. */
-struct thaw_error loop_way_back(struct runtime *rt, uint64_t generation);
 /* runtime_open(): the generation traps whenever it is continued. Beyond the library's codes. */
 #define RUNTIME_EREPEATS -30001
-/* A generation whose continuation trapped so often in a row is not continued by itself any more. */
-#define TRAPS_MAX 3
 /* Did the sandbox stop the engine? Then says so, ends the program, and returns true. */
 bool loop_trapped(struct runtime *rt);
 
@@ -187,6 +192,8 @@ bool loop_trapped(struct runtime *rt);
 void loop_serve(struct runtime *rt, bool (*done)(struct runtime *rt, void *arg), void *arg,
 		bool idle_ends);
 bool loop_has_work(const struct runtime *rt);
+/* A line of ours on stderr. */
+void loop_tell(struct runtime *rt, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* 1: fd is readable; 0: the program ended; -1: interrupted. */
 int loop_wait_readable(struct runtime *rt, int fd);
 /* Callbacks of the VM (struct js_host). */
@@ -213,9 +220,31 @@ int checkpoints_name(struct runtime *rt, const char *name);
 bool checkpoints_waited_for(const struct runtime *rt);
 /*
  * Wait for the one in flight, take one more, wait for it. Tells no JavaScript if the program has
- * ended.
+ * ended. `last`: no other will follow, and if it fails, what is lost is said.
  */
 int checkpoints_now(struct runtime *rt, enum thaw_reason reason, struct thaw_result *result);
+int checkpoints_last(struct runtime *rt, enum thaw_reason reason, struct thaw_result *result);
+
+/* ---- failures.c ---- */
+
+/*
+ * A generation whose continuation trapped so often in a row is not continued by itself any more; one
+ * that failed otherwise, in the same way so often in a row, is told from one that had bad luck.
+ */
+#define FAILURES_MAX 3
+/* A checkpoint has failed; one has become durable. */
+void failures_checkpoint(struct runtime *rt, const char *text);
+void failures_checkpoints_work(struct runtime *rt, uint64_t generation);
+/* How long to wait before one more try, where there is no interval. */
+uint64_t failures_retry_ns(const struct runtime *rt);
+/* The program ends, and its last checkpoint has failed. */
+void failures_at_end(struct runtime *rt);
+/* The engine trapped, for that reason. The program is about to end. */
+void failures_trapped(struct runtime *rt, const char *reason);
+/* It is about to end by a failure of its own: `how` is what was said of it, the same if it is the same. */
+void failures_crashed(struct runtime *rt, const char *how);
+/* What to do about a generation that does not get on: the end of a sentence, in `text`. */
+struct thaw_error failures_way_back(struct runtime *rt, uint64_t generation);
 
 /* ---- changed_sources.c ---- */
 
@@ -241,7 +270,10 @@ void *stopping_encode(struct runtime *rt, size_t *bytes);
  * `data` is the blob as it was stored.
  */
 const char *stopping_refusal(struct runtime *rt, const void *data, size_t bytes);
-/* At a poll, after a signal asked for the end: take the final generation here and end. May return. */
+/*
+ * At a poll, after a signal asked for the end: take the final generation here and end, also if it
+ * fails. Returns where the turn has to be left to end by itself.
+ */
 void stopping_end(struct runtime *rt);
 
 /* ---- alarm.c ---- */

@@ -231,14 +231,15 @@ static int open_program(struct runtime *rt, struct thaw_error *error)
 	if (!rt->restored)
 		return 0;
 	tell_eager(rt);
-	if (rt->options.script && thaw_failures(rt->heap) >= TRAPS_MAX && !rt->options.generation) {
+	if (rt->options.script && thaw_failures(rt->heap) >= FAILURES_MAX &&
+	    !rt->options.generation) {
 		unsigned long long number = thaw_opened(rt->heap)->number;
 
 		return failure(
 			error, RUNTIME_EREPEATS,
 			"%s: generation %llu was continued %u times, and each time the engine trapped before the next: %s",
 			rt->options.image, number, thaw_failures(rt->heap),
-			loop_way_back(rt, number).text);
+			failures_way_back(rt, number).text);
 	}
 	return restore(rt, error);
 }
@@ -515,15 +516,19 @@ static bool main_unsettled(struct runtime *rt)
 
 static int finish(struct runtime *rt)
 {
-	if (rt->final && rt->options.image && rt->turns != rt->durable_turns &&
-	    checkpoints_now(rt, rt->stop_signal ? THAW_REASON_SIGNAL : THAW_REASON_EXIT, NULL) &&
-	    !rt->exit_code)
-		rt->exit_code = EXIT_IO; /* it was said; a success that is not durable is none */
+	if (rt->final && rt->options.image && rt->turns != rt->durable_turns) {
+		/* Whatever it ended with: what is not durable has not happened. */
+		if (checkpoints_last(rt, rt->stop_signal ? THAW_REASON_SIGNAL : THAW_REASON_EXIT,
+				     NULL))
+			rt->exit_code = EXIT_IO;
+	} else if (rt->failing && !rt->final) {
+		failures_at_end(rt); /* a failed turn goes back further than to the turn before */
+	}
 	rt->final = false;
 	return rt->exit_code;
 }
 
-int runtime_run(struct runtime *rt)
+static int run_program(struct runtime *rt)
 {
 	const char *note = rt->restored && rt->options.script && !rt->options.quiet &&
 					   !rt->evaluated
@@ -577,6 +582,19 @@ int runtime_run(struct runtime *rt)
 	return finish(rt);
 }
 
+int runtime_run(struct runtime *rt)
+{
+	int code = run_program(rt);
+	char how[32];
+
+	/* Also one that says so of its own accord, start after start, without getting any further. */
+	if (code && !rt->failure_noted && !rt->failing && !signals_stop() && !rt->stop_signal) {
+		snprintf(how, sizeof(how), "exit code %d", code);
+		failures_crashed(rt, how);
+	}
+	return code;
+}
+
 int runtime_wait_input(struct runtime *rt, int fd)
 {
 	if (ended_early(rt))
@@ -592,7 +610,8 @@ int runtime_checkpoint_name(struct runtime *rt, const char *name)
 
 int runtime_checkpoint(struct runtime *rt, enum thaw_reason reason, struct thaw_result *result)
 {
-	return checkpoints_now(rt, reason, result);
+	return reason == THAW_REASON_EXIT ? checkpoints_last(rt, reason, result)
+					  : checkpoints_now(rt, reason, result);
 }
 
 /* ---- Evaluating ---- */
@@ -703,6 +722,9 @@ void runtime_stats(struct runtime *rt, struct runtime_stats *stats)
 		.turn_stops = rt->turn_stops,
 		.stack_bytes_max = rt->stack_bytes_max,
 		.stack_ns_total = rt->stack_ns_total,
+		.failing = rt->failing,
+		.failing_ns = rt->failing ? loop_monotonic_ns() - rt->failing_since_ns : 0,
+		.failure = rt->failure,
 		.opened = *thaw_opened(rt->heap),
 	};
 	thaw_status(rt->heap, &stats->heap);

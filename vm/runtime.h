@@ -120,6 +120,9 @@ struct runtime_stats {
 	uint64_t turn_stops;	  /* generations captured in the middle of a turn */
 	uint64_t stack_bytes_max; /* largest stack among them */
 	uint64_t stack_ns_total;  /* copying stacks and computing their MACs */
+	uint64_t failing;	  /* checkpoints that have failed in a row, up to now */
+	uint64_t failing_ns;	  /* since the first of them */
+	const char *failure;	  /* why the last one failed; empty: it did not. The runtime's */
 	struct thaw_generation opened;
 };
 void runtime_stats(struct runtime *runtime, struct runtime_stats *stats);

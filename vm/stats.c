@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "js/text.h"
 #include "runtime.h"
 
 static void put(int fd, const char *text, int length, size_t room)
@@ -56,7 +57,7 @@ static void print_table(const struct runtime_stats *stats, int fd)
 {
 	const struct thaw_status *heap = &stats->heap;
 	uint64_t pause_mean = heap->checkpoints ? heap->pause_ns_total / heap->checkpoints : 0;
-	char a[24], b[24], text[2048];
+	char a[24], b[24], text[4096];
 	size_t used = 0;
 
 #define LINE(...)                                                                          \
@@ -81,6 +82,10 @@ static void print_table(const struct runtime_stats *stats, int fd)
 	LINE("generation      %llu; %llu checkpoints, %llu failed\n",
 	     (unsigned long long)heap->generation, (unsigned long long)heap->checkpoints,
 	     (unsigned long long)heap->checkpoints_failed);
+	if (stats->failing)
+		LINE("failing         %llu in a row since %s: %s\n",
+		     (unsigned long long)stats->failing, duration(stats->failing_ns, a),
+		     stats->failure);
 	LINE("stored          %llu pages, %s written; the image has",
 	     (unsigned long long)heap->checkpoint_pages, amount(heap->checkpoint_bytes, a));
 	LINE(" %s\n", amount(heap->image_bytes, a));
@@ -95,6 +100,26 @@ static void print_table(const struct runtime_stats *stats, int fd)
 	     heap->backing ? heap->backing : "no", heap->reader ? heap->reader : "no");
 #undef LINE
 	put(fd, text, (int)used, sizeof(text));
+}
+
+/* As a JSON string, in at most `room` bytes; what is no UTF-8 as '?'. */
+static size_t quote(char *to, size_t room, const char *text)
+{
+	size_t bytes = strlen(text), used = 0;
+	bool valid = text_valid_prefix(text, bytes) == bytes;
+
+	to[used++] = '"';
+	for (size_t i = 0; i < bytes && used + 8 < room; i++) {
+		unsigned char byte = (unsigned char)text[i];
+
+		if (byte < 0x20 || byte == '"' || byte == '\\')
+			used += (size_t)snprintf(to + used, room - used, "\\u%04x", byte);
+		else
+			to[used++] = byte < 0x80 || valid ? text[i] : '?';
+	}
+	to[used++] = '"';
+	to[used] = '\0';
+	return used;
 }
 
 static void print_json(const struct runtime_stats *stats, int fd)
@@ -118,6 +143,8 @@ static void print_json(const struct runtime_stats *stats, int fd)
 		{"generation", heap->generation},
 		{"checkpoints", heap->checkpoints},
 		{"checkpointsFailed", heap->checkpoints_failed},
+		{"checkpointsFailing", stats->failing},
+		{"failingNs", stats->failing_ns},
 		{"checkpointPages", heap->checkpoint_pages},
 		{"checkpointBytes", heap->checkpoint_bytes},
 		{"imageBytes", heap->image_bytes},
@@ -127,13 +154,18 @@ static void print_json(const struct runtime_stats *stats, int fd)
 		{"stackBytesMax", stats->stack_bytes_max},
 		{"stackNsTotal", stats->stack_ns_total},
 	};
-	char text[2048];
+	char text[4096 + 6 * sizeof(heap->checkpoint_error.text)];
 	size_t used = 0;
 
 	for (unsigned i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
 		used += (size_t)snprintf(text + used, sizeof(text) - used, "%s\"%s\":%llu",
 					 i ? "," : "{", fields[i].name,
 					 (unsigned long long)fields[i].value);
+	used += (size_t)snprintf(text + used, sizeof(text) - used, ",\"checkpointError\":");
+	if (stats->failure[0])
+		used += quote(text + used, sizeof(text) - used - 1024, stats->failure);
+	else
+		used += (size_t)snprintf(text + used, sizeof(text) - used, "null");
 	used += (size_t)snprintf(
 		text + used, sizeof(text) - used,
 		",\"delivery\":\"%s\",\"tracker\":\"%s\",\"backing\":\"%s\","

@@ -59,7 +59,8 @@ static bool know_key(struct runtime *rt)
 		return true;
 	}
 	rt->unstoppable = true;
-	fprintf(stderr,
+	loop_tell(
+		rt,
 		"thaw: %s; until then a turn is not checkpointed before it ends, however long it lasts\n",
 		error.text);
 	return false;
@@ -138,6 +139,7 @@ const char *stopping_refusal(struct runtime *rt, const void *data, size_t bytes)
 void stopping_end(struct runtime *rt)
 {
 	uint64_t now = loop_monotonic_ns();
+	int code;
 
 	if (!rt->stop_requested_ns)
 		rt->stop_requested_ns = now;
@@ -150,10 +152,8 @@ void stopping_end(struct runtime *rt)
 	if (!can_be_stopped(rt) || !know_key(rt))
 		return; /* it ends with its turn */
 	rt->urgent = true;
-	if (checkpoints_now(rt, THAW_REASON_SIGNAL, NULL)) {
-		rt->stop_requested_ns = now; /* it was said why; perhaps there is room later */
-		return;
-	}
-	loop_end(rt, 128 + signals_stop(), false);
+	/* As between turns: whoever asks for the end gets it, and is told what it costs. */
+	code = checkpoints_last(rt, THAW_REASON_SIGNAL, NULL);
+	loop_end(rt, code ? EXIT_IO : 128 + signals_stop(), false);
 	js_turn_abandon(rt->engine, "stopped in the middle of a turn");
 }

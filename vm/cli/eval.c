@@ -47,9 +47,10 @@ static int eval(const struct cli_options *options, int count, char **operands)
 	code = evaluate(runtime, options);
 	if (!code)
 		code = runtime_run(runtime);
-	else if (code == EXIT_EXCEPTION && options->image)
-		/* As in the repl: what the code did before it threw is done. */
-		runtime_checkpoint(runtime, THAW_REASON_EXIT, NULL);
+	else if (code == EXIT_EXCEPTION && options->image &&
+		 /* As in the repl: what the code did before it threw is done. */
+		 runtime_checkpoint(runtime, THAW_REASON_EXIT, NULL))
+		code = EXIT_IO; /* it was said */
 	cli_stats(runtime, options);
 	runtime_close(runtime);
 	return code;

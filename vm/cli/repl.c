@@ -212,8 +212,8 @@ static char *meant(struct repl *repl, const char *code)
 }
 
 /*
- * Nothing is said when all goes well; a failure is said once, until one succeeds. Where nothing
- * has run since, nothing is done.
+ * Nothing is said when all goes well; what is not durable is said of each answer. Where nothing has
+ * run since, nothing is done.
  */
 static void make_durable(struct repl *repl, enum thaw_reason reason)
 {
@@ -227,7 +227,7 @@ static void make_durable(struct repl *repl, enum thaw_reason reason)
 	code = runtime_checkpoint(repl->runtime, reason, &result);
 	if (!code)
 		repl->saved_turns = stats.turns;
-	if (code && !repl->unsaved)
+	if (code && reason != THAW_REASON_EXIT)
 		cli_fail(0, "not durable: %s",
 			 result.error.text[0] ? result.error.text : thaw_strerror(code));
 	repl->unsaved = code != 0;
@@ -384,6 +384,8 @@ static int repl(const struct cli_options *options, int count, char **operands)
 	/* Timers may have run since the last line. */
 	if (!js_trapped(runtime_engine(repl.runtime)))
 		make_durable(&repl, THAW_REASON_EXIT);
+	if (repl.unsaved)
+		code = EXIT_IO;
 	repl_input_close(repl.input);
 	cli_stats(repl.runtime, options);
 	runtime_close(repl.runtime);

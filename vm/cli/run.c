@@ -121,8 +121,8 @@ const struct cli_command command_run = {
 	.description =
 		"Runs FILE.js as a module. Its whole memory is checkpointed into an image: after kill -9, a crash or\n"
 		"a reboot the same command continues the program, which does not notice, from the last generation that\n"
-		"became durable, in the middle of a loop if need be. SIGTERM and SIGINT end it after a last checkpoint;\n"
-		"SIGUSR2 takes one now.\n"
+		"became durable, in the middle of a loop if need be. SIGTERM, SIGINT, SIGHUP and SIGXCPU end it after a last\n"
+		"checkpoint; SIGUSR2 takes one now.\n"
 		"A program that is continued needs its image only, not FILE.js. An image beside it that belongs to another\n"
 		"user is refused, unless --image names it or --trust is given.\n"
 		"--retain 8,10/min,24/hour,4/15min keeps, besides the 8 newest generations, the newest one of each of the\n"

@@ -367,6 +367,7 @@ static js_value host_stats(ARGUMENTS)
 		{"generation", stats.heap.generation},
 		{"checkpoints", stats.heap.checkpoints},
 		{"checkpointsFailed", stats.heap.checkpoints_failed},
+		{"checkpointsFailing", stats.failing},
 		{"checkpointPages", stats.heap.checkpoint_pages},
 		{"checkpointBytes", stats.heap.checkpoint_bytes},
 		{"pauseNsMax", stats.heap.pause_ns_max},
@@ -385,6 +386,9 @@ static js_value host_stats(ARGUMENTS)
 	};
 	for (unsigned i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
 		js_set(engine, object, fields[i].name, js_number(engine, (double)fields[i].value));
+	js_set(engine, object, "checkpointError",
+	       stats.failure[0] ? js_string(engine, stats.failure, strlen(stats.failure))
+				: js_null(engine));
 	return object;
 }
 

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * failures.c - what fails again and again: checkpoints that cannot be made, and programs that fail
+ * whenever they are continued. Who is told, how often, and what there is to do.
+ *
+ * Owns the book of both (struct runtime, "failures.c"). Called by checkpoints.c, loop.c and runtime.c
+ * on the owner's thread. Must never let a failure keep quiet: a failing checkpoint is warned about
+ * again at growing intervals for as long as it fails, its end is told, and an end of the program that
+ * loses something says what.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "loop.h"
+
+/* Between two warnings: twice as long each time. */
+#define WARN_FIRST_NS 1000000000ull
+#define WARN_MOST_NS 3600000000000ull
+/* Without an interval: when what was asked for and failed is tried again. */
+#define RETRY_FIRST_NS 1000000000ull
+#define RETRY_MOST_NS 60000000000ull
+
+struct words {
+	char text[160];
+};
+struct span {
+	char text[32];
+};
+
+static struct span duration(uint64_t ns)
+{
+	static const struct {
+		uint64_t ns;
+		const char *name;
+	} units[] = {{86400000000000ull, "d"},
+		     {3600000000000ull, "h"},
+		     {60000000000ull, "min"},
+		     {1000000000ull, "s"}};
+	struct span span = {"under 1 s"};
+
+	for (unsigned i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+		if (ns >= units[i].ns) {
+			snprintf(span.text, sizeof(span.text), "%llu %s",
+				 (unsigned long long)(ns / units[i].ns), units[i].name);
+			break;
+		}
+	}
+	return span;
+}
+
+/* What is not lost, whatever happens now. */
+static struct words newest_durable(struct runtime *rt)
+{
+	struct thaw_status status;
+	struct timespec now;
+	struct words words;
+	uint64_t now_ns;
+
+	thaw_status(rt->heap, &status);
+	clock_gettime(CLOCK_REALTIME, &now);
+	now_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	if (!status.generation)
+		snprintf(words.text, sizeof(words.text), "no generation is durable yet");
+	else
+		snprintf(words.text, sizeof(words.text), "newest durable generation %llu, %s old",
+			 (unsigned long long)status.generation,
+			 duration(now_ns > status.generation_time_ns
+					  ? now_ns - status.generation_time_ns
+					  : 0)
+				 .text);
+	return words;
+}
+
+/* ---- Checkpoints ---- */
+
+static struct words so_often(const struct runtime *rt, uint64_t now)
+{
+	struct words words = {""};
+
+	if (rt->failing > 1)
+		snprintf(words.text, sizeof(words.text), " again (%llu times in %s)",
+			 (unsigned long long)rt->failing,
+			 duration(now - rt->failing_since_ns).text);
+	return words;
+}
+
+void failures_checkpoint(struct runtime *rt, const char *text)
+{
+	uint64_t now = loop_monotonic_ns();
+
+	if (!rt->failing++) {
+		rt->failing_since_ns = rt->warn_at_ns = now;
+		rt->warn_every_ns = WARN_FIRST_NS;
+	}
+	snprintf(rt->failure, sizeof(rt->failure), "%s", text);
+	if (rt->last_checkpoint || now < rt->warn_at_ns)
+		return; /* failures_at_end() says it, or it was said */
+	loop_tell(
+		rt,
+		"thaw: checkpoint failed%s: %s; %s; the program goes on, its changes stay in memory\n",
+		so_often(rt, now).text, text, newest_durable(rt).text);
+	rt->warn_at_ns = now + rt->warn_every_ns;
+	if (rt->warn_every_ns < WARN_MOST_NS)
+		rt->warn_every_ns *= 2;
+}
+
+void failures_checkpoints_work(struct runtime *rt, uint64_t generation)
+{
+	if (rt->failing)
+		loop_tell(rt,
+			  "thaw: checkpoints work again: generation %llu, after %llu %s in %s\n",
+			  (unsigned long long)generation, (unsigned long long)rt->failing,
+			  rt->failing == 1 ? "failure" : "failures",
+			  duration(loop_monotonic_ns() - rt->failing_since_ns).text);
+	rt->failing = 0;
+	rt->failure[0] = '\0';
+}
+
+uint64_t failures_retry_ns(const struct runtime *rt)
+{
+	uint64_t wait = RETRY_FIRST_NS;
+
+	for (uint64_t i = 1; i < rt->failing && wait < RETRY_MOST_NS; i++)
+		wait *= 2;
+	return wait < RETRY_MOST_NS ? wait : RETRY_MOST_NS;
+}
+
+void failures_at_end(struct runtime *rt)
+{
+	if (rt->loss_told)
+		return;
+	rt->loss_told = true;
+	loop_tell(rt, "thaw: the last checkpoint failed%s: %s; what came after is lost: %s\n",
+		  so_often(rt, loop_monotonic_ns()).text, rt->failure, newest_durable(rt).text);
+}
+
+/* ---- Programs ---- */
+
+struct thaw_error failures_way_back(struct runtime *rt, uint64_t generation)
+{
+	struct thaw_generation *list = NULL;
+	struct thaw_error way = {0};
+	unsigned long long before = 0;
+	int count = thaw_image_log(rt->options.image, &list, &way);
+
+	for (int i = 0; i < count; i++)
+		if (list[i].number < generation)
+			before = list[i].number;
+	free(list);
+	if (before)
+		snprintf(way.text, sizeof(way.text),
+			 "go back to the one before with --at %llu, or start anew with --fresh",
+			 before);
+	else
+		snprintf(way.text, sizeof(way.text),
+			 "the image holds none before it: start anew with --fresh");
+	return way;
+}
+
+void failures_trapped(struct runtime *rt, const char *reason)
+{
+	struct thaw_status status;
+	unsigned long long newest;
+	int failures;
+
+	thaw_status(rt->heap, &status);
+	newest = status.generation;
+	if (!rt->options.image || !newest) {
+		loop_tell(rt, "thaw: the engine trapped: %s\n", reason);
+		return;
+	}
+	rt->failure_noted = true;
+	failures = thaw_failed(rt->heap);
+	if (failures < FAILURES_MAX)
+		loop_tell(
+			rt,
+			"thaw: the engine trapped: %s; the next run continues from generation %llu\n",
+			reason, newest);
+	else
+		loop_tell(
+			rt,
+			"thaw: the engine trapped: %s; generation %llu was continued %d times and ended like this each time; %s\n",
+			reason, newest, failures, failures_way_back(rt, newest).text);
+}
+
+void failures_crashed(struct runtime *rt, const char *how)
+{
+	uint8_t hash[16];
+	uint64_t what;
+	int failures;
+
+	/* Whoever asks a program something fails for himself. */
+	if (!rt->restored || !rt->options.script || rt->evaluated)
+		return;
+	rt->failure_noted = true;
+	js_source_hash(how, strlen(how), hash);
+	memcpy(&what, hash, sizeof(what));
+	failures = thaw_failed_with(rt->heap, what ? what : 1);
+	if (failures >= FAILURES_MAX) {
+		unsigned long long number = thaw_opened(rt->heap)->number;
+
+		loop_tell(
+			rt,
+			"thaw: generation %llu was continued %d times and ended like this each time; %s\n",
+			number, failures, failures_way_back(rt, number).text);
+	}
+}
