@@ -196,6 +196,46 @@ TEST_F(runtime, files_and_their_errors)
 	    NULL, "run", self->script);
 }
 
+/* A thread that waits for a pipe nobody opens is not waited for, nor are those that wait for a thread. */
+TEST_F(runtime, blocked_files_do_not_hold_the_end)
+{
+	char *fifo = support_format("%s/fifo", self->directory);
+	int fd;
+
+	ASSERT_EQ(0, mkfifo(fifo, 0600));
+	put(self->directory, "app.js",
+	    "import { readFile, env, exit, args } from 'thaw'\n"
+	    "for (let i = 0; i < 6; i++) readFile(env.APP_DIRECTORY + '/fifo', 'utf8').then(text => { console.log('got', text); exit(0) })\n"
+	    "if (args[0]) setTimeout(() => exit(5), 10)\n"
+	    "console.log('waiting')\n");
+	RUN(5, "waiting\n", NULL, "run", self->script, "exit");
+	EXPECT_SAID("exit() did not wait for the reading of ");
+	/* By a signal it ends as soon, without a word: the next run begins them again. */
+	START("run", "--fresh", self->script);
+	ASSERT_TRUE(program_wait_for(&self->program, "waiting", 60));
+	kill(self->program.pid, SIGTERM);
+	EXPECT_EQ(143, program_finish(&self->program, 60));
+	EXPECT_STREQ("", self->program.errors);
+	START("run", self->script);
+	fd = open(fifo, O_WRONLY | O_CLOEXEC);
+	ASSERT_EQ(5, write(fd, "hello", 5));
+	close(fd);
+	EXPECT_TRUE(program_wait_for(&self->program, "got hello\n", 60));
+	EXPECT_EQ(0, program_finish(&self->program, 60));
+	free(fifo);
+}
+
+/* What was begun by code that threw is not told to anybody. */
+TEST_F(runtime, files_outlive_an_evaluation)
+{
+	put(self->directory, "data", "data");
+	for (int i = 0; i < 5; i++)
+		RUN(1, "", NULL, "-e",
+		    "const t = await import('thaw')\n"
+		    "for (let i = 0; i < 8; i++) t.readFile(t.env.APP_DIRECTORY + '/data').then(() => console.log('told'))\n"
+		    "throw 1");
+}
+
 /* An append on its way into a pipe that nobody reads, when the kill comes. */
 TEST_F(runtime, interrupted_append)
 {

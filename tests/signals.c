@@ -177,6 +177,20 @@ TEST_F(signals, a_start_ends_in_order_on_sigterm)
 	SKIP(return, "no start was slow enough");
 }
 
+/* A start that does not get on, because its script is a pipe which nobody writes to. */
+TEST_F(signals, a_start_that_hangs_is_ended)
+{
+	double end = support_deadline(60);
+
+	ASSERT_EQ(0, mkfifo(self->script, 0600));
+	self->program = program_start(THAW("run", self->script));
+	while (access(self->image, F_OK) && support_seconds() < end)
+		support_sleep(0.01);
+	support_sleep(0.1);
+	kill(self->program.pid, SIGTERM);
+	EXPECT_EQ(143, program_finish(&self->program, 60));
+}
+
 /* Whatever comes while it ends, it ends with its own code. */
 TEST_F(signals, an_end_is_not_killed_by_sigusr2)
 {

@@ -6,7 +6,8 @@
  * Owns the jobs in flight, on the host's side; what they are for is in the heap (prelude.js,
  * operations), where a restored program finds it. Owner's thread, but for work(), which runs on a
  * thread of libuv's pool and must touch nothing but its job and `held`: never the VM's memory, which
- * may be captured meanwhile.
+ * may be captured meanwhile. Must never make the end of the process wait for one: a thread may be
+ * blocked in it for ever, by a pipe that nobody opens or a file server that is gone.
  *
  * What is read lies in the host's memory until its turn comes. So no read is larger than what the heap
  * could take of it, and a thread that would go beyond that with all that has been read begins later.
@@ -38,6 +39,7 @@ struct file_job {
 	int error;	     /* positive errno; 0: done */
 	const char *syscall; /* which one failed */
 	char why[160];	     /* where the errno does not say it all; else empty */
+	struct file_job *before, *after; /* in flight, or done and to be told */
 };
 
 /* Bytes that were read, or are about to be, and that no turn has taken over yet. Of the whole process. */
@@ -47,6 +49,25 @@ static struct {
 	uint64_t bytes;
 	bool ending; /* nobody waits any more */
 } held = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, false};
+
+/* The end waits so long for what is under way, after the final generation. */
+#define SETTLE_MS 500u
+
+static bool left_behind; /* a thread of the pool is still in some job, and may be for ever */
+
+static void list_add(struct file_jobs *list, struct file_job *job)
+{
+	job->before = list->last;
+	job->after = NULL;
+	*(list->last ? &list->last->after : &list->first) = job;
+	list->last = job;
+}
+
+static void list_remove(struct file_jobs *list, struct file_job *job)
+{
+	*(job->before ? &job->before->after : &list->first) = job->after;
+	*(job->after ? &job->after->before : &list->last) = job->before;
+}
 
 static void fail_job(struct file_job *job, const char *syscall)
 {
@@ -278,13 +299,21 @@ static void finished(uv_work_t *request, int status)
 {
 	struct file_job *job = request->data;
 	struct runtime *rt = job->rt;
+
+	(void)status; /* UV_ECANCELED: only when nothing is told any more */
+	list_remove(&rt->files_begun, job);
+	if (rt->ended) {
+		rt->files_in_flight--;
+		free_job(job);
+	} else {
+		list_add(&rt->files_done, job);
+	}
+}
+
+static void tell(struct runtime *rt, struct file_job *job)
+{
 	js_value arguments[3];
 
-	rt->files_in_flight--;
-	if (rt->ended || status == UV_ECANCELED || js_trapped(rt->engine)) {
-		free_job(job);
-		return;
-	}
 	arguments[0] = js_number(rt->engine, job->number);
 	arguments[1] = 0;
 	arguments[2] = 0;
@@ -301,6 +330,67 @@ static void finished(uv_work_t *request, int status)
 		arguments[2] = js_undefined(rt->engine);
 	free_job(job);
 	loop_turn(rt, PRELUDE_FILE_DONE, 3, arguments);
+}
+
+bool files_tell(struct runtime *rt)
+{
+	struct file_job *job = rt->files_done.first;
+
+	if (!job)
+		return false;
+	list_remove(&rt->files_done, job);
+	rt->files_in_flight--;
+	if (rt->ended || js_trapped(rt->engine))
+		free_job(job);
+	else
+		tell(rt, job);
+	return true;
+}
+
+static void on_patience_ended(uv_timer_t *timer)
+{
+	*(bool *)timer->data = true;
+}
+
+/*
+ * Those that wait for a thread are not begun any more. Those under way mostly end at once; what does
+ * not is in the heap, and is begun again or reported by the process after this one, unless the program
+ * called exit().
+ */
+void files_settle(struct runtime *rt)
+{
+	const struct file_job *first;
+	bool patience_ended = false;
+	uv_timer_t timer;
+
+	while (files_tell(rt))
+		;
+	if (!rt->files_begun.first || uv_timer_init(&rt->loop, &timer))
+		return;
+	for (struct file_job *job = rt->files_begun.first; job; job = job->after)
+		uv_cancel((uv_req_t *)&job->work);
+	timer.data = &patience_ended;
+	uv_update_time(&rt->loop);
+	uv_timer_start(&timer, on_patience_ended, SETTLE_MS, 0);
+	while (rt->files_begun.first && !patience_ended)
+		uv_run(&rt->loop, UV_RUN_ONCE);
+	uv_close((uv_handle_t *)&timer, NULL);
+	uv_run(&rt->loop, UV_RUN_NOWAIT); /* it is on this stack */
+	first = rt->files_begun.first;
+	if (!first)
+		return;
+	left_behind = true;
+	if (rt->exiting)
+		loop_tell(rt, "thaw: exit() did not wait for the %s of %s, which has not ended\n",
+			  first->operation == FILE_READ	   ? "reading"
+			  : first->operation == FILE_WRITE ? "writing"
+							   : "appending",
+			  first->path);
+}
+
+bool runtime_left_threads(void)
+{
+	return left_behind;
 }
 
 int files_begin(struct runtime *rt, double number, const char *operation, const char *path,
@@ -336,6 +426,7 @@ int files_begin(struct runtime *rt, double number, const char *operation, const 
 		free_job(job);
 		return code;
 	}
+	list_add(&rt->files_begun, job);
 	rt->files_in_flight++;
 	if (!rt->first_operation)
 		rt->first_operation = number;

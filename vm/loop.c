@@ -555,6 +555,8 @@ void loop_serve(struct runtime *rt, bool (*done)(struct runtime *rt, void *arg),
 			return;
 		if (rt->options.interactive && signals_interrupted())
 			return;
+		if (files_tell(rt))
+			continue;
 		if (idle_ends && !loop_has_work(rt))
 			return;
 		run_round(rt);
@@ -623,6 +625,7 @@ int loop_wait_readable(struct runtime *rt, int fd)
 	if (!wait) { /* a regular file: always readable */
 		checkpoints_advance(rt);
 		uv_run(&rt->loop, UV_RUN_NOWAIT);
+		files_tell(rt);
 		return stop_requested(rt) ? 0 : 1;
 	}
 	loop_serve(rt, input_ready, wait, false);

@@ -55,6 +55,10 @@ struct checkpoint_outcome {
 	struct thaw_result result;
 };
 
+struct file_jobs { /* files.c */
+	struct file_job *first, *last;
+};
+
 struct runtime {
 	struct runtime_options options;
 	struct thaw *heap;
@@ -89,9 +93,10 @@ struct runtime {
 	bool ended;	  /* no turn will follow */
 	bool final;	  /* ... and the heap is as a turn left it: it may be checkpointed */
 	int exit_code;
-	int stop_signal;       /* ended by it */
-	bool collect;	       /* gc() was called in this turn */
-	js_value main_failure; /* what the main module threw in this turn; 0: nothing */
+	int stop_signal;	/* ended by it */
+	volatile bool starting; /* its script is being read, which may take for ever: a pipe, say */
+	bool collect;		/* gc() was called in this turn */
+	js_value main_failure;	/* what the main module threw in this turn; 0: nothing */
 	bool output_failed;
 	uint64_t broken_pipe_ns; /* when stdout's reader was first found gone */
 
@@ -140,7 +145,8 @@ struct runtime {
 	volatile sig_atomic_t rang; /* since the last poll */
 
 	/* files.c */
-	unsigned files_in_flight;
+	unsigned files_in_flight; /* begun, and not told yet */
+	struct file_jobs files_begun, files_done;
 	double first_operation; /* lowest number begun by this process; 0: none yet */
 };
 
@@ -297,6 +303,10 @@ int files_begin(
 	struct runtime *rt, double number, const char *operation, const char *path, bool text,
 	void *data,
 	size_t bytes); /* consumes `data` (malloc'ed), also on failure: -ENOMEM or -EINVAL */
+/* Outside turns: one that is done is told, in a turn. False: there was none. */
+bool files_tell(struct runtime *rt);
+/* At the end, when nothing is told any more: wait a moment for what is under way. */
+void files_settle(struct runtime *rt);
 
 /* The end has come: threads that wait for others to have been read do so no longer. */
 void files_end(void);

@@ -353,6 +353,9 @@ void runtime_close(struct runtime *rt)
 {
 	if (!rt)
 		return;
+	rt->ended = true; /* nothing is told any more */
+	if (rt->loop_ready)
+		files_settle(rt);
 	signals_close(rt);
 	if (rt->engine)
 		js_engine_free(rt->engine);
@@ -404,8 +407,10 @@ int runtime_start(struct runtime *rt)
 
 	if (ended_early(rt))
 		return rt->exit_code;
+	rt->starting = true;
 	script->path = realpath(rt->options.script, NULL);
 	source = script->path ? resolve_read_file(script->path, &bytes) : NULL;
+	rt->starting = false;
 	if (!source || stat(script->path, &status)) {
 		int reason = errno;
 

@@ -69,6 +69,11 @@ int runtime_open(const struct runtime_options *options, struct runtime **runtime
 		 struct thaw_error *error);
 void runtime_close(struct runtime *runtime);
 int runtime_exit_code(int code);
+/*
+ * Is a thread still in a file operation that a closed runtime has begun? The process then has to be
+ * left with _exit(): libuv waits for its threads in exit().
+ */
+bool runtime_left_threads(void);
 
 /* Did it come out of an image (then the main module must not be loaded again)? */
 bool runtime_restored(const struct runtime *runtime);

@@ -10,7 +10,8 @@
  * write to the loop's eventfd (uv_async_send is async-signal-safe), set an alarm and _exit.
  *
  * Before there is a runtime, and after, a handler only notes what came: signals_open() acts on it. A
- * start or an end that does not come to its end within a second then is not waited for.
+ * start or an end that does not come to its end within a second then is not waited for: nothing of the
+ * program has run yet, or all of it is durable.
  *
  * (SIGSEGV and SIGBUS are the engine's: js/engine.c.)
  */
@@ -68,9 +69,9 @@ static void on_signal(int signo)
 	if (rt) {
 		uv_async_send(&rt->wake);
 		alarm_ring(rt);
-	} else if (stop && !last_second) {
-		end_within_a_second();
 	}
+	if (stop && (!rt || rt->starting) && !last_second)
+		end_within_a_second();
 	errno = saved;
 }
 

@@ -165,5 +165,7 @@ int main(int argc, char **argv)
 	/* Output that did not arrive is a failure, whatever else went well. */
 	if ((fflush(stdout) || ferror(stdout)) && !code)
 		code = cli_fail(EXIT_IO, "standard output: %s", strerror(errno));
+	if (runtime_left_threads())
+		_exit(code);
 	return code;
 }
