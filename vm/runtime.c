@@ -405,12 +405,16 @@ int runtime_start(struct runtime *rt)
 	size_t bytes;
 	char *source;
 
+	rt->starting = true;
 	if (ended_early(rt))
 		return rt->exit_code;
-	rt->starting = true;
 	script->path = realpath(rt->options.script, NULL);
 	source = script->path ? resolve_read_file(script->path, &bytes) : NULL;
 	rt->starting = false;
+	if (ended_early(rt)) {
+		free(source);
+		return rt->exit_code;
+	}
 	if (!source || stat(script->path, &status)) {
 		int reason = errno;
 
