@@ -70,9 +70,24 @@ static void tell_durable(struct runtime *rt, uint64_t last, const struct thaw_re
 	loop_turn(rt, PRELUDE_DURABLE, 2, arguments);
 }
 
+/* What a program sees as `code` of the error. */
+static const char *code_name(int code)
+{
+	switch (code) {
+	case THAW_EGONE:
+		return "EGONE";
+	case THAW_EREPLACED:
+		return "EREPLACED";
+	case THAW_EOVERWRITTEN:
+		return "EOVERWRITTEN";
+	default:
+		return code > -4096 ? uv_err_name(code) : "ETHAW";
+	}
+}
+
 static void tell_failed(struct runtime *rt, uint64_t last, int code, const char *text)
 {
-	const char *name = code > -4096 ? uv_err_name(code) : "ETHAW";
+	const char *name = code_name(code);
 	char message[600];
 	js_value arguments[3];
 

@@ -525,11 +525,17 @@ static bool main_unsettled(struct runtime *rt)
 
 static int finish(struct runtime *rt)
 {
+	struct thaw_error error;
+
 	if (rt->final && rt->options.image && rt->turns != rt->durable_turns) {
 		/* Whatever it ended with: what is not durable has not happened. */
 		if (checkpoints_last(rt, rt->stop_signal ? THAW_REASON_SIGNAL : THAW_REASON_EXIT,
 				     NULL))
 			rt->exit_code = EXIT_IO;
+	} else if (rt->final && thaw_settle(rt->heap, &error)) {
+		/* There is nothing to write, and what was durable is not there any more. */
+		loop_tell(rt, "thaw: at the end of the program: %s\n", error.text);
+		rt->exit_code = EXIT_IO;
 	} else if (rt->failing && !rt->final) {
 		failures_at_end(rt); /* a failed turn goes back further than to the turn before */
 	}
