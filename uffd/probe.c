@@ -165,6 +165,9 @@ static int try_io_uring(void)
 	struct io_uring_params parameters;
 	int fd;
 
+	/* How a ring gets a description of the image that is not the one that holds the lock. */
+	if (access("/proc/self/fd", F_OK))
+		return -errno;
 	memset(&parameters, 0, sizeof(parameters));
 	fd = (int)syscall(SYS_io_uring_setup, 2, &parameters);
 	if (fd < 0)
@@ -336,10 +339,12 @@ static const char *why(enum question question, int answer)
 	case ASK_DEVICE:
 		return why_device(answer);
 	case ASK_PAGEMAP_SCAN:
-		return answer == -ENOTTY || answer == -EPERM
-			       ? "it takes Linux 6.7"
-			       : "/proc/self/pagemap cannot be opened";
+		return answer == -ENOTTY || answer == -EPERM ? "it takes Linux 6.7"
+		       : answer == -ENOENT ? "there is no /proc/self/pagemap: mount /proc"
+					   : "/proc/self/pagemap cannot be opened";
 	case ASK_IO_URING:
+		if (answer == -ENOENT)
+			return "there is no /proc/self/fd: mount /proc";
 		if (answer == -EPERM || answer == -EACCES)
 			return filtered() ? "sysctl kernel.io_uring_disabled, or a seccomp filter"
 					  : "sysctl kernel.io_uring_disabled";
