@@ -18,7 +18,7 @@
 #define ADDRESS_SPACE RLIM_INFINITY /* a sanitizer takes its own, and more memory for everything */
 #define RESIDENT (2 * GIB)
 #else
-#define ADDRESS_SPACE (12 * GIB)
+#define ADDRESS_SPACE (16 * GIB)
 #define RESIDENT (700 * MIB)
 #endif
 
