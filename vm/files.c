@@ -20,8 +20,8 @@
 #include <unistd.h>
 
 #include "js/text.h"
-#include "process_limits.h"
 #include "loop.h"
+#include "process_limits.h"
 
 enum file_operation { FILE_READ, FILE_WRITE, FILE_APPEND };
 
@@ -34,11 +34,11 @@ struct file_job {
 	char *path;
 	uint8_t *data;
 	size_t bytes;
-	uint64_t most;	     /* that the heap can take of one thing */
-	uint64_t held;	     /* its part of `held` */
-	int error;	     /* positive errno; 0: done */
-	const char *syscall; /* which one failed */
-	char why[160];	     /* where the errno does not say it all; else empty */
+	uint64_t most;			 /* that the heap can take of one thing */
+	uint64_t held;			 /* its part of `held` */
+	int error;			 /* positive errno; 0: done */
+	const char *syscall;		 /* which one failed */
+	char why[160];			 /* where the errno does not say it all; else empty */
 	struct file_job *before, *after; /* in flight, or done and to be told */
 };
 
@@ -106,7 +106,7 @@ static void fail_size(struct file_job *job, uint64_t bytes, uint64_t most)
 
 /*
  * Wait until so much may be read besides what is held already. Whoever reads alone never waits, and
- * nobody waits for what comes without a size, while it comes.
+ * nobody waits for what comes without a size, a pipe say, before it is there.
  */
 static bool hold(struct file_job *job, uint64_t bytes)
 {
@@ -121,35 +121,28 @@ static bool hold(struct file_job *job, uint64_t bytes)
 		job->held += bytes;
 	}
 	pthread_mutex_unlock(&held.lock);
-	if (!may)
-		job->error = ECANCELED;
+	if (!may) {
+		errno = ECANCELED;
+		fail_job(job, "read");
+	}
 	return may;
 }
 
-static void hold_more(struct file_job *job, uint64_t bytes)
+/* Exactly so much, as it is there now. */
+static void hold_exactly(struct file_job *job, uint64_t bytes)
 {
 	pthread_mutex_lock(&held.lock);
-	held.bytes += bytes;
-	job->held += bytes;
-	pthread_mutex_unlock(&held.lock);
-}
-
-/* All but so much. */
-static void hold_only(struct file_job *job, uint64_t bytes)
-{
-	pthread_mutex_lock(&held.lock);
-	if (job->held > bytes) {
-		held.bytes -= job->held - bytes;
-		job->held = bytes;
+	held.bytes += bytes - job->held;
+	if (bytes < job->held)
 		pthread_cond_broadcast(&held.less);
-	}
+	job->held = bytes;
 	pthread_mutex_unlock(&held.lock);
 }
 
-void files_end(void)
+static void let_wait(bool wait)
 {
 	pthread_mutex_lock(&held.lock);
-	held.ending = true;
+	held.ending = !wait;
 	pthread_cond_broadcast(&held.less);
 	pthread_mutex_unlock(&held.lock);
 }
@@ -200,15 +193,13 @@ static void read_whole(struct file_job *job, int fd)
 			fail_size(job, 0, most);
 			break;
 		}
-		if (job->bytes > job->held)
-			hold_more(job, job->bytes - job->held);
 	}
 	if (job->error) { /* not to be kept until its turn comes */
 		free(job->data);
 		job->data = NULL;
 		job->bytes = 0;
 	}
-	hold_only(job, job->bytes);
+	hold_exactly(job, job->bytes);
 }
 
 static void write_whole(struct file_job *job, int fd)
@@ -289,7 +280,7 @@ static js_value contents_of(struct file_job *job, struct js_engine *engine)
 
 static void free_job(struct file_job *job)
 {
-	hold_only(job, 0);
+	hold_exactly(job, 0);
 	free(job->path);
 	free(job->data);
 	free(job);
@@ -369,6 +360,7 @@ void files_settle(struct runtime *rt)
 		return;
 	for (struct file_job *job = rt->files_begun.first; job; job = job->after)
 		uv_cancel((uv_req_t *)&job->work);
+	let_wait(false);
 	timer.data = &patience_ended;
 	uv_update_time(&rt->loop);
 	uv_timer_start(&timer, on_patience_ended, SETTLE_MS, 0);
@@ -417,6 +409,7 @@ int files_begin(struct runtime *rt, double number, const char *operation, const 
 	if (job->most > js_room(rt->engine))
 		job->most = js_room(rt->engine);
 	job->path = strdup(path);
+	let_wait(true);
 	if (!pool_is_there)
 		code = limits_want_pool();
 	pool_is_there = !code;

@@ -529,8 +529,6 @@ void loop_close(struct runtime *rt)
 	if (rt->every.loop)
 		uv_close((uv_handle_t *)&rt->every, NULL);
 	uv_run(&rt->loop, UV_RUN_NOWAIT);
-	if (rt->files_in_flight)
-		files_end();
 	/*
 	 * A thread that still reads or writes a file keeps the loop busy: it ends with the
 	 * process.

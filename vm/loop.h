@@ -308,9 +308,6 @@ bool files_tell(struct runtime *rt);
 /* At the end, when nothing is told any more: wait a moment for what is under way. */
 void files_settle(struct runtime *rt);
 
-/* The end has come: threads that wait for others to have been read do so no longer. */
-void files_end(void);
-
 /* ---- signals.c ---- */
 
 /* From here on act on what came since signals_begin(), and on what comes. */

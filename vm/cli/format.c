@@ -219,12 +219,25 @@ const char *kind_word(uint32_t kind)
 
 /* ---- JSON (RFC 8259) ---- */
 
+/* Beyond ASCII, what a terminal obeys (thaw_escape): controls, and what turns the direction of text. */
+static unsigned obeyed_bytes(const unsigned char *c)
+{
+	if (c[0] == 0xc2 && c[1] < 0xa0)
+		return 2;
+	if (c[0] == 0xe2 && ((c[1] == 0x80 && c[2] >= 0xa8 && c[2] <= 0xae) ||
+			     (c[1] == 0x81 && c[2] >= 0xa6 && c[2] <= 0xa9)))
+		return 3;
+	return 0;
+}
+
 static void json_string(FILE *to, const char *text)
 {
 	size_t left = strlen(text), valid = text_valid_prefix(text, left);
 
 	fputc('"', to);
 	for (const unsigned char *c = (const unsigned char *)text; *c; c++, left--) {
+		unsigned bytes;
+
 		/* A path may be any bytes; JSON is UTF-8. */
 		if (!valid) {
 			fputs("\\ufffd", to);
@@ -238,10 +251,15 @@ static void json_string(FILE *to, const char *text)
 			fputs("\\n", to);
 		else if (*c < 0x20 || *c == 0x7f)
 			fprintf(to, "\\u%04x", *c);
-		else if (*c == 0xc2 && c[1] < 0xa0) /* U+0080 to U+009F: controls, too */
-			fprintf(to, "\\u%04x", *++c), left--, valid--;
-		else
+		else if ((bytes = obeyed_bytes(c))) {
+			fprintf(to, "\\u%04x",
+				bytes == 2 ? c[1] : 0x2000 | (c[1] & 0x3f) << 6 | (c[2] & 0x3f));
+			c += bytes - 1;
+			left -= bytes - 1;
+			valid -= bytes - 1;
+		} else {
 			fputc(*c, to);
+		}
 	}
 	fputc('"', to);
 }

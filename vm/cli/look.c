@@ -278,15 +278,21 @@ static bool is_surrogate(uint32_t c)
 	return c >= 0xd800 && c <= 0xdfff;
 }
 
+/* What a terminal obeys: a control, or what turns the direction of the text around it (thaw_escape). */
+static bool is_obeyed(uint32_t c)
+{
+	return c < 0x20 || (c >= 0x7f && c < 0xa0) || (c >= 0x2028 && c <= 0x202e) ||
+	       (c >= 0x2066 && c <= 0x2069);
+}
+
 void look_add_units(struct look_text *text, const uint16_t *units, size_t count)
 {
 	uint32_t c;
 
 	for (size_t i = 0; i < count;) {
 		i += next_character(units + i, count - i, &c);
-		/* It may be printed: nothing that moves a terminal's cursor. */
-		add_character(text,
-			      is_surrogate(c) || c < 0x20 || (c >= 0x7f && c < 0xa0) ? 0xfffd : c);
+		/* It may be printed. */
+		add_character(text, is_surrogate(c) || is_obeyed(c) ? 0xfffd : c);
 	}
 }
 
@@ -301,8 +307,7 @@ void look_add_quoted(struct look_text *text, const uint16_t *units, size_t count
 			look_printf(text, "\\%c", (char)c);
 		else if (c == '\n')
 			add_bytes(text, "\\n", 2);
-		else if (c < 0x20 || (c >= 0x7f && c < 0xa0) || is_surrogate(c) || c == 0x2028 ||
-			 c == 0x2029)
+		else if (is_obeyed(c) || is_surrogate(c))
 			look_printf(text, "\\u%04x", c);
 		else
 			add_character(text, c);

@@ -37,7 +37,7 @@ struct drawing {
 
 /* ---- Text ---- */
 
-/* How long the UTF-8 sequence is that starts here; 0: it is none, or XML has no such character. */
+/* How long the UTF-8 sequence is that starts here; 0: it is none, XML has no such character, or a terminal obeys it. */
 static unsigned sequence_bytes(const unsigned char *c)
 {
 	unsigned bytes = *c < 0x80 ? 1 : *c >= 0xf0 ? 4 : *c >= 0xe0 ? 3 : 2;
@@ -51,6 +51,7 @@ static unsigned sequence_bytes(const unsigned char *c)
 		code = code << 6 | (c[i] & 0x3f);
 	}
 	if (code < 0x20 || (code >= 0x7f && code < 0xa0) || (code >= 0xd800 && code < 0xe000) ||
+	    (code >= 0x2028 && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069) ||
 	    code == 0xfffe || code == 0xffff || code > 0x10ffff || (bytes == 3 && code < 0x800) ||
 	    (bytes == 4 && code < 0x10000))
 		return 0;
