@@ -12,6 +12,12 @@
 #include "support.h"
 #include "thaw.h"
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define NEEDS_PLAIN_BUILD SKIP(return, "a sanitizer needs /proc")
+#else
+#define NEEDS_PLAIN_BUILD (void)0
+#endif
+
 FIXTURE(without_proc)
 {
 	char *directory, *script;
@@ -46,6 +52,7 @@ static bool take_proc_away(void)
 
 TEST_F(without_proc, a_program_runs_and_is_continued)
 {
+	NEEDS_PLAIN_BUILD;
 	TAKE_PROC_AWAY;
 	support_write(
 		self->script,
@@ -103,6 +110,7 @@ TEST_F(without_proc, failures_are_counted)
 
 TEST_F(without_proc, check_says_what_is_missing)
 {
+	NEEDS_PLAIN_BUILD;
 	TAKE_PROC_AWAY;
 	ASSERT_EQ(0, program_run(&self->program, NULL, THAW("check")))
 	{
