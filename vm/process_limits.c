@@ -27,7 +27,7 @@ static const struct limit {
 	const char *option, *needs;
 	uint64_t unit;
 } limits[] = {
-	{RLIMIT_AS, "ulimit -v", "9 GiB of address space (13 GiB without userfaultfd)", MIB},
+	{RLIMIT_AS, "ulimit -v", "10 GiB of address space (14 GiB without userfaultfd)", MIB},
 	{RLIMIT_DATA, "ulimit -d", "1 GiB and its heap", MIB},
 	{RLIMIT_NOFILE, "ulimit -n", "64 open files", 1},
 	{RLIMIT_NPROC, "ulimit -u", "16 threads", 1},
