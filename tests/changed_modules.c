@@ -177,6 +177,37 @@ TEST_F(changed, those_that_were_loaded_later_count_too)
 	EXPECT_NE(NULL, strstr(self->program.errors, "lib/a.js changed since"));
 }
 
+/* A directory for each release, and a link that leads to the one in use. */
+TEST_F(changed, in_a_copy_that_has_taken_their_place_too)
+{
+	char *first = support_format("%s/first", self->directory);
+	char *second = support_format("%s/second", self->directory);
+
+	for (int release = 0; release < 2; release++) {
+		const char *directory = release ? second : first;
+
+		ASSERT_EQ(0, mkdir(directory, 0755));
+		ASSERT_EQ(0, chdir(directory));
+		support_write("lib.js", "export default 1\n");
+		support_write("app.js", "import n from './lib.js'; console.log(n)\n");
+	}
+	ASSERT_EQ(0, chdir(self->directory));
+	ASSERT_EQ(0, symlink("first", "current"));
+	EXPECT_STREQ("", COMPLAINTS("run", "-i", "app.thaw.now", "current/app.js"));
+	ASSERT_EQ(0, unlink("current"));
+	ASSERT_EQ(0, symlink("second", "current"));
+	EXPECT_EQ(NULL,
+		  strstr(COMPLAINTS("run", "-i", "app.thaw.now", "current/app.js"), "changed"));
+	rewrite("second/lib.js", "export default 2\n");
+	EXPECT_NE(NULL, strstr(COMPLAINTS("run", "-i", "app.thaw.now", "current/app.js"),
+			       "thaw: lib.js changed since"))
+	{
+		TH_LOG("%s", self->program.errors);
+	}
+	free(first);
+	free(second);
+}
+
 /* It is not in the heap, and what it is by the next import is what will be loaded. */
 TEST_F(changed, what_did_not_compile_is_not_remembered)
 {

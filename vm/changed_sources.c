@@ -26,6 +26,9 @@ enum change { SOURCE_SAME, SOURCE_CHANGED, SOURCE_GONE, SOURCE_UNKNOWN };
 struct changes {
 	const char *directory; /* of the main module: names are shown from there */
 	size_t directory_bytes;
+	/* Where the main module that was asked for lies, if elsewhere: a copy, or a link that leads on now. */
+	const char *moved_to;
+	size_t moved_to_bytes;
 	char names[NAMES_SHOWN][256]; /* escaped */
 	unsigned count;
 	bool tells_gone;
@@ -91,10 +94,22 @@ static void tell_gone(const struct changes *changes, const char *path)
 		fprintf(stderr, "thaw: %s is not there; the program in the image goes on\n", name);
 }
 
+/* The path where that file should be now. */
+static const char *present_path(const struct changes *changes, const char *path,
+				char moved[2 * PATH_MAX])
+{
+	if (!changes->moved_to || strncmp(path, changes->directory, changes->directory_bytes))
+		return path;
+	snprintf(moved, 2 * PATH_MAX, "%.*s%s", (int)changes->moved_to_bytes, changes->moved_to,
+		 path + changes->directory_bytes);
+	return moved;
+}
+
 static void look_at(void *arg, const struct js_source *source)
 {
 	struct changes *changes = arg;
-	enum change change = compare(source->path, source, false);
+	char moved[2 * PATH_MAX];
+	enum change change = compare(present_path(changes, source->path, moved), source, false);
 
 	if (change == SOURCE_CHANGED)
 		add_change(changes, source->path);
@@ -110,13 +125,13 @@ static const char *base_name(const char *path)
 }
 
 /* The main module: another program's image is refused. */
-static int check_script(struct runtime *rt, struct changes *changes, struct thaw_error *error)
+static int check_script(struct runtime *rt, struct changes *changes, char real[PATH_MAX],
+			struct thaw_error *error)
 {
 	const struct js_script *script = &rt->blob.script;
 	const char *asked = rt->options.script;
 	struct js_source source = {
 		.path = script->path, .bytes = script->bytes, .mtime_ns = script->mtime_ns};
-	char real[PATH_MAX];
 
 	if (realpath(asked, real))
 		asked = real;
@@ -133,7 +148,7 @@ static int check_script(struct runtime *rt, struct changes *changes, struct thaw
 				error, THAW_EENGINE,
 				"%s holds the program %s, not %s: choose another image, or start anew with --fresh",
 				rt->options.image, script->path, asked);
-		add_change(changes, asked);
+		add_change(changes, script->path);
 		break;
 	case SOURCE_GONE:
 		tell_gone(changes, asked);
@@ -141,6 +156,10 @@ static int check_script(struct runtime *rt, struct changes *changes, struct thaw
 	default:
 		break;
 	}
+	changes->moved_to_bytes = (size_t)(base_name(asked) - asked);
+	if (changes->moved_to_bytes != changes->directory_bytes ||
+	    strncmp(asked, script->path, changes->directory_bytes))
+		changes->moved_to = asked;
 	return 0;
 }
 
@@ -169,6 +188,7 @@ static void tell_changes(const struct runtime *rt, const struct changes *changes
 int changed_sources_check(struct runtime *rt, struct thaw_error *error)
 {
 	struct changes changes = {.tells_gone = rt->options.verbose};
+	char real[PATH_MAX];
 	int code = 0;
 
 	/* Who asks the program something with -e has not come to run it. */
@@ -180,7 +200,7 @@ int changed_sources_check(struct runtime *rt, struct thaw_error *error)
 			(size_t)(base_name(rt->blob.script.path) - rt->blob.script.path);
 	}
 	if (rt->options.script)
-		code = check_script(rt, &changes, error);
+		code = check_script(rt, &changes, real, error);
 	if (code || rt->options.quiet)
 		return code;
 	/* What cannot be read of it is no reason not to go on. */
