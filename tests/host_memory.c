@@ -140,6 +140,20 @@ TEST_F(host_memory, text_that_gets_longer_is_counted_as_it_becomes)
 	free(path);
 }
 
+TEST_F(host_memory, text_that_no_string_can_hold_is_not_made)
+{
+	EXPECT_EQ(0,
+		  RUN("try { new TextDecoder().decode(new Uint8Array(360 * 2 ** 20).fill(255)) }\n"
+		      "catch (e) { console.log(e.name, e.message) }\n"));
+	EXPECT_STREQ(
+		"RangeError the text would be larger than 1024 MiB, the most that a string can be\n",
+		self->program.output)
+	{
+		TH_LOG("%s", self->program.errors);
+	}
+	EXPECT_GT(2 * RESIDENT, most_resident());
+}
+
 TEST_F(host_memory, sources_have_a_limit)
 {
 	char *path = sparse(self->directory, "large.json", 1024 * GIB);

@@ -57,7 +57,7 @@ static void usage(FILE *to)
 	      "  thaw log app.thaw         the generations an image holds\n\n"
 	      "exit codes: the program's own; 1 uncaught exception; 9 usage; 65 image damaged; 66 no such file;\n"
 	      "  69 this kernel or these privileges do not suffice; 70 engine stopped; 74 I/O error;\n"
-	      "  75 image in use; 76 image of another engine or format; 128+N ended by signal N\n",
+	      "  75 image in use; 76 image of another engine, format or user; 128+N ended by signal N\n",
 	      to);
 }
 

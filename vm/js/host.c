@@ -172,6 +172,14 @@ static js_value host_decode(ARGUMENTS)
 		free(data);
 		return js_throw_error(engine, "TypeError", "the data is not valid utf-8");
 	}
+	/* What is not UTF-8 gets three times as long, in the host's memory, before it is found too long. */
+	if (bytes > JS_TEXT_MAX_BYTES / 3 && text_valid_bytes(data, bytes) > JS_TEXT_MAX_BYTES) {
+		free(data);
+		return js_throw_error(
+			engine, "RangeError",
+			"the text would be larger than %llu MiB, the most that a string can be",
+			(JS_TEXT_MAX_BYTES + 1) >> 20);
+	}
 	valid = text_make_valid(data, bytes, &valid_bytes);
 	result = valid ? js_string(engine, valid, valid_bytes)
 		       : js_throw_error(engine, "InternalError", "out of memory");
