@@ -721,7 +721,7 @@ static void failure_noted(void)
 						 .count = 1,
 						 .error = -EIO});
 	/* An open image counts once: the second time, the same is written. */
-	note_add((struct failures_note){opened, scenario.image->failures + 1});
+	note_add((struct failures_note){opened, scenario.image->failures.failures + 1});
 	disk_resume();
 	code = image_failed(scenario.image, 0);
 	disk_pause();
@@ -729,7 +729,7 @@ static void failure_noted(void)
 	scenario.tally->notes++;
 	if (code < 0)
 		return;
-	if ((unsigned)code != scenario.image->failures + 1 || (unsigned)code < before)
+	if ((unsigned)code != scenario.image->failures.failures + 1 || (unsigned)code < before)
 		violation(NULL, "failure %u is counted as %d", before + 1, code);
 	scenario.truth.note_count = 0;
 	note_add((struct failures_note){opened, (unsigned)code});
