@@ -81,6 +81,7 @@ struct length {
 
 struct file {
 	uint64_t inode;
+	int held; /* so that no other file gets the number when it is gone, as ext4 has it */
 	struct sector *sectors;
 	size_t count;
 	struct length *lengths;
@@ -254,14 +255,19 @@ static void file_forget(struct file *file)
 		file->sectors[i].dirty = false;
 }
 
-static struct file *file_new(uint64_t inode)
+static struct file *file_new(int fd, uint64_t inode)
 {
+	char path[32];
 	struct file *file = &disk.files[disk.files_count++];
 
 	if (disk.files_count > (int)FILES_MAX)
 		support_die("too many files");
 	memset(file, 0, sizeof(*file));
 	file->inode = inode;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	file->held = open(path, O_PATH | O_CLOEXEC);
+	if (file->held < 0)
+		support_die(path);
 	file_set_length(file, 0);
 	return file;
 }
@@ -275,6 +281,7 @@ static void file_free(struct file *file)
 	}
 	free(file->sectors);
 	free(file->lengths);
+	close(file->held);
 }
 
 static int file_of_inode(uint64_t inode)
@@ -304,7 +311,7 @@ static struct file *file_of(int fd)
 	number = file_of_inode(status.st_ino);
 	if (number >= 0)
 		return &disk.files[number];
-	return status.st_size ? NULL : file_new(status.st_ino);
+	return status.st_size ? NULL : file_new(fd, status.st_ino);
 }
 
 static void name_set(int file)
@@ -683,7 +690,7 @@ static void adopt(void)
 
 	if (fd < 0 || fstat(fd, &status))
 		support_die(disk.path);
-	file = file_new(status.st_ino);
+	file = file_new(fd, status.st_ino);
 	for (uint64_t at = 0; at < (uint64_t)status.st_size; at += SECTOR) {
 		ssize_t got = pread(fd, bytes, SECTOR, (off_t)at);
 
