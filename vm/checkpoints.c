@@ -34,7 +34,7 @@ void checkpoints_notify(void *arg)
 {
 	struct runtime *rt = arg;
 
-	uv_async_send(&rt->wake);
+	streams_wake(rt);
 	alarm_ring(rt);
 }
 
@@ -45,7 +45,8 @@ bool checkpoints_waited_for(const struct runtime *rt)
 
 static bool heap_may_have_changed(const struct runtime *rt)
 {
-	return rt->in_turn || rt->turns != rt->durable_turns;
+	/* A turn that waits for a reader since it was captured does not change it. */
+	return (rt->in_turn && !rt->stalled_captured) || rt->turns != rt->durable_turns;
 }
 
 /* ---- What is told ---- */
@@ -129,6 +130,12 @@ static void tell_later(struct runtime *rt, uint64_t last, bool waited_for,
 	newest->result = *result;
 }
 
+/* In a turn of its own, which may print. */
+static bool may_tell(struct runtime *rt)
+{
+	return !rt->in_turn && !streams_full(rt);
+}
+
 static void succeeded(struct runtime *rt, uint64_t last, const struct thaw_result *result)
 {
 	const struct thaw_generation *generation = &result->generation;
@@ -139,6 +146,7 @@ static void succeeded(struct runtime *rt, uint64_t last, const struct thaw_resul
 		rt->due_ns = 0;			/* nothing is left to be tried again */
 	js_hold_collections(rt->engine, false); /* this process has got on */
 	rt->durable_turns = rt->captured_turns;
+	rt->durable_output = rt->captured_output;
 	if (rt->options.verbose && !result->unchanged)
 		loop_tell(
 			rt,
@@ -151,7 +159,7 @@ static void succeeded(struct runtime *rt, uint64_t last, const struct thaw_resul
 	rt->settled = last > rt->settled ? last : rt->settled;
 	if (rt->ended || (!waited_for && (!rt->blob.listeners || result->unchanged)))
 		return;
-	if (!rt->in_turn) {
+	if (may_tell(rt)) {
 		tell_durable(rt, last, result);
 		return;
 	}
@@ -179,6 +187,7 @@ static void failed(struct runtime *rt, uint64_t last, int code, const struct tha
 	struct thaw_result result = {0};
 
 	failures_checkpoint(rt, text);
+	rt->stalled_captured = false;
 	if (!rt->options.every_ns && !rt->ended) {
 		uint64_t now = loop_monotonic_ns();
 
@@ -188,7 +197,7 @@ static void failed(struct runtime *rt, uint64_t last, int code, const struct tha
 	rt->settled = last > rt->settled ? last : rt->settled;
 	if (rt->ended || !waited_for)
 		return;
-	if (!rt->in_turn) {
+	if (may_tell(rt)) {
 		tell_failed(rt, last, code, text);
 		return;
 	}
@@ -200,8 +209,8 @@ static void failed(struct runtime *rt, uint64_t last, int code, const struct tha
 /* After the turn in which it happened. A turn that tells it may last, and leave more to tell. */
 static void tell_untold(struct runtime *rt)
 {
-	for (unsigned left = rt->untold_count; left && !rt->ended && !js_trapped(rt->engine);
-	     left--) {
+	for (unsigned left = rt->untold_count;
+	     left && !rt->ended && may_tell(rt) && !js_trapped(rt->engine); left--) {
 		struct checkpoint_outcome first = rt->untold[0];
 		const struct thaw_result *result = &first.result;
 
@@ -241,6 +250,24 @@ static int names_hand_over(struct runtime *rt)
 	return code;
 }
 
+/* The state blob, with what was printed and not read yet. NULL: no memory. */
+static void *encode(struct runtime *rt, size_t *bytes)
+{
+	void *blob = NULL, *output;
+
+	if (!streams_save(rt, &output, &rt->blob.output_bytes)) {
+		rt->blob.output = output;
+		rt->blob.flags |= output ? JS_BLOB_OUTPUT : 0;
+		blob = rt->in_turn ? stopping_encode(rt, bytes) : js_blob_encode(&rt->blob, bytes);
+		rt->captured_output = rt->blob.output_bytes;
+		free(output);
+	}
+	rt->blob.flags &= ~JS_BLOB_OUTPUT;
+	rt->blob.output = NULL;
+	rt->blob.output_bytes = 0;
+	return blob;
+}
+
 /* Between turns, or in the middle of one that stopping.c lets be stopped. */
 static void capture(struct runtime *rt)
 {
@@ -253,7 +280,7 @@ static void capture(struct runtime *rt)
 	/* A clock that went on while nothing ran is no reason for a generation. */
 	if (heap_may_have_changed(rt))
 		rt->blob.clock_ms = loop_clock(rt);
-	blob = rt->in_turn ? stopping_encode(rt, &bytes) : js_blob_encode(&rt->blob, &bytes);
+	blob = encode(rt, &bytes);
 	rt->urgent = false;
 	code = blob ? names_hand_over(rt) : -ENOMEM;
 	if (code) {
@@ -271,6 +298,7 @@ static void capture(struct runtime *rt)
 		rt->capture_taken = true;
 		rt->captured = rt->requested;
 		rt->captured_turns = rt->turns; /* a turn that was stopped is not counted yet */
+		rt->stalled_captured = rt->stalled && rt->in_turn;
 	}
 	/* What failed, here or above, is THAW_DONE with its reason: finish() tells it. */
 }

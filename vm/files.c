@@ -51,7 +51,7 @@ static struct {
 } held = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, false};
 
 /* The end waits so long for what is under way, after the final generation. */
-#define SETTLE_MS 500u
+#define SETTLE_MS 400u
 
 static bool left_behind; /* a thread of the pool is still in some job, and may be for ever */
 

@@ -26,6 +26,7 @@
  * evaluated, job_ran), because the call may have been made by another process: a generation in the
  * middle of a turn (stopping.c) names the step, and loop_turn_resume() goes on behind it.
  */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -41,6 +42,8 @@
 #define SLICE_NS 2000000u
 /* The loop's: epoll, two pipes for signals, an eventfd for each uv_async_t, and one to spare. */
 #define LOOP_DESCRIPTORS 8u
+/* A terminal takes what was printed within this time, unless it was stopped. */
+#define TERMINAL_NS 100000000u
 
 static uint64_t clock_ns(clockid_t clock)
 {
@@ -69,11 +72,19 @@ static void start_clock(struct runtime *rt)
 void loop_tell(struct runtime *rt, const char *format, ...)
 {
 	va_list arguments;
+	char *text;
+	int bytes;
 
-	(void)rt;
 	va_start(arguments, format);
-	vfprintf(stderr, format, arguments);
+	bytes = vasprintf(&text, format, arguments);
 	va_end(arguments);
+	if (bytes < 0)
+		return;
+	if (rt->streams)
+		streams_tell(rt, text, (size_t)bytes);
+	else
+		fputs(text, stderr);
+	free(text);
 }
 
 /* ---- The end ---- */
@@ -107,7 +118,8 @@ static bool stop_requested(struct runtime *rt)
 
 	if (signo)
 		rt->stop_signal = signo;
-	if (rt->stop_signal) /* or SIGPIPE, from host.c */
+	streams_check(rt);
+	if (rt->stop_signal) /* or SIGPIPE, from streams.c */
 		loop_end(rt, 128 + rt->stop_signal, true);
 	return rt->ended;
 }
@@ -140,9 +152,8 @@ void loop_uncaught(struct runtime *rt, js_value exception, const char *prefix)
 	text = loop_describe(rt, exception);
 	js_free(rt->engine, exception);
 	if (!loop_trapped(rt)) {
-		fflush(stdout);
-		fprintf(stderr, "%s%s%s", prefix, text,
-			*text && text[strlen(text) - 1] == '\n' ? "" : "\n");
+		loop_tell(rt, "%s%s%s", prefix, text,
+			  *text && text[strlen(text) - 1] == '\n' ? "" : "\n");
 		if (!rt->options.interactive &&
 		    !rt->options.keep_result) { /* a shell goes on, also a piped one */
 			loop_end(rt, EXIT_EXCEPTION, false);
@@ -231,8 +242,40 @@ bool loop_interrupt(void *arg)
 		checkpoints_advance_inside(rt);
 		if (signals_stop())
 			stopping_end(rt);
+		if (streams_full(rt))
+			return loop_wait_for_readers(rt);
 	}
 	return false;
+}
+
+/* The same in the middle of a turn, which waits, and in between. False: it need not wait any more. */
+static bool look_after(struct runtime *rt)
+{
+	if (!rt->in_turn) {
+		checkpoints_advance(rt);
+		return !stop_requested(rt);
+	}
+	alarm_heard(rt);
+	checkpoints_advance_inside(rt);
+	if (!signals_stop())
+		return true;
+	stopping_end(rt);
+	if (stopping_can_end(rt))
+		return true;
+	if (!rt->options.image)
+		return !stop_requested(rt); /* nothing of it is kept: it ends here */
+	streams_unbind(rt);		    /* it can only be left to its own end */
+	return true;
+}
+
+bool loop_wait_for_readers(struct runtime *rt)
+{
+	rt->stalled = true;
+	while (!rt->ended && streams_full(rt) && look_after(rt) && streams_full(rt) &&
+	       !(rt->options.interactive && signals_interrupted()))
+		streams_pause(rt);
+	rt->stalled = rt->stalled_captured = false;
+	return rt->ended || (rt->options.interactive && signals_interrupted());
 }
 
 /* What the prelude's entry function takes: the operation's number, and what it works on. */
@@ -463,9 +506,16 @@ static void run_timers(struct runtime *rt)
 		js_value now = js_number(rt->engine, loop_clock(rt));
 
 		loop_turn(rt, PRELUDE_RUN_ONE, 1, &now);
-	} while (!stop_requested(rt) && timer_is_due(rt) &&
+	} while (!stop_requested(rt) && !streams_full(rt) && timer_is_due(rt) &&
 		 loop_monotonic_ns() - started < SLICE_NS &&
 		 !(rt->options.interactive && signals_interrupted()));
+}
+
+void loop_flush(struct runtime *rt)
+{
+	while (!rt->ended && !streams_idle(rt) && look_after(rt) &&
+	       !(rt->options.interactive && signals_interrupted()))
+		streams_pause(rt);
 }
 
 /* One round of the loop: blocks until something happens, unless a timer is due. */
@@ -553,6 +603,10 @@ void loop_serve(struct runtime *rt, bool (*done)(struct runtime *rt, void *arg),
 			return;
 		if (rt->options.interactive && signals_interrupted())
 			return;
+		if (streams_full(rt)) {
+			loop_wait_for_readers(rt);
+			continue;
+		}
 		if (files_tell(rt))
 			continue;
 		if (idle_ends && !loop_has_work(rt))
@@ -630,6 +684,8 @@ int loop_wait_readable(struct runtime *rt, int fd)
 	result = rt->ended ? 0 : wait->status ? 1 : -1;
 	if (result < 0)
 		signals_take_interrupt();
+	if (rt->options.interactive) /* who draws on the terminal now does so after it */
+		streams_flush(rt, TERMINAL_NS);
 	uv_close((uv_handle_t *)&wait->poll, on_poll_closed);
 	return result;
 }

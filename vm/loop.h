@@ -10,6 +10,7 @@
  *	failures.c	what fails again and again, and who is told
  *	alarm.c		makes a turn that lasts poll at the right moment
  *	changed_sources.c	a restored program's files are not what they were
+ *	streams.c	what is printed, and readers that are slow
  *	files.c		readFile, writeFile, appendFile on libuv's threads
  *	signals.c	SIGINT, SIGTERM, SIGHUP, SIGXCPU, SIGUSR2
  *	js/host.c	what JavaScript may call
@@ -22,6 +23,7 @@
 #define VM_LOOP_H
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <time.h>
 #include <uv.h>
@@ -84,7 +86,7 @@ struct runtime {
 	unsigned argument_count;
 	struct js_rejection *rejections; /* from the callback until the end of the turn */
 	unsigned rejection_count, rejection_room;
-	uint64_t turns, jobs, collections, restore_ns, first_turn_ns, output_bytes;
+	uint64_t turns, jobs, collections, restore_ns, first_turn_ns;
 	uint64_t synced_generation; /* what the live bindings of the module "thaw" say */
 
 	/* how it ends */
@@ -97,8 +99,6 @@ struct runtime {
 	volatile bool starting; /* its script is being read, which may take for ever: a pipe, say */
 	bool collect;		/* gc() was called in this turn */
 	js_value main_failure;	/* what the main module threw in this turn; 0: nothing */
-	bool output_failed;
-	uint64_t broken_pipe_ns; /* when stdout's reader was first found gone */
 
 	/* checkpoints.c */
 	uv_timer_t every;
@@ -136,6 +136,18 @@ struct runtime {
 	bool unstoppable;	    /* no key, and it was said: turns are not stopped */
 	uint64_t stop_requested_ns; /* when this turn first saw SIGTERM or its like; 0: not yet */
 	uint64_t turn_stops, stack_bytes_max, stack_ns_total;
+
+	/* streams.c */
+	struct streams *streams;
+	uint64_t output_bytes;
+	bool output_failed, output_lost; /* it was said; and the end of the program says so, too */
+	uint64_t broken_pipe_ns;	 /* when stdout's reader was first found gone */
+	sem_t attention; /* posted by whoever has something for an owner that waits outside of the loop */
+	bool stalled;	       /* the program's turns wait for a reader */
+	bool stalled_captured; /* ... and so did the turn under way when it was captured last */
+	bool output_held; /* what another process could not print is kept for whoever runs the program */
+	size_t captured_output,
+		durable_output; /* bytes in the newest capture; and in the newest durable one */
 
 	/* alarm.c */
 	timer_t alarm;
@@ -200,6 +212,13 @@ void loop_serve(struct runtime *rt, bool (*done)(struct runtime *rt, void *arg),
 bool loop_has_work(const struct runtime *rt);
 /* A line of ours on stderr. */
 void loop_tell(struct runtime *rt, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/*
+ * Readers are slow: nothing more of the program runs until there is room, be it between turns or at a
+ * poll of one, while checkpoints and signals go on. True: the script under way has to end.
+ */
+bool loop_wait_for_readers(struct runtime *rt);
+/* The same between turns, until all is written, the program ends, or somebody at a terminal has enough. */
+void loop_flush(struct runtime *rt);
 /* 1: fd is readable; 0: the program ended; -1: interrupted. */
 int loop_wait_readable(struct runtime *rt, int fd);
 /* Callbacks of the VM (struct js_host). */
@@ -281,6 +300,39 @@ const char *stopping_refusal(struct runtime *rt, const void *data, size_t bytes)
  * fails. Returns where the turn has to be left to end by itself.
  */
 void stopping_end(struct runtime *rt);
+
+/* The turn under way could be captured by stopping_end(), were there no patience. */
+bool stopping_can_end(struct runtime *rt);
+
+/* ---- streams.c ---- */
+
+int streams_open(struct runtime *rt);
+/* Nothing more can be printed. Whoever wants all to be read first calls streams_flush(). */
+void streams_close(struct runtime *rt);
+/* What the program prints to stdout or stderr. Copied. */
+void streams_write(struct runtime *rt, int fd, const char *data, size_t bytes);
+/* What we say on stderr, after what was printed there before; no part of any generation. */
+void streams_tell(struct runtime *rt, const char *text, size_t bytes);
+/* Take note of what the queues' threads have found out: stdout's reader has gone, say. */
+void streams_check(struct runtime *rt);
+/* The program has printed more than its readers have read, and has to wait. */
+bool streams_full(struct runtime *rt);
+/* From now on it does so only far beyond: what is under way cannot be stopped, and has to end. */
+void streams_unbind(struct runtime *rt);
+/* All has been written. */
+bool streams_idle(struct runtime *rt);
+/*
+ * Wait until that is so (true), for so long; UINT64_MAX: until a signal asks for the end, and in all 0.4 s
+ * from then on. Neither the loop nor checkpoints go on.
+ */
+bool streams_flush(struct runtime *rt, uint64_t patience_ns);
+/* Wait a little, or until somebody calls streams_wake(). Owner; any thread, signal handlers. */
+void streams_pause(struct runtime *rt);
+void streams_wake(struct runtime *rt);
+/* What has not been written, for js_blob.output: malloc'ed, or NULL and 0 bytes. 0 or -ENOMEM. */
+int streams_save(struct runtime *rt, void **data, size_t *bytes);
+/* Print what another process could not; or `hold` it, for the generations of this one. 0 or -ENOMEM. */
+int streams_restore(struct runtime *rt, const void *data, size_t bytes, bool hold);
 
 /* ---- alarm.c ---- */
 

@@ -23,6 +23,7 @@
 #include "loop.h"
 
 #define EXIT_UNSETTLED 13 /* as node: a top-level await that nothing will settle */
+#define FLUSH_NS 100000000u
 
 /*
  * The kernel knows a process's start in ticks of 10 ms; this is when the dynamic linker ran our
@@ -304,6 +305,25 @@ static int open_turn(struct runtime *rt, struct thaw_error *error)
 	return code;
 }
 
+/*
+ * What the process before had printed, and nobody had read. Whoever only asks the program something
+ * leaves it to who runs it.
+ */
+static int print_rest(struct runtime *rt, struct thaw_error *error)
+{
+	const void *output = rt->blob.output;
+	size_t bytes = rt->blob.output_bytes;
+
+	rt->durable_output = bytes;
+	rt->blob.flags &= ~JS_BLOB_OUTPUT;
+	rt->blob.output = NULL;
+	rt->blob.output_bytes = 0;
+	rt->output_held = output && rt->options.plain_result && rt->blob.script.path;
+	if (output && streams_restore(rt, output, bytes, rt->output_held))
+		return failure(error, -ENOMEM, "out of memory");
+	return 0;
+}
+
 int runtime_open(const struct runtime_options *options, struct runtime **runtime,
 		 struct thaw_error *error)
 {
@@ -314,6 +334,10 @@ int runtime_open(const struct runtime_options *options, struct runtime **runtime
 	if (!rt)
 		return failure(error, -ENOMEM, "out of memory");
 	rt->options = *options;
+	if (streams_open(rt)) {
+		free(rt);
+		return failure(error, -ENOMEM, "out of memory");
+	}
 	code = open_program(rt, error);
 	if (!code)
 		code = open_turn(rt, error);
@@ -330,6 +354,8 @@ int runtime_open(const struct runtime_options *options, struct runtime **runtime
 		code = create(rt, error);
 	if (!code)
 		code = checkpoints_open(rt, error);
+	if (!code)
+		code = print_rest(rt, error);
 	if (code) {
 		runtime_close(rt);
 		limits_explain(error, code);
@@ -354,8 +380,10 @@ void runtime_close(struct runtime *rt)
 	if (!rt)
 		return;
 	rt->ended = true; /* nothing is told any more */
-	if (rt->loop_ready)
+	if (rt->loop_ready) {
+		streams_flush(rt, UINT64_MAX);
 		files_settle(rt);
+	}
 	signals_close(rt);
 	if (rt->engine)
 		js_engine_free(rt->engine);
@@ -364,6 +392,7 @@ void runtime_close(struct runtime *rt)
 	 * pass for a program that was started. The library's threads wake the loop up: they end first.
 	 */
 	thaw_discard(rt->heap);
+	streams_close(rt);
 	alarm_close(rt);
 	loop_close(rt);
 	checkpoints_close(rt);
@@ -527,6 +556,8 @@ static int finish(struct runtime *rt)
 {
 	struct thaw_error error;
 
+	/* What is read at once need not be in the generation. */
+	streams_flush(rt, FLUSH_NS);
 	if (rt->final && rt->options.image && rt->turns != rt->durable_turns) {
 		/* Whatever it ended with: what is not durable has not happened. */
 		if (checkpoints_last(rt, rt->stop_signal ? THAW_REASON_SIGNAL : THAW_REASON_EXIT,
@@ -543,6 +574,35 @@ static int finish(struct runtime *rt)
 	return rt->exit_code;
 }
 
+/* Is the heap that of the newest generation, and could be captured again? */
+static bool is_at_rest(const struct runtime *rt)
+{
+	return rt->options.image && !js_trapped(rt->engine) && rt->turns == rt->durable_turns &&
+	       (rt->resumed || !rt->restored || !rt->blob.turn.step);
+}
+
+/*
+ * All that the program has printed is durable or printed again by the next run. As any program, it waits
+ * for its reader here, however long that takes, unless a signal asks for the end. What the last
+ * generation holds of it, and was read since, is taken out of it again.
+ */
+static int deliver(struct runtime *rt, int code)
+{
+	bool was_asked = signals_stop();
+
+	if (!streams_flush(rt, UINT64_MAX)) {
+		if (signals_stop() && !was_asked && !code)
+			code = 128 + signals_stop();
+	} else if (rt->durable_output && !rt->output_held && is_at_rest(rt)) {
+		rt->ended = true;
+		if (checkpoints_last(rt, THAW_REASON_EXIT, NULL))
+			code = EXIT_IO;
+	}
+	if (rt->output_lost && !code)
+		code = EXIT_IO; /* it was said */
+	return code;
+}
+
 static int run_program(struct runtime *rt)
 {
 	const char *note = rt->restored && rt->options.script && !rt->options.quiet &&
@@ -557,7 +617,8 @@ static int run_program(struct runtime *rt)
 		return rt->exit_code;
 	if (rt->restored && rt->options.script && rt->blob.flags & JS_BLOB_FINISHED) {
 		if (note)
-			fprintf(stderr,
+			loop_tell(
+				rt,
 				"thaw: %s called exit(%d) in generation %llu; nothing is left to do "
 				"(--fresh starts it again)\n",
 				note, rt->blob.exit_code, number);
@@ -573,10 +634,10 @@ static int run_program(struct runtime *rt)
 	if (idle_before && rt->jobs == jobs_before && !rt->ended && !loop_has_work(rt) &&
 	    !rt->evaluated) {
 		if (note)
-			fprintf(stderr,
-				"thaw: %s finished in generation %llu; nothing is left to do "
-				"(--fresh starts it again)\n",
-				note, number);
+			loop_tell(rt,
+				  "thaw: %s finished in generation %llu; nothing is left to do "
+				  "(--fresh starts it again)\n",
+				  note, number);
 		/*
 		 * Asking a finished program again and again shall not make generations, unless
 		 * its handlers did something.
@@ -589,9 +650,9 @@ static int run_program(struct runtime *rt)
 		bool unsettled = main_unsettled(rt);
 
 		if (unsettled)
-			fprintf(stderr,
-				"thaw: %s ended while its top-level await was still waiting\n",
-				script_name(rt));
+			loop_tell(rt,
+				  "thaw: %s ended while its top-level await was still waiting\n",
+				  script_name(rt));
 		loop_end(rt, unsettled ? EXIT_UNSETTLED : 0, true);
 	}
 	return finish(rt);
@@ -607,7 +668,7 @@ int runtime_run(struct runtime *rt)
 		snprintf(how, sizeof(how), "exit code %d", code);
 		failures_crashed(rt, how);
 	}
-	return code;
+	return deliver(rt, code);
 }
 
 int runtime_wait_input(struct runtime *rt, int fd)
@@ -719,7 +780,10 @@ int runtime_eval(struct runtime *rt, const char *code, const char *name, char **
 		js_free(rt->engine, exception);
 		status = EXIT_EXCEPTION;
 	}
-	return loop_trapped(rt) ? rt->exit_code : status;
+	/* The caller shows the text after what was printed. */
+	if (!loop_trapped(rt))
+		loop_flush(rt);
+	return loop_trapped(rt) || rt->ended ? rt->exit_code : status;
 }
 
 /* ---- Numbers ---- */

@@ -7,7 +7,7 @@
  * error that can be told, EFBIG). loop.c looks at the flags between turns. Plain handlers instead of
  * uv_signal, because a turn may last for ever: the first SIGTERM waits for its end, the second must
  * end the process all the same, and the loop would never see it. A handler does nothing but set flags,
- * write to the loop's eventfd (uv_async_send is async-signal-safe), set an alarm and _exit.
+ * wake the loop up (uv_async_send and sem_post are async-signal-safe), set an alarm and _exit.
  *
  * Before there is a runtime, and after, a handler only notes what came: signals_open() acts on it. A
  * start or an end that does not come to its end within a second then is not waited for: nothing of the
@@ -67,7 +67,7 @@ static void on_signal(int signo)
 	else
 		stop = signo;
 	if (rt) {
-		uv_async_send(&rt->wake);
+		streams_wake(rt);
 		alarm_ring(rt);
 	}
 	if (stop && (!rt || rt->starting) && !last_second)

@@ -136,6 +136,11 @@ const char *stopping_refusal(struct runtime *rt, const void *data, size_t bytes)
 	return NULL;
 }
 
+bool stopping_can_end(struct runtime *rt)
+{
+	return rt->options.image && can_be_stopped(rt) && know_key(rt);
+}
+
 void stopping_end(struct runtime *rt)
 {
 	uint64_t now = loop_monotonic_ns();
@@ -152,6 +157,7 @@ void stopping_end(struct runtime *rt)
 	if (!can_be_stopped(rt) || !know_key(rt))
 		return; /* it ends with its turn */
 	rt->urgent = true;
+	streams_flush(rt, END_PATIENCE_NS); /* what is not read then is in the generation */
 	/* As between turns: whoever asks for the end gets it, and is told what it costs. */
 	code = checkpoints_last(rt, THAW_REASON_SIGNAL, NULL);
 	loop_end(rt, code ? EXIT_IO : 128 + signals_stop(), false);

@@ -28,7 +28,12 @@
  *	88	...	the path, without a terminator
  *		...	each name: one byte of length, then the name
  *
- * Taken in the middle of a turn (flag 8), what follows the names is
+ * Where something was printed that nobody has read yet (flag 16), the names are followed by
+ *
+ *	0	8	bytes of all the pieces
+ *	8	...	pieces: 1 byte for the stream (1: stdout, 2: stderr), 4 for how many bytes, those bytes
+ *
+ * Taken in the middle of a turn (flag 8), what follows is
  *
  *	0	20	build-id of the program that can continue it
  *	20	4	step of the turn
@@ -96,6 +101,22 @@ static uint64_t get64(const uint8_t **at)
 	return le64toh(value);
 }
 
+uint8_t *js_output_put(uint8_t *at, int stream, const void *data, uint32_t bytes)
+{
+	*at++ = (uint8_t)stream;
+	put32(&at, bytes);
+	memcpy(at, data, bytes);
+	return at + bytes;
+}
+
+const uint8_t *js_output_get(const uint8_t *at, int *stream, const void **data, uint32_t *bytes)
+{
+	*stream = *at++;
+	*bytes = get32(&at);
+	*data = at;
+	return at + *bytes;
+}
+
 static size_t turn_bytes(const struct js_turn *turn)
 {
 	return BLOB_TURN_BYTES + turn->rejection_count * BLOB_REJECTION_BYTES + turn->stack_bytes +
@@ -132,6 +153,8 @@ void *js_blob_encode(const struct js_blob *blob, size_t *bytes)
 
 	for (unsigned i = 0; i < blob->name_count; i++)
 		total += 1 + strlen(blob->names[i]);
+	if (blob->flags & JS_BLOB_OUTPUT)
+		total += 8 + blob->output_bytes;
 	if (blob->flags & JS_BLOB_MID_TURN)
 		total += turn_bytes(&blob->turn);
 	data = malloc(total);
@@ -165,6 +188,11 @@ void *js_blob_encode(const struct js_blob *blob, size_t *bytes)
 		*at++ = (uint8_t)length;
 		memcpy(at, blob->names[i], length);
 		at += length;
+	}
+	if (blob->flags & JS_BLOB_OUTPUT) {
+		put64(&at, blob->output_bytes);
+		memcpy(at, blob->output, blob->output_bytes);
+		at += blob->output_bytes;
 	}
 	if (blob->flags & JS_BLOB_MID_TURN)
 		encode_turn(&blob->turn, at);
@@ -279,6 +307,35 @@ static int decode_turn(struct js_blob *blob, const uint8_t *at, const uint8_t *e
 	return decode_rejections(blob, at, rejections);
 }
 
+static int decode_output(struct js_blob *blob, const uint8_t **from, const uint8_t *end)
+{
+	const uint8_t *at = *from, *pieces_end;
+	uint64_t bytes;
+
+	if (end - at < 8)
+		return THAW_EDAMAGED;
+	bytes = get64(&at);
+	if (!bytes || bytes > (size_t)(end - at))
+		return THAW_EDAMAGED;
+	blob->output = at;
+	blob->output_bytes = bytes;
+	pieces_end = at + bytes;
+	while (at < pieces_end) {
+		size_t left = (size_t)(pieces_end - at);
+		uint32_t length;
+
+		if (left < JS_OUTPUT_HEAD_BYTES || (*at != 1 && *at != 2))
+			return THAW_EDAMAGED;
+		at++;
+		length = get32(&at);
+		if (length > left - JS_OUTPUT_HEAD_BYTES)
+			return THAW_EDAMAGED;
+		at += length;
+	}
+	*from = at;
+	return 0;
+}
+
 /* Everything behind magic and version. */
 static int decode_body(struct js_blob *blob, const uint8_t *at, const uint8_t *end)
 {
@@ -321,6 +378,8 @@ static int decode_body(struct js_blob *blob, const uint8_t *at, const uint8_t *e
 	}
 	at += path_bytes;
 	code = decode_names(blob, &at, end, names);
+	if (!code && blob->flags & JS_BLOB_OUTPUT)
+		code = decode_output(blob, &at, end);
 	if (code)
 		return code;
 	if (blob->flags & JS_BLOB_MID_TURN)

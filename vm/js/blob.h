@@ -16,7 +16,8 @@
 #define JS_BLOB_MODULE 0x2u   /* the module "thaw" was loaded: its live bindings want to be told */
 #define JS_BLOB_AWAITS_RESTORE 0x4u /* on("restore") has handlers: a restore may change the heap */
 #define JS_BLOB_MID_TURN 0x8u	    /* taken in the middle of a turn: `turn` is valid */
-#define JS_BLOB_FLAGS 0xfu
+#define JS_BLOB_OUTPUT 0x10u	    /* `output` is valid */
+#define JS_BLOB_FLAGS 0x1fu
 
 #define JS_TURN_ARGUMENTS 4u
 #define JS_BLOB_MAC_BYTES 32u
@@ -70,8 +71,20 @@ struct js_blob {
 	struct js_script script;
 	unsigned name_count; /* host functions that the heap holds references to */
 	char **names;
+	/*
+	 * With JS_BLOB_OUTPUT: what was printed and has not been read yet, as js_output_put() writes it.
+	 * Borrowed; decoded: points into the data.
+	 */
+	const void *output;
+	size_t output_bytes;
 	struct js_turn turn;
 };
+
+#define JS_OUTPUT_HEAD_BYTES 5u
+/* One piece of what was printed to `stream`, 1 or 2: these bytes after a head. Returns where it ends. */
+uint8_t *js_output_put(uint8_t *at, int stream, const void *data, uint32_t bytes);
+/* The piece at `at`, of which js_blob_decode() has found that it is whole. Returns where it ends. */
+const uint8_t *js_output_get(const uint8_t *at, int *stream, const void **data, uint32_t *bytes);
 
 /*
  * Encode into a malloc'ed buffer, NULL when out of memory. With JS_BLOB_MID_TURN the last

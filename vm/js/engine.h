@@ -218,6 +218,9 @@ _Noreturn void js_turn_abandon(struct js_engine *engine, const char *reason);
  */
 void js_poll_soon(struct js_engine *engine);
 
+/* In a host function: the same, and not lost. */
+void js_poll_next(struct js_engine *engine);
+
 /*
  * Collector: the host's policy. js_gc_wanted() is cheap and true when the heap has grown enough
  * since the last collection that one between turns pays (the engine's own trigger is off: its

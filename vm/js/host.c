@@ -9,8 +9,6 @@
  */
 #include <errno.h>
 #include <math.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -49,48 +47,6 @@ static double number_argument(struct js_engine *engine, unsigned count, const js
 
 /* ---- Output ---- */
 
-/*
- * Nobody reads our output any more. A filter would have died of SIGPIPE at this point; a program
- * with a durable heap finishes its turn, is checkpointed and ends with the same code. A turn that
- * writes on regardless, for a second, is not waited for.
- */
-static void on_broken_pipe(struct runtime *rt)
-{
-	uint64_t now = loop_monotonic_ns();
-
-	if (!rt->broken_pipe_ns)
-		rt->broken_pipe_ns = now;
-	else if (now - rt->broken_pipe_ns > 1000000000u)
-		_exit(128 + SIGPIPE);
-	rt->stop_signal = SIGPIPE;
-}
-
-static void write_all(struct runtime *rt, int fd, const char *data, size_t bytes)
-{
-	rt->output_bytes += bytes;
-	while (bytes) {
-		ssize_t put = write(fd, data, bytes);
-
-		if (put >= 0) {
-			data += put;
-			bytes -= (size_t)put;
-		} else if (errno == EAGAIN) {
-			struct pollfd wait = {.fd = fd, .events = POLLOUT};
-
-			poll(&wait, 1, -1);
-		} else if (errno != EINTR) {
-			if (errno == EPIPE && fd == STDOUT_FILENO)
-				on_broken_pipe(rt);
-			else if (fd == STDOUT_FILENO && !rt->output_failed)
-				fprintf(stderr,
-					"thaw: cannot write to stdout: %s; the program goes on\n",
-					strerror(errno));
-			rt->output_failed = true;
-			return;
-		}
-	}
-}
-
 static js_value host_write(ARGUMENTS)
 {
 	int fd = number_argument(engine, count, arguments, 0) == 2 ? STDERR_FILENO : STDOUT_FILENO;
@@ -102,7 +58,9 @@ static js_value host_write(ARGUMENTS)
 		return js_throw_error(engine, "InternalError", "out of memory");
 	valid = text_make_valid(text, bytes, &valid_bytes);
 	if (valid)
-		write_all(arg, fd, valid, valid_bytes);
+		streams_write(arg, fd, valid, valid_bytes);
+	if (streams_full(arg))
+		js_poll_next(engine); /* where the turn can wait, and be captured while it does */
 	if (valid != text)
 		free(valid);
 	free(text);

@@ -53,6 +53,11 @@ void js_poll_soon(struct js_engine *engine)
 		vm_store32(engine, engine->context + CONTEXT_POLL_COUNTER, 1);
 }
 
+void js_poll_next(struct js_engine *engine)
+{
+	vm_store32(engine, engine->context + CONTEXT_POLL_COUNTER, 1);
+}
+
 /* ---- The build ---- */
 
 extern const ElfW(Ehdr) __ehdr_start;

@@ -1,0 +1,439 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * slow_readers.c - whoever reads what a program prints may be slow, stopped, or gone: the program
+ * waits, its checkpoints and its signals do not, and nothing that was printed is lost.
+ */
+#define _GNU_SOURCE
+#include "kselftest_harness.h"
+
+#include <sys/ioctl.h>
+#include <sys/resource.h>
+#include <termios.h>
+
+#include "support.h"
+#include "thaw.h"
+
+FIXTURE(readers)
+{
+	char *directory, *script, *image;
+	struct program program;
+};
+FIXTURE_SETUP(readers)
+{
+	char *key;
+
+	self->directory = support_directory();
+	self->script = support_format("%s/app.js", self->directory);
+	self->image = support_format("%s/app.thaw", self->directory);
+	key = support_format("%s/key", self->directory);
+	setenv("THAW_KEY", key, 1);
+	free(key);
+}
+FIXTURE_TEARDOWN(readers)
+{
+	program_free(&self->program);
+	free(self->script);
+	free(self->image);
+	support_remove(self->directory);
+}
+
+static struct thaw_generation newest(const char *image)
+{
+	struct thaw_generation *list = NULL, last = {0};
+	struct thaw_error error;
+	int count = access(image, F_OK) ? 0 : thaw_image_log(image, &list, &error);
+
+	if (count > 0)
+		last = list[count - 1];
+	free(list);
+	return last;
+}
+
+static bool wait_for_generation(const char *image, uint64_t number)
+{
+	double end = support_deadline(60);
+
+	while (newest(image).number < number) {
+		if (support_seconds() > end)
+			return false;
+		support_sleep(0.005);
+	}
+	return true;
+}
+
+/* Has somebody written until there was no room? Reads nothing. */
+static bool wait_until_full(int pipe)
+{
+	double end = support_deadline(60);
+	int bytes = 0, room = fcntl(pipe, F_GETPIPE_SZ);
+
+	while (bytes < room - 2 * 4096) {
+		if (ioctl(pipe, FIONREAD, &bytes) || support_seconds() > end)
+			return false;
+		support_sleep(0.005);
+	}
+	return true;
+}
+
+/* It ends while nobody reads. */
+static bool wait_for_end(const struct program *program)
+{
+	double end = support_deadline(60);
+
+	for (;;) {
+		siginfo_t gone = {0};
+
+		if (!waitid(P_PID, (id_t)program->pid, &gone, WEXITED | WNOHANG | WNOWAIT) &&
+		    gone.si_pid)
+			return true;
+		if (support_seconds() > end)
+			return false;
+		support_sleep(0.005);
+	}
+}
+
+/*
+ * Are these all of the lines from 1 on, or from where the text before ended? `again`: some of the ones
+ * before may come once more. The last one may be incomplete. Returns the last number, or -1.
+ */
+static long follow(const char *text, const char *word, long last, bool again)
+{
+	size_t length = strlen(word);
+	bool first = true;
+
+	for (const char *line = text, *end; (end = strchr(line, '\n')); line = end + 1) {
+		long number;
+
+		if (strncmp(line, word, length))
+			return -1;
+		number = atol(line + length);
+		if (number != last + 1 && !(first && again && number <= last && number >= 1))
+			return -1;
+		last = number;
+		first = false;
+	}
+	return last;
+}
+
+static const char in_turns[] =
+	"let n = 0\n"
+	"setInterval(() => { for (let i = 0; i < 500; i++) console.log('line', ++n) }, 1)\n";
+static const char in_a_turn[] = "let n = 0\n"
+				"for (;;) console.log('line', ++n)\n";
+
+/* The bytes of the last, incomplete line are not where a line of the next process begins. */
+static void cut(struct program *program)
+{
+	char *newline = strrchr(program->output, '\n');
+
+	if (newline)
+		newline[1] = '\0';
+}
+
+/* What is queued goes along: to its end in order exactly, after a kill at least once. */
+static void stall(struct __test_metadata *_metadata, FIXTURE_DATA(readers) * self,
+		  const char *source, const char *every, int signo)
+{
+	long last;
+	int code;
+
+	support_write(self->script, source);
+	self->program = program_start(THAW("run", "--fresh", "--every", every, self->script));
+	ASSERT_TRUE(wait_until_full(self->program.out));
+	if (strcmp(every, "0")) /* which holds a part of what is in the pipe */
+		ASSERT_TRUE(wait_for_generation(self->image, newest(self->image).number + 1));
+	kill(self->program.pid, signo);
+	ASSERT_TRUE(wait_for_end(&self->program));
+	code = program_finish(&self->program, 60);
+	EXPECT_EQ(128 + signo, code) TH_LOG("%s", self->program.errors);
+	last = follow(self->program.output, "line ", 0, false);
+	ASSERT_GT(last, 0);
+	{
+		/* The line that was cut is completed by the next process, or printed again. */
+		struct program before = self->program;
+		const char *rest = strrchr(before.output, '\n') + 1;
+		char *text, *wanted = support_format("line %ld\n", last + 60000);
+
+		self->program = program_start(THAW("run", "--every", "0", self->script));
+		ASSERT_TRUE(program_wait_for(&self->program, wanted, 60))
+		{
+			TH_LOG("%s", self->program.errors);
+		}
+		free(wanted);
+		program_kill(&self->program);
+		cut(&self->program);
+		text = signo == SIGKILL ? strdup(self->program.output)
+					: support_format("%s%s", rest, self->program.output);
+		EXPECT_GT(follow(text, "line ", last, signo == SIGKILL), last + 50000)
+		{
+			TH_LOG("after %ld: %.60s", last, text);
+		}
+		free(text);
+		program_free(&before);
+	}
+	program_free(&self->program);
+}
+
+TEST_F(readers, who_stop_do_not_stop_the_end)
+{
+	stall(_metadata, self, in_turns, "20ms", SIGTERM);
+	stall(_metadata, self, in_a_turn, "20ms", SIGTERM);
+	stall(_metadata, self, in_turns, "0", SIGTERM);
+	stall(_metadata, self, in_a_turn, "0", SIGTERM);
+}
+
+TEST_F(readers, who_stop_lose_nothing_by_a_kill)
+{
+	for (int i = 0; i < 3; i++) {
+		stall(_metadata, self, in_turns, "10ms", SIGKILL);
+		stall(_metadata, self, in_a_turn, "10ms", SIGKILL);
+	}
+}
+
+TEST_F(readers, who_stop_do_not_stop_checkpoints)
+{
+	support_write(self->script, in_a_turn);
+	self->program = program_start(THAW("run", "--every", "0", self->script));
+	ASSERT_TRUE(wait_until_full(self->program.out));
+	EXPECT_EQ(0, newest(self->image).number);
+	kill(self->program.pid, SIGUSR2);
+	ASSERT_TRUE(wait_for_generation(self->image, 1));
+	EXPECT_EQ(THAW_KIND_BOUND, newest(self->image).kind);
+	program_kill(&self->program);
+	program_free(&self->program);
+
+	/* While it waits it does not change: one generation, and no more of the same. */
+	self->program = program_start(THAW("run", "--fresh", "--every", "10ms", self->script));
+	ASSERT_TRUE(wait_until_full(self->program.out));
+	support_sleep(0.5);
+	EXPECT_LT(newest(self->image).number, 20);
+	program_kill(&self->program);
+}
+
+TEST_F(readers, of_errors_are_no_different)
+{
+	support_write(
+		self->script,
+		"let n = 0\n"
+		"setInterval(() => { for (let i = 0; i < 500; i++) console.error('line', ++n) }, 1)\n");
+	self->program = program_start(THAW("run", self->script));
+	ASSERT_TRUE(wait_until_full(self->program.err));
+	kill(self->program.pid, SIGTERM);
+	ASSERT_TRUE(wait_for_end(&self->program));
+	EXPECT_EQ(143, program_finish(&self->program, 60));
+	EXPECT_EQ(THAW_REASON_SIGNAL, newest(self->image).reason);
+}
+
+/* Where nothing is kept, the first signal ends it all the same. */
+TEST_F(readers, end_a_program_without_an_image)
+{
+	static const char *const codes[] = {"for (;;) console.log('line')",
+					    "setInterval(() => console.log('x'.repeat(9999)), 1)"};
+
+	for (unsigned i = 0; i < 2; i++) {
+		self->program = program_start(THAW("-e", codes[i]));
+		ASSERT_TRUE(wait_until_full(self->program.out));
+		kill(self->program.pid, SIGTERM);
+		ASSERT_TRUE(wait_for_end(&self->program)) TH_LOG("%s", codes[i]);
+		EXPECT_EQ(143, program_finish(&self->program, 60));
+		program_free(&self->program);
+	}
+}
+
+/* A program that has ended waits for its reader, as any does, and its image has nothing left then. */
+TEST_F(readers, get_all_of_it_at_the_end)
+{
+	static const char *const ends[] = {"", "exit(0)"};
+
+	for (unsigned i = 0; i < 2; i++) {
+		char *text = support_format(
+			"import { exit } from 'thaw'\n"
+			"for (let n = 1; n <= 60000; n++) console.log('line', n)\n%s\n",
+			ends[i]);
+		long last;
+
+		support_write(self->script, text);
+		free(text);
+		self->program = program_start(THAW("run", "--fresh", self->script));
+		ASSERT_TRUE(wait_until_full(self->program.out));
+		support_sleep(0.1);
+		EXPECT_EQ(0, program_finish(&self->program, 60));
+		EXPECT_EQ(60000, follow(self->program.output, "line ", 0, false));
+		program_free(&self->program);
+		EXPECT_EQ(0, program_run(&self->program, NULL, THAW("run", self->script)));
+		EXPECT_STREQ("", self->program.output);
+		EXPECT_NE(NULL, strstr(self->program.errors, "nothing is left to do"));
+		program_free(&self->program);
+
+		/* Killed while it waits, or ended: who comes next prints the rest. Once. */
+		self->program = program_start(THAW("run", "--fresh", self->script));
+		ASSERT_TRUE(wait_until_full(self->program.out));
+		kill(self->program.pid, SIGTERM);
+		ASSERT_TRUE(wait_for_end(&self->program));
+		EXPECT_EQ(143, program_finish(&self->program, 60));
+		last = follow(self->program.output, "line ", 0, false);
+		text = strdup(strrchr(self->program.output, '\n') + 1);
+		program_free(&self->program);
+		EXPECT_EQ(0, program_run(&self->program, NULL, THAW("run", self->script)))
+		TH_LOG("%s", self->program.errors);
+		{
+			char *all = support_format("%s%s", text, self->program.output);
+
+			EXPECT_EQ(60000, follow(all, "line ", last, false));
+			free(all);
+		}
+		free(text);
+		program_free(&self->program);
+		EXPECT_EQ(0, program_run(&self->program, NULL, THAW("run", self->script)));
+		EXPECT_STREQ("", self->program.output);
+		program_free(&self->program);
+	}
+}
+
+/* Whoever asks the program something gets an answer, and not what was printed for somebody else. */
+TEST_F(readers, of_an_answer_get_the_answer)
+{
+	long last;
+
+	support_write(self->script, in_turns);
+	self->program = program_start(THAW("run", self->script));
+	ASSERT_TRUE(wait_until_full(self->program.out));
+	kill(self->program.pid, SIGTERM);
+	ASSERT_TRUE(wait_for_end(&self->program));
+	EXPECT_EQ(143, program_finish(&self->program, 60));
+	last = follow(self->program.output, "line ", 0, false);
+	program_free(&self->program);
+	EXPECT_EQ(0, program_run(&self->program, NULL,
+				 THAW("-i", self->image, "-p",
+				      "import('thaw').then(t => t.exit(0)), 'answer'")));
+	EXPECT_EQ(NULL, strstr(self->program.output, "line "))
+	TH_LOG("%.99s", self->program.output);
+	program_free(&self->program);
+	EXPECT_GT(last, 0);
+}
+
+/* What is said to one pipe comes in the order in which it was said. */
+TEST_F(readers, of_both_streams_get_them_in_order)
+{
+	char *command = support_format("exec %s run %s 2>&1", THAW_BINARY, self->script);
+
+	support_write(self->script, "for (let n = 1; n <= 60000; n += 2) {\n"
+				    "	console.log('line', n)\n"
+				    "	console.error('line', n + 1)\n"
+				    "}\n"
+				    "throw new Error('the end')\n");
+	self->program = program_start((const char *const[]){"sh", "-c", command, NULL});
+	ASSERT_TRUE(wait_until_full(self->program.out));
+	EXPECT_EQ(1, program_finish(&self->program, 60));
+	{
+		char *end = strstr(self->program.output, "Uncaught Error: the end");
+
+		ASSERT_NE(NULL, end);
+		*end = '\0';
+	}
+	EXPECT_EQ(60000, follow(self->program.output, "line ", 0, false));
+	free(command);
+}
+
+/* A failure is told on stderr, whoever reads stdout. */
+TEST_F(readers, who_stop_do_not_stop_warnings)
+{
+	double end = support_deadline(60);
+	struct rlimit limit;
+
+	support_write(self->script, in_a_turn);
+	self->program = program_start(THAW("run", "--every", "10ms", self->script));
+	ASSERT_TRUE(wait_until_full(self->program.out));
+	ASSERT_EQ(0, prlimit(self->program.pid, RLIMIT_FSIZE, NULL, &limit));
+	limit.rlim_cur = 1;
+	ASSERT_EQ(0, prlimit(self->program.pid, RLIMIT_FSIZE, &limit, NULL));
+	kill(self->program.pid, SIGUSR2);
+	while (!strstr(self->program.errors, "checkpoint failed") && support_seconds() < end) {
+		program_drain(self->program.err, &self->program.errors,
+			      &self->program.errors_bytes);
+		support_sleep(0.005);
+	}
+	EXPECT_NE(NULL, strstr(self->program.errors, "checkpoint failed"));
+	kill(self->program.pid, SIGTERM);
+	ASSERT_TRUE(wait_for_end(&self->program));
+	EXPECT_EQ(74, program_finish(&self->program, 60)) TH_LOG("%s", self->program.errors);
+}
+
+/* Ctrl-S */
+TEST_F(readers, at_a_stopped_terminal)
+{
+	int terminal = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC), other, status;
+	double end = support_deadline(60);
+	char text[4096];
+	pid_t child;
+
+	ASSERT_GE(terminal, 0);
+	ASSERT_EQ(0, grantpt(terminal));
+	ASSERT_EQ(0, unlockpt(terminal));
+	other = open(ptsname(terminal), O_RDWR | O_NOCTTY | O_CLOEXEC);
+	ASSERT_GE(other, 0);
+	support_write(self->script, "import { checkpoint } from 'thaw'\n"
+				    "let n = 0\n"
+				    "setInterval(() => console.log('line', ++n), 1)\n");
+	child = fork();
+	if (!child) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		dup2(other, 1);
+		execl(THAW_BINARY, "thaw", "run", "--every", "10ms", self->script, NULL);
+		_exit(127);
+	}
+	ASSERT_GT(read(terminal, text, sizeof(text)), 0);
+	ASSERT_EQ(0, tcflow(other, TCOOFF));
+	ASSERT_TRUE(wait_for_generation(self->image, newest(self->image).number + 5));
+	kill(child, SIGTERM);
+	while (!waitpid(child, &status, WNOHANG)) {
+		if (support_seconds() > end)
+			kill(child, SIGKILL);
+		support_sleep(0.005);
+	}
+	EXPECT_TRUE(WIFEXITED(status));
+	EXPECT_EQ(143, WEXITSTATUS(status));
+	EXPECT_EQ(THAW_REASON_SIGNAL, newest(self->image).reason);
+	close(other);
+	close(terminal);
+}
+
+/* Somebody else has set O_NONBLOCK for all who share the pipe. */
+TEST_F(readers, behind_a_pipe_that_does_not_block)
+{
+	char *command = support_format("exec %s run %s", THAW_BINARY, self->script);
+	int ends[2];
+
+	ASSERT_EQ(0, pipe2(ends, O_CLOEXEC | O_NONBLOCK));
+	support_write(self->script, "for (let n = 1; n <= 60000; n++) console.log('line', n)\n");
+	self->program = (struct program){.pid = fork(), .in = -1, .out = ends[0]};
+	if (!self->program.pid) {
+		dup2(ends[1], 1);
+		execl("/bin/sh", "sh", "-c", command, NULL);
+		_exit(127);
+	}
+	close(ends[1]);
+	self->program.output = calloc(1, 1);
+	self->program.errors = calloc(1, 1);
+	self->program.err = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	ASSERT_TRUE(wait_until_full(ends[0]));
+	EXPECT_EQ(0, program_finish(&self->program, 60));
+	EXPECT_EQ(60000, follow(self->program.output, "line ", 0, false));
+	free(command);
+}
+
+/* Output that did not arrive is a failure, whatever else went well. */
+TEST_F(readers, that_cannot_take_it)
+{
+	char *command = support_format("exec %s run %s > /dev/full", THAW_BINARY, self->script);
+
+	support_write(self->script,
+		      "console.log('line')\nsetTimeout(() => console.log('line'), 1)\n");
+	EXPECT_EQ(74, program_run(&self->program, NULL,
+				  (const char *const[]){"sh", "-c", command, NULL}));
+	EXPECT_STREQ("thaw: cannot write to stdout: No space left on device; the program goes on\n",
+		     self->program.errors);
+	free(command);
+}
+
+TEST_HARNESS_MAIN

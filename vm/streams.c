@@ -1,0 +1,562 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * streams.c - what a program prints, on its way to readers that may be slow, or may never come.
+ *
+ * Owns a queue for each of stdout and stderr (one for both where they are the same file, so that what
+ * is said in turns stays in order), and a thread for each queue that has ever held something. Owner's
+ * thread, but for write_queue(). Must never let a reader stop the owner: where a write could block,
+ * it is the queue's thread that is blocked, since the flag that would prevent it (O_NONBLOCK) belongs to
+ * everybody who shares the file. Once a queue is full, the program's turns wait (streams_wait()), with
+ * checkpoints and signals going on.
+ *
+ * What is queued when a generation is captured goes into its blob (streams_save()), and the process
+ * that goes on from there prints it first: what was printed is never lost, and may be printed again.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "loop.h"
+
+/* Turns wait above, and go on below. A pipe holds 64 KiB besides. */
+#define QUEUE_FULL (256u << 10)
+#define QUEUE_ROOM (QUEUE_FULL / 2)
+/* What goes into a generation must have an end: a single text that is longer waits inside its turn. */
+#define QUEUE_MOST (64u << 20)
+#define PIECE_BYTES 8192u
+/* What a pipe takes whole or not at all: so nothing that it took is printed again after an end in order. */
+#define WRITE_BYTES PIPE_BUF
+/* Once a signal has asked for the end, a reader gets so long. */
+#define END_PATIENCE_NS 400000000u
+/* For what is said at the very end. */
+#define CLOSE_PATIENCE_NS 100000000u
+/* A turn that writes on for so long after its reader has gone is not waited for. */
+#define BROKEN_PATIENCE_NS 1000000000u
+#define LOOK_AGAIN_NS 100000000u
+
+struct piece {
+	struct piece *next;
+	int fd;
+	bool ours; /* the runtime's, and no part of what the program has printed */
+	size_t bytes, written, room;
+	char data[];
+};
+
+struct queue {
+	struct streams *streams;
+	pthread_mutex_t lock; /* over all that follows */
+	pthread_cond_t more;
+	pthread_t thread;
+	bool started, quit;
+	struct piece *first, *last;
+	size_t bytes; /* not written yet */
+	int error;    /* of stdout; the owner has not seen it */
+};
+
+enum way { WAY_FILE, WAY_NOWAIT, WAY_THREAD };
+
+struct streams {
+	struct runtime *rt; /* whom to wake; NULL: gone. Under every queue's lock. */
+	struct queue queues[2];
+	struct queue *queue_of[2];
+	enum way way[2];
+	bool full;	/* and not below QUEUE_ROOM since */
+	bool unbounded; /* the end has to be reached, whoever reads */
+	bool broken;	/* stdout's reader has gone */
+	uint64_t
+		asked_ns; /* when a flush without end first saw that a signal had asked for the end */
+	void *held;	  /* of another's generation: kept, not printed */
+	size_t held_bytes;
+};
+
+static struct queue *queue_of(struct streams *streams, int fd)
+{
+	return streams->queue_of[fd == STDERR_FILENO];
+}
+
+/* ---- The thread's half ---- */
+
+/* With the lock. */
+static void drop_all(struct queue *queue)
+{
+	while (queue->first) {
+		struct piece *piece = queue->first;
+
+		queue->first = piece->next;
+		free(piece);
+	}
+	queue->last = NULL;
+	queue->bytes = 0;
+}
+
+/* With the lock. The owner is told when there is room again, and when there is nothing left. */
+static void wrote(struct queue *queue, size_t bytes)
+{
+	struct piece *piece = queue->first;
+	size_t before = queue->bytes;
+	struct runtime *rt = queue->streams->rt;
+
+	if (!piece)
+		return; /* dropped meanwhile */
+	piece->written += bytes;
+	queue->bytes -= bytes;
+	if (piece->written == piece->bytes) {
+		queue->first = piece->next;
+		if (!queue->first)
+			queue->last = NULL;
+		free(piece);
+	}
+	if (rt && (!queue->bytes || (before > QUEUE_ROOM && queue->bytes <= QUEUE_ROOM)))
+		streams_wake(rt);
+}
+
+/* With the lock. Whole lines, if there are any, so that several programs can share a pipe. */
+static size_t take_some(const struct queue *queue, char *to, int *fd)
+{
+	const struct piece *piece = queue->first;
+	const char *from = piece->data + piece->written, *newline;
+	size_t bytes = piece->bytes - piece->written;
+
+	if (bytes > WRITE_BYTES) {
+		newline = memrchr(from, '\n', WRITE_BYTES);
+		bytes = newline ? (size_t)(newline - from) + 1 : WRITE_BYTES;
+	}
+	memcpy(to, from, bytes);
+	*fd = piece->fd;
+	return bytes;
+}
+
+/* With the lock. */
+static void failed(struct queue *queue, int fd, int error)
+{
+	drop_all(queue);
+	if (fd == STDOUT_FILENO)
+		queue->error = error;
+	if (queue->streams->rt)
+		streams_wake(queue->streams->rt);
+}
+
+static void *write_queue(void *arg)
+{
+	struct queue *queue = arg;
+	char some[WRITE_BYTES];
+	int fd;
+
+	pthread_setname_np(pthread_self(), "thaw-output");
+	pthread_mutex_lock(&queue->lock);
+	while (!queue->quit) {
+		size_t bytes;
+		ssize_t put;
+		int error;
+
+		if (!queue->first) {
+			pthread_cond_wait(&queue->more, &queue->lock);
+			continue;
+		}
+		bytes = take_some(queue, some, &fd);
+		pthread_mutex_unlock(&queue->lock);
+		put = write(fd, some, bytes);
+		error = put < 0 ? errno : 0;
+		if (error == EAGAIN) /* whoever shares the file has set O_NONBLOCK */
+			poll(&(struct pollfd){.fd = fd, .events = POLLOUT}, 1, -1);
+		pthread_mutex_lock(&queue->lock);
+		if (put > 0)
+			wrote(queue, (size_t)put);
+		else if (error && error != EAGAIN && error != EINTR)
+			failed(queue, fd, error);
+	}
+	pthread_mutex_unlock(&queue->lock);
+	return NULL;
+}
+
+/* Signals are the owner's; but for that of a terminal that stops who writes in the background. */
+static bool start_thread(struct queue *queue)
+{
+	sigset_t set, before;
+
+	if (queue->started)
+		return true;
+	sigfillset(&set);
+	sigdelset(&set, SIGTTOU);
+	pthread_sigmask(SIG_SETMASK, &set, &before);
+	queue->started = !pthread_create(&queue->thread, NULL, write_queue, queue);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return queue->started;
+}
+
+/* ---- The owner's half ---- */
+
+static size_t queued(struct queue *queue)
+{
+	size_t bytes;
+
+	pthread_mutex_lock(&queue->lock);
+	bytes = queue->bytes;
+	pthread_mutex_unlock(&queue->lock);
+	return bytes;
+}
+
+static size_t most_queued(struct streams *streams)
+{
+	size_t a = queued(streams->queue_of[0]), b = queued(streams->queue_of[1]);
+
+	return a > b ? a : b;
+}
+
+/* At the end of the queue. False: no memory. */
+static bool append(struct queue *queue, int fd, bool ours, const char *data, size_t bytes)
+{
+	struct piece *last;
+	bool room;
+
+	pthread_mutex_lock(&queue->lock);
+	last = queue->last;
+	room = last && last->fd == fd && last->ours == ours && last->room - last->bytes >= bytes;
+	if (!room) {
+		size_t size = bytes > PIECE_BYTES ? bytes : PIECE_BYTES;
+		struct piece *piece = malloc(sizeof(*piece) + size);
+
+		if (!piece) {
+			pthread_mutex_unlock(&queue->lock);
+			return false;
+		}
+		*piece = (struct piece){.fd = fd, .ours = ours, .room = size};
+		*(last ? &last->next : &queue->first) = piece;
+		queue->last = last = piece;
+	}
+	memcpy(last->data + last->bytes, data, bytes);
+	last->bytes += bytes;
+	queue->bytes += bytes;
+	pthread_cond_signal(&queue->more);
+	pthread_mutex_unlock(&queue->lock);
+	return true;
+}
+
+/* As much as can be written now, without waiting for anybody. Bytes, or -errno. */
+static ssize_t write_now(struct streams *streams, int fd, const char *data, size_t bytes)
+{
+	enum way *way = &streams->way[fd == STDERR_FILENO];
+	struct iovec vector = {(void *)data, bytes};
+	ssize_t put;
+
+	if (*way == WAY_THREAD)
+		return 0;
+	do
+		put = *way == WAY_FILE ? write(fd, data, bytes)
+				       : pwritev2(fd, &vector, 1, -1, RWF_NOWAIT);
+	while (put < 0 && errno == EINTR);
+	if (put >= 0)
+		return put;
+	if (*way == WAY_NOWAIT && errno != EAGAIN && errno != EPIPE)
+		*way = WAY_THREAD; /* before Linux 6.4, pipes know no RWF_NOWAIT */
+	else if (errno != EAGAIN)
+		return -errno;
+	return 0;
+}
+
+/* Where no thread can be had, it is the owner that waits, as any other program would. */
+static void write_waiting(struct streams *streams, int fd, const char *data, size_t bytes)
+{
+	while (bytes) {
+		ssize_t put = write(fd, data, bytes);
+
+		if (put >= 0) {
+			data += put;
+			bytes -= (size_t)put;
+		} else if (errno == EAGAIN) {
+			poll(&(struct pollfd){.fd = fd, .events = POLLOUT}, 1, -1);
+		} else if (errno != EINTR) {
+			struct queue *queue = queue_of(streams, fd);
+
+			pthread_mutex_lock(&queue->lock);
+			failed(queue, fd, errno);
+			pthread_mutex_unlock(&queue->lock);
+			return;
+		}
+	}
+}
+
+static void put(struct streams *streams, int fd, bool ours, const char *data, size_t bytes)
+{
+	struct queue *queue = queue_of(streams, fd);
+
+	while (bytes && !queued(queue)) {
+		ssize_t done = write_now(streams, fd, data, bytes);
+
+		if (done < 0) {
+			pthread_mutex_lock(&queue->lock);
+			failed(queue, fd, (int)-done);
+			pthread_mutex_unlock(&queue->lock);
+			return;
+		}
+		if (!done)
+			break;
+		data += done;
+		bytes -= (size_t)done;
+	}
+	if (bytes && (!start_thread(queue) || !append(queue, fd, ours, data, bytes)))
+		write_waiting(streams, fd, data, bytes);
+}
+
+/*
+ * Nobody reads stdout any more. A filter would have died of SIGPIPE at this point; a program with a
+ * durable heap finishes its turn, is checkpointed and ends with the same code.
+ */
+static void broken_pipe(struct runtime *rt)
+{
+	uint64_t now = loop_monotonic_ns();
+
+	if (!rt->broken_pipe_ns)
+		rt->broken_pipe_ns = now;
+	else if (now - rt->broken_pipe_ns > BROKEN_PATIENCE_NS)
+		_exit(128 + SIGPIPE);
+	rt->streams->broken = true;
+	rt->stop_signal = SIGPIPE;
+}
+
+void streams_check(struct runtime *rt)
+{
+	struct queue *queue = queue_of(rt->streams, STDOUT_FILENO);
+	int error;
+
+	pthread_mutex_lock(&queue->lock);
+	error = queue->error;
+	queue->error = 0;
+	pthread_mutex_unlock(&queue->lock);
+	if (error == EPIPE)
+		broken_pipe(rt);
+	else if (error && !rt->output_failed)
+		loop_tell(rt, "thaw: cannot write to stdout: %s; the program goes on\n",
+			  strerror(error));
+	rt->output_failed |= error != 0;
+	/* Whoever closed it wants none; whose reader has left has had enough. */
+	rt->output_lost |= error && error != EPIPE && error != EBADF;
+}
+
+void streams_write(struct runtime *rt, int fd, const char *data, size_t bytes)
+{
+	struct streams *streams = rt->streams;
+
+	rt->output_bytes += bytes;
+	if (fd == STDOUT_FILENO && streams->broken) {
+		broken_pipe(rt);
+		return;
+	}
+	while (bytes) {
+		size_t part = bytes < QUEUE_MOST ? bytes : QUEUE_MOST;
+
+		while (queued(queue_of(streams, fd)) > QUEUE_MOST)
+			streams_pause(rt);
+		put(streams, fd, false, data, part);
+		data += part;
+		bytes -= part;
+	}
+	streams_check(rt);
+}
+
+void streams_tell(struct runtime *rt, const char *text, size_t bytes)
+{
+	/* Whoever does not read them has enough of them. */
+	if (queued(queue_of(rt->streams, STDERR_FILENO)) <= 2 * QUEUE_FULL)
+		put(rt->streams, STDERR_FILENO, true, text, bytes);
+}
+
+bool streams_full(struct runtime *rt)
+{
+	struct streams *streams = rt->streams;
+	size_t bytes = most_queued(streams);
+
+	if (streams->unbounded)
+		return bytes > QUEUE_MOST;
+	streams->full = bytes > (streams->full ? QUEUE_ROOM : QUEUE_FULL);
+	return streams->full;
+}
+
+void streams_unbind(struct runtime *rt)
+{
+	rt->streams->unbounded = true;
+}
+
+bool streams_idle(struct runtime *rt)
+{
+	return !most_queued(rt->streams);
+}
+
+void streams_wake(struct runtime *rt)
+{
+	uv_async_send(&rt->wake);
+	sem_post(&rt->attention);
+}
+
+void streams_pause(struct runtime *rt)
+{
+	uint64_t until = loop_monotonic_ns() + LOOK_AGAIN_NS;
+	const struct timespec when = {(time_t)(until / 1000000000u), (long)(until % 1000000000u)};
+
+	/* Each post stands for something that the caller looks at before the next pause. */
+	if (!sem_clockwait(&rt->attention, CLOCK_MONOTONIC, &when))
+		while (!sem_trywait(&rt->attention))
+			;
+}
+
+bool streams_flush(struct runtime *rt, uint64_t patience_ns)
+{
+	uint64_t began = loop_monotonic_ns(), *asked = &rt->streams->asked_ns;
+
+	while (!streams_idle(rt)) {
+		uint64_t now = loop_monotonic_ns();
+
+		if (signals_stop() && !*asked && patience_ns == UINT64_MAX)
+			*asked = now;
+		if (now - began >= patience_ns || (*asked && now - *asked >= END_PATIENCE_NS) ||
+		    (rt->options.interactive && signals_interrupted()))
+			break;
+		streams_pause(rt);
+	}
+	streams_check(rt);
+	return streams_idle(rt);
+}
+
+/* ---- In a generation ---- */
+
+static size_t saved_bytes(const struct queue *queue)
+{
+	size_t bytes = 0;
+
+	for (const struct piece *piece = queue->first; piece; piece = piece->next)
+		if (!piece->ours)
+			bytes += JS_OUTPUT_HEAD_BYTES + piece->bytes - piece->written;
+	return bytes;
+}
+
+int streams_save(struct runtime *rt, void **data, size_t *bytes)
+{
+	struct streams *streams = rt->streams;
+	struct queue *queues = streams->queues;
+	uint8_t *at;
+	int code = 0;
+
+	pthread_mutex_lock(&queues[0].lock);
+	pthread_mutex_lock(&queues[1].lock);
+	*bytes = streams->held_bytes + saved_bytes(&queues[0]) + saved_bytes(&queues[1]);
+	*data = at = *bytes ? malloc(*bytes) : NULL;
+	if (*bytes && !at)
+		code = -ENOMEM;
+	if (at && streams->held_bytes)
+		memcpy(at, streams->held, streams->held_bytes);
+	if (at)
+		at += streams->held_bytes;
+	for (unsigned i = 0; at && i < 2; i++)
+		for (const struct piece *piece = queues[i].first; piece; piece = piece->next)
+			if (!piece->ours)
+				at = js_output_put(at, piece->fd, piece->data + piece->written,
+						   (uint32_t)(piece->bytes - piece->written));
+	pthread_mutex_unlock(&queues[1].lock);
+	pthread_mutex_unlock(&queues[0].lock);
+	return code;
+}
+
+int streams_restore(struct runtime *rt, const void *data, size_t bytes, bool hold)
+{
+	const uint8_t *at = data, *end = at + bytes;
+	struct streams *streams = rt->streams;
+
+	if (hold) {
+		streams->held = malloc(bytes);
+		if (!streams->held)
+			return -ENOMEM;
+		memcpy(streams->held, data, bytes);
+		streams->held_bytes = bytes;
+		return 0;
+	}
+	while (at < end) { /* js_blob_decode() has looked at it */
+		const void *piece;
+		uint32_t length;
+		int fd;
+
+		at = js_output_get(at, &fd, &piece, &length);
+		put(streams, fd, false, piece, length);
+	}
+	return 0;
+}
+
+/* ---- Opening and closing ---- */
+
+static enum way way_to(int fd)
+{
+	struct stat status;
+
+	if (fstat(fd, &status))
+		return WAY_FILE; /* it fails at once */
+	if (S_ISFIFO(status.st_mode) || S_ISSOCK(status.st_mode))
+		return WAY_NOWAIT;
+	return isatty(fd) ? WAY_THREAD : WAY_FILE;
+}
+
+static bool same_file(void)
+{
+	struct stat a, b;
+
+	return !fstat(STDOUT_FILENO, &a) && !fstat(STDERR_FILENO, &b) && a.st_dev == b.st_dev &&
+	       a.st_ino == b.st_ino;
+}
+
+int streams_open(struct runtime *rt)
+{
+	struct streams *streams = calloc(1, sizeof(*streams));
+
+	if (!streams)
+		return -ENOMEM;
+	streams->rt = rt;
+	for (unsigned i = 0; i < 2; i++) {
+		struct queue *queue = &streams->queues[i];
+
+		queue->streams = streams;
+		pthread_mutex_init(&queue->lock, NULL);
+		pthread_cond_init(&queue->more, NULL);
+		streams->way[i] = way_to(i ? STDERR_FILENO : STDOUT_FILENO);
+		streams->queue_of[i] = queue;
+	}
+	if (same_file())
+		streams->queue_of[1] = streams->queue_of[0];
+	sem_init(&rt->attention, 0, 0);
+	rt->streams = streams;
+	return 0;
+}
+
+/* A thread that is blocked ends with the process; until then it has what it needs. */
+void streams_close(struct runtime *rt)
+{
+	struct streams *streams = rt->streams;
+	bool blocked = false;
+
+	if (!streams)
+		return;
+	streams_flush(rt, CLOSE_PATIENCE_NS);
+	rt->streams = NULL;
+	for (unsigned i = 0; i < 2; i++) {
+		struct queue *queue = &streams->queues[i];
+		bool idle;
+
+		pthread_mutex_lock(&queue->lock);
+		streams->rt = NULL;
+		queue->quit = true;
+		idle = !queue->first;
+		pthread_cond_signal(&queue->more);
+		pthread_mutex_unlock(&queue->lock);
+		if (queue->started && idle)
+			pthread_join(queue->thread, NULL);
+		blocked |= queue->started && !idle;
+	}
+	if (blocked)
+		return;
+	free(streams->held);
+	free(streams);
+}
