@@ -8,6 +8,7 @@
  *	checkpoints.c	when a generation is taken, and who is told
  *	stopping.c	generations in the middle of a turn: taking them, continuing them
  *	failures.c	what fails again and again, and who is told
+ *	ending.c	the final generation, and the last of the output
  *	alarm.c		makes a turn that lasts poll at the right moment
  *	changed_sources.c	a restored program's files are not what they were
  *	streams.c	what is printed, and readers that are slow
@@ -303,6 +304,18 @@ void stopping_end(struct runtime *rt);
 
 /* The turn under way could be captured by stopping_end(), were there no patience. */
 bool stopping_can_end(struct runtime *rt);
+
+/* ---- ending.c ---- */
+
+/* No turn will follow: the final generation, if there is to be one. Returns the exit code. */
+int ending_finish(struct runtime *rt);
+/*
+ * All that the program has printed is durable or printed again by the next run. As any program, it waits
+ * for its reader here, however long that takes, unless a signal asks for the end. What the last
+ * generation holds of it, and was read since, is taken out of it again.
+ * Returns the exit code: `code`, unless this says something else.
+ */
+int ending_deliver(struct runtime *rt, int code);
 
 /* ---- streams.c ---- */
 

@@ -23,7 +23,6 @@
 #include "loop.h"
 
 #define EXIT_UNSETTLED 13 /* as node: a top-level await that nothing will settle */
-#define FLUSH_NS 100000000u
 
 /*
  * The kernel knows a process's start in ticks of 10 ms; this is when the dynamic linker ran our
@@ -552,57 +551,6 @@ static bool main_unsettled(struct runtime *rt)
 	return pending;
 }
 
-static int finish(struct runtime *rt)
-{
-	struct thaw_error error;
-
-	/* What is read at once need not be in the generation. */
-	streams_flush(rt, FLUSH_NS);
-	if (rt->final && rt->options.image && rt->turns != rt->durable_turns) {
-		/* Whatever it ended with: what is not durable has not happened. */
-		if (checkpoints_last(rt, rt->stop_signal ? THAW_REASON_SIGNAL : THAW_REASON_EXIT,
-				     NULL))
-			rt->exit_code = EXIT_IO;
-	} else if (rt->final && thaw_settle(rt->heap, &error)) {
-		/* There is nothing to write, and what was durable is not there any more. */
-		loop_tell(rt, "thaw: at the end of the program: %s\n", error.text);
-		rt->exit_code = EXIT_IO;
-	} else if (rt->failing && !rt->final) {
-		failures_at_end(rt); /* a failed turn goes back further than to the turn before */
-	}
-	rt->final = false;
-	return rt->exit_code;
-}
-
-/* Is the heap that of the newest generation, and could be captured again? */
-static bool is_at_rest(const struct runtime *rt)
-{
-	return rt->options.image && !js_trapped(rt->engine) && rt->turns == rt->durable_turns &&
-	       (rt->resumed || !rt->restored || !rt->blob.turn.step);
-}
-
-/*
- * All that the program has printed is durable or printed again by the next run. As any program, it waits
- * for its reader here, however long that takes, unless a signal asks for the end. What the last
- * generation holds of it, and was read since, is taken out of it again.
- */
-static int deliver(struct runtime *rt, int code)
-{
-	bool was_asked = signals_stop();
-
-	if (!streams_flush(rt, UINT64_MAX)) {
-		if (signals_stop() && !was_asked && !code)
-			code = 128 + signals_stop();
-	} else if (rt->durable_output && !rt->output_held && is_at_rest(rt)) {
-		rt->ended = true;
-		if (checkpoints_last(rt, THAW_REASON_EXIT, NULL))
-			code = EXIT_IO;
-	}
-	if (rt->output_lost && !code)
-		code = EXIT_IO; /* it was said */
-	return code;
-}
-
 static int run_program(struct runtime *rt)
 {
 	const char *note = rt->restored && rt->options.script && !rt->options.quiet &&
@@ -655,7 +603,7 @@ static int run_program(struct runtime *rt)
 				  script_name(rt));
 		loop_end(rt, unsettled ? EXIT_UNSETTLED : 0, true);
 	}
-	return finish(rt);
+	return ending_finish(rt);
 }
 
 int runtime_run(struct runtime *rt)
@@ -668,7 +616,7 @@ int runtime_run(struct runtime *rt)
 		snprintf(how, sizeof(how), "exit code %d", code);
 		failures_crashed(rt, how);
 	}
-	return deliver(rt, code);
+	return ending_deliver(rt, code);
 }
 
 int runtime_wait_input(struct runtime *rt, int fd)

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ending.c - the last things a program does: its final generation, and what its readers still have to
+ * read.
+ *
+ * Owns nothing. Called by runtime.c, on the owner's thread, once no turn will follow. Must never end in
+ * silence with less than the program believes it has: what is lost is said, and the exit code says it.
+ */
+#include "loop.h"
+
+/* What is read at once need not be in the final generation. */
+#define FLUSH_NS 100000000u
+
+int ending_finish(struct runtime *rt)
+{
+	struct thaw_error error;
+
+	streams_flush(rt, FLUSH_NS);
+	if (rt->final && rt->options.image && rt->turns != rt->durable_turns) {
+		/* Whatever it ended with: what is not durable has not happened. */
+		if (checkpoints_last(rt, rt->stop_signal ? THAW_REASON_SIGNAL : THAW_REASON_EXIT,
+				     NULL))
+			rt->exit_code = EXIT_IO;
+	} else if (rt->final && thaw_settle(rt->heap, &error)) {
+		/* There is nothing to write, and what was durable is not there any more. */
+		loop_tell(rt, "thaw: at the end of the program: %s\n", error.text);
+		rt->exit_code = EXIT_IO;
+	} else if (rt->failing && !rt->final) {
+		failures_at_end(rt); /* a failed turn goes back further than to the turn before */
+	}
+	rt->final = false;
+	return rt->exit_code;
+}
+
+/* Is the heap that of the newest generation, and could be captured again? */
+static bool is_at_rest(const struct runtime *rt)
+{
+	return rt->options.image && !js_trapped(rt->engine) && rt->turns == rt->durable_turns &&
+	       (rt->resumed || !rt->restored || !rt->blob.turn.step);
+}
+
+int ending_deliver(struct runtime *rt, int code)
+{
+	bool was_asked = signals_stop();
+
+	if (!streams_flush(rt, UINT64_MAX)) {
+		if (signals_stop() && !was_asked && !code)
+			code = 128 + signals_stop();
+	} else if (rt->durable_output && !rt->output_held && is_at_rest(rt)) {
+		rt->ended = true;
+		if (checkpoints_last(rt, THAW_REASON_EXIT, NULL))
+			code = EXIT_IO;
+	}
+	if (rt->output_lost && !code)
+		code = EXIT_IO; /* it was said */
+	return code;
+}
