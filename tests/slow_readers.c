@@ -10,6 +10,7 @@
 #include <sys/resource.h>
 #include <termios.h>
 
+#include "../vm/js/blob.h"
 #include "support.h"
 #include "thaw.h"
 
@@ -138,10 +139,11 @@ static void stall(struct __test_metadata *_metadata, FIXTURE_DATA(readers) * sel
 	int code;
 
 	support_write(self->script, source);
-	self->program = program_start(THAW("run", "--fresh", "--every", every, self->script));
+	unlink(self->image);
+	self->program = program_start(THAW("run", "--every", every, self->script));
 	ASSERT_TRUE(wait_until_full(self->program.out));
-	if (strcmp(every, "0")) /* which holds a part of what is in the pipe */
-		ASSERT_TRUE(wait_for_generation(self->image, newest(self->image).number + 1));
+	if (strcmp(every, "0"))
+		ASSERT_TRUE(wait_for_generation(self->image, 1));
 	kill(self->program.pid, signo);
 	ASSERT_TRUE(wait_for_end(&self->program));
 	code = program_finish(&self->program, 60);
@@ -192,6 +194,8 @@ TEST_F(readers, who_stop_lose_nothing_by_a_kill)
 
 TEST_F(readers, who_stop_do_not_stop_checkpoints)
 {
+	double end = support_deadline(60);
+
 	support_write(self->script, in_a_turn);
 	self->program = program_start(THAW("run", "--every", "0", self->script));
 	ASSERT_TRUE(wait_until_full(self->program.out));
@@ -205,8 +209,11 @@ TEST_F(readers, who_stop_do_not_stop_checkpoints)
 	/* While it waits it does not change: one generation, and no more of the same. */
 	self->program = program_start(THAW("run", "--fresh", "--every", "10ms", self->script));
 	ASSERT_TRUE(wait_until_full(self->program.out));
-	support_sleep(0.5);
-	EXPECT_LT(newest(self->image).number, 20);
+	for (uint64_t number = 0; number != newest(self->image).number; support_sleep(0.3)) {
+		number = newest(self->image).number;
+		ASSERT_LT(support_seconds(), end);
+		support_sleep(0.3);
+	}
 	program_kill(&self->program);
 }
 
@@ -434,6 +441,60 @@ TEST_F(readers, that_cannot_take_it)
 	EXPECT_STREQ("thaw: cannot write to stdout: No space left on device; the program goes on\n",
 		     self->program.errors);
 	free(command);
+}
+
+/* What an image says of it is checked before anything is printed. */
+TEST(stored_output_is_checked)
+{
+	static const struct {
+		unsigned at;
+		uint8_t value;
+	} changes[] = {
+		{8, 0}, {8, 3}, {8, 255},	  /* no such stream */
+		{9, 6}, {9, 4}, {12, 1},	  /* longer or shorter than what there is */
+		{0, 0}, {0, 9}, {0, 16},  {7, 1}, /* all of it is */
+	};
+	uint8_t output[JS_OUTPUT_HEAD_BYTES + 5], *end = js_output_put(output, 2, "five\n", 5);
+	struct js_blob blob = {.small = {1024, 1},
+			       .enter = 8,
+			       .flags = JS_BLOB_OUTPUT,
+			       .output = output,
+			       .output_bytes = sizeof(output)},
+		       decoded;
+	size_t bytes, start;
+	uint8_t *data = js_blob_encode(&blob, &bytes);
+	struct thaw_error error;
+	const void *piece;
+	uint32_t length;
+	int stream;
+
+	ASSERT_EQ(output + sizeof(output), end);
+	ASSERT_NE(NULL, data);
+	start = bytes - sizeof(output) - 8;
+	ASSERT_EQ(0, js_blob_decode(data, bytes, &decoded, &error)) TH_LOG("%s", error.text);
+	ASSERT_EQ(sizeof(output), decoded.output_bytes);
+	EXPECT_EQ((const uint8_t *)decoded.output + sizeof(output),
+		  js_output_get(decoded.output, &stream, &piece, &length));
+	EXPECT_EQ(2, stream);
+	EXPECT_EQ(5, length);
+	EXPECT_EQ(0, memcmp(piece, "five\n", 5));
+	js_blob_clear(&decoded);
+	for (unsigned i = 0; i < sizeof(changes) / sizeof(changes[0]); i++) {
+		uint8_t before = data[start + changes[i].at];
+
+		data[start + changes[i].at] = changes[i].value;
+		EXPECT_EQ(THAW_EDAMAGED, js_blob_decode(data, bytes, &decoded, &error))
+		TH_LOG("change %u", i);
+		data[start + changes[i].at] = before;
+	}
+	for (size_t cut = start; cut < bytes; cut++) {
+		uint8_t *copy = malloc(cut);
+
+		memcpy(copy, data, cut);
+		EXPECT_EQ(THAW_EDAMAGED, js_blob_decode(copy, cut, &decoded, &error));
+		free(copy);
+	}
+	free(data);
 }
 
 TEST_HARNESS_MAIN

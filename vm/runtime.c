@@ -634,8 +634,11 @@ int runtime_checkpoint_name(struct runtime *rt, const char *name)
 
 int runtime_checkpoint(struct runtime *rt, enum thaw_reason reason, struct thaw_result *result)
 {
-	return reason == THAW_REASON_EXIT ? checkpoints_last(rt, reason, result)
-					  : checkpoints_now(rt, reason, result);
+	int code = reason == THAW_REASON_EXIT ? checkpoints_last(rt, reason, result)
+					      : checkpoints_now(rt, reason, result);
+
+	loop_flush(rt); /* the caller may have something to say about it, too */
+	return code;
 }
 
 /* ---- Evaluating ---- */
