@@ -222,6 +222,10 @@ TEST_F(runtime, blocked_files_do_not_hold_the_end)
 	close(fd);
 	EXPECT_TRUE(program_wait_for(&self->program, "got hello\n", 60));
 	EXPECT_EQ(0, program_finish(&self->program, 60));
+	/* No turn waits for one in an import, where it could not be stopped. */
+	put(self->directory, "app.js",
+	    "try { await import('./fifo') } catch (e) { console.log(/is no file/.test(e.message)) }\n");
+	RUN(0, "true\n", NULL, "run", "--fresh", self->script);
 	free(fifo);
 }
 

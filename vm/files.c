@@ -353,6 +353,7 @@ void files_settle(struct runtime *rt)
 	const struct file_job *first;
 	bool patience_ended = false;
 	uv_timer_t timer;
+	char path[1024];
 
 	while (files_tell(rt))
 		;
@@ -372,12 +373,14 @@ void files_settle(struct runtime *rt)
 	if (!first)
 		return;
 	left_behind = true;
-	if (rt->exiting)
+	if (rt->exiting) {
+		thaw_escape(first->path, path, sizeof(path));
 		loop_tell(rt, "thaw: exit() did not wait for the %s of %s, which has not ended\n",
 			  first->operation == FILE_READ	   ? "reading"
 			  : first->operation == FILE_WRITE ? "writing"
 							   : "appending",
-			  first->path);
+			  path);
+	}
 }
 
 bool runtime_left_threads(void)

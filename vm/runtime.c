@@ -11,6 +11,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -77,7 +78,9 @@ int runtime_exit_code(int code)
 static void on_fatal(void *arg, const struct thaw_error *error)
 {
 	(void)arg;
-	dprintf(STDERR_FILENO, "thaw: %s\n", error->text);
+	/* Whoever does not read this does not keep the process. */
+	if (poll(&(struct pollfd){.fd = STDERR_FILENO, .events = POLLOUT}, 1, 1000) > 0)
+		dprintf(STDERR_FILENO, "thaw: %s\n", error->text);
 	_exit(EXIT_IO);
 }
 

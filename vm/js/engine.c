@@ -9,6 +9,7 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -196,7 +197,9 @@ static void write_explanation(const char *line)
 	const struct iovec parts[] = {
 		{(void *)"thaw: ", 6}, {(void *)line, strlen(line)}, {(void *)"\n", 1}};
 
-	if (writev(STDERR_FILENO, parts, 3) < 0)
+	/* Whoever does not read it does not keep the process from ending. */
+	if (poll(&(struct pollfd){.fd = STDERR_FILENO, .events = POLLOUT}, 1, 1000) <= 0 ||
+	    writev(STDERR_FILENO, parts, 3) < 0)
 		return;
 }
 

@@ -116,11 +116,12 @@ const char *resolve_strerror(int error)
 
 /* ---- Files ---- */
 
+/* No pipe or device, say: the turn that imports it could not be stopped while it waits for one. */
 static bool is_file(const char *path)
 {
 	struct stat status;
 
-	return !stat(path, &status) && !S_ISDIR(status.st_mode);
+	return !stat(path, &status) && S_ISREG(status.st_mode);
 }
 
 /* The real path of an importable file. */
@@ -134,8 +135,8 @@ static char *file_of(const char *path, const char *base, const char *specifier,
 		return real;
 	if (real)
 		failure(error, -EISDIR,
-			"cannot import '%s' from %s: it is a directory; name the file", specifier,
-			base);
+			"cannot import '%s' from %s: it is no file (a directory, or a pipe); name the file",
+			specifier, base);
 	else
 		failure(error, -why, "cannot find module '%s' imported from %s (%s: %s)", specifier,
 			base, path, strerror(why));
