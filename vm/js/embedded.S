@@ -11,7 +11,14 @@ js_\name\()_end:
 	.endm
 
 	.section .rodata
+	embed primordials, vm/js/primordials.js
+	embed errors, vm/js/errors.js
+	embed inspect, vm/js/inspect.js
+	embed format, vm/js/format.js
 	embed console, vm/js/console.js
+	embed timers, vm/js/timers.js
+	embed web, vm/js/web.js
+	embed structured_clone, vm/js/structured_clone.js
 	embed prelude, vm/js/prelude.js
 	embed thaw_module, vm/js/thaw.js
 

@@ -5,9 +5,18 @@
 #ifndef VM_JS_EMBEDDED_H
 #define VM_JS_EMBEDDED_H
 
-extern const char js_console_start[], js_console_end[]; /* console.js: inspect and console */
-extern const char js_prelude_start[],
-	js_prelude_end[]; /* prelude.js: timers, files, the rest of the globals */
-extern const char js_thaw_module_start[], js_thaw_module_end[]; /* thaw.js: the module "thaw" */
+#define EMBEDDED(name) extern const char js_##name##_start[], js_##name##_end[]
+/* What makes a fresh VM, in this order: host.c, primordials.js. */
+EMBEDDED(primordials);
+EMBEDDED(errors);
+EMBEDDED(inspect);
+EMBEDDED(format);
+EMBEDDED(console);
+EMBEDDED(timers);
+EMBEDDED(web);
+EMBEDDED(structured_clone);
+EMBEDDED(prelude);
+EMBEDDED(thaw_module); /* thaw.js: the module "thaw" */
+#undef EMBEDDED
 
 #endif

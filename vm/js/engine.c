@@ -494,6 +494,7 @@ static void run_create(void *arg)
 	VM(engine, JS_SetModuleLoaderFunc, engine->runtime,
 	   engine->native_base + NATIVE_MODULE_RESOLVE, engine->native_base + NATIVE_MODULE_LOAD,
 	   0);
+	engine_share_memory(engine);
 	start->problem =
 		"this quickjs.wasm is laid out differently from the one the engine was written for";
 	if (!check_layout(engine))

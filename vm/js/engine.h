@@ -157,8 +157,11 @@ js_value js_host_function_new(struct js_engine *engine,
 js_value js_global(struct js_engine *engine);
 js_value js_get(struct js_engine *engine, js_value object, const char *key);
 js_value js_get_index(struct js_engine *engine, js_value array, uint32_t index);
-bool js_set(struct js_engine *engine, js_value object, const char *key,
-	    js_value value); /* consumes value */
+/*
+ * An own property, whatever a program put into the prototypes: defined, not assigned. Consumes the
+ * value. False: an exception.
+ */
+bool js_set(struct js_engine *engine, js_value object, const char *key, js_value value);
 bool js_set_index(struct js_engine *engine, js_value array, uint32_t index, js_value value);
 
 bool js_is_undefined(struct js_engine *engine, js_value value); /* also true for null */
@@ -172,6 +175,17 @@ bool js_to_bool(struct js_engine *engine, js_value value);
 char *js_to_string(struct js_engine *engine, js_value value, size_t *bytes);
 /* The bytes of a Uint8Array or ArrayBuffer, malloc'ed copy; NULL if it is neither. */
 void *js_to_bytes(struct js_engine *engine, js_value value, size_t *bytes);
+
+/* The engine's name of an object's class: "Map", "Object", "Proxy". An owned string; undefined: no object. */
+js_value js_class_name(struct js_engine *engine, js_value value);
+
+struct js_view { /* a typed array or DataView, as it was made */
+	uint32_t offset, bytes; /* in its buffer */
+	bool tracks;		/* has what the buffer has from `offset` on, instead of `bytes` */
+};
+bool js_view(struct js_engine *engine, js_value value, struct js_view *view); /* false: it is none */
+/* Another SharedArrayBuffer over the same memory; `max_bytes` 0: it cannot grow. */
+js_value js_share(struct js_engine *engine, js_value value, double max_bytes);
 
 enum js_promise_state { JS_PROMISE_PENDING, JS_PROMISE_FULFILLED, JS_PROMISE_REJECTED };
 enum js_promise_state js_promise_state(struct js_engine *engine, js_value promise);

@@ -165,6 +165,37 @@ static js_value host_promise(ARGUMENTS)
 	return result;
 }
 
+/* object -> the engine's name of its class, whatever the program made of it: "Map", "Object", "Proxy". */
+static js_value host_kind(ARGUMENTS)
+{
+	UNUSED;
+	return count ? js_class_name(engine, arguments[0]) : js_undefined(engine);
+}
+
+/* A view of a buffer -> [offset, bytes, 1 if these are always what the buffer has]. */
+static js_value host_view(ARGUMENTS)
+{
+	struct js_view view;
+	js_value list;
+
+	UNUSED;
+	if (!count || !js_view(engine, arguments[0], &view))
+		return js_throw_error(engine, "TypeError", "this is not a view of a buffer");
+	list = js_array(engine);
+	js_set_index(engine, list, 0, js_number(engine, view.offset));
+	js_set_index(engine, list, 1, js_number(engine, view.bytes));
+	js_set_index(engine, list, 2, js_number(engine, view.tracks));
+	return list;
+}
+
+/* (a SharedArrayBuffer, its maximal length, 0: fixed) -> another one over the same memory. */
+static js_value host_share(ARGUMENTS)
+{
+	UNUSED;
+	return js_share(engine, count ? arguments[0] : 0,
+			number_argument(engine, count, arguments, 1));
+}
+
 /* ---- The process ---- */
 
 /* Into the list; false: there is no room in the heap, an exception is pending, and the list is gone. */
@@ -407,6 +438,9 @@ const struct js_host_binding host_bindings[] = {
 	{"thaw.encode", host_encode},
 	{"thaw.decode", host_decode},
 	{"thaw.promise", host_promise},
+	{"thaw.kind", host_kind},
+	{"thaw.view", host_view},
+	{"thaw.share", host_share},
 	{"thaw.args", host_args},
 	{"thaw.environment", host_environment},
 	{"thaw.environment_names", host_environment_names},
@@ -500,20 +534,34 @@ static js_value call_embedded(struct js_engine *engine, const char *start, const
 	return result;
 }
 
+/* Each leaves in `parts` what the later ones need; the last one returns what the host calls. */
+static const struct {
+	const char *start, *end, *name;
+} embedded[] = {
+	{js_primordials_start, js_primordials_end, "thaw:primordials"},
+	{js_errors_start, js_errors_end, "thaw:errors"},
+	{js_inspect_start, js_inspect_end, "thaw:inspect"},
+	{js_format_start, js_format_end, "thaw:format"},
+	{js_console_start, js_console_end, "thaw:console"},
+	{js_timers_start, js_timers_end, "thaw:timers"},
+	{js_web_start, js_web_end, "thaw:web"},
+	{js_structured_clone_start, js_structured_clone_end, "thaw:structured_clone"},
+	{js_prelude_start, js_prelude_end, "thaw:prelude"},
+};
+
 js_value host_install_prelude(struct js_engine *engine)
 {
-	js_value arguments[2], enter = 0;
+	js_value arguments[2] = {bindings_object(engine), js_object(engine)}, result = 0;
+	const unsigned count = sizeof(embedded) / sizeof(embedded[0]);
 
-	arguments[0] = bindings_object(engine);
-	if (!arguments[0])
-		return 0;
-	arguments[1] = call_embedded(engine, js_console_start, js_console_end, "thaw:console", 1,
-				     arguments);
-	if (arguments[1]) {
-		enter = call_embedded(engine, js_prelude_start, js_prelude_end, "thaw:prelude", 2,
-				      arguments);
-		js_free(engine, arguments[1]);
+	for (unsigned i = 0; i < count && arguments[0] && arguments[1]; i++) {
+		js_free(engine, result);
+		result = call_embedded(engine, embedded[i].start, embedded[i].end, embedded[i].name, 2,
+				       arguments);
+		if (!result)
+			break;
 	}
 	js_free(engine, arguments[0]);
-	return enter;
+	js_free(engine, arguments[1]);
+	return result;
 }

@@ -62,6 +62,24 @@ static bool define(struct js_engine *engine, u64 object, const char *name, u64 v
 	return good;
 }
 
+/* What the prelude left for the module "thaw" (prelude.js), by the symbol that no program can make another value of. */
+static u64 internals(struct js_engine *engine)
+{
+	u32 name = vm_string(engine, "thaw.internals", 14), atom = 0;
+	u64 symbol = name ? VM(engine, JS_NewSymbol, engine->context, name, true) : VALUE_EXCEPTION;
+	u64 global = VM(engine, JS_GetGlobalObject, engine->context), value = VALUE_EXCEPTION;
+
+	if (!value_has_tag(symbol, TAG_EXCEPTION))
+		atom = VM(engine, JS_ValueToAtom, engine->context, symbol);
+	if (atom)
+		value = VM(engine, JS_GetProperty, engine->context, global, atom);
+	VM(engine, JS_FreeAtom, engine->context, atom);
+	VM(engine, JS_FreeValue, engine->context, symbol);
+	VM(engine, JS_FreeValue, engine->context, global);
+	vm_free(engine, name);
+	return value;
+}
+
 bool module_set_meta(struct js_engine *engine, u32 module, const char *name, bool main)
 {
 	u64 meta = VM(engine, JS_GetImportMeta, engine->context, module);
@@ -79,6 +97,8 @@ bool module_set_meta(struct js_engine *engine, u32 module, const char *name, boo
 		       define(engine, meta, "dirname",
 			      value_string(engine, name,
 					   slash == name ? 1 : (size_t)(slash - name)));
+	if (good && !strcmp(name, "thaw"))
+		good = define(engine, meta, "internals", internals(engine));
 	free(url);
 	VM(engine, JS_FreeValue, engine->context, meta);
 	return good;

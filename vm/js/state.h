@@ -53,6 +53,9 @@ enum native_function {
 	NATIVE_MODULE_RESOLVE,
 	NATIVE_MODULE_LOAD,
 	NATIVE_JSON_MODULE_INIT,
+	NATIVE_SHARED_ALLOCATE,
+	NATIVE_SHARED_FREE,
+	NATIVE_SHARED_USE,
 	NATIVE_COUNT
 };
 
@@ -221,6 +224,12 @@ u32 native_module_resolve(struct js_engine *engine, u32 context, u32 base, u32 s
 			  u32 opaque);
 u32 native_module_load(struct js_engine *engine, u32 context, u32 name, u32 opaque);
 u32 native_json_module_init(struct js_engine *engine, u32 context, u32 module);
+/* The memory of SharedArrayBuffers (kinds.c): `data` is what the first of them returned. */
+u32 native_shared_allocate(struct js_engine *engine, u32 opaque, u32 bytes);
+void native_shared_free(struct js_engine *engine, u32 opaque, u32 data);
+void native_shared_use(struct js_engine *engine, u32 opaque, u32 data);
+/* On the VM's stack, when it is created: let SharedArrayBuffers have their memory from these. */
+void engine_share_memory(struct js_engine *engine);
 bool module_set_meta(struct js_engine *engine, u32 module, const char *name, bool main);
 
 #endif

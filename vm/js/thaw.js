@@ -3,7 +3,7 @@
 // thaw.js - the module "thaw": what a program can know of, and ask from, its own persistence.
 //
 // Evaluated at most once in the life of a program, when it is first imported; it stays in the heap with the rest.
-const internals = globalThis[Symbol.for('thaw.internals')];
+const { internals } = import.meta; // not by way of anything that a program may have changed by now
 
 // The newest durable generation, as of the start of this turn: renewed when a turn begins, never for its own sake, so that an
 // idle program stays unchanged. And how often this program has been restored; 0: never.
@@ -38,7 +38,7 @@ export const exit = internals.exit; // ends the program for good: a later run sa
 export const stats = internals.stats;
 export const gc = internals.gc; // collects garbage at the end of this turn
 
-export default Object.freeze({
+export default (internals.freeze ?? Object.freeze)({ // an older prelude has none
 	get generation() { return generation; },
 	get restored() { return restored; },
 	args, env, checkpoint, on, off, readFile, writeFile, appendFile, exit, stats, gc,

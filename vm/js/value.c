@@ -501,6 +501,8 @@ js_value js_get_index(struct js_engine *engine, js_value array, uint32_t index)
 	return engine_enter(engine, run_get_index, &call) ? call.result : 0;
 }
 
+enum { PROPERTY_ALL = 7 }; /* configurable, writable, enumerable */
+
 static void run_set(void *arg)
 {
 	struct call *call = arg;
@@ -512,8 +514,8 @@ static void run_set(void *arg)
 		VM(engine, JS_FreeValue, engine->context, value);
 		return;
 	}
-	call->done = (s32)VM(engine, JS_SetPropertyStr, engine->context,
-			     value_of(engine, call->value), key, value) >= 0;
+	call->done = (s32)VM(engine, JS_DefinePropertyValueStr, engine->context,
+			     value_of(engine, call->value), key, value, PROPERTY_ALL) >= 0;
 	vm_free(engine, key);
 }
 
@@ -529,9 +531,12 @@ static void run_set_index(void *arg)
 	struct call *call = arg;
 	struct js_engine *engine = call->engine;
 
-	call->done = (s32)VM(engine, JS_SetPropertyUint32, engine->context,
-			     value_of(engine, call->value), call->count,
-			     value_unbox(engine, call->other)) >= 0;
+	u32 key = VM(engine, JS_ValueToAtom, engine->context, JSVALUE(TAG_INT, call->count));
+
+	call->done = (s32)VM(engine, JS_DefinePropertyValue, engine->context,
+			     value_of(engine, call->value), key, value_unbox(engine, call->other),
+			     PROPERTY_ALL) >= 0;
+	VM(engine, JS_FreeAtom, engine->context, key);
 }
 
 bool js_set_index(struct js_engine *engine, js_value array, uint32_t index, js_value value)

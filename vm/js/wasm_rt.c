@@ -49,6 +49,9 @@ void wasm_rt_init(void)
 		3, 1, WASM_RT_I32, WASM_RT_I32, WASM_RT_I32, WASM_RT_I32);
 	native_types[NATIVE_JSON_MODULE_INIT] =
 		wasm_rt_register_func_type(2, 1, WASM_RT_I32, WASM_RT_I32, WASM_RT_I32);
+	native_types[NATIVE_SHARED_ALLOCATE] = native_types[NATIVE_JSON_MODULE_INIT];
+	native_types[NATIVE_SHARED_FREE] = native_types[NATIVE_SHARED_USE] =
+		wasm_rt_register_func_type(2, 0, WASM_RT_I32, WASM_RT_I32);
 }
 
 bool wasm_rt_is_initialized(void)
@@ -202,6 +205,9 @@ void wasm_rt_set_native(struct js_engine *engine)
 		[NATIVE_MODULE_RESOLVE] = (wasm_rt_function_ptr_t)native_module_resolve,
 		[NATIVE_MODULE_LOAD] = (wasm_rt_function_ptr_t)native_module_load,
 		[NATIVE_JSON_MODULE_INIT] = (wasm_rt_function_ptr_t)native_json_module_init,
+		[NATIVE_SHARED_ALLOCATE] = (wasm_rt_function_ptr_t)native_shared_allocate,
+		[NATIVE_SHARED_FREE] = (wasm_rt_function_ptr_t)native_shared_free,
+		[NATIVE_SHARED_USE] = (wasm_rt_function_ptr_t)native_shared_use,
 	};
 
 	engine->native_base = table->size - NATIVE_COUNT;

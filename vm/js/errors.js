@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: MIT
+//
+// errors.js - err.stack as npm code knows it from V8, and DOMException.
+//
+// Called once in a fresh VM (primordials.js says how, and what must not be used here). The engine notes the frames of an error
+// when it is made, and nothing else: "    at f (a.js:1:2)\n" for each. V8's begin with the error as a string, end without a
+// newline, and are put together when they are first asked for: so are these, and making an error costs what it did.
+(function (host, parts) {
+	'use strict';
+
+	const { apply, construct, defineProperty, deleteProperty, descriptorOf, put, hasOwn, toObject, stringStartsWith, stringEndsWith, stringIndexOf,
+		stringSlice, weakMapGet, weakMapSet, weakMapHas, WeakMap, Error, TypeError, String, isError, objectPrototype,
+		toStringTag, getter } = parts.primordials;
+
+	const engineStack = getter(Error.prototype, 'stack'); // throws for what is no object
+	const engineCapture = Error.captureStackTrace;
+	const captured = new WeakMap(); // error -> frames of Error.captureStackTrace(), which replace those of its making
+
+	const isObject = (value) => (typeof value === 'object' && value !== null) || typeof value === 'function';
+	const areFrames = (text) => typeof text === 'string' &&
+		(text === '' || (stringStartsWith(text, '    at ') && stringEndsWith(text, '\n')));
+
+	// What the engine noted: a string of frames, what Error.prepareStackTrace made of them, or undefined.
+	function notedStack(error) {
+		return weakMapHas(captured, error) ? weakMapGet(captured, error) : engineStack(error);
+	}
+
+	// Error.prototype.toString() for any object, but never an exception.
+	function headOf(error) {
+		try {
+			const name = error.name === undefined ? 'Error' : String(error.name);
+			const message = error.message === undefined ? '' : String(error.message);
+			return name === '' || message === '' ? name + message : name + ': ' + message;
+		} catch {
+			return 'Error';
+		}
+	}
+
+	function withHead(error, frames) {
+		const head = headOf(error);
+		return frames === '' ? head : head + '\n' + stringSlice(frames, 0, -1);
+	}
+
+	const defineStack = (object, value) =>
+		defineProperty(object, 'stack', { __proto__: null, value, writable: true, enumerable: false, configurable: true });
+
+	const accessors = {
+		get stack() {
+			const noted = notedStack(this);
+			if (!areFrames(noted))
+				return noted;
+			const text = withHead(this, noted);
+			defineStack(this, text); // from now on it stays as it is, as V8's does
+			return text;
+		},
+		set stack(value) {
+			if (!isObject(this) || this === Error.prototype)
+				throw new TypeError('Error.prototype.stack can be set on an object only');
+			if (!defineStack(this, value))
+				throw new TypeError('Cannot assign to property \'stack\' of this object');
+		},
+	};
+	const { get, set } = descriptorOf(accessors, 'stack');
+	defineProperty(Error.prototype, 'stack', { __proto__: null, get, set, enumerable: false, configurable: true });
+
+	// Our own frame stands above the others where `above` is not among the callers.
+	function captureStackTrace(target, above) {
+		if (!isObject(target))
+			throw new TypeError('Error.captureStackTrace takes an object');
+		engineCapture(target, typeof above === 'function' ? above : captureStackTrace);
+		const found = descriptorOf(target, 'stack');
+		if (found === undefined || !hasOwn(found, 'value') || !areFrames(found.value))
+			return;
+		let frames = found.value;
+		const end = stringIndexOf(frames, '\n') + 1;
+		if (stringIndexOf(stringSlice(frames, 0, end), '(thaw:') !== -1)
+			frames = stringSlice(frames, end);
+		if (isError(target) && deleteProperty(target, 'stack')) // put together when they are asked for
+			weakMapSet(captured, target, frames);
+		else
+			defineStack(target, withHead(target, frames));
+	}
+	put(Error, 'captureStackTrace', captureStackTrace, false);
+
+	// ---- DOMException: an Error as every other, so that Error.isError(), its stack and console know it ----
+
+	const CODES = ['INDEX_SIZE_ERR', 'DOMSTRING_SIZE_ERR', 'HIERARCHY_REQUEST_ERR', 'WRONG_DOCUMENT_ERR', 'INVALID_CHARACTER_ERR',
+		'NO_DATA_ALLOWED_ERR', 'NO_MODIFICATION_ALLOWED_ERR', 'NOT_FOUND_ERR', 'NOT_SUPPORTED_ERR', 'INUSE_ATTRIBUTE_ERR',
+		'INVALID_STATE_ERR', 'SYNTAX_ERR', 'INVALID_MODIFICATION_ERR', 'NAMESPACE_ERR', 'INVALID_ACCESS_ERR', 'VALIDATION_ERR',
+		'TYPE_MISMATCH_ERR', 'SECURITY_ERR', 'NETWORK_ERR', 'ABORT_ERR', 'URL_MISMATCH_ERR', 'QUOTA_EXCEEDED_ERR', 'TIMEOUT_ERR',
+		'INVALID_NODE_TYPE_ERR', 'DATA_CLONE_ERR'];
+	const codeOfName = { __proto__: null, IndexSizeError: 1, HierarchyRequestError: 3, WrongDocumentError: 4,
+			     InvalidCharacterError: 5, NoModificationAllowedError: 7, NotFoundError: 8, NotSupportedError: 9,
+			     InUseAttributeError: 10, InvalidStateError: 11, SyntaxError: 12, InvalidModificationError: 13,
+			     NamespaceError: 14, InvalidAccessError: 15, TypeMismatchError: 17, SecurityError: 18, NetworkError: 19,
+			     AbortError: 20, URLMismatchError: 21, QuotaExceededError: 22, TimeoutError: 23, InvalidNodeTypeError: 24,
+			     DataCloneError: 25 };
+	const domExceptions = new WeakMap(); // -> { name, message }
+
+	function stateOf(exception) {
+		const state = weakMapGet(domExceptions, exception);
+		if (state === undefined)
+			throw new TypeError('this is not a DOMException');
+		return state;
+	}
+
+	class DOMException {
+		constructor(message = '', options = 'Error') {
+			const state = { __proto__: null, message: String(message), name: 'Error' };
+			const self = construct(Error, [], new.target);
+			const noted = engineStack(self);
+			if (areFrames(noted)) // without this function's frame, and the one above it
+				weakMapSet(captured, self, stringSlice(noted, stringIndexOf(noted, '\n', stringIndexOf(noted, '(thaw:')) + 1));
+			if (isObject(options)) {
+				if (options.name !== undefined)
+					state.name = String(options.name);
+				if ('cause' in options)
+					put(self, 'cause', options.cause, false);
+			} else {
+				state.name = String(options);
+			}
+			weakMapSet(domExceptions, self, state);
+			return self;
+		}
+		get name() {
+			return stateOf(this).name;
+		}
+		get message() {
+			return stateOf(this).message;
+		}
+		get code() {
+			return codeOfName[stateOf(this).name] ?? 0;
+		}
+	}
+	toObject.setPrototypeOf(DOMException.prototype, Error.prototype);
+	put(DOMException.prototype, toStringTag, 'DOMException', false);
+	defineProperty(DOMException.prototype, toStringTag, { __proto__: null, writable: false });
+	for (const key of ['name', 'message', 'code'])
+		defineProperty(DOMException.prototype, key, { __proto__: null, enumerable: true });
+	CODES.forEach((name, index) => {
+		for (const holder of [DOMException, DOMException.prototype])
+			defineProperty(holder, name, { __proto__: null, value: index + 1, enumerable: true });
+	});
+
+	// atob and btoa throw the engine's own kind of DOMException.
+	const engineName = getter(globalThis.DOMException.prototype, 'name');
+	const engineMessage = getter(globalThis.DOMException.prototype, 'message');
+	const define = (name, value) => defineProperty(globalThis, name, { __proto__: null, value, writable: true, configurable: true });
+
+	function translated(act, values) {
+		try {
+			return apply(act, undefined, values);
+		} catch (error) {
+			if (isObject(error) && host.kind(error) === 'DOMException')
+				throw new DOMException(engineMessage(error), engineName(error));
+			throw error;
+		}
+	}
+
+	const { atob, btoa } = globalThis;
+	define('DOMException', DOMException);
+	define('atob', function atob_(data) { return translated(atob, data === undefined ? [] : [data]); });
+	define('btoa', function btoa_(data) { return translated(btoa, data === undefined ? [] : [data]); });
+	defineProperty(globalThis.atob, 'name', { __proto__: null, value: 'atob' });
+	defineProperty(globalThis.btoa, 'name', { __proto__: null, value: 'btoa' });
+
+	parts.DOMException = DOMException;
+	parts.domState = (error) => weakMapGet(domExceptions, error);
+	parts.notedStack = notedStack;
+	parts.areFrames = areFrames;
+	parts.isObject = isObject;
+})
