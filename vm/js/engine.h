@@ -179,11 +179,12 @@ void *js_to_bytes(struct js_engine *engine, js_value value, size_t *bytes);
 /* The engine's name of an object's class: "Map", "Object", "Proxy". An owned string; undefined: no object. */
 js_value js_class_name(struct js_engine *engine, js_value value);
 
-struct js_view { /* a typed array or DataView, as it was made */
+struct js_view {		/* a typed array or DataView, as it was made */
 	uint32_t offset, bytes; /* in its buffer */
 	bool tracks;		/* has what the buffer has from `offset` on, instead of `bytes` */
 };
-bool js_view(struct js_engine *engine, js_value value, struct js_view *view); /* false: it is none */
+bool js_view(struct js_engine *engine, js_value value,
+	     struct js_view *view); /* false: it is none */
 /* Another SharedArrayBuffer over the same memory; `max_bytes` 0: it cannot grow. */
 js_value js_share(struct js_engine *engine, js_value value, double max_bytes);
 

@@ -16,6 +16,7 @@
 	const engineCapture = Error.captureStackTrace;
 	const captured = new WeakMap(); // error -> frames of Error.captureStackTrace(), which replace those of its making
 
+	const domExceptions = new WeakMap(); // -> { name, message }
 	const isObject = (value) => (typeof value === 'object' && value !== null) || typeof value === 'function';
 	const areFrames = (text) => typeof text === 'string' &&
 		(text === '' || (stringStartsWith(text, '    at ') && stringEndsWith(text, '\n')));
@@ -28,8 +29,9 @@
 	// Error.prototype.toString() for any object, but never an exception.
 	function headOf(error) {
 		try {
-			const name = error.name === undefined ? 'Error' : String(error.name);
-			const message = error.message === undefined ? '' : String(error.message);
+			const { name: called, message: said } = weakMapGet(domExceptions, error) ?? error;
+			const name = called === undefined ? 'Error' : String(called);
+			const message = said === undefined ? '' : String(said);
 			return name === '' || message === '' ? name + message : name + ': ' + message;
 		} catch {
 			return 'Error';
@@ -95,7 +97,6 @@
 			     NamespaceError: 14, InvalidAccessError: 15, TypeMismatchError: 17, SecurityError: 18, NetworkError: 19,
 			     AbortError: 20, URLMismatchError: 21, QuotaExceededError: 22, TimeoutError: 23, InvalidNodeTypeError: 24,
 			     DataCloneError: 25 };
-	const domExceptions = new WeakMap(); // -> { name, message }
 
 	function stateOf(exception) {
 		const state = weakMapGet(domExceptions, exception);
@@ -167,6 +168,10 @@
 	parts.DOMException = DOMException;
 	parts.domState = (error) => weakMapGet(domExceptions, error);
 	parts.notedStack = notedStack;
+	parts.stackOf = (error) => {
+		const found = descriptorOf(error, 'stack');
+		return found === undefined ? apply(get, error, []) : hasOwn(found, 'value') ? found.value : undefined;
+	};
 	parts.areFrames = areFrames;
 	parts.isObject = isObject;
 })

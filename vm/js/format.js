@@ -23,12 +23,18 @@
 
 	// ---- printf ----
 
+	const builtIns = { __proto__: null };
+	for (const name of Object.getOwnPropertyNames(globalThis))
+		if (/^[A-Z][a-zA-Z0-9]+$/.test(name))
+			builtIns[name] = true;
+
 	function hasBuiltInToString(value) {
 		const all = lineage(value);
 		for (let i = 0; i < all.length; i++) {
 			if (hasOwn(all[i], 'toString')) {
 				const maker = dataOf(all[i], 'constructor');
-				return i > 0 && typeof maker === 'function' && includes(functionText(maker), '[native code]');
+				const name = i > 0 && typeof maker === 'function' ? dataOf(maker, 'name') : undefined;
+				return typeof name === 'string' && builtIns[name] === true;
 			}
 		}
 		return true;

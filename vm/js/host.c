@@ -556,8 +556,8 @@ js_value host_install_prelude(struct js_engine *engine)
 
 	for (unsigned i = 0; i < count && arguments[0] && arguments[1]; i++) {
 		js_free(engine, result);
-		result = call_embedded(engine, embedded[i].start, embedded[i].end, embedded[i].name, 2,
-				       arguments);
+		result = call_embedded(engine, embedded[i].start, embedded[i].end, embedded[i].name,
+				       2, arguments);
 		if (!result)
 			break;
 	}

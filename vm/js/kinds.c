@@ -13,7 +13,9 @@
 #include "graph_heap.h"
 #include "state.h"
 
-enum { SHARED_HEADER = 16 }; /* u32: how many SharedArrayBuffers use the block; aligned as malloc's */
+enum {
+	SHARED_HEADER = 16
+}; /* u32: how many SharedArrayBuffers use the block; aligned as malloc's */
 
 struct kind_call {
 	struct js_engine *engine;
@@ -140,9 +142,9 @@ static void run_share(void *arg)
 	size = vm_push(engine, 4);
 	data = VM(engine, JS_GetArrayBuffer, engine->context, size, value);
 	if (data)
-		call->result = value_box(engine, VM(engine, JS_NewArrayBuffer, engine->context, data,
-						    vm_load32(engine, size), call->max_bytes, 0, 0,
-						    true));
+		call->result =
+			value_box(engine, VM(engine, JS_NewArrayBuffer, engine->context, data,
+					     vm_load32(engine, size), call->max_bytes, 0, 0, true));
 	vm_pop(engine, 4);
 }
 

@@ -12,12 +12,11 @@
 		setAdd, setForEach, dateTime, regExpSource, regExpFlags, bufferLength, bufferDetached, bufferResizable, bufferMax,
 		bufferImmutable, bufferResize, bufferTransfer, sharedLength, sharedGrowable, sharedMax, sharedGrow, typedLength,
 		typedBuffer, typedSet, viewBuffer, weakMapGet, weakMapSet, iterator } = parts.primordials;
-	const { inspect, define, isObject, isHandle, DOMException, domState } = parts;
-
-	const DEPTH_0 = { __proto__: null, depth: 0 };
+	const { inspect, define, isObject, isHandle, DOMException, domState, stackOf } = parts;
 
 	function cannotClone(value, why = ' could not be cloned.') {
-		throw new DOMException(inspect(value, DEPTH_0) + why, 'DataCloneError');
+		const text = typeof value === 'object' ? '[object ' + host.kind(value) + ']' : inspect(value);
+		throw new DOMException(text + why, 'DataCloneError');
 	}
 
 	// ---- Errors ----
@@ -40,7 +39,7 @@
 			made = message === undefined ? new Type() : new Type(String(message.value));
 		}
 		mapSet(clone.seen, value, made);
-		const stack = value.stack;
+		const stack = stackOf(value);
 		if (typeof stack === 'string')
 			put(made, 'stack', stack, false);
 		const cause = ownData(value, 'cause');
