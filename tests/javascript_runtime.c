@@ -292,6 +292,42 @@ TEST_F(runtime, modules)
 	RUN(0, "later\ntrue\n", NULL, "run", self->script);
 }
 
+/* A query or fragment belongs to a module's identity, not to its file's name. */
+TEST_F(runtime, modules_with_queries)
+{
+	put(self->directory, "c#/m.js",
+	    "import './beside.js'\nglobalThis.count = (globalThis.count ?? 0) + 1\nexport const me = {}, meta = import.meta\n");
+	put(self->directory, "c#/beside.js", "globalThis.beside = (globalThis.beside ?? 0) + 1\n");
+	put(self->directory, "c#/data.json", "{ \"n\": 7 }\n");
+	put(self->directory, "c#/what?.js", "export default 'its name'\n");
+	put(self->directory, "node_modules/plain/package.json", "{ \"exports\": \"./in.js\" }");
+	put(self->directory, "node_modules/plain/in.js", "export default {}\n");
+	put(self->directory, "c#/app.js",
+	    "import { checkpoint } from 'thaw'\n"
+	    "const names = ['./m.js', './m.js?a', './m.js?a', './m.js?b', './m.js#a', './m.js?a#b', './m.js?', new URL_('?a').href]\n"
+	    "function URL_(query) { this.href = import.meta.url.replace('app.js', 'm.js') + query }\n"
+	    "const all = await Promise.all(names.map((name) => import(name)))\n"
+	    "console.log(count, beside, new Set(all.map(({ me }) => me)).size, all[1].me === all[2].me, all[1].me === all[7].me)\n"
+	    "console.log(all[1].meta.url === all[0].meta.url + '?a', all[1].meta.filename === all[0].meta.filename)\n"
+	    "console.log((await import('./data.json?x', { with: { type: 'json' } })).default.n, (await import('./what?.js')).default)\n"
+	    "console.log((await import('plain')).default === (await import('plain?x')).default)\n"
+	    "await import('./absent.js?x').catch((error) => console.log(error.message.includes('absent.js')))\n"
+	    "const { restored } = await checkpoint()\n"
+	    "if (!restored) { console.log('ready'); for (;;); }\n"
+	    "console.log((await import('./m.js?a')).me === all[1].me)\n"
+	    "console.log((await import('./data.json?x', { with: { type: 'json' } })).default.n)\n");
+	free(self->script);
+	self->script = support_format("%s/c#/app.js", self->directory);
+	START("run", "--every", "0", self->script);
+	EXPECT_TRUE(program_wait_for(&self->program, "ready\n", 60));
+	EXPECT_STREQ("6 1 6 true true\ntrue true\n7 its name\nfalse\ntrue\nready\n",
+		     self->program.output);
+	program_kill(&self->program);
+	support_remove(support_format("%s/c#/m.js", self->directory));
+	support_remove(support_format("%s/c#/data.json", self->directory));
+	RUN(0, "true\n7\n", NULL, "run", self->script);
+}
+
 TEST_F(runtime, another_script)
 {
 	char *other = support_format("%s/other.js", self->directory);

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "module_name.h"
 #include "sources.h"
 #include "state.h"
 
@@ -20,33 +21,6 @@ enum { EVAL_MODULE = 1 << 0, EVAL_COMPILE_ONLY = 1 << 5 };
 enum { PROPERTY_ALL = 7 }; /* configurable, writable, enumerable */
 
 /* ---- import.meta ---- */
-
-/*
- * file:// URL of an absolute path, as node's pathToFileURL; other names ("thaw", "<eval>") are
- * their own URL. malloc'ed.
- */
-static char *module_url(const char *name)
-{
-	static const char plain[] = "-._~!$&'()*+,;=:@/[]|";
-	char *url, *to;
-
-	if (name[0] != '/')
-		return strdup(name);
-	url = malloc(7 + 3 * strlen(name) + 1);
-	if (!url)
-		return NULL;
-	to = stpcpy(url, "file://");
-	for (const unsigned char *at = (const unsigned char *)name; *at; at++) {
-		bool letter = (*at | 32) >= 'a' && (*at | 32) <= 'z';
-
-		if (letter || (*at >= '0' && *at <= '9') || strchr(plain, *at))
-			*to++ = (char)*at;
-		else
-			to += sprintf(to, "%%%02X", *at);
-	}
-	*to = '\0';
-	return url;
-}
 
 static bool define(struct js_engine *engine, u64 object, const char *name, u64 value)
 {
@@ -83,22 +57,23 @@ static u64 internals(struct js_engine *engine)
 bool module_set_meta(struct js_engine *engine, u32 module, const char *name, bool main)
 {
 	u64 meta = VM(engine, JS_GetImportMeta, engine->context, module);
-	const char *slash = strrchr(name, '/');
-	char *url = module_url(name);
+	char *url = module_url(name), *path = module_path(name);
+	const char *slash = path ? strrchr(path, '/') : NULL;
 	bool good = false;
 
-	if (!url)
+	if (!url || !path)
 		VM(engine, JS_ThrowOutOfMemory, engine->context);
 	else if (!value_has_tag(meta, TAG_EXCEPTION))
 		good = define(engine, meta, "url", value_string(engine, url, strlen(url))) &&
 		       define(engine, meta, "main", JSVALUE(TAG_BOOL, main));
-	if (good && name[0] == '/')
-		good = define(engine, meta, "filename", value_string(engine, name, strlen(name))) &&
+	if (good && path[0] == '/')
+		good = define(engine, meta, "filename", value_string(engine, path, strlen(path))) &&
 		       define(engine, meta, "dirname",
-			      value_string(engine, name,
-					   slash == name ? 1 : (size_t)(slash - name)));
+			      value_string(engine, path,
+					   slash == path ? 1 : (size_t)(slash - path)));
 	if (good && !strcmp(name, "thaw"))
 		good = define(engine, meta, "internals", internals(engine));
+	free(path);
 	free(url);
 	VM(engine, JS_FreeValue, engine->context, meta);
 	return good;
@@ -201,9 +176,9 @@ static s32 initialise_json_module(struct js_engine *engine, u32 module)
 
 static bool is_json(const char *name)
 {
-	size_t bytes = strlen(name);
+	size_t bytes = name[0] == '/' ? strlen(name) : module_suffix(name);
 
-	return bytes > 5 && strcmp(name + bytes - 5, ".json") == 0;
+	return bytes > 5 && strncmp(name + bytes - 5, ".json", 5) == 0;
 }
 
 static u32 compile_module(struct js_engine *engine, u32 name, u32 source, u32 bytes,

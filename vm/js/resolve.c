@@ -13,7 +13,6 @@
  * modules: there is no require().
  */
 #define _GNU_SOURCE
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -26,6 +25,7 @@
 #include "embedded.h"
 #include "engine.h"
 #include "json_scan.h"
+#include "module_name.h"
 #include "resolve.h"
 
 #define CONDITION_DEPTH_MAX 16
@@ -156,38 +156,6 @@ static char *directory_of(const char *base)
 	if (here && !strcmp(here, "/"))
 		here[0] = 0;
 	return here;
-}
-
-static char *path_of_url(const char *url)
-{
-	const char *at = url + strlen("file://");
-	char *path, *to;
-
-	if (!strncmp(at, "localhost/", 10))
-		at += 9;
-	if (*at != '/')
-		return NULL;
-	path = to = malloc(strlen(at) + 1);
-	if (!path)
-		return NULL;
-	for (; *at && *at != '?' && *at != '#'; at++) {
-		if (at[0] == '%' && isxdigit((unsigned char)at[1]) &&
-		    isxdigit((unsigned char)at[2])) {
-			char hex[3] = {at[1], at[2], 0};
-
-			*to = (char)strtol(hex, NULL, 16);
-			if (!*to) {
-				free(path);
-				return NULL;
-			}
-			to++;
-			at += 2;
-		} else {
-			*to++ = *at;
-		}
-	}
-	*to = 0;
-	return path;
 }
 
 /* ---- Packages ---- */
@@ -374,7 +342,7 @@ out:
 
 /* ---- Entry points ---- */
 
-char *resolve_specifier(const char *base, const char *specifier, struct thaw_error *error)
+static char *file_of_specifier(const char *base, const char *specifier, struct thaw_error *error)
 {
 	char *path = NULL, *result = NULL, *directory;
 
@@ -387,7 +355,7 @@ char *resolve_specifier(const char *base, const char *specifier, struct thaw_err
 		return NULL;
 	}
 	if (!strncmp(specifier, "file://", 7)) {
-		path = path_of_url(specifier);
+		path = module_path(specifier);
 		if (path)
 			result = file_of(path, base, specifier, error);
 		else
@@ -418,7 +386,42 @@ char *resolve_specifier(const char *base, const char *specifier, struct thaw_err
 	return find_package(base, specifier, error);
 }
 
-char *resolve_lexically(const char *base, const char *specifier)
+/* `base` and `specifier` without queries; NULL: no memory. */
+static bool without_suffixes(const char *base, const char *specifier, char **path, char **plain)
+{
+	*path = module_path(base);
+	*plain = strndup(specifier, module_suffix(specifier));
+	if (*path && *plain)
+		return true;
+	free(*path);
+	free(*plain);
+	return false;
+}
+
+char *resolve_specifier(const char *base, const char *specifier, struct thaw_error *error)
+{
+	const char *suffix = specifier + module_suffix(specifier);
+	char *path, *plain, *file, *name;
+
+	if (!without_suffixes(base, specifier, &path, &plain)) {
+		failure(error, -ENOMEM, "cannot import '%s': out of memory", specifier);
+		return NULL;
+	}
+	file = file_of_specifier(path, plain, error);
+	if (!file && *suffix && error->code == -ENOENT) {
+		struct thaw_error again = {0};
+
+		file = file_of_specifier(path, specifier, &again); /* part of the file's name */
+		suffix = "";
+	}
+	free(path);
+	free(plain);
+	name = file ? module_name(file, suffix) : NULL;
+	free(file);
+	return name;
+}
+
+static char *lexical_path(const char *base, const char *specifier)
 {
 	char *directory, *path = NULL, *to;
 
@@ -449,9 +452,23 @@ char *resolve_lexically(const char *base, const char *specifier)
 	return path;
 }
 
+char *resolve_lexically(const char *base, const char *specifier)
+{
+	char *path, *plain, *file, *name;
+
+	if (!without_suffixes(base, specifier, &path, &plain))
+		return NULL;
+	file = lexical_path(path, plain);
+	free(path);
+	free(plain);
+	name = file ? module_name(file, specifier + module_suffix(specifier)) : NULL;
+	free(file);
+	return name;
+}
+
 char *resolve_load(const char *name, size_t *bytes, struct thaw_error *error)
 {
-	char *source;
+	char *source, *path;
 
 	if (!strcmp(name, "thaw")) {
 		*bytes = (size_t)(js_thaw_module_end - js_thaw_module_start);
@@ -461,7 +478,9 @@ char *resolve_load(const char *name, size_t *bytes, struct thaw_error *error)
 			source[*bytes] = 0;
 		}
 	} else {
-		source = resolve_read_file(name, bytes);
+		path = module_path(name);
+		source = path ? resolve_read_file(path, bytes) : NULL;
+		free(path);
 	}
 	if (!source)
 		failure(error, -errno, "cannot read module %s: %s", name, resolve_strerror(errno));
