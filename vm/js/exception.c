@@ -227,6 +227,28 @@ static void append_other(struct exception_call *call, u64 value)
 		append(call, "[an exception that cannot be shown]", 35);
 }
 
+/* Frames, with the error before them: errors.js makes stacks begin with it, the engine alone does not. */
+static void append_error(struct exception_call *call, u64 value, u64 stack)
+{
+	static const char frame[] = "    at ";
+	size_t bytes = 0;
+	char *text = value_has_tag(stack, TAG_UNDEFINED)
+			     ? NULL
+			     : value_text(call->engine, stack, &bytes);
+
+	if (!text && !value_has_tag(stack, TAG_UNDEFINED))
+		exception_clear(call->engine);
+	if (!text || !bytes || !strncmp(text, frame, strlen(frame))) {
+		if (!append_value(call, value))
+			append(call, "Error", 5);
+		if (text)
+			append(call, "\n", 1);
+	}
+	if (text)
+		append(call, text, bytes);
+	free(text);
+}
+
 static void describe(struct exception_call *call, u64 value, unsigned depth);
 
 static void describe_errors(struct exception_call *call, u64 error, unsigned depth)
@@ -259,13 +281,8 @@ static void describe(struct exception_call *call, u64 value, unsigned depth)
 		append_other(call, value);
 		return;
 	}
-	if (!append_value(call, value))
-		append(call, "Error", 5);
 	stack = property(engine, value, "stack");
-	if (!value_has_tag(stack, TAG_UNDEFINED)) {
-		append(call, "\n", 1);
-		append_value(call, stack);
-	}
+	append_error(call, value, stack);
 	VM(engine, JS_FreeValue, engine->context, stack);
 	if (depth >= MAX_CAUSES)
 		return;

@@ -39,6 +39,10 @@ static void run_class_name(void *arg)
 		return;
 	}
 	class_id = VM(engine, JS_GetClassID, value);
+	if (class_id == CLASS_PROXY) { /* the engine calls it an Object */
+		call->result = value_box(engine, value_string(engine, "Proxy", 5));
+		return;
+	}
 	atom = VM(engine, JS_GetClassName, engine->runtime, class_id);
 	text = VM(engine, JS_AtomToString, engine->context, atom);
 	VM(engine, JS_FreeAtom, engine->context, atom);

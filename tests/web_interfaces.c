@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Interfaces of the web as their specifications have them (structuredClone, DOMException, crypto),
+ * and err.stack as V8 has it. programs/web_interfaces.js says what it finds, and at its end what is right.
+ */
+#define _GNU_SOURCE
+#include "kselftest_harness.h"
+
+#include "support.h"
+
+static const char path[] = "tests/programs/web_interfaces.js";
+
+/* The text between the comment's marks; malloc'ed. */
+static char *expected_text(void)
+{
+	static const char begin[] = "/* expected\n";
+	size_t bytes = (size_t)support_size(path);
+	char *text = calloc(1, bytes + 1), *start, *end, *result;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (!text || fd < 0 || read(fd, text, bytes) != (ssize_t)bytes)
+		support_die(path);
+	close(fd);
+	start = strstr(text, begin);
+	end = start ? strstr(start, "*/") : NULL;
+	if (!end)
+		support_die("the end of web_interfaces.js");
+	start += strlen(begin);
+	result = strndup(start, (size_t)(end - start));
+	free(text);
+	return result;
+}
+
+TEST(interfaces_are_as_specified)
+{
+	char *directory = support_directory(), *image = support_format("%s/app.thaw", directory);
+	char *expected = expected_text(), *said, *want, *rest;
+	struct program program;
+
+	EXPECT_EQ(1, program_run(&program, NULL, THAW("run", "-q", "--image", image, path)));
+	rest = strstr(program.output, "\nprinted:\n");
+	ASSERT_NE(NULL, rest)
+	{
+		TH_LOG("%s", program.errors);
+	}
+	rest += strlen("\nprinted:\n");
+	/* Line by line: the first difference is the one to look at. */
+	said = program.output;
+	for (char *line = strtok_r(expected, "\n", &want); line;
+	     line = strtok_r(NULL, "\n", &want)) {
+		size_t length = strcspn(said, "\n");
+		char *got = strndup(said, length);
+
+		EXPECT_STREQ(line, got);
+		free(got);
+		said += length + (said[length] == '\n');
+	}
+	EXPECT_EQ(rest, said);
+
+	EXPECT_EQ(rest, strstr(rest, "Captured: shown\n    at <anonymous> (/"));
+	EXPECT_NE(NULL, strstr(rest, "\nBare [Error]: shown\n    at Bare (/"));
+	EXPECT_NE(NULL, strstr(rest, "\nFooError [TypeError]: shown\n    at FooError (/"));
+	EXPECT_NE(NULL, strstr(rest, "\nError: once\n    at <anonymous> (/"));
+	EXPECT_NE(NULL, strstr(rest, "\nError: a\n\nb\n    at <anonymous> (/"));
+	EXPECT_NE(NULL,
+		  strstr(rest, "\nDOMException [NotFoundError]: gone\n    at <anonymous> (/"));
+	EXPECT_NE(NULL,
+		  strstr(rest, "[\n  DOMException [NotFoundError]: gone\n      at <anonymous> (/"));
+	EXPECT_EQ(NULL, strstr(rest, "thaw:"));
+	EXPECT_EQ(program.errors,
+		  strstr(program.errors,
+			 "Uncaught DOMException [NotFoundError]: gone\n    at <anonymous> (/"));
+	program_free(&program);
+	free(expected);
+	free(image);
+	support_remove(directory);
+}
+
+TEST_HARNESS_MAIN
