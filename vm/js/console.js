@@ -7,9 +7,9 @@
 (function (host, parts) {
 	'use strict';
 
-	const { Map, hasOwn, Error, mapGet, mapSet, mapHas, mapDelete, replaceAll, stringSlice, String, toFixed, toPrecision,
+	const { Map, hasOwn, Error, mapGet, mapSet, mapHas, mapDelete, replaceAll, stringIndexOf, stringSlice, String, toFixed, toPrecision,
 		toStringTag, defineProperty } = parts.primordials;
-	const { inspect, format, framesOf, notedStack } = parts;
+	const { inspect, simpleText, format, framesOf, notedStack } = parts;
 
 	const counts = new Map();
 	const timers = new Map();
@@ -33,6 +33,19 @@
 		return label + ': ' + (spent < 60000 ? toFixed(spent / 1000, 3) + 's' : toFixed(spent / 60000, 2) + 'm');
 	}
 
+	// Lines of text and numbers need no format(), and so no compilation of it.
+	function textOf(values) {
+		let text = '';
+		for (let i = 0; i < values.length; i++) {
+			const value = values[i];
+			const simple = typeof value === 'string' ? value : simpleText(value);
+			if (simple === undefined || (i === 0 && values.length > 1 && stringIndexOf(simple, '%') !== -1))
+				return format(values);
+			text += i === 0 ? simple : ' ' + simple;
+		}
+		return text;
+	}
+
 	// `text` is no format, and comes before the values.
 	function withText(text, values) {
 		for (let i = 0; i < values.length; i++)
@@ -42,7 +55,7 @@
 
 	function group(values) {
 		if (values.length > 0)
-			print(1, format(values));
+			print(1, textOf(values));
 		indent += '  ';
 	}
 
@@ -87,14 +100,14 @@
 	}
 
 	const console = {
-		log(...values) { print(1, format(values)); },
-		info(...values) { print(1, format(values)); },
-		debug(...values) { print(1, format(values)); },
-		warn(...values) { print(2, format(values)); },
-		error(...values) { print(2, format(values)); },
+		log(...values) { print(1, textOf(values)); },
+		info(...values) { print(1, textOf(values)); },
+		debug(...values) { print(1, textOf(values)); },
+		warn(...values) { print(2, textOf(values)); },
+		error(...values) { print(2, textOf(values)); },
 		trace(...values) {
 			const stack = notedStack(new Error());
-			print(2, 'Trace' + (values.length > 0 ? ': ' + format(values) : '') + (typeof stack === 'string' ? framesOf(stack) : ''));
+			print(2, 'Trace' + (values.length > 0 ? ': ' + textOf(values) : '') + (typeof stack === 'string' ? framesOf(stack) : ''));
 		},
 		assert(condition, ...values) {
 			if (condition)
@@ -102,10 +115,10 @@
 			if (values.length > 0 && typeof values[0] === 'string')
 				values[0] = 'Assertion failed: ' + values[0];
 			print(2, values.length === 0 ? 'Assertion failed' :
-				(typeof values[0] === 'string' ? '' : 'Assertion failed ') + format(values));
+				(typeof values[0] === 'string' ? '' : 'Assertion failed ') + textOf(values));
 		},
 		dir(value, options) { print(1, inspect(value, options)); },
-		dirxml(...values) { print(1, format(values)); },
+		dirxml(...values) { print(1, textOf(values)); },
 		table(data, only) {
 			if (typeof data !== 'object' || data === null)
 				return print(1, format([data]));

@@ -13,6 +13,7 @@ js_\name\()_end:
 	.section .rodata
 	embed primordials, vm/js/primordials.js
 	embed errors, vm/js/errors.js
+	embed later, vm/js/later.js
 	embed inspect, vm/js/inspect.js
 	embed format, vm/js/format.js
 	embed console, vm/js/console.js

@@ -9,6 +9,7 @@
 /* What makes a fresh VM, in this order: host.c, primordials.js. */
 EMBEDDED(primordials);
 EMBEDDED(errors);
+EMBEDDED(later);
 EMBEDDED(inspect);
 EMBEDDED(format);
 EMBEDDED(console);

@@ -2,13 +2,13 @@
 //
 // format.js - what console prints for its arguments (printf), and what an uncaught exception looks like.
 //
-// Called once in a fresh VM (primordials.js says how, and what must not be used here). Must never throw.
+// Called when it is first needed (later.js; primordials.js says what must not be used). Must never throw.
 (function (host, parts) {
 	'use strict';
 
 	const { hasOwn, isError, functionText, objectIs, Number, String, stringIndexOf, stringSlice, stringStartsWith, stringEndsWith,
-		symbolText, jsonText, parseInt, parseFloat } = parts.primordials;
-	const { inspect, primitiveText, dataOf, lineage } = parts;
+		symbolText, jsonText, globalNames, parseInt, parseFloat } = parts.primordials;
+	const { inspect, primitiveText, dataOf, lineage } = parts.late;
 
 	const includes = (text, part) => stringIndexOf(text, part) !== -1;
 
@@ -24,9 +24,8 @@
 	// ---- printf ----
 
 	const builtIns = { __proto__: null };
-	for (const name of Object.getOwnPropertyNames(globalThis))
-		if (/^[A-Z][a-zA-Z0-9]+$/.test(name))
-			builtIns[name] = true;
+	for (let i = 0; i < globalNames.length; i++)
+		builtIns[globalNames[i]] = true;
 
 	function hasBuiltInToString(value) {
 		const all = lineage(value);
@@ -117,6 +116,6 @@
 		}
 	}
 
-	parts.describe = describe;
-	parts.format = format;
+	parts.late.describe = describe;
+	parts.late.format = format;
 })

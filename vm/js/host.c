@@ -165,6 +165,24 @@ static js_value host_promise(ARGUMENTS)
 	return result;
 }
 
+/* (text, name) -> what it evaluates to: a function of the runtime's own sources (later.js). */
+static js_value host_compile(ARGUMENTS)
+{
+	size_t bytes;
+	char *text = text_argument(engine, count, arguments, 0, &bytes);
+	char *name = text_argument(engine, count, arguments, 1, NULL);
+	js_value result;
+
+	UNUSED;
+	if (text && name)
+		result = js_eval(engine, text, bytes, name, JS_EVAL_SCRIPT);
+	else
+		result = js_throw_error(engine, "InternalError", "out of memory");
+	free(text);
+	free(name);
+	return result;
+}
+
 /* object -> the engine's name of its class, whatever the program made of it: "Map", "Object", "Proxy". */
 static js_value host_kind(ARGUMENTS)
 {
@@ -438,6 +456,7 @@ const struct js_host_binding host_bindings[] = {
 	{"thaw.encode", host_encode},
 	{"thaw.decode", host_decode},
 	{"thaw.promise", host_promise},
+	{"thaw.compile", host_compile},
 	{"thaw.kind", host_kind},
 	{"thaw.view", host_view},
 	{"thaw.share", host_share},
@@ -534,30 +553,56 @@ static js_value call_embedded(struct js_engine *engine, const char *start, const
 	return result;
 }
 
-/* Each leaves in `parts` what the later ones need; the last one returns what the host calls. */
-static const struct {
+#define SOURCE(name)                                      \
+	{                                                 \
+		js_##name##_start, js_##name##_end, #name \
+	}
+struct source {
 	const char *start, *end, *name;
-} embedded[] = {
-	{js_primordials_start, js_primordials_end, "thaw:primordials"},
-	{js_errors_start, js_errors_end, "thaw:errors"},
-	{js_inspect_start, js_inspect_end, "thaw:inspect"},
-	{js_format_start, js_format_end, "thaw:format"},
-	{js_console_start, js_console_end, "thaw:console"},
-	{js_timers_start, js_timers_end, "thaw:timers"},
-	{js_web_start, js_web_end, "thaw:web"},
-	{js_structured_clone_start, js_structured_clone_end, "thaw:structured_clone"},
-	{js_prelude_start, js_prelude_end, "thaw:prelude"},
 };
+/* Each leaves in `parts` what the later ones need; the last one returns what the host calls. */
+static const struct source sources[] = {
+	SOURCE(primordials), SOURCE(later), SOURCE(errors),  SOURCE(console),
+	SOURCE(timers),	     SOURCE(web),   SOURCE(prelude),
+};
+/* Given to later.js as text. */
+static const struct source late_sources[] = {
+	SOURCE(inspect),
+	SOURCE(format),
+	SOURCE(structured_clone),
+};
+
+/* {sources: {inspect, format, ...}}; 0: an exception. */
+static js_value new_parts(struct js_engine *engine)
+{
+	js_value parts = js_object(engine), texts = js_object(engine);
+	bool good = parts && texts;
+
+	for (unsigned i = 0; good && i < sizeof(late_sources) / sizeof(late_sources[0]); i++) {
+		const struct source *source = &late_sources[i];
+
+		good = js_set(
+			engine, texts, source->name,
+			js_string(engine, source->start, (size_t)(source->end - source->start)));
+	}
+	good = js_set(engine, parts, "sources", texts) && good;
+	if (good)
+		return parts;
+	js_free(engine, parts);
+	return 0;
+}
 
 js_value host_install_prelude(struct js_engine *engine)
 {
-	js_value arguments[2] = {bindings_object(engine), js_object(engine)}, result = 0;
-	const unsigned count = sizeof(embedded) / sizeof(embedded[0]);
+	js_value arguments[2] = {bindings_object(engine), new_parts(engine)}, result = 0;
+	const unsigned count = sizeof(sources) / sizeof(sources[0]);
+	char name[64];
 
 	for (unsigned i = 0; i < count && arguments[0] && arguments[1]; i++) {
 		js_free(engine, result);
-		result = call_embedded(engine, embedded[i].start, embedded[i].end, embedded[i].name,
-				       2, arguments);
+		snprintf(name, sizeof(name), "thaw:%s", sources[i].name);
+		result =
+			call_embedded(engine, sources[i].start, sources[i].end, name, 2, arguments);
 		if (!result)
 			break;
 	}

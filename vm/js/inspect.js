@@ -2,7 +2,7 @@
 //
 // inspect.js - inspect(), which renders any value for people.
 //
-// Called once in a fresh VM (primordials.js says how, and what must not be used here). It follows node's util.inspect with its
+// Called when it is first needed (later.js; primordials.js says what must not be used). It follows node's util.inspect with its
 // defaults (depth 2, 100 items, 80 columns), so that output looks as people expect. It must never throw and never run a getter,
 // whatever object it is given: a program's log line is no reason to die.
 (function (host, parts) {
@@ -627,9 +627,9 @@
 		return render(context, value, 0, false);
 	}
 
-	parts.inspect = inspect;
-	parts.framesOf = framesOf;
-	parts.primitiveText = (value) => primitive(PLAIN, value, false);
-	parts.dataOf = dataOf;
-	parts.lineage = lineage;
+	parts.late.inspect = inspect;
+	parts.late.framesOf = framesOf;
+	parts.late.primitiveText = (value) => primitive(PLAIN, value, false);
+	parts.late.dataOf = dataOf;
+	parts.late.lineage = lineage;
 })

@@ -2,8 +2,8 @@
 //
 // primordials.js - the built-ins as they are before any program runs.
 //
-// The first of the embedded sources (host.c calls each with the host functions and `parts`, where each leaves what the later
-// ones need). A program may replace, delete and intercept whatever it reaches: the methods of the built-ins, their
+// The first of the embedded sources (host.c calls each, or later.js does, with the host functions and `parts`, where each leaves
+// what the later ones need). A program may replace, delete and intercept whatever it reaches: the methods of the built-ins, their
 // constructors, the globals. So what runs here after a program has begun takes everything from this list, and besides that
 //   - reads and writes no property that may come from a prototype: records and descriptors have { __proto__: null }, lists are
 //     made by list(), properties of a program's objects are defined, not assigned;
@@ -64,6 +64,7 @@
 		if (globalThis[name] !== undefined)
 			types[name] = globalThis[name];
 
+	setPrototypeOf(parts, null);
 	parts.primordials = {
 		__proto__: null,
 		apply, construct, defineProperty, deleteProperty, ownKeys, uncurry, getter, list, put, arrayOf, replaceAll, linesOf, whenSettled,
@@ -130,5 +131,6 @@
 		bytesToHex: uncurry(Uint8Array.prototype.toHex),
 
 		jsonText: JSON.stringify,
+		globalNames: setPrototypeOf(Object.getOwnPropertyNames(globalThis), null),
 	};
 })

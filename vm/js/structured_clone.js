@@ -2,7 +2,7 @@
 //
 // structured_clone.js - structuredClone(), as HTML has it (StructuredSerializeWithTransfer and its counterpart, in one pass).
 //
-// Called once in a fresh VM (primordials.js says how, and what must not be used here). A buffer that is transferred is stood for
+// Called when it is first needed (later.js; primordials.js says what must not be used). A buffer that is transferred is stood for
 // by a new one from the moment it is met; it gets the bytes, and the old one is detached, when all of the value has been read.
 (function (host, parts) {
 	'use strict';
@@ -12,7 +12,7 @@
 		setAdd, setForEach, dateTime, regExpSource, regExpFlags, bufferLength, bufferDetached, bufferResizable, bufferMax,
 		bufferImmutable, bufferResize, bufferTransfer, sharedLength, sharedGrowable, sharedMax, sharedGrow, typedLength,
 		typedBuffer, typedSet, viewBuffer, weakMapGet, weakMapSet, iterator } = parts.primordials;
-	const { inspect, define, isObject, isHandle, DOMException, domState, stackOf } = parts;
+	const { inspect, isObject, isHandle, DOMException, domState, stackOf } = parts;
 
 	function cannotClone(value, why = ' could not be cloned.') {
 		const text = typeof value === 'object' ? '[object ' + host.kind(value) + ']' : inspect(value);
@@ -246,7 +246,7 @@
 		}
 	}
 
-	define('structuredClone', function structuredClone(value, options) {
+	parts.late.structuredClone = function structuredClone(value, options) {
 		if (arguments.length === 0)
 			throw new TypeError('structuredClone: the value to clone is missing');
 		if (options !== undefined && options !== null && !isObject(options))
@@ -262,6 +262,5 @@
 		const copy = cloneValue(value, clone);
 		transferAll(buffers, clone.seen);
 		return copy;
-	});
-	put(globalThis.structuredClone, 'length', 1, false);
+	};
 })
