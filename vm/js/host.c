@@ -18,6 +18,7 @@
 #include "../loop.h"
 #include "embedded.h"
 #include "host.h"
+#include "module_name.h"
 #include "resolve.h"
 #include "sources.h"
 #include "text.h"
@@ -492,18 +493,21 @@ static char *module_resolve(void *arg, const char *base, const char *specifier,
 /* Looked at before it is read: if it changes meanwhile, it will seem to have changed, and is compared. */
 static char *module_load(void *arg, const char *name, size_t *bytes, struct thaw_error *error)
 {
-	struct js_source source = {.path = name};
 	struct runtime *rt = arg;
 	struct stat status;
-	bool file = name[0] == '/' && !stat(name, &status);
+	char *path = module_path(name);
+	bool file = path && path[0] == '/' && !stat(path, &status);
 	char *text = resolve_load(name, bytes, error);
 
-	if (!text || !file)
-		return text;
-	source.bytes = *bytes;
-	source.mtime_ns = (int64_t)status.st_mtim.tv_sec * 1000000000 + status.st_mtim.tv_nsec;
-	js_source_hash(text, *bytes, source.hash);
-	js_source_remember(rt->engine, &source);
+	if (text && file) {
+		struct js_source source = {.path = path, .bytes = *bytes};
+
+		source.mtime_ns = (int64_t)status.st_mtim.tv_sec * 1000000000 +
+				  status.st_mtim.tv_nsec;
+		js_source_hash(text, *bytes, source.hash);
+		js_source_remember(rt->engine, &source);
+	}
+	free(path);
 	return text;
 }
 
