@@ -12,7 +12,7 @@ const { setTimeout, setInterval, setImmediate, clearTimeout, clearInterval, clea
 	crypto, performance, DOMException, atob, btoa, Map, Set, WeakMap, WeakSet, WeakRef, Error, TypeError, Promise, Uint8Array,
 	Float64Array, ArrayBuffer, SharedArrayBuffer, DataView, Date, RegExp, Proxy, Object: ObjectOf, Number, Symbol } = globalThis
 const { log, dir, assert, count, countReset, group, groupEnd, timeEnd } = console
-const { captureStackTrace } = Error
+const { captureStackTrace, isError } = Error
 const then = Promise.prototype.then
 const stackOf = getOwnPropertyDescriptor(Error.prototype, 'stack').get
 const refresh = getPrototypeOf(setTimeout(() => {}, 0)).refresh
@@ -24,8 +24,9 @@ const { now } = performance
 const directory = env.APP_DIRECTORY
 const encoder = new TextEncoder(), decoder = new TextDecoder()
 
+const name = (error, value) => defineProperty(error, 'name', { __proto__: null, value })
 class Shape { constructor() { this.x = 1 } get y() { return 2 } }
-class Failure extends Error { constructor(text) { super(text); captureStackTrace(this, Failure); this.name = 'Failure' } }
+class Failure extends Error { constructor(text) { super(text); captureStackTrace(this, Failure); name(this, 'Failure') } }
 
 function watch(promise, next) {
 	defineProperty(promise, 'constructor', { __proto__: null, value: undefined })
@@ -142,17 +143,20 @@ function surface(next) {
 			log('tick')
 			if (--left === 0) {
 				clearInterval(interval)
-				files()
+				apply(refresh, setTimeout(last, 1, 'a', 'b'), [])
 			}
 		}, 1)
-		apply(refresh, setTimeout((a, b) => log('refreshed', a, b), 1, 'a', 'b'), [])
+	}
+	const last = (a, b) => {
+		log('refreshed', a, b)
+		files()
 	}
 	const files = () => {
 		const path = directory + '/file'
 		watch(writeFile(path, 'written'), () => watch(appendFile(path, new Uint8Array(1)), () => watch(readFile(path, 'utf8'), (text) => {
 			log('%j', text)
 			watch(readFile(path + '.not'), (error) => {
-				log(error.code, error.syscall, error instanceof Error)
+				log(error.code, error.syscall, isError(error))
 				watch(readFile(''), (error) => happened(error))
 			})
 		})))
@@ -224,6 +228,25 @@ for (const key of ['0', '1', '2', '3', '10', 'get', 'set', 'value', 'writable', 
 		add('accessor ' + path + '[' + key + ']', () => deleteProperty(object, key), () => defineProperty(object, key, {
 			__proto__: null, get: thrower('get ' + key), set: thrower('set ' + key), configurable: true }))
 	}
+
+for (const key of ownKeys(Symbol))
+	if (typeof Symbol[key] === 'symbol')
+		for (const [path, object] of [['Object.prototype', Object.prototype], ['String.prototype', String.prototype],
+			['Number.prototype', Number.prototype], ['Array', Array], ['Map', Map], ['Error', Error], ['Promise', Promise]]) {
+			const symbol = Symbol[key], found = getOwnPropertyDescriptor(object, symbol)
+			// What shows an object's tag asks whether Object.prototype has one, and so does node's.
+			if ((found !== undefined && !found.configurable) || (key === 'toStringTag' && object === Object.prototype))
+				continue
+			add('symbol ' + path + '.' + key, () => found ? defineProperty(object, symbol, found) : deleteProperty(object, symbol),
+				() => defineProperty(object, symbol, { __proto__: null, get: thrower('get ' + key), configurable: true }))
+		}
+
+// The last, for there is no way back: nothing can be assigned any more to what inherits.
+add('all of them, frozen', () => {}, () => {
+	apply(forEach, seen, [(object) => attempt(() => freeze(object))])
+})
+const { freeze } = Object
+const { forEach } = Set.prototype
 
 function inherited(key) {
 	return ['name', 'message', 'cause', 'transfer', 'depth', 'code'].includes(key)
