@@ -11,7 +11,7 @@ const { getPrototypeOf, setPrototypeOf } = Object
 const { setTimeout, setInterval, setImmediate, clearTimeout, clearInterval, clearImmediate, structuredClone, TextEncoder, TextDecoder,
 	crypto, performance, DOMException, atob, btoa, Map, Set, WeakMap, WeakSet, WeakRef, Error, TypeError, Promise, Uint8Array,
 	Float64Array, ArrayBuffer, SharedArrayBuffer, DataView, Date, RegExp, Proxy, Object: ObjectOf, Number, Symbol } = globalThis
-const { log, dir, assert, count, countReset, group, groupEnd, timeEnd } = console
+const { log, dir, assert, count, countReset, group, groupEnd, table, timeEnd } = console
 const { captureStackTrace, isError } = Error
 const then = Promise.prototype.then
 const stackOf = getOwnPropertyDescriptor(Error.prototype, 'stack').get
@@ -70,6 +70,9 @@ function printing() {
 	log('in\nit')
 	groupEnd()
 	timeEnd('never begun')
+	table([{ a: 1, b: 'x' }, { a: ring }, 3])
+	table(kinds[19])
+	table(kinds[20], ['x'])
 }
 
 function attempt(act) {

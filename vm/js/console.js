@@ -7,9 +7,9 @@
 (function (host, parts) {
 	'use strict';
 
-	const { Map, hasOwn, Error, mapGet, mapSet, mapHas, mapDelete, replaceAll, stringIndexOf, stringSlice, String, toFixed, toPrecision,
+	const { Map, Error, mapGet, mapSet, mapHas, mapDelete, replaceAll, stringIndexOf, stringSlice, String, toFixed, toPrecision,
 		toStringTag, defineProperty } = parts.primordials;
-	const { inspect, simpleText, format, framesOf, notedStack } = parts;
+	const { inspect, simpleText, format, framesOf, table, notedStack } = parts;
 
 	const counts = new Map();
 	const timers = new Map();
@@ -57,46 +57,6 @@
 		if (values.length > 0)
 			print(1, textOf(values));
 		indent += '  ';
-	}
-
-	const TABLE_INDEX = '(index)';
-	const TABLE_VALUE = 'Values';
-
-	function tableRows(data, only) {
-		const rows = [];
-		const names = [TABLE_INDEX];
-		let values = false;
-		const pairs = data instanceof Map ? [...data].map(([key, value]) => [inspect(key), value]) :
-			data instanceof Set ? [...data].map((value, index) => [`${index}`, value]) :
-			Object.keys(data).map((key) => [key, data[key]]);
-		for (const [key, value] of pairs) {
-			const row = new Map([[TABLE_INDEX, key]]);
-			if (typeof value === 'object' && value !== null) {
-				for (const name of only ?? Object.keys(value)) {
-					if (!names.includes(name))
-						names.push(name);
-					if (hasOwn(value, name))
-						row.set(name, inspect(value[name], { depth: 0 }));
-				}
-			} else {
-				values = true;
-				row.set(TABLE_VALUE, inspect(value));
-			}
-			rows.push(row);
-		}
-		if (values)
-			names.push(TABLE_VALUE);
-		return [names, rows];
-	}
-
-	function table(data, only) {
-		const [names, rows] = tableRows(data, only);
-		const widths = names.map((name) => rows.reduce((width, row) => Math.max(width, (row.get(name) ?? '').length),
-							       name.length) + 2);
-		const rule = (left, middle, right) => left + widths.map((width) => '─'.repeat(width)).join(middle) + right;
-		const line = (cells) => `│${cells.map((cell, column) => ` ${cell}`.padEnd(widths[column])).join('│')}│`;
-		return [rule('┌', '┬', '┐'), line(names), rule('├', '┼', '┤'),
-			...rows.map((row) => line(names.map((name) => row.get(name) ?? ''))), rule('└', '┴', '┘')].join('\n');
 	}
 
 	const console = {

@@ -19,6 +19,7 @@ js_\name\()_end:
 	embed console, vm/js/console.js
 	embed timers, vm/js/timers.js
 	embed web, vm/js/web.js
+	embed table, vm/js/table.js
 	embed structured_clone, vm/js/structured_clone.js
 	embed prelude, vm/js/prelude.js
 	embed thaw_module, vm/js/thaw.js

@@ -15,6 +15,7 @@ EMBEDDED(format);
 EMBEDDED(console);
 EMBEDDED(timers);
 EMBEDDED(web);
+EMBEDDED(table);
 EMBEDDED(structured_clone);
 EMBEDDED(prelude);
 EMBEDDED(thaw_module); /* thaw.js: the module "thaw" */

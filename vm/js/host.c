@@ -573,6 +573,7 @@ static const struct source sources[] = {
 static const struct source late_sources[] = {
 	SOURCE(inspect),
 	SOURCE(format),
+	SOURCE(table),
 	SOURCE(structured_clone),
 };
 

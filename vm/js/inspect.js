@@ -549,30 +549,34 @@
 
 	// ---- Lines ----
 
+	const width = (text) => text.length;
+
 	// Several short items of a long list on each line, in columns.
 	function columns(context, output, values) {
 		let total = 0;
 		let longest = 0;
+		const lengths = list();
 		const count = lengthOf(values) > MAX_ITEMS && output.length > MAX_ITEMS ? output.length - 1 : output.length;
 		for (let index = 0; index < count; index++) {
-			total += output[index].length + 2;
-			longest = max(longest, output[index].length);
+			lengths[index] = width(output[index]);
+			total += lengths[index] + 2;
+			longest = max(longest, lengths[index]);
 		}
-		const width = longest + 2;
-		if (width * 3 + context.indentation >= LINE || (total / width <= 5 && longest > 6))
+		const widest = longest + 2;
+		if (widest * 3 + context.indentation >= LINE || (total / widest <= 5 && longest > 6))
 			return output;
-		const bias = sqrt(width - total / output.length);
-		const biased = max(width - 3 - bias, 1);
-		const across = min(min(round(sqrt(2.5 * biased * count) / biased), floor((LINE - context.indentation) / width)),
+		const bias = sqrt(widest - total / output.length);
+		const biased = max(widest - 3 - bias, 1);
+		const across = min(min(round(sqrt(2.5 * biased * count) / biased), floor((LINE - context.indentation) / widest)),
 				   NESTED_ON_ONE_LINE * 4); // which is less than node's bound of 15
 		if (across <= 1)
 			return output;
 		const widths = list();
 		for (let column = 0; column < across; column++) {
-			let widest = 0;
+			let most = 0;
 			for (let index = column; index < count; index += across)
-				widest = max(widest, output[index].length);
-			widths[column] = widest + 2;
+				most = max(most, lengths[index]);
+			widths[column] = most + 2;
 		}
 		let right = true; // numbers are aligned on the right
 		for (let index = 0; right && index < output.length; index++) {
@@ -586,7 +590,8 @@
 			let index = start;
 			for (; index < end - 1; index++) {
 				const cell = output[index] + ', ';
-				line += right ? stringPadStart(cell, widths[index - start]) : stringPadEnd(cell, widths[index - start]);
+				const padded = widths[index - start] + output[index].length - lengths[index];
+				line += right ? stringPadStart(cell, padded) : stringPadEnd(cell, padded);
 			}
 			line += right ? stringPadStart(output[index], widths[index - start] - 2) : output[index];
 			lines[lines.length] = line;
@@ -629,6 +634,7 @@
 
 	parts.late.inspect = inspect;
 	parts.late.framesOf = framesOf;
+	parts.late.width = width;
 	parts.late.primitiveText = (value) => primitive(PLAIN, value, false);
 	parts.late.dataOf = dataOf;
 	parts.late.lineage = lineage;

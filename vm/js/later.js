@@ -53,6 +53,12 @@
 	parts.format = text('format');
 	parts.framesOf = text('framesOf');
 
+	parts.table = (data, only) => {
+		loadInspect();
+		load('table');
+		return late.table(data, only);
+	};
+
 	function structuredClone(value, options) {
 		load('structured_clone');
 		return apply(late.structuredClone, undefined, arguments);
