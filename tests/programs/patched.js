@@ -255,9 +255,9 @@ function inherited(key) {
 	return ['name', 'message', 'cause', 'transfer', 'depth', 'code'].includes(key)
 }
 
-const first = Number(args[0] ?? 0), last = Number(args[1] ?? targets.length)
+const step = args.length > 0 ? Number(args[0]) : 1 // each so many of them, where all would take too long
 let current = { name: 'nothing', act() {}, undo() {} }
-let round = first
+let round = 0
 
 function begin() {
 	log('== ' + current.name)
@@ -267,11 +267,11 @@ function begin() {
 
 function end() {
 	current.undo()
-	current = targets[round++]
-	if (round > last)
-		log('== end')
-	else
-		setTimeout(begin, 0)
+	if (round >= targets.length)
+		return log('== end')
+	current = targets[round]
+	round += step
+	setTimeout(begin, 0)
 }
 
 setTimeout(begin, 0)
