@@ -261,7 +261,7 @@
 		return head === '' ? stringSlice(frames, 1) : head + frames;
 	}
 
-	// What is special about an object: { base, open, close, entries, list, skipIndexes, hide }.
+	// What is special about an object: { base, open, close, entries, list, skipIndexes, hide, leaf }.
 	function shape(context, value) {
 		const prototype = getPrototypeOf(value);
 		const name = className(value);
@@ -315,7 +315,8 @@
 		case 'WeakSet':
 			return made(prefix(name, 'WeakSet', tag === name ? '' : tag), unknownEntries);
 		case 'WeakRef':
-			return made(prefix(name, kind, tag), weakRefEntries);
+			return { __proto__: null, open: prefix(name, kind, tag) + '{', close: '}', entries: weakRefEntries,
+				 leaf: weakRefDeref(value) === undefined };
 		case 'Number':
 		case 'String':
 		case 'Boolean':
@@ -507,7 +508,7 @@
 	function renderObject(context, value, depth) {
 		const form = shape(context, value);
 		const keys = properties(value, form);
-		const hidden = depth > context.depth && !isEmpty(value, form, keys);
+		const hidden = depth > context.depth && !form.leaf && !isEmpty(value, form, keys);
 		if (hidden && form.base === undefined)
 			return abbreviation(value);
 		if (hidden && form.hide)
