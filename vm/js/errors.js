@@ -16,7 +16,7 @@
 	const engineCapture = Error.captureStackTrace;
 	const captured = new WeakMap(); // error -> frames of Error.captureStackTrace(), which replace those of its making
 
-	const domExceptions = new WeakMap(); // -> { name, message }
+	let domState; // of a DOMException: { name, message }; undefined: it is none
 	const isObject = (value) => (typeof value === 'object' && value !== null) || typeof value === 'function';
 	const areFrames = (text) => typeof text === 'string' &&
 		(text === '' || (stringStartsWith(text, '    at ') && stringEndsWith(text, '\n')));
@@ -29,7 +29,7 @@
 	// Error.prototype.toString() for any object, but never an exception.
 	function headOf(error) {
 		try {
-			const { name: called, message: said } = weakMapGet(domExceptions, error) ?? error;
+			const { name: called, message: said } = domState(error) ?? error;
 			const name = called === undefined ? 'Error' : String(called);
 			const message = said === undefined ? '' : String(said);
 			return name === '' || message === '' ? name + message : name + ': ' + message;
@@ -98,8 +98,28 @@
 			     AbortError: 20, URLMismatchError: 21, QuotaExceededError: 22, TimeoutError: 23, InvalidNodeTypeError: 24,
 			     DataCloneError: 25 };
 
+	// What it is called and says lies in the object itself: whoever looks at an image sees it.
+	class ReturnsIt {
+		constructor(object) {
+			return object;
+		}
+	}
+	class Named extends ReturnsIt {
+		#name;
+		#message;
+		constructor(object, name, message) {
+			super(object);
+			this.#name = name;
+			this.#message = message;
+		}
+		static {
+			domState = (error) => isObject(error) && #name in error ?
+				{ __proto__: null, name: error.#name, message: error.#message } : undefined;
+		}
+	}
+
 	function stateOf(exception) {
-		const state = weakMapGet(domExceptions, exception);
+		const state = domState(exception);
 		if (state === undefined)
 			throw new TypeError('this is not a DOMException');
 		return state;
@@ -107,21 +127,21 @@
 
 	class DOMException {
 		constructor(message = '', options = 'Error') {
-			const state = { __proto__: null, message: String(message), name: 'Error' };
+			const text = String(message);
+			let name = 'Error';
 			const self = construct(Error, [], new.target);
 			const noted = engineStack(self);
 			if (areFrames(noted)) // without this function's frame, and the one above it
 				weakMapSet(captured, self, stringSlice(noted, stringIndexOf(noted, '\n', stringIndexOf(noted, '(thaw:')) + 1));
 			if (isObject(options)) {
 				if (options.name !== undefined)
-					state.name = String(options.name);
+					name = String(options.name);
 				if ('cause' in options)
 					put(self, 'cause', options.cause, false);
 			} else {
-				state.name = String(options);
+				name = String(options);
 			}
-			weakMapSet(domExceptions, self, state);
-			return self;
+			return new Named(self, name, text);
 		}
 		get name() {
 			return stateOf(this).name;
@@ -166,7 +186,7 @@
 	defineProperty(globalThis.btoa, 'name', { __proto__: null, value: 'btoa' });
 
 	parts.DOMException = DOMException;
-	parts.domState = (error) => weakMapGet(domExceptions, error);
+	parts.domState = domState;
 	parts.notedStack = notedStack;
 	parts.stackOf = (error) => {
 		const found = descriptorOf(error, 'stack');
