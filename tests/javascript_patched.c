@@ -157,6 +157,23 @@ TEST_F(patched, the_module_thaw_is_there_when_it_is_first_imported_later)
 	RUN(3, "function 0 0\ntrue\n", "");
 }
 
+/* inspect(), console.table() and structuredClone() are compiled when they are first called: here after all globals are gone. */
+TEST_F(patched, what_is_compiled_later_needs_no_global)
+{
+	PATCHED("const { log, table } = console, { defineProperty } = Object, world = globalThis, clone = structuredClone, later = setTimeout;\n"
+		"const values = [{ a: [1, 'x'] }, new Map([[1, 2]]), new Date(0), new SharedArrayBuffer(1), Symbol('s'), 5n];\n"
+		"const names = Object.getOwnPropertyNames(globalThis);\n"
+		"let replaced = 0;\n"
+		"for (let i = 0; i < names.length; i++)\n"
+		"	try { defineProperty(world, names[i], { get() { throw names[i] }, configurable: true }); replaced++ } catch {}\n"
+		"later(() => { log(replaced > 60); log(values); log('%s', values[0]); table([{ a: 1 }]); log(clone([1, { b: 2 }])) }, 1);\n");
+	RUN(0,
+	    "true\n[\n  { a: [ 1, 'x' ] },\n  Map(1) { 1 => 2 },\n  1970-01-01T00:00:00.000Z,\n"
+	    "  SharedArrayBuffer { [Uint8Contents]: <00>, byteLength: 1 },\n  Symbol(s),\n  5n\n]\n{ a: [Array] }\n"
+	    "┌─────────┬───┐\n│ (index) │ a │\n├─────────┼───┤\n│ 0       │ 1 │\n└─────────┴───┘\n[ 1, { b: 2 } ]\n",
+	    "");
+}
+
 /* Killed while it waits: the next process resolves the promise, tells of the restore, and the timer goes on. */
 TEST_F(patched, a_restored_program_is_told)
 {
