@@ -8,9 +8,9 @@
 (function (host, parts) {
 	'use strict';
 
-	const { apply, construct, defineProperty, deleteProperty, descriptorOf, put, hasOwn, toObject, stringStartsWith, stringEndsWith, stringIndexOf,
-		stringSlice, weakMapGet, weakMapSet, weakMapHas, WeakMap, Error, TypeError, String, isError, objectPrototype,
-		toStringTag, getter } = parts.primordials;
+	const { apply, construct, defineProperty, deleteProperty, descriptorOf, put, hasOwn, toObject, stringStartsWith, stringEndsWith,
+		stringIndexOf, stringSlice, weakMapGet, weakMapSet, weakMapHas, WeakMap, Error, TypeError, String, isError, toStringTag,
+		getter } = parts.primordials;
 
 	const engineStack = getter(Error.prototype, 'stack'); // throws for what is no object
 	const engineCapture = Error.captureStackTrace;

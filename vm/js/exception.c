@@ -232,9 +232,8 @@ static void append_error(struct exception_call *call, u64 value, u64 stack)
 {
 	static const char frame[] = "    at ";
 	size_t bytes = 0;
-	char *text = value_has_tag(stack, TAG_UNDEFINED)
-			     ? NULL
-			     : value_text(call->engine, stack, &bytes);
+	char *text = value_has_tag(stack, TAG_UNDEFINED) ? NULL
+							 : value_text(call->engine, stack, &bytes);
 
 	if (!text && !value_has_tag(stack, TAG_UNDEFINED))
 		exception_clear(call->engine);

@@ -502,8 +502,8 @@ static char *module_load(void *arg, const char *name, size_t *bytes, struct thaw
 	if (text && file) {
 		struct js_source source = {.path = path, .bytes = *bytes};
 
-		source.mtime_ns = (int64_t)status.st_mtim.tv_sec * 1000000000 +
-				  status.st_mtim.tv_nsec;
+		source.mtime_ns =
+			(int64_t)status.st_mtim.tv_sec * 1000000000 + status.st_mtim.tv_nsec;
 		js_source_hash(text, *bytes, source.hash);
 		js_source_remember(rt->engine, &source);
 	}
