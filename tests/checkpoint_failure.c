@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <sys/mount.h>
 
+#include "by_path.h"
 #include "support.h"
 #include "thaw.h"
 
@@ -267,7 +268,7 @@ static int late_main(const char *path)
 	if (thaw_checkpoint(heap, THAW_REASON_TIMER, "2", 2, &result))
 		return failed ? 7 : 0;
 	thaw_close(heap);
-	if (thaw_image_names(path, &names, &error) != 1 || names->generation != named)
+	if (path_names(path, &names, &error) != 1 || names->generation != named)
 		return 8;
 	free(names);
 	return failed && late_names;

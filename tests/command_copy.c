@@ -5,6 +5,7 @@
  */
 #include "kselftest_harness.h"
 
+#include "by_path.h"
 #include "js/engine.h"
 #include "support.h"
 #include "thaw.h"
@@ -44,7 +45,7 @@ FIXTURE_TEARDOWN(copy)
 static uint64_t newest_of(const char *image)
 {
 	struct thaw_generation *log;
-	int count = thaw_image_log(image, &log, NULL);
+	int count = path_log(image, &log, NULL);
 	uint64_t newest = count > 0 ? log[count - 1].number : 0;
 
 	if (count >= 0)

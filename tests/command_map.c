@@ -8,6 +8,7 @@
 
 #include <ctype.h>
 
+#include "by_path.h"
 #include "image/store.h"
 #include "support.h"
 #include "thaw.h"
@@ -527,7 +528,7 @@ TEST_F(map, and_inspect_tells_of_sets_names_and_pieces)
 	EXPECT_NE(NULL, strstr(self->program.output, "128 KiB in 2 clusters"));
 	EXPECT_NE(NULL, strstr(self->program.output, "v1 (1), v2 (2)"));
 	RUN(0, "inspect", "--json", self->path);
-	ASSERT_EQ(0, thaw_image_info(self->path, true, &info, &self->error));
+	ASSERT_EQ(0, path_info(self->path, true, &info, &self->error));
 	EXPECT_EQ(48, number(self->program.output, "newestPages"));
 	EXPECT_EQ(6, number(self->program.output, "newestPieces"));
 	EXPECT_EQ(info.unused_bytes, number(self->program.output, "unusedBytes"));
@@ -540,6 +541,47 @@ TEST_F(map, and_inspect_tells_of_sets_names_and_pieces)
 	ASSERT_EQ(0, thaw_image_tag(self->path, "also", 2, 0, &self->error));
 	RUN(0, "map", "--json", self->path);
 	EXPECT_NE(NULL, strstr(self->program.output, "\"names\":[\"v2\",\"also\"]"));
+}
+
+/* An image of 3 pages and one of 40,000 take turns under the name, and each map is of one of them. */
+TEST_F(map, of_a_name_that_changes)
+{
+	char *large = support_format("%s/large.thaw", self->directory);
+	char *pages = calloc(1, 40001);
+	unsigned seen[2] = {0};
+	pid_t child;
+
+	memset(pages, '.', 40000);
+	pages[39999] = 'a';
+	ASSERT_EQ(0, image_begin(self));
+	ASSERT_EQ(0, generation(self, pages, NULL));
+	image_close(self->image);
+	self->image = NULL;
+	ASSERT_EQ(0, rename(self->path, large));
+	ASSERT_EQ(0, image_begin(self));
+	ASSERT_EQ(0, generation(self, "abc", NULL));
+	image_close(self->image);
+	self->image = NULL;
+	child = fork();
+	if (!child)
+		for (;;)
+			if (renameat2(AT_FDCWD, self->path, AT_FDCWD, large, RENAME_EXCHANGE))
+				_exit(1);
+	for (unsigned i = 0; i < 40 || !seen[0] || !seen[1]; i++) {
+		bool is_large;
+
+		ASSERT_EQ(0, waitpid(child, NULL, WNOHANG));
+		RUN(0, "map", "--json", self->path);
+		is_large = number(self->program.output, "pages") == 40000;
+		seen[is_large]++;
+		EXPECT_EQ(is_large ? 40000 : 3, number(self->program.output, "pages"));
+		EXPECT_EQ(is_large ? 39999 : 0, number(self->program.output, "freePages"));
+		EXPECT_EQ(is_large ? 1 : 3, number(self->program.output, "dirtyPages"));
+	}
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	free(pages);
+	free(large);
 }
 
 TEST_HARNESS_MAIN

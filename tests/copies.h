@@ -116,10 +116,10 @@ __attribute__((unused)) static bool copies_same_log(const char *one, const char 
 {
 	struct thaw_generation *first = NULL, *second = NULL;
 	struct thaw_name *names = NULL, *other_names = NULL;
-	int count = thaw_image_log(one, &first, &error);
-	int other_count = thaw_image_log(other, &second, &error);
-	int named = thaw_image_names(one, &names, &error);
-	int other_named = thaw_image_names(other, &other_names, &error);
+	int count = path_log(one, &first, &error);
+	int other_count = path_log(other, &second, &error);
+	int named = path_names(one, &names, &error);
+	int other_named = path_names(other, &other_names, &error);
 	bool same = count > 0 && count + more == other_count && named == other_named;
 
 	for (int i = 0; same && i < count; i++)
@@ -205,7 +205,7 @@ __attribute__((unused)) static int running_check(const char *path)
 
 	model_at(path, before);
 	verified = model_verify();
-	count = thaw_image_log(path, &log, &error);
+	count = path_log(path, &log, &error);
 	for (int i = 0; i < count; i++) {
 		struct image_options options = {.path = path,
 						.read_only = true,

@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
 
+#include "by_path.h"
 #include "support.h"
 #include "thaw.h"
 
@@ -77,7 +78,7 @@ TEST_F(kinds, are_remembered)
 	EXPECT_EQ(THAW_KIND_PORTABLE, self->result.generation.kind);
 	ASSERT_EQ(0, save(self->heap, THAW_KIND_BOUND, "b", &self->result));
 	EXPECT_EQ(THAW_KIND_BOUND, self->result.generation.kind);
-	ASSERT_EQ(2, thaw_image_log(self->path, &log, &self->error));
+	ASSERT_EQ(2, path_log(self->path, &log, &self->error));
 	EXPECT_EQ(THAW_KIND_PORTABLE, log[0].kind);
 	EXPECT_EQ(THAW_KIND_BOUND, log[1].kind);
 	free(log);
@@ -187,7 +188,7 @@ static bool lists(const char *path, const uint64_t *numbers)
 {
 	struct thaw_generation *log;
 	struct thaw_error error;
-	int count = thaw_image_log(path, &log, &error), same = 0;
+	int count = path_log(path, &log, &error), same = 0;
 
 	while (same < count && numbers[same] == log[same].number)
 		same++;
@@ -212,7 +213,7 @@ TEST_F(kinds, the_portable_one_it_descends_from_is_remembered)
 		ASSERT_EQ(0, save(self->heap, is.kinds[i] == 'B', "s", &self->result));
 		EXPECT_EQ(is.portable[i], self->result.generation.portable);
 	}
-	ASSERT_EQ(3, thaw_image_log(self->path, &log, &self->error));
+	ASSERT_EQ(3, path_log(self->path, &log, &self->error));
 	for (int i = 0; i < 3; i++)
 		EXPECT_EQ(is.portable[3 + i], log[i].portable);
 	free(log);

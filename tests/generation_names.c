@@ -73,7 +73,7 @@ static const char *names_now(void)
 {
 	static char text[512];
 	struct thaw_name *names;
-	int count = thaw_image_names(model_path, &names, &error), length = 0;
+	int count = path_names(model_path, &names, &error), length = 0;
 
 	*text = 0;
 	for (char letter = 'a'; letter <= 'z'; letter++)
@@ -90,7 +90,7 @@ static const char *names_now(void)
 static int names_count(void)
 {
 	struct thaw_name *names;
-	int count = thaw_image_names(model_path, &names, &error);
+	int count = path_names(model_path, &names, &error);
 
 	free(names);
 	return count;
@@ -99,7 +99,7 @@ static int names_count(void)
 static uint64_t found(const char *word)
 {
 	uint64_t number = 0;
-	int code = thaw_image_find(model_path, word, &number, &error);
+	int code = path_find(model_path, word, &number, &error);
 
 	return code == THAW_ENOGEN ? 0 : code ? UINT64_MAX : number;
 }
@@ -318,14 +318,14 @@ TEST_F(named, one_with_a_name_stays)
 	ASSERT_EQ(0, thaw_image_untag(model_path, "b", &error));
 	EXPECT_LISTED(1, 3, 35, 36, 38);
 	reopen(&self->options, &self->image);
-	ASSERT_EQ(0, thaw_image_info(model_path, true, &with, &error));
+	ASSERT_EQ(0, path_info(model_path, true, &with, &error));
 	ASSERT_EQ(0, model_commit(self->image, &model, &error)); /* the same pages again */
 	history_add(&history, &model);
 	forget(1);
 	forget(35);
 	EXPECT_LISTED(3, 36, 38, 40);
 	ASSERT_TRUE(space_is_exact(self->image));
-	ASSERT_EQ(0, thaw_image_info(model_path, true, &without, &error));
+	ASSERT_EQ(0, path_info(model_path, true, &without, &error));
 	/* 1 and 35 held at least what 40 pages each time had been before. */
 	EXPECT_LE(without.retained_bytes + 40 * PAGE, with.retained_bytes);
 	EXPECT_STREQ("c=3", names_now());
@@ -372,7 +372,7 @@ TEST_F(named, there_is_a_limit)
 		ASSERT_EQ(0, commit_name(commit, name, &(uint64_t){1}, &error));
 	}
 	ASSERT_EQ(0, commit_finish(commit, NULL, NULL, 0, &error));
-	ASSERT_EQ(400, thaw_image_log(model_path, &log, &error));
+	ASSERT_EQ(400, path_log(model_path, &log, &error));
 	free(log);
 	ASSERT_TRUE(space_is_exact(self->image));
 	image_close(self->image);
@@ -400,7 +400,7 @@ TEST_F(named, there_is_a_limit)
 			ASSERT_EQ(0, commit_name(commit, name, NULL, &error));
 		}
 	ASSERT_EQ(0, model_finish(commit, &model, &error));
-	ASSERT_EQ(4, thaw_image_log(model_path, &log, &error)); /* c*, c7, last and this one */
+	ASSERT_EQ(4, path_log(model_path, &log, &error)); /* c*, c7, last and this one */
 	EXPECT_EQ(1, log[0].number);
 	EXPECT_EQ(2, log[1].number);
 	EXPECT_EQ(400, log[2].number);
@@ -448,7 +448,7 @@ TEST_F(named, an_old_one_becomes_the_newest)
 	forget(2);
 	forget(3);
 	EXPECT_LISTED(1, 5, 6, 7);
-	ASSERT_EQ(4, thaw_image_log(model_path, &log, &error));
+	ASSERT_EQ(4, path_log(model_path, &log, &error));
 	EXPECT_EQ(1, log[1].ancestor); /* 2 was, and is gone */
 	EXPECT_EQ(2, log[1].parent);
 	EXPECT_EQ(5, log[2].ancestor);
@@ -460,7 +460,7 @@ TEST_F(named, an_old_one_becomes_the_newest)
 	self->image = NULL;
 	for (int i = 0; i < 40; i++) {
 		ASSERT_EQ(0, thaw_image_rollback(model_path, i % 2 ? 1 : 7, NULL, &error));
-		ASSERT_EQ(i + 5, thaw_image_log(model_path, &log, &error));
+		ASSERT_EQ(i + 5, path_log(model_path, &log, &error));
 		EXPECT_EQ(i % 2 ? 1 : 7, log[i + 4].ancestor);
 		free(log);
 	}
@@ -470,7 +470,7 @@ TEST_F(named, an_old_one_becomes_the_newest)
 	EXPECT_EQ(SAME, model_compare(self->image, &model, &error));
 	ASSERT_EQ(0, step(self->image));
 	EXPECT_TRUE(space_is_exact(self->image));
-	ASSERT_EQ(4, thaw_image_log(model_path, &log, &error)); /* 1 and the newest three */
+	ASSERT_EQ(4, path_log(model_path, &log, &error)); /* 1 and the newest three */
 	free(log);
 }
 
@@ -689,7 +689,7 @@ TEST_F(named, what_was_reported_survives_a_kill)
 
 		ASSERT_EQ(0, pipe(report));
 		thaw_image_untag(model_path, "a", &error);
-		ASSERT_LE(3, thaw_image_log(model_path, &log, &error));
+		ASSERT_LE(3, path_log(model_path, &log, &error));
 		free(log);
 		child = fork();
 		if (!child)
@@ -705,7 +705,7 @@ TEST_F(named, what_was_reported_survives_a_kill)
 		/* The one that was under way may have become durable. */
 		EXPECT_TRUE(found("a") == name_after(last) || found("a") == name_after(last + 1))
 		TH_LOG("after %lu changes: %s", last, names_now());
-		count = thaw_image_log(model_path, &log, &error);
+		count = path_log(model_path, &log, &error);
 		ASSERT_LE(3 + (int)(last / 4), count);
 		free(log);
 		ASSERT_EQ(0, model_verify());

@@ -8,6 +8,7 @@
 
 #include <sys/resource.h>
 
+#include "by_path.h"
 #include "image/format.h"
 #include "support.h"
 #include "thaw.h"
@@ -92,7 +93,7 @@ TEST_F(failures, in_a_row_are_counted)
 	REOPEN(0);
 	EXPECT_EQ(5, thaw_failures(self->heap));
 	EXPECT_EQ(0, thaw_image_verify(self->path, NULL, NULL, &self->error));
-	EXPECT_EQ(2, thaw_image_log(self->path, &log, &self->error));
+	EXPECT_EQ(2, path_log(self->path, &log, &self->error));
 	free(log);
 }
 
@@ -270,7 +271,7 @@ TEST_F(failures, that_are_damaged_are_forgotten)
 		thaw_status(self->heap, &status);
 		ASSERT_EQ(0, status.fallback.code);
 		ASSERT_EQ(0, thaw_image_verify(self->path, NULL, NULL, &self->error));
-		ASSERT_EQ(0, thaw_image_info(self->path, true, &info, &self->error));
+		ASSERT_EQ(0, path_info(self->path, true, &info, &self->error));
 		ASSERT_EQ(0, info.fallback.code);
 		support_flip(self->path, at + byte, (uint8_t)(1u << byte % 8));
 		REOPEN(0);

@@ -12,6 +12,7 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
+#include "by_path.h"
 #include "support.h"
 #include "thaw.h"
 
@@ -83,8 +84,8 @@ static bool refused(const char *path)
 	int codes[4] = {
 		open_heap(&heap, path, &errors[0]),
 		thaw_image_verify(path, NULL, &summary, &errors[1]),
-		thaw_image_info(path, true, &info, &errors[2]),
-		thaw_image_log(path, &log, &errors[3]),
+		path_info(path, true, &info, &errors[2]),
+		path_log(path, &log, &errors[3]),
 	};
 	bool good = true;
 

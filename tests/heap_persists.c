@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
 
+#include "by_path.h"
 #include "support.h"
 #include "thaw.h"
 
@@ -157,7 +158,7 @@ TEST_F(heap, unchanged_writes_nothing)
 	uint64_t before;
 	size_t pages;
 
-	ASSERT_EQ(0, thaw_image_info(self->path, false, &info, &self->error));
+	ASSERT_EQ(0, path_info(self->path, false, &info, &self->error));
 	if (variant->page_bytes)
 		ASSERT_EQ(strtoul(variant->page_bytes, NULL, 10), info.page_bytes);
 	pages = (16u << 20) / info.page_bytes;
@@ -204,7 +205,7 @@ TEST_F(heap, older_generations_open_and_branch)
 	}
 	thaw_close(self->heap);
 	self->heap = NULL;
-	count = thaw_image_log(self->path, &log, &self->error);
+	count = path_log(self->path, &log, &self->error);
 	ASSERT_EQ(8, count);
 	EXPECT_EQ(5, log[0].number);
 	EXPECT_EQ(12, log[7].number);

@@ -48,8 +48,8 @@ TEST(it_holds_the_same_and_is_another_image)
 	ASSERT_EQ(status.st_size, summary.bytes_after);
 	ASSERT_EQ(0600, status.st_mode & 07777);
 	ASSERT_EQ(2, support_files(model_directory));
-	ASSERT_EQ(0, thaw_image_info(model_path, false, &one, &error));
-	ASSERT_EQ(0, thaw_image_info(clone_path, false, &other, &error));
+	ASSERT_EQ(0, path_info(model_path, false, &one, &error));
+	ASSERT_EQ(0, path_info(clone_path, false, &other, &error));
 	ASSERT_NE(0, memcmp(one.uuid, other.uuid, sizeof(one.uuid)));
 	ASSERT_STREQ(one.engine, other.engine);
 	ASSERT_EQ(0, other.fallback.code);

@@ -137,7 +137,7 @@ TEST(file_is_bounded)
 	}
 	ASSERT_EQ(3, history_compare(&history));
 	ASSERT_EQ(0, model_verify());
-	ASSERT_EQ(0, thaw_image_info(model_path, true, &info, &error));
+	ASSERT_EQ(0, path_info(model_path, true, &info, &error));
 	TH_LOG("largest %lu KiB, live %lu, retained %lu, free %lu", largest >> 10,
 	       info.live_bytes >> 10, info.retained_bytes >> 10, info.free_bytes >> 10);
 	ASSERT_GE(info.live_bytes, 450 * PAGE);

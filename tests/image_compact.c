@@ -23,7 +23,7 @@ static bool is_dense(void)
 	struct thaw_image_info info;
 	uint64_t overhead = 5 * 4096 + 2 * 40000;
 
-	if (thaw_image_info(model_path, true, &info, &error))
+	if (path_info(model_path, true, &info, &error))
 		return false;
 	if (info.file_bytes > info.retained_bytes + overhead)
 		fprintf(stderr, "# file %lu, retained %lu\n", (unsigned long)info.file_bytes,
@@ -48,9 +48,9 @@ TEST(it_holds_the_same_and_is_dense)
 	close(fd);
 	ASSERT_EQ(0, stat(model_path, &one));
 	ASSERT_EQ(0, thaw_image_clone(model_path, old, 0, NULL, NULL, &error));
-	ASSERT_EQ(0, thaw_image_info(model_path, true, &before, &error));
+	ASSERT_EQ(0, path_info(model_path, true, &before, &error));
 	ASSERT_EQ(0, compact(0)) TH_LOG("%s", error.text);
-	ASSERT_EQ(0, thaw_image_info(model_path, true, &after, &error));
+	ASSERT_EQ(0, path_info(model_path, true, &after, &error));
 	ASSERT_TRUE(copies_same_log(old, model_path, 0));
 	count = copies_check(model_path);
 	ASSERT_LT(9, count);
@@ -142,17 +142,17 @@ TEST(only_the_newest)
 	while (model.kind == THAW_KIND_PORTABLE)
 		ASSERT_EQ(0, copies_branch(model.number, 1, false));
 	ASSERT_EQ(0, thaw_image_tag(model_path, "last", 0, THAW_TAG_MOVE, &error));
-	count = thaw_image_log(model_path, &before, &error);
+	count = path_log(model_path, &before, &error);
 	ASSERT_EQ(0, compact(THAW_COMPACT_NEWEST)) TH_LOG("%s", error.text);
 	ASSERT_EQ(2, copies_check(model_path));
-	ASSERT_EQ(2, thaw_image_log(model_path, &log, &error));
+	ASSERT_EQ(2, path_log(model_path, &log, &error));
 	ASSERT_EQ(model.number, log[1].number);
 	ASSERT_EQ(THAW_KIND_BOUND, log[1].kind);
 	ASSERT_EQ(log[0].number, log[1].portable);
 	ASSERT_EQ(log[0].number, log[1].ancestor);
 	ASSERT_EQ(before[count - 1].parent, log[1].parent);
 	ASSERT_EQ(0, log[0].ancestor);
-	ASSERT_EQ(1, thaw_image_names(model_path, &names, &error));
+	ASSERT_EQ(1, path_names(model_path, &names, &error));
 	ASSERT_STREQ("last", names[0].name);
 	ASSERT_EQ(2, summary.generations);
 	ASSERT_EQ(count - 2, summary.generations_lost);
@@ -192,9 +192,9 @@ TEST(large_pages_and_states)
 					   &error));
 	}
 	image_close(image);
-	ASSERT_EQ(0, thaw_image_info(model_path, true, &before, &error));
+	ASSERT_EQ(0, path_info(model_path, true, &before, &error));
 	ASSERT_EQ(0, compact(0)) TH_LOG("%s", error.text);
-	ASSERT_EQ(0, thaw_image_info(model_path, true, &after, &error));
+	ASSERT_EQ(0, path_info(model_path, true, &after, &error));
 	ASSERT_EQ(before.retained_bytes, after.retained_bytes);
 	ASSERT_TRUE(is_dense());
 	ASSERT_EQ(0, model_verify());

@@ -18,6 +18,7 @@
 #include <dirent.h>
 #include <limits.h>
 
+#include "by_path.h"
 #include "crash/crash.h"
 #include "faults.h"
 #include "support.h"
@@ -252,17 +253,17 @@ static int list(void)
 	struct thaw_name *names;
 	struct thaw_image_info info;
 	uint64_t number;
-	int code = LIB(thaw_image_log(path, &log, &error));
+	int code = LIB(path_log(path, &log, &error));
 
 	if (code >= 0) {
 		LIB_VOID(free(log));
-		code = LIB(thaw_image_names(path, &names, &error));
+		code = LIB(path_names(path, &names, &error));
 	}
 	if (code >= 0) {
 		LIB_VOID(free(names));
-		code = LIB(thaw_image_info(path, true, &info, &error));
+		code = LIB(path_info(path, true, &info, &error));
 	}
-	return code < 0 ? code : LIB(thaw_image_find(path, "kept", &number, &error));
+	return code < 0 ? code : LIB(path_find(path, "kept", &number, &error));
 }
 
 static int tag(void)
@@ -306,7 +307,7 @@ static int rollback(void)
 static int view(void)
 {
 	struct thaw_view *view;
-	int code = LIB(thaw_view_open(path, 0, &view, &error));
+	int code = LIB(path_view(path, 0, &view, &error));
 
 	if (code)
 		return code;

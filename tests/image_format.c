@@ -63,9 +63,9 @@ TEST(create)
 	ASSERT_EQ(0, try_open(model_options()));
 	ASSERT_EQ(2 * 4096, model_file_bytes());
 	ASSERT_EQ(0, try_open(options)); /* it exists now */
-	ASSERT_EQ(0, thaw_image_log(model_path, &log, &error));
+	ASSERT_EQ(0, path_log(model_path, &log, &error));
 	free(log);
-	ASSERT_EQ(0, thaw_image_info(model_path, true, &info, &error));
+	ASSERT_EQ(0, path_info(model_path, true, &info, &error));
 	ASSERT_EQ(0, info.generations);
 	ASSERT_EQ(0, info.holder);
 	ASSERT_EQ(0, strcmp(ENGINE, info.engine));
@@ -267,7 +267,7 @@ TEST(one_writer)
 	ASSERT_EQ(THAW_EINUSE, try_open(model_options()));
 	snprintf(pid, sizeof(pid), "process %d:", child);
 	ASSERT_NE(NULL, strstr(error.text, pid)) TH_LOG("%s", error.text);
-	ASSERT_EQ(0, thaw_image_info(model_path, false, &info, &error));
+	ASSERT_EQ(0, path_info(model_path, false, &info, &error));
 	ASSERT_EQ(child, info.holder);
 	ASSERT_EQ(0, try_open(reader));
 	ASSERT_EQ(0, model_verify());
@@ -281,7 +281,7 @@ TEST(one_writer)
 	ASSERT_EQ(0, image_open(&options, &image, &fallback, &error));
 	ASSERT_EQ(0, model_verify());
 	ASSERT_EQ(THAW_EINUSE, try_open(model_options()));
-	ASSERT_EQ(0, thaw_image_info(model_path, false, &info, &error));
+	ASSERT_EQ(0, path_info(model_path, false, &info, &error));
 	ASSERT_EQ(getpid(), info.holder);
 	image_close(image);
 	model_teardown();
@@ -387,7 +387,7 @@ TEST(tools_beside_a_writer)
 		_exit(0);
 	}
 	while (!waitpid(child, &status, WNOHANG)) {
-		int generations = thaw_image_log(model_path, &log, &error);
+		int generations = path_log(model_path, &log, &error);
 
 		ASSERT_GE(generations, 1) TH_LOG("%s", error.text);
 		free(log);

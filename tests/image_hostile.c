@@ -215,10 +215,10 @@ static int image_tools(void)
 	code = thaw_image_verify(model_path, NULL, &summary, &error);
 	progress->doing = "info";
 	if (code != -ENOMEM)
-		code = thaw_image_info(model_path, true, &info, &error);
+		code = path_info(model_path, true, &info, &error);
 	progress->doing = "log";
 	if (code != -ENOMEM)
-		code = thaw_image_log(model_path, &log, &error);
+		code = path_log(model_path, &log, &error);
 	if (code >= 0)
 		free(log);
 	return code;

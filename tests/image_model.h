@@ -18,6 +18,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "by_path.h"
+#include "by_path.h"
 #include "image/store.h"
 #include "in_memory.h"
 
@@ -322,7 +324,7 @@ __attribute__((unused)) static int history_compare(const struct history *history
 	struct model_seen seen[MODEL_PAGES] = {0};
 	struct thaw_generation *log;
 	struct thaw_error error = {0}, fallback;
-	int count = thaw_image_log(model_path, &log, &error), same = 0;
+	int count = path_log(model_path, &log, &error), same = 0;
 
 	for (int i = 0; i < count; i++) {
 		struct image_options options = {.path = model_path,
@@ -393,6 +395,7 @@ __attribute__((unused)) static bool space_is_exact(struct image *image)
 	if (image_open(&options, &other, &fallback, &error))
 		return false;
 	other->read_only = false;
+	other->absolute = model_path; /* readers need none */
 	other->settled = true; /* and syncs nothing */
 	if (commit_begin(other, &commit, &error)) {
 		fprintf(stderr, "# %s\n", error.text);

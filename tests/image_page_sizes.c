@@ -85,7 +85,7 @@ TEST_F(pages, copied_compacted_and_repaired)
 	TH_LOG("%s", error.text);
 	ASSERT_EQ(count, summary.generations);
 	ASSERT_EQ(count, copies_check(model_path));
-	ASSERT_EQ(0, thaw_image_info(model_path, true, &info, &error));
+	ASSERT_EQ(0, path_info(model_path, true, &info, &error));
 	ASSERT_EQ(variant->bytes, info.page_bytes);
 	ASSERT_GE(info.retained_bytes + 100000, info.file_bytes);
 
@@ -156,7 +156,7 @@ TEST_F(pages, looked_at_as_data)
 	ASSERT_EQ(0, commit_working_set(commit, set, 3, 1, &error));
 	ASSERT_EQ(0, commit_finish(commit, &generation, NULL, 0, &error));
 
-	ASSERT_EQ(0, thaw_view_open(model_path, 0, &view, &error)) TH_LOG("%s", error.text);
+	ASSERT_EQ(0, path_view(model_path, 0, &view, &error)) TH_LOG("%s", error.text);
 	for (int i = 0; i < 500; i++) {
 		size_t from = random_next() % heap_bytes;
 		size_t bytes = random_below(i % 3 ? 100 : 300000);
@@ -167,7 +167,7 @@ TEST_F(pages, looked_at_as_data)
 	}
 	thaw_view_close(view);
 
-	ASSERT_EQ(0, thaw_image_pages(model_path, 0, tell, &told, &error));
+	ASSERT_EQ(0, path_pages(model_path, 0, tell, &told, &error));
 	EXPECT_FALSE(told.wrong);
 	EXPECT_EQ(500, told.next);
 	EXPECT_EQ(stored, told.stored);

@@ -160,7 +160,7 @@ static struct check check_pages(const struct heap *heap, int *code)
 	struct check check = {.heap = heap, .wrong = UINT64_MAX};
 
 	check.fd = open(model_path, O_RDONLY | O_CLOEXEC);
-	*code = thaw_image_pages(model_path, heap->number, check_run, &check, &error);
+	*code = path_pages(model_path, heap->number, check_run, &check, &error);
 	close(check.fd);
 	if (check.next != heap->pages && check.wrong == UINT64_MAX)
 		check.wrong = check.next;
@@ -215,7 +215,7 @@ static unsigned check_diff(const struct heap *from, const struct heap *to, int *
 	static struct diff diff;
 
 	memset(&diff, 0, sizeof(diff));
-	*code = thaw_image_diff(model_path, from->number, to->number, take_change, &diff, &error);
+	*code = path_diff(model_path, from->number, to->number, take_change, &diff, &error);
 	if (diff.disordered)
 		return 0;
 	for (unsigned page = 0; page < HEAP_PAGES; page++) {
@@ -250,8 +250,8 @@ static bool scattered_right(void)
 	struct scattered scattered = {0};
 	struct thaw_image_info info;
 
-	if (thaw_image_info(model_path, true, &info, &error) ||
-	    thaw_image_pages(model_path, 0, take_scattered, &scattered, &error))
+	if (path_info(model_path, true, &info, &error) ||
+	    path_pages(model_path, 0, take_scattered, &scattered, &error))
 		return false;
 	/* Blocks in which a node lies are not unused, however short it is. */
 	return info.newest_pages == scattered.pages && info.newest_pieces == scattered.pieces &&
@@ -322,18 +322,16 @@ TEST(of_what_is_not_there)
 	struct check check = {.heap = &now, .wrong = UINT64_MAX};
 
 	model_setup("none");
-	EXPECT_EQ(-ENOENT, thaw_image_pages(model_path, 0, check_run, &check, &error));
-	EXPECT_EQ(-ENOENT, thaw_image_diff(model_path, 0, 0, take_change, NULL, &error));
+	EXPECT_EQ(-ENOENT, path_pages(model_path, 0, check_run, &check, &error));
+	EXPECT_EQ(-ENOENT, path_diff(model_path, 0, 0, take_change, NULL, &error));
 	ASSERT_EQ(0, image_open(&options, &image, &fallback, &error));
-	EXPECT_EQ(THAW_ENOGEN, thaw_image_pages(model_path, 0, check_run, &check, &error));
+	EXPECT_EQ(THAW_ENOGEN, path_pages(model_path, 0, check_run, &check, &error));
 	ASSERT_EQ(0, commit_some(image, 3));
-	EXPECT_EQ(THAW_ENOGEN, thaw_image_pages(model_path, 99, check_run, &check, &error));
-	EXPECT_EQ(THAW_ENOGEN,
-		  thaw_image_diff(model_path, now.number, 99, take_change, NULL, &error));
-	EXPECT_EQ(THAW_ENOGEN,
-		  thaw_image_diff(model_path, 99, now.number, take_change, NULL, &error));
+	EXPECT_EQ(THAW_ENOGEN, path_pages(model_path, 99, check_run, &check, &error));
+	EXPECT_EQ(THAW_ENOGEN, path_diff(model_path, now.number, 99, take_change, NULL, &error));
+	EXPECT_EQ(THAW_ENOGEN, path_diff(model_path, 99, now.number, take_change, NULL, &error));
 	/* Named by 0, too. */
-	EXPECT_EQ(0, thaw_image_pages(model_path, 0, check_run, &check, &error));
+	EXPECT_EQ(0, path_pages(model_path, 0, check_run, &check, &error));
 	EXPECT_EQ(UINT64_MAX, check.wrong);
 	EXPECT_EQ(now.pages, check.next);
 	image_close(image);
@@ -362,10 +360,10 @@ TEST(a_visitor_that_has_seen_enough_ends_it)
 	ASSERT_EQ(0, image_open(&options, &image, &fallback, &error));
 	ASSERT_EQ(0, commit_some(image, 30));
 	ASSERT_EQ(0, commit_some(image, 30));
-	EXPECT_EQ(77, thaw_image_pages(model_path, 0, stop_at_third, &seen, &error));
+	EXPECT_EQ(77, path_pages(model_path, 0, stop_at_third, &seen, &error));
 	EXPECT_EQ(3, seen);
-	EXPECT_EQ(78, thaw_image_diff(model_path, heaps[heap_count - 2].number, now.number,
-				      stop_at_once, NULL, &error));
+	EXPECT_EQ(78, path_diff(model_path, heaps[heap_count - 2].number, now.number, stop_at_once,
+				NULL, &error));
 	image_close(image);
 	model_teardown();
 }

@@ -174,7 +174,7 @@ TEST(both_slots_destroyed)
 
 	repair_setup("slots");
 	newest = newest_slot();
-	ASSERT_EQ(0, thaw_image_info(model_path, false, &one, &error));
+	ASSERT_EQ(0, path_info(model_path, false, &one, &error));
 	for (unsigned i = 0; i < sizeof(damages) / sizeof(damages[0]); i++) {
 		int fd;
 
@@ -192,7 +192,7 @@ TEST(both_slots_destroyed)
 		ASSERT_EQ(0, summary.generations_lost);
 		ASSERT_EQ(4, summary.names);
 		ASSERT_EQ((int)summary.generations, copies_check(saved_path));
-		ASSERT_EQ(0, thaw_image_info(saved_path, false, &other, &error));
+		ASSERT_EQ(0, path_info(saved_path, false, &other, &error));
 		ASSERT_EQ(0, memcmp(one.uuid, other.uuid, sizeof(one.uuid)));
 		ASSERT_STREQ(one.engine, other.engine);
 		ASSERT_EQ(one.page_bytes, other.page_bytes);
@@ -278,7 +278,7 @@ TEST(names_and_descent_are_told_anew)
 		ASSERT_STREQ("index node is damaged", told[i].cause.what);
 		ASSERT_EQ(fourth->root_offset, told[i].cause.offset);
 	}
-	count = thaw_image_log(saved_path, &log, &error);
+	count = path_log(saved_path, &log, &error);
 	ASSERT_EQ(record->generations - 1, count);
 	for (int i = 0; i < count; i++) {
 		ASSERT_NE(4, log[i].ancestor);
@@ -288,7 +288,7 @@ TEST(names_and_descent_are_told_anew)
 				ASSERT_GE(2, log[i].portable);
 		}
 	}
-	ASSERT_EQ(2, thaw_image_names(saved_path, &names, &error));
+	ASSERT_EQ(2, path_names(saved_path, &names, &error));
 	ASSERT_EQ(count, copies_check(saved_path));
 	model_teardown();
 }

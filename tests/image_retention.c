@@ -42,7 +42,7 @@ static int change_and_commit(struct image *image, enum thaw_kind kind, unsigned 
 static bool listed_right(void)
 {
 	struct thaw_generation *log;
-	int count = thaw_image_log(model_path, &log, &error);
+	int count = path_log(model_path, &log, &error);
 	bool right = count == (int)history.count;
 
 	for (int i = 0; right && i < count; i++)
@@ -347,7 +347,7 @@ TEST_F(histories, keep_what_they_should_and_give_the_rest_back)
 			ASSERT_EQ(0, model_verify());
 	}
 	ASSERT_EQ((int)history.count, history_compare(&history));
-	ASSERT_EQ(0, thaw_image_info(model_path, true, &info, &error));
+	ASSERT_EQ(0, path_info(model_path, true, &info, &error));
 	TH_LOG("file at most %lu KiB; now %lu, live %lu, retained %lu", largest >> 10,
 	       info.file_bytes >> 10, info.live_bytes >> 10, info.retained_bytes >> 10);
 	/* A heap is 2.4 MiB at most; each kept, and two in flight, differ in 1.6 MiB at most. */
@@ -454,7 +454,7 @@ TEST(long_states_leave_holes_that_the_next_can_use)
 		ASSERT_EQ(0, commit_finish(commit, &generation, state, bytes, &error));
 	}
 	image_close(image);
-	ASSERT_EQ(0, thaw_image_info(model_path, true, &info, &error));
+	ASSERT_EQ(0, path_info(model_path, true, &info, &error));
 	TH_LOG("file %lu MiB, live %lu, retained %lu", info.file_bytes >> 20, info.live_bytes >> 20,
 	       info.retained_bytes >> 20);
 	ASSERT_LE(info.file_bytes, 2 * (info.live_bytes + info.retained_bytes) + (64u << 20));

@@ -111,22 +111,21 @@ FIXTURE_TEARDOWN(view)
 TEST_F(view, every_retained_generation_reads_as_it_was_written)
 {
 	for (unsigned i = 2; i < 7; i++) {
-		ASSERT_EQ(0,
-			  thaw_view_open(model_path, history.kept[i].number, &self->view, &error));
+		ASSERT_EQ(0, path_view(model_path, history.kept[i].number, &self->view, &error));
 		ASSERT_TRUE(view_is(self->view, &history.kept[i]));
 		thaw_view_close(self->view);
 	}
 	/* No number: the newest. */
-	ASSERT_EQ(0, thaw_view_open(model_path, 0, &self->view, &error));
+	ASSERT_EQ(0, path_view(model_path, 0, &self->view, &error));
 	ASSERT_TRUE(view_is(self->view, &history.kept[6]));
 }
 
 TEST_F(view, a_generation_that_is_not_there_is_an_error)
 {
-	ASSERT_EQ(THAW_ENOGEN, thaw_view_open(model_path, 1, &self->view, &error));
+	ASSERT_EQ(THAW_ENOGEN, path_view(model_path, 1, &self->view, &error));
 	ASSERT_EQ(NULL, self->view);
-	ASSERT_EQ(THAW_ENOGEN, thaw_view_open(model_path, 99, &self->view, &error));
-	ASSERT_EQ(-ENOENT, thaw_view_open("/proc/nowhere/x.thaw", 0, &self->view, &error));
+	ASSERT_EQ(THAW_ENOGEN, path_view(model_path, 99, &self->view, &error));
+	ASSERT_EQ(-ENOENT, path_view("/proc/nowhere/x.thaw", 0, &self->view, &error));
 }
 
 TEST_F(view, an_image_without_a_generation_has_no_view)
@@ -138,7 +137,7 @@ TEST_F(view, an_image_without_a_generation_has_no_view)
 	snprintf(path, sizeof(path), "%s/fresh.thaw", model_directory);
 	options.path = path;
 	ASSERT_EQ(0, image_open(&options, &fresh, &fallback, &error));
-	ASSERT_EQ(THAW_ENOGEN, thaw_view_open(path, 0, &self->view, &error));
+	ASSERT_EQ(THAW_ENOGEN, path_view(path, 0, &self->view, &error));
 	ASSERT_NE(NULL, strstr(error.text, path));
 	image_close(fresh);
 }
@@ -148,7 +147,7 @@ TEST_F(view, reads_end_where_the_heap_ends)
 	uint64_t end = (uint64_t)HEAP_PAGES * PAGE;
 	char buffer[64];
 
-	ASSERT_EQ(0, thaw_view_open(model_path, 0, &self->view, &error));
+	ASSERT_EQ(0, path_view(model_path, 0, &self->view, &error));
 	ASSERT_EQ(0, thaw_view_read(self->view, end - 64, buffer, 64, &error));
 	ASSERT_EQ(0, thaw_view_read(self->view, end, buffer, 0, &error));
 	ASSERT_EQ(-ERANGE, thaw_view_read(self->view, end - 63, buffer, 64, &error));
@@ -163,7 +162,7 @@ TEST_F(view, commits_beside_a_view_do_not_change_it)
 	struct model seen = history.kept[6];
 	uint8_t *wanted = wanted_heap(&seen), page[PAGE];
 
-	ASSERT_EQ(0, thaw_view_open(model_path, 0, &self->view, &error));
+	ASSERT_EQ(0, path_view(model_path, 0, &self->view, &error));
 	for (unsigned i = 0; i < 4; i++) {
 		for (unsigned j = i; j < HEAP_PAGES; j += 4) {
 			ASSERT_EQ(0, thaw_view_read(self->view, (uint64_t)j * PAGE, page, PAGE,
@@ -182,7 +181,7 @@ TEST_F(view, a_generation_that_was_dropped_is_not_taken_for_damage)
 	uint8_t *wanted = wanted_heap(&history.kept[6]), page[PAGE];
 	unsigned right = 0, dropped = 0;
 
-	ASSERT_EQ(0, thaw_view_open(model_path, 0, &self->view, &error));
+	ASSERT_EQ(0, path_view(model_path, 0, &self->view, &error));
 	for (unsigned i = 0; i < 30; i++)
 		ASSERT_EQ(0, commit_heap(self->image));
 	for (unsigned j = 0; j < HEAP_PAGES; j++) {
@@ -209,7 +208,7 @@ TEST_F(view, a_damaged_page_is_named_and_the_others_are_read)
 	byte ^= 4;
 	ASSERT_EQ(1, pwrite(image_fd(self->image), &byte, 1, (off_t)extents[bad].offset + 77));
 
-	ASSERT_EQ(0, thaw_view_open(model_path, 0, &self->view, &error));
+	ASSERT_EQ(0, path_view(model_path, 0, &self->view, &error));
 	snprintf(name, sizeof(name), "page %u of generation 7 ", 32 + bad);
 	for (unsigned j = 0; j < HEAP_PAGES; j++) {
 		int code = thaw_view_read(self->view, (uint64_t)j * PAGE, page, PAGE, &error);
@@ -237,7 +236,7 @@ TEST_F(view, a_file_that_was_cut_short_is_damage)
 	uint8_t byte;
 	int failed = 0;
 
-	ASSERT_EQ(0, thaw_view_open(model_path, 0, &self->view, &error));
+	ASSERT_EQ(0, path_view(model_path, 0, &self->view, &error));
 	ASSERT_EQ(0, truncate(model_path, 16384));
 	for (unsigned j = 0; j < HEAP_PAGES; j++) {
 		int code = thaw_view_read(self->view, (uint64_t)j * PAGE, &byte, 1, &error);

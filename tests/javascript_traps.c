@@ -10,6 +10,7 @@
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
 
+#include "by_path.h"
 #include "../vm/js/blob.h"
 #include "../vm/runtime.h"
 #include "support.h"
@@ -233,7 +234,7 @@ TEST_F(traps, progress_in_between_counts)
 		{
 			struct thaw_generation *list;
 			struct thaw_error error;
-			int count = thaw_image_log(self->image, &list, &error);
+			int count = path_log(self->image, &list, &error);
 			char *at;
 
 			ASSERT_GT(count, 1);

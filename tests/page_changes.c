@@ -35,12 +35,17 @@ static const char *told(uint64_t from, uint64_t to, bool as_json, int wanted)
 {
 	static char *text;
 	size_t bytes;
+	struct thaw_image *image;
 	FILE *out;
 	int code;
 
 	free(text);
 	out = open_memstream(&text, &bytes);
-	code = page_changes_list(model_path, (uint64_t[]){from, to}, as_json, out, &error);
+	code = thaw_image_open(model_path, &image, &error);
+	if (!code)
+		code = page_changes_list(image, model_path, (uint64_t[]){from, to}, as_json, out,
+					 &error);
+	thaw_image_close(image);
 	fclose(out);
 	if (code != wanted)
 		fprintf(stderr, "# %d: %s\n", code, error.text);

@@ -10,6 +10,7 @@
 
 #include <sys/mman.h>
 
+#include "by_path.h"
 #include "support.h"
 #include "thaw.h"
 
@@ -89,7 +90,7 @@ TEST_F(sizes, larger_than_the_images_are_refused)
 			thaw_close(self->heap);
 			self->heap = NULL;
 		}
-		ASSERT_EQ(0, thaw_image_info(self->path, false, &info, &self->error));
+		ASSERT_EQ(0, path_info(self->path, false, &info, &self->error));
 		EXPECT_EQ(strtoul(made[i], NULL, 10), info.page_bytes);
 	}
 }

@@ -325,4 +325,147 @@ TEST_F_TIMEOUT(pins, are_in_time, 120)
 	EXPECT_ALL_GIVEN_BACK();
 }
 
+/* ---- One handle: the truth of one commit */
+
+static int count_change(void *arg, const struct thaw_page_change *change)
+{
+	*(uint64_t *)arg += change->pages;
+	return change->kind == THAW_CHANGE_LOST;
+}
+
+static int count_run(void *arg, const struct thaw_page_run *run)
+{
+	*(uint64_t *)arg += run->pages;
+	return run->kind == THAW_PAGE_LOST;
+}
+
+/* All that is asked of it fits together, to the last generation that it lists. */
+static int handle_ask(struct thaw_image *handle)
+{
+	const struct thaw_generation *list;
+	unsigned count = thaw_image_log(handle, &list);
+	struct thaw_image_info info;
+	uint64_t number, pages, changed = 0;
+	int code = thaw_image_info(handle, true, &info, &error);
+	char word[24];
+
+	if (code || info.generations != count || !count)
+		return code ? code : -EINVAL;
+	for (unsigned i = 0; !code && i < count; i++) {
+		struct thaw_view *view;
+
+		snprintf(word, sizeof(word), "%lu", (unsigned long)list[i].number);
+		pages = 0;
+		code = thaw_image_find(handle, word, &number, &error);
+		if (!code)
+			code = thaw_image_pages(handle, number, count_run, &pages, &error);
+		if (!code && pages * info.page_bytes != list[i].heap_bytes)
+			code = error_set(&error, -EINVAL, "%lu pages of generation %lu", pages,
+					 number);
+		if (!code)
+			code = thaw_image_diff(handle, list[0].number, number, count_change,
+					       &changed, &error);
+		if (!code)
+			code = thaw_view_open(handle, number, &view, &error);
+		for (uint64_t at = 0; !code && at < 16; at++) {
+			static char bytes[PAGE];
+
+			code = thaw_view_read(view, model_page((unsigned)at) * PAGE, bytes, PAGE,
+					      &error);
+		}
+		if (!code)
+			thaw_view_close(view);
+	}
+	return code;
+}
+
+/* A writer that commits as fast as it can: what a handle lists is there for as long as it is open. */
+TEST_F_TIMEOUT(pins, of_a_handle_keep_all_that_it_lists, 120)
+{
+	uint64_t first = 0, last = 0;
+	unsigned asked = 0;
+	pid_t child;
+
+	image_close(self->reader);
+	self->reader = NULL;
+	image_close(self->writer);
+	self->writer = NULL;
+	child = fork();
+	if (!child) {
+		if (image_open(&self->options, &self->writer, &fallback, &error))
+			_exit(1);
+		_exit(steps(self->writer, 1000000) ? 2 : 0);
+	}
+	/* Until the writer has made a hundred generations, on however busy a machine. */
+	while (last < first + 100 || asked < 50) {
+		const struct thaw_generation *list;
+		struct thaw_image *handle;
+		unsigned count;
+
+		ASSERT_EQ(0, thaw_image_open(model_path, &handle, &error))
+		TH_LOG("%s", error.text);
+		count = thaw_image_log(handle, &list);
+		ASSERT_LT(0, count);
+		last = list[count - 1].number;
+		first = first ? first : last;
+		ASSERT_EQ(0, handle_ask(handle))
+		TH_LOG("handle %u, generations %lu to %lu: %s", asked, list[0].number, last,
+		       error.text);
+		thaw_image_close(handle);
+		asked++;
+		ASSERT_EQ(0, waitpid(child, NULL, WNOHANG));
+	}
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	TH_LOG("%u handles while %lu generations were made", asked, last - first);
+}
+
+/* The name stands for another image, of other pages and another size, and then for none. */
+TEST_F(pins, a_handle_stays_with_its_file)
+{
+	const struct thaw_generation *list;
+	struct thaw_image *handle, *other;
+	struct image_options options = self->options;
+	struct thaw_image_info info;
+	struct thaw_view *view;
+	struct image *large;
+	char path[256], byte;
+	uint64_t number;
+
+	snprintf(path, sizeof(path), "%s/other.thaw", model_directory);
+	options.path = path;
+	options.page_bytes = 65536;
+	ASSERT_EQ(0, image_open(&options, &large, &fallback, &error));
+	model_page_bytes = 65536;
+	for (int i = 0; i < 3; i++) {
+		struct model model = model_of(large->next);
+
+		ASSERT_EQ(0, model_commit(large, &model, &error)) TH_LOG("%s", error.text);
+	}
+	model_page_bytes = PAGE;
+	image_close(large);
+
+	ASSERT_EQ(0, thaw_image_open(model_path, &handle, &error));
+	ASSERT_EQ(0, handle_ask(handle)) TH_LOG("%s", error.text);
+	ASSERT_EQ(0, rename(path, model_path));
+	ASSERT_EQ(0, handle_ask(handle)) TH_LOG("%s", error.text);
+	ASSERT_EQ(0, thaw_image_find(handle, "20", &number, &error));
+	ASSERT_EQ(0, thaw_image_info(handle, false, &info, &error));
+	EXPECT_EQ(PAGE, info.page_bytes);
+	EXPECT_EQ((uint64_t)getpid(), info.holder);
+	ASSERT_EQ(0, thaw_image_open(model_path, &other, &error));
+	ASSERT_EQ(0, thaw_image_info(other, false, &info, &error));
+	EXPECT_EQ(65536, info.page_bytes);
+	EXPECT_EQ(0, info.holder);
+	ASSERT_EQ(0, unlink(model_path));
+	ASSERT_EQ(0, handle_ask(handle)) TH_LOG("%s", error.text);
+	/* A view is open for itself. */
+	ASSERT_EQ(0, thaw_view_open(other, 0, &view, &error));
+	EXPECT_EQ(2, thaw_image_log(other, &list));
+	thaw_image_close(other);
+	thaw_image_close(handle);
+	EXPECT_EQ(0, thaw_view_read(view, 0, &byte, 1, &error)) TH_LOG("%s", error.text);
+	thaw_view_close(view);
+}
+
 TEST_HARNESS_MAIN

@@ -11,6 +11,7 @@
 #include <setjmp.h>
 #include <sys/mman.h>
 
+#include "by_path.h"
 #include "image/image.h"
 #include "support.h"
 #include "thaw.h"
@@ -121,7 +122,7 @@ FIXTURE_SETUP(damaged)
 	if (open_heap(&self->heap, self->path, THAW_CREATE, &self->error) == THAW_EKERNEL)
 		SKIP(return, "%s", self->error.text);
 	unsetenv("THAW_PAGE_BYTES");
-	ASSERT_EQ(0, thaw_image_info(self->path, false, &info, &self->error));
+	ASSERT_EQ(0, path_info(self->path, false, &info, &self->error));
 	self->page_bytes = info.page_bytes;
 	ASSERT_EQ(0, thaw_resize(self->heap, PAGES * self->page_bytes));
 	for (unsigned page = 0; page < PAGES; page++)

@@ -169,7 +169,7 @@ static bool generation_right(const struct thaw_generation *is)
 static bool names_right(void)
 {
 	struct thaw_name *found;
-	int count = thaw_image_names(model_path, &found, &error);
+	int count = path_names(model_path, &found, &error);
 	bool right = count == (int)name_count;
 
 	for (int i = 0; right && i < count; i++) {
@@ -188,7 +188,7 @@ static bool names_right(void)
 static bool listed_right(void)
 {
 	struct thaw_generation *log;
-	int count = thaw_image_log(model_path, &log, &error);
+	int count = path_log(model_path, &log, &error);
 	bool right = count == (int)history.count && names_right();
 
 	for (int i = 0; right && i < count; i++)
@@ -552,7 +552,7 @@ TEST_F_TIMEOUT(histories, keep_what_the_rules_say, 300)
 			ASSERT_TRUE(space_is_exact(self->image)) TH_LOG("step %d", step);
 		if (step % 25 == 0) {
 			ASSERT_EQ((int)history.count, history_compare(&history));
-			ASSERT_EQ(0, thaw_image_info(model_path, true, &info, &error));
+			ASSERT_EQ(0, path_info(model_path, true, &info, &error));
 			if (info.retained_bytes > retained)
 				retained = info.retained_bytes;
 			ASSERT_LE(info.file_bytes, 2 * retained + (8u << 20));

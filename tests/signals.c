@@ -8,6 +8,7 @@
 
 #include <sys/syscall.h>
 
+#include "by_path.h"
 #include "../vm/js/engine.h"
 #include "support.h"
 #include "thaw.h"
@@ -40,7 +41,7 @@ static struct thaw_generation newest(const char *image)
 {
 	struct thaw_generation *list = NULL, last = {0};
 	struct thaw_error error;
-	int count = thaw_image_log(image, &list, &error);
+	int count = path_log(image, &list, &error);
 
 	if (count > 0)
 		last = list[count - 1];

@@ -11,6 +11,7 @@
 
 #include "kselftest_harness.h"
 
+#include "by_path.h"
 #include "../vm/js/blob.h"
 #include "../vm/runtime.h"
 #include "support.h"
@@ -68,7 +69,7 @@ FIXTURE_TEARDOWN(stopping)
 static int generations(const char *image, struct thaw_generation **list)
 {
 	struct thaw_error error;
-	int count = thaw_image_log(image, list, &error);
+	int count = path_log(image, list, &error);
 
 	if (count < 0)
 		support_die(error.text);

@@ -416,23 +416,33 @@ struct thaw_image_info {
 };
 
 /*
- * The retained generations, oldest first, into a malloc'ed array that the caller frees. Returns
- * how many.
+ * An image, opened once: every question that is asked of it gets the answer of one commit, whatever
+ * happens to the file's name or is committed meanwhile. All generations that it lists are kept from being
+ * written over for as long as it is open, up to a bound: a program that writes very much meanwhile goes
+ * on, and what then is gone is told to be (THAW_ENOGEN). Any thread may ask, several at a time. THAW_EFOREIGN,
+ * THAW_EFORMAT, THAW_EDAMAGED, -errno.
  */
-THAW_PUBLIC int thaw_image_log(const char *path, struct thaw_generation **generations,
-			       struct thaw_error *error);
-/* The names in it, into a malloc'ed array that the caller frees. Returns how many. */
-THAW_PUBLIC int thaw_image_names(const char *path, struct thaw_name **names,
-				 struct thaw_error *error);
-/* The generation of that number or name. THAW_ENOGEN: there is none. */
-THAW_PUBLIC int thaw_image_find(const char *path, const char *word, uint64_t *generation,
+struct thaw_image;
+THAW_PUBLIC int thaw_image_open(const char *path, struct thaw_image **image,
 				struct thaw_error *error);
+/* Views of it may stay open. NULL is allowed. */
+THAW_PUBLIC void thaw_image_close(struct thaw_image *image);
+
+/* The retained generations, oldest first, owned by the image. Returns how many. */
+THAW_PUBLIC unsigned thaw_image_log(const struct thaw_image *image,
+				    const struct thaw_generation **generations);
+/* The names in it, owned by the image. Returns how many. */
+THAW_PUBLIC unsigned thaw_image_names(const struct thaw_image *image,
+				      const struct thaw_name **names);
+/* The generation of that number or name. THAW_ENOGEN: there is none. */
+THAW_PUBLIC int thaw_image_find(const struct thaw_image *image, const char *word,
+				uint64_t *generation, struct thaw_error *error);
 /*
  * `deep` walks the indexes of all retained generations for the counts that need it: live, retained,
- * free, and how scattered (else they are 0).
+ * free, and how scattered (else they are 0). The file's sizes and its holder are those of this moment.
  */
-THAW_PUBLIC int thaw_image_info(const char *path, bool deep, struct thaw_image_info *info,
-				struct thaw_error *error);
+THAW_PUBLIC int thaw_image_info(const struct thaw_image *image, bool deep,
+				struct thaw_image_info *info, struct thaw_error *error);
 
 /*
  * The contents of one generation of an image, to be read as data. Every byte that is read was checked
@@ -445,8 +455,8 @@ struct thaw_view;
  * `generation` 0: the newest that is whole. THAW_ENOGEN: the image does not list it, or holds none. The
  * caller closes the view.
  */
-THAW_PUBLIC int thaw_view_open(const char *path, uint64_t generation, struct thaw_view **view,
-			       struct thaw_error *error);
+THAW_PUBLIC int thaw_view_open(struct thaw_image *image, uint64_t generation,
+			       struct thaw_view **view, struct thaw_error *error);
 /* Which one it is. Owned by the view. */
 THAW_PUBLIC const struct thaw_generation *thaw_view_generation(const struct thaw_view *view);
 /* Its state blob; NULL and 0: it has none. Owned by the view. */
@@ -482,7 +492,7 @@ struct thaw_page_run { /* pages that follow each other, in the heap and in the f
  * index. Non-zero from `visit` ends it and is returned. THAW_EDAMAGED or -errno: some of it was lost,
  * all the rest was told; THAW_ENOGEN: no such generation, or it was dropped meanwhile.
  */
-THAW_PUBLIC int thaw_image_pages(const char *path, uint64_t generation,
+THAW_PUBLIC int thaw_image_pages(struct thaw_image *image, uint64_t generation,
 				 int (*visit)(void *arg, const struct thaw_page_run *run),
 				 void *arg, struct thaw_error *error);
 
@@ -501,7 +511,7 @@ struct thaw_page_change {
  * order, in runs as long as can be. Pages are compared by their checksums. The cost is that of what
  * was stored between the two, not of what exists. Return values as above.
  */
-THAW_PUBLIC int thaw_image_diff(const char *path, uint64_t from, uint64_t to,
+THAW_PUBLIC int thaw_image_diff(struct thaw_image *image, uint64_t from, uint64_t to,
 				int (*visit)(void *arg, const struct thaw_page_change *change),
 				void *arg, struct thaw_error *error);
 

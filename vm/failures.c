@@ -140,15 +140,18 @@ void failures_at_end(struct runtime *rt)
 
 struct thaw_error failures_way_back(struct runtime *rt, uint64_t generation)
 {
-	struct thaw_generation *list = NULL;
+	const struct thaw_generation *list = NULL;
 	struct thaw_error way = {0};
 	unsigned long long before = 0;
-	int count = thaw_image_log(rt->options.image, &list, &way);
+	struct thaw_image *image;
+	unsigned count = 0;
 
-	for (int i = 0; i < count; i++)
+	if (!thaw_image_open(rt->options.image, &image, &way))
+		count = thaw_image_log(image, &list);
+	for (unsigned i = 0; i < count; i++)
 		if (list[i].number < generation)
 			before = list[i].number;
-	free(list);
+	thaw_image_close(image);
 	if (before)
 		snprintf(way.text, sizeof(way.text),
 			 "go back to the one before with --at %llu, or start anew with --fresh",

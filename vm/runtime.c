@@ -473,15 +473,18 @@ static js_value number_of(struct runtime *rt, uint64_t value)
 static js_value opened_names(struct runtime *rt)
 {
 	js_value list = js_array(rt->engine);
-	struct thaw_name *names = NULL;
-	int count = thaw_image_names(rt->options.image, &names, NULL);
+	const struct thaw_name *names = NULL;
+	struct thaw_image *image;
+	unsigned count = 0;
 	uint32_t index = 0;
 
-	for (int i = 0; i < count; i++)
+	if (!thaw_image_open(rt->options.image, &image, NULL))
+		count = thaw_image_names(image, &names);
+	for (unsigned i = 0; i < count; i++)
 		if (names[i].generation == thaw_opened(rt->heap)->number)
 			js_set_index(rt->engine, list, index++,
 				     js_string(rt->engine, names[i].name, strlen(names[i].name)));
-	free(names);
+	thaw_image_close(image);
 	return list;
 }
 

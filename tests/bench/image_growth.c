@@ -19,6 +19,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "../by_path.h"
 #include "bench.h"
 #include "thaw.h"
 
@@ -63,7 +64,7 @@ static void print_space(unsigned long checkpoints)
 	struct thaw_image_info info;
 	struct thaw_error error;
 
-	if (thaw_image_info(image, true, &info, &error))
+	if (path_info(image, true, &info, &error))
 		die(error.text);
 	printf("%-12lu %10.1f %10.1f %10.1f %10.1f %10.2f\n", checkpoints,
 	       (double)info.live_bytes / 1048576, (double)info.retained_bytes / 1048576,

@@ -4,6 +4,7 @@
  * lists. Nothing here is told what to expect of a crash (check.c).
  */
 #define _GNU_SOURCE
+#include "../by_path.h"
 #include "crash.h"
 
 #include <errno.h>
@@ -210,12 +211,12 @@ int listing_read(const char *path, struct listing *listing, struct thaw_error *e
 {
 	struct thaw_generation *log;
 	struct thaw_name *names;
-	int count = thaw_image_log(path, &log, error), name_count;
+	int count = path_log(path, &log, error), name_count;
 
 	listing->count = count < 0 ? 0 : count;
 	if (count < 0)
 		return count;
-	name_count = thaw_image_names(path, &names, error);
+	name_count = path_names(path, &names, error);
 	if (count > (int)LISTED_MAX || name_count > (int)LISTED_MAX)
 		abort();
 	memcpy(listing->generation, log, (size_t)count * sizeof(*log));

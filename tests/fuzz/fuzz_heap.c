@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../by_path.h"
 #include "../../vm/js/graph.h"
 #include "../../vm/runtime.h"
 #include "fuzz.h"
@@ -108,7 +109,7 @@ static void heap_need(void)
 		program_run(path);
 	if (waitpid(child, &status, 0) != child || status)
 		fuzz_fail("no program");
-	if (thaw_view_open(path, 0, &view, &error))
+	if (path_view(path, 0, &view, &error))
 		fuzz_fail("%s", error.text);
 	heap_bytes = thaw_view_generation(view)->heap_bytes;
 	heap = malloc(heap_bytes);

@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "../by_path.h"
 #include "image/format.h"
 #include "fuzz.h"
 #include "image/store.h"
@@ -241,19 +242,19 @@ static void image_inspect(const char *path)
 	uint64_t generation;
 	int count;
 
-	thaw_image_info(path, true, &info, &error);
-	count = thaw_image_log(path, &log, &error);
+	path_info(path, true, &info, &error);
+	count = path_log(path, &log, &error);
 	if (count >= 0)
 		free(log);
-	count = thaw_image_names(path, &names, &error);
+	count = path_names(path, &names, &error);
 	for (int i = 0; i < count; i++)
-		if (thaw_image_find(path, names[i].name, &generation, &error) ||
+		if (path_find(path, names[i].name, &generation, &error) ||
 		    generation != names[i].generation)
 			fuzz_fail("the name '%s' is listed and cannot be found", names[i].name);
 	if (count >= 0)
 		free(names);
-	thaw_image_find(path, "1", &generation, &error);
-	thaw_image_find(path, "no such name", &generation, &error);
+	path_find(path, "1", &generation, &error);
+	path_find(path, "no such name", &generation, &error);
 }
 
 static void image_lookups(struct image *image, uint64_t seed)
@@ -298,7 +299,7 @@ static void image_view(const char *path, uint64_t generation, uint64_t seed, boo
 	struct thaw_view *view;
 	char bytes[5000];
 	size_t state;
-	int code = thaw_view_open(path, generation, &view, &error);
+	int code = path_view(path, generation, &view, &error);
 
 	for (uint64_t at = 0; !code && at < 1 << 18; at += 1 << 12) {
 		int read = thaw_view_read(view, at, bytes, 1 << 12, &error);
@@ -322,7 +323,7 @@ static void image_read(const char *path, const struct control *control, bool sou
 {
 	struct thaw_generation *log;
 	struct thaw_error error;
-	int count = thaw_image_log(path, &log, &error);
+	int count = path_log(path, &log, &error);
 
 	image_read_one(path, 0, false, control->seed);
 	image_read_one(path, 0, true, control->seed);
@@ -387,12 +388,12 @@ static int image_write(const char *path, const struct control *control)
 	struct image *image;
 	int code, count;
 
-	code = thaw_image_info(path, false, &info, &error);
+	code = path_info(path, false, &info, &error);
 	if (code)
 		return code;
 	options.engine = info.engine;
 	options.page_bytes = info.page_bytes;
-	count = thaw_image_log(path, &log, &error);
+	count = path_log(path, &log, &error);
 	if (count > 0 && control->open > 2)
 		options.generation = log[control->open % count].number;
 	if (count >= 0)
@@ -415,7 +416,7 @@ static int image_history(const char *path, const struct control *control)
 {
 	struct thaw_generation *log, made;
 	struct thaw_error error;
-	int count = thaw_image_log(path, &log, &error), code;
+	int count = path_log(path, &log, &error), code;
 
 	if (count <= 0) {
 		if (!count)
@@ -470,15 +471,15 @@ static void image_picture(const char *path, const struct control *control)
 	struct thaw_generation *log;
 	struct thaw_error error;
 	struct seen seen = {0};
-	int count = thaw_image_log(path, &log, &error);
+	int count = path_log(path, &log, &error);
 
-	thaw_image_pages(path, 0, see_run, &seen, &error);
+	path_pages(path, 0, see_run, &seen, &error);
 	for (int i = 0; i < count && i < (int)GENERATIONS_OPEN; i++) {
 		seen = (struct seen){0};
-		thaw_image_pages(path, log[i].number, see_run, &seen, &error);
+		path_pages(path, log[i].number, see_run, &seen, &error);
 		seen = (struct seen){0};
-		thaw_image_diff(path, log[i].number, log[control->seed % (unsigned)count].number,
-				see_change, &seen, &error);
+		path_diff(path, log[i].number, log[control->seed % (unsigned)count].number,
+			  see_change, &seen, &error);
 	}
 	if (count >= 0)
 		free(log);
@@ -498,7 +499,7 @@ static void image_copies(const char *path, const struct control *control, bool s
 {
 	struct thaw_error error;
 	struct thaw_generation *log;
-	int count = thaw_image_log(path, &log, &error), code;
+	int count = path_log(path, &log, &error), code;
 	char copy[128];
 
 	if (count >= 0)
@@ -616,7 +617,7 @@ static size_t seed(unsigned number, uint8_t *bytes)
 			fuzz_fail("seed %u: %s", number, error.text);
 		if (i == 2 && recipe->history) {
 			control.open = 3;
-			if (thaw_image_find(path, "first", &first, &error) ||
+			if (path_find(path, "first", &first, &error) ||
 			    thaw_image_rollback(path, first, NULL, &error))
 				fuzz_fail("seed %u: %s", number, error.text);
 		}

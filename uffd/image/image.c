@@ -191,9 +191,9 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "handle.h"
 #include "newfile.h"
 #include "relocate.h"
-#include "store.h"
 #include "sys.h"
 
 #define OPEN_ATTEMPTS 10 /* when others create or replace the file at the same time */
@@ -360,17 +360,14 @@ static int check_owner(int fd, const char *path, struct thaw_error *error)
 		geteuid());
 }
 
-/*
- * One attempt: an open and, unless read only, locked file; -EAGAIN: it changed meanwhile. `made`: there
- * was none.
- */
+/* One attempt: an open and locked file; -EAGAIN: it changed meanwhile. `made`: there was none. */
 static int file_open_once(const struct image_options *options, bool *made, struct thaw_error *error)
 {
-	bool create = options->create && !options->read_only;
+	bool create = options->create;
 	struct stat stat;
 	int fd, code;
 
-	fd = store_open(options->path, options->read_only ? O_RDONLY : O_RDWR, error);
+	fd = store_open(options->path, O_RDWR, error);
 	if (fd == -ENOENT && create) {
 		fd = file_create(options, false, error);
 		*made = fd >= 0;
@@ -379,7 +376,7 @@ static int file_open_once(const struct image_options *options, bool *made, struc
 					 options->path);
 		return fd == -EEXIST ? -EAGAIN : fd;
 	}
-	if (fd < 0 || options->read_only)
+	if (fd < 0)
 		return fd;
 	code = options->own ? check_owner(fd, options->path, error) : 0;
 	if (!code)
@@ -535,7 +532,9 @@ static int image_choose(struct image *image, const struct image_options *options
 
 		if (record_read(image->fd, image->path, &slots[!image->slot], &older, NULL))
 			return code;
-		record_free(&image->record);
+		if (!image->record_lent)
+			record_free(&image->record);
+		image->record_lent = false;
 		image->record = older;
 		image->slot = !image->slot;
 		older_code = options->portable ? choose_portable(image, &last, fallback, error)
@@ -593,50 +592,64 @@ static int image_find(struct image *image, const struct image_options *options,
 	return code ? code : image_choose(image, options, slots, fallback, error);
 }
 
-/*
- * For a reader: a generation that is listed once it is pinned stays whole. One that was dropped just
- * before is another one by the next try, unless it was asked for by its number.
- */
-static int image_find_pinned(struct image *image, const struct image_options *options,
-			     struct slot slots[2], struct thaw_error *fallback,
-			     struct thaw_error *error)
+/* The generation is chosen. */
+static void image_begin(struct image *image, const struct slot slots[2])
 {
-	for (int attempt = 0;; attempt++) {
-		int code = image_find(image, options, slots, fallback, error);
-		uint64_t number = image->opened.info.number;
-
-		if (code || !number)
-			return code;
-		pin_take(image->fd, number);
-		if (attempt == OPEN_ATTEMPTS || store_retains(image->fd, image->path, number))
-			return 0;
-		pin_release(image->fd, number);
-		record_free(&image->record);
-		memset(&image->opened, 0, sizeof(image->opened));
-		memset(fallback, 0, sizeof(*fallback));
-	}
+	image->next = number_next(slots, image->slot);
+	image->note = slots[!image->slot].note;
+	for (unsigned i = 0; i < 2; i++)
+		if (slots[i].note.failures && slots[i].note.generation == image->opened.info.number)
+			image->failures = slots[i].note;
+	memcpy(image->slots, slots, sizeof(image->slots));
+	image->slots_known[0] = image->slots_known[1] = true;
+	image_note_extent(image);
+	image->base = image->opened;
+	index_open(&image->index, image->fd, image->path, image->identity.page_bytes,
+		   &image->base.root);
 }
 
 static int image_start(struct image *image, const struct image_options *options,
 		       struct thaw_error *fallback, struct thaw_error *error)
 {
 	struct slot slots[2];
-	int code = options->read_only ? image_find_pinned(image, options, slots, fallback, error)
-				      : image_find(image, options, slots, fallback, error);
+	int code = image_find(image, options, slots, fallback, error);
 
-	if (code)
+	if (!code)
+		image_begin(image, slots);
+	return code;
+}
+
+int image_open_listed(struct thaw_image *from, const struct image_options *options,
+		      struct image **image, struct thaw_error *fallback, struct thaw_error *error)
+{
+	struct image *opened = calloc(1, sizeof(*opened));
+	struct thaw_error unused;
+	int code;
+
+	*image = NULL;
+	fallback = fallback ? fallback : &unused;
+	*fallback = from->fallback;
+	if (!opened)
+		return error_set(error, -ENOMEM, "%s: no memory", from->path);
+	handle_join(from, opened);
+	opened->fd = from->fd;
+	opened->path = from->path;
+	opened->read_only = true;
+	opened->record = from->record;
+	opened->record_lent = true;
+	opened->slot = from->slot;
+	opened->identity = from->slots[from->slot];
+	code = identity_check(options, &opened->identity, error);
+	if (!code)
+		code = image_choose(opened, options, from->slots, fallback, error);
+	if (code) {
+		image_close(opened);
 		return code;
-	image->next = number_next(slots, image->slot);
-	image->note = slots[!image->slot].note;
-	for (unsigned i = 0; i < 2; i++)
-		if (slots[i].note.failures && slots[i].note.generation == image->opened.info.number)
-			image->failures = slots[i].note;
-	memcpy(image->slots, slots, sizeof(slots));
-	image->slots_known[0] = image->slots_known[1] = true;
-	image_note_extent(image);
-	image->base = image->opened;
-	index_open(&image->index, image->fd, image->path, image->identity.page_bytes,
-		   &image->base.root);
+	}
+	if (!opened->record_lent) /* the one before it, which was not pinned with the others */
+		pin_take(opened->fd, opened->opened.info.number);
+	image_begin(opened, from->slots);
+	*image = opened;
 	return 0;
 }
 
@@ -687,6 +700,15 @@ int image_open(const struct image_options *options, struct image **image,
 	memset(fallback, 0, sizeof(*fallback));
 	if (code)
 		return code;
+	if (options->read_only) {
+		struct thaw_image *from;
+
+		code = thaw_image_open(options->path, &from, error);
+		if (!code)
+			code = image_open_listed(from, options, image, fallback, error);
+		thaw_image_close(from);
+		return code;
+	}
 	opened = calloc(1, sizeof(*opened));
 	if (!opened)
 		return error_set(error, -ENOMEM, "%s: no memory", options->path);
@@ -698,7 +720,6 @@ int image_open(const struct image_options *options, struct image **image,
 	}
 	opened->path = strdup(options->path);
 	opened->absolute = path_absolute(options->path);
-	opened->read_only = options->read_only;
 	opened->held_most = STORE_HELD_MOST;
 	opened->retention.all = options->retain_all;
 	opened->retention.newest = options->retain ? options->retain : STORE_RETAIN_DEFAULT;
@@ -728,10 +749,15 @@ void image_close(struct image *image)
 	ranges_free(&image->doubt);
 	ranges_free(&image->held);
 	relocate_free(&image->relocation);
-	record_free(&image->record);
-	close(image->fd); /* gives up the lock */
-	free(image->path);
-	free(image->absolute);
+	if (!image->record_lent)
+		record_free(&image->record);
+	if (image->from) {
+		handle_leave(image->from, image);
+	} else {
+		close(image->fd); /* gives up the lock */
+		free(image->path);
+		free(image->absolute);
+	}
 	free(image);
 }
 

@@ -1,121 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * inspect.c - thaw_image_log and thaw_image_info: what an image says about itself. Any thread, no
- * lock, nothing written; the image may be in use.
+ * inspect.c - thaw_image_info: what an image is, and where its bytes go. Any thread, no lock, nothing
+ * written; the image may be in use.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "bitmap.h"
+#include "handle.h"
 #include "retention.h"
-#include "store.h"
-#include "sys.h"
 #include "walk.h"
 
 #define SMALL_BYTES (64u << 10)
 #define BLOCKS_MAX (1ull << 34) /* of files of up to 64 TiB the unused blocks are counted */
-
-struct opened {
-	int fd;
-	struct slot slots[2];
-	unsigned chosen;
-	struct record record;
-	struct thaw_error fallback;
-};
-
-static int inspect_open(const char *path, struct opened *opened, struct thaw_error *error)
-{
-	int code;
-
-	memset(opened, 0, sizeof(*opened));
-	opened->fd = store_open(path, O_RDONLY, error);
-	if (opened->fd < 0)
-		return opened->fd;
-	code = store_read(opened->fd, path, opened->slots, &opened->chosen, &opened->record,
-			  &opened->fallback, error);
-	if (code)
-		close(opened->fd);
-	return code;
-}
-
-static void inspect_close(struct opened *opened)
-{
-	record_free(&opened->record);
-	close(opened->fd);
-}
-
-int thaw_image_log(const char *path, struct thaw_generation **generations, struct thaw_error *error)
-{
-	struct thaw_error unused;
-	struct opened opened;
-	int code;
-
-	*generations = NULL;
-	error = error ? error : &unused;
-	code = inspect_open(path, &opened, error);
-	if (code)
-		return code;
-	*generations = calloc(opened.record.count + 1, sizeof(**generations));
-	code = (int)opened.record.count;
-	for (unsigned i = 0; *generations && i < opened.record.count; i++)
-		(*generations)[i] = opened.record.generations[i].info;
-	if (!*generations)
-		code = error_set(error, -ENOMEM, "%s: no memory for its log", path);
-	inspect_close(&opened);
-	return code;
-}
-
-int thaw_image_names(const char *path, struct thaw_name **names, struct thaw_error *error)
-{
-	struct thaw_error unused;
-	struct opened opened;
-	int code;
-
-	*names = NULL;
-	error = error ? error : &unused;
-	code = inspect_open(path, &opened, error);
-	if (code)
-		return code;
-	*names = opened.record.names ? opened.record.names : calloc(1, sizeof(**names));
-	opened.record.names = NULL;
-	code = (int)opened.record.name_count;
-	if (!*names)
-		code = error_set(error, -ENOMEM, "%s: no memory for its names", path);
-	inspect_close(&opened);
-	return code;
-}
-
-int thaw_image_find(const char *path, const char *word, uint64_t *generation,
-		    struct thaw_error *error)
-{
-	const struct thaw_name *named;
-	struct thaw_error unused;
-	struct opened opened;
-	uint64_t number;
-	char *end;
-	int code;
-
-	error = error ? error : &unused;
-	code = inspect_open(path, &opened, error);
-	if (code)
-		return code;
-	number = strtoull(word, &end, 10);
-	named = record_named(&opened.record, word);
-	if (named)
-		*generation = named->generation;
-	else if (*word >= '0' && *word <= '9' && !*end && record_find(&opened.record, number))
-		*generation = number;
-	else
-		code = error_set(error, THAW_ENOGEN,
-				 "%s: no generation is numbered or named '%s' (see thaw log)", path,
-				 word);
-	inspect_close(&opened);
-	return code;
-}
 
 struct count {
 	uint64_t bytes;		     /* reached */
@@ -183,11 +82,10 @@ static int count_damage(void *arg, uint64_t first_page, uint64_t pages, uint64_t
 }
 
 /* Newest first, each against those counted before. */
-static int count_reached(const char *path, const struct opened *opened,
-			 struct thaw_image_info *info)
+static int count_reached(const struct thaw_image *image, struct thaw_image_info *info)
 {
-	const struct walk_source source = {opened->fd, path, info->page_bytes};
-	const struct record *record = &opened->record;
+	const struct walk_source source = {image->fd, image->path, info->page_bytes};
+	const struct record *record = &image->record;
 	const struct working_set *set = &record->working_set;
 	const struct root **roots = calloc(record->count + 1, sizeof(*roots));
 	unsigned *order = calloc(record->count + 1, sizeof(*order));
@@ -232,42 +130,30 @@ static int count_reached(const char *path, const struct opened *opened,
 	return code;
 }
 
-int thaw_image_info(const char *path, bool deep, struct thaw_image_info *info,
+int thaw_image_info(const struct thaw_image *image, bool deep, struct thaw_image_info *info,
 		    struct thaw_error *error)
 {
+	const struct slot *slot = &image->slots[image->slot];
 	struct thaw_error unused;
-	const struct slot *slot;
-	struct opened opened;
 	struct stat stat;
 	int code;
 
 	memset(info, 0, sizeof(*info));
-	error = error ? error : &unused;
-	code = inspect_open(path, &opened, error);
-	if (code)
-		return code;
-	slot = &opened.slots[opened.chosen];
 	info->format = slot->format;
 	info->page_bytes = slot->page_bytes;
 	memcpy(info->uuid, slot->uuid, sizeof(info->uuid));
 	memcpy(info->engine, slot->engine, sizeof(info->engine));
-	if (!fstat(opened.fd, &stat)) {
+	if (!fstat(image->fd, &stat)) {
 		info->file_bytes = (uint64_t)stat.st_size;
 		info->allocated_bytes = (uint64_t)stat.st_blocks * 512;
 	}
-	info->holder = image_holder(opened.fd);
-	info->generations = opened.record.count;
-	info->fallback = opened.fallback;
-	info->working_set_clusters = opened.record.working_set.bytes / sizeof(uint64_t);
-	info->working_set_generation = opened.record.working_set.generation;
-	for (unsigned i = 0; deep && i < opened.record.count; i++)
-		pin_take(opened.fd, opened.record.generations[i].info.number);
-	if (deep) {
-		code = count_reached(path, &opened, info);
-		if (code)
-			error_set(error, code, "%s: cannot count its bytes: %s", path,
-				  thaw_strerror(code));
-	}
-	inspect_close(&opened);
-	return code;
+	info->holder = image_holder(image->fd);
+	info->generations = image->record.count;
+	info->fallback = image->fallback;
+	info->working_set_clusters = image->record.working_set.bytes / sizeof(uint64_t);
+	info->working_set_generation = image->record.working_set.generation;
+	code = deep ? count_reached(image, info) : 0;
+	return code ? error_set(error ? error : &unused, code, "%s: cannot count its bytes: %s",
+				image->path, thaw_strerror(code))
+		    : 0;
 }

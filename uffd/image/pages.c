@@ -12,22 +12,20 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 
 #include "format.h"
-#include "store.h"
+#include "handle.h"
 #include "walk.h"
 
-static int generation_open(const char *path, uint64_t generation, struct image **image,
+static int generation_open(struct thaw_image *from, uint64_t generation, struct image **image,
 			   struct thaw_error *error)
 {
-	const struct image_options options = {
-		.path = path, .read_only = true, .generation = generation};
-	int code = image_open(&options, image, NULL, error);
+	const struct image_options options = {.generation = generation};
+	int code = image_open_listed(from, &options, image, NULL, error);
 
 	if (!code && !image_opened(*image)->number) {
 		image_close(*image);
-		code = error_set(error, THAW_ENOGEN, "%s: holds no generation yet", path);
+		code = error_set(error, THAW_ENOGEN, "%s: holds no generation yet", from->path);
 	}
 	return code;
 }
@@ -191,18 +189,18 @@ static int list_lost(void *arg, uint64_t first_page, uint64_t pages, uint64_t of
 	return code ? code : list_pages(listing, first_page + pages, THAW_PAGE_LOST, 0, 0);
 }
 
-int thaw_image_pages(const char *path, uint64_t generation,
+int thaw_image_pages(struct thaw_image *image, uint64_t generation,
 		     int (*visit)(void *arg, const struct thaw_page_run *run), void *arg,
 		     struct thaw_error *error)
 {
 	struct listing listing = {.visit = visit, .arg = arg};
 	const struct walk_ops ops = {list_node, list_extent, list_lost, &listing};
-	struct walk_source source = {.path = path};
+	struct walk_source source = {.path = image->path};
 	struct thaw_error unused;
 	int code;
 
 	error = error ? error : &unused;
-	code = generation_open(path, generation, &listing.image, error);
+	code = generation_open(image, generation, &listing.image, error);
 	if (code)
 		return code;
 	*error = (struct thaw_error){0};
@@ -218,7 +216,7 @@ int thaw_image_pages(const char *path, uint64_t generation,
 	if (!code)
 		code = run_tell(&listing);
 	if (code == -ENOMEM)
-		error_set(error, code, "%s: no memory to list its pages", path);
+		error_set(error, code, "%s: no memory to list its pages", image->path);
 	free(listing.ranks);
 	image_close(listing.image);
 	return code ? code : error->code;
@@ -363,16 +361,7 @@ static int compare_trees(struct difference *difference)
 	return code ? code : change_tell(difference);
 }
 
-/* The name may stand for another file by now: then equal offsets mean nothing. */
-static bool same_file(const struct image *a, const struct image *b)
-{
-	struct stat left, right;
-
-	return !fstat(a->fd, &left) && !fstat(b->fd, &right) && left.st_ino == right.st_ino &&
-	       left.st_dev == right.st_dev;
-}
-
-int thaw_image_diff(const char *path, uint64_t from, uint64_t to,
+int thaw_image_diff(struct thaw_image *image, uint64_t from, uint64_t to,
 		    int (*visit)(void *arg, const struct thaw_page_change *change), void *arg,
 		    struct thaw_error *error)
 {
@@ -381,10 +370,10 @@ int thaw_image_diff(const char *path, uint64_t from, uint64_t to,
 	int code;
 
 	error = error ? error : &unused;
-	code = generation_open(path, from, &difference.image[FROM], error);
+	code = generation_open(image, from, &difference.image[FROM], error);
 	if (code)
 		return code;
-	code = generation_open(path, to, &difference.image[TO], error);
+	code = generation_open(image, to, &difference.image[TO], error);
 	if (code) {
 		image_close(difference.image[FROM]);
 		return code;
@@ -393,11 +382,7 @@ int thaw_image_diff(const char *path, uint64_t from, uint64_t to,
 	difference.error = error;
 	for (unsigned side = 0; side < SIDES; side++)
 		difference.end[side] = heap_pages(difference.image[side]);
-	if (same_file(difference.image[FROM], difference.image[TO]))
-		code = compare_trees(&difference);
-	else
-		code = error_set(error, -EAGAIN, "%s: the file was replaced meanwhile: try again",
-				 path);
+	code = compare_trees(&difference);
 	image_close(difference.image[FROM]);
 	image_close(difference.image[TO]);
 	return code ? code : error->code;

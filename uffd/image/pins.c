@@ -20,30 +20,84 @@
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "store.h"
 
 #define PINS_FROM (1ull << 62)
+#define PIN_ATTEMPTS 50
 
-static void pin_set(int fd, uint64_t number, short type)
+/* `count` 0: and all that come after. */
+static void pin_set(int fd, uint64_t number, uint64_t count, short type)
 {
 	struct flock lock = {.l_type = type,
 			     .l_whence = SEEK_SET,
 			     .l_start = (off_t)(PINS_FROM + number),
-			     .l_len = 1};
+			     .l_len = (off_t)count};
 
 	fcntl(fd, F_OFD_SETLK, &lock);
 }
 
 void pin_take(int fd, uint64_t number)
 {
-	pin_set(fd, number, F_RDLCK);
+	pin_set(fd, number, 1, F_RDLCK);
 }
 
 void pin_release(int fd, uint64_t number)
 {
-	pin_set(fd, number, F_UNLCK);
+	pin_set(fd, number, 1, F_UNLCK);
+}
+
+static bool numbers_alike(const struct record *a, const struct record *b)
+{
+	if (a->count != b->count)
+		return false;
+	for (unsigned i = 0; i < a->count; i++)
+		if (a->generations[i].info.number != b->generations[i].info.number)
+			return false;
+	return true;
+}
+
+/* Numbers that follow each other are one lock. */
+static void pin_all(int fd, const struct record *record)
+{
+	const struct generation *list = record->generations;
+
+	for (unsigned i = 0, run; i < record->count; i += run) {
+		for (run = 1; i + run < record->count; run++)
+			if (list[i + run].info.number != list[i].info.number + run)
+				break;
+		pin_set(fd, list[i].info.number, run, F_RDLCK);
+	}
+}
+
+/*
+ * A generation that is listed once it is pinned is safe, so the record is read again, and if it lists others,
+ * those are pinned instead. A writer has to be quicker than two small reads, again and again, to be ahead of
+ * this at the end; then what was dropped in between may be found gone, and is told to be.
+ */
+int pins_read(int fd, const char *path, struct slot slots[2], unsigned *chosen,
+	      struct record *record, struct thaw_error *fallback, struct thaw_error *error)
+{
+	int code = store_read(fd, path, slots, chosen, record, fallback, error);
+
+	for (int attempt = 0; !code; attempt++) {
+		struct record before = *record;
+		bool same;
+
+		pin_all(fd, &before);
+		if (attempt == PIN_ATTEMPTS)
+			break;
+		memset(record, 0, sizeof(*record));
+		code = store_read(fd, path, slots, chosen, record, fallback, error);
+		same = !code && numbers_alike(&before, record);
+		record_free(&before);
+		if (same)
+			break;
+		pin_set(fd, 0, 0, F_UNLCK); /* all of them */
+	}
+	return code;
 }
 
 /* Are all numbers in [from, end) listed? */

@@ -112,6 +112,9 @@ struct image {
 	char *absolute; /* the same file, wherever the process goes */
 	bool read_only;
 	bool made; /* by this process: it is no one else's, until its first generation is durable */
+	struct thaw_image *from; /* who reads: fd and path are this one's (handle.h) */
+	struct image *next_reader;
+	bool record_lent; /* and so is the record */
 	struct retention retention;
 	struct slot identity;	  /* uuid, engine, page size */
 	struct record record;	  /* the one that `slot` names */
@@ -241,6 +244,9 @@ int history_open(const char *path, uint64_t generation, struct image **image,
 
 /* ---- pins.c */
 
+/* store_read(), and all that the record lists is pinned. */
+int pins_read(int fd, const char *path, struct slot slots[2], unsigned *chosen,
+	      struct record *record, struct thaw_error *fallback, struct thaw_error *error);
 /* Keep what that generation reaches from being written over, until the descriptor is closed. */
 void pin_take(int fd, uint64_t number);
 void pin_release(int fd, uint64_t number);

@@ -18,7 +18,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "store.h"
+#include "handle.h"
 #include "sys.h"
 
 #define VIEW_BYTES_LEAST (256ull << 20)
@@ -87,11 +87,10 @@ static int view_start(struct thaw_view *view, struct thaw_error *error)
 	return image_read_state(view->image, &view->state, &view->state_bytes, error);
 }
 
-int thaw_view_open(const char *path, uint64_t generation, struct thaw_view **view,
+int thaw_view_open(struct thaw_image *image, uint64_t generation, struct thaw_view **view,
 		   struct thaw_error *error)
 {
-	const struct image_options options = {
-		.path = path, .read_only = true, .generation = generation};
+	const struct image_options options = {.generation = generation};
 	struct thaw_error unused;
 	struct thaw_view *opened;
 	int code;
@@ -100,8 +99,8 @@ int thaw_view_open(const char *path, uint64_t generation, struct thaw_view **vie
 	error = error ? error : &unused;
 	opened = calloc(1, sizeof(*opened));
 	if (!opened)
-		return error_set(error, -ENOMEM, "%s: no memory", path);
-	code = image_open(&options, &opened->image, NULL, error);
+		return error_set(error, -ENOMEM, "%s: no memory", image->path);
+	code = image_open_listed(image, &options, &opened->image, NULL, error);
 	if (!code)
 		code = view_start(opened, error);
 	if (code) {

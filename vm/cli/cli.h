@@ -134,7 +134,11 @@ struct runtime_options cli_runtime_options(const struct cli_options *options);
  * The generation of the image that a word on the command line means: a number or a name. Returns 0 or
  * an exit code, and then it has said why.
  */
-int cli_generation(const char *image, const char *word, uint64_t *generation);
+int cli_find(const struct thaw_image *image, const char *word, uint64_t *generation);
+/* For commands that then change the image, or run from it; those that look ask the image they have open. */
+int cli_generation(const char *path, const char *word, uint64_t *generation);
+/* Open an image to look at. Returns 0 or an exit code, and then it has said why. */
+int cli_open(const char *path, struct thaw_image **image);
 /*
  * An image could not be changed. Where a program has it open, says what to do about it; `instead`: what
  * else, or NULL.

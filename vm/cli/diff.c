@@ -15,19 +15,18 @@ static int say(int code, const struct thaw_error *error)
 }
 
 /* The two that were named; or the named one and the newest; or the two newest. 0 or an exit code. */
-static int choose(const char *path, int count, char **words, uint64_t generations[2])
+static int choose(const struct thaw_image *image, const char *path, int count, char **words,
+		  uint64_t generations[2])
 {
+	const struct thaw_generation *log;
 	struct thaw_error error = {0};
-	struct thaw_generation *log;
 	int listed, code = 0;
 
 	for (int i = 0; i < count && !code; i++)
-		code = cli_generation(path, words[i], &generations[i]);
+		code = cli_find(image, words[i], &generations[i]);
 	if (code || count == 2)
 		return code;
-	listed = thaw_image_log(path, &log, &error);
-	if (listed < 0)
-		return say(listed, &error);
+	listed = (int)thaw_image_log(image, &log);
 	if (!listed || (!count && listed < 2)) {
 		code = failure(&error, THAW_ENOGEN,
 			       "%s: it holds %d generations, and two are compared: see thaw log",
@@ -37,7 +36,6 @@ static int choose(const char *path, int count, char **words, uint64_t generation
 		if (!count)
 			generations[0] = log[listed - 2].number;
 	}
-	free(log);
 	return say(code, &error);
 }
 
@@ -62,26 +60,26 @@ static int count_pages(void *arg, const struct thaw_page_change *change)
 	return 0;
 }
 
-static int compare_all(const char *path, const uint64_t generations[2],
+static int compare_all(struct thaw_image *image, const char *path, const uint64_t generations[2],
 		       struct compare_options *options, struct thaw_error *error)
 {
 	struct thaw_image_info info;
 	struct look looks[2];
 	uint64_t dropped = 0;
-	int code = thaw_image_info(path, false, &info, error);
+	int code = thaw_image_info(image, false, &info, error);
 
 	if (code < 0)
 		return code;
 	options->pages.bytes_each = info.page_bytes;
-	code = thaw_image_diff(path, generations[0], generations[1], count_pages, &options->pages,
+	code = thaw_image_diff(image, generations[0], generations[1], count_pages, &options->pages,
 			       error);
 	/* What was lost is counted; whether it is missed, the objects will tell. */
 	if (code && code != THAW_EDAMAGED)
 		return code;
-	code = look_open(&looks[0], path, generations[0], error);
+	code = look_open(&looks[0], image, path, generations[0], error);
 	if (code)
 		return code;
-	code = look_open(&looks[1], path, generations[1], error);
+	code = look_open(&looks[1], image, path, generations[1], error);
 	if (!code) {
 		code = compare_looks(looks, options, stdout, error);
 		dropped = graph_dropped(looks[0].graph) + graph_dropped(looks[1].graph);
@@ -99,14 +97,21 @@ static int diff(const struct cli_options *options, int operand_count, char **ope
 	struct compare_options how = {options->depth, options->limit, options->json, {0}};
 	struct thaw_error error = {0};
 	uint64_t generations[2] = {0};
-	int code = choose(operands[0], operand_count - 1, operands + 1, generations);
+	const char *path = operands[0];
+	struct thaw_image *image;
+	int code = cli_open(path, &image);
 
 	if (code)
 		return code;
-	code = options->pages
-		       ? page_changes_list(operands[0], generations, options->json, stdout, &error)
-		       : compare_all(operands[0], generations, &how, &error);
-	return say(code, &error);
+	code = choose(image, path, operand_count - 1, operands + 1, generations);
+	if (!code) {
+		code = options->pages ? page_changes_list(image, path, generations, options->json,
+							  stdout, &error)
+				      : compare_all(image, path, generations, &how, &error);
+		code = say(code, &error);
+	}
+	thaw_image_close(image);
+	return code;
 }
 
 static const struct cli_option diff_options[] = {

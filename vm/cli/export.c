@@ -56,6 +56,7 @@ static int export_image(const struct cli_options *options, int operand_count, ch
 	const char *format = options->format ? options->format : "json";
 	bool snapshot = !strcmp(format, "heapsnapshot");
 	struct thaw_error error = {0};
+	struct thaw_image *image;
 	struct look look;
 	uint64_t generation = 0;
 	int code;
@@ -64,10 +65,15 @@ static int export_image(const struct cli_options *options, int operand_count, ch
 	if (!snapshot && strcmp(format, "json"))
 		return cli_fail(EXIT_USAGE, "--format %s: not a format: it is json or heapsnapshot",
 				format);
-	code = options->at ? cli_generation(operands[0], options->at, &generation) : 0;
-	if (code)
+	code = cli_open(operands[0], &image);
+	if (!code && options->at)
+		code = cli_find(image, options->at, &generation);
+	if (code) {
+		thaw_image_close(image);
 		return code;
-	code = look_open(&look, operands[0], generation, &error);
+	}
+	code = look_open(&look, image, operands[0], generation, &error);
+	thaw_image_close(image);
 	if (code)
 		return cli_fail_error(&error, code);
 	code = export_to(options, &look, snapshot, &error);

@@ -33,7 +33,7 @@ static const struct thaw_generation *between_turns(const struct thaw_generation 
 struct inspected {
 	const char *path;
 	struct thaw_image_info info;
-	struct thaw_name *names;
+	const struct thaw_name *names;
 	int name_count;
 	const struct thaw_generation *newest, *between; /* NULL: there is none */
 };
@@ -220,27 +220,26 @@ static void print_table(const struct inspected *image)
 static int inspect(const struct cli_options *options, int operand_count, char **operands)
 {
 	struct inspected image = {.path = operands[0]};
-	struct thaw_generation *generations = NULL;
+	const struct thaw_generation *generations;
 	struct thaw_error error = {0};
+	struct thaw_image *opened;
 	int code, count;
 
 	(void)operand_count;
-	code = thaw_image_info(image.path, true, &image.info, &error);
-	if (code < 0)
+	code = cli_open(image.path, &opened);
+	if (code)
+		return code;
+	code = thaw_image_info(opened, true, &image.info, &error);
+	if (code) {
+		thaw_image_close(opened);
 		return cli_fail_error(&error, code);
-	count = thaw_image_log(image.path, &generations, &error);
-	if (count < 0)
-		return cli_fail_error(&error, count);
-	image.name_count = thaw_image_names(image.path, &image.names, &error);
-	if (image.name_count < 0) {
-		free(generations);
-		return cli_fail_error(&error, image.name_count);
 	}
+	count = (int)thaw_image_log(opened, &generations);
+	image.name_count = (int)thaw_image_names(opened, &image.names);
 	image.newest = count ? &generations[count - 1] : NULL;
 	image.between = between_turns(generations, count);
 	(options->json ? print_json : print_table)(&image);
-	free(image.names);
-	free(generations);
+	thaw_image_close(opened);
 	if (image.info.fallback.code)
 		cli_fail(0, "note: %s", image.info.fallback.text);
 	return 0;

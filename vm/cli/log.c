@@ -13,30 +13,22 @@
 #define ORIGIN_BYTES 40
 
 struct log {
-	struct thaw_generation *generations;
-	struct thaw_name *names;
+	struct thaw_image *image;
+	const struct thaw_generation *generations;
+	const struct thaw_name *names;
 	int count, name_count;
 };
 
-static void log_free(struct log *log)
-{
-	free(log->generations);
-	free(log->names);
-}
-
 /* Returns 0 or an exit code. */
-static int log_read(const char *image, struct log *log)
+static int log_read(const char *path, struct log *log)
 {
-	struct thaw_error error = {0};
+	int code = cli_open(path, &log->image);
 
-	*log = (struct log){0};
-	log->count = thaw_image_log(image, &log->generations, &error);
-	if (log->count >= 0)
-		log->name_count = thaw_image_names(image, &log->names, &error);
-	if (log->count >= 0 && log->name_count >= 0)
-		return 0;
-	log_free(log);
-	return cli_fail_error(&error, log->count < 0 ? log->count : log->name_count);
+	if (code)
+		return code;
+	log->count = (int)thaw_image_log(log->image, &log->generations);
+	log->name_count = (int)thaw_image_names(log->image, &log->names);
+	return 0;
 }
 
 static void print_json(const struct log *log)
@@ -196,7 +188,7 @@ int log_print(const char *image)
 		code = print_table(&log);
 	else
 		puts("no generations yet");
-	log_free(&log);
+	thaw_image_close(log.image);
 	return code;
 }
 
@@ -212,7 +204,7 @@ static int log_image(const struct cli_options *options, int operand_count, char 
 	if (code)
 		return code;
 	print_json(&log);
-	log_free(&log);
+	thaw_image_close(log.image);
 	return 0;
 }
 

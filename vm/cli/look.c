@@ -23,10 +23,10 @@ static int view_read(void *arg, uint64_t offset, void *buffer, size_t bytes,
 	return thaw_view_read(arg, offset, buffer, bytes, error);
 }
 
-static int check_engine(const char *path, struct thaw_error *error)
+static int check_engine(const struct thaw_image *image, const char *path, struct thaw_error *error)
 {
 	struct thaw_image_info info;
-	int code = thaw_image_info(path, false, &info, error);
+	int code = thaw_image_info(image, false, &info, error);
 
 	if (code < 0)
 		return code;
@@ -38,7 +38,8 @@ static int check_engine(const char *path, struct thaw_error *error)
 	return 0;
 }
 
-int look_open(struct look *look, const char *path, uint64_t generation, struct thaw_error *error)
+int look_open(struct look *look, struct thaw_image *image, const char *path, uint64_t generation,
+	      struct thaw_error *error)
 {
 	struct graph_source source = {.read = view_read, .name = path};
 	const void *state;
@@ -46,9 +47,9 @@ int look_open(struct look *look, const char *path, uint64_t generation, struct t
 	int code;
 
 	*look = (struct look){.path = path};
-	code = check_engine(path, error);
+	code = check_engine(image, path, error);
 	if (!code)
-		code = thaw_view_open(path, generation, &look->view, error);
+		code = thaw_view_open(image, generation, &look->view, error);
 	if (code)
 		return code;
 	look->generation = thaw_view_generation(look->view)->number;

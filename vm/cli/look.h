@@ -19,8 +19,9 @@ struct look {
 	uint64_t generation;
 };
 
-/* `generation` 0: the newest. On failure nothing is open. */
-int look_open(struct look *look, const char *path, uint64_t generation, struct thaw_error *error);
+/* `generation` 0: the newest. `path` is what messages call the image. On failure nothing is open. */
+int look_open(struct look *look, struct thaw_image *image, const char *path, uint64_t generation,
+	      struct thaw_error *error);
 void look_close(struct look *look);
 
 /* Is it a global that every program has from its start? */

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "failure.h"
 #include "map.h"
 #include "output.h"
 
@@ -80,67 +81,53 @@ static int map_cells(struct map *map)
 
 /* ---- Gathering ---- */
 
-/* Without them, if they cannot be read: the picture does not depend on them. */
-static void find_names(struct map *map)
+static void find_names(struct map *map, const struct thaw_image *image)
 {
 	size_t used = 0;
 
-	map->name_count = thaw_image_names(map->path, &map->name, NULL);
-	for (int i = 0; i < map->name_count && used < sizeof(map->names); i++)
+	map->name_count = thaw_image_names(image, &map->name);
+	for (unsigned i = 0; i < map->name_count && used < sizeof(map->names); i++)
 		if (map->name[i].generation == map->generation.number)
 			used += (size_t)snprintf(map->names + used, sizeof(map->names) - used,
 						 "%s%s", used ? ", " : "", map->name[i].name);
 }
 
-static void map_free(struct map *map)
-{
-	free(map->name);
-	free(map->cell);
-}
-
 /* Which generation it is. `number` 0: the newest. */
-static int find_generation(struct map *map, uint64_t number, struct thaw_error *error)
+static int find_generation(struct map *map, const struct thaw_image *image, uint64_t number,
+			   struct thaw_error *error)
 {
-	struct thaw_generation *generations;
-	int count = thaw_image_log(map->path, &generations, error), code = THAW_ENOGEN;
+	const struct thaw_generation *generations;
+	unsigned count = thaw_image_log(image, &generations);
+	int code = THAW_ENOGEN;
 
-	if (count < 0)
-		return count;
-	for (int i = 0; i < count; i++) {
+	for (unsigned i = 0; i < count; i++) {
 		if (number ? generations[i].number != number : i + 1 < count)
 			continue;
 		map->generation = generations[i];
 		map->newest = i + 1 == count;
 		code = 0;
 	}
-	free(generations);
-	if (code)
-		snprintf(error->text, sizeof(error->text), "%s: %s", map->path,
-			 count ? "that generation was dropped meanwhile (see thaw log)"
-			       : "holds no generation yet");
-	return code;
+	return code ? failure(error, code, "%s: holds no generation yet", map->path) : 0;
 }
 
 /* THAW_EDAMAGED: some of it is lost, and the rest is there. */
-static int gather(struct map *map, uint64_t number, struct thaw_error *error)
+static int gather(struct map *map, struct thaw_image *image, uint64_t number,
+		  struct thaw_error *error)
 {
-	int code = thaw_image_info(map->path, true, &map->info, error);
+	int code = thaw_image_info(image, true, &map->info, error);
 
 	if (!code)
-		code = find_generation(map, number, error);
+		code = find_generation(map, image, number, error);
 	if (code < 0)
 		return code;
-	find_names(map);
+	find_names(map, image);
 	map->page_bytes = map->info.page_bytes;
-	code = map_cells(map);
-	if (code) {
-		snprintf(error->text, sizeof(error->text), "%s: no memory for its map", map->path);
-		return code;
-	}
+	if (map_cells(map))
+		return failure(error, -ENOMEM, "%s: no memory for its map", map->path);
 	map->not_resident =
 		resident_pages(map->info.holder, map->pages, map->page_bytes, add_resident, map);
 	map->running = !map->not_resident;
-	return thaw_image_pages(map->path, map->generation.number, add_run, map, error);
+	return thaw_image_pages(image, map->generation.number, add_run, map, error);
 }
 
 /* ---- The command ---- */
@@ -154,7 +141,7 @@ static void print_json(const struct map *map, FILE *to)
 	json_text(&json, "image", map->path);
 	json_number(&json, "generation", map->generation.number);
 	json_open(&json, "names", '[');
-	for (int i = 0; i < map->name_count; i++)
+	for (unsigned i = 0; i < map->name_count; i++)
 		if (map->name[i].generation == map->generation.number)
 			json_text(&json, NULL, map->name[i].name);
 	json_close(&json, ']');
@@ -192,37 +179,44 @@ static int write_output(const struct map *map, const char *path, const char *byt
 	return code ? output_fail(&error, code) : 0;
 }
 
-static int map(const struct cli_options *options, int operand_count, char **operands)
+static int map_image(const struct cli_options *options, struct map *map, struct thaw_image *image)
 {
-	struct map map = {.path = operands[0]};
 	struct thaw_error error = {0};
 	uint64_t generation = 0;
 	char *bytes = NULL;
 	size_t count = 0;
 	FILE *memory;
-	int code, exit_code;
+	int code, exit_code = options->at ? cli_find(image, options->at, &generation) : 0;
 
-	(void)operand_count;
-	if (options->at) {
-		exit_code = cli_generation(map.path, options->at, &generation);
-		if (exit_code)
-			return exit_code;
-	}
-	code = gather(&map, generation, &error);
-	if (code < 0 && !map.counts.lost) {
-		map_free(&map);
+	if (exit_code)
+		return exit_code;
+	code = gather(map, image, generation, &error);
+	if (code < 0 && !map->counts.lost)
 		return cli_fail_error(&error, code);
-	}
 	memory = open_memstream(&bytes, &count);
 	if (memory)
-		(options->json ? print_json : map_draw)(&map, memory);
+		(options->json ? print_json : map_draw)(map, memory);
 	if (!memory || ferror(memory) | fclose(memory))
 		exit_code = cli_fail(EXIT_IO, "no memory for the map");
 	else
-		exit_code = write_output(&map, options->output, bytes, count);
+		exit_code = write_output(map, options->output, bytes, count);
 	free(bytes);
-	map_free(&map);
 	return exit_code || !code ? exit_code : cli_fail_error(&error, code);
+}
+
+static int map(const struct cli_options *options, int operand_count, char **operands)
+{
+	struct map map = {.path = operands[0]};
+	struct thaw_image *image;
+	int code = cli_open(map.path, &image);
+
+	(void)operand_count;
+	if (code)
+		return code;
+	code = map_image(options, &map, image);
+	free(map.cell);
+	thaw_image_close(image);
+	return code;
 }
 
 static const struct cli_option map_options[] = {

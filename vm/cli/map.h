@@ -26,8 +26,8 @@ struct map {
 	const char *path;
 	struct thaw_image_info info;
 	struct thaw_generation generation; /* that is drawn */
-	struct thaw_name *name;		   /* of all generations */
-	int name_count;
+	const struct thaw_name *name;	   /* of all generations; the image's */
+	unsigned name_count;
 	char names[200]; /* of it, with commas; "" */
 	bool newest;	 /* no one is newer */
 	uint32_t page_bytes;

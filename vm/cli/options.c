@@ -307,7 +307,15 @@ struct runtime_options cli_runtime_options(const struct cli_options *options)
 	};
 }
 
-int cli_generation(const char *image, const char *word, uint64_t *generation)
+int cli_open(const char *path, struct thaw_image **image)
+{
+	struct thaw_error error = {0};
+	int code = thaw_image_open(path, image, &error);
+
+	return code ? cli_fail_error(&error, code) : 0;
+}
+
+int cli_find(const struct thaw_image *image, const char *word, uint64_t *generation)
 {
 	struct thaw_error error = {0};
 	int code = thaw_image_find(image, word, generation, &error);
@@ -315,17 +323,31 @@ int cli_generation(const char *image, const char *word, uint64_t *generation)
 	return code ? cli_fail_error(&error, code) : 0;
 }
 
+int cli_generation(const char *path, const char *word, uint64_t *generation)
+{
+	struct thaw_image *image;
+	int code = cli_open(path, &image);
+
+	if (!code)
+		code = cli_find(image, word, generation);
+	thaw_image_close(image);
+	return code;
+}
+
 int cli_fail_change(const char *image, const char *instead, const struct thaw_error *error,
 		    int code)
 {
-	struct thaw_image_info info;
 	char holder[48] = "a program";
+	struct thaw_image_info info;
+	struct thaw_image *opened;
 
 	if (code != THAW_EINUSE)
 		return cli_fail(code == -EEXIST ? EXIT_USAGE : runtime_exit_code(code), "%s",
 				error->text[0] ? error->text : thaw_strerror(code));
-	if (!thaw_image_info(image, false, &info, NULL) && info.holder)
+	if (!thaw_image_open(image, &opened, NULL) &&
+	    !thaw_image_info(opened, false, &info, NULL) && info.holder)
 		snprintf(holder, sizeof(holder), "process %llu", (unsigned long long)info.holder);
+	thaw_image_close(opened);
 	return cli_fail(EXIT_IMAGE_IN_USE, "%s: %s has it open: stop it first%s%s", image, holder,
 			instead ? ", " : "", instead ? instead : "");
 }

@@ -25,14 +25,15 @@ static int cannot_write(const char *path, int reason, struct thaw_error *error)
 /* Also one that is damaged: it may be the last there is, and thaw repair can save something of it. */
 static bool is_image(const char *path, const struct stat *status, const char *image)
 {
-	struct thaw_image_info info;
+	struct thaw_image *opened;
 	struct stat other;
 	int code;
 
 	if (!stat(image, &other) && other.st_dev == status->st_dev &&
 	    other.st_ino == status->st_ino)
 		return true;
-	code = thaw_image_info(path, false, &info, NULL);
+	code = thaw_image_open(path, &opened, NULL);
+	thaw_image_close(opened);
 	return !code || code == THAW_EDAMAGED || code == THAW_EFORMAT || code == THAW_EENGINE;
 }
 

@@ -69,13 +69,13 @@ static void tell_sums(const struct telling *telling)
 	fprintf(telling->to, " (%s)\n", format_bytes(all * telling->page_bytes).s);
 }
 
-int page_changes_list(const char *path, const uint64_t generations[2], bool as_json, FILE *to,
-		      struct thaw_error *error)
+int page_changes_list(struct thaw_image *image, const char *path, const uint64_t generations[2],
+		      bool as_json, FILE *to, struct thaw_error *error)
 {
 	struct json json = {.to = to};
 	struct telling telling = {.to = to, .json = as_json ? &json : NULL};
 	struct thaw_image_info info;
-	int code = thaw_image_info(path, false, &info, error);
+	int code = thaw_image_info(image, false, &info, error);
 
 	if (code < 0)
 		return code;
@@ -88,7 +88,7 @@ int page_changes_list(const char *path, const uint64_t generations[2], bool as_j
 		json_number(&json, "pageBytes", info.page_bytes);
 		json_open(&json, "runs", '[');
 	}
-	code = thaw_image_diff(path, generations[0], generations[1], tell_change, &telling, error);
+	code = thaw_image_diff(image, generations[0], generations[1], tell_change, &telling, error);
 	if (as_json)
 		json_close(&json, ']');
 	if (as_json || !code || telling.pages[THAW_CHANGE_LOST])

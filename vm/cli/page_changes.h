@@ -9,7 +9,7 @@
  * Each run of pages in which the heaps of two generations differ, and the sums; for people, or as one
  * JSON object. THAW_EDAMAGED or -errno: some of an index was lost, and all the rest was told.
  */
-int page_changes_list(const char *path, const uint64_t generations[2], bool as_json, FILE *to,
-		      struct thaw_error *error);
+int page_changes_list(struct thaw_image *image, const char *path, const uint64_t generations[2],
+		      bool as_json, FILE *to, struct thaw_error *error);
 
 #endif

@@ -65,17 +65,23 @@ static void print_table(const struct thaw_name *names, int count,
 
 static int list(const struct cli_options *options, const char *image)
 {
-	struct thaw_generation *generations = NULL;
-	struct thaw_name *names = NULL;
-	struct thaw_error error = {0};
-	int count = thaw_image_names(image, &names, &error), generation_count = 0;
+	const struct thaw_generation *generations;
+	const struct thaw_name *listed;
+	struct thaw_image *opened;
+	struct thaw_name *names;
+	int count, generation_count, code = cli_open(image, &opened);
 
-	if (count >= 0)
-		generation_count = thaw_image_log(image, &generations, &error);
-	if (count < 0 || generation_count < 0) {
-		free(names);
-		return cli_fail_error(&error, count < 0 ? count : generation_count);
+	if (code)
+		return code;
+	generation_count = (int)thaw_image_log(opened, &generations);
+	count = (int)thaw_image_names(opened, &listed);
+	names = calloc((size_t)count + 1, sizeof(*names));
+	if (!names) {
+		thaw_image_close(opened);
+		return cli_fail(EXIT_IO, "out of memory");
 	}
+	for (int i = 0; i < count; i++)
+		names[i] = listed[i];
 	qsort(names, (size_t)count, sizeof(*names), by_generation);
 	if (options->json)
 		print_json(names, count);
@@ -84,7 +90,7 @@ static int list(const struct cli_options *options, const char *image)
 	else
 		puts("no names yet");
 	free(names);
-	free(generations);
+	thaw_image_close(opened);
 	return 0;
 }
 
@@ -115,10 +121,10 @@ static int take_away(const struct cli_options *options, const char *image)
 	uint64_t generation = 0;
 	unsigned tries = 0;
 	/* It can only be named by its name here: a number is none. */
-	int code = thaw_image_find(image, options->remove, &generation, &error);
+	int code = cli_generation(image, options->remove, &generation);
 
 	if (code)
-		return cli_fail_error(&error, code);
+		return code;
 	do
 		code = thaw_image_untag(image, options->remove, &error);
 	while (cli_again(code, &tries));
@@ -144,8 +150,8 @@ static int give(const struct cli_options *options, const char *image, const char
 	snprintf(instead, sizeof(instead), "or let it call checkpoint({ name: '%.63s' })", name);
 	if (code)
 		return cli_fail_change(image, word ? NULL : instead, &error, code);
-	code = thaw_image_find(image, name, &generation, &error);
-	return code ? cli_fail_error(&error, code) : report(options, "name", name, generation);
+	code = cli_generation(image, name, &generation);
+	return code ? code : report(options, "name", name, generation);
 }
 
 static int tag(const struct cli_options *options, int count, char **operands)
