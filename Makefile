@@ -200,6 +200,7 @@ $(BUILD)/tests/image_faults $(BUILD)/tests/heap_faults: TEST_WRAPS := malloc cal
 $(BUILD)/tests/reads_complete: TEST_WRAPS := pthread_create
 $(BUILD)/tests/checkpoint_failure: TEST_WRAPS := pthread_mutex_lock
 $(BUILD)/tests/checkpoint_encode: TEST_WRAPS := js_blob_encode
+$(BUILD)/tests/sparse_region: TEST_WRAPS := sys_ioctl sys_mprotect madvise
 
 # The fuzz targets, as a test (every input that found something, and some more) and for libFuzzer.
 FUZZ_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out tests/fuzz/driver.c,$(wildcard tests/fuzz/*.c)))
@@ -313,7 +314,7 @@ fuzz:
 # arm64:6.1, arm64:6.12 and arm64:6.12-16k are more of them.
 KERNELS ?= 6.1 6.12
 KERNEL_TESTS := ladder_choice heap_touch privileges install_classify write_tracking restore_lazy restore_damaged \
-	heap_persists page_sizes heap_open_errors heap_address heap_faults generation_kinds working_set checkpoint_failure \
+	heap_persists page_sizes heap_open_errors heap_address heap_faults sparse_region generation_kinds working_set checkpoint_failure \
 	stack_switch turn_stopping javascript_traps javascript_working_set image_travels
 check-kernels: deps
 	$(Q)scripts/install-deps kernels

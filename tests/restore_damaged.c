@@ -353,13 +353,16 @@ TEST_F(damaged, a_read_that_fails_is_a_fault_that_says_so)
 {
 	/* Where a process takes long to start, each seventh. */
 	const unsigned stride = test_patience() > 1 ? 7 : 1;
-	unsigned some = 0;
+	unsigned some = 0, all = 0; /* the latter in a row */
 	int status = 0;
 
 	if (self->page_bytes > 16384)
 		SKIP(return, "a read is as long as with smaller pages, and there are many");
-	/* The first ones are the header's, of which there are two. */
-	for (unsigned skip = 0; !some || status != READ_ALL; skip += stride) {
+	/*
+	 * The first ones are the header's, of which there are two. Prefetch looks for what is stored, and where that
+	 * fails reads the node once more: so one that made no difference need not be behind the last.
+	 */
+	for (unsigned skip = 0; !some || all < 8; skip += stride) {
 		pid_t child = fork();
 
 		if (!child) {
@@ -379,6 +382,7 @@ TEST_F(damaged, a_read_that_fails_is_a_fault_that_says_so)
 			TH_LOG("read %u fails: exit %d", skip, status);
 		}
 		some += status == READ_SOME;
+		all = status == READ_ALL ? all + 1 : 0;
 	}
 	/* A read is of 128 KiB at most. */
 	EXPECT_GE((some + 1) * stride, PAGES * self->page_bytes / (128 << 10));

@@ -1,7 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * bitmap.h - one bit per page of a region. Plain words; whoever shares one between threads holds
- * a lock around it.
+ * bitmap.h - one bit per page of a region, however large: what a bitmap costs, in memory and in time, follows
+ * the bits that are set and not those that there could be. Plain words; whoever shares one between threads
+ * holds a lock around it.
+ *
+ * The words are address space that the kernel fills as it is written, so setting a bit cannot fail and is fit
+ * for a signal handler. `parts` has a bit for each 512 words of which one may not be zero: no other is ever
+ * looked at (reading one would cost a page, too).
  */
 #ifndef UFFD_BITMAP_H
 #define UFFD_BITMAP_H
@@ -11,43 +16,91 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+#define BITMAP_PART_WORDS 512ull
+#define BITMAP_PART_BITS (64 * BITMAP_PART_WORDS)
+#define BITMAP_PARTS_KEPT 64u /* 256 KiB: when all is cleared, more is given back to the kernel */
 
 struct bitmap {
-	uint64_t *words;
-	uint64_t bits;	/* capacity; a multiple of 64 is allocated */
-	uint64_t limit; /* every set bit is below it: keeps walks short in a mostly empty region */
+	uint64_t *words, *parts;
+	uint64_t bits;	/* capacity */
+	uint64_t limit; /* every set bit is below it */
 };
+
+static inline uint64_t bitmap_words_bytes(const struct bitmap *map)
+{
+	return (map->bits / BITMAP_PART_BITS + 1) * BITMAP_PART_WORDS * sizeof(uint64_t);
+}
+
+static inline uint64_t bitmap_parts_bytes(const struct bitmap *map)
+{
+	return (map->bits / BITMAP_PART_BITS / 64 + 1) * sizeof(uint64_t);
+}
 
 static inline int bitmap_init(struct bitmap *map, uint64_t bits)
 {
-	/* calloc of this size is mmap: pages of the bitmap that are never touched cost nothing. */
-	map->words = calloc((bits + 63) / 64 + 1, sizeof(uint64_t));
-	map->bits = bits;
-	map->limit = 0;
-	return map->words ? 0 : -ENOMEM;
+	void *memory;
+
+	*map = (struct bitmap){.bits = bits};
+	memory = mmap(NULL, bitmap_words_bytes(map) + bitmap_parts_bytes(map),
+		      PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (memory == MAP_FAILED)
+		return -ENOMEM;
+	map->words = memory;
+	map->parts = map->words + bitmap_words_bytes(map) / sizeof(uint64_t);
+	return 0;
 }
 
 static inline void bitmap_free(struct bitmap *map)
 {
-	free(map->words);
+	if (map->words)
+		munmap(map->words, bitmap_words_bytes(map) + bitmap_parts_bytes(map));
 	map->words = NULL;
+}
+
+static inline bool bitmap_has_part(const struct bitmap *map, uint64_t part)
+{
+	return map->parts[part / 64] >> part % 64 & 1;
+}
+
+/* The first part at or after `part` that is not empty; UINT64_MAX. */
+static inline uint64_t bitmap_next_part(const struct bitmap *map, uint64_t part)
+{
+	uint64_t word = part / 64, bits;
+	uint64_t words = (map->limit + 64 * BITMAP_PART_BITS - 1) / (64 * BITMAP_PART_BITS);
+
+	if (word >= words)
+		return UINT64_MAX;
+	bits = map->parts[word] & ~0ull << part % 64;
+	while (!bits) {
+		if (++word >= words)
+			return UINT64_MAX;
+		bits = map->parts[word];
+	}
+	return word * 64 + (uint64_t)__builtin_ctzll(bits);
 }
 
 static inline bool bitmap_test(const struct bitmap *map, uint64_t bit)
 {
-	return bit < map->bits && (map->words[bit / 64] >> (bit % 64) & 1);
+	return bit < map->limit && bitmap_has_part(map, bit / BITMAP_PART_BITS) &&
+	       (map->words[bit / 64] >> bit % 64 & 1);
 }
 
 static inline void bitmap_set(struct bitmap *map, uint64_t bit)
 {
-	map->words[bit / 64] |= 1ull << (bit % 64);
+	uint64_t part = bit / BITMAP_PART_BITS;
+
+	map->words[bit / 64] |= 1ull << bit % 64;
+	map->parts[part / 64] |= 1ull << part % 64;
 	if (bit >= map->limit)
 		map->limit = bit + 1;
 }
 
 static inline void bitmap_clear(struct bitmap *map, uint64_t bit)
 {
-	map->words[bit / 64] &= ~(1ull << (bit % 64));
+	if (bitmap_test(map, bit))
+		map->words[bit / 64] &= ~(1ull << bit % 64);
 }
 
 static inline void bitmap_set_range(struct bitmap *map, uint64_t first, uint64_t count)
@@ -57,8 +110,13 @@ static inline void bitmap_set_range(struct bitmap *map, uint64_t first, uint64_t
 	for (; first < end && first % 64; first++)
 		bitmap_set(map, first);
 	if (end - first >= 64) {
-		memset(&map->words[first / 64], 0xff, (end - first) / 64 * sizeof(uint64_t));
-		first += (end - first) / 64 * 64;
+		uint64_t words = (end - first) / 64;
+
+		memset(&map->words[first / 64], 0xff, words * sizeof(uint64_t));
+		for (uint64_t part = first / BITMAP_PART_BITS;
+		     part <= (first + words * 64 - 1) / BITMAP_PART_BITS; part++)
+			map->parts[part / 64] |= 1ull << part % 64;
+		first += words * 64;
 		if (map->limit < first)
 			map->limit = first;
 	}
@@ -68,20 +126,44 @@ static inline void bitmap_set_range(struct bitmap *map, uint64_t first, uint64_t
 
 static inline void bitmap_clear_range(struct bitmap *map, uint64_t first, uint64_t count)
 {
-	for (uint64_t bit = first; bit < first + count; bit++)
-		bitmap_clear(map, bit);
+	for (uint64_t bit = first, end = first + count; bit < end; bit++) {
+		uint64_t part = bit / BITMAP_PART_BITS;
+
+		if (bitmap_has_part(map, part))
+			bitmap_clear(map, bit);
+		else
+			bit = (part + 1) * BITMAP_PART_BITS - 1;
+	}
 }
 
 static inline void bitmap_clear_all(struct bitmap *map)
 {
-	memset(map->words, 0, (map->limit + 63) / 64 * sizeof(uint64_t));
+	unsigned parts = 0;
+	uint64_t part;
+
+	for (part = 0; (part = bitmap_next_part(map, part)) != UINT64_MAX; part++)
+		if (++parts > BITMAP_PARTS_KEPT)
+			break;
+	/* Memory that is locked cannot be given back. */
+	if (part == UINT64_MAX || madvise(map->words, bitmap_words_bytes(map), MADV_DONTNEED))
+		for (part = 0; (part = bitmap_next_part(map, part)) != UINT64_MAX; part++)
+			memset(&map->words[part * BITMAP_PART_WORDS], 0,
+			       BITMAP_PART_WORDS * sizeof(uint64_t));
+	/* On a kernel of larger pages some of these went with the words. */
+	memset(map->parts, 0, (map->limit / BITMAP_PART_BITS / 64 + 1) * sizeof(uint64_t));
 	map->limit = 0;
 }
 
 static inline void bitmap_merge(struct bitmap *into, const struct bitmap *from)
 {
-	for (uint64_t word = 0; word < (from->limit + 63) / 64; word++)
-		into->words[word] |= from->words[word];
+	for (uint64_t part = 0; (part = bitmap_next_part(from, part)) != UINT64_MAX; part++) {
+		uint64_t word = part * BITMAP_PART_WORDS;
+
+		for (uint64_t end = word + BITMAP_PART_WORDS; word < end; word++)
+			if (from->words[word])
+				into->words[word] |= from->words[word];
+		into->parts[part / 64] |= 1ull << part % 64;
+	}
 	if (from->limit > into->limit)
 		into->limit = from->limit;
 }
@@ -90,35 +172,55 @@ static inline uint64_t bitmap_count(const struct bitmap *map)
 {
 	uint64_t count = 0;
 
-	for (uint64_t word = 0; word < (map->limit + 63) / 64; word++)
-		count += (uint64_t)__builtin_popcountll(map->words[word]);
+	for (uint64_t part = 0; (part = bitmap_next_part(map, part)) != UINT64_MAX; part++) {
+		const uint64_t *word = &map->words[part * BITMAP_PART_WORDS];
+
+		for (unsigned i = 0; i < BITMAP_PART_WORDS; i++)
+			count += (uint64_t)__builtin_popcountll(word[i]);
+	}
 	return count;
 }
 
 /* The first set bit at or after `from`, or UINT64_MAX. */
 static inline uint64_t bitmap_next(const struct bitmap *map, uint64_t from)
 {
-	uint64_t word = from / 64, words = (map->limit + 63) / 64, bits;
+	while (from < map->limit) {
+		uint64_t part = bitmap_next_part(map, from / BITMAP_PART_BITS), word, end;
 
-	if (word >= words)
-		return UINT64_MAX;
-	bits = map->words[word] & ~0ull << (from % 64);
-	while (!bits) {
-		if (++word >= words)
+		if (part == UINT64_MAX)
 			return UINT64_MAX;
-		bits = map->words[word];
+		if (from < part * BITMAP_PART_BITS)
+			from = part * BITMAP_PART_BITS;
+		word = from / 64;
+		end = (part + 1) * BITMAP_PART_WORDS;
+		for (uint64_t mask = ~0ull << from % 64; word < end; word++, mask = ~0ull)
+			if (map->words[word] & mask)
+				return word * 64 +
+				       (uint64_t)__builtin_ctzll(map->words[word] & mask);
+		from = end * 64;
 	}
-	return word * 64 + (uint64_t)__builtin_ctzll(bits);
+	return UINT64_MAX;
+}
+
+/* The first bit at or after `from` that is not set; or `end`. */
+static inline uint64_t bitmap_next_clear(const struct bitmap *map, uint64_t from, uint64_t end)
+{
+	while (from < end && from < map->limit && bitmap_has_part(map, from / BITMAP_PART_BITS)) {
+		uint64_t bits = ~map->words[from / 64] & ~0ull << from % 64;
+
+		if (bits) {
+			from = from / 64 * 64 + (uint64_t)__builtin_ctzll(bits);
+			break;
+		}
+		from = (from / 64 + 1) * 64;
+	}
+	return from < end ? from : end;
 }
 
 /* The length of the run of set bits that starts at `from` (which is set). */
 static inline uint64_t bitmap_run(const struct bitmap *map, uint64_t from)
 {
-	uint64_t end = from + 1;
-
-	while (bitmap_test(map, end))
-		end++;
-	return end - from;
+	return bitmap_next_clear(map, from, map->limit) - from;
 }
 
 #endif

@@ -40,8 +40,9 @@
 #define FRESH_BYTES (256u << 10) /* wp-sync: zero pages given per fault */
 #define PREFETCH_CLUSTERS 8u	 /* begun at once */
 #define POISON_RECORDS 32u
-#define ARRIVALS_FINE 8192u /* see block_clusters() */
-#define MESSAGES 32u	    /* faults read from the kernel at once */
+#define ARRIVALS_FINE 8192u   /* see block_clusters() */
+#define ARRIVALS_COARSE 1024u /* and after each so many more */
+#define MESSAGES 32u	      /* faults read from the kernel at once */
 
 struct read_run { /* consecutive pages that are consecutive in the file */
 	uint64_t first, offset;
@@ -477,15 +478,17 @@ static void span_begin(struct fault_service *service, uint64_t cluster, unsigned
 
 /*
  * A place where protection changes is a mapping more, of which a process has some 65,000
- * (tracker_mprotect.c): after so many arrivals, more is brought at once.
+ * (tracker_mprotect.c): after so many arrivals, more is brought at once, and more and more, until
+ * ARRIVALS_FINE blocks are all there is. How large a heap could be says nothing: it may be nearly empty.
  */
 static unsigned block_clusters(const struct fault_service *service)
 {
 	uint64_t clusters = service->restored_pages / service->cluster_pages;
-	unsigned block = 1;
+	unsigned arrivals = ARRIVALS_FINE, block = 1;
 
-	if (service->region->rungs.delivery == DELIVERY_SIGNAL && service->arrivals > ARRIVALS_FINE)
-		while (block < clusters / ARRIVALS_FINE)
+	if (service->region->rungs.delivery == DELIVERY_SIGNAL)
+		for (; service->arrivals > arrivals && block < clusters / ARRIVALS_FINE;
+		     arrivals += ARRIVALS_COARSE)
 			block *= 2;
 	return block;
 }
@@ -652,6 +655,20 @@ static void prefetch_set(struct fault_service *service)
 	}
 }
 
+/* The next clusters of the heap in which something is stored. What was never stored needs no reading. */
+static void prefetch_stored(struct fault_service *service)
+{
+	uint64_t page = image_next(service->options.image, service->prefetch_page);
+	uint64_t cluster = cluster_of(service, page);
+
+	if (page >= service->restored_pages) {
+		service->prefetch_page = service->restored_pages;
+		return;
+	}
+	span_begin(service, cluster, PREFETCH_CLUSTERS, true);
+	service->prefetch_page = (cluster + PREFETCH_CLUSTERS) * service->cluster_pages;
+}
+
 /*
  * Begin some more reads if those before have come. true: what was next needed none, and there may be
  * more to do at once.
@@ -663,9 +680,7 @@ static bool prefetch_step(struct fault_service *service)
 	if (service->prefetch_set < service->options.working_set_count) {
 		prefetch_set(service);
 	} else if (service->options.prefetch && service->prefetch_page < service->restored_pages) {
-		span_begin(service, cluster_of(service, service->prefetch_page), PREFETCH_CLUSTERS,
-			   true);
-		service->prefetch_page += PREFETCH_CLUSTERS * service->cluster_pages;
+		prefetch_stored(service);
 	} else {
 		return false;
 	}

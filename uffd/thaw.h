@@ -146,7 +146,7 @@ struct thaw_thinning {
 /* Start from an empty heap even if the image holds generations: they stay readable until retention
  * drops them. */
 #define THAW_FRESH 0x2u
-#define THAW_PREFETCH 0x4u /* after opening, stream every page in, in the background */
+#define THAW_PREFETCH 0x4u /* after opening, stream in all that is stored, in the background */
 /*
  * Open the newest whole generation that is portable and in the newest one's line of descent, however
  * many bound ones came after it: they stay readable until retention drops them. Never one of a line

@@ -41,7 +41,8 @@ void tracker_destroy(struct tracker *tracker)
 	tracker->regions = NULL;
 	bitmap_free(&tracker->put_back);
 	bitmap_free(&tracker->written);
-	bitmap_free(&tracker->closed);
+	bitmap_free(&tracker->noted);
+	bitmap_free(&tracker->here);
 	bitmap_free(&tracker->used);
 	bitmap_free(&tracker->poisoned);
 }
@@ -53,6 +54,8 @@ static int64_t noted_count(struct tracker *tracker, uint64_t limit)
 
 	pthread_mutex_lock(&tracker->lock);
 	count = bitmap_count(&tracker->written);
+	if (tracker->noted.words) /* a page may be in both: counted twice, which does no harm */
+		count += bitmap_count(&tracker->noted);
 	pthread_mutex_unlock(&tracker->lock);
 	return (int64_t)(count < limit ? count : limit);
 }
@@ -110,10 +113,8 @@ void tracker_forget(struct tracker *tracker, uint64_t first, uint64_t count)
 {
 	pthread_mutex_lock(&tracker->lock);
 	bitmap_set_range(&tracker->poisoned, first, count);
-	if (tracker->region->rungs.tracker == TRACKER_MPROTECT) {
-		bitmap_set_range(&tracker->closed, first, count);
+	if (tracker->region->rungs.tracker == TRACKER_MPROTECT)
 		bitmap_clear_range(&tracker->written, first, count);
-	}
 	pthread_mutex_unlock(&tracker->lock);
 }
 

@@ -29,10 +29,12 @@ struct tracker {
 	struct bitmap put_back; /* collected before and not made durable; checkpoint side only */
 	pthread_mutex_t
 		lock; /* `poisoned`, `written`, `closed`, and the protection of pages that changes with them */
-	struct bitmap written;	/* wp-sync, mprotect */
-	struct bitmap closed;	/* mprotect: PROT_NONE; see tracker_mprotect.c */
-	struct bitmap used;	/* mprotect: written before, if not restored */
-	unsigned notes;		/* mprotect: writes noted since the last collection */
+	struct bitmap written; /* wp-sync, mprotect */
+	struct bitmap noted; /* mprotect: written too, but watched again; see tracker_mprotect.c */
+	uint64_t awaited;    /* mprotect: a page below it is closed ... */
+	struct bitmap here;  /* ... that is not in here */
+	struct bitmap used;  /* mprotect: written before, if not restored */
+	unsigned notes;	     /* mprotect: writes noted since the last collection */
 	struct bitmap poisoned; /* under the lock */
 };
 

@@ -3,14 +3,14 @@
  * tracker_mprotect.c - written pages by mprotect(2) and SIGSEGV, for where userfaultfd cannot protect pages or cannot be
  * had at all (any kernel, any privileges).
  *
- * Invariant, under the lock: a page that can be written is in `written`, and a page in `closed` cannot be touched at all:
+ * Invariant, under the lock: a page that can be written is in `written`, and a closed page cannot be touched at all:
  * it is poisoned, or, where pages come by SIGSEGV, it has not arrived. The handler (segfault.c) notes a write on the
  * thread that wanted to write; nobody touches the region while holding the lock, so it is never taken twice.
  *
  * Each change of protection in the middle of a mapping makes two mappings more of it, of which a process can have some
  * 65,000 (vm.max_map_count), and others need some, too. So after NOTES_FINE writes since the last collection a write
- * opens a larger block; and where the kernel refuses all the same, as much as lies together, which takes mappings away.
- * What was opened and not written costs a comparison when it is stored.
+ * opens a larger block; what was opened and not written costs a comparison when it is stored. And where the kernel
+ * refuses all the same, no page can be written any more: those that were are in `noted` then, and their mappings one.
  */
 #include <errno.h>
 #include <sys/mman.h>
@@ -19,6 +19,8 @@
 #include "tracker.h"
 
 #define NOTES_FINE 8192u
+#define GROWN_BYTES \
+	(512u << 10) /* the largest block: of a heap of 4 GiB, NOTES_FINE of them are all */
 #define FRESH_BYTES (256u << 10) /* opened at once where nothing was restored, nor written yet */
 /* The page tables of so much are walked in the time of one more system call (512 pages of 4 KiB). */
 #define BRIDGE_BYTES (2u << 20)
@@ -36,26 +38,41 @@ int tracker_mprotect_create(struct tracker *tracker, struct thaw_error *error)
 	const struct region *region = tracker->region;
 	uint64_t restored = region->restored_bytes / region->page_bytes;
 
-	if (bitmap_init(&tracker->closed, region->max_bytes / region->page_bytes) ||
-	    bitmap_init(&tracker->used, region->max_bytes / region->page_bytes))
+	if (bitmap_init(&tracker->noted, region->max_bytes / region->page_bytes) ||
+	    bitmap_init(&tracker->used, region->max_bytes / region->page_bytes) ||
+	    bitmap_init(&tracker->here, restored))
 		return error_set(error, -ENOMEM, "no memory for the bitmap of absent pages");
 	if (region->rungs.delivery == DELIVERY_SIGNAL)
-		bitmap_set_range(&tracker->closed, 0, restored);
-	else if (region->rungs.delivery == DELIVERY_EAGER)
-		bitmap_set_range(&tracker->written, 0, restored); /* until they are loaded */
+		tracker->awaited = restored;
 	return 0;
+}
+
+static bool is_closed(const struct tracker *tracker, uint64_t page)
+{
+	return bitmap_test(&tracker->poisoned, page) ||
+	       (page < tracker->awaited && !bitmap_test(&tracker->here, page));
+}
+
+/* The first closed page at or after `from`, or UINT64_MAX. */
+static uint64_t next_closed(const struct tracker *tracker, uint64_t from)
+{
+	uint64_t poisoned = bitmap_next(&tracker->poisoned, from), absent = UINT64_MAX;
+
+	if (from < tracker->awaited)
+		absent = bitmap_next_clear(&tracker->here, from, tracker->awaited);
+	return absent < tracker->awaited && absent < poisoned ? absent : poisoned;
 }
 
 /* As much of [*first, *end) as lies together with the page and can be touched. */
 static void trim_to_open(const struct tracker *tracker, uint64_t page, uint64_t *first,
 			 uint64_t *end)
 {
-	uint64_t next = bitmap_next(&tracker->closed, page);
+	uint64_t next = next_closed(tracker, page);
 
 	if (next < *end)
 		*end = next;
 	for (uint64_t before = page; before > *first; before--)
-		if (bitmap_test(&tracker->closed, before - 1)) {
+		if (is_closed(tracker, before - 1)) {
 			*first = before;
 			return;
 		}
@@ -71,7 +88,7 @@ static void block_of(struct tracker *tracker, uint64_t page, uint64_t *first, ui
 	uint64_t pages = fresh ? FRESH_BYTES / region->page_bytes : 1;
 
 	if (++tracker->notes > NOTES_FINE)
-		while (pages < limit / NOTES_FINE)
+		while (pages < limit / NOTES_FINE && pages < GROWN_BYTES / region->page_bytes)
 			pages *= 2;
 	*first = page & ~(pages - 1);
 	*end = *first + pages < limit ? *first + pages : limit;
@@ -80,70 +97,6 @@ static void block_of(struct tracker *tracker, uint64_t page, uint64_t *first, ui
 	else if (page < restored && restored < *end)
 		*end = restored;
 	trim_to_open(tracker, page, first, end);
-}
-
-int tracker_mprotect_note(struct tracker *tracker, uint64_t page)
-{
-	const struct region *region = tracker->region;
-	uint64_t first, end;
-	int code;
-
-	pthread_mutex_lock(&tracker->lock);
-	if (bitmap_test(&tracker->closed, page)) {
-		pthread_mutex_unlock(&tracker->lock);
-		return -ENOENT;
-	}
-	block_of(tracker, page, &first, &end);
-	code = protect(tracker, first, end, PROT_READ | PROT_WRITE);
-	if (code == -ENOMEM) {
-		first = 0;
-		end = region_bytes(region) / region->page_bytes;
-		trim_to_open(tracker, page, &first, &end);
-		code = protect(tracker, first, end, PROT_READ | PROT_WRITE);
-	}
-	if (!code) {
-		bitmap_set_range(&tracker->written, first, end - first);
-		bitmap_set_range(&tracker->used, first, end - first);
-	}
-	pthread_mutex_unlock(&tracker->lock);
-	return code;
-}
-
-/* Everything that can be touched can be written, and was: that leaves the fewest mappings. */
-static int open_all(struct tracker *tracker)
-{
-	uint64_t limit = region_bytes(tracker->region) / tracker->region->page_bytes, end;
-	int code = 0;
-
-	for (uint64_t first = 0; first < limit && !code; first = end) {
-		if (bitmap_test(&tracker->closed, first)) {
-			end = first + bitmap_run(&tracker->closed, first);
-			continue;
-		}
-		end = bitmap_next(&tracker->closed, first);
-		end = end < limit ? end : limit;
-		code = protect(tracker, first, end, PROT_READ | PROT_WRITE);
-		if (!code)
-			bitmap_set_range(&tracker->written, first, end - first);
-	}
-	return code;
-}
-
-int tracker_mprotect_arrive(struct tracker *tracker, uint64_t first, uint64_t count)
-{
-	int code;
-
-	pthread_mutex_lock(&tracker->lock);
-	code = protect(tracker, first, first + count, PROT_READ);
-	if (code == -ENOMEM) {
-		code = open_all(tracker);
-		if (!code)
-			code = protect(tracker, first, first + count, PROT_READ);
-	}
-	if (!code)
-		bitmap_clear_range(&tracker->closed, first, count);
-	pthread_mutex_unlock(&tracker->lock);
-	return code;
 }
 
 /* How far from `first` on one call can take the right to write away: over what was not written, too. */
@@ -155,8 +108,7 @@ static uint64_t collect_end(const struct tracker *tracker, uint64_t first)
 	for (;;) {
 		uint64_t next = bitmap_next(&tracker->written, end);
 
-		if (next == UINT64_MAX || next - end > most ||
-		    bitmap_next(&tracker->closed, end) < next)
+		if (next == UINT64_MAX || next - end > most || next_closed(tracker, end) < next)
 			return end;
 		end = next + bitmap_run(&tracker->written, next);
 	}
@@ -176,14 +128,75 @@ static int forbid_writes(struct tracker *tracker)
 	return code;
 }
 
-int tracker_mprotect_loaded(struct tracker *tracker)
+/* Nothing can be written any more, and what was is remembered: that leaves the fewest mappings. */
+static int join_mappings(struct tracker *tracker)
+{
+	int code = forbid_writes(tracker);
+
+	if (code)
+		return code;
+	bitmap_merge(&tracker->noted, &tracker->written);
+	bitmap_clear_all(&tracker->written);
+	return 0;
+}
+
+int tracker_mprotect_note(struct tracker *tracker, uint64_t page)
+{
+	uint64_t first, end;
+	int code;
+
+	pthread_mutex_lock(&tracker->lock);
+	if (is_closed(tracker, page)) {
+		pthread_mutex_unlock(&tracker->lock);
+		return -ENOENT;
+	}
+	block_of(tracker, page, &first, &end);
+	code = protect(tracker, first, end, PROT_READ | PROT_WRITE);
+	if (code == -ENOMEM) {
+		code = join_mappings(tracker);
+		if (!code)
+			code = protect(tracker, first, end, PROT_READ | PROT_WRITE);
+	}
+	if (!code) {
+		bitmap_set_range(&tracker->written, first, end - first);
+		bitmap_set_range(&tracker->used, first, end - first);
+	}
+	pthread_mutex_unlock(&tracker->lock);
+	return code;
+}
+
+int tracker_mprotect_arrive(struct tracker *tracker, uint64_t first, uint64_t count)
 {
 	int code;
 
 	pthread_mutex_lock(&tracker->lock);
-	code = forbid_writes(tracker);
+	code = protect(tracker, first, first + count, PROT_READ);
+	if (code == -ENOMEM) {
+		code = join_mappings(tracker);
+		if (!code)
+			code = protect(tracker, first, first + count, PROT_READ);
+	}
 	if (!code)
-		bitmap_clear_all(&tracker->written);
+		bitmap_set_range(&tracker->here, first, count);
+	pthread_mutex_unlock(&tracker->lock);
+	return code;
+}
+
+int tracker_mprotect_loaded(struct tracker *tracker)
+{
+	uint64_t restored = tracker->region->restored_bytes / tracker->region->page_bytes;
+	int code = 0;
+
+	pthread_mutex_lock(&tracker->lock);
+	for (uint64_t first = 0, end; !code && first < restored; first = end) {
+		if (is_closed(tracker, first)) {
+			end = first + 1;
+			continue;
+		}
+		end = next_closed(tracker, first);
+		end = end < restored ? end : restored;
+		code = protect(tracker, first, end, PROT_READ);
+	}
 	pthread_mutex_unlock(&tracker->lock);
 	return code;
 }
@@ -197,7 +210,9 @@ int tracker_mprotect_collect(struct tracker *tracker, struct bitmap *pages)
 	/* After a failure every page stays noted; noting one twice costs only a comparison. */
 	if (!code) {
 		bitmap_merge(pages, &tracker->written);
+		bitmap_merge(pages, &tracker->noted);
 		bitmap_clear_all(&tracker->written);
+		bitmap_clear_all(&tracker->noted);
 		tracker->notes = 0;
 	}
 	pthread_mutex_unlock(&tracker->lock);

@@ -920,6 +920,11 @@ int image_lookup(struct image *image, uint64_t first_page, struct extent extents
 	return code == THAW_EDAMAGED && is_gone(image) ? gone(image, error) : code;
 }
 
+uint64_t image_next(struct image *image, uint64_t page)
+{
+	return index_next(&image->index, page);
+}
+
 static bool page_is_zero(const void *page, uint32_t page_bytes)
 {
 	const char *bytes = page;

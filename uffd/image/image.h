@@ -115,6 +115,12 @@ int image_read_working_set(struct image *image, uint64_t **pages, uint64_t *gene
 int image_lookup(struct image *image, uint64_t first_page, struct extent extents[IMAGE_LEAF_PAGES],
 		 struct thaw_error *error);
 
+/*
+ * The first page at or after this one that may be stored: that before it is absent, as image_lookup() would
+ * say. UINT64_MAX: all of it. Where the index is damaged, something may be. Any thread.
+ */
+uint64_t image_next(struct image *image, uint64_t page);
+
 /* Does the page in memory have the contents that the extent promises? */
 bool extent_matches(const struct extent *extent, const void *page, uint32_t page_bytes);
 

@@ -224,12 +224,13 @@ static int index_grow(struct index *index, uint64_t page)
 }
 
 /*
- * The leaf of a page, loaded; NULL if there is none and `create` is not set. Called and returns
+ * The leaf of a page, loaded; NULL if there is none and `create` is not set: nothing is stored then from the
+ * page up to `*absent_to`, which is UINT64_MAX if nothing comes after it. Called and returns
  * with the lock held, but lets go of it while it reads: then it starts again from the top, because
  * the tree may be another one by then.
  */
 static int leaf_find(struct index *index, uint64_t page, bool create, struct node **leaf,
-		     struct thaw_error *error)
+		     uint64_t *absent_to, struct thaw_error *error)
 {
 	struct node *loaded = NULL;
 	struct reference wanted = {0};
@@ -238,6 +239,7 @@ static int leaf_find(struct index *index, uint64_t page, bool create, struct nod
 
 	*leaf = NULL;
 again:
+	*absent_to = UINT64_MAX;
 	if (!index->levels || page >= index_span(index->levels - 1)) {
 		if (!create)
 			goto absent;
@@ -274,8 +276,10 @@ again:
 			loaded = NULL;
 			wanted.offset = 0;
 		} else if (!*place) {
-			if (!create)
+			if (!create) {
+				*absent_to = first + index_span(level);
 				goto absent;
+			}
 			*place = node_new(level, first);
 			if (!*place)
 				goto no_memory;
@@ -324,13 +328,29 @@ int index_lookup(struct index *index, uint64_t first_page, struct extent extents
 	int code;
 
 	pthread_mutex_lock(&index->lock);
-	code = leaf_find(index, first_page, false, &leaf, error);
+	code = leaf_find(index, first_page, false, &leaf, &(uint64_t){0}, error);
 	if (!code && leaf)
 		memcpy(extents, leaf->extent, sizeof(leaf->extent));
 	else
 		memset(extents, 0, IMAGE_LEAF_PAGES * sizeof(*extents));
 	pthread_mutex_unlock(&index->lock);
 	return code;
+}
+
+uint64_t index_next(struct index *index, uint64_t page)
+{
+	uint64_t absent_to;
+	struct node *leaf;
+	int code;
+
+	pthread_mutex_lock(&index->lock);
+	for (;; page = absent_to) {
+		code = leaf_find(index, page, false, &leaf, &absent_to, NULL);
+		if (code || leaf || absent_to == UINT64_MAX)
+			break;
+	}
+	pthread_mutex_unlock(&index->lock);
+	return code || leaf ? page : UINT64_MAX;
 }
 
 int index_get(struct index *index, uint64_t page, struct extent *extent, struct thaw_error *error)
@@ -340,7 +360,7 @@ int index_get(struct index *index, uint64_t page, struct extent *extent, struct 
 
 	memset(extent, 0, sizeof(*extent));
 	pthread_mutex_lock(&index->lock);
-	code = leaf_find(index, page, false, &leaf, error);
+	code = leaf_find(index, page, false, &leaf, &(uint64_t){0}, error);
 	if (!code && leaf)
 		*extent = leaf->extent[page % FORMAT_FANOUT];
 	pthread_mutex_unlock(&index->lock);
@@ -354,7 +374,7 @@ int index_set(struct index *index, uint64_t page, const struct extent *extent,
 	int code;
 
 	pthread_mutex_lock(&index->lock);
-	code = leaf_find(index, page, true, &leaf, error);
+	code = leaf_find(index, page, true, &leaf, &(uint64_t){0}, error);
 	if (!code) {
 		leaf->extent[page % FORMAT_FANOUT] = *extent;
 		leaf->dirty = true;

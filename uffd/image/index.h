@@ -38,6 +38,8 @@ void index_open(struct index *index, int fd, const char *path, uint32_t page_byt
 		const struct root *root);
 void index_close(struct index *index);
 
+/* See image_next(). Any thread. */
+uint64_t index_next(struct index *index, uint64_t page);
 /* See image_lookup(). Any thread. */
 int index_lookup(struct index *index, uint64_t first_page, struct extent extents[IMAGE_LEAF_PAGES],
 		 struct thaw_error *error);

@@ -18,6 +18,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "bitmap.h"
 #include "handle.h"
 #include "sys.h"
 
@@ -30,15 +31,10 @@ struct thaw_view {
 	uint64_t heap_bytes;
 	uint32_t page_bytes;
 	uint64_t clusters;
-	uint8_t *memory;   /* of all of them */
-	uint64_t *arrived; /* a bit per cluster */
+	uint8_t *memory;       /* of all of them */
+	struct bitmap arrived; /* clusters */
 	uint64_t count, limit, hand;
 };
-
-static uint64_t bitmap_bytes(uint64_t clusters)
-{
-	return (clusters + 63) / 64 * 8;
-}
 
 /* A quarter of the machine's memory, or enough for most heaps. */
 static uint64_t view_limit(void)
@@ -77,9 +73,10 @@ static int view_start(struct thaw_view *view, struct thaw_error *error)
 	view->limit = view_limit();
 	if (view->heap_bytes / view->page_bytes <= INDEX_PAGES_MAX) {
 		view->memory = view_map(view->clusters * PAGE_CLUSTER_BYTES);
-		view->arrived = view_map(bitmap_bytes(view->clusters));
+		if (bitmap_init(&view->arrived, view->clusters))
+			view->arrived.words = NULL;
 	}
-	if (!view->memory || !view->arrived)
+	if (!view->memory || !view->arrived.words)
 		return error_set(error, -ENOMEM,
 				 "%s: no address space for generation %" PRIu64 " of %" PRIu64
 				 " bytes",
@@ -117,8 +114,7 @@ void thaw_view_close(struct thaw_view *view)
 		return;
 	if (view->memory)
 		munmap(view->memory, view->clusters ? view->clusters * PAGE_CLUSTER_BYTES : 1);
-	if (view->arrived)
-		munmap(view->arrived, view->clusters ? bitmap_bytes(view->clusters) : 1);
+	bitmap_free(&view->arrived);
 	free(view->state);
 	image_close(view->image);
 	free(view);
@@ -137,25 +133,22 @@ const void *thaw_view_state(const struct thaw_view *view, size_t *bytes)
 
 /* ---- Clusters */
 
-static bool cluster_is_here(const struct thaw_view *view, uint64_t cluster)
-{
-	return view->arrived[cluster / 64] >> cluster % 64 & 1;
-}
-
 /* Take back an eighth of what is there, from where the hand stands. */
 static void view_shrink(struct thaw_view *view)
 {
 	uint64_t goal = view->limit - view->limit / 8;
 
 	while (view->count > goal) {
-		uint64_t cluster = view->hand;
+		uint64_t cluster = bitmap_next(&view->arrived, view->hand);
 
-		view->hand = cluster + 1 < view->clusters ? cluster + 1 : 0;
-		if (!cluster_is_here(view, cluster))
+		if (cluster == UINT64_MAX) { /* round */
+			view->hand = 0;
 			continue;
+		}
+		view->hand = cluster + 1;
 		madvise(view->memory + cluster * PAGE_CLUSTER_BYTES, PAGE_CLUSTER_BYTES,
 			MADV_DONTNEED);
-		view->arrived[cluster / 64] &= ~(1ull << cluster % 64);
+		bitmap_clear(&view->arrived, cluster);
 		view->count--;
 	}
 }
@@ -234,7 +227,7 @@ static int cluster_read(struct thaw_view *view, uint64_t cluster, struct thaw_er
 		madvise(to, PAGE_CLUSTER_BYTES, MADV_DONTNEED);
 		return code;
 	}
-	view->arrived[cluster / 64] |= 1ull << cluster % 64;
+	bitmap_set(&view->arrived, cluster);
 	view->count++;
 	return 0;
 }
@@ -254,7 +247,9 @@ int thaw_view_read(struct thaw_view *view, uint64_t offset, void *buffer, size_t
 	while (bytes) {
 		uint64_t cluster = offset / PAGE_CLUSTER_BYTES;
 		size_t part = PAGE_CLUSTER_BYTES - offset % PAGE_CLUSTER_BYTES;
-		int code = cluster_is_here(view, cluster) ? 0 : cluster_read(view, cluster, error);
+		int code = bitmap_test(&view->arrived, cluster)
+				   ? 0
+				   : cluster_read(view, cluster, error);
 
 		if (code)
 			return code;
