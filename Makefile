@@ -179,14 +179,22 @@ $(BUILD)/tests/%.o: tests/%.c $(BUILD)/flags | $(HARNESS)/kselftest_harness.h $(
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(BASE_CFLAGS) -Wno-unused-parameter -Wno-sign-compare $(WARNINGS_FATAL) $(CFLAGS) $(VM_CFLAGS) $(INCLUDES) \
 		-Itests -isystem $(HARNESS) $(TEST_CFLAGS) -DTHAW_BINARY='"$(abspath $(BUILD))/thaw"' \
-		-DTHAW_SOURCE='"$(CURDIR)"' -DTHAW_NPM='"$(CURDIR)/$(NPM)"' \
+		-DTHAW_INJECTING='"$(abspath $(BUILD))/tests/inject/thaw"' -DTHAW_SOURCE='"$(CURDIR)"' -DTHAW_NPM='"$(CURDIR)/$(NPM)"' \
 		-DCONFINE_BINARY='"$(abspath $(BUILD))/confine"' -MMD -MP -c $< -o $@
 
-# What a test takes over of the library, without a hook in it: calls from one object to another (ld's --wrap).
+# What a test takes over of the library, without a hook in it: calls from one object to another (ld's --wrap). And
+# failures on purpose: an object that comes before the library, in place of the one in it that never fails.
+INJECT := $(BUILD)/tests/inject
+$(TESTS): $(INJECT)/inject.o
 TEST_WRAPS :=
 $(TESTS) $(BENCHES): %: %.o $(BUILD)/libvm.a $(BUILD)/libthaw.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(VM_LDFLAGS) $(LDFLAGS) $(TEST_WRAPS:%=-Wl,--wrap=%) $(filter-out %.a,$^) $(filter %.a,$^) $(VM_LIBS) -o $@
+
+# The program, but for these.
+$(INJECT)/thaw: $(MAIN_OBJECT) $(INJECT)/inject.o $(BUILD)/libvm.a $(BUILD)/libthaw.a
+	$(call say,LD,$@)
+	$(Q)$(CC) $(VM_LDFLAGS) $(LDFLAGS) $^ $(VM_LIBS) -o $@
 
 # The crash simulator is below the library's calls that change files (tests/crash/disk.c).
 CRASH_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/crash/*.c))
@@ -222,6 +230,7 @@ $(BUILD)/confine: $(CONFINE_OBJECTS)
 	$(Q)$(CC) $(VM_LDFLAGS) $(LDFLAGS) $^ -lseccomp -o $@
 
 $(BUILD)/tests/privileges: | $(BUILD)/confine
+$(patsubst %.c,$(BUILD)/%,$(shell grep -l THAW_INJECT $(TEST_SOURCES) /dev/null)): | $(INJECT)/thaw
 
 # See tests/timeout.h.
 TEST_SECONDS := $(if $(SANITIZE),300,120)
@@ -229,7 +238,7 @@ $(TESTS:=.o): TEST_CFLAGS := -include tests/timeout.h -DTEST_SECONDS=$(TEST_SECO
 # One test of ten thousand states, which a busy machine takes two minutes for.
 $(BUILD)/tests/crash_states.o: TEST_CFLAGS := -include tests/timeout.h -DTEST_SECONDS=600
 
-tests: $(TESTS) $(BUILD)/confine
+tests: $(TESTS) $(INJECT)/thaw $(BUILD)/confine
 
 deps:
 	$(Q)scripts/install-deps
@@ -415,4 +424,4 @@ $(BUILD)/sources: FORCE
 	$(Q)echo '$(LIB_SOURCES) $(VM_SOURCES) $(VM_ASSEMBLY)' | cmp -s - $@ || \
 		echo '$(LIB_SOURCES) $(VM_SOURCES) $(VM_ASSEMBLY)' > $@
 
--include $(LIB_OBJECTS:.o=.d) $(VM_OBJECTS:.o=.d) $(MAIN_OBJECT:.o=.d) $(TESTS:=.d) $(CRASH_OBJECTS:.o=.d) $(FUZZ_OBJECTS:.o=.d) $(CONFINE_OBJECTS:.o=.d) $(BENCHES:=.d)
+-include $(LIB_OBJECTS:.o=.d) $(VM_OBJECTS:.o=.d) $(MAIN_OBJECT:.o=.d) $(TESTS:=.d) $(INJECT)/inject.d $(CRASH_OBJECTS:.o=.d) $(FUZZ_OBJECTS:.o=.d) $(CONFINE_OBJECTS:.o=.d) $(BENCHES:=.d)

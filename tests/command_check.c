@@ -6,6 +6,9 @@
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
 
+#include <sys/prctl.h>
+#include <sys/statvfs.h>
+
 #include "support.h"
 
 FIXTURE(check)
@@ -127,6 +130,55 @@ TEST_F(check, a_start_that_loads_everything_first_says_so)
 	EXPECT_EQ(0, count(self->program.errors, "loaded first"));
 	EXPECT_EQ(1, count(self->program.errors, "sigsegv delivery"));
 	free(script);
+	support_remove(directory);
+}
+
+/* Failures on purpose are for tests: what is installed does not know the word. */
+TEST_F(check, what_is_installed_does_not_fail_on_purpose)
+{
+	char *directory = support_directory(), *script = support_format("%s/app.js", directory);
+	const char *program[] = {THAW_BINARY, "run", "--fresh", "--every", "0", script, NULL};
+
+	support_write(script, "globalThis.data = 1\n");
+	setenv("THAW_INJECT", "write:ENOSPC:0:0", 1);
+	EXPECT_EQ(0, program_run(&self->program, NULL, program)) TH_LOG("%s", self->program.errors);
+	program_free(&self->program);
+	program[0] = THAW_INJECTING; /* so it would have */
+	EXPECT_NE(0, program_run(&self->program, NULL, program));
+	EXPECT_NE(NULL, strstr(self->program.errors, "No space left"))
+	TH_LOG("%s", self->program.errors);
+	free(script);
+	support_remove(directory);
+}
+
+/* Whoever starts a program that has other privileges than his own does not choose how it works. */
+TEST_F(check, a_program_with_privileges_does_not_listen_to_the_environment)
+{
+	char *directory = support_directory(), *copy = support_format("%s/copy", directory);
+	char *command = support_format("cp %s %s && chmod 4755 %s", THAW_BINARY, copy, copy);
+	const char *run[] = {"setpriv", "--reuid=65534", "--clear-groups", copy, "check", "--json",
+			     NULL};
+	struct statvfs file_system;
+
+	if (geteuid())
+		SKIP(return, "only root can make a program that has root's privileges");
+	ASSERT_EQ(0, statvfs(directory, &file_system));
+	if (file_system.f_flag & ST_NOSUID || prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0))
+		SKIP(return, "programs get no privileges here");
+	ASSERT_EQ(0, chmod(directory, 0755));
+	setenv("THAW_WITHOUT", "memfd,io_uring", 1);
+	ASSERT_EQ(0, system(command));
+	EXPECT_EQ(0, program_run(&self->program, NULL, run)) TH_LOG("%s", self->program.errors);
+	if (!strstr(self->program.output, "\"ladder\""))
+		SKIP(return, "setpriv is missing: %s", self->program.errors);
+	EXPECT_EQ(0, count(self->program.output, "THAW_WITHOUT says so"));
+	/* So it would have: the same program without the bit. */
+	ASSERT_EQ(0, chmod(copy, 0755));
+	program_free(&self->program);
+	EXPECT_EQ(0, program_run(&self->program, NULL, run));
+	EXPECT_LT(0, count(self->program.output, "THAW_WITHOUT says so"));
+	free(command);
+	free(copy);
 	support_remove(directory);
 }
 

@@ -316,7 +316,13 @@ SUPPORT int program_run(struct program *program, const char *input, const char *
 }
 
 #ifdef THAW_BINARY
-#define THAW(...) ((const char *const[]){THAW_BINARY, __VA_ARGS__, NULL})
+/* What is installed; or, where failures are asked for, the same with what makes them (tests/inject). */
+SUPPORT const char *support_thaw(void)
+{
+	return getenv("THAW_INJECT") ? THAW_INJECTING : THAW_BINARY;
+}
+
+#define THAW(...) ((const char *const[]){support_thaw(), __VA_ARGS__, NULL})
 
 /*
  * Why nothing can persist here, with the back ends that the environment names: a line for SKIP(),

@@ -56,7 +56,7 @@ static void list_words(char *list, size_t bytes, const char *const *words, size_
 /* Is the name in the comma-separated list? */
 bool probe_denies(const char *name)
 {
-	const char *at = getenv("THAW_WITHOUT");
+	const char *at = secure_getenv("THAW_WITHOUT");
 	size_t length = strlen(name);
 
 	while (at && *at) {
@@ -72,7 +72,7 @@ bool probe_denies(const char *name)
 /* A word that means nothing would deny nothing, and nobody would notice. */
 static int check_denials(struct thaw_error *error)
 {
-	const char *at = getenv("THAW_WITHOUT");
+	const char *at = secure_getenv("THAW_WITHOUT");
 
 	while (at && *at) {
 		size_t word = strcspn(at, ","), i;
@@ -412,7 +412,7 @@ struct wishes {
 static int read_wish(int *wish, const char *variable, const char *const *names, size_t count,
 		     struct thaw_error *error)
 {
-	const char *word = getenv(variable);
+	const char *word = secure_getenv(variable);
 	char list[80];
 
 	*wish = ANY;

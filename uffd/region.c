@@ -115,7 +115,7 @@ static int reserve_anywhere(struct region *region, size_t bytes, struct thaw_err
  */
 static int choose_page_bytes(struct region *region, struct thaw_error *error)
 {
-	const char *wish = getenv("THAW_PAGE_BYTES");
+	const char *wish = secure_getenv("THAW_PAGE_BYTES");
 	long kernel = sysconf(_SC_PAGESIZE);
 	unsigned long bytes;
 	char *end;

@@ -4,12 +4,8 @@
  * purpose.
  *
  * Every function returns a value >= 0 or -errno, retries EINTR, and finishes short reads and
- * writes. All I/O of the library that must survive a bad disk goes through here, so that one
- * place can make it fail: the environment
- * variable THAW_INJECT holds a comma-separated list of  CALL:ERRNO:SKIP[:COUNT]  - after SKIP successes, the next
- * COUNT (default 1; 0: for ever) calls of CALL (open, read, cached, write, fdatasync, truncate, punch, mmap,
- * ioctl, mprotect) return -ERRNO.
- *	THAW_INJECT=write:ENOSPC:3:2,fdatasync:EIO:0
+ * writes. All I/O of the library that must survive a bad disk goes through here, so that the tests
+ * can make it fail (tests/inject/inject.c).
  */
 #ifndef UFFD_SYS_H
 #define UFFD_SYS_H
@@ -32,8 +28,8 @@ enum sys_call {
 };
 
 /*
- * 0, or the -errno that THAW_INJECT asks this call to fail with. For calls that are made
- * elsewhere (io_uring).
+ * 0, or the -errno that a test wants this call to fail with; in what is installed, 0 (no_failures.c). Also
+ * asked for calls that are made elsewhere (io_uring).
  */
 int sys_injected(enum sys_call call);
 

@@ -651,7 +651,7 @@ THAW_PUBLIC int thaw_capabilities(const struct thaw_capability **list);
 /*
  * For each thing that a heap needs of the kernel there is a ladder of ways to get it. A heap stands on the
  * best rung that is here, or on the one that the environment forces: THAW_DELIVERY, THAW_TRACKER,
- * THAW_BACKING and THAW_READER name one.
+ * THAW_BACKING and THAW_READER name one (not in a program that runs with more privileges than its user's).
  */
 struct thaw_rung {
 	const char *ladder; /* "delivery", "tracker", "backing", "reader", "poison" */
