@@ -118,9 +118,9 @@ TEST_F(pins, keep_what_is_read)
 
 	/* One that reads all along, and one that has not read anything before the end. */
 	ASSERT_EQ(0, reader_open(&late, 19));
-	for (int i = 0; i < 300; i++) {
+	for (int i = 0; i < 80; i++) { /* some 12 MiB */
 		ASSERT_EQ(0, step(self->writer));
-		if (i % 20 == 0)
+		if (i % 8 == 0)
 			ASSERT_EQ(SAME, reader_compare(self->reader)) TH_LOG("%s", error.text);
 	}
 	EXPECT_GT(held_bytes(self->writer), 20 * PAGE);
@@ -177,7 +177,7 @@ TEST_F(pins, cost_nothing_on_what_is_retained)
 	ASSERT_EQ(0, commit_begin(self->writer, &commit, &error));
 	ASSERT_EQ(0, commit_name(commit, "kept", NULL, &error));
 	ASSERT_EQ(0, commit_finish(commit, NULL, NULL, 0, &error));
-	ASSERT_EQ(0, steps(self->writer, 100));
+	ASSERT_EQ(0, steps(self->writer, 50));
 	EXPECT_GT(held_bytes(self->writer), 0);
 	EXPECT_EQ(SAME, reader_compare(self->reader));
 	image_close(self->reader);
@@ -189,12 +189,12 @@ TEST_F(pins, cost_nothing_on_what_is_retained)
 TEST_F(pins, outlive_the_writer)
 {
 	for (int i = 0; i < 10; i++) {
-		ASSERT_EQ(0, steps(self->writer, 30));
+		ASSERT_EQ(0, steps(self->writer, 5));
 		image_close(self->writer);
 		ASSERT_EQ(0, image_open(&self->options, &self->writer, &fallback, &error));
 		ASSERT_EQ(SAME, reader_compare(self->reader)) TH_LOG("%s", error.text);
 	}
-	ASSERT_EQ(0, steps(self->writer, 30));
+	ASSERT_EQ(0, steps(self->writer, 5));
 	EXPECT_GT(held_bytes(self->writer), 0);
 	ASSERT_EQ(SAME, reader_compare(self->reader)) TH_LOG("%s", error.text);
 	image_close(self->reader);
@@ -218,6 +218,34 @@ TEST_F(pins, hold_no_more_than_a_bound)
 	/* That, a quarter of the file, and what a commit drops. */
 	EXPECT_LE(most, (8u << 20) + largest / 4 + (1u << 20));
 	EXPECT_LE(largest, 24u << 20);
+	EXPECT_EQ(REFUSED, reader_compare(self->reader));
+	EXPECT_EQ(0, model_verify());
+	image_close(self->reader);
+	self->reader = NULL;
+	EXPECT_ALL_GIVEN_BACK();
+}
+
+/* The bound that is promised for the file is kept, whoever reads, and for however long. */
+TEST_F_TIMEOUT(pins, do_not_make_the_file_longer_than_promised, 120)
+{
+	struct thaw_image_info info;
+	uint64_t dropped = 0, most = 0, largest = 0;
+
+	for (int i = 0; i < 600; i++) {
+		uint64_t before = held_bytes(self->writer);
+
+		ASSERT_EQ(0, step(self->writer));
+		dropped += held_bytes(self->writer) > before ? held_bytes(self->writer) - before
+							     : 0;
+		most = held_bytes(self->writer) > most ? held_bytes(self->writer) : most;
+		largest = model_file_bytes() > largest ? model_file_bytes() : largest;
+	}
+	ASSERT_EQ(0, path_info(model_path, true, &info, &error));
+	TH_LOG("of %lu MiB dropped at most %lu were held, in a file of %lu; retained are %lu",
+	       dropped >> 20, most >> 20, largest >> 20, info.retained_bytes >> 20);
+	EXPECT_GT(dropped, 2 * info.retained_bytes + (64u << 20));
+	EXPECT_GT(most, 8u << 20);
+	EXPECT_LE(largest, 2 * info.retained_bytes + (64u << 20));
 	EXPECT_EQ(REFUSED, reader_compare(self->reader));
 	EXPECT_EQ(0, model_verify());
 	image_close(self->reader);

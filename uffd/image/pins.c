@@ -6,8 +6,10 @@
  * A reader takes no part in the writer's lock. It puts a shared lock on one byte far beyond the end
  * of the file, whose offset is the number of the generation it reads: a pin. The writer asks before
  * it reuses blocks: while there is a pin on a generation that is not listed any more, everything
- * that has been dropped since waits (commit.c), up to a bound; a new writer, who does not know what
- * that was, leaves alone all that is free (reach.c). LMDB keeps a table of its readers in a file for
+ * that has been dropped since waits (commit.c), up to a bound: a reader that stays for ever, or a program that
+ * writes very much, does not make the file longer than was promised (STORE_HELD_MOST), and the reader is told
+ * that its generation is gone. A new writer, who does not know what was dropped, leaves alone all that is
+ * free (reach.c). LMDB keeps a table of its readers in a file for
  * this purpose; these locks are of the open file (Linux 3.15), so they vanish with the
  * reader however it ends, and nothing is written.
  *
@@ -131,6 +133,14 @@ static bool pins_between(int fd, const struct record *record, uint64_t from, uin
 		from = last;
 	}
 	return false;
+}
+
+bool pins_may_hold(const struct image *image, uint64_t bytes)
+{
+	uint64_t used = (image->space.blocks - image->space.free) * SPACE_BLOCK;
+	uint64_t waiting = ranges_bytes(&image->held) + ranges_bytes(&image->garbage);
+
+	return bytes <= image->held_most + (used > waiting ? used - waiting : 0) / 4;
 }
 
 bool pins_hold(int fd, const struct record *record)

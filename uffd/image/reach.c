@@ -138,8 +138,7 @@ static int hold_free(struct image *image)
 	struct space *space = &image->space;
 	int code = 0;
 
-	if (!space->free ||
-	    space->free * SPACE_BLOCK > image->held_most + image_file_bytes(image) / 4 ||
+	if (!space->free || !pins_may_hold(image, space->free * SPACE_BLOCK) ||
 	    !pins_hold(image->fd, &image->record))
 		return 0;
 	for (uint64_t block = 0; !code && block < space->blocks; block++)

@@ -258,8 +258,8 @@ static int repair_find(struct repair *repair, struct thaw_error *error)
 	struct record record = {0};
 	struct thaw_error fallback;
 	unsigned newest;
-	int code = store_read(repair->source.fd, path, repair->slots, &newest, &record, &fallback,
-			      error);
+	int code = pins_read(repair->source.fd, path, repair->slots, &newest, &record, &fallback,
+			     error);
 
 	if (code && code != THAW_EDAMAGED && code != THAW_EFOREIGN)
 		return code;

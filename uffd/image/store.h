@@ -30,7 +30,12 @@ _Static_assert(IMAGE_LEAF_PAGES % (PAGE_CLUSTER_BYTES / PAGE_BYTES_LEAST) == 0,
  */
 #define STORE_STATE_MAX (320ull << 20)
 
-#define STORE_HELD_MOST (256ull << 20) /* see struct image */
+/*
+ * With a quarter of what is retained, what waits for readers at most. The file is shortened where it is longer than
+ * 3/2 of what is in use and 32 MiB (relocate.c): so with what waits, too, it stays within twice what is retained
+ * and 64 MiB.
+ */
+#define STORE_HELD_MOST (16ull << 20)
 
 #define STORE_FAILURES_MAX (1u << 30)
 
@@ -144,7 +149,8 @@ struct image {
 	struct ranges garbage, doubt;
 	struct relocation relocation;
 	struct ranges held; /* dropped, and a reader may still be at it; see pins.c */
-	uint64_t held_most; /* so much of it waits, and a quarter of the file */
+	uint64_t
+		held_most; /* so much of it waits, and a quarter of what is retained (pins_may_hold) */
 };
 
 /* ---- header.c */
@@ -250,6 +256,8 @@ int pins_read(int fd, const char *path, struct slot slots[2], unsigned *chosen,
 /* Keep what that generation reaches from being written over, until the descriptor is closed. */
 void pin_take(int fd, uint64_t number);
 void pin_release(int fd, uint64_t number);
+/* Are so many bytes that nothing retained reaches few enough to wait for readers? Once space is known. */
+bool pins_may_hold(const struct image *image, uint64_t bytes);
 /* Is there a pin on a generation that the record does not list any more? */
 bool pins_hold(int fd, const struct record *record);
 

@@ -333,8 +333,8 @@ static int verify_run(struct verify *verify, struct thaw_error *error)
 	struct stat stat;
 	int code, opened;
 
-	opened = store_read(verify->source.fd, verify->source.path, slots, &chosen, &record,
-			    &fallback, error);
+	opened = pins_read(verify->source.fd, verify->source.path, slots, &chosen, &record,
+			   &fallback, error);
 	if (opened && opened != THAW_EDAMAGED)
 		return opened;
 	/* Only now: the file may have grown by what the record lists. */
@@ -354,8 +354,6 @@ static int verify_run(struct verify *verify, struct thaw_error *error)
 				 thaw_strerror(code));
 	}
 	verify->source.page_bytes = slots[chosen].page_bytes;
-	for (unsigned i = 0; !opened && i < record.count; i++)
-		pin_take(verify->source.fd, record.generations[i].info.number);
 	code = verify_header(verify, slots);
 	if (!code && !opened)
 		code = verify_working_set(verify, &slots[chosen], &record);
