@@ -19,13 +19,13 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "copying.h"
 #include "format.h"
+#include "lock.h"
 #include "retention.h"
 #include "sys.h"
 
@@ -201,7 +201,7 @@ static int clone_keep(struct clone *clone, struct record *kept, bool *moved,
 	if (!code)
 		code = clone_read(clone, &now, error);
 	*moved = !code &&
-		 (clone->slots[clone->chosen].sequence != sequence || image_holder(clone->fd));
+		 (clone->slots[clone->chosen].sequence != sequence || lock_is_held(clone->fd));
 	for (unsigned i = 0; !code && i < clone->record.count; i++)
 		all &= !!record_find(&now, clone->record.generations[i].info.number);
 	if (!code && !all) {
@@ -277,7 +277,7 @@ static int clone_roll_back(struct clone *clone, uint64_t generation, struct thaw
 	int code;
 
 	newfile_path(&clone->to, path);
-	flock(clone->to.fd, LOCK_UN); /* nobody else knows the way there */
+	lock_release(clone->to.fd); /* nobody else knows the way there */
 	code = thaw_image_rollback(path, generation, made, &why);
 	return code ? error_set(error, code,
 				"%s: cannot be rolled back to generation %" PRIu64 ": %.350s",

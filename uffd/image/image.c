@@ -168,10 +168,11 @@
  * slot that was passed over, never the one that was good. A damaged slot beside one that was never
  * committed to is an error, not an empty heap.
  *
- * One writer: flock() on the file, taken before anything is read. It goes with the process however
- * it dies, and (unlike fcntl locks) not when some other descriptor of the same file is closed;
- * /proc/locks names its holder. Readers take no part in it: see store_read(), store_retains(), and
- * pins.c, which keeps the writer from reusing what they read.
+ * One writer: it has a write lock of the open file (F_OFD_SETLK) on byte 2^62 - 1, and flock(), before
+ * anything is read; or one of them, if only readers keep it from the other (lock.c). They go with the process
+ * however it dies, and not when some other descriptor of the same file is closed; /proc/locks names the
+ * holder of the second. Readers take no part in it: see store_read(), store_retains(), and pins.c, which
+ * keeps the writer from reusing what they read.
  *
  * A new image is made without a name, synced, and linked to its own without replacing anything, so
  * there is never half of one (newfile.c). An empty file (a crash of some file systems leaves one;
@@ -185,77 +186,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "handle.h"
+#include "lock.h"
 #include "newfile.h"
 #include "relocate.h"
 #include "sys.h"
 
 #define OPEN_ATTEMPTS 10 /* when others create or replace the file at the same time */
-
-/* ---- The lock */
-
-uint64_t image_holder(int fd)
-{
-	uint64_t same_inode = 0, pid = 0;
-	struct stat stat;
-	char line[256];
-	FILE *locks;
-
-	if (fstat(fd, &stat))
-		return 0;
-	locks = fopen("/proc/locks", "re");
-	if (!locks)
-		return 0;
-	/*
-	 * "7: FLOCK  ADVISORY  WRITE 4711 fe:01:393218 0 EOF"; waiters have "->" after the colon.
-	 */
-	while (!pid && fgets(line, sizeof(line), locks)) {
-		unsigned major_number, minor_number;
-		unsigned long long inode;
-		long holder;
-
-		if (sscanf(line, "%*d: FLOCK ADVISORY WRITE %ld %x:%x:%llu", &holder, &major_number,
-			   &minor_number, &inode) != 4 ||
-		    inode != stat.st_ino || holder <= 0)
-			continue;
-		if (makedev(major_number, minor_number) == stat.st_dev)
-			pid = (uint64_t)holder;
-		else if (!same_inode) /* btrfs: stat() has another device than the kernel */
-			same_inode = (uint64_t)holder;
-	}
-	fclose(locks);
-	return pid ? pid : same_inode;
-}
-
-static int image_lock(int fd, const char *path, struct thaw_error *error)
-{
-	uint64_t holder;
-	int code;
-
-	do
-		code = flock(fd, LOCK_EX | LOCK_NB) ? -errno : 0;
-	while (code == -EINTR);
-	if (code != -EWOULDBLOCK)
-		return code ? error_set(error, code, "%s: cannot lock it: %s", path,
-					thaw_strerror(code))
-			    : 0;
-	holder = image_holder(fd);
-	if (holder)
-		return error_set(error, THAW_EINUSE,
-				 "image %s is in use by process %" PRIu64
-				 ": stop that first, or name another image",
-				 path, holder);
-	return error_set(
-		error, THAW_EINUSE,
-		"image %s is in use by another process: stop that first, or name another image",
-		path);
-}
 
 /* ---- Creating */
 
@@ -380,7 +321,7 @@ static int file_open_once(const struct image_options *options, bool *made, struc
 		return fd;
 	code = options->own ? check_owner(fd, options->path, error) : 0;
 	if (!code)
-		code = image_lock(fd, options->path, error);
+		code = lock_image(fd, options->path, error);
 	if (!code && file_is_at(fd, options->path) != 1)
 		code = -EAGAIN;
 	if (!code && create && !fstat(fd, &stat) && !stat.st_size) {

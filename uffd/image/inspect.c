@@ -10,6 +10,7 @@
 
 #include "bitmap.h"
 #include "handle.h"
+#include "lock.h"
 #include "retention.h"
 #include "walk.h"
 
@@ -147,7 +148,7 @@ int thaw_image_info(const struct thaw_image *image, bool deep, struct thaw_image
 		info->file_bytes = (uint64_t)stat.st_size;
 		info->allocated_bytes = (uint64_t)stat.st_blocks * 512;
 	}
-	info->holder = image_holder(image->fd);
+	info->holder = lock_holder(image->fd);
 	info->generations = image->record.count;
 	info->fallback = image->fallback;
 	info->working_set_clusters = image->record.working_set.bytes / sizeof(uint64_t);

@@ -20,11 +20,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "lock.h"
 #include "sys.h"
 
 #define ATTEMPTS 10
@@ -50,7 +50,7 @@ static void sweep_one(int directory, const char *entry)
 
 	if (fd < 0)
 		return;
-	if (!flock(fd, LOCK_EX | LOCK_NB) && !fstat(fd, &opened) && S_ISREG(opened.st_mode) &&
+	if (!lock_take(fd) && !fstat(fd, &opened) && S_ISREG(opened.st_mode) &&
 	    !fstatat(directory, entry, &named, AT_SYMLINK_NOFOLLOW) &&
 	    opened.st_ino == named.st_ino && opened.st_dev == named.st_dev)
 		unlinkat(directory, entry, 0);
@@ -110,8 +110,8 @@ static int open_nameless(struct newfile *file)
 		return file->fd;
 	descriptor_path(file->fd, link);
 	code = access(link, F_OK) ? -EOPNOTSUPP : 0;
-	if (!code && flock(file->fd, LOCK_EX | LOCK_NB))
-		code = -errno;
+	if (!code)
+		code = lock_take(file->fd);
 	if (code)
 		close(file->fd);
 	return code;
@@ -127,7 +127,7 @@ static int open_named(struct newfile *file)
 	file->fd = sys_open(file->temporary, O_RDWR | O_CREAT | O_EXCL, 0600);
 	if (file->fd < 0)
 		return file->fd;
-	code = flock(file->fd, LOCK_EX | LOCK_NB) ? -errno : 0;
+	code = lock_take(file->fd);
 	if (!code && !fstat(file->fd, &stat) && stat.st_nlink)
 		return 0;
 	if (code && code != -EWOULDBLOCK) {

@@ -209,8 +209,6 @@ bool store_retains(int fd, const char *path, uint64_t number);
 int store_open(const char *path, int flags, struct thaw_error *error);
 /* Does the name (still) stand for this file? 1: yes; 0: for another one; -errno: for none, or it cannot be told. */
 int file_is_at(int fd, const char *path);
-/* Pid of the lock's holder; 0: none or not visible. */
-uint64_t image_holder(int fd);
 
 /* ---- settle.c */
 
