@@ -206,6 +206,7 @@ $(BUILD)/tests/image_faults $(BUILD)/tests/heap_faults: TEST_WRAPS := malloc cal
 	realpath free open pread pwrite fdatasync fsync ftruncate fallocate renameat2 linkat
 
 $(BUILD)/tests/reads_complete: TEST_WRAPS := pthread_create
+$(BUILD)/tests/image_compact: TEST_WRAPS := renameat2
 $(BUILD)/tests/checkpoint_failure: TEST_WRAPS := pthread_mutex_lock
 $(BUILD)/tests/checkpoint_encode: TEST_WRAPS := js_blob_encode
 $(BUILD)/tests/sparse_region: TEST_WRAPS := sys_ioctl sys_mprotect madvise

@@ -3,6 +3,7 @@
  * image_compact.c - a compacted image holds what it held, and nothing else: pages in the order of their
  * first touch, each once. Whatever happens meanwhile, there is the old file or the new one, whole.
  */
+#define _GNU_SOURCE
 #include "kselftest_harness.h"
 
 #include <sys/mount.h>
@@ -403,6 +404,102 @@ TEST(a_full_disk)
 	EXPECT_LT(9, copies_check(small));
 	EXPECT_EQ(0, umount(mounted));
 out:
+	model_teardown();
+}
+
+/*
+ * In the last instant, between the look at what has the name and the new file's getting it, others put theirs
+ * there: before each of the first so many renames of the library's, one.
+ */
+static unsigned others_left, others_put;
+static bool no_exchange;
+
+static const char *other_contents(unsigned number)
+{
+	return number % 2 ? "this is somebody's only copy" : "and this another's";
+}
+
+int __real_renameat2(int from_fd, const char *from, int to_fd, const char *to, unsigned flags);
+int __wrap_renameat2(int from_fd, const char *from, int to_fd, const char *to, unsigned flags);
+
+int __wrap_renameat2(int from_fd, const char *from, int to_fd, const char *to, unsigned flags)
+{
+	if (others_left) {
+		char *other = support_format("%s/other", model_directory);
+
+		others_left--;
+		support_write(other, other_contents(++others_put));
+		if (__real_renameat2(AT_FDCWD, other, AT_FDCWD, model_path, 0))
+			support_die("rename");
+		free(other);
+	}
+	if (no_exchange && flags & RENAME_EXCHANGE) {
+		errno = EINVAL;
+		return -1;
+	}
+	return __real_renameat2(from_fd, from, to_fd, to, flags);
+}
+
+TEST(another_file_under_the_name_stays)
+{
+	for (unsigned others = 1; others <= 2; others++) {
+		size_t bytes;
+		char *there;
+
+		copies_image("replaced");
+		others_left = others;
+		others_put = 0;
+		ASSERT_EQ(-EAGAIN, compact(0));
+		EXPECT_NE(NULL, strstr(error.text, "another file was put in its place"));
+		there = copies_read(model_path, &bytes);
+		/* The one that came last. */
+		EXPECT_EQ(strlen(other_contents(others_put)), bytes);
+		EXPECT_EQ(0, memcmp(there, other_contents(others_put), bytes));
+		EXPECT_EQ(others, others_put + others_left);
+		free(there);
+		others_left = 0;
+		model_teardown();
+	}
+}
+
+/* Nor is an image lost that another program puts in the place of an empty file. */
+TEST(an_empty_file_that_is_one_no_more_stays)
+{
+	struct image_options options = model_options();
+	char *empty;
+	struct image *image;
+
+	copies_image("whole");
+	empty = support_format("%s/empty.thaw", model_directory);
+	support_write(empty, "");
+	options.path = empty;
+	others_left = 0;
+	ASSERT_EQ(0, image_open(&options, &image, NULL, &error)) TH_LOG("%s", error.text);
+	EXPECT_EQ(0, image_opened(image)->number);
+	image_close(image);
+	EXPECT_EQ(2, support_files(model_directory));
+
+	/* The name is that of the image here; and the others' are no images. */
+	ASSERT_EQ(0, truncate(model_path, 0));
+	options.path = model_path;
+	others_left = 1;
+	others_put = 0;
+	ASSERT_EQ(THAW_EFOREIGN, image_open(&options, &image, NULL, &error));
+	EXPECT_EQ(1, others_put);
+	EXPECT_EQ(strlen(other_contents(1)), support_size(model_path));
+	EXPECT_EQ(2, support_files(model_directory));
+	model_teardown();
+}
+
+/* Where files cannot change places, the old one is replaced all the same. */
+TEST(a_file_system_that_cannot_exchange)
+{
+	copies_image("noexchange");
+	no_exchange = true;
+	ASSERT_EQ(0, compact(0)) TH_LOG("%s", error.text);
+	no_exchange = false;
+	ASSERT_LT(9, copies_check(model_path));
+	ASSERT_EQ(1, support_files(model_directory));
 	model_teardown();
 }
 

@@ -617,9 +617,10 @@ THAW_PUBLIC int thaw_image_clone(const char *path, const char *new_path, uint64_
  *
  * The new file takes the place of the old one when it is whole and durable, at once: whoever reads the
  * old one goes on reading it. THAW_EINUSE: a program has it open; THAW_EDAMAGED: there is something to
- * repair first; -EMLINK: the file has several names. On failure the old file is as it was (but for one of
- * syncing the directory: then it is not certain which of them the next start of the machine finds; both
- * are whole). Memory: 8 bytes for each 4 KiB of the file, at most 128 for each 16 pages, and 18 MiB.
+ * repair first; -EMLINK: the file has several names; -EAGAIN: another file has its name by now. On failure
+ * the old file is as it was (but for one of syncing the directory: then it is not certain which of them the
+ * next start of the machine finds; both are whole). Memory: 8 bytes for each 4 KiB of the file, at most 128
+ * for each 16 pages, and 18 MiB.
  */
 THAW_PUBLIC int thaw_image_compact(const char *path, unsigned flags,
 				   const struct thaw_copy_ops *ops,

@@ -85,15 +85,15 @@ static int compact_replace(struct image *image, const struct record *kept, struc
 				  copying, &summary->pages, error);
 	if (code)
 		return code;
-	if (file_is_at(image->fd, to->path) != 1)
+	if (!fstat(to->fd, &stat))
+		summary->bytes_after = (uint64_t)stat.st_size;
+	code = newfile_replace(to, image->fd);
+	if (code == -EAGAIN)
 		return error_set(
-			error, -EAGAIN,
+			error, code,
 			"%s: another file was put in its place meanwhile: that one is left "
 			"as it is",
 			to->path);
-	if (!fstat(to->fd, &stat))
-		summary->bytes_after = (uint64_t)stat.st_size;
-	code = newfile_name(to, true);
 	return code ? newfile_error(to->path, code, error) : 0;
 }
 

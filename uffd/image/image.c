@@ -213,8 +213,11 @@ static int slots_create(int fd, const struct image_options *options)
 	return code ? code : sys_fdatasync(fd);
 }
 
-/* A new image, locked. The name appears with the whole header behind it, or not at all. */
-static int file_create(const struct image_options *options, bool replace, struct thaw_error *error)
+/*
+ * A new image, locked. The name appears with the whole header behind it, or not at all. `empty`: it takes the
+ * place of that file; -1: of none.
+ */
+static int file_create(const struct image_options *options, int empty, struct thaw_error *error)
 {
 	struct newfile file;
 	int code;
@@ -224,8 +227,8 @@ static int file_create(const struct image_options *options, bool replace, struct
 	if (!code) {
 		code = slots_create(file.fd, options);
 		if (!code) {
-			code = newfile_name(&file, replace);
-			if (code && !replace)
+			code = empty < 0 ? newfile_name(&file) : newfile_replace(&file, empty);
+			if (code && empty < 0)
 				newfile_unmake(file.fd, options->path);
 		}
 		if (!code)
@@ -310,7 +313,7 @@ static int file_open_once(const struct image_options *options, bool *made, struc
 
 	fd = store_open(options->path, O_RDWR, error);
 	if (fd == -ENOENT && create) {
-		fd = file_create(options, false, error);
+		fd = file_create(options, -1, error);
 		*made = fd >= 0;
 		if (fd == -EEXIST && !lstat(options->path, &stat) && S_ISLNK(stat.st_mode))
 			return error_set(error, -ENOENT, "%s: a symbolic link that leads nowhere",
@@ -325,7 +328,7 @@ static int file_open_once(const struct image_options *options, bool *made, struc
 	if (!code && file_is_at(fd, options->path) != 1)
 		code = -EAGAIN;
 	if (!code && create && !fstat(fd, &stat) && !stat.st_size) {
-		int created = file_create(options, true, error);
+		int created = file_create(options, fd, error);
 
 		close(fd); /* only now: its lock kept others from doing the same */
 		return created;

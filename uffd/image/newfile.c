@@ -225,15 +225,21 @@ static int give_temporary(struct newfile *file)
 	return code;
 }
 
-static int rename_from_temporary(const struct newfile *file, bool replace)
+static int rename_to(const char *from, const char *to, unsigned flags)
 {
-	int code;
+	return renameat2(AT_FDCWD, from, AT_FDCWD, to, flags) ? -errno : 0;
+}
 
-	if (!renameat2(AT_FDCWD, file->temporary, AT_FDCWD, file->path,
-		       replace ? 0 : RENAME_NOREPLACE))
-		return 0;
-	code = -errno;
-	if (replace || (code != -EINVAL && code != -ENOSYS))
+static bool cannot_rename_so(int code)
+{
+	return code == -EINVAL || code == -ENOSYS;
+}
+
+static int rename_from_temporary(const struct newfile *file)
+{
+	int code = rename_to(file->temporary, file->path, RENAME_NOREPLACE);
+
+	if (!cannot_rename_so(code))
 		return code;
 	if (link(file->temporary, file->path)) /* a file system without RENAME_NOREPLACE */
 		return -errno;
@@ -241,21 +247,49 @@ static int rename_from_temporary(const struct newfile *file, bool replace)
 	return 0;
 }
 
-int newfile_name(struct newfile *file, bool replace)
+int newfile_name(struct newfile *file)
 {
-	int code = 0;
+	int code = file->temporary[0] ? rename_from_temporary(file) : link_as(file, file->path);
 
-	if (replace && !file->temporary[0])
-		code = give_temporary(file);
+	return code ? code : sys_fsync_directory_of(file->path);
+}
+
+/*
+ * Between a look at what has the name and its replacement another file may get there, and a rename would delete
+ * that. So the two change places, and then it is looked at what came away: if that is not the old file, it
+ * goes back, unless yet another one has been put in its place meanwhile: the latest has the name.
+ */
+static int exchange(const struct newfile *file, int old)
+{
+	int code = rename_to(file->temporary, file->path, RENAME_EXCHANGE);
+
+	if (cannot_rename_so(code)) /* of this file system, the look has to do */
+		return rename_to(file->temporary, file->path, 0);
+	if (code)
+		return code == -ENOENT ? -EAGAIN : code;
+	if (file_is_at(old, file->temporary) == 1) {
+		unlink(file->temporary);
+		return 0;
+	}
+	if (file_is_at(file->fd, file->path) == 1 &&
+	    !rename_to(file->temporary, file->path, RENAME_EXCHANGE) &&
+	    file_is_at(file->fd, file->temporary) != 1)
+		rename_to(file->temporary, file->path, RENAME_EXCHANGE);
+	return -EAGAIN;
+}
+
+int newfile_replace(struct newfile *file, int old)
+{
+	int code = file->temporary[0] ? 0 : give_temporary(file);
+
 	if (!code)
-		code = file->temporary[0] ? rename_from_temporary(file, replace)
-					  : link_as(file, file->path);
+		code = file_is_at(old, file->path) == 1 ? exchange(file, old) : -EAGAIN;
 	return code ? code : sys_fsync_directory_of(file->path);
 }
 
 int newfile_name_or_nothing(struct newfile *file, struct thaw_error *error)
 {
-	int code = newfile_name(file, false);
+	int code = newfile_name(file);
 
 	if (!code)
 		return 0;

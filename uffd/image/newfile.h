@@ -30,11 +30,13 @@ int newfile_seal(struct newfile *file, uint64_t at, const struct slot *identity,
 		 const struct record *record, const struct note *note);
 
 /*
- * Durably give it its name; the descriptor stays open. -EEXIST: without `replace`, if there is one. If
- * the directory cannot be synced it fails, and has its name all the same.
+ * Durably give it its name; the descriptor stays open. -EEXIST: there is a file of that name. If the
+ * directory cannot be synced it fails, and has its name all the same.
  */
-int newfile_name(struct newfile *file, bool replace);
-/* The same without replacing, and with nothing left in the end if it fails. */
+int newfile_name(struct newfile *file);
+/* The same in the place of the file that is open as `old`. -EAGAIN: another has the name, which stays. */
+int newfile_replace(struct newfile *file, int old);
+/* newfile_name(), and with nothing left in the end if it fails. */
 int newfile_name_or_nothing(struct newfile *file, struct thaw_error *error);
 
 /* Take the name away from that file, if it has it; never from another. */
