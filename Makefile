@@ -104,7 +104,7 @@ BENCHES := $(BENCH_SOURCES:%.c=$(BUILD)/%)
 WASM := $(NPM)/node_modules/quickjs-wasi/quickjs.wasm
 
 .PHONY: all deps check check-built crash crash-built demo demo-built bench bench-built asan tsan sanitized coverage style format \
-	install clean distclean help tests FORCE
+	install install-built clean distclean help tests FORCE
 
 all: $(BUILD)/thaw $(BUILD)/libthaw.a $(BUILD)/libthaw.so
 
@@ -374,11 +374,17 @@ format:
 # ---- Installing and cleaning
 
 install: all
+	$(Q)$(MAKE) install-built
+
+install-built:
 	install -Dm755 $(BUILD)/thaw $(DESTDIR)$(PREFIX)/bin/thaw
 	install -Dm644 $(BUILD)/libthaw.a $(DESTDIR)$(PREFIX)/lib/libthaw.a
 	install -Dm755 $(BUILD)/libthaw.so $(DESTDIR)$(PREFIX)/lib/libthaw.so.0
 	ln -sf libthaw.so.0 $(DESTDIR)$(PREFIX)/lib/libthaw.so
 	install -Dm644 uffd/thaw.h $(DESTDIR)$(PREFIX)/include/thaw.h
+	install -dm755 $(DESTDIR)$(PREFIX)/lib/pkgconfig
+	sed 's,@PREFIX@,$(PREFIX),; s,@VERSION@,$(VERSION),' uffd/thaw.pc.in >$(DESTDIR)$(PREFIX)/lib/pkgconfig/thaw.pc
+	install -Dm644 vm/js/thaw.d.ts $(DESTDIR)$(PREFIX)/share/thaw/thaw.d.ts
 
 clean:
 	$(Q)rm -rf $(filter-out $(NPM) $(HARNESS) $(GENERATED) build/kernels build/arm64-debian build/install-deps.lock,$(wildcard build/*))

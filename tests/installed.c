@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What `make install` puts under a prefix is all that a C program needs to be built with pkg-config, against the
+ * shared library and the static one, and what an editor needs to know the module "thaw".
+ */
+#define _GNU_SOURCE
+#include "kselftest_harness.h"
+
+#include "support.h"
+
+static const char counter[] =
+	"#include <stdio.h>\n"
+	"#include <thaw.h>\n"
+	"int main(int argc, char **argv)\n"
+	"{\n"
+	"	struct thaw_options options = {.image = argv[argc - 1], .flags = THAW_CREATE,\n"
+	"				       .max_bytes = 1 << 20, .engine = \"counter\"};\n"
+	"	struct thaw_error error;\n"
+	"	struct thaw *heap;\n"
+	"	if (thaw_open(&options, &heap, &error))\n"
+	"		return puts(error.text), 1;\n"
+	"	if (!thaw_size(heap))\n"
+	"		thaw_resize(heap, 1 << 16);\n"
+	"	printf(\"%d\\n\", ++*(int *)thaw_base(heap));\n"
+	"	if (thaw_checkpoint(heap, THAW_REASON_EXIT, NULL, 0, NULL))\n"
+	"		return 2;\n"
+	"	thaw_close(heap);\n"
+	"	return 0;\n"
+	"}\n";
+
+static const char typed[] =
+	"import { checkpoint, on, readFile, args, generation, stats, exit } from 'thaw'\n"
+	"const made: number = (await checkpoint({ name: 'x' })).generation\n"
+	"on('restore', (event) => { const age: number = event.ageMs; exit(age > 0 ? made : generation) })\n"
+	"const text: string = await readFile(args[0], 'utf8')\n"
+	"const bytes: Uint8Array = await readFile(text)\n"
+	"export default [bytes.length, stats().turns]\n";
+
+FIXTURE(installed)
+{
+	char *directory;
+	struct program program;
+};
+FIXTURE_SETUP(installed)
+{
+	self->directory = support_directory();
+}
+FIXTURE_TEARDOWN(installed)
+{
+	program_free(&self->program);
+	support_remove(self->directory);
+}
+
+/* A line for the shell; `%s` is the directory. */
+#define SHELL(code, ...)                                                                    \
+	do {                                                                                \
+		char *line = support_format(__VA_ARGS__);                                   \
+                                                                                            \
+		program_free(&self->program);                                               \
+		ASSERT_EQ(code, program_run(&self->program, NULL,                           \
+					    (const char *[]){"/bin/sh", "-c", line, NULL})) \
+		TH_LOG("%s: %s%s", line, self->program.output, self->program.errors);       \
+		free(line);                                                                 \
+	} while (0)
+
+/* The libraries were built with what the tests were built with: a sanitizer has to be linked, too. */
+#ifdef __SANITIZE_ADDRESS__
+#define SANITIZERS "-fsanitize=address,undefined"
+#else
+#define SANITIZERS ""
+#endif
+
+static void make_install(struct program *program, const char *directory, int *code)
+{
+	char *build = support_format("%s", THAW_BINARY), *line;
+
+	*strrchr(build, '/') = '\0';
+	line = support_format(
+		"cd '%s' && env -u MAKEFLAGS -u MAKELEVEL make -s install-built BUILD='%s' "
+		"DESTDIR='%s/root' PREFIX=/opt/thaw",
+		THAW_SOURCE, build, directory);
+	*code = program_run(program, NULL, (const char *[]){"/bin/sh", "-c", line, NULL});
+	free(line);
+	free(build);
+}
+
+#define PKG_CONFIG                                                                           \
+	"PKG_CONFIG_PATH='%s/root/opt/thaw/lib/pkgconfig' PKG_CONFIG_SYSROOT_DIR='%s/root' " \
+	"pkg-config"
+
+TEST_F(installed, programs_are_built_with_pkg_config)
+{
+	const char *at = self->directory;
+	char *source = support_format("%s/counter.c", at);
+	int code;
+
+	make_install(&self->program, at, &code);
+	ASSERT_EQ(0, code) TH_LOG("%s%s", self->program.output, self->program.errors);
+	support_write(source, counter);
+	SHELL(0, "cd '%s' && cc %s counter.c -o shared $(" PKG_CONFIG " --cflags --libs thaw)", at,
+	      SANITIZERS, at, at);
+	SHELL(0,
+	      "cd '%s' && cc %s counter.c -o static $(" PKG_CONFIG
+	      " --cflags --libs --static thaw | sed 's/-lthaw/-l:libthaw.a/')",
+	      at, SANITIZERS, at, at);
+	SHELL(0, "cd '%s' && LD_LIBRARY_PATH=root/opt/thaw/lib ./shared c.thaw && ./static c.thaw",
+	      at);
+	EXPECT_STREQ("1\n2\n", self->program.output);
+	SHELL(1, "cd '%s' && ldd ./static | grep libthaw", at);
+	SHELL(0, "'%s/root/opt/thaw/bin/thaw' -p '6 * 7'", at);
+	EXPECT_STREQ("42\n", self->program.output);
+	free(source);
+}
+
+TEST_F(installed, the_module_has_types)
+{
+	char *source = support_format("%s/app.ts", self->directory);
+
+	support_write(source, typed);
+	SHELL(0,
+	      "cd '%s' && node '%s/node_modules/typescript/bin/tsc' --noEmit --strict --target es2022 "
+	      "--module es2022 --moduleResolution bundler app.ts '%s/vm/js/thaw.d.ts'",
+	      self->directory, THAW_NPM, THAW_SOURCE);
+	support_write(source, "import { checkpoint } from 'thaw'\ncheckpoint('name')\n");
+	SHELL(2,
+	      "cd '%s' && node '%s/node_modules/typescript/bin/tsc' --noEmit --strict --target es2022 "
+	      "--module es2022 --moduleResolution bundler app.ts '%s/vm/js/thaw.d.ts'",
+	      self->directory, THAW_NPM, THAW_SOURCE);
+	free(source);
+}
+
+TEST_HARNESS_MAIN
