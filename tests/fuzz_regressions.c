@@ -86,6 +86,9 @@ static void texts_run(const struct fuzz_target *target, uint8_t *buffer)
 	snprintf(directory, sizeof(directory), "%s/tests/fuzz/regressions/%s", THAW_SOURCE,
 		 target->name);
 	count = scandir(directory, &entries, is_text, alphasort);
+	/* A target may have none; not even the directory above is there if the sources are not. */
+	if (count < 0 && (errno != ENOENT || access(THAW_SOURCE "/tests/fuzz/regressions", R_OK)))
+		fuzz_fail("%s: %s", directory, strerror(errno));
 	for (int i = 0; i < count; i++) {
 		size_t size;
 		FILE *file;

@@ -106,15 +106,15 @@ static uint64_t found(const char *word)
 
 static XXH128_hash_t file_hash(void)
 {
-	XXH128_hash_t hash = {0};
+	XXH128_hash_t hash;
 	size_t bytes = model_file_bytes();
 	char *data = malloc(bytes);
 	FILE *file = fopen(model_path, "r");
 
-	if (file && data && fread(data, 1, bytes, file) == bytes)
-		hash = XXH3_128bits(data, bytes);
-	if (file)
-		fclose(file);
+	if (!bytes || !file || !data || fread(data, 1, bytes, file) != bytes)
+		abort();
+	hash = XXH3_128bits(data, bytes);
+	fclose(file);
 	free(data);
 	return hash;
 }

@@ -355,6 +355,7 @@ TEST_F(histories, keep_what_they_should_and_give_the_rest_back)
 	image_close(self->image);
 }
 
+/* Of this process, before this one. */
 static uint64_t reads_made(void)
 {
 	FILE *io = fopen("/proc/self/io", "r");
@@ -409,6 +410,9 @@ TEST(an_old_portable_one_costs_little)
 	struct image *image;
 	uint64_t portable, first, later;
 
+	reads_made();
+	if (!reads_made()) /* not even that one */
+		SKIP(return, "this kernel does not count a process's reads");
 	model_setup("cheap");
 	options.retain = 3;
 	ASSERT_EQ(0, image_open(&options, &image, &fallback, &error));
@@ -425,6 +429,7 @@ TEST(an_old_portable_one_costs_little)
 	/* Five paths of four levels, each beside that of two neighbours. */
 	ASSERT_LE(first, 100);
 	ASSERT_LE(later, 100);
+	ASSERT_LT(0, first); /* they were counted: a path is read */
 	image_close(image);
 	ASSERT_EQ(0, model_verify());
 	model_teardown();

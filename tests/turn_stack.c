@@ -63,7 +63,9 @@ static void read_mappings(struct world *world)
 	char line[512];
 
 	world->mapping_count = 0;
-	while (maps && fgets(line, sizeof(line), maps) && world->mapping_count < MAPPINGS_MAX) {
+	if (!maps)
+		support_die("/proc/self/maps");
+	while (fgets(line, sizeof(line), maps) && world->mapping_count < MAPPINGS_MAX) {
 		struct mapping *mapping = &world->mappings[world->mapping_count];
 		unsigned long long start, end;
 		char name[256] = "";
@@ -77,8 +79,10 @@ static void read_mappings(struct world *world)
 		snprintf(mapping->name, sizeof(mapping->name), "%.63s", name);
 		world->mapping_count++;
 	}
-	if (maps)
-		fclose(maps);
+	fclose(maps);
+	/* No word is found foreign where there are none, or some are left out. */
+	if (!world->mapping_count || world->mapping_count == MAPPINGS_MAX)
+		support_die("mappings");
 }
 
 /*
