@@ -496,4 +496,49 @@ TEST_F(pins, a_handle_stays_with_its_file)
 	thaw_view_close(view);
 }
 
+/* The image of a heap is the heap's, also when the name is another's, or nobody's. */
+TEST(the_image_of_a_heap)
+{
+	const struct thaw_generation *list;
+	const struct thaw_name *names;
+	struct thaw_image *image;
+	struct thaw_options options = {.flags = THAW_CREATE, .max_bytes = 1 << 20, .engine = "a"};
+	struct thaw *heap, *none;
+	char other[256];
+
+	model_setup("heap");
+	snprintf(other, sizeof(other), "%s/other.thaw", model_directory);
+	options.image = model_path;
+	if (thaw_open(&options, &heap, &error) == THAW_EKERNEL)
+		SKIP(return, "%s", error.text);
+	ASSERT_EQ(0, thaw_resize(heap, 65536));
+	for (int i = 0; i < 3; i++) {
+		((char *)thaw_base(heap))[i]++;
+		ASSERT_EQ(0, i == 1 ? thaw_checkpoint_name(heap, "mine") : 0);
+		ASSERT_EQ(0, thaw_checkpoint(heap, THAW_REASON_TIMER, NULL, 0, NULL));
+	}
+	ASSERT_EQ(0, rename(model_path, other));
+	for (int round = 0; round < 2; round++) {
+		ASSERT_EQ(0, thaw_image_of(heap, &image, &error)) TH_LOG("%s", error.text);
+		EXPECT_EQ(3, thaw_image_log(image, &list));
+		EXPECT_EQ(1, thaw_image_names(image, &names));
+		EXPECT_STREQ("mine", names->name);
+		thaw_image_close(image);
+		if (!round) {
+			struct image_options another = model_options();
+			struct image *taken;
+
+			ASSERT_EQ(0, image_open(&another, &taken, NULL, &error));
+			image_close(taken);
+		}
+	}
+	options.image = NULL;
+	ASSERT_EQ(0, thaw_open(&options, &none, &error));
+	EXPECT_EQ(-EROFS, thaw_image_of(none, &image, &error));
+	EXPECT_EQ(NULL, image);
+	thaw_close(none);
+	thaw_close(heap);
+	model_teardown();
+}
+
 TEST_HARNESS_MAIN

@@ -16,6 +16,7 @@
 
 #include "checkpoint.h"
 #include "fault.h"
+#include "image/handle.h"
 #include "image/image.h"
 #include "page.h"
 #include "region.h"
@@ -309,6 +310,14 @@ void thaw_status(struct thaw *heap, struct thaw_status *status)
 		status->pages_poisoned = counters.pages_poisoned;
 		status->restore_bytes = counters.restore_bytes;
 	}
+}
+
+int thaw_image_of(const struct thaw *heap, struct thaw_image **image, struct thaw_error *error)
+{
+	*image = NULL;
+	return heap->image ? handle_open_same(image_fd(heap->image), image_path(heap->image), image,
+					      error)
+			   : error_set(error, -EROFS, "the heap has no image");
 }
 
 /* ---- checkpoints ---- */

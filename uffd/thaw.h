@@ -425,6 +425,9 @@ struct thaw_image_info {
 struct thaw_image;
 THAW_PUBLIC int thaw_image_open(const char *path, struct thaw_image **image,
 				struct thaw_error *error);
+/* The same for the image of an open heap, whatever its name stands for by now. -EROFS: it has none. Owner thread. */
+THAW_PUBLIC int thaw_image_of(const struct thaw *heap, struct thaw_image **image,
+			      struct thaw_error *error);
 /* Views of it may stay open. NULL is allowed. */
 THAW_PUBLIC void thaw_image_close(struct thaw_image *image);
 

@@ -146,7 +146,7 @@ struct thaw_error failures_way_back(struct runtime *rt, uint64_t generation)
 	struct thaw_image *image;
 	unsigned count = 0;
 
-	if (!thaw_image_open(rt->options.image, &image, &way))
+	if (!thaw_image_of(rt->heap, &image, &way))
 		count = thaw_image_log(image, &list);
 	for (unsigned i = 0; i < count; i++)
 		if (list[i].number < generation)

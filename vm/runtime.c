@@ -478,7 +478,7 @@ static js_value opened_names(struct runtime *rt)
 	unsigned count = 0;
 	uint32_t index = 0;
 
-	if (!thaw_image_open(rt->options.image, &image, NULL))
+	if (!thaw_image_of(rt->heap, &image, NULL))
 		count = thaw_image_names(image, &names);
 	for (unsigned i = 0; i < count; i++)
 		if (names[i].generation == thaw_opened(rt->heap)->number)

@@ -10,9 +10,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "sys.h"
 
 static int log_make(struct thaw_image *image)
 {
@@ -24,28 +27,29 @@ static int log_make(struct thaw_image *image)
 	return 0;
 }
 
-int thaw_image_open(const char *path, struct thaw_image **image, struct thaw_error *error)
+/* `fd` is the handle's from here on; or the code of a failure that was told. */
+static int handle_open(int fd, const char *path, struct thaw_image **image,
+		       struct thaw_error *error)
 {
-	struct thaw_error unused;
 	struct thaw_image *opened;
-	int code;
+	int code = fd;
 
 	*image = NULL;
-	error = error ? error : &unused;
+	if (fd < 0)
+		return fd;
 	opened = calloc(1, sizeof(*opened));
 	if (opened) {
-		opened->fd = -1;
+		opened->fd = fd;
 		opened->path = strdup(path);
 		pthread_mutex_init(&opened->lock, NULL);
 	}
 	if (!opened || !opened->path) {
 		free(opened);
+		close(fd);
 		return error_set(error, -ENOMEM, "%s: no memory", path);
 	}
-	code = opened->fd = store_open(path, O_RDONLY, error);
-	if (code >= 0)
-		code = pins_read(opened->fd, path, opened->slots, &opened->slot, &opened->record,
-				 &opened->fallback, error);
+	code = pins_read(fd, path, opened->slots, &opened->slot, &opened->record, &opened->fallback,
+			 error);
 	if (!code && log_make(opened))
 		code = error_set(error, -ENOMEM, "%s: no memory for its log", path);
 	if (code) {
@@ -54,6 +58,34 @@ int thaw_image_open(const char *path, struct thaw_image **image, struct thaw_err
 	}
 	*image = opened;
 	return 0;
+}
+
+int thaw_image_open(const char *path, struct thaw_image **image, struct thaw_error *error)
+{
+	struct thaw_error unused;
+
+	error = error ? error : &unused;
+	return handle_open(store_open(path, O_RDONLY, error), path, image, error);
+}
+
+int handle_open_same(int fd, const char *path, struct thaw_image **image, struct thaw_error *error)
+{
+	struct thaw_error unused;
+	char link[32];
+	int own;
+
+	error = error ? error : &unused;
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	own = sys_open(link, O_RDONLY, 0);
+	if (own < 0) { /* no /proc: then by its name, if that stands for it */
+		own = store_open(path, O_RDONLY, error);
+		if (own >= 0 && file_is_at(fd, path) != 1) {
+			close(own);
+			own = error_set(error, -ENOENT, "%s: another file has its name by now",
+					path);
+		}
+	}
+	return handle_open(own, path, image, error);
 }
 
 /* Under the lock. */

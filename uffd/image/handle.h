@@ -22,6 +22,9 @@ struct thaw_image {
 		fallback; /* why it is not the newest one, or might not be; code 0: it is */
 };
 
+/* The file that is open as `fd`, whatever its name stands for by now; `path` is that, for messages. */
+int handle_open_same(int fd, const char *path, struct thaw_image **image, struct thaw_error *error);
+
 /*
  * `reader` looks at one generation of it, and keeps it until handle_leave(). What nobody reads is pinned no
  * longer, once the handle itself is closed.
