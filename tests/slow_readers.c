@@ -11,6 +11,7 @@
 #include <termios.h>
 
 #include "../vm/js/blob.h"
+#include "by_path.h"
 #include "support.h"
 #include "thaw.h"
 
@@ -42,7 +43,7 @@ static struct thaw_generation newest(const char *image)
 {
 	struct thaw_generation *list = NULL, last = {0};
 	struct thaw_error error;
-	int count = access(image, F_OK) ? 0 : thaw_image_log(image, &list, &error);
+	int count = access(image, F_OK) ? 0 : path_log(image, &list, &error);
 
 	if (count > 0)
 		last = list[count - 1];
