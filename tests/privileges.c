@@ -263,13 +263,14 @@ TEST_F(confined, killed_in_the_middle_of_a_turn_and_continued)
 		char *text = support_format("n %ld\n", reached + 200000);
 
 		program_free(&self->program);
-		self->program = start(variant, COMMAND(THAW_BINARY, "run", "--every", "50ms",
-						       "--image", self->image, self->script));
+		self->program =
+			start(variant, COMMAND(THAW_BINARY, "run", "--verbose", "--every", "50ms",
+					       "--image", self->image, self->script));
 		ASSERT_TRUE(program_wait_for(&self->program, text, 60))
 		{
 			TH_LOG("run %d: %s%s", i, self->program.output, self->program.errors);
 		}
-		support_sleep(0.2); /* some generations more */
+		ASSERT_TRUE(program_wait_for_complaint(&self->program, "thaw: generation ", 60));
 		program_kill(&self->program);
 		EXPECT_EQ(NULL, strstr(self->program.errors, "wrong at"));
 		reached = last_number_after(self->program.output, "n ");
