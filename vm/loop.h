@@ -134,7 +134,9 @@ struct runtime {
 	/* stopping.c */
 	struct key *key; /* NULL: not loaded yet */
 	bool key_known;
-	bool unstoppable;	    /* no key, and it was said: turns are not stopped */
+	uint64_t
+		key_retry_ns; /* there was no key, and it was said: until then turns are not stopped */
+	unsigned key_failures;
 	uint64_t stop_requested_ns; /* when this turn first saw SIGTERM or its like; 0: not yet */
 	uint64_t turn_stops, stack_bytes_max, stack_ns_total;
 

@@ -29,6 +29,9 @@
 #define PATIENCE_NS 1000000000u
 /* A turn has so long to end by itself after SIGTERM. */
 #define END_PATIENCE_NS 100000000u
+/* Where the user's key can neither be read nor made, it is tried again: twice as long each time. */
+#define KEY_RETRY_NS 1000000000u
+#define KEY_RETRIES_DOUBLED 10u
 
 static uint64_t patience_ns(const struct runtime *rt)
 {
@@ -37,7 +40,8 @@ static uint64_t patience_ns(const struct runtime *rt)
 
 static bool can_be_stopped(const struct runtime *rt)
 {
-	return rt->in_turn && rt->step != JS_TURN_NONE && !rt->unstoppable && !rt->exiting &&
+	return rt->in_turn && rt->step != JS_TURN_NONE && !rt->exiting &&
+	       (!rt->key_retry_ns || loop_monotonic_ns() >= rt->key_retry_ns) &&
 	       js_turn_stoppable(rt->engine);
 }
 
@@ -56,9 +60,12 @@ static bool know_key(struct runtime *rt)
 
 	if (rt->key_known || !load_key(rt, true, &error)) {
 		rt->key_known = true;
+		rt->key_retry_ns = 0;
 		return true;
 	}
-	rt->unstoppable = true;
+	rt->key_retry_ns = loop_monotonic_ns() + ((uint64_t)KEY_RETRY_NS << rt->key_failures);
+	if (rt->key_failures < KEY_RETRIES_DOUBLED)
+		rt->key_failures++;
 	loop_tell(
 		rt,
 		"thaw: %s; until then a turn is not checkpointed before it ends, however long it lasts\n",
@@ -77,9 +84,11 @@ bool stopping_allowed(struct runtime *rt, uint64_t now)
 
 uint64_t stopping_allowed_at(const struct runtime *rt)
 {
-	if (!rt->in_turn || rt->unstoppable)
+	uint64_t when = rt->turn_began_ns + patience_ns(rt);
+
+	if (!rt->in_turn)
 		return 0;
-	return rt->turn_began_ns + patience_ns(rt);
+	return when > rt->key_retry_ns ? when : rt->key_retry_ns;
 }
 
 void *stopping_encode(struct runtime *rt, size_t *bytes)

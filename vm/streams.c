@@ -121,12 +121,14 @@ static void wrote(struct queue *queue, size_t bytes)
 static size_t take_some(const struct queue *queue, char *to, int *fd)
 {
 	const struct piece *piece = queue->first;
-	const char *from = piece->data + piece->written, *newline;
+	const char *from = piece->data + piece->written;
 	size_t bytes = piece->bytes - piece->written;
 
 	if (bytes > WRITE_BYTES) {
-		newline = memrchr(from, '\n', WRITE_BYTES);
-		bytes = newline ? (size_t)(newline - from) + 1 : WRITE_BYTES;
+		bytes = WRITE_BYTES;
+		while (bytes && from[bytes - 1] != '\n')
+			bytes--;
+		bytes = bytes ? bytes : WRITE_BYTES;
 	}
 	memcpy(to, from, bytes);
 	*fd = piece->fd;
