@@ -85,6 +85,17 @@ static int generation(FIXTURE_DATA(map) * self, const char *pages, const uint64_
 	return code;
 }
 
+static bool kernel_tells_ranges(void)
+{
+	const struct thaw_capability *list;
+	int count = thaw_capabilities(&list);
+
+	for (int i = 0; i < count; i++)
+		if (!strcmp(list[i].name, "pagemap-scan"))
+			return list[i].present;
+	return false;
+}
+
 /* ---- What came out ---- */
 
 static char *read_file(const char *path)
@@ -541,6 +552,33 @@ TEST_F(map, and_inspect_tells_of_sets_names_and_pieces)
 	ASSERT_EQ(0, thaw_image_tag(self->path, "also", 2, 0, &self->error));
 	RUN(0, "map", "--json", self->path);
 	EXPECT_NE(NULL, strstr(self->program.output, "\"names\":[\"v2\",\"also\"]"));
+}
+
+/* What is not there costs nothing: of so much, an entry for each page would be read for minutes. */
+TEST_F(map, of_a_heap_that_is_nearly_empty)
+{
+	const uint64_t bytes = (uint64_t)16 << 40;
+	struct thaw_options options = {
+		.image = self->path, .flags = THAW_CREATE, .max_bytes = bytes, .engine = "test"};
+	struct thaw_status status;
+	struct thaw *heap;
+
+	if (!kernel_tells_ranges())
+		SKIP(return, "this kernel tells of each page, before Linux 6.7");
+	if (thaw_open(&options, &heap, &self->error))
+		SKIP(return, "%s", self->error.text);
+	if (thaw_resize(heap, bytes))
+		SKIP(return, "16 TiB of memory cannot be promised here");
+	for (uint64_t i = 0; i < 17; i++)
+		((volatile char *)thaw_base(heap))[bytes / 17 * i / PAGE * PAGE] = 1;
+	ASSERT_EQ(0, thaw_checkpoint(heap, THAW_REASON_TIMER, NULL, 0, NULL));
+	DRAW(0, self->path);
+	EXPECT_EQ(bytes / PAGE, number(self->program.output, "pages"));
+	EXPECT_EQ(17, number(self->program.output, "dirtyPages"));
+	thaw_status(heap, &status);
+	if (!strcmp(status.tracker, "wp-async")) /* others make pages beside those */
+		EXPECT_EQ(17, number(self->program.output, "residentPages"));
+	thaw_close(heap);
 }
 
 /* An image of 3 pages and one of 40,000 take turns under the name, and each map is of one of them. */

@@ -13,12 +13,15 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "compat.h"
 #include "map.h"
 
 #define PRESENT (1ull << 63) /* in an entry of /proc/PID/pagemap: the page is in memory */
 #define ENTRIES 8192u	     /* read at once */
+#define RANGES 1024u	     /* told at once */
 
 struct heap_range {
 	uint64_t from, to;
@@ -62,14 +65,69 @@ static bool find_heap(uint64_t pid, struct heap_range *heap)
 	return true;
 }
 
-/*
- * From one file of entries, those of the heap: `count` of the kernel's pages, of which `each` make one of
- * the image. That is in memory if some of it is.
- */
-static void read_entries(int pagemap, uint64_t from, uint64_t count, unsigned each,
-			 void (*run)(void *arg, uint64_t first, uint64_t pages), void *arg)
+/* Runs of pages in the order of their addresses, of which one may begin in the page that another ends in. */
+struct runs {
+	uint64_t first, pages; /* not told yet: more may join it */
+	void (*run)(void *arg, uint64_t first, uint64_t pages);
+	void *arg;
+};
+
+static void runs_add(struct runs *runs, uint64_t first, uint64_t end)
 {
-	uint64_t *entries = malloc(ENTRIES * sizeof(*entries)), run_first = 0, run_pages = 0;
+	if (runs->pages && runs->first + runs->pages < first) {
+		runs->run(runs->arg, runs->first, runs->pages);
+		runs->pages = 0;
+	}
+	if (!runs->pages)
+		runs->first = first;
+	runs->pages = end - runs->first;
+}
+
+/*
+ * What is in memory of `count` of the kernel's pages, of which `each` make one of the image: that is in memory if
+ * some of it is. The kernel tells ranges, and passes over what is not there (Linux 6.7). False: it cannot.
+ */
+static bool scan_entries(int pagemap, uint64_t from, uint64_t count, unsigned each,
+			 struct runs *runs)
+{
+	uint64_t bytes = (uint64_t)sysconf(_SC_PAGESIZE), next = from * bytes;
+	struct page_region *ranges = malloc(RANGES * sizeof(*ranges));
+	bool told = ranges;
+
+	while (told && next < (from + count) * bytes) {
+		struct pm_scan_arg scan = {
+			.size = sizeof(scan),
+			.start = next,
+			.end = (from + count) * bytes,
+			.vec = (uintptr_t)ranges,
+			.vec_len = RANGES,
+			.category_mask = PAGE_IS_PRESENT,
+			.return_mask = PAGE_IS_PRESENT,
+		};
+		int found = ioctl(pagemap, PAGEMAP_SCAN, &scan);
+
+		if (found < 0 && errno == EINTR)
+			continue;
+		if (found < 0) { /* or the process has ended in the middle */
+			told = next != from * bytes;
+			break;
+		}
+		for (int i = 0; i < found; i++)
+			runs_add(runs, (ranges[i].start / bytes - from) / each,
+				 ((ranges[i].end - 1) / bytes - from) / each + 1);
+		/* walk_end alone may lie before what was told (tracker_wp_async.c). */
+		next = found && ranges[found - 1].end > scan.walk_end ? ranges[found - 1].end
+								      : scan.walk_end;
+	}
+	free(ranges);
+	return told;
+}
+
+/* The same before Linux 6.7: an entry for each page, also for what is not there. */
+static void read_entries(int pagemap, uint64_t from, uint64_t count, unsigned each,
+			 struct runs *runs)
+{
+	uint64_t *entries = malloc(ENTRIES * sizeof(*entries));
 
 	for (uint64_t entry = 0; entries && entry < count;) {
 		size_t wish = count - entry < ENTRIES ? (size_t)(count - entry) : ENTRIES;
@@ -81,20 +139,10 @@ static void read_entries(int pagemap, uint64_t from, uint64_t count, unsigned ea
 		if (got < (ssize_t)sizeof(*entries)) /* the process has ended */
 			break;
 		for (size_t i = 0; i < (size_t)got / sizeof(*entries); i++, entry++) {
-			uint64_t page = entry / each;
-
-			if (!(entries[i] & PRESENT))
-				continue;
-			if (run_pages && run_first + run_pages < page) {
-				run(arg, run_first, run_pages);
-				run_pages = 0;
-			}
-			run_first = run_pages ? run_first : page;
-			run_pages = page + 1 - run_first;
+			if (entries[i] & PRESENT)
+				runs_add(runs, entry / each, entry / each + 1);
 		}
 	}
-	if (run_pages)
-		run(arg, run_first, run_pages);
 	free(entries);
 }
 
@@ -102,7 +150,9 @@ const char *resident_pages(uint64_t pid, uint64_t pages, uint32_t page_bytes,
 			   void (*run)(void *arg, uint64_t first, uint64_t pages), void *arg)
 {
 	uint64_t kernel_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
+	struct runs runs = {.run = run, .arg = arg};
 	struct heap_range heap;
+	unsigned each;
 	char path[64];
 	int pagemap;
 
@@ -122,8 +172,11 @@ const char *resident_pages(uint64_t pid, uint64_t pages, uint32_t page_bytes,
 		return "unknown: only the user of its process may look into it";
 	if (pages > (heap.to - heap.from) / page_bytes)
 		pages = (heap.to - heap.from) / page_bytes;
-	read_entries(pagemap, heap.from / kernel_bytes, pages * (page_bytes / kernel_bytes),
-		     page_bytes / kernel_bytes, run, arg);
+	each = (unsigned)(page_bytes / kernel_bytes);
+	if (!scan_entries(pagemap, heap.from / kernel_bytes, pages * each, each, &runs))
+		read_entries(pagemap, heap.from / kernel_bytes, pages * each, each, &runs);
+	if (runs.pages)
+		run(arg, runs.first, runs.pages);
 	close(pagemap);
 	return NULL;
 }
