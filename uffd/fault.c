@@ -25,6 +25,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "compat.h"
@@ -740,7 +741,11 @@ static int service_memory(struct fault_service *service, struct thaw_error *erro
 
 	if (bitmap_init(&service->arrived, service->restored_pages))
 		return error_set(error, -ENOMEM, "no memory for the fault service");
-	service->pending = calloc(clusters + 1, 1);
+	/* Address space, of which what is used becomes memory. */
+	service->pending = mmap(NULL, clusters + 1, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (service->pending == MAP_FAILED)
+		service->pending = NULL;
 	service->runs = calloc(RUNS, sizeof(*service->runs));
 	if (!service->pending || !service->runs)
 		return error_set(error, -ENOMEM, "no memory for the fault service");
@@ -772,7 +777,8 @@ static void service_free(struct fault_service *service)
 {
 	reader_close(service->reader);
 	bitmap_free(&service->arrived);
-	free(service->pending);
+	if (service->pending)
+		munmap(service->pending, clusters_restored(service) + 1);
 	free(service->runs);
 	free(service);
 }
