@@ -112,7 +112,7 @@ bool loop_trapped(struct runtime *rt)
 	return true;
 }
 
-static bool stop_requested(struct runtime *rt)
+bool loop_stop_requested(struct runtime *rt)
 {
 	int signo = signals_stop();
 
@@ -243,39 +243,9 @@ bool loop_interrupt(void *arg)
 		if (signals_stop())
 			stopping_end(rt);
 		if (streams_full(rt))
-			return loop_wait_for_readers(rt);
+			return streams_wait(rt);
 	}
 	return false;
-}
-
-/* The same in the middle of a turn, which waits, and in between. False: it need not wait any more. */
-static bool look_after(struct runtime *rt)
-{
-	if (!rt->in_turn) {
-		checkpoints_advance(rt);
-		return !stop_requested(rt);
-	}
-	alarm_heard(rt);
-	checkpoints_advance_inside(rt);
-	if (!signals_stop())
-		return true;
-	stopping_end(rt);
-	if (stopping_can_end(rt))
-		return true;
-	if (!rt->options.image)
-		return !stop_requested(rt); /* nothing of it is kept: it ends here */
-	streams_unbind(rt);		    /* it can only be left to its own end */
-	return true;
-}
-
-bool loop_wait_for_readers(struct runtime *rt)
-{
-	rt->stalled = true;
-	while (!rt->ended && streams_full(rt) && look_after(rt) && streams_full(rt) &&
-	       !(rt->options.interactive && signals_interrupted()))
-		streams_pause(rt);
-	rt->stalled = rt->stalled_captured = false;
-	return rt->ended || (rt->options.interactive && signals_interrupted());
 }
 
 /* What the prelude's entry function takes: the operation's number, and what it works on. */
@@ -506,16 +476,9 @@ static void run_timers(struct runtime *rt)
 		js_value now = js_number(rt->engine, loop_clock(rt));
 
 		loop_turn(rt, PRELUDE_RUN_ONE, 1, &now);
-	} while (!stop_requested(rt) && !streams_full(rt) && timer_is_due(rt) &&
+	} while (!loop_stop_requested(rt) && !streams_full(rt) && timer_is_due(rt) &&
 		 loop_monotonic_ns() - started < SLICE_NS &&
 		 !(rt->options.interactive && signals_interrupted()));
-}
-
-void loop_flush(struct runtime *rt)
-{
-	while (!rt->ended && !streams_idle(rt) && look_after(rt) &&
-	       !(rt->options.interactive && signals_interrupted()))
-		streams_pause(rt);
 }
 
 /* One round of the loop: blocks until something happens, unless a timer is due. */
@@ -599,12 +562,12 @@ void loop_serve(struct runtime *rt, bool (*done)(struct runtime *rt, void *arg),
 {
 	for (;;) {
 		checkpoints_advance(rt);
-		if (stop_requested(rt) || (done && done(rt, arg)))
+		if (loop_stop_requested(rt) || (done && done(rt, arg)))
 			return;
 		if (rt->options.interactive && signals_interrupted())
 			return;
 		if (streams_full(rt)) {
-			loop_wait_for_readers(rt);
+			streams_wait(rt);
 			continue;
 		}
 		if (files_tell(rt))
@@ -671,14 +634,14 @@ int loop_wait_readable(struct runtime *rt, int fd)
 	struct input_wait *wait;
 	int result;
 
-	if (stop_requested(rt))
+	if (loop_stop_requested(rt))
 		return 0;
 	wait = watch_input(rt, fd);
 	if (!wait) { /* a regular file: always readable */
 		checkpoints_advance(rt);
 		uv_run(&rt->loop, UV_RUN_NOWAIT);
 		files_tell(rt);
-		return stop_requested(rt) ? 0 : 1;
+		return loop_stop_requested(rt) ? 0 : 1;
 	}
 	loop_serve(rt, input_ready, wait, false);
 	result = rt->ended ? 0 : wait->status ? 1 : -1;

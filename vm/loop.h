@@ -209,19 +209,14 @@ void loop_end(struct runtime *rt, int exit_code, bool final);
 /* Did the sandbox stop the engine? Then says so, ends the program, and returns true. */
 bool loop_trapped(struct runtime *rt);
 
+/* Has a signal, or a reader that is gone, asked for the end? The program has ended then. Outside turns. */
+bool loop_stop_requested(struct runtime *rt);
 /* Serve the loop until the program ended, `done` says so, or nothing is pending and `idle_ends`. */
 void loop_serve(struct runtime *rt, bool (*done)(struct runtime *rt, void *arg), void *arg,
 		bool idle_ends);
 bool loop_has_work(const struct runtime *rt);
 /* A line of ours on stderr. */
 void loop_tell(struct runtime *rt, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/*
- * Readers are slow: nothing more of the program runs until there is room, be it between turns or at a
- * poll of one, while checkpoints and signals go on. True: the script under way has to end.
- */
-bool loop_wait_for_readers(struct runtime *rt);
-/* The same between turns, until all is written, the program ends, or somebody at a terminal has enough. */
-void loop_flush(struct runtime *rt);
 /* 1: fd is readable; 0: the program ended; -1: interrupted. */
 int loop_wait_readable(struct runtime *rt, int fd);
 /* Callbacks of the VM (struct js_host). */
@@ -341,6 +336,13 @@ bool streams_idle(struct runtime *rt);
  * from then on. Neither the loop nor checkpoints go on.
  */
 bool streams_flush(struct runtime *rt, uint64_t patience_ns);
+/*
+ * Readers are slow: nothing more of the program runs until there is room, be it between turns or at a
+ * poll of one, while checkpoints and signals go on. True: the script under way has to end.
+ */
+bool streams_wait(struct runtime *rt);
+/* The same between turns, until all is written, the program ends, or somebody at a terminal has enough. */
+void streams_drain(struct runtime *rt);
 /* Wait a little, or until somebody calls streams_wake(). Owner; any thread, signal handlers. */
 void streams_pause(struct runtime *rt);
 void streams_wake(struct runtime *rt);

@@ -643,7 +643,7 @@ int runtime_checkpoint(struct runtime *rt, enum thaw_reason reason, struct thaw_
 	int code = reason == THAW_REASON_EXIT ? checkpoints_last(rt, reason, result)
 					      : checkpoints_now(rt, reason, result);
 
-	loop_flush(rt); /* the caller may have something to say about it, too */
+	streams_drain(rt); /* the caller may have something to say about it, too */
 	return code;
 }
 
@@ -739,7 +739,7 @@ int runtime_eval(struct runtime *rt, const char *code, const char *name, char **
 	}
 	/* The caller shows the text after what was printed. */
 	if (!loop_trapped(rt))
-		loop_flush(rt);
+		streams_drain(rt);
 	return loop_trapped(rt) || rt->ended ? rt->exit_code : status;
 }
 

@@ -426,6 +426,45 @@ bool streams_flush(struct runtime *rt, uint64_t patience_ns)
 	return streams_idle(rt);
 }
 
+/* ---- Waiting, while all else goes on ---- */
+
+/* Signals and checkpoints, in the middle of a turn that waits or in between. False: it need not any more. */
+static bool look_after(struct runtime *rt)
+{
+	if (!rt->in_turn) {
+		checkpoints_advance(rt);
+		return !loop_stop_requested(rt);
+	}
+	alarm_heard(rt);
+	checkpoints_advance_inside(rt);
+	if (!signals_stop())
+		return true;
+	stopping_end(rt);
+	if (stopping_can_end(rt))
+		return true;
+	if (!rt->options.image)
+		return !loop_stop_requested(rt); /* nothing of it is kept: it ends here */
+	streams_unbind(rt);			 /* it can only be left to its own end */
+	return true;
+}
+
+bool streams_wait(struct runtime *rt)
+{
+	rt->stalled = true;
+	while (!rt->ended && streams_full(rt) && look_after(rt) && streams_full(rt) &&
+	       !(rt->options.interactive && signals_interrupted()))
+		streams_pause(rt);
+	rt->stalled = rt->stalled_captured = false;
+	return rt->ended || (rt->options.interactive && signals_interrupted());
+}
+
+void streams_drain(struct runtime *rt)
+{
+	while (!rt->ended && !streams_idle(rt) && look_after(rt) &&
+	       !(rt->options.interactive && signals_interrupted()))
+		streams_pause(rt);
+}
+
 /* ---- In a generation ---- */
 
 static size_t saved_bytes(const struct queue *queue)
