@@ -47,6 +47,8 @@ static inline int bitmap_init(struct bitmap *map, uint64_t bits)
 		      PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (memory == MAP_FAILED)
 		return -ENOMEM;
+	/* A huge page for a bit is what this is there to avoid. */
+	(void)madvise(memory, bitmap_words_bytes(map) + bitmap_parts_bytes(map), MADV_NOHUGEPAGE);
 	map->words = memory;
 	map->parts = map->words + bitmap_words_bytes(map) / sizeof(uint64_t);
 	return 0;

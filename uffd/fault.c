@@ -746,6 +746,8 @@ static int service_memory(struct fault_service *service, struct thaw_error *erro
 				MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (service->pending == MAP_FAILED)
 		service->pending = NULL;
+	else
+		(void)madvise(service->pending, clusters + 1, MADV_NOHUGEPAGE);
 	service->runs = calloc(RUNS, sizeof(*service->runs));
 	if (!service->pending || !service->runs)
 		return error_set(error, -ENOMEM, "no memory for the fault service");

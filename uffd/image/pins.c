@@ -1,24 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * pins.c - readers of an image that is in use, and its writer, who must not write over what they
- * read.
+ * pins.c - readers of an image that is in use, and its writer, who must not write over what they read. Any thread.
  *
- * A reader takes no part in the writer's lock. It puts a shared lock on one byte far beyond the end
- * of the file, whose offset is the number of the generation it reads: a pin. The writer asks before
- * it reuses blocks: while there is a pin on a generation that is not listed any more, everything
- * that has been dropped since waits (commit.c), up to a bound: a reader that stays for ever, or a program that
- * writes very much, does not make the file longer than was promised (STORE_HELD_MOST), and the reader is told
- * that its generation is gone. A new writer, who does not know what was dropped, leaves alone all that is
- * free (reach.c). LMDB keeps a table of its readers in a file for
- * this purpose; these locks are of the open file (Linux 3.15), so they vanish with the
- * reader however it ends, and nothing is written.
+ * A reader puts a shared lock of the open file (Linux 3.15) on a byte far beyond the end of the file, whose offset is the
+ * number of the generation it reads: a pin, which vanishes with the reader however it ends. While there is a pin on a
+ * generation that is not listed any more, all that has been dropped since waits (commit.c), up to a bound: then the
+ * reader is told that its generation is gone. A new writer leaves alone all that is free (reach.c). LMDB keeps a table
+ * of its readers in a file for this.
  *
- * A reader that pins a generation and then finds it listed is safe: the commit that drops it makes
- * its blocks garbage, and the commit after that one is the first to reuse them. Where such locks
- * cannot be had (some network file systems), it reads as if there were none: what it reads is
- * checked in any case, and what was written over shows as damage of a generation that is gone.
- *
- * Any thread.
+ * A reader that pins a generation and then finds it listed is safe: the commit that drops it makes its blocks garbage,
+ * and the one after that is the first to reuse them. Where such locks cannot be had (some network file systems), what
+ * was written over is found damaged, and told to be gone.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

@@ -56,7 +56,11 @@ static void *view_map(uint64_t bytes)
 		return NULL;
 	memory = mmap(NULL, bytes ? bytes : 1, PROT_READ | PROT_WRITE,
 		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	return memory == MAP_FAILED ? NULL : memory;
+	if (memory == MAP_FAILED)
+		return NULL;
+	/* Clusters are counted, and a huge page would be 32 of them. */
+	(void)madvise(memory, bytes ? bytes : 1, MADV_NOHUGEPAGE);
+	return memory;
 }
 
 static int view_start(struct thaw_view *view, struct thaw_error *error)
