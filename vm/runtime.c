@@ -708,7 +708,8 @@ int runtime_eval(struct runtime *rt, const char *code, const char *name, char **
 		return rt->exit_code;
 	signals_take_interrupt();
 	loop_turn_begin(rt);
-	promise = js_eval(rt->engine, code, strlen(code), name, JS_EVAL_SCRIPT | JS_EVAL_ASYNC);
+	promise = js_eval(rt->engine, code, strlen(code), name,
+			  JS_EVAL_SCRIPT | JS_EVAL_ASYNC | JS_EVAL_REDECLARE);
 	if (promise) {
 		watched = js_dup(rt->engine, promise);
 		result = loop_ask(rt, PRELUDE_WATCH, 1, &watched);

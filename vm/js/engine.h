@@ -128,6 +128,7 @@ const char *js_trapped(const struct js_engine *engine);
 #define JS_EVAL_MODULE 1u	/* `name` is the absolute path, import.meta.url its file:// URL */
 #define JS_EVAL_ASYNC 2u	/* a script with top-level await; result is a promise of {value} */
 #define JS_EVAL_COMPILE_ONLY 4u /* syntax check; returns undefined */
+#define JS_EVAL_REDECLARE 8u	/* a script may declare again what an earlier one declared */
 js_value js_eval(struct js_engine *engine, const char *code, size_t bytes, const char *name,
 		 unsigned flags);
 

@@ -211,6 +211,10 @@ static inline u64 value_of(const struct js_engine *engine, js_value handle)
 char *value_text(struct js_engine *engine, u64 value, size_t *bytes);
 u64 value_string(struct js_engine *engine, const char *text, size_t bytes);
 
+/* ---- redeclare.c: on the VM's stack ---- */
+/* What a compiled script declares may be there already. False: an exception is pending. */
+bool redeclare(struct js_engine *engine, u64 script);
+
 /* ---- exception.c ---- */
 u64 exception_new(struct js_engine *engine, const char *type,
 		  const char *text); /* an Error, or an exception while making it */

@@ -158,6 +158,10 @@ static void run_compile(void *arg)
 		VM(engine, JS_FreeValue, engine->context, made);
 	else if (call->flags & JS_EVAL_MODULE)
 		call->done = prepare_module(engine, made, call->name);
+	else if (call->flags & JS_EVAL_REDECLARE && !redeclare(engine, made)) {
+		VM(engine, JS_FreeValue, engine->context, made);
+		call->done = false;
+	}
 	call->word = made;
 }
 
