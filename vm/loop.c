@@ -126,17 +126,37 @@ bool loop_stop_requested(struct runtime *rt)
 
 /* ---- Exceptions ---- */
 
-char *loop_describe(struct runtime *rt, js_value exception)
+char *loop_describe(struct runtime *rt, js_value exception, size_t *bytes)
 {
 	js_value argument = js_dup(rt->engine, exception);
 	js_value text = loop_ask(rt, PRELUDE_DESCRIBE, 1, &argument);
-	char *copy = text ? js_to_string(rt->engine, text, NULL) : NULL;
+	char *copy = text ? js_to_string(rt->engine, text, bytes) : NULL;
 
 	if (text)
 		js_free(rt->engine, text);
-	if (!copy) /* no memory or no stack left to format it nicely */
+	if (!copy) { /* no memory or no stack left to format it nicely */
 		copy = js_exception_text(rt->engine, exception);
+		if (bytes)
+			*bytes = strlen(copy);
+	}
 	return copy;
+}
+
+/* One write, so that nothing comes between its lines. */
+void loop_print_exception(const char *prefix, const char *text, size_t bytes)
+{
+	size_t before = strlen(prefix);
+	bool ends = bytes && text[bytes - 1] == '\n';
+	char *line = malloc(before + bytes + 1);
+
+	fflush(stdout);
+	if (!line)
+		return;
+	memcpy(line, prefix, before);
+	memcpy(line + before, text, bytes);
+	line[before + bytes] = '\n';
+	fwrite(line, 1, before + bytes + !ends, stderr);
+	free(line);
 }
 
 void loop_uncaught(struct runtime *rt, js_value exception, const char *prefix)
@@ -145,15 +165,16 @@ void loop_uncaught(struct runtime *rt, js_value exception, const char *prefix)
 
 	if (!exception || loop_trapped(rt))
 		return;
-	if (rt->exiting || rt->ended) { /* the error that unwinds the stack after exit() */
+	if (rt->exiting || rt->ended || rt->cut) { /* the error that unwinds the stack */
 		js_free(rt->engine, exception);
 		return;
 	}
-	text = loop_describe(rt, exception);
+	text = loop_describe(rt, exception, NULL);
 	js_free(rt->engine, exception);
 	if (!loop_trapped(rt)) {
 		loop_tell(rt, "%s%s%s", prefix, text,
 			  *text && text[strlen(text) - 1] == '\n' ? "" : "\n");
+		rt->uncaught++;
 		if (!rt->options.interactive &&
 		    !rt->options.keep_result) { /* a shell goes on, also a piped one */
 			loop_end(rt, EXIT_EXCEPTION, false);
@@ -240,12 +261,10 @@ bool loop_interrupt(void *arg)
 	if (rt->in_turn) {
 		alarm_heard(rt);
 		checkpoints_advance_inside(rt);
-		if (signals_stop())
-			stopping_end(rt);
-		if (streams_full(rt))
-			return streams_wait(rt);
 	}
-	return false;
+	if (signals_stop() && stopping_end(rt))
+		return true;
+	return rt->in_turn && streams_full(rt) && streams_wait(rt);
 }
 
 /* What the prelude's entry function takes: the operation's number, and what it works on. */
@@ -335,6 +354,8 @@ static bool job_ran(struct runtime *rt, js_value exception)
 {
 	if (exception)
 		loop_uncaught(rt, exception, "Uncaught ");
+	if (signals_stop() && stopping_cuts(rt))
+		return false;
 	return !(rt->options.interactive && signals_interrupted());
 }
 

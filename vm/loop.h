@@ -68,8 +68,11 @@ struct runtime {
 	struct js_engine *engine;
 	struct js_blob blob; /* what the next generation's state blob will say */
 	bool restored;	     /* the heap came out of the image */
+	bool turn_resumed;   /* ... and has ended the turn that it was stopped in */
 	bool resumed;	     /* ... and has had its first turn in this process */
 	bool evaluated;	     /* runtime_eval() was used */
+	bool evaluating;     /* ... and has not returned: see stopping_end() */
+	unsigned uncaught;   /* exceptions that nobody caught and a shell went on from */
 
 	/* loop.c */
 	uv_loop_t loop;
@@ -97,6 +100,7 @@ struct runtime {
 	bool final;	  /* ... and the heap is as a turn left it: it may be checkpointed */
 	int exit_code;
 	int stop_signal;	/* ended by it */
+	bool cut;		/* a script was, by a signal: its exception says nothing */
 	volatile bool starting; /* its script is being read, which may take for ever: a pipe, say */
 	bool collect;		/* gc() was called in this turn */
 	js_value main_failure;	/* what the main module threw in this turn; 0: nothing */
@@ -165,6 +169,14 @@ struct runtime {
 	double first_operation; /* lowest number begun by this process; 0: none yet */
 };
 
+/* ---- runtime.c ---- */
+
+/* Once per process, before anything else of a restored program: no-ops afterwards. */
+void runtime_resume_turn(struct runtime *rt);
+void runtime_resume(struct runtime *rt);
+/* A signal asked for the end before anything of the program has run in this process: then it has ended. */
+bool runtime_ended_early(struct runtime *rt);
+
 /* ---- loop.c ---- */
 
 int loop_open(struct runtime *rt, struct thaw_error *error);
@@ -195,8 +207,13 @@ void loop_turn_main(struct runtime *rt, const char *source, size_t bytes, const 
 /* The brackets of a turn, for those who enter the VM themselves (runtime.c evaluates). */
 void loop_turn_begin(struct runtime *rt);
 void loop_turn_end(struct runtime *rt);
-/* Text of an exception: malloc'ed, never NULL. Does not consume it. */
-char *loop_describe(struct runtime *rt, js_value exception);
+/*
+ * Text of an exception: malloc'ed, never NULL, with its bytes (unless that is NULL). Does not
+ * consume it.
+ */
+char *loop_describe(struct runtime *rt, js_value exception, size_t *bytes);
+/* Write that text to stderr behind a prefix, and a newline if it has none. */
+void loop_print_exception(const char *prefix, const char *text, size_t bytes);
 /* Print an uncaught exception and end the program (interactive: go on). Consumes it. */
 void loop_uncaught(struct runtime *rt, js_value exception, const char *prefix);
 /*
@@ -295,9 +312,15 @@ void *stopping_encode(struct runtime *rt, size_t *bytes);
 const char *stopping_refusal(struct runtime *rt, const void *data, size_t bytes);
 /*
  * At a poll, after a signal asked for the end: take the final generation here and end, also if it
- * fails. Returns where the turn has to be left to end by itself.
+ * fails. Returns where the turn has to be left to end by itself (false), or its script is to be ended
+ * here (true).
  */
-void stopping_end(struct runtime *rt);
+bool stopping_end(struct runtime *rt);
+/*
+ * After a signal asked for the end: has the turn had its time, and would nobody go on with it? Then
+ * it is ended like any script that Ctrl-C stops in a shell, and what it did so far is done.
+ */
+bool stopping_cuts(struct runtime *rt);
 
 /* The turn under way could be captured by stopping_end(), were there no patience. */
 bool stopping_can_end(struct runtime *rt);

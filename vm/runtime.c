@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * runtime.c - opens, starts, restores, evaluates and ends a program: the policy; the mechanisms
+ * runtime.c - opens, starts, restores and ends a program: the policy; the mechanisms
  * are in the files that loop.h lists.
  *
  * Owns struct runtime. Called by the command line, on the owner's thread. What it does on the way
@@ -421,8 +421,7 @@ struct thaw *runtime_heap(struct runtime *rt)
 
 /* ---- The first turn ---- */
 
-/* A signal asked for the end before anything of the program has run in this process. */
-static bool ended_early(struct runtime *rt)
+bool runtime_ended_early(struct runtime *rt)
 {
 	if (!rt->turns && signals_stop())
 		loop_end(rt, 128 + signals_stop(), false);
@@ -437,12 +436,12 @@ int runtime_start(struct runtime *rt)
 	char *source;
 
 	rt->starting = true;
-	if (ended_early(rt))
+	if (runtime_ended_early(rt))
 		return rt->exit_code;
 	script->path = realpath(rt->options.script, NULL);
 	source = script->path ? resolve_read_file(script->path, &bytes) : NULL;
 	rt->starting = false;
-	if (ended_early(rt)) {
+	if (runtime_ended_early(rt)) {
 		free(source);
 		return rt->exit_code;
 	}
@@ -488,12 +487,27 @@ static js_value opened_names(struct runtime *rt)
 	return list;
 }
 
+/* The rest of the turn that a restored program was stopped in. */
+void runtime_resume_turn(struct runtime *rt)
+{
+	if (!rt->restored || rt->turn_resumed)
+		return;
+	rt->turn_resumed = true;
+	if (!rt->blob.turn.step)
+		return;
+	if (!rt->options.script && !rt->options.quiet)
+		fprintf(stderr,
+			"thaw: generation %llu stopped in the middle of a turn, which goes on first\n",
+			(unsigned long long)thaw_opened(rt->heap)->number);
+	loop_turn_resume(rt);
+}
+
 /*
  * Tell a restored program that it was. Once per process, before anything else runs in it, but for
  * the rest of the turn that it was stopped in: what that began and asked for in this process is not
  * among what the process before left behind.
  */
-static void resume(struct runtime *rt)
+void runtime_resume(struct runtime *rt)
 {
 	const struct thaw_generation *opened = thaw_opened(rt->heap);
 	struct js_engine *engine = rt->engine;
@@ -504,13 +518,7 @@ static void resume(struct runtime *rt)
 	if (!rt->restored || rt->resumed)
 		return;
 	rt->resumed = true;
-	if (rt->blob.turn.step) {
-		if (!rt->options.script && !rt->options.quiet)
-			fprintf(stderr,
-				"thaw: generation %llu stopped in the middle of a turn, which goes on first\n",
-				(unsigned long long)opened->number);
-		loop_turn_resume(rt);
-	}
+	runtime_resume_turn(rt);
 	if (rt->ended)
 		return;
 	clock_gettime(CLOCK_REALTIME, &now);
@@ -567,7 +575,7 @@ static int run_program(struct runtime *rt)
 	uint64_t jobs_before;
 	bool idle_before;
 
-	if (rt->restored && ended_early(rt))
+	if (rt->restored && runtime_ended_early(rt))
 		return rt->exit_code;
 	if (rt->restored && rt->options.script && rt->blob.flags & JS_BLOB_FINISHED) {
 		if (note)
@@ -584,7 +592,7 @@ static int run_program(struct runtime *rt)
 	/* A program that waited for the generation it was restored from goes on in the first turn. */
 	idle_before = rt->restored && !rt->resumed && !rt->blob.turn.step;
 	jobs_before = rt->jobs;
-	resume(rt);
+	runtime_resume(rt);
 	if (idle_before && rt->jobs == jobs_before && !rt->ended && !loop_has_work(rt) &&
 	    !rt->evaluated) {
 		if (note)
@@ -625,11 +633,17 @@ int runtime_run(struct runtime *rt)
 	return ending_deliver(rt, code);
 }
 
+int runtime_leave(struct runtime *rt, int code)
+{
+	loop_end(rt, code, true);
+	return ending_deliver(rt, ending_finish(rt));
+}
+
 int runtime_wait_input(struct runtime *rt, int fd)
 {
-	if (ended_early(rt))
+	if (runtime_ended_early(rt))
 		return 0;
-	resume(rt);
+	runtime_resume(rt);
 	return loop_wait_readable(rt, fd);
 }
 
@@ -645,103 +659,6 @@ int runtime_checkpoint(struct runtime *rt, enum thaw_reason reason, struct thaw_
 
 	streams_drain(rt); /* the caller may have something to say about it, too */
 	return code;
-}
-
-/* ---- Evaluating ---- */
-
-static bool promise_settled(struct runtime *rt, void *arg)
-{
-	return js_promise_state(rt->engine, *(js_value *)arg) != JS_PROMISE_PENDING;
-}
-
-/* What the promise of an evaluation, {value}, became. Consumes it. */
-static int rendered(struct runtime *rt, js_value promise, char **text)
-{
-	enum js_promise_state state = js_promise_state(rt->engine, promise);
-	js_value result, value = 0, shown;
-
-	if (state == JS_PROMISE_PENDING) { /* interrupted, or nothing can settle it any more */
-		*text = strdup("Promise { <pending> }");
-		js_free(rt->engine, promise);
-		return 0;
-	}
-	result = js_promise_result(rt->engine, promise);
-	js_free(rt->engine, promise);
-	if (state == JS_PROMISE_REJECTED) {
-		*text = loop_describe(rt, result);
-		js_free(rt->engine, result);
-		return EXIT_EXCEPTION;
-	}
-	value = js_get(rt->engine, result, "value");
-	js_free(rt->engine, result);
-	if (value && rt->options.keep_result && !js_is_undefined(rt->engine, value)) {
-		js_value global = js_global(rt->engine);
-
-		if (!js_set(rt->engine, global, "_",
-			    js_dup(rt->engine, value))) /* somebody made it read-only */
-			js_free(rt->engine, js_take_exception(rt->engine));
-		js_free(rt->engine, global);
-	}
-	shown = !value ? 0
-		: rt->options.plain_result && js_is_string(rt->engine, value)
-			? value
-			: loop_ask(rt, PRELUDE_INSPECT, 1, &value);
-	*text = shown ? js_to_string(rt->engine, shown, NULL)
-		      : strdup("<value that cannot be shown>");
-	if (shown)
-		js_free(rt->engine, shown);
-	return 0;
-}
-
-int runtime_eval(struct runtime *rt, const char *code, const char *name, char **text)
-{
-	js_value promise, watched, result, exception = 0;
-	int status = 0;
-
-	*text = NULL;
-	rt->evaluated = true;
-	rt->blob.flags &= ~JS_BLOB_FINISHED;
-	if (ended_early(rt))
-		return rt->exit_code;
-	resume(rt);
-	if (rt->ended)
-		return rt->exit_code;
-	signals_take_interrupt();
-	loop_turn_begin(rt);
-	promise = js_eval(rt->engine, code, strlen(code), name,
-			  JS_EVAL_SCRIPT | JS_EVAL_ASYNC | JS_EVAL_REDECLARE);
-	if (promise) {
-		watched = js_dup(rt->engine, promise);
-		result = loop_ask(rt, PRELUDE_WATCH, 1, &watched);
-		if (result)
-			js_free(rt->engine, result);
-	} else if (!loop_trapped(rt)) {
-		exception = js_take_exception(rt->engine);
-	}
-	loop_turn_end(rt);
-	if (promise && !rt->ended)
-		loop_serve(rt, promise_settled, &promise, true);
-	if (rt->ended) { /* exit(), a signal, a trap, or somebody else's exception, which was printed */
-		if (!js_trapped(rt->engine)) {
-			if (promise)
-				js_free(rt->engine, promise);
-			if (exception)
-				js_free(rt->engine, exception);
-		}
-		return rt->exit_code;
-	}
-	signals_take_interrupt();
-	if (promise) {
-		status = rendered(rt, promise, text);
-	} else {
-		*text = loop_describe(rt, exception);
-		js_free(rt->engine, exception);
-		status = EXIT_EXCEPTION;
-	}
-	/* The caller shows the text after what was printed. */
-	if (!loop_trapped(rt))
-		streams_drain(rt);
-	return loop_trapped(rt) || rt->ended ? rt->exit_code : status;
 }
 
 /* ---- Numbers ---- */

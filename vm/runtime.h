@@ -45,6 +45,7 @@ struct runtime_options {
 	bool verbose; /* a line on stderr for each generation and restore */
 	bool interactive; /* repl: SIGINT interrupts the running script instead of ending the program */
 	bool plain_result; /* -p: runtime_eval() gives a string as it is, as console.log would */
+	bool asks;	   /* -p on an image: its program does not go on, see runtime_eval() */
 	bool keep_result; /* repl: globalThis._ is the last result of runtime_eval() that was not undefined */
 	int argument_count; /* what the program sees as thaw.args */
 	char **arguments;
@@ -86,13 +87,30 @@ struct thaw *runtime_heap(struct runtime *runtime);
  */
 int runtime_start(struct runtime *runtime);
 
+/* What an evaluation came to: a rendering of the result, or of the exception with its stack trace. */
+struct runtime_answer {
+	char *text; /* malloc'ed, terminated; NULL: the program ended meanwhile */
+	size_t bytes;
+};
+
 /*
  * Evaluate a piece of code as the repl and -e do: a script in the global scope, top-level await
- * allowed; runs the loop until its promise settles. `text`: malloc'ed rendering of the result (as
- * console.log would show it, strings quoted) or the exception with its stack trace. Returns 0,
- * EXIT_EXCEPTION, or another exit code if the program ended meanwhile.
+ * allowed; what it declares wins over what was declared before. Runs the loop until its promise
+ * settles. With options.asks the restored program goes on only while the code awaits something.
+ * Returns 0, EXIT_EXCEPTION, or another exit code if the program ended meanwhile.
  */
-int runtime_eval(struct runtime *runtime, const char *code, const char *name, char **text);
+int runtime_eval(struct runtime *runtime, const char *code, size_t bytes, const char *name,
+		 struct runtime_answer *answer);
+/* Print the answer of an evaluation that returned EXIT_EXCEPTION, if it was not printed before. */
+void runtime_tell_exception(const struct runtime_answer *answer);
+/* How many exceptions nobody caught since it was opened, in what a shell went on from. */
+unsigned runtime_uncaught(const struct runtime *runtime);
+/*
+ * Leave: what has run is checkpointed, what waits (timers, promises) does so until the next process.
+ * Returns the process's exit code: `code`, unless the program ended with its own, or the checkpoint
+ * failed.
+ */
+int runtime_leave(struct runtime *runtime, int code);
 
 /*
  * Run the loop until nothing is pending, exit() was called, or a signal asked for the end. Takes

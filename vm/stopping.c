@@ -150,21 +150,41 @@ bool stopping_can_end(struct runtime *rt)
 	return rt->options.image && can_be_stopped(rt) && know_key(rt);
 }
 
-void stopping_end(struct runtime *rt)
+/*
+ * A line of a shell, and the code of -e and -p: nobody wants an endless one to go on in the next
+ * process. (A timer that runs meanwhile may be the program's.) Nor is there a next process without an
+ * image.
+ */
+bool stopping_cuts(struct runtime *rt)
 {
 	uint64_t now = loop_monotonic_ns();
-	int code;
 
 	if (!rt->stop_requested_ns)
 		rt->stop_requested_ns = now;
-	if (!rt->options.image || rt->ended)
-		return;
+	if (now - rt->stop_requested_ns < END_PATIENCE_NS)
+		return false;
+	if (!rt->options.image || (rt->evaluating && rt->step != JS_TURN_CALL))
+		rt->cut = true;
+	return rt->cut;
+}
+
+bool stopping_end(struct runtime *rt)
+{
+	bool cuts = stopping_cuts(rt);
+	uint64_t now = loop_monotonic_ns();
+	int code;
+
+	if (cuts)
+		return true;
+	if (rt->ended)
+		return false;
 	if (now - rt->stop_requested_ns < END_PATIENCE_NS) {
-		alarm_set(rt, rt->stop_requested_ns + END_PATIENCE_NS);
-		return;
+		if (rt->in_turn)
+			alarm_set(rt, rt->stop_requested_ns + END_PATIENCE_NS);
+		return false;
 	}
 	if (!can_be_stopped(rt) || !know_key(rt))
-		return; /* it ends with its turn */
+		return false; /* it ends with its turn */
 	rt->urgent = true;
 	streams_flush(rt, END_PATIENCE_NS); /* what is not read then is in the generation */
 	/* As between turns: whoever asks for the end gets it, and is told what it costs. */

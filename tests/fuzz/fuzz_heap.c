@@ -71,13 +71,13 @@ static void program_run(const char *image)
 	struct runtime_options options = {.image = image, .quiet = true};
 	struct runtime *runtime;
 	struct thaw_error error;
-	char *text;
+	struct runtime_answer answer;
 
 	if (runtime_open(&options, &runtime, &error))
 		fuzz_fail("%s", error.text);
-	if (runtime_eval(runtime, code, "make", &text))
-		fuzz_fail("%s", text);
-	free(text);
+	if (runtime_eval(runtime, code, strlen(code), "make", &answer))
+		fuzz_fail("%s", answer.text);
+	free(answer.text);
 	if (runtime_checkpoint(runtime, THAW_REASON_REQUEST, NULL))
 		fuzz_fail("no checkpoint of the program");
 	runtime_close(runtime);

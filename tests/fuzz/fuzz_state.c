@@ -128,16 +128,16 @@ static struct runtime_options runtime_options(const char *image)
 
 static void make_between(void)
 {
+	static const char made[] = "globalThis.list = [1, { a: 'b' }, () => 2]; list.length";
 	struct runtime_options options = runtime_options(between.image);
 	struct runtime *runtime;
 	struct thaw_error error;
-	char *text;
+	struct runtime_answer answer;
 
 	if (runtime_open(&options, &runtime, &error))
 		fuzz_fail("%s", error.text);
-	runtime_eval(runtime, "globalThis.list = [1, { a: 'b' }, () => 2]; list.length", "make",
-		     &text);
-	free(text);
+	runtime_eval(runtime, made, strlen(made), "make", &answer);
+	free(answer.text);
 	if (runtime_checkpoint(runtime, THAW_REASON_REQUEST, NULL))
 		fuzz_fail("no checkpoint of the program between turns");
 	runtime_close(runtime);
@@ -415,7 +415,7 @@ static _Noreturn void child_run(const struct control *control, const char *path,
 	struct runtime_options options = runtime_options(path);
 	struct runtime *runtime;
 	struct thaw_error error;
-	char *text = NULL;
+	struct runtime_answer answer = {NULL, 0};
 
 	watch();
 	options.must_exist = true;
@@ -435,8 +435,8 @@ static _Noreturn void child_run(const struct control *control, const char *path,
 	if (options.script)
 		runtime_run(runtime);
 	else
-		runtime_eval(runtime, "typeof list + list.length", "fuzz", &text);
-	free(text);
+		runtime_eval(runtime, "typeof list + list.length", 25, "fuzz", &answer);
+	free(answer.text);
 	runtime_close(runtime);
 	shared->ended++;
 	child_exit();

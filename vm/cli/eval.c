@@ -7,21 +7,22 @@
 
 #include "cli.h"
 
-static int evaluate(struct runtime *runtime, const struct cli_options *options)
+/* `left`: there is nothing to run on. */
+static int evaluate(struct runtime *runtime, const struct cli_options *options, bool *left)
 {
-	char *text = NULL;
-	int code;
+	struct runtime_answer answer;
+	int code = runtime_eval(runtime, options->code, strlen(options->code),
+				options->print ? "[print]" : "[eval]", &answer);
 
-	code = runtime_eval(runtime, options->code, options->print ? "[print]" : "[eval]", &text);
-	if (code == EXIT_EXCEPTION && text) { /* no text: it was printed when it happened */
-		fflush(stdout);
-		fprintf(stderr, "Uncaught %s%s", text,
-			*text && text[strlen(text) - 1] == '\n' ? "" : "\n");
-	} else if (!code && options->print) {
-		puts(text ? text : "");
+	*left = code || !answer.text;
+	if (code == EXIT_EXCEPTION) {
+		runtime_tell_exception(&answer);
+	} else if (answer.text && options->print) {
+		fwrite(answer.text, 1, answer.bytes, stdout);
+		putchar('\n');
 		fflush(stdout);
 	}
-	free(text);
+	free(answer.text);
 	return code;
 }
 
@@ -30,12 +31,14 @@ static int eval(const struct cli_options *options, int count, char **operands)
 	struct runtime_options runtime_options = cli_runtime_options(options);
 	struct runtime *runtime;
 	struct thaw_error error = {0};
+	bool left;
 	int code;
 
 	if (!options->code)
 		return cli_fail(EXIT_USAGE,
 				"nothing to do: -e CODE or a command is missing; see thaw --help");
 	runtime_options.plain_result = true;
+	runtime_options.asks = options->print && options->image;
 	runtime_options.argument_count = count;
 	runtime_options.arguments = operands;
 	code = cli_at(options, &runtime_options);
@@ -44,13 +47,12 @@ static int eval(const struct cli_options *options, int count, char **operands)
 	code = runtime_open(&runtime_options, &runtime, &error);
 	if (code)
 		return cli_fail_error(&error, code);
-	code = evaluate(runtime, options);
-	if (!code)
+	code = evaluate(runtime, options, &left);
+	/* As in the repl: what the code did before it threw, or was stopped, is done. */
+	if (left || runtime_options.asks)
+		code = runtime_leave(runtime, code);
+	else
 		code = runtime_run(runtime);
-	else if (code == EXIT_EXCEPTION && options->image &&
-		 /* As in the repl: what the code did before it threw is done. */
-		 runtime_checkpoint(runtime, THAW_REASON_EXIT, NULL))
-		code = EXIT_IO; /* it was said */
 	cli_stats(runtime, options);
 	runtime_close(runtime);
 	return code;
@@ -82,7 +84,10 @@ const struct cli_command command_eval = {
 	.summary = "evaluate one piece of code",
 	.description =
 		"Evaluates CODE in the global scope and waits for what it started (timers, promises).\n"
-		"With --image it sees and changes what the image holds, as a line in thaw repl does.",
+		"With --image it sees and changes what the image holds, as a line in thaw repl does. Then -e runs on\n"
+		"the program in it, but -p only asks: it prints and leaves. What CODE changed is a new generation, and\n"
+		"all that waits in the image (timers, promises, files) waits until thaw run, repl or -e. Only while\n"
+		"CODE itself awaits something, the program goes on. Ctrl-C or SIGTERM ends both; what CODE did is kept.",
 	.examples =
 		"  thaw -p '2 ** 64n'                       no image: nothing persists\n"
 		"  thaw --image app.thaw -p 'state.size'    ask a program that was stopped\n"

@@ -4,7 +4,6 @@
  * it durable, again. The durable part comes before the next prompt: whatever the shell has
  * answered, a kill does not take back.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -24,9 +23,11 @@ struct repl {
 	const struct cli_options *options;
 	const char *image;
 	bool terminal;
-	bool unsaved;	      /* the last checkpoint failed, and the user knows */
+	bool unsaved; /* the last checkpoint failed, and the user knows */
+	bool failed;  /* a line did: what was typed can be typed again, what was piped cannot */
 	uint64_t saved_turns; /* how many turns had run when it succeeded */
 	bool leave;
+	bool told; /* `code` is how the program ended, or why there are no more lines */
 	int code;
 };
 
@@ -94,12 +95,14 @@ static void checkpoint_print(struct repl *repl, const char *name)
 	const struct thaw_generation *g = &result.generation;
 	int code = *name ? runtime_checkpoint_name(repl->runtime, name) : 0;
 
+	repl->failed |= code != 0;
 	if (code == -EINVAL) {
 		cli_fail(0, "'%s' cannot name a generation: see thaw tag --help", name);
 		return;
 	}
 	if (!code)
 		code = runtime_checkpoint(repl->runtime, THAW_REASON_REQUEST, &result);
+	repl->failed |= code != 0;
 	if (code)
 		cli_fail(0, "checkpoint: %s",
 			 result.error.text[0] ? result.error.text : thaw_strerror(code));
@@ -134,6 +137,7 @@ static void command_do(struct repl *repl, const char *line)
 	} else if (!strcmp(word, ".exit")) {
 		repl->leave = true;
 	} else {
+		repl->failed = true;
 		nearest = cli_nearest(word, names);
 		cli_fail(0, "no command %s%s%s%s; .help lists them", word,
 			 nearest ? " (did you mean " : "", nearest ? nearest : "",
@@ -143,11 +147,11 @@ static void command_do(struct repl *repl, const char *line)
 
 /* ---- Evaluating ---- */
 
-static bool compiles(struct repl *repl, const char *code, char **complaint)
+static bool compiles(struct repl *repl, struct repl_text code, char **complaint)
 {
 	struct js_engine *engine = runtime_engine(repl->runtime);
-	js_value value =
-		js_eval(engine, code, strlen(code), "repl", JS_EVAL_ASYNC | JS_EVAL_COMPILE_ONLY);
+	js_value value = js_eval(engine, code.data, code.bytes, "repl",
+				 JS_EVAL_ASYNC | JS_EVAL_COMPILE_ONLY);
 
 	if (!value) {
 		js_value exception = js_take_exception(engine);
@@ -165,27 +169,32 @@ static bool compiles(struct repl *repl, const char *code, char **complaint)
  * Does the engine's complaint point behind the last thing in the code? Its trace says
  * "(repl:LINE:COLUMN)" or "at repl:LINE:COLUMN".
  */
-static bool complains_about_end(const char *complaint, const char *code)
+static bool complains_about_end(const char *complaint, struct repl_text code)
 {
-	const char *place = strstr(complaint, "repl:"), *at = code;
+	const char *place = strstr(complaint, "repl:"), *at = code.data;
+	const char *end = code.data + code.bytes;
 	unsigned line, column;
 
 	if (strncmp(complaint, "SyntaxError", 11) || !place ||
 	    sscanf(place + 5, "%u:%u", &line, &column) != 2)
 		return false;
 	while (--line > 0 && at) {
-		at = strchr(at, '\n');
+		at = memchr(at, '\n', (size_t)(end - at));
 		at = at ? at + 1 : NULL;
 	}
 	if (!at || column < 1)
 		return !at;
-	return column - 1 >= strlen(at) || repl_blank(at + column - 1);
+	if (column - 1 >= (size_t)(end - at))
+		return true;
+	at += column - 1;
+	return repl_blank(at, (size_t)(end - at));
 }
 
-static bool needs_more(struct repl *repl, const char *code)
+static bool needs_more(struct repl *repl, struct repl_scan *scan, struct repl_text line,
+		       struct repl_text code)
 {
 	char *complaint = NULL;
-	bool more = repl_unfinished(code);
+	bool more = repl_scan_more(scan, line.data, line.bytes);
 
 	if (!more && !compiles(repl, code, &complaint) && complaint)
 		more = complains_about_end(complaint, code);
@@ -193,21 +202,27 @@ static bool needs_more(struct repl *repl, const char *code)
 	return more;
 }
 
-/* {a: 1} is a block to the language and an object to whoever types it. Returns malloc'ed code. */
-static char *meant(struct repl *repl, const char *code)
+/*
+ * {a: 1} is a block to the language and an object to whoever types it. Malloc'ed code; none if there
+ * is no need or no memory.
+ */
+static struct repl_text as_expression(struct repl *repl, struct repl_text code)
 {
-	const char *start = code + strspn(code, " \t\r\n");
-	size_t length = strlen(code);
-	char *wrapped;
+	const char *start = code.data + strspn(code.data, " \t\r\n");
+	struct repl_text wrapped = {.bytes = code.bytes + 3};
 
-	if (*start != '{' || (length && code[length - 1] == ';'))
-		return strdup(code);
-	wrapped = malloc(length + 5);
-	if (!wrapped)
-		return NULL;
-	snprintf(wrapped, length + 5, "(%s\n)", code);
-	if (!compiles(repl, wrapped, NULL))
-		snprintf(wrapped, length + 5, "%s", code);
+	if (*start != '{' || code.data[code.bytes - 1] == ';')
+		return (struct repl_text){0};
+	wrapped.data = malloc(wrapped.bytes + 1);
+	if (!wrapped.data)
+		return wrapped;
+	wrapped.data[0] = '(';
+	memcpy(wrapped.data + 1, code.data, code.bytes);
+	memcpy(wrapped.data + 1 + code.bytes, "\n)", 3);
+	if (!compiles(repl, wrapped, NULL)) {
+		free(wrapped.data);
+		wrapped.data = NULL;
+	}
 	return wrapped;
 }
 
@@ -233,18 +248,19 @@ static void make_durable(struct repl *repl, enum thaw_reason reason)
 	repl->unsaved = code != 0;
 }
 
-static void evaluate(struct repl *repl, const char *line)
+static void evaluate(struct repl *repl, struct repl_text code)
 {
-	char *code = meant(repl, line), *text = NULL;
+	struct repl_text wrapped = as_expression(repl, code);
+	struct runtime_answer answer;
 	int result;
 
-	if (!code)
-		return;
-	result = runtime_eval(repl->runtime, code, "repl", &text);
-	free(code);
+	if (wrapped.data)
+		code = wrapped;
+	result = runtime_eval(repl->runtime, code.data, code.bytes, "repl", &answer);
+	free(wrapped.data);
 	/* No text: the program ended while it ran. */
-	if (!text || (result && result != EXIT_EXCEPTION)) {
-		repl->leave = true;
+	if (!answer.text || (result && result != EXIT_EXCEPTION)) {
+		repl->leave = repl->told = true;
 		repl->code = result;
 	} else {
 		/*
@@ -253,74 +269,109 @@ static void evaluate(struct repl *repl, const char *line)
 		 */
 		make_durable(repl, THAW_REASON_REQUEST);
 	}
-	if (result == EXIT_EXCEPTION && text) { /* no text: it was printed when it happened */
-		fflush(stdout);
-		fprintf(stderr, "Uncaught %s%s", text,
-			*text && text[strlen(text) - 1] == '\n' ? "" : "\n");
-	} else if (text && (repl->terminal || strcmp(text, "undefined"))) {
-		puts(text);
+	repl->failed |= result == EXIT_EXCEPTION;
+	if (result == EXIT_EXCEPTION) {
+		runtime_tell_exception(&answer);
+	} else if (answer.text && (repl->terminal || strcmp(answer.text, "undefined"))) {
+		fwrite(answer.text, 1, answer.bytes, stdout);
+		putchar('\n');
 	}
-	free(text);
+	free(answer.text);
 	fflush(stdout);
 }
 
 /* ---- The loop ---- */
 
-static int too_long(void)
+static bool append(struct repl_text *code, struct repl_text line)
 {
-	return cli_fail(
-		EXIT_EXCEPTION,
-		"a statement of standard input is longer than %llu MiB, the most that is evaluated at once",
-		JS_SOURCE_MAX_BYTES >> 20);
+	char *longer;
+
+	if (code->bytes + line.bytes > JS_SOURCE_MAX_BYTES) {
+		errno = EFBIG;
+		return false;
+	}
+	longer = realloc(code->data, code->bytes + line.bytes + 2);
+	if (!longer)
+		return false;
+	if (code->data)
+		longer[code->bytes++] = '\n';
+	memcpy(longer + code->bytes, line.data, line.bytes + 1);
+	code->data = longer;
+	code->bytes += line.bytes;
+	return true;
+}
+
+static void fail_reading(struct repl *repl)
+{
+	if (errno == EFBIG)
+		repl->code = cli_fail(
+			EXIT_EXCEPTION,
+			"a statement of standard input is longer than %llu MiB, the most that is evaluated at once",
+			JS_SOURCE_MAX_BYTES >> 20);
+	else
+		repl->code = cli_fail(errno == ENOMEM ? EXIT_IO : EXIT_NO_INPUT,
+				      "standard input cannot be read: %s", strerror(errno));
+	repl->told = true;
+}
+
+/* No line. False: there is nothing to evaluate either. */
+static bool no_line(struct repl *repl, enum repl_event event, struct repl_text code)
+{
+	bool refused = event == REPL_FAILED && (errno == EFBIG || errno == ENOMEM);
+
+	/* At a terminal, something shorter can be typed. */
+	repl->leave = event != REPL_INTERRUPTED && !(refused && repl->terminal);
+	if (event == REPL_ENDED) {
+		repl->code = runtime_run(repl->runtime);
+		repl->told = true;
+	} else if (event == REPL_FAILED) {
+		fail_reading(repl);
+	} else if (event == REPL_END) {
+		if (repl->terminal)
+			putchar('\n');
+		/* The pipe ended in the middle: let the engine say what is missing. */
+		return code.data != NULL;
+	}
+	return false;
+}
+
+static bool is_finished(struct repl *repl, struct repl_scan *scan, struct repl_text line,
+			struct repl_text code)
+{
+	return code.data[strspn(code.data, " \t")] == '.' || repl_blank(code.data, code.bytes) ||
+	       !needs_more(repl, scan, line, code);
 }
 
 /* Collect lines until they make a statement. False: nothing to evaluate this time; see leave. */
-static bool statement_read(struct repl *repl, char **statement)
+static bool statement_read(struct repl *repl, struct repl_text *statement)
 {
-	char *code = NULL, *line;
+	struct repl_text code = {0}, line = {0};
+	struct repl_scan scan = {0};
+	bool ready = false;
 
-	*statement = NULL;
-	for (;;) {
-		enum repl_event event = repl_input_line(repl->input, code ? "... " : "> ", &line);
-		char *longer;
+	while (!ready) {
+		enum repl_event event =
+			repl_input_line(repl->input, code.data ? "... " : "> ", &line);
 
+		if (event == REPL_LINE) {
+			repl_input_remember(repl->input, line.data);
+			if (!append(&code, line))
+				event = REPL_FAILED;
+		}
 		if (event != REPL_LINE) {
-			repl->leave = event != REPL_INTERRUPTED;
-			if (event == REPL_ENDED)
-				repl->code = runtime_run(repl->runtime);
-			if (event == REPL_TOO_LONG)
-				repl->code = too_long();
-			if (event == REPL_END && repl->terminal)
-				putchar('\n');
-			if (event != REPL_END || !code) {
-				free(code);
-				return false;
-			}
-			*statement =
-				code; /* the pipe ended in the middle: let the engine say what is missing */
-			return true;
+			ready = no_line(repl, event, code);
+			break;
 		}
-		repl_input_remember(repl->input, line);
-		if (code && strlen(code) + strlen(line) > JS_SOURCE_MAX_BYTES) {
-			repl->leave = true;
-			repl->code = too_long();
-			free(code);
-			free(line);
-			return false;
-		}
-		if (!code)
-			longer = strdup(line);
-		else if (asprintf(&longer, "%s\n%s", code, line) < 0)
-			longer = NULL;
-		free(code);
-		free(line);
-		code = longer;
-		if (!code || code[strspn(code, " \t")] == '.' || repl_blank(code) ||
-		    !needs_more(repl, code)) {
-			*statement = code;
-			return code != NULL;
-		}
+		ready = is_finished(repl, &scan, line, code);
+		free(line.data);
+		line.data = NULL;
 	}
+	free(line.data);
+	repl_scan_end(&scan);
+	*statement = code;
+	if (!ready)
+		free(code.data);
+	return ready;
 }
 
 static bool is_command(const char *statement)
@@ -332,20 +383,34 @@ static bool is_command(const char *statement)
 
 static int session(struct repl *repl)
 {
-	char *statement;
+	struct repl_text statement;
 
 	if (repl->terminal && !repl->options->quiet)
 		banner(repl);
 	while (!repl->leave && !js_trapped(runtime_engine(repl->runtime))) {
 		if (!statement_read(repl, &statement))
 			continue;
-		if (is_command(statement))
-			command_do(repl, statement);
-		else if (!repl_blank(statement))
+		if (is_command(statement.data))
+			command_do(repl, statement.data);
+		else if (!repl_blank(statement.data, statement.bytes))
 			evaluate(repl, statement);
-		free(statement);
+		free(statement.data);
 	}
 	return repl->code;
+}
+
+/*
+ * Nobody watches a pipe: its exit code has to say that a line failed, or that what was answered is not
+ * durable.
+ */
+static int ending(const struct repl *repl, int code)
+{
+	if (repl->unsaved)
+		return EXIT_IO;
+	if (!repl->terminal && !repl->told && !code &&
+	    (repl->failed || runtime_uncaught(repl->runtime)))
+		return EXIT_EXCEPTION;
+	return code;
 }
 
 static int repl(const struct cli_options *options, int count, char **operands)
@@ -384,8 +449,7 @@ static int repl(const struct cli_options *options, int count, char **operands)
 	/* Timers may have run since the last line. */
 	if (!js_trapped(runtime_engine(repl.runtime)))
 		make_durable(&repl, THAW_REASON_EXIT);
-	if (repl.unsaved)
-		code = EXIT_IO;
+	code = ending(&repl, code);
 	repl_input_close(repl.input);
 	cli_stats(repl.runtime, options);
 	runtime_close(repl.runtime);
@@ -416,7 +480,9 @@ const struct cli_command command_repl = {
 		"Evaluates what you type, over an image (default: $XDG_STATE_HOME/thaw/repl.thaw, which is\n"
 		"~/.local/state/thaw/repl.thaw). Every line is durable before the next prompt appears: kill the shell\n"
 		"whenever you like. Timers and promises go on while it waits, and the next time it is started.\n"
-		"From a pipe it reads statements without a prompt, prints their results, and leaves at the end.",
+		"A name may be declared again: the later declaration wins, and functions see it.\n"
+		"From a pipe it reads statements without a prompt, prints their results, and leaves at the end, with\n"
+		"exit code 1 if one of them failed; those behind it are evaluated all the same.",
 	.examples = "  thaw repl                              the shell of this user\n"
 		    "  thaw repl notes.thaw                   another one\n"
 		    "  echo 'a = 1' | thaw repl x.thaw        set ...\n"

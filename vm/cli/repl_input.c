@@ -2,10 +2,12 @@
 /*
  * repl_input.c - where the shell's lines come from. On a terminal: libedit with history.
  * Otherwise: bytes cut at newlines, with no prompt and no echo. Both wait inside
- * runtime_wait_input(), so that timers and checkpoints go on meanwhile. Owner thread only.
+ * runtime_wait_input(), so that timers and checkpoints go on meanwhile. Owner thread only. Must never
+ * leave out or cut off what it was given without saying so.
  */
 #include <errno.h>
 #include <histedit.h>
+#include <locale.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -28,10 +30,12 @@ struct repl_input {
 	char *history_path;
 	const char *prompt;
 	mbstate_t multibyte;
+	struct repl_paste paste;
+	int paste_error; /* of one that could not be taken */
 
 	/* pipe or file */
 	char *buffer;
-	size_t used, room;
+	size_t taken, used, room; /* lines from `taken` on were not given out */
 	bool at_end;
 };
 
@@ -69,13 +73,68 @@ static char *prompt_of(EditLine *edit)
 	return (char *)input->prompt;
 }
 
-/*
- * libedit's source of characters. A timer that printed meanwhile left the cursor on a line of its
- * own: draw again.
- */
-static int next_character(EditLine *edit, wchar_t *character)
+static ssize_t read_for_paste(void *arg, char *into, size_t room)
+{
+	struct repl_input *input = arg;
+	ssize_t got = read_some(input, into, room);
+
+	if (!got && input->ended) {
+		errno = EINTR;
+		return -1;
+	}
+	return got;
+}
+
+/* libedit has read the mark that a paste begins with. What is in it comes from next_character(). */
+static unsigned char on_paste(EditLine *edit, int character)
+{
+	struct repl_input *input;
+
+	(void)character;
+	el_get(edit, EL_CLIENTDATA, &input);
+	input->paste_error = repl_paste_take(&input->paste, read_for_paste, input);
+	return CC_NORM;
+}
+
+/* Text of the paste into the line, whatever is in it. True: a newline, and the line is complete. */
+static bool insert_paste(struct repl_input *input)
+{
+	wchar_t *text;
+	bool newline;
+
+	while ((text = repl_paste_line(&input->paste, &newline))) {
+		if (*text && el_winsertstr(input->edit, text))
+			input->paste_error = ENOMEM;
+		free(text);
+		el_set(input->edit, EL_REFRESH);
+		if (newline || input->paste_error)
+			break;
+	}
+	return text && newline && !input->paste_error;
+}
+
+/* One byte that was typed. As read(2). */
+static ssize_t read_typed(struct repl_input *input, char *byte)
 {
 	struct runtime_stats before, after;
+	ssize_t got;
+
+	if (repl_paste_typed(&input->paste, byte))
+		return 1;
+	runtime_stats(input->runtime, &before);
+	got = read_some(input, byte, 1);
+	if (got <= 0)
+		return got;
+	/* A timer that printed meanwhile left the cursor on a line of its own: draw again. */
+	runtime_stats(input->runtime, &after);
+	if (after.output_bytes != before.output_bytes)
+		el_set(input->edit, EL_REFRESH);
+	return got;
+}
+
+/* libedit's source of characters. */
+static int next_character(EditLine *edit, wchar_t *character)
+{
 	struct repl_input *input;
 
 	el_get(edit, EL_CLIENTDATA, &input);
@@ -84,28 +143,55 @@ static int next_character(EditLine *edit, wchar_t *character)
 		ssize_t got;
 		size_t length;
 
-		runtime_stats(input->runtime, &before);
-		got = read_some(input, &byte, 1);
+		if (!input->paste_error && insert_paste(input)) {
+			*character = L'\n';
+			return 1;
+		}
+		if (input->paste_error) {
+			errno = input->paste_error;
+			return -1;
+		}
+		got = read_typed(input, &byte);
 		if (got <= 0)
 			return (int)got;
-		runtime_stats(input->runtime, &after);
-		if (after.output_bytes != before.output_bytes)
-			el_set(edit, EL_REFRESH);
 		length = mbrtowc(character, &byte, 1, &input->multibyte);
 		if (length == (size_t)-2)
 			continue;
 		if (length == (size_t)-1) {
 			memset(&input->multibyte, 0, sizeof(input->multibyte));
-			*character = L'?';
+			*character = 0xfffd;
 		}
 		return 1;
 	}
+}
+
+/*
+ * A terminal marks pastes if it was asked to; one that cannot move its cursor was not made for that.
+ * In libedit's vi mode, the mark's first byte is a command.
+ */
+static void bind_keys(struct repl_input *input)
+{
+	const char *terminal = getenv("TERM"), *editor = NULL;
+
+	el_set(input->edit, EL_BIND, "^R", "em-inc-search-prev", NULL);
+	/* Nothing is completed here; and not every terminal marks the tabs that are pasted. */
+	el_set(input->edit, EL_BIND, "^I", "ed-insert", NULL);
+	el_set(input->edit, EL_ADDFN, "thaw-paste", "Take what is pasted as text", on_paste);
+	el_source(input->edit, NULL); /* ~/.editrc, as people expect of libedit */
+	el_get(input->edit, EL_EDITOR, &editor);
+	if (!terminal || !strcmp(terminal, "dumb") || !editor || strcmp(editor, "emacs"))
+		return;
+	el_set(input->edit, EL_BIND, "\\e[200~", "thaw-paste", NULL);
+	input->paste.asked = true;
 }
 
 static bool terminal_open(struct repl_input *input, const char *history_path)
 {
 	HistEvent event;
 
+	/* JavaScript is UTF-8, and so is every terminal, also where the locale was never set. */
+	if (MB_CUR_MAX == 1)
+		setlocale(LC_CTYPE, "C.UTF-8");
 	input->edit = el_init("thaw", stdin, stdout, stderr);
 	input->history = history_init();
 	if (!input->edit || !input->history)
@@ -116,8 +202,7 @@ static bool terminal_open(struct repl_input *input, const char *history_path)
 	el_set(input->edit, EL_SIGNAL, 0); /* signals are the runtime's */
 	el_set(input->edit, EL_GETCFN, next_character);
 	el_set(input->edit, EL_HIST, history, input->history);
-	el_set(input->edit, EL_BIND, "^R", "em-inc-search-prev", NULL);
-	el_source(input->edit, NULL); /* ~/.editrc, as people expect of libedit */
+	bind_keys(input);
 	history(input->history, &event, H_SETSIZE, HISTORY_LINES);
 	history(input->history, &event, H_SETUNIQUE, 1);
 	if (history_path) {
@@ -127,81 +212,137 @@ static bool terminal_open(struct repl_input *input, const char *history_path)
 	return true;
 }
 
-static enum repl_event terminal_line(struct repl_input *input, const char *prompt, char **line)
+/* UTF-8 of so many characters, without the newline that ends them. */
+static bool narrow(const wchar_t *text, size_t count, struct repl_text *line)
 {
-	const char *text;
-	int count = 0;
-	size_t length;
+	char *put = malloc(count * 4 + 1);
+
+	*line = (struct repl_text){.data = put};
+	if (!put)
+		return false;
+	for (size_t i = 0; i < count && text[i] != L'\n' && text[i] != L'\r'; i++) {
+		uint32_t code = (uint32_t)text[i];
+
+		if (code < 0x80) {
+			*put++ = (char)code;
+			continue;
+		}
+		if (code < 0x800) {
+			*put++ = (char)(0xc0 | code >> 6);
+		} else {
+			if (code < 0x10000) {
+				*put++ = (char)(0xe0 | code >> 12);
+			} else {
+				*put++ = (char)(0xf0 | (code >> 18 & 7));
+				*put++ = (char)(0x80 | (code >> 12 & 63));
+			}
+			*put++ = (char)(0x80 | (code >> 6 & 63));
+		}
+		*put++ = (char)(0x80 | (code & 63));
+	}
+	*put = '\0';
+	line->bytes = (size_t)(put - line->data);
+	return true;
+}
+
+static enum repl_event terminal_line(struct repl_input *input, const char *prompt,
+				     struct repl_text *line)
+{
+	const wchar_t *text;
+	int count = 0, error;
 
 	input->prompt = prompt;
+	input->paste_error = 0;
+	repl_paste_begin(&input->paste);
 	fflush(stdout);
 	memset(&input->multibyte, 0, sizeof(input->multibyte));
-	text = el_gets(input->edit, &count);
+	text = el_wgets(input->edit, &count);
+	error = errno;
+	repl_paste_end(&input->paste);
 	if (input->ended)
 		return REPL_ENDED;
-	if (!text && count < 0 && errno == EINTR) {
+	if (!text && count < 0) {
+		repl_paste_drop(&input->paste);
+		errno = error;
+		if (error != EINTR)
+			return REPL_FAILED;
 		puts("^C");
 		return REPL_INTERRUPTED;
 	}
 	if (!text || count <= 0)
 		return REPL_END;
-	length = strcspn(text, "\r\n");
-	*line = strndup(text, length);
-	return *line ? REPL_LINE : REPL_END;
+	return narrow(text, (size_t)count, line) ? REPL_LINE : REPL_FAILED;
 }
 
 /* ---- Pipe ---- */
 
 static bool pipe_room(struct repl_input *input)
 {
-	size_t room = input->room ? input->room * 2 : 4096;
+	size_t room = input->room ? input->room * 2 : 8192;
 	char *buffer;
 
+	if (input->taken) { /* once per buffer, not once per line */
+		input->used -= input->taken;
+		memmove(input->buffer, input->buffer + input->taken, input->used);
+		input->taken = 0;
+	}
 	if (input->room - input->used >= 4096)
 		return true;
-	buffer = realloc(input->buffer, room + 4096);
+	if (input->used > JS_SOURCE_MAX_BYTES) {
+		errno = EFBIG;
+		return false;
+	}
+	buffer = realloc(input->buffer, room);
 	if (!buffer)
 		return false;
 	input->buffer = buffer;
-	input->room = room + 4096;
+	input->room = room;
 	return true;
 }
 
-static enum repl_event pipe_line(struct repl_input *input, char **line)
+/* Of a line's bytes; what ends it on other systems (CR LF) is no part of it. */
+static enum repl_event pipe_give(struct repl_input *input, size_t bytes, bool newline,
+				 struct repl_text *line)
+{
+	const char *text = input->buffer + input->taken;
+
+	input->taken += bytes + (newline ? 1 : 0);
+	if (newline && bytes && text[bytes - 1] == '\r')
+		bytes--;
+	line->data = malloc(bytes + 1);
+	if (!line->data)
+		return REPL_FAILED;
+	memcpy(line->data, text, bytes);
+	line->data[bytes] = '\0';
+	line->bytes = bytes;
+	return REPL_LINE;
+}
+
+static enum repl_event pipe_line(struct repl_input *input, struct repl_text *line)
 {
 	size_t searched = 0;
 
 	for (;;) {
-		char *newline = input->used > searched ? memchr(input->buffer + searched, '\n',
-								input->used - searched)
-						       : NULL;
-		size_t length = newline ? (size_t)(newline - input->buffer) : input->used;
+		size_t bytes = input->used - input->taken;
+		char *text = input->buffer + input->taken, *newline = NULL;
 		ssize_t got;
 
-		if (newline || (input->at_end && input->used)) {
-			size_t taken = length + (newline ? 1 : 0);
-
-			*line = strndup(input->buffer, length);
-			memmove(input->buffer, input->buffer + taken, input->used - taken);
-			input->used -= taken;
-			return *line ? REPL_LINE : REPL_END;
-		}
+		if (bytes > searched)
+			newline = memchr(text + searched, '\n', bytes - searched);
+		if (newline)
+			return pipe_give(input, (size_t)(newline - text), true, line);
 		if (input->at_end)
-			return REPL_END;
-		searched = input->used;
-		if (input->used > JS_SOURCE_MAX_BYTES)
-			return REPL_TOO_LONG;
+			return bytes ? pipe_give(input, bytes, false, line) : REPL_END;
+		searched = bytes;
 		if (!pipe_room(input))
-			return REPL_TOO_LONG;
+			return REPL_FAILED;
 		got = read_some(input, input->buffer + input->used, input->room - input->used);
-		if (got < 0 && errno == EINTR)
-			return REPL_INTERRUPTED;
 		if (input->ended)
 			return REPL_ENDED;
-		if (got <= 0)
-			input->at_end = true;
-		else
-			input->used += (size_t)got;
+		if (got < 0)
+			return errno == EINTR ? REPL_INTERRUPTED : REPL_FAILED;
+		input->at_end = !got;
+		input->used += (size_t)got;
 	}
 }
 
@@ -237,6 +378,7 @@ void repl_input_close(struct repl_input *input)
 	if (input->history)
 		history_end(input->history);
 	free(input->history_path);
+	repl_paste_drop(&input->paste);
 	free(input->buffer);
 	free(input);
 }
@@ -246,7 +388,8 @@ bool repl_input_is_terminal(const struct repl_input *input)
 	return input->terminal;
 }
 
-enum repl_event repl_input_line(struct repl_input *input, const char *prompt, char **line)
+enum repl_event repl_input_line(struct repl_input *input, const char *prompt,
+				struct repl_text *line)
 {
 	return input->terminal ? terminal_line(input, prompt, line) : pipe_line(input, line);
 }
@@ -257,7 +400,7 @@ void repl_input_remember(struct repl_input *input, const char *line)
 	char temporary[4096 + 8];
 	HistEvent event;
 
-	if (!input->terminal || repl_blank(line))
+	if (!input->terminal || repl_blank(line, strlen(line)))
 		return;
 	history(input->history, &event, H_ENTER, line);
 	if (!input->history_path || snprintf(temporary, sizeof(temporary), "%s.new",

@@ -5,88 +5,107 @@
  *
  * A scan for what is still open: brackets, template literals, block comments. It need not be a
  * parser: whatever it takes for finished goes to the engine, whose own complaint about an
- * unexpected end is the second opinion (repl.c). Pure functions.
+ * unexpected end is the second opinion (repl.c). It goes on where the line before ended, so that a
+ * statement of many lines is looked at once. Pure functions.
  */
 #include <ctype.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "repl.h"
 
-#define DEPTH_MAX 512
-
-struct scan {
-	const char *at;
-	char open[DEPTH_MAX]; /* '(', '[', '{', or '$' for the braces of ${...} */
-	unsigned depth;
-	bool broken;	   /* a closing bracket that closes nothing: the engine will say so */
-	bool unfinished;   /* the end came inside a template, a comment, or after a backslash */
-	bool value_before; /* what came last could be divided: a '/' now is no regular expression */
-};
-
-static void scan_line_comment(struct scan *scan)
+/* The character so far ahead; NUL behind the end. */
+static char ahead(const struct repl_scan *scan, size_t distance)
 {
-	while (*scan->at && *scan->at != '\n')
+	return (size_t)(scan->end - scan->at) > distance ? scan->at[distance] : '\0';
+}
+
+static void scan_open(struct repl_scan *scan, char bracket)
+{
+	if (scan->depth == scan->room) {
+		size_t room = scan->room ? scan->room * 2 : 64;
+		char *open = realloc(scan->open, room);
+
+		if (!open) { /* let the engine say what it thinks of it */
+			scan->broken = true;
+			return;
+		}
+		scan->open = open;
+		scan->room = room;
+	}
+	scan->open[scan->depth++] = bracket;
+	scan->value_before = false;
+}
+
+static void scan_line_comment(struct repl_scan *scan)
+{
+	while (scan->at < scan->end && *scan->at != '\n')
 		scan->at++;
 }
 
-static void scan_block_comment(struct scan *scan)
+/* From inside of it. */
+static void scan_block_comment(struct repl_scan *scan)
 {
-	const char *end = strstr(scan->at + 2, "*/");
-
-	scan->unfinished = !end;
-	scan->at = end ? end + 2 : scan->at + strlen(scan->at);
+	for (; scan->at < scan->end; scan->at++) {
+		if (*scan->at == '*' && ahead(scan, 1) == '/') {
+			scan->at += 2;
+			scan->inside = 0;
+			return;
+		}
+	}
+	scan->inside = '*';
 }
 
-/* A string ends with its line, unless a backslash joins the next one to it. */
-static void scan_string(struct scan *scan)
+/* From inside of it. It ends with its line, unless a backslash joins the next one to it. */
+static void scan_string(struct repl_scan *scan, char quote)
 {
-	char quote = *scan->at++;
-
-	while (*scan->at && *scan->at != quote && *scan->at != '\n') {
-		if (*scan->at == '\\' && scan->at[1]) {
+	scan->inside = 0;
+	scan->value_before = true;
+	while (scan->at < scan->end && *scan->at != quote && *scan->at != '\n') {
+		if (*scan->at == '\\') {
+			if (scan->end - scan->at <= 1 ||
+			    (ahead(scan, 1) == '\n' && scan->end - scan->at == 2)) {
+				scan->at = scan->end;
+				scan->inside = quote;
+				return;
+			}
 			scan->at++;
-			scan->unfinished = *scan->at == '\n' && !scan->at[1];
 		}
 		scan->at++;
 	}
-	if (*scan->at == quote)
+	if (scan->at < scan->end && *scan->at == quote)
 		scan->at++;
-	scan->value_before = true;
 }
 
-/*
- * From behind the opening ` or behind the } of a substitution, to the closing ` or to the next
- * ${.
- */
-static void scan_template(struct scan *scan)
+/* From inside of it, to the closing ` or to the next ${. */
+static void scan_template(struct repl_scan *scan)
 {
-	while (*scan->at && *scan->at != '`') {
-		if (*scan->at == '\\' && scan->at[1]) {
+	scan->inside = 0;
+	scan->value_before = true;
+	while (scan->at < scan->end && *scan->at != '`') {
+		if (*scan->at == '\\' && scan->end - scan->at > 1) {
 			scan->at += 2;
 			continue;
 		}
-		if (scan->at[0] == '$' && scan->at[1] == '{') {
-			if (scan->depth < DEPTH_MAX)
-				scan->open[scan->depth++] = '$';
+		if (*scan->at == '$' && ahead(scan, 1) == '{') {
 			scan->at += 2;
-			scan->value_before = false;
+			scan_open(scan, '$');
 			return;
 		}
 		scan->at++;
 	}
-	if (*scan->at)
+	if (scan->at < scan->end)
 		scan->at++;
 	else
-		scan->unfinished = true;
-	scan->value_before = true;
+		scan->inside = '`';
 }
 
-static void scan_regex(struct scan *scan)
+static void scan_regex(struct repl_scan *scan)
 {
 	bool in_class = false;
 
-	for (scan->at++; *scan->at && *scan->at != '\n'; scan->at++) {
-		if (*scan->at == '\\' && scan->at[1] && scan->at[1] != '\n')
+	for (scan->at++; scan->at < scan->end && *scan->at != '\n'; scan->at++) {
+		if (*scan->at == '\\' && scan->end - scan->at > 1 && scan->at[1] != '\n')
 			scan->at++;
 		else if (*scan->at == '[')
 			in_class = true;
@@ -106,7 +125,7 @@ static bool is_word(char c)
 }
 
 /* A word; after some keywords an expression begins, so a '/' there starts a regular expression. */
-static void scan_word(struct scan *scan)
+static void scan_word(struct repl_scan *scan)
 {
 	static const char *const keywords[] = {"return", "typeof", "case",  "in",	 "of",
 					       "delete", "void",   "throw", "new",	 "await",
@@ -114,7 +133,7 @@ static void scan_word(struct scan *scan)
 	const char *start = scan->at;
 	size_t length;
 
-	while (is_word(*scan->at))
+	while (scan->at < scan->end && is_word(*scan->at))
 		scan->at++;
 	length = (size_t)(scan->at - start);
 	scan->value_before = true;
@@ -123,7 +142,7 @@ static void scan_word(struct scan *scan)
 			scan->value_before = false;
 }
 
-static void scan_close(struct scan *scan)
+static void scan_close(struct repl_scan *scan)
 {
 	char open = scan->depth ? scan->open[scan->depth - 1] : 0, c = *scan->at++;
 
@@ -139,44 +158,64 @@ static void scan_close(struct scan *scan)
 	}
 }
 
-bool repl_unfinished(const char *code)
+static void scan_token(struct repl_scan *scan)
 {
-	struct scan scan = {.at = code};
+	char c = *scan->at;
 
-	while (*scan.at && !scan.broken && !scan.unfinished) {
-		char c = *scan.at;
-
-		if (isspace((unsigned char)c)) {
-			scan.at++;
-		} else if (c == '/' && scan.at[1] == '/') {
-			scan_line_comment(&scan);
-		} else if (c == '/' && scan.at[1] == '*') {
-			scan_block_comment(&scan);
-		} else if (c == '"' || c == '\'') {
-			scan_string(&scan);
-		} else if (c == '`') {
-			scan.at++;
-			scan_template(&scan);
-		} else if (c == '/' && !scan.value_before) {
-			scan_regex(&scan);
-		} else if (is_word(c)) {
-			scan_word(&scan);
-		} else if (strchr("([{", c)) {
-			if (scan.depth < DEPTH_MAX)
-				scan.open[scan.depth++] = c;
-			scan.value_before = false;
-			scan.at++;
-		} else if (strchr(")]}", c)) {
-			scan_close(&scan);
-		} else {
-			scan.value_before = false;
-			scan.at++;
-		}
+	if (isspace((unsigned char)c)) {
+		scan->at++;
+	} else if (c == '/' && ahead(scan, 1) == '/') {
+		scan_line_comment(scan);
+	} else if (c == '/' && ahead(scan, 1) == '*') {
+		scan->at += 2;
+		scan_block_comment(scan);
+	} else if (c == '"' || c == '\'') {
+		scan->at++;
+		scan_string(scan, c);
+	} else if (c == '`') {
+		scan->at++;
+		scan_template(scan);
+	} else if (c == '/' && !scan->value_before) {
+		scan_regex(scan);
+	} else if (is_word(c)) {
+		scan_word(scan);
+	} else if (c == '(' || c == '[' || c == '{') {
+		scan->at++;
+		scan_open(scan, c);
+	} else if (c == ')' || c == ']' || c == '}') {
+		scan_close(scan);
+	} else {
+		scan->value_before = false;
+		scan->at++;
 	}
-	return !scan.broken && (scan.unfinished || scan.depth > 0);
 }
 
-bool repl_blank(const char *code)
+bool repl_scan_more(struct repl_scan *scan, const char *text, size_t bytes)
 {
-	return code[strspn(code, " \t\r\n")] == '\0';
+	scan->at = text;
+	scan->end = text + bytes;
+	if (scan->inside == '*')
+		scan_block_comment(scan);
+	else if (scan->inside == '`')
+		scan_template(scan);
+	else if (scan->inside)
+		scan_string(scan, scan->inside);
+	while (scan->at < scan->end && !scan->broken)
+		scan_token(scan);
+	return !scan->broken && (scan->inside || scan->depth > 0);
+}
+
+void repl_scan_end(struct repl_scan *scan)
+{
+	free(scan->open);
+	*scan = (struct repl_scan){0};
+}
+
+bool repl_blank(const char *code, size_t bytes)
+{
+	while (bytes && strchr(" \t\r\n", *code) && *code) {
+		code++;
+		bytes--;
+	}
+	return !bytes;
 }

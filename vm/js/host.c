@@ -285,7 +285,8 @@ static js_value host_exit(ARGUMENTS)
 	UNUSED;
 	rt->exit_request = code >= 0 && code <= 255 ? (int)code : EXIT_EXCEPTION;
 	rt->exiting = true;
-	if (!rt->options.interactive) { /* leaving the shell does not finish what lives in it */
+	/* Leaving a shell, or -e, does not finish what lives in it. */
+	if (!rt->options.interactive && (!rt->evaluating || rt->step == JS_TURN_CALL)) {
 		rt->blob.flags |= JS_BLOB_FINISHED;
 		rt->blob.exit_code = rt->exit_request;
 	}

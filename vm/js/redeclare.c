@@ -20,14 +20,14 @@ enum { /* JSFunctionBytecode of quickjs-wasi 3.6.2, besides graph_layout.h */
        BC_CODE = 12,
        BC_CODE_BYTES = 16,
 };
-enum { /* its instructions: one byte, then the operands */
-       OP_FCLOSURE = 3,		/* u32: index of a constant */
-       OP_DEFINE_VAR = 0x3d,	/* atom, u8: flags */
-       OP_CHECK_DEFINE = 0x3e,	/* atom, u8: flags */
-       OP_DEFINE_FUNC = 0x3f,	/* atom, u8: flags */
-       OP_FCLOSURE8 = 0xc5,	/* u8: index of a constant */
+enum {			       /* its instructions: one byte, then the operands */
+       OP_FCLOSURE = 3,	       /* u32: index of a constant */
+       OP_DEFINE_VAR = 0x3d,   /* atom, u8: flags */
+       OP_CHECK_DEFINE = 0x3e, /* atom, u8: flags */
+       OP_DEFINE_FUNC = 0x3f,  /* atom, u8: flags */
+       OP_FCLOSURE8 = 0xc5,    /* u8: index of a constant */
 };
-enum { /* flags of those */
+enum {				/* flags of those */
        DECLARES_LEXICAL = 0x80, /* let, const, class */
        DECLARES_FUNCTION = 0x40,
 };
@@ -130,9 +130,8 @@ static void skip_check(struct js_engine *engine, const struct declaration *decla
 
 static bool is_of_a_script(const struct found *property)
 {
-	return property->exists &&
-	       (property->flags & (PROPERTY_KIND | PROPERTY_CONFIGURABLE | PROPERTY_WRITABLE)) ==
-		       PROPERTY_WRITABLE;
+	return property->exists && (property->flags & (PROPERTY_KIND | PROPERTY_CONFIGURABLE |
+						       PROPERTY_WRITABLE)) == PROPERTY_WRITABLE;
 }
 
 static bool declare_again(struct js_engine *engine, const struct declaration *declaration)
