@@ -79,6 +79,8 @@ void repl_paste_end(const struct repl_paste *paste);
  */
 int repl_paste_take(struct repl_paste *paste, ssize_t (*read)(void *arg, char *into, size_t room),
 		    void *arg);
+/* Is anything left of it? */
+bool repl_paste_pending(const struct repl_paste *paste);
 /*
  * Of the paste: text up to the next newline or its end, as wide characters, malloc'ed. `newline`:
  * one was taken with it. NULL: nothing is left of it, or there is no memory.

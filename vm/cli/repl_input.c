@@ -17,6 +17,7 @@
 #include "repl.h"
 
 #define HISTORY_LINES 1000
+#define PASTE_BEGIN "\033[200~"
 
 struct repl_input {
 	struct runtime *runtime;
@@ -31,7 +32,9 @@ struct repl_input {
 	const char *prompt;
 	mbstate_t multibyte;
 	struct repl_paste paste;
-	int paste_error; /* of one that could not be taken */
+	const char *mark;   /* what is left to give out of the mark before a line of the paste */
+	bool paste_newline; /* the line of the paste that was inserted is complete */
+	int paste_error;    /* of one that could not be taken */
 
 	/* pipe or file */
 	char *buffer;
@@ -85,40 +88,40 @@ static ssize_t read_for_paste(void *arg, char *into, size_t room)
 	return got;
 }
 
-/* libedit has read the mark that a paste begins with. What is in it comes from next_character(). */
+/*
+ * libedit has read the mark that a paste begins with, or the one that next_byte() puts before each
+ * line of it: text goes into the line, whatever is in it.
+ */
 static unsigned char on_paste(EditLine *edit, int character)
 {
 	struct repl_input *input;
+	wchar_t *text;
 
 	(void)character;
 	el_get(edit, EL_CLIENTDATA, &input);
-	input->paste_error = repl_paste_take(&input->paste, read_for_paste, input);
-	return CC_NORM;
+	if (!repl_paste_pending(&input->paste))
+		input->paste_error = repl_paste_take(&input->paste, read_for_paste, input);
+	if (input->paste_error || !repl_paste_pending(&input->paste))
+		return CC_NORM;
+	text = repl_paste_line(&input->paste, &input->paste_newline);
+	if (!text || (*text && el_winsertstr(edit, text)))
+		input->paste_error = ENOMEM;
+	free(text);
+	return CC_REFRESH;
 }
 
-/* Text of the paste into the line, whatever is in it. True: a newline, and the line is complete. */
-static bool insert_paste(struct repl_input *input)
-{
-	wchar_t *text;
-	bool newline;
-
-	while ((text = repl_paste_line(&input->paste, &newline))) {
-		if (*text && el_winsertstr(input->edit, text))
-			input->paste_error = ENOMEM;
-		free(text);
-		el_set(input->edit, EL_REFRESH);
-		if (newline || input->paste_error)
-			break;
-	}
-	return text && newline && !input->paste_error;
-}
-
-/* One byte that was typed. As read(2). */
-static ssize_t read_typed(struct repl_input *input, char *byte)
+/* One byte, typed or of a paste's mark. As read(2). */
+static ssize_t next_byte(struct repl_input *input, char *byte)
 {
 	struct runtime_stats before, after;
 	ssize_t got;
 
+	if (!*input->mark && repl_paste_pending(&input->paste))
+		input->mark = PASTE_BEGIN;
+	if (*input->mark) {
+		*byte = *input->mark++;
+		return 1;
+	}
 	if (repl_paste_typed(&input->paste, byte))
 		return 1;
 	runtime_stats(input->runtime, &before);
@@ -143,15 +146,16 @@ static int next_character(EditLine *edit, wchar_t *character)
 		ssize_t got;
 		size_t length;
 
-		if (!input->paste_error && insert_paste(input)) {
-			*character = L'\n';
-			return 1;
-		}
 		if (input->paste_error) {
 			errno = input->paste_error;
 			return -1;
 		}
-		got = read_typed(input, &byte);
+		if (input->paste_newline) {
+			input->paste_newline = false;
+			*character = L'\n';
+			return 1;
+		}
+		got = next_byte(input, &byte);
 		if (got <= 0)
 			return (int)got;
 		length = mbrtowc(character, &byte, 1, &input->multibyte);
@@ -252,6 +256,8 @@ static enum repl_event terminal_line(struct repl_input *input, const char *promp
 	int count = 0, error;
 
 	input->prompt = prompt;
+	input->mark = "";
+	input->paste_newline = false;
 	input->paste_error = 0;
 	repl_paste_begin(&input->paste);
 	fflush(stdout);

@@ -127,6 +127,11 @@ static wchar_t *widen(const char *text, size_t bytes)
 	return wide;
 }
 
+bool repl_paste_pending(const struct repl_paste *paste)
+{
+	return paste->at < paste->end;
+}
+
 wchar_t *repl_paste_line(struct repl_paste *paste, bool *newline)
 {
 	const char *text = paste->data + paste->at;
