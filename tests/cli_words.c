@@ -168,6 +168,31 @@ TEST(json_strings_are_escaped)
 	free(out);
 }
 
+static bool unfinished(const char *code)
+{
+	struct repl_scan scan = {0};
+	bool more = repl_scan_more(&scan, code, strlen(code));
+
+	repl_scan_end(&scan);
+	return more;
+}
+
+/* The same, as it comes: without the newlines. */
+static bool unfinished_lines(const char *code)
+{
+	struct repl_scan scan = {0};
+	bool more;
+
+	for (const char *end;; code = end + 1) {
+		end = strchr(code, '\n');
+		more = repl_scan_more(&scan, code, end ? (size_t)(end - code) : strlen(code));
+		if (!end || !end[1])
+			break;
+	}
+	repl_scan_end(&scan);
+	return more;
+}
+
 TEST(finished_and_unfinished_code)
 {
 	static const char *const finished[] = {
@@ -189,9 +214,15 @@ TEST(finished_and_unfinished_code)
 		"'unclosed (",
 		"x.y[0] / 2 + '/('",
 		"`\\`(`",
+		"`a\nb`",
+		"`a\\\n`",
+		"/* a\n*\n/ ( */ 1",
+		"'joined \\\n('",
+		"x = {\n a: '}',\n b: `}`\n}",
+		"a\n/ (b)\n/ '('.length",
 		"",
 	};
-	static const char *const unfinished[] = {
+	static const char *const unfinished_code[] = {
 		"function f() {",
 		"[1,",
 		"(",
@@ -204,22 +235,44 @@ TEST(finished_and_unfinished_code)
 		"a = {b: '}'",
 		"`${`}`",
 		"'joined \\\n",
+		"'joined \\",
+		"`a\\\nb",
+		"/* a\n* / )",
+		"x = [\n1,\n2,\n",
 		"f(/[)]/",
 		"class A {\n #x = 1;",
 	};
 
 	for (size_t i = 0; i < sizeof(finished) / sizeof(finished[0]); i++) {
-		EXPECT_FALSE(repl_unfinished(finished[i]))
+		EXPECT_FALSE(unfinished(finished[i]) || unfinished_lines(finished[i]))
 		{
 			TH_LOG("taken for unfinished: %s", finished[i]);
 		}
 	}
-	for (size_t i = 0; i < sizeof(unfinished) / sizeof(unfinished[0]); i++) {
-		EXPECT_TRUE(repl_unfinished(unfinished[i]))
+	for (size_t i = 0; i < sizeof(unfinished_code) / sizeof(unfinished_code[0]); i++) {
+		EXPECT_TRUE(unfinished(unfinished_code[i]) && unfinished_lines(unfinished_code[i]))
 		{
-			TH_LOG("taken for finished: %s", unfinished[i]);
+			TH_LOG("taken for finished: %s", unfinished_code[i]);
 		}
 	}
+}
+
+/* A NUL is a character like others, and brackets may be as deep as they like. */
+TEST(code_is_as_long_as_it_is)
+{
+	struct repl_scan scan = {0};
+	char deep[2000];
+
+	EXPECT_TRUE(repl_scan_more(&scan, "'\0', (\0", 7));
+	EXPECT_FALSE(repl_scan_more(&scan, "\0)", 2));
+	memset(deep, '(', 1000);
+	memset(deep + 1000, ')', 1000);
+	EXPECT_TRUE(repl_scan_more(&scan, deep, 1999));
+	EXPECT_FALSE(repl_scan_more(&scan, ")", 1));
+	EXPECT_FALSE(scan.broken);
+	repl_scan_end(&scan);
+	EXPECT_TRUE(repl_blank(" \t\r\n", 4));
+	EXPECT_FALSE(repl_blank(" \0", 2));
 }
 
 TEST_HARNESS_MAIN

@@ -399,6 +399,48 @@ static const char values_expected[] =
 	"[ '\\ud800' ]\n"
 	"{ a: 1, [Symbol(Symbol.toStringTag)]: 'Tagged' }\n";
 
+/* Of node 20.20, but for the last lines: it shows no WeakRef's target. */
+static const char widths_text[] =
+	"console.table([{ 名前: '日本', e: '😀', c: 'e\\u0301', k: '한글', ﾊ: 'ﾊﾝ' }, { 名前: 'x', e: '👍', c: 'é', k: '\\u200b', ﾊ: 1 }])\n"
+	"console.table([[1, '１'], ['\\u{20000}', 'Ω']])\n"
+	"console.log(Array.from({ length: 9 }, (_, i) => '日本語'.repeat(i % 2)))\n"
+	"console.log(Array.from({ length: 14 }, (_, i) => i % 2 ? 'e\\u0301' : 'ab'))\n"
+	"const cleared = new WeakRef({ a: 1 }), target = { b: 2 }, live = new WeakRef(target)\n"
+	"await 0\n"
+	"console.log(cleared, live, [[[cleared, live]]])\n"
+	"console.log(Object.assign(cleared, { x: [1] }))\n";
+
+static const char widths_expected[] =
+	"┌─────────┬────────┬──────┬─────┬────────┬──────┐\n"
+	"│ (index) │ 名前   │ e    │ c   │ k      │ ﾊ    │\n"
+	"├─────────┼────────┼──────┼─────┼────────┼──────┤\n"
+	"│ 0       │ '日本' │ '😀' │ 'e\u0301' │ '한글' │ 'ﾊﾝ' │\n"
+	"│ 1       │ 'x'    │ '👍' │ 'é' │ '\u200b'     │ 1    │\n"
+	"└─────────┴────────┴──────┴─────┴────────┴──────┘\n"
+	"┌─────────┬──────┬──────┐\n"
+	"│ (index) │ 0    │ 1    │\n"
+	"├─────────┼──────┼──────┤\n"
+	"│ 0       │ 1    │ '１' │\n"
+	"│ 1       │ '\U00020000' │ 'Ω'  │\n"
+	"└─────────┴──────┴──────┘\n"
+	"[\n"
+	"  '', '日本語',\n"
+	"  '', '日本語',\n"
+	"  '', '日本語',\n"
+	"  '', '日本語',\n"
+	"  ''\n"
+	"]\n"
+	"[\n"
+	"  'ab', 'e\u0301', 'ab', 'e\u0301',\n"
+	"  'ab', 'e\u0301', 'ab', 'e\u0301',\n"
+	"  'ab', 'e\u0301', 'ab', 'e\u0301',\n"
+	"  'ab', 'e\u0301'\n"
+	"]\n"
+	"WeakRef { <cleared> } WeakRef { { b: 2 } } [\n"
+	"  [ [ WeakRef { <cleared> }, [WeakRef] ] ]\n"
+	"]\n"
+	"WeakRef { <cleared>, x: [ 1 ] }\n";
+
 static const char hostile_text[] =
 	"\n"
 	"let caught = 0\n"
@@ -472,6 +514,14 @@ TEST_F(console, prints_what_node_prints)
 	{
 		TH_LOG("differs in line %u", line);
 	}
+}
+
+/* Nobody's locale: the columns are those of a terminal all the same. */
+TEST_F(console, counts_columns_not_characters)
+{
+	setenv("LC_ALL", "C", 1);
+	ASSERT_EQ(0, run(&self->program, self->script, widths_text));
+	EXPECT_STREQ(widths_expected, self->program.output);
 }
 
 TEST_F(console, objects_that_fight_back)

@@ -363,7 +363,7 @@ TEST_F(runtime, evaluating)
 
 TEST_F(runtime, piped_shell)
 {
-	RUN(0, "2\n3\n7\n's'\n",
+	RUN(1, "2\n3\n7\n's'\n",
 	    "1+1\n_+1\nfunction f() {\nreturn 7\n}\nf()\nthrow 1\n's'\n.bogus\n.exit\n99\n", "repl",
 	    self->image);
 	EXPECT_SAID("Uncaught 1\n");

@@ -556,11 +556,14 @@ static void class_edges(struct walk *walk, unsigned class_id, const uint8_t *obj
 		tell_pointer(walk, "(call)", GRAPH_ASYNC, data);
 		break;
 	case CLASS_WEAK_REF: {
-		const struct graph_edge edge = {.kind = GRAPH_INTERNAL,
-						.text = "(target)",
-						.weak = true,
-						.to = graph_load(graph, data)};
+		struct graph_edge edge = {.kind = GRAPH_INTERNAL,
+					  .text = "(target)",
+					  .weak = true,
+					  .to = graph_load(graph, data)};
 
+		/* A cleared one points to the engine's own word for that, which is no value. */
+		if (edge.to.kind != GRAPH_OBJECT && edge.to.kind != GRAPH_SYMBOL)
+			edge.to = (struct graph_value){GRAPH_UNDEFINED, 0};
 		tell(walk, &edge);
 		break;
 	}

@@ -148,6 +148,20 @@ static js_value host_decode(ARGUMENTS)
 	return result;
 }
 
+/* (text) -> columns on a terminal */
+static js_value host_width(ARGUMENTS)
+{
+	size_t bytes, columns;
+	char *text = text_argument(engine, count, arguments, 0, &bytes);
+
+	UNUSED;
+	if (!text)
+		return js_throw_error(engine, "InternalError", "out of memory");
+	columns = text_width(text, bytes);
+	free(text);
+	return js_number(engine, (double)columns);
+}
+
 /* promise -> [state, result]; undefined if it is none. */
 static js_value host_promise(ARGUMENTS)
 {
@@ -462,6 +476,7 @@ const struct js_host_binding host_bindings[] = {
 	{"thaw.kind", host_kind},
 	{"thaw.view", host_view},
 	{"thaw.share", host_share},
+	{"thaw.width", host_width},
 	{"thaw.args", host_args},
 	{"thaw.environment", host_environment},
 	{"thaw.environment_names", host_environment_names},

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * text.c - checks and repairs UTF-8.
+ * text.c - checks, repairs and measures UTF-8.
  *
  * Owns nothing; any thread. Used where text enters or leaves the VM: files that are read as text,
  * TextDecoder, and output, for QuickJS encodes lone surrogates in three bytes each, which nobody
  * else takes for UTF-8.
  */
+#define _GNU_SOURCE
+#include <locale.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <wchar.h>
 
 #include "text.h"
 
@@ -112,4 +115,52 @@ char *text_make_valid(char *text, size_t bytes, size_t *valid_bytes)
 	if (copy)
 		replace_malformed(text, bytes, done, copy);
 	return copy;
+}
+
+/* The C library's table (Unicode's East_Asian_Width and categories), whatever the user's locale is. */
+static locale_t unicode(void)
+{
+	static locale_t unicode;
+
+	if (!unicode)
+		unicode = newlocale(LC_CTYPE_MASK, "C.UTF-8", NULL);
+	return unicode;
+}
+
+static int width_of(wchar_t character)
+{
+	int columns = wcwidth(character);
+
+	if (columns >= 0)
+		return columns;
+	/* A control character, or one that is of no standard: fonts have a glyph for it. */
+	return character < 0x20 || (character >= 0x7f && character < 0xa0) ? 0 : 1;
+}
+
+size_t text_width(const char *text, size_t bytes)
+{
+	const uint8_t *at = (const uint8_t *)text, *end = at + bytes;
+	locale_t there = unicode(), before = there ? uselocale(there) : NULL;
+	size_t columns = 0;
+
+	while (at < end) {
+		int length = sequence(at, end);
+		wchar_t character = length == 4	  ? at[0] & 0x07
+				    : length == 3 ? at[0] & 0x0f
+				    : length == 2 ? at[0] & 0x1f
+						  : at[0];
+
+		if (length < 1) {
+			at -= length;
+			columns++;
+			continue;
+		}
+		for (int i = 1; i < length; i++)
+			character = character << 6 | (at[i] & 0x3f);
+		columns += there ? (size_t)width_of(character) : 1;
+		at += length;
+	}
+	if (there)
+		uselocale(before);
+	return columns;
 }

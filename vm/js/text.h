@@ -22,4 +22,10 @@ size_t text_valid_bytes(const char *text, size_t bytes);
  */
 char *text_make_valid(char *text, size_t bytes, size_t *valid_bytes);
 
+/*
+ * How many columns well-formed UTF-8 takes on a terminal: two for what is wide (CJK, emoji), none
+ * for what is drawn into the character before it (combining marks) or not at all. One thread.
+ */
+size_t text_width(const char *text, size_t bytes);
+
 #endif
