@@ -341,6 +341,22 @@ TEST_F(export, variables_of_a_shell)
 	EXPECT_NE(NULL, strstr(self->program.output, "\"Shape\": {\"$type\": \"function\""));
 }
 
+TEST_F(export, a_weak_reference_that_was_cleared)
+{
+	static const char typed[] = "const target = { t: 1 }, live = new WeakRef(target)\n"
+				    "const cleared = new WeakRef({ c: 2 })\n";
+
+	ASSERT_EQ(0, program_run(&self->running, typed, THAW("repl", self->image)));
+	ASSERT_EQ(0, EXPORT(self->image));
+	EXPECT_NE(NULL,
+		  strstr(self->program.output, "\"cleared\": {\"$type\": \"WeakRef\",\n"
+					       "      \"target\": {\"$type\": \"undefined\"}\n"))
+	TH_LOG("%s", self->program.output);
+	EXPECT_NE(NULL, strstr(self->program.output,
+			       "\"live\": {\"$type\": \"WeakRef\",\n"
+			       "      \"target\": {\"$ref\": \"globals.target\"}\n"));
+}
+
 /* ---- What can be wrong */
 
 TEST_F(export, usage_is_checked)
