@@ -167,6 +167,51 @@ TEST_F(code, a_question_does_not_run_the_program_on)
 	EXPECT_NE(NULL, strstr(self->program.output, "durable\n"));
 }
 
+/* A turn that does not end is asked where it stands, and stands there still. */
+TEST_F(code, a_question_in_the_middle_of_a_turn)
+{
+	char *log;
+
+	support_write(self->script, "globalThis.n = 0; globalThis.list = [3, 1, 2]; let own = 7\n"
+				    "function deep(left) {\n"
+				    "	if (left) return deep(left - 1) + 1\n"
+				    "	for (;;) {\n"
+				    "		n++\n"
+				    "		if (n % 1000000 === 0) console.log('at', n, own)\n"
+				    "		if (globalThis.done) return 0\n"
+				    "	}\n"
+				    "}\n"
+				    "setTimeout(() => console.log('deep', deep(100), list), 1)\n");
+	run_and_kill(&self->program, self->script, "at 5000000 7\n");
+	RUN(0, "log\n", "-p", "'log'");
+	program_free(&self->program);
+	ASSERT_EQ(0, program_run(&self->program, NULL, THAW("log", self->image)));
+	log = strstr(self->program.output, "mid-turn");
+	if (!log)
+		SKIP(return, "no turn can be captured here");
+
+	RUN(0, "[ true, 3 ]\n", "-i", self->image, "-p", "[n > 1000000, list.length]");
+	EXPECT_STREQ("", self->program.errors);
+	RUN(0, "undefined\n", "-i", self->image, "-p", "n = 10; list.sort(); void 0");
+	RUN(1, "", "-i", self->image, "-p", "list.push(9); throw new Error('in between')");
+	EXPECT_NE(NULL, strstr(self->program.errors, "Uncaught Error: in between"));
+	RUN(0, "4\n", "-i", self->image, "-p", "let asked = 4; asked");
+	EXPECT_EQ(143, signalled(&self->program, SIGTERM,
+				 THAW("-i", self->image, "-p",
+				      "list.push(asked); console.log('runs'); for (;;);")));
+	EXPECT_STREQ("", self->program.errors);
+	/* What awaits something has to wait for the end of the turn. */
+	program_free(&self->program);
+	self->program = program_start(THAW("-i", self->image, "-p", "await 0; list.length"));
+	EXPECT_TRUE(program_wait_for_complaint(&self->program, "which goes on first", 60));
+	EXPECT_TRUE(program_wait_for(&self->program, "at 1000000 7\n", 60));
+	kill(self->program.pid, SIGTERM);
+	EXPECT_EQ(143, program_finish(&self->program, 60));
+	RUN(0, "[ 1, 2, 3, 9, 4 ]\n", "-i", self->image, "-p", "list");
+	RUN(0, "true\n", "-i", self->image, "-p", "globalThis.done = true");
+	RUN(0, "deep 100 [ 1, 2, 3, 9, 4 ]\n", "run", self->script);
+}
+
 TEST_F(code, a_question_finishes_nothing_and_revives_nothing)
 {
 	support_write(self->script, "import { exit } from 'thaw'\nglobalThis.n = 4\n"

@@ -3,8 +3,8 @@
  * evaluate.c - one piece of code in the global scope of a program, for the shell, -e and -p: its
  * turn, what it awaits, and what its result looks like.
  *
- * Called by the command line, on the owner's thread. Must never let a program go on that was only
- * asked something (options.asks), unless the question awaits it.
+ * Called by the command line, on the owner's thread; evaluate_inside() at a poll. Must never let a
+ * program go on that was only asked something (options.asks), unless the question awaits it.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -63,14 +63,12 @@ static int rendered(struct runtime *rt, js_value promise, struct runtime_answer 
 	return 0;
 }
 
-/* The code's own turn: a promise, or 0 and an exception (0 as well: a trap). */
-static js_value evaluate(struct runtime *rt, const char *code, size_t bytes, const char *name,
-			 js_value *exception)
+/* A promise, or 0 and an exception (0 as well: a trap). */
+static js_value begin(struct runtime *rt, const char *code, size_t bytes, const char *name,
+		      js_value *exception)
 {
 	js_value promise, watched, result;
 
-	signals_take_interrupt();
-	loop_turn_begin(rt);
 	promise = js_eval(rt->engine, code, bytes, name,
 			  JS_EVAL_SCRIPT | JS_EVAL_ASYNC | JS_EVAL_REDECLARE);
 	if (promise) {
@@ -81,6 +79,18 @@ static js_value evaluate(struct runtime *rt, const char *code, size_t bytes, con
 	} else if (!loop_trapped(rt)) {
 		*exception = js_take_exception(rt->engine);
 	}
+	return promise;
+}
+
+/* The same, as a turn. */
+static js_value evaluate(struct runtime *rt, const char *code, size_t bytes, const char *name,
+			 js_value *exception)
+{
+	js_value promise;
+
+	signals_take_interrupt();
+	loop_turn_begin(rt);
+	promise = begin(rt, code, bytes, name, exception);
 	loop_turn_end(rt);
 	return promise;
 }
@@ -94,19 +104,23 @@ static void settle(struct runtime *rt, js_value promise)
 		loop_serve(rt, promise_settled, &promise, true);
 }
 
+static int look(struct runtime *rt, js_value promise, js_value exception,
+		struct runtime_answer *answer)
+{
+	if (promise)
+		return rendered(rt, promise, answer);
+	answer->text = loop_describe(rt, exception, &answer->bytes);
+	js_free(rt->engine, exception);
+	return EXIT_EXCEPTION;
+}
+
 static int answered(struct runtime *rt, js_value promise, js_value exception,
 		    struct runtime_answer *answer)
 {
 	int status;
 
 	signals_take_interrupt();
-	if (promise) {
-		status = rendered(rt, promise, answer);
-	} else {
-		answer->text = loop_describe(rt, exception, &answer->bytes);
-		js_free(rt->engine, exception);
-		status = EXIT_EXCEPTION;
-	}
+	status = look(rt, promise, exception, answer);
 	if (signals_stop()) /* what was rendered may have been cut off */
 		loop_serve(rt, NULL, NULL, true);
 	if (!loop_trapped(rt) && !rt->ended)
@@ -116,9 +130,76 @@ static int answered(struct runtime *rt, js_value promise, js_value exception,
 	return rt->exit_code;
 }
 
+/* ---- Asked in the middle of a turn ---- */
+
+struct question {
+	const char *code, *name;
+	size_t bytes;
+	struct runtime_answer *answer;
+	js_value promise; /* its answer waits for other turns */
+	bool answered;
+	int status;
+};
+
+/*
+ * The question runs like a function that the program's own code has called, on the side stack, while its
+ * turn stands still; and the turn is captured again as it was, with what the question has changed.
+ */
+static void answer_and_leave(struct runtime *rt, struct question *question, js_value promise,
+			     js_value exception)
+{
+	int status = look(rt, promise, exception, question->answer);
+
+	if (rt->exiting || signals_stop()) {
+		free(question->answer->text);
+		question->answer->text = NULL;
+		status = rt->exiting ? rt->exit_request : 128 + signals_stop();
+		rt->exiting = false;
+	}
+	question->answered = true;
+	question->status = status;
+	rt->urgent = true;
+	if (checkpoints_last(rt, signals_stop() ? THAW_REASON_SIGNAL : THAW_REASON_EXIT, NULL))
+		status = EXIT_IO;
+	loop_end(rt, status, false);
+	js_turn_abandon(rt->engine, "asked in the middle of a turn");
+}
+
+void evaluate_inside(struct runtime *rt)
+{
+	struct question *question = rt->question;
+	js_value promise, exception = 0;
+
+	rt->question = NULL;
+	if (stopping_possible(rt)) {
+		rt->evaluating = rt->asking = true;
+		promise = begin(rt, question->code, question->bytes, question->name, &exception);
+		if (!promise || rt->exiting || signals_stop() || promise_settled(rt, &promise))
+			answer_and_leave(rt, question, promise, exception);
+		rt->evaluating = rt->asking = false;
+		question->promise = promise;
+	}
+	runtime_tell_turn(rt);
+}
+
+/* True: it was answered, or its promise waits for the turns that follow. */
+static bool ask_inside(struct runtime *rt, struct question *question)
+{
+	if (!rt->blob.turn.step)
+		return false;
+	rt->question = question;
+	js_poll_next(rt->engine);
+	runtime_resume_turn(rt);
+	rt->question = NULL;
+	return question->answered || question->promise;
+}
+
+/* ---- */
+
 int runtime_eval(struct runtime *rt, const char *code, size_t bytes, const char *name,
 		 struct runtime_answer *answer)
 {
+	struct question question = {code, name, bytes, answer, 0, false, 0};
 	js_value promise, exception = 0;
 	int status;
 
@@ -127,7 +208,8 @@ int runtime_eval(struct runtime *rt, const char *code, size_t bytes, const char 
 	if (runtime_ended_early(rt))
 		return rt->exit_code;
 	if (rt->options.asks) {
-		runtime_resume_turn(rt);
+		if (ask_inside(rt, &question) && question.answered)
+			return question.status;
 	} else {
 		rt->blob.flags &= ~JS_BLOB_FINISHED;
 		runtime_resume(rt);
@@ -135,7 +217,9 @@ int runtime_eval(struct runtime *rt, const char *code, size_t bytes, const char 
 	if (rt->ended)
 		return rt->exit_code;
 	rt->evaluating = true;
-	promise = evaluate(rt, code, bytes, name, &exception);
+	promise = question.promise;
+	if (!promise)
+		promise = evaluate(rt, code, bytes, name, &exception);
 	if (promise && !rt->ended)
 		settle(rt, promise);
 	if (rt->ended) { /* exit(), a signal, a trap, or somebody else's exception, which was printed */

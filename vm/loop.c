@@ -104,8 +104,8 @@ bool loop_trapped(struct runtime *rt)
 
 	if (!reason)
 		return false;
-	if (rt->ended && (rt->exit_code == EXIT_ENGINE_TRAP || signals_stop()))
-		return true; /* it was said, or stopping_end() wanted it so */
+	if (rt->ended && (rt->exit_code == EXIT_ENGINE_TRAP || signals_stop() || rt->asking))
+		return true; /* it was said, or stopping_end() or evaluate_inside() wanted it so */
 	failures_trapped(rt, reason);
 	rt->ended = false; /* whatever it was about to end with, its heap is not sound any more */
 	loop_end(rt, EXIT_ENGINE_TRAP, false);
@@ -261,6 +261,8 @@ bool loop_interrupt(void *arg)
 	if (rt->in_turn) {
 		alarm_heard(rt);
 		checkpoints_advance_inside(rt);
+		if (rt->question)
+			evaluate_inside(rt);
 	}
 	if (signals_stop() && stopping_end(rt))
 		return true;

@@ -66,13 +66,15 @@ struct runtime {
 	struct runtime_options options;
 	struct thaw *heap;
 	struct js_engine *engine;
-	struct js_blob blob; /* what the next generation's state blob will say */
-	bool restored;	     /* the heap came out of the image */
-	bool turn_resumed;   /* ... and has ended the turn that it was stopped in */
-	bool resumed;	     /* ... and has had its first turn in this process */
-	bool evaluated;	     /* runtime_eval() was used */
-	bool evaluating;     /* ... and has not returned: see stopping_end() */
-	unsigned uncaught;   /* exceptions that nobody caught and a shell went on from */
+	struct js_blob blob;	   /* what the next generation's state blob will say */
+	bool restored;		   /* the heap came out of the image */
+	bool turn_resumed;	   /* ... and has ended the turn that it was stopped in */
+	bool resumed;		   /* ... and has had its first turn in this process */
+	bool evaluated;		   /* runtime_eval() was used */
+	bool evaluating;	   /* ... and has not returned: see stopping_end() */
+	bool asking;		   /* ... inside of a turn, see evaluate_inside() */
+	struct question *question; /* to be asked there; evaluate.c's */
+	unsigned uncaught;	   /* exceptions that nobody caught and a shell went on from */
 
 	/* loop.c */
 	uv_loop_t loop;
@@ -174,8 +176,18 @@ struct runtime {
 /* Once per process, before anything else of a restored program: no-ops afterwards. */
 void runtime_resume_turn(struct runtime *rt);
 void runtime_resume(struct runtime *rt);
+/* Say that a turn goes on before anything is evaluated. */
+void runtime_tell_turn(struct runtime *rt);
 /* A signal asked for the end before anything of the program has run in this process: then it has ended. */
 bool runtime_ended_early(struct runtime *rt);
+
+/* ---- evaluate.c ---- */
+
+/*
+ * At the first poll of a turn that goes on: ask it the question that waits. If that can be answered here,
+ * the turn is captured again as it stands, and the program ends.
+ */
+void evaluate_inside(struct runtime *rt);
 
 /* ---- loop.c ---- */
 
@@ -301,6 +313,8 @@ int changed_sources_check(struct runtime *rt, struct thaw_error *error);
  * always, the rest once the turn has lasted an interval; never inside a host function.
  */
 bool stopping_allowed(struct runtime *rt, uint64_t now);
+/* The same, for what would not wait, and takes the last generation of this process. */
+bool stopping_possible(struct runtime *rt);
 /* When that will be, if only patience is missing; 0: never. */
 uint64_t stopping_allowed_at(const struct runtime *rt);
 /* Complete the blob of a generation in the middle of a turn, encoded: a MAC in `data`. */

@@ -487,6 +487,14 @@ static js_value opened_names(struct runtime *rt)
 	return list;
 }
 
+void runtime_tell_turn(struct runtime *rt)
+{
+	if (!rt->options.script && !rt->options.quiet)
+		fprintf(stderr,
+			"thaw: generation %llu stopped in the middle of a turn, which goes on first\n",
+			(unsigned long long)thaw_opened(rt->heap)->number);
+}
+
 /* The rest of the turn that a restored program was stopped in. */
 void runtime_resume_turn(struct runtime *rt)
 {
@@ -495,10 +503,8 @@ void runtime_resume_turn(struct runtime *rt)
 	rt->turn_resumed = true;
 	if (!rt->blob.turn.step)
 		return;
-	if (!rt->options.script && !rt->options.quiet)
-		fprintf(stderr,
-			"thaw: generation %llu stopped in the middle of a turn, which goes on first\n",
-			(unsigned long long)thaw_opened(rt->heap)->number);
+	if (!rt->question)
+		runtime_tell_turn(rt);
 	loop_turn_resume(rt);
 }
 

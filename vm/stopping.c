@@ -82,6 +82,11 @@ bool stopping_allowed(struct runtime *rt, uint64_t now)
 	return know_key(rt);
 }
 
+bool stopping_possible(struct runtime *rt)
+{
+	return can_be_stopped(rt) && know_key(rt);
+}
+
 uint64_t stopping_allowed_at(const struct runtime *rt)
 {
 	uint64_t when = rt->turn_began_ns + patience_ns(rt);
@@ -163,7 +168,7 @@ bool stopping_cuts(struct runtime *rt)
 		rt->stop_requested_ns = now;
 	if (now - rt->stop_requested_ns < END_PATIENCE_NS)
 		return false;
-	if (!rt->options.image || (rt->evaluating && rt->step != JS_TURN_CALL))
+	if (!rt->options.image || (rt->evaluating && (rt->asking || rt->step != JS_TURN_CALL)))
 		rt->cut = true;
 	return rt->cut;
 }
@@ -183,7 +188,7 @@ bool stopping_end(struct runtime *rt)
 			alarm_set(rt, rt->stop_requested_ns + END_PATIENCE_NS);
 		return false;
 	}
-	if (!can_be_stopped(rt) || !know_key(rt))
+	if (!stopping_possible(rt))
 		return false; /* it ends with its turn */
 	rt->urgent = true;
 	streams_flush(rt, END_PATIENCE_NS); /* what is not read then is in the generation */

@@ -87,7 +87,8 @@ const struct cli_command command_eval = {
 		"With --image it sees and changes what the image holds, as a line in thaw repl does. Then -e runs on\n"
 		"the program in it, but -p only asks: it prints and leaves. What CODE changed is a new generation, and\n"
 		"all that waits in the image (timers, promises, files) waits until thaw run, repl or -e. Only while\n"
-		"CODE itself awaits something, the program goes on. Ctrl-C or SIGTERM ends both; what CODE did is kept.",
+		"CODE itself awaits something, the program goes on. A program that was stopped in the middle of a turn\n"
+		"is asked there by -p, and ends its turn first for -e. Ctrl-C or SIGTERM ends both; what CODE did is kept.",
 	.examples =
 		"  thaw -p '2 ** 64n'                       no image: nothing persists\n"
 		"  thaw --image app.thaw -p 'state.size'    ask a program that was stopped\n"

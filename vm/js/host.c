@@ -300,7 +300,8 @@ static js_value host_exit(ARGUMENTS)
 	rt->exit_request = code >= 0 && code <= 255 ? (int)code : EXIT_EXCEPTION;
 	rt->exiting = true;
 	/* Leaving a shell, or -e, does not finish what lives in it. */
-	if (!rt->options.interactive && (!rt->evaluating || rt->step == JS_TURN_CALL)) {
+	if (!rt->options.interactive &&
+	    (!rt->evaluating || (rt->step == JS_TURN_CALL && !rt->asking))) {
 		rt->blob.flags |= JS_BLOB_FINISHED;
 		rt->blob.exit_code = rt->exit_request;
 	}
