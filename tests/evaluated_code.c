@@ -135,7 +135,7 @@ TEST_F(code, a_question_does_not_run_the_program_on)
 	int n;
 
 	support_write(self->script, app);
-	run_and_kill(&self->program, self->script, "tick 3\n");
+	run_and_kill(&self->program, self->script, "durable\n");
 	RUN(0, "number\n", "-i", self->image, "-p", "typeof n");
 	RUN(0, "-7\n", "-i", self->image, "-p", "n = -7");
 	RUN(0, "-7\n", "-i", self->image, "-p", "n");

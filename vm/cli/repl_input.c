@@ -180,7 +180,8 @@ static void bind_keys(struct repl_input *input)
 	el_set(input->edit, EL_BIND, "^R", "em-inc-search-prev", NULL);
 	/* Nothing is completed here; and not every terminal marks the tabs that are pasted. */
 	el_set(input->edit, EL_BIND, "^I", "ed-insert", NULL);
-	el_set(input->edit, EL_ADDFN, "thaw-paste", "Take what is pasted as text", on_paste);
+	/* Wide, because libedit leaks its copies of narrow ones. */
+	el_wset(input->edit, EL_ADDFN, L"thaw-paste", L"Take what is pasted as text", on_paste);
 	el_source(input->edit, NULL); /* ~/.editrc, as people expect of libedit */
 	el_get(input->edit, EL_EDITOR, &editor);
 	if (!terminal || !strcmp(terminal, "dumb") || !editor || strcmp(editor, "emacs"))
