@@ -550,7 +550,15 @@
 
 	// ---- Lines ----
 
-	const width = (text) => text.length;
+	// Columns on a terminal: wide characters take two, combining ones none. The host has the table.
+	const columnsOf = host.width;
+	const width = (text) => {
+		for (let at = 0; at < text.length; at++) {
+			if (text[at] < ' ' || text[at] > '~')
+				return columnsOf(text);
+		}
+		return text.length;
+	};
 
 	// Several short items of a long list on each line, in columns.
 	function columns(context, output, values) {
