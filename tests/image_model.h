@@ -396,7 +396,7 @@ __attribute__((unused)) static bool space_is_exact(struct image *image)
 		return false;
 	other->read_only = false;
 	other->absolute = model_path; /* readers need none */
-	other->settled = true; /* and syncs nothing */
+	other->settled = true;	      /* and syncs nothing */
 	if (commit_begin(other, &commit, &error)) {
 		fprintf(stderr, "# %s\n", error.text);
 		image_close(other);
