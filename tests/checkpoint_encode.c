@@ -23,6 +23,11 @@ void *__wrap_js_blob_encode(const struct js_blob *blob, size_t *bytes)
 	return NULL;
 }
 
+static int evaluate(struct runtime *runtime, const char *code, struct runtime_answer *answer)
+{
+	return runtime_eval(runtime, code, strlen(code), "test", answer);
+}
+
 TEST(a_state_that_cannot_be_encoded_fails_its_checkpoint)
 {
 	char *directory = support_directory(), *image = support_format("%s/a.thaw", directory);
@@ -30,11 +35,11 @@ TEST(a_state_that_cannot_be_encoded_fails_its_checkpoint)
 	struct runtime *runtime;
 	struct thaw_result result;
 	struct thaw_error error;
-	char *text;
+	struct runtime_answer answer;
 
 	ASSERT_EQ(0, runtime_open(&options, &runtime, &error)) TH_LOG("%s", error.text);
-	ASSERT_EQ(0, runtime_eval(runtime, "globalThis.a = 7", "test", &text));
-	free(text);
+	ASSERT_EQ(0, evaluate(runtime, "globalThis.a = 7", &answer));
+	free(answer.text);
 	refusals = 1000;
 	EXPECT_EQ(-ENOMEM, runtime_checkpoint(runtime, THAW_REASON_REQUEST, &result));
 	EXPECT_NE(NULL, strstr(result.error.text, "no memory"));
@@ -42,12 +47,12 @@ TEST(a_state_that_cannot_be_encoded_fails_its_checkpoint)
 	/* Whoever waits for one is told, and the program goes on. */
 	ASSERT_EQ(
 		0,
-		runtime_eval(
+		evaluate(
 			runtime,
 			"await import('thaw').then(t => t.checkpoint()).then(() => 'made', e => e.code)",
-			"test", &text));
-	EXPECT_STREQ("'ENOMEM'", text);
-	free(text);
+			&answer));
+	EXPECT_STREQ("'ENOMEM'", answer.text);
+	free(answer.text);
 	EXPECT_EQ(2, attempts);
 	refusals = 0;
 	EXPECT_EQ(0, runtime_checkpoint(runtime, THAW_REASON_REQUEST, &result));
