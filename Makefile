@@ -56,14 +56,14 @@ BASE_CFLAGS := -std=gnu11 $(WARNINGS) -pthread -DTHAW_VERSION='"$(VERSION)"' $(P
 # The VM's stack goes into images: its frames must not hold what differs from process to process. So the binary is
 # linked at fixed addresses, without stack canaries, and without the shadow stack that a switch of stacks would
 # trip over, or return addresses that are signed with a key of the process (arm64). These come after CFLAGS, whatever a
-# distribution puts there; vm/js/stack.c checks that they took.
+# distribution puts there; vm/js/engine/stack.c checks that they took.
 VM_CFLAGS := -fno-pie -fno-stack-protector \
 	$(if $(filter aarch64,$(ARCHITECTURE)),-mbranch-protection=none,-fcf-protection=none)
 LIB_CFLAGS := -fPIC -fvisibility=hidden
 LDFLAGS ?=
 VM_LDFLAGS := -no-pie -pthread -Wl,--build-id=sha1 -Wl,-z,relro,-z,now,-z,noexecstack
 VM_LIBS := $(PACKAGE_LIBS) -lm
-INCLUDES := -Iuffd -Ivm -Ivm/js -I$(GENERATED)
+INCLUDES := -Iuffd -Ivm -I$(GENERATED)
 
 ifneq ($(SYSROOT),)
 BASE_CFLAGS += --sysroot=$(SYSROOT)
@@ -87,9 +87,9 @@ ENGINE_CFLAGS := -std=gnu11 -O2 -w $(SYSROOT:%=--sysroot=%) $(VM_CFLAGS) -ffp-co
 # ---- Sources
 
 LIB_SOURCES := $(wildcard uffd/*.c uffd/*/*.c)
-VM_SOURCES := $(filter-out vm/cli/main.c,$(wildcard vm/*.c vm/js/*.c vm/cli/*.c))
-VM_ASSEMBLY := $(wildcard vm/*.S vm/js/*.S)
-EMBEDDED := $(wildcard vm/*.js vm/js/*.js)
+VM_SOURCES := $(filter-out vm/cli/main.c,$(wildcard vm/*/*.c vm/*/*/*.c))
+VM_ASSEMBLY := $(wildcard vm/*/*/*.S)
+EMBEDDED := $(wildcard vm/js/api/*.js)
 TEST_SOURCES := $(wildcard tests/*.c)
 BENCH_SOURCES := $(wildcard tests/bench/*.c)
 
@@ -362,7 +362,7 @@ coverage-built: all tests
 	$(Q)scripts/run-tests --timeout 900 $(TESTS) || true
 	$(Q)scripts/coverage $(BUILD)
 
-STYLED := $(wildcard uffd/*.[ch] uffd/*/*.[ch] vm/*.[ch] vm/*/*.[ch] tests/*.[ch] tests/*/*.[ch])
+STYLED := $(wildcard uffd/*.[ch] uffd/*/*.[ch] vm/*.[ch] vm/*/*.[ch] vm/*/*/*.[ch] tests/*.[ch] tests/*/*.[ch])
 
 style:
 	$(Q)if command -v clang-format >/dev/null; then clang-format --dry-run -Werror $(STYLED); \
@@ -384,7 +384,7 @@ install-built:
 	install -Dm644 uffd/thaw.h $(DESTDIR)$(PREFIX)/include/thaw.h
 	install -dm755 $(DESTDIR)$(PREFIX)/lib/pkgconfig
 	sed 's,@PREFIX@,$(PREFIX),; s,@VERSION@,$(VERSION),' uffd/thaw.pc.in >$(DESTDIR)$(PREFIX)/lib/pkgconfig/thaw.pc
-	install -Dm644 vm/js/thaw.d.ts $(DESTDIR)$(PREFIX)/share/thaw/thaw.d.ts
+	install -Dm644 vm/js/api/thaw.d.ts $(DESTDIR)$(PREFIX)/share/thaw/thaw.d.ts
 
 clean:
 	$(Q)rm -rf $(filter-out $(NPM) $(HARNESS) $(GENERATED) build/kernels build/arm64-debian build/install-deps.lock,$(wildcard build/*))

@@ -8,11 +8,11 @@
 
 #include "support.h"
 
-#include "../vm/cli/compare.h"
-#include "../vm/cli/look.h"
-#include "../vm/cli/people.h"
-#include "../vm/cli/snapshot.h"
-#include "../vm/js/graph_layout.h"
+#include "../vm/inspect/heap_diff.h"
+#include "../vm/inspect/describe.h"
+#include "../vm/inspect/export_json.h"
+#include "../vm/inspect/heap_snapshot.h"
+#include "../vm/inspect/graph_layout.h"
 
 /* One program for all tests: run it until it has said all, let it write a last generation. */
 static char *directory, *image, *said;

@@ -3,7 +3,7 @@
 #ifndef TESTS_JOBS_H
 #define TESTS_JOBS_H
 
-#include "../vm/js/engine.h"
+#include "../vm/js/engine/engine.h"
 
 /* At most `budget` jobs (0: all); the first exception goes to `exception`, unless that is NULL. */
 static unsigned run_jobs(struct js_engine *engine, unsigned budget, js_value *exception)

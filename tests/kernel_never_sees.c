@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The kernel never sees the heap (vm/js/engine.h): while a restored program, none of whose pages has
+ * The kernel never sees the heap (vm/js/engine/engine.h): while a restored program, none of whose pages has
  * arrived, does everything that it can do, every argument of every system call of every thread is looked
  * at, and none is an address in the heap; and all that it says and writes is what it says and writes
  * when it was never killed. (An eager heap is read straight into place, before there is a program: not here.)
@@ -14,7 +14,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
-#include "js/engine.h"
+#include "../vm/js/engine/engine.h"
 #include "support.h"
 
 #define PROGRAMS THAW_SOURCE "/tests/programs/"

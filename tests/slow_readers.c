@@ -9,7 +9,7 @@
 #include <sys/resource.h>
 #include <termios.h>
 
-#include "../vm/js/blob.h"
+#include "../vm/js/state/blob.h"
 #include "by_path.h"
 #include "support.h"
 #include "thaw.h"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * stack_switch.c - onto the VM's stack and off it (vm/js/stack.h): calls, nested calls, leaving from
+ * stack_switch.c - onto the VM's stack and off it (vm/js/engine/stack.h): calls, nested calls, leaving from
  * anywhere, and a stack that is taken away, put back, and gone on with.
  */
 #define _GNU_SOURCE
@@ -9,7 +9,7 @@
 
 #include "kselftest_harness.h"
 
-#include "../vm/js/stack.h"
+#include "../vm/js/engine/stack.h"
 
 #define ADDRESS ((void *)0x220000000000ull) /* as JS_PLACE_ADDRESS, out of everybody's way */
 

@@ -25,7 +25,7 @@
 
 #include "kselftest_harness.h"
 
-#include "../vm/js/engine.h"
+#include "../vm/js/engine/engine.h"
 #include "support.h"
 
 #define MAPPINGS_MAX 512
@@ -408,7 +408,7 @@ TEST(built_without_what_differs_from_process_to_process)
 	EXPECT_LT((uintptr_t)&js_engine_create, 0x10000000);
 	EXPECT_NE(NULL, js_build_id());
 	/*
-	 * No canary in the engine: it would be another one in the next process. (vm/js/stack.c does
+	 * No canary in the engine: it would be another one in the next process. (vm/js/engine/stack.c does
 	 * not compile with them; libthaw may have them, it never runs on the VM's stack.)
 	 */
 	if (access(THAW_SOURCE "/build/js/quickjs.o", R_OK) == 0) {

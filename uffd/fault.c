@@ -32,7 +32,7 @@
 #include "install.h"
 #include "page.h"
 #include "reader.h"
-#include "requests.h"
+#include "fault_requests.h"
 #include "sys.h"
 
 #define RUN_BYTES (128u << 10)	 /* the longest single read */

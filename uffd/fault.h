@@ -21,7 +21,7 @@
 
 #include "image/image.h"
 #include "region.h"
-#include "touches.h"
+#include "working_set.h"
 #include "tracker.h"
 
 struct fault_service;

@@ -3,7 +3,7 @@
  * poll_gaps.c - how long the engine runs between two polls, built-in by built-in.
  *
  * A turn can be stopped where the engine polls, and nowhere else. An alarm each millisecond asks for
- * a poll at the next loop edge or call, as vm/alarm.c does; what is shown is the longest time that
+ * a poll at the next loop edge or call, as vm/policy/poll_timer.c does; what is shown is the longest time that
  * one took to come, for one call of each built-in on about a million elements or ten megabytes, and
  * by how much that is more than for a quarter of it: 4 is what grows with its work, 16 with its square.
  *
@@ -17,7 +17,7 @@
 #include <sys/time.h>
 #include <time.h>
 
-#include "../../vm/js/engine.h"
+#include "../../vm/js/engine/engine.h"
 
 static struct js_engine *engine;
 static uint64_t last_poll, longest;

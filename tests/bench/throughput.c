@@ -26,7 +26,7 @@
 #include <unistd.h>
 
 #include "bench.h"
-#include "runtime.h"
+#include "../../vm/policy/runtime.h"
 
 #define RUNS_DEFAULT 5
 

@@ -45,7 +45,7 @@
 #include <unistd.h>
 
 #include "image/format.h"
-#include "support.h"
+#include "../support.h"
 #include "sys.h"
 
 #define FILES_MAX 64u

@@ -29,7 +29,7 @@
 
 #include "../in_memory.h"
 #include "image/store.h"
-#include "support.h"
+#include "../support.h"
 
 static struct scenario {
 	const struct scenario_options *options;

@@ -13,8 +13,8 @@
 #include <unistd.h>
 
 #include "../by_path.h"
-#include "../../vm/js/graph.h"
-#include "../../vm/runtime.h"
+#include "../../vm/inspect/graph.h"
+#include "../../vm/policy/runtime.h"
 #include "fuzz.h"
 
 #define OBJECTS_MAX 8192u

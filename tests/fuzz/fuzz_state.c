@@ -26,10 +26,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../../vm/js/blob.h"
-#include "../../vm/js/state.h"
-#include "../../vm/key.h"
-#include "../../vm/runtime.h"
+#include "../../vm/js/state/blob.h"
+#include "../../vm/js/engine/state.h"
+#include "../../vm/policy/key.h"
+#include "../../vm/policy/runtime.h"
 #include "fuzz.h"
 #include "image/image.h"
 

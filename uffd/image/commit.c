@@ -24,7 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "reach.h"
+#include "reachability.h"
 #include "relocate.h"
 #include "retention.h"
 #include "store.h"

@@ -22,7 +22,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "batch.h"
+#include "page_batch.h"
 #include "format.h"
 #include "retention.h"
 #include "store.h"

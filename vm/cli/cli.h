@@ -11,7 +11,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#include "runtime.h"
+#include "policy/runtime.h"
 
 /* ---- Options (options.c) ---- */
 

@@ -5,7 +5,7 @@
  */
 #include <stdlib.h>
 
-#include "compare.h"
+#include "inspect/heap_diff.h"
 #include "failure.h"
 #include "page_changes.h"
 

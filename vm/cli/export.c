@@ -8,9 +8,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "output.h"
-#include "people.h"
-#include "snapshot.h"
+#include "atomic_output.h"
+#include "inspect/export_json.h"
+#include "inspect/heap_snapshot.h"
 
 /* A snapshot is nothing to look at: at a terminal, it goes to a file beside the image. */
 static char *default_path(const char *image, bool snapshot)

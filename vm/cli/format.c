@@ -11,7 +11,7 @@
 #include <time.h>
 
 #include "cli.h"
-#include "js/text.h"
+#include "js/engine/text.h"
 
 struct text format_bytes(uint64_t bytes)
 {

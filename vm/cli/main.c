@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "cli.h"
-#include "key.h"
+#include "policy/key.h"
 
 #ifndef THAW_VERSION
 #define THAW_VERSION "0.1"

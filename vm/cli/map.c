@@ -12,7 +12,7 @@
 
 #include "failure.h"
 #include "map.h"
-#include "output.h"
+#include "atomic_output.h"
 
 /* ---- Counting ---- */
 

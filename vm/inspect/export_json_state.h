@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * people_state.h - what the files behind people.h share: people.c walks the objects, people_value.c writes
+ * what stands for one value.
+ */
+#ifndef VM_CLI_PEOPLE_STATE_H
+#define VM_CLI_PEOPLE_STATE_H
+
+#include "number_map.h"
+#include "export_json.h"
+
+#define PEOPLE_NONE UINT32_MAX /* and one more is 0 */
+
+struct edges { /* what an object refers to, as far as it is shown */
+	struct graph_edge *edge;
+	size_t count, room;
+	uint64_t more; /* not kept: beyond the limit */
+};
+
+/* An object that was met: how one gets there. */
+struct met {
+	uint32_t from; /* index of the object before it, PEOPLE_NONE: a root of the output */
+	uint32_t name;
+	const char *text; /* of GRAPH_INTERNAL */
+	uint8_t kind;	  /* enum graph_edge_kind */
+	uint32_t module;  /* that has it, PEOPLE_NONE: globalThis */
+	uint32_t frame;	  /* that has it, PEOPLE_NONE: no function that runs */
+};
+
+struct level { /* an object that is being written */
+	struct graph_value value;
+	uint32_t met;
+	struct edges edges;
+	size_t next;
+	char section;  /* what was opened last: a letter, see section_of(); 0: nothing */
+	char close;    /* ] or } */
+	size_t indent; /* of what is in it */
+	bool one_line;
+	bool comma;
+	bool plain; /* properties stand directly in it */
+	bool pairs; /* entries have a key and a value */
+};
+
+struct people {
+	struct look *look;
+	struct graph *graph;
+	FILE *to;
+	struct people_options options;
+	struct met *met;
+	size_t met_room;
+	struct numbers met_numbers; /* addresses; the same number is the index in `met` */
+	struct level *levels;
+	size_t depth, levels_room;
+	size_t line;	 /* how far the last line is indented */
+	uint32_t module; /* whose variables are written, PEOPLE_NONE: globals */
+	uint32_t frame;	 /* the same of a function that runs; PEOPLE_NONE: another's */
+	struct look_text text;
+	bool failed;
+};
+
+/* ---- people_value.c */
+
+void people_put(struct people *people, const char *text);
+void people_new_line(struct people *people, size_t indent);
+/* What was gathered in `text`, which is empty then. */
+void people_put_text(struct people *people);
+/* As a JSON string; the units are freed. */
+void people_put_quoted(struct people *people, struct graph_text units);
+/* A name as a key, with what comes between it and its value. */
+void people_put_key(struct people *people, uint32_t atom);
+/* Everything that is not an object. */
+void people_put_primitive(struct people *people, struct graph_value value);
+/* The "$type" of an object; and what stands behind it, before what the object refers to. */
+void people_put_type(struct people *people, struct graph_value value);
+void people_put_special(struct people *people, struct graph_value value, unsigned class_id);
+/* A function's name and place. */
+void people_put_function(struct people *people, struct graph_value function);
+
+#endif

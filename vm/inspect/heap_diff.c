@@ -1,0 +1,692 @@
+// SPDX-License-Identifier: MIT
+/*
+ * compare.c - what is different between two generations, by path: the globals, the variables of modules,
+ * and whatever they lead to. Reads only, and as data: no code of the program runs. One thread.
+ *
+ * Two graphs are walked side by side. What has the same path is compared: primitives by what they are,
+ * objects by what they hold. Each pair of objects is compared once, under the path it is met by first, so
+ * cycles end; and each pair of variables, so that what functions share is told once, under the module's
+ * name if it is the module's. Objects that are keys of a Map have no other name than their address, which
+ * is theirs for life.
+ *
+ * In memory: the pairs that wait, a step of a path for each pair of objects, and the set of pairs; and
+ * what the two objects at hand refer to.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "failure.h"
+#include "heap_diff_state.h"
+
+#define DEPTH_DEFAULT 64u
+#define LIMIT_DEFAULT 1000u
+#define TEXT_UNITS (64u << 20) /* of two ropes as long as that, the rest is not compared */
+
+/* What an object refers to, as far as it is compared. Those of the two sides are matched by `hash`. */
+struct member {
+	uint64_t hash;
+	struct step step;
+	struct graph_value value; /* a cell, if it is a variable's */
+	bool matched;
+};
+
+struct members {
+	struct member *member;
+	size_t count, room;
+};
+
+/* ---- Steps */
+
+static uint32_t step_add(struct diff *diff, const struct step *step)
+{
+	if (diff->step_count == diff->step_room) {
+		size_t room = diff->step_room ? diff->step_room + diff->step_room / 2 : 256;
+		struct step *grown = realloc(diff->steps, room * sizeof(*grown));
+
+		if (!grown || room >= NONE) {
+			diff->failed = true;
+			return NONE;
+		}
+		diff->steps = grown;
+		diff->step_room = room;
+	}
+	diff->steps[diff->step_count] = *step;
+	return (uint32_t)diff->step_count++;
+}
+
+/* ---- Pairs that were met */
+
+/* True: it is new. Addresses are of 32 bits. */
+static bool meet(struct diff *diff, struct graph_value older, struct graph_value newer)
+{
+	size_t before = diff->seen.count;
+
+	if (numbers_add(&diff->seen, older.bits << 32 | (newer.bits & 0xffffffff)) == NUMBER_NONE)
+		diff->failed = true;
+	return diff->seen.count > before;
+}
+
+static void defer(struct diff *diff, const struct pair *pair)
+{
+	if (diff->pair_count == diff->pair_room) {
+		size_t room = diff->pair_room ? diff->pair_room * 2 : 256;
+		struct pair *grown = realloc(diff->pairs, room * sizeof(*grown));
+
+		if (!grown) {
+			diff->failed = true;
+			return;
+		}
+		diff->pairs = grown;
+		diff->pair_room = room;
+	}
+	diff->pairs[diff->pair_count++] = *pair;
+}
+
+/* ---- Comparing values */
+
+static uint64_t hash_words(uint64_t a, uint64_t b)
+{
+	const uint64_t words[2] = {a, b};
+
+	return XXH3_64bits(words, sizeof(words));
+}
+
+static uint64_t hash_text(struct diff *diff, struct graph_text text, uint64_t kind)
+{
+	uint64_t hash =
+		hash_words(kind, text.total) ^
+		XXH3_64bits(text.units ? text.units : (const uint16_t *)u"", text.count * 2);
+
+	diff->failed = diff->failed || !text.units;
+	free(text.units);
+	return hash;
+}
+
+static uint64_t hash_atom(struct diff *diff, unsigned side, uint32_t atom)
+{
+	unsigned place = atom % ATOMS_CACHED;
+	struct graph *graph = diff->looks[side].graph;
+
+	if (!diff->atoms[side][place].atom || diff->atoms[side][place].atom != atom) {
+		diff->atoms[side][place].atom = atom;
+		diff->atoms[side][place].hash = hash_text(diff,
+							  graph_atom_text(graph, atom, TEXT_UNITS),
+							  graph_atom_kind(graph, atom));
+	}
+	return diff->atoms[side][place].hash;
+}
+
+static bool is_string(struct graph_value value)
+{
+	return value.kind == GRAPH_STRING || value.kind == GRAPH_ROPE;
+}
+
+/* A key of a Map, or a member of a Set. */
+static uint64_t hash_key(struct diff *diff, unsigned side, struct graph_value key)
+{
+	struct graph *graph = diff->looks[side].graph;
+
+	if (is_string(key))
+		return hash_text(diff, graph_text(graph, key, TEXT_UNITS), GRAPH_STRING);
+	if (key.kind == GRAPH_BIGINT || key.kind == GRAPH_SHORT_BIGINT) {
+		char *digits = graph_bigint_text(graph, key);
+		uint64_t hash = digits ? XXH3_64bits(digits, strlen(digits)) : 0;
+
+		diff->failed = diff->failed || !digits;
+		free(digits);
+		return hash_words(GRAPH_BIGINT, hash);
+	}
+	return hash_words(key.kind, key.bits);
+}
+
+static bool same_text(struct diff *diff, struct graph_value older, struct graph_value newer)
+{
+	uint64_t pair = older.bits << 32 | (newer.bits & 0xffffffff);
+	unsigned place = (unsigned)(newer.bits >> 3) % TEXTS_CACHED;
+	struct graph_text a, b;
+	bool same;
+
+	if (diff->texts[place].pair == pair)
+		return diff->texts[place].same;
+	if (graph_length(diff->looks[0].graph, older) != graph_length(diff->looks[1].graph, newer))
+		return false;
+	a = graph_text(diff->looks[0].graph, older, TEXT_UNITS);
+	b = graph_text(diff->looks[1].graph, newer, TEXT_UNITS);
+	diff->failed = diff->failed || !a.units || !b.units;
+	same = a.count == b.count && (!a.count || !memcmp(a.units, b.units, a.count * 2));
+	free(a.units);
+	free(b.units);
+	diff->texts[place].pair = pair;
+	diff->texts[place].same = same;
+	return same;
+}
+
+/* Does `add` say the same of both? */
+static bool same_look(struct diff *diff, struct graph_value older, struct graph_value newer,
+		      void (*add)(struct look_text *text, struct graph *graph,
+				  struct graph_value value))
+{
+	struct look_text a = {0}, b = {0};
+	bool same;
+
+	add(&a, diff->looks[0].graph, older);
+	add(&b, diff->looks[1].graph, newer);
+	diff->failed = diff->failed || a.failed || b.failed;
+	same = a.s && b.s && !strcmp(a.s, b.s);
+	free(a.s);
+	free(b.s);
+	return same;
+}
+
+/* What is said of both in a few words: types, times, states, lengths of what is made of bytes. */
+static bool same_short(struct diff *diff, struct graph_value older, struct graph_value newer)
+{
+	return same_look(diff, older, newer, look_add_short);
+}
+
+static bool same_type(struct diff *diff, struct graph_value older, struct graph_value newer)
+{
+	return same_look(diff, older, newer, look_add_type);
+}
+
+static bool same_regexp(struct diff *diff, struct graph_value older, struct graph_value newer)
+{
+	struct graph_text a = graph_regexp_text(diff->looks[0].graph, older);
+	struct graph_text b = graph_regexp_text(diff->looks[1].graph, newer);
+	bool same = a.count == b.count && !memcmp(a.units, b.units, a.count * 2);
+
+	free(a.units);
+	free(b.units);
+	return same;
+}
+
+static bool same_bytes(struct diff *diff, struct graph_value older, struct graph_value newer)
+{
+	struct graph *graphs[2] = {diff->looks[0].graph, diff->looks[1].graph};
+	uint64_t length = graph_byte_length(graphs[0], older);
+	uint8_t a[4096], b[4096];
+
+	if (length != graph_byte_length(graphs[1], newer))
+		return false;
+	for (uint64_t at = 0, got; at < length; at += got) {
+		got = graph_buffer_read(graphs[0], older, at, a, sizeof(a));
+		if (!got || graph_buffer_read(graphs[1], newer, at, b, sizeof(b)) != got ||
+		    memcmp(a, b, got) != 0)
+			return false;
+	}
+	return true;
+}
+
+/* Was it written at the same place of the same file? */
+static bool same_function(struct diff *diff, struct graph_value older, struct graph_value newer)
+{
+	uint32_t files[2], lines[2];
+	bool placed[2] = {graph_function_place(diff->looks[0].graph, older, &files[0], &lines[0]),
+			  graph_function_place(diff->looks[1].graph, newer, &files[1], &lines[1])};
+
+	if (placed[0] != placed[1])
+		return false;
+	return !placed[0] || (lines[0] == lines[1] &&
+			      hash_atom(diff, 0, files[0]) == hash_atom(diff, 1, files[1]));
+}
+
+/* Two of one class, of the program's or the engine's: what they hold can be compared one by one. */
+static bool alike(struct diff *diff, struct graph_value older, struct graph_value newer)
+{
+	unsigned class_id = graph_class(diff->looks[1].graph, newer);
+
+	if (graph_class(diff->looks[0].graph, older) != class_id || !same_type(diff, older, newer))
+		return false;
+	return !graph_is_function(diff->looks[1].graph, newer) || same_function(diff, older, newer);
+}
+
+/* Are the two objects of one kind, and the same in what they hold besides references? */
+static bool same_object(struct diff *diff, struct graph_value older, struct graph_value newer)
+{
+	struct graph *graph = diff->looks[1].graph;
+	unsigned class_id = graph_class(graph, newer);
+
+	if (!alike(diff, older, newer))
+		return false;
+	if (graph_is_function(graph, newer))
+		return same_short(diff, older, newer);
+	switch (class_id) {
+	case CLASS_REGEXP:
+		return same_regexp(diff, older, newer);
+	case CLASS_DATE:
+	case CLASS_ERROR:
+	case CLASS_PROMISE:
+	case CLASS_GENERATOR:
+	case CLASS_ASYNC_GENERATOR:
+	case CLASS_DATA_VIEW:
+		return same_short(diff, older, newer);
+	case CLASS_ARRAY_BUFFER:
+	case CLASS_SHARED_ARRAY_BUFFER:
+		return same_bytes(diff, older, newer);
+	default:
+		break;
+	}
+	return class_id < CLASS_TYPED_FIRST || class_id > CLASS_TYPED_LAST ||
+	       graph_elements(diff->looks[0].graph, older) == graph_elements(graph, newer);
+}
+
+static bool same_primitive(struct diff *diff, struct graph_value older, struct graph_value newer)
+{
+	if (is_string(older) && is_string(newer))
+		return same_text(diff, older, newer);
+	if (older.kind != newer.kind)
+		return false;
+	if (older.kind == GRAPH_SYMBOL)
+		return same_text(diff, older, newer);
+	if (older.kind == GRAPH_BIGINT)
+		return hash_key(diff, 0, older) == hash_key(diff, 1, newer);
+	return older.bits == newer.bits;
+}
+
+/* Both have it. What lies in two objects is compared later. */
+static void compare(struct diff *diff, uint32_t from, const struct step *last,
+		    struct graph_value older, struct graph_value newer)
+{
+	struct step step = *last;
+	struct pair pair;
+
+	if (older.kind == GRAPH_CELL && newer.kind == GRAPH_CELL && !meet(diff, older, newer))
+		return;
+	older = graph_follow(diff->looks[0].graph, older);
+	newer = graph_follow(diff->looks[1].graph, newer);
+	if (older.kind != GRAPH_OBJECT || newer.kind != GRAPH_OBJECT) {
+		if (!same_primitive(diff, older, newer))
+			compare_tell(diff, CHANGED, from, last, older, newer, NULL);
+		return;
+	}
+	if (!meet(diff, older, newer))
+		return;
+	if (!same_object(diff, older, newer)) {
+		compare_tell(diff, CHANGED, from, last, older, newer, NULL);
+		if (!alike(diff, older, newer))
+			return;
+	}
+	step.from = from;
+	step.depth = diff->steps[from].depth + 1;
+	if (step.depth > diff->depth) {
+		diff->cut = true;
+		return;
+	}
+	pair = (struct pair){{older, newer}, step_add(diff, &step)};
+	defer(diff, &pair);
+}
+
+/* ---- Members */
+
+struct collect {
+	struct diff *diff;
+	unsigned side, class_id;
+	bool global, function, dense;
+	struct members *members;
+};
+
+static int member_add(struct collect *collect, const struct member *member)
+{
+	struct members *members = collect->members;
+
+	if (members->count == members->room) {
+		size_t room = members->room ? members->room * 2 : 16;
+		struct member *grown = realloc(members->member, room * sizeof(*grown));
+
+		if (!grown) {
+			collect->diff->failed = true;
+			return -ENOMEM;
+		}
+		members->member = grown;
+		members->room = room;
+	}
+	members->member[members->count++] = *member;
+	return 0;
+}
+
+/* What is compared of the references that are nobody's properties. */
+static bool compares_internal(unsigned class_id, const char *text)
+{
+	switch (class_id) {
+	case CLASS_BOXED_NUMBER:
+	case CLASS_BOXED_STRING:
+	case CLASS_BOXED_BOOLEAN:
+	case CLASS_BOXED_SYMBOL:
+	case CLASS_BOXED_BIGINT:
+		return !strcmp(text, "(value)");
+	case CLASS_PROXY:
+	case CLASS_WEAK_REF:
+		return !strcmp(text, "(target)") || !strcmp(text, "(handler)");
+	case CLASS_BOUND_FUNCTION:
+		return !strcmp(text, "(target)") || !strcmp(text, "this");
+	case CLASS_PROMISE:
+		return !strcmp(text, "(result)");
+	default:
+		/* A typed array's bytes are those of its buffer. */
+		return class_id >= CLASS_TYPED_FIRST && class_id <= CLASS_DATA_VIEW &&
+		       !strcmp(text, "buffer");
+	}
+}
+
+static int collect_member(void *arg, const struct graph_edge *edge)
+{
+	struct collect *collect = arg;
+	struct diff *diff = collect->diff;
+	struct member member = {.step = {.name = edge->name, .side = (uint8_t)collect->side},
+				.value = edge->to};
+	struct member *last;
+
+	switch ((enum graph_edge_kind)edge->kind) {
+	case GRAPH_PROPERTY:
+	case GRAPH_GETTER:
+	case GRAPH_SETTER:
+		if (collect->global ? look_is_builtin(diff->looks[collect->side].graph, edge->name)
+				    : !edge->enumerable)
+			return 0;
+		member.step.kind = STEP_PROPERTY;
+		member.hash =
+			hash_atom(diff, collect->side, edge->name) + (edge->kind == GRAPH_SETTER);
+		break;
+	case GRAPH_ELEMENT:
+		if (collect->dense)
+			return 0; /* compared one by one */
+		member.step.kind = STEP_ELEMENT;
+		member.hash = hash_words(STEP_ELEMENT, edge->name);
+		break;
+	case GRAPH_KEY:
+		member.step.kind = STEP_MEMBER;
+		member.step.key = edge->to;
+		member.hash = hash_key(diff, collect->side, edge->to);
+		break;
+	case GRAPH_ENTRY:
+		if (!collect->members->count)
+			return 0;
+		last = &collect->members->member[collect->members->count - 1];
+		last->step.kind = STEP_ENTRY;
+		last->value = edge->to;
+		return 0;
+	case GRAPH_VARIABLE:
+		member.step.kind = STEP_VARIABLE;
+		member.hash = hash_words(STEP_VARIABLE, hash_atom(diff, collect->side, edge->name));
+		break;
+	case GRAPH_SLOT:
+		if (collect->class_id != CLASS_BOUND_FUNCTION)
+			return 0;
+		member.step.kind = STEP_ARGUMENT;
+		member.hash = hash_words(STEP_ARGUMENT, edge->name);
+		break;
+	case GRAPH_INTERNAL:
+		if (!compares_internal(collect->class_id, edge->text))
+			return 0;
+		member.step.kind = STEP_TEXT;
+		member.step.text = edge->text;
+		member.hash = hash_words(STEP_TEXT, XXH3_64bits(edge->text, strlen(edge->text)));
+		break;
+	default:
+		return 0;
+	}
+	return member_add(collect, &member);
+}
+
+/* A module's own variables; its exports, if it has no code and so no names for them. */
+static int collect_variable(void *arg, const struct graph_edge *edge)
+{
+	struct collect *collect = arg;
+	struct member member = {
+		.step = {.name = edge->name, .kind = STEP_PROPERTY, .side = (uint8_t)collect->side},
+		.value = edge->to};
+
+	if (edge->kind == GRAPH_VARIABLE)
+		collect->function = true;
+	else if (edge->kind != GRAPH_PROPERTY || collect->function)
+		return 0;
+	member.hash = hash_atom(collect->diff, collect->side, edge->name);
+	return member_add(collect, &member);
+}
+
+static int collect_module(void *arg, const struct graph_edge *edge)
+{
+	struct collect *collect = arg;
+	struct graph *graph = collect->diff->looks[collect->side].graph;
+	struct member member = {
+		.step = {.kind = STEP_MODULE, .side = (uint8_t)collect->side, .key = edge->to},
+		.value = edge->to};
+	const char *fallback;
+
+	if (edge->to.kind != GRAPH_MODULE || !look_is_program_module(graph, edge->to))
+		return 0;
+	member.hash = hash_text(collect->diff,
+				graph_text(graph, graph_name(graph, edge->to, &fallback), 4096), 0);
+	return member_add(collect, &member);
+}
+
+static int by_hash(const void *a, const void *b)
+{
+	const struct member *const *left = a, *const *right = b;
+
+	if ((*left)->hash != (*right)->hash)
+		return (*left)->hash < (*right)->hash ? -1 : 1;
+	return (*left > *right) - (*left < *right);
+}
+
+/*
+ * For each of the newer's, in its order, `both` or that it appeared; then what the older has besides.
+ * `both` NULL: compare() them.
+ */
+typedef void match_each(struct diff *diff, uint32_t from, const struct member *older,
+			const struct member *newer);
+
+static void match(struct diff *diff, uint32_t from, struct members *older, struct members *newer,
+		  match_each *both)
+{
+	struct member **sorted = calloc(older->count + 1, sizeof(*sorted));
+
+	if (!sorted) {
+		diff->failed = true;
+		return;
+	}
+	for (size_t i = 0; i < older->count; i++)
+		sorted[i] = &older->member[i];
+	qsort(sorted, older->count, sizeof(*sorted), by_hash);
+	for (size_t i = 0; i < newer->count && !diff->failed; i++) {
+		struct member *member = &newer->member[i];
+		size_t low = 0, high = older->count;
+
+		while (low < high) {
+			size_t middle = low + (high - low) / 2;
+
+			if (sorted[middle]->hash < member->hash)
+				low = middle + 1;
+			else
+				high = middle;
+		}
+		while (low < older->count && sorted[low]->hash == member->hash &&
+		       sorted[low]->matched)
+			low++;
+		if (low < older->count && sorted[low]->hash == member->hash) {
+			sorted[low]->matched = true;
+			both(diff, from, sorted[low], member);
+		} else {
+			compare_tell(diff, APPEARED, from, &member->step, (struct graph_value){0},
+				     graph_follow(diff->looks[1].graph, member->value), NULL);
+		}
+	}
+	for (size_t i = 0; i < older->count && !diff->failed; i++)
+		if (!older->member[i].matched)
+			compare_tell(diff, VANISHED, from, &older->member[i].step,
+				     graph_follow(diff->looks[0].graph, older->member[i].value),
+				     (struct graph_value){0}, NULL);
+	free(sorted);
+}
+
+static void match_values(struct diff *diff, uint32_t from, const struct member *older,
+			 const struct member *newer)
+{
+	compare(diff, from, &newer->step, older->value, newer->value);
+}
+
+/* ---- Objects */
+
+static bool is_array(struct diff *diff, unsigned side, struct graph_value value)
+{
+	return graph_class(diff->looks[side].graph, value) == CLASS_ARRAY &&
+	       graph_is_dense(diff->looks[side].graph, value);
+}
+
+static void tell_tail(struct diff *diff, enum change change, uint32_t from, unsigned side,
+		      struct graph_value array, uint32_t first, uint32_t end)
+{
+	struct step step = {.name = first, .kind = STEP_ELEMENT, .side = (uint8_t)side};
+	struct range range = {first, end - 1};
+	struct graph_value value;
+
+	if (first >= end)
+		return;
+	value = graph_element(diff->looks[side].graph, array, first);
+	compare_tell(diff, change, from, range.last == first ? &step : NULL, value, value,
+		     range.last == first ? NULL : &range);
+}
+
+static void compare_elements(struct diff *diff, const struct pair *pair)
+{
+	struct graph *graphs[2] = {diff->looks[0].graph, diff->looks[1].graph};
+	uint32_t older = graph_elements(graphs[0], pair->values[0]);
+	uint32_t newer = graph_elements(graphs[1], pair->values[1]);
+	uint32_t both = older < newer ? older : newer;
+
+	for (uint32_t i = 0; i < both && !diff->failed; i++) {
+		struct step step = {.name = i, .kind = STEP_ELEMENT, .side = 1};
+
+		if (!graph_spend(graphs[0], 1) || !graph_spend(graphs[1], 1))
+			return;
+		compare(diff, pair->step, &step, graph_element(graphs[0], pair->values[0], i),
+			graph_element(graphs[1], pair->values[1], i));
+	}
+	tell_tail(diff, APPEARED, pair->step, 1, pair->values[1], both, newer);
+	tell_tail(diff, VANISHED, pair->step, 0, pair->values[0], both, older);
+}
+
+/* What lies in the two objects, and in the next ones that this finds before those that wait already. */
+static void compare_objects(struct diff *diff, const struct pair *pair, bool global)
+{
+	struct members members[2] = {{0}};
+	bool dense = is_array(diff, 0, pair->values[0]) && is_array(diff, 1, pair->values[1]);
+	size_t first = diff->pair_count;
+
+	for (unsigned side = 0; side < 2; side++) {
+		struct graph *graph = diff->looks[side].graph;
+		struct collect collect = {.diff = diff,
+					  .side = side,
+					  .class_id = graph_class(graph, pair->values[side]),
+					  .global = global,
+					  .dense = dense,
+					  .members = &members[side]};
+
+		graph_edges(graph, pair->values[side], collect_member, &collect);
+	}
+	if (dense)
+		compare_elements(diff, pair);
+	match(diff, pair->step, &members[0], &members[1], match_values);
+	/* The last that waits comes first. */
+	for (size_t i = global ? diff->pair_count : first, j = diff->pair_count; i + 1 < j; i++) {
+		struct pair swapped = diff->pairs[--j];
+
+		diff->pairs[j] = diff->pairs[i];
+		diff->pairs[i] = swapped;
+	}
+	free(members[0].member);
+	free(members[1].member);
+}
+
+static void match_modules(struct diff *diff, uint32_t from, const struct member *older,
+			  const struct member *newer)
+{
+	struct step step = newer->step;
+	struct members members[2] = {{0}};
+	const struct graph_value modules[2] = {older->value, newer->value};
+
+	(void)from;
+	step.from = NONE;
+	for (unsigned side = 0; side < 2; side++) {
+		struct collect collect = {.diff = diff, .side = side, .members = &members[side]};
+
+		graph_edges(diff->looks[side].graph, modules[side], collect_variable, &collect);
+	}
+	match(diff, step_add(diff, &step), &members[0], &members[1], match_values);
+	free(members[0].member);
+	free(members[1].member);
+}
+
+/* Roots first, all of them: what is a module's variable is told under its name. */
+static void compare_generations(struct diff *diff)
+{
+	const struct graph_value root = {GRAPH_ROOT, GRAPH_ROOT_MODULES};
+	struct members modules[2] = {{0}};
+	struct step step = {.from = NONE, .kind = STEP_GLOBAL};
+	struct pair pair;
+
+	for (unsigned side = 0; side < 2; side++) {
+		struct collect collect = {.diff = diff, .side = side, .members = &modules[side]};
+
+		graph_begin(diff->looks[side].graph);
+		graph_edges(diff->looks[side].graph, root, collect_module, &collect);
+	}
+	match(diff, NONE, &modules[0], &modules[1], match_modules);
+	free(modules[0].member);
+	free(modules[1].member);
+
+	pair.step = step_add(diff, &step);
+	pair.values[0] = graph_global(diff->looks[0].graph);
+	pair.values[1] = graph_global(diff->looks[1].graph);
+	meet(diff, pair.values[0], pair.values[1]);
+	compare_objects(diff, &pair, true);
+	pair.values[0] = graph_global_variables(diff->looks[0].graph);
+	pair.values[1] = graph_global_variables(diff->looks[1].graph);
+	compare_objects(diff, &pair, true);
+	for (size_t i = 0, j = diff->pair_count; i + 1 < j; i++) {
+		struct pair swapped = diff->pairs[--j];
+
+		diff->pairs[j] = diff->pairs[i];
+		diff->pairs[i] = swapped;
+	}
+	while (diff->pair_count && !diff->failed && !graph_failed(diff->looks[0].graph, NULL) &&
+	       !graph_failed(diff->looks[1].graph, NULL)) {
+		pair = diff->pairs[--diff->pair_count];
+		compare_objects(diff, &pair, false);
+	}
+}
+
+/* ---- The whole */
+
+int compare_looks(struct look looks[2], const struct compare_options *options, FILE *to,
+		  struct thaw_error *error)
+{
+	struct diff *diff = calloc(1, sizeof(*diff));
+	int code;
+
+	if (!diff)
+		return failure(error, -ENOMEM, "%s: no memory to compare", looks[0].path);
+	diff->looks = looks;
+	diff->depth = options->depth ? options->depth : DEPTH_DEFAULT;
+	diff->limit = options->limit ? options->limit : LIMIT_DEFAULT;
+	diff->as_json = options->json;
+	diff->pages = &options->pages;
+	diff->to = diff->json.to = to;
+	compare_begin(diff);
+	compare_generations(diff);
+	code = graph_failed(looks[0].graph, error);
+	if (!code)
+		code = graph_failed(looks[1].graph, error);
+	if (!code && diff->failed)
+		code = failure(error, -ENOMEM, "%s: not enough memory to compare them",
+			       looks[0].path);
+	if (!code)
+		compare_end(diff);
+	free(diff->steps);
+	free(diff->pairs);
+	numbers_free(&diff->seen);
+	free(diff);
+	return code;
+}

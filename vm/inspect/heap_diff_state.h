@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * compare_state.h - what the files behind compare.h share: compare.c walks the two graphs, compare_tell.c
+ * writes what it finds.
+ */
+#ifndef VM_CLI_COMPARE_STATE_H
+#define VM_CLI_COMPARE_STATE_H
+
+#include "heap_diff.h"
+#include "number_map.h"
+
+#define ATOMS_CACHED 4096u
+#define TEXTS_CACHED 4096u
+#define NONE UINT32_MAX
+
+enum step_kind {
+	STEP_GLOBAL, /* globalThis */
+	STEP_MODULE, /* `key` */
+	STEP_PROPERTY,
+	STEP_ELEMENT,
+	STEP_ENTRY,    /* of a Map: `key` */
+	STEP_MEMBER,   /* of a Set: `key` */
+	STEP_VARIABLE, /* of a function or generator */
+	STEP_TEXT,
+	STEP_ARGUMENT,
+};
+
+struct step {		/* of a path */
+	uint32_t from;	/* index; NONE: it begins here */
+	uint32_t depth; /* of the objects up to here */
+	uint32_t name;	/* atom or index */
+	uint8_t kind;	/* enum step_kind */
+	uint8_t side;	/* whose graph the atom and the key are of */
+	const char *text;
+	struct graph_value key;
+};
+
+struct pair {
+	struct graph_value values[2];
+	uint32_t step;
+};
+
+enum change { APPEARED, VANISHED, CHANGED, CHANGES };
+
+struct diff {
+	struct look *looks; /* older, newer */
+	struct step *steps;
+	size_t step_count, step_room;
+	struct pair *pairs; /* a stack */
+	size_t pair_count, pair_room;
+	struct numbers seen; /* pairs of addresses */
+	struct {
+		uint32_t atom;
+		uint64_t hash;
+	} atoms[2][ATOMS_CACHED];
+	struct {
+		uint64_t pair; /* of addresses */
+		bool same;
+	} texts[TEXTS_CACHED]; /* that were compared */
+	uint64_t depth, limit, told, found[CHANGES];
+	bool cut;    /* something lay deeper than `depth` */
+	bool failed; /* no memory */
+	bool as_json;
+	FILE *to;
+	struct json json;
+	const struct compare_pages *pages;
+};
+
+/* The elements from `first` to `last` of an array are new, or gone. */
+struct range {
+	uint32_t first, last;
+};
+
+/* ---- compare_tell.c */
+
+void compare_begin(struct diff *diff);
+/* `from` and then `last` lead to it. The sides that have a value: those that `change` says. */
+void compare_tell(struct diff *diff, enum change change, uint32_t from, const struct step *last,
+		  struct graph_value older, struct graph_value newer, const struct range *range);
+void compare_end(struct diff *diff);
+
+#endif

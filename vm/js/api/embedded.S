@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/* The JavaScript that is part of the binary, byte for byte. Assembled from the repository's top. */
+	.macro embed name, path
+	.global js_\name\()_start
+	.global js_\name\()_end
+	.balign 16
+js_\name\()_start:
+	.incbin "\path"
+js_\name\()_end:
+	.byte 0
+	.endm
+
+	.section .rodata
+	embed primordials, vm/js/api/primordials.js
+	embed errors, vm/js/api/errors.js
+	embed later, vm/js/api/later.js
+	embed inspect, vm/js/api/inspect.js
+	embed format, vm/js/api/format.js
+	embed console, vm/js/api/console.js
+	embed timers, vm/js/api/timers.js
+	embed web, vm/js/api/web.js
+	embed table, vm/js/api/table.js
+	embed structured_clone, vm/js/api/structured_clone.js
+	embed prelude, vm/js/api/prelude.js
+	embed thaw_module, vm/js/api/thaw.js
+
+	.section .note.GNU-stack, "", @progbits

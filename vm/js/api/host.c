@@ -1,0 +1,634 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * host.c - what JavaScript may call, by name.
+ *
+ * Owns the table of host functions. Called by the engine inside a turn, on the owner's thread. A
+ * function here must never run the loop, never call back into JavaScript that could run a
+ * program's code, and never hand an address of VM memory to a system call (engine.h). Names are for
+ * ever once an image remembers them: a function is added, never renamed.
+ */
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "policy/loop.h"
+#include "embedded.h"
+#include "host.h"
+#include "js/modules/module_name.h"
+#include "js/modules/resolve.h"
+#include "js/modules/sources.h"
+#include "js/engine/text.h"
+
+extern char **environ;
+
+#define ARGUMENTS                                                           \
+	struct js_engine *engine, void *arg, js_value self, unsigned count, \
+		const js_value *arguments
+#define UNUSED (void)engine, (void)arg, (void)self, (void)count, (void)arguments
+#define RANDOM_BYTES_MAX 65536
+
+/* A string argument, malloc'ed; NULL if it is not there. */
+static char *text_argument(struct js_engine *engine, unsigned count, const js_value *arguments,
+			   unsigned index, size_t *bytes)
+{
+	if (index >= count)
+		return NULL;
+	return js_to_string(engine, arguments[index], bytes);
+}
+
+static double number_argument(struct js_engine *engine, unsigned count, const js_value *arguments,
+			      unsigned index)
+{
+	return index < count ? js_to_number(engine, arguments[index]) : NAN;
+}
+
+/* ---- Output ---- */
+
+static js_value host_write(ARGUMENTS)
+{
+	int fd = number_argument(engine, count, arguments, 0) == 2 ? STDERR_FILENO : STDOUT_FILENO;
+	size_t bytes, valid_bytes;
+	char *text = text_argument(engine, count, arguments, 1, &bytes), *valid;
+
+	UNUSED;
+	if (!text)
+		return js_throw_error(engine, "InternalError", "out of memory");
+	valid = text_make_valid(text, bytes, &valid_bytes);
+	if (valid)
+		streams_write(arg, fd, valid, valid_bytes);
+	if (streams_full(arg))
+		js_poll_next(engine); /* where the turn can wait, and be captured while it does */
+	if (valid != text)
+		free(valid);
+	free(text);
+	return js_undefined(engine);
+}
+
+/* ---- Time, randomness, text ---- */
+
+static js_value host_clock(ARGUMENTS)
+{
+	UNUSED;
+	return js_number(engine, loop_clock(arg));
+}
+
+static js_value host_random(ARGUMENTS)
+{
+	double wanted = number_argument(engine, count, arguments, 0);
+	uint8_t bytes[RANDOM_BYTES_MAX];
+	size_t done = 0, total;
+
+	UNUSED;
+	if (!(wanted >= 0 && wanted <= RANDOM_BYTES_MAX))
+		return js_throw_error(engine, "RangeError", "at most %d random bytes at a time",
+				      RANDOM_BYTES_MAX);
+	total = (size_t)wanted;
+	while (done < total) {
+		ssize_t got = getrandom(bytes + done, total - done, 0);
+
+		if (got < 0 && errno != EINTR)
+			return js_throw_error(engine, "Error", "getrandom: %s", strerror(errno));
+		done += got > 0 ? (size_t)got : 0;
+	}
+	return js_bytes(engine, bytes, total);
+}
+
+static js_value host_encode(ARGUMENTS)
+{
+	size_t bytes, valid_bytes;
+	char *text = text_argument(engine, count, arguments, 0, &bytes), *valid;
+	js_value result;
+
+	UNUSED;
+	valid = text ? text_make_valid(text, bytes, &valid_bytes) : NULL;
+	if (!valid) {
+		free(text);
+		return js_throw_error(engine, "InternalError", "out of memory");
+	}
+	result = js_bytes(engine, valid, valid_bytes);
+	if (valid != text)
+		free(valid);
+	free(text);
+	return result;
+}
+
+static js_value host_decode(ARGUMENTS)
+{
+	size_t bytes = 0, valid_bytes;
+	char *data = count ? js_to_bytes(engine, arguments[0], &bytes) : NULL, *valid;
+	bool fatal = count > 1 && js_to_bool(engine, arguments[1]);
+	js_value result;
+
+	UNUSED;
+	if (!data)
+		return js_throw_error(engine, "TypeError",
+				      "decode() takes an ArrayBuffer or a view of one");
+	if (fatal && text_valid_prefix(data, bytes) != bytes) {
+		free(data);
+		return js_throw_error(engine, "TypeError", "the data is not valid utf-8");
+	}
+	/* What is not UTF-8 gets three times as long, in the host's memory, before it is found too long. */
+	if (bytes > JS_TEXT_MAX_BYTES / 3 && text_valid_bytes(data, bytes) > JS_TEXT_MAX_BYTES) {
+		free(data);
+		return js_throw_error(
+			engine, "RangeError",
+			"the text would be larger than %llu MiB, the most that a string can be",
+			(JS_TEXT_MAX_BYTES + 1) >> 20);
+	}
+	valid = text_make_valid(data, bytes, &valid_bytes);
+	result = valid ? js_string(engine, valid, valid_bytes)
+		       : js_throw_error(engine, "InternalError", "out of memory");
+	if (valid != data)
+		free(valid);
+	free(data);
+	return result;
+}
+
+/* (text) -> columns on a terminal */
+static js_value host_width(ARGUMENTS)
+{
+	size_t bytes, columns;
+	char *text = text_argument(engine, count, arguments, 0, &bytes);
+
+	UNUSED;
+	if (!text)
+		return js_throw_error(engine, "InternalError", "out of memory");
+	columns = text_width(text, bytes);
+	free(text);
+	return js_number(engine, (double)columns);
+}
+
+/* promise -> [state, result]; undefined if it is none. */
+static js_value host_promise(ARGUMENTS)
+{
+	static const char *const names[] = {"pending", "fulfilled", "rejected"};
+	enum js_promise_state state;
+	js_value result;
+
+	UNUSED;
+	if (!count || !js_is_promise(engine, arguments[0]))
+		return js_undefined(engine);
+	state = js_promise_state(engine, arguments[0]);
+	result = js_array(engine);
+	js_set_index(engine, result, 0, js_string(engine, names[state], strlen(names[state])));
+	if (state != JS_PROMISE_PENDING)
+		js_set_index(engine, result, 1, js_promise_result(engine, arguments[0]));
+	return result;
+}
+
+/* (text, name) -> what it evaluates to: a function of the runtime's own sources (later.js). */
+static js_value host_compile(ARGUMENTS)
+{
+	size_t bytes;
+	char *text = text_argument(engine, count, arguments, 0, &bytes);
+	char *name = text_argument(engine, count, arguments, 1, NULL);
+	js_value result;
+
+	UNUSED;
+	if (text && name)
+		result = js_eval(engine, text, bytes, name, JS_EVAL_SCRIPT);
+	else
+		result = js_throw_error(engine, "InternalError", "out of memory");
+	free(text);
+	free(name);
+	return result;
+}
+
+/* object -> the engine's name of its class, whatever the program made of it: "Map", "Object", "Proxy". */
+static js_value host_kind(ARGUMENTS)
+{
+	UNUSED;
+	return count ? js_class_name(engine, arguments[0]) : js_undefined(engine);
+}
+
+/* A view of a buffer -> [offset, bytes, 1 if these are always what the buffer has]. */
+static js_value host_view(ARGUMENTS)
+{
+	struct js_view view;
+	js_value list;
+
+	UNUSED;
+	if (!count || !js_view(engine, arguments[0], &view))
+		return js_throw_error(engine, "TypeError", "this is not a view of a buffer");
+	list = js_array(engine);
+	js_set_index(engine, list, 0, js_number(engine, view.offset));
+	js_set_index(engine, list, 1, js_number(engine, view.bytes));
+	js_set_index(engine, list, 2, js_number(engine, view.tracks));
+	return list;
+}
+
+/* (a SharedArrayBuffer, its maximal length, 0: fixed) -> another one over the same memory. */
+static js_value host_share(ARGUMENTS)
+{
+	UNUSED;
+	return js_share(engine, count ? arguments[0] : 0,
+			number_argument(engine, count, arguments, 1));
+}
+
+/* ---- The process ---- */
+
+/* Into the list; false: there is no room in the heap, an exception is pending, and the list is gone. */
+static bool add_text(struct js_engine *engine, js_value list, uint32_t index, const char *text,
+		     size_t length)
+{
+	if (list && js_set_index(engine, list, index, js_string(engine, text, length)))
+		return true;
+	js_free(engine, list);
+	return false;
+}
+
+static js_value host_args(ARGUMENTS)
+{
+	struct runtime *rt = arg;
+	js_value list = js_array(engine);
+
+	UNUSED;
+	for (int i = 0; i < rt->options.argument_count; i++)
+		if (!add_text(engine, list, (uint32_t)i, rt->options.arguments[i],
+			      strlen(rt->options.arguments[i])))
+			return 0;
+	return list;
+}
+
+/* What reaches the heap reaches the image: the key that signs images must not (key.h). */
+static bool is_secret(const char *name, size_t length)
+{
+	return length == 8 && !strncmp(name, "THAW_KEY", length);
+}
+
+static js_value host_environment(ARGUMENTS)
+{
+	char *name = text_argument(engine, count, arguments, 0, NULL);
+	const char *value = name && *name && !is_secret(name, strlen(name)) ? getenv(name) : NULL;
+
+	UNUSED;
+	free(name);
+	return value ? js_string(engine, value, strlen(value)) : js_undefined(engine);
+}
+
+static js_value host_environment_names(ARGUMENTS)
+{
+	js_value list = js_array(engine);
+	uint32_t index = 0;
+
+	UNUSED;
+	for (char **at = environ; *at; at++) {
+		const char *equals = strchr(*at, '=');
+		size_t length = equals ? (size_t)(equals - *at) : 0;
+		bool again = false;
+
+		for (char **earlier = environ; earlier < at && !again;
+		     earlier++) /* a proxy may not name a key twice */
+			again = !strncmp(*earlier, *at, length + 1);
+		if (length && !again && !is_secret(*at, length) &&
+		    !add_text(engine, list, index++, *at, length))
+			return 0;
+	}
+	return list;
+}
+
+static js_value host_exit(ARGUMENTS)
+{
+	struct runtime *rt = arg;
+	double code = number_argument(engine, count, arguments, 0);
+
+	UNUSED;
+	rt->exit_request = code >= 0 && code <= 255 ? (int)code : EXIT_EXCEPTION;
+	rt->exiting = true;
+	/* Leaving a shell, or -e, does not finish what lives in it. */
+	if (!rt->options.interactive &&
+	    (!rt->evaluating || (rt->step == JS_TURN_CALL && !rt->asking))) {
+		rt->blob.flags |= JS_BLOB_FINISHED;
+		rt->blob.exit_code = rt->exit_request;
+	}
+	return js_undefined(engine);
+}
+
+/* The main module failed. It is reported when the turn is over. */
+static js_value host_uncaught(ARGUMENTS)
+{
+	struct runtime *rt = arg;
+
+	UNUSED;
+	if (count && !rt->main_failure)
+		rt->main_failure = js_dup(engine, arguments[0]);
+	return js_undefined(engine);
+}
+
+/* ---- Persistence ---- */
+
+/* (string): can it name a generation? */
+static js_value host_nameable(ARGUMENTS)
+{
+	size_t bytes;
+	char *name = text_argument(engine, count, arguments, 0, &bytes);
+	bool nameable = name && bytes == strlen(name) && thaw_name_valid(name);
+
+	UNUSED;
+	free(name);
+	return js_bool(engine, nameable);
+}
+
+/* (number, a name or undefined): is there an image? */
+static js_value host_checkpoint(ARGUMENTS)
+{
+	double number = number_argument(engine, count, arguments, 0);
+	bool named = count > 1 && !js_is_undefined(engine, arguments[1]);
+	char *name = named ? text_argument(engine, count, arguments, 1, NULL) : NULL;
+	int code;
+
+	UNUSED;
+	if (!(number >= 1 && number < 9e15))
+		code = -ERANGE;
+	else
+		code = named && !name ? -ENOMEM : checkpoints_request(arg, (uint64_t)number, name);
+	free(name);
+	if (!code || code == -EROFS)
+		return js_bool(engine, !code);
+	if (code == -ENOSPC)
+		return js_throw_error(engine, "RangeError", "more than %u names at a time",
+				      THAW_NAMES_MAX);
+	return js_throw_error(engine, "RangeError", "no such checkpoint request: %s",
+			      strerror(-code));
+}
+
+static js_value host_listening(ARGUMENTS)
+{
+	struct runtime *rt = arg;
+	double checkpoints = number_argument(engine, count, arguments, 0);
+
+	UNUSED;
+	rt->blob.listeners = checkpoints > 0 && checkpoints < 4e9 ? (uint32_t)checkpoints : 0;
+	rt->blob.flags &= ~JS_BLOB_AWAITS_RESTORE;
+	if (number_argument(engine, count, arguments, 1) > 0)
+		rt->blob.flags |= JS_BLOB_AWAITS_RESTORE;
+	return js_undefined(engine);
+}
+
+/* What the module "thaw" shows when it is first loaded: [generation, restores]. */
+static js_value host_bound(ARGUMENTS)
+{
+	struct runtime *rt = arg;
+	struct thaw_status status;
+	js_value pair = js_array(engine);
+
+	UNUSED;
+	thaw_status(rt->heap, &status);
+	rt->blob.flags |= JS_BLOB_MODULE;
+	rt->synced_generation = rt->options.image ? status.generation : 0;
+	js_set_index(engine, pair, 0, js_number(engine, (double)rt->synced_generation));
+	js_set_index(engine, pair, 1, js_number(engine, (double)rt->blob.restores));
+	return pair;
+}
+
+static js_value host_stats(ARGUMENTS)
+{
+	js_value object = js_object(engine);
+	struct runtime_stats stats;
+
+	UNUSED;
+	runtime_stats(arg, &stats);
+	const struct {
+		const char *name;
+		uint64_t value;
+	} fields[] = {
+		{"generation", stats.heap.generation},
+		{"checkpoints", stats.heap.checkpoints},
+		{"checkpointsFailed", stats.heap.checkpoints_failed},
+		{"checkpointsFailing", stats.failing},
+		{"checkpointPages", stats.heap.checkpoint_pages},
+		{"checkpointBytes", stats.heap.checkpoint_bytes},
+		{"pauseNsMax", stats.heap.pause_ns_max},
+		{"pauseNsTotal", stats.heap.pause_ns_total},
+		{"faults", stats.heap.faults},
+		{"pagesRestored", stats.heap.pages_restored},
+		{"imageBytes", stats.heap.image_bytes},
+		{"heapBytes", stats.heap_bytes},
+		{"turns", stats.turns},
+		{"collections", stats.collections},
+		{"restores", stats.restores},
+		{"restoreNs", stats.restore_ns},
+		{"turnStops", stats.turn_stops},
+		{"stackBytesMax", stats.stack_bytes_max},
+		{"stackNsTotal", stats.stack_ns_total},
+	};
+	for (unsigned i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
+		js_set(engine, object, fields[i].name, js_number(engine, (double)fields[i].value));
+	js_set(engine, object, "checkpointError",
+	       stats.failure[0] ? js_string(engine, stats.failure, strlen(stats.failure))
+				: js_null(engine));
+	return object;
+}
+
+static js_value host_collect(ARGUMENTS)
+{
+	UNUSED;
+	((struct runtime *)arg)->collect = true; /* between turns, when no frame holds anything */
+	return js_undefined(engine);
+}
+
+/* (number, "read" | "write" | "append", path, text?, data) */
+static js_value host_file(ARGUMENTS)
+{
+	double number = number_argument(engine, count, arguments, 0);
+	char *operation = text_argument(engine, count, arguments, 1, NULL);
+	char *path = text_argument(engine, count, arguments, 2, NULL);
+	bool text = count > 3 && js_to_bool(engine, arguments[3]);
+	void *data = NULL;
+	size_t bytes = 0;
+	int code = -ENOMEM;
+
+	UNUSED;
+	if (count > 4 && js_is_string(engine, arguments[4])) {
+		char *raw = js_to_string(engine, arguments[4], &bytes), *valid = NULL;
+
+		if (raw)
+			valid = text_make_valid(raw, bytes, &bytes);
+		if (valid != raw)
+			free(raw);
+		data = valid;
+	} else if (count > 4 && !js_is_undefined(engine, arguments[4])) {
+		data = js_to_bytes(engine, arguments[4], &bytes);
+	}
+	if (operation && path)
+		code = files_begin(arg, number, operation, path, text, data, bytes);
+	else
+		free(data);
+	free(operation);
+	free(path);
+	if (code)
+		return js_throw_error(engine, "Error", "cannot begin a file operation: %s",
+				      strerror(-code));
+	return js_undefined(engine);
+}
+
+const struct js_host_binding host_bindings[] = {
+	{"thaw.write", host_write},
+	{"thaw.clock", host_clock},
+	{"thaw.random", host_random},
+	{"thaw.encode", host_encode},
+	{"thaw.decode", host_decode},
+	{"thaw.promise", host_promise},
+	{"thaw.compile", host_compile},
+	{"thaw.kind", host_kind},
+	{"thaw.view", host_view},
+	{"thaw.share", host_share},
+	{"thaw.width", host_width},
+	{"thaw.args", host_args},
+	{"thaw.environment", host_environment},
+	{"thaw.environment_names", host_environment_names},
+	{"thaw.exit", host_exit},
+	{"thaw.uncaught", host_uncaught},
+	{"thaw.checkpoint", host_checkpoint},
+	{"thaw.nameable", host_nameable},
+	{"thaw.listening", host_listening},
+	{"thaw.bound", host_bound},
+	{"thaw.stats", host_stats},
+	{"thaw.collect", host_collect},
+	{"thaw.file", host_file},
+	{NULL, NULL},
+};
+
+/* ---- Modules ---- */
+
+static char *module_resolve(void *arg, const char *base, const char *specifier,
+			    struct thaw_error *error)
+{
+	struct runtime *rt = arg;
+	char *name = resolve_specifier(base, specifier, error);
+
+	/* Its file may be gone and its module in the heap; if it is not, loading says so. */
+	if (!name && rt->restored && (error->code == -ENOENT || error->code == -ENOTDIR))
+		name = resolve_lexically(base, specifier);
+	return name;
+}
+
+/* Looked at before it is read: if it changes meanwhile, it will seem to have changed, and is compared. */
+static char *module_load(void *arg, const char *name, size_t *bytes, struct thaw_error *error)
+{
+	struct runtime *rt = arg;
+	struct stat status;
+	char *path = module_path(name);
+	bool file = path && path[0] == '/' && !stat(path, &status);
+	char *text = resolve_load(name, bytes, error);
+
+	if (text && file) {
+		struct js_source source = {.path = path, .bytes = *bytes};
+
+		source.mtime_ns =
+			(int64_t)status.st_mtim.tv_sec * 1000000000 + status.st_mtim.tv_nsec;
+		js_source_hash(text, *bytes, source.hash);
+		js_source_remember(rt->engine, &source);
+	}
+	free(path);
+	return text;
+}
+
+struct js_host host_for(struct runtime *rt)
+{
+	return (struct js_host){
+		.arg = rt,
+		.bindings = host_bindings,
+		.interrupt = loop_interrupt,
+		.rejection = loop_rejection,
+		.module_resolve = module_resolve,
+		.module_load = module_load,
+	};
+}
+
+/* ---- A fresh VM ---- */
+
+/* {write, clock, ...}: the bindings without their "thaw.". */
+static js_value bindings_object(struct js_engine *engine)
+{
+	js_value object = js_object(engine);
+
+	for (const struct js_host_binding *binding = host_bindings; object && binding->name;
+	     binding++) {
+		js_value function = js_host_function_new(engine, binding->name);
+
+		if (!function ||
+		    !js_set(engine, object, strchr(binding->name, '.') + 1, function)) {
+			js_free(engine, object);
+			return 0;
+		}
+	}
+	return object;
+}
+
+/* Call what an embedded source evaluates to. */
+static js_value call_embedded(struct js_engine *engine, const char *start, const char *end,
+			      const char *name, unsigned count, const js_value *arguments)
+{
+	js_value function = js_eval(engine, start, (size_t)(end - start), name, JS_EVAL_SCRIPT),
+		 result;
+
+	if (!function)
+		return 0;
+	result = js_call(engine, function, 0, count, arguments);
+	js_free(engine, function);
+	return result;
+}
+
+#define SOURCE(name)                                      \
+	{                                                 \
+		js_##name##_start, js_##name##_end, #name \
+	}
+struct source {
+	const char *start, *end, *name;
+};
+/* Each leaves in `parts` what the later ones need; the last one returns what the host calls. */
+static const struct source sources[] = {
+	SOURCE(primordials), SOURCE(later), SOURCE(errors),  SOURCE(console),
+	SOURCE(timers),	     SOURCE(web),   SOURCE(prelude),
+};
+/* Given to later.js as text. */
+static const struct source late_sources[] = {
+	SOURCE(inspect),
+	SOURCE(format),
+	SOURCE(table),
+	SOURCE(structured_clone),
+};
+
+/* {sources: {inspect, format, ...}}; 0: an exception. */
+static js_value new_parts(struct js_engine *engine)
+{
+	js_value parts = js_object(engine), texts = js_object(engine);
+	bool good = parts && texts;
+
+	for (unsigned i = 0; good && i < sizeof(late_sources) / sizeof(late_sources[0]); i++) {
+		const struct source *source = &late_sources[i];
+
+		good = js_set(
+			engine, texts, source->name,
+			js_string(engine, source->start, (size_t)(source->end - source->start)));
+	}
+	good = js_set(engine, parts, "sources", texts) && good;
+	if (good)
+		return parts;
+	js_free(engine, parts);
+	return 0;
+}
+
+js_value host_install_prelude(struct js_engine *engine)
+{
+	js_value arguments[2] = {bindings_object(engine), new_parts(engine)}, result = 0;
+	const unsigned count = sizeof(sources) / sizeof(sources[0]);
+	char name[64];
+
+	for (unsigned i = 0; i < count && arguments[0] && arguments[1]; i++) {
+		js_free(engine, result);
+		snprintf(name, sizeof(name), "thaw:%s", sources[i].name);
+		result =
+			call_embedded(engine, sources[i].start, sources[i].end, name, 2, arguments);
+		if (!result)
+			break;
+	}
+	js_free(engine, arguments[0]);
+	js_free(engine, arguments[1]);
+	return result;
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * host.h - what JavaScript may call: the table of host functions, by the names that heaps remember.
+ */
+#ifndef VM_JS_HOST_H
+#define VM_JS_HOST_H
+
+#include "js/engine/engine.h"
+
+struct runtime;
+
+extern const struct js_host_binding host_bindings[];
+
+/*
+ * What the engine is given: the bindings, modules, interruption and rejections, all on behalf of
+ * `rt`.
+ */
+struct js_host host_for(struct runtime *rt);
+
+/*
+ * Evaluate console.js and prelude.js in a fresh VM; returns the handle of the prelude's entry
+ * function, or 0 and an exception.
+ */
+js_value host_install_prelude(struct js_engine *engine);
+
+#endif

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT
+//
+// thaw.d.ts - the module "thaw", for editors and for tsc. vm/js/api/thaw.js says what each is for.
+//
+// In a project's tsconfig.json: "include": ["src", "/usr/local/share/thaw/thaw.d.ts"].
+declare module 'thaw' {
+	/** The newest durable generation, as of the start of this turn; 0: none. */
+	export let generation: number;
+	/** How often this program has been restored. */
+	export let restored: number;
+	/** Of this process, also after a restore. */
+	export const args: string[];
+	export const env: { readonly [name: string]: string | undefined };
+
+	export interface Checkpoint {
+		generation: number;
+		name?: string;
+		pages: number;
+		bytes: number;
+		pauseNs: number;
+		durableNs: number;
+		/** This is another process, which was restored from that generation. */
+		restored?: true;
+	}
+	/** Resolves once everything up to now is durable. */
+	export function checkpoint(options?: { name?: string }): Promise<Checkpoint>;
+
+	export interface CheckpointEvent {
+		generation: number;
+		pages: number;
+		bytes: number;
+		pauseNs: number;
+		durableNs: number;
+		reason: 'timer' | 'exit' | 'signal' | 'request';
+		names: string[];
+	}
+	export interface RestoreEvent {
+		generation: number;
+		ageMs: number;
+		restores: number;
+	}
+	export function on(event: 'checkpoint', listener: (event: CheckpointEvent) => void): void;
+	export function on(event: 'restore', listener: (event: RestoreEvent) => void): void;
+	export function off(event: 'checkpoint', listener: (event: CheckpointEvent) => void): void;
+	export function off(event: 'restore', listener: (event: RestoreEvent) => void): void;
+
+	type Data = string | ArrayBufferView | ArrayBuffer | SharedArrayBuffer;
+	type Utf8 = 'utf8' | 'utf-8';
+	export function readFile(path: string): Promise<Uint8Array>;
+	export function readFile(path: string, options: Utf8 | { encoding: Utf8 }): Promise<string>;
+	export function writeFile(path: string, data: Data): Promise<void>;
+	/** Rejects with the code EINTERRUPTED if the process died meanwhile. */
+	export function appendFile(path: string, data: Data): Promise<void>;
+
+	/** Ends the program for good: a later run says so, and starts nothing. */
+	export function exit(code?: number): never;
+	export function stats(): { [name: string]: number };
+	/** Collects garbage at the end of this turn. */
+	export function gc(): void;
+}

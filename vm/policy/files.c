@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * files.c - readFile, writeFile and appendFile: each a job on libuv's threads, its completion a
+ * turn.
+ *
+ * Owns the jobs in flight, on the host's side; what they are for is in the heap (prelude.js,
+ * operations), where a restored program finds it. Owner's thread, but for work(), which runs on a
+ * thread of libuv's pool and must touch nothing but its job and `held`: never the VM's memory, which
+ * may be captured meanwhile. Must never make the end of the process wait for one: a thread may be
+ * blocked in it for ever, by a pipe that nobody opens or a file server that is gone.
+ *
+ * What is read lies in the host's memory until its turn comes. So no read is larger than what the heap
+ * could take of it, and a thread that would go beyond that with all that has been read begins later.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "js/engine/text.h"
+#include "loop.h"
+#include "process_limits.h"
+
+enum file_operation { FILE_READ, FILE_WRITE, FILE_APPEND };
+
+struct file_job {
+	uv_work_t work;
+	struct runtime *rt;
+	double number;
+	enum file_operation operation;
+	bool text;
+	char *path;
+	uint8_t *data;
+	size_t bytes;
+	uint64_t most;			 /* that the heap can take of one thing */
+	uint64_t held;			 /* its part of `held` */
+	int error;			 /* positive errno; 0: done */
+	const char *syscall;		 /* which one failed */
+	char why[160];			 /* where the errno does not say it all; else empty */
+	struct file_job *before, *after; /* in flight, or done and to be told */
+};
+
+/* Bytes that were read, or are about to be, and that no turn has taken over yet. Of the whole process. */
+static struct {
+	pthread_mutex_t lock;
+	pthread_cond_t less;
+	uint64_t bytes;
+	bool ending; /* nobody waits any more */
+} held = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, false};
+
+/* The end waits so long for what is under way, after the final generation. */
+#define SETTLE_MS 400u
+
+static bool left_behind; /* a thread of the pool is still in some job, and may be for ever */
+
+static void list_add(struct file_jobs *list, struct file_job *job)
+{
+	job->before = list->last;
+	job->after = NULL;
+	*(list->last ? &list->last->after : &list->first) = job;
+	list->last = job;
+}
+
+static void list_remove(struct file_jobs *list, struct file_job *job)
+{
+	*(job->before ? &job->before->after : &list->first) = job->after;
+	*(job->after ? &job->after->before : &list->last) = job->before;
+}
+
+static void fail_job(struct file_job *job, const char *syscall)
+{
+	job->error = errno;
+	job->syscall = syscall;
+}
+
+/* "1.5 GiB", for the sentence that names a limit. */
+static const char *gibibytes(uint64_t bytes, char text[24])
+{
+	bool large = bytes >= 1000ull << 20;
+
+	snprintf(text, 24, "%.1f %s", (double)bytes / (large ? 1ull << 30 : 1ull << 20),
+		 large ? "GiB" : "MiB");
+	return text;
+}
+
+/* `bytes` 0: it is not known how many. */
+static void fail_size(struct file_job *job, uint64_t bytes, uint64_t most)
+{
+	char size[24], limit[24], whole[24];
+
+	job->error = EFBIG;
+	job->syscall = "read";
+	gibibytes(bytes, size);
+	gibibytes(most, limit);
+	if (!bytes && most == JS_SOURCE_MAX_BYTES)
+		snprintf(job->why, sizeof(job->why),
+			 "what has no size is read up to %s, and there is more", limit);
+	else
+		snprintf(job->why, sizeof(job->why),
+			 "%s%s the %s that the heap can take now (of %s)",
+			 bytes ? size : "there is more", bytes ? " are more than" : " than", limit,
+			 gibibytes(JS_HEAP_MAX_BYTES, whole));
+}
+
+/*
+ * Wait until so much may be read besides what is held already. Whoever reads alone never waits, and
+ * nobody waits for what comes without a size, a pipe say, before it is there.
+ */
+static bool hold(struct file_job *job, uint64_t bytes)
+{
+	bool may;
+
+	pthread_mutex_lock(&held.lock);
+	while (held.bytes && held.bytes + bytes > job->most && !held.ending)
+		pthread_cond_wait(&held.less, &held.lock);
+	may = !held.ending;
+	if (may) {
+		held.bytes += bytes;
+		job->held += bytes;
+	}
+	pthread_mutex_unlock(&held.lock);
+	if (!may) {
+		errno = ECANCELED;
+		fail_job(job, "read");
+	}
+	return may;
+}
+
+/* Exactly so much, as it is there now. */
+static void hold_exactly(struct file_job *job, uint64_t bytes)
+{
+	pthread_mutex_lock(&held.lock);
+	held.bytes += bytes - job->held;
+	if (bytes < job->held)
+		pthread_cond_broadcast(&held.less);
+	job->held = bytes;
+	pthread_mutex_unlock(&held.lock);
+}
+
+static void let_wait(bool wait)
+{
+	pthread_mutex_lock(&held.lock);
+	held.ending = !wait;
+	pthread_cond_broadcast(&held.less);
+	pthread_mutex_unlock(&held.lock);
+}
+
+/* Room for one byte more than there is: a read of 0 bytes there is the end. */
+static bool more_room(struct file_job *job, size_t *room, uint64_t known)
+{
+	size_t wanted = job->data ? 2 * *room : known ? (size_t)known + 1 : 65536;
+	uint8_t *more = realloc(job->data, wanted);
+
+	if (!more) {
+		errno = ENOMEM;
+		fail_job(job, "read");
+		return false;
+	}
+	job->data = more;
+	*room = wanted;
+	return true;
+}
+
+static void read_whole(struct file_job *job, int fd)
+{
+	uint64_t known = 0, most = job->most;
+	struct stat status;
+	size_t room = 0;
+
+	if (!fstat(fd, &status) && S_ISREG(status.st_mode) && status.st_size > 0)
+		known = (uint64_t)status.st_size;
+	if (known > most) {
+		fail_size(job, known, most);
+		return;
+	}
+	if (!known && most > JS_SOURCE_MAX_BYTES)
+		most = JS_SOURCE_MAX_BYTES;
+	if (!hold(job, known))
+		return;
+	while (job->bytes < room || more_room(job, &room, known)) {
+		ssize_t got = read(fd, job->data + job->bytes, room - job->bytes);
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			fail_job(job, "read");
+		if (got <= 0)
+			break;
+		job->bytes += (size_t)got;
+		if (job->bytes > most) {
+			fail_size(job, 0, most);
+			break;
+		}
+	}
+	if (job->error) { /* not to be kept until its turn comes */
+		free(job->data);
+		job->data = NULL;
+		job->bytes = 0;
+	}
+	hold_exactly(job, job->bytes);
+}
+
+static void write_whole(struct file_job *job, int fd)
+{
+	size_t done = 0;
+
+	while (done < job->bytes) {
+		ssize_t put = write(fd, job->data + done, job->bytes - done);
+
+		if (put < 0 && errno == EINTR)
+			continue;
+		if (put < 0) {
+			fail_job(job, "write");
+			return;
+		}
+		done += (size_t)put;
+	}
+}
+
+/* On a thread of the pool. */
+static void work(uv_work_t *request)
+{
+	struct file_job *job = request->data;
+	const int flags = job->operation == FILE_READ
+				  ? O_RDONLY
+				  : O_WRONLY | O_CREAT |
+					    (job->operation == FILE_WRITE ? O_TRUNC : O_APPEND);
+	int fd = open(job->path, flags | O_CLOEXEC, 0666);
+
+	if (fd < 0) {
+		fail_job(job, "open");
+		return;
+	}
+	if (job->operation == FILE_READ)
+		read_whole(job, fd);
+	else
+		write_whole(job, fd);
+	if (close(fd) && job->operation != FILE_READ && !job->error && errno != EINTR)
+		fail_job(job, "close"); /* where NFS and quotas tell */
+}
+
+static void set_text(struct js_engine *engine, js_value object, const char *key, const char *text)
+{
+	js_set(engine, object, key, js_string(engine, text, strlen(text)));
+}
+
+static js_value failure_of(struct js_engine *engine, const struct file_job *job)
+{
+	js_value object = js_object(engine);
+
+	set_text(engine, object, "code", uv_err_name(-job->error));
+	set_text(engine, object, "message", job->why[0] ? job->why : uv_strerror(-job->error));
+	set_text(engine, object, "syscall", job->syscall);
+	js_set(engine, object, "errno", js_number(engine, -job->error));
+	return object;
+}
+
+static js_value contents_of(struct file_job *job, struct js_engine *engine)
+{
+	size_t bytes;
+	js_value value;
+	char *text;
+
+	if (!job->text)
+		return js_bytes(engine, job->data, job->bytes);
+	/* What is not UTF-8 gets longer. */
+	if (job->bytes > job->most / 3 &&
+	    text_valid_bytes((char *)job->data, job->bytes) > job->most)
+		return 0;
+	text = text_make_valid((char *)job->data, job->bytes, &bytes);
+	if (!text)
+		return 0;
+	value = js_string(engine, text, bytes);
+	if (text != (char *)job->data)
+		free(text);
+	return value;
+}
+
+static void free_job(struct file_job *job)
+{
+	hold_exactly(job, 0);
+	free(job->path);
+	free(job->data);
+	free(job);
+}
+
+static void finished(uv_work_t *request, int status)
+{
+	struct file_job *job = request->data;
+	struct runtime *rt = job->rt;
+
+	(void)status; /* UV_ECANCELED: only when nothing is told any more */
+	list_remove(&rt->files_begun, job);
+	if (rt->ended) {
+		rt->files_in_flight--;
+		free_job(job);
+	} else {
+		list_add(&rt->files_done, job);
+	}
+}
+
+static void tell(struct runtime *rt, struct file_job *job)
+{
+	js_value arguments[3];
+
+	arguments[0] = js_number(rt->engine, job->number);
+	arguments[1] = 0;
+	arguments[2] = 0;
+	if (!job->error && job->operation == FILE_READ) {
+		arguments[2] = contents_of(job, rt->engine);
+		if (!arguments[2]) { /* larger than what is left of the heap by now */
+			js_free(rt->engine, js_take_exception(rt->engine));
+			fail_size(job, job->bytes, js_room(rt->engine));
+			job->error = ENOMEM;
+		}
+	}
+	arguments[1] = job->error ? failure_of(rt->engine, job) : js_undefined(rt->engine);
+	if (!arguments[2])
+		arguments[2] = js_undefined(rt->engine);
+	free_job(job);
+	loop_turn(rt, PRELUDE_FILE_DONE, 3, arguments);
+}
+
+bool files_tell(struct runtime *rt)
+{
+	struct file_job *job = rt->files_done.first;
+
+	if (!job)
+		return false;
+	list_remove(&rt->files_done, job);
+	rt->files_in_flight--;
+	if (rt->ended || js_trapped(rt->engine))
+		free_job(job);
+	else
+		tell(rt, job);
+	return true;
+}
+
+static void on_patience_ended(uv_timer_t *timer)
+{
+	*(bool *)timer->data = true;
+}
+
+/*
+ * Those that wait for a thread are not begun any more. Those under way mostly end at once; what does
+ * not is in the heap, and is begun again or reported by the process after this one, unless the program
+ * called exit().
+ */
+void files_settle(struct runtime *rt)
+{
+	const struct file_job *first;
+	bool patience_ended = false;
+	uv_timer_t timer;
+	char path[1024];
+
+	while (files_tell(rt))
+		;
+	if (!rt->files_begun.first || uv_timer_init(&rt->loop, &timer))
+		return;
+	for (struct file_job *job = rt->files_begun.first; job; job = job->after)
+		uv_cancel((uv_req_t *)&job->work);
+	let_wait(false);
+	timer.data = &patience_ended;
+	uv_update_time(&rt->loop);
+	uv_timer_start(&timer, on_patience_ended, SETTLE_MS, 0);
+	while (rt->files_begun.first && !patience_ended)
+		uv_run(&rt->loop, UV_RUN_ONCE);
+	uv_close((uv_handle_t *)&timer, NULL);
+	uv_run(&rt->loop, UV_RUN_NOWAIT); /* it is on this stack */
+	first = rt->files_begun.first;
+	if (!first)
+		return;
+	left_behind = true;
+	if (rt->exiting) {
+		thaw_escape(first->path, path, sizeof(path));
+		loop_tell(rt, "thaw: exit() did not wait for the %s of %s, which has not ended\n",
+			  first->operation == FILE_READ	   ? "reading"
+			  : first->operation == FILE_WRITE ? "writing"
+							   : "appending",
+			  path);
+	}
+}
+
+bool runtime_left_threads(void)
+{
+	return left_behind;
+}
+
+int files_begin(struct runtime *rt, double number, const char *operation, const char *path,
+		bool text, void *data, size_t bytes)
+{
+	static bool pool_is_there; /* the first job starts it */
+	struct file_job *job = calloc(1, sizeof(*job));
+	int code = 0;
+
+	if (!job) {
+		free(data);
+		return -ENOMEM;
+	}
+	job->work.data = job;
+	job->rt = rt;
+	job->number = number;
+	job->text = text;
+	job->operation = !strcmp(operation, "read")    ? FILE_READ
+			 : !strcmp(operation, "write") ? FILE_WRITE
+						       : FILE_APPEND;
+	job->data = data;
+	job->bytes = bytes;
+	job->most = text ? JS_TEXT_MAX_BYTES : JS_BYTES_MAX_BYTES;
+	if (job->most > js_room(rt->engine))
+		job->most = js_room(rt->engine);
+	job->path = strdup(path);
+	let_wait(true);
+	if (!pool_is_there)
+		code = limits_want_pool();
+	pool_is_there = !code;
+	if (!code)
+		code = job->path ? uv_queue_work(&rt->loop, &job->work, work, finished) : -ENOMEM;
+	if (code) {
+		free_job(job);
+		return code;
+	}
+	list_add(&rt->files_begun, job);
+	rt->files_in_flight++;
+	if (!rt->first_operation)
+		rt->first_operation = number;
+	return 0;
+}

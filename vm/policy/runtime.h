@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * runtime.h - a running program: one heap, one VM, one event loop, and the policy of when to
+ * checkpoint.
+ *
+ * The command line (vm/cli/) opens a runtime, gives it code, runs its loop and closes it. A
+ * *turn* is one callback of the loop and the jobs it queued; checkpoints are captured between
+ * turns, when no frame of the VM is on any stack, and in the middle of turns that last. Owner
+ * thread only.
+ */
+#ifndef VM_RUNTIME_H
+#define VM_RUNTIME_H
+
+#include "js/engine/engine.h"
+#include "thaw.h"
+
+/* Exit codes of every command (sysexits.h where one fits). */
+enum {
+	EXIT_EXCEPTION = 1,	 /* uncaught exception or unhandled rejection */
+	EXIT_USAGE = 9,		 /* as node */
+	EXIT_IMAGE_DAMAGED = 65, /* EX_DATAERR */
+	EXIT_NO_INPUT = 66,	 /* EX_NOINPUT: a script or image that cannot be read */
+	EXIT_NO_KERNEL = 69,	 /* EX_UNAVAILABLE: kernel or privileges lack what is needed */
+	EXIT_ENGINE_TRAP = 70,	 /* EX_SOFTWARE: the sandbox stopped the engine */
+	EXIT_IO = 74,		 /* EX_IOERR */
+	EXIT_IMAGE_IN_USE = 75,	 /* EX_TEMPFAIL */
+	EXIT_IMAGE_FOREIGN =
+		76, /* EX_PROTOCOL: another engine, format, or host functions this build lacks */
+};
+
+struct runtime_options {
+	const char *image;   /* NULL: nothing persists */
+	bool own;	     /* nobody named the image: refuse it if it is somebody else's */
+	const char *script;  /* absolute path of the main module; NULL for repl and -e */
+	bool fresh;	     /* start anew even if the image holds a program */
+	bool must_exist;     /* do not create the image */
+	uint64_t generation; /* 0: newest */
+	unsigned retain;     /* 0: default (8) */
+	const struct thaw_thinning *thinning; /* see thaw_options; read when it is opened */
+	unsigned thinning_count;
+	uint64_t every_ns; /* checkpoint interval; 0: only on request and at exit */
+	unsigned prefetch; /* THAW_PREFETCH_WORKING_SET, THAW_PREFETCH */
+	bool trust;   /* continue in the middle of a turn without asking whose work the image is */
+	bool quiet;   /* no notes on stderr; errors are still printed */
+	bool verbose; /* a line on stderr for each generation and restore */
+	bool interactive; /* repl: SIGINT interrupts the running script instead of ending the program */
+	bool plain_result; /* -p: runtime_eval() gives a string as it is, as console.log would */
+	bool asks;	   /* -p on an image: its program does not go on, see runtime_eval() */
+	bool keep_result; /* repl: globalThis._ is the last result of runtime_eval() that was not undefined */
+	int argument_count; /* what the program sees as thaw.args */
+	char **arguments;
+};
+
+struct runtime;
+
+/*
+ * Signals of a process that is going to run a program. signals_hold(): first of all in main(), they
+ * wait. signals_begin(): once it is known whether there will be a program, which they can end or have
+ * checkpointed as soon as it is there; where there is none, they do what they did before.
+ */
+void signals_hold(void);
+void signals_begin(bool program);
+
+/*
+ * Open heap and VM: a fresh VM with the prelude evaluated, or the restored one. On failure prints
+ * nothing; `error` says it in one line, and the return value's exit code is
+ * runtime_exit_code(code).
+ */
+int runtime_open(const struct runtime_options *options, struct runtime **runtime,
+		 struct thaw_error *error);
+void runtime_close(struct runtime *runtime);
+int runtime_exit_code(int code);
+/*
+ * Is a thread still in a file operation that a closed runtime has begun? The process then has to be
+ * left with _exit(): libuv waits for its threads in exit().
+ */
+bool runtime_left_threads(void);
+
+/* Did it come out of an image (then the main module must not be loaded again)? */
+bool runtime_restored(const struct runtime *runtime);
+struct js_engine *runtime_engine(struct runtime *runtime);
+struct thaw *runtime_heap(struct runtime *runtime);
+
+/*
+ * Load and start the main module of a fresh program. Returns 0 or an exit code (already printed:
+ * unreadable, syntax error), or that of a signal that came before.
+ */
+int runtime_start(struct runtime *runtime);
+
+/* What an evaluation came to: a rendering of the result, or of the exception with its stack trace. */
+struct runtime_answer {
+	char *text; /* malloc'ed, terminated; NULL: the program ended meanwhile */
+	size_t bytes;
+};
+
+/*
+ * Evaluate a piece of code as the repl and -e do: a script in the global scope, top-level await
+ * allowed; what it declares wins over what was declared before. Runs the loop until its promise
+ * settles. With options.asks the restored program goes on only while the code awaits something.
+ * Returns 0, EXIT_EXCEPTION, or another exit code if the program ended meanwhile.
+ */
+int runtime_eval(struct runtime *runtime, const char *code, size_t bytes, const char *name,
+		 struct runtime_answer *answer);
+/* Print the answer of an evaluation that returned EXIT_EXCEPTION, if it was not printed before. */
+void runtime_tell_exception(const struct runtime_answer *answer);
+/* How many exceptions nobody caught since it was opened, in what a shell went on from. */
+unsigned runtime_uncaught(const struct runtime *runtime);
+/*
+ * Leave: what has run is checkpointed, what waits (timers, promises) does so until the next process.
+ * Returns the process's exit code: `code`, unless the program ended with its own, or the checkpoint
+ * failed.
+ */
+int runtime_leave(struct runtime *runtime, int code);
+
+/*
+ * Run the loop until nothing is pending, exit() was called, or a signal asked for the end. Takes
+ * the final checkpoint. Returns the process's exit code.
+ */
+int runtime_run(struct runtime *runtime);
+/*
+ * Serve the loop while waiting for terminal input: returns when fd is readable (1), when the
+ * program ended (0), or, if interactive, when SIGINT came while no script was running (-1).
+ */
+int runtime_wait_input(struct runtime *runtime, int fd);
+
+/* Take a checkpoint and wait for it. 0 or the error's code. */
+int runtime_checkpoint(struct runtime *runtime, enum thaw_reason reason,
+		       struct thaw_result *result);
+
+/* What the next one is called, too. -EINVAL: that cannot be a name; -EROFS: there is no image. */
+int runtime_checkpoint_name(struct runtime *runtime, const char *name);
+
+/* The numbers behind --stats and .stats. */
+struct runtime_stats {
+	struct thaw_status heap;
+	uint64_t heap_bytes; /* linear memory */
+	uint64_t turns;
+	uint64_t output_bytes;	/* what the program wrote to stdout and stderr */
+	uint64_t collections;	/* garbage collections by our policy */
+	uint64_t restore_ns;	/* process start to the first instruction of the restored VM */
+	uint64_t first_turn_ns; /* ... to the end of the first turn */
+	uint64_t restores;
+	uint64_t turn_stops;	  /* generations captured in the middle of a turn */
+	uint64_t stack_bytes_max; /* largest stack among them */
+	uint64_t stack_ns_total;  /* copying stacks and computing their MACs */
+	uint64_t failing;	  /* checkpoints that have failed in a row, up to now */
+	uint64_t failing_ns;	  /* since the first of them */
+	const char *failure;	  /* why the last one failed; empty: it did not. The runtime's */
+	struct thaw_generation opened;
+};
+void runtime_stats(struct runtime *runtime, struct runtime_stats *stats);
+/* Write them: a table for people, or one JSON object. */
+void runtime_stats_print(const struct runtime_stats *stats, bool json, int fd);
+
+#endif

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * stats.c - shows the numbers of a run: a table for people, or one JSON object.
+ *
+ * Owns nothing; called by the command line and by the repl. Must not allocate: it also runs when
+ * memory has ended.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "js/engine/text.h"
+#include "runtime.h"
+
+static void put(int fd, const char *text, int length, size_t room)
+{
+	size_t bytes = length < 0 ? 0 : (size_t)length < room ? (size_t)length : room - 1;
+
+	while (bytes) {
+		ssize_t done = write(fd, text, bytes);
+
+		if (done <= 0)
+			return;
+		text += done;
+		bytes -= (size_t)done;
+	}
+}
+
+/* "1.5 MiB" */
+static const char *amount(uint64_t bytes, char text[24])
+{
+	static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
+	double value = (double)bytes;
+	unsigned unit = 0;
+
+	while (value >= 1024 && unit < 4) {
+		value /= 1024;
+		unit++;
+	}
+	snprintf(text, 24, unit ? "%.1f %s" : "%.0f %s", value, units[unit]);
+	return text;
+}
+
+/* "250 us" */
+static const char *duration(uint64_t ns, char text[24])
+{
+	if (ns < 1000000)
+		snprintf(text, 24, "%.0f us", (double)ns / 1e3);
+	else if (ns < 1000000000)
+		snprintf(text, 24, "%.2f ms", (double)ns / 1e6);
+	else
+		snprintf(text, 24, "%.2f s", (double)ns / 1e9);
+	return text;
+}
+
+static void print_table(const struct runtime_stats *stats, int fd)
+{
+	const struct thaw_status *heap = &stats->heap;
+	uint64_t pause_mean = heap->checkpoints ? heap->pause_ns_total / heap->checkpoints : 0;
+	char a[24], b[24], text[4096];
+	size_t used = 0;
+
+#define LINE(...)                                                                          \
+	(used += used < sizeof(text)                                                       \
+			 ? (size_t)snprintf(text + used, sizeof(text) - used, __VA_ARGS__) \
+			 : 0)
+	if (stats->opened.number)
+		LINE("restored        generation %llu, %s to the first instruction, %s to the end of the first turn\n",
+		     (unsigned long long)stats->opened.number, duration(stats->restore_ns, a),
+		     duration(stats->first_turn_ns, b));
+	else
+		LINE("started         fresh, %s to the end of the first turn\n",
+		     duration(stats->first_turn_ns, a));
+	LINE("restores        %llu in the life of this program\n",
+	     (unsigned long long)stats->restores);
+	LINE("heap            %s\n", amount(stats->heap_bytes, a));
+	LINE("pages           %llu arrived from the image (%s read), %llu faults, %llu unreadable\n",
+	     (unsigned long long)heap->pages_restored, amount(heap->restore_bytes, a),
+	     (unsigned long long)heap->faults, (unsigned long long)heap->pages_poisoned);
+	LINE("turns           %llu, %llu garbage collections\n", (unsigned long long)stats->turns,
+	     (unsigned long long)stats->collections);
+	LINE("generation      %llu; %llu checkpoints, %llu failed\n",
+	     (unsigned long long)heap->generation, (unsigned long long)heap->checkpoints,
+	     (unsigned long long)heap->checkpoints_failed);
+	if (stats->failing)
+		LINE("failing         %llu in a row since %s: %s\n",
+		     (unsigned long long)stats->failing, duration(stats->failing_ns, a),
+		     stats->failure);
+	LINE("stored          %llu pages, %s written; the image has",
+	     (unsigned long long)heap->checkpoint_pages, amount(heap->checkpoint_bytes, a));
+	LINE(" %s\n", amount(heap->image_bytes, a));
+	LINE("pauses          %s on average, %s at most\n", duration(pause_mean, a),
+	     duration(heap->pause_ns_max, b));
+	if (stats->turn_stops)
+		LINE("stopped turns   %llu, stacks of %s at most, %s to copy and sign one\n",
+		     (unsigned long long)stats->turn_stops, amount(stats->stack_bytes_max, a),
+		     duration(stats->stack_ns_total / stats->turn_stops, b));
+	LINE("mechanism       %s delivery, %s tracking, %s memory, %s reads\n",
+	     heap->delivery ? heap->delivery : "no", heap->tracker ? heap->tracker : "no",
+	     heap->backing ? heap->backing : "no", heap->reader ? heap->reader : "no");
+#undef LINE
+	put(fd, text, (int)used, sizeof(text));
+}
+
+/* As a JSON string, in at most `room` bytes; what is no UTF-8 as '?'. */
+static size_t quote(char *to, size_t room, const char *text)
+{
+	size_t bytes = strlen(text), used = 0;
+	bool valid = text_valid_prefix(text, bytes) == bytes;
+
+	to[used++] = '"';
+	for (size_t i = 0; i < bytes && used + 8 < room; i++) {
+		unsigned char byte = (unsigned char)text[i];
+
+		if (byte < 0x20 || byte == '"' || byte == '\\')
+			used += (size_t)snprintf(to + used, room - used, "\\u%04x", byte);
+		else
+			to[used++] = byte < 0x80 || valid ? text[i] : '?';
+	}
+	to[used++] = '"';
+	to[used] = '\0';
+	return used;
+}
+
+static void print_json(const struct runtime_stats *stats, int fd)
+{
+	const struct thaw_status *heap = &stats->heap;
+	const struct {
+		const char *name;
+		uint64_t value;
+	} fields[] = {
+		{"openedGeneration", stats->opened.number},
+		{"restoreNs", stats->restore_ns},
+		{"firstTurnNs", stats->first_turn_ns},
+		{"restores", stats->restores},
+		{"heapBytes", stats->heap_bytes},
+		{"pagesRestored", heap->pages_restored},
+		{"restoreBytes", heap->restore_bytes},
+		{"faults", heap->faults},
+		{"pagesPoisoned", heap->pages_poisoned},
+		{"turns", stats->turns},
+		{"collections", stats->collections},
+		{"generation", heap->generation},
+		{"checkpoints", heap->checkpoints},
+		{"checkpointsFailed", heap->checkpoints_failed},
+		{"checkpointsFailing", stats->failing},
+		{"failingNs", stats->failing_ns},
+		{"checkpointPages", heap->checkpoint_pages},
+		{"checkpointBytes", heap->checkpoint_bytes},
+		{"imageBytes", heap->image_bytes},
+		{"pauseNsTotal", heap->pause_ns_total},
+		{"pauseNsMax", heap->pause_ns_max},
+		{"turnStops", stats->turn_stops},
+		{"stackBytesMax", stats->stack_bytes_max},
+		{"stackNsTotal", stats->stack_ns_total},
+	};
+	char text[4096 + 6 * sizeof(heap->checkpoint_error.text)];
+	size_t used = 0;
+
+	for (unsigned i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
+		used += (size_t)snprintf(text + used, sizeof(text) - used, "%s\"%s\":%llu",
+					 i ? "," : "{", fields[i].name,
+					 (unsigned long long)fields[i].value);
+	used += (size_t)snprintf(text + used, sizeof(text) - used, ",\"checkpointError\":");
+	if (stats->failure[0])
+		used += quote(text + used, sizeof(text) - used - 1024, stats->failure);
+	else
+		used += (size_t)snprintf(text + used, sizeof(text) - used, "null");
+	used += (size_t)snprintf(
+		text + used, sizeof(text) - used,
+		",\"delivery\":\"%s\",\"tracker\":\"%s\",\"backing\":\"%s\","
+		"\"reader\":\"%s\"}\n",
+		heap->delivery ? heap->delivery : "", heap->tracker ? heap->tracker : "",
+		heap->backing ? heap->backing : "", heap->reader ? heap->reader : "");
+	put(fd, text, (int)used, sizeof(text));
+}
+
+void runtime_stats_print(const struct runtime_stats *stats, bool json, int fd)
+{
+	if (json)
+		print_json(stats, fd);
+	else
+		print_table(stats, fd);
+}
