@@ -41,10 +41,8 @@ static bool is_at_rest(const struct runtime *rt)
 
 int ending_deliver(struct runtime *rt, int code)
 {
-	bool was_asked = signals_stop();
-
 	if (!streams_flush(rt, UINT64_MAX)) {
-		if (signals_stop() && !was_asked && !code)
+		if (signals_stop() && !code)
 			code = 128 + signals_stop();
 	} else if (rt->durable_output && !rt->output_held && is_at_rest(rt)) {
 		rt->ended = true;
