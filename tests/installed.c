@@ -119,12 +119,12 @@ TEST_F(installed, the_module_has_types)
 	support_write(source, typed);
 	SHELL(0,
 	      "cd '%s' && node '%s/node_modules/typescript/bin/tsc' --noEmit --strict --target es2022 "
-	      "--module es2022 --moduleResolution bundler app.ts '%s/vm/js/thaw.d.ts'",
+	      "--module es2022 --moduleResolution bundler app.ts '%s/vm/js/api/thaw.d.ts'",
 	      self->directory, THAW_NPM, THAW_SOURCE);
 	support_write(source, "import { checkpoint } from 'thaw'\ncheckpoint('name')\n");
 	SHELL(2,
 	      "cd '%s' && node '%s/node_modules/typescript/bin/tsc' --noEmit --strict --target es2022 "
-	      "--module es2022 --moduleResolution bundler app.ts '%s/vm/js/thaw.d.ts'",
+	      "--module es2022 --moduleResolution bundler app.ts '%s/vm/js/api/thaw.d.ts'",
 	      self->directory, THAW_NPM, THAW_SOURCE);
 	free(source);
 }
