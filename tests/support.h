@@ -309,9 +309,13 @@ SUPPORT void program_free(struct program *program)
 /* Start, feed `input` (may be NULL), finish. */
 SUPPORT int program_run(struct program *program, const char *input, const char *const arguments[])
 {
+	struct sigaction ignored = {.sa_handler = SIG_IGN}, before;
+
 	*program = program_start(arguments);
+	sigaction(SIGPIPE, &ignored, &before); /* it may have ended, and read nothing */
 	if (input && write(program->in, input, strlen(input)) < 0 && errno != EPIPE)
 		support_die("write to a program");
+	sigaction(SIGPIPE, &before, NULL);
 	return program_finish(program, 100);
 }
 
