@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * commit.c - writing a generation. The order of the writes and what it guarantees are told at the
- * top of image.c.
+ * commit.c - writing a generation. The order of the writes and what it guarantees are described
+ * in format.h.
  *
  *	begin --> page ... page --> finish --> (durable, freed)
  *	  |         |                 | error

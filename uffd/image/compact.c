@@ -3,7 +3,7 @@
  * compact.c - thaw_image_compact: a dense copy of an image takes its place. Any thread; holds the lock of
  * the old file until the new one, locked as well, has its name. So whoever opens the image meanwhile
  * finds it in use, and whoever had opened the old file before notices that it has no name any more
- * (image.c).
+ * (file.c).
  */
 #define _GNU_SOURCE
 #include <errno.h>

@@ -1,11 +1,180 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * format.h - the image as it lies on disk, byte by byte. What the fields mean, when they are valid
- * and in which order they are written is told at the top of image.c. Only header.c (slots),
- * record.c, and index.c, walk.c (nodes) include it.
+ * format.h - the format of an image file: what lies where, when it is valid, in which order it is
+ * written, and how it is opened. The structures below are used as they are, little endian and
+ * naturally aligned; a big-endian host is refused at compile time. Included by header.c (slots),
+ * record.c, index.c and walk.c (nodes) only.
  *
- * Everything is little endian and naturally aligned; the structures are used as they are, so a
- * big-endian host is refused at compile time.
+ * THE FILE
+ *
+ * The unit of allocation is a block of 4096 bytes; every offset is a byte offset; every integer is
+ * little endian; every checksum is XXH3-128 (low half first) with seed 0. A page (4096 to 65536 bytes,
+ * a power of two: the page size of the kernel on which the image was created, see page.h) takes whole
+ * consecutive blocks, wherever they are free.
+ *
+ *	block 0		header slot 0, perhaps a note
+ *	block 1		header slot 1, perhaps a note
+ *	the rest	pages, nodes, state blobs and commit records, wherever there was room
+ *
+ *	slot 0 --.                       .--> generation 3: root --> node --> leaf --> pages
+ *	          +--> commit record ---+                    `-----------.-> leaf --> pages
+ *	slot 1 ..'   (the slot with the  `--> generation 4: root --> node'--> leaf --> pages
+ *	              higher sequence)                 `--> state blob
+ *
+ * Header slot: the first 512 bytes (one sector) of its block. A note may follow it; the rest of the
+ * block is zero and means nothing.
+ *
+ *	  0   8  magic 8f 54 68 61 77 0d 0a 1a
+ *	  8   4  format version; d0000000 and above are development formats that no release reads
+ *	 12   4  page bytes
+ *	 16  16  uuid of the image, random
+ *	 32  64  engine: the program that wrote the image; ends in a zero byte
+ *	 96   8  sequence: number of the commit that wrote it; 0 in both slots of a new image
+ *	104   8  offset of the commit record; 0 while the sequence is 0
+ *	112   8  length of the commit record
+ *	120  16  checksum of the commit record
+ *	136 360  zero
+ *	496  16  checksum of bytes 0 to 495
+ *
+ *	A slot is valid if magic, version and checksum are right and its sequence is at most 2^55 and
+ *	either 0 or of the slot's parity. Every future version keeps magic, version and checksum in these
+ *	places, so that a newer image can be distinguished from a damaged one.
+ *
+ * Note of failures: bytes 512 to 1023 of a header block. It says how many times in a row the program
+ * that continued from a generation has failed without making a newer one.
+ *
+ *	  0   8  magic "thawfail"
+ *	  8   8  number of that generation
+ *	 16   4  how many times, 1 to 2^30
+ *	 20   4  zero
+ *	 24   8  what failed, a number that the program defines
+ *	 32 464  zero
+ *	496  16  checksum of bytes 0 to 495
+ *
+ *	A note whose checksum is wrong counts as absent, and is not damage. It is written into the block
+ *	of the slot that is not the newest valid one: a disk that tears this block tears no slot that is
+ *	needed. The next commit overwrites the whole block, slot and note, and thereby removes a note that
+ *	the new generation has disproved. A commit that made no generation, only names, writes the note
+ *	again afterwards, beside the other slot.
+ *
+ * Commit record: contiguous, 8-byte aligned. Each commit writes a whole new one.
+ *
+ *	  0   8  magic "thwrecrd"
+ *	  8   8  sequence, as in the slot
+ *	 16   4  number of generations, 1 to 4096
+ *	 20   4  length of one of them, 160
+ *	 24   4  number of names, at most 1000
+ *	 28   4  length of one of them, 72
+ *	 32   4  page bytes, as in the slot
+ *	 36   4  zero
+ *	 40   8  working set: the generation whose restore it was recorded after
+ *	 48   8  offset of the working set; 0: there is none
+ *	 56   8  length of the working set, at most 512 KiB
+ *	 64  16  checksum of the working set
+ *	 80  16  uuid, as in the slot
+ *	 96  64  engine, as in the slot
+ *	160      the retained generations, oldest first, numbers ascending, none above the sequence:
+ *
+ *		  0  96  of struct thaw_generation: number, parent, ancestor, portable, time_ns,
+ *			 heap_bytes, pages_written, pages_stored, bytes_written, pause_ns,
+ *			 durable_ns (8 each), reason, restores (4 each)
+ *		 96   8  offset of the root node; 0: an empty heap
+ *		104  16  checksum of the root node
+ *		120   4  levels of the tree, 0 to 10; 0: an empty heap
+ *		124   4  kind: 0 portable, 1 bound (enum thaw_kind)
+ *		128   8  offset of the state blob; 0: it is empty
+ *		136   8  length of the state blob, at most 320 MiB
+ *		144  16  checksum of the state blob
+ *
+ *	then	 the names, all different, in any order: the number of a listed generation (8), and
+ *		 the name, padded with zeros (64)
+ *	then 16  checksum of everything before it, so that a record can be found without a slot
+ *
+ *	The number of a generation is the sequence of the commit that wrote it. Numbers ascend; commits
+ *	that failed, or that made only names, leave gaps.
+ *
+ *	Its parent is the generation it was made from (0: none, a fresh start), listed or not; the parent's
+ *	parent and so on are its line of descent. Its ancestor is the nearest listed generation in that
+ *	line, or 0; each record states it anew. `portable` is the newest portable generation in that line,
+ *	itself included: its own number if and only if it is portable, otherwise the same as its parent's
+ *	`portable`, which is not above the parent's number; 0: there is none. If it is listed, it is portable.
+ *
+ * Node: 8-byte aligned, never crosses the end of the run of blocks it was put in; never changed
+ * once written.
+ *
+ *	  0   4  magic "Tnod"
+ *	  4   1  level; 0: leaf
+ *	  5   3  zero
+ *	  8   8  first page below it; a multiple of 16^(level + 1)
+ *	 16   8  generation that wrote it
+ *	 24      16 children of 24 bytes: offset 8 (0: nothing below), checksum 16; or
+ *		 in a leaf 16 entries of 32 bytes:
+ *
+ *		  0   6  offset of the page in units of 16 bytes
+ *		  6   2  stored length; 0: a whole page (the only value yet)
+ *		  8   7  birth: generation that wrote the page
+ *		 15   1  encoding: 0 absent (all other fields zero), 1 zero page (no offset), 2 raw
+ *		 16  16  checksum of the decoded page
+ *
+ * Working set: page numbers (8 bytes each), in the order of their first access after a restore; of
+ * each cluster (64 KiB of the heap) only the first. Later records refer to the same set until a commit
+ * stores another.
+ *
+ * A reference (slot to record, record to root, state and working set, node to child, entry to page) is
+ * valid if the bytes it names lie in the file and have the checksum stored with the reference, and if
+ * their own header fields (magic, level, first page, sequence) match it. A reader checks this each time it
+ * reads, so everything below a valid slot is what was written.
+ *
+ *
+ * WRITING A GENERATION (commit.c)
+ *
+ *	1. pages, nodes (children first), state blob, record: into free blocks, mostly sequential
+ *	2. fdatasync		barrier: all that the slot will name is on the disk
+ *	3. the header slot that is not the newest valid one
+ *	4. fdatasync		the commit point: only now is the generation durable
+ *
+ * Before the first commit after an open, the valid slot is written once more, unchanged, and synced,
+ * and so is the directory: the process that wrote them may have been killed before they reached the
+ * disk, and a failed sync leaves them in the page cache alone (Rebello et al., USENIX ATC'20).
+ *
+ * A block is free if neither slot reaches it. So the generation that the other slot names stays whole
+ * until the next commit has overwritten that slot, and a damaged newest slot, record or root costs one
+ * generation, whatever is retained. What commit N drops (generations beyond the retained, the record
+ * before) is reused after commit N + 1.
+ *
+ * Retained are the newest generations, as many as the writer was told to keep, those that its rules
+ * of age select, and those that have a name (retention.c). The portable generation that the newest one
+ * names is retained too: another build can continue from it, however old it is.
+ *
+ * If 1 or 2 fails, nothing names the new blocks: they are free again and the next commit writes
+ * everything anew (after a failed fdatasync the kernel may consider pages clean that never reached
+ * the disk; nothing relies on them). If 3 or 4 fails, the slot may or may not be found on the disk
+ * later. The generation does not count as durable, but if it is found, it must be whole: its
+ * blocks stay taken until a later commit has overwritten that same slot. That commit takes a number
+ * two higher, so that a number never stands for two generations.
+ *
+ * Free space is not stored. The first commit after an open computes it by walking the trees. Blocks
+ * that stay free are punched out of the file once a commit is durable (commit.c). When the file is
+ * much longer than its contents, each commit moves some pages from its end to its front (relocate.c).
+ *
+ *
+ * OPENING (image.c)
+ *
+ * Slots with their notes, the newest valid slot's record, the root of the newest generation: a fixed
+ * number of small reads. If one of these is damaged, the generation before is opened instead (the next
+ * in the record, then the other slot's record), and the caller is told. The next commit overwrites the
+ * damaged slot, never the good one. A damaged slot beside one that was never committed to is an error,
+ * not an empty heap.
+ *
+ * One writer: before it reads anything it takes a write lock of the open file (F_OFD_SETLK) on byte
+ * 2^62 - 1, and flock(); or one of them, if only readers prevent the other (lock.c). Both are released
+ * when the process dies, and not when another descriptor of the file is closed; /proc/locks names the
+ * holder of the second. Readers do not lock: see store_read(), store_retains(), and pins.c, which
+ * keeps the writer from reusing the blocks they read.
+ *
+ * A new image is made without a name, synced, and linked to its name without replacing anything, so
+ * there is never half of one (newfile.c). An empty file (some file systems leave one after a crash;
+ * mktemp makes them) is replaced.
  */
 #ifndef UFFD_FORMAT_H
 #define UFFD_FORMAT_H

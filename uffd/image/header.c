@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * header.c - reading and writing the header slots and notes of an image, and finding the record that
- * counts. See image.c for the format.
+ * counts. See format.h for the format.
  *
  * Every value that is read is checked before it is used: an image may be damaged or made to do
  * harm. Any thread; no state.

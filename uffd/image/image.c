@@ -1,505 +1,31 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * image.c - the image file: its format, and opening, creating, locking and reading it.
+ * image.c - an open image: opening and closing it, and reading what the chosen generation holds. The
+ * format is described in format.h.
  *
- * Owner thread, except image_lookup() (see image.h). Commits are in commit.c, slots in header.c,
- * records in record.c, which generations stay in retention.c, the tree in index.c, free space in space.c. Never writes to a file that exists; only
- * commits do.
+ * The file itself is opened by file.c, the generation chosen by choose.c. Commits are in commit.c, header
+ * slots in header.c, records in record.c, the tree of pages in index.c, free space in space.c, and which
+ * generations stay in retention.c.
  *
- *
- * THE FORMAT
- *
- * One file. The unit of allocation is a block of 4096 bytes; every offset is a byte offset; every
- * integer is little endian; every checksum is XXH3-128 (low half first) with seed 0. A page (4096
- * to 65536 bytes, a power of two: that of the kernel on which the image was created, see page.h)
- * takes whole blocks, one behind the other, wherever they are free. format.h has the structures.
- *
- *	block 0		header slot 0, perhaps a note
- *	block 1		header slot 1, perhaps a note
- *	the rest	pages, nodes, state blobs and commit records, wherever there was room
- *
- *	slot 0 --.                       .--> generation 3: root --> node --> leaf --> pages
- *	          +--> commit record ---+                    `-----------.-> leaf --> pages
- *	slot 1 ..'   (the slot with the  `--> generation 4: root --> node'--> leaf --> pages
- *	              higher sequence)                 `--> state blob
- *
- * Header slot: the first 512 bytes (one sector) of its block. Behind it there may be a note; the rest
- * is zero and means nothing.
- *
- *	  0   8  magic 8f 54 68 61 77 0d 0a 1a
- *	  8   4  format version; d0000000 and above are development formats that no release reads
- *	 12   4  page bytes
- *	 16  16  uuid of the image, random
- *	 32  64  engine: who wrote it; ends in a zero byte
- *	 96   8  sequence: number of the commit that wrote it; 0 in both slots of a new image
- *	104   8  offset of the commit record; 0 while the sequence is 0
- *	112   8  length of the commit record
- *	120  16  checksum of the commit record
- *	136 360  zero
- *	496  16  checksum of bytes 0 to 495
- *
- *	A slot is valid if magic, version and checksum are right and its sequence is 0 or has the
- *	slot's parity, and is at most 2^55. Magic, version and checksum will lie there in every version, so that a
- *	newer image is told from a damaged one.
- *
- * Note of failures: bytes 512 to 1023 of a header block. The program that went on from a generation has
- * failed, so many times in a row, without making a newer one.
- *
- *	  0   8  magic "thawfail"
- *	  8   8  number of that generation
- *	 16   4  how many times, 1 to 2^30
- *	 20   4  zero
- *	 24   8  what failed, a number of the program's
- *	 32 464  zero
- *	496  16  checksum of bytes 0 to 495
- *
- *	A note that is not whole is no note, and no damage. It is written into the block of the slot that
- *	is not the newest valid one: a disk that tears a block with the note tears no slot that is needed.
- *	The next commit writes that block anew, slot and all, and so takes back a note that progress has
- *	disproved; after one that made no generation but only names, it is written again, beside the slot
- *	that is the other one now.
- *
- * Commit record: contiguous, 8-byte aligned. Each commit writes a whole new one.
- *
- *	  0   8  magic "thwrecrd"
- *	  8   8  sequence, as in the slot
- *	 16   4  how many generations, 1 to 4096
- *	 20   4  length of one of them, 160
- *	 24   4  how many names, at most 1000
- *	 28   4  length of one of them, 72
- *	 32   4  page bytes, as in the slot
- *	 36   4  zero
- *	 40   8  working set: the generation whose restore it was recorded after
- *	 48   8  offset of the working set; 0: there is none
- *	 56   8  length of the working set, at most 512 KiB
- *	 64  16  checksum of the working set
- *	 80  16  uuid, as in the slot
- *	 96  64  engine, as in the slot
- *	160      the retained generations, oldest first, numbers ascending, none above the sequence:
- *
- *		  0  96  of struct thaw_generation: number, parent, ancestor, portable, time_ns,
- *			 heap_bytes, pages_written, pages_stored, bytes_written, pause_ns,
- *			 durable_ns (8 each), reason, restores (4 each)
- *		 96   8  offset of the root node; 0: an empty heap
- *		104  16  checksum of the root node
- *		120   4  levels of the tree, 0 to 10; 0: an empty heap
- *		124   4  kind: 0 portable, 1 bound (enum thaw_kind)
- *		128   8  offset of the state blob; 0: it is empty
- *		136   8  length of the state blob, at most 320 MiB
- *		144  16  checksum of the state blob
- *
- *	then	 the names, no two the same, in no order: the generation's number, listed (8), and the
- *		 name with zeros behind it (64)
- *	then 16  checksum of all before it, so that a record can be found without a slot
- *
- *	A generation's number is the sequence of the commit that wrote it. Numbers ascend; commits
- *	that failed, or that made no generation but only names, leave gaps.
- *
- *	Its parent is the one it was made from (0: none, a fresh start), listed or not; the parent's
- *	parent and so on are its line of descent. Its ancestor is the nearest listed one in that line,
- *	0 if none is: each record says it anew. `portable` is the newest portable generation in that
- *	line, itself included: its own number exactly if it is portable, else what its parent names,
- *	which is not above the parent's number; 0: there is none. If it is listed, it is portable.
- *
- * Node: 8-byte aligned, never crosses the end of the run of blocks it was put in; never changed
- * once written.
- *
- *	  0   4  magic "Tnod"
- *	  4   1  level; 0: leaf
- *	  5   3  zero
- *	  8   8  first page below it; a multiple of 16^(level + 1)
- *	 16   8  generation that wrote it
- *	 24      16 children of 24 bytes: offset 8 (0: nothing below), checksum 16; or
- *		 in a leaf 16 entries of 32 bytes:
- *
- *		  0   6  offset of the page in units of 16 bytes
- *		  6   2  stored length; 0: a whole page (the only value yet)
- *		  8   7  birth: generation that wrote the page
- *		 15   1  encoding: 0 absent (all other fields zero), 1 zero page (no offset), 2 raw
- *		 16  16  checksum of the decoded page
- *
- * Working set: numbers of pages (8 bytes each), in the order in which they were first touched after
- * a restore; of each cluster (64 KiB of the heap) the first. Later records refer to it too, until there is another.
- *
- * A reference (slot to record, record to root, state and working set, node to child, entry to page) is valid if
- * the bytes it names lie in the file and have the checksum that stands beside it, and if they say
- * to be what they are referred to as. A reader checks that each time it reads, so nothing below a
- * valid slot can be something else than was written.
- *
- *
- * WRITING A GENERATION (commit.c)
- *
- *	1. pages, nodes (children first), state blob, record: into free blocks, mostly sequential
- *	2. fdatasync		barrier: all that the slot will name is on the disk
- *	3. the header slot that is not the newest valid one
- *	4. fdatasync		the commit point: only now is the generation durable
- *
- * Before the first commit after an open, the slot that was found is written once more as it is and
- * synced, and so is the directory: whoever wrote them may have been killed before they were on the
- * disk, and a sync that failed leaves them in the page cache alone (Rebello et al., USENIX ATC'20).
- *
- * A block is free if nothing that either slot names reaches it. So the generation that the other
- * slot names stays whole until the next commit has overwritten that slot, and a damaged newest
- * slot, record or root costs one generation, whatever is retained. What commit N drops (generations
- * beyond the retained, the record before) is reused after commit N + 1.
- *
- * Retained are the newest generations, as many as the writer was told to keep, those that its rules
- * of age want, and those that have a name (retention.c). Besides them the portable one that the
- * newest names: a program that another build has replaced finds one to go on from, however long ago
- * it last stood still.
- *
- * If 1 or 2 fails, nothing names the new blocks: they are free again and the next commit writes
- * everything anew (after a failed fdatasync the kernel may hold pages for clean that never reached
- * the disk; nothing relies on them). If 3 or 4 fails, the slot may or may not be found on the disk
- * later. The generation does not count as durable, but should it be found it must be whole: its
- * blocks stay taken until a later commit has overwritten that same slot. That commit takes a number
- * two higher, so that a number never stands for two generations.
- *
- * Free space is not stored. The first commit after an open finds it by walking the trees. Blocks that
- * stay free are punched out of the file, once a commit is durable (commit.c); of a file that has become
- * too long for what is in it, each commit moves some pages from the end to the front (relocate.c).
- *
- *
- * OPENING
- *
- * Slots (and notes with them), the newest valid slot's record, the root of the newest generation: a fixed number of small
- * reads. What is damaged on that way is passed over for the generation before (the next in the
- * record, then the other slot's record), and the caller is told. The next commit overwrites the
- * slot that was passed over, never the one that was good. A damaged slot beside one that was never
- * committed to is an error, not an empty heap.
- *
- * One writer: it has a write lock of the open file (F_OFD_SETLK) on byte 2^62 - 1, and flock(), before
- * anything is read; or one of them, if only readers keep it from the other (lock.c). They go with the process
- * however it dies, and not when some other descriptor of the same file is closed; /proc/locks names the
- * holder of the second. Readers take no part in it: see store_read(), store_retains(), and pins.c, which
- * keeps the writer from reusing what they read.
- *
- * A new image is made without a name, synced, and linked to its own without replacing anything, so
- * there is never half of one (newfile.c). An empty file (a crash of some file systems leaves one;
- * mktemp makes them) is replaced.
+ * Owner thread, except image_lookup() and image_next() (see image.h). Never writes to the file, but for
+ * the note of failures (image_failed).
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <pwd.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "handle.h"
-#include "lock.h"
 #include "newfile.h"
 #include "relocate.h"
 #include "sys.h"
 
-#define OPEN_ATTEMPTS 10 /* when others create or replace the file at the same time */
-
-/* ---- Creating */
-
-static int slots_create(int fd, const struct image_options *options)
-{
-	struct slot slot = {.page_bytes = options->page_bytes};
-	int code = 0;
-
-	if (getrandom(slot.uuid, sizeof(slot.uuid), 0) != sizeof(slot.uuid))
-		return -EIO;
-	snprintf(slot.engine, sizeof(slot.engine), "%s", options->engine);
-	for (unsigned i = 0; i < 2 && !code; i++)
-		code = header_write(fd, i, &slot);
-	return code ? code : sys_fdatasync(fd);
-}
-
-/*
- * A new image, locked. The name appears with the whole header behind it, or not at all. `empty`: it takes the
- * place of that file; -1: of none.
- */
-static int file_create(const struct image_options *options, int empty, struct thaw_error *error)
-{
-	struct newfile file;
-	int code;
-
-	newfile_sweep(options->path);
-	code = newfile_open(&file, options->path);
-	if (!code) {
-		code = slots_create(file.fd, options);
-		if (!code) {
-			code = empty < 0 ? newfile_name(&file) : newfile_replace(&file, empty);
-			if (code && empty < 0)
-				newfile_unmake(file.fd, options->path);
-		}
-		if (!code)
-			return file.fd;
-		newfile_drop(&file);
-	}
-	/* -EEXIST: another was faster. */
-	return error_set(error, code, "%s: cannot create it: %s", options->path,
-			 thaw_strerror(code));
-}
-
 /* ---- Opening */
 
-/*
- * Never waits, as opening a FIFO does that nobody writes. Not O_NONBLOCK afterwards: io_uring takes
- * it at its word.
- */
-int store_open(const char *path, int flags, struct thaw_error *error)
-{
-	int fd = sys_open(path, flags | O_NONBLOCK | O_NOCTTY, 0);
-	struct stat stat;
-
-	if (fd < 0)
-		return error_set(error, fd, "%s: cannot open it: %s", path, thaw_strerror(fd));
-	if (!fstat(fd, &stat) && S_ISREG(stat.st_mode)) {
-		fcntl(fd, F_SETFL, 0);
-		return fd;
-	}
-	close(fd);
-	return error_set(error, THAW_EFOREIGN, "%s: not a regular file: name another", path);
-}
-
-/* The name may stand for another file by the time the lock is ours. */
-static bool same_file(int a, int b)
-{
-	struct stat one, other;
-
-	return !fstat(a, &one) && !fstat(b, &other) && one.st_ino == other.st_ino &&
-	       one.st_dev == other.st_dev;
-}
-
-int file_is_at(int fd, const char *path)
-{
-	struct stat opened, named;
-
-	if (fstat(fd, &opened) || stat(path, &named))
-		return -errno;
-	return opened.st_ino == named.st_ino && opened.st_dev == named.st_dev;
-}
-
-/*
- * Of the file that was opened, whatever its name stands for by now. Root may do as it likes anyway;
- * anybody else who owns the file can change what is in it, at any time.
- */
-static int check_owner(int fd, const char *path, struct thaw_error *error)
-{
-	struct passwd entry, *found = NULL;
-	char buffer[4096];
-	struct stat stat;
-
-	if (fstat(fd, &stat))
-		return error_set(error, -errno, "%s: cannot tell whose it is: %s", path,
-				 thaw_strerror(-errno));
-	if (stat.st_uid == geteuid() || !stat.st_uid)
-		return 0;
-	if (getpwuid_r(stat.st_uid, &entry, buffer, sizeof(buffer), &found))
-		found = NULL;
-	return error_set(
-		error, THAW_EOWNER,
-		"%s: the image belongs to %s%suid %u%s, not to you (uid %u), and its owner decides "
-		"what is in it",
-		path, found ? found->pw_name : "", found ? " (" : "", stat.st_uid, found ? ")" : "",
-		geteuid());
-}
-
-/* One attempt: an open and locked file; -EAGAIN: it changed meanwhile. `made`: there was none. */
-static int file_open_once(const struct image_options *options, bool *made, struct thaw_error *error)
-{
-	bool create = options->create;
-	struct stat stat;
-	int fd, code;
-
-	fd = store_open(options->path, O_RDWR, error);
-	if (fd == -ENOENT && create) {
-		fd = file_create(options, -1, error);
-		*made = fd >= 0;
-		if (fd == -EEXIST && !lstat(options->path, &stat) && S_ISLNK(stat.st_mode))
-			return error_set(error, -ENOENT, "%s: a symbolic link that leads nowhere",
-					 options->path);
-		return fd == -EEXIST ? -EAGAIN : fd;
-	}
-	if (fd < 0)
-		return fd;
-	code = options->own ? check_owner(fd, options->path, error) : 0;
-	if (!code)
-		code = lock_image(fd, options->path, error);
-	if (!code && file_is_at(fd, options->path) != 1)
-		code = -EAGAIN;
-	if (!code && create && !fstat(fd, &stat) && !stat.st_size) {
-		int created = file_create(options, fd, error);
-
-		close(fd); /* only now: its lock kept others from doing the same */
-		return created;
-	}
-	if (!code && options->fresh)
-		newfile_sweep(options->path);
-	if (!code)
-		return fd;
-	close(fd);
-	return code;
-}
-
-static int file_open(const struct image_options *options, bool *made, struct thaw_error *error)
-{
-	for (int attempt = 0; attempt < OPEN_ATTEMPTS; attempt++) {
-		int fd = file_open_once(options, made, error);
-
-		if (fd != -EAGAIN)
-			return fd;
-	}
-	return error_set(error, -EAGAIN, "%s: the file is replaced again and again: who does that?",
-			 options->path);
-}
-
-static int identity_check(const struct image_options *options, const struct slot *slot,
-			  struct thaw_error *error)
-{
-	if (options->page_bytes > slot->page_bytes)
-		return error_set(
-			error, THAW_EFORMAT,
-			"%s: its pages have %u bytes, and this kernel's have %u, which is too "
-			"many: run it on a kernel whose pages have at most %u (to read it, "
-			"thaw export works here too)",
-			options->path, slot->page_bytes, options->page_bytes, slot->page_bytes);
-	if (options->engine && strcmp(options->engine, slot->engine))
-		return error_set(error, THAW_EENGINE,
-				 "%s: an image of engine '%s', and this is '%s': name another "
-				 "image, or remove it",
-				 options->path, slot->engine, options->engine);
-	return 0;
-}
-
-static int root_check(int fd, const char *path, const struct generation *generation,
-		      struct thaw_error *error)
-{
-	uint64_t node[72]; /* more than a union disk_any */
-	unsigned levels = generation->root.levels;
-
-	if (!levels)
-		return 0;
-	return index_read_node(fd, path, &generation->root.at, levels - 1, 0,
-			       (union disk_any *)node, error);
-}
-
-static int choose_exactly(struct image *image, uint64_t number, struct thaw_error *error)
-{
-	const struct record *record = &image->record;
-	const struct generation *found = record_find(record, number);
-
-	if (!found)
-		return error_set(
-			error, THAW_ENOGEN,
-			"%s: no generation %" PRIu64 ": the image holds %" PRIu64 " to %" PRIu64
-			" (see thaw log)",
-			image->path, number, record->count ? record->generations[0].info.number : 0,
-			record->count ? record->generations[record->count - 1].info.number : 0);
-	image->opened = *found;
-	return root_check(image->fd, image->path, found, error);
-}
-
-/* This one, if its root is whole; the first complaint goes to `fallback`. */
-static int choose_whole(struct image *image, const struct generation *generation,
-			struct thaw_error *fallback, struct thaw_error *error)
-{
-	int code = root_check(image->fd, image->path, generation, error);
-
-	if (!code)
-		image->opened = *generation;
-	if (code == THAW_EDAMAGED && !fallback->code)
-		*fallback = *error;
-	return code;
-}
-
-/* The newest whole generation of the record. THAW_ENOGEN, and nothing is said: it lists none. */
-static int choose_newest(struct image *image, struct thaw_error *fallback, struct thaw_error *error)
-{
-	int code = THAW_ENOGEN;
-
-	for (unsigned i = image->record.count; i-- > 0;) {
-		code = choose_whole(image, &image->record.generations[i], fallback, error);
-		if (code != THAW_EDAMAGED)
-			break;
-	}
-	return code;
-}
-
-/*
- * The newest whole portable generation in the line of descent that ends with number `*last`; which
- * becomes the number where the record knows no further, and another one may. THAW_ENOGEN, and nothing
- * is said: the record lists none.
- */
-static int choose_portable(struct image *image, uint64_t *last, struct thaw_error *fallback,
-			   struct thaw_error *error)
-{
-	const struct generation *end, *named;
-	int code = THAW_ENOGEN;
-
-	while ((end = record_find(&image->record, *last)) &&
-	       (named = record_find(&image->record, end->info.portable))) {
-		code = choose_whole(image, named, fallback, error);
-		if (code != THAW_EDAMAGED)
-			break;
-		*last = named->info.parent;
-	}
-	return code;
-}
-
-/* Slots and record are read: decide which generation this is. */
-static int image_choose(struct image *image, const struct image_options *options,
-			const struct slot slots[2], struct thaw_error *fallback,
-			struct thaw_error *error)
-{
-	uint64_t newest, last;
-	int code, older_code;
-
-	if (options->fresh)
-		return 0;
-	if (options->generation)
-		return choose_exactly(image, options->generation, error);
-	if (!image->record.count) {
-		if (!fallback->code)
-			return 0; /* a new image */
-		return error_set(
-			error, THAW_EDAMAGED,
-			"%s: header slot %u at offset %u is damaged, and no generation is left: "
-			"restore the file from a backup, or start anew with --fresh",
-			image->path, !image->slot, !image->slot * SPACE_BLOCK);
-	}
-	newest = last = image->record.generations[image->record.count - 1].info.number;
-	code = options->portable ? choose_portable(image, &last, fallback, error)
-				 : choose_newest(image, fallback, error);
-	if (code == THAW_EDAMAGED && slots[!image->slot].state == SLOT_VALID &&
-	    slots[!image->slot].sequence < slots[image->slot].sequence) {
-		struct record older;
-
-		if (record_read(image->fd, image->path, &slots[!image->slot], &older, NULL))
-			return code;
-		if (!image->record_lent)
-			record_free(&image->record);
-		image->record_lent = false;
-		image->record = older;
-		image->slot = !image->slot;
-		older_code = options->portable ? choose_portable(image, &last, fallback, error)
-					       : choose_newest(image, fallback, error);
-		if (older_code != THAW_ENOGEN)
-			code = older_code;
-	}
-	if (code == THAW_ENOGEN)
-		error_set(error, code,
-			  "%s: its newest generation, %" PRIu64
-			  ", is bound to the build that wrote it, and so is what the image still "
-			  "holds of the line it descends from: use that build, or start anew with "
-			  "--fresh",
-			  image->path, newest);
-	return code;
-}
-
-/*
- * The next commit's: above every sequence there is or, in a damaged slot, was; of the other's
- * parity.
- */
 static uint64_t number_next(const struct slot slots[2], unsigned slot)
 {
 	uint64_t next = slots[slot].sequence + 1;
@@ -532,7 +58,7 @@ static int image_find(struct image *image, const struct image_options *options,
 	if (code)
 		return code;
 	image->identity = slots[image->slot];
-	code = identity_check(options, &image->identity, error);
+	code = image_check_identity(options, &image->identity, error);
 	return code ? code : image_choose(image, options, slots, fallback, error);
 }
 
@@ -583,7 +109,7 @@ int image_open_listed(struct thaw_image *from, const struct image_options *optio
 	opened->record_lent = true;
 	opened->slot = from->slot;
 	opened->identity = from->slots[from->slot];
-	code = identity_check(options, &opened->identity, error);
+	code = image_check_identity(options, &opened->identity, error);
 	if (!code)
 		code = image_choose(opened, options, from->slots, fallback, error);
 	if (code) {
@@ -656,7 +182,7 @@ int image_open(const struct image_options *options, struct image **image,
 	opened = calloc(1, sizeof(*opened));
 	if (!opened)
 		return error_set(error, -ENOMEM, "%s: no memory", options->path);
-	opened->fd = file_open(options, &opened->made, error);
+	opened->fd = file_open_locked(options, &opened->made, error);
 	if (opened->fd < 0) {
 		code = opened->fd;
 		free(opened);
@@ -772,7 +298,7 @@ int image_failed(struct image *image, uint64_t what)
 	fd = sys_open(image->absolute, O_WRONLY | O_NONBLOCK, 0);
 	if (fd < 0)
 		return fd;
-	code = same_file(fd, image->fd) ? note_write(fd, !image->slot, &note) : THAW_EREPLACED;
+	code = file_is_same(fd, image->fd) ? note_write(fd, !image->slot, &note) : THAW_EREPLACED;
 	close(fd);
 	if (code)
 		return code;

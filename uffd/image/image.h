@@ -3,7 +3,7 @@
  * image.h - the store of pages behind a heap: one file, every retained generation of the heap in
  * it.
  *
- * The format is described at the top of image.c. This header is internal to libthaw: fault.c looks
+ * The format is described in format.h. This header is internal to libthaw: fault.c looks
  * pages up, checkpoint.c writes generations, verify.c and the tools walk them.
  *
  * Threads: after image_open(), image_lookup() may run on the fault service's thread while one

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * record.c - reading and writing the commit record of an image: its generations, their names, the
- * working set. See image.c for the format.
+ * working set. See format.h for the format.
  *
  * Every value that is read is checked before it is used: an image may be damaged or made to do
  * harm. Any thread; no state.

@@ -203,12 +203,24 @@ int store_read(int fd, const char *path, struct slot slots[2], unsigned *chosen,
  */
 bool store_retains(int fd, const char *path, uint64_t number);
 
-/* ---- image.c */
+/* ---- file.c */
 
 /* A descriptor of a regular file; everything else is an error. */
 int store_open(const char *path, int flags, struct thaw_error *error);
+/* The descriptor of the image that the options name, locked, or an error. `made`: there was none before. */
+int file_open_locked(const struct image_options *options, bool *made, struct thaw_error *error);
 /* Does the name (still) stand for this file? 1: yes; 0: for another one; -errno: for none, or it cannot be told. */
 int file_is_at(int fd, const char *path);
+bool file_is_same(int a, int b);
+
+/* ---- choose.c */
+
+/* Can whoever opens the image with these options use it: its engine, its page size? THAW_EFORMAT, THAW_EENGINE. */
+int image_check_identity(const struct image_options *options, const struct slot *slot,
+			 struct thaw_error *error);
+/* With the slots and the record read: which generation it shows (image->opened; none: a fresh heap). */
+int image_choose(struct image *image, const struct image_options *options,
+		 const struct slot slots[2], struct thaw_error *fallback, struct thaw_error *error);
 
 /* ---- settle.c */
 
