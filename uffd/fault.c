@@ -1,118 +1,43 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fault.c - the fault service (see fault.h for the states).
+ * fault.c - the fault service (see fault.h for the states): its thread, which pages a fault or prefetch
+ * brings, start and stop. How they are read and installed is in fault_pages.c.
  *
- * One thread and its reader (reader.h): faults, reads of the image and the wish to stop all come to
+ * One thread and its reader (reader.h): faults, reads of the image and the request to stop all come to
  * one loop. A demand fault brings its whole cluster (64 KiB, whatever the page: page.h): measured, a
- * cluster costs little more than 4 KiB of it when the file is in the page cache, and a blind one of
- * 256 KiB or more costs a cold disk too much. Only a run of faults in address order widens the window
- * (up to 512 KiB).
+ * cluster costs little more than 4 KiB of it when the file is in the page cache, and 256 KiB or more
+ * cost a cold disk too much. Only a run of faults in address order widens the window (up to 512 KiB).
  *
- * Reads go straight to where the page will live (memfd), or through the reader's buffers
- * (anonymous). Nothing is mapped before its checksum was compared. Index nodes are read with
- * plain pread: while the single faulting thread waits for its page there is nothing else to do,
- * and they stay in memory afterwards.
- *
- * Must never: touch the region through its base (it would wait for itself), run a signal handler,
+ * Must never: access the region through its base (it would wait for itself), run a signal handler,
  * or leave a fault unanswered.
  */
 #define _GNU_SOURCE
-#include "fault.h"
+#include "fault_service.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "compat.h"
 #include "install.h"
-#include "page.h"
-#include "reader.h"
-#include "fault_requests.h"
-#include "sys.h"
 
-#define RUN_BYTES (128u << 10)	 /* the longest single read */
-#define RUNS 16u		 /* reads in flight at most */
 #define WINDOW_CLUSTERS 8u	 /* readahead of a sequential stream at most */
 #define FRESH_BYTES (256u << 10) /* wp-sync: zero pages given per fault */
 #define PREFETCH_CLUSTERS 8u	 /* begun at once */
-#define POISON_RECORDS 32u
-#define ARRIVALS_FINE 8192u   /* see block_clusters() */
-#define ARRIVALS_COARSE 1024u /* and after each so many more */
-#define MESSAGES 32u	      /* faults read from the kernel at once */
+#define ARRIVALS_FINE 8192u	 /* see block_clusters() */
+#define ARRIVALS_COARSE 1024u	 /* and after each so many more */
+#define MESSAGES 32u		 /* faults read from the kernel at once */
 
-struct read_run { /* consecutive pages that are consecutive in the file */
-	uint64_t first, offset;
-	unsigned count;
-	unsigned done_bytes; /* of a short read */
-	bool prefetch;
-	char *buffer; /* where the bytes go */
-	struct extent extents[RUN_BYTES / PAGE_BYTES_LEAST];
-	struct read_run *next_free;
-};
-
-struct poison_record {
-	uint64_t first, count;
-	struct thaw_error error;
-};
-
-struct fault_service {
-	struct fault_options options;
-	struct region *region;
-	uint64_t restored_pages;
-	unsigned cluster_pages, run_pages; /* in a cluster, and in the longest run */
-	pthread_t thread;
-	struct reader *reader;
-	bool started; /* the thread */
-	_Atomic bool stop;
-	struct requests requests; /* where pages come by SIGSEGV */
-	unsigned arrivals;	  /* of closed pages; see block_clusters() */
-	bool faults_wait;	  /* the reader has said so */
-
-	struct bitmap arrived;
-	uint8_t *pending; /* per cluster: reads in flight that bring some of its pages */
-	struct read_run *free_runs, *runs;
-	unsigned in_flight, prefetch_in_flight;
-
-	uint64_t demand;      /* the page of the latest fault */
-	uint64_t stream_next; /* the cluster that would continue the last stream of faults */
-	unsigned stream_window;
-	unsigned prefetch_set;	/* the next of the working set that prefetch looks at */
-	uint64_t prefetch_page; /* then the next page */
-
-	_Atomic uint64_t faults, pages_restored, pages_poisoned, restore_bytes;
-	/* The last record speaks for all that find no room. */
-	struct poison_record poison[POISON_RECORDS];
-	_Atomic unsigned poison_count;
-};
-
-static uint64_t cluster_of(const struct fault_service *service, uint64_t page)
-{
-	return page / service->cluster_pages;
-}
-
-static uint64_t clusters_restored(const struct fault_service *service)
-{
-	return cluster_of(service, service->restored_pages + service->cluster_pages - 1);
-}
-
-static void count_up(_Atomic uint64_t *counter, uint64_t by)
-{
-	atomic_fetch_add_explicit(counter, by, memory_order_relaxed);
-}
-
-static _Noreturn void service_fatal(struct fault_service *service, const struct thaw_error *error)
+_Noreturn void service_fatal(struct fault_service *service, const struct thaw_error *error)
 {
 	if (service->options.fatal)
 		service->options.fatal(service->options.fatal_arg, error);
 	abort();
 }
 
-static void service_check(struct fault_service *service, int result, const char *doing)
+void service_check(struct fault_service *service, int result, const char *doing)
 {
 	struct thaw_error error;
 
@@ -122,357 +47,13 @@ static void service_check(struct fault_service *service, int result, const char 
 	service_fatal(service, &error);
 }
 
-/* ---- pages that cannot be served ---- */
-
-static void poison_pages(struct fault_service *service, uint64_t first, uint64_t count,
-			 const char *why)
-{
-	unsigned index = atomic_load_explicit(&service->poison_count, memory_order_relaxed);
-	struct thaw_error error;
-
-	error_set(&error, THAW_EDAMAGED, "%s, generation %llu: page %llu cannot be restored: %s",
-		  image_path(service->options.image),
-		  (unsigned long long)image_opened(service->options.image)->number,
-		  (unsigned long long)first, why);
-	if (index < POISON_RECORDS) {
-		bool last = index == POISON_RECORDS - 1;
-
-		service->poison[index] = (struct poison_record){
-			.first = last ? 0 : first,
-			.count = last ? service->restored_pages : count,
-			.error = error,
-		};
-		if (last)
-			error_set(
-				&service->poison[index].error, THAW_EDAMAGED,
-				"%s, generation %llu: much of it cannot be restored, first of all this: %s",
-				image_path(service->options.image),
-				(unsigned long long)image_opened(service->options.image)->number,
-				why);
-		/* Whoever the poisoned page wakes sees the record. */
-		atomic_store_explicit(&service->poison_count, index + 1, memory_order_release);
-	}
-	bitmap_set_range(&service->arrived, first, count);
-	count_up(&service->pages_poisoned, count);
-	tracker_forget(service->options.tracker, first, count);
-	if (install_poison(service->region, first, count) < 0)
-		service_fatal(service, &error);
-	requests_answer(&service->requests, first, count);
-}
-
-bool fault_service_explain(const struct fault_service *service, uint64_t page, char *line,
-			   size_t line_bytes)
-{
-	unsigned count = atomic_load_explicit(&service->poison_count, memory_order_acquire);
-
-	for (unsigned i = 0; i < count; i++) {
-		const struct poison_record *record = &service->poison[i];
-		size_t length = strlen(record->error.text);
-
-		if (page < record->first || page >= record->first + record->count)
-			continue;
-		if (length >= line_bytes)
-			length = line_bytes - 1;
-		memcpy(line, record->error.text, length);
-		line[length] = '\0';
-		return true;
-	}
-	return false;
-}
-
-/* ---- reads ---- */
-
-static void run_submit(struct fault_service *service, struct read_run *run)
-{
-	service_check(service,
-		      reader_read(service->reader, run, run->buffer + run->done_bytes,
-				  run->count * service->region->page_bytes - run->done_bytes,
-				  run->offset + run->done_bytes),
-		      "begin a read");
-}
-
-static void run_release(struct fault_service *service, struct read_run *run)
-{
-	uint64_t last = cluster_of(service, run->first + run->count - 1);
-
-	for (uint64_t cluster = cluster_of(service, run->first); cluster <= last; cluster++)
-		service->pending[cluster]--;
-	service->in_flight--;
-	service->prefetch_in_flight -= run->prefetch;
-	run->next_free = service->free_runs;
-	service->free_runs = run;
-}
-
-/*
- * A commit may have moved the page while it was read, and its old place may be another's by now
- * (relocate.c). Reads it from where it is now.
- */
-static bool page_moved(struct fault_service *service, const struct read_run *run, unsigned i)
-{
-	uint32_t page_bytes = service->region->page_bytes;
-	uint64_t page = run->first + i, leaf = page - page % IMAGE_LEAF_PAGES;
-	uint64_t offset = run->offset + (uint64_t)i * page_bytes;
-	struct extent extents[IMAGE_LEAF_PAGES], *extent = &extents[page - leaf];
-	char *to = run->buffer + (size_t)i * page_bytes;
-
-	for (;;) {
-		if (image_lookup(service->options.image, leaf, extents, NULL) ||
-		    extent->encoding != EXTENT_RAW || extent->offset == offset)
-			return false;
-		offset = extent->offset;
-		if (!sys_pread(image_fd(service->options.image), to, page_bytes, offset) &&
-		    extent_matches(extent, to, page_bytes))
-			return true;
-	}
-}
-
-/* What these pages hold is in place, or in `source`: from now on, whoever touches them finds it. */
-static void pages_appear(struct fault_service *service, uint64_t first, uint64_t count,
-			 const void *source)
-{
-	struct region *region = service->region;
-	int result = 0;
-
-	switch (region->rungs.delivery) {
-	case DELIVERY_SIGNAL:
-		result = tracker_mprotect_arrive(service->options.tracker, first, count);
-		service->arrivals++;
-		requests_answer(&service->requests, first, count);
-		break;
-	case DELIVERY_EAGER: /* nobody looks before all of them are there */
-		break;
-	default:
-		result = install_pages(region, first, count, source);
-	}
-	service_check(service, result, "install pages");
-}
-
-/* Compare the checksums of some pages of a run, map what is right, poison what is not. */
-static void run_install_pages(struct fault_service *service, struct read_run *run, unsigned from,
-			      unsigned to)
-{
-	uint32_t page_bytes = service->region->page_bytes;
-	unsigned good = from; /* first page not installed yet */
-
-	for (unsigned i = from; i <= to; i++) {
-		char *page = run->buffer + (size_t)i * page_bytes;
-		char why[160];
-
-		if (i < to && (extent_matches(&run->extents[i], page, page_bytes) ||
-			       page_moved(service, run, i)))
-			continue;
-		if (i > good) {
-			bitmap_set_range(&service->arrived, run->first + good, i - good);
-			/* Counted before they are seen, so that no reader finds itself uncounted. */
-			count_up(&service->pages_restored, i - good);
-			pages_appear(service, run->first + good, i - good,
-				     run->buffer + (size_t)good * page_bytes);
-		}
-		good = i + 1;
-		if (i == to)
-			break;
-		snprintf(why, sizeof(why),
-			 "its checksum is wrong at file offset %llu (see thaw verify)",
-			 (unsigned long long)(run->offset + (uint64_t)i * page_bytes));
-		poison_pages(service, run->first + i, 1, why);
-	}
-}
-
-/*
- * All bytes are there. The page that was asked for goes first: its reader runs on while the
- * others are installed.
- */
-static void run_install(struct fault_service *service, struct read_run *run)
-{
-	unsigned asked = 0;
-
-	count_up(&service->restore_bytes, (uint64_t)run->count * service->region->page_bytes);
-	if (service->demand >= run->first && service->demand < run->first + run->count) {
-		asked = (unsigned)(service->demand - run->first);
-		run_install_pages(service, run, asked, asked + 1);
-		run_install_pages(service, run, 0, asked);
-		asked++;
-	}
-	if (asked < run->count)
-		run_install_pages(service, run, asked, run->count);
-}
-
-static void run_completed(void *arg, void *token, int result)
-{
-	struct fault_service *service = arg;
-	struct read_run *run = token;
-	unsigned bytes = run->count * service->region->page_bytes, moved = 0;
-	char why[160];
-
-	if (result > 0 && sys_injected(SYS_CALL_READ))
-		result = -EIO;
-	if (result == -EINTR || result == -EAGAIN) {
-		run_submit(service, run);
-		return;
-	}
-	if (result > 0) {
-		run->done_bytes += (unsigned)result;
-		if (run->done_bytes < bytes) {
-			run_submit(service, run);
-			return;
-		}
-		run_install(service, run);
-		run_release(service, run);
-		return;
-	}
-	while (moved < run->count && page_moved(service, run, moved))
-		moved++;
-	if (moved == run->count) {
-		run_install(service, run);
-	} else {
-		snprintf(why, sizeof(why), "%s at file offset %llu",
-			 result ? thaw_strerror(result) : "the file ends (it was truncated)",
-			 (unsigned long long)run->offset + run->done_bytes);
-		poison_pages(service, run->first, run->count, why);
-	}
-	run_release(service, run);
-}
-
-/*
- * Reads are finished here; that faults wait is only noted, so that this may be called in the middle
- * of answering a fault, when all runs are in use.
- */
-static void service_wait(struct fault_service *service, enum reader_until until)
+void service_wait(struct fault_service *service, enum reader_until until)
 {
 	int result = reader_wait(service->reader, until);
 
 	service_check(service, result, "wait for faults and reads");
 	if (result > 0)
 		service->faults_wait = true;
-}
-
-static struct read_run *run_take(struct fault_service *service)
-{
-	struct read_run *run;
-
-	while (!(run = service->free_runs))
-		service_wait(service, READER_READ);
-	service->free_runs = run->next_free;
-	return run;
-}
-
-/* A page can be filled by another road than the one that the program takes, or before it may take one. */
-static bool reads_in_place(const struct region *region)
-{
-	return region->rungs.backing == BACKING_MEMFD || region->rungs.delivery == DELIVERY_EAGER;
-}
-
-static void run_begin(struct fault_service *service, struct read_run *run)
-{
-	struct region *region = service->region;
-	uint64_t last = cluster_of(service, run->first + run->count - 1);
-
-	for (uint64_t cluster = cluster_of(service, run->first); cluster <= last; cluster++)
-		service->pending[cluster]++;
-	service->in_flight++;
-	service->prefetch_in_flight += run->prefetch;
-	run->done_bytes = 0;
-	run->buffer = reads_in_place(region)
-			      ? region->alias + run->first * region->page_bytes
-			      : reader_buffer(service->reader, (unsigned)(run - service->runs));
-	run_submit(service, run);
-}
-
-/* ---- spans: whole clusters, from what the index says ---- */
-
-static void install_zero_pages(struct fault_service *service, uint64_t first, uint64_t count)
-{
-	struct region *region = service->region;
-
-	bitmap_set_range(&service->arrived, first, count);
-	if (region->rungs.tracker == TRACKER_WP_SYNC)
-		service_check(service,
-			      tracker_wp_sync_install_zero(service->options.tracker, first, count),
-			      "install zero pages");
-	else if (!delivery_without_uffd(region->rungs.delivery))
-		service_check(service, install_zero(region, first, count), "install zero pages");
-	else
-		pages_appear(service, first, count, NULL); /* what nobody has written is zero */
-}
-
-/*
- * Bring what is absent of one cluster; `run` collects pages across clusters and comes back
- * extended or replaced.
- */
-static struct read_run *cluster_begin(struct fault_service *service, uint64_t cluster,
-				      struct read_run *run, bool prefetch)
-{
-	uint64_t first = cluster * service->cluster_pages, end = first + service->cluster_pages;
-	uint64_t leaf = first - first % IMAGE_LEAF_PAGES;
-	struct extent extents[IMAGE_LEAF_PAGES];
-	struct thaw_error error;
-	uint64_t zero_first = 0, zero_count = 0;
-	int code;
-
-	if (end > service->restored_pages)
-		end = service->restored_pages;
-	code = image_lookup(service->options.image, leaf, extents, &error);
-	for (uint64_t page = first; page < end; page++) {
-		const struct extent *extent = &extents[page - leaf];
-
-		if (bitmap_test(&service->arrived, page))
-			continue;
-		if (code) {
-			poison_pages(service, page, 1, error.text);
-			continue;
-		}
-		if (extent->encoding != EXTENT_RAW) {
-			if (zero_count && zero_first + zero_count != page) {
-				install_zero_pages(service, zero_first, zero_count);
-				zero_count = 0;
-			}
-			zero_first = zero_count ? zero_first : page;
-			zero_count++;
-			continue;
-		}
-		if (run && (run->first + run->count != page || run->count == service->run_pages ||
-			    run->offset + (uint64_t)run->count * service->region->page_bytes !=
-				    extent->offset)) {
-			run_begin(service, run);
-			run = NULL;
-		}
-		if (!run) {
-			run = run_take(service);
-			run->first = page;
-			run->offset = extent->offset;
-			run->count = 0;
-			run->prefetch = prefetch;
-		}
-		run->extents[run->count++] = *extent;
-	}
-	if (zero_count)
-		install_zero_pages(service, zero_first, zero_count);
-	return run;
-}
-
-static bool cluster_complete(const struct fault_service *service, uint64_t cluster)
-{
-	uint64_t first = cluster * service->cluster_pages, end = first + service->cluster_pages;
-
-	if (end > service->restored_pages)
-		end = service->restored_pages;
-	for (uint64_t page = first; page < end; page++)
-		if (!bitmap_test(&service->arrived, page))
-			return false;
-	return true;
-}
-
-static void span_begin(struct fault_service *service, uint64_t cluster, unsigned clusters,
-		       bool prefetch)
-{
-	uint64_t end = clusters_restored(service);
-	struct read_run *run = NULL;
-
-	for (; clusters-- && cluster < end; cluster++)
-		if (!service->pending[cluster] && !cluster_complete(service, cluster))
-			run = cluster_begin(service, cluster, run, prefetch);
-	if (run)
-		run_begin(service, run);
 }
 
 /* ---- faults ---- */
