@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: MIT
+#
+# The tests, the crash simulator, the demo and the benchmarks. Included by the Makefile at the root.
+
+TEST_SOURCES := $(wildcard tests/*.c)
+TESTS := $(TEST_SOURCES:%.c=$(BUILD)/%)
+BENCH_SOURCES := $(wildcard tests/bench/*.c)
+BENCHES := $(BENCH_SOURCES:%.c=$(BUILD)/%)
+INJECT := $(BUILD)/tests/inject
+CRASH_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/crash/*.c))
+CONFINE_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/confine/*.c))
+FUZZ_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out tests/fuzz/driver.c,$(wildcard tests/fuzz/*.c)))
+
+# ---- Test programs
+
+$(HARNESS)/kselftest_harness.h: scripts/harness
+	$(call say,HARNESS,"$(HARNESS) (reads the kernel's source archive: 15 s)")
+	$(Q)scripts/harness $(HARNESS)
+
+# The harness is a system header here: its macros are the kernel's to warn about. Its TEST() leaves a parameter unused,
+# its EXPECT_EQ() compares what it is given.
+$(BUILD)/tests/%.o: tests/%.c $(BUILD)/flags | $(HARNESS)/kselftest_harness.h $(GENERATED)/quickjs.h
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(BASE_CFLAGS) -Wno-unused-parameter -Wno-sign-compare $(WARNINGS_FATAL) $(CFLAGS) $(VM_CFLAGS) $(INCLUDES) \
+		-Itests -isystem $(HARNESS) $(TEST_CFLAGS) -DTHAW_BINARY='"$(abspath $(BUILD))/thaw"' \
+		-DTHAW_INJECTING='"$(abspath $(BUILD))/tests/inject/thaw"' -DTHAW_SOURCE='"$(CURDIR)"' -DTHAW_NPM='"$(CURDIR)/$(NPM)"' \
+		-DCONFINE_BINARY='"$(abspath $(BUILD))/confine"' -MMD -MP -c $< -o $@
+
+# See tests/timeout.h.
+TEST_SECONDS := $(if $(SANITIZE),300,120)
+$(TESTS:=.o): TEST_CFLAGS := -include tests/timeout.h -DTEST_SECONDS=$(TEST_SECONDS)
+# One test of ten thousand states, which a busy machine takes two minutes for.
+$(BUILD)/tests/crash_states.o: TEST_CFLAGS := -include tests/timeout.h -DTEST_SECONDS=600
+
+# A test replaces calls from one object of the library to another without a hook in the library (TEST_WRAPS: ld's
+# --wrap). And failures on purpose: an object that comes before the library, in place of the one in it that never fails.
+TEST_WRAPS :=
+$(TESTS): $(INJECT)/inject.o
+$(TESTS) $(BENCHES): %: %.o $(BUILD)/libvm.a $(BUILD)/libthaw.a
+	$(call say,LD,$@)
+	$(Q)$(CC) $(VM_LDFLAGS) $(LDFLAGS) $(TEST_WRAPS:%=-Wl,--wrap=%) $(filter-out %.a,$^) $(filter %.a,$^) $(VM_LIBS) -o $@
+
+# The program `thaw` with failures on purpose.
+$(INJECT)/thaw: $(MAIN_OBJECT) $(INJECT)/inject.o $(BUILD)/libvm.a $(BUILD)/libthaw.a
+	$(call say,LD,$@)
+	$(Q)$(CC) $(VM_LDFLAGS) $(LDFLAGS) $^ $(VM_LIBS) -o $@
+
+$(patsubst %.c,$(BUILD)/%,$(shell grep -l THAW_INJECT $(TEST_SOURCES) /dev/null)): | $(INJECT)/thaw
+
+# Runs a command with fewer privileges: what the tests and scripts/run-tests --under use.
+$(BUILD)/confine: $(CONFINE_OBJECTS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(VM_LDFLAGS) $(LDFLAGS) $^ -lseccomp -o $@
+
+$(BUILD)/tests/privileges: | $(BUILD)/confine
+
+# What single tests need besides. The crash simulator is below the library's calls that change files (tests/crash/disk.c).
+$(BUILD)/tests/crash_states: $(CRASH_OBJECTS)
+$(BUILD)/tests/crash_states: TEST_WRAPS := sys_pwrite sys_fdatasync sys_truncate sys_punch sys_fsync_directory_of \
+	renameat2 rename unlink linkat sys_open
+$(BUILD)/tests/image_faults: $(BUILD)/tests/crash/contents.o
+$(BUILD)/tests/image_faults $(BUILD)/tests/heap_faults: TEST_WRAPS := malloc calloc realloc aligned_alloc strdup \
+	realpath free open pread pwrite fdatasync fsync ftruncate fallocate renameat2 linkat
+$(BUILD)/tests/reads_complete: TEST_WRAPS := pthread_create
+$(BUILD)/tests/image_compact: TEST_WRAPS := renameat2
+$(BUILD)/tests/checkpoint_failure: TEST_WRAPS := pthread_mutex_lock
+$(BUILD)/tests/checkpoint_encode: TEST_WRAPS := js_blob_encode
+$(BUILD)/tests/sparse_region: TEST_WRAPS := sys_ioctl sys_mprotect madvise
+$(BUILD)/tests/fuzz_regressions: $(FUZZ_OBJECTS)
+$(BUILD)/tests/fuzz_regressions: TEST_WRAPS := nanosleep
+
+tests: $(TESTS) $(INJECT)/thaw $(BUILD)/confine
+
+# ---- Running them
+
+## check: deps, build, every test; ends in 'N passed, N failed'
+## check-user: the tests as an ordinary user without capabilities
+## check-seccomp: the tests with what a container engine leaves by default
+## demo: deps, build, and a program on real input that is killed at random moments
+## bench: deps, build, the measured tables of the README
+# A second make, because the first read the flags and the file lists before the dependencies were there.
+check check-user check-seccomp demo bench: deps
+	$(Q)$(MAKE) $@-built
+
+check-built: all tests
+	$(Q)scripts/run-tests $(TESTS)
+
+check-user-built: all tests
+	$(Q)scripts/run-tests --under "$(BUILD)/confine --user" $(TESTS)
+
+check-seccomp-built: all tests
+	$(Q)scripts/run-tests --under "$(BUILD)/confine --seccomp" $(TESTS)
+
+demo-built: all
+	$(Q)scripts/demo
+
+bench-built: all $(BENCHES)
+	$(Q)tests/bench/run $(BENCHES)
+
+CRASH_SEED ?= 4
+CRASH_STATES ?= 1000000
+## crash: CRASH_STATES=1000000 states of an image after a power cut, of CRASH_SEED=4; goes on where it stopped
+crash: deps
+	$(Q)$(MAKE) crash-built
+
+crash-built: $(BUILD)/tests/crash_states
+	$(Q)mkdir -p $(BUILD)/crash
+	$(Q)$(BUILD)/tests/crash_states --seed $(CRASH_SEED) --states $(CRASH_STATES) \
+		--resume $(BUILD)/crash/seed-$(CRASH_SEED)
+
+-include $(TESTS:=.d) $(BENCHES:=.d) $(INJECT)/inject.d
+-include $(CRASH_OBJECTS:.o=.d) $(CONFINE_OBJECTS:.o=.d) $(FUZZ_OBJECTS:.o=.d)
