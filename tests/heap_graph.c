@@ -40,20 +40,20 @@ static void remove_image(void)
 	support_remove(directory);
 }
 
-static int look_in(struct look *look, const char *path, struct thaw_error *error)
+static int look_in(struct inspection *look, const char *path, struct thaw_error *error)
 {
 	struct thaw_image *opened;
 	int code = thaw_image_open(path, &opened, error);
 
 	if (!code)
-		code = look_open(look, opened, path, 0, error);
+		code = inspection_open(look, opened, path, 0, error);
 	thaw_image_close(opened);
 	return code;
 }
 
 FIXTURE(graph)
 {
-	struct look look;
+	struct inspection look;
 	struct graph *graph;
 	struct thaw_error error;
 };
@@ -70,7 +70,7 @@ FIXTURE_SETUP(graph)
 
 FIXTURE_TEARDOWN(graph)
 {
-	look_close(&self->look);
+	inspection_close(&self->look);
 	free(image);
 	free(said);
 	remove_image();
@@ -134,10 +134,10 @@ static struct graph_value value(struct graph *graph, const char *name)
 
 static bool is(struct graph *graph, struct graph_value value, const char *words)
 {
-	struct look_text text = {0};
+	struct text_buffer text = {0};
 	bool same;
 
-	look_add_short(&text, graph, value);
+	describe_value(&text, graph, value);
 	same = text.s && !strcmp(text.s, words);
 	if (!same)
 		fprintf(stderr, "# %s is not %s\n", text.s, words);
@@ -176,12 +176,12 @@ TEST_F(graph, every_value_is_what_the_program_said_of_it)
 TEST_F(graph, nothing_of_the_program_ran)
 {
 	/* Looked at by every means there is; the image, opened again, says that nothing was counted. */
-	const struct people_options options = {.all = true};
+	const struct export_json_options options = {.all = true};
 	FILE *null = fopen("/dev/null", "w");
 	struct program program;
 
-	ASSERT_EQ(0, people_write(&self->look, &options, null, &self->error));
-	ASSERT_EQ(0, snapshot_write(self->graph, null, &self->error));
+	ASSERT_EQ(0, export_json_write(&self->look, &options, null, &self->error));
+	ASSERT_EQ(0, heap_snapshot_write(self->graph, null, &self->error));
 	fclose(null);
 	ASSERT_EQ(0, program_run(&program, NULL, THAW("export", image)));
 	ASSERT_NE(NULL, strstr(program.output, "\"traps\": 0"));
@@ -291,10 +291,10 @@ struct modules {
 static int find_modules(void *arg, const struct graph_edge *edge)
 {
 	struct modules *modules = arg;
-	struct look_text text = {0};
+	struct text_buffer text = {0};
 	const char *fallback;
 
-	look_add_short(&text, modules->graph, graph_name(modules->graph, edge->to, &fallback));
+	describe_value(&text, modules->graph, graph_name(modules->graph, edge->to, &fallback));
 	if (text.s && strstr(text.s, "every_value.js"))
 		modules->main = edge->to;
 	else if (text.s && strstr(text.s, "every_value_"))
@@ -408,7 +408,7 @@ static int copy_read(void *arg, uint64_t offset, void *buffer, size_t bytes,
 	return 0;
 }
 
-static struct copy copy_of(struct look *look, struct thaw_error *error)
+static struct copy copy_of(struct inspection *look, struct thaw_error *error)
 {
 	struct copy copy = {.count = thaw_view_generation(look->view)->heap_bytes};
 
@@ -418,11 +418,11 @@ static struct copy copy_of(struct look *look, struct thaw_error *error)
 	return copy;
 }
 
-static int open_copy(struct copy *copy, struct look *look, struct thaw_error *error)
+static int open_copy(struct copy *copy, struct inspection *look, struct thaw_error *error)
 {
 	const struct graph_source source = {copy_read, copy, copy->count, "a copy"};
 
-	*look = (struct look){.path = "a copy"};
+	*look = (struct inspection){.path = "a copy"};
 	return graph_open(&source, NULL, &look->graph, error);
 }
 
@@ -451,20 +451,20 @@ static uint32_t *live_words(const struct copy *copy, size_t *count)
 }
 
 /* Everything that looks at a heap, at one that may be anything. False: it was refused. */
-static bool look_at(struct copy *copy, struct look *whole, bool compared, FILE *null)
+static bool look_at(struct copy *copy, struct inspection *whole, bool compared, FILE *null)
 {
-	const struct people_options people = {.depth = 20, .limit = 1000};
-	const struct compare_options compare = {.depth = 20};
+	const struct export_json_options people = {.depth = 20, .limit = 1000};
+	const struct heap_diff_options compare = {.depth = 20};
 	struct thaw_error error;
-	struct look looks[2];
+	struct inspection looks[2];
 
 	if (open_copy(copy, &looks[1], &error))
 		return false;
 	looks[0] = *whole;
-	snapshot_write(looks[1].graph, null, &error);
-	people_write(&looks[1], &people, null, &error);
+	heap_snapshot_write(looks[1].graph, null, &error);
+	export_json_write(&looks[1], &people, null, &error);
 	if (compared)
-		compare_looks(looks, &compare, null, &error);
+		heap_diff_write(looks, &compare, null, &error);
 	graph_close(looks[1].graph);
 	return true;
 }
@@ -487,7 +487,7 @@ static void spoil(struct copy *copy, const uint32_t *words, size_t count, unsign
 }
 
 /* How many of so many spoiled copies were looked at, and not refused. */
-static unsigned look_at_spoiled(struct look *look, unsigned rounds)
+static unsigned look_at_spoiled(struct inspection *look, unsigned rounds)
 {
 	struct thaw_error error;
 	struct copy copy = copy_of(look, &error);
@@ -547,7 +547,7 @@ TEST_F(graph, a_generation_in_the_middle_of_a_turn)
 	char *path = support_format("%s/middle.thaw", directory);
 	const struct graph_value root = {GRAPH_ROOT, GRAPH_ROOT_STACK};
 	struct program program;
-	struct look look;
+	struct inspection look;
 
 	support_write(script, code);
 	program = program_start(THAW("run", "--quiet", "--every", "0", script));
@@ -567,7 +567,7 @@ TEST_F(graph, a_generation_in_the_middle_of_a_turn)
 	EXPECT_TRUE(is(look.graph, get(look.graph, root, GRAPH_VARIABLE, "up"), "function up"));
 	EXPECT_EQ(0, graph_dropped(look.graph));
 	EXPECT_LT(20, look_at_spoiled(&look, 200));
-	look_close(&look);
+	inspection_close(&look);
 	free(script);
 	free(path);
 }
@@ -577,7 +577,7 @@ TEST_F(graph, an_engine_that_is_laid_out_otherwise_is_refused)
 {
 	struct copy copy = copy_of(&self->look, &self->error);
 	uint32_t runtime, context, landmarks[8];
-	struct look look;
+	struct inspection look;
 
 	memcpy(&runtime, copy.bytes + AT_RUNTIME, 4);
 	memcpy(&context, copy.bytes + AT_CONTEXT, 4);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * output.c - the file of -o. It is written under another name and renamed when it is whole: a command
+ * atomic_output.c - the file of -o. It is written under another name and renamed when it is whole: a command
  * that fails leaves what was there. What is no regular file, a pipe say, is written in place. What comes
  * out of an image is nobody else's business either: its mode is 0600, whatever the umask. One thread.
  */

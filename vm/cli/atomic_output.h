@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* output.h - where a command writes a file that it was asked for, see output.c. */
-#ifndef VM_CLI_OUTPUT_H
-#define VM_CLI_OUTPUT_H
+/* atomic_output.h - where a command writes a file that it was asked for, see atomic_output.c. */
+#ifndef VM_CLI_ATOMIC_OUTPUT_H
+#define VM_CLI_ATOMIC_OUTPUT_H
 
 #include "cli.h"
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * diff.c - thaw diff: what is different between two generations. The comparison is compare.c's. Reads
+ * diff.c - thaw diff: what is different between two generations. The comparison is heap_diff.c's. Reads
  * only; the image may be in use.
  */
 #include <stdlib.h>
@@ -41,7 +41,7 @@ static int choose(const struct thaw_image *image, const char *path, int count, c
 
 static int count_pages(void *arg, const struct thaw_page_change *change)
 {
-	struct compare_pages *pages = arg;
+	struct heap_diff_pages *pages = arg;
 
 	switch (change->kind) {
 	case THAW_CHANGE_APPEARED:
@@ -61,10 +61,10 @@ static int count_pages(void *arg, const struct thaw_page_change *change)
 }
 
 static int compare_all(struct thaw_image *image, const char *path, const uint64_t generations[2],
-		       struct compare_options *options, struct thaw_error *error)
+		       struct heap_diff_options *options, struct thaw_error *error)
 {
 	struct thaw_image_info info;
-	struct look looks[2];
+	struct inspection looks[2];
 	uint64_t dropped = 0;
 	int code = thaw_image_info(image, false, &info, error);
 
@@ -76,16 +76,16 @@ static int compare_all(struct thaw_image *image, const char *path, const uint64_
 	/* What was lost is counted; whether it is missed, the objects will tell. */
 	if (code && code != THAW_EDAMAGED)
 		return code;
-	code = look_open(&looks[0], image, path, generations[0], error);
+	code = inspection_open(&looks[0], image, path, generations[0], error);
 	if (code)
 		return code;
-	code = look_open(&looks[1], image, path, generations[1], error);
+	code = inspection_open(&looks[1], image, path, generations[1], error);
 	if (!code) {
-		code = compare_looks(looks, options, stdout, error);
+		code = heap_diff_write(looks, options, stdout, error);
 		dropped = graph_dropped(looks[0].graph) + graph_dropped(looks[1].graph);
-		look_close(&looks[1]);
+		inspection_close(&looks[1]);
 	}
-	look_close(&looks[0]);
+	inspection_close(&looks[0]);
 	if (!code && dropped)
 		cli_fail(0, "%s: %llu references lead nowhere and were not compared", path,
 			 (unsigned long long)dropped);
@@ -94,7 +94,7 @@ static int compare_all(struct thaw_image *image, const char *path, const uint64_
 
 static int diff(const struct cli_options *options, int operand_count, char **operands)
 {
-	struct compare_options how = {options->depth, options->limit, options->json, {0}};
+	struct heap_diff_options how = {options->depth, options->limit, options->json, {0}};
 	struct thaw_error error = {0};
 	uint64_t generations[2] = {0};
 	const char *path = operands[0];

@@ -26,25 +26,25 @@ static char *default_path(const char *image, bool snapshot)
 	return asprintf(&path, "%.*s.heapsnapshot", (int)stem, image) < 0 ? NULL : path;
 }
 
-static int export_to(const struct cli_options *options, struct look *look, bool snapshot,
-		     struct thaw_error *error)
+static int export_to(const struct cli_options *options, struct inspection *inspection,
+		     bool snapshot, struct thaw_error *error)
 {
-	const struct people_options people = {options->depth, options->limit, options->all};
-	char *chosen = options->output ? NULL : default_path(look->path, snapshot);
+	const struct export_json_options json = {options->depth, options->limit, options->all};
+	char *chosen = options->output ? NULL : default_path(inspection->path, snapshot);
 	const char *path = options->output ? options->output : chosen;
 	struct output output;
 	uint64_t dropped;
-	int code = output_open(&output, path, look->path, error);
+	int code = output_open(&output, path, inspection->path, error);
 
 	if (!code)
-		code = snapshot ? snapshot_write(look->graph, output.to, error)
-				: people_write(look, &people, output.to, error);
+		code = snapshot ? heap_snapshot_write(inspection->graph, output.to, error)
+				: export_json_write(inspection, &json, output.to, error);
 	code = output_close(&output, code, error);
-	dropped = graph_dropped(look->graph);
+	dropped = graph_dropped(inspection->graph);
 	if (!code && dropped)
 		cli_fail(0, "%s: %llu references of generation %llu lead nowhere and were left out",
-			 look->path, (unsigned long long)dropped,
-			 (unsigned long long)look->generation);
+			 inspection->path, (unsigned long long)dropped,
+			 (unsigned long long)inspection->generation);
 	if (!code && chosen)
 		fprintf(stderr, "thaw: wrote %s: load it in Chrome's DevTools, Memory\n", chosen);
 	free(chosen);
@@ -57,7 +57,7 @@ static int export_image(const struct cli_options *options, int operand_count, ch
 	bool snapshot = !strcmp(format, "heapsnapshot");
 	struct thaw_error error = {0};
 	struct thaw_image *image;
-	struct look look;
+	struct inspection inspection;
 	uint64_t generation = 0;
 	int code;
 
@@ -72,12 +72,12 @@ static int export_image(const struct cli_options *options, int operand_count, ch
 		thaw_image_close(image);
 		return code;
 	}
-	code = look_open(&look, image, operands[0], generation, &error);
+	code = inspection_open(&inspection, image, operands[0], generation, &error);
 	thaw_image_close(image);
 	if (code)
 		return cli_fail_error(&error, code);
-	code = export_to(options, &look, snapshot, &error);
-	look_close(&look);
+	code = export_to(options, &inspection, snapshot, &error);
+	inspection_close(&inspection);
 	return code ? output_fail(&error, code) : 0;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * report.c - what the commands that work through whole images share: a progress bar, ending in order on
+ * progress.c - what the commands that work through whole images share: a progress bar, ending in order on
  * Ctrl-C, and how damage is told. One thread.
  */
 #include <errno.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * look.c - looking inside a generation: opening it as a graph of objects, and words for what is there.
- * See look.h. One thread.
+ * describe.c - looking inside a generation: opening it as a graph of objects, and words for what is there.
+ * See describe.h. One thread.
  */
 #include <errno.h>
 #include <math.h>
@@ -38,39 +38,39 @@ static int check_engine(const struct thaw_image *image, const char *path, struct
 	return 0;
 }
 
-int look_open(struct look *look, struct thaw_image *image, const char *path, uint64_t generation,
-	      struct thaw_error *error)
+int inspection_open(struct inspection *inspection, struct thaw_image *image, const char *path,
+		    uint64_t generation, struct thaw_error *error)
 {
 	struct graph_source source = {.read = view_read, .name = path};
 	const void *state;
 	size_t bytes;
 	int code;
 
-	*look = (struct look){.path = path};
+	*inspection = (struct inspection){.path = path};
 	code = check_engine(image, path, error);
 	if (!code)
-		code = thaw_view_open(image, generation, &look->view, error);
+		code = thaw_view_open(image, generation, &inspection->view, error);
 	if (code)
 		return code;
-	look->generation = thaw_view_generation(look->view)->number;
-	state = thaw_view_state(look->view, &bytes);
-	code = js_blob_decode(state, bytes, &look->blob, error);
+	inspection->generation = thaw_view_generation(inspection->view)->number;
+	state = thaw_view_state(inspection->view, &bytes);
+	code = js_blob_decode(state, bytes, &inspection->blob, error);
 	if (!code) {
-		source.arg = look->view;
-		source.bytes = thaw_view_generation(look->view)->heap_bytes;
-		code = graph_open(&source, &look->blob, &look->graph, error);
+		source.arg = inspection->view;
+		source.bytes = thaw_view_generation(inspection->view)->heap_bytes;
+		code = graph_open(&source, &inspection->blob, &inspection->graph, error);
 	}
 	if (code)
-		look_close(look);
+		inspection_close(inspection);
 	return code;
 }
 
-void look_close(struct look *look)
+void inspection_close(struct inspection *inspection)
 {
-	graph_close(look->graph);
-	js_blob_clear(&look->blob);
-	thaw_view_close(look->view);
-	*look = (struct look){0};
+	graph_close(inspection->graph);
+	js_blob_clear(&inspection->blob);
+	thaw_view_close(inspection->view);
+	*inspection = (struct inspection){0};
 }
 
 /* ---- What is the program's own */
@@ -166,7 +166,7 @@ static int compare_name(const void *key, const void *member)
 	return strcmp(key, *(const char *const *)member);
 }
 
-bool look_is_builtin(struct graph *graph, uint32_t atom)
+bool inspection_is_builtin(struct graph *graph, uint32_t atom)
 {
 	struct graph_text text = graph_atom_text(graph, atom, 32);
 	char name[33];
@@ -180,7 +180,7 @@ bool look_is_builtin(struct graph *graph, uint32_t atom)
 		       compare_name);
 }
 
-bool look_is_program_module(struct graph *graph, struct graph_value module)
+bool inspection_is_program_module(struct graph *graph, struct graph_value module)
 {
 	const char *fallback;
 	struct graph_text text = graph_text(graph, graph_name(graph, module, &fallback), 5);
@@ -192,7 +192,7 @@ bool look_is_program_module(struct graph *graph, struct graph_value module)
 
 /* ---- Text */
 
-static bool text_room(struct look_text *text, size_t more)
+static bool text_room(struct text_buffer *text, size_t more)
 {
 	size_t room = text->room ? text->room : 64;
 	char *grown;
@@ -213,7 +213,7 @@ static bool text_room(struct look_text *text, size_t more)
 	return true;
 }
 
-static void add_bytes(struct look_text *text, const char *bytes, size_t count)
+static void add_bytes(struct text_buffer *text, const char *bytes, size_t count)
 {
 	if (!text_room(text, count))
 		return;
@@ -222,12 +222,12 @@ static void add_bytes(struct look_text *text, const char *bytes, size_t count)
 	text->s[text->bytes] = '\0';
 }
 
-void look_add(struct look_text *text, const char *more)
+void text_buffer_add(struct text_buffer *text, const char *more)
 {
 	add_bytes(text, more, strlen(more));
 }
 
-void look_printf(struct look_text *text, const char *format, ...)
+void text_buffer_printf(struct text_buffer *text, const char *format, ...)
 {
 	char line[256];
 	va_list arguments;
@@ -235,7 +235,7 @@ void look_printf(struct look_text *text, const char *format, ...)
 	va_start(arguments, format);
 	vsnprintf(line, sizeof(line), format, arguments);
 	va_end(arguments);
-	look_add(text, line);
+	text_buffer_add(text, line);
 }
 
 /* One character out of UTF-16; a surrogate without its other half is one too. */
@@ -249,7 +249,7 @@ static size_t next_character(const uint16_t *units, size_t count, uint32_t *char
 	return 1;
 }
 
-static void add_character(struct look_text *text, uint32_t c)
+static void add_character(struct text_buffer *text, uint32_t c)
 {
 	char bytes[4];
 
@@ -286,7 +286,7 @@ static bool is_obeyed(uint32_t c)
 	       (c >= 0x2066 && c <= 0x2069);
 }
 
-void look_add_units(struct look_text *text, const uint16_t *units, size_t count)
+void text_buffer_add_units(struct text_buffer *text, const uint16_t *units, size_t count)
 {
 	uint32_t c;
 
@@ -297,7 +297,7 @@ void look_add_units(struct look_text *text, const uint16_t *units, size_t count)
 	}
 }
 
-void look_add_quoted(struct look_text *text, const uint16_t *units, size_t count)
+void text_buffer_add_quoted(struct text_buffer *text, const uint16_t *units, size_t count)
 {
 	uint32_t c;
 
@@ -305,11 +305,11 @@ void look_add_quoted(struct look_text *text, const uint16_t *units, size_t count
 	for (size_t i = 0; i < count;) {
 		i += next_character(units + i, count - i, &c);
 		if (c == '"' || c == '\\')
-			look_printf(text, "\\%c", (char)c);
+			text_buffer_printf(text, "\\%c", (char)c);
 		else if (c == '\n')
 			add_bytes(text, "\\n", 2);
 		else if (is_obeyed(c) || is_surrogate(c))
-			look_printf(text, "\\u%04x", c);
+			text_buffer_printf(text, "\\u%04x", c);
 		else
 			add_character(text, c);
 	}
@@ -328,29 +328,29 @@ static bool is_identifier(const uint16_t *units, size_t count)
 	return count != 0;
 }
 
-void look_add_property(struct look_text *text, struct graph *graph, uint32_t atom)
+void describe_property(struct text_buffer *text, struct graph *graph, uint32_t atom)
 {
 	struct graph_text name = graph_atom_text(graph, atom, NAME_UNITS);
 
 	switch (graph_atom_kind(graph, atom)) {
 	case GRAPH_ATOM_SYMBOL:
 	case GRAPH_ATOM_NUMBER:
-		look_add(text, "[");
-		look_add_units(text, name.units, name.count);
-		look_add(text, "]");
+		text_buffer_add(text, "[");
+		text_buffer_add_units(text, name.units, name.count);
+		text_buffer_add(text, "]");
 		break;
 	case GRAPH_ATOM_PRIVATE:
-		look_add(text, ".");
-		look_add_units(text, name.units, name.count);
+		text_buffer_add(text, ".");
+		text_buffer_add_units(text, name.units, name.count);
 		break;
 	default:
 		if (is_identifier(name.units, name.count)) {
-			look_add(text, ".");
-			look_add_units(text, name.units, name.count);
+			text_buffer_add(text, ".");
+			text_buffer_add_units(text, name.units, name.count);
 		} else {
-			look_add(text, "[");
-			look_add_quoted(text, name.units, name.count);
-			look_add(text, "]");
+			text_buffer_add(text, "[");
+			text_buffer_add_quoted(text, name.units, name.count);
+			text_buffer_add(text, "]");
 		}
 		break;
 	}
@@ -358,7 +358,7 @@ void look_add_property(struct look_text *text, struct graph *graph, uint32_t ato
 }
 
 /* A finite number that is no small integer: its shortest digits, placed as JavaScript places them. */
-static void add_decimal(struct look_text *text, double number)
+static void add_decimal(struct text_buffer *text, double number)
 {
 	char form[40], digits[24];
 	int count = 0, point;
@@ -376,44 +376,44 @@ static void add_decimal(struct look_text *text, double number)
 	while (count > 1 && digits[count - 1] == '0')
 		count--;
 	digits[count] = '\0';
-	look_add(text, number < 0 ? "-" : "");
+	text_buffer_add(text, number < 0 ? "-" : "");
 	if (point > 21 || point < -5)
-		look_printf(text, "%c%s%se%+d", digits[0], count > 1 ? "." : "", digits + 1,
-			    point - 1);
+		text_buffer_printf(text, "%c%s%se%+d", digits[0], count > 1 ? "." : "", digits + 1,
+				   point - 1);
 	else if (point <= 0)
-		look_printf(text, "0.%.*s%s", -point, "000000", digits);
+		text_buffer_printf(text, "0.%.*s%s", -point, "000000", digits);
 	else if (point >= count)
-		look_printf(text, "%s%.*s", digits, point - count, "000000000000000000000");
+		text_buffer_printf(text, "%s%.*s", digits, point - count, "000000000000000000000");
 	else
-		look_printf(text, "%.*s.%s", point, digits, digits + point);
+		text_buffer_printf(text, "%.*s.%s", point, digits, digits + point);
 }
 
-void look_add_number(struct look_text *text, double number)
+void describe_number(struct text_buffer *text, double number)
 {
 	if (isnan(number))
-		look_add(text, "NaN");
+		text_buffer_add(text, "NaN");
 	else if (isinf(number))
-		look_add(text, number < 0 ? "-Infinity" : "Infinity");
+		text_buffer_add(text, number < 0 ? "-Infinity" : "Infinity");
 	else if (fabs(number) < 1e15 && number == (double)(int64_t)number)
-		look_printf(text, "%s%lld", signbit(number) && number == 0 ? "-" : "",
-			    (long long)number);
+		text_buffer_printf(text, "%s%lld", signbit(number) && number == 0 ? "-" : "",
+				   (long long)number);
 	else
 		add_decimal(text, number);
 }
 
-static void add_name(struct look_text *text, struct graph *graph, struct graph_value value,
+static void add_name(struct text_buffer *text, struct graph *graph, struct graph_value value,
 		     const char *otherwise)
 {
 	struct graph_text name = graph_text(graph, value, NAME_UNITS);
 
 	if (name.count)
-		look_add_units(text, name.units, name.count);
+		text_buffer_add_units(text, name.units, name.count);
 	else
-		look_add(text, otherwise);
+		text_buffer_add(text, otherwise);
 	free(name.units);
 }
 
-void look_add_type(struct look_text *text, struct graph *graph, struct graph_value value)
+void describe_type(struct text_buffer *text, struct graph *graph, struct graph_value value)
 {
 	static const char *const words[] = {
 		[GRAPH_UNDEFINED] = "undefined", [GRAPH_NULL] = "null",
@@ -431,11 +431,11 @@ void look_add_type(struct look_text *text, struct graph *graph, struct graph_val
 	struct graph_value name;
 
 	if (value.kind != GRAPH_OBJECT) {
-		look_add(text, words[value.kind]);
+		text_buffer_add(text, words[value.kind]);
 		return;
 	}
 	if (graph_is_function(graph, value)) {
-		look_add(text, "function");
+		text_buffer_add(text, "function");
 		return;
 	}
 	name = graph_name(graph, value, &fallback);
@@ -456,13 +456,13 @@ static int count_edge(void *arg, const struct graph_edge *edge)
 	return 0;
 }
 
-static void add_date(struct look_text *text, double milliseconds)
+static void add_date(struct text_buffer *text, double milliseconds)
 {
 	long long days, rest = (long long)milliseconds;
 	long long year, month, day, era, of_era, of_year;
 
 	if (!(fabs(milliseconds) <= 8.64e15)) {
-		look_add(text, "Invalid Date");
+		text_buffer_add(text, "Invalid Date");
 		return;
 	}
 	days = rest / 86400000 - (rest % 86400000 < 0);
@@ -478,14 +478,14 @@ static void add_date(struct look_text *text, double milliseconds)
 	month += month < 10 ? 3 : -9;
 	year += era * 400 + (month <= 2);
 	if (year >= 0 && year <= 9999)
-		look_printf(text, "%04lld", year);
+		text_buffer_printf(text, "%04lld", year);
 	else
-		look_printf(text, "%c%06lld", year < 0 ? '-' : '+', llabs(year));
-	look_printf(text, "-%02lld-%02lldT%02lld:%02lld:%02lld.%03lldZ", month, day, rest / 3600000,
-		    rest / 60000 % 60, rest / 1000 % 60, rest % 1000);
+		text_buffer_printf(text, "%c%06lld", year < 0 ? '-' : '+', llabs(year));
+	text_buffer_printf(text, "-%02lld-%02lldT%02lld:%02lld:%02lld.%03lldZ", month, day,
+			   rest / 3600000, rest / 60000 % 60, rest / 1000 % 60, rest % 1000);
 }
 
-static void add_object(struct look_text *text, struct graph *graph, struct graph_value value)
+static void add_object(struct text_buffer *text, struct graph *graph, struct graph_value value)
 {
 	unsigned class_id = graph_class(graph, value);
 	struct count count = {0};
@@ -493,77 +493,77 @@ static void add_object(struct look_text *text, struct graph *graph, struct graph
 	const char *fallback;
 
 	if (graph_is_function(graph, value)) {
-		look_add(text, "function ");
+		text_buffer_add(text, "function ");
 		add_name(text, graph, graph_name(graph, value, &fallback), "(anonymous)");
 		return;
 	}
 	if (class_id == CLASS_REGEXP) {
 		units = graph_regexp_text(graph, value);
-		look_add_units(text, units.units,
-			       units.count < SHORT_UNITS ? units.count : SHORT_UNITS);
+		text_buffer_add_units(text, units.units,
+				      units.count < SHORT_UNITS ? units.count : SHORT_UNITS);
 		free(units.units);
 		return;
 	}
-	look_add_type(text, graph, value);
+	describe_type(text, graph, value);
 	if (class_id == CLASS_DATE) {
-		look_add(text, " ");
+		text_buffer_add(text, " ");
 		add_date(text, graph_number(graph_boxed(graph, value)));
 	} else if (class_id == CLASS_ERROR) {
-		look_add(text, ": ");
-		look_add_short(text, graph, graph_message(graph, value));
+		text_buffer_add(text, ": ");
+		describe_value(text, graph, graph_message(graph, value));
 	} else if (class_id >= CLASS_BOXED_NUMBER && class_id <= CLASS_BOXED_SYMBOL) {
-		look_add(text, " ");
-		look_add_short(text, graph, graph_boxed(graph, value));
+		text_buffer_add(text, " ");
+		describe_value(text, graph, graph_boxed(graph, value));
 	} else if (class_id == CLASS_PROMISE || class_id == CLASS_GENERATOR ||
 		   class_id == CLASS_ASYNC_GENERATOR) {
 		const char *state = graph_state(graph, value);
 
-		look_printf(text, " (%s)", state ? state : "?");
+		text_buffer_printf(text, " (%s)", state ? state : "?");
 	} else if (class_id == CLASS_ARRAY_BUFFER || class_id == CLASS_SHARED_ARRAY_BUFFER ||
 		   class_id == CLASS_DATA_VIEW) {
-		look_printf(text, "(%llu bytes)",
-			    (unsigned long long)graph_byte_length(graph, value));
+		text_buffer_printf(text, "(%llu bytes)",
+				   (unsigned long long)graph_byte_length(graph, value));
 	} else if (class_id == CLASS_ARRAY || class_id == CLASS_ARGUMENTS ||
 		   class_id == CLASS_MAPPED_ARGUMENTS) {
-		look_add(text, "(");
-		look_add_short(text, graph, graph_array_length(graph, value));
-		look_add(text, ")");
+		text_buffer_add(text, "(");
+		describe_value(text, graph, graph_array_length(graph, value));
+		text_buffer_add(text, ")");
 	} else if (class_id >= CLASS_TYPED_FIRST && class_id <= CLASS_TYPED_LAST) {
-		look_printf(text, "(%u)", graph_elements(graph, value));
+		text_buffer_printf(text, "(%u)", graph_elements(graph, value));
 	} else {
 		graph_edges(graph, value, count_edge, &count);
 		if (class_id >= CLASS_MAP && class_id <= CLASS_WEAK_SET)
-			look_printf(text, "(%llu)", (unsigned long long)count.entries);
+			text_buffer_printf(text, "(%llu)", (unsigned long long)count.entries);
 		else if (class_id == CLASS_OBJECT)
-			look_printf(text, " {%llu}", (unsigned long long)count.properties);
+			text_buffer_printf(text, " {%llu}", (unsigned long long)count.properties);
 	}
 }
 
-void look_add_short(struct look_text *text, struct graph *graph, struct graph_value value)
+void describe_value(struct text_buffer *text, struct graph *graph, struct graph_value value)
 {
 	struct graph_text units;
 	char *digits;
 
 	switch (value.kind) {
 	case GRAPH_BOOL:
-		look_add(text, value.bits ? "true" : "false");
+		text_buffer_add(text, value.bits ? "true" : "false");
 		return;
 	case GRAPH_NUMBER:
-		look_add_number(text, graph_number(value));
+		describe_number(text, graph_number(value));
 		return;
 	case GRAPH_STRING:
 	case GRAPH_ROPE:
 		units = graph_text(graph, value, SHORT_UNITS);
-		look_add_quoted(text, units.units, units.count);
+		text_buffer_add_quoted(text, units.units, units.count);
 		if (units.count < units.total)
-			look_printf(text, "... (%llu)", (unsigned long long)units.total);
+			text_buffer_printf(text, "... (%llu)", (unsigned long long)units.total);
 		free(units.units);
 		return;
 	case GRAPH_SYMBOL:
 		units = graph_text(graph, value, SHORT_UNITS);
-		look_add(text, "Symbol(");
-		look_add_units(text, units.units, units.count);
-		look_add(text, ")");
+		text_buffer_add(text, "Symbol(");
+		text_buffer_add_units(text, units.units, units.count);
+		text_buffer_add(text, ")");
 		free(units.units);
 		return;
 	case GRAPH_BIGINT:
@@ -571,15 +571,15 @@ void look_add_short(struct look_text *text, struct graph *graph, struct graph_va
 		digits = graph_bigint_text(graph, value);
 		if (digits && strlen(digits) > SHORT_UNITS)
 			strcpy(digits + SHORT_UNITS - 3, "...");
-		look_add(text, digits ? digits : "?");
-		look_add(text, "n");
+		text_buffer_add(text, digits ? digits : "?");
+		text_buffer_add(text, "n");
 		free(digits);
 		return;
 	case GRAPH_OBJECT:
 		add_object(text, graph, value);
 		return;
 	default:
-		look_add_type(text, graph, value);
+		describe_type(text, graph, value);
 		return;
 	}
 }

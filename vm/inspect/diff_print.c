@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * compare_tell.c - what is written of the differences between two generations: lines for people, or JSON.
+ * diff_print.c - what is written of the differences between two generations: lines for export, or JSON.
  * One thread.
  */
 #include <stdlib.h>
@@ -11,7 +11,8 @@
 
 /* ---- Paths */
 
-static void add_module_name(struct look_text *text, struct graph *graph, struct graph_value module)
+static void add_module_name(struct text_buffer *text, struct graph *graph,
+			    struct graph_value module)
 {
 	const char *fallback;
 	struct graph_text name = graph_text(graph, graph_name(graph, module, &fallback), 4096);
@@ -21,45 +22,45 @@ static void add_module_name(struct look_text *text, struct graph *graph, struct 
 	while (start && name.units[start - 1] != '/')
 		start--;
 	if (name.count)
-		look_add_units(text, name.units + start, name.count - start);
+		text_buffer_add_units(text, name.units + start, name.count - start);
 	free(name.units);
 }
 
-static void add_step(struct look_text *text, struct graph *graph, const struct step *step)
+static void add_step(struct text_buffer *text, struct graph *graph, const struct step *step)
 {
 	switch ((enum step_kind)step->kind) {
 	case STEP_GLOBAL:
-		look_add(text, "globalThis");
+		text_buffer_add(text, "globalThis");
 		break;
 	case STEP_MODULE:
 		add_module_name(text, graph, step->key);
 		break;
 	case STEP_PROPERTY:
-		look_add_property(text, graph, step->name);
+		describe_property(text, graph, step->name);
 		break;
 	case STEP_ELEMENT:
-		look_printf(text, "[%u]", step->name);
+		text_buffer_printf(text, "[%u]", step->name);
 		break;
 	case STEP_ENTRY:
 	case STEP_MEMBER:
-		look_add(text, step->kind == STEP_ENTRY ? ".get(" : ".has(");
-		look_add_short(text, graph, step->key);
-		look_add(text, ")");
+		text_buffer_add(text, step->kind == STEP_ENTRY ? ".get(" : ".has(");
+		describe_value(text, graph, step->key);
+		text_buffer_add(text, ")");
 		break;
 	case STEP_VARIABLE:
-		look_add(text, ".(variables)");
-		look_add_property(text, graph, step->name);
+		text_buffer_add(text, ".(variables)");
+		describe_property(text, graph, step->name);
 		break;
 	case STEP_ARGUMENT:
-		look_printf(text, ".(arguments)[%u]", step->name);
+		text_buffer_printf(text, ".(arguments)[%u]", step->name);
 		break;
 	default:
-		look_printf(text, ".%s", step->text);
+		text_buffer_printf(text, ".%s", step->text);
 		break;
 	}
 }
 
-static void add_path(struct diff *diff, struct look_text *text, uint32_t from,
+static void add_path(struct diff *diff, struct text_buffer *text, uint32_t from,
 		     const struct step *last)
 {
 	uint32_t parts[PATH_PARTS];
@@ -70,25 +71,25 @@ static void add_path(struct diff *diff, struct look_text *text, uint32_t from,
 		from = diff->steps[from].from;
 	}
 	if (from != NONE)
-		look_add(text, "...");
+		text_buffer_add(text, "...");
 	while (count) {
 		const struct step *step = &diff->steps[parts[--count]];
 
-		add_step(text, diff->looks[step->side].graph, step);
+		add_step(text, diff->sides[step->side].graph, step);
 	}
 	if (last)
-		add_step(text, diff->looks[last->side].graph, last);
+		add_step(text, diff->sides[last->side].graph, last);
 }
 
 /* ---- Telling */
 
 static void tell_side(struct diff *diff, const char *key, unsigned side, struct graph_value value)
 {
-	struct graph *graph = diff->looks[side].graph;
-	struct look_text type = {0}, text = {0};
+	struct graph *graph = diff->sides[side].graph;
+	struct text_buffer type = {0}, text = {0};
 
-	look_add_type(&type, graph, value);
-	look_add_short(&text, graph, value);
+	describe_type(&type, graph, value);
+	describe_value(&text, graph, value);
 	json_open(&diff->json, key, '{');
 	json_text(&diff->json, "type", type.s ? type.s : "");
 	json_text(&diff->json, "value", text.s ? text.s : "");
@@ -101,11 +102,11 @@ static void tell_side(struct diff *diff, const char *key, unsigned side, struct 
 
 static void print_side(struct diff *diff, unsigned side, struct graph_value value)
 {
-	struct graph *graph = diff->looks[side].graph;
-	struct look_text text = {0};
+	struct graph *graph = diff->sides[side].graph;
+	struct text_buffer text = {0};
 	uint64_t bytes = graph_size(graph, value);
 
-	look_add_short(&text, graph, value);
+	describe_value(&text, graph, value);
 	fprintf(diff->to, "%s", text.s ? text.s : "");
 	if (bytes)
 		fprintf(diff->to, " (%s)", format_bytes(bytes).s);
@@ -113,12 +114,13 @@ static void print_side(struct diff *diff, unsigned side, struct graph_value valu
 	free(text.s);
 }
 
-void compare_tell(struct diff *diff, enum change change, uint32_t from, const struct step *last,
-		  struct graph_value older, struct graph_value newer, const struct range *range)
+void diff_print_change(struct diff *diff, enum change change, uint32_t from,
+		       const struct step *last, struct graph_value older, struct graph_value newer,
+		       const struct range *range)
 {
 	static const char *const words[] = {"appeared", "vanished", "changed"};
 	static const char signs[] = "+-~";
-	struct look_text path = {0};
+	struct text_buffer path = {0};
 
 	diff->found[change]++;
 	if (diff->told == diff->limit)
@@ -126,7 +128,7 @@ void compare_tell(struct diff *diff, enum change change, uint32_t from, const st
 	diff->told++;
 	add_path(diff, &path, from, last);
 	if (range)
-		look_printf(&path, "[%u..%u]", range->first, range->last);
+		text_buffer_printf(&path, "[%u..%u]", range->first, range->last);
 	diff->failed = diff->failed || path.failed;
 	if (diff->as_json) {
 		json_open(&diff->json, NULL, '{');
@@ -155,7 +157,7 @@ void compare_tell(struct diff *diff, enum change change, uint32_t from, const st
 	free(path.s);
 }
 
-void compare_end(struct diff *diff)
+void diff_print_end(struct diff *diff)
 {
 	uint64_t all = diff->found[APPEARED] + diff->found[VANISHED] + diff->found[CHANGED];
 	if (diff->as_json) {
@@ -180,15 +182,15 @@ void compare_end(struct diff *diff)
 	}
 }
 
-void compare_begin(struct diff *diff)
+void diff_print_begin(struct diff *diff)
 {
-	const struct compare_pages *pages = diff->pages;
+	const struct heap_diff_pages *pages = diff->pages;
 	uint64_t differ = pages->changed + pages->appeared + pages->vanished;
 
 	if (!diff->as_json) {
 		fprintf(diff->to, "generation %llu -> %llu: %s pages differ (%s)",
-			(unsigned long long)diff->looks[0].generation,
-			(unsigned long long)diff->looks[1].generation, format_count(differ).s,
+			(unsigned long long)diff->sides[0].generation,
+			(unsigned long long)diff->sides[1].generation, format_count(differ).s,
 			format_bytes(differ * pages->bytes_each).s);
 		if (pages->lost)
 			fprintf(diff->to, ", %s are lost", format_count(pages->lost).s);
@@ -196,9 +198,9 @@ void compare_begin(struct diff *diff)
 		return;
 	}
 	json_open(&diff->json, NULL, '{');
-	json_text(&diff->json, "image", diff->looks[0].path);
-	json_number(&diff->json, "from", diff->looks[0].generation);
-	json_number(&diff->json, "to", diff->looks[1].generation);
+	json_text(&diff->json, "image", diff->sides[0].path);
+	json_number(&diff->json, "from", diff->sides[0].generation);
+	json_number(&diff->json, "to", diff->sides[1].generation);
 	json_number(&diff->json, "pageBytes", pages->bytes_each);
 	json_open(&diff->json, "pages", '{');
 	json_number(&diff->json, "appeared", pages->appeared);

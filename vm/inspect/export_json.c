@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * people.c - a generation as JSON for people: the globals and the variables of modules, as values.
+ * export_json.c - a generation as JSON for people: the globals and the variables of modules, as values.
  *
  * What JSON has is written as it is. Everything else is an object with a "$type"; a property of the
  * program's whose name begins with $ gets another in front. An object is written where it is met first,
@@ -25,64 +25,64 @@
 
 /* ---- Objects that were met */
 
-static uint32_t met_find(const struct people *people, uint32_t address)
+static uint32_t met_find(const struct export *export, uint32_t address)
 {
-	return numbers_find(&people->met_numbers, address);
+	return number_map_find(&export->met_numbers, address);
 }
 
 /* One that was not. */
-static uint32_t met_add(struct people *people, uint32_t address, const struct met *met)
+static uint32_t met_add(struct export *export, uint32_t address, const struct met *met)
 {
-	uint32_t number = numbers_add(&people->met_numbers, address);
+	uint32_t number = number_map_add(&export->met_numbers, address);
 
-	if (number != NUMBER_NONE && number >= people->met_room) {
-		size_t room = people->met_room ? people->met_room + people->met_room / 2 : 1024;
-		struct met *grown = realloc(people->met, room * sizeof(*grown));
+	if (number != NUMBER_NONE && number >= export->met_room) {
+		size_t room = export->met_room ? export->met_room + export->met_room / 2 : 1024;
+		struct met *grown = realloc(export->met, room * sizeof(*grown));
 
 		if (grown) {
-			people->met = grown;
-			people->met_room = room;
+			export->met = grown;
+			export->met_room = room;
 		} else {
 			number = NUMBER_NONE;
 		}
 	}
 	if (number == NUMBER_NONE)
-		people->failed = true;
+		export->failed = true;
 	else
-		people->met[number] = *met;
+		export->met[number] = *met;
 	return number;
 }
 
-static void add_step(struct people *people, const struct met *met)
+static void add_step(struct export *export, const struct met *met)
 {
 	switch ((enum graph_edge_kind)met->kind) {
 	case GRAPH_PROPERTY:
 	case GRAPH_VARIABLE:
-		look_add_property(&people->text, people->graph, met->name);
+		describe_property(&export->text, export->graph, met->name);
 		break;
 	case GRAPH_ELEMENT:
-		look_printf(&people->text, "[%u]", met->name);
+		text_buffer_printf(&export->text, "[%u]", met->name);
 		break;
 	case GRAPH_KEY:
-		look_printf(&people->text, ".entries[%u][0]", met->name);
+		text_buffer_printf(&export->text, ".entries[%u][0]", met->name);
 		break;
 	case GRAPH_ENTRY:
-		look_printf(&people->text, ".entries[%u][1]", met->name);
+		text_buffer_printf(&export->text, ".entries[%u][1]", met->name);
 		break;
 	case GRAPH_SLOT:
-		look_printf(&people->text, ".arguments[%u]", met->name);
+		text_buffer_printf(&export->text, ".arguments[%u]", met->name);
 		break;
 	default: /* "(target)": target */
-		look_printf(&people->text, ".%.*s",
-			    (int)strlen(met->text) - 2 * (met->text[0] == '('),
-			    met->text + (met->text[0] == '('));
+		text_buffer_printf(&export->text, ".%.*s",
+				   (int)strlen(met->text) - 2 * (met->text[0] == '('),
+				   met->text + (met->text[0] == '('));
 		break;
 	}
 }
 
-static struct graph_value module_at(struct people *people, uint32_t index);
+static struct graph_value module_at(struct export *export, uint32_t index);
 
-static void put_reference(struct people *people, uint32_t index)
+static void put_reference(struct export *export, uint32_t index)
 {
 	uint32_t parts[PATH_PARTS];
 	unsigned count = 0;
@@ -90,51 +90,52 @@ static void put_reference(struct people *people, uint32_t index)
 
 	while (count < PATH_PARTS && !whole) {
 		parts[count++] = index;
-		whole = people->met[index].from == PEOPLE_NONE;
-		index = people->met[index].from;
+		whole = export->met[index].from == EXPORT_NONE;
+		index = export->met[index].from;
 	}
 	if (!whole) {
-		look_add(&people->text, "...");
-	} else if (people->met[parts[count - 1]].frame != PEOPLE_NONE) {
-		look_printf(&people->text, "running[%u].variables",
-			    people->met[parts[count - 1]].frame);
-	} else if (people->met[parts[count - 1]].module == PEOPLE_NONE) {
-		look_add(&people->text, "globals");
+		text_buffer_add(&export->text, "...");
+	} else if (export->met[parts[count - 1]].frame != EXPORT_NONE) {
+		text_buffer_printf(&export->text, "running[%u].variables",
+				   export->met[parts[count - 1]].frame);
+	} else if (export->met[parts[count - 1]].module == EXPORT_NONE) {
+		text_buffer_add(&export->text, "globals");
 	} else {
 		const char *fallback;
 		struct graph_text name = graph_text(
-			people->graph,
-			graph_name(people->graph,
-				   module_at(people, people->met[parts[count - 1]].module),
+			export->graph,
+			graph_name(export->graph,
+				   module_at(export, export->met[parts[count - 1]].module),
 				   &fallback),
 			4096);
 
-		look_add(&people->text, "modules[\"");
-		look_add_units(&people->text, name.units, name.count);
-		look_add(&people->text, "\"].variables");
+		text_buffer_add(&export->text, "modules[\"");
+		text_buffer_add_units(&export->text, name.units, name.count);
+		text_buffer_add(&export->text, "\"].variables");
 		free(name.units);
 	}
 	while (count)
-		add_step(people, &people->met[parts[--count]]);
-	people_put(people, "{\"$ref\": ");
+		add_step(export, &export->met[parts[--count]]);
+	export_put(export, "{\"$ref\": ");
 	/* The path is text by now; make it JSON's. */
 	{
-		char *path = people->text.s;
+		char *path = export->text.s;
 
-		people->text = (struct look_text){0};
-		look_add(&people->text, "\"");
+		export->text = (struct text_buffer){0};
+		text_buffer_add(&export->text, "\"");
 		for (const char *c = path ? path : ""; *c; c++)
-			look_printf(&people->text, *c == '"' || *c == '\\' ? "\\%c" : "%c", *c);
-		look_add(&people->text, "\"}");
+			text_buffer_printf(&export->text, *c == '"' || *c == '\\' ? "\\%c" : "%c",
+					   *c);
+		text_buffer_add(&export->text, "\"}");
 		free(path);
-		people_put_text(people);
+		export_put_text(export);
 	}
 }
 
 /* ---- What an object shows */
 
 struct collect {
-	struct people *people;
+	struct export *export;
 	struct edges *edges;
 	unsigned class_id;
 	bool global;
@@ -143,22 +144,23 @@ struct collect {
 /* Is it shown, among what an object of that class refers to? */
 static bool is_shown(const struct collect *collect, const struct graph_edge *edge)
 {
-	const struct people *people = collect->people;
+	const struct export *export = collect->export;
 
 	switch ((enum graph_edge_kind)edge->kind) {
 	case GRAPH_PROPERTY:
 	case GRAPH_GETTER:
 	case GRAPH_SETTER:
 		if (collect->global)
-			return people->options.all || !look_is_builtin(people->graph, edge->name);
-		return edge->enumerable || people->options.all;
+			return export->options.all ||
+			       !inspection_is_builtin(export->graph, edge->name);
+		return edge->enumerable || export->options.all;
 	case GRAPH_ELEMENT:
 	case GRAPH_KEY:
 	case GRAPH_ENTRY:
 		return true;
 	case GRAPH_VARIABLE:
 		return collect->class_id == CLASS_GENERATOR ||
-		       collect->class_id == CLASS_ASYNC_GENERATOR || people->options.all;
+		       collect->class_id == CLASS_ASYNC_GENERATOR || export->options.all;
 	case GRAPH_SLOT:
 		return collect->class_id == CLASS_BOUND_FUNCTION;
 	case GRAPH_INTERNAL:
@@ -189,14 +191,14 @@ static bool is_shown(const struct collect *collect, const struct graph_edge *edg
 }
 
 /* Append it, unless there are enough; a key comes with its value or not at all. */
-static int keep(struct people *people, struct edges *edges, const struct graph_edge *edge)
+static int keep(struct export *export, struct edges *edges, const struct graph_edge *edge)
 {
 	const struct graph_edge *last = edges->count ? &edges->edge[edges->count - 1] : NULL;
 	bool value = edge->kind == GRAPH_ENTRY;
 
 	if (value && !(last && last->kind == GRAPH_KEY && last->name == edge->name))
 		return 0;
-	if (!value && edges->count >= people->options.limit) {
+	if (!value && edges->count >= export->options.limit) {
 		edges->more++;
 		return 0;
 	}
@@ -205,7 +207,7 @@ static int keep(struct people *people, struct edges *edges, const struct graph_e
 		struct graph_edge *grown = realloc(edges->edge, room * sizeof(*grown));
 
 		if (!grown) {
-			people->failed = true;
+			export->failed = true;
 			return -ENOMEM;
 		}
 		edges->edge = grown;
@@ -233,18 +235,18 @@ static int collect_edge(void *arg, const struct graph_edge *edge)
 		kept.text = "getter";
 	else if (edge->kind == GRAPH_SETTER)
 		kept.text = "setter";
-	return keep(collect->people, edges, &kept);
+	return keep(collect->export, edges, &kept);
 }
 
-static void collect(struct people *people, struct graph_value value, bool global,
+static void collect(struct export *export, struct graph_value value, bool global,
 		    struct edges *edges)
 {
-	struct collect collect = {.people = people,
+	struct collect collect = {.export = export,
 				  .edges = edges,
-				  .class_id = graph_class(people->graph, value),
+				  .class_id = graph_class(export->graph, value),
 				  .global = global};
 
-	graph_edges(people->graph, value, collect_edge, &collect);
+	graph_edges(export->graph, value, collect_edge, &collect);
 }
 
 /* ---- Objects */
@@ -256,11 +258,11 @@ static bool is_list(unsigned class_id)
 }
 
 /* Only elements, all of them: it can be a JSON array. */
-static bool is_plain_array(struct people *people, struct graph_value value,
+static bool is_plain_array(struct export *export, struct graph_value value,
 			   const struct edges *edges)
 {
-	if (graph_class(people->graph, value) != CLASS_ARRAY ||
-	    !graph_is_dense(people->graph, value))
+	if (graph_class(export->graph, value) != CLASS_ARRAY ||
+	    !graph_is_dense(export->graph, value))
 		return false;
 	for (size_t i = 0; i < edges->count; i++)
 		if (edges->edge[i].kind != GRAPH_ELEMENT)
@@ -268,20 +270,20 @@ static bool is_plain_array(struct people *people, struct graph_value value,
 	return true;
 }
 
-static bool is_plain_object(struct people *people, struct graph_value value)
+static bool is_plain_object(struct export *export, struct graph_value value)
 {
 	const char *fallback;
 	struct graph_value proto, name;
 	struct graph_text text;
 	bool plain;
 
-	if (graph_class(people->graph, value) != CLASS_OBJECT)
+	if (graph_class(export->graph, value) != CLASS_OBJECT)
 		return false;
-	proto = graph_proto(people->graph, value);
+	proto = graph_proto(export->graph, value);
 	if (proto.kind != GRAPH_OBJECT)
 		return true;
-	name = graph_name(people->graph, value, &fallback);
-	text = graph_text(people->graph, name, 7);
+	name = graph_name(export->graph, value, &fallback);
+	text = graph_text(export->graph, name, 7);
 	plain = text.total == 6 && !memcmp(text.units, u"Object", 12);
 	free(text.units);
 	return plain;
@@ -299,83 +301,83 @@ static bool fits_one_line(const struct edges *edges)
 }
 
 /* How deep the objects on the way down are. */
-static bool too_deep(const struct people *people)
+static bool too_deep(const struct export *export)
 {
-	return people->depth >= people->options.depth;
+	return export->depth >= export->options.depth;
 }
 
 /* How one gets to what is written next. */
-static struct met way_to(const struct people *people, const struct graph_edge *edge)
+static struct met way_to(const struct export *export, const struct graph_edge *edge)
 {
 	return (struct met){
-		.from = people->depth ? people->levels[people->depth - 1].met : PEOPLE_NONE,
+		.from = export->depth ? export->levels[export->depth - 1].met : EXPORT_NONE,
 		.name = edge->name,
 		.kind = edge->kind,
 		.text = edge->text,
-		.module = people->module,
-		.frame = people->frame,
+		.module = export->module,
+		.frame = export->frame,
 	};
 }
 
 /* Begin an object, or write all of it if it is one that was met, or too deep. */
-static void begin(struct people *people, struct graph_value value, const struct graph_edge *edge)
+static void begin(struct export *export, struct graph_value value, const struct graph_edge *edge)
 {
-	struct met met = way_to(people, edge);
-	unsigned class_id = graph_class(people->graph, value);
-	uint32_t index = met_find(people, (uint32_t)value.bits);
+	struct met met = way_to(export, edge);
+	unsigned class_id = graph_class(export->graph, value);
+	uint32_t index = met_find(export, (uint32_t)value.bits);
 	struct level level = {.value = value};
 
-	if (index != PEOPLE_NONE) {
-		put_reference(people, index);
+	if (index != EXPORT_NONE) {
+		put_reference(export, index);
 		return;
 	}
-	if (too_deep(people)) {
-		people_put(people, "{\"$cut\": \"depth\", ");
-		people_put_type(people, value);
-		people_put(people, "}");
+	if (too_deep(export)) {
+		export_put(export, "{\"$cut\": \"depth\", ");
+		export_put_type(export, value);
+		export_put(export, "}");
 		return;
 	}
-	level.met = met_add(people, (uint32_t)value.bits, &met);
-	collect(people, value, false, &level.edges);
-	if (people->depth == people->levels_room) {
-		size_t room = people->levels_room ? people->levels_room * 2 : 64;
-		struct level *grown = realloc(people->levels, room * sizeof(*grown));
+	level.met = met_add(export, (uint32_t)value.bits, &met);
+	collect(export, value, false, &level.edges);
+	if (export->depth == export->levels_room) {
+		size_t room = export->levels_room ? export->levels_room * 2 : 64;
+		struct level *grown = realloc(export->levels, room * sizeof(*grown));
 
 		if (!grown)
-			people->failed = true;
+			export->failed = true;
 		else
-			people->levels = grown;
-		people->levels_room = grown ? room : people->levels_room;
+			export->levels = grown;
+		export->levels_room = grown ? room : export->levels_room;
 	}
-	if (people->failed) {
+	if (export->failed) {
 		free(level.edges.edge);
 		return;
 	}
 	level.close = '}';
 	level.pairs = class_id == CLASS_MAP || class_id == CLASS_WEAK_MAP;
-	if (is_plain_array(people, value, &level.edges)) {
-		people_put(people, "[");
+	if (is_plain_array(export, value, &level.edges)) {
+		export_put(export, "[");
 		level.close = ']';
 		level.section = 'a';
 		level.one_line = fits_one_line(&level.edges);
 	} else {
-		people_put(people, "{");
+		export_put(export, "{");
 		level.plain = class_id == CLASS_OBJECT || class_id == CLASS_NAMESPACE;
-		if (!is_plain_object(people, value)) {
-			people_put_type(people, value);
-			people_put_special(people, value, class_id);
+		if (!is_plain_object(export, value)) {
+			export_put_type(export, value);
+			export_put_special(export, value, class_id);
 			if (is_list(class_id)) {
 				struct graph_value length =
-					graph_array_length(people->graph, value);
+					graph_array_length(export->graph, value);
 
-				people_put(people, ", \"length\": ");
-				people_put_primitive(people, length);
+				export_put(export, ", \"length\": ");
+				export_put_primitive(export, length);
 			}
 			level.comma = true;
 		}
 	}
-	level.indent = people->line + 1;
-	people->levels[people->depth++] = level;
+	level.indent = export->line + 1;
+	export->levels[export->depth++] = level;
 }
 
 /* Sections: a elements, e entries, v variables, w arguments, p properties, 0 directly in the object. */
@@ -398,42 +400,42 @@ static char section_of(const struct level *level, const struct graph_edge *edge)
 	}
 }
 
-static void close_section(struct people *people, struct level *level)
+static void close_section(struct export *export, struct level *level)
 {
 	if (!level->section || level->close == ']')
 		return;
-	people_new_line(people, level->indent);
-	people_put(people, level->section == 'v' || level->section == 'p' ? "}" : "]");
+	export_new_line(export, level->indent);
+	export_put(export, level->section == 'v' || level->section == 'p' ? "}" : "]");
 	level->section = 0;
 	level->comma = true;
 }
 
-static void open_section(struct people *people, struct level *level, char section)
+static void open_section(struct export *export, struct level *level, char section)
 {
-	people_put(people, level->comma ? "," : "");
-	people_new_line(people, level->indent);
+	export_put(export, level->comma ? "," : "");
+	export_new_line(export, level->indent);
 	switch (section) {
 	case 'a':
-		people_put(people, "\"elements\": [");
+		export_put(export, "\"elements\": [");
 		break;
 	case 'e':
-		people_put(people, level->pairs ? "\"entries\": [" : "\"values\": [");
+		export_put(export, level->pairs ? "\"entries\": [" : "\"values\": [");
 		break;
 	case 'v':
-		people_put(people, "\"variables\": {");
+		export_put(export, "\"variables\": {");
 		break;
 	case 'w':
-		people_put(people, "\"arguments\": [");
+		export_put(export, "\"arguments\": [");
 		break;
 	default:
-		people_put(people, "\"properties\": {");
+		export_put(export, "\"properties\": {");
 		break;
 	}
 	level->section = section;
 	level->comma = false;
 }
 
-static void put_value(struct people *people, struct graph_value value,
+static void put_value(struct export *export, struct graph_value value,
 		      const struct graph_edge *edge)
 {
 	bool text = value.kind == GRAPH_STRING || value.kind == GRAPH_ROPE;
@@ -441,82 +443,82 @@ static void put_value(struct people *people, struct graph_value value,
 	uint32_t index;
 
 	if (value.kind == GRAPH_OBJECT) {
-		begin(people, value, edge);
+		begin(export, value, edge);
 		return;
 	}
-	if (text && graph_length(people->graph, value) > TEXT_REPEATED) {
-		index = met_find(people, (uint32_t)value.bits);
-		if (index != PEOPLE_NONE) {
-			put_reference(people, index);
+	if (text && graph_length(export->graph, value) > TEXT_REPEATED) {
+		index = met_find(export, (uint32_t)value.bits);
+		if (index != EXPORT_NONE) {
+			put_reference(export, index);
 			return;
 		}
-		met = way_to(people, edge);
-		met_add(people, (uint32_t)value.bits, &met);
+		met = way_to(export, edge);
+		met_add(export, (uint32_t)value.bits, &met);
 	}
-	people_put_primitive(people, value);
+	export_put_primitive(export, value);
 }
 
 /* "(target)": target. */
-static void put_internal_key(struct people *people, const char *text)
+static void put_internal_key(struct export *export, const char *text)
 {
 	size_t length = strlen(text);
 
 	if (text[0] == '(')
-		fprintf(people->to, "\"%.*s\": ", (int)length - 2, text + 1);
+		fprintf(export->to, "\"%.*s\": ", (int)length - 2, text + 1);
 	else
-		fprintf(people->to, "\"%s\": ", text);
+		fprintf(export->to, "\"%s\": ", text);
 }
 
 /* The next thing that the innermost object refers to. */
-static void put_next(struct people *people)
+static void put_next(struct export *export)
 {
-	struct level *level = &people->levels[people->depth - 1];
+	struct level *level = &export->levels[export->depth - 1];
 	struct graph_edge edge = level->edges.edge[level->next++];
 	char section = section_of(level, &edge);
 	bool pair = edge.kind == GRAPH_ENTRY;
 
 	if (section != level->section) {
-		close_section(people, level);
+		close_section(export, level);
 		if (section)
-			open_section(people, level, section);
+			open_section(export, level, section);
 	}
 	if (!pair) {
-		people_put(people, level->comma ? "," : "");
+		export_put(export, level->comma ? "," : "");
 		if (!level->one_line)
-			people_new_line(people,
+			export_new_line(export,
 					level->indent + (level->section && level->close != ']'));
 		else if (level->comma)
-			people_put(people, " ");
+			export_put(export, " ");
 	} else {
-		people_put(people, ", ");
+		export_put(export, ", ");
 	}
 	level->comma = true;
 	switch ((enum graph_edge_kind)edge.kind) {
 	case GRAPH_PROPERTY:
 	case GRAPH_VARIABLE:
-		people_put_key(people, edge.name);
+		export_put_key(export, edge.name);
 		break;
 	case GRAPH_GETTER:
 	case GRAPH_SETTER:
-		people_put_key(people, edge.name);
-		fprintf(people->to, "{\"$type\": \"%s\"}", edge.text);
+		export_put_key(export, edge.name);
+		fprintf(export->to, "{\"$type\": \"%s\"}", edge.text);
 		return;
 	case GRAPH_INTERNAL:
-		put_internal_key(people, edge.text);
+		put_internal_key(export, edge.text);
 		break;
 	case GRAPH_KEY:
-		people_put(people, level->pairs ? "[" : "");
+		export_put(export, level->pairs ? "[" : "");
 		break;
 	default:
 		break;
 	}
-	put_value(people, graph_follow(people->graph, edge.to), &edge);
+	put_value(export, graph_follow(export->graph, edge.to), &edge);
 }
 
 /* Behind a Map's key stands its value, behind that the bracket. */
-static void after_value(struct people *people)
+static void after_value(struct export *export)
 {
-	const struct level *level = &people->levels[people->depth - 1];
+	const struct level *level = &export->levels[export->depth - 1];
 	const struct graph_edge *edge = level->edges.edge + level->next;
 
 	if (!level->next || level->section != 'e' || !level->pairs)
@@ -524,43 +526,43 @@ static void after_value(struct people *people)
 	if (edge[-1].kind == GRAPH_KEY && level->next < level->edges.count &&
 	    edge->kind == GRAPH_ENTRY)
 		return;
-	people_put(people, "]");
+	export_put(export, "]");
 }
 
-static void end(struct people *people)
+static void end(struct export *export)
 {
-	struct level level = people->levels[people->depth - 1];
+	struct level level = export->levels[export->depth - 1];
 
-	close_section(people, &level);
+	close_section(export, &level);
 	if (level.edges.more) {
-		people_put(people, level.comma ? "," : "");
-		people_new_line(people, level.indent);
-		fprintf(people->to, level.close == ']' ? "{\"$more\": %llu}" : "\"$more\": %llu",
+		export_put(export, level.comma ? "," : "");
+		export_new_line(export, level.indent);
+		fprintf(export->to, level.close == ']' ? "{\"$more\": %llu}" : "\"$more\": %llu",
 			(unsigned long long)level.edges.more);
 	}
-	people->depth--;
+	export->depth--;
 	if ((level.edges.count || level.edges.more) && !level.one_line)
-		people_new_line(people, level.indent - 1);
-	putc(level.close, people->to);
+		export_new_line(export, level.indent - 1);
+	putc(level.close, export->to);
 	free(level.edges.edge);
 }
 
 /* A value with all that is below it. */
-static void put_tree(struct people *people, struct graph_value value, const struct graph_edge *edge)
+static void put_tree(struct export *export, struct graph_value value, const struct graph_edge *edge)
 {
-	put_value(people, value, edge);
-	while (people->depth && !people->failed && !graph_failed(people->graph, NULL)) {
-		struct level *level = &people->levels[people->depth - 1];
-		size_t depth = people->depth;
+	put_value(export, value, edge);
+	while (export->depth && !export->failed && !graph_failed(export->graph, NULL)) {
+		struct level *level = &export->levels[export->depth - 1];
+		size_t depth = export->depth;
 
 		if (level->next < level->edges.count) {
-			put_next(people);
-			if (people->depth == depth)
-				after_value(people);
+			put_next(export);
+			if (export->depth == depth)
+				after_value(export);
 		} else {
-			end(people);
-			if (people->depth)
-				after_value(people);
+			end(export);
+			if (export->depth)
+				after_value(export);
 		}
 	}
 }
@@ -582,43 +584,43 @@ static int find_module(void *arg, const struct graph_edge *edge)
 	return 1;
 }
 
-static struct graph_value module_at(struct people *people, uint32_t index)
+static struct graph_value module_at(struct export *export, uint32_t index)
 {
 	struct find_module find = {index, {GRAPH_OTHER, 0}};
 
-	graph_edges(people->graph, (struct graph_value){GRAPH_ROOT, GRAPH_ROOT_MODULES},
+	graph_edges(export->graph, (struct graph_value){GRAPH_ROOT, GRAPH_ROOT_MODULES},
 		    find_module, &find);
 	return find.module;
 }
 
 /* The names that `edges` has, with their values, at one more than the document's indent. */
-static void put_names(struct people *people, const struct edges *edges, size_t indent)
+static void put_names(struct export *export, const struct edges *edges, size_t indent)
 {
 	bool comma = false;
 
-	for (size_t i = 0; i < edges->count && !people->failed; i++) {
+	for (size_t i = 0; i < edges->count && !export->failed; i++) {
 		const struct graph_edge *edge = &edges->edge[i];
 
-		people_put(people, comma ? "," : "");
-		people_new_line(people, indent);
+		export_put(export, comma ? "," : "");
+		export_new_line(export, indent);
 		comma = true;
-		people_put_key(people, edge->name);
+		export_put_key(export, edge->name);
 		if (edge->kind == GRAPH_GETTER || edge->kind == GRAPH_SETTER)
-			fprintf(people->to, "{\"$type\": \"%s\"}", edge->text);
+			fprintf(export->to, "{\"$type\": \"%s\"}", edge->text);
 		else
-			put_tree(people, graph_follow(people->graph, edge->to), edge);
+			put_tree(export, graph_follow(export->graph, edge->to), edge);
 	}
 	if (edges->more) {
-		people_put(people, comma ? "," : "");
-		people_new_line(people, indent);
-		fprintf(people->to, "\"$more\": %llu", (unsigned long long)edges->more);
+		export_put(export, comma ? "," : "");
+		export_new_line(export, indent);
+		fprintf(export->to, "\"$more\": %llu", (unsigned long long)edges->more);
 	}
 	if (edges->count || edges->more)
-		people_new_line(people, indent - 1);
+		export_new_line(export, indent - 1);
 }
 
 struct variables {
-	struct people *people;
+	struct export *export;
 	struct edges edges;
 	bool declared; /* it has variables of its own: exports are among them */
 };
@@ -630,38 +632,38 @@ static int collect_variable(void *arg, const struct graph_edge *edge)
 
 	if (edge->kind == GRAPH_VARIABLE)
 		variables->declared = true;
-	else if (edge->kind == GRAPH_IMPORT && variables->people->options.all)
+	else if (edge->kind == GRAPH_IMPORT && variables->export->options.all)
 		variable.kind = GRAPH_VARIABLE;
 	else if (edge->kind != GRAPH_PROPERTY || variables->declared)
 		return 0;
 	else
 		variable.kind = GRAPH_VARIABLE;
-	return keep(variables->people, &variables->edges, &variable);
+	return keep(variables->export, &variables->edges, &variable);
 }
 
 static int put_module(void *arg, const struct graph_edge *edge)
 {
-	struct people *people = arg;
-	struct variables variables = {.people = people};
+	struct export *export = arg;
+	struct variables variables = {.export = export};
 	const char *fallback;
 
-	if (!people->options.all && !look_is_program_module(people->graph, edge->to))
+	if (!export->options.all && !inspection_is_program_module(export->graph, edge->to))
 		return 0;
-	graph_edges(people->graph, edge->to, collect_variable, &variables);
-	people_put(people, people->module == PEOPLE_NONE ? "" : ",");
-	people->module = edge->name;
-	people_new_line(people, 2);
-	people_put_quoted(people, graph_text(people->graph,
-					     graph_name(people->graph, edge->to, &fallback), 4096));
-	people_put(people, ": {");
-	people_new_line(people, 3);
-	people_put(people, "\"variables\": {");
-	put_names(people, &variables.edges, 4);
-	people_put(people, "}");
-	people_new_line(people, 2);
-	people_put(people, "}");
+	graph_edges(export->graph, edge->to, collect_variable, &variables);
+	export_put(export, export->module == EXPORT_NONE ? "" : ",");
+	export->module = edge->name;
+	export_new_line(export, 2);
+	export_put_quoted(export, graph_text(export->graph,
+					     graph_name(export->graph, edge->to, &fallback), 4096));
+	export_put(export, ": {");
+	export_new_line(export, 3);
+	export_put(export, "\"variables\": {");
+	put_names(export, &variables.edges, 4);
+	export_put(export, "}");
+	export_new_line(export, 2);
+	export_put(export, "}");
 	free(variables.edges.edge);
-	return people->failed;
+	return export->failed;
 }
 
 static int keep_frame(void *arg, const struct graph_edge *edge)
@@ -670,85 +672,89 @@ static int keep_frame(void *arg, const struct graph_edge *edge)
 
 	if (edge->kind != GRAPH_VARIABLE && edge->kind != GRAPH_INTERNAL)
 		return 0;
-	return keep(variables->people, &variables->edges, edge);
+	return keep(variables->export, &variables->edges, edge);
 }
 
 /* A generation that was taken in the middle of a turn: the functions that run, innermost first. */
-static void put_running(struct people *people)
+static void put_running(struct export *export)
 {
-	struct variables variables = {.people = people};
+	struct variables variables = {.export = export};
 	size_t next;
 
-	graph_edges(people->graph, (struct graph_value){GRAPH_ROOT, GRAPH_ROOT_STACK}, keep_frame,
+	graph_edges(export->graph, (struct graph_value){GRAPH_ROOT, GRAPH_ROOT_STACK}, keep_frame,
 		    &variables);
 	if (!variables.edges.count)
 		return;
-	people_put(people, ",\n  \"running\": [");
-	for (size_t i = 0; i < variables.edges.count && !people->failed; i = next) {
+	export_put(export, ",\n  \"running\": [");
+	for (size_t i = 0; i < variables.edges.count && !export->failed; i = next) {
 		struct edges frame = {.edge = variables.edges.edge + i + 1};
 
 		for (next = i + 1; next < variables.edges.count &&
 				   variables.edges.edge[next].kind == GRAPH_VARIABLE;
 		     next++)
 			frame.count++;
-		people_put(people, i ? "," : "");
-		people_new_line(people, 2);
-		people_put(people, "{\"$type\": \"call\"");
-		people_put_function(people, variables.edges.edge[i].to);
-		people_put(people, ", \"variables\": {");
-		people->frame++; /* the first one's number is 0 */
-		put_names(people, &frame, 3);
-		people_put(people, "}}");
+		export_put(export, i ? "," : "");
+		export_new_line(export, 2);
+		export_put(export, "{\"$type\": \"call\"");
+		export_put_function(export, variables.edges.edge[i].to);
+		export_put(export, ", \"variables\": {");
+		export->frame++; /* the first one's number is 0 */
+		put_names(export, &frame, 3);
+		export_put(export, "}}");
 	}
-	people_new_line(people, 1);
-	people_put(people, "]");
+	export_new_line(export, 1);
+	export_put(export, "]");
 	free(variables.edges.edge);
 }
 
-static void put_document(struct people *people)
+static void put_document(struct export *export)
 {
 	struct edges edges = {0};
 
-	people_put(people, "{\n  \"image\": ");
-	json_text(&(struct json){.to = people->to}, NULL, people->look->path);
-	fprintf(people->to, ",\n  \"generation\": %llu,\n  \"globals\": {",
-		(unsigned long long)people->look->generation);
-	people->module = people->frame = PEOPLE_NONE;
-	collect(people, graph_global(people->graph), true, &edges);
+	export_put(export, "{\n  \"image\": ");
+	json_text(&(struct json){.to = export->to}, NULL, export->inspection->path);
+	fprintf(export->to, ",\n  \"generation\": %llu,\n  \"globals\": {",
+		(unsigned long long)export->inspection->generation);
+	export->module = export->frame = EXPORT_NONE;
+	collect(export, graph_global(export->graph), true, &edges);
 	/* A script's let, const and class stand beside them. */
-	collect(people, graph_global_variables(people->graph), true, &edges);
-	put_names(people, &edges, 2);
+	collect(export, graph_global_variables(export->graph), true, &edges);
+	put_names(export, &edges, 2);
 	free(edges.edge);
-	people_put(people, "},\n  \"modules\": {");
-	graph_edges(people->graph, (struct graph_value){GRAPH_ROOT, GRAPH_ROOT_MODULES}, put_module,
-		    people);
-	if (people->module != PEOPLE_NONE)
-		people_new_line(people, 1);
-	people_put(people, "}");
-	put_running(people);
-	people_put(people, "\n}\n");
+	export_put(export, "},\n  \"modules\": {");
+	graph_edges(export->graph, (struct graph_value){GRAPH_ROOT, GRAPH_ROOT_MODULES}, put_module,
+		    export);
+	if (export->module != EXPORT_NONE)
+		export_new_line(export, 1);
+	export_put(export, "}");
+	put_running(export);
+	export_put(export, "\n}\n");
 }
 
-int people_write(struct look *look, const struct people_options *options, FILE *to,
-		 struct thaw_error *error)
+int export_json_write(struct inspection *inspection, const struct export_json_options *options,
+		      FILE *to, struct thaw_error *error)
 {
-	struct people people = {.look = look, .graph = look->graph, .to = to, .options = *options};
+	struct export export = {.inspection = inspection,
+				.graph = inspection->graph,
+				.to = to,
+				.options = *options};
 	int code;
 
-	if (!people.options.depth)
-		people.options.depth = DEPTH_DEFAULT;
-	if (!people.options.limit)
-		people.options.limit = LIMIT_DEFAULT;
-	graph_begin(look->graph);
-	put_document(&people);
-	code = graph_failed(look->graph, error);
-	if (!code && people.failed)
-		code = failure(error, -ENOMEM, "%s: not enough memory to export it", look->path);
-	while (people.depth)
-		free(people.levels[--people.depth].edges.edge);
-	free(people.levels);
-	free(people.met);
-	numbers_free(&people.met_numbers);
-	free(people.text.s);
+	if (!export.options.depth)
+		export.options.depth = DEPTH_DEFAULT;
+	if (!export.options.limit)
+		export.options.limit = LIMIT_DEFAULT;
+	graph_begin(inspection->graph);
+	put_document(&export);
+	code = graph_failed(inspection->graph, error);
+	if (!code && export.failed)
+		code = failure(error, -ENOMEM, "%s: not enough memory to export it",
+			       inspection->path);
+	while (export.depth)
+		free(export.levels[--export.depth].edges.edge);
+	free(export.levels);
+	free(export.met);
+	number_map_free(&export.met_numbers);
+	free(export.text.s);
 	return code;
 }

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * people_state.h - what the files behind people.h share: people.c walks the objects, people_value.c writes
+ * export_json_state.h - what the files behind export.h share: export.c walks the objects, export_json_value.c writes
  * what stands for one value.
  */
-#ifndef VM_CLI_PEOPLE_STATE_H
-#define VM_CLI_PEOPLE_STATE_H
+#ifndef VM_INSPECT_EXPORT_JSON_STATE_H
+#define VM_INSPECT_EXPORT_JSON_STATE_H
 
 #include "number_map.h"
 #include "export_json.h"
 
-#define PEOPLE_NONE UINT32_MAX /* and one more is 0 */
+#define EXPORT_NONE UINT32_MAX /* and one more is 0 */
 
 struct edges { /* what an object refers to, as far as it is shown */
 	struct graph_edge *edge;
@@ -19,12 +19,12 @@ struct edges { /* what an object refers to, as far as it is shown */
 
 /* An object that was met: how one gets there. */
 struct met {
-	uint32_t from; /* index of the object before it, PEOPLE_NONE: a root of the output */
+	uint32_t from; /* index of the object before it, EXPORT_NONE: a root of the output */
 	uint32_t name;
 	const char *text; /* of GRAPH_INTERNAL */
 	uint8_t kind;	  /* enum graph_edge_kind */
-	uint32_t module;  /* that has it, PEOPLE_NONE: globalThis */
-	uint32_t frame;	  /* that has it, PEOPLE_NONE: no function that runs */
+	uint32_t module;  /* that has it, EXPORT_NONE: globalThis */
+	uint32_t frame;	  /* that has it, EXPORT_NONE: no function that runs */
 };
 
 struct level { /* an object that is being written */
@@ -41,39 +41,40 @@ struct level { /* an object that is being written */
 	bool pairs; /* entries have a key and a value */
 };
 
-struct people {
-	struct look *look;
+struct export
+{
+	struct inspection *inspection;
 	struct graph *graph;
 	FILE *to;
-	struct people_options options;
+	struct export_json_options options;
 	struct met *met;
 	size_t met_room;
-	struct numbers met_numbers; /* addresses; the same number is the index in `met` */
+	struct number_map met_numbers; /* addresses; the same number is the index in `met` */
 	struct level *levels;
 	size_t depth, levels_room;
 	size_t line;	 /* how far the last line is indented */
-	uint32_t module; /* whose variables are written, PEOPLE_NONE: globals */
-	uint32_t frame;	 /* the same of a function that runs; PEOPLE_NONE: another's */
-	struct look_text text;
+	uint32_t module; /* whose variables are written, EXPORT_NONE: globals */
+	uint32_t frame;	 /* the same of a function that runs; EXPORT_NONE: another's */
+	struct text_buffer text;
 	bool failed;
 };
 
-/* ---- people_value.c */
+/* ---- export_json_value.c */
 
-void people_put(struct people *people, const char *text);
-void people_new_line(struct people *people, size_t indent);
+void export_put(struct export *export, const char *text);
+void export_new_line(struct export *export, size_t indent);
 /* What was gathered in `text`, which is empty then. */
-void people_put_text(struct people *people);
+void export_put_text(struct export *export);
 /* As a JSON string; the units are freed. */
-void people_put_quoted(struct people *people, struct graph_text units);
+void export_put_quoted(struct export *export, struct graph_text units);
 /* A name as a key, with what comes between it and its value. */
-void people_put_key(struct people *people, uint32_t atom);
+void export_put_key(struct export *export, uint32_t atom);
 /* Everything that is not an object. */
-void people_put_primitive(struct people *people, struct graph_value value);
+void export_put_primitive(struct export *export, struct graph_value value);
 /* The "$type" of an object; and what stands behind it, before what the object refers to. */
-void people_put_type(struct people *people, struct graph_value value);
-void people_put_special(struct people *people, struct graph_value value, unsigned class_id);
+void export_put_type(struct export *export, struct graph_value value);
+void export_put_special(struct export *export, struct graph_value value, unsigned class_id);
 /* A function's name and place. */
-void people_put_function(struct people *people, struct graph_value function);
+void export_put_function(struct export *export, struct graph_value function);
 
 #endif

@@ -8,8 +8,8 @@
  *
  * One thread per graph. What is read never changes, so the same question has the same answer.
  */
-#ifndef VM_JS_GRAPH_H
-#define VM_JS_GRAPH_H
+#ifndef VM_INSPECT_GRAPH_H
+#define VM_INSPECT_GRAPH_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -2,8 +2,8 @@
 /*
  * graph_heap.h - what the files of the graph share: the heap's words, each read inside its bounds.
  */
-#ifndef VM_JS_GRAPH_HEAP_H
-#define VM_JS_GRAPH_HEAP_H
+#ifndef VM_INSPECT_GRAPH_HEAP_H
+#define VM_INSPECT_GRAPH_HEAP_H
 
 #include <string.h>
 

@@ -10,8 +10,8 @@
  * A JSValue is 8 bytes. Every block that the engine allocates has 8 bytes before it: what the allocator
  * keeps, the kind of garbage-collected object, and the reference count.
  */
-#ifndef VM_JS_GRAPH_LAYOUT_H
-#define VM_JS_GRAPH_LAYOUT_H
+#ifndef VM_INSPECT_GRAPH_LAYOUT_H
+#define VM_INSPECT_GRAPH_LAYOUT_H
 
 /* Tags: the upper half of a JSValue. What is none of these is a float. */
 enum {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * compare.c - what is different between two generations, by path: the globals, the variables of modules,
+ * heap_diff.c - what is different between two generations, by path: the globals, the variables of modules,
  * and whatever they lead to. Reads only, and as data: no code of the program runs. One thread.
  *
  * Two graphs are walked side by side. What has the same path is compared: primitives by what they are,
@@ -63,7 +63,8 @@ static bool meet(struct diff *diff, struct graph_value older, struct graph_value
 {
 	size_t before = diff->seen.count;
 
-	if (numbers_add(&diff->seen, older.bits << 32 | (newer.bits & 0xffffffff)) == NUMBER_NONE)
+	if (number_map_add(&diff->seen, older.bits << 32 | (newer.bits & 0xffffffff)) ==
+	    NUMBER_NONE)
 		diff->failed = true;
 	return diff->seen.count > before;
 }
@@ -107,7 +108,7 @@ static uint64_t hash_text(struct diff *diff, struct graph_text text, uint64_t ki
 static uint64_t hash_atom(struct diff *diff, unsigned side, uint32_t atom)
 {
 	unsigned place = atom % ATOMS_CACHED;
-	struct graph *graph = diff->looks[side].graph;
+	struct graph *graph = diff->sides[side].graph;
 
 	if (!diff->atoms[side][place].atom || diff->atoms[side][place].atom != atom) {
 		diff->atoms[side][place].atom = atom;
@@ -126,7 +127,7 @@ static bool is_string(struct graph_value value)
 /* A key of a Map, or a member of a Set. */
 static uint64_t hash_key(struct diff *diff, unsigned side, struct graph_value key)
 {
-	struct graph *graph = diff->looks[side].graph;
+	struct graph *graph = diff->sides[side].graph;
 
 	if (is_string(key))
 		return hash_text(diff, graph_text(graph, key, TEXT_UNITS), GRAPH_STRING);
@@ -150,10 +151,10 @@ static bool same_text(struct diff *diff, struct graph_value older, struct graph_
 
 	if (diff->texts[place].pair == pair)
 		return diff->texts[place].same;
-	if (graph_length(diff->looks[0].graph, older) != graph_length(diff->looks[1].graph, newer))
+	if (graph_length(diff->sides[0].graph, older) != graph_length(diff->sides[1].graph, newer))
 		return false;
-	a = graph_text(diff->looks[0].graph, older, TEXT_UNITS);
-	b = graph_text(diff->looks[1].graph, newer, TEXT_UNITS);
+	a = graph_text(diff->sides[0].graph, older, TEXT_UNITS);
+	b = graph_text(diff->sides[1].graph, newer, TEXT_UNITS);
 	diff->failed = diff->failed || !a.units || !b.units;
 	same = a.count == b.count && (!a.count || !memcmp(a.units, b.units, a.count * 2));
 	free(a.units);
@@ -165,14 +166,14 @@ static bool same_text(struct diff *diff, struct graph_value older, struct graph_
 
 /* Does `add` say the same of both? */
 static bool same_look(struct diff *diff, struct graph_value older, struct graph_value newer,
-		      void (*add)(struct look_text *text, struct graph *graph,
+		      void (*add)(struct text_buffer *text, struct graph *graph,
 				  struct graph_value value))
 {
-	struct look_text a = {0}, b = {0};
+	struct text_buffer a = {0}, b = {0};
 	bool same;
 
-	add(&a, diff->looks[0].graph, older);
-	add(&b, diff->looks[1].graph, newer);
+	add(&a, diff->sides[0].graph, older);
+	add(&b, diff->sides[1].graph, newer);
 	diff->failed = diff->failed || a.failed || b.failed;
 	same = a.s && b.s && !strcmp(a.s, b.s);
 	free(a.s);
@@ -183,18 +184,18 @@ static bool same_look(struct diff *diff, struct graph_value older, struct graph_
 /* What is said of both in a few words: types, times, states, lengths of what is made of bytes. */
 static bool same_short(struct diff *diff, struct graph_value older, struct graph_value newer)
 {
-	return same_look(diff, older, newer, look_add_short);
+	return same_look(diff, older, newer, describe_value);
 }
 
 static bool same_type(struct diff *diff, struct graph_value older, struct graph_value newer)
 {
-	return same_look(diff, older, newer, look_add_type);
+	return same_look(diff, older, newer, describe_type);
 }
 
 static bool same_regexp(struct diff *diff, struct graph_value older, struct graph_value newer)
 {
-	struct graph_text a = graph_regexp_text(diff->looks[0].graph, older);
-	struct graph_text b = graph_regexp_text(diff->looks[1].graph, newer);
+	struct graph_text a = graph_regexp_text(diff->sides[0].graph, older);
+	struct graph_text b = graph_regexp_text(diff->sides[1].graph, newer);
 	bool same = a.count == b.count && !memcmp(a.units, b.units, a.count * 2);
 
 	free(a.units);
@@ -204,7 +205,7 @@ static bool same_regexp(struct diff *diff, struct graph_value older, struct grap
 
 static bool same_bytes(struct diff *diff, struct graph_value older, struct graph_value newer)
 {
-	struct graph *graphs[2] = {diff->looks[0].graph, diff->looks[1].graph};
+	struct graph *graphs[2] = {diff->sides[0].graph, diff->sides[1].graph};
 	uint64_t length = graph_byte_length(graphs[0], older);
 	uint8_t a[4096], b[4096];
 
@@ -223,8 +224,8 @@ static bool same_bytes(struct diff *diff, struct graph_value older, struct graph
 static bool same_function(struct diff *diff, struct graph_value older, struct graph_value newer)
 {
 	uint32_t files[2], lines[2];
-	bool placed[2] = {graph_function_place(diff->looks[0].graph, older, &files[0], &lines[0]),
-			  graph_function_place(diff->looks[1].graph, newer, &files[1], &lines[1])};
+	bool placed[2] = {graph_function_place(diff->sides[0].graph, older, &files[0], &lines[0]),
+			  graph_function_place(diff->sides[1].graph, newer, &files[1], &lines[1])};
 
 	if (placed[0] != placed[1])
 		return false;
@@ -235,17 +236,17 @@ static bool same_function(struct diff *diff, struct graph_value older, struct gr
 /* Two of one class, of the program's or the engine's: what they hold can be compared one by one. */
 static bool alike(struct diff *diff, struct graph_value older, struct graph_value newer)
 {
-	unsigned class_id = graph_class(diff->looks[1].graph, newer);
+	unsigned class_id = graph_class(diff->sides[1].graph, newer);
 
-	if (graph_class(diff->looks[0].graph, older) != class_id || !same_type(diff, older, newer))
+	if (graph_class(diff->sides[0].graph, older) != class_id || !same_type(diff, older, newer))
 		return false;
-	return !graph_is_function(diff->looks[1].graph, newer) || same_function(diff, older, newer);
+	return !graph_is_function(diff->sides[1].graph, newer) || same_function(diff, older, newer);
 }
 
 /* Are the two objects of one kind, and the same in what they hold besides references? */
 static bool same_object(struct diff *diff, struct graph_value older, struct graph_value newer)
 {
-	struct graph *graph = diff->looks[1].graph;
+	struct graph *graph = diff->sides[1].graph;
 	unsigned class_id = graph_class(graph, newer);
 
 	if (!alike(diff, older, newer))
@@ -269,7 +270,7 @@ static bool same_object(struct diff *diff, struct graph_value older, struct grap
 		break;
 	}
 	return class_id < CLASS_TYPED_FIRST || class_id > CLASS_TYPED_LAST ||
-	       graph_elements(diff->looks[0].graph, older) == graph_elements(graph, newer);
+	       graph_elements(diff->sides[0].graph, older) == graph_elements(graph, newer);
 }
 
 static bool same_primitive(struct diff *diff, struct graph_value older, struct graph_value newer)
@@ -294,17 +295,17 @@ static void compare(struct diff *diff, uint32_t from, const struct step *last,
 
 	if (older.kind == GRAPH_CELL && newer.kind == GRAPH_CELL && !meet(diff, older, newer))
 		return;
-	older = graph_follow(diff->looks[0].graph, older);
-	newer = graph_follow(diff->looks[1].graph, newer);
+	older = graph_follow(diff->sides[0].graph, older);
+	newer = graph_follow(diff->sides[1].graph, newer);
 	if (older.kind != GRAPH_OBJECT || newer.kind != GRAPH_OBJECT) {
 		if (!same_primitive(diff, older, newer))
-			compare_tell(diff, CHANGED, from, last, older, newer, NULL);
+			diff_print_change(diff, CHANGED, from, last, older, newer, NULL);
 		return;
 	}
 	if (!meet(diff, older, newer))
 		return;
 	if (!same_object(diff, older, newer)) {
-		compare_tell(diff, CHANGED, from, last, older, newer, NULL);
+		diff_print_change(diff, CHANGED, from, last, older, newer, NULL);
 		if (!alike(diff, older, newer))
 			return;
 	}
@@ -382,8 +383,9 @@ static int collect_member(void *arg, const struct graph_edge *edge)
 	case GRAPH_PROPERTY:
 	case GRAPH_GETTER:
 	case GRAPH_SETTER:
-		if (collect->global ? look_is_builtin(diff->looks[collect->side].graph, edge->name)
-				    : !edge->enumerable)
+		if (collect->global
+			    ? inspection_is_builtin(diff->sides[collect->side].graph, edge->name)
+			    : !edge->enumerable)
 			return 0;
 		member.step.kind = STEP_PROPERTY;
 		member.hash =
@@ -449,13 +451,13 @@ static int collect_variable(void *arg, const struct graph_edge *edge)
 static int collect_module(void *arg, const struct graph_edge *edge)
 {
 	struct collect *collect = arg;
-	struct graph *graph = collect->diff->looks[collect->side].graph;
+	struct graph *graph = collect->diff->sides[collect->side].graph;
 	struct member member = {
 		.step = {.kind = STEP_MODULE, .side = (uint8_t)collect->side, .key = edge->to},
 		.value = edge->to};
 	const char *fallback;
 
-	if (edge->to.kind != GRAPH_MODULE || !look_is_program_module(graph, edge->to))
+	if (edge->to.kind != GRAPH_MODULE || !inspection_is_program_module(graph, edge->to))
 		return 0;
 	member.hash = hash_text(collect->diff,
 				graph_text(graph, graph_name(graph, edge->to, &fallback), 4096), 0);
@@ -509,15 +511,17 @@ static void match(struct diff *diff, uint32_t from, struct members *older, struc
 			sorted[low]->matched = true;
 			both(diff, from, sorted[low], member);
 		} else {
-			compare_tell(diff, APPEARED, from, &member->step, (struct graph_value){0},
-				     graph_follow(diff->looks[1].graph, member->value), NULL);
+			diff_print_change(diff, APPEARED, from, &member->step,
+					  (struct graph_value){0},
+					  graph_follow(diff->sides[1].graph, member->value), NULL);
 		}
 	}
 	for (size_t i = 0; i < older->count && !diff->failed; i++)
 		if (!older->member[i].matched)
-			compare_tell(diff, VANISHED, from, &older->member[i].step,
-				     graph_follow(diff->looks[0].graph, older->member[i].value),
-				     (struct graph_value){0}, NULL);
+			diff_print_change(
+				diff, VANISHED, from, &older->member[i].step,
+				graph_follow(diff->sides[0].graph, older->member[i].value),
+				(struct graph_value){0}, NULL);
 	free(sorted);
 }
 
@@ -531,8 +535,8 @@ static void match_values(struct diff *diff, uint32_t from, const struct member *
 
 static bool is_array(struct diff *diff, unsigned side, struct graph_value value)
 {
-	return graph_class(diff->looks[side].graph, value) == CLASS_ARRAY &&
-	       graph_is_dense(diff->looks[side].graph, value);
+	return graph_class(diff->sides[side].graph, value) == CLASS_ARRAY &&
+	       graph_is_dense(diff->sides[side].graph, value);
 }
 
 static void tell_tail(struct diff *diff, enum change change, uint32_t from, unsigned side,
@@ -544,14 +548,14 @@ static void tell_tail(struct diff *diff, enum change change, uint32_t from, unsi
 
 	if (first >= end)
 		return;
-	value = graph_element(diff->looks[side].graph, array, first);
-	compare_tell(diff, change, from, range.last == first ? &step : NULL, value, value,
-		     range.last == first ? NULL : &range);
+	value = graph_element(diff->sides[side].graph, array, first);
+	diff_print_change(diff, change, from, range.last == first ? &step : NULL, value, value,
+			  range.last == first ? NULL : &range);
 }
 
 static void compare_elements(struct diff *diff, const struct pair *pair)
 {
-	struct graph *graphs[2] = {diff->looks[0].graph, diff->looks[1].graph};
+	struct graph *graphs[2] = {diff->sides[0].graph, diff->sides[1].graph};
 	uint32_t older = graph_elements(graphs[0], pair->values[0]);
 	uint32_t newer = graph_elements(graphs[1], pair->values[1]);
 	uint32_t both = older < newer ? older : newer;
@@ -576,7 +580,7 @@ static void compare_objects(struct diff *diff, const struct pair *pair, bool glo
 	size_t first = diff->pair_count;
 
 	for (unsigned side = 0; side < 2; side++) {
-		struct graph *graph = diff->looks[side].graph;
+		struct graph *graph = diff->sides[side].graph;
 		struct collect collect = {.diff = diff,
 					  .side = side,
 					  .class_id = graph_class(graph, pair->values[side]),
@@ -612,7 +616,7 @@ static void match_modules(struct diff *diff, uint32_t from, const struct member 
 	for (unsigned side = 0; side < 2; side++) {
 		struct collect collect = {.diff = diff, .side = side, .members = &members[side]};
 
-		graph_edges(diff->looks[side].graph, modules[side], collect_variable, &collect);
+		graph_edges(diff->sides[side].graph, modules[side], collect_variable, &collect);
 	}
 	match(diff, step_add(diff, &step), &members[0], &members[1], match_values);
 	free(members[0].member);
@@ -630,20 +634,20 @@ static void compare_generations(struct diff *diff)
 	for (unsigned side = 0; side < 2; side++) {
 		struct collect collect = {.diff = diff, .side = side, .members = &modules[side]};
 
-		graph_begin(diff->looks[side].graph);
-		graph_edges(diff->looks[side].graph, root, collect_module, &collect);
+		graph_begin(diff->sides[side].graph);
+		graph_edges(diff->sides[side].graph, root, collect_module, &collect);
 	}
 	match(diff, NONE, &modules[0], &modules[1], match_modules);
 	free(modules[0].member);
 	free(modules[1].member);
 
 	pair.step = step_add(diff, &step);
-	pair.values[0] = graph_global(diff->looks[0].graph);
-	pair.values[1] = graph_global(diff->looks[1].graph);
+	pair.values[0] = graph_global(diff->sides[0].graph);
+	pair.values[1] = graph_global(diff->sides[1].graph);
 	meet(diff, pair.values[0], pair.values[1]);
 	compare_objects(diff, &pair, true);
-	pair.values[0] = graph_global_variables(diff->looks[0].graph);
-	pair.values[1] = graph_global_variables(diff->looks[1].graph);
+	pair.values[0] = graph_global_variables(diff->sides[0].graph);
+	pair.values[1] = graph_global_variables(diff->sides[1].graph);
 	compare_objects(diff, &pair, true);
 	for (size_t i = 0, j = diff->pair_count; i + 1 < j; i++) {
 		struct pair swapped = diff->pairs[--j];
@@ -651,8 +655,8 @@ static void compare_generations(struct diff *diff)
 		diff->pairs[j] = diff->pairs[i];
 		diff->pairs[i] = swapped;
 	}
-	while (diff->pair_count && !diff->failed && !graph_failed(diff->looks[0].graph, NULL) &&
-	       !graph_failed(diff->looks[1].graph, NULL)) {
+	while (diff->pair_count && !diff->failed && !graph_failed(diff->sides[0].graph, NULL) &&
+	       !graph_failed(diff->sides[1].graph, NULL)) {
 		pair = diff->pairs[--diff->pair_count];
 		compare_objects(diff, &pair, false);
 	}
@@ -660,33 +664,33 @@ static void compare_generations(struct diff *diff)
 
 /* ---- The whole */
 
-int compare_looks(struct look looks[2], const struct compare_options *options, FILE *to,
-		  struct thaw_error *error)
+int heap_diff_write(struct inspection sides[2], const struct heap_diff_options *options, FILE *to,
+		    struct thaw_error *error)
 {
 	struct diff *diff = calloc(1, sizeof(*diff));
 	int code;
 
 	if (!diff)
-		return failure(error, -ENOMEM, "%s: no memory to compare", looks[0].path);
-	diff->looks = looks;
+		return failure(error, -ENOMEM, "%s: no memory to compare", sides[0].path);
+	diff->sides = sides;
 	diff->depth = options->depth ? options->depth : DEPTH_DEFAULT;
 	diff->limit = options->limit ? options->limit : LIMIT_DEFAULT;
 	diff->as_json = options->json;
 	diff->pages = &options->pages;
 	diff->to = diff->json.to = to;
-	compare_begin(diff);
+	diff_print_begin(diff);
 	compare_generations(diff);
-	code = graph_failed(looks[0].graph, error);
+	code = graph_failed(sides[0].graph, error);
 	if (!code)
-		code = graph_failed(looks[1].graph, error);
+		code = graph_failed(sides[1].graph, error);
 	if (!code && diff->failed)
 		code = failure(error, -ENOMEM, "%s: not enough memory to compare them",
-			       looks[0].path);
+			       sides[0].path);
 	if (!code)
-		compare_end(diff);
+		diff_print_end(diff);
 	free(diff->steps);
 	free(diff->pairs);
-	numbers_free(&diff->seen);
+	number_map_free(&diff->seen);
 	free(diff);
 	return code;
 }

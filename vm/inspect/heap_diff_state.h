@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * compare_state.h - what the files behind compare.h share: compare.c walks the two graphs, compare_tell.c
+ * heap_diff_state.h - what the files behind heap_diff.h share: heap_diff.c walks the two graphs, diff_print.c
  * writes what it finds.
  */
-#ifndef VM_CLI_COMPARE_STATE_H
-#define VM_CLI_COMPARE_STATE_H
+#ifndef VM_INSPECT_HEAP_DIFF_STATE_H
+#define VM_INSPECT_HEAP_DIFF_STATE_H
 
 #include "heap_diff.h"
 #include "number_map.h"
@@ -43,12 +43,12 @@ struct pair {
 enum change { APPEARED, VANISHED, CHANGED, CHANGES };
 
 struct diff {
-	struct look *looks; /* older, newer */
+	struct inspection *sides; /* older, newer */
 	struct step *steps;
 	size_t step_count, step_room;
 	struct pair *pairs; /* a stack */
 	size_t pair_count, pair_room;
-	struct numbers seen; /* pairs of addresses */
+	struct number_map seen; /* pairs of addresses */
 	struct {
 		uint32_t atom;
 		uint64_t hash;
@@ -63,7 +63,7 @@ struct diff {
 	bool as_json;
 	FILE *to;
 	struct json json;
-	const struct compare_pages *pages;
+	const struct heap_diff_pages *pages;
 };
 
 /* The elements from `first` to `last` of an array are new, or gone. */
@@ -71,12 +71,13 @@ struct range {
 	uint32_t first, last;
 };
 
-/* ---- compare_tell.c */
+/* ---- diff_print.c */
 
-void compare_begin(struct diff *diff);
+void diff_print_begin(struct diff *diff);
 /* `from` and then `last` lead to it. The sides that have a value: those that `change` says. */
-void compare_tell(struct diff *diff, enum change change, uint32_t from, const struct step *last,
-		  struct graph_value older, struct graph_value newer, const struct range *range);
-void compare_end(struct diff *diff);
+void diff_print_change(struct diff *diff, enum change change, uint32_t from,
+		       const struct step *last, struct graph_value older, struct graph_value newer,
+		       const struct range *range);
+void diff_print_end(struct diff *diff);
 
 #endif

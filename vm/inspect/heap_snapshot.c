@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * snapshot.c - a generation as Chrome's .heapsnapshot: the file that the Memory panel of DevTools loads.
+ * heap_snapshot.c - a generation as Chrome's .heapsnapshot: the file that the Memory panel of DevTools loads.
  *
  * A snapshot says how many nodes and edges it has before it lists them, so the heap is walked three times:
  * to find and count, to write the nodes, to write the edges. Kept in memory: 9 bytes per node, a table
@@ -75,25 +75,25 @@ enum text_source {
 struct writer {
 	struct graph *graph;
 	FILE *to;
-	struct numbers nodes; /* kind and address */
+	struct number_map nodes; /* kind and address */
 	uint32_t *edge_counts;
 	size_t counted, counts_room;
 	uint32_t *rest; /* nodes that no root reaches */
 	size_t rest_count, rest_room;
-	struct numbers texts;
+	struct number_map texts;
 	const char *statics[64];
 	unsigned static_count;
 	uint64_t edges;
 	uint32_t left; /* edges still to be written for the node at hand */
 	bool failed;   /* no memory */
-	struct look_text text;
+	struct text_buffer text;
 };
 
 /* ---- Numbers */
 
-static uint32_t number_of(struct writer *writer, struct numbers *numbers, uint64_t key)
+static uint32_t number_of(struct writer *writer, struct number_map *numbers, uint64_t key)
 {
-	uint32_t number = numbers_add(numbers, key);
+	uint32_t number = number_map_add(numbers, key);
 
 	writer->failed = writer->failed || number == NUMBER_NONE;
 	return number;
@@ -174,8 +174,8 @@ static void find_all(struct writer *writer)
 		  node_key((struct graph_value){GRAPH_ROOT, GRAPH_ROOT_ALL}));
 	count_pending(writer);
 	graph_objects(writer->graph, find_rest, writer);
-	engine = numbers_find(&writer->nodes,
-			      node_key((struct graph_value){GRAPH_ROOT, GRAPH_ROOT_REST}));
+	engine = number_map_find(&writer->nodes,
+				 node_key((struct graph_value){GRAPH_ROOT, GRAPH_ROOT_REST}));
 	if (writer->failed || engine == NUMBER_NONE)
 		return;
 	writer->edge_counts[engine] = (uint32_t)writer->rest_count;
@@ -195,7 +195,7 @@ static void write_number(FILE *to, uint64_t number)
 	fwrite_unlocked(digits + at, 1, sizeof(digits) - at, to);
 }
 
-/* Small numbers lie as far apart as addresses: see numbers.h. */
+/* Small numbers lie as far apart as addresses: see number_map.h. */
 static uint32_t text_number(struct writer *writer, enum text_source source, uint64_t what)
 {
 	if (source < TEXT_VALUE)
@@ -389,7 +389,7 @@ static int write_reference(void *arg, const struct graph_edge *edge)
 		return 0;
 	if (!writer->left)
 		return 1; /* the budget ended here when they were counted */
-	to = numbers_find(&writer->nodes, node_key(edge->to));
+	to = number_map_find(&writer->nodes, node_key(edge->to));
 	name = edge_name(writer, edge, from->root, &type);
 	write_edge(from, type, name, to == NUMBER_NONE ? 0 : to);
 	writer->left--;
@@ -471,7 +471,7 @@ static void write_string(struct writer *writer, uint64_t key)
 	if (symbol)
 		units[count++] = '>';
 	free(text.units);
-	look_add_quoted(&writer->text, units, count);
+	text_buffer_add_quoted(&writer->text, units, count);
 	writer->failed = writer->failed || writer->text.failed;
 	if (!writer->text.failed)
 		fwrite_unlocked(writer->text.s, 1, writer->text.bytes, writer->to);
@@ -505,7 +505,7 @@ static void write_all(struct writer *writer)
 	fputs("]}\n", to);
 }
 
-int snapshot_write(struct graph *graph, FILE *to, struct thaw_error *error)
+int heap_snapshot_write(struct graph *graph, FILE *to, struct thaw_error *error)
 {
 	struct writer writer = {.graph = graph, .to = to};
 	int code;
@@ -517,8 +517,8 @@ int snapshot_write(struct graph *graph, FILE *to, struct thaw_error *error)
 	if (!code && writer.failed)
 		code = failure(error, -ENOMEM, "not enough memory for a snapshot of %zu objects",
 			       writer.nodes.count);
-	numbers_free(&writer.nodes);
-	numbers_free(&writer.texts);
+	number_map_free(&writer.nodes);
+	number_map_free(&writer.texts);
 	free(writer.edge_counts);
 	free(writer.rest);
 	free(writer.text.s);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* numbers.c - a set of keys with numbers, see numbers.h: a table with open addresses, at most 3/4 full. */
+/* number_map.c - a set of keys with map, see number_map.h: a table with open addresses, at most 3/4 full. */
 #include "number_map.h"
 
 #include <stdlib.h>
@@ -7,20 +7,20 @@
 
 #define NEIGHBOURS 16u /* places of a cache line; as many 16-byte blocks of a heap share one */
 
-static size_t slot_of(const struct numbers *numbers, uint64_t key)
+static size_t slot_of(const struct number_map *map, uint64_t key)
 {
-	uint64_t far = key / (16 * NEIGHBOURS) ^ numbers->salt, near = key / 16 % NEIGHBOURS;
+	uint64_t far = key / (16 * NEIGHBOURS) ^ map->salt, near = key / 16 % NEIGHBOURS;
 
 	far *= 0x9e3779b97f4a7c15ull;
 	far ^= far >> 29;
 	far *= 0xbf58476d1ce4e5b9ull;
 	far ^= far >> 32;
-	return (size_t)(far * NEIGHBOURS + near) & (numbers->slots - 1);
+	return (size_t)(far * NEIGHBOURS + near) & (map->slots - 1);
 }
 
-static size_t slot_next(const struct numbers *numbers, size_t slot)
+static size_t slot_next(const struct number_map *map, size_t slot)
 {
-	return (slot + 1) & (numbers->slots - 1);
+	return (slot + 1) & (map->slots - 1);
 }
 
 /* What tells most keys apart without a look at them: that would be a miss of the cache for each. */
@@ -30,71 +30,70 @@ static uint64_t entry_of(uint64_t key, size_t number)
 }
 
 /* The slot that has the key, or the free one where it belongs. */
-static size_t slot_find(const struct numbers *numbers, uint64_t key)
+static size_t slot_find(const struct number_map *map, uint64_t key)
 {
 	uint64_t part = entry_of(key, 0) >> 32, entry;
-	size_t slot = slot_of(numbers, key);
+	size_t slot = slot_of(map, key);
 
-	while ((entry = numbers->table[slot])) {
-		if (entry >> 32 == part && numbers->keys[(uint32_t)entry - 1] == key)
+	while ((entry = map->table[slot])) {
+		if (entry >> 32 == part && map->keys[(uint32_t)entry - 1] == key)
 			break;
-		slot = slot_next(numbers, slot);
+		slot = slot_next(map, slot);
 	}
 	return slot;
 }
 
-static bool keys_grow(struct numbers *numbers)
+static bool keys_grow(struct number_map *map)
 {
-	size_t room = numbers->room ? numbers->room + numbers->room / 2 : 1024;
-	uint64_t *keys = realloc(numbers->keys, room * sizeof(*keys));
+	size_t room = map->room ? map->room + map->room / 2 : 1024;
+	uint64_t *keys = realloc(map->keys, room * sizeof(*keys));
 
 	if (!keys)
 		return false;
-	numbers->keys = keys;
-	numbers->room = room;
+	map->keys = keys;
+	map->room = room;
 	return true;
 }
 
-static bool table_grow(struct numbers *numbers)
+static bool table_grow(struct number_map *map)
 {
-	size_t slots = numbers->slots ? numbers->slots * 2 : 2048;
+	size_t slots = map->slots ? map->slots * 2 : 2048;
 	uint64_t *table = calloc(slots, sizeof(*table));
 
 	if (!table)
 		return false;
-	if (!numbers->slots && getrandom(&numbers->salt, sizeof(numbers->salt), 0) < 0)
-		numbers->salt = 0;
-	free(numbers->table);
-	numbers->table = table;
-	numbers->slots = slots;
-	for (size_t i = 0; i < numbers->count; i++)
-		table[slot_find(numbers, numbers->keys[i])] = entry_of(numbers->keys[i], i);
+	if (!map->slots && getrandom(&map->salt, sizeof(map->salt), 0) < 0)
+		map->salt = 0;
+	free(map->table);
+	map->table = table;
+	map->slots = slots;
+	for (size_t i = 0; i < map->count; i++)
+		table[slot_find(map, map->keys[i])] = entry_of(map->keys[i], i);
 	return true;
 }
 
-uint32_t numbers_find(const struct numbers *numbers, uint64_t key)
+uint32_t number_map_find(const struct number_map *map, uint64_t key)
 {
-	return numbers->slots ? (uint32_t)numbers->table[slot_find(numbers, key)] - 1 : NUMBER_NONE;
+	return map->slots ? (uint32_t)map->table[slot_find(map, key)] - 1 : NUMBER_NONE;
 }
 
-uint32_t numbers_add(struct numbers *numbers, uint64_t key)
+uint32_t number_map_add(struct number_map *map, uint64_t key)
 {
-	uint32_t number = numbers_find(numbers, key);
+	uint32_t number = number_map_find(map, key);
 
 	if (number != NUMBER_NONE)
 		return number;
-	if (numbers->count >= NUMBER_NONE - 1 ||
-	    (numbers->count == numbers->room && !keys_grow(numbers)) ||
-	    (numbers->count * 4 >= numbers->slots * 3 && !table_grow(numbers)))
+	if (map->count >= NUMBER_NONE - 1 || (map->count == map->room && !keys_grow(map)) ||
+	    (map->count * 4 >= map->slots * 3 && !table_grow(map)))
 		return NUMBER_NONE;
-	numbers->keys[numbers->count] = key;
-	numbers->table[slot_find(numbers, key)] = entry_of(key, numbers->count);
-	return (uint32_t)numbers->count++;
+	map->keys[map->count] = key;
+	map->table[slot_find(map, key)] = entry_of(key, map->count);
+	return (uint32_t)map->count++;
 }
 
-void numbers_free(struct numbers *numbers)
+void number_map_free(struct number_map *map)
 {
-	free(numbers->keys);
-	free(numbers->table);
-	*numbers = (struct numbers){0};
+	free(map->keys);
+	free(map->table);
+	*map = (struct number_map){0};
 }
