@@ -12,6 +12,8 @@
 #include <stdio.h>
 
 #include "policy/runtime.h"
+#include "text/format.h"
+#include "text/json.h"
 
 /* ---- Options (options.c) ---- */
 
@@ -160,52 +162,17 @@ void cli_stats(struct runtime *runtime, const struct cli_options *options);
 /* Is there a regular file of this name with something in it? */
 bool cli_file_exists(const char *path);
 
-/* ---- Words and numbers for people (format.c) ---- */
+/* ---- Generations, for people ---- */
 
-struct text {
-	char s[32];
-};
-struct text format_bytes(uint64_t bytes); /* "512 B", "1.2 MiB" */
-struct text format_duration(uint64_t ns); /* "850 ns", "12 us", "3.4 ms", "1.25 s", "2 min 5 s" */
-struct text format_age(
-	uint64_t time_ns); /* how long ago a CLOCK_REALTIME was: "3 s", "5 min", "2 d" */
-struct text format_count(uint64_t count);   /* "54,560" */
-struct text format_number(uint64_t number); /* "54560", to be copied into a command */
-struct text format_time(uint64_t time_ns);  /* "2025-01-31 12:00:00", local time */
-/* "1s", "250ms", "1.5s", "2min", "0": nanoseconds. False: not a duration. */
-bool parse_duration(const char *word, uint64_t *ns);
-bool parse_number(const char *word, uint64_t *number);
 /* "8", "8,10/min,4/15min" (retain.c). False: `why` says what is wrong, with at most `room` bytes. */
 bool parse_retention(const char *word, struct cli_retention *retention, char *why, size_t room);
-
-/* A table whose columns are as wide as what is in them. */
-struct table {
-	unsigned columns;
-	const char *align; /* one 'l' or 'r' per column */
-	char **cells;
-	size_t count, room;
-};
-void table_init(struct table *table, const char *align);
-void table_cell(struct table *table, const char *text);
-void table_print(struct table *table, FILE *to); /* and free */
 
 /* "between turns", "mid-turn": what the kinds of generations (enum thaw_kind) mean here. */
 const char *kind_word(uint32_t kind);
 /* The generations of an image with their names, for people (log.c). Returns 0 or an exit code. */
 int log_print(const char *image);
 
-/* JSON, written as it comes. Keys are NULL inside arrays and at the top. */
-struct json {
-	FILE *to;
-	bool comma;
-};
-void json_open(struct json *json, const char *key, char bracket); /* '{' or '[' */
-void json_close(struct json *json, char bracket);		  /* '}' or ']' */
-void json_text(struct json *json, const char *key, const char *value);
-void json_number(struct json *json, const char *key, uint64_t value);
-void json_bool(struct json *json, const char *key, bool value);
-
-/* ---- Working through whole images (report.c) ---- */
+/* ---- Working through whole images (progress.c) ---- */
 
 /* A bar on stderr, if that is a terminal and nobody asked for quiet. */
 struct progress {

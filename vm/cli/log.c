@@ -19,6 +19,11 @@ struct log {
 	int count, name_count;
 };
 
+const char *kind_word(uint32_t kind)
+{
+	return kind == THAW_KIND_BOUND ? "mid-turn" : "between turns";
+}
+
 /* Returns 0 or an exit code. */
 static int log_read(const char *path, struct log *log)
 {

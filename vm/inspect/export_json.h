@@ -3,7 +3,9 @@
 #ifndef VM_INSPECT_EXPORT_JSON_H
 #define VM_INSPECT_EXPORT_JSON_H
 
-#include "describe.h"
+#include <stdio.h>
+
+#include "inspection.h"
 
 struct export_json_options {
 	uint64_t depth; /* objects inside one another; 0: the default */

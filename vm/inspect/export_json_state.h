@@ -6,8 +6,10 @@
 #ifndef VM_INSPECT_EXPORT_JSON_STATE_H
 #define VM_INSPECT_EXPORT_JSON_STATE_H
 
+#include "describe.h"
 #include "number_map.h"
 #include "export_json.h"
+#include "text/json.h"
 
 #define EXPORT_NONE UINT32_MAX /* and one more is 0 */
 

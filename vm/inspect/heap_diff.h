@@ -3,7 +3,9 @@
 #ifndef VM_INSPECT_HEAP_DIFF_H
 #define VM_INSPECT_HEAP_DIFF_H
 
-#include "describe.h"
+#include <stdio.h>
+
+#include "inspection.h"
 
 /* In how many pages they differ: for the first line. */
 struct heap_diff_pages {

@@ -7,6 +7,8 @@
 #define VM_INSPECT_HEAP_DIFF_STATE_H
 
 #include "heap_diff.h"
+#include "text/json.h"
+#include "describe.h"
 #include "number_map.h"
 
 #define ATOMS_CACHED 4096u

@@ -17,6 +17,7 @@
 #include "failure.h"
 #include "number_map.h"
 #include "heap_snapshot.h"
+#include "text/json.h"
 
 #define TEXT_UNITS 1024u /* of a string, as V8 does */
 #define NODE_FIELDS 7u
@@ -84,9 +85,9 @@ struct writer {
 	const char *statics[64];
 	unsigned static_count;
 	uint64_t edges;
-	uint32_t left; /* edges still to be written for the node at hand */
-	bool failed;   /* no memory */
-	struct text_buffer text;
+	uint32_t left;	  /* edges still to be written for the node at hand */
+	bool failed;	  /* no memory */
+	struct json json; /* the strings */
 };
 
 /* ---- Numbers */
@@ -431,7 +432,6 @@ static void write_string(struct writer *writer, uint64_t key)
 	size_t count = 0;
 	bool symbol = false;
 
-	writer->text.bytes = 0;
 	switch (source) {
 	case TEXT_STATIC:
 		for (const char *c = writer->statics[what]; *c; c++)
@@ -471,10 +471,7 @@ static void write_string(struct writer *writer, uint64_t key)
 	if (symbol)
 		units[count++] = '>';
 	free(text.units);
-	text_buffer_add_quoted(&writer->text, units, count);
-	writer->failed = writer->failed || writer->text.failed;
-	if (!writer->text.failed)
-		fwrite_unlocked(writer->text.s, 1, writer->text.bytes, writer->to);
+	json_units(&writer->json, NULL, units, count);
 }
 
 static void write_all(struct writer *writer)
@@ -499,7 +496,7 @@ static void write_all(struct writer *writer)
 	graph_begin(writer->graph);
 	for (size_t i = 0; i < writer->texts.count && !writer->failed; i++) {
 		if (i)
-			fputs(",\n", to);
+			json_line(&writer->json, 0);
 		write_string(writer, writer->texts.keys[i]);
 	}
 	fputs("]}\n", to);
@@ -507,7 +504,7 @@ static void write_all(struct writer *writer)
 
 int heap_snapshot_write(struct graph *graph, FILE *to, struct thaw_error *error)
 {
-	struct writer writer = {.graph = graph, .to = to};
+	struct writer writer = {.graph = graph, .to = to, .json = {.to = to}};
 	int code;
 
 	find_all(&writer);
@@ -521,6 +518,5 @@ int heap_snapshot_write(struct graph *graph, FILE *to, struct thaw_error *error)
 	number_map_free(&writer.texts);
 	free(writer.edge_counts);
 	free(writer.rest);
-	free(writer.text.s);
 	return code;
 }

@@ -3,7 +3,9 @@
 #ifndef VM_INSPECT_HEAP_SNAPSHOT_H
 #define VM_INSPECT_HEAP_SNAPSHOT_H
 
-#include "describe.h"
+#include <stdio.h>
+
+#include "graph.h"
 
 /* Returns 0 or a negative code; whether `to` could be written is the caller's to ask (ferror). */
 int heap_snapshot_write(struct graph *graph, FILE *to, struct thaw_error *error);

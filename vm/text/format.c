@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * format.c - numbers as people read them, tables, and JSON as programs read it. Pure functions
- * and writers: no option, no image and no runtime is known here.
+ * format.c - numbers and times as people read and write them, and tables. Pure functions: no option, no
+ * image and no runtime is known here.
  */
 #include <ctype.h>
 #include <errno.h>
@@ -10,8 +10,8 @@
 #include <string.h>
 #include <time.h>
 
-#include "cli.h"
-#include "js/engine/text.h"
+#include "thaw.h"
+#include "format.h"
 
 struct text format_bytes(uint64_t bytes)
 {
@@ -210,98 +210,4 @@ void table_print(struct table *table, FILE *to)
 	}
 	free(table->cells);
 	*table = (struct table){0};
-}
-
-const char *kind_word(uint32_t kind)
-{
-	return kind == THAW_KIND_BOUND ? "mid-turn" : "between turns";
-}
-
-/* ---- JSON (RFC 8259) ---- */
-
-/* Beyond ASCII, what a terminal obeys (thaw_escape): controls, and what turns the direction of text. */
-static unsigned obeyed_bytes(const unsigned char *c)
-{
-	if (c[0] == 0xc2 && c[1] < 0xa0)
-		return 2;
-	if (c[0] == 0xe2 && ((c[1] == 0x80 && c[2] >= 0xa8 && c[2] <= 0xae) ||
-			     (c[1] == 0x81 && c[2] >= 0xa6 && c[2] <= 0xa9)))
-		return 3;
-	return 0;
-}
-
-static void json_string(FILE *to, const char *text)
-{
-	size_t left = strlen(text), valid = text_valid_prefix(text, left);
-
-	fputc('"', to);
-	for (const unsigned char *c = (const unsigned char *)text; *c; c++, left--) {
-		unsigned bytes;
-
-		/* A path may be any bytes; JSON is UTF-8. */
-		if (!valid) {
-			fputs("\\ufffd", to);
-			valid = text_valid_prefix((const char *)c + 1, left - 1);
-			continue;
-		}
-		valid--;
-		if (*c == '"' || *c == '\\')
-			fprintf(to, "\\%c", *c);
-		else if (*c == '\n')
-			fputs("\\n", to);
-		else if (*c < 0x20 || *c == 0x7f)
-			fprintf(to, "\\u%04x", *c);
-		else if ((bytes = obeyed_bytes(c))) {
-			fprintf(to, "\\u%04x",
-				bytes == 2 ? c[1] : 0x2000 | (c[1] & 0x3f) << 6 | (c[2] & 0x3f));
-			c += bytes - 1;
-			left -= bytes - 1;
-			valid -= bytes - 1;
-		} else {
-			fputc(*c, to);
-		}
-	}
-	fputc('"', to);
-}
-
-static void json_key(struct json *json, const char *key)
-{
-	if (json->comma)
-		fputc(',', json->to);
-	json->comma = true;
-	if (key) {
-		json_string(json->to, key);
-		fputc(':', json->to);
-	}
-}
-
-void json_open(struct json *json, const char *key, char bracket)
-{
-	json_key(json, key);
-	fputc(bracket, json->to);
-	json->comma = false;
-}
-
-void json_close(struct json *json, char bracket)
-{
-	fputc(bracket, json->to);
-	json->comma = true;
-}
-
-void json_text(struct json *json, const char *key, const char *value)
-{
-	json_key(json, key);
-	json_string(json->to, value);
-}
-
-void json_number(struct json *json, const char *key, uint64_t value)
-{
-	json_key(json, key);
-	fprintf(json->to, "%llu", (unsigned long long)value);
-}
-
-void json_bool(struct json *json, const char *key, bool value)
-{
-	json_key(json, key);
-	fputs(value ? "true" : "false", json->to);
 }

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: MIT
+/*
+ * inspection.c - opens one generation of an image as a graph of objects, and says which of them are the
+ * program's own. Called by the commands that look into images. One thread. Must never run the program's code.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "failure.h"
+#include "inspection.h"
+#include "js/engine/engine.h"
+
+/* ---- Opening */
+
+static int view_read(void *arg, uint64_t offset, void *buffer, size_t bytes,
+		     struct thaw_error *error)
+{
+	return thaw_view_read(arg, offset, buffer, bytes, error);
+}
+
+static int check_engine(const struct thaw_image *image, const char *path, struct thaw_error *error)
+{
+	struct thaw_image_info info;
+	int code = thaw_image_info(image, false, &info, error);
+
+	if (code < 0)
+		return code;
+	if (strcmp(info.engine, js_engine_identity))
+		return failure(error, THAW_EENGINE,
+			       "%s: an image of engine '%s', and this build can look inside those "
+			       "of '%s': use the build that made it",
+			       path, info.engine, js_engine_identity);
+	return 0;
+}
+
+int inspection_open(struct inspection *inspection, struct thaw_image *image, const char *path,
+		    uint64_t generation, struct thaw_error *error)
+{
+	struct graph_source source = {.read = view_read, .name = path};
+	const void *state;
+	size_t bytes;
+	int code;
+
+	*inspection = (struct inspection){.path = path};
+	code = check_engine(image, path, error);
+	if (!code)
+		code = thaw_view_open(image, generation, &inspection->view, error);
+	if (code)
+		return code;
+	inspection->generation = thaw_view_generation(inspection->view)->number;
+	state = thaw_view_state(inspection->view, &bytes);
+	code = js_blob_decode(state, bytes, &inspection->blob, error);
+	if (!code) {
+		source.arg = inspection->view;
+		source.bytes = thaw_view_generation(inspection->view)->heap_bytes;
+		code = graph_open(&source, &inspection->blob, &inspection->graph, error);
+	}
+	if (code)
+		inspection_close(inspection);
+	return code;
+}
+
+void inspection_close(struct inspection *inspection)
+{
+	graph_close(inspection->graph);
+	js_blob_clear(&inspection->blob);
+	thaw_view_close(inspection->view);
+	*inspection = (struct inspection){0};
+}
+
+/* ---- What is the program's own */
+
+/* What a program finds in globalThis when it starts; sorted. */
+static const char *const builtins[] = {
+	"AggregateError",
+	"Array",
+	"ArrayBuffer",
+	"AsyncDisposableStack",
+	"BigInt",
+	"BigInt64Array",
+	"BigUint64Array",
+	"Boolean",
+	"DOMException",
+	"DataView",
+	"Date",
+	"DisposableStack",
+	"Error",
+	"EvalError",
+	"FinalizationRegistry",
+	"Float16Array",
+	"Float32Array",
+	"Float64Array",
+	"Function",
+	"Infinity",
+	"Int16Array",
+	"Int32Array",
+	"Int8Array",
+	"InternalError",
+	"Iterator",
+	"JSON",
+	"Map",
+	"Math",
+	"NaN",
+	"Number",
+	"Object",
+	"Promise",
+	"Proxy",
+	"RangeError",
+	"ReferenceError",
+	"Reflect",
+	"RegExp",
+	"Set",
+	"SharedArrayBuffer",
+	"String",
+	"SuppressedError",
+	"Symbol",
+	"Symbol.toStringTag",
+	"SyntaxError",
+	"TextDecoder",
+	"TextEncoder",
+	"TypeError",
+	"URIError",
+	"Uint16Array",
+	"Uint32Array",
+	"Uint8Array",
+	"Uint8ClampedArray",
+	"WeakMap",
+	"WeakRef",
+	"WeakSet",
+	"atob",
+	"btoa",
+	"clearImmediate",
+	"clearInterval",
+	"clearTimeout",
+	"console",
+	"crypto",
+	"decodeURI",
+	"decodeURIComponent",
+	"encodeURI",
+	"encodeURIComponent",
+	"escape",
+	"eval",
+	"globalThis",
+	"isFinite",
+	"isNaN",
+	"parseFloat",
+	"parseInt",
+	"performance",
+	"queueMicrotask",
+	"setImmediate",
+	"setInterval",
+	"setTimeout",
+	"structuredClone",
+	"thaw.internals",
+	"undefined",
+	"unescape",
+};
+
+static int compare_name(const void *key, const void *member)
+{
+	return strcmp(key, *(const char *const *)member);
+}
+
+bool inspection_is_builtin(struct graph *graph, uint32_t atom)
+{
+	struct graph_text text = graph_atom_text(graph, atom, 32);
+	char name[33];
+
+	for (size_t i = 0; i < text.count; i++)
+		name[i] = (char)(text.units[i] < 128 ? text.units[i] : '?');
+	name[text.count] = '\0';
+	free(text.units);
+	return text.total == text.count &&
+	       bsearch(name, builtins, sizeof(builtins) / sizeof(builtins[0]), sizeof(builtins[0]),
+		       compare_name);
+}
+
+bool inspection_is_program_module(struct graph *graph, struct graph_value module)
+{
+	const char *fallback;
+	struct graph_text text = graph_text(graph, graph_name(graph, module, &fallback), 5);
+	bool own = text.total == 4 && !memcmp(text.units, u"thaw", 8);
+
+	free(text.units);
+	return !own;
+}
