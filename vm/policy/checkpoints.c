@@ -4,7 +4,7 @@
  *
  * Owns the interval timer and the book of who waits for which checkpoint. loop.c calls
  * checkpoints_advance() before every round of the loop, and checkpoints_advance_inside() at every
- * poll of a turn, where stopping.c has a say in what is captured. Owner's thread, but for
+ * poll of a turn, where midturn.c has a say in what is captured. Owner's thread, but for
  * checkpoints_notify(). Must never block the loop (checkpoints_now() does, for those who ask), and
  * never enter the VM for a checkpoint that nobody waits for, nor at all inside a turn: what there is
  * to tell then waits for its end (`untold`).
@@ -35,18 +35,19 @@ void checkpoints_notify(void *arg)
 	struct runtime *rt = arg;
 
 	streams_wake(rt);
-	alarm_ring(rt);
+	poll_timer_now(rt);
 }
 
 bool checkpoints_waited_for(const struct runtime *rt)
 {
-	return rt->requested > rt->settled;
+	return rt->checkpoints.requested > rt->checkpoints.settled;
 }
 
 static bool heap_may_have_changed(const struct runtime *rt)
 {
 	/* A turn that waits for a reader since it was captured does not change it. */
-	return (rt->in_turn && !rt->stalled_captured) || rt->turns != rt->durable_turns;
+	return (rt->turn.running && !rt->output.stalled_captured) ||
+	       rt->turn.count != rt->checkpoints.durable_turns;
 }
 
 /* ---- What is told ---- */
@@ -56,7 +57,8 @@ static void tell_durable(struct runtime *rt, uint64_t last, const struct thaw_re
 	const struct thaw_generation *generation = &result->generation;
 	struct js_engine *engine = rt->engine;
 	bool changed = !result->unchanged;
-	const char *reason = thaw_reason_name(changed ? generation->reason : rt->reason);
+	const char *reason =
+		thaw_reason_name(changed ? generation->reason : rt->checkpoints.reason);
 	js_value arguments[2] = {js_number(engine, (double)last), js_object(engine)};
 
 	js_set(engine, arguments[1], "generation", js_number(engine, (double)generation->number));
@@ -106,20 +108,22 @@ static void tell_failed(struct runtime *rt, uint64_t last, int code, const char 
 static void tell_later(struct runtime *rt, uint64_t last, bool waited_for,
 		       const struct thaw_result *result)
 {
-	struct checkpoint_outcome *newest = rt->untold_count ? &rt->untold[rt->untold_count - 1]
-							     : NULL;
+	struct checkpoint_outcome *newest =
+		rt->checkpoints.untold_count
+			? &rt->checkpoints.untold[rt->checkpoints.untold_count - 1]
+			: NULL;
 
 	if (!newest || newest->waited_for) {
-		struct checkpoint_outcome *more = rt->untold;
-		unsigned room = rt->untold_room ? 2 * rt->untold_room : 2;
+		struct checkpoint_outcome *more = rt->checkpoints.untold;
+		unsigned room = rt->checkpoints.untold_room ? 2 * rt->checkpoints.untold_room : 2;
 
-		if (rt->untold_count == rt->untold_room) {
-			more = realloc(rt->untold, room * sizeof(*more));
-			rt->untold_room = more ? room : rt->untold_room;
+		if (rt->checkpoints.untold_count == rt->checkpoints.untold_room) {
+			more = realloc(rt->checkpoints.untold, room * sizeof(*more));
+			rt->checkpoints.untold_room = more ? room : rt->checkpoints.untold_room;
 		}
 		if (more) {
-			rt->untold = more;
-			newest = &more[rt->untold_count++];
+			rt->checkpoints.untold = more;
+			newest = &more[rt->checkpoints.untold_count++];
 			newest->waited_for = false;
 		}
 	}
@@ -133,20 +137,20 @@ static void tell_later(struct runtime *rt, uint64_t last, bool waited_for,
 /* In a turn of its own, which may print. */
 static bool may_tell(struct runtime *rt)
 {
-	return !rt->in_turn && !streams_full(rt);
+	return !rt->turn.running && !streams_full(rt);
 }
 
 static void succeeded(struct runtime *rt, uint64_t last, const struct thaw_result *result)
 {
 	const struct thaw_generation *generation = &result->generation;
-	bool waited_for = last > rt->settled;
+	bool waited_for = last > rt->checkpoints.settled;
 
 	failures_checkpoints_work(rt, generation->number);
 	if (!rt->options.every_ns)
-		rt->due_ns = 0;			/* nothing is left to be tried again */
+		rt->checkpoints.due_ns = 0;	/* nothing is left to be tried again */
 	js_hold_collections(rt->engine, false); /* this process has got on */
-	rt->durable_turns = rt->captured_turns;
-	rt->durable_output = rt->captured_output;
+	rt->checkpoints.durable_turns = rt->checkpoints.captured_turns;
+	rt->output.durable = rt->output.captured;
 	if (rt->options.verbose && !result->unchanged)
 		loop_tell(
 			rt,
@@ -156,8 +160,8 @@ static void succeeded(struct runtime *rt, uint64_t last, const struct thaw_resul
 			(unsigned long long)generation->pages_stored,
 			(unsigned long long)generation->bytes_written,
 			(double)generation->pause_ns / 1e6, (double)result->durable_ns / 1e6);
-	rt->settled = last > rt->settled ? last : rt->settled;
-	if (rt->ended || (!waited_for && (!rt->blob.listeners || result->unchanged)))
+	rt->checkpoints.settled = last > rt->checkpoints.settled ? last : rt->checkpoints.settled;
+	if (rt->ending.ended || (!waited_for && (!rt->blob.listeners || result->unchanged)))
 		return;
 	if (may_tell(rt)) {
 		tell_durable(rt, last, result);
@@ -171,9 +175,9 @@ static void on_interval(uv_timer_t *timer);
 /* So that the loop wakes up for it. */
 static void due_at(struct runtime *rt, uint64_t now, uint64_t when)
 {
-	rt->due_ns = when;
-	uv_update_time(&rt->loop);
-	uv_timer_start(&rt->every, on_interval, (when - now + 999999) / 1000000, 0);
+	rt->checkpoints.due_ns = when;
+	uv_update_time(&rt->events.loop);
+	uv_timer_start(&rt->checkpoints.every, on_interval, (when - now + 999999) / 1000000, 0);
 }
 
 /*
@@ -183,19 +187,19 @@ static void due_at(struct runtime *rt, uint64_t now, uint64_t when)
 static void failed(struct runtime *rt, uint64_t last, int code, const struct thaw_error *error)
 {
 	const char *text = error && error->text[0] ? error->text : thaw_strerror(code);
-	bool waited_for = last > rt->settled;
+	bool waited_for = last > rt->checkpoints.settled;
 	struct thaw_result result = {0};
 
 	failures_checkpoint(rt, text);
-	rt->stalled_captured = false;
-	if (!rt->options.every_ns && !rt->ended) {
+	rt->output.stalled_captured = false;
+	if (!rt->options.every_ns && !rt->ending.ended) {
 		uint64_t now = loop_monotonic_ns();
 
 		due_at(rt, now, now + failures_retry_ns(rt));
 	}
 	js_hold_collections(rt->engine, false); /* it may never get on, and must not only grow */
-	rt->settled = last > rt->settled ? last : rt->settled;
-	if (rt->ended || !waited_for)
+	rt->checkpoints.settled = last > rt->checkpoints.settled ? last : rt->checkpoints.settled;
+	if (rt->ending.ended || !waited_for)
 		return;
 	if (may_tell(rt)) {
 		tell_failed(rt, last, code, text);
@@ -209,12 +213,13 @@ static void failed(struct runtime *rt, uint64_t last, int code, const struct tha
 /* After the turn in which it happened. A turn that tells it may last, and leave more to tell. */
 static void tell_untold(struct runtime *rt)
 {
-	for (unsigned left = rt->untold_count;
-	     left && !rt->ended && may_tell(rt) && !js_trapped(rt->engine); left--) {
-		struct checkpoint_outcome first = rt->untold[0];
+	for (unsigned left = rt->checkpoints.untold_count;
+	     left && !rt->ending.ended && may_tell(rt) && !js_trapped(rt->engine); left--) {
+		struct checkpoint_outcome first = rt->checkpoints.untold[0];
 		const struct thaw_result *result = &first.result;
 
-		memmove(rt->untold, rt->untold + 1, --rt->untold_count * sizeof(*rt->untold));
+		memmove(rt->checkpoints.untold, rt->checkpoints.untold + 1,
+			--rt->checkpoints.untold_count * sizeof(*rt->checkpoints.untold));
 		if (result->code)
 			tell_failed(rt, first.last, result->code, result->error.text);
 		else
@@ -230,12 +235,12 @@ static int begin(struct runtime *rt, enum thaw_reason reason)
 
 	if (code == -EBUSY)
 		return code;
-	rt->wanted = false;
-	rt->reason = reason;
-	rt->capture_taken = false;
+	rt->checkpoints.wanted = false;
+	rt->checkpoints.reason = reason;
+	rt->checkpoints.capture_taken = false;
 	if (code) {
-		rt->name_count = 0;
-		failed(rt, rt->requested, code, NULL);
+		rt->checkpoints.name_count = 0;
+		failed(rt, rt->checkpoints.requested, code, NULL);
 	}
 	return code;
 }
@@ -245,8 +250,8 @@ static int names_hand_over(struct runtime *rt)
 {
 	int code = 0;
 
-	for (unsigned i = 0; !code && i < rt->name_count; i++)
-		code = thaw_checkpoint_name(rt->heap, rt->names[i].name);
+	for (unsigned i = 0; !code && i < rt->checkpoints.name_count; i++)
+		code = thaw_checkpoint_name(rt->heap, rt->checkpoints.names[i].name);
 	return code;
 }
 
@@ -258,8 +263,9 @@ static void *encode(struct runtime *rt, size_t *bytes)
 	if (!streams_save(rt, &output, &rt->blob.output_bytes)) {
 		rt->blob.output = output;
 		rt->blob.flags |= output ? JS_BLOB_OUTPUT : 0;
-		blob = rt->in_turn ? stopping_encode(rt, bytes) : js_blob_encode(&rt->blob, bytes);
-		rt->captured_output = rt->blob.output_bytes;
+		blob = rt->turn.running ? midturn_encode(rt, bytes)
+					: js_blob_encode(&rt->blob, bytes);
+		rt->output.captured = rt->blob.output_bytes;
 		free(output);
 	}
 	rt->blob.flags &= ~JS_BLOB_OUTPUT;
@@ -268,7 +274,7 @@ static void *encode(struct runtime *rt, size_t *bytes)
 	return blob;
 }
 
-/* Between turns, or in the middle of one that stopping.c lets be stopped. */
+/* Between turns, or in the middle of one that midturn.c lets be stopped. */
 static void capture(struct runtime *rt)
 {
 	size_t bytes;
@@ -281,7 +287,7 @@ static void capture(struct runtime *rt)
 	if (heap_may_have_changed(rt))
 		rt->blob.clock_ms = loop_clock(rt);
 	blob = encode(rt, &bytes);
-	rt->urgent = false;
+	rt->checkpoints.urgent = false;
 	code = blob ? names_hand_over(rt) : -ENOMEM;
 	if (code) {
 		free(blob);
@@ -290,32 +296,35 @@ static void capture(struct runtime *rt)
 					     : "no memory for the state of the program");
 		return;
 	}
-	code = thaw_checkpoint_capture(rt->heap, rt->in_turn ? THAW_KIND_BOUND : THAW_KIND_PORTABLE,
-				       blob, bytes);
+	code = thaw_checkpoint_capture(
+		rt->heap, rt->turn.running ? THAW_KIND_BOUND : THAW_KIND_PORTABLE, blob, bytes);
 	free(blob);
 	if (!code) {
-		rt->name_count = 0;
-		rt->capture_taken = true;
-		rt->captured = rt->requested;
-		rt->captured_turns = rt->turns; /* a turn that was stopped is not counted yet */
-		rt->stalled_captured = rt->stalled && rt->in_turn;
+		rt->checkpoints.name_count = 0;
+		rt->checkpoints.capture_taken = true;
+		rt->checkpoints.captured = rt->checkpoints.requested;
+		rt->checkpoints.captured_turns =
+			rt->turn.count; /* a turn that was stopped is not counted yet */
+		rt->output.stalled_captured = rt->output.stalled && rt->turn.running;
 	}
 	/* What failed, here or above, is THAW_DONE with its reason: finish() tells it. */
 }
 
 static void finish(struct runtime *rt, const struct thaw_result *result)
 {
-	uint64_t last = rt->capture_taken ? rt->captured : rt->requested;
+	uint64_t last = rt->checkpoints.capture_taken ? rt->checkpoints.captured
+						      : rt->checkpoints.requested;
 
-	if (!rt->capture_taken)
-		rt->name_count = 0; /* with their promises; those asked for after a capture wait */
-	rt->capture_taken = false;
+	if (!rt->checkpoints.capture_taken)
+		rt->checkpoints.name_count =
+			0; /* with their promises; those asked for after a capture wait */
+	rt->checkpoints.capture_taken = false;
 	if (result->code)
 		failed(rt, last, result->code, &result->error);
 	else
 		succeeded(rt, last, result);
-	if (rt->requested > rt->settled)
-		rt->wanted = true; /* they asked after the capture */
+	if (rt->checkpoints.requested > rt->checkpoints.settled)
+		rt->checkpoints.wanted = true; /* they asked after the capture */
 }
 
 /*
@@ -326,9 +335,12 @@ static void begin_if_due(struct runtime *rt, uint64_t now)
 {
 	uint64_t every = rt->options.every_ns;
 
-	if (!rt->due_ns || now < rt->due_ns || rt->ended)
+	if (!rt->checkpoints.due_ns || now < rt->checkpoints.due_ns || rt->ending.ended)
 		return;
-	rt->due_ns = every ? rt->due_ns + (now - rt->due_ns) / every * every + every : 0;
+	rt->checkpoints.due_ns = every ? rt->checkpoints.due_ns +
+						 (now - rt->checkpoints.due_ns) / every * every +
+						 every
+				       : 0;
 	if (heap_may_have_changed(rt))
 		begin(rt, every ? THAW_REASON_TIMER : THAW_REASON_REQUEST); /* -EBUSY: skipped */
 }
@@ -345,7 +357,7 @@ static bool advance(struct runtime *rt, uint64_t now)
 	begin_if_due(rt, now);
 	switch (thaw_checkpoint_poll(rt->heap, &result)) {
 	case THAW_READY:
-		waits = rt->in_turn && !stopping_allowed(rt, now);
+		waits = rt->turn.running && !midturn_allowed(rt, now);
 		if (!waits)
 			capture(rt);
 		break;
@@ -356,8 +368,8 @@ static bool advance(struct runtime *rt, uint64_t now)
 		break;
 	}
 	if (signals_take_checkpoint())
-		rt->wanted = rt->urgent = true;
-	if (rt->wanted && !rt->ended)
+		rt->checkpoints.wanted = rt->checkpoints.urgent = true;
+	if (rt->checkpoints.wanted && !rt->ending.ended)
 		begin(rt, THAW_REASON_REQUEST);
 	return waits;
 }
@@ -368,7 +380,7 @@ void checkpoints_advance(struct runtime *rt)
 		return;
 	tell_untold(rt);
 	/* What a turn that failed has left is no generation (loop.c), whoever was ready for one. */
-	if (!js_trapped(rt->engine) && (!rt->ended || rt->final))
+	if (!js_trapped(rt->engine) && (!rt->ending.ended || rt->ending.final))
 		advance(rt, loop_monotonic_ns());
 }
 
@@ -376,12 +388,12 @@ void checkpoints_advance_inside(struct runtime *rt)
 {
 	uint64_t now = loop_monotonic_ns();
 
-	if (!rt->options.image || rt->ended)
+	if (!rt->options.image || rt->ending.ended)
 		return;
-	if (advance(rt, now) && stopping_allowed_at(rt) > now)
-		alarm_set(rt, stopping_allowed_at(rt));
+	if (advance(rt, now) && midturn_allowed_at(rt) > now)
+		poll_timer_set(rt, midturn_allowed_at(rt));
 	else
-		alarm_set(rt, rt->due_ns);
+		poll_timer_set(rt, rt->checkpoints.due_ns);
 }
 
 int checkpoints_now(struct runtime *rt, enum thaw_reason reason, struct thaw_result *result)
@@ -421,10 +433,10 @@ int checkpoints_last(struct runtime *rt, enum thaw_reason reason, struct thaw_re
 {
 	int code;
 
-	rt->last_checkpoint = true;
+	rt->failures.last_checkpoint = true;
 	code = checkpoints_now(rt, reason, result);
-	rt->last_checkpoint = false;
-	if (code && rt->failing)
+	rt->failures.last_checkpoint = false;
+	if (code && rt->failures.failing)
 		failures_at_end(rt);
 	return code;
 }
@@ -435,21 +447,22 @@ int checkpoints_name(struct runtime *rt, const char *name)
 		return -EROFS;
 	if (!thaw_name_valid(name))
 		return -EINVAL;
-	for (unsigned i = 0; i < rt->name_count; i++)
-		if (!strcmp(rt->names[i].name, name))
+	for (unsigned i = 0; i < rt->checkpoints.name_count; i++)
+		if (!strcmp(rt->checkpoints.names[i].name, name))
 			return 0;
-	if (rt->name_count == THAW_NAMES_MAX)
+	if (rt->checkpoints.name_count == THAW_NAMES_MAX)
 		return -ENOSPC;
-	if (rt->name_count == rt->name_room) {
-		unsigned room = rt->name_room ? 2 * rt->name_room : 4;
-		struct thaw_name *more = realloc(rt->names, room * sizeof(*more));
+	if (rt->checkpoints.name_count == rt->checkpoints.name_room) {
+		unsigned room = rt->checkpoints.name_room ? 2 * rt->checkpoints.name_room : 4;
+		struct thaw_name *more = realloc(rt->checkpoints.names, room * sizeof(*more));
 
 		if (!more)
 			return -ENOMEM;
-		rt->names = more;
-		rt->name_room = room;
+		rt->checkpoints.names = more;
+		rt->checkpoints.name_room = room;
 	}
-	snprintf(rt->names[rt->name_count++].name, sizeof(rt->names->name), "%s", name);
+	snprintf(rt->checkpoints.names[rt->checkpoints.name_count++].name,
+		 sizeof(rt->checkpoints.names->name), "%s", name);
 	return 0;
 }
 
@@ -461,15 +474,15 @@ int checkpoints_request(struct runtime *rt, uint64_t waiter, const char *name)
 		return -EROFS;
 	if (code)
 		return code;
-	if (!rt->requested && !rt->settled)
-		rt->settled =
+	if (!rt->checkpoints.requested && !rt->checkpoints.settled)
+		rt->checkpoints.settled =
 			waiter -
 			1; /* numbers go on from the process before, whose waiters are settled */
-	if (!rt->first_waiter)
-		rt->first_waiter = waiter;
-	rt->requested = waiter;
-	if (!rt->capture_taken)
-		rt->wanted =
+	if (!rt->checkpoints.first_waiter)
+		rt->checkpoints.first_waiter = waiter;
+	rt->checkpoints.requested = waiter;
+	if (!rt->checkpoints.capture_taken)
+		rt->checkpoints.wanted =
 			true; /* begun between turns, or joined if one is on its way to its capture */
 	return 0;
 }
@@ -482,18 +495,18 @@ static void on_interval(uv_timer_t *timer)
 	uint64_t now = loop_monotonic_ns();
 
 	begin_if_due(rt, now);
-	if (rt->due_ns)
-		due_at(rt, now, rt->due_ns);
+	if (rt->checkpoints.due_ns)
+		due_at(rt, now, rt->checkpoints.due_ns);
 }
 
 int checkpoints_open(struct runtime *rt, struct thaw_error *error)
 {
-	int code = uv_timer_init(&rt->loop, &rt->every);
+	int code = uv_timer_init(&rt->events.loop, &rt->checkpoints.every);
 
 	if (code)
 		return failure(error, code, "cannot make a timer: %s", uv_strerror(code));
-	rt->every.data = rt;
-	rt->durable_turns = rt->restored ? 0 : UINT64_MAX;
+	rt->checkpoints.every.data = rt;
+	rt->checkpoints.durable_turns = rt->restored ? 0 : UINT64_MAX;
 	if (rt->options.image && rt->options.every_ns) {
 		uint64_t now = loop_monotonic_ns();
 
@@ -505,8 +518,8 @@ int checkpoints_open(struct runtime *rt, struct thaw_error *error)
 
 void checkpoints_close(struct runtime *rt)
 {
-	free(rt->untold);
-	free(rt->names);
-	rt->untold = NULL;
-	rt->names = NULL;
+	free(rt->checkpoints.untold);
+	free(rt->checkpoints.names);
+	rt->checkpoints.untold = NULL;
+	rt->checkpoints.names = NULL;
 }

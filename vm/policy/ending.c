@@ -16,26 +16,29 @@ int ending_finish(struct runtime *rt)
 	struct thaw_error error;
 
 	streams_flush(rt, FLUSH_NS);
-	if (rt->final && rt->options.image && rt->turns != rt->durable_turns) {
+	if (rt->ending.final && rt->options.image &&
+	    rt->turn.count != rt->checkpoints.durable_turns) {
 		/* Whatever it ended with: what is not durable has not happened. */
-		if (checkpoints_last(rt, rt->stop_signal ? THAW_REASON_SIGNAL : THAW_REASON_EXIT,
+		if (checkpoints_last(rt,
+				     rt->ending.stop_signal ? THAW_REASON_SIGNAL : THAW_REASON_EXIT,
 				     NULL))
-			rt->exit_code = EXIT_IO;
-	} else if (rt->final && thaw_settle(rt->heap, &error)) {
+			rt->ending.exit_code = EXIT_IO;
+	} else if (rt->ending.final && thaw_settle(rt->heap, &error)) {
 		/* There is nothing to write, and what was durable is not there any more. */
 		loop_tell(rt, "thaw: at the end of the program: %s\n", error.text);
-		rt->exit_code = EXIT_IO;
-	} else if (rt->failing && !rt->final) {
+		rt->ending.exit_code = EXIT_IO;
+	} else if (rt->failures.failing && !rt->ending.final) {
 		failures_at_end(rt); /* a failed turn goes back further than to the turn before */
 	}
-	rt->final = false;
-	return rt->exit_code;
+	rt->ending.final = false;
+	return rt->ending.exit_code;
 }
 
 /* Is the heap that of the newest generation, and could be captured again? */
 static bool is_at_rest(const struct runtime *rt)
 {
-	return rt->options.image && !js_trapped(rt->engine) && rt->turns == rt->durable_turns &&
+	return rt->options.image && !js_trapped(rt->engine) &&
+	       rt->turn.count == rt->checkpoints.durable_turns &&
 	       (rt->resumed || !rt->restored || !rt->blob.turn.step);
 }
 
@@ -44,12 +47,12 @@ int ending_deliver(struct runtime *rt, int code)
 	if (!streams_flush(rt, UINT64_MAX)) {
 		if (signals_stop() && !code)
 			code = 128 + signals_stop();
-	} else if (rt->durable_output && !rt->output_held && is_at_rest(rt)) {
-		rt->ended = true;
+	} else if (rt->output.durable && !rt->output.held && is_at_rest(rt)) {
+		rt->ending.ended = true;
 		if (checkpoints_last(rt, THAW_REASON_EXIT, NULL))
 			code = EXIT_IO;
 	}
-	if (rt->output_lost && !code)
+	if (rt->output.lost && !code)
 		code = EXIT_IO; /* it was said */
 	return code;
 }

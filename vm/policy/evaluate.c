@@ -100,7 +100,7 @@ static void settle(struct runtime *rt, js_value promise)
 {
 	if (rt->options.asks && !promise_settled(rt, &promise) && !signals_stop())
 		runtime_resume(rt);
-	if (!rt->ended)
+	if (!rt->ending.ended)
 		loop_serve(rt, promise_settled, &promise, true);
 }
 
@@ -123,11 +123,11 @@ static int answered(struct runtime *rt, js_value promise, js_value exception,
 	status = look(rt, promise, exception, answer);
 	if (signals_stop()) /* what was rendered may have been cut off */
 		loop_serve(rt, NULL, NULL, true);
-	if (!loop_trapped(rt) && !rt->ended)
+	if (!loop_trapped(rt) && !rt->ending.ended)
 		return status;
 	free(answer->text);
 	answer->text = NULL;
-	return rt->exit_code;
+	return rt->ending.exit_code;
 }
 
 /* ---- Asked in the middle of a turn ---- */
@@ -150,15 +150,15 @@ static void answer_and_leave(struct runtime *rt, struct question *question, js_v
 {
 	int status = look(rt, promise, exception, question->answer);
 
-	if (rt->exiting || signals_stop()) {
+	if (rt->turn.exiting || signals_stop()) {
 		free(question->answer->text);
 		question->answer->text = NULL;
-		status = rt->exiting ? rt->exit_request : 128 + signals_stop();
-		rt->exiting = false;
+		status = rt->turn.exiting ? rt->turn.exit_request : 128 + signals_stop();
+		rt->turn.exiting = false;
 	}
 	question->answered = true;
 	question->status = status;
-	rt->urgent = true;
+	rt->checkpoints.urgent = true;
 	if (checkpoints_last(rt, signals_stop() ? THAW_REASON_SIGNAL : THAW_REASON_EXIT, NULL))
 		status = EXIT_IO;
 	loop_end(rt, status, false);
@@ -167,16 +167,16 @@ static void answer_and_leave(struct runtime *rt, struct question *question, js_v
 
 void evaluate_inside(struct runtime *rt)
 {
-	struct question *question = rt->question;
+	struct question *question = rt->evaluation.question;
 	js_value promise, exception = 0;
 
-	rt->question = NULL;
-	if (stopping_possible(rt)) {
-		rt->evaluating = rt->asking = true;
+	rt->evaluation.question = NULL;
+	if (midturn_possible(rt)) {
+		rt->evaluation.running = rt->evaluation.asking = true;
 		promise = begin(rt, question->code, question->bytes, question->name, &exception);
-		if (!promise || rt->exiting || signals_stop() || promise_settled(rt, &promise))
+		if (!promise || rt->turn.exiting || signals_stop() || promise_settled(rt, &promise))
 			answer_and_leave(rt, question, promise, exception);
-		rt->evaluating = rt->asking = false;
+		rt->evaluation.running = rt->evaluation.asking = false;
 		question->promise = promise;
 	}
 	runtime_tell_turn(rt);
@@ -187,10 +187,10 @@ static bool ask_inside(struct runtime *rt, struct question *question)
 {
 	if (!rt->blob.turn.step)
 		return false;
-	rt->question = question;
+	rt->evaluation.question = question;
 	js_poll_next(rt->engine);
 	runtime_resume_turn(rt);
-	rt->question = NULL;
+	rt->evaluation.question = NULL;
 	return question->answered || question->promise;
 }
 
@@ -204,9 +204,9 @@ int runtime_eval(struct runtime *rt, const char *code, size_t bytes, const char 
 	int status;
 
 	*answer = (struct runtime_answer){NULL, 0};
-	rt->evaluated = true;
+	rt->evaluation.used = true;
 	if (runtime_ended_early(rt))
-		return rt->exit_code;
+		return rt->ending.exit_code;
 	if (rt->options.asks) {
 		if (ask_inside(rt, &question) && question.answered)
 			return question.status;
@@ -214,26 +214,27 @@ int runtime_eval(struct runtime *rt, const char *code, size_t bytes, const char 
 		rt->blob.flags &= ~JS_BLOB_FINISHED;
 		runtime_resume(rt);
 	}
-	if (rt->ended)
-		return rt->exit_code;
-	rt->evaluating = true;
+	if (rt->ending.ended)
+		return rt->ending.exit_code;
+	rt->evaluation.running = true;
 	promise = question.promise;
 	if (!promise)
 		promise = evaluate(rt, code, bytes, name, &exception);
-	if (promise && !rt->ended)
+	if (promise && !rt->ending.ended)
 		settle(rt, promise);
-	if (rt->ended) { /* exit(), a signal, a trap, or somebody else's exception, which was printed */
+	if (rt->ending
+		    .ended) { /* exit(), a signal, a trap, or somebody else's exception, which was printed */
 		if (!js_trapped(rt->engine)) {
 			if (promise)
 				js_free(rt->engine, promise);
 			if (exception)
 				js_free(rt->engine, exception);
 		}
-		status = rt->exit_code;
+		status = rt->ending.exit_code;
 	} else {
 		status = answered(rt, promise, exception, answer);
 	}
-	rt->evaluating = false;
+	rt->evaluation.running = false;
 	/* The caller shows the text after what was printed. */
 	if (!js_trapped(rt->engine))
 		streams_drain(rt);
@@ -248,5 +249,5 @@ void runtime_tell_exception(const struct runtime_answer *answer)
 
 unsigned runtime_uncaught(const struct runtime *rt)
 {
-	return rt->uncaught;
+	return rt->evaluation.uncaught;
 }

@@ -79,10 +79,10 @@ static struct words so_often(const struct runtime *rt, uint64_t now)
 {
 	struct words words = {""};
 
-	if (rt->failing > 1)
+	if (rt->failures.failing > 1)
 		snprintf(words.text, sizeof(words.text), " again (%llu times in %s)",
-			 (unsigned long long)rt->failing,
-			 duration(now - rt->failing_since_ns).text);
+			 (unsigned long long)rt->failures.failing,
+			 duration(now - rt->failures.failing_since_ns).text);
 	return words;
 }
 
@@ -90,50 +90,51 @@ void failures_checkpoint(struct runtime *rt, const char *text)
 {
 	uint64_t now = loop_monotonic_ns();
 
-	if (!rt->failing++) {
-		rt->failing_since_ns = rt->warn_at_ns = now;
-		rt->warn_every_ns = WARN_FIRST_NS;
+	if (!rt->failures.failing++) {
+		rt->failures.failing_since_ns = rt->failures.warn_at_ns = now;
+		rt->failures.warn_every_ns = WARN_FIRST_NS;
 	}
-	snprintf(rt->failure, sizeof(rt->failure), "%s", text);
-	if (rt->last_checkpoint || now < rt->warn_at_ns)
+	snprintf(rt->failures.text, sizeof(rt->failures.text), "%s", text);
+	if (rt->failures.last_checkpoint || now < rt->failures.warn_at_ns)
 		return; /* failures_at_end() says it, or it was said */
 	loop_tell(
 		rt,
 		"thaw: checkpoint failed%s: %s; %s; the program goes on, its changes stay in memory\n",
 		so_often(rt, now).text, text, newest_durable(rt).text);
-	rt->warn_at_ns = now + rt->warn_every_ns;
-	if (rt->warn_every_ns < WARN_MOST_NS)
-		rt->warn_every_ns *= 2;
+	rt->failures.warn_at_ns = now + rt->failures.warn_every_ns;
+	if (rt->failures.warn_every_ns < WARN_MOST_NS)
+		rt->failures.warn_every_ns *= 2;
 }
 
 void failures_checkpoints_work(struct runtime *rt, uint64_t generation)
 {
-	if (rt->failing)
+	if (rt->failures.failing)
 		loop_tell(rt,
 			  "thaw: checkpoints work again: generation %llu, after %llu %s in %s\n",
-			  (unsigned long long)generation, (unsigned long long)rt->failing,
-			  rt->failing == 1 ? "failure" : "failures",
-			  duration(loop_monotonic_ns() - rt->failing_since_ns).text);
-	rt->failing = 0;
-	rt->failure[0] = '\0';
+			  (unsigned long long)generation, (unsigned long long)rt->failures.failing,
+			  rt->failures.failing == 1 ? "failure" : "failures",
+			  duration(loop_monotonic_ns() - rt->failures.failing_since_ns).text);
+	rt->failures.failing = 0;
+	rt->failures.text[0] = '\0';
 }
 
 uint64_t failures_retry_ns(const struct runtime *rt)
 {
 	uint64_t wait = RETRY_FIRST_NS;
 
-	for (uint64_t i = 1; i < rt->failing && wait < RETRY_MOST_NS; i++)
+	for (uint64_t i = 1; i < rt->failures.failing && wait < RETRY_MOST_NS; i++)
 		wait *= 2;
 	return wait < RETRY_MOST_NS ? wait : RETRY_MOST_NS;
 }
 
 void failures_at_end(struct runtime *rt)
 {
-	if (rt->loss_told)
+	if (rt->failures.loss_told)
 		return;
-	rt->loss_told = true;
+	rt->failures.loss_told = true;
 	loop_tell(rt, "thaw: the last checkpoint failed%s: %s; what came after is lost: %s\n",
-		  so_often(rt, loop_monotonic_ns()).text, rt->failure, newest_durable(rt).text);
+		  so_often(rt, loop_monotonic_ns()).text, rt->failures.text,
+		  newest_durable(rt).text);
 }
 
 /* ---- Programs ---- */
@@ -174,7 +175,7 @@ void failures_trapped(struct runtime *rt, const char *reason)
 		loop_tell(rt, "thaw: the engine trapped: %s\n", reason);
 		return;
 	}
-	rt->failure_noted = true;
+	rt->failures.noted = true;
 	failures = thaw_failed(rt->heap);
 	if (failures < FAILURES_MAX)
 		loop_tell(
@@ -195,9 +196,9 @@ void failures_crashed(struct runtime *rt, const char *how)
 	int failures;
 
 	/* Whoever asks a program something fails for himself. */
-	if (!rt->restored || !rt->options.script || rt->evaluated)
+	if (!rt->restored || !rt->options.script || rt->evaluation.used)
 		return;
-	rt->failure_noted = true;
+	rt->failures.noted = true;
 	js_source_hash(how, strlen(how), hash);
 	memcpy(&what, hash, sizeof(what));
 	failures = thaw_failed_with(rt->heap, what ? what : 1);

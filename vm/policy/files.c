@@ -292,12 +292,12 @@ static void finished(uv_work_t *request, int status)
 	struct runtime *rt = job->rt;
 
 	(void)status; /* UV_ECANCELED: only when nothing is told any more */
-	list_remove(&rt->files_begun, job);
-	if (rt->ended) {
-		rt->files_in_flight--;
+	list_remove(&rt->files.begun, job);
+	if (rt->ending.ended) {
+		rt->files.in_flight--;
 		free_job(job);
 	} else {
-		list_add(&rt->files_done, job);
+		list_add(&rt->files.done, job);
 	}
 }
 
@@ -325,13 +325,13 @@ static void tell(struct runtime *rt, struct file_job *job)
 
 bool files_tell(struct runtime *rt)
 {
-	struct file_job *job = rt->files_done.first;
+	struct file_job *job = rt->files.done.first;
 
 	if (!job)
 		return false;
-	list_remove(&rt->files_done, job);
-	rt->files_in_flight--;
-	if (rt->ended || js_trapped(rt->engine))
+	list_remove(&rt->files.done, job);
+	rt->files.in_flight--;
+	if (rt->ending.ended || js_trapped(rt->engine))
 		free_job(job);
 	else
 		tell(rt, job);
@@ -357,23 +357,23 @@ void files_settle(struct runtime *rt)
 
 	while (files_tell(rt))
 		;
-	if (!rt->files_begun.first || uv_timer_init(&rt->loop, &timer))
+	if (!rt->files.begun.first || uv_timer_init(&rt->events.loop, &timer))
 		return;
-	for (struct file_job *job = rt->files_begun.first; job; job = job->after)
+	for (struct file_job *job = rt->files.begun.first; job; job = job->after)
 		uv_cancel((uv_req_t *)&job->work);
 	let_wait(false);
 	timer.data = &patience_ended;
-	uv_update_time(&rt->loop);
+	uv_update_time(&rt->events.loop);
 	uv_timer_start(&timer, on_patience_ended, SETTLE_MS, 0);
-	while (rt->files_begun.first && !patience_ended)
-		uv_run(&rt->loop, UV_RUN_ONCE);
+	while (rt->files.begun.first && !patience_ended)
+		uv_run(&rt->events.loop, UV_RUN_ONCE);
 	uv_close((uv_handle_t *)&timer, NULL);
-	uv_run(&rt->loop, UV_RUN_NOWAIT); /* it is on this stack */
-	first = rt->files_begun.first;
+	uv_run(&rt->events.loop, UV_RUN_NOWAIT); /* it is on this stack */
+	first = rt->files.begun.first;
 	if (!first)
 		return;
 	left_behind = true;
-	if (rt->exiting) {
+	if (rt->turn.exiting) {
 		thaw_escape(first->path, path, sizeof(path));
 		loop_tell(rt, "thaw: exit() did not wait for the %s of %s, which has not ended\n",
 			  first->operation == FILE_READ	   ? "reading"
@@ -417,14 +417,15 @@ int files_begin(struct runtime *rt, double number, const char *operation, const 
 		code = limits_want_pool();
 	pool_is_there = !code;
 	if (!code)
-		code = job->path ? uv_queue_work(&rt->loop, &job->work, work, finished) : -ENOMEM;
+		code = job->path ? uv_queue_work(&rt->events.loop, &job->work, work, finished)
+				 : -ENOMEM;
 	if (code) {
 		free_job(job);
 		return code;
 	}
-	list_add(&rt->files_begun, job);
-	rt->files_in_flight++;
-	if (!rt->first_operation)
-		rt->first_operation = number;
+	list_add(&rt->files.begun, job);
+	rt->files.in_flight++;
+	if (!rt->files.first_number)
+		rt->files.first_number = number;
 	return 0;
 }

@@ -24,7 +24,7 @@
  * Steps. A turn is a sequence of calls into the VM: one of the prelude (or the main module's
  * evaluation), then one per job. What comes after each stands in a function of its own (called,
  * evaluated, job_ran), because the call may have been made by another process: a generation in the
- * middle of a turn (stopping.c) names the step, and loop_turn_resume() goes on behind it.
+ * middle of a turn (midturn.c) names the step, and loop_turn_resume() goes on behind it.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -60,13 +60,13 @@ uint64_t loop_monotonic_ns(void)
 
 double loop_clock(const struct runtime *rt)
 {
-	return rt->clock_base_ms + (double)(loop_monotonic_ns() - rt->clock_base_ns) / 1e6;
+	return rt->clock.base_ms + (double)(loop_monotonic_ns() - rt->clock.base_ns) / 1e6;
 }
 
 static void start_clock(struct runtime *rt)
 {
-	rt->clock_base_ns = loop_monotonic_ns();
-	rt->clock_base_ms = fmax((double)clock_ns(CLOCK_REALTIME) / 1e6, rt->blob.clock_ms);
+	rt->clock.base_ns = loop_monotonic_ns();
+	rt->clock.base_ms = fmax((double)clock_ns(CLOCK_REALTIME) / 1e6, rt->blob.clock_ms);
 }
 
 void loop_tell(struct runtime *rt, const char *format, ...)
@@ -80,7 +80,7 @@ void loop_tell(struct runtime *rt, const char *format, ...)
 	va_end(arguments);
 	if (bytes < 0)
 		return;
-	if (rt->streams)
+	if (rt->output.streams)
 		streams_tell(rt, text, (size_t)bytes);
 	else
 		fputs(text, stderr);
@@ -91,11 +91,11 @@ void loop_tell(struct runtime *rt, const char *format, ...)
 
 void loop_end(struct runtime *rt, int exit_code, bool final)
 {
-	if (rt->ended)
+	if (rt->ending.ended)
 		return;
-	rt->ended = true;
-	rt->final = final;
-	rt->exit_code = exit_code;
+	rt->ending.ended = true;
+	rt->ending.final = final;
+	rt->ending.exit_code = exit_code;
 }
 
 bool loop_trapped(struct runtime *rt)
@@ -104,10 +104,12 @@ bool loop_trapped(struct runtime *rt)
 
 	if (!reason)
 		return false;
-	if (rt->ended && (rt->exit_code == EXIT_ENGINE_TRAP || signals_stop() || rt->asking))
-		return true; /* it was said, or stopping_end() or evaluate_inside() wanted it so */
+	if (rt->ending.ended &&
+	    (rt->ending.exit_code == EXIT_ENGINE_TRAP || signals_stop() || rt->evaluation.asking))
+		return true; /* it was said, or midturn_end() or evaluate_inside() wanted it so */
 	failures_trapped(rt, reason);
-	rt->ended = false; /* whatever it was about to end with, its heap is not sound any more */
+	rt->ending.ended =
+		false; /* whatever it was about to end with, its heap is not sound any more */
 	loop_end(rt, EXIT_ENGINE_TRAP, false);
 	return true;
 }
@@ -117,11 +119,11 @@ bool loop_stop_requested(struct runtime *rt)
 	int signo = signals_stop();
 
 	if (signo)
-		rt->stop_signal = signo;
+		rt->ending.stop_signal = signo;
 	streams_check(rt);
-	if (rt->stop_signal) /* or SIGPIPE, from streams.c */
-		loop_end(rt, 128 + rt->stop_signal, true);
-	return rt->ended;
+	if (rt->ending.stop_signal) /* or SIGPIPE, from streams.c */
+		loop_end(rt, 128 + rt->ending.stop_signal, true);
+	return rt->ending.ended;
 }
 
 /* ---- Exceptions ---- */
@@ -165,7 +167,8 @@ void loop_uncaught(struct runtime *rt, js_value exception, const char *prefix)
 
 	if (!exception || loop_trapped(rt))
 		return;
-	if (rt->exiting || rt->ended || rt->cut) { /* the error that unwinds the stack */
+	if (rt->turn.exiting || rt->ending.ended ||
+	    rt->ending.cut) { /* the error that unwinds the stack */
 		js_free(rt->engine, exception);
 		return;
 	}
@@ -174,7 +177,7 @@ void loop_uncaught(struct runtime *rt, js_value exception, const char *prefix)
 	if (!loop_trapped(rt)) {
 		loop_tell(rt, "%s%s%s", prefix, text,
 			  *text && text[strlen(text) - 1] == '\n' ? "" : "\n");
-		rt->uncaught++;
+		rt->evaluation.uncaught++;
 		if (!rt->options.interactive &&
 		    !rt->options.keep_result) { /* a shell goes on, also a piped one */
 			loop_end(rt, EXIT_EXCEPTION, false);
@@ -186,16 +189,16 @@ void loop_uncaught(struct runtime *rt, js_value exception, const char *prefix)
 
 static bool note_rejection(struct runtime *rt, struct js_rejection rejection)
 {
-	if (rt->rejection_count == rt->rejection_room) {
-		unsigned room = rt->rejection_room ? 2 * rt->rejection_room : 16;
-		struct js_rejection *more = realloc(rt->rejections, room * sizeof(*more));
+	if (rt->turn.rejection_count == rt->turn.rejection_room) {
+		unsigned room = rt->turn.rejection_room ? 2 * rt->turn.rejection_room : 16;
+		struct js_rejection *more = realloc(rt->turn.rejections, room * sizeof(*more));
 
 		if (!more)
 			return false;
-		rt->rejections = more;
-		rt->rejection_room = room;
+		rt->turn.rejections = more;
+		rt->turn.rejection_room = room;
 	}
-	rt->rejections[rt->rejection_count++] = rejection;
+	rt->turn.rejections[rt->turn.rejection_count++] = rejection;
 	return true;
 }
 
@@ -222,11 +225,11 @@ static void report_rejections(struct runtime *rt)
 {
 	struct js_engine *engine = rt->engine;
 	js_value arguments[2] = {js_array(engine), js_array(engine)}, reasons, length;
-	unsigned rejected = 0, handled = 0, count = rt->rejection_count, reported = 0;
+	unsigned rejected = 0, handled = 0, count = rt->turn.rejection_count, reported = 0;
 
-	rt->rejection_count = 0;
+	rt->turn.rejection_count = 0;
 	for (unsigned i = 0; i < count; i++) {
-		struct js_rejection *entry = &rt->rejections[i];
+		struct js_rejection *entry = &rt->turn.rejections[i];
 		js_value pair;
 
 		if (entry->handled) {
@@ -244,7 +247,7 @@ static void report_rejections(struct runtime *rt)
 	length = js_get(engine, reasons, "length");
 	reported = (unsigned)js_to_number(engine, length);
 	js_free(engine, length);
-	for (unsigned i = 0; i < reported && !rt->ended; i++)
+	for (unsigned i = 0; i < reported && !rt->ending.ended; i++)
 		loop_uncaught(rt, js_get_index(engine, reasons, i), "Uncaught (in promise) ");
 	js_free(engine, reasons);
 }
@@ -256,17 +259,17 @@ bool loop_interrupt(void *arg)
 {
 	struct runtime *rt = arg;
 
-	if (rt->exiting || (rt->options.interactive && signals_interrupted()))
+	if (rt->turn.exiting || (rt->options.interactive && signals_interrupted()))
 		return true;
-	if (rt->in_turn) {
-		alarm_heard(rt);
+	if (rt->turn.running) {
+		poll_timer_polled(rt);
 		checkpoints_advance_inside(rt);
-		if (rt->question)
+		if (rt->evaluation.question)
 			evaluate_inside(rt);
 	}
-	if (signals_stop() && stopping_end(rt))
+	if (signals_stop() && midturn_end(rt))
 		return true;
-	return rt->in_turn && streams_full(rt) && streams_wait(rt);
+	return rt->turn.running && streams_full(rt) && streams_wait(rt);
 }
 
 /* What the prelude's entry function takes: the operation's number, and what it works on. */
@@ -308,8 +311,8 @@ static void ask_next_due(struct runtime *rt)
 		return;
 	due = js_to_number(rt->engine, value);
 	js_free(rt->engine, value);
-	rt->keeps_alive = due > 0;
-	rt->next_due = fabs(due); /* 0: there is none */
+	rt->events.keeps_alive = due > 0;
+	rt->events.next_due = fabs(due); /* 0: there is none */
 }
 
 /*
@@ -337,12 +340,12 @@ static void sync_bindings(struct runtime *rt)
 /* A turn begins, or goes on in this process. */
 static void enter_turn(struct runtime *rt)
 {
-	rt->turn_began_ns = loop_monotonic_ns();
-	rt->stop_requested_ns = 0;
-	alarm_heard(rt);
+	rt->turn.began_ns = loop_monotonic_ns();
+	rt->midturn.stop_requested_ns = 0;
+	poll_timer_polled(rt);
 	if (rt->options.image)
-		alarm_set(rt, rt->due_ns);
-	rt->in_turn = true;
+		poll_timer_set(rt, rt->checkpoints.due_ns);
+	rt->turn.running = true;
 }
 
 void loop_turn_begin(struct runtime *rt)
@@ -356,7 +359,7 @@ static bool job_ran(struct runtime *rt, js_value exception)
 {
 	if (exception)
 		loop_uncaught(rt, exception, "Uncaught ");
-	if (signals_stop() && stopping_cuts(rt))
+	if (signals_stop() && midturn_cuts(rt))
 		return false;
 	return !(rt->options.interactive && signals_interrupted());
 }
@@ -368,46 +371,46 @@ static void run_jobs(struct runtime *rt)
 	bool ran;
 
 	do {
-		if (rt->exiting || rt->ended || loop_trapped(rt))
+		if (rt->turn.exiting || rt->ending.ended || loop_trapped(rt))
 			return;
-		rt->step = JS_TURN_JOB;
+		rt->turn.step = JS_TURN_JOB;
 		ran = js_run_job(rt->engine, &exception);
-		rt->step = JS_TURN_NONE;
-		rt->jobs += ran;
+		rt->turn.step = JS_TURN_NONE;
+		rt->turn.jobs += ran;
 	} while (ran && job_ran(rt, exception));
 }
 
 void loop_turn_end(struct runtime *rt)
 {
 	run_jobs(rt);
-	if (rt->main_failure) {
-		loop_uncaught(rt, rt->main_failure, "Uncaught ");
-		rt->main_failure = 0;
+	if (rt->turn.main_failure) {
+		loop_uncaught(rt, rt->turn.main_failure, "Uncaught ");
+		rt->turn.main_failure = 0;
 	}
-	if (!loop_trapped(rt) && rt->rejection_count)
+	if (!loop_trapped(rt) && rt->turn.rejection_count)
 		report_rejections(rt);
-	if (!loop_trapped(rt) && !rt->ended) {
-		if (rt->collect || js_gc_wanted(rt->engine)) {
+	if (!loop_trapped(rt) && !rt->ending.ended) {
+		if (rt->turn.collect || js_gc_wanted(rt->engine)) {
 			js_gc(rt->engine);
-			rt->collections++;
-			rt->collect = false;
+			rt->turn.collections++;
+			rt->turn.collect = false;
 		}
-		if (!rt->exiting)
+		if (!rt->turn.exiting)
 			ask_next_due(rt);
 	}
 	loop_trapped(rt);
-	rt->in_turn = false;
-	if (!rt->turns++)
+	rt->turn.running = false;
+	if (!rt->turn.count++)
 		rt->first_turn_ns = loop_monotonic_ns();
-	if (rt->exiting)
-		loop_end(rt, rt->exit_request, true);
+	if (rt->turn.exiting)
+		loop_end(rt, rt->turn.exit_request, true);
 }
 
 /* After the call of the prelude: whatever it was, its result is nothing. */
 static void called(struct runtime *rt, js_value result)
 {
-	free_all(rt, rt->argument_count, rt->arguments);
-	rt->argument_count = 0;
+	free_all(rt, rt->turn.argument_count, rt->turn.arguments);
+	rt->turn.argument_count = 0;
 	if (result)
 		js_free(rt->engine, result);
 	else if (!loop_trapped(rt))
@@ -434,10 +437,11 @@ void loop_turn(struct runtime *rt, enum prelude_operation operation, unsigned co
 	js_value result;
 
 	loop_turn_begin(rt);
-	rt->argument_count = gather(rt, operation, count, arguments, rt->arguments);
-	rt->step = JS_TURN_CALL;
-	result = js_call(rt->engine, rt->blob.enter, 0, rt->argument_count, rt->arguments);
-	rt->step = JS_TURN_NONE;
+	rt->turn.argument_count = gather(rt, operation, count, arguments, rt->turn.arguments);
+	rt->turn.step = JS_TURN_CALL;
+	result =
+		js_call(rt->engine, rt->blob.enter, 0, rt->turn.argument_count, rt->turn.arguments);
+	rt->turn.step = JS_TURN_NONE;
 	called(rt, result);
 	loop_turn_end(rt);
 }
@@ -447,9 +451,9 @@ void loop_turn_main(struct runtime *rt, const char *source, size_t bytes, const 
 	js_value promise;
 
 	loop_turn_begin(rt);
-	rt->step = JS_TURN_MAIN;
+	rt->turn.step = JS_TURN_MAIN;
 	promise = js_eval(rt->engine, source, bytes, name, JS_EVAL_MODULE);
-	rt->step = JS_TURN_NONE;
+	rt->turn.step = JS_TURN_NONE;
 	evaluated(rt, promise);
 	loop_turn_end(rt);
 }
@@ -459,16 +463,16 @@ void loop_turn_resume(struct runtime *rt)
 	const struct js_turn *turn = &rt->blob.turn;
 	js_value result;
 
-	rt->argument_count = turn->argument_count;
-	memcpy(rt->arguments, turn->arguments, sizeof(rt->arguments));
-	rt->main_failure = turn->main_failure;
-	rt->collect = turn->collect;
+	rt->turn.argument_count = turn->argument_count;
+	memcpy(rt->turn.arguments, turn->arguments, sizeof(rt->turn.arguments));
+	rt->turn.main_failure = turn->main_failure;
+	rt->turn.collect = turn->collect;
 	for (unsigned i = 0; i < turn->rejection_count; i++)
 		note_rejection(rt, turn->rejections[i]);
 	enter_turn(rt);
-	rt->step = turn->step;
+	rt->turn.step = turn->step;
 	result = js_turn_continue(rt->engine);
-	rt->step = JS_TURN_NONE;
+	rt->turn.step = JS_TURN_NONE;
 	if (turn->step == JS_TURN_CALL)
 		called(rt, result);
 	else if (turn->step == JS_TURN_MAIN)
@@ -484,7 +488,7 @@ static void on_timer(uv_timer_t *timer);
 
 static bool timer_is_due(const struct runtime *rt)
 {
-	return rt->next_due > 0 && rt->next_due <= loop_clock(rt);
+	return rt->events.next_due > 0 && rt->events.next_due <= loop_clock(rt);
 }
 
 /*
@@ -509,19 +513,19 @@ static void run_round(struct runtime *rt)
 {
 	if (timer_is_due(rt)) {
 		run_timers(rt);
-		uv_run(&rt->loop, UV_RUN_NOWAIT);
+		uv_run(&rt->events.loop, UV_RUN_NOWAIT);
 		return;
 	}
-	if (rt->next_due > 0) {
-		uv_update_time(&rt->loop);
+	if (rt->events.next_due > 0) {
+		uv_update_time(&rt->events.loop);
 		uv_timer_start(
-			&rt->timer, on_timer,
-			(uint64_t)fmin(fmax(ceil(rt->next_due - loop_clock(rt)), 0), 1e12),
+			&rt->events.timer, on_timer,
+			(uint64_t)fmin(fmax(ceil(rt->events.next_due - loop_clock(rt)), 0), 1e12),
 			0); /* never negative: it may have become due since it was looked at */
 	} else {
-		uv_timer_stop(&rt->timer);
+		uv_timer_stop(&rt->events.timer);
 	}
-	uv_run(&rt->loop, UV_RUN_ONCE);
+	uv_run(&rt->events.loop, UV_RUN_ONCE);
 }
 
 /*
@@ -544,40 +548,40 @@ int loop_open(struct runtime *rt, struct thaw_error *error)
 	int code = limits_want_descriptors(LOOP_DESCRIPTORS);
 
 	if (!code)
-		code = uv_loop_init(&rt->loop);
+		code = uv_loop_init(&rt->events.loop);
 	if (code)
 		return failure(error, code, "cannot make an event loop: %s", uv_strerror(code));
-	rt->loop_ready = true;
-	code = uv_async_init(&rt->loop, &rt->wake, on_wake);
+	rt->events.ready = true;
+	code = uv_async_init(&rt->events.loop, &rt->events.wake, on_wake);
 	if (code)
 		return failure(error, code, "cannot make an event loop: %s", uv_strerror(code));
-	uv_timer_init(&rt->loop, &rt->timer);
+	uv_timer_init(&rt->events.loop, &rt->events.timer);
 	start_clock(rt);
 	return 0;
 }
 
 void loop_close(struct runtime *rt)
 {
-	if (!rt->loop_ready)
+	if (!rt->events.ready)
 		return;
-	uv_close((uv_handle_t *)&rt->wake, NULL);
-	uv_close((uv_handle_t *)&rt->timer, NULL);
-	if (rt->every.loop)
-		uv_close((uv_handle_t *)&rt->every, NULL);
-	uv_run(&rt->loop, UV_RUN_NOWAIT);
+	uv_close((uv_handle_t *)&rt->events.wake, NULL);
+	uv_close((uv_handle_t *)&rt->events.timer, NULL);
+	if (rt->checkpoints.every.loop)
+		uv_close((uv_handle_t *)&rt->checkpoints.every, NULL);
+	uv_run(&rt->events.loop, UV_RUN_NOWAIT);
 	/*
 	 * A thread that still reads or writes a file keeps the loop busy: it ends with the
 	 * process.
 	 */
-	uv_loop_close(&rt->loop);
-	rt->loop_ready = false;
-	free(rt->rejections);
+	uv_loop_close(&rt->events.loop);
+	rt->events.ready = false;
+	free(rt->turn.rejections);
 }
 
 bool loop_has_work(const struct runtime *rt)
 {
-	return rt->keeps_alive || rt->files_in_flight || checkpoints_waited_for(rt) ||
-	       rt->untold_count || js_jobs_pending(rt->engine);
+	return rt->events.keeps_alive || rt->files.in_flight || checkpoints_waited_for(rt) ||
+	       rt->checkpoints.untold_count || js_jobs_pending(rt->engine);
 }
 
 void loop_serve(struct runtime *rt, bool (*done)(struct runtime *rt, void *arg), void *arg,
@@ -641,7 +645,7 @@ static struct input_wait *watch_input(struct runtime *rt, int fd)
 		return NULL;
 	wait->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (wait->epoll < 0 || epoll_ctl(wait->epoll, EPOLL_CTL_ADD, fd, &event) < 0 ||
-	    uv_poll_init(&rt->loop, &wait->poll, wait->epoll)) {
+	    uv_poll_init(&rt->events.loop, &wait->poll, wait->epoll)) {
 		if (wait->epoll >= 0)
 			close(wait->epoll);
 		free(wait);
@@ -662,12 +666,12 @@ int loop_wait_readable(struct runtime *rt, int fd)
 	wait = watch_input(rt, fd);
 	if (!wait) { /* a regular file: always readable */
 		checkpoints_advance(rt);
-		uv_run(&rt->loop, UV_RUN_NOWAIT);
+		uv_run(&rt->events.loop, UV_RUN_NOWAIT);
 		files_tell(rt);
 		return loop_stop_requested(rt) ? 0 : 1;
 	}
 	loop_serve(rt, input_ready, wait, false);
-	result = rt->ended ? 0 : wait->status ? 1 : -1;
+	result = rt->ending.ended ? 0 : wait->status ? 1 : -1;
 	if (result < 0)
 		signals_take_interrupt();
 	if (rt->options.interactive) /* who draws on the terminal now does so after it */

@@ -6,10 +6,10 @@
  *	runtime.c	opens, restores, starts, evaluates, closes: the policy
  *	loop.c		turns, timers, waiting: the only file that runs the uv loop
  *	checkpoints.c	when a generation is taken, and who is told
- *	stopping.c	generations in the middle of a turn: taking them, continuing them
+ *	midturn.c	generations in the middle of a turn: taking them, continuing them
  *	failures.c	what fails again and again, and who is told
  *	ending.c	the final generation, and the last of the output
- *	alarm.c		makes a turn that lasts poll at the right moment
+ *	poll_timer.c		makes a turn that lasts poll at the right moment
  *	changed_sources.c	a restored program's files are not what they were
  *	streams.c	what is printed, and readers that are slow
  *	files.c		readFile, writeFile, appendFile on libuv's threads
@@ -62,52 +62,46 @@ struct file_jobs { /* files.c */
 	struct file_job *first, *last;
 };
 
-struct runtime {
-	struct runtime_options options;
-	struct thaw *heap;
-	struct js_engine *engine;
-	struct js_blob blob;	   /* what the next generation's state blob will say */
-	bool restored;		   /* the heap came out of the image */
-	bool turn_resumed;	   /* ... and has ended the turn that it was stopped in */
-	bool resumed;		   /* ... and has had its first turn in this process */
-	bool evaluated;		   /* runtime_eval() was used */
-	bool evaluating;	   /* ... and has not returned: see stopping_end() */
-	bool asking;		   /* ... inside of a turn, see evaluate_inside() */
-	struct question *question; /* to be asked there; evaluate.c's */
-	unsigned uncaught;	   /* exceptions that nobody caught and a shell went on from */
+struct program_clock {	/* loop.c: the clock that programs see */
+	double base_ms; /* the clock is this, plus what the monotonic clock counted since base_ns */
+	uint64_t base_ns;
+};
 
-	/* loop.c */
+struct events { /* loop.c: the uv loop */
 	uv_loop_t loop;
 	uv_timer_t timer; /* wakes the loop up for the earliest of the program's timers */
 	uv_async_t wake;  /* from signal handlers and from the library's threads */
-	bool loop_ready;
-	double clock_base_ms; /* the program's clock is this, plus what the monotonic clock counted since clock_base_ns */
-	uint64_t clock_base_ns;
-	bool keeps_alive;      /* a timer that is not unref'ed is pending */
-	double next_due;       /* of the earliest timer, on the program's clock; 0: there is none */
-	volatile bool in_turn; /* alarm.c's signal handler and checkpoints_notify() look, too */
-	uint64_t turn_began_ns;
+	bool ready;
+	bool keeps_alive; /* a timer that is not unref'ed is pending */
+	double next_due;  /* of the earliest timer, on the program's clock; 0: there is none */
+};
+
+struct turn { /* loop.c: the one under way, and how many there were */
+	volatile bool
+		running; /* poll_timer.c's signal handler and checkpoints_notify() look, too */
+	uint64_t began_ns;
 	enum js_turn_step step; /* what the VM was entered for; NONE: for nothing that a turn is */
 	js_value arguments[JS_TURN_ARGUMENTS]; /* of the call to the prelude under way */
 	unsigned argument_count;
 	struct js_rejection *rejections; /* from the callback until the end of the turn */
 	unsigned rejection_count, rejection_room;
-	uint64_t turns, jobs, collections, restore_ns, first_turn_ns;
-	uint64_t synced_generation; /* what the live bindings of the module "thaw" say */
+	bool exiting;	       /* exit() was called in it: nothing more of it runs */
+	int exit_request;      /* ... with this code */
+	bool collect;	       /* gc() was called in it */
+	js_value main_failure; /* what the main module threw in it; 0: nothing */
+	uint64_t count, jobs, collections;
+};
 
-	/* how it ends */
-	bool exiting;	  /* exit() was called in this turn: nothing more of it runs */
-	int exit_request; /* ... with this code */
-	bool ended;	  /* no turn will follow */
-	bool final;	  /* ... and the heap is as a turn left it: it may be checkpointed */
+struct ending {	    /* ending.c: how the program ends */
+	bool ended; /* no turn will follow */
+	bool final; /* ... and the heap is as a turn left it: it may be checkpointed */
 	int exit_code;
 	int stop_signal;	/* ended by it */
 	bool cut;		/* a script was, by a signal: its exception says nothing */
 	volatile bool starting; /* its script is being read, which may take for ever: a pipe, say */
-	bool collect;		/* gc() was called in this turn */
-	js_value main_failure;	/* what the main module threw in this turn; 0: nothing */
+};
 
-	/* checkpoints.c */
+struct checkpoints { /* checkpoints.c */
 	uv_timer_t every;
 	uint64_t due_ns;    /* the next interval's end, or the next try; monotonic clock; 0: none */
 	uint64_t requested; /* highest number of a checkpoint() promise */
@@ -115,8 +109,8 @@ struct runtime {
 	uint64_t captured;
 	uint64_t settled;      /* ... that was settled */
 	uint64_t first_waiter; /* lowest number handed out by this process; 0: none yet */
-	uint64_t captured_turns,
-		durable_turns; /* `turns` at capture, and at the newest capture that became durable */
+	/* turn.count at capture, and at the newest capture that became durable */
+	uint64_t captured_turns, durable_turns;
 	bool capture_taken;
 	bool wanted;		 /* begin another as soon as none is in flight */
 	bool urgent;		 /* ... and do not wait for the end of the turn (SIGUSR2) */
@@ -127,48 +121,83 @@ struct runtime {
 	/* What the generation that is captured next is called. */
 	struct thaw_name *names;
 	unsigned name_count, name_room;
+};
 
-	/* failures.c */
+struct failures {		   /* failures.c */
 	uint64_t failing;	   /* so many checkpoints in a row have failed */
 	uint64_t failing_since_ns; /* monotonic clock: the first of them; with `failing` */
 	uint64_t warn_at_ns, warn_every_ns;
 	bool loss_told;	      /* at the end */
-	bool failure_noted;   /* in the image, of the generation that was opened */
-	char failure[504];    /* why the last one failed; empty: it did not */
+	bool noted;	      /* in the image, of the generation that was opened */
+	char text[504];	      /* why the last one failed; empty: it did not */
 	bool last_checkpoint; /* the one under way is the last: its failure is the end's to tell */
+};
 
-	/* stopping.c */
+struct midturn {	 /* midturn.c */
 	struct key *key; /* NULL: not loaded yet */
 	bool key_known;
-	uint64_t
-		key_retry_ns; /* there was no key, and it was said: until then turns are not stopped */
+	/* There was no key, and it was said: until then turns are not stopped. */
+	uint64_t key_retry_ns;
 	unsigned key_failures;
 	uint64_t stop_requested_ns; /* when this turn first saw SIGTERM or its like; 0: not yet */
-	uint64_t turn_stops, stack_bytes_max, stack_ns_total;
+	uint64_t count, stack_bytes_max, stack_ns_total;
+};
 
-	/* streams.c */
+struct output { /* streams.c */
 	struct streams *streams;
-	uint64_t output_bytes;
-	bool output_failed, output_lost; /* it was said; and the end of the program says so, too */
-	uint64_t broken_pipe_ns;	 /* when stdout's reader was first found gone */
+	uint64_t bytes;
+	bool failed, lost;	 /* it was said; and the end of the program says so, too */
+	uint64_t broken_pipe_ns; /* when stdout's reader was first found gone */
 	sem_t attention; /* posted by whoever has something for an owner that waits outside of the loop */
 	bool stalled;	       /* the program's turns wait for a reader */
 	bool stalled_captured; /* ... and so did the turn under way when it was captured last */
-	bool output_held; /* what another process could not print is kept for whoever runs the program */
-	size_t captured_output,
-		durable_output; /* bytes in the newest capture; and in the newest durable one */
+	bool held; /* what another process could not print is kept for whoever runs the program */
+	size_t captured, durable; /* bytes in the newest capture; and in the newest durable one */
+};
 
-	/* alarm.c */
-	timer_t alarm;
+struct poll_timer { /* poll_timer.c */
+	timer_t timer;
 	pthread_t thread;
-	bool alarm_ready;
-	uint64_t alarm_ns;	    /* when it will ring; 0: never; UINT64_MAX: not known */
+	bool ready;
+	uint64_t at_ns;		    /* when it expires; 0: never; UINT64_MAX: not known */
 	volatile sig_atomic_t rang; /* since the last poll */
+};
 
-	/* files.c */
-	unsigned files_in_flight; /* begun, and not told yet */
-	struct file_jobs files_begun, files_done;
-	double first_operation; /* lowest number begun by this process; 0: none yet */
+struct files {		    /* files.c */
+	unsigned in_flight; /* begun, and not told yet */
+	struct file_jobs begun, done;
+	double first_number; /* lowest number begun by this process; 0: none yet */
+};
+
+struct evaluation {		   /* evaluate.c */
+	bool used;		   /* runtime_eval() was called */
+	bool running;		   /* ... and has not returned: see midturn_end() */
+	bool asking;		   /* ... inside of a turn, see evaluate_inside() */
+	struct question *question; /* to be asked there */
+	unsigned uncaught;	   /* exceptions that nobody caught and a shell went on from */
+};
+
+struct runtime {
+	struct runtime_options options;
+	struct thaw *heap;
+	struct js_engine *engine;
+	struct js_blob blob; /* what the next generation's state blob will say */
+	bool restored;	     /* the heap came out of the image */
+	bool turn_resumed;   /* ... and has ended the turn that it was stopped in */
+	bool resumed;	     /* ... and has had its first turn in this process */
+	uint64_t restore_ns, first_turn_ns;
+	uint64_t synced_generation; /* what the live bindings of the module "thaw" say */
+	struct program_clock clock;
+	struct events events;
+	struct turn turn;
+	struct ending ending;
+	struct evaluation evaluation;
+	struct checkpoints checkpoints;
+	struct failures failures;
+	struct midturn midturn;
+	struct output output;
+	struct poll_timer poll_timer;
+	struct files files;
 };
 
 /* ---- runtime.c ---- */
@@ -306,38 +335,38 @@ struct thaw_error failures_way_back(struct runtime *rt, uint64_t generation);
  */
 int changed_sources_check(struct runtime *rt, struct thaw_error *error);
 
-/* ---- stopping.c ---- */
+/* ---- midturn.c ---- */
 
 /*
  * At a poll: may this turn be captured now? What would not wait for its end (SIGUSR2, SIGTERM) may
  * always, the rest once the turn has lasted an interval; never inside a host function.
  */
-bool stopping_allowed(struct runtime *rt, uint64_t now);
+bool midturn_allowed(struct runtime *rt, uint64_t now);
 /* The same, for what would not wait, and takes the last generation of this process. */
-bool stopping_possible(struct runtime *rt);
+bool midturn_possible(struct runtime *rt);
 /* When that will be, if only patience is missing; 0: never. */
-uint64_t stopping_allowed_at(const struct runtime *rt);
+uint64_t midturn_allowed_at(const struct runtime *rt);
 /* Complete the blob of a generation in the middle of a turn, encoded: a MAC in `data`. */
-void *stopping_encode(struct runtime *rt, size_t *bytes);
+void *midturn_encode(struct runtime *rt, size_t *bytes);
 /*
  * Can this process continue the turn in the decoded blob? NULL, or why not: the rest of a sentence.
  * `data` is the blob as it was stored.
  */
-const char *stopping_refusal(struct runtime *rt, const void *data, size_t bytes);
+const char *midturn_refusal(struct runtime *rt, const void *data, size_t bytes);
 /*
  * At a poll, after a signal asked for the end: take the final generation here and end, also if it
  * fails. Returns where the turn has to be left to end by itself (false), or its script is to be ended
  * here (true).
  */
-bool stopping_end(struct runtime *rt);
+bool midturn_end(struct runtime *rt);
 /*
  * After a signal asked for the end: has the turn had its time, and would nobody go on with it? Then
  * it is ended like any script that Ctrl-C stops in a shell, and what it did so far is done.
  */
-bool stopping_cuts(struct runtime *rt);
+bool midturn_cuts(struct runtime *rt);
 
-/* The turn under way could be captured by stopping_end(), were there no patience. */
-bool stopping_can_end(struct runtime *rt);
+/* The turn under way could be captured by midturn_end(), were there no patience. */
+bool midturn_can_end(struct runtime *rt);
 
 /* ---- ending.c ---- */
 
@@ -388,16 +417,16 @@ int streams_save(struct runtime *rt, void **data, size_t *bytes);
 /* Print what another process could not; or `hold` it, for the generations of this one. 0 or -ENOMEM. */
 int streams_restore(struct runtime *rt, const void *data, size_t bytes, bool hold);
 
-/* ---- alarm.c ---- */
+/* ---- poll_timer.c ---- */
 
-void alarm_open(struct runtime *rt);
-void alarm_close(struct runtime *rt);
+void poll_timer_open(struct runtime *rt);
+void poll_timer_close(struct runtime *rt);
 /* Ring at that time (monotonic clock), if a turn lasts that long; 0: never. Owner. */
-void alarm_set(struct runtime *rt, uint64_t when_ns);
+void poll_timer_set(struct runtime *rt, uint64_t when_ns);
 /* Ring now, if a turn is under way. Any thread, signal handlers. */
-void alarm_ring(struct runtime *rt);
+void poll_timer_now(struct runtime *rt);
 /* A poll has come. */
-void alarm_heard(struct runtime *rt);
+void poll_timer_polled(struct runtime *rt);
 
 /* ---- files.c ---- */
 

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * stopping.c - generations in the middle of a turn: when one may be taken, what it holds, and
+ * midturn.c - generations in the middle of a turn: when one may be taken, what it holds, and
  * whether this process can go on from it.
  *
  * Owns the user's key while a runtime is open. Owner's thread, most of it at a poll: on the host's
  * stack, with the turn's frames at rest on the VM's. checkpoints.c decides what is begun, captured
  * and told, loop.c continues the turn. Must never let a turn be captured in a state that the blob
- * does not describe: rt->step says whether its caller's half can be continued, the engine says
+ * does not describe: rt->turn.step says whether its caller's half can be continued, the engine says
  * whether its own can.
  *
  * Patience. A generation between turns is worth more: any build can continue it, and it needs no
@@ -40,17 +40,17 @@ static uint64_t patience_ns(const struct runtime *rt)
 
 static bool can_be_stopped(const struct runtime *rt)
 {
-	return rt->in_turn && rt->step != JS_TURN_NONE && !rt->exiting &&
-	       (!rt->key_retry_ns || loop_monotonic_ns() >= rt->key_retry_ns) &&
+	return rt->turn.running && rt->turn.step != JS_TURN_NONE && !rt->turn.exiting &&
+	       (!rt->midturn.key_retry_ns || loop_monotonic_ns() >= rt->midturn.key_retry_ns) &&
 	       js_turn_stoppable(rt->engine);
 }
 
 static int load_key(struct runtime *rt, bool create, struct thaw_error *error)
 {
-	if (!rt->key)
-		rt->key = key_new();
-	return rt->key ? key_load(create, rt->key, error)
-		       : failure(error, -ENOMEM, "no memory for a key");
+	if (!rt->midturn.key)
+		rt->midturn.key = key_new();
+	return rt->midturn.key ? key_load(create, rt->midturn.key, error)
+			       : failure(error, -ENOMEM, "no memory for a key");
 }
 
 /* Made on first use. Without it no other process of ours could tell our images from a stranger's. */
@@ -58,14 +58,15 @@ static bool know_key(struct runtime *rt)
 {
 	struct thaw_error error;
 
-	if (rt->key_known || !load_key(rt, true, &error)) {
-		rt->key_known = true;
-		rt->key_retry_ns = 0;
+	if (rt->midturn.key_known || !load_key(rt, true, &error)) {
+		rt->midturn.key_known = true;
+		rt->midturn.key_retry_ns = 0;
 		return true;
 	}
-	rt->key_retry_ns = loop_monotonic_ns() + ((uint64_t)KEY_RETRY_NS << rt->key_failures);
-	if (rt->key_failures < KEY_RETRIES_DOUBLED)
-		rt->key_failures++;
+	rt->midturn.key_retry_ns =
+		loop_monotonic_ns() + ((uint64_t)KEY_RETRY_NS << rt->midturn.key_failures);
+	if (rt->midturn.key_failures < KEY_RETRIES_DOUBLED)
+		rt->midturn.key_failures++;
 	loop_tell(
 		rt,
 		"thaw: %s; until then a turn is not checkpointed before it ends, however long it lasts\n",
@@ -73,30 +74,30 @@ static bool know_key(struct runtime *rt)
 	return false;
 }
 
-bool stopping_allowed(struct runtime *rt, uint64_t now)
+bool midturn_allowed(struct runtime *rt, uint64_t now)
 {
 	if (!can_be_stopped(rt))
 		return false;
-	if (!rt->urgent && now - rt->turn_began_ns < patience_ns(rt))
+	if (!rt->checkpoints.urgent && now - rt->turn.began_ns < patience_ns(rt))
 		return false;
 	return know_key(rt);
 }
 
-bool stopping_possible(struct runtime *rt)
+bool midturn_possible(struct runtime *rt)
 {
 	return can_be_stopped(rt) && know_key(rt);
 }
 
-uint64_t stopping_allowed_at(const struct runtime *rt)
+uint64_t midturn_allowed_at(const struct runtime *rt)
 {
-	uint64_t when = rt->turn_began_ns + patience_ns(rt);
+	uint64_t when = rt->turn.began_ns + patience_ns(rt);
 
-	if (!rt->in_turn)
+	if (!rt->turn.running)
 		return 0;
-	return when > rt->key_retry_ns ? when : rt->key_retry_ns;
+	return when > rt->midturn.key_retry_ns ? when : rt->midturn.key_retry_ns;
 }
 
-void *stopping_encode(struct runtime *rt, size_t *bytes)
+void *midturn_encode(struct runtime *rt, size_t *bytes)
 {
 	uint64_t began = loop_monotonic_ns();
 	struct js_blob blob = rt->blob;
@@ -104,29 +105,30 @@ void *stopping_encode(struct runtime *rt, size_t *bytes)
 	uint8_t *data;
 
 	*turn = (struct js_turn){
-		.step = rt->step,
-		.argument_count = rt->argument_count,
-		.main_failure = rt->main_failure,
-		.collect = rt->collect,
-		.rejection_count = rt->rejection_count,
-		.rejections = rt->rejections,
+		.step = rt->turn.step,
+		.argument_count = rt->turn.argument_count,
+		.main_failure = rt->turn.main_failure,
+		.collect = rt->turn.collect,
+		.rejection_count = rt->turn.rejection_count,
+		.rejections = rt->turn.rejections,
 	};
-	memcpy(turn->arguments, rt->arguments, sizeof(turn->arguments));
+	memcpy(turn->arguments, rt->turn.arguments, sizeof(turn->arguments));
 	memcpy(turn->build_id, js_build_id(), sizeof(turn->build_id));
 	turn->stack = js_turn_stack(rt->engine, &turn->stack_bytes);
 	blob.flags |= JS_BLOB_MID_TURN;
 	data = js_blob_encode(&blob, bytes);
 	if (!data)
 		return NULL;
-	key_mac(rt->key, data, *bytes - JS_BLOB_MAC_BYTES, data + *bytes - JS_BLOB_MAC_BYTES);
-	rt->turn_stops++;
-	rt->stack_ns_total += loop_monotonic_ns() - began;
-	if (turn->stack_bytes > rt->stack_bytes_max)
-		rt->stack_bytes_max = turn->stack_bytes;
+	key_mac(rt->midturn.key, data, *bytes - JS_BLOB_MAC_BYTES,
+		data + *bytes - JS_BLOB_MAC_BYTES);
+	rt->midturn.count++;
+	rt->midturn.stack_ns_total += loop_monotonic_ns() - began;
+	if (turn->stack_bytes > rt->midturn.stack_bytes_max)
+		rt->midturn.stack_bytes_max = turn->stack_bytes;
 	return data;
 }
 
-const char *stopping_refusal(struct runtime *rt, const void *data, size_t bytes)
+const char *midturn_refusal(struct runtime *rt, const void *data, size_t bytes)
 {
 	static char reason[600];
 	const uint8_t *mac = (const uint8_t *)data + bytes - JS_BLOB_MAC_BYTES;
@@ -138,19 +140,19 @@ const char *stopping_refusal(struct runtime *rt, const void *data, size_t bytes)
 		return "and only the build that wrote it can go on there";
 	if (rt->options.trust)
 		return NULL;
-	if (!rt->key_known && load_key(rt, false, &error)) {
+	if (!rt->midturn.key_known && load_key(rt, false, &error)) {
 		snprintf(reason, sizeof(reason),
 			 "and whose work it is cannot be told: %s (--trust goes on all the same)",
 			 error.text);
 		return reason;
 	}
-	rt->key_known = true;
-	if (!key_matches(rt->key, data, bytes - JS_BLOB_MAC_BYTES, mac))
+	rt->midturn.key_known = true;
+	if (!key_matches(rt->midturn.key, data, bytes - JS_BLOB_MAC_BYTES, mac))
 		return "and it was not made with your key (--trust goes on all the same)";
 	return NULL;
 }
 
-bool stopping_can_end(struct runtime *rt)
+bool midturn_can_end(struct runtime *rt)
 {
 	return rt->options.image && can_be_stopped(rt) && know_key(rt);
 }
@@ -160,37 +162,38 @@ bool stopping_can_end(struct runtime *rt)
  * process. (A timer that runs meanwhile may be the program's.) Nor is there a next process without an
  * image.
  */
-bool stopping_cuts(struct runtime *rt)
+bool midturn_cuts(struct runtime *rt)
 {
 	uint64_t now = loop_monotonic_ns();
 
-	if (!rt->stop_requested_ns)
-		rt->stop_requested_ns = now;
-	if (now - rt->stop_requested_ns < END_PATIENCE_NS)
+	if (!rt->midturn.stop_requested_ns)
+		rt->midturn.stop_requested_ns = now;
+	if (now - rt->midturn.stop_requested_ns < END_PATIENCE_NS)
 		return false;
-	if (!rt->options.image || (rt->evaluating && (rt->asking || rt->step != JS_TURN_CALL)))
-		rt->cut = true;
-	return rt->cut;
+	if (!rt->options.image ||
+	    (rt->evaluation.running && (rt->evaluation.asking || rt->turn.step != JS_TURN_CALL)))
+		rt->ending.cut = true;
+	return rt->ending.cut;
 }
 
-bool stopping_end(struct runtime *rt)
+bool midturn_end(struct runtime *rt)
 {
-	bool cuts = stopping_cuts(rt);
+	bool cuts = midturn_cuts(rt);
 	uint64_t now = loop_monotonic_ns();
 	int code;
 
 	if (cuts)
 		return true;
-	if (rt->ended)
+	if (rt->ending.ended)
 		return false;
-	if (now - rt->stop_requested_ns < END_PATIENCE_NS) {
-		if (rt->in_turn)
-			alarm_set(rt, rt->stop_requested_ns + END_PATIENCE_NS);
+	if (now - rt->midturn.stop_requested_ns < END_PATIENCE_NS) {
+		if (rt->turn.running)
+			poll_timer_set(rt, rt->midturn.stop_requested_ns + END_PATIENCE_NS);
 		return false;
 	}
-	if (!stopping_possible(rt))
+	if (!midturn_possible(rt))
 		return false; /* it ends with its turn */
-	rt->urgent = true;
+	rt->checkpoints.urgent = true;
 	streams_flush(rt, END_PATIENCE_NS); /* what is not read then is in the generation */
 	/* As between turns: whoever asks for the end gets it, and is told what it costs. */
 	code = checkpoints_last(rt, THAW_REASON_SIGNAL, NULL);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * alarm.c - makes a turn that lasts poll at the right moment.
+ * poll_timer.c - makes a turn that lasts poll at the right moment.
  *
  * The VM polls every 10,000 loop edges or calls: mostly within a millisecond, but edges around slow
  * built-ins can take a hundred times that. So whoever has something for a turn under way (an interval
@@ -33,7 +33,7 @@ static void set_timer(struct runtime *rt, uint64_t when_ns)
 		.it_value = {(time_t)(when_ns / 1000000000u), (long)(when_ns % 1000000000u)},
 	};
 
-	timer_settime(rt->alarm, TIMER_ABSTIME, &when, NULL);
+	timer_settime(rt->poll_timer.timer, TIMER_ABSTIME, &when, NULL);
 }
 
 static void on_alarm(int signo)
@@ -42,8 +42,8 @@ static void on_alarm(int signo)
 	int saved = errno;
 
 	(void)signo;
-	if (rt && rt->in_turn && rt->engine) {
-		rt->rang = 1;
+	if (rt && rt->turn.running && rt->engine) {
+		rt->poll_timer.rang = 1;
 		js_poll_soon(rt->engine);
 		set_timer(rt, loop_monotonic_ns() + AGAIN_NS);
 	}
@@ -54,17 +54,17 @@ static void on_alarm(int signo)
  * Where there is no timer to be had (RLIMIT_SIGPENDING, a sandbox) polls come when they come, and
  * the times that turns are stopped at are a little less exact.
  */
-void alarm_open(struct runtime *rt)
+void poll_timer_open(struct runtime *rt)
 {
 	struct sigaction action = {.sa_handler = on_alarm, .sa_flags = SA_RESTART | SA_ONSTACK};
 	struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGALRM};
 	sigset_t set;
 
-	rt->thread = pthread_self();
+	rt->poll_timer.thread = pthread_self();
 	event.sigev_notify_thread_id = gettid();
-	if (timer_create(CLOCK_MONOTONIC, &event, &rt->alarm))
+	if (timer_create(CLOCK_MONOTONIC, &event, &rt->poll_timer.timer))
 		return;
-	rt->alarm_ready = true;
+	rt->poll_timer.ready = true;
 	awaited = rt;
 	sigemptyset(&action.sa_mask);
 	sigaction(SIGALRM, &action, &before);
@@ -74,14 +74,14 @@ void alarm_open(struct runtime *rt)
 	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }
 
-void alarm_close(struct runtime *rt)
+void poll_timer_close(struct runtime *rt)
 {
 	struct sigaction now;
 
-	if (!rt->alarm_ready)
+	if (!rt->poll_timer.ready)
 		return;
-	timer_delete(rt->alarm);
-	rt->alarm_ready = false;
+	timer_delete(rt->poll_timer.timer);
+	rt->poll_timer.ready = false;
 	if (awaited == rt) {
 		awaited = NULL;
 		sigaction(SIGALRM, NULL, &now);
@@ -90,24 +90,25 @@ void alarm_close(struct runtime *rt)
 	}
 }
 
-void alarm_set(struct runtime *rt, uint64_t when_ns)
+void poll_timer_set(struct runtime *rt, uint64_t when_ns)
 {
-	if (!rt->alarm_ready || when_ns == rt->alarm_ns)
+	if (!rt->poll_timer.ready || when_ns == rt->poll_timer.at_ns)
 		return;
-	rt->alarm_ns = when_ns;
+	rt->poll_timer.at_ns = when_ns;
 	set_timer(rt, when_ns);
 }
 
-void alarm_ring(struct runtime *rt)
+void poll_timer_now(struct runtime *rt)
 {
-	if (rt->alarm_ready && rt->in_turn)
-		pthread_kill(rt->thread, SIGALRM);
+	if (rt->poll_timer.ready && rt->turn.running)
+		pthread_kill(rt->poll_timer.thread, SIGALRM);
 }
 
-void alarm_heard(struct runtime *rt)
+void poll_timer_polled(struct runtime *rt)
 {
-	if (!rt->rang)
+	if (!rt->poll_timer.rang)
 		return;
-	rt->rang = 0;
-	rt->alarm_ns = UINT64_MAX; /* the handler's own choice: the next alarm_set() counts */
+	rt->poll_timer.rang = 0;
+	rt->poll_timer.at_ns =
+		UINT64_MAX; /* the handler's own choice: the next poll_timer_set() counts */
 }

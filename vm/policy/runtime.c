@@ -127,7 +127,7 @@ static int restore_turn(struct runtime *rt, struct thaw_error *error)
 	size_t bytes;
 	const void *state = thaw_state(rt->heap, &bytes);
 
-	refusal = stopping_refusal(rt, state, bytes);
+	refusal = midturn_refusal(rt, state, bytes);
 	if (refusal)
 		return failure(error, THAW_EENGINE,
 			       "%s: generation %llu stopped in the middle of a turn, %s",
@@ -316,12 +316,12 @@ static int print_rest(struct runtime *rt, struct thaw_error *error)
 	const void *output = rt->blob.output;
 	size_t bytes = rt->blob.output_bytes;
 
-	rt->durable_output = bytes;
+	rt->output.durable = bytes;
 	rt->blob.flags &= ~JS_BLOB_OUTPUT;
 	rt->blob.output = NULL;
 	rt->blob.output_bytes = 0;
-	rt->output_held = output && rt->options.plain_result && rt->blob.script.path;
-	if (output && streams_restore(rt, output, bytes, rt->output_held))
+	rt->output.held = output && rt->options.plain_result && rt->blob.script.path;
+	if (output && streams_restore(rt, output, bytes, rt->output.held))
 		return failure(error, -ENOMEM, "out of memory");
 	return 0;
 }
@@ -365,7 +365,7 @@ int runtime_open(const struct runtime_options *options, struct runtime **runtime
 	}
 	rt->restore_ns = loop_monotonic_ns();
 	signals_open(rt);
-	alarm_open(rt);
+	poll_timer_open(rt);
 	if (rt->restored && options->verbose)
 		fprintf(stderr,
 			"thaw: restored generation %llu%s: %llu MiB of heap, restore %llu of this program\n",
@@ -381,8 +381,8 @@ void runtime_close(struct runtime *rt)
 {
 	if (!rt)
 		return;
-	rt->ended = true; /* nothing is told any more */
-	if (rt->loop_ready) {
+	rt->ending.ended = true; /* nothing is told any more */
+	if (rt->events.ready) {
 		streams_flush(rt, UINT64_MAX);
 		files_settle(rt);
 	}
@@ -395,12 +395,12 @@ void runtime_close(struct runtime *rt)
 	 */
 	thaw_discard(rt->heap);
 	streams_close(rt);
-	alarm_close(rt);
+	poll_timer_close(rt);
 	loop_close(rt);
 	checkpoints_close(rt);
 	js_blob_clear(&rt->blob);
-	key_free(rt->key);
-	if (!rt->files_in_flight)
+	key_free(rt->midturn.key);
+	if (!rt->files.in_flight)
 		free(rt); /* a job on libuv's threads still knows it */
 }
 
@@ -423,9 +423,9 @@ struct thaw *runtime_heap(struct runtime *rt)
 
 bool runtime_ended_early(struct runtime *rt)
 {
-	if (!rt->turns && signals_stop())
+	if (!rt->turn.count && signals_stop())
 		loop_end(rt, 128 + signals_stop(), false);
-	return rt->ended;
+	return rt->ending.ended;
 }
 
 int runtime_start(struct runtime *rt)
@@ -435,15 +435,15 @@ int runtime_start(struct runtime *rt)
 	size_t bytes;
 	char *source;
 
-	rt->starting = true;
+	rt->ending.starting = true;
 	if (runtime_ended_early(rt))
-		return rt->exit_code;
+		return rt->ending.exit_code;
 	script->path = realpath(rt->options.script, NULL);
 	source = script->path ? resolve_read_file(script->path, &bytes) : NULL;
-	rt->starting = false;
+	rt->ending.starting = false;
 	if (runtime_ended_early(rt)) {
 		free(source);
-		return rt->exit_code;
+		return rt->ending.exit_code;
 	}
 	if (!source || stat(script->path, &status)) {
 		int reason = errno;
@@ -460,7 +460,7 @@ int runtime_start(struct runtime *rt)
 
 	loop_turn_main(rt, source, bytes, script->path);
 	free(source);
-	return rt->ended && !rt->final ? rt->exit_code : 0;
+	return rt->ending.ended && !rt->ending.final ? rt->ending.exit_code : 0;
 }
 
 static js_value number_of(struct runtime *rt, uint64_t value)
@@ -503,7 +503,7 @@ void runtime_resume_turn(struct runtime *rt)
 	rt->turn_resumed = true;
 	if (!rt->blob.turn.step)
 		return;
-	if (!rt->question)
+	if (!rt->evaluation.question)
 		runtime_tell_turn(rt);
 	loop_turn_resume(rt);
 }
@@ -525,7 +525,7 @@ void runtime_resume(struct runtime *rt)
 		return;
 	rt->resumed = true;
 	runtime_resume_turn(rt);
-	if (rt->ended)
+	if (rt->ending.ended)
 		return;
 	clock_gettime(CLOCK_REALTIME, &now);
 	now_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
@@ -545,8 +545,8 @@ void runtime_resume(struct runtime *rt)
 	js_set(engine, info[1], "durableNs", number_of(rt, opened->durable_ns));
 	js_set(engine, info[1], "names", opened_names(rt));
 	info[2] = js_object(engine);
-	js_set(engine, info[2], "waiter", number_of(rt, rt->first_waiter));
-	js_set(engine, info[2], "operation", js_number(engine, rt->first_operation));
+	js_set(engine, info[2], "waiter", number_of(rt, rt->checkpoints.first_waiter));
+	js_set(engine, info[2], "operation", js_number(engine, rt->files.first_number));
 	rt->synced_generation = opened->number;
 	loop_turn(rt, PRELUDE_RESTORED, 3, info);
 }
@@ -560,7 +560,7 @@ static bool main_unsettled(struct runtime *rt)
 	bool pending;
 	char *text;
 
-	if (!rt->blob.script.path || rt->evaluated)
+	if (!rt->blob.script.path || rt->evaluation.used)
 		return false;
 	state = loop_ask(rt, PRELUDE_MAIN_STATE, 0, NULL);
 	text = state ? js_to_string(rt->engine, state, NULL) : NULL;
@@ -574,7 +574,7 @@ static bool main_unsettled(struct runtime *rt)
 static int run_program(struct runtime *rt)
 {
 	const char *note = rt->restored && rt->options.script && !rt->options.quiet &&
-					   !rt->evaluated
+					   !rt->evaluation.used
 				   ? script_name(rt)
 				   : NULL;
 	unsigned long long number = rt->restored ? thaw_opened(rt->heap)->number : 0;
@@ -582,7 +582,7 @@ static int run_program(struct runtime *rt)
 	bool idle_before;
 
 	if (rt->restored && runtime_ended_early(rt))
-		return rt->exit_code;
+		return rt->ending.exit_code;
 	if (rt->restored && rt->options.script && rt->blob.flags & JS_BLOB_FINISHED) {
 		if (note)
 			loop_tell(
@@ -593,14 +593,14 @@ static int run_program(struct runtime *rt)
 		return rt->blob.exit_code;
 	}
 	rt->blob.flags &= ~JS_BLOB_FINISHED; /* a shell over a finished program: it lives again */
-	if (rt->exiting && !rt->options.interactive)
+	if (rt->turn.exiting && !rt->options.interactive)
 		rt->blob.flags |= JS_BLOB_FINISHED;
 	/* A program that waited for the generation it was restored from goes on in the first turn. */
 	idle_before = rt->restored && !rt->resumed && !rt->blob.turn.step;
-	jobs_before = rt->jobs;
+	jobs_before = rt->turn.jobs;
 	runtime_resume(rt);
-	if (idle_before && rt->jobs == jobs_before && !rt->ended && !loop_has_work(rt) &&
-	    !rt->evaluated) {
+	if (idle_before && rt->turn.jobs == jobs_before && !rt->ending.ended &&
+	    !loop_has_work(rt) && !rt->evaluation.used) {
 		if (note)
 			loop_tell(rt,
 				  "thaw: %s finished in generation %llu; nothing is left to do "
@@ -614,7 +614,7 @@ static int run_program(struct runtime *rt)
 			 rt->blob.flags & JS_BLOB_AWAITS_RESTORE);
 	}
 	loop_serve(rt, NULL, NULL, true);
-	if (!rt->ended) {
+	if (!rt->ending.ended) {
 		bool unsettled = main_unsettled(rt);
 
 		if (unsettled)
@@ -632,7 +632,8 @@ int runtime_run(struct runtime *rt)
 	char how[32];
 
 	/* Also one that says so of its own accord, start after start, without getting any further. */
-	if (code && !rt->failure_noted && !rt->failing && !signals_stop() && !rt->stop_signal) {
+	if (code && !rt->failures.noted && !rt->failures.failing && !signals_stop() &&
+	    !rt->ending.stop_signal) {
 		snprintf(how, sizeof(how), "exit code %d", code);
 		failures_crashed(rt, how);
 	}
@@ -673,18 +674,20 @@ void runtime_stats(struct runtime *rt, struct runtime_stats *stats)
 {
 	*stats = (struct runtime_stats){
 		.heap_bytes = js_heap_bytes(rt->engine),
-		.turns = rt->turns,
-		.output_bytes = rt->output_bytes,
-		.collections = rt->collections,
+		.turns = rt->turn.count,
+		.output_bytes = rt->output.bytes,
+		.collections = rt->turn.collections,
 		.restore_ns = rt->restored ? rt->restore_ns - process_start_ns : 0,
 		.first_turn_ns = rt->first_turn_ns ? rt->first_turn_ns - process_start_ns : 0,
 		.restores = rt->blob.restores,
-		.turn_stops = rt->turn_stops,
-		.stack_bytes_max = rt->stack_bytes_max,
-		.stack_ns_total = rt->stack_ns_total,
-		.failing = rt->failing,
-		.failing_ns = rt->failing ? loop_monotonic_ns() - rt->failing_since_ns : 0,
-		.failure = rt->failure,
+		.turn_stops = rt->midturn.count,
+		.stack_bytes_max = rt->midturn.stack_bytes_max,
+		.stack_ns_total = rt->midturn.stack_ns_total,
+		.failing = rt->failures.failing,
+		.failing_ns = rt->failures.failing
+				      ? loop_monotonic_ns() - rt->failures.failing_since_ns
+				      : 0,
+		.failure = rt->failures.text,
 		.opened = *thaw_opened(rt->heap),
 	};
 	thaw_status(rt->heap, &stats->heap);

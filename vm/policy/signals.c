@@ -68,9 +68,9 @@ static void on_signal(int signo)
 		stop = signo;
 	if (rt) {
 		streams_wake(rt);
-		alarm_ring(rt);
+		poll_timer_now(rt);
 	}
-	if (stop && (!rt || rt->starting) && !last_second)
+	if (stop && (!rt || rt->ending.starting) && !last_second)
 		end_within_a_second();
 	errno = saved;
 }

@@ -315,17 +315,17 @@ static void broken_pipe(struct runtime *rt)
 {
 	uint64_t now = loop_monotonic_ns();
 
-	if (!rt->broken_pipe_ns)
-		rt->broken_pipe_ns = now;
-	else if (now - rt->broken_pipe_ns > BROKEN_PATIENCE_NS)
+	if (!rt->output.broken_pipe_ns)
+		rt->output.broken_pipe_ns = now;
+	else if (now - rt->output.broken_pipe_ns > BROKEN_PATIENCE_NS)
 		_exit(128 + SIGPIPE);
-	rt->streams->broken = true;
-	rt->stop_signal = SIGPIPE;
+	rt->output.streams->broken = true;
+	rt->ending.stop_signal = SIGPIPE;
 }
 
 void streams_check(struct runtime *rt)
 {
-	struct queue *queue = queue_of(rt->streams, STDOUT_FILENO);
+	struct queue *queue = queue_of(rt->output.streams, STDOUT_FILENO);
 	int error;
 
 	pthread_mutex_lock(&queue->lock);
@@ -334,19 +334,19 @@ void streams_check(struct runtime *rt)
 	pthread_mutex_unlock(&queue->lock);
 	if (error == EPIPE)
 		broken_pipe(rt);
-	else if (error && !rt->output_failed)
+	else if (error && !rt->output.failed)
 		loop_tell(rt, "thaw: cannot write to stdout: %s; the program goes on\n",
 			  strerror(error));
-	rt->output_failed |= error != 0;
+	rt->output.failed |= error != 0;
 	/* Whoever closed it wants none; whose reader has left has had enough. */
-	rt->output_lost |= error && error != EPIPE && error != EBADF;
+	rt->output.lost |= error && error != EPIPE && error != EBADF;
 }
 
 void streams_write(struct runtime *rt, int fd, const char *data, size_t bytes)
 {
-	struct streams *streams = rt->streams;
+	struct streams *streams = rt->output.streams;
 
-	rt->output_bytes += bytes;
+	rt->output.bytes += bytes;
 	if (fd == STDOUT_FILENO && streams->broken) {
 		broken_pipe(rt);
 		return;
@@ -366,13 +366,13 @@ void streams_write(struct runtime *rt, int fd, const char *data, size_t bytes)
 void streams_tell(struct runtime *rt, const char *text, size_t bytes)
 {
 	/* Whoever does not read them has enough of them. */
-	if (queued(queue_of(rt->streams, STDERR_FILENO)) <= 2 * QUEUE_FULL)
-		put(rt->streams, STDERR_FILENO, true, text, bytes);
+	if (queued(queue_of(rt->output.streams, STDERR_FILENO)) <= 2 * QUEUE_FULL)
+		put(rt->output.streams, STDERR_FILENO, true, text, bytes);
 }
 
 bool streams_full(struct runtime *rt)
 {
-	struct streams *streams = rt->streams;
+	struct streams *streams = rt->output.streams;
 	size_t bytes = most_queued(streams);
 
 	if (streams->unbounded)
@@ -383,18 +383,18 @@ bool streams_full(struct runtime *rt)
 
 void streams_unbind(struct runtime *rt)
 {
-	rt->streams->unbounded = true;
+	rt->output.streams->unbounded = true;
 }
 
 bool streams_idle(struct runtime *rt)
 {
-	return !most_queued(rt->streams);
+	return !most_queued(rt->output.streams);
 }
 
 void streams_wake(struct runtime *rt)
 {
-	uv_async_send(&rt->wake);
-	sem_post(&rt->attention);
+	uv_async_send(&rt->events.wake);
+	sem_post(&rt->output.attention);
 }
 
 void streams_pause(struct runtime *rt)
@@ -403,14 +403,14 @@ void streams_pause(struct runtime *rt)
 	const struct timespec when = {(time_t)(until / 1000000000u), (long)(until % 1000000000u)};
 
 	/* Each post stands for something that the caller looks at before the next pause. */
-	if (!sem_clockwait(&rt->attention, CLOCK_MONOTONIC, &when))
-		while (!sem_trywait(&rt->attention))
+	if (!sem_clockwait(&rt->output.attention, CLOCK_MONOTONIC, &when))
+		while (!sem_trywait(&rt->output.attention))
 			;
 }
 
 bool streams_flush(struct runtime *rt, uint64_t patience_ns)
 {
-	uint64_t began = loop_monotonic_ns(), *asked = &rt->streams->asked_ns;
+	uint64_t began = loop_monotonic_ns(), *asked = &rt->output.streams->asked_ns;
 
 	while (!streams_idle(rt)) {
 		uint64_t now = loop_monotonic_ns();
@@ -431,16 +431,16 @@ bool streams_flush(struct runtime *rt, uint64_t patience_ns)
 /* Signals and checkpoints, in the middle of a turn that waits or in between. False: it need not any more. */
 static bool look_after(struct runtime *rt)
 {
-	if (!rt->in_turn) {
+	if (!rt->turn.running) {
 		checkpoints_advance(rt);
 		return !loop_stop_requested(rt);
 	}
-	alarm_heard(rt);
+	poll_timer_polled(rt);
 	checkpoints_advance_inside(rt);
 	if (!signals_stop())
 		return true;
-	stopping_end(rt);
-	if (stopping_can_end(rt))
+	midturn_end(rt);
+	if (midturn_can_end(rt))
 		return true;
 	if (!rt->options.image)
 		return !loop_stop_requested(rt); /* nothing of it is kept: it ends here */
@@ -450,17 +450,17 @@ static bool look_after(struct runtime *rt)
 
 bool streams_wait(struct runtime *rt)
 {
-	rt->stalled = true;
-	while (!rt->ended && streams_full(rt) && look_after(rt) && streams_full(rt) &&
+	rt->output.stalled = true;
+	while (!rt->ending.ended && streams_full(rt) && look_after(rt) && streams_full(rt) &&
 	       !(rt->options.interactive && signals_interrupted()))
 		streams_pause(rt);
-	rt->stalled = rt->stalled_captured = false;
-	return rt->ended || (rt->options.interactive && signals_interrupted());
+	rt->output.stalled = rt->output.stalled_captured = false;
+	return rt->ending.ended || (rt->options.interactive && signals_interrupted());
 }
 
 void streams_drain(struct runtime *rt)
 {
-	while (!rt->ended && !streams_idle(rt) && look_after(rt) &&
+	while (!rt->ending.ended && !streams_idle(rt) && look_after(rt) &&
 	       !(rt->options.interactive && signals_interrupted()))
 		streams_pause(rt);
 }
@@ -479,7 +479,7 @@ static size_t saved_bytes(const struct queue *queue)
 
 int streams_save(struct runtime *rt, void **data, size_t *bytes)
 {
-	struct streams *streams = rt->streams;
+	struct streams *streams = rt->output.streams;
 	struct queue *queues = streams->queues;
 	uint8_t *at;
 	int code = 0;
@@ -507,7 +507,7 @@ int streams_save(struct runtime *rt, void **data, size_t *bytes)
 int streams_restore(struct runtime *rt, const void *data, size_t bytes, bool hold)
 {
 	const uint8_t *at = data, *end = at + bytes;
-	struct streams *streams = rt->streams;
+	struct streams *streams = rt->output.streams;
 
 	if (hold) {
 		streams->held = malloc(bytes);
@@ -567,21 +567,21 @@ int streams_open(struct runtime *rt)
 	}
 	if (same_file())
 		streams->queue_of[1] = streams->queue_of[0];
-	sem_init(&rt->attention, 0, 0);
-	rt->streams = streams;
+	sem_init(&rt->output.attention, 0, 0);
+	rt->output.streams = streams;
 	return 0;
 }
 
 /* A thread that is blocked ends with the process; until then it has what it needs. */
 void streams_close(struct runtime *rt)
 {
-	struct streams *streams = rt->streams;
+	struct streams *streams = rt->output.streams;
 	bool blocked = false;
 
 	if (!streams)
 		return;
 	streams_flush(rt, CLOSE_PATIENCE_NS);
-	rt->streams = NULL;
+	rt->output.streams = NULL;
 	for (unsigned i = 0; i < 2; i++) {
 		struct queue *queue = &streams->queues[i];
 		bool idle;

@@ -297,13 +297,14 @@ static js_value host_exit(ARGUMENTS)
 	double code = number_argument(engine, count, arguments, 0);
 
 	UNUSED;
-	rt->exit_request = code >= 0 && code <= 255 ? (int)code : EXIT_EXCEPTION;
-	rt->exiting = true;
+	rt->turn.exit_request = code >= 0 && code <= 255 ? (int)code : EXIT_EXCEPTION;
+	rt->turn.exiting = true;
 	/* Leaving a shell, or -e, does not finish what lives in it. */
 	if (!rt->options.interactive &&
-	    (!rt->evaluating || (rt->step == JS_TURN_CALL && !rt->asking))) {
+	    (!rt->evaluation.running ||
+	     (rt->turn.step == JS_TURN_CALL && !rt->evaluation.asking))) {
 		rt->blob.flags |= JS_BLOB_FINISHED;
-		rt->blob.exit_code = rt->exit_request;
+		rt->blob.exit_code = rt->turn.exit_request;
 	}
 	return js_undefined(engine);
 }
@@ -314,8 +315,8 @@ static js_value host_uncaught(ARGUMENTS)
 	struct runtime *rt = arg;
 
 	UNUSED;
-	if (count && !rt->main_failure)
-		rt->main_failure = js_dup(engine, arguments[0]);
+	if (count && !rt->turn.main_failure)
+		rt->turn.main_failure = js_dup(engine, arguments[0]);
 	return js_undefined(engine);
 }
 
@@ -427,7 +428,8 @@ static js_value host_stats(ARGUMENTS)
 static js_value host_collect(ARGUMENTS)
 {
 	UNUSED;
-	((struct runtime *)arg)->collect = true; /* between turns, when no frame holds anything */
+	((struct runtime *)arg)->turn.collect =
+		true; /* between turns, when no frame holds anything */
 	return js_undefined(engine);
 }
 
