@@ -30,6 +30,8 @@
 
 #include "loop.h"
 
+#define UNTOLD_FIRST 2u
+
 void checkpoints_notify(void *arg)
 {
 	struct runtime *rt = arg;
@@ -52,61 +54,12 @@ static bool heap_may_have_changed(const struct runtime *rt)
 
 /* ---- What is told ---- */
 
-static void tell_durable(struct runtime *rt, uint64_t last, const struct thaw_result *result)
-{
-	const struct thaw_generation *generation = &result->generation;
-	struct js_engine *engine = rt->engine;
-	bool changed = !result->unchanged;
-	const char *reason =
-		thaw_reason_name(changed ? generation->reason : rt->checkpoints.reason);
-	js_value arguments[2] = {js_number(engine, (double)last), js_object(engine)};
-
-	js_set(engine, arguments[1], "generation", js_number(engine, (double)generation->number));
-	js_set(engine, arguments[1], "pages",
-	       js_number(engine, changed ? (double)generation->pages_stored : 0));
-	js_set(engine, arguments[1], "bytes",
-	       js_number(engine, changed ? (double)generation->bytes_written : 0));
-	js_set(engine, arguments[1], "pauseNs",
-	       js_number(engine, changed ? (double)generation->pause_ns : 0));
-	js_set(engine, arguments[1], "durableNs", js_number(engine, (double)result->durable_ns));
-	js_set(engine, arguments[1], "reason", js_string(engine, reason, strlen(reason)));
-	loop_turn(rt, PRELUDE_DURABLE, 2, arguments);
-}
-
-/* What a program sees as `code` of the error. */
-static const char *code_name(int code)
-{
-	switch (code) {
-	case THAW_EGONE:
-		return "EGONE";
-	case THAW_EREPLACED:
-		return "EREPLACED";
-	case THAW_EOVERWRITTEN:
-		return "EOVERWRITTEN";
-	default:
-		return code > -4096 ? uv_err_name(code) : "ETHAW";
-	}
-}
-
-static void tell_failed(struct runtime *rt, uint64_t last, int code, const char *text)
-{
-	const char *name = code_name(code);
-	char message[600];
-	js_value arguments[3];
-
-	snprintf(message, sizeof(message), "checkpoint failed: %s", text);
-	arguments[0] = js_number(rt->engine, (double)last);
-	arguments[1] = js_string(rt->engine, message, strlen(message));
-	arguments[2] = js_string(rt->engine, name, strlen(name));
-	loop_turn(rt, PRELUDE_FAILED, 3, arguments);
-}
-
 /*
  * Of those that nobody waits for the newest will do. Without memory for one more, so it will for
  * those who wait: what they were promised is durable, or was tried again.
  */
-static void tell_later(struct runtime *rt, uint64_t last, bool waited_for,
-		       const struct thaw_result *result)
+static void queue_outcome(struct runtime *rt, uint64_t last, bool waited_for,
+			  const struct thaw_result *result)
 {
 	struct checkpoint_outcome *newest =
 		rt->checkpoints.untold_count
@@ -132,12 +85,8 @@ static void tell_later(struct runtime *rt, uint64_t last, bool waited_for,
 	newest->last = last;
 	newest->waited_for |= waited_for;
 	newest->result = *result;
-}
-
-/* In a turn of its own, which may print. */
-static bool may_tell(struct runtime *rt)
-{
-	return !rt->turn.running && !streams_full(rt);
+	newest->reason = result->unchanged || result->code ? rt->checkpoints.reason
+							   : result->generation.reason;
 }
 
 static void succeeded(struct runtime *rt, uint64_t last, const struct thaw_result *result)
@@ -163,11 +112,7 @@ static void succeeded(struct runtime *rt, uint64_t last, const struct thaw_resul
 	rt->checkpoints.settled = last > rt->checkpoints.settled ? last : rt->checkpoints.settled;
 	if (rt->ending.ended || (!waited_for && (!rt->blob.listeners || result->unchanged)))
 		return;
-	if (may_tell(rt)) {
-		tell_durable(rt, last, result);
-		return;
-	}
-	tell_later(rt, last, waited_for, result);
+	queue_outcome(rt, last, waited_for, result);
 }
 
 static void on_interval(uv_timer_t *timer);
@@ -201,30 +146,20 @@ static void failed(struct runtime *rt, uint64_t last, int code, const struct tha
 	rt->checkpoints.settled = last > rt->checkpoints.settled ? last : rt->checkpoints.settled;
 	if (rt->ending.ended || !waited_for)
 		return;
-	if (may_tell(rt)) {
-		tell_failed(rt, last, code, text);
-		return;
-	}
 	result.code = code;
 	snprintf(result.error.text, sizeof(result.error.text), "%s", text);
-	tell_later(rt, last, waited_for, &result);
+	queue_outcome(rt, last, waited_for, &result);
 }
 
-/* After the turn in which it happened. A turn that tells it may last, and leave more to tell. */
-static void tell_untold(struct runtime *rt)
+bool checkpoints_take_outcome(struct runtime *rt, struct checkpoint_outcome *outcome)
 {
-	for (unsigned left = rt->checkpoints.untold_count;
-	     left && !rt->ending.ended && may_tell(rt) && !js_trapped(rt->engine); left--) {
-		struct checkpoint_outcome first = rt->checkpoints.untold[0];
-		const struct thaw_result *result = &first.result;
+	struct checkpoints *own = &rt->checkpoints;
 
-		memmove(rt->checkpoints.untold, rt->checkpoints.untold + 1,
-			--rt->checkpoints.untold_count * sizeof(*rt->checkpoints.untold));
-		if (result->code)
-			tell_failed(rt, first.last, result->code, result->error.text);
-		else
-			tell_durable(rt, first.last, result);
-	}
+	if (!own->untold_count)
+		return false;
+	*outcome = own->untold[0];
+	memmove(own->untold, own->untold + 1, --own->untold_count * sizeof(*own->untold));
+	return true;
 }
 
 /* ---- One checkpoint ---- */
@@ -378,7 +313,6 @@ void checkpoints_advance(struct runtime *rt)
 {
 	if (!rt->options.image)
 		return;
-	tell_untold(rt);
 	/* What a turn that failed has left is no generation (loop.c), whoever was ready for one. */
 	if (!js_trapped(rt->engine) && (!rt->ending.ended || rt->ending.final))
 		advance(rt, loop_monotonic_ns());
@@ -396,37 +330,50 @@ void checkpoints_advance_inside(struct runtime *rt)
 		poll_timer_set(rt, rt->checkpoints.due_ns);
 }
 
-int checkpoints_now(struct runtime *rt, enum thaw_reason reason, struct thaw_result *result)
+/* What is in flight comes to its end, which `last` receives. */
+static void complete(struct runtime *rt, struct thaw_result *last)
 {
-	struct thaw_result last = {.code = 0};
-	bool begun = false;
+	struct thaw_result result;
 
-	if (!rt->options.image)
-		return -EROFS;
-	if (js_trapped(rt->engine))
-		return -ECANCELED;
 	for (;;) {
 		switch (thaw_checkpoint_wait(rt->heap)) {
 		case THAW_READY:
 			capture(rt);
 			break;
 		case THAW_DONE:
-			thaw_checkpoint_poll(rt->heap, &last);
-			finish(rt, &last);
+			thaw_checkpoint_poll(rt->heap, &result);
+			finish(rt, &result);
+			if (last)
+				*last = result;
 			break;
 		case THAW_IDLE:
-			if (begun) {
-				if (result)
-					*result = last;
-				return last.code;
-			}
-			last.code = begin(rt, reason);
-			begun = true;
-			break;
+			return;
 		default:
 			break;
 		}
 	}
+}
+
+void checkpoints_complete(struct runtime *rt)
+{
+	if (rt->options.image && !js_trapped(rt->engine))
+		complete(rt, NULL);
+}
+
+int checkpoints_now(struct runtime *rt, enum thaw_reason reason, struct thaw_result *result)
+{
+	struct thaw_result last = {.code = 0};
+
+	if (!rt->options.image)
+		return -EROFS;
+	if (js_trapped(rt->engine))
+		return -ECANCELED;
+	complete(rt, NULL);
+	last.code = begin(rt, reason);
+	complete(rt, &last);
+	if (result)
+		*result = last;
+	return last.code;
 }
 
 int checkpoints_last(struct runtime *rt, enum thaw_reason reason, struct thaw_result *result)
@@ -507,6 +454,11 @@ int checkpoints_open(struct runtime *rt, struct thaw_error *error)
 		return failure(error, code, "cannot make a timer: %s", uv_strerror(code));
 	rt->checkpoints.every.data = rt;
 	rt->checkpoints.durable_turns = rt->restored ? 0 : UINT64_MAX;
+	/* The first can always be queued: whoever waits for it is told. */
+	rt->checkpoints.untold = malloc(UNTOLD_FIRST * sizeof(*rt->checkpoints.untold));
+	if (!rt->checkpoints.untold)
+		return failure(error, -ENOMEM, "out of memory");
+	rt->checkpoints.untold_room = UNTOLD_FIRST;
 	if (rt->options.image && rt->options.every_ns) {
 		uint64_t now = loop_monotonic_ns();
 

@@ -482,6 +482,77 @@ void loop_turn_resume(struct runtime *rt)
 	loop_turn_end(rt);
 }
 
+/* ---- What became of checkpoints ---- */
+
+static void tell_durable(struct runtime *rt, const struct checkpoint_outcome *outcome)
+{
+	const struct thaw_result *result = &outcome->result;
+	const struct thaw_generation *generation = &result->generation;
+	struct js_engine *engine = rt->engine;
+	bool changed = !result->unchanged;
+	const char *reason =
+		thaw_reason_name(changed ? generation->reason : rt->checkpoints.reason);
+	js_value arguments[2] = {js_number(engine, (double)outcome->last), js_object(engine)};
+
+	js_set(engine, arguments[1], "generation", js_number(engine, (double)generation->number));
+	js_set(engine, arguments[1], "pages",
+	       js_number(engine, changed ? (double)generation->pages_stored : 0));
+	js_set(engine, arguments[1], "bytes",
+	       js_number(engine, changed ? (double)generation->bytes_written : 0));
+	js_set(engine, arguments[1], "pauseNs",
+	       js_number(engine, changed ? (double)generation->pause_ns : 0));
+	js_set(engine, arguments[1], "durableNs", js_number(engine, (double)result->durable_ns));
+	js_set(engine, arguments[1], "reason", js_string(engine, reason, strlen(reason)));
+	loop_turn(rt, PRELUDE_DURABLE, 2, arguments);
+}
+
+/* What a program sees as `code` of the error. */
+static const char *code_name(int code)
+{
+	switch (code) {
+	case THAW_EGONE:
+		return "EGONE";
+	case THAW_EREPLACED:
+		return "EREPLACED";
+	case THAW_EOVERWRITTEN:
+		return "EOVERWRITTEN";
+	default:
+		return code > -4096 ? uv_err_name(code) : "ETHAW";
+	}
+}
+
+static void tell_failed(struct runtime *rt, const struct checkpoint_outcome *outcome)
+{
+	const char *name = code_name(outcome->result.code);
+	char message[600];
+	js_value arguments[3];
+
+	snprintf(message, sizeof(message), "checkpoint failed: %s", outcome->result.error.text);
+	arguments[0] = js_number(rt->engine, (double)outcome->last);
+	arguments[1] = js_string(rt->engine, message, strlen(message));
+	arguments[2] = js_string(rt->engine, name, strlen(name));
+	loop_turn(rt, PRELUDE_FAILED, 3, arguments);
+}
+
+bool loop_tell_outcomes(struct runtime *rt)
+{
+	struct checkpoint_outcome outcome;
+	bool told = false;
+
+	/* A turn that tells one may last, and leave more to tell: those come next time. */
+	for (unsigned left = rt->checkpoints.untold_count;
+	     left && !rt->turn.running && !rt->ending.ended && !js_trapped(rt->engine) &&
+	     !streams_full(rt) && checkpoints_take_outcome(rt, &outcome);
+	     left--) {
+		if (outcome.result.code)
+			tell_failed(rt, &outcome);
+		else
+			tell_durable(rt, &outcome);
+		told = true;
+	}
+	return told;
+}
+
 /* ---- The loop ---- */
 
 static void on_timer(uv_timer_t *timer);
@@ -588,7 +659,10 @@ void loop_serve(struct runtime *rt, bool (*done)(struct runtime *rt, void *arg),
 		bool idle_ends)
 {
 	for (;;) {
+		bool told;
+
 		checkpoints_advance(rt);
+		told = loop_tell_outcomes(rt);
 		if (loop_stop_requested(rt) || (done && done(rt, arg)))
 			return;
 		if (rt->options.interactive && signals_interrupted())
@@ -597,7 +671,7 @@ void loop_serve(struct runtime *rt, bool (*done)(struct runtime *rt, void *arg),
 			streams_wait(rt);
 			continue;
 		}
-		if (files_tell(rt))
+		if (told || files_tell(rt)) /* and may have asked for another checkpoint */
 			continue;
 		if (idle_ends && !loop_has_work(rt))
 			return;
@@ -666,6 +740,8 @@ int loop_wait_readable(struct runtime *rt, int fd)
 	wait = watch_input(rt, fd);
 	if (!wait) { /* a regular file: always readable */
 		checkpoints_advance(rt);
+		if (loop_tell_outcomes(rt))
+			checkpoints_advance(rt);
 		uv_run(&rt->events.loop, UV_RUN_NOWAIT);
 		files_tell(rt);
 		return loop_stop_requested(rt) ? 0 : 1;

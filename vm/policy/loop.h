@@ -55,6 +55,7 @@ enum prelude_operation {
 struct checkpoint_outcome {
 	uint64_t last;	 /* settles waiters up to this number */
 	bool waited_for; /* there were some */
+	enum thaw_reason reason;
 	struct thaw_result result;
 };
 
@@ -115,7 +116,7 @@ struct checkpoints { /* checkpoints.c */
 	bool wanted;		 /* begin another as soon as none is in flight */
 	bool urgent;		 /* ... and do not wait for the end of the turn (SIGUSR2) */
 	enum thaw_reason reason; /* of the one in flight */
-	/* What a turn could not be interrupted with: told after its end, in this order. */
+	/* What the loop has to tell, in this order. */
 	struct checkpoint_outcome *untold;
 	unsigned untold_count, untold_room;
 	/* What the generation that is captured next is called. */
@@ -272,6 +273,8 @@ bool loop_stop_requested(struct runtime *rt);
 /* Serve the loop until the program ended, `done` says so, or nothing is pending and `idle_ends`. */
 void loop_serve(struct runtime *rt, bool (*done)(struct runtime *rt, void *arg), void *arg,
 		bool idle_ends);
+/* Between turns: tell the program what its checkpoints came to. True: something was told. */
+bool loop_tell_outcomes(struct runtime *rt);
 bool loop_has_work(const struct runtime *rt);
 /* A line of ours on stderr. */
 void loop_tell(struct runtime *rt, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -287,9 +290,9 @@ int checkpoints_open(struct runtime *rt, struct thaw_error *error);
 void checkpoints_close(struct runtime *rt);
 /* The library's thread: wake the loop. */
 void checkpoints_notify(void *rt);
-/* Outside turns: capture or finish what is in flight, begin what is wanted, tell what is untold. */
+/* Outside turns: capture or finish what is in flight, begin what is wanted. */
 void checkpoints_advance(struct runtime *rt);
-/* Inside one, at a poll: the same, but nobody is told yet, and a capture stops the turn. */
+/* Inside one, at a poll: the same, but a capture stops the turn. */
 void checkpoints_advance_inside(struct runtime *rt);
 /*
  * checkpoint() was called, perhaps with a name (else NULL), which has been looked at. -EROFS: there is
@@ -299,9 +302,12 @@ int checkpoints_request(struct runtime *rt, uint64_t waiter, const char *name);
 /* The generation that is captured next shall have this name, too. -EINVAL: that cannot be one. */
 int checkpoints_name(struct runtime *rt, const char *name);
 bool checkpoints_waited_for(const struct runtime *rt);
+/* What one came to that somebody waits for, the oldest first. False: there is none. */
+bool checkpoints_take_outcome(struct runtime *rt, struct checkpoint_outcome *outcome);
+/* Wait for the one in flight. */
+void checkpoints_complete(struct runtime *rt);
 /*
- * Wait for the one in flight, take one more, wait for it. Tells no JavaScript if the program has
- * ended. `last`: no other will follow, and if it fails, what is lost is said.
+ * Wait for the one in flight, take one more, wait for it. `last`: no other will follow, and if it fails, what is lost is said.
  */
 int checkpoints_now(struct runtime *rt, enum thaw_reason reason, struct thaw_result *result);
 int checkpoints_last(struct runtime *rt, enum thaw_reason reason, struct thaw_result *result);

@@ -661,9 +661,14 @@ int runtime_checkpoint_name(struct runtime *rt, const char *name)
 
 int runtime_checkpoint(struct runtime *rt, enum thaw_reason reason, struct thaw_result *result)
 {
-	int code = reason == THAW_REASON_EXIT ? checkpoints_last(rt, reason, result)
-					      : checkpoints_now(rt, reason, result);
+	int code;
 
+	/* What the one in flight came to is told first: the new one shall have it. */
+	checkpoints_complete(rt);
+	loop_tell_outcomes(rt);
+	code = reason == THAW_REASON_EXIT ? checkpoints_last(rt, reason, result)
+					  : checkpoints_now(rt, reason, result);
+	loop_tell_outcomes(rt);
 	streams_drain(rt); /* the caller may have something to say about it, too */
 	return code;
 }
