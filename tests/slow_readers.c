@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 #include <termios.h>
 
+#include "../vm/base/output_pieces.h"
 #include "../vm/js/state/blob.h"
 #include "by_path.h"
 #include "support.h"
@@ -474,7 +475,7 @@ TEST(stored_output_is_checked)
 		{9, 6}, {9, 4}, {12, 1},	  /* longer or shorter than what there is */
 		{0, 0}, {0, 9}, {0, 16},  {7, 1}, /* all of it is */
 	};
-	uint8_t output[JS_OUTPUT_HEAD_BYTES + 5], *end = js_output_put(output, 2, "five\n", 5);
+	uint8_t output[OUTPUT_HEAD_BYTES + 5], *end = output_piece_put(output, 2, "five\n", 5);
 	struct js_blob blob = {.small = {1024, 1},
 			       .enter = 8,
 			       .flags = JS_BLOB_OUTPUT,
@@ -494,7 +495,7 @@ TEST(stored_output_is_checked)
 	ASSERT_EQ(0, js_blob_decode(data, bytes, &decoded, &error)) TH_LOG("%s", error.text);
 	ASSERT_EQ(sizeof(output), decoded.output_bytes);
 	EXPECT_EQ((const uint8_t *)decoded.output + sizeof(output),
-		  js_output_get(decoded.output, &stream, &piece, &length));
+		  output_piece_get(decoded.output, &stream, &piece, &length));
 	EXPECT_EQ(2, stream);
 	EXPECT_EQ(5, length);
 	EXPECT_EQ(0, memcmp(piece, "five\n", 5));

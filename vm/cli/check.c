@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #include "cli.h"
-#include "policy/process_limits.h"
+#include "base/process_limits.h"
 
 #define SPACE_MARGIN (512u << 20)
 #define DATA_MARGIN (64u << 20)

@@ -138,7 +138,7 @@ static void failed(struct runtime *rt, uint64_t last, int code, const struct tha
 	failures_checkpoint(rt, text);
 	rt->output.stalled_captured = false;
 	if (!rt->options.every_ns && !rt->ending.ended) {
-		uint64_t now = loop_monotonic_ns();
+		uint64_t now = clock_monotonic_ns();
 
 		due_at(rt, now, now + failures_retry_ns(rt));
 	}
@@ -315,12 +315,12 @@ void checkpoints_advance(struct runtime *rt)
 		return;
 	/* What a turn that failed has left is no generation (loop.c), whoever was ready for one. */
 	if (!js_trapped(rt->engine) && (!rt->ending.ended || rt->ending.final))
-		advance(rt, loop_monotonic_ns());
+		advance(rt, clock_monotonic_ns());
 }
 
 void checkpoints_advance_inside(struct runtime *rt)
 {
-	uint64_t now = loop_monotonic_ns();
+	uint64_t now = clock_monotonic_ns();
 
 	if (!rt->options.image || rt->ending.ended)
 		return;
@@ -439,7 +439,7 @@ int checkpoints_request(struct runtime *rt, uint64_t waiter, const char *name)
 static void on_interval(uv_timer_t *timer)
 {
 	struct runtime *rt = timer->data;
-	uint64_t now = loop_monotonic_ns();
+	uint64_t now = clock_monotonic_ns();
 
 	begin_if_due(rt, now);
 	if (rt->checkpoints.due_ns)
@@ -460,7 +460,7 @@ int checkpoints_open(struct runtime *rt, struct thaw_error *error)
 		return failure(error, -ENOMEM, "out of memory");
 	rt->checkpoints.untold_room = UNTOLD_FIRST;
 	if (rt->options.image && rt->options.every_ns) {
-		uint64_t now = loop_monotonic_ns();
+		uint64_t now = clock_monotonic_ns();
 
 		js_hold_collections(rt->engine, rt->restored);
 		due_at(rt, now, now + rt->options.every_ns);

@@ -54,13 +54,11 @@ static struct span duration(uint64_t ns)
 static struct words newest_durable(struct runtime *rt)
 {
 	struct thaw_status status;
-	struct timespec now;
 	struct words words;
 	uint64_t now_ns;
 
 	thaw_status(rt->heap, &status);
-	clock_gettime(CLOCK_REALTIME, &now);
-	now_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	now_ns = clock_wall_ns();
 	if (!status.generation)
 		snprintf(words.text, sizeof(words.text), "no generation is durable yet");
 	else
@@ -88,7 +86,7 @@ static struct words so_often(const struct runtime *rt, uint64_t now)
 
 void failures_checkpoint(struct runtime *rt, const char *text)
 {
-	uint64_t now = loop_monotonic_ns();
+	uint64_t now = clock_monotonic_ns();
 
 	if (!rt->failures.failing++) {
 		rt->failures.failing_since_ns = rt->failures.warn_at_ns = now;
@@ -113,7 +111,7 @@ void failures_checkpoints_work(struct runtime *rt, uint64_t generation)
 			  "thaw: checkpoints work again: generation %llu, after %llu %s in %s\n",
 			  (unsigned long long)generation, (unsigned long long)rt->failures.failing,
 			  rt->failures.failing == 1 ? "failure" : "failures",
-			  duration(loop_monotonic_ns() - rt->failures.failing_since_ns).text);
+			  duration(clock_monotonic_ns() - rt->failures.failing_since_ns).text);
 	rt->failures.failing = 0;
 	rt->failures.text[0] = '\0';
 }
@@ -133,7 +131,7 @@ void failures_at_end(struct runtime *rt)
 		return;
 	rt->failures.loss_told = true;
 	loop_tell(rt, "thaw: the last checkpoint failed%s: %s; what came after is lost: %s\n",
-		  so_often(rt, loop_monotonic_ns()).text, rt->failures.text,
+		  so_often(rt, clock_monotonic_ns()).text, rt->failures.text,
 		  newest_durable(rt).text);
 }
 

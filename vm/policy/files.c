@@ -19,9 +19,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "js/engine/text.h"
+#include "base/text.h"
 #include "loop.h"
-#include "process_limits.h"
+#include "base/process_limits.h"
 
 enum file_operation { FILE_READ, FILE_WRITE, FILE_APPEND };
 

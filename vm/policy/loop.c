@@ -35,7 +35,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "process_limits.h"
+#include "base/process_limits.h"
 #include "loop.h"
 
 /* Due timers run one after the other for so long before the loop looks at anything else. */
@@ -45,27 +45,14 @@
 /* A terminal takes what was printed within this time, unless it was stopped. */
 #define TERMINAL_NS 100000000u
 
-static uint64_t clock_ns(clockid_t clock)
-{
-	struct timespec now;
-
-	clock_gettime(clock, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
-uint64_t loop_monotonic_ns(void)
-{
-	return clock_ns(CLOCK_MONOTONIC);
-}
-
 double loop_clock(const struct runtime *rt)
 {
-	return rt->clock.base_ms + (double)(loop_monotonic_ns() - rt->clock.base_ns) / 1e6;
+	return rt->clock.base_ms + (double)(clock_monotonic_ns() - rt->clock.base_ns) / 1e6;
 }
 
 static void start_clock(struct runtime *rt)
 {
-	rt->clock.base_ns = loop_monotonic_ns();
+	rt->clock.base_ns = clock_monotonic_ns();
 	rt->clock.base_ms = fmax((double)clock_ns(CLOCK_REALTIME) / 1e6, rt->blob.clock_ms);
 }
 
@@ -340,7 +327,7 @@ static void sync_bindings(struct runtime *rt)
 /* A turn begins, or goes on in this process. */
 static void enter_turn(struct runtime *rt)
 {
-	rt->turn.began_ns = loop_monotonic_ns();
+	rt->turn.began_ns = clock_monotonic_ns();
 	rt->midturn.stop_requested_ns = 0;
 	poll_timer_polled(rt);
 	if (rt->options.image)
@@ -401,7 +388,7 @@ void loop_turn_end(struct runtime *rt)
 	loop_trapped(rt);
 	rt->turn.running = false;
 	if (!rt->turn.count++)
-		rt->first_turn_ns = loop_monotonic_ns();
+		rt->first_turn_ns = clock_monotonic_ns();
 	if (rt->turn.exiting)
 		loop_end(rt, rt->turn.exit_request, true);
 }
@@ -568,14 +555,14 @@ static bool timer_is_due(const struct runtime *rt)
  */
 static void run_timers(struct runtime *rt)
 {
-	uint64_t started = loop_monotonic_ns();
+	uint64_t started = clock_monotonic_ns();
 
 	do {
 		js_value now = js_number(rt->engine, loop_clock(rt));
 
 		loop_turn(rt, PRELUDE_RUN_ONE, 1, &now);
 	} while (!loop_stop_requested(rt) && !streams_full(rt) && timer_is_due(rt) &&
-		 loop_monotonic_ns() - started < SLICE_NS &&
+		 clock_monotonic_ns() - started < SLICE_NS &&
 		 !(rt->options.interactive && signals_interrupted()));
 }
 

@@ -29,6 +29,7 @@
 #include <time.h>
 #include <uv.h>
 
+#include "base/clock.h"
 #include "failure.h"
 #include "js/state/blob.h"
 #include "key.h"
@@ -225,7 +226,6 @@ int loop_open(struct runtime *rt, struct thaw_error *error);
 void loop_close(struct runtime *rt);
 /* Milliseconds since 1970, as the program counts them: see loop.c. Any time, owner's thread. */
 double loop_clock(const struct runtime *rt);
-uint64_t loop_monotonic_ns(void);
 
 /*
  * One turn: call the prelude, then run its jobs, report what nobody caught, collect garbage if it

@@ -41,7 +41,7 @@ static uint64_t patience_ns(const struct runtime *rt)
 static bool can_be_stopped(const struct runtime *rt)
 {
 	return rt->turn.running && rt->turn.step != JS_TURN_NONE && !rt->turn.exiting &&
-	       (!rt->midturn.key_retry_ns || loop_monotonic_ns() >= rt->midturn.key_retry_ns) &&
+	       (!rt->midturn.key_retry_ns || clock_monotonic_ns() >= rt->midturn.key_retry_ns) &&
 	       js_turn_stoppable(rt->engine);
 }
 
@@ -64,7 +64,7 @@ static bool know_key(struct runtime *rt)
 		return true;
 	}
 	rt->midturn.key_retry_ns =
-		loop_monotonic_ns() + ((uint64_t)KEY_RETRY_NS << rt->midturn.key_failures);
+		clock_monotonic_ns() + ((uint64_t)KEY_RETRY_NS << rt->midturn.key_failures);
 	if (rt->midturn.key_failures < KEY_RETRIES_DOUBLED)
 		rt->midturn.key_failures++;
 	loop_tell(
@@ -99,7 +99,7 @@ uint64_t midturn_allowed_at(const struct runtime *rt)
 
 void *midturn_encode(struct runtime *rt, size_t *bytes)
 {
-	uint64_t began = loop_monotonic_ns();
+	uint64_t began = clock_monotonic_ns();
 	struct js_blob blob = rt->blob;
 	struct js_turn *turn = &blob.turn;
 	uint8_t *data;
@@ -122,7 +122,7 @@ void *midturn_encode(struct runtime *rt, size_t *bytes)
 	key_mac(rt->midturn.key, data, *bytes - JS_BLOB_MAC_BYTES,
 		data + *bytes - JS_BLOB_MAC_BYTES);
 	rt->midturn.count++;
-	rt->midturn.stack_ns_total += loop_monotonic_ns() - began;
+	rt->midturn.stack_ns_total += clock_monotonic_ns() - began;
 	if (turn->stack_bytes > rt->midturn.stack_bytes_max)
 		rt->midturn.stack_bytes_max = turn->stack_bytes;
 	return data;
@@ -164,7 +164,7 @@ bool midturn_can_end(struct runtime *rt)
  */
 bool midturn_cuts(struct runtime *rt)
 {
-	uint64_t now = loop_monotonic_ns();
+	uint64_t now = clock_monotonic_ns();
 
 	if (!rt->midturn.stop_requested_ns)
 		rt->midturn.stop_requested_ns = now;
@@ -179,7 +179,7 @@ bool midturn_cuts(struct runtime *rt)
 bool midturn_end(struct runtime *rt)
 {
 	bool cuts = midturn_cuts(rt);
-	uint64_t now = loop_monotonic_ns();
+	uint64_t now = clock_monotonic_ns();
 	int code;
 
 	if (cuts)

@@ -45,7 +45,7 @@ static void on_alarm(int signo)
 	if (rt && rt->turn.running && rt->engine) {
 		rt->poll_timer.rang = 1;
 		js_poll_soon(rt->engine);
-		set_timer(rt, loop_monotonic_ns() + AGAIN_NS);
+		set_timer(rt, clock_monotonic_ns() + AGAIN_NS);
 	}
 	errno = saved;
 }

@@ -20,7 +20,7 @@
 
 #include "js/api/host.h"
 #include "js/modules/resolve.h"
-#include "process_limits.h"
+#include "base/process_limits.h"
 #include "loop.h"
 
 #define EXIT_UNSETTLED 13 /* as node: a top-level await that nothing will settle */
@@ -33,7 +33,7 @@ static uint64_t process_start_ns;
 
 __attribute__((constructor)) static void note_process_start(void)
 {
-	process_start_ns = loop_monotonic_ns();
+	process_start_ns = clock_monotonic_ns();
 }
 
 int runtime_exit_code(int code)
@@ -363,7 +363,7 @@ int runtime_open(const struct runtime_options *options, struct runtime **runtime
 		limits_explain(error, code);
 		return code;
 	}
-	rt->restore_ns = loop_monotonic_ns();
+	rt->restore_ns = clock_monotonic_ns();
 	signals_open(rt);
 	poll_timer_open(rt);
 	if (rt->restored && options->verbose)
@@ -690,7 +690,7 @@ void runtime_stats(struct runtime *rt, struct runtime_stats *stats)
 		.stack_ns_total = rt->midturn.stack_ns_total,
 		.failing = rt->failures.failing,
 		.failing_ns = rt->failures.failing
-				      ? loop_monotonic_ns() - rt->failures.failing_since_ns
+				      ? clock_monotonic_ns() - rt->failures.failing_since_ns
 				      : 0,
 		.failure = rt->failures.text,
 		.opened = *thaw_opened(rt->heap),

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "js/engine/text.h"
+#include "base/text.h"
 #include "runtime.h"
 
 static void put(int fd, const char *text, int length, size_t room)

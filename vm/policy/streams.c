@@ -23,6 +23,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "base/output_pieces.h"
 #include "loop.h"
 
 /* Turns wait above, and go on below. A pipe holds 64 KiB besides. */
@@ -313,7 +314,7 @@ static void put(struct streams *streams, int fd, bool ours, const char *data, si
  */
 static void broken_pipe(struct runtime *rt)
 {
-	uint64_t now = loop_monotonic_ns();
+	uint64_t now = clock_monotonic_ns();
 
 	if (!rt->output.broken_pipe_ns)
 		rt->output.broken_pipe_ns = now;
@@ -399,7 +400,7 @@ void streams_wake(struct runtime *rt)
 
 void streams_pause(struct runtime *rt)
 {
-	uint64_t until = loop_monotonic_ns() + LOOK_AGAIN_NS;
+	uint64_t until = clock_monotonic_ns() + LOOK_AGAIN_NS;
 	const struct timespec when = {(time_t)(until / 1000000000u), (long)(until % 1000000000u)};
 
 	/* Each post stands for something that the caller looks at before the next pause. */
@@ -410,10 +411,10 @@ void streams_pause(struct runtime *rt)
 
 bool streams_flush(struct runtime *rt, uint64_t patience_ns)
 {
-	uint64_t began = loop_monotonic_ns(), *asked = &rt->output.streams->asked_ns;
+	uint64_t began = clock_monotonic_ns(), *asked = &rt->output.streams->asked_ns;
 
 	while (!streams_idle(rt)) {
-		uint64_t now = loop_monotonic_ns();
+		uint64_t now = clock_monotonic_ns();
 
 		if (signals_stop() && !*asked && patience_ns == UINT64_MAX)
 			*asked = now;
@@ -473,7 +474,7 @@ static size_t saved_bytes(const struct queue *queue)
 
 	for (const struct piece *piece = queue->first; piece; piece = piece->next)
 		if (!piece->ours)
-			bytes += JS_OUTPUT_HEAD_BYTES + piece->bytes - piece->written;
+			bytes += OUTPUT_HEAD_BYTES + piece->bytes - piece->written;
 	return bytes;
 }
 
@@ -497,8 +498,8 @@ int streams_save(struct runtime *rt, void **data, size_t *bytes)
 	for (unsigned i = 0; at && i < 2; i++)
 		for (const struct piece *piece = queues[i].first; piece; piece = piece->next)
 			if (!piece->ours)
-				at = js_output_put(at, piece->fd, piece->data + piece->written,
-						   (uint32_t)(piece->bytes - piece->written));
+				at = output_piece_put(at, piece->fd, piece->data + piece->written,
+						      (uint32_t)(piece->bytes - piece->written));
 	pthread_mutex_unlock(&queues[1].lock);
 	pthread_mutex_unlock(&queues[0].lock);
 	return code;
@@ -517,12 +518,12 @@ int streams_restore(struct runtime *rt, const void *data, size_t bytes, bool hol
 		streams->held_bytes = bytes;
 		return 0;
 	}
-	while (at < end) { /* js_blob_decode() has looked at it */
+	while (at < end) { /* the guest has looked at it, output_pieces_valid() */
 		const void *piece;
 		uint32_t length;
 		int fd;
 
-		at = js_output_get(at, &fd, &piece, &length);
+		at = output_piece_get(at, &fd, &piece, &length);
 		put(streams, fd, false, piece, length);
 	}
 	return 0;

@@ -10,8 +10,9 @@
 #include <string.h>
 #include <time.h>
 
-#include "thaw.h"
+#include "base/text.h"
 #include "format.h"
+#include "thaw.h"
 
 struct text format_bytes(uint64_t bytes)
 {

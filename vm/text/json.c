@@ -5,7 +5,7 @@
  */
 #include <string.h>
 
-#include "js/engine/text.h"
+#include "base/text.h"
 #include "json.h"
 #include "unicode.h"
 

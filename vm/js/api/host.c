@@ -21,7 +21,7 @@
 #include "js/modules/module_name.h"
 #include "js/modules/resolve.h"
 #include "js/modules/sources.h"
-#include "js/engine/text.h"
+#include "base/text.h"
 
 extern char **environ;
 

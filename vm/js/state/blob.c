@@ -31,7 +31,7 @@
  * Where something was printed that nobody has read yet (flag 16), the names are followed by
  *
  *	0	8	bytes of all the pieces
- *	8	...	pieces: 1 byte for the stream (1: stdout, 2: stderr), 4 for how many bytes, those bytes
+ *	8	...	pieces (base/output_pieces.h)
  *
  * Taken in the middle of a turn (flag 8), what follows is
  *
@@ -56,6 +56,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/output_pieces.h"
 #include "failure.h"
 #include "blob.h"
 
@@ -99,22 +100,6 @@ static uint64_t get64(const uint8_t **at)
 	memcpy(&value, *at, 8);
 	*at += 8;
 	return le64toh(value);
-}
-
-uint8_t *js_output_put(uint8_t *at, int stream, const void *data, uint32_t bytes)
-{
-	*at++ = (uint8_t)stream;
-	put32(&at, bytes);
-	memcpy(at, data, bytes);
-	return at + bytes;
-}
-
-const uint8_t *js_output_get(const uint8_t *at, int *stream, const void **data, uint32_t *bytes)
-{
-	*stream = *at++;
-	*bytes = get32(&at);
-	*data = at;
-	return at + *bytes;
 }
 
 static size_t turn_bytes(const struct js_turn *turn)
@@ -309,7 +294,7 @@ static int decode_turn(struct js_blob *blob, const uint8_t *at, const uint8_t *e
 
 static int decode_output(struct js_blob *blob, const uint8_t **from, const uint8_t *end)
 {
-	const uint8_t *at = *from, *pieces_end;
+	const uint8_t *at = *from;
 	uint64_t bytes;
 
 	if (end - at < 8)
@@ -319,19 +304,9 @@ static int decode_output(struct js_blob *blob, const uint8_t **from, const uint8
 		return THAW_EDAMAGED;
 	blob->output = at;
 	blob->output_bytes = bytes;
-	pieces_end = at + bytes;
-	while (at < pieces_end) {
-		size_t left = (size_t)(pieces_end - at);
-		uint32_t length;
-
-		if (left < JS_OUTPUT_HEAD_BYTES || (*at != 1 && *at != 2))
-			return THAW_EDAMAGED;
-		at++;
-		length = get32(&at);
-		if (length > left - JS_OUTPUT_HEAD_BYTES)
-			return THAW_EDAMAGED;
-		at += length;
-	}
+	at += bytes;
+	if (!output_pieces_valid(blob->output, at))
+		return THAW_EDAMAGED;
 	*from = at;
 	return 0;
 }

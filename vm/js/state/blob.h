@@ -72,19 +72,13 @@ struct js_blob {
 	unsigned name_count; /* host functions that the heap holds references to */
 	char **names;
 	/*
-	 * With JS_BLOB_OUTPUT: what was printed and has not been read yet, as js_output_put() writes it.
+	 * With JS_BLOB_OUTPUT: what was printed and has not been read yet, see base/output_pieces.h.
 	 * Borrowed; decoded: points into the data.
 	 */
 	const void *output;
 	size_t output_bytes;
 	struct js_turn turn;
 };
-
-#define JS_OUTPUT_HEAD_BYTES 5u
-/* One piece of what was printed to `stream`, 1 or 2: these bytes after a head. Returns where it ends. */
-uint8_t *js_output_put(uint8_t *at, int stream, const void *data, uint32_t bytes);
-/* The piece at `at`, of which js_blob_decode() has found that it is whole. Returns where it ends. */
-const uint8_t *js_output_get(const uint8_t *at, int *stream, const void **data, uint32_t *bytes);
 
 /*
  * Encode into a malloc'ed buffer, NULL when out of memory. With JS_BLOB_MID_TURN the last

@@ -2,8 +2,8 @@
 /*
  * text.h - UTF-8 as the outside world has it, and as it ought to be.
  */
-#ifndef VM_JS_TEXT_H
-#define VM_JS_TEXT_H
+#ifndef VM_BASE_TEXT_H
+#define VM_BASE_TEXT_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -2,8 +2,8 @@
 /*
  * process_limits.h - the limits that a process has been given, where a program needs more.
  */
-#ifndef VM_PROCESS_LIMITS_H
-#define VM_PROCESS_LIMITS_H
+#ifndef VM_BASE_PROCESS_LIMITS_H
+#define VM_BASE_PROCESS_LIMITS_H
 
 #include "thaw.h"
 
