@@ -7,6 +7,7 @@ TESTS := $(TEST_SOURCES:%.c=$(BUILD)/%)
 BENCH_SOURCES := $(wildcard tests/bench/*.c)
 BENCHES := $(BENCH_SOURCES:%.c=$(BUILD)/%)
 INJECT := $(BUILD)/tests/inject
+INJECT_OBJECTS := $(INJECT)/inject.o $(INJECT)/checks.o
 CRASH_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/crash/*.c))
 CONFINE_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/confine/*.c))
 FUZZ_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out tests/fuzz/driver.c,$(wildcard tests/fuzz/*.c)))
@@ -36,13 +37,13 @@ $(BUILD)/tests/crash_states.o: TEST_CFLAGS := -include tests/timeout.h -DTEST_SE
 # A test replaces calls from one object of the library to another without a hook in the library (TEST_WRAPS: ld's
 # --wrap). And failures on purpose: an object that comes before the library, in place of the one in it that never fails.
 TEST_WRAPS :=
-$(TESTS): $(INJECT)/inject.o
+$(TESTS): $(INJECT_OBJECTS)
 $(TESTS) $(BENCHES): %: %.o $(BUILD)/libvm.a $(BUILD)/libthaw.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(VM_LDFLAGS) $(LDFLAGS) $(TEST_WRAPS:%=-Wl,--wrap=%) $(filter-out %.a,$^) $(filter %.a,$^) $(VM_LIBS) -o $@
 
 # The program `thaw` with failures on purpose.
-$(INJECT)/thaw: $(MAIN_OBJECT) $(INJECT)/inject.o $(BUILD)/libvm.a $(BUILD)/libthaw.a
+$(INJECT)/thaw: $(MAIN_OBJECT) $(INJECT_OBJECTS) $(BUILD)/libvm.a $(BUILD)/libthaw.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(VM_LDFLAGS) $(LDFLAGS) $^ $(VM_LIBS) -o $@
 
@@ -109,5 +110,5 @@ crash-built: $(BUILD)/tests/crash_states
 	$(Q)$(BUILD)/tests/crash_states --seed $(CRASH_SEED) --states $(CRASH_STATES) \
 		--resume $(BUILD)/crash/seed-$(CRASH_SEED)
 
--include $(TESTS:=.d) $(BENCHES:=.d) $(INJECT)/inject.d
+-include $(TESTS:=.d) $(BENCHES:=.d) $(INJECT_OBJECTS:.o=.d)
 -include $(CRASH_OBJECTS:.o=.d) $(CONFINE_OBJECTS:.o=.d) $(FUZZ_OBJECTS:.o=.d)

@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "checks.h"
 #include "sys.h"
 
 /* More written pages than make this are worth a pass while the program runs. */
@@ -34,6 +35,7 @@ static void phase_set(struct checkpointer *checkpointer, enum thaw_phase phase)
 {
 	pthread_mutex_lock(&checkpointer->lock);
 	checkpointer->phase = phase;
+	check_phase(checkpointer);
 	pthread_cond_broadcast(&checkpointer->changed);
 	pthread_mutex_unlock(&checkpointer->lock);
 }
@@ -106,6 +108,7 @@ static void checkpoint_done(struct checkpointer *checkpointer, int code)
 	if (code) {
 		result->error.code = code;
 		tracker_put_back(checkpointer->tracker, &checkpointer->taken);
+		check_put_back(checkpointer);
 	} else {
 		result->error.code = 0;
 		result->durable_ns = sys_monotonic_ns() - checkpointer->begun_ns;
@@ -121,6 +124,7 @@ static void checkpoint_done(struct checkpointer *checkpointer, int code)
 	pthread_mutex_lock(&checkpointer->lock);
 	checkpointer->name_count = 0;
 	checkpointer->phase = THAW_DONE;
+	check_phase(checkpointer);
 	pthread_cond_broadcast(&checkpointer->changed);
 	pthread_mutex_unlock(&checkpointer->lock);
 }
@@ -265,6 +269,7 @@ int checkpointer_begin(struct checkpointer *checkpointer, enum thaw_reason reaso
 		checkpointer->generation = (struct thaw_generation){.reason = reason};
 		checkpointer->result = (struct thaw_result){0};
 		checkpointer->phase = THAW_COPYING;
+		check_phase(checkpointer);
 		pthread_cond_broadcast(&checkpointer->changed);
 	}
 	pthread_mutex_unlock(&checkpointer->lock);
@@ -369,6 +374,7 @@ int checkpointer_capture(struct checkpointer *checkpointer, enum thaw_kind kind,
 			checkpointer->notify(checkpointer->notify_arg);
 		return code;
 	}
+	check_captured(checkpointer);
 	checkpointer->generation.time_ns = sys_realtime_ns();
 	checkpointer->generation.heap_bytes = checkpointer->region->bytes;
 	checkpointer->generation.restores = checkpointer->restores;

@@ -24,6 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "checks.h"
 #include "reachability.h"
 #include "relocate.h"
 #include "retention.h"
@@ -69,6 +70,8 @@ int commit_begin(struct image *image, struct commit **commit, struct thaw_error 
 	if (!code && !image->space_known) {
 		code = reach_all(image, error);
 		image_note_extent(image);
+		if (!code)
+			check_space_found(image);
 	}
 	if (code)
 		return code;
@@ -90,6 +93,7 @@ int commit_begin(struct image *image, struct commit **commit, struct thaw_error 
 	begun->number = image->next;
 	space_restart(&image->space);
 	image->committing = true;
+	check_commit_begun(image);
 	*commit = begun;
 	return 0;
 }
@@ -488,6 +492,7 @@ static void commit_adopt(struct commit *commit, struct change *change)
 	file_punch(image);
 	image_note_extent(image);
 	commit_free(commit);
+	check_commit_ended(image, true);
 }
 
 int commit_finish(struct commit *commit, struct thaw_generation *generation, const void *state,
@@ -522,6 +527,7 @@ int commit_finish(struct commit *commit, struct thaw_generation *generation, con
 		goto failed;
 	doing = "write the header of";
 	commit->in_doubt = true;
+	check_slot_write(image);
 	image->slots_known[commit->number % 2] = false;
 	code = header_write(image->fd, commit->number % 2, &change.slot);
 	if (code)
@@ -582,4 +588,5 @@ void commit_abort(struct commit *commit)
 		image_note_extent(image);
 	}
 	commit_free(commit);
+	check_commit_ended(image, false);
 }

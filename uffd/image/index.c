@@ -31,25 +31,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "format.h"
+#include "checks.h"
+#include "node.h"
 #include "space.h"
 #include "sys.h"
 
 _Static_assert(IMAGE_LEAF_PAGES == FORMAT_FANOUT, "a leaf has one entry per page of a cluster");
-
-struct node {
-	uint64_t first; /* page */
-	uint8_t level;
-	bool dirty;
-	struct reference written; /* where the commit under way put it; dirty nodes only */
-	union {
-		struct extent extent[FORMAT_FANOUT];
-		struct {
-			struct reference at[FORMAT_FANOUT];
-			struct node *child[FORMAT_FANOUT]; /* NULL: not loaded */
-		} inner;
-	};
-};
 
 uint64_t index_span(unsigned level)
 {
@@ -201,6 +188,7 @@ static unsigned child_number(uint64_t page, unsigned level)
 /* Put new roots over the old one until the page has a place. With the lock. */
 static int index_grow(struct index *index, uint64_t page)
 {
+	check_locked(&index->lock);
 	if (!index->levels) {
 		index->levels = 1;
 		while (page >= index_span(index->levels - 1))
@@ -237,6 +225,7 @@ static int leaf_find(struct index *index, uint64_t page, bool create, struct nod
 	unsigned wanted_level = 0;
 	int code = 0;
 
+	check_locked(&index->lock);
 	*leaf = NULL;
 again:
 	*absent_to = UINT64_MAX;

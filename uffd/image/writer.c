@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "checks.h"
 #include "sys.h"
 #include "thaw.h"
 
@@ -89,6 +90,7 @@ static int writer_write(struct writer *writer, uint64_t offset, const void *byte
 		return -errno;
 	if ((uint64_t)stat.st_size < writer->file_bytes)
 		return THAW_EOVERWRITTEN;
+	check_write(writer->space, offset, count);
 	code = sys_pwrite(writer->fd, bytes, count, offset);
 	if (!code && offset + count > writer->file_bytes)
 		writer->file_bytes = offset + count;
