@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* export.h - a generation as JSON for export, see export.c. */
+/* export_json.h - a generation as JSON for people, see export_json.c. */
 #ifndef VM_INSPECT_EXPORT_JSON_H
 #define VM_INSPECT_EXPORT_JSON_H
 

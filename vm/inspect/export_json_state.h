@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * export_json_state.h - what the files behind export.h share: export.c walks the objects, export_json_value.c writes
- * what stands for one value.
- */
+/* export_json_state.h - what the files of export_json.h share. */
 #ifndef VM_INSPECT_EXPORT_JSON_STATE_H
 #define VM_INSPECT_EXPORT_JSON_STATE_H
 
@@ -19,7 +16,7 @@ struct edges { /* what an object refers to, as far as it is shown */
 	uint64_t more; /* not kept: beyond the limit */
 };
 
-/* An object that was met: how one gets there. */
+/* An object or a long text that was written: how one gets there. */
 struct met {
 	uint32_t from; /* index of the object before it, EXPORT_NONE: a root of the output */
 	uint32_t name;
@@ -38,45 +35,57 @@ struct level { /* an object that is being written */
 	char close;    /* ] or } */
 	size_t indent; /* of what is in it */
 	bool one_line;
-	bool comma;
 	bool plain; /* properties stand directly in it */
 	bool pairs; /* entries have a key and a value */
 };
 
-struct export
-{
+struct exporter {
 	struct inspection *inspection;
 	struct graph *graph;
-	FILE *to;
+	struct json json;
 	struct export_json_options options;
 	struct met *met;
 	size_t met_room;
 	struct number_map met_numbers; /* addresses; the same number is the index in `met` */
 	struct level *levels;
 	size_t depth, levels_room;
-	size_t line;	 /* how far the last line is indented */
 	uint32_t module; /* whose variables are written, EXPORT_NONE: globals */
 	uint32_t frame;	 /* the same of a function that runs; EXPORT_NONE: another's */
-	struct text_buffer text;
 	bool failed;
 };
 
+/* ---- export_json_path.c */
+
+/* EXPORT_NONE: it was not met yet. */
+uint32_t export_json_find(const struct exporter *exporter, uint32_t address);
+/* It is met now. Returns its index; EXPORT_NONE: no memory. */
+uint32_t export_json_met(struct exporter *exporter, uint32_t address, const struct met *met);
+void export_json_put_reference(struct exporter *exporter, uint32_t index);
+
+/* ---- export_json_object.c */
+
+/* Append an edge, unless there are enough; a key comes with its value or not at all. 0 or -ENOMEM. */
+int export_json_keep(struct exporter *exporter, struct edges *edges, const struct graph_edge *edge);
+/* Append what an object shows. */
+void export_json_collect(struct exporter *exporter, struct graph_value value, bool global,
+			 struct edges *edges);
+/* A value with all that it leads to; `edge` led to it. */
+void export_json_put_tree(struct exporter *exporter, struct graph_value value,
+			  const struct graph_edge *edge);
+
 /* ---- export_json_value.c */
 
-void export_put(struct export *export, const char *text);
-void export_new_line(struct export *export, size_t indent);
-/* What was gathered in `text`, which is empty then. */
-void export_put_text(struct export *export);
-/* As a JSON string; the units are freed. */
-void export_put_quoted(struct export *export, struct graph_text units);
-/* A name as a key, with what comes between it and its value. */
-void export_put_key(struct export *export, uint32_t atom);
+/* The name of a property. */
+void export_json_put_name(struct exporter *exporter, uint32_t atom);
+/* What stands for a getter or a setter: it is not called. */
+void export_json_put_accessor(struct exporter *exporter, const char *type);
 /* Everything that is not an object. */
-void export_put_primitive(struct export *export, struct graph_value value);
-/* The "$type" of an object; and what stands behind it, before what the object refers to. */
-void export_put_type(struct export *export, struct graph_value value);
-void export_put_special(struct export *export, struct graph_value value, unsigned class_id);
+void export_json_put_primitive(struct exporter *exporter, struct graph_value value);
+/* The "$type" of an object; then what belongs to its class: a time, bytes, a state. */
+void export_json_put_type(struct exporter *exporter, struct graph_value value);
+void export_json_put_special(struct exporter *exporter, struct graph_value value,
+			     unsigned class_id);
 /* A function's name and place. */
-void export_put_function(struct export *export, struct graph_value function);
+void export_json_put_function(struct exporter *exporter, struct graph_value function);
 
 #endif

@@ -123,21 +123,31 @@ static void begin_member(struct json *json)
 	json->comma = true;
 }
 
-static void begin_value(struct json *json, const char *key)
+static void end_name(struct json *json)
 {
-	begin_member(json);
-	if (key) {
-		put_text(json->to, key);
-		fputs(json->spaced ? ": " : ":", json->to);
-	}
+	fputs(json->spaced ? ": " : ":", json->to);
+	json->named = true;
 }
 
-void json_name(struct json *json, const uint16_t *units, size_t count)
+void json_name(struct json *json, const char *name)
+{
+	begin_member(json);
+	put_text(json->to, name);
+	end_name(json);
+}
+
+void json_name_units(struct json *json, const uint16_t *units, size_t count)
 {
 	begin_member(json);
 	put_units(json->to, units, count);
-	fputs(json->spaced ? ": " : ":", json->to);
-	json->named = true;
+	end_name(json);
+}
+
+static void begin_value(struct json *json, const char *key)
+{
+	if (key)
+		json_name(json, key);
+	begin_member(json);
 }
 
 void json_line(struct json *json, size_t indent)

@@ -22,7 +22,7 @@ struct json { /* all zero but for `to`: compact */
 	size_t indent;
 };
 
-/* `key`: the name of a member of an object; NULL inside arrays, at the top, and after json_name(). */
+/* `key`: the name of a member of an object; NULL inside arrays, at the top, and after its name was written. */
 void json_open(struct json *json, const char *key, char bracket); /* '{' or '[' */
 void json_close(struct json *json, char bracket);		  /* '}' or ']' */
 /* UTF-8; each byte that is not is written as \ufffd. */
@@ -34,7 +34,8 @@ void json_bool(struct json *json, const char *key, bool value);
 /* A value that is JSON already: a number with a fraction, null. */
 void json_raw(struct json *json, const char *key, const char *value);
 /* The name of the member that comes next. */
-void json_name(struct json *json, const uint16_t *units, size_t count);
+void json_name(struct json *json, const char *name);
+void json_name_units(struct json *json, const uint16_t *units, size_t count);
 /* What comes next, a member or a closing bracket, begins a line, after `indent` times two blanks. */
 void json_line(struct json *json, size_t indent);
 
