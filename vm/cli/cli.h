@@ -12,8 +12,8 @@
 #include <stdio.h>
 
 #include "policy/runtime.h"
-#include "text/format.h"
-#include "text/json.h"
+#include "base/format.h"
+#include "base/json.h"
 
 /* ---- Options (options.c) ---- */
 

@@ -6,20 +6,12 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "cli.h"
 
 static volatile sig_atomic_t interrupted; /* by which signal */
-
-static uint64_t monotonic_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 void progress_begin(struct progress *progress, const char *verb, const struct cli_options *options)
 {
@@ -29,7 +21,7 @@ void progress_begin(struct progress *progress, const char *verb, const struct cl
 
 int progress_show(struct progress *progress, uint64_t done, uint64_t total)
 {
-	uint64_t now = monotonic_ns();
+	uint64_t now = clock_monotonic_ns();
 	char bar[31];
 	unsigned filled;
 

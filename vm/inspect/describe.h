@@ -7,7 +7,7 @@
 #define VM_INSPECT_DESCRIBE_H
 
 #include "graph.h"
-#include "text/text_buffer.h"
+#include "base/text_buffer.h"
 
 /*
  * The name of a property as source code appends it to an object: `.name`, `[3]`, `["a b"]`, `[Symbol.iterator]`,

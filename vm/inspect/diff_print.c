@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "heap_diff_state.h"
-#include "text/format.h"
+#include "base/format.h"
 
 #define PATH_PARTS 100u
 

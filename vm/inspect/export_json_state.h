@@ -6,7 +6,7 @@
 #include "describe.h"
 #include "number_map.h"
 #include "export_json.h"
-#include "text/json.h"
+#include "base/json.h"
 
 #define EXPORT_NONE UINT32_MAX /* and one more is 0 */
 

@@ -7,7 +7,7 @@
 #define VM_INSPECT_HEAP_DIFF_STATE_H
 
 #include "heap_diff.h"
-#include "text/json.h"
+#include "base/json.h"
 #include "describe.h"
 #include "number_map.h"
 

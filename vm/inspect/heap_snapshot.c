@@ -17,7 +17,7 @@
 #include "failure.h"
 #include "number_map.h"
 #include "heap_snapshot.h"
-#include "text/json.h"
+#include "base/json.h"
 
 #define TEXT_UNITS 1024u /* of a string, as V8 does */
 #define NODE_FIELDS 7u

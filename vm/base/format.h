@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* format.h - numbers and times as people read and write them, and tables. Any thread. */
-#ifndef VM_TEXT_FORMAT_H
-#define VM_TEXT_FORMAT_H
+#ifndef VM_BASE_FORMAT_H
+#define VM_BASE_FORMAT_H
 
 #include <stdbool.h>
 #include <stddef.h>

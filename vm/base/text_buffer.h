@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* text_buffer.h - UTF-8 text that grows. One thread. */
-#ifndef VM_TEXT_TEXT_BUFFER_H
-#define VM_TEXT_TEXT_BUFFER_H
+#ifndef VM_BASE_TEXT_BUFFER_H
+#define VM_BASE_TEXT_BUFFER_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "base/text.h"
+#include "clock.h"
 #include "format.h"
 #include "thaw.h"
 
@@ -59,11 +59,8 @@ struct text format_duration(uint64_t ns)
 struct text format_age(uint64_t time_ns)
 {
 	struct text text;
-	struct timespec now;
-	uint64_t now_ns, seconds;
+	uint64_t now_ns = clock_wall_ns(), seconds;
 
-	clock_gettime(CLOCK_REALTIME, &now);
-	now_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 	/* The clock may have been set back since. */
 	seconds = now_ns > time_ns ? (now_ns - time_ns) / 1000000000u : 0;
 	if (seconds < 120)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* unicode.h - single characters: out of UTF-16 and UTF-8, into UTF-8, and which of them a terminal obeys. */
-#ifndef VM_TEXT_UNICODE_H
-#define VM_TEXT_UNICODE_H
+#ifndef VM_BASE_UNICODE_H
+#define VM_BASE_UNICODE_H
 
 #include <stdbool.h>
 #include <stddef.h>

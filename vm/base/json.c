@@ -5,7 +5,7 @@
  */
 #include <string.h>
 
-#include "base/text.h"
+#include "text.h"
 #include "json.h"
 #include "unicode.h"
 

@@ -4,8 +4,8 @@
  * of commas; brackets are the caller's. One thread. Whether the stream took it is the caller's to ask
  * (ferror).
  */
-#ifndef VM_TEXT_JSON_H
-#define VM_TEXT_JSON_H
+#ifndef VM_BASE_JSON_H
+#define VM_BASE_JSON_H
 
 #include <stdbool.h>
 #include <stddef.h>
