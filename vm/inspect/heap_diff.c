@@ -22,7 +22,6 @@
 
 #define DEPTH_DEFAULT 64u
 #define LIMIT_DEFAULT 1000u
-#define TEXT_UNITS (64u << 20) /* of two ropes as long as that, the rest is not compared */
 
 /* What an object refers to, as far as it is compared. Those of the two sides are matched by `hash`. */
 struct member {
@@ -85,206 +84,7 @@ static void defer(struct diff *diff, const struct pair *pair)
 	diff->pairs[diff->pair_count++] = *pair;
 }
 
-/* ---- Comparing values */
-
-static uint64_t hash_words(uint64_t a, uint64_t b)
-{
-	const uint64_t words[2] = {a, b};
-
-	return XXH3_64bits(words, sizeof(words));
-}
-
-static uint64_t hash_text(struct diff *diff, struct graph_text text, uint64_t kind)
-{
-	uint64_t hash =
-		hash_words(kind, text.total) ^
-		XXH3_64bits(text.units ? text.units : (const uint16_t *)u"", text.count * 2);
-
-	diff->failed = diff->failed || !text.units;
-	free(text.units);
-	return hash;
-}
-
-static uint64_t hash_atom(struct diff *diff, unsigned side, uint32_t atom)
-{
-	unsigned place = atom % ATOMS_CACHED;
-	struct graph *graph = diff->sides[side].graph;
-
-	if (!diff->atoms[side][place].atom || diff->atoms[side][place].atom != atom) {
-		diff->atoms[side][place].atom = atom;
-		diff->atoms[side][place].hash = hash_text(diff,
-							  graph_atom_text(graph, atom, TEXT_UNITS),
-							  graph_atom_kind(graph, atom));
-	}
-	return diff->atoms[side][place].hash;
-}
-
-static bool is_string(struct graph_value value)
-{
-	return value.kind == GRAPH_STRING || value.kind == GRAPH_ROPE;
-}
-
-/* A key of a Map, or a member of a Set. */
-static uint64_t hash_key(struct diff *diff, unsigned side, struct graph_value key)
-{
-	struct graph *graph = diff->sides[side].graph;
-
-	if (is_string(key))
-		return hash_text(diff, graph_text(graph, key, TEXT_UNITS), GRAPH_STRING);
-	if (key.kind == GRAPH_BIGINT || key.kind == GRAPH_SHORT_BIGINT) {
-		char *digits = graph_bigint_text(graph, key);
-		uint64_t hash = digits ? XXH3_64bits(digits, strlen(digits)) : 0;
-
-		diff->failed = diff->failed || !digits;
-		free(digits);
-		return hash_words(GRAPH_BIGINT, hash);
-	}
-	return hash_words(key.kind, key.bits);
-}
-
-static bool same_text(struct diff *diff, struct graph_value older, struct graph_value newer)
-{
-	uint64_t pair = older.bits << 32 | (newer.bits & 0xffffffff);
-	unsigned place = (unsigned)(newer.bits >> 3) % TEXTS_CACHED;
-	struct graph_text a, b;
-	bool same;
-
-	if (diff->texts[place].pair == pair)
-		return diff->texts[place].same;
-	if (graph_length(diff->sides[0].graph, older) != graph_length(diff->sides[1].graph, newer))
-		return false;
-	a = graph_text(diff->sides[0].graph, older, TEXT_UNITS);
-	b = graph_text(diff->sides[1].graph, newer, TEXT_UNITS);
-	diff->failed = diff->failed || !a.units || !b.units;
-	same = a.count == b.count && (!a.count || !memcmp(a.units, b.units, a.count * 2));
-	free(a.units);
-	free(b.units);
-	diff->texts[place].pair = pair;
-	diff->texts[place].same = same;
-	return same;
-}
-
-/* Does `add` say the same of both? */
-static bool same_look(struct diff *diff, struct graph_value older, struct graph_value newer,
-		      void (*add)(struct text_buffer *text, struct graph *graph,
-				  struct graph_value value))
-{
-	struct text_buffer a = {0}, b = {0};
-	bool same;
-
-	add(&a, diff->sides[0].graph, older);
-	add(&b, diff->sides[1].graph, newer);
-	diff->failed = diff->failed || a.failed || b.failed;
-	same = a.s && b.s && !strcmp(a.s, b.s);
-	free(a.s);
-	free(b.s);
-	return same;
-}
-
-/* What is said of both in a few words: types, times, states, lengths of what is made of bytes. */
-static bool same_short(struct diff *diff, struct graph_value older, struct graph_value newer)
-{
-	return same_look(diff, older, newer, describe_value);
-}
-
-static bool same_type(struct diff *diff, struct graph_value older, struct graph_value newer)
-{
-	return same_look(diff, older, newer, describe_type);
-}
-
-static bool same_regexp(struct diff *diff, struct graph_value older, struct graph_value newer)
-{
-	struct graph_text a = graph_regexp_text(diff->sides[0].graph, older);
-	struct graph_text b = graph_regexp_text(diff->sides[1].graph, newer);
-	bool same = a.count == b.count && !memcmp(a.units, b.units, a.count * 2);
-
-	free(a.units);
-	free(b.units);
-	return same;
-}
-
-static bool same_bytes(struct diff *diff, struct graph_value older, struct graph_value newer)
-{
-	struct graph *graphs[2] = {diff->sides[0].graph, diff->sides[1].graph};
-	uint64_t length = graph_byte_length(graphs[0], older);
-	uint8_t a[4096], b[4096];
-
-	if (length != graph_byte_length(graphs[1], newer))
-		return false;
-	for (uint64_t at = 0, got; at < length; at += got) {
-		got = graph_buffer_read(graphs[0], older, at, a, sizeof(a));
-		if (!got || graph_buffer_read(graphs[1], newer, at, b, sizeof(b)) != got ||
-		    memcmp(a, b, got) != 0)
-			return false;
-	}
-	return true;
-}
-
-/* Was it written at the same place of the same file? */
-static bool same_function(struct diff *diff, struct graph_value older, struct graph_value newer)
-{
-	uint32_t files[2], lines[2];
-	bool placed[2] = {graph_function_place(diff->sides[0].graph, older, &files[0], &lines[0]),
-			  graph_function_place(diff->sides[1].graph, newer, &files[1], &lines[1])};
-
-	if (placed[0] != placed[1])
-		return false;
-	return !placed[0] || (lines[0] == lines[1] &&
-			      hash_atom(diff, 0, files[0]) == hash_atom(diff, 1, files[1]));
-}
-
-/* Two of one class, of the program's or the engine's: what they hold can be compared one by one. */
-static bool alike(struct diff *diff, struct graph_value older, struct graph_value newer)
-{
-	unsigned class_id = graph_class(diff->sides[1].graph, newer);
-
-	if (graph_class(diff->sides[0].graph, older) != class_id || !same_type(diff, older, newer))
-		return false;
-	return !graph_is_function(diff->sides[1].graph, newer) || same_function(diff, older, newer);
-}
-
-/* Are the two objects of one kind, and the same in what they hold besides references? */
-static bool same_object(struct diff *diff, struct graph_value older, struct graph_value newer)
-{
-	struct graph *graph = diff->sides[1].graph;
-	unsigned class_id = graph_class(graph, newer);
-
-	if (!alike(diff, older, newer))
-		return false;
-	if (graph_is_function(graph, newer))
-		return same_short(diff, older, newer);
-	switch (class_id) {
-	case CLASS_REGEXP:
-		return same_regexp(diff, older, newer);
-	case CLASS_DATE:
-	case CLASS_ERROR:
-	case CLASS_PROMISE:
-	case CLASS_GENERATOR:
-	case CLASS_ASYNC_GENERATOR:
-	case CLASS_DATA_VIEW:
-		return same_short(diff, older, newer);
-	case CLASS_ARRAY_BUFFER:
-	case CLASS_SHARED_ARRAY_BUFFER:
-		return same_bytes(diff, older, newer);
-	default:
-		break;
-	}
-	return class_id < CLASS_TYPED_FIRST || class_id > CLASS_TYPED_LAST ||
-	       graph_elements(diff->sides[0].graph, older) == graph_elements(graph, newer);
-}
-
-static bool same_primitive(struct diff *diff, struct graph_value older, struct graph_value newer)
-{
-	if (is_string(older) && is_string(newer))
-		return same_text(diff, older, newer);
-	if (older.kind != newer.kind)
-		return false;
-	if (older.kind == GRAPH_SYMBOL)
-		return same_text(diff, older, newer);
-	if (older.kind == GRAPH_BIGINT)
-		return hash_key(diff, 0, older) == hash_key(diff, 1, newer);
-	return older.bits == newer.bits;
-}
+/* ---- Comparing */
 
 /* Both have it. What lies in two objects is compared later. */
 static void compare(struct diff *diff, uint32_t from, const struct step *last,
@@ -298,15 +98,15 @@ static void compare(struct diff *diff, uint32_t from, const struct step *last,
 	older = graph_follow(diff->sides[0].graph, older);
 	newer = graph_follow(diff->sides[1].graph, newer);
 	if (older.kind != GRAPH_OBJECT || newer.kind != GRAPH_OBJECT) {
-		if (!same_primitive(diff, older, newer))
+		if (!heap_diff_same_primitive(diff, older, newer))
 			diff_print_change(diff, CHANGED, from, last, older, newer, NULL);
 		return;
 	}
 	if (!meet(diff, older, newer))
 		return;
-	if (!same_object(diff, older, newer)) {
+	if (!heap_diff_same_object(diff, older, newer)) {
 		diff_print_change(diff, CHANGED, from, last, older, newer, NULL);
-		if (!alike(diff, older, newer))
+		if (!heap_diff_alike(diff, older, newer))
 			return;
 	}
 	step.from = from;
@@ -388,19 +188,19 @@ static int collect_member(void *arg, const struct graph_edge *edge)
 			    : !edge->enumerable)
 			return 0;
 		member.step.kind = STEP_PROPERTY;
-		member.hash =
-			hash_atom(diff, collect->side, edge->name) + (edge->kind == GRAPH_SETTER);
+		member.hash = heap_diff_hash_atom(diff, collect->side, edge->name) +
+			      (edge->kind == GRAPH_SETTER);
 		break;
 	case GRAPH_ELEMENT:
 		if (collect->dense)
 			return 0; /* compared one by one */
 		member.step.kind = STEP_ELEMENT;
-		member.hash = hash_words(STEP_ELEMENT, edge->name);
+		member.hash = heap_diff_hash(STEP_ELEMENT, edge->name);
 		break;
 	case GRAPH_KEY:
 		member.step.kind = STEP_MEMBER;
 		member.step.key = edge->to;
-		member.hash = hash_key(diff, collect->side, edge->to);
+		member.hash = heap_diff_hash_key(diff, collect->side, edge->to);
 		break;
 	case GRAPH_ENTRY:
 		if (!collect->members->count)
@@ -411,20 +211,22 @@ static int collect_member(void *arg, const struct graph_edge *edge)
 		return 0;
 	case GRAPH_VARIABLE:
 		member.step.kind = STEP_VARIABLE;
-		member.hash = hash_words(STEP_VARIABLE, hash_atom(diff, collect->side, edge->name));
+		member.hash = heap_diff_hash(STEP_VARIABLE,
+					     heap_diff_hash_atom(diff, collect->side, edge->name));
 		break;
 	case GRAPH_SLOT:
 		if (collect->class_id != CLASS_BOUND_FUNCTION)
 			return 0;
 		member.step.kind = STEP_ARGUMENT;
-		member.hash = hash_words(STEP_ARGUMENT, edge->name);
+		member.hash = heap_diff_hash(STEP_ARGUMENT, edge->name);
 		break;
 	case GRAPH_INTERNAL:
 		if (!compares_internal(collect->class_id, edge->text))
 			return 0;
 		member.step.kind = STEP_TEXT;
 		member.step.text = edge->text;
-		member.hash = hash_words(STEP_TEXT, XXH3_64bits(edge->text, strlen(edge->text)));
+		member.hash =
+			heap_diff_hash(STEP_TEXT, XXH3_64bits(edge->text, strlen(edge->text)));
 		break;
 	default:
 		return 0;
@@ -444,7 +246,7 @@ static int collect_variable(void *arg, const struct graph_edge *edge)
 		collect->function = true;
 	else if (edge->kind != GRAPH_PROPERTY || collect->function)
 		return 0;
-	member.hash = hash_atom(collect->diff, collect->side, edge->name);
+	member.hash = heap_diff_hash_atom(collect->diff, collect->side, edge->name);
 	return member_add(collect, &member);
 }
 
@@ -459,8 +261,8 @@ static int collect_module(void *arg, const struct graph_edge *edge)
 
 	if (edge->to.kind != GRAPH_MODULE || !inspection_is_program_module(graph, edge->to))
 		return 0;
-	member.hash = hash_text(collect->diff,
-				graph_text(graph, graph_name(graph, edge->to, &fallback), 4096), 0);
+	member.hash = heap_diff_hash_text(
+		collect->diff, graph_text(graph, graph_name(graph, edge->to, &fallback), 4096), 0);
 	return member_add(collect, &member);
 }
 

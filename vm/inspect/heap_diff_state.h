@@ -73,6 +73,21 @@ struct range {
 	uint32_t first, last;
 };
 
+/* ---- heap_diff_values.c: `older` and `newer` are of the older and the newer generation */
+
+uint64_t heap_diff_hash(uint64_t a, uint64_t b);
+/* Frees the text. */
+uint64_t heap_diff_hash_text(struct diff *diff, struct graph_text text, uint64_t kind);
+uint64_t heap_diff_hash_atom(struct diff *diff, unsigned side, uint32_t atom);
+/* Of a key of a Map, or a member of a Set. */
+uint64_t heap_diff_hash_key(struct diff *diff, unsigned side, struct graph_value key);
+bool heap_diff_same_primitive(struct diff *diff, struct graph_value older,
+			      struct graph_value newer);
+/* Are two objects of one class and, if they are functions, of one place? Then their members can be compared. */
+bool heap_diff_alike(struct diff *diff, struct graph_value older, struct graph_value newer);
+/* Are they that, and the same in what they hold besides references? */
+bool heap_diff_same_object(struct diff *diff, struct graph_value older, struct graph_value newer);
+
 /* ---- diff_print.c */
 
 void diff_print_begin(struct diff *diff);
