@@ -195,7 +195,7 @@ void engine_collect_inside_turn(struct js_engine *engine);
 /* ---- wasm_rt.c ---- */
 void wasm_rt_set_native(struct js_engine *engine);
 
-/* ---- value.c: all on the VM's stack ---- */
+/* ---- value.c: all of it runs on the stack of the VM ---- */
 
 u32 vm_string(struct js_engine *engine, const char *text,
 	      size_t bytes); /* NUL-terminated copy; 0: exception */

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
- * value.c - evaluation, jobs, calls, properties, and values to and from the host.
+ * value.c - values to and from the host, and their properties.
  *
- * Owns: nothing; handles belong to whoever received them. Each public function packs its
- * arguments into a struct call and enters the VM, where the run_* function of the same name does
- * the work. Owner's thread. Must never keep a pointer into linear memory across a call that may
- * free what it points to.
+ * Owns nothing; a handle belongs to the caller that received it. Each public function packs its arguments
+ * into a struct call and enters the VM, where the run_* function of the same name does the work. Owner's
+ * thread. Must never keep a pointer into linear memory across a call that may free what it points to.
  */
 #define _GNU_SOURCE
 #include <math.h>
@@ -13,17 +12,11 @@
 
 #include "state.h"
 
-enum {
-	EVAL_MODULE = 1 << 0,
-	EVAL_COMPILE_ONLY = 1 << 5,
-	EVAL_ASYNC = 1 << 7
-}; /* JS_EVAL_* of quickjs.h */
-
 struct call {
 	struct js_engine *engine;
 	js_value value, other;
-	unsigned count, flags;
-	const char *text, *name;
+	unsigned count, state;
+	const char *text;
 	size_t bytes;
 	double number;
 	u64 word;
@@ -121,161 +114,6 @@ char *value_text(struct js_engine *engine, u64 value, size_t *bytes)
 	}
 	VM(engine, JS_FreeCString, engine->context, text);
 	return copy;
-}
-
-/* ---- Evaluation and jobs ---- */
-
-/* A module: complete import.meta, load what it imports. Consumes it if that fails. */
-static bool prepare_module(struct js_engine *engine, u64 module, const char *host_name)
-{
-	if (module_set_meta(engine, (u32)module, host_name, true) &&
-	    (s32)VM(engine, JS_ResolveModule, engine->context, module) >= 0)
-		return true;
-	VM(engine, JS_FreeValue, engine->context, module);
-	return false;
-}
-
-/* The first half of an evaluation, in which no code of the program runs. */
-static void run_compile(void *arg)
-{
-	struct call *call = arg;
-	struct js_engine *engine = call->engine;
-	u32 code = vm_string(engine, call->text, call->bytes);
-	u32 name = code ? vm_string(engine, call->name, strlen(call->name)) : 0;
-	u32 flags = EVAL_COMPILE_ONLY | (call->flags & JS_EVAL_MODULE  ? EVAL_MODULE
-					 : call->flags & JS_EVAL_ASYNC ? EVAL_ASYNC
-								       : 0);
-	u64 made = VALUE_EXCEPTION;
-
-	if (name)
-		made = VM(engine, JS_Eval, engine->context, code, (u32)call->bytes, name, flags);
-	vm_free(engine, name);
-	vm_free(engine, code);
-	if (value_has_tag(made, TAG_EXCEPTION))
-		return;
-	call->done = true;
-	if (call->flags & JS_EVAL_COMPILE_ONLY)
-		VM(engine, JS_FreeValue, engine->context, made);
-	else if (call->flags & JS_EVAL_MODULE)
-		call->done = prepare_module(engine, made, call->name);
-	else if (call->flags & JS_EVAL_REDECLARE && !redeclare(engine, made)) {
-		VM(engine, JS_FreeValue, engine->context, made);
-		call->done = false;
-	}
-	call->word = made;
-}
-
-/* ---- The three ways into the program's code: on the turn stack (see struct turn_entry) ---- */
-
-static void turn_evaluate(void *arg)
-{
-	struct js_engine *engine = arg;
-
-	engine->entry.result = value_box(
-		engine, VM(engine, JS_EvalFunction, engine->context, engine->entry.function));
-}
-
-static void turn_call(void *arg)
-{
-	struct js_engine *engine = arg;
-	u32 count = engine->entry.count, arguments = engine->entry.arguments;
-	bool allocated = engine->entry.allocated;
-	js_value result =
-		value_box(engine, VM(engine, JS_Call, engine->context, engine->entry.function,
-				     engine->entry.self, count, arguments));
-
-	if (allocated)
-		vm_free(engine, arguments);
-	else
-		vm_pop(engine, count * 8);
-	engine->entry.result = result;
-}
-
-#define NO_JOB 1u /* no handle: those are multiples of 8 */
-
-static void turn_job(void *arg)
-{
-	struct js_engine *engine = arg;
-	u32 context = vm_push(engine, 4);
-	s32 status = (s32)VM(engine, JS_ExecutePendingJob, engine->runtime, context);
-
-	vm_pop(engine, 4);
-	engine->entry.result =
-		!status	     ? NO_JOB
-		: status > 0 ? 0
-			     : value_box(engine, VM(engine, JS_GetException, engine->context));
-}
-
-js_value js_eval(struct js_engine *engine, const char *code, size_t bytes, const char *name,
-		 unsigned flags)
-{
-	struct call call = {
-		.engine = engine, .text = code, .bytes = bytes, .name = name, .flags = flags};
-
-	if (!engine_enter(engine, run_compile, &call) || !call.done)
-		return 0;
-	if (flags & JS_EVAL_COMPILE_ONLY)
-		return js_undefined(engine);
-	engine->entry = (struct turn_entry){.function = call.word};
-	return engine_enter_turn(engine, turn_evaluate) ? engine->entry.result : 0;
-}
-
-bool js_run_job(struct js_engine *engine, js_value *exception)
-{
-	bool ran;
-
-	engine->entry = (struct turn_entry){.result = NO_JOB};
-	ran = engine_enter_turn(engine, turn_job) && engine->entry.result != NO_JOB;
-	*exception = ran ? engine->entry.result : 0;
-	return ran;
-}
-
-static void run_allocate(void *arg)
-{
-	struct call *call = arg;
-
-	call->word = VM(call->engine, malloc, call->count * 8);
-	if (!call->word)
-		VM(call->engine, JS_ThrowOutOfMemory, call->engine->context);
-}
-
-js_value js_call(struct js_engine *engine, js_value function, js_value self, unsigned count,
-		 const js_value *arguments)
-{
-	struct call call = {.engine = engine, .count = count};
-	struct turn_entry entry = {.count = count, .allocated = count > 64};
-
-	if (!entry.allocated)
-		entry.arguments = vm_push(engine, count * 8);
-	else if (engine_enter(engine, run_allocate, &call) && call.word)
-		entry.arguments = (u32)call.word;
-	else
-		return 0;
-	for (unsigned i = 0; i < count; i++)
-		vm_store64(engine, entry.arguments + 8 * i, value_of(engine, arguments[i]));
-	entry.function = value_of(engine, function);
-	entry.self = value_of(engine, self);
-	engine->entry = entry;
-	return engine_enter_turn(engine, turn_call) ? engine->entry.result : 0;
-}
-
-js_value js_turn_continue(struct js_engine *engine)
-{
-	return engine_continue_turn(engine) ? engine->entry.result : 0;
-}
-
-static void run_jobs_pending(void *arg)
-{
-	struct call *call = arg;
-
-	call->done = VM(call->engine, JS_IsJobPending, call->engine->runtime);
-}
-
-bool js_jobs_pending(struct js_engine *engine)
-{
-	struct call call = {.engine = engine};
-
-	return engine_enter(engine, run_jobs_pending, &call) && call.done;
 }
 
 /* ---- Handles ---- */
@@ -737,7 +575,7 @@ static void run_promise_state(void *arg)
 	struct call *call = arg;
 	struct js_engine *engine = call->engine;
 
-	call->flags = VM(engine, JS_PromiseState, engine->context, value_of(engine, call->value));
+	call->state = VM(engine, JS_PromiseState, engine->context, value_of(engine, call->value));
 }
 
 enum js_promise_state js_promise_state(struct js_engine *engine, js_value promise)
@@ -745,8 +583,8 @@ enum js_promise_state js_promise_state(struct js_engine *engine, js_value promis
 	struct call call = {.engine = engine, .value = promise};
 
 	engine_enter(engine, run_promise_state, &call);
-	return call.flags == 1	 ? JS_PROMISE_FULFILLED
-	       : call.flags == 2 ? JS_PROMISE_REJECTED
+	return call.state == 1	 ? JS_PROMISE_FULFILLED
+	       : call.state == 2 ? JS_PROMISE_REJECTED
 				 : JS_PROMISE_PENDING;
 }
 
