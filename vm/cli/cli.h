@@ -90,6 +90,29 @@ struct cli_option {
 		"verbose", 'v', NULL, CLI_FLAG, CLI_FIELD(verbose),        \
 			"a line on stderr for each generation and restore" \
 	}
+#define CLI_IMAGE(help)                                                \
+	{                                                              \
+		"image", 'i', "PATH", CLI_TEXT, CLI_FIELD(image), help \
+	}
+#define CLI_EVERY(help)                                                     \
+	{                                                                   \
+		"every", 0, "TIME", CLI_DURATION, CLI_FIELD(every_ns), help \
+	}
+#define CLI_FRESH                                              \
+	{                                                      \
+		"fresh", 0, NULL, CLI_FLAG, CLI_FIELD(fresh),  \
+			"start anew, whatever the image holds" \
+	}
+/*
+ * What every command that runs a program takes: from which image it starts and what stays of it, and how
+ * much it tells. `verb`: what is done from the generation of --at.
+ */
+#define CLI_RUN_FROM(image_help, every_help, verb) \
+	CLI_IMAGE(image_help), CLI_EVERY(every_help), CLI_FRESH, CLI_AT(verb), CLI_RETAIN, CLI_TRUST
+#define CLI_RUN_TELL(json_help, quiet_help)                                                \
+	CLI_STATS, {"json", 0, NULL, CLI_FLAG, CLI_FIELD(json), json_help},                \
+		{"quiet", 'q', NULL, CLI_FLAG, CLI_FIELD(quiet), quiet_help}, CLI_VERBOSE, \
+		CLI_HELP
 #define CLI_JSON                                                                   \
 	{                                                                          \
 		"json", 0, NULL, CLI_FLAG, CLI_FIELD(json), "write JSON to stdout" \

@@ -457,18 +457,9 @@ static int repl(const struct cli_options *options, int count, char **operands)
 }
 
 static const struct cli_option repl_options[] = {
-	{"image", 'i', "PATH", CLI_TEXT, CLI_FIELD(image), "the image, if it is not the operand"},
-	{"every", 0, "TIME", CLI_DURATION, CLI_FIELD(every_ns),
-	 "checkpoint this often while timers run (default 1s)"},
-	{"fresh", 0, NULL, CLI_FLAG, CLI_FIELD(fresh), "start anew, whatever the image holds"},
-	CLI_AT("start"),
-	CLI_RETAIN,
-	CLI_TRUST,
-	CLI_STATS,
-	{"json", 0, NULL, CLI_FLAG, CLI_FIELD(json), "the same, and .stats, as JSON"},
-	{"quiet", 'q', NULL, CLI_FLAG, CLI_FIELD(quiet), "no banner, no notes"},
-	CLI_VERBOSE,
-	CLI_HELP,
+	CLI_RUN_FROM("the image, if it is not the operand",
+		     "checkpoint this often while timers run (default 1s)", "start"),
+	CLI_RUN_TELL("the same, and .stats, as JSON", "no banner, no notes"),
 	{0},
 };
 

@@ -96,21 +96,12 @@ static int run(const struct cli_options *options, int count, char **operands)
 }
 
 static const struct cli_option run_options[] = {
-	{"image", 'i', "PATH", CLI_TEXT, CLI_FIELD(image),
-	 "the image (default: beside the script, FILE.thaw)"},
-	{"every", 0, "TIME", CLI_DURATION, CLI_FIELD(every_ns),
-	 "checkpoint this often (default 1s; 0: only on request and at the end)"},
-	{"fresh", 0, NULL, CLI_FLAG, CLI_FIELD(fresh), "start anew, whatever the image holds"},
-	CLI_AT("continue"),
-	CLI_RETAIN,
-	CLI_TRUST,
+	CLI_RUN_FROM("the image (default: beside the script, FILE.thaw)",
+		     "checkpoint this often (default 1s; 0: only on request and at the end)",
+		     "continue"),
 	{"prefetch", 0, "none|working-set|all", CLI_TEXT, CLI_FIELD(prefetch),
 	 "read in the background what earlier starts touched first, or all (default none)"},
-	CLI_STATS,
-	{"json", 0, NULL, CLI_FLAG, CLI_FIELD(json), "the same as one JSON object"},
-	{"quiet", 'q', NULL, CLI_FLAG, CLI_FIELD(quiet), "no notes on stderr, only errors"},
-	CLI_VERBOSE,
-	CLI_HELP,
+	CLI_RUN_TELL("the same as one JSON object", "no notes on stderr, only errors"),
 	{0},
 };
 
