@@ -168,6 +168,43 @@ TEST(json_strings_are_escaped)
 	free(out);
 }
 
+TEST(json_for_people_has_blanks_and_lines)
+{
+	static const uint16_t units[] = {'a', 0xd83d, 0xde00, 0xd800};
+	char *out = NULL;
+	size_t bytes;
+	struct json json = {.to = open_memstream(&out, &bytes), .spaced = true};
+
+	json_open(&json, NULL, '{');
+	json_line(&json, 1);
+	json_units(&json, "one", units, 4);
+	json_line(&json, 1);
+	json_name_units(&json, units, 1);
+	json_open(&json, NULL, '[');
+	json_raw(&json, NULL, "1.5");
+	json_number(&json, NULL, 2);
+	json_close(&json, ']');
+	json_line(&json, 0);
+	json_close(&json, '}');
+	fclose(json.to);
+	EXPECT_STREQ(out, "{\n  \"one\": \"a\xf0\x9f\x98\x80\\ud800\",\n  \"a\": [1.5, 2]\n}");
+	free(out);
+}
+
+TEST(json_strings_are_cut_where_the_room_ends)
+{
+	char to[12];
+
+	EXPECT_EQ(5, json_quote("abc", to, 12));
+	EXPECT_STREQ("\"abc\"", to);
+	EXPECT_EQ(2, json_quote("abc", to, 3));
+	EXPECT_STREQ("\"\"", to);
+	json_quote("a\x01", to, 12);
+	EXPECT_STREQ("\"a\\u0001\"", to);
+	json_quote("ab\x01\x01", to, 12);
+	EXPECT_STREQ("\"ab\\u0001\"", to);
+}
+
 static bool unfinished(const char *code)
 {
 	struct repl_scan scan = {0};

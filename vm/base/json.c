@@ -62,26 +62,62 @@ static void quoted_end(struct quoted *quoted)
 	quoted_flush(quoted);
 }
 
-static void put_text(FILE *to, const char *text)
+/* UTF-8 that is read; a path, say, may be any bytes. */
+struct utf8 {
+	const char *at;
+	size_t left, valid; /* bytes; the first `valid` of those that are left are well-formed */
+};
+
+static struct utf8 utf8_begin(const char *text)
 {
-	size_t left = strlen(text), valid = text_valid_prefix(text, left), bytes;
-	struct quoted quoted;
+	size_t left = strlen(text);
+
+	return (struct utf8){text, left, text_valid_prefix(text, left)};
+}
+
+/* The next character, or one byte that is none, as it stands between the quotes. Returns the bytes written. */
+static size_t utf8_escape(struct utf8 *text, char to[8])
+{
+	size_t taken = 1, put;
 	uint32_t c;
 
+	if (text->valid) {
+		taken = utf8_next(text->at, &c);
+		text->valid -= taken;
+		put = json_character(c, to);
+	} else {
+		put = (size_t)sprintf(to, "\\ufffd");
+		text->valid = text_valid_prefix(text->at + 1, text->left - 1);
+	}
+	text->at += taken;
+	text->left -= taken;
+	return put;
+}
+
+static void put_text(FILE *to, const char *text)
+{
+	struct utf8 utf8 = utf8_begin(text);
+	struct quoted quoted;
+
 	quoted_begin(&quoted, to);
-	for (; left; text += bytes, left -= bytes) {
-		if (valid) {
-			valid -= bytes = utf8_next(text, &c);
-			quoted_add(&quoted, c);
-			continue;
-		}
-		/* A path may be any bytes. */
-		bytes = 1;
+	while (utf8.left) {
 		quoted_room(&quoted);
-		quoted.used += (size_t)sprintf(quoted.bytes + quoted.used, "\\ufffd");
-		valid = text_valid_prefix(text + 1, left - 1);
+		quoted.used += utf8_escape(&utf8, quoted.bytes + quoted.used);
 	}
 	quoted_end(&quoted);
+}
+
+size_t json_quote(const char *text, char *to, size_t room)
+{
+	struct utf8 utf8 = utf8_begin(text);
+	size_t used = 0;
+
+	to[used++] = '"';
+	while (utf8.left && used + 8 <= room)
+		used += utf8_escape(&utf8, to + used);
+	to[used++] = '"';
+	to[used] = '\0';
+	return used;
 }
 
 static void put_units(FILE *to, const uint16_t *units, size_t count)

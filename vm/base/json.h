@@ -39,6 +39,11 @@ void json_name_units(struct json *json, const uint16_t *units, size_t count);
 /* What comes next, a member or a closing bracket, begins a line, after `indent` times two blanks. */
 void json_line(struct json *json, size_t indent);
 
+/*
+ * UTF-8 as a string with its quotes, in memory: for those that must not allocate, as a stream would. At least 3
+ * bytes of room; what has no room is left out. Returns the bytes without the terminator.
+ */
+size_t json_quote(const char *text, char *to, size_t room);
 /* A character as it stands between the quotes. Returns the bytes written. */
 size_t json_character(uint32_t character, char to[8]);
 

@@ -62,7 +62,7 @@ static void take_away_on_signals(const char *temporary)
 	}
 }
 
-static int open_temporary(struct output *output, struct thaw_error *error)
+static int open_temporary(struct atomic_output *output, struct thaw_error *error)
 {
 	sigset_t all, before;
 	int fd;
@@ -89,13 +89,13 @@ static int open_temporary(struct output *output, struct thaw_error *error)
 	return failure(error, -ENOMEM, "%s: no memory to write it", output->path);
 }
 
-int output_open(struct output *output, const char *path, const char *image,
-		struct thaw_error *error)
+int atomic_output_open(struct atomic_output *output, const char *path, const char *image,
+		       struct thaw_error *error)
 {
 	struct stat status;
 	bool exists;
 
-	*output = (struct output){.to = stdout};
+	*output = (struct atomic_output){.to = stdout};
 	if (!path || !strcmp(path, "-"))
 		return 0;
 	output->to = NULL;
@@ -114,7 +114,7 @@ int output_open(struct output *output, const char *path, const char *image,
 	return open_temporary(output, error);
 }
 
-int output_close(struct output *output, int code, struct thaw_error *error)
+int atomic_output_close(struct atomic_output *output, int code, struct thaw_error *error)
 {
 	const char *path = output->path ? output->path : "standard output";
 
@@ -136,7 +136,7 @@ int output_close(struct output *output, int code, struct thaw_error *error)
 	return code;
 }
 
-int output_fail(const struct thaw_error *error, int code)
+int atomic_output_fail(const struct thaw_error *error, int code)
 {
 	if (code == -EEXIST || code == -EISDIR)
 		return cli_fail(code == -EEXIST ? EXIT_USAGE : EXIT_IO, "%s", error->text);

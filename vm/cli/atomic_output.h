@@ -5,22 +5,22 @@
 
 #include "cli.h"
 
-struct output {
+struct atomic_output {
 	FILE *to;
 	char *path, *temporary; /* NULL: stdout; or a file that is written in place */
 };
 
 /*
  * `path` NULL or "-": standard output. Neither the image that is read nor any other is written over:
- * -EEXIST. Returns 0 or a negative code; output_close() is due after either.
+ * -EEXIST. Returns 0 or a negative code; atomic_output_close() is due after either.
  */
-int output_open(struct output *output, const char *path, const char *image,
-		struct thaw_error *error);
+int atomic_output_open(struct atomic_output *output, const char *path, const char *image,
+		       struct thaw_error *error);
 
 /* Keep what was written, or, if `code` says so, not. Returns `code`, or what went wrong now. */
-int output_close(struct output *output, int code, struct thaw_error *error);
+int atomic_output_close(struct atomic_output *output, int code, struct thaw_error *error);
 
 /* Say it, and choose the exit code. */
-int output_fail(const struct thaw_error *error, int code);
+int atomic_output_fail(const struct thaw_error *error, int code);
 
 #endif

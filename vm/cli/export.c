@@ -32,14 +32,14 @@ static int export_to(const struct cli_options *options, struct inspection *inspe
 	const struct export_json_options json = {options->depth, options->limit, options->all};
 	char *chosen = options->output ? NULL : default_path(inspection->path, snapshot);
 	const char *path = options->output ? options->output : chosen;
-	struct output output;
+	struct atomic_output output;
 	uint64_t dropped;
-	int code = output_open(&output, path, inspection->path, error);
+	int code = atomic_output_open(&output, path, inspection->path, error);
 
 	if (!code)
 		code = snapshot ? heap_snapshot_write(inspection->graph, output.to, error)
 				: export_json_write(inspection, &json, output.to, error);
-	code = output_close(&output, code, error);
+	code = atomic_output_close(&output, code, error);
 	dropped = graph_dropped(inspection->graph);
 	if (!code && dropped)
 		cli_fail(0, "%s: %llu references of generation %llu lead nowhere and were left out",
@@ -78,7 +78,7 @@ static int export_image(const struct cli_options *options, int operand_count, ch
 		return cli_fail_error(&error, code);
 	code = export_to(options, &inspection, snapshot, &error);
 	inspection_close(&inspection);
-	return code ? output_fail(&error, code) : 0;
+	return code ? atomic_output_fail(&error, code) : 0;
 }
 
 static const struct cli_option export_options[] = {

@@ -170,13 +170,13 @@ static void print_json(const struct map *map, FILE *to)
 static int write_output(const struct map *map, const char *path, const char *bytes, size_t count)
 {
 	struct thaw_error error = {0};
-	struct output output;
-	int code = output_open(&output, path, map->path, &error);
+	struct atomic_output output;
+	int code = atomic_output_open(&output, path, map->path, &error);
 
 	if (!code)
 		fwrite(bytes, 1, count, output.to);
-	code = output_close(&output, code, &error);
-	return code ? output_fail(&error, code) : 0;
+	code = atomic_output_close(&output, code, &error);
+	return code ? atomic_output_fail(&error, code) : 0;
 }
 
 static int map_image(const struct cli_options *options, struct map *map, struct thaw_image *image)

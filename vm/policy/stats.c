@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/text.h"
+#include "base/json.h"
 #include "runtime.h"
 
 static void put(int fd, const char *text, int length, size_t room)
@@ -102,26 +102,6 @@ static void print_table(const struct runtime_stats *stats, int fd)
 	put(fd, text, (int)used, sizeof(text));
 }
 
-/* As a JSON string, in at most `room` bytes; what is no UTF-8 as '?'. */
-static size_t quote(char *to, size_t room, const char *text)
-{
-	size_t bytes = strlen(text), used = 0;
-	bool valid = text_valid_prefix(text, bytes) == bytes;
-
-	to[used++] = '"';
-	for (size_t i = 0; i < bytes && used + 8 < room; i++) {
-		unsigned char byte = (unsigned char)text[i];
-
-		if (byte < 0x20 || byte == '"' || byte == '\\')
-			used += (size_t)snprintf(to + used, room - used, "\\u%04x", byte);
-		else
-			to[used++] = byte < 0x80 || valid ? text[i] : '?';
-	}
-	to[used++] = '"';
-	to[used] = '\0';
-	return used;
-}
-
 static void print_json(const struct runtime_stats *stats, int fd)
 {
 	const struct thaw_status *heap = &stats->heap;
@@ -163,7 +143,7 @@ static void print_json(const struct runtime_stats *stats, int fd)
 					 (unsigned long long)fields[i].value);
 	used += (size_t)snprintf(text + used, sizeof(text) - used, ",\"checkpointError\":");
 	if (stats->failure[0])
-		used += quote(text + used, sizeof(text) - used - 1024, stats->failure);
+		used += json_quote(stats->failure, text + used, sizeof(text) - used - 1024);
 	else
 		used += (size_t)snprintf(text + used, sizeof(text) - used, "null");
 	used += (size_t)snprintf(

@@ -20,6 +20,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "failure.h"
 #include "state.h"
 
 #ifndef JS_WASM_HASH /* the build may pin the very binary: -DJS_WASM_HASH='"1a2b3c4d"' */
@@ -277,15 +278,6 @@ static int initialize_thread(void)
 
 /* ---- Creation and restoration ---- */
 
-static int fail(struct thaw_error *error, int code, const char *text)
-{
-	if (error) {
-		error->code = code;
-		snprintf(error->text, sizeof(error->text), "%s", text);
-	}
-	return code;
-}
-
 static int compare_bindings(const void *a, const void *b)
 {
 	const struct js_host_binding *const *left = a, *const *right = b;
@@ -340,7 +332,7 @@ static struct js_engine *engine_new(struct thaw *heap, const struct js_host *hos
 	if (code) /* another engine of this process, 39-bit address spaces, ThreadSanitizer */
 		code = vm_stack_open(&stack, NULL, engine_bytes());
 	if (code) {
-		fail(error, code, "JavaScript engine: no address space for its stack");
+		failure(error, code, "JavaScript engine: no address space for its stack");
 		return NULL;
 	}
 	engine = (struct js_engine *)stack.top;
@@ -357,7 +349,7 @@ static struct js_engine *engine_new(struct thaw *heap, const struct js_host *hos
 	if (code == 0)
 		code = scratch_is_there();
 	if (code < 0) {
-		fail(error, code, "JavaScript engine: no address space for its stack");
+		failure(error, code, "JavaScript engine: no address space for its stack");
 		js_engine_free(engine);
 		return NULL;
 	}
@@ -553,7 +545,7 @@ static int engine_start(struct js_engine *engine, void (*function)(void *arg), i
 	snprintf(text, sizeof(text), "JavaScript engine: %s",
 		 engine->trap[0] ? engine->trap : start.problem);
 	js_engine_free(engine);
-	return fail(error, start.code ? start.code : code, text);
+	return failure(error, start.code ? start.code : code, "%s", text);
 }
 
 int js_engine_create(struct thaw *heap, const struct js_host *host, struct js_engine **engine,
@@ -567,7 +559,7 @@ int js_engine_create(struct thaw *heap, const struct js_host *host, struct js_en
 	code = move_into_heap(made);
 	if (code < 0) {
 		js_engine_free(made);
-		return fail(error, code, "JavaScript engine: the heap is too small");
+		return failure(error, code, "JavaScript engine: the heap is too small");
 	}
 	return engine_start(made, run_create, -ENOTSUP, engine, error);
 }
@@ -586,8 +578,8 @@ int js_engine_restore(struct thaw *heap, const struct js_host *host, const struc
 	    (size_t)small->memory_pages << 16 != thaw_size(heap) || small->stack_pointer % 16 ||
 	    small->stack_pointer > (u64)small->memory_pages << 16) {
 		js_engine_free(made);
-		return fail(error, THAW_EDAMAGED,
-			    "JavaScript engine: the image's VM state cannot be");
+		return failure(error, THAW_EDAMAGED,
+			       "JavaScript engine: the image's VM state cannot be");
 	}
 	use_heap(made, small->memory_pages);
 	made->wasm.w2c___stack_pointer = small->stack_pointer;
