@@ -163,7 +163,7 @@ static void checkpoint_write(struct checkpointer *checkpointer)
 	struct thaw_generation *generation = &checkpointer->generation;
 	uint32_t page_bytes = checkpointer->region->page_bytes;
 	const char *from = checkpointer->staging;
-	bool touches = false;
+	bool recorded = false;
 	int code = 0;
 
 	for (uint64_t page = 0; (page = bitmap_next(&checkpointer->residual, page)) != UINT64_MAX;
@@ -186,9 +186,9 @@ static void checkpoint_write(struct checkpointer *checkpointer)
 	for (unsigned i = 0; !code && i < checkpointer->name_count; i++)
 		code = commit_name(checkpointer->commit, checkpointer->names[i].name,
 				   &(uint64_t){COMMIT_ITSELF}, error);
-	if (!code && checkpointer->touches)
-		touches = touches_offer(checkpointer->touches, checkpointer->image,
-					checkpointer->commit, generation->reason);
+	if (!code && checkpointer->recorder)
+		recorded = working_set_offer(checkpointer->recorder, checkpointer->image,
+					     checkpointer->commit, generation->reason);
 	if (!code) {
 		generation->pages_written = bitmap_count(&checkpointer->taken);
 		generation->durable_ns = sys_monotonic_ns() - checkpointer->begun_ns;
@@ -197,8 +197,8 @@ static void checkpoint_write(struct checkpointer *checkpointer)
 	}
 	if (!code) {
 		checkpointer->commit = NULL;
-		if (touches)
-			touches_stored(checkpointer->touches);
+		if (recorded)
+			working_set_stored(checkpointer->recorder);
 		free(checkpointer->durable_state);
 		checkpointer->durable_state = checkpointer->state;
 		checkpointer->durable_state_bytes = checkpointer->state_bytes;

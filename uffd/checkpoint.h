@@ -27,7 +27,7 @@ struct checkpointer {
 	struct region *region;
 	struct tracker *tracker;
 	struct image *image;
-	struct touches *touches; /* stored with a generation, once; may be NULL */
+	struct working_set_recorder *recorder; /* stored with a generation, once; may be NULL */
 	void (*notify)(void *arg);
 	void *notify_arg;
 

@@ -143,15 +143,15 @@ static void serve_fresh(struct fault_service *service, uint64_t page)
  * For the working set. A stream that comes to the end of what readahead brought has touched all of
  * that, too.
  */
-static void note_touch(struct fault_service *service, uint64_t page)
+static void note_access(struct fault_service *service, uint64_t page)
 {
 	uint64_t cluster = cluster_of(service, page);
 
 	if (cluster == service->stream_next)
 		for (unsigned before = service->stream_window - 1; before; before--)
-			touches_note(service->options.touches,
-				     (cluster - before) * service->cluster_pages);
-	touches_note(service->options.touches, page);
+			working_set_note(service->options.recorder,
+					 (cluster - before) * service->cluster_pages);
+	working_set_note(service->options.recorder, page);
 }
 
 static void serve(struct fault_service *service, const struct uffd_msg *message)
@@ -163,8 +163,8 @@ static void serve(struct fault_service *service, const struct uffd_msg *message)
 		return;
 	page = region_page(region, (void *)(uintptr_t)message->arg.pagefault.address);
 	count_up(&service->faults, 1);
-	if (page < service->restored_pages && service->options.touches)
-		note_touch(service, page);
+	if (page < service->restored_pages && service->options.recorder)
+		note_access(service, page);
 	if (flags & UFFD_PAGEFAULT_FLAG_WP)
 		service_check(service, tracker_wp_sync_note(service->options.tracker, page),
 			      "note a write");
@@ -196,12 +196,12 @@ static void serve_requests(struct fault_service *service)
 {
 	uint64_t page;
 
-	while ((page = requests_take(&service->requests)) != UINT64_MAX) {
+	while ((page = fault_requests_take(&service->requests)) != UINT64_MAX) {
 		count_up(&service->faults, 1);
-		if (service->options.touches)
-			note_touch(service, page);
+		if (service->options.recorder)
+			note_access(service, page);
 		if (bitmap_test(&service->arrived, page))
-			requests_answer(&service->requests, page, 1);
+			fault_requests_answer(&service->requests, page, 1);
 		else
 			serve_restored(service, page);
 	}
@@ -437,7 +437,7 @@ bool fault_service_fetch(struct fault_service *service, uint64_t page)
 	if (service->region->rungs.delivery != DELIVERY_SIGNAL || page >= service->restored_pages ||
 	    tracker_forgot(service->options.tracker, page))
 		return false;
-	requests_ask(&service->requests, page, wake_reader, service->reader);
+	fault_requests_ask(&service->requests, page, wake_reader, service->reader);
 	return true;
 }
 

@@ -33,8 +33,8 @@ struct fault_options {
 	/* Of pages, streamed in first, in this order; the caller's, and any numbers. */
 	const uint64_t *working_set;
 	unsigned working_set_count;
-	bool prefetch;		 /* stream everything in behind the demand faults */
-	struct touches *touches; /* of the restored pages; may be NULL */
+	bool prefetch;			       /* stream everything in behind the demand faults */
+	struct working_set_recorder *recorder; /* of the restored pages; may be NULL */
 	void (*fatal)(void *arg,
 		      const struct thaw_error *error); /* never returns; may be NULL: abort() */
 	void *fatal_arg;

@@ -52,7 +52,7 @@ static void poison_pages(struct fault_service *service, uint64_t first, uint64_t
 	tracker_forget(service->options.tracker, first, count);
 	if (install_poison(service->region, first, count) < 0)
 		service_fatal(service, &error);
-	requests_answer(&service->requests, first, count);
+	fault_requests_answer(&service->requests, first, count);
 }
 
 bool fault_service_explain(const struct fault_service *service, uint64_t page, char *line,
@@ -132,7 +132,7 @@ static void pages_appear(struct fault_service *service, uint64_t first, uint64_t
 	case DELIVERY_SIGNAL:
 		result = tracker_mprotect_arrive(service->options.tracker, first, count);
 		service->arrivals++;
-		requests_answer(&service->requests, first, count);
+		fault_requests_answer(&service->requests, first, count);
 		break;
 	case DELIVERY_EAGER: /* nobody looks before all of them are there */
 		break;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* requests.c - see requests.h. The state of a slot says whose it is; every change of it is atomic. */
+/* fault_requests.c - see fault_requests.h. The state of a slot says whose it is; every change of it is atomic. */
 #define _GNU_SOURCE
 #include "fault_requests.h"
 
@@ -17,10 +17,10 @@ enum {
 	ANSWERED, /* the handler's again */
 };
 
-static unsigned claim(struct requests *requests)
+static unsigned claim(struct fault_requests *requests)
 {
 	for (;;) {
-		for (unsigned i = 0; i < REQUEST_SLOTS; i++) {
+		for (unsigned i = 0; i < FAULT_REQUEST_SLOTS; i++) {
 			uint32_t free_slot = FREE;
 
 			if (atomic_compare_exchange_strong(&requests->slots[i].state, &free_slot,
@@ -31,7 +31,8 @@ static unsigned claim(struct requests *requests)
 	}
 }
 
-void requests_ask(struct requests *requests, uint64_t page, void (*wake)(void *arg), void *arg)
+void fault_requests_ask(struct fault_requests *requests, uint64_t page, void (*wake)(void *arg),
+			void *arg)
 {
 	unsigned slot = claim(requests);
 	_Atomic uint32_t *state = &requests->slots[slot].state;
@@ -46,9 +47,9 @@ void requests_ask(struct requests *requests, uint64_t page, void (*wake)(void *a
 	atomic_store(state, FREE);
 }
 
-uint64_t requests_take(struct requests *requests)
+uint64_t fault_requests_take(struct fault_requests *requests)
 {
-	for (unsigned i = 0; i < REQUEST_SLOTS; i++) {
+	for (unsigned i = 0; i < FAULT_REQUEST_SLOTS; i++) {
 		uint32_t asked = ASKED;
 
 		if (atomic_compare_exchange_strong(&requests->slots[i].state, &asked, TAKEN))
@@ -57,9 +58,9 @@ uint64_t requests_take(struct requests *requests)
 	return UINT64_MAX;
 }
 
-void requests_answer(struct requests *requests, uint64_t first, uint64_t count)
+void fault_requests_answer(struct fault_requests *requests, uint64_t first, uint64_t count)
 {
-	for (unsigned i = 0; i < REQUEST_SLOTS; i++) {
+	for (unsigned i = 0; i < FAULT_REQUEST_SLOTS; i++) {
 		_Atomic uint32_t *state = &requests->slots[i].state;
 
 		if (atomic_load(state) != TAKEN || requests->slots[i].page - first >= count)

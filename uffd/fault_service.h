@@ -44,9 +44,9 @@ struct fault_service {
 	struct reader *reader;
 	bool started; /* the thread */
 	_Atomic bool stop;
-	struct requests requests; /* where pages come by SIGSEGV */
-	unsigned arrivals;	  /* of closed pages; see block_clusters() */
-	bool faults_wait;	  /* the reader has said so */
+	struct fault_requests requests; /* where pages come by SIGSEGV */
+	unsigned arrivals;		/* of closed pages; see block_clusters() */
+	bool faults_wait;		/* the reader has said so */
 
 	struct bitmap arrived;
 	uint8_t *pending; /* per cluster: reads in flight that bring some of its pages */

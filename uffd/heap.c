@@ -33,7 +33,7 @@ struct thaw {
 	struct tracker tracker;
 	struct fault_service *service; /* NULL where the kernel serves every fault itself */
 	struct checkpointer checkpointer;
-	struct touches touches;
+	struct working_set_recorder recorder;
 	uint64_t *working_set; /* to prefetch */
 	unsigned working_set_count;
 	struct thaw_generation opened;
@@ -95,8 +95,9 @@ static void start_touches(struct thaw *heap, unsigned flags)
 		count = image_read_working_set(heap->image, &heap->working_set, &generation, NULL);
 	heap->working_set_count = count > 0 ? (unsigned)count : 0;
 	if (!(flags & THAW_PREFETCH))
-		touches_init(&heap->touches, heap->opened.number, heap->opened.heap_bytes,
-			     heap->region.page_bytes, heap->working_set, heap->working_set_count);
+		working_set_start(&heap->recorder, heap->opened.number, heap->opened.heap_bytes,
+				  heap->region.page_bytes, heap->working_set,
+				  heap->working_set_count);
 }
 
 static int start_tracking(struct thaw *heap, const struct thaw_options *options,
@@ -121,7 +122,7 @@ static int start_tracking(struct thaw *heap, const struct thaw_options *options,
 			.image = heap->image,
 			.working_set = heap->working_set,
 			.working_set_count = heap->working_set_count,
-			.touches = heap->touches.room ? &heap->touches : NULL,
+			.recorder = heap->recorder.room ? &heap->recorder : NULL,
 			.prefetch = options->flags & THAW_PREFETCH,
 			.fatal = options->fatal,
 			.fatal_arg = options->fatal_arg,
@@ -149,7 +150,7 @@ static int start_checkpoints(struct thaw *heap, const struct thaw_options *optio
 	checkpointer->region = &heap->region;
 	checkpointer->tracker = &heap->tracker;
 	checkpointer->image = heap->image;
-	checkpointer->touches = heap->touches.room ? &heap->touches : NULL;
+	checkpointer->recorder = heap->recorder.room ? &heap->recorder : NULL;
 	checkpointer->notify = options->notify;
 	checkpointer->notify_arg = options->notify_arg;
 	if (heap->opened.number) {
@@ -222,7 +223,7 @@ static void heap_close(struct thaw *heap, void (*close_image)(struct image *imag
 		tracker_destroy(&heap->tracker);
 	region_destroy(&heap->region);
 	close_image(heap->image);
-	touches_free(&heap->touches);
+	working_set_free(&heap->recorder);
 	free(heap->working_set);
 	free(heap->state);
 	free(heap);

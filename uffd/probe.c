@@ -221,7 +221,7 @@ static int try(enum question question)
 	}
 }
 
-bool probe_passes(int answer)
+bool errno_is_transient(int answer)
 {
 	return answer == -EMFILE || answer == -ENFILE || answer == -ENOMEM;
 }
@@ -239,7 +239,7 @@ int probe_ask(enum question question)
 	pthread_mutex_lock(&answers_lock);
 	if (!answers[question].known) {
 		answers[question].answer = try(question);
-		answers[question].known = !probe_passes(answers[question].answer);
+		answers[question].known = !errno_is_transient(answers[question].answer);
 	}
 	answer = answers[question].answer;
 	pthread_mutex_unlock(&answers_lock);
@@ -328,7 +328,7 @@ static const char *why_device(int answer)
 
 static const char *why(enum question question, int answer)
 {
-	if (probe_passes(answer))
+	if (errno_is_transient(answer))
 		return answer == -ENOMEM ? NULL : "see ulimit -n";
 	if (question_denied(question))
 		return "THAW_WITHOUT says so";
@@ -468,7 +468,7 @@ static int delivery_lacks(enum delivery delivery, const struct wishes *wishes)
 	switch (delivery) {
 	case DELIVERY_UFFD:
 		code = probe_ask(ASK_PRIVILEGED);
-		return code && !probe_passes(code) ? probe_ask(ASK_DEVICE) : code;
+		return code && !errno_is_transient(code) ? probe_ask(ASK_DEVICE) : code;
 	case DELIVERY_UFFD_USER:
 		return probe_ask(ASK_USER_MODE);
 	case DELIVERY_SIGNAL:
@@ -545,7 +545,7 @@ static int choose_delivery(struct rungs *rungs, const struct wishes *wishes,
 
 	while ((code = delivery_lacks(delivery, wishes))) {
 		/* A program that has run out of descriptors is told so, and not made slow. */
-		if (probe_passes(code))
+		if (errno_is_transient(code))
 			return error_set(error, code, "cannot ask the kernel for %s: %s%s",
 					 delivery == DELIVERY_SIGNAL ? "a memfd" : "a userfaultfd",
 					 thaw_strerror(code),
@@ -592,7 +592,7 @@ static int choose_tracker(struct rungs *rungs, const struct wishes *wishes,
 	if (wishes->tracker == TRACKER_WP_SYNC)
 		return 0;
 	lacks = probe_wp_async_lacks();
-	if (probe_passes(lacks))
+	if (errno_is_transient(lacks))
 		return error_set(error, lacks, "cannot open /proc/self/pagemap: %s%s",
 				 thaw_strerror(lacks), lacks == -ENOMEM ? "" : " (see ulimit -n)");
 	if (!lacks)
@@ -643,7 +643,7 @@ static int choose_backing(struct rungs *rungs, const struct wishes *wishes,
 	code = probe_ask(ASK_MEMFD);
 	if (code) {
 		probe_explain(ASK_MEMFD, code, text, sizeof(text));
-		return error_set(error, probe_passes(code) ? code : THAW_EKERNEL,
+		return error_set(error, errno_is_transient(code) ? code : THAW_EKERNEL,
 				 "THAW_BACKING=memfd, but there is no memfd_create(2) (%s)", text);
 	}
 	if (uffd &&
@@ -670,10 +670,11 @@ static int choose_reader(struct rungs *rungs, const struct wishes *wishes, struc
 
 	rungs->reader = code ? READER_THREADS : READER_URING;
 	rungs->reader_forced = wishes->reader == READER_URING;
-	if (!code || (wishes->reader != READER_URING && (!probe_passes(code) || code == -ENOMEM)))
+	if (!code ||
+	    (wishes->reader != READER_URING && (!errno_is_transient(code) || code == -ENOMEM)))
 		return 0;
 	probe_explain(ASK_IO_URING, code, text, sizeof(text));
-	return error_set(error, probe_passes(code) ? code : THAW_EKERNEL,
+	return error_set(error, errno_is_transient(code) ? code : THAW_EKERNEL,
 			 "io_uring is not available (%s)", text);
 }
 

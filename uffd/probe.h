@@ -69,10 +69,10 @@ enum question {
 
 /*
  * 0: it is there; or -errno. Asked once, and kept: but for having run out of descriptors or memory
- * (probe_passes), which says nothing about the kernel.
+ * (errno_is_transient), which says nothing about the kernel.
  */
 int probe_ask(enum question question);
-bool probe_passes(int answer);
+bool errno_is_transient(int answer);
 /* Does THAW_WITHOUT name it? */
 bool probe_denies(const char *name);
 /* Why the answer was no, with the name of the errno and what the user can do. */

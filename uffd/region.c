@@ -234,7 +234,7 @@ int region_register(struct region *region, size_t restored_bytes, struct thaw_er
 	region->uffd = probe_open_uffd(region->rungs.delivery, features);
 	if (region->uffd < 0) {
 		code = region->uffd;
-		return error_set(error, probe_passes(code) ? code : THAW_EKERNEL,
+		return error_set(error, errno_is_transient(code) ? code : THAW_EKERNEL,
 				 "cannot open userfaultfd: %s%s", thaw_strerror(code),
 				 code == -EMFILE ? " (see ulimit -n)" : "");
 	}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * touches.c - which clusters of a restored heap are touched first, and in which order: what a start
+ * working_set.c - which clusters of a restored heap are touched first, and in which order: what a start
  * needs, to be prefetched by the next one (REAP, ASPLOS'21, records the same way for virtual machines).
  *
  * The fault service's thread appends, the thread that commits reads what has been appended; `count`
@@ -31,72 +31,72 @@
 #define FULL_NS 2000000000ull
 #define LIMIT_NS 60000000000ull
 
-int touches_init(struct touches *touches, uint64_t generation, uint64_t bytes, uint32_t page_bytes,
-		 const uint64_t *set, unsigned set_count)
+int working_set_start(struct working_set_recorder *recorder, uint64_t generation, uint64_t bytes,
+		      uint32_t page_bytes, const uint64_t *set, unsigned set_count)
 {
 	uint64_t clusters = (bytes + PAGE_CLUSTER_BYTES - 1) / PAGE_CLUSTER_BYTES;
 	unsigned room = clusters < STORE_WORKING_SET_MAX ? (unsigned)clusters
 							 : STORE_WORKING_SET_MAX;
 
-	touches->generation = generation;
-	touches->began_ns = sys_monotonic_ns();
-	touches->cluster_pages = page_cluster(page_bytes);
-	touches->clusters = clusters;
-	touches->pages = malloc((room + 1) * sizeof(*touches->pages));
-	if (!touches->pages || bitmap_init(&touches->seen, clusters)) {
-		touches_free(touches);
+	recorder->generation = generation;
+	recorder->began_ns = sys_monotonic_ns();
+	recorder->cluster_pages = page_cluster(page_bytes);
+	recorder->clusters = clusters;
+	recorder->pages = malloc((room + 1) * sizeof(*recorder->pages));
+	if (!recorder->pages || bitmap_init(&recorder->seen, clusters)) {
+		working_set_free(recorder);
 		return -ENOMEM;
 	}
-	touches->room = room;
+	recorder->room = room;
 	for (unsigned i = 0; i < set_count; i++)
-		touches_note(touches, set[i]);
-	touches->before = touches->count;
+		working_set_note(recorder, set[i]);
+	recorder->before = recorder->count;
 	return 0;
 }
 
-void touches_free(struct touches *touches)
+void working_set_free(struct working_set_recorder *recorder)
 {
-	free(touches->pages);
-	touches->pages = NULL;
-	if (touches->seen.words)
-		bitmap_free(&touches->seen);
-	touches->room = 0;
+	free(recorder->pages);
+	recorder->pages = NULL;
+	if (recorder->seen.words)
+		bitmap_free(&recorder->seen);
+	recorder->room = 0;
 }
 
-void touches_note(struct touches *touches, uint64_t page)
+void working_set_note(struct working_set_recorder *recorder, uint64_t page)
 {
-	uint64_t cluster = page / touches->cluster_pages;
-	unsigned count = atomic_load_explicit(&touches->count, memory_order_relaxed);
+	uint64_t cluster = page / recorder->cluster_pages;
+	unsigned count = atomic_load_explicit(&recorder->count, memory_order_relaxed);
 
-	if (count == touches->room || cluster >= touches->clusters ||
-	    bitmap_test(&touches->seen, cluster) ||
-	    atomic_load_explicit(&touches->ended, memory_order_relaxed))
+	if (count == recorder->room || cluster >= recorder->clusters ||
+	    bitmap_test(&recorder->seen, cluster) ||
+	    atomic_load_explicit(&recorder->ended, memory_order_relaxed))
 		return;
-	if (sys_monotonic_ns() - touches->began_ns > LIMIT_NS)
+	if (sys_monotonic_ns() - recorder->began_ns > LIMIT_NS)
 		return;
-	bitmap_set(&touches->seen, cluster);
-	touches->pages[count] = page;
-	atomic_store_explicit(&touches->count, count + 1, memory_order_release);
+	bitmap_set(&recorder->seen, cluster);
+	recorder->pages[count] = page;
+	atomic_store_explicit(&recorder->count, count + 1, memory_order_release);
 }
 
-bool touches_offer(struct touches *touches, struct image *image, struct commit *commit,
-		   enum thaw_reason reason)
+bool working_set_offer(struct working_set_recorder *recorder, struct image *image,
+		       struct commit *commit, enum thaw_reason reason)
 {
-	unsigned count = atomic_load_explicit(&touches->count, memory_order_acquire);
-	unsigned stored = (unsigned)(image->record.working_set.bytes / sizeof(*touches->pages));
-	bool full = sys_monotonic_ns() - touches->began_ns >= FULL_NS;
+	unsigned count = atomic_load_explicit(&recorder->count, memory_order_acquire);
+	unsigned stored = (unsigned)(image->record.working_set.bytes / sizeof(*recorder->pages));
+	bool full = sys_monotonic_ns() - recorder->began_ns >= FULL_NS;
 
-	if (count == touches->before || atomic_load(&touches->ended))
+	if (count == recorder->before || atomic_load(&recorder->ended))
 		return false;
 	if (!full &&
 	    ((reason != THAW_REASON_EXIT && reason != THAW_REASON_SIGNAL) || count <= stored))
 		return false;
-	touches->last = full;
+	recorder->last = full;
 	/* A hint is no reason to fail a generation. */
-	return !commit_working_set(commit, touches->pages, count, touches->generation, NULL);
+	return !commit_working_set(commit, recorder->pages, count, recorder->generation, NULL);
 }
 
-void touches_stored(struct touches *touches)
+void working_set_stored(struct working_set_recorder *recorder)
 {
-	atomic_store(&touches->ended, touches->last);
+	atomic_store(&recorder->ended, recorder->last);
 }

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* touches.h - what a start touches first: the working set of an image. See touches.c. */
-#ifndef UFFD_TOUCHES_H
-#define UFFD_TOUCHES_H
+/* working_set.h - what a start touches first: the working set of an image. See working_set.c. */
+#ifndef UFFD_WORKING_SET_H
+#define UFFD_WORKING_SET_H
 
 #include <stdatomic.h>
 
 #include "bitmap.h"
 #include "image/image.h"
 
-struct touches {
+struct working_set_recorder {
 	uint64_t generation; /* that was restored */
 	uint64_t began_ns;
 	unsigned cluster_pages;
@@ -27,19 +27,19 @@ struct touches {
  * therefore be touched unnoticed: the recording goes on from it. -ENOMEM leaves a recorder that does
  * nothing.
  */
-int touches_init(struct touches *touches, uint64_t generation, uint64_t bytes, uint32_t page_bytes,
-		 const uint64_t *set, unsigned set_count);
-void touches_free(struct touches *touches);
+int working_set_start(struct working_set_recorder *recorder, uint64_t generation, uint64_t bytes,
+		      uint32_t page_bytes, const uint64_t *set, unsigned set_count);
+void working_set_free(struct working_set_recorder *recorder);
 
 /* A page of the restored heap was touched. The fault service's thread. */
-void touches_note(struct touches *touches, uint64_t page);
+void working_set_note(struct working_set_recorder *recorder, uint64_t page);
 
 /*
  * Put the recording into this commit if its time has come (true), and say afterwards that the commit
  * has become durable. The thread that commits.
  */
-bool touches_offer(struct touches *touches, struct image *image, struct commit *commit,
-		   enum thaw_reason reason);
-void touches_stored(struct touches *touches);
+bool working_set_offer(struct working_set_recorder *recorder, struct image *image,
+		       struct commit *commit, enum thaw_reason reason);
+void working_set_stored(struct working_set_recorder *recorder);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * blobs.c - what lies in the file in one piece, read and compared with its checksum: the working set, and
- * the state of a generation where nobody wants to have it (image.c and dense.c do). Any thread.
+ * the state of a generation where nobody wants to have it (image.c and pack.c do). Any thread.
  */
 #include <errno.h>
 #include <inttypes.h>

@@ -205,7 +205,7 @@ static int clone_keep(struct clone *clone, struct record *kept, bool *moved,
 	for (unsigned i = 0; !code && i < clone->record.count; i++)
 		all &= !!record_find(&now, clone->record.generations[i].info.number);
 	if (!code && !all) {
-		code = judge(&copy, &clone->record, &clone->copying, whole, causes);
+		code = salvage_find_whole(&copy, &clone->record, &clone->copying, whole, causes);
 		if (code)
 			clone_error(clone, code, error);
 	}

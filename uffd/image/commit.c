@@ -68,7 +68,7 @@ int commit_begin(struct image *image, struct commit **commit, struct thaw_error 
 		return error_set(error, -EBUSY, "%s: a commit is under way", image->path);
 	code = image_settle(image, error);
 	if (!code && !image->space_known) {
-		code = reach_all(image, error);
+		code = reachability_find_all(image, error);
 		image_note_extent(image);
 		if (!code)
 			check_space_found(image);
@@ -517,8 +517,8 @@ int commit_finish(struct commit *commit, struct thaw_generation *generation, con
 	if (!code)
 		code = commit_write_all(commit, &change, state, began);
 	if (!code)
-		code = reach_dropped(image, &change.all, change.keep, &change.kept,
-				     &change.garbage);
+		code = reachability_find_dropped(image, &change.all, change.keep, &change.kept,
+						 &change.garbage);
 	if (code)
 		goto failed;
 	doing = "sync";

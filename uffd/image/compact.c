@@ -81,8 +81,9 @@ static int compact_replace(struct image *image, const struct record *kept, struc
 	if (!code)
 		code = attributes_copy(image->fd, to, error);
 	if (!code)
-		code = dense_copy(&source, &image->identity, kept, note.failures ? &note : NULL, to,
-				  copying, &summary->pages, error);
+		code = pack_generations(&source, &image->identity, kept,
+					note.failures ? &note : NULL, to, copying, &summary->pages,
+					error);
 	if (code)
 		return code;
 	if (!fstat(to->fd, &stat))

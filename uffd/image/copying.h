@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * copying.h - what clone.c, compact.c and repair.c share: how far they are, which generations are whole
- * (judge.c), copying them densely (dense.c).
+ * (salvage.c), copying them densely (pack.c).
  */
 #ifndef UFFD_COPYING_H
 #define UFFD_COPYING_H
@@ -30,25 +30,25 @@ static inline int copying_advance(struct copying *copying, uint64_t bytes)
 		       : 0;
 }
 
-/* ---- judge.c */
+/* ---- salvage.c */
 
 /*
  * Read and check every byte of every generation of the record: whole[i], or causes[i] says what is
  * wrong first. -ENOMEM, -ECANCELED.
  */
-int judge(const struct walk_source *source, const struct record *record, struct copying *copying,
-	  bool *whole, struct thaw_damage *causes);
+int salvage_find_whole(const struct walk_source *source, const struct record *record,
+		       struct copying *copying, bool *whole, struct thaw_damage *causes);
 
-/* ---- dense.c */
+/* ---- pack.c */
 
 /*
  * Write all generations of the record, and its names and working set, densely into the new file, and
  * seal it. `identity`: uuid, engine, page size and sequence of the source. `pages`: how many were
  * copied. THAW_EDAMAGED and -errno say where; -ENOMEM, -ECANCELED.
  */
-int dense_copy(const struct walk_source *source, const struct slot *identity,
-	       const struct record *record, const struct note *note, struct newfile *to,
-	       struct copying *copying, uint64_t *pages, struct thaw_error *error);
+int pack_generations(const struct walk_source *source, const struct slot *identity,
+		     const struct record *record, const struct note *note, struct newfile *to,
+		     struct copying *copying, uint64_t *pages, struct thaw_error *error);
 
 /*
  * What stands for a page that is at hand already: every bit of its checksum, and its number too. Two pages

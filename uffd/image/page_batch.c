@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * batch.c - reading many pages: gathered, sorted by where they lie, read in pieces of up to 1 MiB,
+ * page_batch.c - reading many pages: gathered, sorted by where they lie, read in pieces of up to 1 MiB,
  * each page checked. Whoever owns the batch; no other state.
  */
 #include "page_batch.h"
@@ -13,40 +13,42 @@
 
 #define READ_BYTES (1u << 20)
 
-int batch_open(struct batch *batch, int fd, uint32_t page_bytes, size_t room)
+int page_batch_open(struct page_batch *batch, int fd, uint32_t page_bytes, size_t room)
 {
-	*batch = (struct batch){.fd = fd, .page_bytes = page_bytes, .room = room};
+	*batch = (struct page_batch){.fd = fd, .page_bytes = page_bytes, .room = room};
 	batch->pages = malloc(room * sizeof(*batch->pages));
 	batch->buffer = malloc(READ_BYTES);
 	if (batch->pages && batch->buffer)
 		return 0;
-	batch_close(batch);
+	page_batch_close(batch);
 	return -ENOMEM;
 }
 
-void batch_close(struct batch *batch)
+void page_batch_close(struct page_batch *batch)
 {
 	free(batch->pages);
 	free(batch->buffer);
 	memset(batch, 0, sizeof(*batch));
 }
 
-void batch_add(struct batch *batch, uint64_t page, const struct extent *extent, uint64_t to)
+void page_batch_add(struct page_batch *batch, uint64_t page, const struct extent *extent,
+		    uint64_t to)
 {
 	batch->pages[batch->count++] =
-		(struct batch_page){.page = page, .extent = *extent, .to = to};
+		(struct batched_page){.page = page, .extent = *extent, .to = to};
 }
 
 static int by_offset(const void *a, const void *b)
 {
-	const struct batch_page *left = a, *right = b;
+	const struct batched_page *left = a, *right = b;
 
 	return (left->extent.offset > right->extent.offset) -
 	       (left->extent.offset < right->extent.offset);
 }
 
 /* `count` pages that lie one behind the other, and will. */
-static void run_read(struct batch *batch, struct batch_page *first, size_t count, uint8_t *into)
+static void run_read(struct page_batch *batch, struct batched_page *first, size_t count,
+		     uint8_t *into)
 {
 	uint32_t page_bytes = batch->page_bytes;
 	int code = sys_pread(batch->fd, into, count * page_bytes, first->extent.offset);
@@ -66,9 +68,9 @@ static void run_read(struct batch *batch, struct batch_page *first, size_t count
 	}
 }
 
-void batch_read(struct batch *batch, uint8_t *into, uint64_t base)
+void page_batch_read(struct page_batch *batch, uint8_t *into, uint64_t base)
 {
-	struct batch_page *pages = batch->pages;
+	struct batched_page *pages = batch->pages;
 	uint32_t page_bytes = batch->page_bytes;
 
 	qsort(pages, batch->count, sizeof(*pages), by_offset);

@@ -5,7 +5,7 @@
  * A reader puts a shared lock of the open file (Linux 3.15) on a byte far beyond the end of the file, whose offset is the
  * number of the generation it reads: a pin, which vanishes with the reader however it ends. While there is a pin on a
  * generation that is not listed any more, all that has been dropped since waits (commit.c), up to a bound: then the
- * reader is told that its generation is gone. A new writer leaves alone all that is free (reach.c). LMDB keeps a table
+ * reader is told that its generation is gone. A new writer leaves alone all that is free (reachability.c). LMDB keeps a table
  * of its readers in a file for this.
  *
  * A reader that pins a generation and then finds it listed is safe: the commit that drops it makes its blocks garbage,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * reach.c - which bytes of the file a generation reaches: so, which blocks are in use, and which a
+ * reachability.c - which bytes of the file a generation reaches: so, which blocks are in use, and which a
  * dropped generation gives back. The thread that commits, only; reads the trees from the file
  * (walk.c).
  */
@@ -13,7 +13,7 @@
 #include "retention.h"
 #include "walk.h"
 
-struct reach {
+struct reachability {
 	struct space *space;
 	struct ranges *ranges; /* may be NULL */
 	bool strict;	       /* a node that cannot be read (but may be there) ends it */
@@ -23,28 +23,28 @@ struct reach {
  * What a damaged image says to lie behind its end counts there too: it is going to be given back like
  * everything else, and by then a commit may have put something there.
  */
-static int reach_bytes(struct reach *reach, uint64_t offset, uint64_t bytes)
+static int reached_bytes(struct reachability *reachability, uint64_t offset, uint64_t bytes)
 {
-	if (reach->space && bytes) {
-		int code = space_cover(reach->space,
+	if (reachability->space && bytes) {
+		int code = space_cover(reachability->space,
 				       bytes <= UINT64_MAX - offset ? offset + bytes : UINT64_MAX);
 
 		if (code)
 			return code;
-		space_add(reach->space, offset, bytes);
+		space_add(reachability->space, offset, bytes);
 	}
-	return reach->ranges ? ranges_add(reach->ranges, offset, bytes) : 0;
+	return reachability->ranges ? ranges_add(reachability->ranges, offset, bytes) : 0;
 }
 
-static int reach_node(void *arg, uint64_t offset, uint32_t bytes)
+static int reached_node(void *arg, uint64_t offset, uint32_t bytes)
 {
-	return reach_bytes(arg, offset, bytes);
+	return reached_bytes(arg, offset, bytes);
 }
 
-static int reach_extent(void *arg, uint64_t page, const struct extent *extent)
+static int reached_extent(void *arg, uint64_t page, const struct extent *extent)
 {
 	(void)page;
-	return extent->bytes ? reach_bytes(arg, extent->offset, extent->bytes) : 0;
+	return extent->bytes ? reached_bytes(arg, extent->offset, extent->bytes) : 0;
 }
 
 /*
@@ -52,13 +52,13 @@ static int reach_extent(void *arg, uint64_t page, const struct extent *extent)
  * failed may succeed another time: then the commit has to fail, or it might overwrite what is still
  * good.
  */
-static int reach_damage(void *arg, uint64_t first_page, uint64_t pages, uint64_t offset,
-			uint32_t bytes, const struct thaw_error *error)
+static int reached_damage(void *arg, uint64_t first_page, uint64_t pages, uint64_t offset,
+			  uint32_t bytes, const struct thaw_error *error)
 {
-	struct reach *reach = arg;
+	struct reachability *reachability = arg;
 
 	(void)first_page, (void)pages, (void)offset, (void)bytes;
-	return reach->strict && error->code != THAW_EDAMAGED ? error->code : 0;
+	return reachability->strict && error->code != THAW_EDAMAGED ? error->code : 0;
 }
 
 static uint64_t state_taken(const struct generation *generation)
@@ -67,16 +67,17 @@ static uint64_t state_taken(const struct generation *generation)
 }
 
 /* What `generation` reaches and none of the others does. */
-static int reach_difference(const struct image *image, const struct generation *generation,
-			    const struct root *const *others, unsigned count, bool careful,
-			    struct reach *reach)
+static int reached_difference(const struct image *image, const struct generation *generation,
+			      const struct root *const *others, unsigned count, bool careful,
+			      struct reachability *reachability)
 {
 	const struct walk_source source = {image->fd, image->path, image->identity.page_bytes};
-	const struct walk_ops ops = {reach_node, reach_extent, reach_damage, reach};
+	const struct walk_ops ops = {reached_node, reached_extent, reached_damage, reachability};
 	int code = walk_difference(&source, &generation->root, others, count, careful, &ops);
 
 	if (!code && generation->state_offset)
-		code = reach_bytes(reach, generation->state_offset, state_taken(generation));
+		code = reached_bytes(reachability, generation->state_offset,
+				     state_taken(generation));
 	return code;
 }
 
@@ -108,22 +109,23 @@ static int space_build_other(struct image *image, const struct root **roots)
 	for (unsigned i = 0; i < count; i++)
 		roots[i] = &image->record.generations[i].root;
 	for (unsigned i = 0; !code && i < other.count; i++) {
-		struct reach reach = {&image->space, &image->garbage, true};
+		struct reachability reachability = {&image->space, &image->garbage, true};
 
 		if (record_find(&image->record, other.generations[i].info.number))
 			continue;
-		code = reach_difference(image, &other.generations[i], roots, count, false, &reach);
+		code = reached_difference(image, &other.generations[i], roots, count, false,
+					  &reachability);
 		/* The next one is compared with this one too; it may name what this one does. */
 		if (!code)
 			roots[count++] = &other.generations[i].root;
 	}
 	if (!code) {
-		struct reach reach = {&image->space, &image->garbage, true};
+		struct reachability reachability = {&image->space, &image->garbage, true};
 
-		code = reach_bytes(&reach, other.offset, other.bytes);
+		code = reached_bytes(&reachability, other.offset, other.bytes);
 		if (!code && other.working_set.offset != set->offset)
-			code = reach_bytes(&reach, other.working_set.offset,
-					   working_set_taken(&other));
+			code = reached_bytes(&reachability, other.working_set.offset,
+					     working_set_taken(&other));
 	}
 	record_free(&other);
 	return code;
@@ -149,7 +151,7 @@ static int hold_free(struct image *image)
 	return code;
 }
 
-int reach_all(struct image *image, struct thaw_error *error)
+int reachability_find_all(struct image *image, struct thaw_error *error)
 {
 	const struct record *record = &image->record;
 	uint64_t blocks = (image_file_bytes(image) + SPACE_BLOCK - 1) / SPACE_BLOCK;
@@ -158,19 +160,20 @@ int reach_all(struct image *image, struct thaw_error *error)
 	int code = roots ? space_open(&image->space, blocks) : -ENOMEM;
 
 	if (!code) {
-		struct reach reach = {&image->space, NULL, true};
+		struct reachability reachability = {&image->space, NULL, true};
 
 		space_add(&image->space, 0, STORE_HEADER_BYTES);
 		space_add(&image->space, record->offset, record->bytes);
-		code = reach_bytes(&reach, record->working_set.offset, working_set_taken(record));
+		code = reached_bytes(&reachability, record->working_set.offset,
+				     working_set_taken(record));
 	}
 	for (unsigned i = 0; !code && i < record->count; i++) {
-		struct reach reach = {&image->space, NULL, true};
+		struct reachability reachability = {&image->space, NULL, true};
 		unsigned adjacent = retention_adjacent(record->generations, record->count, NULL,
 						       NULL, i, roots);
 
-		code = reach_difference(image, &record->generations[i], roots, adjacent, false,
-					&reach);
+		code = reached_difference(image, &record->generations[i], roots, adjacent, false,
+					  &reachability);
 	}
 	if (!code)
 		code = space_build_other(image, roots);
@@ -188,8 +191,8 @@ int reach_all(struct image *image, struct thaw_error *error)
 	return 0;
 }
 
-int reach_dropped(struct image *image, const struct record *all, const bool *keep,
-		  const struct record *kept, struct ranges *garbage)
+int reachability_find_dropped(struct image *image, const struct record *all, const bool *keep,
+			      const struct record *kept, struct ranges *garbage)
 {
 	const struct root **roots = calloc(all->count + 1, sizeof(*roots));
 	uint64_t *ancestors = calloc(all->count + 1, sizeof(*ancestors));
@@ -202,14 +205,15 @@ int reach_dropped(struct image *image, const struct record *all, const bool *kee
 	}
 	for (unsigned i = 0; !code && i < all->count; i++) {
 		/* Careful: what cannot be told apart now stays taken; the next open finds it. */
-		struct reach reach = {NULL, garbage, false};
+		struct reachability reachability = {NULL, garbage, false};
 		unsigned adjacent;
 
 		if (keep[i])
 			continue;
 		adjacent = retention_adjacent(all->generations, all->count, ancestors, there, i,
 					      roots);
-		code = reach_difference(image, &all->generations[i], roots, adjacent, true, &reach);
+		code = reached_difference(image, &all->generations[i], roots, adjacent, true,
+					  &reachability);
 		there[i] = false;
 		for (unsigned j = i + 1; j < all->count; j++)
 			if (ancestors[j] == all->generations[i].info.number)

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* reach.h - which blocks are in use, and which a dropped generation gives back. See reach.c. */
-#ifndef UFFD_REACH_H
-#define UFFD_REACH_H
+/* reachability.h - which blocks are in use, and which a dropped generation gives back. See reachability.c. */
+#ifndef UFFD_REACHABILITY_H
+#define UFFD_REACHABILITY_H
 
 #include "store.h"
 
 /* Fill image->space, and image->garbage with what only the other slot reaches. */
-int reach_all(struct image *image, struct thaw_error *error);
+int reachability_find_all(struct image *image, struct thaw_error *error);
 
 /*
  * What the new list of generations leaves out and nothing else reaches; the record before, and the
@@ -14,7 +14,7 @@ int reach_all(struct image *image, struct thaw_error *error);
  * one, each compared with what is adjacent to it among those that are still there. `kept` is the new
  * record. -ENOMEM.
  */
-int reach_dropped(struct image *image, const struct record *all, const bool *keep,
-		  const struct record *kept, struct ranges *garbage);
+int reachability_find_dropped(struct image *image, const struct record *all, const bool *keep,
+			      const struct record *kept, struct ranges *garbage);
 
 #endif

@@ -6,8 +6,8 @@
  * A record says what there was: the one that the newest slot names, the one that the other names, or any
  * that is found in the file by its magic, newest first; where a slot or its record is damaged, those that
  * are newer than what the other slot names come before it. The first that leads to a generation which is
- * whole to its last byte (judge.c) is the one; what else it lists is lost. The whole ones are copied
- * densely (dense.c), which checks everything once more.
+ * whole to its last byte (salvage.c) is the one; what else it lists is lost. The whole ones are copied
+ * densely (pack.c), which checks everything once more.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -212,8 +212,8 @@ static int repair_try(struct repair *repair, const struct slot *slot, struct rec
 		return -ENOMEM;
 	for (unsigned i = 0; i < record->count; i++)
 		pin_take(repair->source.fd, record->generations[i].info.number);
-	return judge(&repair->source, &repair->record, &repair->copying, repair->whole,
-		     repair->causes);
+	return salvage_find_whole(&repair->source, &repair->record, &repair->copying, repair->whole,
+				  repair->causes);
 }
 
 static int repair_try_slot(struct repair *repair, unsigned number)
@@ -429,8 +429,8 @@ static int repair_write(struct repair *repair, const struct record *kept, struct
 	int code;
 
 	sequence_raise(repair);
-	code = dense_copy(&repair->source, &repair->identity, kept, note_of(repair, newest), to,
-			  &repair->copying, &summary->pages, error);
+	code = pack_generations(&repair->source, &repair->identity, kept, note_of(repair, newest),
+				to, &repair->copying, &summary->pages, error);
 	if (code == THAW_EDAMAGED) /* what was whole a moment ago */
 		code = error_set(
 			error, -EAGAIN,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * judge.c - which generations of a record are whole: every node, page and state blob that they reach
+ * salvage.c - which generations of a record are whole: every node, page and state blob that they reach
  * can be read and has its checksum.
  *
  * One verdict for each generation, while verify.c tells of each damage once. What was found whole is not
@@ -26,40 +26,40 @@
 #define READ_BYTES (1u << 20)
 #define LOST 1 /* ends the visit of a generation, and is no error */
 
-struct judge {
+struct salvage {
 	const struct walk_source *source;
 	struct copying *copying;
 	uint64_t blocks;
 	uint64_t *good; /* per block: page_word() of the page that begins there; 0: not known */
 	struct nodemap nodes; /* the stamp: which generation met it first */
-	struct batch batch;
+	struct page_batch batch;
 	void *buffer;
 	const bool *whole; /* of the stamps before this one */
 	uint32_t stamp;
 	struct thaw_damage *cause;
 };
 
-static int lose(struct judge *judge, uint64_t first_page, uint64_t pages, uint64_t offset,
+static int lose(struct salvage *salvage, uint64_t first_page, uint64_t pages, uint64_t offset,
 		uint64_t bytes, const char *what)
 {
-	judge->cause->first_page = first_page;
-	judge->cause->pages = pages;
-	judge->cause->offset = offset;
-	judge->cause->bytes = bytes;
-	snprintf(judge->cause->what, sizeof(judge->cause->what), "%s", what);
+	salvage->cause->first_page = first_page;
+	salvage->cause->pages = pages;
+	salvage->cause->offset = offset;
+	salvage->cause->bytes = bytes;
+	snprintf(salvage->cause->what, sizeof(salvage->cause->what), "%s", what);
 	return LOST;
 }
 
-static int judge_batch(struct judge *judge)
+static int check_batch(struct salvage *salvage)
 {
-	struct batch *batch = &judge->batch;
-	const struct batch_page *first = NULL;
+	struct page_batch *batch = &salvage->batch;
+	const struct batched_page *first = NULL;
 	uint64_t bytes = batch->count * batch->page_bytes;
 
-	batch_read(batch, NULL, 0);
+	page_batch_read(batch, NULL, 0);
 	for (size_t i = 0; i < batch->count; i++) {
-		struct batch_page *page = &batch->pages[i];
-		uint64_t *good = &judge->good[page->extent.offset / SPACE_BLOCK];
+		struct batched_page *page = &batch->pages[i];
+		uint64_t *good = &salvage->good[page->extent.offset / SPACE_BLOCK];
 		uint64_t word = page_word(&page->extent, page->page);
 
 		if (!page->wrong && *good && *good != word)
@@ -71,12 +71,12 @@ static int judge_batch(struct judge *judge)
 	}
 	batch->count = 0;
 	if (first)
-		return lose(judge, first->page, 1, first->extent.offset, batch->page_bytes,
+		return lose(salvage, first->page, 1, first->extent.offset, batch->page_bytes,
 			    first->wrong);
-	return copying_advance(judge->copying, bytes);
+	return copying_advance(salvage->copying, bytes);
 }
 
-static int judge_leaf(struct judge *judge, const struct disk_leaf *leaf)
+static int check_leaf(struct salvage *salvage, const struct disk_leaf *leaf)
 {
 	int code = 0;
 
@@ -84,87 +84,87 @@ static int judge_leaf(struct judge *judge, const struct disk_leaf *leaf)
 		struct extent extent;
 		uint64_t block;
 
-		index_decode_entry(&leaf->entries[i], judge->source->page_bytes, &extent);
+		index_decode_entry(&leaf->entries[i], salvage->source->page_bytes, &extent);
 		if (extent.encoding != EXTENT_RAW)
 			continue;
 		block = extent.offset / SPACE_BLOCK;
-		if (block >= judge->blocks)
-			return lose(judge, leaf->node.first_page + i, 1, extent.offset,
+		if (block >= salvage->blocks)
+			return lose(salvage, leaf->node.first_page + i, 1, extent.offset,
 				    extent.bytes, "page lies beyond the end of the file");
-		if (judge->good[block] == page_word(&extent, leaf->node.first_page + i))
+		if (salvage->good[block] == page_word(&extent, leaf->node.first_page + i))
 			continue;
-		batch_add(&judge->batch, leaf->node.first_page + i, &extent, 0);
-		if (judge->batch.count == judge->batch.room)
-			code = judge_batch(judge);
+		page_batch_add(&salvage->batch, leaf->node.first_page + i, &extent, 0);
+		if (salvage->batch.count == salvage->batch.room)
+			code = check_batch(salvage);
 	}
 	return code;
 }
 
-static int judge_subtree(struct judge *judge, const struct reference *at, unsigned level,
+static int check_subtree(struct salvage *salvage, const struct reference *at, unsigned level,
 			 uint64_t first)
 {
-	struct known_node *known = nodemap_find(&judge->nodes, at, level, first);
+	struct known_node *known = nodemap_find(&salvage->nodes, at, level, first);
 	struct thaw_error error;
 	union disk_any node;
 	int code = 0;
 
-	if (known && (known->stamp == judge->stamp || judge->whole[known->stamp]))
+	if (known && (known->stamp == salvage->stamp || salvage->whole[known->stamp]))
 		return 0;
-	if (index_read_node(judge->source->fd, judge->source->path, at, level, first, &node,
+	if (index_read_node(salvage->source->fd, salvage->source->path, at, level, first, &node,
 			    &error))
-		return lose(judge, first, index_span(level), at->offset, index_node_bytes(level),
+		return lose(salvage, first, index_span(level), at->offset, index_node_bytes(level),
 			    error.code == THAW_EDAMAGED ? "index node is damaged"
 							: "index node cannot be read");
 	if (known)
-		known->stamp = judge->stamp;
+		known->stamp = salvage->stamp;
 	else
-		code = nodemap_add(&judge->nodes, at, level, first, judge->stamp);
+		code = nodemap_add(&salvage->nodes, at, level, first, salvage->stamp);
 	if (code || !level)
-		return code ? code : judge_leaf(judge, &node.leaf);
+		return code ? code : check_leaf(salvage, &node.leaf);
 	for (unsigned i = 0; i < FORMAT_FANOUT && !code; i++) {
 		const struct disk_child *child = &node.inner.children[i];
 		const struct reference to = {child->offset,
 					     {child->checksum[0], child->checksum[1]}};
 
 		if (to.offset)
-			code = judge_subtree(judge, &to, level - 1,
+			code = check_subtree(salvage, &to, level - 1,
 					     first + i * index_span(level - 1));
 	}
 	return code;
 }
 
-static int judge_state(struct judge *judge, const struct generation *generation)
+static int check_state(struct salvage *salvage, const struct generation *generation)
 {
-	int code = state_check(judge->source->fd, generation, judge->buffer, READ_BYTES,
-			       judge->copying);
+	int code = state_check(salvage->source->fd, generation, salvage->buffer, READ_BYTES,
+			       salvage->copying);
 
 	if (!code || code == -ENOMEM || code == -ECANCELED)
 		return code;
-	return lose(judge, 0, 0, generation->state_offset, generation->info.state_bytes,
+	return lose(salvage, 0, 0, generation->state_offset, generation->info.state_bytes,
 		    code == THAW_EDAMAGED ? "state blob has a wrong checksum"
 		    : code == -ENODATA || code == -EINVAL
 			    ? "state blob lies beyond the end of the file"
 			    : "state blob cannot be read");
 }
 
-static int judge_one(struct judge *judge, const struct generation *generation)
+static int check_generation(struct salvage *salvage, const struct generation *generation)
 {
 	const struct root *root = &generation->root;
 	int code = 0;
 
-	judge->batch.count = 0;
-	judge->cause->generation = generation->info.number;
+	salvage->batch.count = 0;
+	salvage->cause->generation = generation->info.number;
 	if (root->levels)
-		code = judge_subtree(judge, &root->at, root->levels - 1, 0);
+		code = check_subtree(salvage, &root->at, root->levels - 1, 0);
 	if (!code)
-		code = judge_batch(judge);
-	return code ? code : judge_state(judge, generation);
+		code = check_batch(salvage);
+	return code ? code : check_state(salvage, generation);
 }
 
-int judge(const struct walk_source *source, const struct record *record, struct copying *copying,
-	  bool *whole, struct thaw_damage *causes)
+int salvage_find_whole(const struct walk_source *source, const struct record *record,
+		       struct copying *copying, bool *whole, struct thaw_damage *causes)
 {
-	struct judge judge = {.source = source, .copying = copying, .whole = whole};
+	struct salvage salvage = {.source = source, .copying = copying, .whole = whole};
 	struct stat stat;
 	int code;
 
@@ -172,23 +172,23 @@ int judge(const struct walk_source *source, const struct record *record, struct 
 	memset(causes, 0, record->count * sizeof(*causes));
 	if (fstat(source->fd, &stat))
 		return -errno;
-	judge.blocks = (uint64_t)stat.st_size / SPACE_BLOCK + 1;
-	judge.good = calloc(judge.blocks, sizeof(*judge.good));
-	judge.buffer = malloc(READ_BYTES);
-	nodemap_open(&judge.nodes);
-	code = batch_open(&judge.batch, source->fd, source->page_bytes, BATCH_PAGES);
-	if (!judge.good || !judge.buffer)
+	salvage.blocks = (uint64_t)stat.st_size / SPACE_BLOCK + 1;
+	salvage.good = calloc(salvage.blocks, sizeof(*salvage.good));
+	salvage.buffer = malloc(READ_BYTES);
+	nodemap_open(&salvage.nodes);
+	code = page_batch_open(&salvage.batch, source->fd, source->page_bytes, BATCH_PAGES);
+	if (!salvage.good || !salvage.buffer)
 		code = -ENOMEM;
 	for (unsigned i = record->count; !code && i-- > 0;) {
-		judge.stamp = i;
-		judge.cause = &causes[i];
-		code = judge_one(&judge, &record->generations[i]);
+		salvage.stamp = i;
+		salvage.cause = &causes[i];
+		code = check_generation(&salvage, &record->generations[i]);
 		whole[i] = !code;
 		code = code == LOST ? 0 : code;
 	}
-	batch_close(&judge.batch);
-	nodemap_close(&judge.nodes);
-	free(judge.buffer);
-	free(judge.good);
+	page_batch_close(&salvage.batch);
+	nodemap_close(&salvage.nodes);
+	free(salvage.buffer);
+	free(salvage.good);
 	return code;
 }

@@ -45,7 +45,7 @@ struct verify {
 	uint64_t file_bytes;
 	uint8_t *claims; /* enum claim per block */
 	uint8_t *buffer;
-	struct batch batch;
+	struct page_batch batch;
 	struct thaw_damage damage; /* the last one, not told yet: more pages may join it */
 	bool damage_waits;
 };
@@ -137,18 +137,18 @@ static bool claim(struct verify *verify, uint64_t offset, uint64_t bytes, enum c
 
 static int by_page(const void *a, const void *b)
 {
-	const struct batch_page *left = a, *right = b;
+	const struct batched_page *left = a, *right = b;
 
 	return (left->page > right->page) - (left->page < right->page);
 }
 
 static int batch_check(struct verify *verify)
 {
-	struct batch *batch = &verify->batch;
-	struct batch_page *pages = batch->pages;
+	struct page_batch *batch = &verify->batch;
+	struct batched_page *pages = batch->pages;
 	size_t count = batch->count;
 
-	batch_read(batch, NULL, 0);
+	page_batch_read(batch, NULL, 0);
 	for (size_t i = 0; i < count; i++)
 		if (!pages[i].wrong &&
 		    !claim(verify, pages[i].extent.offset, batch->page_bytes, CLAIM_WHOLE))
@@ -176,7 +176,7 @@ static int verify_extent(void *arg, uint64_t page, const struct extent *extent)
 	verify->summary.pages++;
 	if (!extent->bytes)
 		return 0;
-	batch_add(&verify->batch, page, extent, 0);
+	page_batch_add(&verify->batch, page, extent, 0);
 	return verify->batch.count == verify->batch.room ? batch_check(verify) : 0;
 }
 
@@ -343,8 +343,8 @@ static int verify_run(struct verify *verify, struct thaw_error *error)
 		verify->file_bytes = (uint64_t)stat.st_size;
 		verify->claims = calloc(verify->file_bytes / SPACE_BLOCK + 1, 1);
 		verify->buffer = malloc(READ_BYTES);
-		code = batch_open(&verify->batch, verify->source.fd, slots[chosen].page_bytes,
-				  BATCH_PAGES);
+		code = page_batch_open(&verify->batch, verify->source.fd, slots[chosen].page_bytes,
+				       BATCH_PAGES);
 		if (!verify->claims || !verify->buffer)
 			code = -ENOMEM;
 	}
@@ -386,7 +386,7 @@ int thaw_image_verify(const char *path, const struct thaw_verify_ops *ops,
 				 verify.summary.damages, verify.summary.damages == 1 ? "" : "s");
 	if (summary)
 		*summary = verify.summary;
-	batch_close(&verify.batch);
+	page_batch_close(&verify.batch);
 	free(verify.buffer);
 	free(verify.claims);
 	close(verify.source.fd);
