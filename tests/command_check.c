@@ -32,10 +32,10 @@ FIXTURE_TEARDOWN(check)
 	(program_free(&self->program), \
 	 program_run(&self->program, NULL, THAW("check", ##__VA_ARGS__)))
 
-static bool uses(const struct program *program, const char *ladder, const char *rung)
+static bool uses(const struct program *program, const char *kind, const char *backend)
 {
 	char *object = support_format(
-		"\"ladder\":\"%s\",\"name\":\"%s\",\"present\":true,\"used\":true", ladder, rung);
+		"\"kind\":\"%s\",\"name\":\"%s\",\"present\":true,\"used\":true", kind, backend);
 	bool found = strstr(program->output, object);
 
 	free(object);
@@ -53,7 +53,7 @@ static unsigned count(const char *text, const char *word)
 	return found;
 }
 
-TEST_F(check, one_rung_of_each_ladder_is_used)
+TEST_F(check, one_backend_of_each_kind_is_used)
 {
 	ASSERT_EQ(0, CHECK("--json")) TH_LOG("%s", self->program.errors);
 	EXPECT_EQ(5, count(self->program.output, "\"used\":true"));
@@ -75,7 +75,7 @@ TEST_F(check, what_is_forced_is_used)
 	EXPECT_TRUE(uses(&self->program, "backing", "anonymous"));
 }
 
-/* Each thing that is denied is not here, for that reason, and its rung neither. */
+/* Each thing that is denied is not here, for that reason, and its backend neither. */
 TEST_F(check, what_is_denied_is_not_here)
 {
 	setenv("THAW_WITHOUT", "userfaultfd,memfd,io_uring", 1);
@@ -169,7 +169,7 @@ TEST_F(check, a_program_with_privileges_does_not_listen_to_the_environment)
 	setenv("THAW_WITHOUT", "memfd,io_uring", 1);
 	ASSERT_EQ(0, system(command));
 	EXPECT_EQ(0, program_run(&self->program, NULL, run)) TH_LOG("%s", self->program.errors);
-	if (!strstr(self->program.output, "\"ladder\""))
+	if (!strstr(self->program.output, "\"kind\""))
 		SKIP(return, "setpriv is missing: %s", self->program.errors);
 	EXPECT_EQ(0, count(self->program.output, "THAW_WITHOUT says so"));
 	/* So it would have: the same program without the bit. */

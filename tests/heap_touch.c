@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Memory of a heap in the hands of the kernel, on each rung of the ladders: where the kernel's faults
+ * Memory of a heap in the hands of the kernel, with each backend: where the kernel's faults
  * are served it is right; where they are not the call fails or is short, and never is a byte wrong; and
  * what was touched first is right everywhere, and what the kernel wrote is in the next generation.
  */

@@ -74,8 +74,8 @@ FIXTURE_SETUP(installing)
 	if (region_create(&self->region, NULL, HEAP, 0, false, &error))
 		SKIP(return, "%s", error.text);
 	/* It is about a userfaultfd's answers. */
-	if (self->region.rungs.delivery > DELIVERY_UFFD_USER)
-		SKIP(region_destroy(&self->region); return, "%s", self->region.rungs.why);
+	if (self->region.backends.delivery > DELIVERY_UFFD_USER)
+		SKIP(region_destroy(&self->region); return, "%s", self->region.backends.why);
 	ASSERT_EQ(0, region_register(&self->region, HEAP, &error));
 	ASSERT_EQ(0, region_resize(&self->region, HEAP));
 }
@@ -88,7 +88,8 @@ FIXTURE_TEARDOWN(installing)
 static void *contents(struct region *region, char *buffer, uint64_t first, unsigned count,
 		      char fill)
 {
-	char *at = region->rungs.backing == BACKING_MEMFD ? region->alias + first * PAGE : buffer;
+	char *at = region->backends.backing == BACKING_MEMFD ? region->alias + first * PAGE
+							     : buffer;
 
 	memset(at, fill, count * PAGE);
 	return at;
@@ -102,7 +103,7 @@ TEST_F(installing, pages_that_exist_are_skipped)
 	ASSERT_EQ(0, install_pages(region, 3, 2, contents(region, buffer, 3, 2, 'a')));
 	ASSERT_EQ(0, install_zero(region, 9, 1));
 	/* Over the holes and the pages in between: 3 and 4 keep what they have. */
-	if (region->rungs.backing == BACKING_ANONYMOUS) {
+	if (region->backends.backing == BACKING_ANONYMOUS) {
 		memset(buffer, 'b', sizeof(buffer));
 		ASSERT_EQ(0, install_pages(region, 0, 16, buffer));
 	} else {

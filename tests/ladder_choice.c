@@ -24,7 +24,7 @@
 #include "compat.h"
 #include "probe.h"
 
-static struct rungs rungs;
+static struct backends backends;
 static struct thaw_error error;
 
 static void ask_for(const char *delivery, const char *tracker, const char *backing,
@@ -44,7 +44,7 @@ static int choose(const char *delivery, const char *tracker, const char *backing
 
 	ask_for(delivery, tracker, backing, without);
 	error = (struct thaw_error){0};
-	code = probe_choose(&rungs, &error);
+	code = probe_choose(&backends, &error);
 	if (code)
 		printf("# %d: %s\n", code, error.text);
 	return code;
@@ -96,15 +96,15 @@ TEST(the_best_that_is_here)
 		close(fd);
 	}
 	ASSERT_EQ(0, choose("", "", "", ""));
-	EXPECT_EQ(wanted, rungs.delivery);
+	EXPECT_EQ(wanted, backends.delivery);
 	writes = api.features & UFFD_FEATURE_PAGEFAULT_FLAG_WP;
 	EXPECT_EQ(!writes				 ? TRACKER_MPROTECT
 		  : api.features & UFFD_FEATURE_WP_ASYNC ? TRACKER_WP_ASYNC
 							 : TRACKER_WP_SYNC,
-		  rungs.tracker);
-	EXPECT_EQ(!!(api.features & UFFD_FEATURE_POISON), rungs.poison);
+		  backends.tracker);
+	EXPECT_EQ(!!(api.features & UFFD_FEATURE_POISON), backends.poison);
 	ring = (int)syscall(SYS_io_uring_setup, 4, &params);
-	EXPECT_EQ(ring < 0 ? READER_THREADS : READER_URING, rungs.reader);
+	EXPECT_EQ(ring < 0 ? READER_THREADS : READER_URING, backends.reader);
 	if (ring >= 0)
 		close(ring);
 }
@@ -112,28 +112,29 @@ TEST(the_best_that_is_here)
 TEST(no_userfaultfd_at_all)
 {
 	ASSERT_EQ(0, choose("", "", "", "userfaultfd"));
-	EXPECT_EQ(DELIVERY_SIGNAL, rungs.delivery);
-	EXPECT_EQ(TRACKER_MPROTECT, rungs.tracker);
-	EXPECT_EQ(BACKING_MEMFD, rungs.backing);
-	EXPECT_FALSE(rungs.poison);
-	EXPECT_NE(NULL, strstr(rungs.why, "userfaultfd is not available")) TH_LOG("%s", rungs.why);
+	EXPECT_EQ(DELIVERY_SIGNAL, backends.delivery);
+	EXPECT_EQ(TRACKER_MPROTECT, backends.tracker);
+	EXPECT_EQ(BACKING_MEMFD, backends.backing);
+	EXPECT_FALSE(backends.poison);
+	EXPECT_NE(NULL, strstr(backends.why, "userfaultfd is not available"))
+	TH_LOG("%s", backends.why);
 }
 
 TEST(neither_userfaultfd_nor_memory_to_share)
 {
 	ASSERT_EQ(0, choose("", "", "", "userfaultfd,memfd"));
-	EXPECT_EQ(DELIVERY_EAGER, rungs.delivery);
-	EXPECT_EQ(TRACKER_MPROTECT, rungs.tracker);
-	EXPECT_EQ(BACKING_ANONYMOUS, rungs.backing);
-	EXPECT_NE(NULL, strstr(rungs.why, "memfd")) TH_LOG("%s", rungs.why);
+	EXPECT_EQ(DELIVERY_EAGER, backends.delivery);
+	EXPECT_EQ(TRACKER_MPROTECT, backends.tracker);
+	EXPECT_EQ(BACKING_ANONYMOUS, backends.backing);
+	EXPECT_NE(NULL, strstr(backends.why, "memfd")) TH_LOG("%s", backends.why);
 }
 
 /* Memory that may not be shared leaves one way. */
 TEST(anonymous_memory_without_userfaultfd)
 {
 	ASSERT_EQ(0, choose("", "", "anonymous", "userfaultfd"));
-	EXPECT_EQ(DELIVERY_EAGER, rungs.delivery);
-	EXPECT_EQ(BACKING_ANONYMOUS, rungs.backing);
+	EXPECT_EQ(DELIVERY_EAGER, backends.delivery);
+	EXPECT_EQ(BACKING_ANONYMOUS, backends.backing);
 }
 
 TEST(user_mode_alone)
@@ -141,8 +142,8 @@ TEST(user_mode_alone)
 	if (!have(ASK_USER_MODE))
 		SKIP(return, "no UFFD_USER_MODE_ONLY");
 	ASSERT_EQ(0, choose("", "", "", "privileged-userfaultfd,dev-userfaultfd"));
-	EXPECT_EQ(DELIVERY_UFFD_USER, rungs.delivery);
-	EXPECT_NE('\0', rungs.why[0]);
+	EXPECT_EQ(DELIVERY_UFFD_USER, backends.delivery);
+	EXPECT_NE('\0', backends.why[0]);
 }
 
 TEST(without_write_protection_faults_still_come_from_userfaultfd)
@@ -150,8 +151,8 @@ TEST(without_write_protection_faults_still_come_from_userfaultfd)
 	if (!have_any())
 		SKIP(return, "no userfaultfd");
 	ASSERT_EQ(0, choose("", "", "", "wp"));
-	EXPECT_GE(DELIVERY_UFFD_USER, rungs.delivery);
-	EXPECT_EQ(TRACKER_MPROTECT, rungs.tracker);
+	EXPECT_GE(DELIVERY_UFFD_USER, backends.delivery);
+	EXPECT_EQ(TRACKER_MPROTECT, backends.tracker);
 }
 
 TEST(without_what_wp_async_needs)
@@ -159,7 +160,7 @@ TEST(without_what_wp_async_needs)
 	if (choose("", "wp-sync", "", "wp-async"))
 		SKIP(return, "%s", error.text);
 	ASSERT_EQ(0, choose("", "", "", "wp-async"));
-	EXPECT_EQ(TRACKER_WP_SYNC, rungs.tracker);
+	EXPECT_EQ(TRACKER_WP_SYNC, backends.tracker);
 }
 
 TEST(without_pagemap_scan)
@@ -167,13 +168,13 @@ TEST(without_pagemap_scan)
 	if (choose("", "wp-sync", "", "pagemap-scan"))
 		SKIP(return, "%s", error.text);
 	ASSERT_EQ(0, choose("", "", "", "pagemap-scan"));
-	EXPECT_EQ(TRACKER_WP_SYNC, rungs.tracker);
+	EXPECT_EQ(TRACKER_WP_SYNC, backends.tracker);
 }
 
 TEST(without_poison)
 {
 	ASSERT_EQ(0, choose("", "", "", "poison"));
-	EXPECT_FALSE(rungs.poison);
+	EXPECT_FALSE(backends.poison);
 }
 
 /* Each that is asked for is what one gets, or the line says what is missing. */
@@ -187,9 +188,9 @@ TEST(every_rung_is_forced)
 
 		EXPECT_EQ(code ? THAW_EKERNEL : 0, code);
 		EXPECT_TRUE(code ? one_line_with(deliveries[delivery])
-				 : delivery == (int)rungs.delivery);
+				 : delivery == (int)backends.delivery);
 		if (!code && delivery != DELIVERY_UFFD)
-			EXPECT_TRUE(!strncmp(rungs.why, "THAW_DELIVERY=", 14));
+			EXPECT_TRUE(!strncmp(backends.why, "THAW_DELIVERY=", 14));
 		EXPECT_STREQ(deliveries[delivery], delivery_name((enum delivery)delivery));
 	}
 	for (int tracker = TRACKER_WP_ASYNC; tracker <= TRACKER_MPROTECT; tracker++) {
@@ -197,7 +198,7 @@ TEST(every_rung_is_forced)
 
 		EXPECT_EQ(code ? THAW_EKERNEL : 0, code);
 		EXPECT_TRUE(code ? one_line_with(trackers[tracker])
-				 : tracker == (int)rungs.tracker);
+				 : tracker == (int)backends.tracker);
 		EXPECT_STREQ(trackers[tracker], tracker_name((enum tracker_kind)tracker));
 	}
 	/* What every kernel that is tested has. */
@@ -254,7 +255,7 @@ TEST(words_that_are_none)
 	EXPECT_EQ(0, choose("", "", "", ",wp,"));
 }
 
-/* It says so; and with descriptors again, the same process has the best rung again. */
+/* It says so; and with descriptors again, the same process has the best backend again. */
 TEST(out_of_descriptors)
 {
 	struct rlimit before, none;
@@ -265,7 +266,7 @@ TEST(out_of_descriptors)
 	/* What there is, without this process having asked. */
 	child = fork();
 	if (!child)
-		_exit(choose("", "", "", "") ? 99 : (int)rungs.delivery);
+		_exit(choose("", "", "", "") ? 99 : (int)backends.delivery);
 	ASSERT_EQ(child, waitpid(child, &status, 0));
 	ASSERT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) != 99);
 	best = (enum delivery)WEXITSTATUS(status);
@@ -280,7 +281,7 @@ TEST(out_of_descriptors)
 	EXPECT_TRUE(one_line_with("ulimit -n"));
 	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &before));
 	ASSERT_EQ(0, choose("", "", "", ""));
-	EXPECT_EQ(best, rungs.delivery);
+	EXPECT_EQ(best, backends.delivery);
 }
 
 static int open_all(enum delivery delivery)
@@ -300,9 +301,9 @@ TEST(the_device_where_the_system_call_is_not_for_us)
 	ask_for("userfaultfd", "", "", "privileged-userfaultfd");
 	if (probe_ask(ASK_DEVICE))
 		SKIP(return, "no /dev/userfaultfd: %s", thaw_strerror(probe_ask(ASK_DEVICE)));
-	ASSERT_EQ(0, probe_choose(&rungs, &error)) TH_LOG("%s", error.text);
-	EXPECT_EQ(DELIVERY_UFFD, rungs.delivery);
-	EXPECT_EQ(0, open_all(rungs.delivery));
+	ASSERT_EQ(0, probe_choose(&backends, &error)) TH_LOG("%s", error.text);
+	EXPECT_EQ(DELIVERY_UFFD, backends.delivery);
+	EXPECT_EQ(0, open_all(backends.delivery));
 }
 
 static int sysctl_value(const char *path)
@@ -330,11 +331,11 @@ TEST(an_ordinary_user)
 		wanted = DELIVERY_UFFD;
 	else if (have(ASK_USER_MODE))
 		wanted = DELIVERY_UFFD_USER;
-	EXPECT_EQ(wanted, rungs.delivery);
-	if (rungs.delivery <= DELIVERY_UFFD_USER)
-		EXPECT_EQ(0, open_all(rungs.delivery));
-	if (rungs.delivery == DELIVERY_UFFD_USER)
-		EXPECT_NE(NULL, strstr(rungs.why, "CAP_SYS_PTRACE")) TH_LOG("%s", rungs.why);
+	EXPECT_EQ(wanted, backends.delivery);
+	if (backends.delivery <= DELIVERY_UFFD_USER)
+		EXPECT_EQ(0, open_all(backends.delivery));
+	if (backends.delivery == DELIVERY_UFFD_USER)
+		EXPECT_NE(NULL, strstr(backends.why, "CAP_SYS_PTRACE")) TH_LOG("%s", backends.why);
 }
 
 /* As a container engine's does. */
@@ -352,8 +353,8 @@ TEST(a_filter_against_userfaultfd)
 	if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
 		SKIP(return, "no seccomp here: %s", strerror(errno));
 	ASSERT_EQ(0, choose("", "", "", "dev-userfaultfd"));
-	EXPECT_EQ(DELIVERY_SIGNAL, rungs.delivery);
-	EXPECT_NE(NULL, strstr(rungs.why, "EPERM: a seccomp filter")) TH_LOG("%s", rungs.why);
+	EXPECT_EQ(DELIVERY_SIGNAL, backends.delivery);
+	EXPECT_NE(NULL, strstr(backends.why, "EPERM: a seccomp filter")) TH_LOG("%s", backends.why);
 	EXPECT_EQ(THAW_EKERNEL, choose("userfaultfd", "", "", "dev-userfaultfd"));
 	EXPECT_TRUE(one_line_with("EPERM: a seccomp filter"));
 }

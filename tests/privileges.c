@@ -197,10 +197,10 @@ TEST_F(confined, in_a_chroot_as_well)
 	EXPECT_EQ(0, status);
 }
 
-static bool is_used(const struct program *program, const char *ladder, const char *name)
+static bool is_used(const struct program *program, const char *kind, const char *name)
 {
 	char *object = support_format(
-		"\"ladder\":\"%s\",\"name\":\"%s\",\"present\":true,\"used\":true", ladder, name);
+		"\"kind\":\"%s\",\"name\":\"%s\",\"present\":true,\"used\":true", kind, name);
 	bool found = strstr(program->output, object);
 
 	free(object);

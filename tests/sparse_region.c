@@ -2,7 +2,7 @@
 /*
  * sparse_region.c - what a heap costs follows what is in it, not the address space that is reserved for it: a
  * region of 16 TiB with some pages in it is opened, written, checkpointed, and restored with little memory and
- * few system calls, on every rung. Both are counted; nothing here depends on time.
+ * few system calls, with every backend. Both are counted; nothing here depends on time.
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"

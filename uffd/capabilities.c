@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * capabilities.c - what people are told of this kernel: what is here, since when and why not, and the
- * rungs of each ladder with what they cost. Who only opens a heap never comes here.
+ * capabilities.c - what the user is told about this kernel: what is available, since when and why not, and the
+ * backends of each kind with what they cost. Opening a heap never calls it.
  *
  * Asks everything that probe.c knows to ask. Any thread.
  */
@@ -94,7 +94,7 @@ static bool have_memfd_backing(enum tracker_kind tracker)
 		  (probe_has_features(MEMFD_WP_FEATURES) && !probe_swap_is_active()))));
 }
 
-/* Ladder by ladder, best first, in the order of the enums of probe.h. The costs are those of tests/bench. */
+/* Kind by kind, best first, in the order of the enums of probe.h. The costs are those of tests/bench. */
 enum {
 	AT_DELIVERY = 0,
 	AT_TRACKER = AT_DELIVERY + 4,
@@ -103,7 +103,7 @@ enum {
 	AT_POISON = AT_READER + 2,
 	AT_END = AT_POISON + 2,
 };
-static struct thaw_rung rungs_table[] = {
+static struct thaw_backend backend_table[] = {
 	{"delivery", "userfaultfd",
 	 .cost = "a missing page is brought in for everyone, system calls included"},
 	{"delivery", "user-mode",
@@ -125,11 +125,11 @@ static struct thaw_rung rungs_table[] = {
 	 .cost = "who touches a page that cannot be read gets SIGBUS, and a line that says why"},
 	{"poison", "PROT_NONE", .cost = "SIGSEGV in its place, and the same line"},
 };
-_Static_assert(COUNT(rungs_table) == AT_END, "one row for each rung");
+_Static_assert(COUNT(backend_table) == AT_END, "one row for each backend");
 
-int thaw_rungs(const struct thaw_rung **list, unsigned *count, struct thaw_error *error)
+int thaw_backends(const struct thaw_backend **list, unsigned *count, struct thaw_error *error)
 {
-	struct rungs chosen;
+	struct backends chosen;
 	int code = probe_choose(&chosen, error);
 	bool uffd, wp;
 
@@ -155,19 +155,19 @@ int thaw_rungs(const struct thaw_rung **list, unsigned *count, struct thaw_error
 
 		pthread_mutex_lock(&lists_lock);
 		for (unsigned i = 0; i < AT_END; i++) {
-			rungs_table[i].present = present[i];
-			rungs_table[i].used = false;
+			backend_table[i].present = present[i];
+			backend_table[i].used = false;
 		}
 		if (!code) {
-			rungs_table[AT_DELIVERY + chosen.delivery].used = true;
-			rungs_table[AT_TRACKER + chosen.tracker].used = true;
-			rungs_table[AT_BACKING + chosen.backing].used = true;
-			rungs_table[AT_READER + chosen.reader].used = true;
-			rungs_table[AT_POISON + !chosen.poison].used = true;
+			backend_table[AT_DELIVERY + chosen.delivery].used = true;
+			backend_table[AT_TRACKER + chosen.tracker].used = true;
+			backend_table[AT_BACKING + chosen.backing].used = true;
+			backend_table[AT_READER + chosen.reader].used = true;
+			backend_table[AT_POISON + !chosen.poison].used = true;
 		}
 		pthread_mutex_unlock(&lists_lock);
 	}
-	*list = rungs_table;
+	*list = backend_table;
 	*count = AT_END;
 	return code;
 }

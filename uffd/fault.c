@@ -68,7 +68,7 @@ static unsigned block_clusters(const struct fault_service *service)
 	uint64_t clusters = service->restored_pages / service->cluster_pages;
 	unsigned arrivals = ARRIVALS_FINE, block = 1;
 
-	if (service->region->rungs.delivery == DELIVERY_SIGNAL)
+	if (service->region->backends.delivery == DELIVERY_SIGNAL)
 		for (; service->arrivals > arrivals && block < clusters / ARRIVALS_FINE;
 		     arrivals += ARRIVALS_COARSE)
 			block *= 2;
@@ -109,16 +109,16 @@ static void serve_arrived(struct fault_service *service, uint64_t page)
 		service_check(service, install_wake(region, page, 1), "wake a fault");
 		return;
 	}
-	if (region->rungs.backing == BACKING_ANONYMOUS) {
+	if (region->backends.backing == BACKING_ANONYMOUS) {
 		install_zero_pages(service, page, 1);
 		return; /* which wakes, also where the page was there all the time */
 	}
 	service_check(service, install_pages(region, page, 1, NULL), "map a page again");
 	/* Under mprotect the note is not the page table's. */
-	if (region->rungs.tracker == TRACKER_WP_SYNC)
+	if (region->backends.tracker == TRACKER_WP_SYNC)
 		service_check(service, tracker_wp_sync_note(service->options.tracker, page),
 			      "open a page again");
-	else if (region->rungs.tracker == TRACKER_WP_ASYNC)
+	else if (region->backends.tracker == TRACKER_WP_ASYNC)
 		service_check(service, install_protection(region, page, 1, false),
 			      "open a page again");
 	service_check(service, install_wake(region, page, 1), "wake a fault");
@@ -280,7 +280,7 @@ static void *service_main(void *arg)
 		service_wait(service, more || service->faults_wait ? READER_NOW : READER_ANYTHING);
 		if (service->faults_wait)
 			serve_waiting(service);
-		if (service->region->rungs.delivery == DELIVERY_SIGNAL)
+		if (service->region->backends.delivery == DELIVERY_SIGNAL)
 			serve_requests(service);
 	}
 	/*
@@ -313,7 +313,7 @@ static int load_all(struct fault_service *service, struct thaw_error *error)
 
 bool fault_service_needed(const struct region *region)
 {
-	return region->restored_bytes || region->rungs.tracker == TRACKER_WP_SYNC;
+	return region->restored_bytes || region->backends.tracker == TRACKER_WP_SYNC;
 }
 
 static int service_memory(struct fault_service *service, struct thaw_error *error)
@@ -344,7 +344,7 @@ static int service_reader(struct fault_service *service, struct thaw_error *erro
 	const struct region *region = service->region;
 	struct image *image = service->options.image;
 	struct reader_options options = {
-		.kind = region->rungs.reader,
+		.kind = region->backends.reader,
 		.image_fd = image ? image_fd(image) : -1,
 		.faults_fd = region->uffd,
 		.reads = RUNS,
@@ -388,7 +388,7 @@ int fault_service_start(struct fault_service **out, const struct fault_options *
 		service_free(service);
 		return code;
 	}
-	if (service->region->rungs.delivery == DELIVERY_EAGER) {
+	if (service->region->backends.delivery == DELIVERY_EAGER) {
 		service->options.prefetch = true;
 		code = load_all(service, error);
 		if (code)
@@ -434,8 +434,8 @@ static void wake_reader(void *reader)
 
 bool fault_service_fetch(struct fault_service *service, uint64_t page)
 {
-	if (service->region->rungs.delivery != DELIVERY_SIGNAL || page >= service->restored_pages ||
-	    tracker_forgot(service->options.tracker, page))
+	if (service->region->backends.delivery != DELIVERY_SIGNAL ||
+	    page >= service->restored_pages || tracker_forgot(service->options.tracker, page))
 		return false;
 	fault_requests_ask(&service->requests, page, wake_reader, service->reader);
 	return true;

@@ -128,7 +128,7 @@ static void pages_appear(struct fault_service *service, uint64_t first, uint64_t
 	struct region *region = service->region;
 	int result = 0;
 
-	switch (region->rungs.delivery) {
+	switch (region->backends.delivery) {
 	case DELIVERY_SIGNAL:
 		result = tracker_mprotect_arrive(service->options.tracker, first, count);
 		service->arrivals++;
@@ -241,7 +241,8 @@ static struct read_run *run_take(struct fault_service *service)
 /* The service can write such a page while the program cannot access it yet: through the alias, or because nobody runs. */
 bool reads_in_place(const struct region *region)
 {
-	return region->rungs.backing == BACKING_MEMFD || region->rungs.delivery == DELIVERY_EAGER;
+	return region->backends.backing == BACKING_MEMFD ||
+	       region->backends.delivery == DELIVERY_EAGER;
 }
 
 static void run_begin(struct fault_service *service, struct read_run *run)
@@ -267,11 +268,11 @@ void install_zero_pages(struct fault_service *service, uint64_t first, uint64_t 
 	struct region *region = service->region;
 
 	bitmap_set_range(&service->arrived, first, count);
-	if (region->rungs.tracker == TRACKER_WP_SYNC)
+	if (region->backends.tracker == TRACKER_WP_SYNC)
 		service_check(service,
 			      tracker_wp_sync_install_zero(service->options.tracker, first, count),
 			      "install zero pages");
-	else if (!delivery_without_uffd(region->rungs.delivery))
+	else if (!delivery_without_uffd(region->backends.delivery))
 		service_check(service, install_zero(region, first, count), "install zero pages");
 	else
 		pages_appear(service, first, count, NULL); /* what nobody has written is zero */

@@ -133,9 +133,9 @@ static int start_tracking(struct thaw *heap, const struct thaw_options *options,
 		 * Since Linux 6.14 a ring again counts against what all processes of a user may lock
 		 * together (ulimit -l), and goes on counting for a moment after it was closed.
 		 */
-		if (code == -ENOMEM && heap->region.rungs.reader == READER_URING &&
-		    !heap->region.rungs.reader_forced) {
-			heap->region.rungs.reader = READER_THREADS;
+		if (code == -ENOMEM && heap->region.backends.reader == READER_URING &&
+		    !heap->region.backends.reader_forced) {
+			heap->region.backends.reader = READER_THREADS;
 			code = fault_service_start(&heap->service, &fault_options, error);
 		}
 	}
@@ -279,15 +279,15 @@ int thaw_settle(struct thaw *heap, struct thaw_error *error)
 
 void thaw_status(struct thaw *heap, struct thaw_status *status)
 {
-	const struct rungs *rungs = &heap->region.rungs;
+	const struct backends *backends = &heap->region.backends;
 
 	*status = heap->totals;
-	status->delivery = heap->image ? delivery_name(rungs->delivery) : "none";
-	status->delivery_why = rungs->why;
-	status->tracker = heap->image ? tracker_name(rungs->tracker) : "none";
-	status->backing = backing_name(rungs->backing);
-	status->reader = heap->image ? reader_name(rungs->reader) : "none";
-	status->poison = heap->image ? poison_name(rungs->poison) : "none";
+	status->delivery = heap->image ? delivery_name(backends->delivery) : "none";
+	status->delivery_why = backends->why;
+	status->tracker = heap->image ? tracker_name(backends->tracker) : "none";
+	status->backing = backing_name(backends->backing);
+	status->reader = heap->image ? reader_name(backends->reader) : "none";
+	status->poison = heap->image ? poison_name(backends->poison) : "none";
 	status->fallback = heap->fallback;
 	if (heap->image) {
 		/*

@@ -43,7 +43,7 @@ enum install_operation { OP_COPY, OP_CONTINUE, OP_ZERO, OP_POISON };
 /* Under mprotect tracking, the mapping does. */
 static bool protects(const struct region *region)
 {
-	return region->rungs.tracker != TRACKER_MPROTECT;
+	return region->backends.tracker != TRACKER_MPROTECT;
 }
 
 /* One ioctl over [start, start + length). Returns 0 or -errno; *done as the kernel wrote it. */
@@ -153,7 +153,8 @@ static int install_range(struct region *region, enum install_operation operation
 
 int install_pages(struct region *region, uint64_t first, uint64_t count, const void *source)
 {
-	return install_range(region, region->rungs.backing == BACKING_MEMFD ? OP_CONTINUE : OP_COPY,
+	return install_range(region,
+			     region->backends.backing == BACKING_MEMFD ? OP_CONTINUE : OP_COPY,
 			     first, count, source);
 }
 
@@ -166,7 +167,7 @@ int install_poison(struct region *region, uint64_t first, uint64_t count)
 {
 	int code;
 
-	if (region->rungs.poison)
+	if (region->backends.poison)
 		return install_range(region, OP_POISON, first, count, NULL);
 	code = sys_mprotect(region->base + first * region->page_bytes, count * region->page_bytes,
 			    PROT_NONE);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * probe.c - asks the kernel what it can do (CRIU's kerndat.c is the model) and chooses back ends from
- * that. What people are told about it is in capabilities.c.
+ * that. What the user is told about it is in capabilities.c.
  *
  * On the way to a restored program's first instruction, so it asks only what the choice depends on: the
- * next door is tried only if the one before is closed. Any thread; answers are kept.
+ * next way is tried only if the one before fails. Any thread; answers are kept.
  */
 #define _GNU_SOURCE
 #include "probe.h"
@@ -94,14 +94,14 @@ static int check_denials(struct thaw_error *error)
 
 /* ---- Questions ---- */
 
-static int new_uffd(enum question door)
+static int new_uffd(enum question way)
 {
 	const int flags = O_CLOEXEC | O_NONBLOCK;
 	int device, fd;
 
-	if (door != ASK_DEVICE) {
+	if (way != ASK_DEVICE) {
 		fd = (int)syscall(SYS_userfaultfd,
-				  flags | (door == ASK_USER_MODE ? UFFD_USER_MODE_ONLY : 0));
+				  flags | (way == ASK_USER_MODE ? UFFD_USER_MODE_ONLY : 0));
 		return fd < 0 ? -errno : fd;
 	}
 	device = sys_open("/dev/userfaultfd", O_RDWR | O_CLOEXEC, 0);
@@ -114,10 +114,10 @@ static int new_uffd(enum question door)
 }
 
 /* `features`: those to ask for, and then those there are. */
-static int open_uffd(enum question door, uint64_t *features)
+static int open_uffd(enum question way, uint64_t *features)
 {
 	struct uffdio_api api = {.api = UFFD_API, .features = *features};
-	int error, fd = new_uffd(door);
+	int error, fd = new_uffd(way);
 
 	if (fd < 0)
 		return fd;
@@ -130,12 +130,12 @@ static int open_uffd(enum question door, uint64_t *features)
 	return fd;
 }
 
-static uint64_t uffd_features; /* the same by each door */
+static uint64_t uffd_features; /* the same whichever way it was opened */
 
-static int try_door(enum question door)
+static int try_way(enum question way)
 {
 	uint64_t features = 0;
-	int fd = open_uffd(door, &features);
+	int fd = open_uffd(way, &features);
 
 	if (fd < 0)
 		return fd;
@@ -217,7 +217,7 @@ static int try(enum question question)
 	case ASK_MEMFD:
 		return try_memfd();
 	default:
-		return try_door(question);
+		return try_way(question);
 	}
 }
 
@@ -296,10 +296,10 @@ static bool filtered(void)
 	return prctl(PR_GET_SECCOMP) == 2;
 }
 
-static const char *why_door(enum question door, int answer)
+static const char *why_way(enum question way, int answer)
 {
 	/* A call that asks for no privilege is not forbidden for want of one. */
-	if (answer == -EPERM && (door == ASK_USER_MODE || known_answer(ASK_USER_MODE) == -EPERM))
+	if (answer == -EPERM && (way == ASK_USER_MODE || known_answer(ASK_USER_MODE) == -EPERM))
 		return filtered() ? "a seccomp filter forbids userfaultfd(2)"
 				  : "a security module forbids userfaultfd(2)";
 	if (answer == -EPERM)
@@ -307,7 +307,7 @@ static const char *why_door(enum question door, int answer)
 	if (answer == -ENOSYS)
 		return filtered() ? "a seccomp filter, or a kernel without CONFIG_USERFAULTFD"
 				  : "the kernel is without CONFIG_USERFAULTFD";
-	return answer == -EINVAL && door == ASK_USER_MODE ? "it takes Linux 5.11" : NULL;
+	return answer == -EINVAL && way == ASK_USER_MODE ? "it takes Linux 5.11" : NULL;
 }
 
 static const char *why_device(int answer)
@@ -335,7 +335,7 @@ static const char *why(enum question question, int answer)
 	switch (question) {
 	case ASK_PRIVILEGED:
 	case ASK_USER_MODE:
-		return why_door(question, answer);
+		return why_way(question, answer);
 	case ASK_DEVICE:
 		return why_device(answer);
 	case ASK_PAGEMAP_SCAN:
@@ -404,7 +404,7 @@ const char *poison_name(bool poison)
 
 #define ANY (-1)
 
-/* What the environment forces: one of the rungs each, or ANY. */
+/* What the environment forces: one backend of each kind, or ANY. */
 struct wishes {
 	int delivery, tracker, backing, reader;
 };
@@ -479,7 +479,7 @@ static int delivery_lacks(enum delivery delivery, const struct wishes *wishes)
 	return code;
 }
 
-/* A rung that is forced, and not here. */
+/* A delivery that is forced, and not available. */
 static int refuse_delivery(enum delivery delivery, struct thaw_error *error)
 {
 	char first[120], second[120];
@@ -507,37 +507,37 @@ static int refuse_delivery(enum delivery delivery, struct thaw_error *error)
 		first);
 }
 
-/* Why not the rung before it: for those who wonder why a start took so long. */
-static void explain_delivery(struct rungs *rungs, const struct wishes *wishes)
+/* Why a better delivery is not used: a start may have taken long because of it. */
+static void explain_delivery(struct backends *backends, const struct wishes *wishes)
 {
 	char uffd[120], memfd[150] = "";
 
-	if (rungs->delivery == DELIVERY_UFFD)
+	if (backends->delivery == DELIVERY_UFFD)
 		return;
 	if (wishes->delivery != ANY) {
-		snprintf(rungs->why, sizeof(rungs->why), "THAW_DELIVERY=%s",
+		snprintf(backends->why, sizeof(backends->why), "THAW_DELIVERY=%s",
 			 delivery_names[wishes->delivery]);
 		return;
 	}
 	probe_explain(ASK_PRIVILEGED, probe_ask(ASK_PRIVILEGED), uffd, sizeof(uffd));
-	if (rungs->delivery == DELIVERY_UFFD_USER) {
-		snprintf(rungs->why, sizeof(rungs->why), "userfaultfd serves no system calls (%s)",
-			 uffd);
+	if (backends->delivery == DELIVERY_UFFD_USER) {
+		snprintf(backends->why, sizeof(backends->why),
+			 "userfaultfd serves no system calls (%s)", uffd);
 		return;
 	}
-	if (rungs->delivery == DELIVERY_EAGER && wishes->backing == BACKING_ANONYMOUS)
+	if (backends->delivery == DELIVERY_EAGER && wishes->backing == BACKING_ANONYMOUS)
 		snprintf(memfd, sizeof(memfd), ", and THAW_BACKING=anonymous");
-	else if (rungs->delivery == DELIVERY_EAGER) {
+	else if (backends->delivery == DELIVERY_EAGER) {
 		char text[100];
 
 		probe_explain(ASK_MEMFD, probe_ask(ASK_MEMFD), text, sizeof(text));
 		snprintf(memfd, sizeof(memfd), ", nor is memfd_create (%s)", text);
 	}
-	snprintf(rungs->why, sizeof(rungs->why), "userfaultfd is not available (%s)%s", uffd,
+	snprintf(backends->why, sizeof(backends->why), "userfaultfd is not available (%s)%s", uffd,
 		 memfd);
 }
 
-static int choose_delivery(struct rungs *rungs, const struct wishes *wishes,
+static int choose_delivery(struct backends *backends, const struct wishes *wishes,
 			   struct thaw_error *error)
 {
 	enum delivery delivery = wishes->delivery == ANY ? DELIVERY_UFFD : wishes->delivery;
@@ -554,8 +554,8 @@ static int choose_delivery(struct rungs *rungs, const struct wishes *wishes,
 			return refuse_delivery(delivery, error);
 		delivery++;
 	}
-	rungs->delivery = delivery;
-	explain_delivery(rungs, wishes);
+	backends->delivery = delivery;
+	explain_delivery(backends, wishes);
 	return 0;
 }
 
@@ -567,18 +567,18 @@ int probe_wp_async_lacks(void)
 	return probe_ask(ASK_PAGEMAP_SCAN);
 }
 
-static int choose_tracker(struct rungs *rungs, const struct wishes *wishes,
+static int choose_tracker(struct backends *backends, const struct wishes *wishes,
 			  struct thaw_error *error)
 {
-	bool uffd = !delivery_without_uffd(rungs->delivery), forced = wishes->tracker != ANY;
+	bool uffd = !delivery_without_uffd(backends->delivery), forced = wishes->tracker != ANY;
 	int lacks;
 
-	rungs->tracker = TRACKER_MPROTECT;
+	backends->tracker = TRACKER_MPROTECT;
 	if (wishes->tracker == TRACKER_MPROTECT)
 		return 0;
 	if (forced && !uffd)
 		return error_set(error, THAW_EKERNEL, "THAW_TRACKER=%s, but %s",
-				 tracker_names[wishes->tracker], rungs->why);
+				 tracker_names[wishes->tracker], backends->why);
 	if (!uffd)
 		return 0;
 	if (!probe_has_features(UFFD_FEATURE_PAGEFAULT_FLAG_WP))
@@ -588,7 +588,7 @@ static int choose_tracker(struct rungs *rungs, const struct wishes *wishes,
 					")",
 					tracker_names[wishes->tracker])
 			      : 0;
-	rungs->tracker = TRACKER_WP_SYNC;
+	backends->tracker = TRACKER_WP_SYNC;
 	if (wishes->tracker == TRACKER_WP_SYNC)
 		return 0;
 	lacks = probe_wp_async_lacks();
@@ -596,7 +596,7 @@ static int choose_tracker(struct rungs *rungs, const struct wishes *wishes,
 		return error_set(error, lacks, "cannot open /proc/self/pagemap: %s%s",
 				 thaw_strerror(lacks), lacks == -ENOMEM ? "" : " (see ulimit -n)");
 	if (!lacks)
-		rungs->tracker = TRACKER_WP_ASYNC;
+		backends->tracker = TRACKER_WP_ASYNC;
 	else if (forced)
 		return error_set(
 			error, THAW_EKERNEL,
@@ -629,15 +629,16 @@ bool probe_swap_is_active(void)
  * decides the same way: a memfd's page that is reclaimed takes the kernel's note that it was written with
  * it. Behind SIGSEGV it is the other way round: a page must be filled before the program can see it.
  */
-static int choose_backing(struct rungs *rungs, const struct wishes *wishes,
+static int choose_backing(struct backends *backends, const struct wishes *wishes,
 			  struct thaw_error *error)
 {
-	bool uffd = !delivery_without_uffd(rungs->delivery),
-	     wp = rungs->tracker != TRACKER_MPROTECT;
+	bool uffd = !delivery_without_uffd(backends->delivery),
+	     wp = backends->tracker != TRACKER_MPROTECT;
 	char text[120];
 	int code;
 
-	rungs->backing = rungs->delivery == DELIVERY_SIGNAL ? BACKING_MEMFD : BACKING_ANONYMOUS;
+	backends->backing = backends->delivery == DELIVERY_SIGNAL ? BACKING_MEMFD
+								  : BACKING_ANONYMOUS;
 	if (wishes->backing != BACKING_MEMFD)
 		return 0;
 	code = probe_ask(ASK_MEMFD);
@@ -655,7 +656,7 @@ static int choose_backing(struct rungs *rungs, const struct wishes *wishes,
 		return error_set(
 			error, THAW_EKERNEL,
 			"THAW_BACKING=memfd, but there is swap, which can lose track of a memfd's written pages");
-	rungs->backing = BACKING_MEMFD;
+	backends->backing = BACKING_MEMFD;
 	return 0;
 }
 
@@ -663,13 +664,14 @@ static int choose_backing(struct rungs *rungs, const struct wishes *wishes,
  * Threads read where there is no ring, or not even the little locked memory that one takes before Linux
  * 5.12 (ulimit -l).
  */
-static int choose_reader(struct rungs *rungs, const struct wishes *wishes, struct thaw_error *error)
+static int choose_reader(struct backends *backends, const struct wishes *wishes,
+			 struct thaw_error *error)
 {
 	int code = wishes->reader == READER_THREADS ? -ENOSYS : probe_ask(ASK_IO_URING);
 	char text[120];
 
-	rungs->reader = code ? READER_THREADS : READER_URING;
-	rungs->reader_forced = wishes->reader == READER_URING;
+	backends->reader = code ? READER_THREADS : READER_URING;
+	backends->reader_forced = wishes->reader == READER_URING;
 	if (!code ||
 	    (wishes->reader != READER_URING && (!errno_is_transient(code) || code == -ENOMEM)))
 		return 0;
@@ -678,22 +680,22 @@ static int choose_reader(struct rungs *rungs, const struct wishes *wishes, struc
 			 "io_uring is not available (%s)", text);
 }
 
-int probe_choose(struct rungs *rungs, struct thaw_error *error)
+int probe_choose(struct backends *backends, struct thaw_error *error)
 {
 	struct wishes wishes;
 	int code;
 
-	*rungs = (struct rungs){.delivery = DELIVERY_UFFD};
+	*backends = (struct backends){.delivery = DELIVERY_UFFD};
 	code = read_wishes(&wishes, error);
 	if (!code)
-		code = choose_delivery(rungs, &wishes, error);
+		code = choose_delivery(backends, &wishes, error);
 	if (!code)
-		code = choose_tracker(rungs, &wishes, error);
+		code = choose_tracker(backends, &wishes, error);
 	if (!code)
-		code = choose_backing(rungs, &wishes, error);
+		code = choose_backing(backends, &wishes, error);
 	if (!code)
-		code = choose_reader(rungs, &wishes, error);
-	rungs->poison = !delivery_without_uffd(rungs->delivery) &&
-			probe_has_features(UFFD_FEATURE_POISON);
+		code = choose_reader(backends, &wishes, error);
+	backends->poison = !delivery_without_uffd(backends->delivery) &&
+			   probe_has_features(UFFD_FEATURE_POISON);
 	return code;
 }

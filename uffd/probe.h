@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * probe.h - what this kernel and these privileges allow, and which rung of each ladder a heap stands
- * on because of it. Best rung first:
+ * probe.h - what this kernel and these privileges allow, and which backend of each kind a heap uses
+ * because of it. Best backend first, the others are its fallbacks:
  *
  *	delivery   userfaultfd, user-mode, sigsegv, eager   how a page that is missing is asked for
  *	tracker    wp-async, wp-sync, mprotect              how writes are noticed
@@ -9,11 +9,11 @@
  *	reader     io_uring, threads                        how the image is read
  *	poison     poison, PROT_NONE                        how a page that cannot be read stops its reader
  *
- * Each rung can be forced from the environment: THAW_DELIVERY, THAW_TRACKER, THAW_BACKING,
+ * Each backend can be forced from the environment: THAW_DELIVERY, THAW_TRACKER, THAW_BACKING,
  * THAW_READER; and each capability denied, so that every choice is tested on every kernel:
  *	THAW_WITHOUT=userfaultfd,privileged-userfaultfd,dev-userfaultfd,user-mode,wp,wp-async,
  *		pagemap-scan,minor-shmem,poison,memfd,io_uring,multishot
- * of which `userfaultfd` is all three doors to it.
+ * of which `userfaultfd` denies all three ways to get one.
  */
 #ifndef UFFD_PROBE_H
 #define UFFD_PROBE_H
@@ -26,30 +26,30 @@ enum delivery {
 	DELIVERY_UFFD,	    /* userfaultfd: by everyone, the kernel included */
 	DELIVERY_UFFD_USER, /* userfaultfd without privileges: not by the kernel */
 	DELIVERY_SIGNAL,    /* SIGSEGV and a handler: not by the kernel */
-	DELIVERY_EAGER,	    /* it is not: every page is there before the heap is open */
+	DELIVERY_EAGER,	    /* not at all: every page is loaded before the heap is open */
 };
 enum tracker_kind { TRACKER_WP_ASYNC, TRACKER_WP_SYNC, TRACKER_MPROTECT };
 enum backing { BACKING_ANONYMOUS, BACKING_MEMFD };
 enum reader_kind { READER_URING, READER_THREADS };
 
-/* On which rung of each ladder a heap stands. */
-struct rungs {
+/* Which backend of each kind a heap uses. */
+struct backends {
 	enum delivery delivery;
 	enum backing backing;
 	enum tracker_kind tracker;
 	enum reader_kind reader;
-	bool reader_forced; /* from the environment: nothing stands in for it */
+	bool reader_forced; /* from the environment: there is no fallback */
 	bool poison;	    /* UFFDIO_POISON; else PROT_NONE */
-	char why[320];	    /* there is no better delivery; empty: it is the best */
+	char why[320];	    /* why no better delivery is used; empty: it is the best */
 };
 
-/* As thaw_status and the environment name them. Static storage. */
-/* Is that one of the rungs below userfaultfd? An int, for -1 is none of them. */
+/* Is that one of the fallbacks that need no userfaultfd? An int, since -1 is none of them. */
 static inline bool delivery_without_uffd(int delivery)
 {
 	return delivery == DELIVERY_SIGNAL || delivery == DELIVERY_EAGER;
 }
 
+/* As thaw_status and the environment name them. Static storage. */
 const char *delivery_name(enum delivery delivery);
 const char *tracker_name(enum tracker_kind tracker);
 const char *backing_name(enum backing backing);
@@ -58,7 +58,7 @@ const char *poison_name(bool poison);
 
 /* What the kernel is asked. */
 enum question {
-	ASK_PRIVILEGED, /* the three doors to a userfaultfd, best first */
+	ASK_PRIVILEGED, /* the three ways to get a userfaultfd, best first */
 	ASK_DEVICE,
 	ASK_USER_MODE,
 	ASK_PAGEMAP_SCAN,
@@ -68,16 +68,16 @@ enum question {
 };
 
 /*
- * 0: it is there; or -errno. Asked once, and kept: but for having run out of descriptors or memory
- * (errno_is_transient), which says nothing about the kernel.
+ * 0: it is available; or -errno. Asked once, and the answer is kept, unless it is transient.
  */
 int probe_ask(enum question question);
+/* Did the process run out of descriptors or memory? That says nothing about the kernel, and may pass. */
 bool errno_is_transient(int answer);
 /* Does THAW_WITHOUT name it? */
 bool probe_denies(const char *name);
 /* Why the answer was no, with the name of the errno and what the user can do. */
 void probe_explain(enum question question, int answer, char *text, size_t bytes);
-/* Of UFFDIO_API, less what THAW_WITHOUT denies: all of them? Never, if no door is known to be open. */
+/* Of UFFDIO_API, less what THAW_WITHOUT denies: all of them? False if no way to get a userfaultfd is known. */
 bool probe_has_features(uint64_t wanted);
 /* 0, or the -errno of what tracking by wp-async lacks: a feature, or PAGEMAP_SCAN. */
 int probe_wp_async_lacks(void);
@@ -102,16 +102,16 @@ bool probe_swap_is_active(void);
 	((uint64_t)(UFFD_FEATURE_WP_HUGETLBFS_SHMEM | UFFD_FEATURE_WP_UNPOPULATED))
 
 /*
- * Opens a userfaultfd with exactly these features, by the best door of that rung. Returns the
+ * Opens a userfaultfd with exactly these features, by the best way that this delivery has. Returns the
  * descriptor or -errno.
  */
 int probe_open_uffd(enum delivery delivery, uint64_t features);
 
 /*
  * Which back ends to use: the best that are here, or what the environment forces. THAW_EKERNEL: what is
- * forced is not here; -EINVAL: it is no rung, or contradicts itself; -EMFILE, -ENFILE, -ENOMEM: the
+ * forced is not available; -EINVAL: there is no such backend, or two contradict each other; -EMFILE, -ENFILE, -ENOMEM: the
  * question could not be asked. One line says what.
  */
-int probe_choose(struct rungs *rungs, struct thaw_error *error);
+int probe_choose(struct backends *backends, struct thaw_error *error);
 
 #endif

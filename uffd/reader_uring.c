@@ -71,7 +71,7 @@ static int uring_read(struct reader *reader, void *token, void *to, unsigned byt
 		return -EBUSY;
 	/*
 	 * The buffers are not registered: 2 MiB to allocate and to pin take 0.9 ms of every start, more than all else
-	 * that opening a heap does, and a read is no quicker for it (tests/bench/rungs.c). Nor have they to be
+	 * that opening a heap does, and a read is no quicker for it (tests/bench/backends.c). Nor have they to be
 	 * locked memory, of which an ordinary user may have less (ulimit -l).
 	 */
 	io_uring_prep_read(sqe, 0, to, bytes, offset);

@@ -36,7 +36,7 @@ static int map_memory(struct region *region, bool plain, struct thaw_error *erro
 {
 	int flags = MAP_FIXED | MAP_NORESERVE;
 
-	if (region->rungs.backing == BACKING_MEMFD) {
+	if (region->backends.backing == BACKING_MEMFD) {
 		int code;
 
 		region->memfd = sys_memfd("thaw-heap");
@@ -149,12 +149,12 @@ int region_create(struct region *region, void *address, size_t max_bytes, size_t
 	*region = (struct region){.uffd = -1, .memfd = -1};
 	region->max_bytes = max_bytes;
 	region->guard_bytes = guard_bytes;
-	region->rungs.backing = BACKING_ANONYMOUS;
+	region->backends.backing = BACKING_ANONYMOUS;
 	code = choose_page_bytes(region, error);
 	if (code)
 		return code;
 	if (!plain) {
-		code = probe_choose(&region->rungs, error);
+		code = probe_choose(&region->backends, error);
 		if (code)
 			return code;
 	}
@@ -197,7 +197,7 @@ static int make_loadable(struct region *region, struct thaw_error *error)
 {
 	int code = 0;
 
-	if (region->rungs.delivery == DELIVERY_EAGER && region->restored_bytes)
+	if (region->backends.delivery == DELIVERY_EAGER && region->restored_bytes)
 		code = sys_mprotect(region->base, region->restored_bytes, PROT_READ | PROT_WRITE);
 	if (code)
 		error_set(error, code, "cannot make %zu MiB of heap writable: %s",
@@ -212,26 +212,26 @@ int region_register(struct region *region, size_t restored_bytes, struct thaw_er
 	int code;
 
 	region->restored_bytes = restored_bytes;
-	if (delivery_without_uffd(region->rungs.delivery))
+	if (delivery_without_uffd(region->backends.delivery))
 		return make_loadable(region, error);
-	if (region->rungs.tracker != TRACKER_MPROTECT) {
+	if (region->backends.tracker != TRACKER_MPROTECT) {
 		features |= UFFD_FEATURE_PAGEFAULT_FLAG_WP;
 		restored_mode |= UFFDIO_REGISTER_MODE_WP;
 		fresh_mode |= UFFDIO_REGISTER_MODE_WP;
 	}
-	if (region->rungs.tracker == TRACKER_WP_ASYNC)
+	if (region->backends.tracker == TRACKER_WP_ASYNC)
 		features |= UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED;
-	else if (region->rungs.tracker == TRACKER_WP_SYNC)
+	else if (region->backends.tracker == TRACKER_WP_SYNC)
 		fresh_mode |= UFFDIO_REGISTER_MODE_MISSING;
-	if (region->rungs.poison)
+	if (region->backends.poison)
 		features |= UFFD_FEATURE_POISON;
-	if (region->rungs.backing == BACKING_MEMFD) {
+	if (region->backends.backing == BACKING_MEMFD) {
 		features |= UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM;
-		if (region->rungs.tracker != TRACKER_MPROTECT)
+		if (region->backends.tracker != TRACKER_MPROTECT)
 			features |= UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
 		restored_mode |= UFFDIO_REGISTER_MODE_MINOR;
 	}
-	region->uffd = probe_open_uffd(region->rungs.delivery, features);
+	region->uffd = probe_open_uffd(region->backends.delivery, features);
 	if (region->uffd < 0) {
 		code = region->uffd;
 		return error_set(error, errno_is_transient(code) ? code : THAW_EKERNEL,
@@ -246,7 +246,7 @@ int region_register(struct region *region, size_t restored_bytes, struct thaw_er
 	 * no swap (probe_choose), and this keeps it so if swap comes later; where the limit on
 	 * locked memory forbids it, nothing else changes.
 	 */
-	if (!code && region->rungs.backing == BACKING_MEMFD)
+	if (!code && region->backends.backing == BACKING_MEMFD)
 		(void)mlock2(region->base, region->max_bytes, MLOCK_ONFAULT);
 	return code;
 }
@@ -257,7 +257,7 @@ int region_resize(struct region *region, size_t bytes)
 
 	if (bytes < region->bytes || bytes > region->max_bytes)
 		return -EINVAL;
-	if (delivery_without_uffd(region->rungs.delivery) && from < region->restored_bytes)
+	if (delivery_without_uffd(region->backends.delivery) && from < region->restored_bytes)
 		from = region->restored_bytes; /* the tracker opens what has arrived */
 	if (bytes == region->bytes)
 		return 0;
@@ -266,8 +266,8 @@ int region_resize(struct region *region, size_t bytes)
 	/* Under mprotect, the first write to a page has to be noted. */
 	if (bytes > from &&
 	    mprotect(region->base + from, bytes - from,
-		     region->rungs.tracker == TRACKER_MPROTECT ? PROT_READ
-							       : PROT_READ | PROT_WRITE))
+		     region->backends.tracker == TRACKER_MPROTECT ? PROT_READ
+								  : PROT_READ | PROT_WRITE))
 		return -errno;
 	/* The fault service looks at it from its thread. */
 	__atomic_store_n(&region->bytes, bytes, __ATOMIC_RELAXED);

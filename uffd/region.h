@@ -40,7 +40,7 @@ struct region {
 	uint32_t kernel_page_bytes; /* divides it */
 	size_t bytes, max_bytes, guard_bytes; /* see the drawing */
 	size_t restored_bytes;
-	struct rungs rungs;
+	struct backends backends;
 	int uffd, memfd;
 	void *reservation;
 	size_t reservation_bytes;

@@ -60,7 +60,7 @@ bool segfault_handle(const void *address)
 	uint64_t page;
 	int code;
 
-	if (!watched || watched->region->rungs.tracker != TRACKER_MPROTECT)
+	if (!watched || watched->region->backends.tracker != TRACKER_MPROTECT)
 		return false;
 	region = watched->region;
 	page = region_page(region, address);
@@ -118,7 +118,7 @@ static void handler_install(void)
 
 int segfault_watch(const struct watched *watched)
 {
-	if (watched->region->rungs.tracker == TRACKER_MPROTECT)
+	if (watched->region->backends.tracker == TRACKER_MPROTECT)
 		pthread_once(&handler_once, handler_install);
 	for (unsigned i = 0; i < OPEN_HEAPS; i++) {
 		const struct watched *none = NULL;

@@ -274,7 +274,7 @@ struct thaw_status {
 	uint64_t restore_bytes;	 /* bytes read from the image for them */
 	uint64_t image_bytes;	 /* size of the image file */
 	bool in_flight;		 /* a checkpoint is under way */
-	/* On which rungs it stands (struct thaw_rung); "none": it has no image. Static storage. */
+	/* Which backends it uses (struct thaw_backend); "none": it has no image. Static storage. */
 	const char *delivery, *tracker, *backing, *reader, *poison;
 	const char
 		*delivery_why; /* why that is not the best one; empty: it is. Owned by the heap */
@@ -642,7 +642,7 @@ THAW_PUBLIC int thaw_image_repair(const char *path, const char *new_path,
 
 /* ---- What this kernel and these privileges allow ---- */
 
-/* None is needed: where one is missing, something slower stands in for it (struct thaw_rung). */
+/* None is required: where one is missing, a slower backend is used instead (struct thaw_backend). */
 struct thaw_capability {
 	const char *name; /* "wp-async", "io_uring", ...: as THAW_WITHOUT denies it */
 	bool present;
@@ -653,24 +653,24 @@ struct thaw_capability {
 THAW_PUBLIC int thaw_capabilities(const struct thaw_capability **list);
 
 /*
- * For each thing that a heap needs of the kernel there is a ladder of ways to get it. A heap stands on the
- * best rung that is here, or on the one that the environment forces: THAW_DELIVERY, THAW_TRACKER,
- * THAW_BACKING and THAW_READER name one (not in a program that runs with more privileges than its user's).
+ * For each thing that a heap needs of the kernel there are several backends, each the fallback of the one
+ * before. A heap uses the best one that is available, or the one that the environment forces: THAW_DELIVERY,
+ * THAW_TRACKER, THAW_BACKING and THAW_READER name one (ignored in a program with more privileges than its user).
  */
-struct thaw_rung {
-	const char *ladder; /* "delivery", "tracker", "backing", "reader", "poison" */
-	const char *name;   /* as struct thaw_status names it, and the environment */
-	bool present;	    /* it could be used here */
-	bool used;	    /* by a heap that is opened now: one of each ladder */
-	const char
-		*cost; /* half a line: what it is, or what it costs, to the first of its ladder */
+struct thaw_backend {
+	const char *kind; /* "delivery", "tracker", "backing", "reader", "poison" */
+	const char *name; /* as struct thaw_status names it, and the environment */
+	bool present;	  /* it could be used here */
+	bool used;	  /* by a heap that is opened now: one of each kind */
+	const char *
+		cost; /* half a line: what it is, or what it costs compared with the first of its kind */
 };
 /*
- * All of them, `count`, ladder by ladder, best first. Static storage; any thread. Negative: thaw_open()
+ * All of them, `count`, kind by kind, best first. Static storage; any thread. Negative: thaw_open()
  * would fail, for the reason that `error` has; the list is there all the same, with none in use.
  */
-THAW_PUBLIC int thaw_rungs(const struct thaw_rung **list, unsigned *count,
-			   struct thaw_error *error);
+THAW_PUBLIC int thaw_backends(const struct thaw_backend **list, unsigned *count,
+			      struct thaw_error *error);
 
 #ifdef __cplusplus
 }

@@ -18,11 +18,11 @@ int tracker_create(struct tracker *tracker, struct region *region, struct thaw_e
 	code = bitmap_init(&tracker->put_back, pages);
 	if (!code)
 		code = bitmap_init(&tracker->poisoned, pages);
-	if (!code && region->rungs.tracker != TRACKER_WP_ASYNC)
+	if (!code && region->backends.tracker != TRACKER_WP_ASYNC)
 		code = bitmap_init(&tracker->written, pages);
 	if (code)
 		return error_set(error, code, "no memory for the bitmap of written pages");
-	switch (region->rungs.tracker) {
+	switch (region->backends.tracker) {
 	case TRACKER_WP_ASYNC:
 		return tracker_wp_async_create(tracker, error);
 	case TRACKER_MPROTECT:
@@ -62,7 +62,7 @@ static int64_t noted_count(struct tracker *tracker, uint64_t limit)
 
 static int collect(struct tracker *tracker, struct bitmap *pages)
 {
-	switch (tracker->region->rungs.tracker) {
+	switch (tracker->region->backends.tracker) {
 	case TRACKER_WP_ASYNC:
 		return tracker_wp_async_collect(tracker, pages);
 	case TRACKER_WP_SYNC:
@@ -79,7 +79,7 @@ int64_t tracker_count(struct tracker *tracker, uint64_t limit)
 
 	if (before >= limit)
 		return (int64_t)limit;
-	now = tracker->region->rungs.tracker == TRACKER_WP_ASYNC
+	now = tracker->region->backends.tracker == TRACKER_WP_ASYNC
 		      ? tracker_wp_async_count(tracker, limit - before)
 		      : noted_count(tracker, limit - before);
 	return now < 0 ? now : now + (int64_t)before;
@@ -113,7 +113,7 @@ void tracker_forget(struct tracker *tracker, uint64_t first, uint64_t count)
 {
 	pthread_mutex_lock(&tracker->lock);
 	bitmap_set_range(&tracker->poisoned, first, count);
-	if (tracker->region->rungs.tracker == TRACKER_MPROTECT)
+	if (tracker->region->backends.tracker == TRACKER_MPROTECT)
 		bitmap_clear_range(&tracker->written, first, count);
 	pthread_mutex_unlock(&tracker->lock);
 }

@@ -42,7 +42,7 @@ int tracker_mprotect_create(struct tracker *tracker, struct thaw_error *error)
 	    bitmap_init(&tracker->used, region->max_bytes / region->page_bytes) ||
 	    bitmap_init(&tracker->here, restored))
 		return error_set(error, -ENOMEM, "no memory for the bitmap of absent pages");
-	if (region->rungs.delivery == DELIVERY_SIGNAL)
+	if (region->backends.delivery == DELIVERY_SIGNAL)
 		tracker->awaited = restored;
 	return 0;
 }

@@ -23,8 +23,8 @@
 
 struct findings {
 	const struct thaw_capability *capabilities;
-	const struct thaw_rung *rungs;
-	unsigned capability_count, rung_count;
+	const struct thaw_backend *backends;
+	unsigned capability_count, backend_count;
 	struct thaw_error error; /* why nothing can be opened; code 0: it can */
 };
 
@@ -46,16 +46,16 @@ static void print_json(const struct findings *found)
 		json_close(&json, '}');
 	}
 	json_close(&json, ']');
-	json_open(&json, "rungs", '[');
-	for (unsigned i = 0; i < found->rung_count; i++) {
-		const struct thaw_rung *rung = &found->rungs[i];
+	json_open(&json, "backends", '[');
+	for (unsigned i = 0; i < found->backend_count; i++) {
+		const struct thaw_backend *backend = &found->backends[i];
 
 		json_open(&json, NULL, '{');
-		json_text(&json, "ladder", rung->ladder);
-		json_text(&json, "name", rung->name);
-		json_bool(&json, "present", rung->present);
-		json_bool(&json, "used", rung->used);
-		json_text(&json, "cost", rung->cost);
+		json_text(&json, "kind", backend->kind);
+		json_text(&json, "name", backend->name);
+		json_bool(&json, "present", backend->present);
+		json_bool(&json, "used", backend->used);
+		json_text(&json, "cost", backend->cost);
 		json_close(&json, '}');
 	}
 	json_close(&json, ']');
@@ -84,25 +84,25 @@ static void print_capabilities(const struct findings *found)
 }
 
 /* What is used stands out; what is better and not here is seen above it. */
-static void print_rungs(const struct findings *found)
+static void print_backends(const struct findings *found)
 {
 	struct table table;
 
 	table_init(&table, "lllll");
-	table_cell(&table, "ladder");
-	table_cell(&table, "rung");
+	table_cell(&table, "kind");
+	table_cell(&table, "backend");
 	table_cell(&table, "here");
 	table_cell(&table, "used");
 	table_cell(&table, "what it costs");
-	for (unsigned i = 0; i < found->rung_count; i++) {
-		const struct thaw_rung *rung = &found->rungs[i];
-		bool first = !i || strcmp(rung->ladder, rung[-1].ladder);
+	for (unsigned i = 0; i < found->backend_count; i++) {
+		const struct thaw_backend *backend = &found->backends[i];
+		bool first = !i || strcmp(backend->kind, backend[-1].kind);
 
-		table_cell(&table, first ? rung->ladder : "");
-		table_cell(&table, rung->name);
-		table_cell(&table, rung->present ? "yes" : "no");
-		table_cell(&table, rung->used ? "used" : "");
-		table_cell(&table, rung->cost);
+		table_cell(&table, first ? backend->kind : "");
+		table_cell(&table, backend->name);
+		table_cell(&table, backend->present ? "yes" : "no");
+		table_cell(&table, backend->used ? "used" : "");
+		table_cell(&table, backend->cost);
 	}
 	putchar('\n');
 	table_print(&table, stdout);
@@ -271,7 +271,7 @@ static int check(const struct cli_options *options, int operand_count, char **op
 		return cli_fail(runtime_exit_code(code), "cannot probe the kernel: %s",
 				thaw_strerror(code));
 	found.capability_count = (unsigned)code;
-	code = thaw_rungs(&found.rungs, &found.rung_count, &found.error);
+	code = thaw_backends(&found.backends, &found.backend_count, &found.error);
 	if (code)
 		limits_explain(&found.error, code);
 	code = code ? runtime_exit_code(code) : try_all(&found);
@@ -279,7 +279,7 @@ static int check(const struct cli_options *options, int operand_count, char **op
 		print_json(&found);
 	} else {
 		print_capabilities(&found);
-		print_rungs(&found);
+		print_backends(&found);
 	}
 	if (code)
 		return cli_fail(code, "not ok: %s", found.error.text);
@@ -303,7 +303,7 @@ const struct cli_command command_check = {
 		"forced is not here, 9 if it is no such thing.",
 	.examples = "  thaw check\n"
 		    "  THAW_DELIVERY=sigsegv thaw check\n"
-		    "  thaw check --json | jq '.rungs[] | select(.used) | .name'\n",
+		    "  thaw check --json | jq '.backends[] | select(.used) | .name'\n",
 	.options = check_options,
 	.run = check,
 };
