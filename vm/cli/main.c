@@ -126,7 +126,7 @@ static int dispatch(int argc, char **argv)
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help"))
 		return help(argc, argv);
 	if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) {
-		printf("thaw %s (%s)\n", THAW_VERSION, js_engine_identity);
+		printf("thaw %s (%s)\n", THAW_VERSION, runtime_identity());
 		return 0;
 	}
 	/* Options before any command are those of -e. */

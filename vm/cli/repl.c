@@ -149,20 +149,14 @@ static void command_do(struct repl *repl, const char *line)
 
 static bool compiles(struct repl *repl, struct repl_text code, char **complaint)
 {
-	struct js_engine *engine = runtime_engine(repl->runtime);
-	js_value value = js_eval(engine, code.data, code.bytes, "repl",
-				 JS_EVAL_ASYNC | JS_EVAL_COMPILE_ONLY);
+	char *text = runtime_complaint(repl->runtime, code.data, code.bytes);
+	bool compiles = !text;
 
-	if (!value) {
-		js_value exception = js_take_exception(engine);
-
-		if (complaint)
-			*complaint = js_exception_text(engine, exception);
-		js_free(engine, exception);
-		return false;
-	}
-	js_free(engine, value);
-	return true;
+	if (complaint)
+		*complaint = text;
+	else
+		free(text);
+	return compiles;
 }
 
 /*
@@ -286,7 +280,7 @@ static bool append(struct repl_text *code, struct repl_text line)
 {
 	char *longer;
 
-	if (code->bytes + line.bytes > JS_SOURCE_MAX_BYTES) {
+	if (code->bytes + line.bytes > GUEST_SOURCE_MAX_BYTES) {
 		errno = EFBIG;
 		return false;
 	}
@@ -307,7 +301,7 @@ static void fail_reading(struct repl *repl)
 		repl->code = cli_fail(
 			EXIT_EXCEPTION,
 			"a statement of standard input is longer than %llu MiB, the most that is evaluated at once",
-			JS_SOURCE_MAX_BYTES >> 20);
+			GUEST_SOURCE_MAX_BYTES >> 20);
 	else
 		repl->code = cli_fail(errno == ENOMEM ? EXIT_IO : EXIT_NO_INPUT,
 				      "standard input cannot be read: %s", strerror(errno));
@@ -387,7 +381,7 @@ static int session(struct repl *repl)
 
 	if (repl->terminal && !repl->options->quiet)
 		banner(repl);
-	while (!repl->leave && !js_trapped(runtime_engine(repl->runtime))) {
+	while (!repl->leave && !runtime_trapped(repl->runtime)) {
 		if (!statement_read(repl, &statement))
 			continue;
 		if (is_command(statement.data))
@@ -447,7 +441,7 @@ static int repl(const struct cli_options *options, int count, char **operands)
 		code = cli_fail(EXIT_IO, "the terminal cannot be used: %s", strerror(errno));
 	}
 	/* Timers may have run since the last line. */
-	if (!js_trapped(runtime_engine(repl.runtime)))
+	if (!runtime_trapped(repl.runtime))
 		make_durable(&repl, THAW_REASON_EXIT);
 	code = ending(&repl, code);
 	repl_input_close(repl.input);

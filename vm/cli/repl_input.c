@@ -295,7 +295,7 @@ static bool pipe_room(struct repl_input *input)
 	}
 	if (input->room - input->used >= 4096)
 		return true;
-	if (input->used > JS_SOURCE_MAX_BYTES) {
+	if (input->used > GUEST_SOURCE_MAX_BYTES) {
 		errno = EFBIG;
 		return false;
 	}

@@ -69,7 +69,7 @@ static int take(struct repl_paste *paste, ssize_t (*read)(void *arg, char *into,
 		searched = paste->used;
 		if (*end)
 			break;
-		if (paste->used > JS_SOURCE_MAX_BYTES)
+		if (paste->used > GUEST_SOURCE_MAX_BYTES)
 			return EFBIG;
 		if (!make_room(paste))
 			return ENOMEM;

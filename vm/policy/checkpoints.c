@@ -2,8 +2,8 @@
 /*
  * checkpoints.c - when a generation is taken, what goes with it, and who is told.
  *
- * Owns the interval timer and the book of who waits for which checkpoint. loop.c calls
- * checkpoints_advance() before every round of the loop, and checkpoints_advance_inside() at every
+ * Owns the interval and the book of who waits for which checkpoint. The guest calls
+ * owner_advance() before every round of its loop, and checkpoints_advance_inside() at every
  * poll of a turn, where midturn.c has a say in what is captured. Owner's thread, but for
  * checkpoints_notify(). Must never block the loop (checkpoints_now() does, for those who ask), and
  * never enter the VM for a checkpoint that nobody waits for, nor at all inside a turn: what there is
@@ -28,7 +28,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "loop.h"
+#include "internal.h"
 
 #define UNTOLD_FIRST 2u
 
@@ -40,6 +40,17 @@ void checkpoints_notify(void *arg)
 	poll_timer_now(rt);
 }
 
+static void hold_back(struct runtime *rt, bool hold)
+{
+	if (rt->type->hold_back)
+		rt->type->hold_back(rt->guest, hold);
+}
+
+bool owner_has_work(const struct runtime *rt)
+{
+	return checkpoints_waited_for(rt) || rt->checkpoints.untold_count;
+}
+
 bool checkpoints_waited_for(const struct runtime *rt)
 {
 	return rt->checkpoints.requested > rt->checkpoints.settled;
@@ -48,8 +59,8 @@ bool checkpoints_waited_for(const struct runtime *rt)
 static bool heap_may_have_changed(const struct runtime *rt)
 {
 	/* A turn that waits for a reader since it was captured does not change it. */
-	return (rt->turn.running && !rt->output.stalled_captured) ||
-	       rt->turn.count != rt->checkpoints.durable_turns;
+	return (rt->guest->in_turn && !rt->output.stalled_captured) ||
+	       rt->guest->turns != rt->checkpoints.durable_turns;
 }
 
 /* ---- What is told ---- */
@@ -61,13 +72,13 @@ static bool heap_may_have_changed(const struct runtime *rt)
 static void queue_outcome(struct runtime *rt, uint64_t last, bool waited_for,
 			  const struct thaw_result *result)
 {
-	struct checkpoint_outcome *newest =
+	struct guest_outcome *newest =
 		rt->checkpoints.untold_count
 			? &rt->checkpoints.untold[rt->checkpoints.untold_count - 1]
 			: NULL;
 
 	if (!newest || newest->waited_for) {
-		struct checkpoint_outcome *more = rt->checkpoints.untold;
+		struct guest_outcome *more = rt->checkpoints.untold;
 		unsigned room = rt->checkpoints.untold_room ? 2 * rt->checkpoints.untold_room : 2;
 
 		if (rt->checkpoints.untold_count == rt->checkpoints.untold_room) {
@@ -96,12 +107,12 @@ static void succeeded(struct runtime *rt, uint64_t last, const struct thaw_resul
 
 	failures_checkpoints_work(rt, generation->number);
 	if (!rt->options.every_ns)
-		rt->checkpoints.due_ns = 0;	/* nothing is left to be tried again */
-	js_hold_collections(rt->engine, false); /* this process has got on */
+		rt->checkpoints.due_ns = 0; /* nothing is left to be tried again */
+	hold_back(rt, false);		    /* this process has got on */
 	rt->checkpoints.durable_turns = rt->checkpoints.captured_turns;
 	rt->output.durable = rt->output.captured;
 	if (rt->options.verbose && !result->unchanged)
-		loop_tell(
+		owner_tell(
 			rt,
 			"thaw: generation %llu (%s): %llu pages, %llu bytes, pause %.3f ms, durable after %.3f ms\n",
 			(unsigned long long)generation->number,
@@ -110,19 +121,10 @@ static void succeeded(struct runtime *rt, uint64_t last, const struct thaw_resul
 			(unsigned long long)generation->bytes_written,
 			(double)generation->pause_ns / 1e6, (double)result->durable_ns / 1e6);
 	rt->checkpoints.settled = last > rt->checkpoints.settled ? last : rt->checkpoints.settled;
-	if (rt->ending.ended || (!waited_for && (!rt->blob.listeners || result->unchanged)))
+	if (rt->ending.ended ||
+	    (!waited_for && (!rt->guest->hears_checkpoints || result->unchanged)))
 		return;
 	queue_outcome(rt, last, waited_for, result);
-}
-
-static void on_interval(uv_timer_t *timer);
-
-/* So that the loop wakes up for it. */
-static void due_at(struct runtime *rt, uint64_t now, uint64_t when)
-{
-	rt->checkpoints.due_ns = when;
-	uv_update_time(&rt->events.loop);
-	uv_timer_start(&rt->checkpoints.every, on_interval, (when - now + 999999) / 1000000, 0);
 }
 
 /*
@@ -137,12 +139,9 @@ static void failed(struct runtime *rt, uint64_t last, int code, const struct tha
 
 	failures_checkpoint(rt, text);
 	rt->output.stalled_captured = false;
-	if (!rt->options.every_ns && !rt->ending.ended) {
-		uint64_t now = clock_monotonic_ns();
-
-		due_at(rt, now, now + failures_retry_ns(rt));
-	}
-	js_hold_collections(rt->engine, false); /* it may never get on, and must not only grow */
+	if (!rt->options.every_ns && !rt->ending.ended)
+		rt->checkpoints.due_ns = clock_monotonic_ns() + failures_retry_ns(rt);
+	hold_back(rt, false); /* it may never get on, and must not only grow */
 	rt->checkpoints.settled = last > rt->checkpoints.settled ? last : rt->checkpoints.settled;
 	if (rt->ending.ended || !waited_for)
 		return;
@@ -151,7 +150,7 @@ static void failed(struct runtime *rt, uint64_t last, int code, const struct tha
 	queue_outcome(rt, last, waited_for, &result);
 }
 
-bool checkpoints_take_outcome(struct runtime *rt, struct checkpoint_outcome *outcome)
+bool owner_take_outcome(struct runtime *rt, struct guest_outcome *outcome)
 {
 	struct checkpoints *own = &rt->checkpoints;
 
@@ -190,23 +189,23 @@ static int names_hand_over(struct runtime *rt)
 	return code;
 }
 
-/* The state blob, with what was printed and not read yet. NULL: no memory. */
+/* The guest's state, with what was printed and not read yet. NULL: no memory. */
 static void *encode(struct runtime *rt, size_t *bytes)
 {
-	void *blob = NULL, *output;
+	struct guest_common *common = &rt->guest->common;
+	bool changed = heap_may_have_changed(rt);
+	void *state = NULL, *output;
 
-	if (!streams_save(rt, &output, &rt->blob.output_bytes)) {
-		rt->blob.output = output;
-		rt->blob.flags |= output ? JS_BLOB_OUTPUT : 0;
-		blob = rt->turn.running ? midturn_encode(rt, bytes)
-					: js_blob_encode(&rt->blob, bytes);
-		rt->output.captured = rt->blob.output_bytes;
+	if (!streams_save(rt, &output, &common->output_bytes)) {
+		common->output = output;
+		state = rt->guest->in_turn ? midturn_encode(rt, changed, bytes)
+					   : rt->type->save(rt->guest, changed, bytes);
+		rt->output.captured = common->output_bytes;
 		free(output);
 	}
-	rt->blob.flags &= ~JS_BLOB_OUTPUT;
-	rt->blob.output = NULL;
-	rt->blob.output_bytes = 0;
-	return blob;
+	common->output = NULL;
+	common->output_bytes = 0;
+	return state;
 }
 
 /* Between turns, or in the middle of one that midturn.c lets be stopped. */
@@ -217,10 +216,6 @@ static void capture(struct runtime *rt)
 	int code;
 
 	thaw_checkpoint_stopped(rt->heap);
-	rt->blob.small = js_engine_small(rt->engine);
-	/* A clock that went on while nothing ran is no reason for a generation. */
-	if (heap_may_have_changed(rt))
-		rt->blob.clock_ms = loop_clock(rt);
 	blob = encode(rt, &bytes);
 	rt->checkpoints.urgent = false;
 	code = blob ? names_hand_over(rt) : -ENOMEM;
@@ -232,15 +227,15 @@ static void capture(struct runtime *rt)
 		return;
 	}
 	code = thaw_checkpoint_capture(
-		rt->heap, rt->turn.running ? THAW_KIND_BOUND : THAW_KIND_PORTABLE, blob, bytes);
+		rt->heap, rt->guest->in_turn ? THAW_KIND_BOUND : THAW_KIND_PORTABLE, blob, bytes);
 	free(blob);
 	if (!code) {
 		rt->checkpoints.name_count = 0;
 		rt->checkpoints.capture_taken = true;
 		rt->checkpoints.captured = rt->checkpoints.requested;
 		rt->checkpoints.captured_turns =
-			rt->turn.count; /* a turn that was stopped is not counted yet */
-		rt->output.stalled_captured = rt->output.stalled && rt->turn.running;
+			rt->guest->turns; /* a turn that was stopped is not counted yet */
+		rt->output.stalled_captured = rt->output.stalled && rt->guest->in_turn;
 	}
 	/* What failed, here or above, is THAW_DONE with its reason: finish() tells it. */
 }
@@ -292,7 +287,7 @@ static bool advance(struct runtime *rt, uint64_t now)
 	begin_if_due(rt, now);
 	switch (thaw_checkpoint_poll(rt->heap, &result)) {
 	case THAW_READY:
-		waits = rt->turn.running && !midturn_allowed(rt, now);
+		waits = rt->guest->in_turn && !midturn_allowed(rt, now);
 		if (!waits)
 			capture(rt);
 		break;
@@ -313,8 +308,8 @@ void checkpoints_advance(struct runtime *rt)
 {
 	if (!rt->options.image)
 		return;
-	/* What a turn that failed has left is no generation (loop.c), whoever was ready for one. */
-	if (!js_trapped(rt->engine) && (!rt->ending.ended || rt->ending.final))
+	/* What a turn that failed has left is no generation (owner.c), whoever was ready for one. */
+	if (!guest_trapped(rt) && (!rt->ending.ended || rt->ending.final))
 		advance(rt, clock_monotonic_ns());
 }
 
@@ -356,7 +351,7 @@ static void complete(struct runtime *rt, struct thaw_result *last)
 
 void checkpoints_complete(struct runtime *rt)
 {
-	if (rt->options.image && !js_trapped(rt->engine))
+	if (rt->options.image && !guest_trapped(rt))
 		complete(rt, NULL);
 }
 
@@ -366,7 +361,7 @@ int checkpoints_now(struct runtime *rt, enum thaw_reason reason, struct thaw_res
 
 	if (!rt->options.image)
 		return -EROFS;
-	if (js_trapped(rt->engine))
+	if (guest_trapped(rt))
 		return -ECANCELED;
 	complete(rt, NULL);
 	last.code = begin(rt, reason);
@@ -413,7 +408,7 @@ int checkpoints_name(struct runtime *rt, const char *name)
 	return 0;
 }
 
-int checkpoints_request(struct runtime *rt, uint64_t waiter, const char *name)
+int owner_checkpoint(struct runtime *rt, uint64_t waiter, const char *name)
 {
 	int code = name ? checkpoints_name(rt, name) : 0;
 
@@ -436,23 +431,13 @@ int checkpoints_request(struct runtime *rt, uint64_t waiter, const char *name)
 
 /* ---- The interval ---- */
 
-static void on_interval(uv_timer_t *timer)
+uint64_t owner_due_ns(const struct runtime *rt)
 {
-	struct runtime *rt = timer->data;
-	uint64_t now = clock_monotonic_ns();
-
-	begin_if_due(rt, now);
-	if (rt->checkpoints.due_ns)
-		due_at(rt, now, rt->checkpoints.due_ns);
+	return rt->checkpoints.due_ns;
 }
 
 int checkpoints_open(struct runtime *rt, struct thaw_error *error)
 {
-	int code = uv_timer_init(&rt->events.loop, &rt->checkpoints.every);
-
-	if (code)
-		return failure(error, code, "cannot make a timer: %s", uv_strerror(code));
-	rt->checkpoints.every.data = rt;
 	rt->checkpoints.durable_turns = rt->restored ? 0 : UINT64_MAX;
 	/* The first can always be queued: whoever waits for it is told. */
 	rt->checkpoints.untold = malloc(UNTOLD_FIRST * sizeof(*rt->checkpoints.untold));
@@ -460,10 +445,8 @@ int checkpoints_open(struct runtime *rt, struct thaw_error *error)
 		return failure(error, -ENOMEM, "out of memory");
 	rt->checkpoints.untold_room = UNTOLD_FIRST;
 	if (rt->options.image && rt->options.every_ns) {
-		uint64_t now = clock_monotonic_ns();
-
-		js_hold_collections(rt->engine, rt->restored);
-		due_at(rt, now, now + rt->options.every_ns);
+		hold_back(rt, rt->restored);
+		rt->checkpoints.due_ns = clock_monotonic_ns() + rt->options.every_ns;
 	}
 	return 0;
 }

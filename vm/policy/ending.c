@@ -6,7 +6,7 @@
  * Owns nothing. Called by runtime.c, on the owner's thread, once no turn will follow. Must never end in
  * silence with less than the program believes it has: what is lost is said, and the exit code says it.
  */
-#include "loop.h"
+#include "internal.h"
 
 /* What is read at once need not be in the final generation. */
 #define FLUSH_NS 100000000u
@@ -17,7 +17,7 @@ int ending_finish(struct runtime *rt)
 
 	streams_flush(rt, FLUSH_NS);
 	if (rt->ending.final && rt->options.image &&
-	    rt->turn.count != rt->checkpoints.durable_turns) {
+	    rt->guest->turns != rt->checkpoints.durable_turns) {
 		/* Whatever it ended with: what is not durable has not happened. */
 		if (checkpoints_last(rt,
 				     rt->ending.stop_signal ? THAW_REASON_SIGNAL : THAW_REASON_EXIT,
@@ -25,7 +25,7 @@ int ending_finish(struct runtime *rt)
 			rt->ending.exit_code = EXIT_IO;
 	} else if (rt->ending.final && thaw_settle(rt->heap, &error)) {
 		/* There is nothing to write, and what was durable is not there any more. */
-		loop_tell(rt, "thaw: at the end of the program: %s\n", error.text);
+		owner_tell(rt, "thaw: at the end of the program: %s\n", error.text);
 		rt->ending.exit_code = EXIT_IO;
 	} else if (rt->failures.failing && !rt->ending.final) {
 		failures_at_end(rt); /* a failed turn goes back further than to the turn before */
@@ -37,9 +37,9 @@ int ending_finish(struct runtime *rt)
 /* Is the heap that of the newest generation, and could be captured again? */
 static bool is_at_rest(const struct runtime *rt)
 {
-	return rt->options.image && !js_trapped(rt->engine) &&
-	       rt->turn.count == rt->checkpoints.durable_turns &&
-	       (rt->resumed || !rt->restored || !rt->blob.turn.step);
+	return rt->options.image && !guest_trapped(rt) &&
+	       rt->guest->turns == rt->checkpoints.durable_turns &&
+	       (rt->resumed || !rt->restored || !rt->guest->mid_turn);
 }
 
 int ending_deliver(struct runtime *rt, int code)

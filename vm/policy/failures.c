@@ -3,17 +3,20 @@
  * failures.c - what fails again and again: checkpoints that cannot be made, and programs that fail
  * whenever they are continued. Who is told, how often, and what there is to do.
  *
- * Owns the book of both (struct runtime, "failures.c"). Called by checkpoints.c, loop.c and runtime.c
+ * Owns the book of both (struct runtime, "failures.c"). Called by checkpoints.c, owner.c and runtime.c
  * on the owner's thread. Must never let a failure keep quiet: a failing checkpoint is warned about
  * again at growing intervals for as long as it fails, its end is told, and an end of the program that
  * loses something says what.
  */
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#include "loop.h"
+#include "internal.h"
 
 /* Between two warnings: twice as long each time. */
 #define WARN_FIRST_NS 1000000000ull
@@ -95,7 +98,7 @@ void failures_checkpoint(struct runtime *rt, const char *text)
 	snprintf(rt->failures.text, sizeof(rt->failures.text), "%s", text);
 	if (rt->failures.last_checkpoint || now < rt->failures.warn_at_ns)
 		return; /* failures_at_end() says it, or it was said */
-	loop_tell(
+	owner_tell(
 		rt,
 		"thaw: checkpoint failed%s: %s; %s; the program goes on, its changes stay in memory\n",
 		so_often(rt, now).text, text, newest_durable(rt).text);
@@ -107,11 +110,11 @@ void failures_checkpoint(struct runtime *rt, const char *text)
 void failures_checkpoints_work(struct runtime *rt, uint64_t generation)
 {
 	if (rt->failures.failing)
-		loop_tell(rt,
-			  "thaw: checkpoints work again: generation %llu, after %llu %s in %s\n",
-			  (unsigned long long)generation, (unsigned long long)rt->failures.failing,
-			  rt->failures.failing == 1 ? "failure" : "failures",
-			  duration(clock_monotonic_ns() - rt->failures.failing_since_ns).text);
+		owner_tell(rt,
+			   "thaw: checkpoints work again: generation %llu, after %llu %s in %s\n",
+			   (unsigned long long)generation, (unsigned long long)rt->failures.failing,
+			   rt->failures.failing == 1 ? "failure" : "failures",
+			   duration(clock_monotonic_ns() - rt->failures.failing_since_ns).text);
 	rt->failures.failing = 0;
 	rt->failures.text[0] = '\0';
 }
@@ -130,9 +133,9 @@ void failures_at_end(struct runtime *rt)
 	if (rt->failures.loss_told)
 		return;
 	rt->failures.loss_told = true;
-	loop_tell(rt, "thaw: the last checkpoint failed%s: %s; what came after is lost: %s\n",
-		  so_often(rt, clock_monotonic_ns()).text, rt->failures.text,
-		  newest_durable(rt).text);
+	owner_tell(rt, "thaw: the last checkpoint failed%s: %s; what came after is lost: %s\n",
+		   so_often(rt, clock_monotonic_ns()).text, rt->failures.text,
+		   newest_durable(rt).text);
 }
 
 /* ---- Programs ---- */
@@ -170,18 +173,18 @@ void failures_trapped(struct runtime *rt, const char *reason)
 	thaw_status(rt->heap, &status);
 	newest = status.generation;
 	if (!rt->options.image || !newest) {
-		loop_tell(rt, "thaw: the engine trapped: %s\n", reason);
+		owner_tell(rt, "thaw: the engine trapped: %s\n", reason);
 		return;
 	}
 	rt->failures.noted = true;
 	failures = thaw_failed(rt->heap);
 	if (failures < FAILURES_MAX)
-		loop_tell(
+		owner_tell(
 			rt,
 			"thaw: the engine trapped: %s; the next run continues from generation %llu\n",
 			reason, newest);
 	else
-		loop_tell(
+		owner_tell(
 			rt,
 			"thaw: the engine trapped: %s; generation %llu was continued %d times and ended like this each time; %s\n",
 			reason, newest, failures, failures_way_back(rt, newest).text);
@@ -189,7 +192,7 @@ void failures_trapped(struct runtime *rt, const char *reason)
 
 void failures_crashed(struct runtime *rt, const char *how)
 {
-	uint8_t hash[16];
+	XXH128_canonical_t hash;
 	uint64_t what;
 	int failures;
 
@@ -197,13 +200,13 @@ void failures_crashed(struct runtime *rt, const char *how)
 	if (!rt->restored || !rt->options.script || rt->evaluation.used)
 		return;
 	rt->failures.noted = true;
-	js_source_hash(how, strlen(how), hash);
-	memcpy(&what, hash, sizeof(what));
+	XXH128_canonicalFromHash(&hash, XXH3_128bits(how, strlen(how)));
+	memcpy(&what, hash.digest, sizeof(what));
 	failures = thaw_failed_with(rt->heap, what ? what : 1);
 	if (failures >= FAILURES_MAX) {
 		unsigned long long number = thaw_opened(rt->heap)->number;
 
-		loop_tell(
+		owner_tell(
 			rt,
 			"thaw: generation %llu was continued %d times and ended like this each time; %s\n",
 			number, failures, failures_way_back(rt, number).text);

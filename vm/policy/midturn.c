@@ -5,9 +5,8 @@
  *
  * Owns the user's key while a runtime is open. Owner's thread, most of it at a poll: on the host's
  * stack, with the turn's frames at rest on the VM's. checkpoints.c decides what is begun, captured
- * and told, loop.c continues the turn. Must never let a turn be captured in a state that the blob
- * does not describe: rt->turn.step says whether its caller's half can be continued, the engine says
- * whether its own can.
+ * and told, the guest continues the turn. Must never let a turn be captured in a state that the blob
+ * does not describe: the guest says whether it can be (stoppable()).
  *
  * Patience. A generation between turns is worth more: any build can continue it, and it needs no
  * key. So a turn is left alone until it has lasted as long as the interval (--every); what it was
@@ -23,7 +22,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "loop.h"
+#include "internal.h"
 
 /* Where the interval is 0, on request only: as long as the default interval. */
 #define PATIENCE_NS 1000000000u
@@ -40,9 +39,9 @@ static uint64_t patience_ns(const struct runtime *rt)
 
 static bool can_be_stopped(const struct runtime *rt)
 {
-	return rt->turn.running && rt->turn.step != JS_TURN_NONE && !rt->turn.exiting &&
+	return rt->type->stoppable && rt->guest->in_turn && !rt->guest->exiting &&
 	       (!rt->midturn.key_retry_ns || clock_monotonic_ns() >= rt->midturn.key_retry_ns) &&
-	       js_turn_stoppable(rt->engine);
+	       rt->type->stoppable(rt->guest);
 }
 
 static int load_key(struct runtime *rt, bool create, struct thaw_error *error)
@@ -67,7 +66,7 @@ static bool know_key(struct runtime *rt)
 		clock_monotonic_ns() + ((uint64_t)KEY_RETRY_NS << rt->midturn.key_failures);
 	if (rt->midturn.key_failures < KEY_RETRIES_DOUBLED)
 		rt->midturn.key_failures++;
-	loop_tell(
+	owner_tell(
 		rt,
 		"thaw: %s; until then a turn is not checkpointed before it ends, however long it lasts\n",
 		error.text);
@@ -78,7 +77,7 @@ bool midturn_allowed(struct runtime *rt, uint64_t now)
 {
 	if (!can_be_stopped(rt))
 		return false;
-	if (!rt->checkpoints.urgent && now - rt->turn.began_ns < patience_ns(rt))
+	if (!rt->checkpoints.urgent && now - rt->guest->turn_began_ns < patience_ns(rt))
 		return false;
 	return know_key(rt);
 }
@@ -90,54 +89,42 @@ bool midturn_possible(struct runtime *rt)
 
 uint64_t midturn_allowed_at(const struct runtime *rt)
 {
-	uint64_t when = rt->turn.began_ns + patience_ns(rt);
+	uint64_t when = rt->guest->turn_began_ns + patience_ns(rt);
 
-	if (!rt->turn.running)
+	if (!rt->guest->in_turn)
 		return 0;
 	return when > rt->midturn.key_retry_ns ? when : rt->midturn.key_retry_ns;
 }
 
-void *midturn_encode(struct runtime *rt, size_t *bytes)
+_Static_assert(GUEST_MAC_BYTES == KEY_MAC_BYTES, "a state has room for a MAC");
+
+void *midturn_encode(struct runtime *rt, bool changed, size_t *bytes)
 {
 	uint64_t began = clock_monotonic_ns();
-	struct js_blob blob = rt->blob;
-	struct js_turn *turn = &blob.turn;
-	uint8_t *data;
+	uint8_t *data = rt->type->save(rt->guest, changed, bytes);
 
-	*turn = (struct js_turn){
-		.step = rt->turn.step,
-		.argument_count = rt->turn.argument_count,
-		.main_failure = rt->turn.main_failure,
-		.collect = rt->turn.collect,
-		.rejection_count = rt->turn.rejection_count,
-		.rejections = rt->turn.rejections,
-	};
-	memcpy(turn->arguments, rt->turn.arguments, sizeof(turn->arguments));
-	memcpy(turn->build_id, js_build_id(), sizeof(turn->build_id));
-	turn->stack = js_turn_stack(rt->engine, &turn->stack_bytes);
-	blob.flags |= JS_BLOB_MID_TURN;
-	data = js_blob_encode(&blob, bytes);
 	if (!data)
 		return NULL;
-	key_mac(rt->midturn.key, data, *bytes - JS_BLOB_MAC_BYTES,
-		data + *bytes - JS_BLOB_MAC_BYTES);
+	key_mac(rt->midturn.key, data, *bytes - KEY_MAC_BYTES, data + *bytes - KEY_MAC_BYTES);
 	rt->midturn.count++;
 	rt->midturn.stack_ns_total += clock_monotonic_ns() - began;
-	if (turn->stack_bytes > rt->midturn.stack_bytes_max)
-		rt->midturn.stack_bytes_max = turn->stack_bytes;
+	if (rt->guest->saved_stack_bytes > rt->midturn.stack_bytes_max)
+		rt->midturn.stack_bytes_max = rt->guest->saved_stack_bytes;
 	return data;
 }
 
 const char *midturn_refusal(struct runtime *rt, const void *data, size_t bytes)
 {
 	static char reason[600];
-	const uint8_t *mac = (const uint8_t *)data + bytes - JS_BLOB_MAC_BYTES;
+	const char *refusal;
+	const uint8_t *mac = (const uint8_t *)data + bytes - KEY_MAC_BYTES;
 	struct thaw_error error;
 
-	if (!js_turn_restorable(rt->engine))
-		return "and the addresses it needs are taken in this process";
-	if (memcmp(rt->blob.turn.build_id, js_build_id(), sizeof(rt->blob.turn.build_id)))
-		return "and only the build that wrote it can go on there";
+	if (!rt->type->turn_refusal || !rt->type->restore_turn)
+		return "and this kind of program cannot be continued there";
+	refusal = rt->type->turn_refusal(rt->guest);
+	if (refusal)
+		return refusal;
 	if (rt->options.trust)
 		return NULL;
 	if (!rt->midturn.key_known && load_key(rt, false, &error)) {
@@ -147,7 +134,7 @@ const char *midturn_refusal(struct runtime *rt, const void *data, size_t bytes)
 		return reason;
 	}
 	rt->midturn.key_known = true;
-	if (!key_matches(rt->midturn.key, data, bytes - JS_BLOB_MAC_BYTES, mac))
+	if (!key_matches(rt->midturn.key, data, bytes - KEY_MAC_BYTES, mac))
 		return "and it was not made with your key (--trust goes on all the same)";
 	return NULL;
 }
@@ -171,7 +158,7 @@ bool midturn_cuts(struct runtime *rt)
 	if (now - rt->midturn.stop_requested_ns < END_PATIENCE_NS)
 		return false;
 	if (!rt->options.image ||
-	    (rt->evaluation.running && (rt->evaluation.asking || rt->turn.step != JS_TURN_CALL)))
+	    (rt->evaluation.running && (rt->evaluation.asking || !rt->guest->runs_own)))
 		rt->ending.cut = true;
 	return rt->ending.cut;
 }
@@ -187,7 +174,7 @@ bool midturn_end(struct runtime *rt)
 	if (rt->ending.ended)
 		return false;
 	if (now - rt->midturn.stop_requested_ns < END_PATIENCE_NS) {
-		if (rt->turn.running)
+		if (rt->guest->in_turn)
 			poll_timer_set(rt, rt->midturn.stop_requested_ns + END_PATIENCE_NS);
 		return false;
 	}
@@ -197,6 +184,6 @@ bool midturn_end(struct runtime *rt)
 	streams_flush(rt, END_PATIENCE_NS); /* what is not read then is in the generation */
 	/* As between turns: whoever asks for the end gets it, and is told what it costs. */
 	code = checkpoints_last(rt, THAW_REASON_SIGNAL, NULL);
-	loop_end(rt, code ? EXIT_IO : 128 + signals_stop(), false);
-	js_turn_abandon(rt->engine, "stopped in the middle of a turn");
+	runtime_end(rt, code ? EXIT_IO : 128 + signals_stop(), false);
+	rt->type->abandon(rt->guest, "stopped in the middle of a turn");
 }

@@ -16,7 +16,7 @@
 #include <errno.h>
 #include <unistd.h>
 
-#include "loop.h"
+#include "internal.h"
 
 #define AGAIN_NS 1000000u
 
@@ -42,9 +42,9 @@ static void on_alarm(int signo)
 	int saved = errno;
 
 	(void)signo;
-	if (rt && rt->turn.running && rt->engine) {
+	if (rt && rt->guest && rt->guest->in_turn) {
 		rt->poll_timer.rang = 1;
-		js_poll_soon(rt->engine);
+		rt->type->poll_soon(rt->guest);
 		set_timer(rt, clock_monotonic_ns() + AGAIN_NS);
 	}
 	errno = saved;
@@ -100,7 +100,7 @@ void poll_timer_set(struct runtime *rt, uint64_t when_ns)
 
 void poll_timer_now(struct runtime *rt)
 {
-	if (rt->poll_timer.ready && rt->turn.running)
+	if (rt->poll_timer.ready && rt->guest && rt->guest->in_turn)
 		pthread_kill(rt->poll_timer.thread, SIGALRM);
 }
 

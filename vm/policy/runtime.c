@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * runtime.c - opens, starts, restores and ends a program: the policy; the mechanisms
- * are in the files that loop.h lists.
+ * runtime.c - opens, starts, restores and ends a program; the other parts of the policy are in the files
+ * that internal.h lists.
  *
  * Owns struct runtime. Called by the command line, on the owner's thread. What it does on the way
  * to a restored program's first turn is what "process start to first result" measures: nothing
@@ -18,10 +18,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "js/api/host.h"
-#include "js/modules/resolve.h"
 #include "base/process_limits.h"
-#include "loop.h"
+#include "internal.h"
 
 #define EXIT_UNSETTLED 13 /* as node: a top-level await that nothing will settle */
 
@@ -87,7 +85,8 @@ static void on_fatal(void *arg, const struct thaw_error *error)
 /* For people: the image may be a stranger's, and so the name. Valid until the next call. */
 static const char *script_name(const struct runtime *rt)
 {
-	const char *path = rt->blob.script.path, *slash = path ? strrchr(path, '/') : NULL;
+	const char *path = rt->type->name(rt->guest);
+	const char *slash = path ? strrchr(path, '/') : NULL;
 	static char name[256];
 
 	thaw_escape(slash ? slash + 1 : path ? path : "the program", name, sizeof(name));
@@ -96,24 +95,20 @@ static const char *script_name(const struct runtime *rt)
 
 /* ---- Opening ---- */
 
-/* The VM out of the generation that the heap was opened from. */
+static int open_guest(struct runtime *rt, struct thaw_error *error)
+{
+	rt->guest = rt->type->open(rt, &rt->guest_options, rt->heap);
+	return rt->guest ? 0 : failure(error, -ENOMEM, "out of memory");
+}
+
+/* The program out of the generation that the heap was opened from. */
 static int restore(struct runtime *rt, struct thaw_error *error)
 {
-	struct js_host host = host_for(rt);
 	size_t bytes;
 	const void *state = thaw_state(rt->heap, &bytes);
-	int code = js_blob_decode(state, bytes, &rt->blob, error);
+	int code = open_guest(rt, error);
 
-	if (!code && (uint64_t)rt->blob.small.memory_pages * 65536 != thaw_size(rt->heap))
-		code = failure(error, THAW_EDAMAGED,
-			       "%s: the state of generation %llu does not fit its heap",
-			       rt->options.image,
-			       (unsigned long long)thaw_opened(rt->heap)->number);
-	if (!code)
-		code = js_blob_check_bindings(&rt->blob, host_bindings, error);
-	if (!code)
-		code = js_engine_restore(rt->heap, &host, &rt->blob.small, &rt->engine, error);
-	return code;
+	return code ? code : rt->type->restore(rt->guest, state, bytes, error);
 }
 
 /*
@@ -132,34 +127,12 @@ static int restore_turn(struct runtime *rt, struct thaw_error *error)
 		return failure(error, THAW_EENGINE,
 			       "%s: generation %llu stopped in the middle of a turn, %s",
 			       rt->options.image, number, refusal);
-	if (js_turn_restore(rt->engine, rt->blob.turn.stack, rt->blob.turn.stack_bytes))
+	if (rt->type->restore_turn(rt->guest))
 		return failure(
 			error, THAW_EDAMAGED,
 			"%s: the stack in generation %llu cannot be one: thaw verify tells more",
 			rt->options.image, number);
 	return 0;
-}
-
-static int create(struct runtime *rt, struct thaw_error *error)
-{
-	struct js_host host = host_for(rt);
-	int code = js_engine_create(rt->heap, &host, &rt->engine, error);
-	char *text;
-
-	if (code)
-		return code;
-	if (js_blob_name_bindings(&rt->blob, host_bindings))
-		return failure(error, -ENOMEM, "out of memory");
-	rt->blob.enter = host_install_prelude(rt->engine);
-	if (rt->blob.enter)
-		return 0;
-	if (js_trapped(rt->engine))
-		return failure(error, -EIO, "the engine trapped in its own prelude: %s",
-			       js_trapped(rt->engine));
-	text = js_exception_text(rt->engine, js_take_exception(rt->engine));
-	failure(error, -EIO, "cannot start JavaScript: %s", text);
-	free(text);
-	return -EIO;
 }
 
 static int open_heap(struct runtime *rt, unsigned more_flags, struct thaw_error *error)
@@ -171,13 +144,13 @@ static int open_heap(struct runtime *rt, unsigned more_flags, struct thaw_error 
 			 (options->fresh ? THAW_FRESH : 0) | (options->own ? THAW_OWN : 0) |
 			 options->prefetch | more_flags,
 		.generation = options->generation,
-		.address = JS_HEAP_ADDRESS,
-		.max_bytes = JS_HEAP_MAX_BYTES,
-		.guard_bytes = JS_HEAP_GUARD_BYTES,
+		.address = rt->type->address,
+		.max_bytes = rt->type->max_bytes,
+		.guard_bytes = rt->type->guard_bytes,
 		.retain = options->retain,
 		.thinning = options->thinning,
 		.thinning_count = options->thinning_count,
-		.engine = js_engine_identity,
+		.engine = rt->type->identity,
 		.notify = checkpoints_notify,
 		.notify_arg = rt,
 		.fatal = on_fatal,
@@ -227,12 +200,13 @@ static int open_program(struct runtime *rt, struct thaw_error *error)
 {
 	int code = open_heap(rt, 0, error);
 
-	if (code || !rt->options.image)
+	if (code)
 		return code;
-	tell_fallback(rt, "");
-	rt->restored = thaw_opened(rt->heap)->number != 0;
+	if (rt->options.image)
+		tell_fallback(rt, "");
+	rt->restored = rt->options.image && thaw_opened(rt->heap)->number != 0;
 	if (!rt->restored)
-		return 0;
+		return open_guest(rt, error);
 	tell_eager(rt);
 	if (rt->options.script && thaw_failures(rt->heap) >= FAILURES_MAX &&
 	    !rt->options.generation) {
@@ -257,9 +231,8 @@ static int open_portable(struct runtime *rt, const struct thaw_error *refusal,
 	int code;
 
 	thaw_status(rt->heap, &before);
-	js_engine_free(rt->engine);
-	rt->engine = NULL;
-	js_blob_clear(&rt->blob);
+	rt->type->close(rt->guest);
+	rt->guest = NULL;
 	thaw_close(rt->heap);
 	rt->heap = NULL;
 	code = open_heap(rt, THAW_OPEN_PORTABLE, error);
@@ -274,7 +247,7 @@ static int open_portable(struct runtime *rt, const struct thaw_error *refusal,
 	code = restore(rt, error);
 	if (code)
 		return code;
-	if (rt->blob.flags & JS_BLOB_MID_TURN)
+	if (rt->guest->mid_turn)
 		return failure(error, THAW_EDAMAGED, "%s: generation %llu is of two kinds",
 			       rt->options.image,
 			       (unsigned long long)thaw_opened(rt->heap)->number);
@@ -291,10 +264,9 @@ static int open_turn(struct runtime *rt, struct thaw_error *error)
 	struct thaw_error refusal;
 	int code;
 
-	if (!rt->restored || !(rt->blob.flags & JS_BLOB_MID_TURN))
+	if (!rt->restored || !rt->guest->mid_turn)
 		return 0;
 	code = restore_turn(rt, &refusal);
-	rt->blob.flags &= ~JS_BLOB_MID_TURN; /* of the next one, which need not be */
 	if (!code)
 		return 0;
 	/*
@@ -313,14 +285,14 @@ static int open_turn(struct runtime *rt, struct thaw_error *error)
  */
 static int print_rest(struct runtime *rt, struct thaw_error *error)
 {
-	const void *output = rt->blob.output;
-	size_t bytes = rt->blob.output_bytes;
+	struct guest_common *common = &rt->guest->common;
+	const void *output = common->output;
+	size_t bytes = common->output_bytes;
 
 	rt->output.durable = bytes;
-	rt->blob.flags &= ~JS_BLOB_OUTPUT;
-	rt->blob.output = NULL;
-	rt->blob.output_bytes = 0;
-	rt->output.held = output && rt->options.plain_result && rt->blob.script.path;
+	common->output = NULL;
+	common->output_bytes = 0;
+	rt->output.held = output && rt->options.plain_result && rt->type->name(rt->guest);
 	if (output && streams_restore(rt, output, bytes, rt->output.held))
 		return failure(error, -ENOMEM, "out of memory");
 	return 0;
@@ -336,6 +308,17 @@ int runtime_open(const struct runtime_options *options, struct runtime **runtime
 	if (!rt)
 		return failure(error, -ENOMEM, "out of memory");
 	rt->options = *options;
+	rt->type = &javascript_guest;
+	rt->guest_options = (struct guest_options){
+		.image = options->image,
+		.script = options->script,
+		.keep_result = options->keep_result,
+		.plain_result = options->plain_result,
+		.quiet = options->quiet,
+		.verbose = options->verbose,
+		.argument_count = options->argument_count,
+		.arguments = options->arguments,
+	};
 	if (streams_open(rt)) {
 		free(rt);
 		return failure(error, -ENOMEM, "out of memory");
@@ -346,14 +329,11 @@ int runtime_open(const struct runtime_options *options, struct runtime **runtime
 	/* Before anybody is told anything that a power cut could still take. */
 	if (!code && rt->restored)
 		code = thaw_settle(rt->heap, error);
-	if (!code && rt->restored) {
-		rt->blob.restores++;
-		code = changed_sources_check(rt, error);
+	if (!code) {
+		rt->guest->common.restores += rt->restored;
+		code = rt->type->prepare(rt->guest, error);
 	}
-	if (!code) /* the clock continues the restored one, and the prelude reads it */
-		code = loop_open(rt, error);
-	if (!code && !rt->restored)
-		code = create(rt, error);
+	rt->prepared = !code;
 	if (!code)
 		code = checkpoints_open(rt, error);
 	if (!code)
@@ -370,9 +350,9 @@ int runtime_open(const struct runtime_options *options, struct runtime **runtime
 		fprintf(stderr,
 			"thaw: restored generation %llu%s: %llu MiB of heap, restore %llu of this program\n",
 			(unsigned long long)thaw_opened(rt->heap)->number,
-			rt->blob.turn.step ? " in the middle of a turn" : "",
+			rt->guest->mid_turn ? " in the middle of a turn" : "",
 			(unsigned long long)(thaw_size(rt->heap) >> 20),
-			(unsigned long long)rt->blob.restores);
+			(unsigned long long)rt->guest->common.restores);
 	*runtime = rt;
 	return 0;
 }
@@ -382,26 +362,28 @@ void runtime_close(struct runtime *rt)
 	if (!rt)
 		return;
 	rt->ending.ended = true; /* nothing is told any more */
-	if (rt->events.ready) {
+	if (rt->prepared) {
 		streams_flush(rt, UINT64_MAX);
-		files_settle(rt);
+		rt->type->settle(rt->guest);
 	}
 	signals_close(rt);
-	if (rt->engine)
-		js_engine_free(rt->engine);
 	/*
 	 * A program that failed before its first generation leaves no image: it holds nothing, and would
-	 * pass for a program that was started. The library's threads wake the loop up: they end first.
+	 * pass for a program that was started. The library's threads wake the guest up: they end first.
 	 */
 	thaw_discard(rt->heap);
 	streams_close(rt);
 	poll_timer_close(rt);
-	loop_close(rt);
+	if (rt->guest)
+		rt->type->close(rt->guest);
 	checkpoints_close(rt);
-	js_blob_clear(&rt->blob);
 	key_free(rt->midturn.key);
-	if (!rt->files.in_flight)
-		free(rt); /* a job on libuv's threads still knows it */
+	free(rt);
+}
+
+bool runtime_left_threads(void)
+{
+	return javascript_guest.left_threads && javascript_guest.left_threads();
 }
 
 bool runtime_restored(const struct runtime *rt)
@@ -409,9 +391,14 @@ bool runtime_restored(const struct runtime *rt)
 	return rt->restored;
 }
 
-struct js_engine *runtime_engine(struct runtime *rt)
+bool runtime_trapped(const struct runtime *rt)
 {
-	return rt->engine;
+	return guest_trapped(rt) != NULL;
+}
+
+const char *runtime_identity(void)
+{
+	return javascript_guest.identity;
 }
 
 struct thaw *runtime_heap(struct runtime *rt)
@@ -423,68 +410,30 @@ struct thaw *runtime_heap(struct runtime *rt)
 
 bool runtime_ended_early(struct runtime *rt)
 {
-	if (!rt->turn.count && signals_stop())
-		loop_end(rt, 128 + signals_stop(), false);
+	if (!rt->guest->turns && signals_stop())
+		runtime_end(rt, 128 + signals_stop(), false);
 	return rt->ending.ended;
 }
 
 int runtime_start(struct runtime *rt)
 {
-	struct js_script *script = &rt->blob.script;
-	struct stat status;
-	size_t bytes;
-	char *source;
+	struct thaw_error error;
+	int code;
 
 	rt->ending.starting = true;
 	if (runtime_ended_early(rt))
 		return rt->ending.exit_code;
-	script->path = realpath(rt->options.script, NULL);
-	source = script->path ? resolve_read_file(script->path, &bytes) : NULL;
+	code = rt->type->load(rt->guest, &error);
 	rt->ending.starting = false;
-	if (runtime_ended_early(rt)) {
-		free(source);
+	if (runtime_ended_early(rt))
 		return rt->ending.exit_code;
+	if (code) {
+		fprintf(stderr, "thaw: %s\n", error.text);
+		return code == -EMFILE || code == -ENFILE || code == -ENOMEM ? EXIT_NO_KERNEL
+									     : EXIT_NO_INPUT;
 	}
-	if (!source || stat(script->path, &status)) {
-		int reason = errno;
-
-		fprintf(stderr, "thaw: cannot read %s: %s\n", rt->options.script,
-			resolve_strerror(reason));
-		free(source);
-		return reason == EMFILE || reason == ENFILE || reason == ENOMEM ? EXIT_NO_KERNEL
-										: EXIT_NO_INPUT;
-	}
-	script->bytes = bytes;
-	script->mtime_ns = (int64_t)status.st_mtim.tv_sec * 1000000000 + status.st_mtim.tv_nsec;
-	js_source_hash(source, bytes, script->hash);
-
-	loop_turn_main(rt, source, bytes, script->path);
-	free(source);
+	rt->type->start(rt->guest);
 	return rt->ending.ended && !rt->ending.final ? rt->ending.exit_code : 0;
-}
-
-static js_value number_of(struct runtime *rt, uint64_t value)
-{
-	return js_number(rt->engine, (double)value);
-}
-
-/* The names of the generation that was opened; none, if they cannot be read any more. */
-static js_value opened_names(struct runtime *rt)
-{
-	js_value list = js_array(rt->engine);
-	const struct thaw_name *names = NULL;
-	struct thaw_image *image;
-	unsigned count = 0;
-	uint32_t index = 0;
-
-	if (!thaw_image_of(rt->heap, &image, NULL))
-		count = thaw_image_names(image, &names);
-	for (unsigned i = 0; i < count; i++)
-		if (names[i].generation == thaw_opened(rt->heap)->number)
-			js_set_index(rt->engine, list, index++,
-				     js_string(rt->engine, names[i].name, strlen(names[i].name)));
-	thaw_image_close(image);
-	return list;
 }
 
 void runtime_tell_turn(struct runtime *rt)
@@ -501,11 +450,11 @@ void runtime_resume_turn(struct runtime *rt)
 	if (!rt->restored || rt->turn_resumed)
 		return;
 	rt->turn_resumed = true;
-	if (!rt->blob.turn.step)
+	if (!rt->guest->mid_turn)
 		return;
 	if (!rt->evaluation.question)
 		runtime_tell_turn(rt);
-	loop_turn_resume(rt);
+	rt->type->resume_turn(rt->guest);
 }
 
 /*
@@ -515,60 +464,19 @@ void runtime_resume_turn(struct runtime *rt)
  */
 void runtime_resume(struct runtime *rt)
 {
-	const struct thaw_generation *opened = thaw_opened(rt->heap);
-	struct js_engine *engine = rt->engine;
-	js_value info[3];
-	struct timespec now;
-	uint64_t now_ns;
-
 	if (!rt->restored || rt->resumed)
 		return;
 	rt->resumed = true;
 	runtime_resume_turn(rt);
-	if (rt->ending.ended)
-		return;
-	clock_gettime(CLOCK_REALTIME, &now);
-	now_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-
-	info[0] = js_object(engine);
-	js_set(engine, info[0], "generation", number_of(rt, opened->number));
-	js_set(engine, info[0], "ageMs",
-	       js_number(engine, now_ns > opened->time_ns
-					 ? (double)((now_ns - opened->time_ns) / 1000000)
-					 : 0));
-	js_set(engine, info[0], "restores", number_of(rt, rt->blob.restores));
-	info[1] = js_object(engine);
-	js_set(engine, info[1], "generation", number_of(rt, opened->number));
-	js_set(engine, info[1], "pages", number_of(rt, opened->pages_stored));
-	js_set(engine, info[1], "bytes", number_of(rt, opened->bytes_written));
-	js_set(engine, info[1], "pauseNs", number_of(rt, opened->pause_ns));
-	js_set(engine, info[1], "durableNs", number_of(rt, opened->durable_ns));
-	js_set(engine, info[1], "names", opened_names(rt));
-	info[2] = js_object(engine);
-	js_set(engine, info[2], "waiter", number_of(rt, rt->checkpoints.first_waiter));
-	js_set(engine, info[2], "operation", js_number(engine, rt->files.first_number));
-	rt->synced_generation = opened->number;
-	loop_turn(rt, PRELUDE_RESTORED, 3, info);
+	if (!rt->ending.ended)
+		rt->type->resume(rt->guest, rt->checkpoints.first_waiter);
 }
 
 /* ---- The end ---- */
 
-/* A top-level await of the main module that nothing can settle any more. */
-static bool main_unsettled(struct runtime *rt)
+static bool unsettled(struct runtime *rt)
 {
-	js_value state;
-	bool pending;
-	char *text;
-
-	if (!rt->blob.script.path || rt->evaluation.used)
-		return false;
-	state = loop_ask(rt, PRELUDE_MAIN_STATE, 0, NULL);
-	text = state ? js_to_string(rt->engine, state, NULL) : NULL;
-	pending = text && !strcmp(text, "pending");
-	free(text);
-	if (state)
-		js_free(rt->engine, state);
-	return pending;
+	return !rt->evaluation.used && rt->type->unsettled(rt->guest);
 }
 
 static int run_program(struct runtime *rt)
@@ -583,45 +491,44 @@ static int run_program(struct runtime *rt)
 
 	if (rt->restored && runtime_ended_early(rt))
 		return rt->ending.exit_code;
-	if (rt->restored && rt->options.script && rt->blob.flags & JS_BLOB_FINISHED) {
+	if (rt->restored && rt->options.script && rt->guest->common.finished) {
 		if (note)
-			loop_tell(
+			owner_tell(
 				rt,
 				"thaw: %s called exit(%d) in generation %llu; nothing is left to do "
 				"(--fresh starts it again)\n",
-				note, rt->blob.exit_code, number);
-		return rt->blob.exit_code;
+				note, rt->guest->common.exit_code, number);
+		return rt->guest->common.exit_code;
 	}
-	rt->blob.flags &= ~JS_BLOB_FINISHED; /* a shell over a finished program: it lives again */
-	if (rt->turn.exiting && !rt->options.interactive)
-		rt->blob.flags |= JS_BLOB_FINISHED;
+	rt->guest->common.finished = false; /* a shell over a finished program: it lives again */
+	if (rt->guest->exiting && !rt->options.interactive)
+		rt->guest->common.finished = true;
 	/* A program that waited for the generation it was restored from goes on in the first turn. */
-	idle_before = rt->restored && !rt->resumed && !rt->blob.turn.step;
-	jobs_before = rt->turn.jobs;
+	idle_before = rt->restored && !rt->resumed && !rt->guest->mid_turn;
+	jobs_before = rt->guest->reactions;
 	runtime_resume(rt);
-	if (idle_before && rt->turn.jobs == jobs_before && !rt->ending.ended &&
-	    !loop_has_work(rt) && !rt->evaluation.used) {
+	if (idle_before && rt->guest->reactions == jobs_before && !rt->ending.ended &&
+	    !rt->type->has_work(rt->guest) && !rt->evaluation.used) {
 		if (note)
-			loop_tell(rt,
-				  "thaw: %s finished in generation %llu; nothing is left to do "
-				  "(--fresh starts it again)\n",
-				  note, number);
+			owner_tell(rt,
+				   "thaw: %s finished in generation %llu; nothing is left to do "
+				   "(--fresh starts it again)\n",
+				   note, number);
 		/*
 		 * Asking a finished program again and again shall not make generations, unless
 		 * its handlers did something.
 		 */
-		loop_end(rt, main_unsettled(rt) ? EXIT_UNSETTLED : 0,
-			 rt->blob.flags & JS_BLOB_AWAITS_RESTORE);
+		runtime_end(rt, unsettled(rt) ? EXIT_UNSETTLED : 0, rt->guest->hears_restores);
 	}
-	loop_serve(rt, NULL, NULL, true);
+	rt->type->run(rt->guest, GUEST_UNTIL_IDLE, -1);
 	if (!rt->ending.ended) {
-		bool unsettled = main_unsettled(rt);
+		bool stuck = unsettled(rt);
 
-		if (unsettled)
-			loop_tell(rt,
-				  "thaw: %s ended while its top-level await was still waiting\n",
-				  script_name(rt));
-		loop_end(rt, unsettled ? EXIT_UNSETTLED : 0, true);
+		if (stuck)
+			owner_tell(rt,
+				   "thaw: %s ended while its top-level await was still waiting\n",
+				   script_name(rt));
+		runtime_end(rt, stuck ? EXIT_UNSETTLED : 0, true);
 	}
 	return ending_finish(rt);
 }
@@ -642,16 +549,28 @@ int runtime_run(struct runtime *rt)
 
 int runtime_leave(struct runtime *rt, int code)
 {
-	loop_end(rt, code, true);
+	runtime_end(rt, code, true);
 	return ending_deliver(rt, ending_finish(rt));
 }
 
+/* A terminal takes what was printed within this time, unless it was stopped. */
+#define TERMINAL_NS 100000000u
+
 int runtime_wait_input(struct runtime *rt, int fd)
 {
+	int result;
+
 	if (runtime_ended_early(rt))
 		return 0;
 	runtime_resume(rt);
-	return loop_wait_readable(rt, fd);
+	result = rt->type->run(rt->guest, GUEST_UNTIL_READABLE, fd) ? 1 : -1;
+	if (rt->ending.ended)
+		result = 0;
+	if (result < 0)
+		signals_take_interrupt();
+	if (rt->options.interactive) /* who draws on the terminal now does so after it */
+		streams_flush(rt, TERMINAL_NS);
+	return result;
 }
 
 int runtime_checkpoint_name(struct runtime *rt, const char *name)
@@ -665,26 +584,30 @@ int runtime_checkpoint(struct runtime *rt, enum thaw_reason reason, struct thaw_
 
 	/* What the one in flight came to is told first: the new one shall have it. */
 	checkpoints_complete(rt);
-	loop_tell_outcomes(rt);
+	rt->type->tell_outcomes(rt->guest);
 	code = reason == THAW_REASON_EXIT ? checkpoints_last(rt, reason, result)
 					  : checkpoints_now(rt, reason, result);
-	loop_tell_outcomes(rt);
+	rt->type->tell_outcomes(rt->guest);
 	streams_drain(rt); /* the caller may have something to say about it, too */
 	return code;
 }
 
 /* ---- Numbers ---- */
 
-void runtime_stats(struct runtime *rt, struct runtime_stats *stats)
+void owner_stats(struct runtime *rt, struct runtime_stats *stats)
 {
+	struct guest_numbers numbers;
+
+	rt->type->numbers(rt->guest, &numbers);
 	*stats = (struct runtime_stats){
-		.heap_bytes = js_heap_bytes(rt->engine),
-		.turns = rt->turn.count,
+		.heap_bytes = numbers.heap_bytes,
+		.turns = rt->guest->turns,
 		.output_bytes = rt->output.bytes,
-		.collections = rt->turn.collections,
+		.collections = numbers.collections,
 		.restore_ns = rt->restored ? rt->restore_ns - process_start_ns : 0,
-		.first_turn_ns = rt->first_turn_ns ? rt->first_turn_ns - process_start_ns : 0,
-		.restores = rt->blob.restores,
+		.first_turn_ns =
+			rt->guest->first_turn_ns ? rt->guest->first_turn_ns - process_start_ns : 0,
+		.restores = rt->guest->common.restores,
 		.turn_stops = rt->midturn.count,
 		.stack_bytes_max = rt->midturn.stack_bytes_max,
 		.stack_ns_total = rt->midturn.stack_ns_total,
@@ -696,4 +619,9 @@ void runtime_stats(struct runtime *rt, struct runtime_stats *stats)
 		.opened = *thaw_opened(rt->heap),
 	};
 	thaw_status(rt->heap, &stats->heap);
+}
+
+void runtime_stats(struct runtime *rt, struct runtime_stats *stats)
+{
+	owner_stats(rt, stats);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * runtime.h - a running program: one heap, one VM, one event loop, and the policy of when to
+ * runtime.h - a running program: one heap, one guest (guest.h), and the policy of when to
  * checkpoint.
  *
  * The command line (vm/cli/) opens a runtime, gives it code, runs its loop and closes it. A
@@ -11,7 +11,7 @@
 #ifndef VM_RUNTIME_H
 #define VM_RUNTIME_H
 
-#include "js/engine/engine.h"
+#include "guest.h"
 #include "thaw.h"
 
 /* Exit codes of every command (sysexits.h where one fits). */
@@ -51,8 +51,6 @@ struct runtime_options {
 	char **arguments;
 };
 
-struct runtime;
-
 /*
  * Signals of a process that is going to run a program. signals_hold(): first of all in main(), they
  * wait. signals_begin(): once it is known whether there will be a program, which they can end or have
@@ -78,7 +76,10 @@ bool runtime_left_threads(void);
 
 /* Did it come out of an image (then the main module must not be loaded again)? */
 bool runtime_restored(const struct runtime *runtime);
-struct js_engine *runtime_engine(struct runtime *runtime);
+/* Did the sandbox stop it? Then its heap is not sound any more, and nothing may be asked of it. */
+bool runtime_trapped(const struct runtime *runtime);
+/* Which engine this build has, as images name it. */
+const char *runtime_identity(void);
 struct thaw *runtime_heap(struct runtime *runtime);
 
 /*
@@ -101,6 +102,8 @@ struct runtime_answer {
  */
 int runtime_eval(struct runtime *runtime, const char *code, size_t bytes, const char *name,
 		 struct runtime_answer *answer);
+/* What is wrong with a piece of code, as the engine says it, malloc'ed; NULL: it could be evaluated. */
+char *runtime_complaint(struct runtime *runtime, const char *code, size_t bytes);
 /* Print the answer of an evaluation that returned EXIT_EXCEPTION, if it was not printed before. */
 void runtime_tell_exception(const struct runtime_answer *answer);
 /* How many exceptions nobody caught since it was opened, in what a shell went on from. */
@@ -130,24 +133,6 @@ int runtime_checkpoint(struct runtime *runtime, enum thaw_reason reason,
 /* What the next one is called, too. -EINVAL: that cannot be a name; -EROFS: there is no image. */
 int runtime_checkpoint_name(struct runtime *runtime, const char *name);
 
-/* The numbers behind --stats and .stats. */
-struct runtime_stats {
-	struct thaw_status heap;
-	uint64_t heap_bytes; /* linear memory */
-	uint64_t turns;
-	uint64_t output_bytes;	/* what the program wrote to stdout and stderr */
-	uint64_t collections;	/* garbage collections by our policy */
-	uint64_t restore_ns;	/* process start to the first instruction of the restored VM */
-	uint64_t first_turn_ns; /* ... to the end of the first turn */
-	uint64_t restores;
-	uint64_t turn_stops;	  /* generations captured in the middle of a turn */
-	uint64_t stack_bytes_max; /* largest stack among them */
-	uint64_t stack_ns_total;  /* copying stacks and computing their MACs */
-	uint64_t failing;	  /* checkpoints that have failed in a row, up to now */
-	uint64_t failing_ns;	  /* since the first of them */
-	const char *failure;	  /* why the last one failed; empty: it did not. The runtime's */
-	struct thaw_generation opened;
-};
 void runtime_stats(struct runtime *runtime, struct runtime_stats *stats);
 /* Write them: a table for people, or one JSON object. */
 void runtime_stats_print(const struct runtime_stats *stats, bool json, int fd);

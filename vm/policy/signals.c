@@ -4,23 +4,23 @@
  *
  * Owns the process's handlers of SIGINT, SIGTERM, SIGHUP, SIGXCPU and SIGUSR2 (one runtime per
  * process), and ignores SIGPIPE and SIGXFSZ while a runtime is open (a file that may not grow is an
- * error that can be told, EFBIG). loop.c looks at the flags between turns. Plain handlers instead of
+ * error that can be told, EFBIG). owner.c looks at the flags between turns. Plain handlers instead of
  * uv_signal, because a turn may last for ever: the first SIGTERM waits for its end, the second must
  * end the process all the same, and the loop would never see it. A handler does nothing but set flags,
- * wake the loop up (uv_async_send and sem_post are async-signal-safe), set an alarm and _exit.
+ * wake the guest up (uv_async_send and sem_post are async-signal-safe), set an alarm and _exit.
  *
  * Before there is a runtime, and after, a handler only notes what came: signals_open() acts on it. A
  * start or an end that does not come to its end within a second then is not waited for: nothing of the
  * program has run yet, or all of it is durable.
  *
- * (SIGSEGV and SIGBUS are the engine's: js/engine.c.)
+ * (SIGSEGV and SIGBUS are the engine's: js/engine.)
  */
 #include <errno.h>
 #include <signal.h>
 #include <stddef.h>
 #include <unistd.h>
 
-#include "loop.h"
+#include "internal.h"
 
 static const int caught[] = {SIGINT, SIGTERM, SIGHUP, SIGXCPU, SIGUSR2};
 #define CAUGHT (sizeof(caught) / sizeof(caught[0]))

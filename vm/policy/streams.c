@@ -24,7 +24,7 @@
 #include <unistd.h>
 
 #include "base/output_pieces.h"
-#include "loop.h"
+#include "internal.h"
 
 /* Turns wait above, and go on below. A pipe holds 64 KiB besides. */
 #define QUEUE_FULL (256u << 10)
@@ -336,14 +336,14 @@ void streams_check(struct runtime *rt)
 	if (error == EPIPE)
 		broken_pipe(rt);
 	else if (error && !rt->output.failed)
-		loop_tell(rt, "thaw: cannot write to stdout: %s; the program goes on\n",
-			  strerror(error));
+		owner_tell(rt, "thaw: cannot write to stdout: %s; the program goes on\n",
+			   strerror(error));
 	rt->output.failed |= error != 0;
 	/* Whoever closed it wants none; whose reader has left has had enough. */
 	rt->output.lost |= error && error != EPIPE && error != EBADF;
 }
 
-void streams_write(struct runtime *rt, int fd, const char *data, size_t bytes)
+void owner_write(struct runtime *rt, int fd, const char *data, size_t bytes)
 {
 	struct streams *streams = rt->output.streams;
 
@@ -394,7 +394,8 @@ bool streams_idle(struct runtime *rt)
 
 void streams_wake(struct runtime *rt)
 {
-	uv_async_send(&rt->events.wake);
+	if (rt->guest)
+		rt->type->wake(rt->guest);
 	sem_post(&rt->output.attention);
 }
 
@@ -432,9 +433,9 @@ bool streams_flush(struct runtime *rt, uint64_t patience_ns)
 /* Signals and checkpoints, in the middle of a turn that waits or in between. False: it need not any more. */
 static bool look_after(struct runtime *rt)
 {
-	if (!rt->turn.running) {
+	if (!rt->guest->in_turn) {
 		checkpoints_advance(rt);
-		return !loop_stop_requested(rt);
+		return !owner_stops(rt);
 	}
 	poll_timer_polled(rt);
 	checkpoints_advance_inside(rt);
@@ -444,8 +445,8 @@ static bool look_after(struct runtime *rt)
 	if (midturn_can_end(rt))
 		return true;
 	if (!rt->options.image)
-		return !loop_stop_requested(rt); /* nothing of it is kept: it ends here */
-	streams_unbind(rt);			 /* it can only be left to its own end */
+		return !owner_stops(rt); /* nothing of it is kept: it ends here */
+	streams_unbind(rt);		 /* it can only be left to its own end */
 	return true;
 }
 

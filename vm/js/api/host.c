@@ -15,13 +15,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "policy/loop.h"
 #include "embedded.h"
 #include "host.h"
 #include "js/modules/module_name.h"
 #include "js/modules/resolve.h"
 #include "js/modules/sources.h"
 #include "base/text.h"
+#include "js/program/program.h"
 
 extern char **environ;
 
@@ -30,6 +30,11 @@ extern char **environ;
 		const js_value *arguments
 #define UNUSED (void)engine, (void)arg, (void)self, (void)count, (void)arguments
 #define RANDOM_BYTES_MAX 65536
+
+static struct runtime *owner_of(struct program *program)
+{
+	return program->guest.owner;
+}
 
 /* A string argument, malloc'ed; NULL if it is not there. */
 static char *text_argument(struct js_engine *engine, unsigned count, const js_value *arguments,
@@ -59,8 +64,8 @@ static js_value host_write(ARGUMENTS)
 		return js_throw_error(engine, "InternalError", "out of memory");
 	valid = text_make_valid(text, bytes, &valid_bytes);
 	if (valid)
-		streams_write(arg, fd, valid, valid_bytes);
-	if (streams_full(arg))
+		owner_write(owner_of(arg), fd, valid, valid_bytes);
+	if (owner_output_full(owner_of(arg)))
 		js_poll_next(engine); /* where the turn can wait, and be captured while it does */
 	if (valid != text)
 		free(valid);
@@ -243,13 +248,13 @@ static bool add_text(struct js_engine *engine, js_value list, uint32_t index, co
 
 static js_value host_args(ARGUMENTS)
 {
-	struct runtime *rt = arg;
+	struct program *program = arg;
 	js_value list = js_array(engine);
 
 	UNUSED;
-	for (int i = 0; i < rt->options.argument_count; i++)
-		if (!add_text(engine, list, (uint32_t)i, rt->options.arguments[i],
-			      strlen(rt->options.arguments[i])))
+	for (int i = 0; i < program->options.argument_count; i++)
+		if (!add_text(engine, list, (uint32_t)i, program->options.arguments[i],
+			      strlen(program->options.arguments[i])))
 			return 0;
 	return list;
 }
@@ -293,30 +298,23 @@ static js_value host_environment_names(ARGUMENTS)
 
 static js_value host_exit(ARGUMENTS)
 {
-	struct runtime *rt = arg;
+	struct program *program = arg;
 	double code = number_argument(engine, count, arguments, 0);
 
 	UNUSED;
-	rt->turn.exit_request = code >= 0 && code <= 255 ? (int)code : EXIT_EXCEPTION;
-	rt->turn.exiting = true;
-	/* Leaving a shell, or -e, does not finish what lives in it. */
-	if (!rt->options.interactive &&
-	    (!rt->evaluation.running ||
-	     (rt->turn.step == JS_TURN_CALL && !rt->evaluation.asking))) {
-		rt->blob.flags |= JS_BLOB_FINISHED;
-		rt->blob.exit_code = rt->turn.exit_request;
-	}
+	program->guest.exiting = true;
+	owner_exit(owner_of(program), code);
 	return js_undefined(engine);
 }
 
 /* The main module failed. It is reported when the turn is over. */
 static js_value host_uncaught(ARGUMENTS)
 {
-	struct runtime *rt = arg;
+	struct program *program = arg;
 
 	UNUSED;
-	if (count && !rt->turn.main_failure)
-		rt->turn.main_failure = js_dup(engine, arguments[0]);
+	if (count && !program->turn.main_failure)
+		program->turn.main_failure = js_dup(engine, arguments[0]);
 	return js_undefined(engine);
 }
 
@@ -346,7 +344,8 @@ static js_value host_checkpoint(ARGUMENTS)
 	if (!(number >= 1 && number < 9e15))
 		code = -ERANGE;
 	else
-		code = named && !name ? -ENOMEM : checkpoints_request(arg, (uint64_t)number, name);
+		code = named && !name ? -ENOMEM
+				      : owner_checkpoint(owner_of(arg), (uint64_t)number, name);
 	free(name);
 	if (!code || code == -EROFS)
 		return js_bool(engine, !code);
@@ -359,30 +358,29 @@ static js_value host_checkpoint(ARGUMENTS)
 
 static js_value host_listening(ARGUMENTS)
 {
-	struct runtime *rt = arg;
+	struct program *program = arg;
 	double checkpoints = number_argument(engine, count, arguments, 0);
 
 	UNUSED;
-	rt->blob.listeners = checkpoints > 0 && checkpoints < 4e9 ? (uint32_t)checkpoints : 0;
-	rt->blob.flags &= ~JS_BLOB_AWAITS_RESTORE;
-	if (number_argument(engine, count, arguments, 1) > 0)
-		rt->blob.flags |= JS_BLOB_AWAITS_RESTORE;
+	program->blob.listeners = checkpoints > 0 && checkpoints < 4e9 ? (uint32_t)checkpoints : 0;
+	program->guest.hears_checkpoints = program->blob.listeners != 0;
+	program->guest.hears_restores = number_argument(engine, count, arguments, 1) > 0;
 	return js_undefined(engine);
 }
 
 /* What the module "thaw" shows when it is first loaded: [generation, restores]. */
 static js_value host_bound(ARGUMENTS)
 {
-	struct runtime *rt = arg;
+	struct program *program = arg;
 	struct thaw_status status;
 	js_value pair = js_array(engine);
 
 	UNUSED;
-	thaw_status(rt->heap, &status);
-	rt->blob.flags |= JS_BLOB_MODULE;
-	rt->synced_generation = rt->options.image ? status.generation : 0;
-	js_set_index(engine, pair, 0, js_number(engine, (double)rt->synced_generation));
-	js_set_index(engine, pair, 1, js_number(engine, (double)rt->blob.restores));
+	thaw_status(program->heap, &status);
+	program->blob.flags |= JS_BLOB_MODULE;
+	program->synced_generation = program->options.image ? status.generation : 0;
+	js_set_index(engine, pair, 0, js_number(engine, (double)program->synced_generation));
+	js_set_index(engine, pair, 1, js_number(engine, (double)program->guest.common.restores));
 	return pair;
 }
 
@@ -392,7 +390,7 @@ static js_value host_stats(ARGUMENTS)
 	struct runtime_stats stats;
 
 	UNUSED;
-	runtime_stats(arg, &stats);
+	owner_stats(owner_of(arg), &stats);
 	const struct {
 		const char *name;
 		uint64_t value;
@@ -428,7 +426,7 @@ static js_value host_stats(ARGUMENTS)
 static js_value host_collect(ARGUMENTS)
 {
 	UNUSED;
-	((struct runtime *)arg)->turn.collect =
+	((struct program *)arg)->turn.collect =
 		true; /* between turns, when no frame holds anything */
 	return js_undefined(engine);
 }
@@ -500,11 +498,11 @@ const struct js_host_binding host_bindings[] = {
 static char *module_resolve(void *arg, const char *base, const char *specifier,
 			    struct thaw_error *error)
 {
-	struct runtime *rt = arg;
+	struct program *program = arg;
 	char *name = resolve_specifier(base, specifier, error);
 
 	/* Its file may be gone and its module in the heap; if it is not, loading says so. */
-	if (!name && rt->restored && (error->code == -ENOENT || error->code == -ENOTDIR))
+	if (!name && program->restored && (error->code == -ENOENT || error->code == -ENOTDIR))
 		name = resolve_lexically(base, specifier);
 	return name;
 }
@@ -512,7 +510,7 @@ static char *module_resolve(void *arg, const char *base, const char *specifier,
 /* Looked at before it is read: if it changes meanwhile, it will seem to have changed, and is compared. */
 static char *module_load(void *arg, const char *name, size_t *bytes, struct thaw_error *error)
 {
-	struct runtime *rt = arg;
+	struct program *program = arg;
 	struct stat status;
 	char *path = module_path(name);
 	bool file = path && path[0] == '/' && !stat(path, &status);
@@ -524,19 +522,19 @@ static char *module_load(void *arg, const char *name, size_t *bytes, struct thaw
 		source.mtime_ns =
 			(int64_t)status.st_mtim.tv_sec * 1000000000 + status.st_mtim.tv_nsec;
 		js_source_hash(text, *bytes, source.hash);
-		js_source_remember(rt->engine, &source);
+		js_source_remember(program->engine, &source);
 	}
 	free(path);
 	return text;
 }
 
-struct js_host host_for(struct runtime *rt)
+struct js_host host_for(struct program *program)
 {
 	return (struct js_host){
-		.arg = rt,
+		.arg = program,
 		.bindings = host_bindings,
-		.interrupt = loop_interrupt,
-		.rejection = loop_rejection,
+		.interrupt = turn_interrupt,
+		.rejection = turn_rejection,
 		.module_resolve = module_resolve,
 		.module_load = module_load,
 	};

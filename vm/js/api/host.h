@@ -7,15 +7,15 @@
 
 #include "js/engine/engine.h"
 
-struct runtime;
+struct program;
 
 extern const struct js_host_binding host_bindings[];
 
 /*
  * What the engine is given: the bindings, modules, interruption and rejections, all on behalf of
- * `rt`.
+ * `program`.
  */
-struct js_host host_for(struct runtime *rt);
+struct js_host host_for(struct program *program);
 
 /*
  * Evaluate console.js and prelude.js in a fresh VM; returns the handle of the prelude's entry

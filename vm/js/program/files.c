@@ -20,26 +20,24 @@
 #include <unistd.h>
 
 #include "base/text.h"
-#include "loop.h"
 #include "base/process_limits.h"
+#include "program.h"
 
 enum file_operation { FILE_READ, FILE_WRITE, FILE_APPEND };
 
 struct file_job {
+	struct io io;
 	uv_work_t work;
-	struct runtime *rt;
-	double number;
 	enum file_operation operation;
 	bool text;
 	char *path;
 	uint8_t *data;
 	size_t bytes;
-	uint64_t most;			 /* that the heap can take of one thing */
-	uint64_t held;			 /* its part of `held` */
-	int error;			 /* positive errno; 0: done */
-	const char *syscall;		 /* which one failed */
-	char why[160];			 /* where the errno does not say it all; else empty */
-	struct file_job *before, *after; /* in flight, or done and to be told */
+	uint64_t most;	     /* that the heap can take of one thing */
+	uint64_t held;	     /* its part of `held` */
+	int error;	     /* positive errno; 0: done */
+	const char *syscall; /* which one failed */
+	char why[160];	     /* where the errno does not say it all; else empty */
 };
 
 /* Bytes that were read, or are about to be, and that no turn has taken over yet. Of the whole process. */
@@ -49,25 +47,6 @@ static struct {
 	uint64_t bytes;
 	bool ending; /* nobody waits any more */
 } held = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, false};
-
-/* The end waits so long for what is under way, after the final generation. */
-#define SETTLE_MS 400u
-
-static bool left_behind; /* a thread of the pool is still in some job, and may be for ever */
-
-static void list_add(struct file_jobs *list, struct file_job *job)
-{
-	job->before = list->last;
-	job->after = NULL;
-	*(list->last ? &list->last->after : &list->first) = job;
-	list->last = job;
-}
-
-static void list_remove(struct file_jobs *list, struct file_job *job)
-{
-	*(job->before ? &job->before->after : &list->first) = job->after;
-	*(job->after ? &job->after->before : &list->last) = job->before;
-}
 
 static void fail_job(struct file_job *job, const char *syscall)
 {
@@ -288,107 +267,62 @@ static void free_job(struct file_job *job)
 
 static void finished(uv_work_t *request, int status)
 {
-	struct file_job *job = request->data;
-	struct runtime *rt = job->rt;
-
 	(void)status; /* UV_ECANCELED: only when nothing is told any more */
-	list_remove(&rt->files.begun, job);
-	if (rt->ending.ended) {
-		rt->files.in_flight--;
-		free_job(job);
-	} else {
-		list_add(&rt->files.done, job);
-	}
+	io_done(&((struct file_job *)request->data)->io);
 }
 
-static void tell(struct runtime *rt, struct file_job *job)
+static void tell(struct program *program, struct io *io)
 {
+	struct file_job *job = (struct file_job *)io;
+	struct js_engine *engine = program->engine;
 	js_value arguments[3];
 
-	arguments[0] = js_number(rt->engine, job->number);
+	arguments[0] = js_number(engine, io->number);
 	arguments[1] = 0;
 	arguments[2] = 0;
 	if (!job->error && job->operation == FILE_READ) {
-		arguments[2] = contents_of(job, rt->engine);
+		arguments[2] = contents_of(job, engine);
 		if (!arguments[2]) { /* larger than what is left of the heap by now */
-			js_free(rt->engine, js_take_exception(rt->engine));
-			fail_size(job, job->bytes, js_room(rt->engine));
+			js_free(engine, js_take_exception(engine));
+			fail_size(job, job->bytes, js_room(engine));
 			job->error = ENOMEM;
 		}
 	}
-	arguments[1] = job->error ? failure_of(rt->engine, job) : js_undefined(rt->engine);
+	arguments[1] = job->error ? failure_of(engine, job) : js_undefined(engine);
 	if (!arguments[2])
-		arguments[2] = js_undefined(rt->engine);
+		arguments[2] = js_undefined(engine);
 	free_job(job);
-	loop_turn(rt, PRELUDE_FILE_DONE, 3, arguments);
+	turn_run(program, PRELUDE_FILE_DONE, 3, arguments);
 }
 
-bool files_tell(struct runtime *rt)
+static void drop(struct io *io)
 {
-	struct file_job *job = rt->files.done.first;
-
-	if (!job)
-		return false;
-	list_remove(&rt->files.done, job);
-	rt->files.in_flight--;
-	if (rt->ending.ended || js_trapped(rt->engine))
-		free_job(job);
-	else
-		tell(rt, job);
-	return true;
+	free_job((struct file_job *)io);
 }
 
-static void on_patience_ended(uv_timer_t *timer)
+/* One that waits for a thread, or for memory, does not begin any more. */
+static void cancel(struct io *io)
 {
-	*(bool *)timer->data = true;
+	uv_cancel((uv_req_t *)&((struct file_job *)io)->work);
+	let_wait(false);
 }
 
-/*
- * Those that wait for a thread are not begun any more. Those under way mostly end at once; what does
- * not is in the heap, and is begun again or reported by the process after this one, unless the program
- * called exit().
- */
-void files_settle(struct runtime *rt)
+static void describe(const struct io *io, char *text, unsigned room)
 {
-	const struct file_job *first;
-	bool patience_ended = false;
-	uv_timer_t timer;
+	const struct file_job *job = (const struct file_job *)io;
 	char path[1024];
 
-	while (files_tell(rt))
-		;
-	if (!rt->files.begun.first || uv_timer_init(&rt->events.loop, &timer))
-		return;
-	for (struct file_job *job = rt->files.begun.first; job; job = job->after)
-		uv_cancel((uv_req_t *)&job->work);
-	let_wait(false);
-	timer.data = &patience_ended;
-	uv_update_time(&rt->events.loop);
-	uv_timer_start(&timer, on_patience_ended, SETTLE_MS, 0);
-	while (rt->files.begun.first && !patience_ended)
-		uv_run(&rt->events.loop, UV_RUN_ONCE);
-	uv_close((uv_handle_t *)&timer, NULL);
-	uv_run(&rt->events.loop, UV_RUN_NOWAIT); /* it is on this stack */
-	first = rt->files.begun.first;
-	if (!first)
-		return;
-	left_behind = true;
-	if (rt->turn.exiting) {
-		thaw_escape(first->path, path, sizeof(path));
-		loop_tell(rt, "thaw: exit() did not wait for the %s of %s, which has not ended\n",
-			  first->operation == FILE_READ	   ? "reading"
-			  : first->operation == FILE_WRITE ? "writing"
-							   : "appending",
-			  path);
-	}
+	thaw_escape(job->path, path, sizeof(path));
+	snprintf(text, room, "the %s of %s",
+		 job->operation == FILE_READ	? "reading"
+		 : job->operation == FILE_WRITE ? "writing"
+						: "appending",
+		 path);
 }
 
-bool runtime_left_threads(void)
-{
-	return left_behind;
-}
+static const struct io_type file_io = {tell, drop, cancel, describe};
 
-int files_begin(struct runtime *rt, double number, const char *operation, const char *path,
+int files_begin(struct program *program, double number, const char *operation, const char *path,
 		bool text, void *data, size_t bytes)
 {
 	static bool pool_is_there; /* the first job starts it */
@@ -399,9 +333,8 @@ int files_begin(struct runtime *rt, double number, const char *operation, const 
 		free(data);
 		return -ENOMEM;
 	}
+	job->io = (struct io){.type = &file_io, .program = program, .number = number};
 	job->work.data = job;
-	job->rt = rt;
-	job->number = number;
 	job->text = text;
 	job->operation = !strcmp(operation, "read")    ? FILE_READ
 			 : !strcmp(operation, "write") ? FILE_WRITE
@@ -409,23 +342,20 @@ int files_begin(struct runtime *rt, double number, const char *operation, const 
 	job->data = data;
 	job->bytes = bytes;
 	job->most = text ? JS_TEXT_MAX_BYTES : JS_BYTES_MAX_BYTES;
-	if (job->most > js_room(rt->engine))
-		job->most = js_room(rt->engine);
+	if (job->most > js_room(program->engine))
+		job->most = js_room(program->engine);
 	job->path = strdup(path);
 	let_wait(true);
 	if (!pool_is_there)
 		code = limits_want_pool();
 	pool_is_there = !code;
 	if (!code)
-		code = job->path ? uv_queue_work(&rt->events.loop, &job->work, work, finished)
+		code = job->path ? uv_queue_work(&program->events.loop, &job->work, work, finished)
 				 : -ENOMEM;
 	if (code) {
 		free_job(job);
 		return code;
 	}
-	list_add(&rt->files.begun, job);
-	rt->files.in_flight++;
-	if (!rt->files.first_number)
-		rt->files.first_number = number;
+	io_hold(&job->io);
 	return 0;
 }

@@ -3,7 +3,7 @@
  * changed_sources.c - is the program in the image the one that was asked for, and are the files that it was
  * made of still what they were?
  *
- * Called by runtime.c for a program that was restored, before its first turn; owner's thread. A program that
+ * Called by program.c for a program that was restored, before its first turn; owner's thread. A program that
  * was restored needs none of its files: one that is gone, or cannot be read, is no failure. Looks at size and
  * time of each, and reads only what these say may have changed. Must never open what is no regular file, for
  * the paths stand in the image.
@@ -17,7 +17,7 @@
 
 #include "js/modules/resolve.h"
 #include "js/modules/sources.h"
-#include "loop.h"
+#include "program.h"
 
 #define NAMES_SHOWN 5
 
@@ -125,11 +125,11 @@ static const char *base_name(const char *path)
 }
 
 /* The main module: another program's image is refused. */
-static int check_script(struct runtime *rt, struct changes *changes, char real[PATH_MAX],
+static int check_script(struct program *program, struct changes *changes, char real[PATH_MAX],
 			struct thaw_error *error)
 {
-	const struct js_script *script = &rt->blob.script;
-	const char *asked = rt->options.script;
+	const struct js_script *script = &program->blob.script;
+	const char *asked = program->options.script;
 	struct js_source source = {
 		.path = script->path, .bytes = script->bytes, .mtime_ns = script->mtime_ns};
 
@@ -139,7 +139,7 @@ static int check_script(struct runtime *rt, struct changes *changes, char real[P
 		return failure(
 			error, THAW_EENGINE,
 			"%s holds a shell's session, not %s: choose another image, or start anew with --fresh",
-			rt->options.image, rt->options.script);
+			program->options.image, program->options.script);
 	memcpy(source.hash, script->hash, sizeof(source.hash));
 	switch (compare(asked, &source, strcmp(asked, script->path))) {
 	case SOURCE_CHANGED:
@@ -147,7 +147,7 @@ static int check_script(struct runtime *rt, struct changes *changes, char real[P
 			return failure(
 				error, THAW_EENGINE,
 				"%s holds the program %s, not %s: choose another image, or start anew with --fresh",
-				rt->options.image, script->path, asked);
+				program->options.image, script->path, asked);
 		add_change(changes, script->path);
 		break;
 	case SOURCE_GONE:
@@ -163,7 +163,7 @@ static int check_script(struct runtime *rt, struct changes *changes, char real[P
 	return 0;
 }
 
-static void tell_changes(const struct runtime *rt, const struct changes *changes)
+static void tell_changes(const struct program *program, const struct changes *changes)
 {
 	unsigned shown = changes->count < NAMES_SHOWN ? changes->count : NAMES_SHOWN;
 	char names[NAMES_SHOWN * 260 + 40] = "";
@@ -179,33 +179,33 @@ static void tell_changes(const struct runtime *rt, const struct changes *changes
 		snprintf(names + length, sizeof(names) - length, " and %u more",
 			 changes->count - shown);
 	fprintf(stderr, "thaw: %s changed since generation %llu was made; %s\n", names,
-		(unsigned long long)thaw_opened(rt->heap)->number,
-		rt->options.script
+		(unsigned long long)thaw_opened(program->heap)->number,
+		program->options.script
 			? "the program in the image goes on (thaw run --fresh starts the new one)"
 			: "the image goes on with what it holds (--fresh starts anew)");
 }
 
-int changed_sources_check(struct runtime *rt, struct thaw_error *error)
+int changed_sources_check(struct program *program, struct thaw_error *error)
 {
-	struct changes changes = {.tells_gone = rt->options.verbose};
+	struct changes changes = {.tells_gone = program->options.verbose};
 	char real[PATH_MAX];
 	int code = 0;
 
 	/* Who asks the program something with -e has not come to run it. */
-	if (!rt->options.script && !rt->options.keep_result)
+	if (!program->options.script && !program->options.keep_result)
 		return 0;
-	if (rt->blob.script.path) {
-		changes.directory = rt->blob.script.path;
+	if (program->blob.script.path) {
+		changes.directory = program->blob.script.path;
 		changes.directory_bytes =
-			(size_t)(base_name(rt->blob.script.path) - rt->blob.script.path);
+			(size_t)(base_name(program->blob.script.path) - program->blob.script.path);
 	}
-	if (rt->options.script)
-		code = check_script(rt, &changes, real, error);
-	if (code || rt->options.quiet)
+	if (program->options.script)
+		code = check_script(program, &changes, real, error);
+	if (code || program->options.quiet)
 		return code;
 	/* What cannot be read of it is no reason not to go on. */
-	js_sources(rt->engine, look_at, &changes);
+	js_sources(program->engine, look_at, &changes);
 	if (changes.count)
-		tell_changes(rt, &changes);
+		tell_changes(program, &changes);
 	return 0;
 }

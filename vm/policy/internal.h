@@ -1,124 +1,59 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * loop.h - a running program from the inside: what runtime.c, loop.c, checkpoints.c, files.c,
- * signals.c and js/host.c share.
+ * internal.h - the policy from the inside: what the files of this folder share.
  *
- *	runtime.c	opens, restores, starts, evaluates, closes: the policy
- *	loop.c		turns, timers, waiting: the only file that runs the uv loop
+ *	runtime.c	opens, restores, starts, closes
+ *	owner.c		what a guest asks of its owner; how a program ends
+ *	evaluate.c	code from outside: the shell, -e and -p
  *	checkpoints.c	when a generation is taken, and who is told
  *	midturn.c	generations in the middle of a turn: taking them, continuing them
  *	failures.c	what fails again and again, and who is told
  *	ending.c	the final generation, and the last of the output
- *	poll_timer.c		makes a turn that lasts poll at the right moment
- *	changed_sources.c	a restored program's files are not what they were
+ *	poll_timer.c	makes a turn that lasts poll at the right moment
  *	streams.c	what is printed, and readers that are slow
- *	files.c		readFile, writeFile, appendFile on libuv's threads
  *	signals.c	SIGINT, SIGTERM, SIGHUP, SIGXCPU, SIGUSR2
- *	js/host.c	what JavaScript may call
  *
- * Everything runs on the owner's thread, but for what a comment names. A *turn* is one callback
- * of the loop and the jobs it queued. Only loop.c enters the VM, through loop_turn() and
- * loop_ask().
+ * Everything runs on the owner's thread, but for what a comment names. The program itself is a guest (guest.h).
  */
-#ifndef VM_LOOP_H
-#define VM_LOOP_H
+#ifndef VM_POLICY_INTERNAL_H
+#define VM_POLICY_INTERNAL_H
 
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <time.h>
-#include <uv.h>
 
 #include "base/clock.h"
 #include "failure.h"
-#include "js/state/blob.h"
+#include "guest.h"
 #include "key.h"
 #include "runtime.h"
-
-/* What the host asks of the prelude's entry function (prelude.js, enter). Numbers are for ever. */
-enum prelude_operation {
-	PRELUDE_NEXT_DUE = 0,
-	PRELUDE_RUN_ONE = 1,	/* (now) */
-	PRELUDE_DURABLE = 2,	/* (last waiter, result) */
-	PRELUDE_FAILED = 3,	/* (last waiter, text, code) */
-	PRELUDE_RESTORED = 4,	/* (info for 'restore', info for waiters, what is this process's) */
-	PRELUDE_FILE_DONE = 5,	/* (number, failure, data) */
-	PRELUDE_MAIN = 6,	/* (promise of the main module) */
-	PRELUDE_WATCH = 7,	/* (promise whose rejection the host looks at) */
-	PRELUDE_INSPECT = 8,	/* (value) -> string */
-	PRELUDE_DESCRIBE = 9,	/* (exception) -> string */
-	PRELUDE_UNHANDLED = 10, /* ([[promise, reason]], [promise]) -> [reason] */
-	PRELUDE_SYNC = 11,	/* (generation, restored) */
-	PRELUDE_MAIN_STATE = 12 /* -> 'none' | 'pending' | 'done' | 'failed' */
-};
-
-/* What became of a checkpoint. */
-struct checkpoint_outcome {
-	uint64_t last;	 /* settles waiters up to this number */
-	bool waited_for; /* there were some */
-	enum thaw_reason reason;
-	struct thaw_result result;
-};
-
-struct file_jobs { /* files.c */
-	struct file_job *first, *last;
-};
-
-struct program_clock {	/* loop.c: the clock that programs see */
-	double base_ms; /* the clock is this, plus what the monotonic clock counted since base_ns */
-	uint64_t base_ns;
-};
-
-struct events { /* loop.c: the uv loop */
-	uv_loop_t loop;
-	uv_timer_t timer; /* wakes the loop up for the earliest of the program's timers */
-	uv_async_t wake;  /* from signal handlers and from the library's threads */
-	bool ready;
-	bool keeps_alive; /* a timer that is not unref'ed is pending */
-	double next_due;  /* of the earliest timer, on the program's clock; 0: there is none */
-};
-
-struct turn { /* loop.c: the one under way, and how many there were */
-	volatile bool
-		running; /* poll_timer.c's signal handler and checkpoints_notify() look, too */
-	uint64_t began_ns;
-	enum js_turn_step step; /* what the VM was entered for; NONE: for nothing that a turn is */
-	js_value arguments[JS_TURN_ARGUMENTS]; /* of the call to the prelude under way */
-	unsigned argument_count;
-	struct js_rejection *rejections; /* from the callback until the end of the turn */
-	unsigned rejection_count, rejection_room;
-	bool exiting;	       /* exit() was called in it: nothing more of it runs */
-	int exit_request;      /* ... with this code */
-	bool collect;	       /* gc() was called in it */
-	js_value main_failure; /* what the main module threw in it; 0: nothing */
-	uint64_t count, jobs, collections;
-};
 
 struct ending {	    /* ending.c: how the program ends */
 	bool ended; /* no turn will follow */
 	bool final; /* ... and the heap is as a turn left it: it may be checkpointed */
 	int exit_code;
+	int exit_request;	/* exit() was called with this code */
 	int stop_signal;	/* ended by it */
 	bool cut;		/* a script was, by a signal: its exception says nothing */
 	volatile bool starting; /* its script is being read, which may take for ever: a pipe, say */
 };
 
-struct checkpoints { /* checkpoints.c */
-	uv_timer_t every;
+struct checkpoints {	    /* checkpoints.c */
 	uint64_t due_ns;    /* the next interval's end, or the next try; monotonic clock; 0: none */
 	uint64_t requested; /* highest number of a checkpoint() promise */
 	/* ... when the generation in flight was captured; with `capture_taken` */
 	uint64_t captured;
 	uint64_t settled;      /* ... that was settled */
 	uint64_t first_waiter; /* lowest number handed out by this process; 0: none yet */
-	/* turn.count at capture, and at the newest capture that became durable */
+	/* guest.turns at capture, and at the newest capture that became durable */
 	uint64_t captured_turns, durable_turns;
 	bool capture_taken;
 	bool wanted;		 /* begin another as soon as none is in flight */
 	bool urgent;		 /* ... and do not wait for the end of the turn (SIGUSR2) */
 	enum thaw_reason reason; /* of the one in flight */
 	/* What the loop has to tell, in this order. */
-	struct checkpoint_outcome *untold;
+	struct guest_outcome *untold;
 	unsigned untold_count, untold_room;
 	/* What the generation that is captured next is called. */
 	struct thaw_name *names;
@@ -165,12 +100,6 @@ struct poll_timer { /* poll_timer.c */
 	volatile sig_atomic_t rang; /* since the last poll */
 };
 
-struct files {		    /* files.c */
-	unsigned in_flight; /* begun, and not told yet */
-	struct file_jobs begun, done;
-	double first_number; /* lowest number begun by this process; 0: none yet */
-};
-
 struct evaluation {		   /* evaluate.c */
 	bool used;		   /* runtime_eval() was called */
 	bool running;		   /* ... and has not returned: see midturn_end() */
@@ -182,16 +111,14 @@ struct evaluation {		   /* evaluate.c */
 struct runtime {
 	struct runtime_options options;
 	struct thaw *heap;
-	struct js_engine *engine;
-	struct js_blob blob; /* what the next generation's state blob will say */
-	bool restored;	     /* the heap came out of the image */
-	bool turn_resumed;   /* ... and has ended the turn that it was stopped in */
-	bool resumed;	     /* ... and has had its first turn in this process */
-	uint64_t restore_ns, first_turn_ns;
-	uint64_t synced_generation; /* what the live bindings of the module "thaw" say */
-	struct program_clock clock;
-	struct events events;
-	struct turn turn;
+	const struct guest_type *type;
+	struct guest *guest; /* NULL: none yet, or gone */
+	struct guest_options guest_options;
+	bool prepared;	   /* the guest can run */
+	bool restored;	   /* the heap came out of the image */
+	bool turn_resumed; /* ... and has ended the turn that it was stopped in */
+	bool resumed;	   /* ... and has had its first turn in this process */
+	uint64_t restore_ns;
 	struct ending ending;
 	struct evaluation evaluation;
 	struct checkpoints checkpoints;
@@ -199,8 +126,13 @@ struct runtime {
 	struct midturn midturn;
 	struct output output;
 	struct poll_timer poll_timer;
-	struct files files;
 };
+
+/* Why the program's world is not sound any more; NULL while all is well. */
+static inline const char *guest_trapped(const struct runtime *rt)
+{
+	return rt->type->trapped(rt->guest);
+}
 
 /* ---- runtime.c ---- */
 
@@ -220,69 +152,17 @@ bool runtime_ended_early(struct runtime *rt);
  */
 void evaluate_inside(struct runtime *rt);
 
-/* ---- loop.c ---- */
+/* ---- owner.c; see also guest.h ---- */
 
-int loop_open(struct runtime *rt, struct thaw_error *error);
-void loop_close(struct runtime *rt);
-/* Milliseconds since 1970, as the program counts them: see loop.c. Any time, owner's thread. */
-double loop_clock(const struct runtime *rt);
-
-/*
- * One turn: call the prelude, then run its jobs, report what nobody caught, collect garbage if it
- * pays. Consumes the arguments.
- */
-void loop_turn(struct runtime *rt, enum prelude_operation operation, unsigned count,
-	       js_value *arguments);
-/*
- * Ask the prelude something that changes nothing, outside a turn. Consumes the arguments; an
- * owned handle or 0.
- */
-js_value loop_ask(struct runtime *rt, enum prelude_operation operation, unsigned count,
-		  js_value *arguments);
-/*
- * A turn of another process, which a generation caught in the middle: go on with it, to its end.
- * The runtime's `blob.turn` says how far it had come.
- */
-void loop_turn_resume(struct runtime *rt);
-/* Evaluate the main module: a turn. */
-void loop_turn_main(struct runtime *rt, const char *source, size_t bytes, const char *name);
-/* The brackets of a turn, for those who enter the VM themselves (runtime.c evaluates). */
-void loop_turn_begin(struct runtime *rt);
-void loop_turn_end(struct runtime *rt);
-/*
- * Text of an exception: malloc'ed, never NULL, with its bytes (unless that is NULL). Does not
- * consume it.
- */
-char *loop_describe(struct runtime *rt, js_value exception, size_t *bytes);
-/* Write that text to stderr behind a prefix, and a newline if it has none. */
-void loop_print_exception(const char *prefix, const char *text, size_t bytes);
-/* Print an uncaught exception and end the program (interactive: go on). Consumes it. */
-void loop_uncaught(struct runtime *rt, js_value exception, const char *prefix);
 /*
  * Ask for the end of the program. `final`: what is in the heap may be checkpointed. The first
  * call counts.
  */
-void loop_end(struct runtime *rt, int exit_code, bool final);
+void runtime_end(struct runtime *rt, int exit_code, bool final);
 /* runtime_open(): the generation traps whenever it is continued. Beyond the library's codes. */
 #define RUNTIME_EREPEATS -30001
-/* Did the sandbox stop the engine? Then says so, ends the program, and returns true. */
-bool loop_trapped(struct runtime *rt);
-
-/* Has a signal, or a reader that is gone, asked for the end? The program has ended then. Outside turns. */
-bool loop_stop_requested(struct runtime *rt);
-/* Serve the loop until the program ended, `done` says so, or nothing is pending and `idle_ends`. */
-void loop_serve(struct runtime *rt, bool (*done)(struct runtime *rt, void *arg), void *arg,
-		bool idle_ends);
-/* Between turns: tell the program what its checkpoints came to. True: something was told. */
-bool loop_tell_outcomes(struct runtime *rt);
-bool loop_has_work(const struct runtime *rt);
-/* A line of ours on stderr. */
-void loop_tell(struct runtime *rt, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* 1: fd is readable; 0: the program ended; -1: interrupted. */
-int loop_wait_readable(struct runtime *rt, int fd);
-/* Callbacks of the VM (struct js_host). */
-void loop_rejection(void *arg, js_value promise, js_value reason, bool handled);
-bool loop_interrupt(void *arg);
+/* Did the sandbox stop the program? Then says so, ends it, and returns true. */
+bool runtime_note_trap(struct runtime *rt);
 
 /* ---- checkpoints.c ---- */
 
@@ -294,16 +174,9 @@ void checkpoints_notify(void *rt);
 void checkpoints_advance(struct runtime *rt);
 /* Inside one, at a poll: the same, but a capture stops the turn. */
 void checkpoints_advance_inside(struct runtime *rt);
-/*
- * checkpoint() was called, perhaps with a name (else NULL), which has been looked at. -EROFS: there is
- * no image; -ENOSPC: one name too many waits for a generation; -ENOMEM.
- */
-int checkpoints_request(struct runtime *rt, uint64_t waiter, const char *name);
 /* The generation that is captured next shall have this name, too. -EINVAL: that cannot be one. */
 int checkpoints_name(struct runtime *rt, const char *name);
 bool checkpoints_waited_for(const struct runtime *rt);
-/* What one came to that somebody waits for, the oldest first. False: there is none. */
-bool checkpoints_take_outcome(struct runtime *rt, struct checkpoint_outcome *outcome);
 /* Wait for the one in flight. */
 void checkpoints_complete(struct runtime *rt);
 /*
@@ -333,14 +206,6 @@ void failures_crashed(struct runtime *rt, const char *how);
 /* What to do about a generation that does not get on: the end of a sentence, in `text`. */
 struct thaw_error failures_way_back(struct runtime *rt, uint64_t generation);
 
-/* ---- changed_sources.c ---- */
-
-/*
- * A restored program: is it the one that was asked for (else THAW_EENGINE), and did its files change since
- * it loaded them? That is said, in one line.
- */
-int changed_sources_check(struct runtime *rt, struct thaw_error *error);
-
 /* ---- midturn.c ---- */
 
 /*
@@ -352,8 +217,8 @@ bool midturn_allowed(struct runtime *rt, uint64_t now);
 bool midturn_possible(struct runtime *rt);
 /* When that will be, if only patience is missing; 0: never. */
 uint64_t midturn_allowed_at(const struct runtime *rt);
-/* Complete the blob of a generation in the middle of a turn, encoded: a MAC in `data`. */
-void *midturn_encode(struct runtime *rt, size_t *bytes);
+/* The state of a generation in the middle of a turn, with its MAC; malloc'ed, NULL: no memory. */
+void *midturn_encode(struct runtime *rt, bool changed, size_t *bytes);
 /*
  * Can this process continue the turn in the decoded blob? NULL, or why not: the rest of a sentence.
  * `data` is the blob as it was stored.
@@ -391,8 +256,6 @@ int ending_deliver(struct runtime *rt, int code);
 int streams_open(struct runtime *rt);
 /* Nothing more can be printed. Whoever wants all to be read first calls streams_flush(). */
 void streams_close(struct runtime *rt);
-/* What the program prints to stdout or stderr. Copied. */
-void streams_write(struct runtime *rt, int fd, const char *data, size_t bytes);
 /* What we say on stderr, after what was printed there before; no part of any generation. */
 void streams_tell(struct runtime *rt, const char *text, size_t bytes);
 /* Take note of what the queues' threads have found out: stdout's reader has gone, say. */
@@ -418,7 +281,7 @@ void streams_drain(struct runtime *rt);
 /* Wait a little, or until somebody calls streams_wake(). Owner; any thread, signal handlers. */
 void streams_pause(struct runtime *rt);
 void streams_wake(struct runtime *rt);
-/* What has not been written, for js_blob.output: malloc'ed, or NULL and 0 bytes. 0 or -ENOMEM. */
+/* What has not been written, for guest_common.output: malloc'ed, or NULL and 0 bytes. 0 or -ENOMEM. */
 int streams_save(struct runtime *rt, void **data, size_t *bytes);
 /* Print what another process could not; or `hold` it, for the generations of this one. 0 or -ENOMEM. */
 int streams_restore(struct runtime *rt, const void *data, size_t bytes, bool hold);
@@ -433,21 +296,6 @@ void poll_timer_set(struct runtime *rt, uint64_t when_ns);
 void poll_timer_now(struct runtime *rt);
 /* A poll has come. */
 void poll_timer_polled(struct runtime *rt);
-
-/* ---- files.c ---- */
-
-/*
- * Begin operation `number` ("read", "write", "append"); copies everything. `text`: a read gives a
- * string.
- */
-int files_begin(
-	struct runtime *rt, double number, const char *operation, const char *path, bool text,
-	void *data,
-	size_t bytes); /* consumes `data` (malloc'ed), also on failure: -ENOMEM or -EINVAL */
-/* Outside turns: one that is done is told, in a turn. False: there was none. */
-bool files_tell(struct runtime *rt);
-/* At the end, when nothing is told any more: wait a moment for what is under way. */
-void files_settle(struct runtime *rt);
 
 /* ---- signals.c ---- */
 

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * guest.h - the wall between the programs that are run (guests) and the policy that runs them.
+ *
+ * The policy (vm/policy) decides when a generation is taken, how many are kept and what they are called; it
+ * has the keys, the signals, the output, the failures and the numbers. A guest (vm/js) has the program: its
+ * memory is one heap of libthaw, and its loop, turns, timers and values are its own business. No value of a
+ * language crosses this header, and nobody includes a header of the other side.
+ *
+ * A *turn* is what the program does without coming back to its loop. Between two turns nothing of it is on
+ * any stack. A guest that knows no such moment is always in a turn.
+ *
+ * First half: struct guest_type, what the policy asks of a guest. Second half: owner_*(), what a guest asks
+ * of its owner, the policy. All on the owner's thread, but for what says otherwise.
+ */
+#ifndef VM_GUEST_H
+#define VM_GUEST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "thaw.h"
+
+struct guest;
+struct runtime; /* the owner of a guest: vm/policy */
+
+/* The most of a script, a module, a line of a shell: what has no size and might have no end. */
+#define GUEST_SOURCE_MAX_BYTES (256ull << 20)
+/* A state saved in the middle of a turn ends with so many bytes for the policy's MAC of all before them. */
+#define GUEST_MAC_BYTES 32u
+
+struct guest_options {	    /* what a guest has to know of how it was started; outlives it */
+	const char *image;  /* NULL: nothing persists */
+	const char *script; /* absolute path; NULL: a shell, or code from the command line */
+	bool keep_result;   /* the program's variable _ is the last result of an evaluation */
+	bool plain_result;  /* an evaluation that gives a string gives just that */
+	bool quiet, verbose;
+	int argument_count;
+	char **arguments;
+};
+
+/*
+ * The policy's part of a generation's state. The guest stores it beside its own part, and knows `restores` and
+ * `finished` only to tell them.
+ */
+struct guest_common {
+	bool finished;	   /* the program called exit(): its heap is kept, it does not go on */
+	int exit_code;	   /* with `finished` */
+	uint64_t restores; /* how often this program was restored before this generation */
+	/* What was printed and not read yet (base/output_pieces.h); NULL: nothing. Borrowed. */
+	const void *output;
+	size_t output_bytes;
+};
+
+struct guest { /* the first member of each guest's own struct */
+	const struct guest_type *type;
+	struct runtime *owner;
+	struct guest_common common; /* the policy's; decoded by restore(), stored by save() */
+
+	/* Written by the guest, for its owner to look at. The first also in signal handlers and by any thread. */
+	volatile bool in_turn;
+	uint64_t turn_began_ns; /* monotonic clock; with `in_turn` */
+	bool runs_own;		/* what runs was begun by the program, not by evaluate() */
+	bool exiting;		/* the program called exit(): nothing more of its turn runs */
+	bool hears_checkpoints; /* it is told of each generation, also of one it did not ask for */
+	bool hears_restores;	/* ... of each restore, which so may change its heap */
+	bool mid_turn;		/* restore(): the generation was taken in the middle of a turn */
+	uint64_t turns, reactions; /* that have ended: turns; callbacks queued within them */
+	uint64_t first_turn_ns;	   /* monotonic clock: the end of the first turn in this process */
+	size_t saved_stack_bytes;  /* save() in the middle of a turn: of its stack */
+};
+
+/* What a checkpoint came to, for the program. */
+struct guest_outcome {
+	uint64_t last;	 /* settles those who wait up to this number (owner_checkpoint()) */
+	bool waited_for; /* there were some */
+	enum thaw_reason reason;
+	struct thaw_result result;
+};
+
+struct guest_numbers { /* what the guest adds to the numbers behind --stats */
+	uint64_t heap_bytes;
+	uint64_t collections; /* garbage collections */
+};
+
+enum guest_until { /* until when run() runs; always also until owner_stops() or owner_interrupted() */
+		   GUEST_UNTIL_IDLE,	  /* nothing is pending */
+		   GUEST_UNTIL_EVALUATED, /* nothing is pending, or evaluate() has its result */
+		   GUEST_UNTIL_READABLE, /* the descriptor is readable, also while nothing is pending */
+};
+
+enum guest_evaluation {
+	GUEST_FAILED,  /* it could not begin: answer() has why */
+	GUEST_PENDING, /* it awaits something */
+	GUEST_SETTLED, /* answer() has what it came to */
+};
+
+/*
+ * What the policy asks of a guest. A function that is optional is NULL where the guest cannot do it: the policy
+ * refuses what needs it in one line.
+ */
+struct guest_type {
+	const char *identity; /* goes into images: only the same one continues them */
+	void *address;	      /* the heap, as thaw_open() wants it */
+	uint64_t max_bytes, guard_bytes;
+
+	/* ---- Life: open(), then restore() (and restore_turn()) if the heap came out of an image, then prepare() */
+
+	/* Host memory only: the heap is not looked at. NULL: no memory. */
+	struct guest *(*open)(struct runtime *owner, const struct guest_options *options,
+			      struct thaw *heap);
+	/* Ends all it has in this process. The heap may be gone; what cannot be ended is left, see left_threads(). */
+	void (*close)(struct guest *guest);
+	/* The generation that the heap was opened from: trust nothing of its state. Fills common and mid_turn. */
+	int (*restore)(struct guest *guest, const void *state, size_t bytes,
+		       struct thaw_error *error);
+	/* Optional. Why this process cannot continue that turn, the rest of a sentence; NULL: it can. */
+	const char *(*turn_refusal)(struct guest *guest);
+	/* Optional. Put the turn's stack in place. 0 or THAW_EDAMAGED. */
+	int (*restore_turn)(struct guest *guest);
+	/* Ready to run: for a fresh heap make the program's world, for another say what of its sources changed. */
+	int (*prepare)(struct guest *guest, struct thaw_error *error);
+
+	/* Read the program's file; may take for ever. */
+	int (*load)(struct guest *guest, struct thaw_error *error);
+	/* Begin what load() has read: a turn. */
+	void (*start)(struct guest *guest);
+	/* Optional. The rest of the turn that a program was restored in. */
+	void (*resume_turn)(struct guest *guest);
+	/*
+	 * Tell a program that it was restored: a turn. What waits for a checkpoint with a number below
+	 * `first_waiter` (0: whatever waits) is settled: that generation is this one.
+	 */
+	void (*resume)(struct guest *guest, uint64_t first_waiter);
+	/*
+	 * Run, and call owner_advance() between turns, owner_poll() in those that last. True: until what was
+	 * asked for; false: something else ended it.
+	 */
+	bool (*run)(struct guest *guest, enum guest_until until, int fd);
+	/* Tell the program what its checkpoints came to, now. */
+	void (*tell_outcomes)(struct guest *guest);
+	/* Anything that it waits for, or that is left to do? */
+	bool (*has_work)(struct guest *guest);
+	/* It waits for what nothing can bring any more: it did not end, it got stuck. */
+	bool (*unsettled)(struct guest *guest);
+	/* The end, when nothing is told any more: wait a moment for what is under way outside. */
+	void (*settle)(struct guest *guest);
+	/* The path of what runs, of this start or of the one that the image is from; NULL: a shell's session. */
+	const char *(*name)(const struct guest *guest);
+	/* Optional. Is a thread still in something that a closed guest has begun? Then exit() would wait for it. */
+	bool (*left_threads)(void);
+
+	/* ---- Generations */
+
+	/* In a turn, at owner_poll(): can it be captured, and be ended, where it stands? Optional: never. */
+	bool (*stoppable)(struct guest *guest);
+	/*
+	 * Everything a restore needs that is not in the heap, with `common`; malloc'ed, NULL: no memory. In the
+	 * middle of a turn it ends with GUEST_MAC_BYTES. `changed`: the program may have run since the last.
+	 */
+	void *(*save)(struct guest *guest, bool changed, size_t *bytes);
+	/* In a turn, at owner_poll(): end the program here. With stoppable(). */
+	void (*abandon)(struct guest *guest, const char *why) __attribute__((noreturn));
+	/* Poll as soon as possible. Signal handlers of the owner's thread. May be lost. */
+	void (*poll_soon)(struct guest *guest);
+	/* The next thing it does is poll. */
+	void (*poll_next)(struct guest *guest);
+	/* Wake run() up. Any thread, signal handlers. */
+	void (*wake)(struct guest *guest);
+	/* Optional. Put work off that is not the program's (collections), until it has got on. */
+	void (*hold_back)(struct guest *guest, bool hold);
+	/* Its world is not sound any more, for this reason; NULL while all is well. Then nothing else may be asked. */
+	const char *(*trapped)(struct guest *guest);
+
+	/* ---- Optional, together: code from outside */
+
+	/* Begin it: in a turn of its own, or inside of the one that polls. */
+	enum guest_evaluation (*evaluate)(struct guest *guest, const char *code, size_t bytes,
+					  const char *name);
+	enum guest_evaluation (*evaluation)(struct guest *guest); /* how far that has come */
+	/* What it came to, malloc'ed; false: it is an exception. The evaluation is over. */
+	bool (*answer)(struct guest *guest, char **text, size_t *bytes);
+	/* The evaluation is over, and nobody wants to know. */
+	void (*forget)(struct guest *guest);
+	/* What is wrong with the code, malloc'ed; NULL: it could run. */
+	char *(*complaint)(struct guest *guest, const char *code, size_t bytes);
+
+	void (*numbers)(struct guest *guest, struct guest_numbers *numbers);
+};
+
+/* The guests there are. */
+extern const struct guest_type javascript_guest; /* vm/js/program */
+
+/* ---- What a guest asks of its owner (implemented by vm/policy) ---- */
+
+/* No turn will follow. */
+bool owner_ended(const struct runtime *rt);
+/* An exception now is not the program's: it is being ended. */
+bool owner_unwinds(const struct runtime *rt);
+/* exit() was called; a `code` outside 0 to 255 is a failure. The turn shall end. */
+void owner_exit(struct runtime *rt, double code);
+/* ... and has. */
+void owner_exited(struct runtime *rt);
+/* The sandbox stopped the program, for that reason. More than once is fine. */
+void owner_trapped(struct runtime *rt, const char *reason);
+/* Nobody caught an exception, which looks like this. May end the program. */
+void owner_uncaught(struct runtime *rt, const char *prefix, const char *text);
+/* A line of the runtime's on stderr. */
+void owner_tell(struct runtime *rt, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Between turns, before each round of the loop. Generations go on. */
+void owner_advance(struct runtime *rt);
+/* The program is to end. */
+bool owner_stops(struct runtime *rt);
+/* Somebody at a terminal has enough: run() returns. */
+bool owner_interrupted(const struct runtime *rt);
+/* The owner has something to do then (monotonic clock), and wants owner_advance() to be called; 0: never. */
+uint64_t owner_due_ns(const struct runtime *rt);
+/* Somebody waits for a checkpoint, or shall be told of one. */
+bool owner_has_work(const struct runtime *rt);
+/* What a checkpoint came to that the program is to be told, the oldest first. False: nothing. */
+bool owner_take_outcome(struct runtime *rt, struct guest_outcome *outcome);
+
+/* A turn begins, or goes on in this process. */
+void owner_turn_begins(struct runtime *rt);
+/* In the middle of a turn, where it can be captured if stoppable() says so. True: the script ends here. */
+bool owner_poll(struct runtime *rt);
+/* Between two steps of a turn. False: the rest waits for the next turn. */
+bool owner_step_done(struct runtime *rt);
+
+/* What the program prints. Copied. */
+void owner_write(struct runtime *rt, int fd, const char *data, size_t bytes);
+/* It has printed more than its readers have read, and has to wait: for owner_poll(), or owner_wait_output(). */
+bool owner_output_full(struct runtime *rt);
+void owner_wait_output(struct runtime *rt);
+
+/*
+ * Waiter number `waiter`, counted in the heap, wants a checkpoint, perhaps with a name (else NULL). -EROFS: there
+ * is no image; -ENOSPC: one name too many waits for a generation; -EINVAL; -ENOMEM.
+ */
+int owner_checkpoint(struct runtime *rt, uint64_t waiter, const char *name);
+
+/* The numbers behind --stats, .stats, and what a program is told. */
+struct runtime_stats {
+	struct thaw_status heap;
+	uint64_t heap_bytes;
+	uint64_t turns;
+	uint64_t output_bytes;	/* what the program wrote to stdout and stderr */
+	uint64_t collections;	/* garbage collections by our policy */
+	uint64_t restore_ns;	/* process start to the first instruction of the restored VM */
+	uint64_t first_turn_ns; /* ... to the end of the first turn */
+	uint64_t restores;
+	uint64_t turn_stops;	  /* generations captured in the middle of a turn */
+	uint64_t stack_bytes_max; /* largest stack among them */
+	uint64_t stack_ns_total;  /* copying stacks and computing their MACs */
+	uint64_t failing;	  /* checkpoints that have failed in a row, up to now */
+	uint64_t failing_ns;	  /* since the first of them */
+	const char *failure;	  /* why the last one failed; empty: it did not. The runtime's */
+	struct thaw_generation opened;
+};
+void owner_stats(struct runtime *rt, struct runtime_stats *stats);
+
+#endif

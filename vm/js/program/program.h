@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * program.h - a JavaScript program as a guest (guest.h), from the inside: what the files of this folder and
+ * api/host.c share.
+ *
+ *	program.c	  begins, restores, saves and ends one; the guest's table of functions
+ *	turn.c		  turns and their steps, exceptions, rejections: the only way into the VM
+ *	loop.c		  the uv loop, timers, the program's clock, waiting
+ *	evaluate.c	  code from outside, and what its result looks like
+ *	io.c		  what the outside does meanwhile: holds on the loop, completions as turns
+ *	files.c		  readFile, writeFile, appendFile on libuv's threads
+ *	changed_sources.c a restored program's files are not what they were
+ *
+ * Everything runs on the owner's thread, but for what a comment names. All handles of values that the host
+ * keeps are in struct program.
+ */
+#ifndef VM_JS_PROGRAM_H
+#define VM_JS_PROGRAM_H
+
+#include <uv.h>
+
+#include "base/clock.h"
+#include "failure.h"
+#include "guest.h"
+#include "io.h"
+#include "js/state/blob.h"
+
+/* What the host asks of the prelude's entry function (prelude.js, enter). Numbers are for ever. */
+enum prelude_operation {
+	PRELUDE_NEXT_DUE = 0,
+	PRELUDE_RUN_ONE = 1,	/* (now) */
+	PRELUDE_DURABLE = 2,	/* (last waiter, result) */
+	PRELUDE_FAILED = 3,	/* (last waiter, text, code) */
+	PRELUDE_RESTORED = 4,	/* (info for 'restore', info for waiters, what is this process's) */
+	PRELUDE_FILE_DONE = 5,	/* (number, failure, data) */
+	PRELUDE_MAIN = 6,	/* (promise of the main module) */
+	PRELUDE_WATCH = 7,	/* (promise whose rejection the host looks at) */
+	PRELUDE_INSPECT = 8,	/* (value) -> string */
+	PRELUDE_DESCRIBE = 9,	/* (exception) -> string */
+	PRELUDE_UNHANDLED = 10, /* ([[promise, reason]], [promise]) -> [reason] */
+	PRELUDE_SYNC = 11,	/* (generation, restored) */
+	PRELUDE_MAIN_STATE = 12 /* -> 'none' | 'pending' | 'done' | 'failed' */
+};
+
+struct program_clock {	/* loop.c: the clock that programs see */
+	double base_ms; /* the clock is this, plus what the monotonic clock counted since base_ns */
+	uint64_t base_ns;
+};
+
+struct events { /* loop.c: the uv loop */
+	uv_loop_t loop;
+	uv_timer_t timer;	    /* wakes the loop up for the earliest of the program's timers */
+	uv_timer_t owner_timer;	    /* ... for what the owner has to do */
+	uint64_t owner_due_ns;	    /* when that is set to; 0: it is not */
+	uv_async_t wake;	    /* from signal handlers and from other threads */
+	bool ready;		    /* `loop` is */
+	volatile bool can_be_woken; /* `wake` is */
+	bool keeps_alive;	    /* a timer that is not unref'ed is pending */
+	double next_due; /* of the earliest timer, on the program's clock; 0: there is none */
+};
+
+struct turn {			/* turn.c: the one under way; see also struct guest */
+	enum js_turn_step step; /* what the VM was entered for; NONE: for nothing that a turn is */
+	js_value arguments[JS_TURN_ARGUMENTS]; /* of the call to the prelude under way */
+	unsigned argument_count;
+	struct js_rejection *rejections; /* from the callback until the end of the turn */
+	unsigned rejection_count, rejection_room;
+	bool collect;	       /* gc() was called in it */
+	js_value main_failure; /* what the main module threw in it; 0: nothing */
+	uint64_t collections;
+};
+
+struct evaluation {		     /* evaluate.c: code from outside, until its answer is known */
+	js_value promise, exception; /* 0: none */
+};
+
+struct main_source { /* program.c: the main module, between load() and start() */
+	char *text;
+	size_t bytes;
+};
+
+struct program {
+	struct guest guest;
+	struct guest_options options;
+	struct thaw *heap;
+	struct js_engine *engine;   /* NULL: not made, or gone */
+	struct js_blob blob;	    /* what the next generation's state blob will say */
+	bool restored;		    /* the heap came out of the image */
+	uint64_t synced_generation; /* what the live bindings of the module "thaw" say */
+	struct program_clock clock;
+	struct events events;
+	struct turn turn;
+	struct evaluation evaluation;
+	struct main_source main;
+	struct io_list io; /* io.c */
+};
+
+static inline struct program *program_of(struct guest *guest)
+{
+	return (struct program *)guest;
+}
+
+/* ---- program.c ---- */
+
+/* Did the sandbox stop the engine? Then the owner knows, and true: nothing may be asked of it any more. */
+bool program_trapped(struct program *program);
+
+/* ---- turn.c ---- */
+
+/*
+ * One turn: call the prelude, then run its jobs, report what nobody caught, collect garbage if it
+ * pays. Consumes the arguments.
+ */
+void turn_run(struct program *program, enum prelude_operation operation, unsigned count,
+	      js_value *arguments);
+/*
+ * Ask the prelude something that changes nothing, outside a turn. Consumes the arguments; an
+ * owned handle or 0.
+ */
+js_value turn_ask(struct program *program, enum prelude_operation operation, unsigned count,
+		  js_value *arguments);
+/*
+ * A turn of another process, which a generation caught in the middle: go on with it, to its end.
+ * `blob.turn` says how far it had come.
+ */
+void turn_resume(struct program *program);
+/* Evaluate the main module: a turn. */
+void turn_main(struct program *program, const char *source, size_t bytes, const char *name);
+/* The brackets of a turn, for those who enter the VM themselves (evaluate.c). */
+void turn_begin(struct program *program);
+void turn_end(struct program *program);
+/*
+ * Text of an exception: malloc'ed, never NULL, with its bytes (unless that is NULL). Does not
+ * consume it.
+ */
+char *turn_describe(struct program *program, js_value exception, size_t *bytes);
+/* Callbacks of the VM (struct js_host). */
+void turn_rejection(void *arg, js_value promise, js_value reason, bool handled);
+bool turn_interrupt(void *arg);
+/* Tell the program what its checkpoints came to, each in a turn. True: something was told. */
+bool turn_tell_outcomes(struct program *program);
+
+/* ---- loop.c ---- */
+
+int loop_open(struct program *program, struct thaw_error *error);
+void loop_close(struct program *program);
+/* Milliseconds since 1970, as the program counts them: see loop.c. */
+double loop_clock(const struct program *program);
+bool loop_has_work(struct program *program);
+/* guest_type.run, guest_type.wake */
+bool loop_run(struct guest *guest, enum guest_until until, int fd);
+void loop_wake(struct guest *guest);
+
+/* ---- evaluate.c ---- */
+
+enum guest_evaluation evaluate_begin(struct guest *guest, const char *code, size_t bytes,
+				     const char *name);
+enum guest_evaluation evaluate_state(struct guest *guest);
+bool evaluate_answer(struct guest *guest, char **text, size_t *bytes);
+void evaluate_forget(struct guest *guest);
+char *evaluate_complaint(struct guest *guest, const char *code, size_t bytes);
+
+/* ---- files.c ---- */
+
+/*
+ * Begin operation `number` ("read", "write", "append"); copies everything. `text`: a read gives a
+ * string.
+ */
+int files_begin(
+	struct program *program, double number, const char *operation, const char *path, bool text,
+	void *data,
+	size_t bytes); /* consumes `data` (malloc'ed), also on failure: -ENOMEM or -EINVAL */
+
+/* ---- changed_sources.c ---- */
+
+/*
+ * A restored program: is it the one that was asked for (else THAW_EENGINE), and did its files change since
+ * it loaded them? That is said, in one line.
+ */
+int changed_sources_check(struct program *program, struct thaw_error *error);
+
+#endif

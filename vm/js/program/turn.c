@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * turn.c - turns and their steps: the only way into the VM while a program runs.
+ *
+ * Owns the turn under way. Called by loop.c and program.c, on the owner's thread. Must never call the prelude
+ * without need: whatever runs in the VM writes its pages, and an idle program shall stay clean.
+ *
+ * Steps. A turn is a sequence of calls into the VM: one of the prelude (or the main module's
+ * evaluation), then one per job. What comes after each stands in a function of its own (called,
+ * evaluated, job_ran), because the call may have been made by another process: a generation in the
+ * middle of a turn names the step, and turn_resume() goes on behind it.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "program.h"
+
+#define OUTCOMES_AT_ONCE 8u
+
+/* ---- Exceptions ---- */
+
+char *turn_describe(struct program *program, js_value exception, size_t *bytes)
+{
+	js_value argument = js_dup(program->engine, exception);
+	js_value text = turn_ask(program, PRELUDE_DESCRIBE, 1, &argument);
+	char *copy = text ? js_to_string(program->engine, text, bytes) : NULL;
+
+	if (text)
+		js_free(program->engine, text);
+	if (!copy) { /* no memory or no stack left to format it nicely */
+		copy = js_exception_text(program->engine, exception);
+		if (bytes)
+			*bytes = strlen(copy);
+	}
+	return copy;
+}
+
+/* Consumes it. */
+static void uncaught(struct program *program, js_value exception, const char *prefix)
+{
+	struct runtime *owner = program->guest.owner;
+	char *text;
+
+	if (!exception || program_trapped(program))
+		return;
+	if (program->guest.exiting || owner_unwinds(owner)) { /* the error that unwinds the stack */
+		js_free(program->engine, exception);
+		return;
+	}
+	text = turn_describe(program, exception, NULL);
+	js_free(program->engine, exception);
+	if (!program_trapped(program))
+		owner_uncaught(owner, prefix, text);
+	free(text);
+}
+
+static bool note_rejection(struct program *program, struct js_rejection rejection)
+{
+	if (program->turn.rejection_count == program->turn.rejection_room) {
+		unsigned room = program->turn.rejection_room ? 2 * program->turn.rejection_room
+							     : 16;
+		struct js_rejection *more = realloc(program->turn.rejections, room * sizeof(*more));
+
+		if (!more)
+			return false;
+		program->turn.rejections = more;
+		program->turn.rejection_room = room;
+	}
+	program->turn.rejections[program->turn.rejection_count++] = rejection;
+	return true;
+}
+
+void turn_rejection(void *arg, js_value promise, js_value reason, bool handled)
+{
+	struct program *program = arg;
+	struct js_rejection rejection = {
+		.promise = js_dup(program->engine, promise),
+		.reason = handled ? 0 : js_dup(program->engine, reason),
+		.handled = handled,
+	};
+
+	if (!note_rejection(program, rejection)) {
+		js_free(program->engine, rejection.promise);
+		js_free(program->engine, rejection.reason);
+	}
+}
+
+/*
+ * Whoever is rejected and still without a handler when the jobs of the turn are done ends the
+ * program, as in node.
+ */
+static void report_rejections(struct program *program)
+{
+	struct js_engine *engine = program->engine;
+	js_value arguments[2] = {js_array(engine), js_array(engine)}, reasons, length;
+	unsigned rejected = 0, handled = 0, count = program->turn.rejection_count, reported = 0;
+
+	program->turn.rejection_count = 0;
+	for (unsigned i = 0; i < count; i++) {
+		struct js_rejection *entry = &program->turn.rejections[i];
+		js_value pair;
+
+		if (entry->handled) {
+			js_set_index(engine, arguments[1], handled++, entry->promise);
+			continue;
+		}
+		pair = js_array(engine);
+		js_set_index(engine, pair, 0, entry->promise);
+		js_set_index(engine, pair, 1, entry->reason);
+		js_set_index(engine, arguments[0], rejected++, pair);
+	}
+	reasons = turn_ask(program, PRELUDE_UNHANDLED, 2, arguments);
+	if (!reasons)
+		return;
+	length = js_get(engine, reasons, "length");
+	reported = (unsigned)js_to_number(engine, length);
+	js_free(engine, length);
+	for (unsigned i = 0; i < reported && !owner_ended(program->guest.owner); i++)
+		uncaught(program, js_get_index(engine, reasons, i), "Uncaught (in promise) ");
+	js_free(engine, reasons);
+}
+
+/* ---- Turns ---- */
+
+/* At a poll, on the host's stack. True ends the script. */
+bool turn_interrupt(void *arg)
+{
+	struct program *program = arg;
+
+	return program->guest.exiting || owner_poll(program->guest.owner);
+}
+
+/* What the VM is entered for. */
+static void set_step(struct program *program, enum js_turn_step step)
+{
+	program->turn.step = step;
+	program->guest.runs_own = step == JS_TURN_CALL;
+}
+
+/* What the prelude's entry function takes: the operation's number, and what it works on. */
+static unsigned gather(struct program *program, enum prelude_operation operation, unsigned count,
+		       const js_value *arguments, js_value all[JS_TURN_ARGUMENTS])
+{
+	all[0] = js_number(program->engine, operation);
+	for (unsigned i = 0; i < count; i++)
+		all[i + 1] = arguments[i];
+	return count + 1;
+}
+
+static void free_all(struct program *program, unsigned count, const js_value *values)
+{
+	for (unsigned i = 0; i < count; i++)
+		js_free(program->engine, values[i]);
+}
+
+js_value turn_ask(struct program *program, enum prelude_operation operation, unsigned count,
+		  js_value *arguments)
+{
+	js_value all[JS_TURN_ARGUMENTS], result;
+
+	count = gather(program, operation, count, arguments, all);
+	result = js_call(program->engine, program->blob.enter, 0, count, all);
+	free_all(program, count, all);
+	if (!result && !program_trapped(program))
+		js_free(program->engine, js_take_exception(program->engine));
+	return result;
+}
+
+/* When is the earliest of the program's timers due, and does any keep the program alive? */
+static void ask_next_due(struct program *program)
+{
+	js_value value = turn_ask(program, PRELUDE_NEXT_DUE, 0, NULL);
+	double due;
+
+	if (!value)
+		return;
+	due = js_to_number(program->engine, value);
+	js_free(program->engine, value);
+	program->events.keeps_alive = due > 0;
+	program->events.next_due = fabs(due); /* 0: there is none */
+}
+
+/*
+ * A generation became durable since the module "thaw" was told: now the heap is about to change
+ * anyway.
+ */
+static void sync_bindings(struct program *program)
+{
+	struct thaw_status status;
+	js_value arguments[2], result;
+
+	if (!(program->blob.flags & JS_BLOB_MODULE) || !program->options.image)
+		return;
+	thaw_status(program->heap, &status);
+	if (status.generation == program->synced_generation)
+		return;
+	program->synced_generation = status.generation;
+	arguments[0] = js_number(program->engine, (double)status.generation);
+	arguments[1] = js_number(program->engine, (double)program->guest.common.restores);
+	result = turn_ask(program, PRELUDE_SYNC, 2, arguments);
+	if (result)
+		js_free(program->engine, result);
+}
+
+/* A turn begins, or goes on in this process. */
+static void enter_turn(struct program *program)
+{
+	program->guest.turn_began_ns = clock_monotonic_ns();
+	owner_turn_begins(program->guest.owner);
+	program->guest.in_turn = true;
+}
+
+void turn_begin(struct program *program)
+{
+	enter_turn(program);
+	sync_bindings(program);
+}
+
+/* After a job. False: no more of them. */
+static bool job_ran(struct program *program, js_value exception)
+{
+	if (exception)
+		uncaught(program, exception, "Uncaught ");
+	return owner_step_done(program->guest.owner);
+}
+
+/* One by one, because exit() means that not even the next job runs. */
+static void run_jobs(struct program *program)
+{
+	js_value exception;
+	bool ran;
+
+	do {
+		if (program->guest.exiting || owner_ended(program->guest.owner) ||
+		    program_trapped(program))
+			return;
+		set_step(program, JS_TURN_JOB);
+		ran = js_run_job(program->engine, &exception);
+		set_step(program, JS_TURN_NONE);
+		program->guest.reactions += ran;
+	} while (ran && job_ran(program, exception));
+}
+
+void turn_end(struct program *program)
+{
+	run_jobs(program);
+	if (program->turn.main_failure) {
+		uncaught(program, program->turn.main_failure, "Uncaught ");
+		program->turn.main_failure = 0;
+	}
+	if (!program_trapped(program) && program->turn.rejection_count)
+		report_rejections(program);
+	if (!program_trapped(program) && !owner_ended(program->guest.owner)) {
+		if (program->turn.collect || js_gc_wanted(program->engine)) {
+			js_gc(program->engine);
+			program->turn.collections++;
+			program->turn.collect = false;
+		}
+		if (!program->guest.exiting)
+			ask_next_due(program);
+	}
+	program_trapped(program);
+	program->guest.in_turn = false;
+	if (!program->guest.turns++)
+		program->guest.first_turn_ns = clock_monotonic_ns();
+	if (program->guest.exiting)
+		owner_exited(program->guest.owner);
+}
+
+/* After the call of the prelude: whatever it was, its result is nothing. */
+static void called(struct program *program, js_value result)
+{
+	free_all(program, program->turn.argument_count, program->turn.arguments);
+	program->turn.argument_count = 0;
+	if (result)
+		js_free(program->engine, result);
+	else if (!program_trapped(program))
+		uncaught(program, js_take_exception(program->engine), "Uncaught ");
+}
+
+/* After the evaluation of the main module: a promise. */
+static void evaluated(struct program *program, js_value promise)
+{
+	js_value result;
+
+	if (promise) {
+		result = turn_ask(program, PRELUDE_MAIN, 1, &promise);
+		if (result)
+			js_free(program->engine, result);
+	} else if (!program_trapped(program)) {
+		uncaught(program, js_take_exception(program->engine), "Uncaught ");
+	}
+}
+
+void turn_run(struct program *program, enum prelude_operation operation, unsigned count,
+	      js_value *arguments)
+{
+	js_value result;
+
+	turn_begin(program);
+	program->turn.argument_count =
+		gather(program, operation, count, arguments, program->turn.arguments);
+	set_step(program, JS_TURN_CALL);
+	result = js_call(program->engine, program->blob.enter, 0, program->turn.argument_count,
+			 program->turn.arguments);
+	set_step(program, JS_TURN_NONE);
+	called(program, result);
+	turn_end(program);
+}
+
+void turn_main(struct program *program, const char *source, size_t bytes, const char *name)
+{
+	js_value promise;
+
+	turn_begin(program);
+	set_step(program, JS_TURN_MAIN);
+	promise = js_eval(program->engine, source, bytes, name, JS_EVAL_MODULE);
+	set_step(program, JS_TURN_NONE);
+	evaluated(program, promise);
+	turn_end(program);
+}
+
+void turn_resume(struct program *program)
+{
+	const struct js_turn *turn = &program->blob.turn;
+	js_value result;
+
+	program->turn.argument_count = turn->argument_count;
+	memcpy(program->turn.arguments, turn->arguments, sizeof(program->turn.arguments));
+	program->turn.main_failure = turn->main_failure;
+	program->turn.collect = turn->collect;
+	for (unsigned i = 0; i < turn->rejection_count; i++)
+		note_rejection(program, turn->rejections[i]);
+	enter_turn(program);
+	set_step(program, turn->step);
+	result = js_turn_continue(program->engine);
+	set_step(program, JS_TURN_NONE);
+	if (turn->step == JS_TURN_CALL)
+		called(program, result);
+	else if (turn->step == JS_TURN_MAIN)
+		evaluated(program, result);
+	else
+		job_ran(program, result);
+	turn_end(program);
+}
+
+/* ---- What became of checkpoints ---- */
+
+static void tell_durable(struct program *program, const struct guest_outcome *outcome)
+{
+	const struct thaw_result *result = &outcome->result;
+	const struct thaw_generation *generation = &result->generation;
+	struct js_engine *engine = program->engine;
+	bool changed = !result->unchanged;
+	const char *reason = thaw_reason_name(outcome->reason);
+	js_value arguments[2] = {js_number(engine, (double)outcome->last), js_object(engine)};
+
+	js_set(engine, arguments[1], "generation", js_number(engine, (double)generation->number));
+	js_set(engine, arguments[1], "pages",
+	       js_number(engine, changed ? (double)generation->pages_stored : 0));
+	js_set(engine, arguments[1], "bytes",
+	       js_number(engine, changed ? (double)generation->bytes_written : 0));
+	js_set(engine, arguments[1], "pauseNs",
+	       js_number(engine, changed ? (double)generation->pause_ns : 0));
+	js_set(engine, arguments[1], "durableNs", js_number(engine, (double)result->durable_ns));
+	js_set(engine, arguments[1], "reason", js_string(engine, reason, strlen(reason)));
+	turn_run(program, PRELUDE_DURABLE, 2, arguments);
+}
+
+/* What a program sees as `code` of the error. */
+static const char *code_name(int code)
+{
+	switch (code) {
+	case THAW_EGONE:
+		return "EGONE";
+	case THAW_EREPLACED:
+		return "EREPLACED";
+	case THAW_EOVERWRITTEN:
+		return "EOVERWRITTEN";
+	default:
+		return code > -4096 ? uv_err_name(code) : "ETHAW";
+	}
+}
+
+static void tell_failed(struct program *program, const struct guest_outcome *outcome)
+{
+	const char *name = code_name(outcome->result.code);
+	char message[600];
+	js_value arguments[3];
+
+	snprintf(message, sizeof(message), "checkpoint failed: %s", outcome->result.error.text);
+	arguments[0] = js_number(program->engine, (double)outcome->last);
+	arguments[1] = js_string(program->engine, message, strlen(message));
+	arguments[2] = js_string(program->engine, name, strlen(name));
+	turn_run(program, PRELUDE_FAILED, 3, arguments);
+}
+
+bool turn_tell_outcomes(struct program *program)
+{
+	struct guest_outcome outcome;
+	bool told = false;
+
+	/* A turn that tells one may leave more to tell: there is an end to it. */
+	for (unsigned left = OUTCOMES_AT_ONCE;
+	     left && !program->guest.in_turn && !owner_ended(program->guest.owner) &&
+	     !js_trapped(program->engine) && !owner_output_full(program->guest.owner) &&
+	     owner_take_outcome(program->guest.owner, &outcome);
+	     left--) {
+		if (outcome.result.code)
+			tell_failed(program, &outcome);
+		else
+			tell_durable(program, &outcome);
+		told = true;
+	}
+	return told;
+}
