@@ -131,6 +131,8 @@ install-built:
 	install -dm755 $(DESTDIR)$(PREFIX)/lib/pkgconfig
 	sed 's,@PREFIX@,$(PREFIX),; s,@VERSION@,$(VERSION),' uffd/thaw.pc.in >$(DESTDIR)$(PREFIX)/lib/pkgconfig/thaw.pc
 	install -Dm644 vm/js/api/thaw.d.ts $(DESTDIR)$(PREFIX)/share/thaw/thaw.d.ts
+	install -Dm644 vm/cli/thaw.1 $(DESTDIR)$(PREFIX)/share/man/man1/thaw.1
+	install -Dm644 uffd/thaw.3 $(DESTDIR)$(PREFIX)/share/man/man3/thaw.3
 
 ## clean: remove what was built; the generated engine, npm packages and harness stay
 clean:

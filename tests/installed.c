@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * What `make install` puts under a prefix is all that a C program needs to be built with pkg-config, against the
- * shared library and the static one, and what an editor needs to know the module "thaw".
+ * shared library and the static one, what an editor needs to know the module "thaw", and manual pages.
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
@@ -110,6 +110,31 @@ TEST_F(installed, programs_are_built_with_pkg_config)
 	SHELL(0, "'%s/root/opt/thaw/bin/thaw' -p '6 * 7'", at);
 	EXPECT_STREQ("42\n", self->program.output);
 	free(source);
+}
+
+/* Each command, and each function that the page of the library names, is there. */
+TEST_F(installed, manual_pages_are_there)
+{
+	const char *at = self->directory;
+	int code;
+
+	make_install(&self->program, at, &code);
+	ASSERT_EQ(0, code) TH_LOG("%s%s", self->program.output, self->program.errors);
+	SHELL(0,
+	      "cd '%s/root/opt/thaw' && for c in $(bin/thaw --help | sed -n '/ help COMMAND/q; "
+	      "s/^  \\([a-z]*\\)  *.*/\\1/p'); do grep -q \"^[.]It Cm $c\\$\" "
+	      "share/man/man1/thaw.1 || echo \"$c\"; done",
+	      at);
+	EXPECT_STREQ("", self->program.output);
+	SHELL(0,
+	      "cd '%s/root/opt/thaw' && for f in $(sed -n 's/^[.]Fn \\(thaw_[a-z_]*\\).*/\\1/p' "
+	      "share/man/man3/thaw.3); do grep -q \"\\b$f(\" include/thaw.h || echo \"$f\"; done",
+	      at);
+	EXPECT_STREQ("", self->program.output);
+	SHELL(0,
+	      "command -v mandoc >/dev/null || exit 0; cd '%s/root/opt/thaw/share/man' && "
+	      "mandoc -T lint -W warning man1/thaw.1 man3/thaw.3",
+	      at);
 }
 
 TEST_F(installed, the_module_has_types)
