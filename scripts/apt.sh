@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
 #
-# apt.sh - for scripts that use apt beside others who do (sourced): waits for its locks, where apt-get does not. A lock of
-# dpkg's it can wait for (DPkg::Lock::Timeout), those of the lists and of the archives it cannot: `update`, and `install`
-# with something to fetch, fail at once. `download` and apt-cache take none: while another one brings the lists up to
-# date they may find nothing.
+# apt.sh - sourced by scripts that use apt while others may use it, too: waits for its locks where apt-get does not.
+# apt-get can wait for the lock of dpkg (DPkg::Lock::Timeout), but not for those of the package lists and archives:
+# `update`, and an `install` that has to download something, fail at once. `download` and apt-cache take no lock: while
+# another process updates the lists, they may find nothing.
 
 apt_seconds=900 # a large installation on a busy machine
 
-# Is another one at the lists? Those in other containers are not seen here; then it is as if there were no such lock.
+# Does another process hold the lock of the lists? Processes in other containers are not seen; then: no.
 apt_lists_locked()
 {
 	local lock
@@ -15,7 +15,7 @@ apt_lists_locked()
 	lock=$(stat -c %i /var/lib/apt/lists/lock 2>/dev/null) && grep -q ":$lock " /proc/locks 2>/dev/null
 }
 
-# Until nobody changes the lists.
+# Wait until no process changes the lists.
 apt_wait_for_lists()
 {
 	local end=$((SECONDS + apt_seconds))
@@ -25,7 +25,7 @@ apt_wait_for_lists()
 	done
 }
 
-# apt_run COMMAND... - an apt-get command, what it says on stdout, and again for as long as another one has its lock.
+# apt_run COMMAND... - run an apt-get command, its messages on stdout, again for as long as another process has its lock.
 apt_run()
 {
 	local end=$((SECONDS + apt_seconds)) said status
