@@ -10,6 +10,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "array.h"
 #include "clock.h"
 #include "format.h"
 #include "thaw.h"
@@ -170,15 +171,11 @@ static char *printable(const char *text)
 
 void table_cell(struct table *table, const char *text)
 {
-	if (table->count == table->room) {
-		size_t room = table->room ? table->room * 2 : 64;
-		char **cells = realloc(table->cells, room * sizeof(*cells));
+	char **cells = array_grow(table->cells, table->count, &table->room, sizeof(*cells));
 
-		if (!cells)
-			return;
-		table->cells = cells;
-		table->room = room;
-	}
+	if (!cells)
+		return;
+	table->cells = cells;
 	table->cells[table->count++] = printable(text);
 }
 

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/array.h"
 #include "export_json_state.h"
 
 #define TEXT_REPEATED 64u /* a longer text is written once, and then referred to */
@@ -74,6 +75,7 @@ int export_json_keep(struct exporter *exporter, struct edges *edges, const struc
 {
 	const struct graph_edge *last = edges->count ? &edges->edge[edges->count - 1] : NULL;
 	bool value = edge->kind == GRAPH_ENTRY;
+	struct graph_edge *grown;
 
 	if (value && !(last && last->kind == GRAPH_KEY && last->name == edge->name))
 		return 0;
@@ -81,17 +83,12 @@ int export_json_keep(struct exporter *exporter, struct edges *edges, const struc
 		edges->more++;
 		return 0;
 	}
-	if (edges->count == edges->room) {
-		size_t room = edges->room ? edges->room * 2 : 8;
-		struct graph_edge *grown = realloc(edges->edge, room * sizeof(*grown));
-
-		if (!grown) {
-			exporter->failed = true;
-			return -ENOMEM;
-		}
-		edges->edge = grown;
-		edges->room = room;
+	grown = array_grow(edges->edge, edges->count, &edges->room, sizeof(*grown));
+	if (!grown) {
+		exporter->failed = true;
+		return -ENOMEM;
 	}
+	edges->edge = grown;
 	edges->edge[edges->count++] = *edge;
 	return 0;
 }
@@ -205,7 +202,7 @@ static void begin(struct exporter *exporter, struct graph_value value,
 	struct met met = way_to(exporter, edge);
 	unsigned class_id = graph_class(exporter->graph, value);
 	uint32_t index = export_json_find(exporter, (uint32_t)value.bits);
-	struct level level = {.value = value};
+	struct level level = {.value = value}, *grown;
 	struct json *json = &exporter->json;
 
 	if (index != EXPORT_NONE) {
@@ -221,16 +218,12 @@ static void begin(struct exporter *exporter, struct graph_value value,
 	}
 	level.met = export_json_met(exporter, (uint32_t)value.bits, &met);
 	export_json_collect(exporter, value, false, &level.edges);
-	if (exporter->depth == exporter->levels_room) {
-		size_t room = exporter->levels_room ? exporter->levels_room * 2 : 64;
-		struct level *grown = realloc(exporter->levels, room * sizeof(*grown));
-
-		if (!grown)
-			exporter->failed = true;
-		else
-			exporter->levels = grown;
-		exporter->levels_room = grown ? room : exporter->levels_room;
-	}
+	grown = array_grow(exporter->levels, exporter->depth, &exporter->levels_room,
+			   sizeof(*grown));
+	if (grown)
+		exporter->levels = grown;
+	else
+		exporter->failed = true;
 	if (exporter->failed) {
 		free(level.edges.edge);
 		return;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/array.h"
 #include "export_json_state.h"
 
 #define PATH_PARTS 100u
@@ -18,23 +19,16 @@ uint32_t export_json_find(const struct exporter *exporter, uint32_t address)
 uint32_t export_json_met(struct exporter *exporter, uint32_t address, const struct met *met)
 {
 	uint32_t number = number_map_add(&exporter->met_numbers, address);
+	struct met *grown = NULL;
 
-	if (number != NUMBER_NONE && number >= exporter->met_room) {
-		size_t room = exporter->met_room ? exporter->met_room + exporter->met_room / 2
-						 : 1024;
-		struct met *grown = realloc(exporter->met, room * sizeof(*grown));
-
-		if (grown) {
-			exporter->met = grown;
-			exporter->met_room = room;
-		} else {
-			number = NUMBER_NONE;
-		}
-	}
-	if (number == NUMBER_NONE)
+	if (number != NUMBER_NONE)
+		grown = array_grow(exporter->met, number, &exporter->met_room, sizeof(*grown));
+	if (!grown) {
 		exporter->failed = true;
-	else
-		exporter->met[number] = *met;
+		return EXPORT_NONE;
+	}
+	exporter->met = grown;
+	exporter->met[number] = *met;
 	return number;
 }
 

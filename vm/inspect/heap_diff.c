@@ -17,6 +17,7 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "base/array.h"
 #include "failure.h"
 #include "heap_diff_state.h"
 
@@ -40,16 +41,14 @@ struct members {
 
 static uint32_t step_add(struct diff *diff, const struct step *step)
 {
-	if (diff->step_count == diff->step_room) {
-		size_t room = diff->step_room ? diff->step_room + diff->step_room / 2 : 256;
-		struct step *grown = realloc(diff->steps, room * sizeof(*grown));
+	struct step *grown =
+		array_grow(diff->steps, diff->step_count, &diff->step_room, sizeof(*grown));
 
-		if (!grown || room >= NONE) {
-			diff->failed = true;
-			return NONE;
-		}
+	if (grown)
 		diff->steps = grown;
-		diff->step_room = room;
+	if (!grown || diff->step_count >= NONE - 1) {
+		diff->failed = true;
+		return NONE;
 	}
 	diff->steps[diff->step_count] = *step;
 	return (uint32_t)diff->step_count++;
@@ -70,17 +69,14 @@ static bool meet(struct diff *diff, struct graph_value older, struct graph_value
 
 static void defer(struct diff *diff, const struct pair *pair)
 {
-	if (diff->pair_count == diff->pair_room) {
-		size_t room = diff->pair_room ? diff->pair_room * 2 : 256;
-		struct pair *grown = realloc(diff->pairs, room * sizeof(*grown));
+	struct pair *grown =
+		array_grow(diff->pairs, diff->pair_count, &diff->pair_room, sizeof(*grown));
 
-		if (!grown) {
-			diff->failed = true;
-			return;
-		}
-		diff->pairs = grown;
-		diff->pair_room = room;
+	if (!grown) {
+		diff->failed = true;
+		return;
 	}
+	diff->pairs = grown;
 	diff->pairs[diff->pair_count++] = *pair;
 }
 
@@ -131,18 +127,14 @@ struct collect {
 static int member_add(struct collect *collect, const struct member *member)
 {
 	struct members *members = collect->members;
+	struct member *grown =
+		array_grow(members->member, members->count, &members->room, sizeof(*grown));
 
-	if (members->count == members->room) {
-		size_t room = members->room ? members->room * 2 : 16;
-		struct member *grown = realloc(members->member, room * sizeof(*grown));
-
-		if (!grown) {
-			collect->diff->failed = true;
-			return -ENOMEM;
-		}
-		members->member = grown;
-		members->room = room;
+	if (!grown) {
+		collect->diff->failed = true;
+		return -ENOMEM;
 	}
+	members->member = grown;
 	members->member[members->count++] = *member;
 	return 0;
 }

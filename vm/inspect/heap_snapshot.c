@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/array.h"
 #include "failure.h"
 #include "number_map.h"
 #include "heap_snapshot.h"
@@ -127,15 +128,11 @@ static int count_edge(void *arg, const struct graph_edge *edge)
 
 static bool push32(uint32_t **array, size_t *count, size_t *room, uint32_t value)
 {
-	if (*count == *room) {
-		size_t more = *room ? *room + *room / 2 : 4096;
-		uint32_t *grown = realloc(*array, more * sizeof(*grown));
+	uint32_t *grown = array_grow(*array, *count, room, sizeof(*grown));
 
-		if (!grown)
-			return false;
-		*array = grown;
-		*room = more;
-	}
+	if (!grown)
+		return false;
+	*array = grown;
 	(*array)[(*count)++] = value;
 	return true;
 }

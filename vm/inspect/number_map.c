@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 /* number_map.c - a set of keys with map, see number_map.h: a table with open addresses, at most 3/4 full. */
-#include "number_map.h"
-
 #include <stdlib.h>
 #include <sys/random.h>
+
+#include "base/array.h"
+#include "number_map.h"
 
 #define NEIGHBOURS 16u /* places of a cache line; as many 16-byte blocks of a heap share one */
 
@@ -43,18 +44,6 @@ static size_t slot_find(const struct number_map *map, uint64_t key)
 	return slot;
 }
 
-static bool keys_grow(struct number_map *map)
-{
-	size_t room = map->room ? map->room + map->room / 2 : 1024;
-	uint64_t *keys = realloc(map->keys, room * sizeof(*keys));
-
-	if (!keys)
-		return false;
-	map->keys = keys;
-	map->room = room;
-	return true;
-}
-
 static bool table_grow(struct number_map *map)
 {
 	size_t slots = map->slots ? map->slots * 2 : 2048;
@@ -80,11 +69,15 @@ uint32_t number_map_find(const struct number_map *map, uint64_t key)
 uint32_t number_map_add(struct number_map *map, uint64_t key)
 {
 	uint32_t number = number_map_find(map, key);
+	uint64_t *keys;
 
 	if (number != NUMBER_NONE)
 		return number;
-	if (map->count >= NUMBER_NONE - 1 || (map->count == map->room && !keys_grow(map)) ||
-	    (map->count * 4 >= map->slots * 3 && !table_grow(map)))
+	keys = array_grow(map->keys, map->count, &map->room, sizeof(*keys));
+	if (!keys)
+		return NUMBER_NONE;
+	map->keys = keys;
+	if (map->count >= NUMBER_NONE - 1 || (map->count * 4 >= map->slots * 3 && !table_grow(map)))
 		return NUMBER_NONE;
 	map->keys[map->count] = key;
 	map->table[slot_find(map, key)] = entry_of(key, map->count);
