@@ -55,13 +55,13 @@ void describe_property(struct text_buffer *text, struct graph *graph, uint32_t a
 	free(name.units);
 }
 
-/* A finite number that is no small integer: its shortest digits, placed as JavaScript places them. */
+/* A finite number that is no small integer: its shortest digits, in the notation of JavaScript. */
 static void add_decimal(struct text_buffer *text, double number)
 {
 	char form[40], digits[24];
 	int count = 0, point;
 
-	/* Below the normal numbers, fewer digits may do than 15. */
+	/* A subnormal number may need fewer digits than 15. */
 	for (int precision = fabs(number) < 2.3e-308 ? 0 : 14; precision <= 16; precision++) {
 		snprintf(form, sizeof(form), "%.*e", precision, fabs(number));
 		if (strtod(form, NULL) == fabs(number))

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * diff_print.c - what is written of the differences between two generations: lines for export, or JSON.
- * One thread.
+ * diff_print.c - prints the differences between two generations: lines for people, or JSON. Called by
+ * heap_diff.c. One thread.
  */
 #include <stdlib.h>
 
@@ -19,7 +19,7 @@ static void add_module_name(struct text_buffer *text, struct graph *graph,
 	struct graph_text name = graph_text(graph, graph_name(graph, module, &fallback), 4096);
 	size_t start = name.count;
 
-	/* The file's own name: where it lies is the same for most of a program. */
+	/* Only the name of the file: the directory is the same for most modules of a program. */
 	while (start && name.units[start - 1] != '/')
 		start--;
 	if (name.count)
@@ -82,7 +82,7 @@ static void add_path(struct diff *diff, struct text_buffer *text, uint32_t from,
 		add_step(text, diff->sides[last->side].graph, last);
 }
 
-/* ---- Telling */
+/* ---- Printing */
 
 static void tell_side(struct diff *diff, const char *key, unsigned side, struct graph_value value)
 {

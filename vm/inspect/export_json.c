@@ -3,7 +3,7 @@
  * export_json.c - a generation as JSON for people: the globals and the variables of modules, as values.
  * Called by thaw export. One thread. Must never run the program's code.
  *
- * What JSON has a form for is written in it. Everything else is an object with a "$type"; a property of the
+ * What JSON has a form for is written in that form. Everything else is an object with a "$type"; a property of the
  * program whose name begins with $ gets another $ in front. An object is written where it is met first;
  * where it is met again, {"$ref": "path"} stands for it, and the same goes for a long text. What is left
  * out is said: "$cut", "$more".
@@ -48,7 +48,7 @@ static void put_names(struct exporter *exporter, const struct edges *edges, size
 struct variables {
 	struct exporter *exporter;
 	struct edges edges;
-	bool declared; /* it has variables of its own: exports are among them */
+	bool declared; /* the module has variables of its own, and its exports are among them */
 };
 
 static int collect_variable(void *arg, const struct graph_edge *edge)
@@ -103,7 +103,7 @@ static int keep_frame(void *arg, const struct graph_edge *edge)
 	return export_json_keep(variables->exporter, &variables->edges, edge);
 }
 
-/* A generation that was taken in the middle of a turn: the functions that run, innermost first. */
+/* Of a generation taken in the middle of a turn: the functions that run, innermost first. */
 static void put_running(struct exporter *exporter)
 {
 	struct variables variables = {.exporter = exporter};
@@ -128,7 +128,7 @@ static void put_running(struct exporter *exporter)
 		json_text(json, "$type", "call");
 		export_json_put_function(exporter, variables.edges.edge[i].to);
 		json_open(json, "variables", '{');
-		exporter->frame++; /* the first one's number is 0 */
+		exporter->frame++; /* EXPORT_NONE + 1 is 0: the number of the first one */
 		put_names(exporter, &frame, 3);
 		json_close(json, '}');
 		json_close(json, '}');

@@ -8,12 +8,12 @@
 #include "inspection.h"
 
 struct export_json_options {
-	uint64_t depth; /* objects inside one another; 0: the default */
-	uint64_t limit; /* entries of one object, and units of a text; 0: the default */
-	bool all;	/* the engine's own too */
+	uint64_t depth; /* how many objects deep; 0: the default */
+	uint64_t limit; /* entries of an object, UTF-16 units of a text; 0: the default */
+	bool all;	/* what the engine and the runtime made, too */
 };
 
-/* Returns 0 or a negative code; whether `to` could be written is the caller's to ask (ferror). */
+/* Returns 0 or a negative code. Errors of `to` are not reported: the caller asks ferror(). */
 int export_json_write(struct inspection *inspection, const struct export_json_options *options,
 		      FILE *to, struct thaw_error *error);
 

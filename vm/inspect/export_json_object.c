@@ -2,7 +2,8 @@
 /*
  * export_json_object.c - an object and all that it leads to, as JSON. Part of export_json.c. One thread.
  *
- * Depth first, with a stack of its own: objects may lie as deep in one another as the heap has room for.
+ * The walk goes depth first, with a stack in the host's memory: a heap may nest objects deeper than the C
+ * stack would bear.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -22,7 +23,7 @@ struct collect {
 	bool global;
 };
 
-/* Is it shown, among what an object of that class refers to? */
+/* Does an object of that class show what this edge leads to? */
 static bool is_shown(const struct collect *collect, const struct graph_edge *edge)
 {
 	const struct exporter *exporter = collect->exporter;
@@ -165,7 +166,7 @@ static bool is_plain_object(struct exporter *exporter, struct graph_value value)
 	return plain;
 }
 
-/* Few enough, and nothing that would begin a line of its own. */
+/* Few values, and none that takes several lines. */
 static bool fits_one_line(const struct edges *edges)
 {
 	if (edges->count > 16 || edges->more)
@@ -176,13 +177,12 @@ static bool fits_one_line(const struct edges *edges)
 	return true;
 }
 
-/* How deep the objects on the way down are. */
 static bool too_deep(const struct exporter *exporter)
 {
 	return exporter->depth >= exporter->options.depth;
 }
 
-/* How one gets to what is written next. */
+/* The path to what is written next: from the innermost object over this edge. */
 static struct met way_to(const struct exporter *exporter, const struct graph_edge *edge)
 {
 	return (struct met){
@@ -195,7 +195,7 @@ static struct met way_to(const struct exporter *exporter, const struct graph_edg
 	};
 }
 
-/* Begin an object, or write all of it if it is one that was met, or too deep. */
+/* Open an object. One that was met already, or is too deep, is written whole. */
 static void begin(struct exporter *exporter, struct graph_value value,
 		  const struct graph_edge *edge)
 {
@@ -254,7 +254,8 @@ static void begin(struct exporter *exporter, struct graph_value value,
 	exporter->levels[exporter->depth++] = level;
 }
 
-/* Sections: a elements, e entries, v variables, w arguments, p properties, 0 directly in the object. */
+/* The part of an object that an edge belongs to: a elements, e entries, v variables, w arguments,
+ * p properties; 0: it is a member of the object itself. */
 static char section_of(const struct level *level, const struct graph_edge *edge)
 {
 	switch ((enum graph_edge_kind)edge->kind) {
@@ -331,7 +332,7 @@ static void put_value(struct exporter *exporter, struct graph_value value,
 	export_json_put_primitive(exporter, value);
 }
 
-/* "(target)": target. */
+/* The name without its parentheses. */
 static void put_internal_name(struct exporter *exporter, const char *text)
 {
 	bool bracketed = text[0] == '(';
@@ -341,7 +342,7 @@ static void put_internal_name(struct exporter *exporter, const char *text)
 	json_name(&exporter->json, name);
 }
 
-/* The next thing that the innermost object refers to. */
+/* Write the next edge of the innermost object. */
 static void put_next(struct exporter *exporter)
 {
 	struct level *level = &exporter->levels[exporter->depth - 1];
@@ -380,7 +381,7 @@ static void put_next(struct exporter *exporter)
 	put_value(exporter, graph_follow(exporter->graph, edge.to), &edge);
 }
 
-/* Behind a Map's key stands its value, behind that the bracket. */
+/* An entry of a Map is [key, value]: close the bracket after the value. */
 static void after_value(struct exporter *exporter)
 {
 	const struct level *level = &exporter->levels[exporter->depth - 1];

@@ -51,7 +51,7 @@ static void add_step(struct exporter *exporter, struct text_buffer *path, const 
 	case GRAPH_SLOT:
 		text_buffer_printf(path, ".arguments[%u]", met->name);
 		break;
-	default: /* "(target)": target */
+	default: /* the name without its parentheses */
 		text_buffer_printf(path, ".%.*s",
 				   (int)strlen(met->text) - 2 * (met->text[0] == '('),
 				   met->text + (met->text[0] == '('));
@@ -83,7 +83,7 @@ static struct graph_value module_at(struct exporter *exporter, uint32_t index)
 	return find.module;
 }
 
-/* Where the path begins: what the document calls the place that has the first object. */
+/* The start of a path: the part of the document that has the first object. */
 static void add_start(struct exporter *exporter, struct text_buffer *path, const struct met *first)
 {
 	const char *fallback;

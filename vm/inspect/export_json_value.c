@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * export_json_value.c - what is written for a single value: what JSON has a form for in that form, all else
- * as an object with a "$type". Part of export_json.c. One thread.
+ * export_json_value.c - single values: those that JSON has a form for, and all others as an object with a
+ * "$type". Part of export_json.c. One thread.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -33,7 +33,7 @@ void export_json_put_name(struct exporter *exporter, uint32_t atom)
 	if (kind == GRAPH_ATOM_SYMBOL)
 		units[count++] = '[';
 	else if (kind == GRAPH_ATOM_STRING && name.count && name.units[0] == '$')
-		units[count++] = '$'; /* it is told from names of ours */
+		units[count++] = '$'; /* our own names begin with one $ */
 	if (name.count)
 		memcpy(units + count, name.units, name.count * 2);
 	count += name.count;
@@ -164,7 +164,7 @@ static void put_bytes(struct exporter *exporter, struct graph_value buffer)
 	size_t got = 1;
 
 	json_number(json, "byteLength", length);
-	/* A string of any length, which needs no escapes. */
+	/* It may be long, and has nothing to escape: written piece by piece. */
 	json_raw(json, "hex", "\"");
 	while (got && at < length && at < exporter->options.limit) {
 		size_t want = exporter->options.limit - at < sizeof(bytes)
@@ -194,7 +194,7 @@ static void put_typed(struct exporter *exporter, struct graph_value array)
 	for (uint64_t i = 0; i < shown; i++) {
 		struct graph_value value = graph_typed_element(exporter->graph, array, (uint32_t)i);
 
-		if (value.kind == GRAPH_OTHER) { /* beyond what is signed */
+		if (value.kind == GRAPH_OTHER) { /* too large for a signed number */
 			snprintf(digits, sizeof(digits), "%llu", (unsigned long long)value.bits);
 			put_bigint(exporter, digits);
 		} else {
@@ -228,7 +228,7 @@ static void put_date(struct exporter *exporter, struct graph_value date)
 	const char *blank;
 
 	describe_value(&text, exporter->graph, date);
-	blank = text.s ? strchr(text.s, ' ') : NULL; /* behind the type */
+	blank = text.s ? strchr(text.s, ' ') : NULL; /* after the type */
 	json_text(&exporter->json, "value", blank ? blank + 1 : "");
 	free(text.s);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * graph.c - a JavaScript heap as data: its words, its values, and whether it is laid out as this build
- * expects. What objects refer to is in graph_edges.c, what they are called in graph_text.c.
+ * graph.c - a JavaScript heap as data: its words, its values, and whether its layout is the one that this
+ * build knows. graph_edges.c has what objects refer to, graph_text.c what they are called.
  *
  * Owns struct graph. The heap is one WebAssembly memory with a QuickJS runtime in it, at addresses that
  * graph_layout.h knows. Nothing of it is trusted: every address is checked before it is used, nothing
@@ -79,9 +79,9 @@ uint64_t graph_block_bytes(struct graph *graph, uint32_t address)
 
 /* ---- Values */
 
-/* What must lie behind an address for it to be one. */
+/* What the heap must have at an address of each kind. */
 static const struct {
-	uint8_t type; /* GC_*; GC_TYPES: not the collector's */
+	uint8_t type; /* GC_*; GC_TYPES: the collector does not track it */
 	uint16_t bytes;
 } kinds[] = {
 	[GRAPH_OBJECT] = {GC_OBJECT, OBJ_BYTES},
@@ -101,7 +101,7 @@ struct graph_value graph_guess(struct graph *graph, enum graph_kind kind, uint32
 {
 	struct graph_value none = {GRAPH_OTHER, 0};
 
-	/* While its function runs, a variable is in the frame, and its cell is not the collector's. */
+	/* While its function runs, a variable is in the frame, and the collector does not track its cell. */
 	if (kind == GRAPH_CELL && address && address % 8 == 0 &&
 	    graph_has(graph, address, kinds[kind].bytes) &&
 	    !load8(graph, (uint64_t)address + CELL_DETACHED) &&
@@ -188,7 +188,7 @@ struct graph_value graph_follow(struct graph *graph, struct graph_value value)
 	graph_get(graph, value.bits, cell, sizeof(cell));
 	if (cell[CELL_DETACHED])
 		return graph_decode(graph, word64(cell, CELL_VALUE));
-	return graph_load(graph, word32(cell, CELL_POINTER)); /* in a frame */
+	return graph_load(graph, word32(cell, CELL_POINTER)); /* it is in a frame */
 }
 
 bool graph_object(struct graph *graph, struct graph_value object, uint8_t fields[OBJ_BYTES])
@@ -250,7 +250,7 @@ int graph_objects(struct graph *graph, int (*each)(void *arg, struct graph_value
 		if (type < GC_TYPES)
 			object = graph_at(graph, kind_of[type], at);
 		if (object.kind == GRAPH_OTHER)
-			break; /* the list leads nowhere */
+			break; /* the list is broken */
 		code = each(arg, object);
 		at = load32(graph, at + LIST_NEXT);
 	}
@@ -259,7 +259,7 @@ int graph_objects(struct graph *graph, int (*each)(void *arg, struct graph_value
 
 /* ---- Is this the engine we know? */
 
-/* A circular list is sound, as far as that can be seen in so many steps. */
+/* Are the links of a circular list consistent? At most `steps` of them are checked. */
 static bool list_is_sound(struct graph *graph, uint32_t head, unsigned steps)
 {
 	uint32_t at = head;
@@ -347,7 +347,7 @@ static int find_itself(void *arg, const struct graph_edge *edge)
 	return 1;
 }
 
-/* NULL, or what is not where it has to be. */
+/* NULL, or what is not where the layout says. */
 static const char *graph_check(struct graph *graph)
 {
 	struct find_global find = {graph, {GRAPH_OTHER, 0}, false};

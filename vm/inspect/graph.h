@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * graph.h - the objects in a JavaScript heap, read as data: no engine runs, so no getter, no proxy
- * trap, and no program's code. See graph.c.
+ * graph.h - the objects in a JavaScript heap, read as data: no engine runs, so no getter, no proxy trap and
+ * no other code of the program does. See graph.c.
  *
- * A heap that is damaged, or made to do harm, costs time and memory in proportion to its size and gives
- * wrong values, no more: whatever cannot be is left out and counted (graph_dropped).
+ * A heap may be damaged, or made to do harm. It then costs time and memory in proportion to its size, and some
+ * values are wrong, but nothing else happens: impossible references are left out and counted (graph_dropped).
  *
- * One thread per graph. What is read never changes, so the same question has the same answer.
+ * One thread per graph. The heap never changes while it is read, so the same call gives the same result.
  */
 #ifndef VM_INSPECT_GRAPH_H
 #define VM_INSPECT_GRAPH_H
@@ -26,32 +26,32 @@ struct graph_source {
 		    struct thaw_error *error);
 	void *arg;
 	uint64_t bytes;	  /* of the heap */
-	const char *name; /* for errors: what it is the heap of; borrowed */
+	const char *name; /* for errors: the name of the image; borrowed */
 };
 
 struct graph;
 
 /*
- * THAW_EENGINE: the heap is not laid out as this build expects. `blob` may be NULL: it only adds roots.
- * Both are copied or read here; the source's `arg` and `name` must stay.
+ * THAW_EENGINE: this build does not know the layout of the heap. `blob` may be NULL: it only adds roots. It is
+ * not needed afterwards, nor is `source`, but its `arg` and `name` must stay until graph_close().
  */
 int graph_open(const struct graph_source *source, const struct js_blob *blob, struct graph **graph,
 	       struct thaw_error *error);
 void graph_close(struct graph *graph);
-/* 0, or why a read failed since; every answer after that is worthless. */
+/* 0, or the code of the first read that failed; no result after that can be used. */
 int graph_failed(const struct graph *graph, struct thaw_error *error);
-/* References that led nowhere. */
+/* How many references were left out, since they led nowhere. */
 uint64_t graph_dropped(const struct graph *graph);
 /* What the engine says it has allocated. */
 uint64_t graph_allocated(struct graph *graph);
 
 /*
- * Whatever the heap says, walks end: each step is paid for from a budget that a heap as the engine leaves
- * it never uses up, and graph_begin() fills it again. Call it at the start of every pass over the heap;
+ * Every walk ends, whatever the heap contains: each step is taken from a budget, which the heap of a real
+ * program never uses up. graph_begin() fills it again. Call it at the start of every pass over the heap: two
  * passes that do the same then find the same.
  */
 void graph_begin(struct graph *graph);
-/* Pay for work of the caller's that the heap asks for: how many of `steps` may be done. */
+/* Take steps from the budget for work of the caller. Returns how many of `steps` may be done. */
 uint64_t graph_spend(struct graph *graph, uint64_t steps);
 
 /* ---- Values */
@@ -64,8 +64,8 @@ enum graph_kind {
 	GRAPH_NUMBER,
 	GRAPH_SHORT_BIGINT,
 	GRAPH_UNINITIALIZED, /* a variable before its declaration was reached */
-	GRAPH_LAZY,	     /* a built-in property that nobody has asked for yet */
-	GRAPH_OTHER,	     /* the engine's own */
+	GRAPH_LAZY,	     /* a built-in property that was never read: it has no value yet */
+	GRAPH_OTHER,	     /* internal to the engine */
 	/* In the heap: `bits` is the address. */
 	GRAPH_HEAP,
 	GRAPH_OBJECT = GRAPH_HEAP,
@@ -88,10 +88,10 @@ enum graph_root {
 	GRAPH_ROOT_MODULES,
 	GRAPH_ROOT_STACK, /* the functions that run, in a generation taken in the middle of a turn */
 	GRAPH_ROOT_JOBS,
-	GRAPH_ROOT_HOST, /* what the runtime holds */
+	GRAPH_ROOT_HOST, /* handles of the runtime */
 	GRAPH_ROOT_RUNTIME,
 	GRAPH_ROOT_ATOMS,
-	GRAPH_ROOT_REST, /* what the caller found to be reached by none of these */
+	GRAPH_ROOT_REST, /* for the caller: what no other root reaches */
 	GRAPH_ROOTS,
 };
 
@@ -113,7 +113,7 @@ double graph_number(struct graph_value value);
 struct graph_value graph_global(struct graph *graph);
 struct graph_value graph_global_variables(struct graph *graph);
 
-/* Classes of objects, by the engine's numbers; those that are handled one by one. */
+/* The engine's numbers for classes of objects, as far as this code names them. */
 enum graph_class {
 	CLASS_OBJECT = 1,
 	CLASS_ARRAY = 2,
@@ -157,7 +157,7 @@ enum graph_class {
 	CLASS_REGISTRY = 63,
 };
 
-/* 0: not an object, or of a class that there is not. */
+/* 0: not an object, or its class does not exist. */
 unsigned graph_class(struct graph *graph, struct graph_value object);
 bool graph_is_function(struct graph *graph, struct graph_value value);
 
@@ -168,12 +168,12 @@ enum graph_edge_kind {
 	GRAPH_GETTER,	/* the same: the function, never called */
 	GRAPH_SETTER,
 	GRAPH_ELEMENT,	/* index */
-	GRAPH_KEY,	/* index: the how manyeth entry of a Map, Set, WeakMap or WeakSet */
-	GRAPH_ENTRY,	/* its value */
+	GRAPH_KEY,	/* index: the position of the entry in its Map, Set, WeakMap or WeakSet */
+	GRAPH_ENTRY,	/* index: the value of the entry */
 	GRAPH_VARIABLE, /* name: an atom; of a closure, a frame or a module */
 	GRAPH_IMPORT,	/* the same, of another module */
 	GRAPH_INTERNAL, /* `text` */
-	GRAPH_SLOT,	/* index; nameless values of the engine's own records */
+	GRAPH_SLOT,	/* index; a value without a name in a record of the engine */
 	GRAPH_CONSTANT, /* index */
 };
 
@@ -187,16 +187,16 @@ struct graph_edge {
 };
 
 /*
- * Everything `from` refers to, in an order that follows from the heap: primitive values too. Until
- * `each` returns other than 0, which is returned.
+ * Calls `each` for everything that `from` refers to, primitive values too, always in the same order. Stops when
+ * `each` returns something other than 0, and returns that.
  */
 typedef int graph_each(void *arg, const struct graph_edge *edge);
 int graph_edges(struct graph *graph, struct graph_value from, graph_each *each, void *arg);
-/* What a variable holds, through its cell if that is what it is. */
+/* The value of a variable: what its cell contains. Any other value is returned as it is. */
 struct graph_value graph_follow(struct graph *graph, struct graph_value value);
-/* Bytes of the blocks that belong to it alone: itself, its tables, its text. */
+/* Bytes of the blocks that belong to this value alone: its own, its tables, its text. */
 uint64_t graph_size(struct graph *graph, struct graph_value value);
-/* Call `each` with every object of the collector's list, at most once each. */
+/* Call `each` once for every object that the engine's collector tracks. */
 int graph_objects(struct graph *graph, int (*each)(void *arg, struct graph_value object),
 		  void *arg);
 
@@ -205,53 +205,54 @@ int graph_objects(struct graph *graph, int (*each)(void *arg, struct graph_value
 struct graph_text {
 	uint16_t *units; /* UTF-16; malloc'ed, the caller frees it; NULL: no memory, or no text */
 	size_t count;
-	uint64_t total; /* of which `count` were taken */
+	uint64_t total; /* units of the whole text, of which `count` are here */
 };
-/* A string's, or a symbol's description; at most `limit` units. */
+/* The text of a string, or the description of a symbol; at most `limit` units. */
 struct graph_text graph_text(struct graph *graph, struct graph_value value, size_t limit);
 struct graph_text graph_atom_text(struct graph *graph, uint32_t atom, size_t limit);
 uint64_t graph_length(struct graph *graph, struct graph_value string);
-/* Is it a part of another string, whose text it shares? */
+/* Does this string share the text of another one, as a part of it? */
 bool graph_is_slice(struct graph *graph, struct graph_value string);
-/* A symbol's key or private name, and not a string's. */
+/* What the name of a property is. */
 enum graph_atom { GRAPH_ATOM_STRING, GRAPH_ATOM_NUMBER, GRAPH_ATOM_SYMBOL, GRAPH_ATOM_PRIVATE };
 enum graph_atom graph_atom_kind(struct graph *graph, uint32_t atom);
 bool graph_atom_is(struct graph *graph, uint32_t atom, const char *text);
-/* A symbol that has a description (which may be empty). */
+/* Does the symbol have a description (which may be empty)? */
 bool graph_symbol_described(struct graph *graph, struct graph_value symbol);
 /* Decimal; hexadecimal if it is very long. malloc'ed; NULL: no memory. */
 char *graph_bigint_text(struct graph *graph, struct graph_value bigint);
 /*
- * What people call an object: its constructor's name, or its class's. For a function, module or bytecode
- * its own name. GRAPH_UNDEFINED: none; `fallback` then is a word for its class.
+ * The name of an object's constructor, or else of its class; of a function, a module or bytecode its own name.
+ * GRAPH_UNDEFINED: there is none; `fallback` is then a word for its class.
  */
 struct graph_value graph_name(struct graph *graph, struct graph_value value, const char **fallback);
 
 /* ---- What some classes hold besides references */
 
-/* The message of an Error, and the like: an own property that holds a value. GRAPH_OTHER: there is none. */
+/* The message of an Error, if it is an own property with a value. GRAPH_OTHER: there is none. */
 struct graph_value graph_message(struct graph *graph, struct graph_value object);
 struct graph_value graph_proto(struct graph *graph, struct graph_value object);
-/* A boxed primitive's value, a Date's time, an Error's stack. */
+/* The value of a boxed primitive, the time of a Date, the stack of an Error. */
 struct graph_value graph_boxed(struct graph *graph, struct graph_value object);
-/* Elements of an array, arguments or typed array that are kept as such. */
+/* How many elements an array, arguments or a typed array keeps in one block. */
 uint32_t graph_elements(struct graph *graph, struct graph_value object);
-/* What an array's `length` says. */
+/* The value of an array's property `length`. */
 struct graph_value graph_array_length(struct graph *graph, struct graph_value array);
 bool graph_is_dense(struct graph *graph, struct graph_value object);
-/* Of an array that is dense. */
+/* Of a dense array only. */
 struct graph_value graph_element(struct graph *graph, struct graph_value array, uint32_t index);
 struct graph_value graph_typed_element(struct graph *graph, struct graph_value array,
 				       uint32_t index);
-/* Of an ArrayBuffer, a typed array or a DataView; 0 if it is detached. */
+/* Of an ArrayBuffer, a typed array or a DataView; 0: it is detached. */
 uint64_t graph_byte_length(struct graph *graph, struct graph_value object);
 size_t graph_buffer_read(struct graph *graph, struct graph_value buffer, uint64_t from, void *to,
 			 size_t bytes);
-/* "pending", "fulfilled", "rejected"; of a generator "suspended-start", ...; NULL: neither. */
+/* Of a promise "pending", "fulfilled", "rejected"; of a generator "not started", "suspended", "running",
+ * "done"; NULL: it is neither. */
 const char *graph_state(struct graph *graph, struct graph_value object);
 /* "/source/flags": malloc'ed units. */
 struct graph_text graph_regexp_text(struct graph *graph, struct graph_value regexp);
-/* Where a function was written. False: it is the engine's. */
+/* Where the source of a function is. False: it is built in. */
 bool graph_function_place(struct graph *graph, struct graph_value function, uint32_t *file_atom,
 			  uint32_t *line);
 

@@ -5,7 +5,7 @@
  */
 #include "graph_edges_state.h"
 
-/* A block of the engine's whose fields have no names here: every word that is a value of the heap. */
+/* A block of the engine whose layout is not known here: every word that is a value in the heap. */
 static void block_edges(struct walk *walk, uint32_t block)
 {
 	uint64_t bytes = graph_block_bytes(walk->graph, block), words[CHUNK];
@@ -30,7 +30,7 @@ static void block_edges(struct walk *walk, uint32_t block)
 
 		if (kind != GRAPH_OTHER)
 			value = graph_guess(walk->graph, kind, (uint32_t)words[i]);
-		/* What was freed and left in the block may look like a string. */
+		/* What was freed in the block may still look like a string. */
 		if ((value.kind == GRAPH_STRING || value.kind == GRAPH_SYMBOL) &&
 		    (!graph_block_bytes(walk->graph, (uint32_t)value.bits) ||
 		     !graph_string_place(walk->graph, (uint32_t)value.bits, &unused, &units,
@@ -77,7 +77,7 @@ static void map_edges(struct walk *walk, unsigned class_id, uint32_t state)
 	}
 }
 
-/* Each record of a list has so many JSValues from `offset` on; the link is its first field. */
+/* Each record of a list begins with its link and has `values` JSValues at `offset`. */
 static void list_edges(struct walk *walk, uint64_t head, unsigned offset, unsigned values,
 		       unsigned weak)
 {
@@ -132,7 +132,7 @@ static bool class_is_typed(unsigned class_id)
 	return class_id >= CLASS_TYPED_FIRST && class_id <= CLASS_DATA_VIEW;
 }
 
-/* Those with a pointer to a block that is none of the known ones, or to none at all. */
+/* Classes whose objects point to a block of unknown layout, or to nothing. */
 static bool class_has_block(unsigned class_id)
 {
 	return class_id == CLASS_C_CLOSURE || class_id == 18 ||
@@ -149,7 +149,7 @@ static void generator_edges(struct walk *walk, unsigned class_id, uint32_t data)
 	if (!graph_has(graph, data, async ? GENERATOR_QUEUE + LIST_BYTES : GENERATOR_QUEUE))
 		return;
 	state = load32(graph, data + (async ? 4 : GENERATOR_STATE));
-	if (state < GENERATOR_DONE) /* of an async one: or waits to return */
+	if (state < GENERATOR_DONE) /* an async one may also wait to return */
 		state_edges(walk, (uint64_t)data + GENERATOR_FUNCTION);
 	if (async)
 		list_edges(walk, (uint64_t)data + GENERATOR_QUEUE, REQUEST_VALUES, 4, 0);
@@ -223,7 +223,7 @@ void class_edges(struct walk *walk, unsigned class_id, const uint8_t *object)
 					  .weak = true,
 					  .to = graph_load(graph, data)};
 
-		/* A cleared one points to the engine's own word for that, which is no value. */
+		/* A cleared one points to a word of the engine that marks it, which is no value. */
 		if (edge.to.kind != GRAPH_OBJECT && edge.to.kind != GRAPH_SYMBOL)
 			edge.to = (struct graph_value){GRAPH_UNDEFINED, 0};
 		edge_pass(walk, &edge);

@@ -5,7 +5,7 @@
  */
 #include "graph_edges_state.h"
 
-/* The variables that a function has from around it: names in its code, cells in itself. */
+/* The variables that a closure captures: their names are in its code, their cells in the function. */
 static void closure_edges(struct walk *walk, struct graph_value code, uint32_t cells)
 {
 	struct graph *graph = walk->graph;
@@ -69,7 +69,7 @@ static bool frame_values(struct walk *walk, uint64_t at, uint64_t count, struct 
 	return true;
 }
 
-/* A function that runs, or waits in the middle. */
+/* The frame of a function that runs, or that waits in an await or yield. */
 void frame_edges(struct walk *walk, uint64_t at)
 {
 	struct graph *graph = walk->graph;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * graph_heap.h - what the files of the graph share: the heap's words, each read inside its bounds.
+ * graph_heap.h - what the files of the graph share: words of the heap, read only inside of its bounds.
  */
 #ifndef VM_INSPECT_GRAPH_HEAP_H
 #define VM_INSPECT_GRAPH_HEAP_H
@@ -42,7 +42,7 @@ static inline bool graph_has(const struct graph *graph, uint64_t at, uint64_t by
 	return at <= graph->source.bytes && bytes <= graph->source.bytes - at;
 }
 
-/* False, and zeros: it is not inside the heap, or a read failed. */
+/* False, and `to` is all zeros: the place is outside of the heap, or a read failed. */
 bool graph_get(struct graph *graph, uint64_t at, void *to, size_t bytes);
 
 static inline uint64_t load64(struct graph *graph, uint64_t at)
@@ -102,25 +102,25 @@ static inline uint16_t word16(const void *record, unsigned at)
 	return word;
 }
 
-/* Something of that kind at that address; GRAPH_OTHER, and it is counted, if there cannot be. */
+/* The value of that kind at that address. GRAPH_OTHER: there is none, and it is counted as dropped. */
 struct graph_value graph_at(struct graph *graph, enum graph_kind kind, uint32_t address);
-/* The same, and nothing is counted: a guess. */
+/* The same for an address that is only a guess: nothing is counted. */
 struct graph_value graph_guess(struct graph *graph, enum graph_kind kind, uint32_t address);
-/* What a JSValue stands for. */
+/* The value that a JSValue encodes. */
 struct graph_value graph_decode(struct graph *graph, uint64_t word);
 static inline struct graph_value graph_load(struct graph *graph, uint64_t at)
 {
 	return graph_decode(graph, load64(graph, at));
 }
 
-/* An object's fields, OBJ_BYTES of them; false: it is none. */
+/* Read the OBJ_BYTES of an object. False: it is none. */
 bool graph_object(struct graph *graph, struct graph_value object, uint8_t fields[OBJ_BYTES]);
-/* Bytes of an allocated block, with what the allocator keeps before it; 0: it is none. */
+/* Bytes of an allocated block, with the allocator's header; 0: there is none at that address. */
 uint64_t graph_block_bytes(struct graph *graph, uint32_t address);
-/* Where a string's text is. False: nowhere. */
+/* Where the text of a string is. False: it would be outside of the heap. */
 bool graph_string_place(struct graph *graph, uint32_t string, uint64_t *at, uint32_t *units,
 			bool *wide);
-/* Is its JSValue in the object itself? */
+/* Do objects of this class contain a JSValue of their own? */
 bool graph_is_boxed(unsigned class_id);
 /* The string of an atom that is not a number; 0: there is none. */
 uint32_t graph_atom_string(struct graph *graph, uint32_t atom);

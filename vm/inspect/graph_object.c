@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * graph_object.c - what things in a JavaScript heap are besides references: how many bytes they have, and
- * what is kept in them as such: numbers, times, bytes, states.
+ * graph_object.c - what objects in a JavaScript heap have besides references: how many bytes they take, and the
+ * numbers, times, bytes and states in them.
  */
 #include "graph_heap.h"
 
@@ -26,7 +26,7 @@ static uint64_t frame_size(struct graph *graph, uint64_t frame)
 	return graph_block_bytes(graph, load32(graph, frame + FRAME_ARGUMENTS));
 }
 
-/* What an object has besides its own block and its table of properties. */
+/* Bytes of an object besides its own block and its table of properties. */
 static uint64_t class_size(struct graph *graph, unsigned class_id, const uint8_t *object)
 {
 	uint32_t data = word32(object, OBJ_DATA);
@@ -245,7 +245,8 @@ struct graph_value graph_typed_element(struct graph *graph, struct graph_value a
 		return (struct graph_value){GRAPH_SHORT_BIGINT, bits};
 	case 8:
 		if (bits >> 63)
-			return (struct graph_value){GRAPH_OTHER, bits}; /* an unsigned one */
+			return (struct graph_value){GRAPH_OTHER,
+						    bits}; /* too large for a signed number */
 		return (struct graph_value){GRAPH_SHORT_BIGINT, bits};
 	case 9:
 		number = half((uint16_t)bits);

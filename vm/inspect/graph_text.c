@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
- * graph_text.c - what things in a JavaScript heap are called, and what they say: strings, the names of
- * properties, numbers, and what people would call an object.
+ * graph_text.c - texts in a JavaScript heap: strings, the names of properties and objects, BigInts, regular
+ * expressions.
  *
- * Must never take a length from the heap for an allocation: texts are asked for up to a limit, and what
- * is copied is paid for.
+ * Must never allocate as much as a length in the heap says: the caller gives a limit, and copying takes steps
+ * from the budget.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -123,7 +123,7 @@ struct graph_text graph_text(struct graph *graph, struct graph_value value, size
 	if (limit > text.total)
 		limit = text.total;
 	if (limit > graph->source.bytes && value.kind != GRAPH_ROPE)
-		limit = 0; /* it cannot be that long */
+		limit = 0; /* no string is longer than the heap */
 	text.units = malloc(limit ? limit * 2 : 2);
 	if (!text.units)
 		return text;
@@ -376,7 +376,7 @@ struct graph_value graph_name(struct graph *graph, struct graph_value value, con
 	proto = graph_proto(graph, value);
 	if (proto.kind == GRAPH_OBJECT && class_id != CLASS_PROXY && class_id != CLASS_NAMESPACE) {
 		name = constructor_name(graph, proto);
-		/* An iterator's and a generator's prototypes have no constructor worth naming. */
+		/* The constructors of iterators and generators have no useful name. */
 		if (name.kind == GRAPH_STRING && (class_id < 40 || class_id > CLASS_GENERATOR) &&
 		    class_id != CLASS_ARGUMENTS && class_id != CLASS_MAPPED_ARGUMENTS &&
 		    class_id != CLASS_ASYNC_GENERATOR)

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT
 /*
- * heap_diff.c - what is different between two generations, by path: the globals, the variables of modules,
- * and whatever they lead to. Reads only, and as data: no code of the program runs. One thread.
+ * heap_diff.c - the differences between two generations, by path: the globals, the variables of modules, and
+ * all that they lead to. Called by thaw diff. One thread. Must never run the program's code.
  *
- * Two graphs are walked side by side. What has the same path is compared: primitives by what they are,
- * objects by what they hold. Each pair of objects is compared once, under the path it is met by first, so
- * cycles end; and each pair of variables, so that what functions share is told once, under the module's
- * name if it is the module's. Objects that are keys of a Map have no other name than their address, which
- * is theirs for life.
+ * The two graphs are walked side by side. Values with the same path are compared: primitives by value, objects
+ * by their contents. Each pair of objects is compared once, under the first path that leads to it, so cycles
+ * end. Each pair of variables is compared once, too, so a variable that functions share is reported once, under
+ * the name of its module if it belongs to one. An object that is a key of a Map is identified by its address,
+ * which never changes.
  *
- * In memory: the pairs that wait, a step of a path for each pair of objects, and the set of pairs; and
- * what the two objects at hand refer to.
+ * Memory is taken for the pairs that wait, the set of all pairs with a step of a path for each, and for what the
+ * two objects at hand refer to.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -24,11 +24,11 @@
 #define DEPTH_DEFAULT 64u
 #define LIMIT_DEFAULT 1000u
 
-/* What an object refers to, as far as it is compared. Those of the two sides are matched by `hash`. */
+/* A member of an object that is compared. The members of the two sides are matched by `hash`. */
 struct member {
 	uint64_t hash;
 	struct step step;
-	struct graph_value value; /* a cell, if it is a variable's */
+	struct graph_value value; /* of a variable: its cell */
 	bool matched;
 };
 
@@ -54,9 +54,9 @@ static uint32_t step_add(struct diff *diff, const struct step *step)
 	return (uint32_t)diff->step_count++;
 }
 
-/* ---- Pairs that were met */
+/* ---- Pairs of objects */
 
-/* True: it is new. Addresses are of 32 bits. */
+/* True: the pair was not met before. Addresses have 32 bits. */
 static bool meet(struct diff *diff, struct graph_value older, struct graph_value newer)
 {
 	size_t before = diff->seen.count;
@@ -82,7 +82,7 @@ static void defer(struct diff *diff, const struct pair *pair)
 
 /* ---- Comparing */
 
-/* Both have it. What lies in two objects is compared later. */
+/* Compare a value that both sides have. The contents of two objects are compared later. */
 static void compare(struct diff *diff, uint32_t from, const struct step *last,
 		    struct graph_value older, struct graph_value newer)
 {
@@ -139,7 +139,7 @@ static int member_add(struct collect *collect, const struct member *member)
 	return 0;
 }
 
-/* What is compared of the references that are nobody's properties. */
+/* Which internal references of a class are compared. */
 static bool compares_internal(unsigned class_id, const char *text)
 {
 	switch (class_id) {
@@ -157,7 +157,7 @@ static bool compares_internal(unsigned class_id, const char *text)
 	case CLASS_PROMISE:
 		return !strcmp(text, "(result)");
 	default:
-		/* A typed array's bytes are those of its buffer. */
+		/* The bytes of a typed array are in its buffer. */
 		return class_id >= CLASS_TYPED_FIRST && class_id <= CLASS_DATA_VIEW &&
 		       !strcmp(text, "buffer");
 	}
@@ -185,7 +185,7 @@ static int collect_member(void *arg, const struct graph_edge *edge)
 		break;
 	case GRAPH_ELEMENT:
 		if (collect->dense)
-			return 0; /* compared one by one */
+			return 0; /* compare_elements() does these */
 		member.step.kind = STEP_ELEMENT;
 		member.hash = heap_diff_hash(STEP_ELEMENT, edge->name);
 		break;
@@ -226,7 +226,7 @@ static int collect_member(void *arg, const struct graph_edge *edge)
 	return member_add(collect, &member);
 }
 
-/* A module's own variables; its exports, if it has no code and so no names for them. */
+/* The variables of a module; its exports, if it has no code that names the variables. */
 static int collect_variable(void *arg, const struct graph_edge *edge)
 {
 	struct collect *collect = arg;
@@ -268,8 +268,8 @@ static int by_hash(const void *a, const void *b)
 }
 
 /*
- * For each of the newer's, in its order, `both` or that it appeared; then what the older has besides.
- * `both` NULL: compare() them.
+ * Goes over the members of the newer side, in their order: calls `both` if the older side has the member too,
+ * or else reports that it appeared. Then reports what only the older side has.
  */
 typedef void match_each(struct diff *diff, uint32_t from, const struct member *older,
 			const struct member *newer);
@@ -366,7 +366,7 @@ static void compare_elements(struct diff *diff, const struct pair *pair)
 	tell_tail(diff, VANISHED, pair->step, 0, pair->values[0], both, older);
 }
 
-/* What lies in the two objects, and in the next ones that this finds before those that wait already. */
+/* Compare two objects. The pairs that this finds come before those that wait already. */
 static void compare_objects(struct diff *diff, const struct pair *pair, bool global)
 {
 	struct members members[2] = {{0}};
@@ -387,7 +387,7 @@ static void compare_objects(struct diff *diff, const struct pair *pair, bool glo
 	if (dense)
 		compare_elements(diff, pair);
 	match(diff, pair->step, &members[0], &members[1], match_values);
-	/* The last that waits comes first. */
+	/* The stack ends with the pair that comes next: reverse the new ones. */
 	for (size_t i = global ? diff->pair_count : first, j = diff->pair_count; i + 1 < j; i++) {
 		struct pair swapped = diff->pairs[--j];
 
@@ -417,7 +417,7 @@ static void match_modules(struct diff *diff, uint32_t from, const struct member 
 	free(members[1].member);
 }
 
-/* Roots first, all of them: what is a module's variable is told under its name. */
+/* All roots come first, so that a variable of a module is reported under its name. */
 static void compare_generations(struct diff *diff)
 {
 	const struct graph_value root = {GRAPH_ROOT, GRAPH_ROOT_MODULES};

@@ -7,22 +7,22 @@
 
 #include "inspection.h"
 
-/* In how many pages they differ: for the first line. */
+/* How many pages differ: for the first line. */
 struct heap_diff_pages {
 	uint64_t changed, appeared, vanished, lost;
 	uint32_t bytes_each;
 };
 
 struct heap_diff_options {
-	uint64_t depth; /* objects inside one another; 0: the default */
+	uint64_t depth; /* how many objects deep; 0: the default */
 	uint64_t limit; /* lines; 0: the default */
 	bool json;
 	struct heap_diff_pages pages;
 };
 
 /*
- * Older, newer. Writes what is different. Returns 0 or a negative code; whether `to` could be written is
- * the caller's to ask (ferror).
+ * Writes what is different between the older and the newer side. Returns 0 or a negative code. Errors of `to`
+ * are not reported: the caller asks ferror().
  */
 int heap_diff_write(struct inspection sides[2], const struct heap_diff_options *options, FILE *to,
 		    struct thaw_error *error);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * heap_diff_state.h - what the files behind heap_diff.h share: heap_diff.c walks the two graphs, diff_print.c
- * writes what it finds.
+ * heap_diff_state.h - what the files of heap_diff.h share: heap_diff.c walks the two graphs,
+ * heap_diff_values.c compares values, diff_print.c prints what is different.
  */
 #ifndef VM_INSPECT_HEAP_DIFF_STATE_H
 #define VM_INSPECT_HEAP_DIFF_STATE_H
@@ -28,11 +28,11 @@ enum step_kind {
 };
 
 struct step {		/* of a path */
-	uint32_t from;	/* index; NONE: it begins here */
-	uint32_t depth; /* of the objects up to here */
+	uint32_t from;	/* index of the step before; NONE: this is the first */
+	uint32_t depth; /* how many objects the path has led through */
 	uint32_t name;	/* atom or index */
 	uint8_t kind;	/* enum step_kind */
-	uint8_t side;	/* whose graph the atom and the key are of */
+	uint8_t side;	/* the graph that `name` and `key` are of */
 	const char *text;
 	struct graph_value key;
 };
@@ -60,7 +60,7 @@ struct diff {
 		bool same;
 	} texts[TEXTS_CACHED]; /* that were compared */
 	uint64_t depth, limit, told, found[CHANGES];
-	bool cut;    /* something lay deeper than `depth` */
+	bool cut;    /* some objects are deeper than `depth` */
 	bool failed; /* no memory */
 	bool as_json;
 	FILE *to;
@@ -91,7 +91,10 @@ bool heap_diff_same_object(struct diff *diff, struct graph_value older, struct g
 /* ---- diff_print.c */
 
 void diff_print_begin(struct diff *diff);
-/* `from` and then `last` lead to it. The sides that have a value: those that `change` says. */
+/*
+ * Report a change at the path `from` and `last`; `range` NULL: of one value. Only those of `older` and `newer`
+ * count that `change` implies.
+ */
 void diff_print_change(struct diff *diff, enum change change, uint32_t from,
 		       const struct step *last, struct graph_value older, struct graph_value newer,
 		       const struct range *range);

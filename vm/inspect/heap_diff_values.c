@@ -10,7 +10,7 @@
 
 #include "heap_diff_state.h"
 
-#define TEXT_UNITS (64u << 20) /* of two ropes as long as that, the rest is not compared */
+#define TEXT_UNITS (64u << 20) /* the rest of a longer string is not compared */
 
 uint64_t heap_diff_hash(uint64_t a, uint64_t b)
 {
@@ -88,7 +88,7 @@ static bool same_text(struct diff *diff, struct graph_value older, struct graph_
 	return same;
 }
 
-/* Does `describe` say the same of both? */
+/* Does `describe` write the same words for both? */
 static bool same_words(struct diff *diff, struct graph_value older, struct graph_value newer,
 		       void (*describe)(struct text_buffer *text, struct graph *graph,
 					struct graph_value value))
@@ -105,7 +105,7 @@ static bool same_words(struct diff *diff, struct graph_value older, struct graph
 	return same;
 }
 
-/* What is said of both in a few words: types, times, states, lengths of what is made of bytes. */
+/* The description has the type, the time, the state, the length in bytes. */
 static bool same_description(struct diff *diff, struct graph_value older, struct graph_value newer)
 {
 	return same_words(diff, older, newer, describe_value);
@@ -144,7 +144,7 @@ static bool same_bytes(struct diff *diff, struct graph_value older, struct graph
 	return true;
 }
 
-/* Was it written at the same place of the same file? */
+/* Is the source of both at the same place of the same file? */
 static bool same_function(struct diff *diff, struct graph_value older, struct graph_value newer)
 {
 	uint32_t files[2], lines[2];

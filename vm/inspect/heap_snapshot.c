@@ -7,8 +7,8 @@
  * to find them by address, and one entry for each different text. What is read never changes, and each
  * walk has the same budget, so all three find the same.
  *
- * Nodes are numbered in the order they are found from the roots on; what the collector knows and no root
- * reaches hangs below "(engine)": the engine's own stacks, mostly.
+ * Nodes are numbered in the order in which they are found from the roots. Objects that the collector tracks but
+ * no root reaches, mostly the engine's own stacks, are children of the root "(engine)".
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -64,7 +64,7 @@ static const char meta[] =
 	"\"last_assigned_id\"],\n\"location_fields\":[\"object_index\",\"script_id\",\"line\","
 	"\"column\"]}";
 
-/* Where a text of the table of strings comes from. */
+/* The source of a text in the table of strings. */
 enum text_source {
 	TEXT_STATIC, /* index into `statics` */
 	TEXT_ATOM,
@@ -86,7 +86,7 @@ struct writer {
 	const char *statics[64];
 	unsigned static_count;
 	uint64_t edges;
-	uint32_t left;	  /* edges still to be written for the node at hand */
+	uint32_t left;	  /* edges of the current node that are not written yet */
 	bool failed;	  /* no memory */
 	struct json json; /* the strings */
 };
@@ -137,7 +137,7 @@ static bool push32(uint32_t **array, size_t *count, size_t *room, uint32_t value
 	return true;
 }
 
-/* Go through what was found and not yet looked at. */
+/* Count the edges of every node that was found, and find the nodes that they lead to. */
 static void count_pending(struct writer *writer)
 {
 	while (writer->counted < writer->nodes.count && !writer->failed) {
@@ -193,7 +193,7 @@ static void write_number(FILE *to, uint64_t number)
 	fwrite_unlocked(digits + at, 1, sizeof(digits) - at, to);
 }
 
-/* Small numbers lie as far apart as addresses: see number_map.h. */
+/* number_map.h expects keys that are as far apart as addresses. */
 static uint32_t text_number(struct writer *writer, enum text_source source, uint64_t what)
 {
 	if (source < TEXT_VALUE)
@@ -280,8 +280,8 @@ static uint32_t node_name(struct writer *writer, struct graph_value value)
 }
 
 /*
- * Ids are the same in every snapshot of one image for what stays where it is, so that DevTools can compare
- * two of them. Blocks are 16 bytes at least: a kind never reaches the next one's.
+ * An object that is not moved has the same id in every snapshot of one image, so that DevTools can compare two
+ * of them. Blocks have at least 16 bytes, so address plus kind is unique.
  */
 static uint64_t node_id(struct graph_value value)
 {
@@ -386,7 +386,7 @@ static int write_reference(void *arg, const struct graph_edge *edge)
 	if (!graph_in_heap(edge->to))
 		return 0;
 	if (!writer->left)
-		return 1; /* the budget ended here when they were counted */
+		return 1; /* the budget ended here, too, when the edges were counted */
 	to = number_map_find(&writer->nodes, node_key(edge->to));
 	name = edge_name(writer, edge, from->root, &type);
 	write_edge(from, type, name, to == NUMBER_NONE ? 0 : to);
@@ -409,7 +409,7 @@ static void write_edges(struct writer *writer)
 			continue;
 		}
 		graph_edges(writer->graph, value, write_reference, &from);
-		while (writer->left) { /* never, unless the heap changed */
+		while (writer->left) { /* cannot happen unless the heap changed */
 			write_edge(&from, EDGE_HIDDEN, 0, 0);
 			writer->left--;
 		}
@@ -475,7 +475,7 @@ static void write_all(struct writer *writer)
 {
 	FILE *to = writer->to;
 
-	/* No name: DevTools shows the texts by number, and 0 is what it takes for none. */
+	/* Number 0 is the empty text: DevTools takes 0 for no name. */
 	static_text(writer, "");
 	fprintf(to,
 		"{\"snapshot\":{\"meta\":%s,\n\"node_count\":%zu,\"edge_count\":%llu,"

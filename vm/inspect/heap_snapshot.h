@@ -7,7 +7,7 @@
 
 #include "graph.h"
 
-/* Returns 0 or a negative code; whether `to` could be written is the caller's to ask (ferror). */
+/* Returns 0 or a negative code. Errors of `to` are not reported: the caller asks ferror(). */
 int heap_snapshot_write(struct graph *graph, FILE *to, struct thaw_error *error);
 
 #endif

@@ -68,9 +68,9 @@ void inspection_close(struct inspection *inspection)
 	*inspection = (struct inspection){0};
 }
 
-/* ---- What is the program's own */
+/* ---- Is it the program's own? */
 
-/* What a program finds in globalThis when it starts; sorted. */
+/* The names in globalThis when a program starts; sorted. */
 static const char *const builtins[] = {
 	"AggregateError",
 	"Array",

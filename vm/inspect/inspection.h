@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * inspection.h - one generation of an image, open as a graph of objects: what export, diff and the like of
- * the command line begin with. One thread.
+ * inspection.h - one generation of an image, open as a graph of objects: what thaw export and thaw diff begin
+ * with. One thread.
+ *
+ * vm/inspect reads heaps as data. The command line includes this header, export_json.h, heap_snapshot.h and
+ * heap_diff.h; the others are the room's own. Nothing in the room includes the command line or the policy; of
+ * the guest it needs the state blob (roots), the engine's identity and its note in the heap.
  */
 #ifndef VM_INSPECT_INSPECTION_H
 #define VM_INSPECT_INSPECTION_H

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
-/* number_map.c - a set of keys with map, see number_map.h: a table with open addresses, at most 3/4 full. */
+/* number_map.c - a hash table with open addressing, at most 3/4 full, see number_map.h. */
 #include <stdlib.h>
 #include <sys/random.h>
 
 #include "base/array.h"
 #include "number_map.h"
 
-#define NEIGHBOURS 16u /* places of a cache line; as many 16-byte blocks of a heap share one */
+#define NEIGHBOURS 16u /* slots that share cache lines: for 16 neighbouring blocks of 16 bytes */
 
 static size_t slot_of(const struct number_map *map, uint64_t key)
 {
@@ -24,13 +24,13 @@ static size_t slot_next(const struct number_map *map, size_t slot)
 	return (slot + 1) & (map->slots - 1);
 }
 
-/* What tells most keys apart without a look at them: that would be a miss of the cache for each. */
+/* A part of the key, which tells most keys apart, so that `keys` is not read: a cache miss each time. */
 static uint64_t entry_of(uint64_t key, size_t number)
 {
 	return (key ^ key >> 32) << 32 | (number + 1);
 }
 
-/* The slot that has the key, or the free one where it belongs. */
+/* The slot of the key, or the free slot that it would take. */
 static size_t slot_find(const struct number_map *map, uint64_t key)
 {
 	uint64_t part = entry_of(key, 0) >> 32, entry;
