@@ -7,8 +7,8 @@
 #include <stdlib.h>
 
 /*
- * Makes room for one more entry behind `count` of them. Returns where the array is now: the same place while
- * there was room (*room, in entries). NULL: no memory; the array is then what it was.
+ * Makes room for one entry after the first `count`. *room is how many there is memory for. Returns
+ * the array, which may have moved. NULL: no memory; the old array is unchanged.
  */
 static inline void *array_grow(void *array, size_t count, size_t *room, size_t entry_bytes)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * format.c - numbers and times as people read and write them, and tables. Pure functions: no option, no
- * image and no runtime is known here.
+ * format.c - numbers and times as people read and write them, and tables. Pure functions, which
+ * know no options, images or runtime.
  */
 #include <ctype.h>
 #include <errno.h>
@@ -22,7 +22,7 @@ struct text format_bytes(uint64_t bytes)
 	double value = (double)bytes;
 	int unit = -1;
 
-	/* 1023.95 would print as 1024.0: the next unit is due before that. */
+	/* From 1023.95 on it would print as 1024.0: take the next unit. */
 	while (value >= 1023.95 && unit < 5) {
 		value /= 1024;
 		unit++;
@@ -158,7 +158,7 @@ void table_init(struct table *table, const char *align)
 	*table = (struct table){.columns = (unsigned)strlen(align), .align = align};
 }
 
-/* A copy that can be printed, whoever chose the text. */
+/* A copy that is safe to print, whoever chose the text. */
 static char *printable(const char *text)
 {
 	size_t room = thaw_escape(text, NULL, 0) + 1;

@@ -30,6 +30,6 @@ struct table {
 };
 void table_init(struct table *table, const char *align);
 void table_cell(struct table *table, const char *text);
-void table_print(struct table *table, FILE *to); /* and free */
+void table_print(struct table *table, FILE *to); /* and frees it */
 
 #endif

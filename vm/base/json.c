@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * json.c - the writer of JSON, see json.h. Nothing is kept: what is written is in the stream. What a terminal
- * would obey is escaped, whoever chose the text: most of it is printed there.
+ * json.c - the writer of JSON, see json.h. Characters that control a terminal are escaped, whoever
+ * chose the text: much of the output is printed there.
  */
 #include <string.h>
 
@@ -21,7 +21,9 @@ size_t json_character(uint32_t c, char to[8])
 	return utf8_put(c, to);
 }
 
-/* ---- Strings: whole ones are written at once, so that they do not cost a call for each character */
+/*
+ * ---- Strings: whole ones are written at once, so that they do not cost a call for each character
+ */
 
 struct quoted {
 	FILE *to;
@@ -42,7 +44,7 @@ static void quoted_flush(struct quoted *quoted)
 	quoted->used = 0;
 }
 
-/* For one more character. */
+/* Make room for one more character. */
 static void quoted_room(struct quoted *quoted)
 {
 	if (quoted->used > sizeof(quoted->bytes) - 8)
@@ -62,10 +64,10 @@ static void quoted_end(struct quoted *quoted)
 	quoted_flush(quoted);
 }
 
-/* UTF-8 that is read; a path, say, may be any bytes. */
+/* Text to be read as UTF-8; it may be any bytes, a path for example. */
 struct utf8 {
 	const char *at;
-	size_t left, valid; /* bytes; the first `valid` of those that are left are well-formed */
+	size_t left, valid; /* bytes: not read yet; at their start, well-formed */
 };
 
 static struct utf8 utf8_begin(const char *text)
@@ -75,7 +77,10 @@ static struct utf8 utf8_begin(const char *text)
 	return (struct utf8){text, left, text_valid_prefix(text, left)};
 }
 
-/* The next character, or one byte that is none, as it stands between the quotes. Returns the bytes written. */
+/*
+ * Escape the next character, or a byte that is not UTF-8, as between quotes. Returns the bytes
+ * written.
+ */
 static size_t utf8_escape(struct utf8 *text, char to[8])
 {
 	size_t taken = 1, put;

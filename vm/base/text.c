@@ -3,8 +3,8 @@
  * text.c - checks, repairs and measures UTF-8.
  *
  * Owns nothing; any thread. Used where text enters or leaves the VM: files that are read as text,
- * TextDecoder, and output, for QuickJS encodes lone surrogates in three bytes each, which nobody
- * else takes for UTF-8.
+ * TextDecoder, and output, since QuickJS encodes a lone surrogate in three bytes, which are not
+ * UTF-8.
  */
 #define _GNU_SOURCE
 #include <locale.h>
@@ -70,7 +70,9 @@ size_t text_valid_prefix(const char *text, size_t bytes)
 	return (size_t)(at - start);
 }
 
-/* Each maximal subpart of what is malformed becomes U+FFFD, three bytes. `copy` NULL: only counted. */
+/*
+ * Each maximal subpart of what is malformed becomes U+FFFD, three bytes. `copy` NULL: only counted.
+ */
 static size_t replace_malformed(const char *text, size_t bytes, size_t done, char *copy)
 {
 	size_t put = done;
@@ -109,7 +111,7 @@ char *text_make_valid(char *text, size_t bytes, size_t *valid_bytes)
 		return text;
 	if (bytes > SIZE_MAX / 3)
 		return NULL;
-	/* As large as it has to be: three times the bytes of a large file might not be there. */
+	/* Count first: memory for the worst case, three times a large file, might not be there. */
 	*valid_bytes = replace_malformed(text, bytes, done, NULL);
 	copy = malloc(*valid_bytes);
 	if (copy)
@@ -117,7 +119,9 @@ char *text_make_valid(char *text, size_t bytes, size_t *valid_bytes)
 	return copy;
 }
 
-/* The C library's table (Unicode's East_Asian_Width and categories), whatever the user's locale is. */
+/*
+ * The C library's table (Unicode's East_Asian_Width and categories), whatever the user's locale is.
+ */
 static locale_t unicode(void)
 {
 	static locale_t unicode;
@@ -133,7 +137,7 @@ static int width_of(wchar_t character)
 
 	if (columns >= 0)
 		return columns;
-	/* A control character, or one that is of no standard: fonts have a glyph for it. */
+	/* A control character; or an unassigned one, for which fonts have a glyph. */
 	return character < 0x20 || (character >= 0x7f && character < 0xa0) ? 0 : 1;
 }
 

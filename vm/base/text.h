@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * text.h - UTF-8 as the outside world has it, and as it ought to be.
+ * text.h - checks, repairs and measures UTF-8 that comes from outside.
  */
 #ifndef VM_BASE_TEXT_H
 #define VM_BASE_TEXT_H
@@ -23,8 +23,8 @@ size_t text_valid_bytes(const char *text, size_t bytes);
 char *text_make_valid(char *text, size_t bytes, size_t *valid_bytes);
 
 /*
- * How many columns well-formed UTF-8 takes on a terminal: two for what is wide (CJK, emoji), none
- * for what is drawn into the character before it (combining marks) or not at all. One thread.
+ * How many columns well-formed UTF-8 takes on a terminal: two for wide characters (CJK, emoji),
+ * none for combining marks and characters that are not drawn. One thread.
  */
 size_t text_width(const char *text, size_t bytes);
 

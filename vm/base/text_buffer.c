@@ -68,7 +68,7 @@ void text_buffer_add_units(struct text_buffer *text, const uint16_t *units, size
 
 	for (size_t i = 0; i < count;) {
 		i += utf16_next(units + i, count - i, &c);
-		/* It may be printed. */
+		/* The text may be printed. */
 		add_character(text, is_surrogate(c) || steers_terminal(c) ? 0xfffd : c);
 	}
 }

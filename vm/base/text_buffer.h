@@ -16,7 +16,7 @@ void text_buffer_add(struct text_buffer *text, const char *more);
 /* At most 255 bytes. */
 void text_buffer_printf(struct text_buffer *text, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
-/* UTF-16. What a terminal would obey is replaced by U+FFFD. */
+/* UTF-16. Characters that control a terminal are replaced by U+FFFD. */
 void text_buffer_add_units(struct text_buffer *text, const uint16_t *units, size_t count);
 /* The same as a JSON string, with its quotes and escapes. */
 void text_buffer_add_quoted(struct text_buffer *text, const uint16_t *units, size_t count);

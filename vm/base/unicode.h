@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* unicode.h - single characters: out of UTF-16 and UTF-8, into UTF-8, and which of them a terminal obeys. */
+/*
+ * unicode.h - single characters: read from UTF-16 and UTF-8, written as UTF-8; which control a
+ * terminal.
+ */
 #ifndef VM_BASE_UNICODE_H
 #define VM_BASE_UNICODE_H
 
@@ -7,7 +10,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Returns the units taken, 1 or 2. A surrogate without its other half is a character, too. `count` > 0. */
+/*
+ * Returns the units taken, 1 or 2. A surrogate without its other half is a character, too. `count`
+ * > 0.
+ */
 static inline size_t utf16_next(const uint16_t *units, size_t count, uint32_t *character)
 {
 	*character = units[0];
@@ -46,7 +52,9 @@ static inline bool is_surrogate(uint32_t character)
 	return character >= 0xd800 && character <= 0xdfff;
 }
 
-/* A control character, or one that changes the direction of the text around it (see thaw_escape). */
+/*
+ * A control character, or one that changes the direction of the text around it (see thaw_escape).
+ */
 static inline bool steers_terminal(uint32_t c)
 {
 	return c < 0x20 || (c >= 0x7f && c < 0xa0) || (c >= 0x2028 && c <= 0x202e) ||

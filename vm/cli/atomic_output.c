@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * atomic_output.c - the file of -o. It is written under another name and renamed when it is whole: a command
- * that fails leaves what was there. What is no regular file, a pipe say, is written in place. What comes
- * out of an image is nobody else's business either: its mode is 0600, whatever the umask. One thread.
+ * atomic_output.c - the file of -o. It is written under a temporary name and renamed when it is
+ * complete, so a command that fails leaves the old file as it was. A pipe or a device is written
+ * directly. The file has the mode 0600, whatever the umask: the contents of an image are private.
+ * One thread.
  */
 #define _GNU_SOURCE
 #include "atomic_output.h"
@@ -22,7 +23,7 @@ static int cannot_write(const char *path, int reason, struct thaw_error *error)
 	return failure(error, -reason, "%s: cannot write it: %s", path, strerror(reason));
 }
 
-/* Also one that is damaged: it may be the last there is, and thaw repair can save something of it. */
+/* A damaged one counts, too: it may be the only copy, and thaw repair can save a part of it. */
 static bool is_image(const char *path, const struct stat *status, const char *image)
 {
 	struct thaw_image *opened;
@@ -37,7 +38,7 @@ static bool is_image(const char *path, const struct stat *status, const char *im
 	return !code || code == THAW_EDAMAGED || code == THAW_EFORMAT || code == THAW_EENGINE;
 }
 
-static const char *volatile half_written; /* what a signal takes away */
+static const char *volatile half_written; /* removed when a signal ends the command */
 
 static void take_away(int number)
 {
@@ -71,7 +72,7 @@ static int open_temporary(struct atomic_output *output, struct thaw_error *error
 		output->temporary = NULL;
 		return failure(error, -ENOMEM, "%s: no memory to write it", output->path);
 	}
-	sigfillset(&all); /* until it is known what to take away */
+	sigfillset(&all); /* until the name to remove is known */
 	sigprocmask(SIG_BLOCK, &all, &before);
 	fd = mkostemp(output->temporary, O_CLOEXEC);
 	if (fd >= 0)
@@ -79,7 +80,7 @@ static int open_temporary(struct atomic_output *output, struct thaw_error *error
 	sigprocmask(SIG_SETMASK, &before, NULL);
 	if (fd < 0)
 		return cannot_write(output->path, errno, error);
-	/* It has no more than that; of that, the umask may have taken our own bits away. */
+	/* mkstemp() gives no more, but the umask may have taken some of the owner's bits. */
 	(void)fchmod(fd, 0600);
 	output->to = fdopen(fd, "w");
 	if (output->to)
@@ -107,7 +108,7 @@ int atomic_output_open(struct atomic_output *output, const char *path, const cha
 	if (exists && is_image(path, &status, image))
 		return failure(error, -EEXIST, "%s: is an image: name another file to write to",
 			       path);
-	/* A link stays one: what it leads to is replaced. */
+	/* A symbolic link stays: the file that it leads to is replaced. */
 	output->path = exists ? realpath(path, NULL) : strdup(path);
 	if (!output->path)
 		return cannot_write(path, errno, error);

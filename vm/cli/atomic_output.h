@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* atomic_output.h - where a command writes a file that it was asked for, see atomic_output.c. */
+/*
+ * atomic_output.h - the file that a command writes (-o), or standard output, see atomic_output.c.
+ */
 #ifndef VM_CLI_ATOMIC_OUTPUT_H
 #define VM_CLI_ATOMIC_OUTPUT_H
 
@@ -11,16 +13,19 @@ struct atomic_output {
 };
 
 /*
- * `path` NULL or "-": standard output. Neither the image that is read nor any other is written over:
- * -EEXIST. Returns 0 or a negative code; atomic_output_close() is due after either.
+ * `path` NULL or "-": standard output. An image is never overwritten, neither `image` nor any
+ * other: -EEXIST. Returns 0 or a negative code; call atomic_output_close() after either.
  */
 int atomic_output_open(struct atomic_output *output, const char *path, const char *image,
 		       struct thaw_error *error);
 
-/* Keep what was written, or, if `code` says so, not. Returns `code`, or what went wrong now. */
+/*
+ * `code` 0: the file takes its place; else it is removed. Returns `code`, or the code of what
+ * failed here.
+ */
 int atomic_output_close(struct atomic_output *output, int code, struct thaw_error *error);
 
-/* Say it, and choose the exit code. */
+/* Print the error. Returns the exit code for it. */
 int atomic_output_fail(const struct thaw_error *error, int code);
 
 #endif

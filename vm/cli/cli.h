@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * cli.h - what the subcommands of the command line share: their table, their options, and how they
- * speak to people and to programs. Data goes to stdout, everything else to stderr. One thread.
+ * cli.h - what the commands share: the table of a command, its options, errors and exit codes. Data
+ * goes to stdout, everything else to stderr. One thread.
  */
 #ifndef VM_CLI_H
 #define VM_CLI_H
@@ -17,27 +17,27 @@
 
 /* ---- Options (options.c) ---- */
 
-/* What --retain says. */
+/* The argument of --retain. */
 struct cli_retention {
 	unsigned newest; /* 0: the default */
 	unsigned rule_count;
 	struct thaw_thinning rules[THAW_THINNING_MAX];
 };
 
-/* Everything any command can be told. A command's table says which of it are its own. */
+/* The options of all commands. The table of a command says which of them it takes. */
 struct cli_options {
 	const char *image;
 	const char *code; /* -e or -p */
 	const char *prefetch;
 	const char *output;    /* a file; NULL: standard output */
 	const char *remove;    /* a name */
-	const char *at;	       /* a generation, as cli_generation() takes it */
-	const char *format;    /* of what is written */
-	uint64_t depth, limit; /* of what is shown; 0: the command's default */
+	const char *at;	       /* a generation: a number or a name */
+	const char *format;    /* of the output */
+	uint64_t depth, limit; /* limits of the output; 0: the command's default */
 	uint64_t every_ns;
 	struct cli_retention retention;
 	bool print;  /* the code came with -p */
-	bool newest; /* only that */
+	bool newest; /* keep only the newest generation */
 	bool fresh, trust, force, stats, json, quiet, verbose, help, all, pages;
 };
 
@@ -53,7 +53,7 @@ enum cli_option_kind {
 struct cli_option {
 	const char *name;     /* without the dashes; NULL ends the table */
 	char letter;	      /* short form; 0: none */
-	const char *argument; /* how the help calls its argument; NULL: takes none */
+	const char *argument; /* the name of its argument in the help; NULL: it takes none */
 	enum cli_option_kind kind;
 	size_t offset; /* into struct cli_options */
 	const char *help;
@@ -104,8 +104,8 @@ struct cli_option {
 			"start anew, whatever the image holds" \
 	}
 /*
- * What every command that runs a program takes: from which image it starts and what stays of it, and how
- * much it tells. `verb`: what is done from the generation of --at.
+ * What every command that runs a program takes: from which image it starts and what stays of it,
+ * and how much it tells. `verb`: what is done from the generation of --at.
  */
 #define CLI_RUN_FROM(image_help, every_help, verb) \
 	CLI_IMAGE(image_help), CLI_EVERY(every_help), CLI_FRESH, CLI_AT(verb), CLI_RETAIN, CLI_TRUST
@@ -143,75 +143,78 @@ extern const struct cli_command command_run, command_repl, command_eval, command
 int cli_dispatch(const struct cli_command *command, int argc, char **argv);
 /* The full help of one command, to stdout. */
 void cli_help(const struct cli_command *command);
-/* The candidate that `word` is probably a misspelling of, or NULL. `candidates` ends with NULL. */
+/* The candidate that was probably meant by `word`, or NULL. `candidates` ends with NULL. */
 const char *cli_nearest(const char *word, const char *const *candidates);
 
 /* One line on stderr, "thaw: ...". Returns `exit_code`, so that a caller can return it at once. */
 int cli_fail(int exit_code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /*
- * The same for a failed library call: the error's text, and the exit code that stands for its
- * code.
+ * The same for a library call that failed: prints the text of the error and returns the exit code
+ * for its code.
  */
 int cli_fail_error(const struct thaw_error *error, int code);
-/* The runtime's options as far as they come straight from the command line. */
+/* The options of the runtime, as far as they are options of the command line. */
 struct runtime_options cli_runtime_options(const struct cli_options *options);
 /*
- * The generation of the image that a word on the command line means: a number or a name. Returns 0 or
- * an exit code, and then it has said why.
+ * Finds the generation that a word of the command line means: a number or a name. Returns 0, or an
+ * exit code after printing why.
  */
 int cli_find(const struct thaw_image *image, const char *word, uint64_t *generation);
-/* For commands that then change the image, or run from it; those that look ask the image they have open. */
+/* The same for an image that is not open, for commands that then change it or run from it. */
 int cli_generation(const char *path, const char *word, uint64_t *generation);
-/* Open an image to look at. Returns 0 or an exit code, and then it has said why. */
+/* Open an image for reading. Returns 0, or an exit code after printing why. */
 int cli_open(const char *path, struct thaw_image **image);
 /*
- * An image could not be changed. Where a program has it open, says what to do about it; `instead`: what
- * else, or NULL.
+ * Prints why an image could not be changed. If a program has it open, adds what to do about it;
+ * `instead` is another way, or NULL. Returns the exit code.
  */
 int cli_fail_change(const char *image, const char *instead, const struct thaw_error *error,
 		    int code);
 /*
- * Was it in use, and is it worth another try? A process that was just killed holds its lock until the
- * kernel has taken its memory apart. Waits a little, and half a second in all.
+ * After a change failed with `code`: was the image in use, and should the caller try again? A
+ * process that was killed keeps its lock until the kernel has freed its memory. Waits 10 ms each
+ * time, half a second in all.
  */
 bool cli_again(int code, unsigned *tries);
 /*
- * What cli_generation() is for an operand, for --at, if it was given, once it is known which image is meant (NULL: none). Also an exit
- * code if it was given together with --fresh.
+ * cli_generation() for --at, once the image is known (NULL: there is none). Does nothing without
+ * --at; an exit code if --fresh was given, too.
  */
 int cli_at(const struct cli_options *options, struct runtime_options *runtime_options);
-/* With --stats or --json: the runtime's numbers, to stderr. */
+/* With --stats or --json: print the numbers of the runtime to stderr. */
 void cli_stats(struct runtime *runtime, const struct cli_options *options);
-/* Is there a regular file of this name with something in it? */
+/* Is there a regular file of this name that is not empty? */
 bool cli_file_exists(const char *path);
 
 /* ---- Generations, for people ---- */
 
-/* "8", "8,10/min,4/15min" (retain.c). False: `why` says what is wrong, with at most `room` bytes. */
+/*
+ * "8", "8,10/min,4/15min" (retain.c). False: `why` says what is wrong, with at most `room` bytes.
+ */
 bool parse_retention(const char *word, struct cli_retention *retention, char *why, size_t room);
 
-/* "between turns", "mid-turn": what the kinds of generations (enum thaw_kind) mean here. */
+/* "between turns" or "mid-turn": the word for an enum thaw_kind. */
 const char *kind_word(uint32_t kind);
 /* The generations of an image with their names, for people (log.c). Returns 0 or an exit code. */
 int log_print(const char *image);
 
-/* ---- Working through whole images (progress.c) ---- */
+/* ---- Reading or writing whole images (progress.c) ---- */
 
-/* A bar on stderr, if that is a terminal and nobody asked for quiet. */
+/* A bar on stderr, if that is a terminal and --quiet was not given. */
 struct progress {
 	const char *verb;
 	bool bar, shown;
 	uint64_t time_ns; /* when it was drawn last */
 };
 void progress_begin(struct progress *progress, const char *verb, const struct cli_options *options);
-/* Returns non-zero once the program was asked to end (after interrupt_catch). */
+/* Returns non-zero once a signal has asked the program to end (see interrupt_catch). */
 int progress_show(struct progress *progress, uint64_t done, uint64_t total);
 void progress_clear(struct progress *progress);
-/* From now on the first SIGINT, SIGTERM or SIGHUP only makes progress_show() say so. */
+/* From now on, the first SIGINT, SIGTERM or SIGHUP only makes progress_show() return non-zero. */
 void interrupt_catch(void);
-/* cli_fail_change(), or, if that is why it failed, what a program ended by the signal exits with. */
+/* cli_fail_change(); but if a signal was the reason, the exit code of a program that it ended. */
 int interrupt_fail(const char *image, const struct thaw_error *error, int code);
-/* "generation 3, pages 5 to 7: ...", without a newline; and as an object. */
+/* Print "generation 3, pages 5 to 7: ..." without a newline; or write it as an object. */
 void damage_print(const struct thaw_damage *damage);
 void damage_json(struct json *json, const char *key, const struct thaw_damage *damage);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* clone.c - thaw clone: an independent image with the same generations. The old one may be in use. */
+/* clone.c - thaw clone: copies an image with its generations. The old image may be in use. */
 #include "cli.h"
 
 static int progress(void *arg, uint64_t done, uint64_t total)

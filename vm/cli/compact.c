@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* compact.c - thaw compact: an image is rewritten without what is free in it. Nobody may use it. */
+/*
+ * compact.c - thaw compact: rewrites an image without its free space. The image must not be in use.
+ */
 #include "cli.h"
 
 static int progress(void *arg, uint64_t done, uint64_t total)

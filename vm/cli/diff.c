@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * diff.c - thaw diff: what is different between two generations. The comparison is heap_diff.c's. Reads
- * only; the image may be in use.
+ * diff.c - thaw diff: what is different between two generations. vm/inspect/heap_diff.c compares
+ * the heaps. Reads only; the image may be in use.
  */
 #include <stdlib.h>
 
@@ -14,7 +14,10 @@ static int say(int code, const struct thaw_error *error)
 	return code ? cli_fail_error(error, code) : 0;
 }
 
-/* The two that were named; or the named one and the newest; or the two newest. 0 or an exit code. */
+/*
+ * The generations to compare: two that are named, or the named one and the newest, or the two
+ * newest. Returns 0 or an exit code.
+ */
 static int choose(const struct thaw_image *image, const char *path, int count, char **words,
 		  uint64_t generations[2])
 {
@@ -73,7 +76,7 @@ static int compare_all(struct thaw_image *image, const char *path, const uint64_
 	options->pages.bytes_each = info.page_bytes;
 	code = thaw_image_diff(image, generations[0], generations[1], count_pages, &options->pages,
 			       error);
-	/* What was lost is counted; whether it is missed, the objects will tell. */
+	/* Lost pages are counted. The comparison of the objects fails if it needs one of them. */
 	if (code && code != THAW_EDAMAGED)
 		return code;
 	code = inspection_open(&looks[0], image, path, generations[0], error);

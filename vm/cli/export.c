@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * export.c - thaw export: what is in a generation, as JSON for people or as a snapshot for Chrome's
- * DevTools. Reads only, and as data: no code of the program runs. The image may be in use.
+ * export.c - thaw export: the contents of a generation, as JSON for people or as a heap snapshot
+ * for Chrome's DevTools. Reads only, and as data: no code of the program runs. The image may be in
+ * use.
  */
 #define _GNU_SOURCE
 #include <stdlib.h>
@@ -12,7 +13,7 @@
 #include "inspect/export_json.h"
 #include "inspect/heap_snapshot.h"
 
-/* A snapshot is nothing to look at: at a terminal, it goes to a file beside the image. */
+/* Nobody reads a snapshot on a terminal: it goes to a file beside the image then. */
 static char *default_path(const char *image, bool snapshot)
 {
 	const char *slash = strrchr(image, '/'), *dot = strrchr(image, '.');

@@ -17,7 +17,7 @@ static void uuid_text(const uint8_t uuid[16], char text[37])
 			       uuid[i]);
 }
 
-/* The one taken between turns that the newest, the last, goes back to; NULL: there is none. */
+/* The generation between turns that the newest one falls back to; NULL: there is none. */
 static const struct thaw_generation *between_turns(const struct thaw_generation *generations,
 						   int count)
 {
@@ -118,7 +118,7 @@ static void row_names(struct table *table, const struct inspected *image)
 		row(table, "names", text);
 }
 
-/* How scattered it is: what a reader of the newest pays, and what a writer finds. */
+/* Fragmentation: of the pages of the newest generation, and of the free space. */
 static void row_fragmentation(struct table *table, const struct thaw_image_info *info)
 {
 	uint64_t bytes = info->newest_pages * info->page_bytes;

@@ -8,7 +8,7 @@
 
 #include "cli.h"
 
-#define LINE_COLUMNS 120 /* names that a line has no room for get lines of their own */
+#define LINE_COLUMNS 120 /* names that do not fit continue on further lines */
 #define NAMES_INDENT 12
 #define ORIGIN_BYTES 40
 
@@ -70,7 +70,7 @@ static void print_json(const struct log *log)
 	putchar('\n');
 }
 
-/* What it descends from, where that is not the line above. */
+/* The generation that it descends from, unless that is the one in the line above. */
 static const char *origin(const struct log *log, int i, char text[ORIGIN_BYTES])
 {
 	const struct thaw_generation *g = &log->generations[i];
@@ -110,7 +110,10 @@ static void table_fill(struct table *table, const struct log *log)
 	}
 }
 
-/* A line of `length` columns is printed: its names begin in `column`, or below if they do not fit. */
+/*
+ * After a line of `length` columns: print its names from `column` on, or below it if they do not
+ * fit.
+ */
 static void print_names(const struct log *log, uint64_t number, size_t length, size_t column)
 {
 	bool first = true;
@@ -133,7 +136,7 @@ static void print_names(const struct log *log, uint64_t number, size_t length, s
 	}
 }
 
-/* Of a line of the table, without the blanks at its end. */
+/* The length of a line of the table without its trailing blanks. */
 static size_t line_length(const char *line)
 {
 	size_t length = strcspn(line, "\n");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * map.c - thaw map: a picture of a generation's heap, or its numbers. This file counts pages into the
- * cells of the picture; map_draw.c draws. Reads only; the image may be in use.
+ * map.c - thaw map: a picture of a generation's heap, or its numbers. This file counts pages into
+ * the cells of the picture; map_draw.c draws. Reads only; the image may be in use.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -26,7 +26,7 @@ static void counts_add(struct map_counts *to, const struct map_counts *kind, uin
 	to->resident += kind->resident * pages;
 }
 
-/* `kind` has a one for each count that grows by the pages. */
+/* `kind` is 1 in each count that the pages belong to, else 0. */
 static void map_add(struct map *map, uint64_t first, uint64_t pages, const struct map_counts *kind,
 		    uint32_t rank)
 {
@@ -92,7 +92,7 @@ static void find_names(struct map *map, const struct thaw_image *image)
 						 "%s%s", used ? ", " : "", map->name[i].name);
 }
 
-/* Which generation it is. `number` 0: the newest. */
+/* `number` 0: the newest. */
 static int find_generation(struct map *map, const struct thaw_image *image, uint64_t number,
 			   struct thaw_error *error)
 {
@@ -110,7 +110,7 @@ static int find_generation(struct map *map, const struct thaw_image *image, uint
 	return code ? failure(error, code, "%s: holds no generation yet", map->path) : 0;
 }
 
-/* THAW_EDAMAGED: some of it is lost, and the rest is there. */
+/* THAW_EDAMAGED: a part is lost, and the rest can be drawn. */
 static int gather(struct map *map, struct thaw_image *image, uint64_t number,
 		  struct thaw_error *error)
 {
@@ -166,7 +166,7 @@ static void print_json(const struct map *map, FILE *to)
 	fputc('\n', to);
 }
 
-/* All of it at once, when nothing can go wrong any more but the disk. */
+/* The whole picture is written at once: only the disk can fail by now. */
 static int write_output(const struct map *map, const char *path, const char *bytes, size_t count)
 {
 	struct thaw_error error = {0};

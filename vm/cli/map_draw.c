@@ -11,9 +11,9 @@
  *	            working set   where there is any; stronger: touched earlier
  *	            resident      where there is any; paler: less than half of the cell
  *
- * What a track means is told by its place as well as by its colour, and the colours are those of Okabe and
- * Ito (Color Universal Design, 2008). Each track of a row is one path that goes along its outline, about six
- * bytes where something changes: so even a heap in which every cell differs from the next stays below 300 KB.
+ * A track can be told by its place as well as by its colour; the colours are those of Okabe and Ito (Color
+ * Universal Design, 2008). Each track of a row is one path along its outline, about six bytes for each change,
+ * so the picture stays below 300 KB even if every cell differs from the next.
  */
 #include <string.h>
 
@@ -24,7 +24,7 @@
 #define WIDTH (LEFT + GRID_WIDTH + 32u)
 #define COLUMNS 128u
 #define SHADES 4u      /* of the working set */
-#define DIRTY_LEAST 2u /* one is lost on a screen */
+#define DIRTY_LEAST 2u /* one would not be seen on a screen */
 
 struct drawing {
 	const struct map *map;
@@ -37,7 +37,10 @@ struct drawing {
 
 /* ---- Text ---- */
 
-/* How long the UTF-8 sequence is that starts here; 0: it is none, XML has no such character, or a terminal obeys it. */
+/*
+ * Bytes of the UTF-8 sequence at `c`; 0: it is malformed, not allowed in XML, or controls a
+ * terminal.
+ */
 static unsigned sequence_bytes(const unsigned char *c)
 {
 	unsigned bytes = *c < 0x80 ? 1 : *c >= 0xf0 ? 4 : *c >= 0xe0 ? 3 : 2;
@@ -80,7 +83,7 @@ static void put_text(FILE *to, const char *text)
 	}
 }
 
-/* What fits of a path is its end. */
+/* Of a path that is too long, the end is shown. */
 static const char *path_end(const char *path, size_t most)
 {
 	size_t bytes = strlen(path);
@@ -114,7 +117,7 @@ static struct text format_share(uint64_t part, uint64_t whole)
 	return text;
 }
 
-/* "512 KiB", "3 MiB", "1.5 MiB": of whole pages. */
+/* "512 KiB", "3 MiB", "1.5 MiB"; `bytes` is a number of whole pages. */
 static struct text format_offset(uint64_t bytes)
 {
 	struct text text = format_bytes(bytes);
@@ -155,7 +158,7 @@ static void draw_title(struct drawing *drawing)
 	snprintf(text, sizeof(text), "%s%s, generation %s%s%s%s%s", end == map->path ? "" : "...",
 		 end, format_number(map->generation.number).s, *map->names ? " (" : "", map->names,
 		 *map->names ? ")" : "", map->newest ? ", the newest" : "");
-	/* Names may be many. */
+	/* There may be many names. */
 	if (strlen(text) > 96)
 		snprintf(text, sizeof(text), "%s%s, generation %s", end == map->path ? "" : "...",
 			 end, format_number(map->generation.number).s);
@@ -284,10 +287,10 @@ static void draw_legend(struct drawing *drawing)
 
 /* ---- The heap ---- */
 
-/* How high each column of a track is; one past the end is 0. */
+/* The height of each column of a track, and a 0 after the last. */
 typedef uint8_t heights[COLUMNS + 1];
 
-/* Along the outline, from the left end of the base line and back. */
+/* One path around the track, from the left end of its base line and back. */
 static void draw_outline(const struct drawing *drawing, unsigned base, const heights high,
 			 unsigned count, const char *class)
 {
@@ -311,7 +314,7 @@ static void draw_outline(const struct drawing *drawing, unsigned base, const hei
 	fprintf(drawing->to, "v%dz\"/>\n", before);
 }
 
-/* Something is seen, and all is seen only if it is all. */
+/* At least 1 if there is any, and the full height only if it is all. */
 static uint8_t height_of(uint64_t part, uint64_t whole, unsigned most)
 {
 	unsigned high = scaled(part, whole, most);
@@ -335,7 +338,7 @@ static void draw_contents(const struct drawing *drawing, const struct map_cell *
 		unsigned high;
 
 		stored[i] = height_of(counts->stored, all, drawing->contents);
-		/* Above it, high enough to be seen, if need be at its cost. */
+		/* On top of it, high enough to be seen, even if the other becomes lower. */
 		high = height_of(counts->stored + counts->dirty, all, drawing->contents);
 		if (counts->dirty && high < stored[i] + DIRTY_LEAST)
 			high = stored[i] + DIRTY_LEAST;
@@ -384,7 +387,7 @@ static void draw_tracks(const struct drawing *drawing, const struct map_cell *ce
 	draw_outline(drawing, base, resident[1], count, "resident half");
 }
 
-/* Offsets within a row, above the first. */
+/* The scale above the first row: offsets within a row. */
 static void draw_scale(const struct drawing *drawing)
 {
 	uint64_t row_bytes = drawing->columns * drawing->map->cell_pages * drawing->map->page_bytes;
@@ -434,7 +437,7 @@ static void draw_heap(struct drawing *drawing)
 	}
 }
 
-/* As many rows as are at hand, and columns that are wide where there are few. */
+/* Use all rows that there is room for; fewer cells get wider columns. */
 static void choose_layout(struct drawing *drawing)
 {
 	unsigned cells = (unsigned)drawing->map->cells;

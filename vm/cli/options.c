@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * options.c - from argv to struct cli_options, driven by each command's table; from the same
- * table comes its help. Nothing here knows what a command does.
+ * options.c - reads argv into struct cli_options by the table of the command, and prints the
+ * command's help from the same table. It knows no command.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -17,7 +17,7 @@
 
 #define OPTIONS_MAX 24
 
-/* Whatever stands in it: a file's name and an image's words must not steer the terminal. */
+/* Escaped: the name of a file, or what an image contains, must not control the terminal. */
 int cli_fail(int exit_code, const char *format, ...)
 {
 	char *line = NULL, *escaped = NULL;
@@ -52,7 +52,9 @@ bool cli_file_exists(const char *path)
 	return !stat(path, &status) && S_ISREG(status.st_mode) && status.st_size > 0;
 }
 
-/* Edits (insert, delete, replace) between two short words; Wagner and Fischer 1974, one row kept. */
+/*
+ * Edits (insert, delete, replace) between two short words; Wagner and Fischer 1974, one row kept.
+ */
 static unsigned distance(const char *a, const char *b)
 {
 	size_t columns = strlen(b);
@@ -83,7 +85,7 @@ static unsigned distance(const char *a, const char *b)
 const char *cli_nearest(const char *word, const char *const *candidates)
 {
 	const char *nearest = NULL;
-	unsigned best = 3; /* further away it is another word */
+	unsigned best = 3; /* with more edits, it is another word */
 
 	for (; *candidates; candidates++) {
 		unsigned d = distance(word, *candidates);
@@ -121,7 +123,7 @@ void cli_help(const struct cli_command *command)
 		printf("\nexamples:\n%s", command->examples);
 }
 
-/* How to ask for this command's help, as part of an error message. */
+/* The command line for help, to be put in an error message. */
 static const char *help_hint(const struct cli_command *command)
 {
 	static char hint[64];
@@ -192,8 +194,8 @@ static int take(const struct cli_option *option, const char *argument, struct cl
 }
 
 /*
- * getopt's own tables out of ours. The value of an option is its index + 256; '+' stops at the
- * first operand, '-' gives each operand as the argument of an option 1.
+ * Makes getopt's tables from ours. The value of an option is its index + 256. '+' makes getopt stop
+ * at the first operand; '-' makes it return each operand as the argument of an option 1.
  */
 static void getopt_tables(const struct cli_command *command, struct option *long_options,
 			  char *letters)
@@ -228,8 +230,8 @@ static const struct cli_option *find(const struct cli_command *command, int valu
 }
 
 /*
- * Options may stand before, between and behind the operands, which are moved to the front: argv[1] and
- * so on, `operands` of them.
+ * Options may stand before, between and after the operands. The operands are moved to argv[1] and
+ * so on; `operands` is how many there are.
  */
 static int parse(const struct cli_command *command, int argc, char **argv,
 		 struct cli_options *options, int *operands)
@@ -246,7 +248,7 @@ static int parse(const struct cli_command *command, int argc, char **argv,
 		int at = optind;
 
 		value = getopt_long(argc, argv, letters, long_options, NULL);
-		if (value == 1) { /* getopt is past it */
+		if (value == 1) { /* an operand; getopt has passed it */
 			argv[++*operands] = optarg;
 			continue;
 		}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * page_changes.c - thaw diff at the level of pages: in which of them the heaps of two generations
- * differ, whatever they hold and whoever wrote them. Reads only; the image may be in use.
+ * page_changes.c - thaw diff --pages: which pages of the heap differ between two generations, for
+ * images of any engine. Reads only; the image may be in use.
  */
 #include "page_changes.h"
 

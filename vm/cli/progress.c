@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * progress.c - what the commands that work through whole images share: a progress bar, ending in order on
- * Ctrl-C, and how damage is told. One thread.
+ * progress.c - what the commands that read or write whole images share: a progress bar, a clean end
+ * on Ctrl-C, and the printing of damage. One thread.
  */
 #include <errno.h>
 #include <signal.h>
@@ -11,7 +11,7 @@
 #include "base/clock.h"
 #include "cli.h"
 
-static volatile sig_atomic_t interrupted; /* by which signal */
+static volatile sig_atomic_t interrupted; /* the number of the signal; 0: none came */
 
 void progress_begin(struct progress *progress, const char *verb, const struct cli_options *options)
 {
@@ -55,7 +55,7 @@ static void interrupt(int number)
 
 void interrupt_catch(void)
 {
-	/* The second one ends the program at once, as it would without this. */
+	/* A second signal ends the program at once, as by default. */
 	struct sigaction action = {.sa_handler = interrupt, .sa_flags = (int)SA_RESETHAND};
 	static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* repair.c - thaw repair: what is whole of a damaged image, as a new one. */
+/* repair.c - thaw repair: copies the undamaged generations of an image to a new one. */
 #include "cli.h"
 
 struct repairing {

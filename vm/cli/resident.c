@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * resident.c - which pages of a heap are in the memory of the process that has it open, as far as the
- * kernel tells whoever asks (who may look into that process: its user, or root). Nothing of the process
- * is stopped or touched, so what is told may be a moment old.
+ * resident.c - which pages of a heap are in the memory of the process that has it open. The kernel
+ * says it to the user of that process and to root. The process is neither stopped nor changed, so
+ * the answer may be a moment old.
  *
- * The heap is the one stretch of its address space that is registered with userfaultfd, which the
- * kernel shows as "um", "uw" or "ui" among the VmFlags in /proc/PID/smaps (proc_pid_smaps(5)). Its
- * first page is the heap's first page (uffd/region.h).
+ * The heap is the only part of the address space that is registered with userfaultfd, which the
+ * kernel shows as "um", "uw" or "ui" among the VmFlags in /proc/PID/smaps (proc_pid_smaps(5)). It
+ * begins with the first page of the heap (uffd/region.h).
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -20,15 +20,15 @@
 #include "map.h"
 
 #define PRESENT (1ull << 63) /* in an entry of /proc/PID/pagemap: the page is in memory */
-#define ENTRIES 8192u	     /* read at once */
-#define RANGES 1024u	     /* told at once */
+#define ENTRIES 8192u	     /* read per call */
+#define RANGES 1024u	     /* ranges per call */
 
 struct heap_range {
 	uint64_t from, to;
 	bool several;
 };
 
-/* "rd wr mr mw me um uw": is one of them userfaultfd's? */
+/* `line` is like "rd wr mr mw me um uw": is one of them a flag of userfaultfd? */
 static bool flags_tracked(const char *line)
 {
 	return strstr(line, " um") || strstr(line, " uw") || strstr(line, " ui");
@@ -65,9 +65,9 @@ static bool find_heap(uint64_t pid, struct heap_range *heap)
 	return true;
 }
 
-/* Runs of pages in the order of their addresses, of which one may begin in the page that another ends in. */
+/* Runs of pages in ascending order; one may begin in the page in which the one before ends. */
 struct runs {
-	uint64_t first, pages; /* not told yet: more may join it */
+	uint64_t first, pages; /* the run that may still grow */
 	void (*run)(void *arg, uint64_t first, uint64_t pages);
 	void *arg;
 };
@@ -84,8 +84,9 @@ static void runs_add(struct runs *runs, uint64_t first, uint64_t end)
 }
 
 /*
- * What is in memory of `count` of the kernel's pages, of which `each` make one of the image: that is in memory if
- * some of it is. The kernel tells ranges, and passes over what is not there (Linux 6.7). False: it cannot.
+ * Finds which of `count` pages of the kernel are in memory. `each` of them make one page of the
+ * image, which counts as in memory if any of them is. The kernel returns ranges and skips the rest
+ * (Linux 6.7). False: this kernel cannot.
  */
 static bool scan_entries(int pagemap, uint64_t from, uint64_t count, unsigned each,
 			 struct runs *runs)
@@ -108,14 +109,14 @@ static bool scan_entries(int pagemap, uint64_t from, uint64_t count, unsigned ea
 
 		if (found < 0 && errno == EINTR)
 			continue;
-		if (found < 0) { /* or the process has ended in the middle */
+		if (found < 0) { /* or the process has ended meanwhile */
 			told = next != from * bytes;
 			break;
 		}
 		for (int i = 0; i < found; i++)
 			runs_add(runs, (ranges[i].start / bytes - from) / each,
 				 ((ranges[i].end - 1) / bytes - from) / each + 1);
-		/* walk_end alone may lie before what was told (tracker_wp_async.c). */
+		/* walk_end may be before the end of the last range (tracker_wp_async.c). */
 		next = found && ranges[found - 1].end > scan.walk_end ? ranges[found - 1].end
 								      : scan.walk_end;
 	}
@@ -123,7 +124,7 @@ static bool scan_entries(int pagemap, uint64_t from, uint64_t count, unsigned ea
 	return told;
 }
 
-/* The same before Linux 6.7: an entry for each page, also for what is not there. */
+/* The same before Linux 6.7: reads an entry for each page. */
 static void read_entries(int pagemap, uint64_t from, uint64_t count, unsigned each,
 			 struct runs *runs)
 {
@@ -158,7 +159,8 @@ const char *resident_pages(uint64_t pid, uint64_t pages, uint32_t page_bytes,
 
 	if (!pid)
 		return "not running";
-	if (page_bytes % kernel_bytes) /* then no process of this machine has it open */
+	if (page_bytes %
+	    kernel_bytes) /* the image is of a machine with larger pages: no process here has it open */
 		return "unknown: its pages are smaller than this machine's";
 	if (!find_heap(pid, &heap))
 		return "unknown: only the user of its process may look into it";

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * retain.c - what --retain says: how many generations to keep, and which older ones by age
- * (thaw_options.retain, thinning). Pure functions.
+ * retain.c - reads the argument of --retain: how many of the newest generations are kept, and how
+ * many older ones per period (thaw_options.retain, thinning). Pure functions.
  */
 #include <ctype.h>
 #include <errno.h>
@@ -10,7 +10,7 @@
 
 #include "cli.h"
 
-#define RETAIN_MAX 2000u  /* as thaw_options says */
+#define RETAIN_MAX 2000u  /* the limit of thaw_options */
 #define THINNED_MAX 1000u /* of all rules together */
 
 static const struct {
@@ -22,7 +22,7 @@ static const struct {
 	{"hours", 3600}, {"w", 604800}, {"week", 604800}, {"weeks", 604800},
 };
 
-/* Digits at its start. False: there are none, or too many. */
+/* Read the digits at `at` and move past them. False: there are none, or too many. */
 static bool number_read(const char **at, uint64_t *number)
 {
 	char *end;
@@ -35,7 +35,7 @@ static bool number_read(const char **at, uint64_t *number)
 	return !errno;
 }
 
-/* "min", "15min": NULL, or what is wrong with it. */
+/* Read a period, such as "min" or "15min". Returns NULL, or what is wrong with it. */
 static const char *period_read(const char *at, uint64_t *period_ns)
 {
 	uint64_t count = 1;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * rollback.c - thaw rollback: an old generation becomes the newest. One commit of the image
- * (thaw_image_rollback), so nothing else may have it open meanwhile.
+ * rollback.c - thaw rollback: an old generation becomes the newest. This is a commit of the image
+ * (thaw_image_rollback), so the image must not be in use.
  */
 #include "cli.h"
 

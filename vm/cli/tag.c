@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * tag.c - thaw tag: the names of generations. Giving one and taking one away are commits of the image
- * (thaw_image_tag), so nothing else may have it open meanwhile; listing them reads only.
+ * tag.c - thaw tag: the names of generations. Giving and removing one are commits of the image
+ * (thaw_image_tag), so the image must not be in use; listing them reads only.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -120,7 +120,7 @@ static int take_away(const struct cli_options *options, const char *image)
 	struct thaw_error error = {0};
 	uint64_t generation = 0;
 	unsigned tries = 0;
-	/* It can only be named by its name here: a number is none. */
+	/* Finds it by its name: a name is never a number. */
 	int code = cli_generation(image, options->remove, &generation);
 
 	if (code)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * verify.c - thaw verify: every byte that any retained generation reaches is read and checked.
- * Writes nothing to the image; the image may be in use.
+ * verify.c - thaw verify: reads and checks every byte that belongs to a retained generation.
+ * Reads only; the image may be in use.
  */
 #include "cli.h"
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * describe.h - words for the values of a heap: the name of a property as source code has it, a number as
- * JavaScript prints it, an object in a few words. All of it is appended to a text. One thread.
+ * describe.h - words for the values of a heap: the name of a property as source code has it, a
+ * number as JavaScript prints it, an object in a few words. All of it is appended to a text. One
+ * thread.
  */
 #ifndef VM_INSPECT_DESCRIBE_H
 #define VM_INSPECT_DESCRIBE_H
@@ -10,11 +11,14 @@
 #include "base/text_buffer.h"
 
 /*
- * The name of a property as source code appends it to an object: `.name`, `[3]`, `["a b"]`, `[Symbol.iterator]`,
- * `.#private`.
+ * The name of a property as source code appends it to an object: `.name`, `[3]`, `["a b"]`,
+ * `[Symbol.iterator]`, `.#private`.
  */
 void describe_property(struct text_buffer *text, struct graph *graph, uint32_t atom);
-/* The shortest decimal that reads back as the same number, as JavaScript prints it: "0.1", "-0", "NaN". */
+/*
+ * The shortest decimal that reads back as the same number, as JavaScript prints it: "0.1", "-0",
+ * "NaN".
+ */
 void describe_number(struct text_buffer *text, double number);
 /* A word for the type of a value: "number", "string", "Map", the name of a class. */
 void describe_type(struct text_buffer *text, struct graph *graph, struct graph_value value);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * diff_print.c - prints the differences between two generations: lines for people, or JSON. Called by
- * heap_diff.c. One thread.
+ * diff_print.c - prints the differences between two generations: lines for people, or JSON. Called
+ * by heap_diff.c. One thread.
  */
 #include <stdlib.h>
 

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: MIT
 /*
- * export_json.c - a generation as JSON for people: the globals and the variables of modules, as values.
- * Called by thaw export. One thread. Must never run the program's code.
+ * export_json.c - a generation as JSON for people: the globals and the variables of modules, as
+ * values. Called by thaw export. One thread. Must never run the program's code.
  *
- * What JSON has a form for is written in that form. Everything else is an object with a "$type"; a property of the
- * program whose name begins with $ gets another $ in front. An object is written where it is met first;
- * where it is met again, {"$ref": "path"} stands for it, and the same goes for a long text. What is left
- * out is said: "$cut", "$more".
+ * What JSON has a form for is written in that form. Everything else is an object with a "$type"; a
+ * property of the program whose name begins with $ gets another $ in front. An object is written
+ * where it is met first; where it is met again, {"$ref": "path"} stands for it, and the same goes
+ * for a long text. What is left out is said: "$cut", "$more".
  *
- * Memory is taken for the objects on the way down with what they refer to (up to the limit each), and for a
- * record of every object that was met. This file writes the document, export_json_object.c the objects,
- * export_json_value.c single values, export_json_path.c the paths.
+ * Memory is taken for the objects on the way down with what they refer to (up to the limit each),
+ * and for a record of every object that was met. This file writes the document,
+ * export_json_object.c the objects, export_json_value.c single values, export_json_path.c the
+ * paths.
  */
 #include <errno.h>
 #include <stdlib.h>

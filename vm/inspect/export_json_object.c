@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
- * export_json_object.c - an object and all that it leads to, as JSON. Part of export_json.c. One thread.
+ * export_json_object.c - an object and all that it leads to, as JSON. Part of export_json.c. One
+ * thread.
  *
- * The walk goes depth first, with a stack in the host's memory: a heap may nest objects deeper than the C
- * stack would bear.
+ * The walk goes depth first, with a stack in the host's memory: a heap may nest objects deeper than
+ * the C stack would bear.
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * export_json_path.c - which objects were written already, and by which path one gets to them: what is met
- * again is written as {"$ref": "path"}. Part of export_json.c. One thread.
+ * export_json_path.c - which objects were written already, and by which path one gets to them: what
+ * is met again is written as {"$ref": "path"}. Part of export_json.c. One thread.
  */
 #include <stdlib.h>
 #include <string.h>

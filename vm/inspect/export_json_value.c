@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * export_json_value.c - single values: those that JSON has a form for, and all others as an object with a
- * "$type". Part of export_json.c. One thread.
+ * export_json_value.c - single values: those that JSON has a form for, and all others as an object
+ * with a "$type". Part of export_json.c. One thread.
  */
 #include <math.h>
 #include <stdlib.h>

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 /*
- * graph.c - a JavaScript heap as data: its words, its values, and whether its layout is the one that this
- * build knows. graph_edges.c has what objects refer to, graph_text.c what they are called.
+ * graph.c - a JavaScript heap as data: its words, its values, and whether its layout is the one
+ * that this build knows. graph_edges.c has what objects refer to, graph_text.c what they are
+ * called.
  *
- * Owns struct graph. The heap is one WebAssembly memory with a QuickJS runtime in it, at addresses that
- * graph_layout.h knows. Nothing of it is trusted: every address is checked before it is used, nothing
- * recurses, and every walk is paid for step by step (graph_begin).
+ * Owns struct graph. The heap is one WebAssembly memory with a QuickJS runtime in it, at addresses
+ * that graph_layout.h knows. Nothing of it is trusted: every address is checked before it is used,
+ * nothing recurses, and every walk is paid for step by step (graph_begin).
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -101,7 +102,10 @@ struct graph_value graph_guess(struct graph *graph, enum graph_kind kind, uint32
 {
 	struct graph_value none = {GRAPH_OTHER, 0};
 
-	/* While its function runs, a variable is in the frame, and the collector does not track its cell. */
+	/*
+	 * While its function runs, a variable is in the frame, and the collector does not track its
+	 * cell.
+	 */
 	if (kind == GRAPH_CELL && address && address % 8 == 0 &&
 	    graph_has(graph, address, kinds[kind].bytes) &&
 	    !load8(graph, (uint64_t)address + CELL_DETACHED) &&

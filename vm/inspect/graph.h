@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * graph.h - the objects in a JavaScript heap, read as data: no engine runs, so no getter, no proxy trap and
- * no other code of the program does. See graph.c.
+ * graph.h - the objects in a JavaScript heap, read as data: no engine runs, so no getter, no proxy
+ * trap and no other code of the program does. See graph.c.
  *
- * A heap may be damaged, or made to do harm. It then costs time and memory in proportion to its size, and some
- * values are wrong, but nothing else happens: impossible references are left out and counted (graph_dropped).
+ * A heap may be damaged, or made to do harm. It then costs time and memory in proportion to its
+ * size, and some values are wrong, but nothing else happens: impossible references are left out and
+ * counted (graph_dropped).
  *
- * One thread per graph. The heap never changes while it is read, so the same call gives the same result.
+ * One thread per graph. The heap never changes while it is read, so the same call gives the same
+ * result.
  */
 #ifndef VM_INSPECT_GRAPH_H
 #define VM_INSPECT_GRAPH_H
@@ -21,7 +23,10 @@ struct js_blob;
 
 /* Where the heap's bytes come from. */
 struct graph_source {
-	/* Exactly `bytes` at `offset`, which lie inside the heap; 0 or a negative code, with the error set. */
+	/*
+	 * Exactly `bytes` at `offset`, which lie inside the heap; 0 or a negative code, with the
+	 * error set.
+	 */
 	int (*read)(void *arg, uint64_t offset, void *buffer, size_t bytes,
 		    struct thaw_error *error);
 	void *arg;
@@ -32,8 +37,9 @@ struct graph_source {
 struct graph;
 
 /*
- * THAW_EENGINE: this build does not know the layout of the heap. `blob` may be NULL: it only adds roots. It is
- * not needed afterwards, nor is `source`, but its `arg` and `name` must stay until graph_close().
+ * THAW_EENGINE: this build does not know the layout of the heap. `blob` may be NULL: it only adds
+ * roots. It is not needed afterwards, nor is `source`, but its `arg` and `name` must stay until
+ * graph_close().
  */
 int graph_open(const struct graph_source *source, const struct js_blob *blob, struct graph **graph,
 	       struct thaw_error *error);
@@ -46,9 +52,9 @@ uint64_t graph_dropped(const struct graph *graph);
 uint64_t graph_allocated(struct graph *graph);
 
 /*
- * Every walk ends, whatever the heap contains: each step is taken from a budget, which the heap of a real
- * program never uses up. graph_begin() fills it again. Call it at the start of every pass over the heap: two
- * passes that do the same then find the same.
+ * Every walk ends, whatever the heap contains: each step is taken from a budget, which the heap of
+ * a real program never uses up. graph_begin() fills it again. Call it at the start of every pass
+ * over the heap: two passes that do the same then find the same.
  */
 void graph_begin(struct graph *graph);
 /* Take steps from the budget for work of the caller. Returns how many of `steps` may be done. */
@@ -187,8 +193,8 @@ struct graph_edge {
 };
 
 /*
- * Calls `each` for everything that `from` refers to, primitive values too, always in the same order. Stops when
- * `each` returns something other than 0, and returns that.
+ * Calls `each` for everything that `from` refers to, primitive values too, always in the same
+ * order. Stops when `each` returns something other than 0, and returns that.
  */
 typedef int graph_each(void *arg, const struct graph_edge *edge);
 int graph_edges(struct graph *graph, struct graph_value from, graph_each *each, void *arg);
@@ -222,8 +228,8 @@ bool graph_symbol_described(struct graph *graph, struct graph_value symbol);
 /* Decimal; hexadecimal if it is very long. malloc'ed; NULL: no memory. */
 char *graph_bigint_text(struct graph *graph, struct graph_value bigint);
 /*
- * The name of an object's constructor, or else of its class; of a function, a module or bytecode its own name.
- * GRAPH_UNDEFINED: there is none; `fallback` is then a word for its class.
+ * The name of an object's constructor, or else of its class; of a function, a module or bytecode
+ * its own name. GRAPH_UNDEFINED: there is none; `fallback` is then a word for its class.
  */
 struct graph_value graph_name(struct graph *graph, struct graph_value value, const char **fallback);
 

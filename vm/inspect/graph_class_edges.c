@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * graph_class_edges.c - what an object in a JavaScript heap refers to besides its properties, by its class:
- * elements, the entries of collections, targets, results. Part of graph_edges.c.
+ * graph_class_edges.c - what an object in a JavaScript heap refers to besides its properties, by
+ * its class: elements, the entries of collections, targets, results. Part of graph_edges.c.
  */
 #include "graph_edges_state.h"
 

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT
 /*
- * graph_code_edges.c - what the program's code refers to in a JavaScript heap: functions and the variables they
- * share, functions that run or wait in the middle, bytecode, modules. Part of graph_edges.c.
+ * graph_code_edges.c - what the program's code refers to in a JavaScript heap: functions and the
+ * variables they share, functions that run or wait in the middle, bytecode, modules. Part of
+ * graph_edges.c.
  */
 #include "graph_edges_state.h"
 
-/* The variables that a closure captures: their names are in its code, their cells in the function. */
+/*
+ * The variables that a closure captures: their names are in its code, their cells in the function.
+ */
 static void closure_edges(struct walk *walk, struct graph_value code, uint32_t cells)
 {
 	struct graph *graph = walk->graph;

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT
 /*
- * graph_edges.c - what refers to what in a JavaScript heap: properties, the engine's own records, the roots.
- * graph_code_edges.c and graph_class_edges.c have the rest.
+ * graph_edges.c - what refers to what in a JavaScript heap: properties, the engine's own records,
+ * the roots. graph_code_edges.c and graph_class_edges.c have the rest.
  *
- * Every reference is a step of the budget (graph_begin): objects made to share one huge table cost no
- * more than a heap full of small ones.
+ * Every reference is a step of the budget (graph_begin): objects made to share one huge table cost
+ * no more than a heap full of small ones.
  */
 #include "graph_edges_state.h"
 
 /*
- * Entries that are read and not passed on cost less than references; but a heap must not make a reader go over
- * the same ones again and again for nothing.
+ * Entries that are read and not passed on cost less than references; but a heap must not make a
+ * reader go over the same ones again and again for nothing.
  */
 bool edge_pay(struct graph *graph, uint64_t entries)
 {

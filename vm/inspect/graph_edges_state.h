@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * graph_edges_state.h - what the files behind graph_edges() share. Each function passes the references of one
- * kind of thing to the caller's function, and stops when that has said so (`code`) or the budget has ended.
+ * graph_edges_state.h - what the files behind graph_edges() share. Each function passes the
+ * references of one kind of thing to the caller's function, and stops when that has said so
+ * (`code`) or the budget has ended.
  */
 #ifndef VM_INSPECT_GRAPH_EDGES_STATE_H
 #define VM_INSPECT_GRAPH_EDGES_STATE_H

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * graph_heap.h - what the files of the graph share: words of the heap, read only inside of its bounds.
+ * graph_heap.h - what the files of the graph share: words of the heap, read only inside of its
+ * bounds.
  */
 #ifndef VM_INSPECT_GRAPH_HEAP_H
 #define VM_INSPECT_GRAPH_HEAP_H
@@ -102,7 +103,9 @@ static inline uint16_t word16(const void *record, unsigned at)
 	return word;
 }
 
-/* The value of that kind at that address. GRAPH_OTHER: there is none, and it is counted as dropped. */
+/*
+ * The value of that kind at that address. GRAPH_OTHER: there is none, and it is counted as dropped.
+ */
 struct graph_value graph_at(struct graph *graph, enum graph_kind kind, uint32_t address);
 /* The same for an address that is only a guess: nothing is counted. */
 struct graph_value graph_guess(struct graph *graph, enum graph_kind kind, uint32_t address);

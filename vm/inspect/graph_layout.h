@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * graph_layout.h - the memory layout of quickjs-wasi 3.6.2 (QuickJS-NG 0.17.0 for wasm32): the offsets, in
- * bytes, of the fields that the graph*.c files read. No other file knows them.
+ * graph_layout.h - the memory layout of quickjs-wasi 3.6.2 (QuickJS-NG 0.17.0 for wasm32): the
+ * offsets, in bytes, of the fields that the graph*.c files read. No other file knows them.
  *
- * They were found by reading heaps of programs whose objects are known. Before a heap is read by this table,
- * graph_check() checks what must hold if it has this layout; tests/heap_graph.c compares every kind of value
- * with what the program itself printed.
+ * They were found by reading heaps of programs whose objects are known. Before a heap is read by
+ * this table, graph_check() checks what must hold if it has this layout; tests/heap_graph.c
+ * compares every kind of value with what the program itself printed.
  *
- * A JSValue is 8 bytes. Every block that the engine allocates has 8 bytes before it: what the allocator
- * keeps, the kind of garbage-collected object, and the reference count.
+ * A JSValue is 8 bytes. Every block that the engine allocates has 8 bytes before it: what the
+ * allocator keeps, the kind of garbage-collected object, and the reference count.
  */
 #ifndef VM_INSPECT_GRAPH_LAYOUT_H
 #define VM_INSPECT_GRAPH_LAYOUT_H

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * graph_object.c - what objects in a JavaScript heap have besides references: how many bytes they take, and the
- * numbers, times, bytes and states in them.
+ * graph_object.c - what objects in a JavaScript heap have besides references: how many bytes they
+ * take, and the numbers, times, bytes and states in them.
  */
 #include "graph_heap.h"
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
- * graph_text.c - texts in a JavaScript heap: strings, the names of properties and objects, BigInts, regular
- * expressions.
+ * graph_text.c - texts in a JavaScript heap: strings, the names of properties and objects, BigInts,
+ * regular expressions.
  *
- * Must never allocate as much as a length in the heap says: the caller gives a limit, and copying takes steps
- * from the budget.
+ * Must never allocate as much as a length in the heap says: the caller gives a limit, and copying
+ * takes steps from the budget.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: MIT
 /*
- * heap_diff.c - the differences between two generations, by path: the globals, the variables of modules, and
- * all that they lead to. Called by thaw diff. One thread. Must never run the program's code.
+ * heap_diff.c - the differences between two generations, by path: the globals, the variables of
+ * modules, and all that they lead to. Called by thaw diff. One thread. Must never run the program's
+ * code.
  *
- * The two graphs are walked side by side. Values with the same path are compared: primitives by value, objects
- * by their contents. Each pair of objects is compared once, under the first path that leads to it, so cycles
- * end. Each pair of variables is compared once, too, so a variable that functions share is reported once, under
- * the name of its module if it belongs to one. An object that is a key of a Map is identified by its address,
- * which never changes.
+ * The two graphs are walked side by side. Values with the same path are compared: primitives by
+ * value, objects by their contents. Each pair of objects is compared once, under the first path
+ * that leads to it, so cycles end. Each pair of variables is compared once, too, so a variable that
+ * functions share is reported once, under the name of its module if it belongs to one. An object
+ * that is a key of a Map is identified by its address, which never changes.
  *
- * Memory is taken for the pairs that wait, the set of all pairs with a step of a path for each, and for what the
- * two objects at hand refer to.
+ * Memory is taken for the pairs that wait, the set of all pairs with a step of a path for each, and
+ * for what the two objects at hand refer to.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -268,8 +269,8 @@ static int by_hash(const void *a, const void *b)
 }
 
 /*
- * Goes over the members of the newer side, in their order: calls `both` if the older side has the member too,
- * or else reports that it appeared. Then reports what only the older side has.
+ * Goes over the members of the newer side, in their order: calls `both` if the older side has the
+ * member too, or else reports that it appeared. Then reports what only the older side has.
  */
 typedef void match_each(struct diff *diff, uint32_t from, const struct member *older,
 			const struct member *newer);

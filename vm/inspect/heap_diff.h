@@ -21,8 +21,8 @@ struct heap_diff_options {
 };
 
 /*
- * Writes what is different between the older and the newer side. Returns 0 or a negative code. Errors of `to`
- * are not reported: the caller asks ferror().
+ * Writes what is different between the older and the newer side. Returns 0 or a negative code.
+ * Errors of `to` are not reported: the caller asks ferror().
  */
 int heap_diff_write(struct inspection sides[2], const struct heap_diff_options *options, FILE *to,
 		    struct thaw_error *error);

@@ -83,7 +83,10 @@ uint64_t heap_diff_hash_atom(struct diff *diff, unsigned side, uint32_t atom);
 uint64_t heap_diff_hash_key(struct diff *diff, unsigned side, struct graph_value key);
 bool heap_diff_same_primitive(struct diff *diff, struct graph_value older,
 			      struct graph_value newer);
-/* Are two objects of one class and, if they are functions, of one place? Then their members can be compared. */
+/*
+ * Are two objects of one class and, if they are functions, of one place? Then their members can be
+ * compared.
+ */
 bool heap_diff_alike(struct diff *diff, struct graph_value older, struct graph_value newer);
 /* Are they that, and the same in what they hold besides references? */
 bool heap_diff_same_object(struct diff *diff, struct graph_value older, struct graph_value newer);
@@ -92,8 +95,8 @@ bool heap_diff_same_object(struct diff *diff, struct graph_value older, struct g
 
 void diff_print_begin(struct diff *diff);
 /*
- * Report a change at the path `from` and `last`; `range` NULL: of one value. Only those of `older` and `newer`
- * count that `change` implies.
+ * Report a change at the path `from` and `last`; `range` NULL: of one value. Only those of `older`
+ * and `newer` count that `change` implies.
  */
 void diff_print_change(struct diff *diff, enum change change, uint32_t from,
 		       const struct step *last, struct graph_value older, struct graph_value newer,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * heap_diff_values.c - are two values of two generations the same? Primitives by what they are, objects by what
- * they hold besides references; and hashes, by which members of two objects find each other. Part of
- * heap_diff.c. One thread.
+ * heap_diff_values.c - are two values of two generations the same? Primitives by what they are,
+ * objects by what they hold besides references; and hashes, by which members of two objects find
+ * each other. Part of heap_diff.c. One thread.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: MIT
 /*
- * heap_snapshot.c - a generation as Chrome's .heapsnapshot: the file that the Memory panel of DevTools loads.
+ * heap_snapshot.c - a generation as Chrome's .heapsnapshot: the file that the Memory panel of
+ * DevTools loads.
  *
- * A snapshot says how many nodes and edges it has before it lists them, so the heap is walked three times:
- * to find and count, to write the nodes, to write the edges. Kept in memory: 9 bytes per node, a table
- * to find them by address, and one entry for each different text. What is read never changes, and each
- * walk has the same budget, so all three find the same.
+ * A snapshot says how many nodes and edges it has before it lists them, so the heap is walked three
+ * times: to find and count, to write the nodes, to write the edges. Kept in memory: 9 bytes per
+ * node, a table to find them by address, and one entry for each different text. What is read never
+ * changes, and each walk has the same budget, so all three find the same.
  *
- * Nodes are numbered in the order in which they are found from the roots. Objects that the collector tracks but
- * no root reaches, mostly the engine's own stacks, are children of the root "(engine)".
+ * Nodes are numbered in the order in which they are found from the roots. Objects that the
+ * collector tracks but no root reaches, mostly the engine's own stacks, are children of the root
+ * "(engine)".
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -280,8 +282,8 @@ static uint32_t node_name(struct writer *writer, struct graph_value value)
 }
 
 /*
- * An object that is not moved has the same id in every snapshot of one image, so that DevTools can compare two
- * of them. Blocks have at least 16 bytes, so address plus kind is unique.
+ * An object that is not moved has the same id in every snapshot of one image, so that DevTools can
+ * compare two of them. Blocks have at least 16 bytes, so address plus kind is unique.
  */
 static uint64_t node_id(struct graph_value value)
 {

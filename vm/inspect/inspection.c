@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * inspection.c - opens one generation of an image as a graph of objects, and says which of them are the
- * program's own. Called by the commands that look into images. One thread. Must never run the program's code.
+ * inspection.c - opens one generation of an image as a graph of objects, and says which of them are
+ * the program's own. Called by the commands that look into images. One thread. Must never run the
+ * program's code.
  */
 #include <stdlib.h>
 #include <string.h>

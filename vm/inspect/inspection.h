@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * inspection.h - one generation of an image, open as a graph of objects: what thaw export and thaw diff begin
- * with. One thread.
+ * inspection.h - one generation of an image, open as a graph of objects: what thaw export and thaw
+ * diff begin with. One thread.
  *
- * vm/inspect reads heaps as data. The command line includes this header, export_json.h, heap_snapshot.h and
- * heap_diff.h; the others are the room's own. Nothing in the room includes the command line or the policy; of
- * the guest it needs the state blob (roots), the engine's identity and its note in the heap.
+ * vm/inspect reads heaps as data. The command line includes this header, export_json.h,
+ * heap_snapshot.h and heap_diff.h; the others are the room's own. Nothing in the room includes the
+ * command line or the policy; of the guest it needs the state blob (roots), the engine's identity
+ * and its note in the heap.
  */
 #ifndef VM_INSPECT_INSPECTION_H
 #define VM_INSPECT_INSPECTION_H
@@ -22,8 +23,8 @@ struct inspection {
 };
 
 /*
- * `generation` 0: the newest. Returns 0 or a negative code, and then nothing is open: THAW_EENGINE, the
- * image is another engine's. The image may be closed before the inspection.
+ * `generation` 0: the newest. Returns 0 or a negative code, and then nothing is open: THAW_EENGINE,
+ * the image is another engine's. The image may be closed before the inspection.
  */
 int inspection_open(struct inspection *inspection, struct thaw_image *image, const char *path,
 		    uint64_t generation, struct thaw_error *error);

@@ -24,7 +24,10 @@ static size_t slot_next(const struct number_map *map, size_t slot)
 	return (slot + 1) & (map->slots - 1);
 }
 
-/* A part of the key, which tells most keys apart, so that `keys` is not read: a cache miss each time. */
+/*
+ * A part of the key, which tells most keys apart, so that `keys` is not read: a cache miss each
+ * time.
+ */
 static uint64_t entry_of(uint64_t key, size_t number)
 {
 	return (key ^ key >> 32) << 32 | (number + 1);

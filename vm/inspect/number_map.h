@@ -2,9 +2,9 @@
 /*
  * number_map.h - a set of 64-bit keys, numbered from 0 in the order they came. One thread.
  *
- * Keys are addresses in a heap, or made of them. Neighbours in the heap are neighbours in the table, which
- * saves cache misses. All else is hashed with a random salt, so that nobody can make a heap whose keys all
- * collide.
+ * Keys are addresses in a heap, or made of them. Neighbours in the heap are neighbours in the
+ * table, which saves cache misses. All else is hashed with a random salt, so that nobody can make a
+ * heap whose keys all collide.
  */
 #ifndef VM_INSPECT_NUMBER_MAP_H
 #define VM_INSPECT_NUMBER_MAP_H
