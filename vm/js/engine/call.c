@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * call.c - the ways into the program's code: evaluation, calls, and jobs (the reactions of promises).
+ * call.c - the ways into the program's code: evaluation, calls, and jobs (the reactions of
+ * promises).
  *
- * Compiling runs on the VM's side stack. The program's code runs on the turn stack, which a generation in the
- * middle of a turn contains: the frames of the turn_*() functions must never hold anything that differs from one
- * process to the next, so all that they need is in engine->entry. Owner's thread.
+ * Compiling runs on the VM's side stack. The program's code runs on the turn stack, which a
+ * generation in the middle of a turn contains: the frames of the turn_*() functions must never hold
+ * anything that differs from one process to the next, so all that they need is in engine->entry.
+ * Owner's thread.
  */
 #include <string.h>
 
@@ -67,7 +69,10 @@ static void run_compile(void *arg)
 	compile->made = made;
 }
 
-/* ---- The three ways into the program's code: they run on the turn stack (see struct turn_entry) ---- */
+/*
+ * ---- The three ways into the program's code: they run on the turn stack (see struct turn_entry)
+ * ----
+ */
 
 static void turn_evaluate(void *arg)
 {

@@ -46,10 +46,10 @@ const char js_engine_identity[] = "js-1 quickjs-wasi " JS_WASM_HASH;
  */
 #define GC_FLOOR (32ull << 20)
 #define GC_TURN_SLACK (32ull << 20)
-/* With less than 512 MiB to go, waiting for twice the live bytes would be waiting for the end. */
+/* With less than 512 MiB left, do not wait until the live bytes have doubled. */
 #define GC_CEILING (3584ull << 20)
 
-#define POLLS_CHECKED 5000u /* any number that nothing else sets the poll counter to */
+#define POLLS_CHECKED 5000u /* a value that the poll counter has only if it was set here */
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static __thread struct js_engine *current;
@@ -69,7 +69,7 @@ void engine_trap(struct js_engine *engine, const char *reason)
 	if (!engine || !engine->landing)
 		abort();
 	snprintf(engine->trap, sizeof(engine->trap), "%s", reason);
-	/* An engine entered from a host function of this one is abandoned with it. */
+	/* An engine that was entered from a host function of this one is left, too. */
 	stack = engine->turn_stack.depth ? &engine->turn_stack : &engine->side_stack;
 	vm_stack_leave(engine->running ? engine->running : stack, engine->landing);
 }
@@ -98,7 +98,7 @@ static void restore_reserve(void *arg)
 		engine->memory_refused = false;
 }
 
-/* Onto `stack` and back; `function` NULL: into the turn that was put there. */
+/* Run on `stack` and come back. `function` NULL: continue the turn whose frames are there. */
 static void cross(struct js_engine *engine, struct vm_stack *stack, void (*function)(void *arg),
 		  void *arg)
 {
@@ -128,7 +128,7 @@ static bool enter(struct js_engine *engine, struct vm_stack *stack, void (*funct
 	if (engine->trap[0])
 		return false;
 	if (engine->landing && current != engine)
-		return false; /* from another engine's host function: its frames would be in the way of both */
+		return false; /* called from a host function of another engine, whose frames are on top */
 	cross(engine, stack, function, arg);
 	if (engine->landing || !engine->note || engine->trap[0])
 		return !engine->trap[0];
@@ -198,15 +198,15 @@ static void write_explanation(const char *line)
 	const struct iovec parts[] = {
 		{(void *)"thaw: ", 6}, {(void *)line, strlen(line)}, {(void *)"\n", 1}};
 
-	/* Whoever does not read it does not keep the process from ending. */
+	/* A reader of stderr that reads nothing must not keep the process from ending. */
 	if (poll(&(struct pollfd){.fd = STDERR_FILENO, .events = POLLOUT}, 1, 1000) <= 0 ||
 	    writev(STDERR_FILENO, parts, 3) < 0)
 		return;
 }
 
 /*
- * SIGSEGV and SIGBUS, on a stack of its own. SIGSEGV may be how a page of the heap is asked for; what
- * is nobody's is left to the default action, so that the core dump is honest.
+ * SIGSEGV and SIGBUS, on a stack of its own. SIGSEGV may be a fault for a page of the heap. A
+ * signal that is not ours gets the default action, so that the core dump shows where it came from.
  */
 static void on_fault(int number, siginfo_t *info, void *context)
 {
@@ -240,7 +240,7 @@ static void on_fault(int number, siginfo_t *info, void *context)
 		engine_trap(engine, reason);
 	}
 	signal(number, SIG_DFL);
-	if (info->si_code <= 0) /* sent by somebody: it would not come again by itself */
+	if (info->si_code <= 0) /* sent by a process: returning would not raise it again */
 		raise(number);
 }
 
@@ -248,7 +248,10 @@ static void initialize_process(void)
 {
 	struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK};
 
-	/* Another handler may touch the heap, as js_poll_soon() does: not while this one brings its page. */
+	/*
+	 * Other handlers touch the heap, too (js_poll_soon()): they wait until this one has its
+	 * page.
+	 */
 	sigfillset(&action.sa_mask);
 	wasm_rt_init();
 	Z_quickjs_init_module();
@@ -305,7 +308,7 @@ static size_t engine_bytes(void)
 	return (sizeof(struct js_engine) + 0xffff) & ~(size_t)0xffff;
 }
 
-/* What the generated code asks for, and cannot be refused (wasm_rt_allocate_memory). */
+/* The memory that the generated code allocates and cannot do without (wasm_rt_allocate_memory). */
 static int scratch_is_there(void)
 {
 	void *scratch = mmap(NULL, SCRATCH_BYTES, PROT_READ | PROT_WRITE,
@@ -318,8 +321,8 @@ static int scratch_is_there(void)
 }
 
 /*
- * Everything but the heap: the module over scratch memory, its table with our functions in it,
- * stacks.
+ * Everything but the heap: the module over scratch memory, its table with our functions in it, and
+ * the stacks.
  */
 static struct js_engine *engine_new(struct thaw *heap, const struct js_host *host,
 				    struct thaw_error *error)
@@ -369,7 +372,7 @@ void js_engine_free(struct js_engine *engine)
 	vm_stack_close(&engine->side_stack, 0);
 	free(engine->bindings);
 	stack = engine->turn_stack;
-	vm_stack_close(&stack, engine_bytes()); /* the engine goes with it */
+	vm_stack_close(&stack, engine_bytes()); /* the engine is inside of it */
 }
 
 static void use_heap(struct js_engine *engine, u32 pages)
@@ -379,7 +382,7 @@ static void use_heap(struct js_engine *engine, u32 pages)
 	engine->wasm.w2c_memory.size = pages << 16;
 }
 
-/* Move from the scratch memory into the (all zero) region, without touching what stays zero. */
+/* Copy the scratch memory into the (all zero) region; pages that stay zero are not touched. */
 static int move_into_heap(struct js_engine *engine)
 {
 	static const char zeros[4096];
@@ -399,7 +402,7 @@ static int move_into_heap(struct js_engine *engine)
 	return code;
 }
 
-/* Hooks and limits live in the heap and come back with it. */
+/* Hooks and limits are in the heap, so a restore brings them back. */
 static bool create_shadow_stack(struct js_engine *engine)
 {
 	u32 block = VM(engine, malloc, sizeof(struct heap_note) + SHADOW_BYTES + 16);
@@ -421,7 +424,7 @@ static bool create_shadow_stack(struct js_engine *engine)
 	return true;
 }
 
-/* The words we read and write behind QuickJS's back must be what we think they are. */
+/* Check the words of QuickJS that are read and written here without its functions. */
 static bool check_layout(struct js_engine *engine)
 {
 	static const char code[] = "Math.random()";
@@ -445,7 +448,7 @@ static bool check_layout(struct js_engine *engine)
 	VM(engine, qjs_compute_memory_usage, usage);
 	good = good &&
 	       vm_load64(engine, usage) == vm_load32(engine, engine->runtime + RUNTIME_MALLOC_SIZE);
-	VM(engine, qjs_set_gc_threshold, 0xffffffffu); /* never: the policy is ours */
+	VM(engine, qjs_set_gc_threshold, 0xffffffffu); /* never by itself: the host decides when */
 	good = good && vm_load32(engine, engine->runtime + RUNTIME_GC_THRESHOLD) == 0xffffffffu;
 	vm_pop(engine, 26 * 8);
 	return good;
@@ -464,7 +467,7 @@ static bool reseed(struct js_engine *engine)
 struct start {
 	struct js_engine *engine;
 	const char *problem;
-	int code; /* what stands for it; 0: the caller's */
+	int code; /* the error code for it; 0: the one of the caller */
 };
 
 static void run_create(void *arg)
@@ -497,13 +500,13 @@ static void run_create(void *arg)
 	VM(engine, qjs_run_gc);
 	((struct heap_note *)vm_at(engine, engine->note))->live_bytes =
 		vm_load32(engine, engine->runtime + RUNTIME_MALLOC_SIZE);
-	/* Only now: the host's callbacks may rely on an engine that exists. */
+	/* Last, since callbacks of the host may rely on an engine that exists. */
 	VM(engine, qjs_set_interrupt_handler, 1);
 	VM(engine, qjs_set_promise_rejection_handler, 1);
 	start->problem = NULL;
 }
 
-/* Nothing that is read here is trusted further than "an address inside the heap". */
+/* Of what is read here, nothing is trusted but that it is an address inside the heap. */
 static void run_restore(void *arg)
 {
 	struct start *start = arg;
@@ -531,7 +534,7 @@ static void run_restore(void *arg)
 	start->problem = reseed(engine) ? NULL : "no randomness from the kernel";
 }
 
-/* Create and restore end alike: run the VM's part, or say why not. */
+/* The end of creating and restoring: run the part inside of the VM, or report why it failed. */
 static int engine_start(struct js_engine *engine, void (*function)(void *arg), int code,
 			struct js_engine **result, struct thaw_error *error)
 {
@@ -636,8 +639,8 @@ void engine_collect(struct js_engine *engine)
 }
 
 /*
- * QuickJS itself collects whenever it allocates an object; a poll is no worse a place: what the
- * interpreter's frames hold is referenced by count, so no collection can take it.
+ * QuickJS itself may collect whenever it allocates an object, and a poll is as safe a place: frames
+ * of the interpreter count their references, so no collection frees what they hold.
  */
 void engine_collect_inside_turn(struct js_engine *engine)
 {

@@ -4,25 +4,13 @@
  * region.
  *
  * The engine knows scripts, modules, values, jobs and exceptions. It knows no event loop, no
- * timers, no console and no checkpoint policy: runtime.c owns those and calls down. All calls
- * come from one thread, the VM's owner, and each enters the VM through one trampoline that
- * switches to one of the VM's own stacks (state.h).
+ * timers, no console and no checkpoint policy: its callers own those. All calls come
+ * from one thread, the VM's owner, and each enters the VM through one trampoline that switches to
+ * one of the VM's own stacks (state.h).
  *
- * Whole state between two calls: the linear memory (the region), its size, the stack pointer
- * global. The first is the heap's contents, the others are the struct js_small that goes into the
- * generation's state blob. In the middle of a call, the turn stack comes to it.
- *
- * The kernel never sees the heap. Without privileges, or without userfaultfd, a page that is missing, or is
- * watched for its first write, is brought in for the program only: a system call that met one would fail
- * with EFAULT. So what goes out (js_to_string(), js_to_bytes(), js_exception_text(), names of modules) is
- * copied to memory of the host's, and what comes in (js_string(), js_bytes()) is copied from there. No
- * pointer into linear memory leaves vm/js, nor reaches a function of libc that might hand it on.
- * tests/kernel_never_sees.c watches every argument of every system call.
- *
- * Values: a js_value is an owned handle (the address, in linear memory, of a boxed JSValue). 0 is
- * "an exception was thrown"; take it with js_take_exception(). Whoever receives a handle frees it
- * with js_free(). Handles survive a checkpoint inside the heap, yet nobody remembers them after a
- * restore: what must be found again hangs off the global object.
+ * The whole state between two calls is the linear memory (the region, which is the heap), its size
+ * and the stack pointer global (struct js_small, which is stored in the generation's state blob).
+ * In the middle of a call, the turn stack is a part of the state, too.
  */
 #ifndef VM_JS_ENGINE_H
 #define VM_JS_ENGINE_H
@@ -34,6 +22,16 @@
 #include "thaw.h"
 
 /*
+ * The kernel never sees the heap. Without privileges, or without userfaultfd, a page that is
+ * missing, or is watched for its first write, is brought in for the program only: a system call
+ * that met one would fail with EFAULT. So what goes out (js_to_string(), js_to_bytes(),
+ * js_exception_text(), names of modules) is copied to memory of the host's, and what comes in
+ * (js_string(), js_bytes()) is copied from there. No pointer into linear memory leaves vm/js, nor
+ * reaches a function of libc that might pass it on. tests/kernel_never_sees.c watches every
+ * argument of every system call.
+ */
+
+/*
  * The identity that goes into an image: changes whenever the wasm binary or the meaning of our
  * own state changes.
  */
@@ -43,19 +41,28 @@ extern const char js_engine_identity[];
 /* QuickJS's own limits of one value. */
 #define JS_TEXT_MAX_BYTES ((1ull << 30) - 1)
 #define JS_BYTES_MAX_BYTES ((1ull << 31) - 1)
-/* What has no size, and might have no end, is read so far; also a script, a module, a line of the shell. */
+/*
+ * The most that is read of a file without a size; and of a script, a module, a line of the shell.
+ */
 #define JS_SOURCE_MAX_BYTES (256ull << 20)
 /* A u32 address plus a u32 offset never leaves 8 GiB. */
 #define JS_HEAP_GUARD_BYTES ((8ull << 30) - JS_HEAP_MAX_BYTES)
 
 /*
- * Where the first engine of a process lies with its stack, and where its heap should: what a turn
- * that was stopped in the middle needs to find in the next process. Nothing that the kernel or ASan
- * (shadow, allocator at 0x600000000000) places by itself comes near.
+ * The address of the first engine of a process with its stack, followed by that of its heap: a turn
+ * that was stopped in the middle needs both at the same place in the next process. The kernel and
+ * ASan (shadow, allocator at 0x600000000000) place nothing near by themselves.
  */
 #define JS_PLACE_ADDRESS ((void *)0x200000000000ull)
 #define JS_HEAP_ADDRESS ((void *)0x200040000000ull)
 
+/*
+ * A js_value is an owned handle (the address, in linear memory, of a boxed JSValue). 0
+ * means that an exception was thrown; take it with js_take_exception(). The receiver of a handle
+ * frees it with js_free(). Handles stay in the heap through a checkpoint, but after a restore the
+ * host does not know them any more: what it must find again is reached from the global object or
+ * stored in the state blob.
+ */
 typedef uint32_t js_value;
 struct js_engine;
 
@@ -66,11 +73,12 @@ struct js_engine;
 typedef js_value (*js_host_function)(struct js_engine *engine, void *arg, js_value self,
 				     unsigned count, const js_value *arguments);
 struct js_host_binding {
-	const char *name; /* how the heap remembers it: never renamed once images exist */
+	const char
+		*name; /* the heap refers to it by this name: never rename it once images exist */
 	js_host_function function;
 };
 
-struct js_host { /* what the VM may ask of the world; all called on the owner's thread, inside a turn */
+struct js_host { /* what the VM calls in the host: always on the owner's thread, inside a turn */
 	void *arg;
 	const struct js_host_binding *bindings; /* ends with {NULL, NULL} */
 	/*
@@ -177,7 +185,10 @@ char *js_to_string(struct js_engine *engine, js_value value, size_t *bytes);
 /* The bytes of a Uint8Array or ArrayBuffer, malloc'ed copy; NULL if it is neither. */
 void *js_to_bytes(struct js_engine *engine, js_value value, size_t *bytes);
 
-/* The engine's name of an object's class: "Map", "Object", "Proxy". An owned string; undefined: no object. */
+/*
+ * The engine's name of an object's class: "Map", "Object", "Proxy". An owned string; undefined: no
+ * object.
+ */
 js_value js_class_name(struct js_engine *engine, js_value value);
 
 struct js_view {		/* a typed array or DataView, as it was made */
@@ -224,37 +235,41 @@ const uint8_t *js_build_id(void);
 bool js_turn_restorable(const struct js_engine *engine);
 /* Into a restored engine, before anything else runs in it. 0, or THAW_EDAMAGED. */
 int js_turn_restore(struct js_engine *engine, const void *stack, size_t bytes);
-/* The result of what was stopped: as js_call() and js_eval(); of a job, its exception or 0. */
+/*
+ * The result of the call that was stopped, as of js_call() and js_eval(); of a job, its exception
+ * or 0.
+ */
 js_value js_turn_continue(struct js_engine *engine);
 /* In `interrupt` only: end the VM here, as a trap would, with this reason. */
 _Noreturn void js_turn_abandon(struct js_engine *engine, const char *reason);
 /*
- * The next loop edge or call polls. Signal handlers of the owner's thread; a no-op while the VM is
- * not running. Can be lost: the VM may just be storing the counter that this lowers.
+ * Makes the next loop edge or call poll. For signal handlers of the owner's thread; does nothing
+ * while the VM is not running. It can be lost, if the VM is just storing the counter that this
+ * lowers: repeat it.
  */
 void js_poll_soon(struct js_engine *engine);
 
-/* In a host function: the same, and not lost. */
+/* The same in a host function, where it cannot be lost. */
 void js_poll_next(struct js_engine *engine);
 
 /*
- * Collector: the host's policy. js_gc_wanted() is cheap and true when the heap has grown enough
- * since the last collection that one between turns pays (the engine's own trigger is off: its
- * threshold overflows 32 bits above 2.86 GB).
+ * The host decides when garbage is collected. js_gc_wanted() is cheap; it is true when the heap has
+ * grown enough since the last collection to be worth one between turns. (The engine's own trigger
+ * is off: its threshold overflows 32 bits above 2.86 GB.)
  */
 bool js_gc_wanted(struct js_engine *engine);
 void js_gc(struct js_engine *engine);
 /*
- * Put collections off, while memory allows. One of a large heap takes longer than some processes
- * live: what was restored has to get on first, else every life of it begins with the same
- * collection and ends in it.
+ * Delay collections while memory allows. A collection of a large heap can take longer than a
+ * process lives. So a restored program runs first; else each process might begin with the same
+ * collection and be killed in it.
  */
 void js_hold_collections(struct js_engine *engine, bool hold);
 /* Bytes of linear memory now. */
 size_t js_heap_bytes(const struct js_engine *engine);
 /*
- * How large one thing may be that comes from outside, so that the heap could take it now: it needs
- * room for it twice, as it comes and as the value that it becomes.
+ * The most bytes that one object from outside may have to fit into the heap now. It takes its size
+ * twice: once as it comes, once as the value that is made of it.
  */
 uint64_t js_room(const struct js_engine *engine);
 

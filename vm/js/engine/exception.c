@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * exception.c - throwing into the VM, taking out of it, and the text that people read.
+ * exception.c - throws exceptions into the VM, takes them out, and makes text for people of them.
  *
  * Owns: nothing. Called by every file of vm/js/ and by the runtime, on the owner's thread.
  * Rendering an exception may run the program's own code (toString, getters): it polls for
@@ -163,7 +163,7 @@ static void append_line_end(struct exception_call *call)
 		append(call, "\n", 1);
 }
 
-/* A property, or undefined whatever goes wrong. */
+/* A property; undefined if reading it fails. */
 static u64 property(struct js_engine *engine, u64 object, const char *name)
 {
 	u32 key = vm_string(engine, name, strlen(name));
@@ -192,8 +192,8 @@ static bool append_value(struct exception_call *call, u64 value)
 }
 
 /*
- * What is thrown need not be an Error: symbols have no string, plain objects none that says
- * anything.
+ * Something other than an Error was thrown: a symbol cannot be converted to a string, and the
+ * string of a plain object says nothing.
  */
 static void append_other(struct exception_call *call, u64 value)
 {
@@ -227,7 +227,7 @@ static void append_other(struct exception_call *call, u64 value)
 		append(call, "[an exception that cannot be shown]", 35);
 }
 
-/* Frames, with the error before them: errors.js makes stacks begin with it, the engine alone does not. */
+/* The stack, after the error itself: errors.js makes stacks begin with it, the engine does not. */
 static void append_error(struct exception_call *call, u64 value, u64 stack)
 {
 	static const char frame[] = "    at ";
@@ -316,7 +316,7 @@ char *js_exception_text(struct js_engine *engine, js_value exception)
 	}
 	if (!call.out)
 		call.out = strdup(nothing);
-	while (!call.out) /* never NULL: there is nothing to say it with, but in time there may be */
+	while (!call.out) /* never NULL: wait until there is memory for the text */
 		call.out = malloc(1) ? strdup("") : NULL;
 	return call.out;
 }

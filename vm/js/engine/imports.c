@@ -3,10 +3,10 @@
  * imports.c - what the wasm module imports (env.*, WASI) and the function behind every host
  * function.
  *
- * Owns: nothing. Called by the generated code on the VM's stack, on the owner's thread, and at once
- * off it again: each import is a line at the end of this file, and the function of its name above
- * does the work on the host's stack. Everything that comes from the VM is untrusted: an address is
- * used through vm_at() (a wild one traps), and data is copied out before a system call sees it
+ * Owns nothing. Called by the generated code on the VM's stack, on the owner's thread. Each import
+ * is a line at the end of this file, which switches to the host's stack at once, where the function
+ * of the same name above does the work. Nothing that comes from the VM is trusted: addresses are
+ * used through vm_at() (a wild one traps), and data is copied before it is passed to a system call
  * (engine.h).
  */
 #define _GNU_SOURCE
@@ -21,7 +21,7 @@
 
 enum { WASI_SUCCESS = 0, WASI_BADF = 8, WASI_INVAL = 28, WASI_NOSYS = 52 };
 
-/* Host functions that call back into the VM, one in the other: each level takes of the host's stack. */
+/* How deep host functions may nest that call back into the VM: each level uses the host's stack. */
 #define NESTED_MAX 64u
 
 /* From the VM's stack to the host's. */
@@ -55,8 +55,8 @@ static const struct js_host_binding *find_binding(const struct js_engine *engine
 }
 
 /*
- * The host sees the arguments where QuickJS has them: a JSValue in linear memory is what a handle
- * is.
+ * The host gets the arguments where QuickJS has them: the address of a JSValue in linear memory is
+ * a handle.
  */
 static js_value call_binding(struct js_engine *engine, const struct js_host_binding *binding,
 			     u32 self, u32 count, u32 arguments)
@@ -137,8 +137,8 @@ u64 native_host_function(struct js_engine *engine, u32 context, u64 self, u32 co
 /* ---- env ---- */
 
 /*
- * The package's own way to host functions; ours do not go through it, so only a strange image can
- * get here.
+ * How the npm package calls host functions. Thaw's do not use it, so only a damaged or hostile
+ * image can get here.
  */
 static u64 host_call(void *arg)
 {
@@ -147,7 +147,7 @@ static u64 host_call(void *arg)
 	return js_throw_error(call->engine, "Error", "this host function is not one of thaw's");
 }
 
-/* The one place where a turn may be stopped. */
+/* The only place where a turn may be stopped. */
 static u64 host_interrupt(void *arg)
 {
 	struct js_engine *engine = ((const struct outgoing *)arg)->engine;
@@ -160,7 +160,10 @@ static u64 host_interrupt(void *arg)
 	return end;
 }
 
-/* (promise, reason, handled): the boxes are ours to free. Either may be 0 when memory has ended. */
+/*
+ * (promise, reason, handled): this function frees the boxes. Each may be 0 if there was no memory
+ * for it.
+ */
 static u64 host_promise_rejection(void *arg)
 {
 	const struct outgoing *call = arg;
@@ -195,9 +198,9 @@ static u64 clock_ns(clockid_t clock)
 }
 
 /*
- * (clock, result). A heap outlives the boot that CLOCK_MONOTONIC counts from. So the VM's monotonic
- * clock is the real one as it was when this process first asked, and runs with the kernel's
- * monotonic one from there: it never goes back while a process lives.
+ * (clock, result). CLOCK_MONOTONIC counts from the boot, which a heap outlives. So the VM's
+ * monotonic clock starts with the real time when this process first asks for it, and goes on with
+ * the kernel's monotonic clock: it never goes back within a process.
  */
 static u64 host_clock(void *arg)
 {
@@ -247,15 +250,15 @@ static void write_all(const char *data, size_t bytes)
 		if (written < 0 && errno == EINTR)
 			continue;
 		if (written <= 0)
-			return; /* nobody to tell */
+			return; /* stderr cannot be written: give up */
 		data += written;
 		bytes -= (size_t)written;
 	}
 }
 
 /*
- * (descriptor, vectors, count, result). The engine's own prints (assertions, dumps): diagnostics,
- * whichever descriptor it names.
+ * (descriptor, vectors, count, result). What the engine itself prints (assertions, dumps) is
+ * diagnostics: it goes to stderr, whatever the descriptor.
  */
 static u64 host_fd_write(void *arg)
 {

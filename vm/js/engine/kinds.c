@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 /*
- * kinds.c - what an object is, whatever a program made of it, and memory that several
- * SharedArrayBuffers have in common.
+ * kinds.c - the class of an object, even if the program has changed its prototype or properties;
+ * and the memory that several SharedArrayBuffers share.
  *
- * Owns: nothing. Called by host.c, and by QuickJS through the VM's table, on the owner's thread. A
- * block of shared memory has a count of its users in front of it, in the heap like the rest. Must
- * never believe what is read there further than "an address inside the heap".
+ * Owns nothing. Called by host.c, and by QuickJS through the VM's table, on the owner's thread. A
+ * block of shared memory is in the heap, with a count of its users before it. Must never trust what
+ * is read there further than that it is an address inside the heap.
  */
 #define _GNU_SOURCE
 #include <math.h>

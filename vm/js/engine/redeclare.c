@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: MIT
 /*
- * redeclare.c - a line of a shell may declare again what an earlier line declared: the later
- * declaration wins, as in the consoles of browsers. To the language it is a SyntaxError, and a
- * name whose initialiser threw could never be used again.
+ * redeclare.c - a line of the shell may declare a name again that an earlier line declared: the
+ * later declaration wins, as in the consoles of browsers. In the language itself it is a
+ * SyntaxError, and a name whose initialiser threw could never be used again.
  *
- * A compiled script begins with one check for each name that it declares, and with the
- * definitions behind the checks. Here the names are read there, and what was declared is brought
- * to where the definition leaves it alone: a variable keeps its value until the new initialiser
- * has one for it, so that a line that fails loses nothing. Functions find variables by their
- * names, so those of earlier lines see the new value.
+ * A compiled script begins with a check for each name that it declares, then the definitions. This
+ * file reads the names there and converts each existing variable so that its definition accepts it.
+ * A variable keeps its value until the new initialiser has one, so a line that fails loses nothing.
+ * Functions find variables by name, so those of earlier lines see the new value.
  *
- * Called by js_eval() on the VM's stack, between compiling and running. Must never touch what no
- * script declared: undefined and NaN stay what they are.
+ * Called by js_eval() on the VM's stack, between compiling and running. Must never change what no
+ * script declared: undefined and NaN stay as they are.
  */
 #include "inspect/graph_layout.h"
 #include "state.h"
@@ -32,7 +31,7 @@ enum {				/* flags of those */
        DECLARES_FUNCTION = 0x40,
 };
 #define CHECK_BYTES 6u
-#define NO_NAME 0u /* the atom that no property has */
+#define NO_NAME 0u /* no property has this atom */
 
 enum { /* JS_PROP_* of quickjs.h; the flags of a property are in graph_layout.h */
        HAS_WRITABLE = 1 << 9,
@@ -91,7 +90,7 @@ static bool define(struct js_engine *engine, u64 scope, u32 atom, u64 value, u32
 		       VALUE_UNDEFINED, VALUE_UNDEFINED, flags) >= 0;
 }
 
-/* let, const or class over let, const or class: the variable stays, and is const or not. */
+/* let, const or class again as one of these: the variable stays, and becomes const or not. */
 static bool keep_variable(struct js_engine *engine, const struct declaration *declaration)
 {
 	return define(engine, scope_of(engine, CX_GLOBAL_VARIABLES), declaration->atom,
@@ -99,7 +98,7 @@ static bool keep_variable(struct js_engine *engine, const struct declaration *de
 		      HAS_WRITABLE | (declaration->writable ? PROPERTY_WRITABLE : 0));
 }
 
-/* let, const or class over var or function: a variable of its own hides that, with its value. */
+/* var or function again as let, const or class: a new variable with its value hides the old one. */
 static bool hide_property(struct js_engine *engine, const struct declaration *declaration,
 			  const struct found *property)
 {
@@ -109,7 +108,7 @@ static bool hide_property(struct js_engine *engine, const struct declaration *de
 			      (declaration->writable ? PROPERTY_WRITABLE : 0));
 }
 
-/* var or function over let, const or class: the variable becomes a property, with its value. */
+/* let, const or class again as var or function: the variable becomes a property, with its value. */
 static bool make_property(struct js_engine *engine, const struct declaration *declaration,
 			  const struct found *variable)
 {
@@ -158,7 +157,9 @@ static bool declare_again(struct js_engine *engine, const struct declaration *de
 	return done;
 }
 
-/* From one definition to the next, past the functions that are made there. The end: there is none. */
+/*
+ * The place of the next definition, after instructions that make functions; the end: there is none.
+ */
 static u32 next_definition(const struct js_engine *engine, u32 at, u32 end)
 {
 	while (at < end) {
@@ -197,7 +198,7 @@ bool redeclare(struct js_engine *engine, u64 script)
 		definition = next_definition(engine, definition, end);
 		if (end - definition <= CHECK_BYTES ||
 		    vm_load32(engine, definition + 1) != declaration.atom)
-			return true; /* not as we know it: the engine judges */
+			return true; /* unknown code: leave it to the engine */
 		declaration.writable = byte_at(engine, definition + 5) & PROPERTY_WRITABLE;
 		definition += CHECK_BYTES;
 		if (!declare_again(engine, &declaration))

@@ -2,9 +2,9 @@
 /*
  * stack.c - maps the VM's stacks, switches to them and back (see stack.h for the drawing).
  *
- * Owns: the mappings. Called by engine.c on the owner's thread; vm_stack_is_guard() and
- * vm_stack_leave() also from its signal handler. Must never put an address on a VM's stack that
- * means nothing in the next process.
+ * Owns the mappings. Called by engine.c on the owner's thread; vm_stack_is_guard() and
+ * vm_stack_leave() also from its signal handler. Must never put an address on a VM's stack that is
+ * not valid in the next process, too.
  */
 #define _GNU_SOURCE
 #include "stack.h"
@@ -23,15 +23,18 @@
 #define STACK_ASAN 0
 #endif
 
-/* A canary is random in every process, and a frame that was saved would not find its own again. */
+/*
+ * Canaries are random in every process: a frame that was saved would fail the check in the next
+ * one.
+ */
 #if defined(__SSP__) || defined(__SSP_STRONG__) || defined(__SSP_ALL__)
 #error "vm/ is built with -fno-stack-protector: its frames go into images"
 #endif
-/* A switch of stacks trips over a shadow stack (x86 CET, bit 2), which no image could bring back. */
+/* A shadow stack (x86 CET, bit 2) forbids to switch stacks, and an image could not restore it. */
 #if defined(__CET__) && (__CET__ & 2)
 #error "vm/ is built with -fcf-protection=none: its frames go into images"
 #endif
-/* The same (arm64 GCS); and a return address that is signed holds for the key of its process only. */
+/* The same for arm64 GCS; and a signed return address is valid only with the key of its process. */
 #if defined(__ARM_FEATURE_GCS_DEFAULT) || defined(__ARM_FEATURE_PAC_DEFAULT)
 #error "vm/ is built with -mbranch-protection=none: its frames go into images"
 #endif
@@ -96,7 +99,7 @@ void vm_stack_close(struct vm_stack *stack, size_t extra)
 	uint8_t *mapping = stack->mapping;
 
 	stack->mapping = NULL;
-	if (mapping) /* the last thing: `stack` itself may lie in `extra` */
+	if (mapping) /* last, since `stack` itself may be inside of `extra` */
 		munmap(mapping, VM_STACK_GUARD + VM_STACK_BYTES + extra);
 }
 
@@ -115,7 +118,7 @@ void *vm_stack_used(const struct vm_stack *stack, size_t bytes)
 
 /* ---- Between the stacks ---- */
 
-/* ASan keeps its own book of which stack is in use. */
+/* ASan must know which stack is in use. */
 static inline void leaving(void **fake, const void *bottom, size_t bytes)
 {
 #if STACK_ASAN
@@ -162,8 +165,8 @@ void vm_stack_run_nested(struct vm_stack *stack, void (*function)(void *arg), vo
 }
 
 /*
- * Landings go without the signal mask: saving it is a system call per entry, and only a trap raised
- * by a signal has to restore it.
+ * A landing does not save the signal mask: that would be a system call for each entry, and only a
+ * trap that a signal raised has to restore it.
  */
 bool vm_stack_run(struct vm_stack *stack, struct vm_landing *landing, void (*function)(void *arg),
 		  void *arg)

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * state.h - what the files of vm/js/ share and nobody else sees: the engine's host-side state,
- * and how to reach into the VM.
+ * state.h - shared by the files of vm/js/ only: the state of the engine in the host, and access to
+ * the inside of the VM.
  *
  * Three kinds of number name things in the VM: a `u32` address in linear memory, a `u64` JSValue
- * (QuickJS's NaN-boxed word, owned or borrowed as QuickJS has it), and a js_value, the address of
- * a boxed JSValue (engine.h).
+ * (QuickJS's NaN-boxed word, owned or borrowed as QuickJS has it), and a js_value, the address of a
+ * boxed JSValue (engine.h).
  */
 #ifndef VM_JS_STATE_H
 #define VM_JS_STATE_H
@@ -15,8 +15,8 @@
 #include "stack.h"
 
 /*
- * The layout of JSRuntime and JSContext in quickjs-wasi 3.6.2, where no export tells. engine.c
- * checks each when a VM is created.
+ * Offsets in JSRuntime and JSContext of quickjs-wasi 3.6.2 that no export gives. engine.c checks
+ * each when a VM is created.
  */
 enum {
 	RUNTIME_MALLOC_SIZE = 24,   /* u32: bytes allocated now */
@@ -25,7 +25,7 @@ enum {
 	CONTEXT_POLL_COUNTER = 292, /* s32: loop edges and calls until the next poll */
 };
 
-/* JSValue: the tag is the upper half of the word; floats are everything else. */
+/* JSValue: the tag is the upper half of the word; words without a tag are floats. */
 #define JSVALUE(tag, low) (((u64)(u32)(tag) << 32) | (u32)(low))
 enum {
 	TAG_INT = 0,
@@ -45,8 +45,9 @@ static inline bool value_has_tag(u64 value, int tag)
 }
 
 /*
- * Functions of ours in the VM's table, behind the module's own 532. The heap refers to them by
- * index: never reorder, only append, and change js_engine_identity with the meaning of any.
+ * Functions of the host in the VM's table, after the 532 of the module. The heap refers to them by
+ * index: never reorder them, only append, and change js_engine_identity when one of them changes
+ * its meaning.
  */
 enum native_function {
 	NATIVE_HOST_FUNCTION,
@@ -60,8 +61,8 @@ enum native_function {
 };
 
 /*
- * Our own record in the heap, at the bottom of the shadow stack's block; the runtime's opaque
- * pointer finds it. A stack that overruns its block destroys `magic` first.
+ * A record of the host in the heap, at the bottom of the block of the shadow stack. The runtime's
+ * opaque pointer leads to it. A stack that overflows its block overwrites `magic` first.
  */
 struct heap_note {
 	u32 magic;
@@ -74,9 +75,8 @@ struct heap_note {
 #define NOTE_MAGIC 0x57414854u /* "THAW" */
 
 /*
- * What the host's side of a turn and the VM's hand each other. On the VM's side it is read before
- * any code of the program runs and written after the last: what must survive in between is on the
- * VM's stack.
+ * Passed between the host's side of a turn and the VM's. The VM's side reads it before any code of
+ * the program runs and writes it after the last: what is needed in between is on the VM's stack.
  */
 struct turn_entry {
 	u64 function, self; /* borrowed, and consumed for evaluation */
@@ -85,11 +85,12 @@ struct turn_entry {
 	js_value result;
 };
 
-#define TABLE_ROOM 640u /* entries of the module's function table, and ours */
+#define TABLE_ROOM 640u /* functions of the module and of the host */
 
 /*
- * Lies right behind the turn stack, at JS_PLACE_ADDRESS if that was free: the generated code keeps
- * its address in every frame. All that frames point to lies there, in the heap, or in the program.
+ * It is placed right after the turn stack, at JS_PLACE_ADDRESS if that was free, since the
+ * generated code keeps its address in every frame. Frames point to nothing but this, the heap and
+ * the program.
  */
 struct js_engine {
 	Z_quickjs_instance_t wasm;
@@ -100,17 +101,17 @@ struct js_engine {
 	size_t binding_count;
 
 	/*
-	 * Turns run on the one, and that is what mid-turn generations hold: no frame but the
-	 * generated code's and the trampolines'. All else runs on the other.
+	 * Turns run on the turn stack, which mid-turn generations contain: its frames are those of
+	 * the generated code and the trampolines only. All else runs on the side stack.
 	 */
 	struct vm_stack turn_stack, side_stack;
-	struct vm_stack *volatile running; /* the one in use; NULL: the host's */
+	struct vm_stack *volatile running; /* the stack in use; NULL: the one of the host */
 	struct vm_landing *
-		landing; /* how to leave the VM's stacks; NULL: nothing of this engine is on them */
+		landing; /* where to leave the VM's stacks to; NULL: no call of this engine is on them */
 	struct turn_entry entry;
-	bool fixed;	 /* engine, turn stack and heap are where every process has them */
-	bool polling;	 /* inside the host's `interrupt` */
-	u32 native_base; /* table index of our first function */
+	bool fixed;   /* engine, turn stack and heap have the addresses that every process uses */
+	bool polling; /* inside the host's `interrupt` */
+	u32 native_base;	    /* table index of our first function */
 	u32 runtime, context, note; /* constant once created or restored */
 	bool memory_refused;	    /* the heap could not grow since the last collection */
 	u32 pages_wanted;	    /* by the memory.grow under way */
@@ -120,7 +121,10 @@ struct js_engine {
 
 #define VM(engine, function, ...) Z_quickjsZ_##function(&(engine)->wasm, ##__VA_ARGS__)
 
-/* Any u32 is inside the reservation: past the heap's size it faults, and the fault is a trap. */
+/*
+ * Every u32 is inside of the reserved addresses. After the end of the heap it faults, which is a
+ * trap.
+ */
 static inline void *vm_at(const struct js_engine *engine, u32 address)
 {
 	return engine->wasm.w2c_memory.data + address;
@@ -166,29 +170,29 @@ static inline void vm_pop(struct js_engine *engine, u32 bytes)
 /* ---- engine.c ---- */
 
 /*
- * Run function(arg) on the VM's side stack, or where we are if that is a VM's stack already. False:
- * the engine has trapped, now or before.
+ * Run function(arg) on the VM's side stack, or on the current one if it is a stack of the VM.
+ * False: the engine has trapped, now or before.
  */
 bool engine_enter(struct js_engine *engine, void (*function)(void *arg), void *arg);
 /*
- * The same on the turn stack, with the engine as the argument; inside a host function, on the side
- * stack. Hand it what it needs in engine->entry.
+ * The same on the turn stack (inside of a host function, on the side stack). The argument of the
+ * function is the engine; it finds what it needs in engine->entry.
  */
 bool engine_enter_turn(struct js_engine *engine, void (*function)(void *engine));
-/* Go on with the turn that was put on the turn stack. False: the engine has trapped. */
+/* Continue the turn whose frames are on the turn stack. False: the engine has trapped. */
 bool engine_continue_turn(struct js_engine *engine);
-/* On a VM's stack: run function(arg) on the host's, where C code may do as it likes. */
+/* On a VM's stack: run function(arg) on the host's stack, where any C code may run. */
 u64 engine_call_host(struct js_engine *engine, u64 (*function)(void *arg), void *arg);
-/* On a VM's stack: run function(arg) on the side stack: code that mixes the VM's calls and C's. */
+/* On a VM's stack: run function(arg) on the side stack, for code that calls both the VM and C. */
 void engine_call_side(struct js_engine *engine, void (*function)(void *arg), void *arg);
-/* The innermost engine that this thread is inside of. */
+/* The engine that this thread entered last and has not left. */
 struct js_engine *engine_current(void);
 _Noreturn void engine_trap(struct js_engine *engine, const char *reason);
 /* Collect garbage; on the host's stack, anywhere QuickJS itself might. */
 void engine_collect(struct js_engine *engine);
 /*
- * The same, if a turn that does not end has allocated so much that waiting for its end would not
- * do.
+ * The same inside of a turn, if the turn has allocated so much that the collection cannot wait for
+ * its end.
  */
 void engine_collect_inside_turn(struct js_engine *engine);
 
@@ -212,7 +216,7 @@ char *value_text(struct js_engine *engine, u64 value, size_t *bytes);
 u64 value_string(struct js_engine *engine, const char *text, size_t bytes);
 
 /* ---- redeclare.c: on the VM's stack ---- */
-/* What a compiled script declares may be there already. False: an exception is pending. */
+/* Prepare for names that a compiled script declares again. False: an exception is pending. */
 bool redeclare(struct js_engine *engine, u64 script);
 
 /* ---- exception.c ---- */

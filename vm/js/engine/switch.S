@@ -6,7 +6,7 @@
  *	stack_leave(vm_sp, host_sp, function, arg)	VM -> host -> VM
  *	stack_resume(host_sp, vm_sp, result)		host -> VM, where stack_leave was called
  *
- * What a call preserves is pushed on the stack that is left. So while the host runs, the VM's stack
+ * Registers that a call preserves are pushed on the stack that is left. So while the host runs, the VM's stack
  * has everything; and its frames find the host's stack pointer where `host_sp` points to, which is
  * the one thing of the caller's that stays in a register of theirs: it must be the same address in
  * the next process.
@@ -32,7 +32,7 @@
 	pop	%rbp
 .endm
 
-/* What the host had in its registers is nothing to the VM: a frame would keep it. */
+/* Clear the host's values in registers: a frame of the VM would store them. */
 .macro forget_preserved
 	xor	%ebp, %ebp		/* also the end of a backtrace by frame pointers */
 	xor	%r12d, %r12d
@@ -40,7 +40,7 @@
 	xor	%r14d, %r14d
 	xor	%r15d, %r15d
 .endm
-/* Not even here: a push for the sake of alignment might store any of them. */
+/* These too: a push that only aligns the stack might store any of them. */
 .macro forget_others
 	xor	%ecx, %ecx
 	xor	%edx, %edx
@@ -58,7 +58,7 @@
 	.type	stack_enter, @function
 stack_enter:
 	.cfi_startproc
-	.cfi_undefined %rip		/* debuggers end their walk here */
+	.cfi_undefined %rip		/* debuggers end the backtrace here */
 	push_preserved
 	mov	%rsp, (%rdi)
 	mov	%rsi, %rsp
@@ -66,7 +66,7 @@ stack_enter:
 	forget_preserved
 	mov	%rcx, %rdi
 	call	*%rdx
-	mov	(%rbx), %rsp		/* of whoever entered or resumed last */
+	mov	(%rbx), %rsp		/* of the last caller that entered or resumed */
 	pop_preserved
 	ret
 	.cfi_endproc
@@ -137,7 +137,7 @@ stack_resume:
 	ldp	d14, d15, [sp, #144]
 	add	sp, sp, #160
 .endm
-/* What the host had in its registers is nothing to the VM: a frame would keep it. */
+/* Clear the host's values in registers: a frame of the VM would store them. */
 .macro forget_preserved
 	mov	x29, xzr		/* also the end of a backtrace by frame pointers */
 	mov	x20, xzr
@@ -186,7 +186,7 @@ stack_resume:
 	.type	stack_enter, %function
 stack_enter:
 	.cfi_startproc
-	.cfi_undefined x30		/* debuggers end their walk here */
+	.cfi_undefined x30		/* debuggers end the backtrace here */
 	push_preserved
 	mov	x9, sp
 	str	x9, [x0]
@@ -195,7 +195,7 @@ stack_enter:
 	forget_preserved
 	mov	x0, x3
 	blr	x2
-	ldr	x9, [x19]		/* of whoever entered or resumed last */
+	ldr	x9, [x19]		/* of the last caller that entered or resumed */
 	mov	sp, x9
 	pop_preserved
 	ret

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * turn.c - stopping the VM in the middle of a turn, and going on there in another process.
+ * turn.c - stops the VM in the middle of a turn, and continues the turn in another process.
  *
- * Owns: nothing. Owner's thread; js_poll_soon() in its signal handlers. What makes it possible is in
- * stack.h (what is on the turn stack) and state.h (where the engine lies). Must never say that a
+ * Owns: nothing. Owner's thread; js_poll_soon() in its signal handlers. What makes it possible is
+ * in stack.h (what is on the turn stack) and state.h (where the engine lies). Must never say that a
  * turn is stoppable while a frame of a host function is below it.
  */
 #define _GNU_SOURCE
@@ -27,14 +27,14 @@ bool js_turn_stoppable(const struct js_engine *engine)
 const void *js_turn_stack(const struct js_engine *engine, size_t *bytes)
 {
 	if (!js_turn_stoppable(engine))
-		abort(); /* what would be captured could not be gone on with: asserted in every build */
+		abort(); /* a capture could not be continued: checked in every build */
 	*bytes = (size_t)(engine->turn_stack.top - (uint8_t *)engine->turn_stack.vm_sp);
 	return vm_stack_used(&engine->turn_stack, *bytes);
 }
 
 int js_turn_restore(struct js_engine *engine, const void *stack, size_t bytes)
 {
-	/* All that is stored is whole words, and a frame or two is more than this. */
+	/* The stack has whole words, and at least a frame or two. */
 	if (bytes < 64 || bytes % 8 || bytes > VM_STACK_BYTES - VM_STACK_GUARD)
 		return THAW_EDAMAGED;
 	engine->turn_stack.vm_sp = vm_stack_used(&engine->turn_stack, bytes);
@@ -62,14 +62,16 @@ void js_poll_next(struct js_engine *engine)
 
 extern const ElfW(Ehdr) __ehdr_start;
 
-/* The linker's note in our own program headers; NULL: linked without --build-id=sha1. */
+/*
+ * The linker's note in the program headers of this process; NULL: linked without --build-id=sha1.
+ */
 const uint8_t *js_build_id(void)
 {
 	const char *base = (const char *)&__ehdr_start;
 	const ElfW(Phdr) *header = (const ElfW(Phdr) *)(base + __ehdr_start.e_phoff);
 
 	for (int i = 0; i < __ehdr_start.e_phnum; i++, header++) {
-		/* Linked at fixed addresses: what the header says is where it is. */
+		/* The program is linked at fixed addresses: the header has the real one. */
 		const char *at = (const char *)header->p_vaddr, *end = at + header->p_memsz;
 
 		if (header->p_type != PT_NOTE)

@@ -2,9 +2,10 @@
 /*
  * value.c - values to and from the host, and their properties.
  *
- * Owns nothing; a handle belongs to the caller that received it. Each public function packs its arguments
- * into a struct call and enters the VM, where the run_* function of the same name does the work. Owner's
- * thread. Must never keep a pointer into linear memory across a call that may free what it points to.
+ * Owns nothing; a handle belongs to the caller that received it. Each public function packs its
+ * arguments into a struct call and enters the VM, where the run_* function of the same name does
+ * the work. Owner's thread. Must never keep a pointer into linear memory across a call that may
+ * free what it points to.
  */
 #define _GNU_SOURCE
 #include <math.h>
@@ -81,8 +82,8 @@ u64 value_string(struct js_engine *engine, const char *text, size_t bytes)
 }
 
 /*
- * A lone surrogate has no UTF-8; QuickJS writes its three bytes nevertheless. U+FFFD has three,
- * too.
+ * A lone surrogate has no form in UTF-8, but QuickJS writes three bytes for it. They are replaced
+ * by U+FFFD, which has three, too.
  */
 static void replace_surrogates(char *text, size_t bytes)
 {

@@ -96,7 +96,7 @@ uint32_t wasm_rt_register_func_type(uint32_t parameters, uint32_t results, ...)
 	va_list list;
 
 	if (parameters + results > MAX_TYPE_VALUES || type_count == MAX_TYPES)
-		abort(); /* the module is a constant of the build: it fits or it never worked */
+		abort(); /* the module is a part of the build: if it does not fit, no build of it ever worked */
 	va_start(list, results);
 	for (u32 i = 0; i < parameters + results; i++)
 		type.values[i] = va_arg(list, wasm_rt_type_t);
@@ -116,7 +116,7 @@ void wasm_rt_allocate_memory(wasm_rt_memory_t *memory, uint32_t initial_pages, u
 
 	if (scratch == MAP_FAILED) {
 		perror("thaw: memory for the JavaScript engine");
-		abort(); /* the interface has no way to say no */
+		abort(); /* the interface cannot report an error */
 	}
 	memory->data = scratch;
 	memory->pages = initial_pages;
@@ -130,9 +130,9 @@ void wasm_rt_free_memory(wasm_rt_memory_t *memory)
 }
 
 /*
- * Freeing the reserve here, in the middle of the VM's malloc, is sound because dlmalloc's
- * sys_alloc touches none of its state between a memory.grow that failed and its return of NULL:
- * so this allocation fails, and the error that it causes can be built.
+ * Frees the reserve in the middle of the VM's malloc. This is safe, since sys_alloc of dlmalloc
+ * changes no state between a memory.grow that failed and its return of NULL: this allocation fails,
+ * and there is memory for the error that it causes.
  */
 static void release_reserve(struct js_engine *engine)
 {
@@ -182,7 +182,7 @@ void wasm_rt_allocate_funcref_table(wasm_rt_funcref_table_t *table, uint32_t ele
 							      wasm.w2c___indirect_function_table));
 
 	if (elements + NATIVE_COUNT > TABLE_ROOM)
-		abort(); /* the module is a constant of the build: it fits or it never worked */
+		abort(); /* the module is a part of the build: if it does not fit, no build of it ever worked */
 	table->size = elements + NATIVE_COUNT;
 	table->max_size = max_elements;
 	table->data = engine->table;
@@ -194,8 +194,8 @@ void wasm_rt_free_funcref_table(wasm_rt_funcref_table_t *table)
 }
 
 /*
- * Put our own functions behind the module's. The type check of indirect calls covers them as it
- * does the others.
+ * Adds the functions of the host after those of the module. The type check of indirect calls covers
+ * them, too.
  */
 void wasm_rt_set_native(struct js_engine *engine)
 {

@@ -2,9 +2,9 @@
 /*
  * json_scan.c - a scanner over JSON text.
  *
- * Owns nothing; any thread. Used by resolve.c on package.json files, which are other people's: it
- * must stop at the terminator and never nest deeper than DEPTH_MAX. It accepts some texts that
- * are not JSON, and never one as something that it is not.
+ * Owns nothing; any thread. Used by resolve.c on package.json files, which may contain anything: it
+ * must stop at the terminator and never nest deeper than DEPTH_MAX. It accepts some texts that are
+ * not JSON, but never reads a value as something else.
  */
 #include <ctype.h>
 #include <stdint.h>
@@ -99,7 +99,7 @@ static bool hex4(const char *at, uint32_t *code)
 	return true;
 }
 
-/* One escape behind the backslash; `at` moves behind it. */
+/* Decode the escape after a backslash and move `at` past it. */
 static char *unescape(const char **at, char *to)
 {
 	static const char from[] = "\"\\/bfnrt", into[] = "\"\\/\b\f\n\r\t";
@@ -145,7 +145,7 @@ char *json_decoded(const char *at)
 	return text;
 }
 
-/* At a key or an item, or at the end of the container. */
+/* `at` is at a key, an item, or the end of the container. */
 static const char *item(const char *at, bool object, char **key)
 {
 	at = json_value(at);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * json_scan.h - as much of JSON as package.json needs: find a member, read a string, walk. No
- * tree, no allocation but for strings.
+ * json_scan.h - the part of JSON that package.json needs: find a member, read a string, go through
+ * a container. It builds no tree and allocates only strings.
  */
 #ifndef VM_JS_JSON_SCAN_H
 #define VM_JS_JSON_SCAN_H
@@ -9,8 +9,8 @@
 #include <stdbool.h>
 
 /*
- * All take and return pointers into one terminated text; NULL stands for "not there" and for "not
- * JSON".
+ * All take and return pointers into one terminated text. NULL: there is none, or the text is not
+ * JSON.
  */
 const char *json_value(const char *at);	 /* the first byte of the value at or behind `at` */
 const char *json_behind(const char *at); /* the byte behind the value at `at` */

@@ -2,12 +2,12 @@
 /*
  * module.c - ES modules: names, sources, JSON, import.meta.
  *
- * Owns: nothing; the runtime resolves and loads (struct js_host), QuickJS keeps what was loaded
- * in the heap. The native_* functions are called by QuickJS through the VM's table. Owner's
- * thread, on the VM's side stack. Must never leave a failure without an exception.
+ * Owns: nothing; the runtime resolves and loads (struct js_host), QuickJS keeps what was loaded in
+ * the heap. The native_* functions are called by QuickJS through the VM's table. Owner's thread, on
+ * the VM's side stack. Must never leave a failure without an exception.
  *
- * QuickJS leaves import.meta empty, and its package's loader offers no place to fill it: that is
- * why the loader is ours.
+ * QuickJS leaves import.meta empty, and the loader of the npm package has no hook to fill it: that
+ * is why Thaw has a loader of its own.
  */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -36,7 +36,10 @@ static bool define(struct js_engine *engine, u64 object, const char *name, u64 v
 	return good;
 }
 
-/* What the prelude left for the module "thaw" (prelude.js), by the symbol that no program can make another value of. */
+/*
+ * What the prelude left for the module "thaw" (prelude.js), under a symbol that no program can
+ * replace.
+ */
 static u64 internals(struct js_engine *engine)
 {
 	u32 name = vm_string(engine, "thaw.internals", 14), atom = 0;
@@ -92,7 +95,7 @@ static u32 resolve_module(struct js_engine *engine, u32 base, u32 specifier)
 		exception_throw(engine, "Error", "modules cannot be imported here");
 		return 0;
 	}
-	/* Names of files: the kernel will see them, and it never sees the heap. */
+	/* Copies: names of files go to the kernel, which never gets memory of the heap. */
 	host_base = strdup(vm_at(engine, base));
 	host_specifier = strdup(vm_at(engine, specifier));
 	if (!host_base || !host_specifier)
@@ -115,7 +118,7 @@ static u32 resolve_module(struct js_engine *engine, u32 base, u32 specifier)
 
 /* ---- Sources ---- */
 
-/* A parse error of JSON has no file in it. */
+/* Add the name of the file, which a parse error of JSON does not have. */
 static void name_json_error(struct js_engine *engine, const char *name)
 {
 	u64 error = VM(engine, JS_GetException, engine->context);
@@ -228,7 +231,9 @@ static u32 load_module(struct js_engine *engine, u32 name)
 	return module;
 }
 
-/* ---- What QuickJS calls: an import() does so on the turn stack, where none of this may stand ---- */
+/*
+ * ---- What QuickJS calls: an import() does so on the turn stack, where none of this may stand ----
+ */
 
 struct module_call {
 	struct js_engine *engine;

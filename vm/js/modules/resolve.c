@@ -3,10 +3,9 @@
  * resolve.c - module names as node has them for ES modules: relative and absolute paths, file://
  * URLs, packages in node_modules.
  *
- * Owns nothing; called while a module graph is loaded, on the owner's thread. Must never guess:
- * no extension is added, no directory is an import, and an error names the importer. What was
- * loaded once is in the heap: a restored program comes here only for an import() that it has not
- * made before.
+ * Owns nothing; called while a module graph is loaded, on the owner's thread. Must never guess: no
+ * extension is added, a directory cannot be imported, and an error names the importer. Modules that
+ * were loaded are in the heap: a restored program comes here only for an import() of something new.
  *
  * A package's entry is its "exports" (a string, a list, conditions "import" and "default",
  * subpaths, one '*' in them), else "module", else "main", else index.js. Packages must be ES
@@ -41,7 +40,7 @@ static bool grow(char **data, size_t room)
 	return more;
 }
 
-/* All of it, and a zero behind it. False: errno; EFBIG: more than a source may have. */
+/* Read all of it, with a terminator. False: errno; EFBIG: it is too long for a source. */
 static bool read_source(int fd, char **data, size_t *bytes)
 {
 	size_t room = 16384;
@@ -116,7 +115,7 @@ const char *resolve_strerror(int error)
 
 /* ---- Files ---- */
 
-/* No pipe or device, say: the turn that imports it could not be stopped while it waits for one. */
+/* A pipe or a device is refused: a turn that waits for one could not be stopped. */
 static bool is_file(const char *path)
 {
 	struct stat status;
@@ -161,7 +160,7 @@ static char *directory_of(const char *base)
 /* ---- Packages ---- */
 
 /*
- * Which file does this value of "exports" mean? `matched` replaces '*'. malloc'ed "./..." or
+ * The file that a value of "exports" means; `matched` replaces '*'. malloc'ed "./...", or
  * NULL.
  */
 static char *target_of(const char *value, const char *matched, int depth)

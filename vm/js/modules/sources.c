@@ -2,8 +2,8 @@
 /*
  * sources.c - a list in the heap of the files that modules were loaded from; struct heap_note has its
  * address. Written on the VM's side stack, while a module is loaded; read by the runtime when a program is
- * restored. Owner's thread. Must never trust what stands in the heap: a block that cannot be is not read,
- * and none of it is used further than as a path, a size and a hash.
+ * restored. Owner's thread. Must never trust what the heap contains: an impossible block is not read, and
+ * nothing in it is used but as a path, a size and a hash.
  *
  * The block, little-endian, no padding, each entry behind the one before:
  *
@@ -32,7 +32,7 @@ static struct heap_note *note_of(const struct js_engine *engine)
 	return vm_at(engine, engine->note);
 }
 
-/* Is there a block, as far as its numbers go? */
+/* Can there be a block with these numbers? */
 static bool block_is_possible(const struct js_engine *engine)
 {
 	const struct heap_note *note = note_of(engine);
@@ -54,7 +54,7 @@ static size_t encode(const struct js_source *source, uint8_t entry[ENTRY_BYTES +
 	return ENTRY_BYTES + path_bytes;
 }
 
-/* How long the entry is that begins here; 0: it cannot be one. */
+/* The length of the entry at `at`; 0: it is impossible. */
 static u32 entry_bytes(const uint8_t *at, u32 left)
 {
 	u32 path_bytes;
@@ -67,7 +67,10 @@ static u32 entry_bytes(const uint8_t *at, u32 left)
 		       : 0;
 }
 
-/* The same file with the same contents: a module of each query, say. */
+/*
+ * Is the same file with the same contents in the list already, imported with another query for
+ * example?
+ */
 static bool is_there(const struct js_engine *engine, const uint8_t *entry, size_t bytes)
 {
 	const struct heap_note *note = note_of(engine);
@@ -117,7 +120,7 @@ static void run_remember(void *arg)
 
 	if (strlen(remembering->source->path) > PATH_BYTES_MAX || !*remembering->source->path)
 		return;
-	if (!block_is_possible(engine)) /* none yet, or none of ours */
+	if (!block_is_possible(engine)) /* there is none yet, or it is impossible */
 		note->sources = note->sources_used = note->sources_room = 0;
 	bytes = encode(remembering->source, entry);
 	if (is_there(engine, entry, bytes) || !make_room(engine, (u32)bytes))
@@ -172,7 +175,7 @@ int js_sources(const struct js_engine *engine,
 		return 0;
 	if (!block_is_possible(engine))
 		return THAW_EDAMAGED;
-	/* No system call is handed memory of the heap, nor does a callee get to see it (engine.h). */
+	/* A copy: neither system calls nor the callee may get memory of the heap (engine.h). */
 	copy = malloc(used);
 	if (!copy)
 		return -ENOMEM;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * sources.h - which files a program's modules were loaded from, and what they were then. Remembered in the
- * heap, so that they are in every generation and cost it nothing once they are stored.
+ * sources.h - the files that a program's modules were loaded from, with their size, time and hash.
+ * The list is in the heap, so every generation has it, at no cost once it is stored.
  */
 #ifndef VM_JS_SOURCES_H
 #define VM_JS_SOURCES_H
@@ -15,16 +15,19 @@ struct js_source {
 	uint8_t hash[16]; /* XXH3-128 of the contents */
 };
 
-/* Inside `module_load`. Where the heap has no room for it, it is not remembered. */
+/* Call it inside of `module_load`. If the heap has no room, the file is not remembered. */
 void js_source_remember(struct js_engine *engine, const struct js_source *source);
 /*
- * Each of them, in the order in which they were loaded; what is handed out is valid until `visit` returns.
- * Outside of the VM. 0; -ENOMEM; THAW_EDAMAGED: what the heap says of them cannot be.
+ * Calls `visit` for each, in the order in which they were loaded; its argument is valid until it
+ * returns. Call it outside of the VM. 0; -ENOMEM; THAW_EDAMAGED: the list in the heap is
+ * impossible.
  */
 int js_sources(const struct js_engine *engine,
 	       void (*visit)(void *arg, const struct js_source *source), void *arg);
 
-/* For module.c: how much was remembered, and what came after that is forgotten (it did not compile). */
+/*
+ * For module.c: the length of the list, and cutting it back to that (the module did not compile).
+ */
 uint32_t sources_mark(const struct js_engine *engine);
 void sources_forget(struct js_engine *engine, uint32_t mark);
 

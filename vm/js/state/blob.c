@@ -255,7 +255,7 @@ static int decode_rejections(struct js_blob *blob, const uint8_t *at, unsigned c
 	return 0;
 }
 
-/* Everything behind the names, up to `end`. The MAC is the caller's business. */
+/* Everything behind the names, up to `end`. The caller checks the MAC. */
 static int decode_turn(struct js_blob *blob, const uint8_t *at, const uint8_t *end)
 {
 	struct js_turn *turn = &blob->turn;

@@ -13,7 +13,7 @@
 #include "js/engine/engine.h"
 
 #define JS_BLOB_FINISHED 0x1u /* the program called exit(): its heap is kept, it does not go on */
-#define JS_BLOB_MODULE 0x2u   /* the module "thaw" was loaded: its live bindings want to be told */
+#define JS_BLOB_MODULE 0x2u /* the module "thaw" was loaded: its live bindings have to be updated */
 #define JS_BLOB_AWAITS_RESTORE 0x4u /* on("restore") has handlers: a restore may change the heap */
 #define JS_BLOB_MID_TURN 0x8u	    /* taken in the middle of a turn: `turn` is valid */
 #define JS_BLOB_OUTPUT 0x10u	    /* `output` is valid */
@@ -22,18 +22,20 @@
 #define JS_TURN_ARGUMENTS 4u
 #define JS_BLOB_MAC_BYTES 32u
 
-/* A promise that was rejected without a handler, or got one later (handled), in the turn under way. */
+/*
+ * A promise that was rejected without a handler, or got one later (handled), in the turn under way.
+ */
 struct js_rejection {
 	js_value promise, reason; /* handles; `reason` 0 if handled */
 	bool handled;
 };
 
 /*
- * How far a turn has come: what its caller has to do when the VM returns. Numbers are part of the
- * format.
+ * What the turn does now, and so what its caller has to do when the VM returns. The numbers are
+ * part of the format.
  */
 enum js_turn_step {
-	JS_TURN_NONE, /* in no step that could be continued */
+	JS_TURN_NONE, /* no step that could be continued */
 	JS_TURN_CALL, /* the prelude was called */
 	JS_TURN_MAIN, /* the main module is being evaluated */
 	JS_TURN_JOB,  /* a promise's reaction runs */
@@ -72,8 +74,8 @@ struct js_blob {
 	unsigned name_count; /* host functions that the heap holds references to */
 	char **names;
 	/*
-	 * With JS_BLOB_OUTPUT: what was printed and has not been read yet, see base/output_pieces.h.
-	 * Borrowed; decoded: points into the data.
+	 * With JS_BLOB_OUTPUT: what was printed and has not been read yet, see
+	 * base/output_pieces.h. Borrowed; decoded: points into the data.
 	 */
 	const void *output;
 	size_t output_bytes;
