@@ -5,7 +5,7 @@
  * called.
  *
  * Owns struct graph. The heap is one WebAssembly memory with a QuickJS runtime in it, at addresses
- * that graph_layout.h knows. Nothing of it is trusted: every address is checked before it is used,
+ * that heap_layout.h knows. Nothing of it is trusted: every address is checked before it is used,
  * nothing recurses, and every walk is paid for step by step (graph_begin).
  */
 #include <errno.h>

@@ -19,6 +19,8 @@
 
 #include <thaw.h>
 
+#include "js/engine/classes.h"
+
 struct js_blob;
 
 /* Where the heap's bytes come from. */
@@ -118,50 +120,6 @@ double graph_number(struct graph_value value);
 /* globalThis; the object whose properties are the scripts' let, const and class variables. */
 struct graph_value graph_global(struct graph *graph);
 struct graph_value graph_global_variables(struct graph *graph);
-
-/* The engine's numbers for classes of objects, as far as this code names them. */
-enum graph_class {
-	CLASS_OBJECT = 1,
-	CLASS_ARRAY = 2,
-	CLASS_ERROR = 3,
-	CLASS_BOXED_NUMBER = 4,
-	CLASS_BOXED_STRING = 5,
-	CLASS_BOXED_BOOLEAN = 6,
-	CLASS_BOXED_SYMBOL = 7,
-	CLASS_ARGUMENTS = 8,
-	CLASS_MAPPED_ARGUMENTS = 9,
-	CLASS_DATE = 10,
-	CLASS_NAMESPACE = 11,
-	CLASS_C_FUNCTION = 12,
-	CLASS_FUNCTION = 13,
-	CLASS_BOUND_FUNCTION = 14,
-	CLASS_C_FUNCTION_DATA = 15,
-	CLASS_C_CLOSURE = 16,
-	CLASS_GENERATOR_FUNCTION = 17,
-	CLASS_REGEXP = 19,
-	CLASS_ARRAY_BUFFER = 20,
-	CLASS_SHARED_ARRAY_BUFFER = 21,
-	CLASS_TYPED_FIRST = 22, /* Uint8ClampedArray */
-	CLASS_TYPED_LAST = 33,	/* Float64Array */
-	CLASS_DATA_VIEW = 34,
-	CLASS_BOXED_BIGINT = 35,
-	CLASS_MAP = 36,
-	CLASS_SET = 37,
-	CLASS_WEAK_MAP = 38,
-	CLASS_WEAK_SET = 39,
-	CLASS_GENERATOR = 49,
-	CLASS_PROXY = 51,
-	CLASS_PROMISE = 52,
-	CLASS_PROMISE_RESOLVE = 53,
-	CLASS_PROMISE_REJECT = 54,
-	CLASS_ASYNC_FUNCTION = 55,
-	CLASS_ASYNC_RESOLVE = 56,
-	CLASS_ASYNC_REJECT = 57,
-	CLASS_ASYNC_GENERATOR_FUNCTION = 59,
-	CLASS_ASYNC_GENERATOR = 60,
-	CLASS_WEAK_REF = 62,
-	CLASS_REGISTRY = 63,
-};
 
 /* 0: not an object, or its class does not exist. */
 unsigned graph_class(struct graph *graph, struct graph_value object);

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "graph.h"
-#include "graph_layout.h"
+#include "js/engine/heap_layout.h"
 
 enum known_atom {
 	KNOWN_CONSTRUCTOR,

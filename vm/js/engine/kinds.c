@@ -10,7 +10,8 @@
 #define _GNU_SOURCE
 #include <math.h>
 
-#include "inspect/graph_heap.h"
+#include "classes.h"
+#include "heap_layout.h"
 #include "state.h"
 
 enum {

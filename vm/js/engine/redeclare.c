@@ -12,10 +12,10 @@
  * Called by js_eval() on the VM's stack, between compiling and running. Must never change what no
  * script declared: undefined and NaN stay as they are.
  */
-#include "inspect/graph_layout.h"
+#include "heap_layout.h"
 #include "state.h"
 
-enum { /* JSFunctionBytecode of quickjs-wasi 3.6.2, besides graph_layout.h */
+enum { /* JSFunctionBytecode of quickjs-wasi 3.6.2, besides heap_layout.h */
        BC_CODE = 12,
        BC_CODE_BYTES = 16,
 };
@@ -33,7 +33,7 @@ enum {				/* flags of those */
 #define CHECK_BYTES 6u
 #define NO_NAME 0u /* no property has this atom */
 
-enum { /* JS_PROP_* of quickjs.h; the flags of a property are in graph_layout.h */
+enum { /* JS_PROP_* of quickjs.h; the flags of a property are in heap_layout.h */
        HAS_WRITABLE = 1 << 9,
        HAS_VALUE = 1 << 13,
        HAS_ALL = HAS_VALUE | 1 << 8 | HAS_WRITABLE | 1 << 10,

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * graph_layout.h - the memory layout of quickjs-wasi 3.6.2 (QuickJS-NG 0.17.0 for wasm32): the
- * offsets, in bytes, of the fields that the graph*.c files read. No other file knows them.
+ * heap_layout.h - the memory layout of quickjs-wasi 3.6.2 (QuickJS-NG 0.17.0 for wasm32): the
+ * offsets, in bytes, of the fields that vm/inspect reads in a heap, and that redeclare.c and kinds.c
+ * read in the VM. No other file knows them.
  *
  * They were found by reading heaps of programs whose objects are known. Before a heap is read by
  * this table, graph_check() checks what must hold if it has this layout; tests/heap_graph.c
@@ -10,8 +11,8 @@
  * A JSValue is 8 bytes. Every block that the engine allocates has 8 bytes before it: what the
  * allocator keeps, the kind of garbage-collected object, and the reference count.
  */
-#ifndef VM_INSPECT_GRAPH_LAYOUT_H
-#define VM_INSPECT_GRAPH_LAYOUT_H
+#ifndef VM_JS_HEAP_LAYOUT_H
+#define VM_JS_HEAP_LAYOUT_H
 
 /* Tags: the upper half of a JSValue. What is none of these is a float. */
 enum {
