@@ -308,7 +308,7 @@ int runtime_open(const struct runtime_options *options, struct runtime **runtime
 	if (!rt)
 		return failure(error, -ENOMEM, "out of memory");
 	rt->options = *options;
-	rt->type = &javascript_guest;
+	rt->type = options->guest ? options->guest : &javascript_guest;
 	rt->guest_options = (struct guest_options){
 		.image = options->image,
 		.script = options->script,

@@ -29,7 +29,8 @@ enum {
 };
 
 struct runtime_options {
-	const char *image;   /* NULL: nothing persists */
+	const struct guest_type *guest; /* what kind of program it is; NULL: JavaScript */
+	const char *image;		/* NULL: nothing persists */
 	bool own;	     /* nobody named the image: refuse it if it is somebody else's */
 	const char *script;  /* absolute path of the main module; NULL for repl and -e */
 	bool fresh;	     /* start anew even if the image holds a program */

@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * second_guest.c - the wall between policy and guests holds more than one kind: a guest that is a C function over a
+ * counter, without a language, a loop of libuv, or any of the optional abilities, is run, checkpointed, restored and
+ * ended by the same policy as JavaScript, and what it cannot do is refused in one line.
+ */
+#define _GNU_SOURCE
+#include "kselftest_harness.h"
+
+#include <fcntl.h>
+#include <sched.h>
+
+#include "../vm/guest.h"
+#include "../vm/policy/runtime.h"
+#include "support.h"
+
+/* Its state: what it is, then what its owner knows. */
+struct state {
+	char magic[8];
+	struct guest_common common;
+};
+static const char magic[8] = "COUNTER";
+
+struct counter {
+	struct guest guest;
+	struct thaw *heap;
+	bool restored;
+};
+
+static uint64_t limit;	     /* it counts so far, and has nothing left to do then */
+static unsigned generations; /* it was told of */
+static bool asks_at_limit;   /* it asks for a checkpoint with a name there */
+
+static uint64_t *count_of(struct guest *guest)
+{
+	return thaw_base(((struct counter *)guest)->heap);
+}
+
+static const struct guest_type counter_guest;
+
+static struct guest *counter_open(struct runtime *owner, const struct guest_options *options,
+				  struct thaw *heap)
+{
+	struct counter *counter = calloc(1, sizeof(*counter));
+
+	(void)options;
+	counter->guest.type = &counter_guest;
+	counter->guest.owner = owner;
+	counter->heap = heap;
+	return &counter->guest;
+}
+
+static void counter_close(struct guest *guest)
+{
+	free(guest);
+}
+
+static int counter_restore(struct guest *guest, const void *data, size_t bytes,
+			   struct thaw_error *error)
+{
+	const struct state *state = data;
+
+	if (bytes != sizeof(*state) || memcmp(state->magic, magic, sizeof(magic))) {
+		snprintf(error->text, sizeof(error->text), "this is no counter");
+		return error->code = THAW_EDAMAGED;
+	}
+	guest->common = state->common;
+	((struct counter *)guest)->restored = true;
+	return 0;
+}
+
+static int counter_prepare(struct guest *guest, struct thaw_error *error)
+{
+	(void)error;
+	return ((struct counter *)guest)->restored
+		       ? 0
+		       : thaw_resize(((struct counter *)guest)->heap, 65536);
+}
+
+static int counter_load(struct guest *guest, struct thaw_error *error)
+{
+	(void)guest, (void)error;
+	return 0;
+}
+
+static void turn(struct guest *guest)
+{
+	owner_turn_begins(guest->owner);
+	guest->in_turn = true;
+	++*count_of(guest);
+	if (asks_at_limit && *count_of(guest) == limit)
+		owner_checkpoint(guest->owner, 1, "limit");
+	guest->in_turn = false;
+	guest->turns++;
+}
+
+static void counter_resume(struct guest *guest, uint64_t first_waiter)
+{
+	(void)guest, (void)first_waiter;
+}
+
+static void counter_tell_outcomes(struct guest *guest)
+{
+	struct guest_outcome outcome;
+
+	while (owner_take_outcome(guest->owner, &outcome))
+		generations += !outcome.result.code;
+}
+
+static bool counter_has_work(struct guest *guest)
+{
+	return *count_of(guest) < limit || owner_has_work(guest->owner);
+}
+
+static bool counter_run(struct guest *guest, enum guest_until until, int fd)
+{
+	(void)until, (void)fd;
+	while (!owner_stops(guest->owner)) {
+		owner_advance(guest->owner);
+		counter_tell_outcomes(guest);
+		if (!counter_has_work(guest))
+			return true;
+		if (*count_of(guest) < limit)
+			turn(guest);
+		else
+			sched_yield();
+	}
+	return false;
+}
+
+static bool no(struct guest *guest)
+{
+	(void)guest;
+	return false;
+}
+
+static void nothing(struct guest *guest)
+{
+	(void)guest;
+}
+
+static const char *counter_name(const struct guest *guest)
+{
+	(void)guest;
+	return "/counter";
+}
+
+static const char *counter_trapped(struct guest *guest)
+{
+	(void)guest;
+	return NULL;
+}
+
+static void *counter_save(struct guest *guest, bool changed, size_t *bytes)
+{
+	struct state *state = calloc(1, sizeof(*state));
+
+	(void)changed;
+	memcpy(state->magic, magic, sizeof(magic));
+	state->common = guest->common;
+	state->common.output = NULL;
+	state->common.output_bytes = 0;
+	*bytes = sizeof(*state);
+	return state;
+}
+
+static void counter_numbers(struct guest *guest, struct guest_numbers *numbers)
+{
+	*numbers = (struct guest_numbers){.heap_bytes = thaw_size(((struct counter *)guest)->heap)};
+}
+
+static const struct guest_type counter_guest = {
+	.identity = "counter-1",
+	.max_bytes = 1 << 20,
+	.open = counter_open,
+	.close = counter_close,
+	.restore = counter_restore,
+	.prepare = counter_prepare,
+	.load = counter_load,
+	.start = turn,
+	.resume = counter_resume,
+	.run = counter_run,
+	.tell_outcomes = counter_tell_outcomes,
+	.has_work = counter_has_work,
+	.unsettled = no,
+	.settle = nothing,
+	.name = counter_name,
+	.save = counter_save,
+	.poll_soon = nothing,
+	.poll_next = nothing,
+	.wake = nothing,
+	.trapped = counter_trapped,
+	.numbers = counter_numbers,
+};
+
+FIXTURE(guest)
+{
+	char *directory, *image;
+	struct runtime_options options;
+	struct runtime *runtime;
+	struct thaw_error error;
+};
+
+FIXTURE_SETUP(guest)
+{
+	self->directory = support_directory();
+	self->image = support_format("%s/a.thaw", self->directory);
+	self->options = (struct runtime_options){
+		.guest = &counter_guest, .image = self->image, .script = "/counter", .quiet = true};
+	generations = 0;
+	asks_at_limit = false;
+}
+
+FIXTURE_TEARDOWN(guest)
+{
+	support_remove(self->directory);
+}
+
+TEST_F(guest, is_run_checkpointed_and_restored)
+{
+	limit = 5;
+	asks_at_limit = true;
+	ASSERT_EQ(0, runtime_open(&self->options, &self->runtime, &self->error))
+	TH_LOG("%s", self->error.text);
+	EXPECT_FALSE(runtime_restored(self->runtime));
+	EXPECT_EQ(0, runtime_start(self->runtime));
+	EXPECT_EQ(0, runtime_run(self->runtime));
+	EXPECT_EQ(1, generations);
+	runtime_close(self->runtime);
+
+	limit = 9;
+	ASSERT_EQ(0, runtime_open(&self->options, &self->runtime, &self->error))
+	TH_LOG("%s", self->error.text);
+	EXPECT_TRUE(runtime_restored(self->runtime));
+	EXPECT_EQ(5, *(uint64_t *)thaw_base(runtime_heap(self->runtime)));
+	EXPECT_EQ(0, runtime_run(self->runtime));
+	EXPECT_EQ(9, *(uint64_t *)thaw_base(runtime_heap(self->runtime)));
+	runtime_close(self->runtime);
+}
+
+TEST_F(guest, another_kind_does_not_continue_its_image)
+{
+	limit = 2;
+	ASSERT_EQ(0, runtime_open(&self->options, &self->runtime, &self->error));
+	EXPECT_EQ(0, runtime_start(self->runtime));
+	EXPECT_EQ(0, runtime_run(self->runtime));
+	runtime_close(self->runtime);
+	self->options.guest = NULL; /* JavaScript */
+	EXPECT_EQ(THAW_EENGINE, runtime_open(&self->options, &self->runtime, &self->error));
+}
+
+TEST_F(guest, what_it_cannot_do_is_refused_in_one_line)
+{
+	char *path = support_format("%s/stderr", self->directory), said[256] = "";
+	int before = dup(STDERR_FILENO), file = open(path, O_RDWR | O_CREAT, 0600);
+	struct runtime_answer answer;
+	int code;
+
+	limit = 2;
+	ASSERT_LE(0, file);
+	ASSERT_EQ(0, runtime_open(&self->options, &self->runtime, &self->error));
+	EXPECT_EQ(0, runtime_start(self->runtime));
+	dup2(file, STDERR_FILENO);
+	code = runtime_eval(self->runtime, "1", 1, "test", &answer);
+	runtime_close(self->runtime);
+	dup2(before, STDERR_FILENO);
+	EXPECT_EQ(EXIT_USAGE, code);
+	EXPECT_EQ(NULL, answer.text);
+	EXPECT_LT(0, pread(file, said, sizeof(said) - 1, 0));
+	EXPECT_NE(NULL, strstr(said, "cannot evaluate code"));
+	EXPECT_EQ(strchr(said, '\n'), strrchr(said, '\n'));
+	close(file);
+	close(before);
+	free(path);
+}
+
+TEST_HARNESS_MAIN
