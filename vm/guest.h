@@ -197,7 +197,7 @@ extern const struct guest_type javascript_guest; /* vm/js/program */
 /* No turn will follow. */
 bool owner_ended(const struct runtime *rt);
 /* An exception now is not the program's: it is being ended. */
-bool owner_unwinds(const struct runtime *rt);
+bool owner_unwinding(const struct runtime *rt);
 /* exit() was called; a `code` outside 0 to 255 is a failure. The turn shall end. */
 void owner_exit(struct runtime *rt, double code);
 /* ... and has. */

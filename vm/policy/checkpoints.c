@@ -3,12 +3,19 @@
  * checkpoints.c - when a generation is taken, what goes with it, and who is told.
  *
  * Owns the interval and the book of who waits for which checkpoint. The guest calls
- * owner_advance() before every round of its loop, and checkpoints_advance_inside() at every
+ * owner_advance() before every round of its loop, and checkpoints_advance_mid_turn() at every
  * poll of a turn, where midturn.c has a say in what is captured. Owner's thread, but for
  * checkpoints_notify(). Must never block the loop (checkpoints_now() does, for those who ask), and
  * never enter the VM for a checkpoint that nobody waits for, nor at all inside a turn: what there is
- * to tell then waits for its end (`untold`).
- *
+ * to tell is queued for the guest's loop (`outcomes`).
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "internal.h"
+
+/*
  * Waiters. Each checkpoint() promise has a number, counted in the heap. The generation that is
  * captured next covers every number handed out until then: those who ask while a checkpoint is on
  * its way to its capture join it, those who ask after the capture get the next one. A promise is
@@ -24,13 +31,8 @@
  * Nothing is begun while no turn has run since the newest durable capture: an idle program costs
  * not even a scan.
  */
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include "internal.h"
-
-#define UNTOLD_FIRST 2u
+#define OUTCOMES_FIRST 2u
 
 void checkpoints_notify(void *arg)
 {
@@ -48,7 +50,7 @@ static void hold_back(struct runtime *rt, bool hold)
 
 bool owner_has_work(const struct runtime *rt)
 {
-	return checkpoints_waited_for(rt) || rt->checkpoints.untold_count;
+	return checkpoints_waited_for(rt) || rt->checkpoints.outcome_count;
 }
 
 bool checkpoints_waited_for(const struct runtime *rt)
@@ -73,21 +75,21 @@ static void queue_outcome(struct runtime *rt, uint64_t last, bool waited_for,
 			  const struct thaw_result *result)
 {
 	struct guest_outcome *newest =
-		rt->checkpoints.untold_count
-			? &rt->checkpoints.untold[rt->checkpoints.untold_count - 1]
+		rt->checkpoints.outcome_count
+			? &rt->checkpoints.outcomes[rt->checkpoints.outcome_count - 1]
 			: NULL;
 
 	if (!newest || newest->waited_for) {
-		struct guest_outcome *more = rt->checkpoints.untold;
-		unsigned room = rt->checkpoints.untold_room ? 2 * rt->checkpoints.untold_room : 2;
+		struct guest_outcome *more = rt->checkpoints.outcomes;
+		unsigned room = rt->checkpoints.outcome_room ? 2 * rt->checkpoints.outcome_room : 2;
 
-		if (rt->checkpoints.untold_count == rt->checkpoints.untold_room) {
-			more = realloc(rt->checkpoints.untold, room * sizeof(*more));
-			rt->checkpoints.untold_room = more ? room : rt->checkpoints.untold_room;
+		if (rt->checkpoints.outcome_count == rt->checkpoints.outcome_room) {
+			more = realloc(rt->checkpoints.outcomes, room * sizeof(*more));
+			rt->checkpoints.outcome_room = more ? room : rt->checkpoints.outcome_room;
 		}
 		if (more) {
-			rt->checkpoints.untold = more;
-			newest = &more[rt->checkpoints.untold_count++];
+			rt->checkpoints.outcomes = more;
+			newest = &more[rt->checkpoints.outcome_count++];
 			newest->waited_for = false;
 		}
 	}
@@ -105,7 +107,7 @@ static void succeeded(struct runtime *rt, uint64_t last, const struct thaw_resul
 	const struct thaw_generation *generation = &result->generation;
 	bool waited_for = last > rt->checkpoints.settled;
 
-	failures_checkpoints_work(rt, generation->number);
+	failures_recovered(rt, generation->number);
 	if (!rt->options.every_ns)
 		rt->checkpoints.due_ns = 0; /* nothing is left to be tried again */
 	hold_back(rt, false);		    /* this process has got on */
@@ -154,10 +156,10 @@ bool owner_take_outcome(struct runtime *rt, struct guest_outcome *outcome)
 {
 	struct checkpoints *own = &rt->checkpoints;
 
-	if (!own->untold_count)
+	if (!own->outcome_count)
 		return false;
-	*outcome = own->untold[0];
-	memmove(own->untold, own->untold + 1, --own->untold_count * sizeof(*own->untold));
+	*outcome = own->outcomes[0];
+	memmove(own->outcomes, own->outcomes + 1, --own->outcome_count * sizeof(*own->outcomes));
 	return true;
 }
 
@@ -313,7 +315,7 @@ void checkpoints_advance(struct runtime *rt)
 		advance(rt, clock_monotonic_ns());
 }
 
-void checkpoints_advance_inside(struct runtime *rt)
+void checkpoints_advance_mid_turn(struct runtime *rt)
 {
 	uint64_t now = clock_monotonic_ns();
 
@@ -440,10 +442,10 @@ int checkpoints_open(struct runtime *rt, struct thaw_error *error)
 {
 	rt->checkpoints.durable_turns = rt->restored ? 0 : UINT64_MAX;
 	/* The first can always be queued: whoever waits for it is told. */
-	rt->checkpoints.untold = malloc(UNTOLD_FIRST * sizeof(*rt->checkpoints.untold));
-	if (!rt->checkpoints.untold)
+	rt->checkpoints.outcomes = malloc(OUTCOMES_FIRST * sizeof(*rt->checkpoints.outcomes));
+	if (!rt->checkpoints.outcomes)
 		return failure(error, -ENOMEM, "out of memory");
-	rt->checkpoints.untold_room = UNTOLD_FIRST;
+	rt->checkpoints.outcome_room = OUTCOMES_FIRST;
 	if (rt->options.image && rt->options.every_ns) {
 		hold_back(rt, rt->restored);
 		rt->checkpoints.due_ns = clock_monotonic_ns() + rt->options.every_ns;
@@ -453,8 +455,8 @@ int checkpoints_open(struct runtime *rt, struct thaw_error *error)
 
 void checkpoints_close(struct runtime *rt)
 {
-	free(rt->checkpoints.untold);
+	free(rt->checkpoints.outcomes);
 	free(rt->checkpoints.names);
-	rt->checkpoints.untold = NULL;
+	rt->checkpoints.outcomes = NULL;
 	rt->checkpoints.names = NULL;
 }

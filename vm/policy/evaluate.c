@@ -3,7 +3,7 @@
  * evaluate.c - one piece of code in the global scope of a program, for the shell, -e and -p: when it runs,
  * what runs meanwhile, and how it ends.
  *
- * Called by the command line, on the owner's thread; evaluate_inside() at a poll. Must never let a
+ * Called by the command line, on the owner's thread; evaluate_mid_turn() at a poll. Must never let a
  * program go on that was only asked something (options.asks), unless the question awaits it.
  */
 #include <errno.h>
@@ -84,7 +84,7 @@ static void answer_and_leave(struct runtime *rt, struct question *question)
 	rt->type->abandon(rt->guest, "asked in the middle of a turn");
 }
 
-void evaluate_inside(struct runtime *rt)
+void evaluate_mid_turn(struct runtime *rt)
 {
 	struct question *question = rt->evaluation.question;
 
@@ -100,7 +100,7 @@ void evaluate_inside(struct runtime *rt)
 }
 
 /* True: it was answered, or its answer waits for the turns that follow. */
-static bool ask_inside(struct runtime *rt, struct question *question)
+static bool ask_mid_turn(struct runtime *rt, struct question *question)
 {
 	if (!rt->guest->mid_turn)
 		return false;
@@ -151,7 +151,7 @@ int runtime_eval(struct runtime *rt, const char *code, size_t bytes, const char 
 		return EXIT_USAGE;
 	}
 	if (rt->options.asks) {
-		if (ask_inside(rt, &question) && question.answered)
+		if (ask_mid_turn(rt, &question) && question.answered)
 			return question.status;
 	} else {
 		rt->guest->common.finished = false;

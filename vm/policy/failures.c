@@ -76,7 +76,7 @@ static struct words newest_durable(struct runtime *rt)
 
 /* ---- Checkpoints ---- */
 
-static struct words so_often(const struct runtime *rt, uint64_t now)
+static struct words times_in_a_row(const struct runtime *rt, uint64_t now)
 {
 	struct words words = {""};
 
@@ -92,22 +92,22 @@ void failures_checkpoint(struct runtime *rt, const char *text)
 	uint64_t now = clock_monotonic_ns();
 
 	if (!rt->failures.failing++) {
-		rt->failures.failing_since_ns = rt->failures.warn_at_ns = now;
-		rt->failures.warn_every_ns = WARN_FIRST_NS;
+		rt->failures.failing_since_ns = rt->failures.next_warning_ns = now;
+		rt->failures.warning_interval_ns = WARN_FIRST_NS;
 	}
 	snprintf(rt->failures.text, sizeof(rt->failures.text), "%s", text);
-	if (rt->failures.last_checkpoint || now < rt->failures.warn_at_ns)
+	if (rt->failures.last_checkpoint || now < rt->failures.next_warning_ns)
 		return; /* failures_at_end() says it, or it was said */
 	owner_tell(
 		rt,
 		"thaw: checkpoint failed%s: %s; %s; the program goes on, its changes stay in memory\n",
-		so_often(rt, now).text, text, newest_durable(rt).text);
-	rt->failures.warn_at_ns = now + rt->failures.warn_every_ns;
-	if (rt->failures.warn_every_ns < WARN_MOST_NS)
-		rt->failures.warn_every_ns *= 2;
+		times_in_a_row(rt, now).text, text, newest_durable(rt).text);
+	rt->failures.next_warning_ns = now + rt->failures.warning_interval_ns;
+	if (rt->failures.warning_interval_ns < WARN_MOST_NS)
+		rt->failures.warning_interval_ns *= 2;
 }
 
-void failures_checkpoints_work(struct runtime *rt, uint64_t generation)
+void failures_recovered(struct runtime *rt, uint64_t generation)
 {
 	if (rt->failures.failing)
 		owner_tell(rt,
@@ -134,13 +134,13 @@ void failures_at_end(struct runtime *rt)
 		return;
 	rt->failures.loss_told = true;
 	owner_tell(rt, "thaw: the last checkpoint failed%s: %s; what came after is lost: %s\n",
-		   so_often(rt, clock_monotonic_ns()).text, rt->failures.text,
+		   times_in_a_row(rt, clock_monotonic_ns()).text, rt->failures.text,
 		   newest_durable(rt).text);
 }
 
 /* ---- Programs ---- */
 
-struct thaw_error failures_way_back(struct runtime *rt, uint64_t generation)
+struct thaw_error failures_advice(struct runtime *rt, uint64_t generation)
 {
 	const struct thaw_generation *list = NULL;
 	struct thaw_error way = {0};
@@ -187,7 +187,7 @@ void failures_trapped(struct runtime *rt, const char *reason)
 		owner_tell(
 			rt,
 			"thaw: the engine trapped: %s; generation %llu was continued %d times and ended like this each time; %s\n",
-			reason, newest, failures, failures_way_back(rt, newest).text);
+			reason, newest, failures, failures_advice(rt, newest).text);
 }
 
 void failures_crashed(struct runtime *rt, const char *how)
@@ -209,6 +209,6 @@ void failures_crashed(struct runtime *rt, const char *how)
 		owner_tell(
 			rt,
 			"thaw: generation %llu was continued %d times and ended like this each time; %s\n",
-			number, failures, failures_way_back(rt, number).text);
+			number, failures, failures_advice(rt, number).text);
 	}
 }

@@ -35,7 +35,7 @@ struct ending {	    /* ending.c: how the program ends */
 	int exit_code;
 	int exit_request;	/* exit() was called with this code */
 	int stop_signal;	/* ended by it */
-	bool cut;		/* a script was, by a signal: its exception says nothing */
+	bool script_cut;	/* a script was, by a signal: its exception says nothing */
 	volatile bool starting; /* its script is being read, which may take for ever: a pipe, say */
 };
 
@@ -53,8 +53,8 @@ struct checkpoints {	    /* checkpoints.c */
 	bool urgent;		 /* ... and do not wait for the end of the turn (SIGUSR2) */
 	enum thaw_reason reason; /* of the one in flight */
 	/* What the loop has to tell, in this order. */
-	struct guest_outcome *untold;
-	unsigned untold_count, untold_room;
+	struct guest_outcome *outcomes;
+	unsigned outcome_count, outcome_room;
 	/* What the generation that is captured next is called. */
 	struct thaw_name *names;
 	unsigned name_count, name_room;
@@ -63,7 +63,7 @@ struct checkpoints {	    /* checkpoints.c */
 struct failures {		   /* failures.c */
 	uint64_t failing;	   /* so many checkpoints in a row have failed */
 	uint64_t failing_since_ns; /* monotonic clock: the first of them; with `failing` */
-	uint64_t warn_at_ns, warn_every_ns;
+	uint64_t next_warning_ns, warning_interval_ns;
 	bool loss_told;	      /* at the end */
 	bool noted;	      /* in the image, of the generation that was opened */
 	char text[504];	      /* why the last one failed; empty: it did not */
@@ -96,14 +96,14 @@ struct poll_timer { /* poll_timer.c */
 	timer_t timer;
 	pthread_t thread;
 	bool ready;
-	uint64_t at_ns;		    /* when it expires; 0: never; UINT64_MAX: not known */
-	volatile sig_atomic_t rang; /* since the last poll */
+	uint64_t at_ns;		       /* when it expires; 0: never; UINT64_MAX: not known */
+	volatile sig_atomic_t expired; /* since the last poll */
 };
 
 struct evaluation {		   /* evaluate.c */
 	bool used;		   /* runtime_eval() was called */
 	bool running;		   /* ... and has not returned: see midturn_end() */
-	bool asking;		   /* ... inside of a turn, see evaluate_inside() */
+	bool asking;		   /* ... inside of a turn, see evaluate_mid_turn() */
 	struct question *question; /* to be asked there */
 	unsigned uncaught;	   /* exceptions that nobody caught and a shell went on from */
 };
@@ -150,7 +150,7 @@ bool runtime_ended_early(struct runtime *rt);
  * At the first poll of a turn that goes on: ask it the question that waits. If that can be answered here,
  * the turn is captured again as it stands, and the program ends.
  */
-void evaluate_inside(struct runtime *rt);
+void evaluate_mid_turn(struct runtime *rt);
 
 /* ---- owner.c; see also guest.h ---- */
 
@@ -173,7 +173,7 @@ void checkpoints_notify(void *rt);
 /* Outside turns: capture or finish what is in flight, begin what is wanted. */
 void checkpoints_advance(struct runtime *rt);
 /* Inside one, at a poll: the same, but a capture stops the turn. */
-void checkpoints_advance_inside(struct runtime *rt);
+void checkpoints_advance_mid_turn(struct runtime *rt);
 /* The generation that is captured next shall have this name, too. -EINVAL: that cannot be one. */
 int checkpoints_name(struct runtime *rt, const char *name);
 bool checkpoints_waited_for(const struct runtime *rt);
@@ -194,7 +194,7 @@ int checkpoints_last(struct runtime *rt, enum thaw_reason reason, struct thaw_re
 #define FAILURES_MAX 3
 /* A checkpoint has failed; one has become durable. */
 void failures_checkpoint(struct runtime *rt, const char *text);
-void failures_checkpoints_work(struct runtime *rt, uint64_t generation);
+void failures_recovered(struct runtime *rt, uint64_t generation);
 /* How long to wait before one more try, where there is no interval. */
 uint64_t failures_retry_ns(const struct runtime *rt);
 /* The program ends, and its last checkpoint has failed. */
@@ -204,7 +204,7 @@ void failures_trapped(struct runtime *rt, const char *reason);
 /* It is about to end by a failure of its own: `how` is what was said of it, the same if it is the same. */
 void failures_crashed(struct runtime *rt, const char *how);
 /* What to do about a generation that does not get on: the end of a sentence, in `text`. */
-struct thaw_error failures_way_back(struct runtime *rt, uint64_t generation);
+struct thaw_error failures_advice(struct runtime *rt, uint64_t generation);
 
 /* ---- midturn.c ---- */
 
@@ -234,7 +234,7 @@ bool midturn_end(struct runtime *rt);
  * After a signal asked for the end: has the turn had its time, and would nobody go on with it? Then
  * it is ended like any script that Ctrl-C stops in a shell, and what it did so far is done.
  */
-bool midturn_cuts(struct runtime *rt);
+bool midturn_should_cut(struct runtime *rt);
 
 /* The turn under way could be captured by midturn_end(), were there no patience. */
 bool midturn_can_end(struct runtime *rt);
@@ -263,7 +263,7 @@ void streams_check(struct runtime *rt);
 /* The program has printed more than its readers have read, and has to wait. */
 bool streams_full(struct runtime *rt);
 /* From now on it does so only far beyond: what is under way cannot be stopped, and has to end. */
-void streams_unbind(struct runtime *rt);
+void streams_lift_limit(struct runtime *rt);
 /* All has been written. */
 bool streams_idle(struct runtime *rt);
 /*

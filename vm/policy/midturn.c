@@ -7,7 +7,15 @@
  * stack, with the turn's frames at rest on the VM's. checkpoints.c decides what is begun, captured
  * and told, the guest continues the turn. Must never let a turn be captured in a state that the blob
  * does not describe: the guest says whether it can be (stoppable()).
- *
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+/*
  * Patience. A generation between turns is worth more: any build can continue it, and it needs no
  * key. So a turn is left alone until it has lasted as long as the interval (--every); what it was
  * asked for at once (SIGUSR2, SIGTERM) waits less. A program of short turns is never stopped in one.
@@ -17,12 +25,6 @@
  * covers the blob (stack, step, addresses, the VM's small state), not the heap: the code that the
  * true stack returns to checks every access to the heap by itself, whatever stands there.
  */
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-#include "internal.h"
 
 /* Where the interval is 0, on request only: as long as the default interval. */
 #define PATIENCE_NS 1000000000u
@@ -53,7 +55,7 @@ static int load_key(struct runtime *rt, bool create, struct thaw_error *error)
 }
 
 /* Made on first use. Without it no other process of ours could tell our images from a stranger's. */
-static bool know_key(struct runtime *rt)
+static bool ensure_key(struct runtime *rt)
 {
 	struct thaw_error error;
 
@@ -79,12 +81,12 @@ bool midturn_allowed(struct runtime *rt, uint64_t now)
 		return false;
 	if (!rt->checkpoints.urgent && now - rt->guest->turn_began_ns < patience_ns(rt))
 		return false;
-	return know_key(rt);
+	return ensure_key(rt);
 }
 
 bool midturn_possible(struct runtime *rt)
 {
-	return can_be_stopped(rt) && know_key(rt);
+	return can_be_stopped(rt) && ensure_key(rt);
 }
 
 uint64_t midturn_allowed_at(const struct runtime *rt)
@@ -141,7 +143,7 @@ const char *midturn_refusal(struct runtime *rt, const void *data, size_t bytes)
 
 bool midturn_can_end(struct runtime *rt)
 {
-	return rt->options.image && can_be_stopped(rt) && know_key(rt);
+	return rt->options.image && can_be_stopped(rt) && ensure_key(rt);
 }
 
 /*
@@ -149,7 +151,7 @@ bool midturn_can_end(struct runtime *rt)
  * process. (A timer that runs meanwhile may be the program's.) Nor is there a next process without an
  * image.
  */
-bool midturn_cuts(struct runtime *rt)
+bool midturn_should_cut(struct runtime *rt)
 {
 	uint64_t now = clock_monotonic_ns();
 
@@ -159,13 +161,13 @@ bool midturn_cuts(struct runtime *rt)
 		return false;
 	if (!rt->options.image ||
 	    (rt->evaluation.running && (rt->evaluation.asking || !rt->guest->runs_own)))
-		rt->ending.cut = true;
-	return rt->ending.cut;
+		rt->ending.script_cut = true;
+	return rt->ending.script_cut;
 }
 
 bool midturn_end(struct runtime *rt)
 {
-	bool cuts = midturn_cuts(rt);
+	bool cuts = midturn_should_cut(rt);
 	uint64_t now = clock_monotonic_ns();
 	int code;
 

@@ -52,9 +52,9 @@ bool owner_ended(const struct runtime *rt)
 	return rt->ending.ended;
 }
 
-bool owner_unwinds(const struct runtime *rt)
+bool owner_unwinding(const struct runtime *rt)
 {
-	return rt->ending.ended || rt->ending.cut;
+	return rt->ending.ended || rt->ending.script_cut;
 }
 
 void owner_exit(struct runtime *rt, double code)
@@ -77,7 +77,7 @@ void owner_trapped(struct runtime *rt, const char *reason)
 {
 	if (rt->ending.ended &&
 	    (rt->ending.exit_code == EXIT_ENGINE_TRAP || signals_stop() || rt->evaluation.asking))
-		return; /* it was said, or midturn_end() or evaluate_inside() wanted it so */
+		return; /* it was said, or midturn_end() or evaluate_mid_turn() wanted it so */
 	failures_trapped(rt, reason);
 	/* Whatever it was about to end with, its heap is not sound any more. */
 	rt->ending.ended = false;
@@ -142,9 +142,9 @@ bool owner_poll(struct runtime *rt)
 		return true;
 	if (rt->guest->in_turn) {
 		poll_timer_polled(rt);
-		checkpoints_advance_inside(rt);
+		checkpoints_advance_mid_turn(rt);
 		if (rt->evaluation.question)
-			evaluate_inside(rt);
+			evaluate_mid_turn(rt);
 	}
 	if (signals_stop() && midturn_end(rt))
 		return true;
@@ -153,7 +153,7 @@ bool owner_poll(struct runtime *rt)
 
 bool owner_step_done(struct runtime *rt)
 {
-	if (signals_stop() && midturn_cuts(rt))
+	if (signals_stop() && midturn_should_cut(rt))
 		return false;
 	return !owner_interrupted(rt);
 }

@@ -43,7 +43,7 @@ static void on_alarm(int signo)
 
 	(void)signo;
 	if (rt && rt->guest && rt->guest->in_turn) {
-		rt->poll_timer.rang = 1;
+		rt->poll_timer.expired = 1;
 		rt->type->poll_soon(rt->guest);
 		set_timer(rt, clock_monotonic_ns() + AGAIN_NS);
 	}
@@ -106,9 +106,9 @@ void poll_timer_now(struct runtime *rt)
 
 void poll_timer_polled(struct runtime *rt)
 {
-	if (!rt->poll_timer.rang)
+	if (!rt->poll_timer.expired)
 		return;
-	rt->poll_timer.rang = 0;
+	rt->poll_timer.expired = 0;
 	rt->poll_timer.at_ns =
 		UINT64_MAX; /* the handler's own choice: the next poll_timer_set() counts */
 }

@@ -216,7 +216,7 @@ static int open_program(struct runtime *rt, struct thaw_error *error)
 			error, RUNTIME_EREPEATS,
 			"%s: generation %llu was continued %u times, and each time the engine trapped before the next: %s",
 			rt->options.image, number, thaw_failures(rt->heap),
-			failures_way_back(rt, number).text);
+			failures_advice(rt, number).text);
 	}
 	return restore(rt, error);
 }

@@ -8,12 +8,6 @@
  * uv_signal, because a turn may last for ever: the first SIGTERM waits for its end, the second must
  * end the process all the same, and the loop would never see it. A handler does nothing but set flags,
  * wake the guest up (uv_async_send and sem_post are async-signal-safe), set an alarm and _exit.
- *
- * Before there is a runtime, and after, a handler only notes what came: signals_open() acts on it. A
- * start or an end that does not come to its end within a second then is not waited for: nothing of the
- * program has run yet, or all of it is durable.
- *
- * (SIGSEGV and SIGBUS are the engine's: js/engine.)
  */
 #include <errno.h>
 #include <signal.h>
@@ -21,6 +15,14 @@
 #include <unistd.h>
 
 #include "internal.h"
+
+/*
+ * Before there is a runtime, and after, a handler only notes what came: signals_open() acts on it. A
+ * start or an end that does not come to its end within a second then is not waited for: nothing of the
+ * program has run yet, or all of it is durable.
+ *
+ * (SIGSEGV and SIGBUS are the engine's: js/engine.)
+ */
 
 static const int caught[] = {SIGINT, SIGTERM, SIGHUP, SIGXCPU, SIGUSR2};
 #define CAUGHT (sizeof(caught) / sizeof(caught[0]))

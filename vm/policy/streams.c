@@ -206,7 +206,7 @@ static size_t queued(struct queue *queue)
 	return bytes;
 }
 
-static size_t most_queued(struct streams *streams)
+static size_t longest_queue(struct streams *streams)
 {
 	size_t a = queued(streams->queue_of[0]), b = queued(streams->queue_of[1]);
 
@@ -374,7 +374,7 @@ void streams_tell(struct runtime *rt, const char *text, size_t bytes)
 bool streams_full(struct runtime *rt)
 {
 	struct streams *streams = rt->output.streams;
-	size_t bytes = most_queued(streams);
+	size_t bytes = longest_queue(streams);
 
 	if (streams->unbounded)
 		return bytes > QUEUE_MOST;
@@ -382,14 +382,14 @@ bool streams_full(struct runtime *rt)
 	return streams->full;
 }
 
-void streams_unbind(struct runtime *rt)
+void streams_lift_limit(struct runtime *rt)
 {
 	rt->output.streams->unbounded = true;
 }
 
 bool streams_idle(struct runtime *rt)
 {
-	return !most_queued(rt->output.streams);
+	return !longest_queue(rt->output.streams);
 }
 
 void streams_wake(struct runtime *rt)
@@ -431,14 +431,14 @@ bool streams_flush(struct runtime *rt, uint64_t patience_ns)
 /* ---- Waiting, while all else goes on ---- */
 
 /* Signals and checkpoints, in the middle of a turn that waits or in between. False: it need not any more. */
-static bool look_after(struct runtime *rt)
+static bool advance_while_waiting(struct runtime *rt)
 {
 	if (!rt->guest->in_turn) {
 		checkpoints_advance(rt);
 		return !owner_stops(rt);
 	}
 	poll_timer_polled(rt);
-	checkpoints_advance_inside(rt);
+	checkpoints_advance_mid_turn(rt);
 	if (!signals_stop())
 		return true;
 	midturn_end(rt);
@@ -446,15 +446,15 @@ static bool look_after(struct runtime *rt)
 		return true;
 	if (!rt->options.image)
 		return !owner_stops(rt); /* nothing of it is kept: it ends here */
-	streams_unbind(rt);		 /* it can only be left to its own end */
+	streams_lift_limit(rt);		 /* it can only be left to its own end */
 	return true;
 }
 
 bool streams_wait(struct runtime *rt)
 {
 	rt->output.stalled = true;
-	while (!rt->ending.ended && streams_full(rt) && look_after(rt) && streams_full(rt) &&
-	       !(rt->options.interactive && signals_interrupted()))
+	while (!rt->ending.ended && streams_full(rt) && advance_while_waiting(rt) &&
+	       streams_full(rt) && !(rt->options.interactive && signals_interrupted()))
 		streams_pause(rt);
 	rt->output.stalled = rt->output.stalled_captured = false;
 	return rt->ending.ended || (rt->options.interactive && signals_interrupted());
@@ -462,7 +462,7 @@ bool streams_wait(struct runtime *rt)
 
 void streams_drain(struct runtime *rt)
 {
-	while (!rt->ending.ended && !streams_idle(rt) && look_after(rt) &&
+	while (!rt->ending.ended && !streams_idle(rt) && advance_while_waiting(rt) &&
 	       !(rt->options.interactive && signals_interrupted()))
 		streams_pause(rt);
 }

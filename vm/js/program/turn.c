@@ -44,7 +44,8 @@ static void uncaught(struct program *program, js_value exception, const char *pr
 
 	if (!exception || program_trapped(program))
 		return;
-	if (program->guest.exiting || owner_unwinds(owner)) { /* the error that unwinds the stack */
+	if (program->guest.exiting ||
+	    owner_unwinding(owner)) { /* the error that unwinds the stack */
 		js_free(program->engine, exception);
 		return;
 	}
