@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const struct rule {
 	const char *folder;
@@ -89,6 +90,8 @@ TEST(no_file_includes_a_header_of_a_layer_above_it)
 {
 	char folder[4096];
 
+	if (access(THAW_SOURCE "/vm", R_OK))
+		SKIP(return, "the sources are not on this machine");
 	for (unsigned i = 0; i < sizeof(rules) / sizeof(rules[0]); i++) {
 		rule = &rules[i];
 		snprintf(folder, sizeof(folder), "%s/%s", THAW_SOURCE, rule->folder);
