@@ -58,10 +58,16 @@ bool checkpoints_waited_for(const struct runtime *rt)
 	return rt->checkpoints.requested > rt->checkpoints.settled;
 }
 
+/* The turn under way waits for a reader, as it did when it was captured last. */
+static bool stalled_since_capture(const struct runtime *rt)
+{
+	return rt->output.stalled && rt->checkpoints.captured_stall == rt->output.stalls;
+}
+
 static bool heap_may_have_changed(const struct runtime *rt)
 {
 	/* A turn that waits for a reader since it was captured does not change it. */
-	return (rt->guest->in_turn && !rt->output.stalled_captured) ||
+	return (rt->guest->in_turn && !stalled_since_capture(rt)) ||
 	       rt->guest->turns != rt->checkpoints.durable_turns;
 }
 
@@ -112,7 +118,7 @@ static void succeeded(struct runtime *rt, uint64_t last, const struct thaw_resul
 		rt->checkpoints.due_ns = 0; /* nothing is left to be tried again */
 	hold_back(rt, false);		    /* this process has got on */
 	rt->checkpoints.durable_turns = rt->checkpoints.captured_turns;
-	rt->output.durable = rt->output.captured;
+	rt->checkpoints.durable_output = rt->checkpoints.captured_output;
 	if (rt->options.verbose && !result->unchanged)
 		owner_tell(
 			rt,
@@ -140,7 +146,7 @@ static void failed(struct runtime *rt, uint64_t last, int code, const struct tha
 	struct thaw_result result = {0};
 
 	failures_checkpoint(rt, text);
-	rt->output.stalled_captured = false;
+	rt->checkpoints.captured_stall = 0;
 	if (!rt->options.every_ns && !rt->ending.ended)
 		rt->checkpoints.due_ns = clock_monotonic_ns() + failures_retry_ns(rt);
 	hold_back(rt, false); /* it may never get on, and must not only grow */
@@ -202,7 +208,7 @@ static void *encode(struct runtime *rt, size_t *bytes)
 		common->output = output;
 		state = rt->guest->in_turn ? midturn_encode(rt, changed, bytes)
 					   : rt->type->save(rt->guest, changed, bytes);
-		rt->output.captured = common->output_bytes;
+		rt->checkpoints.captured_output = common->output_bytes;
 		free(output);
 	}
 	common->output = NULL;
@@ -237,7 +243,8 @@ static void capture(struct runtime *rt)
 		rt->checkpoints.captured = rt->checkpoints.requested;
 		rt->checkpoints.captured_turns =
 			rt->guest->turns; /* a turn that was stopped is not counted yet */
-		rt->output.stalled_captured = rt->output.stalled && rt->guest->in_turn;
+		rt->checkpoints.captured_stall =
+			rt->output.stalled && rt->guest->in_turn ? rt->output.stalls : 0;
 	}
 	/* What failed, here or above, is THAW_DONE with its reason: finish() tells it. */
 }
@@ -377,9 +384,11 @@ int checkpoints_last(struct runtime *rt, enum thaw_reason reason, struct thaw_re
 {
 	int code;
 
-	rt->failures.last_checkpoint = true;
+	rt->checkpoints.last = true;
+	if (rt->guest->in_turn)
+		rt->checkpoints.urgent = true; /* it does not wait for its end */
 	code = checkpoints_now(rt, reason, result);
-	rt->failures.last_checkpoint = false;
+	rt->checkpoints.last = false;
 	if (code && rt->failures.failing)
 		failures_at_end(rt);
 	return code;
@@ -441,6 +450,7 @@ uint64_t owner_due_ns(const struct runtime *rt)
 int checkpoints_open(struct runtime *rt, struct thaw_error *error)
 {
 	rt->checkpoints.durable_turns = rt->restored ? 0 : UINT64_MAX;
+	rt->checkpoints.durable_output = rt->guest->common.output_bytes;
 	/* The first can always be queued: whoever waits for it is told. */
 	rt->checkpoints.outcomes = malloc(OUTCOMES_FIRST * sizeof(*rt->checkpoints.outcomes));
 	if (!rt->checkpoints.outcomes)

@@ -47,7 +47,7 @@ int ending_deliver(struct runtime *rt, int code)
 	if (!streams_flush(rt, UINT64_MAX)) {
 		if (signals_stop() && !code)
 			code = 128 + signals_stop();
-	} else if (rt->output.durable && !rt->output.held && is_at_rest(rt)) {
+	} else if (rt->checkpoints.durable_output && !rt->output.held && is_at_rest(rt)) {
 		rt->ending.ended = true;
 		if (checkpoints_last(rt, THAW_REASON_EXIT, NULL))
 			code = EXIT_IO;

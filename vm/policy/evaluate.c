@@ -77,7 +77,6 @@ static void answer_and_leave(struct runtime *rt, struct question *question)
 	}
 	question->answered = true;
 	question->status = status;
-	rt->checkpoints.urgent = true;
 	if (checkpoints_last(rt, signals_stop() ? THAW_REASON_SIGNAL : THAW_REASON_EXIT, NULL))
 		status = EXIT_IO;
 	runtime_end(rt, status, false);
@@ -196,5 +195,5 @@ void runtime_tell_exception(const struct runtime_answer *answer)
 
 unsigned runtime_uncaught(const struct runtime *rt)
 {
-	return rt->evaluation.uncaught;
+	return rt->ending.uncaught;
 }

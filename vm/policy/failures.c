@@ -96,7 +96,7 @@ void failures_checkpoint(struct runtime *rt, const char *text)
 		rt->failures.warning_interval_ns = WARN_FIRST_NS;
 	}
 	snprintf(rt->failures.text, sizeof(rt->failures.text), "%s", text);
-	if (rt->failures.last_checkpoint || now < rt->failures.next_warning_ns)
+	if (rt->checkpoints.last || now < rt->failures.next_warning_ns)
 		return; /* failures_at_end() says it, or it was said */
 	owner_tell(
 		rt,

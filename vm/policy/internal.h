@@ -29,14 +29,13 @@
 #include "key.h"
 #include "runtime.h"
 
-struct ending {	    /* ending.c: how the program ends */
+struct ending {	    /* owner.c, ending.c: how the program ends */
 	bool ended; /* no turn will follow */
 	bool final; /* ... and the heap is as a turn left it: it may be checkpointed */
 	int exit_code;
-	int exit_request;	/* exit() was called with this code */
-	int stop_signal;	/* ended by it */
-	bool script_cut;	/* a script was, by a signal: its exception says nothing */
-	volatile bool starting; /* its script is being read, which may take for ever: a pipe, say */
+	int exit_request;  /* exit() was called with this code */
+	unsigned uncaught; /* exceptions that nobody caught and a shell went on from */
+	int stop_signal;   /* ended by it */
 };
 
 struct checkpoints {	    /* checkpoints.c */
@@ -48,6 +47,11 @@ struct checkpoints {	    /* checkpoints.c */
 	uint64_t first_waiter; /* lowest number handed out by this process; 0: none yet */
 	/* guest.turns at capture, and at the newest capture that became durable */
 	uint64_t captured_turns, durable_turns;
+	/* Bytes of output in the newest capture; and in the newest durable one. */
+	size_t captured_output, durable_output;
+	uint64_t
+		captured_stall; /* output.stalls, if the turn was captured while it waited; 0: it was not */
+	bool last; /* the one under way is the last: its failure is the end's to tell */
 	bool capture_taken;
 	bool wanted;		 /* begin another as soon as none is in flight */
 	bool urgent;		 /* ... and do not wait for the end of the turn (SIGUSR2) */
@@ -64,10 +68,9 @@ struct failures {		   /* failures.c */
 	uint64_t failing;	   /* so many checkpoints in a row have failed */
 	uint64_t failing_since_ns; /* monotonic clock: the first of them; with `failing` */
 	uint64_t next_warning_ns, warning_interval_ns;
-	bool loss_told;	      /* at the end */
-	bool noted;	      /* in the image, of the generation that was opened */
-	char text[504];	      /* why the last one failed; empty: it did not */
-	bool last_checkpoint; /* the one under way is the last: its failure is the end's to tell */
+	bool loss_told; /* at the end */
+	bool noted;	/* in the image, of the generation that was opened */
+	char text[504]; /* why the last one failed; empty: it did not */
 };
 
 struct midturn {	 /* midturn.c */
@@ -76,6 +79,7 @@ struct midturn {	 /* midturn.c */
 	/* There was no key, and it was said: until then turns are not stopped. */
 	uint64_t key_retry_ns;
 	unsigned key_failures;
+	bool script_cut;	    /* a script was ended by a signal: its exception says nothing */
 	uint64_t stop_requested_ns; /* when this turn first saw SIGTERM or its like; 0: not yet */
 	uint64_t count, stack_bytes_max, stack_ns_total;
 };
@@ -86,10 +90,9 @@ struct output { /* streams.c */
 	bool failed, lost;	 /* it was said; and the end of the program says so, too */
 	uint64_t broken_pipe_ns; /* when stdout's reader was first found gone */
 	sem_t attention; /* posted by whoever has something for an owner that waits outside of the loop */
-	bool stalled;	       /* the program's turns wait for a reader */
-	bool stalled_captured; /* ... and so did the turn under way when it was captured last */
+	bool stalled;	 /* the program's turns wait for a reader */
+	uint64_t stalls; /* ... so often, with this time */
 	bool held; /* what another process could not print is kept for whoever runs the program */
-	size_t captured, durable; /* bytes in the newest capture; and in the newest durable one */
 };
 
 struct poll_timer { /* poll_timer.c */
@@ -105,7 +108,6 @@ struct evaluation {		   /* evaluate.c */
 	bool running;		   /* ... and has not returned: see midturn_end() */
 	bool asking;		   /* ... inside of a turn, see evaluate_mid_turn() */
 	struct question *question; /* to be asked there */
-	unsigned uncaught;	   /* exceptions that nobody caught and a shell went on from */
 };
 
 struct runtime {
@@ -114,10 +116,11 @@ struct runtime {
 	const struct guest_type *type;
 	struct guest *guest; /* NULL: none yet, or gone */
 	struct guest_options guest_options;
-	bool prepared;	   /* the guest can run */
-	bool restored;	   /* the heap came out of the image */
-	bool turn_resumed; /* ... and has ended the turn that it was stopped in */
-	bool resumed;	   /* ... and has had its first turn in this process */
+	bool prepared;		/* the guest can run */
+	bool restored;		/* the heap came out of the image */
+	bool turn_resumed;	/* ... and has ended the turn that it was stopped in */
+	bool resumed;		/* ... and has had its first turn in this process */
+	volatile bool starting; /* its script is being read, which may take for ever: a pipe, say */
 	uint64_t restore_ns;
 	struct ending ending;
 	struct evaluation evaluation;
@@ -159,6 +162,8 @@ void evaluate_mid_turn(struct runtime *rt);
  * call counts.
  */
 void runtime_end(struct runtime *rt, int exit_code, bool final);
+/* A signal, or what is like one, ends the program at the next owner_stops(). */
+void runtime_stop(struct runtime *rt, int signo);
 /* runtime_open(): the generation traps whenever it is continued. Beyond the library's codes. */
 #define RUNTIME_EREPEATS -30001
 /* Did the sandbox stop the program? Then says so, ends it, and returns true. */
@@ -207,6 +212,9 @@ void failures_crashed(struct runtime *rt, const char *how);
 struct thaw_error failures_advice(struct runtime *rt, uint64_t generation);
 
 /* ---- midturn.c ---- */
+
+void midturn_close(struct runtime *rt);
+void midturn_turn_begins(struct runtime *rt);
 
 /*
  * At a poll: may this turn be captured now? What would not wait for its end (SIGUSR2, SIGTERM) may

@@ -161,8 +161,8 @@ bool midturn_should_cut(struct runtime *rt)
 		return false;
 	if (!rt->options.image ||
 	    (rt->evaluation.running && (rt->evaluation.asking || !rt->guest->runs_own)))
-		rt->ending.script_cut = true;
-	return rt->ending.script_cut;
+		rt->midturn.script_cut = true;
+	return rt->midturn.script_cut;
 }
 
 bool midturn_end(struct runtime *rt)
@@ -181,11 +181,20 @@ bool midturn_end(struct runtime *rt)
 		return false;
 	}
 	if (!midturn_possible(rt))
-		return false; /* it ends with its turn */
-	rt->checkpoints.urgent = true;
+		return false;		    /* it ends with its turn */
 	streams_flush(rt, END_PATIENCE_NS); /* what is not read then is in the generation */
 	/* As between turns: whoever asks for the end gets it, and is told what it costs. */
 	code = checkpoints_last(rt, THAW_REASON_SIGNAL, NULL);
 	runtime_end(rt, code ? EXIT_IO : 128 + signals_stop(), false);
 	rt->type->abandon(rt->guest, "stopped in the middle of a turn");
+}
+
+void midturn_turn_begins(struct runtime *rt)
+{
+	rt->midturn.stop_requested_ns = 0;
+}
+
+void midturn_close(struct runtime *rt)
+{
+	key_free(rt->midturn.key);
 }

@@ -47,6 +47,11 @@ void runtime_end(struct runtime *rt, int exit_code, bool final)
 	rt->ending.exit_code = exit_code;
 }
 
+void runtime_stop(struct runtime *rt, int signo)
+{
+	rt->ending.stop_signal = signo;
+}
+
 bool owner_ended(const struct runtime *rt)
 {
 	return rt->ending.ended;
@@ -54,7 +59,7 @@ bool owner_ended(const struct runtime *rt)
 
 bool owner_unwinding(const struct runtime *rt)
 {
-	return rt->ending.ended || rt->ending.script_cut;
+	return rt->ending.ended || rt->midturn.script_cut;
 }
 
 void owner_exit(struct runtime *rt, double code)
@@ -96,7 +101,7 @@ bool runtime_note_trap(struct runtime *rt)
 void owner_uncaught(struct runtime *rt, const char *prefix, const char *text)
 {
 	owner_tell(rt, "%s%s%s", prefix, text, *text && text[strlen(text) - 1] == '\n' ? "" : "\n");
-	rt->evaluation.uncaught++;
+	rt->ending.uncaught++;
 	if (!rt->options.interactive &&
 	    !rt->options.keep_result) { /* a shell goes on, also a piped one */
 		runtime_end(rt, EXIT_EXCEPTION, false);
@@ -130,7 +135,7 @@ void owner_advance(struct runtime *rt)
 
 void owner_turn_begins(struct runtime *rt)
 {
-	rt->midturn.stop_requested_ns = 0;
+	midturn_turn_begins(rt);
 	poll_timer_polled(rt);
 	if (rt->options.image)
 		poll_timer_set(rt, rt->checkpoints.due_ns);

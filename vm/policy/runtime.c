@@ -289,11 +289,10 @@ static int print_rest(struct runtime *rt, struct thaw_error *error)
 	const void *output = common->output;
 	size_t bytes = common->output_bytes;
 
-	rt->output.durable = bytes;
 	common->output = NULL;
 	common->output_bytes = 0;
-	rt->output.held = output && rt->options.plain_result && rt->type->name(rt->guest);
-	if (output && streams_restore(rt, output, bytes, rt->output.held))
+	if (output && streams_restore(rt, output, bytes,
+				      rt->options.plain_result && rt->type->name(rt->guest)))
 		return failure(error, -ENOMEM, "out of memory");
 	return 0;
 }
@@ -361,7 +360,7 @@ void runtime_close(struct runtime *rt)
 {
 	if (!rt)
 		return;
-	rt->ending.ended = true; /* nothing is told any more */
+	runtime_end(rt, 0, false); /* nothing is told any more */
 	if (rt->prepared) {
 		streams_flush(rt, UINT64_MAX);
 		rt->type->settle(rt->guest);
@@ -377,7 +376,7 @@ void runtime_close(struct runtime *rt)
 	if (rt->guest)
 		rt->type->close(rt->guest);
 	checkpoints_close(rt);
-	key_free(rt->midturn.key);
+	midturn_close(rt);
 	free(rt);
 }
 
@@ -420,11 +419,11 @@ int runtime_start(struct runtime *rt)
 	struct thaw_error error;
 	int code;
 
-	rt->ending.starting = true;
+	rt->starting = true;
 	if (runtime_ended_early(rt))
 		return rt->ending.exit_code;
 	code = rt->type->load(rt->guest, &error);
-	rt->ending.starting = false;
+	rt->starting = false;
 	if (runtime_ended_early(rt))
 		return rt->ending.exit_code;
 	if (code) {

@@ -72,7 +72,7 @@ static void on_signal(int signo)
 		streams_wake(rt);
 		poll_timer_now(rt);
 	}
-	if (stop && (!rt || rt->ending.starting) && !last_second)
+	if (stop && (!rt || rt->starting) && !last_second)
 		end_within_a_second();
 	errno = saved;
 }

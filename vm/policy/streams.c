@@ -321,7 +321,7 @@ static void broken_pipe(struct runtime *rt)
 	else if (now - rt->output.broken_pipe_ns > BROKEN_PATIENCE_NS)
 		_exit(128 + SIGPIPE);
 	rt->output.streams->broken = true;
-	rt->ending.stop_signal = SIGPIPE;
+	runtime_stop(rt, SIGPIPE);
 }
 
 void streams_check(struct runtime *rt)
@@ -453,10 +453,11 @@ static bool advance_while_waiting(struct runtime *rt)
 bool streams_wait(struct runtime *rt)
 {
 	rt->output.stalled = true;
+	rt->output.stalls++;
 	while (!rt->ending.ended && streams_full(rt) && advance_while_waiting(rt) &&
 	       streams_full(rt) && !(rt->options.interactive && signals_interrupted()))
 		streams_pause(rt);
-	rt->output.stalled = rt->output.stalled_captured = false;
+	rt->output.stalled = false;
 	return rt->ending.ended || (rt->options.interactive && signals_interrupted());
 }
 
@@ -511,6 +512,7 @@ int streams_restore(struct runtime *rt, const void *data, size_t bytes, bool hol
 	const uint8_t *at = data, *end = at + bytes;
 	struct streams *streams = rt->output.streams;
 
+	rt->output.held = hold;
 	if (hold) {
 		streams->held = malloc(bytes);
 		if (!streams->held)
