@@ -207,8 +207,11 @@ struct progress {
 	uint64_t time_ns; /* when it was drawn last */
 };
 void progress_begin(struct progress *progress, const char *verb, const struct cli_options *options);
-/* Returns non-zero once a signal has asked the program to end (see interrupt_catch). */
-int progress_show(struct progress *progress, uint64_t done, uint64_t total);
+/*
+ * Draw the bar, as thaw_copy_ops.progress; `progress` is a struct progress. Returns non-zero once a
+ * signal has asked the program to end (see interrupt_catch).
+ */
+int progress_show(void *progress, uint64_t done, uint64_t total);
 void progress_clear(struct progress *progress);
 /* From now on, the first SIGINT, SIGTERM or SIGHUP only makes progress_show() return non-zero. */
 void interrupt_catch(void);

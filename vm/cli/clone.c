@@ -2,11 +2,6 @@
 /* clone.c - thaw clone: copies an image with its generations. The old image may be in use. */
 #include "cli.h"
 
-static int progress(void *arg, uint64_t done, uint64_t total)
-{
-	return progress_show(arg, done, total);
-}
-
 static void print_json(char **operands, const struct thaw_copy_summary *summary)
 {
 	struct json json = {.to = stdout};
@@ -29,7 +24,7 @@ static void print_json(char **operands, const struct thaw_copy_summary *summary)
 static int clone_image(const struct cli_options *options, int operand_count, char **operands)
 {
 	struct progress bar;
-	const struct thaw_copy_ops ops = {.progress = progress, .arg = &bar};
+	const struct thaw_copy_ops ops = {.progress = progress_show, .arg = &bar};
 	struct thaw_copy_summary summary;
 	struct thaw_error error = {0};
 	uint64_t generation = 0;

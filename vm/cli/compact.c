@@ -4,11 +4,6 @@
  */
 #include "cli.h"
 
-static int progress(void *arg, uint64_t done, uint64_t total)
-{
-	return progress_show(arg, done, total);
-}
-
 static void print_json(const char *image, const struct thaw_copy_summary *summary)
 {
 	struct json json = {.to = stdout};
@@ -44,7 +39,7 @@ static void print_words(const char *image, const struct thaw_copy_summary *summa
 static int compact(const struct cli_options *options, int operand_count, char **operands)
 {
 	struct progress bar;
-	const struct thaw_copy_ops ops = {.progress = progress, .arg = &bar};
+	const struct thaw_copy_ops ops = {.progress = progress_show, .arg = &bar};
 	struct thaw_copy_summary summary;
 	struct thaw_error error = {0};
 	unsigned tries = 0;

@@ -19,8 +19,9 @@ void progress_begin(struct progress *progress, const char *verb, const struct cl
 		(struct progress){.verb = verb, .bar = isatty(STDERR_FILENO) && !options->quiet};
 }
 
-int progress_show(struct progress *progress, uint64_t done, uint64_t total)
+int progress_show(void *arg, uint64_t done, uint64_t total)
 {
+	struct progress *progress = arg;
 	uint64_t now = clock_monotonic_ns();
 	char bar[31];
 	unsigned filled;

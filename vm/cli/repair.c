@@ -8,7 +8,7 @@ struct repairing {
 	struct json json;
 };
 
-static int progress(void *arg, uint64_t done, uint64_t total)
+static int show(void *arg, uint64_t done, uint64_t total)
 {
 	struct repairing *repairing = arg;
 
@@ -67,7 +67,7 @@ static void summary_json(struct json *json, const struct thaw_copy_summary *summ
 static int repair(const struct cli_options *options, int operand_count, char **operands)
 {
 	struct repairing repairing = {.as_json = options->json, .json = {.to = stdout}};
-	const struct thaw_copy_ops ops = {progress, salvaged, &repairing};
+	const struct thaw_copy_ops ops = {show, salvaged, &repairing};
 	struct thaw_copy_summary summary;
 	struct thaw_error error = {0};
 	int code;
