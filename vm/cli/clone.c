@@ -65,9 +65,10 @@ const struct cli_command command_clone = {
 	.synopsis = "[options] IMAGE NEW",
 	.summary = "an independent image with the same generations",
 	.description =
-		"Copies an image, which may be in use, to a new file: by reflink where the file system can, which takes\n"
-		"no time and no space, else without the holes. With --at, that generation becomes the newest of the new\n"
-		"image; those after it stay. Generations keep their numbers and names. Nothing is overwritten.",
+		"Copies an image, which may be in use, to a new file. Where the file system has reflinks, this takes no\n"
+		"time and no space; elsewhere holes are not copied. With --at, that generation becomes the newest of the\n"
+		"new image; the later ones are copied, too. Generations keep their numbers and names. An existing file is\n"
+		"never overwritten.",
 	.examples = "  thaw clone app.thaw backup.thaw\n"
 		    "  thaw clone app.thaw experiment.thaw --at before-migration\n",
 	.options = clone_options,

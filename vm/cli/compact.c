@@ -73,10 +73,10 @@ const struct cli_command command_compact = {
 	.synopsis = "[options] IMAGE",
 	.summary = "rewrite an image without its free space",
 	.description =
-		"Writes what is in use to a new file, pages in the order in which they were first touched after the last\n"
-		"restore, checking every byte, and puts it in the place of the old one at once when it is durable. Until\n"
-		"then, and if anything fails, the old file is what it was. Needs space for both. With --newest, only the\n"
-		"newest generation stays, and the one between turns that it goes back to.",
+		"Copies everything but the free space to a new file and checks every byte. The new file replaces the old\n"
+		"one in one step when it is durable; if anything fails before that, the old file is unchanged. Needs space\n"
+		"for both. Pages are written in the order in which the last restored program first touched them. With\n"
+		"--newest, only the newest generation stays, and the one between turns that it can fall back to.",
 	.examples = "  thaw compact app.thaw\n"
 		    "  thaw compact --newest app.thaw && scp app.thaw elsewhere:\n",
 	.options = compact_options,

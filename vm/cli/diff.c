@@ -133,11 +133,11 @@ const struct cli_command command_diff = {
 	.synopsis = "[options] IMAGE [GENERATION [GENERATION]]",
 	.summary = "what is different between two generations",
 	.description =
-		"Says how many pages differ; then compares the global variables, the variables of modules, and all that\n"
-		"they lead to: + appeared, - vanished, ~ changed. A generation is a number or a name; without any, the two\n"
-		"newest are compared; with one, that one and the newest. What functions keep in variables of their own is\n"
-		"told as path.(variables).name.\n"
-		"With --pages, each run of pages that differ, for images of any engine and damaged ones.\n"
+		"Prints how many pages differ, then the differences in the global variables, the variables of modules, and\n"
+		"all that they lead to: + appeared, - vanished, ~ changed. A generation is a number or a name. Without any,\n"
+		"the two newest are compared; with one, that one and the newest. A variable inside of a function is shown as\n"
+		"path.(variables).name.\n"
+		"With --pages, lists the pages that differ; this works for images of any engine, and for damaged ones.\n"
 		"The heap is read as data: no getter, no proxy trap and no other code of the program runs, and the image\n"
 		"may be in use. The exit code is 0 whether they differ or not.",
 	.examples = "  thaw diff app.thaw            the last step\n"

@@ -105,8 +105,8 @@ const struct cli_command command_export = {
 		"Writes the global variables and the variables of modules as JSON, or the whole heap as a .heapsnapshot,\n"
 		"which the Memory panel of Chrome's DevTools loads: every object, what refers to it, and its size.\n"
 		"The heap is read as data: no getter, no proxy trap and no other code of the program runs, and the image\n"
-		"may be in use. In the JSON, what JSON has no form for is an object with a \"$type\"; an object that was\n"
-		"there before is {\"$ref\": path}; what was left out is told by \"$cut\" and \"$more\".",
+		"may be in use. A value that JSON has no form for is written as an object with a \"$type\"; an object that was\n"
+		"written before as {\"$ref\": path}; \"$cut\" and \"$more\" say what was left out.",
 	.examples = "  thaw export app.thaw | jq .globals\n"
 		    "  thaw export --format heapsnapshot -o app.heapsnapshot app.thaw\n"
 		    "  thaw export --at 41 --depth 3 app.thaw\n",

@@ -252,9 +252,9 @@ const struct cli_command command_inspect = {
 	.synopsis = "[options] IMAGE",
 	.summary = "what an image is and where its bytes go",
 	.description =
-		"Shows the image's format and engine, which build can go on from the newest generation, the image's\n"
-		"size, how much of it that generation and all retained ones reach, how scattered that lies, what a start\n"
-		"touches first (see --prefetch of thaw run), and which process holds it.",
+		"Shows the image's format and engine, which build can continue the newest generation, the size of the file,\n"
+		"how much of it the newest generation and all generations use, how fragmented it is, what a start touches\n"
+		"first (see --prefetch of thaw run), and which process has it open.",
 	.examples = "  thaw inspect app.thaw\n"
 		    "  thaw inspect --json app.thaw | jq .holder\n",
 	.options = inspect_options,

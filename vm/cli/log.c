@@ -223,11 +223,15 @@ const struct cli_command command_log = {
 	.synopsis = "[options] IMAGE",
 	.summary = "the generations an image holds",
 	.description =
-		"Lists the generations that are retained, oldest first. written: pages the program wrote since the one\n"
-		"before; stored: of those, pages whose contents had changed; bytes: what the file grew or reused;\n"
-		"pause: how long the program stood still; durable: from the start to the disk (the newest: but for its syncs).\n"
-		"kind: any build of thaw goes on from one that was taken between turns; from one that was taken mid-turn,\n"
-		"only the build that took it. 'from N': it descends from N, not from the one above ('gone': N was dropped).",
+		"Lists the generations that are retained, oldest first.\n"
+		"  written  pages that the program wrote since the generation before\n"
+		"  stored   those of them whose contents had changed\n"
+		"  bytes    how much was written to the file\n"
+		"  pause    how long the program was stopped\n"
+		"  durable  from the start until it was on the disk (the newest: without its last syncs)\n"
+		"  kind     any build of thaw continues a generation between turns; one that was taken mid-turn is continued\n"
+		"           only by the build that took it\n"
+		"'from N': it descends from generation N, not from the one above; 'gone': N is no longer in the image.",
 	.examples = "  thaw log app.thaw\n"
 		    "  thaw run --at 41 app.js       continue from one of them\n"
 		    "  thaw tag app.thaw good 41     name one, which keeps it\n",

@@ -236,7 +236,8 @@ const struct cli_command command_map = {
 		"Draws the heap of a generation in the order of its addresses: what is free (never stored, or zero), what\n"
 		"is stored, what that generation wrote, what a start touches first (the working set, see --prefetch of\n"
 		"thaw run), and, while a program runs from the image, what is in its memory.\n"
-		"The picture is one SVG file without scripts. Exits 65 if the index is damaged; what is left is drawn.",
+		"The picture is one SVG file without scripts. If the index is damaged, the rest is drawn, and the exit code\n"
+		"is 65.",
 	.examples = "  thaw map -o map.svg app.thaw\n"
 		    "  thaw map --at before-import app.thaw > before.svg\n"
 		    "  thaw map --json app.thaw | jq '.dirtyPages / .pages'\n",

@@ -103,12 +103,12 @@ static const struct cli_option repair_options[] = {CLI_JSON, CLI_QUIET, CLI_HELP
 const struct cli_command command_repair = {
 	.name = "repair",
 	.synopsis = "[options] IMAGE NEW",
-	.summary = "save what is whole of a damaged image",
+	.summary = "save the undamaged generations of a damaged image",
 	.description =
-		"Copies every generation that is whole to its last byte to a new image, and tells of each whether it was\n"
-		"kept and what is wrong with it first. Where both header slots are damaged, or what they lead to, the file\n"
-		"is searched for the newest record of its generations. The old file is only read. Exits 0 if anything was\n"
-		"salvaged, else 65, and there is no new file.",
+		"Copies every generation that is not damaged anywhere to a new image. Prints for each generation whether it\n"
+		"was kept, or else its first damage. If both headers of the file are damaged, or what they lead to, searches\n"
+		"the file for the newest list of its generations. The old file is only read. Exits 0 if a generation was\n"
+		"saved, else 65, and then there is no new file.",
 	.examples = "  thaw repair app.thaw saved.thaw && mv saved.thaw app.thaw\n",
 	.options = repair_options,
 	.operands_min = 2,

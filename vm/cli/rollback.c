@@ -49,10 +49,10 @@ const struct cli_command command_rollback = {
 	.synopsis = "[options] IMAGE GENERATION",
 	.summary = "make an old generation the newest",
 	.description =
-		"Makes a new generation that has the contents of GENERATION (a number or a name): thaw run continues\n"
-		"from it. Nothing is lost by that: the generations between are listed until --retain drops them, and a\n"
-		"rollback can be taken back by another one. It takes no longer for a large heap than for a small one.\n"
-		"To go on from an old generation just once, without a new one before it does: thaw run --at.",
+		"Makes a new generation with the contents of GENERATION (a number or a name): thaw run continues from it.\n"
+		"Nothing is lost: the generations between stay until --retain drops them, and another rollback undoes this\n"
+		"one. It takes no longer for a large heap than for a small one.\n"
+		"To continue from an old generation only once, use thaw run --at.",
 	.examples = "  thaw rollback app.thaw 41\n"
 		    "  thaw rollback app.thaw before-migration && thaw run app.js\n",
 	.options = rollback_options,

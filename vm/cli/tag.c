@@ -181,17 +181,18 @@ const struct cli_command command_tag = {
 	.synopsis = "[options] IMAGE [NAME [GENERATION]]",
 	.summary = "name a generation, which keeps it; or list the names",
 	.description =
-		"Gives GENERATION (a number or another of its names; the newest, if none is given) a name. It is kept\n"
-		"for as long as it has one, whatever --retain says, and the name will do wherever a generation is asked\n"
-		"for. A generation may have several names. Without NAME, lists them.\n"
+		"Gives GENERATION (a number or another of its names; default: the newest) a name. A generation that has a\n"
+		"name is kept, whatever --retain says, and the name can be used wherever a number can. A generation may have\n"
+		"several names. Without NAME, lists them.\n"
 		"A name is 1 to 63 of A-Z a-z 0-9 . _ / : @ + -, does not begin with '-' and is not a number.\n"
 		"While a program has the image open, only that program can name its generations:\n"
 		"checkpoint({ name: 'NAME' }) of the module thaw.",
-	.examples = "  thaw tag app.thaw before-migration       name the newest generation\n"
-		    "  thaw tag app.thaw good 41                name generation 41\n"
-		    "  thaw tag -f app.thaw good                ... and now the newest instead\n"
-		    "  thaw tag -d good app.thaw                it goes when --retain lets it go\n"
-		    "  thaw tag app.thaw                        which names are there?\n",
+	.examples =
+		"  thaw tag app.thaw before-migration       name the newest generation\n"
+		"  thaw tag app.thaw good 41                name generation 41\n"
+		"  thaw tag -f app.thaw good                ... and now the newest instead\n"
+		"  thaw tag -d good app.thaw                remove the name: --retain decides again\n"
+		"  thaw tag app.thaw                        which names are there?\n",
 	.options = tag_options,
 	.operands_min = 1,
 	.operands_max = 3,
