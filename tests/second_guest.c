@@ -193,6 +193,103 @@ static const struct guest_type counter_guest = {
 	.numbers = counter_numbers,
 };
 
+/* ---- The same as a process has it: one turn from beginning to end, which is captured where it stands ---- */
+
+static const struct guest_type process_guest;
+
+static struct guest *process_open(struct runtime *owner, const struct guest_options *options,
+				  struct thaw *heap)
+{
+	struct guest *guest = counter_open(owner, options, heap);
+
+	guest->type = &process_guest;
+	return guest;
+}
+
+static void *process_save(struct guest *guest, bool changed, size_t *bytes)
+{
+	struct state *state = counter_save(guest, changed, bytes);
+
+	*bytes += GUEST_MAC_BYTES;
+	return realloc(state, *bytes);
+}
+
+static int process_restore(struct guest *guest, const void *data, size_t bytes,
+			   struct thaw_error *error)
+{
+	guest->mid_turn = true;
+	return counter_restore(guest, data, bytes - GUEST_MAC_BYTES, error);
+}
+
+static const char *process_turn_refusal(struct guest *guest)
+{
+	(void)guest;
+	return NULL;
+}
+
+static int process_restore_turn(struct guest *guest)
+{
+	(void)guest;
+	return 0;
+}
+
+static void process_start(struct guest *guest)
+{
+	owner_turn_begins(guest->owner);
+	guest->turn_began_ns = 1; /* long ago: nothing has to wait for its end */
+	guest->in_turn = true;
+}
+
+static bool process_run(struct guest *guest, enum guest_until until, int fd)
+{
+	(void)until, (void)fd;
+	while (!owner_stops(guest->owner) && !owner_poll(guest->owner)) {
+		counter_tell_outcomes(guest);
+		if (!counter_has_work(guest))
+			return true;
+		if (*count_of(guest) < limit) {
+			if (++*count_of(guest) == limit && asks_at_limit)
+				owner_checkpoint(guest->owner, 1, NULL);
+		} else {
+			sched_yield();
+		}
+	}
+	return false;
+}
+
+static bool process_stoppable(struct guest *guest)
+{
+	return guest->in_turn;
+}
+
+static const struct guest_type process_guest = {
+	.identity = "process-1",
+	.max_bytes = 1 << 20,
+	.open = process_open,
+	.close = counter_close,
+	.restore = process_restore,
+	.turn_refusal = process_turn_refusal,
+	.restore_turn = process_restore_turn,
+	.prepare = counter_prepare,
+	.load = counter_load,
+	.start = process_start,
+	.resume_turn = process_start,
+	.resume = counter_resume,
+	.run = process_run,
+	.tell_outcomes = counter_tell_outcomes,
+	.has_work = counter_has_work,
+	.unsettled = no,
+	.settle = nothing,
+	.name = counter_name,
+	.stoppable = process_stoppable,
+	.save = process_save,
+	.poll_soon = nothing,
+	.poll_next = nothing,
+	.wake = nothing,
+	.trapped = counter_trapped,
+	.numbers = counter_numbers,
+};
+
 FIXTURE(guest)
 {
 	char *directory, *image;
@@ -236,6 +333,40 @@ TEST_F(guest, is_run_checkpointed_and_restored)
 	EXPECT_EQ(0, runtime_run(self->runtime));
 	EXPECT_EQ(9, *(uint64_t *)thaw_base(runtime_heap(self->runtime)));
 	runtime_close(self->runtime);
+}
+
+TEST_F(guest, that_is_always_in_a_turn_is_captured_in_it)
+{
+	setenv("THAW_KEY", "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff", 1);
+	self->options.guest = &process_guest;
+	limit = 5;
+	asks_at_limit = true;
+	ASSERT_EQ(0, runtime_open(&self->options, &self->runtime, &self->error))
+	TH_LOG("%s", self->error.text);
+	EXPECT_EQ(0, runtime_start(self->runtime));
+	EXPECT_EQ(0, runtime_run(self->runtime));
+	EXPECT_EQ(1, generations);
+	runtime_close(self->runtime);
+
+	limit = 9;
+	asks_at_limit = false; /* its last generation is that of its end, in the turn as well */
+	ASSERT_EQ(0, runtime_open(&self->options, &self->runtime, &self->error))
+	TH_LOG("%s", self->error.text);
+	EXPECT_EQ(5, *(uint64_t *)thaw_base(runtime_heap(self->runtime)));
+	EXPECT_EQ(THAW_KIND_BOUND, thaw_opened(runtime_heap(self->runtime))->kind);
+	EXPECT_EQ(0, runtime_run(self->runtime));
+	runtime_close(self->runtime);
+
+	ASSERT_EQ(0, runtime_open(&self->options, &self->runtime, &self->error))
+	TH_LOG("%s", self->error.text);
+	EXPECT_EQ(9, *(uint64_t *)thaw_base(runtime_heap(self->runtime)));
+	runtime_close(self->runtime);
+
+	/* Signed, as every generation of that kind is. */
+	setenv("THAW_KEY", "ff112233445566778899aabbccddeeff00112233445566778899aabbccddeeff", 1);
+	EXPECT_EQ(THAW_EENGINE, runtime_open(&self->options, &self->runtime, &self->error));
+	EXPECT_NE(NULL, strstr(self->error.text, "not made with your key"));
+	unsetenv("THAW_KEY");
 }
 
 TEST_F(guest, another_kind_does_not_continue_its_image)

@@ -64,7 +64,7 @@ static bool stalled_since_capture(const struct runtime *rt)
 	return rt->output.stalled && rt->checkpoints.captured_stall == rt->output.stalls;
 }
 
-static bool heap_may_have_changed(const struct runtime *rt)
+bool checkpoints_heap_may_differ(const struct runtime *rt)
 {
 	/* A turn that waits for a reader since it was captured does not change it. */
 	return (rt->guest->in_turn && !stalled_since_capture(rt)) ||
@@ -201,7 +201,7 @@ static int names_hand_over(struct runtime *rt)
 static void *encode(struct runtime *rt, size_t *bytes)
 {
 	struct guest_common *common = &rt->guest->common;
-	bool changed = heap_may_have_changed(rt);
+	bool changed = checkpoints_heap_may_differ(rt);
 	void *state = NULL, *output;
 
 	if (!streams_save(rt, &output, &common->output_bytes)) {
@@ -223,6 +223,12 @@ static void capture(struct runtime *rt)
 	void *blob;
 	int code;
 
+	/* Of a guest that is always in a turn the last one, too, is captured in it. */
+	if (rt->guest->in_turn && !midturn_ensure_key(rt)) {
+		thaw_checkpoint_abandon(rt->heap, -ENOKEY,
+					"there is no key to sign its stack with");
+		return;
+	}
 	thaw_checkpoint_stopped(rt->heap);
 	blob = encode(rt, &bytes);
 	rt->checkpoints.urgent = false;
@@ -280,7 +286,7 @@ static void begin_if_due(struct runtime *rt, uint64_t now)
 						 (now - rt->checkpoints.due_ns) / every * every +
 						 every
 				       : 0;
-	if (heap_may_have_changed(rt))
+	if (checkpoints_heap_may_differ(rt))
 		begin(rt, every ? THAW_REASON_TIMER : THAW_REASON_REQUEST); /* -EBUSY: skipped */
 }
 

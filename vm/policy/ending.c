@@ -16,8 +16,7 @@ int ending_finish(struct runtime *rt)
 	struct thaw_error error;
 
 	streams_flush(rt, FLUSH_NS);
-	if (rt->ending.final && rt->options.image &&
-	    rt->guest->turns != rt->checkpoints.durable_turns) {
+	if (rt->ending.final && rt->options.image && checkpoints_heap_may_differ(rt)) {
 		/* Whatever it ended with: what is not durable has not happened. */
 		if (checkpoints_last(rt,
 				     rt->ending.stop_signal ? THAW_REASON_SIGNAL : THAW_REASON_EXIT,
@@ -37,8 +36,7 @@ int ending_finish(struct runtime *rt)
 /* Is the heap that of the newest generation, and could be captured again? */
 static bool is_at_rest(const struct runtime *rt)
 {
-	return rt->options.image && !guest_trapped(rt) &&
-	       rt->guest->turns == rt->checkpoints.durable_turns &&
+	return rt->options.image && !guest_trapped(rt) && !checkpoints_heap_may_differ(rt) &&
 	       (rt->resumed || !rt->restored || !rt->guest->mid_turn);
 }
 

@@ -181,6 +181,8 @@ void checkpoints_advance(struct runtime *rt);
 void checkpoints_advance_mid_turn(struct runtime *rt);
 /* The generation that is captured next shall have this name, too. -EINVAL: that cannot be one. */
 int checkpoints_name(struct runtime *rt, const char *name);
+/* Has the program run since the newest durable capture? */
+bool checkpoints_heap_may_differ(const struct runtime *rt);
 bool checkpoints_waited_for(const struct runtime *rt);
 /* Wait for the one in flight. */
 void checkpoints_complete(struct runtime *rt);
@@ -215,6 +217,8 @@ struct thaw_error failures_advice(struct runtime *rt, uint64_t generation);
 
 void midturn_close(struct runtime *rt);
 void midturn_turn_begins(struct runtime *rt);
+/* Is there a key to sign with? Made on first use; why not is said. */
+bool midturn_ensure_key(struct runtime *rt);
 
 /*
  * At a poll: may this turn be captured now? What would not wait for its end (SIGUSR2, SIGTERM) may

@@ -55,7 +55,7 @@ static int load_key(struct runtime *rt, bool create, struct thaw_error *error)
 }
 
 /* Made on first use. Without it no other process of ours could tell our images from a stranger's. */
-static bool ensure_key(struct runtime *rt)
+bool midturn_ensure_key(struct runtime *rt)
 {
 	struct thaw_error error;
 
@@ -81,12 +81,12 @@ bool midturn_allowed(struct runtime *rt, uint64_t now)
 		return false;
 	if (!rt->checkpoints.urgent && now - rt->guest->turn_began_ns < patience_ns(rt))
 		return false;
-	return ensure_key(rt);
+	return midturn_ensure_key(rt);
 }
 
 bool midturn_possible(struct runtime *rt)
 {
-	return can_be_stopped(rt) && ensure_key(rt);
+	return can_be_stopped(rt) && midturn_ensure_key(rt);
 }
 
 uint64_t midturn_allowed_at(const struct runtime *rt)
@@ -143,7 +143,7 @@ const char *midturn_refusal(struct runtime *rt, const void *data, size_t bytes)
 
 bool midturn_can_end(struct runtime *rt)
 {
-	return rt->options.image && can_be_stopped(rt) && ensure_key(rt);
+	return rt->options.image && can_be_stopped(rt) && midturn_ensure_key(rt);
 }
 
 /*
