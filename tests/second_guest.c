@@ -9,6 +9,7 @@
 
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 
 #include "../vm/guest.h"
 #include "../vm/policy/runtime.h"
@@ -29,6 +30,7 @@ struct counter {
 
 static uint64_t limit;	     /* it counts so far, and has nothing left to do then */
 static unsigned generations; /* it was told of */
+static uint64_t signal_at;   /* somebody asks for its end there */
 static bool asks_at_limit;   /* it asks for a checkpoint with a name there */
 
 static uint64_t *count_of(struct guest *guest)
@@ -243,13 +245,15 @@ static void process_start(struct guest *guest)
 static bool process_run(struct guest *guest, enum guest_until until, int fd)
 {
 	(void)until, (void)fd;
-	while (!owner_stops(guest->owner) && !owner_poll(guest->owner)) {
+	while (!owner_poll(guest->owner)) {
 		counter_tell_outcomes(guest);
 		if (!counter_has_work(guest))
 			return true;
 		if (*count_of(guest) < limit) {
 			if (++*count_of(guest) == limit && asks_at_limit)
 				owner_checkpoint(guest->owner, 1, NULL);
+			if (*count_of(guest) == signal_at)
+				raise(SIGTERM);
 		} else {
 			sched_yield();
 		}
@@ -366,6 +370,28 @@ TEST_F(guest, that_is_always_in_a_turn_is_captured_in_it)
 	setenv("THAW_KEY", "ff112233445566778899aabbccddeeff00112233445566778899aabbccddeeff", 1);
 	EXPECT_EQ(THAW_EENGINE, runtime_open(&self->options, &self->runtime, &self->error));
 	EXPECT_NE(NULL, strstr(self->error.text, "not made with your key"));
+	unsetenv("THAW_KEY");
+}
+
+TEST_F(guest, that_is_always_in_a_turn_is_ended_by_a_signal)
+{
+	setenv("THAW_KEY", "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff", 1);
+	self->options.guest = &process_guest;
+	limit = UINT64_MAX;
+	signal_at = 5;
+	ASSERT_EQ(0, runtime_open(&self->options, &self->runtime, &self->error))
+	TH_LOG("%s", self->error.text);
+	EXPECT_EQ(0, runtime_start(self->runtime));
+	EXPECT_EQ(128 + SIGTERM, runtime_run(self->runtime));
+	limit = *(uint64_t *)thaw_base(runtime_heap(self->runtime));
+	EXPECT_LE(5, limit);
+	runtime_close(self->runtime);
+
+	ASSERT_EQ(0, runtime_open(&self->options, &self->runtime, &self->error))
+	TH_LOG("%s", self->error.text);
+	EXPECT_EQ(limit, *(uint64_t *)thaw_base(runtime_heap(self->runtime)));
+	EXPECT_EQ(THAW_REASON_SIGNAL, thaw_opened(runtime_heap(self->runtime))->reason);
+	runtime_close(self->runtime);
 	unsetenv("THAW_KEY");
 }
 

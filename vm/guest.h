@@ -84,10 +84,11 @@ struct guest_numbers { /* what the guest adds to the numbers behind --stats */
 	uint64_t collections; /* garbage collections */
 };
 
-enum guest_until { /* until when run() runs; always also until owner_stops() or owner_interrupted() */
-		   GUEST_UNTIL_IDLE,	  /* nothing is pending */
-		   GUEST_UNTIL_EVALUATED, /* nothing is pending, or evaluate() has its result */
-		   GUEST_UNTIL_READABLE, /* the descriptor is readable, also while nothing is pending */
+/* Until when run() runs; in any case only until owner_stops() or owner_interrupted(). */
+enum guest_until {
+	GUEST_UNTIL_IDLE,      /* nothing is pending */
+	GUEST_UNTIL_EVALUATED, /* nothing is pending, or evaluate() has its result */
+	GUEST_UNTIL_READABLE,  /* the descriptor is readable, also while nothing is pending */
 };
 
 enum guest_evaluation {
@@ -160,7 +161,7 @@ struct guest_type {
 	 * middle of a turn it ends with GUEST_MAC_BYTES. `changed`: the program may have run since the last.
 	 */
 	void *(*save)(struct guest *guest, bool changed, size_t *bytes);
-	/* In a turn, at owner_poll(): end the program here. With stoppable(). */
+	/* In a turn, at owner_poll(): end the program here. Optional: run() returns where owner_poll() is true. */
 	void (*abandon)(struct guest *guest, const char *why) __attribute__((noreturn));
 	/* Poll as soon as possible. Signal handlers of the owner's thread. May be lost. */
 	void (*poll_soon)(struct guest *guest);

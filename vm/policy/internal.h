@@ -49,8 +49,8 @@ struct checkpoints {	    /* checkpoints.c */
 	uint64_t captured_turns, durable_turns;
 	/* Bytes of output in the newest capture; and in the newest durable one. */
 	size_t captured_output, durable_output;
-	uint64_t
-		captured_stall; /* output.stalls, if the turn was captured while it waited; 0: it was not */
+	/* output.stalls, if the turn was captured while it waited for a reader; 0: it was not. */
+	uint64_t captured_stall;
 	bool last; /* the one under way is the last: its failure is the end's to tell */
 	bool capture_taken;
 	bool wanted;		 /* begin another as soon as none is in flight */

@@ -186,7 +186,9 @@ bool midturn_end(struct runtime *rt)
 	/* As between turns: whoever asks for the end gets it, and is told what it costs. */
 	code = checkpoints_last(rt, THAW_REASON_SIGNAL, NULL);
 	runtime_end(rt, code ? EXIT_IO : 128 + signals_stop(), false);
-	rt->type->abandon(rt->guest, "stopped in the middle of a turn");
+	if (rt->type->abandon)
+		rt->type->abandon(rt->guest, "stopped in the middle of a turn");
+	return true;
 }
 
 void midturn_turn_begins(struct runtime *rt)
