@@ -367,7 +367,7 @@ TEST_F(bad, kernel_lacks_something)
 	setenv("THAW_READER", "magic", 1);
 	EXPECT_REFUSED(9, "THAW_READER", "run", self->script);
 	setenv("THAW_READER", "", 1);
-	setenv("THAW_WITHOUT", "io_uring,wp-async,minor-shmem,poison", 1);
+	setenv("THAW_WITHOUT", "io_uring,wp-async,poison", 1);
 	EXPECT_EQ(143, count_some(&self->program, self->script, "n 20 "));
 	EXPECT_EQ(143, count_some(&self->program, self->script, "n "));
 	EXPECT_GT(last_count(self->program.output), 20);

@@ -28,7 +28,8 @@ FIXTURE_VARIANT(address)
 	bool plain; /* without an image */
 };
 FIXTURE_VARIANT_ADD(address, wp_async){.tracker = "wp-async", .backing = "anonymous"};
-FIXTURE_VARIANT_ADD(address, wp_sync_memfd){.tracker = "wp-sync", .backing = "memfd"};
+FIXTURE_VARIANT_ADD(address, wp_sync){.tracker = "wp-sync", .backing = "anonymous"};
+FIXTURE_VARIANT_ADD(address, sigsegv){.tracker = "mprotect", .backing = "memfd"};
 FIXTURE_VARIANT_ADD(address,
 		    no_image){.tracker = "wp-async", .backing = "anonymous", .plain = true};
 

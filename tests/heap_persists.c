@@ -24,17 +24,15 @@ FIXTURE_VARIANT(heap)
 	const char *tracker, *backing, *delivery;
 	const char *page_bytes; /* of the kernel that made the image; NULL: this one */
 };
-FIXTURE_VARIANT_ADD(heap, wp_async_memfd){.tracker = "wp-async", .backing = "memfd"};
 FIXTURE_VARIANT_ADD(heap, wp_async_anonymous){.tracker = "wp-async", .backing = "anonymous"};
-FIXTURE_VARIANT_ADD(heap, wp_sync_memfd){.tracker = "wp-sync", .backing = "memfd"};
 FIXTURE_VARIANT_ADD(heap, wp_sync_anonymous){.tracker = "wp-sync", .backing = "anonymous"};
 FIXTURE_VARIANT_ADD(heap, mprotect){.tracker = "mprotect", .backing = "anonymous"};
 FIXTURE_VARIANT_ADD(heap, sigsegv){.delivery = "sigsegv"};
 FIXTURE_VARIANT_ADD(heap, eager){.delivery = "eager"};
 FIXTURE_VARIANT_ADD(heap, pages_of_64_kib){
 	.tracker = "wp-async", .backing = "anonymous", .page_bytes = "65536"};
-FIXTURE_VARIANT_ADD(heap, wp_sync_memfd_pages_of_16_kib){
-	.tracker = "wp-sync", .backing = "memfd", .page_bytes = "16384"};
+FIXTURE_VARIANT_ADD(heap, wp_sync_pages_of_16_kib){
+	.tracker = "wp-sync", .backing = "anonymous", .page_bytes = "16384"};
 
 static int open_heap(struct thaw **heap, const char *path, uint64_t generation, unsigned flags,
 		     struct thaw_error *error)

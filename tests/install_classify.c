@@ -60,17 +60,10 @@ FIXTURE(installing)
 {
 	struct region region;
 };
-FIXTURE_VARIANT(installing)
-{
-	const char *backing;
-};
-FIXTURE_VARIANT_ADD(installing, memfd){.backing = "memfd"};
-FIXTURE_VARIANT_ADD(installing, anonymous){.backing = "anonymous"};
 FIXTURE_SETUP(installing)
 {
 	struct thaw_error error = {0};
 
-	setenv("THAW_BACKING", variant->backing, 1);
 	if (region_create(&self->region, NULL, HEAP, 0, false, &error))
 		SKIP(return, "%s", error.text);
 	/* It is about a userfaultfd's answers. */
@@ -84,15 +77,10 @@ FIXTURE_TEARDOWN(installing)
 	region_destroy(&self->region);
 }
 
-/* Contents where installation wants them: in place for a memfd, beside for anonymous memory. */
-static void *contents(struct region *region, char *buffer, uint64_t first, unsigned count,
-		      char fill)
+/* Contents beside the region, as installation wants them. */
+static void *contents(char *buffer, unsigned count, char fill)
 {
-	char *at = region->backends.backing == BACKING_MEMFD ? region->alias + first * PAGE
-							     : buffer;
-
-	memset(at, fill, count * PAGE);
-	return at;
+	return memset(buffer, fill, count * PAGE);
 }
 
 TEST_F(installing, pages_that_exist_are_skipped)
@@ -100,18 +88,11 @@ TEST_F(installing, pages_that_exist_are_skipped)
 	static char buffer[16 * PAGE_BYTES_MOST];
 	struct region *region = &self->region;
 
-	ASSERT_EQ(0, install_pages(region, 3, 2, contents(region, buffer, 3, 2, 'a')));
+	ASSERT_EQ(0, install_pages(region, 3, 2, contents(buffer, 2, 'a')));
 	ASSERT_EQ(0, install_zero(region, 9, 1));
 	/* Over the holes and the pages in between: 3 and 4 keep what they have. */
-	if (region->backends.backing == BACKING_ANONYMOUS) {
-		memset(buffer, 'b', sizeof(buffer));
-		ASSERT_EQ(0, install_pages(region, 0, 16, buffer));
-	} else {
-		memset(region->alias, 'b', 3 * PAGE);
-		memset(region->alias + 5 * PAGE, 'b', 4 * PAGE);
-		memset(region->alias + 10 * PAGE, 'b', 6 * PAGE);
-		ASSERT_EQ(0, install_pages(region, 0, 16, NULL));
-	}
+	memset(buffer, 'b', sizeof(buffer));
+	ASSERT_EQ(0, install_pages(region, 0, 16, buffer));
 	for (int page = 0; page < 16; page++)
 		EXPECT_EQ(page == 3 || page == 4 ? 'a'
 			  : page == 9		 ? 0
@@ -138,7 +119,7 @@ TEST_F(installing, a_waiting_thread_is_woken)
 	}
 	ASSERT_EQ(UFFD_EVENT_PAGEFAULT, message.event);
 	EXPECT_EQ(7, region_page(region, (void *)(uintptr_t)message.arg.pagefault.address));
-	ASSERT_EQ(0, install_pages(region, 7, 1, contents(region, buffer, 7, 1, 'x')));
+	ASSERT_EQ(0, install_pages(region, 7, 1, contents(buffer, 1, 'x')));
 	ASSERT_EQ(0, pthread_join(thread, &seen));
 	EXPECT_EQ('x', (long)seen);
 }
@@ -149,7 +130,7 @@ TEST_F(installing, outside_of_a_region_is_gone_not_fatal)
 	struct region *region = &self->region;
 
 	munmap(region->base, PAGE);
-	EXPECT_EQ(-ESRCH, install_pages(region, 0, 1, contents(region, buffer, 0, 1, 'x')));
+	EXPECT_EQ(-ESRCH, install_pages(region, 0, 1, contents(buffer, 1, 'x')));
 }
 
 TEST_HARNESS_MAIN

@@ -122,7 +122,6 @@ FIXTURE_VARIANT(constructs)
 FIXTURE_VARIANT_ADD(constructs, by_default){.tracker = "", .backing = ""};
 FIXTURE_VARIANT_ADD(constructs, wp_sync){.tracker = "wp-sync", .backing = "anonymous"};
 FIXTURE_VARIANT_ADD(constructs, memfd){.tracker = "", .backing = "memfd"};
-FIXTURE_VARIANT_ADD(constructs, wp_sync_memfd){.tracker = "wp-sync", .backing = "memfd"};
 
 FIXTURE_SETUP(constructs)
 {

@@ -137,6 +137,16 @@ TEST(anonymous_memory_without_userfaultfd)
 	EXPECT_EQ(BACKING_ANONYMOUS, backends.backing);
 }
 
+/* A memfd serves one delivery. */
+TEST(a_memfd_is_for_sigsegv)
+{
+	ASSERT_EQ(0, choose("", "", "memfd", ""));
+	EXPECT_EQ(DELIVERY_SIGNAL, backends.delivery);
+	EXPECT_EQ(TRACKER_MPROTECT, backends.tracker);
+	EXPECT_EQ(BACKING_MEMFD, backends.backing);
+	EXPECT_STREQ("THAW_BACKING=memfd", backends.why);
+}
+
 TEST(user_mode_alone)
 {
 	if (!have(ASK_USER_MODE))
@@ -239,6 +249,8 @@ TEST(what_contradicts_itself)
 	EXPECT_EQ(-EINVAL, choose("eager", "wp-sync", "", ""));
 	EXPECT_EQ(-EINVAL, choose("sigsegv", "", "anonymous", ""));
 	EXPECT_EQ(-EINVAL, choose("eager", "", "memfd", ""));
+	EXPECT_EQ(-EINVAL, choose("userfaultfd", "", "memfd", ""));
+	EXPECT_EQ(-EINVAL, choose("", "wp-sync", "memfd", ""));
 	EXPECT_TRUE(one_line_with("contradicts"));
 }
 

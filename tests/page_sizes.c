@@ -154,16 +154,16 @@ FIXTURE_VARIANT(parts)
 {
 	const char *tracker, *backing, *page_bytes, *delivery;
 };
-FIXTURE_VARIANT_ADD(parts, wp_async_memfd_of_64_kib){
-	.tracker = "wp-async", .backing = "memfd", .page_bytes = "65536"};
+FIXTURE_VARIANT_ADD(parts, wp_async_anonymous_of_64_kib){
+	.tracker = "wp-async", .backing = "anonymous", .page_bytes = "65536"};
 FIXTURE_VARIANT_ADD(parts, wp_async_anonymous_of_16_kib){
 	.tracker = "wp-async", .backing = "anonymous", .page_bytes = "16384"};
-FIXTURE_VARIANT_ADD(parts, wp_sync_memfd_of_16_kib){
-	.tracker = "wp-sync", .backing = "memfd", .page_bytes = "16384"};
+FIXTURE_VARIANT_ADD(parts, wp_sync_anonymous_of_16_kib){
+	.tracker = "wp-sync", .backing = "anonymous", .page_bytes = "16384"};
 FIXTURE_VARIANT_ADD(parts, wp_sync_anonymous_of_64_kib){
 	.tracker = "wp-sync", .backing = "anonymous", .page_bytes = "65536"};
-FIXTURE_VARIANT_ADD(parts, mprotect_memfd_of_64_kib){
-	.tracker = "mprotect", .backing = "memfd", .page_bytes = "65536"};
+FIXTURE_VARIANT_ADD(parts, mprotect_anonymous_of_64_kib){
+	.tracker = "mprotect", .backing = "anonymous", .page_bytes = "65536"};
 FIXTURE_VARIANT_ADD(parts, mprotect_sigsegv_of_16_kib){
 	.tracker = "mprotect", .backing = "", .delivery = "sigsegv", .page_bytes = "16384"};
 FIXTURE_VARIANT_ADD(parts, mprotect_eager_of_64_kib){

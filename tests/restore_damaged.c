@@ -62,19 +62,16 @@ FIXTURE_VARIANT(damaged)
 	const char *reader, *inject, *delivery, *tracker, *without;
 	const char *page_bytes; /* of the kernel that made the image; NULL: this one */
 };
-FIXTURE_VARIANT_ADD(damaged, memfd){.backing = "memfd"};
 FIXTURE_VARIANT_ADD(damaged, anonymous){.backing = "anonymous"};
-FIXTURE_VARIANT_ADD(damaged, memfd_prefetch){.backing = "memfd", .prefetch = true};
 FIXTURE_VARIANT_ADD(damaged, anonymous_prefetch){.backing = "anonymous", .prefetch = true};
 /* Threads; the page cache has the image, or seems to have nothing of it. */
-FIXTURE_VARIANT_ADD(damaged, memfd_threads){
-	.backing = "memfd", .reader = "threads", .inject = "cached:EAGAIN:0:0"};
+FIXTURE_VARIANT_ADD(damaged, sigsegv_threads){
+	.delivery = "sigsegv", .reader = "threads", .inject = "cached:EAGAIN:0:0"};
 FIXTURE_VARIANT_ADD(damaged, anonymous_threads){
 	.backing = "anonymous", .reader = "threads", .inject = "cached:EAGAIN:0:0"};
 FIXTURE_VARIANT_ADD(damaged, anonymous_threads_cached){.backing = "anonymous", .reader = "threads"};
 FIXTURE_VARIANT_ADD(damaged, anonymous_threads_prefetch){
 	.backing = "anonymous", .prefetch = true, .reader = "threads"};
-FIXTURE_VARIANT_ADD(damaged, memfd_without_poison){.backing = "memfd", .without = "poison"};
 FIXTURE_VARIANT_ADD(damaged, anonymous_without_poison){.backing = "anonymous", .without = "poison"};
 /* What prefetch finds damaged, before the heap is open even, stays so. */
 FIXTURE_VARIANT_ADD(damaged, without_poison_prefetch){
@@ -87,7 +84,7 @@ FIXTURE_VARIANT_ADD(damaged, mprotect_without_poison){
 FIXTURE_VARIANT_ADD(damaged, sigsegv){.delivery = "sigsegv"};
 FIXTURE_VARIANT_ADD(damaged, sigsegv_prefetch){.delivery = "sigsegv", .prefetch = true};
 FIXTURE_VARIANT_ADD(damaged, eager){.delivery = "eager"};
-FIXTURE_VARIANT_ADD(damaged, memfd_pages_of_16_kib){.backing = "memfd", .page_bytes = "16384"};
+FIXTURE_VARIANT_ADD(damaged, pages_of_16_kib){.backing = "anonymous", .page_bytes = "16384"};
 FIXTURE_VARIANT_ADD(damaged, pages_of_64_kib){.backing = "anonymous", .page_bytes = "65536"};
 FIXTURE_VARIANT_ADD(damaged, sigsegv_pages_of_64_kib){.delivery = "sigsegv", .page_bytes = "65536"};
 

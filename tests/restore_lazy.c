@@ -41,9 +41,8 @@ FIXTURE_VARIANT(lazy)
 	const char *page_bytes; /* of the kernel that made the image; NULL: this one */
 	bool large;
 };
-FIXTURE_VARIANT_ADD(lazy, memfd){.backing = "memfd", .large = true};
 FIXTURE_VARIANT_ADD(lazy, anonymous){.backing = "anonymous", .large = true};
-FIXTURE_VARIANT_ADD(lazy, memfd_pages_of_16_kib){.backing = "memfd", .page_bytes = "16384"};
+FIXTURE_VARIANT_ADD(lazy, anonymous_pages_of_16_kib){.backing = "anonymous", .page_bytes = "16384"};
 FIXTURE_VARIANT_ADD(lazy, anonymous_pages_of_64_kib){.backing = "anonymous", .page_bytes = "65536"};
 /* As if the page cache had nothing of the image, so that the threads have something to do. */
 FIXTURE_VARIANT_ADD(lazy, anonymous_threads){
@@ -51,7 +50,6 @@ FIXTURE_VARIANT_ADD(lazy, anonymous_threads){
 /* As before Linux 5.13, whose io_uring polls once. */
 FIXTURE_VARIANT_ADD(lazy, anonymous_polls_once){.backing = "anonymous", .without = "multishot"};
 FIXTURE_VARIANT_ADD(lazy, anonymous_mprotect){.backing = "anonymous", .tracker = "mprotect"};
-FIXTURE_VARIANT_ADD(lazy, memfd_mprotect){.backing = "memfd", .tracker = "mprotect"};
 FIXTURE_VARIANT_ADD(lazy, sigsegv){.delivery = "sigsegv"};
 FIXTURE_VARIANT_ADD(lazy, sigsegv_threads){.delivery = "sigsegv", .reader = "threads"};
 FIXTURE_VARIANT_ADD(lazy, sigsegv_pages_of_64_kib){.delivery = "sigsegv", .page_bytes = "65536"};

@@ -75,10 +75,8 @@ FIXTURE_VARIANT(sparse)
 	unsigned flags;
 };
 FIXTURE_VARIANT_ADD(sparse, wp_async){.tracker = "wp-async"};
-FIXTURE_VARIANT_ADD(sparse, wp_async_memfd){.tracker = "wp-async", .backing = "memfd"};
 FIXTURE_VARIANT_ADD(sparse, wp_async_prefetched){.tracker = "wp-async", .flags = THAW_PREFETCH};
 FIXTURE_VARIANT_ADD(sparse, wp_sync){.tracker = "wp-sync"};
-FIXTURE_VARIANT_ADD(sparse, wp_sync_memfd){.tracker = "wp-sync", .backing = "memfd"};
 FIXTURE_VARIANT_ADD(sparse, mprotect){.tracker = "mprotect"};
 FIXTURE_VARIANT_ADD(sparse, mprotect_prefetched){.tracker = "mprotect", .flags = THAW_PREFETCH};
 FIXTURE_VARIANT_ADD(sparse, sigsegv){.delivery = "sigsegv"};

@@ -164,9 +164,8 @@ FIXTURE_VARIANT(kinds)
 	const char *backing, *tracker, *reader, *inject;
 };
 FIXTURE_VARIANT_ADD(kinds, anonymous){.backing = "anonymous", .tracker = "wp-async"};
-FIXTURE_VARIANT_ADD(kinds, memfd){.backing = "memfd", .tracker = "wp-async"};
+FIXTURE_VARIANT_ADD(kinds, sigsegv){.backing = "memfd", .tracker = "mprotect"};
 FIXTURE_VARIANT_ADD(kinds, anonymous_wp_sync){.backing = "anonymous", .tracker = "wp-sync"};
-FIXTURE_VARIANT_ADD(kinds, memfd_wp_sync){.backing = "memfd", .tracker = "wp-sync"};
 /* Threads; the page cache has the image, or seems to have nothing of it. */
 FIXTURE_VARIANT_ADD(kinds, anonymous_threads_cached){
 	.backing = "anonymous", .tracker = "wp-async", .reader = "threads"};

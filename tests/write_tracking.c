@@ -34,24 +34,21 @@ FIXTURE_VARIANT(tracking)
 	const char *tracker, *backing, *delivery;
 	const char *page_bytes; /* NULL: the kernel's */
 };
-FIXTURE_VARIANT_ADD(tracking, wp_async_memfd){.tracker = "wp-async", .backing = "memfd"};
 FIXTURE_VARIANT_ADD(tracking, wp_async_anonymous){.tracker = "wp-async", .backing = "anonymous"};
-FIXTURE_VARIANT_ADD(tracking, wp_sync_memfd){.tracker = "wp-sync", .backing = "memfd"};
 FIXTURE_VARIANT_ADD(tracking, wp_sync_anonymous){.tracker = "wp-sync", .backing = "anonymous"};
-FIXTURE_VARIANT_ADD(tracking, mprotect_memfd){.tracker = "mprotect", .backing = "memfd"};
 FIXTURE_VARIANT_ADD(tracking, mprotect_anonymous){.tracker = "mprotect", .backing = "anonymous"};
 FIXTURE_VARIANT_ADD(tracking, mprotect_sigsegv){.tracker = "mprotect", .delivery = "sigsegv"};
 FIXTURE_VARIANT_ADD(tracking, mprotect_eager){.tracker = "mprotect", .delivery = "eager"};
-FIXTURE_VARIANT_ADD(tracking, wp_async_memfd_pages_of_16_kib){
-	.tracker = "wp-async", .backing = "memfd", .page_bytes = "16384"};
+FIXTURE_VARIANT_ADD(tracking, wp_async_anonymous_pages_of_16_kib){
+	.tracker = "wp-async", .backing = "anonymous", .page_bytes = "16384"};
 FIXTURE_VARIANT_ADD(tracking, wp_async_anonymous_pages_of_64_kib){
 	.tracker = "wp-async", .backing = "anonymous", .page_bytes = "65536"};
-FIXTURE_VARIANT_ADD(tracking, wp_sync_memfd_pages_of_64_kib){
-	.tracker = "wp-sync", .backing = "memfd", .page_bytes = "65536"};
+FIXTURE_VARIANT_ADD(tracking, wp_sync_anonymous_pages_of_64_kib){
+	.tracker = "wp-sync", .backing = "anonymous", .page_bytes = "65536"};
 FIXTURE_VARIANT_ADD(tracking, wp_sync_anonymous_pages_of_16_kib){
 	.tracker = "wp-sync", .backing = "anonymous", .page_bytes = "16384"};
-FIXTURE_VARIANT_ADD(tracking, mprotect_memfd_pages_of_16_kib){
-	.tracker = "mprotect", .backing = "memfd", .page_bytes = "16384"};
+FIXTURE_VARIANT_ADD(tracking, mprotect_anonymous_pages_of_16_kib){
+	.tracker = "mprotect", .backing = "anonymous", .page_bytes = "16384"};
 FIXTURE_VARIANT_ADD(tracking, mprotect_sigsegv_pages_of_64_kib){
 	.tracker = "mprotect", .delivery = "sigsegv", .page_bytes = "65536"};
 

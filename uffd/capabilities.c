@@ -46,10 +46,7 @@ int thaw_capabilities(const struct thaw_capability **list)
 		{.name = "wp", .since = WP_SINCE},
 		{.name = "wp-async", .since = WP_ASYNC_SINCE},
 		{.name = "poison", .since = "6.6"},
-		{.name = "minor-shmem", .since = "5.14"},
-		{.name = "wp-shmem", .since = "5.19"},
 		{.name = "wp-unpopulated", .since = "6.4"},
-		{.name = "no-swap", .since = ""},
 	};
 	static const enum question questions[] = {ASK_PRIVILEGED,   ASK_DEVICE, ASK_USER_MODE,
 						  ASK_PAGEMAP_SCAN, ASK_MEMFD,	ASK_IO_URING};
@@ -57,13 +54,11 @@ int thaw_capabilities(const struct thaw_capability **list)
 		UFFD_FEATURE_PAGEFAULT_FLAG_WP,
 		UFFD_FEATURE_WP_ASYNC,
 		UFFD_FEATURE_POISON,
-		UFFD_FEATURE_MINOR_SHMEM,
-		UFFD_FEATURE_WP_HUGETLBFS_SHMEM,
 		UFFD_FEATURE_WP_UNPOPULATED,
 	};
 	struct thaw_capability *at = table;
 
-	_Static_assert(COUNT(questions) + COUNT(features) + 1 == COUNT(table), "one row each");
+	_Static_assert(COUNT(questions) + COUNT(features) == COUNT(table), "one row each");
 	ask_all();
 	pthread_mutex_lock(&lists_lock);
 	for (unsigned i = 0; i < COUNT(questions); i++, at++) {
@@ -79,19 +74,9 @@ int thaw_capabilities(const struct thaw_capability **list)
 			     ? "THAW_WITHOUT says so"
 		     : have_uffd() ? "this kernel's userfaultfd lacks it"
 				   : "there is no userfaultfd");
-	tell(at, !probe_swap_is_active(), "there is swap");
 	pthread_mutex_unlock(&lists_lock);
 	*list = table;
 	return (int)COUNT(table);
-}
-
-static bool have_memfd_backing(enum tracker_kind tracker)
-{
-	return !probe_ask(ASK_MEMFD) &&
-	       (!have_uffd() ||
-		(probe_has_features(MEMFD_FEATURES) &&
-		 (tracker == TRACKER_MPROTECT ||
-		  (probe_has_features(MEMFD_WP_FEATURES) && !probe_swap_is_active()))));
 }
 
 /* Kind by kind, best first, in the order of the enums of probe.h. The costs are those of tests/bench. */
@@ -117,7 +102,7 @@ static struct thaw_backend backend_table[] = {
 	{"tracker", "mprotect",
 	 .cost = "the first write to a page takes about 9 us; of many, neighbours count as written"},
 	{"backing", "anonymous", .cost = "works with swap, and nothing else need be there"},
-	{"backing", "memfd", .cost = "a page takes half as long again to arrive"},
+	{"backing", "memfd", .cost = "for sigsegv: a page is filled before the program sees it"},
 	{"reader", "io_uring", .cost = "many reads are under way at once"},
 	{"reader", "threads",
 	 .cost = "about as fast; a read that waits for the disk takes a thread"},
@@ -146,7 +131,7 @@ int thaw_backends(const struct thaw_backend **list, unsigned *count, struct thaw
 			wp,
 			true,
 			true,
-			have_memfd_backing(code ? TRACKER_WP_ASYNC : chosen.tracker),
+			!probe_ask(ASK_MEMFD),
 			!probe_ask(ASK_IO_URING),
 			true,
 			uffd && probe_has_features(UFFD_FEATURE_POISON),

@@ -30,10 +30,6 @@
 #define UFFD_FEATURE_WP_ASYNC (1 << 15)
 #endif
 
-#ifndef UFFDIO_CONTINUE_MODE_WP /* 6.4 */
-#define UFFDIO_CONTINUE_MODE_WP ((__u64)1 << 1)
-#endif
-
 #ifndef UFFDIO_POISON /* 6.6 */
 struct uffdio_poison {
 	struct uffdio_range range;

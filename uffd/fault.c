@@ -96,9 +96,8 @@ static void serve_restored(struct fault_service *service, uint64_t page)
 
 /*
  * A fault on a page that has arrived: nearly always it was raised before the page was there, and
- * needs only to be woken. If the page is really gone, then from a memfd's mapping by reclaim: it is
- * mapped again, and counts as written, since the note is gone too; or from anonymous memory, because
- * the program gave it up (MADV_DONTNEED): then it is zero, as always.
+ * needs only to be woken. If the page is really gone, the program gave it up (MADV_DONTNEED): then it is
+ * zero, as it is in all anonymous memory.
  */
 static void serve_arrived(struct fault_service *service, uint64_t page)
 {
@@ -109,19 +108,8 @@ static void serve_arrived(struct fault_service *service, uint64_t page)
 		service_check(service, install_wake(region, page, 1), "wake a fault");
 		return;
 	}
-	if (region->backends.backing == BACKING_ANONYMOUS) {
-		install_zero_pages(service, page, 1);
-		return; /* which wakes, also where the page was there all the time */
-	}
-	service_check(service, install_pages(region, page, 1, NULL), "map a page again");
-	/* Under mprotect the note is not the page table's. */
-	if (region->backends.tracker == TRACKER_WP_SYNC)
-		service_check(service, tracker_wp_sync_note(service->options.tracker, page),
-			      "open a page again");
-	else if (region->backends.tracker == TRACKER_WP_ASYNC)
-		service_check(service, install_protection(region, page, 1, false),
-			      "open a page again");
-	service_check(service, install_wake(region, page, 1), "wake a fault");
+	install_zero_pages(service, page,
+			   1); /* which wakes, also where the page was there all the time */
 }
 
 static void serve_fresh(struct fault_service *service, uint64_t page)

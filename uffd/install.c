@@ -38,7 +38,7 @@ enum install_outcome install_classify(int result, int64_t done, uint64_t length,
 	}
 }
 
-enum install_operation { OP_COPY, OP_CONTINUE, OP_ZERO, OP_POISON };
+enum install_operation { OP_COPY, OP_ZERO, OP_POISON };
 
 /* Under mprotect tracking, the mapping does. */
 static bool protects(const struct region *region)
@@ -64,16 +64,6 @@ static int install_once(struct region *region, enum install_operation operation,
 
 		result = sys_ioctl(region->uffd, UFFDIO_COPY, &copy);
 		*done = copy.copy;
-		return result;
-	}
-	case OP_CONTINUE: {
-		struct uffdio_continue more = {
-			.range = range,
-			.mode = protects(region) ? UFFDIO_CONTINUE_MODE_WP : 0,
-		};
-
-		result = sys_ioctl(region->uffd, UFFDIO_CONTINUE, &more);
-		*done = more.mapped;
 		return result;
 	}
 	case OP_ZERO: {
@@ -153,9 +143,7 @@ static int install_range(struct region *region, enum install_operation operation
 
 int install_pages(struct region *region, uint64_t first, uint64_t count, const void *source)
 {
-	return install_range(region,
-			     region->backends.backing == BACKING_MEMFD ? OP_CONTINUE : OP_COPY,
-			     first, count, source);
+	return install_range(region, OP_COPY, first, count, source);
 }
 
 int install_zero(struct region *region, uint64_t first, uint64_t count)

@@ -8,7 +8,7 @@
 
 #include "region.h"
 
-/* What one UFFDIO_{COPY,ZEROPAGE,CONTINUE,POISON,WRITEPROTECT} came to. */
+/* What one UFFDIO_{COPY,ZEROPAGE,POISON,WRITEPROTECT} did. */
 enum install_outcome {
 	INSTALL_DONE,	 /* all of the range */
 	INSTALL_PARTIAL, /* `advanced` bytes of it: go on behind them */
@@ -29,7 +29,7 @@ enum install_outcome install_classify(int result, int64_t done, uint64_t length,
 /*
  * Install `count` pages from `first` on, write-protected, and wake whoever waits for them. Pages
  * that exist already are skipped.
- *   pages   their contents are in place: for a memfd in the alias, else copied from `source`
+ *   pages   their contents are copied from `source`
  *   zero    zero pages (not write-protected: the kernel cannot; they count as written)
  *   poison  from now on touching them raises SIGBUS, or where the kernel cannot do that, SIGSEGV
  * 0, -ESRCH if the address space is going away, or -errno.

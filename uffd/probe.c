@@ -28,17 +28,8 @@
 /* ---- THAW_WITHOUT ---- */
 
 static const char *const deniable[] = {
-	"userfaultfd",
-	"privileged-userfaultfd",
-	"dev-userfaultfd",
-	"user-mode",
-	"wp",
-	"wp-async",
-	"pagemap-scan",
-	"minor-shmem",
-	"poison",
-	"memfd",
-	"io_uring",
+	"userfaultfd", "privileged-userfaultfd", "dev-userfaultfd", "user-mode", "wp",
+	"wp-async",    "pagemap-scan",		 "poison",	    "memfd",	 "io_uring",
 	"multishot",
 };
 
@@ -267,8 +258,6 @@ static uint64_t known_features(void)
 					UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_WP_ASYNC);
 	if (probe_denies("wp-async"))
 		features &= ~(uint64_t)UFFD_FEATURE_WP_ASYNC;
-	if (probe_denies("minor-shmem"))
-		features &= ~(uint64_t)UFFD_FEATURE_MINOR_SHMEM;
 	if (probe_denies("poison"))
 		features &= ~(uint64_t)UFFD_FEATURE_POISON;
 	return features;
@@ -451,8 +440,14 @@ static int read_wishes(struct wishes *wishes, struct thaw_error *error)
 			error, -EINVAL,
 			"THAW_DELIVERY=%s contradicts THAW_TRACKER=%s, which needs a userfaultfd",
 			delivery_names[wishes->delivery], tracker_names[wishes->tracker]);
-	if ((wishes->delivery == DELIVERY_SIGNAL && wishes->backing == BACKING_ANONYMOUS) ||
-	    (wishes->delivery == DELIVERY_EAGER && wishes->backing == BACKING_MEMFD))
+	if (wishes->backing == BACKING_MEMFD && wishes->tracker != ANY &&
+	    wishes->tracker != TRACKER_MPROTECT)
+		return error_set(
+			error, -EINVAL,
+			"THAW_BACKING=memfd contradicts THAW_TRACKER=%s, which needs a userfaultfd",
+			tracker_names[wishes->tracker]);
+	if (wishes->delivery != ANY && wishes->backing != ANY &&
+	    (wishes->delivery == DELIVERY_SIGNAL) != (wishes->backing == BACKING_MEMFD))
 		return error_set(error, -EINVAL,
 				 "THAW_DELIVERY=%s contradicts THAW_BACKING=%s: its memory is %s",
 				 delivery_names[wishes->delivery], backing_names[wishes->backing],
@@ -480,7 +475,8 @@ static int delivery_lacks(enum delivery delivery, const struct wishes *wishes)
 }
 
 /* A delivery that is forced, and not available. */
-static int refuse_delivery(enum delivery delivery, struct thaw_error *error)
+static int refuse_delivery(enum delivery delivery, const struct wishes *wishes,
+			   struct thaw_error *error)
 {
 	char first[120], second[120];
 
@@ -501,10 +497,9 @@ static int refuse_delivery(enum delivery delivery, struct thaw_error *error)
 			first);
 	}
 	probe_explain(ASK_MEMFD, probe_ask(ASK_MEMFD), first, sizeof(first));
-	return error_set(
-		error, THAW_EKERNEL,
-		"THAW_DELIVERY=sigsegv, but memfd_create(2) (Linux 3.17) is not available (%s)",
-		first);
+	return error_set(error, THAW_EKERNEL,
+			 "THAW_%s, but memfd_create(2) (Linux 3.17) is not available (%s)",
+			 wishes->delivery == ANY ? "BACKING=memfd" : "DELIVERY=sigsegv", first);
 }
 
 /* Why a better delivery is not used: a start may have taken long because of it. */
@@ -517,6 +512,10 @@ static void explain_delivery(struct backends *backends, const struct wishes *wis
 	if (wishes->delivery != ANY) {
 		snprintf(backends->why, sizeof(backends->why), "THAW_DELIVERY=%s",
 			 delivery_names[wishes->delivery]);
+		return;
+	}
+	if (wishes->backing == BACKING_MEMFD) {
+		snprintf(backends->why, sizeof(backends->why), "THAW_BACKING=memfd");
 		return;
 	}
 	probe_explain(ASK_PRIVILEGED, probe_ask(ASK_PRIVILEGED), uffd, sizeof(uffd));
@@ -540,7 +539,9 @@ static void explain_delivery(struct backends *backends, const struct wishes *wis
 static int choose_delivery(struct backends *backends, const struct wishes *wishes,
 			   struct thaw_error *error)
 {
-	enum delivery delivery = wishes->delivery == ANY ? DELIVERY_UFFD : wishes->delivery;
+	/* A memfd belongs to one delivery. */
+	enum delivery first = wishes->backing == BACKING_MEMFD ? DELIVERY_SIGNAL : DELIVERY_UFFD;
+	enum delivery delivery = wishes->delivery == ANY ? first : (enum delivery)wishes->delivery;
 	int code;
 
 	while ((code = delivery_lacks(delivery, wishes))) {
@@ -550,11 +551,16 @@ static int choose_delivery(struct backends *backends, const struct wishes *wishe
 					 delivery == DELIVERY_SIGNAL ? "a memfd" : "a userfaultfd",
 					 thaw_strerror(code),
 					 code == -ENOMEM ? "" : " (see ulimit -n)");
-		if (wishes->delivery != ANY)
-			return refuse_delivery(delivery, error);
+		if (wishes->delivery != ANY || wishes->backing == BACKING_MEMFD)
+			return refuse_delivery(delivery, wishes, error);
 		delivery++;
 	}
 	backends->delivery = delivery;
+	/*
+	 * Behind SIGSEGV a page must be filled before the program can see it, through a second mapping. Under
+	 * userfaultfd anonymous memory is faster: a page arrived in two thirds of the time that it took on a memfd.
+	 */
+	backends->backing = delivery == DELIVERY_SIGNAL ? BACKING_MEMFD : BACKING_ANONYMOUS;
 	explain_delivery(backends, wishes);
 	return 0;
 }
@@ -605,61 +611,6 @@ static int choose_tracker(struct backends *backends, const struct wishes *wishes
 	return 0;
 }
 
-/* Only a memfd has to care, so only who wants one asks: not the way to a restored program. */
-bool probe_swap_is_active(void)
-{
-	char text[512];
-	int fd = sys_open("/proc/swaps", O_RDONLY, 0);
-	ssize_t got = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-	char *line;
-
-	if (fd >= 0)
-		close(fd);
-	if (got <= 0)
-		return fd != -ENOENT; /* what cannot be read: assume the worse */
-	text[got] = '\0';
-	line = strchr(text, '\n');
-	return line && line[1];
-}
-
-/*
- * Measured (tests/bench/page_arrival.c): a page that comes from a file arrives on anonymous memory in two
- * thirds of the time it takes on a memfd. CONTINUE is cheap where the page is in the memfd already; here it
- * has to be brought there first, and making shared memory costs more than making anonymous memory. Swap
- * decides the same way: a memfd's page that is reclaimed takes the kernel's note that it was written with
- * it. Behind SIGSEGV it is the other way round: a page must be filled before the program can see it.
- */
-static int choose_backing(struct backends *backends, const struct wishes *wishes,
-			  struct thaw_error *error)
-{
-	bool uffd = !delivery_without_uffd(backends->delivery),
-	     wp = backends->tracker != TRACKER_MPROTECT;
-	char text[120];
-	int code;
-
-	backends->backing = backends->delivery == DELIVERY_SIGNAL ? BACKING_MEMFD
-								  : BACKING_ANONYMOUS;
-	if (wishes->backing != BACKING_MEMFD)
-		return 0;
-	code = probe_ask(ASK_MEMFD);
-	if (code) {
-		probe_explain(ASK_MEMFD, code, text, sizeof(text));
-		return error_set(error, errno_is_transient(code) ? code : THAW_EKERNEL,
-				 "THAW_BACKING=memfd, but there is no memfd_create(2) (%s)", text);
-	}
-	if (uffd &&
-	    (!probe_has_features(MEMFD_FEATURES) || (wp && !probe_has_features(MEMFD_WP_FEATURES))))
-		return error_set(
-			error, THAW_EKERNEL,
-			"THAW_BACKING=memfd, but this kernel lacks minor faults or write protection on shmem (Linux 6.4)");
-	if (uffd && wp && probe_swap_is_active())
-		return error_set(
-			error, THAW_EKERNEL,
-			"THAW_BACKING=memfd, but there is swap, which can lose track of a memfd's written pages");
-	backends->backing = BACKING_MEMFD;
-	return 0;
-}
-
 /*
  * Threads read where there is no ring, or not even the little locked memory that one takes before Linux
  * 5.12 (ulimit -l).
@@ -691,8 +642,6 @@ int probe_choose(struct backends *backends, struct thaw_error *error)
 		code = choose_delivery(backends, &wishes, error);
 	if (!code)
 		code = choose_tracker(backends, &wishes, error);
-	if (!code)
-		code = choose_backing(backends, &wishes, error);
 	if (!code)
 		code = choose_reader(backends, &wishes, error);
 	backends->poison = !delivery_without_uffd(backends->delivery) &&

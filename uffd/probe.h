@@ -5,14 +5,14 @@
  *
  *	delivery   userfaultfd, user-mode, sigsegv, eager   how a page that is missing is asked for
  *	tracker    wp-async, wp-sync, mprotect              how writes are noticed
- *	backing    anonymous, memfd                         what memory stands behind the heap
+ *	backing    anonymous, memfd (with sigsegv)          what memory the heap consists of
  *	reader     io_uring, threads                        how the image is read
  *	poison     poison, PROT_NONE                        how a page that cannot be read stops its reader
  *
  * Each backend can be forced from the environment: THAW_DELIVERY, THAW_TRACKER, THAW_BACKING,
  * THAW_READER; and each capability denied, so that every choice is tested on every kernel:
  *	THAW_WITHOUT=userfaultfd,privileged-userfaultfd,dev-userfaultfd,user-mode,wp,wp-async,
- *		pagemap-scan,minor-shmem,poison,memfd,io_uring,multishot
+ *		pagemap-scan,poison,memfd,io_uring,multishot
  * of which `userfaultfd` denies all three ways to get one.
  */
 #ifndef UFFD_PROBE_H
@@ -81,7 +81,6 @@ void probe_explain(enum question question, int answer, char *text, size_t bytes)
 bool probe_has_features(uint64_t wanted);
 /* 0, or the -errno of what tracking by wp-async lacks: a feature, or PAGEMAP_SCAN. */
 int probe_wp_async_lacks(void);
-bool probe_swap_is_active(void);
 
 /* The first kernels with what differs from one architecture to the next. */
 #ifdef __aarch64__
@@ -91,15 +90,6 @@ bool probe_swap_is_active(void);
 #define WP_SINCE "5.7"
 #define WP_ASYNC_SINCE "6.7"
 #endif
-
-/*
- * What the memfd region needs: faults of both kinds; where userfaultfd notices the writes, write
- * protection on shmem, and (6.4, as WP_UNPOPULATED) CONTINUE in write-protect mode, which has no
- * feature bit of its own.
- */
-#define MEMFD_FEATURES ((uint64_t)(UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM))
-#define MEMFD_WP_FEATURES \
-	((uint64_t)(UFFD_FEATURE_WP_HUGETLBFS_SHMEM | UFFD_FEATURE_WP_UNPOPULATED))
 
 /*
  * Opens a userfaultfd with exactly these features, by the best way that this delivery has. Returns the

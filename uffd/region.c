@@ -225,12 +225,6 @@ int region_register(struct region *region, size_t restored_bytes, struct thaw_er
 		fresh_mode |= UFFDIO_REGISTER_MODE_MISSING;
 	if (region->backends.poison)
 		features |= UFFD_FEATURE_POISON;
-	if (region->backends.backing == BACKING_MEMFD) {
-		features |= UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM;
-		if (region->backends.tracker != TRACKER_MPROTECT)
-			features |= UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
-		restored_mode |= UFFDIO_REGISTER_MODE_MINOR;
-	}
 	region->uffd = probe_open_uffd(region->backends.delivery, features);
 	if (region->uffd < 0) {
 		code = region->uffd;
@@ -241,13 +235,6 @@ int region_register(struct region *region, size_t restored_bytes, struct thaw_er
 	code = register_range(region, 0, restored_bytes, restored_mode, error);
 	if (!code)
 		code = register_range(region, restored_bytes, region->max_bytes, fresh_mode, error);
-	/*
-	 * A memfd's page that reclaim unmapped would lose the note that it was written. There is
-	 * no swap (probe_choose), and this keeps it so if swap comes later; where the limit on
-	 * locked memory forbids it, nothing else changes.
-	 */
-	if (!code && region->backends.backing == BACKING_MEMFD)
-		(void)mlock2(region->base, region->max_bytes, MLOCK_ONFAULT);
 	return code;
 }
 

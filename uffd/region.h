@@ -5,7 +5,7 @@
  *
  *	base                      restored          bytes                 max_bytes          + guard_bytes
  *	|  pages of the image      |  fresh pages     |  not yet in use      |  never in use   |
- *	|  MISSING (MINOR) WP      |  WP (sync: MISSING)                     |                 |
+ *	|  MISSING WP              |  WP (sync: MISSING)                     |                 |
  *	|  readable, writable                         |  PROT_NONE                             |
  *
  * Under mprotect tracking there is no WP: what is not yet written is readable only. Where pages come by
@@ -14,10 +14,10 @@
  * Two kinds of memory stand behind it, and this file and install.c are the only ones that know
  * which:
  *
- *  anonymous   the default: the service reads into a buffer of its own and UFFDIO_COPY makes the page. Works from Linux 5.7 on,
- *              and with swap. tests/bench/page_arrival.c measures why it is the default.
- *  memfd       one memfd mapped twice. The service reads a page into the second mapping (the alias), checks it there, and
- *              UFFDIO_CONTINUE maps it into the first: a page can be in memory before it is asked for, and be shared.
+ *  anonymous   with userfaultfd: the service reads into a buffer of its own and UFFDIO_COPY makes the page.
+ *              With eager delivery: the service reads each page in place before the program runs.
+ *  memfd       with sigsegv: one memfd mapped twice. The service reads a page into the second mapping (the alias),
+ *              checks it there, and mprotect(2) makes it accessible in the first.
  *
  * A page is one of the image (page.h), and several of the kernel's where those are smaller. They come
  * and go together, but not at once: an ioctl may end between them, and the program may give some of
@@ -35,7 +35,7 @@
 
 struct region {
 	char *base;  /* what the program sees */
-	char *alias; /* the same pages by another road (memfd), or equal to base (anonymous) */
+	char *alias; /* a second mapping of the same pages (memfd), or equal to base (anonymous) */
 	uint32_t page_bytes;	    /* of the image: the unit of all that is done here (page.h) */
 	uint32_t kernel_page_bytes; /* divides it */
 	size_t bytes, max_bytes, guard_bytes; /* see the drawing */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
  * page_arrival - what one page costs to arrive: random and sequential first touches of a restored
- * heap, on a memfd with UFFDIO_CONTINUE and on anonymous memory with UFFDIO_COPY, which io_uring or
+ * heap, on a memfd behind SIGSEGV and on anonymous memory with UFFDIO_COPY, which io_uring or
  * threads read for, against mmap(MAP_PRIVATE) of a file of the same size. The page cache is warm or,
  * for reads, cold; interleaved; median of several runs, with minimum and maximum. Ratios are of
  * medians, but to io_uring: the median of each run's own ratio, with minimum and maximum.
@@ -23,7 +23,7 @@
 #define RANDOM_TOUCHES 1024u /* a quarter of the clusters */
 #define RUNS 7
 
-enum { WAY_MEMFD, WAY_ANONYMOUS, WAY_THREADS, WAY_MMAP, WAYS };
+enum { WAY_SIGSEGV, WAY_ANONYMOUS, WAY_THREADS, WAY_MMAP, WAYS };
 enum { ORDER_RANDOM, ORDER_SEQUENTIAL, ORDERS };
 enum { ACCESS_READ, ACCESS_WRITE, ACCESS_COLD, ACCESSES };
 
@@ -82,7 +82,7 @@ static double measure(int way, int order, int access, const char *image, const c
 	struct thaw_error error;
 	struct thaw *heap;
 
-	setenv("THAW_BACKING", way == WAY_MEMFD ? "memfd" : "anonymous", 1);
+	setenv("THAW_BACKING", way == WAY_SIGSEGV ? "memfd" : "anonymous", 1);
 	setenv("THAW_READER", way == WAY_THREADS ? "threads" : "io_uring", 1);
 	if (thaw_open(&options, &heap, &error))
 		die(error.text);
@@ -116,7 +116,7 @@ static void report(const char *order, const char *access, const char *const *way
 
 int main(void)
 {
-	static const char *const ways[] = {"memfd + CONTINUE", "anonymous + COPY", "  with threads",
+	static const char *const ways[] = {"sigsegv, memfd", "anonymous + COPY", "  with threads",
 					   "mmap(MAP_PRIVATE)"};
 	static const char *const accesses[] = {"read", "write", "cold"};
 	static const char *const orders[] = {"random", "sequential"};

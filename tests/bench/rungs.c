@@ -233,8 +233,6 @@ struct rung {
 static const struct rung deliveries[] = {
 	{"userfaultfd", "userfaultfd", NULL, "anonymous", "io_uring"},
 	{"  threads", "userfaultfd", NULL, "anonymous", "threads"},
-	{"  memfd", "userfaultfd", NULL, "memfd", "io_uring"},
-	{"  memfd, threads", "userfaultfd", NULL, "memfd", "threads"},
 	{"user-mode", "user-mode", NULL, "anonymous", "io_uring"},
 	{"  threads", "user-mode", NULL, "anonymous", "threads"},
 	{"sigsegv", "sigsegv", NULL, NULL, "io_uring"},
@@ -244,9 +242,7 @@ static const struct rung deliveries[] = {
 };
 static const struct rung trackers[] = {
 	{"wp-async", NULL, "wp-async", "anonymous", NULL},
-	{"  memfd", NULL, "wp-async", "memfd", NULL},
 	{"wp-sync", NULL, "wp-sync", "anonymous", NULL},
-	{"  memfd", NULL, "wp-sync", "memfd", NULL},
 	{"mprotect", NULL, "mprotect", "anonymous", NULL},
 	{"  sigsegv's memfd", "sigsegv", "mprotect", NULL, NULL},
 };
