@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * bitmap.h - one bit per page of a region, however large: what a bitmap costs, in memory and in time, follows
- * the bits that are set and not those that there could be. Plain words; whoever shares one between threads
- * holds a lock around it.
+ * bitmap.h - one bit per page of a region of any size. Memory and time depend on the bits that are
+ * set, not on the size. Not atomic: threads that share one hold a lock.
  *
- * The words are address space that the kernel fills as it is written, so setting a bit cannot fail and is fit
- * for a signal handler. `parts` has a bit for each 512 words of which one may not be zero: no other is ever
- * looked at (reading one would cost a page, too).
+ * The words are address space that the kernel fills as it is written, so setting a bit cannot fail
+ * and is safe in a signal handler. `parts` has a bit for each 512 words of which one may be non-
+ * zero; other words are never read (reading one would cost a page).
  */
 #ifndef UFFD_BITMAP_H
 #define UFFD_BITMAP_H
@@ -47,7 +46,7 @@ static inline int bitmap_init(struct bitmap *map, uint64_t bits)
 		      PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (memory == MAP_FAILED)
 		return -ENOMEM;
-	/* A huge page for a bit is what this is there to avoid. */
+	/* No huge pages: one would be allocated for a single bit. */
 	(void)madvise(memory, bitmap_words_bytes(map) + bitmap_parts_bytes(map), MADV_NOHUGEPAGE);
 	map->words = memory;
 	map->parts = map->words + bitmap_words_bytes(map) / sizeof(uint64_t);

@@ -13,10 +13,13 @@
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-/* Both lists are filled anew by each call, with the same, unless descriptors had run out. */
+/* Each call fills both lists again, with the same values unless descriptors had run out. */
 static pthread_mutex_t lists_lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* All of it before anything is explained: what one answer means depends on the others. */
+/*
+ * Everything is asked before anything is explained: the meaning of one answer depends on the
+ * others.
+ */
 static void ask_all(void)
 {
 	for (int question = 0; question < ASK_COUNT; question++)

@@ -20,9 +20,9 @@
 #include "checks.h"
 #include "sys.h"
 
-/* More written pages than make this are worth a pass while the program runs. */
+/* A pre-copy pass is worth its time above this amount of written pages. */
 #define PRECOPY_BYTES (8u << 20)
-/* A program that writes faster than we copy is stopped after so many. */
+/* At most so many passes, if the program writes faster than they copy. */
 #define PRECOPY_PASSES 4u
 #define STAGING_KEPT (16u << 20)
 
@@ -58,9 +58,9 @@ static int precopy_pass(struct checkpointer *checkpointer, void *copy, struct th
 		bool stored;
 
 		/*
-		 * The program may write the page meanwhile. A copy that stands still is what is
-		 * hashed and stored; a torn one is collected again by capture, since the write
-		 * that tore it marked the page.
+		 * The program may write the page meanwhile. The private copy is what is hashed and
+		 * stored; if it is torn, the capture collects the page again, since the write that
+		 * tore it marked it.
 		 */
 		memcpy(copy, page_address(checkpointer, page), checkpointer->region->page_bytes);
 		code = commit_page(checkpointer->commit, page, copy, &stored, error);
@@ -88,7 +88,7 @@ static int precopy(struct checkpointer *checkpointer, struct thaw_error *error)
 		if (written <= PRECOPY_BYTES / page_bytes || written > before / 2)
 			break;
 		before = written;
-		/* Not on the stack: 64 KiB may be all of it (ulimit -s). */
+		/* Not on the stack, which may have no more than 64 KiB (ulimit -s). */
 		copy = copy ? copy : malloc(page_bytes);
 		code = copy ? precopy_pass(checkpointer, copy, error)
 			    : error_set(error, -ENOMEM, "no memory to copy a page");
@@ -120,7 +120,9 @@ static void checkpoint_done(struct checkpointer *checkpointer, int code)
 		munmap(checkpointer->staging, checkpointer->staging_bytes);
 		checkpointer->staging = NULL;
 	}
-	/* Both at once: a name that is given in between would be for the next checkpoint. */
+	/*
+	 * Both under one lock: a name that is given between them would be for the next checkpoint.
+	 */
 	pthread_mutex_lock(&checkpointer->lock);
 	checkpointer->name_count = 0;
 	checkpointer->phase = THAW_DONE;

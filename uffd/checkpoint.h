@@ -32,7 +32,8 @@ struct checkpointer {
 	void *notify_arg;
 
 	pthread_t thread;
-	pthread_mutex_t lock; /* phase, stop, and names, which the owner gives until the capture */
+	/* Protects phase, stop, and names, which the owner adds until the capture. */
+	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	enum thaw_phase phase;
 	bool stop, started;
@@ -46,9 +47,9 @@ struct checkpointer {
 	char *staging;
 	size_t staging_bytes;
 	uint64_t begun_ns;
-	uint64_t stopped_ns; /* thaw_checkpoint_stopped(); 0: the capture will say */
+	uint64_t stopped_ns; /* thaw_checkpoint_stopped(); 0: the capture sets it */
 	struct thaw_generation generation;
-	struct thaw_name *names; /* for it: room for all an image can have, once there was one */
+	struct thaw_name *names; /* for the generation: room for all, from the first one on */
 	unsigned name_count;
 	void *state;
 	size_t state_bytes;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * error.c - the words for every code that the library returns, and for why a generation was
- * taken. No state; any thread.
+ * error.c - the texts of the library's error codes and of the reasons of a generation. No state;
+ * any thread.
  */
 #define _GNU_SOURCE /* strerrordesc_np */
 #include "error.h"
@@ -21,7 +21,7 @@ int error_set(struct thaw_error *error, int code, const char *format, ...)
 	va_start(arguments, format);
 	vsnprintf(line, sizeof(line), format, arguments);
 	va_end(arguments);
-	/* Paths and engines may be what a stranger chose, and this is going to be printed. */
+	/* Paths and engines may come from others, and the text is going to be printed. */
 	thaw_escape(line, error->text, sizeof(error->text));
 	return code;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * escape.c - text that somebody else chose, made fit to be printed: an image's engine, a path, the words
- * of an error. A terminal obeys control characters, so none is left. No state; any thread; async-signal-safe.
+ * escape.c - makes text from others safe to print: an image's engine, a path, error texts. A
+ * terminal obeys control characters, so none is left. No state; any thread; async-signal-safe.
  */
 #include <stdio.h>
 #include <string.h>
@@ -32,7 +32,10 @@ static unsigned character(const unsigned char *at, uint32_t *code)
 	return bytes;
 }
 
-/* Of no width, and not for nothing: controls, and what turns the direction of the text around it. */
+/*
+ * Characters without width that have an effect: controls, and those that change the direction of
+ * the text.
+ */
 static bool obeyed(uint32_t code)
 {
 	return code < 0x20 || (code >= 0x7f && code < 0xa0) || (code >= 0x2028 && code <= 0x202e) ||

@@ -27,7 +27,7 @@
 #define FRESH_BYTES (256u << 10) /* wp-sync: zero pages given per fault */
 #define PREFETCH_CLUSTERS 8u	 /* begun at once */
 #define ARRIVALS_FINE 8192u	 /* see block_clusters() */
-#define ARRIVALS_COARSE 1024u	 /* and after each so many more */
+#define ARRIVALS_COARSE 1024u	 /* and again after so many more each */
 #define MESSAGES 32u		 /* faults read from the kernel at once */
 
 _Noreturn void service_fatal(struct fault_service *service, const struct thaw_error *error)
@@ -59,9 +59,10 @@ void service_wait(struct fault_service *service, enum reader_until until)
 /* ---- faults ---- */
 
 /*
- * A place where protection changes is a mapping more, of which a process has some 65,000
- * (tracker_mprotect.c): after so many arrivals, more is brought at once, and more and more, until
- * ARRIVALS_FINE blocks are all there is. How large a heap could be says nothing: it may be nearly empty.
+ * Each place where the protection changes costs a mapping, of which a process has some 65,000
+ * (tracker_mprotect.c). So after many arrivals, larger blocks are loaded at once, growing until
+ * ARRIVALS_FINE blocks cover the heap. The size of the heap alone says nothing: it may be nearly
+ * empty.
  */
 static unsigned block_clusters(const struct fault_service *service)
 {
@@ -103,7 +104,7 @@ static void serve_arrived(struct fault_service *service, uint64_t page)
 {
 	struct region *region = service->region;
 
-	/* Poisoned since the fault was raised: perhaps nothing of it was ever read that could be mapped. */
+	/* Poisoned since the fault was raised: there may be nothing to map. */
 	if (tracker_forgot(service->options.tracker, page)) {
 		service_check(service, install_wake(region, page, 1), "wake a fault");
 		return;
@@ -128,8 +129,8 @@ static void serve_fresh(struct fault_service *service, uint64_t page)
 }
 
 /*
- * For the working set. A stream that comes to the end of what readahead brought has touched all of
- * that, too.
+ * For the working set. A sequential stream that reaches the end of the readahead has accessed all
+ * of that, too.
  */
 static void note_access(struct fault_service *service, uint64_t page)
 {
@@ -179,7 +180,7 @@ static void serve_waiting(struct fault_service *service)
 	} while (got == sizeof(messages) || (got < 0 && errno == EINTR));
 }
 
-/* The same without userfaultfd: what handlers of SIGSEGV ask for. */
+/* The same without userfaultfd: requests of the SIGSEGV handler. */
 static void serve_requests(struct fault_service *service)
 {
 	uint64_t page;
@@ -202,10 +203,7 @@ static int by_number(const void *a, const void *b)
 	return (left > right) - (left < right);
 }
 
-/*
- * The next clusters of the working set, one after the other but for what lies together: that is one
- * read.
- */
+/* The next clusters of the working set, in order, except that adjacent ones become one read. */
 static void prefetch_set(struct fault_service *service)
 {
 	uint64_t clusters[PREFETCH_CLUSTERS];
@@ -240,8 +238,8 @@ static void prefetch_stored(struct fault_service *service)
 }
 
 /*
- * Begin some more reads if those before have come. true: what was next needed none, and there may be
- * more to do at once.
+ * Begin more prefetch reads if the ones before are done. true: the last step needed no read, and
+ * there may be more to do at once.
  */
 static bool prefetch_step(struct fault_service *service)
 {
@@ -272,15 +270,15 @@ static void *service_main(void *arg)
 			serve_requests(service);
 	}
 	/*
-	 * Nobody waits for a page when the owner closes the heap; reads in flight still own their
-	 * buffers.
+	 * Nobody waits for a page when the owner closes the heap, but reads in flight still own
+	 * their buffers.
 	 */
 	while (service->in_flight)
 		service_wait(service, READER_READ);
 	return NULL;
 }
 
-/* Before anyone may touch the region: all of it, by the thread that opens the heap. */
+/* Eager delivery: load the whole heap before anyone may access it, on the thread that opens it. */
 static int load_all(struct fault_service *service, struct thaw_error *error)
 {
 	int code;
@@ -310,7 +308,7 @@ static int service_memory(struct fault_service *service, struct thaw_error *erro
 
 	if (bitmap_init(&service->arrived, service->restored_pages))
 		return error_set(error, -ENOMEM, "no memory for the fault service");
-	/* Address space, of which what is used becomes memory. */
+	/* Address space; only the used part becomes memory. */
 	service->pending = mmap(NULL, clusters + 1, PROT_READ | PROT_WRITE,
 				MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (service->pending == MAP_FAILED)
@@ -386,8 +384,8 @@ int fault_service_start(struct fault_service **out, const struct fault_options *
 		return code;
 	}
 	/*
-	 * Signals belong to the program's threads; a handler here could touch the region and wait
-	 * for itself.
+	 * Signals are for the program's threads; a handler on this thread could access the region
+	 * and wait for itself.
 	 */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);

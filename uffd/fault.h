@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fault.h - the fault service: one thread that makes pages appear when they are touched.
+ * fault.h - the fault service: one thread that makes pages appear when they are accessed.
  *
- * A page of the restored part of a region is in one of these states; the service's thread alone
- * moves it:
+ * A page of the restored part of a region is in one of these states; only the service's thread
+ * changes it:
  *
  *	absent --demand, readahead or prefetch--> reading --checked, installed--> arrived
  *	   |                                         |
  *	   +--zero or never stored--> arrived        +--unreadable, or its checksum is wrong--> poisoned
  *
- * Faults on a page that is being read join that read: they are woken by its installation.
+ * Faults on a page that is being read join that read: its installation wakes them.
  *
- * Without userfaultfd, a touch of a page that is absent raises SIGSEGV, and its handler asks for the page
- * (fault_service_fetch); or all of them are brought before the heap is open, and there is no thread.
+ * Without userfaultfd, accessing an absent page raises SIGSEGV, whose handler asks for the page
+ * (fault_service_fetch). With eager delivery all pages are loaded before the heap is open, and
+ * there is no thread.
  */
 #ifndef UFFD_FAULT_H
 #define UFFD_FAULT_H
@@ -30,10 +31,10 @@ struct fault_options {
 	struct region *region;
 	struct tracker *tracker;
 	struct image *image; /* NULL for a fresh heap under wp-sync */
-	/* Of pages, streamed in first, in this order; the caller's, and any numbers. */
+	/* Page numbers to prefetch, in this order; the caller's; any numbers are allowed. */
 	const uint64_t *working_set;
 	unsigned working_set_count;
-	bool prefetch;			       /* stream everything in behind the demand faults */
+	bool prefetch; /* prefetch the whole heap, after the demand faults */
 	struct working_set_recorder *recorder; /* of the restored pages; may be NULL */
 	void (*fatal)(void *arg,
 		      const struct thaw_error *error); /* never returns; may be NULL: abort() */
@@ -54,8 +55,9 @@ int fault_service_start(struct fault_service **service, const struct fault_optio
 void fault_service_stop(struct fault_service *service);
 struct fault_counters fault_service_counters(const struct fault_service *service);
 /*
- * For the handler of SIGSEGV on the thread that touched it: bring a page that is closed (tracker_mprotect.c).
- * Returns when that has been done, or in vain; false: this page will not come. Async-signal-safe.
+ * For the handler of SIGSEGV, on the thread that accessed the page: load a closed page
+ * (tracker_mprotect.c). Returns when the page is accessible or poisoned; false: this page cannot be
+ * loaded. Async-signal-safe.
  */
 bool fault_service_fetch(struct fault_service *service, uint64_t page);
 /* Async-signal-safe: why is this page poisoned? false if it is not. */

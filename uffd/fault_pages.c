@@ -44,7 +44,7 @@ static void poison_pages(struct fault_service *service, uint64_t first, uint64_t
 				image_path(service->options.image),
 				(unsigned long long)image_opened(service->options.image)->number,
 				why);
-		/* Whoever the poisoned page wakes sees the record. */
+		/* A thread that the poisoned page wakes sees the record. */
 		atomic_store_explicit(&service->poison_count, index + 1, memory_order_release);
 	}
 	bitmap_set_range(&service->arrived, first, count);
@@ -99,8 +99,8 @@ static void run_release(struct fault_service *service, struct read_run *run)
 }
 
 /*
- * A commit may have moved the page while it was read, and its old place may be another's by now
- * (relocate.c). Reads it from where it is now.
+ * A commit may have moved the page while it was read, and its old place may hold another page by
+ * now (relocate.c). Reads it from its present place.
  */
 static bool page_moved(struct fault_service *service, const struct read_run *run, unsigned i)
 {
@@ -121,7 +121,7 @@ static bool page_moved(struct fault_service *service, const struct read_run *run
 	}
 }
 
-/* What these pages hold is in place, or in `source`: from now on, whoever touches them finds it. */
+/* The contents of these pages are in place, or in `source`: make the pages accessible. */
 static void pages_appear(struct fault_service *service, uint64_t first, uint64_t count,
 			 const void *source)
 {
@@ -134,7 +134,7 @@ static void pages_appear(struct fault_service *service, uint64_t first, uint64_t
 		service->arrivals++;
 		fault_requests_answer(&service->requests, first, count);
 		break;
-	case DELIVERY_EAGER: /* nobody looks before all of them are there */
+	case DELIVERY_EAGER: /* nobody accesses pages before all of them are loaded */
 		break;
 	default:
 		result = install_pages(region, first, count, source);
@@ -142,7 +142,7 @@ static void pages_appear(struct fault_service *service, uint64_t first, uint64_t
 	service_check(service, result, "install pages");
 }
 
-/* Compare the checksums of some pages of a run, map what is right, poison what is not. */
+/* Compare the checksums of some pages of a run, install the correct ones, poison the others. */
 static void run_install_pages(struct fault_service *service, struct read_run *run, unsigned from,
 			      unsigned to)
 {
@@ -158,7 +158,10 @@ static void run_install_pages(struct fault_service *service, struct read_run *ru
 			continue;
 		if (i > good) {
 			bitmap_set_range(&service->arrived, run->first + good, i - good);
-			/* Counted before they are seen, so that no reader finds itself uncounted. */
+			/*
+			 * Counted before they are visible, so that no reader sees too small a
+			 * count.
+			 */
 			count_up(&service->pages_restored, i - good);
 			pages_appear(service, run->first + good, i - good,
 				     run->buffer + (size_t)good * page_bytes);
@@ -174,7 +177,7 @@ static void run_install_pages(struct fault_service *service, struct read_run *ru
 }
 
 /*
- * All bytes are there. The page that was asked for goes first: its reader runs on while the
+ * All bytes have been read. The requested page is installed first: its reader continues while the
  * others are installed.
  */
 static void run_install(struct fault_service *service, struct read_run *run)
@@ -238,7 +241,10 @@ static struct read_run *run_take(struct fault_service *service)
 	return run;
 }
 
-/* The service can write such a page while the program cannot access it yet: through the alias, or because nobody runs. */
+/*
+ * The service writes such pages through the alias, or before any other thread runs, so the program
+ * cannot see them early.
+ */
 bool reads_in_place(const struct region *region)
 {
 	return region->backends.backing == BACKING_MEMFD ||
@@ -279,7 +285,7 @@ void install_zero_pages(struct fault_service *service, uint64_t first, uint64_t 
 }
 
 /*
- * Bring what is absent of one cluster; `run` collects pages across clusters and comes back
+ * Load the absent pages of one cluster. `run` collects pages across clusters, and is returned
  * extended or replaced.
  */
 static struct read_run *cluster_begin(struct fault_service *service, uint64_t cluster,

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* fault_requests.c - see fault_requests.h. The state of a slot says whose it is; every change of it is atomic. */
+/*
+ * fault_requests.c - see fault_requests.h. The state of a slot says who owns it; every change of it
+ * is atomic.
+ */
 #define _GNU_SOURCE
 #include "fault_requests.h"
 
@@ -41,7 +44,10 @@ void fault_requests_ask(struct fault_requests *requests, uint64_t page, void (*w
 	requests->slots[slot].page = page;
 	atomic_store(state, ASKED);
 	wake(arg);
-	/* It may have changed already, or a signal may have come: then the call fails, and the loop looks again. */
+	/*
+	 * If the state has changed already, or a signal comes, the call returns at once, and the
+	 * loop checks again.
+	 */
 	while ((now = atomic_load(state)) != ANSWERED)
 		syscall(SYS_futex, state, FUTEX_WAIT_PRIVATE, now, NULL, NULL, 0);
 	atomic_store(state, FREE);

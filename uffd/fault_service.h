@@ -3,7 +3,7 @@
  * fault_service.h - what the files of the fault service share: fault.c (its thread, faults, prefetch) and
  * fault_pages.c (reading pages of the image and making them appear). Everybody else uses fault.h.
  *
- * All of it is the service's thread's, except what is atomic.
+ * Everything belongs to the service's thread, except what is atomic.
  */
 #ifndef UFFD_FAULT_SERVICE_H
 #define UFFD_FAULT_SERVICE_H
@@ -60,7 +60,7 @@ struct fault_service {
 	uint64_t prefetch_page; /* then the next page */
 
 	_Atomic uint64_t faults, pages_restored, pages_poisoned, restore_bytes;
-	/* The last record speaks for all that find no room. */
+	/* The last record covers all for which there is no room. */
 	struct poison_record poison[POISON_RECORDS];
 	_Atomic unsigned poison_count;
 };
@@ -84,11 +84,11 @@ static inline void count_up(_Atomic uint64_t *counter, uint64_t by)
 
 /* Tells the program that the service cannot go on, and ends it. */
 _Noreturn void service_fatal(struct fault_service *service, const struct thaw_error *error);
-/* Fatal if `result` is an error, but for a region that is gone. */
+/* Fatal if `result` is an error, except that the region is gone. */
 void service_check(struct fault_service *service, int result, const char *doing);
 /*
- * Finishes reads. That faults wait is only noted, so that this may be called in the middle of answering a
- * fault, when all runs are in use.
+ * Finishes reads. Waiting faults are only noted in faults_wait, so that this may be called while a
+ * fault is being answered, when all runs are in use.
  */
 void service_wait(struct fault_service *service, enum reader_until until);
 

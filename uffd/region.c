@@ -61,20 +61,20 @@ static int map_memory(struct region *region, bool plain, struct thaw_error *erro
 	if (mmap(region->base, region->max_bytes, PROT_NONE, flags, region->memfd, 0) == MAP_FAILED)
 		return out_of_address_space(error, region->max_bytes);
 	/*
-	 * A huge page would count as written as a whole, at its first write and at every one
+	 * Without huge pages: one counts as written as a whole, at its first write and at every one
 	 * after a collection.
 	 */
 	(void)madvise(region->base, region->max_bytes, MADV_NOHUGEPAGE);
 	/*
-	 * A child has no fault service, and what had not arrived would be zero there: it gets
-	 * nothing instead, and crashes where it would have read a lie.
+	 * A forked child has no fault service, so pages that had not arrived would read as zero
+	 * there. It gets no mapping instead, and crashes rather than read wrong data.
 	 */
 	if (!plain)
 		(void)madvise(region->base, region->max_bytes, MADV_DONTFORK);
 	return 0;
 }
 
-/* The whole reservation at `address`, or nothing: what lies there already stays. */
+/* The whole reservation at `address`, or none: existing mappings stay. */
 static bool reserve_at(struct region *region, void *address, size_t bytes)
 {
 	void *at = mmap(address, bytes, PROT_NONE,
@@ -110,8 +110,8 @@ static int reserve_anywhere(struct region *region, size_t bytes, struct thaw_err
 }
 
 /*
- * The kernel's, or with THAW_PAGE_BYTES a larger one: then all is as on a kernel that has such pages,
- * so that their images can be made, and what that kernel refuses is refused.
+ * The kernel's page size, or with THAW_PAGE_BYTES a larger one: then everything is as on a kernel
+ * with such pages, so that its images can be made here, and what that kernel refuses is refused.
  */
 static int choose_page_bytes(struct region *region, struct thaw_error *error)
 {
@@ -192,7 +192,7 @@ static int register_range(struct region *region, size_t from, size_t to, uint64_
 	return 0;
 }
 
-/* Without userfaultfd: what is loaded before anyone sees it has to be written, by the service, in place. */
+/* Eager delivery: the service writes the pages in place before anyone accesses them. */
 static int make_loadable(struct region *region, struct thaw_error *error)
 {
 	int code = 0;
@@ -245,7 +245,7 @@ int region_resize(struct region *region, size_t bytes)
 	if (bytes < region->bytes || bytes > region->max_bytes)
 		return -EINVAL;
 	if (delivery_without_uffd(region->backends.delivery) && from < region->restored_bytes)
-		from = region->restored_bytes; /* the tracker opens what has arrived */
+		from = region->restored_bytes; /* the tracker opens pages that have arrived */
 	if (bytes == region->bytes)
 		return 0;
 	if (sys_injected(SYS_CALL_MMAP))
@@ -256,7 +256,7 @@ int region_resize(struct region *region, size_t bytes)
 		     region->backends.tracker == TRACKER_MPROTECT ? PROT_READ
 								  : PROT_READ | PROT_WRITE))
 		return -errno;
-	/* The fault service looks at it from its thread. */
+	/* The fault service reads it on its thread. */
 	__atomic_store_n(&region->bytes, bytes, __ATOMIC_RELAXED);
 	return 0;
 }

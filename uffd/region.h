@@ -1,31 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * region.h - the address space of a heap: reserved, registered with userfaultfd, and filled page
- * by page.
+ * region.h - the address space of a heap: reserved, registered with userfaultfd, and filled page by page.
  *
  *	base                      restored          bytes                 max_bytes          + guard_bytes
  *	|  pages of the image      |  fresh pages     |  not yet in use      |  never in use   |
  *	|  MISSING WP              |  WP (sync: MISSING)                     |                 |
  *	|  readable, writable                         |  PROT_NONE                             |
  *
- * Under mprotect tracking there is no WP: what is not yet written is readable only. Where pages come by
- * SIGSEGV there is no MISSING either: what has not arrived is PROT_NONE.
- *
- * Two kinds of memory stand behind it, and this file and install.c are the only ones that know
- * which:
- *
- *  anonymous   with userfaultfd: the service reads into a buffer of its own and UFFDIO_COPY makes the page.
- *              With eager delivery: the service reads each page in place before the program runs.
- *  memfd       with sigsegv: one memfd mapped twice. The service reads a page into the second mapping (the alias),
- *              checks it there, and mprotect(2) makes it accessible in the first.
- *
- * A page is one of the image (page.h), and several of the kernel's where those are smaller. They come
- * and go together, but not at once: an ioctl may end between them, and the program may give some of
- * them up (madvise) or protect them. So install.c goes on by the kernel's pages.
- *
- * Fresh pages are the kernel's business under wp-async (a page that was never write-protected
- * counts as written); under wp-sync they come through the fault service, which notes them as
- * written.
+ * Under mprotect tracking there is no WP: pages not written yet are read-only. With sigsegv delivery there is
+ * no MISSING either: pages that have not arrived are PROT_NONE. Fresh pages are the kernel's under wp-async (a
+ * page that was never write-protected counts as written); under wp-sync the fault service installs them.
+ * The memory is anonymous, filled by UFFDIO_COPY, or in place with eager delivery; with sigsegv it is a memfd
+ * mapped twice: pages are read and checked in the second mapping, the alias, before the first is opened.
+ * A page is one of the image (page.h), perhaps several of the kernel's, which install.c handles one by one.
  */
 #ifndef UFFD_REGION_H
 #define UFFD_REGION_H

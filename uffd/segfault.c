@@ -86,7 +86,7 @@ bool segfault_explain(const void *address, char *line, size_t line_bytes)
 static void on_segfault(int number, siginfo_t *info, void *context)
 {
 	int saved = errno;
-	/* Sent by the kernel, for an address. */
+	/* Raised by the kernel, for an address. */
 	bool served = info->si_code > 0 && segfault_handle(info->si_addr);
 
 	errno = saved;
@@ -97,7 +97,7 @@ static void on_segfault(int number, siginfo_t *info, void *context)
 	} else if (before.sa_handler != SIG_DFL && before.sa_handler != SIG_IGN) {
 		before.sa_handler(number);
 	} else {
-		/* As if there were no handler: it comes again, and ends the process. */
+		/* As if there were no handler: the fault is raised again, and ends the process. */
 		signal(number, SIG_DFL);
 		if (info->si_code <= 0)
 			raise(number);
@@ -109,7 +109,9 @@ static void handler_install(void)
 	struct sigaction action = {.sa_sigaction = on_segfault,
 				   .sa_flags = SA_SIGINFO | SA_ONSTACK};
 
-	/* A handler of the program's must not run in the middle of this one: it may touch a region. */
+	/*
+	 * A handler of the program must not run in the middle of this one: it may access a region.
+	 */
 	sigfillset(&action.sa_mask);
 	/* Cannot fail: the signal is one that can be caught. */
 	sigaction(SIGSEGV, NULL, &before);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * segfault.h - what an address that faulted belongs to, and the library's handler of SIGSEGV, for heaps whose pages come
- * or are tracked by it.
+ * segfault.h - which heap a faulting address belongs to, and the library's handler of SIGSEGV, for
+ * heaps whose pages are delivered or tracked by it.
  */
 #ifndef UFFD_SEGFAULT_H
 #define UFFD_SEGFAULT_H
@@ -20,13 +20,16 @@ struct watched {
 };
 
 /*
- * From now on its faults are known, and served if the region is one whose pages come or are tracked by SIGSEGV.
- * -EMFILE: too many heaps are open.
+ * From now on its faults are recognised, and served if its pages are delivered or tracked by
+ * SIGSEGV. -EMFILE: too many heaps are open.
  */
 int segfault_watch(const struct watched *watched);
 void segfault_unwatch(const struct watched *watched);
 
-/* The region of the open heap that the address belongs to, in use there or not; NULL: of none. Async-signal-safe. */
+/*
+ * The region of the open heap that contains the address, in use there or not; NULL: none. Async-
+ * signal-safe.
+ */
 const struct region *segfault_region(const void *address);
 
 /* See thaw_handle_fault() and thaw_explain_fault(). Async-signal-safe. */

@@ -93,7 +93,7 @@ int sys_pwrite(int fd, const void *buffer, size_t bytes, uint64_t offset)
 	return 0;
 }
 
-/* What file systems say, and the kernel for them, if they cannot do it with these files. */
+/* The errors of file systems, and of the kernel for them, that cannot do it with these files. */
 static int cannot(int error)
 {
 	return error == EXDEV || error == EINVAL || error == ENOSYS || error == ENOTTY ||

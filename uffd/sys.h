@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * sys.h - the system calls that can fail for reasons of the world: files, and their failures on
- * purpose.
+ * sys.h - the system calls that can fail for external reasons, mostly on files, and where tests
+ * inject failures.
  *
  * Every function returns a value >= 0 or -errno, retries EINTR, and finishes short reads and
  * writes. All I/O of the library that must survive a bad disk goes through here, so that the tests
@@ -28,8 +28,8 @@ enum sys_call {
 };
 
 /*
- * 0, or the -errno that a test wants this call to fail with; in what is installed, 0 (no_failures.c). Also
- * asked for calls that are made elsewhere (io_uring).
+ * 0, or the -errno that a test injects into this call; always 0 in the library (no_failures.c).
+ * Also asked for calls that are made elsewhere (io_uring).
  */
 int sys_injected(enum sys_call call);
 
@@ -37,17 +37,21 @@ int sys_open(const char *path, int flags, unsigned mode);
 /* Exactly `bytes`; -ENODATA when the file ends before. */
 int sys_pread(int fd, void *buffer, size_t bytes, uint64_t offset);
 /*
- * What can be read without waiting, as a rule because the page cache has it: how many bytes, at least
- * one, or -EAGAIN; -EOPNOTSUPP: this file system does not say.
+ * Reads what is available without waiting, usually from the page cache: how many bytes, at least
+ * one, or -EAGAIN; -EOPNOTSUPP: this file system does not support it.
  */
 int sys_pread_cached(int fd, void *buffer, size_t bytes, uint64_t offset);
 int sys_pwrite(int fd, const void *buffer, size_t bytes, uint64_t offset);
 /*
- * The same bytes into another file, by whatever is fastest: a write, as failures on purpose go. Returns
- * how many, at least one; 0 where the file ends; -EOPNOTSUPP: these two files do not do it.
+ * Copies the same bytes into another file, the fastest way; an injected write failure applies.
+ * Returns how many, at least one; 0 at the end of the file; -EOPNOTSUPP: not supported between
+ * these two files.
  */
 int sys_copy_range(int from, int to, uint64_t offset, uint64_t bytes);
-/* All of it, sharing the blocks (FICLONE, an ioctl); -EOPNOTSUPP: these two files do not do it. */
+/*
+ * Copies all of it by sharing blocks (FICLONE, an ioctl); -EOPNOTSUPP: not supported between these
+ * two files.
+ */
 int sys_reflink(int from, int to);
 int sys_fdatasync(int fd);
 int sys_fsync_directory_of(const char *path);

@@ -47,7 +47,7 @@ void tracker_destroy(struct tracker *tracker)
 	bitmap_free(&tracker->poisoned);
 }
 
-/* wp-sync and mprotect note every write, and know. */
+/* wp-sync and mprotect note every write, so they count without a scan. */
 static int64_t noted_count(struct tracker *tracker, uint64_t limit)
 {
 	uint64_t count;
@@ -91,15 +91,18 @@ int tracker_collect(struct tracker *tracker, struct bitmap *pages)
 	int code;
 
 	/*
-	 * A handler of the program's that touches the region would wait for whoever serves it, and that for
-	 * the lock which the handler interrupted.
+	 * If a signal handler of the program accessed the region now, it would wait for the thread
+	 * that serves it, which would wait for the lock that the handler interrupted.
 	 */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	bitmap_merge(pages, &tracker->put_back);
 	bitmap_clear_all(&tracker->put_back);
 	code = collect(tracker, pages);
-	/* After the scan: what it took for written was noted here before it was poisoned. */
+	/*
+	 * After the scan: a page that the scan reported as written was noted here before it was
+	 * poisoned.
+	 */
 	pthread_mutex_lock(&tracker->lock);
 	for (uint64_t page = 0; (page = bitmap_next(&tracker->poisoned, page)) != UINT64_MAX;
 	     page++)

@@ -25,7 +25,7 @@
 struct tracker {
 	struct region *region;
 	int pagemap;		/* wp-async: /proc/self/pagemap */
-	void *regions;		/* wp-async: the kernel's answers go here */
+	void *regions;		/* wp-async: buffer for the results of PAGEMAP_SCAN */
 	struct bitmap put_back; /* collected before and not made durable; checkpoint side only */
 	pthread_mutex_t
 		lock; /* `poisoned`, `written`, `closed`, and the protection of pages that changes with them */
@@ -57,7 +57,7 @@ void tracker_put_back(struct tracker *tracker, const struct bitmap *pages);
  * service.
  */
 void tracker_forget(struct tracker *tracker, uint64_t first, uint64_t count);
-/* Was that said of this page? The fault service, and the handler of SIGSEGV. */
+/* Was tracker_forget() called for this page? The fault service, and the handler of SIGSEGV. */
 bool tracker_forgot(struct tracker *tracker, uint64_t page);
 
 /* The back ends. */
@@ -67,8 +67,8 @@ int tracker_wp_async_collect(struct tracker *tracker, struct bitmap *pages);
 
 int tracker_wp_sync_collect(struct tracker *tracker, struct bitmap *pages);
 /*
- * For the fault service: note a write and let the writer go on; note pages that appear
- * unprotected, as `install` makes them.
+ * For the fault service: note a write and let the writer continue; note pages that are installed
+ * without protection.
  */
 int tracker_wp_sync_note(struct tracker *tracker, uint64_t page);
 int tracker_wp_sync_install_zero(struct tracker *tracker, uint64_t first, uint64_t count);
@@ -76,13 +76,13 @@ int tracker_wp_sync_install_zero(struct tracker *tracker, uint64_t first, uint64
 int tracker_mprotect_create(struct tracker *tracker, struct thaw_error *error);
 int tracker_mprotect_collect(struct tracker *tracker, struct bitmap *pages);
 /*
- * For the handler of SIGSEGV: note a write and let it happen. -ENOENT: the page is closed, a write is
- * not what is missing; -errno.
+ * For the handler of SIGSEGV: note a write and allow it. -ENOENT: the page is closed, so the fault
+ * is not about writing; -errno.
  */
 int tracker_mprotect_note(struct tracker *tracker, uint64_t page);
-/* For the fault service: these pages, which were closed, have their contents. 0 or -errno. */
+/* For the fault service: these pages, which were closed, are loaded now. 0 or -errno. */
 int tracker_mprotect_arrive(struct tracker *tracker, uint64_t first, uint64_t count);
-/* For the fault service: all that is restored is there, before anyone has seen it. 0 or -errno. */
+/* For the fault service: the whole heap is loaded, before anyone has accessed it. 0 or -errno. */
 int tracker_mprotect_loaded(struct tracker *tracker);
 
 #endif

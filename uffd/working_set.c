@@ -1,25 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * working_set.c - which clusters of a restored heap are touched first, and in which order: what a start
- * needs, to be prefetched by the next one (REAP, ASPLOS'21, records the same way for virtual machines).
+ * working_set.c - records which clusters of a restored heap are accessed first, and in which order, so that
+ * the next start can prefetch them (REAP, ASPLOS'21, does this for virtual machines). The fault service's
+ * thread appends, the thread that commits reads; `count` orders them. Memory is allocated in advance.
  *
- * The fault service's thread appends, the thread that commits reads what has been appended; `count`
- * orders them. Memory is got before: a note costs one bit that is tested, and a number that is written
- * when the bit was not set.
+ * Only faults are seen: pages that readahead or prefetch brought are accessed unnoticed. So fault.c notes what
+ * readahead brought once the program got to its end, and a recording starts with the set that is prefetched.
  *
- * What counts is a demand: a fault. The pages around one, and prefetch, bring others without one, and
- * whether those are touched later nobody is told. Two things make up for it: readahead goes on where
- * it ended only if the program got there (fault.c notes what lies between), and where the set of
- * the image was prefetched the recording starts with that set and appends what it did not have.
- *
- * The recording is of the start, not of a life. It ends with the first generation that becomes durable
- * 2 s or later after the restore, which stores it: a program that is restored and then waits for its
- * first request makes that generation when it has served it. Touches later than a minute after the
- * restore do not count; nor does the 65,537th cluster.
- *
- * A process that lives shorter has not shown what a start needs. What it recorded is stored with its
- * last generation (reason exit or signal) if the image has no set, or a smaller one. A process that
- * never makes a generation, because it is killed before or changes nothing, leaves the set as it is.
+ * The recording ends with the first generation that becomes durable 2 s or later after the restore, which
+ * stores it. Accesses later than a minute after the restore do not count, nor does the 65,537th cluster. A
+ * process that lives shorter stores it with its last generation (reason exit or signal) if the image has no
+ * set, or a smaller one. A process that makes no generation leaves the set as it is.
  */
 #include "working_set.h"
 
@@ -92,7 +83,7 @@ bool working_set_offer(struct working_set_recorder *recorder, struct image *imag
 	    ((reason != THAW_REASON_EXIT && reason != THAW_REASON_SIGNAL) || count <= stored))
 		return false;
 	recorder->last = full;
-	/* A hint is no reason to fail a generation. */
+	/* The working set is only a hint: without it the generation succeeds all the same. */
 	return !commit_working_set(commit, recorder->pages, count, recorder->generation, NULL);
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * blobs.c - what lies in the file in one piece, read and compared with its checksum: the working set, and
- * the state of a generation where nobody wants to have it (image.c and pack.c do). Any thread.
+ * blobs.c - reading what the file holds in one piece, and comparing it with its checksum: the
+ * working set, and the state of a generation where only its checksum is of interest (image.c and
+ * pack.c keep the bytes). Any thread.
  */
 #include <errno.h>
 #include <inttypes.h>

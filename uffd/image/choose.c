@@ -58,7 +58,7 @@ static int choose_exactly(struct image *image, uint64_t number, struct thaw_erro
 	return root_check(image->fd, image->path, found, error);
 }
 
-/* This one, if its root is whole; the first complaint goes to `fallback`. */
+/* This one, if its root is whole. The first error is kept in `fallback`. */
 static int choose_whole(struct image *image, const struct generation *generation,
 			struct thaw_error *fallback, struct thaw_error *error)
 {
@@ -71,7 +71,7 @@ static int choose_whole(struct image *image, const struct generation *generation
 	return code;
 }
 
-/* The newest whole generation of the record. THAW_ENOGEN, and nothing is said: it lists none. */
+/* The newest whole generation of the record. THAW_ENOGEN, with no message: it lists none. */
 static int choose_newest(struct image *image, struct thaw_error *fallback, struct thaw_error *error)
 {
 	int code = THAW_ENOGEN;
@@ -85,9 +85,9 @@ static int choose_newest(struct image *image, struct thaw_error *fallback, struc
 }
 
 /*
- * The newest whole portable generation in the line of descent that ends with number `*last`; which
- * becomes the number where the record knows no further, and another one may. THAW_ENOGEN, and nothing
- * is said: the record lists none.
+ * The newest whole portable generation in the line of descent that ends with number `*last`. If the
+ * record lists no more of that line, `*last` is the number to continue with in another record.
+ * THAW_ENOGEN, with no message: the record lists none.
  */
 static int choose_portable(struct image *image, uint64_t *last, struct thaw_error *fallback,
 			   struct thaw_error *error)

@@ -72,7 +72,7 @@ static int clone_read(struct clone *clone, struct record *record, struct thaw_er
 	return code;
 }
 
-/* Of the record, what is listed in the other one too. */
+/* The generations of the record that the other one lists too. */
 static int record_both(const struct record *record, const struct record *other, struct record *both)
 {
 	bool *keep = calloc(record->count + 1, sizeof(*keep));
@@ -86,7 +86,7 @@ static int record_both(const struct record *record, const struct record *other, 
 	return code;
 }
 
-/* Pins taken in vain stay: they cost nothing but the descriptor's life. */
+/* Pins that were not needed stay: they cost nothing and end with the descriptor. */
 static int clone_pin(struct clone *clone, struct thaw_error *error)
 {
 	struct record before;
@@ -126,7 +126,7 @@ static int copy_by_hand(struct clone *clone, uint64_t offset, uint64_t end)
 		size_t part = end - offset < BUFFER_BYTES ? end - offset : BUFFER_BYTES;
 
 		code = sys_pread(clone->fd, buffer, part, offset);
-		if (code == -ENODATA) { /* cut off by the writer: what was there was free */
+		if (code == -ENODATA) { /* the writer truncated it: what was there was free */
 			code = 0;
 			break;
 		}
@@ -185,7 +185,7 @@ static int copy_bytes(struct clone *clone, uint64_t bytes)
 
 /* ---- What it amounts to */
 
-/* Of what was copied, what is whole for certain. */
+/* The generations that are certainly whole in the copy. */
 static int clone_keep(struct clone *clone, struct record *kept, bool *moved,
 		      struct thaw_error *error)
 {
@@ -209,7 +209,7 @@ static int clone_keep(struct clone *clone, struct record *kept, bool *moved,
 		if (code)
 			clone_error(clone, code, error);
 	}
-	/* What is damaged and listed was damaged before. */
+	/* A damaged generation that is still listed was damaged before the copy. */
 	for (unsigned i = 0; !code && i < clone->record.count; i++)
 		whole[i] |= !!record_find(&now, clone->record.generations[i].info.number);
 	if (!code) {
@@ -223,7 +223,7 @@ static int clone_keep(struct clone *clone, struct record *kept, bool *moved,
 	return code;
 }
 
-/* What can be checked at a cost that does not depend on the heap's size. */
+/* Checks whose cost does not depend on the size of the heap. */
 static int roots_check(const struct clone *clone, const struct record *record,
 		       struct thaw_error *error)
 {
@@ -277,7 +277,7 @@ static int clone_roll_back(struct clone *clone, uint64_t generation, struct thaw
 	int code;
 
 	newfile_path(&clone->to, path);
-	lock_release(clone->to.fd); /* nobody else knows the way there */
+	lock_release(clone->to.fd); /* no name leads to it any more */
 	code = thaw_image_rollback(path, generation, made, &why);
 	return code ? error_set(error, code,
 				"%s: cannot be rolled back to generation %" PRIu64 ": %.350s",

@@ -1,23 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * commit.c - writing a generation. The order of the writes and what it guarantees are described
- * in format.h.
+ * commit.c - writing a generation; format.h describes the order of the writes. The thread that checkpoints;
+ * one commit at a time. It changes the working index in place (other threads look up only pages that have
+ * not arrived yet, which nobody can have changed, but see relocate.c) and takes blocks; abort undoes both.
  *
- *	begin --> page ... page --> finish --> (durable, freed)
- *	  |         |                 | error
- *	  |         '------ error ----+--> abort
+ *	begin --> page ... page --> finish --> (durable, freed); after an error anywhere: abort
  *
- * The thread that checkpoints; one commit at a time. It changes the working index in place (other
- * threads look up pages that have not arrived yet, which nobody can have changed, though they may
- * have been moved: relocate.c) and takes blocks; abort undoes both.
- *
- * Invariants
+ * Invariants (tests/inject/checks.c executes them)
  *  1. A block that is written to had no live byte when the commit began: no slot reaches it.
  *  2. Every byte the commit took is in the writer's `taken` or open run, so that abort can give it back.
  *  3. From the first write to the slot on, the commit is in doubt: what it took is not given back but
  *     waits in image->doubt until the slot has been overwritten.
- *  4. Nothing can fail between the last fdatasync and the new state of struct image: memory is got
- *     before.
+ *  4. Nothing can fail between the last fdatasync and the new state of struct image: all memory is
+ *     allocated before.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -48,7 +43,7 @@ struct commit {
 	uint64_t working_set_generation;
 
 	struct writer writer;
-	struct ranges superseded; /* of what was taken, what this same commit no longer needs */
+	struct ranges superseded; /* taken by this commit, and not needed by it any more */
 };
 
 static int commit_fail(struct commit *commit, int code, const char *doing, struct thaw_error *error)
@@ -105,7 +100,7 @@ static int page_store(struct commit *commit, const void *bytes, const struct ext
 	bool again = old->encoding == EXTENT_RAW && old->own;
 
 	if (extent->encoding ==
-	    EXTENT_ZERO) /* what was stored before in this commit is of no use to anyone */
+	    EXTENT_ZERO) /* what this commit stored for the page before is not needed any more */
 		return again ? ranges_add(&commit->superseded, old->offset, old->bytes) : 0;
 	extent->bytes = count;
 	if (!again)
@@ -294,7 +289,7 @@ static int change_begin(struct commit *commit, const struct thaw_generation *gen
 	if (stay > (int)STORE_GENERATIONS_MAX)
 		return -ENOSPC;
 	kept->count = (unsigned)stay;
-	/* A heap that was begun anew is none of which the set tells anything. */
+	/* A new heap has no restore that the old working set would describe. */
 	if (!generation || base->number)
 		kept->working_set = image->record.working_set;
 	if (generation)
@@ -365,7 +360,7 @@ static int commit_write_all(struct commit *commit, struct change *change, const 
 	if (code)
 		return code;
 	emission.left = index_dirty_bytes(&commit->image->index);
-	emission.left += rest; /* wish for one run for all of it */
+	emission.left += rest; /* ask for one run for all of it */
 	if (made)
 		code = index_write(&commit->image->index, commit->number, emit_node, &emission,
 				   &made->root);
@@ -389,7 +384,7 @@ static int commit_write_all(struct commit *commit, struct change *change, const 
 	return code ? code : writer_flush(&commit->writer);
 }
 
-/* Gives back the tail of the file if it is long and free. Failing is no harm. */
+/* Truncates the file if its free tail is long. A failure does no harm. */
 static void file_trim(struct image *image)
 {
 	if (space_trim(&image->space) &&
@@ -398,8 +393,9 @@ static void file_trim(struct image *image)
 }
 
 /*
- * Gives back what has stayed free in the middle. Never a block that some slot reaches: those are not
- * free. Failing is no harm; where the file system cannot do it, it is not asked again.
+ * Punches out blocks that have stayed free, in the middle of the file. They are free, so no slot
+ * reaches them. A failure does no harm; where the file system does not support it, it is not tried
+ * again.
  */
 static void file_punch(struct image *image)
 {
@@ -426,8 +422,9 @@ static void commit_free(struct commit *commit)
 }
 
 /*
- * The commit before this one has made it; this one has overwritten the last slot that could reach
- * it. Unless a reader does. What there is no memory to remember stays taken until the next open.
+ * This garbage was dropped by the commit before; this commit has overwritten the last slot that
+ * could reach it. It is free now, unless a reader has it pinned. Ranges that there is no memory to
+ * remember stay taken until the next open.
  */
 static void garbage_release(struct image *image)
 {
@@ -447,8 +444,8 @@ static void garbage_release(struct image *image)
 }
 
 /*
- * Names are no progress: what was said of a generation that fails stays true. Should this go wrong, or
- * the machine lose power before, it is counted from the beginning.
+ * A commit of names alone makes no progress, so the note of failures stays true. If writing it
+ * fails, or power is lost before, failures are counted from zero again.
  */
 static void note_settle(struct image *image, bool generation)
 {
@@ -459,7 +456,8 @@ static void note_settle(struct image *image, bool generation)
 }
 
 /*
- * The generation is durable: what only the slot just overwritten reached is free now. Cannot fail.
+ * The generation is durable: blocks that only the overwritten slot reached are free now. Cannot
+ * fail.
  */
 static void commit_adopt(struct commit *commit, struct change *change)
 {
@@ -536,7 +534,9 @@ int commit_finish(struct commit *commit, struct thaw_generation *generation, con
 	code = sys_fdatasync(image->fd);
 	if (code)
 		goto failed;
-	/* What is synced is durable only if it is what the next start will find. */
+	/*
+	 * A synced generation is durable only if the next open will find this file under its name.
+	 */
 	code = image_check_file(image, error);
 	if (code) {
 		change_free(&change);
@@ -545,8 +545,8 @@ int commit_finish(struct commit *commit, struct thaw_generation *generation, con
 	}
 	if (generation) {
 		/*
-		 * What the record on the disk could not know yet: the syncs. The next record will
-		 * have it.
+		 * The record on the disk could not contain the duration of the syncs. The next
+		 * record will.
 		 */
 		change.made->info.durable_ns = generation->durable_ns + sys_monotonic_ns() - began;
 		*generation = change.made->info;
@@ -572,7 +572,10 @@ void commit_abort(struct commit *commit)
 		relocate_pause(&image->relocation);
 	writer_settle(&commit->writer);
 	if (commit->in_doubt) {
-		/* Without memory for the list, they stay taken until the next open: no harm. */
+		/*
+		 * Without memory for the list they stay taken until the next open, which does no
+		 * harm.
+		 */
 		for (size_t i = 0; i < commit->writer.taken.count; i++)
 			if (ranges_add(&image->doubt, commit->writer.taken.items[i].offset,
 				       commit->writer.taken.items[i].bytes))
@@ -581,7 +584,10 @@ void commit_abort(struct commit *commit)
 	} else {
 		ranges_subtract(&commit->writer.taken, &image->space);
 	}
-	/* Whoever shortened the file meanwhile is not to be taken for us. */
+	/*
+	 * If another process has truncated the file, that must not be recorded as this process's
+	 * change.
+	 */
 	if (!image_check_bytes(image, NULL)) {
 		if (!commit->in_doubt)
 			file_trim(image);

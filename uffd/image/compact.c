@@ -48,7 +48,7 @@ static int compact_note(const struct image *image, const struct record *kept, st
 	return code;
 }
 
-/* The new file is to everybody what the old one was. */
+/* The new file gets the owner and mode of the old one. */
 static int attributes_copy(int from, struct newfile *to, struct thaw_error *error)
 {
 	struct stat old, new;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * copying.h - what clone.c, compact.c and repair.c share: how far they are, which generations are whole
- * (salvage.c), copying them densely (pack.c).
+ * copying.h - shared by clone.c, compact.c and repair.c: progress, finding out which generations
+ * are whole (salvage.c), and copying generations into a new file (pack.c).
  */
 #ifndef UFFD_COPYING_H
 #define UFFD_COPYING_H
@@ -42,18 +42,18 @@ int salvage_find_whole(const struct walk_source *source, const struct record *re
 /* ---- pack.c */
 
 /*
- * Write all generations of the record, and its names and working set, densely into the new file, and
- * seal it. `identity`: uuid, engine, page size and sequence of the source. `pages`: how many were
- * copied. THAW_EDAMAGED and -errno say where; -ENOMEM, -ECANCELED.
+ * Write all generations of the record, with its names and working set, into the new file without
+ * free space between them, and seal it. `identity`: uuid, engine, page size and sequence of the
+ * source. `pages`: how many were copied. THAW_EDAMAGED and -errno say where; -ENOMEM, -ECANCELED.
  */
 int pack_generations(const struct walk_source *source, const struct slot *identity,
 		     const struct record *record, const struct note *note, struct newfile *to,
 		     struct copying *copying, uint64_t *pages, struct thaw_error *error);
 
 /*
- * What stands for a page that is at hand already: every bit of its checksum, and its number too. Two pages
- * that lie in one place are whole until one of them is written to, and the other's blocks are given
- * back with it. Never 0.
+ * A hash of the page's checksum and number, which identifies a page that was read already. The
+ * number is in it since two pages in one place are a fault: both look whole until one of them is
+ * written, and its blocks are freed while the other still uses them. Never 0.
  */
 static inline uint64_t page_word(const struct extent *extent, uint64_t page)
 {

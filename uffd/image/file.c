@@ -39,8 +39,8 @@ static int slots_create(int fd, const struct image_options *options)
 }
 
 /*
- * A new image, locked. The name appears with the whole header behind it, or not at all. `empty`: it takes the
- * place of that file; -1: of none.
+ * A new image, locked. The name appears with the whole header in place, or not at all. `empty`: the
+ * empty file to replace; -1: no file may have the name.
  */
 static int file_create(const struct image_options *options, int empty, struct thaw_error *error)
 {
@@ -68,8 +68,8 @@ static int file_create(const struct image_options *options, int empty, struct th
 /* ---- Opening */
 
 /*
- * Never waits, as opening a FIFO does that nobody writes. Not O_NONBLOCK afterwards: io_uring takes
- * it at its word.
+ * O_NONBLOCK, so that opening a FIFO without a writer does not wait. It is cleared afterwards,
+ * since io_uring would honour it.
  */
 int store_open(const char *path, int flags, struct thaw_error *error)
 {
@@ -104,8 +104,8 @@ int file_is_at(int fd, const char *path)
 }
 
 /*
- * Of the file that was opened, whatever its name stands for by now. Root may do as it likes anyway;
- * anybody else who owns the file can change what is in it, at any time.
+ * Checks the file that was opened, not its name. Root may do anything anyway; any other owner of
+ * the file can change its contents at any time.
  */
 static int check_owner(int fd, const char *path, struct thaw_error *error)
 {

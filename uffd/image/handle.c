@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * handle.c - struct thaw_image: an image that is opened once, for looking. One descriptor and one commit
- * record, of which every generation is pinned (pins.c): so all questions that are asked of one handle get
- * the answers of one commit, whatever becomes of the file's name or is committed meanwhile.
+ * handle.c - struct thaw_image: an image that is opened once, for reading. It holds one descriptor
+ * and one commit record, of which every generation is pinned (pins.c). So all questions to one
+ * handle are answered from one commit, whatever happens to the file's name or is committed
+ * meanwhile.
  *
  * Any thread: a handle never changes. No lock, nothing written; the image may be in use.
  */
@@ -27,7 +28,10 @@ static int log_make(struct thaw_image *image)
 	return 0;
 }
 
-/* `fd` is the handle's from here on; or the code of a failure that was told. */
+/*
+ * The handle owns `fd` from here on; a negative `fd` is the code of a failure that was already
+ * reported.
+ */
 static int handle_open(int fd, const char *path, struct thaw_image **image,
 		       struct thaw_error *error)
 {

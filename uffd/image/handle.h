@@ -7,10 +7,10 @@
 
 #include "store.h"
 
-/* Nothing of it changes after it was opened, but for what is under the lock. */
+/* Constant after it was opened, except what the lock protects. */
 struct thaw_image {
 	pthread_mutex_t lock;
-	bool closed;	       /* by whoever opened it: only its readers are left */
+	bool closed;	       /* closed by its owner: only its readers still use it */
 	struct image *readers; /* image_open_listed(); linked by next_reader */
 	int fd;
 	char *path;
@@ -19,22 +19,26 @@ struct thaw_image {
 	struct record record;
 	struct thaw_generation *log; /* of the record */
 	struct thaw_error
-		fallback; /* why it is not the newest one, or might not be; code 0: it is */
+		fallback; /* why the newest generation was not used, or may be lost; code 0: neither */
 };
 
-/* The file that is open as `fd`, whatever its name stands for by now; `path` is that, for messages. */
+/*
+ * A handle for the file that is open as `fd`, whatever its name refers to now; `path` is used in
+ * messages only.
+ */
 int handle_open_same(int fd, const char *path, struct thaw_image **image, struct thaw_error *error);
 
 /*
- * `reader` looks at one generation of it, and keeps it until handle_leave(). What nobody reads is pinned no
- * longer, once the handle itself is closed.
+ * `reader` reads one generation of it, and keeps that pinned until handle_leave(). When the handle
+ * itself is closed, generations without a reader are unpinned.
  */
 void handle_join(struct thaw_image *image, struct image *reader);
 void handle_leave(struct thaw_image *image, struct image *reader);
 
 /*
- * One of its generations, for lookups: like image_open(), but nothing is opened or read that the handle has.
- * The handle stays as long as the image does. `options`: path and read_only mean nothing.
+ * One of its generations, for lookups: like image_open(), but it opens and reads nothing that the
+ * handle already has. The handle stays as long as the image. `options`:
+ * path and read_only are ignored.
  */
 int image_open_listed(struct thaw_image *from, const struct image_options *options,
 		      struct image **image, struct thaw_error *fallback, struct thaw_error *error);

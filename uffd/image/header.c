@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * header.c - reading and writing the header slots and notes of an image, and finding the record that
- * counts. See format.h for the format.
+ * header.c - reading and writing the header slots and notes of an image, and finding the valid
+ * record. See format.h for the format.
  *
- * Every value that is read is checked before it is used: an image may be damaged or made to do
- * harm. Any thread; no state.
+ * Every value is checked before it is used: an image may be damaged or hostile. Any thread; no
+ * state.
  */
 #include "store.h"
 
@@ -94,7 +94,7 @@ static int format_error(const char *path, const struct slot *slot, struct thaw_e
 int header_newest(const char *path, const struct slot slots[2], struct thaw_error *error)
 {
 	/*
-	 * Magic, format and checksum lie where they lie in every format: this one is newer, not
+	 * Magic, format and checksum are in the same place in every format: this one is newer, not
 	 * damaged.
 	 */
 	for (unsigned i = 0; i < 2; i++)
@@ -149,8 +149,8 @@ int header_write(int fd, unsigned number, const struct slot *slot)
 }
 
 /*
- * A sync alone would not do: after one that failed, the kernel may take a block for clean that it has
- * never written. Where the disk has these bytes already, they cannot be torn.
+ * A sync alone is not enough: after a failed sync the kernel may consider a block clean that it
+ * never wrote. Where the disk already has these bytes, writing them again cannot tear them.
  */
 int header_write_again(int fd, unsigned number)
 {
@@ -218,9 +218,9 @@ int store_read(int fd, const char *path, struct slot slots[2], unsigned *chosen,
 	uint64_t before = 0;
 
 	/*
-	 * A slot read in the middle of its writing looks damaged, and a record may have been
-	 * recycled between the two reads. Both pass: try again a few times, and for as long as the
-	 * image moves on.
+	 * A slot that is read while it is written looks damaged, and the blocks of a record may be
+	 * reused between the two reads. Both are transient: retry a few times, and for as long as
+	 * the image keeps changing.
 	 */
 	for (unsigned attempt = 0, still = 0;; attempt++) {
 		const struct timespec pause = {.tv_nsec = 2000000};
@@ -245,7 +245,7 @@ bool store_retains(int fd, const char *path, uint64_t number)
 	struct record record = {0};
 	struct slot slots[2];
 	unsigned chosen;
-	/* In doubt, it is: then damage is reported rather than hidden. */
+	/* In doubt, yes: then damage is reported rather than hidden. */
 	bool retained = store_read(fd, path, slots, &chosen, &record, &fallback, &ignored) ||
 			record_find(&record, number);
 

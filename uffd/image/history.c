@@ -14,7 +14,10 @@
 #include "store.h"
 #include "sys.h"
 
-/* Tools do not guess: where the newest is damaged, its owner repairs it first. */
+/*
+ * Tools do not fall back to an older generation: if the newest is damaged, its owner repairs it
+ * first.
+ */
 int history_open(const char *path, uint64_t generation, struct image **image,
 		 struct thaw_error *error)
 {

@@ -39,7 +39,7 @@ static uint64_t number_next(const struct slot slots[2], unsigned slot)
 	return next;
 }
 
-/* Slots, record and the generation to open: what a reader may have to do again. */
+/* Reads the slots and the record, and chooses the generation to open. */
 static int image_find(struct image *image, const struct image_options *options,
 		      struct slot slots[2], struct thaw_error *fallback, struct thaw_error *error)
 {
@@ -233,7 +233,10 @@ void image_close(struct image *image)
 
 void image_discard(struct image *image)
 {
-	/* While it is locked: who waits for that opens the name again (file_open_once). */
+	/*
+	 * While it is locked: another process that waits for the lock opens the name again
+	 * (file_open_once).
+	 */
 	if (image && image->made && image->absolute)
 		newfile_unmake(image->fd, image->absolute);
 	image_close(image);
@@ -292,8 +295,8 @@ int image_failed(struct image *image, uint64_t what)
 	if (note.failures > STORE_FAILURES_MAX)
 		note.failures = STORE_FAILURES_MAX;
 	/*
-	 * Through a description of its own: the kernel tells each description once that writing back
-	 * failed, and a commit that waits for its capture must not miss that.
+	 * Through an open file description of its own: the kernel reports a failed write-back once
+	 * to each description, and a commit that waits for its capture must not miss that report.
 	 */
 	fd = sys_open(image->absolute, O_WRONLY | O_NONBLOCK, 0);
 	if (fd < 0)
@@ -307,7 +310,7 @@ int image_failed(struct image *image, uint64_t what)
 	return (int)note.failures;
 }
 
-/* What a reader finds damaged may have been written over, if nothing was kept for it (pins.c). */
+/* A reader without a pin may find damage where the writer has reused blocks (pins.c). */
 static bool is_gone(const struct image *image)
 {
 	return image->read_only &&
@@ -333,7 +336,7 @@ int image_read_state(struct image *image, void **state, size_t *bytes, struct th
 	*bytes = 0;
 	if (!opened->info.state_bytes)
 		return 0;
-	/* The length is only as good as the record: no allocation beyond what the file can hold. */
+	/* Nothing has checked the length: allocate no more than the file can hold. */
 	if (opened->state_offset > image_file_bytes(image) ||
 	    opened->info.state_bytes > image_file_bytes(image) - opened->state_offset) {
 		why = "the file ends before it";

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * image.h - the store of pages behind a heap: one file, every retained generation of the heap in
- * it.
+ * image.h - the store of pages behind a heap: one file that holds every retained generation.
  *
- * The format is described in format.h. This header is internal to libthaw: fault.c looks
+ * The format is described in format.h. This header is internal to libthaw: the fault service looks
  * pages up, checkpoint.c writes generations, verify.c and the tools walk them.
  *
  * Threads: after image_open(), image_lookup() may run on the fault service's thread while one
@@ -18,7 +17,7 @@
 #include "error.h"
 #include "thaw.h"
 
-/* Pages per leaf of the index: what one lookup tells. A whole number of clusters (page.h). */
+/* Pages per leaf of the index: what one lookup returns. A whole number of clusters (page.h). */
 #define IMAGE_LEAF_PAGES 16u
 
 enum extent_encoding {
@@ -72,11 +71,15 @@ struct image_options {
 int image_open(const struct image_options *options, struct image **image,
 	       struct thaw_error *fallback, struct thaw_error *error);
 void image_close(struct image *image);
-/* The same; and what this image_open() has made, and no generation is in yet, is gone. */
+/*
+ * The same; and the file is removed if this image_open() created it and no generation was
+ * committed.
+ */
 void image_discard(struct image *image);
 /*
- * What was found when it was opened, or committed since, is on the disk, in the file that has the image's
- * name: see settle.c. Not while a commit is being written. THAW_EGONE, THAW_EREPLACED, THAW_EOVERWRITTEN, -errno.
+ * Is the generation that was found at open, or committed since, on the disk, in the file that has
+ * the image's name? See settle.c. Not while a commit is being written. THAW_EGONE, THAW_EREPLACED,
+ * THAW_EOVERWRITTEN, -errno.
  */
 int image_settle(struct image *image, struct thaw_error *error);
 int image_check_file(struct image *image, struct thaw_error *error);
@@ -93,9 +96,9 @@ const struct thaw_generation *image_opened(const struct image *image);
  */
 const struct thaw_generation *image_newest(const struct image *image);
 /*
- * How often in a row the opened generation was said to have failed of 0, and saying so: once per open
- * image, however often it is called. Returns the new count, or -errno. Not while a commit is being
- * finished. `what`: see thaw_failed_with().
+ * How many times in a row the opened generation was reported to have failed with `what` 0; and
+ * reporting a failure, which counts once per open image. Returns the new count, or -errno. Not
+ * while a commit is being finished. `what`: see thaw_failed_with().
  */
 unsigned image_failures(const struct image *image);
 int image_failed(struct image *image, uint64_t what);
@@ -116,12 +119,13 @@ int image_lookup(struct image *image, uint64_t first_page, struct extent extents
 		 struct thaw_error *error);
 
 /*
- * The first page at or after this one that may be stored: that before it is absent, as image_lookup() would
- * say. UINT64_MAX: all of it. Where the index is damaged, something may be. Any thread.
+ * The first page at or after this one that may be stored: all pages before it are absent, as
+ * image_lookup() would report. UINT64_MAX: none follows. Where the index is damaged, pages count as
+ * stored. Any thread.
  */
 uint64_t image_next(struct image *image, uint64_t page);
 
-/* Does the page in memory have the contents that the extent promises? */
+/* Does the page in memory have the contents that the extent describes? */
 bool extent_matches(const struct extent *extent, const void *page, uint32_t page_bytes);
 
 /*
@@ -144,12 +148,16 @@ bool commit_is_empty(const struct commit *commit);
 /* Can it be the name of a generation? See struct thaw_name. */
 bool name_is_sound(const char *name);
 /*
- * Give a generation a name, which another one may lose by it, or (with `generation` NULL) take the
- * name away. -EINVAL: that cannot be a name; -ENOSPC: there are too many; THAW_ENOGEN: it is on nobody.
+ * Give a generation a name, taking the name from another one if necessary, or (with `generation`
+ * NULL) remove the name. -EINVAL: not a valid name; -ENOSPC: too many names; THAW_ENOGEN: no
+ * generation has the name.
  */
 int commit_name(struct commit *commit, const char *name, const uint64_t *generation,
 		struct thaw_error *error);
-/* The order of first touches after `generation` was restored: copied. Replaces what the image has. */
+/*
+ * The order of first accesses after `generation` was restored; copied. Replaces the working set of
+ * the image.
+ */
 int commit_working_set(struct commit *commit, const uint64_t *pages, unsigned count,
 		       uint64_t generation, struct thaw_error *error);
 /*

@@ -1,28 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * index.c - the copy-on-write radix tree from page number to extent: the working index of one
- * image.
+ * index.c - the working index of one image: a copy-on-write radix tree from page number to extent. A leaf
+ * has 16 extents, a node 16 children, and there are as many levels as the highest page needs; growing puts
+ * the old root under a new one. A node's checksum is in its parent (Merkle, CRYPTO'87; ZFS does the same).
+ * Reverting drops dirty nodes and their subtrees from memory; they load again from the committed tree.
  *
- *	level 2                 root                   16 children of 256 pages
- *	level 1        inner           inner           16 children of 16 pages
- *	level 0     leaf   leaf     leaf   leaf        16 extents
- *
- * As many levels as the highest page needs; growing puts the old root under a new one, as its first
- * child. A node's checksum is in its parent, so a node that checks is the one that was meant
- * (Merkle, CRYPTO'87; ZFS does the same).
- *
- * Invariants
+ * Invariants (tests/inject/checks.c executes them)
  *  1. A dirty node's parent is dirty: index_write() finds all by descending through dirty nodes.
- *  2. inner.at[i] is child i as last committed, or offset 0; it is trusted only while child i is not
+ *  2. inner.at[i] is child i as last committed, or offset 0; it is valid only while child i is not
  *     dirty. What a commit writes is in child->written until index_committed(), so a failed commit
  *     leaves no trace in the references.
  *  3. Only the thread that commits makes nodes dirty, adds nodes that are not on disk, or frees
  *     nodes. Other threads add clean nodes (loads). index->top and inner.child[] are read and
  *     written under the lock.
- *
- * Reverting drops every dirty node, and what hangs on it, from memory: they load again from the
- * committed tree. That is exact without an undo log, and only a commit that failed after it changed
- * something pays for it.
  */
 #include "index.h"
 
@@ -73,7 +63,7 @@ const char *index_check_node(const union disk_any *node, const struct reference 
 {
 	if (!XXH128_isEqual(XXH3_128bits(node, index_node_bytes(level)), at->checksum))
 		return "its checksum is wrong";
-	/* From here on only an image that was made to do harm can fail. */
+	/* From here on only a hostile image can fail. */
 	if (node->node.magic != FORMAT_NODE_MAGIC || node->node.level != level ||
 	    node->node.zero[0] || node->node.zero[1] || node->node.zero[2] ||
 	    node->node.first_page != first_page)
@@ -212,10 +202,10 @@ static int index_grow(struct index *index, uint64_t page)
 }
 
 /*
- * The leaf of a page, loaded; NULL if there is none and `create` is not set: nothing is stored then from the
- * page up to `*absent_to`, which is UINT64_MAX if nothing comes after it. Called and returns
- * with the lock held, but lets go of it while it reads: then it starts again from the top, because
- * the tree may be another one by then.
+ * The leaf of a page, loaded. NULL if there is none and `create` is not set: then nothing is stored
+ * from the page up to `*absent_to`, which is UINT64_MAX if nothing follows. Called and returns with
+ * the lock held, but releases it while it reads; then it starts again from the top, because the
+ * tree may have changed.
  */
 static int leaf_find(struct index *index, uint64_t page, bool create, struct node **leaf,
 		     uint64_t *absent_to, struct thaw_error *error)
@@ -259,7 +249,7 @@ again:
 				pthread_mutex_lock(&index->lock);
 				goto again;
 			}
-			if (code) /* and it is still the node that is wanted */
+			if (code) /* and that node is still wanted */
 				goto out;
 			*place = loaded;
 			loaded = NULL;
@@ -398,7 +388,10 @@ uint64_t index_dirty_bytes(const struct index *index)
 	return bytes;
 }
 
-/* A birth that is still to come can only be a lie, and would make one of the node that repeats it. */
+/*
+ * A birth in the future comes from a hostile image. It is capped, so that the node that repeats it
+ * stays valid.
+ */
 static void entry_encode(const struct extent *extent, uint64_t generation, struct disk_entry *disk)
 {
 	disk->offset = extent->offset / FORMAT_UNIT;

@@ -10,7 +10,7 @@
 #define INDEX_LEVELS_MAX 10u /* 16^10 = 2^40 pages */
 #define INDEX_PAGES_MAX (1ull << 40)
 
-/* Where a node is, and what it must hash to. offset 0: there is none. */
+/* Where a node is, and its checksum. offset 0: there is none. */
 struct reference {
 	uint64_t offset;
 	XXH128_hash_t checksum;
@@ -52,15 +52,15 @@ int index_set(struct index *index, uint64_t page, const struct extent *extent,
 /* What index_write() is going to write. */
 uint64_t index_dirty_bytes(const struct index *index);
 /*
- * Hand every changed node to `emit`, children before their parents and in page order; emit says
- * where it was put. `root` is the new tree. The index itself only takes it over with
+ * Pass every changed node to `emit`, children before their parents and in page order; emit returns
+ * where it put the node. `root` is the new tree. The index itself adopts it only with
  * index_committed().
  */
 typedef int (*index_emit)(void *arg, const void *node, size_t bytes, uint64_t *offset);
 int index_write(struct index *index, uint64_t generation, index_emit emit, void *arg,
 		struct root *root);
 void index_committed(struct index *index, const struct root *root);
-/* Back to the last committed tree, from whatever state. */
+/* Back to the last committed tree, from any state. */
 void index_revert(struct index *index);
 
 /* Read one node and check everything about it. `node` has room for a union disk_any. */

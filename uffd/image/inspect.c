@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * inspect.c - thaw_image_info: what an image is, and where its bytes go. Any thread, no lock, nothing
- * written; the image may be in use.
+ * inspect.c - thaw_image_info: what an image is, and how its bytes are used. Any thread, no lock,
+ * nothing written; the image may be in use.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -79,10 +79,10 @@ static int count_damage(void *arg, uint64_t first_page, uint64_t pages, uint64_t
 			uint32_t bytes, const struct thaw_error *error)
 {
 	(void)arg, (void)first_page, (void)pages, (void)offset, (void)bytes, (void)error;
-	return 0; /* what cannot be reached does not count; verify tells about it */
+	return 0; /* unreadable nodes are skipped here; verify reports them */
 }
 
-/* Newest first, each against those counted before. */
+/* Newest first, each compared with those counted before. */
 static int count_reached(const struct thaw_image *image, struct thaw_image_info *info)
 {
 	const struct walk_source source = {image->fd, image->path, info->page_bytes};
@@ -99,7 +99,7 @@ static int count_reached(const struct thaw_image *image, struct thaw_image_info 
 
 	if (!code)
 		code = retention_order(record->generations, record->count, order);
-	/* Without memory for it, the rest is told all the same. */
+	/* Without memory for it the rest is reported all the same. */
 	if (blocks <= BLOCKS_MAX && bitmap_init(&count.used, blocks))
 		count.used.words = NULL;
 	count_use(&count, 0, STORE_HEADER_BYTES);

@@ -39,7 +39,10 @@ static struct flock mark_of(short type)
 		.l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)MARK_AT, .l_len = 1};
 }
 
-/* Is there another's write lock? Read locks do not stand before it: they would not keep ours out. */
+/*
+ * Does another process have a write lock? It is found even behind read locks, although those would
+ * prevent ours.
+ */
 static bool mark_is_taken(int fd)
 {
 	struct flock mark = mark_of(F_RDLCK);
@@ -64,7 +67,10 @@ static bool line_is_of(const char *line, const struct stat *stat, bool any_devic
 	return any_device || makedev(major_number, minor_number) == stat->st_dev;
 }
 
-/* Which right the descriptor has that this file of /proc/PID/fdinfo is of, if it holds the lock. */
+/*
+ * The access mode of the descriptor that this file of /proc/PID/fdinfo describes, if it holds the
+ * lock.
+ */
 static enum holding fdinfo_holding(FILE *info, const struct stat *stat)
 {
 	enum holding holding = HOLDS_NOT;
@@ -82,7 +88,10 @@ static enum holding fdinfo_holding(FILE *info, const struct stat *stat)
 	return holding;
 }
 
-/* Who may not look into that process goes by whether its user could open the file for writing. */
+/*
+ * If that process cannot be inspected, the answer is whether its user could open the file for
+ * writing.
+ */
 static enum holding user_holding(long pid, const struct stat *stat)
 {
 	struct stat process;
@@ -121,13 +130,14 @@ static enum holding process_holding(long pid, const struct stat *stat)
 		holding = one > holding ? one : holding;
 	}
 	closedir(directory);
-	/* It was closed meanwhile, or another process has it from this one. */
+	/* It was closed meanwhile, or another process inherited it. */
 	return holding == HOLDS_NOT ? user_holding(pid, stat) : holding;
 }
 
 /*
- * Who holds the file by flock(): `pid` is one who may write, or a reader if there is no such; 0: nobody that can
- * be seen. Exclusively: others do not keep anybody from reading, and are told of only if `shared`.
+ * Who holds the file by flock(). `pid`: a process that may write, or a reader if there is none
+ * such; 0: none that is visible. Only exclusive locks count, since shared ones do not keep others
+ * from reading; with `shared` they are reported too.
  */
 static enum holding flock_holding(int fd, bool shared, uint64_t *pid)
 {
@@ -192,7 +202,7 @@ int lock_take(int fd)
 	do
 		code = flock(fd, LOCK_EX | LOCK_NB) ? -errno : 0;
 	while (code == -EINTR);
-	if (!code || marked) /* the one that can be had on this file system, or that readers left */
+	if (!code || marked) /* the one that this file system has, or that readers do not hold */
 		return code;
 	if (code != -EWOULDBLOCK || flock_holding(fd, true, &pid) == HOLDS_TO_READ)
 		return 0;

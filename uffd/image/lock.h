@@ -5,14 +5,17 @@
 
 #include "error.h"
 
-/* Take it, if nobody else may write, for a descriptor that can write. -EWOULDBLOCK: somebody may; -errno. */
+/*
+ * Take it for a descriptor that can write, if no other process may write. -EWOULDBLOCK: another
+ * may; -errno.
+ */
 int lock_take(int fd);
-/* The same; THAW_EINUSE, and who it is. */
+/* The same; THAW_EINUSE, with a message that names the holder. */
 int lock_image(int fd, const char *path, struct thaw_error *error);
-/* For files that go on being open. */
+/* For files that stay open. */
 void lock_release(int fd);
 
-/* Does anybody else hold it? Any descriptor. */
+/* Does another process hold it? Any descriptor. */
 bool lock_is_held(int fd);
 /* Its holder's pid; 0: none, or not visible. */
 uint64_t lock_holder(int fd);

@@ -90,7 +90,7 @@ static int name_temporarily(struct newfile *file)
 	return -ENAMETOOLONG;
 }
 
-/* The way from a descriptor to its file, whatever names that has. */
+/* A path that leads from a descriptor to its file, whatever names the file has. */
 static void descriptor_path(int fd, char path[static 32])
 {
 	snprintf(path, 32, "/proc/self/fd/%d", fd);
@@ -150,7 +150,9 @@ int newfile_open(struct newfile *file, const char *path)
 		for (int attempt = 0; attempt < ATTEMPTS && code == -EAGAIN; attempt++)
 			code = open_named(file);
 	}
-	/* The heap's contents are nobody else's business, and its owner's whatever the umask. */
+	/*
+	 * Only its owner may read a heap's contents, and the owner always may, whatever the umask.
+	 */
 	if (!code)
 		(void)!fchmod(file->fd, 0600);
 	return code;
@@ -210,7 +212,7 @@ static int link_as(const struct newfile *file, const char *path)
 	return linkat(AT_FDCWD, link, AT_FDCWD, path, AT_SYMLINK_FOLLOW) ? -errno : 0;
 }
 
-/* One without a name can only be linked, and what is linked replaces nothing. */
+/* A file without a name can only be linked, and linking never replaces a file. */
 static int give_temporary(struct newfile *file)
 {
 	int code = -EEXIST;
@@ -255,15 +257,15 @@ int newfile_name(struct newfile *file)
 }
 
 /*
- * Between a look at what has the name and its replacement another file may get there, and a rename would delete
- * that. So the two change places, and then it is looked at what came away: if that is not the old file, it
- * goes back, unless yet another one has been put in its place meanwhile: the latest has the name.
+ * Another file may get the name between the check and a rename, which would delete it. So the two
+ * files are exchanged, and the one that came away is checked afterwards: if it is not the old file,
+ * it is exchanged back, unless yet another file has got the name meanwhile; the latest keeps it.
  */
 static int exchange(const struct newfile *file, int old)
 {
 	int code = rename_to(file->temporary, file->path, RENAME_EXCHANGE);
 
-	if (cannot_rename_so(code)) /* of this file system, the look has to do */
+	if (cannot_rename_so(code)) /* without RENAME_EXCHANGE, the check alone has to do */
 		return rename_to(file->temporary, file->path, 0);
 	if (code)
 		return code == -ENOENT ? -EAGAIN : code;
@@ -302,8 +304,8 @@ void newfile_unmake(int fd, const char *path)
 	struct newfile away = {.fd = fd, .path = path};
 
 	/*
-	 * The kernel removes names, not files: between a look at what stands under the name and its
-	 * removal another file may come there. So it is moved to where nobody looks, then looked at.
+	 * The kernel removes names, not files: another file may get the name between the check and
+	 * its removal. So the file is moved to a name that nobody uses, and checked there.
 	 */
 	if (file_is_at(fd, path) != 1 || name_temporarily(&away) ||
 	    renameat2(AT_FDCWD, path, AT_FDCWD, away.temporary, 0))

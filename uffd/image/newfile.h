@@ -13,7 +13,7 @@ struct newfile {
 	char temporary[PATH_MAX]; /* empty: it has no name yet */
 };
 
-/* Remove what a process that was killed left of its new file for `path`. */
+/* Remove what a killed process left of its new file for `path`. */
 void newfile_sweep(const char *path);
 
 /* An empty file in the directory of `path`, which is kept, mode 0600. -errno. */
@@ -22,9 +22,9 @@ int newfile_open(struct newfile *file, const char *path);
 void newfile_path(const struct newfile *file, char path[static PATH_MAX]);
 
 /*
- * Write what makes it an image: two records, from `at` on, with the generations and names of `record`,
- * and both slots, so that either will do. Their sequences are the two above `sequence`, which none of
- * the generations is. `note` may be NULL. And sync all of the file.
+ * Make it an image: write two records, from `at` on, with the generations and names of `record`,
+ * and both slots, each valid on its own. Their sequences are the two above `sequence`, which is
+ * above every generation. `note` may be NULL. Then sync the file.
  */
 int newfile_seal(struct newfile *file, uint64_t at, const struct slot *identity, uint64_t sequence,
 		 const struct record *record, const struct note *note);
@@ -39,16 +39,16 @@ int newfile_replace(struct newfile *file, int old);
 /* newfile_name(), and with nothing left in the end if it fails. */
 int newfile_name_or_nothing(struct newfile *file, struct thaw_error *error);
 
-/* Take the name away from that file, if it has it; never from another. */
+/* Remove the name from that file, if the file has it; never from another file. */
 void newfile_unmake(int fd, const char *path);
 
 /* The file is not wanted. */
 void newfile_drop(struct newfile *file);
 
-/* Say that it could not be made. Returns code. */
+/* Report that it could not be made. Returns code. */
 int newfile_error(const char *path, int code, struct thaw_error *error);
 
-/* -EEXIST, and it is said: something has that name. Before long work is done in vain. */
+/* -EEXIST with a message: the name is taken. For a check before long work. */
 int newfile_free(const char *path, struct thaw_error *error);
 
 #endif

@@ -34,7 +34,7 @@ static bool is_same(const struct known_node *known, const struct reference *at, 
 	       XXH128_isEqual(known->at.checksum, at->checksum);
 }
 
-/* Its slot, or the free one where it belongs. There is a free one. */
+/* Its slot, or the free one where it would be put. There is always a free one. */
 static struct known_node *slot_of(const struct nodemap *map, const struct reference *at,
 				  unsigned level, uint64_t first)
 {

@@ -1,22 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * pack.c - copying the generations of an image into a new file that holds nothing else.
+ * pack.c - copying the generations of an image into a new file that contains nothing else.
  *
  *	slots | pages of the newest: working set, then the others in order | pages of older ones |
  *	nodes of the newest, children first | nodes of older ones | states | working set | records
  *
- * Twice through the trees: the pages first, which says where each is going to be, then the nodes, which
- * name those places. What generations share is met more than once and copied once: `places` tells for
- * each block of the old file, `nodes` for each node. Pages are gathered until the window of the new file
- * that they will fill is full, read in the order in which they lie in the old one, checked, and written
- * in order.
+ * The trees are walked twice: first for the pages, which decides their new places, then for the nodes,
+ * which name those places. What generations share is copied once: `places` (per block of the old file) and
+ * `nodes` say what was copied. Pages are collected until the window of the new file is full, read in the
+ * order of the old file, and written in order. Every checksum is compared. Whatever a hostile image claims,
+ * the new file is no longer than the old one and the records, and no node is visited twice.
  *
- * Every checksum is compared on the way. Whatever a hostile image claims, the new file is not longer
- * than the old one and the records; each tree is descended to the depth that its levels allow, and no
- * node is visited twice.
- *
- * Any thread. Memory: 8 bytes for each block of the old file, 64 for each node, and WINDOW_BYTES and
- * a batch.
+ * Any thread. Memory: 8 bytes per block of the old file, 64 per node, WINDOW_BYTES and a batch.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -85,7 +80,10 @@ static int window_write(struct packing *packing)
 			return newfile_error(packing->to->path, code, packing->error);
 		code = copying_advance(packing->copying, part);
 	}
-	/* So that there is less to wait for at the end. Failing is no harm: the sync tells. */
+	/*
+	 * Begins writing back, so that the final sync takes less time. A failure does no harm: the
+	 * sync reports it.
+	 */
 	sync_file_range(packing->to->fd, (off_t)packing->base, (off_t)packing->filled,
 			SYNC_FILE_RANGE_WRITE);
 	packing->base += packing->filled;
@@ -232,7 +230,7 @@ static int packing_entry(struct packing *packing, uint64_t page, struct disk_ent
 	return 0;
 }
 
-/* Write the subtree, unless that was done: `to` is where it is. */
+/* Write the subtree, unless it was written already: `to` is where it is. */
 static int packing_nodes(struct packing *packing, const struct reference *at, unsigned level,
 			 uint64_t first, struct reference *to)
 {

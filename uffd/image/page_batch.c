@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * page_batch.c - reading many pages: gathered, sorted by where they lie, read in pieces of up to 1 MiB,
- * each page checked. Whoever owns the batch; no other state.
+ * page_batch.c - reading many pages: collected, sorted by their offset in the file, read in pieces
+ * of up to 1 MiB, each page checked. One owner per batch; no other state.
  */
 #include "page_batch.h"
 
@@ -46,7 +46,7 @@ static int by_offset(const void *a, const void *b)
 	       (left->extent.offset < right->extent.offset);
 }
 
-/* `count` pages that lie one behind the other, and will. */
+/* `count` pages that are adjacent in the file and at their destination. */
 static void run_read(struct page_batch *batch, struct batched_page *first, size_t count,
 		     uint8_t *into)
 {

@@ -8,8 +8,8 @@
 struct batched_page { /* that waits to be read */
 	uint64_t page;
 	struct extent extent; /* EXTENT_RAW */
-	uint64_t to;	      /* the caller's: where it goes, if it goes anywhere */
-	const char *wrong;    /* once it was read: NULL: it is right */
+	uint64_t to;	      /* the caller's: its destination, if it has one */
+	const char *wrong;    /* after reading: NULL, or what is wrong with it */
 };
 
 struct page_batch {
@@ -29,9 +29,9 @@ void page_batch_add(struct page_batch *batch, uint64_t page, const struct extent
 		    uint64_t to);
 
 /*
- * Read all that wait and compare them with their checksums. With `into`, each goes to where `to` lies
- * behind `base` there. Says of each what is wrong with it, and leaves them in the order in which they lie
- * in the file; setting batch->count to 0 starts anew.
+ * Read all pages of the batch and compare them with their checksums. With `into`, each is copied to
+ * `into` + `to` - `base`. Sets `wrong` of each, and leaves them sorted by their offset in the file.
+ * Setting batch->count to 0 starts a new batch.
  */
 void page_batch_read(struct page_batch *batch, uint8_t *into, uint64_t base);
 

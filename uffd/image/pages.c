@@ -35,7 +35,7 @@ static uint64_t heap_pages(const struct image *image)
 	return image->opened.info.heap_bytes / image->identity.page_bytes;
 }
 
-/* What becomes of a complaint about a node: of a generation that is gone, nothing else matters. */
+/* How an error about a node is handled: if the generation was dropped, nothing else matters. */
 static int node_lost(const struct image *image, const struct thaw_error *why,
 		     struct thaw_error *error)
 {
@@ -63,10 +63,10 @@ struct listing {
 	int (*visit)(void *arg, const struct thaw_page_run *run);
 	void *arg;
 	uint64_t end;		  /* of the heap, in pages */
-	uint64_t next;		  /* page; all before it are told, or in `run` */
-	struct thaw_page_run run; /* not told yet: more may join it */
+	uint64_t next;		  /* the next page; all before it are reported, or in `run` */
+	struct thaw_page_run run; /* not reported yet: more may join it */
 	unsigned cluster_pages;
-	struct rank *ranks; /* by cluster; those before `rank` are behind us */
+	struct rank *ranks; /* by cluster; those before `rank` are done */
 	unsigned rank_count, rank;
 	struct thaw_error *error; /* of the first node that was lost */
 };
@@ -80,7 +80,7 @@ static int by_cluster(const void *a, const void *b)
 	return left->rank < right->rank ? -1 : left->rank > right->rank;
 }
 
-/* A set that cannot be read ranks nothing: thaw_image_verify() tells why. */
+/* A working set that cannot be read gives no ranks: thaw_image_verify() reports why. */
 static void ranks_read(struct listing *listing)
 {
 	uint64_t *pages, generation;
@@ -236,7 +236,7 @@ struct difference {
 	uint64_t end[SIDES]; /* of the heaps, in pages */
 	int (*visit)(void *arg, const struct thaw_page_change *change);
 	void *arg;
-	struct thaw_page_change change; /* not told yet: more pages may join it */
+	struct thaw_page_change change; /* not reported yet: more pages may join it */
 	struct thaw_error *error;
 };
 
@@ -285,7 +285,7 @@ static int compare_entries(struct difference *difference, uint64_t page,
 	return change_add(difference, page, 1, THAW_CHANGE_CHANGED);
 }
 
-/* Where the side's subtree goes on below this child, of the node, or of a tree that is lower. */
+/* This side's subtree below the child, of a node or of a tree with fewer levels. */
 static struct place place_below(const struct place *place, unsigned level, unsigned child,
 				const union disk_any *node)
 {

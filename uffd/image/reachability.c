@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * reachability.c - which bytes of the file a generation reaches: so, which blocks are in use, and which a
- * dropped generation gives back. The thread that commits, only; reads the trees from the file
- * (walk.c).
+ * reachability.c - which bytes of the file a generation reaches: from that, which blocks are in
+ * use, and which a dropped generation frees. Only on the thread that commits; reads the trees from
+ * the file (walk.c).
  */
 #include "reachability.h"
 
@@ -20,8 +20,8 @@ struct reachability {
 };
 
 /*
- * What a damaged image says to lie behind its end counts there too: it is going to be given back like
- * everything else, and by then a commit may have put something there.
+ * Ranges that a damaged image claims behind its end are counted too: they will be given back like
+ * all others, and by then a commit may have stored something there.
  */
 static int reached_bytes(struct reachability *reachability, uint64_t offset, uint64_t bytes)
 {
@@ -48,9 +48,8 @@ static int reached_extent(void *arg, uint64_t page, const struct extent *extent)
 }
 
 /*
- * What is below a damaged node cannot be reached any more, so its blocks are free. But a read that
- * failed may succeed another time: then the commit has to fail, or it might overwrite what is still
- * good.
+ * What is below a damaged node can never be reached again, so its blocks are free. But a read that
+ * failed may succeed another time: then the commit has to fail, or it might overwrite good blocks.
  */
 static int reached_damage(void *arg, uint64_t first_page, uint64_t pages, uint64_t offset,
 			  uint32_t bytes, const struct thaw_error *error)
@@ -132,8 +131,9 @@ static int space_build_other(struct image *image, const struct root **roots)
 }
 
 /*
- * Readers are at generations that the writer before had dropped, and nobody knows which of the free
- * blocks are theirs: all of them wait, as what is dropped from now on does (garbage_release).
+ * Readers use generations that a previous writer dropped, and nothing tells which of the free
+ * blocks are theirs. So all free blocks are held, as those dropped from now on are
+ * (garbage_release).
  */
 static int hold_free(struct image *image)
 {
@@ -204,7 +204,9 @@ int reachability_find_dropped(struct image *image, const struct record *all, con
 		there[i] = true;
 	}
 	for (unsigned i = 0; !code && i < all->count; i++) {
-		/* Careful: what cannot be told apart now stays taken; the next open finds it. */
+		/*
+		 * Careful: blocks whose use is not known now stay taken; the next open finds them.
+		 */
 		struct reachability reachability = {NULL, garbage, false};
 		unsigned adjacent;
 

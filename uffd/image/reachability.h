@@ -9,10 +9,10 @@
 int reachability_find_all(struct image *image, struct thaw_error *error);
 
 /*
- * What the new list of generations leaves out and nothing else reaches; the record before, and the
- * working set if there is a new one. Of `all`, those that `keep` does not mark are dropped: one by
- * one, each compared with what is adjacent to it among those that are still there. `kept` is the new
- * record. -ENOMEM.
+ * The ranges that the new list of generations drops and nothing else reaches; the previous record,
+ * and the working set if there is a new one. Generations of `all` that `keep` does not mark are
+ * dropped one by one, each compared with its adjacent ones among those still left. `kept` is the
+ * new record. -ENOMEM.
  */
 int reachability_find_dropped(struct image *image, const struct record *all, const bool *keep,
 			      const struct record *kept, struct ranges *garbage);

@@ -87,7 +87,7 @@ void record_encode(const struct record *record, const struct slot *slot, void *b
 	memcpy((char *)bytes + checked, (uint64_t[]){hash.low64, hash.high64}, CHECKSUM_BYTES);
 }
 
-/* What it names is itself, or as old as its parent. */
+/* `portable` is itself, or no newer than its parent. */
 static bool portable_possible(const struct disk_generation *disk)
 {
 	return disk->kind == THAW_KIND_PORTABLE ? disk->portable == disk->number
@@ -163,7 +163,7 @@ static const char *names_decode(const struct disk_name *disk, unsigned count, st
 		    record_named(record, disk[i].name) || !record_find(record, disk[i].generation))
 			return "a name in it is impossible";
 		name->generation = disk[i].generation;
-		/* What lies behind the end of the name is nobody's business. */
+		/* Bytes behind the end of the name mean nothing. */
 		strncpy(name->name, disk[i].name, sizeof(name->name) - 1);
 		record->name_count = i + 1;
 	}
@@ -176,7 +176,7 @@ static bool working_set_possible(const struct working_set *set)
 	       set->bytes <= STORE_WORKING_SET_MAX * sizeof(uint64_t);
 }
 
-/* `bytes` of them have the right checksum: but an image can be made to do harm. */
+/* The checksum of all `bytes` is right, but a hostile image has that too. */
 static const char *record_decode(const struct disk_record *disk, size_t bytes,
 				 struct record *record)
 {
@@ -337,7 +337,7 @@ const struct thaw_name *record_named(const struct record *record, const char *na
 	return NULL;
 }
 
-/* Wherever a generation is named, a number will do too: so a name has something else in it. */
+/* A number is accepted wherever a name is, so a name must contain something else. */
 bool name_is_sound(const char *name)
 {
 	size_t bytes = strnlen(name, sizeof(((struct thaw_name *)NULL)->name));

@@ -1,22 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * relocate.c - moving what lies at the end of a file that is too long for what is in it: compaction
- * in the background, a little with each commit. The thread that commits, only.
+ * relocate.c - background compaction: each commit moves a little from the end of a file that is too long for
+ * its contents. The thread that commits, only.
  *
- *	in use  xxxxxx..xxx...xxxx....x...........x.......x....x..	the file may be shortened only
- *	                             ^ cut                        	where nothing lies at its end
+ *	in use  xxxxxx..xxx...xxxx....x...........x.......x....x..	the file can be shortened only
+ *	                          ^ cut					where its end is free
  *
- * A program whose heap shrinks, or that drops many generations at once, leaves a file of free blocks
- * with a few in use between them. When less than two thirds of the file are in use, the pages and
- * nodes of the newest generation beyond `cut` are listed by one walk of its tree. Each commit then
- * stores some of them anew, as they are, in the free blocks at the front, and the working set as well,
- * which is stored once and then kept by all records. What older generations reach beyond the cut goes
- * when they are dropped, and the file is shortened (commit.c). An old one that is kept by a name keeps
- * its end of the file: then only holes can be given back, and thaw compact moves it.
- *
- * What is moved has the contents, the checksum and the birth it had. Pages may be moved that have not
- * arrived in the heap yet: the index names the new place only when the bytes are there, and the fault
- * service asks again when it does not find at a place what it was promised (fault.c).
+ * When less than two thirds of the file are in use, one walk lists the pages and nodes of the newest
+ * generation beyond `cut`. Each commit copies some of them, and the working set once, into free blocks at the
+ * front. Older generations free their part of the end when they are dropped; one that is kept by a name
+ * keeps it (thaw compact moves that, too). A moved page keeps its contents, checksum and birth. It may not
+ * have arrived in the heap yet: the index names the new place only when the bytes are there, and the fault
+ * service looks again when it does not find at a place what the index said (page_moved).
  */
 #include "relocate.h"
 
@@ -36,7 +31,7 @@
 struct listing {
 	struct relocation *relocation;
 	size_t room;
-	bool node; /* a node beyond the cut: the next page below it will stand for it */
+	bool node; /* a node beyond the cut: the next page below it represents it */
 };
 
 static int list_node(void *arg, uint64_t offset, uint32_t bytes)
@@ -93,7 +88,7 @@ void relocate_pause(struct relocation *relocation)
 	relocation->pauses += relocation->pauses < PAUSES_MAX;
 }
 
-/* Is the file too long, and since when was that looked at? */
+/* Is the file too long? And how long ago was that checked? */
 static bool round_begin(struct image *image)
 {
 	struct relocation *relocation = &image->relocation;
@@ -143,8 +138,8 @@ struct moved {
 };
 
 /*
- * Copy one page, or only look up its entry: then the nodes above it are written anew, which is all
- * that is wanted of a page that lies well. 1: nothing is to be done about it.
+ * Copy one page; or, if the page is in a good place, only look up its entry, so that the nodes
+ * above it are written again. 1: there is nothing to do.
  */
 static int page_copy(struct image *image, struct writer *writer, struct moved *moved, void *buffer)
 {
@@ -153,7 +148,7 @@ static int page_copy(struct image *image, struct writer *writer, struct moved *m
 	struct extent *extent = &moved->extent;
 	int code;
 
-	/* Nor what this commit has stored itself. */
+	/* Nor pages that this commit has stored. */
 	if (index_get(&image->index, moved->page, extent, NULL) ||
 	    extent->encoding == EXTENT_ABSENT || extent->own)
 		return 1;
@@ -161,7 +156,7 @@ static int page_copy(struct image *image, struct writer *writer, struct moved *m
 		return 0;
 	if (sys_pread(image->fd, buffer, bytes, extent->offset) ||
 	    !extent_matches(extent, buffer, bytes))
-		return 1; /* damaged: whoever needs it will be told */
+		return 1; /* damaged: reported to whoever reads it */
 	code = room_make(image, writer, bytes);
 	return code ? code : writer_append(writer, buffer, bytes, bytes, &extent->offset);
 }
@@ -246,7 +241,9 @@ int relocate_some(struct image *image, struct writer *writer, struct working_set
 	free(moved);
 	free(buffer);
 	if (!code && relocation->next == relocation->count) {
-		/* What older generations hold of the end is dropped with them, not before. */
+		/*
+		 * What older generations use at the end is freed when they are dropped, not before.
+		 */
 		relocate_free(relocation);
 		relocation->pause = PAUSE_COMMITS;
 	}

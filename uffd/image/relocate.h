@@ -13,7 +13,7 @@
  * write.
  */
 int relocate_some(struct image *image, struct writer *writer, struct working_set *set);
-/* A commit failed: no commit moves anything for a while, lest this be why. */
+/* A commit failed: move nothing for some commits, since moving may have been the reason. */
 void relocate_pause(struct relocation *relocation);
 void relocate_free(struct relocation *relocation);
 

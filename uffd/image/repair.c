@@ -29,7 +29,7 @@ struct found {
 	uint64_t sequence, offset, bytes;
 };
 
-struct lost { /* a generation of a record that led to nothing */
+struct lost { /* a generation of a record that was of no use */
 	struct thaw_generation info;
 	struct thaw_damage cause;
 };
@@ -59,7 +59,10 @@ static void found_add(struct repair *repair, const struct found *found)
 {
 	unsigned at = repair->found_count;
 
-	/* Of two that are the same, the one further back was written later as likely as not. */
+	/*
+	 * Of two with the same sequence, the one further back in the file was probably written
+	 * later.
+	 */
 	while (at && repair->found[at - 1].sequence <= found->sequence)
 		at--;
 	if (at == FOUND_MAX)
@@ -71,7 +74,7 @@ static void found_add(struct repair *repair, const struct found *found)
 	repair->found[at] = *found;
 }
 
-/* The record there, or an error; an image may be made to do harm. */
+/* The record at that place, or an error; the image may be hostile. */
 static int record_at(struct repair *repair, uint64_t offset, size_t bytes, struct slot *slot,
 		     struct record *record)
 {
@@ -113,7 +116,7 @@ static int scan_at(struct repair *repair, uint64_t offset, uint64_t *budget)
 	return code == -ENOMEM ? code : 0;
 }
 
-/* What can be read of the piece; where it cannot be, there are zeros. */
+/* Reads the piece; unreadable parts are filled with zeros. */
 static void scan_read(struct repair *repair, uint8_t *piece, size_t bytes, uint64_t offset)
 {
 	if (!sys_pread(repair->source.fd, piece, bytes, offset))
@@ -126,7 +129,7 @@ static void scan_read(struct repair *repair, uint8_t *piece, size_t bytes, uint6
 	}
 }
 
-/* Records do not overlap, so those that are there are paid for by the file's length. */
+/* Records do not overlap, so the length of the file limits the cost of all real ones. */
 static int scan(struct repair *repair)
 {
 	uint64_t budget = 2 * repair->file_bytes + (64u << 20), offset = 0;
@@ -167,7 +170,10 @@ static bool any_whole(const struct repair *repair)
 	return false;
 }
 
-/* The record that was tried before led to nothing: all that it listed is lost, unless another has it. */
+/*
+ * The record tried before was of no use: all its generations are lost, unless another record lists
+ * them.
+ */
 static int repair_give_up(struct repair *repair)
 {
 	struct record *record = &repair->record;
@@ -194,7 +200,7 @@ static int repair_give_up(struct repair *repair)
 	return 0;
 }
 
-/* Take over the record, and judge its generations. */
+/* Adopt the record, and find out which of its generations are whole. */
 static int repair_try(struct repair *repair, const struct slot *slot, struct record *record)
 {
 	int code = repair_give_up(repair);
@@ -251,7 +257,7 @@ static int repair_try_found(struct repair *repair, uint64_t sequence, bool above
 	return code;
 }
 
-/* The first record that leads to anything. */
+/* The first record with a generation that is whole. */
 static int repair_find(struct repair *repair, struct thaw_error *error)
 {
 	const char *path = repair->source.path;
@@ -270,7 +276,7 @@ static int repair_find(struct repair *repair, struct thaw_error *error)
 			code = repair_try(repair, &repair->slots[newest], &record);
 		else
 			record_free(&record);
-	} else { /* what the header leads to is no record */
+	} else { /* the header does not lead to a record */
 		int number = header_newest(path, repair->slots, NULL);
 
 		newest = number < 0 ? 0 : (unsigned)number;
@@ -299,7 +305,10 @@ static int repair_find(struct repair *repair, struct thaw_error *error)
 	return code;
 }
 
-/* The program that writes the image goes on: what it has dropped since is not lost but gone. */
+/*
+ * If the image is in use, generations that its program has dropped meanwhile are not reported as
+ * lost.
+ */
 static bool was_dropped(const struct repair *repair, uint64_t number)
 {
 	struct slot now[2];
@@ -345,7 +354,7 @@ static unsigned names_of(const struct repair *repair, const struct verdict *verd
 	return found;
 }
 
-/* Oldest first, each once: what the last record says goes before what those before it said. */
+/* Oldest first, each once: the last record takes precedence over the ones before. */
 static int repair_report(const struct repair *repair, struct thaw_copy_summary *summary)
 {
 	const struct thaw_copy_ops *ops = repair->copying.ops;
@@ -388,7 +397,7 @@ static int repair_report(const struct repair *repair, struct thaw_copy_summary *
 
 /* ---- What is made of it */
 
-/* It only makes the next start faster: without it, all is there. */
+/* The working set only makes the next start faster: without it nothing is lost. */
 static int working_set_check(struct repair *repair, struct record *kept,
 			     struct thaw_copy_summary *summary)
 {
@@ -412,7 +421,7 @@ static const struct note *note_of(const struct repair *repair, uint64_t number)
 	return NULL;
 }
 
-/* No sequence may be used twice: above all that were. */
+/* No sequence may be used twice: above every one that was used. */
 static void sequence_raise(struct repair *repair)
 {
 	for (unsigned i = 0; i < 2; i++)

@@ -2,19 +2,15 @@
 /*
  * retention.c - which generations stay, and how those of a list are related. Any thread; no state.
  *
- * Generations form a tree of descent: each was made from one other, and shares with it what it did
- * not change. Nothing that was changed is ever found again, so the generations that share one block
- * lie together in that tree. Most of the tree is dropped; `ancestor` keeps what matters of it: the
- * nearest generation still listed that this one descends from. Two are *adjacent* if one is the
- * other's ancestor, or if both have the same (they may share what a dropped one between had):
+ * Generations form a tree of descent. Most of it is dropped; `ancestor` of a generation is the nearest one
+ * still listed that it descends from. Two are *adjacent* if one is the other's ancestor, or both have the same:
  *
  *	1 --- 4 --- 5		4 and 7 have the same ancestor: 3, which both were made
  *	 `--- 7 --- 8		from, was dropped. 5 and 8 share nothing that 4 and 7 do not.
  *
- * The generations that share a block are therefore connected by adjacency, and the graph of it is one
- * of cliques that hang together like a tree. Whoever visits generations so that each new one is
- * adjacent to one before finds all that it shares with any of those by comparing it with the adjacent
- * ones alone. (ZFS keeps lists of dead blocks for the same purpose; here the trees are at hand.)
+ * Changed contents never return, so the generations that share a block are connected in the tree, and through
+ * adjacent ones. Visited in an order in which each new one is adjacent to one before, a generation finds all
+ * that it shares with any of those by comparing it with its adjacent ones alone.
  */
 #include "retention.h"
 
@@ -32,7 +28,7 @@ static unsigned list_position(const struct generation *list, unsigned count, uin
 
 static bool period_is_among(uint64_t period, const uint64_t *periods, unsigned count)
 {
-	/* Backwards: that of the one before, unless the clock was set. */
+	/* If the clock went backwards: the time of the one before. */
 	while (count-- > 0)
 		if (periods[count] == period)
 			return true;
@@ -41,7 +37,7 @@ static bool period_is_among(uint64_t period, const uint64_t *periods, unsigned c
 
 /*
  * The newest of each of the last `count` periods that have one. The clock may have been set between
- * any two: "newest" is who was made last, whatever he says the time was, and a period counts once.
+ * any two: "newest" means made last, whatever its time says, and a period counts once.
  */
 static void thin(const struct thaw_thinning *rule, const struct record *list, bool *keep)
 {
@@ -82,7 +78,7 @@ void retention_mark(const struct retention *retention, const struct record *list
 int retention_apply(const struct generation *list, unsigned count, const bool *keep,
 		    struct generation *kept)
 {
-	/* Of each: the nearest one that stays, itself included. */
+	/* For each: the nearest one that stays, itself included. */
 	uint64_t *nearest = calloc(count + 1, sizeof(*nearest));
 	unsigned stay = 0;
 

@@ -36,7 +36,7 @@ char *path_absolute(const char *path)
 	return absolute;
 }
 
-/* What lies there now: up to a block, as far as the file goes. -ENODATA: it ends before. */
+/* What the file holds there now: up to a block. -ENODATA: the file ends before it. */
 static int tail_read(const struct image *image, uint64_t offset, struct tail *tail)
 {
 	uint8_t block[SPACE_BLOCK];
@@ -72,7 +72,7 @@ static bool slot_same(const struct slot *a, const struct slot *b)
 
 static int overwritten(struct image *image, const char *how, struct thaw_error *error)
 {
-	image->overwritten = true; /* putting back the length does not put back what was there */
+	image->overwritten = true; /* restoring the length does not restore the contents */
 	return error_set(error, THAW_EOVERWRITTEN,
 			 "%s: somebody %s the file while it was in use, so nothing can be made "
 			 "durable in it any more: stop the program, and go on from a copy "
@@ -124,7 +124,7 @@ static int check_name(struct image *image, struct thaw_error *error)
 
 	if (code > 0)
 		return 0;
-	image->settled = false; /* under which name it comes back is not on the disk, perhaps */
+	image->settled = false; /* the name under which it comes back may not be on the disk */
 	if (!code)
 		return error_set(error, THAW_EREPLACED,
 				 "%s: another file was put in its place while it was in use, so "
@@ -149,11 +149,12 @@ int image_check_file(struct image *image, struct thaw_error *error)
 }
 
 /*
- * What was found when the image was opened is on the disk now: once per open image, before anything
- * is written over or said to be durable. Whoever wrote it may have been killed between a write and its
- * sync, or the sync failed; then it may be in the page cache alone, and what the disk has instead is
- * the generation before, of which this image thinks that it was dropped. The same goes for the file's
- * name, and a directory that was not synced; who may not read that has not made the image in it.
+ * Makes sure that what was found at open is on the disk: once per open image, before anything is
+ * overwritten or acknowledged. The process that wrote it may have been killed between a write and
+ * its sync, or the sync failed. Then the generation may exist in the page cache only, while the
+ * disk still has the one before, whose blocks this image considers free. The same holds for the
+ * file's name and a directory that was not synced; a process that may not read the directory did
+ * not create the image in it.
  */
 int image_settle(struct image *image, struct thaw_error *error)
 {

@@ -1,23 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * space.c - free space of the image file, as live bytes per block.
+ * space.c - free space of the image file, as live bytes per block. Called by the thread that commits, only.
+ * Never does I/O. It is never stored: the first commit after an open computes it (reachability.c), so no
+ * crash can leave it wrong.
  *
- * Never stored: the first commit after an open derives it by walking what is reachable (commit.c),
- * so no crash can leave it wrong. Called by the thread that commits, only. Never does I/O:
- * "extending the file" moves a number, and the write that follows does it.
+ * Allocation prefers long runs, so that commits are sequential writes and pages of one commit stay
+ * neighbours. Small holes are used once they add up to a quarter of the file, which bounds the file at 4/3 of
+ * what is in use, plus 1 MiB. Within a commit the search continues where the last run ended (next fit); each
+ * commit starts at the front, since otherwise its few pages would be scattered over the file, in the middle
+ * of holes that long state blobs left and need again.
  *
- * Where to put things: long runs first, so that commits are sequential writes and pages of one
- * commit are neighbours in the file when they are restored. Small holes are used as soon as they
- * add up (a quarter of the file), which bounds the file at 4/3 of what is in use, plus 1 MiB. Runs
- * are searched from where the last one of the same commit ended (next fit), the first one from the
- * front of the file. If commits, too, went on where the one before ended, their few pages would end
- * up all over the file, each in the middle of a hole that a long state blob had left and that the
- * next such blob needs whole.
- *
- * A hostile image can claim a block twice. Counts saturate instead of wrapping, and a saturated
- * block is simply never used again; the checksums, not this map, protect the reader. It can claim
- * blocks behind its end, and a commit must not take them before they are given back: so the map
- * covers them, up to a bound.
+ * A hostile image can claim a block twice: counts saturate, and a saturated block is never used again. It can
+ * claim blocks behind the end of the file: the map covers them, up to a bound. `tests/inject/checks.c` checks
+ * that `free`, `idle`, `known_none` and `cursor` agree with the counts.
  */
 #include "space.h"
 
@@ -27,7 +22,7 @@
 
 #define RUN_GOOD 64u	       /* blocks: writes of 256 KiB are as fast as sequential ones */
 #define HOLES_ALLOWED 256u     /* free blocks that do not count as waste: 1 MiB */
-#define LIVE_STICKY UINT16_MAX /* counted beyond reason: never free again */
+#define LIVE_STICKY UINT16_MAX /* the count has saturated: never free again */
 
 enum space_idle {
 	IDLE_NOT,      /* in use, or freed since the last look */
@@ -115,7 +110,7 @@ static void space_change(struct space *space, uint64_t offset, uint64_t bytes, b
 	uint64_t blocks = space->blocks, covered = blocks_covered(space);
 
 	if (!add && space->beyond && blocks > covered)
-		blocks = covered; /* it may be what was not counted */
+		blocks = covered; /* blocks beyond it may not have been counted */
 	while (bytes && offset / SPACE_BLOCK < blocks) {
 		uint32_t part = SPACE_BLOCK - offset % SPACE_BLOCK;
 

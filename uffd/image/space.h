@@ -35,8 +35,9 @@ int space_open(struct space *space, uint64_t blocks);
 void space_close(struct space *space);
 
 /*
- * Make the map reach to byte `end` of the file, for what is said to lie there, but not more than
- * SPACE_BEYOND_BYTES beyond the blocks that it began with. What lies behind that is never given back.
+ * Extend the map to byte `end` of the file, for ranges that are claimed there, but to at most
+ * SPACE_BEYOND_BYTES beyond the blocks that it began with. Ranges behind that limit are never given
+ * back.
  */
 #define SPACE_BEYOND_BYTES (4ull << 30)
 int space_cover(struct space *space, uint64_t end);
@@ -53,8 +54,8 @@ int space_allocate(struct space *space, uint64_t least, uint64_t most, uint64_t 
 		   uint64_t *blocks);
 
 /*
- * The same in blocks [*from, limit) only, which no search for long runs would choose; *from moves on.
- * False: there is none.
+ * The same within blocks [*from, limit), for short runs that space_allocate() would not choose;
+ * *from advances. False: there is none.
  */
 bool space_allocate_between(struct space *space, uint64_t *from, uint64_t limit, uint64_t least,
 			    uint64_t most, uint64_t *offset, uint64_t *blocks);
@@ -63,9 +64,10 @@ bool space_allocate_between(struct space *space, uint64_t *from, uint64_t limit,
 void space_restart(struct space *space);
 
 /*
- * Blocks that stay free. A look goes over a part of the file, the whole in some 32 looks. If it finds
- * a run of SPACE_IDLE_RUN blocks or more that were free at the last look too, it ends behind that and
- * returns true. space_returned(): the file system has those blocks back; they are not found again.
+ * Finds blocks that stay free. Each call scans a part of the file, all of it in about 32 calls. If
+ * it finds a run of at least SPACE_IDLE_RUN blocks that were free at the last scan too, it stops
+ * behind the run and returns true. space_returned(): the file system has those blocks back; they
+ * are not found again.
  */
 #define SPACE_IDLE_RUN 16u
 bool space_find_idle(struct space *space, uint64_t *offset, uint64_t *bytes);

@@ -16,7 +16,10 @@ _Static_assert(IMAGE_LEAF_PAGES % (PAGE_CLUSTER_BYTES / PAGE_BYTES_LEAST) == 0,
 	       "a leaf has whole clusters");
 
 #define STORE_HEADER_BYTES (2 * SPACE_BLOCK) /* blocks 0 and 1: the slots */
-/* At once, of each: what it takes to hold the newest, the thinned, the named and a portable one. */
+/*
+ * The most generations in a file at once: room for the newest, the thinned, the named ones and a
+ * portable one.
+ */
 #define STORE_GENERATIONS_MAX 4096u
 #define STORE_RETAIN_MAX 2000u
 #define STORE_THINNED_MAX 1000u
@@ -25,15 +28,15 @@ _Static_assert(IMAGE_LEAF_PAGES % (PAGE_CLUSTER_BYTES / PAGE_BYTES_LEAST) == 0,
 #define STORE_WORKING_SET_MAX (1u << 16) /* clusters */
 #define STORE_NUMBER_MAX (1ull << 55)	 /* births have 56 bits; no count gets near it */
 /*
- * The longest state blob, of which a native stack may be a part: a file that claims more is damaged.
- * Nor does one get memory for what it claims beyond its own length (image_read_state).
+ * The longest state blob, which may include a native stack. A file that claims more is damaged. Nor
+ * is memory allocated for more than the file holds (image_read_state).
  */
 #define STORE_STATE_MAX (320ull << 20)
 
 /*
- * With a quarter of what is retained, what waits for readers at most. The file is shortened where it is longer than
- * 3/2 of what is in use and 32 MiB (relocate.c): so with what waits, too, it stays within twice what is retained
- * and 64 MiB.
+ * The most that is held back for readers, together with a quarter of what is retained. The file is
+ * shortened when it is longer than 3/2 of what is in use and 32 MiB (relocate.c); so even with what
+ * is held back it stays within twice what is retained and 64 MiB.
  */
 #define STORE_HELD_MOST (16ull << 20)
 
@@ -62,7 +65,7 @@ struct slot {
 	uint64_t sequence;
 	uint64_t record_offset, record_bytes; /* 0: nothing was ever committed */
 	XXH128_hash_t record_checksum;
-	struct note note; /* that lies behind it, whatever the slot is worth */
+	struct note note; /* behind the slot, whether the slot is valid or not */
 };
 
 /* A generation as a record lists it. */
@@ -73,7 +76,7 @@ struct generation {
 	XXH128_hash_t state_checksum;
 };
 
-/* Pages in the order of their first touch after a restore: a blob of 8-byte numbers. */
+/* Pages in the order of their first access after a restore: a blob of 8-byte numbers. */
 struct working_set {
 	uint64_t generation; /* that was restored */
 	uint64_t offset, bytes;
@@ -89,7 +92,7 @@ struct record {
 };
 
 struct retention {
-	bool all; /* for those who do not know what the image's program wants */
+	bool all; /* for tools that do not know the program's rules */
 	unsigned newest;
 	unsigned thinning_count;
 	struct thaw_thinning thinning[THAW_THINNING_MAX];
@@ -116,8 +119,8 @@ struct image {
 	char *path;	/* as it was given: for messages */
 	char *absolute; /* the same file, wherever the process goes */
 	bool read_only;
-	bool made; /* by this process: it is no one else's, until its first generation is durable */
-	struct thaw_image *from; /* who reads: fd and path are this one's (handle.h) */
+	bool made; /* created by this process: nobody else uses it until its first generation is durable */
+	struct thaw_image *from; /* for readers: the owner of fd and path (handle.h) */
 	struct image *next_reader;
 	bool record_lent; /* and so is the record */
 	struct retention retention;
@@ -126,9 +129,9 @@ struct image {
 	struct generation opened; /* number 0: fresh */
 	struct generation base;	  /* in the working index: opened, then the last one committed */
 	struct index index;
-	struct note note;     /* as it stands beside the other slot */
+	struct note note;     /* as it is in the block of the other slot */
 	struct note failures; /* of the opened generation, as noted when it was opened */
-	struct note said;     /* of it, since then; failures 0: nothing */
+	struct note said;     /* reported for it since then; failures 0: nothing */
 
 	/* Commits; see commit.c. */
 	unsigned slot; /* the valid slot; the next commit writes the other one */
@@ -136,7 +139,7 @@ struct image {
 	bool committing;
 	bool space_known;
 	bool settled; /* what was found is on the disk, for certain */
-	/* What nobody else may change: settle.c. */
+	/* For noticing changes by others: settle.c. */
 	bool overwritten; /* somebody has, and it stays so */
 	struct slot slots[2];
 	bool slots_known[2]; /* not while a commit that wrote one is in doubt */
@@ -144,13 +147,15 @@ struct image {
 	struct tail tail;
 	bool no_holes; /* the file system cannot punch them */
 	struct space space;
-	/* Free once the other slot is overwritten: what only that slot reaches, and what a failed
-	 * commit wrote whose slot may yet be found on the disk. */
+	/*
+	 * Free once the other slot is overwritten: what only that slot reaches, and what a failed
+	 * commit wrote whose slot may still be found on the disk.
+	 */
 	struct ranges garbage, doubt;
 	struct relocation relocation;
-	struct ranges held; /* dropped, and a reader may still be at it; see pins.c */
+	struct ranges held; /* dropped, but a reader may still use it; see pins.c */
 	uint64_t
-		held_most; /* so much of it waits, and a quarter of what is retained (pins_may_hold) */
+		held_most; /* the limit for `held`, besides a quarter of what is retained (pins_may_hold) */
 };
 
 /* ---- header.c */
@@ -159,11 +164,11 @@ struct image {
 int header_read(int fd, const char *path, struct slot slots[2], struct thaw_error *error);
 /* The newest valid slot's number (0 or 1), or THAW_EFOREIGN, THAW_EFORMAT, THAW_EDAMAGED. */
 int header_newest(const char *path, const struct slot slots[2], struct thaw_error *error);
-/* The whole block: a note in it goes. */
+/* Writes the whole block: a note in it is removed. */
 int header_write(int fd, unsigned number, const struct slot *slot);
-/* The slot alone, as it is read now, and synced. */
+/* Writes the slot again as it is read now, without its note, and syncs it. */
 int header_write_again(int fd, unsigned number);
-/* Into the block of that slot, and synced. */
+/* Writes the note into the block of that slot, and syncs it. */
 int note_write(int fd, unsigned number, const struct note *note);
 
 /* ---- record.c */
@@ -171,13 +176,13 @@ int note_write(int fd, unsigned number, const struct note *note);
 /* The record that a valid slot names; count 0 if it names none. */
 int record_read(int fd, const char *path, const struct slot *slot, struct record *record,
 		struct thaw_error *error);
-/* As it is going to stand beside that slot, of which everything but the record's place is known. */
+/* The encoding for that slot, of which everything but the place of the record is known. */
 size_t record_encoded_bytes(const struct record *record);
 void record_encode(const struct record *record, const struct slot *slot, void *bytes);
 /*
- * For a record that was come across without a slot. Its first RECORD_START_BYTES tell how long it claims
- * to be (0: it is no record) and its sequence; all of it, whether it is whole: then `slot` is what it
- * would be but for the record's place. 0 or THAW_EDAMAGED.
+ * For a record that was found without a slot. Its first RECORD_START_BYTES give its claimed length
+ * (0: it is no record) and its sequence; all of it tells whether it is whole. Then `slot` is what
+ * its slot would be, without the record's place. 0 or THAW_EDAMAGED.
  */
 #define RECORD_START_BYTES 160u
 size_t record_claims(const void *start);
@@ -191,14 +196,14 @@ const struct thaw_name *record_named(const struct record *record, const char *na
 /* ---- header.c */
 
 /*
- * For readers without the lock: slots, then the record of the newest that can be read, tried again
- * for as long as a writer moves on meanwhile. `chosen` is the slot it came from; `fallback` says
- * why if the newest could not be used, or might be lost (one slot is damaged).
+ * For readers without the lock: reads the slots, then the newest record that can be read, and
+ * retries for as long as a writer moves on meanwhile. `chosen` is the slot it came from; `fallback`
+ * says why if the newest could not be used, or might be lost (one slot is damaged).
  */
 int store_read(int fd, const char *path, struct slot slots[2], unsigned *chosen,
 	       struct record *record, struct thaw_error *fallback, struct thaw_error *error);
 /*
- * Is the generation still listed, now? Tells damage from blocks that a writer has recycled
+ * Is the generation listed now? Distinguishes damage from blocks that a writer has reused
  * meanwhile.
  */
 bool store_retains(int fd, const char *path, uint64_t number);
@@ -209,7 +214,10 @@ bool store_retains(int fd, const char *path, uint64_t number);
 int store_open(const char *path, int flags, struct thaw_error *error);
 /* The descriptor of the image that the options name, locked, or an error. `made`: there was none before. */
 int file_open_locked(const struct image_options *options, bool *made, struct thaw_error *error);
-/* Does the name (still) stand for this file? 1: yes; 0: for another one; -errno: for none, or it cannot be told. */
+/*
+ * Does the name (still) refer to this file? 1: yes; 0: to another one; -errno: to none, or it
+ * cannot be determined.
+ */
 int file_is_at(int fd, const char *path);
 bool file_is_same(int a, int b);
 
@@ -228,7 +236,7 @@ int image_choose(struct image *image, const struct image_options *options,
 char *path_absolute(const char *path);
 /* Are the bytes that this process left in the file still there? THAW_EOVERWRITTEN, -errno. */
 int image_check_bytes(struct image *image, struct thaw_error *error);
-/* The file is what it is now by this process's own doing. */
+/* Records the file's state as this process left it. */
 void image_note_extent(struct image *image);
 
 /* ---- blobs.c */
@@ -238,12 +246,12 @@ void image_note_extent(struct image *image);
  * the end of the file; -ENOMEM, -errno.
  */
 int working_set_read(int fd, const struct working_set *set, uint64_t **pages);
-/* Say so. THAW_EDAMAGED for all that the file is to blame for. */
+/* Report it. THAW_EDAMAGED for everything that is wrong with the file. */
 int working_set_error(const char *path, const struct working_set *set, int code,
 		      struct thaw_error *error);
 /*
- * Compare a generation's state with its checksum, by the `room` of the buffer. `copying` may be NULL. As
- * working_set_read(), and -ECANCELED.
+ * Compare a generation's state with its checksum, in pieces of `room` bytes. `copying` may be NULL.
+ * Errors as of working_set_read(), and -ECANCELED.
  */
 struct copying;
 int state_check(int fd, const struct generation *generation, void *buffer, size_t room,
@@ -252,8 +260,8 @@ int state_check(int fd, const struct generation *generation, void *buffer, size_
 /* ---- history.c */
 
 /*
- * For tools that change an image: locked, nothing is dropped by a commit, and that generation (0: the
- * newest) can be read, with nothing to repair in what leads to it. `error` must not be NULL.
+ * For tools that change an image: opened with the lock, commits drop nothing, and that generation
+ * (0: the newest) is whole as far as its root. `error` must not be NULL.
  */
 int history_open(const char *path, uint64_t generation, struct image **image,
 		 struct thaw_error *error);
@@ -263,10 +271,12 @@ int history_open(const char *path, uint64_t generation, struct image **image,
 /* store_read(), and all that the record lists is pinned. */
 int pins_read(int fd, const char *path, struct slot slots[2], unsigned *chosen,
 	      struct record *record, struct thaw_error *fallback, struct thaw_error *error);
-/* Keep what that generation reaches from being written over, until the descriptor is closed. */
+/* Keep a writer from overwriting what that generation reaches, until the descriptor is closed. */
 void pin_take(int fd, uint64_t number);
 void pin_release(int fd, uint64_t number);
-/* Are so many bytes that nothing retained reaches few enough to wait for readers? Once space is known. */
+/*
+ * May so many bytes, which nothing retained reaches, be held back for readers? Once space is known.
+ */
 bool pins_may_hold(const struct image *image, uint64_t bytes);
 /* Is there a pin on a generation that the record does not list any more? */
 bool pins_hold(int fd, const struct record *record);

@@ -46,7 +46,7 @@ struct verify {
 	uint8_t *claims; /* enum claim per block */
 	uint8_t *buffer;
 	struct page_batch batch;
-	struct thaw_damage damage; /* the last one, not told yet: more pages may join it */
+	struct thaw_damage damage; /* the last finding, not reported yet: more pages may join it */
 	bool damage_waits;
 };
 
@@ -63,8 +63,8 @@ static void damage_tell(struct verify *verify)
 }
 
 /*
- * Is the generation that is walked still listed? An image that nobody commits to is asked once per
- * generation, not once per finding.
+ * Is the generation that is walked still listed? An image without commits meanwhile is asked once
+ * per generation, not once per finding.
  */
 static bool still_retained(struct verify *verify)
 {
@@ -228,8 +228,8 @@ static int verify_state(struct verify *verify, const struct generation *generati
 }
 
 /*
- * Both slots and the records they name. What changes while it is looked at is not damaged but being
- * written.
+ * Both slots and the records they name. A slot that changes while it is checked is not damaged but
+ * being written.
  */
 static int verify_header(struct verify *verify, const struct slot slots[2])
 {

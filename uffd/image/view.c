@@ -47,7 +47,9 @@ static uint64_t view_limit(void)
 	return bytes / PAGE_CLUSTER_BYTES;
 }
 
-/* Address space, not memory: what a damaged record claims for its heap costs nothing until it is read. */
+/*
+ * Address space, not memory: a damaged record with a huge heap size costs nothing until it is read.
+ */
 static void *view_map(uint64_t bytes)
 {
 	void *memory;
@@ -137,7 +139,7 @@ const void *thaw_view_state(const struct thaw_view *view, size_t *bytes)
 
 /* ---- Clusters */
 
-/* Take back an eighth of what is there, from where the hand stands. */
+/* Release an eighth of the clusters, from the clock hand on. */
 static void view_shrink(struct thaw_view *view)
 {
 	uint64_t goal = view->limit - view->limit / 8;
@@ -180,7 +182,7 @@ static int page_fails(struct thaw_view *view, uint64_t page, uint64_t offset, in
 			 code ? "the file ends before it" : "its checksum is wrong");
 }
 
-/* `count` pages that lie behind one another in the file. */
+/* `count` pages that are adjacent in the file. */
 static int pages_read(struct thaw_view *view, uint64_t first, const struct extent *extents,
 		      unsigned count, uint8_t *to, struct thaw_error *error)
 {
@@ -227,7 +229,7 @@ static int cluster_read(struct thaw_view *view, uint64_t cluster, struct thaw_er
 		code = pages_read(view, first + i, extents + i, run,
 				  to + (size_t)i * view->page_bytes, error);
 	}
-	if (code) { /* what was not checked is not kept */
+	if (code) { /* unchecked pages are not kept */
 		madvise(to, PAGE_CLUSTER_BYTES, MADV_DONTNEED);
 		return code;
 	}

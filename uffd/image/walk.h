@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* walk.h - what one tree reaches and others do not. See walk.c. */
+/* walk.h - what one tree reaches and other trees do not. See walk.c. */
 #ifndef UFFD_WALK_H
 #define UFFD_WALK_H
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * writer.c - taking free blocks of the image file and filling them, in writes as long as can be. Used
- * by the thread that commits, only.
+ * writer.c - allocating blocks of the image file and filling them, with writes as large as
+ * possible. Used by the thread that commits, only.
  *
- * Blocks are taken in runs. What is appended goes into the open run while there is room; it gathers
- * in a buffer for as long as it lies together in the file.
+ * Blocks are allocated in runs. Data is appended to the open run while there is room, and collected
+ * in a buffer as long as it is contiguous in the file.
  */
 #include "writer.h"
 
@@ -48,8 +48,7 @@ void writer_settle(struct writer *writer)
 }
 
 /*
- * Room for `bytes` that lie together, 8-byte aligned; if a new run is needed for it, one of `wish`
- * bytes.
+ * Room for `bytes` contiguous bytes, 8-byte aligned; if a new run is needed, one of `wish` bytes.
  */
 static int writer_take(struct writer *writer, uint64_t bytes, uint64_t wish, uint64_t *offset)
 {
@@ -158,7 +157,7 @@ int writer_rewrite(struct writer *writer, uint64_t offset, const void *bytes, ui
 	}
 	if (offset < writer->buffer_offset + writer->filled &&
 	    offset + count > writer->buffer_offset) {
-		/* Half of it: a 64 KiB page across the end of the buffer. */
+		/* Part of it is: a 64 KiB page across the end of the buffer. */
 		int code = writer_flush(writer);
 
 		if (code)

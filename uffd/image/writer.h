@@ -25,18 +25,21 @@ int writer_open(struct writer *writer, int fd, uint64_t file_bytes, struct space
 void writer_close(struct writer *writer);
 
 /*
- * `count` bytes that lie together, 8-byte aligned, with zeros up to the next 8-byte boundary: where
- * they are. If a new run is needed for them, one of `wish` bytes. -ENOMEM, -errno of the write;
- * THAW_EOVERWRITTEN: somebody has shortened the file meanwhile (a write beyond its end would leave a hole).
+ * Appends `count` contiguous bytes, 8-byte aligned and padded with zeros to the next 8-byte
+ * boundary; `offset` is where. If a new run is needed, one of `wish` bytes. -ENOMEM, -errno of the
+ * write; THAW_EOVERWRITTEN: another process has truncated the file meanwhile (a write beyond its
+ * end would leave a hole).
  */
 int writer_append(struct writer *writer, const void *bytes, uint64_t count, uint64_t wish,
 		  uint64_t *offset);
-/* Go on in a run that was allocated elsewhere, all bytes of it. -ENOMEM: and it is free again. */
+/*
+ * Continue in a run that was allocated elsewhere, all bytes of it. -ENOMEM: the run is free again.
+ */
 int writer_go_on_in(struct writer *writer, uint64_t run, uint64_t blocks);
-/* Other bytes for a place that was appended already. */
+/* Replace bytes that were appended already. */
 int writer_rewrite(struct writer *writer, uint64_t offset, const void *bytes, uint32_t count);
 int writer_flush(struct writer *writer);
-/* Close the open run: all that was taken is in `taken`, the rest of it is free again. Cannot fail. */
+/* Close the open run: all that was used is in `taken`, the rest is free again. Cannot fail. */
 void writer_settle(struct writer *writer);
 
 #endif
