@@ -188,7 +188,7 @@ TEST(without_poison)
 }
 
 /* Each that is asked for is what one gets, or the line says what is missing. */
-TEST(every_rung_is_forced)
+TEST(every_backend_is_forced)
 {
 	static const char *const deliveries[] = {"userfaultfd", "user-mode", "sigsegv", "eager"};
 	static const char *const trackers[] = {"wp-async", "wp-sync", "mprotect"};
@@ -218,7 +218,7 @@ TEST(every_rung_is_forced)
 	EXPECT_EQ(0, choose("", "mprotect", "", ""));
 }
 
-TEST(a_forced_rung_that_is_not_here)
+TEST(a_forced_backend_that_is_not_here)
 {
 	EXPECT_EQ(THAW_EKERNEL, choose("userfaultfd", "", "", "userfaultfd"));
 	EXPECT_TRUE(one_line_with("userfaultfd"));

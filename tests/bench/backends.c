@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 /*
- * rungs - what the rungs of each ladder cost (uffd/probe.h), to the best of them in the same run:
+ * backends - what the backends of each kind cost (uffd/probe.h), compared with the best of them in the same run:
  *
  *	delivery, reader, backing   a missing page arrives; and how long a start takes to the first one
  *	tracker                     the first write to a page after a collection, the collection, and what it finds
  *
- * A process chooses its rungs from the environment and keeps to them, so every measurement is a process of its own: this
+ * A process chooses its backends from the environment and keeps to them, so every measurement is a process of its own: this
  * program again, which prints numbers. Rounds of all of them one after the other, in turns that rotate; a ratio is the
  * median of those of the rounds, in brackets the smallest and largest, and "of fastest" that of the fastest rounds, which
  * other programs disturbed least. The page cache is warm. RUNS=N says how many rounds; names (random, sequential,
@@ -31,11 +31,11 @@
 #define RUNS_DEFAULT 7
 #define HEAP ((size_t)256 << 20)
 #define LARGE_HEAP ((size_t)1 << 30)
-#define RUNGS_MOST 10u
+#define BACKENDS_MOST 10u
 #define SECTIONS_MOST 6u
 #define METRICS_MOST 5u
 #define NUMBERS_MOST (SECTIONS_MOST * METRICS_MOST)
-#define EXIT_LACKING 4 /* the rung is not here, and the line printed says why */
+#define EXIT_LACKING 4 /* the backend is not available, and the line printed says why */
 
 static double cpu_us(void)
 {
@@ -67,7 +67,7 @@ static unsigned *shuffled(unsigned count)
 	return numbers;
 }
 
-/* ---- In a process of its own: one measurement on the rungs of the environment ---- */
+/* ---- In a process of its own: one measurement with the backends of the environment ---- */
 
 static _Noreturn void lacking(const struct thaw_error *error)
 {
@@ -226,11 +226,11 @@ static void measure_writes(const char *image)
 
 /* ---- What is measured ---- */
 
-struct rung {
+struct backend {
 	const char *name, *delivery, *tracker, *backing, *reader; /* NULL: the best there is */
 };
 
-static const struct rung deliveries[] = {
+static const struct backend deliveries[] = {
 	{"userfaultfd", "userfaultfd", NULL, "anonymous", "io_uring"},
 	{"  threads", "userfaultfd", NULL, "anonymous", "threads"},
 	{"user-mode", "user-mode", NULL, "anonymous", "io_uring"},
@@ -240,14 +240,15 @@ static const struct rung deliveries[] = {
 	{"eager", "eager", NULL, NULL, "io_uring"},
 	{"  threads", "eager", NULL, NULL, "threads"},
 };
-static const struct rung trackers[] = {
+static const struct backend trackers[] = {
 	{"wp-async", NULL, "wp-async", "anonymous", NULL},
 	{"wp-sync", NULL, "wp-sync", "anonymous", NULL},
 	{"mprotect", NULL, "mprotect", "anonymous", NULL},
 	{"  sigsegv's memfd", "sigsegv", "mprotect", NULL, NULL},
 };
 #define COUNT(array) (unsigned)(sizeof(array) / sizeof((array)[0]))
-_Static_assert(COUNT(deliveries) <= RUNGS_MOST && COUNT(trackers) <= RUNGS_MOST, "room for each");
+_Static_assert(COUNT(deliveries) <= BACKENDS_MOST && COUNT(trackers) <= BACKENDS_MOST,
+	       "room for each");
 
 struct metric {
 	const char *name;
@@ -258,8 +259,8 @@ struct experiment {
 	const char *name;
 	void (*measure)(const char *image);
 	size_t heap_bytes; /* of the image it needs; 0: none */
-	const struct rung *rungs;
-	unsigned rung_count;
+	const struct backend *backends;
+	unsigned backend_count;
 	const char *sections[SECTIONS_MOST + 1]; /* each with all of the metrics */
 	struct metric metrics[METRICS_MOST + 1];
 };
@@ -395,23 +396,23 @@ static void force(const char *variable, const char *word)
 		unsetenv(variable);
 }
 
-static _Noreturn void run_child(const struct experiment *experiment, const struct rung *rung,
+static _Noreturn void run_child(const struct experiment *experiment, const struct backend *backend,
 				int out)
 {
 	char path[4200];
 
-	force("THAW_DELIVERY", rung->delivery);
-	force("THAW_TRACKER", rung->tracker);
-	force("THAW_BACKING", rung->backing);
-	force("THAW_READER", rung->reader);
+	force("THAW_DELIVERY", backend->delivery);
+	force("THAW_TRACKER", backend->tracker);
+	force("THAW_BACKING", backend->backing);
+	force("THAW_READER", backend->reader);
 	name_image(path, sizeof(path), experiment->heap_bytes);
 	dup2(out, STDOUT_FILENO);
-	execl("/proc/self/exe", "rungs", "measure", experiment->name, path, NULL);
+	execl("/proc/self/exe", "backends", "measure", experiment->name, path, NULL);
 	_exit(127);
 }
 
-static void run_once(const struct experiment *experiment, const struct rung *rung, unsigned run,
-		     struct results *results)
+static void run_once(const struct experiment *experiment, const struct backend *backend,
+		     unsigned run, struct results *results)
 {
 	unsigned count = count_sections(experiment) * count_metrics(experiment);
 	unsigned got = 0;
@@ -422,7 +423,7 @@ static void run_once(const struct experiment *experiment, const struct rung *run
 	fflush(stdout);
 	child = pipe2(channel, O_CLOEXEC) ? -1 : fork();
 	if (!child)
-		run_child(experiment, rung, channel[1]);
+		run_child(experiment, backend, channel[1]);
 	if (child < 0 || !(numbers = fdopen(channel[0], "r")))
 		die("cannot start a process");
 	close(channel[1]);
@@ -442,11 +443,12 @@ static void run_round(const struct experiment *experiment, unsigned run, struct 
 {
 	if (experiment->heap_bytes)
 		warm_up(experiment->heap_bytes);
-	for (unsigned i = 0; i < experiment->rung_count; i++) {
-		unsigned rung = (i + run) % experiment->rung_count;
+	for (unsigned i = 0; i < experiment->backend_count; i++) {
+		unsigned backend = (i + run) % experiment->backend_count;
 
-		if (!*results[rung].lacking)
-			run_once(experiment, &experiment->rungs[rung], run, &results[rung]);
+		if (!*results[backend].lacking)
+			run_once(experiment, &experiment->backends[backend], run,
+				 &results[backend]);
 	}
 }
 
@@ -489,7 +491,7 @@ static void print_section(const struct experiment *experiment, unsigned section,
 {
 	unsigned metrics = count_metrics(experiment), best = 0;
 
-	while (best < experiment->rung_count - 1 && *results[best].lacking)
+	while (best < experiment->backend_count - 1 && *results[best].lacking)
 		best++;
 	printf("\n%s\n%-20s", experiment->sections[section], "");
 	for (unsigned i = 0; i < metrics; i++)
@@ -499,13 +501,13 @@ static void print_section(const struct experiment *experiment, unsigned section,
 		else
 			printf("%12s", experiment->metrics[i].name);
 	putchar('\n');
-	for (unsigned rung = 0; rung < experiment->rung_count; rung++) {
-		printf("%-20s", experiment->rungs[rung].name);
-		if (*results[rung].lacking)
-			printf("  %s", results[rung].lacking);
-		for (unsigned i = 0; i < metrics && !*results[rung].lacking; i++)
+	for (unsigned backend = 0; backend < experiment->backend_count; backend++) {
+		printf("%-20s", experiment->backends[backend].name);
+		if (*results[backend].lacking)
+			printf("  %s", results[backend].lacking);
+		for (unsigned i = 0; i < metrics && !*results[backend].lacking; i++)
 			print_number(&experiment->metrics[i],
-				     results[rung].numbers[section * metrics + i],
+				     results[backend].numbers[section * metrics + i],
 				     results[best].numbers[section * metrics + i], runs);
 		putchar('\n');
 	}
@@ -521,13 +523,14 @@ static bool chosen(const char *name, int argc, char **argv)
 
 static void run_experiments(unsigned runs, int argc, char **argv)
 {
-	static struct results results[COUNT(experiments)][RUNGS_MOST];
+	static struct results results[COUNT(experiments)][BACKENDS_MOST];
 
 	for (unsigned run = 0; run < runs; run++)
 		for (unsigned i = 0; i < COUNT(experiments); i++)
 			if (chosen(experiments[i].name, argc, argv))
 				run_round(&experiments[i], run, results[i]);
-	printf("%u rounds, interleaved: medians; ratios to the best rung that is here\n", runs);
+	printf("%u rounds, interleaved: medians; ratios to the best backend that is available\n",
+	       runs);
 	for (unsigned i = 0; i < COUNT(experiments); i++)
 		for (unsigned section = 0; section < count_sections(&experiments[i]); section++)
 			if (chosen(experiments[i].name, argc, argv))
@@ -558,7 +561,7 @@ int main(int argc, char **argv)
 		known += chosen(experiments[i].name, argc, argv);
 	if (!known || runs < 1 || runs > RUNS_MOST) {
 		fprintf(stderr,
-			"usage: rungs [random] [sequential] [start-256] [start-1024] [writes]\n");
+			"usage: backends [random] [sequential] [start-256] [start-1024] [writes]\n");
 		return 2;
 	}
 	snprintf(directory, sizeof(directory), "%s/thaw-bench-XXXXXX", parent ? parent : "/tmp");
