@@ -71,7 +71,7 @@ static int open_image(struct thaw *heap, const struct thaw_options *options,
 	heap->opened = *image_opened(heap->image);
 	if (!heap->opened.number)
 		return 0;
-	/* What the image says is checked before anything is built on it. */
+	/* The values of the image are checked before they are used. */
 	if (heap->opened.heap_bytes > heap->region.max_bytes || heap->opened.heap_bytes % SIZE_UNIT)
 		return error_set(error, THAW_EDAMAGED,
 				 "%s: generation %llu claims a heap of %llu bytes, which cannot be",
@@ -81,8 +81,8 @@ static int open_image(struct thaw *heap, const struct thaw_options *options,
 }
 
 /*
- * What was touched first after a restore before this one, to be prefetched, and the recording of this
- * one, unless all of the heap comes by itself. Both are there to save time: without them all is right.
+ * The working set of earlier restores, to be prefetched, and the recording of this one, unless the
+ * whole heap is loaded anyway. Both only save time: a failure is ignored.
  */
 static void start_touches(struct thaw *heap, unsigned flags)
 {
@@ -107,7 +107,7 @@ static int start_tracking(struct thaw *heap, const struct thaw_options *options,
 
 	if (!code)
 		code = tracker_create(&heap->tracker, &heap->region, error);
-	/* Before the service is there, which takes away the access to what it cannot bring. */
+	/* Before the service starts, since it revokes access to pages that it cannot load. */
 	if (!code) {
 		code = region_resize(&heap->region, heap->opened.heap_bytes);
 		if (code)
@@ -130,8 +130,8 @@ static int start_tracking(struct thaw *heap, const struct thaw_options *options,
 
 		code = fault_service_start(&heap->service, &fault_options, error);
 		/*
-		 * Since Linux 6.14 a ring again counts against what all processes of a user may lock
-		 * together (ulimit -l), and goes on counting for a moment after it was closed.
+		 * Since Linux 6.14 a ring counts again against what all processes of a user may
+		 * lock together (ulimit -l), and keeps counting for a moment after it was closed.
 		 */
 		if (code == -ENOMEM && heap->region.backends.reader == READER_URING &&
 		    !heap->region.backends.reader_forced) {
@@ -408,8 +408,8 @@ int thaw_checkpoint(struct thaw *heap, enum thaw_reason reason, const void *stat
 
 	result = result ? result : &local;
 	/*
-	 * One in flight is brought to its end first; if it waits to be captured, this call's
-	 * state is as good a moment.
+	 * A checkpoint in flight is finished first; if it waits for its capture, this call captures
+	 * it.
 	 */
 	while ((code = thaw_checkpoint_begin(heap, reason)) == -EBUSY) {
 		if (thaw_checkpoint_wait(heap) == THAW_READY)
@@ -440,7 +440,7 @@ int thaw_failed_with(struct thaw *heap, uint64_t what)
 {
 	if (!heap->image || !heap->opened.number)
 		return 0;
-	/* From here to the next capture nobody but this thread writes the header. */
+	/* From here to the next capture only this thread writes the header. */
 	checkpointer_settle(&heap->checkpointer);
 	if (image_newest(heap->image)->number != heap->opened.number)
 		return 0;
@@ -457,7 +457,10 @@ bool thaw_handle_fault(const void *address)
 	return segfault_handle(address);
 }
 
-/* Writes what is there, as nobody else does meanwhile. An OR of 0 would do, if no compiler saw through it. */
+/*
+ * Writes the value that is there: the exchange fails, and is repeated, if another thread changes it
+ * meanwhile. An OR of 0 would do, but a compiler may remove it.
+ */
 static void write_nothing(unsigned char *at)
 {
 	unsigned char seen = __atomic_load_n(at, __ATOMIC_RELAXED);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * install.c - see install.h. The loop around every ioctl is the same; only the argument differs. It goes
- * on by the kernel's pages, of which one of ours may be several (region.h).
+ * install.c - see install.h. The loop around every ioctl is the same; only the argument differs. It
+ * advances by the kernel's pages; one page of the image may be several of them (region.h).
  */
 #define _GNU_SOURCE
 #include "install.h"
@@ -40,7 +40,7 @@ enum install_outcome install_classify(int result, int64_t done, uint64_t length,
 
 enum install_operation { OP_COPY, OP_ZERO, OP_POISON };
 
-/* Under mprotect tracking, the mapping does. */
+/* Under mprotect tracking the mapping is protected instead. */
 static bool protects(const struct region *region)
 {
 	return region->backends.tracker != TRACKER_MPROTECT;
@@ -107,7 +107,7 @@ static int install_range(struct region *region, enum install_operation operation
 			break;
 		case INSTALL_EXISTS:
 			/*
-			 * The kernel wakes nobody for a page that was there: its waiters came
+			 * The kernel wakes no thread for a page that existed: its waiters faulted
 			 * while we installed it.
 			 */
 			if (!advanced) {
@@ -122,8 +122,8 @@ static int install_range(struct region *region, enum install_operation operation
 			break;
 		case INSTALL_GONE:
 			/*
-			 * ENOENT also when the range crosses the border of two mappings, as
-			 * mprotect() by the program makes: then each page has its own.
+			 * ENOENT also when the range crosses a border of two mappings, as
+			 * mprotect() by the program makes: then each page is installed alone.
 			 */
 			if (result == -ENOENT && part > region->kernel_page_bytes) {
 				most = region->kernel_page_bytes;

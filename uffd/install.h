@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * install.h - making pages appear in a region: one function that understands what UFFDIO ioctls
- * answer, and the operations built on it. Used by the fault service's thread alone.
+ * install.h - making pages appear in a region: one function that classifies the results of UFFDIO
+ * ioctls, and the operations built on it. Used by the fault service's thread, and wp-sync tracking.
  */
 #ifndef UFFD_INSTALL_H
 #define UFFD_INSTALL_H
@@ -11,9 +11,9 @@
 /* What one UFFDIO_{COPY,ZEROPAGE,POISON,WRITEPROTECT} did. */
 enum install_outcome {
 	INSTALL_DONE,	 /* all of the range */
-	INSTALL_PARTIAL, /* `advanced` bytes of it: go on behind them */
-	INSTALL_EXISTS, /* the page at `advanced` is there already (another fault, or a race): wake and skip it */
-	INSTALL_RETRY, /* the address space was changing (EAGAIN): the same again, behind `advanced` */
+	INSTALL_PARTIAL, /* `advanced` bytes are done: continue behind them */
+	INSTALL_EXISTS, /* the page at `advanced` exists already (another fault, or a race): wake its waiters and skip it */
+	INSTALL_RETRY, /* the address space was changing (EAGAIN): repeat, behind `advanced` */
 	INSTALL_GONE,  /* the address space is going away: nobody waits any more */
 	INSTALL_FATAL, /* anything else: a bug, or no memory */
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * no_failures.c - no system call fails on purpose. A file of its own, so that a test that is linked with
- * tests/inject/inject.c gets that instead, from the same library.
+ * no_failures.c - the library injects no failures. A separate file, so that a test that is linked
+ * with tests/inject/inject.c gets that one instead, from the same library.
  */
 #include "sys.h"
 

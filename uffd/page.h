@@ -28,8 +28,8 @@ static inline bool page_bytes_possible(uint64_t bytes)
 }
 
 /*
- * What arrives together when a page is demanded, and what the working set counts in: so many bytes,
- * whatever the page, since it is bytes that a read costs (fault.c).
+ * The unit that a demand fault loads, and that the working set counts in. In bytes, not pages,
+ * since bytes are what a read costs (fault.c).
  */
 #define PAGE_CLUSTER_BYTES 65536u
 

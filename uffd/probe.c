@@ -60,7 +60,7 @@ bool probe_denies(const char *name)
 	return false;
 }
 
-/* A word that means nothing would deny nothing, and nobody would notice. */
+/* An unknown word would deny nothing, unnoticed, so it is an error. */
 static int check_denials(struct thaw_error *error)
 {
 	const char *at = secure_getenv("THAW_WITHOUT");
@@ -98,13 +98,13 @@ static int new_uffd(enum question way)
 	device = sys_open("/dev/userfaultfd", O_RDWR | O_CLOEXEC, 0);
 	if (device < 0)
 		return device;
-	/* Its argument is not an address but the flags. */
+	/* The argument is not an address but the flags. */
 	fd = sys_ioctl(device, USERFAULTFD_IOC_NEW, (void *)(uintptr_t)flags); // NOLINT
 	close(device);
 	return fd;
 }
 
-/* `features`: those to ask for, and then those there are. */
+/* `features`: in: those to ask for; out: those available. */
 static int open_uffd(enum question way, uint64_t *features)
 {
 	struct uffdio_api api = {.api = UFFD_API, .features = *features};
@@ -156,7 +156,10 @@ static int try_io_uring(void)
 	struct io_uring_params parameters;
 	int fd;
 
-	/* How a ring gets a description of the image that is not the one that holds the lock. */
+	/*
+	 * The ring needs an open file description of its own, apart from the one that holds the
+	 * lock.
+	 */
 	if (access("/proc/self/fd", F_OK))
 		return -errno;
 	memset(&parameters, 0, sizeof(parameters));
@@ -177,7 +180,7 @@ static int try_memfd(void)
 	return 0;
 }
 
-/* The word that denies each, and what the kernel says where it is lacking. */
+/* The word of THAW_WITHOUT that denies each, and the error that a kernel without it returns. */
 static const struct {
 	const char *name;
 	int lacking;
@@ -237,7 +240,7 @@ int probe_ask(enum question question)
 	return answer;
 }
 
-/* Without asking: 1 if nobody has. */
+/* The answer if it was asked already, else 1. */
 static int known_answer(enum question question)
 {
 	int answer;
@@ -279,7 +282,7 @@ int probe_open_uffd(enum delivery delivery, uint64_t features)
 
 /* ---- Why not ---- */
 
-/* Mode 2 of seccomp(2). Nobody is here in mode 1, which would kill him for asking. */
+/* Mode 2 of seccomp(2). In mode 1 the kernel would kill the process for this call. */
 static bool filtered(void)
 {
 	return prctl(PR_GET_SECCOMP) == 2;
@@ -287,7 +290,7 @@ static bool filtered(void)
 
 static const char *why_way(enum question way, int answer)
 {
-	/* A call that asks for no privilege is not forbidden for want of one. */
+	/* User mode needs no privilege, so its EPERM has another reason. */
 	if (answer == -EPERM && (way == ASK_USER_MODE || known_answer(ASK_USER_MODE) == -EPERM))
 		return filtered() ? "a seccomp filter forbids userfaultfd(2)"
 				  : "a security module forbids userfaultfd(2)";
@@ -482,7 +485,7 @@ static int refuse_delivery(enum delivery delivery, const struct wishes *wishes,
 
 	if (delivery == DELIVERY_UFFD) {
 		probe_ask(
-			ASK_USER_MODE); /* a filter that forbids that one, too, is told from privileges */
+			ASK_USER_MODE); /* with its answer, a filter can be distinguished from missing privileges */
 		probe_explain(ASK_PRIVILEGED, probe_ask(ASK_PRIVILEGED), first, sizeof(first));
 		probe_explain(ASK_DEVICE, probe_ask(ASK_DEVICE), second, sizeof(second));
 		return error_set(error, THAW_EKERNEL,
@@ -545,7 +548,7 @@ static int choose_delivery(struct backends *backends, const struct wishes *wishe
 	int code;
 
 	while ((code = delivery_lacks(delivery, wishes))) {
-		/* A program that has run out of descriptors is told so, and not made slow. */
+		/* Being out of descriptors is an error, not a reason for a slower backend. */
 		if (errno_is_transient(code))
 			return error_set(error, code, "cannot ask the kernel for %s: %s%s",
 					 delivery == DELIVERY_SIGNAL ? "a memfd" : "a userfaultfd",
@@ -612,8 +615,8 @@ static int choose_tracker(struct backends *backends, const struct wishes *wishes
 }
 
 /*
- * Threads read where there is no ring, or not even the little locked memory that one takes before Linux
- * 5.12 (ulimit -l).
+ * Threads read where there is no ring, or not even the small locked memory that a ring takes before
+ * Linux 5.12 (ulimit -l).
  */
 static int choose_reader(struct backends *backends, const struct wishes *wishes,
 			 struct thaw_error *error)

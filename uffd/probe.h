@@ -77,12 +77,15 @@ bool errno_is_transient(int answer);
 bool probe_denies(const char *name);
 /* Why the answer was no, with the name of the errno and what the user can do. */
 void probe_explain(enum question question, int answer, char *text, size_t bytes);
-/* Of UFFDIO_API, less what THAW_WITHOUT denies: all of them? False if no way to get a userfaultfd is known. */
+/*
+ * Are all these features of UFFDIO_API available, and none denied by THAW_WITHOUT? False if no way
+ * to get a userfaultfd is known.
+ */
 bool probe_has_features(uint64_t wanted);
 /* 0, or the -errno of what tracking by wp-async lacks: a feature, or PAGEMAP_SCAN. */
 int probe_wp_async_lacks(void);
 
-/* The first kernels with what differs from one architecture to the next. */
+/* The first kernels with these features, which depend on the architecture. */
 #ifdef __aarch64__
 #define WP_SINCE "6.10"
 #define WP_ASYNC_SINCE "6.10"
@@ -98,9 +101,9 @@ int probe_wp_async_lacks(void);
 int probe_open_uffd(enum delivery delivery, uint64_t features);
 
 /*
- * Which back ends to use: the best that are here, or what the environment forces. THAW_EKERNEL: what is
- * forced is not available; -EINVAL: there is no such backend, or two contradict each other; -EMFILE, -ENFILE, -ENOMEM: the
- * question could not be asked. One line says what.
+ * Which backends to use: the best available ones, or those that the environment forces.
+ * THAW_EKERNEL: a forced one is not available; -EINVAL: there is no such backend, or two contradict
+ * each other; -EMFILE, -ENFILE, -ENOMEM: the kernel could not be asked. The error is one line.
  */
 int probe_choose(struct backends *backends, struct thaw_error *error);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* reader.c - what both back ends of reader.h have: the buffers, and the eventfd that wakes. */
+/* reader.c - what both backends of reader.h share: the buffers, and the eventfd for waking. */
 #define _GNU_SOURCE
 #include "reader.h"
 
@@ -35,7 +35,7 @@ int reader_wait(struct reader *reader, enum reader_until until)
 void reader_wake(struct reader *reader)
 {
 	uint64_t one = 1;
-	int before = errno; /* a signal handler's caller has one, too */
+	int before = errno; /* errno is kept, since this may run in a signal handler */
 
 	while (write(reader->wake_fd, &one, sizeof(one)) < 0 && errno == EINTR)
 		;

@@ -22,9 +22,9 @@
 
 struct reader_options {
 	enum reader_kind kind;
-	int image_fd;	     /* of what is read; -1: nothing is. Stays open until reader_close() */
-	int faults_fd;	     /* readable when faults wait; -1: none */
-	unsigned reads;	     /* begun and not completed, at most */
+	int image_fd;	/* of the image; -1: nothing is read. Stays open until reader_close() */
+	int faults_fd;	/* readable when faults wait; -1: none */
+	unsigned reads; /* the most reads begun and not completed */
 	size_t buffer_bytes; /* of each of `reads` buffers; 0: reads go elsewhere */
 	/*
 	 * A read has completed: `result` is how many bytes came (perhaps not all), 0 where the file
@@ -44,10 +44,10 @@ struct reader {
 enum reader_until {
 	READER_NOW,	 /* does not wait */
 	READER_ANYTHING, /* until a read has completed, faults wait or someone wakes */
-	READER_READ,	 /* until a read has completed: for who cannot serve faults now */
+	READER_READ,	 /* until a read has completed: when faults cannot be served now */
 };
 
-/* 0 or what thaw_open() fails with. */
+/* 0 or an error of thaw_open(). */
 int reader_open(struct reader **reader, const struct reader_options *options,
 		struct thaw_error *error);
 /* NULL is fine. No read may be under way, and nobody in reader_wake(). */
@@ -60,16 +60,16 @@ static inline char *reader_buffer(const struct reader *reader, unsigned number)
 }
 
 /*
- * Begin to read: into a buffer, or, if the reader has none, into memory whose absence is no fault of
- * faults_fd. `token` names the read: the address of something. 0, or -errno, which means that more
- * reads were begun than was said.
+ * Begin to read into a buffer, or, if the reader has none, into memory that cannot raise a fault on
+ * faults_fd. `token` names the read: the address of some object. 0, or -errno, also when more reads
+ * are begun than `reads`.
  */
 int reader_read(struct reader *reader, void *token, void *to, unsigned bytes, uint64_t offset);
 
 /*
- * Completes what can be completed, having waited as told; it may come back early. Returns 1 if
- * faults were seen to wait since it last said so (read them until there is none), else 0, or
- * -errno: neither faults nor reads can be waited for any more.
+ * Waits as told, and completes all reads that are done; it may return early. Returns 1 if faults
+ * have been waiting since it last returned 1 (read them until there is none), else 0, or -errno:
+ * waiting is not possible any more.
  */
 int reader_wait(struct reader *reader, enum reader_until until);
 
@@ -81,10 +81,11 @@ void reader_wake(struct reader *reader);
 struct reader_back_end {
 	int (*read)(struct reader *reader, void *token, void *to, unsigned bytes, uint64_t offset);
 	int (*wait)(struct reader *reader, enum reader_until until);
-	void (*close)(struct reader *reader); /* its own part, and the struct that holds it all */
+	void (*close)(
+		struct reader *reader); /* the backend's part, and the struct that contains all */
 };
 
-/* Each makes a struct of its own whose first member is the reader, and prepares that. */
+/* Each allocates a struct whose first member is the reader, and prepares it. */
 int reader_uring_open(struct reader **reader, const struct reader_options *options,
 		      struct thaw_error *error);
 int reader_threads_open(struct reader **reader, const struct reader_options *options,

@@ -38,7 +38,7 @@ struct threads_reader {
 	struct reader reader;
 	struct thread_read *reads;
 	struct read_list free, complete; /* the owner's */
-	bool never_at_once; /* the owner's: this file system does not say what it has */
+	bool never_at_once; /* the owner's: this file system does not support RWF_NOWAIT */
 	pthread_t threads[THREADS];
 	unsigned started; /* the owner's */
 
@@ -68,7 +68,7 @@ static struct thread_read *list_take(struct read_list *list)
 	return read;
 }
 
-/* The whole of `from` behind `to`. */
+/* Append all of `from` to `to`. */
 static void list_move(struct read_list *to, struct read_list *from)
 {
 	if (to->first && from->first)
@@ -110,7 +110,7 @@ static void *thread_main(void *arg)
 		pthread_mutex_unlock(&threads->lock);
 		read_now(threads, read);
 		pthread_mutex_lock(&threads->lock);
-		/* Who made the list begin wakes for all that follow: it is taken as a whole. */
+		/* Only the first entry wakes the owner, since the list is taken as a whole. */
 		first = !threads->done.first;
 		list_add(&threads->done, read);
 		if (first)
@@ -130,7 +130,7 @@ static bool read_at_once(struct threads_reader *threads, struct thread_read *rea
 	return read->result > 0;
 }
 
-/* If there is more to do than threads to do it, one more. false: there is none at all. */
+/* Start one more thread if all are busy. false: there is none at all. */
 static bool have_thread(struct threads_reader *threads)
 {
 	sigset_t all, before;
@@ -176,7 +176,7 @@ static int threads_read(struct reader *reader, void *token, void *to, unsigned b
 	return 0;
 }
 
-/* Those that are complete now, not those that they begin. false: there was none. */
+/* Completes the reads that are done now, not those that they begin. false: there was none. */
 static bool complete(struct threads_reader *threads)
 {
 	struct read_list list = {0};
@@ -200,7 +200,7 @@ static int threads_wait(struct reader *reader, enum reader_until until)
 	bool any = complete(threads);
 	struct pollfd polls[2] = {
 		{.fd = reader->wake_fd, .events = POLLIN},
-		/* It stays readable until its faults are read, and would end every wait. */
+		/* It stays readable until its faults are read, which would end every wait. */
 		{.fd = until == READER_READ ? -1 : reader->options.faults_fd, .events = POLLIN},
 	};
 
@@ -211,7 +211,7 @@ static int threads_wait(struct reader *reader, enum reader_until until)
 	if (polls[0].revents) {
 		uint64_t value;
 
-		/* Before the list is taken: what comes to it afterwards wakes again. */
+		/* Before the list is taken: later entries wake again. */
 		if (read(reader->wake_fd, &value, sizeof(value)) < 0 && errno != EINTR)
 			return -errno;
 		pthread_mutex_lock(&threads->lock);

@@ -23,10 +23,10 @@ struct uring_reader {
 	bool multishot; /* the poll goes on by itself: Linux 5.13 */
 };
 
-/* What a completion is about; reads carry their token instead. */
+/* The kind of a completion; reads carry their token instead. */
 enum { TAG_FAULTS = 1, TAG_WAKE = 2, TAG_LAST = TAG_WAKE };
 
-/* NULL: the ring is full, though it has room for twice of what there can be. */
+/* NULL: the ring is full, although it has room for twice the possible entries. */
 static struct io_uring_sqe *get_sqe(struct uring_reader *uring)
 {
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&uring->ring);
@@ -70,9 +70,9 @@ static int uring_read(struct reader *reader, void *token, void *to, unsigned byt
 	if (!sqe)
 		return -EBUSY;
 	/*
-	 * The buffers are not registered: 2 MiB to allocate and to pin take 0.9 ms of every start, more than all else
-	 * that opening a heap does, and a read is no quicker for it (tests/bench/backends.c). Nor have they to be
-	 * locked memory, of which an ordinary user may have less (ulimit -l).
+	 * The buffers are not registered: measured, to allocate and pin 2 MiB takes 0.9 ms of every
+	 * start, more than everything else that opening a heap does, and a read is no faster for
+	 * it. Nor are they locked memory, of which an ordinary user may have less (ulimit -l).
 	 */
 	io_uring_prep_read(sqe, 0, to, bytes, offset);
 	sqe->flags |= IOSQE_FIXED_FILE;
@@ -127,8 +127,8 @@ static void uring_close(struct reader *reader)
 }
 
 /*
- * A ring gives its files up some time after its process has died. The image's own descriptor holds
- * the lock, which must go with the process: so the ring gets another one.
+ * A ring releases its files some time after its process has died. The lock on the image's own
+ * descriptor must end with the process, so the ring gets another description.
  */
 static int register_image(struct uring_reader *uring, struct thaw_error *error)
 {
@@ -148,11 +148,11 @@ static int register_image(struct uring_reader *uring, struct thaw_error *error)
 	return 0;
 }
 
-/* Whatever is armed here is handed over by the first wait, and so belongs to the thread that waits. */
+/* What is armed here is submitted by the first wait, so it belongs to the waiting thread. */
 static int uring_setup(struct uring_reader *uring, struct thaw_error *error)
 {
 	const struct reader_options *options = &uring->reader.options;
-	/* Reads and both that are armed find room, twice. */
+	/* Room for all reads and both polls, twice. */
 	int code = io_uring_queue_init(2 * options->reads + 4, &uring->ring, 0);
 
 	if (code < 0) {
@@ -163,7 +163,7 @@ static int uring_setup(struct uring_reader *uring, struct thaw_error *error)
 				 : code == -EMFILE ? " (see ulimit -n)"
 						   : "");
 	}
-	/* No feature bit is its own; this one came with it. */
+	/* It has no feature bit of its own; this one came in the same version. */
 	uring->multishot = (uring->ring.features & IORING_FEAT_RSRC_TAGS) &&
 			   !probe_denies("multishot");
 	code = options->image_fd >= 0 ? register_image(uring, error) : 0;

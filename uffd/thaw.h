@@ -309,24 +309,24 @@ struct thaw_result {
 /* Start one. -EBUSY: one is in flight. -EROFS: the heap has no image. */
 THAW_PUBLIC int thaw_checkpoint_begin(struct thaw *heap, enum thaw_reason reason);
 /*
- * The owner has stopped its program for the capture that follows: the pause counts from here and
- * not only from that call. For those who have a state to gather first.
+ * The owner has stopped its program for the following capture: the pause is measured from this call
+ * on. For owners that collect their state first.
  */
 THAW_PUBLIC void thaw_checkpoint_stopped(struct thaw *heap);
 /* Take the generation; phase must be THAW_READY. The state blob, at most 320 MiB, is copied. */
 THAW_PUBLIC int thaw_checkpoint_capture(struct thaw *heap, enum thaw_kind kind, const void *state,
 					size_t state_bytes);
 /*
- * In place of the capture, by an owner that cannot make it: the checkpoint has failed with `code`, for
- * the reason that `why` gives in half a line, and everything is dirty again. Phase as above, else -EINVAL.
+ * Instead of the capture, if the owner cannot make it: the checkpoint fails with `code`, for the
+ * reason `why` (half a line), and all its pages are dirty again. Phase as above, else -EINVAL.
  */
 THAW_PUBLIC int thaw_checkpoint_abandon(struct thaw *heap, int code, const char *why);
 /*
- * Give the generation that is being taken, or the next one, a name, which another one may lose by
- * it; called again, one more. It is made even if nothing has changed. Before the capture. -EINVAL:
- * that cannot be a name; -EBUSY: it was captured already; -ENOSPC: more names than an image can have;
- * -ENOMEM. If the checkpoint fails, which it also does where the image has no room for a name, the
- * names are gone with it.
+ * Name the generation that is being taken, or the next one; the name is taken from another
+ * generation if necessary. Called again, it adds one more name. A named generation is made even if
+ * nothing has changed. Before the capture. -EINVAL: not a valid name; -EBUSY: captured already;
+ * -ENOSPC: more names than an image can have; -ENOMEM. If the checkpoint fails, also because the
+ * image has no room for a name, its names are dropped.
  */
 THAW_PUBLIC int thaw_checkpoint_name(struct thaw *heap, const char *name);
 /* Where it stands. In THAW_DONE, `result` (may be NULL) is filled and the phase becomes idle. */
@@ -341,25 +341,29 @@ THAW_PUBLIC int thaw_checkpoint(struct thaw *heap, enum thaw_reason reason, cons
 				size_t state_bytes, struct thaw_result *result);
 
 /*
- * Failures that may repeat. A program that goes on from a generation and fails without having made a
- * newer one will fail there again, start after start, if its failure follows from what it was. It says
- * so before it ends, and the next start asks, and may go on from an older generation.
+ * Repeated failures. A program that continues from a generation and fails before it has made a
+ * newer one will fail again at every start, if its state is the reason. So it reports the failure
+ * before it ends; the next start asks, and may continue from an older generation.
  *
  * thaw_failed(): the program that was restored from the opened generation has failed. Waits for a
- * capture that is being written. Returns how often in a row that generation has failed, this time
- * included (an open heap counts once, however often it says so); 0, and notes nothing, if a newer
- * generation became durable since the heap was opened, or if there was none to open; -errno if it could
- * not be noted. Becomes durable with one small write and one fdatasync; the image is not changed
- * otherwise. The next generation that becomes durable takes it back, and so does a failure of another
- * generation: the image remembers one.
+ * capture that is being written. Returns how many times in a row that generation has failed,
+ * including this time (an open heap counts once); 0, recording nothing, if a newer generation
+ * became durable since the heap was opened, or there was none to open; -errno if it could not be
+ * recorded. It becomes durable with one small write and one fdatasync; the image is not changed
+ * otherwise. The next durable generation removes the record, and so does a failure of another
+ * generation: the image has room for one.
  */
 THAW_PUBLIC int thaw_failed(struct thaw *heap);
 /*
- * The same for failures that are told apart. `what` stands for this one (a hash of its message, say), and
- * only those of the same number in a row are counted: another one begins at 1. 0 is thaw_failed()'s.
+ * The same for failures of different kinds. `what` identifies the kind (for example a hash of its
+ * message); only failures with the same number in a row are counted: another one starts at 1. 0 is
+ * thaw_failed()'s.
  */
 THAW_PUBLIC int thaw_failed_with(struct thaw *heap, uint64_t what);
-/* How often in a row thaw_failed() was said of the generation the heap was opened from. */
+/*
+ * How many times in a row thaw_failed() was called for the generation that the heap was opened
+ * from.
+ */
 THAW_PUBLIC unsigned thaw_failures(const struct thaw *heap);
 
 /*
@@ -369,24 +373,25 @@ THAW_PUBLIC unsigned thaw_failures(const struct thaw *heap);
  */
 THAW_PUBLIC bool thaw_explain_fault(const void *address, char *line, size_t line_bytes);
 /*
- * For the SIGSEGV handler of a program that installed it after thaw_open(), and with SA_ONSTACK or not
- * as it likes: async-signal-safe, to be called first. True: the page is there now, or may be written;
- * return from the handler. May wait for a read of the image.
+ * For the SIGSEGV handler that a program installed after thaw_open(), with or without SA_ONSTACK:
+ * async-signal-safe; call it first. True: the page is present now, or writable; return from the
+ * handler. May wait for a read of the image.
  */
 THAW_PUBLIC bool thaw_handle_fault(const void *address);
 
 /*
- * Make memory of a heap fit to be handed to a system call: every page of it present and, if `write`,
- * writable. Changes nothing in it; by `write` it counts as written. Needed where the kernel's own faults are
- * not served (see the caveats above), harmless where they are, for buffers, paths, and structs alike.
+ * Prepare memory of a heap for a system call: every page of it present and, if `write`, writable.
+ * The contents do not change; with `write` the pages count as written. Needed where the kernel's
+ * own faults are not served (see the caveats above), harmless elsewhere; for buffers, paths, and
+ * structs alike.
  *
- * Once present, pages stay so. Writable they stay until the next checkpoint: under "wp-sync" and "mprotect"
- * its copying, which begins with thaw_checkpoint_begin(), may protect them again before the system call gets
- * there, which then fails with EFAULT (or is short): touch and call again. A datagram that was to be received
- * would be lost: receive it into other memory.
+ * Once present, pages stay present. They stay writable until the next checkpoint: under "wp-sync"
+ * and "mprotect" its copying, which begins with thaw_checkpoint_begin(), may protect them again
+ * before the system call uses them, which then fails with EFAULT (or is short): touch and call
+ * again. A datagram that was to be received would be lost: receive it into other memory.
  *
- * 0; -EFAULT: the range is not inside one open heap, as far as that is accessible. What cannot be read from
- * the image raises the signal that touching it would. Any thread; async-signal-safe.
+ * 0; -EFAULT: the range is not inside the accessible part of one open heap. A page that cannot be
+ * read from the image raises the same signal as accessing it. Any thread; async-signal-safe.
  */
 THAW_PUBLIC int thaw_touch(const void *address, size_t bytes, bool write);
 
@@ -404,11 +409,16 @@ struct thaw_image_info {
 	uint64_t free_bytes;	  /* in the file, reachable from none */
 	uint64_t holder;	  /* pid of the process that holds the lock; 0: none */
 	unsigned generations;	  /* retained ones */
-	/* What was touched first, in clusters of 64 KiB, after that generation was restored. */
+	/*
+	 * The working set: what was accessed first after that generation was restored, in clusters
+	 * of 64 KiB.
+	 */
 	uint64_t working_set_clusters, working_set_generation;
-	/* How scattered things lie: of the newest generation, how many pages are stored, and in how many
-	 * pieces of the file they lie, read in the heap's order; and of the blocks that nothing
-	 * reaches, how much that is, in how many pieces, and how much in pieces under 64 KiB. */
+	/*
+	 * Fragmentation. Of the newest generation: how many pages are stored, and in how many
+	 * pieces of the file they are when read in the heap's order. Of the free blocks: how many
+	 * bytes, in how many pieces, and how many in pieces under 64 KiB.
+	 */
 	uint64_t newest_pages, newest_pieces;
 	uint64_t unused_bytes, unused_pieces, unused_small_bytes;
 	struct thaw_error
@@ -416,16 +426,19 @@ struct thaw_image_info {
 };
 
 /*
- * An image, opened once: every question that is asked of it gets the answer of one commit, whatever
- * happens to the file's name or is committed meanwhile. All generations that it lists are kept from being
- * written over for as long as it is open, up to a bound: a program that writes very much meanwhile goes
- * on, and what then is gone is told to be (THAW_ENOGEN). Any thread may ask, several at a time. THAW_EFOREIGN,
+ * An image, opened once: all questions to it are answered from one commit, whatever happens to the
+ * file's name or is committed meanwhile. All generations it lists are kept from being overwritten
+ * while it is open, up to a bound: a program that writes very much meanwhile continues, and what is
+ * lost then is reported as THAW_ENOGEN. Any thread may ask, several at a time. THAW_EFOREIGN,
  * THAW_EFORMAT, THAW_EDAMAGED, -errno.
  */
 struct thaw_image;
 THAW_PUBLIC int thaw_image_open(const char *path, struct thaw_image **image,
 				struct thaw_error *error);
-/* The same for the image of an open heap, whatever its name stands for by now. -EROFS: it has none. Owner thread. */
+/*
+ * The same for the image of an open heap, whatever its name refers to now. -EROFS: it has none.
+ * Owner thread.
+ */
 THAW_PUBLIC int thaw_image_of(const struct thaw *heap, struct thaw_image **image,
 			      struct thaw_error *error);
 /* Views of it may stay open. NULL is allowed. */
@@ -460,7 +473,7 @@ struct thaw_view;
  */
 THAW_PUBLIC int thaw_view_open(struct thaw_image *image, uint64_t generation,
 			       struct thaw_view **view, struct thaw_error *error);
-/* Which one it is. Owned by the view. */
+/* The generation that it shows. Owned by the view. */
 THAW_PUBLIC const struct thaw_generation *thaw_view_generation(const struct thaw_view *view);
 /* Its state blob; NULL and 0: it has none. Owned by the view. */
 THAW_PUBLIC const void *thaw_view_state(const struct thaw_view *view, size_t *bytes);
@@ -478,7 +491,7 @@ enum thaw_page_kind {
 	THAW_PAGE_ABSENT, /* never stored: zero */
 	THAW_PAGE_ZERO,	  /* was stored, and is zero now: takes no bytes */
 	THAW_PAGE_STORED,
-	THAW_PAGE_LOST, /* the index that would tell is damaged, or cannot be read */
+	THAW_PAGE_LOST, /* the part of the index for it is damaged, or cannot be read */
 };
 #define THAW_RANK_NONE UINT32_MAX
 
@@ -490,10 +503,11 @@ struct thaw_page_run { /* pages that follow each other, in the heap and in the f
 	uint64_t offset; /* in the file, of the first; 0: not stored */
 };
 /*
- * What the heap of a generation (0: the newest whole one) is made of: every page from the first to
- * the last of the heap, in order, in runs as long as can be. No page is read: the cost is that of the
- * index. Non-zero from `visit` ends it and is returned. THAW_EDAMAGED or -errno: some of it was lost,
- * all the rest was told; THAW_ENOGEN: no such generation, or it was dropped meanwhile.
+ * The pages that the heap of a generation (0: the newest whole one) consists of: all from the first
+ * to the last, in order, in runs as long as possible. No page is read: the cost is that of the
+ * index. A non-zero return of `visit` ends it and is returned. THAW_EDAMAGED or -errno: some pages
+ * were lost, all others were reported; THAW_ENOGEN: no such generation, or it was dropped
+ * meanwhile.
  */
 THAW_PUBLIC int thaw_image_pages(struct thaw_image *image, uint64_t generation,
 				 int (*visit)(void *arg, const struct thaw_page_run *run),
@@ -503,16 +517,16 @@ enum thaw_change_kind {
 	THAW_CHANGE_APPEARED, /* were zero, or beyond the end of the heap */
 	THAW_CHANGE_VANISHED, /* are zero, or beyond the end of the heap */
 	THAW_CHANGE_CHANGED,
-	THAW_CHANGE_LOST, /* an index that would tell is damaged, or cannot be read */
+	THAW_CHANGE_LOST, /* the part of an index for it is damaged, or cannot be read */
 };
 struct thaw_page_change {
 	uint64_t first, pages;
 	enum thaw_change_kind kind;
 };
 /*
- * In which pages the heap of generation `to` differs from that of `from` (0: the newest whole one), in
- * order, in runs as long as can be. Pages are compared by their checksums. The cost is that of what
- * was stored between the two, not of what exists. Return values as above.
+ * The pages in which the heap of generation `to` differs from that of `from` (0: the newest whole
+ * one), in order, in runs as long as possible. Pages are compared by their checksums. The cost is
+ * that of what was stored between the two, not of all pages. Return values as above.
  */
 THAW_PUBLIC int thaw_image_diff(struct thaw_image *image, uint64_t from, uint64_t to,
 				int (*visit)(void *arg, const struct thaw_page_change *change),
@@ -547,9 +561,9 @@ THAW_PUBLIC int thaw_image_verify(const char *path, const struct thaw_verify_ops
 
 #define THAW_TAG_MOVE 0x1u /* take the name from the generation that has it */
 /*
- * Name a generation (0: the newest), or take the name away. Durable when it returns. -EEXIST: another
- * one has it; -ENOSPC: there are too many; -EINVAL: that cannot be a name; THAW_ENOGEN: no such
- * generation, or no such name.
+ * Name a generation (0: the newest), or remove the name. Durable when it returns. -EEXIST: another
+ * one has it; -ENOSPC: too many names; -EINVAL: not a valid name; THAW_ENOGEN: no such generation,
+ * or no such name.
  */
 THAW_PUBLIC int thaw_image_tag(const char *path, const char *name, uint64_t generation,
 			       unsigned flags, struct thaw_error *error);
