@@ -65,8 +65,8 @@ __attribute__((format(printf, 1, 2))) static _Noreturn void broken(const char *f
 
 static void *memory(size_t bytes)
 {
-	void *at = (void *)syscall(SYS_mmap, NULL, bytes, PROT_READ | PROT_WRITE,
-				   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	return at == MAP_FAILED ? NULL : at;
 }
@@ -74,7 +74,7 @@ static void *memory(size_t bytes)
 static void release(void *at, size_t bytes)
 {
 	if (at)
-		syscall(SYS_munmap, at, bytes);
+		munmap(at, bytes);
 }
 
 /* The file as it is now: mapped, since some tests count reads. */
@@ -88,11 +88,10 @@ static bool file_map(struct file *file, int fd)
 	struct stat stat;
 
 	*file = (struct file){0};
-	if (syscall(SYS_fstat, fd, &stat) || !stat.st_size)
+	if (fstat(fd, &stat) || !stat.st_size)
 		return false;
 	file->bytes = (uint64_t)stat.st_size;
-	file->at =
-		(const uint8_t *)syscall(SYS_mmap, NULL, file->bytes, PROT_READ, MAP_SHARED, fd, 0);
+	file->at = mmap(NULL, file->bytes, PROT_READ, MAP_SHARED, fd, 0);
 	return file->at != MAP_FAILED;
 }
 
