@@ -20,7 +20,7 @@ sanitized: all tests
 VM_TESTS := $(shell grep -lE '"(\.\./vm/|js/|cli/|inspect/|policy/)|\bTHAW\b|THAW_BINARY' $(TEST_SOURCES) /dev/null)
 # Without image_retention and crash_states: thousands of commits by one thread, for which TSan takes a quarter of
 # an hour. The fuzz targets have the VM in them.
-LIB_TESTS := $(basename $(filter-out $(VM_TESTS) tests/image_retention.c tests/crash_states.c tests/fuzz_regressions.c, \
+LIB_TESTS := $(basename $(filter-out $(VM_TESTS) tests/image/image_retention.c tests/image/crash_states.c tests/image/fuzz_regressions.c, \
 	$(TEST_SOURCES)))
 
 # TSan's shadow memory wants a fixed layout: setarch -R turns address randomisation off.
@@ -28,7 +28,7 @@ LIB_TESTS := $(basename $(filter-out $(VM_TESTS) tests/image_retention.c tests/c
 tsan: deps
 	$(Q)$(MAKE) tsan-built BUILD=build/tsan SANITIZE=thread CFLAGS="-O1 -g"
 
-tsan-built: $(LIB_TESTS:%=$(BUILD)/%)
+tsan-built: $(patsubst %,$(BUILD)/tests/%,$(notdir $(LIB_TESTS)))
 	$(Q)TSAN_OPTIONS=halt_on_error=1:handle_segv=0:handle_sigbus=0:suppressions=$(CURDIR)/tests/tsan.suppressions \
 		setarch -R scripts/run-tests --timeout 900 $^
 
@@ -41,7 +41,7 @@ coverage-built: all tests
 	$(Q)scripts/run-tests --timeout 900 $(TESTS) || true
 	$(Q)scripts/coverage $(BUILD)
 
-# ---- The fuzz targets for libFuzzer (as a test, with every input that found something: tests/fuzz_regressions.c)
+# ---- The fuzz targets for libFuzzer (as a test, with every input that found something: tests/image/fuzz_regressions.c)
 
 FUZZ_TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_PROGRAMS := $(FUZZ_TARGETS:%=$(BUILD)/fuzz_%)

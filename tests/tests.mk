@@ -2,8 +2,11 @@
 #
 # The tests, the crash simulator, the demo and the benchmarks. Included by the Makefile at the root.
 
-TEST_SOURCES := $(wildcard tests/*.c)
-TESTS := $(TEST_SOURCES:%.c=$(BUILD)/%)
+# The rooms of the sources; the programs lie side by side in $(BUILD)/tests.
+TEST_ROOMS := uffd image js policy inspect cli
+TEST_SOURCES := $(wildcard $(TEST_ROOMS:%=tests/%/*.c))
+TESTS := $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(TEST_SOURCES)))
+vpath %.c $(TEST_ROOMS:%=tests/%)
 BENCH_SOURCES := $(wildcard tests/bench/*.c)
 BENCHES := $(BENCH_SOURCES:%.c=$(BUILD)/%)
 INJECT := $(BUILD)/tests/inject
@@ -20,13 +23,18 @@ $(HARNESS)/kselftest_harness.h: scripts/harness
 
 # The harness is a system header here: its macros are the kernel's to warn about. Its TEST() leaves a parameter unused,
 # its EXPECT_EQ() compares what it is given.
-$(BUILD)/tests/%.o: tests/%.c $(BUILD)/flags | $(HARNESS)/kselftest_harness.h $(GENERATED)/quickjs.h
+define compile_test
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(BASE_CFLAGS) -Wno-unused-parameter -Wno-sign-compare $(WARNINGS_FATAL) $(CFLAGS) $(VM_CFLAGS) $(INCLUDES) \
 		-Itests -isystem $(HARNESS) $(TEST_CFLAGS) -DTHAW_BINARY='"$(abspath $(BUILD))/thaw"' \
 		-DTHAW_INJECTING='"$(abspath $(BUILD))/tests/inject/thaw"' -DTHAW_SOURCE='"$(CURDIR)"' -DTHAW_NPM='"$(CURDIR)/$(NPM)"' \
 		-DCONFINE_BINARY='"$(abspath $(BUILD))/confine"' -MMD -MP -c $< -o $@
+endef
+$(BUILD)/tests/%.o: tests/%.c $(BUILD)/flags | $(HARNESS)/kselftest_harness.h $(GENERATED)/quickjs.h
+	$(compile_test)
+$(TESTS:=.o): $(BUILD)/tests/%.o: %.c $(BUILD)/flags | $(HARNESS)/kselftest_harness.h $(GENERATED)/quickjs.h
+	$(compile_test)
 
 # See tests/timeout.h.
 TEST_SECONDS := $(if $(SANITIZE),300,120)
@@ -47,7 +55,7 @@ $(INJECT)/thaw: $(MAIN_OBJECT) $(INJECT_OBJECTS) $(BUILD)/libvm.a $(BUILD)/libth
 	$(call say,LD,$@)
 	$(Q)$(CC) $(VM_LDFLAGS) $(LDFLAGS) $^ $(VM_LIBS) -o $@
 
-$(patsubst %.c,$(BUILD)/%,$(shell grep -l THAW_INJECT $(TEST_SOURCES) /dev/null)): | $(INJECT)/thaw
+$(patsubst %.c,$(BUILD)/tests/%,$(notdir $(shell grep -l THAW_INJECT $(TEST_SOURCES) /dev/null))): | $(INJECT)/thaw
 
 # Runs a command with fewer privileges: what the tests and scripts/run-tests --under use.
 $(BUILD)/confine: $(CONFINE_OBJECTS)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * fuzz.h - what a fuzz target is, so that two can drive it: libFuzzer (driver.c, `make fuzz`), and
- * tests/fuzz_regressions.c, which is compiled as every other test and needs no clang.
+ * tests/image/fuzz_regressions.c, which is compiled as every other test and needs no clang.
  *
  * No input is kept as it is. The first inputs of a target are written by the library itself (`seed`):
  * so they are of today's format, and the repository holds no binary files. An input that once found

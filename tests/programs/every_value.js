@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
 // every_value.js - one of every kind of value, and what the program itself says of each: a line
-// "name<TAB>words" per value, in the words of look_add_short(). tests/heap_graph.c reads them out of the
+// "name<TAB>words" per value, in the words of look_add_short(). tests/inspect/heap_graph.c reads them out of the
 // image and compares. No getter and no trap may run: they count, and the count is printed at the end.
 import * as namespace from './every_value_module.js';
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Values of every kind, which one machine makes and another one finds as they were
- * (tests/image_travels.c). It leaves generation 1 behind, and ends.
+ * (tests/image/image_travels.c). It leaves generation 1 behind, and ends.
  */
 import { on, checkpoint, exit } from 'thaw'
 

@@ -10,7 +10,7 @@
 //   - iterates with an index: for-of, spreads, array patterns and the constructors of Map and Set call iterators;
 //   - has no template with a value in it (the engine calls String.prototype.concat), no regular expression but with
 //     regExpExec, no async function, no await, no instanceof, and nothing that looks for a species (slice, map, filter).
-// tests/javascript_patched.c patches them one by one.
+// tests/js/javascript_patched.c patches them one by one.
 (function (host, parts) {
 	'use strict';
 

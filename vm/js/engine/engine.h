@@ -27,7 +27,7 @@
  * that met one would fail with EFAULT. So what goes out (js_to_string(), js_to_bytes(),
  * js_exception_text(), names of modules) is copied to memory of the host's, and what comes in
  * (js_string(), js_bytes()) is copied from there. No pointer into linear memory leaves vm/js, nor
- * reaches a function of libc that might pass it on. tests/kernel_never_sees.c watches every
+ * reaches a function of libc that might pass it on. tests/js/kernel_never_sees.c watches every
  * argument of every system call.
  */
 

@@ -5,7 +5,7 @@
  * read in the VM. No other file knows them.
  *
  * They were found by reading heaps of programs whose objects are known. Before a heap is read by
- * this table, graph_check() checks what must hold if it has this layout; tests/heap_graph.c
+ * this table, graph_check() checks what must hold if it has this layout; tests/inspect/heap_graph.c
  * compares every kind of value with what the program itself printed.
  *
  * A JSValue is 8 bytes. Every block that the engine allocates has 8 bytes before it: what the

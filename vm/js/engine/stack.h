@@ -39,7 +39,7 @@
  *  - thread-local storage: the VM's code uses none; the trampolines read words at a constant distance
  *    from the thread's register, and never store its address
  *  - canaries: by 3
- * tests/turn_stack.c checks it.
+ * tests/js/turn_stack.c checks it.
  *
  * Both sides use the process's default floating point control words, which are not switched.
  */

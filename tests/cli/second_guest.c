@@ -11,8 +11,8 @@
 #include <sched.h>
 #include <signal.h>
 
-#include "../vm/guest.h"
-#include "../vm/policy/runtime.h"
+#include "../../vm/guest.h"
+#include "../../vm/policy/runtime.h"
 #include "support.h"
 
 /* Its state: what it is, then what its owner knows. */

@@ -12,8 +12,8 @@
 #include "kselftest_harness.h"
 
 #include "by_path.h"
-#include "../vm/js/state/blob.h"
-#include "../vm/policy/runtime.h"
+#include "../../vm/js/state/blob.h"
+#include "../../vm/policy/runtime.h"
 #include "support.h"
 
 /* One turn without end, that says now and then how far it is. `n` is checked by its own digest. */

@@ -9,7 +9,7 @@
 
 #include "kselftest_harness.h"
 
-#include "../vm/js/engine/stack.h"
+#include "../../vm/js/engine/stack.h"
 
 #define ADDRESS ((void *)0x220000000000ull) /* as JS_PLACE_ADDRESS, out of everybody's way */
 

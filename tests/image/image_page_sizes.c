@@ -2,7 +2,7 @@
 /*
  * image_page_sizes.c - an image of pages larger than 4 KiB, as kernels with such pages make them, is as
  * good as any: its history, its free space, copies, damage and what is read of it, on a kernel with
- * smaller pages too. (tests/heap_persists.c and others ask the same of heaps, crash_states.c of what a
+ * smaller pages too. (tests/uffd/heap_persists.c and others ask the same of heaps, crash_states.c of what a
  * power cut leaves.)
  */
 #include "kselftest_harness.h"

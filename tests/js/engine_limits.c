@@ -15,7 +15,7 @@
 
 #include "kselftest_harness.h"
 
-#include "../vm/js/engine/engine.h"
+#include "../../vm/js/engine/engine.h"
 #include "jobs.h"
 #include "support.h"
 

@@ -11,8 +11,8 @@
 #include "kselftest_harness.h"
 
 #include "by_path.h"
-#include "../vm/js/state/blob.h"
-#include "../vm/policy/runtime.h"
+#include "../../vm/js/state/blob.h"
+#include "../../vm/policy/runtime.h"
 #include "support.h"
 
 FIXTURE(traps)

@@ -8,11 +8,11 @@
 
 #include "support.h"
 
-#include "../vm/inspect/heap_diff.h"
-#include "../vm/inspect/describe.h"
-#include "../vm/inspect/export_json.h"
-#include "../vm/inspect/heap_snapshot.h"
-#include "../vm/js/engine/heap_layout.h"
+#include "../../vm/inspect/heap_diff.h"
+#include "../../vm/inspect/describe.h"
+#include "../../vm/inspect/export_json.h"
+#include "../../vm/inspect/heap_snapshot.h"
+#include "../../vm/js/engine/heap_layout.h"
 
 /* One program for all tests: run it until it has said all, let it write a last generation. */
 static char *directory, *image, *said;

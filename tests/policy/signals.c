@@ -9,7 +9,7 @@
 #include <sys/syscall.h>
 
 #include "by_path.h"
-#include "../vm/js/engine/engine.h"
+#include "../../vm/js/engine/engine.h"
 #include "support.h"
 #include "thaw.h"
 

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../vm/cli/repl.h"
+#include "../../vm/cli/repl.h"
 #include "kselftest_harness.h"
 
 TEST(bytes_keep_three_digits)

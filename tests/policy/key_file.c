@@ -8,7 +8,7 @@
 
 #include <sodium.h>
 
-#include "../vm/policy/key.h"
+#include "../../vm/policy/key.h"
 #include "kselftest_harness.h"
 
 #include "support.h"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Restore touches only what it must: opening a heap of 1 GiB reads nothing of size, one touched
- * page brings one cluster, and what is resident is what was touched. (tests/javascript_restore.c
+ * page brings one cluster, and what is resident is what was touched. (tests/js/javascript_restore.c
  * asks the same of a JavaScript heap.) It is bytes that count, not pages of the image, which may be
  * larger than the kernel's. For those, and where time is short (tests/patience.h), 64 MiB have to do.
  */

@@ -9,8 +9,8 @@
 #include <sys/resource.h>
 #include <termios.h>
 
-#include "../vm/base/output_pieces.h"
-#include "../vm/js/state/blob.h"
+#include "../../vm/base/output_pieces.h"
+#include "../../vm/js/state/blob.h"
 #include "by_path.h"
 #include "support.h"
 #include "thaw.h"

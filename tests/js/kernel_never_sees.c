@@ -14,7 +14,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
-#include "../vm/js/engine/engine.h"
+#include "../../vm/js/engine/engine.h"
 #include "support.h"
 
 #define PROGRAMS THAW_SOURCE "/tests/programs/"

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * thaw diff at the level of pages: what it says, to people and to programs. (tests/image_pages.c asks
+ * thaw diff at the level of pages: what it says, to people and to programs. (tests/image/image_pages.c asks
  * whether it is right.)
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
 
-#include "../vm/cli/page_changes.h"
+#include "../../vm/cli/page_changes.h"
 #include "image_model.h"
 #include "support.h"
 

@@ -8,8 +8,8 @@
 
 #include "kselftest_harness.h"
 
-#include "../vm/js/modules/sources.h"
-#include "../vm/js/engine/state.h"
+#include "../../vm/js/modules/sources.h"
+#include "../../vm/js/engine/state.h"
 #include "support.h"
 
 FIXTURE(changed)

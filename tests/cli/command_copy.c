@@ -6,7 +6,7 @@
 #include "kselftest_harness.h"
 
 #include "by_path.h"
-#include "../vm/js/engine/engine.h"
+#include "../../vm/js/engine/engine.h"
 #include "support.h"
 #include "thaw.h"
 

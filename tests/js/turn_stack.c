@@ -25,7 +25,7 @@
 
 #include "kselftest_harness.h"
 
-#include "../vm/js/engine/engine.h"
+#include "../../vm/js/engine/engine.h"
 #include "support.h"
 
 #define MAPPINGS_MAX 512

@@ -14,7 +14,7 @@
 
 #include "kselftest_harness.h"
 
-#include "../vm/js/engine/engine.h"
+#include "../../vm/js/engine/engine.h"
 #include "jobs.h"
 
 static const struct {

@@ -2,7 +2,7 @@
 /*
  * A heap whose pages are larger than the kernel's, because another kernel made its image: it opens, and
  * whatever the program does to single pages of the kernel's is right; one whose pages are smaller is
- * refused in one line. THAW_PAGE_BYTES stands for the other kernels. (tests/heap_persists.c,
+ * refused in one line. THAW_PAGE_BYTES stands for the other kernels. (tests/uffd/heap_persists.c,
  * restore_lazy.c, restore_damaged.c, write_tracking.c and javascript_kills.c have such pages too.)
  */
 #define _GNU_SOURCE

@@ -8,7 +8,7 @@
 
 #include <sys/mount.h>
 
-#include "../vm/js/engine/engine.h"
+#include "../../vm/js/engine/engine.h"
 #include "support.h"
 #include "thaw.h"
 

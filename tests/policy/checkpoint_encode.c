@@ -6,8 +6,8 @@
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
 
-#include "../vm/js/state/blob.h"
-#include "../vm/policy/runtime.h"
+#include "../../vm/js/state/blob.h"
+#include "../../vm/policy/runtime.h"
 #include "support.h"
 
 static unsigned refusals; /* so many times there is no memory for it */
