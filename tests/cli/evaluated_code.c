@@ -236,6 +236,22 @@ TEST_F(code, a_question_finishes_nothing_and_revives_nothing)
 }
 
 /* Its help says so. */
+TEST_F(code, object_prototype_changes_no_result)
+{
+	RUN(0, "side\n1\n", "-p",
+	    "Object.prototype.then = function (r) { r(9) }; console.log('side'); 1");
+	RUN(0, "2\n", "-p", "Object.prototype.then = function (r) { r(9) }; await 0; 2");
+	RUN(0, "{ value: 3 }\n", "-p", "Object.prototype.value = 7; ({ value: 3 })");
+	RUN(0, "4\n", "-p",
+	    "Object.defineProperty(Object.prototype, 'value', {"
+	    " set(v) { console.log('set') }, get() { return 8 } }); 4");
+	RUN(0, "5\n", "-p",
+	    "Object.defineProperty(Object.prototype, 'value', { set(v) { throw v } }); 5");
+	RUN(0, "6\n", "-p", "Object.freeze(Object.prototype); 6");
+	/* What a program awaits itself is followed. */
+	RUN(0, "9\n", "-p", "Object.prototype.then = function (r) { r(9) }; await {}");
+}
+
 TEST_F(code, the_help_tells)
 {
 	program_run(&self->program, NULL, THAW("-p", "--help"));

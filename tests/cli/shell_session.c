@@ -134,6 +134,38 @@ TEST_F(session, what_is_no_variable_stays)
 	EXPECT_STREQ("'undefined'\n", self->program.output);
 }
 
+/* ---- Patches ---- */
+
+TEST_F(session, a_then_on_object_prototype_hides_no_answer)
+{
+	EXPECT_LINES("0\n1\n1\n1\n", "Object.prototype.then = function (r) { r(9) }; 0\n1\n"
+				     "globalThis.z = 1\nz\n");
+	EXPECT_LINES("1\n2\n3\n", "z\nlet z = 2\nz\nawait 3\n");
+	EXPECT_LINES("9\n8\n", "await {}\nawait { then(r) { r(8) } }\n");
+	EXPECT_EQ(1, SHELL("throw 4\n"));
+	EXPECT_SAID("Uncaught 4");
+}
+
+TEST_F(session, a_value_on_object_prototype_is_no_answer)
+{
+	EXPECT_LINES("[Function (anonymous)]\n1\n{}\n2\n",
+		     "Object.prototype.get = 5; Object.prototype.value = 7; "
+		     "Object.prototype.then = function (r) { r(9) }\n1\n({})\nlet zz = 2\nzz\n");
+}
+
+TEST_F(session, accessors_on_object_prototype_are_not_called)
+{
+	static const char lines[] =
+		"for (const key of ['then', 'value', 'done', 'get', 'set', 'writable', '_', 'name',"
+		" 'index', 'constructor', 'message', 'stack', 'promise', 'resolve', 'length',"
+		" Symbol.toPrimitive, Symbol.toStringTag]) Object.defineProperty(Object.prototype,"
+		" key, { __proto__: null, get() { throw 1 }, set() { throw 2 } }); 3\n"
+		"'four'\nlet x = 5\nvar x = 6\nx\n_\nawait 7\nfunction f() { return 8 }\nf()\n";
+
+	EXPECT_LINES("3\n'four'\n6\n6\n7\n8\n", lines);
+	EXPECT_LINES("6\n", "x\n");
+}
+
 /* ---- What is piped ---- */
 
 TEST_F(session, a_failed_line_shows_in_the_exit_code)

@@ -487,6 +487,53 @@ TEST_F(engine, async_scripts)
 	js_free(engine, promise);
 }
 
+/* Whatever a script ends with, the object that its value comes in has no prototype. */
+TEST_F(engine, no_prototype_reaches_the_value_of_an_async_script)
+{
+	static const char *const scripts[] = {
+		"42",
+		"await 42",
+		"await null; 42 // the end",
+		"'use strict'; 42",
+		"let a = 40; { let b = 1, c = 1; var f = () => a + b; a + b + c }",
+		"if (0) throw 1; else 42",
+		"if (1) 42; else throw 1",
+		"for (const x of [42]) try { x } finally { 1 }",
+		"try { throw 42 } catch (e) { e }",
+		"for await (const x of [1, 42]) x",
+		"out: { 42; break out }",
+		"switch (1) { case 1: 42; break; default: throw 1 }",
+		"with ({ p: 42 }) p",
+		"eval('var q = 42'); q",
+		"{ using u = null; 42 }",
+		"{ await using u = null; 42 }",
+		"function f() { return 42 } class C {} f()",
+		"var v0 = 42; v0; function g() {}",
+		"let i = 0; do 42; while (i++ < 3)",
+		"arguments = 42",
+		"42; var unused",
+	};
+	struct js_engine *engine = self->engine;
+
+	for (unsigned i = 0; i < sizeof(scripts) / sizeof(scripts[0]); i++) {
+		js_value promise = js_eval(engine, scripts[i], strlen(scripts[i]), "repl",
+					   JS_EVAL_ASYNC | JS_EVAL_REDECLARE);
+		js_value result, value, inherited;
+
+		ASSERT_NE(0, promise) TH_LOG("%s", scripts[i]);
+		run_jobs(engine, 0, NULL);
+		result = js_promise_result(engine, promise);
+		value = js_get(engine, result, "value");
+		inherited = js_get(engine, result, "toString");
+		EXPECT_EQ(42, js_to_number(engine, value)) TH_LOG("%s", scripts[i]);
+		EXPECT_TRUE(js_is_undefined(engine, inherited)) TH_LOG("%s", scripts[i]);
+		js_free(engine, inherited);
+		js_free(engine, value);
+		js_free(engine, result);
+		js_free(engine, promise);
+	}
+}
+
 TEST_F(engine, clocks_and_randomness)
 {
 	EXPECT_RUN("true",

@@ -58,6 +58,8 @@ static void run_compile(void *arg)
 	if (value_has_tag(made, TAG_EXCEPTION))
 		return;
 	compile->done = true;
+	if (flags & EVAL_ASYNC)
+		shield_completion(engine, made);
 	if (compile->flags & JS_EVAL_COMPILE_ONLY)
 		VM(engine, JS_FreeValue, engine->context, made);
 	else if (compile->flags & JS_EVAL_MODULE)

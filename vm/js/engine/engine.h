@@ -133,8 +133,9 @@ const char *js_trapped(const struct js_engine *engine);
  * Module: a promise.
  */
 #define JS_EVAL_SCRIPT 0u
-#define JS_EVAL_MODULE 1u	/* `name` is the absolute path, import.meta.url its file:// URL */
-#define JS_EVAL_ASYNC 2u	/* a script with top-level await; result is a promise of {value} */
+#define JS_EVAL_MODULE 1u /* `name` is the absolute path, import.meta.url its file:// URL */
+/* A script with top-level await: a promise of {value}, which has no prototype. */
+#define JS_EVAL_ASYNC 2u
 #define JS_EVAL_COMPILE_ONLY 4u /* syntax check; returns undefined */
 #define JS_EVAL_REDECLARE 8u	/* a script may declare again what an earlier one declared */
 js_value js_eval(struct js_engine *engine, const char *code, size_t bytes, const char *name,

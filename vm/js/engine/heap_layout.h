@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * heap_layout.h - the memory layout of quickjs-wasi 3.6.2 (QuickJS-NG 0.17.0 for wasm32): the
- * offsets, in bytes, of the fields that vm/inspect reads in a heap, and that redeclare.c and kinds.c
- * read in the VM. No other file knows them.
+ * offsets, in bytes, of the fields that vm/inspect reads in a heap, and that redeclare.c,
+ * completion.c and kinds.c read in the VM. No other file knows them.
  *
  * They were found by reading heaps of programs whose objects are known. Before a heap is read by
  * this table, graph_check() checks what must hold if it has this layout; tests/inspect/heap_graph.c
@@ -138,6 +138,8 @@ enum { /* what JSObject has at OBJ_DATA, by class */
 enum { CELL_DETACHED = 8, CELL_POINTER = 12, CELL_VALUE = 16 };
 
 enum { /* JSFunctionBytecode */
+       BC_CODE = 12,
+       BC_CODE_BYTES = 16,
        BC_NAME = 20,
        BC_VARIABLES = 24,
        BC_CLOSURE = 28,

@@ -15,11 +15,7 @@
 #include "heap_layout.h"
 #include "state.h"
 
-enum { /* JSFunctionBytecode of quickjs-wasi 3.6.2, besides heap_layout.h */
-       BC_CODE = 12,
-       BC_CODE_BYTES = 16,
-};
-enum {			       /* its instructions: one byte, then the operands */
+enum {			       /* instructions of quickjs-wasi 3.6.2: one byte, then the operands */
        OP_FCLOSURE = 3,	       /* u32: index of a constant */
        OP_DEFINE_VAR = 0x3d,   /* atom, u8: flags */
        OP_CHECK_DEFINE = 0x3e, /* atom, u8: flags */

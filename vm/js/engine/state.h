@@ -219,6 +219,10 @@ u64 value_string(struct js_engine *engine, const char *text, size_t bytes);
 /* Prepare for names that a compiled script declares again. False: an exception is pending. */
 bool redeclare(struct js_engine *engine, u64 script);
 
+/* ---- completion.c: on the VM's stack ---- */
+/* No prototype reaches the completion value of a compiled script with top-level await. */
+void shield_completion(struct js_engine *engine, u64 script);
+
 /* ---- exception.c ---- */
 u64 exception_new(struct js_engine *engine, const char *type,
 		  const char *text); /* an Error, or an exception while making it */
