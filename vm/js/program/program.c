@@ -331,7 +331,7 @@ static void *program_save(struct guest *guest, bool changed, size_t *bytes)
 	return js_blob_encode(&blob, bytes);
 }
 
-_Noreturn static void program_abandon(struct guest *guest, const char *why)
+__attribute__((noreturn)) static void program_abandon(struct guest *guest, const char *why)
 {
 	js_turn_abandon(program_of(guest)->engine, why);
 }
