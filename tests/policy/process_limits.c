@@ -194,10 +194,50 @@ TEST_F(limits, threads)
 	if (access(THAW_BINARY, X_OK))
 		SKIP(return, "the build's directory is not for everybody");
 	setenv("HOME", self->directory, 1);
-	for (int limit = 3; limit <= 12; limit++)
+	for (int limit = 2; limit <= 12; limit++)
 		good += all_agree(_metadata, self, RLIMIT_NPROC, limit, "ulimit -u");
 	EXPECT_LT(0, good);
-	EXPECT_GT(10, good);
+	EXPECT_GT(11, good);
+}
+
+static bool refuses(struct __test_metadata *_metadata, FIXTURE_DATA(limits) * self, int limit,
+		    int code)
+{
+	EXPECT_TRUE(!code || (code == 69 && is_one_line(self->program.errors, "ulimit -u allows")))
+	{
+		TH_LOG("%d: %d: %s", limit, code, self->program.errors);
+	}
+	return code;
+}
+
+/* Without the thread that makes it durable. */
+TEST_F(limits, a_program_that_could_not_be_durable_does_not_begin)
+{
+	NEEDS_PLAIN_BUILD;
+	if (geteuid())
+		SKIP(return, "only root can become a user who has no other processes");
+	ASSERT_EQ(0, chown(self->directory, NOBODY, NOBODY));
+	ASSERT_EQ(0, setgid(NOBODY));
+	ASSERT_EQ(0, setuid(NOBODY));
+	if (access(THAW_BINARY, X_OK))
+		SKIP(return, "the build's directory is not for everybody");
+	setenv("HOME", self->directory, 1);
+	unlink(self->script);
+	support_write(self->script, "console.log('it runs')\n");
+	/* This process is one of the user's; how many the program needs depends on the kernel. */
+	for (int limit = 2; limit <= 6; limit++) {
+		int code = LIMITED(RLIMIT_NPROC, limit, "run", "--every", "50ms", self->script);
+		bool refused = refuses(_metadata, self, limit, code);
+
+		EXPECT_TRUE(refused || limit > 2);
+		EXPECT_FALSE(refused && limit > 5);
+		EXPECT_STREQ(refused ? "" : "it runs\n", self->program.output);
+		EXPECT_EQ(refused, !!access("app.thaw", F_OK));
+		unlink("app.thaw");
+		code = LIMITED(RLIMIT_NPROC, limit, "-i", "app.thaw", "-e", "1");
+		EXPECT_EQ(refused, refuses(_metadata, self, limit, code));
+		unlink("app.thaw");
+	}
 }
 
 TEST_F(limits, a_check_leaves_nothing_behind)

@@ -6,11 +6,13 @@
  * Called by runtime.c, loop.c and files.c, owner's thread. What is asked for is given back at once: other
  * threads of this process may take it meanwhile, but a program that starts has none that do.
  */
+#define _GNU_SOURCE /* tgkill() */
 #include "process_limits.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -90,11 +92,57 @@ int limits_want_descriptors(unsigned count)
 	return code;
 }
 
-static void *wait_for_the_others(void *lock)
+/* One of the threads that are asked for. */
+struct asked {
+	pthread_t thread;
+	pthread_mutex_t *all_are_there;
+	pid_t id;
+};
+
+static void *wait_for_the_others(void *arg)
 {
-	pthread_mutex_lock(lock);
-	pthread_mutex_unlock(lock);
+	struct asked *asked = arg;
+
+	asked->id = gettid();
+	pthread_mutex_lock(asked->all_are_there);
+	pthread_mutex_unlock(asked->all_are_there);
 	return NULL;
+}
+
+/* A thread that was joined still counts for a moment: until the kernel does not know it any more. */
+static void give_back(struct asked *asked)
+{
+	pthread_join(asked->thread, NULL);
+	for (unsigned looks = 0; looks < 1000 && !tgkill(getpid(), asked->id, 0); looks++)
+		usleep(10);
+}
+
+static int want_threads(unsigned wanted, const pthread_attr_t *attributes)
+{
+	struct asked *asked = calloc(wanted, sizeof(*asked));
+	pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	unsigned started = 0;
+	int code = 0;
+
+	if (!asked)
+		return -ENOMEM;
+	pthread_mutex_lock(&lock);
+	while (!code && started < wanted) {
+		asked[started].all_are_there = &lock;
+		code = -pthread_create(&asked[started].thread, attributes, wait_for_the_others,
+				       &asked[started]);
+		started += !code;
+	}
+	pthread_mutex_unlock(&lock);
+	while (started)
+		give_back(&asked[--started]);
+	free(asked);
+	return code;
+}
+
+int limits_want_thread(void)
+{
+	return want_threads(1, NULL);
 }
 
 /* How many threads libuv's pool will have, each with a stack as large as the main thread's may become. */
@@ -108,29 +156,15 @@ static unsigned pool_threads(void)
 
 int limits_want_pool(void)
 {
-	const unsigned wanted = pool_threads();
-	pthread_t *threads = calloc(wanted, sizeof(*threads));
-	pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 	struct rlimit stack;
 	pthread_attr_t attributes;
-	unsigned started = 0;
-	int code = 0;
+	int code;
 
-	if (!threads)
-		return -ENOMEM;
 	pthread_attr_init(&attributes);
 	if (!getrlimit(RLIMIT_STACK, &stack) && stack.rlim_cur != RLIM_INFINITY &&
-	    stack.rlim_cur >= PTHREAD_STACK_MIN)
+	    stack.rlim_cur >= (rlim_t)PTHREAD_STACK_MIN)
 		pthread_attr_setstacksize(&attributes, stack.rlim_cur & ~(rlim_t)0xffff);
-	pthread_mutex_lock(&lock);
-	while (!code && started < wanted) {
-		code = -pthread_create(&threads[started], &attributes, wait_for_the_others, &lock);
-		started += !code;
-	}
-	pthread_mutex_unlock(&lock);
-	while (started)
-		pthread_join(threads[--started], NULL);
+	code = want_threads(pool_threads(), &attributes);
 	pthread_attr_destroy(&attributes);
-	free(threads);
 	return code;
 }

@@ -11,6 +11,8 @@
 void limits_explain(struct thaw_error *error, int code);
 /* Are so many more descriptors to be had, at most 16? 0, -EMFILE or -ENFILE. */
 int limits_want_descriptors(unsigned count);
+/* Is one more thread to be had? 0, -EAGAIN or -ENOMEM. */
+int limits_want_thread(void);
 /* Are the threads of libuv's pool to be had? 0, -EAGAIN or -ENOMEM. */
 int limits_want_pool(void);
 

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/process_limits.h"
 #include "internal.h"
 
 /*
@@ -174,6 +175,7 @@ bool owner_take_outcome(struct runtime *rt, struct guest_outcome *outcome)
 static int begin(struct runtime *rt, enum thaw_reason reason)
 {
 	int code = thaw_checkpoint_begin(rt->heap, reason);
+	struct thaw_error error;
 
 	if (code == -EBUSY)
 		return code;
@@ -182,7 +184,10 @@ static int begin(struct runtime *rt, enum thaw_reason reason)
 	rt->checkpoints.capture_taken = false;
 	if (code) {
 		rt->checkpoints.name_count = 0;
-		failed(rt, rt->checkpoints.requested, code, NULL);
+		failure(&error, code, "cannot start the thread that writes it: %s",
+			thaw_strerror(code));
+		limits_explain(&error, code);
+		failed(rt, rt->checkpoints.requested, code, &error);
 	}
 	return code;
 }

@@ -297,6 +297,19 @@ static int print_rest(struct runtime *rt, struct thaw_error *error)
 	return 0;
 }
 
+/*
+ * The thread that writes checkpoints is started by the first of them. A program that cannot have it would
+ * run with nothing durable: it does not begin.
+ */
+static int want_checkpoints(const struct runtime *rt, struct thaw_error *error)
+{
+	int code = rt->options.image ? limits_want_thread() : 0;
+
+	return code ? failure(error, code, "cannot start the thread that writes checkpoints: %s",
+			      thaw_strerror(code))
+		    : 0;
+}
+
 int runtime_open(const struct runtime_options *options, struct runtime **runtime,
 		 struct thaw_error *error)
 {
@@ -336,11 +349,13 @@ int runtime_open(const struct runtime_options *options, struct runtime **runtime
 	if (!code)
 		code = checkpoints_open(rt, error);
 	if (!code)
+		code = want_checkpoints(rt, error);
+	if (!code)
 		code = print_rest(rt, error);
 	if (code) {
 		runtime_close(rt);
 		limits_explain(error, code);
-		return code;
+		return code == -EAGAIN ? THAW_EKERNEL : code; /* of threads there are too few */
 	}
 	rt->restore_ns = clock_monotonic_ns();
 	signals_open(rt);
