@@ -232,6 +232,14 @@ TEST_F(session, input_that_cannot_be_read_is_an_error)
 	EXPECT_SAID("standard input cannot be read: Bad file descriptor");
 }
 
+TEST_F(session, a_place_that_cannot_be_made_is_named)
+{
+	unsetenv("XDG_STATE_HOME");
+	setenv("HOME", "/dev/null", 1);
+	EXPECT_EQ(74, program_run(&self->program, NULL, THAW("repl")));
+	EXPECT_SAID("cannot make /dev/null/.local/state/thaw: Not a directory");
+}
+
 TEST_F(session, a_line_may_be_long)
 {
 	FILE *file = fopen(self->input, "w");

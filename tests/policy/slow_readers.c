@@ -465,6 +465,44 @@ TEST_F(readers, that_cannot_take_it)
 }
 
 /* What an image says of it is checked before anything is printed. */
+/* However it is printed: why it did not arrive, or nothing where nobody wanted it. */
+TEST_F(readers, that_are_not_there)
+{
+	static const char full[] = "No space left on device";
+	static const struct {
+		int code;
+		const char *said, *command;
+	} cases[] = {
+		{74, full, "echo 1+1 | $T repl -i $D/q.thaw > /dev/full"},
+		{74, "Bad file descriptor", "echo 1+1 | $T repl -i $D/q.thaw >&-"},
+		{74, full, "echo 'console.log(1)' | $T repl -i $D/q.thaw > /dev/full"},
+		{0, "", "echo 'console.log(1)' | $T repl -i $D/q.thaw >&-"},
+		{0, "", "$T -e 'console.log(1)' >&-"},
+		{74, full, "$T -e 'console.log(1)' > /dev/full"},
+		{74, full, "$T -p 1 > /dev/full"},
+		{74, full, "$T log $D/q.thaw > /dev/full"},
+		{0, "141\n", "(sleep 0.2; $T -p 1; echo $? >&2) | true"},
+		{0, "141\n", "(sleep 0.2; $T -e 'console.log(1)'; echo $? >&2) | true"},
+		{0, "141\n", "(sleep 0.2; echo 1 | $T repl -i $D/q.thaw; echo $? >&2) | true"},
+		{0, "141\n", "(sleep 0.2; $T log $D/q.thaw; echo $? >&2) | true"},
+	};
+
+	setenv("T", THAW_BINARY, 1);
+	setenv("D", self->directory, 1);
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		const char *said = cases[i].said;
+
+		program_free(&self->program);
+		EXPECT_EQ(cases[i].code,
+			  program_run(&self->program, NULL,
+				      (const char *const[]){"sh", "-c", cases[i].command, NULL}))
+		TH_LOG("%s: %s", cases[i].command, self->program.errors);
+		EXPECT_TRUE(*said && *said > '9' ? strstr(self->program.errors, said) != NULL
+						 : !strcmp(self->program.errors, said))
+		TH_LOG("%s: %s", cases[i].command, self->program.errors);
+	}
+}
+
 TEST(stored_output_is_checked)
 {
 	static const struct {

@@ -148,6 +148,10 @@ const char *cli_nearest(const char *word, const char *const *candidates);
 
 /* One line on stderr, "thaw: ...". Returns `exit_code`, so that a caller can return it at once. */
 int cli_fail(int exit_code, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Write what was printed. What failed is remembered: errno is another's by the end. */
+void cli_flush(void);
+/* At the end: has all that was printed arrived? If not, says why; an exit code. */
+int cli_output_end(void);
 /*
  * The same for a library call that failed: prints the text of the error and returns the exit code
  * for its code.

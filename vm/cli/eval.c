@@ -20,7 +20,7 @@ static int evaluate(struct runtime *runtime, const struct cli_options *options, 
 	} else if (answer.text && options->print) {
 		fwrite(answer.text, 1, answer.bytes, stdout);
 		putchar('\n');
-		fflush(stdout);
+		cli_flush();
 	}
 	free(answer.text);
 	return code;

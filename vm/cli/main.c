@@ -163,8 +163,8 @@ int main(int argc, char **argv)
 	setlocale(LC_CTYPE, "");
 	code = dispatch(argc, argv);
 	/* Output that did not arrive is a failure, whatever else went well. */
-	if ((fflush(stdout) || ferror(stdout)) && !code)
-		code = cli_fail(EXIT_IO, "standard output: %s", strerror(errno));
+	if (!code)
+		code = cli_output_end();
 	if (runtime_left_threads())
 		_exit(code);
 	return code;

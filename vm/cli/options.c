@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,26 @@
 #define OPTIONS_MAX 24
 
 /* Escaped: the name of a file, or what an image contains, must not control the terminal. */
+static int output_error; /* of the first write that failed */
+
+void cli_flush(void)
+{
+	if (fflush(stdout) && !output_error)
+		output_error = errno;
+}
+
+int cli_output_end(void)
+{
+	cli_flush();
+	if (output_error == EPIPE)
+		return 128 + SIGPIPE; /* nobody reads, and nobody wants to hear of it */
+	if (output_error)
+		return cli_fail(EXIT_IO, "standard output: %s", strerror(output_error));
+	if (ferror(stdout))
+		return cli_fail(EXIT_IO, "standard output: not all of it could be written");
+	return 0;
+}
+
 int cli_fail(int exit_code, const char *format, ...)
 {
 	char *line = NULL, *escaped = NULL;
@@ -32,7 +53,7 @@ int cli_fail(int exit_code, const char *format, ...)
 	escaped = length ? malloc(length) : NULL;
 	if (escaped)
 		thaw_escape(line, escaped, length);
-	fflush(stdout);
+	cli_flush();
 	fprintf(stderr, "thaw: %s\n", escaped ? escaped : "out of memory");
 	free(escaped);
 	free(line);

@@ -47,7 +47,10 @@ static bool directories_make(const char *path)
 	return !mkdir(part, 0700) || errno == EEXIST;
 }
 
-/* $XDG_STATE_HOME/thaw or ~/.local/state/thaw (XDG Base Directory Specification 0.8). */
+/*
+ * $XDG_STATE_HOME/thaw or ~/.local/state/thaw (XDG Base Directory Specification 0.8). False: there is none,
+ * for the reason in errno; without a path, nothing says where.
+ */
 static bool state_directory(char *path, size_t room)
 {
 	const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
@@ -59,7 +62,20 @@ static bool state_directory(char *path, size_t room)
 		length = snprintf(path, room, "%s/.local/state/thaw", home);
 	else
 		return false;
+	errno = ENAMETOOLONG;
 	return length < (int)room && directories_make(path);
+}
+
+static int fail_place(const char *path, int error)
+{
+	if (*path)
+		return cli_fail(EXIT_IO,
+				"no place for the default image: cannot make %s: %s (set HOME or "
+				"XDG_STATE_HOME, or name an image)",
+				path, strerror(error));
+	return cli_fail(
+		EXIT_IO,
+		"no place for the default image (set HOME or XDG_STATE_HOME, or name an image)");
 }
 
 /* ---- What it says ---- */
@@ -131,7 +147,7 @@ static void command_do(struct repl *repl, const char *line)
 	} else if (!strcmp(word, ".log")) {
 		log_print(repl->image);
 	} else if (!strcmp(word, ".stats")) {
-		fflush(stdout);
+		cli_flush();
 		runtime_stats(repl->runtime, &stats);
 		runtime_stats_print(&stats, repl->options->json, STDOUT_FILENO);
 	} else if (!strcmp(word, ".exit")) {
@@ -271,7 +287,7 @@ static void evaluate(struct repl *repl, struct repl_text code)
 		putchar('\n');
 	}
 	free(answer.text);
-	fflush(stdout);
+	cli_flush();
 }
 
 /* ---- The loop ---- */
@@ -399,7 +415,7 @@ static int session(struct repl *repl)
  */
 static int ending(const struct repl *repl, int code)
 {
-	if (repl->unsaved)
+	if (repl->unsaved || (!code && runtime_output_lost(repl->runtime)))
 		return EXIT_IO;
 	if (!repl->terminal && !repl->told && !code &&
 	    (repl->failed || runtime_uncaught(repl->runtime)))
@@ -418,9 +434,7 @@ static int repl(const struct cli_options *options, int count, char **operands)
 	int code;
 
 	if (!count && !options->image && !has_state)
-		return cli_fail(
-			EXIT_IO,
-			"no place for the default image (set HOME or XDG_STATE_HOME, or name an image)");
+		return fail_place(state, errno);
 	snprintf(image, sizeof(image), "%s/repl.thaw", state);
 	snprintf(history, sizeof(history), "%s/history", state);
 	repl.image = count ? operands[0] : options->image ? options->image : image;

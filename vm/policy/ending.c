@@ -40,6 +40,11 @@ static bool is_at_rest(const struct runtime *rt)
 	       (rt->resumed || !rt->restored || !rt->guest->mid_turn);
 }
 
+bool runtime_output_lost(const struct runtime *rt)
+{
+	return rt->output.lost;
+}
+
 int ending_deliver(struct runtime *rt, int code)
 {
 	if (!streams_flush(rt, UINT64_MAX)) {

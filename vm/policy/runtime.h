@@ -108,6 +108,8 @@ char *runtime_complaint(struct runtime *runtime, const char *code, size_t bytes)
 /* Print the answer of an evaluation that returned EXIT_EXCEPTION, if it was not printed before. */
 void runtime_tell_exception(const struct runtime_answer *answer);
 /* How many exceptions nobody caught since it was opened, in what a shell went on from. */
+/* Has something that the program printed not arrived, for another reason than that nobody wanted it? */
+bool runtime_output_lost(const struct runtime *rt);
 unsigned runtime_uncaught(const struct runtime *runtime);
 /*
  * Leave: what has run is checkpointed, what waits (timers, promises) does so until the next process.

@@ -335,7 +335,7 @@ void streams_check(struct runtime *rt)
 	pthread_mutex_unlock(&queue->lock);
 	if (error == EPIPE)
 		broken_pipe(rt);
-	else if (error && !rt->output.failed)
+	else if (error && error != EBADF && !rt->output.failed)
 		owner_tell(rt, "thaw: cannot write to stdout: %s; the program goes on\n",
 			   strerror(error));
 	rt->output.failed |= error != 0;
