@@ -170,7 +170,7 @@ TEST_F(copy, a_damaged_image_is_repaired)
 	support_flip(self->image, 4196, 1);
 	EXPECT_REFUSED(65, "both header slots", "log", self->image);
 	EXPECT_EXIT(0, "repair", self->image, self->other);
-	EXPECT_NE(NULL, strstr(self->program.output, "kept: generation "));
+	EXPECT_NE(NULL, strstr(self->program.output, "whole: generation "));
 	EXPECT_NE(NULL, strstr(self->program.output, "generations, the newest is "));
 	EXPECT_EXIT(0, "verify", self->other);
 	ASSERT_EQ(143, count_some(&self->program, self->script, self->other));
@@ -212,7 +212,8 @@ TEST_F(copy, wrong_input)
 		EXPECT_REFUSED(66, "nowhere", commands[i], self->image, nowhere);
 		EXPECT_REFUSED(76, "not a Thaw image", commands[i], self->script, missing);
 		EXPECT_EQ(!i, !!strstr(self->program.errors, "thaw repair"));
-		EXPECT_REFUSED(76, "not a regular file", commands[i], self->directory, missing);
+		EXPECT_REFUSED(66, "cannot open it: Is a directory", commands[i], self->directory,
+			       missing);
 		EXPECT_REFUSED(9, "usage", commands[i], self->image);
 		EXPECT_REFUSED(9, "one argument too many", commands[i], "a", "b", "c");
 	}
@@ -269,6 +270,9 @@ TEST_F(copy, the_disk_fails)
 			TH_LOG("%s %s:%u: %d %s", command, failure, skip, code,
 			       self->program.errors);
 			ASSERT_EQ(1, lines(self->program.errors));
+			ASSERT_EQ(NULL, strstr(self->program.output, "kept"));
+			ASSERT_TRUE(!compact || !strstr(self->program.errors, "cannot make it"))
+			TH_LOG("%s", self->program.errors);
 			ASSERT_EQ(2, support_files(self->directory));
 			ASSERT_EQ(0, thaw_image_verify(self->image, NULL, NULL, NULL));
 		}

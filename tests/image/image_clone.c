@@ -194,8 +194,7 @@ TEST(no_clone_without_its_name_or_a_source)
 
 	ASSERT_EQ(-ENOENT, thaw_image_clone(model_path, elsewhere, 0, NULL, NULL, &error));
 	ASSERT_EQ(-ENOENT, thaw_image_clone(elsewhere, clone_path, 0, NULL, NULL, &error));
-	ASSERT_EQ(THAW_EFOREIGN,
-		  thaw_image_clone(model_directory, clone_path, 0, NULL, NULL, NULL));
+	ASSERT_EQ(-EISDIR, thaw_image_clone(model_directory, clone_path, 0, NULL, NULL, NULL));
 	ASSERT_EQ(THAW_ENOGEN, make_clone(1000));
 	ASSERT_EQ(-EINVAL, thaw_image_clone(model_path, "", 0, NULL, NULL, &error));
 	ops.arg = &calls;

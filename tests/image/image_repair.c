@@ -372,8 +372,7 @@ TEST(nothing_to_save)
 	}
 	close(fd);
 	ASSERT_EQ(THAW_EFOREIGN, repair());
-	ASSERT_EQ(THAW_EFOREIGN,
-		  thaw_image_repair(model_directory, saved_path, NULL, NULL, &error));
+	ASSERT_EQ(-EISDIR, thaw_image_repair(model_directory, saved_path, NULL, NULL, &error));
 	text = support_format("%s/existing.thaw", model_directory);
 	support_write(text, "mine");
 	ASSERT_EQ(-EEXIST, thaw_image_repair(model_path, text, NULL, NULL, &error));

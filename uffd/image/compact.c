@@ -55,7 +55,7 @@ static int attributes_copy(int from, struct newfile *to, struct thaw_error *erro
 	int code = 0;
 
 	if (fstat(from, &old) || fstat(to->fd, &new))
-		return newfile_error(to->path, -errno, error);
+		return newfile_write_error(to, -errno, error);
 	if ((old.st_uid != new.st_uid || old.st_gid != new.st_gid) &&
 	    fchown(to->fd, old.st_uid, old.st_gid))
 		code = -errno;
@@ -95,7 +95,7 @@ static int compact_replace(struct image *image, const struct record *kept, struc
 			"%s: another file was put in its place meanwhile: that one is left "
 			"as it is",
 			to->path);
-	return code ? newfile_error(to->path, code, error) : 0;
+	return code ? newfile_write_error(to, code, error) : 0;
 }
 
 static int compact_run(struct image *image, unsigned flags, struct copying *copying,
@@ -119,9 +119,10 @@ static int compact_run(struct image *image, unsigned flags, struct copying *copy
 		return error_set(error, code, "%s: no memory to compact it", image->path);
 	newfile_sweep(image->path);
 	code = newfile_open(&to, image->path);
+	to.replaces = true;
 	if (code) {
 		record_free(&kept);
-		return newfile_error(image->path, code, error);
+		return newfile_write_error(&to, code, error);
 	}
 	code = compact_replace(image, &kept, &to, copying, summary, error);
 	if (code)

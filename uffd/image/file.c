@@ -74,7 +74,7 @@ static int file_create(const struct image_options *options, int empty, struct th
 int store_open(const char *path, int flags, struct thaw_error *error)
 {
 	int fd = sys_open(path, flags | O_NONBLOCK | O_NOCTTY, 0);
-	struct stat stat;
+	struct stat stat = {0};
 
 	if (fd < 0)
 		return error_set(error, fd, "%s: cannot open it: %s", path, thaw_strerror(fd));
@@ -83,6 +83,9 @@ int store_open(const char *path, int flags, struct thaw_error *error)
 		return fd;
 	}
 	close(fd);
+	if (S_ISDIR(stat.st_mode)) /* to whoever opens one for writing, the kernel says the same */
+		return error_set(error, -EISDIR, "%s: cannot open it: %s", path,
+				 thaw_strerror(-EISDIR));
 	return error_set(error, THAW_EFOREIGN, "%s: not a regular file: name another", path);
 }
 

@@ -144,6 +144,7 @@ int newfile_open(struct newfile *file, const char *path)
 
 	file->path = path;
 	file->temporary[0] = '\0';
+	file->replaces = false;
 	code = open_nameless(file);
 	if (code == -EOPNOTSUPP) {
 		code = -EAGAIN;
@@ -329,6 +330,14 @@ int newfile_error(const char *path, int code, struct thaw_error *error)
 		return error_set(error, code, "%s: exists already: name another file, or remove it",
 				 path);
 	return error_set(error, code, "%s: cannot make it: %s", path, thaw_strerror(code));
+}
+
+int newfile_write_error(const struct newfile *file, int code, struct thaw_error *error)
+{
+	if (!file->replaces)
+		return newfile_error(file->path, code, error);
+	return error_set(error, code, "%s: cannot write the new file beside it: %s", file->path,
+			 thaw_strerror(code));
 }
 
 int newfile_free(const char *path, struct thaw_error *error)

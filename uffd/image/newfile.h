@@ -11,6 +11,7 @@ struct newfile {
 	int fd; /* open for reading and writing, locked */
 	const char *path;
 	char temporary[PATH_MAX]; /* empty: it has no name yet */
+	bool replaces;		  /* the file that is at `path` */
 };
 
 /* Remove what a killed process left of its new file for `path`. */
@@ -47,6 +48,8 @@ void newfile_drop(struct newfile *file);
 
 /* Report that it could not be made. Returns code. */
 int newfile_error(const char *path, int code, struct thaw_error *error);
+/* The same of one that was opened; if it is to replace a file, that one is not blamed. */
+int newfile_write_error(const struct newfile *file, int code, struct thaw_error *error);
 
 /* -EEXIST with a message: the name is taken. For a check before long work. */
 int newfile_free(const char *path, struct thaw_error *error);

@@ -77,7 +77,7 @@ static int window_write(struct packing *packing)
 
 		code = sys_pwrite(packing->to->fd, packing->window + at, part, packing->base + at);
 		if (code)
-			return newfile_error(packing->to->path, code, packing->error);
+			return newfile_write_error(packing->to, code, packing->error);
 		code = copying_advance(packing->copying, part);
 	}
 	/*
@@ -407,7 +407,7 @@ int pack_generations(const struct walk_source *source, const struct slot *identi
 	if (!code) {
 		code = newfile_seal(to, packing.base, identity, identity->sequence, &copy, note);
 		if (code)
-			newfile_error(to->path, code, error);
+			newfile_write_error(to, code, error);
 	}
 	*pages = packing.copied;
 	record_free(&copy);

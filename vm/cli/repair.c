@@ -39,7 +39,7 @@ static void salvaged(void *arg, const struct thaw_salvage *salvage)
 		return;
 	}
 	if (salvage->kept)
-		printf("kept: generation %llu", (unsigned long long)salvage->generation.number);
+		printf("whole: generation %llu", (unsigned long long)salvage->generation.number);
 	else
 		printf("lost: "), damage_print(&salvage->cause);
 	for (unsigned i = 0; i < salvage->name_count; i++)
@@ -105,8 +105,8 @@ const struct cli_command command_repair = {
 	.synopsis = "[options] IMAGE NEW",
 	.summary = "save the undamaged generations of a damaged image",
 	.description =
-		"Copies every generation that is not damaged anywhere to a new image. Prints for each generation whether it\n"
-		"was kept, or else its first damage. If both headers of the file are damaged, or what they lead to, searches\n"
+		"Copies every generation that is not damaged anywhere to a new image. Prints for each generation that it\n"
+		"is whole, or else its first damage. If both headers of the file are damaged, or what they lead to, searches\n"
 		"the file for the newest list of its generations. The old file is only read. Exits 0 if a generation was\n"
 		"saved, else 65, and then there is no new file.",
 	.examples = "  thaw repair app.thaw saved.thaw && mv saved.thaw app.thaw\n",
