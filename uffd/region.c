@@ -132,7 +132,7 @@ static int choose_page_bytes(struct region *region, struct thaw_error *error)
 	bytes = strtoul(wish, &end, 10);
 	if (*end || !page_bytes_possible(bytes) || bytes < (unsigned long)kernel)
 		return error_set(
-			error, THAW_EKERNEL,
+			error, -EINVAL,
 			"THAW_PAGE_BYTES=%s: use a power of two from %ld (this kernel's) to "
 			"%u",
 			wish, kernel, PAGE_BYTES_MOST);

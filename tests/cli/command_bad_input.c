@@ -126,8 +126,15 @@ TEST_F(bad, usage)
 	program_free(&self->program);
 	EXPECT_EQ(0, program_run(&self->program, NULL, THAW("help", "help")));
 	EXPECT_NE(NULL, strstr(self->program.output, "thaw COMMAND"));
+	EXPECT_REFUSED(9, "'extra' is one argument too many", "help", "run", "extra");
+	EXPECT_REFUSED(9, "'extra' is one argument too many", "--version", "extra");
 	EXPECT_REFUSED(66, "missing.js", "run", "/nonexistent/missing.js");
 	EXPECT_REFUSED(66, "missing.thaw", "log", "/nonexistent/missing.thaw");
+	EXPECT_REFUSED(66, "cannot open it: Is a directory", "log", "/tmp");
+	EXPECT_REFUSED(66, "cannot open it: Is a directory", "inspect", "/tmp");
+	EXPECT_REFUSED(66, "cannot open it: Is a directory", "verify", "/tmp");
+	EXPECT_REFUSED(66, "cannot open it: Is a directory", "-i", "/tmp", "-p", "1");
+	EXPECT_REFUSED(66, "cannot open it: Is a directory", "run", "-i", "/tmp", self->script);
 }
 
 TEST_F(bad, scripts)
@@ -374,6 +381,12 @@ TEST_F(bad, kernel_lacks_something)
 	setenv("THAW_WITHOUT", "", 1);
 	setenv("THAW_TRACKER", "magic", 1);
 	EXPECT_REFUSED(9, "THAW_TRACKER", "run", self->script);
+	setenv("THAW_TRACKER", "", 1);
+	setenv("THAW_PAGE_BYTES", "bogus", 1);
+	EXPECT_REFUSED(9, "THAW_PAGE_BYTES", "run", self->script);
+	program_free(&self->program);
+	EXPECT_EQ(9, program_run(&self->program, NULL, THAW("check")));
+	EXPECT_NE(NULL, strstr(self->program.errors, "not ok: THAW_PAGE_BYTES=bogus: "));
 }
 
 TEST_F(bad, full_disk)

@@ -113,6 +113,25 @@ TEST_F(code, what_it_did_is_kept)
 	RUN(1, "", "-p", "await Promise.reject(1)");
 }
 
+TEST_F(code, that_nothing_will_end)
+{
+	static const char *const options[] = {"-e", "-p"};
+	static const char said[] =
+		"thaw: the code ended while its top-level await was still waiting\n";
+
+	for (unsigned i = 0; i < 2; i++) {
+		RUN(13, "", options[i], "await new Promise(() => {})");
+		EXPECT_STREQ(said, self->program.errors);
+		RUN(13, "1\n2\n", options[i],
+		    "setTimeout(() => console.log(2), 1); console.log(1); await new Promise(() => {})");
+		EXPECT_STREQ(said, self->program.errors);
+	}
+	RUN(13, "", "-i", self->image, "-e", "globalThis.n = 1; await new Promise(() => {})");
+	RUN(0, "1\n", "-i", self->image, "-p", "n");
+	/* Nobody awaits it. */
+	RUN(0, "Promise { <pending> }\n", "-p", "new Promise(() => {})");
+}
+
 static const char app[] = "import { checkpoint, on, readFile } from 'thaw'\n"
 			  "globalThis.n = 0\n"
 			  "on('restore', () => console.log('restored'))\n"

@@ -55,9 +55,10 @@ static void usage(FILE *to)
 	      "  thaw run app.js           run app.js, or continue it from app.thaw\n"
 	      "  thaw repl notes.thaw      a shell whose variables survive\n"
 	      "  thaw log app.thaw         the generations an image holds\n\n"
-	      "exit codes: the program's own; 1 uncaught exception; 9 usage; 65 image damaged; 66 no such file;\n"
-	      "  69 this kernel or these privileges do not suffice; 70 engine stopped; 74 I/O error;\n"
-	      "  75 image in use; 76 image of another engine, format or user; 128+N ended by signal N\n",
+	      "exit codes: the program's own; 1 uncaught exception; 9 usage; 13 nothing settles what is awaited;\n"
+	      "  65 image damaged; 66 no such file; 69 this kernel or these privileges do not suffice;\n"
+	      "  70 engine stopped; 74 I/O error; 75 image in use;\n"
+	      "  76 image of another engine, format or user; 128+N ended by signal N\n",
 	      to);
 }
 
@@ -100,10 +101,17 @@ static int start(const struct cli_command *command, int argc, char **argv)
 	return cli_dispatch(command, argc, argv);
 }
 
+static int too_many(const char *argument)
+{
+	return cli_fail(EXIT_USAGE, "'%s' is one argument too many; see thaw --help", argument);
+}
+
 static int help(int argc, char **argv)
 {
 	const struct cli_command *command;
 
+	if (argc > 3)
+		return too_many(argv[3]);
 	if (argc < 3 || !strcmp(argv[2], "help")) {
 		usage(stdout);
 		return 0;
@@ -126,6 +134,8 @@ static int dispatch(int argc, char **argv)
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help"))
 		return help(argc, argv);
 	if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) {
+		if (argc > 2)
+			return too_many(argv[2]);
 		printf("thaw %s (%s)\n", THAW_VERSION, runtime_identity());
 		return 0;
 	}

@@ -60,6 +60,14 @@ static int answered(struct runtime *rt, struct runtime_answer *answer)
 	return rt->ending.exit_code;
 }
 
+/* Of -e and -p. To the shell, a promise that waits is an answer. */
+static int await_is_over(struct runtime *rt, struct runtime_answer *answer)
+{
+	owner_tell(rt, "thaw: the code ended while its top-level await was still waiting\n");
+	take_back(answer);
+	return EXIT_UNSETTLED;
+}
+
 /* ---- Asked in the middle of a turn ---- */
 
 /*
@@ -129,7 +137,12 @@ static int evaluate(struct runtime *rt, struct question *question)
 		rt->type->forget(rt->guest);
 		status = rt->ending.exit_code;
 	} else {
+		bool waits = state != GUEST_FAILED && rt->options.plain_result &&
+			     rt->type->evaluation(rt->guest) == GUEST_PENDING;
+
 		status = answered(rt, question->answer);
+		if (waits && !status && !rt->ending.ended)
+			status = await_is_over(rt, question->answer);
 	}
 	rt->evaluation.running = false;
 	return status;

@@ -21,8 +21,6 @@
 #include "base/process_limits.h"
 #include "internal.h"
 
-#define EXIT_UNSETTLED 13 /* as node: a top-level await that nothing will settle */
-
 /*
  * The kernel knows a process's start in ticks of 10 ms; this is when the dynamic linker ran our
  * constructors, well below 1 ms later.

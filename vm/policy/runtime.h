@@ -18,6 +18,7 @@
 enum {
 	EXIT_EXCEPTION = 1,	 /* uncaught exception or unhandled rejection */
 	EXIT_USAGE = 9,		 /* as node */
+	EXIT_UNSETTLED = 13,	 /* as node: a top-level await that nothing will settle */
 	EXIT_IMAGE_DAMAGED = 65, /* EX_DATAERR */
 	EXIT_NO_INPUT = 66,	 /* EX_NOINPUT: a script or image that cannot be read */
 	EXIT_NO_KERNEL = 69,	 /* EX_UNAVAILABLE: kernel or privileges lack what is needed */
