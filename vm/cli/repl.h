@@ -44,7 +44,7 @@ enum repl_event {
 	REPL_INTERRUPTED, /* Ctrl-C: forget what was typed */
 	REPL_END,	  /* Ctrl-D, or the end of the pipe */
 	REPL_ENDED,	  /* the program ended (exit(), a signal) while it waited */
-	REPL_FAILED,	  /* it cannot be read (errno; EFBIG: a line above GUEST_SOURCE_MAX_BYTES) */
+	REPL_FAILED, /* it cannot be read (errno; EFBIG: a line above GUEST_SOURCE_MAX_BYTES) */
 };
 
 /*
