@@ -16,7 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "failure.h"
+#include "base/failure.h"
 
 static int cannot_write(const char *path, int reason, struct thaw_error *error)
 {

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "inspect/heap_diff.h"
-#include "failure.h"
+#include "base/failure.h"
 #include "page_changes.h"
 
 static int say(int code, const struct thaw_error *error)

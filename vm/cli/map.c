@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "failure.h"
+#include "base/failure.h"
 #include "map.h"
 #include "atomic_output.h"
 

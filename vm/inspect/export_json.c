@@ -16,7 +16,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "failure.h"
+#include "base/failure.h"
 #include "export_json_state.h"
 
 #define DEPTH_DEFAULT 64u

@@ -11,7 +11,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "failure.h"
+#include "base/failure.h"
 #include "js/state/blob.h"
 #include "graph_heap.h"
 #include "js/engine/state.h"

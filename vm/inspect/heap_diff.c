@@ -19,7 +19,7 @@
 #include <xxhash.h>
 
 #include "base/array.h"
-#include "failure.h"
+#include "base/failure.h"
 #include "heap_diff_state.h"
 
 #define DEPTH_DEFAULT 64u

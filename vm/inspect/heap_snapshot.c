@@ -17,7 +17,7 @@
 #include <string.h>
 
 #include "base/array.h"
-#include "failure.h"
+#include "base/failure.h"
 #include "number_map.h"
 #include "heap_snapshot.h"
 #include "base/json.h"

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "failure.h"
+#include "base/failure.h"
 #include "inspection.h"
 #include "js/engine/engine.h"
 

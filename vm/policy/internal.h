@@ -24,7 +24,7 @@
 #include <time.h>
 
 #include "base/clock.h"
-#include "failure.h"
+#include "base/failure.h"
 #include "guest.h"
 #include "key.h"
 #include "runtime.h"

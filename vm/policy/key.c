@@ -24,7 +24,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "failure.h"
+#include "base/failure.h"
 
 _Static_assert(KEY_BYTES == crypto_generichash_KEYBYTES, "libsodium's recommended key");
 _Static_assert(KEY_MAC_BYTES == crypto_generichash_BYTES, "libsodium's recommended MAC");

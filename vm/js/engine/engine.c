@@ -20,7 +20,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-#include "failure.h"
+#include "base/failure.h"
 #include "state.h"
 
 #ifndef JS_WASM_HASH /* the build may pin the very binary: -DJS_WASM_HASH='"1a2b3c4d"' */

@@ -20,7 +20,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "failure.h"
+#include "base/failure.h"
 #include "js/api/embedded.h"
 #include "js/engine/engine.h"
 #include "json_scan.h"

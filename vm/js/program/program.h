@@ -20,7 +20,7 @@
 #include <uv.h>
 
 #include "base/clock.h"
-#include "failure.h"
+#include "base/failure.h"
 #include "guest.h"
 #include "io.h"
 #include "js/state/blob.h"

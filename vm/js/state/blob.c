@@ -57,7 +57,7 @@
 #include <string.h>
 
 #include "base/output_pieces.h"
-#include "failure.h"
+#include "base/failure.h"
 #include "blob.h"
 
 #define BLOB_VERSION 2u
