@@ -529,7 +529,13 @@ TEST_F(stopping, without_a_key_turns_are_left_alone)
 	free(more);
 	program_kill(&self->program);
 	EXPECT_EQ(0, count_of_kind(self->image, THAW_KIND_BOUND));
-	EXPECT_EQ(strchr(self->program.errors, '\n'), strrchr(self->program.errors, '\n'));
+	/* It may be said again, a second later and so on: nothing else is. */
+	for (char *line = self->program.errors, *end; (end = strchr(line, '\n')); line = end + 1) {
+		EXPECT_EQ(0, strncmp(line, "thaw: THAW_KEY", 14))
+		{
+			TH_LOG("%s", line);
+		}
+	}
 }
 
 /* ---- What a program sees ---- */
