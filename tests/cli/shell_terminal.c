@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include <pty.h>
+#include <termios.h>
 
 #include "kselftest_harness.h"
 #include "support.h"
@@ -79,10 +80,15 @@ static void press(FIXTURE_DATA(terminal) * self, const char *keys)
 static void type_line(FIXTURE_DATA(terminal) * self, const char *keys)
 {
 	double end = support_deadline(60);
+	struct termios terminal;
 
 	while ((self->bytes < 2 || memcmp(self->shown + self->bytes - 2, "> ", 2)) &&
 	       program_drain(self->fd, &self->shown, &self->bytes) && support_seconds() < end)
 		poll(&(struct pollfd){self->fd, POLLIN, 0}, 1, 20);
+	/* libedit makes the terminal raw when it reads the first key, after the prompt. */
+	while (!tcgetattr(self->fd, &terminal) && terminal.c_lflag & ICANON &&
+	       support_seconds() < end)
+		support_sleep(0.002);
 	press(self, keys);
 }
 
