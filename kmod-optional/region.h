@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * region.h - one open /dev/thaw: its memory, what is known of its pages, its ring of written ones; and what the files
+ * of this module offer to each other. uffd/kmod.h says what all of it means to user space.
+ *
+ * Locks, the outermost first:
+ *	mmap_lock or the VMA's lock	a fault holds it until it has to wait for a disk or for user space
+ *	region->setup			CREATE and REGISTER
+ *	a block's bit in ->filling	who brings pages of these 64 KiB; sleeps on disks and memory, on user space never
+ *	log->harvest			RESET and OVERFLOW
+ *	a folio's lock			what decides whether the folio may be mapped, or written, is read under it
+ *	chunk->lock, log->lock, requests->lock	spinlocks, none of them inside of another
+ */
+#ifndef THAW_REGION_H
+#define THAW_REGION_H
+
+#include <linux/atomic.h>
+#include <linux/bitmap.h>
+#include <linux/fs.h>
+#include <linux/mm.h>
+#include <linux/mutex.h>
+#include <linux/pid.h>
+#include <linux/refcount.h>
+#include <linux/sched.h>
+#include <linux/spinlock.h>
+#include <linux/uidgid.h>
+#include <linux/wait.h>
+#include <linux/xarray.h>
+
+#include "uffd/kmod.h"
+
+#define THAW_CHUNK_PAGES 512u
+#define THAW_BLOCK_BYTES 65536u
+#define THAW_ACCESSED_ROOM 65536u
+
+/* What one fault brings, and how large a ring is that does not say it. Read and written with READ_ONCE and WRITE_ONCE. */
+struct thaw_tunables {
+	u32 cluster_bytes; /* a power of two, 64 KiB to 2 MiB */
+	u32 ring_entries;  /* a power of two, 64 to 1 Mi */
+};
+
+extern struct thaw_tunables thaw_tunables;
+
+/* Where a page is in the image, as EXTENTS said it. */
+struct thaw_place {
+	u64 offset;
+	u64 checksum[2];
+	u32 encoding; /* enum thaw_kmod_encoding */
+	u32 known;
+};
+
+/*
+ * 512 pages, made when the first of them needs it, gone with the region. Bits of `arrived` and `poisoned` are set and
+ * never cleared; they are written under the lock, and read without it (thaw_page_arrived()).
+ */
+struct thaw_chunk {
+	spinlock_t lock;
+	u32 settled;		   /* pages that have arrived or are poisoned; under the lock */
+	struct thaw_place *places; /* of all pages, or NULL; under the lock */
+	DECLARE_BITMAP(arrived, THAW_CHUNK_PAGES);
+	DECLARE_BITMAP(poisoned, THAW_CHUNK_PAGES);
+	DECLARE_BITMAP(filling, THAW_CHUNK_PAGES); /* locks of blocks */
+	DECLARE_BITMAP(logged, THAW_CHUNK_PAGES);  /* written since they were watched; atomic */
+	DECLARE_BITMAP(overflow, THAW_CHUNK_PAGES); /* of those, the ones without room in the ring; under log->lock */
+};
+
+/* Threads that wait for pages; and who reads of them. */
+struct thaw_requests {
+	spinlock_t lock;
+	struct list_head waiting; /* struct thaw_waiter, oldest first; under the lock */
+	u32 pending;		  /* of those, not read yet; under the lock */
+	u64 batches;		  /* under the lock */
+};
+
+/* Written pages: the ring that user space maps, and our own counts, because it can write to that. */
+struct thaw_log {
+	struct mutex harvest;
+	spinlock_t lock;
+	struct thaw_kmod_ring *ring;	 /* header and entries, one vmalloc() area; NULL until REGISTER */
+	struct thaw_kmod_dirty *entries;
+	u32 size, soft_limit;
+	u32 dirty, reset;		 /* under the lock */
+	bool told;			 /* of an overflow since the last harvest; under the lock */
+	u64 overflowed;			 /* pages in the bitmaps; under the lock, as those that follow */
+	u64 pages_dirtied, harvests, pages_harvested, overflows;
+};
+
+/* Pages that were touched, a ring. */
+struct thaw_accessed {
+	spinlock_t lock;
+	u64 *pages;
+	u32 room, first, count;
+};
+
+struct thaw_region {
+	u64 id;
+	refcount_t references;
+
+	/* Set by CREATE. */
+	struct pid *owner; /* the process */
+	kuid_t uid;
+	char comm[TASK_COMM_LEN];
+	u64 max_bytes;
+
+	/* Set by REGISTER, before `registered`, which is read with acquire. */
+	struct file *image; /* or NULL; holds no lock */
+	u32 page_bytes;
+	u32 page_shift;
+	u64 restored_bytes;
+	u64 restored_pages;
+	bool readable; /* the image, through its page cache */
+
+	struct mutex setup;
+	bool created;
+	bool registered;
+
+	struct file *memory;  /* of shmem; our own file has its f_mapping */
+	struct xarray chunks; /* struct thaw_chunk, by number / THAW_CHUNK_PAGES; marked: has overflowed pages */
+	struct thaw_requests requests;
+	struct thaw_log log;
+	struct thaw_accessed accessed;
+	wait_queue_head_t readers; /* poll() and read() */
+
+	atomic64_t faults_served, faults_passed, pages_restored, pages_poisoned, bytes_read, read_errors;
+};
+
+/* The region with the smallest id above `after`, with a reference, or NULL. From CREATE on, until the file is closed. */
+struct thaw_region *thaw_region_next(u64 after);
+/* May sleep. */
+void thaw_region_put(struct thaw_region *region);
+/* Never sleeps. */
+void thaw_region_counters(struct thaw_region *region, struct thaw_kmod_counters *counters);
+
+static inline bool thaw_region_registered(const struct thaw_region *region)
+{
+	return smp_load_acquire(&region->registered);
+}
+
+/* ---- netlink.c */
+
+enum thaw_event {
+	THAW_EVENT_REGISTERED,
+	THAW_EVENT_GONE,
+	THAW_EVENT_OVERFLOW,
+	THAW_EVENT_READ_ERROR,
+	THAW_EVENT_POISON,
+};
+
+/* In any context; never sleeps. `page` and `error` (of READ_ERROR, negative) mean nothing to the other events. */
+void thaw_event(struct thaw_region *region, enum thaw_event event, u64 page, int error);
+int thaw_netlink_init(void);
+void thaw_netlink_exit(void);
+
+#endif
