@@ -78,6 +78,7 @@ struct thaw_log {
 	spinlock_t lock;
 	struct thaw_kmod_ring *ring;	 /* header and entries, one vmalloc() area; NULL until REGISTER */
 	struct thaw_kmod_dirty *entries;
+	size_t bytes;			 /* of both */
 	u32 size, soft_limit;
 	u32 dirty, reset;		 /* under the lock */
 	bool told;			 /* of an overflow since the last harvest; under the lock */
@@ -124,6 +125,41 @@ struct thaw_region {
 	atomic64_t faults_served, faults_passed, pages_restored, pages_poisoned, bytes_read, read_errors;
 };
 
+static inline bool thaw_region_registered(const struct thaw_region *region)
+{
+	return smp_load_acquire(&region->registered);
+}
+
+/* The image page that a kernel page is in; the kernel pages of an image page. */
+static inline u64 thaw_page_of(const struct thaw_region *region, pgoff_t index)
+{
+	return index >> (region->page_shift - PAGE_SHIFT);
+}
+
+static inline pgoff_t thaw_page_index(const struct thaw_region *region, u64 page)
+{
+	return page << (region->page_shift - PAGE_SHIFT);
+}
+
+static inline unsigned int thaw_page_parts(const struct thaw_region *region)
+{
+	return 1u << (region->page_shift - PAGE_SHIFT);
+}
+
+static inline struct address_space *thaw_region_mapping(const struct thaw_region *region)
+{
+	return region->memory->f_mapping;
+}
+
+/* ---- region.c */
+
+int thaw_regions_init(void);
+void thaw_regions_exit(void);
+
+/* With one reference; only thaw_region_announce() makes it visible to others. */
+struct thaw_region *thaw_region_alloc(void);
+int thaw_region_announce(struct thaw_region *region);
+void thaw_region_withdraw(struct thaw_region *region);
 /* The region with the smallest id above `after`, with a reference, or NULL. From CREATE on, until the file is closed. */
 struct thaw_region *thaw_region_next(u64 after);
 /* May sleep. */
@@ -131,10 +167,28 @@ void thaw_region_put(struct thaw_region *region);
 /* Never sleeps. */
 void thaw_region_counters(struct thaw_region *region, struct thaw_kmod_counters *counters);
 
-static inline bool thaw_region_registered(const struct thaw_region *region)
-{
-	return smp_load_acquire(&region->registered);
-}
+/* The chunk of a page: NULL if there is none yet; or made, and then NULL if there is no memory. */
+struct thaw_chunk *thaw_chunk_find(struct thaw_region *region, u64 page);
+struct thaw_chunk *thaw_chunk_make(struct thaw_region *region, u64 page);
+
+/* May who touches the page see what is in the memory? Not of those that are absent, and of those that are poisoned. */
+bool thaw_page_usable(struct thaw_region *region, u64 page);
+bool thaw_page_poisoned(struct thaw_region *region, u64 page);
+/* Has arrived, or is poisoned: there is nothing left to bring. */
+bool thaw_page_settled(struct thaw_region *region, u64 page);
+/* Its contents are in the memory, and the caller holds its block: from now on it may be mapped. */
+void thaw_page_arrive(struct thaw_region *region, struct thaw_chunk *chunk, u64 page);
+
+enum thaw_poisoned { THAW_WAS_ABSENT, THAW_WAS_ARRIVED, THAW_WAS_POISONED };
+
+/* Where it had arrived, it may be mapped still. */
+enum thaw_poisoned thaw_page_poison(struct thaw_region *region, struct thaw_chunk *chunk, u64 page);
+
+/* Says whether it is known. */
+bool thaw_place_get(struct thaw_region *region, u64 page, struct thaw_place *place);
+/* Of `count` pages that are all in the chunk. */
+int thaw_places_set(struct thaw_region *region, struct thaw_chunk *chunk, u64 page,
+		    const struct thaw_place *places, unsigned int count);
 
 /* ---- netlink.c */
 

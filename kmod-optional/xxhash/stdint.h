@@ -1,0 +1,3 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* For xxhash.h of libxxhash only. */
+#include <linux/types.h>
