@@ -168,8 +168,9 @@ static int call_extents(struct thaw_region *region, void __user *from)
 	return copy_to_user(from, &extents, sizeof(extents)) ? -EFAULT : error;
 }
 
-static int call_pages(struct thaw_region *region, void __user *from,
-		      int (*call)(struct thaw_region *, struct thaw_kmod_pages *))
+typedef int (*pages_call)(struct thaw_region *region, struct thaw_kmod_pages *pages);
+
+static int call_pages(struct thaw_region *region, void __user *from, pages_call call)
 {
 	struct thaw_kmod_pages pages;
 	int error;
@@ -226,29 +227,35 @@ static int call_counters(struct thaw_region *region, void __user *to)
 	return copy_to_user(to, &counters, sizeof(counters)) ? -EFAULT : 0;
 }
 
+/* What a registered region can be called for. */
+static const struct {
+	unsigned int command;
+	int (*call)(struct thaw_region *region, void __user *argument);
+	pages_call pages;
+} calls[] = {
+	{ THAW_KMOD_EXTENTS, .call = call_extents },
+	{ THAW_KMOD_FILL, .pages = thaw_pages_fill },
+	{ THAW_KMOD_ZERO_PAGES, .pages = thaw_pages_zero },
+	{ THAW_KMOD_POISON, .pages = thaw_pages_poison },
+	{ THAW_KMOD_WAKE, .pages = thaw_pages_wake },
+	{ THAW_KMOD_PREFETCH, .pages = thaw_pages_prefetch },
+	{ THAW_KMOD_RESET, .call = call_reset },
+	{ THAW_KMOD_OVERFLOW, .call = call_overflow },
+	{ THAW_KMOD_ACCESSED, .call = call_accessed },
+	{ THAW_KMOD_COUNTERS, .call = call_counters },
+};
+
 static int registered_ioctl(struct thaw_region *region, unsigned int command, void __user *argument)
 {
-	switch (command) {
-	case THAW_KMOD_EXTENTS:
-		return call_extents(region, argument);
-	case THAW_KMOD_FILL:
-		return call_pages(region, argument, thaw_pages_fill);
-	case THAW_KMOD_ZERO_PAGES:
-		return call_pages(region, argument, thaw_pages_zero);
-	case THAW_KMOD_POISON:
-		return call_pages(region, argument, thaw_pages_poison);
-	case THAW_KMOD_WAKE:
-		return call_pages(region, argument, thaw_pages_wake);
-	case THAW_KMOD_PREFETCH:
-		return call_pages(region, argument, thaw_pages_prefetch);
-	case THAW_KMOD_RESET:
-		return call_reset(region, argument);
-	case THAW_KMOD_OVERFLOW:
-		return call_overflow(region, argument);
-	case THAW_KMOD_ACCESSED:
-		return call_accessed(region, argument);
-	case THAW_KMOD_COUNTERS:
-		return call_counters(region, argument);
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(calls); i++) {
+		if (calls[i].command != command)
+			continue;
+		if (!thaw_region_registered(region))
+			return -ENXIO;
+		return calls[i].call ? calls[i].call(region, argument) :
+				       call_pages(region, argument, calls[i].pages);
 	}
 	return -ENOTTY;
 }
@@ -295,10 +302,6 @@ static long device_ioctl(struct file *file, unsigned int command, unsigned long 
 		mutex_unlock(&region->setup);
 		return error;
 	}
-	if (_IOC_TYPE(command) != 'T')
-		return -ENOTTY;
-	if (!thaw_region_registered(region))
-		return -ENXIO;
 	return registered_ioctl(region, command, address);
 }
 
