@@ -2,8 +2,9 @@
 /*
  * checksum.c - XXH3-128, seed 0, as the library computes it for each page of an image.
  *
- * The code is xxhash.h of libxxhash, compiled here without vector instructions: a kernel has no xxh3, and may not use
- * those registers without saving them. Called by fill.c, in the thread that touched the page.
+ * The code is xxhash.h of libxxhash, compiled here without vector instructions: a kernel has no
+ * xxh3, and may not use those registers without saving them. Called by fill.c, in the thread that
+ * touched the page.
  */
 #include <linux/bug.h>
 #include <linux/highmem.h>
@@ -16,7 +17,7 @@
 #define XXH_INLINE_ALL
 #define XXH_VECTOR 0 /* XXH_SCALAR */
 #define XXH_FORCE_ALIGN_CHECK 0
-/* It writes __attribute__((noinline)), and such. */
+/* These are attributes there. */
 #undef fallthrough
 #undef noinline
 #include THAW_XXHASH_H

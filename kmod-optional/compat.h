@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * compat.h - all that differs between the kernels this module is built for, 6.1 to 6.12. The rest of the code is
- * written for the newest of them.
+ * compat.h - all that differs between the kernels this module is built for, 6.1 to 6.12. The rest
+ * of the code is written for the newest of them.
  */
 #ifndef THAW_COMPAT_H
 #define THAW_COMPAT_H

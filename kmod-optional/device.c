@@ -2,8 +2,9 @@
 /*
  * device.c - /dev/thaw: what an open file of it can do, and the module.
  *
- * An open file is a region. Here are CREATE and REGISTER, and where all other calls go. What comes from user space is
- * checked where it is used; here, that the region is as far as the call needs it.
+ * An open file is a region. Here are CREATE and REGISTER, and where all other calls go. What comes
+ * from user space is checked where it is used; here, that the region is as far as the call needs
+ * it.
  */
 #define pr_fmt(format) KBUILD_MODNAME ": " format
 
@@ -28,7 +29,7 @@
 #include "requests.h"
 
 #define LEAST_ENTRIES 64
-#define MOST_ENTRIES (1u << 20)
+#define MOST_ENTRIES SZ_1M
 
 static ushort mode = 0600;
 module_param(mode, ushort, 0444);
@@ -36,12 +37,13 @@ MODULE_PARM_DESC(mode, "access mode of /dev/thaw (default 0600)");
 
 struct thaw_tunables thaw_tunables = {
 	.cluster_bytes = SZ_64K,
-	.ring_entries = 1u << 16,
+	.ring_entries = SZ_64K,
 };
 module_param_named(cluster_bytes, thaw_tunables.cluster_bytes, uint, 0444);
 MODULE_PARM_DESC(cluster_bytes, "what one fault brings: a power of two from 64 KiB to 2 MiB");
 module_param_named(ring_entries, thaw_tunables.ring_entries, uint, 0444);
-MODULE_PARM_DESC(ring_entries, "size of a ring of written pages: a power of two from 64 to 1048576");
+MODULE_PARM_DESC(ring_entries,
+		 "entries of a ring of written pages: a power of two from 64 to 1048576");
 
 /* ---- CREATE, REGISTER */
 
@@ -70,6 +72,7 @@ static int call_create(struct thaw_region *region, void __user *from)
 		region->owner = NULL;
 		return error;
 	}
+	/* Pairs with device_mmap(). */
 	smp_store_release(&region->created, true);
 	return 0;
 }
@@ -268,7 +271,10 @@ static int device_open(struct inode *inode, struct file *file)
 
 	if (IS_ERR(region))
 		return PTR_ERR(region);
-	/* Before anybody can map it, as device-dax does: a mapping counts itself in its file's f_mapping, twice. */
+	/*
+	 * Before anybody can map it, as device-dax does: a mapping counts itself in its file's
+	 * f_mapping, twice.
+	 */
 	file->f_mapping = thaw_region_mapping(region);
 	file->private_data = region;
 	return nonseekable_open(inode, file);
@@ -312,6 +318,7 @@ static int device_mmap(struct file *file, struct vm_area_struct *vma)
 	/* A private one would have copies, which nobody tracks. */
 	if (!(vma->vm_flags & VM_MAYSHARE))
 		return -EINVAL;
+	/* Pairs with call_create(). */
 	if (!smp_load_acquire(&region->created))
 		return -ENXIO;
 	if (vma->vm_pgoff >= THAW_KMOD_RING_OFFSET >> PAGE_SHIFT)

@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * dirty_log.c - which pages were written: a ring that user space maps, and bitmaps for what finds no room in it.
+ * dirty_log.c - which pages were written: a ring that user space maps, and bitmaps for what finds
+ * no room in it.
  *
- * The bit `logged` of a page says that it is in the ring, or in a bitmap, or that a harvest took it and has not made it
- * read-only yet. The first writer sets it, and adds the page; a harvest clears it, and then removes the right to write
- * from all page tables. Both the first writer and the harvest hold the folio's lock for that: a write either comes
- * before the harvest's write protection, and is in what is read after the harvest, or faults and adds the page again.
+ * The bit `logged` of a page says that it is in the ring, or in a bitmap, or that a harvest took it
+ * and has not made it read-only yet. The first writer sets it, and adds the page; a harvest clears
+ * it, and then removes the right to write from all page tables. Both the first writer and the
+ * harvest hold the folio's lock for that: a write either comes before the harvest's write
+ * protection, and is in what is read after the harvest, or faults and adds the page again.
  *
- * Not seen, as with every tracker that watches page tables: a device that writes to pages which were pinned before.
+ * Not seen, as with every tracker that watches page tables: a device that writes to pages which
+ * were pinned before.
  *
- * The model is KVM's dirty ring (virt/kvm/dirty_ring.c). User space can write to the ring: nothing in it is trusted.
+ * The model is KVM's dirty ring (virt/kvm/dirty_ring.c). User space can write to the ring: nothing
+ * in it is trusted.
  */
 #include <linux/bitops.h>
 #include <linux/poll.h>
@@ -21,7 +25,7 @@
 #include "dirty_log.h"
 #include "memory.h"
 
-static_assert(THAW_KMOD_ENTRIES_AT >= sizeof(struct thaw_kmod_ring));
+static_assert(sizeof(struct thaw_kmod_ring) <= THAW_KMOD_ENTRIES_AT);
 
 /* Between two looks at signals and at who else wants the processor. */
 #define BATCH 64
@@ -37,9 +41,8 @@ int thaw_log_open(struct thaw_region *region, u32 entries)
 	log->entries = (void *)log->ring + THAW_KMOD_ENTRIES_AT;
 	log->bytes = bytes;
 	log->size = entries;
-	log->soft_limit = entries / 4 * 3;
 	log->ring->entries = entries;
-	log->ring->soft_limit = log->soft_limit;
+	log->ring->soft_limit = entries / 4 * 3;
 	return 0;
 }
 
@@ -49,7 +52,7 @@ bool thaw_log_is_long(struct thaw_region *region)
 	bool is_long;
 
 	spin_lock(&log->lock);
-	is_long = log->dirty - log->reset >= log->soft_limit;
+	is_long = log->dirty - log->reset >= READ_ONCE(log->ring->soft_limit);
 	spin_unlock(&log->lock);
 	return is_long;
 }
@@ -100,9 +103,9 @@ static bool ring_push(struct thaw_log *log, u64 page, bool *reached)
 	WRITE_ONCE(entry->page, page);
 	WRITE_ONCE(entry->flags, THAW_KMOD_DIRTY);
 	log->dirty++;
-	/* The entry before the count: user space reads that with acquire. */
+	/* The entry before the count, which user space reads with acquire. */
 	smp_store_release(&log->ring->dirty, log->dirty);
-	*reached = log->dirty - log->reset == log->soft_limit;
+	*reached = log->dirty - log->reset == READ_ONCE(log->ring->soft_limit);
 	return true;
 }
 
@@ -111,7 +114,9 @@ static void overflow_set(struct thaw_region *region, struct thaw_chunk *chunk, u
 	struct thaw_log *log = &region->log;
 
 	lockdep_assert_held(&log->lock);
-	/* Set already: user space had put the page's number into the ring, and so cleared `logged`. */
+	/*
+	 * Set already: user space had put the page's number into the ring, and so cleared `logged`.
+	 */
 	if (__test_and_set_bit(page % THAW_CHUNK_PAGES, chunk->overflow))
 		return;
 	xa_set_mark(&region->chunks, page / THAW_CHUNK_PAGES, XA_MARK_0);
@@ -135,7 +140,10 @@ void thaw_log_write(struct thaw_region *region, struct thaw_chunk *chunk, u64 pa
 	bool reached = false, tell = false;
 	struct thaw_log *log = &region->log;
 
-	/* A full barrier, as in watch_again(): this folio is in the page cache, and locked, before the bit is read. */
+	/*
+	 * A full barrier, as in watch_again(): this folio is in the page cache, and locked, before
+	 * the bit is read.
+	 */
 	if (test_and_set_bit(page % THAW_CHUNK_PAGES, chunk->logged))
 		return;
 	spin_lock(&log->lock);
@@ -157,16 +165,19 @@ void thaw_log_write(struct thaw_region *region, struct thaw_chunk *chunk, u64 pa
 static void watch_again(struct thaw_region *region, struct thaw_chunk *chunk, u64 page)
 {
 	lockdep_assert_held(&region->log.harvest);
-	/*
-	 * Either the folio is found, or it comes into the page cache after the barrier: then its first writer finds the
-	 * bit cleared.
-	 */
 	clear_bit(page % THAW_CHUNK_PAGES, chunk->logged);
+	/*
+	 * Either the folio is found, or it comes into the page cache after the barrier: then its
+	 * first writer finds the bit cleared.
+	 */
 	smp_mb__after_atomic();
 	thaw_memory_watch(region, page);
 }
 
-/* The oldest entry, if user space has harvested it: 1, 0 if it has not, or there is none; -EINVAL: the page is none. */
+/*
+ * The oldest entry, if user space has harvested it: 1, 0 if it has not, or there is none; -EINVAL:
+ * the page is none.
+ */
 static int reset_one(struct thaw_region *region)
 {
 	struct thaw_log *log = &region->log;
@@ -236,7 +247,10 @@ int thaw_log_reset(struct thaw_region *region, struct thaw_kmod_reset *reset)
 	return result;
 }
 
-/* Takes the overflowed pages of a chunk, from the one with `bit` on, until the caller's room is full. */
+/*
+ * Takes the overflowed pages of a chunk, from the one with `bit` on, until the caller's room is
+ * full.
+ */
 static int overflow_take(struct thaw_region *region, struct thaw_chunk *chunk, u64 first,
 			 unsigned int bit, struct thaw_kmod_overflow *overflow)
 {

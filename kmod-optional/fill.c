@@ -2,9 +2,10 @@
 /*
  * fill.c - brings absent pages out of the image, in the thread that touches them.
  *
- * The image is read through its page cache, as a fault of a mapped file does it: a touch can come from inside of a
- * write(2) to the same image, whose locks a read(2) in here would want again. Contents are compared with the checksum
- * after they were copied, when nobody can change them any more. Until the page has arrived nobody can map it.
+ * The image is read through its page cache, as a fault of a mapped file does it: a touch can come
+ * from inside of a write(2) to the same image, whose locks a read(2) in here would want again.
+ * Contents are compared with the checksum after they were copied, when nobody can change them any
+ * more. Until the page has arrived nobody can map it.
  *
  * Pages of a block are brought by who holds its bit. Never waits for user space.
  */
@@ -40,7 +41,10 @@ struct file *thaw_image_open(int fd)
 		fput(given);
 		return ERR_PTR(-EINVAL);
 	}
-	/* A description of its own: the one given can have a lock, which must go when user space closes it. */
+	/*
+	 * A description of its own: the one given can have a lock, which must go when user space
+	 * closes it.
+	 */
 	image = dentry_open(&given->f_path, O_RDONLY | O_LARGEFILE, current_cred());
 	fput(given);
 	if (IS_ERR(image))
@@ -196,7 +200,10 @@ static void copy_from_folio(char *to, struct folio *folio, u64 offset, size_t by
 	kunmap_local(from);
 }
 
-/* A page of the kernel gets what is at `offset` of the image, in the first of `sources`, and perhaps in the second. */
+/*
+ * A page of the kernel gets what is at `offset` of the image, in the first of `sources`, and
+ * perhaps in the second.
+ */
 static void copy_part(struct page *page, struct folio **sources, u64 offset)
 {
 	size_t bytes = PAGE_SIZE - offset_in_page(offset);
@@ -267,6 +274,16 @@ static int absent_because(struct thaw_absence *absence, enum thaw_kmod_why why)
 	return -ENODATA;
 }
 
+static int read_failed(struct thaw_region *region, u64 page, int error,
+		       struct thaw_absence *absence)
+{
+	atomic64_inc(&region->read_errors);
+	thaw_event(region, THAW_EVENT_READ_ERROR, page, error);
+	if (error == -EBADMSG)
+		return absent_because(absence, THAW_KMOD_WRONG_CHECKSUM);
+	return absent_because(absence, THAW_KMOD_READ_FAILED);
+}
+
 int thaw_fill_page(struct thaw_region *region, struct thaw_chunk *chunk, u64 page, bool may_wait,
 		   struct thaw_absence *absence)
 {
@@ -278,14 +295,12 @@ int thaw_fill_page(struct thaw_region *region, struct thaw_chunk *chunk, u64 pag
 		return absent_because(absence, THAW_KMOD_NO_EXTENT);
 	if (absence->place.encoding == THAW_KMOD_RAW && region->readable) {
 		error = read_page(region, page, &absence->place, may_wait);
-		if (error == -EAGAIN || error == -ENOMEM || (error && fatal_signal_pending(current)))
-			return error == -EAGAIN || error == -ENOMEM ? error : -EINTR;
-		if (error) {
-			atomic64_inc(&region->read_errors);
-			thaw_event(region, THAW_EVENT_READ_ERROR, page, error);
-			return absent_because(absence, error == -EBADMSG ? THAW_KMOD_WRONG_CHECKSUM :
-									   THAW_KMOD_READ_FAILED);
-		}
+		if (error == -EAGAIN || error == -ENOMEM)
+			return error;
+		if (error && fatal_signal_pending(current))
+			return -EINTR;
+		if (error)
+			return read_failed(region, page, error, absence);
 	} else if (absence->place.encoding != THAW_KMOD_ZERO) {
 		return absent_because(absence, THAW_KMOD_CANNOT_DECODE);
 	}

@@ -10,13 +10,17 @@ struct thaw_absence {
 	struct thaw_place place;
 };
 
-/* The image for the region's own use; an error pointer if the descriptor is none of a file that can be read. */
+/*
+ * The image for the region's own use; an error pointer if the descriptor is none of a file that can
+ * be read.
+ */
 struct file *thaw_image_open(int fd);
 bool thaw_image_readable(const struct file *image);
 
 /*
- * Brings a page that is touched, and what is absent around it. 0: it has arrived, or is poisoned; -ENODATA: only user
- * space can bring it; -EAGAIN: it may not wait, but has to; -EINTR: a signal that kills; -ENOMEM.
+ * Brings a page that is touched, and what is absent around it. 0: it has arrived, or is poisoned;
+ * -ENODATA: only user space can bring it; -EAGAIN: it may not wait, but has to; -EINTR: a signal
+ * that kills; -ENOMEM.
  */
 int thaw_fill_touched(struct thaw_region *region, u64 page, bool may_wait,
 		      struct thaw_absence *absence);

@@ -2,13 +2,14 @@
 /*
  * memory.c - the mapping of a region: faults, and first writes.
  *
- * The pages are those of a shmem file that nobody else can open, so that swap, reclaim, migration and the accounting to
- * a memory cgroup are shmem's. The mapping is of /dev/thaw all the same, whose file has that mapping's f_mapping: it
- * keeps this module loaded and the region alive.
+ * The pages are those of a shmem file that nobody else can open, so that swap, reclaim, migration
+ * and the accounting to a memory cgroup are shmem's. The mapping is of /dev/thaw all the same,
+ * whose file has that mapping's f_mapping: it keeps this module loaded and the region alive.
  *
- * Whether a page may be mapped is read under its folio's lock, which is kept until the page table entry is there. Who
- * poisons a page sets its bit, and then locks the folio and removes the entries. Between a look at the page cache and
- * a look at the bit there is a full barrier on both sides: one of the two sees what the other one did.
+ * Whether a page may be mapped is read under its folio's lock, which is kept until the page table
+ * entry is there. Who poisons a page sets its bit, and then locks the folio and removes the
+ * entries. Between a look at the page cache and a look at the bit there is a full barrier on both
+ * sides: one of the two sees what the other one did.
  */
 #include <linux/file.h>
 #include <linux/highmem.h>
@@ -43,9 +44,10 @@ struct page *thaw_memory_lock_page(struct thaw_region *region, pgoff_t index)
 	}
 }
 
-/* Calls `work` for each folio of an image page that is in memory, with its lock held. */
-static void for_each_folio(struct thaw_region *region, u64 page,
-			   void (*work)(struct address_space *mapping, struct folio *folio))
+typedef void (*folio_work)(struct address_space *mapping, struct folio *folio);
+
+/* For each folio of an image page that is in memory, with its lock held. */
+static void work_on_folios(struct thaw_region *region, u64 page, folio_work work)
 {
 	struct address_space *mapping = thaw_region_mapping(region);
 	pgoff_t index = thaw_page_index(region, page);
@@ -70,14 +72,17 @@ static void for_each_folio(struct thaw_region *region, u64 page,
 
 static void folio_watch(struct address_space *mapping, struct folio *folio)
 {
-	/* Entries were dirty: the folio has to stay so, or its contents get lost when memory is short. */
+	/*
+	 * Entries were dirty: the folio has to stay so, or its contents get lost when memory is
+	 * short.
+	 */
 	if (folio_mkclean(folio))
 		folio_mark_dirty(folio);
 }
 
 void thaw_memory_watch(struct thaw_region *region, u64 page)
 {
-	for_each_folio(region, page, folio_watch);
+	work_on_folios(region, page, folio_watch);
 }
 
 static void folio_unmap(struct address_space *mapping, struct folio *folio)
@@ -88,7 +93,7 @@ static void folio_unmap(struct address_space *mapping, struct folio *folio)
 
 void thaw_memory_unmap(struct thaw_region *region, u64 page)
 {
-	for_each_folio(region, page, folio_unmap);
+	work_on_folios(region, page, folio_unmap);
 }
 
 void thaw_memory_discard(struct thaw_region *region, u64 page)
@@ -101,12 +106,13 @@ void thaw_memory_discard(struct thaw_region *region, u64 page)
 /* ---- Faults */
 
 /*
- * May the lock of the fault be dropped, to wait for user space? As in userfaultfd: who exits or dumps its core must not
- * wait for another thread of its process.
+ * May the lock of the fault be dropped, to wait for user space? As in userfaultfd: who exits or
+ * dumps its core must not wait for another thread of its process.
  */
 static bool may_drop_lock(const struct vm_fault *vmf)
 {
-	return vmf->flags & FAULT_FLAG_ALLOW_RETRY && !(current->flags & (PF_EXITING | PF_DUMPCORE));
+	return vmf->flags & FAULT_FLAG_ALLOW_RETRY &&
+	       !(current->flags & (PF_EXITING | PF_DUMPCORE));
 }
 
 /* Waits until user space has answered, and lets the thread touch the page again then. */
@@ -151,7 +157,10 @@ static vm_fault_t bring_slowly(struct vm_fault *vmf, struct thaw_region *region,
 	if (error == -ENODATA)
 		thaw_request_wait(region, page, &absence, flags);
 	fput(file);
-	/* Whatever happened: who touches it again finds the page, or is killed, or finds the error with the lock held. */
+	/*
+	 * Whatever happened: who touches it again finds the page, or is killed, or finds the error
+	 * with the lock held.
+	 */
 	return VM_FAULT_RETRY | VM_FAULT_MAJOR;
 }
 
@@ -175,8 +184,9 @@ static vm_fault_t bring(struct vm_fault *vmf, struct thaw_region *region, u64 pa
 }
 
 /*
- * A huge folio would be mapped by one entry, with all image pages in it, whatever state those are in. (shmem makes such
- * folios for us only if the administrator said "always" or "force".) This maps one small page of it.
+ * A huge folio would be mapped by one entry, with all image pages in it, whatever state those are
+ * in. (shmem makes such folios for us only if the administrator said "always" or "force".) This
+ * maps one small page of it.
  */
 static vm_fault_t insert_part(struct vm_fault *vmf, struct page *page)
 {
@@ -210,7 +220,10 @@ static vm_fault_t memory_fault(struct vm_fault *vmf)
 	if (IS_ERR(page))
 		return PTR_ERR(page) == -ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
 	folio = page_folio(page);
-	/* It is in the page cache: who poisons it from now on waits for its lock. Pairs with pages_poison(). */
+	/*
+	 * It is in the page cache: who poisons it from now on waits for its lock. Pairs with
+	 * pages_poison().
+	 */
 	smp_mb();
 	inserted = 0;
 	if (thaw_page_poisoned(region, number))
@@ -227,8 +240,8 @@ static vm_fault_t memory_fault(struct vm_fault *vmf)
 }
 
 /*
- * Maps what is in memory around a page that is read. A section of RCU, which who poisons waits for before the entries
- * are removed.
+ * Maps what is in memory around a page that is read. A section of RCU, which who poisons waits for
+ * before the entries are removed.
  */
 static vm_fault_t memory_map_pages(struct vm_fault *vmf, pgoff_t first, pgoff_t last)
 {
@@ -242,7 +255,10 @@ static vm_fault_t memory_map_pages(struct vm_fault *vmf, pgoff_t first, pgoff_t 
 	last = min_t(pgoff_t, last, (region->max_bytes >> PAGE_SHIFT) - 1);
 	if (vmf->pgoff > last)
 		return 0;
-	/* A reference to the small folio in the middle keeps a huge one from its place: see insert_part(). */
+	/*
+	 * A reference to the small folio in the middle keeps a huge one from its place: see
+	 * insert_part().
+	 */
 	folio = thaw_folio_find(thaw_region_mapping(region), vmf->pgoff);
 	if (!folio)
 		return 0;
@@ -260,8 +276,8 @@ static vm_fault_t memory_map_pages(struct vm_fault *vmf, pgoff_t first, pgoff_t 
 }
 
 /*
- * The page is still locked when this returns, and until its entry is dirty: who watches it again, and so needs that
- * lock, cannot come between the log and the write.
+ * The page is still locked when this returns, and until its entry is dirty: who watches it again,
+ * and so needs that lock, cannot come between the log and the write.
  */
 static vm_fault_t memory_page_mkwrite(struct vm_fault *vmf)
 {
@@ -274,7 +290,10 @@ static vm_fault_t memory_page_mkwrite(struct vm_fault *vmf)
 	if (!chunk)
 		return VM_FAULT_OOM;
 	folio_lock(folio);
-	/* The folio was not locked just now. If it has gone, or is poisoned, the fault is begun once more. */
+	/*
+	 * The folio was not locked just now. If it has gone, or is poisoned, the fault is begun
+	 * once more.
+	 */
 	smp_mb();
 	if (folio->mapping != thaw_region_mapping(region) || thaw_page_poisoned(region, number)) {
 		folio_unlock(folio);

@@ -10,7 +10,10 @@ int thaw_memory_mmap(struct thaw_region *region, struct vm_area_struct *vma);
 /* The kernel page, in the page cache, locked, and with a reference; or an error pointer. */
 struct page *thaw_memory_lock_page(struct thaw_region *region, pgoff_t index);
 
-/* An image page gets write-protected in all page tables, after a full barrier behind what made that necessary. */
+/*
+ * An image page gets write-protected in all page tables, after a full barrier behind what made that
+ * necessary.
+ */
 void thaw_memory_watch(struct thaw_region *region, u64 page);
 /* ... is removed from all page tables; the same. */
 void thaw_memory_unmap(struct thaw_region *region, u64 page);

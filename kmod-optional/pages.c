@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * pages.c - what user space says of ranges of pages: where they are, what is in them, that they cannot be had.
+ * pages.c - what user space says of ranges of pages: where they are, what is in them, that they
+ * cannot be had.
  *
- * Goes block by block. What changes absent pages holds the block, as fill.c does, and never touches memory of the
- * caller meanwhile: that can be memory of the region. POISON does not hold it: it wins against whoever brings the page,
- * and must not wait for a disk.
+ * Goes block by block. What changes absent pages holds the block, as fill.c does, and never touches
+ * memory of the caller meanwhile: that can be memory of the region. POISON does not hold it: it
+ * wins against whoever brings the page, and must not wait for a disk.
  */
 #include <linux/highmem.h>
 #include <linux/mm.h>
@@ -212,7 +213,10 @@ int thaw_pages_zero(struct thaw_region *region, struct thaw_kmod_pages *pages)
 
 /* ---- POISON, WAKE */
 
-/* From now on nobody can map the pages of the block; says of which ones somebody may have done so before. */
+/*
+ * From now on nobody can map the pages of the block; says of which ones somebody may have done so
+ * before.
+ */
 static int poison_block(struct thaw_region *region, u64 page, unsigned int count,
 			unsigned long *arrived)
 {
@@ -250,7 +254,10 @@ int thaw_pages_poison(struct thaw_region *region, struct thaw_kmod_pages *pages)
 		if (error)
 			break;
 		if (!bitmap_empty(arrived, MOST_BLOCK_PAGES)) {
-			/* Who maps around a read has looked at the bits in such a section, and without a lock. */
+			/*
+			 * Who maps around a read has looked at the bits in such a section, and
+			 * without a lock.
+			 */
 			synchronize_rcu();
 			for_each_set_bit(i, arrived, MOST_BLOCK_PAGES)
 				thaw_memory_unmap(region, page + i);

@@ -2,9 +2,10 @@
 /*
  * region.c - what is known of a region and of its pages, and the list of all regions.
  *
- * A page is absent, arrived, or poisoned (which an absent and an arrived one can become, and which stays). What decides
- * whether it may be mapped is read under its folio's lock, or in a section of RCU: see memory.c, and who poisons in
- * pages.c. Chunks are made where something is to be kept, so that what a region costs follows what was touched of it.
+ * A page is absent, arrived, or poisoned (which an absent and an arrived one can become, and which
+ * stays). What decides whether it may be mapped is read under its folio's lock, or in a section of
+ * RCU: see memory.c, and who poisons in pages.c. Chunks are made where something is to be kept, so
+ * that what a region costs follows what was touched of it.
  */
 #include <linux/bitops.h>
 #include <linux/cred.h>
@@ -43,7 +44,10 @@ struct thaw_region *thaw_region_alloc(void)
 
 	if (!region)
 		return ERR_PTR(-ENOMEM);
-	/* As large as any region may be: it cannot grow later, and costs nothing until it is touched. */
+	/*
+	 * As large as any region may be: it cannot grow later, and costs nothing until it is
+	 * touched.
+	 */
 	memory = shmem_file_setup("thaw", THAW_KMOD_MAX_BYTES, VM_NORESERVE);
 	if (IS_ERR(memory)) {
 		kfree(region);
@@ -169,7 +173,10 @@ static u32 chunk_restored(const struct thaw_region *region, u64 page)
 		     THAW_CHUNK_PAGES);
 }
 
-/* Nothing is left to bring in the chunk: where that was is not needed any more. For kvfree() after the lock. */
+/*
+ * Nothing is left to bring in the chunk: where that was is not needed any more. For kvfree() after
+ * the lock.
+ */
 static struct thaw_place *chunk_settle(struct thaw_region *region, struct thaw_chunk *chunk,
 				       u64 page)
 {
@@ -221,7 +228,10 @@ void thaw_page_arrive(struct thaw_region *region, struct thaw_chunk *chunk, u64 
 	struct thaw_place *places = NULL;
 
 	spin_lock(&chunk->lock);
-	/* Nobody else lets it arrive, because the caller has its block; but it can have been poisoned. */
+	/*
+	 * Nobody else lets it arrive, because the caller has its block; but it can have been
+	 * poisoned.
+	 */
 	if (!test_bit(bit, chunk->poisoned)) {
 		WARN_ON_ONCE(test_bit(bit, chunk->arrived));
 		/* The contents before the bit, for those who find the bit without a lock. */

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * region.h - one open /dev/thaw: its memory, what is known of its pages, its ring of written ones; and what the files
- * of this module offer to each other. uffd/kmod.h says what all of it means to user space.
+ * region.h - one open /dev/thaw: its memory, what is known of its pages, and its log of written
+ * ones. uffd/kmod.h says what all of it means to user space.
  *
  * Locks, the outermost first:
- *	mmap_lock or the VMA's lock	a fault holds it until it has to wait for a disk or for user space
- *	region->setup			CREATE and REGISTER
- *	a block's bit in ->filling	who brings pages of these 64 KiB; sleeps on disks and memory, on user space never
- *	log->harvest			RESET and OVERFLOW
- *	a folio's lock			what decides whether the folio may be mapped, or written, is read under it
- *	chunk->lock, log->lock, requests->lock	spinlocks, none of them inside of another
+ *	mmap_lock, or the VMA's	a fault drops it before it waits for a disk or for user space
+ *	region->setup		CREATE and REGISTER
+ *	a bit of ->filling	who brings pages of a block; waits for disks, for user space never
+ *	log->harvest		RESET and OVERFLOW
+ *	a folio's lock		whether the folio may be mapped, or written, is decided under it
+ *	the spinlocks		of chunks, logs and requests; none of them inside of another
  */
 #ifndef THAW_REGION_H
 #define THAW_REGION_H
@@ -33,7 +33,10 @@
 #define THAW_BLOCK_BYTES 65536u
 #define THAW_ACCESSED_ROOM 65536u
 
-/* What one fault brings, and how large a ring is that does not say it. Read and written with READ_ONCE and WRITE_ONCE. */
+/*
+ * What one fault brings, and how large a ring is that does not say it. Read and written with
+ * READ_ONCE and WRITE_ONCE.
+ */
 struct thaw_tunables {
 	u32 cluster_bytes; /* a power of two, 64 KiB to 2 MiB */
 	u32 ring_entries;  /* a power of two, 64 to 1 Mi */
@@ -50,45 +53,46 @@ struct thaw_place {
 };
 
 /*
- * 512 pages, made when the first of them needs it, gone with the region. Bits of `arrived` and `poisoned` are set and
- * never cleared; they are written under the lock, and read without it (thaw_page_arrived()).
+ * 512 pages, made when the first of them needs it, gone with the region. Bits of `arrived` and
+ * `poisoned` are set under the lock, are never cleared, and are read without it.
  */
 struct thaw_chunk {
-	spinlock_t lock;
-	u32 settled;		   /* pages that have arrived or are poisoned; under the lock */
+	spinlock_t lock; /* of what is known of the pages */
+	u32 settled; /* pages that have arrived or are poisoned; under the lock */
 	struct thaw_place *places; /* of all pages, or NULL; under the lock */
 	DECLARE_BITMAP(arrived, THAW_CHUNK_PAGES);
 	DECLARE_BITMAP(poisoned, THAW_CHUNK_PAGES);
 	DECLARE_BITMAP(filling, THAW_CHUNK_PAGES); /* locks of blocks */
-	DECLARE_BITMAP(logged, THAW_CHUNK_PAGES);  /* written since they were watched; atomic */
-	DECLARE_BITMAP(overflow, THAW_CHUNK_PAGES); /* of those, the ones without room in the ring; under log->lock */
+	DECLARE_BITMAP(logged, THAW_CHUNK_PAGES); /* written since they were watched */
+	DECLARE_BITMAP(overflow, THAW_CHUNK_PAGES); /* without room in the ring; under log->lock */
 };
 
-/* Threads that wait for pages; and who reads of them. */
+/* Threads that wait for pages. */
 struct thaw_requests {
-	spinlock_t lock;
-	struct list_head waiting; /* struct thaw_waiter, oldest first; under the lock */
-	u32 pending;		  /* of those, not read yet; under the lock */
-	u64 batches;		  /* under the lock */
+	spinlock_t lock; /* of all that follows */
+	struct list_head waiting; /* struct thaw_waiter, oldest first */
+	u32 pending; /* of those, not read yet */
+	u64 batches; /* that were read */
 };
 
-/* Written pages: the ring that user space maps, and our own counts, because it can write to that. */
+/* Written pages: the ring that user space maps, and our own counts, because it can write there. */
 struct thaw_log {
-	struct mutex harvest;
-	spinlock_t lock;
-	struct thaw_kmod_ring *ring;	 /* header and entries, one vmalloc() area; NULL until REGISTER */
+	struct mutex harvest; /* one RESET or OVERFLOW at a time */
+	struct thaw_kmod_ring *ring; /* with its entries one vmalloc() area; from REGISTER on */
 	struct thaw_kmod_dirty *entries;
-	size_t bytes;			 /* of both */
-	u32 size, soft_limit;
-	u32 dirty, reset;		 /* under the lock */
-	bool told;			 /* of an overflow since the last harvest; under the lock */
-	u64 overflowed;			 /* pages in the bitmaps; under the lock, as those that follow */
+	size_t bytes; /* of both */
+	u32 size; /* entries */
+
+	spinlock_t lock; /* of all that follows */
+	u32 dirty, reset;
+	bool told; /* of an overflow since the last harvest */
+	u64 overflowed; /* pages in the bitmaps now */
 	u64 pages_dirtied, harvests, pages_harvested, overflows;
 };
 
-/* Pages that were touched, a ring. */
+/* Pages that were touched first, a ring. */
 struct thaw_accessed {
-	spinlock_t lock;
+	spinlock_t lock; /* of all that follows, from REGISTER on */
 	u64 *pages;
 	u32 room, first, count;
 };
@@ -97,7 +101,7 @@ struct thaw_region {
 	u64 id;
 	refcount_t references;
 
-	/* Set by CREATE. */
+	/* Set by CREATE, before `created`, which is read with acquire. */
 	struct pid *owner; /* the process */
 	kuid_t uid;
 	char comm[TASK_COMM_LEN];
@@ -111,22 +115,26 @@ struct thaw_region {
 	u64 restored_pages;
 	bool readable; /* the image, through its page cache */
 
-	struct mutex setup;
+	struct mutex setup; /* of what CREATE and REGISTER set */
 	bool created;
 	bool registered;
 
-	struct file *memory;  /* of shmem; our own file has its f_mapping */
-	struct xarray chunks; /* struct thaw_chunk, by number / THAW_CHUNK_PAGES; marked: has overflowed pages */
+	struct file *memory; /* of shmem; our own file has its f_mapping */
+	struct xarray chunks; /* struct thaw_chunk; a mark: it has overflowed pages */
 	struct thaw_requests requests;
 	struct thaw_log log;
 	struct thaw_accessed accessed;
 	wait_queue_head_t readers; /* poll() and read() */
 
-	atomic64_t faults_served, faults_passed, pages_restored, pages_poisoned, bytes_read, read_errors;
+	atomic64_t faults_served, faults_passed;
+	atomic64_t pages_restored, pages_poisoned;
+	atomic64_t bytes_read, read_errors;
 };
 
+/* True: all that CREATE and REGISTER set can be read. */
 static inline bool thaw_region_registered(const struct thaw_region *region)
 {
+	/* Pairs with call_register(). */
 	return smp_load_acquire(&region->registered);
 }
 
@@ -160,7 +168,10 @@ void thaw_regions_exit(void);
 struct thaw_region *thaw_region_alloc(void);
 int thaw_region_announce(struct thaw_region *region);
 void thaw_region_withdraw(struct thaw_region *region);
-/* The region with the smallest id above `after`, with a reference, or NULL. From CREATE on, until the file is closed. */
+/*
+ * The region with the smallest id above `after`, with a reference, or NULL. From CREATE on, until
+ * the file is closed.
+ */
 struct thaw_region *thaw_region_next(u64 after);
 /* May sleep. */
 void thaw_region_put(struct thaw_region *region);
@@ -171,7 +182,10 @@ void thaw_region_counters(struct thaw_region *region, struct thaw_kmod_counters 
 struct thaw_chunk *thaw_chunk_find(struct thaw_region *region, u64 page);
 struct thaw_chunk *thaw_chunk_make(struct thaw_region *region, u64 page);
 
-/* May who touches the page see what is in the memory? Not of those that are absent, and of those that are poisoned. */
+/*
+ * May who touches the page see what is in the memory? Not of those that are absent, and of those
+ * that are poisoned.
+ */
 bool thaw_page_usable(struct thaw_region *region, u64 page);
 bool thaw_page_poisoned(struct thaw_region *region, u64 page);
 /* Has arrived, or is poisoned: there is nothing left to bring. */
@@ -200,7 +214,10 @@ enum thaw_event {
 	THAW_EVENT_POISON,
 };
 
-/* In any context; never sleeps. `page` and `error` (of READ_ERROR, negative) mean nothing to the other events. */
+/*
+ * In any context; never sleeps. `page` and `error` (of READ_ERROR, negative) mean nothing to the
+ * other events.
+ */
 void thaw_event(struct thaw_region *region, enum thaw_event event, u64 page, int error);
 int thaw_netlink_init(void);
 void thaw_netlink_exit(void);

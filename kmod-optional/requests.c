@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * requests.c - threads that wait for a page which only user space can bring, and who reads what they wait for.
+ * requests.c - threads that wait for a page which only user space can bring, and who reads what
+ * they wait for.
  *
- * A waiter is on the stack of the thread that touched the page, and in a list for as long as it waits. So a request goes
- * with its thread: when that is killed, or goes on, nothing is left of it, whether it was read or not. The model is
- * fs/userfaultfd.c. Nobody holds a lock of the memory management here.
+ * A waiter is on the stack of the thread that touched the page, and in a list for as long as it
+ * waits. So a request goes with its thread: when that is killed, or goes on, nothing is left of it,
+ * whether it was read or not. The model is fs/userfaultfd.c. Nobody holds a lock of the memory
+ * management here.
  */
 #include <linux/poll.h>
 #include <linux/sched/signal.h>
@@ -48,7 +50,10 @@ static bool place_is(struct thaw_region *region, u64 page, const struct thaw_pla
 	return !memcmp(&now, place, sizeof(now));
 }
 
-/* As userfaultfd; but who is inside of a system call would only come back here when a signal is pending. */
+/*
+ * As userfaultfd; but who is inside of a system call would only come back here when a signal is
+ * pending.
+ */
 static unsigned int waiting_state(unsigned int flags)
 {
 	if (flags & FAULT_FLAG_INTERRUPTIBLE && flags & FAULT_FLAG_USER)
@@ -76,8 +81,8 @@ void thaw_request_wait(struct thaw_region *region, u64 page, const struct thaw_a
 	requests->pending++;
 	spin_unlock(&requests->lock);
 	/*
-	 * Who changes one of these looks into the list after that; and we look at them, being in the list. Pairs with
-	 * thaw_requests_wake().
+	 * Who changes one of these looks into the list after that; and we look at them, being in
+	 * the list. Pairs with thaw_requests_wake().
 	 */
 	smp_mb();
 	if (!thaw_page_settled(region, page) && place_is(region, page, &absence->place)) {

@@ -6,8 +6,8 @@
 #include "region.h"
 
 /*
- * Waits until the page may be touched again: user space has said something about it, or a signal came. `flags` are
- * those of the fault, whose lock the caller has dropped.
+ * Waits until the page may be touched again: user space has said something about it, or a signal
+ * came. `flags` are those of the fault, whose lock the caller has dropped.
  */
 void thaw_request_wait(struct thaw_region *region, u64 page, const struct thaw_absence *absence,
 		       unsigned int flags);

@@ -104,7 +104,7 @@ struct thaw_kmod_pages {
  */
 struct thaw_kmod_ring {
 	__u32 entries;
-	__u32 soft_limit; /* poll() reports POLLPRI when so many entries or more wait */
+	__u32 soft_limit; /* poll() reports POLLPRI when so many entries or more wait; 3/4 of them, or what is written here */
 	__u32 dirty;	  /* written by the kernel, with release */
 	__u32 reset;	  /* written by the kernel */
 	__u64 overflowed; /* pages in the bitmap, written by the kernel */

@@ -1,3 +1,3 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* For xxhash.h of libxxhash only. */
-#define alignas _Alignas
+#define alignas(bytes) __aligned(bytes)
