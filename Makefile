@@ -38,7 +38,8 @@ endif
 	check check-built check-user check-user-built check-seccomp check-seccomp-built \
 	crash crash-built demo demo-built bench bench-built \
 	asan sanitized tsan tsan-built coverage coverage-built fuzz fuzz-built \
-	arm64 arm64-kernels check-kernels check-kernels-full check-kernels-built
+	arm64 arm64-kernels check-kernels check-kernels-full check-kernels-built \
+	kmod kmod-guests
 
 # ---- Flags
 
@@ -95,6 +96,7 @@ include vm/engine.mk
 include tests/tests.mk
 include tests/instrumented.mk
 include scripts/kernels.mk
+include scripts/kmod.mk
 
 # The flags (and where this is, which the tests are told), and the list of sources.
 $(BUILD)/flags: FORCE

@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: MIT
+#
+# The kernel module (kmod-optional/, Kbuild), which nothing else is built with or against: only these targets build it.
+# Included by the Makefile at the root; the guests that it runs in are in scripts/kernels.mk.
+
+# The headers of the kernel that it is for; those of the guests' are below build/kernels.
+KDIR ?= /lib/modules/$(shell uname -r)/build
+
+## kmod: the kernel module, for the running kernel or KDIR=/lib/modules/VERSION/build, in build/kmod/VERSION
+kmod:
+	+$(Q)scripts/kmod $(KDIR)
+
+# For each kernel of KERNELS whose headers can be had.
+kmod-guests:
+	+$(Q)for kdir in $$(scripts/kernel-headers $(KERNELS)); do scripts/kmod $$kdir || exit 1; done
