@@ -13,3 +13,8 @@ kmod:
 # For each kernel of KERNELS whose headers can be had.
 kmod-guests:
 	+$(Q)for kdir in $$(scripts/kernel-headers $(KERNELS)); do scripts/kmod $$kdir || exit 1; done
+
+## check-kmod-style: checkpatch.pl --strict, and sparse with the headers of KERNELS, on the kernel module
+check-kmod-style: deps
+	$(Q)scripts/install-deps kernels
+	+$(Q)scripts/kmod-style $$(scripts/kernel-headers $(KERNELS))
