@@ -14,6 +14,12 @@ kmod:
 kmod-guests:
 	+$(Q)for kdir in $$(scripts/kernel-headers $(KERNELS)); do scripts/kmod $$kdir || exit 1; done
 
+## check-kmod-debug: the module's tests in a kernel with KASAN, lockdep and kmemleak (built first, in some minutes)
+check-kmod-debug: deps
+	$(Q)scripts/install-deps kmod-debug
+	+$(Q)scripts/kernel-debug
+	$(Q)$(MAKE) check-kernels-built KERNELS=debug KERNEL_TESTS= KERNEL_SECONDS=7200
+
 ## check-kmod-style: checkpatch.pl --strict, and sparse with the headers of KERNELS, on the kernel module
 check-kmod-style: deps
 	$(Q)scripts/install-deps kernels
