@@ -12,6 +12,10 @@ KERNEL_TESTS := ladder_choice heap_touch privileges install_classify write_track
 	heap_persists page_sizes heap_open_errors heap_address heap_faults sparse_region generation_kinds working_set checkpoint_failure \
 	stack_switch turn_stopping javascript_traps javascript_working_set image_travels
 
+# These run again with the module loaded; then they use it, or fail.
+KERNEL_MODULE_TESTS := $(notdir $(basename $(wildcard tests/kmod/*.c))) write_tracking restore_lazy restore_damaged \
+	heap_persists working_set javascript_transcript
+
 # Debian's cross compiler and arm64's packages. What was made runs in check-kernels (KERNELS=arm64:6.12).
 ARM64_SYSROOT := $(CURDIR)/build/arm64-debian/root
 ARM64_MAKE = $(MAKE) BUILD=build/arm64 CC=aarch64-linux-gnu-gcc AR=aarch64-linux-gnu-ar SYSROOT=$(ARM64_SYSROOT)
@@ -22,7 +26,7 @@ arm64: deps
 	$(Q)scripts/arm64-sysroot
 	+$(Q)$(ARM64_MAKE) all tests
 
-## check-kernels: tests that depend on the kernel, in Debian's KERNELS='6.1 6.12' under QEMU (arm64:6.12-16k: of arm64)
+## check-kernels: tests that depend on the kernel, and the module's, in Debian's KERNELS='6.1 6.12' under QEMU (arm64:6.12-16k: of arm64)
 check-kernels: deps
 	$(Q)scripts/install-deps kernels
 	$(Q)$(MAKE) check-kernels-built
@@ -32,8 +36,10 @@ check-kernels-full: deps
 	$(Q)scripts/install-deps kernels
 	$(Q)$(MAKE) check-kernels-built KERNEL_TESTS='$(TESTS:$(BUILD)/tests/%=%)' KERNEL_SECONDS=7200
 
-check-kernels-built: all $(KERNEL_TESTS:%=$(BUILD)/tests/%) $(if $(filter arm64:%,$(KERNELS)),arm64-kernels)
-	$(Q)scripts/kernels --kernels "$(KERNELS)" --timeout $(KERNEL_SECONDS) $(KERNEL_TESTS:%=$(BUILD)/tests/%)
+check-kernels-built: all $(sort $(KERNEL_TESTS:%=$(BUILD)/tests/%) $(KERNEL_MODULE_TESTS:%=$(BUILD)/tests/%)) kmod-guests \
+		$(if $(filter arm64:%,$(KERNELS)),arm64-kernels)
+	$(Q)scripts/kernels --kernels "$(KERNELS)" --timeout $(KERNEL_SECONDS) \
+		--module "$(KERNEL_MODULE_TESTS:%=$(BUILD)/tests/%)" $(KERNEL_TESTS:%=$(BUILD)/tests/%)
 
 arm64-kernels:
 	$(Q)scripts/install-deps arm64-kernels
