@@ -20,6 +20,8 @@ VM_CFLAGS := -fno-pie -fno-stack-protector \
 	$(if $(filter aarch64,$(ARCHITECTURE)),-mbranch-protection=none,-fcf-protection=none)
 VM_LDFLAGS := -no-pie -pthread -Wl,--build-id=sha1 -Wl,-z,relro,-z,now,-z,noexecstack
 VM_LIBS := $(PACKAGE_LIBS) -lm
+# Only the headers of libmnl: the library is loaded when it is needed (vm/top/mnl.h).
+VM_CFLAGS += $(shell $(PKG_CONFIG) --cflags libmnl 2>/dev/null)
 INCLUDES := -Iuffd -Ivm -I$(GENERATED)
 
 # The engine's arithmetic must be WebAssembly's: no contraction into fused multiply-add, no folding that changes NaNs or

@@ -17,11 +17,12 @@ static const struct rule {
 	const char *forbidden[8]; /* starts of what stands between the quotes */
 } rules[] = {
 	{"vm/cli", {"js/"}},
-	{"vm/policy", {"js/", "cli/", "inspect/", "uv.h"}},
-	{"vm/inspect", {"policy/", "cli/"}},
-	{"vm/js", {"policy/", "cli/", "inspect/"}},
-	{"vm/base", {"js/", "policy/", "cli/", "inspect/", "guest.h"}},
-	{"uffd", {"js/", "policy/", "cli/", "inspect/", "guest.h", "base/"}},
+	{"vm/policy", {"js/", "cli/", "inspect/", "top/", "uv.h"}},
+	{"vm/inspect", {"policy/", "cli/", "top/"}},
+	{"vm/js", {"policy/", "cli/", "inspect/", "top/"}},
+	{"vm/top", {"js/", "policy/", "cli/", "inspect/", "guest.h"}},
+	{"vm/base", {"js/", "policy/", "cli/", "inspect/", "top/", "guest.h"}},
+	{"uffd", {"js/", "policy/", "cli/", "inspect/", "top/", "guest.h", "base/", "libmnl/"}},
 };
 
 static const struct rule *rule;

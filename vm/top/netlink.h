@@ -11,11 +11,11 @@
 #ifndef VM_TOP_NETLINK_H
 #define VM_TOP_NETLINK_H
 
-#include <libmnl/libmnl.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "thaw.h"
+#include "top/mnl.h"
 
 struct netlink; /* opaque; owned by who opened it */
 
@@ -30,7 +30,7 @@ void netlink_close(struct netlink *netlink); /* NULL is allowed */
 int netlink_descriptor(const struct netlink *netlink);
 
 /*
- * A request, to be filled with mnl_attr_put_...() (at most 1 KiB of attributes). Valid until the
+ * A request, to be filled with mnl.attr_put_...() (at most 1 KiB of attributes). Valid until the
  * next call with this socket; at most one at a time.
  */
 struct nlmsghdr *netlink_prepare(struct netlink *netlink, uint8_t command);

@@ -4,8 +4,8 @@
  * kernel's delay accounting counts it (TASKSTATS over generic netlink;
  * Documentation/accounting/delay-accounting.rst).
  *
- * A struct delay_reader belongs to one thread. Needs CAP_NET_ADMIN in the first user namespace, the
- * first network namespace, and the sysctl kernel.task_delayacct.
+ * A struct delay_reader belongs to one thread. Needs CAP_NET_ADMIN in the first user namespace,
+ * and the sysctl kernel.task_delayacct.
  */
 #ifndef VM_TOP_TASK_DELAYS_H
 #define VM_TOP_TASK_DELAYS_H
@@ -35,7 +35,8 @@ struct delay_reader; /* opaque */
 
 /*
  * -ENOENT: no TASKSTATS here. -EPERM: not with these privileges. -ENODATA: delay accounting is off:
- * everything would be 0. The error says what to do.
+ * everything would be 0. -EPROTO: Linux 6.14 and 6.15 put the fields elsewhere. The error says what
+ * to do.
  */
 int delay_reader_open(struct delay_reader **reader, struct thaw_error *error);
 void delay_reader_close(struct delay_reader *reader); /* NULL is allowed */
