@@ -3,7 +3,7 @@
 # The tests, the crash simulator, the demo and the benchmarks. Included by the Makefile at the root.
 
 # The rooms of the sources; the programs lie side by side in $(BUILD)/tests.
-TEST_ROOMS := uffd image js policy inspect cli kmod
+TEST_ROOMS := uffd image js policy inspect cli top kmod
 TEST_SOURCES := $(wildcard $(TEST_ROOMS:%=tests/%/*.c))
 TESTS := $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(TEST_SOURCES)))
 vpath %.c $(TEST_ROOMS:%=tests/%)
@@ -76,6 +76,7 @@ $(BUILD)/tests/image_compact: TEST_WRAPS := renameat2
 $(BUILD)/tests/checkpoint_failure: TEST_WRAPS := pthread_mutex_lock
 $(BUILD)/tests/checkpoint_encode: TEST_WRAPS := js_blob_encode
 $(BUILD)/tests/sparse_region: TEST_WRAPS := sys_ioctl sys_mprotect madvise
+$(BUILD)/tests/task_delays: TEST_WRAPS := open
 $(BUILD)/tests/fuzz_regressions: $(FUZZ_OBJECTS)
 $(BUILD)/tests/fuzz_regressions: TEST_WRAPS := nanosleep
 
