@@ -29,16 +29,18 @@ struct cli_options {
 	const char *image;
 	const char *code; /* -e or -p */
 	const char *prefetch;
-	const char *output;    /* a file; NULL: standard output */
-	const char *remove;    /* a name */
-	const char *at;	       /* a generation: a number or a name */
-	const char *format;    /* of the output */
-	uint64_t depth, limit; /* limits of the output; 0: the command's default */
+	const char *output;	     /* a file; NULL: standard output */
+	const char *remove;	     /* a name */
+	const char *at;		     /* a generation: a number or a name */
+	const char *format;	     /* of the output */
+	const char *interval, *sort; /* of thaw top */
+	uint64_t depth, limit;	     /* limits of the output; 0: the command's default */
+	uint64_t count;		     /* how often; 0: until somebody ends it */
 	uint64_t every_ns;
 	struct cli_retention retention;
 	bool print;  /* the code came with -p */
 	bool newest; /* keep only the newest generation */
-	bool fresh, trust, force, stats, json, quiet, verbose, help, all, pages;
+	bool fresh, trust, force, stats, json, quiet, verbose, help, all, pages, once;
 };
 
 enum cli_option_kind {
@@ -137,7 +139,7 @@ struct cli_command {
 
 extern const struct cli_command command_run, command_repl, command_eval, command_check, command_log,
 	command_tag, command_rollback, command_inspect, command_map, command_verify, command_clone,
-	command_compact, command_repair, command_export, command_diff;
+	command_compact, command_repair, command_export, command_diff, command_top;
 
 /* Parse argv (argv[0] is skipped) by the command's table, then run it. Returns an exit code. */
 int cli_dispatch(const struct cli_command *command, int argc, char **argv);

@@ -17,9 +17,9 @@
 #endif
 
 static const struct cli_command *const commands[] = {
-	&command_run,	  &command_repl,    &command_log,    &command_tag,   &command_rollback,
-	&command_inspect, &command_diff,    &command_export, &command_map,   &command_verify,
-	&command_clone,	  &command_compact, &command_repair, &command_check,
+	&command_run,	  &command_repl,    &command_log,    &command_tag, &command_rollback,
+	&command_inspect, &command_diff,    &command_export, &command_map, &command_verify,
+	&command_clone,	  &command_compact, &command_repair, &command_top, &command_check,
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
