@@ -75,6 +75,10 @@ int probe_ask(enum question question);
 bool errno_is_transient(int answer);
 /* Does THAW_WITHOUT name it? */
 bool probe_denies(const char *name);
+/* 0, or -EINVAL: there is an unknown word in THAW_WITHOUT. */
+int probe_check_denials(struct thaw_error *error);
+/* "a, b, c" */
+void probe_list_words(char *list, size_t bytes, const char *const *words, size_t count);
 /* Why the answer was no, with the name of the errno and what the user can do. */
 void probe_explain(enum question question, int answer, char *text, size_t bytes);
 /*

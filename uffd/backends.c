@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * backends.c - which backend of each kind a heap uses: the best that the kernel has (probe.c), or the one that the
+ * environment forces. Some only go together, as SIGSEGV and a memfd.
+ *
+ * On the way to a restored program's first instruction: a fallback is asked for only where what is better is
+ * lacking. Any thread.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "compat.h"
+#include "probe.h"
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+static const char *const delivery_names[] = {"userfaultfd", "user-mode", "sigsegv", "eager"};
+static const char *const tracker_names[] = {"wp-async", "wp-sync", "mprotect"};
+static const char *const backing_names[] = {"anonymous", "memfd"};
+static const char *const reader_names[] = {"io_uring", "threads"};
+
+const char *delivery_name(enum delivery delivery)
+{
+	return delivery_names[delivery];
+}
+
+const char *tracker_name(enum tracker_kind tracker)
+{
+	return tracker_names[tracker];
+}
+
+const char *backing_name(enum backing backing)
+{
+	return backing_names[backing];
+}
+
+const char *reader_name(enum reader_kind reader)
+{
+	return reader_names[reader];
+}
+
+const char *poison_name(bool poison)
+{
+	return poison ? "poison" : "PROT_NONE";
+}
+
+#define ANY (-1)
+
+/* What the environment forces: one backend of each kind, or ANY. */
+struct wishes {
+	int delivery, tracker, backing, reader;
+};
+
+static int read_wish(int *wish, const char *variable, const char *const *names, size_t count,
+		     struct thaw_error *error)
+{
+	const char *word = secure_getenv(variable);
+	char list[80];
+
+	*wish = ANY;
+	if (!word || !*word)
+		return 0;
+	for (size_t i = 0; i < count; i++)
+		if (!strcmp(word, names[i]))
+			*wish = (int)i;
+	if (*wish != ANY)
+		return 0;
+	probe_list_words(list, sizeof(list), names, count);
+	return error_set(error, -EINVAL, "%s=%s is not one of %s", variable, word, list);
+}
+
+static int read_wishes(struct wishes *wishes, struct thaw_error *error)
+{
+	int code = probe_check_denials(error);
+
+	if (!code)
+		code = read_wish(&wishes->delivery, "THAW_DELIVERY", delivery_names,
+				 COUNT(delivery_names), error);
+	if (!code)
+		code = read_wish(&wishes->tracker, "THAW_TRACKER", tracker_names,
+				 COUNT(tracker_names), error);
+	if (!code)
+		code = read_wish(&wishes->backing, "THAW_BACKING", backing_names,
+				 COUNT(backing_names), error);
+	if (!code)
+		code = read_wish(&wishes->reader, "THAW_READER", reader_names, COUNT(reader_names),
+				 error);
+	if (code)
+		return code;
+	if (delivery_without_uffd(wishes->delivery) && wishes->tracker != ANY &&
+	    wishes->tracker != TRACKER_MPROTECT)
+		return error_set(
+			error, -EINVAL,
+			"THAW_DELIVERY=%s contradicts THAW_TRACKER=%s, which needs a userfaultfd",
+			delivery_names[wishes->delivery], tracker_names[wishes->tracker]);
+	if (wishes->backing == BACKING_MEMFD && wishes->tracker != ANY &&
+	    wishes->tracker != TRACKER_MPROTECT)
+		return error_set(
+			error, -EINVAL,
+			"THAW_BACKING=memfd contradicts THAW_TRACKER=%s, which needs a userfaultfd",
+			tracker_names[wishes->tracker]);
+	if (wishes->delivery != ANY && wishes->backing != ANY &&
+	    (wishes->delivery == DELIVERY_SIGNAL) != (wishes->backing == BACKING_MEMFD))
+		return error_set(error, -EINVAL,
+				 "THAW_DELIVERY=%s contradicts THAW_BACKING=%s: its memory is %s",
+				 delivery_names[wishes->delivery], backing_names[wishes->backing],
+				 backing_names[!wishes->backing]);
+	return 0;
+}
+
+/* 0, or the -errno of what is lacking. */
+static int delivery_lacks(enum delivery delivery, const struct wishes *wishes)
+{
+	int code = 0;
+
+	switch (delivery) {
+	case DELIVERY_UFFD:
+		code = probe_ask(ASK_PRIVILEGED);
+		return code && !errno_is_transient(code) ? probe_ask(ASK_DEVICE) : code;
+	case DELIVERY_UFFD_USER:
+		return probe_ask(ASK_USER_MODE);
+	case DELIVERY_SIGNAL:
+		return wishes->backing == BACKING_ANONYMOUS ? -EINVAL : probe_ask(ASK_MEMFD);
+	case DELIVERY_EAGER:
+		break;
+	}
+	return code;
+}
+
+/* A delivery that is forced, and not available. */
+static int refuse_delivery(enum delivery delivery, const struct wishes *wishes,
+			   struct thaw_error *error)
+{
+	char first[120], second[120];
+
+	if (delivery == DELIVERY_UFFD) {
+		probe_ask(
+			ASK_USER_MODE); /* with its answer, a filter can be distinguished from missing privileges */
+		probe_explain(ASK_PRIVILEGED, probe_ask(ASK_PRIVILEGED), first, sizeof(first));
+		probe_explain(ASK_DEVICE, probe_ask(ASK_DEVICE), second, sizeof(second));
+		return error_set(error, THAW_EKERNEL,
+				 "THAW_DELIVERY=userfaultfd, but it is not available (%s; %s)",
+				 first, second);
+	}
+	if (delivery == DELIVERY_UFFD_USER) {
+		probe_explain(ASK_USER_MODE, probe_ask(ASK_USER_MODE), first, sizeof(first));
+		return error_set(
+			error, THAW_EKERNEL,
+			"THAW_DELIVERY=user-mode, but UFFD_USER_MODE_ONLY (Linux 5.11) is not available (%s)",
+			first);
+	}
+	probe_explain(ASK_MEMFD, probe_ask(ASK_MEMFD), first, sizeof(first));
+	return error_set(error, THAW_EKERNEL,
+			 "THAW_%s, but memfd_create(2) (Linux 3.17) is not available (%s)",
+			 wishes->delivery == ANY ? "BACKING=memfd" : "DELIVERY=sigsegv", first);
+}
+
+/* Why a better delivery is not used: a start may have taken long because of it. */
+static void explain_delivery(struct backends *backends, const struct wishes *wishes)
+{
+	char uffd[120], memfd[150] = "";
+
+	if (backends->delivery == DELIVERY_UFFD)
+		return;
+	if (wishes->delivery != ANY) {
+		snprintf(backends->why, sizeof(backends->why), "THAW_DELIVERY=%s",
+			 delivery_names[wishes->delivery]);
+		return;
+	}
+	if (wishes->backing == BACKING_MEMFD) {
+		snprintf(backends->why, sizeof(backends->why), "THAW_BACKING=memfd");
+		return;
+	}
+	probe_explain(ASK_PRIVILEGED, probe_ask(ASK_PRIVILEGED), uffd, sizeof(uffd));
+	if (backends->delivery == DELIVERY_UFFD_USER) {
+		snprintf(backends->why, sizeof(backends->why),
+			 "userfaultfd serves no system calls (%s)", uffd);
+		return;
+	}
+	if (backends->delivery == DELIVERY_EAGER && wishes->backing == BACKING_ANONYMOUS)
+		snprintf(memfd, sizeof(memfd), ", and THAW_BACKING=anonymous");
+	else if (backends->delivery == DELIVERY_EAGER) {
+		char text[100];
+
+		probe_explain(ASK_MEMFD, probe_ask(ASK_MEMFD), text, sizeof(text));
+		snprintf(memfd, sizeof(memfd), ", nor is memfd_create (%s)", text);
+	}
+	snprintf(backends->why, sizeof(backends->why), "userfaultfd is not available (%s)%s", uffd,
+		 memfd);
+}
+
+static int choose_delivery(struct backends *backends, const struct wishes *wishes,
+			   struct thaw_error *error)
+{
+	/* A memfd belongs to one delivery. */
+	enum delivery first = wishes->backing == BACKING_MEMFD ? DELIVERY_SIGNAL : DELIVERY_UFFD;
+	enum delivery delivery = wishes->delivery == ANY ? first : (enum delivery)wishes->delivery;
+	int code;
+
+	while ((code = delivery_lacks(delivery, wishes))) {
+		/* Being out of descriptors is an error, not a reason for a slower backend. */
+		if (errno_is_transient(code))
+			return error_set(error, code, "cannot ask the kernel for %s: %s%s",
+					 delivery == DELIVERY_SIGNAL ? "a memfd" : "a userfaultfd",
+					 thaw_strerror(code),
+					 code == -ENOMEM ? "" : " (see ulimit -n)");
+		if (wishes->delivery != ANY || wishes->backing == BACKING_MEMFD)
+			return refuse_delivery(delivery, wishes, error);
+		delivery++;
+	}
+	backends->delivery = delivery;
+	/*
+	 * Behind SIGSEGV a page must be filled before the program can see it, through a second mapping. Under
+	 * userfaultfd anonymous memory is faster: a page arrived in two thirds of the time that it took on a memfd.
+	 */
+	backends->backing = delivery == DELIVERY_SIGNAL ? BACKING_MEMFD : BACKING_ANONYMOUS;
+	explain_delivery(backends, wishes);
+	return 0;
+}
+
+static int choose_tracker(struct backends *backends, const struct wishes *wishes,
+			  struct thaw_error *error)
+{
+	bool uffd = !delivery_without_uffd(backends->delivery), forced = wishes->tracker != ANY;
+	int lacks;
+
+	backends->tracker = TRACKER_MPROTECT;
+	if (wishes->tracker == TRACKER_MPROTECT)
+		return 0;
+	if (forced && !uffd)
+		return error_set(error, THAW_EKERNEL, "THAW_TRACKER=%s, but %s",
+				 tracker_names[wishes->tracker], backends->why);
+	if (!uffd)
+		return 0;
+	if (!probe_has_features(UFFD_FEATURE_PAGEFAULT_FLAG_WP))
+		return forced ? error_set(
+					error, THAW_EKERNEL,
+					"THAW_TRACKER=%s, but this kernel's userfaultfd cannot write-protect (Linux " WP_SINCE
+					")",
+					tracker_names[wishes->tracker])
+			      : 0;
+	backends->tracker = TRACKER_WP_SYNC;
+	if (wishes->tracker == TRACKER_WP_SYNC)
+		return 0;
+	lacks = probe_wp_async_lacks();
+	if (errno_is_transient(lacks))
+		return error_set(error, lacks, "cannot open /proc/self/pagemap: %s%s",
+				 thaw_strerror(lacks), lacks == -ENOMEM ? "" : " (see ulimit -n)");
+	if (!lacks)
+		backends->tracker = TRACKER_WP_ASYNC;
+	else if (forced)
+		return error_set(
+			error, THAW_EKERNEL,
+			"THAW_TRACKER=wp-async, but this kernel lacks WP_ASYNC or PAGEMAP_SCAN (Linux " WP_ASYNC_SINCE
+			")");
+	return 0;
+}
+
+/*
+ * Threads read where there is no ring, or not even the small locked memory that a ring takes before
+ * Linux 5.12 (ulimit -l).
+ */
+static int choose_reader(struct backends *backends, const struct wishes *wishes,
+			 struct thaw_error *error)
+{
+	int code = wishes->reader == READER_THREADS ? -ENOSYS : probe_ask(ASK_IO_URING);
+	char text[120];
+
+	backends->reader = code ? READER_THREADS : READER_URING;
+	backends->reader_forced = wishes->reader == READER_URING;
+	if (!code ||
+	    (wishes->reader != READER_URING && (!errno_is_transient(code) || code == -ENOMEM)))
+		return 0;
+	probe_explain(ASK_IO_URING, code, text, sizeof(text));
+	return error_set(error, errno_is_transient(code) ? code : THAW_EKERNEL,
+			 "io_uring is not available (%s)", text);
+}
+
+int probe_choose(struct backends *backends, struct thaw_error *error)
+{
+	struct wishes wishes;
+	int code;
+
+	*backends = (struct backends){.delivery = DELIVERY_UFFD};
+	code = read_wishes(&wishes, error);
+	if (!code)
+		code = choose_delivery(backends, &wishes, error);
+	if (!code)
+		code = choose_tracker(backends, &wishes, error);
+	if (!code)
+		code = choose_reader(backends, &wishes, error);
+	backends->poison = !delivery_without_uffd(backends->delivery) &&
+			   probe_has_features(UFFD_FEATURE_POISON);
+	return code;
+}
