@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * backends.c - which backend of each kind a heap uses: the best that the kernel has (probe.c), or the one that the
- * environment forces. Some only go together, as SIGSEGV and a memfd.
+ * environment forces. Some only go together: the module's memory, delivery and tracker are one thing, and so are
+ * SIGSEGV and a memfd.
  *
  * On the way to a restored program's first instruction: a fallback is asked for only where what is better is
  * lacking. Any thread.
@@ -17,9 +18,10 @@
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-static const char *const delivery_names[] = {"userfaultfd", "user-mode", "sigsegv", "eager"};
-static const char *const tracker_names[] = {"wp-async", "wp-sync", "mprotect"};
-static const char *const backing_names[] = {"anonymous", "memfd"};
+static const char *const delivery_names[] = {"kmod", "userfaultfd", "user-mode", "sigsegv",
+					     "eager"};
+static const char *const tracker_names[] = {"kmod", "wp-async", "wp-sync", "mprotect"};
+static const char *const backing_names[] = {"kmod", "anonymous", "memfd"};
 static const char *const reader_names[] = {"io_uring", "threads"};
 
 const char *delivery_name(enum delivery delivery)
@@ -72,6 +74,68 @@ static int read_wish(int *wish, const char *variable, const char *const *names, 
 	return error_set(error, -EINVAL, "%s=%s is not one of %s", variable, word, list);
 }
 
+/* The module is delivery, tracker and backing, or none of them: is one asked for that is something else? */
+static bool beside_kmod(const struct wishes *wishes, const char **variable, const char **name)
+{
+	if (wishes->delivery != ANY && wishes->delivery != DELIVERY_KMOD) {
+		*variable = "THAW_DELIVERY";
+		*name = delivery_names[wishes->delivery];
+	} else if (wishes->tracker != ANY && wishes->tracker != TRACKER_KMOD) {
+		*variable = "THAW_TRACKER";
+		*name = tracker_names[wishes->tracker];
+	} else if (wishes->backing != ANY && wishes->backing != BACKING_KMOD) {
+		*variable = "THAW_BACKING";
+		*name = backing_names[wishes->backing];
+	} else {
+		return false;
+	}
+	return true;
+}
+
+static bool wants_kmod(const struct wishes *wishes)
+{
+	return wishes->delivery == DELIVERY_KMOD || wishes->tracker == TRACKER_KMOD ||
+	       wishes->backing == BACKING_KMOD;
+}
+
+/* The variable that asks for the module; wants_kmod(). */
+static const char *kmod_variable(const struct wishes *wishes)
+{
+	return wishes->delivery == DELIVERY_KMOD ? "THAW_DELIVERY"
+	       : wishes->tracker == TRACKER_KMOD ? "THAW_TRACKER"
+						 : "THAW_BACKING";
+}
+
+static int wishes_agree(const struct wishes *wishes, struct thaw_error *error)
+{
+	const char *variable, *name;
+
+	if (wants_kmod(wishes) && beside_kmod(wishes, &variable, &name))
+		return error_set(
+			error, -EINVAL,
+			"%s=kmod contradicts %s=%s: the module is delivery, tracker and backing in one",
+			kmod_variable(wishes), variable, name);
+	if (delivery_without_uffd(wishes->delivery) && wishes->tracker != ANY &&
+	    wishes->tracker != TRACKER_MPROTECT)
+		return error_set(
+			error, -EINVAL,
+			"THAW_DELIVERY=%s contradicts THAW_TRACKER=%s, which needs a userfaultfd",
+			delivery_names[wishes->delivery], tracker_names[wishes->tracker]);
+	if (wishes->backing == BACKING_MEMFD && wishes->tracker != ANY &&
+	    wishes->tracker != TRACKER_MPROTECT)
+		return error_set(
+			error, -EINVAL,
+			"THAW_BACKING=memfd contradicts THAW_TRACKER=%s, which needs a userfaultfd",
+			tracker_names[wishes->tracker]);
+	if (!wants_kmod(wishes) && wishes->delivery != ANY && wishes->backing != ANY &&
+	    (wishes->delivery == DELIVERY_SIGNAL) != (wishes->backing == BACKING_MEMFD))
+		return error_set(error, -EINVAL,
+				 "THAW_DELIVERY=%s contradicts THAW_BACKING=%s: its memory is %s",
+				 delivery_names[wishes->delivery], backing_names[wishes->backing],
+				 wishes->backing == BACKING_MEMFD ? "anonymous" : "memfd");
+	return 0;
+}
+
 static int read_wishes(struct wishes *wishes, struct thaw_error *error)
 {
 	int code = probe_check_denials(error);
@@ -88,27 +152,7 @@ static int read_wishes(struct wishes *wishes, struct thaw_error *error)
 	if (!code)
 		code = read_wish(&wishes->reader, "THAW_READER", reader_names, COUNT(reader_names),
 				 error);
-	if (code)
-		return code;
-	if (delivery_without_uffd(wishes->delivery) && wishes->tracker != ANY &&
-	    wishes->tracker != TRACKER_MPROTECT)
-		return error_set(
-			error, -EINVAL,
-			"THAW_DELIVERY=%s contradicts THAW_TRACKER=%s, which needs a userfaultfd",
-			delivery_names[wishes->delivery], tracker_names[wishes->tracker]);
-	if (wishes->backing == BACKING_MEMFD && wishes->tracker != ANY &&
-	    wishes->tracker != TRACKER_MPROTECT)
-		return error_set(
-			error, -EINVAL,
-			"THAW_BACKING=memfd contradicts THAW_TRACKER=%s, which needs a userfaultfd",
-			tracker_names[wishes->tracker]);
-	if (wishes->delivery != ANY && wishes->backing != ANY &&
-	    (wishes->delivery == DELIVERY_SIGNAL) != (wishes->backing == BACKING_MEMFD))
-		return error_set(error, -EINVAL,
-				 "THAW_DELIVERY=%s contradicts THAW_BACKING=%s: its memory is %s",
-				 delivery_names[wishes->delivery], backing_names[wishes->backing],
-				 backing_names[!wishes->backing]);
-	return 0;
+	return code ? code : wishes_agree(wishes, error);
 }
 
 /* 0, or the -errno of what is lacking. */
@@ -117,6 +161,8 @@ static int delivery_lacks(enum delivery delivery, const struct wishes *wishes)
 	int code = 0;
 
 	switch (delivery) {
+	case DELIVERY_KMOD:
+		return probe_ask(ASK_KMOD);
 	case DELIVERY_UFFD:
 		code = probe_ask(ASK_PRIVILEGED);
 		return code && !errno_is_transient(code) ? probe_ask(ASK_DEVICE) : code;
@@ -136,6 +182,11 @@ static int refuse_delivery(enum delivery delivery, const struct wishes *wishes,
 {
 	char first[120], second[120];
 
+	if (delivery == DELIVERY_KMOD) {
+		probe_explain(ASK_KMOD, probe_ask(ASK_KMOD), first, sizeof(first));
+		return error_set(error, THAW_EKERNEL, "%s=kmod, but it is not available (%s)",
+				 kmod_variable(wishes), first);
+	}
 	if (delivery == DELIVERY_UFFD) {
 		probe_ask(
 			ASK_USER_MODE); /* with its answer, a filter can be distinguished from missing privileges */
@@ -163,7 +214,8 @@ static void explain_delivery(struct backends *backends, const struct wishes *wis
 {
 	char uffd[120], memfd[150] = "";
 
-	if (backends->delivery == DELIVERY_UFFD)
+	/* The module is something that few have, and userfaultfd serves as well without it. */
+	if (backends->delivery == DELIVERY_KMOD || backends->delivery == DELIVERY_UFFD)
 		return;
 	if (wishes->delivery != ANY) {
 		snprintf(backends->why, sizeof(backends->why), "THAW_DELIVERY=%s",
@@ -192,22 +244,36 @@ static void explain_delivery(struct backends *backends, const struct wishes *wis
 		 memfd);
 }
 
+/* The delivery that is forced, or the best of those that what is forced leaves. */
+static enum delivery first_delivery(const struct wishes *wishes)
+{
+	const char *variable, *name;
+
+	if (wishes->delivery != ANY)
+		return (enum delivery)wishes->delivery;
+	if (wishes->backing == BACKING_MEMFD) /* it belongs to one delivery */
+		return DELIVERY_SIGNAL;
+	return beside_kmod(wishes, &variable, &name) ? DELIVERY_UFFD : DELIVERY_KMOD;
+}
+
 static int choose_delivery(struct backends *backends, const struct wishes *wishes,
 			   struct thaw_error *error)
 {
-	/* A memfd belongs to one delivery. */
-	enum delivery first = wishes->backing == BACKING_MEMFD ? DELIVERY_SIGNAL : DELIVERY_UFFD;
-	enum delivery delivery = wishes->delivery == ANY ? first : (enum delivery)wishes->delivery;
+	enum delivery delivery = first_delivery(wishes);
+	bool forced = wishes->delivery != ANY || wishes->backing == BACKING_MEMFD ||
+		      wants_kmod(wishes);
 	int code;
 
 	while ((code = delivery_lacks(delivery, wishes))) {
 		/* Being out of descriptors is an error, not a reason for a slower backend. */
 		if (errno_is_transient(code))
 			return error_set(error, code, "cannot ask the kernel for %s: %s%s",
-					 delivery == DELIVERY_SIGNAL ? "a memfd" : "a userfaultfd",
+					 delivery == DELIVERY_KMOD     ? "the module thaw"
+					 : delivery == DELIVERY_SIGNAL ? "a memfd"
+								       : "a userfaultfd",
 					 thaw_strerror(code),
 					 code == -ENOMEM ? "" : " (see ulimit -n)");
-		if (wishes->delivery != ANY || wishes->backing == BACKING_MEMFD)
+		if (forced)
 			return refuse_delivery(delivery, wishes, error);
 		delivery++;
 	}
@@ -216,7 +282,9 @@ static int choose_delivery(struct backends *backends, const struct wishes *wishe
 	 * Behind SIGSEGV a page must be filled before the program can see it, through a second mapping. Under
 	 * userfaultfd anonymous memory is faster: a page arrived in two thirds of the time that it took on a memfd.
 	 */
-	backends->backing = delivery == DELIVERY_SIGNAL ? BACKING_MEMFD : BACKING_ANONYMOUS;
+	backends->backing = delivery == DELIVERY_KMOD	  ? BACKING_KMOD
+			    : delivery == DELIVERY_SIGNAL ? BACKING_MEMFD
+							  : BACKING_ANONYMOUS;
 	explain_delivery(backends, wishes);
 	return 0;
 }
@@ -227,6 +295,9 @@ static int choose_tracker(struct backends *backends, const struct wishes *wishes
 	bool uffd = !delivery_without_uffd(backends->delivery), forced = wishes->tracker != ANY;
 	int lacks;
 
+	backends->tracker = TRACKER_KMOD;
+	if (backends->delivery == DELIVERY_KMOD)
+		return 0;
 	backends->tracker = TRACKER_MPROTECT;
 	if (wishes->tracker == TRACKER_MPROTECT)
 		return 0;
@@ -284,7 +355,7 @@ int probe_choose(struct backends *backends, struct thaw_error *error)
 	struct wishes wishes;
 	int code;
 
-	*backends = (struct backends){.delivery = DELIVERY_UFFD};
+	*backends = (struct backends){.delivery = DELIVERY_KMOD};
 	code = read_wishes(&wishes, error);
 	if (!code)
 		code = choose_delivery(backends, &wishes, error);
@@ -292,7 +363,9 @@ int probe_choose(struct backends *backends, struct thaw_error *error)
 		code = choose_tracker(backends, &wishes, error);
 	if (!code)
 		code = choose_reader(backends, &wishes, error);
-	backends->poison = !delivery_without_uffd(backends->delivery) &&
-			   probe_has_features(UFFD_FEATURE_POISON);
+	backends->poison = backends->delivery == DELIVERY_KMOD
+				   ? !probe_denies("poison")
+				   : !delivery_without_uffd(backends->delivery) &&
+					     probe_has_features(UFFD_FEATURE_POISON);
 	return code;
 }

@@ -46,13 +46,15 @@ int thaw_capabilities(const struct thaw_capability **list)
 		{.name = "pagemap-scan", .since = "6.7"},
 		{.name = "memfd", .since = "3.17"},
 		{.name = "io_uring", .since = "5.1"},
+		{.name = "kmod", .since = "6.1"},
 		{.name = "wp", .since = WP_SINCE},
 		{.name = "wp-async", .since = WP_ASYNC_SINCE},
 		{.name = "poison", .since = "6.6"},
 		{.name = "wp-unpopulated", .since = "6.4"},
 	};
 	static const enum question questions[] = {ASK_PRIVILEGED,   ASK_DEVICE, ASK_USER_MODE,
-						  ASK_PAGEMAP_SCAN, ASK_MEMFD,	ASK_IO_URING};
+						  ASK_PAGEMAP_SCAN, ASK_MEMFD,	ASK_IO_URING,
+						  ASK_KMOD};
 	static const uint64_t features[] = {
 		UFFD_FEATURE_PAGEFAULT_FLAG_WP,
 		UFFD_FEATURE_WP_ASYNC,
@@ -85,13 +87,15 @@ int thaw_capabilities(const struct thaw_capability **list)
 /* Kind by kind, best first, in the order of the enums of probe.h. The costs are those of tests/bench. */
 enum {
 	AT_DELIVERY = 0,
-	AT_TRACKER = AT_DELIVERY + 4,
-	AT_BACKING = AT_TRACKER + 3,
-	AT_READER = AT_BACKING + 2,
+	AT_TRACKER = AT_DELIVERY + 5,
+	AT_BACKING = AT_TRACKER + 4,
+	AT_READER = AT_BACKING + 3,
 	AT_POISON = AT_READER + 2,
 	AT_END = AT_POISON + 2,
 };
 static struct thaw_backend backend_table[] = {
+	{"delivery", "kmod",
+	 .cost = "a missing page is brought in where it is missed, without another thread"},
 	{"delivery", "userfaultfd",
 	 .cost = "a missing page is brought in for everyone, system calls included"},
 	{"delivery", "user-mode",
@@ -100,10 +104,13 @@ static struct thaw_backend backend_table[] = {
 	 .cost = "the same, and a page takes about 1.7 times as long to arrive"},
 	{"delivery", "eager",
 	 .cost = "the whole heap is read before the program goes on: about 0.9 s for each GiB"},
+	{"tracker", "kmod",
+	 .cost = "a first write is noted in a list; nothing is searched for what was written"},
 	{"tracker", "wp-async", .cost = "the first write to a page takes about 1 us"},
 	{"tracker", "wp-sync", .cost = "the first write to a page takes about 8 us"},
 	{"tracker", "mprotect",
 	 .cost = "the first write to a page takes about 9 us; of many, neighbours count as written"},
+	{"backing", "kmod", .cost = "for kmod; also works with swap"},
 	{"backing", "anonymous", .cost = "works with swap, and nothing else need be there"},
 	{"backing", "memfd", .cost = "for sigsegv: a page is filled before the program sees it"},
 	{"reader", "io_uring", .cost = "many reads are under way at once"},
@@ -119,25 +126,30 @@ int thaw_backends(const struct thaw_backend **list, unsigned *count, struct thaw
 {
 	struct backends chosen;
 	int code = probe_choose(&chosen, error);
-	bool uffd, wp;
+	bool uffd, wp, kmod;
 
 	ask_all();
 	uffd = have_uffd();
+	kmod = !probe_ask(ASK_KMOD);
 	wp = uffd && probe_has_features(UFFD_FEATURE_PAGEFAULT_FLAG_WP);
 	{
 		const bool present[AT_END] = {
+			kmod,
 			!probe_ask(ASK_PRIVILEGED) || !probe_ask(ASK_DEVICE),
 			!probe_ask(ASK_USER_MODE),
 			!probe_ask(ASK_MEMFD),
 			true,
+			kmod,
 			wp && !probe_wp_async_lacks(),
 			wp,
 			true,
+			kmod,
 			true,
 			!probe_ask(ASK_MEMFD),
 			!probe_ask(ASK_IO_URING),
 			true,
-			uffd && probe_has_features(UFFD_FEATURE_POISON),
+			(kmod && !probe_denies("poison")) ||
+				(uffd && probe_has_features(UFFD_FEATURE_POISON)),
 			true,
 		};
 

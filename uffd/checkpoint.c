@@ -188,6 +188,8 @@ static void checkpoint_write(struct checkpointer *checkpointer)
 	for (unsigned i = 0; !code && i < checkpointer->name_count; i++)
 		code = commit_name(checkpointer->commit, checkpointer->names[i].name,
 				   &(uint64_t){COMMIT_ITSELF}, error);
+	if (!code && checkpointer->recorder && checkpointer->region->device >= 0)
+		working_set_take(checkpointer->recorder, checkpointer->region->device);
 	if (!code && checkpointer->recorder)
 		recorded = working_set_offer(checkpointer->recorder, checkpointer->image,
 					     checkpointer->commit, generation->reason);

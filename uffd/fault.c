@@ -21,6 +21,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "fault_kmod.h"
 #include "install.h"
 
 #define WINDOW_CLUSTERS 8u	 /* readahead of a sequential stream at most */
@@ -76,7 +77,7 @@ static unsigned block_clusters(const struct fault_service *service)
 	return block;
 }
 
-static void serve_restored(struct fault_service *service, uint64_t page)
+void service_bring(struct fault_service *service, uint64_t page)
 {
 	uint64_t cluster = cluster_of(service, page);
 	unsigned block = block_clusters(service);
@@ -132,7 +133,7 @@ static void serve_fresh(struct fault_service *service, uint64_t page)
  * For the working set. A sequential stream that reaches the end of the readahead has accessed all
  * of that, too.
  */
-static void note_access(struct fault_service *service, uint64_t page)
+void service_note_access(struct fault_service *service, uint64_t page)
 {
 	uint64_t cluster = cluster_of(service, page);
 
@@ -153,7 +154,7 @@ static void serve(struct fault_service *service, const struct uffd_msg *message)
 	page = region_page(region, (void *)(uintptr_t)message->arg.pagefault.address);
 	count_up(&service->faults, 1);
 	if (page < service->restored_pages && service->options.recorder)
-		note_access(service, page);
+		service_note_access(service, page);
 	if (flags & UFFD_PAGEFAULT_FLAG_WP)
 		service_check(service, tracker_wp_sync_note(service->options.tracker, page),
 			      "note a write");
@@ -162,7 +163,7 @@ static void serve(struct fault_service *service, const struct uffd_msg *message)
 	else if (bitmap_test(&service->arrived, page))
 		serve_arrived(service, page);
 	else
-		serve_restored(service, page);
+		service_bring(service, page);
 }
 
 static void serve_waiting(struct fault_service *service)
@@ -188,11 +189,11 @@ static void serve_requests(struct fault_service *service)
 	while ((page = fault_requests_take(&service->requests)) != UINT64_MAX) {
 		count_up(&service->faults, 1);
 		if (service->options.recorder)
-			note_access(service, page);
+			service_note_access(service, page);
 		if (bitmap_test(&service->arrived, page))
 			fault_requests_answer(&service->requests, page, 1);
 		else
-			serve_restored(service, page);
+			service_bring(service, page);
 	}
 }
 
@@ -201,6 +202,12 @@ static int by_number(const void *a, const void *b)
 	uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
 
 	return (left > right) - (left < right);
+}
+
+static void prefetch_clusters(struct fault_service *service, uint64_t cluster, unsigned clusters)
+{
+	if (!service->kmod || !fault_kmod_prefetch(service, cluster, clusters))
+		span_begin(service, cluster, clusters, true);
 }
 
 /* The next clusters of the working set, in order, except that adjacent ones become one read. */
@@ -219,7 +226,7 @@ static void prefetch_set(struct fault_service *service)
 		for (together = 1; i + together < count; together++)
 			if (clusters[i + together] != clusters[i] + together)
 				break;
-		span_begin(service, clusters[i], together, true);
+		prefetch_clusters(service, clusters[i], together);
 	}
 }
 
@@ -233,7 +240,7 @@ static void prefetch_stored(struct fault_service *service)
 		service->prefetch_page = service->restored_pages;
 		return;
 	}
-	span_begin(service, cluster, PREFETCH_CLUSTERS, true);
+	prefetch_clusters(service, cluster, PREFETCH_CLUSTERS);
 	service->prefetch_page = (cluster + PREFETCH_CLUSTERS) * service->cluster_pages;
 }
 
@@ -255,16 +262,28 @@ static bool prefetch_step(struct fault_service *service)
 	return !service->prefetch_in_flight;
 }
 
+/* What can be done while nobody asks for a page. true: there is more to do at once. */
+static bool idle_step(struct fault_service *service)
+{
+	if (!service->kmod)
+		return prefetch_step(service);
+	/* What was touched says most of what comes next, and what it costs is little. */
+	return fault_kmod_tell_near(service) || prefetch_step(service) ||
+	       fault_kmod_tell_rest(service);
+}
+
 static void *service_main(void *arg)
 {
 	struct fault_service *service = arg;
 
 	pthread_setname_np(pthread_self(), "thaw-faults");
 	while (!atomic_load(&service->stop)) {
-		bool more = prefetch_step(service);
+		bool more = idle_step(service);
 
 		service_wait(service, more || service->faults_wait ? READER_NOW : READER_ANYTHING);
-		if (service->faults_wait)
+		if (service->faults_wait && service->kmod)
+			fault_kmod_serve(service);
+		else if (service->faults_wait)
 			serve_waiting(service);
 		if (service->region->backends.delivery == DELIVERY_SIGNAL)
 			serve_requests(service);
@@ -306,7 +325,8 @@ static int service_memory(struct fault_service *service, struct thaw_error *erro
 {
 	uint64_t clusters = clusters_restored(service);
 
-	if (bitmap_init(&service->arrived, service->restored_pages))
+	if (bitmap_init(&service->arrived, service->restored_pages) ||
+	    (service->region->backends.delivery == DELIVERY_KMOD && fault_kmod_start(service)))
 		return error_set(error, -ENOMEM, "no memory for the fault service");
 	/* Address space; only the used part becomes memory. */
 	service->pending = mmap(NULL, clusters + 1, PROT_READ | PROT_WRITE,
@@ -332,7 +352,7 @@ static int service_reader(struct fault_service *service, struct thaw_error *erro
 	struct reader_options options = {
 		.kind = region->backends.reader,
 		.image_fd = image ? image_fd(image) : -1,
-		.faults_fd = region->uffd,
+		.faults_fd = service->kmod ? region->device : region->uffd,
 		.reads = RUNS,
 		.buffer_bytes = image && !reads_in_place(region) ? RUN_BYTES : 0,
 		.completed = run_completed,
@@ -345,6 +365,7 @@ static int service_reader(struct fault_service *service, struct thaw_error *erro
 static void service_free(struct fault_service *service)
 {
 	reader_close(service->reader);
+	fault_kmod_stop(service);
 	bitmap_free(&service->arrived);
 	if (service->pending)
 		munmap(service->pending, clusters_restored(service) + 1);
@@ -429,7 +450,7 @@ bool fault_service_fetch(struct fault_service *service, uint64_t page)
 
 struct fault_counters fault_service_counters(const struct fault_service *service)
 {
-	return (struct fault_counters){
+	struct fault_counters counters = {
 		.faults = atomic_load_explicit(&service->faults, memory_order_relaxed),
 		.pages_restored =
 			atomic_load_explicit(&service->pages_restored, memory_order_relaxed),
@@ -438,4 +459,8 @@ struct fault_counters fault_service_counters(const struct fault_service *service
 		.restore_bytes =
 			atomic_load_explicit(&service->restore_bytes, memory_order_relaxed),
 	};
+
+	if (service->kmod)
+		fault_kmod_counters(service, &counters);
+	return counters;
 }

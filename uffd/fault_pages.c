@@ -14,13 +14,14 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "fault_kmod.h"
 #include "install.h"
 #include "sys.h"
 
 /* ---- pages that cannot be served ---- */
 
-static void poison_pages(struct fault_service *service, uint64_t first, uint64_t count,
-			 const char *why)
+static void poison_run(struct fault_service *service, uint64_t first, uint64_t count,
+		       const char *why)
 {
 	unsigned index = atomic_load_explicit(&service->poison_count, memory_order_relaxed);
 	struct thaw_error error;
@@ -53,6 +54,26 @@ static void poison_pages(struct fault_service *service, uint64_t first, uint64_t
 	if (install_poison(service->region, first, count) < 0)
 		service_fatal(service, &error);
 	fault_requests_answer(&service->requests, first, count);
+}
+
+/* With the module, perhaps not all of them: it may have brought one before the service found it unreadable. */
+static void poison_pages(struct fault_service *service, uint64_t first, uint64_t count,
+			 const char *why)
+{
+	while (count) {
+		uint64_t absent = service->kmod ? fault_kmod_absent(service, first, count) : count;
+
+		if (absent) {
+			poison_run(service, first, absent, why);
+		} else {
+			absent = 1;
+			bitmap_set(&service->arrived, first);
+			service_check(service, install_wake(service->region, first, 1),
+				      "wake a fault");
+		}
+		first += absent;
+		count -= absent;
+	}
 }
 
 bool fault_service_explain(const struct fault_service *service, uint64_t page, char *line,

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fault_service.h - what the files of the fault service share: fault.c (its thread, faults, prefetch) and
- * fault_pages.c (reading pages of the image and making them appear). Everybody else uses fault.h.
+ * fault_service.h - what the files of the fault service share: fault.c (its thread, faults, prefetch),
+ * fault_pages.c (reading pages of the image and making them appear) and fault_kmod.c (where the module does most of
+ * it). Everybody else uses fault.h.
  *
  * Everything belongs to the service's thread, except what is atomic.
  */
@@ -35,6 +36,8 @@ struct poison_record {
 	struct thaw_error error;
 };
 
+struct fault_kmod; /* fault_kmod.c */
+
 struct fault_service {
 	struct fault_options options;
 	struct region *region;
@@ -47,9 +50,10 @@ struct fault_service {
 	struct fault_requests requests; /* where pages come by SIGSEGV */
 	unsigned arrivals;		/* of closed pages; see block_clusters() */
 	bool faults_wait;		/* the reader has said so */
+	struct fault_kmod *kmod;	/* where pages come by the module; else NULL */
 
-	struct bitmap arrived;
-	uint8_t *pending; /* per cluster: reads in flight that bring some of its pages */
+	struct bitmap arrived; /* with the module: those that the service installed or poisoned */
+	uint8_t *pending;      /* per cluster: reads in flight that bring some of its pages */
 	struct read_run *free_runs, *runs;
 	unsigned in_flight, prefetch_in_flight;
 
@@ -91,6 +95,10 @@ void service_check(struct fault_service *service, int result, const char *doing)
  * fault is being answered, when all runs are in use.
  */
 void service_wait(struct fault_service *service, enum reader_until until);
+/* Begins to read the cluster of a page that is missed, unless it is being read. */
+void service_bring(struct fault_service *service, uint64_t page);
+/* For the working set: this page was touched. There is a recorder. */
+void service_note_access(struct fault_service *service, uint64_t page);
 
 /* ---- fault_pages.c */
 

@@ -68,6 +68,7 @@ static int open_image(struct thaw *heap, const struct thaw_options *options,
 		return code;
 	}
 	heap->region.page_bytes = image_page_bytes(heap->image);
+	heap->region.image_fd = image_fd(heap->image);
 	heap->opened = *image_opened(heap->image);
 	if (!heap->opened.number)
 		return 0;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * install.c - see install.h. The loop around every ioctl is the same; only the argument differs. It
- * advances by the kernel's pages; one page of the image may be several of them (region.h).
+ * install.c - see install.h. The loop around every ioctl of a userfaultfd is the same; only the argument
+ * differs. It advances by the kernel's pages; one page of the image may be several of them (region.h).
+ * The module (kmod.h) takes pages of the image.
  */
 #define _GNU_SOURCE
 #include "install.h"
@@ -10,6 +11,7 @@
 #include <sched.h>
 
 #include "compat.h"
+#include "kmod.h"
 #include "sys.h"
 
 enum install_outcome install_classify(int result, int64_t done, uint64_t length, uint64_t *advanced)
@@ -39,6 +41,32 @@ enum install_outcome install_classify(int result, int64_t done, uint64_t length,
 }
 
 enum install_operation { OP_COPY, OP_ZERO, OP_POISON };
+
+/*
+ * The same with the module, which skips by itself what exists already. A call that a signal ended (also work that
+ * io_uring leaves to this thread) says how far it got.
+ */
+static int install_by_device(struct region *region, unsigned long request, uint64_t first,
+			     uint64_t count, const char *source)
+{
+	while (count) {
+		struct thaw_kmod_pages pages = {
+			.first = first, .count = count, .source = (uintptr_t)source};
+		int result = sys_ioctl_once(region->device, request, &pages);
+
+		if (pages.done > count)
+			return -EIO;
+		if (result < 0 && result != -EINTR)
+			return result;
+		if (result >= 0 && !pages.done)
+			return -EIO; /* it would never end */
+		first += pages.done;
+		count -= pages.done;
+		if (source)
+			source += pages.done * region->page_bytes;
+	}
+	return 0;
+}
 
 /* Under mprotect tracking the mapping is protected instead. */
 static bool protects(const struct region *region)
@@ -93,9 +121,14 @@ static int wake_range(struct region *region, uint64_t start, uint64_t length)
 static int install_range(struct region *region, enum install_operation operation, uint64_t first,
 			 uint64_t count, const char *source)
 {
+	static const unsigned long requests[] = {[OP_COPY] = THAW_KMOD_FILL,
+						 [OP_ZERO] = THAW_KMOD_ZERO_PAGES,
+						 [OP_POISON] = THAW_KMOD_POISON};
 	uint64_t start = (uintptr_t)region->base + first * region->page_bytes;
 	uint64_t length = count * region->page_bytes, most = length;
 
+	if (region->device >= 0)
+		return install_by_device(region, requests[operation], first, count, source);
 	while (length) {
 		int64_t done = 0;
 		uint64_t advanced, part = length < most ? length : most;
@@ -159,7 +192,9 @@ int install_poison(struct region *region, uint64_t first, uint64_t count)
 		return install_range(region, OP_POISON, first, count, NULL);
 	code = sys_mprotect(region->base + first * region->page_bytes, count * region->page_bytes,
 			    PROT_NONE);
-	return code || region->uffd < 0 ? code : install_wake(region, first, count);
+	return code || (region->uffd < 0 && region->device < 0)
+		       ? code
+		       : install_wake(region, first, count);
 }
 
 static int protect_range(struct region *region, uint64_t start, uint64_t length, bool protect)
@@ -190,6 +225,8 @@ int install_protection(struct region *region, uint64_t first, uint64_t count, bo
 
 int install_wake(struct region *region, uint64_t first, uint64_t count)
 {
+	if (region->device >= 0)
+		return install_by_device(region, THAW_KMOD_WAKE, first, count, NULL);
 	return wake_range(region, (uintptr_t)region->base + first * region->page_bytes,
 			  count * region->page_bytes);
 }

@@ -27,17 +27,17 @@ enum install_outcome install_classify(int result, int64_t done, uint64_t length,
 				      uint64_t *advanced);
 
 /*
- * Install `count` pages from `first` on, write-protected, and wake whoever waits for them. Pages
+ * Install `count` pages from `first` on, watched for writes, and wake whoever waits for them. Pages
  * that exist already are skipped.
  *   pages   their contents are copied from `source`
- *   zero    zero pages (not write-protected: the kernel cannot; they count as written)
+ *   zero    zero pages (under userfaultfd not write-protected: the kernel cannot; they count as written)
  *   poison  from now on touching them raises SIGBUS, or where the kernel cannot do that, SIGSEGV
  * 0, -ESRCH if the address space is going away, or -errno.
  */
 int install_pages(struct region *region, uint64_t first, uint64_t count, const void *source);
 int install_zero(struct region *region, uint64_t first, uint64_t count);
 int install_poison(struct region *region, uint64_t first, uint64_t count);
-/* Take the write protection off (and wake the writer), or put it on. */
+/* Take the write protection off (and wake the writer), or put it on. Under userfaultfd. */
 int install_protection(struct region *region, uint64_t first, uint64_t count, bool protect);
 /* Wake whoever waits for these pages, which are there. */
 int install_wake(struct region *region, uint64_t first, uint64_t count);

@@ -21,6 +21,8 @@
 #include <unistd.h>
 
 #include "compat.h"
+#include "kmod.h"
+#include "page.h"
 #include "sys.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -28,9 +30,18 @@
 /* ---- THAW_WITHOUT ---- */
 
 static const char *const deniable[] = {
-	"userfaultfd", "privileged-userfaultfd", "dev-userfaultfd", "user-mode", "wp",
-	"wp-async",    "pagemap-scan",		 "poison",	    "memfd",	 "io_uring",
+	"userfaultfd",
+	"privileged-userfaultfd",
+	"dev-userfaultfd",
+	"user-mode",
+	"wp",
+	"wp-async",
+	"pagemap-scan",
+	"poison",
+	"memfd",
+	"io_uring",
 	"multishot",
+	"kmod",
 };
 
 void probe_list_words(char *list, size_t bytes, const char *const *words, size_t count)
@@ -134,6 +145,32 @@ static int try_way(enum question way)
 	return 0;
 }
 
+int probe_open_kmod(uint64_t max_bytes)
+{
+	struct thaw_kmod_create create = {.version = THAW_KMOD_VERSION, .max_bytes = max_bytes};
+	/* Without the module this call is all that a start pays for it. */
+	int error, fd = sys_open(THAW_KMOD_DEVICE, O_RDWR | O_NONBLOCK, 0);
+
+	if (fd < 0)
+		return fd;
+	error = sys_ioctl(fd, THAW_KMOD_CREATE, &create);
+	if (!error)
+		return fd;
+	close(fd);
+	return error;
+}
+
+/* A region of the least size, which no page is ever in. */
+static int try_kmod(void)
+{
+	int fd = probe_open_kmod(PAGE_BYTES_MOST);
+
+	if (fd < 0)
+		return fd;
+	close(fd);
+	return 0;
+}
+
 /*
  * PAGEMAP_SCAN is known to exist if the kernel reads its argument: a wrong size is EINVAL, an
  * unknown ioctl ENOTTY.
@@ -190,6 +227,7 @@ static const struct {
 	[ASK_PAGEMAP_SCAN] = {"pagemap-scan", -ENOTTY},
 	[ASK_IO_URING] = {"io_uring", -ENOSYS},
 	[ASK_MEMFD] = {"memfd", -ENOSYS},
+	[ASK_KMOD] = {"kmod", -ENOENT},
 };
 
 static bool question_denied(enum question question)
@@ -209,6 +247,8 @@ static int try(enum question question)
 		return try_io_uring();
 	case ASK_MEMFD:
 		return try_memfd();
+	case ASK_KMOD:
+		return try_kmod();
 	default:
 		return try_way(question);
 	}
@@ -325,6 +365,26 @@ static const char *why_device(int answer)
 	}
 }
 
+static const char *why_kmod(int answer)
+{
+	switch (answer) {
+	case -ENOENT:
+	case -ENXIO:
+	case -ENODEV:
+		return "there is no " THAW_KMOD_DEVICE ": the module thaw is not loaded";
+	case -EACCES:
+		return THAW_KMOD_DEVICE " is not for this user (see its mode)";
+	case -EPERM:
+		return THAW_KMOD_DEVICE
+			" is not for this control group, or a security module forbids it";
+	case -EINVAL:
+	case -ENOTTY:
+		return "the module that is loaded is of another version of Thaw";
+	default:
+		return NULL;
+	}
+}
+
 static const char *why(enum question question, int answer)
 {
 	if (errno_is_transient(answer))
@@ -356,6 +416,8 @@ static const char *why(enum question question, int answer)
 			return filtered() ? "a seccomp filter forbids memfd_create(2)"
 					  : "memfd_create(2) is forbidden";
 		return NULL;
+	case ASK_KMOD:
+		return why_kmod(answer);
 	default:
 		return NULL;
 	}

@@ -3,16 +3,17 @@
  * probe.h - what this kernel and these privileges allow, and which backend of each kind a heap uses
  * because of it. Best backend first, the others are its fallbacks:
  *
- *	delivery   userfaultfd, user-mode, sigsegv, eager   how a page that is missing is asked for
- *	tracker    wp-async, wp-sync, mprotect              how writes are noticed
- *	backing    anonymous, memfd (with sigsegv)          what memory the heap consists of
- *	reader     io_uring, threads                        how the image is read
- *	poison     poison, PROT_NONE                        how a page that cannot be read stops its reader
+ *	delivery   kmod, userfaultfd, user-mode, sigsegv, eager   how a page that is missing is asked for
+ *	tracker    kmod, wp-async, wp-sync, mprotect              how writes are noticed
+ *	backing    kmod, anonymous, memfd (with sigsegv)          what memory the heap consists of
+ *	reader     io_uring, threads                              how the image is read
+ *	poison     poison, PROT_NONE                              how a page that cannot be read stops its reader
  *
+ * `kmod` is the module of kmod-optional/ (kmod.h), where it is loaded and open to this user: all three, or none.
  * Each backend can be forced from the environment: THAW_DELIVERY, THAW_TRACKER, THAW_BACKING,
  * THAW_READER; and each capability denied, so that every choice is tested on every kernel:
  *	THAW_WITHOUT=userfaultfd,privileged-userfaultfd,dev-userfaultfd,user-mode,wp,wp-async,
- *		pagemap-scan,poison,memfd,io_uring,multishot
+ *		pagemap-scan,poison,memfd,io_uring,multishot,kmod
  * of which `userfaultfd` denies all three ways to get one.
  */
 #ifndef UFFD_PROBE_H
@@ -23,13 +24,14 @@
 
 /* In this order, best first. */
 enum delivery {
+	DELIVERY_KMOD,	    /* the module: where the fault happens, by everyone */
 	DELIVERY_UFFD,	    /* userfaultfd: by everyone, the kernel included */
 	DELIVERY_UFFD_USER, /* userfaultfd without privileges: not by the kernel */
 	DELIVERY_SIGNAL,    /* SIGSEGV and a handler: not by the kernel */
 	DELIVERY_EAGER,	    /* not at all: every page is loaded before the heap is open */
 };
-enum tracker_kind { TRACKER_WP_ASYNC, TRACKER_WP_SYNC, TRACKER_MPROTECT };
-enum backing { BACKING_ANONYMOUS, BACKING_MEMFD };
+enum tracker_kind { TRACKER_KMOD, TRACKER_WP_ASYNC, TRACKER_WP_SYNC, TRACKER_MPROTECT };
+enum backing { BACKING_KMOD, BACKING_ANONYMOUS, BACKING_MEMFD };
 enum reader_kind { READER_URING, READER_THREADS };
 
 /* Which backend of each kind a heap uses. */
@@ -39,8 +41,8 @@ struct backends {
 	enum tracker_kind tracker;
 	enum reader_kind reader;
 	bool reader_forced; /* from the environment: there is no fallback */
-	bool poison;	    /* UFFDIO_POISON; else PROT_NONE */
-	char why[320];	    /* why no better delivery is used; empty: it is the best */
+	bool poison;	    /* UFFDIO_POISON, or the module's; else PROT_NONE */
+	char why[320]; /* why no better delivery is used; empty: none is but the module, or it is the best */
 };
 
 /* Is that one of the fallbacks that need no userfaultfd? An int, since -1 is none of them. */
@@ -64,6 +66,7 @@ enum question {
 	ASK_PAGEMAP_SCAN,
 	ASK_IO_URING,
 	ASK_MEMFD,
+	ASK_KMOD,
 	ASK_COUNT,
 };
 
@@ -103,6 +106,9 @@ int probe_wp_async_lacks(void);
  * descriptor or -errno.
  */
 int probe_open_uffd(enum delivery delivery, uint64_t features);
+
+/* Opens /dev/thaw with a region of so many bytes, a multiple of 64 KiB. The descriptor, which does not wait, or -errno. */
+int probe_open_kmod(uint64_t max_bytes);
 
 /*
  * Which backends to use: the best available ones, or those that the environment forces.

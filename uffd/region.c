@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "compat.h"
+#include "kmod.h"
 #include "page.h"
 #include "sys.h"
 
@@ -32,11 +33,26 @@ static int out_of_address_space(struct thaw_error *error, size_t bytes)
 			 thaw_strerror(code));
 }
 
+static int no_device(struct thaw_error *error, int code, const char *doing)
+{
+	return error_set(error, errno_is_transient(code) ? code : THAW_EKERNEL,
+			 "cannot %s " THAW_KMOD_DEVICE ": %s%s", doing, thaw_strerror(code),
+			 code == -EMFILE ? " (see ulimit -n)" : "");
+}
+
 static int map_memory(struct region *region, bool plain, struct thaw_error *error)
 {
-	int flags = MAP_FIXED | MAP_NORESERVE;
+	int flags = MAP_FIXED | MAP_NORESERVE, fd = -1;
 
-	if (region->backends.backing == BACKING_MEMFD) {
+	region->alias = region->base;
+	switch (region->backends.backing) {
+	case BACKING_KMOD:
+		fd = region->device = probe_open_kmod(region->max_bytes);
+		if (fd < 0)
+			return no_device(error, fd, "have a heap's memory from");
+		flags |= MAP_SHARED;
+		break;
+	case BACKING_MEMFD: {
 		int code;
 
 		region->memfd = sys_memfd("thaw-heap");
@@ -53,12 +69,15 @@ static int map_memory(struct region *region, bool plain, struct thaw_error *erro
 			region->alias = NULL;
 			return out_of_address_space(error, region->max_bytes);
 		}
+		fd = region->memfd;
 		flags |= MAP_SHARED;
-	} else {
-		region->alias = region->base;
-		flags |= MAP_PRIVATE | MAP_ANONYMOUS;
+		break;
 	}
-	if (mmap(region->base, region->max_bytes, PROT_NONE, flags, region->memfd, 0) == MAP_FAILED)
+	case BACKING_ANONYMOUS:
+		flags |= MAP_PRIVATE | MAP_ANONYMOUS;
+		break;
+	}
+	if (mmap(region->base, region->max_bytes, PROT_NONE, flags, fd, 0) == MAP_FAILED)
 		return out_of_address_space(error, region->max_bytes);
 	/*
 	 * Without huge pages: one counts as written as a whole, at its first write and at every one
@@ -146,7 +165,7 @@ int region_create(struct region *region, void *address, size_t max_bytes, size_t
 	size_t bytes;
 	int code;
 
-	*region = (struct region){.uffd = -1, .memfd = -1};
+	*region = (struct region){.uffd = -1, .memfd = -1, .device = -1, .image_fd = -1};
 	region->max_bytes = max_bytes;
 	region->guard_bytes = guard_bytes;
 	region->backends.backing = BACKING_ANONYMOUS;
@@ -205,6 +224,18 @@ static int make_loadable(struct region *region, struct thaw_error *error)
 	return code;
 }
 
+static int register_device(struct region *region, struct thaw_error *error)
+{
+	struct thaw_kmod_register registration = {
+		.page_bytes = region->page_bytes,
+		.restored_bytes = region->restored_bytes,
+		.image_fd = region->image_fd,
+	};
+	int code = sys_ioctl(region->device, THAW_KMOD_REGISTER, &registration);
+
+	return code < 0 ? no_device(error, code, "register the heap with") : 0;
+}
+
 int region_register(struct region *region, size_t restored_bytes, struct thaw_error *error)
 {
 	uint64_t features = 0, fresh_mode = 0;
@@ -212,6 +243,8 @@ int region_register(struct region *region, size_t restored_bytes, struct thaw_er
 	int code;
 
 	region->restored_bytes = restored_bytes;
+	if (region->backends.delivery == DELIVERY_KMOD)
+		return register_device(region, error);
 	if (delivery_without_uffd(region->backends.delivery))
 		return make_loadable(region, error);
 	if (region->backends.tracker != TRACKER_MPROTECT) {
@@ -271,5 +304,7 @@ void region_destroy(struct region *region)
 		munmap(region->reservation, region->reservation_bytes);
 	if (region->memfd >= 0)
 		close(region->memfd);
-	*region = (struct region){.uffd = -1, .memfd = -1};
+	if (region->device >= 0)
+		close(region->device);
+	*region = (struct region){.uffd = -1, .memfd = -1, .device = -1, .image_fd = -1};
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * region.h - the address space of a heap: reserved, registered with userfaultfd, and filled page by page.
+ * region.h - the address space of a heap: reserved, registered with userfaultfd or the module, and filled page by page.
  *
  *	base                      restored          bytes                 max_bytes          + guard_bytes
  *	|  pages of the image      |  fresh pages     |  not yet in use      |  never in use   |
@@ -12,6 +12,7 @@
  * page that was never write-protected counts as written); under wp-sync the fault service installs them.
  * The memory is anonymous, filled by UFFDIO_COPY, or in place with eager delivery; with sigsegv it is a memfd
  * mapped twice: pages are read and checked in the second mapping, the alias, before the first is opened.
+ * With the module (kmod.h) it is a mapping of /dev/thaw, and nothing is registered with userfaultfd.
  * A page is one of the image (page.h), perhaps several of the kernel's, which install.c handles one by one.
  */
 #ifndef UFFD_REGION_H
@@ -21,14 +22,16 @@
 #include "probe.h"
 
 struct region {
-	char *base;  /* what the program sees */
-	char *alias; /* a second mapping of the same pages (memfd), or equal to base (anonymous) */
-	uint32_t page_bytes;	    /* of the image: the unit of all that is done here (page.h) */
-	uint32_t kernel_page_bytes; /* divides it */
+	char *base;	     /* what the program sees */
+	char *alias;	     /* a second mapping of the same pages (memfd), or equal to base */
+	uint32_t page_bytes; /* of the image: the unit of all that is done here (page.h) */
+	uint32_t kernel_page_bytes;	      /* divides it */
 	size_t bytes, max_bytes, guard_bytes; /* see the drawing */
 	size_t restored_bytes;
 	struct backends backends;
 	int uffd, memfd;
+	int device;   /* /dev/thaw, if the memory is the module's */
+	int image_fd; /* of whoever opens an image, who sets it before region_register(); -1: none */
 	void *reservation;
 	size_t reservation_bytes;
 };

@@ -189,6 +189,16 @@ int sys_mprotect(void *address, size_t bytes, int protection)
 	return mprotect(address, bytes, protection) ? -errno : 0;
 }
 
+int sys_ioctl_once(int fd, unsigned long request, void *argument)
+{
+	int result = sys_injected(SYS_CALL_IOCTL);
+
+	if (result)
+		return result;
+	result = ioctl(fd, request, argument);
+	return result < 0 ? -errno : result;
+}
+
 int sys_ioctl(int fd, unsigned long request, void *argument)
 {
 	int result = sys_injected(SYS_CALL_IOCTL);

@@ -20,8 +20,8 @@
  *  - A page that cannot be read from the image is never zero and never hangs its reader: touching it
  *    raises SIGBUS or SIGSEGV; thaw_explain_fault() tells a signal handler what happened.
  *  - A page that is missing, or protected to notice the first write to it, is served to system calls, too,
- *    where thaw_status.delivery is "userfaultfd" and the tracker not "mprotect". Elsewhere a system call
- *    that is handed such memory fails with EFAULT, or does a part of its work: see thaw_touch().
+ *    where thaw_status.delivery is "kmod", or "userfaultfd" and the tracker not "mprotect". Elsewhere a
+ *    system call that is handed such memory fails with EFAULT, or does a part of its work: see thaw_touch().
  *  - The library prints nothing, and installs no signal handler but one: where pages come or are
  *    tracked by SIGSEGV (thaw_status), it catches that, and hands on what is not its own. There no
  *    thread that touches a region may block SIGSEGV; nobody may touch one while it holds malloc's
@@ -268,7 +268,7 @@ struct thaw_status {
 	uint64_t checkpoint_bytes;   /* written by those made durable */
 	uint64_t checkpoint_pages;   /* stored by those made durable */
 	uint64_t pause_ns_max, pause_ns_total;
-	uint64_t faults;	 /* page faults the service answered */
+	uint64_t faults;	 /* page faults the service, or the kernel module, answered */
 	uint64_t pages_restored; /* pages that have arrived from the image */
 	uint64_t pages_poisoned; /* pages that could not be read */
 	uint64_t restore_bytes;	 /* bytes read from the image for them */
@@ -277,7 +277,7 @@ struct thaw_status {
 	/* Which backends it uses (struct thaw_backend); "none": it has no image. Static storage. */
 	const char *delivery, *tracker, *backing, *reader, *poison;
 	const char
-		*delivery_why; /* why that is not the best one; empty: it is. Owned by the heap */
+		*delivery_why; /* why that is not the best one that needs no module; empty: it is. Owned by the heap */
 	struct thaw_error checkpoint_error; /* last failure; code 0 after a later success */
 	struct thaw_error fallback; /* why an older generation was opened; code 0: it was not */
 };

@@ -18,11 +18,14 @@ int tracker_create(struct tracker *tracker, struct region *region, struct thaw_e
 	code = bitmap_init(&tracker->put_back, pages);
 	if (!code)
 		code = bitmap_init(&tracker->poisoned, pages);
-	if (!code && region->backends.tracker != TRACKER_WP_ASYNC)
+	if (!code && (region->backends.tracker == TRACKER_WP_SYNC ||
+		      region->backends.tracker == TRACKER_MPROTECT))
 		code = bitmap_init(&tracker->written, pages);
 	if (code)
 		return error_set(error, code, "no memory for the bitmap of written pages");
 	switch (region->backends.tracker) {
+	case TRACKER_KMOD:
+		return tracker_kmod_create(tracker, error);
 	case TRACKER_WP_ASYNC:
 		return tracker_wp_async_create(tracker, error);
 	case TRACKER_MPROTECT:
@@ -39,6 +42,7 @@ void tracker_destroy(struct tracker *tracker)
 	tracker->pagemap = -1;
 	free(tracker->regions);
 	tracker->regions = NULL;
+	tracker_kmod_destroy(tracker);
 	bitmap_free(&tracker->put_back);
 	bitmap_free(&tracker->written);
 	bitmap_free(&tracker->noted);
@@ -63,6 +67,8 @@ static int64_t noted_count(struct tracker *tracker, uint64_t limit)
 static int collect(struct tracker *tracker, struct bitmap *pages)
 {
 	switch (tracker->region->backends.tracker) {
+	case TRACKER_KMOD:
+		return tracker_kmod_collect(tracker, pages);
 	case TRACKER_WP_ASYNC:
 		return tracker_wp_async_collect(tracker, pages);
 	case TRACKER_WP_SYNC:
@@ -79,9 +85,18 @@ int64_t tracker_count(struct tracker *tracker, uint64_t limit)
 
 	if (before >= limit)
 		return (int64_t)limit;
-	now = tracker->region->backends.tracker == TRACKER_WP_ASYNC
-		      ? tracker_wp_async_count(tracker, limit - before)
-		      : noted_count(tracker, limit - before);
+	limit -= before;
+	switch (tracker->region->backends.tracker) {
+	case TRACKER_KMOD:
+		now = tracker_kmod_count(tracker);
+		now = (uint64_t)now < limit ? now : (int64_t)limit;
+		break;
+	case TRACKER_WP_ASYNC:
+		now = tracker_wp_async_count(tracker, limit);
+		break;
+	default:
+		now = noted_count(tracker, limit);
+	}
 	return now < 0 ? now : now + (int64_t)before;
 }
 

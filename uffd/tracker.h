@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * tracker.h - which pages were written since they were last asked about. One interface, three
+ * tracker.h - which pages were written since they were last asked about. One interface, four
  * back ends:
  *
+ *  kmod     (tracker_kmod.c)      the kernel module writes a list of the pages that are written first: nothing is searched.
  *  wp-async (tracker_wp_async.c)  the kernel takes the protection off and leaves its mark in the page table; PAGEMAP_SCAN reads
  *                                 and re-arms in one walk. 6.7+. About 1 us per first write.
  *  wp-sync  (tracker_wp_sync.c)   the first write to a page stops its writer until the fault service has noted it. 5.7+.
@@ -24,8 +25,10 @@
 
 struct tracker {
 	struct region *region;
-	int pagemap;		/* wp-async: /proc/self/pagemap */
-	void *regions;		/* wp-async: buffer for the results of PAGEMAP_SCAN */
+	int pagemap;		     /* wp-async: /proc/self/pagemap */
+	void *regions;		     /* wp-async: buffer for the results of PAGEMAP_SCAN */
+	struct thaw_kmod_ring *ring; /* kmod: the list of written pages */
+	size_t ring_bytes;
 	struct bitmap put_back; /* collected before and not made durable; checkpoint side only */
 	pthread_mutex_t
 		lock; /* `poisoned`, `written`, `closed`, and the protection of pages that changes with them */
@@ -64,6 +67,11 @@ bool tracker_forgot(struct tracker *tracker, uint64_t page);
 int tracker_wp_async_create(struct tracker *tracker, struct thaw_error *error);
 int64_t tracker_wp_async_count(struct tracker *tracker, uint64_t limit);
 int tracker_wp_async_collect(struct tracker *tracker, struct bitmap *pages);
+
+int tracker_kmod_create(struct tracker *tracker, struct thaw_error *error);
+void tracker_kmod_destroy(struct tracker *tracker);
+int64_t tracker_kmod_count(const struct tracker *tracker);
+int tracker_kmod_collect(struct tracker *tracker, struct bitmap *pages);
 
 int tracker_wp_sync_collect(struct tracker *tracker, struct bitmap *pages);
 /*

@@ -2,7 +2,8 @@
 /*
  * working_set.c - records which clusters of a restored heap are accessed first, and in which order, so that
  * the next start can prefetch them (REAP, ASPLOS'21, does this for virtual machines). The fault service's
- * thread appends, the thread that commits reads; `count` orders them. Memory is allocated in advance.
+ * thread appends, the thread that commits reads; `count` orders them. Memory is allocated in advance. With the module
+ * the thread that commits appends, too, what the module remembers, which has no times: a lock keeps the two apart.
  *
  * Only faults are seen: pages that readahead or prefetch brought are accessed unnoticed. So fault.c notes what
  * readahead brought once the program got to its end, and a recording starts with the set that is prefetched.
@@ -17,10 +18,12 @@
 #include <errno.h>
 
 #include "image/store.h"
+#include "kmod.h"
 #include "sys.h"
 
 #define FULL_NS 2000000000ull
 #define LIMIT_NS 60000000000ull
+#define TAKEN 512u /* of the module's list, per ioctl: 4 KiB of stack */
 
 int working_set_start(struct working_set_recorder *recorder, uint64_t generation, uint64_t bytes,
 		      uint32_t page_bytes, const uint64_t *set, unsigned set_count)
@@ -32,6 +35,7 @@ int working_set_start(struct working_set_recorder *recorder, uint64_t generation
 	recorder->generation = generation;
 	recorder->began_ns = sys_monotonic_ns();
 	recorder->cluster_pages = page_cluster(page_bytes);
+	pthread_mutex_init(&recorder->lock, NULL);
 	recorder->clusters = clusters;
 	recorder->pages = malloc((room + 1) * sizeof(*recorder->pages));
 	if (!recorder->pages || bitmap_init(&recorder->seen, clusters)) {
@@ -54,20 +58,46 @@ void working_set_free(struct working_set_recorder *recorder)
 	recorder->room = 0;
 }
 
-void working_set_note(struct working_set_recorder *recorder, uint64_t page)
+static void note(struct working_set_recorder *recorder, uint64_t page)
 {
 	uint64_t cluster = page / recorder->cluster_pages;
 	unsigned count = atomic_load_explicit(&recorder->count, memory_order_relaxed);
 
 	if (count == recorder->room || cluster >= recorder->clusters ||
-	    bitmap_test(&recorder->seen, cluster) ||
-	    atomic_load_explicit(&recorder->ended, memory_order_relaxed))
-		return;
-	if (sys_monotonic_ns() - recorder->began_ns > LIMIT_NS)
+	    bitmap_test(&recorder->seen, cluster))
 		return;
 	bitmap_set(&recorder->seen, cluster);
 	recorder->pages[count] = page;
 	atomic_store_explicit(&recorder->count, count + 1, memory_order_release);
+}
+
+void working_set_note(struct working_set_recorder *recorder, uint64_t page)
+{
+	if (atomic_load_explicit(&recorder->ended, memory_order_relaxed) ||
+	    sys_monotonic_ns() - recorder->began_ns > LIMIT_NS)
+		return;
+	pthread_mutex_lock(&recorder->lock);
+	note(recorder, page);
+	pthread_mutex_unlock(&recorder->lock);
+}
+
+void working_set_take(struct working_set_recorder *recorder, int device)
+{
+	uint64_t pages[TAKEN];
+	struct thaw_kmod_accessed accessed = {.pages = (uintptr_t)pages};
+	int code;
+
+	if (atomic_load(&recorder->ended))
+		return;
+	pthread_mutex_lock(&recorder->lock);
+	do {
+		accessed.room = TAKEN;
+		accessed.done = 0;
+		code = sys_ioctl_once(device, THAW_KMOD_ACCESSED, &accessed);
+		for (uint32_t i = 0; i < accessed.done && i < TAKEN; i++)
+			note(recorder, pages[i]);
+	} while (code == -EINTR || (!code && accessed.done == TAKEN));
+	pthread_mutex_unlock(&recorder->lock);
 }
 
 bool working_set_offer(struct working_set_recorder *recorder, struct image *image,

@@ -6,6 +6,7 @@
 #ifndef UFFD_WORKING_SET_H
 #define UFFD_WORKING_SET_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 
 #include "bitmap.h"
@@ -19,7 +20,8 @@ struct working_set_recorder {
 	unsigned room;	   /* 0: nothing is recorded */
 	unsigned before;   /* how many are from the previous set and were not accessed */
 	uint64_t *pages;
-	struct bitmap seen; /* clusters; the recording thread's own */
+	pthread_mutex_t lock; /* `pages` and `seen` while something is added */
+	struct bitmap seen;   /* clusters */
 	_Atomic unsigned count;
 	bool last; /* the recording that was offered is the last one; the committing thread's own */
 	_Atomic bool ended;
@@ -36,6 +38,8 @@ void working_set_free(struct working_set_recorder *recorder);
 
 /* A page of the restored heap was accessed. The fault service's thread. */
 void working_set_note(struct working_set_recorder *recorder, uint64_t page);
+/* The same for what the kernel module brought by itself, of which it has a list (kmod.h). The thread that commits. */
+void working_set_take(struct working_set_recorder *recorder, int device);
 
 /*
  * Put the recording into this commit if it is due (true); and report afterwards that the commit has
