@@ -75,7 +75,8 @@ $(BUILD)/tests/reads_complete: TEST_WRAPS := pthread_create
 $(BUILD)/tests/image_compact: TEST_WRAPS := renameat2
 $(BUILD)/tests/checkpoint_failure: TEST_WRAPS := pthread_mutex_lock
 $(BUILD)/tests/checkpoint_encode: TEST_WRAPS := js_blob_encode
-$(BUILD)/tests/sparse_region: TEST_WRAPS := sys_ioctl sys_mprotect madvise
+$(BUILD)/tests/kmod_ring: TEST_WRAPS := sys_ioctl_once
+$(BUILD)/tests/sparse_region: TEST_WRAPS := sys_ioctl sys_ioctl_once sys_mprotect madvise
 $(BUILD)/tests/task_delays: TEST_WRAPS := open
 $(BUILD)/tests/fuzz_regressions: $(FUZZ_OBJECTS)
 $(BUILD)/tests/fuzz_regressions: TEST_WRAPS := nanosleep

@@ -40,6 +40,7 @@ FIXTURE_VARIANT(restore)
 	const char *backing;
 };
 FIXTURE_VARIANT_ADD(restore, memfd){.backing = "memfd"};
+FIXTURE_VARIANT_ADD(restore, kmod){.backing = "kmod"};
 FIXTURE_VARIANT_ADD(restore, anonymous){.backing = "anonymous"};
 FIXTURE_SETUP(restore)
 {

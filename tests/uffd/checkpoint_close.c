@@ -23,6 +23,7 @@ FIXTURE_VARIANT(closing)
 {
 	const char *tracker;
 };
+FIXTURE_VARIANT_ADD(closing, kmod){.tracker = "kmod"};
 FIXTURE_VARIANT_ADD(closing, wp_async){.tracker = "wp-async"};
 FIXTURE_VARIANT_ADD(closing, wp_sync){.tracker = "wp-sync"};
 

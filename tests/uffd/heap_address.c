@@ -27,6 +27,7 @@ FIXTURE_VARIANT(address)
 	const char *tracker, *backing;
 	bool plain; /* without an image */
 };
+FIXTURE_VARIANT_ADD(address, kmod){.tracker = "kmod", .backing = "kmod"};
 FIXTURE_VARIANT_ADD(address, wp_async){.tracker = "wp-async", .backing = "anonymous"};
 FIXTURE_VARIANT_ADD(address, wp_sync){.tracker = "wp-sync", .backing = "anonymous"};
 FIXTURE_VARIANT_ADD(address, sigsegv){.tracker = "mprotect", .backing = "memfd"};

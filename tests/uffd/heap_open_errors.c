@@ -35,6 +35,7 @@ FIXTURE_VARIANT(opening)
 {
 	const char *tracker;
 };
+FIXTURE_VARIANT_ADD(opening, kmod){.tracker = "kmod"};
 FIXTURE_VARIANT_ADD(opening, wp_async){.tracker = "wp-async"};
 FIXTURE_VARIANT_ADD(opening, wp_sync){.tracker = "wp-sync"};
 

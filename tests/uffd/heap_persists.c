@@ -24,6 +24,8 @@ FIXTURE_VARIANT(heap)
 	const char *tracker, *backing, *delivery;
 	const char *page_bytes; /* of the kernel that made the image; NULL: this one */
 };
+FIXTURE_VARIANT_ADD(heap, kmod){.backing = "kmod"};
+FIXTURE_VARIANT_ADD(heap, kmod_pages_of_64_kib){.backing = "kmod", .page_bytes = "65536"};
 FIXTURE_VARIANT_ADD(heap, wp_async_anonymous){.tracker = "wp-async", .backing = "anonymous"};
 FIXTURE_VARIANT_ADD(heap, wp_sync_anonymous){.tracker = "wp-sync", .backing = "anonymous"};
 FIXTURE_VARIANT_ADD(heap, mprotect){.tracker = "mprotect", .backing = "anonymous"};

@@ -29,6 +29,7 @@ FIXTURE_VARIANT(relocates)
 	const char *backing;
 };
 FIXTURE_VARIANT_ADD(relocates, memfd){.backing = "memfd"};
+FIXTURE_VARIANT_ADD(relocates, kmod){.backing = "kmod"};
 FIXTURE_VARIANT_ADD(relocates, anonymous){.backing = "anonymous"};
 
 static volatile uint64_t *page_of(struct thaw *heap, unsigned page)

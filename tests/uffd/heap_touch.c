@@ -35,6 +35,7 @@ FIXTURE_VARIANT(hands)
 	{                                                          \
 		.delivery = delivery_name, .tracker = tracker_name \
 	}
+VARIANT(kmod, "kmod", "kmod");
 VARIANT(userfaultfd_wp_async, "userfaultfd", "wp-async");
 VARIANT(userfaultfd_wp_sync, "userfaultfd", "wp-sync");
 VARIANT(userfaultfd_mprotect, "userfaultfd", "mprotect");
@@ -89,8 +90,9 @@ FIXTURE_SETUP(hands)
 	thaw_status(self->heap, &status);
 	ASSERT_STREQ(variant->delivery, status.delivery);
 	ASSERT_STREQ(variant->tracker, status.tracker);
-	self->served = !strcmp(variant->delivery, "userfaultfd") &&
-		       strcmp(variant->tracker, "mprotect");
+	self->served =
+		!strcmp(variant->delivery, "kmod") ||
+		(!strcmp(variant->delivery, "userfaultfd") && strcmp(variant->tracker, "mprotect"));
 	self->fd = open(self->path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	ASSERT_LE(0, self->fd);
 }

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "compat.h"
+#include "kmod.h"
 #include "probe.h"
 
 static struct backends backends;
@@ -60,6 +61,18 @@ static bool have_any(void)
 	return have(ASK_PRIVILEGED) || have(ASK_DEVICE) || have(ASK_USER_MODE);
 }
 
+/* Asked without the library: the module is loaded, and for this user. */
+static bool module_is_here(void)
+{
+	struct thaw_kmod_create create = {.version = THAW_KMOD_VERSION, .max_bytes = 65536};
+	int fd = open(THAW_KMOD_DEVICE, O_RDWR | O_CLOEXEC);
+	bool here = fd >= 0 && !ioctl(fd, THAW_KMOD_CREATE, &create);
+
+	if (fd >= 0)
+		close(fd);
+	return here;
+}
+
 static bool one_line_with(const char *word)
 {
 	return strstr(error.text, word) && !strchr(error.text, '\n');
@@ -96,6 +109,13 @@ TEST(the_best_that_is_here)
 		close(fd);
 	}
 	ASSERT_EQ(0, choose("", "", "", ""));
+	if (module_is_here()) {
+		EXPECT_EQ(DELIVERY_KMOD, backends.delivery);
+		EXPECT_EQ(TRACKER_KMOD, backends.tracker);
+		EXPECT_EQ(BACKING_KMOD, backends.backing);
+		EXPECT_TRUE(backends.poison);
+		ASSERT_EQ(0, choose("", "", "", "kmod"));
+	}
 	EXPECT_EQ(wanted, backends.delivery);
 	writes = api.features & UFFD_FEATURE_PAGEFAULT_FLAG_WP;
 	EXPECT_EQ(!writes				 ? TRACKER_MPROTECT
@@ -111,7 +131,7 @@ TEST(the_best_that_is_here)
 
 TEST(no_userfaultfd_at_all)
 {
-	ASSERT_EQ(0, choose("", "", "", "userfaultfd"));
+	ASSERT_EQ(0, choose("", "", "", "userfaultfd,kmod"));
 	EXPECT_EQ(DELIVERY_SIGNAL, backends.delivery);
 	EXPECT_EQ(TRACKER_MPROTECT, backends.tracker);
 	EXPECT_EQ(BACKING_MEMFD, backends.backing);
@@ -122,7 +142,7 @@ TEST(no_userfaultfd_at_all)
 
 TEST(neither_userfaultfd_nor_memory_to_share)
 {
-	ASSERT_EQ(0, choose("", "", "", "userfaultfd,memfd"));
+	ASSERT_EQ(0, choose("", "", "", "userfaultfd,memfd,kmod"));
 	EXPECT_EQ(DELIVERY_EAGER, backends.delivery);
 	EXPECT_EQ(TRACKER_MPROTECT, backends.tracker);
 	EXPECT_EQ(BACKING_ANONYMOUS, backends.backing);
@@ -151,7 +171,7 @@ TEST(user_mode_alone)
 {
 	if (!have(ASK_USER_MODE))
 		SKIP(return, "no UFFD_USER_MODE_ONLY");
-	ASSERT_EQ(0, choose("", "", "", "privileged-userfaultfd,dev-userfaultfd"));
+	ASSERT_EQ(0, choose("", "", "", "privileged-userfaultfd,dev-userfaultfd,kmod"));
 	EXPECT_EQ(DELIVERY_UFFD_USER, backends.delivery);
 	EXPECT_NE('\0', backends.why[0]);
 }
@@ -160,7 +180,7 @@ TEST(without_write_protection_faults_still_come_from_userfaultfd)
 {
 	if (!have_any())
 		SKIP(return, "no userfaultfd");
-	ASSERT_EQ(0, choose("", "", "", "wp"));
+	ASSERT_EQ(0, choose("", "", "", "wp,kmod"));
 	EXPECT_GE(DELIVERY_UFFD_USER, backends.delivery);
 	EXPECT_EQ(TRACKER_MPROTECT, backends.tracker);
 }
@@ -169,7 +189,7 @@ TEST(without_what_wp_async_needs)
 {
 	if (choose("", "wp-sync", "", "wp-async"))
 		SKIP(return, "%s", error.text);
-	ASSERT_EQ(0, choose("", "", "", "wp-async"));
+	ASSERT_EQ(0, choose("", "", "", "wp-async,kmod"));
 	EXPECT_EQ(TRACKER_WP_SYNC, backends.tracker);
 }
 
@@ -177,7 +197,7 @@ TEST(without_pagemap_scan)
 {
 	if (choose("", "wp-sync", "", "pagemap-scan"))
 		SKIP(return, "%s", error.text);
-	ASSERT_EQ(0, choose("", "", "", "pagemap-scan"));
+	ASSERT_EQ(0, choose("", "", "", "pagemap-scan,kmod"));
 	EXPECT_EQ(TRACKER_WP_SYNC, backends.tracker);
 }
 
@@ -190,20 +210,21 @@ TEST(without_poison)
 /* Each that is asked for is what one gets, or the line says what is missing. */
 TEST(every_backend_is_forced)
 {
-	static const char *const deliveries[] = {"userfaultfd", "user-mode", "sigsegv", "eager"};
-	static const char *const trackers[] = {"wp-async", "wp-sync", "mprotect"};
+	static const char *const deliveries[] = {"kmod", "userfaultfd", "user-mode", "sigsegv",
+						 "eager"};
+	static const char *const trackers[] = {"kmod", "wp-async", "wp-sync", "mprotect"};
 
-	for (int delivery = DELIVERY_UFFD; delivery <= DELIVERY_EAGER; delivery++) {
+	for (int delivery = DELIVERY_KMOD; delivery <= DELIVERY_EAGER; delivery++) {
 		int code = choose(deliveries[delivery], "", "", "");
 
 		EXPECT_EQ(code ? THAW_EKERNEL : 0, code);
 		EXPECT_TRUE(code ? one_line_with(deliveries[delivery])
 				 : delivery == (int)backends.delivery);
-		if (!code && delivery != DELIVERY_UFFD)
+		if (!code && delivery > DELIVERY_UFFD)
 			EXPECT_TRUE(!strncmp(backends.why, "THAW_DELIVERY=", 14));
 		EXPECT_STREQ(deliveries[delivery], delivery_name((enum delivery)delivery));
 	}
-	for (int tracker = TRACKER_WP_ASYNC; tracker <= TRACKER_MPROTECT; tracker++) {
+	for (int tracker = TRACKER_KMOD; tracker <= TRACKER_MPROTECT; tracker++) {
 		int code = choose("", trackers[tracker], "", "");
 
 		EXPECT_EQ(code ? THAW_EKERNEL : 0, code);
@@ -232,6 +253,50 @@ TEST(a_forced_backend_that_is_not_here)
 	EXPECT_TRUE(one_line_with("THAW_BACKING=memfd"));
 }
 
+/* One thing with three names: each of them gives all of it, or says why it cannot be had. */
+TEST(the_module_is_all_three)
+{
+	static const char *const asked[][3] = {
+		{"kmod", "", ""}, {"", "kmod", ""}, {"", "", "kmod"}, {"kmod", "kmod", "kmod"}};
+	int expected = module_is_here() ? 0 : THAW_EKERNEL;
+
+	for (unsigned i = 0; i < sizeof(asked) / sizeof(asked[0]); i++) {
+		ASSERT_EQ(expected, choose(asked[i][0], asked[i][1], asked[i][2], ""));
+		if (expected) {
+			EXPECT_TRUE(one_line_with("=kmod, but it is not available ("));
+		} else {
+			EXPECT_EQ(DELIVERY_KMOD, backends.delivery);
+			EXPECT_EQ(TRACKER_KMOD, backends.tracker);
+			EXPECT_EQ(BACKING_KMOD, backends.backing);
+		}
+	}
+	if (access(THAW_KMOD_DEVICE, F_OK))
+		EXPECT_TRUE(one_line_with(
+			"ENOENT: there is no /dev/thaw: the module thaw is not loaded"));
+}
+
+TEST(the_module_is_denied)
+{
+	EXPECT_EQ(THAW_EKERNEL, choose("", "kmod", "", "kmod"));
+	EXPECT_TRUE(one_line_with("THAW_TRACKER=kmod"));
+	EXPECT_TRUE(one_line_with("THAW_WITHOUT says so"));
+	ASSERT_EQ(0, choose("", "", "", "kmod"));
+	EXPECT_NE(DELIVERY_KMOD, backends.delivery);
+	EXPECT_NE(TRACKER_KMOD, backends.tracker);
+	EXPECT_NE(BACKING_KMOD, backends.backing);
+}
+
+/* What others ask for is not given with the module's memory. */
+TEST(beside_the_module)
+{
+	ASSERT_EQ(0, choose("", "mprotect", "", ""));
+	EXPECT_NE(DELIVERY_KMOD, backends.delivery);
+	EXPECT_NE(BACKING_KMOD, backends.backing);
+	ASSERT_EQ(0, choose("", "", "anonymous", ""));
+	EXPECT_EQ(BACKING_ANONYMOUS, backends.backing);
+	EXPECT_NE(TRACKER_KMOD, backends.tracker);
+}
+
 TEST(a_forced_tracker_that_is_not_here)
 {
 	if (!have_any())
@@ -252,16 +317,26 @@ TEST(what_contradicts_itself)
 	EXPECT_EQ(-EINVAL, choose("userfaultfd", "", "memfd", ""));
 	EXPECT_EQ(-EINVAL, choose("", "wp-sync", "memfd", ""));
 	EXPECT_TRUE(one_line_with("contradicts"));
+	EXPECT_EQ(-EINVAL, choose("kmod", "wp-async", "", ""));
+	EXPECT_TRUE(one_line_with("THAW_DELIVERY=kmod contradicts THAW_TRACKER=wp-async"));
+	EXPECT_EQ(-EINVAL, choose("userfaultfd", "kmod", "", ""));
+	EXPECT_TRUE(one_line_with("THAW_TRACKER=kmod contradicts THAW_DELIVERY=userfaultfd"));
+	EXPECT_EQ(-EINVAL, choose("", "mprotect", "kmod", ""));
+	EXPECT_TRUE(one_line_with("THAW_BACKING=kmod contradicts THAW_TRACKER=mprotect"));
+	EXPECT_EQ(-EINVAL, choose("kmod", "kmod", "anonymous", ""));
+	EXPECT_TRUE(one_line_with("THAW_DELIVERY=kmod contradicts THAW_BACKING=anonymous"));
+	EXPECT_EQ(-EINVAL, choose("eager", "", "kmod", ""));
+	EXPECT_TRUE(one_line_with("contradicts"));
 }
 
 TEST(words_that_are_none)
 {
 	EXPECT_EQ(-EINVAL, choose("magic", "", "", ""));
-	EXPECT_TRUE(one_line_with("userfaultfd, user-mode, sigsegv, eager"));
+	EXPECT_TRUE(one_line_with("kmod, userfaultfd, user-mode, sigsegv, eager"));
 	EXPECT_EQ(-EINVAL, choose("", "magic", "", ""));
-	EXPECT_TRUE(one_line_with("wp-async, wp-sync, mprotect"));
+	EXPECT_TRUE(one_line_with("kmod, wp-async, wp-sync, mprotect"));
 	EXPECT_EQ(-EINVAL, choose("", "", "magic", ""));
-	EXPECT_TRUE(one_line_with("anonymous, memfd"));
+	EXPECT_TRUE(one_line_with("kmod, anonymous, memfd"));
 	EXPECT_EQ(-EINVAL, choose("", "", "", "wp,magic"));
 	EXPECT_TRUE(one_line_with("magic"));
 	EXPECT_EQ(0, choose("", "", "", ",wp,"));
@@ -338,7 +413,12 @@ TEST(an_ordinary_user)
 
 	if (geteuid() == 0)
 		ASSERT_EQ(0, setresgid(65534, 65534, 65534) || setresuid(65534, 65534, 65534));
-	ASSERT_EQ(0, choose("", "", "", ""));
+	if (!module_is_here()) { /* or it is, and its mode says: not for others */
+		ASSERT_EQ(THAW_EKERNEL, choose("kmod", "", "", ""));
+		if (!access(THAW_KMOD_DEVICE, F_OK))
+			EXPECT_TRUE(one_line_with("EACCES: /dev/thaw is not for this user"));
+	}
+	ASSERT_EQ(0, choose("", "", "", "kmod"));
 	if (allowed == 1 || !access("/dev/userfaultfd", R_OK | W_OK))
 		wanted = DELIVERY_UFFD;
 	else if (have(ASK_USER_MODE))
@@ -364,7 +444,7 @@ TEST(a_filter_against_userfaultfd)
 	ASSERT_EQ(0, prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
 	if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
 		SKIP(return, "no seccomp here: %s", strerror(errno));
-	ASSERT_EQ(0, choose("", "", "", "dev-userfaultfd"));
+	ASSERT_EQ(0, choose("", "", "", "dev-userfaultfd,kmod"));
 	EXPECT_EQ(DELIVERY_SIGNAL, backends.delivery);
 	EXPECT_NE(NULL, strstr(backends.why, "EPERM: a seccomp filter")) TH_LOG("%s", backends.why);
 	EXPECT_EQ(THAW_EKERNEL, choose("userfaultfd", "", "", "dev-userfaultfd"));

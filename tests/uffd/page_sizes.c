@@ -154,6 +154,8 @@ FIXTURE_VARIANT(parts)
 {
 	const char *tracker, *backing, *page_bytes, *delivery;
 };
+FIXTURE_VARIANT_ADD(parts, kmod_of_64_kib){.tracker = "kmod", .backing = "", .page_bytes = "65536"};
+FIXTURE_VARIANT_ADD(parts, kmod_of_16_kib){.tracker = "kmod", .backing = "", .page_bytes = "16384"};
 FIXTURE_VARIANT_ADD(parts, wp_async_anonymous_of_64_kib){
 	.tracker = "wp-async", .backing = "anonymous", .page_bytes = "65536"};
 FIXTURE_VARIANT_ADD(parts, wp_async_anonymous_of_16_kib){

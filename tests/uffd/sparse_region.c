@@ -22,6 +22,7 @@
 #define CALLS_MOST (100u * PAGES)	 /* of what changes mappings, in one step */
 
 int __real_sys_ioctl(int fd, unsigned long request, void *argument);
+int __real_sys_ioctl_once(int fd, unsigned long request, void *argument);
 int __real_sys_mprotect(void *address, size_t bytes, int protection);
 int __real_madvise(void *address, size_t bytes, int advice);
 
@@ -31,6 +32,12 @@ int __wrap_sys_ioctl(int fd, unsigned long request, void *argument)
 {
 	calls++;
 	return __real_sys_ioctl(fd, request, argument);
+}
+
+int __wrap_sys_ioctl_once(int fd, unsigned long request, void *argument)
+{
+	calls++;
+	return __real_sys_ioctl_once(fd, request, argument);
 }
 
 int __wrap_sys_mprotect(void *address, size_t bytes, int protection)
@@ -74,6 +81,8 @@ FIXTURE_VARIANT(sparse)
 	const char *delivery, *tracker, *backing;
 	unsigned flags;
 };
+FIXTURE_VARIANT_ADD(sparse, kmod){.delivery = "kmod"};
+FIXTURE_VARIANT_ADD(sparse, kmod_prefetched){.delivery = "kmod", .flags = THAW_PREFETCH};
 FIXTURE_VARIANT_ADD(sparse, wp_async){.tracker = "wp-async"};
 FIXTURE_VARIANT_ADD(sparse, wp_async_prefetched){.tracker = "wp-async", .flags = THAW_PREFETCH};
 FIXTURE_VARIANT_ADD(sparse, wp_sync){.tracker = "wp-sync"};

@@ -163,6 +163,7 @@ FIXTURE_VARIANT(kinds)
 {
 	const char *backing, *tracker, *reader, *inject;
 };
+FIXTURE_VARIANT_ADD(kinds, kmod){.backing = "kmod", .tracker = "kmod"};
 FIXTURE_VARIANT_ADD(kinds, anonymous){.backing = "anonymous", .tracker = "wp-async"};
 FIXTURE_VARIANT_ADD(kinds, sigsegv){.backing = "memfd", .tracker = "mprotect"};
 FIXTURE_VARIANT_ADD(kinds, anonymous_wp_sync){.backing = "anonymous", .tracker = "wp-sync"};

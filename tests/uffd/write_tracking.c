@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Each back end of write tracking finds exactly the pages that a comparison with a copy finds, on
- * both kinds of memory, also while another thread writes, and also if a page is several of the
+ * each kind of memory, also while another thread writes, and also if a page is several of the
  * kernel's; and pages that were put back are found again.
  */
 #define _GNU_SOURCE
@@ -34,6 +34,9 @@ FIXTURE_VARIANT(tracking)
 	const char *tracker, *backing, *delivery;
 	const char *page_bytes; /* NULL: the kernel's */
 };
+FIXTURE_VARIANT_ADD(tracking, kmod){.tracker = "kmod"};
+FIXTURE_VARIANT_ADD(tracking, kmod_pages_of_16_kib){.tracker = "kmod", .page_bytes = "16384"};
+FIXTURE_VARIANT_ADD(tracking, kmod_pages_of_64_kib){.tracker = "kmod", .page_bytes = "65536"};
 FIXTURE_VARIANT_ADD(tracking, wp_async_anonymous){.tracker = "wp-async", .backing = "anonymous"};
 FIXTURE_VARIANT_ADD(tracking, wp_sync_anonymous){.tracker = "wp-sync", .backing = "anonymous"};
 FIXTURE_VARIANT_ADD(tracking, mprotect_anonymous){.tracker = "mprotect", .backing = "anonymous"};
