@@ -49,7 +49,7 @@ SUPPORT int device_call(int fd, unsigned long request, void *argument)
 
 struct device {
 	int fd;
-	size_t bytes, page_bytes;
+	size_t bytes, page_bytes, ring_bytes;
 	char *base;
 	struct thaw_kmod_ring *ring;
 	struct thaw_kmod_dirty *entries;
@@ -115,8 +115,9 @@ SUPPORT void device_start(struct device *device, size_t bytes, size_t page_bytes
 		support_die("a region cannot be made");
 	}
 	device->base = device_map(device->fd, bytes);
-	device->ring = mmap(NULL, device_ring_bytes(ring_entries), PROT_READ | PROT_WRITE,
-			    MAP_SHARED, device->fd, (off_t)THAW_KMOD_RING_OFFSET);
+	device->ring_bytes = device_ring_bytes(ring_entries);
+	device->ring = mmap(NULL, device->ring_bytes, PROT_READ | PROT_WRITE, MAP_SHARED,
+			    device->fd, (off_t)THAW_KMOD_RING_OFFSET);
 	if (device->ring == MAP_FAILED)
 		support_die("mmap of a ring");
 	device->entries = (void *)((char *)device->ring + THAW_KMOD_ENTRIES_AT);
@@ -126,7 +127,7 @@ SUPPORT void device_stop(struct device *device)
 {
 	if (!device->base)
 		return;
-	munmap(device->ring, device_ring_bytes(device->ring->entries));
+	munmap(device->ring, device->ring_bytes);
 	munmap(device->base, device->bytes);
 	close(device->fd);
 	*device = (struct device){.fd = -1};

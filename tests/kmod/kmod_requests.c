@@ -197,11 +197,12 @@ TEST_F(requests, many_are_read_at_once_and_oldest_first)
 
 TEST_F(requests, a_request_that_cannot_be_delivered_is_not_lost)
 {
+	void *volatile nowhere = NULL;
 	struct toucher toucher;
 
 	TOUCH(&toucher, 1);
 	ASSERT_EQ(1, poll(&(struct pollfd){self->device.fd, POLLIN, 0}, 1, 60000));
-	EXPECT_EQ(-1, read(self->device.fd, NULL, sizeof(struct thaw_kmod_request)));
+	EXPECT_EQ(-1, read(self->device.fd, nowhere, sizeof(struct thaw_kmod_request)));
 	EXPECT_EQ(EFAULT, errno);
 	EXPECT_REQUEST(1, THAW_KMOD_NO_EXTENT);
 	ASSERT_EQ(0, TELL(1));
@@ -258,7 +259,8 @@ TEST_F(requests, a_wrong_checksum_is_never_seen)
 			EXPECT_EQ(0, ANSWER(THAW_KMOD_WAKE, page, NULL));
 			EXPECT_REQUEST(page, THAW_KMOD_WRONG_CHECKSUM);
 			source_page(&self->source, page, contents);
-			ASSERT_EQ(0, page % 2 ? ANSWER(THAW_KMOD_FILL, page, contents) : TELL(page));
+			ASSERT_EQ(0,
+				  page % 2 ? ANSWER(THAW_KMOD_FILL, page, contents) : TELL(page));
 			EXPECT_RIGHT(toucher);
 			atomic_store(&watcher.stop, true);
 			pthread_join(watcher.thread, NULL);
