@@ -24,6 +24,9 @@ static_assert(THAW_BLOCK_BYTES / PAGE_SIZE <= THAW_CHUNK_PAGES);
 
 #define MOST_BLOCK_PAGES (THAW_BLOCK_BYTES / PAGE_SIZE)
 
+/* What POISON does at once, between two looks at signals: each waits for RCU, some milliseconds. */
+#define POISON_PAGES SZ_16K
+
 /* What PREFETCH reads ahead of what it copies. */
 #define PREFETCH_BYTES SZ_2M
 
@@ -213,29 +216,47 @@ int thaw_pages_zero(struct thaw_region *region, struct thaw_kmod_pages *pages)
 
 /* ---- POISON, WAKE */
 
-/*
- * From now on nobody can map the pages of the block; says of which ones somebody may have done so
- * before.
- */
-static int poison_block(struct thaw_region *region, u64 page, unsigned int count,
-			unsigned long *arrived)
+/* Nobody maps them from now on. `arrived`: somebody may have done so before. */
+static int poison_bits(struct thaw_region *region, u64 *page, u64 end, bool *arrived)
 {
-	struct thaw_chunk *chunk = thaw_chunk_make(region, page);
 	bool told = false;
-	unsigned int i;
 
-	if (!chunk)
-		return -ENOMEM;
-	for (i = 0; i < count; i++) {
-		enum thaw_poisoned was = thaw_page_poison(region, chunk, page + i);
+	for (; *page < end; ++*page) {
+		struct thaw_chunk *chunk = thaw_chunk_make(region, *page);
+		enum thaw_poisoned was;
 
-		if (was == THAW_WAS_ARRIVED)
-			__set_bit(i, arrived);
+		if (!chunk)
+			return -ENOMEM;
+		was = thaw_page_poison(region, chunk, *page);
+		*arrived |= was == THAW_WAS_ARRIVED;
 		if (was != THAW_WAS_POISONED && !told)
-			thaw_event(region, THAW_EVENT_POISON, page + i, 0);
+			thaw_event(region, THAW_EVENT_POISON, *page, 0);
 		told |= was != THAW_WAS_POISONED;
+		if (*page % THAW_CHUNK_PAGES == 0)
+			cond_resched();
 	}
 	return 0;
+}
+
+static int poison_pages(struct thaw_region *region, u64 first, u64 end, u64 *done)
+{
+	bool arrived = false;
+	u64 page = first;
+	int error;
+
+	error = poison_bits(region, &page, end, &arrived);
+	end = page;
+	if (arrived) {
+		/* Who maps around a read has looked at the bits in a section of RCU, unlocked. */
+		synchronize_rcu();
+		for (page = first; page < end; page++) {
+			thaw_memory_unmap(region, page);
+			cond_resched();
+		}
+	}
+	thaw_requests_wake(region, first, end - first);
+	*done += end - first;
+	return error;
 }
 
 int thaw_pages_poison(struct thaw_region *region, struct thaw_kmod_pages *pages)
@@ -246,25 +267,10 @@ int thaw_pages_poison(struct thaw_region *region, struct thaw_kmod_pages *pages)
 	if (!range_is_restored(region, pages->first, pages->count) || pages->source)
 		return -EINVAL;
 	for (; page < end && !error; page = next) {
-		DECLARE_BITMAP(arrived, MOST_BLOCK_PAGES) = {};
-		unsigned int i;
-
-		next = piece_end(region, page, pages->first, pages->count);
-		error = poison_block(region, page, next - page, arrived);
-		if (error)
-			break;
-		if (!bitmap_empty(arrived, MOST_BLOCK_PAGES)) {
-			/*
-			 * Who maps around a read has looked at the bits in such a section, and
-			 * without a lock.
-			 */
-			synchronize_rcu();
-			for_each_set_bit(i, arrived, MOST_BLOCK_PAGES)
-				thaw_memory_unmap(region, page + i);
-		}
-		thaw_requests_wake(region, page, next - page);
-		pages->done += next - page;
-		error = pause_between();
+		next = min(end, page + POISON_PAGES);
+		error = poison_pages(region, page, next, &pages->done);
+		if (!error)
+			error = pause_between();
 	}
 	return error;
 }
