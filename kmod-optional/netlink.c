@@ -61,6 +61,16 @@ static bool may_see(const struct reader *reader, const struct thaw_region *regio
 	       (uid_eq(region->uid, reader->uid) && pid_nr_ns(region->owner, reader->pids));
 }
 
+/*
+ * 0 where the process is not in the reader's namespace, or has ended: its number may be another
+ * one's by now. A child may still have the region.
+ */
+static pid_t owner_of(const struct reader *reader, const struct thaw_region *region)
+{
+	return pid_has_task(region->owner, PIDTYPE_TGID) ?
+		pid_nr_ns(region->owner, reader->pids) : 0;
+}
+
 /* ---- Regions ---- */
 
 static int put_u64(struct sk_buff *skb, int type, u64 value)
@@ -121,8 +131,7 @@ static int put_region(struct sk_buff *skb, const struct reader *reader, u32 port
 	memset(&counters, 0, sizeof(counters));
 	thaw_region_counters(region, &counters);
 	if (put_u64(skb, THAW_NETLINK_REGION_ID, region->id) ||
-	    nla_put_u32(skb, THAW_NETLINK_REGION_OWNER_PID,
-			pid_nr_ns(region->owner, reader->pids)) ||
+	    nla_put_u32(skb, THAW_NETLINK_REGION_OWNER_PID, owner_of(reader, region)) ||
 	    nla_put_u32(skb, THAW_NETLINK_REGION_OWNER_UID,
 			from_kuid_munged(reader->users, region->uid)) ||
 	    nla_put_string(skb, THAW_NETLINK_REGION_OWNER_COMM, region->comm) ||

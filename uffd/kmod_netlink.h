@@ -29,7 +29,7 @@ enum thaw_netlink_command {
 enum thaw_netlink_region {
 	THAW_NETLINK_REGION_PAD = 1,
 	THAW_NETLINK_REGION_ID,		    /* u64; never used again by another region */
-	THAW_NETLINK_REGION_OWNER_PID,	    /* u32; 0: not in the reader's pid namespace */
+	THAW_NETLINK_REGION_OWNER_PID,	    /* u32; 0: ended, or not in the reader's namespace */
 	THAW_NETLINK_REGION_OWNER_UID,	    /* u32 */
 	THAW_NETLINK_REGION_OWNER_COMM,	    /* string */
 	THAW_NETLINK_REGION_IMAGE,	    /* string; missing: no image, or its path is too long */

@@ -24,7 +24,7 @@ void kmod_close(struct kmod *kmod); /* NULL is allowed */
 
 struct kmod_region {
 	uint64_t id; /* never used again for another region */
-	pid_t pid;   /* of who created it; 0: not in this pid namespace */
+	pid_t pid;   /* of who created it; 0: it has ended, or is not in this pid namespace */
 	uid_t uid;
 	char comm[16]; /* as /proc/PID/comm: may hold any bytes */
 	char *image; /* absolute path, which may hold any bytes; NULL: none, or it cannot be told */
