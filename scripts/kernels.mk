@@ -10,7 +10,7 @@ KERNEL_SECONDS ?= 900
 # thousands of commits) are for check-kernels-full, which takes hours.
 KERNEL_TESTS := ladder_choice heap_touch privileges install_classify write_tracking restore_lazy restore_damaged \
 	heap_persists page_sizes heap_open_errors heap_address heap_faults sparse_region generation_kinds working_set checkpoint_failure \
-	stack_switch turn_stopping javascript_traps javascript_working_set image_travels
+	stack_switch turn_stopping javascript_traps javascript_working_set image_travels netlink_answers task_delays
 
 # These run again with the module loaded; then they use it, or fail.
 KERNEL_MODULE_TESTS := $(notdir $(basename $(wildcard tests/kmod/*.c))) write_tracking restore_lazy restore_damaged \
