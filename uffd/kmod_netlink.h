@@ -29,10 +29,10 @@ enum thaw_netlink_command {
 enum thaw_netlink_region {
 	THAW_NETLINK_REGION_PAD = 1,
 	THAW_NETLINK_REGION_ID,		    /* u64; never used again by another region */
-	THAW_NETLINK_REGION_OWNER_PID,	    /* u32; 0: ended, or not in the reader's namespace */
+	THAW_NETLINK_REGION_OWNER_PID,	    /* u32; 0: ended, or in another namespace */
 	THAW_NETLINK_REGION_OWNER_UID,	    /* u32 */
 	THAW_NETLINK_REGION_OWNER_COMM,	    /* string */
-	THAW_NETLINK_REGION_IMAGE,	    /* string; missing: no image, or its path is too long */
+	THAW_NETLINK_REGION_IMAGE,	    /* string; missing: none, or too long a path */
 	THAW_NETLINK_REGION_PAGE_BYTES,	    /* u32; 0: not registered yet */
 	THAW_NETLINK_REGION_MAX_BYTES,	    /* u64 */
 	THAW_NETLINK_REGION_RESTORED_BYTES, /* u64 */

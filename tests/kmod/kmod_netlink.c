@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * kmod_netlink.c - the kernel module's family of generic netlink, as `thaw top` asks it: regions and counters in dumps,
- * also while regions come and go; who may see what; tunables and their refusals; events, in their order, and lost ones.
+ * kmod_netlink.c - the kernel module's family of generic netlink, as `thaw top` asks it: regions
+ * and counters in dumps, also while regions come and go; who may see what; tunables and their
+ * refusals; events, in their order, and lost ones.
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
@@ -225,7 +226,7 @@ TEST_F(module, a_dump_has_each_region_that_stays_exactly_once)
 
 /* ---- Who may see what ---- */
 
-/* Runs this as an ordinary user, in a process of its own; what it returns, or 100: it could not be made one. */
+/* Runs this as an ordinary user, in a process of its own. What it returns; 100: it cannot be. */
 static int as_user(int (*what)(void *argument), void *argument, int namespaces)
 {
 	pid_t child = fork();

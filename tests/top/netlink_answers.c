@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * netlink_answers.c - what becomes of the kernel's answers over netlink: whole, interrupted, lost, refused, cut off.
+ * netlink_answers.c - what becomes of the kernel's answers over netlink: whole, interrupted, lost,
+ * refused, cut off.
  *
- * The kernel's own controller of generic netlink is asked, which everybody may; what it does not do on demand is done to
- * its answers below libmnl (vm/top/mnl.h).
+ * The kernel's own controller of generic netlink is asked, which everybody may; what it does not do
+ * on demand is done to its answers below libmnl (vm/top/mnl.h).
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * netlink_spec.c - kmod-optional/thaw.yaml, which others' programs are made from, has the names and numbers of
- * uffd/kmod_netlink.h, which this project's are.
+ * netlink_spec.c - kmod-optional/thaw.yaml, which others' programs are made from, has the names and
+ * numbers of uffd/kmod_netlink.h, which this project's are.
  *
  * Reads as much of YAML as that file needs: what is a name is told by its indentation.
  */

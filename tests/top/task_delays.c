@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * task_delays.c - the delays of a process as TASKSTATS tells them: of a real one where that is allowed and measured; and
- * of every form of the answer that kernels have, which come in place of the real one below libmnl (vm/top/mnl.h).
+ * task_delays.c - the delays of a process as TASKSTATS tells them: of a real one where that is
+ * allowed and measured; and of every form of the answer that kernels have, which come in place of
+ * the real one below libmnl (vm/top/mnl.h).
  *
- * The sysctl that says whether delays are measured is a file of the test's own (ld's --wrap of open).
+ * The sysctl that says whether delays are measured is a file of the test's own (ld's --wrap of
+ * open).
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"

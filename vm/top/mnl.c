@@ -5,6 +5,7 @@
  */
 #include <dlfcn.h>
 #include <errno.h>
+#include <string.h>
 
 #include "base/failure.h"
 #include "top/mnl.h"
@@ -29,7 +30,7 @@ int mnl_load(struct thaw_error *error)
 		return failure(error, -ENOENT,
 			       "%s cannot be loaded: %s; install it (Debian: apt install libmnl0)",
 			       LIBRARY, dlerror());
-	/* socket_open2, the first one, is the sign that all are there: from the last to the first. */
+	/* From the last to the first one, socket_open2, which is the sign that all are there. */
 	for (size_t i = sizeof(names) / sizeof(names[0]); i-- > 0;) {
 		void *function = dlsym(library, names[i]);
 
@@ -37,7 +38,7 @@ int mnl_load(struct thaw_error *error)
 			return failure(error, -ENOENT,
 				       "%s lacks %s: it is too old (1.0.4 is needed)", LIBRARY,
 				       names[i]);
-		((void **)&mnl)[i] = function;
+		memcpy((char *)&mnl + i * sizeof(function), &function, sizeof(function));
 	}
 	return 0;
 }

@@ -26,7 +26,7 @@ struct delay_reader {
 	struct netlink *netlink;
 };
 
-/* False: it is off. True: it is on, or this kernel is older than the sysctl (5.14), and has it on. */
+/* Also where the kernel is older than the sysctl (5.14), and has it on. */
 static bool accounting_is_on(void)
 {
 	char state = '1';
