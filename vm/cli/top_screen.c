@@ -368,7 +368,10 @@ static enum answer keys_take(struct screen *screen)
 /* Waits for a key or a signal, at most until then. `key`: there is one. */
 static int screen_wait(uint64_t until_ns, bool *key)
 {
-	uint64_t now = clock_monotonic_ns(), left = until_ns > now ? until_ns - now : 0;
+	/* Some come while it draws. */
+	bool signalled = ended || stop_wanted || continued || resized;
+	uint64_t now = clock_monotonic_ns();
+	uint64_t left = until_ns > now && !signalled ? until_ns - now : 0;
 	struct timespec timeout = {(time_t)(left / 1000000000u), (long)(left % 1000000000u)};
 	struct pollfd ready = {terminal_raw ? STDIN_FILENO : -1, POLLIN, 0};
 	int count = ppoll(&ready, 1, &timeout, &mask_waiting);
