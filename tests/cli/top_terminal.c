@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * top_terminal.c - thaw top at a terminal: keys, its size, and that the terminal is as before whatever ends it. It runs
- * as a job of a small shell here, which says on the terminal what becomes of it, and what the terminal is like then.
+ * top_terminal.c - thaw top at a terminal: keys, its size, and that the terminal is as before
+ * whatever ends it. It runs as a job of a small shell here, which says on the terminal what becomes
+ * of it, and what the terminal is like then.
  */
 #define _GNU_SOURCE
 #include <pty.h>
@@ -79,7 +80,10 @@ static void say(const char *what, int number)
 	free(line);
 }
 
-/* Runs the job in the foreground. Stopped: takes the terminal, and waits for SIGUSR1 to give it back. */
+/*
+ * Runs the job in the foreground. Stopped: takes the terminal, and waits for SIGUSR1 to give it
+ * back.
+ */
 static _Noreturn void be_shell(const char *const *arguments)
 {
 	sigset_t go;

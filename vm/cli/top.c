@@ -25,7 +25,7 @@
 
 /* ---- Which programs ---- */
 
-static bool operand_means(const struct top_operand *operand, const struct program *program)
+static bool operand_means(const struct top_operand *operand, const struct running_program *program)
 {
 	struct stat status;
 
@@ -35,7 +35,7 @@ static bool operand_means(const struct top_operand *operand, const struct progra
 	       status.st_dev == program->device;
 }
 
-static bool is_wanted(const struct top *top, const struct program *program)
+static bool is_wanted(const struct top *top, const struct running_program *program)
 {
 	for (unsigned i = 0; i < top->operand_count; i++)
 		if (operand_means(&top->operands[i], program))
@@ -44,7 +44,7 @@ static bool is_wanted(const struct top *top, const struct program *program)
 }
 
 /* Which image a program has may not be known: then it may be any. */
-static bool may_be_wanted(const struct top *top, const struct program *program)
+static bool may_be_wanted(const struct top *top, const struct running_program *program)
 {
 	for (unsigned i = 0; i < top->operand_count && program->descriptor < 0; i++)
 		if (!top->operands[i].pid)
@@ -118,7 +118,7 @@ int top_refresh(struct top *top, struct thaw_error *error)
 		return code;
 	top->count = top->closed = 0;
 	for (size_t i = 0; i < sample->count; i++) {
-		const struct program *program = sample->rows[i].program;
+		const struct running_program *program = sample->rows[i].program;
 		const struct sample_row **rows;
 
 		top->closed += program->descriptor < 0 && may_be_wanted(top, program);
@@ -141,9 +141,20 @@ void top_summary(const struct top *top, char *line, size_t room)
 	const char *time = format_time(top->sample.time_ns).s;
 
 	time = strrchr(time, ' ') ? strrchr(time, ' ') + 1 : time;
-	snprintf(line, room, "thaw top - %s, %zu program%s, every %g s, by %s%s", time, top->count,
-		 top->count == 1 ? "" : "s", (double)top->interval_ns / 1e9, top->sort->title,
-		 top->reverse ? " reversed" : "");
+	snprintf(line, room, "thaw top - %s, %zu program%s, every %g s, by %s%s%s", time,
+		 top->count, top->count == 1 ? "" : "s", (double)top->interval_ns / 1e9,
+		 top->sort->title, top->reverse ? " reversed" : "",
+		 top->sample.kernel.kmod ? ", with the kernel module" : "");
+}
+
+/* Short: a line of a screen. JSON has all of it. */
+static const char *why_no_delays(const struct thaw_error *error)
+{
+	if (error->code == -ENODATA)
+		return "kernel.task_delayacct=0; it has to be 1 when programs start";
+	if (error->code == -EPERM)
+		return "CAP_NET_ADMIN is needed: run as root";
+	return error->text;
 }
 
 bool top_note(const struct top *top, unsigned n, char *line, size_t room)
@@ -156,7 +167,7 @@ bool top_note(const struct top *top, unsigned n, char *line, size_t room)
 		return true;
 	}
 	if (sample->kernel.no_delays.code && !n--) {
-		snprintf(line, room, "no delays: %s", sample->kernel.no_delays.text);
+		snprintf(line, room, "no delays: %s", why_no_delays(&sample->kernel.no_delays));
 		return true;
 	}
 	/* That there is no module is the usual case. */
@@ -194,7 +205,7 @@ static void json_rate(struct json *json, const char *key, double rate)
 	json_raw(json, key, isnan(rate) ? "null" : text);
 }
 
-static const char *place_word(const struct program *program)
+static const char *place_word(const struct running_program *program)
 {
 	return program->descriptor < 0		 ? NULL
 	       : program->place == IMAGE_NAMED	 ? "named"
@@ -205,7 +216,7 @@ static const char *place_word(const struct program *program)
 static void json_program(struct json *json, const struct sample *sample,
 			 const struct sample_row *row)
 {
-	const struct program *program = row->program;
+	const struct running_program *program = row->program;
 	const struct figures *figures = &row->figures;
 	uint64_t uid = program->user == (uid_t)-1 ? UNKNOWN : program->user;
 

@@ -173,6 +173,17 @@ TEXT_OF(resident)
 	return put_bytes(cell, resident_value(sample, row));
 }
 
+VALUE_OF(heap_resident)
+{
+	(void)sample;
+	return number_of(row->figures.heap_resident_bytes);
+}
+
+TEXT_OF(heap_resident)
+{
+	return put_bytes(cell, heap_resident_value(sample, row));
+}
+
 VALUE_OF(dirty)
 {
 	(void)sample;
@@ -273,7 +284,7 @@ DELAY_COLUMN(copy, DELAY_WRITE_PROTECT_COPY)
 /* Its path, and what is the matter with it. */
 TEXT_OF(image)
 {
-	const struct program *program = row->program;
+	const struct running_program *program = row->program;
 	const char *path = program->path;
 	char inode[40];
 
@@ -300,35 +311,38 @@ const struct top_column top_columns[] = {
 	 generation_text, generation_value},
 	{"age", "AGE", 'a', false, false, 6, 1, "how long ago that was captured", age_text,
 	 age_value},
-	{"heap", "HEAP", 'z', false, false, 7, 9, "size of the heap in it", heap_text, heap_value},
+	{"heap", "HEAP", 'z', false, false, 7, 10, "size of the heap in it", heap_text, heap_value},
 	{"resident", "RES", 'm', false, false, 7, 3, "memory of the whole process", resident_text,
 	 resident_value},
+	{"heap-resident", "HEAPRES", 'y', false, false, 7, 7,
+	 "memory of the heap, as the kernel module counts it", heap_resident_text,
+	 heap_resident_value},
 	{"dirty", "DIRTY/s", 'd', false, false, 7, 0, "pages of the heap written, a second",
 	 dirty_text, dirty_value},
 	{"faults", "FAULT/s", 'f', false, false, 7, 4, "page faults of the process, a second",
 	 faults_text, faults_value},
-	{"served", "SERVED/s", 'k', false, false, 8, 7,
+	{"served", "SERVED/s", 'k', false, false, 8, 8,
 	 "missing pages that the kernel module brought, a second", served_text, served_value},
-	{"passed", "PASSED/s", 'x', false, false, 8, 8,
+	{"passed", "PASSED/s", 'x', false, false, 8, 9,
 	 "missing pages that it left to the program, a second", passed_text, passed_value},
 	{"pause", "PAUSE", 'l', false, false, 6, 2,
 	 "how long the newest generation stopped the program", pause_text, pause_value},
-	{"mean", "MEAN", 'e', false, false, 6, 10,
+	{"mean", "MEAN", 'e', false, false, 6, 11,
 	 "the same, mean of the generations made while watching", mean_text, mean_value},
 	{"checkpoint", "CKPT/s", 'c', false, false, 8, 1,
 	 "bytes that checkpoints wrote to the image, a second", checkpoint_text, checkpoint_value},
 	{"block-io", "%IO", 'b', false, false, 5, 5,
 	 "time that its threads waited for disks, % of the interval", block_io_text,
 	 block_io_value},
-	{"swap-in", "%SWAP", 's', false, false, 5, 11, "... for pages from swap", swap_in_text,
+	{"swap-in", "%SWAP", 's', false, false, 5, 12, "... for pages from swap", swap_in_text,
 	 swap_in_value},
-	{"thrashing", "%THR", 't', false, false, 5, 12,
+	{"thrashing", "%THR", 't', false, false, 5, 13,
 	 "... for pages of files that were in memory not long ago", thrashing_text,
 	 thrashing_value},
-	{"write-protect-copy", "%WPC", 'w', false, false, 5, 13,
+	{"write-protect-copy", "%WPC", 'w', false, false, 5, 14,
 	 "... for copies of write-protected pages", copy_text, copy_value},
 	{"image", "IMAGE", 'i', true, true, 14, 0, "the path of the image", image_text, NULL},
-	{"command", "COMMAND", 'o', true, true, 12, 14, "how the program was called", command_text,
+	{"command", "COMMAND", 'o', true, true, 12, 15, "how the program was called", command_text,
 	 NULL},
 };
 const unsigned top_column_count = sizeof(top_columns) / sizeof(top_columns[0]);
@@ -351,7 +365,8 @@ const struct top_column *top_column_with_key(char key)
 
 bool top_column_is_used(const struct top_column *column, const struct sample *sample)
 {
-	bool of_module = column->value == served_value || column->value == passed_value;
+	bool of_module = column->value == heap_resident_value || column->value == served_value ||
+			 column->value == passed_value;
 
 	return !of_module || sample->kernel.kmod;
 }

@@ -15,7 +15,7 @@
 #define DELETED " (deleted)"
 
 /* A name that the process uses, seen from here: it may have another root, or other mounts. */
-static void name_from(const struct program *program, bool its_root, const char *name,
+static void name_from(const struct running_program *program, bool its_root, const char *name,
 		      char path[PATH_MAX])
 {
 	if (its_root)
@@ -24,7 +24,7 @@ static void name_from(const struct program *program, bool its_root, const char *
 		snprintf(path, PATH_MAX, "%s", name);
 }
 
-static bool leads_to_image(const struct program *program, const char *path)
+static bool leads_to_image(const struct running_program *program, const char *path)
 {
 	struct stat status;
 
@@ -32,7 +32,7 @@ static bool leads_to_image(const struct program *program, const char *path)
 	       status.st_dev == program->device;
 }
 
-static bool name_is_right(const struct program *program, const char *name)
+static bool name_is_right(const struct running_program *program, const char *name)
 {
 	char path[PATH_MAX];
 
@@ -48,7 +48,8 @@ static bool name_is_right(const struct program *program, const char *name)
  * The name of the image in the directory that `name` is in; NULL: there is none. `directory_bytes`:
  * up to the '/'.
  */
-static char *name_beside(const struct program *program, const char *name, size_t directory_bytes)
+static char *name_beside(const struct running_program *program, const char *name,
+			 size_t directory_bytes)
 {
 	char folder[PATH_MAX], path[PATH_MAX], *found = NULL;
 
@@ -84,7 +85,7 @@ static void drop_deleted(char *name)
 		name[length - strlen(DELETED)] = '\0';
 }
 
-static void name_set(struct program *program, enum image_place place, char *path)
+static void name_set(struct running_program *program, enum image_place place, char *path)
 {
 	free(program->path);
 	program->path = path;
@@ -92,7 +93,7 @@ static void name_set(struct program *program, enum image_place place, char *path
 }
 
 /* "#4711", as the kernel calls a file that was made without a name. */
-static bool is_no_name(const struct program *program, const char *name)
+static bool is_no_name(const struct running_program *program, const char *name)
 {
 	char expected[32];
 	const char *slash = strrchr(name, '/');
@@ -102,7 +103,7 @@ static bool is_no_name(const struct program *program, const char *name)
 }
 
 /* It has names; find one. Takes `name`, what the kernel says without its addition. */
-static int name_find(struct program *program, char *name)
+static int name_find(struct running_program *program, char *name)
 {
 	const char *slash = strrchr(name, '/');
 	char *found;
@@ -119,7 +120,7 @@ static int name_find(struct program *program, char *name)
 	return 0;
 }
 
-int image_name_update(struct program *program)
+int image_name_update(struct running_program *program)
 {
 	char path[64], link[PATH_MAX], *name;
 	struct stat status;

@@ -12,6 +12,6 @@
 #include "programs.h"
 
 /* Sets its place, path and link. 0; -ENOMEM. */
-int image_name_update(struct program *program);
+int image_name_update(struct running_program *program);
 
 #endif

@@ -45,7 +45,7 @@ static void delays_read(struct kernel_source *source, pid_t pid, struct kernel_c
 		counts->delay_ns[DELAY_WRITE_PROTECT_COPY] = delays.write_protect_copy.nanoseconds;
 }
 
-static bool has_other_images(const struct programs *programs, const struct program *program)
+static bool has_other_images(const struct programs *programs, const struct running_program *program)
 {
 	for (size_t i = 0; i < programs->count; i++)
 		if (programs->list[i] != program &&
@@ -54,7 +54,7 @@ static bool has_other_images(const struct programs *programs, const struct progr
 	return false;
 }
 
-static bool region_is_of(const struct kmod_region *region, const struct program *program,
+static bool region_is_of(const struct kmod_region *region, const struct running_program *program,
 			 bool by_image)
 {
 	if (region->pid != program->process.pid || !region->page_bytes)
@@ -70,7 +70,7 @@ static bool region_is_of(const struct kmod_region *region, const struct program 
  */
 static const struct kmod_region *region_of(const struct kernel_source *source,
 					   const struct programs *programs,
-					   const struct program *program)
+					   const struct running_program *program)
 {
 	for (int by_image = has_other_images(programs, program); by_image < 2; by_image++) {
 		const struct kmod_region *found = NULL;
@@ -89,7 +89,7 @@ static const struct kmod_region *region_of(const struct kernel_source *source,
 }
 
 void kernel_counts_read(struct kernel_source *source, const struct programs *programs,
-			const struct program *program, struct kernel_counts *counts)
+			const struct running_program *program, struct kernel_counts *counts)
 {
 	const struct kmod_region *region = region_of(source, programs, program);
 

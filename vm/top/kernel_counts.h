@@ -42,7 +42,7 @@ struct kernel_source { /* all zero: not asked yet */
  */
 void kernel_source_update(struct kernel_source *source);
 void kernel_counts_read(struct kernel_source *source, const struct programs *programs,
-			const struct program *program, struct kernel_counts *counts);
+			const struct running_program *program, struct kernel_counts *counts);
 void kernel_source_free(struct kernel_source *source);
 
 #endif

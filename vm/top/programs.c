@@ -23,12 +23,12 @@
 #include "image_name.h"
 #include "thaw.h"
 
-void program_image(const struct program *program, char path[64])
+void program_image(const struct running_program *program, char path[64])
 {
 	snprintf(path, 64, "/proc/%ld/fd/%d", (long)program->process.pid, program->descriptor);
 }
 
-static void program_free(struct program *program)
+static void program_free(struct running_program *program)
 {
 	free(program->command);
 	free(program->path);
@@ -46,11 +46,11 @@ void programs_free(struct programs *programs)
 	*programs = (struct programs){0};
 }
 
-static struct program *program_find(const struct programs *programs, pid_t pid,
-				    const struct lock_file *file)
+static struct running_program *program_find(const struct programs *programs, pid_t pid,
+					    const struct lock_file *file)
 {
 	for (size_t i = 0; i < programs->count; i++) {
-		struct program *program = programs->list[i];
+		struct running_program *program = programs->list[i];
 
 		if (program->process.pid == pid && lock_file_same(&program->file, file))
 			return program;
@@ -70,7 +70,7 @@ static bool file_is_explained(const struct programs *programs, const struct lock
 /* ---- What was found before ---- */
 
 /* Is its descriptor still that file? */
-static bool still_open(const struct program *program)
+static bool still_open(const struct running_program *program)
 {
 	struct stat status;
 	char path[64];
@@ -82,7 +82,7 @@ static bool still_open(const struct program *program)
 	       status.st_dev == program->device;
 }
 
-static bool flock_is_listed(const struct programs *programs, const struct program *program)
+static bool flock_is_listed(const struct programs *programs, const struct running_program *program)
 {
 	const struct locks *locks = &programs->locks;
 
@@ -95,7 +95,7 @@ static bool flock_is_listed(const struct programs *programs, const struct progra
 }
 
 /* The locks are read. Does it run, and has it its image open? */
-static bool program_refresh(const struct programs *programs, struct program *program)
+static bool program_refresh(const struct programs *programs, struct running_program *program)
 {
 	uint64_t start_ticks = program->process.start_ticks;
 	struct process process;
@@ -127,9 +127,9 @@ static bool is_image(const char *path)
 static int program_add(struct programs *programs, const struct process *process, int descriptor,
 		       const struct stat *status, const struct lock_file *file, bool listed)
 {
-	struct program **list = array_grow(programs->list, programs->count, &programs->room,
-					   sizeof(struct program *));
-	struct program *program;
+	struct running_program **list = array_grow(programs->list, programs->count, &programs->room,
+						   sizeof(struct running_program *));
+	struct running_program *program;
 
 	if (!list)
 		return -ENOMEM;
@@ -137,7 +137,7 @@ static int program_add(struct programs *programs, const struct process *process,
 	program = calloc(1, sizeof(*program));
 	if (!program)
 		return -ENOMEM;
-	*program = (struct program){
+	*program = (struct running_program){
 		.serial = ++programs->serial,
 		.process = *process,
 		.user = process_user(process->pid),

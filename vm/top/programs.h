@@ -24,7 +24,7 @@ enum image_place {
 };
 
 /* A process and one image. A process that has several images open is several programs. */
-struct program {
+struct running_program {
 	uint64_t serial; /* never used again */
 	struct process process;
 	uid_t user;
@@ -42,8 +42,8 @@ struct program {
 	bool listed; /* /proc/locks tells its process */
 };
 
-struct programs {	       /* all zero: nothing was looked at yet */
-	struct program **list; /* in the order in which they were found; they never move */
+struct programs {		       /* all zero: nothing was looked at yet */
+	struct running_program **list; /* in the order in which they were found; they never move */
 	size_t count, room;
 	uint64_t serial;
 	struct locks locks;
@@ -55,6 +55,6 @@ struct programs {	       /* all zero: nothing was looked at yet */
 int programs_update(struct programs *programs);
 void programs_free(struct programs *programs);
 /* "/proc/PID/fd/N": the image of a program that may be looked into. */
-void program_image(const struct program *program, char path[64]);
+void program_image(const struct running_program *program, char path[64]);
 
 #endif

@@ -106,7 +106,7 @@ static struct sample_row *row_of(struct sample *sample, uint64_t serial)
 	return NULL;
 }
 
-static int row_add(struct sample *sample, const struct program *program)
+static int row_add(struct sample *sample, const struct running_program *program)
 {
 	struct sample_row *rows =
 		array_grow(sample->rows, sample->count, &sample->room, sizeof(*rows));
@@ -130,7 +130,7 @@ static int rows_match(struct sample *sample)
 	for (size_t i = 0; i < sample->count; i++)
 		sample->rows[i].program = NULL;
 	for (size_t i = 0; i < programs->count; i++) {
-		struct program *program = programs->list[i];
+		struct running_program *program = programs->list[i];
 		struct sample_row *row = row_of(sample, program->serial);
 
 		if (!row && row_add(sample, program))

@@ -30,7 +30,7 @@ struct figures { /* UNKNOWN where a figure is not known, NAN where a rate is not
 };
 
 struct sample_row {
-	const struct program *program;
+	const struct running_program *program;
 	struct figures figures;
 
 	/* To compare with. */
