@@ -39,7 +39,7 @@ endif
 	crash crash-built demo demo-built bench bench-built \
 	asan sanitized tsan tsan-built coverage coverage-built fuzz fuzz-built \
 	arm64 arm64-kernels check-kernels check-kernels-full check-kernels-built \
-	kmod kmod-guests check-kmod-style check-kmod-debug
+	kmod kmod-guests check-kmod-style check-kmod-debug bench-kmod bench-kmod-built
 
 # ---- Flags
 

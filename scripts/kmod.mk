@@ -10,6 +10,16 @@ KDIR ?= /lib/modules/$(shell uname -r)/build
 kmod:
 	+$(Q)scripts/kmod $(KDIR)
 
+## bench-kmod: what the module is worth, as ratios, measured in Debian's KERNELS='6.1 6.12' under QEMU
+bench-kmod: deps
+	$(Q)scripts/install-deps kernels
+	$(Q)$(MAKE) bench-kmod-built
+
+# One after another: two emulators would be in each other's way.
+bench-kmod-built: all $(BUILD)/tests/bench/kmod kmod-guests
+	$(Q)for kernel in $(KERNELS); do \
+		scripts/kernels --kernels $$kernel --timeout 7200 --measure $(BUILD)/tests/bench/kmod || exit; done
+
 # For each kernel of KERNELS whose headers can be had.
 kmod-guests:
 	+$(Q)for kdir in $$(scripts/kernel-headers $(KERNELS)); do scripts/kmod $$kdir || exit 1; done
