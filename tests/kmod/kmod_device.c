@@ -68,8 +68,8 @@ TEST_F(device, register_takes_sizes_and_a_file)
 	int only_path = open("/proc/self/exe", O_PATH | O_CLOEXEC);
 	int write_only = open(name, O_WRONLY | O_CREAT | O_CLOEXEC, 0600), pipes[2];
 
-	close(closed);
 	ASSERT_EQ(0, pipe2(pipes, O_CLOEXEC));
+	close(closed);
 	EXPECT_EQ(-ENXIO, REGISTER(.page_bytes = PAGE, .image_fd = -1));
 	ASSERT_EQ(0, device_create(self->fd, BYTES));
 	EXPECT_EQ(-EINVAL, REGISTER(.page_bytes = 0, .image_fd = -1));

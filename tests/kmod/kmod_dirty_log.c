@@ -419,13 +419,20 @@ static void *write_pages(void *argument)
 
 TEST_F(log, poll_reports_a_ring_that_fills)
 {
-	struct pollfd ready = {self->device.fd, POLLPRI, 0};
-	struct writer writer = {.device = &self->device, .from = 9, .to = 20};
+	struct pollfd ready = {.events = POLLPRI};
+	struct writer writer;
+	struct device ring;
+	unsigned limit;
 
-	self->device.ring->soft_limit = 10;
+	device_start(&ring, self->device.bytes, self->page_bytes, 64, 0, -1);
+	limit = ring.ring->soft_limit;
+	ASSERT_LT(1, limit);
+	ASSERT_LT(limit, 62);
+	ready.fd = ring.fd;
+	writer = (struct writer){.device = &ring, .from = limit - 1, .to = limit + 2};
 	EXPECT_EQ(0, poll(&ready, 1, 0));
-	for (unsigned page = 0; page < 9; page++)
-		AT(page)[0]++;
+	for (unsigned page = 0; page < limit - 1; page++)
+		ring.base[page * self->page_bytes]++;
 	EXPECT_EQ(0, poll(&ready, 1, 0));
 	/* Who waits is woken. */
 	ASSERT_EQ(0, pthread_create(&writer.thread, NULL, write_pages, &writer));
@@ -433,8 +440,9 @@ TEST_F(log, poll_reports_a_ring_that_fills)
 	EXPECT_EQ(POLLPRI, ready.revents);
 	pthread_join(writer.thread, NULL);
 	EXPECT_EQ(1, poll(&ready, 1, 0));
-	EXPECT_EQ(20, HARVEST());
+	EXPECT_EQ(limit + 2, device_harvest_set(&ring, self->set));
 	EXPECT_EQ(0, poll(&ready, 1, 0));
+	device_stop(&ring);
 }
 
 /* ---- A ring that somebody spoils ---- */

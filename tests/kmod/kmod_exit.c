@@ -279,7 +279,8 @@ TEST_F(ending, a_process_dies_with_all_its_regions)
 							      .device = &devices[i % REGIONS]};
 			begin_all(waiting, 4, wait_for_ever);
 			device_pages(&devices[0], THAW_KMOD_ZERO_PAGES, 0, PAGES / 2, NULL);
-			writing[0].device = writing[1].device = &devices[0];
+			writing[0] = writing[1] =
+				(struct endless){.told = self->told, .device = &devices[0]};
 			begin_all(writing, 2, write_for_ever);
 			for (;;)
 				pause();
