@@ -276,8 +276,8 @@ struct thaw_status {
 	bool in_flight;		 /* a checkpoint is under way */
 	/* Which backends it uses (struct thaw_backend); "none": it has no image. Static storage. */
 	const char *delivery, *tracker, *backing, *reader, *poison;
-	const char
-		*delivery_why; /* why that is not the best one that needs no module; empty: it is. Owned by the heap */
+	/* Why that is not the best one that needs no module; empty: it is. Owned by the heap. */
+	const char *delivery_why;
 	struct thaw_error checkpoint_error; /* last failure; code 0 after a later success */
 	struct thaw_error fallback; /* why an older generation was opened; code 0: it was not */
 };

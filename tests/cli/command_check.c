@@ -78,12 +78,14 @@ TEST_F(check, what_is_forced_is_used)
 /* Each thing that is denied is not here, for that reason, and its backend neither. */
 TEST_F(check, what_is_denied_is_not_here)
 {
-	setenv("THAW_WITHOUT", "userfaultfd,memfd,io_uring", 1);
+	setenv("THAW_WITHOUT", "userfaultfd,memfd,io_uring,kmod", 1);
 	ASSERT_EQ(0, CHECK("--json"));
-	EXPECT_EQ(5, count(self->program.output, "THAW_WITHOUT says so"));
+	EXPECT_EQ(6, count(self->program.output, "THAW_WITHOUT says so"));
 	EXPECT_EQ(4, count(self->program.output, "there is no userfaultfd"));
 	EXPECT_TRUE(uses(&self->program, "delivery", "eager"));
 	EXPECT_EQ(1, count(self->program.output, "\"name\":\"wp-sync\",\"present\":false"));
+	/* Itself, and what it would be: delivery, tracker and backing. */
+	EXPECT_EQ(4, count(self->program.output, "\"name\":\"kmod\",\"present\":false"));
 	ASSERT_EQ(0, CHECK());
 	EXPECT_NE(NULL, strstr(self->program.output, "thaw runs here"));
 }
@@ -121,11 +123,11 @@ TEST_F(check, a_start_that_loads_everything_first_says_so)
 	ASSERT_EQ(0, RUN("-q"));
 	EXPECT_STREQ("", self->program.errors);
 	setenv("THAW_DELIVERY", "", 1);
-	setenv("THAW_WITHOUT", "userfaultfd,memfd", 1);
+	setenv("THAW_WITHOUT", "userfaultfd,memfd,kmod", 1);
 	ASSERT_EQ(0, RUN("--stats"));
 	EXPECT_EQ(1, count(self->program.errors, "userfaultfd is not available (EPERM"));
 	EXPECT_EQ(1, count(self->program.errors, "eager delivery"));
-	setenv("THAW_WITHOUT", "userfaultfd", 1);
+	setenv("THAW_WITHOUT", "userfaultfd,kmod", 1);
 	ASSERT_EQ(0, RUN("--stats"));
 	EXPECT_EQ(0, count(self->program.errors, "loaded first"));
 	EXPECT_EQ(1, count(self->program.errors, "sigsegv delivery"));

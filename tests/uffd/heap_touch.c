@@ -127,7 +127,8 @@ TEST_F(hands, out_of_missing_pages)
 	ssize_t put = write(self->fd, self->base + FROM(3), SOME);
 	bool refused = true;
 
-	if (!strcmp(variant->delivery, "userfaultfd") || !strcmp(variant->delivery, "eager"))
+	if (!strcmp(variant->delivery, "kmod") || !strcmp(variant->delivery, "userfaultfd") ||
+	    !strcmp(variant->delivery, "eager"))
 		refused = false;
 	EXPECT_TRUE(refused ? put < 0 && errno == EFAULT : put == (ssize_t)SOME)
 	TH_LOG("%zd", put);
