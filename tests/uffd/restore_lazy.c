@@ -9,12 +9,14 @@
 #include "kselftest_harness.h"
 
 #include <sys/mman.h>
+#include <sys/mount.h>
 
 #include "support.h"
 #include "thaw.h"
 
 #define PAGE 4096u /* of the kernel, if that of the image is larger */
 #define CLUSTER 65536u
+#define SMALL (8u << 20)
 #define HEAP (test_patience() > 1 || !variant->large ? 64u << 20 : 1u << 30)
 
 static uint64_t resident_pages(void)
@@ -198,6 +200,93 @@ TEST_F(lazy, prefetch_brings_everything)
 	EXPECT_EQ(HEAP / self->page_bytes, status.pages_restored);
 	for (size_t page = 0; page < HEAP / PAGE; page++)
 		ASSERT_EQ(page + 1, page_value(self->heap, page));
+}
+
+/*
+ * A file system without a page cache of its own, which the module cannot read: the service reads every page for it, on
+ * demand and ahead.
+ */
+FIXTURE(unreadable)
+{
+	char *directory, *path;
+	struct thaw *heap;
+	struct thaw_error error;
+};
+FIXTURE_VARIANT(unreadable)
+{
+	const char *delivery;
+};
+FIXTURE_VARIANT_ADD(unreadable, kmod){.delivery = "kmod"};
+FIXTURE_VARIANT_ADD(unreadable, userfaultfd){.delivery = "userfaultfd"};
+
+/* Every ninth page is zero. */
+#define SMALL_STORED (uint64_t)(SMALL / PAGE - (SMALL / PAGE + 8) / 9)
+
+static int open_unreadable(FIXTURE_DATA(unreadable) * self, unsigned flags)
+{
+	struct thaw_options options = {
+		.image = self->path, .flags = flags, .max_bytes = SMALL, .engine = "test"};
+
+	thaw_close(self->heap);
+	self->heap = NULL;
+	return thaw_open(&options, &self->heap, &self->error);
+}
+
+FIXTURE_SETUP(unreadable)
+{
+	setenv("THAW_DELIVERY", variant->delivery, 1);
+	self->directory = support_directory();
+	if (mount("tmpfs", self->directory, "tmpfs", 0, "size=64m"))
+		SKIP(return, "cannot mount a small tmpfs: %s", strerror(errno));
+	self->path = support_format("%s/heap.thaw", self->directory);
+	if (open_unreadable(self, THAW_CREATE) == THAW_EKERNEL)
+		SKIP(return, "%s", self->error.text);
+	ASSERT_EQ(0, thaw_resize(self->heap, SMALL));
+	for (size_t page = 0; page < SMALL / PAGE; page++)
+		*(size_t *)((char *)thaw_base(self->heap) + page * PAGE) = page % 9 ? page + 1 : 0;
+	ASSERT_EQ(0, thaw_checkpoint(self->heap, THAW_REASON_EXIT, "s", 2, NULL));
+}
+FIXTURE_TEARDOWN(unreadable)
+{
+	thaw_close(self->heap);
+	umount2(self->directory, MNT_DETACH);
+	free(self->path);
+	support_remove(self->directory);
+}
+
+static bool unreadable_whole(struct thaw *heap)
+{
+	for (size_t page = SMALL / PAGE; page-- > 0;)
+		if (page_value(heap, page) != (page % 9 ? page + 1 : 0))
+			return false;
+	return true;
+}
+
+TEST_F(unreadable, arrives_all_the_same)
+{
+	struct thaw_status status;
+
+	ASSERT_EQ(0, open_unreadable(self, 0)) TH_LOG("%s", self->error.text);
+	EXPECT_TRUE(unreadable_whole(self->heap));
+	thaw_status(self->heap, &status);
+	EXPECT_STREQ(variant->delivery, status.delivery);
+	EXPECT_LE(SMALL_STORED, status.pages_restored);
+	EXPECT_LE(SMALL_STORED * PAGE, status.restore_bytes);
+	EXPECT_LT(0, status.faults);
+}
+
+TEST_F(unreadable, arrives_ahead)
+{
+	double end = support_deadline(TEST_SECONDS / 2);
+	struct thaw_status status;
+
+	ASSERT_EQ(0, open_unreadable(self, THAW_PREFETCH)) TH_LOG("%s", self->error.text);
+	do {
+		support_sleep(0.01);
+		thaw_status(self->heap, &status);
+	} while (status.pages_restored < SMALL_STORED && support_seconds() < end);
+	EXPECT_LE(SMALL_STORED, status.pages_restored);
+	EXPECT_TRUE(unreadable_whole(self->heap));
 }
 
 TEST_HARNESS_MAIN
