@@ -226,16 +226,22 @@ TEST_F(module, a_dump_has_each_region_that_stays_exactly_once)
 
 /* ---- Who may see what ---- */
 
-/* Runs this as an ordinary user, in a process of its own. What it returns; 100: it cannot be. */
+/* What as_user() returns where nothing can be tested. */
+#define NO_USER 100
+#define NO_NAMESPACE 102
+
+/* Runs this as an ordinary user, in a process of its own. Returns what it does. */
 static int as_user(int (*what)(void *argument), void *argument, int namespaces)
 {
 	pid_t child = fork();
 	int status = 0;
 
 	if (!child) {
-		if ((namespaces && unshare(namespaces)) || setgroups(0, NULL) ||
-		    setresgid(USER, USER, USER) || setresuid(USER, USER, USER))
-			_exit(100);
+		if (namespaces && unshare(namespaces))
+			_exit(NO_NAMESPACE);
+		if (setgroups(0, NULL) || setresgid(USER, USER, USER) ||
+		    setresuid(USER, USER, USER))
+			_exit(NO_USER);
 		if (namespaces) { /* the new pid namespace is the children's */
 			child = fork();
 			if (!child)
@@ -300,7 +306,7 @@ TEST_F(module, another_user_sees_his_own_only)
 	ASSERT_EQ(1, of_process(&self->regions, getpid(), &region));
 	other.id = region->id;
 	result = as_user(look_as_other, &other, 0);
-	if (result == 100)
+	if (result == NO_USER)
 		SKIP(goto out, "this process cannot become an ordinary user");
 	EXPECT_EQ(0, result);
 	/* And the first one sees the other's, which is still there. */
@@ -341,11 +347,14 @@ TEST_F(module, a_pid_namespace_has_no_regions_of_outside)
 	struct other other = {.fd = device_open(0)};
 	int result;
 
-	result = geteuid() ? 100 : as_user(create_one, &other, 0);
-	if (result == 100)
+	result = geteuid() ? NO_USER : as_user(create_one, &other, 0);
+	if (result == NO_USER)
 		SKIP(close(other.fd); return, "this process cannot become an ordinary user");
 	ASSERT_EQ(0, result);
-	EXPECT_EQ(0, as_user(look_from_inside, NULL, CLONE_NEWPID));
+	result = as_user(look_from_inside, NULL, CLONE_NEWPID);
+	if (result == NO_NAMESPACE)
+		SKIP(close(other.fd); return, "no pid namespace can be made here");
+	EXPECT_EQ(0, result);
 	/* The same user outside does see it, though its process has ended. */
 	EXPECT_EQ(2, as_user(look_from_inside, NULL, 0));
 	close(other.fd);
@@ -487,12 +496,73 @@ TEST_F(module, an_ordinary_user_sets_nothing_and_hears_nothing)
 {
 	int result = geteuid() ? set_as_other(NULL) : as_user(set_as_other, NULL, 0);
 
-	if (result == 100)
+	if (result == NO_USER)
 		SKIP(return, "this process cannot become an ordinary user");
 	EXPECT_EQ(0, result);
 }
 
 /* ---- Events ---- */
+
+static void count_event(const struct kmod_event *event, void *argument)
+{
+	(void)event;
+	++*(unsigned *)argument;
+}
+
+/* Who is root in namespaces of his own may join the group, and nothing comes. */
+static int listen_as_namespace_root(void *argument)
+{
+	struct kmod_tunables tunables = {.cluster_bytes = 131072};
+	struct kmod_regions regions = {0};
+	struct other *other = argument;
+	struct kmod_events *events;
+	struct thaw_error error;
+	unsigned count = 0;
+	struct kmod *kmod;
+
+	if (unshare(CLONE_NEWUSER | CLONE_NEWNET))
+		return NO_NAMESPACE;
+	if (kmod_open(&kmod, &error) || kmod_regions_read(kmod, &regions, &error))
+		return 1;
+	if (regions.count)
+		return 2;
+	if (kmod_tunables_set(kmod, &tunables, &error) != -EPERM)
+		return 3;
+	if (kmod_events_open(&events, &error))
+		return 4;
+	/* The event is with all who get it when the call returns. */
+	if (device_create(other->fd, 1u << 20) || device_register(other->fd, PAGE, 64, PAGE, -1))
+		return 5;
+	if (kmod_events_read(events, count_event, &count, &error) || count)
+		return 6;
+	/* His own region is told in here, too. */
+	if (kmod_regions_read(kmod, &regions, &error) || regions.count != 1)
+		return 7;
+	kmod_regions_free(&regions);
+	kmod_events_close(events);
+	kmod_close(kmod);
+	return 0;
+}
+
+TEST_F(module, root_of_a_namespace_sees_what_its_user_sees)
+{
+	struct other other = {.fd = device_open(0)};
+	int mine = device_open(0), result;
+	unsigned count = 0;
+
+	ASSERT_EQ(0, device_create(mine, 65536));
+	if (kmod_events_open(&self->events, &self->error))
+		SKIP(goto out, "%s", self->error.text);
+	result = as_user(listen_as_namespace_root, &other, 0);
+	if (result == NO_USER || result == NO_NAMESPACE)
+		SKIP(goto out, "an ordinary user cannot make namespaces here");
+	EXPECT_EQ(0, result);
+	EXPECT_EQ(0, kmod_events_read(self->events, count_event, &count, &self->error));
+	EXPECT_LT(0, count);
+out:
+	close(mine);
+	close(other.fd);
+}
 
 struct heard {
 	struct kmod_event events[64];
