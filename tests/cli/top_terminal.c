@@ -268,7 +268,9 @@ TEST_F(screen, keys_sort_and_refresh)
 	press(self, "d");
 	ASSERT_SHOWS("by DIRTY/s reversed");
 	press(self, "h");
-	ASSERT_SHOWS("Any key: back.");
+	ASSERT_SHOWS("any key: back");
+	/* All of it, on a screen of 24 lines. */
+	ASSERT_SHOWS("COMMAND");
 	press(self, "q");
 	ASSERT_SHOWS("by DIRTY/s reversed");
 	/* A new sample: one of the programs is not there any more. */
