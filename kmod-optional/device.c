@@ -107,7 +107,7 @@ static int accessed_open(struct thaw_region *region, u64 restored_pages)
 	return 0;
 }
 
-/* All that can fail, and is taken back by call_register() if it does. */
+/* All that can fail; register_undo() takes it back. */
 static int register_resources(struct thaw_region *region, const struct thaw_kmod_register *given)
 {
 	u32 entries = given->ring_entries ?: READ_ONCE(thaw_tunables.ring_entries);
@@ -125,6 +125,17 @@ static int register_resources(struct thaw_region *region, const struct thaw_kmod
 	return error ?: thaw_log_open(region, entries);
 }
 
+static void register_undo(struct thaw_region *region)
+{
+	if (region->image)
+		fput(region->image);
+	region->image = NULL;
+	region->readable = false;
+	kvfree(region->accessed.pages);
+	region->accessed.pages = NULL;
+	region->accessed.room = 0;
+}
+
 static int call_register(struct thaw_region *region, void __user *from)
 {
 	struct thaw_kmod_register given;
@@ -140,11 +151,7 @@ static int call_register(struct thaw_region *region, void __user *from)
 		return -EBUSY;
 	error = register_resources(region, &given);
 	if (error) {
-		if (region->image)
-			fput(region->image);
-		region->image = NULL;
-		kvfree(region->accessed.pages);
-		region->accessed = (struct thaw_accessed){};
+		register_undo(region);
 		return error;
 	}
 	region->page_bytes = given.page_bytes;

@@ -148,19 +148,30 @@ void thaw_fill_read_ahead(struct thaw_region *region, u64 first, u64 count)
 	blk_finish_plug(&plug);
 }
 
-/* With a reference. */
-static struct folio *source_get(struct file *image, pgoff_t index, bool may_wait)
+static struct folio *source_find(struct file *image, pgoff_t index)
 {
-	struct folio *folio;
+	struct folio *folio = thaw_folio_find(image->f_mapping, index);
 
-	if (may_wait)
-		return read_mapping_folio(image->f_mapping, index, image);
-	folio = thaw_folio_find(image->f_mapping, index);
 	if (folio && folio_test_uptodate(folio))
 		return folio;
 	if (folio)
 		folio_put(folio);
 	return ERR_PTR(-EAGAIN);
+}
+
+/* With a reference. */
+static struct folio *source_get(struct file *image, pgoff_t index, bool may_wait)
+{
+	struct folio *folio;
+
+	folio = may_wait ? read_mapping_folio(image->f_mapping, index, image) :
+			   source_find(image, index);
+	/* Memory that fails must not be read. */
+	if (!IS_ERR(folio) && PageHWPoison(folio_file_page(folio, index))) {
+		folio_put(folio);
+		return ERR_PTR(-EIO);
+	}
+	return folio;
 }
 
 static void sources_put(struct folio **sources, unsigned int count)
@@ -178,7 +189,7 @@ static int sources_get(struct thaw_region *region, u64 offset, struct folio **so
 	unsigned int count = 0;
 
 	/* Behind the end a page cache has zeros. */
-	if (last >= i_size_read(file_inode(region->image)))
+	if (last >= i_size_read(region->image->f_mapping->host))
 		return -ENODATA;
 	for (; index <= last >> PAGE_SHIFT; index++) {
 		struct folio *folio = source_get(region->image, index, may_wait);

@@ -222,7 +222,7 @@ static vm_fault_t memory_fault(struct vm_fault *vmf)
 	folio = page_folio(page);
 	/*
 	 * It is in the page cache: who poisons it from now on waits for its lock. Pairs with
-	 * pages_poison().
+	 * thaw_pages_poison().
 	 */
 	smp_mb();
 	inserted = 0;
