@@ -83,7 +83,8 @@ struct thaw_kmod_extents {
  *   ZERO      become zero; the same
  *   POISON    SIGBUS for who touches them, also where they had arrived
  *   WAKE      whoever waits for one of them tries again
- *   PREFETCH  are brought like at a touch, as far as the kernel can do that alone; `skipped` says how many it cannot
+ *   PREFETCH  are brought like at a touch, as far as the kernel can do that alone; `skipped` says how many it cannot,
+ *             the poisoned ones among them
  * FILL, ZERO and POISON wake those who wait.
  */
 struct thaw_kmod_pages {
@@ -120,7 +121,10 @@ struct thaw_kmod_dirty {
 	__u64 page;
 };
 
-/* RESET: watch again the pages of the harvested entries at the front of the ring, at most `most` (0: all). */
+/*
+ * RESET: watch again the pages of the harvested entries at the front of the ring, at most `most` (0: all). An entry into
+ * which user space has written a page that there is not ends the call with EINVAL.
+ */
 struct thaw_kmod_reset {
 	__u32 most;
 	__u32 done; /* entries */
