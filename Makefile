@@ -51,7 +51,7 @@ PKG_CONFIG := PKG_CONFIG_LIBDIR=$(SYSROOT)/usr/lib/$(MACHINE)/pkgconfig PKG_CONF
 else
 PKG_CONFIG := pkg-config
 endif
-PACKAGES := liburing libuv libedit libxxhash libsodium libmnl
+PACKAGES := liburing libuv libedit libxxhash libsodium
 PACKAGE_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PACKAGES) 2>/dev/null)
 PACKAGE_LIBS := $(shell $(PKG_CONFIG) --libs $(PACKAGES) 2>/dev/null)
 
