@@ -12,6 +12,10 @@ KERNEL_TESTS := ladder_choice heap_touch privileges install_classify write_track
 	heap_persists page_sizes heap_open_errors heap_address heap_faults sparse_region generation_kinds working_set checkpoint_failure \
 	stack_switch turn_stopping javascript_traps javascript_working_set image_travels netlink_answers task_delays
 
+# A use after free, an overrun and a leak of the module are found by these kernels, too; of all memory, this would take
+# 22 % more time instead of 7 %.
+KERNEL_BOOT ?= slub_debug=FZPU,thaw_*,kmalloc-*
+
 # These run again with the module loaded; then they use it, or fail.
 KERNEL_MODULE_TESTS := $(notdir $(basename $(wildcard tests/kmod/*.c))) write_tracking restore_lazy restore_damaged \
 	heap_persists working_set javascript_transcript
@@ -38,7 +42,7 @@ check-kernels-full: deps
 
 check-kernels-built: all $(sort $(KERNEL_TESTS:%=$(BUILD)/tests/%) $(KERNEL_MODULE_TESTS:%=$(BUILD)/tests/%)) kmod-guests \
 		$(if $(filter arm64:%,$(KERNELS)),arm64-kernels)
-	$(Q)scripts/kernels --kernels "$(KERNELS)" --timeout $(KERNEL_SECONDS) \
+	$(Q)scripts/kernels --kernels "$(KERNELS)" --timeout $(KERNEL_SECONDS) --boot "$(KERNEL_BOOT)" \
 		--module "$(KERNEL_MODULE_TESTS:%=$(BUILD)/tests/%)" $(KERNEL_TESTS:%=$(BUILD)/tests/%)
 
 arm64-kernels:

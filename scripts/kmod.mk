@@ -28,7 +28,7 @@ kmod-guests:
 check-kmod-debug: deps
 	$(Q)scripts/install-deps kmod-debug
 	+$(Q)scripts/kernel-debug
-	$(Q)$(MAKE) check-kernels-built KERNELS=debug KERNEL_TESTS= KERNEL_SECONDS=7200
+	$(Q)$(MAKE) check-kernels-built KERNELS=debug KERNEL_TESTS= KERNEL_BOOT= KERNEL_SECONDS=7200
 
 ## check-kmod-style: checkpatch.pl --strict, and sparse with the headers of KERNELS, on the kernel module
 check-kmod-style: deps
