@@ -86,6 +86,7 @@ static void say(const char *what, int number)
  */
 static _Noreturn void be_shell(const char *const *arguments)
 {
+	static const int usual[] = {SIGINT, SIGQUIT, SIGHUP, SIGTERM, SIGTSTP, SIGTTOU};
 	sigset_t go;
 	pid_t job;
 	int status;
@@ -98,7 +99,9 @@ static _Noreturn void be_shell(const char *const *arguments)
 	if (!job) {
 		setpgid(0, 0);
 		tcsetpgrp(STDIN_FILENO, getpid());
-		signal(SIGTTOU, SIG_DFL);
+		/* As an interactive shell does, even if whoever began the tests ignores some. */
+		for (unsigned i = 0; i < sizeof(usual) / sizeof(usual[0]); i++)
+			signal(usual[i], SIG_DFL);
 		sigprocmask(SIG_UNBLOCK, &go, NULL);
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		execv(arguments[0], (char *const *)arguments);
