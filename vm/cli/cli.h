@@ -34,6 +34,7 @@ struct cli_options {
 	const char *at;		     /* a generation: a number or a name */
 	const char *format;	     /* of the output */
 	const char *interval, *sort; /* of thaw top */
+	const char *set;	     /* tunables of the kernel module */
 	uint64_t depth, limit;	     /* limits of the output; 0: the command's default */
 	uint64_t count;		     /* how often; 0: until somebody ends it */
 	uint64_t every_ns;

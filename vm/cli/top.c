@@ -370,6 +370,12 @@ static int top_run(const struct cli_options *options, int operand_count, char **
 	bool screen = !options->once && !options->json && top_screen_possible();
 	int code = top_options(&top, options);
 
+	if (!code && options->set)
+		return operand_count || options->once || options->count || options->json
+			       ? cli_fail(EXIT_USAGE,
+					  "--set changes the kernel module, and shows no "
+					  "programs: give it alone")
+			       : top_set(options->set);
 	if (!code)
 		code = operands_take(&top, (unsigned)operand_count, operands);
 	if (!code && screen)
@@ -392,6 +398,8 @@ static const struct cli_option top_options_table[] = {
 	 "one table, of one interval, to stdout (also where that is no terminal)"},
 	{"json", 0, NULL, CLI_FLAG, CLI_FIELD(json),
 	 "write JSON to stdout, one line for each refresh"},
+	{"set", 0, "NAME=NUMBER,...", CLI_TEXT, CLI_FIELD(set),
+	 "change the kernel module: cluster-bytes, ring-entries; print both, and end"},
 	CLI_HELP,
 	{0},
 };

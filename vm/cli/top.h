@@ -72,6 +72,11 @@ void top_summary(const struct top *top, char *line, size_t room);
 /* What has to be known about the figures: the n-th such line, from 0; false: there are no more. */
 bool top_note(const struct top *top, unsigned n, char *line, size_t room);
 
+/* ---- --set (top_set.c) ---- */
+
+/* "cluster-bytes=131072,ring-entries=64". Returns an exit code. */
+int top_set(const char *tunables);
+
 /* ---- The screen (top_screen.c) ---- */
 
 /* Can the terminal at standard output show it? */
