@@ -617,6 +617,44 @@ TEST_F(top, there_are_none)
 	EXPECT_NE(NULL, strstr(strstr(self->top.output, "thaw top") + 1, "thaw top"));
 }
 
+/*
+ * Whoever reads the JSON finds each of its keys in thaw(1), and whoever reads the table each of its
+ * titles.
+ */
+TEST_F(top, the_manual_page_has_every_word)
+{
+	static char manual[200000];
+	FILE *file = fopen(THAW_SOURCE "/vm/cli/thaw.1", "re");
+	char *rest, *word;
+	unsigned keys = 0, titles = 0;
+
+	if (!file)
+		SKIP(return, "the sources are not on this machine");
+	manual[fread(manual, 1, sizeof(manual) - 1, file)] = '\0';
+	fclose(file);
+	BEGIN(0, "0", self->three, "three\n");
+	TOP(0, "--once", "--json", "-d", "0.1", self->images[0]);
+	for (rest = self->top.output; (rest = strstr(rest, "\":")); rest++) {
+		char *key;
+
+		*rest = '\0';
+		key = strrchr(self->top.output, '"') + 1;
+		EXPECT_NE(NULL, strstr(manual, key)) TH_LOG("%s", key);
+		*rest = '"';
+		keys++;
+	}
+	EXPECT_LE(30, keys);
+	TOP(0, "--once", "-d", "0.1", self->images[0]);
+	rest = strstr(self->top.output, "    PID ");
+	ASSERT_NE(NULL, rest);
+	rest[strcspn(rest, "\n")] = '\0';
+	while ((word = strsep(&rest, " "))) {
+		EXPECT_NE(NULL, strstr(manual, word)) TH_LOG("%s", word);
+		titles += *word != '\0';
+	}
+	EXPECT_LE(17, titles);
+}
+
 #define REFUSED(code, words, ...)                                \
 	do {                                                     \
 		TOP(code, __VA_ARGS__);                          \

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define DELETED " (deleted)"
+#define ENTRIES_MAX 100000u /* of a directory: it may be anybody's */
 
 /* A name that the process uses, seen from here: it may have another root, or other mounts. */
 static void name_from(const struct running_program *program, bool its_root, const char *name,
@@ -60,7 +61,10 @@ static char *name_beside(const struct running_program *program, const char *name
 		name_from(program, its_root, name, folder);
 		folder[strlen(folder) - (strlen(name) - directory_bytes)] = '\0';
 		directory = opendir(*folder ? folder : "/");
-		while (directory && !found && (entry = readdir(directory))) {
+		for (unsigned n = 0; directory && !found && n < ENTRIES_MAX; n++) {
+			entry = readdir(directory);
+			if (!entry)
+				break;
 			if (entry->d_ino != program->inode ||
 			    snprintf(path, sizeof(path), "%s/%s", folder, entry->d_name) >=
 				    (int)sizeof(path) ||
