@@ -106,7 +106,8 @@ static int rows_compare(const void *one, const void *other, void *arg)
 
 void top_sort(struct top *top)
 {
-	qsort_r(top->rows, top->count, sizeof(struct sample_row *), rows_compare, top);
+	if (top->count)
+		qsort_r(top->rows, top->count, sizeof(struct sample_row *), rows_compare, top);
 }
 
 int top_refresh(struct top *top, struct thaw_error *error)
