@@ -12,6 +12,8 @@
 
 #define PAGES 512u
 #define WRITERS 3u
+#define FORKED \
+	WRITERS	 /* the slots of children that are forked in the middle, one after the other */
 #define SLOTS 4u /* of a writer in a page, a quarter of it apart */
 
 /* Shared with the child that writes, therefore never in the heap. */
@@ -20,10 +22,11 @@ struct race {
 	pthread_barrier_t begin;
 	_Atomic unsigned paused;
 	_Atomic bool stop;
-	unsigned hot;	 /* pages that are written in this round */
-	unsigned writes; /* of each writer in this round */
+	pthread_mutex_t forking; /* held while a forked child writes, and while all is compared */
+	unsigned hot;		 /* pages that are written in this round */
+	unsigned writes;	 /* of each writer in this round */
 	uint64_t seed, round;
-	uint64_t versions[WRITERS][PAGES][SLOTS]; /* what is there, as its writer has noted */
+	uint64_t versions[WRITERS + 1][PAGES][SLOTS]; /* what is there, as its writer has noted */
 };
 
 FIXTURE(race)
@@ -69,6 +72,7 @@ FIXTURE_SETUP(race)
 	self->ever = calloc(1, PAGES);
 	pthread_barrierattr_init(&shared);
 	pthread_barrierattr_setpshared(&shared, PTHREAD_PROCESS_SHARED);
+	pthread_mutex_init(&self->race->forking, NULL);
 	pthread_barrier_init(&self->race->begin, &shared, WRITERS + 1);
 	self->race->seed = device_seed();
 }
@@ -123,6 +127,28 @@ static void *write_in_thread(void *argument)
 	return NULL;
 }
 
+/* The child has copies of page tables in which pages are writable already. */
+static void fork_writer(struct race *race, uint64_t random)
+{
+	pid_t child;
+
+	pthread_mutex_lock(&race->forking);
+	child = fork();
+	if (!child) {
+		for (int i = 0; i < 30; i++) {
+			unsigned page = (unsigned)((next_random(&random) >> 8) % race->hot);
+			unsigned number = random % SLOTS;
+			uint64_t version = ++race->versions[FORKED][page][number];
+
+			*(volatile uint64_t *)slot(race->device.base, race->device.page_bytes,
+						   FORKED, page, number) = version;
+		}
+		_exit(0);
+	}
+	waitpid(child, NULL, 0);
+	pthread_mutex_unlock(&race->forking);
+}
+
 /* What else happens to memory, all of which leaves its contents as they are. */
 static void *disturb(void *argument)
 {
@@ -143,13 +169,8 @@ static void *disturb(void *argument)
 		for (size_t i = 0; i < count; i += 3)
 			touch_read(at + (first + i) * page_bytes);
 		munmap(at, race->device.bytes);
-		if (next_random(&random) % 8 == 0) {
-			pid_t child = fork();
-
-			if (!child)
-				_exit(0);
-			waitpid(child, NULL, 0);
-		}
+		if (next_random(&random) % 4 == 0)
+			fork_writer(race, next_random(&random));
 	}
 	return NULL;
 }
@@ -179,7 +200,7 @@ static unsigned lost_versions(struct race *race, char *memory)
 {
 	unsigned lost = 0;
 
-	for (unsigned writer = 0; writer < WRITERS; writer++)
+	for (unsigned writer = 0; writer <= FORKED; writer++)
 		for (unsigned page = 0; page < PAGES; page++)
 			for (unsigned number = 0; number < SLOTS; number++) {
 				uint64_t version = race->versions[writer][page][number];
@@ -247,6 +268,8 @@ TEST_F_TIMEOUT(race, no_write_is_lost, 7200)
 			int64_t got;
 
 			over = atomic_load(&race->paused) == WRITERS;
+			if (over)
+				pthread_mutex_lock(&race->forking);
 			got = device_harvest(&race->device, copy_page, &copying);
 			ASSERT_LE(0, got);
 			self->found += got;
@@ -263,6 +286,7 @@ TEST_F_TIMEOUT(race, no_write_is_lost, 7200)
 				    !memcmp(self->copy + page * race->device.page_bytes,
 					    race->device.base + page * race->device.page_bytes,
 					    race->device.page_bytes));
+		pthread_mutex_unlock(&race->forking);
 	}
 	atomic_store(&race->stop, true);
 	pthread_barrier_wait(&race->begin);
