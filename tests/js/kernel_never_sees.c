@@ -432,6 +432,7 @@ FIXTURE_SETUP(hands)
 
 	setenv("THAW_DELIVERY", variant->delivery, 1);
 	setenv("THAW_TRACKER", variant->tracker, 1);
+	setenv("THAW_BACKING", "", 1);
 	setenv("THAW_READER", variant->reader, 1);
 	self->directory = support_directory();
 	lacking = support_kernel_lacks(self->directory);
