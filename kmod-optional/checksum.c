@@ -17,6 +17,7 @@
 #define XXH_INLINE_ALL
 #define XXH_VECTOR 0 /* XXH_SCALAR */
 #define XXH_FORCE_ALIGN_CHECK 0
+#define XXH_FORCE_MEMORY_ACCESS 1 /* or each 8 bytes are a call of memcpy() */
 /* These are attributes there. */
 #undef fallthrough
 #undef noinline
