@@ -96,7 +96,8 @@ static int module_overflow(struct thaw_kmod_overflow *overflow)
 			return fail_once();
 		module.overflow[page] = module.logged[page] = false;
 		pages[overflow->done++] = page;
-		module.ring->overflowed--;
+		__atomic_store_n(&module.ring->overflowed, module.ring->overflowed - 1,
+				 __ATOMIC_RELEASE);
 	}
 	return module.fail ? fail_once() : 0;
 }
