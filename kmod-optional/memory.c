@@ -98,7 +98,7 @@ void thaw_memory_unmap(struct thaw_region *region, u64 page)
 
 void thaw_memory_discard(struct thaw_region *region, u64 page)
 {
-	loff_t start = (loff_t)page << region->page_shift;
+	loff_t start = (loff_t)thaw_page_index(region, page) << PAGE_SHIFT;
 
 	shmem_truncate_range(file_inode(region->memory), start, start + region->page_bytes - 1);
 }
@@ -184,28 +184,26 @@ static vm_fault_t bring(struct vm_fault *vmf, struct thaw_region *region, u64 pa
 }
 
 /*
- * A huge folio would be mapped by one entry, with all image pages in it, whatever state those are
- * in. (shmem makes such folios for us only if the administrator said "always" or "force".) This
- * maps one small page of it.
+ * Could one entry map a whole huge folio here, with all image pages in it, whatever state those are
+ * in? (shmem makes such folios for us only if the administrator said "always" or "force".) Not at
+ * an address that is aligned as the memory of libthaw is: that is what THAW_KMOD_MEMORY_OFFSET is
+ * for (thp_vma_suitable_order(), before 6.10 transhuge_vma_suitable()).
  */
-static vm_fault_t insert_part(struct vm_fault *vmf, struct page *page)
+static bool may_map_huge(const struct vm_area_struct *vma)
 {
-	int error = vm_insert_page(vmf->vma, vmf->address, page);
-
-	if (error == -ENOMEM)
-		return VM_FAULT_OOM;
-	return error && error != -EBUSY ? VM_FAULT_SIGBUS : VM_FAULT_NOPAGE;
+	return IS_ALIGNED((vma->vm_start >> PAGE_SHIFT) - vma->vm_pgoff, PMD_SIZE >> PAGE_SHIFT);
 }
 
 static vm_fault_t memory_fault(struct vm_fault *vmf)
 {
 	struct thaw_region *region = vmf->vma->vm_private_data;
-	vm_fault_t result = 0, inserted;
+	vm_fault_t result = 0;
 	struct folio *folio;
 	struct page *page;
 	u64 number;
 
-	if (!thaw_region_registered(region) || vmf->pgoff >= region->max_bytes >> PAGE_SHIFT)
+	/* A mapping can have been made longer than the region. */
+	if (!thaw_region_registered(region) || vmf->pgoff >= thaw_memory_end(region))
 		return VM_FAULT_SIGBUS;
 	number = thaw_page_of(region, vmf->pgoff);
 	if (!thaw_page_settled(region, number)) {
@@ -225,15 +223,11 @@ static vm_fault_t memory_fault(struct vm_fault *vmf)
 	 * thaw_pages_poison().
 	 */
 	smp_mb();
-	inserted = 0;
-	if (thaw_page_poisoned(region, number))
-		inserted = VM_FAULT_SIGBUS;
-	else if (folio_test_large(folio))
-		inserted = insert_part(vmf, page);
-	if (inserted) {
+	if (thaw_page_poisoned(region, number) ||
+	    (folio_test_large(folio) && may_map_huge(vmf->vma))) {
 		folio_unlock(folio);
 		folio_put(folio);
-		return result | inserted;
+		return VM_FAULT_SIGBUS;
 	}
 	vmf->page = page;
 	return result | VM_FAULT_LOCKED;
@@ -248,22 +242,14 @@ static vm_fault_t memory_map_pages(struct vm_fault *vmf, pgoff_t first, pgoff_t 
 	struct thaw_region *region = vmf->vma->vm_private_data;
 	pgoff_t start = vmf->pgoff, end = vmf->pgoff;
 	vm_fault_t result = 0;
-	struct folio *folio;
 
-	if (!thaw_region_registered(region))
+	if (!thaw_region_registered(region) || may_map_huge(vmf->vma))
 		return 0;
-	last = min_t(pgoff_t, last, (region->max_bytes >> PAGE_SHIFT) - 1);
+	last = min_t(pgoff_t, last, thaw_memory_end(region) - 1);
 	if (vmf->pgoff > last)
 		return 0;
-	/*
-	 * A reference to the small folio in the middle keeps a huge one from its place: see
-	 * insert_part().
-	 */
-	folio = thaw_folio_find(thaw_region_mapping(region), vmf->pgoff);
-	if (!folio)
-		return 0;
 	rcu_read_lock();
-	if (!folio_test_large(folio) && thaw_page_usable(region, thaw_page_of(region, start))) {
+	if (thaw_page_usable(region, thaw_page_of(region, start))) {
 		while (start > first && thaw_page_usable(region, thaw_page_of(region, start - 1)))
 			start--;
 		while (end < last && thaw_page_usable(region, thaw_page_of(region, end + 1)))
@@ -271,7 +257,6 @@ static vm_fault_t memory_map_pages(struct vm_fault *vmf, pgoff_t first, pgoff_t 
 		result = filemap_map_pages(vmf, start, end);
 	}
 	rcu_read_unlock();
-	folio_put(folio);
 	return result;
 }
 
@@ -311,12 +296,10 @@ static const struct vm_operations_struct memory_operations = {
 
 int thaw_memory_mmap(struct thaw_region *region, struct vm_area_struct *vma)
 {
-	u64 end = vma->vm_pgoff + vma_pages(vma);
-
-	if (end > region->max_bytes >> PAGE_SHIFT)
+	if (vma->vm_pgoff < THAW_FIRST_INDEX ||
+	    vma->vm_pgoff + vma_pages(vma) > thaw_memory_end(region))
 		return -EINVAL;
-	/* For vm_insert_page(); and khugepaged stays away. */
-	vm_flags_set(vma, VM_MIXEDMAP | VM_DONTEXPAND);
+	/* No flag that keeps neighbours from being merged: heaps grow by mprotect() in many steps. */
 	vma->vm_private_data = region;
 	vma->vm_ops = &memory_operations;
 	return 0;

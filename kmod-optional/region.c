@@ -48,7 +48,8 @@ struct thaw_region *thaw_region_alloc(void)
 	 * As large as any region may be: it cannot grow later, and costs nothing until it is
 	 * touched.
 	 */
-	memory = shmem_file_setup("thaw", THAW_KMOD_MAX_BYTES, VM_NORESERVE);
+	memory = shmem_file_setup("thaw", THAW_KMOD_MEMORY_OFFSET + THAW_KMOD_MAX_BYTES,
+				  VM_NORESERVE);
 	if (IS_ERR(memory)) {
 		kfree(region);
 		return ERR_CAST(memory);

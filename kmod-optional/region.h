@@ -138,15 +138,23 @@ static inline bool thaw_region_registered(const struct thaw_region *region)
 	return smp_load_acquire(&region->registered);
 }
 
+/* Where the memory begins in its shmem file, and behind its end, in kernel pages. */
+#define THAW_FIRST_INDEX ((pgoff_t)(THAW_KMOD_MEMORY_OFFSET >> PAGE_SHIFT))
+
+static inline pgoff_t thaw_memory_end(const struct thaw_region *region)
+{
+	return THAW_FIRST_INDEX + (region->max_bytes >> PAGE_SHIFT);
+}
+
 /* The image page that a kernel page is in; the kernel pages of an image page. */
 static inline u64 thaw_page_of(const struct thaw_region *region, pgoff_t index)
 {
-	return index >> (region->page_shift - PAGE_SHIFT);
+	return (index - THAW_FIRST_INDEX) >> (region->page_shift - PAGE_SHIFT);
 }
 
 static inline pgoff_t thaw_page_index(const struct thaw_region *region, u64 page)
 {
-	return page << (region->page_shift - PAGE_SHIFT);
+	return THAW_FIRST_INDEX + (page << (region->page_shift - PAGE_SHIFT));
 }
 
 static inline unsigned int thaw_page_parts(const struct thaw_region *region)

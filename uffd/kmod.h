@@ -3,9 +3,9 @@
  * kmod.h - what user space and the kernel module of kmod-optional/ say to each other through /dev/thaw. Both include it;
  * nothing is needed of the module to build anything else.
  *
- * An open /dev/thaw is one region: THAW_KMOD_CREATE gives it memory, mmap() at offset 0 maps it, THAW_KMOD_REGISTER tells
- * what is in it. Until then who touches it gets SIGBUS. Pages are those of the image (page_bytes, a multiple of the
- * kernel's), numbered from the start of the region.
+ * An open /dev/thaw is one region: THAW_KMOD_CREATE gives it memory, mmap() at THAW_KMOD_MEMORY_OFFSET maps it,
+ * THAW_KMOD_REGISTER tells what is in it. Until then who touches it gets SIGBUS. Pages are those of the image
+ * (page_bytes, a multiple of the kernel's), numbered from the start of the region.
  *
  *	|  restored_bytes: pages of the image             |  fresh pages: zero at first                 | max_bytes
  *	   absent --read and compared, filled, zeroed--> arrived
@@ -35,6 +35,11 @@
 
 #define THAW_KMOD_DEVICE "/dev/thaw"
 #define THAW_KMOD_VERSION 1
+/*
+ * Not 0: so that, at an address that is a multiple of the size of huge pages, no huge page can ever be mapped, in which
+ * other pages are absent. At addresses where one could, touching what happens to be in one is SIGBUS.
+ */
+#define THAW_KMOD_MEMORY_OFFSET (1ull << 16)
 #define THAW_KMOD_RING_OFFSET (1ull << 62)
 #define THAW_KMOD_MAX_BYTES (1ull << 47)
 

@@ -43,6 +43,7 @@ static int no_device(struct thaw_error *error, int code, const char *doing)
 static int map_memory(struct region *region, bool plain, struct thaw_error *error)
 {
 	int flags = MAP_FIXED | MAP_NORESERVE, fd = -1;
+	off_t offset = 0;
 
 	region->alias = region->base;
 	switch (region->backends.backing) {
@@ -51,6 +52,7 @@ static int map_memory(struct region *region, bool plain, struct thaw_error *erro
 		if (fd < 0)
 			return no_device(error, fd, "have a heap's memory from");
 		flags |= MAP_SHARED;
+		offset = THAW_KMOD_MEMORY_OFFSET;
 		break;
 	case BACKING_MEMFD: {
 		int code;
@@ -77,7 +79,7 @@ static int map_memory(struct region *region, bool plain, struct thaw_error *erro
 		flags |= MAP_PRIVATE | MAP_ANONYMOUS;
 		break;
 	}
-	if (mmap(region->base, region->max_bytes, PROT_NONE, flags, fd, 0) == MAP_FAILED)
+	if (mmap(region->base, region->max_bytes, PROT_NONE, flags, fd, offset) == MAP_FAILED)
 		return out_of_address_space(error, region->max_bytes);
 	/*
 	 * Without huge pages: one counts as written as a whole, at its first write and at every one

@@ -82,11 +82,21 @@ SUPPORT int device_register(int fd, size_t page_bytes, uint32_t ring_entries,
 	return device_call(fd, THAW_KMOD_REGISTER, &registration);
 }
 
+/* As libthaw does: at a multiple of the size of huge pages. */
 SUPPORT void *device_map(int fd, size_t bytes)
 {
-	void *base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	const size_t unit = (size_t)2 << 20;
+	char *room = mmap(NULL, bytes + unit, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *base;
 
-	if (base == MAP_FAILED)
+	if (room == MAP_FAILED)
+		support_die("mmap of room for a region");
+	base = (char *)(((uintptr_t)room + unit - 1) / unit * unit);
+	if (base != room)
+		munmap(room, (size_t)(base - room));
+	if (base + bytes != room + bytes + unit)
+		munmap(base + bytes, (size_t)(room + unit - base));
+	if (mmap(base, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd,
+		 (off_t)THAW_KMOD_MEMORY_OFFSET) == MAP_FAILED)
 		support_die("mmap of a region");
 	return base;
 }

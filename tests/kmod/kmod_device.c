@@ -286,33 +286,40 @@ TEST_F(device, calls_that_do_not_exist_are_refused)
 
 #define MAP(length, protection, flags, offset) \
 	mmap(NULL, length, protection, flags, self->fd, (off_t)(offset))
+/* The memory's byte `at`. */
+#define AT(at) (THAW_KMOD_MEMORY_OFFSET + (at))
 
 TEST_F(device, mappings_are_shared_and_within_the_region)
 {
 	const int both = PROT_READ | PROT_WRITE;
 	char *base, *last;
 
-	EXPECT_EQ(MAP_FAILED, MAP(PAGE, both, MAP_SHARED, 0));
+	EXPECT_EQ(MAP_FAILED, MAP(PAGE, both, MAP_SHARED, AT(0)));
 	EXPECT_EQ(ENXIO, errno);
 	ASSERT_EQ(0, device_create(self->fd, BYTES));
-	EXPECT_EQ(MAP_FAILED, MAP(BYTES, both, MAP_PRIVATE, 0));
+	EXPECT_EQ(MAP_FAILED, MAP(BYTES, both, MAP_PRIVATE, AT(0)));
 	EXPECT_EQ(EINVAL, errno);
-	EXPECT_EQ(MAP_FAILED, MAP(BYTES, PROT_READ, MAP_PRIVATE, 0));
+	EXPECT_EQ(MAP_FAILED, MAP(BYTES, PROT_READ, MAP_PRIVATE, AT(0)));
 	EXPECT_EQ(EINVAL, errno);
-	EXPECT_EQ(MAP_FAILED, MAP(BYTES + PAGE, both, MAP_SHARED, 0));
+	EXPECT_EQ(MAP_FAILED, MAP(BYTES + PAGE, both, MAP_SHARED, AT(0)));
 	EXPECT_EQ(EINVAL, errno);
-	EXPECT_EQ(MAP_FAILED, MAP(BYTES, both, MAP_SHARED, PAGE));
+	EXPECT_EQ(MAP_FAILED, MAP(BYTES, both, MAP_SHARED, AT(PAGE)));
 	EXPECT_EQ(EINVAL, errno);
-	EXPECT_EQ(MAP_FAILED, MAP(PAGE, both, MAP_SHARED, BYTES));
+	/* In front of the memory, where nothing is. */
+	EXPECT_EQ(MAP_FAILED, MAP(PAGE, both, MAP_SHARED, 0));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(MAP_FAILED, MAP(2 * PAGE, both, MAP_SHARED, AT(0) - PAGE));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(MAP_FAILED, MAP(PAGE, both, MAP_SHARED, AT(BYTES)));
 	EXPECT_EQ(MAP_FAILED, MAP(PAGE, both, MAP_SHARED, 1ull << 46));
 	EXPECT_EQ(MAP_FAILED, MAP(PAGE, both, MAP_SHARED, (1ull << 63) - PAGE));
-	base = MAP(BYTES, both, MAP_SHARED, 0);
+	base = MAP(BYTES, both, MAP_SHARED, AT(0));
 	ASSERT_NE(MAP_FAILED, base);
 	/* Nothing is known of what is in it. */
 	EXPECT_EQ(SIGBUS, touch_read(base));
 	EXPECT_EQ(SIGBUS, touch_write(base + BYTES - 1, 1));
 	ASSERT_EQ(0, device_register(self->fd, PAGE, 64, 0, -1));
-	last = MAP(PAGE, both, MAP_SHARED, BYTES - PAGE);
+	last = MAP(PAGE, both, MAP_SHARED, AT(BYTES - PAGE));
 	ASSERT_NE(MAP_FAILED, last);
 	EXPECT_EQ(0, touch_write(base + BYTES - 1, 42));
 	EXPECT_EQ(42, last[PAGE - 1]);
@@ -321,6 +328,38 @@ TEST_F(device, mappings_are_shared_and_within_the_region)
 	if (last != MAP_FAILED)
 		for (unsigned page = 1; page < 4; page++)
 			EXPECT_EQ(SIGBUS, touch_read(last + page * PAGE));
+}
+
+/* How many lines of /proc/self/maps are of the device. */
+static int mappings(void)
+{
+	FILE *maps = fopen("/proc/self/maps", "r");
+	char line[8192];
+	int count = 0;
+
+	while (maps && fgets(line, sizeof(line), maps))
+		count += strstr(line, THAW_KMOD_DEVICE) != NULL;
+	if (maps)
+		fclose(maps);
+	return count;
+}
+
+/* As a heap grows. A process has some 65,000 mappings. */
+TEST_F(device, a_region_that_grows_in_many_steps_is_one_mapping)
+{
+	const size_t bytes = (size_t)64 << 20, step = 65536;
+	char *base;
+
+	ASSERT_EQ(0, device_create(self->fd, bytes));
+	ASSERT_EQ(0, device_register(self->fd, PAGE, 64, 0, -1));
+	base = device_map(self->fd, bytes);
+	ASSERT_EQ(0, mprotect(base, bytes, PROT_NONE));
+	ASSERT_EQ(1, mappings());
+	for (size_t at = 0; at < bytes; at += step) {
+		ASSERT_EQ(0, mprotect(base + at, step, PROT_READ | PROT_WRITE));
+		base[at] = 1;
+	}
+	EXPECT_EQ(1, mappings());
 }
 
 TEST_F(device, the_ring_is_mapped_where_it_is)
@@ -362,7 +401,8 @@ TEST_F(device, the_largest_region_costs_nothing)
 
 	ASSERT_EQ(0, device_create(self->fd, THAW_KMOD_MAX_BYTES));
 	ASSERT_EQ(0, device_register(self->fd, PAGE, 64, THAW_KMOD_MAX_BYTES - 65536, -1));
-	end = MAP(131072, PROT_READ | PROT_WRITE, MAP_SHARED, THAW_KMOD_MAX_BYTES - 131072);
+	end = MAP(131072, PROT_READ | PROT_WRITE, MAP_SHARED,
+		  AT(THAW_KMOD_MAX_BYTES - 131072));
 	ASSERT_NE(MAP_FAILED, end);
 	EXPECT_EQ(0, PAGES_CALL(THAW_KMOD_ZERO_PAGES, (THAW_KMOD_MAX_BYTES - 131072) / PAGE, 1, 0));
 	EXPECT_EQ(0, touch_read(end));

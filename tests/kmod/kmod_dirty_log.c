@@ -253,7 +253,8 @@ TEST_F(log, all_mappings_are_one_log)
 {
 	char *other = device_map(self->device.fd, self->device.bytes);
 	char *part = mmap(NULL, 8 * self->page_bytes, PROT_READ | PROT_WRITE, MAP_SHARED,
-			  self->device.fd, (off_t)(16 * self->page_bytes));
+			  self->device.fd,
+			  (off_t)(THAW_KMOD_MEMORY_OFFSET + 16 * self->page_bytes));
 
 	ASSERT_NE(MAP_FAILED, part);
 	for (int round = 0; round < 4; round++) {
@@ -368,7 +369,8 @@ TEST_F(log, changed_mappings_stay_watched)
 	ASSERT_EQ(0, munmap(AT(96), part));
 	EXPECT_EQ(1, HARVEST());
 	ASSERT_EQ(AT(96), mmap(AT(96), part, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
-			       self->device.fd, (off_t)(96 * self->page_bytes)));
+			       self->device.fd,
+			       (off_t)(THAW_KMOD_MEMORY_OFFSET + 96 * self->page_bytes)));
 	EXPECT_EQ(77, AT(100)[0]);
 	EXPECT_EQ(0, HARVEST());
 	AT(100)[0]++;
@@ -391,7 +393,7 @@ TEST_F(log, a_mapping_that_is_made_later_is_watched)
 	memset(self->device.base, 1, self->device.bytes);
 	ASSERT_EQ(PAGES, HARVEST());
 	later = mmap(NULL, self->device.bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
-		     self->device.fd, 0);
+		     self->device.fd, (off_t)THAW_KMOD_MEMORY_OFFSET);
 	ASSERT_NE(MAP_FAILED, later);
 	HARVEST(); /* to populate for writing is to write */
 	for (unsigned page = 3; page < PAGES; page += 100)

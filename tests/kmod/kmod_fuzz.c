@@ -294,7 +294,7 @@ static void map(struct worker *worker)
 {
 	const bool ring = !pick(worker, 3), huge = !pick(worker, 8);
 	size_t bytes = pick(worker, 3) ? (ring ? 8192 : BYTES) : number(worker, 2 * BYTES);
-	uint64_t offset = (ring ? THAW_KMOD_RING_OFFSET : 0) +
+	uint64_t offset = (ring ? THAW_KMOD_RING_OFFSET : THAW_KMOD_MEMORY_OFFSET) +
 			  (pick(worker, 3) ? 0 : number(worker, BYTES) & -4096ull);
 	int protection = pick(worker, 8) ? PROT_READ | PROT_WRITE : (int)pick(worker, 8);
 	int flags = (pick(worker, 10) ? MAP_SHARED : MAP_PRIVATE) |
