@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * backends.c - which backend of each kind a heap uses: the best that the kernel has (probe.c), or the one that the
- * environment forces. Some only go together: the module's memory, delivery and tracker are one thing, and so are
- * SIGSEGV and a memfd.
+ * backends.c - which backend of each kind a heap uses: the best that the kernel has (probe.c), or
+ * the one that the environment forces. Some only go together: the module's memory, delivery and
+ * tracker are one thing, and so are SIGSEGV and a memfd.
  *
- * On the way to a restored program's first instruction: a fallback is asked for only where what is better is
- * lacking. Any thread.
+ * On the way to a restored program's first instruction: a fallback is asked for only where what is
+ * better is lacking. Any thread.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -74,7 +74,10 @@ static int read_wish(int *wish, const char *variable, const char *const *names, 
 	return error_set(error, -EINVAL, "%s=%s is not one of %s", variable, word, list);
 }
 
-/* The module is delivery, tracker and backing, or none of them: is one asked for that is something else? */
+/*
+ * The module is delivery, tracker and backing, or none of them: is one asked for that is something
+ * else?
+ */
 static bool beside_kmod(const struct wishes *wishes, const char **variable, const char **name)
 {
 	if (wishes->delivery != ANY && wishes->delivery != DELIVERY_KMOD) {
@@ -188,8 +191,8 @@ static int refuse_delivery(enum delivery delivery, const struct wishes *wishes,
 				 kmod_variable(wishes), first);
 	}
 	if (delivery == DELIVERY_UFFD) {
-		probe_ask(
-			ASK_USER_MODE); /* with its answer, a filter can be distinguished from missing privileges */
+		/* With its answer, a filter can be distinguished from missing privileges. */
+		probe_ask(ASK_USER_MODE);
 		probe_explain(ASK_PRIVILEGED, probe_ask(ASK_PRIVILEGED), first, sizeof(first));
 		probe_explain(ASK_DEVICE, probe_ask(ASK_DEVICE), second, sizeof(second));
 		return error_set(error, THAW_EKERNEL,
@@ -279,8 +282,9 @@ static int choose_delivery(struct backends *backends, const struct wishes *wishe
 	}
 	backends->delivery = delivery;
 	/*
-	 * Behind SIGSEGV a page must be filled before the program can see it, through a second mapping. Under
-	 * userfaultfd anonymous memory is faster: a page arrived in two thirds of the time that it took on a memfd.
+	 * Behind SIGSEGV a page must be filled before the program can see it, through a second
+	 * mapping. Under userfaultfd anonymous memory is faster: a page arrived in two thirds of
+	 * the time that it took on a memfd.
 	 */
 	backends->backing = delivery == DELIVERY_KMOD	  ? BACKING_KMOD
 			    : delivery == DELIVERY_SIGNAL ? BACKING_MEMFD

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fault_kmod.c - see fault_kmod.h. The module brings a page on the thread that touched it, if it knows where in the image
- * the page is (its extent). So the service tells extents: of what is asked for, then of a neighbourhood of it, in steps
- * between which it answers requests. What the module cannot bring, the service reads and installs (fault_pages.c).
+ * fault_kmod.c - see fault_kmod.h. The module brings a page on the thread that touched it, if it
+ * knows where in the image the page is (its extent). So the service tells extents: of what is asked
+ * for, then of a neighbourhood of it, in steps between which it answers requests. What the module
+ * cannot bring, the service reads and installs (fault_pages.c).
  *
- * Runs on the fault service's thread, but for the counters. An extent may be out of date, since a commit can move a
- * page: then the module finds another checksum and asks, and never shows wrong contents.
+ * Runs on the fault service's thread, but for the counters. An extent may be out of date, since a
+ * commit can move a page: then the module finds another checksum and asks, and never shows wrong
+ * contents.
  *
- * Must never: take a damaged part of the index for a failure before a page of it is touched; tell much where little is
- * touched: an extent takes 40 bytes of the kernel, and its part of the index 70 here.
+ * Must never: take a damaged part of the index for a failure before a page of it is touched; tell
+ * much where little is touched: an extent takes 40 bytes of the kernel, and its part of the index
+ * 70 here.
  */
 #define _GNU_SOURCE
 #include "fault_kmod.h"
@@ -22,12 +25,18 @@
 #include "kmod.h"
 #include "sys.h"
 
-#define STEP_PAGES \
-	512u /* told at once: 32 leaves of the index, 16 KiB, one chunk of the module's */
-/* The neighbourhood: 2 MiB of pages of 4 KiB, and twice as much after each so many requests, up to 16 MiB. */
+/* Told at once: 32 leaves of the index, 16 KiB, one chunk of the module's. */
+#define STEP_PAGES 512u
+/*
+ * The neighbourhood: 2 MiB of pages of 4 KiB, and twice as much after each so many requests, up to
+ * 16 MiB.
+ */
 #define NEAR_REQUESTS 8u
 #define NEAR_DOUBLINGS 3u
-/* A heap with no more pages (256 MiB of 4 KiB) is told as a whole, once anything was asked for: 7 MiB in all. */
+/*
+ * A heap with no more pages (256 MiB of 4 KiB) is told as a whole, once anything was asked for: 7
+ * MiB in all.
+ */
 #define WHOLE_PAGES 65536u
 #define REQUESTS 32u /* read from the kernel at once */
 
@@ -37,8 +46,8 @@ struct fault_kmod {
 	unsigned asked;		      /* requests that were answered with extents */
 	uint64_t near_next, near_end; /* pages of the neighbourhood that is being told */
 	uint64_t rest_next;	      /* likewise of the whole heap */
-	struct fault_counters
-		counted; /* by the module, when it last said; the caller's of the counters */
+	/* By the module, when it last said; the caller's of fault_kmod_counters(). */
+	struct fault_counters counted;
 	struct thaw_kmod_extent extents[STEP_PAGES];
 };
 
@@ -67,7 +76,10 @@ void fault_kmod_stop(struct fault_service *service)
 
 /* ---- telling ---- */
 
-/* The first `count` extents are those of the pages from `first` on. 0, or -ENOMEM: the module has no room for them. */
+/*
+ * The first `count` extents are those of the pages from `first` on. 0, or -ENOMEM: the module has
+ * no room for them.
+ */
 static int tell(struct fault_service *service, uint64_t first, uint64_t count)
 {
 	struct fault_kmod *kmod = service->kmod;
@@ -110,7 +122,10 @@ static uint64_t leaf_pages(const struct fault_service *service, uint64_t leaf)
 	return left < IMAGE_LEAF_PAGES ? left : IMAGE_LEAF_PAGES;
 }
 
-/* Tells of one leaf, again if need be. false: the index is damaged there, or the module has no room. */
+/*
+ * Tells of one leaf, again if need be. false: the index is damaged there, or the module has no
+ * room.
+ */
 static bool tell_leaf(struct fault_service *service, uint64_t leaf)
 {
 	struct extent extents[IMAGE_LEAF_PAGES];
@@ -125,8 +140,8 @@ static bool tell_leaf(struct fault_service *service, uint64_t leaf)
 }
 
 /*
- * Tells of at most STEP_PAGES pages, those of whose leaves nothing was told before. A leaf that is damaged is passed over,
- * and so is what the module has no room for: who touches a page of it asks.
+ * Tells of at most STEP_PAGES pages, those of whose leaves nothing was told before. A leaf that is
+ * damaged is passed over, and so is what the module has no room for: who touches a page of it asks.
  */
 static void tell_pages(struct fault_service *service, uint64_t first, uint64_t end)
 {
@@ -293,7 +308,10 @@ struct stored_run {
 	uint64_t first, count, offset, bytes;
 };
 
-/* The first run in [*page, end), which moves behind it. false: there is none, or the index is damaged (*page < end). */
+/*
+ * The first run in [*page, end), which moves behind it. false: there is none, or the index is
+ * damaged (*page < end).
+ */
 static bool next_run(struct fault_service *service, uint64_t *page, uint64_t end,
 		     struct stored_run *run)
 {
@@ -326,8 +344,8 @@ static bool next_run(struct fault_service *service, uint64_t *page, uint64_t end
 }
 
 /*
- * The module reads one run after the other; the kernel is told of all of them first, so that a disk has more than one
- * read at a time. What is zero is left absent, which costs no memory.
+ * The module reads one run after the other; the kernel is told of all of them first, so that a disk
+ * has more than one read at a time. What is zero is left absent, which costs no memory.
  */
 bool fault_kmod_prefetch(struct fault_service *service, uint64_t cluster, unsigned clusters)
 {

@@ -56,7 +56,10 @@ static void poison_run(struct fault_service *service, uint64_t first, uint64_t c
 	fault_requests_answer(&service->requests, first, count);
 }
 
-/* With the module, perhaps not all of them: it may have brought one before the service found it unreadable. */
+/*
+ * With the module, perhaps not all of them: it may have brought one before the service found it
+ * unreadable.
+ */
 static void poison_pages(struct fault_service *service, uint64_t first, uint64_t count,
 			 const char *why)
 {

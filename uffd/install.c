@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * install.c - see install.h. The loop around every ioctl of a userfaultfd is the same; only the argument
- * differs. It advances by the kernel's pages; one page of the image may be several of them (region.h).
- * The module (kmod.h) takes pages of the image.
+ * install.c - see install.h. The loop around every ioctl of a userfaultfd is the same; only the
+ * argument differs. It advances by the kernel's pages; one page of the image may be several of them
+ * (region.h). The module (kmod.h) takes pages of the image.
  */
 #define _GNU_SOURCE
 #include "install.h"
@@ -43,8 +43,8 @@ enum install_outcome install_classify(int result, int64_t done, uint64_t length,
 enum install_operation { OP_COPY, OP_ZERO, OP_POISON };
 
 /*
- * The same with the module, which skips by itself what exists already. A call that a signal ended (also work that
- * io_uring leaves to this thread) says how far it got.
+ * The same with the module, which skips by itself what exists already. A call that a signal ended
+ * (also work that io_uring leaves to this thread) says how far it got.
  */
 static int install_by_device(struct region *region, unsigned long request, uint64_t first,
 			     uint64_t count, const char *source)

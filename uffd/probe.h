@@ -9,7 +9,8 @@
  *	reader     io_uring, threads                              how the image is read
  *	poison     poison, PROT_NONE                              how a page that cannot be read stops its reader
  *
- * `kmod` is the module of kmod-optional/ (kmod.h), where it is loaded and open to this user: all three, or none.
+ * `kmod` is the module of kmod-optional/ (kmod.h), where it is loaded and open to this user: all
+ * three, or none.
  * Each backend can be forced from the environment: THAW_DELIVERY, THAW_TRACKER, THAW_BACKING,
  * THAW_READER; and each capability denied, so that every choice is tested on every kernel:
  *	THAW_WITHOUT=userfaultfd,privileged-userfaultfd,dev-userfaultfd,user-mode,wp,wp-async,
@@ -42,7 +43,8 @@ struct backends {
 	enum reader_kind reader;
 	bool reader_forced; /* from the environment: there is no fallback */
 	bool poison;	    /* UFFDIO_POISON, or the module's; else PROT_NONE */
-	char why[320]; /* why no better delivery is used; empty: none is but the module, or it is the best */
+	/* Why no better delivery is used; empty: none is better but the module's, or it is the best. */
+	char why[320];
 };
 
 /* Is that one of the fallbacks that need no userfaultfd? An int, since -1 is none of them. */
@@ -107,7 +109,10 @@ int probe_wp_async_lacks(void);
  */
 int probe_open_uffd(enum delivery delivery, uint64_t features);
 
-/* Opens /dev/thaw with a region of so many bytes, a multiple of 64 KiB. The descriptor, which does not wait, or -errno. */
+/*
+ * Opens /dev/thaw with a region of so many bytes, a multiple of 64 KiB. The descriptor, which does
+ * not wait, or -errno.
+ */
 int probe_open_kmod(uint64_t max_bytes);
 
 /*

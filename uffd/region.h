@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * region.h - the address space of a heap: reserved, registered with userfaultfd or the module, and filled page by page.
+ * region.h - the address space of a heap: reserved, registered with userfaultfd or the module, and
+ * filled page by page.
  *
  *	base                      restored          bytes                 max_bytes          + guard_bytes
  *	|  pages of the image      |  fresh pages     |  not yet in use      |  never in use   |
@@ -12,7 +13,7 @@
  * page that was never write-protected counts as written); under wp-sync the fault service installs them.
  * The memory is anonymous, filled by UFFDIO_COPY, or in place with eager delivery; with sigsegv it is a memfd
  * mapped twice: pages are read and checked in the second mapping, the alias, before the first is opened.
- * With the module (kmod.h) it is a mapping of /dev/thaw, and nothing is registered with userfaultfd.
+ * With the module (kmod.h) it is a mapping of /dev/thaw, and userfaultfd has nothing to do with it.
  * A page is one of the image (page.h), perhaps several of the kernel's, which install.c handles one by one.
  */
 #ifndef UFFD_REGION_H

@@ -60,7 +60,10 @@ int sys_truncate(int fd, uint64_t bytes);
 int sys_punch(int fd, uint64_t offset, uint64_t bytes);
 int sys_mprotect(void *address, size_t bytes, int protection);
 int sys_ioctl(int fd, unsigned long request, void *argument);
-/* Does not retry EINTR: for those whose argument says how far they got, which a second call would overwrite. */
+/*
+ * Does not retry EINTR: for those whose argument says how far they got, which a second call would
+ * overwrite.
+ */
 int sys_ioctl_once(int fd, unsigned long request, void *argument);
 /* Memory with a descriptor: never executable, closed by exec. */
 int sys_memfd(const char *name);

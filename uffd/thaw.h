@@ -20,8 +20,9 @@
  *  - A page that cannot be read from the image is never zero and never hangs its reader: touching it
  *    raises SIGBUS or SIGSEGV; thaw_explain_fault() tells a signal handler what happened.
  *  - A page that is missing, or protected to notice the first write to it, is served to system calls, too,
- *    where thaw_status.delivery is "kmod", or "userfaultfd" and the tracker not "mprotect". Elsewhere a
- *    system call that is handed such memory fails with EFAULT, or does a part of its work: see thaw_touch().
+ *    where thaw_status.delivery is "kmod", or "userfaultfd" and the tracker not "mprotect".
+ *    Elsewhere a system call that is handed such memory fails with EFAULT, or does a part of its
+ *    work: see thaw_touch().
  *  - The library prints nothing, and installs no signal handler but one: where pages come or are
  *    tracked by SIGSEGV (thaw_status), it catches that, and hands on what is not its own. There no
  *    thread that touches a region may block SIGSEGV; nobody may touch one while it holds malloc's

@@ -3,7 +3,7 @@
  * tracker.h - which pages were written since they were last asked about. One interface, four
  * back ends:
  *
- *  kmod     (tracker_kmod.c)      the kernel module writes a list of the pages that are written first: nothing is searched.
+ *  kmod     (tracker_kmod.c)      the kernel module lists what is written: nothing is searched.
  *  wp-async (tracker_wp_async.c)  the kernel takes the protection off and leaves its mark in the page table; PAGEMAP_SCAN reads
  *                                 and re-arms in one walk. 6.7+. About 1 us per first write.
  *  wp-sync  (tracker_wp_sync.c)   the first write to a page stops its writer until the fault service has noted it. 5.7+.

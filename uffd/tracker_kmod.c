@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * tracker_kmod.c - written pages by the kernel module's log (kmod.h): a ring of page numbers that is mapped here, and a
- * bitmap in the kernel for what finds no room in it. What this costs depends on how much was written, and on nothing else.
+ * tracker_kmod.c - written pages by the kernel module's log (kmod.h): a ring of page numbers that
+ * is mapped here, and a bitmap in the kernel for what finds no room in it. What this costs depends
+ * on how much was written, and on nothing else.
  *
- * Called by whoever counts or collects, one thread at a time (tracker.h), while any thread writes the region. The
- * kernel alone moves `dirty` and `reset`; only the flags of entries between them are written here.
+ * Called by whoever counts or collects, one thread at a time (tracker.h), while any thread writes
+ * the region. The kernel alone moves `dirty` and `reset`; only the flags of entries between them
+ * are written here.
  *
- * Must never: mark an entry as harvested before its page is in the caller's bitmap, since the module forgets it then.
+ * Must never: mark an entry as harvested before its page is in the caller's bitmap, since the
+ * module forgets it then.
  */
 #include <errno.h>
 #include <signal.h>
@@ -90,7 +93,7 @@ static int reset_harvested(const struct tracker *tracker)
 	return code < 0 ? code : 0;
 }
 
-/* What was in the ring when this began: whoever writes all the time must not keep it from an end. */
+/* What was in the ring when this began: who writes all the time must not keep it from ending. */
 static int harvest(struct tracker *tracker, struct bitmap *pages)
 {
 	struct thaw_kmod_ring *ring = tracker->ring;

@@ -2,8 +2,9 @@
 /*
  * working_set.c - records which clusters of a restored heap are accessed first, and in which order, so that
  * the next start can prefetch them (REAP, ASPLOS'21, does this for virtual machines). The fault service's
- * thread appends, the thread that commits reads; `count` orders them. Memory is allocated in advance. With the module
- * the thread that commits appends, too, what the module remembers, which has no times: a lock keeps the two apart.
+ * thread appends, the thread that commits reads; `count` orders them. Memory is allocated in
+ * advance. With the module the thread that commits appends, too, what the module remembers, which
+ * has no times: a lock keeps the two apart.
  *
  * Only faults are seen: pages that readahead or prefetch brought are accessed unnoticed. So fault.c notes what
  * readahead brought once the program got to its end, and a recording starts with the set that is prefetched.

@@ -38,7 +38,10 @@ void working_set_free(struct working_set_recorder *recorder);
 
 /* A page of the restored heap was accessed. The fault service's thread. */
 void working_set_note(struct working_set_recorder *recorder, uint64_t page);
-/* The same for what the kernel module brought by itself, of which it has a list (kmod.h). The thread that commits. */
+/*
+ * The same for what the kernel module brought by itself, of which it has a list (kmod.h). The thread
+ * that commits.
+ */
 void working_set_take(struct working_set_recorder *recorder, int device);
 
 /*

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The kernel module's list of written pages is harvested whole: across the end of the ring and of its counters, with
- * overflow, while pages are written, and when a call fails or is interrupted half way. The module is played by this
- * test (what it answers is in uffd/kmod.h), so it runs everywhere.
+ * The kernel module's list of written pages is harvested whole: across the end of the ring and of
+ * its counters, with overflow, while pages are written, and when a call fails or is interrupted
+ * half way. The module is played by this test (what it answers is in uffd/kmod.h), so it runs
+ * everywhere.
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
