@@ -375,7 +375,8 @@ static void run_once(const struct experiment *experiment, const struct backend *
 static void print_table(const struct experiment *experiment, const struct results *results,
 			unsigned runs)
 {
-	printf("\n%s (%u rounds, interleaved)\n%-26s", experiment->title, runs, "");
+	printf("\n%s (%u rounds, interleaved; x: as long as with kmod)\n%-26s", experiment->title,
+	       runs, "");
 	for (unsigned i = 0; i < BACKENDS; i++)
 		printf("%-32s", experiment->backends[i].name);
 	putchar('\n');
