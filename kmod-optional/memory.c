@@ -299,7 +299,7 @@ int thaw_memory_mmap(struct thaw_region *region, struct vm_area_struct *vma)
 	if (vma->vm_pgoff < THAW_FIRST_INDEX ||
 	    vma->vm_pgoff + vma_pages(vma) > thaw_memory_end(region))
 		return -EINVAL;
-	/* No flag that keeps neighbours from being merged: heaps grow by mprotect() in many steps. */
+	/* No flag that keeps neighbours from merging: heaps grow by mprotect() in many steps. */
 	vma->vm_private_data = region;
 	vma->vm_ops = &memory_operations;
 	return 0;

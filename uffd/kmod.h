@@ -116,8 +116,8 @@ struct thaw_kmod_ring {
 	__u64 overflowed; /* pages in the bitmap, written by the kernel */
 };
 
-#define THAW_KMOD_DIRTY 1u	/* set by the kernel */
-#define THAW_KMOD_HARVESTED 2u	/* set by user space */
+#define THAW_KMOD_DIRTY 1u     /* set by the kernel */
+#define THAW_KMOD_HARVESTED 2u /* set by user space */
 #define THAW_KMOD_ENTRIES_AT 4096u
 
 struct thaw_kmod_dirty {
@@ -154,17 +154,17 @@ struct thaw_kmod_accessed {
 };
 
 struct thaw_kmod_counters {
-	__u64 faults_served;   /* touches of absent pages that the kernel answered alone */
-	__u64 faults_passed;   /* ... that became a request */
-	__u64 pages_restored;  /* pages that arrived with contents, or as zero, by whoever */
+	__u64 faults_served;  /* touches of absent pages that the kernel answered alone */
+	__u64 faults_passed;  /* ... that became a request */
+	__u64 pages_restored; /* pages that arrived with contents, or as zero, by whoever */
 	__u64 pages_poisoned;
-	__u64 bytes_read;      /* of the image, by the kernel */
-	__u64 pages_dirtied;   /* first writes */
-	__u64 harvests;	       /* calls of RESET that watched something again */
+	__u64 bytes_read;    /* of the image, by the kernel */
+	__u64 pages_dirtied; /* first writes */
+	__u64 harvests;	     /* calls of RESET that watched something again */
 	__u64 pages_harvested;
-	__u64 overflows;       /* pages that found no room in the ring */
-	__u64 read_errors;     /* reads that failed, and pages whose checksum was wrong */
-	__u64 resident_pages;  /* of the kernel, in memory now */
+	__u64 overflows;      /* pages that found no room in the ring */
+	__u64 read_errors;    /* reads that failed, and pages whose checksum was wrong */
+	__u64 resident_pages; /* of the kernel, in memory now */
 	__u64 zero[5];
 };
 
@@ -176,8 +176,9 @@ struct thaw_kmod_request {
 };
 
 enum thaw_kmod_why {
-	THAW_KMOD_NO_EXTENT = 1,      /* not known where it is */
-	THAW_KMOD_CANNOT_DECODE = 2,  /* THAW_KMOD_OTHER, or no image was given or can be read here */
+	THAW_KMOD_NO_EXTENT = 1, /* not known where it is */
+	THAW_KMOD_CANNOT_DECODE =
+		2, /* THAW_KMOD_OTHER, or no image was given or can be read here */
 	THAW_KMOD_READ_FAILED = 3,
 	THAW_KMOD_WRONG_CHECKSUM = 4, /* perhaps it was moved meanwhile */
 };

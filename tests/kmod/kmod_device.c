@@ -401,8 +401,7 @@ TEST_F(device, the_largest_region_costs_nothing)
 
 	ASSERT_EQ(0, device_create(self->fd, THAW_KMOD_MAX_BYTES));
 	ASSERT_EQ(0, device_register(self->fd, PAGE, 64, THAW_KMOD_MAX_BYTES - 65536, -1));
-	end = MAP(131072, PROT_READ | PROT_WRITE, MAP_SHARED,
-		  AT(THAW_KMOD_MAX_BYTES - 131072));
+	end = MAP(131072, PROT_READ | PROT_WRITE, MAP_SHARED, AT(THAW_KMOD_MAX_BYTES - 131072));
 	ASSERT_NE(MAP_FAILED, end);
 	EXPECT_EQ(0, PAGES_CALL(THAW_KMOD_ZERO_PAGES, (THAW_KMOD_MAX_BYTES - 131072) / PAGE, 1, 0));
 	EXPECT_EQ(0, touch_read(end));

@@ -368,9 +368,9 @@ TEST_F(log, changed_mappings_stay_watched)
 	AT(100)[0] = 77;
 	ASSERT_EQ(0, munmap(AT(96), part));
 	EXPECT_EQ(1, HARVEST());
-	ASSERT_EQ(AT(96), mmap(AT(96), part, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
-			       self->device.fd,
-			       (off_t)(THAW_KMOD_MEMORY_OFFSET + 96 * self->page_bytes)));
+	ASSERT_EQ(AT(96),
+		  mmap(AT(96), part, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+		       self->device.fd, (off_t)(THAW_KMOD_MEMORY_OFFSET + 96 * self->page_bytes)));
 	EXPECT_EQ(77, AT(100)[0]);
 	EXPECT_EQ(0, HARVEST());
 	AT(100)[0]++;
