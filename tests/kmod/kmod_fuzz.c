@@ -185,7 +185,8 @@ static void open_right(struct worker *worker)
 	if (page_bytes == source->page_bytes)
 		count_if(!device_extents(&device, 0, source->pages, source->extents),
 			 &worker->fuzz->done->told);
-	mmap(room_of(worker), BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, after, 0);
+	mmap(room_of(worker), BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, after,
+	     (off_t)THAW_KMOD_MEMORY_OFFSET);
 	*file = after;
 	if (before >= 0)
 		close(before);
