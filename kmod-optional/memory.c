@@ -194,6 +194,15 @@ static bool may_map_huge(const struct vm_area_struct *vma)
 	return IS_ALIGNED((vma->vm_start >> PAGE_SHIFT) - vma->vm_pgoff, PMD_SIZE >> PAGE_SHIFT);
 }
 
+/*
+ * A mapping can be longer than the region: mremap() does not ask, nor does an mmap() of what
+ * touches a mapping of the same file, in front of it or behind, and becomes one with it.
+ */
+static bool is_memory(const struct thaw_region *region, pgoff_t index)
+{
+	return index >= THAW_FIRST_INDEX && index < thaw_memory_end(region);
+}
+
 static vm_fault_t memory_fault(struct vm_fault *vmf)
 {
 	struct thaw_region *region = vmf->vma->vm_private_data;
@@ -202,8 +211,7 @@ static vm_fault_t memory_fault(struct vm_fault *vmf)
 	struct page *page;
 	u64 number;
 
-	/* A mapping can have been made longer than the region. */
-	if (!thaw_region_registered(region) || vmf->pgoff >= thaw_memory_end(region))
+	if (!thaw_region_registered(region) || !is_memory(region, vmf->pgoff))
 		return VM_FAULT_SIGBUS;
 	number = thaw_page_of(region, vmf->pgoff);
 	if (!thaw_page_settled(region, number)) {
@@ -243,11 +251,11 @@ static vm_fault_t memory_map_pages(struct vm_fault *vmf, pgoff_t first, pgoff_t 
 	pgoff_t start = vmf->pgoff, end = vmf->pgoff;
 	vm_fault_t result = 0;
 
-	if (!thaw_region_registered(region) || may_map_huge(vmf->vma))
+	if (!thaw_region_registered(region) || may_map_huge(vmf->vma) ||
+	    !is_memory(region, vmf->pgoff))
 		return 0;
+	first = max_t(pgoff_t, first, THAW_FIRST_INDEX);
 	last = min_t(pgoff_t, last, thaw_memory_end(region) - 1);
-	if (vmf->pgoff > last)
-		return 0;
 	rcu_read_lock();
 	if (thaw_page_usable(region, thaw_page_of(region, start))) {
 		while (start > first && thaw_page_usable(region, thaw_page_of(region, start - 1)))

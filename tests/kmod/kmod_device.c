@@ -330,6 +330,35 @@ TEST_F(device, mappings_are_shared_and_within_the_region)
 			EXPECT_EQ(SIGBUS, touch_read(last + page * PAGE));
 }
 
+/* A neighbour in the same file becomes one mapping with it, without the module being asked. */
+TEST_F(device, what_a_mapping_grows_by_is_outside_of_the_region)
+{
+	const int both = PROT_READ | PROT_WRITE;
+	struct thaw_kmod_counters counters;
+	char *room, *base;
+
+	ASSERT_EQ(0, device_create(self->fd, BYTES));
+	ASSERT_EQ(0, device_register(self->fd, PAGE, 64, 0, -1));
+	room = mmap(NULL, BYTES + 32 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, room);
+	base = room + 16 * PAGE;
+	ASSERT_EQ(base, mmap(base, BYTES, both, MAP_SHARED | MAP_FIXED, self->fd, (off_t)AT(0)));
+	/* Refused or not: nothing is there. */
+	(void)mmap(room, 16 * PAGE, both, MAP_SHARED | MAP_FIXED, self->fd, 0);
+	(void)mmap(base + BYTES, 16 * PAGE, both, MAP_SHARED | MAP_FIXED, self->fd,
+		   (off_t)AT(BYTES));
+	ASSERT_EQ(0, touch_read(base));
+	EXPECT_NE(0, touch_read(base - PAGE));
+	EXPECT_NE(0, touch_write(base - 1, 1));
+	EXPECT_NE(0, touch_write(room, 1));
+	EXPECT_NE(0, touch_read(base + BYTES));
+	EXPECT_NE(0, touch_write(base + BYTES + 15 * PAGE, 1));
+	ASSERT_EQ(0, CALL(THAW_KMOD_COUNTERS, counters));
+	EXPECT_EQ(0, counters.pages_dirtied);
+	EXPECT_EQ(1, counters.resident_pages);
+	munmap(room, BYTES + 32 * PAGE);
+}
+
 /* How many lines of /proc/self/maps are of the device. */
 static int mappings(void)
 {
