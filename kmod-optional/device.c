@@ -13,6 +13,7 @@
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/log2.h>
+#include <linux/magic.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 #include <linux/poll.h>
@@ -274,8 +275,16 @@ static int registered_ioctl(struct thaw_region *region, unsigned int command, vo
 
 static int device_open(struct inode *inode, struct file *file)
 {
-	struct thaw_region *region = thaw_region_alloc();
+	struct thaw_region *region;
 
+	/*
+	 * With this f_mapping the kernel takes the file for one of tmpfs (shmem_file()), and the
+	 * inode of the node for a struct shmem_inode_info: F_ADD_SEALS writes there, F_GET_SEALS
+	 * and smaps read. Where it is one, as in /dev, its seals forbid more of them.
+	 */
+	if (file_inode(file)->i_sb->s_magic != TMPFS_MAGIC)
+		return -EOPNOTSUPP;
+	region = thaw_region_alloc();
 	if (IS_ERR(region))
 		return PTR_ERR(region);
 	/*

@@ -5,7 +5,8 @@
  *
  * An open /dev/thaw is one region: THAW_KMOD_CREATE gives it memory, mmap() at THAW_KMOD_MEMORY_OFFSET maps it,
  * THAW_KMOD_REGISTER tells what is in it. Until then who touches it gets SIGBUS. Pages are those of the image
- * (page_bytes, a multiple of the kernel's), numbered from the start of the region.
+ * (page_bytes, a multiple of the kernel's), numbered from the start of the region. A node of the device must be in a
+ * tmpfs, as /dev is one; EOPNOTSUPP for another.
  *
  *	|  restored_bytes: pages of the image             |  fresh pages: zero at first                 | max_bytes
  *	   absent --read and compared, filled, zeroed--> arrived

@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
 
+#include <sys/mount.h>
 #include <sys/socket.h>
 
 #include "device.h"
@@ -536,6 +537,40 @@ TEST_F(device, only_root_may_open_it)
 	}
 	ASSERT_LT(0, wait(&result));
 	EXPECT_EQ(0, result);
+}
+
+/*
+ * The kernel takes an open file for one of tmpfs, because its memory is, and looks for what tmpfs remembers of it in
+ * front of the node's inode, where another file system has something else.
+ */
+TEST_F(device, a_node_elsewhere_than_in_a_tmpfs_is_refused)
+{
+	char *directory = support_directory(), *path = support_format("%s/node", directory);
+	struct stat status;
+	int fd;
+
+	ASSERT_EQ(0, stat(THAW_KMOD_DEVICE, &status));
+	if (mount("ramfs", directory, "ramfs", 0, NULL)) {
+		support_remove(directory);
+		SKIP(return, "only root can mount a file system");
+	}
+	EXPECT_EQ(0, mknod(path, S_IFCHR | 0600, status.st_rdev));
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	EXPECT_EQ(-1, fd);
+	EXPECT_EQ(EOPNOTSUPP, errno);
+	if (fd >= 0)
+		close(fd);
+	EXPECT_EQ(0, umount(directory));
+	ASSERT_EQ(0, mount("tmpfs", directory, "tmpfs", 0, NULL));
+	EXPECT_EQ(0, mknod(path, S_IFCHR | 0600, status.st_rdev));
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	EXPECT_LE(0, fd);
+	EXPECT_EQ(0, device_create(fd, BYTES));
+	EXPECT_EQ(-1, fcntl(fd, F_ADD_SEALS, F_SEAL_GROW));
+	close(fd);
+	EXPECT_EQ(0, umount(directory));
+	support_remove(directory);
+	free(path);
 }
 
 /* A region is the open file's, not the process's. */
