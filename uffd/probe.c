@@ -369,17 +369,20 @@ static const char *why_kmod(int answer)
 {
 	switch (answer) {
 	case -ENOENT:
+		return "there is no " THAW_KMOD_DEVICE ": the module thaw is not loaded";
 	case -ENXIO:
 	case -ENODEV:
-		return "there is no " THAW_KMOD_DEVICE ": the module thaw is not loaded";
+		return "nothing is behind " THAW_KMOD_DEVICE ": the module thaw is not loaded";
 	case -EACCES:
 		return THAW_KMOD_DEVICE " is not for this user (see its mode)";
 	case -EPERM:
 		return THAW_KMOD_DEVICE
 			" is not for this control group, or a security module forbids it";
-	case -EINVAL:
+	case -EINVAL: /* another version's, or anything that has this name */
 	case -ENOTTY:
-		return "the module that is loaded is of another version of Thaw";
+	case -EISDIR:
+	case -ELOOP:
+		return THAW_KMOD_DEVICE " is not the device of this version of Thaw's module";
 	default:
 		return NULL;
 	}

@@ -6,6 +6,8 @@
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
 
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/statvfs.h>
 
@@ -103,6 +105,39 @@ TEST_F(check, what_is_forced_and_not_here_fails_and_the_tables_say_why)
 	EXPECT_EQ(0, count(self->program.output, "\"used\":true"));
 	setenv("THAW_DELIVERY", "magic", 1);
 	EXPECT_EQ(9, CHECK());
+}
+
+/* The name may be anything's: nobody waits for it, and what is said of it is true. */
+TEST_F(check, another_device_of_that_name_is_not_the_module)
+{
+	static const struct {
+		const char *make, *why;
+	} things[] = {
+		{"echo > /dev/thaw", "is not the device of this version"},
+		{"mkdir /dev/thaw", "is not the device of this version"},
+		{"ln -s thaw /dev/thaw", "is not the device of this version"},
+		{"ln -s nothing /dev/thaw", "there is no /dev/thaw"},
+		{"mkfifo /dev/thaw", "is not the device of this version"},
+		{"mknod /dev/thaw c 1 3", "is not the device of this version"}, /* null */
+		{"mknod /dev/thaw c 240 1048575", "nothing is behind /dev/thaw"},
+	};
+
+	if (geteuid() || unshare(CLONE_NEWNS) ||
+	    mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+	    mount("none", "/dev", "tmpfs", 0, NULL) || system("mknod -m 666 /dev/null c 1 3"))
+		SKIP(return, "only root can have a /dev of its own");
+	for (unsigned i = 0; i < sizeof(things) / sizeof(things[0]); i++) {
+		ASSERT_EQ(0, system(things[i].make));
+		ASSERT_EQ(0, CHECK("--json")) TH_LOG("%s", self->program.errors);
+		EXPECT_EQ(1, count(self->program.output, things[i].why))
+		TH_LOG("%s", things[i].make);
+		setenv("THAW_BACKING", "kmod", 1);
+		EXPECT_EQ(69, CHECK());
+		EXPECT_EQ(1, count(self->program.errors, things[i].why));
+		EXPECT_EQ(1, count(self->program.errors, "\n"));
+		unsetenv("THAW_BACKING");
+		ASSERT_EQ(0, system("rm -r /dev/thaw"));
+	}
 }
 
 /* Whoever waits for a start is told why, once; and not who asked for quiet, or did not wait. */
