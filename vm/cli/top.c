@@ -417,6 +417,8 @@ const struct cli_command command_top = {
 		"  FAULT/s     page faults of the process, of all kinds\n"
 		"  PAUSE, MEAN how long the newest generation stopped the program; mean of those made while watching\n"
 		"  CKPT/s      bytes that checkpoints wrote to the image\n"
+		"  HEAPRES SERVED/s PASSED/s  with the kernel module: memory of the heap; missing pages that it brought,\n"
+		"              and left to the program\n"
 		"  %IO %SWAP %THR %WPC  time that its threads waited for disks, swap, pages of files that were in memory\n"
 		"              not long ago, and copies of write-protected pages, of the interval\n"
 		"'-': not known. Keys: q quits, h tells the others.",
