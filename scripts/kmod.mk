@@ -20,7 +20,7 @@ bench-kmod-built: all $(BUILD)/tests/bench/kmod kmod-guests
 	$(Q)for kernel in $(KERNELS); do \
 		scripts/kernels --kernels $$kernel --timeout 7200 --measure $(BUILD)/tests/bench/kmod || exit; done
 
-# For each kernel of KERNELS whose headers can be had.
+## kmod-guests: the kernel module for each of Debian's KERNELS='6.1 6.12' whose headers apt has
 kmod-guests:
 	+$(Q)for kdir in $$(scripts/kernel-headers $(KERNELS)); do scripts/kmod $$kdir || exit 1; done
 
