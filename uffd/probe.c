@@ -378,6 +378,8 @@ static const char *why_kmod(int answer)
 	case -EPERM:
 		return THAW_KMOD_DEVICE
 			" is not for this control group, or a security module forbids it";
+	case -EOPNOTSUPP:
+		return THAW_KMOD_DEVICE " is no node of a devtmpfs or tmpfs";
 	case -EINVAL: /* another version's, or anything that has this name */
 	case -ENOTTY:
 	case -EISDIR:
