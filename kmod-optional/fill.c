@@ -159,13 +159,33 @@ static struct folio *source_find(struct file *image, pgoff_t index)
 	return ERR_PTR(-EAGAIN);
 }
 
+/*
+ * read_mapping_folio() does not let itself be killed while it waits for what is being read already,
+ * as by us in thaw_fill_read_ahead(): that may never end where the file system is a server's.
+ */
+static struct folio *source_read(struct file *image, pgoff_t index)
+{
+	struct folio *folio = thaw_folio_find(image->f_mapping, index);
+	int error = 0;
+
+	if (folio) {
+		if (!folio_test_uptodate(folio))
+			error = folio_wait_locked_killable(folio);
+		folio_put(folio);
+	}
+	if (error)
+		return ERR_PTR(error);
+	folio = read_mapping_folio(image->f_mapping, index, image);
+	/* Of the file system. In here it says that whoever may wait has to try again, for ever. */
+	return folio == ERR_PTR(-EAGAIN) ? ERR_PTR(-EIO) : folio;
+}
+
 /* With a reference. */
 static struct folio *source_get(struct file *image, pgoff_t index, bool may_wait)
 {
 	struct folio *folio;
 
-	folio = may_wait ? read_mapping_folio(image->f_mapping, index, image) :
-			   source_find(image, index);
+	folio = may_wait ? source_read(image, index) : source_find(image, index);
 	/* Memory that fails must not be read. */
 	if (!IS_ERR(folio) && PageHWPoison(folio_file_page(folio, index))) {
 		folio_put(folio);
