@@ -46,27 +46,6 @@ static double cpu_us(void)
 	       (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
 }
 
-/* The numbers below `count`, in the same order every time, which is none. */
-static unsigned *shuffled(unsigned count)
-{
-	unsigned *numbers = calloc(count, sizeof(*numbers));
-	uint64_t random = 88172645463325252ull;
-
-	if (!numbers)
-		die("no memory");
-	for (unsigned i = 0; i < count; i++) {
-		unsigned other;
-
-		random ^= random << 13;
-		random ^= random >> 7;
-		random ^= random << 17;
-		other = (unsigned)(random % (i + 1));
-		numbers[i] = numbers[other];
-		numbers[other] = i;
-	}
-	return numbers;
-}
-
 /* ---- In a process of its own: one measurement with the backends of the environment ---- */
 
 static _Noreturn void lacking(const struct thaw_error *error)

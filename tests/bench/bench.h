@@ -50,4 +50,25 @@ static inline _Noreturn void die(const char *what)
 	exit(1);
 }
 
+/* The numbers below `count`, in the same order every time, which is none. The caller frees them. */
+static inline unsigned *shuffled(unsigned count)
+{
+	unsigned *numbers = calloc(count, sizeof(*numbers));
+	unsigned long long random = 88172645463325252ull;
+
+	if (!numbers)
+		die("no memory");
+	for (unsigned i = 0; i < count; i++) {
+		unsigned other;
+
+		random ^= random << 13;
+		random ^= random >> 7;
+		random ^= random << 17;
+		other = (unsigned)(random % (i + 1));
+		numbers[i] = numbers[other];
+		numbers[other] = i;
+	}
+	return numbers;
+}
+
 #endif

@@ -45,27 +45,6 @@ static _Noreturn void lacking(const struct thaw_error *error)
 	exit(EXIT_LACKING);
 }
 
-/* The numbers below `count`, in the same order every time, which is none. */
-static unsigned *shuffled(unsigned count)
-{
-	unsigned *numbers = calloc(count, sizeof(*numbers));
-	unsigned long long random = 88172645463325252ull;
-
-	if (!numbers)
-		die("no memory");
-	for (unsigned i = 0; i < count; i++) {
-		unsigned other;
-
-		random ^= random << 13;
-		random ^= random >> 7;
-		random ^= random << 17;
-		other = (unsigned)(random % (i + 1));
-		numbers[i] = numbers[other];
-		numbers[other] = i;
-	}
-	return numbers;
-}
-
 /* A region without an image, all of whose pages are there and watched. */
 struct tracked {
 	struct region region;
