@@ -12,7 +12,6 @@
  * sides: one of the two sees what the other one did.
  */
 #include <linux/file.h>
-#include <linux/highmem.h>
 #include <linux/pagemap.h>
 #include <linux/rcupdate.h>
 #include <linux/rmap.h>

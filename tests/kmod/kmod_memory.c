@@ -248,7 +248,7 @@ TEST_F(memory, locking_brings_and_keeps_every_page)
 	EXPECT_EQ(1, HARVEST());
 }
 
-/* ---- Large pages: all pages of one are told together, never fewer than were written ---- */
+/* ---- Large pages: no write is lost, and nothing absent is seen ---- */
 
 #define HUGE_SETTING "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
 
