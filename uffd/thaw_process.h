@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * thaw_process.h - heaps that are the memory of another process; part of the public interface (thaw.h).
+ *
+ * A heap that is opened with THAW_PROCESS has no region in this process. It is the private memory of a whole other
+ * process, the *guest*: ranges of its address space that come, go, move and change their protection. The number of a
+ * page is its address divided by the page size, in images as everywhere; costs follow what is resident or touched.
+ *
+ *	thaw_open(THAW_PROCESS)   the image and its state; there is no process yet
+ *	  fresh:                  start the program; let it make a userfaultfd; thaw_process_attach(no ranges)
+ *	  restored:               make a process with empty memory in these ranges, in which nothing runs;
+ *	                          let it make a userfaultfd; thaw_process_attach(ranges): from here on its pages arrive
+ *	checkpoint: begin -> READY -> stop the guest -> thaw_process_ranges() -> thaw_checkpoint_capture() -> let it go on
+ *	thaw_process_detach()     the guest is gone: what was captured is written, nothing more is collected
+ *
+ * Who stops, starts and makes processes is the caller's business (vm/process); the library reads, writes, tracks and
+ * serves memory. What it does of fork(2), munmap(2), mremap(2), madvise(MADV_DONTNEED) of the guest it learns
+ * from its userfaultfd. Threads and errors as in thaw.h. The idea of a pager outside of the process: Mach; serving
+ * faults of a restored process from its image: CRIU's lazy pages.
+ */
+#ifndef THAW_PROCESS_H
+#define THAW_PROCESS_H
+
+#include "thaw.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/*
+ * thaw_options.flags: address, max_bytes and guard_bytes are ignored; thaw_base() is NULL; thaw_size() is the size of
+ * all ranges; thaw_resize() and thaw_touch() fail.
+ */
+#define THAW_PROCESS 0x40u
+
+/* [start, end): addresses of the guest, multiples of the kernel's page. */
+struct thaw_range {
+	uint64_t start, end;
+};
+
+/*
+ * The userfaultfd that the guest has to make for this heap: the flags of userfaultfd(2), and the features of
+ * UFFDIO_API. False: none can be used here, for the reason in thaw_status.delivery_why (all is loaded before the guest
+ * runs, and every page that is there counts as written: what is stored is what differs).
+ */
+THAW_PUBLIC bool thaw_process_userfaultfd(const struct thaw *heap, int *flags, uint64_t *features);
+
+struct thaw_process {
+	int pid;
+	/* Made by the guest as above, after UFFDIO_API, and duplicated here (SCM_RIGHTS): the heap's from now on. -1: none. */
+	int userfaultfd;
+	/*
+	 * Optional: how memory of the guest is read and written where the kernel does not let this process do that
+	 * (/proc/PID/mem). While it is stopped, by the owner's thread. All bytes, or a negative code.
+	 */
+	int (*read)(void *arg, uint64_t address, void *to, size_t bytes);
+	int (*write)(void *arg, uint64_t address, const void *from, size_t bytes);
+	void *arg;
+};
+
+/*
+ * The heap's process, once. `ranges`: sorted, disjoint; for a heap that was restored, all that its generation was
+ * captured with (thaw_process_ranges), mapped anonymously, readable and writable, and not touched yet. With
+ * userfaultfd they arrive when they are touched, by the program or the kernel, and may be given their protection at
+ * once; else all has arrived on return.
+ */
+THAW_PUBLIC int thaw_process_attach(struct thaw *heap, const struct thaw_process *process,
+				    const struct thaw_range *ranges, size_t count,
+				    struct thaw_error *error);
+
+/*
+ * What belongs to the guest's memory now: sorted, disjoint, private or shared with nobody else. Before each capture,
+ * while the guest is stopped. What is new in it is tracked from now on, and all of it that is there counts as written;
+ * what is not in it any more is in no later generation. -ESRCH: the guest is gone.
+ */
+THAW_PUBLIC int thaw_process_ranges(struct thaw *heap, const struct thaw_range *ranges,
+				    size_t count, struct thaw_error *error);
+
+/* The guest is gone, or about to be: never touched again. Any later capture has the memory of the one before. */
+THAW_PUBLIC void thaw_process_detach(struct thaw *heap);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * process.h - a guest that is a whole process, from the inside: what the files of this folder share.
+ *
+ *	guest.c		struct guest_type for such a guest: starts, restores, captures, waits for it
+ *	program.c	which program a command is, and whether it can be one (static, setuid, musl ...)
+ *	spawn.c		starting it with the stub, and the restorer that becomes it
+ *	stop.c		all threads park, and go on
+ *	interrupted.c	system calls that the stop has interrupted are made again
+ *	remote.c	system calls and memory of the guest (remote.h)
+ *	mappings.c	its address space: read, recorded, made again
+ *	threads.c	registers, thread-local storage and kernel-side facts of each thread
+ *	kernel_facts.c	dispositions, limits, timers, masks, directories ... of the process
+ *	clocks.c	a monotonic clock that does not go back
+ *	identity.c	which program, libraries, C library and CPU: what must be the same to go on
+ *	descriptors.c	the table of kinds of descriptors; descriptors_*.c: each kind
+ *	record.c	the state of a guest as bytes (record.h)
+ *	describe.c	a state for people: inspect, map, diff
+ *	stub/		what runs inside of the guest
+ *
+ * A part that is captured has three functions: capture (all threads are parked, calls are made through remote.h),
+ * encode and decode. One that is made again has restore(), called in the order of guest.c: the threads of the
+ * new process are the restorer's, parked. All on the owner's thread.
+ *
+ * Errors: 0 or a negative code, and one line in struct thaw_error. What a capture refuses for good reason
+ * (PROCESS_EREFUSED) fails that checkpoint, with the line; the program goes on.
+ */
+#ifndef VM_PROCESS_PROCESS_H
+#define VM_PROCESS_PROCESS_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <time.h>
+
+#include "process/record.h"
+#include "process/remote.h"
+#include "thaw_process.h"
+
+/* A capture was refused; beyond the library's codes. */
+#define PROCESS_EREFUSED -30101
+
+#define PAGE 4096ull
+
+/* ---- Threads (stop.c, threads.c) */
+
+struct thread {
+	unsigned mailbox;
+	int32_t tid;	    /* in this process */
+	int32_t remembered; /* what its pthread_t has, in its first process: *tid_address */
+	uint64_t context;   /* address of its ucontext_t */
+	/* What it was doing when it was asked to stop, as /proc/PID/task/TID/syscall had it; interrupted.c. */
+	int64_t call; /* number; -1: it was running, or that is not known */
+	uint64_t call_arguments[6], call_stack, call_program;
+	/* ---- recorded */
+	uint64_t thread_pointer; /* FS base */
+	uint64_t gs_base;
+	uint64_t tid_address; /* set_tid_address(2) */
+	uint64_t robust_list, robust_bytes;
+	uint64_t alternate_stack, alternate_bytes;
+	int32_t alternate_flags;
+	char name[16];
+	uint32_t policy, priority, nice, flags; /* sched_getattr(2) */
+	uint64_t runtime, deadline, period;
+	uint8_t affinity[128];
+	uint32_t affinity_bytes;
+	uint32_t parent_death_signal, no_new_privileges, timer_slack_ns;
+	siginfo_t *pending; /* for this thread alone; malloc'ed */
+	unsigned pending_count;
+	uint64_t xsave_features; /* the components that its saved state has */
+};
+
+/* ---- Mappings (mappings.c) */
+
+enum mapping_kind {
+	MAPPING_MEMORY,	     /* its contents are in the image */
+	MAPPING_FILE,	     /* pages of a file, none of which was written */
+	MAPPING_SHARED_FILE, /* MAP_SHARED of a file that others may see */
+	MAPPING_SPECIAL,     /* vdso, vvar: the kernel's */
+};
+
+#define MAPPING_SHARED 0x1u /* MAP_SHARED: of MAPPING_MEMORY shared within the process alone */
+#define MAPPING_GROWS_DOWN 0x2u
+#define MAPPING_WIPE_ON_FORK 0x4u
+#define MAPPING_DONT_FORK 0x8u
+#define MAPPING_HUGE 0x10u /* MADV_HUGEPAGE */
+#define MAPPING_NO_HUGE 0x20u
+#define MAPPING_DONT_DUMP 0x40u
+#define MAPPING_LOCKED 0x80u
+#define MAPPING_HEAP 0x100u /* [heap]: brk(2) */
+
+struct mapping {
+	uint64_t start, end;
+	uint32_t protection; /* PROT_... */
+	uint32_t flags;	     /* MAPPING_... */
+	enum mapping_kind kind;
+	char *name; /* path, [vdso], [anon:...]; NULL */
+	uint64_t offset;
+	uint64_t device, inode, file_bytes, modified_ns; /* of the file */
+	char build_id[41];				 /* hexadecimal; empty: none */
+	unsigned object; /* MAPPING_SHARED: mappings of one object have the same number, not 0 */
+};
+
+struct mappings {
+	struct mapping *list;
+	size_t count, room;
+	uint64_t vdso, vdso_bytes, vvar, vvar_bytes;
+};
+
+/* ---- Kernel facts (kernel_facts.c) */
+
+struct kernel_action { /* struct sigaction as the kernel has it */
+	uint64_t handler, flags, restorer, mask;
+};
+
+struct kernel_timer { /* timer_create(2) */
+	int32_t id, clock, notify, signal, tid;
+	uint64_t value;
+	struct itimerspec time;
+};
+
+struct kernel_facts {
+	/* prctl(PR_SET_MM_MAP) */
+	uint64_t start_code, end_code, start_data, end_data, start_brk, brk, start_stack;
+	uint64_t arg_start, arg_end, env_start, env_end;
+	uint8_t auxv[1024];
+	uint32_t auxv_bytes;
+	struct kernel_action actions[65];
+	struct {
+		uint64_t soft, hard;
+	} limits[16];
+	uint64_t timers
+		[3]
+		[4]; /* struct itimerval of ITIMER_REAL, _VIRTUAL, _PROF: interval and value, s and us */
+	struct kernel_timer *posix_timers;
+	unsigned posix_timer_count;
+	siginfo_t *pending; /* for the process; malloc'ed */
+	unsigned pending_count;
+	char *directory, *executable;
+	uint32_t umask, dumpable, child_subreaper, no_new_privileges, personality;
+	int32_t pid, parent, group, session; /* as they were */
+	int32_t *children;		     /* that nobody has waited for; malloc'ed */
+	unsigned child_count;
+	uint32_t oom_score_adj;
+};
+
+struct identity;    /* identity.c */
+struct descriptors; /* descriptors.c */
+struct clocks {	    /* clocks.c */
+	char boot_id[40];
+	uint64_t monotonic_ns, boottime_ns, realtime_ns; /* at the capture */
+	uint8_t *vdso;					 /* its contents; malloc'ed */
+	size_t vdso_bytes;
+};
+
+/* What is known of one generation, or of the one that is being captured. */
+struct process_state {
+	char **arguments; /* the command, malloc'ed, as malloc'ed strings */
+	int argument_count;
+	bool finished;
+	int exit_code; /* as the shell has it */
+	uint64_t restores;
+	struct stub_memory *stub_here; /* scratch of guest.c */
+	uint64_t stub;		       /* address of struct stub_memory */
+	struct identity *identity;
+	struct mappings mappings;
+	struct thread *threads; /* the first one is the process's main thread */
+	unsigned thread_count;
+	struct kernel_facts kernel;
+	struct descriptors *descriptors;
+	struct clocks clocks;
+};
+
+struct process {
+	struct remote remote;
+	struct thaw *heap;
+	uint64_t stub; /* address of struct stub_memory in the guest */
+	bool stopped;
+	struct thread *threads; /* parked, while it is stopped; the first one is the main thread */
+	unsigned thread_count, thread_room;
+	bool quiet, verbose;
+};
+
+/* ---- spawn.c */
+
+/*
+ * Start `arguments` (found in PATH) with the stub in it: the standard streams, session and process group are the
+ * supervisor's. Returns once the stub has started, before anything of the program has run but constructors of
+ * libraries before it.
+ */
+int process_spawn(struct process *process, char *const *arguments, char *const *environment,
+		  struct thaw_error *error);
+/* Start the restorer: one parked thread, mailbox 0. `pid`: what it should be where that is possible; 0: any. */
+int process_spawn_restorer(struct process *process, pid_t pid, struct thaw_error *error);
+
+/* ---- stop.c */
+
+/*
+ * All threads park; `threads` is set, with what each was doing. -ETIMEDOUT: one does not, and all go on again (the
+ * error names it).
+ */
+int process_stop(struct process *process, struct thaw_error *error);
+/* They go on. */
+void process_continue(struct process *process);
+
+/* ---- interrupted.c: all threads are parked */
+
+/* Calls that this stop has interrupted, and that the kernel does not restart, are made again when they go on. */
+int interrupted_restart(struct process *process, struct thaw_error *error);
+
+/* ---- The parts */
+
+int mappings_capture(struct process *process, struct mappings *mappings, struct thaw_error *error);
+void mappings_encode(const struct mappings *mappings, struct record_writer *writer);
+bool mappings_decode(struct mappings *mappings, struct record_reader *reader);
+void mappings_free(struct mappings *mappings);
+/* What libthaw keeps: all of MAPPING_MEMORY, neighbours joined; malloc'ed. */
+int mappings_ranges(const struct mappings *mappings, struct thaw_range **ranges, size_t *count);
+/*
+ * In the restorer: everything else goes, and all of this comes, empty; files are checked. Where `writable`, the memory
+ * is made readable and writable for now: mappings_protect() sets what it really is.
+ */
+int mappings_restore(struct process *process, const struct mappings *mappings, bool writable,
+		     struct thaw_error *error);
+int mappings_protect(struct process *process, const struct mappings *mappings,
+		     struct thaw_error *error);
+
+/* Of process->threads: the recorded fields. */
+int threads_capture(struct process *process, struct thaw_error *error);
+void threads_encode(const struct thread *threads, unsigned count, struct record_writer *writer);
+bool threads_decode(struct thread **threads, unsigned *count, struct record_reader *reader);
+void threads_free(struct thread *threads, unsigned count);
+/*
+ * In the restorer, whose mailbox 0 is the main thread: make the others, and give each what it had. They stay parked;
+ * threads_resume() lets all go on where their frames were made.
+ */
+int threads_restore(struct process *process, const struct process_state *state,
+		    struct thaw_error *error);
+int threads_resume(struct process *process, struct thaw_error *error);
+
+int kernel_facts_capture(struct process *process, struct kernel_facts *facts,
+			 struct thaw_error *error);
+void kernel_facts_encode(const struct kernel_facts *facts, struct record_writer *writer);
+bool kernel_facts_decode(struct kernel_facts *facts, struct record_reader *reader);
+void kernel_facts_free(struct kernel_facts *facts);
+int kernel_facts_restore(struct process *process, const struct kernel_facts *facts,
+			 struct thaw_error *error);
+
+int clocks_capture(struct process *process, const struct mappings *mappings, struct clocks *clocks,
+		   struct thaw_error *error);
+void clocks_encode(const struct clocks *clocks, struct record_writer *writer);
+bool clocks_decode(struct clocks *clocks, struct record_reader *reader);
+void clocks_free(struct clocks *clocks);
+/* Before the restorer is spawned: its clocks do not go back behind these. */
+int clocks_prepare(const struct clocks *clocks, struct thaw_error *error);
+
+int identity_capture(struct process *process, const struct mappings *mappings,
+		     struct identity **identity, struct thaw_error *error);
+void identity_encode(const struct identity *identity, struct record_writer *writer);
+bool identity_decode(struct identity **identity, struct record_reader *reader);
+void identity_free(struct identity *identity);
+/* Can this machine go on with it? THAW_EENGINE: what differs, and what to do. */
+int identity_check(const struct identity *identity, const struct mappings *mappings,
+		   struct thaw_error *error);
+
+int descriptors_capture(struct process *process, struct descriptors **descriptors,
+			struct thaw_error *error);
+void descriptors_encode(const struct descriptors *descriptors, struct record_writer *writer);
+bool descriptors_decode(struct descriptors **descriptors, struct record_reader *reader);
+void descriptors_free(struct descriptors *descriptors);
+/* Standard streams are those that the restorer was given. */
+int descriptors_restore(struct process *process, const struct descriptors *descriptors,
+			struct thaw_error *error);
+
+/* ---- program.c */
+
+/* The file that a command is, malloc'ed. -ENOENT, -EACCES; PROCESS_EREFUSED: it is static, setuid, of another C library ... */
+int program_find(const char *command, char **path, struct thaw_error *error);
+/* Where its image is when nobody says: the script's name, or the program's, with .thaw; malloc'ed. */
+char *program_default_image(int argument_count, char *const *arguments);
+
+/* ---- guest.c: the state as a whole */
+
+int process_state_encode(const struct process_state *state, void **data, size_t *bytes);
+/* Trusts nothing. THAW_EDAMAGED, -ENOMEM. */
+int process_state_decode(struct process_state *state, const void *data, size_t bytes,
+			 struct thaw_error *error);
+void process_state_free(struct process_state *state);
+
+#endif

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * control.h - the memory that the supervisor and its guest share, through which the supervisor has system calls
+ * made by the guest's own threads.
+ *
+ * A guest is a process of an unmodified program. What runs inside of it for the supervisor's sake is one small
+ * executor, without libc: in the preloaded stub (stub.c, in the handler of CONTROL_SIGNAL, which *parks* its
+ * thread) and in the restorer (restorer.c, which a guest is built in). A parked thread waits for calls in its
+ * mailbox, makes them, and goes on when it is told to:
+ *
+ *	         signal                posted             all done
+ *	runs ------------> PARKED -----------> POSTED -------------> PARKED --leave--> runs
+ *	                (registers are in the frame
+ *	                 that the kernel made)
+ *
+ * Nothing of it is in an image: a restored guest has a control block of its own at the same address.
+ * struct stub_memory is: it lies in the stub's data, and lives as long as the program does.
+ */
+#ifndef VM_PROCESS_CONTROL_H
+#define VM_PROCESS_CONTROL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ * Addresses of this process alone, which no image has: the control block, the restorer. Programs that choose
+ * addresses themselves (V8, sanitizers) leave them alone, and so does the kernel.
+ */
+#define LOCAL_START 0x600000000000ull
+#define LOCAL_END 0x680000000000ull
+#define CONTROL_ADDRESS 0x610000000000ull
+
+/* glibc's SIGCANCEL: no program of glibc's blocks it, or sees it. */
+#define CONTROL_SIGNAL 32
+/* Descriptors of ours in a guest have the highest numbers below this that its limit allows, all close-on-exec. */
+#define CONTROL_FD_END 1024
+#define CONTROL_MAGIC 0x6c6f72746e6f6374ull /* "tcontrol" */
+#define CONTROL_VERSION 1u
+#define CONTROL_THREADS 1024u /* parked at once */
+#define CONTROL_CALLS 112u    /* in one batch of one thread */
+#define CONTROL_DATA_BYTES (8u << 20)
+
+/* Numbers from here on are not system calls. */
+enum {
+	/* memcpy in user mode, which userfaultfd serves in every mode: to, from, bytes. */
+	CALL_COPY = 0x10000,
+	/*
+	 * A new thread: flags, the end of its stack, address of its tid, thread pointer, tid it should have (0: any),
+	 * mailbox that it parks in. Result: its tid.
+	 */
+	CALL_CLONE,
+	/*
+	 * Restorer only: continue where a frame of CONTROL_SIGNAL was made (the address of its ucontext_t), as
+	 * rt_sigreturn(2) does. Does not return; the mailbox becomes MAILBOX_FREE.
+	 */
+	CALL_RESUME,
+};
+
+#define CALL_MAY_FAIL 0x1u /* the batch goes on after it */
+
+struct call {
+	int64_t number; /* __NR_..., or CALL_... */
+	uint64_t arguments[6];
+	/* As the kernel returns it: -errno in [-4095, -1]. -ECANCELED: one before it failed, it was not made. */
+	int64_t result;
+	/* from[i]: 1 + index of an earlier call of the batch whose result is argument i; 0: arguments[i] is. */
+	uint8_t from[6];
+	uint8_t flags;
+	uint8_t unused;
+};
+
+/* Also a futex (shared): whoever changes it wakes it. */
+enum mailbox_state {
+	MAILBOX_FREE,	/* nobody's */
+	MAILBOX_PARKED, /* a thread waits here; the last batch is done */
+	MAILBOX_POSTED, /* there are calls */
+};
+
+struct mailbox {
+	uint32_t state;
+	uint32_t count; /* of calls */
+	int32_t tid;
+	uint32_t unused;
+	uint64_t
+		context; /* address of the ucontext_t in the frame of the signal; 0: of the restorer's own threads */
+	uint64_t unused_too[5];
+	struct call calls[CONTROL_CALLS];
+} __attribute__((aligned(8192)));
+
+struct control {
+	uint64_t magic;
+	uint32_t version;
+	/* A thread that has got CONTROL_SIGNAL parks if `stopping`, in the next mailbox, until `released` is `stop`. */
+	uint32_t stopping;
+	uint32_t stop;	   /* number of the stop */
+	uint32_t released; /* futex */
+	uint32_t parked;   /* threads parked in this stop; futex */
+	uint32_t taken;	   /* mailboxes taken in this stop */
+	uint64_t stub; /* address of the struct stub_memory, set by the stub when it has started */
+	uint32_t
+		started; /* futex: 1: the stub, or the restorer, is there; 2: it cannot be, for this reason: */
+	int32_t start_error;
+	char start_text[160];
+	struct mailbox mailboxes[CONTROL_THREADS];
+	/* Arguments of calls that are memory, and what calls fill. */
+	uint8_t data[CONTROL_DATA_BYTES] __attribute__((aligned(4096)));
+};
+
+/* A thread whose pthread_t remembers another tid than it has now. */
+struct stub_tid {
+	int32_t remembered, now;
+};
+#define STUB_TIDS 1024u
+
+/* A child of the process before, which nobody has waited for. */
+struct stub_child {
+	int32_t pid;
+	int32_t waited; /* 1: reported */
+};
+#define STUB_CHILDREN 256u
+#define STUB_SCRATCH_BYTES 64u
+
+/* In the stub's data, so in the image; the supervisor writes it while all threads are parked. */
+struct stub_memory {
+	uint64_t magic;
+	uint32_t version;
+	uint32_t restored; /* how often */
+	uint64_t generation;
+	int32_t remembered_pid; /* of the first process */
+	int32_t socket;		/* to the supervisor; -1: none */
+	int32_t uffd; /* a duplicate that keeps missing pages missing when the supervisor dies; -1: none */
+	uint32_t rseq_bytes,
+		rseq_flags;  /* glibc's area of restartable sequences; 0 bytes: there is none */
+	int64_t rseq_offset; /* from the thread pointer */
+	uint32_t tid_count, child_count;
+	struct stub_tid tids[STUB_TIDS];
+	struct stub_child children[STUB_CHILDREN];
+	/* Room for arguments that an interrupted call is made again with (interrupted.c), one piece a mailbox. */
+	uint8_t scratch[CONTROL_THREADS][STUB_SCRATCH_BYTES];
+};
+
+/* ---- What the guest's program asks of the supervisor, over the socket (SOCK_SEQPACKET): `import thaw`. */
+
+enum { REQUEST_CHECKPOINT = 1 };
+
+struct request {
+	uint32_t kind;
+	uint32_t number; /* the answer has the same */
+	char name[64];	 /* of the generation; empty: none */
+};
+
+struct answer {
+	uint32_t number;
+	int32_t code; /* 0, or a code of thaw.h */
+	uint64_t generation;
+	char text[256]; /* why not */
+};
+
+#endif
