@@ -43,7 +43,10 @@ const void *record_take_bytes(struct record_reader *reader, size_t *bytes);
 bool record_take_exactly(struct record_reader *reader, void *to, size_t bytes);
 /* malloc'ed and terminated; a text with a zero in it fails. NULL: failed (also without memory). */
 char *record_take_text(struct record_reader *reader);
-/* The next section with this tag, passing over others; false: there is none. `section` reads only that. */
+/*
+ * The next section with this tag, passing over others. `section` reads only that, and fails on its own. False: there is
+ * none; `reader` stays where it was, and `section` has failed.
+ */
 bool record_take_section(struct record_reader *reader, uint32_t tag, struct record_reader *section);
 
 /* The sections of a state. */
