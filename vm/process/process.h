@@ -8,9 +8,9 @@
  *	stop.c		all threads park, and go on
  *	interrupted.c	system calls that the stop has interrupted are made again
  *	remote.c	system calls and memory of the guest (remote.h)
- *	mappings.c	its address space: read, recorded, made again
- *	threads.c	registers, thread-local storage and kernel-side facts of each thread
- *	kernel_facts.c	dispositions, limits, timers, masks, directories ... of the process
+ *	mappings.c	its address space: read, recorded (mappings_record.c), made again (mappings_restore.c, vdso.c)
+ *	threads.c	registers, thread-local storage and kernel-side facts of each thread; threads_restore.c
+ *	kernel_facts.c	dispositions, limits, timers, masks, directories ... of the process; kernel_facts_*.c
  *	clocks.c	a monotonic clock that does not go back
  *	identity.c	which program, libraries, C library and CPU: what must be the same to go on
  *	descriptors.c	the table of kinds of descriptors; descriptors_*.c: each kind
@@ -179,6 +179,8 @@ struct process {
 	bool stopped;
 	struct thread *threads; /* parked, while it is stopped; the first one is the main thread */
 	unsigned thread_count, thread_room;
+	struct address_space *space; /* what mappings.c has found out so far; mappings_forget() */
+	bool self_contained;	     /* pages of files are in the image, too */
 	bool quiet, verbose;
 };
 
@@ -215,14 +217,28 @@ int mappings_capture(struct process *process, struct mappings *mappings, struct 
 void mappings_encode(const struct mappings *mappings, struct record_writer *writer);
 bool mappings_decode(struct mappings *mappings, struct record_reader *reader);
 void mappings_free(struct mappings *mappings);
+/*
+ * Optional, before process_stop(), while the guest runs: what takes too long while it is stopped (the flags that only
+ * /proc/PID/smaps has). Costs at most a hundredth of the time.
+ */
+void mappings_look(struct process *process);
+/* The guest is gone: frees process->space. */
+void mappings_forget(struct process *process);
 /* What libthaw keeps: all of MAPPING_MEMORY, neighbours joined; malloc'ed. */
 int mappings_ranges(const struct mappings *mappings, struct thaw_range **ranges, size_t *count);
 /*
  * In the restorer: everything else goes, and all of this comes, empty; files are checked. Where `writable`, the memory
- * is made readable and writable for now: mappings_protect() sets what it really is.
+ * is made readable and writable for now: mappings_protect() sets what it really is. The vdso comes to where it was;
+ * one of another kernel is reached by jumps in a copy of the old one (clocks->vdso).
  */
-int mappings_restore(struct process *process, const struct mappings *mappings, bool writable,
-		     struct thaw_error *error);
+int mappings_restore(struct process *process, const struct mappings *mappings,
+		     const struct clocks *clocks, bool writable, struct thaw_error *error);
+/*
+ * After mappings_restore(): the descriptor, in the guest, of the memory that is mapped shared and was this inode
+ * (a memfd's); -1: none. All are closed by mappings_close_objects(), which descriptors_restore() comes before.
+ */
+int mappings_object(const struct process *process, uint64_t device, uint64_t inode);
+int mappings_close_objects(struct process *process, struct thaw_error *error);
 int mappings_protect(struct process *process, const struct mappings *mappings,
 		     struct thaw_error *error);
 
@@ -238,6 +254,8 @@ void threads_free(struct thread *threads, unsigned count);
 int threads_restore(struct process *process, const struct process_state *state,
 		    struct thaw_error *error);
 int threads_resume(struct process *process, struct thaw_error *error);
+/* Which thread has another number than its pthread_t remembers: the tids of `memory`. */
+void threads_fill_tids(const struct process *process, struct stub_memory *memory);
 
 int kernel_facts_capture(struct process *process, struct kernel_facts *facts,
 			 struct thaw_error *error);
@@ -246,6 +264,9 @@ bool kernel_facts_decode(struct kernel_facts *facts, struct record_reader *reade
 void kernel_facts_free(struct kernel_facts *facts);
 int kernel_facts_restore(struct process *process, const struct kernel_facts *facts,
 			 struct thaw_error *error);
+/* What needs the threads, and what must come last: POSIX timers, timers, pending signals. By threads_restore(). */
+int kernel_facts_restore_late(struct process *process, const struct kernel_facts *facts,
+			      struct thaw_error *error);
 
 int clocks_capture(struct process *process, const struct mappings *mappings, struct clocks *clocks,
 		   struct thaw_error *error);
