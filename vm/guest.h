@@ -3,7 +3,7 @@
  * guest.h - the wall between the programs that are run (guests) and the policy that runs them.
  *
  * The policy (vm/policy) decides when a generation is taken, how many are kept and what they are called; it
- * has the keys, the signals, the output, the failures and the numbers. A guest (vm/js) has the program: its
+ * has the keys, the signals, the output, the failures and the numbers. A guest (vm/js, vm/process) has the program: its
  * memory is one heap of libthaw, and its loop, turns, timers and values are its own business. No value of a
  * language crosses this header, and nobody includes a header of the other side.
  *
@@ -19,6 +19,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <signal.h>
 
 #include "thaw.h"
 
@@ -27,7 +28,7 @@ struct runtime; /* the owner of a guest: vm/policy */
 
 /* The most of a script, a module, a line of a shell: what has no size and might have no end. */
 #define GUEST_SOURCE_MAX_BYTES (256ull << 20)
-/* A state saved in the middle of a turn ends with so many bytes for the policy's MAC of all before them. */
+/* A state saved in the middle of a turn, or by a bound guest, ends with so many bytes for the policy's MAC of the rest. */
 #define GUEST_MAC_BYTES 32u
 
 struct guest_options {	    /* what a guest has to know of how it was started; outlives it */
@@ -105,6 +106,12 @@ struct guest_type {
 	const char *identity; /* goes into images: only the same one continues them */
 	void *address;	      /* the heap, as thaw_open() wants it */
 	uint64_t max_bytes, guard_bytes;
+	bool process; /* the heap is the memory of another process (THAW_PROCESS) */
+	/*
+	 * A generation holds native state wherever it was taken: each one carries the policy's MAC, which is
+	 * checked after restore(), before anything else. Between turns, too: such a guest may have none.
+	 */
+	bool bound;
 
 	/* ---- Life: open(), then restore() (and restore_turn()) if the heap came out of an image, then prepare() */
 
@@ -157,10 +164,13 @@ struct guest_type {
 	/* In a turn, at owner_poll(): can it be captured, and be ended, where it stands? Optional: never. */
 	bool (*stoppable)(struct guest *guest);
 	/*
-	 * Everything a restore needs that is not in the heap, with `common`; malloc'ed, NULL: no memory. In the
-	 * middle of a turn it ends with GUEST_MAC_BYTES. `changed`: the program may have run since the last.
+	 * Everything a restore needs that is not in the heap, with `common`; malloc'ed. NULL: this checkpoint fails,
+	 * for the reason in `error` (code 0: no memory). In the middle of a turn, and of a bound guest, it ends with
+	 * GUEST_MAC_BYTES. `changed`: the program may have run since the last.
 	 */
-	void *(*save)(struct guest *guest, bool changed, size_t *bytes);
+	void *(*save)(struct guest *guest, bool changed, size_t *bytes, struct thaw_error *error);
+	/* Optional. After save(), once the memory was captured too (0), or one of the two failed: it may run on. */
+	void (*captured)(struct guest *guest, int code);
 	/* In a turn, at owner_poll(): end the program here. Optional: run() returns where owner_poll() is true. */
 	void (*abandon)(struct guest *guest, const char *why) __attribute__((noreturn));
 	/* Poll as soon as possible. Signal handlers of the owner's thread. May be lost. */
@@ -169,6 +179,11 @@ struct guest_type {
 	void (*poll_next)(struct guest *guest);
 	/* Wake run() up. Any thread, signal handlers. */
 	void (*wake)(struct guest *guest);
+	/*
+	 * Optional. A signal came that asks the program for something (SIGTERM, SIGINT, SIGUSR2 ...): it is the
+	 * program's to answer, not the policy's. Signal handlers, once the guest is prepared.
+	 */
+	void (*signalled)(struct guest *guest, int signo, const siginfo_t *info);
 	/* Optional. Put work off that is not the program's (collections), until it has got on. */
 	void (*hold_back)(struct guest *guest, bool hold);
 	/* Its world is not sound any more, for this reason; NULL while all is well. Then nothing else may be asked. */
@@ -192,6 +207,7 @@ struct guest_type {
 
 /* The guests there are. */
 extern const struct guest_type javascript_guest; /* vm/js/program */
+extern const struct guest_type process_guest;	 /* vm/process */
 
 /* ---- What a guest asks of its owner (implemented by vm/policy) ---- */
 
@@ -203,6 +219,8 @@ bool owner_unwinding(const struct runtime *rt);
 void owner_exit(struct runtime *rt, double code);
 /* ... and has. */
 void owner_exited(struct runtime *rt);
+/* It was ended by this signal, which it may have sent itself: its newest generation is where it goes on. */
+void owner_killed(struct runtime *rt, int signo);
 /* The sandbox stopped the program, for that reason. More than once is fine. */
 void owner_trapped(struct runtime *rt, const char *reason);
 /* Nobody caught an exception, which looks like this. May end the program. */

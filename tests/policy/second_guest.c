@@ -153,11 +153,12 @@ static const char *counter_trapped(struct guest *guest)
 	return NULL;
 }
 
-static void *counter_save(struct guest *guest, bool changed, size_t *bytes)
+static void *counter_save(struct guest *guest, bool changed, size_t *bytes,
+			  struct thaw_error *error)
 {
 	struct state *state = calloc(1, sizeof(*state));
 
-	(void)changed;
+	(void)changed, (void)error;
 	memcpy(state->magic, magic, sizeof(magic));
 	state->common = guest->common;
 	state->common.output = NULL;
@@ -197,20 +198,21 @@ static const struct guest_type counter_guest = {
 
 /* ---- The same as a process has it: one turn from beginning to end, which is captured where it stands ---- */
 
-static const struct guest_type process_guest;
+static const struct guest_type one_turn_guest;
 
 static struct guest *process_open(struct runtime *owner, const struct guest_options *options,
 				  struct thaw *heap)
 {
 	struct guest *guest = counter_open(owner, options, heap);
 
-	guest->type = &process_guest;
+	guest->type = &one_turn_guest;
 	return guest;
 }
 
-static void *process_save(struct guest *guest, bool changed, size_t *bytes)
+static void *process_save(struct guest *guest, bool changed, size_t *bytes,
+			  struct thaw_error *error)
 {
-	struct state *state = counter_save(guest, changed, bytes);
+	struct state *state = counter_save(guest, changed, bytes, error);
 
 	*bytes += GUEST_MAC_BYTES;
 	return realloc(state, *bytes);
@@ -266,7 +268,7 @@ static bool process_stoppable(struct guest *guest)
 	return guest->in_turn;
 }
 
-static const struct guest_type process_guest = {
+static const struct guest_type one_turn_guest = {
 	.identity = "process-1",
 	.max_bytes = 1 << 20,
 	.open = process_open,
@@ -342,7 +344,7 @@ TEST_F(guest, is_run_checkpointed_and_restored)
 TEST_F(guest, that_is_always_in_a_turn_is_captured_in_it)
 {
 	setenv("THAW_KEY", "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff", 1);
-	self->options.guest = &process_guest;
+	self->options.guest = &one_turn_guest;
 	limit = 5;
 	asks_at_limit = true;
 	ASSERT_EQ(0, runtime_open(&self->options, &self->runtime, &self->error))
@@ -376,7 +378,7 @@ TEST_F(guest, that_is_always_in_a_turn_is_captured_in_it)
 TEST_F(guest, that_is_always_in_a_turn_is_ended_by_a_signal)
 {
 	setenv("THAW_KEY", "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff", 1);
-	self->options.guest = &process_guest;
+	self->options.guest = &one_turn_guest;
 	limit = UINT64_MAX;
 	signal_at = 5;
 	ASSERT_EQ(0, runtime_open(&self->options, &self->runtime, &self->error))

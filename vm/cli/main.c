@@ -136,7 +136,10 @@ static int dispatch(int argc, char **argv)
 	if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) {
 		if (argc > 2)
 			return too_many(argv[2]);
-		printf("thaw %s (%s)\n", THAW_VERSION, runtime_identity());
+		printf("thaw %s (%s", THAW_VERSION, runtime_identity(0));
+		for (unsigned i = 1; runtime_identity(i); i++)
+			printf(", %s", runtime_identity(i));
+		puts(")");
 		return 0;
 	}
 	/* Options before any command are those of -e. */

@@ -146,7 +146,8 @@ static void failed(struct runtime *rt, uint64_t last, int code, const struct tha
 	bool waited_for = last > rt->checkpoints.settled;
 	struct thaw_result result = {0};
 
-	failures_checkpoint(rt, text);
+	if (code != -ESRCH) /* it ended meanwhile: that is told, if anything of this is */
+		failures_checkpoint(rt, text);
 	rt->checkpoints.captured_stall = 0;
 	if (!rt->options.every_ns && !rt->ending.ended)
 		rt->checkpoints.due_ns = clock_monotonic_ns() + failures_retry_ns(rt);
@@ -202,8 +203,8 @@ static int names_hand_over(struct runtime *rt)
 	return code;
 }
 
-/* The guest's state, with what was printed and not read yet. NULL: no memory. */
-static void *encode(struct runtime *rt, size_t *bytes)
+/* The guest's state, with what was printed and not read yet. NULL: why not; code 0: no memory. */
+static void *encode(struct runtime *rt, size_t *bytes, struct thaw_error *error)
 {
 	struct guest_common *common = &rt->guest->common;
 	bool changed = checkpoints_heap_may_differ(rt);
@@ -211,8 +212,9 @@ static void *encode(struct runtime *rt, size_t *bytes)
 
 	if (!streams_save(rt, &output, &common->output_bytes)) {
 		common->output = output;
-		state = rt->guest->in_turn ? midturn_encode(rt, changed, bytes)
-					   : rt->type->save(rt->guest, changed, bytes);
+		state = rt->guest->in_turn || rt->type->bound
+				? midturn_encode(rt, changed, bytes, error)
+				: rt->type->save(rt->guest, changed, bytes, error);
 		rt->checkpoints.captured_output = common->output_bytes;
 		free(output);
 	}
@@ -221,11 +223,32 @@ static void *encode(struct runtime *rt, size_t *bytes)
 	return state;
 }
 
+/* State, names and memory. What fails is THAW_DONE with its reason: finish() tells it. */
+static int capture_stopped(struct runtime *rt)
+{
+	bool bound = rt->guest->in_turn || rt->type->bound;
+	struct thaw_error error = {0};
+	size_t bytes;
+	void *blob = encode(rt, &bytes, &error);
+	int code = blob ? names_hand_over(rt) : error.code ? error.code : -ENOMEM;
+
+	rt->checkpoints.urgent = false;
+	if (code)
+		thaw_checkpoint_abandon(rt->heap, code,
+					blob	     ? "its names could not be kept"
+					: error.code ? error.text
+						     : "no memory for the state of the program");
+	else
+		code = thaw_checkpoint_capture(
+			rt->heap, bound ? THAW_KIND_BOUND : THAW_KIND_PORTABLE, blob, bytes);
+	free(blob);
+	return code;
+}
+
 /* Between turns, or in the middle of one that midturn.c lets be stopped. */
 static void capture(struct runtime *rt)
 {
-	size_t bytes;
-	void *blob;
+	struct thaw_error error;
 	int code;
 
 	/* Of a guest that is always in a turn the last one, too, is captured in it. */
@@ -234,20 +257,14 @@ static void capture(struct runtime *rt)
 					"there is no key to sign its stack with");
 		return;
 	}
-	thaw_checkpoint_stopped(rt->heap);
-	blob = encode(rt, &bytes);
-	rt->checkpoints.urgent = false;
-	code = blob ? names_hand_over(rt) : -ENOMEM;
-	if (code) {
-		free(blob);
-		thaw_checkpoint_abandon(rt->heap, code,
-					blob ? "its names could not be kept"
-					     : "no memory for the state of the program");
+	if (rt->type->bound && !bound_ensure_key(rt, &error)) {
+		thaw_checkpoint_abandon(rt->heap, error.code, error.text);
 		return;
 	}
-	code = thaw_checkpoint_capture(
-		rt->heap, rt->guest->in_turn ? THAW_KIND_BOUND : THAW_KIND_PORTABLE, blob, bytes);
-	free(blob);
+	thaw_checkpoint_stopped(rt->heap);
+	code = capture_stopped(rt);
+	if (rt->type->captured)
+		rt->type->captured(rt->guest, code);
 	if (!code) {
 		rt->checkpoints.name_count = 0;
 		rt->checkpoints.capture_taken = true;
@@ -257,7 +274,6 @@ static void capture(struct runtime *rt)
 		rt->checkpoints.captured_stall =
 			rt->output.stalled && rt->guest->in_turn ? rt->output.stalls : 0;
 	}
-	/* What failed, here or above, is THAW_DONE with its reason: finish() tells it. */
 }
 
 static void finish(struct runtime *rt, const struct thaw_result *result)

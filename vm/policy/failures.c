@@ -8,6 +8,7 @@
  * again at growing intervals for as long as it fails, its end is told, and an end of the program that
  * loses something says what.
  */
+#define _GNU_SOURCE
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
@@ -188,6 +189,36 @@ void failures_trapped(struct runtime *rt, const char *reason)
 			rt,
 			"thaw: the engine trapped: %s; generation %llu was continued %d times and ended like this each time; %s\n",
 			reason, newest, failures, failures_advice(rt, newest).text);
+}
+
+/* Whoever sends one of these wants it to end, however often. */
+static bool asks_for_the_end(int signo)
+{
+	return signo == SIGTERM || signo == SIGINT || signo == SIGHUP || signo == SIGQUIT ||
+	       signo == SIGPIPE;
+}
+
+void failures_killed(struct runtime *rt, int signo)
+{
+	const char *name = sigdescr_np(signo);
+	struct thaw_status status;
+	char how[64];
+
+	thaw_status(rt->heap, &status);
+	snprintf(how, sizeof(how), "signal %d (%s)", signo, name ? name : "?");
+	if (!rt->options.quiet && status.generation)
+		owner_tell(
+			rt,
+			"thaw: the program was ended by %s; the next start goes on from generation %llu\n",
+			how, (unsigned long long)status.generation);
+	else if (!rt->options.quiet)
+		owner_tell(
+			rt,
+			"thaw: the program was ended by %s; no generation was durable: the next start begins anew\n",
+			how);
+	rt->failures.noted = true;
+	if (!asks_for_the_end(signo))
+		failures_crashed(rt, how);
 }
 
 void failures_crashed(struct runtime *rt, const char *how)

@@ -11,7 +11,7 @@
  *	ending.c	the final generation, and the last of the output
  *	poll_timer.c	makes a turn that lasts poll at the right moment
  *	streams.c	what is printed, and readers that are slow
- *	signals.c	SIGINT, SIGTERM, SIGHUP, SIGXCPU, SIGUSR2
+ *	signals.c	SIGINT, SIGTERM, SIGHUP, SIGXCPU, SIGUSR2, and what a guest wants to have itself
  *
  * Everything runs on the owner's thread, but for what a comment names. The program itself is a guest (guest.h).
  */
@@ -210,6 +210,8 @@ void failures_at_end(struct runtime *rt);
 void failures_trapped(struct runtime *rt, const char *reason);
 /* It is about to end by a failure of its own: `how` is what was said of it, the same if it is the same. */
 void failures_crashed(struct runtime *rt, const char *how);
+/* A signal has ended it: says from where it goes on. */
+void failures_killed(struct runtime *rt, int signo);
 /* What to do about a generation that does not get on: the end of a sentence, in `text`. */
 struct thaw_error failures_advice(struct runtime *rt, uint64_t generation);
 
@@ -229,13 +231,17 @@ bool midturn_allowed(struct runtime *rt, uint64_t now);
 bool midturn_possible(struct runtime *rt);
 /* When that will be, if only patience is missing; 0: never. */
 uint64_t midturn_allowed_at(const struct runtime *rt);
-/* The state of a generation in the middle of a turn, with its MAC; malloc'ed, NULL: no memory. */
-void *midturn_encode(struct runtime *rt, bool changed, size_t *bytes);
+/* The state of a generation in the middle of a turn, or of a bound guest, with its MAC; as save() of guest.h. */
+void *midturn_encode(struct runtime *rt, bool changed, size_t *bytes, struct thaw_error *error);
+/* The key of a bound guest, none of whose generations can be without. Nothing is said. */
+bool bound_ensure_key(struct runtime *rt, struct thaw_error *error);
 /*
  * Can this process continue the turn in the decoded blob? NULL, or why not: the rest of a sentence.
  * `data` is the blob as it was stored.
  */
 const char *midturn_refusal(struct runtime *rt, const void *data, size_t bytes);
+/* The same for any generation of a bound guest. */
+const char *bound_refusal(struct runtime *rt, const void *data, size_t bytes);
 /*
  * At a poll, after a signal asked for the end: take the final generation here and end, also if it
  * fails. Returns where the turn has to be left to end by itself (false), or its script is to be ended

@@ -24,6 +24,8 @@
  * blob of such a generation carries a MAC under the user's key, and is not continued without. It
  * covers the blob (stack, step, addresses, the VM's small state), not the heap: the code that the
  * true stack returns to checks every access to the heap by itself, whatever stands there.
+ *
+ * A bound guest (guest.h) has no patience: each of its generations is of this kind.
  */
 
 /* Where the interval is 0, on request only: as long as the default interval. */
@@ -75,6 +77,13 @@ bool midturn_ensure_key(struct runtime *rt)
 	return false;
 }
 
+bool bound_ensure_key(struct runtime *rt, struct thaw_error *error)
+{
+	if (!rt->midturn.key_known)
+		rt->midturn.key_known = !load_key(rt, true, error);
+	return rt->midturn.key_known;
+}
+
 bool midturn_allowed(struct runtime *rt, uint64_t now)
 {
 	if (!can_be_stopped(rt))
@@ -100,14 +109,16 @@ uint64_t midturn_allowed_at(const struct runtime *rt)
 
 _Static_assert(GUEST_MAC_BYTES == KEY_MAC_BYTES, "a state has room for a MAC");
 
-void *midturn_encode(struct runtime *rt, bool changed, size_t *bytes)
+void *midturn_encode(struct runtime *rt, bool changed, size_t *bytes, struct thaw_error *error)
 {
 	uint64_t began = clock_monotonic_ns();
-	uint8_t *data = rt->type->save(rt->guest, changed, bytes);
+	uint8_t *data = rt->type->save(rt->guest, changed, bytes, error);
 
 	if (!data)
 		return NULL;
 	key_mac(rt->midturn.key, data, *bytes - KEY_MAC_BYTES, data + *bytes - KEY_MAC_BYTES);
+	if (!rt->guest->in_turn)
+		return data;
 	rt->midturn.count++;
 	rt->midturn.stack_ns_total += clock_monotonic_ns() - began;
 	if (rt->guest->saved_stack_bytes > rt->midturn.stack_bytes_max)
@@ -115,18 +126,12 @@ void *midturn_encode(struct runtime *rt, bool changed, size_t *bytes)
 	return data;
 }
 
-const char *midturn_refusal(struct runtime *rt, const void *data, size_t bytes)
+/* Whose work is it? NULL: the user's own, or --trust was given. */
+static const char *mac_refusal(struct runtime *rt, const void *data, size_t bytes)
 {
 	static char reason[600];
-	const char *refusal;
-	const uint8_t *mac = (const uint8_t *)data + bytes - KEY_MAC_BYTES;
 	struct thaw_error error;
 
-	if (!rt->type->turn_refusal || !rt->type->restore_turn)
-		return "and this kind of program cannot be continued there";
-	refusal = rt->type->turn_refusal(rt->guest);
-	if (refusal)
-		return refusal;
 	if (rt->options.trust)
 		return NULL;
 	if (!rt->midturn.key_known && load_key(rt, false, &error)) {
@@ -136,9 +141,25 @@ const char *midturn_refusal(struct runtime *rt, const void *data, size_t bytes)
 		return reason;
 	}
 	rt->midturn.key_known = true;
-	if (!key_matches(rt->midturn.key, data, bytes - KEY_MAC_BYTES, mac))
+	if (bytes < KEY_MAC_BYTES || !key_matches(rt->midturn.key, data, bytes - KEY_MAC_BYTES,
+						  (const uint8_t *)data + bytes - KEY_MAC_BYTES))
 		return "and it was not made with your key (--trust goes on all the same)";
 	return NULL;
+}
+
+const char *bound_refusal(struct runtime *rt, const void *data, size_t bytes)
+{
+	return mac_refusal(rt, data, bytes);
+}
+
+const char *midturn_refusal(struct runtime *rt, const void *data, size_t bytes)
+{
+	const char *refusal;
+
+	if (!rt->type->turn_refusal || !rt->type->restore_turn)
+		return "and this kind of program cannot be continued there";
+	refusal = rt->type->turn_refusal(rt->guest);
+	return refusal ? refusal : mac_refusal(rt, data, bytes);
 }
 
 bool midturn_can_end(struct runtime *rt)

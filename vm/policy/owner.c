@@ -78,6 +78,15 @@ void owner_exited(struct runtime *rt)
 	runtime_end(rt, rt->ending.exit_request, true);
 }
 
+void owner_killed(struct runtime *rt, int signo)
+{
+	if (rt->ending.ended)
+		return;
+	checkpoints_complete(rt); /* what was captured before is whole */
+	failures_killed(rt, signo);
+	runtime_end(rt, 128 + signo, false);
+}
+
 void owner_trapped(struct runtime *rt, const char *reason)
 {
 	if (rt->ending.ended &&

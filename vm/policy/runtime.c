@@ -20,6 +20,7 @@
 
 #include "base/process_limits.h"
 #include "internal.h"
+#include "thaw_process.h"
 
 /*
  * The kernel knows a process's start in ticks of 10 ms; this is when the dynamic linker ran our
@@ -140,7 +141,7 @@ static int open_heap(struct runtime *rt, unsigned more_flags, struct thaw_error 
 		.image = options->image,
 		.flags = (options->must_exist ? 0 : THAW_CREATE) |
 			 (options->fresh ? THAW_FRESH : 0) | (options->own ? THAW_OWN : 0) |
-			 options->prefetch | more_flags,
+			 (rt->type->process ? THAW_PROCESS : 0) | options->prefetch | more_flags,
 		.generation = options->generation,
 		.address = rt->type->address,
 		.max_bytes = rt->type->max_bytes,
@@ -257,11 +258,27 @@ static int open_portable(struct runtime *rt, const struct thaw_error *refusal,
 	return 0;
 }
 
+/* A bound guest goes on, wherever it was captured, as native code: only what is the user's own may. */
+static int open_bound(struct runtime *rt, struct thaw_error *error)
+{
+	size_t bytes;
+	const void *state = thaw_state(rt->heap, &bytes);
+	const char *refusal = bound_refusal(rt, state, bytes);
+
+	return refusal ? failure(error, THAW_EENGINE,
+				 "%s: generation %llu would go on as native code, %s",
+				 rt->options.image,
+				 (unsigned long long)thaw_opened(rt->heap)->number, refusal)
+		       : 0;
+}
+
 static int open_turn(struct runtime *rt, struct thaw_error *error)
 {
 	struct thaw_error refusal;
 	int code;
 
+	if (rt->restored && rt->type->bound)
+		return open_bound(rt, error);
 	if (!rt->restored || !rt->guest->mid_turn)
 		return 0;
 	code = restore_turn(rt, &refusal);
@@ -393,9 +410,15 @@ void runtime_close(struct runtime *rt)
 	free(rt);
 }
 
+static const struct guest_type *const guests[] = {&javascript_guest};
+#define GUESTS (sizeof(guests) / sizeof(guests[0]))
+
 bool runtime_left_threads(void)
 {
-	return javascript_guest.left_threads && javascript_guest.left_threads();
+	for (size_t i = 0; i < GUESTS; i++)
+		if (guests[i]->left_threads && guests[i]->left_threads())
+			return true;
+	return false;
 }
 
 bool runtime_restored(const struct runtime *rt)
@@ -408,9 +431,9 @@ bool runtime_trapped(const struct runtime *rt)
 	return guest_trapped(rt) != NULL;
 }
 
-const char *runtime_identity(void)
+const char *runtime_identity(unsigned index)
 {
-	return javascript_guest.identity;
+	return index < GUESTS ? guests[index]->identity : NULL;
 }
 
 struct thaw *runtime_heap(struct runtime *rt)
@@ -505,11 +528,11 @@ static int run_program(struct runtime *rt)
 		return rt->ending.exit_code;
 	if (rt->restored && rt->options.script && rt->guest->common.finished) {
 		if (note)
-			owner_tell(
-				rt,
-				"thaw: %s called exit(%d) in generation %llu; nothing is left to do "
-				"(--fresh starts it again)\n",
-				note, rt->guest->common.exit_code, number);
+			owner_tell(rt,
+				   "thaw: %s %s(%d) in generation %llu; nothing is left to do "
+				   "(--fresh starts it again)\n",
+				   note, rt->type->process ? "ended with exit" : "called exit",
+				   rt->guest->common.exit_code, number);
 		return rt->guest->common.exit_code;
 	}
 	rt->guest->common.finished = false; /* a shell over a finished program: it lives again */

@@ -80,8 +80,8 @@ bool runtime_left_threads(void);
 bool runtime_restored(const struct runtime *runtime);
 /* Did the sandbox stop it? Then its heap is not sound any more, and nothing may be asked of it. */
 bool runtime_trapped(const struct runtime *runtime);
-/* Which engine this build has, as images name it. */
-const char *runtime_identity(void);
+/* Which engines this build has, as images name them: 0 and up; NULL: no more. */
+const char *runtime_identity(unsigned index);
 struct thaw *runtime_heap(struct runtime *runtime);
 
 /*

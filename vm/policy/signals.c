@@ -4,7 +4,8 @@
  *
  * Owns the process's handlers of SIGINT, SIGTERM, SIGHUP, SIGXCPU and SIGUSR2 (one runtime per
  * process), and ignores SIGPIPE and SIGXFSZ while a runtime is open (a file that may not grow is an
- * error that can be told, EFBIG). owner.c looks at the flags between turns. Plain handlers instead of
+ * error that can be told, EFBIG). A guest that answers signals itself (guest.h, signalled()) gets all that
+ * are sent to a program. owner.c looks at the flags between turns. Plain handlers instead of
  * uv_signal, because a turn may last for ever: the first SIGTERM waits for its end, the second must
  * end the process all the same, and the loop would never see it. A handler does nothing but set flags,
  * wake the guest up (uv_async_send and sem_post are async-signal-safe), set an alarm and _exit.
@@ -26,6 +27,9 @@
 
 static const int caught[] = {SIGINT, SIGTERM, SIGHUP, SIGXCPU, SIGUSR2};
 #define CAUGHT (sizeof(caught) / sizeof(caught[0]))
+/* Besides, for a guest that answers them itself. SIGCHLD: of the guest's own process. */
+static const int passed[] = {SIGQUIT, SIGUSR1, SIGTSTP, SIGTTIN, SIGTTOU, SIGCONT, SIGCHLD};
+#define PASSED (sizeof(passed) / sizeof(passed[0]))
 
 /* Whom to wake. Written with the signals blocked by nobody, before and after use. */
 static struct runtime *volatile runtime_signalled;
@@ -33,7 +37,7 @@ static volatile sig_atomic_t stop, interrupted, checkpoint_wanted;
 static volatile sig_atomic_t last_second; /* the alarm below is set */
 
 static bool begun; /* the process is ours: handlers stay until its end */
-static struct sigaction before[CAUGHT], pipe_before, size_before;
+static struct sigaction before[CAUGHT], passed_before[PASSED], pipe_before, size_before;
 static sigset_t mask_before;
 
 /* No runtime came, or the last one did not go away. */
@@ -53,12 +57,15 @@ static void end_within_a_second(void)
 	alarm(1);
 }
 
-static void on_signal(int signo)
+static void on_signal(int signo, siginfo_t *info, void *context)
 {
 	struct runtime *rt = runtime_signalled;
 	int saved = errno;
 
-	if (signo == SIGUSR2)
+	(void)context;
+	if (rt && rt->type->signalled && signo != SIGXCPU)
+		rt->type->signalled(rt->guest, signo, info);
+	else if (signo == SIGUSR2)
 		checkpoint_wanted = 1;
 	else if (signo == SIGINT && rt && rt->options.interactive)
 		interrupted = 1;
@@ -79,7 +86,8 @@ static void on_signal(int signo)
 
 static void catch_signals(void)
 {
-	struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART | SA_ONSTACK};
+	struct sigaction action = {.sa_sigaction = on_signal,
+				   .sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK};
 
 	sigemptyset(&action.sa_mask);
 	for (unsigned i = 0; i < CAUGHT; i++) {
@@ -88,6 +96,16 @@ static void catch_signals(void)
 		if (before[i].sa_handler != SIG_IGN || caught[i] == SIGUSR2)
 			sigaction(caught[i], &action, NULL);
 	}
+}
+
+static void catch_passed(void)
+{
+	struct sigaction action = {.sa_sigaction = on_signal,
+				   .sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK};
+
+	sigemptyset(&action.sa_mask);
+	for (unsigned i = 0; i < PASSED; i++)
+		sigaction(passed[i], &action, &passed_before[i]);
 }
 
 void signals_hold(void)
@@ -126,6 +144,8 @@ void signals_open(struct runtime *rt)
 	sigemptyset(&action.sa_mask);
 	sigaction(SIGPIPE, &action, &pipe_before);
 	sigaction(SIGXFSZ, &action, &size_before);
+	if (rt->type->signalled)
+		catch_passed();
 }
 
 void signals_close(struct runtime *rt)
@@ -135,6 +155,8 @@ void signals_close(struct runtime *rt)
 	runtime_signalled = NULL;
 	for (unsigned i = 0; i < CAUGHT && !begun; i++)
 		sigaction(caught[i], &before[i], NULL);
+	for (unsigned i = 0; i < PASSED && rt->type->signalled; i++)
+		sigaction(passed[i], &passed_before[i], NULL);
 	sigaction(SIGPIPE, &pipe_before, NULL);
 	sigaction(SIGXFSZ, &size_before, NULL);
 }

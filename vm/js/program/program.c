@@ -307,12 +307,14 @@ static void note_turn(struct program *program, struct js_turn *turn)
 	program->guest.saved_stack_bytes = turn->stack_bytes;
 }
 
-static void *program_save(struct guest *guest, bool changed, size_t *bytes)
+static void *program_save(struct guest *guest, bool changed, size_t *bytes,
+			  struct thaw_error *error)
 {
 	struct program *program = program_of(guest);
 	const struct guest_common *common = &guest->common;
 	struct js_blob blob;
 
+	(void)error; /* all but memory is there */
 	program->blob.small = js_engine_small(program->engine);
 	/* A clock that went on while nothing ran is no reason for a generation. */
 	if (changed)
