@@ -188,19 +188,23 @@ struct process {
 
 /*
  * Start `arguments` (found in PATH) with the stub in it: the standard streams, session and process group are the
- * supervisor's. Returns once the stub has started, before anything of the program has run but constructors of
- * libraries before it.
+ * supervisor's. Returns with the guest stopped (as process_stop() leaves it: one thread, parked in the stub's
+ * constructor), before anything of the program has run but constructors of libraries before it.
  */
 int process_spawn(struct process *process, char *const *arguments, char *const *environment,
 		  struct thaw_error *error);
 /* Start the restorer: one parked thread, mailbox 0. `pid`: what it should be where that is possible; 0: any. */
 int process_spawn_restorer(struct process *process, pid_t pid, struct thaw_error *error);
 
+/* The guest's end: killed if it lives, waited for if nobody has; all of the supervisor's for it is closed and freed. */
+void process_close(struct process *process);
+
 /* ---- stop.c */
 
 /*
  * All threads park; `threads` is set, with what each was doing. -ETIMEDOUT: one does not, and all go on again (the
- * error names it).
+ * error names it). -EAGAIN: it is stopped by a signal (job control). PROCESS_EREFUSED: the stub is not there any more
+ * (the program has called execve(2)).
  */
 int process_stop(struct process *process, struct thaw_error *error);
 /* They go on. */

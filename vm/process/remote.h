@@ -9,10 +9,13 @@
 #ifndef VM_PROCESS_REMOTE_H
 #define VM_PROCESS_REMOTE_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "process/stub/control.h"
 #include "thaw.h"
+
+#define REMOTE_REQUESTS 16u
 
 struct remote {
 	struct control *control; /* the supervisor's mapping */
@@ -22,6 +25,9 @@ struct remote {
 	int socket;  /* the supervisor's end */
 	int memory;  /* /proc/PID/mem, read and write; -1: not allowed */
 	size_t used; /* of control->data */
+	/* Requests that came while something else was expected on the socket. */
+	struct request requests[REMOTE_REQUESTS];
+	unsigned request_count;
 };
 
 /* Makes the control block and the socket pair; no process yet. `guest_socket`: the other end, the caller's. */
@@ -56,6 +62,13 @@ int64_t remote_call(struct remote *remote, unsigned thread, int64_t number, uint
 		    uint64_t c, uint64_t d, uint64_t e, uint64_t f);
 /* A descriptor of the guest's, duplicated into the supervisor (SCM_RIGHTS). -errno. */
 int remote_take_fd(struct remote *remote, unsigned thread, int fd);
+
+/* ---- What the program asks for */
+
+/* The next request, without waiting; false: there is none. (poll(2) `socket` for POLLIN; look after each stop, too.) */
+bool remote_next_request(struct remote *remote, struct request *request);
+/* Never waits: an answer that there is no room for is lost. */
+void remote_answer(struct remote *remote, const struct answer *answer);
 
 /* ---- Memory of the guest. All bytes, or -EFAULT, -ESRCH, -errno. Also of pages that are PROT_NONE or read-only. */
 

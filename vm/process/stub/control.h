@@ -94,8 +94,10 @@ struct control {
 	uint32_t stopping;
 	uint32_t stop;	   /* number of the stop */
 	uint32_t released; /* futex */
-	uint32_t parked;   /* threads parked in this stop; futex */
+	uint32_t parked;   /* threads parked, of this stop and of none before; futex */
+	uint32_t awaited;  /* `parked` is woken when it has come so far, or is 0 */
 	uint32_t taken;	   /* mailboxes taken in this stop */
+	int32_t socket; /* number of the guest's end, as stub_memory.socket; whoever moves it says so here */
 	uint64_t stub; /* address of the struct stub_memory, set by the stub when it has started */
 	uint32_t
 		started; /* futex: 1: the stub, or the restorer, is there; 2: it cannot be, for this reason: */
