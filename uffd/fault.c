@@ -434,6 +434,13 @@ void fault_service_stop(struct fault_service *service)
 	service_free(service);
 }
 
+int fault_service_settle(struct fault_service *service, struct thaw_error *error)
+{
+	(void)service;
+	(void)error;
+	return 0;
+}
+
 static void wake_reader(void *reader)
 {
 	reader_wake(reader);

@@ -22,8 +22,9 @@
 
 #include "image/image.h"
 #include "region.h"
-#include "working_set.h"
+#include "thaw_process.h"
 #include "tracker.h"
+#include "working_set.h"
 
 struct fault_service;
 
@@ -35,6 +36,9 @@ struct fault_options {
 	const uint64_t *working_set;
 	unsigned working_set_count;
 	bool prefetch; /* prefetch the whole heap, after the demand faults */
+	/* Of another process (region->process): what is restored of it; sorted; the caller's. */
+	const struct thaw_range *ranges;
+	size_t range_count;
 	struct working_set_recorder *recorder; /* of the restored pages; may be NULL */
 	void (*fatal)(void *arg,
 		      const struct thaw_error *error); /* never returns; may be NULL: abort() */
@@ -60,6 +64,15 @@ struct fault_counters fault_service_counters(const struct fault_service *service
  * loaded. Async-signal-safe.
  */
 bool fault_service_fetch(struct fault_service *service, uint64_t page);
+/*
+ * For another process, while it is stopped and before its pages are collected: all that it and its
+ * forked children did to its memory is known to the tracker, what was moved before it had arrived is
+ * there, and what only children still need of the image is with them. THAW_EDAMAGED: something that was
+ * moved cannot be read, so no generation can have it. NULL is fine. Any thread but the service's.
+ */
+int fault_service_settle(struct fault_service *service, struct thaw_error *error);
+/* Why the page that was poisoned last cannot be read; false: none was. Any thread. */
+bool fault_service_last_poison(const struct fault_service *service, struct thaw_error *error);
 /* Async-signal-safe: why is this page poisoned? false if it is not. */
 bool fault_service_explain(const struct fault_service *service, uint64_t page, char *line,
 			   size_t line_bytes);

@@ -99,6 +99,16 @@ bool fault_service_explain(const struct fault_service *service, uint64_t page, c
 	return false;
 }
 
+bool fault_service_last_poison(const struct fault_service *service, struct thaw_error *error)
+{
+	unsigned count = atomic_load_explicit(&service->poison_count, memory_order_acquire);
+
+	if (!count)
+		return false;
+	*error = service->poison[count - 1].error;
+	return true;
+}
+
 /* ---- reads ---- */
 
 static void run_submit(struct fault_service *service, struct read_run *run)
