@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * address_space.h - what mappings.c and its neighbours share: a process's mappings as /proc tells them, and what is
+ * remembered of them between captures. Behind process.h; the owner's thread.
+ */
+#ifndef VM_PROCESS_ADDRESS_SPACE_H
+#define VM_PROCESS_ADDRESS_SPACE_H
+
+#include "process/process.h"
+
+/* A file under /proc/PID, malloc'ed and terminated; NULL: -errno is in *error. */
+char *proc_read(pid_t pid, const char *name, size_t *bytes, int *error);
+
+/* A line of /proc/PID/maps. */
+struct seen_mapping {
+	uint64_t start, end, offset, device, inode;
+	uint32_t protection;
+	bool shared;
+	const char *name; /* in the text; not terminated */
+	size_t name_bytes;
+};
+/* The next line; false: there is none. */
+bool seen_mapping_parse(const char **at, struct seen_mapping *seen);
+
+/* A file that is mapped, by what /proc/PID/maps says of it. */
+struct known_file {
+	uint64_t device, inode;
+	size_t name_bytes;
+	char *name; /* as in maps */
+	char *path; /* NULL: it has none (any more) */
+	uint64_t real_device, bytes, modified_ns;
+	char build_id[41];
+	bool regular, huge, zero; /* zero: /dev/zero */
+	uint64_t looked;	  /* number of the capture that has looked at it last */
+};
+
+struct known_piece { /* pages of a private mapping of a file that are the process's own; stays so */
+	uint64_t start, end, device, inode, from; /* from: start - offset, modulo 2^64 */
+};
+
+struct known_flags { /* from smaps */
+	uint64_t start, end;
+	uint32_t flags;
+	bool huge; /* hugetlb */
+};
+
+struct shared_object { /* memory mapped shared, in a restored guest */
+	uint64_t device, inode;
+	unsigned number;
+	int fd; /* in the guest; -1: it needs none */
+};
+
+struct address_space {
+	int pagemap; /* of `pid` */
+	pid_t pid;
+	bool no_scan;	  /* PAGEMAP_SCAN is missing: before 6.7 */
+	uint64_t capture; /* number of this one */
+	struct known_file *files;
+	size_t file_count, file_room;
+	struct known_piece *pieces; /* sorted */
+	size_t piece_count, piece_room;
+	struct known_flags *flags; /* sorted */
+	size_t flag_count;
+	uint64_t flags_cost_ns, flags_read_ns; /* what reading them took; when (monotonic clock) */
+	struct thaw_range *runs;	       /* scratch: pages of one group of mappings */
+	size_t run_count, run_room;
+	/* ---- of mappings_restore() */
+	bool writable;
+	struct shared_object *objects;
+	size_t object_count;
+};
+
+/* NULL: no memory. */
+struct address_space *address_space_get(struct process *process);
+
+/* What is known of the file of this mapping, looked at once a capture. NULL: no memory. */
+struct known_file *address_space_file(struct address_space *space, const struct seen_mapping *seen);
+
+/* Reads /proc/PID/smaps: slow, it looks at every page. */
+int address_space_read_flags(struct address_space *space);
+/* The flags of what lies at this address; NULL: it was not there when they were read. */
+const struct known_flags *address_space_flags(const struct address_space *space, uint64_t start,
+					      uint64_t end);
+
+/* Hexadecimal build-id of a file (at most 40 digits); empty: it has none. */
+void file_build_id(int fd, char build_id[static 41]);
+
+/* Runs of pages in [start, end) that are not pages of a file, into space->runs. */
+int address_space_scan(struct address_space *space, uint64_t start, uint64_t end);
+/* Is this address taken for the kernel's part, or for ours? */
+bool address_is_local(uint64_t start, uint64_t end);
+
+#endif
