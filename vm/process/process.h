@@ -4,6 +4,7 @@
  *
  *	guest.c		struct guest_type for such a guest: starts, restores, captures, waits for it
  *	program.c	which program a command is, and whether it can be one (static, setuid, musl ...)
+ *	elf_file.c	what the headers of programs and libraries say
  *	spawn.c		starting it with the stub, and the restorer that becomes it
  *	stop.c		all threads park, and go on
  *	interrupted.c	system calls that the stop has interrupted are made again
@@ -210,8 +211,14 @@ int process_stop(struct process *process, struct thaw_error *error);
 /* They go on. */
 void process_continue(struct process *process);
 
-/* ---- interrupted.c: all threads are parked */
+/* ---- interrupted.c */
 
+/*
+ * A thread is about to be told to stop, and `call` and what belongs to it were read just now: remember since when it
+ * has been waiting in a call whose timeout would begin anew.
+ */
+void interrupted_sample(struct process *process, const struct thread *thread);
+/* All threads are parked. */
 /* Calls that this stop has interrupted, and that the kernel does not restart, are made again when they go on. */
 int interrupted_restart(struct process *process, struct thaw_error *error);
 
@@ -302,7 +309,18 @@ int descriptors_restore(struct process *process, const struct descriptors *descr
 
 /* The file that a command is, malloc'ed. -ENOENT, -EACCES; PROCESS_EREFUSED: it is static, setuid, of another C library ... */
 int program_find(const char *command, char **path, struct thaw_error *error);
-/* Where its image is when nobody says: the script's name, or the program's, with .thaw; malloc'ed. */
+/*
+ * How a command is really to be started: program_find() of its first word, and where that is a script of env(1) (as
+ * npm installs), what env would execute. `path` is what to execute, `resolved` its arguments, both malloc'ed; free
+ * the latter with program_arguments_free().
+ */
+int program_command(char *const *arguments, char **path, char ***resolved,
+		    struct thaw_error *error);
+void program_arguments_free(char **resolved);
+/*
+ * Where its image is when nobody says, malloc'ed: beside the first argument that is a file (or was one: its image
+ * is there), with .thaw in place of its extension; else the program's name with .thaw, in the current directory.
+ */
 char *program_default_image(int argument_count, char *const *arguments);
 
 /* ---- guest.c: the state as a whole */

@@ -120,7 +120,17 @@ struct stub_child {
 	int32_t waited; /* 1: reported */
 };
 #define STUB_CHILDREN 256u
-#define STUB_SCRATCH_BYTES 64u
+
+/* A call that a stop has interrupted is made again (interrupted.c); one piece a mailbox. */
+struct stub_restart {
+	uint64_t timeout[2]; /* a struct timespec that its arguments point to */
+	/*
+	 * Bit n - 1: signal n would have interrupted it, and is caught by the program. If one of them is pending when
+	 * the thread leaves, the call is not made again: -EINTR, behind it. 0: nothing to do. The stub clears it.
+	 */
+	uint64_t signals;
+	uint64_t unused[5];
+};
 
 /* In the stub's data, so in the image; the supervisor writes it while all threads are parked. */
 struct stub_memory {
@@ -137,8 +147,7 @@ struct stub_memory {
 	uint32_t tid_count, child_count;
 	struct stub_tid tids[STUB_TIDS];
 	struct stub_child children[STUB_CHILDREN];
-	/* Room for arguments that an interrupted call is made again with (interrupted.c), one piece a mailbox. */
-	uint8_t scratch[CONTROL_THREADS][STUB_SCRATCH_BYTES];
+	struct stub_restart scratch[CONTROL_THREADS];
 };
 
 /* ---- What the guest's program asks of the supervisor, over the socket (SOCK_SEQPACKET): `import thaw`. */
