@@ -5,7 +5,6 @@
 #define _GNU_SOURCE
 #include <elf.h>
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -34,49 +33,6 @@ static ssize_t read_at(int fd, uint64_t offset, void *to, size_t bytes)
 	return (ssize_t)done;
 }
 
-/* The name and the contents of a note are each padded to four bytes. */
-static void take_build_id(struct elf_file *file, const uint8_t *notes, size_t bytes)
-{
-	for (size_t at = 0; bytes - at >= sizeof(Elf64_Nhdr);) {
-		Elf64_Nhdr note;
-		size_t left, name, contents;
-
-		memcpy(&note, notes + at, sizeof(note));
-		at += sizeof(note);
-		left = bytes - at;
-		name = ((size_t)note.n_namesz + 3) & ~3ul;
-		contents = ((size_t)note.n_descsz + 3) & ~3ul;
-		if (name > left || contents > left - name)
-			return;
-		if (note.n_type == NT_GNU_BUILD_ID && note.n_namesz == 4 &&
-		    !memcmp(notes + at, "GNU", 4)) {
-			for (size_t i = 0; i < note.n_descsz && i < BUILD_ID_CHARACTERS / 2; i++)
-				snprintf(file->build_id + 2 * i, 3, "%02x", notes[at + name + i]);
-			return;
-		}
-		at += name + contents;
-	}
-}
-
-static int take_segment(int fd, const Elf64_Phdr *header, struct elf_file *file)
-{
-	uint8_t notes[4096];
-	ssize_t got;
-
-	if (header->p_type == PT_INTERP && header->p_filesz < sizeof(file->interpreter)) {
-		got = read_at(fd, header->p_offset, file->interpreter, header->p_filesz);
-		return got < 0 ? (int)got : 0;
-	}
-	if (header->p_type != PT_NOTE || file->build_id[0])
-		return 0;
-	got = read_at(fd, header->p_offset, notes,
-		      header->p_filesz < sizeof(notes) ? header->p_filesz : sizeof(notes));
-	if (got < 0)
-		return (int)got;
-	take_build_id(file, notes, (size_t)got);
-	return 0;
-}
-
 int elf_file_read(int fd, struct elf_file *file)
 {
 	Elf64_Ehdr header = {0};
@@ -97,14 +53,15 @@ int elf_file_read(int fd, struct elf_file *file)
 		return 0;
 	for (unsigned i = 0; i < header.e_phnum; i++) {
 		Elf64_Phdr segment;
-		int code;
 
 		got = read_at(fd, header.e_phoff + i * sizeof(segment), &segment, sizeof(segment));
 		if (got != sizeof(segment))
 			return got < 0 ? (int)got : 0;
-		code = take_segment(fd, &segment, file);
-		if (code)
-			return code;
+		if (segment.p_type != PT_INTERP || segment.p_filesz >= sizeof(file->interpreter))
+			continue;
+		got = read_at(fd, segment.p_offset, file->interpreter, segment.p_filesz);
+		if (got < 0)
+			return (int)got;
 	}
 	file->whole = header.e_phnum > 0;
 	return 0;

@@ -8,16 +8,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define BUILD_ID_CHARACTERS 40u
-
 struct elf_file {
 	bool elf;   /* it begins like one; nothing else is set if not */
 	bool wide;  /* 64 bits, little endian; else nothing below is set but `machine` */
 	bool whole; /* its headers can be read; else nothing below but `machine` and `type` is set */
-	uint16_t machine;			/* EM_... */
-	uint16_t type;				/* ET_... */
-	char interpreter[256];			/* PT_INTERP: the dynamic loader; empty: none */
-	char build_id[BUILD_ID_CHARACTERS + 1]; /* hexadecimal, cut if longer; empty: none */
+	uint16_t machine;      /* EM_... */
+	uint16_t type;	       /* ET_... */
+	char interpreter[256]; /* PT_INTERP: the dynamic loader; empty: none */
 };
 
 /* Reads from offset 0, the position stays. 0, or -errno of pread(2). */
