@@ -2,7 +2,8 @@
 #
 # The engine (C out of WebAssembly), the runtime around it, and the program `thaw`. Included by the Makefile at the root.
 
-VM_SOURCES := $(filter-out vm/cli/main.c,$(wildcard vm/*.c vm/*/*.c vm/*/*/*.c))
+# What runs inside of a guest that is a process (vm/process/stub) is made in another way.
+VM_SOURCES := $(filter-out vm/cli/main.c vm/process/stub/%,$(wildcard vm/*.c vm/*/*.c vm/*/*/*.c))
 VM_ASSEMBLY := $(wildcard vm/*/*/*.S)
 VM_OBJECTS := $(VM_SOURCES:%.c=$(BUILD)/%.o) $(VM_ASSEMBLY:%.S=$(BUILD)/%.o)
 MAIN_OBJECT := $(BUILD)/vm/cli/main.o
@@ -62,6 +63,48 @@ $(BUILD)/vm/%.o: vm/%.S $(EMBEDDED) $(BUILD)/flags
 	$(call say,AS,$<)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(INCLUDES) -I. -MMD -MP -c $< -o $@
+
+# ---- What runs inside of a process guest: a shared object and a static program, both of which become part of the binary.
+# Neither has anything of the flags for this build: no sanitizers, no coverage. The restorer has no libc either, and is
+# linked where no guest has anything (LOCAL_START in control.h).
+
+STUB := vm/process/stub
+STUB_OUT := $(BUILD)/$(STUB)
+STUB_SOURCES := $(filter-out $(STUB)/restorer.c,$(wildcard $(STUB)/*.c))
+RESTORER_SOURCES := $(STUB)/restorer.c $(STUB)/executor.c
+STUB_CFLAGS := -std=gnu11 -D_GNU_SOURCE -O2 $(WARNINGS) -fno-stack-protector -fcf-protection=none -fno-builtin \
+	-fno-tree-loop-distribute-patterns -U_FORTIFY_SOURCE -Ivm $(PACKAGE_CFLAGS)
+RESTORER_CFLAGS := $(STUB_CFLAGS) -ffreestanding -fPIE -mgeneral-regs-only
+
+ifeq ($(ARCHITECTURE),x86_64)
+STUB_PROGRAMS := $(STUB_OUT)/stub.so $(STUB_OUT)/restorer
+STUB_DEFINES := -DSTUB_PATH='"$(STUB_OUT)/stub.so"' -DRESTORER_PATH='"$(STUB_OUT)/restorer"'
+endif
+
+$(STUB_OUT)/stub.so: $(STUB_SOURCES:$(STUB)/%.c=$(STUB_OUT)/%.pic.o)
+	$(call say,LD,$@)
+	$(Q)$(CC) -shared -Wl,-z,now,-z,relro,-z,noexecstack,-z,defs -Wl,--build-id=sha1 -s $^ -o $@
+
+$(STUB_OUT)/restorer: $(RESTORER_SOURCES:$(STUB)/%.c=$(STUB_OUT)/%.restorer.o)
+	$(call say,LD,$@)
+	$(Q)$(CC) -static -nostdlib -no-pie -Wl,-Ttext-segment=0x600000000000 -Wl,-z,noexecstack -Wl,--build-id=none -s $^ -o $@
+
+$(STUB_OUT)/%.pic.o: $(STUB)/%.c $(BUILD)/flags
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(STUB_CFLAGS) $(WARNINGS_FATAL) -fPIC -fvisibility=hidden -MMD -MP -c $< -o $@
+
+$(STUB_OUT)/%.restorer.o: $(STUB)/%.c $(BUILD)/flags
+	$(call say,CC,"$< (restorer)")
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(RESTORER_CFLAGS) $(WARNINGS_FATAL) -MMD -MP -c $< -o $@
+
+$(STUB_OUT)/embedded.o: $(STUB)/embedded.S $(STUB_PROGRAMS)
+	$(call say,AS,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(STUB_DEFINES) -c $< -o $@
+
+-include $(STUB_SOURCES:$(STUB)/%.c=$(STUB_OUT)/%.pic.d) $(RESTORER_SOURCES:$(STUB)/%.c=$(STUB_OUT)/%.restorer.d)
 
 # Everything but main(): what the tests link with. A thin archive: it names the objects, it does not copy them.
 $(BUILD)/libvm.a: $(VM_OBJECTS) $(ENGINE_OBJECT) $(BUILD)/sources

@@ -197,7 +197,10 @@ int process_spawn(struct process *process, char *const *arguments, char *const *
 /* Start the restorer: one parked thread, mailbox 0. `pid`: what it should be where that is possible; 0: any. */
 int process_spawn_restorer(struct process *process, pid_t pid, struct thaw_error *error);
 
-/* The guest's end: killed if it lives, waited for if nobody has; all of the supervisor's for it is closed and freed. */
+/*
+ * The guest's end: killed if it lives, and waited for. All that the supervisor has for it is closed and freed. Who has
+ * waited for it himself has set remote.pid to 0.
+ */
 void process_close(struct process *process);
 
 /* ---- stop.c */

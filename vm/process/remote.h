@@ -36,6 +36,12 @@ int remote_create(struct remote *remote, int *guest_socket, struct thaw_error *e
 int remote_attach(struct remote *remote, pid_t pid, int pidfd, struct thaw_error *error);
 void remote_close(struct remote *remote);
 
+/* Has it not ended? (It may be a zombie: no.) */
+bool remote_alive(const struct remote *remote);
+/* For the words of the control block: at most so long, or until it changes, or for no reason. */
+void remote_futex_wait(const uint32_t *word, uint32_t seen, uint64_t ns);
+void remote_futex_wake(const uint32_t *word);
+
 /* ---- Arguments */
 
 /* Room in the shared data: its address in the guest; `here`: where the supervisor sees it. 8-byte aligned. 0: full. */

@@ -1,0 +1,424 @@
+// SPDX-License-Identifier: MIT
+/*
+ * stop.c - all threads of a guest park, and go on (stub/control.h).
+ *
+ * A round: list the threads; who is not parked is asked by CONTROL_SIGNAL, all of them before any is waited for. Two
+ * rounds in a row that find everybody parked are the end: a thread that runs could have made another one while the
+ * first of them listed. A thread may end meanwhile; one whose signal was lost (pthread_cancel has its own handler for a
+ * moment) is asked again.
+ *
+ * Nobody waits for ever: not for a thread that waits for the kernel (vfork(2), a disk that does not answer), nor
+ * for a guest that job control has stopped. Then everybody goes on.
+ */
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/failure.h"
+#include "process/process.h"
+
+#define PATIENCE_NS 2000000000ull
+/* One round waits so long for those that it has asked. */
+#define ROUND_NS 2000000ull
+/* From then on it is looked at what a thread is in, and it is asked again if it has lost its signal. */
+#define SUSPICION_NS 20000000ull
+
+struct stop {
+	struct process *process;
+	DIR *tasks;
+	uint64_t began_ns;
+	unsigned listed; /* in this round; of them: */
+	unsigned parked, zombies, asked, missing;
+	int32_t missing_tid; /* one of those who are not parked */
+};
+
+/* ---- What the kernel says of a thread */
+
+static ssize_t read_task(const struct stop *stop, int32_t tid, const char *name, char *text,
+			 size_t room)
+{
+	char path[64];
+	ssize_t got;
+	int fd;
+
+	snprintf(path, sizeof(path), "%d/%s", (int)tid, name);
+	fd = openat(dirfd(stop->tasks), path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	got = read(fd, text, room - 1);
+	close(fd);
+	text[got > 0 ? got : 0] = '\0';
+	return got;
+}
+
+/* R, S, D, T, t, Z, X; 0: it is gone. */
+static char task_state(const struct stop *stop, int32_t tid)
+{
+	char text[512], *end;
+
+	if (read_task(stop, tid, "stat", text, sizeof(text)) <= 0)
+		return 0;
+	end = strrchr(text, ')');
+	return end && end[1] ? end[2] : 0;
+}
+
+/* A mask of signals in /proc/PID/task/TID/status: is CONTROL_SIGNAL in it? */
+static bool task_signal(const struct stop *stop, int32_t tid, const char *field)
+{
+	char text[4096], *at;
+
+	if (read_task(stop, tid, "status", text, sizeof(text)) <= 0 || !(at = strstr(text, field)))
+		return false;
+	return strtoull(at + strlen(field), NULL, 16) >> (CONTROL_SIGNAL - 1) & 1;
+}
+
+/* What it is in, before the signal interrupts that. */
+static void read_call(const struct stop *stop, struct thread *thread)
+{
+	uint64_t *to[] = {&thread->call_arguments[0], &thread->call_arguments[1],
+			  &thread->call_arguments[2], &thread->call_arguments[3],
+			  &thread->call_arguments[4], &thread->call_arguments[5],
+			  &thread->call_stack,	      &thread->call_program};
+	char text[256], *at = text;
+
+	thread->call = -1;
+	if (read_task(stop, thread->tid, "syscall", text, sizeof(text)) <= 0 ||
+	    !isdigit((unsigned char)*at))
+		return; /* it runs; or is in the kernel, but in no call ("-1"); or this is not allowed */
+	thread->call = strtoll(at, &at, 10);
+	for (size_t i = 0; i < sizeof(to) / sizeof(*to); i++)
+		*to[i] = strtoull(at, &at, 16);
+}
+
+/* ---- One round */
+
+static struct thread *find_thread(struct process *process, int32_t tid)
+{
+	for (unsigned i = 0; i < process->thread_count; i++)
+		if (process->threads[i].tid == tid)
+			return &process->threads[i];
+	return NULL;
+}
+
+/* NULL: no memory. */
+static struct thread *add_thread(struct process *process, int32_t tid)
+{
+	if (process->thread_count == process->thread_room) {
+		unsigned room = process->thread_room ? 2 * process->thread_room : 16;
+		struct thread *more = realloc(process->threads, room * sizeof(*more));
+
+		if (!more)
+			return NULL;
+		process->threads = more;
+		process->thread_room = room;
+	}
+	process->threads[process->thread_count] = (struct thread){.tid = tid};
+	return &process->threads[process->thread_count++];
+}
+
+static void forget_threads(struct process *process)
+{
+	for (unsigned i = 0; i < process->thread_count; i++)
+		free(process->threads[i].pending);
+	process->thread_count = 0;
+}
+
+/* 0, or why the thread cannot be asked. One that has ended is no error. */
+static int ask_thread(const struct stop *stop, const struct thread *thread)
+{
+	pid_t pid = stop->process->remote.pid;
+
+	if (!syscall(SYS_tgkill, pid, thread->tid, CONTROL_SIGNAL) || errno == ESRCH ||
+	    errno == EAGAIN) /* too many signals are queued: the next round */
+		return 0;
+	return -errno;
+}
+
+/* One that was asked in a round before this one, and has not parked. */
+static int look_at_thread(struct stop *stop, struct thread *thread)
+{
+	char state = task_state(stop, thread->tid);
+
+	if (!state || state == 'Z' || state == 'X') {
+		stop->zombies++; /* a main thread that has called pthread_exit() */
+		return 0;
+	}
+	stop->missing++;
+	stop->missing_tid = thread->tid;
+	if (state == 'T')
+		return -EAGAIN;
+	if (clock_monotonic_ns() - stop->began_ns < SUSPICION_NS ||
+	    task_signal(stop, thread->tid, "SigPnd:"))
+		return 0;
+	return ask_thread(stop, thread);
+}
+
+/* List the threads, and ask those who are new. */
+static int ask_all(struct stop *stop)
+{
+	struct process *process = stop->process;
+	struct dirent *entry;
+	int result = 0;
+
+	stop->listed = stop->parked = stop->zombies = stop->asked = stop->missing = 0;
+	rewinddir(stop->tasks);
+	while (!result && (entry = readdir(stop->tasks))) {
+		int32_t tid = (int32_t)strtol(entry->d_name, NULL, 10);
+		struct thread *thread;
+
+		if (tid <= 0)
+			continue;
+		stop->listed++;
+		thread = find_thread(process, tid);
+		if (!thread) {
+			thread = add_thread(process, tid);
+			if (!thread)
+				return -ENOMEM;
+			read_call(stop, thread);
+			result = ask_thread(stop, thread);
+			stop->asked++;
+		} else if (thread->context) {
+			stop->parked++;
+		} else {
+			result = look_at_thread(stop, thread);
+		}
+	}
+	return result;
+}
+
+/* Who has parked, and where. */
+static void find_parked(struct process *process)
+{
+	struct control *control = process->remote.control;
+	uint32_t taken = __atomic_load_n(&control->taken, __ATOMIC_SEQ_CST);
+
+	for (unsigned i = 0; i < taken && i < CONTROL_THREADS; i++) {
+		const struct mailbox *mailbox = &control->mailboxes[i];
+		struct thread *thread;
+
+		if (__atomic_load_n(&mailbox->state, __ATOMIC_SEQ_CST) != MAILBOX_PARKED)
+			continue;
+		thread = find_thread(process, mailbox->tid);
+		if (thread) {
+			thread->mailbox = i;
+			thread->context = mailbox->context;
+		}
+	}
+}
+
+/* Until all that were asked have parked, for one round at most. */
+static void await_parked(struct stop *stop)
+{
+	struct control *control = stop->process->remote.control;
+	uint32_t awaited = stop->parked + stop->asked + stop->missing, parked;
+	uint64_t until = clock_monotonic_ns() + ROUND_NS, now;
+
+	__atomic_store_n(&control->awaited, awaited, __ATOMIC_SEQ_CST);
+	while ((parked = __atomic_load_n(&control->parked, __ATOMIC_SEQ_CST)) < awaited &&
+	       (now = clock_monotonic_ns()) < until)
+		remote_futex_wait(&control->parked, parked, until - now);
+}
+
+/* ---- The stop */
+
+/* Before anything is sent: would the signal find the stub, and would it be taken? */
+static int check_process(const struct stop *stop, struct thaw_error *error)
+{
+	pid_t pid = stop->process->remote.pid;
+	char state = task_state(stop, pid);
+
+	if (state == 'T')
+		return failure(
+			error, -EAGAIN,
+			"the program (process %d) is stopped by a signal (SIGSTOP, or Ctrl-Z): "
+			"the next generation is taken when it goes on",
+			(int)pid);
+	/* Of a main thread that has ended there is no such line to be trusted; the handlers are those of all. */
+	if (state && state != 'Z' && !task_signal(stop, pid, "SigCgt:"))
+		return failure(
+			error, PROCESS_EREFUSED,
+			"the program (process %d) has replaced itself by another one (execve), "
+			"which Thaw is not in: start that one with thaw exec",
+			(int)pid);
+	return 0;
+}
+
+/* The threads of the stop before have all left their mailboxes. */
+static int await_left(const struct stop *stop)
+{
+	struct control *control = stop->process->remote.control;
+	uint32_t parked;
+
+	__atomic_store_n(&control->awaited, UINT32_MAX, __ATOMIC_SEQ_CST);
+	while ((parked = __atomic_load_n(&control->parked, __ATOMIC_SEQ_CST))) {
+		remote_futex_wait(&control->parked, parked, ROUND_NS);
+		if (!remote_alive(&stop->process->remote))
+			return -ESRCH;
+		if (clock_monotonic_ns() - stop->began_ns > PATIENCE_NS)
+			return -ETIMEDOUT;
+	}
+	return 0;
+}
+
+/* System calls that threads wait in for long, and that no signal ends. */
+static const char *call_name(long long number)
+{
+	static const struct {
+		long number;
+		const char *name;
+	} names[] = {
+#ifdef SYS_vfork
+		{SYS_vfork, "vfork"},
+#endif
+#ifdef SYS_open
+		{SYS_open, "open"},
+#endif
+		{SYS_clone, "clone"},	     {SYS_clone3, "clone3"},
+		{SYS_read, "read"},	     {SYS_write, "write"},
+		{SYS_openat, "openat"},	     {SYS_close, "close"},
+		{SYS_fsync, "fsync"},	     {SYS_fdatasync, "fdatasync"},
+		{SYS_sync, "sync"},	     {SYS_msync, "msync"},
+		{SYS_pread64, "pread64"},    {SYS_pwrite64, "pwrite64"},
+		{SYS_unlinkat, "unlinkat"},  {SYS_renameat2, "renameat2"},
+		{SYS_ioctl, "ioctl"},	     {SYS_mmap, "mmap"},
+		{SYS_fallocate, "fallocate"}};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
+		if (names[i].number == number)
+			return names[i].name;
+	return NULL;
+}
+
+/* Why nobody waits for that thread any longer. */
+static int describe_missing(const struct stop *stop, struct thaw_error *error)
+{
+	int32_t tid = stop->missing_tid;
+	char name[32] = "", text[256] = "", what[64] = "", *end = NULL;
+	char state = task_state(stop, tid);
+	long long call;
+
+	if (read_task(stop, tid, "comm", name, sizeof(name)) > 0)
+		name[strcspn(name, "\n")] = '\0';
+	read_task(stop, tid, "syscall", text, sizeof(text));
+	call = strtoll(text, &end, 10);
+	if (end == text || call < 0)
+		snprintf(what, sizeof(what), "is in no system call that is known");
+	else if (call_name(call))
+		snprintf(what, sizeof(what), "is in %s(2)", call_name(call));
+	else
+		snprintf(what, sizeof(what), "is in system call %lld", call);
+	return failure(error, -ETIMEDOUT,
+		       "thread %d (%s) of the program does not stop within %d seconds: it %s%s",
+		       (int)tid, name, (int)(PATIENCE_NS / 1000000000), what,
+		       state == 'D' ? ", which no signal interrupts" : "");
+}
+
+static int stop_rounds(struct stop *stop, struct thaw_error *error)
+{
+	unsigned clean = 0;
+	int result;
+
+	do {
+		result = ask_all(stop);
+		if (!remote_alive(&stop->process->remote))
+			return failure(error, -ESRCH, "the program has ended");
+		if (result == -EAGAIN)
+			return failure(
+				error, result,
+				"the program (process %d) is stopped by a signal (SIGSTOP, or "
+				"Ctrl-Z): the next generation is taken when it goes on",
+				(int)stop->process->remote.pid);
+		if (result)
+			return failure(error, result,
+				       "threads of the program cannot be stopped: %s",
+				       strerror(-result));
+		clean = stop->asked || stop->missing ? 0 : clean + 1;
+		if (!clean) {
+			await_parked(stop);
+			find_parked(stop->process);
+		}
+		if (stop->missing && clock_monotonic_ns() - stop->began_ns > PATIENCE_NS)
+			return describe_missing(stop, error);
+	} while (clean < 2);
+	return 0;
+}
+
+/* The main thread first; those that have ended, or never park, are none. */
+static void sort_threads(struct process *process)
+{
+	unsigned kept = 0;
+
+	for (unsigned i = 0; i < process->thread_count; i++)
+		if (process->threads[i].context)
+			process->threads[kept++] = process->threads[i];
+	process->thread_count = kept;
+	for (unsigned i = 1; i < kept; i++)
+		if (process->threads[i].tid == process->remote.pid) {
+			struct thread main = process->threads[i];
+
+			process->threads[i] = process->threads[0];
+			process->threads[0] = main;
+		}
+}
+
+int process_stop(struct process *process, struct thaw_error *error)
+{
+	struct control *control = process->remote.control;
+	struct stop stop = {.process = process, .began_ns = clock_monotonic_ns()};
+	char path[32];
+	int result;
+
+	if (process->stopped)
+		return 0;
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)process->remote.pid);
+	stop.tasks = opendir(path);
+	if (!stop.tasks)
+		return failure(error, errno == ENOENT ? -ESRCH : -errno, "%s: %s", path,
+			       strerror(errno));
+	result = check_process(&stop, error);
+	if (!result && (result = await_left(&stop)))
+		failure(error, result,
+			"threads of the program have not gone on since the last stop: %s",
+			strerror(-result));
+	if (result) {
+		closedir(stop.tasks);
+		return result;
+	}
+	forget_threads(process);
+	__atomic_store_n(&control->taken, 0, __ATOMIC_SEQ_CST);
+	__atomic_add_fetch(&control->stop, 1, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&control->stopping, 1, __ATOMIC_SEQ_CST);
+	process->stopped = true;
+	result = stop_rounds(&stop, error);
+	sort_threads(process);
+	closedir(stop.tasks);
+	if (result)
+		process_continue(process);
+	return result;
+}
+
+void process_continue(struct process *process)
+{
+	struct control *control = process->remote.control;
+	uint32_t taken;
+
+	if (!process->stopped)
+		return;
+	process->stopped = false;
+	__atomic_store_n(&control->stopping, 0, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&control->released, control->stop, __ATOMIC_SEQ_CST);
+	/* Who takes a mailbox from here on sees that before it waits. */
+	taken = __atomic_load_n(&control->taken, __ATOMIC_SEQ_CST);
+	for (unsigned i = 0; i < taken && i < CONTROL_THREADS; i++) {
+		__atomic_store_n(&control->mailboxes[i].state, MAILBOX_FREE, __ATOMIC_SEQ_CST);
+		remote_futex_wake(&control->mailboxes[i].state);
+	}
+}
