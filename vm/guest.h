@@ -31,11 +31,12 @@ struct runtime; /* the owner of a guest: vm/policy */
 /* A state saved in the middle of a turn, or by a bound guest, ends with so many bytes for the policy's MAC of the rest. */
 #define GUEST_MAC_BYTES 32u
 
-struct guest_options {	    /* what a guest has to know of how it was started; outlives it */
-	const char *image;  /* NULL: nothing persists */
-	const char *script; /* absolute path; NULL: a shell, or code from the command line */
-	bool keep_result;   /* the program's variable _ is the last result of an evaluation */
-	bool plain_result;  /* an evaluation that gives a string gives just that */
+struct guest_options {	     /* what a guest has to know of how it was started; outlives it */
+	const char *image;   /* NULL: nothing persists */
+	const char *script;  /* absolute path; NULL: a shell, or code from the command line */
+	bool keep_result;    /* the program's variable _ is the last result of an evaluation */
+	bool plain_result;   /* an evaluation that gives a string gives just that */
+	bool self_contained; /* the image holds also what is in the program's files */
 	bool quiet, verbose;
 	int argument_count;
 	char **arguments;

@@ -35,12 +35,15 @@ struct cli_options {
 	const char *format;	     /* of the output */
 	const char *interval, *sort; /* of thaw top */
 	const char *set;	     /* tunables of the kernel module */
+	const char *name;	     /* of a generation */
+	const char *restart;	     /* when thaw exec continues a program by itself */
 	uint64_t depth, limit;	     /* limits of the output; 0: the command's default */
 	uint64_t count;		     /* how often; 0: until somebody ends it */
 	uint64_t every_ns;
 	struct cli_retention retention;
 	bool print;  /* the code came with -p */
 	bool newest; /* keep only the newest generation */
+	bool self_contained;
 	bool fresh, trust, force, stats, json, quiet, verbose, help, all, pages, once;
 };
 
@@ -116,6 +119,11 @@ struct cli_option {
 	CLI_STATS, {"json", 0, NULL, CLI_FLAG, CLI_FIELD(json), json_help},                \
 		{"quiet", 'q', NULL, CLI_FLAG, CLI_FIELD(quiet), quiet_help}, CLI_VERBOSE, \
 		CLI_HELP
+#define CLI_PREFETCH                                                                                      \
+	{                                                                                                 \
+		"prefetch", 0, "none|working-set|all", CLI_TEXT, CLI_FIELD(prefetch),                     \
+			"read in the background what earlier starts touched first, or all (default none)" \
+	}
 #define CLI_JSON                                                                   \
 	{                                                                          \
 		"json", 0, NULL, CLI_FLAG, CLI_FIELD(json), "write JSON to stdout" \
@@ -138,9 +146,10 @@ struct cli_command {
 	int (*run)(const struct cli_options *options, int count, char **operands);
 };
 
-extern const struct cli_command command_run, command_repl, command_eval, command_check, command_log,
-	command_tag, command_rollback, command_inspect, command_map, command_verify, command_clone,
-	command_compact, command_repair, command_export, command_diff, command_top;
+extern const struct cli_command command_exec, command_checkpoint, command_run, command_repl,
+	command_eval, command_check, command_log, command_tag, command_rollback, command_inspect,
+	command_map, command_verify, command_clone, command_compact, command_repair, command_export,
+	command_diff, command_top;
 
 /* Parse argv (argv[0] is skipped) by the command's table, then run it. Returns an exit code. */
 int cli_dispatch(const struct cli_command *command, int argc, char **argv);
@@ -169,6 +178,8 @@ struct runtime_options cli_runtime_options(const struct cli_options *options);
 int cli_find(const struct thaw_image *image, const char *word, uint64_t *generation);
 /* The same for an image that is not open, for commands that then change it or run from it. */
 int cli_generation(const char *path, const char *word, uint64_t *generation);
+/* The flags of thaw_open() that the argument of --prefetch means. 0, or EXIT_USAGE after printing why. */
+int cli_prefetch(const char *prefetch, unsigned *flags);
 /* Open an image for reading. Returns 0, or an exit code after printing why. */
 int cli_open(const char *path, struct thaw_image **image);
 /*

@@ -327,7 +327,22 @@ struct runtime_options cli_runtime_options(const struct cli_options *options)
 		.every_ns = options->every_ns,
 		.quiet = options->quiet,
 		.verbose = options->verbose,
+		.self_contained = options->self_contained,
 	};
+}
+
+int cli_prefetch(const char *prefetch, unsigned *flags)
+{
+	if (!prefetch || !strcmp(prefetch, "none"))
+		*flags = 0;
+	else if (!strcmp(prefetch, "working-set"))
+		*flags = THAW_PREFETCH_WORKING_SET;
+	else if (!strcmp(prefetch, "all"))
+		*flags = THAW_PREFETCH_WORKING_SET | THAW_PREFETCH;
+	else
+		return cli_fail(EXIT_USAGE, "--prefetch is none, working-set or all, not '%s'",
+				prefetch);
+	return 0;
 }
 
 int cli_open(const char *path, struct thaw_image **image)

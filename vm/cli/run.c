@@ -36,20 +36,6 @@ static void absolute_path(const char *path, char *absolute, size_t room)
 		snprintf(absolute, room, "%s/%s", directory, path);
 }
 
-static int take_prefetch(const char *prefetch, unsigned *flags)
-{
-	if (!prefetch || !strcmp(prefetch, "none"))
-		*flags = 0;
-	else if (!strcmp(prefetch, "working-set"))
-		*flags = THAW_PREFETCH_WORKING_SET;
-	else if (!strcmp(prefetch, "all"))
-		*flags = THAW_PREFETCH_WORKING_SET | THAW_PREFETCH;
-	else
-		return cli_fail(EXIT_USAGE, "--prefetch is none, working-set or all, not '%s'",
-				prefetch);
-	return 0;
-}
-
 static int run(const struct cli_options *options, int count, char **operands)
 {
 	struct runtime_options runtime_options = cli_runtime_options(options);
@@ -58,7 +44,7 @@ static int run(const struct cli_options *options, int count, char **operands)
 	struct thaw_error error = {0};
 	int code;
 
-	if (take_prefetch(options->prefetch, &runtime_options.prefetch))
+	if (cli_prefetch(options->prefetch, &runtime_options.prefetch))
 		return EXIT_USAGE;
 	absolute_path(operands[0], script, sizeof(script));
 	image_beside(operands[0], image, sizeof(image));
@@ -99,8 +85,7 @@ static const struct cli_option run_options[] = {
 	CLI_RUN_FROM("the image (default: beside the script, FILE.thaw)",
 		     "checkpoint this often (default 1s; 0: only on request and at the end)",
 		     "continue"),
-	{"prefetch", 0, "none|working-set|all", CLI_TEXT, CLI_FIELD(prefetch),
-	 "read in the background what earlier starts touched first, or all (default none)"},
+	CLI_PREFETCH,
 	CLI_RUN_TELL("the same as one JSON object", "no notes on stderr, only errors"),
 	{0},
 };

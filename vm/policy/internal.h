@@ -36,6 +36,7 @@ struct ending {	    /* owner.c, ending.c: how the program ends */
 	int exit_request;  /* exit() was called with this code */
 	unsigned uncaught; /* exceptions that nobody caught and a shell went on from */
 	int stop_signal;   /* ended by it */
+	int killed;	   /* ... as a process is: owner_killed() */
 };
 
 struct checkpoints {	    /* checkpoints.c */

@@ -84,6 +84,7 @@ void owner_killed(struct runtime *rt, int signo)
 		return;
 	checkpoints_complete(rt); /* what was captured before is whole */
 	failures_killed(rt, signo);
+	rt->ending.killed = signo;
 	runtime_end(rt, 128 + signo, false);
 }
 

@@ -341,6 +341,7 @@ int runtime_open(const struct runtime_options *options, struct runtime **runtime
 		.script = options->script,
 		.keep_result = options->keep_result,
 		.plain_result = options->plain_result,
+		.self_contained = options->self_contained,
 		.quiet = options->quiet,
 		.verbose = options->verbose,
 		.argument_count = options->argument_count,
@@ -424,6 +425,11 @@ bool runtime_left_threads(void)
 bool runtime_restored(const struct runtime *rt)
 {
 	return rt->restored;
+}
+
+int runtime_killed(const struct runtime *rt)
+{
+	return rt->ending.killed;
 }
 
 bool runtime_trapped(const struct runtime *rt)

@@ -42,9 +42,10 @@ struct runtime_options {
 	unsigned thinning_count;
 	uint64_t every_ns; /* checkpoint interval; 0: only on request and at exit */
 	unsigned prefetch; /* THAW_PREFETCH_WORKING_SET, THAW_PREFETCH */
-	bool trust;   /* continue in the middle of a turn without asking whose work the image is */
-	bool quiet;   /* no notes on stderr; errors are still printed */
-	bool verbose; /* a line on stderr for each generation and restore */
+	bool trust; /* continue in the middle of a turn without asking whose work the image is */
+	bool self_contained; /* a process: its files' pages are in the image, too */
+	bool quiet;	     /* no notes on stderr; errors are still printed */
+	bool verbose;	     /* a line on stderr for each generation and restore */
 	bool interactive; /* repl: SIGINT interrupts the running script instead of ending the program */
 	bool plain_result; /* -p: runtime_eval() gives a string as it is, as console.log would */
 	bool asks;	   /* -p on an image: its program does not go on, see runtime_eval() */
@@ -78,6 +79,10 @@ bool runtime_left_threads(void);
 
 /* Did it come out of an image (then the main module must not be loaded again)? */
 bool runtime_restored(const struct runtime *runtime);
+/* The signal that ended it, if it is a process and was ended by one; 0: it was not. */
+int runtime_killed(const struct runtime *runtime);
+/* Has SIGINT, SIGTERM, SIGHUP or SIGQUIT come, also if the program was left to answer it? */
+bool runtime_asked_to_end(void);
 /* Did the sandbox stop it? Then its heap is not sound any more, and nothing may be asked of it. */
 bool runtime_trapped(const struct runtime *runtime);
 /* Which engines this build has, as images name them: 0 and up; NULL: no more. */

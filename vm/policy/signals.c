@@ -33,7 +33,7 @@ static const int passed[] = {SIGQUIT, SIGUSR1, SIGTSTP, SIGTTIN, SIGTTOU, SIGCON
 
 /* Whom to wake. Written with the signals blocked by nobody, before and after use. */
 static struct runtime *volatile runtime_signalled;
-static volatile sig_atomic_t stop, interrupted, checkpoint_wanted;
+static volatile sig_atomic_t stop, interrupted, checkpoint_wanted, asked_to_end;
 static volatile sig_atomic_t last_second; /* the alarm below is set */
 
 static bool begun; /* the process is ours: handlers stay until its end */
@@ -63,6 +63,8 @@ static void on_signal(int signo, siginfo_t *info, void *context)
 	int saved = errno;
 
 	(void)context;
+	if (signo == SIGINT || signo == SIGTERM || signo == SIGHUP || signo == SIGQUIT)
+		asked_to_end = 1;
 	if (rt && rt->type->signalled && signo != SIGXCPU)
 		rt->type->signalled(rt->guest, signo, info);
 	else if (signo == SIGUSR2)
@@ -159,6 +161,11 @@ void signals_close(struct runtime *rt)
 		sigaction(passed[i], &passed_before[i], NULL);
 	sigaction(SIGPIPE, &pipe_before, NULL);
 	sigaction(SIGXFSZ, &size_before, NULL);
+}
+
+bool runtime_asked_to_end(void)
+{
+	return asked_to_end;
 }
 
 int signals_stop(void)

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * exec.c - thaw exec: any program, whose whole process survives: started if there is no image of it, continued from the
+ * image if there is; and with --restart continued again whenever it crashes.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "cli.h"
+#include "process/process.h"
+
+/* So often in a row without a new generation: it will not get any further. */
+#define CRASHES_MAX 3u
+#define WAIT_FIRST_S 1u
+#define WAIT_MOST_S 60u
+
+enum restart { RESTART_NEVER, RESTART_ON_FAILURE, RESTART_ALWAYS };
+
+static int take_restart(const char *word, enum restart *restart)
+{
+	*restart = RESTART_NEVER;
+	if (!word || !strcmp(word, "never"))
+		return 0;
+	if (!strcmp(word, "on-failure"))
+		*restart = RESTART_ON_FAILURE;
+	else if (!strcmp(word, "always"))
+		*restart = RESTART_ALWAYS;
+	else
+		return cli_fail(EXIT_USAGE, "--restart is never, on-failure or always, not '%s'",
+				word);
+	return 0;
+}
+
+/* What one start came to. */
+struct life {
+	int code;
+	int killed;    /* the signal that ended it; 0: it ended by itself, or was never there */
+	bool finished; /* it ended by itself */
+	bool got_on;   /* a generation became durable */
+};
+
+static struct life live(const struct cli_options *options, const struct runtime_options *how,
+			bool tell_image)
+{
+	struct life life = {0};
+	struct thaw_error error = {0};
+	struct runtime_stats stats;
+	struct runtime *runtime;
+
+	life.code = runtime_open(how, &runtime, &error);
+	if (life.code) {
+		life.code = cli_fail_error(&error, life.code);
+		return life;
+	}
+	if (tell_image && !runtime_restored(runtime))
+		fprintf(stderr, "thaw: its image is %s\n", how->image);
+	life.code = runtime_restored(runtime) ? 0 : runtime_start(runtime);
+	if (!life.code)
+		life.code = runtime_run(runtime);
+	life.killed = runtime_killed(runtime);
+	runtime_stats(runtime, &stats);
+	life.got_on = stats.heap.checkpoints > 0;
+	life.finished = !life.killed;
+	cli_stats(runtime, options);
+	runtime_close(runtime);
+	return life;
+}
+
+static bool goes_on(enum restart restart, const struct life *life)
+{
+	if (runtime_asked_to_end())
+		return false;
+	return restart != RESTART_NEVER &&
+	       (life->killed || (restart == RESTART_ALWAYS && life->finished));
+}
+
+static int keep_alive(const struct cli_options *options, struct runtime_options *how,
+		      enum restart restart, bool tell_image)
+{
+	unsigned wait_s = WAIT_FIRST_S, crashes = 0;
+	struct life life = live(options, how, tell_image);
+
+	while (goes_on(restart, &life)) {
+		wait_s = life.got_on ? WAIT_FIRST_S : wait_s;
+		crashes = life.got_on || !life.killed ? 0 : crashes + 1;
+		if (crashes >= CRASHES_MAX)
+			return cli_fail(
+				life.code,
+				"it crashed %u times in a row without a new generation, and is not started again",
+				crashes);
+		if (!options->quiet)
+			fprintf(stderr, "thaw: it %s in %u s\n",
+				life.killed ? "goes on" : "starts anew", wait_s);
+		nanosleep(&(struct timespec){.tv_sec = wait_s}, NULL);
+		if (runtime_asked_to_end())
+			break;
+		wait_s = 2 * wait_s < WAIT_MOST_S ? 2 * wait_s : WAIT_MOST_S;
+		how->fresh = !life.killed; /* it has finished: from the beginning */
+		how->generation = 0;
+		life = live(options, how, false);
+	}
+	return life.code;
+}
+
+static int exec(const struct cli_options *options, int count, char **operands)
+{
+	struct runtime_options how = cli_runtime_options(options);
+	enum restart restart;
+	char *image = NULL;
+	int code = take_restart(options->restart, &restart);
+
+	if (!code)
+		code = cli_prefetch(options->prefetch, &how.prefetch);
+	if (code)
+		return code;
+	if (!count && !how.image)
+		return cli_fail(
+			EXIT_USAGE,
+			"which program? Name a command, or the image that holds one with --image");
+	if (!how.image) {
+		image = program_default_image(count, operands);
+		if (!image)
+			return cli_fail(EXIT_IO, "out of memory");
+		how.image = image;
+	}
+	how.guest = &process_guest;
+	how.own = !options->trust; /* what it holds runs as this user */
+	how.must_exist = !count;
+	how.script = count ? operands[0] : how.image;
+	how.argument_count = count;
+	how.arguments = operands;
+	code = cli_at(options, &how);
+	if (!code)
+		code = keep_alive(options, &how, restart, image && !options->quiet);
+	free(image);
+	return code;
+}
+
+static const struct cli_option exec_options[] = {
+	CLI_RUN_FROM("the image (default: the script's or the program's name, with .thaw)",
+		     "checkpoint this often (default 1s; 0: only on request)", "continue"),
+	CLI_PREFETCH,
+	{"restart", 0, "never|on-failure|always", CLI_TEXT, CLI_FIELD(restart),
+	 "continue it at once after a crash; always: start it anew after its end, too (default never)"},
+	{"self-contained", 0, NULL, CLI_FLAG, CLI_FIELD(self_contained),
+	 "keep the pages of the program's and its libraries' files in the image, too"},
+	CLI_RUN_TELL("the same as one JSON object", "no notes on stderr, only errors"),
+	{0},
+};
+
+const struct cli_command command_exec = {
+	.name = "exec",
+	.synopsis = "[options] PROGRAM [arguments]",
+	.summary = "run any program, or continue its process where its image stopped",
+	.description =
+		"Runs PROGRAM (found as a shell finds it) unchanged. Its whole process is checkpointed into an image while it\n"
+		"runs: memory, stacks, threads, timers, descriptors. After kill -9, a crash or a reboot the same command\n"
+		"continues it from the last generation that became durable. Files that it wrote are not rolled back, and\n"
+		"connections are found broken, as after a network failure.\n"
+		"Signals, the terminal and the standard streams are the program's; so is its exit code, or 128 and the number of\n"
+		"the signal that ended it. A program that has ended by itself is finished: --fresh starts it anew.\n"
+		"What stands in an image runs as native code: it carries a MAC under your key (thaw(1), THAW_KEY), and another\n"
+		"user's is refused. An image of another command, another build of the program or its libraries, or of a\n"
+		"processor that could more is refused, too. Statically linked and setuid programs cannot be run this way.\n"
+		"Without PROGRAM, whatever --image holds goes on.",
+	.examples =
+		"  thaw exec node server.js                     its image is server.thaw\n"
+		"  thaw exec --every 200ms python3 train.py     lose at most a fifth of a second\n"
+		"  thaw exec --restart on-failure redis-server  crash, and be there again\n"
+		"  thaw exec --at 41 node server.js             go back to generation 41, or --at NAME (thaw tag)\n"
+		"  thaw checkpoint server.thaw                  a generation now, from another terminal\n",
+	.options = exec_options,
+	.operands_min = 0,
+	.operands_max = 1000000,
+	.passes_on = true,
+	.run = exec,
+};

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * attach.c - the memory of a guest becomes its heap's: the userfaultfd that the guest makes for itself, and what the
+ * library needs to read and write it.
+ *
+ * Called by guest.c and continue.c while the guest is parked. Owner's thread.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <stdio.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+
+#include "base/failure.h"
+#include "process/guest_state.h"
+
+static int read_guest(void *arg, uint64_t address, void *to, size_t bytes)
+{
+	return remote_read(arg, address, to, bytes);
+}
+
+static int write_guest(void *arg, uint64_t address, const void *from, size_t bytes)
+{
+	return remote_write(arg, address, from, bytes);
+}
+
+/* UFFDIO_API, and the number of the duplicate that the guest keeps: beside our socket, out of the program's way. */
+static int64_t prepare_userfaultfd(struct remote *remote, int64_t fd, uint64_t features)
+{
+	struct uffdio_api api = {.api = UFFD_API, .features = features};
+	uint64_t least =
+		(uint64_t)(remote->control->socket > 16 ? remote->control->socket - 15 : 0);
+	uint64_t argument = remote_copy(remote, &api, sizeof(api));
+	int64_t kept =
+		remote_call(remote, 0, __NR_ioctl, (uint64_t)fd, UFFDIO_API, argument, 0, 0, 0);
+
+	if (kept >= 0)
+		kept = remote_call(remote, 0, __NR_fcntl, (uint64_t)fd, F_DUPFD_CLOEXEC, least, 0,
+				   0, 0);
+	remote_call(remote, 0, __NR_close, (uint64_t)fd, 0, 0, 0, 0, 0);
+	return kept;
+}
+
+/*
+ * The guest's userfaultfd, and here its duplicate; -1 where there can be none: the library then has slower ways. What
+ * the guest keeps makes a missing page stay missing, were we to die before it: it never reads as zero.
+ */
+static int make_userfaultfd(struct process_guest *own, int *kept)
+{
+	struct remote *remote = &own->process.remote;
+	uint64_t features;
+	int64_t fd;
+	int flags, here;
+
+	*kept = -1;
+	if (!thaw_process_userfaultfd(own->heap, &flags, &features))
+		return -1;
+	fd = remote_call(remote, 0, __NR_userfaultfd, (uint64_t)flags, 0, 0, 0, 0, 0);
+	if (fd >= 0)
+		fd = prepare_userfaultfd(remote, fd, features);
+	here = fd >= 0 ? remote_take_fd(remote, 0, (int)fd) : (int)fd;
+	remote_forget(remote);
+	if (here < 0) {
+		if (own->options->verbose)
+			owner_tell(
+				own->guest.owner,
+				"thaw: the program can have no userfaultfd (%s): its memory is loaded at once\n",
+				strerror(-here));
+		return -1;
+	}
+	*kept = (int)fd;
+	return here;
+}
+
+int guest_attach(struct process_guest *own, const struct thaw_range *ranges, size_t count,
+		 struct thaw_error *error)
+{
+	struct thaw_process process = {
+		.pid = own->process.remote.pid,
+		.read = read_guest,
+		.write = write_guest,
+		.arg = &own->process.remote,
+	};
+	int32_t kept;
+	int code;
+
+	process.userfaultfd = make_userfaultfd(own, &kept);
+	code = thaw_process_attach(own->heap, &process, ranges, count, error);
+	if (!code && !count) {
+		code = remote_write(&own->process.remote,
+				    own->process.stub + offsetof(struct stub_memory, uffd), &kept,
+				    sizeof(kept));
+		if (code)
+			failure(error, code, "cannot write into the program: %s",
+				thaw_strerror(code));
+	}
+	own->kept_userfaultfd = kept;
+	return code;
+}

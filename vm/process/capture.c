@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * capture.c - a generation of a guest that is a process: all of its threads stop, what the kernel knows of it is read,
+ * the library is told which memory it has, and it goes on once that was captured too.
+ *
+ * save() and captured() of guest.h. Owner's thread. Must never let the program go on between the two, nor stay
+ * stopped after them, whatever fails.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/failure.h"
+#include "process/guest_state.h"
+
+/* The processor time of all threads of the guest, dead ones too. */
+uint64_t guest_cpu_ns(const struct process_guest *own)
+{
+	struct timespec used;
+	clockid_t clock;
+
+	if (clock_getcpuclockid(own->process.remote.pid, &clock) || clock_gettime(clock, &used))
+		return 0;
+	return (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec;
+}
+
+/* In an order that is the same each time, the main thread first: an idle program's state is the same each time. */
+static int compare_threads(const void *a, const void *b)
+{
+	const struct thread *left = a, *right = b;
+
+	return left->tid < right->tid ? -1 : left->tid > right->tid;
+}
+
+/* All but the memory and the clocks. `state` has what process_state_free() frees. */
+static int collect(struct process_guest *own, struct process_state *state, struct thaw_error *error)
+{
+	struct process *process = &own->process;
+	int code = interrupted_restart(process, error);
+
+	if (process->thread_count > 2)
+		qsort(process->threads + 1, process->thread_count - 1, sizeof(*process->threads),
+		      compare_threads);
+	if (!code)
+		code = mappings_capture(process, &state->mappings, error);
+	if (!code)
+		code = threads_capture(process, error);
+	if (!code)
+		code = kernel_facts_capture(process, &state->kernel, error);
+	if (!code)
+		code = identity_capture(process, &state->mappings, &own->state.identity, error);
+	if (!code)
+		code = descriptors_capture(process, &state->descriptors, error);
+	return code;
+}
+
+/* Encode with these clocks; the rest of the state is borrowed from where it is. */
+static int encode(const struct process_guest *own, const struct process_state *state,
+		  const struct clocks *clocks, void **data, size_t *bytes)
+{
+	struct process_state whole = *state;
+
+	whole.arguments = own->state.arguments;
+	whole.argument_count = own->state.argument_count;
+	whole.identity = own->state.identity;
+	whole.restores = own->guest.common.restores;
+	whole.stub = own->process.stub;
+	whole.threads = own->process.threads;
+	whole.thread_count = own->process.thread_count;
+	whole.clocks = *clocks;
+	return process_state_encode(&whole, data, bytes);
+}
+
+/*
+ * Clocks go on while nothing runs. That is no reason for a generation: where all else is as it was captured last, the
+ * state is the same to the byte, and the library finds that nothing has changed.
+ */
+static int encode_with_clocks(struct process_guest *own, const struct process_state *state,
+			      void **data, size_t *bytes, struct thaw_error *error)
+{
+	struct clocks clocks = {0};
+	int code = 0;
+
+	if (own->captured) {
+		code = encode(own, state, &own->state.clocks, data, bytes);
+		if (!code && *bytes == own->captured_bytes && !memcmp(*data, own->captured, *bytes))
+			return 0;
+		if (!code)
+			free(*data);
+		*data = NULL;
+	}
+	code = clocks_capture(&own->process, &state->mappings, &clocks, error);
+	if (!code) {
+		clocks_free(&own->state.clocks);
+		own->state.clocks = clocks;
+		code = encode(own, state, &own->state.clocks, data, bytes);
+	}
+	return code;
+}
+
+static int tell_ranges(struct process_guest *own, const struct process_state *state,
+		       struct thaw_error *error)
+{
+	struct thaw_range *ranges;
+	size_t count;
+	int code = mappings_ranges(&state->mappings, &ranges, &count);
+
+	if (code)
+		return code;
+	code = thaw_process_ranges(own->heap, ranges, count, error);
+	free(ranges);
+	return code;
+}
+
+static int capture(struct process_guest *own, void **data, size_t *bytes, struct thaw_error *error)
+{
+	struct process_state state = {0};
+	int code = process_stop(&own->process, error);
+
+	if (!code)
+		code = collect(own, &state, error);
+	if (!code)
+		code = encode_with_clocks(own, &state, data, bytes, error);
+	if (!code)
+		code = tell_ranges(own, &state, error);
+	process_state_free(&state);
+	return code;
+}
+
+/* A program that has ended: what it ended with. */
+static int encode_end(struct process_guest *own, void **data, size_t *bytes)
+{
+	struct process_state state = {
+		.arguments = own->state.arguments,
+		.argument_count = own->state.argument_count,
+		.finished = true,
+		.exit_code = own->guest.common.exit_code,
+		.restores = own->guest.common.restores,
+	};
+
+	return process_state_encode(&state, data, bytes);
+}
+
+/* With room for the MAC behind it. The state without it is kept, to compare the next with. */
+static void *finish(struct process_guest *own, void *data, size_t *bytes)
+{
+	uint8_t *with_mac = malloc(*bytes + GUEST_MAC_BYTES);
+
+	if (with_mac) {
+		memcpy(with_mac, data, *bytes);
+		memset(with_mac + *bytes, 0, GUEST_MAC_BYTES);
+	}
+	free(own->captured);
+	own->captured = data;
+	own->captured_bytes = *bytes;
+	*bytes += GUEST_MAC_BYTES;
+	return with_mac;
+}
+
+void *guest_save(struct guest *guest, bool changed, size_t *bytes, struct thaw_error *error)
+{
+	struct process_guest *own = process_of(guest);
+	void *data = NULL;
+	int code;
+
+	(void)changed;
+	*error = (struct thaw_error){0};
+	if (guest->common.finished)
+		code = encode_end(own, &data, bytes);
+	else if (own->alive)
+		code = capture(own, &data, bytes, error);
+	else
+		code = failure(error, -ESRCH, "the program has ended");
+	if (!code)
+		return finish(own, data, bytes);
+	free(data);
+	if (!error->code && code != -ENOMEM)
+		failure(error, code, "%s", thaw_strerror(code));
+	return NULL;
+}
+
+void guest_captured(struct guest *guest, int code)
+{
+	struct process_guest *own = process_of(guest);
+
+	if (code) { /* the next is compared with none: the library may have forgotten this one */
+		free(own->captured);
+		own->captured = NULL;
+	}
+	remote_forget(&own->process.remote);
+	if (!own->alive || !own->process.stopped)
+		return;
+	own->cpu_ns = guest_cpu_ns(own);
+	process_continue(&own->process);
+}

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * continue.c - a process that goes on where a generation was captured: the restorer becomes it, part by part, while its
+ * pages arrive behind.
+ *
+ * Called by guest.c. Owner's thread. Nothing of the program runs before guest_resume(); whatever fails, the process is
+ * thrown away whole.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/failure.h"
+#include "process/guest_state.h"
+
+/* What of the stub's memory is told at a restore: all before the scratch, which the parked threads' calls use. */
+#define STUB_BYTES offsetof(struct stub_memory, scratch)
+
+/* ---- Memory */
+
+static int make_memory(struct process_guest *own, struct thaw_error *error)
+{
+	struct process_state *state = &own->state;
+	struct thaw_range *ranges = NULL;
+	size_t count = 0;
+	int code = mappings_restore(&own->process, &state->mappings, &state->clocks, true, error);
+
+	if (!code && mappings_ranges(&state->mappings, &ranges, &count))
+		code = failure(error, -ENOMEM, "no memory for the list of the program's memory");
+	if (!code)
+		code = guest_attach(own, ranges, count, error);
+	free(ranges);
+	return code ? code : mappings_protect(&own->process, &state->mappings, error);
+}
+
+/* ---- The stub's memory, by copies that the guest makes itself: pages that are not there yet come to it in any case */
+
+static int copy_stub(struct process_guest *own, struct stub_memory *memory, bool back,
+		     struct thaw_error *error)
+{
+	struct remote *remote = &own->process.remote;
+	void *here;
+	uint64_t room = remote_room(remote, STUB_BYTES, &here);
+	int64_t code;
+
+	if (!room)
+		return failure(error, -ENOMEM, "no room for the stub's memory");
+	if (back)
+		memcpy(here, memory, STUB_BYTES);
+	code = remote_call(remote, 0, CALL_COPY, back ? own->process.stub : room,
+			   back ? room : own->process.stub, STUB_BYTES, 0, 0, 0);
+	if (!back)
+		memcpy(memory, here, STUB_BYTES);
+	remote_forget(remote);
+	return code < 0 ? failure(error, (int)code, "cannot reach the stub's memory at 0x%llx: %s",
+				  (unsigned long long)own->process.stub, thaw_strerror((int)code))
+			: 0;
+}
+
+/* Those of the process before are gone with it, as if they had been killed. */
+static void note_children(const struct kernel_facts *kernel, struct stub_memory *memory)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < memory->child_count && i < STUB_CHILDREN; i++)
+		if (!memory->children[i].waited)
+			memory->children[count++] = memory->children[i];
+	for (unsigned i = 0; i < kernel->child_count && count < STUB_CHILDREN; i++)
+		memory->children[count++] = (struct stub_child){.pid = kernel->children[i]};
+	memory->child_count = count;
+}
+
+static int update_stub(struct process_guest *own, struct thaw_error *error)
+{
+	struct stub_memory *memory = calloc(1, sizeof(*memory));
+	int code;
+
+	if (!memory)
+		return failure(error, -ENOMEM, "out of memory");
+	code = copy_stub(own, memory, false, error);
+	if (!code) {
+		memory->restored++;
+		memory->generation = thaw_opened(own->heap)->number;
+		memory->socket = own->process.remote.control->socket;
+		memory->uffd = own->kept_userfaultfd;
+		threads_fill_tids(&own->process, memory);
+		note_children(&own->state.kernel, memory);
+		code = copy_stub(own, memory, true, error);
+	}
+	free(memory);
+	return code;
+}
+
+/* ---- */
+
+int guest_continue(struct process_guest *own, struct thaw_error *error)
+{
+	struct process_state *state = &own->state;
+	struct process *process = &own->process;
+	int code = identity_check(state->identity, &state->mappings, error);
+
+	if (!code)
+		code = clocks_prepare(&state->clocks, error);
+	if (!code)
+		code = process_spawn_restorer(process, state->kernel.pid, error);
+	if (code)
+		return code;
+	own->alive = true;
+	process->stub = state->stub;
+	code = make_memory(own, error);
+	if (!code)
+		code = kernel_facts_restore(process, &state->kernel, error);
+	if (!code)
+		code = descriptors_restore(process, state->descriptors, error);
+	if (!code)
+		code = mappings_close_objects(process, error);
+	if (!code)
+		code = threads_restore(process, state, error);
+	return code ? code : update_stub(own, error);
+}
+
+int guest_resume(struct process_guest *own, struct thaw_error *error)
+{
+	int code = threads_resume(&own->process, error);
+
+	if (!code && own->state.kernel.child_count)
+		syscall(__NR_pidfd_send_signal, own->process.remote.pidfd, SIGCHLD, NULL, 0);
+	return code;
+}

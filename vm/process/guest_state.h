@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * guest_state.h - what the files of the guest itself share: guest.c (its life), capture.c, continue.c, attach.c,
+ * requests.c. Owner's thread, but for guest_signalled() and guest_wake().
+ */
+#ifndef VM_PROCESS_GUEST_STATE_H
+#define VM_PROCESS_GUEST_STATE_H
+
+#include <signal.h>
+
+#include "guest.h"
+#include "process/process.h"
+#include "process/requests.h"
+
+struct process_guest {
+	struct guest guest; /* first */
+	const struct guest_options *options;
+	struct thaw *heap;
+	struct process process;
+	/*
+	 * Of the generation that was opened, until the guest goes on; then of the newest capture, as far as the next
+	 * one needs it (arguments, stub, identity, clocks, restores).
+	 */
+	struct process_state state;
+	bool alive;	      /* there is a process, which is not known to have ended */
+	bool job_stopped;     /* by a signal */
+	int wake_fd;	      /* eventfd */
+	int kept_userfaultfd; /* its number in the guest, which keeps missing pages missing; -1: none */
+	uint64_t cpu_ns;      /* what it had used when it was captured last */
+	/* The newest captured state, without its MAC; malloc'ed. */
+	void *captured;
+	size_t captured_bytes;
+	struct requests requests;
+};
+
+static inline struct process_guest *process_of(struct guest *guest)
+{
+	return (struct process_guest *)guest;
+}
+
+/* ---- attach.c */
+
+/* The heap's process, with what its generation had in `ranges`; it is stopped, or the restorer. */
+int guest_attach(struct process_guest *own, const struct thaw_range *ranges, size_t count,
+		 struct thaw_error *error);
+
+/* ---- capture.c: save() and captured() of guest.h */
+
+/* Processor time that the guest has used. */
+uint64_t guest_cpu_ns(const struct process_guest *own);
+
+void *guest_save(struct guest *guest, bool changed, size_t *bytes, struct thaw_error *error);
+void guest_captured(struct guest *guest, int code);
+
+/* ---- continue.c */
+
+/* A process of the opened generation, parked where it was captured. */
+int guest_continue(struct process_guest *own, struct thaw_error *error);
+/* It goes on. */
+int guest_resume(struct process_guest *own, struct thaw_error *error);
+
+#endif
