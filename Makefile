@@ -130,6 +130,7 @@ install-built:
 	install -Dm755 $(BUILD)/libthaw.so $(DESTDIR)$(PREFIX)/lib/libthaw.so.0
 	ln -sf libthaw.so.0 $(DESTDIR)$(PREFIX)/lib/libthaw.so
 	install -Dm644 uffd/thaw.h $(DESTDIR)$(PREFIX)/include/thaw.h
+	install -Dm644 uffd/thaw_process.h $(DESTDIR)$(PREFIX)/include/thaw_process.h
 	install -dm755 $(DESTDIR)$(PREFIX)/lib/pkgconfig
 	sed 's,@PREFIX@,$(PREFIX),; s,@VERSION@,$(VERSION),' uffd/thaw.pc.in >$(DESTDIR)$(PREFIX)/lib/pkgconfig/thaw.pc
 	install -Dm644 vm/js/api/thaw.d.ts $(DESTDIR)$(PREFIX)/share/thaw/thaw.d.ts

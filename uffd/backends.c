@@ -9,6 +9,7 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +21,7 @@
 
 static const char *const delivery_names[] = {"kmod", "userfaultfd", "user-mode", "sigsegv",
 					     "eager"};
-static const char *const tracker_names[] = {"kmod", "wp-async", "wp-sync", "mprotect"};
+static const char *const tracker_names[] = {"kmod", "wp-async", "wp-sync", "mprotect", "hashed"};
 static const char *const backing_names[] = {"kmod", "anonymous", "memfd"};
 static const char *const reader_names[] = {"io_uring", "threads"};
 
@@ -147,8 +148,8 @@ static int read_wishes(struct wishes *wishes, struct thaw_error *error)
 		code = read_wish(&wishes->delivery, "THAW_DELIVERY", delivery_names,
 				 COUNT(delivery_names), error);
 	if (!code)
-		code = read_wish(&wishes->tracker, "THAW_TRACKER", tracker_names,
-				 COUNT(tracker_names), error);
+		code = read_wish(&wishes->tracker, "THAW_TRACKER", tracker_names, TRACKER_HASHED,
+				 error);
 	if (!code)
 		code = read_wish(&wishes->backing, "THAW_BACKING", backing_names,
 				 COUNT(backing_names), error);
@@ -372,4 +373,131 @@ int probe_choose(struct backends *backends, struct thaw_error *error)
 				   : !delivery_without_uffd(backends->delivery) &&
 					     probe_has_features(UFFD_FEATURE_POISON);
 	return code;
+}
+
+/* ---- the memory of another process ---- */
+
+static int read_process_wishes(struct wishes *wishes, struct thaw_error *error)
+{
+	static const char *const deliveries[] = {"userfaultfd", "eager"};
+	static const char *const trackers[] = {"wp-async", "hashed"};
+	int code = probe_check_denials(error);
+
+	*wishes = (struct wishes){.backing = ANY};
+	if (!code)
+		code = read_wish(&wishes->delivery, "THAW_DELIVERY", deliveries, COUNT(deliveries),
+				 error);
+	if (!code)
+		code = read_wish(&wishes->tracker, "THAW_TRACKER", trackers, COUNT(trackers),
+				 error);
+	if (!code)
+		code = read_wish(&wishes->reader, "THAW_READER", reader_names, COUNT(reader_names),
+				 error);
+	if (code)
+		return code;
+	if (wishes->delivery != ANY)
+		wishes->delivery = wishes->delivery ? DELIVERY_EAGER : DELIVERY_UFFD;
+	if (wishes->tracker != ANY)
+		wishes->tracker = wishes->tracker ? TRACKER_HASHED : TRACKER_WP_ASYNC;
+	if (wishes->delivery == DELIVERY_UFFD && wishes->tracker == TRACKER_HASHED)
+		return error_set(error, -EINVAL,
+				 "THAW_DELIVERY=userfaultfd contradicts THAW_TRACKER=hashed, which "
+				 "cannot tell a page that has not arrived from one that is gone");
+	return 0;
+}
+
+/* 0; or the -errno of what lazy delivery lacks, in words. */
+static int process_delivery_lacks(char *why, size_t bytes)
+{
+	int code = probe_ask(ASK_PRIVILEGED);
+	char text[120];
+
+	if (code) {
+		probe_explain(ASK_PRIVILEGED, code, text, sizeof(text));
+		snprintf(why, bytes, "userfaultfd serves no system calls (%s)", text);
+		return code;
+	}
+	code = probe_try_features(UFFD_FEATURE_EVENT_FORK);
+	if (code)
+		snprintf(why, bytes,
+			 "userfaultfd does not tell of forks (%s: it takes CAP_SYS_PTRACE)",
+			 strerrorname_np(-code));
+	return code;
+}
+
+/* 0; or the -errno of what tracking by userfaultfd lacks, in words. */
+static int process_tracker_lacks(char *why, size_t bytes)
+{
+	int code = probe_ask(ASK_PRIVILEGED);
+	char text[120];
+
+	if (code && !errno_is_transient(code))
+		code = probe_ask(ASK_USER_MODE);
+	if (code) {
+		probe_explain(ASK_USER_MODE, code, text, sizeof(text));
+		snprintf(why, bytes, "userfaultfd is not available (%s)", text);
+		return code;
+	}
+	code = probe_wp_async_lacks();
+	if (code)
+		snprintf(why, bytes,
+			 "this kernel lacks WP_ASYNC or PAGEMAP_SCAN (Linux " WP_ASYNC_SINCE ")");
+	return code;
+}
+
+int probe_choose_process(struct backends *backends, struct thaw_error *error)
+{
+	char no_delivery[200] = "", no_tracker[200] = "";
+	int delivery = 0, tracker = 0, code;
+	struct wishes wishes;
+
+	*backends = (struct backends){.delivery = DELIVERY_UFFD,
+				      .backing = BACKING_ANONYMOUS,
+				      .tracker = TRACKER_WP_ASYNC};
+	code = read_process_wishes(&wishes, error);
+	if (code)
+		return code;
+	if (wishes.tracker != TRACKER_HASHED)
+		tracker = process_tracker_lacks(no_tracker, sizeof(no_tracker));
+	if (wishes.delivery != DELIVERY_EAGER && wishes.tracker != TRACKER_HASHED && !tracker)
+		delivery = process_delivery_lacks(no_delivery, sizeof(no_delivery));
+	if (errno_is_transient(tracker) || errno_is_transient(delivery))
+		return error_set(error, tracker ? tracker : delivery,
+				 "cannot ask the kernel for a userfaultfd: %s (see ulimit -n)",
+				 thaw_strerror(tracker ? tracker : delivery));
+	if (tracker && (wishes.tracker == TRACKER_WP_ASYNC || wishes.delivery == DELIVERY_UFFD))
+		return error_set(error, THAW_EKERNEL, "THAW_%s, but %s",
+				 wishes.tracker == TRACKER_WP_ASYNC ? "TRACKER=wp-async"
+								    : "DELIVERY=userfaultfd",
+				 no_tracker);
+	if (delivery && wishes.delivery == DELIVERY_UFFD)
+		return error_set(error, THAW_EKERNEL, "THAW_DELIVERY=userfaultfd, but %s",
+				 no_delivery);
+	if (wishes.tracker == TRACKER_HASHED || tracker)
+		backends->tracker = TRACKER_HASHED;
+	if (backends->tracker == TRACKER_HASHED || wishes.delivery == DELIVERY_EAGER || delivery)
+		backends->delivery = DELIVERY_EAGER;
+	snprintf(backends->why, sizeof(backends->why), "%s",
+		 wishes.tracker == TRACKER_HASHED    ? "THAW_TRACKER=hashed"
+		 : wishes.delivery == DELIVERY_EAGER ? "THAW_DELIVERY=eager"
+		 : tracker			     ? no_tracker
+						     : no_delivery);
+	backends->poison = backends->delivery == DELIVERY_UFFD &&
+			   probe_has_features(UFFD_FEATURE_POISON);
+	return choose_reader(backends, &wishes, error);
+}
+
+bool probe_process_uffd(const struct backends *backends, int *flags, uint64_t *features)
+{
+	if (backends->tracker == TRACKER_HASHED)
+		return false;
+	*flags = O_CLOEXEC | O_NONBLOCK | (probe_ask(ASK_PRIVILEGED) ? UFFD_USER_MODE_ONLY : 0);
+	*features = UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_ASYNC |
+		    UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_EVENT_REMOVE |
+		    UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_EVENT_REMAP;
+	if (backends->delivery == DELIVERY_UFFD)
+		*features |= UFFD_FEATURE_EVENT_FORK;
+	if (backends->poison)
+		*features |= UFFD_FEATURE_POISON;
+	return true;
 }

@@ -127,13 +127,22 @@ static inline void bitmap_set_range(struct bitmap *map, uint64_t first, uint64_t
 
 static inline void bitmap_clear_range(struct bitmap *map, uint64_t first, uint64_t count)
 {
-	for (uint64_t bit = first, end = first + count; bit < end; bit++) {
-		uint64_t part = bit / BITMAP_PART_BITS;
+	uint64_t end = first + count < map->limit ? first + count : map->limit;
 
-		if (bitmap_has_part(map, part))
-			bitmap_clear(map, bit);
-		else
-			bit = (part + 1) * BITMAP_PART_BITS - 1;
+	for (uint64_t bit = first; bit < end;) {
+		uint64_t part = bitmap_next_part(map, bit / BITMAP_PART_BITS);
+
+		if (part == UINT64_MAX)
+			return;
+		if (bit < part * BITMAP_PART_BITS) {
+			bit = part * BITMAP_PART_BITS;
+		} else if (bit % 64 || end - bit < 64) {
+			map->words[bit / 64] &= ~(1ull << bit % 64);
+			bit++;
+		} else {
+			map->words[bit / 64] = 0;
+			bit += 64;
+		}
 	}
 }
 

@@ -18,6 +18,7 @@
 #include <sys/mman.h>
 
 #include "checks.h"
+#include "process_memory.h"
 #include "sys.h"
 
 /* A pre-copy pass is worth its time above this amount of written pages. */
@@ -26,9 +27,41 @@
 #define PRECOPY_PASSES 4u
 #define STAGING_KEPT (16u << 20)
 
+#define PRECOPY_BATCH 256u /* pages of another process that are read at once */
+#define CAPTURE_BATCH (1u << 20)
+
 static void *page_address(const struct checkpointer *checkpointer, uint64_t page)
 {
 	return checkpointer->region->alias + page * checkpointer->region->page_bytes;
+}
+
+/*
+ * Copy pages, of those in `pages` from *next on, to `to`, which has room for so many. How many; *next is behind them.
+ * Of another process: those that cannot be read are not in `pages` any more, but in `vanished`. Or -errno.
+ */
+static int64_t pages_copy(const struct checkpointer *checkpointer, struct bitmap *pages,
+			  uint64_t *next, unsigned room, char *to, struct bitmap *vanished)
+{
+	uint32_t page_bytes = checkpointer->region->page_bytes;
+	int64_t copied = 0;
+
+	if (checkpointer->region->process)
+		return process_memory_read(checkpointer->region->process, pages, next, room, to,
+					   vanished);
+	for (; copied < room && (*next = bitmap_next(pages, *next)) != UINT64_MAX; ++*next) {
+		memcpy(to, page_address(checkpointer, *next), page_bytes);
+		to += page_bytes;
+		copied++;
+	}
+	return copied;
+}
+
+/* There is memory to collect: ours, or that of a process that is there. */
+static bool memory_is_there(const struct checkpointer *checkpointer)
+{
+	const struct process_memory *process = checkpointer->region->process;
+
+	return !process || (process->attached && !process->gone);
 }
 
 static void phase_set(struct checkpointer *checkpointer, enum thaw_phase phase)
@@ -42,41 +75,61 @@ static void phase_set(struct checkpointer *checkpointer, enum thaw_phase phase)
 
 /* ---- the thread's half ---- */
 
-/* Copy what is written now into the commit while the program runs. `copy`: room for a page. */
-static int precopy_pass(struct checkpointer *checkpointer, void *copy, struct thaw_error *error)
+static int cannot_collect(int code, struct thaw_error *error)
 {
+	return error_set(error, code, "cannot collect the written pages: %s", thaw_strerror(code));
+}
+
+/* Copy what is written now into the commit while the program runs. `copy`: room for so many pages. */
+static int precopy_pass(struct checkpointer *checkpointer, char *copy, unsigned room,
+			struct thaw_error *error)
+{
+	uint32_t page_bytes = checkpointer->region->page_bytes;
 	struct bitmap *pages = &checkpointer->residual;
+	struct tracker *tracker = checkpointer->tracker;
+	uint64_t next = 0, page = 0;
+	int64_t copied;
 	int code;
 
 	bitmap_clear_all(pages);
-	code = tracker_collect(checkpointer->tracker, pages);
+	code = tracker_collect(tracker, pages);
 	bitmap_merge(&checkpointer->taken, pages);
 	if (code)
-		return error_set(error, code, "cannot collect the written pages: %s",
-				 thaw_strerror(code));
-	for (uint64_t page = 0; (page = bitmap_next(pages, page)) != UINT64_MAX; page++) {
-		bool stored;
+		return cannot_collect(code, error);
+	/* What was moved from there and has not arrived may still come from what is stored. */
+	if (checkpointer->region->process)
+		process_memory_set_aside(checkpointer->region->process, pages, &tracker->put_back);
+	/*
+	 * The program may write pages meanwhile. The private copy is what is hashed and stored; if it
+	 * is torn, the capture collects the page again, since the write that tore it marked it. What
+	 * cannot be read any more, the capture looks at.
+	 */
+	while ((copied = pages_copy(checkpointer, pages, &next, room, copy, &tracker->put_back)) >
+	       0) {
+		for (int64_t i = 0; i < copied; i++, page++) {
+			bool stored;
 
-		/*
-		 * The program may write the page meanwhile. The private copy is what is hashed and
-		 * stored; if it is torn, the capture collects the page again, since the write that
-		 * tore it marked it.
-		 */
-		memcpy(copy, page_address(checkpointer, page), checkpointer->region->page_bytes);
-		code = commit_page(checkpointer->commit, page, copy, &stored, error);
-		if (code)
-			return code;
+			page = bitmap_next(pages, page);
+			code = commit_page(checkpointer->commit, page, copy + i * page_bytes,
+					   &stored, error);
+			if (code)
+				return code;
+		}
 	}
-	return 0;
+	return copied ? cannot_collect((int)copied, error) : 0;
 }
 
 static int precopy(struct checkpointer *checkpointer, struct thaw_error *error)
 {
+	unsigned room = checkpointer->region->process ? PRECOPY_BATCH : 1;
 	uint32_t page_bytes = checkpointer->region->page_bytes;
 	int64_t before = INT64_MAX;
-	void *copy = NULL;
+	char *copy = NULL;
 	int code = 0;
 
+	if (!memory_is_there(checkpointer))
+		return 0;
+	code = fault_service_settle(checkpointer->service, error);
 	for (unsigned pass = 0; !code && pass < PRECOPY_PASSES; pass++) {
 		int64_t written = tracker_count(checkpointer->tracker, UINT32_MAX);
 
@@ -89,12 +142,12 @@ static int precopy(struct checkpointer *checkpointer, struct thaw_error *error)
 			break;
 		before = written;
 		/* Not on the stack, which may have no more than 64 KiB (ulimit -s). */
-		copy = copy ? copy : malloc(page_bytes);
-		code = copy ? precopy_pass(checkpointer, copy, error)
+		copy = copy ? copy : malloc((size_t)room * page_bytes);
+		code = copy ? precopy_pass(checkpointer, copy, room, error)
 			    : error_set(error, -ENOMEM, "no memory to copy a page");
 	}
 	free(copy);
-	return code;
+	return memory_is_there(checkpointer) ? code : 0;
 }
 
 static void checkpoint_done(struct checkpointer *checkpointer, int code)
@@ -108,12 +161,16 @@ static void checkpoint_done(struct checkpointer *checkpointer, int code)
 	if (code) {
 		result->error.code = code;
 		tracker_put_back(checkpointer->tracker, &checkpointer->taken);
+		if (checkpointer->region->process)
+			process_memory_put_back(checkpointer->region->process, &checkpointer->gone);
 		check_put_back(checkpointer);
 	} else {
 		result->error.code = 0;
 		result->durable_ns = sys_monotonic_ns() - checkpointer->begun_ns;
 	}
 	bitmap_clear_all(&checkpointer->taken);
+	if (checkpointer->region->process)
+		bitmap_clear_all(&checkpointer->gone);
 	free(checkpointer->state);
 	checkpointer->state = NULL;
 	if (checkpointer->staging && checkpointer->staging_bytes > STAGING_KEPT) {
@@ -158,25 +215,75 @@ static bool state_is_durable(const struct checkpointer *checkpointer)
 			checkpointer->state_bytes));
 }
 
+/* Of these pages, what is stored and was not captured. */
+static int drop_range(struct checkpointer *checkpointer, uint64_t first, uint64_t end,
+		      struct thaw_error *error)
+{
+	const struct bitmap *residual = &checkpointer->residual;
+	int code = 0;
+
+	while (!code && first < end) {
+		uint64_t next = bitmap_next(residual, first);
+
+		next = next < end ? next : end;
+		if (next > first)
+			code = commit_drop(checkpointer->commit, first, next - first, error);
+		first = bitmap_next_clear(residual, next, end);
+	}
+	return code;
+}
+
+static int drop_gone(struct checkpointer *checkpointer, struct thaw_error *error)
+{
+	const struct bitmap *gone = &checkpointer->gone;
+	uint64_t end;
+	int code = 0;
+
+	if (!checkpointer->captured)
+		return 0;
+	/* Nothing tells what was given up: it is whatever is not there. */
+	if (checkpointer->region->backends.tracker == TRACKER_HASHED)
+		return drop_range(checkpointer, 0, gone->bits, error);
+	for (uint64_t page = 0; !code && (page = bitmap_next(gone, page)) != UINT64_MAX;
+	     page = end) {
+		end = bitmap_next_clear(gone, page, gone->limit);
+		code = drop_range(checkpointer, page, end, error);
+	}
+	return code;
+}
+
+/* WRITING: the pages. */
+static int write_pages(struct checkpointer *checkpointer, struct thaw_error *error)
+{
+	uint32_t page_bytes = checkpointer->region->page_bytes;
+	const char *from = checkpointer->staging;
+	int code = 0;
+
+	if (checkpointer->anew) {
+		commit_abort(checkpointer->commit);
+		checkpointer->commit = NULL;
+		code = commit_begin(checkpointer->image, &checkpointer->commit, error);
+	}
+	if (!code && checkpointer->region->process)
+		code = drop_gone(checkpointer, error);
+	for (uint64_t page = 0;
+	     !code && (page = bitmap_next(&checkpointer->residual, page)) != UINT64_MAX; page++) {
+		bool stored;
+
+		code = commit_page(checkpointer->commit, page, from, &stored, error);
+		from += page_bytes;
+	}
+	return code;
+}
+
 /* WRITING: up to DONE. */
 static void checkpoint_write(struct checkpointer *checkpointer)
 {
 	struct thaw_error *error = &checkpointer->result.error;
 	struct thaw_generation *generation = &checkpointer->generation;
-	uint32_t page_bytes = checkpointer->region->page_bytes;
-	const char *from = checkpointer->staging;
 	bool recorded = false;
-	int code = 0;
+	int code = write_pages(checkpointer, error);
 
-	for (uint64_t page = 0; (page = bitmap_next(&checkpointer->residual, page)) != UINT64_MAX;
-	     page++) {
-		bool stored;
-
-		code = commit_page(checkpointer->commit, page, from, &stored, error);
-		if (code)
-			break;
-		from += page_bytes;
-	}
 	if (!code && commit_is_empty(checkpointer->commit) && state_is_durable(checkpointer) &&
 	    !checkpointer->name_count) {
 		code = image_check_file(checkpointer->image, error);
@@ -328,34 +435,81 @@ static int staging_reserve(struct checkpointer *checkpointer, size_t bytes)
 	return 0;
 }
 
-/* The pause: everything from here to the return is time the program does not run. */
-static int capture_pages(struct checkpointer *checkpointer, const void *state, size_t state_bytes)
+static int no_memory(struct checkpointer *checkpointer)
 {
+	return error_set(&checkpointer->result.error, -ENOMEM,
+			 "no memory to copy %llu written pages",
+			 (unsigned long long)bitmap_count(&checkpointer->residual));
+}
+
+/* The residual, and of another process what it gave up. */
+static int capture_collect(struct checkpointer *checkpointer)
+{
+	struct process_memory *process = checkpointer->region->process;
 	struct bitmap *pages = &checkpointer->residual;
-	uint32_t page_bytes = checkpointer->region->page_bytes;
-	char *to;
 	int code;
 
 	bitmap_clear_all(pages);
+	if (process) {
+		code = fault_service_settle(checkpointer->service, &checkpointer->result.error);
+		if (code)
+			return code;
+	}
 	code = tracker_collect(checkpointer->tracker, pages);
+	if (!code && process) {
+		code = process_memory_take_removed(process, &checkpointer->gone, pages);
+		process_memory_clip(process, pages);
+	}
 	bitmap_merge(&checkpointer->taken, pages);
+	return code ? cannot_collect(code, &checkpointer->result.error) : 0;
+}
+
+static int capture_copy(struct checkpointer *checkpointer)
+{
+	struct process_memory *process = checkpointer->region->process;
+	uint32_t page_bytes = checkpointer->region->page_bytes;
+	char *to = checkpointer->staging;
+	uint64_t next = 0;
+	int64_t copied;
+
+	while ((copied = pages_copy(checkpointer, &checkpointer->residual, &next, CAPTURE_BATCH, to,
+				    &checkpointer->gone)) > 0)
+		to += copied * page_bytes;
+	if (!copied && process && !process_memory_alive(process))
+		copied = -ESRCH;
+	return copied ? error_set(&checkpointer->result.error, (int)copied,
+				  "cannot copy the written pages: %s",
+				  copied == -ESRCH && process ? "the process has ended"
+							      : thaw_strerror((int)copied))
+		      : 0;
+}
+
+/* The pause: everything from here to the return is time the program does not run. */
+static int capture_pages(struct checkpointer *checkpointer, const void *state, size_t state_bytes)
+{
+	bool there = memory_is_there(checkpointer);
+	int code = 0;
+
+	checkpointer->captured = there;
+	checkpointer->anew = false;
+	if (there) {
+		code = capture_collect(checkpointer);
+	} else {
+		checkpointer->anew = bitmap_next(&checkpointer->taken, 0) != UINT64_MAX;
+		bitmap_clear_all(&checkpointer->taken);
+		bitmap_clear_all(&checkpointer->residual);
+	}
 	if (code)
-		return error_set(&checkpointer->result.error, code,
-				 "cannot collect the written pages: %s", thaw_strerror(code));
+		return code;
 	checkpointer->state = malloc(state_bytes ? state_bytes : 1);
-	if (!checkpointer->state || staging_reserve(checkpointer, bitmap_count(pages) * page_bytes))
-		return error_set(&checkpointer->result.error, -ENOMEM,
-				 "no memory to copy %llu written pages",
-				 (unsigned long long)bitmap_count(pages));
+	if (!checkpointer->state ||
+	    staging_reserve(checkpointer, bitmap_count(&checkpointer->residual) *
+						  checkpointer->region->page_bytes))
+		return no_memory(checkpointer);
 	if (state_bytes)
 		memcpy(checkpointer->state, state, state_bytes);
 	checkpointer->state_bytes = state_bytes;
-	to = checkpointer->staging;
-	for (uint64_t page = 0; (page = bitmap_next(pages, page)) != UINT64_MAX; page++) {
-		memcpy(to, page_address(checkpointer, page), page_bytes);
-		to += page_bytes;
-	}
-	return 0;
+	return there ? capture_copy(checkpointer) : 0;
 }
 
 int checkpointer_capture(struct checkpointer *checkpointer, enum thaw_kind kind, const void *state,
@@ -435,13 +589,23 @@ void checkpointer_settle(struct checkpointer *checkpointer)
 	pthread_mutex_unlock(&checkpointer->lock);
 }
 
+void checkpointer_settle_copying(struct checkpointer *checkpointer)
+{
+	pthread_mutex_lock(&checkpointer->lock);
+	while (checkpointer->phase == THAW_COPYING)
+		pthread_cond_wait(&checkpointer->changed, &checkpointer->lock);
+	pthread_mutex_unlock(&checkpointer->lock);
+}
+
 int checkpointer_start(struct checkpointer *checkpointer, struct thaw_error *error)
 {
 	uint64_t pages = checkpointer->region->max_bytes / checkpointer->region->page_bytes;
 
 	pthread_mutex_init(&checkpointer->lock, NULL);
 	pthread_cond_init(&checkpointer->changed, NULL);
-	if (bitmap_init(&checkpointer->taken, pages) || bitmap_init(&checkpointer->residual, pages))
+	if (bitmap_init(&checkpointer->taken, pages) ||
+	    bitmap_init(&checkpointer->residual, pages) ||
+	    (checkpointer->region->process && bitmap_init(&checkpointer->gone, pages)))
 		return error_set(error, -ENOMEM, "no memory for the bitmaps of a checkpoint");
 	return 0;
 }
@@ -469,4 +633,5 @@ void checkpointer_stop(struct checkpointer *checkpointer)
 	checkpointer->state = checkpointer->durable_state = NULL;
 	bitmap_free(&checkpointer->taken);
 	bitmap_free(&checkpointer->residual);
+	bitmap_free(&checkpointer->gone);
 }

@@ -11,13 +11,16 @@
  *  1. Every page collected from the tracker since `begin` is in `taken` until the generation is durable. On failure `taken` goes back.
  *  2. The generation is what the region and the state blob were during `capture`, nothing earlier and nothing later: a page that
  *     was pre-copied and written again is collected again by capture, and its later contents win in the commit.
- *  3. Memory: pre-copy needs one page; the residual is copied, since the program goes on while it is written.
+ *  3. What a process gave up since the last capture is in `gone` from the capture on, until the generation is durable; on failure it goes
+ *     back. Once a process has gone, generations have the memory of the one before, with another state.
+ *  4. Memory: pre-copy needs one page; the residual is copied, since the program goes on while it is written.
  */
 #ifndef UFFD_CHECKPOINT_H
 #define UFFD_CHECKPOINT_H
 
 #include <pthread.h>
 
+#include "fault.h"
 #include "image/image.h"
 #include "region.h"
 #include "working_set.h"
@@ -27,6 +30,7 @@ struct checkpointer {
 	struct region *region;
 	struct tracker *tracker;
 	struct image *image;
+	struct fault_service *service;	       /* of another process, to be settled; else NULL */
 	struct working_set_recorder *recorder; /* stored with a generation, once; may be NULL */
 	void (*notify)(void *arg);
 	void *notify_arg;
@@ -44,6 +48,10 @@ struct checkpointer {
 	 */
 	struct commit *commit;
 	struct bitmap taken, residual;
+	struct bitmap
+		gone; /* of another process: what was given up, and is stored no more; but for the residual */
+	bool captured; /* its memory, and not its state alone */
+	bool anew;     /* what was pre-copied is of no use: the guest has gone */
 	char *staging;
 	size_t staging_bytes;
 	uint64_t begun_ns;
@@ -76,6 +84,8 @@ int checkpointer_capture(struct checkpointer *checkpointer, enum thaw_kind kind,
 int checkpointer_abandon(struct checkpointer *checkpointer, int code, const char *why);
 enum thaw_phase checkpointer_poll(struct checkpointer *checkpointer, struct thaw_result *result);
 enum thaw_phase checkpointer_wait(struct checkpointer *checkpointer);
+/* Whoever copies while the program runs has ended. */
+void checkpointer_settle_copying(struct checkpointer *checkpointer);
 /* What was captured has become durable, or failed. Unlike wait(), does not wait for copying. */
 void checkpointer_settle(struct checkpointer *checkpointer);
 

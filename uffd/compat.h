@@ -69,6 +69,7 @@ struct pm_scan_arg {
 #define PAGE_IS_FILE (1 << 2)
 #define PAGE_IS_PRESENT (1 << 3)
 #define PAGE_IS_SWAPPED (1 << 4)
+#define PAGE_IS_PFNZERO (1 << 5)
 #endif
 
 #ifndef MFD_NOEXEC_SEAL /* 6.3 */

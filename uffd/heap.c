@@ -6,7 +6,7 @@
  *	region_create -> image_open -> region_register -> tracker_create -> fault_service_start -> checkpointer_start
  *
  * and in the reverse order to close. The region first: on a kernel that cannot serve it, no image is
- * made. It gets the image's page before anything is done to a page (page.h). Owner thread, except
+ * made. Of another process (process_heap.c) the memory, its tracking and the service come later, when there is one. It gets the image's page before anything is done to a page (page.h). Owner thread, except
  * thaw_explain_fault(), thaw_handle_fault() and thaw_touch(), which any thread may call, and signal handlers.
  */
 #define _GNU_SOURCE
@@ -14,36 +14,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "checkpoint.h"
-#include "fault.h"
+#include "heap.h"
 #include "image/handle.h"
-#include "image/image.h"
 #include "page.h"
-#include "region.h"
-#include "segfault.h"
+#include "process_memory.h"
 #include "sys.h"
-#include "tracker.h"
 
 #define SIZE_UNIT (64u << 10)
 _Static_assert(SIZE_UNIT % PAGE_BYTES_MOST == 0, "a heap is a whole number of pages");
-
-struct thaw {
-	struct region region;
-	struct image *image; /* NULL: nothing persists */
-	struct tracker tracker;
-	struct fault_service *service; /* NULL where the kernel serves every fault itself */
-	struct checkpointer checkpointer;
-	struct working_set_recorder recorder;
-	uint64_t *working_set; /* to prefetch */
-	unsigned working_set_count;
-	struct thaw_generation opened;
-	void *state;
-	size_t state_bytes;
-	struct thaw_error fallback;
-	struct thaw_status totals; /* the counters of checkpoints */
-	bool settled;		   /* the opened generation is on the disk */
-	struct watched watched;
-};
 
 static int open_image(struct thaw *heap, const struct thaw_options *options,
 		      struct thaw_error *error)
@@ -69,6 +47,12 @@ static int open_image(struct thaw *heap, const struct thaw_options *options,
 	}
 	heap->region.page_bytes = image_page_bytes(heap->image);
 	heap->region.image_fd = image_fd(heap->image);
+	if (heap->region.process && heap->region.page_bytes != heap->region.kernel_page_bytes)
+		return error_set(
+			error, THAW_EKERNEL,
+			"%s: its pages have %u bytes, and those of this kernel %u: a process goes "
+			"on only where they are the same",
+			options->image, heap->region.page_bytes, heap->region.kernel_page_bytes);
 	heap->opened = *image_opened(heap->image);
 	if (!heap->opened.number)
 		return 0;
@@ -101,8 +85,37 @@ static void start_touches(struct thaw *heap, unsigned flags)
 				  heap->working_set_count);
 }
 
-static int start_tracking(struct thaw *heap, const struct thaw_options *options,
-			  struct thaw_error *error)
+int heap_start_service(struct thaw *heap, const struct thaw_range *ranges, size_t count,
+		       struct thaw_error *error)
+{
+	struct fault_options options = {
+		.region = &heap->region,
+		.tracker = &heap->tracker,
+		.image = heap->image,
+		.working_set = heap->working_set,
+		.working_set_count = heap->working_set_count,
+		.recorder = heap->recorder.room ? &heap->recorder : NULL,
+		.prefetch = heap->flags & THAW_PREFETCH,
+		.ranges = ranges,
+		.range_count = count,
+		.fatal = heap->fatal,
+		.fatal_arg = heap->fatal_arg,
+	};
+	int code = fault_service_start(&heap->service, &options, error);
+
+	/*
+	 * Since Linux 6.14 a ring counts again against what all processes of a user may lock together
+	 * (ulimit -l), and keeps counting for a moment after it was closed.
+	 */
+	if (code == -ENOMEM && heap->region.backends.reader == READER_URING &&
+	    !heap->region.backends.reader_forced) {
+		heap->region.backends.reader = READER_THREADS;
+		code = fault_service_start(&heap->service, &options, error);
+	}
+	return code;
+}
+
+static int start_tracking(struct thaw *heap, struct thaw_error *error)
 {
 	int code = region_register(&heap->region, heap->opened.heap_bytes, error);
 
@@ -116,30 +129,8 @@ static int start_tracking(struct thaw *heap, const struct thaw_options *options,
 				  (unsigned long long)heap->opened.heap_bytes >> 20,
 				  thaw_strerror(code));
 	}
-	if (!code && fault_service_needed(&heap->region)) {
-		struct fault_options fault_options = {
-			.region = &heap->region,
-			.tracker = &heap->tracker,
-			.image = heap->image,
-			.working_set = heap->working_set,
-			.working_set_count = heap->working_set_count,
-			.recorder = heap->recorder.room ? &heap->recorder : NULL,
-			.prefetch = options->flags & THAW_PREFETCH,
-			.fatal = options->fatal,
-			.fatal_arg = options->fatal_arg,
-		};
-
-		code = fault_service_start(&heap->service, &fault_options, error);
-		/*
-		 * Since Linux 6.14 a ring counts again against what all processes of a user may
-		 * lock together (ulimit -l), and keeps counting for a moment after it was closed.
-		 */
-		if (code == -ENOMEM && heap->region.backends.reader == READER_URING &&
-		    !heap->region.backends.reader_forced) {
-			heap->region.backends.reader = READER_THREADS;
-			code = fault_service_start(&heap->service, &fault_options, error);
-		}
-	}
+	if (!code && fault_service_needed(&heap->region))
+		code = heap_start_service(heap, NULL, 0, error);
 	return code;
 }
 
@@ -171,11 +162,12 @@ static int start_checkpoints(struct thaw *heap, const struct thaw_options *optio
 	return checkpointer_start(checkpointer, error);
 }
 
-int thaw_open(const struct thaw_options *options, struct thaw **out, struct thaw_error *error)
+static int check_options(const struct thaw_options *options, struct thaw_error *error)
 {
-	struct thaw *heap;
-	int code;
-
+	if (options->flags & THAW_PROCESS)
+		return options->image ? 0
+				      : error_set(error, -EINVAL,
+						  "the memory of a process needs an image");
 	if (!options->max_bytes || options->max_bytes % SIZE_UNIT ||
 	    options->guard_bytes % SIZE_UNIT)
 		return error_set(error, -EINVAL, "the size of a heap must be a multiple of 64 KiB");
@@ -183,27 +175,53 @@ int thaw_open(const struct thaw_options *options, struct thaw **out, struct thaw
 		return error_set(error, -EINVAL,
 				 "a heap cannot lie at address %p: name a multiple of 2 MiB",
 				 options->address);
+	return 0;
+}
+
+/* Faults in a region of this process are told, and perhaps served, in the handler of SIGSEGV. */
+static int watch_faults(struct thaw *heap, struct thaw_error *error)
+{
+	int code;
+
+	if (heap->region.process)
+		return 0;
+	heap->watched = (struct watched){&heap->region, &heap->tracker, heap->service, heap->fatal,
+					 heap->fatal_arg};
+	code = segfault_watch(&heap->watched);
+	return code ? error_set(error, code, "too many heaps are open") : 0;
+}
+
+int thaw_open(const struct thaw_options *options, struct thaw **out, struct thaw_error *error)
+{
+	struct thaw *heap;
+	int code;
+
+	code = check_options(options, error);
+	if (code)
+		return code;
 	heap = calloc(1, sizeof(*heap));
 	if (!heap)
 		return error_set(error, -ENOMEM, "no memory to open a heap");
 	heap->tracker.pagemap = -1;
-	code = region_create(&heap->region, options->address, options->max_bytes,
-			     options->guard_bytes, !options->image, error);
+	heap->flags = options->flags;
+	heap->fatal = options->fatal;
+	heap->fatal_arg = options->fatal_arg;
+	if (options->flags & THAW_PROCESS)
+		code = region_create_process(&heap->region, error);
+	else
+		code = region_create(&heap->region, options->address, options->max_bytes,
+				     options->guard_bytes, !options->image, error);
 	if (!code && options->image)
 		code = open_image(heap, options, error);
 	if (!code && options->image)
 		start_touches(heap, options->flags);
 	if (!code && options->image)
-		code = start_tracking(heap, options, error);
+		code = heap->region.process ? tracker_create(&heap->tracker, &heap->region, error)
+					    : start_tracking(heap, error);
 	if (!code && options->image)
 		code = start_checkpoints(heap, options, error);
-	if (!code) {
-		heap->watched = (struct watched){&heap->region, &heap->tracker, heap->service,
-						 options->fatal, options->fatal_arg};
-		code = segfault_watch(&heap->watched);
-		if (code)
-			error_set(error, code, "too many heaps are open");
-	}
+	if (!code)
+		code = watch_faults(heap, error);
 	if (code) {
 		thaw_discard(heap);
 		return code;
@@ -247,12 +265,14 @@ void *thaw_base(const struct thaw *heap)
 
 size_t thaw_size(const struct thaw *heap)
 {
-	return heap->region.bytes;
+	return heap->region.process ? process_memory_bytes(heap->region.process)
+				    : heap->region.bytes;
 }
 
 int thaw_resize(struct thaw *heap, size_t bytes)
 {
-	return bytes % SIZE_UNIT ? -EINVAL : region_resize(&heap->region, bytes);
+	return bytes % SIZE_UNIT || heap->region.process ? -EINVAL
+							 : region_resize(&heap->region, bytes);
 }
 
 const void *thaw_state(const struct thaw *heap, size_t *bytes)
@@ -304,8 +324,9 @@ void thaw_status(struct thaw *heap, struct thaw_status *status)
 		pthread_mutex_unlock(&heap->checkpointer.lock);
 		status->image_bytes = image_file_bytes(heap->image);
 	}
-	if (heap->service) {
-		struct fault_counters counters = fault_service_counters(heap->service);
+	if (heap->service || heap->region.process) {
+		struct fault_counters counters =
+			heap->service ? fault_service_counters(heap->service) : heap->last_counters;
 
 		status->faults = counters.faults;
 		status->pages_restored = counters.pages_restored;

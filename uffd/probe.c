@@ -319,6 +319,16 @@ int probe_open_uffd(enum delivery delivery, uint64_t features)
 	return open_uffd(probe_ask(ASK_PRIVILEGED) ? ASK_DEVICE : ASK_PRIVILEGED, &features);
 }
 
+int probe_try_features(uint64_t features)
+{
+	int fd = open_uffd(ASK_PRIVILEGED, &features);
+
+	if (fd < 0)
+		return fd;
+	close(fd);
+	return 0;
+}
+
 int probe_wp_async_lacks(void)
 {
 	if (!probe_has_features(UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_ASYNC |

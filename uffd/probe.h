@@ -4,7 +4,7 @@
  * because of it. Best backend first, the others are its fallbacks:
  *
  *	delivery   kmod, userfaultfd, user-mode, sigsegv, eager   how a page that is missing is asked for
- *	tracker    kmod, wp-async, wp-sync, mprotect              how writes are noticed
+ *	tracker    kmod, wp-async, wp-sync, mprotect; hashed      how writes are noticed
  *	backing    kmod, anonymous, memfd (with sigsegv)          what memory the heap consists of
  *	reader     io_uring, threads                              how the image is read
  *	poison     poison, PROT_NONE                              how a page that cannot be read stops its reader
@@ -31,7 +31,13 @@ enum delivery {
 	DELIVERY_SIGNAL,    /* SIGSEGV and a handler: not by the kernel */
 	DELIVERY_EAGER,	    /* not at all: every page is loaded before the heap is open */
 };
-enum tracker_kind { TRACKER_KMOD, TRACKER_WP_ASYNC, TRACKER_WP_SYNC, TRACKER_MPROTECT };
+enum tracker_kind {
+	TRACKER_KMOD,
+	TRACKER_WP_ASYNC,
+	TRACKER_WP_SYNC,
+	TRACKER_MPROTECT,
+	TRACKER_HASHED, /* of another process only: all that is there is compared */
+};
 enum backing { BACKING_KMOD, BACKING_ANONYMOUS, BACKING_MEMFD };
 enum reader_kind { READER_URING, READER_THREADS };
 
@@ -91,6 +97,8 @@ void probe_explain(enum question question, int answer, char *text, size_t bytes)
  * to get a userfaultfd is known.
  */
 bool probe_has_features(uint64_t wanted);
+/* 0, or the -errno of a userfaultfd with these features, opened the first way (no answer is kept). */
+int probe_try_features(uint64_t features);
 /* 0, or the -errno of what tracking by wp-async lacks: a feature, or PAGEMAP_SCAN. */
 int probe_wp_async_lacks(void);
 
@@ -121,5 +129,14 @@ int probe_open_kmod(uint64_t max_bytes);
  * each other; -EMFILE, -ENFILE, -ENOMEM: the kernel could not be asked. The error is one line.
  */
 int probe_choose(struct backends *backends, struct thaw_error *error);
+/*
+ * The same for the memory of another process (thaw_process.h), which has two deliveries and two trackers:
+ *	userfaultfd, wp-async	privileged, with fork events (CAP_SYS_PTRACE)
+ *	eager, wp-async		any userfaultfd; it tracks, and tells what is given up
+ *	eager, hashed		none
+ */
+int probe_choose_process(struct backends *backends, struct thaw_error *error);
+/* The userfaultfd that goes with it: flags of userfaultfd(2), and features. False: none is needed. */
+bool probe_process_uffd(const struct backends *backends, int *flags, uint64_t *features);
 
 #endif

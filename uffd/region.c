@@ -17,6 +17,7 @@
 #include "compat.h"
 #include "kmod.h"
 #include "page.h"
+#include "process_memory.h"
 #include "sys.h"
 
 static int out_of_address_space(struct thaw_error *error, size_t bytes)
@@ -195,6 +196,25 @@ int region_create(struct region *region, void *address, size_t max_bytes, size_t
 	return code;
 }
 
+int region_create_process(struct region *region, struct thaw_error *error)
+{
+	int code;
+
+	*region = (struct region){.uffd = -1, .memfd = -1, .device = -1, .image_fd = -1};
+	code = choose_page_bytes(region, error);
+	if (!code)
+		code = probe_choose_process(&region->backends, error);
+	if (code)
+		return code;
+	/* Ranges of another process are the kernel's pages. */
+	region->page_bytes = region->kernel_page_bytes;
+	region->bytes = region->max_bytes = PROCESS_BYTES;
+	region->process = process_memory_create(region->page_bytes);
+	if (!region->process)
+		return error_set(error, -ENOMEM, "no memory for the ranges of a process");
+	return 0;
+}
+
 static int register_range(struct region *region, size_t from, size_t to, uint64_t mode,
 			  struct thaw_error *error)
 {
@@ -300,6 +320,7 @@ void region_destroy(struct region *region)
 {
 	if (region->uffd >= 0)
 		close(region->uffd);
+	process_memory_destroy(region->process);
 	if (region->alias && region->alias != region->base)
 		munmap(region->alias, region->max_bytes);
 	if (region->reservation)

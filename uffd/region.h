@@ -14,6 +14,7 @@
  * The memory is anonymous, filled by UFFDIO_COPY, or in place with eager delivery; with sigsegv it is a memfd
  * mapped twice: pages are read and checked in the second mapping, the alias, before the first is opened.
  * With the module (kmod.h) it is a mapping of /dev/thaw, and userfaultfd has nothing to do with it.
+ * With THAW_PROCESS there is none of this: the region is the memory of another process (process_memory.h).
  * A page is one of the image (page.h), perhaps several of the kernel's, which install.c handles one by one.
  */
 #ifndef UFFD_REGION_H
@@ -35,6 +36,8 @@ struct region {
 	int image_fd; /* of whoever opens an image, who sets it before region_register(); -1: none */
 	void *reservation;
 	size_t reservation_bytes;
+	/* The memory of another process instead: base is NULL, alias too, pages are numbered by address. */
+	struct process_memory *process;
 };
 
 #define REGION_ALIGNMENT (2ull << 20) /* so that huge pages and page tables line up */
@@ -50,6 +53,8 @@ struct region {
  */
 int region_create(struct region *region, void *address, size_t max_bytes, size_t guard_bytes,
 		  bool plain, struct thaw_error *error);
+/* The same for the memory of another process, which is not known yet. */
+int region_create_process(struct region *region, struct thaw_error *error);
 /*
  * Register: the first `restored_bytes` hold pages of an image, the rest is fresh. Once per
  * region.

@@ -8,6 +8,8 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "process_memory.h"
+
 int tracker_create(struct tracker *tracker, struct region *region, struct thaw_error *error)
 {
 	uint64_t pages = region->max_bytes / region->page_bytes;
@@ -73,6 +75,8 @@ static int collect(struct tracker *tracker, struct bitmap *pages)
 		return tracker_wp_async_collect(tracker, pages);
 	case TRACKER_WP_SYNC:
 		return tracker_wp_sync_collect(tracker, pages);
+	case TRACKER_HASHED:
+		return process_memory_present(tracker->region->process, pages);
 	default:
 		return tracker_mprotect_collect(tracker, pages);
 	}
@@ -94,6 +98,9 @@ int64_t tracker_count(struct tracker *tracker, uint64_t limit)
 	case TRACKER_WP_ASYNC:
 		now = tracker_wp_async_count(tracker, limit);
 		break;
+	case TRACKER_HASHED: /* what is written differs little from one moment to the next */
+		now = 0;
+		break;
 	default:
 		now = noted_count(tracker, limit);
 	}
@@ -114,6 +121,8 @@ int tracker_collect(struct tracker *tracker, struct bitmap *pages)
 	bitmap_merge(pages, &tracker->put_back);
 	bitmap_clear_all(&tracker->put_back);
 	code = collect(tracker, pages);
+	if (tracker->region->process)
+		process_memory_clip(tracker->region->process, pages);
 	/*
 	 * After the scan: a page that the scan reported as written was noted here before it was
 	 * poisoned.
@@ -134,6 +143,32 @@ void tracker_forget(struct tracker *tracker, uint64_t first, uint64_t count)
 	if (tracker->region->backends.tracker == TRACKER_MPROTECT)
 		bitmap_clear_range(&tracker->written, first, count);
 	pthread_mutex_unlock(&tracker->lock);
+}
+
+/* Pages that cannot be read are gone with their mapping. */
+static void remember(struct tracker *tracker, uint64_t first, uint64_t count)
+{
+	pthread_mutex_lock(&tracker->lock);
+	bitmap_clear_range(&tracker->poisoned, first, count);
+	pthread_mutex_unlock(&tracker->lock);
+}
+
+void tracker_removed(struct tracker *tracker, uint64_t first, uint64_t count)
+{
+	remember(tracker, first, count);
+	process_memory_removed(tracker->region->process, first, count, false);
+}
+
+void tracker_unmapped(struct tracker *tracker, uint64_t first, uint64_t count)
+{
+	remember(tracker, first, count);
+	process_memory_removed(tracker->region->process, first, count, true);
+}
+
+void tracker_moved(struct tracker *tracker, uint64_t from, uint64_t to, uint64_t count)
+{
+	tracker_unmapped(tracker, from, count);
+	tracker_unmapped(tracker, to, count);
 }
 
 bool tracker_forgot(struct tracker *tracker, uint64_t page)

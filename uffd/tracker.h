@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * tracker.h - which pages were written since they were last asked about. One interface, four
+ * tracker.h - which pages were written since they were last asked about. One interface, five
  * back ends:
  *
  *  kmod     (tracker_kmod.c)      the kernel module lists what is written: nothing is searched.
@@ -9,6 +9,7 @@
  *  wp-sync  (tracker_wp_sync.c)   the first write to a page stops its writer until the fault service has noted it. 5.7+.
  *  mprotect (tracker_mprotect.c)  the first write to a page raises SIGSEGV, and the handler notes it. Any kernel, any
  *                                 privileges; faults of the kernel itself are not served (thaw_touch).
+ *  hashed   (process_ranges.c)    of another process only: every page that is there counts as written, and the commit compares.
  *
  * Pages are the image's (page.h): one is written if anything in it was.
  *
@@ -60,6 +61,13 @@ void tracker_put_back(struct tracker *tracker, const struct bitmap *pages);
  * service.
  */
 void tracker_forget(struct tracker *tracker, uint64_t first, uint64_t count);
+/*
+ * Another process gave these pages up (the fault service's thread): what is stored there goes, unless a page is there
+ * again at the next capture. unmapped: and a mapping that comes there is new. moved: what was at `from` is at `to`.
+ */
+void tracker_removed(struct tracker *tracker, uint64_t first, uint64_t count);
+void tracker_unmapped(struct tracker *tracker, uint64_t first, uint64_t count);
+void tracker_moved(struct tracker *tracker, uint64_t from, uint64_t to, uint64_t count);
 /* Was tracker_forget() called for this page? The fault service, and the handler of SIGSEGV. */
 bool tracker_forgot(struct tracker *tracker, uint64_t page);
 

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 
 #include "compat.h"
+#include "process_memory.h"
 #include "sys.h"
 #include "tracker.h"
 
@@ -25,27 +26,43 @@
 
 int tracker_wp_async_create(struct tracker *tracker, struct thaw_error *error)
 {
+	tracker->regions = malloc(ANSWERS * sizeof(struct page_region));
+	if (!tracker->regions)
+		return error_set(error, -ENOMEM, "no memory for write tracking");
+	if (tracker->region->process) /* there is no process yet */
+		return 0;
 	tracker->pagemap = sys_open("/proc/self/pagemap", O_RDONLY, 0);
 	if (tracker->pagemap < 0)
 		return error_set(error, tracker->pagemap, "cannot open /proc/self/pagemap: %s",
 				 thaw_strerror(tracker->pagemap));
-	tracker->regions = malloc(ANSWERS * sizeof(struct page_region));
-	return tracker->regions ? 0 : error_set(error, -ENOMEM, "no memory for write tracking");
+	return 0;
 }
 
-/* All of the region in use. The caller's vec holds what one ioctl answers. */
+static int pagemap_of(const struct tracker *tracker)
+{
+	const struct process_memory *process = tracker->region->process;
+
+	return process ? process->pagemap : tracker->pagemap;
+}
+
+/*
+ * All of the region in use. The caller's vec holds what one ioctl answers. Of another process: all that is watched,
+ * which is what its ranges are registered with. Without PM_SCAN_CHECK_WPASYNC the kernel passes over the rest.
+ */
 static struct pm_scan_arg scan_of(const struct tracker *tracker, uint64_t flags)
 {
 	const struct region *region = tracker->region;
+	uint64_t watched = region->process ? PAGE_IS_WPALLOWED : 0;
 
 	return (struct pm_scan_arg){
 		.size = sizeof(struct pm_scan_arg),
-		.flags = flags | PM_SCAN_CHECK_WPASYNC,
+		.flags = flags | (region->process ? 0 : PM_SCAN_CHECK_WPASYNC),
 		.start = (uintptr_t)region->base,
-		.end = (uintptr_t)region->base + region_bytes(region),
+		.end = (uintptr_t)region->base + region_bytes(region) -
+		       (region->process ? region->kernel_page_bytes : 0),
 		.vec = (uintptr_t)tracker->regions,
 		.vec_len = ANSWERS,
-		.category_mask = PAGE_IS_WRITTEN,
+		.category_mask = PAGE_IS_WRITTEN | watched,
 		.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
 		.return_mask = PAGE_IS_WRITTEN,
 	};
@@ -85,7 +102,7 @@ int64_t tracker_wp_async_count(struct tracker *tracker, uint64_t limit)
 		int found;
 
 		scan.max_pages = limit - pages; /* of the kernel's: no more of ours */
-		found = sys_ioctl(tracker->pagemap, PAGEMAP_SCAN, &scan);
+		found = sys_ioctl(pagemap_of(tracker), PAGEMAP_SCAN, &scan);
 		if (found < 0)
 			return found;
 		for (int i = 0; i < found; i++) {
@@ -107,7 +124,7 @@ int tracker_wp_async_collect(struct tracker *tracker, struct bitmap *pages)
 	struct pm_scan_arg scan = scan_of(tracker, PM_SCAN_WP_MATCHING);
 
 	while (scan.start < scan.end) {
-		int found = sys_ioctl(tracker->pagemap, PAGEMAP_SCAN, &scan);
+		int found = sys_ioctl(pagemap_of(tracker), PAGEMAP_SCAN, &scan);
 
 		if (found < 0)
 			return found;

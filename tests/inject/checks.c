@@ -572,6 +572,8 @@ void check_captured(const struct checkpointer *checkpointer)
 	const struct region *region = checkpointer->region;
 	struct extent extents[IMAGE_LEAF_PAGES];
 
+	if (region->process) /* its memory is not here */
+		return;
 	for (uint64_t page = 0; (page = bitmap_next(&checkpointer->taken, page)) != UINT64_MAX;
 	     page++) {
 		uint64_t leaf = page - page % IMAGE_LEAF_PAGES;

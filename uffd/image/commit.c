@@ -34,6 +34,7 @@ struct commit {
 	struct image *image;
 	uint64_t number;
 	uint64_t pages; /* stored, each counted once */
+	uint64_t dropped;
 	bool failed, in_doubt;
 
 	struct thaw_name *names; /* the new list of names; generation 0: the one that is made */
@@ -149,9 +150,42 @@ int commit_page(struct commit *commit, uint64_t page, const void *bytes, bool *s
 	return 0;
 }
 
+static int page_drop(struct commit *commit, uint64_t page, struct thaw_error *error)
+{
+	struct index *index = &commit->image->index;
+	const struct extent absent = {.encoding = EXTENT_ABSENT};
+	struct extent old;
+	int code = index_get(index, page, &old, error);
+
+	if (code || old.encoding == EXTENT_ABSENT)
+		return code;
+	if (old.encoding == EXTENT_RAW && old.own) {
+		code = ranges_add(&commit->superseded, old.offset, old.bytes);
+		if (code)
+			return commit_fail(commit, code, "drop a page of", error);
+	}
+	commit->dropped++;
+	return index_set(index, page, &absent, error);
+}
+
+int commit_drop(struct commit *commit, uint64_t first, uint64_t count, struct thaw_error *error)
+{
+	uint64_t end = first + count, leaf_end;
+	int code = 0;
+
+	while (!code && first < end) {
+		first = index_next(&commit->image->index, first);
+		leaf_end = first < end ? first - first % IMAGE_LEAF_PAGES + IMAGE_LEAF_PAGES : end;
+		for (; !code && first < leaf_end && first < end; first++)
+			code = page_drop(commit, first, error);
+	}
+	commit->failed |= !!code;
+	return code;
+}
+
 bool commit_is_empty(const struct commit *commit)
 {
-	return !commit->pages;
+	return !commit->pages && !commit->dropped;
 }
 
 /* ---- Names and the working set */
@@ -502,7 +536,8 @@ int commit_finish(struct commit *commit, struct thaw_generation *generation, con
 	const char *doing = "write";
 	int code = 0;
 
-	if (commit->failed || (!generation && commit->pages)) /* a generation with holes */
+	if (commit->failed ||
+	    (!generation && !commit_is_empty(commit))) /* a generation with holes */
 		code = -EIO;
 	if (!code && state_bytes > STORE_STATE_MAX) {
 		doing = "store a state of more than 320 MiB in";

@@ -143,7 +143,12 @@ struct commit;
 int commit_begin(struct image *image, struct commit **commit, struct thaw_error *error);
 int commit_page(struct commit *commit, uint64_t page, const void *bytes, bool *stored,
 		struct thaw_error *error);
-/* True if nothing changed so far: no page was stored. */
+/*
+ * From here on nothing is stored for these pages: they are absent. Costs what is stored of them, and of the
+ * index around them what is in no memory yet.
+ */
+int commit_drop(struct commit *commit, uint64_t first, uint64_t count, struct thaw_error *error);
+/* True if nothing changed so far: no page was stored or dropped. */
 bool commit_is_empty(const struct commit *commit);
 /* Can it be the name of a generation? See struct thaw_name. */
 bool name_is_sound(const char *name);

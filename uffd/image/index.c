@@ -3,6 +3,7 @@
  * index.c - the working index of one image: a copy-on-write radix tree from page number to extent. A leaf
  * has 16 extents, a node 16 children, and there are as many levels as the highest page needs; growing puts
  * the old root under a new one. A node's checksum is in its parent (Merkle, CRYPTO'87; ZFS does the same).
+ * Nodes with nothing below them are not written, and leave with the commit.
  * Reverting drops dirty nodes and their subtrees from memory; they load again from the committed tree.
  *
  * Invariants (tests/inject/checks.c executes them)
@@ -403,6 +404,16 @@ static void entry_encode(const struct extent *extent, uint64_t generation, struc
 	}
 }
 
+/* Nothing is below it. It is not written, and goes with the commit. Of a dirty node whose children are written. */
+static bool node_is_empty(const struct node *node, const struct disk_inner *inner)
+{
+	for (unsigned i = 0; i < FORMAT_FANOUT; i++)
+		if (node->level ? inner->children[i].offset != 0
+				: node->extent[i].encoding != EXTENT_ABSENT)
+			return false;
+	return true;
+}
+
 static int node_write(struct index *index, struct node *node, uint64_t generation, index_emit emit,
 		      void *arg)
 {
@@ -438,6 +449,10 @@ static int node_write(struct index *index, struct node *node, uint64_t generatio
 			disk.inner.children[i] = (struct disk_child){
 				at->offset, {at->checksum.low64, at->checksum.high64}};
 	}
+	if (node_is_empty(node, &disk.inner)) {
+		node->written = (struct reference){0};
+		return 0;
+	}
 	node->written.checksum = XXH3_128bits(&disk, index_node_bytes(node->level));
 	return emit(arg, &disk, index_node_bytes(node->level), &node->written.offset);
 }
@@ -457,7 +472,7 @@ int index_write(struct index *index, uint64_t generation, index_emit emit, void 
 	}
 	code = node_write(index, top, generation, emit, arg);
 	root->at = top->written;
-	root->levels = top->level + 1u;
+	root->levels = root->at.offset ? top->level + 1u : 0;
 	return code;
 }
 
@@ -472,9 +487,13 @@ static void node_committed(struct node *node)
 	for (unsigned i = 0; i < FORMAT_FANOUT; i++) {
 		struct node *child = node->inner.child[i];
 
-		if (child && child->dirty) {
-			node->inner.at[i] = child->written;
-			node_committed(child);
+		if (!child || !child->dirty)
+			continue;
+		node->inner.at[i] = child->written;
+		node_committed(child);
+		if (!child->written.offset) {
+			node_free(child);
+			node->inner.child[i] = NULL;
 		}
 	}
 }
@@ -485,6 +504,11 @@ void index_committed(struct index *index, const struct root *root)
 	index->root = *root;
 	if (index->top && index->top->dirty)
 		node_committed(index->top);
+	if (!root->levels) {
+		node_free(index->top);
+		index->top = NULL;
+	}
+	index->levels = root->levels;
 	pthread_mutex_unlock(&index->lock);
 }
 

@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * process_memory.c - reaching the memory of another process: attaching to it, reading and writing its pages. What is
+ * in it, and which of it is kept, is in process_ranges.c.
+ *
+ * Reads are made in batches by process_vm_readv(2); where that is refused (memory without PROT_READ) through
+ * /proc/PID/mem, which asks for no protection; where both are, by the caller's callback. The checkpoint's thread
+ * while the guest runs, the owner's while it is stopped.
+ *
+ * Must never: touch a process after process_memory_leave(), since its number may be another's by then.
+ */
+#define _GNU_SOURCE
+#include "process_memory.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "region.h"
+#include "sys.h"
+
+#define RUNS_PER_CALL 512u
+
+struct process_memory *process_memory_create(uint32_t page_bytes)
+{
+	struct process_memory *memory = calloc(1, sizeof(*memory));
+
+	if (!memory)
+		return NULL;
+	memory->page_bytes = page_bytes;
+	memory->pagemap = memory->mem = -1;
+	memory->process.userfaultfd = -1;
+	pthread_mutex_init(&memory->lock, NULL);
+	pthread_mutex_init(&memory->access, NULL);
+	if (bitmap_init(&memory->removed, PROCESS_BYTES / page_bytes)) {
+		free(memory);
+		return NULL;
+	}
+	return memory;
+}
+
+void process_memory_destroy(struct process_memory *memory)
+{
+	if (!memory)
+		return;
+	if (memory->pagemap >= 0)
+		close(memory->pagemap);
+	if (memory->mem >= 0)
+		close(memory->mem);
+	bitmap_free(&memory->removed);
+	pthread_mutex_destroy(&memory->lock);
+	pthread_mutex_destroy(&memory->access);
+	free(memory->answers);
+	free(memory->ranges);
+	free(memory);
+}
+
+int process_memory_open(const struct process_memory *memory, const char *name, int flags)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", memory->process.pid, name);
+	return sys_open(path, flags | O_CLOEXEC, 0);
+}
+
+void process_memory_leave(struct process_memory *memory)
+{
+	memory->gone = true;
+	/* Whoever reads it now has finished then, and nobody begins. */
+	pthread_mutex_lock(&memory->access);
+	pthread_mutex_unlock(&memory->access);
+}
+
+/*
+ * Page tables of a process that has ended read as empty ones, with which nothing was written. Its pagemap says
+ * whether it had ended: no entries at all, instead of empty ones.
+ */
+bool process_memory_alive(const struct process_memory *memory)
+{
+	uint64_t entry;
+
+	return !memory->gone && pread(memory->pagemap, &entry, sizeof(entry), 0) == sizeof(entry);
+}
+
+/* ---- reading */
+
+static uint64_t address_of(const struct process_memory *memory, uint64_t page)
+{
+	return page * memory->page_bytes;
+}
+
+/* The next pages of the bitmap, as runs. How many bytes. */
+static size_t gather(const struct process_memory *memory, const struct bitmap *pages, uint64_t page,
+		     unsigned room, struct iovec *runs, unsigned *count)
+{
+	size_t bytes = 0;
+
+	*count = 0;
+	while (room && *count < RUNS_PER_CALL && (page = bitmap_next(pages, page)) != UINT64_MAX) {
+		uint64_t run = bitmap_next_clear(pages, page, page + room) - page;
+
+		/* Addresses of the guest. */
+		runs[*count].iov_base = (void *)(uintptr_t)address_of(memory, page); // NOLINT
+		runs[(*count)++].iov_len = run * memory->page_bytes;
+		bytes += run * memory->page_bytes;
+		room -= (unsigned)run;
+		page += run;
+	}
+	return bytes;
+}
+
+static int open_mem(struct process_memory *memory)
+{
+	if (memory->mem == -1) {
+		memory->mem = process_memory_open(memory, "mem", O_RDWR);
+		if (memory->mem < 0)
+			memory->mem = -2;
+	}
+	return memory->mem;
+}
+
+/*
+ * Some of these adjacent pages, by other ways than process_vm_readv(): how many bytes; 0: not even the first can be
+ * read; -ESRCH.
+ */
+static int64_t read_otherwise(struct process_memory *memory, uint64_t address, void *to,
+			      size_t bytes)
+{
+	if (open_mem(memory) >= 0) {
+		ssize_t got = pread(memory->mem, to, bytes, (off_t)address);
+
+		if (!got)
+			return -ESRCH;
+		if (got >= (ssize_t)memory->page_bytes)
+			return got - got % memory->page_bytes;
+		if (errno != EACCES && errno != EPERM)
+			return 0;
+	}
+	if (memory->process.read) {
+		int code = memory->process.read(memory->process.arg, address, to, bytes);
+
+		if (!code)
+			return (int64_t)bytes;
+		if (code == -ESRCH)
+			return code;
+		if (bytes > memory->page_bytes) /* which one is it? */
+			return read_otherwise(memory, address, to, memory->page_bytes);
+	}
+	return 0;
+}
+
+/* A batch, with the lock. `*vanished`: the page behind what was read cannot be. */
+static int64_t read_batch(struct process_memory *memory, const struct iovec *runs, unsigned count,
+			  char *to, size_t bytes, bool *vanished)
+{
+	struct iovec local = {to, bytes};
+	size_t done = 0;
+	ssize_t got = sys_injected(SYS_CALL_READ)
+			      ? -EIO
+			      : process_vm_readv(memory->process.pid, &local, 1, runs, count, 0);
+
+	*vanished = false;
+	if (got == -EIO)
+		return -EIO;
+	if (got < 0 && errno == ESRCH)
+		return -ESRCH;
+	got = got < 0 ? 0 : got - got % memory->page_bytes;
+	if ((size_t)got == bytes)
+		return got;
+	/* The run in which it ended. */
+	while (done + runs->iov_len <= (size_t)got)
+		done += runs++->iov_len;
+	done = (size_t)got - done;
+	bytes = runs->iov_len - done;
+	int64_t more = read_otherwise(memory, (uintptr_t)runs->iov_base + done, to + got, bytes);
+
+	*vanished = !more;
+	return more < 0 ? more : got + more;
+}
+
+int64_t process_memory_read(struct process_memory *memory, struct bitmap *pages, uint64_t *next,
+			    unsigned room, void *to, struct bitmap *vanished)
+{
+	struct iovec runs[RUNS_PER_CALL];
+	unsigned count;
+	int64_t read = 0;
+
+	while (!read && (*next = bitmap_next(pages, *next)) != UINT64_MAX) {
+		size_t bytes = gather(memory, pages, *next, room, runs, &count);
+		bool stuck = false;
+
+		pthread_mutex_lock(&memory->access);
+		read = memory->gone ? -ESRCH : read_batch(memory, runs, count, to, bytes, &stuck);
+		pthread_mutex_unlock(&memory->access);
+		if (read < 0)
+			return read;
+		read /= memory->page_bytes;
+		for (int64_t i = 0; i < read; i++)
+			*next = bitmap_next(pages, *next) + 1;
+		if (stuck) {
+			*next = bitmap_next(pages, *next);
+			bitmap_clear(pages, *next);
+			bitmap_set(vanished, (*next)++);
+		}
+	}
+	return read;
+}
+
+/* ---- writing */
+
+int process_memory_write(struct process_memory *memory, uint64_t address, const void *from,
+			 size_t bytes)
+{
+	const char *at = from;
+
+	while (bytes) {
+		struct iovec local = {(void *)at, bytes};
+		struct iovec remote = {(void *)(uintptr_t)address, bytes}; // NOLINT
+		ssize_t put = process_vm_writev(memory->process.pid, &local, 1, &remote, 1, 0);
+
+		if (put < 0 && errno == ESRCH)
+			return -ESRCH;
+		if (put <= 0 && open_mem(memory) >= 0) {
+			put = pwrite(memory->mem, at, bytes, (off_t)address);
+			if (!put)
+				return -ESRCH;
+		}
+		if (put < 0)
+			return memory->process.write ? memory->process.write(memory->process.arg,
+									     address, at, bytes)
+						     : -errno;
+		at += put;
+		address += (uint64_t)put;
+		bytes -= (size_t)put;
+	}
+	return 0;
+}
