@@ -84,8 +84,8 @@ endef
 
 # ---- What is built. A line of `make help` is a comment that begins with '## TARGET:', beside its target.
 
-## : build/thaw, build/libthaw.a, build/libthaw.so (scripts/install-deps comes first)
-all: $(BUILD)/thaw $(BUILD)/libthaw.a $(BUILD)/libthaw.so
+## : build/thaw, build/libthaw.a, build/libthaw.so, the addon for Node.js (scripts/install-deps comes first)
+all: $(BUILD)/thaw $(BUILD)/libthaw.a $(BUILD)/libthaw.so $(BUILD)/vm/process/modules/node/thaw.node
 
 ## deps: install what is missing (scripts/install-deps)
 deps:
@@ -134,6 +134,10 @@ install-built:
 	install -dm755 $(DESTDIR)$(PREFIX)/lib/pkgconfig
 	sed 's,@PREFIX@,$(PREFIX),; s,@VERSION@,$(VERSION),' uffd/thaw.pc.in >$(DESTDIR)$(PREFIX)/lib/pkgconfig/thaw.pc
 	install -Dm644 vm/js/api/thaw.d.ts $(DESTDIR)$(PREFIX)/share/thaw/thaw.d.ts
+	install -dm755 $(DESTDIR)$(PREFIX)/lib/thaw/node
+	install -m644 $(addprefix vm/process/modules/node/,index.js index.d.ts package.json) $(BUILD)/vm/process/modules/node/thaw.node \
+		$(DESTDIR)$(PREFIX)/lib/thaw/node/
+	install -Dm644 vm/process/modules/python/thaw.py $(DESTDIR)$(PREFIX)/lib/thaw/python/thaw.py
 	install -Dm644 vm/cli/thaw.1 $(DESTDIR)$(PREFIX)/share/man/man1/thaw.1
 	install -Dm644 uffd/thaw.3 $(DESTDIR)$(PREFIX)/share/man/man3/thaw.3
 

@@ -2,8 +2,8 @@
 #
 # The engine (C out of WebAssembly), the runtime around it, and the program `thaw`. Included by the Makefile at the root.
 
-# What runs inside of a guest that is a process (vm/process/stub) is made in another way.
-VM_SOURCES := $(filter-out vm/cli/main.c vm/process/stub/%,$(wildcard vm/*.c vm/*/*.c vm/*/*/*.c))
+# What runs inside of a guest that is a process (vm/process/stub, vm/process/modules) is made in another way.
+VM_SOURCES := $(filter-out vm/cli/main.c vm/process/stub/% vm/process/modules/%,$(wildcard vm/*.c vm/*/*.c vm/*/*/*.c))
 VM_ASSEMBLY := $(wildcard vm/*/*/*.S)
 VM_OBJECTS := $(VM_SOURCES:%.c=$(BUILD)/%.o) $(VM_ASSEMBLY:%.S=$(BUILD)/%.o)
 MAIN_OBJECT := $(BUILD)/vm/cli/main.o
@@ -117,3 +117,13 @@ $(BUILD)/thaw: $(MAIN_OBJECT) $(BUILD)/libvm.a $(BUILD)/libthaw.a
 	$(Q)$(CC) $(VM_LDFLAGS) $(LDFLAGS) $^ $(VM_LIBS) -o $@
 
 -include $(VM_OBJECTS:.o=.d) $(MAIN_OBJECT:.o=.d)
+
+# ---- What a program under `thaw exec` may import; Python's needs no compiler, and Node's none where it is installed. The
+# functions of N-API are those of the program that loads it.
+
+NODE_ADDON := $(BUILD)/vm/process/modules/node/thaw.node
+$(NODE_ADDON): vm/process/modules/node/thaw.c $(BUILD)/flags
+	$(call say,LD,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(filter-out -fsanitize=% --coverage -fprofile-update=%,$(BASE_CFLAGS) $(WARNINGS_FATAL) $(CFLAGS)) -fPIC \
+		-fvisibility=hidden -shared -Wl,-z,noexecstack $< -o $@
