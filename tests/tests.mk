@@ -109,6 +109,14 @@ demo-built: all
 bench-built: all $(BENCHES)
 	$(Q)tests/bench/run $(BENCHES)
 
+## bench-exec: what thaw exec costs, with Node.js as its program (RUNS=11, SIZES="30 300 5000" MiB)
+bench-exec: deps
+	$(Q)$(MAKE) $@-built
+
+bench-exec-built: all $(BUILD)/tests/bench/exec
+	$(Q)directory=$$(mktemp -d) && trap 'rm -rf "$$directory"' EXIT && cp tests/bench/exec_*.js "$$directory" && \
+		THAW_KEY=$$directory/key $(BUILD)/tests/bench/exec $(abspath $(BUILD)/thaw) "$$directory"
+
 CRASH_SEED ?= 4
 CRASH_STATES ?= 1000000
 ## crash: CRASH_STATES=1000000 states of an image after a power cut, of CRASH_SEED=4; goes on where it stopped
