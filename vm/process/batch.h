@@ -19,84 +19,19 @@ struct batch {
 	const void *failed_about;
 };
 
-static inline void batch_begin(struct batch *batch, struct remote *remote, unsigned thread)
-{
-	batch->remote = remote;
-	batch->thread = thread;
-	batch->count = 0;
-	batch->code = 0;
-}
-
-static inline void batch_fail(struct batch *batch, int code)
-{
-	if (!batch->code)
-		batch->code = code;
-	batch->failed.number = -1;
-	batch->failed_about = NULL;
-}
-
-/* Make all that were added. 0, or the first failure. */
-static inline int batch_run(struct batch *batch)
-{
-	unsigned count = batch->count;
-	int rc;
-
-	batch->count = 0;
-	if (batch->code || !count)
-		return batch->code;
-	rc = remote_run(batch->remote, batch->thread);
-	if (rc) {
-		batch_fail(batch, rc);
-		return rc;
-	}
-	for (unsigned i = 0; i < count; i++) {
-		const struct call *call = batch->calls[i];
-
-		if (call->flags & CALL_MAY_FAIL || call->result >= 0 || call->result < -4095)
-			continue;
-		batch->code = (int)call->result;
-		batch->failed = *call;
-		batch->failed_about = batch->about[i];
-		break;
-	}
-	return batch->code;
-}
-
-/* So many calls come in one batch: those before are made if need be. */
-static inline int batch_need(struct batch *batch, unsigned calls)
-{
-	return batch->count + calls <= CONTROL_CALLS ? batch->code : batch_run(batch);
-}
-
-/* NULL: a call before it has failed. */
-static inline struct call *batch_add(struct batch *batch, const void *about, int64_t number,
-				     uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e,
-				     uint64_t f)
-{
-	struct call *call;
-
-	if (batch->count == CONTROL_CALLS)
-		batch_run(batch);
-	if (batch->code)
-		return NULL;
-	call = remote_add(batch->remote, batch->thread, number, a, b, c, d, e, f);
-	if (!call) {
-		batch_fail(batch, -ENOSPC);
-		return NULL;
-	}
-	batch->about[batch->count] = about;
-	batch->calls[batch->count++] = call;
-	return call;
-}
-
+/* Calls of this mailbox's thread; none yet. */
+void batch_begin(struct batch *batch, struct remote *remote, unsigned thread);
+/* One more. Those before are made first if it does not fit with them. NULL: one of them has failed. */
+struct call *batch_add(struct batch *batch, const void *about, int64_t number, uint64_t a,
+		       uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f);
 /* The same, of one that may fail. */
-static inline void batch_try(struct batch *batch, int64_t number, uint64_t a, uint64_t b,
-			     uint64_t c, uint64_t d, uint64_t e)
-{
-	struct call *call = batch_add(batch, NULL, number, a, b, c, d, e, 0);
-
-	if (call)
-		call->flags = CALL_MAY_FAIL;
-}
+void batch_try(struct batch *batch, int64_t number, uint64_t a, uint64_t b, uint64_t c, uint64_t d,
+	       uint64_t e);
+/* So many calls come in one batch: those before are made if need be. */
+int batch_need(struct batch *batch, unsigned calls);
+/* Make all that were added. 0, or the first failure. In two steps for many threads at once. */
+int batch_run(struct batch *batch);
+void batch_post(struct batch *batch);
+int batch_finish(struct batch *batch);
 
 #endif

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * mappings_restore.c - a guest's address space is made in the restorer: what was there goes, all mappings come, empty;
- * files are compared with those that were mapped. Called on the owner's thread; the restorer's thread makes the calls,
- * in batches (batch.h).
+ * mappings_restore.c - a guest's address space is made in the restorer: what was there goes, all mappings come, empty.
+ * Whether files are those that were mapped, identity.c has found out before. Called on the owner's thread; the
+ * restorer's thread makes the calls, in batches (batch.h).
  *
  * The kernel's vdso and vvar are moved out of the way first (PARK), and to where the program knows them last. The vdso
  * of another kernel lies elsewhere: the program has a copy of the old one, with jumps (vdso.h). A thread that was
@@ -67,7 +67,7 @@ struct restore {
 	bool writable;
 };
 
-/* ---- Files: are they those that were mapped? All before anything is changed. */
+/* ---- Files: all are looked at before anything is changed */
 
 static int replaced(struct restore *restore, const struct mapping *mapping, const char *how)
 {
@@ -77,27 +77,16 @@ static int replaced(struct restore *restore, const struct mapping *mapping, cons
 		       mapping->name, how);
 }
 
-static int compare_file(struct restore *restore, const struct mapping *mapping, int fd,
+/* Its contents are identity.c's business; here it must be there, and be what can be mapped. */
+static int compare_file(struct restore *restore, const struct mapping *mapping,
 			const struct stat *status)
 {
-	uint64_t modified_ns =
-		(uint64_t)status->st_mtim.tv_sec * 1000000000 + (uint64_t)status->st_mtim.tv_nsec;
-	char build_id[41];
-
 	if (!S_ISREG(status->st_mode))
 		return replaced(restore, mapping, "is no file any more");
-	if (mapping->kind == MAPPING_SHARED_FILE)
-		return status->st_ino == mapping->inode
-			       ? 0
-			       : replaced(restore, mapping, "is another file now");
-	if (!mapping->build_id[0])
-		return (uint64_t)status->st_size == mapping->file_bytes &&
-				       modified_ns == mapping->modified_ns
-			       ? 0
-			       : replaced(restore, mapping, "was changed since");
-	file_build_id(fd, build_id);
-	if (strcmp(build_id, mapping->build_id) || (uint64_t)status->st_size != mapping->file_bytes)
-		return replaced(restore, mapping, "is of another build now");
+	if (mapping->kind == MAPPING_SHARED_FILE && status->st_ino != mapping->inode)
+		return replaced(restore, mapping, "is another file now");
+	if (mapping->kind == MAPPING_FILE && (uint64_t)status->st_size != mapping->file_bytes)
+		return replaced(restore, mapping, "has another size now");
 	return 0;
 }
 
@@ -146,7 +135,7 @@ static int check_file(struct restore *restore, const struct mapping *mapping)
 			close(fd);
 		return rc;
 	}
-	rc = compare_file(restore, mapping, fd, &status);
+	rc = compare_file(restore, mapping, &status);
 	close(fd);
 	if (!rc)
 		files[restore->file_count++] = (struct checked_file){mapping, flags, status};
