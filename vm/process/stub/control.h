@@ -96,6 +96,7 @@ struct control {
 	uint32_t released; /* futex */
 	uint32_t parked;   /* threads parked, of this stop and of none before; futex */
 	uint32_t awaited;  /* `parked` is woken when it has come so far, or is 0 */
+	int32_t pid;	   /* of the guest, as it sees itself */
 	uint32_t taken;	   /* mailboxes taken in this stop */
 	int32_t socket; /* number of the guest's end, as stub_memory.socket; whoever moves it says so here */
 	uint64_t stub; /* address of the struct stub_memory, set by the stub when it has started */

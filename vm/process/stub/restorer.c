@@ -155,6 +155,7 @@ __attribute__((noreturn, used)) static void restorer_main(uint64_t *start)
 	raw_call(SYS_close, (uint64_t)control, 0, 0, 0, 0, 0);
 	raw_call(SYS_fcntl, (uint64_t)socket, F_SETFD, FD_CLOEXEC, 0, 0, 0);
 	CONTROL->socket = socket;
+	CONTROL->pid = (int32_t)raw_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
 	__atomic_store_n(&CONTROL->started, 1, __ATOMIC_SEQ_CST);
 	raw_futex_wake(&CONTROL->started);
 	restorer_serve(0);

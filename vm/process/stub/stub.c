@@ -24,7 +24,6 @@
 #include "process/stub/raw.h"
 #include "process/stub/stub.h"
 
-#define CONTROL ((struct control *)CONTROL_ADDRESS)
 #define KERNEL_SA_RESTORER 0x04000000u
 
 struct stub_memory stub_memory;
@@ -64,12 +63,52 @@ bool stub_active(void)
 	return stub_local && stub_local->active;
 }
 
+const struct stub_real *stub_real(void)
+{
+	static struct stub_real real;
+	static bool found;
+
+	if (!found) {
+#define FIND(name) real.name = (__typeof__(real.name))dlsym(RTLD_NEXT, #name)
+		FIND(close);
+		FIND(pthread_cancel);
+		FIND(pthread_kill);
+		FIND(pthread_sigqueue);
+		FIND(pthread_setaffinity_np);
+		FIND(pthread_getaffinity_np);
+		FIND(pthread_getcpuclockid);
+		FIND(wait4);
+		FIND(waitid);
+#undef FIND
+		__atomic_store_n(&found, true, __ATOMIC_RELEASE);
+	}
+	return &real;
+}
+
 /* ---- The handler */
 
 int64_t executor_special(struct mailbox *mailbox, int64_t number, const uint64_t *arguments)
 {
 	(void)mailbox, (void)number, (void)arguments;
 	return -ENOSYS; /* the restorer's */
+}
+
+/*
+ * The call that the stop has interrupted would be made again. Would one of the program's signals have ended it, and is
+ * that waiting now? Then it has: its handler runs, and -EINTR is what the call returns.
+ */
+static void stub_notice(struct stub_restart *restart, ucontext_t *context)
+{
+	uint64_t pending = 0;
+
+	if (!restart->signals)
+		return;
+	raw_call(SYS_rt_sigpending, (uintptr_t)&pending, 8, 0, 0, 0, 0);
+	if (pending & restart->signals) {
+		context->uc_mcontext.gregs[REG_RIP] += 2; /* behind the instruction `syscall` */
+		context->uc_mcontext.gregs[REG_RAX] = -EINTR;
+	}
+	restart->signals = 0;
 }
 
 /* Parked, until this stop is over. `stop`: its number. */
@@ -96,6 +135,7 @@ static void stub_park(struct control *control, uint32_t stop, void *context)
 			executor_run(mailbox);
 		else
 			raw_futex_wait(&mailbox->state, MAILBOX_PARKED);
+	stub_notice(&stub_memory.scratch[number], context);
 	/* From here on the mailbox may be another thread's. */
 	if (!__atomic_sub_fetch(&control->parked, 1, __ATOMIC_SEQ_CST))
 		raw_futex_wake(&control->parked);
@@ -256,6 +296,8 @@ static int stub_set_up(int socket)
 	stub_memory.uffd = -1;
 	stub_memory.remembered_pid = getpid();
 	stub_find_rseq();
+	stub_find_tid();
+	stub_real();
 	pthread_atfork(NULL, NULL, stub_in_child);
 	stub_local->active = true;
 	return 0;
@@ -296,6 +338,7 @@ __attribute__((constructor)) static void stub_start(void)
 	if (!result)
 		result = stub_set_up(socket);
 	control->socket = socket;
+	control->pid = getpid();
 	control->stub = (uintptr_t)&stub_memory;
 	control->start_error = result;
 	if (result)

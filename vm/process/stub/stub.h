@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * stub.h - what the files of the stub share. They are one shared object, preloaded into the program.
+ *
+ * Functions that are STUB_PUBLIC stand in front of libc's of the same name: the program and its libraries find them
+ * first. Each does what libc's does, by libc's, but for the one thing that its comment says. They run on the program's
+ * threads, as the program's code: also in its signal handlers, so they allocate nothing.
  */
 #ifndef VM_PROCESS_STUB_STUB_H
 #define VM_PROCESS_STUB_STUB_H
@@ -9,8 +13,10 @@
 
 #include "process/stub/control.h"
 
-/* Names that the program's libraries find here before libc's. Everything else is hidden. */
+/* Everything else is hidden. */
 #define STUB_PUBLIC __attribute__((visibility("default")))
+
+#define CONTROL ((struct control *)CONTROL_ADDRESS)
 
 extern struct stub_memory stub_memory;
 
@@ -18,5 +24,25 @@ extern struct stub_memory stub_memory;
 bool stub_active(void);
 /* libc has put another handler for CONTROL_SIGNAL in place of the stub's (pthread_cancel): it comes after it now. */
 void stub_take_back_signal(void);
+
+/* The functions that are stood in front of. */
+struct stub_real {
+	int (*close)(int fd);
+	int (*pthread_cancel)(unsigned long thread);
+	int (*pthread_kill)(unsigned long thread, int number);
+	int (*pthread_sigqueue)(unsigned long thread, int number, void *value);
+	int (*pthread_setaffinity_np)(unsigned long thread, size_t bytes, const void *set);
+	int (*pthread_getaffinity_np)(unsigned long thread, size_t bytes, void *set);
+	int (*pthread_getcpuclockid)(unsigned long thread, int *clock);
+	int (*wait4)(int pid, int *status, int options, void *usage);
+	int (*waitid)(unsigned type, unsigned id, void *info, int options);
+};
+/* Looked up when the stub starts; before that, on the first call, which is another library's constructor's. */
+const struct stub_real *stub_real(void);
+
+/* Where in a thread's descriptor (pthread_t) its thread id is; 0: not known. Called once, by the main thread. */
+void stub_find_tid(void);
+/* A thread id that the program remembers, as the one that thread has in this process. */
+int32_t stub_tid_now(int32_t tid);
 
 #endif
