@@ -146,7 +146,8 @@ static void failed(struct runtime *rt, uint64_t last, int code, const struct tha
 	bool waited_for = last > rt->checkpoints.settled;
 	struct thaw_result result = {0};
 
-	if (code != -ESRCH) /* it ended meanwhile: that is told, if anything of this is */
+	/* A process that has ended meanwhile: that is told, if anything of this is. */
+	if (code != -ESRCH || rt->type->has_work(rt->guest))
 		failures_checkpoint(rt, text);
 	rt->checkpoints.captured_stall = 0;
 	if (!rt->options.every_ns && !rt->ending.ended)

@@ -292,6 +292,7 @@ static void ended(struct process_guest *own, const siginfo_t *how)
 
 	own->alive = false;
 	own->requests.remote = NULL;
+	own->process.remote.pid = 0; /* it was waited for */
 	thaw_process_detach(own->heap);
 	own->guest.turns++;
 	if (how->si_code == CLD_EXITED) {
@@ -325,8 +326,8 @@ static void look(struct process_guest *own)
 
 static void pause_until(struct process_guest *own, uint64_t due_ns)
 {
-	struct pollfd list[REQUESTS_CLIENTS + 4] = {{own->wake_fd, POLLIN, 0},
-						    {own->process.remote.pidfd, POLLIN, 0}};
+	struct pollfd list[2 + REQUESTS_POLLED] = {{own->wake_fd, POLLIN, 0},
+						   {own->process.remote.pidfd, POLLIN, 0}};
 	unsigned count = 2 + requests_poll(&own->requests, list + 2);
 	uint64_t now = clock_monotonic_ns(), wait = due_ns > now ? due_ns - now : 0, woken;
 	struct timespec patience = {(time_t)(wait / 1000000000u), (long)(wait % 1000000000u)};
@@ -381,7 +382,10 @@ static bool guest_run(struct guest *guest, enum guest_until until, int fd)
 
 static bool guest_has_work(struct guest *guest)
 {
-	return process_of(guest)->alive;
+	const struct process_guest *own = process_of(guest);
+	struct pollfd end = {own->process.remote.pidfd, POLLIN, 0};
+
+	return own->alive && poll(&end, 1, 0) <= 0;
 }
 
 static bool guest_unsettled(struct guest *guest)

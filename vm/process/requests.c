@@ -184,9 +184,20 @@ static bool hear(struct requests *requests, struct requester *client)
 	       ask(requests, client, &request);
 }
 
+/* Has it closed its end? A program that has replaced itself by another one (execve) has. */
+static bool is_left(int socket)
+{
+	struct pollfd end = {socket, POLLHUP, 0};
+
+	return poll(&end, 1, 0) > 0 && (end.revents & (POLLHUP | POLLERR | POLLNVAL));
+}
+
 void requests_serve(struct requests *requests)
 {
 	struct request request;
+
+	if (requests->remote && is_left(requests->remote->socket))
+		requests->remote = NULL;
 
 	if (requests->listener >= 0)
 		accept_clients(requests);

@@ -43,7 +43,8 @@ socklen_t requests_address(const struct stat *image, struct sockaddr_un *address
 void requests_open(struct requests *requests, struct runtime *owner, struct remote *remote,
 		   const char *image);
 void requests_close(struct requests *requests);
-/* What to wait for; at most REQUESTS_CLIENTS + 2. */
+/* What to wait for; at most REQUESTS_POLLED. */
+#define REQUESTS_POLLED (REQUESTS_CLIENTS + 2)
 unsigned requests_poll(const struct requests *requests, struct pollfd *list);
 /* Take what came. Never waits. */
 void requests_serve(struct requests *requests);
