@@ -9,6 +9,7 @@
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <linux/close_range.h>
 #include <sys/uio.h>
 
 #include "kselftest_harness.h"
@@ -73,6 +74,160 @@ static void guest_role_threads(void)
 		pause();
 }
 
+/* Says what it can see of us, a line each; nothing is what it should be. */
+static void guest_role_looks(void)
+{
+	struct sigaction action;
+	char path[64], *text;
+	size_t bytes;
+	FILE *file;
+
+	if (getenv("LD_PRELOAD") && strcmp(getenv("LD_PRELOAD"), "/nowhere/users.so"))
+		printf("LD_PRELOAD is %s\n", getenv("LD_PRELOAD"));
+	for (char **entry = environ; *entry; entry++)
+		if (!strncmp(*entry, "THAW_STUB", 9) || strstr(*entry, "/proc/self/fd"))
+			printf("in the environment: %s\n", *entry);
+	file = fopen("/proc/self/environ", "re");
+	text = calloc(1, 1 << 20);
+	bytes = fread(text, 1, 1 << 20, file);
+	fclose(file);
+	if (memmem(text, bytes, "THAW_STUB", 9) || memmem(text, bytes, "/proc/self/fd", 13))
+		puts("in /proc/self/environ");
+	for (int fd = 3; fd < 500; fd++) {
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		if (fcntl(fd, F_GETFD) >= 0)
+			printf("descriptor %d is open\n", fd);
+	}
+	for (int fd = 500; fd < 4096; fd++)
+		if (fcntl(fd, F_GETFD) == 0)
+			printf("descriptor %d stays open across execve\n", fd);
+	for (int i = 1; i < 65; i++)
+		if (!sigaction(i, NULL, &action) && action.sa_handler != SIG_DFL && i != SIGUSR1)
+			printf("signal %d has a handler, or is ignored\n", i);
+	if (!sigaction(SIGUSR1, NULL, &action) && action.sa_handler != SIG_IGN)
+		puts("a signal that was ignored is not");
+	fflush(stdout);
+	if (fork() == 0) {
+		if (!msync((void *)CONTROL_ADDRESS, 4096, MS_ASYNC))
+			puts("the child has the control block");
+		for (int fd = 3; fd < 4096; fd++)
+			if (fcntl(fd, F_GETFD) >= 0)
+				printf("the child has descriptor %d\n", fd);
+		/* It is harmless there. */
+		syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), CONTROL_SIGNAL);
+		fflush(stdout);
+		execlp("sh", "sh", "-c",
+		       "cat /proc/self/maps | grep thaw; env | grep -a THAW_STUB; "
+		       "env | grep -a LD_PRELOAD=/proc",
+		       NULL);
+		_exit(9);
+	}
+	wait(&(int){0});
+	puts("looked");
+	fflush(stdout);
+}
+
+/* Closes all that it can, as daemons do, and wants the numbers of ours. */
+static void guest_role_closes(void)
+{
+	int saved = dup(1);
+
+	for (int fd = 3; fd < 4096; fd++)
+		if (fd != saved)
+			close(fd);
+	close_range(700, 800, 0);
+	close_range((unsigned)saved + 1, ~0u, 0);
+	syscall(SYS_close_range, saved + 1, ~0u, 0);
+	closefrom(saved + 1);
+	for (int fd = CONTROL_FD_END - 1; fd > CONTROL_FD_END - 10; fd--) {
+		if (dup2(saved, fd) != fd)
+			puts("dup2 failed");
+		if (fcntl(fd, F_GETFD) != 0)
+			puts("it is not open");
+	}
+	if (syscall(SYS_io_uring_setup, 4, NULL) >= 0 || errno != ENOSYS)
+		puts("io_uring");
+	if (syscall(SYS_getpid) != getpid() || syscall(SYS_close, -1) != -1 || errno != EBADF)
+		puts("syscall");
+	fflush(stdout);
+	guest_phase = 1;
+	for (;;)
+		pause();
+}
+
+static void guest_cleanup(void *argument)
+{
+	__atomic_add_fetch((uint64_t *)argument, 1, __ATOMIC_SEQ_CST);
+}
+
+static void *guest_cancelled(void *argument)
+{
+	struct timespec hour = {3600, 0};
+	int how = (int)(uintptr_t)argument;
+
+	pthread_cleanup_push(guest_cleanup, (void *)&guest_counter);
+	__atomic_add_fetch(&guest_started, 1, __ATOMIC_SEQ_CST);
+	if (how == 0)
+		for (;;)
+			nanosleep(&hour, NULL);
+	pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
+	for (;;)
+		;
+	pthread_cleanup_pop(0);
+	return NULL;
+}
+
+static void guest_role_cancels(void)
+{
+	for (int round = 0;; round++) {
+		pthread_t thread;
+		void *result = NULL;
+
+		if (pthread_create(&thread, NULL, guest_cancelled, (void *)(uintptr_t)(round % 2)))
+			_exit(3);
+		while (guest_started <= (uint64_t)round)
+			sched_yield();
+		if (pthread_cancel(thread) || pthread_join(thread, &result))
+			_exit(4);
+		if (result != PTHREAD_CANCELED || guest_counter != (uint64_t)round + 1)
+			_exit(5);
+	}
+}
+
+static void guest_role_vforks(void)
+{
+	guest_phase = 1;
+	if (vfork() == 0) {
+		struct timespec pause = {20, 0};
+
+		nanosleep(&pause, NULL);
+		_exit(0);
+	}
+	_exit(0);
+}
+
+static void guest_role_execs(void)
+{
+	execlp("sleep", "sleep", "1000", NULL);
+	_exit(9);
+}
+
+static void *guest_goes_on(void *argument)
+{
+	(void)argument;
+	for (;;)
+		guest_counter++;
+	return NULL;
+}
+
+static void guest_role_main_thread_exits(void)
+{
+	pthread_t thread;
+
+	pthread_create(&thread, NULL, guest_goes_on, NULL);
+	syscall(SYS_exit, 0); /* as pthread_exit(), which cannot be called in a constructor */
+}
+
 static void guest_role_exit(void)
 {
 	_exit(7);
@@ -81,8 +236,22 @@ static void guest_role_exit(void)
 static const struct {
 	const char *name;
 	void (*run)(void);
-} guest_roles[] = {
-	{"churn", guest_role_churn}, {"threads", guest_role_threads}, {"exit", guest_role_exit}};
+} guest_roles[] = {{"churn", guest_role_churn},
+		   {"looks", guest_role_looks},
+		   {"closes", guest_role_closes},
+		   {"cancels", guest_role_cancels},
+		   {"vforks", guest_role_vforks},
+		   {"execs", guest_role_execs},
+		   {"main thread exits", guest_role_main_thread_exits},
+		   {"threads", guest_role_threads},
+		   {"exit", guest_role_exit}};
+
+/* SIGUSR1 is ignored from the start, as nohup does; the constructor in spawn.c comes after that. */
+__attribute__((constructor(101))) static void ignore_a_signal(void)
+{
+	if (!getenv(ROLE))
+		signal(SIGUSR1, SIG_IGN);
+}
 
 __attribute__((constructor)) static void guest_main(void)
 {
@@ -273,6 +442,172 @@ TEST_F(parked, nobody_waits_for_a_guest_that_was_killed)
 	EXPECT_EQ(-ESRCH, remote_read(remote, (uintptr_t)&guest_counter, &value, sizeof(value)));
 	process_continue(&self->process);
 	EXPECT_EQ(-ESRCH, process_stop(&self->process, &self->error));
+}
+
+/* The same, with its standard output in a pipe, which is returned. */
+static int start_with_output(struct process *process, const char *role, struct thaw_error *error)
+{
+	int ends[2], saved = fcntl(1, F_DUPFD_CLOEXEC, 3), result;
+
+	if (pipe2(ends, O_CLOEXEC) || dup2(ends[1], 1) != 1)
+		support_die("pipe");
+	result = start_role(process, role, error);
+	dup2(saved, 1);
+	close(saved);
+	close(ends[1]);
+	if (!result)
+		return ends[0];
+	close(ends[0]);
+	return -1;
+}
+
+static char *read_all(int fd)
+{
+	char *text = calloc(1, 65536);
+	size_t bytes = 0;
+	ssize_t got;
+
+	while ((got = read(fd, text + bytes, 65535 - bytes)) > 0)
+		bytes += (size_t)got;
+	close(fd);
+	return text;
+}
+
+TEST_F(parked, the_program_and_its_children_see_nothing_of_the_stub)
+{
+	char *text;
+	int out;
+
+	/* What this test has inherited is no matter. */
+	close_range(3, ~0u, CLOSE_RANGE_CLOEXEC);
+	setenv("LD_PRELOAD", "/nowhere/users.so", 1);
+	out = start_with_output(&self->process, "looks", &self->error);
+	unsetenv("LD_PRELOAD");
+	ASSERT_LT(0, out)
+	TH_LOG("%s", self->error.text);
+	process_continue(&self->process);
+	text = read_all(out);
+	EXPECT_STREQ("looked\n", text);
+	EXPECT_EQ(0, end_of(&self->process));
+	free(text);
+	/* Without a variable of the user's. */
+	process_close(&self->process);
+	out = start_with_output(&self->process, "looks", &self->error);
+	ASSERT_LT(0, out);
+	process_continue(&self->process);
+	text = read_all(out);
+	EXPECT_STREQ("looked\n", text);
+	free(text);
+}
+
+TEST_F(parked, descriptors_of_ours_outlive_whatever_the_program_closes)
+{
+	int fd;
+
+	START("closes");
+	process_continue(&self->process);
+	ASSERT_TRUE(wait_for(&self->process, &guest_phase, 1));
+	ASSERT_EQ(0, process_stop(&self->process, &self->error));
+	fd = remote_take_fd(&self->process.remote, self->process.threads[0].mailbox, 1);
+	EXPECT_LT(2, fd)
+	TH_LOG("socket %d: %s", self->process.remote.control->socket, strerror(-fd));
+	close(fd);
+}
+
+TEST_F(parked, threads_are_cancelled_while_they_stop_and_go_on)
+{
+	START("cancels");
+	process_continue(&self->process);
+	ASSERT_TRUE(wait_for(&self->process, &guest_counter, 20));
+	for (int i = 0; i < 200; i++) {
+		ASSERT_EQ(0, process_stop(&self->process, &self->error))
+		TH_LOG("%d: %s", i, self->error.text);
+		process_continue(&self->process);
+	}
+	EXPECT_TRUE(
+		wait_for(&self->process, &guest_counter, peek(&self->process, &guest_counter) + 20))
+	TH_LOG("status %x", end_of(&self->process));
+}
+
+TEST_F(parked, a_stopped_guest_is_refused_at_once_and_goes_on_later)
+{
+	START("churn");
+	process_continue(&self->process);
+	ASSERT_TRUE(wait_for(&self->process, &guest_phase, 1));
+	kill(self->process.remote.pid, SIGSTOP);
+	waitpid(self->process.remote.pid, NULL, WUNTRACED);
+	EXPECT_EQ(-EAGAIN, process_stop(&self->process, &self->error));
+	EXPECT_NE(NULL, strstr(self->error.text, "is stopped"));
+	EXPECT_FALSE(self->process.stopped);
+	kill(self->process.remote.pid, SIGCONT);
+	EXPECT_EQ(0, process_stop(&self->process, &self->error))
+	TH_LOG("%s", self->error.text);
+}
+
+TEST_F(parked, a_thread_that_cannot_stop_is_named_and_the_others_go_on)
+{
+	START("vforks");
+	process_continue(&self->process);
+	ASSERT_TRUE(wait_for(&self->process, &guest_phase, 1));
+	support_sleep(0.05);
+	EXPECT_EQ(-ETIMEDOUT, process_stop(&self->process, &self->error));
+	EXPECT_NE(NULL, strstr(self->error.text, "vfork"))
+	TH_LOG("%s", self->error.text);
+	EXPECT_FALSE(self->process.stopped);
+}
+
+TEST_F(parked, a_program_that_was_replaced_is_left_alone)
+{
+	char path[64], name[32] = "";
+	double end = support_deadline(20);
+
+	START("execs");
+	process_continue(&self->process);
+	snprintf(path, sizeof(path), "/proc/%d/comm", self->process.remote.pid);
+	while (strcmp(name, "sleep\n") && support_seconds() < end) {
+		int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+		name[0] = '\0';
+		if (fd >= 0 && read(fd, name, sizeof(name) - 1) < 6)
+			name[0] = '\0';
+		close(fd);
+	}
+	EXPECT_EQ(PROCESS_EREFUSED, process_stop(&self->process, &self->error));
+	EXPECT_TRUE(remote_alive(&self->process.remote));
+}
+
+TEST_F(parked, a_program_without_its_main_thread_is_refused_and_goes_on)
+{
+	char path[64], text[512] = "";
+	double end = support_deadline(20);
+
+	START("main thread exits");
+	process_continue(&self->process);
+	snprintf(path, sizeof(path), "/proc/%d/stat", self->process.remote.pid);
+	while (!strstr(text, ") Z") && support_seconds() < end) {
+		int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+		if (fd < 0 || read(fd, text, sizeof(text) - 1) < 0)
+			break;
+		close(fd);
+	}
+	EXPECT_EQ(PROCESS_EREFUSED, process_stop(&self->process, &self->error));
+	EXPECT_NE(NULL, strstr(self->error.text, "main thread"))
+	TH_LOG("%s, status %x", self->error.text, end_of(&self->process));
+	EXPECT_FALSE(self->process.stopped);
+	EXPECT_TRUE(remote_alive(&self->process.remote));
+}
+
+TEST_F(parked, a_program_that_cannot_be_started_is_told)
+{
+	char *const missing[] = {"/nowhere/program", NULL}, *const ends[] = {"/bin/false", NULL};
+
+	EXPECT_EQ(-ENOENT, process_spawn(&self->process, missing, environ, &self->error));
+	EXPECT_NE(NULL, strstr(self->error.text, "No such file"))
+	TH_LOG("%s", self->error.text);
+	EXPECT_EQ(0, process_spawn(&self->process, ends, environ, &self->error));
+	process_continue(&self->process);
+	EXPECT_EQ(1 << 8, end_of(&self->process));
 }
 
 TEST_F(parked, the_restorer_has_threads_with_stacks_of_the_supervisors)

@@ -148,7 +148,8 @@ static int look_at_thread(struct stop *stop, struct thread *thread)
 	char state = task_state(stop, thread->tid);
 
 	if (!state || state == 'Z' || state == 'X') {
-		stop->zombies++; /* a main thread that has called pthread_exit() */
+		/* Of others nothing is left when they have ended. */
+		stop->zombies += thread->tid == stop->process->remote.pid;
 		return 0;
 	}
 	stop->missing++;
@@ -241,7 +242,13 @@ static int check_process(const struct stop *stop, struct thaw_error *error)
 			"the program (process %d) is stopped by a signal (SIGSTOP, or Ctrl-Z): "
 			"the next generation is taken when it goes on",
 			(int)pid);
-	/* Of a main thread that has ended there is no such line to be trusted; the handlers are those of all. */
+	/* The kernel shows no memory under the number of a process whose main thread is gone. */
+	if (state == 'Z' && remote_alive(&stop->process->remote))
+		return failure(
+			error, PROCESS_EREFUSED,
+			"the main thread of the program (process %d) has ended (pthread_exit), "
+			"and others go on: no generation can be taken of that",
+			(int)pid);
 	if (state && state != 'Z' && !task_signal(stop, pid, "SigCgt:"))
 		return failure(
 			error, PROCESS_EREFUSED,
@@ -340,6 +347,8 @@ static int stop_rounds(struct stop *stop, struct thaw_error *error)
 			return failure(error, result,
 				       "threads of the program cannot be stopped: %s",
 				       strerror(-result));
+		if (stop->zombies)
+			return check_process(stop, error);
 		clean = stop->asked || stop->missing ? 0 : clean + 1;
 		if (!clean) {
 			await_parked(stop);
