@@ -181,7 +181,8 @@ struct process {
 	struct thread *threads; /* parked, while it is stopped; the first one is the main thread */
 	unsigned thread_count, thread_room;
 	struct address_space *space; /* what mappings.c has found out so far; mappings_forget() */
-	bool self_contained;	     /* pages of files are in the image, too */
+	struct interrupted *interrupted; /* interrupted_forget() */
+	bool self_contained;		 /* pages of files are in the image, too */
 	bool quiet, verbose;
 };
 
@@ -216,14 +217,11 @@ void process_continue(struct process *process);
 
 /* ---- interrupted.c */
 
-/*
- * A thread is about to be told to stop, and `call` and what belongs to it were read just now: remember since when it
- * has been waiting in a call whose timeout would begin anew.
- */
-void interrupted_sample(struct process *process, const struct thread *thread);
 /* All threads are parked. */
 /* Calls that this stop has interrupted, and that the kernel does not restart, are made again when they go on. */
 int interrupted_restart(struct process *process, struct thaw_error *error);
+/* What is remembered between stops: the guest is gone. */
+void interrupted_forget(struct process *process);
 
 /* ---- The parts */
 
