@@ -6,7 +6,8 @@
  * A view is a mapping of anonymous memory as large as the heap, into which clusters (page.h) are read
  * when they are first asked for, and checked at that read: a byte that is returned was under a checksum.
  * Beyond `limit` clusters a hand goes round the mapping and takes some back, so a view of a large heap
- * costs no more than that, and reads of a few bytes cost a copy.
+ * costs no more than that, and reads of a few bytes cost a copy. Of a heap that is too large to be mapped
+ * (that of a whole process) one cluster is kept.
  *
  * One thread per view. A generation that the writer of an image in use drops meanwhile is told from
  * damage by asking the image whether it still lists it.
@@ -31,7 +32,8 @@ struct thaw_view {
 	uint64_t heap_bytes;
 	uint32_t page_bytes;
 	uint64_t clusters;
-	uint8_t *memory;       /* of all of them */
+	uint8_t *memory;       /* of all of them, or of one where that is too much address space */
+	bool one;	       /* ... of which there is only the newest */
 	struct bitmap arrived; /* clusters */
 	uint64_t count, limit, hand;
 };
@@ -56,13 +58,36 @@ static void *view_map(uint64_t bytes)
 
 	if (bytes > SIZE_MAX / 2)
 		return NULL;
-	memory = mmap(NULL, bytes ? bytes : 1, PROT_READ | PROT_WRITE,
+	memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
 		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (memory == MAP_FAILED)
 		return NULL;
 	/* Clusters are counted, and a huge page would be 32 of them. */
-	(void)madvise(memory, bytes ? bytes : 1, MADV_NOHUGEPAGE);
+	(void)madvise(memory, bytes, MADV_NOHUGEPAGE);
 	return memory;
+}
+
+static size_t view_mapped_bytes(const struct thaw_view *view)
+{
+	return view->one || !view->clusters ? PAGE_CLUSTER_BYTES
+					    : view->clusters * PAGE_CLUSTER_BYTES;
+}
+
+/* The address space of a whole process does not fit into that of another one. */
+static bool view_reserve(struct thaw_view *view)
+{
+	view->memory = view_map(view_mapped_bytes(view));
+	view->one = !view->memory;
+	if (view->one)
+		view->memory = view_map(view_mapped_bytes(view));
+	if (bitmap_init(&view->arrived, view->clusters))
+		view->arrived.words = NULL;
+	return view->memory && view->arrived.words;
+}
+
+static uint8_t *cluster_memory(const struct thaw_view *view, uint64_t cluster)
+{
+	return view->memory + (view->one ? 0 : cluster * PAGE_CLUSTER_BYTES);
 }
 
 static int view_start(struct thaw_view *view, struct thaw_error *error)
@@ -77,12 +102,7 @@ static int view_start(struct thaw_view *view, struct thaw_error *error)
 	view->clusters =
 		view->heap_bytes / PAGE_CLUSTER_BYTES + !!(view->heap_bytes % PAGE_CLUSTER_BYTES);
 	view->limit = view_limit();
-	if (view->heap_bytes / view->page_bytes <= INDEX_PAGES_MAX) {
-		view->memory = view_map(view->clusters * PAGE_CLUSTER_BYTES);
-		if (bitmap_init(&view->arrived, view->clusters))
-			view->arrived.words = NULL;
-	}
-	if (!view->memory || !view->arrived.words)
+	if (view->heap_bytes / view->page_bytes > INDEX_PAGES_MAX || !view_reserve(view))
 		return error_set(error, -ENOMEM,
 				 "%s: no address space for generation %" PRIu64 " of %" PRIu64
 				 " bytes",
@@ -119,7 +139,7 @@ void thaw_view_close(struct thaw_view *view)
 	if (!view)
 		return;
 	if (view->memory)
-		munmap(view->memory, view->clusters ? view->clusters * PAGE_CLUSTER_BYTES : 1);
+		munmap(view->memory, view_mapped_bytes(view));
 	bitmap_free(&view->arrived);
 	free(view->state);
 	image_close(view->image);
@@ -139,10 +159,10 @@ const void *thaw_view_state(const struct thaw_view *view, size_t *bytes)
 
 /* ---- Clusters */
 
-/* Release an eighth of the clusters, from the clock hand on. */
+/* Release an eighth of the clusters, from the clock hand on; or the one that there is. */
 static void view_shrink(struct thaw_view *view)
 {
-	uint64_t goal = view->limit - view->limit / 8;
+	uint64_t goal = view->one ? 0 : view->limit - view->limit / 8;
 
 	while (view->count > goal) {
 		uint64_t cluster = bitmap_next(&view->arrived, view->hand);
@@ -152,8 +172,7 @@ static void view_shrink(struct thaw_view *view)
 			continue;
 		}
 		view->hand = cluster + 1;
-		madvise(view->memory + cluster * PAGE_CLUSTER_BYTES, PAGE_CLUSTER_BYTES,
-			MADV_DONTNEED);
+		madvise(cluster_memory(view, cluster), PAGE_CLUSTER_BYTES, MADV_DONTNEED);
 		bitmap_clear(&view->arrived, cluster);
 		view->count--;
 	}
@@ -209,13 +228,13 @@ static int pages_read(struct thaw_view *view, uint64_t first, const struct exten
 
 static int cluster_read(struct thaw_view *view, uint64_t cluster, struct thaw_error *error)
 {
-	uint8_t *to = view->memory + cluster * PAGE_CLUSTER_BYTES;
+	uint8_t *to = cluster_memory(view, cluster);
 	unsigned pages = page_cluster(view->page_bytes);
 	uint64_t first = cluster * pages, leaf = first - first % IMAGE_LEAF_PAGES;
 	struct extent leaf_extents[IMAGE_LEAF_PAGES], *extents = &leaf_extents[first - leaf];
 	int code;
 
-	if (view->count >= view->limit)
+	if (view->count >= (view->one ? 1 : view->limit))
 		view_shrink(view);
 	code = image_lookup(view->image, leaf, leaf_extents, error);
 	for (unsigned i = 0, run; !code && i < pages; i += run) {
@@ -260,7 +279,7 @@ int thaw_view_read(struct thaw_view *view, uint64_t offset, void *buffer, size_t
 		if (code)
 			return code;
 		part = part < bytes ? part : bytes;
-		memcpy(to, view->memory + offset, part);
+		memcpy(to, cluster_memory(view, cluster) + offset % PAGE_CLUSTER_BYTES, part);
 		to += part;
 		offset += part;
 		bytes -= part;
