@@ -15,6 +15,7 @@
 #include "kselftest_harness.h"
 #include "process/process.h"
 #include "process/stub/embedded.h"
+#include "process/stub/raw.h"
 #include "support.h"
 
 #define ROLE "PARKED_CALLS_ROLE"
@@ -206,9 +207,22 @@ static void guest_role_vforks(void)
 	_exit(0);
 }
 
+/* Without the stub: by no function of libc's. */
+static void guest_role_escapes(void)
+{
+	char *const arguments[] = {"sleep", "1000", NULL};
+
+	raw_call(SYS_execve, (uintptr_t) "/bin/sleep", (uintptr_t)arguments, (uintptr_t)environ, 0,
+		 0, 0);
+	_exit(9);
+}
+
+/* As wrappers do: one that does not exist, then a shell that executes this program again. */
 static void guest_role_execs(void)
 {
-	execlp("sleep", "sleep", "1000", NULL);
+	execl("/nowhere/program", "program", NULL);
+	setenv(ROLE, "looks", 1);
+	execlp("sh", "sh", "-c", "exec /proc/$$/fd/9", NULL);
 	_exit(9);
 }
 
@@ -236,15 +250,12 @@ static void guest_role_exit(void)
 static const struct {
 	const char *name;
 	void (*run)(void);
-} guest_roles[] = {{"churn", guest_role_churn},
-		   {"looks", guest_role_looks},
-		   {"closes", guest_role_closes},
-		   {"cancels", guest_role_cancels},
-		   {"vforks", guest_role_vforks},
-		   {"execs", guest_role_execs},
-		   {"main thread exits", guest_role_main_thread_exits},
-		   {"threads", guest_role_threads},
-		   {"exit", guest_role_exit}};
+} guest_roles[] = {
+	{"churn", guest_role_churn},	 {"looks", guest_role_looks},
+	{"closes", guest_role_closes},	 {"cancels", guest_role_cancels},
+	{"vforks", guest_role_vforks},	 {"execs", guest_role_execs},
+	{"escapes", guest_role_escapes}, {"main thread exits", guest_role_main_thread_exits},
+	{"threads", guest_role_threads}, {"exit", guest_role_exit}};
 
 /* SIGUSR1 is ignored from the start, as nohup does; the constructor in spawn.c comes after that. */
 __attribute__((constructor(101))) static void ignore_a_signal(void)
@@ -561,7 +572,7 @@ TEST_F(parked, a_program_that_was_replaced_is_left_alone)
 	char path[64], name[32] = "";
 	double end = support_deadline(20);
 
-	START("execs");
+	START("escapes");
 	process_continue(&self->process);
 	snprintf(path, sizeof(path), "/proc/%d/comm", self->process.remote.pid);
 	while (strcmp(name, "sleep\n") && support_seconds() < end) {
@@ -574,6 +585,57 @@ TEST_F(parked, a_program_that_was_replaced_is_left_alone)
 	}
 	EXPECT_EQ(PROCESS_EREFUSED, process_stop(&self->process, &self->error));
 	EXPECT_TRUE(remote_alive(&self->process.remote));
+}
+
+/* Serve what the program asks for, until it has executed another one. */
+static bool wait_for_execution(struct process *process, struct request *request)
+{
+	double end = support_deadline(20);
+
+	while (support_seconds() < end && remote_alive(&process->remote)) {
+		struct pollfd ready = {process->remote.socket, POLLIN, 0};
+
+		poll(&ready, 1, 20);
+		if (remote_next_request(&process->remote, request))
+			return request->kind == REQUEST_EXECUTED;
+	}
+	return false;
+}
+
+TEST_F(parked, the_stub_comes_along_into_a_program_that_replaces_it)
+{
+	struct remote *remote = &self->process.remote;
+	char *text, *const arguments[] = {"/proc/self/exe", NULL};
+	struct request request;
+	int ends[2], saved = dup(1), self_fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+
+	close_range(3, ~0u, CLOSE_RANGE_CLOEXEC);
+	ASSERT_EQ(0, pipe2(ends, O_CLOEXEC));
+	dup2(ends[1], 1);
+	dup2(self_fd, 9);
+	setenv(ROLE, "execs", 1);
+	ASSERT_EQ(0, process_spawn(&self->process, arguments, environ, &self->error));
+	unsetenv(ROLE);
+	close(9);
+	dup2(saved, 1);
+	close(ends[1]);
+	process_continue(&self->process);
+	/* The shell, and then what that has executed. */
+	for (int i = 0; i < 2; i++) {
+		ASSERT_TRUE(wait_for_execution(&self->process, &request));
+		EXPECT_EQ(PROCESS_EREFUSED, process_stop(&self->process, &self->error));
+		ASSERT_EQ(0, process_executed(&self->process, &self->error));
+		ASSERT_EQ(0, process_stop(&self->process, &self->error))
+		TH_LOG("%s", self->error.text);
+		ASSERT_EQ(1, self->process.thread_count);
+		EXPECT_EQ(remote->pid, remote_call(remote, 0, SYS_getpid, 0, 0, 0, 0, 0, 0));
+		process_continue(&self->process);
+		remote_answer(remote, &(struct answer){.number = request.number});
+	}
+	text = read_all(ends[0]);
+	EXPECT_STREQ("descriptor 9 is open\nthe child has descriptor 9\nlooked\n", text);
+	EXPECT_EQ(0, end_of(&self->process));
+	free(text);
 }
 
 TEST_F(parked, a_program_without_its_main_thread_is_refused_and_goes_on)

@@ -176,7 +176,9 @@ struct process_state {
 struct process {
 	struct remote remote;
 	struct thaw *heap;
-	uint64_t stub; /* address of struct stub_memory in the guest */
+	uint64_t stub;	       /* address of struct stub_memory in the guest */
+	uint32_t executions;   /* control->executions that was taken notice of */
+	uint64_t executing_ns; /* since when it has been executing another program; 0: it is not */
 	bool stopped;
 	struct thread *threads; /* parked, while it is stopped; the first one is the main thread */
 	unsigned thread_count, thread_room;
@@ -198,6 +200,12 @@ int process_spawn(struct process *process, char *const *arguments, char *const *
 /* Start the restorer: one parked thread, mailbox 0. `pid`: what it should be where that is possible; 0: any. */
 int process_spawn_restorer(struct process *process, pid_t pid, struct thaw_error *error);
 
+/*
+ * REQUEST_EXECUTED: the process has become another program by execve(2), in which the stub has started again and waits for
+ * the answer. All that was known of its memory is void: a new heap is to be attached (process_stop() first). Until
+ * this is called, process_stop() refuses.
+ */
+int process_executed(struct process *process, struct thaw_error *error);
 /*
  * The guest's end: killed if it lives, and waited for. All that the supervisor has for it is closed and freed. Who has
  * waited for it himself has set remote.pid to 0.

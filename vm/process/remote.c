@@ -21,11 +21,16 @@
 
 #include "base/failure.h"
 #include "process/remote.h"
+#include "process/stub/embedded.h"
 
 /* After so long without an answer: is the guest still there? */
 #define LOOK_NS 20000000
 /* A call or two are made within this many looks: cheaper than sleeping. */
 #define SPINS 200
+
+#ifndef MFD_EXEC
+#define MFD_EXEC 0x10u
+#endif
 
 int remote_create(struct remote *remote, int *guest_socket, struct thaw_error *error)
 {
@@ -83,6 +88,29 @@ void remote_close(struct remote *remote)
 		close(remote->memory);
 	*remote = (struct remote){
 		.control = NULL, .control_fd = -1, .pidfd = -1, .socket = -1, .memory = -1};
+}
+
+/* A program of ours, which a guest will execute or load. */
+int remote_memfd(const char *name, const uint8_t *from, size_t bytes)
+{
+	size_t done = 0;
+	int fd = memfd_create(name, MFD_CLOEXEC | MFD_EXEC);
+
+	if (fd < 0 && errno == EINVAL) /* before Linux 6.3 */
+		fd = memfd_create(name, MFD_CLOEXEC);
+	while (fd >= 0 && done < bytes) {
+		ssize_t written = write(fd, from + done, bytes - done);
+
+		if (written < 0 && errno != EINTR) {
+			int saved = errno;
+
+			close(fd);
+			errno = saved;
+			return -1;
+		}
+		done += written > 0 ? (size_t)written : 0;
+	}
+	return fd;
 }
 
 /* ---- Arguments */
@@ -204,6 +232,34 @@ int64_t remote_call(struct remote *remote, unsigned thread, int64_t number, uint
 
 /* ---- The socket */
 
+/* The program is about to execute another one, which the stub is to be in. */
+static void remote_give_descriptors(struct remote *remote, const struct request *request)
+{
+	union {
+		struct cmsghdr header;
+		char room[CMSG_SPACE(2 * sizeof(int))];
+	} ancillary = {.header = {.cmsg_len = CMSG_LEN(2 * sizeof(int)),
+				  .cmsg_level = SOL_SOCKET,
+				  .cmsg_type = SCM_RIGHTS}};
+	struct answer answer = {.number = request->number};
+	struct iovec data = {.iov_base = &answer, .iov_len = sizeof(answer)};
+	struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1};
+	int fds[2] = {remote->control_fd,
+		      remote_memfd("thaw-stub", process_stub, process_stub_bytes)};
+
+	if (fds[1] < 0) {
+		answer.code = -errno;
+	} else {
+		memcpy(CMSG_DATA(&ancillary.header), fds, sizeof(fds));
+		message.msg_control = &ancillary;
+		message.msg_controllen = sizeof(ancillary);
+	}
+	if (sendmsg(remote->socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+		remote_answer(remote, &(struct answer){.number = request->number, .code = -errno});
+	if (fds[1] >= 0)
+		close(fds[1]);
+}
+
 /* A packet: a request is kept for later, and 0; a descriptor that came with it. -EAGAIN: there is none. */
 static int remote_receive(struct remote *remote)
 {
@@ -230,7 +286,9 @@ static int remote_receive(struct remote *remote)
 		memcpy(&fd, CMSG_DATA(&ancillary.header), sizeof(fd));
 		return fd;
 	}
-	if (got == sizeof(request) && remote->request_count < REMOTE_REQUESTS)
+	if (got == sizeof(request) && request.kind == REQUEST_DESCRIPTORS)
+		remote_give_descriptors(remote, &request);
+	else if (got == sizeof(request) && remote->request_count < REMOTE_REQUESTS)
 		remote->requests[remote->request_count++] = request;
 	return 0;
 }

@@ -36,6 +36,8 @@ int remote_create(struct remote *remote, int *guest_socket, struct thaw_error *e
 int remote_attach(struct remote *remote, pid_t pid, int pidfd, struct thaw_error *error);
 void remote_close(struct remote *remote);
 
+/* A descriptor of a program that is not in any file. -1: errno. */
+int remote_memfd(const char *name, const uint8_t *bytes, size_t count);
 /* Has it not ended? (It may be a zombie: no.) */
 bool remote_alive(const struct remote *remote);
 /* For the words of the control block: at most so long, or until it changes, or for no reason. */

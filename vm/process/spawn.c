@@ -31,10 +31,6 @@
 #define START_SECONDS 60
 #define NUMBER_ROOM "0000"
 
-#ifndef MFD_EXEC
-#define MFD_EXEC 0x10u
-#endif
-
 static sigset_t mask_at_start;
 static bool ignored_at_start[65];
 
@@ -115,28 +111,6 @@ __attribute__((noreturn)) static void child_failed(int status)
 
 /* ---- In the supervisor */
 
-static int spawn_memfd(const char *name, const uint8_t *from, size_t bytes)
-{
-	size_t done = 0;
-	int fd = memfd_create(name, MFD_CLOEXEC | MFD_EXEC);
-
-	if (fd < 0 && errno == EINVAL) /* before Linux 6.3 */
-		fd = memfd_create(name, MFD_CLOEXEC);
-	while (fd >= 0 && done < bytes) {
-		ssize_t written = write(fd, from + done, bytes - done);
-
-		if (written < 0 && errno != EINTR) {
-			int saved = errno;
-
-			close(fd);
-			errno = saved;
-			return -1;
-		}
-		done += written > 0 ? (size_t)written : 0;
-	}
-	return fd;
-}
-
 struct launch {
 	struct process *process;
 	const char *what; /* the program's name, for people */
@@ -176,8 +150,8 @@ static int launch_prepare(struct launch *launch, struct process *process, const 
 	if (result)
 		return result;
 	launch->program =
-		restorer ? spawn_memfd("thaw-restorer", process_restorer, process_restorer_bytes)
-			 : spawn_memfd("thaw-stub", process_stub, process_stub_bytes);
+		restorer ? remote_memfd("thaw-restorer", process_restorer, process_restorer_bytes)
+			 : remote_memfd("thaw-stub", process_stub, process_stub_bytes);
 	if (launch->program < 0 || pipe2(launch->status, O_CLOEXEC)) {
 		result = failure(error, -errno, "%s: cannot be started: %s", what, strerror(errno));
 		launch_close(launch);
@@ -434,6 +408,19 @@ int process_spawn_restorer(struct process *process, pid_t wanted, struct thaw_er
 	if (!pid)
 		launch_restorer(&launch);
 	return launch_finish(&launch, pid, error);
+}
+
+/* ---- It has become another program (stub/execute.c) */
+
+int process_executed(struct process *process, struct thaw_error *error)
+{
+	struct remote *remote = &process->remote;
+
+	process->stub = remote->control->stub;
+	process->executions = __atomic_load_n(&remote->control->executions, __ATOMIC_SEQ_CST);
+	if (remote->memory >= 0)
+		close(remote->memory); /* of the program before */
+	return remote_attach(remote, remote->pid, remote->pidfd, error);
 }
 
 /* ---- The end */

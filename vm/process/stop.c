@@ -31,6 +31,9 @@
 /* From then on it is looked at what a thread is in, and it is asked again if it has lost its signal. */
 #define SUSPICION_NS 20000000ull
 
+/* Executing a program takes no longer, until the stub has started in it. */
+#define EXECUTION_NS 10000000000ull
+
 struct stop {
 	struct process *process;
 	DIR *tasks;
@@ -230,6 +233,38 @@ static void await_parked(struct stop *stop)
 
 /* ---- The stop */
 
+/*
+ * Is it still the program that is known? While it is replaced (stub/execute.c) there is no handler for a moment; a program
+ * that the stub does not start in never has one (`lacks_stub`).
+ */
+static int check_program(const struct stop *stop, bool lacks_stub, struct thaw_error *error)
+{
+	struct process *process = stop->process;
+	struct control *control = process->remote.control;
+	char path[32], name[256] = "another program";
+	ssize_t got;
+
+	if (!__atomic_load_n(&control->executing, __ATOMIC_SEQ_CST))
+		process->executing_ns = 0;
+	else if (!process->executing_ns)
+		process->executing_ns = stop->began_ns;
+	if (!lacks_stub && !process->executing_ns &&
+	    __atomic_load_n(&control->executions, __ATOMIC_SEQ_CST) == process->executions)
+		return 0;
+	if (process->executing_ns && stop->began_ns - process->executing_ns < EXECUTION_NS)
+		return failure(error, -EAGAIN,
+			       "the program (process %d) is becoming another one just now",
+			       (int)process->remote.pid);
+	snprintf(path, sizeof(path), "/proc/%d/exe", (int)process->remote.pid);
+	got = readlink(path, name, sizeof(name) - 1);
+	if (got > 0)
+		name[got] = '\0';
+	return failure(error, PROCESS_EREFUSED,
+		       "the program (process %d) has become %s by execve(2), which Thaw is not in: "
+		       "start that one with thaw exec",
+		       (int)process->remote.pid, name);
+}
+
 /* Before anything is sent: would the signal find the stub, and would it be taken? */
 static int check_process(const struct stop *stop, struct thaw_error *error)
 {
@@ -249,13 +284,8 @@ static int check_process(const struct stop *stop, struct thaw_error *error)
 			"the main thread of the program (process %d) has ended (pthread_exit), "
 			"and others go on: no generation can be taken of that",
 			(int)pid);
-	if (state && state != 'Z' && !task_signal(stop, pid, "SigCgt:"))
-		return failure(
-			error, PROCESS_EREFUSED,
-			"the program (process %d) has replaced itself by another one (execve), "
-			"which Thaw is not in: start that one with thaw exec",
-			(int)pid);
-	return 0;
+	return check_program(stop, state && state != 'Z' && !task_signal(stop, pid, "SigCgt:"),
+			     error);
 }
 
 /* The threads of the stop before have all left their mailboxes. */
@@ -407,6 +437,8 @@ int process_stop(struct process *process, struct thaw_error *error)
 	__atomic_store_n(&control->stopping, 1, __ATOMIC_SEQ_CST);
 	process->stopped = true;
 	result = stop_rounds(&stop, error);
+	if (!result) /* has it become another one just before it parked? */
+		result = check_program(&stop, false, error);
 	sort_threads(process);
 	closedir(stop.tasks);
 	if (result)

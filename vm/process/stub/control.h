@@ -92,12 +92,14 @@ struct control {
 	uint32_t version;
 	/* A thread that has got CONTROL_SIGNAL parks if `stopping`, in the next mailbox, until `released` is `stop`. */
 	uint32_t stopping;
-	uint32_t stop;	   /* number of the stop */
-	uint32_t released; /* futex */
-	uint32_t parked;   /* threads parked, of this stop and of none before; futex */
-	uint32_t awaited;  /* `parked` is woken when it has come so far, or is 0 */
-	int32_t pid;	   /* of the guest, as it sees itself */
-	uint32_t taken;	   /* mailboxes taken in this stop */
+	uint32_t stop;	     /* number of the stop */
+	uint32_t released;   /* futex */
+	uint32_t parked;     /* threads parked, of this stop and of none before; futex */
+	uint32_t awaited;    /* `parked` is woken when it has come so far, or is 0 */
+	uint32_t executing;  /* the program is being replaced by another one (stub/execute.c) */
+	uint32_t executions; /* how often the stub has started again in another one */
+	int32_t pid;	     /* of the guest, as it sees itself */
+	uint32_t taken;	     /* mailboxes taken in this stop */
 	int32_t socket; /* number of the guest's end, as stub_memory.socket; whoever moves it says so here */
 	uint64_t stub; /* address of the struct stub_memory, set by the stub when it has started */
 	uint32_t
@@ -153,7 +155,16 @@ struct stub_memory {
 
 /* ---- What the guest's program asks of the supervisor, over the socket (SOCK_SEQPACKET): `import thaw`. */
 
-enum { REQUEST_CHECKPOINT = 1 };
+enum {
+	REQUEST_CHECKPOINT = 1,
+	/* The descriptors of the control block and the stub, with the answer: remote.c gives them. */
+	REQUEST_DESCRIPTORS,
+	/*
+	 * The process has executed another program, in which the stub has started again: process_executed(). It waits for
+	 * the answer.
+	 */
+	REQUEST_EXECUTED,
+};
 
 struct request {
 	uint32_t kind;

@@ -139,6 +139,9 @@ STUB_PUBLIC long syscall(long number, ...)
 		case SYS_close_range:
 			return close_range((unsigned)arguments[0], (unsigned)arguments[1],
 					   (int)arguments[2]);
+		case SYS_execve:
+			return execve((const char *)arguments[0], (char *const *)arguments[1],
+				      (char *const *)arguments[2]);
 		case SYS_dup2:
 			return dup2((int)arguments[0], (int)arguments[1]);
 		case SYS_dup3:

@@ -31,7 +31,29 @@ STUB_PUBLIC uint64_t thaw_stub_generation(void)
 	return __atomic_load_n(&stub_memory.generation, __ATOMIC_SEQ_CST);
 }
 
-static int stub_ask(const struct request *request, struct answer *answer)
+/* An answer, and with it (`fds` not NULL) two descriptors. As recv(2); descriptors that nobody wants are closed. */
+static ssize_t stub_receive(int socket, struct answer *answer, int *fds)
+{
+	union {
+		struct cmsghdr header;
+		char room[CMSG_SPACE(2 * sizeof(int))];
+	} ancillary;
+	struct iovec data = {.iov_base = answer, .iov_len = sizeof(*answer)};
+	struct msghdr message = {.msg_iov = &data,
+				 .msg_iovlen = 1,
+				 .msg_control = fds ? &ancillary : NULL,
+				 .msg_controllen = fds ? sizeof(ancillary) : 0};
+	ssize_t got = recvmsg(socket, &message, MSG_DONTWAIT);
+
+	if (fds && got > 0) {
+		fds[0] = fds[1] = -1;
+		if (message.msg_controllen >= CMSG_LEN(2 * sizeof(int)))
+			memcpy(fds, CMSG_DATA(&ancillary.header), 2 * sizeof(int));
+	}
+	return got;
+}
+
+static int stub_ask(const struct request *request, struct answer *answer, int *fds)
 {
 	unsigned restored = thaw_stub_restored();
 
@@ -44,17 +66,53 @@ static int stub_ask(const struct request *request, struct answer *answer)
 		poll(&ready, 1, LOOK_MS);
 		if (thaw_stub_restored() != restored) {
 			*answer = (struct answer){.generation = thaw_stub_generation()};
-			return 0;
+			return fds ? -EAGAIN : 0;
 		}
 		if (!(ready.revents & (POLLIN | POLLHUP)))
 			continue;
-		got = recv(ready.fd, answer, sizeof(*answer), MSG_DONTWAIT);
+		got = stub_receive(ready.fd, answer, fds);
 		if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR))
 			return got ? -errno : -EPIPE;
 		/* One to a question before that, which nobody waits for any more, is passed over. */
 		if (got == sizeof(*answer) && answer->number == request->number)
 			return 0;
 	}
+}
+
+/* They wait in line. */
+static int stub_ask_in_line(struct request *request, struct answer *answer, int *fds)
+{
+	static pthread_mutex_t line = PTHREAD_MUTEX_INITIALIZER;
+	static uint32_t number;
+	int result;
+
+	pthread_mutex_lock(&line);
+	request->number = ++number;
+	result = stub_ask(request, answer, fds);
+	pthread_mutex_unlock(&line);
+	return result;
+}
+
+int stub_take_descriptors(int fds[2])
+{
+	struct request request = {.kind = REQUEST_DESCRIPTORS};
+	struct answer answer = {0};
+	int result;
+
+	do
+		result = stub_ask_in_line(&request, &answer, fds);
+	while (result == -EAGAIN); /* restored meanwhile: the new supervisor has them, too */
+	if (!result)
+		result = answer.code;
+	return !result && (fds[0] < 0 || fds[1] < 0) ? -EBADF : result;
+}
+
+void stub_wait_for_supervisor(void)
+{
+	struct request request = {.kind = REQUEST_EXECUTED};
+	struct answer answer;
+
+	stub_ask_in_line(&request, &answer, NULL);
 }
 
 /*
@@ -64,8 +122,6 @@ static int stub_ask(const struct request *request, struct answer *answer)
 STUB_PUBLIC int thaw_stub_checkpoint(const char *name, uint64_t *generation, char *text,
 				     size_t room)
 {
-	static pthread_mutex_t line = PTHREAD_MUTEX_INITIALIZER;
-	static uint32_t number;
 	struct request request = {.kind = REQUEST_CHECKPOINT};
 	struct answer answer = {0};
 	int result;
@@ -85,10 +141,7 @@ STUB_PUBLIC int thaw_stub_checkpoint(const char *name, uint64_t *generation, cha
 	}
 	if (name)
 		snprintf(request.name, sizeof(request.name), "%s", name);
-	pthread_mutex_lock(&line);
-	request.number = ++number;
-	result = stub_ask(&request, &answer);
-	pthread_mutex_unlock(&line);
+	result = stub_ask_in_line(&request, &answer, NULL);
 	if (!result)
 		result = answer.code;
 	else if (text)

@@ -79,6 +79,9 @@ const struct stub_real *stub_real(void)
 		FIND(pthread_getcpuclockid);
 		FIND(wait4);
 		FIND(waitid);
+		FIND(execve);
+		FIND(execvpe);
+		FIND(fexecve);
 #undef FIND
 		__atomic_store_n(&found, true, __ATOMIC_RELEASE);
 	}
@@ -317,8 +320,10 @@ static void stub_begin_parked(void)
 __attribute__((constructor)) static void stub_start(void)
 {
 	const char *text = getenv("THAW_STUB");
+	uint64_t set = 1ull << (CONTROL_SIGNAL - 1);
 	int fd, socket, stub, result;
 	struct control *control;
+	uint32_t executed;
 
 	if (!text || sscanf(text, "%d:%d:%d", &fd, &socket, &stub) != 3)
 		return;
@@ -337,6 +342,7 @@ __attribute__((constructor)) static void stub_start(void)
 	madvise(control, sizeof(struct control), MADV_DONTFORK);
 	if (!result)
 		result = stub_set_up(socket);
+	executed = __atomic_load_n(&control->started, __ATOMIC_SEQ_CST);
 	control->socket = socket;
 	control->pid = getpid();
 	control->stub = (uintptr_t)&stub_memory;
@@ -347,6 +353,15 @@ __attribute__((constructor)) static void stub_start(void)
 					    : "its address is taken");
 	__atomic_store_n(&control->started, result ? 2 : 1, __ATOMIC_SEQ_CST);
 	raw_futex_wake(&control->started);
-	if (!result)
+	if (result)
+		return;
+	if (!executed) {
 		stub_begin_parked();
+		return;
+	}
+	/* See execute.c: who has executed this program has blocked the signal. */
+	__atomic_add_fetch(&control->executions, 1, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&control->executing, 0, __ATOMIC_SEQ_CST);
+	raw_call(SYS_rt_sigprocmask, SIG_UNBLOCK, (uintptr_t)&set, 0, 8, 0, 0);
+	stub_wait_for_supervisor();
 }

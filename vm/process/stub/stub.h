@@ -36,9 +36,20 @@ struct stub_real {
 	int (*pthread_getcpuclockid)(unsigned long thread, int *clock);
 	int (*wait4)(int pid, int *status, int options, void *usage);
 	int (*waitid)(unsigned type, unsigned id, void *info, int options);
+	int (*execve)(const char *path, char *const *arguments, char *const *environment);
+	int (*execvpe)(const char *file, char *const *arguments, char *const *environment);
+	int (*fexecve)(int fd, char *const *arguments, char *const *environment);
 };
 /* Looked up when the stub starts; before that, on the first call, which is another library's constructor's. */
 const struct stub_real *stub_real(void);
+
+/*
+ * The supervisor's descriptors of the control block and of the stub, for a program that is executed now; they stay open
+ * across execve(2). 0, or a negative code: there is nobody who gives them.
+ */
+int stub_take_descriptors(int fds[2]);
+/* In a program that was executed: wait until the supervisor has taken it over. */
+void stub_wait_for_supervisor(void);
 
 /* Where in a thread's descriptor (pthread_t) its thread id is; 0: not known. Called once, by the main thread. */
 void stub_find_tid(void);
