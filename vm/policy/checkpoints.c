@@ -115,6 +115,7 @@ static void succeeded(struct runtime *rt, uint64_t last, const struct thaw_resul
 	bool waited_for = last > rt->checkpoints.settled;
 
 	failures_recovered(rt, generation->number);
+	rt->checkpoints.passing = 0;
 	if (!rt->options.every_ns)
 		rt->checkpoints.due_ns = 0; /* nothing is left to be tried again */
 	hold_back(rt, false);		    /* this process has got on */
@@ -146,8 +147,8 @@ static void failed(struct runtime *rt, uint64_t last, int code, const struct tha
 	bool waited_for = last > rt->checkpoints.settled;
 	struct thaw_result result = {0};
 
-	/* A process that has ended meanwhile: that is told, if anything of this is. */
-	if (code != -ESRCH || rt->type->has_work(rt->guest))
+	/* A process that has ended meanwhile, or becomes another one: the next says more, if there is one. */
+	if ((code != -ESRCH && code != -EAGAIN) || rt->checkpoints.passing++)
 		failures_checkpoint(rt, text);
 	rt->checkpoints.captured_stall = 0;
 	if (!rt->options.every_ns && !rt->ending.ended)

@@ -209,11 +209,43 @@ static int guest_load(struct guest *guest, struct thaw_error *error)
 	return 0;
 }
 
+/*
+ * It has become another program (execve), whose stub waits for us: all memory is new, as that of a fresh one. If that
+ * fails the program goes on, and each checkpoint says why it cannot be captured.
+ */
+static int executed(void *arg)
+{
+	struct process_guest *own = arg;
+	struct thaw_error error = {0};
+	int code;
+
+	if (thaw_checkpoint_wait(own->heap) == THAW_READY)
+		thaw_checkpoint_abandon(own->heap, -EAGAIN, "the program became another one");
+	thaw_process_detach(own->heap);
+	mappings_forget(&own->process);
+	identity_free(own->state.identity);
+	own->state.identity = NULL;
+	free(own->captured);
+	own->captured = NULL;
+	code = process_executed(&own->process, &error);
+	if (!code)
+		code = process_stop(&own->process, &error);
+	if (!code)
+		code = guest_attach(own, NULL, 0, &error);
+	if (own->process.stopped)
+		process_continue(&own->process);
+	if (code)
+		owner_tell(own->guest.owner, "thaw: it became another program: %s\n", error.text);
+	return code;
+}
+
 /* It runs from here on. */
 static void begin(struct process_guest *own)
 {
 	own->guest.turns++;
 	own->guest.first_turn_ns = clock_monotonic_ns();
+	own->requests.executed = executed;
+	own->requests.executed_arg = own;
 	requests_open(&own->requests, own->guest.owner, &own->process.remote, own->options->image);
 }
 

@@ -131,6 +131,11 @@ static bool ask(struct requests *requests, struct requester *requester, struct r
 
 	request->name[sizeof(request->name) - 1] = '\0';
 	requester->number = request->number;
+	if (request->kind == REQUEST_EXECUTED && requester->fd < 0) {
+		code = requests->executed(requests->executed_arg);
+		answer(requests, requester, code, 0, NULL);
+		return false;
+	}
 	if (request->kind == REQUEST_CHECKPOINT)
 		code = owner_checkpoint(requests->owner, requests->waiters + 1,
 					request->name[0] ? request->name : NULL);

@@ -30,7 +30,10 @@ struct requester {
 struct requests {
 	struct runtime *owner;
 	struct remote *remote; /* the program's way; NULL: it is gone */
-	int listener;	       /* -1: nobody can ask from outside */
+	/* REQUEST_EXECUTED: 0, and it goes on. */
+	int (*executed)(void *arg);
+	void *executed_arg;
+	int listener; /* -1: nobody can ask from outside */
 	uint64_t waiters;
 	struct requester list[REQUESTS_CLIENTS];
 	unsigned count;
