@@ -234,7 +234,7 @@ static uint32_t parse_flags(const char *at, const char *end, bool *huge)
 	} known[] = {{"gd", MAPPING_GROWS_DOWN}, {"wf", MAPPING_WIPE_ON_FORK},
 		     {"dc", MAPPING_DONT_FORK},	 {"hg", MAPPING_HUGE},
 		     {"nh", MAPPING_NO_HUGE},	 {"dd", MAPPING_DONT_DUMP},
-		     {"lo", MAPPING_LOCKED}};
+		     {"lo", MAPPING_LOCKED},	 {"dp", MAPPING_DROPPABLE}};
 	uint32_t flags = 0;
 
 	for (; at + 2 <= end; at += 3) {

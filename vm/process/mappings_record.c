@@ -14,7 +14,7 @@
 
 /* The kernel gives no address above to who does not ask for it: 47 bits. */
 #define ADDRESS_END (1ull << 47)
-#define KNOWN_FLAGS 0x1ffu
+#define KNOWN_FLAGS 0x3ffu
 
 enum { HAS_NAME = 1, HAS_FILE = 2, HAS_BUILD_ID = 4 };
 
@@ -178,7 +178,7 @@ int mappings_ranges(const struct mappings *mappings, struct thaw_range **ranges,
 	for (size_t i = 0; i < mappings->count; i++) {
 		const struct mapping *mapping = &mappings->list[i];
 
-		if (mapping->kind != MAPPING_MEMORY)
+		if (mapping->kind != MAPPING_MEMORY || mapping->flags & MAPPING_DROPPABLE)
 			continue;
 		if (used && list[used - 1].end == mapping->start)
 			list[used - 1].end = mapping->end;

@@ -32,6 +32,9 @@
 #define HELD_FD 900
 #define NEAR_BYTES (1ull << 30) /* a jump reaches twice as far */
 
+#ifndef MAP_DROPPABLE /* 6.11 */
+#define MAP_DROPPABLE 0x08
+#endif
 #ifndef MLOCK_ONFAULT
 #define MLOCK_ONFAULT 1
 #endif
@@ -276,7 +279,7 @@ static size_t map_memory(struct restore *restore, const struct mapping *mapping,
 	const uint32_t same = ~(uint32_t)(MAPPING_HEAP | MAPPING_LOCKED);
 	uint64_t protection = protection_for_now(restore, mapping);
 	uint64_t flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
-	uint64_t end = mapping->end;
+	uint64_t end = mapping->end, droppable = 0;
 	size_t count = 1;
 
 	for (; count < left; count++) {
@@ -290,8 +293,15 @@ static size_t map_memory(struct restore *restore, const struct mapping *mapping,
 	}
 	if (mapping->flags & MAPPING_GROWS_DOWN)
 		flags |= MAP_GROWSDOWN;
+	/* In place of the private memory that a kernel without it leaves. */
+	if (mapping->flags & MAPPING_DROPPABLE)
+		droppable = (flags & ~(uint64_t)(MAP_PRIVATE | MAP_FIXED_NOREPLACE)) |
+			    MAP_DROPPABLE | MAP_FIXED;
 	batch_add(&restore->batch, mapping, SYS_mmap, mapping->start, end - mapping->start,
 		  protection, flags, (uint64_t)-1, 0);
+	if (droppable)
+		batch_try(&restore->batch, SYS_mmap, mapping->start, end - mapping->start,
+			  mapping->protection, droppable, (uint64_t)-1);
 	advise(restore, mapping->start, end - mapping->start, mapping->flags);
 	return count;
 }
