@@ -123,6 +123,7 @@ static struct mapping *add_mapping(struct capture *capture, const struct seen_ma
 		.protection = seen->protection,
 		.kind = kind,
 		.flags = flags ? flags->flags : 0,
+		.key = flags ? flags->key : 0,
 		.offset = seen->inode ? seen->offset + (start - seen->start) : 0,
 		.device = seen->device,
 		.inode = seen->inode,
@@ -407,8 +408,8 @@ static int add_seen(struct capture *capture, const struct seen_mapping *seen)
 	if (address_is_local(seen->start, seen->end) || name_is(seen, "[vsyscall]") ||
 	    name_is(seen, "[uprobes]"))
 		return 0;
-	if (flags && flags->huge)
-		return refused(capture, seen, "it is of huge pages (hugetlbfs)");
+	if (flags && flags->refusal)
+		return refused(capture, seen, flags->refusal);
 	if (name_begins(seen, "[vvar") || name_is(seen, "[vdso]"))
 		return add_special(capture, seen);
 	if (seen->name_bytes && seen->name[0] == '/')
