@@ -503,21 +503,11 @@ int mappings_capture(struct process *process, struct mappings *mappings, struct 
 
 void mappings_look(struct process *process)
 {
-	struct capture capture = {.process = process};
-	char *text;
-	int rc;
+	struct address_space *space = address_space_get(process);
 
-	capture.space = address_space_get(process);
-	if (!capture.space ||
-	    (capture.space->flags && clock_monotonic_ns() - capture.space->flags_read_ns <
-					     100 * capture.space->flags_cost_ns))
-		return;
-	text = proc_read(capture.space->pid, "maps", NULL, &rc);
-	if (text && !parse_all(&capture, text) &&
-	    (!capture.space->flags || flags_are_missing(&capture)))
-		address_space_read_flags(capture.space);
-	free(capture.seen);
-	free(text);
+	if (space && (!space->flags ||
+		      clock_monotonic_ns() - space->flags_read_ns >= 100 * space->flags_cost_ns))
+		address_space_read_flags(space);
 }
 
 void mappings_forget(struct process *process)
