@@ -672,6 +672,123 @@ TEST_F(parked, a_program_that_cannot_be_started_is_told)
 	EXPECT_EQ(1 << 8, end_of(&self->process));
 }
 
+/* To its end, with a stop every few milliseconds; what it printed. */
+static char *run_with_stops(struct process *process, char *const *arguments, unsigned *stops)
+{
+	struct thaw_error error = {0};
+	int ends[2], saved = fcntl(1, F_DUPFD_CLOEXEC, 3), result;
+	struct request request;
+
+	*stops = 0;
+	if (pipe2(ends, O_CLOEXEC) || dup2(ends[1], 1) != 1)
+		support_die("pipe");
+	result = process_spawn(process, arguments, environ, &error);
+	dup2(saved, 1);
+	close(saved);
+	close(ends[1]);
+	if (result)
+		return support_format("%s", error.text);
+	process_continue(process);
+	while (remote_alive(&process->remote)) {
+		struct pollfd ready[2] = {{process->remote.pidfd, POLLIN, 0},
+					  {process->remote.socket, POLLIN, 0}};
+
+		poll(ready, 2, 3);
+		while (remote_next_request(&process->remote, &request)) {
+			process_executed(process, &error);
+			remote_answer(&process->remote, &(struct answer){.number = request.number});
+		}
+		result = process_stop(process, &error);
+		if (!result) {
+			++*stops;
+			result = interrupted_restart(process, &error);
+			process_continue(process);
+		}
+		if (result && result != -ESRCH && result != -EAGAIN &&
+		    result != PROCESS_EREFUSED) /* it executes another one just now */
+			return support_format("%s", error.text);
+	}
+	return read_all(ends[0]);
+}
+
+/* What a shell prints that runs it without us. */
+static char *run_without(char *const *arguments)
+{
+	struct program program;
+	char *text;
+
+	program_run(&program, NULL, (const char *const *)arguments);
+	text = strdup(program.output);
+	program_free(&program);
+	return text;
+}
+
+static void expect_the_same(struct __test_metadata *_metadata, struct process *process,
+			    char *const *arguments)
+{
+	char *expected = run_without(arguments), *text;
+	unsigned stops;
+
+	text = run_with_stops(process, arguments, &stops);
+	EXPECT_STREQ(expected, text);
+	EXPECT_LT(10, stops);
+	EXPECT_EQ(0, end_of(process));
+	free(expected);
+	free(text);
+}
+
+static bool is_there(const char *program)
+{
+	char *command = support_format("command -v %s >/dev/null", program);
+	int status = system(command);
+
+	free(command);
+	return !status;
+}
+
+TEST_F(parked, node_prints_the_same)
+{
+	char script[] =
+		"const { Worker, isMainThread, parentPort } = require('worker_threads');"
+		"const w = new Worker(`let x = 0; for (let i = 0; i < 2e7; i++) x = (x * 31 + i) | 0;"
+		"require('worker_threads').parentPort.postMessage(x)`, { eval: true });"
+		"w.on('message', x => { console.log(x);"
+		"require('child_process').exec('sleep 0.1; echo child', (e, out) => {"
+		"  console.log(e, out);"
+		"  let n = 0, h = ''; const t = setInterval(() => {"
+		"    h = require('crypto').createHash('md5').update(h + n).digest('hex');"
+		"    if (++n == 40) { clearInterval(t); console.log(h);"
+		"      require('fs').readFile('/proc/self/comm', 'utf8', (e, d) => console.log(d)); }"
+		"  }, 2); }); });";
+	char *const arguments[] = {"node", "-e", script, NULL};
+
+	if (!is_there("node"))
+		SKIP(return, "there is no node");
+	expect_the_same(_metadata, &self->process, arguments);
+}
+
+TEST_F(parked, python_prints_the_same)
+{
+	char script[] = "import threading, hashlib, subprocess, time\n"
+			"out = {}\n"
+			"def f(i):\n"
+			"    h = b''\n"
+			"    for k in range(20000): h = hashlib.sha256(h + b'%d' % k).digest()\n"
+			"    out[i] = h.hex()\n"
+			"ts = [threading.Thread(target=f, args=(i,)) for i in range(4)]\n"
+			"for t in ts: t.start()\n"
+			"for t in ts: t.join()\n"
+			"print(sorted(out.items()))\n"
+			"time.sleep(0.1)\n"
+			"print(subprocess.run(['sh', '-c', 'sleep 0.1; echo hi; exit 3'],"
+			" capture_output=True))\n";
+	char *const arguments[] = {"python3", "-c", script, NULL};
+
+	if (!is_there("python3"))
+		SKIP(return, "there is no python3");
+	expect_the_same(_metadata, &self->process, arguments);
+}
+
 TEST_F(parked, the_restorer_has_threads_with_stacks_of_the_supervisors)
 {
 	struct remote *remote = &self->process.remote;
