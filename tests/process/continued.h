@@ -137,7 +137,7 @@ SUPPORT int continued_start(struct continued *guest, const char *role)
 	return continued_wait(guest, &guest_begin, 1) ? 0 : -ETIMEDOUT;
 }
 
-static int continued_save(struct continued *guest, const struct thaw_range *range)
+static int continued_save(struct continued *guest, const struct thaw_range *range, bool all)
 {
 	uint64_t entry;
 
@@ -146,7 +146,7 @@ static int continued_save(struct continued *guest, const struct thaw_range *rang
 
 		if (pread(guest->process.space->pagemap, &entry, 8, (off_t)(at / 4096 * 8)) != 8)
 			return -EIO;
-		if (!(entry >> 62)) {
+		if (!(entry >> 62) && !all) {
 			/* Large ranges without anything: the next two MiB, if they have no page either. */
 			uint64_t entries[512];
 			bool any = false;
@@ -219,8 +219,16 @@ SUPPORT int continued_capture(struct continued *guest)
 	guest->page_count = 0;
 	rc = mappings_ranges(&state->mappings, &ranges, &count);
 	for (size_t i = 0; !rc && i < count; i++)
-		rc = continued_save(guest, &ranges[i]);
+		rc = continued_save(guest, &ranges[i], false);
 	free(ranges);
+	/* Pages of shared memory may be there, and not be mapped. */
+	for (size_t i = 0; !rc && i < state->mappings.count; i++) {
+		const struct mapping *mapping = &state->mappings.list[i];
+
+		if (mapping->flags & MAPPING_SHARED)
+			rc = continued_save(
+				guest, &(struct thaw_range){mapping->start, mapping->end}, true);
+	}
 	return rc;
 }
 

@@ -130,6 +130,13 @@ static int read_status(struct process *process, struct kernel_facts *facts,
 	return rc;
 }
 
+int kernel_facts_refusal(struct process *process, struct thaw_error *error)
+{
+	struct kernel_facts unused;
+
+	return read_status(process, &unused, error);
+}
+
 /* ---- /proc/PID/stat and others */
 
 /* proc(5): the fields after the name, which is in parentheses and may have any in it; the first one is 3. */
@@ -278,7 +285,7 @@ static int take_answers(struct process *process, struct kernel_facts *facts,
 	facts->child_subreaper = answers->subreaper != 0;
 	facts->brk = (uint64_t)asked->brk->result;
 	facts->personality = (uint32_t)asked->personality->result;
-	facts->dumpable = (uint32_t)asked->dumpable->result;
+	facts->dumpable = process->hidden ? process->hidden - 1 : (uint32_t)asked->dumpable->result;
 	facts->no_new_privileges = asked->privileges->result == 1;
 	facts->pid = process->threads[0].tid;
 	if (asked->children->result != -ECHILD)

@@ -17,8 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include "base/array.h"
@@ -42,6 +42,31 @@ struct capture { /* one run of mappings_capture() */
 	struct thaw_range *parts; /* scratch: what is memory of one mapping */
 	size_t part_count, part_room;
 };
+
+/* Whether its own user may look into it is the program's choice; while it is stopped, it may. */
+static void open_up(struct process *process)
+{
+	struct remote *remote = &process->remote;
+	int64_t dumpable;
+
+	if (process->space->pagemap >= 0 || process->hidden)
+		return;
+	dumpable = remote_call(remote, 0, SYS_prctl, PR_GET_DUMPABLE, 0, 0, 0, 0, 0);
+	if (dumpable < 0 || dumpable == 1 ||
+	    remote_call(remote, 0, SYS_prctl, PR_SET_DUMPABLE, 1, 0, 0, 0, 0))
+		return;
+	process->hidden = 1 + (uint32_t)dumpable;
+	process->space->pid = 0;
+	address_space_get(process);
+}
+
+void mappings_hide(struct process *process)
+{
+	/* 2 (suid_dumpable) can only be set by the kernel; 0 hides as well. */
+	if (process->hidden)
+		remote_call(&process->remote, 0, SYS_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0, 0);
+	process->hidden = 0;
+}
 
 static bool name_is(const struct seen_mapping *seen, const char *name)
 {
@@ -98,6 +123,7 @@ static struct mapping *add_mapping(struct capture *capture, const struct seen_ma
 		.protection = seen->protection,
 		.kind = kind,
 		.flags = flags ? flags->flags : 0,
+		.key = flags ? flags->key : 0,
 		.offset = seen->inode ? seen->offset + (start - seen->start) : 0,
 		.device = seen->device,
 		.inode = seen->inode,
@@ -264,53 +290,6 @@ static int add_private_file(struct capture *capture, const struct seen_mapping *
 
 /* ---- Shared mappings */
 
-/* mincore(2) knows all pages of memory that is no file, but for those that are swapped out. */
-static bool kernel_tells_pages(const struct seen_mapping *seen)
-{
-	struct sysinfo system;
-
-	return (name_begins(seen, "/memfd:") || name_begins(seen, "/dev/zero") ||
-		name_begins(seen, "[anon_shmem:")) &&
-	       !sysinfo(&system) && system.totalswap == system.freeswap;
-}
-
-/*
- * Pages of shared memory that are there, but that this mapping has not touched: they are mapped now, so that whoever
- * looks for pages that are there finds them.
- */
-static int map_shared_pages(struct capture *capture, const struct seen_mapping *seen)
-{
-	struct remote *remote = &capture->process->remote;
-	const uint64_t most = 1 << 20; /* pages at once */
-	bool all = !kernel_tells_pages(seen);
-	uint64_t start = seen->start, resident;
-	uint8_t *vector;
-
-	while (start < seen->end) {
-		uint64_t pages = (seen->end - start) / PAGE < most ? (seen->end - start) / PAGE
-								   : most;
-		int64_t rc;
-
-		resident = remote_room(remote, pages, (void **)&vector);
-		if (!resident)
-			return -ENOSPC;
-		rc = remote_call(remote, 0, SYS_mincore, start, pages * PAGE, resident, 0, 0, 0);
-		if (rc == -ESRCH)
-			return -ESRCH;
-		for (uint64_t i = 0, run; i < pages; i += run + 1) {
-			for (run = 0; i + run < pages && (all || rc || vector[i + run] & 1); run++)
-				;
-			if (run &&
-			    remote_call(remote, 0, SYS_madvise, start + i * PAGE, run * PAGE,
-					22 /* MADV_POPULATE_READ, 5.14 */, 0, 0, 0) == -ESRCH)
-				return -ESRCH;
-		}
-		remote_forget(remote);
-		start += pages * PAGE;
-	}
-	return 0;
-}
-
 /* Why memory that is shared and has no file cannot be made again; NULL: it can. */
 static const char *shared_refusal(const struct seen_mapping *seen)
 {
@@ -337,7 +316,6 @@ static int add_shared(struct capture *capture, const struct seen_mapping *seen,
 	struct mapping *mapping;
 	unsigned number = 0, last = 0;
 	const char *why;
-	int rc;
 
 	if (file->path && !file->zero) {
 		if (!add_mapping(capture, seen, seen->start, seen->end, MAPPING_SHARED_FILE, file))
@@ -347,10 +325,6 @@ static int add_shared(struct capture *capture, const struct seen_mapping *seen,
 	why = shared_refusal(seen);
 	if (why)
 		return refused(capture, seen, why);
-	rc = map_shared_pages(capture, seen);
-	if (rc)
-		return failure(capture->error, rc, "reading shared memory at 0x%llx: %s",
-			       (unsigned long long)seen->start, thaw_strerror(rc));
 	for (size_t i = 0; i < mappings->count; i++) {
 		const struct mapping *other = &mappings->list[i];
 
@@ -434,8 +408,8 @@ static int add_seen(struct capture *capture, const struct seen_mapping *seen)
 	if (address_is_local(seen->start, seen->end) || name_is(seen, "[vsyscall]") ||
 	    name_is(seen, "[uprobes]"))
 		return 0;
-	if (flags && flags->huge)
-		return refused(capture, seen, "it is of huge pages (hugetlbfs)");
+	if (flags && flags->refusal)
+		return refused(capture, seen, flags->refusal);
 	if (name_begins(seen, "[vvar") || name_is(seen, "[vdso]"))
 		return add_special(capture, seen);
 	if (seen->name_bytes && seen->name[0] == '/')
@@ -495,6 +469,7 @@ int mappings_capture(struct process *process, struct mappings *mappings, struct 
 		error->code = 0;
 	capture.space = space;
 	if (space) {
+		open_up(process);
 		space->capture++;
 		text = proc_read(space->pid, "maps", NULL, &rc);
 	}
@@ -512,7 +487,10 @@ int mappings_capture(struct process *process, struct mappings *mappings, struct 
 		capture.pieces = NULL;
 	} else {
 		mappings_free(mappings);
-		if (!error || !error->code)
+		/* Another user may not be looked into, and that is why. */
+		if ((rc == -EACCES || rc == -EPERM) && kernel_facts_refusal(process, error))
+			rc = PROCESS_EREFUSED;
+		else if (!error || !error->code)
 			failure(error, rc, "reading the mappings of process %d: %s",
 				(int)process->remote.pid, thaw_strerror(rc));
 	}

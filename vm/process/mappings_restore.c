@@ -32,8 +32,8 @@
 #define HELD_FD 900
 #define NEAR_BYTES (1ull << 30) /* a jump reaches twice as far */
 
-#ifndef MLOCK_ONFAULT
-#define MLOCK_ONFAULT 1
+#ifndef MAP_DROPPABLE /* 6.11 */
+#define MAP_DROPPABLE 0x08
 #endif
 
 struct checked_file {
@@ -276,7 +276,7 @@ static size_t map_memory(struct restore *restore, const struct mapping *mapping,
 	const uint32_t same = ~(uint32_t)(MAPPING_HEAP | MAPPING_LOCKED);
 	uint64_t protection = protection_for_now(restore, mapping);
 	uint64_t flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
-	uint64_t end = mapping->end;
+	uint64_t end = mapping->end, droppable = 0;
 	size_t count = 1;
 
 	for (; count < left; count++) {
@@ -290,8 +290,15 @@ static size_t map_memory(struct restore *restore, const struct mapping *mapping,
 	}
 	if (mapping->flags & MAPPING_GROWS_DOWN)
 		flags |= MAP_GROWSDOWN;
+	/* In place of the private memory that a kernel without it leaves. */
+	if (mapping->flags & MAPPING_DROPPABLE)
+		droppable = (flags & ~(uint64_t)(MAP_PRIVATE | MAP_FIXED_NOREPLACE)) |
+			    MAP_DROPPABLE | MAP_FIXED;
 	batch_add(&restore->batch, mapping, SYS_mmap, mapping->start, end - mapping->start,
 		  protection, flags, (uint64_t)-1, 0);
+	if (droppable)
+		batch_try(&restore->batch, SYS_mmap, mapping->start, end - mapping->start,
+			  mapping->protection, droppable, (uint64_t)-1);
 	advise(restore, mapping->start, end - mapping->start, mapping->flags);
 	return count;
 }
@@ -653,37 +660,4 @@ int mappings_restore(struct process *process, const struct mappings *mappings,
 	free(restore.seen);
 	free(text);
 	return rc;
-}
-
-int mappings_protect(struct process *process, const struct mappings *mappings,
-		     struct thaw_error *error)
-{
-	const uint32_t usual = PROT_READ | PROT_WRITE;
-	struct batch batch;
-	int rc;
-
-	batch_begin(&batch, &process->remote, 0);
-	for (size_t i = 0, next; i < mappings->count; i = next) {
-		const struct mapping *mapping = &mappings->list[i];
-		uint64_t end = mapping->end;
-
-		next = i + 1;
-		if (mapping->kind != MAPPING_MEMORY)
-			continue;
-		if (mapping->flags & MAPPING_LOCKED)
-			batch_try(&batch, SYS_mlock2, mapping->start, end - mapping->start,
-				  MLOCK_ONFAULT, 0, 0);
-		if (!process->space || !process->space->writable || mapping->protection == usual)
-			continue;
-		for (; next < mappings->count && mappings->list[next].start == end &&
-		       mappings->list[next].kind == MAPPING_MEMORY &&
-		       mappings->list[next].protection == mapping->protection &&
-		       !(mappings->list[next].flags & MAPPING_LOCKED);
-		     next++)
-			end = mappings->list[next].end;
-		batch_add(&batch, mapping, SYS_mprotect, mapping->start, end - mapping->start,
-			  mapping->protection, 0, 0, 0);
-	}
-	rc = batch_run(&batch);
-	return rc ? failure(error, rc, "protecting the guest's memory: %s", thaw_strerror(rc)) : 0;
 }

@@ -89,7 +89,8 @@ enum mapping_kind {
 #define MAPPING_NO_HUGE 0x20u
 #define MAPPING_DONT_DUMP 0x40u
 #define MAPPING_LOCKED 0x80u
-#define MAPPING_HEAP 0x100u /* [heap]: brk(2) */
+#define MAPPING_HEAP 0x100u	 /* [heap]: brk(2) */
+#define MAPPING_DROPPABLE 0x200u /* MAP_DROPPABLE, 6.11: may be empty at any time */
 
 struct mapping {
 	uint64_t start, end;
@@ -100,6 +101,7 @@ struct mapping {
 	uint64_t offset;
 	uint64_t device, inode, file_bytes, modified_ns; /* of the file */
 	char build_id[41];				 /* hexadecimal; empty: none */
+	uint32_t key;					 /* pkeys(7); 0: none */
 	unsigned object; /* MAPPING_SHARED: mappings of one object have the same number, not 0 */
 };
 
@@ -184,7 +186,8 @@ struct process {
 	unsigned thread_count, thread_room;
 	struct address_space *space; /* what mappings.c has found out so far; mappings_forget() */
 	struct interrupted *interrupted; /* interrupted_forget() */
-	bool self_contained;		 /* pages of files are in the image, too */
+	uint32_t hidden;     /* 1 + what PR_GET_DUMPABLE was, while it is open; mappings_hide() */
+	bool self_contained; /* pages of files are in the image, too */
 	bool quiet, verbose;
 };
 
@@ -242,6 +245,8 @@ void mappings_free(struct mappings *mappings);
  * /proc/PID/smaps has). Costs at most a hundredth of the time.
  */
 void mappings_look(struct process *process);
+/* Before it goes on: a program that may not be looked into (PR_SET_DUMPABLE) was opened for the capture. */
+void mappings_hide(struct process *process);
 /* The guest is gone: frees process->space. */
 void mappings_forget(struct process *process);
 /* What libthaw keeps: all of MAPPING_MEMORY, neighbours joined; malloc'ed. */
@@ -279,6 +284,8 @@ void threads_fill_tids(const struct process *process, struct stub_memory *memory
 
 int kernel_facts_capture(struct process *process, struct kernel_facts *facts,
 			 struct thaw_error *error);
+/* PROCESS_EREFUSED: the process has given up rights that a restored one would have. */
+int kernel_facts_refusal(struct process *process, struct thaw_error *error);
 void kernel_facts_encode(const struct kernel_facts *facts, struct record_writer *writer);
 bool kernel_facts_decode(struct kernel_facts *facts, struct record_reader *reader);
 void kernel_facts_free(struct kernel_facts *facts);

@@ -463,6 +463,7 @@ void process_continue(struct process *process)
 
 	if (!process->stopped)
 		return;
+	mappings_hide(process);
 	process->stopped = false;
 	__atomic_store_n(&control->stopping, 0, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&control->released, control->stop, __ATOMIC_SEQ_CST);
