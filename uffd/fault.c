@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "fault_kmod.h"
+#include "fault_process.h"
 #include "install.h"
 
 #define WINDOW_CLUSTERS 8u	 /* readahead of a sequential stream at most */
@@ -83,7 +84,7 @@ void service_bring(struct fault_service *service, uint64_t page)
 	unsigned block = block_clusters(service);
 
 	service->demand = page;
-	if (service->pending[cluster] && !bitmap_test(&service->arrived, page))
+	if (service->pending[cluster] && service_misses(service, page))
 		return; /* joins the read that is under way */
 	service->stream_window = cluster != service->stream_next ? 1
 				 : service->stream_window < WINDOW_CLUSTERS
@@ -265,11 +266,24 @@ static bool prefetch_step(struct fault_service *service)
 /* What can be done while nobody asks for a page. true: there is more to do at once. */
 static bool idle_step(struct fault_service *service)
 {
+	if (service->process)
+		return prefetch_step(service) || fault_events_idle(service);
 	if (!service->kmod)
 		return prefetch_step(service);
 	/* What was touched says most of what comes next, and what it costs is little. */
 	return fault_kmod_tell_near(service) || prefetch_step(service) ||
 	       fault_kmod_tell_rest(service);
+}
+
+/* The same for other processes. */
+static void serve_processes(struct fault_service *service)
+{
+	if (service->faults_wait) {
+		service->faults_wait = false;
+		fault_events_read_all(service);
+	}
+	/* Or they were read while something was installed. */
+	fault_process_serve(service);
 }
 
 static void *service_main(void *arg)
@@ -280,11 +294,16 @@ static void *service_main(void *arg)
 	while (!atomic_load(&service->stop)) {
 		bool more = idle_step(service);
 
-		service_wait(service, more || service->faults_wait ? READER_NOW : READER_ANYTHING);
-		if (service->faults_wait && service->kmod)
+		more |= service->faults_wait || (service->process && service->process->fault_count);
+		service_wait(service, more ? READER_NOW : READER_ANYTHING);
+		if (service->process)
+			serve_processes(service);
+		else if (service->faults_wait && service->kmod)
 			fault_kmod_serve(service);
 		else if (service->faults_wait)
 			serve_waiting(service);
+		if (service->process)
+			fault_events_settle(service);
 		if (service->region->backends.delivery == DELIVERY_SIGNAL)
 			serve_requests(service);
 	}
@@ -292,6 +311,8 @@ static void *service_main(void *arg)
 	 * Nobody waits for a page when the owner closes the heap, but reads in flight still own
 	 * their buffers.
 	 */
+	if (service->process)
+		fault_events_leave(service);
 	while (service->in_flight)
 		service_wait(service, READER_READ);
 	return NULL;
@@ -308,6 +329,8 @@ static int load_all(struct fault_service *service, struct thaw_error *error)
 		if (service->in_flight)
 			service_wait(service, more ? READER_NOW : READER_READ);
 	}
+	if (service->process)
+		return fault_process_loaded(service, error);
 	code = tracker_mprotect_loaded(service->options.tracker);
 	return code ? error_set(error, code, "cannot watch the heap for writes: %s",
 				thaw_strerror(code))
@@ -318,14 +341,19 @@ static int load_all(struct fault_service *service, struct thaw_error *error)
 
 bool fault_service_needed(const struct region *region)
 {
-	return region->restored_bytes || region->backends.tracker == TRACKER_WP_SYNC;
+	return region->restored_bytes || region->backends.tracker == TRACKER_WP_SYNC ||
+	       (region->process && region->uffd >= 0);
 }
 
 static int service_memory(struct fault_service *service, struct thaw_error *error)
 {
 	uint64_t clusters = clusters_restored(service);
 
-	if (bitmap_init(&service->arrived, service->restored_pages) ||
+	int code = service->region->process ? fault_process_start(service, error) : 0;
+
+	if (code)
+		return code;
+	if ((!service->process && bitmap_init(&service->arrived, service->restored_pages)) ||
 	    (service->region->backends.delivery == DELIVERY_KMOD && fault_kmod_start(service)))
 		return error_set(error, -ENOMEM, "no memory for the fault service");
 	/* Address space; only the used part becomes memory. */
@@ -352,7 +380,9 @@ static int service_reader(struct fault_service *service, struct thaw_error *erro
 	struct reader_options options = {
 		.kind = region->backends.reader,
 		.image_fd = image ? image_fd(image) : -1,
-		.faults_fd = service->kmod ? region->device : region->uffd,
+		.faults_fd = service->kmod	? region->device
+			     : service->process ? service->process->epoll
+						: region->uffd,
 		.reads = RUNS,
 		.buffer_bytes = image && !reads_in_place(region) ? RUN_BYTES : 0,
 		.completed = run_completed,
@@ -366,6 +396,7 @@ static void service_free(struct fault_service *service)
 {
 	reader_close(service->reader);
 	fault_kmod_stop(service);
+	fault_process_stop(service);
 	bitmap_free(&service->arrived);
 	if (service->pending)
 		munmap(service->pending, clusters_restored(service) + 1);
@@ -402,7 +433,9 @@ int fault_service_start(struct fault_service **out, const struct fault_options *
 			service_free(service);
 		else
 			*out = service;
-		return code;
+		/* What another process does to its memory is told all the same. */
+		if (code || service->region->uffd < 0)
+			return code;
 	}
 	/*
 	 * Signals are for the program's threads; a handler on this thread could access the region
@@ -432,13 +465,6 @@ void fault_service_stop(struct fault_service *service)
 		pthread_join(service->thread, NULL);
 	}
 	service_free(service);
-}
-
-int fault_service_settle(struct fault_service *service, struct thaw_error *error)
-{
-	(void)service;
-	(void)error;
-	return 0;
 }
 
 static void wake_reader(void *reader)

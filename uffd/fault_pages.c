@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "fault_kmod.h"
+#include "fault_process.h"
 #include "install.h"
 #include "sys.h"
 
@@ -48,8 +49,16 @@ static void poison_run(struct fault_service *service, uint64_t first, uint64_t c
 		/* A thread that the poisoned page wakes sees the record. */
 		atomic_store_explicit(&service->poison_count, index + 1, memory_order_release);
 	}
-	bitmap_set_range(&service->arrived, first, count);
 	count_up(&service->pages_poisoned, count);
+	if (service->process) {
+		/* Where the kernel cannot poison, nobody may go on. */
+		if (!service->region->backends.poison &&
+		    service->region->backends.delivery != DELIVERY_EAGER)
+			service_fatal(service, &error);
+		fault_process_install(service, INSTALL_POISON, first, count, NULL);
+		return;
+	}
+	bitmap_set_range(&service->arrived, first, count);
 	tracker_forget(service->options.tracker, first, count);
 	if (install_poison(service->region, first, count) < 0)
 		service_fatal(service, &error);
@@ -162,6 +171,10 @@ static void pages_appear(struct fault_service *service, uint64_t first, uint64_t
 	struct region *region = service->region;
 	int result = 0;
 
+	if (service->process) {
+		fault_process_install(service, INSTALL_COPY, first, count, source);
+		return;
+	}
 	switch (region->backends.delivery) {
 	case DELIVERY_SIGNAL:
 		result = tracker_mprotect_arrive(service->options.tracker, first, count);
@@ -191,7 +204,8 @@ static void run_install_pages(struct fault_service *service, struct read_run *ru
 			       page_moved(service, run, i)))
 			continue;
 		if (i > good) {
-			bitmap_set_range(&service->arrived, run->first + good, i - good);
+			if (!service->process)
+				bitmap_set_range(&service->arrived, run->first + good, i - good);
 			/*
 			 * Counted before they are visible, so that no reader sees too small a
 			 * count.
@@ -281,8 +295,8 @@ static struct read_run *run_take(struct fault_service *service)
  */
 bool reads_in_place(const struct region *region)
 {
-	return region->backends.backing == BACKING_MEMFD ||
-	       region->backends.delivery == DELIVERY_EAGER;
+	return !region->process && (region->backends.backing == BACKING_MEMFD ||
+				    region->backends.delivery == DELIVERY_EAGER);
 }
 
 static void run_begin(struct fault_service *service, struct read_run *run)
@@ -303,10 +317,20 @@ static void run_begin(struct fault_service *service, struct read_run *run)
 
 /* ---- spans: whole clusters, from what the index says ---- */
 
+bool service_misses(const struct fault_service *service, uint64_t page)
+{
+	return service->process ? fault_process_misses(service, page)
+				: !bitmap_test(&service->arrived, page);
+}
+
 void install_zero_pages(struct fault_service *service, uint64_t first, uint64_t count)
 {
 	struct region *region = service->region;
 
+	if (service->process) {
+		fault_process_install(service, INSTALL_ZERO, first, count, NULL);
+		return;
+	}
 	bitmap_set_range(&service->arrived, first, count);
 	if (region->backends.tracker == TRACKER_WP_SYNC)
 		service_check(service,
@@ -338,7 +362,7 @@ static struct read_run *cluster_begin(struct fault_service *service, uint64_t cl
 	for (uint64_t page = first; page < end; page++) {
 		const struct extent *extent = &extents[page - leaf];
 
-		if (bitmap_test(&service->arrived, page))
+		if (!service_misses(service, page))
 			continue;
 		if (code) {
 			poison_pages(service, page, 1, error.text);
@@ -380,7 +404,7 @@ static bool cluster_complete(const struct fault_service *service, uint64_t clust
 	if (end > service->restored_pages)
 		end = service->restored_pages;
 	for (uint64_t page = first; page < end; page++)
-		if (!bitmap_test(&service->arrived, page))
+		if (service_misses(service, page))
 			return false;
 	return true;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * fault_service.h - what the files of the fault service share: fault.c (its thread, faults, prefetch),
- * fault_pages.c (reading pages of the image and making them appear) and fault_kmod.c (where the module does most of
- * it). Everybody else uses fault.h.
+ * fault_pages.c (reading pages of the image and making them appear), fault_kmod.c (where the module does most of
+ * it), and those of fault_process.h (the memory of another process). Everybody else uses fault.h.
  *
  * Everything belongs to the service's thread, except what is atomic.
  */
@@ -36,7 +36,8 @@ struct poison_record {
 	struct thaw_error error;
 };
 
-struct fault_kmod; /* fault_kmod.c */
+struct fault_kmod;    /* fault_kmod.c */
+struct fault_process; /* fault_process.h */
 
 struct fault_service {
 	struct fault_options options;
@@ -51,6 +52,8 @@ struct fault_service {
 	unsigned arrivals;		/* of closed pages; see block_clusters() */
 	bool faults_wait;		/* the reader has said so */
 	struct fault_kmod *kmod;	/* where pages come by the module; else NULL */
+	struct fault_process
+		*process; /* of another process; then `arrived` is not used; else NULL */
 
 	struct bitmap arrived; /* with the module: those that the service installed or poisoned */
 	uint8_t *pending;      /* per cluster: reads in flight that bring some of its pages */
@@ -104,6 +107,8 @@ void service_note_access(struct fault_service *service, uint64_t page);
 
 /* Begin to read what is absent of some consecutive clusters; zero pages appear at once. */
 void span_begin(struct fault_service *service, uint64_t cluster, unsigned clusters, bool prefetch);
+/* Has this page still to come? */
+bool service_misses(const struct fault_service *service, uint64_t page);
 void install_zero_pages(struct fault_service *service, uint64_t first, uint64_t count);
 /* The reader's callback. */
 void run_completed(void *arg, void *token, int result);

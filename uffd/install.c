@@ -40,8 +40,6 @@ enum install_outcome install_classify(int result, int64_t done, uint64_t length,
 	}
 }
 
-enum install_operation { OP_COPY, OP_ZERO, OP_POISON };
-
 /*
  * The same with the module, which skips by itself what exists already. A call that a signal ended
  * (also work that io_uring leaves to this thread) says how far it got.
@@ -75,26 +73,27 @@ static bool protects(const struct region *region)
 }
 
 /* One ioctl over [start, start + length). Returns 0 or -errno; *done as the kernel wrote it. */
-static int install_once(struct region *region, enum install_operation operation, uint64_t start,
-			uint64_t length, const char *source, int64_t *done)
+static int install_once(const struct region *region, enum install_operation operation,
+			uint64_t start, uint64_t length, const char *source, bool protect,
+			int64_t *done)
 {
 	struct uffdio_range range = {.start = start, .len = length};
 	int result;
 
 	switch (operation) {
-	case OP_COPY: {
+	case INSTALL_COPY: {
 		struct uffdio_copy copy = {
 			.dst = start,
 			.src = (uintptr_t)source,
 			.len = length,
-			.mode = protects(region) ? UFFDIO_COPY_MODE_WP : 0,
+			.mode = protect ? UFFDIO_COPY_MODE_WP : 0,
 		};
 
 		result = sys_ioctl(region->uffd, UFFDIO_COPY, &copy);
 		*done = copy.copy;
 		return result;
 	}
-	case OP_ZERO: {
+	case INSTALL_ZERO: {
 		struct uffdio_zeropage zero = {.range = range};
 
 		result = sys_ioctl(region->uffd, UFFDIO_ZEROPAGE, &zero);
@@ -111,7 +110,7 @@ static int install_once(struct region *region, enum install_operation operation,
 	}
 }
 
-static int wake_range(struct region *region, uint64_t start, uint64_t length)
+static int wake_range(const struct region *region, uint64_t start, uint64_t length)
 {
 	struct uffdio_range range = {.start = start, .len = length};
 
@@ -121,9 +120,9 @@ static int wake_range(struct region *region, uint64_t start, uint64_t length)
 static int install_range(struct region *region, enum install_operation operation, uint64_t first,
 			 uint64_t count, const char *source)
 {
-	static const unsigned long requests[] = {[OP_COPY] = THAW_KMOD_FILL,
-						 [OP_ZERO] = THAW_KMOD_ZERO_PAGES,
-						 [OP_POISON] = THAW_KMOD_POISON};
+	static const unsigned long requests[] = {[INSTALL_COPY] = THAW_KMOD_FILL,
+						 [INSTALL_ZERO] = THAW_KMOD_ZERO_PAGES,
+						 [INSTALL_POISON] = THAW_KMOD_POISON};
 	uint64_t start = (uintptr_t)region->base + first * region->page_bytes;
 	uint64_t length = count * region->page_bytes, most = length;
 
@@ -132,7 +131,8 @@ static int install_range(struct region *region, enum install_operation operation
 	while (length) {
 		int64_t done = 0;
 		uint64_t advanced, part = length < most ? length : most;
-		int result = install_once(region, operation, start, part, source, &done);
+		int result = install_once(region, operation, start, part, source, protects(region),
+					  &done);
 
 		switch (install_classify(result, done, part, &advanced)) {
 		case INSTALL_DONE:
@@ -174,14 +174,66 @@ static int install_range(struct region *region, enum install_operation operation
 	return 0;
 }
 
+int install_some(const struct region *region, enum install_operation operation, uint64_t first,
+		 uint64_t count, const char *source, bool protect, uint64_t *done)
+{
+	uint64_t bytes = region->page_bytes, most = count;
+	int code = 0;
+
+	for (*done = 0; *done < count && !code;) {
+		uint64_t start = (first + *done) * bytes, advanced;
+		uint64_t part = count - *done < most ? count - *done : most;
+		int64_t put = 0;
+		int result = install_once(region, operation, start, part * bytes,
+					  source ? source + *done * bytes : NULL, protect, &put);
+
+		switch (install_classify(result, put, part * bytes, &advanced)) {
+		case INSTALL_DONE:
+		case INSTALL_PARTIAL:
+			break;
+		case INSTALL_EXISTS:
+			if (!advanced) {
+				advanced = bytes;
+				code = wake_range(region, start, bytes);
+			}
+			break;
+		case INSTALL_RETRY:
+			code = -EAGAIN;
+			break;
+		case INSTALL_GONE:
+			if (result == -ESRCH || part == 1)
+				code = result;
+			most = 1;
+			break;
+		case INSTALL_FATAL:
+			/* Registered, but not for writes. */
+			if (result == -EINVAL && protect)
+				protect = false;
+			else
+				code = result ? result : -EIO;
+		}
+		*done += advanced / bytes;
+	}
+	return code;
+}
+
+int install_probe(const struct region *region, uint64_t page)
+{
+	struct uffdio_continue probe = {
+		.range = {.start = page * region->page_bytes, .len = region->page_bytes}};
+	int result = sys_ioctl(region->uffd, UFFDIO_CONTINUE, &probe);
+
+	return result == -ENOENT ? 0 : result == -EAGAIN || result == -ESRCH ? result : 1;
+}
+
 int install_pages(struct region *region, uint64_t first, uint64_t count, const void *source)
 {
-	return install_range(region, OP_COPY, first, count, source);
+	return install_range(region, INSTALL_COPY, first, count, source);
 }
 
 int install_zero(struct region *region, uint64_t first, uint64_t count)
 {
-	return install_range(region, OP_ZERO, first, count, NULL);
+	return install_range(region, INSTALL_ZERO, first, count, NULL);
 }
 
 int install_poison(struct region *region, uint64_t first, uint64_t count)
@@ -189,7 +241,7 @@ int install_poison(struct region *region, uint64_t first, uint64_t count)
 	int code;
 
 	if (region->backends.poison)
-		return install_range(region, OP_POISON, first, count, NULL);
+		return install_range(region, INSTALL_POISON, first, count, NULL);
 	code = sys_mprotect(region->base + first * region->page_bytes, count * region->page_bytes,
 			    PROT_NONE);
 	return code || (region->uffd < 0 && region->device < 0)

@@ -37,6 +37,22 @@ enum install_outcome install_classify(int result, int64_t done, uint64_t length,
 int install_pages(struct region *region, uint64_t first, uint64_t count, const void *source);
 int install_zero(struct region *region, uint64_t first, uint64_t count);
 int install_poison(struct region *region, uint64_t first, uint64_t count);
+
+enum install_operation { INSTALL_COPY, INSTALL_ZERO, INSTALL_POISON };
+/*
+ * The same for another process (region->process), whose address space may change at any time: as many
+ * pages as can be installed now; *done tells how many are there, one behind the other. `protect`: watched
+ * for writes. 0: all; -EAGAIN: first its events have to be read; -ENOENT: nothing is registered where the next
+ * page belongs; -ESRCH: the process is gone; -errno.
+ */
+int install_some(const struct region *region, enum install_operation operation, uint64_t first,
+		 uint64_t count, const char *source, bool protect, uint64_t *done);
+/*
+ * Changes nothing and asks whether memory of that process is registered at this page: 1 or 0; -EAGAIN,
+ * -ESRCH as above. (UFFDIO_CONTINUE, Linux 5.13, is not for private memory; before that, always 1.)
+ */
+int install_probe(const struct region *region, uint64_t page);
+
 /* Take the write protection off (and wake the writer), or put it on. Under userfaultfd. */
 int install_protection(struct region *region, uint64_t first, uint64_t count, bool protect);
 /* Wake whoever waits for these pages, which are there. */
