@@ -1,0 +1,684 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * process_faults.c - another process sees its restored memory, whatever it does to it before that has arrived: it gives
+ * pages up, moves and unmaps them, forks, has the kernel touch them, dies. With both readers.
+ */
+#define _GNU_SOURCE
+#include "kselftest_harness.h"
+
+#include <pthread.h>
+#include <spawn.h>
+#include <sys/uio.h>
+
+#include "served_process.h"
+
+FIXTURE(served)
+{
+	struct served it;
+};
+FIXTURE_VARIANT(served)
+{
+	const char *reader;
+};
+FIXTURE_VARIANT_ADD(served, io_uring){.reader = "io_uring"};
+FIXTURE_VARIANT_ADD(served, threads){.reader = "threads"};
+
+FIXTURE_SETUP(served)
+{
+	setenv("THAW_READER", variant->reader, 1);
+	if (!served_prepare(&self->it))
+		SKIP(return, "%s", self->it.error.text);
+	if (self->it.region.backends.delivery == DELIVERY_EAGER)
+		SKIP(return, "%s", self->it.region.backends.why);
+}
+FIXTURE_TEARDOWN(served)
+{
+	served_end(&self->it);
+}
+
+#define START(body) \
+	ASSERT_EQ(0, served_start(&self->it, body, false)) TH_LOG("%s", self->it.error.text)
+#define EXPECT_RIGHT()                                                             \
+	do {                                                                       \
+		int status, wrong = served_finish(&self->it, &status);             \
+		EXPECT_EQ(0, wrong)                                                \
+		TH_LOG("line %d is wrong, or the guest ended by signal %d", wrong, \
+		       WIFSIGNALED(status) ? WTERMSIG(status) : 0);                \
+	} while (0)
+
+static void *near_page(uint64_t page)
+{
+	return (void *)(uintptr_t)(NEAR + page * SERVED_PAGE);
+}
+
+static void *far_page(uint64_t page)
+{
+	return (void *)(uintptr_t)(FAR + page * SERVED_PAGE);
+}
+
+static uint64_t address_of(void *pointer)
+{
+	return (uint64_t)(uintptr_t)pointer;
+}
+
+static void wait_right(pid_t child)
+{
+	int status;
+
+	CHECK(child > 0);
+	CHECK(waitpid(child, &status, 0) == child);
+	CHECK(WIFEXITED(status) && !WEXITSTATUS(status));
+}
+
+/* ---- touches */
+
+static void *touch_randomly(void *seed)
+{
+	uint64_t state = (uint64_t)(uintptr_t)seed * 88172645463325252ull;
+
+	for (unsigned i = 0; i < 1500; i++) {
+		uint64_t page = NEAR + random_word(&state) % NEAR_PAGES * SERVED_PAGE;
+
+		CHECK(page_is(page, page));
+	}
+	return NULL;
+}
+
+static void touches(void)
+{
+	pthread_t threads[6];
+
+	for (uint64_t i = 0; i < 6; i++)
+		CHECK(!pthread_create(&threads[i], NULL, touch_randomly, (void *)(i + 1)));
+	for (unsigned i = 0; i < 6; i++)
+		pthread_join(threads[i], NULL);
+	CHECK(pages_are(FAR, FAR, FAR_PAGES));
+	CHECK(pages_are(NEAR, NEAR, NEAR_PAGES));
+}
+
+TEST_F(served, what_is_touched_is_there)
+{
+	START(touches);
+	EXPECT_RIGHT();
+	EXPECT_EQ(STORED_PAGES, fault_service_counters(self->it.service).pages_restored);
+}
+
+static void writes(void)
+{
+	for (uint64_t page = 0; page < NEAR_PAGES; page += 3) {
+		uint64_t *words = near_page(page);
+
+		words[1] = 42;
+		CHECK(words[0] == stored_word(NEAR + page * SERVED_PAGE));
+	}
+	for (uint64_t page = 0; page < NEAR_PAGES; page++) {
+		CHECK(((uint64_t *)near_page(page))[1] ==
+		      (page % 3 ? stored_word(NEAR + page * SERVED_PAGE + 8) : 42));
+		CHECK(page_is(NEAR + page * SERVED_PAGE, NEAR + page * SERVED_PAGE));
+	}
+}
+
+TEST_F(served, a_write_changes_nothing_beside_it)
+{
+	START(writes);
+	EXPECT_RIGHT();
+}
+
+static void kernel_touches(void)
+{
+	int ends[2];
+	static char buffer[3 * SERVED_PAGE];
+	uint64_t *words;
+
+	CHECK(!pipe(ends));
+	for (uint64_t page = 0; page + 16 < NEAR_PAGES; page += 64) {
+		/* write(2) from three that are missing. */
+		CHECK(write(ends[1], near_page(page), 3 * SERVED_PAGE) == 3 * SERVED_PAGE);
+		CHECK(read(ends[0], buffer, sizeof(buffer)) == sizeof(buffer));
+		CHECK(!memcmp(buffer, near_page(page), sizeof(buffer)));
+		CHECK(pages_are(NEAR + page * SERVED_PAGE, NEAR + page * SERVED_PAGE, 3));
+		/* read(2) into the middle of two others. */
+		CHECK(write(ends[1], buffer, SERVED_PAGE) == SERVED_PAGE);
+		words = near_page(page + 32);
+		CHECK(read(ends[0], words + WORDS / 2, SERVED_PAGE) == SERVED_PAGE);
+		CHECK(!memcmp(words + WORDS / 2, buffer, SERVED_PAGE));
+		CHECK(words[0] == stored_word(address_of(words)));
+		CHECK(words[2 * WORDS - 1] == stored_word(address_of(words) + 2 * SERVED_PAGE - 8));
+	}
+}
+
+TEST_F(served, the_kernel_touches_it_like_the_program)
+{
+	START(kernel_touches);
+	EXPECT_RIGHT();
+}
+
+/* ---- given up */
+
+static void gives_up(void)
+{
+	static const unsigned lengths[] = {1, 3, 16, 40, 300};
+
+	for (uint64_t page = 8, i = 0; page + 300 < NEAR_PAGES; page += 320, i++) {
+		uint64_t length = lengths[i % 5];
+
+		if (i % 3 == 1) /* there already; or half of it */
+			CHECK(pages_are(NEAR + page * SERVED_PAGE, NEAR + page * SERVED_PAGE,
+					length));
+		if (i % 3 == 2)
+			CHECK(page_is(NEAR + (page + length / 2) * SERVED_PAGE,
+				      NEAR + (page + length / 2) * SERVED_PAGE));
+		CHECK(!madvise(near_page(page), length * SERVED_PAGE,
+			       i % 2 ? MADV_DONTNEED : MADV_REMOVE) ||
+		      !madvise(near_page(page), length * SERVED_PAGE, MADV_DONTNEED));
+		CHECK(pages_are_zero(NEAR + page * SERVED_PAGE, length));
+		*(uint64_t *)near_page(page) = 7;
+		CHECK(!madvise(near_page(page), SERVED_PAGE, MADV_DONTNEED));
+		CHECK(page_is_zero(NEAR + page * SERVED_PAGE));
+		CHECK(page_is(NEAR + (page - 1) * SERVED_PAGE, NEAR + (page - 1) * SERVED_PAGE));
+		CHECK(page_is(NEAR + (page + length) * SERVED_PAGE,
+			      NEAR + (page + length) * SERVED_PAGE));
+	}
+}
+
+TEST_F(served, what_is_given_up_is_zero)
+{
+	START(gives_up);
+	EXPECT_RIGHT();
+}
+
+static void unmaps(void)
+{
+	int ends[2];
+
+	CHECK(!pipe(ends));
+	for (uint64_t page = 64; page + 64 < NEAR_PAGES; page += 128) {
+		CHECK(page_is(NEAR + page * SERVED_PAGE, NEAR + page * SERVED_PAGE));
+		CHECK(!munmap(near_page(page - 8), 40 * SERVED_PAGE));
+		CHECK(write(ends[1], near_page(page), 1) == -1 && errno == EFAULT);
+		CHECK(write(ends[1], near_page(page + 31), 1) == -1 && errno == EFAULT);
+		CHECK(page_is(NEAR + (page + 32) * SERVED_PAGE, NEAR + (page + 32) * SERVED_PAGE));
+		CHECK(mmap(near_page(page), 8 * SERVED_PAGE, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == near_page(page));
+		CHECK(pages_are_zero(NEAR + page * SERVED_PAGE, 8));
+		/* Over what is still missing. */
+		CHECK(mmap(near_page(page + 40), 8 * SERVED_PAGE, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == near_page(page + 40));
+		CHECK(pages_are_zero(NEAR + (page + 40) * SERVED_PAGE, 8));
+	}
+}
+
+TEST_F(served, what_is_unmapped_is_gone_and_new_mappings_are_new)
+{
+	START(unmaps);
+	EXPECT_RIGHT();
+}
+
+/* Memory grows where it is (brk, mremap): new pages are zero. */
+static void grows(void)
+{
+	void *far = far_page(0);
+	uint64_t end = FAR + FAR_PAGES * SERVED_PAGE;
+
+	CHECK(mremap(far, FAR_PAGES * SERVED_PAGE, 2 * FAR_PAGES * SERVED_PAGE, 0) == far);
+	CHECK(pages_are_zero(end, FAR_PAGES / 2));
+	CHECK(pages_are(FAR, FAR, FAR_PAGES));
+	CHECK(pages_are_zero(end, FAR_PAGES));
+	CHECK(mremap(far, 2 * FAR_PAGES * SERVED_PAGE, 10 * SERVED_PAGE, 0) == far);
+	CHECK(mremap(far, 10 * SERVED_PAGE, FAR_PAGES * SERVED_PAGE, 0) == far);
+	CHECK(pages_are(FAR, FAR, 10));
+	CHECK(pages_are_zero(FAR + 10 * SERVED_PAGE, FAR_PAGES - 10));
+}
+
+TEST_F(served, memory_that_grows_is_zero)
+{
+	START(grows);
+	EXPECT_RIGHT();
+}
+
+/* ---- moved */
+
+/* To somewhere else, if no place is given. */
+static uint64_t move_to(void *from, uint64_t pages, uint64_t new_pages, void *to)
+{
+	void *at;
+
+	if (!to)
+		to = mmap(NULL, new_pages * SERVED_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+			  0);
+	at = mremap(from, pages * SERVED_PAGE, new_pages * SERVED_PAGE,
+		    MREMAP_MAYMOVE | MREMAP_FIXED, to);
+	CHECK(at == to);
+	return address_of(at);
+}
+
+static void moves(void)
+{
+	uint64_t at, back;
+
+	for (uint64_t page = 0; page < 512; page += 5) /* some have arrived */
+		CHECK(page_is(NEAR + page * 2 * SERVED_PAGE, NEAR + page * 2 * SERVED_PAGE));
+	at = move_to(near_page(0), 1000, 1500, NULL);
+	CHECK(pages_are_zero(at + 1000 * SERVED_PAGE, 500));
+	CHECK(page_is(at + 999 * SERVED_PAGE, NEAR + 999 * SERVED_PAGE));
+	/* Twice, and its old place is used by others that have not arrived. */
+	back = move_to((void *)(uintptr_t)at, 1000, 1000, NULL);
+	CHECK(move_to(near_page(2000), 500, 500, near_page(100)) == NEAR + 100 * SERVED_PAGE);
+	CHECK(pages_are(NEAR + 100 * SERVED_PAGE, NEAR + 2000 * SERVED_PAGE, 500));
+	CHECK(pages_are(back, NEAR, 1000));
+	/* Two change places. */
+	at = move_to(near_page(3000), 64, 64, NULL);
+	CHECK(move_to(far_page(0), 64, 64, near_page(3000)) == NEAR + 3000 * SERVED_PAGE);
+	CHECK(move_to((void *)(uintptr_t)at, 64, 64, far_page(0)) == FAR);
+	CHECK(pages_are(FAR, NEAR + 3000 * SERVED_PAGE, 64));
+	CHECK(pages_are(NEAR + 3000 * SERVED_PAGE, FAR, 64));
+	/* Over others that are missing; and what was moved is given up, in part. */
+	CHECK(move_to(near_page(3200), 50, 50, near_page(3300)) == NEAR + 3300 * SERVED_PAGE);
+	CHECK(!madvise(near_page(3310), 5 * SERVED_PAGE, MADV_DONTNEED));
+	CHECK(pages_are_zero(NEAR + 3310 * SERVED_PAGE, 5));
+	CHECK(pages_are(NEAR + 3300 * SERVED_PAGE, NEAR + 3200 * SERVED_PAGE, 10));
+	CHECK(pages_are(NEAR + 3315 * SERVED_PAGE, NEAR + 3215 * SERVED_PAGE, 35));
+	CHECK(pages_are(NEAR + 3350 * SERVED_PAGE, NEAR + 3350 * SERVED_PAGE, 100));
+	/* The old place stays, and is empty. */
+	at = address_of(mremap(near_page(3600), 64 * SERVED_PAGE, 64 * SERVED_PAGE,
+			       MREMAP_MAYMOVE | MREMAP_DONTUNMAP, NULL));
+	if (at != address_of(MAP_FAILED)) {
+		CHECK(pages_are_zero(NEAR + 3600 * SERVED_PAGE, 64));
+		CHECK(pages_are(at, NEAR + 3600 * SERVED_PAGE, 64));
+	}
+}
+
+TEST_F(served, what_is_moved_comes_to_its_new_place)
+{
+	START(moves);
+	EXPECT_RIGHT();
+}
+
+/* ---- before a capture */
+
+static void moves_and_waits(void)
+{
+	uint64_t at = move_to(near_page(0), 1000, 1000, NULL), back;
+
+	CHECK(page_is(at, NEAR));
+	shared->value[0] = at;
+	stage_reach(1);
+	stage_await(2);
+	CHECK(pages_are(at, NEAR, 1000));
+	back = move_to((void *)(uintptr_t)at, 1000, 1000, NULL);
+	CHECK(pages_are(back, NEAR, 1000));
+	CHECK(page_is(NEAR + 2000 * SERVED_PAGE, NEAR + 2000 * SERVED_PAGE));
+}
+
+/* Where it was stored, the next generation has other contents. */
+TEST_F(served, what_was_moved_is_there_before_a_capture)
+{
+	struct thaw_error error;
+	struct commit *commit;
+
+	START(moves_and_waits);
+	stage_await(1);
+	ASSERT_EQ(0, fault_service_settle(self->it.service, &error)) TH_LOG("%s", error.text);
+	ASSERT_EQ(0, commit_begin(self->it.image, &commit, &error));
+	ASSERT_EQ(0, store_range(commit, NEAR, 1000, 0x5555));
+	EXPECT_LE(875, fault_service_counters(self->it.service).pages_restored);
+	stage_reach(2);
+	EXPECT_RIGHT();
+	commit_abort(commit);
+}
+
+/* ---- forked */
+
+static void child_reads(uint64_t from, uint64_t count)
+{
+	for (uint64_t page = from; page < from + count; page++)
+		CHECK(page_is(NEAR + page * SERVED_PAGE, NEAR + page * SERVED_PAGE));
+}
+
+static void forks(void)
+{
+	pid_t child;
+
+	child_reads(0, 100);
+	child = fork();
+	if (!child) {
+		pid_t grandchild;
+
+		stage_await(1);
+		child_reads(0, 1000);
+		CHECK(!madvise(near_page(1000), 10 * SERVED_PAGE, MADV_DONTNEED));
+		CHECK(!munmap(near_page(3500), 10 * SERVED_PAGE));
+		grandchild = fork();
+		if (!grandchild) {
+			CHECK(pages_are_zero(NEAR + 1000 * SERVED_PAGE, 10));
+			child_reads(1010, 2000);
+			_exit(0);
+		}
+		*(uint64_t *)near_page(2000) = 9; /* not in the grandchild */
+		wait_right(grandchild);
+		child_reads(2001, 1499);
+		CHECK(pages_are_zero(NEAR + 1000 * SERVED_PAGE, 10));
+		CHECK(*(uint64_t *)near_page(2000) == 9);
+		child_reads(3510, NEAR_PAGES - 3510);
+		CHECK(pages_are(FAR, FAR, FAR_PAGES));
+		_exit(0);
+	}
+	/* All of it changes here, in one way or another. */
+	memset(near_page(0), 1, 500 * SERVED_PAGE);
+	CHECK(!madvise(near_page(500), 500 * SERVED_PAGE, MADV_DONTNEED));
+	CHECK(!munmap(near_page(1000), 1000 * SERVED_PAGE));
+	shared->value[0] = move_to(near_page(2000), 1000, 1000, NULL);
+	memset((void *)(uintptr_t)shared->value[0], 2, 500 * SERVED_PAGE);
+	stage_reach(1);
+	wait_right(child);
+	CHECK(pages_are_zero(NEAR + 500 * SERVED_PAGE, 500));
+	CHECK(pages_are(shared->value[0] + 500 * SERVED_PAGE, NEAR + 2500 * SERVED_PAGE, 500));
+	CHECK(pages_are(NEAR + 3500 * SERVED_PAGE, NEAR + 3500 * SERVED_PAGE, 10));
+}
+
+TEST_F(served, a_forked_child_misses_nothing)
+{
+	START(forks);
+	EXPECT_RIGHT();
+}
+
+static void forks_and_gives_up(void)
+{
+	pid_t child = fork();
+
+	if (!child) {
+		stage_await(2);
+		child_reads(0, NEAR_PAGES);
+		_exit(0);
+	}
+	*(uint64_t *)near_page(5) = 1; /* never stored */
+	CHECK(!madvise(near_page(100), 1000 * SERVED_PAGE, MADV_DONTNEED));
+	*(uint64_t *)near_page(101) = 1;
+	stage_reach(1);
+	wait_right(child);
+}
+
+/* A generation stores what the guest has now; its child still has what was. */
+TEST_F(served, a_child_keeps_what_a_capture_overwrites)
+{
+	struct thaw_error error;
+	struct commit *commit;
+	uint64_t page[WORDS] = {1};
+	bool stored;
+
+	START(forks_and_gives_up);
+	stage_await(1);
+	ASSERT_EQ(0, fault_service_settle(self->it.service, &error));
+	ASSERT_EQ(0, commit_begin(self->it.image, &commit, &error));
+	ASSERT_EQ(0, commit_page(commit, NEAR / SERVED_PAGE + 5, page, &stored, &error));
+	for (uint64_t i = 100; i < 1100; i++)
+		ASSERT_EQ(0, commit_page(commit, NEAR / SERVED_PAGE + i, page, &stored, &error));
+	stage_reach(2);
+	EXPECT_RIGHT();
+	commit_abort(commit);
+}
+
+static void executes(void)
+{
+	extern char **environ;
+	char *arguments[] = {"true", NULL};
+
+	for (unsigned i = 0; i < 20; i++) {
+		pid_t child;
+
+		child_reads(i * 50, 10);
+		CHECK(!posix_spawnp(&child, "true", NULL, NULL, arguments, environ));
+		wait_right(child);
+		child = fork();
+		if (!child) {
+			child_reads(i * 50 + 10, 10);
+			execvp("true", arguments);
+			_exit(1);
+		}
+		wait_right(child);
+		CHECK(!madvise(near_page(i * 50 + 5), 10 * SERVED_PAGE, MADV_DONTNEED));
+		CHECK(pages_are_zero(NEAR + (i * 50 + 5) * SERVED_PAGE, 10));
+	}
+}
+
+static unsigned open_files(void)
+{
+	return support_files("/proc/self/fd");
+}
+
+TEST_F(served, children_that_run_other_programs_are_forgotten)
+{
+	unsigned before, after;
+
+	START(executes);
+	before = open_files();
+	EXPECT_RIGHT();
+	after = open_files();
+	EXPECT_LE(after, before + 2);
+}
+
+/* ---- all at once */
+
+static _Atomic unsigned ready;
+
+/* One of four quarters, in which only this thread does things. */
+static void *disturb(void *arg)
+{
+	uint64_t quarter = NEAR_PAGES / 4, first = (uint64_t)(uintptr_t)arg * quarter;
+	uint64_t state = first * 77 + 12345;
+	uint64_t place[NEAR_PAGES / 4 / 16];
+	bool gone[NEAR_PAGES / 4 / 16] = {false};
+
+	for (uint64_t i = 0; i < quarter / 16; i++)
+		place[i] = NEAR + (first + i * 16) * SERVED_PAGE;
+	ready++;
+	while (ready < 4)
+		sched_yield();
+	for (unsigned round = 0; round < 600; round++) {
+		uint64_t i = random_word(&state) % (quarter / 16),
+			 stored = NEAR + (first + i * 16) * SERVED_PAGE;
+		uint64_t page = random_word(&state) % 16;
+
+		if (gone[i])
+			CHECK(pages_are_zero(place[i], 16));
+		else
+			CHECK(page_is(place[i] + page * SERVED_PAGE, stored + page * SERVED_PAGE));
+		switch (random_word(&state) % 4) {
+		case 0:
+			place[i] = move_to((void *)(uintptr_t)place[i], 16, 16, NULL);
+			break;
+		case 1:
+			if (random_word(&state) % 4)
+				break;
+			CHECK(!madvise((void *)(uintptr_t)place[i], 16 * SERVED_PAGE,
+				       MADV_DONTNEED));
+			gone[i] = true;
+			break;
+		case 2:
+			if (round % 20 == 0) {
+				pid_t child = fork();
+
+				if (!child) {
+					for (uint64_t j = 0; j < quarter / 16; j++)
+						CHECK(gone[j] ? pages_are_zero(place[j], 16)
+							      : pages_are(
+									place[j],
+									NEAR + (first + j * 16) *
+											SERVED_PAGE,
+									16));
+					_exit(0);
+				}
+				wait_right(child);
+			}
+			break;
+		}
+	}
+	for (uint64_t i = 0; i < quarter / 16; i++)
+		CHECK(gone[i] ? pages_are_zero(place[i], 16)
+			      : pages_are(place[i], NEAR + (first + i * 16) * SERVED_PAGE, 16));
+	return NULL;
+}
+
+static void storm(void)
+{
+	pthread_t threads[4];
+
+	for (uint64_t i = 0; i < 4; i++)
+		CHECK(!pthread_create(&threads[i], NULL, disturb, (void *)i));
+	for (unsigned i = 0; i < 4; i++)
+		pthread_join(threads[i], NULL);
+}
+
+TEST_F(served, many_threads_do_all_of_it)
+{
+	START(storm);
+	EXPECT_RIGHT();
+}
+
+/* ---- ends */
+
+TEST_F(served, the_guest_is_killed_in_the_middle)
+{
+	struct thaw_error error;
+
+	START(storm);
+	while (fault_service_counters(self->it.service).pages_restored < 300)
+		sched_yield();
+	kill(self->it.guest, SIGKILL);
+	waitpid(self->it.guest, NULL, 0);
+	self->it.guest = -1;
+	fault_service_settle(self->it.service, &error);
+	EXPECT_EQ(0, shared->wrong);
+}
+
+static void orphan(void)
+{
+	if (!fork()) {
+		stage_await(1);
+		child_reads(0, NEAR_PAGES);
+		stage_reach(2);
+		_exit(0);
+	}
+}
+
+/* Whoever ends the service does not leave the guest's children with zeros. */
+TEST_F(served, a_child_outlives_the_service)
+{
+	START(orphan);
+	EXPECT_RIGHT();
+	fault_service_stop(self->it.service);
+	self->it.service = NULL;
+	close(self->it.region.uffd);
+	self->it.region.uffd = -1;
+	stage_reach(1);
+	stage_await(2);
+	EXPECT_EQ(0, shared->wrong) TH_LOG("line %d", shared->wrong);
+}
+
+/* ---- damage */
+
+static void damage(struct served *served, uint64_t address)
+{
+	struct extent extents[IMAGE_LEAF_PAGES];
+	uint64_t page = address / SERVED_PAGE, leaf = page - page % IMAGE_LEAF_PAGES;
+
+	if (image_lookup(served->image, leaf, extents, NULL))
+		support_die("look a page up");
+	support_flip(served->path, extents[page - leaf].offset + 100, 4);
+}
+
+static void touches_damage(void)
+{
+	CHECK(page_is(NEAR + 31 * SERVED_PAGE, NEAR + 31 * SERVED_PAGE));
+	CHECK(page_is(NEAR + 33 * SERVED_PAGE, NEAR + 33 * SERVED_PAGE));
+	*(volatile char *)near_page(32);
+}
+
+TEST_F(served, a_page_that_cannot_be_read_is_a_bus_error)
+{
+	struct thaw_error error = {0};
+	int status;
+
+	damage(&self->it, NEAR + 32 * SERVED_PAGE);
+	START(touches_damage);
+	EXPECT_EQ(-1, served_finish(&self->it, &status));
+	EXPECT_TRUE(WIFSIGNALED(status));
+	EXPECT_EQ(SIGBUS, WTERMSIG(status));
+	EXPECT_EQ(1, fault_service_counters(self->it.service).pages_poisoned);
+	ASSERT_TRUE(fault_service_last_poison(self->it.service, &error));
+	EXPECT_EQ(THAW_EDAMAGED, error.code);
+	EXPECT_TRUE(strstr(error.text, "checksum")) TH_LOG("%s", error.text);
+}
+
+static void moves_damage(void)
+{
+	uint64_t at = move_to(near_page(0), 64, 64, NULL);
+
+	stage_reach(1);
+	stage_await(2);
+	CHECK(!madvise((void *)(uintptr_t)(at + 32 * SERVED_PAGE), SERVED_PAGE, MADV_DONTNEED));
+	CHECK(page_is_zero(at + 32 * SERVED_PAGE));
+	stage_reach(3);
+	stage_await(4);
+}
+
+TEST_F(served, damage_that_was_moved_is_in_no_generation)
+{
+	struct thaw_error error = {0};
+
+	damage(&self->it, NEAR + 32 * SERVED_PAGE);
+	START(moves_damage);
+	stage_await(1);
+	EXPECT_EQ(THAW_EDAMAGED, fault_service_settle(self->it.service, &error));
+	EXPECT_TRUE(strstr(error.text, "checksum")) TH_LOG("%s", error.text);
+	stage_reach(2);
+	stage_await(3);
+	EXPECT_EQ(0, fault_service_settle(self->it.service, &error));
+	stage_reach(4);
+	EXPECT_RIGHT();
+}
+
+/* ---- before they are touched */
+
+static void waits(void)
+{
+	stage_await(1);
+	CHECK(pages_are(NEAR, NEAR, NEAR_PAGES));
+	CHECK(pages_are(FAR, FAR, FAR_PAGES));
+}
+
+TEST_F(served, all_is_prefetched_where_that_is_wanted)
+{
+	ASSERT_EQ(0, served_start(&self->it, waits, true));
+	while (fault_service_counters(self->it.service).pages_restored < STORED_PAGES)
+		support_sleep(0.001);
+	stage_reach(1);
+	EXPECT_RIGHT();
+}
+
+TEST(without_userfaultfd_all_is_there_before_it_runs)
+{
+	struct served it;
+	int status;
+
+	setenv("THAW_DELIVERY", "eager", 1);
+	ASSERT_TRUE(served_prepare(&it)) TH_LOG("%s", it.error.text);
+	ASSERT_EQ(0, served_start(&it, waits, false)) TH_LOG("%s", it.error.text);
+	stage_reach(1);
+	EXPECT_EQ(0, served_finish(&it, &status));
+	served_end(&it);
+}
+
+TEST(what_cannot_be_read_then_is_an_error_at_once)
+{
+	struct served it;
+
+	setenv("THAW_DELIVERY", "eager", 1);
+	ASSERT_TRUE(served_prepare(&it)) TH_LOG("%s", it.error.text);
+	damage(&it, NEAR + 32 * SERVED_PAGE);
+	EXPECT_EQ(THAW_EDAMAGED, served_start(&it, waits, false));
+	EXPECT_TRUE(strstr(it.error.text, "checksum")) TH_LOG("%s", it.error.text);
+	served_end(&it);
+}
+
+TEST_HARNESS_MAIN
