@@ -5,6 +5,7 @@
  * addresses, so that the supervisor finds the variables of its guest at its own.
  */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/mman.h>
@@ -33,6 +34,7 @@ static void *guest_churned(void *argument)
 
 static void *guest_churn(void *argument)
 {
+	struct timespec moment = {0, 2000000}; /* the processors are for the stops, too */
 	pthread_t thread;
 
 	for (;;) {
@@ -41,6 +43,7 @@ static void *guest_churn(void *argument)
 		__atomic_add_fetch(&guest_started, 1, __ATOMIC_SEQ_CST);
 		if (pthread_join(thread, NULL))
 			_exit(4);
+		nanosleep(&moment, NULL);
 	}
 	return NULL;
 }
@@ -226,6 +229,93 @@ static void guest_role_execs(void)
 	_exit(9);
 }
 
+/* It asks by the functions that Thaw's modules find in the stub. */
+static void guest_role_asks(void)
+{
+	int (*checkpoint)(const char *, uint64_t *, char *, size_t) =
+		(int (*)(const char *, uint64_t *, char *, size_t))dlsym(RTLD_DEFAULT,
+									 "thaw_stub_checkpoint");
+	uint64_t generation = 0;
+	char text[256];
+
+	if (!checkpoint)
+		_exit(3);
+	if (checkpoint("a-name", &generation, text, sizeof(text)) || generation != 4711)
+		_exit(4);
+	if (checkpoint(NULL, &generation, text, sizeof(text)) != -EROFS ||
+	    strcmp(text, "there is no image"))
+		_exit(5);
+	if (checkpoint("one-that-is-much-too-long-to-be-the-name-of-any-generation-of-an-image",
+		       NULL, text, sizeof(text)) != -EINVAL)
+		_exit(6);
+	_exit(0);
+}
+
+static volatile pthread_t guest_threads[2];
+static volatile uint64_t guest_tids[2], guest_signalled[2];
+
+static void guest_handler(int number)
+{
+	(void)number;
+	guest_signalled[pthread_equal(pthread_self(), guest_threads[1])]++;
+}
+
+static void *guest_is_signalled(void *argument)
+{
+	guest_tids[(uintptr_t)argument] = (uint64_t)syscall(SYS_gettid);
+	__atomic_add_fetch(&guest_started, 1, __ATOMIC_SEQ_CST);
+	for (;;)
+		pause();
+	return NULL;
+}
+
+/* What it asks for by numbers of the process before. */
+static void guest_role_remembers(void)
+{
+	struct timespec time;
+	siginfo_t info;
+	clockid_t clock;
+	cpu_set_t set;
+	int status;
+
+	signal(SIGUSR2, guest_handler);
+	for (uintptr_t i = 0; i < 2; i++)
+		pthread_create((pthread_t *)&guest_threads[i], NULL, guest_is_signalled, (void *)i);
+	while (guest_phase == 0) /* the supervisor writes the numbers */
+		sched_yield();
+	/* The first thread's number is the second's now; and so is one that never was. */
+	if (pthread_kill(guest_threads[0], SIGUSR2) || tgkill(getpid(), 999999, SIGUSR2) ||
+	    syscall(SYS_tgkill, 999990, 999999, SIGUSR2) ||
+	    pthread_sigqueue(guest_threads[0], SIGUSR2, (union sigval){0}))
+		_exit(3);
+	while (guest_signalled[1] < 1)
+		sched_yield();
+	if (guest_signalled[0])
+		_exit(4);
+	if (pthread_getaffinity_np(guest_threads[0], sizeof(set), &set) || !CPU_COUNT(&set) ||
+	    sched_getaffinity(999999, sizeof(set), &set) || !CPU_COUNT(&set) ||
+	    pthread_getcpuclockid(guest_threads[0], &clock) || clock_gettime(clock, &time))
+		_exit(5);
+	if (kill(999990, 0))
+		_exit(6);
+	/* Children: each once. */
+	if (waitpid(999991, &status, WNOHANG) != 999991 || !WIFSIGNALED(status) ||
+	    WTERMSIG(status) != SIGKILL)
+		_exit(7);
+	if (waitpid(999991, &status, 0) != -1 || errno != ECHILD)
+		_exit(8);
+	if (waitid(P_ALL, 0, &info, WEXITED | WNOWAIT) || info.si_pid != 999992 ||
+	    info.si_code != CLD_KILLED || wait(&status) != 999992)
+		_exit(9);
+	if (waitid(P_PID, 999993, &info, WEXITED) || info.si_pid != 999993)
+		_exit(10);
+	if (wait(&status) != -1 || errno != ECHILD)
+		_exit(11);
+	if (pthread_cancel(guest_threads[1]) || pthread_join(guest_threads[1], NULL))
+		_exit(12);
+	_exit(0);
+}
+
 static void *guest_goes_on(void *argument)
 {
 	(void)argument;
@@ -254,6 +344,7 @@ static const struct {
 	{"churn", guest_role_churn},	 {"looks", guest_role_looks},
 	{"closes", guest_role_closes},	 {"cancels", guest_role_cancels},
 	{"vforks", guest_role_vforks},	 {"execs", guest_role_execs},
+	{"asks", guest_role_asks},	 {"remembers", guest_role_remembers},
 	{"escapes", guest_role_escapes}, {"main thread exits", guest_role_main_thread_exits},
 	{"threads", guest_role_threads}, {"exit", guest_role_exit}};
 
@@ -662,14 +753,227 @@ TEST_F(parked, a_program_without_its_main_thread_is_refused_and_goes_on)
 
 TEST_F(parked, a_program_that_cannot_be_started_is_told)
 {
-	char *const missing[] = {"/nowhere/program", NULL}, *const ends[] = {"/bin/false", NULL};
+	char *const missing[] = {"/nowhere/program", NULL}, *const ends[] = {"/bin/false", NULL},
+		    *const without[] = {"/sbin/ldconfig", "-V", NULL};
 
 	EXPECT_EQ(-ENOENT, process_spawn(&self->process, missing, environ, &self->error));
 	EXPECT_NE(NULL, strstr(self->error.text, "No such file"))
 	TH_LOG("%s", self->error.text);
+	/* A static program: the stub is not loaded. */
+	if (!access("/sbin/ldconfig", X_OK)) {
+		EXPECT_EQ(-ESRCH, process_spawn(&self->process, without, environ, &self->error));
+		EXPECT_NE(NULL, strstr(self->error.text, "before the stub"))
+		TH_LOG("%s", self->error.text);
+	}
 	EXPECT_EQ(0, process_spawn(&self->process, ends, environ, &self->error));
 	process_continue(&self->process);
 	EXPECT_EQ(1 << 8, end_of(&self->process));
+}
+
+TEST_F(parked, a_program_asks_for_a_generation_and_waits_for_the_answer)
+{
+	struct remote *remote = &self->process.remote;
+	struct answer answers[2] = {{.generation = 4711},
+				    {.code = -EROFS, .text = "there is no image"}};
+	struct request request = {0};
+
+	START("asks");
+	process_continue(&self->process);
+	for (int i = 0; i < 2; i++) {
+		struct pollfd ready = {remote->socket, POLLIN, 0};
+		int fd;
+
+		ASSERT_EQ(1, poll(&ready, 1, 20000 * (int)test_patience_now()));
+		/* Descriptors come by the same way. */
+		ASSERT_EQ(0, process_stop(&self->process, &self->error));
+		fd = remote_take_fd(remote, self->process.threads[0].mailbox, 0);
+		EXPECT_LE(0, fd);
+		close(fd);
+		ASSERT_EQ(0, interrupted_restart(&self->process, &self->error));
+		process_continue(&self->process);
+		ASSERT_TRUE(remote_next_request(remote, &request));
+		EXPECT_FALSE(remote_next_request(remote, &(struct request){0}));
+		EXPECT_EQ(REQUEST_CHECKPOINT, request.kind);
+		EXPECT_STREQ(i ? "" : "a-name", request.name);
+		/* One that nobody has asked for is passed over. */
+		remote_answer(remote, &(struct answer){.number = 1000, .code = -EIO});
+		answers[i].number = request.number;
+		remote_answer(remote, &answers[i]);
+	}
+	EXPECT_EQ(0, end_of(&self->process));
+}
+
+TEST_F(parked, numbers_of_the_process_before_mean_what_there_is_now)
+{
+	struct remote *remote = &self->process.remote;
+	uint64_t stub, one = 1;
+	struct stub_memory memory;
+
+	START("remembers");
+	stub = self->process.stub;
+	process_continue(&self->process);
+	ASSERT_TRUE(wait_for(&self->process, &guest_started, 2));
+	ASSERT_EQ(0, process_stop(&self->process, &self->error));
+	ASSERT_EQ(0, remote_read(remote, stub, &memory, sizeof(memory)));
+	EXPECT_EQ(CONTROL_MAGIC, memory.magic);
+	EXPECT_EQ(remote->pid, memory.remembered_pid);
+	memory.remembered_pid = 999990;
+	memory.tids[0].remembered = 999999;
+	memory.tids[0].now = (int32_t)peek(&self->process, &guest_tids[1]);
+	memory.tids[1].remembered = (int32_t)peek(&self->process, &guest_tids[0]);
+	memory.tids[1].now = memory.tids[0].now;
+	memory.tid_count = 2;
+	for (int i = 0; i < 3; i++)
+		memory.children[i].pid = 999991 + i;
+	memory.child_count = 3;
+	ASSERT_EQ(0, remote_write(remote, stub, &memory, sizeof(memory)));
+	ASSERT_EQ(0, remote_write(remote, (uintptr_t)&guest_phase, &one, sizeof(one)));
+	process_continue(&self->process);
+	EXPECT_EQ(0, end_of(&self->process));
+}
+
+TEST_F(parked, memory_without_access_is_read_and_written)
+{
+	struct remote *remote = &self->process.remote;
+	uint64_t page, text = 0x7478657420656874, got = 0;
+
+	START("threads");
+	page = (uint64_t)remote_call(remote, 0, SYS_mmap, 0, 8192, PROT_NONE,
+				     MAP_PRIVATE | MAP_ANONYMOUS, (uint64_t)-1, 0);
+	/* Once by what the supervisor has opened, and once by what the guest opens for it. */
+	for (int i = 0; i < 2; i++) {
+		text += (uint64_t)i;
+		/* From memory that may be read into memory that may not. */
+		ASSERT_EQ(0, remote_write(remote, page + 4092, &text, sizeof(text)));
+		ASSERT_EQ(0, remote_read(remote, page + 4092, &got, sizeof(got)));
+		EXPECT_EQ(text, got);
+		close(remote->memory);
+		remote->memory = -1;
+	}
+	EXPECT_EQ(-EFAULT, remote_read(remote, 4096, &got, sizeof(got)));
+	/* In user mode. */
+	remote_call(remote, 0, SYS_mprotect, page, 8192, PROT_READ | PROT_WRITE, 0, 0, 0);
+	EXPECT_EQ(sizeof(text),
+		  remote_call(remote, 0, CALL_COPY, page, page + 4092, sizeof(text), 0, 0, 0));
+	ASSERT_EQ(0, remote_read(remote, page, &got, sizeof(got)));
+	EXPECT_EQ(text, got);
+}
+
+/* To its end, with a stop every few milliseconds; what it printed. */
+static char *run_with_stops(struct process *process, char *const *arguments, unsigned *stops)
+{
+	struct thaw_error error = {0};
+	int ends[2], saved = fcntl(1, F_DUPFD_CLOEXEC, 3), result;
+	struct request request;
+
+	*stops = 0;
+	if (pipe2(ends, O_CLOEXEC) || dup2(ends[1], 1) != 1)
+		support_die("pipe");
+	result = process_spawn(process, arguments, environ, &error);
+	dup2(saved, 1);
+	close(saved);
+	close(ends[1]);
+	if (result)
+		return support_format("%s", error.text);
+	process_continue(process);
+	while (remote_alive(&process->remote)) {
+		struct pollfd ready[2] = {{process->remote.pidfd, POLLIN, 0},
+					  {process->remote.socket, POLLIN, 0}};
+
+		poll(ready, 2, 3);
+		while (remote_next_request(&process->remote, &request)) {
+			process_executed(process, &error);
+			remote_answer(&process->remote, &(struct answer){.number = request.number});
+		}
+		result = process_stop(process, &error);
+		if (!result) {
+			++*stops;
+			result = interrupted_restart(process, &error);
+			process_continue(process);
+		}
+		if (result && result != -ESRCH && result != -EAGAIN &&
+		    result != PROCESS_EREFUSED) /* it executes another one just now */
+			return support_format("%s", error.text);
+	}
+	return read_all(ends[0]);
+}
+
+/* What a shell prints that runs it without us. */
+static char *run_without(char *const *arguments)
+{
+	struct program program;
+	char *text;
+
+	program_run(&program, NULL, (const char *const *)arguments);
+	text = strdup(program.output);
+	program_free(&program);
+	return text;
+}
+
+static void expect_the_same(struct __test_metadata *_metadata, struct process *process,
+			    char *const *arguments)
+{
+	char *expected = run_without(arguments), *text;
+	unsigned stops;
+
+	text = run_with_stops(process, arguments, &stops);
+	EXPECT_STREQ(expected, text);
+	EXPECT_LT(10, stops);
+	EXPECT_EQ(0, end_of(process));
+	free(expected);
+	free(text);
+}
+
+static bool is_there(const char *program)
+{
+	char *command = support_format("command -v %s >/dev/null", program);
+	int status = system(command);
+
+	free(command);
+	return !status;
+}
+
+TEST_F(parked, node_prints_the_same)
+{
+	char script[] =
+		"const { Worker, isMainThread, parentPort } = require('worker_threads');"
+		"const w = new Worker(`let x = 0; for (let i = 0; i < 2e7; i++) x = (x * 31 + i) | 0;"
+		"require('worker_threads').parentPort.postMessage(x)`, { eval: true });"
+		"w.on('message', x => { console.log(x);"
+		"require('child_process').exec('sleep 0.1; echo child', (e, out) => {"
+		"  console.log(e, out);"
+		"  let n = 0, h = ''; const t = setInterval(() => {"
+		"    h = require('crypto').createHash('md5').update(h + n).digest('hex');"
+		"    if (++n == 40) { clearInterval(t); console.log(h);"
+		"      require('fs').readFile('/proc/self/comm', 'utf8', (e, d) => console.log(d)); }"
+		"  }, 2); }); });";
+	char *const arguments[] = {"node", "-e", script, NULL};
+
+	if (!is_there("node"))
+		SKIP(return, "there is no node");
+	expect_the_same(_metadata, &self->process, arguments);
+}
+
+TEST_F(parked, python_prints_the_same)
+{
+	char script[] = "import threading, hashlib, subprocess, time\n"
+			"out = {}\n"
+			"def f(i):\n"
+			"    h = b''\n"
+			"    for k in range(20000): h = hashlib.sha256(h + b'%d' % k).digest()\n"
+			"    out[i] = h.hex()\n"
+			"ts = [threading.Thread(target=f, args=(i,)) for i in range(4)]\n"
+			"for t in ts: t.start()\n"
+			"for t in ts: t.join()\n"
+			"print(sorted(out.items()))\n"
+			"time.sleep(0.1)\n"
+			"print(subprocess.run(['sh', '-c', 'sleep 0.1; echo hi; exit 3'],"
+			" capture_output=True))\n";
+	char *const arguments[] = {"python3", "-c", script, NULL};
+
+	if (!is_there("python3"))
+		SKIP(return, "there is no python3");
+	expect_the_same(_metadata, &self->process, arguments);
 }
 
 TEST_F(parked, the_restorer_has_threads_with_stacks_of_the_supervisors)

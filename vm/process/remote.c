@@ -298,13 +298,11 @@ int remote_take_fd(struct remote *remote, unsigned thread, int fd)
 	struct {
 		struct msghdr message;
 		struct iovec data;
-		union {
-			struct cmsghdr header;
-			char room[CMSG_SPACE(sizeof(int))];
-		} ancillary;
+		uint64_t ancillary[CMSG_SPACE(sizeof(int)) / sizeof(uint64_t)];
 		char byte;
 	} * here;
 	uint64_t there = remote_room(remote, sizeof(*here), (void **)&here);
+	struct cmsghdr *header;
 	int64_t result;
 	int taken;
 
@@ -313,14 +311,15 @@ int remote_take_fd(struct remote *remote, unsigned thread, int fd)
 	memset(here, 0, sizeof(*here));
 	here->message.msg_iov = (void *)(there + ((char *)&here->data - (char *)here));
 	here->message.msg_iovlen = 1;
-	here->message.msg_control = (void *)(there + ((char *)&here->ancillary - (char *)here));
+	here->message.msg_control = (void *)(there + ((char *)here->ancillary - (char *)here));
 	here->message.msg_controllen = sizeof(here->ancillary);
 	here->data.iov_base = (void *)(there + ((char *)&here->byte - (char *)here));
 	here->data.iov_len = 1;
-	here->ancillary.header.cmsg_len = CMSG_LEN(sizeof(int));
-	here->ancillary.header.cmsg_level = SOL_SOCKET;
-	here->ancillary.header.cmsg_type = SCM_RIGHTS;
-	memcpy(CMSG_DATA(&here->ancillary.header), &fd, sizeof(fd));
+	header = (struct cmsghdr *)here->ancillary;
+	header->cmsg_len = CMSG_LEN(sizeof(int));
+	header->cmsg_level = SOL_SOCKET;
+	header->cmsg_type = SCM_RIGHTS;
+	memcpy(CMSG_DATA(header), &fd, sizeof(fd));
 	/* Whoever moved the socket said so. What is queued before it are at most a few requests. */
 	result = remote_call(remote, thread, SYS_sendmsg, (uint64_t)remote->control->socket, there,
 			     MSG_NOSIGNAL | MSG_DONTWAIT, 0, 0, 0);

@@ -439,6 +439,7 @@ void process_close(struct process *process)
 	for (unsigned i = 0; i < process->thread_count; i++)
 		free(process->threads[i].pending);
 	free(process->threads);
+	interrupted_forget(process);
 	process->threads = NULL;
 	process->thread_count = process->thread_room = 0;
 	process->stopped = false;

@@ -14,6 +14,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,6 +34,9 @@
 
 /* Executing a program takes no longer, until the stub has started in it. */
 #define EXECUTION_NS 10000000000ull
+
+/* So long a process may take to end after its main thread has. */
+#define EXIT_MS 200
 
 struct stop {
 	struct process *process;
@@ -268,6 +272,7 @@ static int check_program(const struct stop *stop, bool lacks_stub, struct thaw_e
 /* Before anything is sent: would the signal find the stub, and would it be taken? */
 static int check_process(const struct stop *stop, struct thaw_error *error)
 {
+	struct pollfd gone = {.fd = stop->process->remote.pidfd, .events = POLLIN};
 	pid_t pid = stop->process->remote.pid;
 	char state = task_state(stop, pid);
 
@@ -278,14 +283,15 @@ static int check_process(const struct stop *stop, struct thaw_error *error)
 			"the next generation is taken when it goes on",
 			(int)pid);
 	/* The kernel shows no memory under the number of a process whose main thread is gone. */
-	if (state == 'Z' && remote_alive(&stop->process->remote))
+	if (state == 'Z' && poll(&gone, 1, EXIT_MS))
+		return failure(error, -ESRCH, "the program has ended");
+	if (state == 'Z')
 		return failure(
 			error, PROCESS_EREFUSED,
 			"the main thread of the program (process %d) has ended (pthread_exit), "
 			"and others go on: no generation can be taken of that",
 			(int)pid);
-	return check_program(stop, state && state != 'Z' && !task_signal(stop, pid, "SigCgt:"),
-			     error);
+	return check_program(stop, state && !task_signal(stop, pid, "SigCgt:"), error);
 }
 
 /* The threads of the stop before have all left their mailboxes. */
@@ -441,8 +447,12 @@ int process_stop(struct process *process, struct thaw_error *error)
 		result = check_program(&stop, false, error);
 	sort_threads(process);
 	closedir(stop.tasks);
-	if (result)
+	if (result) {
+		/* What they were in goes on, too. */
+		if (result != -ESRCH && process->thread_count)
+			interrupted_restart(process, NULL);
 		process_continue(process);
+	}
 	return result;
 }
 

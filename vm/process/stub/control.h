@@ -147,6 +147,11 @@ struct stub_memory {
 	uint32_t rseq_bytes,
 		rseq_flags;  /* glibc's area of restartable sequences; 0 bytes: there is none */
 	int64_t rseq_offset; /* from the thread pointer */
+	/*
+	 * Address of the page that a forked child has empty (MADV_WIPEONFORK); its first byte is 1 in the guest. It need
+	 * not be in the image.
+	 */
+	uint64_t local;
 	uint32_t tid_count, child_count;
 	struct stub_tid tids[STUB_TIDS];
 	struct stub_child children[STUB_CHILDREN];

@@ -19,6 +19,21 @@
 
 #define CONTROL ((struct control *)CONTROL_ADDRESS)
 
+/* Compilers call these by themselves. */
+void *memcpy(void *to, const void *from, size_t bytes)
+{
+	raw_copy(to, from, bytes);
+	return to;
+}
+
+void *memset(void *to, int byte, size_t bytes)
+{
+	void *at = to;
+
+	__asm__ volatile("rep stosb" : "+D"(at), "+c"(bytes) : "a"(byte) : "memory");
+	return to;
+}
+
 static uint8_t restorer_stack[65536] __attribute__((aligned(16), used));
 
 /* The program begins on the kernel's stack, and leaves it at once. */

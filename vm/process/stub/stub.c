@@ -302,6 +302,7 @@ static int stub_set_up(int socket)
 	stub_find_tid();
 	stub_real();
 	pthread_atfork(NULL, NULL, stub_in_child);
+	stub_memory.local = (uintptr_t)stub_local;
 	stub_local->active = true;
 	return 0;
 }
