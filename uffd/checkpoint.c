@@ -157,6 +157,7 @@ static void checkpoint_done(struct checkpointer *checkpointer, int code)
 	if (checkpointer->commit)
 		commit_abort(checkpointer->commit);
 	checkpointer->commit = NULL;
+	checkpointer->void_copies = false;
 	result->code = code;
 	if (code) {
 		result->error.code = code;
@@ -215,20 +216,19 @@ static bool state_is_durable(const struct checkpointer *checkpointer)
 			checkpointer->state_bytes));
 }
 
-/* Of these pages, what is stored and was not captured. */
+/* Of these pages, what is stored and not kept. */
 static int drop_range(struct checkpointer *checkpointer, uint64_t first, uint64_t end,
-		      struct thaw_error *error)
+		      const struct bitmap *kept, struct thaw_error *error)
 {
-	const struct bitmap *residual = &checkpointer->residual;
 	int code = 0;
 
 	while (!code && first < end) {
-		uint64_t next = bitmap_next(residual, first);
+		uint64_t next = bitmap_next(kept, first);
 
 		next = next < end ? next : end;
 		if (next > first)
 			code = commit_drop(checkpointer->commit, first, next - first, error);
-		first = bitmap_next_clear(residual, next, end);
+		first = bitmap_next_clear(kept, next, end);
 	}
 	return code;
 }
@@ -241,13 +241,14 @@ static int drop_gone(struct checkpointer *checkpointer, struct thaw_error *error
 
 	if (!checkpointer->captured)
 		return 0;
-	/* Nothing tells what was given up: it is whatever is not there. */
-	if (checkpointer->region->backends.tracker == TRACKER_HASHED)
-		return drop_range(checkpointer, 0, gone->bits, error);
+	/* Where nothing tells what was given up, it is whatever is not there. */
+	if (checkpointer->region->backends.tracker == TRACKER_HASHED ||
+	    checkpointer->epoch != checkpointer->durable_epoch)
+		code = drop_range(checkpointer, 0, gone->bits, &checkpointer->taken, error);
 	for (uint64_t page = 0; !code && (page = bitmap_next(gone, page)) != UINT64_MAX;
 	     page = end) {
 		end = bitmap_next_clear(gone, page, gone->limit);
-		code = drop_range(checkpointer, page, end, error);
+		code = drop_range(checkpointer, page, end, &checkpointer->residual, error);
 	}
 	return code;
 }
@@ -317,6 +318,8 @@ static void checkpoint_write(struct checkpointer *checkpointer)
 		checkpointer->durable_heap_bytes = generation->heap_bytes;
 		checkpointer->durable_kind = generation->kind;
 		checkpointer->durable = true;
+		if (checkpointer->captured)
+			checkpointer->durable_epoch = checkpointer->epoch;
 		checkpointer->result.unchanged = false;
 		checkpointer->result.generation = *generation;
 	}
@@ -449,8 +452,8 @@ static int capture_collect(struct checkpointer *checkpointer)
 	struct bitmap *pages = &checkpointer->residual;
 	int code;
 
-	bitmap_clear_all(pages);
 	if (process) {
+		checkpointer->epoch = process->epoch;
 		code = fault_service_settle(checkpointer->service, &checkpointer->result.error);
 		if (code)
 			return code;
@@ -491,14 +494,13 @@ static int capture_pages(struct checkpointer *checkpointer, const void *state, s
 	int code = 0;
 
 	checkpointer->captured = there;
-	checkpointer->anew = false;
-	if (there) {
-		code = capture_collect(checkpointer);
-	} else {
-		checkpointer->anew = bitmap_next(&checkpointer->taken, 0) != UINT64_MAX;
+	checkpointer->anew = checkpointer->void_copies;
+	checkpointer->void_copies = false;
+	if (checkpointer->anew)
 		bitmap_clear_all(&checkpointer->taken);
-		bitmap_clear_all(&checkpointer->residual);
-	}
+	bitmap_clear_all(&checkpointer->residual);
+	if (there)
+		code = capture_collect(checkpointer);
 	if (code)
 		return code;
 	checkpointer->state = malloc(state_bytes ? state_bytes : 1);
@@ -589,11 +591,12 @@ void checkpointer_settle(struct checkpointer *checkpointer)
 	pthread_mutex_unlock(&checkpointer->lock);
 }
 
-void checkpointer_settle_copying(struct checkpointer *checkpointer)
+void checkpointer_left(struct checkpointer *checkpointer)
 {
 	pthread_mutex_lock(&checkpointer->lock);
 	while (checkpointer->phase == THAW_COPYING)
 		pthread_cond_wait(&checkpointer->changed, &checkpointer->lock);
+	checkpointer->void_copies = checkpointer->phase == THAW_READY;
 	pthread_mutex_unlock(&checkpointer->lock);
 }
 

@@ -50,8 +50,11 @@ struct checkpointer {
 	struct bitmap taken, residual;
 	struct bitmap
 		gone; /* of another process: what was given up, and is stored no more; but for the residual */
-	bool captured; /* its memory, and not its state alone */
-	bool anew;     /* what was pre-copied is of no use: the guest has gone */
+	bool captured;	  /* its memory, and not its state alone */
+	bool void_copies; /* of the pre-copy: that process has gone */
+	bool anew;	  /* so the commit begins again */
+	/* Of the memory that was captured, and of what is durable: if they differ, nothing stored is of this process. */
+	uint64_t epoch, durable_epoch;
 	char *staging;
 	size_t staging_bytes;
 	uint64_t begun_ns;
@@ -84,8 +87,8 @@ int checkpointer_capture(struct checkpointer *checkpointer, enum thaw_kind kind,
 int checkpointer_abandon(struct checkpointer *checkpointer, int code, const char *why);
 enum thaw_phase checkpointer_poll(struct checkpointer *checkpointer, struct thaw_result *result);
 enum thaw_phase checkpointer_wait(struct checkpointer *checkpointer);
-/* Whoever copies while the program runs has ended. */
-void checkpointer_settle_copying(struct checkpointer *checkpointer);
+/* The process has gone: nobody copies its memory any more on return, and what was copied before it was stopped is void. */
+void checkpointer_left(struct checkpointer *checkpointer);
 /* What was captured has become durable, or failed. Unlike wait(), does not wait for copying. */
 void checkpointer_settle(struct checkpointer *checkpointer);
 

@@ -19,56 +19,77 @@ bool thaw_process_userfaultfd(const struct thaw *heap, int *flags, uint64_t *fea
 	return heap->region.process && probe_process_uffd(&heap->region.backends, flags, features);
 }
 
-static int no_process(const struct thaw *heap, struct thaw_error *error)
+static int is_process(const struct thaw *heap, struct thaw_error *error)
 {
-	const struct process_memory *memory = heap->region.process;
+	return heap->region.process
+		       ? 0
+		       : error_set(error, -EINVAL, "the heap is not the memory of a process");
+}
 
-	if (!memory)
-		return error_set(error, -EINVAL, "the heap is not the memory of a process");
-	if (memory->gone)
-		return error_set(error, -ESRCH, "process %d has ended", memory->process.pid);
-	return 0;
+/* After a process that has gone. */
+static void forget_process(struct thaw *heap)
+{
+	struct region *region = &heap->region;
+
+	if (region->uffd >= 0)
+		close(region->uffd);
+	region->uffd = -1;
+	process_memory_renew(region->process);
+	tracker_renew(&heap->tracker);
+}
+
+static int attach(struct thaw *heap, const struct thaw_process *process,
+		  const struct thaw_range *ranges, size_t count, struct thaw_error *error)
+{
+	struct region *region = &heap->region;
+	bool restored = heap->opened.number && !region->process->epoch;
+	int code;
+
+	region->restored_bytes = restored ? heap->opened.heap_bytes : 0;
+	if (count && !restored)
+		return error_set(error, -EINVAL, "process %d has no memory of this heap's",
+				 process->pid);
+	code = process_memory_attach(region, process, ranges, count, error);
+	if (!code && (region->uffd >= 0 || restored))
+		code = heap_start_service(heap, ranges, count, error);
+	if (!code && region->backends.delivery == DELIVERY_EAGER)
+		code = process_memory_loaded(region, error);
+	heap->checkpointer.service = heap->service;
+	return code;
 }
 
 int thaw_process_attach(struct thaw *heap, const struct thaw_process *process,
 			const struct thaw_range *ranges, size_t count, struct thaw_error *error)
 {
 	struct region *region = &heap->region;
-	int code = no_process(heap, error);
+	int code = is_process(heap, error);
 
-	if (!code && (region->process->attached || (!heap->opened.number && count)))
-		code = error_set(
-			error, -EINVAL, "process %d: %s", process->pid,
-			region->process->attached
-				? "the heap has a process already"
-				: "nothing can be restored from an image without a generation");
+	if (!code && region->process->attached && !region->process->gone)
+		code = error_set(error, -EBUSY, "the heap has a process already: %d",
+				 region->process->process.pid);
 	if (code) {
 		if (process->userfaultfd >= 0)
 			close(process->userfaultfd);
 		return code;
 	}
+	checkpointer_wait(&heap->checkpointer); /* its thread has the tracker until then */
+	if (region->process->gone)
+		forget_process(heap);
 	region->uffd = process->userfaultfd;
-	region->restored_bytes = heap->opened.number ? heap->opened.heap_bytes : 0;
-	/* Nothing is collected before all is in place. */
-	checkpointer_wait(&heap->checkpointer);
-	code = process_memory_attach(region, process, ranges, count, error);
-	if (!code && (region->uffd >= 0 || region->restored_bytes))
-		code = heap_start_service(heap, ranges, count, error);
-	if (!code && region->backends.delivery == DELIVERY_EAGER)
-		code = process_memory_loaded(region, error);
-	if (code) {
+	code = attach(heap, process, ranges, count, error);
+	if (code)
 		thaw_process_detach(heap);
-		return code;
-	}
-	heap->checkpointer.service = heap->service;
-	return 0;
+	return code;
 }
 
 int thaw_process_ranges(struct thaw *heap, const struct thaw_range *ranges, size_t count,
 			struct thaw_error *error)
 {
-	int code = no_process(heap, error);
+	int code = is_process(heap, error);
 
+	if (!code && heap->region.process->gone)
+		code = error_set(error, -ESRCH, "process %d has ended",
+				 heap->region.process->process.pid);
 	if (!code && !heap->region.process->attached)
 		code = error_set(error, -EINVAL, "the heap has no process yet");
 	if (code)
@@ -87,7 +108,7 @@ void thaw_process_detach(struct thaw *heap)
 	if (!memory || memory->gone)
 		return;
 	process_memory_leave(memory);
-	checkpointer_settle_copying(&heap->checkpointer);
+	checkpointer_left(&heap->checkpointer);
 	heap->checkpointer.service = NULL;
 	if (!heap->service)
 		return;

@@ -58,6 +58,25 @@ void process_memory_destroy(struct process_memory *memory)
 	free(memory);
 }
 
+void process_memory_renew(struct process_memory *memory)
+{
+	if (memory->pagemap >= 0)
+		close(memory->pagemap);
+	if (memory->mem >= 0)
+		close(memory->mem);
+	memory->pagemap = memory->mem = -1;
+	pthread_mutex_lock(&memory->lock);
+	free(memory->answers);
+	free(memory->ranges);
+	memory->answers = memory->ranges = NULL;
+	memory->count = 0;
+	bitmap_clear_all(&memory->removed);
+	pthread_mutex_unlock(&memory->lock);
+	memory->epoch++;
+	memory->attached = false;
+	memory->gone = false;
+}
+
 int process_memory_open(const struct process_memory *memory, const char *name, int flags)
 {
 	char path[64];

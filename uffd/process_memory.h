@@ -42,7 +42,8 @@ struct process_memory {
 	uint32_t page_bytes;
 	int pagemap, mem; /* /proc/PID/; mem: -1 until it is needed */
 	bool attached;
-	bool scans;		/* PAGEMAP_SCAN */
+	bool scans;	/* PAGEMAP_SCAN */
+	uint64_t epoch; /* how many processes there were before this one; see struct checkpointer */
 	_Atomic bool gone;	/* process_memory_leave() */
 	void *answers;		/* of PAGEMAP_SCAN; with the lock `access` */
 	pthread_mutex_t access; /* while the guest's memory is read */
@@ -62,6 +63,8 @@ int process_memory_open(const struct process_memory *memory, const char *name, i
 /* Once. The region's userfaultfd is set. `ranges`: anonymous memory in which nothing is yet. */
 int process_memory_attach(struct region *region, const struct thaw_process *process,
 			  const struct thaw_range *ranges, size_t count, struct thaw_error *error);
+/* Another process takes its place: nothing is left of what is known. After process_memory_leave(). */
+void process_memory_renew(struct process_memory *memory);
 /* Never touch it again. Waits for whoever does. Any thread but the fault service's. */
 void process_memory_leave(struct process_memory *memory);
 /* Is it there, with all of its memory? After a look at several things: was it during all of that? */

@@ -59,7 +59,9 @@ struct thaw_process {
 };
 
 /*
- * The heap's process, once. `ranges`: sorted, disjoint; for a heap that was restored, all that its generation was
+ * The heap's process. Another one may follow after thaw_process_detach() (the guest has become another program by
+ * execve(2)): as for a fresh program there are no ranges then, and nothing of the memory before is in later generations.
+ * `ranges`: sorted, disjoint; for a heap that was restored, all that its generation was
  * captured with (thaw_process_ranges), mapped anonymously, readable and writable, and not touched yet. With
  * userfaultfd they arrive when they are touched, by the program or the kernel, and may be given their protection at
  * once; else all has arrived on return.
@@ -76,7 +78,10 @@ THAW_PUBLIC int thaw_process_attach(struct thaw *heap, const struct thaw_process
 THAW_PUBLIC int thaw_process_ranges(struct thaw *heap, const struct thaw_range *ranges,
 				    size_t count, struct thaw_error *error);
 
-/* The guest is gone, or about to be: never touched again. Any later capture has the memory of the one before. */
+/*
+ * The guest is gone, or about to be: never touched again. Any later capture has the memory of the one before, until
+ * another process is attached.
+ */
 THAW_PUBLIC void thaw_process_detach(struct thaw *heap);
 
 #ifdef __cplusplus

@@ -153,6 +153,14 @@ static void remember(struct tracker *tracker, uint64_t first, uint64_t count)
 	pthread_mutex_unlock(&tracker->lock);
 }
 
+void tracker_renew(struct tracker *tracker)
+{
+	bitmap_clear_all(&tracker->put_back);
+	pthread_mutex_lock(&tracker->lock);
+	bitmap_clear_all(&tracker->poisoned);
+	pthread_mutex_unlock(&tracker->lock);
+}
+
 void tracker_removed(struct tracker *tracker, uint64_t first, uint64_t count)
 {
 	remember(tracker, first, count);

@@ -61,6 +61,8 @@ void tracker_put_back(struct tracker *tracker, const struct bitmap *pages);
  * service.
  */
 void tracker_forget(struct tracker *tracker, uint64_t first, uint64_t count);
+/* Nothing that is known of another process's pages counts any more. */
+void tracker_renew(struct tracker *tracker);
 /*
  * Another process gave these pages up (the fault service's thread): what is stored there goes, unless a page is there
  * again at the next capture. unmapped: and a mapping that comes there is new. moved: what was at `from` is at `to`.

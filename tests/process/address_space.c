@@ -431,6 +431,52 @@ TEST_F(address_space, file_that_is_gone_is_refused_by_name)
 	TH_LOG("%s", self->guest.error.text);
 }
 
+/* Each number of a record is changed, and it is cut everywhere: what is decoded keeps the rules, or nothing is. */
+TEST_F(address_space, damaged_records_are_refused_or_sound)
+{
+	struct record_writer writer = {0};
+	struct mappings mappings;
+	struct kernel_facts facts;
+	struct thread *threads;
+	unsigned count, good = 0, bad = 0;
+
+	ASSERT_EQ(0, continued_start(&self->guest, "file"));
+	ASSERT_EQ(0, continued_capture(&self->guest));
+	mappings_encode(&self->guest.state.mappings, &writer);
+	threads_encode(self->guest.state.threads, self->guest.state.thread_count, &writer);
+	kernel_facts_encode(&self->guest.state.kernel, &writer);
+	for (size_t i = 0; i < writer.bytes; i++) {
+		uint8_t was = writer.data[i];
+		size_t bytes = i % 3 ? writer.bytes : i;
+		struct record_reader reader = {writer.data, writer.data + bytes, false};
+
+		writer.data[i] = i % 3 == 1 ? 0xff : (uint8_t)(was + 1);
+		if (mappings_decode(&mappings, &reader)) {
+			uint64_t before = 0;
+
+			for (size_t j = 0; j < mappings.count; j++) {
+				EXPECT_LE(before, mappings.list[j].start);
+				EXPECT_LT(mappings.list[j].start, mappings.list[j].end);
+				EXPECT_LE(mappings.list[j].end, 1ull << 47);
+				before = mappings.list[j].end;
+			}
+			mappings_free(&mappings);
+			good++;
+		} else {
+			EXPECT_EQ(NULL, mappings.list);
+			bad++;
+		}
+		if (threads_decode(&threads, &count, &reader))
+			threads_free(threads, count);
+		if (kernel_facts_decode(&facts, &reader))
+			kernel_facts_free(&facts);
+		writer.data[i] = was;
+	}
+	EXPECT_LT(1000, bad);
+	EXPECT_LT(1000, good);
+	free(writer.data);
+}
+
 TEST_F(address_space, system_v_memory_is_refused_by_name)
 {
 	ASSERT_EQ(0, continued_start(&self->guest, "system_v"));

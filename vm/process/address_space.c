@@ -226,7 +226,7 @@ int address_space_scan(struct address_space *space, uint64_t start, uint64_t end
 
 /* ---- Flags: /proc/PID/smaps */
 
-static uint32_t parse_flags(const char *at, const char *end, bool *huge)
+static uint32_t parse_flags(const char *at, const char *end, const char **refusal)
 {
 	static const struct {
 		char name[3];
@@ -241,7 +241,10 @@ static uint32_t parse_flags(const char *at, const char *end, bool *huge)
 		for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
 			if (!memcmp(at, known[i].name, 2))
 				flags |= known[i].flag;
-		*huge |= !memcmp(at, "ht", 2);
+		if (!memcmp(at, "ht", 2))
+			*refusal = "it is of huge pages (hugetlbfs)";
+		if (!memcmp(at, "ss", 2))
+			*refusal = "it is a shadow stack (CET)";
 	}
 	return flags;
 }
@@ -253,6 +256,7 @@ int address_space_read_flags(struct address_space *space)
 	struct seen_mapping seen = {0};
 	size_t count = 0, room = 0;
 	const char *at, *line;
+	uint32_t key = 0;
 	int rc;
 	char *text = proc_read(space->pid, "smaps", NULL, &rc);
 
@@ -266,8 +270,11 @@ int address_space_read_flags(struct address_space *space)
 		at += *at == '\n';
 		if (!(line[0] >= 'A' && line[0] <= 'Z')) {
 			seen_mapping_parse(&line, &seen);
+			key = 0;
 			continue;
 		}
+		if (!strncmp(line, "ProtectionKey:", 14))
+			key = (uint32_t)strtoul(line + 14, NULL, 10);
 		if (strncmp(line, "VmFlags: ", 9))
 			continue;
 		more = array_grow(list, count, &room, sizeof(*list));
@@ -276,8 +283,9 @@ int address_space_read_flags(struct address_space *space)
 			break;
 		}
 		list = more;
-		list[count] = (struct known_flags){.start = seen.start, .end = seen.end};
-		list[count].flags = parse_flags(line + 9, at, &list[count].huge);
+		list[count] =
+			(struct known_flags){.start = seen.start, .end = seen.end, .key = key};
+		list[count].flags = parse_flags(line + 9, at, &list[count].refusal);
 		count++;
 	}
 	free(text);

@@ -41,7 +41,8 @@ struct known_piece { /* pages of a private mapping of a file that are the proces
 struct known_flags { /* from smaps */
 	uint64_t start, end;
 	uint32_t flags;
-	bool huge; /* hugetlb */
+	uint32_t key;	     /* pkeys(7) */
+	const char *refusal; /* why it cannot be in an image; NULL: it can */
 };
 
 struct shared_object { /* memory mapped shared, in a restored guest */

@@ -10,21 +10,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/failure.h"
 #include "process/guest_state.h"
-
-/* The processor time of all threads of the guest, dead ones too. */
-uint64_t guest_cpu_ns(const struct process_guest *own)
-{
-	struct timespec used;
-	clockid_t clock;
-
-	if (clock_getcpuclockid(own->process.remote.pid, &clock) || clock_gettime(clock, &used))
-		return 0;
-	return (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec;
-}
 
 /* In an order that is the same each time, the main thread first: an idle program's state is the same each time. */
 static int compare_threads(const void *a, const void *b)
@@ -192,6 +180,6 @@ void guest_captured(struct guest *guest, int code)
 	remote_forget(&own->process.remote);
 	if (!own->alive || !own->process.stopped)
 		return;
-	own->cpu_ns = guest_cpu_ns(own);
+	idle_captured(own);
 	process_continue(&own->process);
 }

@@ -79,6 +79,7 @@ static void guest_close(struct guest *guest)
 	requests_close(&own->requests);
 	process_close(&own->process);
 	mappings_forget(&own->process);
+	interrupted_forget(&own->process);
 	process_state_free(&own->state);
 	free(own->captured);
 	close(own->wake_fd);
@@ -369,19 +370,24 @@ static void pause_until(struct process_guest *own, uint64_t due_ns)
 		return;
 }
 
-/* Before a generation that is due: has it run since the last? Where it has not, there is nothing to look at. */
+/* Before a generation that is due: where it has not run since the last, there is nothing to look at. */
 static void note_work(struct process_guest *own, uint64_t due_ns)
 {
-	uint64_t used;
-
-	if (!due_ns || clock_monotonic_ns() < due_ns)
+	idle_look(own);
+	if (!due_ns || clock_monotonic_ns() < due_ns || !idle_has_run(own))
 		return;
-	used = guest_cpu_ns(own);
-	if (used != own->cpu_ns || !used) {
-		own->guest.turns++;
-		own->cpu_ns = used;
-		mappings_look(&own->process);
-	}
+	own->guest.turns++;
+	mappings_look(&own->process);
+}
+
+/* Until when there is nothing to do but to wait; 0: for ever. */
+static uint64_t next_due_ns(const struct process_guest *own)
+{
+	uint64_t due = owner_due_ns(own->guest.owner), idle = idle_due_ns(own);
+
+	if (own->job_stopped)
+		return 0;
+	return idle && (!due || idle < due) ? idle : due;
 }
 
 static void guest_tell_outcomes(struct guest *guest)
@@ -405,7 +411,7 @@ static bool guest_run(struct guest *guest, enum guest_until until, int fd)
 			guest_tell_outcomes(guest);
 		}
 		if (own->alive)
-			pause_until(own, own->job_stopped ? 0 : owner_due_ns(guest->owner));
+			pause_until(own, next_due_ns(own));
 	}
 	return false;
 }

@@ -26,7 +26,13 @@ struct process_guest {
 	bool job_stopped;     /* by a signal */
 	int wake_fd;	      /* eventfd */
 	int kept_userfaultfd; /* its number in the guest, which keeps missing pages missing; -1: none */
-	uint64_t cpu_ns;      /* what it had used when it was captured last */
+	/*
+	 * Is it idle? (idle.c) Its processor time when it went on after the newest capture, and once its threads were
+	 * back where they wait, which is looked at at settle_ns; 0: that was noted.
+	 */
+	uint64_t cpu_ns, settled_cpu_ns, settle_ns;
+	bool quiet;	/* the newest capture came after an interval in which it did not run */
+	bool was_quiet; /* ... so will be the next, if there is one */
 	/* The newest captured state, without its MAC; malloc'ed. */
 	void *captured;
 	size_t captured_bytes;
@@ -46,11 +52,18 @@ int guest_attach(struct process_guest *own, const struct thaw_range *ranges, siz
 
 /* ---- capture.c: save() and captured() of guest.h */
 
-/* Processor time that the guest has used. */
-uint64_t guest_cpu_ns(const struct process_guest *own);
-
 void *guest_save(struct guest *guest, bool changed, size_t *bytes, struct thaw_error *error);
 void guest_captured(struct guest *guest, int code);
+
+/* ---- idle.c: a guest that does not run is not stopped again and again */
+
+/* It is about to go on after a capture. */
+void idle_captured(struct process_guest *own);
+/* When idle_look() wants to be called (monotonic clock); 0: it does not. */
+uint64_t idle_due_ns(const struct process_guest *own);
+void idle_look(struct process_guest *own);
+/* A generation is due: may there be anything in it? */
+bool idle_has_run(struct process_guest *own);
 
 /* ---- continue.c */
 

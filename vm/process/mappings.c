@@ -123,6 +123,7 @@ static struct mapping *add_mapping(struct capture *capture, const struct seen_ma
 		.protection = seen->protection,
 		.kind = kind,
 		.flags = flags ? flags->flags : 0,
+		.key = flags ? flags->key : 0,
 		.offset = seen->inode ? seen->offset + (start - seen->start) : 0,
 		.device = seen->device,
 		.inode = seen->inode,
@@ -407,8 +408,8 @@ static int add_seen(struct capture *capture, const struct seen_mapping *seen)
 	if (address_is_local(seen->start, seen->end) || name_is(seen, "[vsyscall]") ||
 	    name_is(seen, "[uprobes]"))
 		return 0;
-	if (flags && flags->huge)
-		return refused(capture, seen, "it is of huge pages (hugetlbfs)");
+	if (flags && flags->refusal)
+		return refused(capture, seen, flags->refusal);
 	if (name_begins(seen, "[vvar") || name_is(seen, "[vdso]"))
 		return add_special(capture, seen);
 	if (seen->name_bytes && seen->name[0] == '/')
@@ -502,21 +503,11 @@ int mappings_capture(struct process *process, struct mappings *mappings, struct 
 
 void mappings_look(struct process *process)
 {
-	struct capture capture = {.process = process};
-	char *text;
-	int rc;
+	struct address_space *space = address_space_get(process);
 
-	capture.space = address_space_get(process);
-	if (!capture.space ||
-	    (capture.space->flags && clock_monotonic_ns() - capture.space->flags_read_ns <
-					     100 * capture.space->flags_cost_ns))
-		return;
-	text = proc_read(capture.space->pid, "maps", NULL, &rc);
-	if (text && !parse_all(&capture, text) &&
-	    (!capture.space->flags || flags_are_missing(&capture)))
-		address_space_read_flags(capture.space);
-	free(capture.seen);
-	free(text);
+	if (space && (!space->flags ||
+		      clock_monotonic_ns() - space->flags_read_ns >= 100 * space->flags_cost_ns))
+		address_space_read_flags(space);
 }
 
 void mappings_forget(struct process *process)

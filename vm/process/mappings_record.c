@@ -15,6 +15,7 @@
 /* The kernel gives no address above to who does not ask for it: 47 bits. */
 #define ADDRESS_END (1ull << 47)
 #define KNOWN_FLAGS 0x3ffu
+#define KEYS 16u /* of x86-64 */
 
 enum { HAS_NAME = 1, HAS_FILE = 2, HAS_BUILD_ID = 4 };
 
@@ -26,7 +27,7 @@ static void encode_one(const struct mapping *mapping, uint64_t from, struct reco
 	record_put(writer, (mapping->start - from) / PAGE);
 	record_put(writer, (mapping->end - mapping->start) / PAGE);
 	record_put(writer, mapping->protection | (uint64_t)mapping->kind << 8 | has << 16 |
-				   (uint64_t)mapping->flags << 32);
+				   (uint64_t)mapping->key << 24 | (uint64_t)mapping->flags << 32);
 	if (mapping->name)
 		record_put_text(writer, mapping->name);
 	if (mapping->inode) {
@@ -89,6 +90,7 @@ static bool is_sound(const struct mapping *mapping)
 	return !address_is_local(mapping->start, mapping->end) &&
 	       !(mapping->protection & ~(PROT_READ | PROT_WRITE | PROT_EXEC)) &&
 	       !(mapping->flags & ~KNOWN_FLAGS) && mapping->kind <= MAPPING_SPECIAL &&
+	       mapping->key < KEYS &&
 	       (!of_file || (mapping->name && mapping->name[0] == '/' && mapping->inode)) &&
 	       (!shared || (mapping->kind == MAPPING_MEMORY && mapping->object));
 }
@@ -106,7 +108,8 @@ static bool decode_one(struct mapping *mapping, uint64_t from, struct record_rea
 	mapping->protection = bits & 0xff;
 	mapping->kind = bits >> 8 & 0xff;
 	mapping->flags = (uint32_t)(bits >> 32);
-	has = bits >> 16 & 0xffff;
+	has = bits >> 16 & 0xff;
+	mapping->key = bits >> 24 & 0xff;
 	if (has & HAS_NAME) {
 		mapping->name = record_take_text(reader);
 		good = mapping->name;

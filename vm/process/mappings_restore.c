@@ -35,9 +35,6 @@
 #ifndef MAP_DROPPABLE /* 6.11 */
 #define MAP_DROPPABLE 0x08
 #endif
-#ifndef MLOCK_ONFAULT
-#define MLOCK_ONFAULT 1
-#endif
 
 struct checked_file {
 	const struct mapping *mapping; /* the first one of this file */
@@ -663,37 +660,4 @@ int mappings_restore(struct process *process, const struct mappings *mappings,
 	free(restore.seen);
 	free(text);
 	return rc;
-}
-
-int mappings_protect(struct process *process, const struct mappings *mappings,
-		     struct thaw_error *error)
-{
-	const uint32_t usual = PROT_READ | PROT_WRITE;
-	struct batch batch;
-	int rc;
-
-	batch_begin(&batch, &process->remote, 0);
-	for (size_t i = 0, next; i < mappings->count; i = next) {
-		const struct mapping *mapping = &mappings->list[i];
-		uint64_t end = mapping->end;
-
-		next = i + 1;
-		if (mapping->kind != MAPPING_MEMORY)
-			continue;
-		if (mapping->flags & MAPPING_LOCKED)
-			batch_try(&batch, SYS_mlock2, mapping->start, end - mapping->start,
-				  MLOCK_ONFAULT, 0, 0);
-		if (!process->space || !process->space->writable || mapping->protection == usual)
-			continue;
-		for (; next < mappings->count && mappings->list[next].start == end &&
-		       mappings->list[next].kind == MAPPING_MEMORY &&
-		       mappings->list[next].protection == mapping->protection &&
-		       !(mappings->list[next].flags & MAPPING_LOCKED);
-		     next++)
-			end = mappings->list[next].end;
-		batch_add(&batch, mapping, SYS_mprotect, mapping->start, end - mapping->start,
-			  mapping->protection, 0, 0, 0);
-	}
-	rc = batch_run(&batch);
-	return rc ? failure(error, rc, "protecting the guest's memory: %s", thaw_strerror(rc)) : 0;
 }

@@ -101,6 +101,7 @@ struct mapping {
 	uint64_t offset;
 	uint64_t device, inode, file_bytes, modified_ns; /* of the file */
 	char build_id[41];				 /* hexadecimal; empty: none */
+	uint32_t key;					 /* pkeys(7); 0: none */
 	unsigned object; /* MAPPING_SHARED: mappings of one object have the same number, not 0 */
 };
 
