@@ -17,6 +17,7 @@
 
 #include "cli.h"
 #include "base/process_limits.h"
+#include "check_exec.h"
 
 #define SPACE_MARGIN (512u << 20)
 #define DATA_MARGIN (64u << 20)
@@ -263,10 +264,15 @@ static int try_all(struct findings *found)
 static int check(const struct cli_options *options, int operand_count, char **operands)
 {
 	struct findings found = {0};
-	int code = thaw_capabilities(&found.capabilities);
+	int code;
 
-	(void)operand_count;
-	(void)operands;
+	if (operand_count && strcmp(operands[0], "exec") != 0)
+		return cli_fail(EXIT_USAGE,
+				"'%s' cannot be checked: thaw check, or thaw check exec",
+				operands[0]);
+	if (operand_count)
+		return check_exec(options);
+	code = thaw_capabilities(&found.capabilities);
 	if (code < 0)
 		return cli_fail(runtime_exit_code(code), "cannot probe the kernel: %s",
 				thaw_strerror(code));
@@ -292,18 +298,21 @@ static const struct cli_option check_options[] = {CLI_JSON, CLI_HELP, {0}};
 
 const struct cli_command command_check = {
 	.name = "check",
-	.synopsis = "[options]",
+	.synopsis = "[options] [exec]",
 	.summary = "what this kernel and these privileges allow",
 	.description =
 		"Tries each thing Thaw can use of the kernel. None is needed: below it stands, best first, what is\n"
 		"used where one is missing, and what that costs. THAW_DELIVERY, THAW_TRACKER, THAW_BACKING and\n"
 		"THAW_READER force one; THAW_WITHOUT=wp-async,io_uring does as if these were not here.\n"
 		"Last it starts a program and continues it, over an image in TMPDIR, with the limits that this process has.\n"
+		"thaw check exec tells the same of programs that thaw exec runs: one line for each thing.\n"
 		"Exit code 0 if that went well; what thaw run would end with if not: 69 if a limit is too low, or what is\n"
 		"forced is not here, 9 if it is no such thing.",
 	.examples = "  thaw check\n"
+		    "  thaw check exec\n"
 		    "  THAW_DELIVERY=sigsegv thaw check\n"
 		    "  thaw check --json | jq '.backends[] | select(.used) | .name'\n",
 	.options = check_options,
+	.operands_max = 1,
 	.run = check,
 };

@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: MIT */
+/* check_exec.h - thaw check exec, for thaw check. One thread. */
+#ifndef VM_CLI_CHECK_EXEC_H
+#define VM_CLI_CHECK_EXEC_H
+
+#include "cli.h"
+
+/* Tries and tells all of it. Returns an exit code. */
+int check_exec(const struct cli_options *options);
+
+#endif
