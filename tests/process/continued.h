@@ -221,11 +221,11 @@ SUPPORT int continued_capture(struct continued *guest)
 	for (size_t i = 0; !rc && i < count; i++)
 		rc = continued_save(guest, &ranges[i], false);
 	free(ranges);
-	/* Pages of shared memory may be there, and not be mapped. */
+	/* Pages of shared memory, and of files, may be there, and not be mapped. */
 	for (size_t i = 0; !rc && i < state->mappings.count; i++) {
 		const struct mapping *mapping = &state->mappings.list[i];
 
-		if (mapping->flags & MAPPING_SHARED)
+		if (mapping->kind == MAPPING_MEMORY && mapping->inode)
 			rc = continued_save(
 				guest, &(struct thaw_range){mapping->start, mapping->end}, true);
 	}

@@ -3,10 +3,9 @@
  * mappings.c - reading a guest's address space: which of its memory is in the image, and what is mapped again from
  * files. Called on the owner's thread while all threads of the guest are parked (mappings_look: while it runs).
  *
- * A private mapping of a file is cut into pieces: pages that the process has written (or that a loader has relocated)
- * are MAPPING_MEMORY, the others MAPPING_FILE. Pages between two such pieces that are near each other are made the
- * process's own by writing a byte of them back, so that all pages of a MAPPING_MEMORY are anonymous, and are found by
- * whoever looks for pages that are there. Such a piece stays one: libthaw keeps the range.
+ * A private mapping of a file is cut into pieces: pages that the process has written (or that a loader has relocated),
+ * and pages between two such that are near each other, are MAPPING_MEMORY, the others MAPPING_FILE. Of a piece, all is
+ * in the image, and it stays one.
  *
  * What does not change is remembered in process->space: files by device and inode, pieces, flags of /proc/PID/smaps.
  */
@@ -221,40 +220,11 @@ static int collect_parts(struct capture *capture, const struct seen_mapping *see
 	return 0;
 }
 
-/* These pages are the file's: write a byte of each back, and they are the process's. Beyond the file's end are none. */
-static int make_own(struct capture *capture, uint64_t start, uint64_t end)
-{
-	struct remote *remote = &capture->process->remote;
-
-	for (; start < end; start += PAGE) {
-		uint8_t byte;
-		int rc = remote_read(remote, start, &byte, 1);
-
-		if (!rc)
-			rc = remote_write(remote, start, &byte, 1);
-		if (rc == -ESRCH || rc == -ENOMEM)
-			return rc;
-	}
-	return 0;
-}
-
 static int keep_piece(struct capture *capture, const struct seen_mapping *seen,
 		      const struct thaw_range *part)
 {
-	const struct address_space *space = capture->space;
-	const struct thaw_range *run = first_run(space, part->start);
-	uint64_t at = part->start;
 	struct known_piece *pieces;
-	int rc = 0;
 
-	for (; !rc && at < part->end; run++) {
-		bool last = run == space->runs + space->run_count || run->start >= part->end;
-
-		rc = make_own(capture, at, last ? part->end : run->start);
-		at = last ? part->end : run->end;
-	}
-	if (rc)
-		return rc;
 	pieces = array_grow(capture->pieces, capture->piece_count, &capture->piece_room,
 			    sizeof(*pieces));
 	if (!pieces)
