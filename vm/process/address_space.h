@@ -60,6 +60,7 @@ struct address_space {
 	size_t file_count, file_room;
 	struct known_piece *pieces; /* sorted */
 	size_t piece_count, piece_room;
+	bool no_marks;		   /* memory cannot be named: CONFIG_ANON_VMA_NAME is missing */
 	struct known_flags *flags; /* sorted */
 	size_t flag_count;
 	uint64_t flags_cost_ns, flags_read_ns; /* what reading them took; when (monotonic clock) */
@@ -70,6 +71,10 @@ struct address_space {
 	struct shared_object *objects;
 	size_t object_count;
 };
+
+/* What memory of MADV_WIPEONFORK is named, and how that looks in maps. */
+#define MAPPING_WIPED_MARK "thaw wiped"
+#define MAPPING_WIPED_NAME "[anon:" MAPPING_WIPED_MARK "]"
 
 /* NULL: no memory. */
 struct address_space *address_space_get(struct process *process);

@@ -29,6 +29,11 @@
 #define FLAGS_STOP_NS 500000ull
 #define DELETED " (deleted)"
 
+#ifndef PR_SET_VMA /* 5.17 */
+#define PR_SET_VMA 0x53564d41
+#define PR_SET_VMA_ANON_NAME 0
+#endif
+
 struct capture { /* one run of mappings_capture() */
 	struct process *process;
 	struct address_space *space;
@@ -101,6 +106,69 @@ static bool flags_are_missing(const struct capture *capture)
 	return false;
 }
 
+/*
+ * Memory that a forked child has empty (MADV_WIPEONFORK): programs keep there what two processes must not share, states
+ * of random generators above all, and notice when it is empty. So it is in no image, and empty after a restore. It must
+ * be certain that it is such memory, now: what was found by /proc/PID/smaps while the guest was stopped gets a name,
+ * which goes when it does. (Linux 5.17; without names it is kept like any other.)
+ */
+static bool may_be_wiped(const struct capture *capture, const struct seen_mapping *seen)
+{
+	const struct known_flags *flags;
+
+	if (seen->shared || seen->inode || seen->name_bytes)
+		return false;
+	flags = address_space_flags(capture->space, seen->start, seen->end);
+	return flags && flags->flags & MAPPING_WIPE_ON_FORK && flags->start == seen->start &&
+	       flags->end == seen->end;
+}
+
+static bool has_unmarked(const struct capture *capture)
+{
+	for (size_t i = 0; !capture->space->no_marks && i < capture->seen_count; i++)
+		if (may_be_wiped(capture, &capture->seen[i]))
+			return true;
+	return false;
+}
+
+/* Flags were read in this stop. */
+static void mark_wiped(struct capture *capture)
+{
+	struct remote *remote = &capture->process->remote;
+	uint64_t name = remote_string(remote, MAPPING_WIPED_MARK);
+
+	for (size_t i = 0; !capture->space->no_marks && i < capture->seen_count; i++) {
+		struct seen_mapping *seen = &capture->seen[i];
+
+		if (!may_be_wiped(capture, seen))
+			continue;
+		if (remote_call(remote, 0, SYS_prctl, PR_SET_VMA, PR_SET_VMA_ANON_NAME, seen->start,
+				seen->end - seen->start, name, 0)) {
+			capture->space->no_marks = true;
+			break;
+		}
+		seen->name = MAPPING_WIPED_NAME;
+		seen->name_bytes = strlen(MAPPING_WIPED_NAME);
+	}
+	remote_forget(remote);
+}
+
+/* What of the flags is known for certain, of memory of the program's own. */
+static uint32_t certain_flags(const struct capture *capture, const struct seen_mapping *seen,
+			      const struct known_flags *flags)
+{
+	uint32_t certain = flags ? flags->flags : 0;
+
+	/* Memory that is new where other memory was must not be what that was. */
+	if (flags && (flags->start != seen->start || flags->end != seen->end))
+		certain &= ~(uint32_t)MAPPING_DONT_FORK;
+	if (!capture->space->no_marks)
+		certain &= ~(uint32_t)MAPPING_WIPE_ON_FORK;
+	if (name_is(seen, MAPPING_WIPED_NAME))
+		certain |= MAPPING_WIPE_ON_FORK;
+	return certain;
+}
+
 /* ---- The list */
 
 static struct mapping *add_mapping(struct capture *capture, const struct seen_mapping *seen,
@@ -121,7 +189,7 @@ static struct mapping *add_mapping(struct capture *capture, const struct seen_ma
 		.end = end,
 		.protection = seen->protection,
 		.kind = kind,
-		.flags = flags ? flags->flags : 0,
+		.flags = certain_flags(capture, seen, flags),
 		.key = flags ? flags->key : 0,
 		.offset = seen->inode ? seen->offset + (start - seen->start) : 0,
 		.device = seen->device,
@@ -445,9 +513,12 @@ int mappings_capture(struct process *process, struct mappings *mappings, struct 
 	}
 	if (text)
 		rc = parse_all(&capture, text);
-	if (!rc && (!space->flags || space->flags_cost_ns <= FLAGS_STOP_NS) &&
-	    flags_are_missing(&capture))
-		address_space_read_flags(space); /* where it cannot be read, there are none */
+	if (!rc && (!space->flags || has_unmarked(&capture) ||
+		    (space->flags_cost_ns <= FLAGS_STOP_NS && flags_are_missing(&capture)))) {
+		/* Where it cannot be read, there are none. */
+		if (!address_space_read_flags(space))
+			mark_wiped(&capture);
+	}
 	if (!rc)
 		rc = add_all(&capture);
 	if (!rc) {

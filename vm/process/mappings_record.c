@@ -171,6 +171,14 @@ void mappings_free(struct mappings *mappings)
 	*mappings = (struct mappings){0};
 }
 
+/* What a program expects to find empty at times: it is in no image (mappings.c). */
+static bool is_left_empty(const struct mapping *mapping)
+{
+	return mapping->flags & MAPPING_DROPPABLE ||
+	       (mapping->flags & MAPPING_WIPE_ON_FORK && mapping->name &&
+		!strcmp(mapping->name, MAPPING_WIPED_NAME));
+}
+
 int mappings_ranges(const struct mappings *mappings, struct thaw_range **ranges, size_t *count)
 {
 	struct thaw_range *list = calloc(mappings->count ? mappings->count : 1, sizeof(*list));
@@ -181,7 +189,7 @@ int mappings_ranges(const struct mappings *mappings, struct thaw_range **ranges,
 	for (size_t i = 0; i < mappings->count; i++) {
 		const struct mapping *mapping = &mappings->list[i];
 
-		if (mapping->kind != MAPPING_MEMORY || mapping->flags & MAPPING_DROPPABLE)
+		if (mapping->kind != MAPPING_MEMORY || is_left_empty(mapping))
 			continue;
 		if (used && list[used - 1].end == mapping->start)
 			list[used - 1].end = mapping->end;

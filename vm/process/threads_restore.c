@@ -205,6 +205,14 @@ int threads_restore(struct process *process, const struct process_state *state,
 	if (rc)
 		return failure(error, rc, "reading the stub's memory at 0x%" PRIx64 ": %s",
 			       state->stub, thaw_strerror(rc));
+	if (stub.local) {
+		const uint8_t active = 1;
+
+		rc = remote_write(&process->remote, stub.local, &active, 1);
+		if (rc)
+			return failure(error, rc, "writing the stub's memory at 0x%" PRIx64 ": %s",
+				       stub.local, thaw_strerror(rc));
+	}
 	rc = copy_threads(process, state);
 	if (rc)
 		return failure(error, rc, "no memory for %u threads", state->thread_count);
