@@ -17,7 +17,7 @@ sanitized: all tests
 # Nor does TSan see in libthaw that a page's arrival orders its reader after the fault service (the kernel does
 # that, and TSan has no shadow for what the kernel writes), or races between the two mappings of a memfd, which
 # are different addresses to it. Poisoned pages need their SIGBUS, so TSan's handlers are off.
-VM_TESTS := $(shell grep -lE '"((\.\./)+vm/|js/|cli/|inspect/|policy/)|\bTHAW\b|THAW_BINARY' $(TEST_SOURCES) /dev/null)
+VM_TESTS := $(shell grep -lE '"((\.\./)+vm/|js/|cli/|inspect/|policy/|process/)|\bTHAW\b|THAW_BINARY' $(TEST_SOURCES) /dev/null)
 # Without image_retention and crash_states: thousands of commits by one thread, for which TSan takes a quarter of
 # an hour. The fuzz targets have the VM in them.
 LIB_TESTS := $(basename $(filter-out $(VM_TESTS) tests/image/image_retention.c tests/image/crash_states.c tests/image/fuzz_regressions.c, \
