@@ -413,8 +413,8 @@ TEST_F(address_space, many_mappings_take_milliseconds)
 	TH_LOG("%zu mappings: first capture of all %.2f ms, later of mappings %.2f ms, restore %.2f ms",
 	       again.count, 1e-6 * (double)self->guest.capture_ns, 1e-6 * (double)second,
 	       1e-6 * (double)self->guest.restore_ns);
-	EXPECT_LE(second, 50000000 * test_patience_now());
-	EXPECT_LE(self->guest.restore_ns, 200000000 * test_patience_now());
+	EXPECT_LE(second, 200000000 * test_patience_now());
+	EXPECT_LE(self->guest.restore_ns, 1000000000 * test_patience_now());
 	mappings_free(&again);
 }
 

@@ -182,6 +182,28 @@ static void guest_role_timers(void)
 	GUEST_EXPECT_EQ(syscall(SYS_timer_delete, ids[1]), 0);
 }
 
+/* A timer that has run out, and waits for its signal to arrive before it goes on. */
+static void guest_role_expired(void)
+{
+	struct itimerval interval = {{0, 10000}, {0, 10000}};
+	sigset_t blocked, now;
+
+	sigemptyset(&blocked);
+	sigaddset(&blocked, SIGALRM);
+	sigprocmask(SIG_BLOCK, &blocked, NULL);
+	signal(SIGALRM, on_alarm);
+	setitimer(ITIMER_REAL, &interval, NULL);
+	do
+		sigpending(&now);
+	while (!sigismember(&now, SIGALRM));
+	guest_capture_here();
+	GUEST_EXPECT_EQ(alarms, 0);
+	sigprocmask(SIG_UNBLOCK, &blocked, NULL);
+	for (int i = 0; i < 20000 && alarms < 3; i++)
+		usleep(1000);
+	GUEST_EXPECT_EQ(alarms >= 3, 1);
+}
+
 static void note_waiting(int number, siginfo_t *info, void *context)
 {
 	(void)number;
@@ -242,15 +264,12 @@ static void guest_role_filter(void)
 	guest_capture_here();
 }
 
-static const struct guest_role guest_roles[] = {{"signals", guest_role_signals},
-						{"facts", guest_role_facts},
-						{"map", guest_role_map},
-						{"timers", guest_role_timers},
-						{"pending", guest_role_pending},
-						{"children", guest_role_children},
-						{"user", guest_role_user},
-						{"filter", guest_role_filter},
-						{NULL, NULL}};
+static const struct guest_role guest_roles[] = {
+	{"signals", guest_role_signals},   {"facts", guest_role_facts},
+	{"map", guest_role_map},	   {"timers", guest_role_timers},
+	{"expired", guest_role_expired},   {"pending", guest_role_pending},
+	{"children", guest_role_children}, {"user", guest_role_user},
+	{"filter", guest_role_filter},	   {NULL, NULL}};
 
 /* ---- The supervisor */
 
@@ -295,6 +314,12 @@ TEST_F(kernel_facts, timers_keep_their_numbers)
 {
 	CONTINUE(&self->guest, "timers");
 	EXPECT_EQ(2, self->guest.state.kernel.posix_timer_count);
+}
+
+TEST_F(kernel_facts, timer_that_has_run_out_goes_on)
+{
+	CONTINUE(&self->guest, "expired");
+	EXPECT_EQ(1, self->guest.state.kernel.pending_count);
 }
 
 TEST_F(kernel_facts, signals_that_wait_for_the_process)

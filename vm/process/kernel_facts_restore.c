@@ -247,6 +247,10 @@ static int restore_timers(struct process *process, const struct kernel_facts *fa
 			{(time_t)facts->timers[i][0], (suseconds_t)facts->timers[i][1]},
 			{(time_t)facts->timers[i][2], (suseconds_t)facts->timers[i][3]}};
 
+		/* It had run out, and goes on when its signal arrives (kernel/signal.c, dequeue_signal). */
+		if (!time.it_value.tv_sec && !time.it_value.tv_usec)
+			time.it_value = time.it_interval;
+
 		if (time.it_value.tv_sec || time.it_value.tv_usec)
 			batch_add(&batch, NULL, SYS_setitimer, i,
 				  remote_copy(remote, &time, sizeof(time)), 0, 0, 0, 0);
