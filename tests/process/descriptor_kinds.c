@@ -256,7 +256,6 @@ static void guest_inet(void)
 	in.sin_port = htons((uint16_t)atoi(getenv("DESCRIPTOR_KINDS_PORT")));
 	fd = socket(AF_INET, SOCK_STREAM, 0);
 	NEED(!connect(fd, (struct sockaddr *)&in, sizeof(in)));
-	NEED(!setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)));
 	place_at(fd, N_TCP_CLIENT, 0);
 	mapped.sin6_port = in.sin_port;
 	inet_pton(AF_INET6, "::ffff:127.0.0.1", &mapped.sin6_addr);
@@ -265,6 +264,7 @@ static void guest_inet(void)
 	place_at(fd, N_TCP6_CLIENT, 0);
 	fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
 	NEED(!setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one)));
+	NEED(!setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)));
 	NEED(!setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)));
 	NEED(!setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)));
 	place_at(fd, N_TCP_NEW, 0);
@@ -620,15 +620,22 @@ TEST_F(kinds, a_capture_of_all_changes_nothing)
 {
 	struct rows before = {0}, after = {0};
 	struct descriptors *again = NULL;
-	double begun;
+	double seconds = 60;
 
 	ASSERT_EQ(0, start(&self->guest, "all", &self->error))
 	TH_LOG("%s", self->error.text);
 	ASSERT_EQ(0, descriptors_capture(&self->guest, &self->captured, &self->error))
 	TH_LOG("%s", self->error.text);
-	begun = support_seconds();
-	ASSERT_EQ(0, descriptors_capture(&self->guest, &again, &self->error));
-	TH_LOG("%zu descriptors in %.0f us", again->count, (support_seconds() - begun) * 1e6);
+	for (int i = 0; i < 10; i++) {
+		double begun = support_seconds();
+
+		descriptors_free(again);
+		again = NULL;
+		ASSERT_EQ(0, descriptors_capture(&self->guest, &again, &self->error));
+		begun = support_seconds() - begun;
+		seconds = begun < seconds ? begun : seconds;
+	}
+	TH_LOG("%zu descriptors in %.0f us", again->count, seconds * 1e6);
 	ASSERT_EQ(0, decode_again(self->captured, &self->decoded));
 	descriptors_describe(self->decoded, row_add, &before);
 	descriptors_describe(again, row_add, &after);
@@ -675,6 +682,23 @@ TEST_F(kinds, numbers_duplicates_and_close_on_exec_are_the_same)
 		EXPECT_EQ(self->decoded->objects[was->object].kind, again->objects[is->object].kind)
 		TH_LOG("descriptor %d", was->number);
 	}
+	descriptors_free(again);
+}
+
+TEST_F(kinds, a_sandbox_without_kcmp_and_getfd_tells_duplicates_apart)
+{
+	struct descriptors *again = NULL;
+
+	ASSERT_EQ(0, start(&self->guest, "all", &self->error))
+	TH_LOG("%s", self->error.text);
+	ASSERT_EQ(0, descriptors_capture(&self->guest, &self->captured, &self->error));
+	descriptors_forbidden = (struct descriptors_forbidden){true, true};
+	ASSERT_EQ(0, descriptors_capture(&self->guest, &again, &self->error))
+	TH_LOG("%s", self->error.text);
+	descriptors_forbidden = (struct descriptors_forbidden){false, false};
+	ASSERT_EQ(self->captured->count, again->count);
+	for (size_t i = 0; i < again->count; i++)
+		EXPECT_EQ(self->captured->list[i].object, again->list[i].object);
 	descriptors_free(again);
 }
 
@@ -843,11 +867,11 @@ TEST_F(kinds, listeners_listen_and_connections_are_reset)
 		EXPECT_EQ(POLLIN | POLLERR | POLLHUP, wait.revents);
 		EXPECT_EQ(-1, read(fd, text, sizeof(text)));
 		EXPECT_EQ(ECONNRESET, errno);
-		EXPECT_EQ(number == N_TCP_CLIENT, option_of(fd, IPPROTO_TCP, TCP_NODELAY));
 		close(fd);
 	}
 	fd = taken(&self->restored, N_TCP_NEW);
 	EXPECT_EQ(1, option_of(fd, SOL_SOCKET, SO_KEEPALIVE));
+	EXPECT_EQ(1, option_of(fd, IPPROTO_TCP, TCP_NODELAY));
 	EXPECT_EQ(100000, option_of(fd, SOL_SOCKET, SO_SNDBUF));
 	EXPECT_EQ(0, getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, &bytes));
 	EXPECT_EQ(3, timeout.tv_sec);

@@ -68,6 +68,9 @@ struct descriptor_capture {
 	char *locks;	 /* /proc/locks; NULL: not read yet, or empty */
 	bool have_locks, no_kcmp;
 	int netlink; /* NETLINK_SOCK_DIAG; -1: not open */
+	bool have_streams;
+	int stream_flags[3]; /* of the supervisor's 0, 1, 2; -1: closed */
+	struct stat streams[3];
 	bool have_clocks;
 	uint64_t clocks_ns[3]; /* the guest's: real time, monotonic, boot time */
 	char *text;	       /* fdinfo; malloc'ed */
@@ -199,6 +202,11 @@ int descriptor_take_locks(struct descriptor_restore *restore, struct descriptor_
 			  struct record_reader *reader, bool placed);
 
 /* ---- descriptors_transfer.c */
+
+/* What a sandbox may not allow; set by tests. */
+extern struct descriptors_forbidden {
+	bool getfd, kcmp;
+} descriptors_forbidden;
 
 /* Duplicates of the guest's descriptors `numbers` in this process: `here`, in the same order. */
 int descriptors_take(struct process *process, unsigned mailbox, const int *numbers, size_t count,

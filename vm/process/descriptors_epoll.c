@@ -75,6 +75,8 @@ static int is_target(const struct descriptor_object *epoll, const struct interes
 	pid_t self = getpid();
 	long result;
 
+	if (descriptors_forbidden.kcmp)
+		return -1;
 	/* Those of the same number are counted in the order that fdinfo has them in. */
 	for (size_t i = 0; i < index; i++)
 		slot.toff += list[i].number == list[index].number;

@@ -76,7 +76,10 @@ static void inet_put(const struct descriptor_object *object, enum fate fate, uin
 	record_put(writer, backlog);
 	socket_put_name(object->here, false, writer);
 	socket_put_name(object->here, true, writer);
-	socket_options_put(object->here, domain, type, writer);
+	if (fate == FATE_RESET) /* nothing goes through it any more */
+		record_put(writer, 0);
+	else
+		socket_options_put(object->here, domain, type, writer);
 }
 
 static void inet_take(struct inet_record *record, struct record_reader *reader)

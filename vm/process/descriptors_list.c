@@ -81,17 +81,14 @@ static int found_add(struct finding *finding, int number)
 	struct found *list =
 		array_grow(finding->list, finding->count, &finding->room, sizeof(*list));
 	struct found *found;
-	int code;
 
 	if (!list)
 		return -ENOMEM;
 	finding->list = list;
 	found = &list[finding->count];
 	*found = (struct found){.number = number, .here = -1};
-	code = link_of(finding->capture->process->remote.pid, number, &found->link);
-	if (!code)
-		finding->count++;
-	return code;
+	finding->count++;
+	return 0;
 }
 
 static int by_number(const void *a, const void *b)
@@ -145,19 +142,43 @@ int descriptors_room(size_t more, struct thaw_error *error)
 	return 0;
 }
 
-/* The kernel passes most descriptors on, but not rings: those are refused by name before it is tried. */
-static int untakeable(struct finding *finding)
+/* The kernel passes all descriptors on but rings; those are refused by name. */
+static int untakeable(struct finding *finding, int code)
 {
+	pid_t pid = finding->capture->process->remote.pid;
+
 	for (size_t i = 0; i < finding->count; i++) {
 		struct descriptor_object object = {.number = finding->list[i].number};
 
-		if (!strcmp(finding->list[i].link, "anon_inode:[io_uring]"))
-			return descriptor_refuse(
+		if (!link_of(pid, object.number, &object.link) &&
+		    !strcmp(object.link, "anon_inode:[io_uring]"))
+			code = descriptor_refuse(
 				finding->capture, &object,
 				"an io_uring, whose requests in flight cannot be continued: "
 				"the program has to work without (Node: UV_USE_IO_URING=0)");
+		free(object.link);
 	}
-	return 0;
+	return code;
+}
+
+/* What it is called; a socket has no more of a name than its inode. */
+static int found_look(struct finding *finding, struct found *found)
+{
+	int code = 0;
+
+	if (fstat(found->here, &found->stat)) {
+		code = -errno;
+	} else if (S_ISSOCK(found->stat.st_mode)) {
+		if (asprintf(&found->link, "socket:[%llu]",
+			     (unsigned long long)found->stat.st_ino) < 0)
+			code = -ENOMEM;
+	} else {
+		code = link_of(finding->capture->process->remote.pid, found->number, &found->link);
+	}
+	found->flags = (uint32_t)fcntl(found->here, F_GETFL);
+	return code ? failure(finding->capture->error, code, "descriptor %d: %s", found->number,
+			      thaw_strerror(code))
+		    : 0;
 }
 
 static int close_on_exec_read(struct finding *finding)
@@ -201,15 +222,12 @@ static int objects_take(struct finding *finding)
 		}
 		code = descriptors_take(capture->process, capture->mailbox, numbers, count, here,
 					capture->error);
-		for (size_t i = 0; i < count; i++) {
-			struct found *found = &finding->list[i];
-
-			found->here = here[i];
-			if (!code && fstat(here[i], &found->stat))
-				code = failure(capture->error, -errno, "descriptor %d: %s",
-					       found->number, strerror(errno));
-			found->flags = (uint32_t)fcntl(here[i], F_GETFL);
-		}
+		for (size_t i = 0; i < count; i++)
+			finding->list[i].here = here[i];
+		if (code)
+			code = untakeable(finding, code);
+		for (size_t i = 0; i < count && !code; i++)
+			code = found_look(finding, &finding->list[i]);
 	}
 	free(numbers);
 	return code;
@@ -376,8 +394,7 @@ int descriptors_list(struct descriptor_capture *capture)
 	struct finding finding = {.capture = capture};
 	int code = numbers_read(&finding);
 
-	if (!code)
-		code = untakeable(&finding);
+	capture->no_kcmp = descriptors_forbidden.kcmp;
 	if (!code)
 		code = descriptors_room(finding.count, capture->error);
 	if (!code)

@@ -28,26 +28,36 @@ static bool same_device(const struct descriptor_object *object, const struct sta
 	       stream->st_ino == object->stat.st_ino && stream->st_dev == object->stat.st_dev;
 }
 
+static void streams_look(struct descriptor_capture *capture)
+{
+	for (int i = 0; i < 3; i++)
+		capture->stream_flags[i] = fstat(i, &capture->streams[i]) ? -1 : fcntl(i, F_GETFL);
+	capture->have_streams = true;
+}
+
 /* Which stream it is, and whether it is a duplicate of that; -1: none. */
 static int stream_of(struct descriptor_capture *capture, const struct descriptor_object *object,
 		     bool *duplicate)
 {
-	struct stat stat;
 	int device = -1;
 
+	if (!capture->have_streams)
+		streams_look(capture);
 	for (int i = 0; i < 3; i++) {
-		int flags = fcntl(i, F_GETFL);
+		const struct stat *stream = &capture->streams[i];
+		uint32_t flags = (uint32_t)capture->stream_flags[i];
 
-		if (flags < 0 || fstat(i, &stat))
+		if (capture->stream_flags[i] < 0)
 			continue;
-		if (stat.st_ino == object->stat.st_ino && stat.st_dev == object->stat.st_dev &&
+		if (stream->st_ino == object->stat.st_ino &&
+		    stream->st_dev == object->stat.st_dev &&
 		    descriptors_same(capture, object->here, i)) {
 			*duplicate = true;
 			return i;
 		}
-		if (device < 0 && same_device(object, &stat) &&
-		    (!S_ISFIFO(stat.st_mode) ||
-		     ((uint32_t)flags & O_ACCMODE) == (object->flags & O_ACCMODE)))
+		if (device < 0 && same_device(object, stream) &&
+		    (!S_ISFIFO(stream->st_mode) ||
+		     (flags & O_ACCMODE) == (object->flags & O_ACCMODE)))
 			device = i;
 	}
 	*duplicate = false;

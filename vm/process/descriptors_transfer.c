@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * descriptors_transfer.c - descriptors from the guest into the supervisor, and back, over a pair of sockets of their
- * own: the guest's parked thread sends or receives up to 253 with one call (SCM_RIGHTS).
+ * descriptors_transfer.c - descriptors from the guest into the supervisor, and back.
  *
- * No privilege is needed, as pidfd_getfd(2) would under some settings of yama. The channel's end in the guest is
- * gone when these functions return. The owner's thread.
+ * Into the supervisor by pidfd_getfd(2), which no thread of the guest has to wake up for; where yama or a sandbox
+ * does not allow that, and always into the guest, over a pair of sockets of their own: its parked thread sends or
+ * receives up to 253 with one call (SCM_RIGHTS). The channel's end in the guest is gone when these functions
+ * return. The owner's thread.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -21,6 +22,8 @@
 
 #include "base/failure.h"
 #include "process/descriptors.h"
+
+struct descriptors_forbidden descriptors_forbidden;
 
 #define AT_ONCE 253u /* the kernel's SCM_MAX_FD */
 
@@ -135,12 +138,33 @@ static int take_some(struct channel *channel, const int *numbers, size_t count, 
 	return letter_read(&mine, here, count);
 }
 
+/* False: not allowed here. */
+static bool take_by_pidfd(struct process *process, const int *numbers, size_t count, int *here)
+{
+	if (descriptors_forbidden.getfd)
+		return false;
+	for (size_t i = 0; i < count; i++) {
+		here[i] = (int)syscall(SYS_pidfd_getfd, process->remote.pidfd, numbers[i], 0);
+		if (here[i] >= 0)
+			continue;
+		while (i-- > 0)
+			close(here[i]);
+		for (i = 0; i < count; i++)
+			here[i] = -1;
+		return false;
+	}
+	return true;
+}
+
 int descriptors_take(struct process *process, unsigned mailbox, const int *numbers, size_t count,
 		     int *here, struct thaw_error *error)
 {
 	struct channel channel;
-	int code = channel_open(&channel, process, mailbox);
+	int code;
 
+	if (take_by_pidfd(process, numbers, count, here))
+		return 0;
+	code = channel_open(&channel, process, mailbox);
 	for (size_t i = 0; i < count && !code; i += AT_ONCE)
 		code = take_some(&channel, numbers + i, count - i < AT_ONCE ? count - i : AT_ONCE,
 				 here + i);
