@@ -227,6 +227,11 @@ TEST(state)
 	target_test(_metadata, &fuzz_state);
 }
 
+TEST(process)
+{
+	target_test(_metadata, &fuzz_process);
+}
+
 TEST(heap)
 {
 	target_test(_metadata, &fuzz_heap);
