@@ -657,4 +657,65 @@ TEST_F(guest, its_own_signals_interrupt)
 	}
 }
 
+/*
+ * A restored program with a signal that was pending: its handler runs when its thread goes on, so the call must end. It
+ * is played by a guest that was only stopped, which so has no signal at all.
+ */
+TEST_F(guest, a_signal_of_the_image_interrupts)
+{
+	struct process *process = &self->process;
+	siginfo_t usr1 = {.si_signo = SIGUSR1}, usr2 = {.si_signo = SIGUSR2};
+	struct process_state state = {0};
+	uint64_t ended[4] = {0};
+	int32_t tids[4] = {0};
+
+	ASSERT_EQ(start_role(process, "signalled", &self->error), 0);
+	for (size_t i = 0; i < 4; i++) {
+		while (!tids[i] || !waits_as_it_should(process, tids[i], i)) {
+			ASSERT_LT(support_seconds(), self->end);
+			ASSERT_EQ(peek(process, interrupted_tids, tids, sizeof(tids)), 0);
+		}
+	}
+	ASSERT_EQ(process_stop(process, &self->error), 0);
+	ASSERT_EQ(interrupted_restart(process, &self->error), 0);
+	state.thread_count = process->thread_count;
+	state.threads = calloc(state.thread_count, sizeof(*state.threads));
+	for (unsigned i = 0; i < state.thread_count; i++) {
+		state.threads[i] = process->threads[i];
+		state.threads[i].pending = state.threads[i].tid == tids[0]   ? &usr1
+					   : state.threads[i].tid == tids[1] ? &usr2
+									     : NULL;
+		state.threads[i].pending_count = !!state.threads[i].pending;
+	}
+	ASSERT_EQ(interrupted_restored(process, &state, 0, &self->error), 0);
+	remote_forget(&process->remote);
+	process_continue(process);
+	while (!ended[0]) {
+		ASSERT_LT(support_seconds(), self->end);
+		ASSERT_EQ(peek(process, interrupted, ended, sizeof(ended)), 0);
+	}
+	for (unsigned round = 0; round < 5; round++)
+		STOP(round);
+	ASSERT_EQ(peek(process, interrupted, ended, sizeof(ended)), 0);
+	EXPECT_EQ(ended[0], 1);
+	for (size_t i = 1; i < 4; i++)
+		EXPECT_EQ(ended[i], 0); /* nothing of it is for them, or has no handler */
+
+	/* One for the process, which somebody sends. */
+	ASSERT_EQ(process_stop(process, &self->error), 0);
+	ASSERT_EQ(interrupted_restart(process, &self->error), 0);
+	for (unsigned i = 0; i < state.thread_count; i++) {
+		state.threads[i] = process->threads[i];
+		state.threads[i].pending_count = 0;
+	}
+	ASSERT_EQ(interrupted_restored(process, &state, 1ull << (SIGUSR1 - 1), &self->error), 0);
+	remote_forget(&process->remote);
+	process_continue(process);
+	while (!ended[1] || !ended[2] || !ended[3]) {
+		ASSERT_LT(support_seconds(), self->end);
+		ASSERT_EQ(peek(process, interrupted, ended, sizeof(ended)), 0);
+	}
+	free(state.threads);
+}
+
 TEST_HARNESS_MAIN

@@ -15,50 +15,25 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <linux/futex.h>
-#include <limits.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
-#include <ucontext.h>
 #include <unistd.h>
 
 #include "base/array.h"
 #include "base/clock.h"
 #include "base/failure.h"
-#include "process/process.h"
+#include "process/interrupted.h"
 
 #if defined(__x86_64__)
 
-#define MILLISECOND_NS 1000000ull
-#define SYSCALL_BYTES 2u     /* 0f 05 */
-#define FUTEX_OPERATION 127u /* without FUTEX_PRIVATE_FLAG, FUTEX_CLOCK_REALTIME */
 #define SA_RESTART_FLAG 0x10000000ull
 
 /* ---- The calls */
 
-enum timeout {
-	TIMEOUT_NONE, /* it has none, or one that is absolute, or the kernel writes back what is left */
-	TIMEOUT_MS,	  /* milliseconds, in a register; negative: none */
-	TIMEOUT_RELATIVE, /* a struct timespec */
-	TIMEOUT_SLEEP, /* ... and in the argument after it, where the kernel writes what is left, or NULL */
-	TIMEOUT_RECEIVING, /* of the socket */
-	TIMEOUT_SENDING,
-};
-
-#define NO_MASK -1
-
-static const struct call_kind {
-	int16_t number;
-	uint8_t timeout; /* enum timeout */
-	int8_t argument; /* where the timeout is */
-	int8_t mask; /* where the signals are that it lets through or waits for instead; NO_MASK */
-	bool restartable; /* the kernel restarts it where SA_RESTART is set, and there is no timeout */
-} kinds[] = {
+static const struct call_kind kinds[] = {
 	{SYS_poll, TIMEOUT_MS, 2, NO_MASK, false},
 	{SYS_ppoll, TIMEOUT_NONE, 0, 3, false},
 	{SYS_select, TIMEOUT_NONE, 0, NO_MASK, false},
@@ -112,69 +87,7 @@ static const struct call_kind *find_kind(int64_t number)
 
 /* ---- What is known from stop to stop */
 
-struct waiting { /* a thread in a call that was made again */
-	int32_t tid;
-	int64_t number;
-	uint64_t arguments[6]; /* as they are now */
-	uint64_t stack, program;
-	uint64_t deadline_ns; /* of its timeout; 0: it has none */
-	bool current;	      /* of this stop */
-};
-
-struct interrupted {
-	struct waiting *list;
-	size_t count, room;
-};
-
-/* One stop. */
-struct stop {
-	struct process *process;
-	struct interrupted *known;
-	uint64_t now_ns;
-	uint64_t caught, caught_restart; /* signals; those with SA_RESTART */
-	bool caught_known;
-	uint64_t signals[CONTROL_THREADS]; /* for struct stub_restart, by mailbox */
-	bool slot_taken[CONTROL_THREADS];
-	unsigned mailboxes;
-};
-
-struct frame { /* of one parked thread */
-	struct thread *thread;
-	ucontext_t context; /* as far as its mask */
-	greg_t *registers;
-	uint64_t arguments[6];
-	const struct call_kind *kind;
-	struct waiting
-		*waiting; /* it was in this call when it went on last; NULL: not, or nobody knows */
-	bool changed;
-};
-
 #define CONTEXT_BYTES (offsetof(ucontext_t, uc_sigmask) + 8)
-static const int argument_registers[6] = {REG_RDI, REG_RSI, REG_RDX, REG_R10, REG_R8, REG_R9};
-
-static void set_argument(struct frame *frame, unsigned index, uint64_t value)
-{
-	frame->arguments[index] = value;
-	frame->registers[argument_registers[index]] = (greg_t)value;
-	frame->changed = true;
-}
-
-static uint64_t scratch_address(const struct process *process)
-{
-	return process->stub + offsetof(struct stub_memory, scratch);
-}
-
-/* The piece of the scratch whose timeout lies at that address; -1: none. */
-static int slot_of(const struct process *process, uint64_t address)
-{
-	uint64_t offset = address - scratch_address(process);
-
-	if (offset >= sizeof(struct stub_restart) * CONTROL_THREADS ||
-	    offset % sizeof(struct stub_restart))
-		return -1;
-	return (int)(offset / sizeof(struct stub_restart));
-}
-
 /* Is that the call which this thread was let go into? */
 static bool is_same(const struct waiting *waiting, const struct frame *frame, int64_t number,
 		    uint64_t program)
@@ -239,140 +152,6 @@ static void forget_old(struct interrupted *known)
 		known->list[kept++].current = false;
 	}
 	known->count = kept;
-}
-
-/* ---- Timeouts */
-
-/* What is left of `full_ns`, and when it will have run out. */
-static uint64_t left_ns(const struct stop *stop, const struct frame *frame, uint64_t full_ns,
-			uint64_t *deadline_ns)
-{
-	const struct waiting *waiting = frame->waiting;
-
-	*deadline_ns = waiting && waiting->deadline_ns ? waiting->deadline_ns
-						       : stop->now_ns + full_ns;
-	return *deadline_ns > stop->now_ns ? *deadline_ns - stop->now_ns : 0;
-}
-
-/*
- * That of poll(2). The first time it has been running since nobody knows when, and begins anew; a millisecond more
- * tells it from a new call with the same arguments from then on.
- */
-static uint64_t cut_milliseconds(const struct stop *stop, struct frame *frame)
-{
-	unsigned index = (unsigned)frame->kind->argument;
-	int timeout = (int)frame->arguments[index];
-	uint64_t deadline_ns, left;
-
-	if (timeout <= 0 || timeout == INT_MAX)
-		return 0;
-	left = left_ns(stop, frame, (uint64_t)timeout * (uint64_t)MILLISECOND_NS, &deadline_ns);
-	left = (left + MILLISECOND_NS - 1) / MILLISECOND_NS;
-	set_argument(frame, index, frame->waiting ? left : (uint64_t)timeout + 1);
-	return deadline_ns;
-}
-
-/* A struct timespec of the program's. 0: it cannot be read, or is none: the kernel says so again. */
-static uint64_t read_timespec(const struct stop *stop, uint64_t address)
-{
-	struct timespec time;
-
-	if (remote_read(&stop->process->remote, address, &time, sizeof(time)) || time.tv_sec < 0 ||
-	    time.tv_sec > INT32_MAX || time.tv_nsec < 0 || time.tv_nsec > 999999999)
-		return 0;
-	return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
-}
-
-/* A copy of it in a piece of the scratch, which tells that it is ours. */
-static uint64_t cut_timespec(struct stop *stop, struct frame *frame, unsigned index)
-{
-	uint64_t address = frame->arguments[index], deadline_ns, left;
-	int slot = address ? slot_of(stop->process, address) : 0;
-	struct timespec time;
-
-	if (!address)
-		return 0;
-	left = read_timespec(stop, address);
-	if (!left)
-		return 0;
-	left = left_ns(stop, frame, left, &deadline_ns);
-	for (unsigned i = 0; i < CONTROL_THREADS && slot < 0; i++)
-		if (!stop->slot_taken[i])
-			slot = (int)i;
-	if (slot < 0)
-		return 0;
-	time.tv_sec = (time_t)(left / 1000000000u);
-	time.tv_nsec = (long)(left % 1000000000u);
-	address = scratch_address(stop->process) + (unsigned)slot * sizeof(struct stub_restart);
-	if (remote_write(&stop->process->remote, address, &time, sizeof(time)))
-		return 0;
-	stop->slot_taken[slot] = true;
-	set_argument(frame, index, address);
-	return deadline_ns;
-}
-
-/* What the kernel has written as being left is where the next one starts from. */
-static uint64_t cut_sleep(struct stop *stop, struct frame *frame)
-{
-	unsigned index = (unsigned)frame->kind->argument;
-
-	if (frame->kind->number == SYS_clock_nanosleep && frame->arguments[1] & TIMER_ABSTIME)
-		return 0;
-	if (!frame->arguments[index + 1])
-		return cut_timespec(stop, frame, index);
-	set_argument(frame, index, frame->arguments[index + 1]);
-	return 0;
-}
-
-static bool read_option(const struct stop *stop, const struct frame *frame, int level, int option,
-			void *to, size_t bytes)
-{
-	struct remote *remote = &stop->process->remote;
-	unsigned mailbox = stop->process->threads[0].mailbox;
-	socklen_t length = (socklen_t)bytes, *length_here;
-	void *here;
-	uint64_t room = remote_room(remote, bytes, &here);
-	uint64_t length_room = remote_room(remote, sizeof(length), (void **)&length_here);
-
-	if (!room || !length_room)
-		return false;
-	memset(here, 0, bytes);
-	*length_here = length;
-	if (remote_call(remote, mailbox, SYS_getsockopt, frame->arguments[0], (uint64_t)level,
-			(uint64_t)option, room, length_room, 0))
-		return false;
-	memcpy(to, here, bytes);
-	return true;
-}
-
-/*
- * A socket's timeout cannot be cut down, so it begins anew; but where all of it has passed since this was first seen,
- * the call is over. TCP says how long nothing has come, which tells that it is still the same call.
- * False: this EINTR has another reason.
- */
-static bool cut_socket(struct stop *stop, struct frame *frame, uint64_t *deadline_ns, int *over)
-{
-	bool sends = frame->kind->timeout == TIMEOUT_SENDING;
-	struct tcp_info tcp = {0};
-	struct timeval timeout;
-	uint64_t full, quiet;
-
-	if (!read_option(stop, frame, SOL_SOCKET, sends ? SO_SNDTIMEO : SO_RCVTIMEO, &timeout,
-			 sizeof(timeout)) ||
-	    (!timeout.tv_sec && !timeout.tv_usec))
-		return false;
-	full = (uint64_t)timeout.tv_sec * 1000000000u + (uint64_t)timeout.tv_usec * 1000u;
-	if (left_ns(stop, frame, full, deadline_ns))
-		return true;
-	if (!sends && read_option(stop, frame, IPPROTO_TCP, TCP_INFO, &tcp, sizeof(tcp))) {
-		quiet = tcp.tcpi_last_data_recv * MILLISECOND_NS;
-		if (quiet < full) {
-			*deadline_ns = stop->now_ns + full - quiet;
-			return true;
-		}
-	}
-	*over = frame->kind->number == SYS_connect ? -EINPROGRESS : -EAGAIN;
-	return true;
 }
 
 /* ---- Signals of the program's that come meanwhile */
@@ -455,6 +234,7 @@ static void watch_signals(struct stop *stop, const struct frame *frame, bool res
 	if (signals)
 		signals &= ~read_call_mask(stop, frame);
 	stop->signals[frame->thread->mailbox] = signals;
+	stop->contexts[frame->thread->mailbox] = frame->thread->context;
 }
 
 /* ---- One thread */
@@ -467,7 +247,7 @@ static bool read_frame(const struct stop *stop, struct thread *thread, struct fr
 	    remote_read(&stop->process->remote, thread->context, &frame->context, CONTEXT_BYTES))
 		return false;
 	for (unsigned i = 0; i < 6; i++)
-		frame->arguments[i] = (uint64_t)frame->registers[argument_registers[i]];
+		frame->arguments[i] = (uint64_t)frame->registers[interrupted_registers[i]];
 	return true;
 }
 
@@ -524,32 +304,6 @@ static bool is_ours(const struct frame *frame)
 	       operation == FUTEX_WAIT_BITSET;
 }
 
-/* False: the frame stays as it is. `over`: what the call returns after all; 0: it is made again. */
-static bool cut_timeout(struct stop *stop, struct frame *frame, uint64_t *deadline_ns, int *over)
-{
-	*deadline_ns = 0;
-	switch ((enum timeout)frame->kind->timeout) {
-	case TIMEOUT_MS:
-		*deadline_ns = cut_milliseconds(stop, frame);
-		return true;
-	case TIMEOUT_RELATIVE:
-		/* Only that of FUTEX_WAIT is relative. */
-		if (frame->kind->number != SYS_futex ||
-		    (frame->arguments[1] & FUTEX_OPERATION) == FUTEX_WAIT)
-			*deadline_ns = cut_timespec(stop, frame, (unsigned)frame->kind->argument);
-		return true;
-	case TIMEOUT_SLEEP:
-		*deadline_ns = cut_sleep(stop, frame);
-		return true;
-	case TIMEOUT_RECEIVING:
-	case TIMEOUT_SENDING:
-		return cut_socket(stop, frame, deadline_ns, over);
-	case TIMEOUT_NONE:
-		return !frame->kind->restartable;
-	}
-	return false;
-}
-
 /* The stop has interrupted a call, perhaps. */
 static int make_again(struct stop *stop, struct frame *frame)
 {
@@ -564,7 +318,7 @@ static int make_again(struct stop *stop, struct frame *frame)
 	if (!frame->kind || !is_ours(frame))
 		return 0;
 	frame->waiting = find_waiting(stop, frame, number, program);
-	if (!cut_timeout(stop, frame, &deadline_ns, &over))
+	if (!interrupted_cut_timeout(stop, frame, &deadline_ns, &over))
 		return 0;
 	if (over) {
 		frame->registers[REG_RAX] = over;
@@ -624,8 +378,10 @@ static int tell_stub(const struct stop *stop)
 	int code = scratch ? remote_read(&stop->process->remote, address, scratch, bytes) : -ENOMEM;
 
 	for (unsigned i = 0; i < stop->mailboxes && !code; i++) {
-		same = same && scratch[i].signals == stop->signals[i];
+		same = same && scratch[i].signals == stop->signals[i] &&
+		       (!stop->signals[i] || scratch[i].context == stop->contexts[i]);
 		scratch[i].signals = stop->signals[i];
+		scratch[i].context = stop->contexts[i];
 	}
 	if (!code && !same)
 		code = remote_write(&stop->process->remote, address, scratch, bytes);

@@ -7,7 +7,7 @@
  *	elf_file.c	what the headers of programs and libraries say
  *	spawn.c		starting it with the stub, and the restorer that becomes it
  *	stop.c		all threads park, and go on
- *	interrupted.c	system calls that the stop has interrupted are made again
+ *	interrupted.c	system calls that the stop has interrupted are made again; interrupted_*.c
  *	remote.c	system calls and memory of the guest (remote.h)
  *	mappings.c	its address space: read, recorded (mappings_record.c), made again (mappings_restore.c, vdso.c)
  *	threads.c	registers, thread-local storage and kernel-side facts of each thread; threads_restore.c
@@ -233,6 +233,13 @@ void process_continue(struct process *process);
 int interrupted_restart(struct process *process, struct thaw_error *error);
 /* What is remembered between stops: the guest is gone. */
 void interrupted_forget(struct process *process);
+/*
+ * In the restorer, once the memory is there, and before threads_resume(): calls that would be made again end with EINTR
+ * where one of the program's signals that interrupts them is pending: those that were captured, and `signals` (bit
+ * n - 1: signal n), which somebody sends before they go on.
+ */
+int interrupted_restored(struct process *process, const struct process_state *state,
+			 uint64_t signals, struct thaw_error *error);
 
 /* ---- The parts */
 

@@ -132,7 +132,8 @@ struct stub_restart {
 	 * the thread leaves, the call is not made again: -EINTR, behind it. 0: nothing to do. The stub clears it.
 	 */
 	uint64_t signals;
-	uint64_t unused[5];
+	uint64_t context; /* with `signals`: the address of the thread's ucontext_t */
+	uint64_t unused[4];
 };
 
 /* In the stub's data, so in the image; the supervisor writes it while all threads are parked. */
