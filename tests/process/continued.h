@@ -78,6 +78,17 @@ __attribute__((constructor)) static void guest_main(void)
 
 /* ---- The supervisor */
 
+/* Why this program cannot be a guest here; NULL: it can. */
+SUPPORT const char *continued_refusal(void)
+{
+#ifdef __SANITIZE_ADDRESS__
+	/* Its heap lies where the control block and the restorer do. */
+	return "a program with AddressSanitizer cannot be a guest";
+#else
+	return process_stub_bytes ? NULL : "process guests are for x86-64";
+#endif
+}
+
 struct saved_page {
 	uint64_t address;
 	uint8_t bytes[4096];

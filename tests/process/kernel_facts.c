@@ -281,15 +281,15 @@ FIXTURE(kernel_facts)
 
 FIXTURE_SETUP(kernel_facts)
 {
-	if (!process_stub_bytes)
-		SKIP(return, "process guests are for x86-64");
+	if (continued_refusal())
+		SKIP(return, "%s", continued_refusal());
 	self->directory = support_directory();
 	setenv("GUEST_DIRECTORY", self->directory, 1);
 }
 
 FIXTURE_TEARDOWN(kernel_facts)
 {
-	if (!process_stub_bytes)
+	if (continued_refusal())
 		return;
 	continued_free(&self->guest);
 	support_remove(self->directory);

@@ -349,13 +349,13 @@ FIXTURE(thread_state)
 
 FIXTURE_SETUP(thread_state)
 {
-	if (!process_stub_bytes)
-		SKIP(return, "process guests are for x86-64");
+	if (continued_refusal())
+		SKIP(return, "%s", continued_refusal());
 }
 
 FIXTURE_TEARDOWN(thread_state)
 {
-	if (process_stub_bytes)
+	if (!continued_refusal())
 		continued_free(&self->guest);
 }
 
