@@ -17,9 +17,10 @@
 #endif
 
 static const struct cli_command *const commands[] = {
-	&command_run,	  &command_repl,    &command_log,    &command_tag, &command_rollback,
-	&command_inspect, &command_diff,    &command_export, &command_map, &command_verify,
-	&command_clone,	  &command_compact, &command_repair, &command_top, &command_check,
+	&command_run, &command_exec,	 &command_checkpoint, &command_repl,	&command_log,
+	&command_tag, &command_rollback, &command_inspect,    &command_diff,	&command_export,
+	&command_map, &command_verify,	 &command_clone,      &command_compact, &command_repair,
+	&command_top, &command_check,
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
@@ -29,7 +30,7 @@ static void usage(FILE *to)
 
 	fputs("usage: thaw COMMAND [options] [arguments]\n"
 	      "       thaw -e CODE | -p CODE\n\n"
-	      "Runs JavaScript whose memory survives: kill it at any instant, run the same command,\n"
+	      "Runs programs whose memory survives: kill one at any instant, run the same command,\n"
 	      "and the program goes on from its last checkpoint.\n\n",
 	      to);
 	table_init(&table, "lll");
@@ -53,6 +54,7 @@ static void usage(FILE *to)
 	table_print(&table, to);
 	fputs("\nexamples:\n"
 	      "  thaw run app.js           run app.js, or continue it from app.thaw\n"
+	      "  thaw exec node app.js     any program: the whole process survives\n"
 	      "  thaw repl notes.thaw      a shell whose variables survive\n"
 	      "  thaw log app.thaw         the generations an image holds\n\n"
 	      "exit codes: the program's own; 1 uncaught exception; 9 usage; 13 nothing settles what is awaited;\n"
@@ -96,8 +98,8 @@ static int unknown_command(const char *name)
 
 static int start(const struct cli_command *command, int argc, char **argv)
 {
-	signals_begin(command == &command_run || command == &command_repl ||
-		      command == &command_eval);
+	signals_begin(command == &command_run || command == &command_exec ||
+		      command == &command_repl || command == &command_eval);
 	return cli_dispatch(command, argc, argv);
 }
 

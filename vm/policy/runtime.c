@@ -411,7 +411,7 @@ void runtime_close(struct runtime *rt)
 	free(rt);
 }
 
-static const struct guest_type *const guests[] = {&javascript_guest};
+static const struct guest_type *const guests[] = {&javascript_guest, &process_guest};
 #define GUESTS (sizeof(guests) / sizeof(guests[0]))
 
 bool runtime_left_threads(void)

@@ -120,14 +120,18 @@ int guest_continue(struct process_guest *own, struct thaw_error *error)
 		code = mappings_close_objects(process, error);
 	if (!code)
 		code = threads_restore(process, state, error);
-	return code ? code : update_stub(own, error);
+	if (!code)
+		code = update_stub(own, error);
+	return code ? code
+		    : interrupted_restored(process, state,
+					   state->kernel.child_count ? 1ull << (SIGCHLD - 1) : 0,
+					   error);
 }
 
 int guest_resume(struct process_guest *own, struct thaw_error *error)
 {
-	int code = threads_resume(&own->process, error);
-
-	if (!code && own->state.kernel.child_count)
+	/* While all are parked with everything blocked: a call that it interrupts was made again for that. */
+	if (own->state.kernel.child_count)
 		syscall(__NR_pidfd_send_signal, own->process.remote.pidfd, SIGCHLD, NULL, 0);
-	return code;
+	return threads_resume(&own->process, error);
 }
