@@ -151,10 +151,15 @@ int regular_capture(struct descriptor_capture *capture, struct descriptor_object
 		    struct record_writer *writer)
 {
 	unsigned first = descriptor_first_of(capture->descriptors, object);
-	bool copied = !has_path(object, true);
+	bool copied = !object->stat.st_nlink;
 	off_t offset = lseek(object->here, 0, SEEK_CUR);
 	int code;
 
+	if (!copied && !has_path(object, true))
+		return descriptor_refuse(capture, object,
+					 "%s, which cannot be found there, but has another name: the program "
+					 "has to close it",
+					 object->link);
 	record_put_text(writer, object->link);
 	record_put(writer, offset < 0 ? 0 : (uint64_t)offset);
 	record_put(writer, (uint64_t)object->stat.st_size);
@@ -236,7 +241,7 @@ static void changes_tell(struct descriptor_restore *restore, struct descriptor_o
 {
 	struct stat now;
 
-	if (fstat(object->here, &now))
+	if (fstat(object->here, &now) || !strncmp(file->path, "/proc/", 6))
 		return;
 	if (now.st_ino != object->stat.st_ino || now.st_dev != object->stat.st_dev)
 		descriptor_tell(restore, object, "%s is another file now", file->path);

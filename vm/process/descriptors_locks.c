@@ -41,15 +41,19 @@ static void locks_read(struct descriptor_capture *capture)
 		fclose(file);
 }
 
-/* Has anybody a lock on a file with this inode? Most files have none, and fdinfo costs 8 us. */
+/*
+ * Has anybody a lock on a file with this inode, or the guest on any? (Of a union of file systems the inode may differ.)
+ * Most files have none, and fdinfo costs 8 us.
+ */
 static bool maybe_locked(struct descriptor_capture *capture, const struct stat *stat)
 {
-	char inode[32];
+	char inode[32], pid[16];
 
 	if (!capture->have_locks)
 		locks_read(capture);
 	snprintf(inode, sizeof(inode), ":%llu ", (unsigned long long)stat->st_ino);
-	return capture->locks && strstr(capture->locks, inode);
+	snprintf(pid, sizeof(pid), " %d ", (int)capture->process->remote.pid);
+	return capture->locks && (strstr(capture->locks, inode) || strstr(capture->locks, pid));
 }
 
 /* "lock:\t1: POSIX  ADVISORY  WRITE 4711 fe:01:393218 0 EOF" */
