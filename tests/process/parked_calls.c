@@ -332,6 +332,16 @@ static void guest_role_main_thread_exits(void)
 	syscall(SYS_exit, 0); /* as pthread_exit(), which cannot be called in a constructor */
 }
 
+/* Wants to live on, without its descriptors' owner. */
+static void guest_role_changes_user(void)
+{
+	if (prctl(PR_SET_PDEATHSIG, 0) || (!geteuid() && setuid(65534)))
+		_exit(3);
+	guest_phase = 1;
+	for (;;)
+		pause();
+}
+
 static void guest_role_exit(void)
 {
 	_exit(7);
@@ -340,13 +350,19 @@ static void guest_role_exit(void)
 static const struct {
 	const char *name;
 	void (*run)(void);
-} guest_roles[] = {
-	{"churn", guest_role_churn},	 {"looks", guest_role_looks},
-	{"closes", guest_role_closes},	 {"cancels", guest_role_cancels},
-	{"vforks", guest_role_vforks},	 {"execs", guest_role_execs},
-	{"asks", guest_role_asks},	 {"remembers", guest_role_remembers},
-	{"escapes", guest_role_escapes}, {"main thread exits", guest_role_main_thread_exits},
-	{"threads", guest_role_threads}, {"exit", guest_role_exit}};
+} guest_roles[] = {{"churn", guest_role_churn},
+		   {"looks", guest_role_looks},
+		   {"closes", guest_role_closes},
+		   {"cancels", guest_role_cancels},
+		   {"vforks", guest_role_vforks},
+		   {"execs", guest_role_execs},
+		   {"changes user", guest_role_changes_user},
+		   {"asks", guest_role_asks},
+		   {"remembers", guest_role_remembers},
+		   {"escapes", guest_role_escapes},
+		   {"main thread exits", guest_role_main_thread_exits},
+		   {"threads", guest_role_threads},
+		   {"exit", guest_role_exit}};
 
 /* SIGUSR1 is ignored from the start, as nohup does; the constructor in spawn.c comes after that. */
 __attribute__((constructor(101))) static void ignore_a_signal(void)
@@ -780,6 +796,26 @@ TEST_F(parked, a_program_that_cannot_be_started_is_told)
 	EXPECT_EQ(1 << 8, end_of(&self->process));
 }
 
+TEST_F(parked, a_program_that_has_changed_its_user_dies_with_the_supervisor)
+{
+	int signal_there = 0, *here;
+	uint64_t there;
+
+	START("changes user");
+	process_continue(&self->process);
+	ASSERT_TRUE(wait_for(&self->process, &guest_phase, 1));
+	for (int i = 0; i < 2; i++) { /* it is set when the thread leaves */
+		ASSERT_EQ(0, process_stop(&self->process, &self->error))
+		TH_LOG("%s", self->error.text);
+		there = remote_room(&self->process.remote, sizeof(*here), (void **)&here);
+		remote_call(&self->process.remote, self->process.threads[0].mailbox, SYS_prctl,
+			    PR_GET_PDEATHSIG, there, 0, 0, 0, 0);
+		signal_there = *here;
+		process_continue(&self->process);
+	}
+	EXPECT_EQ(SIGKILL, signal_there);
+}
+
 TEST_F(parked, a_program_asks_for_a_generation_and_waits_for_the_answer)
 {
 	struct remote *remote = &self->process.remote;
@@ -986,16 +1022,39 @@ TEST_F(parked, python_prints_the_same)
 	expect_the_same(_metadata, &self->process, arguments);
 }
 
+/* CAP_SYS_ADMIN, or CAP_CHECKPOINT_RESTORE; and no filter in the way. */
+static bool may_choose_pids(void)
+{
+	FILE *file = fopen("/proc/self/status", "re");
+	unsigned long long capabilities = 0;
+	unsigned filter = 1;
+	char line[256];
+
+	while (file && fgets(line, sizeof(line), file)) {
+		sscanf(line, "CapEff: %llx", &capabilities);
+		sscanf(line, "Seccomp: %u", &filter);
+	}
+	if (file)
+		fclose(file);
+	return (capabilities >> 21 & 1 || capabilities >> 40 & 1) && !filter;
+}
+
 TEST_F(parked, the_restorer_has_threads_with_stacks_of_the_supervisors)
 {
 	struct remote *remote = &self->process.remote;
+	pid_t wanted = fork(); /* a number that is free */
 	int64_t memory, tid;
 	int fd;
 
-	ASSERT_EQ(0, process_spawn_restorer(&self->process, 0, &self->error))
+	if (!wanted)
+		_exit(0);
+	waitpid(wanted, NULL, 0);
+	ASSERT_EQ(0, process_spawn_restorer(&self->process, wanted, &self->error))
 	TH_LOG("%s", self->error.text);
 	ASSERT_TRUE(self->process.stopped);
 	EXPECT_EQ(remote->pid, remote_call(remote, 0, SYS_gettid, 0, 0, 0, 0, 0, 0));
+	if (may_choose_pids())
+		EXPECT_EQ(wanted, remote->pid);
 	memory = remote_call(remote, 0, SYS_mmap, 0x620000000000, 65536, PROT_READ | PROT_WRITE,
 			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, (uint64_t)-1, 0);
 	ASSERT_EQ(0x620000000000, memory);

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -139,6 +140,9 @@ static void stub_park(struct control *control, uint32_t stop, void *context)
 		else
 			raw_futex_wait(&mailbox->state, MAILBOX_PARKED);
 	stub_notice(&stub_memory.scratch[number], context);
+	/* A program that has changed its user, or this, does not outlive the supervisor, either. */
+	if (mailbox->tid == control->pid)
+		raw_call(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0, 0);
 	/* From here on the mailbox may be another thread's. */
 	if (!__atomic_sub_fetch(&control->parked, 1, __ATOMIC_SEQ_CST))
 		raw_futex_wake(&control->parked);
