@@ -42,6 +42,7 @@ struct served {
 	struct region region;
 	struct image *image;
 	struct tracker tracker;
+	struct fault_options options; /* more than those that served_start() sets */
 	struct fault_service *service;
 	struct shared *shared;
 	pid_t guest;
@@ -253,14 +254,15 @@ SUPPORT bool served_prepare(struct served *served)
 SUPPORT int served_start(struct served *served, void (*body)(void), bool prefetch)
 {
 	struct thaw_process process = {0};
-	struct fault_options options = {.region = &served->region,
-					.tracker = &served->tracker,
-					.image = served->image,
-					.ranges = served_ranges,
-					.range_count = 2,
-					.prefetch = prefetch};
+	struct fault_options *options = &served->options;
 	int sockets[2], code;
 
+	options->region = &served->region;
+	options->tracker = &served->tracker;
+	options->image = served->image;
+	options->ranges = served_ranges;
+	options->range_count = 2;
+	options->prefetch = prefetch;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets))
 		support_die("socketpair");
 	fflush(NULL);
@@ -277,7 +279,7 @@ SUPPORT int served_start(struct served *served, void (*body)(void), bool prefetc
 		code = process_memory_attach(&served->region, &process, served_ranges, 2,
 					     &served->error);
 	if (!code)
-		code = fault_service_start(&served->service, &options, &served->error);
+		code = fault_service_start(&served->service, options, &served->error);
 	if (!code)
 		send_fd(served->socket, -1);
 	return code;

@@ -16,6 +16,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -26,12 +27,13 @@
 #define STEP_CLUSTERS 8u    /* begun at once while nobody waits */
 #define PROBE_PAGE 0x100ull /* any page that an address space can have */
 #define FULL_NS 10000000    /* until descriptors are asked for again */
+#define MORE_DESCRIPTORS 64u
 
 struct batch {
 	struct served *served;
 	unsigned count;
 	struct uffd_msg events[BATCH];
-	bool done[BATCH];
+	bool begun[BATCH], done[BATCH];
 };
 
 /* In pages. */
@@ -156,9 +158,10 @@ static void do_remap(struct fault_service *service, struct served *served, struc
 	served_wake(service, served, from.first, from.end);
 }
 
-/* Children whose memory is gone, since they have ended or run another program. */
-static void find_gone(struct fault_service *service)
+/* Children whose memory is gone, since they have ended or run another program. How many there were. */
+static unsigned find_gone(struct fault_service *service)
 {
+	unsigned closed = 0;
 	struct fault_process *process = service->process;
 
 	for (size_t i = 1; i < process->count; i++) {
@@ -169,10 +172,12 @@ static void find_gone(struct fault_service *service)
 			continue;
 		close(served->region.uffd);
 		served->region.uffd = -1;
+		closed++;
 	}
+	return closed;
 }
 
-static void do_fork(struct fault_service *service, struct served *served, int userfaultfd)
+static struct served *do_fork(struct fault_service *service, struct served *served, int userfaultfd)
 {
 	struct served *child;
 
@@ -188,13 +193,14 @@ static void do_fork(struct fault_service *service, struct served *served, int us
 	bitmap_merge(&child->arrived, &served->arrived);
 	child->loaded = served->loaded;
 	child->load_next = served->load_next;
+	return child;
 }
 
 /* ---- events in their order ---- */
 
 static void batch_do(struct fault_service *service, struct batch *batch, unsigned i);
 
-/* Events before the i-th that took this memory, and events after it that do. */
+/* Was this memory taken by an event that is done, and is by none that is still to come? */
 static bool taken_before(const struct fault_service *service, const struct batch *batch, unsigned i,
 			 struct span span)
 {
@@ -203,9 +209,9 @@ static bool taken_before(const struct fault_service *service, const struct batch
 	for (unsigned j = 0; j < batch->count; j++) {
 		if (j == i || !overlap(taken_by(service, &batch->events[j]), span))
 			continue;
-		if (j > i)
+		if (j > i && !batch->done[j])
 			return false;
-		before = true;
+		before |= batch->done[j];
 	}
 	return before;
 }
@@ -223,7 +229,7 @@ static void free_target(struct fault_service *service, struct batch *batch, unsi
 	if (piece == pieces->count || pieces->list[piece].first >= target.end)
 		return;
 	for (unsigned j = i + 1; j < batch->count; j++)
-		if (!batch->done[j] && overlap(left_by(service, &batch->events[j]), target))
+		if (!batch->begun[j] && overlap(left_by(service, &batch->events[j]), target))
 			batch_do(service, batch, j);
 }
 
@@ -245,11 +251,8 @@ static void batch_do(struct fault_service *service, struct batch *batch, unsigne
 	struct served *served = batch->served;
 	struct span from = left_by(service, event), to = taken_by(service, event);
 
-	batch->done[i] = true;
+	batch->begun[i] = true;
 	switch (event->event) {
-	case UFFD_EVENT_FORK:
-		do_fork(service, served, (int)event->arg.fork.ufd);
-		break;
 	case UFFD_EVENT_REMOVE:
 		do_remove(service, served,
 			  span_of(service, event->arg.remove.start, event->arg.remove.end));
@@ -265,6 +268,52 @@ static void batch_do(struct fault_service *service, struct batch *batch, unsigne
 		do_remap(service, served, from, to);
 		break;
 	}
+	batch->done[i] = true;
+}
+
+static bool has(const struct served *served, struct span span)
+{
+	return install_probe(&served->region, span.first) == 1;
+}
+
+/*
+ * A child has the memory of before this batch, and what was done to it until the fork. What other threads did about
+ * that time was so much before or after it as the child's memory tells.
+ */
+static void child_follow(struct fault_service *service, struct batch *batch, unsigned fork,
+			 struct served *child)
+{
+	for (unsigned i = 0; i < batch->count && !child->gone; i++) {
+		const struct uffd_msg *event = &batch->events[i];
+		struct span from = left_by(service, event), to = taken_by(service, event);
+
+		if (event->event == UFFD_EVENT_REMOVE && i < fork)
+			do_remove(service, child,
+				  span_of(service, event->arg.remove.start, event->arg.remove.end));
+		else if (event->event == UFFD_EVENT_UNMAP && !has(child, from))
+			do_unmap(service, child, from);
+		else if (event->event == UFFD_EVENT_REMAP &&
+			 (i < fork ? has(child, to) || !has(child, from)
+				   : has(child, to) && !has(child, from)))
+			do_remap(service, child, from, to);
+	}
+}
+
+static void batch_do_all(struct fault_service *service, struct batch *batch)
+{
+	struct served *children[BATCH];
+
+	/* First the children, as copies of what was. */
+	for (unsigned i = 0; i < batch->count; i++)
+		if (batch->events[i].event == UFFD_EVENT_FORK)
+			children[i] =
+				do_fork(service, batch->served, (int)batch->events[i].arg.fork.ufd);
+	for (unsigned i = 0; i < batch->count; i++)
+		if (!batch->begun[i])
+			batch_do(service, batch, i);
+	for (unsigned i = 0; batch->count > 1 && i < batch->count; i++)
+		if (batch->events[i].event == UFFD_EVENT_FORK)
+			child_follow(service, batch, i, children[i]);
 }
 
 static void note_fault(struct fault_service *service, struct served *served, uint64_t page)
@@ -285,14 +334,27 @@ static void note_fault(struct fault_service *service, struct served *served, uin
 	process->faults[process->fault_count++] = (struct waiting_fault){served, page};
 }
 
-/* No descriptor is left for a child's userfaultfd: fork(2) waits, and is told again. */
-static void out_of_descriptors(struct fault_service *service)
+/*
+ * No descriptor is left for a child's userfaultfd. fork(2) waits meanwhile, and with it all whose pages are missing.
+ * Those of children that are gone are closed, and the soft limit is raised; else it is tried again.
+ */
+static void out_of_descriptors(struct fault_service *service, int error)
 {
 	struct timespec pause = {.tv_nsec = FULL_NS};
+	struct rlimit limit;
 
-	find_gone(service);
-	nanosleep(&pause, NULL);
 	service->faults_wait = true;
+	if (find_gone(service))
+		return;
+	if (error == EMFILE && !getrlimit(RLIMIT_NOFILE, &limit) &&
+	    limit.rlim_cur < limit.rlim_max) {
+		limit.rlim_cur += limit.rlim_max - limit.rlim_cur < MORE_DESCRIPTORS
+					  ? limit.rlim_max - limit.rlim_cur
+					  : MORE_DESCRIPTORS;
+		if (!setrlimit(RLIMIT_NOFILE, &limit))
+			return;
+	}
+	nanosleep(&pause, NULL);
 }
 
 /* Reads once. How many messages there were. */
@@ -307,7 +369,7 @@ static unsigned batch_read(struct fault_service *service, struct batch *batch)
 			   (room < MESSAGES ? room : MESSAGES) * sizeof(messages[0]));
 	while (got < 0 && errno == EINTR);
 	if (got < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM))
-		out_of_descriptors(service);
+		out_of_descriptors(service, errno);
 	else if (got < 0 && errno != EAGAIN)
 		service_check(service, -errno, "read faults");
 	count = got > 0 ? (unsigned)((size_t)got / sizeof(messages[0])) : 0;
@@ -339,9 +401,7 @@ bool fault_events_read(struct fault_service *service, struct served *served)
 		now = 1;
 		poll(&(struct pollfd){.fd = served->region.uffd, .events = POLLIN}, 1, 1);
 	} while (now && batch.count < BATCH);
-	for (unsigned i = 0; i < batch.count; i++)
-		if (!batch.done[i])
-			batch_do(service, &batch, i);
+	batch_do_all(service, &batch);
 	return read;
 }
 

@@ -8,6 +8,7 @@
 
 #include <pthread.h>
 #include <spawn.h>
+#include <sys/resource.h>
 #include <sys/uio.h>
 
 #include "served_process.h"
@@ -457,6 +458,36 @@ TEST_F(served, children_that_run_other_programs_are_forgotten)
 	EXPECT_LE(after, before + 2);
 }
 
+static void forks_many(void)
+{
+	pid_t children[8];
+
+	stage_await(1);
+	for (unsigned i = 0; i < 8; i++) {
+		children[i] = fork();
+		if (!children[i]) {
+			child_reads(i * 100, 300);
+			_exit(0);
+		}
+	}
+	for (unsigned i = 0; i < 8; i++)
+		wait_right(children[i]);
+}
+
+/* There is one for each child, up to the hard limit. */
+TEST_F(served, no_descriptor_is_left_for_a_child)
+{
+	struct rlimit limit;
+
+	START(forks_many);
+	getrlimit(RLIMIT_NOFILE, &limit);
+	limit.rlim_cur = (rlim_t)dup(0);
+	close((int)limit.rlim_cur);
+	setrlimit(RLIMIT_NOFILE, &limit);
+	stage_reach(1);
+	EXPECT_RIGHT();
+}
+
 /* ---- all at once */
 
 static _Atomic unsigned ready;
@@ -654,6 +685,32 @@ TEST_F(served, all_is_prefetched_where_that_is_wanted)
 		support_sleep(0.001);
 	stage_reach(1);
 	EXPECT_RIGHT();
+}
+
+/* Only clusters of the working set come by themselves; what is touched is recorded, once for each cluster. */
+TEST_F(served, a_working_set_is_prefetched_and_recorded)
+{
+	static const uint64_t set[] = {NEAR / SERVED_PAGE + 40, FAR / SERVED_PAGE + 3, 7};
+	struct working_set_recorder recorder = {0};
+
+	ASSERT_EQ(0, working_set_start(&recorder, 1, PROCESS_BYTES, SERVED_PAGE, set, 2));
+	self->it.options.working_set = set;
+	self->it.options.working_set_count = 3;
+	self->it.options.recorder = &recorder;
+	ASSERT_EQ(0, served_start(&self->it, waits, false));
+	while (fault_service_counters(self->it.service).pages_restored < 28)
+		support_sleep(0.001);
+	EXPECT_EQ(0, fault_service_counters(self->it.service).faults);
+	stage_reach(1);
+	EXPECT_RIGHT();
+	fault_service_stop(self->it.service);
+	self->it.service = NULL;
+	/* But for what readahead brings unnoticed. */
+	EXPECT_GE((NEAR_PAGES + FAR_PAGES) / 16, recorder.count);
+	EXPECT_LE((NEAR_PAGES + FAR_PAGES) / 16 - 16, recorder.count);
+	EXPECT_EQ(set[0], recorder.pages[0]);
+	EXPECT_EQ(set[1], recorder.pages[1]);
+	working_set_free(&recorder);
 }
 
 TEST(without_userfaultfd_all_is_there_before_it_runs)
