@@ -28,6 +28,7 @@
 #define PROBE_PAGE 0x100ull /* any page that an address space can have */
 #define FULL_NS 10000000    /* until descriptors are asked for again */
 #define MORE_DESCRIPTORS 64u
+#define FINE_PAGES 65536u /* a larger span is looked at by its first page alone */
 
 struct batch {
 	struct served *served;
@@ -138,22 +139,25 @@ static int move_pieces(struct fault_service *service, struct served *served, str
 	return code;
 }
 
-static void do_remap(struct fault_service *service, struct served *served, struct span from,
-		     struct span to)
+/* What was there is gone. Not only noted: other pieces are going to be there. */
+static void begin_remap(struct fault_service *service, struct served *served, struct span from,
+			struct span to)
 {
-	bool guest = served_is_guest(service, served);
-	int code;
-
 	served_give_up(service, served, to.first, to.end);
-	/* Not only noted: other pieces are going to be there. */
-	code = pieces_cut(&served->pieces, to.first, to.end, NULL);
-	if (guest)
+	service_check(service, pieces_cut(&served->pieces, to.first, to.end, NULL),
+		      "note what a process moved");
+	if (served_is_guest(service, served))
 		tracker_moved(service->options.tracker, from.first, to.first,
 			      from.end - from.first);
-	if (!code)
-		code = move_pieces(service, served, &served->pieces, from, to.first);
-	if (!code && guest)
-		code = move_pieces(service, served, &served->poisoned, from, to.first);
+}
+
+static void do_remap(struct fault_service *service, struct served *served, struct span from,
+		     uint64_t to)
+{
+	int code = move_pieces(service, served, &served->pieces, from, to);
+
+	if (!code && served_is_guest(service, served))
+		code = move_pieces(service, served, &served->poisoned, from, to);
 	service_check(service, code, "note what a process moved");
 	served_wake(service, served, from.first, from.end);
 }
@@ -233,16 +237,33 @@ static void free_target(struct fault_service *service, struct batch *batch, unsi
 			batch_do(service, batch, j);
 }
 
+static bool has(const struct served *served, uint64_t page)
+{
+	return install_probe(&served->region, page) == 1;
+}
+
 /*
  * The same with a place from which nothing came: did this event free what was moved there before, or what was there
- * before that? If memory is there now, it is the moved one.
+ * before that? Where memory is now, it is the moved one. So much of the span from *page on is to be looked at alike;
+ * true: it was freed.
  */
-static bool is_of_the_past(struct fault_service *service, const struct batch *batch, unsigned i)
+static bool was_freed(struct fault_service *service, const struct batch *batch, unsigned i,
+		      struct span left, uint64_t *page)
 {
-	struct span left = left_by(service, &batch->events[i]);
+	bool there;
 
-	return left.first < left.end && taken_before(service, batch, i, left) &&
-	       install_probe(&batch->served->region, left.first) == 1;
+	if (!taken_before(service, batch, i, left)) {
+		*page = left.end;
+		return true;
+	}
+	there = has(batch->served, *page);
+	if (left.end - left.first > FINE_PAGES) {
+		*page = left.end;
+		return !there;
+	}
+	while (++*page < left.end && has(batch->served, *page) == there)
+		;
+	return !there;
 }
 
 static void batch_do(struct fault_service *service, struct batch *batch, unsigned i)
@@ -258,27 +279,25 @@ static void batch_do(struct fault_service *service, struct batch *batch, unsigne
 			  span_of(service, event->arg.remove.start, event->arg.remove.end));
 		break;
 	case UFFD_EVENT_UNMAP:
-		if (!is_of_the_past(service, batch, i))
-			do_unmap(service, served, from);
+		for (uint64_t at = from.first, end = at; at < from.end; at = end)
+			if (was_freed(service, batch, i, from, &end))
+				do_unmap(service, served, (struct span){at, end});
 		break;
 	case UFFD_EVENT_REMAP:
 		free_target(service, batch, i);
-		if (is_of_the_past(service, batch, i))
-			from.end = from.first; /* nothing of the image moved */
-		do_remap(service, served, from, to);
+		begin_remap(service, served, from, to);
+		for (uint64_t at = from.first, end = at; at < from.end; at = end)
+			if (was_freed(service, batch, i, from, &end))
+				do_remap(service, served, (struct span){at, end},
+					 to.first + (at - from.first));
 		break;
 	}
 	batch->done[i] = true;
 }
 
-static bool has(const struct served *served, struct span span)
-{
-	return install_probe(&served->region, span.first) == 1;
-}
-
 /*
  * A child has the memory of before this batch, and what was done to it until the fork. What other threads did about
- * that time was so much before or after it as the child's memory tells.
+ * that time was so much before or after it as the child's memory tells, page by page.
  */
 static void child_follow(struct fault_service *service, struct batch *batch, unsigned fork,
 			 struct served *child)
@@ -286,16 +305,24 @@ static void child_follow(struct fault_service *service, struct batch *batch, uns
 	for (unsigned i = 0; i < batch->count && !child->gone; i++) {
 		const struct uffd_msg *event = &batch->events[i];
 		struct span from = left_by(service, event), to = taken_by(service, event);
+		uint64_t step = from.end - from.first > FINE_PAGES ? from.end - from.first : 1;
 
 		if (event->event == UFFD_EVENT_REMOVE && i < fork)
 			do_remove(service, child,
 				  span_of(service, event->arg.remove.start, event->arg.remove.end));
-		else if (event->event == UFFD_EVENT_UNMAP && !has(child, from))
-			do_unmap(service, child, from);
-		else if (event->event == UFFD_EVENT_REMAP &&
-			 (i < fork ? has(child, to) || !has(child, from)
-				   : has(child, to) && !has(child, from)))
-			do_remap(service, child, from, to);
+		for (uint64_t page = from.first; page < from.end; page += step) {
+			uint64_t at = to.first + (page - from.first);
+			struct span one = {page, page + step}, there = {at, at + step};
+			bool left = !has(child, page);
+
+			if (event->event == UFFD_EVENT_UNMAP && left) {
+				do_unmap(service, child, one);
+			} else if (event->event == UFFD_EVENT_REMAP &&
+				   (i < fork ? left || has(child, at) : left && has(child, at))) {
+				begin_remap(service, child, one, there);
+				do_remap(service, child, one, at);
+			}
+		}
 	}
 }
 

@@ -188,6 +188,9 @@ static void served_install(struct fault_service *service, struct served *served,
 			&done);
 		bitmap_set_range(&served->arrived, stored, done);
 		stored += done;
+		/* The kernel looks for the memory first: it may have been moved, which is still to be told. */
+		if (code == -ENOENT && install_probe(&served->region, page + done) == -EAGAIN)
+			code = -EAGAIN;
 		if (code != -ENOENT) {
 			served_outcome(service, served, code);
 			continue;
