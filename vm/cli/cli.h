@@ -211,8 +211,10 @@ bool cli_file_exists(const char *path);
  */
 bool parse_retention(const char *word, struct cli_retention *retention, char *why, size_t room);
 
-/* "between turns" or "mid-turn": the word for an enum thaw_kind. */
-const char *kind_word(uint32_t kind);
+/* "between turns", "mid-turn", or of an image of thaw exec "process": which kind it is of. */
+const char *kind_word(const struct thaw_generation *generation);
+/* Is it of a whole process (thaw exec)? Its heap has no size: it is an address space. */
+bool generation_is_process(const struct thaw_generation *generation);
 /* The generations of an image with their names, for people (log.c). Returns 0 or an exit code. */
 int log_print(const char *image);
 

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli.h"
+#include "areas.h"
 
 static void uuid_text(const uint8_t uuid[16], char text[37])
 {
@@ -36,6 +36,9 @@ struct inspected {
 	const struct thaw_name *names;
 	int name_count;
 	const struct thaw_generation *newest, *between; /* NULL: there is none */
+	bool process;					/* of thaw exec: no heap has a size in it */
+	struct description description;			/* of the newest */
+	struct area_pages *pages;			/* of its areas; NULL: not known */
 };
 
 /* The last cluster of a heap may be shorter. */
@@ -86,12 +89,16 @@ static void print_json(const struct inspected *image)
 	json_close(&json, ']');
 	json_number(&json, "newest", newest ? newest->number : 0);
 	if (newest)
-		json_text(&json, "newestKind", kind_word(newest->kind));
-	json_number(&json, "newestBetweenTurns", between ? between->number : 0);
-	json_number(&json, "heapBytes", newest ? newest->heap_bytes : 0);
+		json_text(&json, "newestKind", kind_word(newest));
+	if (!image->process) {
+		json_number(&json, "newestBetweenTurns", between ? between->number : 0);
+		json_number(&json, "heapBytes", newest ? newest->heap_bytes : 0);
+	}
 	json_number(&json, "holder", info->holder);
 	if (info->fallback.code)
 		json_text(&json, "fallback", info->fallback.text);
+	if (image->pages)
+		process_json(&json, &image->description, image->pages, info->page_bytes);
 	json_close(&json, '}');
 	putchar('\n');
 }
@@ -152,9 +159,34 @@ static void row_working_set(struct table *table, const struct thaw_image_info *i
 	row(table, "working set", text);
 }
 
-static void print_table(const struct inspected *image)
+/* Who can go on from the newest generation. */
+static void row_newest(struct table *table, const struct inspected *image)
 {
 	const struct thaw_generation *newest = image->newest, *between = image->between;
+	char text[192] = "none";
+
+	snprintf(text, sizeof(text), "%s: %s goes on from it", kind_word(newest),
+		 newest == between ? "any build" : "only the build that took it");
+	row(table, "newest", text);
+	if (newest != between) {
+		snprintf(text, sizeof(text), "none");
+		if (between)
+			snprintf(text, sizeof(text), "the newest is %s (%s ago)",
+				 format_number(between->number).s, format_age(between->time_ns).s);
+		row(table, "between turns", text);
+	}
+	row(table, "heap", format_bytes(newest->heap_bytes).s);
+}
+
+static void row_newest_process(struct table *table, const struct inspected *image)
+{
+	(void)image;
+	row(table, "newest", "a process: thaw exec goes on from it, with your key");
+}
+
+static void print_table(const struct inspected *image)
+{
+	const struct thaw_generation *newest = image->newest;
 	const struct thaw_image_info *info = &image->info;
 	struct table table;
 	char text[192];
@@ -181,18 +213,7 @@ static void print_table(const struct inspected *image)
 			 format_age(newest->time_ns).s);
 		row(&table, "generations", text);
 		row_names(&table, image);
-		snprintf(text, sizeof(text), "%s: %s goes on from it", kind_word(newest->kind),
-			 newest == between ? "any build" : "only the build that took it");
-		row(&table, "newest", text);
-		if (newest != between) {
-			snprintf(text, sizeof(text), "none");
-			if (between)
-				snprintf(text, sizeof(text), "the newest is %s (%s ago)",
-					 format_number(between->number).s,
-					 format_age(between->time_ns).s);
-			row(&table, kind_word(THAW_KIND_PORTABLE), text);
-		}
-		row(&table, "heap", format_bytes(newest->heap_bytes).s);
+		(image->process ? row_newest_process : row_newest)(&table, image);
 	} else {
 		row(&table, "generations", "none yet");
 	}
@@ -217,6 +238,22 @@ static void print_table(const struct inspected *image)
 	table_print(&table, stdout);
 }
 
+/* A process: what its newest generation is. Codes as area_pages_count(). */
+static int read_process(struct inspected *image, struct thaw_image *opened,
+			struct thaw_error *error)
+{
+	int code;
+
+	image->process = process_is_engine(image->info.engine);
+	if (!image->process || !image->newest)
+		return 0;
+	code = description_read(opened, 0, image->path, &image->description, error);
+	if (!code)
+		image->pages = area_pages_count(opened, &image->description, image->info.page_bytes,
+						&code, error);
+	return code;
+}
+
 static int inspect(const struct cli_options *options, int operand_count, char **operands)
 {
 	struct inspected image = {.path = operands[0]};
@@ -238,14 +275,25 @@ static int inspect(const struct cli_options *options, int operand_count, char **
 	image.name_count = (int)thaw_image_names(opened, &image.names);
 	image.newest = count ? &generations[count - 1] : NULL;
 	image.between = between_turns(generations, count);
+	code = read_process(&image, opened, &error);
 	(options->json ? print_json : print_table)(&image);
+	if (image.pages && !options->json)
+		process_print(&image.description, image.pages, image.info.page_bytes, options->all);
+	free(image.pages);
+	description_free(&image.description);
 	thaw_image_close(opened);
 	if (image.info.fallback.code)
 		cli_fail(0, "note: %s", image.info.fallback.text);
-	return 0;
+	return code ? cli_fail_error(&error, code) : 0;
 }
 
-static const struct cli_option inspect_options[] = {CLI_JSON, CLI_HELP, {0}};
+static const struct cli_option inspect_options[] = {
+	{"all", 0, NULL, CLI_FLAG, CLI_FIELD(all),
+	 "of a process: every mapping, thread and descriptor"},
+	CLI_JSON,
+	CLI_HELP,
+	{0},
+};
 
 const struct cli_command command_inspect = {
 	.name = "inspect",
@@ -254,7 +302,9 @@ const struct cli_command command_inspect = {
 	.description =
 		"Shows the image's format and engine, which build can continue the newest generation, the size of the file,\n"
 		"how much of it the newest generation and all generations use, how fragmented it is, what a start touches\n"
-		"first (see --prefetch of thaw run), and which process has it open.",
+		"first (see --prefetch of thaw run), and which process has it open.\n"
+		"Of an image of thaw exec also: the command, what it needs of a machine, its address space by kinds, its files,\n"
+		"threads and descriptors, and what would become of each descriptor after a restore.",
 	.examples = "  thaw inspect app.thaw\n"
 		    "  thaw inspect --json app.thaw | jq .holder\n",
 	.options = inspect_options,

@@ -11,6 +11,7 @@
 #define LINE_COLUMNS 120 /* names that do not fit continue on further lines */
 #define NAMES_INDENT 12
 #define ORIGIN_BYTES 40
+#define ADDRESS_SPACE_BYTES (1ull << 47) /* the heap of a process (thaw_process.h) */
 
 struct log {
 	struct thaw_image *image;
@@ -19,9 +20,16 @@ struct log {
 	int count, name_count;
 };
 
-const char *kind_word(uint32_t kind)
+bool generation_is_process(const struct thaw_generation *generation)
 {
-	return kind == THAW_KIND_BOUND ? "mid-turn" : "between turns";
+	return generation->heap_bytes >= ADDRESS_SPACE_BYTES;
+}
+
+const char *kind_word(const struct thaw_generation *generation)
+{
+	if (generation_is_process(generation))
+		return "process";
+	return generation->kind == THAW_KIND_BOUND ? "mid-turn" : "between turns";
 }
 
 /* Returns 0 or an exit code. */
@@ -49,7 +57,8 @@ static void print_json(const struct log *log)
 		json_number(&json, "parent", g->parent);
 		json_number(&json, "ancestor", g->ancestor);
 		json_number(&json, "timeNs", g->time_ns);
-		json_number(&json, "heapBytes", g->heap_bytes);
+		if (!generation_is_process(g))
+			json_number(&json, "heapBytes", g->heap_bytes);
 		json_number(&json, "stateBytes", g->state_bytes);
 		json_number(&json, "pagesWritten", g->pages_written);
 		json_number(&json, "pagesStored", g->pages_stored);
@@ -63,7 +72,7 @@ static void print_json(const struct log *log)
 			if (log->names[n].generation == g->number)
 				json_text(&json, NULL, log->names[n].name);
 		json_close(&json, ']');
-		json_text(&json, "kind", kind_word(g->kind));
+		json_text(&json, "kind", kind_word(g));
 		json_close(&json, '}');
 	}
 	json_close(&json, ']');
@@ -105,7 +114,7 @@ static void table_fill(struct table *table, const struct log *log)
 		table_cell(table, format_duration(g->pause_ns).s);
 		table_cell(table, format_duration(g->durable_ns).s);
 		table_cell(table, thaw_reason_name(g->reason));
-		table_cell(table, kind_word(g->kind));
+		table_cell(table, kind_word(g));
 		table_cell(table, origin(log, i, text));
 	}
 }
@@ -230,7 +239,7 @@ const struct cli_command command_log = {
 		"  pause    how long the program was stopped\n"
 		"  durable  from the start until it was on the disk (the newest: without its last syncs)\n"
 		"  kind     any build of thaw continues a generation between turns; one that was taken mid-turn is continued\n"
-		"           only by the build that took it\n"
+		"           only by the build that took it; process: thaw exec continues it\n"
 		"'from N': it descends from generation N, not from the one above; 'gone': N is no longer in the image.",
 	.examples = "  thaw log app.thaw\n"
 		    "  thaw run --at 41 app.js       continue from one of them\n"

@@ -12,8 +12,9 @@ static void print_json(const struct thaw_generation *made, uint64_t from)
 	json_open(&json, NULL, '{');
 	json_number(&json, "generation", made->number);
 	json_number(&json, "from", from);
-	json_number(&json, "heapBytes", made->heap_bytes);
-	json_text(&json, "kind", kind_word(made->kind));
+	if (!generation_is_process(made))
+		json_number(&json, "heapBytes", made->heap_bytes);
+	json_text(&json, "kind", kind_word(made));
 	json_close(&json, '}');
 	putchar('\n');
 }
@@ -37,8 +38,9 @@ static int rollback(const struct cli_options *options, int count, char **operand
 	if (options->json)
 		print_json(&made, from);
 	else
-		printf("generation %llu is made, with the contents of %llu: thaw run continues from it\n",
-		       (unsigned long long)made.number, (unsigned long long)from);
+		printf("generation %llu is made, with the contents of %llu: thaw %s continues from it\n",
+		       (unsigned long long)made.number, (unsigned long long)from,
+		       generation_is_process(&made) ? "exec" : "run");
 	return 0;
 }
 
@@ -49,10 +51,10 @@ const struct cli_command command_rollback = {
 	.synopsis = "[options] IMAGE GENERATION",
 	.summary = "make an old generation the newest",
 	.description =
-		"Makes a new generation with the contents of GENERATION (a number or a name): thaw run continues from it.\n"
+		"Makes a new generation with the contents of GENERATION (a number or a name): thaw run or exec continues from it.\n"
 		"Nothing is lost: the generations between stay until --retain drops them, and another rollback undoes this\n"
 		"one. It takes no longer for a large heap than for a small one.\n"
-		"To continue from an old generation only once, use thaw run --at.",
+		"To continue from an old generation only once, use thaw run --at, or thaw exec --at.",
 	.examples = "  thaw rollback app.thaw 41\n"
 		    "  thaw rollback app.thaw before-migration && thaw run app.js\n",
 	.options = rollback_options,

@@ -57,7 +57,7 @@ static void print_table(const struct thaw_name *names, int count,
 
 		table_cell(&table, format_number(names[i].generation).s);
 		table_cell(&table, g ? format_age(g->time_ns).s : "-");
-		table_cell(&table, g ? kind_word(g->kind) : "-");
+		table_cell(&table, g ? kind_word(g) : "-");
 		table_cell(&table, names[i].name);
 	}
 	table_print(&table, stdout);
