@@ -16,9 +16,10 @@
 
 /* ---- Counting ---- */
 
-static void counts_add(struct map_counts *to, const struct map_counts *kind, uint64_t pages)
+void map_counts_add(struct map_counts *to, const struct map_counts *kind, uint64_t pages)
 {
 	to->free += kind->free * pages;
+	to->file += kind->file * pages;
 	to->stored += kind->stored * pages;
 	to->dirty += kind->dirty * pages;
 	to->lost += kind->lost * pages;
@@ -26,22 +27,31 @@ static void counts_add(struct map_counts *to, const struct map_counts *kind, uin
 	to->resident += kind->resident * pages;
 }
 
-/* `kind` is 1 in each count that the pages belong to, else 0. */
-static void map_add(struct map *map, uint64_t first, uint64_t pages, const struct map_counts *kind,
-		    uint32_t rank)
+void map_add(struct map *map, uint64_t cells, uint64_t first, uint64_t pages,
+	     const struct map_counts *kind, uint32_t rank)
 {
-	counts_add(&map->counts, kind, pages);
 	while (pages) {
-		struct map_cell *cell = &map->cell[first / map->cell_pages];
+		struct map_cell *cell = &map->cell[cells + first / map->cell_pages];
 		uint64_t part = map->cell_pages - first % map->cell_pages;
 
 		part = part < pages ? part : pages;
-		counts_add(&cell->counts, kind, part);
+		map_counts_add(&cell->counts, kind, part);
 		if (rank < cell->rank)
 			cell->rank = rank;
 		first += part;
 		pages -= part;
 	}
+}
+
+static void add_pages(struct map *map, uint64_t first, uint64_t pages,
+		      const struct map_counts *kind, uint32_t rank)
+{
+	if (map->process) {
+		map_areas_add(map, first, pages, kind, rank);
+		return;
+	}
+	map_counts_add(&map->counts, kind, pages);
+	map_add(map, 0, first, pages, kind, rank);
 }
 
 static int add_run(void *arg, const struct thaw_page_run *run)
@@ -57,22 +67,26 @@ static int add_run(void *arg, const struct thaw_page_run *run)
 		kind.stored = 1;
 	else
 		kind.free = 1;
-	map_add(map, run->first, run->pages, &kind, run->rank);
+	add_pages(map, run->first, run->pages, &kind, run->rank);
 	return 0;
 }
 
 static void add_resident(void *arg, uint64_t first, uint64_t pages)
 {
-	map_add(arg, first, pages, &(struct map_counts){.resident = 1}, THAW_RANK_NONE);
+	add_pages(arg, first, pages, &(struct map_counts){.resident = 1}, THAW_RANK_NONE);
 }
 
-static int map_cells(struct map *map)
+static void place_cells(struct map *map)
 {
 	map->pages = map->generation.heap_bytes / map->page_bytes;
 	map->cell_pages = 1;
 	while (map->pages / map->cell_pages >= MAP_CELLS_MAX)
 		map->cell_pages *= 2;
 	map->cells = (map->pages + map->cell_pages - 1) / map->cell_pages;
+}
+
+static int make_cells(struct map *map)
+{
 	map->cell = calloc(map->cells + 1, sizeof(*map->cell));
 	for (uint64_t i = 0; map->cell && i < map->cells; i++)
 		map->cell[i].rank = THAW_RANK_NONE;
@@ -122,15 +136,46 @@ static int gather(struct map *map, struct thaw_image *image, uint64_t number,
 		return code;
 	find_names(map, image);
 	map->page_bytes = map->info.page_bytes;
-	if (map_cells(map))
+	map->process = generation_is_process(&map->generation);
+	if (map->process)
+		code = map_areas_open(map, image, error);
+	else
+		place_cells(map);
+	if (code)
+		return code;
+	if (make_cells(map))
 		return failure(error, -ENOMEM, "%s: no memory for its map", map->path);
-	map->not_resident =
-		resident_pages(map->info.holder, map->pages, map->page_bytes, add_resident, map);
+	map->not_resident = map->process ? resident_areas(map->info.holder, &map->description,
+							  map->page_bytes, add_resident, map)
+					 : resident_pages(map->info.holder, map->pages,
+							  map->page_bytes, add_resident, map);
 	map->running = !map->not_resident;
-	return thaw_image_pages(image, map->generation.number, add_run, map, error);
+	code = thaw_image_pages(image, map->generation.number, add_run, map, error);
+	if (map->process)
+		map->pages = map->counts.free + map->counts.file + map->counts.stored +
+			     map->counts.dirty + map->counts.lost;
+	return code;
 }
 
 /* ---- The command ---- */
+
+static void json_groups(struct json *json, const struct map *map)
+{
+	json_open(json, "areas", '[');
+	for (size_t i = 0; i < map->group_count; i++) {
+		const struct map_group *group = &map->group[i];
+
+		json_open(json, NULL, '{');
+		json_text(json, "name", area_short_name(group->first));
+		json_number(json, "start", group->first->start);
+		json_number(json, "end", group->last->end);
+		json_number(json, "mappings", group->areas);
+		json_number(json, "bytes", group->bytes);
+		json_number(json, "storedPages", group->stored);
+		json_close(json, '}');
+	}
+	json_close(json, ']');
+}
 
 static void print_json(const struct map *map, FILE *to)
 {
@@ -148,9 +193,12 @@ static void print_json(const struct map *map, FILE *to)
 	json_bool(&json, "newest", map->newest);
 	json_number(&json, "timeNs", map->generation.time_ns);
 	json_number(&json, "pageBytes", map->page_bytes);
-	json_number(&json, "heapBytes", map->generation.heap_bytes);
+	if (!map->process)
+		json_number(&json, "heapBytes", map->generation.heap_bytes);
 	json_number(&json, "pages", map->pages);
 	json_number(&json, "freePages", map->counts.free);
+	if (map->process)
+		json_number(&json, "filePages", map->counts.file);
 	json_number(&json, "storedPages", map->counts.stored);
 	json_number(&json, "dirtyPages", map->counts.dirty);
 	json_number(&json, "lostPages", map->counts.lost);
@@ -162,6 +210,8 @@ static void print_json(const struct map *map, FILE *to)
 	json_number(&json, "liveBytes", info->live_bytes);
 	json_number(&json, "retainedBytes", info->retained_bytes);
 	json_number(&json, "freeBytes", info->free_bytes);
+	if (map->process)
+		json_groups(&json, map);
 	json_close(&json, '}');
 	fputc('\n', to);
 }
@@ -214,6 +264,7 @@ static int map(const struct cli_options *options, int operand_count, char **oper
 	if (code)
 		return code;
 	code = map_image(options, &map, image);
+	map_areas_close(&map);
 	free(map.cell);
 	thaw_image_close(image);
 	return code;
@@ -236,6 +287,8 @@ const struct cli_command command_map = {
 		"Draws the heap of a generation in the order of its addresses: what is free (never stored, or zero), what\n"
 		"is stored, what that generation wrote, what a start touches first (the working set, see --prefetch of\n"
 		"thaw run), and, while a program runs from the image, what is in its memory.\n"
+		"Of an image of thaw exec, what is stored of each part of the address space is drawn under its name; what\n"
+		"nobody has touched is not.\n"
 		"The picture is one SVG file without scripts. If the index is damaged, the rest is drawn, and the exit code\n"
 		"is 65.",
 	.examples = "  thaw map -o map.svg app.thaw\n"

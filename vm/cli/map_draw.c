@@ -23,7 +23,8 @@
 #define LEFT 96u
 #define WIDTH (LEFT + GRID_WIDTH + 32u)
 #define COLUMNS 128u
-#define SHADES 4u      /* of the working set */
+#define SHADES 4u /* of the working set */
+#define GROUP_LINE 16u
 #define DIRTY_LEAST 2u /* one would not be seen on a screen */
 
 struct drawing {
@@ -138,15 +139,28 @@ static const char style[] =
 	"<style>\n"
 	"text{font-family:system-ui,'Segoe UI','DejaVu Sans',sans-serif;font-size:12px;fill:#24292f}\n"
 	".title{font-size:18px;font-weight:600}.note{fill:#57606a}.label{fill:#57606a;font-size:11px}\n"
-	".end{text-anchor:end}.back{fill:#ffffff}.free{fill:#e4e7ea}.line{stroke:#8c959f}\n"
+	".end{text-anchor:end}.back{fill:#ffffff}.free{fill:#e4e7ea}.file{fill:#c9c1a5}.line{stroke:#8c959f}\n"
 	".newest{fill:#57606a}.older{fill:#a7b0ba}.stored{fill:#0072b2}.dirty{fill:#d55e00}.lost{fill:#000000}\n"
 	".set{fill:#009e73}.resident{fill:#cc79a7}\n"
 	".s1{opacity:.75}.s2{opacity:.5}.s3{opacity:.3}.half{opacity:.45}\n"
 	"@media(prefers-color-scheme:dark){text{fill:#e6edf3}.note,.label{fill:#9da7b3}\n"
-	".back{fill:#0d1117}.free{fill:#2b323b}.line{stroke:#6e7681}.stored{fill:#3d9bdc}\n"
+	".back{fill:#0d1117}.free{fill:#2b323b}.file{fill:#5d573f}.line{stroke:#6e7681}.stored{fill:#3d9bdc}\n"
 	".newest{fill:#aab4bf}.older{fill:#66717d}.dirty{fill:#f5813f}.lost{fill:#ffffff}.set{fill:#1ec796}\n"
 	".resident{fill:#e39bc4}}\n"
 	"</style>\n";
+
+static void draw_command(struct drawing *drawing)
+{
+	const struct map *map = drawing->map;
+	char text[400];
+
+	snprintf(text, sizeof(text), "%.90s%s: %s mapped in %s areas, as it was %s, %s before.",
+		 map->description.command, strlen(map->description.command) > 90 ? "..." : "",
+		 format_bytes(map->pages * map->page_bytes).s,
+		 format_count(map->description.area_count).s,
+		 format_time(map->generation.time_ns).s, format_age(map->generation.time_ns).s);
+	put_line(drawing, 24, "note", text);
+}
 
 static void draw_title(struct drawing *drawing)
 {
@@ -164,6 +178,10 @@ static void draw_title(struct drawing *drawing)
 			 end, format_number(map->generation.number).s);
 	put_line(drawing, 24, "title", text);
 	drawing->y += 22;
+	if (map->process) {
+		draw_command(drawing);
+		return;
+	}
 	snprintf(text, sizeof(text),
 		 "A heap of %s (%s page%s of %s), as it was %s, %s before this was drawn.",
 		 format_offset(map->generation.heap_bytes).s, format_count(map->pages).s,
@@ -252,11 +270,16 @@ static void draw_legend(struct drawing *drawing)
 	char text[160];
 
 	drawing->y += 32;
-	put_line(drawing, 24, "", "The heap");
+	put_line(drawing, 24, "", map->process ? "The address space" : "The heap");
 	put_line(drawing, 650, "note end", "pages");
 	put_line(drawing, 752, "note end", "bytes");
-	put_line(drawing, WIDTH - 24, "note end", "of the heap");
-	legend_row(drawing, "free", "free: never stored, or zero", counts->free);
+	put_line(drawing, WIDTH - 24, "note end", map->process ? "of all" : "of the heap");
+	if (map->process)
+		legend_row(drawing, "file", "of files, and not written by the program",
+			   counts->file);
+	legend_row(drawing, "free",
+		   map->process ? "not touched yet, or zero" : "free: never stored, or zero",
+		   counts->free);
 	legend_row(drawing, "stored", "stored by an older generation, unchanged since",
 		   counts->stored);
 	snprintf(text, sizeof(text), "dirty: written by generation %s",
@@ -326,15 +349,20 @@ static uint8_t height_of(uint64_t part, uint64_t whole, unsigned most)
 	return (uint8_t)(high == most && part < whole && most > 1 ? most - 1 : high);
 }
 
+static uint64_t all_pages(const struct map_counts *counts)
+{
+	return counts->free + counts->file + counts->stored + counts->dirty + counts->lost;
+}
+
 static void draw_contents(const struct drawing *drawing, const struct map_cell *cells,
 			  unsigned count)
 {
-	heights stored = {0}, dirty = {0}, lost = {0};
+	heights stored = {0}, dirty = {0}, lost = {0}, file = {0};
 	unsigned base = drawing->y + drawing->contents;
 
 	for (unsigned i = 0; i < count; i++) {
 		const struct map_counts *counts = &cells[i].counts;
-		uint64_t all = counts->free + counts->stored + counts->dirty + counts->lost;
+		uint64_t all = all_pages(counts);
 		unsigned high;
 
 		stored[i] = height_of(counts->stored, all, drawing->contents);
@@ -348,11 +376,15 @@ static void draw_contents(const struct drawing *drawing, const struct map_cell *
 			stored[i] = (uint8_t)(high - DIRTY_LEAST);
 		dirty[i] = counts->dirty ? (uint8_t)high : 0;
 		if (counts->lost)
-			lost[i] = height_of(all - counts->free, all, drawing->contents);
+			lost[i] = height_of(all - counts->free - counts->file, all,
+					    drawing->contents);
+		if (counts->file)
+			file[i] = height_of(all - counts->free, all, drawing->contents);
 	}
 	fprintf(drawing->to,
 		"<rect x=\"%u\" y=\"%u\" width=\"%u\" height=\"%u\" class=\"free\"/>\n", LEFT,
 		drawing->y, count * drawing->cell_width, drawing->contents);
+	draw_outline(drawing, base, file, count, "file");
 	draw_outline(drawing, base, lost, count, "lost");
 	draw_outline(drawing, base, dirty, count, "dirty");
 	draw_outline(drawing, base, stored, count, "stored");
@@ -377,7 +409,7 @@ static void draw_tracks(const struct drawing *drawing, const struct map_cell *ce
 	}
 	for (unsigned i = 0; i < count; i++) {
 		const struct map_counts *counts = &cells[i].counts;
-		uint64_t all = counts->free + counts->stored + counts->dirty + counts->lost;
+		uint64_t all = all_pages(counts);
 
 		if (counts->resident)
 			resident[counts->resident * 2 < all][i] = (uint8_t)drawing->track;
@@ -401,6 +433,47 @@ static void draw_scale(const struct drawing *drawing)
 	}
 }
 
+/* Rows of cells, each with its offset on the left. */
+static void draw_rows(struct drawing *drawing, const struct map_cell *cells, uint64_t cell_count)
+{
+	uint64_t cell_bytes = drawing->map->cell_pages * drawing->map->page_bytes;
+
+	for (uint64_t first = 0; first < cell_count; first += drawing->columns) {
+		unsigned count = cell_count - first < drawing->columns
+					 ? (unsigned)(cell_count - first)
+					 : drawing->columns;
+
+		fprintf(drawing->to, "<text x=\"%u\" y=\"%u\" class=\"label end\">%s</text>\n",
+			LEFT - 8, drawing->y + drawing->contents / 2 + 4,
+			format_offset(first * cell_bytes).s);
+		draw_contents(drawing, cells + first, count);
+		draw_tracks(drawing, cells + first, count);
+		drawing->y += drawing->contents + 2 * (drawing->track + 1) + drawing->gap;
+	}
+}
+
+/* What a process has in its image, group by group, each with a line above it. */
+static void draw_groups(struct drawing *drawing)
+{
+	const struct map *map = drawing->map;
+
+	for (size_t i = 0; i < map->group_count; i++) {
+		const struct map_group *group = &map->group[i];
+		const char *name = area_short_name(group->first);
+		char text[400];
+
+		drawing->y += GROUP_LINE - 4;
+		snprintf(text, sizeof(text), "%s%s at %llx: %s, of which %s in the image",
+			 path_end(name, 100),
+			 group->first->kind != group->last->kind ? " with its data" : "",
+			 (unsigned long long)group->first->start, format_bytes(group->bytes).s,
+			 format_bytes(group->stored * map->page_bytes).s);
+		put_line(drawing, LEFT, "label", text);
+		drawing->y += 4;
+		draw_rows(drawing, map->cell + group->cell, group->cells);
+	}
+}
+
 static void draw_heap(struct drawing *drawing)
 {
 	const struct map *map = drawing->map;
@@ -409,9 +482,10 @@ static void draw_heap(struct drawing *drawing)
 
 	drawing->y += 34;
 	snprintf(text, sizeof(text),
-		 "In the order of its addresses. One column: %s (%s page%s); one row: %s.",
+		 "In the order of its addresses. One column: %s (%s page%s); one row: %s.%s",
 		 format_offset(cell_bytes).s, format_count(map->cell_pages).s,
-		 plural(map->cell_pages), format_offset(cell_bytes * drawing->columns).s);
+		 plural(map->cell_pages), format_offset(cell_bytes * drawing->columns).s,
+		 map->process ? " Only what is stored, and what is near it." : "");
 	put_line(drawing, 24, "", text);
 	drawing->y += 18;
 	put_line(
@@ -422,30 +496,28 @@ static void draw_heap(struct drawing *drawing)
 	if (drawing->rows)
 		draw_scale(drawing);
 	drawing->y += 18;
-	for (unsigned row = 0; row < drawing->rows; row++) {
-		uint64_t first = (uint64_t)row * drawing->columns;
-		unsigned count = map->cells - first < drawing->columns
-					 ? (unsigned)(map->cells - first)
-					 : drawing->columns;
+	if (map->process)
+		draw_groups(drawing);
+	else
+		draw_rows(drawing, map->cell, map->cells);
+}
 
-		fprintf(drawing->to, "<text x=\"%u\" y=\"%u\" class=\"label end\">%s</text>\n",
-			LEFT - 8, drawing->y + drawing->contents / 2 + 4,
-			format_offset(first * cell_bytes).s);
-		draw_contents(drawing, map->cell + first, count);
-		draw_tracks(drawing, map->cell + first, count);
-		drawing->y += drawing->contents + 2 * (drawing->track + 1) + drawing->gap;
-	}
+static unsigned rows_for(uint64_t cells, unsigned columns)
+{
+	return (unsigned)((cells + columns - 1) / columns);
 }
 
 /* Use all rows that there is room for; fewer cells get wider columns. */
 static void choose_layout(struct drawing *drawing)
 {
-	unsigned cells = (unsigned)drawing->map->cells;
+	const struct map *map = drawing->map;
 
 	drawing->columns = COLUMNS;
-	while (drawing->columns > 16 && cells <= drawing->columns * 3 / 2)
+	while (!map->process && drawing->columns > 16 && map->cells <= drawing->columns * 3 / 2)
 		drawing->columns /= 2;
-	drawing->rows = (cells + drawing->columns - 1) / drawing->columns;
+	drawing->rows = map->process ? 0 : rows_for(map->cells, drawing->columns);
+	for (size_t i = 0; i < map->group_count; i++)
+		drawing->rows += rows_for(map->group[i].cells, drawing->columns);
 	drawing->cell_width = GRID_WIDTH / drawing->columns;
 	drawing->contents = drawing->rows <= 6 ? 32 : drawing->rows <= 16 ? 20 : 12;
 	drawing->track = drawing->rows <= 6 ? 6 : drawing->rows <= 16 ? 4 : 3;
@@ -458,7 +530,8 @@ void map_draw(const struct map *map, FILE *to)
 	unsigned height;
 
 	choose_layout(&drawing);
-	height = 340 + 19 * !!map->counts.lost +
+	height = 340 + 19 * (!!map->counts.lost + map->process) +
+		 (unsigned)map->group_count * GROUP_LINE +
 		 drawing.rows * (drawing.contents + 2 * (drawing.track + 1) + drawing.gap);
 	fprintf(to,
 		"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"

@@ -6,7 +6,7 @@
  *
  * The heap is the only part of the address space that is registered with userfaultfd, which the
  * kernel shows as "um", "uw" or "ui" among the VmFlags in /proc/PID/smaps (proc_pid_smaps(5)). It
- * begins with the first page of the heap (uffd/region.h).
+ * begins with the first page of the heap (uffd/region.h). That of a process (thaw exec) is its address space.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -179,6 +179,73 @@ const char *resident_pages(uint64_t pid, uint64_t pages, uint32_t page_bytes,
 		read_entries(pagemap, heap.from / kernel_bytes, pages * each, each, &runs);
 	if (runs.pages)
 		run(arg, runs.first, runs.pages);
+	close(pagemap);
+	return NULL;
+}
+
+/* The process whose memory another one serves: its child, under any of its threads; 0: it has none. */
+static uint64_t child_of(uint64_t pid)
+{
+	char path[64];
+	unsigned long long child = 0;
+	FILE *children;
+
+	snprintf(path, sizeof(path), "/proc/%llu/task/%llu/children", (unsigned long long)pid,
+		 (unsigned long long)pid);
+	children = fopen(path, "re");
+	if (!children)
+		return 0;
+	if (fscanf(children, "%llu", &child) != 1)
+		child = 0;
+	fclose(children);
+	return child;
+}
+
+struct areas_run { /* the runs of an area count from its beginning */
+	uint64_t from;
+	void (*run)(void *arg, uint64_t first, uint64_t pages);
+	void *arg;
+};
+
+static void areas_run(void *arg, uint64_t first, uint64_t pages)
+{
+	const struct areas_run *to = arg;
+
+	to->run(to->arg, to->from + first, pages);
+}
+
+const char *resident_areas(uint64_t pid, const struct description *description, uint32_t page_bytes,
+			   void (*run)(void *arg, uint64_t first, uint64_t pages), void *arg)
+{
+	uint64_t kernel_bytes = (uint64_t)sysconf(_SC_PAGESIZE), child;
+	char path[64];
+	int pagemap;
+
+	if (!pid)
+		return "not running";
+	if (page_bytes != kernel_bytes)
+		return "unknown: its pages are not this machine's";
+	child = child_of(pid);
+	if (!child)
+		return "unknown: its process is not found";
+	snprintf(path, sizeof(path), "/proc/%llu/pagemap", (unsigned long long)child);
+	pagemap = open(path, O_RDONLY | O_CLOEXEC);
+	if (pagemap < 0)
+		return "unknown: only the user of its process may look into it";
+	for (size_t i = 0; i < description->area_count; i++) {
+		const struct area *area = &description->areas[i];
+		uint64_t first = area->start / kernel_bytes;
+		uint64_t pages = (area->end - area->start) / kernel_bytes;
+		struct areas_run to = {first, run, arg};
+		struct runs runs = {.run = areas_run, .arg = &to};
+
+		if (area->kind == AREA_RESERVED || area->kind == AREA_KERNEL)
+			continue;
+		if (!scan_entries(pagemap, first, pages, 1, &runs))
+			read_entries(pagemap, first, pages, 1, &runs);
+		if (runs.pages)
+			areas_run(&to, runs.first, runs.pages);
+	}
 	close(pagemap);
 	return NULL;
 }
