@@ -7,6 +7,7 @@
 
 #include "inspect/heap_diff.h"
 #include "base/failure.h"
+#include "areas.h"
 #include "page_changes.h"
 
 static int say(int code, const struct thaw_error *error)
@@ -108,9 +109,13 @@ static int diff(const struct cli_options *options, int operand_count, char **ope
 		return code;
 	code = choose(image, path, operand_count - 1, operands + 1, generations);
 	if (!code) {
-		code = options->pages ? page_changes_list(image, path, generations, options->json,
-							  stdout, &error)
-				      : compare_all(image, path, generations, &how, &error);
+		if (options->pages)
+			code = page_changes_list(image, path, generations, options->json, stdout,
+						 &error);
+		else if (image_is_process(image))
+			code = process_diff(image, path, generations, options, stdout, &error);
+		else
+			code = compare_all(image, path, generations, &how, &error);
 		code = say(code, &error);
 	}
 	thaw_image_close(image);
@@ -137,6 +142,8 @@ const struct cli_command command_diff = {
 		"all that they lead to: + appeared, - vanished, ~ changed. A generation is a number or a name. Without any,\n"
 		"the two newest are compared; with one, that one and the newest. A variable inside of a function is shown as\n"
 		"path.(variables).name.\n"
+		"Of an image of thaw exec: the threads, descriptors and areas of the address space that came, went or changed,\n"
+		"and how many pages did in each.\n"
 		"With --pages, lists the pages that differ; this works for images of any engine, and for damaged ones.\n"
 		"The heap is read as data: no getter, no proxy trap and no other code of the program runs, and the image\n"
 		"may be in use. The exit code is 0 whether they differ or not.",
