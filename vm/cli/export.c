@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "areas.h"
 #include "atomic_output.h"
 #include "inspect/export_json.h"
 #include "inspect/heap_snapshot.h"
@@ -67,6 +68,8 @@ static int export_image(const struct cli_options *options, int operand_count, ch
 		return cli_fail(EXIT_USAGE, "--format %s: not a format: it is json or heapsnapshot",
 				format);
 	code = cli_open(operands[0], &image);
+	if (!code && image_is_process(image))
+		code = refuse_process(operands[0], "export");
 	if (!code && options->at)
 		code = cli_find(image, options->at, &generation);
 	if (code) {

@@ -134,6 +134,31 @@ static int restore_turn(struct runtime *rt, struct thaw_error *error)
 	return 0;
 }
 
+/* An image of the other kind of guest: say which command it is for. The first word of an engine is the kind. */
+static void tell_command(const struct runtime *rt, struct thaw_error *error)
+{
+	const char *path = rt->options.image, *own = rt->type->identity;
+	struct thaw_image *image;
+	struct thaw_image_info info;
+
+	if (thaw_image_open(path, &image, NULL))
+		return;
+	if (!thaw_image_info(image, false, &info, NULL) &&
+	    strncmp(info.engine, own, strcspn(own, "-") + 1) != 0) {
+		if (rt->type->process)
+			failure(error, THAW_EENGINE,
+				"%s: an image of thaw run, from which thaw exec cannot go on: name "
+				"another image (--image)",
+				path);
+		else
+			failure(error, THAW_EENGINE,
+				"%s: an image of thaw exec, which alone goes on from it: thaw exec "
+				"--image %s",
+				path, path);
+	}
+	thaw_image_close(image);
+}
+
 static int open_heap(struct runtime *rt, unsigned more_flags, struct thaw_error *error)
 {
 	const struct runtime_options *options = &rt->options;
@@ -164,6 +189,8 @@ static int open_heap(struct runtime *rt, unsigned more_flags, struct thaw_error 
 		nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
 		code = thaw_open(&heap, &rt->heap, error);
 	}
+	if (code == THAW_EENGINE)
+		tell_command(rt, error);
 	if (code == THAW_EOWNER) {
 		struct thaw_error why = *error;
 
