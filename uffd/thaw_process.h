@@ -32,6 +32,8 @@ extern "C" {
  * all ranges; thaw_resize() and thaw_touch() fail.
  */
 #define THAW_PROCESS 0x40u
+/* thaw_generation.heap_bytes of such heaps: not a size, but where addresses end. */
+#define THAW_PROCESS_BYTES (1ull << 47)
 
 /* [start, end): addresses of the guest, multiples of the kernel's page. */
 struct thaw_range {

@@ -7,11 +7,11 @@
 #include <string.h>
 
 #include "cli.h"
+#include "thaw_process.h"
 
 #define LINE_COLUMNS 120 /* names that do not fit continue on further lines */
 #define NAMES_INDENT 12
 #define ORIGIN_BYTES 40
-#define ADDRESS_SPACE_BYTES (1ull << 47) /* the heap of a process (thaw_process.h) */
 
 struct log {
 	struct thaw_image *image;
@@ -22,7 +22,7 @@ struct log {
 
 bool generation_is_process(const struct thaw_generation *generation)
 {
-	return generation->heap_bytes >= ADDRESS_SPACE_BYTES;
+	return generation->heap_bytes >= THAW_PROCESS_BYTES;
 }
 
 const char *kind_word(const struct thaw_generation *generation)

@@ -297,7 +297,8 @@ static void draw_legend(struct drawing *drawing)
 		snprintf(text, sizeof(text), "working set: not recorded yet");
 	legend_row(drawing, "set", text, counts->set);
 	if (map->running) {
-		snprintf(text, sizeof(text), "resident: in the memory of process %llu",
+		snprintf(text, sizeof(text), "resident: in the memory of %s %llu",
+			 map->process ? "what runs under process" : "process",
 			 (unsigned long long)map->info.holder);
 		legend_row(drawing, "resident", text, counts->resident);
 		return;

@@ -11,6 +11,7 @@
 #include "base/array.h"
 #include "base/clock.h"
 #include "base/failure.h"
+#include "thaw_process.h"
 
 double sample_rate(const struct sample *sample, uint64_t number)
 {
@@ -44,7 +45,8 @@ static void figures_of_image(const struct sample *sample, struct sample_row *row
 	if (log->listed) {
 		figures->generation = log->generation;
 		figures->generation_time_ns = log->time_ns;
-		figures->heap_bytes = log->heap_bytes;
+		if (log->heap_bytes < THAW_PROCESS_BYTES) /* that of a process has no size */
+			figures->heap_bytes = log->heap_bytes;
 		figures->pause_ns = log->pause_ns;
 	}
 	if (log->pauses)
