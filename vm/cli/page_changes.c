@@ -3,6 +3,7 @@
  * page_changes.c - thaw diff --pages: which pages of the heap differ between two generations, for
  * images of any engine. Reads only; the image may be in use.
  */
+#include "areas.h"
 #include "page_changes.h"
 
 static const char *const words[] = {
@@ -24,6 +25,7 @@ struct telling {
 	struct json *json; /* NULL: for people */
 	uint32_t page_bytes;
 	uint64_t pages[KINDS];
+	bool process; /* the place of a page is an address, not an offset */
 };
 
 static int tell_change(void *arg, const struct thaw_page_change *change)
@@ -44,8 +46,12 @@ static int tell_change(void *arg, const struct thaw_page_change *change)
 	if (change->pages > 1)
 		fprintf(telling->to, "-%llu",
 			(unsigned long long)(change->first + change->pages - 1));
-	fprintf(telling->to, ": %s at %s\n", format_bytes(change->pages * telling->page_bytes).s,
-		format_bytes(change->first * telling->page_bytes).s);
+	fprintf(telling->to, ": %s at ", format_bytes(change->pages * telling->page_bytes).s);
+	if (telling->process)
+		fprintf(telling->to, "address %llx\n",
+			(unsigned long long)change->first * telling->page_bytes);
+	else
+		fprintf(telling->to, "%s\n", format_bytes(change->first * telling->page_bytes).s);
 	return 0;
 }
 
@@ -80,6 +86,7 @@ int page_changes_list(struct thaw_image *image, const char *path, const uint64_t
 	if (code < 0)
 		return code;
 	telling.page_bytes = info.page_bytes;
+	telling.process = process_is_engine(info.engine);
 	if (as_json) {
 		json_open(&json, NULL, '{');
 		json_text(&json, "image", path);
