@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * fuzz_process.c - fuzz target: the state of a guest that is a process. The input is such a state, without its MAC:
- * decoded, encoded again, and that once more, which must be the same bytes.
+ * described as thaw inspect does; decoded, encoded again, and that once more, which must be the same bytes.
  *
  * Nothing is restored from it: what has no right MAC is not continued (tests/process). But what reads images without
  * the key shows it, so nothing of it may be believed: neither lengths nor counts, nor that mappings are in order.
@@ -11,7 +11,7 @@
 #define _GNU_SOURCE
 #include <string.h>
 
-#include "../../vm/process/process.h"
+#include "../../vm/process/describe.h"
 #include "fuzz.h"
 
 #define MAX_BYTES (96u << 10)
@@ -24,6 +24,44 @@ static uint8_t *encode(const struct process_state *state, size_t *bytes)
 	if (process_state_encode(state, &data, bytes))
 		fuzz_fail("no memory to encode a state");
 	return data;
+}
+
+/* ---- As who looks at an image sees it */
+
+#define ADDRESS_PAGES (1ull << 35)
+
+static uint64_t pages_seen;
+
+static void see_part(void *arg, const struct area *area, uint64_t first, uint64_t pages)
+{
+	(void)arg;
+	if (!pages || (area && (first < area->start / 4096 || first + pages > area->end / 4096)))
+		fuzz_fail("pages beyond their area");
+	pages_seen += pages;
+}
+
+static void see(const uint8_t *data, size_t size)
+{
+	struct description description;
+	struct thaw_error error;
+	uint64_t end = 0;
+
+	if (description_decode(data, size, &description, &error))
+		return;
+	for (size_t i = 0; i < description.area_count; i++) {
+		const struct area *area = &description.areas[i];
+
+		if (area->start < end || area->end <= area->start)
+			fuzz_fail("areas are in no order");
+		end = area->end;
+		if (!area_short_name(area)[0])
+			fuzz_fail("an area has no name");
+	}
+	pages_seen = 0;
+	description_split(&description, 4096, 0, ADDRESS_PAGES, see_part, NULL);
+	if (pages_seen != ADDRESS_PAGES)
+		fuzz_fail("pages are lost");
+	description_free(&description);
 }
 
 static void one(const uint8_t *input, size_t size)
@@ -39,6 +77,7 @@ static void one(const uint8_t *input, size_t size)
 	if (!copy)
 		fuzz_fail("no memory");
 	memcpy(copy, input, size);
+	see(copy, size);
 	code = process_state_decode(&state, copy, size, &error);
 	free(copy);
 	if (code)

@@ -288,10 +288,16 @@ static char *processor_text(const struct process_state *state)
 
 /* ---- The whole */
 
-static int describe(struct description *description, struct thaw_error *error)
+int description_decode(const void *data, size_t bytes, struct description *description,
+		       struct thaw_error *error)
 {
 	struct process_state *state = &description->state;
+	int code;
 
+	*description = (struct description){0};
+	code = process_state_decode(state, data, bytes, error);
+	if (code)
+		return code;
 	for (size_t i = 0; i < state->mappings.count; i++)
 		add_area(description, i);
 	if (state->descriptors)
@@ -299,9 +305,10 @@ static int describe(struct description *description, struct thaw_error *error)
 	description->command = command_text(state);
 	description->processor = processor_text(state);
 	description->program = state->kernel.executable ? strdup(state->kernel.executable) : NULL;
-	return description->failed || !description->command
-		       ? failure(error, -ENOMEM, "no memory for what is in the image")
-		       : 0;
+	if (!description->failed && description->command)
+		return 0;
+	description_free(description);
+	return failure(error, -ENOMEM, "no memory for what is in the image");
 }
 
 int description_read(struct thaw_image *image, uint64_t generation, const char *path,
@@ -310,26 +317,21 @@ int description_read(struct thaw_image *image, uint64_t generation, const char *
 	struct thaw_view *view;
 	const void *state;
 	size_t bytes;
-	int code;
+	int code = thaw_view_open(image, generation, &view, error);
 
-	*description = (struct description){0};
-	code = thaw_view_open(image, generation, &view, error);
 	if (code)
 		return code;
-	description->generation = thaw_view_generation(view)->number;
+	generation = thaw_view_generation(view)->number;
 	state = thaw_view_state(view, &bytes);
 	if (bytes < GUEST_MAC_BYTES)
 		code = failure(error, THAW_EDAMAGED,
 			       "%s: generation %llu has no state of a program", path,
-			       (unsigned long long)description->generation);
+			       (unsigned long long)generation);
 	else
-		code = process_state_decode(&description->state, state, bytes - GUEST_MAC_BYTES,
-					    error);
+		code = description_decode(state, bytes - GUEST_MAC_BYTES, description, error);
 	if (!code)
-		code = describe(description, error);
+		description->generation = generation;
 	thaw_view_close(view);
-	if (code)
-		description_free(description);
 	return code;
 }
 

@@ -59,7 +59,10 @@ struct description {
 /* Is that the engine of an image that holds a process? (thaw_image_info.engine; also of another version's.) */
 bool process_is_engine(const char *engine);
 
-/* `generation` 0: the newest. 0 or a negative code, and then there is nothing to free. */
+/* A state, without its MAC. 0 or a negative code, and then there is nothing to free. */
+int description_decode(const void *state, size_t bytes, struct description *description,
+		       struct thaw_error *error);
+/* `generation` 0: the newest. As above. */
 int description_read(struct thaw_image *image, uint64_t generation, const char *path,
 		     struct description *description, struct thaw_error *error);
 void description_free(struct description *description);
