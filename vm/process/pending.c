@@ -55,11 +55,44 @@ static int take_one(struct process *process, unsigned mailbox, uint64_t mask, si
 	return (int)signal;
 }
 
+/* How many of this signal wait for the main thread alone: it takes these before those of the process. */
+static unsigned count_own(const struct process *process, int signal)
+{
+	const struct thread *thread = &process->threads[0];
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < thread->pending_count; i++)
+		count += thread->pending[i].si_signo == signal;
+	return count;
+}
+
+/* What was taken of the process's signals, and is the main thread's own, goes back to it. */
+static int give_back_own(struct process *process, unsigned mailbox, int32_t tid, siginfo_t *list,
+			 unsigned *count)
+{
+	unsigned seen[65] = {0}, kept = 0;
+	int rc = 0;
+
+	for (unsigned i = 0; i < *count; i++) {
+		int signal = list[i].si_signo & 127;
+
+		if (signal <= 64 && seen[signal]++ < count_own(process, signal)) {
+			int queued = pending_queue(process, mailbox, tid, false, &list[i], 1);
+
+			rc = rc ? rc : queued;
+		} else {
+			list[kept++] = list[i];
+		}
+	}
+	*count = kept;
+	return rc;
+}
+
 int pending_take(struct process *process, unsigned mailbox, int32_t tid, bool shared,
 		 siginfo_t **list, unsigned *count)
 {
 	uint64_t mask = 0;
-	int rc, queued;
+	int rc, queued = 0;
 
 	*list = NULL;
 	*count = 0;
@@ -81,7 +114,10 @@ int pending_take(struct process *process, unsigned mailbox, int32_t tid, bool sh
 		++*count;
 	}
 	/* Whatever happened, what was taken goes back. */
-	queued = pending_queue(process, mailbox, tid, shared, *list, *count);
+	if (shared)
+		queued = give_back_own(process, mailbox, tid, *list, count);
+	if (!queued)
+		queued = pending_queue(process, mailbox, tid, shared, *list, *count);
 	if (rc == -EAGAIN)
 		rc = 0;
 	return rc < 0 ? rc : queued;

@@ -10,7 +10,7 @@
 
 /*
  * What is pending for this thread alone, or (`shared`, mailbox of the main thread) for the process; malloc'ed, in the
- * order of arrival for each signal. It is pending still when this returns.
+ * order of arrival for each signal. It is pending still when this returns. For the process: after all threads were asked.
  */
 int pending_take(struct process *process, unsigned mailbox, int32_t tid, bool shared,
 		 siginfo_t **list, unsigned *count);
