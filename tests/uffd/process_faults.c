@@ -574,7 +574,7 @@ TEST_F(served, the_guest_is_killed_in_the_middle)
 
 	START(storm);
 	while (fault_service_counters(self->it.service).pages_restored < 300)
-		sched_yield();
+		support_sleep(0.0005);
 	kill(self->it.guest, SIGKILL);
 	waitpid(self->it.guest, NULL, 0);
 	self->it.guest = -1;
