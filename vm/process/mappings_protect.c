@@ -4,6 +4,7 @@
  * come by faults. Called on the owner's thread; the restorer's thread makes the calls, in batches.
  */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
@@ -35,6 +36,22 @@ static void make_keys(struct batch *batch, const struct mappings *mappings)
 				  mappings->list[i].protection, mappings->list[i].key, 0);
 }
 
+/*
+ * Memory that forked children have empty, and that is in the image all the same (no names: mappings.c): its pages come
+ * now, or a child, which misses them, would get them from the image.
+ */
+static int read_wiped(struct process *process, const struct mapping *mapping)
+{
+	uint8_t byte;
+	int rc = 0;
+
+	if (mapping->kind != MAPPING_MEMORY || !(mapping->flags & MAPPING_WIPE_ON_FORK))
+		return 0;
+	for (uint64_t at = mapping->start; at < mapping->end && rc != -ESRCH; at += PAGE)
+		rc = remote_read(&process->remote, at, &byte, 1);
+	return rc == -ESRCH ? rc : 0;
+}
+
 int mappings_protect(struct process *process, const struct mappings *mappings,
 		     struct thaw_error *error)
 {
@@ -42,6 +59,12 @@ int mappings_protect(struct process *process, const struct mappings *mappings,
 	struct batch batch;
 	int rc;
 
+	for (size_t i = 0; i < mappings->count; i++) {
+		rc = read_wiped(process, &mappings->list[i]);
+		if (rc)
+			return failure(error, rc, "reading the guest's memory: %s",
+				       thaw_strerror(rc));
+	}
 	batch_begin(&batch, &process->remote, 0);
 	for (size_t i = 0, next; i < mappings->count; i = next) {
 		const struct mapping *mapping = &mappings->list[i];
