@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <linux/close_range.h>
 #include <sys/uio.h>
@@ -273,9 +274,11 @@ static void *guest_is_signalled(void *argument)
 static void guest_role_remembers(void)
 {
 	struct timespec time;
+	struct rlimit limit;
 	siginfo_t info;
 	clockid_t clock;
 	cpu_set_t set;
+	pid_t child;
 	int status;
 
 	signal(SIGUSR2, guest_handler);
@@ -298,6 +301,15 @@ static void guest_role_remembers(void)
 		_exit(5);
 	if (kill(999990, 0))
 		_exit(6);
+	/* It is who it was; a child is not. */
+	if (getpid() != 999990 || syscall(SYS_getpid) != 999990 || getpgid(getpid()) != getpgrp() ||
+	    getsid(999990) != getsid(0) || setpriority(PRIO_PROCESS, getpid(), 0) ||
+	    prlimit(getpid(), RLIMIT_CORE, NULL, &limit))
+		_exit(13);
+	if (!(child = fork()))
+		_exit(getpid() == 999990 || getpid() != syscall(SYS_gettid));
+	if (waitpid(child, &status, 0) != child || status)
+		_exit(14);
 	/* Children: each once. */
 	if (waitpid(999991, &status, WNOHANG) != 999991 || !WIFSIGNALED(status) ||
 	    WTERMSIG(status) != SIGKILL)
@@ -864,6 +876,7 @@ TEST_F(parked, numbers_of_the_process_before_mean_what_there_is_now)
 	EXPECT_EQ(CONTROL_MAGIC, memory.magic);
 	EXPECT_EQ(remote->pid, memory.remembered_pid);
 	memory.remembered_pid = 999990;
+	memory.restored = 1;
 	memory.tids[0].remembered = 999999;
 	memory.tids[0].now = (int32_t)peek(&self->process, &guest_tids[1]);
 	memory.tids[1].remembered = (int32_t)peek(&self->process, &guest_tids[0]);

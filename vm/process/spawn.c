@@ -30,6 +30,8 @@
 /* A program that has not come to its stub after so long has none. */
 #define START_SECONDS 60
 #define NUMBER_ROOM "0000"
+/* How long a process id that is wanted may still be another's. */
+#define TAKEN_MS 50
 
 static sigset_t mask_at_start;
 static bool ignored_at_start[65];
@@ -386,13 +388,23 @@ __attribute__((noreturn)) static void launch_restorer(const struct launch *launc
 	child_failed(launch->status[1]);
 }
 
-/* A child with this pid; where that cannot be, with any. */
+/*
+ * A child with this pid; where that cannot be, with any. Who had it before may be a process that was killed just now, and
+ * whose parent has not waited for it yet.
+ */
 static pid_t fork_as(pid_t wanted)
 {
 	struct clone_args arguments = {
 		.exit_signal = SIGCHLD, .set_tid = (uintptr_t)&wanted, .set_tid_size = 1};
-	long pid = wanted > 0 ? syscall(SYS_clone3, &arguments, sizeof(arguments)) : -1;
+	struct timespec moment = {.tv_nsec = 1000000};
+	long pid = -1;
 
+	for (int i = 0; wanted > 0 && i < TAKEN_MS; i++) {
+		pid = syscall(SYS_clone3, &arguments, sizeof(arguments));
+		if (pid >= 0 || errno != EEXIST)
+			break;
+		nanosleep(&moment, NULL);
+	}
 	return pid < 0 ? fork() : (pid_t)pid;
 }
 

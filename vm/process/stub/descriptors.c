@@ -148,6 +148,10 @@ STUB_PUBLIC long syscall(long number, ...)
 			if (arguments[0] == arguments[1])
 				break;
 			return dup3((int)arguments[0], (int)arguments[1], (int)arguments[2]);
+		case SYS_getpid:
+			return stub_seen_pid();
+		case SYS_gettid:
+			return stub_seen_tid();
 		case SYS_tgkill:
 			arguments[1] = (uint64_t)stub_tid_now((int32_t)arguments[1]);
 			if ((int32_t)arguments[0] == stub_memory.remembered_pid)

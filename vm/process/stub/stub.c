@@ -301,7 +301,7 @@ static int stub_set_up(int socket)
 	stub_memory.version = CONTROL_VERSION;
 	stub_memory.socket = socket;
 	stub_memory.uffd = -1;
-	stub_memory.remembered_pid = getpid();
+	stub_memory.remembered_pid = (int32_t)raw_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
 	stub_find_rseq();
 	stub_find_tid();
 	stub_real();
@@ -349,7 +349,7 @@ __attribute__((constructor)) static void stub_start(void)
 		result = stub_set_up(socket);
 	executed = __atomic_load_n(&control->started, __ATOMIC_SEQ_CST);
 	control->socket = socket;
-	control->pid = getpid();
+	control->pid = (int32_t)raw_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
 	control->stub = (uintptr_t)&stub_memory;
 	control->start_error = result;
 	if (result)

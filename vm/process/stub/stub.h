@@ -55,5 +55,8 @@ void stub_wait_for_supervisor(void);
 void stub_find_tid(void);
 /* A thread id that the program remembers, as the one that thread has in this process. */
 int32_t stub_tid_now(int32_t tid);
+/* The calling process and thread, as the program knows them. */
+int32_t stub_seen_pid(void);
+int32_t stub_seen_tid(void);
 
 #endif
