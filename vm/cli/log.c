@@ -22,7 +22,7 @@ struct log {
 
 bool generation_is_process(const struct thaw_generation *generation)
 {
-	return generation->heap_bytes >= THAW_PROCESS_BYTES;
+	return generation->heap_bytes == THAW_PROCESS_BYTES;
 }
 
 const char *kind_word(const struct thaw_generation *generation)

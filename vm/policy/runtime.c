@@ -137,14 +137,16 @@ static int restore_turn(struct runtime *rt, struct thaw_error *error)
 /* An image of the other kind of guest: say which command it is for. The first word of an engine is the kind. */
 static void tell_command(const struct runtime *rt, struct thaw_error *error)
 {
-	const char *path = rt->options.image, *own = rt->type->identity;
+	const struct guest_type *other = rt->type->process ? &javascript_guest : &process_guest;
+	size_t kind = strcspn(other->identity, "-") + 1;
+	const char *path = rt->options.image;
 	struct thaw_image *image;
 	struct thaw_image_info info;
 
 	if (thaw_image_open(path, &image, NULL))
 		return;
 	if (!thaw_image_info(image, false, &info, NULL) &&
-	    strncmp(info.engine, own, strcspn(own, "-") + 1) != 0) {
+	    !strncmp(info.engine, other->identity, kind)) {
 		if (rt->type->process)
 			failure(error, THAW_EENGINE,
 				"%s: an image of thaw run, from which thaw exec cannot go on: name "

@@ -45,7 +45,7 @@ static void figures_of_image(const struct sample *sample, struct sample_row *row
 	if (log->listed) {
 		figures->generation = log->generation;
 		figures->generation_time_ns = log->time_ns;
-		if (log->heap_bytes < THAW_PROCESS_BYTES) /* that of a process has no size */
+		if (log->heap_bytes != THAW_PROCESS_BYTES) /* that of a process has no size */
 			figures->heap_bytes = log->heap_bytes;
 		figures->pause_ns = log->pause_ns;
 	}
