@@ -77,7 +77,7 @@ static const struct call_kind kinds[] = {
 	{SYS_mq_timedreceive, TIMEOUT_NONE, 0, NO_MASK, true},
 };
 
-static const struct call_kind *find_kind(int64_t number)
+const struct call_kind *interrupted_kind(int64_t number)
 {
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++)
 		if (kinds[i].number == number)
@@ -314,7 +314,7 @@ static int make_again(struct stop *stop, struct frame *frame)
 	if (!is_syscall(stop, program - SYSCALL_BYTES))
 		return 0;
 	number = find_number(stop, frame, program);
-	frame->kind = find_kind(number);
+	frame->kind = interrupted_kind(number);
 	if (!frame->kind || !is_ours(frame))
 		return 0;
 	frame->waiting = find_waiting(stop, frame, number, program);
@@ -336,7 +336,7 @@ static void is_made_again(struct stop *stop, struct frame *frame)
 {
 	uint64_t program = (uint64_t)frame->registers[REG_RIP] + SYSCALL_BYTES;
 
-	frame->kind = find_kind(frame->registers[REG_RAX]);
+	frame->kind = interrupted_kind(frame->registers[REG_RAX]);
 	if (!frame->kind || !is_ours(frame) || !is_syscall(stop, program - SYSCALL_BYTES))
 		return;
 	frame->waiting = find_waiting(stop, frame, frame->kind->number, program);
@@ -448,6 +448,11 @@ int interrupted_restart(struct process *process, struct thaw_error *error)
 void interrupted_forget(struct process *process)
 {
 	(void)process;
+}
+
+void interrupted_sample(const struct process *process, struct thread *thread)
+{
+	(void)process, (void)thread;
 }
 
 #endif

@@ -70,6 +70,7 @@ struct frame { /* of one parked thread */
 		*waiting; /* it was in this call when it went on last; NULL: not, or nobody knows */
 };
 
+const struct call_kind *interrupted_kind(int64_t number);
 /* Registers of arguments, in order. */
 extern const int interrupted_registers[6];
 

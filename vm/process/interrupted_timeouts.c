@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * interrupted_timeouts.c - calls that are made again, with what is left of their timeouts (interrupted.h). Where the
- * kernel does not say how much that is, it is what has passed since the call was first seen. The owner's thread; all
+ * kernel does not say how much that is, the scheduler says since when the thread has waited, or it is what has passed
+ * since the call was first seen. The owner's thread; all
  * threads of the guest are parked.
  */
 #define _GNU_SOURCE
@@ -10,6 +11,9 @@
 #include <linux/futex.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -30,21 +34,88 @@ static void set_argument(struct frame *frame, unsigned index, uint64_t value)
 	frame->registers[interrupted_registers[index]] = (greg_t)value;
 }
 
+/*
+ * When the thread has run last, in nanoseconds of its processor's clock, and how often it has changed its processor,
+ * as the scheduler tells both (proc(5) does not know it; kernel/sched/debug.c). False: this kernel does not tell.
+ */
+static bool read_last_run(const struct process *process, int32_t tid, uint64_t *ns,
+			  uint64_t *migrations)
+{
+	char path[64], text[2048], *at;
+	int fd;
+	ssize_t got;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/sched", (int)process->remote.pid, (int)tid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	got = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	if (fd >= 0)
+		close(fd);
+	text[got < 0 ? 0 : got] = 0;
+	at = strstr(text, "se.exec_start");
+	at = at ? strchr(at, ':') : NULL;
+	if (!at)
+		return false;
+	*ns = strtoull(at + 1, &at, 10) * MILLISECOND_NS;
+	if (*at == '.') /* six digits */
+		*ns += strtoull(at + 1, NULL, 10);
+	at = strstr(at, "nr_migrations");
+	at = at ? strchr(at, ':') : NULL;
+	*migrations = at ? strtoull(at + 1, NULL, 10) : 0;
+	return at;
+}
+
+/* It has not run since it began to wait. */
+void interrupted_sample(const struct process *process, struct thread *thread)
+{
+	const struct call_kind *kind = thread->call < 0 ? NULL : interrupted_kind(thread->call);
+
+	thread->call_since = 0;
+	if (!kind || (kind->timeout != TIMEOUT_MS && kind->timeout != TIMEOUT_RELATIVE &&
+		      kind->timeout != TIMEOUT_SLEEP))
+		return;
+	/* One without a timeout. */
+	if (kind->timeout == TIMEOUT_MS ? (int)thread->call_arguments[kind->argument] <= 0
+					: !thread->call_arguments[kind->argument])
+		return;
+	if (!read_last_run(process, thread->tid, &thread->call_since, &thread->call_migrations))
+		thread->call_since = 0;
+}
+
+/*
+ * How long the thread had been in this call when it was stopped, or less: on one processor, whose clock does not count
+ * all that passes, but nothing twice. 0: nobody knows.
+ */
+static uint64_t waited_ns(const struct stop *stop, const struct frame *frame)
+{
+	const struct thread *thread = frame->thread;
+	uint64_t now, migrations;
+
+	if (!thread->call_since || thread->call != frame->kind->number ||
+	    thread->call_stack != (uint64_t)frame->registers[REG_RSP] ||
+	    memcmp(thread->call_arguments, frame->arguments, sizeof(frame->arguments)) ||
+	    !read_last_run(stop->process, thread->tid, &now, &migrations) ||
+	    migrations != thread->call_migrations || now < thread->call_since)
+		return 0;
+	return now - thread->call_since;
+}
+
 /* What is left of `full_ns`, and when it will have run out. */
 static uint64_t left_ns(const struct stop *stop, const struct frame *frame, uint64_t full_ns,
 			uint64_t *deadline_ns)
 {
 	const struct waiting *waiting = frame->waiting;
+	uint64_t waited;
 
-	*deadline_ns = waiting && waiting->deadline_ns ? waiting->deadline_ns
-						       : stop->now_ns + full_ns;
+	if (waiting && waiting->deadline_ns) {
+		*deadline_ns = waiting->deadline_ns;
+	} else {
+		waited = waited_ns(stop, frame);
+		*deadline_ns = stop->now_ns + full_ns - (waited < full_ns ? waited : full_ns);
+	}
 	return *deadline_ns > stop->now_ns ? *deadline_ns - stop->now_ns : 0;
 }
 
-/*
- * That of poll(2). The first time it has been running since nobody knows when, and begins anew; a millisecond more
- * tells it from a new call with the same arguments from then on.
- */
+/* That of poll(2). Where it begins anew, a millisecond more tells it from a new call with the same arguments. */
 static uint64_t cut_milliseconds(const struct stop *stop, struct frame *frame)
 {
 	unsigned index = (unsigned)frame->kind->argument;
@@ -55,7 +126,7 @@ static uint64_t cut_milliseconds(const struct stop *stop, struct frame *frame)
 		return 0;
 	left = left_ns(stop, frame, (uint64_t)timeout * (uint64_t)MILLISECOND_NS, &deadline_ns);
 	left = (left + MILLISECOND_NS - 1) / MILLISECOND_NS;
-	set_argument(frame, index, frame->waiting ? left : (uint64_t)timeout + 1);
+	set_argument(frame, index, left == (uint64_t)timeout ? left + 1 : left);
 	return deadline_ns;
 }
 

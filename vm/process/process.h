@@ -54,6 +54,7 @@ struct thread {
 	/* What it was doing when it was asked to stop, as /proc/PID/task/TID/syscall had it; interrupted.c. */
 	int64_t call; /* number; -1: it was running, or that is not known */
 	uint64_t call_arguments[6], call_stack, call_program;
+	uint64_t call_since, call_migrations; /* interrupted_sample() */
 	/* ---- recorded */
 	uint64_t thread_pointer; /* FS base */
 	uint64_t gs_base;
@@ -231,6 +232,8 @@ void process_continue(struct process *process);
 /* All threads are parked. */
 /* Calls that this stop has interrupted, and that the kernel does not restart, are made again when they go on. */
 int interrupted_restart(struct process *process, struct thaw_error *error);
+/* Before the thread is asked to stop: since when it has been waiting in `call`, if that has a timeout that matters. */
+void interrupted_sample(const struct process *process, struct thread *thread);
 /* What is remembered between stops: the guest is gone. */
 void interrupted_forget(struct process *process);
 /*

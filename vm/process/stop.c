@@ -191,6 +191,7 @@ static int ask_all(struct stop *stop)
 			if (!thread)
 				return -ENOMEM;
 			read_call(stop, thread);
+			interrupted_sample(process, thread);
 			result = ask_thread(stop, thread);
 			stop->asked++;
 		} else if (thread->context) {
