@@ -280,20 +280,62 @@ static bool is_syscall(const struct stop *stop, uint64_t address)
 	       text[0] == 0x0f && text[1] == 0x05;
 }
 
-/* The call that is just before `program`. Without a sample that fits: one that is known, or what the text says. */
+static struct site site_of(const struct frame *frame, uint64_t program)
+{
+	struct site site = {.tid = frame->thread->tid,
+			    .stack = (uint64_t)frame->registers[REG_RSP],
+			    .program = program};
+
+	memcpy(site.arguments, frame->arguments, sizeof(site.arguments));
+	return site;
+}
+
+static struct site *find_site(struct interrupted *known, const struct site *like)
+{
+	for (unsigned i = 0; i < SITES; i++)
+		if (known->sites[i].tid == like->tid && known->sites[i].stack == like->stack &&
+		    known->sites[i].program == like->program &&
+		    !memcmp(known->sites[i].arguments, like->arguments, sizeof(like->arguments)))
+			return &known->sites[i];
+	return NULL;
+}
+
+static void remember_site(struct interrupted *known, const struct frame *frame, uint64_t program,
+			  int64_t number)
+{
+	struct site like = site_of(frame, program), *site = find_site(known, &like);
+
+	if (!site)
+		site = &known->sites[known->next_site++ % SITES];
+	*site = like;
+	site->number = (int32_t)number;
+}
+
+/*
+ * The call that is just before `program`. A thread that ran when it was looked at, and was interrupted in a call all the
+ * same, has no sample that fits: then it is what the text says, or what this thread was in here before.
+ */
 static int64_t find_number(const struct stop *stop, const struct frame *frame, uint64_t program)
 {
 	const struct thread *thread = frame->thread;
+	const struct site like = site_of(frame, program), *site;
+	int64_t number;
 
 	if (thread->call >= 0 && thread->call != SYS_restart_syscall &&
 	    thread->call_program == program &&
 	    thread->call_stack == (uint64_t)frame->registers[REG_RSP] &&
-	    !memcmp(thread->call_arguments, frame->arguments, sizeof(frame->arguments)))
+	    !memcmp(thread->call_arguments, frame->arguments, sizeof(frame->arguments))) {
+		remember_site(stop->known, frame, program, thread->call);
 		return thread->call;
+	}
 	for (size_t i = 0; i < stop->known->count; i++)
 		if (is_same(&stop->known->list[i], frame, stop->known->list[i].number, program))
 			return stop->known->list[i].number;
-	return number_in_text(stop, program);
+	number = number_in_text(stop, program);
+	if (number >= 0)
+		return number;
+	site = find_site(stop->known, &like);
+	return site ? site->number : -1;
 }
 
 static bool is_ours(const struct frame *frame)

@@ -42,9 +42,19 @@ struct waiting { /* a thread in a call that was made again */
 	bool current;	      /* of this stop */
 };
 
+#define SITES 1024u
+
+struct site { /* where a thread was found in that call once */
+	int32_t tid;
+	int32_t number;
+	uint64_t stack, program, arguments[2];
+};
+
 struct interrupted {
 	struct waiting *list;
 	size_t count, room;
+	struct site sites[SITES]; /* the newest ones, in a ring */
+	unsigned next_site;
 };
 
 /* One stop. */
