@@ -27,6 +27,7 @@
 #define PRECOPY_PASSES 4u
 #define STAGING_KEPT (16u << 20)
 
+#define PRECOPY_ROUNDS 3u  /* of a guest with much new memory */
 #define PRECOPY_BATCH 256u /* pages of another process that are read at once */
 #define CAPTURE_BATCH (1u << 20)
 
@@ -193,8 +194,10 @@ static void checkpoint_done(struct checkpointer *checkpointer, int code)
 static void checkpoint_copy(struct checkpointer *checkpointer)
 {
 	struct thaw_error *error = &checkpointer->result.error;
-	int code = commit_begin(checkpointer->image, &checkpointer->commit, error);
+	int code = 0;
 
+	if (!checkpointer->rounds++)
+		code = commit_begin(checkpointer->image, &checkpointer->commit, error);
 	if (code)
 		checkpointer->commit = NULL;
 	else
@@ -382,12 +385,27 @@ int checkpointer_begin(struct checkpointer *checkpointer, enum thaw_reason reaso
 		checkpointer->begun_ns = sys_monotonic_ns();
 		checkpointer->generation = (struct thaw_generation){.reason = reason};
 		checkpointer->result = (struct thaw_result){0};
+		checkpointer->rounds = 0;
 		checkpointer->phase = THAW_COPYING;
 		check_phase(checkpointer);
 		pthread_cond_broadcast(&checkpointer->changed);
 	}
 	pthread_mutex_unlock(&checkpointer->lock);
 	return code;
+}
+
+bool checkpointer_copy_again(struct checkpointer *checkpointer)
+{
+	uint32_t page_bytes = checkpointer->region->page_bytes;
+	bool again;
+
+	if (checkpointer_wait(checkpointer) != THAW_READY)
+		return false;
+	again = checkpointer->rounds < PRECOPY_ROUNDS &&
+		bitmap_count(&checkpointer->tracker->put_back) > PRECOPY_BYTES / page_bytes;
+	if (again)
+		phase_set(checkpointer, THAW_COPYING);
+	return again;
 }
 
 static int name_add(struct checkpointer *checkpointer, const char *name)

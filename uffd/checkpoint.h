@@ -55,6 +55,7 @@ struct checkpointer {
 	bool anew;	  /* so the commit begins again */
 	/* Of the memory that was captured, and of what is durable: if they differ, nothing stored is of this process. */
 	uint64_t epoch, durable_epoch;
+	unsigned rounds; /* of pre-copying */
 	char *staging;
 	size_t staging_bytes;
 	uint64_t begun_ns;
@@ -79,6 +80,8 @@ int checkpointer_start(struct checkpointer *checkpointer, struct thaw_error *err
 void checkpointer_stop(struct checkpointer *checkpointer);
 
 int checkpointer_begin(struct checkpointer *checkpointer, enum thaw_reason reason);
+/* See thaw_process_copies_first(). */
+bool checkpointer_copy_again(struct checkpointer *checkpointer);
 /* See thaw_checkpoint_name(). */
 int checkpointer_name(struct checkpointer *checkpointer, const char *name);
 int checkpointer_capture(struct checkpointer *checkpointer, enum thaw_kind kind, const void *state,

@@ -328,6 +328,10 @@ void thaw_status(struct thaw *heap, struct thaw_status *status)
 		struct fault_counters counters =
 			heap->service ? fault_service_counters(heap->service) : heap->last_counters;
 
+		if (heap->service)
+			fault_service_last_poison(heap->service, &status->poison_error);
+		else
+			status->poison_error = heap->poison_error;
 		status->faults = counters.faults;
 		status->pages_restored = counters.pages_restored;
 		status->pages_poisoned = counters.pages_poisoned;

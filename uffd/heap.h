@@ -29,6 +29,7 @@ struct thaw {
 	unsigned flags; /* of struct thaw_options, as the next two */
 	void (*fatal)(void *arg, const struct thaw_error *error);
 	void *fatal_arg;
+	struct thaw_error poison_error;
 	struct fault_counters last_counters; /* of the service of a process that has gone */
 };
 

@@ -101,6 +101,12 @@ int thaw_process_ranges(struct thaw *heap, const struct thaw_range *ranges, size
 					    error);
 }
 
+bool thaw_process_copies_first(struct thaw *heap)
+{
+	return heap->region.process && heap->region.backends.tracker != TRACKER_HASHED &&
+	       checkpointer_copy_again(&heap->checkpointer);
+}
+
 void thaw_process_detach(struct thaw *heap)
 {
 	struct process_memory *memory = heap->region.process;
@@ -113,6 +119,8 @@ void thaw_process_detach(struct thaw *heap)
 	if (!heap->service)
 		return;
 	heap->last_counters = fault_service_counters(heap->service);
+	heap->poison_error = (struct thaw_error){0};
+	fault_service_last_poison(heap->service, &heap->poison_error);
 	fault_service_stop(heap->service);
 	heap->service = NULL;
 }

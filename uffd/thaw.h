@@ -279,6 +279,7 @@ struct thaw_status {
 	const char *delivery, *tracker, *backing, *reader, *poison;
 	/* Why that is not the best one that needs no module; empty: it is. Owned by the heap. */
 	const char *delivery_why;
+	struct thaw_error poison_error; /* why the last such page could not be read; code 0: none */
 	struct thaw_error checkpoint_error; /* last failure; code 0 after a later success */
 	struct thaw_error fallback; /* why an older generation was opened; code 0: it was not */
 };

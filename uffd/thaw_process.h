@@ -81,6 +81,13 @@ THAW_PUBLIC int thaw_process_ranges(struct thaw *heap, const struct thaw_range *
 				    size_t count, struct thaw_error *error);
 
 /*
+ * After thaw_process_ranges(), in THAW_READY: is so much of it new that copying it would stop the guest for long? If so the
+ * checkpoint copies again (THAW_COPYING): let the guest go on, and stop it again, for other ranges, in THAW_READY. False, after a
+ * few times in any case: capture now.
+ */
+THAW_PUBLIC bool thaw_process_copies_first(struct thaw *heap);
+
+/*
  * The guest is gone, or about to be: never touched again. Any later capture has the memory of the one before, until
  * another process is attached.
  */

@@ -556,7 +556,9 @@ void check_phase(const struct checkpointer *checkpointer)
 		check_subset(&checkpointer->residual, &checkpointer->taken,
 			     "was captured, and is not remembered");
 		break;
-	default: /* idle, done, and copying, which has not begun */
+	default: /* idle, done, and copying, which has not begun, but for what is copied again */
+		if (checkpointer->phase == THAW_COPYING && checkpointer->rounds)
+			break;
 		if (commit || state || taken)
 			phase = "without a commit";
 		break;

@@ -636,6 +636,36 @@ TEST_F(memory, killed)
 	}
 }
 
+/* Much memory that is new is copied while the guest runs. */
+TEST_F(memory, much_new)
+{
+	const struct thaw_range ranges[] = {{LOW, LOW + 64 * MIB}};
+	uint64_t whole;
+
+	DO(MAP, LOW, 64 * MIB, RW);
+	DO(FILL, LOW, 64 * MIB, 1);
+	ASSERT_EQ(0, thaw_checkpoint_begin(self->heap, THAW_REASON_REQUEST));
+	ASSERT_EQ(THAW_READY, thaw_checkpoint_wait(self->heap));
+	ASSERT_EQ(0, thaw_process_ranges(self->heap, ranges, 1, &self->error));
+	if (thaw_process_copies_first(self->heap)) {
+		DO(FILL, LOW, MIB, 2);
+		DO(GIVE_UP, LOW + MIB, MIB, MADV_DONTNEED);
+		ASSERT_EQ(THAW_READY, thaw_checkpoint_wait(self->heap));
+		ASSERT_EQ(0, thaw_process_ranges(self->heap, ranges, 1, &self->error));
+		EXPECT_FALSE(thaw_process_copies_first(self->heap));
+	} else {
+		EXPECT_TRUE((variant->tracker && !strcmp(variant->tracker, "hashed")) ||
+			    (variant->without && !strcmp(variant->without, "pagemap-scan")));
+	}
+	ASSERT_EQ(0, thaw_checkpoint_capture(self->heap, THAW_KIND_BOUND, "", 0));
+	thaw_checkpoint_wait(self->heap);
+	thaw_checkpoint_poll(self->heap, &self->result);
+	ASSERT_EQ(0, self->result.code) TH_LOG("%s", self->result.error.text);
+	whole = SUM_OF(LOW, 64 * MIB);
+	RESTORE(ranges);
+	EXPECT_EQ(whole, SUM_OF(LOW, 64 * MIB));
+}
+
 /* A checkpoint that fails loses neither what was written nor what was given up. */
 TEST_F(memory, failed)
 {
