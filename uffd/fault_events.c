@@ -17,10 +17,12 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "fault_process.h"
+#include "sys.h"
 
 #define MESSAGES 32u	    /* read from the kernel at once */
 #define BATCH 256u	    /* events put into their order together */
@@ -28,7 +30,8 @@
 #define PROBE_PAGE 0x100ull /* any page that an address space can have */
 #define FULL_NS 10000000    /* until descriptors are asked for again */
 #define MORE_DESCRIPTORS 64u
-#define FINE_PAGES 65536u /* a larger span is looked at by its first page alone */
+#define CHILD_NS 100000000 /* a younger child may be about to run another program */
+#define FINE_PAGES 65536u  /* a larger span is looked at by its first page alone */
 
 struct batch {
 	struct served *served;
@@ -197,6 +200,9 @@ static struct served *do_fork(struct fault_service *service, struct served *serv
 	bitmap_merge(&child->arrived, &served->arrived);
 	child->loaded = served->loaded;
 	child->load_next = served->load_next;
+	child->born_ns = sys_monotonic_ns();
+	timerfd_settime(service->process->timer, 0,
+			&(struct itimerspec){.it_value.tv_nsec = CHILD_NS + 1000000}, NULL);
 	return child;
 }
 
@@ -435,12 +441,16 @@ bool fault_events_read(struct fault_service *service, struct served *served)
 void fault_events_read_all(struct fault_service *service)
 {
 	struct epoll_event ready[MESSAGES];
+	uint64_t expired;
 	int count;
 
 	do {
 		count = epoll_wait(service->process->epoll, ready, MESSAGES, 0);
 		for (int i = 0; i < count; i++)
-			fault_events_read(service, ready[i].data.ptr);
+			if (ready[i].data.ptr)
+				fault_events_read(service, ready[i].data.ptr);
+			else /* fault_events_idle() looks what is to be done */
+				(void)!read(service->process->timer, &expired, sizeof(expired));
 	} while (count == (int)MESSAGES);
 }
 
@@ -535,22 +545,26 @@ static bool due_step(struct fault_service *service)
 /* ---- children ---- */
 
 /*
- * A child that goes on living is given all that it misses: when this process dies there is nobody to serve it,
+ * Most children run another program at once. One that goes on living is given all that it misses: when this process dies there is nobody to serve it,
  * and the kernel would give it zeros.
  */
-static struct served *unloaded_child(struct fault_service *service)
+static struct served *unloaded_child(struct fault_service *service, uint64_t age_ns)
 {
 	struct fault_process *process = service->process;
 
-	for (size_t i = 1; i < process->count; i++)
-		if (!process->all[i]->gone && !process->all[i]->loaded)
-			return process->all[i];
+	for (size_t i = 1; i < process->count; i++) {
+		struct served *child = process->all[i];
+
+		if (!child->gone && !child->loaded &&
+		    (!age_ns || sys_monotonic_ns() - child->born_ns >= age_ns))
+			return child;
+	}
 	return NULL;
 }
 
-static bool child_step(struct fault_service *service)
+static bool child_step(struct fault_service *service, uint64_t age_ns)
 {
-	struct served *child = unloaded_child(service);
+	struct served *child = unloaded_child(service, age_ns);
 
 	if (!child || busy(service))
 		return false;
@@ -594,7 +608,7 @@ static void bury(struct fault_service *service)
 bool fault_events_idle(struct fault_service *service)
 {
 	bury(service);
-	return due_step(service) || child_step(service);
+	return due_step(service) || child_step(service, CHILD_NS);
 }
 
 /* ---- other threads ---- */
@@ -653,13 +667,13 @@ int fault_service_settle(struct fault_service *service, struct thaw_error *error
 
 void fault_events_leave(struct fault_service *service)
 {
-	while (unloaded_child(service)) {
+	while (unloaded_child(service, 0)) {
 		bool more;
 
 		bury(service);
 		fault_events_read_all(service);
 		fault_process_serve(service);
-		more = child_step(service);
+		more = child_step(service, 0);
 		if (service->in_flight)
 			service_wait(service, more ? READER_NOW : READER_READ);
 	}

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "process_memory.h"
@@ -338,8 +339,11 @@ int fault_process_start(struct fault_service *service, struct thaw_error *error)
 	pthread_mutex_init(&process->lock, NULL);
 	pthread_cond_init(&process->settled, NULL);
 	process->epoll = epoll_create1(EPOLL_CLOEXEC);
-	if (process->epoll < 0)
-		return error_set(error, -errno, "cannot make an epoll descriptor: %s",
+	process->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (process->epoll < 0 || process->timer < 0 ||
+	    epoll_ctl(process->epoll, EPOLL_CTL_ADD, process->timer,
+		      &(struct epoll_event){.events = EPOLLIN}))
+		return error_set(error, -errno, "cannot wait for the guest's userfaultfd: %s",
 				 strerror(errno));
 	/* Without it there is nothing to wait for: poll(2) says that it cannot be read (userfaultfd_poll()). */
 	flags = uffd >= 0 ? fcntl(uffd, F_GETFL) : 0;
@@ -381,6 +385,8 @@ void fault_process_stop(struct fault_service *service)
 	}
 	if (process->epoll >= 0)
 		close(process->epoll);
+	if (process->timer >= 0)
+		close(process->timer);
 	pthread_mutex_destroy(&process->lock);
 	pthread_cond_destroy(&process->settled);
 	free(process->all);

@@ -26,6 +26,7 @@ struct served {		      /* the memory of one process */
 	struct pieces poisoned; /* the guest's */
 	bool gone;		/* its memory is: it has exited, or run another program */
 	bool loaded;		/* a child: nothing is missing */
+	uint64_t born_ns;	/* a child */
 	uint64_t load_next;	/* a child: stored pages before this one are there */
 	uint64_t zero_next;	/* where a run of new pages would go on */
 	unsigned zero_window;
@@ -41,7 +42,8 @@ struct due { /* stored pages */
 };
 
 struct fault_process {
-	int epoll;	     /* of all userfaultfds: what the reader waits for */
+	int epoll;	     /* of all userfaultfds, and the timer: what the reader waits for */
+	int timer;	     /* when the youngest child is to be loaded */
 	struct served **all; /* the guest is the first */
 	size_t count, room;
 	struct waiting_fault *faults; /* read and not answered yet */

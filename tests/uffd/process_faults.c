@@ -606,6 +606,28 @@ TEST_F(served, a_child_outlives_the_service)
 	EXPECT_EQ(0, shared->wrong) TH_LOG("line %d", shared->wrong);
 }
 
+static void parent_of_one(void)
+{
+	pid_t child = fork();
+
+	if (!child) {
+		stage_await(1);
+		_exit(0);
+	}
+	wait_right(child);
+}
+
+/* Nobody serves it when this process is killed. */
+TEST_F(served, a_child_that_lives_on_is_given_everything)
+{
+	START(parent_of_one);
+	while (fault_service_counters(self->it.service).pages_restored < STORED_PAGES)
+		support_sleep(0.001);
+	stage_reach(1);
+	EXPECT_RIGHT();
+	EXPECT_EQ(0, fault_service_counters(self->it.service).faults);
+}
+
 /* ---- damage */
 
 static void damage(struct served *served, uint64_t address)
