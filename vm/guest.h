@@ -55,6 +55,12 @@ struct guest_common {
 	size_t output_bytes;
 };
 
+/*
+ * save(): not now, the library copies more of the memory first while the program runs (THAW_COPYING again). It is called
+ * again once that is done.
+ */
+#define GUEST_AGAIN -30201
+
 struct guest { /* the first member of each guest's own struct */
 	const struct guest_type *type;
 	struct runtime *owner;

@@ -294,6 +294,14 @@ TEST_F(exec, who_may_not_go_on_is_refused)
 				  THAW("run", "--image", self->image, self->counter)));
 	program_free(&self->program);
 	EXPECT_EQ(66, program_run(&self->program, NULL, THAW("checkpoint", self->image)));
+	program_free(&self->program);
+
+	/* The key does not cover its pages: whoever can write to the file could put code in them. */
+	ASSERT_EQ(0, chmod(self->image, 0620));
+	EXPECT_EQ(76,
+		  program_run(&self->program, NULL,
+			      THAW("exec", "--image", self->image, self->counter, "guest-counts")));
+	EXPECT_NE(NULL, strstr(self->program.errors, "chmod go-w"));
 }
 
 TEST_F(exec, goes_on_by_itself_where_it_is_to)

@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "cli.h"
@@ -105,6 +106,19 @@ static int keep_alive(const struct cli_options *options, struct runtime_options 
 	return life.code;
 }
 
+/* Pages are no part of what the MAC covers: they are the user's own as the file is. */
+static int check_image(const struct cli_options *options, const char *image)
+{
+	struct stat status;
+
+	if (options->trust || stat(image, &status) || !(status.st_mode & (S_IWGRP | S_IWOTH)))
+		return 0;
+	return cli_fail(
+		EXIT_IMAGE_FOREIGN,
+		"%s: others can write to it, and what it holds runs as you: chmod go-w '%s' if only you did (--trust goes on all the same)",
+		image, image);
+}
+
 static int exec(const struct cli_options *options, int count, char **operands)
 {
 	struct runtime_options how = cli_runtime_options(options);
@@ -126,13 +140,15 @@ static int exec(const struct cli_options *options, int count, char **operands)
 			return cli_fail(EXIT_IO, "out of memory");
 		how.image = image;
 	}
+	code = check_image(options, how.image);
 	how.guest = &process_guest;
 	how.own = !options->trust; /* what it holds runs as this user */
 	how.must_exist = !count;
 	how.script = count ? operands[0] : how.image;
 	how.argument_count = count;
 	how.arguments = operands;
-	code = cli_at(options, &how);
+	if (!code)
+		code = cli_at(options, &how);
 	if (!code)
 		code = keep_alive(options, &how, restart, image && !options->quiet);
 	free(image);

@@ -234,6 +234,8 @@ static int capture_stopped(struct runtime *rt)
 	void *blob = encode(rt, &bytes, &error);
 	int code = blob ? names_hand_over(rt) : error.code ? error.code : -ENOMEM;
 
+	if (code == GUEST_AGAIN)
+		return code;
 	rt->checkpoints.urgent = false;
 	if (code)
 		thaw_checkpoint_abandon(rt->heap, code,

@@ -217,10 +217,13 @@ static void tell_eager(struct runtime *rt)
 {
 	struct thaw_status status;
 
+	uint64_t bytes;
+
 	thaw_status(rt->heap, &status);
+	bytes = rt->type->process ? status.restore_bytes : thaw_size(rt->heap);
 	if (!rt->options.quiet && !strcmp(status.delivery, "eager"))
-		fprintf(stderr, "thaw: %s: all %zu MiB were loaded first\n", status.delivery_why,
-			(thaw_size(rt->heap) + (1u << 20) - 1) >> 20);
+		fprintf(stderr, "thaw: %s: all %llu MiB were loaded first\n", status.delivery_why,
+			(unsigned long long)(bytes + (1u << 20) - 1) >> 20);
 }
 
 /* A heap, and if the image holds a program, its VM. */
@@ -235,7 +238,8 @@ static int open_program(struct runtime *rt, struct thaw_error *error)
 	rt->restored = rt->options.image && thaw_opened(rt->heap)->number != 0;
 	if (!rt->restored)
 		return open_guest(rt, error);
-	tell_eager(rt);
+	if (!rt->type->process) /* that is loaded by prepare() */
+		tell_eager(rt);
 	if (rt->options.script && thaw_failures(rt->heap) >= FAILURES_MAX &&
 	    !rt->options.generation) {
 		unsigned long long number = thaw_opened(rt->heap)->number;
@@ -391,6 +395,8 @@ int runtime_open(const struct runtime_options *options, struct runtime **runtime
 		code = rt->type->prepare(rt->guest, error);
 	}
 	rt->prepared = !code;
+	if (!code && rt->restored && rt->type->process && !rt->guest->common.finished)
+		tell_eager(rt);
 	if (!code)
 		code = checkpoints_open(rt, error);
 	if (!code)
@@ -610,7 +616,7 @@ int runtime_run(struct runtime *rt)
 
 	/* Also one that says so of its own accord, start after start, without getting any further. */
 	if (code && !rt->failures.noted && !rt->failures.failing && !signals_stop() &&
-	    !rt->ending.stop_signal) {
+	    !rt->ending.stop_signal && !(rt->type->process && rt->guest->common.finished)) {
 		snprintf(how, sizeof(how), "exit code %d", code);
 		failures_crashed(rt, how);
 	}

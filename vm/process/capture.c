@@ -22,7 +22,22 @@ static int compare_threads(const void *a, const void *b)
 	return left->tid < right->tid ? -1 : left->tid > right->tid;
 }
 
-/* All but the memory and the clocks. `state` has what process_state_free() frees. */
+static int tell_ranges(struct process_guest *own, const struct mappings *mappings,
+		       struct thaw_error *error)
+{
+	struct thaw_range *ranges;
+	size_t count;
+	int code = mappings_ranges(mappings, &ranges, &count);
+
+	if (code)
+		return code;
+	code = thaw_process_ranges(own->heap, ranges, count, error);
+	free(ranges);
+	/* The first generation of a large program: it does not wait for the copy of all it has. */
+	return !code && thaw_process_copies_first(own->heap) ? GUEST_AGAIN : code;
+}
+
+/* All but the clocks. `state` has what process_state_free() frees. */
 static int collect(struct process_guest *own, struct process_state *state, struct thaw_error *error)
 {
 	struct process *process = &own->process;
@@ -33,6 +48,8 @@ static int collect(struct process_guest *own, struct process_state *state, struc
 		      compare_threads);
 	if (!code)
 		code = mappings_capture(process, &state->mappings, error);
+	if (!code)
+		code = tell_ranges(own, &state->mappings, error);
 	if (!code)
 		code = threads_capture(process, error);
 	if (!code)
@@ -88,20 +105,6 @@ static int encode_with_clocks(struct process_guest *own, const struct process_st
 	return code;
 }
 
-static int tell_ranges(struct process_guest *own, const struct process_state *state,
-		       struct thaw_error *error)
-{
-	struct thaw_range *ranges;
-	size_t count;
-	int code = mappings_ranges(&state->mappings, &ranges, &count);
-
-	if (code)
-		return code;
-	code = thaw_process_ranges(own->heap, ranges, count, error);
-	free(ranges);
-	return code;
-}
-
 static int capture(struct process_guest *own, void **data, size_t *bytes, struct thaw_error *error)
 {
 	struct process_state state = {0};
@@ -111,8 +114,6 @@ static int capture(struct process_guest *own, void **data, size_t *bytes, struct
 		code = collect(own, &state, error);
 	if (!code)
 		code = encode_with_clocks(own, &state, data, bytes, error);
-	if (!code)
-		code = tell_ranges(own, &state, error);
 	process_state_free(&state);
 	return code;
 }
@@ -164,7 +165,9 @@ void *guest_save(struct guest *guest, bool changed, size_t *bytes, struct thaw_e
 	if (!code)
 		return finish(own, data, bytes);
 	free(data);
-	if (!error->code && code != -ENOMEM)
+	if (code == GUEST_AGAIN)
+		error->code = code;
+	else if (!error->code && code != -ENOMEM)
 		failure(error, code, "%s", thaw_strerror(code));
 	return NULL;
 }
@@ -173,7 +176,8 @@ void guest_captured(struct guest *guest, int code)
 {
 	struct process_guest *own = process_of(guest);
 
-	if (code) { /* the next is compared with none: the library may have forgotten this one */
+	if (code &&
+	    code != GUEST_AGAIN) { /* the next is compared with none: the library may have forgotten this one */
 		free(own->captured);
 		own->captured = NULL;
 	}
