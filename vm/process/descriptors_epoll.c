@@ -84,6 +84,17 @@ static int is_target(const struct descriptor_object *epoll, const struct interes
 	return result < 0 ? -1 : result == 0;
 }
 
+/* Which of those that share an inode it is, only kcmp(2) could say. */
+static bool is_ambiguous(const struct descriptors *descriptors,
+			 const struct descriptor_object *epoll, const struct interest *list,
+			 size_t index)
+{
+	for (size_t i = 0; i < descriptors->object_count; i++)
+		if (looks_like(&descriptors->objects[i], &list[index]))
+			return is_target(epoll, list, index, &descriptors->objects[i]) < 0;
+	return false;
+}
+
 static uint64_t target_find(struct descriptor_capture *capture,
 			    const struct descriptor_object *epoll, const struct interest *list,
 			    size_t index)
@@ -166,8 +177,21 @@ int epoll_capture(struct descriptor_capture *capture, struct descriptor_object *
 			       "/proc/%d/fdinfo/%d does not say what has to be known of an epoll",
 			       (int)capture->process->remote.pid, object->number);
 	}
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = 0; i < count; i++) {
 		list[i].object = target_find(capture, object, list, i);
+		if (list[i].object == UINT32_MAX &&
+		    is_ambiguous(capture->descriptors, object, list, i)) {
+			int number = list[i].number;
+
+			free(list);
+			return descriptor_refuse(
+				capture, object,
+				"an epoll that waits for what had the number %d, which is "
+				"closed, and the kernel does not say what that is (kcmp(2) is "
+				"not allowed here)",
+				number);
+		}
+	}
 	qsort(list, count, sizeof(*list), by_number); /* fdinfo's order is that of addresses */
 	record_put(writer, count);
 	for (size_t i = 0; i < count; i++) {

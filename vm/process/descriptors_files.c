@@ -156,10 +156,11 @@ int regular_capture(struct descriptor_capture *capture, struct descriptor_object
 	int code;
 
 	if (!copied && !has_path(object, true))
-		return descriptor_refuse(capture, object,
-					 "%s, which cannot be found there, but has another name: the program "
-					 "has to close it",
-					 object->link);
+		return descriptor_refuse(
+			capture, object,
+			"%s, which cannot be found there, but has another name: the program "
+			"has to close it",
+			object->link);
 	record_put_text(writer, object->link);
 	record_put(writer, offset < 0 ? 0 : (uint64_t)offset);
 	record_put(writer, (uint64_t)object->stat.st_size);

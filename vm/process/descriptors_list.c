@@ -212,10 +212,13 @@ static int objects_take(struct finding *finding)
 {
 	struct descriptor_capture *capture = finding->capture;
 	size_t count = finding->count;
-	int *numbers = calloc(2 * count + 1, sizeof(int)), *here = numbers + count;
-	int code = -ENOMEM;
+	int *numbers = calloc(2 * count + 1, sizeof(int)), *here;
+	int code;
 
-	if (numbers) {
+	if (!numbers) {
+		code = failure(capture->error, -ENOMEM, "descriptors: no memory");
+	} else {
+		here = numbers + count;
 		for (size_t i = 0; i < count; i++) {
 			numbers[i] = finding->list[i].number;
 			here[i] = -1;
