@@ -46,6 +46,14 @@ bool fault_process_misses(const struct fault_service *service, uint64_t stored)
 	return false;
 }
 
+static bool children_miss(const struct fault_process *process)
+{
+	for (size_t i = 1; i < process->count; i++)
+		if (!process->all[i]->gone && !process->all[i]->loaded)
+			return true;
+	return false;
+}
+
 /* Another one may still need what is stored there, for which the image has no place in the next generation. */
 static void note_due(struct fault_service *service, const struct pieces *pieces, uint64_t first,
 		     uint64_t end)
@@ -69,7 +77,7 @@ void served_give_up(struct fault_service *service, struct served *served, uint64
 	if (served_is_guest(service, served)) {
 		service_check(service, pieces_cut(&served->poisoned, first, end, NULL),
 			      "note what the guest gave up");
-		if (service->process->count > 1)
+		if (children_miss(service->process))
 			note_due(service, pieces, first, end);
 	}
 	if (end - first > GIVE_UP_BITS) {
