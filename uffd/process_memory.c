@@ -35,7 +35,9 @@ struct process_memory *process_memory_create(uint32_t page_bytes)
 	memory->process.userfaultfd = -1;
 	pthread_mutex_init(&memory->lock, NULL);
 	pthread_mutex_init(&memory->access, NULL);
-	if (bitmap_init(&memory->removed, PROCESS_BYTES / page_bytes)) {
+	if (bitmap_init(&memory->removed, PROCESS_BYTES / page_bytes) ||
+	    bitmap_init(&memory->scratch, PROCESS_BYTES / page_bytes)) {
+		bitmap_free(&memory->removed);
 		free(memory);
 		return NULL;
 	}
@@ -51,6 +53,7 @@ void process_memory_destroy(struct process_memory *memory)
 	if (memory->mem >= 0)
 		close(memory->mem);
 	bitmap_free(&memory->removed);
+	bitmap_free(&memory->scratch);
 	pthread_mutex_destroy(&memory->lock);
 	pthread_mutex_destroy(&memory->access);
 	free(memory->answers);

@@ -52,6 +52,7 @@ struct process_memory {
 	struct process_range
 		*ranges; /* sorted, disjoint; what is registered, where there is tracking */
 	size_t count;
+	struct bitmap scratch;
 	struct bitmap removed; /* given up since the last capture, or not in a range any more */
 };
 

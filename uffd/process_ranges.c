@@ -562,10 +562,36 @@ static int find_present_in(const struct process_memory *memory, uint64_t first, 
 	return code;
 }
 
+/* Those of these pages that are there. Many in one part of the bitmap are looked at together. With the lock. */
+static int find_present_of(struct process_memory *memory, const struct bitmap *of,
+			   struct bitmap *pages)
+{
+	struct bitmap *near = &memory->scratch;
+	uint64_t end;
+	int code = 0;
+
+	for (uint64_t page = 0; !code && (page = bitmap_next(of, page)) != UINT64_MAX; page = end) {
+		uint64_t part_end = (page / BITMAP_PART_BITS + 1) * BITMAP_PART_BITS;
+
+		end = bitmap_next_clear(of, page, of->limit);
+		if (end >= part_end || bitmap_next(of, end) >= part_end) {
+			code = find_present_in(memory, page, end, pages);
+			continue;
+		}
+		end = part_end;
+		bitmap_clear_all(near);
+		code = find_present_in(memory, page, end, near);
+		for (; (page = bitmap_next(near, page)) != UINT64_MAX; page++)
+			if (bitmap_test(of, page))
+				bitmap_set(pages, page);
+	}
+	return code;
+}
+
 int process_memory_take_removed(struct process_memory *memory, struct bitmap *gone,
 				struct bitmap *written)
 {
-	int code = 0;
+	int code;
 
 	pthread_mutex_lock(&memory->lock);
 	bitmap_merge(gone, &memory->removed);
@@ -577,11 +603,7 @@ int process_memory_take_removed(struct process_memory *memory, struct bitmap *go
 			bitmap_set_range(gone, page_of(memory, range->start),
 					 page_of(memory, range->end - range->start));
 	}
-	for (uint64_t page = 0, end; !code && (page = bitmap_next(gone, page)) != UINT64_MAX;
-	     page = end) {
-		end = bitmap_next_clear(gone, page, gone->limit);
-		code = find_present_in(memory, page, end, written);
-	}
+	code = find_present_of(memory, gone, written);
 	pthread_mutex_unlock(&memory->lock);
 	return code;
 }

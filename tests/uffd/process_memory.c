@@ -382,6 +382,27 @@ TEST_F(memory, given_up)
 	EXPECT_NE(before, SUM_OF(LOW + 3 * MIB / 4, PAGE));
 }
 
+/* Every other page, and of those every fourth is there again. */
+TEST_F(memory, given_up_in_many_pieces)
+{
+	const struct thaw_range ranges[] = {{LOW, LOW + 4 * MIB}};
+	uint64_t whole;
+
+	DO(MAP, LOW, 4 * MIB, RW);
+	DO(FILL, LOW, 4 * MIB, 1);
+	CAPTURE(ranges);
+	for (uint64_t page = 0; page < 4 * MIB / PAGE; page += 2) {
+		DO(GIVE_UP, LOW + page * PAGE, PAGE, MADV_DONTNEED);
+		if (page % 8 == 0)
+			DO(FILL, LOW + page * PAGE, PAGE, 2);
+	}
+	CAPTURE(ranges);
+	EXPECT_EQ(4 * MIB / PAGE / 8, self->result.generation.pages_stored);
+	whole = SUM_OF(LOW, 4 * MIB);
+	RESTORE(ranges);
+	EXPECT_EQ(whole, SUM_OF(LOW, 4 * MIB));
+}
+
 TEST_F(memory, unmapped_and_mapped_anew)
 {
 	const struct thaw_range ranges[] = {{LOW, LOW + MIB}};
