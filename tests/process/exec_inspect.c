@@ -13,9 +13,9 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 
+#include "process/descriptors.h"
 #include "support.h"
 
-#define PAGE 4096
 #define HEAP_PAGES 300
 #define MORE_PAGES 40
 
@@ -371,6 +371,48 @@ TEST_F(image, copies_go_on_like_it)
 	program_kill(&self->program);
 	free(clone);
 	free(repaired);
+}
+
+/* ---- The manual */
+
+/* Words with one blank between them. */
+static char *words_of(const char *text)
+{
+	char *words = malloc(strlen(text) + 1), *to = words;
+
+	for (; *text; text++)
+		if (*text != ' ' && *text != '\n')
+			*to++ = *text;
+		else if (to > words && to[-1] != ' ')
+			*to++ = ' ';
+	while (to > words && to[-1] == ' ')
+		to--;
+	*to = '\0';
+	return words;
+}
+
+TEST(the_manual_has_the_table_of_descriptors)
+{
+	const char *kind, *happens;
+	char *text = calloc(1, 1 << 20), *words;
+	FILE *manual = fopen(THAW_SOURCE "/vm/cli/thaw.1", "r");
+	unsigned rows = 0;
+
+	if (!manual)
+		SKIP(return, "the sources are not there");
+	ASSERT_LT(0, fread(text, 1, (1 << 20) - 1, manual));
+	fclose(manual);
+	words = words_of(text);
+	for (; descriptors_table(rows, &kind, &happens); rows++) {
+		char *row = support_format(".It %s %s .", kind, happens);
+
+		EXPECT_NE(NULL, strstr(words, row))
+		TH_LOG("thaw(1) does not have the row: %s", row);
+		free(row);
+	}
+	EXPECT_LT(10, rows);
+	free(words);
+	free(text);
 }
 
 TEST_HARNESS_MAIN
