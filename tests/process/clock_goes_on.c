@@ -221,6 +221,23 @@ TEST(without_privileges_it_only_goes_forward)
 	IN_A_PROCESS(without_privileges());
 }
 
+/* The memory of a generation is newer than its clocks, as where nothing but them had changed at first. */
+TEST(clocks_of_an_instant_before_are_advanced)
+{
+	struct clocks here = clocks_now(), other = here;
+
+	clocks_advance(&here, here.realtime_ns + HOUR);
+	EXPECT_LT(here.monotonic_ns, other.monotonic_ns + SOON); /* this one goes on by itself */
+	strcpy(other.boot_id, "another");
+	here = other;
+	clocks_advance(&other, other.realtime_ns + HOUR);
+	EXPECT_EQ(other.monotonic_ns, here.monotonic_ns + HOUR);
+	EXPECT_EQ(other.boottime_ns, here.boottime_ns + HOUR);
+	here = other;
+	clocks_advance(&other, other.realtime_ns - HOUR); /* the clock of the day was set back */
+	EXPECT_EQ(other.monotonic_ns, here.monotonic_ns);
+}
+
 TEST(their_record)
 {
 	struct clocks clocks = clocks_now(), decoded;

@@ -154,6 +154,29 @@ bool clocks_decode(struct clocks *clocks, struct record_reader *reader)
 
 /* ---- Restore */
 
+/* The machine was not started anew since. */
+static bool is_same_boot(const struct clocks *clocks)
+{
+	char boot_id[sizeof(clocks->boot_id)];
+
+	return !read_line("/proc/sys/kernel/random/boot_id", boot_id, sizeof(boot_id)) &&
+	       clocks->boot_id[0] && !strcmp(boot_id, clocks->boot_id);
+}
+
+void clocks_advance(struct clocks *clocks, uint64_t realtime_ns)
+{
+	uint64_t passed = realtime_ns > clocks->realtime_ns ? realtime_ns - clocks->realtime_ns : 0;
+
+	/* The clock that it had goes on by itself, and not as that of the day does. */
+	if (is_same_boot(clocks) && clock_ns(CLOCK_MONOTONIC) >= clocks->monotonic_ns)
+		return;
+	if (passed > INT64_MAX / 4)
+		return;
+	clocks->monotonic_ns += passed;
+	clocks->boottime_ns += passed;
+	clocks->realtime_ns += passed;
+}
+
 struct offsets { /* of a time namespace, against the machine's clocks */
 	int64_t monotonic_ns, boottime_ns;
 };
@@ -231,7 +254,6 @@ int clocks_prepare(const struct clocks *clocks, struct thaw_error *error)
 	static pid_t own_of;
 	uint64_t monotonic, boottime;
 	struct offsets now, wanted;
-	char boot_id[sizeof(clocks->boot_id)];
 	bool here = offsets_read(&now), back;
 	int code;
 
@@ -243,8 +265,7 @@ int clocks_prepare(const struct clocks *clocks, struct thaw_error *error)
 	monotonic = clock_ns(CLOCK_MONOTONIC) + (uint64_t)(now.monotonic_ns - own.monotonic_ns);
 	boottime = clock_ns(CLOCK_BOOTTIME) + (uint64_t)(now.boottime_ns - own.boottime_ns);
 	back = monotonic < clocks->monotonic_ns || boottime < clocks->boottime_ns;
-	code = read_line("/proc/sys/kernel/random/boot_id", boot_id, sizeof(boot_id));
-	if (!back && !code && clocks->boot_id[0] && !strcmp(boot_id, clocks->boot_id))
+	if (!back && is_same_boot(clocks))
 		return 0;
 	wanted.monotonic_ns = now.monotonic_ns + (int64_t)clocks->monotonic_ns - (int64_t)monotonic;
 	wanted.boottime_ns = now.boottime_ns + (int64_t)clocks->boottime_ns - (int64_t)boottime;

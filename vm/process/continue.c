@@ -103,6 +103,7 @@ int guest_continue(struct process_guest *own, struct thaw_error *error)
 	struct process *process = &own->process;
 	int code = identity_check(state->identity, &state->mappings, error);
 
+	clocks_advance(&state->clocks, thaw_opened(own->heap)->time_ns);
 	if (!code)
 		code = clocks_prepare(&state->clocks, error);
 	if (!code)

@@ -310,6 +310,11 @@ int clocks_capture(struct process *process, const struct mappings *mappings, str
 void clocks_encode(const struct clocks *clocks, struct record_writer *writer);
 bool clocks_decode(struct clocks *clocks, struct record_reader *reader);
 void clocks_free(struct clocks *clocks);
+/*
+ * They were captured before the memory was, which is of `realtime_ns` (as where nothing but the clocks had changed): as
+ * they were then.
+ */
+void clocks_advance(struct clocks *clocks, uint64_t realtime_ns);
 /* Before the restorer is spawned: its clocks do not go back behind these. */
 int clocks_prepare(const struct clocks *clocks, struct thaw_error *error);
 
