@@ -179,6 +179,17 @@ static bool makes_two(FIXTURE_DATA(image) * self)
 	       does(self, "mtf", "3 steps\n") && takes(self->path, "two");
 }
 
+/* The number behind a key; -1: there is none. */
+static long long number_of(const char *json, const char *key)
+{
+	char *name = support_format("\"%s\":", key);
+	const char *at = strstr(json, name);
+	long long number = at ? atoll(at + strlen(name)) : -1;
+
+	free(name);
+	return number;
+}
+
 TEST_F(image, inspect_shows_what_the_program_is)
 {
 	ASSERT_TRUE(makes_two(self))
@@ -209,6 +220,10 @@ TEST_F(image, inspect_shows_what_the_program_is)
 	SAYS("\"kind\":\"heap (brk)\"");
 	SAYS("\"newestKind\":\"process\"");
 	DOES_NOT_SAY("heapBytes");
+	/* It is the program's memory that counts, the heap above all. */
+	COMMAND(0, "top", "--once", "--json", "-d", "0.1", self->path);
+	SAYS("\"heapBytes\":null");
+	EXPECT_LE(HEAP_PAGES * PAGE, number_of(self->command.output, "residentBytes"));
 	program_kill(&self->program);
 	COMMAND(0, "inspect", self->path);
 	SAYS("late-thread");
@@ -218,17 +233,6 @@ TEST_F(image, inspect_shows_what_the_program_is)
 	COMMAND(0, "log", "--json", self->path);
 	SAYS("\"kind\":\"process\"");
 	DOES_NOT_SAY("heapBytes");
-}
-
-/* The number behind a key; -1: there is none. */
-static long long number_of(const char *json, const char *key)
-{
-	char *name = support_format("\"%s\":", key);
-	const char *at = strstr(json, name);
-	long long number = at ? atoll(at + strlen(name)) : -1;
-
-	free(name);
-	return number;
 }
 
 TEST_F(image, map_draws_what_is_stored)

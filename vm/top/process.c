@@ -63,6 +63,17 @@ int process_read(pid_t pid, struct process *process)
 	return 0;
 }
 
+pid_t process_child(pid_t pid)
+{
+	char name[64], text[64];
+	long child;
+
+	snprintf(name, sizeof(name), "task/%ld/children", (long)pid);
+	if (process_file(pid, name, text, sizeof(text)) < 0 || sscanf(text, "%ld", &child) != 1)
+		return 0;
+	return (pid_t)child;
+}
+
 uid_t process_user(pid_t pid)
 {
 	char text[4096], *line;

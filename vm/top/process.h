@@ -18,6 +18,8 @@ struct process {
 
 /* 0; -ESRCH: there is none (any more); -errno. */
 int process_read(pid_t pid, struct process *process);
+/* A child of its main thread, the oldest one: what thaw exec runs. 0: it has none, or that is not known. */
+pid_t process_child(pid_t pid);
 /* Its effective user; (uid_t)-1: not known. */
 uid_t process_user(pid_t pid);
 /*

@@ -28,6 +28,12 @@ static uint64_t growth(uint64_t before, uint64_t now)
 
 /* ---- One program ---- */
 
+/* Is it thaw exec, whose program is another process? */
+static bool is_process(const struct image_log *log)
+{
+	return !log->code && log->listed && log->heap_bytes == THAW_PROCESS_BYTES;
+}
+
 static void figures_of_image(const struct sample *sample, struct sample_row *row)
 {
 	struct figures *figures = &row->figures;
@@ -45,7 +51,7 @@ static void figures_of_image(const struct sample *sample, struct sample_row *row
 	if (log->listed) {
 		figures->generation = log->generation;
 		figures->generation_time_ns = log->time_ns;
-		if (log->heap_bytes != THAW_PROCESS_BYTES) /* that of a process has no size */
+		if (!is_process(log)) /* an address space has no size */
 			figures->heap_bytes = log->heap_bytes;
 		figures->pause_ns = log->pause_ns;
 	}
@@ -88,11 +94,14 @@ static void row_take(struct sample *sample, struct sample_row *row)
 {
 	struct figures *figures = &row->figures;
 	const struct process *process = &row->program->process;
+	struct process guest;
 
 	memset(figures, 0xff, sizeof(*figures)); /* UNKNOWN */
 	figures->dirty_pages = figures->checkpoint_bytes = NAN;
 	figures_of_image(sample, row);
 	figures_of_kernel(sample, row);
+	if (is_process(&row->log) && !process_read(process_child(process->pid), &guest))
+		process = &guest; /* the other one only serves its memory */
 	figures->resident_bytes = process->resident_bytes;
 	figures->faults = growth(row->faults, process->faults);
 	row->faults = process->faults;
