@@ -198,6 +198,19 @@ static bool asks_for_the_end(int signo)
 	       signo == SIGPIPE;
 }
 
+bool failures_unreadable(struct runtime *rt, int signo)
+{
+	struct thaw_status status;
+
+	thaw_status(rt->heap, &status);
+	if ((signo != SIGBUS && signo != SIGSEGV) || !status.poison_error.code)
+		return false;
+	owner_tell(rt, "thaw: a page of the program could not be read, which has ended it: %s\n",
+		   status.poison_error.text);
+	rt->failures.noted = true;
+	return true;
+}
+
 void failures_killed(struct runtime *rt, int signo)
 {
 	const char *name = sigdescr_np(signo);

@@ -212,6 +212,8 @@ void failures_at_end(struct runtime *rt);
 void failures_trapped(struct runtime *rt, const char *reason);
 /* It is about to end by a failure of its own: `how` is what was said of it, the same if it is the same. */
 void failures_crashed(struct runtime *rt, const char *how);
+/* A signal has ended it, because a page of it cannot be read: says why. */
+bool failures_unreadable(struct runtime *rt, int signo);
 /* A signal has ended it: says from where it goes on. */
 void failures_killed(struct runtime *rt, int signo);
 /* What to do about a generation that does not get on: the end of a sentence, in `text`. */

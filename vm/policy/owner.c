@@ -83,6 +83,10 @@ void owner_killed(struct runtime *rt, int signo)
 	if (rt->ending.ended)
 		return;
 	checkpoints_complete(rt); /* what was captured before is whole */
+	if (failures_unreadable(rt, signo)) {
+		runtime_end(rt, EXIT_IO, false);
+		return;
+	}
 	failures_killed(rt, signo);
 	rt->ending.killed = signo;
 	runtime_end(rt, 128 + signo, false);

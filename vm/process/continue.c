@@ -112,6 +112,7 @@ int guest_continue(struct process_guest *own, struct thaw_error *error)
 		return code;
 	own->alive = true;
 	process->stub = state->stub;
+	orphans_end(state);
 	code = make_memory(own, error);
 	if (!code)
 		code = kernel_facts_restore(process, &state->kernel, error);

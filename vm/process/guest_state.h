@@ -65,6 +65,11 @@ void idle_look(struct process_guest *own);
 /* A generation is due: may there be anything in it? */
 bool idle_has_run(struct process_guest *own);
 
+/* ---- orphans.c */
+
+/* What the process of the opened generation has left behind. */
+void orphans_end(const struct process_state *state);
+
 /* ---- continue.c */
 
 /* A process of the opened generation, parked where it was captured. */
