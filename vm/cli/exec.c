@@ -40,7 +40,7 @@ struct life {
 	int code;
 	int killed;    /* the signal that ended it; 0: it ended by itself, or was never there */
 	bool finished; /* it ended by itself */
-	bool got_on;   /* a generation became durable */
+	bool got_on;   /* a generation became durable, of a program that ran */
 };
 
 static struct life live(const struct cli_options *options, const struct runtime_options *how,
@@ -63,8 +63,9 @@ static struct life live(const struct cli_options *options, const struct runtime_
 		life.code = runtime_run(runtime);
 	life.killed = runtime_killed(runtime);
 	runtime_stats(runtime, &stats);
-	life.got_on = stats.heap.checkpoints > 0;
 	life.finished = !life.killed;
+	/* The one that says that it has finished is no progress. */
+	life.got_on = stats.heap.checkpoints > (life.finished ? 1 : 0);
 	cli_stats(runtime, options);
 	runtime_close(runtime);
 	return life;
@@ -99,8 +100,9 @@ static int keep_alive(const struct cli_options *options, struct runtime_options 
 		if (runtime_asked_to_end())
 			break;
 		wait_s = 2 * wait_s < WAIT_MOST_S ? 2 * wait_s : WAIT_MOST_S;
-		how->fresh = !life.killed; /* it has finished: from the beginning */
-		how->generation = 0;
+		/* From what it has made durable; else from where it began. One that has finished: from the beginning. */
+		how->fresh = !life.killed || (how->fresh && !life.got_on);
+		how->generation = life.got_on ? 0 : how->generation;
 		life = live(options, how, false);
 	}
 	return life.code;
