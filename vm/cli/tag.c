@@ -132,13 +132,33 @@ static int take_away(const struct cli_options *options, const char *image)
 		    : report(options, "deleted", options->remove, generation);
 }
 
+/* What names a generation while a program has the image open. */
+static void other_way(const char *image, const char *name, char *text, size_t room)
+{
+	const struct thaw_generation *generations;
+	struct thaw_image *opened;
+	unsigned count = 0;
+	bool process = false;
+
+	if (!thaw_image_open(image, &opened, NULL)) {
+		count = thaw_image_log(opened, &generations);
+		process = count && generation_is_process(&generations[0]);
+	}
+	thaw_image_close(opened);
+	if (process)
+		snprintf(text, room, "or let it take one: thaw checkpoint --name %.63s %.200s",
+			 name, image);
+	else
+		snprintf(text, room, "or let it call checkpoint({ name: '%.63s' })", name);
+}
+
 static int give(const struct cli_options *options, const char *image, const char *name,
 		const char *word)
 {
 	struct thaw_error error = {0};
 	uint64_t generation = 0;
 	unsigned tries = 0;
-	char instead[128];
+	char instead[320] = "";
 	int code = word ? cli_generation(image, word, &generation) : 0;
 
 	if (code)
@@ -147,7 +167,8 @@ static int give(const struct cli_options *options, const char *image, const char
 		code = thaw_image_tag(image, name, generation, options->force ? THAW_TAG_MOVE : 0,
 				      &error);
 	while (cli_again(code, &tries));
-	snprintf(instead, sizeof(instead), "or let it call checkpoint({ name: '%.63s' })", name);
+	if (code)
+		other_way(image, name, instead, sizeof(instead));
 	if (code)
 		return cli_fail_change(image, word ? NULL : instead, &error, code);
 	code = cli_generation(image, name, &generation);
@@ -186,7 +207,7 @@ const struct cli_command command_tag = {
 		"several names. Without NAME, lists them.\n"
 		"A name is 1 to 63 of A-Z a-z 0-9 . _ / : @ + -, does not begin with '-' and is not a number.\n"
 		"While a program has the image open, only that program can name its generations:\n"
-		"checkpoint({ name: 'NAME' }) of the module thaw.",
+		"checkpoint({ name: 'NAME' }) of the module thaw, or, of thaw exec, thaw checkpoint --name NAME.",
 	.examples =
 		"  thaw tag app.thaw before-migration       name the newest generation\n"
 		"  thaw tag app.thaw good 41                name generation 41\n"
