@@ -190,19 +190,25 @@ static long long number_of(const char *json, const char *key)
 	return number;
 }
 
-static long long guest_resident_bytes(pid_t supervisor)
+static pid_t guest_of(pid_t supervisor)
 {
 	char *path = support_format("/proc/%d/task/%d/children", (int)supervisor, (int)supervisor);
 	FILE *file = fopen(path, "r");
-	long long pages = 0;
 	int guest = 0;
 
 	free(path);
 	if (!file || fscanf(file, "%d", &guest) != 1)
 		support_die("children");
 	fclose(file);
-	path = support_format("/proc/%d/statm", guest);
-	file = fopen(path, "r");
+	return guest;
+}
+
+static long long resident_bytes(pid_t pid)
+{
+	char *path = support_format("/proc/%d/statm", (int)pid);
+	FILE *file = fopen(path, "r");
+	long long pages = 0;
+
 	free(path);
 	if (!file || fscanf(file, "%*u %lld", &pages) != 1)
 		support_die("statm");
@@ -210,10 +216,35 @@ static long long guest_resident_bytes(pid_t supervisor)
 	return pages * PAGE;
 }
 
+/* Until its main thread waits for a letter; false: it does not, or that may not be looked at. */
+static bool waits_for_letter(pid_t pid)
+{
+	char *path = support_format("/proc/%d/syscall", (int)pid);
+	double end = support_deadline(20);
+	bool waits = false;
+
+	while (!waits && support_seconds() < end) {
+		FILE *file = fopen(path, "r");
+		char line[32] = "";
+
+		if (!file || !fgets(line, sizeof(line), file))
+			break;
+		fclose(file);
+		waits = !strncmp(line, "0 0x0 ", 6);
+		support_sleep(0.001);
+	}
+	free(path);
+	return waits;
+}
+
 TEST_F(image, inspect_shows_what_the_program_is)
 {
+	bool waits;
+
 	ASSERT_TRUE(makes_two(self))
 	TH_LOG("%s", self->program.errors);
+	waits = waits_for_letter(guest_of(self->program.pid));
+	ASSERT_TRUE(takes(self->path, "three"));
 	COMMAND(0, "inspect", self->path); /* while it runs */
 	SAYS("guest-steps");
 	SAYS("a process: thaw exec goes on from it");
@@ -224,6 +255,8 @@ TEST_F(image, inspect_shows_what_the_program_is)
 	SAYS("first-thread");
 	SAYS("late-thread");
 	SAYS("3 threads");
+	if (waits)
+		SAYS("  read\n");
 	SAYS("counter with 42");
 	SAYS("counter with 43");
 	SAYS(self->file);
@@ -243,7 +276,7 @@ TEST_F(image, inspect_shows_what_the_program_is)
 	/* It is the program's memory that counts, which waits; its supervisor has several times as much. */
 	COMMAND(0, "top", "--once", "--json", "-d", "0.1", self->path);
 	SAYS("\"heapBytes\":null");
-	EXPECT_EQ(guest_resident_bytes(self->program.pid),
+	EXPECT_EQ(resident_bytes(guest_of(self->program.pid)),
 		  number_of(self->command.output, "residentBytes"));
 	program_kill(&self->program);
 	COMMAND(0, "inspect", self->path);

@@ -256,12 +256,14 @@ static void print_threads(const struct printing *printing)
 	const struct process_state *state = &printing->description->state;
 	struct table table;
 
-	table_init(&table, "rl");
+	table_init(&table, "rll");
 	table_cell(&table, "thread");
 	table_cell(&table, "name");
+	table_cell(&table, "was in");
 	for (unsigned i = 0; i < state->thread_count && i < printing->most; i++) {
 		table_cell(&table, format_number((uint64_t)state->threads[i].remembered).s);
 		table_cell(&table, state->threads[i].name);
+		table_cell(&table, call_name(state->threads[i].call).s);
 	}
 	putchar('\n');
 	table_print(&table, stdout);
@@ -364,6 +366,8 @@ static void json_threads(struct json *json, const struct process_state *state)
 		json_number(json, "tid", (uint64_t)state->threads[i].tid);
 		json_number(json, "remembered", (uint64_t)state->threads[i].remembered);
 		json_text(json, "name", state->threads[i].name);
+		if (state->threads[i].call >= 0)
+			json_text(json, "call", call_name(state->threads[i].call).s);
 		json_close(json, '}');
 	}
 	json_close(json, ']');

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 
 #include "base/array.h"
 #include "base/failure.h"
@@ -208,6 +209,50 @@ void description_split(
 	}
 	if (first < end)
 		part(arg, NULL, first, end - first);
+}
+
+/* ---- Threads */
+
+/* Those that threads wait in. */
+static const struct {
+	int64_t number;
+	const char *name;
+} calls[] = {
+#define CALL(name)                \
+	{                         \
+		SYS_##name, #name \
+	}
+	CALL(read),	    CALL(write),	   CALL(readv),		CALL(writev),
+	CALL(pread64),	    CALL(pwrite64),	   CALL(ppoll),		CALL(pselect6),
+	CALL(epoll_pwait),  CALL(futex),	   CALL(nanosleep),	CALL(clock_nanosleep),
+	CALL(wait4),	    CALL(waitid),	   CALL(accept),	CALL(accept4),
+	CALL(connect),	    CALL(recvfrom),	   CALL(recvmsg),	CALL(sendto),
+	CALL(sendmsg),	    CALL(rt_sigtimedwait), CALL(rt_sigsuspend), CALL(flock),
+	CALL(fsync),	    CALL(fdatasync),	   CALL(openat),	CALL(ioctl),
+	CALL(fcntl),	    CALL(io_getevents),	   CALL(semtimedop),	CALL(msgrcv),
+	CALL(splice),	    CALL(restart_syscall), CALL(sched_yield),	CALL(madvise),
+	CALL(mmap),	    CALL(munmap),	   CALL(mprotect),
+#ifdef SYS_poll /* not on newer architectures */
+	CALL(poll),	    CALL(select),	   CALL(epoll_wait),	CALL(pause),
+#endif
+#ifdef SYS_epoll_pwait2
+	CALL(epoll_pwait2),
+#endif
+#undef CALL
+};
+
+struct call_name call_name(int64_t call)
+{
+	struct call_name name = {"-"};
+
+	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++)
+		if (calls[i].number == call) {
+			snprintf(name.s, sizeof(name.s), "%s", calls[i].name);
+			return name;
+		}
+	if (call >= 0)
+		snprintf(name.s, sizeof(name.s), "call %lld", (long long)call);
+	return name;
 }
 
 /* ---- Descriptors */

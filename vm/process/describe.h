@@ -67,6 +67,11 @@ int description_read(struct thaw_image *image, uint64_t generation, const char *
 		     struct description *description, struct thaw_error *error);
 void description_free(struct description *description);
 
+/* What a thread was in when it was asked to stop: "epoll_wait", "call 500"; "-": it was running, or that is not known. */
+struct call_name {
+	char s[32];
+} call_name(int64_t call);
+
 /* "heap (brk)", "stack", ... */
 const char *area_kind_name(enum area_kind kind);
 /* The end of a path, or what else the area is called; for those without a name, what their kind is called. */

@@ -51,7 +51,10 @@ struct thread {
 	int32_t tid;	    /* in this process */
 	int32_t remembered; /* what its pthread_t has, in its first process: *tid_address */
 	uint64_t context;   /* address of its ucontext_t */
-	/* What it was doing when it was asked to stop, as /proc/PID/task/TID/syscall had it; interrupted.c. */
+	/*
+	 * What it was doing when it was asked to stop, as /proc/PID/task/TID/syscall had it; interrupted.c. The number
+	 * is recorded, for people.
+	 */
 	int64_t call; /* number; -1: it was running, or that is not known */
 	uint64_t call_arguments[6], call_stack, call_program;
 	uint64_t call_since, call_migrations; /* interrupted_sample() */

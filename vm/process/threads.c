@@ -241,6 +241,7 @@ static void encode_one(const struct thread *thread, struct record_writer *writer
 	record_put(writer, (uint32_t)thread->tid);
 	record_put(writer, (uint32_t)thread->remembered);
 	record_put(writer, thread->context);
+	record_put(writer, (uint64_t)(thread->call + 1));
 	record_put(writer, thread->thread_pointer);
 	record_put(writer, thread->gs_base);
 	record_put(writer, thread->tid_address);
@@ -301,10 +302,10 @@ static bool decode_affinity(struct thread *thread, struct record_reader *reader)
 
 static bool decode_one(struct thread *thread, struct record_reader *reader)
 {
-	thread->call = -1;
 	thread->tid = (int32_t)record_take_up_to(reader, INT32_MAX);
 	thread->remembered = (int32_t)record_take_up_to(reader, INT32_MAX);
 	thread->context = record_take(reader);
+	thread->call = (int64_t)record_take_up_to(reader, INT32_MAX) - 1;
 	thread->thread_pointer = record_take(reader);
 	thread->gs_base = record_take(reader);
 	thread->tid_address = record_take(reader);
