@@ -376,6 +376,11 @@ int description_read(struct thaw_image *image, uint64_t generation, const char *
 		code = description_decode(state, bytes - GUEST_MAC_BYTES, description, error);
 	if (!code)
 		description->generation = generation;
+	else if (code == THAW_EDAMAGED)
+		failure(error, code,
+			"%s: the state of generation %llu cannot be one of a program: thaw verify "
+			"tells whether it is damaged, or else another version of thaw made it",
+			path, (unsigned long long)generation);
 	thaw_view_close(view);
 	return code;
 }
