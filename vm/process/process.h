@@ -2,7 +2,14 @@
 /*
  * process.h - a guest that is a whole process, from the inside: what the files of this folder share.
  *
- *	guest.c		struct guest_type for such a guest: starts, restores, captures, waits for it
+ *	guest.c		struct guest_type for such a guest: its life; guest_state.h: what the next six share
+ *	attach.c	its memory becomes the heap's
+ *	capture.c	one generation: stop, collect, encode, go on
+ *	continue.c	a restore, in order
+ *	idle.c		has it run since?
+ *	orphans.c	what a killed one has left behind
+ *	requests.c	who asks for a generation, from outside and from within
+ *	state.c		the state as a whole
  *	program.c	which program a command is, and whether it can be one (static, setuid, musl ...)
  *	elf_file.c	what the headers of programs and libraries say
  *	spawn.c		starting it with the stub, and the restorer that becomes it
@@ -357,7 +364,7 @@ void program_arguments_free(char **resolved);
  */
 char *program_default_image(int argument_count, char *const *arguments);
 
-/* ---- guest.c: the state as a whole */
+/* ---- state.c */
 
 int process_state_encode(const struct process_state *state, void **data, size_t *bytes);
 /* Trusts nothing. THAW_EDAMAGED, -ENOMEM. */
