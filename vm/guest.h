@@ -270,7 +270,8 @@ int owner_checkpoint(struct runtime *rt, uint64_t waiter, const char *name);
 /* The numbers behind --stats, .stats, and what a program is told. */
 struct runtime_stats {
 	struct thaw_status heap;
-	uint64_t heap_bytes;
+	bool process;	     /* a guest of that kind: it has no turns */
+	uint64_t heap_bytes; /* of a process: all that is mapped, and could be in an image */
 	uint64_t turns;
 	uint64_t output_bytes;	/* what the program wrote to stdout and stderr */
 	uint64_t collections;	/* garbage collections by our policy */

@@ -413,10 +413,11 @@ int runtime_open(const struct runtime_options *options, struct runtime **runtime
 	poll_timer_open(rt);
 	if (rt->restored && options->verbose)
 		fprintf(stderr,
-			"thaw: restored generation %llu%s: %llu MiB of heap, restore %llu of this program\n",
+			"thaw: restored generation %llu%s: %llu MiB %s, restore %llu of this program\n",
 			(unsigned long long)thaw_opened(rt->heap)->number,
 			rt->guest->mid_turn ? " in the middle of a turn" : "",
 			(unsigned long long)(thaw_size(rt->heap) >> 20),
+			rt->type->process ? "mapped" : "of heap",
 			(unsigned long long)rt->guest->common.restores);
 	*runtime = rt;
 	return 0;
@@ -676,6 +677,7 @@ void owner_stats(struct runtime *rt, struct runtime_stats *stats)
 
 	rt->type->numbers(rt->guest, &numbers);
 	*stats = (struct runtime_stats){
+		.process = rt->type->process,
 		.heap_bytes = numbers.heap_bytes,
 		.turns = rt->guest->turns,
 		.output_bytes = rt->output.bytes,

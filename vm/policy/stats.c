@@ -64,21 +64,26 @@ static void print_table(const struct runtime_stats *stats, int fd)
 	(used += used < sizeof(text)                                                       \
 			 ? (size_t)snprintf(text + used, sizeof(text) - used, __VA_ARGS__) \
 			 : 0)
-	if (stats->opened.number)
+	if (stats->opened.number && stats->process)
+		LINE("restored        generation %llu, %s until it ran\n",
+		     (unsigned long long)stats->opened.number, duration(stats->first_turn_ns, a));
+	else if (stats->opened.number)
 		LINE("restored        generation %llu, %s to the first instruction, %s to the end of the first turn\n",
 		     (unsigned long long)stats->opened.number, duration(stats->restore_ns, a),
 		     duration(stats->first_turn_ns, b));
 	else
-		LINE("started         fresh, %s to the end of the first turn\n",
-		     duration(stats->first_turn_ns, a));
+		LINE("started         fresh, %s %s\n", duration(stats->first_turn_ns, a),
+		     stats->process ? "until it ran" : "to the end of the first turn");
 	LINE("restores        %llu in the life of this program\n",
 	     (unsigned long long)stats->restores);
-	LINE("heap            %s\n", amount(stats->heap_bytes, a));
+	LINE("%s%s%s\n", stats->process ? "memory          " : "heap            ",
+	     amount(stats->heap_bytes, a), stats->process ? " mapped" : "");
 	LINE("pages           %llu arrived from the image (%s read), %llu faults, %llu unreadable\n",
 	     (unsigned long long)heap->pages_restored, amount(heap->restore_bytes, a),
 	     (unsigned long long)heap->faults, (unsigned long long)heap->pages_poisoned);
-	LINE("turns           %llu, %llu garbage collections\n", (unsigned long long)stats->turns,
-	     (unsigned long long)stats->collections);
+	if (!stats->process)
+		LINE("turns           %llu, %llu garbage collections\n",
+		     (unsigned long long)stats->turns, (unsigned long long)stats->collections);
 	LINE("generation      %llu; %llu checkpoints, %llu failed\n",
 	     (unsigned long long)heap->generation, (unsigned long long)heap->checkpoints,
 	     (unsigned long long)heap->checkpoints_failed);
