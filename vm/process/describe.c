@@ -343,9 +343,9 @@ int description_decode(const void *data, size_t bytes, struct description *descr
 	code = process_state_decode(state, data, bytes, error);
 	if (code)
 		return code;
-	for (size_t i = 0; i < state->mappings.count; i++)
+	for (size_t i = 0; i < state->mappings.count && !description->failed; i++)
 		add_area(description, i);
-	if (state->descriptors)
+	if (state->descriptors && !description->failed)
 		descriptors_describe(state->descriptors, add_descriptor, description);
 	description->command = command_text(state);
 	description->processor = processor_text(state);
