@@ -226,7 +226,12 @@ bool owner_unwinding(const struct runtime *rt);
 void owner_exit(struct runtime *rt, double code);
 /* ... and has. */
 void owner_exited(struct runtime *rt);
-/* It was ended by this signal, which it may have sent itself: its newest generation is where it goes on. */
+/*
+ * A guest that is a process has ended: by itself, with this code, or by this signal, which it may have sent itself.
+ * With code 0, and unless a signal asked it to end, it has finished. Else the next start goes on from its newest
+ * generation.
+ */
+void owner_left(struct runtime *rt, int code);
 void owner_killed(struct runtime *rt, int signo);
 /* The sandbox stopped the program, for that reason. More than once is fine. */
 void owner_trapped(struct runtime *rt, const char *reason);

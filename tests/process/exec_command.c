@@ -233,21 +233,23 @@ TEST_F(exec, goes_on_after_each_kind_of_kill)
 
 TEST_F(exec, signals_and_exit_codes_are_the_programs)
 {
-	self->program =
-		program_start(THAW("exec", "--image", self->image, self->counter, "guest-counts"));
-	ASSERT_TRUE(program_wait_for(&self->program, "3 ", 60))
+	self->program = program_start(THAW("exec", "-v", "--every", "20ms", "--image", self->image,
+					   self->counter, "guest-counts"));
+	ASSERT_TRUE(program_wait_for(&self->program, "3 ", 60) &&
+		    program_wait_for_complaint(&self->program, "thaw: generation ", 60))
 	TH_LOG("%s", self->program.errors);
 	kill(self->program.pid, SIGTERM);
 	EXPECT_EQ(7, program_finish(&self->program, 30));
 	EXPECT_NE(NULL, strstr(self->program.output, "asked 15\n"));
-	program_free(&self->program);
-
-	/* It has finished: the next start says so, with its code. */
-	EXPECT_EQ(7,
-		  program_run(&self->program, NULL,
-			      THAW("exec", "--image", self->image, self->counter, "guest-counts")));
-	EXPECT_NE(NULL, strstr(self->program.errors, "nothing is left to do"))
+	/* It was asked to end, and has not finished: it goes on as it was before. */
+	EXPECT_NE(NULL, strstr(self->program.errors, "goes on from generation"))
 	TH_LOG("%s", self->program.errors);
+	program_free(&self->program);
+	self->program =
+		program_start(THAW("exec", "--image", self->image, self->counter, "guest-counts"));
+	EXPECT_TRUE(program_wait_for(&self->program, "\n", 60));
+	EXPECT_EQ(NULL, strstr(self->program.output, "\n1 "));
+	program_kill(&self->program);
 	program_free(&self->program);
 
 	EXPECT_EQ(3, program_run(&self->program, NULL,
@@ -265,6 +267,12 @@ TEST_F(exec, signals_and_exit_codes_are_the_programs)
 	EXPECT_EQ(0, program_run(&self->program, "typed\n",
 				 THAW("exec", "--fresh", "--image", self->image, "cat")));
 	EXPECT_STREQ("typed\n", self->program.output);
+	program_free(&self->program);
+	/* It has finished: the next start says so. */
+	EXPECT_EQ(0,
+		  program_run(&self->program, NULL, THAW("exec", "--image", self->image, "cat")));
+	EXPECT_NE(NULL, strstr(self->program.errors, "nothing is left to do"))
+	TH_LOG("%s", self->program.errors);
 }
 
 TEST_F(exec, who_may_not_go_on_is_refused)

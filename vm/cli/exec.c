@@ -38,8 +38,8 @@ static int take_restart(const char *word, enum restart *restart)
 /* What one start came to. */
 struct life {
 	int code;
-	int killed;    /* the signal that ended it; 0: it ended by itself, or was never there */
-	bool finished; /* it ended by itself */
+	bool crashed;  /* it ended by a signal, or with an exit code that is not 0 */
+	bool finished; /* it ended in another way */
 	bool got_on;   /* a generation became durable, of a program that ran */
 };
 
@@ -61,9 +61,9 @@ static struct life live(const struct cli_options *options, const struct runtime_
 	life.code = runtime_restored(runtime) ? 0 : runtime_start(runtime);
 	if (!life.code)
 		life.code = runtime_run(runtime);
-	life.killed = runtime_killed(runtime);
+	life.crashed = runtime_crashed(runtime);
 	runtime_stats(runtime, &stats);
-	life.finished = !life.killed;
+	life.finished = !life.crashed;
 	/* The one that says that it has finished is no progress. */
 	life.got_on = stats.heap.checkpoints > (life.finished ? 1 : 0);
 	cli_stats(runtime, options);
@@ -76,7 +76,7 @@ static bool goes_on(enum restart restart, const struct life *life)
 	if (runtime_asked_to_end())
 		return false;
 	return restart != RESTART_NEVER &&
-	       (life->killed || (restart == RESTART_ALWAYS && life->finished));
+	       (life->crashed || (restart == RESTART_ALWAYS && life->finished));
 }
 
 static int keep_alive(const struct cli_options *options, struct runtime_options *how,
@@ -87,7 +87,7 @@ static int keep_alive(const struct cli_options *options, struct runtime_options 
 
 	while (goes_on(restart, &life)) {
 		wait_s = life.got_on ? WAIT_FIRST_S : wait_s;
-		crashes = life.got_on || !life.killed ? 0 : crashes + 1;
+		crashes = life.got_on || !life.crashed ? 0 : crashes + 1;
 		if (crashes >= CRASHES_MAX)
 			return cli_fail(
 				life.code,
@@ -95,13 +95,13 @@ static int keep_alive(const struct cli_options *options, struct runtime_options 
 				crashes);
 		if (!options->quiet)
 			fprintf(stderr, "thaw: it %s in %u s\n",
-				life.killed ? "goes on" : "starts anew", wait_s);
+				life.crashed ? "goes on" : "starts anew", wait_s);
 		nanosleep(&(struct timespec){.tv_sec = wait_s}, NULL);
 		if (runtime_asked_to_end())
 			break;
 		wait_s = 2 * wait_s < WAIT_MOST_S ? 2 * wait_s : WAIT_MOST_S;
 		/* From what it has made durable; else from where it began. One that has finished: from the beginning. */
-		how->fresh = !life.killed || (how->fresh && !life.got_on);
+		how->fresh = !life.crashed || (how->fresh && !life.got_on);
 		how->generation = life.got_on ? 0 : how->generation;
 		life = live(options, how, false);
 	}

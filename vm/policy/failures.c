@@ -191,13 +191,6 @@ void failures_trapped(struct runtime *rt, const char *reason)
 			reason, newest, failures, failures_advice(rt, newest).text);
 }
 
-/* Whoever sends one of these wants it to end, however often. */
-static bool asks_for_the_end(int signo)
-{
-	return signo == SIGTERM || signo == SIGINT || signo == SIGHUP || signo == SIGQUIT ||
-	       signo == SIGPIPE;
-}
-
 bool failures_unreadable(struct runtime *rt, int signo)
 {
 	struct thaw_status status;
@@ -211,26 +204,22 @@ bool failures_unreadable(struct runtime *rt, int signo)
 	return true;
 }
 
-void failures_killed(struct runtime *rt, int signo)
+void failures_ended(struct runtime *rt, const char *how, bool crashed)
 {
-	const char *name = sigdescr_np(signo);
 	struct thaw_status status;
-	char how[64];
 
 	thaw_status(rt->heap, &status);
-	snprintf(how, sizeof(how), "signal %d (%s)", signo, name ? name : "?");
 	if (!rt->options.quiet && status.generation)
-		owner_tell(
-			rt,
-			"thaw: the program was ended by %s; the next start goes on from generation %llu\n",
-			how, (unsigned long long)status.generation);
+		owner_tell(rt,
+			   "thaw: the program %s; the next start goes on from generation %llu\n",
+			   how, (unsigned long long)status.generation);
 	else if (!rt->options.quiet)
 		owner_tell(
 			rt,
-			"thaw: the program was ended by %s; no generation was durable: the next start begins anew\n",
+			"thaw: the program %s; no generation was durable: the next start begins anew\n",
 			how);
 	rt->failures.noted = true;
-	if (!asks_for_the_end(signo))
+	if (crashed)
 		failures_crashed(rt, how);
 }
 

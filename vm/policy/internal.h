@@ -36,7 +36,7 @@ struct ending {	    /* owner.c, ending.c: how the program ends */
 	int exit_request;  /* exit() was called with this code */
 	unsigned uncaught; /* exceptions that nobody caught and a shell went on from */
 	int stop_signal;   /* ended by it */
-	int killed;	   /* ... as a process is: owner_killed() */
+	bool crashed;	   /* a process: by a signal, or as owner_left() says */
 };
 
 struct checkpoints {	    /* checkpoints.c */
@@ -214,8 +214,8 @@ void failures_trapped(struct runtime *rt, const char *reason);
 void failures_crashed(struct runtime *rt, const char *how);
 /* A signal has ended it, because a page of it cannot be read: says why. */
 bool failures_unreadable(struct runtime *rt, int signo);
-/* A signal has ended it: says from where it goes on. */
-void failures_killed(struct runtime *rt, int signo);
+/* A process has ended without having finished: says from where it goes on, and whether that has become a habit. */
+void failures_ended(struct runtime *rt, const char *how, bool crashed);
 /* What to do about a generation that does not get on: the end of a sentence, in `text`. */
 struct thaw_error failures_advice(struct runtime *rt, uint64_t generation);
 

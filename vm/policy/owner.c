@@ -78,8 +78,18 @@ void owner_exited(struct runtime *rt)
 	runtime_end(rt, rt->ending.exit_request, true);
 }
 
+/* Whoever sends one of these wants it to end, however often. */
+static bool asks_for_the_end(int signo)
+{
+	return signo == SIGTERM || signo == SIGINT || signo == SIGHUP || signo == SIGQUIT ||
+	       signo == SIGPIPE;
+}
+
 void owner_killed(struct runtime *rt, int signo)
 {
+	const char *name = sigdescr_np(signo);
+	char how[64];
+
 	if (rt->ending.ended)
 		return;
 	checkpoints_complete(rt); /* what was captured before is whole */
@@ -87,9 +97,31 @@ void owner_killed(struct runtime *rt, int signo)
 		runtime_end(rt, EXIT_IO, false);
 		return;
 	}
-	failures_killed(rt, signo);
-	rt->ending.killed = signo;
+	snprintf(how, sizeof(how), "was ended by signal %d (%s)", signo, name ? name : "?");
+	failures_ended(rt, how, !asks_for_the_end(signo));
+	rt->ending.crashed = true;
 	runtime_end(rt, 128 + signo, false);
+}
+
+void owner_left(struct runtime *rt, int code)
+{
+	struct thaw_status status;
+	char how[64];
+
+	if (rt->ending.ended)
+		return;
+	if (!code && !runtime_asked_to_end()) {
+		owner_exit(rt, code);
+		owner_exited(rt);
+		return;
+	}
+	checkpoints_complete(rt);
+	thaw_status(rt->heap, &status);
+	snprintf(how, sizeof(how), "ended with exit code %d", code);
+	if (status.generation) /* else it is as if it had run without us */
+		failures_ended(rt, how, !runtime_asked_to_end());
+	rt->ending.crashed = true;
+	runtime_end(rt, code, false);
 }
 
 void owner_trapped(struct runtime *rt, const char *reason)

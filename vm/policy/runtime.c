@@ -463,9 +463,9 @@ bool runtime_restored(const struct runtime *rt)
 	return rt->restored;
 }
 
-int runtime_killed(const struct runtime *rt)
+bool runtime_crashed(const struct runtime *rt)
 {
-	return rt->ending.killed;
+	return rt->ending.crashed;
 }
 
 bool runtime_trapped(const struct runtime *rt)

@@ -79,8 +79,8 @@ bool runtime_left_threads(void);
 
 /* Did it come out of an image (then the main module must not be loaded again)? */
 bool runtime_restored(const struct runtime *runtime);
-/* The signal that ended it, if it is a process and was ended by one; 0: it was not. */
-int runtime_killed(const struct runtime *runtime);
+/* Was it a process, and has ended without having finished? Then it goes on from its newest generation. */
+bool runtime_crashed(const struct runtime *runtime);
 /* Has SIGINT, SIGTERM, SIGHUP or SIGQUIT come, also if the program was left to answer it? */
 bool runtime_asked_to_end(void);
 /* Did the sandbox stop it? Then its heap is not sound any more, and nothing may be asked of it. */

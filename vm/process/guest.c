@@ -328,12 +328,10 @@ static void ended(struct process_guest *own, const siginfo_t *how)
 	own->process.remote.pid = 0; /* it was waited for */
 	thaw_process_detach(own->heap);
 	own->guest.turns++;
-	if (how->si_code == CLD_EXITED) {
-		owner_exit(owner, how->si_status);
-		owner_exited(owner);
-	} else {
+	if (how->si_code == CLD_EXITED)
+		owner_left(owner, how->si_status);
+	else
 		owner_killed(owner, how->si_status);
-	}
 }
 
 /* Has something happened to it? */
