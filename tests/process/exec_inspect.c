@@ -70,6 +70,8 @@ static void step_by_step(const char *file)
 			continue;
 		steps++;
 		heap[steps * PAGE]++;
+		if (letter == 'q')
+			_exit(3);
 		if (letter == 'm')
 			map_more();
 		else if (letter == 't')
@@ -347,6 +349,30 @@ TEST_F(image, diff_goes_by_threads_descriptors_and_areas)
 	COMMAND(0, "diff", "--pages", self->path, "one", "two");
 	SAYS("+ pages ");
 	SAYS(" at address ");
+}
+
+TEST_F(image, a_program_that_has_ended_has_no_process)
+{
+	ASSERT_TRUE(makes_two(self))
+	TH_LOG("%s", self->program.errors);
+	ASSERT_EQ(1, write(self->program.in, "q", 1));
+	EXPECT_EQ(3, program_finish(&self->program, 60));
+	COMMAND(0, "inspect", self->path);
+	SAYS("guest-steps");
+	SAYS("with exit code 3");
+	DOES_NOT_SAY("descriptor");
+	COMMAND(0, "inspect", "--json", self->path);
+	SAYS("\"finished\":true");
+	COMMAND(0, "diff", self->path);
+	SAYS("- the process: the program ended with exit code 3\n");
+	DOES_NOT_SAY("thread");
+	COMMAND(0, "map", self->path);
+	SAYS("</svg>");
+	COMMAND(0, "rollback", self->path, "two");
+	ASSERT_TRUE(starts(self, self->path, NULL, ""));
+	EXPECT_TRUE(does(self, "x", "4 steps\n"))
+	TH_LOG("%s", self->program.errors);
+	program_kill(&self->program);
 }
 
 TEST_F(image, other_commands_say_whose_image_it_is)

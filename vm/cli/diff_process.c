@@ -342,6 +342,27 @@ static void compare_areas(struct comparing *comparing)
 
 /* ---- All of it */
 
+/* A program that has ended has no process: that is all that is to say. */
+static bool ended(const struct comparing *comparing)
+{
+	return comparing->sides[0]->state.finished || comparing->sides[1]->state.finished;
+}
+
+static void print_end(const struct comparing *comparing)
+{
+	const struct process_state *older = &comparing->sides[0]->state;
+	const struct process_state *newer = &comparing->sides[1]->state;
+
+	if (newer->finished && !older->finished)
+		fprintf(comparing->to, "- the process: the program ended with exit code %d\n",
+			newer->exit_code);
+	else if (!newer->finished)
+		fputs("+ the process: the program had ended before\n", comparing->to);
+	else if (newer->exit_code != older->exit_code)
+		fprintf(comparing->to, "~ the exit code: %d -> %d\n", older->exit_code,
+			newer->exit_code);
+}
+
 static void print_all(struct comparing *comparing)
 {
 	const struct changes *all = &comparing->all;
@@ -355,6 +376,10 @@ static void print_all(struct comparing *comparing)
 		format_bytes((all->appeared + all->vanished + all->changed + all->lost) *
 			     comparing->page_bytes)
 			.s);
+	if (ended(comparing)) {
+		print_end(comparing);
+		return;
+	}
 	compare_threads(comparing);
 	compare_descriptors(comparing);
 	compare_areas(comparing);
@@ -375,6 +400,10 @@ static void write_all(struct comparing *comparing, const char *path)
 	json_open(json, "pages", '{');
 	json_changes(json, &comparing->all);
 	json_close(json, '}');
+	for (unsigned i = 0; i < 2; i++)
+		if (comparing->sides[i]->state.finished)
+			json_number(json, i ? "exitCode" : "exitCodeBefore",
+				    (uint64_t)comparing->sides[i]->state.exit_code);
 	json_open(json, "threads", '[');
 	compare_threads(comparing);
 	json_close(json, ']');

@@ -22,6 +22,8 @@
 
 #define ENGINE "process-" /* and a version, as in process_guest.identity */
 #define STUB "/memfd:thaw-stub"
+#define SHARED_ZERO "/dev/zero" /* as the kernel calls memory that is shared and has no file */
+#define DATA_MOST (256u << 10)
 #define TEXT_MOST 2048u /* of the list of features */
 
 bool process_is_engine(const char *engine)
@@ -55,6 +57,8 @@ const char *area_short_name(const struct area *area)
 
 	if (!strncmp(area->name, STUB, strlen(STUB)))
 		return "stub of thaw";
+	if (area->kind == AREA_SHARED && !strncmp(area->name, SHARED_ZERO, strlen(SHARED_ZERO)))
+		return "shared memory";
 	if (slash && slash[1] && area->name[0] == '/')
 		return slash + 1;
 	if (*area->name)
@@ -127,9 +131,13 @@ static char *name_of(const struct process_state *state, const struct mapping *ma
 		return format_name("stack of %s (%d)", thread->name, thread->remembered);
 	if (mapping->name)
 		return strdup(mapping->name);
-	/* What of an object's data is zero when it starts lies behind the rest of it. */
-	if (kind == AREA_MEMORY && before && before->kind == AREA_FILE &&
-	    before->end == mapping->start && before->protection == mapping->protection)
+	/*
+	 * What of an object's data is zero when it starts lies behind the rest of it. So may other memory, which is
+	 * one with it then.
+	 */
+	if (kind == AREA_MEMORY && mapping->end - mapping->start <= DATA_MOST && before &&
+	    before->kind == AREA_FILE && before->end == mapping->start &&
+	    before->protection == mapping->protection)
 		return format_name("data of %s", area_short_name(before));
 	return strdup("");
 }
