@@ -232,6 +232,8 @@ void owner_exited(struct runtime *rt);
  * generation.
  */
 void owner_left(struct runtime *rt, int code);
+/* It is about to get a signal that asks for its end: one more generation, which is waited for. */
+void owner_before_end(struct runtime *rt);
 void owner_killed(struct runtime *rt, int signo);
 /* The sandbox stopped the program, for that reason. More than once is fine. */
 void owner_trapped(struct runtime *rt, const char *reason);

@@ -103,6 +103,12 @@ void owner_killed(struct runtime *rt, int signo)
 	runtime_end(rt, 128 + signo, false);
 }
 
+void owner_before_end(struct runtime *rt)
+{
+	if (rt->options.image && !rt->ending.ended)
+		checkpoints_now(rt, THAW_REASON_SIGNAL, NULL); /* if it fails, that is said */
+}
+
 void owner_left(struct runtime *rt, int code)
 {
 	struct thaw_status status;

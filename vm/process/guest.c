@@ -295,11 +295,40 @@ static void guest_wake(struct guest *guest)
 static void guest_signalled(struct guest *guest, int signo, const siginfo_t *info)
 {
 	struct process_guest *own = process_of(guest);
+	bool passed = signo != SIGCHLD && signo != SIGCONT && info->si_code <= 0 &&
+		      info->si_pid != own->process.remote.pid && own->alive;
 
-	if (signo != SIGCHLD && signo != SIGCONT && info->si_code <= 0 &&
-	    info->si_pid != own->process.remote.pid && own->alive)
+	if (passed && signo == SIGTERM && own->options->image && !own->asked_to_end &&
+	    !own->job_stopped)
+		own->asked_to_end = 1; /* pass_on_end() */
+	else if (passed)
 		send_signal(own, signo);
 	guest_wake(guest);
+}
+
+/*
+ * SIGTERM: whatever the program does then, the next start goes on as it was before. So one more generation is taken
+ * first (a second SIGTERM does not wait for it), and for a while none of a program that may be closing down.
+ */
+#define CLOSING_NS 10000000000u
+
+static bool is_closing(const struct process_guest *own)
+{
+	return own->asked_ns && clock_monotonic_ns() - own->asked_ns < CLOSING_NS;
+}
+
+static void pass_on_end(struct process_guest *own)
+{
+	if (!own->asked_to_end)
+		return;
+	if (!own->job_stopped && !is_closing(own)) {
+		own->guest.turns++;
+		owner_before_end(own->guest.owner);
+	}
+	if (own->alive)
+		send_signal(own, SIGTERM);
+	own->asked_ns = clock_monotonic_ns();
+	own->asked_to_end = 0;
 }
 
 /* The shell waits for us: when the guest has stopped by job control, so do we, and it goes on when we do. */
@@ -372,7 +401,7 @@ static void pause_until(struct process_guest *own, uint64_t due_ns)
 static void note_work(struct process_guest *own, uint64_t due_ns)
 {
 	idle_look(own);
-	if (!due_ns || clock_monotonic_ns() < due_ns || !idle_has_run(own))
+	if (!due_ns || clock_monotonic_ns() < due_ns || is_closing(own) || !idle_has_run(own))
 		return;
 	own->guest.turns++;
 	mappings_look(&own->process);
@@ -408,6 +437,7 @@ static bool guest_run(struct guest *guest, enum guest_until until, int fd)
 			owner_advance(guest->owner);
 			guest_tell_outcomes(guest);
 		}
+		pass_on_end(own);
 		if (own->alive)
 			pause_until(own, next_due_ns(own));
 	}

@@ -22,9 +22,11 @@ struct process_guest {
 	 * one needs it (arguments, stub, identity, clocks, restores).
 	 */
 	struct process_state state;
-	bool alive;	      /* there is a process, which is not known to have ended */
-	bool job_stopped;     /* by a signal */
-	int wake_fd;	      /* eventfd */
+	bool alive;	  /* there is a process, which is not known to have ended */
+	bool job_stopped; /* by a signal */
+	volatile sig_atomic_t asked_to_end; /* SIGTERM waits for one more generation */
+	uint64_t asked_ns;		    /* when it was passed on; 0: never */
+	int wake_fd;			    /* eventfd */
 	int kept_userfaultfd; /* its number in the guest, which keeps missing pages missing; -1: none */
 	/*
 	 * Is it idle? (idle.c) Its processor time when it went on after the newest capture, and once its threads were
