@@ -6,7 +6,10 @@
 TEST_ROOMS := uffd image js policy inspect cli top kmod process
 TEST_SOURCES := $(wildcard $(TEST_ROOMS:%=tests/%/*.c))
 TESTS := $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(TEST_SOURCES)))
-vpath %.c $(TEST_ROOMS:%=tests/%)
+# Programs of npm's and Debian's that are killed, which make check-exec and make crash-exec bring and run.
+EXEC_SOURCES := $(wildcard tests/exec/*.c)
+EXEC_TESTS := $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(EXEC_SOURCES)))
+vpath %.c $(TEST_ROOMS:%=tests/%) tests/exec
 BENCH_SOURCES := $(wildcard tests/bench/*.c)
 BENCHES := $(BENCH_SOURCES:%.c=$(BUILD)/%)
 INJECT := $(BUILD)/tests/inject
@@ -33,20 +36,20 @@ define compile_test
 endef
 $(BUILD)/tests/%.o: tests/%.c $(BUILD)/flags | $(HARNESS)/kselftest_harness.h $(GENERATED)/quickjs.h
 	$(compile_test)
-$(TESTS:=.o): $(BUILD)/tests/%.o: %.c $(BUILD)/flags | $(HARNESS)/kselftest_harness.h $(GENERATED)/quickjs.h
+$(TESTS:=.o) $(EXEC_TESTS:=.o): $(BUILD)/tests/%.o: %.c $(BUILD)/flags | $(HARNESS)/kselftest_harness.h $(GENERATED)/quickjs.h
 	$(compile_test)
 
 # See tests/timeout.h.
 TEST_SECONDS := $(if $(SANITIZE),300,120)
-$(TESTS:=.o): TEST_CFLAGS := -include tests/timeout.h -DTEST_SECONDS=$(TEST_SECONDS)
+$(TESTS:=.o) $(EXEC_TESTS:=.o): TEST_CFLAGS := -include tests/timeout.h -DTEST_SECONDS=$(TEST_SECONDS)
 # One test of ten thousand states, which a busy machine takes two minutes for.
 $(BUILD)/tests/crash_states.o: TEST_CFLAGS := -include tests/timeout.h -DTEST_SECONDS=600
 
 # A test replaces calls from one object of the library to another without a hook in the library (TEST_WRAPS: ld's
 # --wrap). And failures on purpose: an object that comes before the library, in place of the one in it that never fails.
 TEST_WRAPS :=
-$(TESTS): $(INJECT_OBJECTS)
-$(TESTS) $(BENCHES): %: %.o $(BUILD)/libvm.a $(BUILD)/libthaw.a
+$(TESTS) $(EXEC_TESTS): $(INJECT_OBJECTS)
+$(TESTS) $(EXEC_TESTS) $(BENCHES): %: %.o $(BUILD)/libvm.a $(BUILD)/libthaw.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(VM_LDFLAGS) $(LDFLAGS) $(TEST_WRAPS:%=-Wl,--wrap=%) $(filter-out %.a,$^) $(filter %.a,$^) $(VM_LIBS) -o $@
 
@@ -81,7 +84,7 @@ $(BUILD)/tests/task_delays: TEST_WRAPS := open
 $(BUILD)/tests/fuzz_regressions: $(FUZZ_OBJECTS)
 $(BUILD)/tests/fuzz_regressions: TEST_WRAPS := nanosleep
 
-tests: $(TESTS) $(INJECT)/thaw $(BUILD)/confine
+tests: $(TESTS) $(EXEC_TESTS) $(INJECT)/thaw $(BUILD)/confine
 
 # ---- Running them
 
@@ -117,6 +120,19 @@ bench-exec-built: all $(BUILD)/tests/bench/exec
 	$(Q)directory=$$(mktemp -d) && trap 'rm -rf "$$directory"' EXIT && cp tests/bench/exec_*.js "$$directory" && \
 		THAW_KEY=$$directory/key $(BUILD)/tests/bench/exec $(abspath $(BUILD)/thaw) "$$directory"
 
+# Those of make check that kill programs, too, with as many kills.
+KILLING_TESTS := $(addprefix $(BUILD)/tests/,program_kills servers) $(EXEC_TESTS)
+KILLS := $(if $(filter crash-exec%,$(MAKECMDGOALS)),200,20)
+## check-exec: real programs of npm's and Debian's under thaw exec, 20 kills of each; ends in 'N passed, N failed'
+## crash-exec: the same with 200 kills of each
+check-exec crash-exec: deps
+	$(Q)scripts/exec-programs lua5.4 ruby redis-server sqlite3 nodejs npm
+	$(Q)$(MAKE) $@-built
+
+check-exec-built crash-exec-built: all $(KILLING_TESTS)
+	$(Q)THAW_KILLS=$(KILLS) PATH="$$PATH:$(CURDIR)/build/programs/bin" \
+		scripts/run-tests --timeout 7200 --jobs 1 $(KILLING_TESTS)
+
 CRASH_SEED ?= 4
 CRASH_STATES ?= 1000000
 ## crash: CRASH_STATES=1000000 states of an image after a power cut, of CRASH_SEED=4; goes on where it stopped
@@ -128,5 +144,5 @@ crash-built: $(BUILD)/tests/crash_states
 	$(Q)$(BUILD)/tests/crash_states --seed $(CRASH_SEED) --states $(CRASH_STATES) \
 		--resume $(BUILD)/crash/seed-$(CRASH_SEED)
 
--include $(TESTS:=.d) $(BENCHES:=.d) $(INJECT_OBJECTS:.o=.d)
+-include $(TESTS:=.d) $(EXEC_TESTS:=.d) $(BENCHES:=.d) $(INJECT_OBJECTS:.o=.d)
 -include $(CRASH_OBJECTS:.o=.d) $(CONFINE_OBJECTS:.o=.d) $(FUZZ_OBJECTS:.o=.d)
