@@ -185,5 +185,7 @@ void guest_captured(struct guest *guest, int code)
 	if (!own->alive || !own->process.stopped)
 		return;
 	idle_captured(own);
+	if (!code)
+		guest_pass_on_end(own); /* the first that it sees when it goes on: nothing lies between */
 	process_continue(&own->process);
 }

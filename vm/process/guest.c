@@ -300,7 +300,7 @@ static void guest_signalled(struct guest *guest, int signo, const siginfo_t *inf
 
 	if (passed && signo == SIGTERM && own->options->image && !own->asked_to_end &&
 	    !own->job_stopped)
-		own->asked_to_end = 1; /* pass_on_end() */
+		own->asked_to_end = 1; /* answer_end() */
 	else if (passed)
 		send_signal(own, signo);
 	guest_wake(guest);
@@ -317,7 +317,16 @@ static bool is_closing(const struct process_guest *own)
 	return own->asked_ns && clock_monotonic_ns() - own->asked_ns < CLOSING_NS;
 }
 
-static void pass_on_end(struct process_guest *own)
+void guest_pass_on_end(struct process_guest *own)
+{
+	if (!own->asked_to_end)
+		return;
+	send_signal(own, SIGTERM);
+	own->asked_ns = clock_monotonic_ns();
+	own->asked_to_end = 0;
+}
+
+static void answer_end(struct process_guest *own)
 {
 	if (!own->asked_to_end)
 		return;
@@ -326,8 +335,7 @@ static void pass_on_end(struct process_guest *own)
 		owner_before_end(own->guest.owner);
 	}
 	if (own->alive)
-		send_signal(own, SIGTERM);
-	own->asked_ns = clock_monotonic_ns();
+		guest_pass_on_end(own); /* there was no generation */
 	own->asked_to_end = 0;
 }
 
@@ -437,7 +445,7 @@ static bool guest_run(struct guest *guest, enum guest_until until, int fd)
 			owner_advance(guest->owner);
 			guest_tell_outcomes(guest);
 		}
-		pass_on_end(own);
+		answer_end(own);
 		if (own->alive)
 			pause_until(own, next_due_ns(own));
 	}

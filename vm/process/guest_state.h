@@ -46,6 +46,11 @@ static inline struct process_guest *process_of(struct guest *guest)
 	return (struct process_guest *)guest;
 }
 
+/* ---- guest.c */
+
+/* SIGTERM, if that waits. */
+void guest_pass_on_end(struct process_guest *own);
+
 /* ---- attach.c */
 
 /* The heap's process, with what its generation had in `ranges`; it is stopped, or the restorer. */
