@@ -287,7 +287,7 @@ static int add_conditions(scmp_filter_ctx filter)
 
 	for (size_t i = 0; i < sizeof(personalities) / sizeof(personalities[0]) && !error; i++)
 		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(personality), 1,
-					 SCMP_A0(SCMP_CMP_EQ, personalities[i]));
+					 SCMP_A0(SCMP_CMP_EQ, personalities[i], 0));
 	/* Its flags are in memory, where no filter sees them; the C library takes clone then. */
 	if (!error)
 		error = seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);

@@ -6,6 +6,7 @@
 #include "kselftest_harness.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/file.h>
 #include <sys/mount.h>
 
@@ -226,7 +227,7 @@ TEST(while_a_writer_commits)
 	}
 	runner.stop = true;
 	pthread_join(thread, NULL);
-	ASSERT_EQ(0, runner.code);
+	ASSERT_EQ(0, atomic_load(&runner.code));
 	TH_LOG("%u clones of %lu commits", clones, (unsigned long)runner.commits);
 	ASSERT_EQ(1, support_files(model_directory));
 	model_teardown();

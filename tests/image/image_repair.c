@@ -6,6 +6,7 @@
 #include "kselftest_harness.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "copies.h"
 #include "image/format.h"
@@ -462,7 +463,7 @@ TEST(while_a_writer_commits)
 	}
 	runner.stop = true;
 	pthread_join(thread, NULL);
-	ASSERT_EQ(0, runner.code);
+	ASSERT_EQ(0, atomic_load(&runner.code));
 	TH_LOG("%u repairs, %u of them too slow, of %lu commits", repairs, outrun,
 	       (unsigned long)runner.commits);
 	ASSERT_LT(outrun, 20);

@@ -134,7 +134,8 @@ TEST_F(space, what_stays_free_is_given_back)
 	ASSERT_EQ(0, image_open(&self->options, &self->image, &fallback, &error));
 	for (uint32_t i = 0; i < 200; i++)
 		ASSERT_EQ(0, change(self->image, 0, 1, 1, 100 + i, NULL));
-	TH_LOG("%llu KiB were allocated, %llu are", most >> 10, allocated(self->image) >> 10);
+	TH_LOG("%llu KiB were allocated, %llu are", (unsigned long long)most >> 10,
+	       (unsigned long long)allocated(self->image) >> 10);
 	EXPECT_GE(2 * MIB, allocated(self->image));
 	EXPECT_EQ(0, pages_wrong(self->image));
 	EXPECT_EQ(0, model_verify());
@@ -158,7 +159,7 @@ TEST_F(space, a_file_too_long_is_shortened)
 		if (model_file_bytes() < shortest)
 			shortest = model_file_bytes();
 	}
-	TH_LOG("%llu KiB", shortest >> 10);
+	TH_LOG("%llu KiB", (unsigned long long)shortest >> 10);
 	EXPECT_GE(48 * MIB, model_file_bytes());
 	EXPECT_EQ(0, pages_wrong(self->image));
 	image_close(self->image);
@@ -187,7 +188,7 @@ TEST_F(space, what_a_start_touched_keeps_no_file_long)
 	ASSERT_EQ(0, change(self->image, 64, BIG_PAGES - 64, 1, 0, NULL));
 	for (uint32_t i = 0; i < 300; i++)
 		ASSERT_EQ(0, change(self->image, i % 7, 1, 1, 100 + i, NULL));
-	TH_LOG("%llu KiB", model_file_bytes() >> 10);
+	TH_LOG("%llu KiB", (unsigned long long)model_file_bytes() >> 10);
 	EXPECT_GE(48 * MIB, model_file_bytes());
 	image_close(self->image);
 	ASSERT_EQ(0, image_open(&self->options, &self->image, &fallback, &error));

@@ -199,6 +199,8 @@ TEST_F(repeated, what_was_asked_for_is_tried_again)
 
 TEST_F(repeated, a_shell_says_which_answers_are_not_durable)
 {
+	const char *first;
+
 	self->program = program_start(THAW("repl", self->image));
 	ASSERT_EQ(8, write(self->program.in, "a = 'a1'\n", 9) - 1);
 	ASSERT_TRUE(program_wait_for(&self->program, "a1", 60));
@@ -208,12 +210,9 @@ TEST_F(repeated, a_shell_says_which_answers_are_not_durable)
 	ASSERT_EQ(9, write(self->program.in, "a = 'c3'\n", 9));
 	ASSERT_TRUE(program_wait_for(&self->program, "c3", 60));
 	EXPECT_EQ(74, program_finish(&self->program, 60));
-	{
-		const char *first = strstr(self->program.errors, "not durable: ");
-
-		ASSERT_NE(NULL, first) TH_LOG("%s", self->program.errors);
-		EXPECT_NE(NULL, strstr(first + 1, "not durable: "));
-	}
+	first = strstr(self->program.errors, "not durable: ");
+	ASSERT_NE(NULL, first) TH_LOG("%s", self->program.errors);
+	EXPECT_NE(NULL, strstr(first + 1, "not durable: "));
 	EXPECT_NE(NULL, strstr(self->program.errors, "the last checkpoint failed"));
 }
 

@@ -143,6 +143,9 @@ static void cut(struct program *program)
 static void stall(struct __test_metadata *_metadata, FIXTURE_DATA(readers) * self,
 		  const char *source, const char *every, int signo)
 {
+	struct program before;
+	const char *rest;
+	char *text, *wanted;
 	long last;
 	int code;
 
@@ -158,29 +161,26 @@ static void stall(struct __test_metadata *_metadata, FIXTURE_DATA(readers) * sel
 	EXPECT_EQ(128 + signo, code) TH_LOG("%s", self->program.errors);
 	last = follow(self->program.output, "line ", 0, false);
 	ASSERT_GT(last, 0);
+	/* The line that was cut is completed by the next process, or printed again. */
+	before = self->program;
+	rest = strrchr(before.output, '\n') + 1;
+	wanted = support_format("line %ld\n", last + 60000);
+	self->program = program_start(THAW("run", "--every", "0", self->script));
+	ASSERT_TRUE(program_wait_for(&self->program, wanted, 60))
 	{
-		/* The line that was cut is completed by the next process, or printed again. */
-		struct program before = self->program;
-		const char *rest = strrchr(before.output, '\n') + 1;
-		char *text, *wanted = support_format("line %ld\n", last + 60000);
-
-		self->program = program_start(THAW("run", "--every", "0", self->script));
-		ASSERT_TRUE(program_wait_for(&self->program, wanted, 60))
-		{
-			TH_LOG("%s", self->program.errors);
-		}
-		free(wanted);
-		program_kill(&self->program);
-		cut(&self->program);
-		text = signo == SIGKILL ? strdup(self->program.output)
-					: support_format("%s%s", rest, self->program.output);
-		EXPECT_GT(follow(text, "line ", last, signo == SIGKILL), last + 50000)
-		{
-			TH_LOG("after %ld: %.60s", last, text);
-		}
-		free(text);
-		program_free(&before);
+		TH_LOG("%s", self->program.errors);
 	}
+	free(wanted);
+	program_kill(&self->program);
+	cut(&self->program);
+	text = signo == SIGKILL ? strdup(self->program.output)
+				: support_format("%s%s", rest, self->program.output);
+	EXPECT_GT(follow(text, "line ", last, signo == SIGKILL), last + 50000)
+	{
+		TH_LOG("after %ld: %.60s", last, text);
+	}
+	free(text);
+	program_free(&before);
 	program_free(&self->program);
 }
 
@@ -343,7 +343,7 @@ TEST_F(readers, of_an_answer_get_the_answer)
 /* What is said to one pipe comes in the order in which it was said. */
 TEST_F(readers, of_both_streams_get_them_in_order)
 {
-	char *command = support_format("exec %s run %s 2>&1", THAW_BINARY, self->script);
+	char *command = support_format("exec %s run %s 2>&1", THAW_BINARY, self->script), *end;
 
 	support_write(self->script, "for (let n = 1; n <= 60000; n += 2) {\n"
 				    "	console.log('line', n)\n"
@@ -353,12 +353,9 @@ TEST_F(readers, of_both_streams_get_them_in_order)
 	self->program = program_start((const char *const[]){"sh", "-c", command, NULL});
 	ASSERT_TRUE(wait_until_full(self->program.out));
 	EXPECT_EQ(1, program_finish(&self->program, 60));
-	{
-		char *end = strstr(self->program.output, "Uncaught Error: the end");
-
-		ASSERT_NE(NULL, end);
-		*end = '\0';
-	}
+	end = strstr(self->program.output, "Uncaught Error: the end");
+	ASSERT_NE(NULL, end);
+	*end = '\0';
 	EXPECT_EQ(60000, follow(self->program.output, "line ", 0, false));
 	free(command);
 }

@@ -241,7 +241,7 @@ static void guest_role_children(void)
 		guest_children[i] = (uint64_t)fork();
 		if (!guest_children[i]) {
 			prctl(PR_SET_PDEATHSIG, SIGKILL);
-			for (; i;)
+			while (i)
 				pause();
 			_exit(0);
 		}

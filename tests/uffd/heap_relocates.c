@@ -7,6 +7,7 @@
 #include "kselftest_harness.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "support.h"
 #include "thaw.h"
@@ -107,8 +108,8 @@ TEST_F(relocates, under_a_heap_that_still_reads)
 	}
 	pthread_join(thread, NULL);
 	TH_LOG("%u commits, %u KiB of file", commits, (unsigned)(support_size(self->path) >> 10));
-	EXPECT_EQ(PAGES / 16, self->read);
-	EXPECT_EQ(0, self->wrong);
+	EXPECT_EQ(PAGES / 16, atomic_load(&self->read));
+	EXPECT_EQ(0, atomic_load(&self->wrong));
 	EXPECT_GT(48 * MIB, support_size(self->path));
 	thaw_close(self->heap);
 	ASSERT_EQ(0, heap_open(_metadata, self)) TH_LOG("%s", self->error.text);
@@ -116,7 +117,7 @@ TEST_F(relocates, under_a_heap_that_still_reads)
 		self->wrong += *page_of(self->heap, page) != (page == 1	  ? commits
 							      : page % 16 ? 0
 									  : page + 1);
-	EXPECT_EQ(0, self->wrong);
+	EXPECT_EQ(0, atomic_load(&self->wrong));
 	EXPECT_EQ(0, thaw_image_verify(self->path, NULL, NULL, &self->error));
 }
 

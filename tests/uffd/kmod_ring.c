@@ -275,7 +275,7 @@ TEST_F(ring, while_pages_are_written)
 			saved[page] = versions[page];
 	}
 	for (unsigned page = 0; page < PAGES; page++)
-		ASSERT_EQ(versions[page], saved[page]);
+		ASSERT_EQ(atomic_load(&versions[page]), saved[page]);
 	EXPECT_EQ(0, tracker_count(&self->tracker, PAGES));
 }
 

@@ -176,6 +176,12 @@ static const struct name {
 	{10, 4, "rdpru"},
 };
 
+/* In the half that this one is of. */
+static uint32_t highest_leaf(uint32_t leaf)
+{
+	return (uint32_t)__get_cpuid_max(leaf & 0x80000000u, NULL);
+}
+
 void processor_read(struct processor *processor)
 {
 	uint32_t model[12] = {0}, low, high;
@@ -184,13 +190,13 @@ void processor_read(struct processor *processor)
 	for (unsigned i = 0; i < PROCESSOR_WORDS; i++) {
 		uint32_t out[4] = {0};
 
-		if (__get_cpuid_max(words[i].leaf & 0x80000000u, NULL) < words[i].leaf)
+		if (highest_leaf(words[i].leaf) < words[i].leaf)
 			continue;
 		__cpuid_count(words[i].leaf, words[i].subleaf, out[EAX], out[EBX], out[ECX],
 			      out[EDX]);
 		processor->words[i] = out[words[i].output] & ~words[i].kernel;
 	}
-	for (unsigned i = 0; i < 3 && __get_cpuid_max(0x80000000u, NULL) >= 0x80000004u; i++)
+	for (unsigned i = 0; i < 3 && highest_leaf(0x80000000u) >= 0x80000004u; i++)
 		__cpuid(0x80000002u + i, model[4 * i], model[4 * i + 1], model[4 * i + 2],
 			model[4 * i + 3]);
 	memcpy(processor->model, model, sizeof(model));

@@ -73,26 +73,28 @@ static int ask(struct process *process, const struct thread *thread, struct fact
 {
 	const struct {
 		int64_t number;
-		uint64_t a, b, c, d;
+		uint64_t arguments[4];
 	} calls[] = {
-		[CALL_FS] = {SYS_arch_prctl, ARCH_GET_FS, THERE(thread_pointer)},
-		[CALL_GS] = {SYS_arch_prctl, ARCH_GET_GS, THERE(gs_base)},
-		[CALL_TID] = {SYS_prctl, PR_GET_TID_ADDRESS, THERE(tid_address)},
-		[CALL_ROBUST] = {SYS_get_robust_list, 0, THERE(robust_list), THERE(robust_bytes)},
-		[CALL_STACK] = {SYS_sigaltstack, 0, THERE(alternate)},
-		[CALL_NAME] = {SYS_prctl, PR_GET_NAME, THERE(name)},
-		[CALL_SCHEDULING] = {SYS_sched_getattr, 0, THERE(attributes),
-				     sizeof(struct attributes)},
-		[CALL_AFFINITY] = {SYS_sched_getaffinity, 0, sizeof(facts->affinity),
-				   THERE(affinity)},
-		[CALL_DEATH] = {SYS_prctl, PR_GET_PDEATHSIG, THERE(parent_death_signal)},
-		[CALL_SLACK] = {SYS_prctl, PR_GET_TIMERSLACK},
-		[CALL_PRIVILEGES] = {SYS_prctl, PR_GET_NO_NEW_PRIVS},
+		[CALL_FS] = {SYS_arch_prctl, {ARCH_GET_FS, THERE(thread_pointer)}},
+		[CALL_GS] = {SYS_arch_prctl, {ARCH_GET_GS, THERE(gs_base)}},
+		[CALL_TID] = {SYS_prctl, {PR_GET_TID_ADDRESS, THERE(tid_address)}},
+		[CALL_ROBUST] = {SYS_get_robust_list, {0, THERE(robust_list), THERE(robust_bytes)}},
+		[CALL_STACK] = {SYS_sigaltstack, {0, THERE(alternate)}},
+		[CALL_NAME] = {SYS_prctl, {PR_GET_NAME, THERE(name)}},
+		[CALL_SCHEDULING] = {SYS_sched_getattr,
+				     {0, THERE(attributes), sizeof(struct attributes)}},
+		[CALL_AFFINITY] = {SYS_sched_getaffinity,
+				   {0, sizeof(facts->affinity), THERE(affinity)}},
+		[CALL_DEATH] = {SYS_prctl, {PR_GET_PDEATHSIG, THERE(parent_death_signal)}},
+		[CALL_SLACK] = {SYS_prctl, {PR_GET_TIMERSLACK}},
+		[CALL_PRIVILEGES] = {SYS_prctl, {PR_GET_NO_NEW_PRIVS}},
 	};
 
 	for (size_t i = 0; i < sizeof(calls) / sizeof(*calls); i++) {
+		const uint64_t *is = calls[i].arguments;
+
 		facts->calls[i] = remote_add(&process->remote, thread->mailbox, calls[i].number,
-					     calls[i].a, calls[i].b, calls[i].c, calls[i].d, 0, 0);
+					     is[0], is[1], is[2], is[3], 0, 0);
 		if (!facts->calls[i])
 			return -ENOSPC;
 		facts->calls[i]->flags = CALL_MAY_FAIL;
