@@ -88,19 +88,40 @@ static int give_back_own(struct process *process, unsigned mailbox, int32_t tid,
 	return rc;
 }
 
+/*
+ * A standard signal waits once in a queue, a timer's once for each timer. A timer goes on when its signal is taken, so a
+ * fast one's comes again while the others are.
+ */
+static bool came_meanwhile(const siginfo_t *list, unsigned count, unsigned allowed)
+{
+	const siginfo_t *info = &list[count];
+	unsigned before = 0;
+
+	for (unsigned i = 0; i < count; i++)
+		if (list[i].si_signo == info->si_signo &&
+		    (info->si_signo < 32 ||
+		     (info->si_code == SI_TIMER && list[i].si_code == SI_TIMER &&
+		      list[i].si_timerid == info->si_timerid)))
+			before++;
+	return before >= (info->si_signo < 32 ? allowed : 1);
+}
+
 int pending_take(struct process *process, unsigned mailbox, int32_t tid, bool shared,
 		 siginfo_t **list, unsigned *count)
 {
-	uint64_t mask = 0;
-	int rc, queued = 0;
+	uint64_t mask = 0,
+		 merged = 0; /* standard signals that would be merged with what was taken */
+	int rc = 0, queued = 0;
 
 	*list = NULL;
 	*count = 0;
-	for (;;) {
+	for (unsigned taken = 0; taken < PENDING_MOST; taken++) {
 		siginfo_t *more;
+		int signal;
 
 		rc = read_mask(process, tid, shared, &mask);
-		if (rc || !mask || *count == PENDING_MOST)
+		mask &= ~merged;
+		if (rc || !mask)
 			break;
 		more = reallocarray(*list, *count + 1, sizeof(*more));
 		if (!more) {
@@ -108,10 +129,13 @@ int pending_take(struct process *process, unsigned mailbox, int32_t tid, bool sh
 			break;
 		}
 		*list = more;
-		rc = take_one(process, mailbox, mask, &more[*count]);
+		rc = signal = take_one(process, mailbox, mask, &more[*count]);
 		if (rc <= 0)
 			break;
-		++*count;
+		if (came_meanwhile(*list, *count, 1 + (shared ? count_own(process, signal) : 0)))
+			merged |= signal < 32 ? 1ull << (signal - 1) : 0;
+		else
+			++*count;
 	}
 	/* Whatever happened, what was taken goes back. */
 	if (shared)
