@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -32,6 +33,17 @@
 #define MFD_EXEC 0x10u
 #endif
 
+/* Where a limit forbids that (ulimit -f), nobody is sent SIGXFSZ. */
+static int resize(int fd, size_t bytes)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_FSIZE, &limit) || limit.rlim_cur >= bytes)
+		return ftruncate(fd, (off_t)bytes);
+	errno = EFBIG;
+	return -1;
+}
+
 int remote_create(struct remote *remote, int *guest_socket, struct thaw_error *error)
 {
 	int pair[2];
@@ -40,7 +52,7 @@ int remote_create(struct remote *remote, int *guest_socket, struct thaw_error *e
 		.control = MAP_FAILED, .control_fd = -1, .pidfd = -1, .socket = -1, .memory = -1};
 	*guest_socket = -1;
 	remote->control_fd = memfd_create("thaw-control", MFD_CLOEXEC);
-	if (remote->control_fd < 0 || ftruncate(remote->control_fd, sizeof(struct control)))
+	if (remote->control_fd < 0 || resize(remote->control_fd, sizeof(struct control)))
 		goto fail;
 	remote->control = mmap(NULL, sizeof(struct control), PROT_READ | PROT_WRITE, MAP_SHARED,
 			       remote->control_fd, 0);
@@ -55,9 +67,15 @@ int remote_create(struct remote *remote, int *guest_socket, struct thaw_error *e
 	remote->control->socket = -1;
 	return 0;
 fail:
-	failure(error, -errno,
-		"cannot make the memory that is shared with the program's process: %s",
-		strerror(errno));
+	if (errno == EFBIG)
+		failure(error, THAW_EKERNEL,
+			"ulimit -f is lower than the %zu MiB that are shared with the program's "
+			"process: raise it",
+			(sizeof(struct control) >> 20) + 1);
+	else
+		failure(error, -errno,
+			"cannot make the memory that is shared with the program's process: %s",
+			strerror(errno));
 	remote_close(remote);
 	return error ? error->code : -EIO;
 }
@@ -175,12 +193,15 @@ struct call *remote_add(struct remote *remote, unsigned thread, int64_t number, 
 			uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f)
 {
 	struct mailbox *mailbox = &remote->control->mailboxes[thread];
+	/* Once: the guest can write here, too. */
+	uint32_t count = __atomic_load_n(&mailbox->count, __ATOMIC_RELAXED);
 
-	if (mailbox->count >= CONTROL_CALLS)
+	if (count >= CONTROL_CALLS)
 		return NULL;
-	mailbox->calls[mailbox->count] =
+	mailbox->calls[count] =
 		(struct call){.number = number, .arguments = {a, b, c, d, e, f}, .result = -EIO};
-	return &mailbox->calls[mailbox->count++];
+	__atomic_store_n(&mailbox->count, count + 1, __ATOMIC_RELAXED);
+	return &mailbox->calls[count];
 }
 
 int remote_post(struct remote *remote, unsigned thread)

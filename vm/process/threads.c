@@ -49,7 +49,6 @@ struct facts { /* what one thread's calls fill */
 	uint8_t affinity[128];
 	int32_t parent_death_signal;
 	char name[16];
-	struct call *calls[11];
 };
 
 enum {
@@ -63,12 +62,18 @@ enum {
 	CALL_AFFINITY,
 	CALL_DEATH,
 	CALL_SLACK,
-	CALL_PRIVILEGES
+	CALL_PRIVILEGES,
+	CALLS
+};
+
+/* Of one thread. Not where the guest could change them. */
+struct asked {
+	struct call *calls[CALLS];
 };
 
 #define THERE(field) (there + offsetof(struct facts, field))
 
-static int ask(struct process *process, const struct thread *thread, struct facts *facts,
+static int ask(struct process *process, const struct thread *thread, struct asked *asked,
 	       uint64_t there)
 {
 	const struct {
@@ -84,7 +89,7 @@ static int ask(struct process *process, const struct thread *thread, struct fact
 		[CALL_SCHEDULING] = {SYS_sched_getattr,
 				     {0, THERE(attributes), sizeof(struct attributes)}},
 		[CALL_AFFINITY] = {SYS_sched_getaffinity,
-				   {0, sizeof(facts->affinity), THERE(affinity)}},
+				   {0, sizeof(((struct facts *)0)->affinity), THERE(affinity)}},
 		[CALL_DEATH] = {SYS_prctl, {PR_GET_PDEATHSIG, THERE(parent_death_signal)}},
 		[CALL_SLACK] = {SYS_prctl, {PR_GET_TIMERSLACK}},
 		[CALL_PRIVILEGES] = {SYS_prctl, {PR_GET_NO_NEW_PRIVS}},
@@ -93,11 +98,11 @@ static int ask(struct process *process, const struct thread *thread, struct fact
 	for (size_t i = 0; i < sizeof(calls) / sizeof(*calls); i++) {
 		const uint64_t *is = calls[i].arguments;
 
-		facts->calls[i] = remote_add(&process->remote, thread->mailbox, calls[i].number,
+		asked->calls[i] = remote_add(&process->remote, thread->mailbox, calls[i].number,
 					     is[0], is[1], is[2], is[3], 0, 0);
-		if (!facts->calls[i])
+		if (!asked->calls[i])
 			return -ENOSPC;
-		facts->calls[i]->flags = CALL_MAY_FAIL;
+		asked->calls[i]->flags = CALL_MAY_FAIL;
 	}
 	if (!remote_add(&process->remote, thread->mailbox, SYS_rt_sigpending, THERE(pending), 8, 0,
 			0, 0, 0))
@@ -106,9 +111,10 @@ static int ask(struct process *process, const struct thread *thread, struct fact
 }
 
 /* A thread that runs wherever this process may is not bound to these processors. */
-static void take_affinity(struct thread *thread, const struct facts *facts)
+static void take_affinity(struct thread *thread, const struct facts *facts,
+			  const struct asked *asked)
 {
-	int64_t bytes = facts->calls[CALL_AFFINITY]->result;
+	int64_t bytes = asked->calls[CALL_AFFINITY]->result;
 	uint8_t ours[sizeof(thread->affinity)] = {0};
 
 	thread->affinity_bytes = 0;
@@ -121,14 +127,15 @@ static void take_affinity(struct thread *thread, const struct facts *facts)
 	thread->affinity_bytes = (uint32_t)bytes;
 }
 
-static void take_answers(struct thread *thread, const struct facts *facts)
+static void take_answers(struct thread *thread, const struct facts *facts,
+			 const struct asked *asked)
 {
-	int64_t slack = facts->calls[CALL_SLACK]->result;
+	int64_t slack = asked->calls[CALL_SLACK]->result;
 
 	thread->thread_pointer = facts->thread_pointer;
 	thread->gs_base = facts->gs_base;
-	thread->tid_address = facts->calls[CALL_TID]->result ? 0 : facts->tid_address;
-	thread->robust_list = facts->calls[CALL_ROBUST]->result ? 0 : facts->robust_list;
+	thread->tid_address = asked->calls[CALL_TID]->result ? 0 : facts->tid_address;
+	thread->robust_list = asked->calls[CALL_ROBUST]->result ? 0 : facts->robust_list;
 	thread->robust_bytes = facts->robust_bytes;
 	thread->alternate_stack = (uintptr_t)facts->alternate.ss_sp;
 	thread->alternate_bytes = facts->alternate.ss_size;
@@ -142,11 +149,11 @@ static void take_answers(struct thread *thread, const struct facts *facts)
 	thread->runtime = facts->attributes.runtime;
 	thread->deadline = facts->attributes.deadline;
 	thread->period = facts->attributes.period;
-	take_affinity(thread, facts);
+	take_affinity(thread, facts, asked);
 	thread->parent_death_signal =
-		facts->calls[CALL_DEATH]->result ? 0 : (uint32_t)facts->parent_death_signal;
+		asked->calls[CALL_DEATH]->result ? 0 : (uint32_t)facts->parent_death_signal;
 	thread->timer_slack_ns = slack > 0 && slack <= UINT32_MAX ? (uint32_t)slack : 0;
-	thread->no_new_privileges = facts->calls[CALL_PRIVILEGES]->result == 1;
+	thread->no_new_privileges = asked->calls[CALL_PRIVILEGES]->result == 1;
 }
 
 /*
@@ -193,11 +200,12 @@ static int take_saved_state(struct process *process, struct thread *thread)
 	return rc;
 }
 
-static int finish(struct process *process, struct thread *thread, const struct facts *facts)
+static int finish(struct process *process, struct thread *thread, const struct facts *facts,
+		  const struct asked *asked)
 {
 	int rc = 0;
 
-	take_answers(thread, facts);
+	take_answers(thread, facts, asked);
 	free(thread->pending);
 	thread->pending = NULL;
 	thread->pending_count = 0;
@@ -215,13 +223,14 @@ int threads_capture(struct process *process, struct thaw_error *error)
 	unsigned count = process->thread_count, posted = 0;
 	struct remote *remote = &process->remote;
 	struct facts *facts;
+	struct asked *asked = calloc(count + 1, sizeof(*asked));
 	uint64_t there = remote_room(remote, count * sizeof(*facts), (void **)&facts);
-	int rc = there ? 0 : -ENOSPC;
+	int rc = !asked ? -ENOMEM : there ? 0 : -ENOSPC;
 
-	if (there)
+	if (!rc)
 		memset(facts, 0, count * sizeof(*facts));
 	for (; !rc && posted < count; posted++)
-		rc = ask(process, &process->threads[posted], &facts[posted],
+		rc = ask(process, &process->threads[posted], &asked[posted],
 			 there + posted * sizeof(*facts));
 	for (unsigned i = 0; i < posted; i++) {
 		int waited = remote_wait(remote, process->threads[i].mailbox);
@@ -229,7 +238,8 @@ int threads_capture(struct process *process, struct thaw_error *error)
 		rc = rc ? rc : waited;
 	}
 	for (unsigned i = 0; !rc && i < count; i++)
-		rc = finish(process, &process->threads[i], &facts[i]);
+		rc = finish(process, &process->threads[i], &facts[i], &asked[i]);
+	free(asked);
 	remote_forget(remote);
 	return rc ? failure(error, rc, "asking for the state of %u threads of process %d: %s",
 			    count, (int)remote->pid, thaw_strerror(rc))
