@@ -273,6 +273,13 @@ TEST_F(exec, exit_codes_are_the_programs)
 						  "-c", "kill -SEGV $$")));
 	EXPECT_NE(NULL, strstr(self->program.errors, "signal 11"));
 	program_free(&self->program);
+	EXPECT_EQ(69,
+		  program_run(&self->program, NULL,
+			      (const char *const[]){"sh", "-c", "ulimit -f 100; exec \"$0\" \"$@\"",
+						    support_thaw(), "exec", "--fresh", "--image",
+						    self->image, "true", NULL}));
+	EXPECT_NE(NULL, strstr(self->program.errors, "ulimit -f"));
+	program_free(&self->program);
 	EXPECT_EQ(66, program_run(&self->program, NULL,
 				  THAW("exec", "--fresh", "--image", self->image, "/no/such")));
 	program_free(&self->program);
@@ -285,6 +292,35 @@ TEST_F(exec, exit_codes_are_the_programs)
 		  program_run(&self->program, NULL, THAW("exec", "--image", self->image, "cat")));
 	EXPECT_NE(NULL, strstr(self->program.errors, "nothing is left to do"))
 	TH_LOG("%s", self->program.errors);
+}
+
+/* Also in the instant in which it goes on: it has not finished then. */
+TEST_F(exec, killed_while_it_is_restored_it_is_said_to_be_killed)
+{
+	self->program = program_start(THAW("exec", "--every", "0", "--image", self->image,
+					   self->counter, "guest-counts"));
+	ASSERT_TRUE(program_wait_for(&self->program, "3 ", 60))
+	TH_LOG("%s", self->program.errors);
+	ASSERT_EQ(0, ask(self->image, NULL));
+	program_kill(&self->program);
+	program_free(&self->program);
+	for (unsigned i = 0; i < 60; i++) {
+		double end = support_deadline(20);
+		pid_t guest;
+		int code;
+
+		self->program = program_start(THAW("exec", "--every", "0", "--image", self->image,
+						   self->counter, "guest-counts"));
+		while (!(guest = child_of(self->program.pid)) && support_seconds() < end)
+			;
+		ASSERT_NE(0, guest);
+		support_sleep(i * 0.0003);
+		kill(guest, SIGKILL);
+		code = program_finish(&self->program, 30);
+		EXPECT_TRUE(code == 128 + SIGKILL || code == 74)
+		TH_LOG("%d after %u: %s", code, i, self->program.errors);
+		program_free(&self->program);
+	}
 }
 
 TEST_F(exec, who_may_not_go_on_is_refused)

@@ -262,12 +262,14 @@ static void guest_go_on(struct guest *guest, uint64_t first_waiter)
 {
 	struct process_guest *own = process_of(guest);
 	struct thaw_error error = {0};
+	int code;
 
 	(void)first_waiter;
 	if (!own->alive)
 		return;
 	begin(own);
-	if (guest_resume(own, &error))
+	code = guest_resume(own, &error);
+	if (code && code != -ESRCH) /* it may have ended already */
 		owner_tell(guest->owner, "thaw: %s\n", error.text); /* and it ends: see run() */
 }
 
@@ -454,12 +456,10 @@ static bool guest_run(struct guest *guest, enum guest_until until, int fd)
 
 /* ---- What is asked of it */
 
+/* One that has ended meanwhile, too: run() finds out how. */
 static bool guest_has_work(struct guest *guest)
 {
-	const struct process_guest *own = process_of(guest);
-	struct pollfd end = {own->process.remote.pidfd, POLLIN, 0};
-
-	return own->alive && poll(&end, 1, 0) <= 0;
+	return process_of(guest)->alive;
 }
 
 static bool guest_unsettled(struct guest *guest)
