@@ -41,23 +41,31 @@ static int tell_ranges(struct process_guest *own, const struct mappings *mapping
 static int collect(struct process_guest *own, struct process_state *state, struct thaw_error *error)
 {
 	struct process *process = &own->process;
+	struct steps *steps = &own->steps;
 	int code = interrupted_restart(process, error);
 
+	steps_done(steps, "calls");
 	if (process->thread_count > 2)
 		qsort(process->threads + 1, process->thread_count - 1, sizeof(*process->threads),
 		      compare_threads);
 	if (!code)
 		code = mappings_capture(process, &state->mappings, error);
+	steps_done(steps, "mappings");
 	if (!code)
 		code = tell_ranges(own, &state->mappings, error);
+	steps_done(steps, "ranges");
 	if (!code)
 		code = threads_capture(process, error);
+	steps_done(steps, "registers");
 	if (!code)
 		code = kernel_facts_capture(process, &state->kernel, error);
+	steps_done(steps, "kernel");
 	if (!code)
 		code = identity_capture(process, &state->mappings, &own->state.identity, error);
+	steps_done(steps, "identity");
 	if (!code)
 		code = descriptors_capture(process, &state->descriptors, error);
+	steps_done(steps, "descriptors");
 	return code;
 }
 
@@ -108,12 +116,16 @@ static int encode_with_clocks(struct process_guest *own, const struct process_st
 static int capture(struct process_guest *own, void **data, size_t *bytes, struct thaw_error *error)
 {
 	struct process_state state = {0};
-	int code = process_stop(&own->process, error);
+	int code;
 
+	steps_begin(&own->steps);
+	code = process_stop(&own->process, error);
+	steps_done(&own->steps, "threads");
 	if (!code)
 		code = collect(own, &state, error);
 	if (!code)
 		code = encode_with_clocks(own, &state, data, bytes, error);
+	steps_done(&own->steps, "record");
 	process_state_free(&state);
 	return code;
 }
@@ -172,20 +184,35 @@ void *guest_save(struct guest *guest, bool changed, size_t *bytes, struct thaw_e
 	return NULL;
 }
 
+static void tell_steps(struct process_guest *own)
+{
+	char text[512];
+
+	if (own->options->verbose && own->steps.count)
+		owner_tell(own->guest.owner, "thaw: stopped for %s\n",
+			   steps_text(&own->steps, text, sizeof(text)));
+	own->steps.count = 0;
+}
+
 void guest_captured(struct guest *guest, int code)
 {
 	struct process_guest *own = process_of(guest);
 
+	steps_done(&own->steps, "pages");
 	if (code &&
 	    code != GUEST_AGAIN) { /* the next is compared with none: the library may have forgotten this one */
 		free(own->captured);
 		own->captured = NULL;
 	}
 	remote_forget(&own->process.remote);
-	if (!own->alive || !own->process.stopped)
+	if (!own->alive || !own->process.stopped) {
+		own->steps.count = 0;
 		return;
+	}
 	idle_captured(own);
 	if (!code)
 		guest_pass_on_end(own); /* the first that it sees when it goes on: nothing lies between */
 	process_continue(&own->process);
+	steps_done(&own->steps, "going on");
+	tell_steps(own);
 }

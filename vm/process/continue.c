@@ -29,12 +29,17 @@ static int make_memory(struct process_guest *own, struct thaw_error *error)
 	size_t count = 0;
 	int code = mappings_restore(&own->process, &state->mappings, &state->clocks, true, error);
 
+	steps_done(&own->steps, "mappings");
 	if (!code && mappings_ranges(&state->mappings, &ranges, &count))
 		code = failure(error, -ENOMEM, "no memory for the list of the program's memory");
 	if (!code)
 		code = guest_attach(own, ranges, count, error);
 	free(ranges);
-	return code ? code : mappings_protect(&own->process, &state->mappings, error);
+	steps_done(&own->steps, "userfaultfd");
+	if (!code)
+		code = mappings_protect(&own->process, &state->mappings, error);
+	steps_done(&own->steps, "protection");
+	return code;
 }
 
 /* ---- The stub's memory, by copies that the guest makes itself: pages that are not there yet come to it in any case */
@@ -101,8 +106,12 @@ int guest_continue(struct process_guest *own, struct thaw_error *error)
 {
 	struct process_state *state = &own->state;
 	struct process *process = &own->process;
-	int code = identity_check(state->identity, &state->mappings, error);
+	struct steps *steps = &own->steps;
+	int code;
 
+	steps_begin(steps);
+	code = identity_check(state->identity, &state->mappings, error);
+	steps_done(steps, "identity");
 	clocks_advance(&state->clocks, thaw_opened(own->heap)->time_ns);
 	if (!code)
 		code = clocks_prepare(&state->clocks, error);
@@ -113,17 +122,22 @@ int guest_continue(struct process_guest *own, struct thaw_error *error)
 	own->alive = true;
 	process->stub = state->stub;
 	orphans_end(state);
+	steps_done(steps, "process");
 	code = make_memory(own, error);
 	if (!code)
 		code = kernel_facts_restore(process, &state->kernel, error);
+	steps_done(steps, "kernel");
 	if (!code)
 		code = descriptors_restore(process, state->descriptors, error);
 	if (!code)
 		code = mappings_close_objects(process, error);
+	steps_done(steps, "descriptors");
 	if (!code)
 		code = threads_restore(process, state, error);
+	steps_done(steps, "threads");
 	if (!code)
 		code = update_stub(own, error);
+	steps_done(steps, "stub");
 	return code ? code
 		    : interrupted_restored(process, state,
 					   state->kernel.child_count ? 1ull << (SIGCHLD - 1) : 0,
@@ -132,8 +146,17 @@ int guest_continue(struct process_guest *own, struct thaw_error *error)
 
 int guest_resume(struct process_guest *own, struct thaw_error *error)
 {
+	char text[512];
+	int code;
+
 	/* While all are parked with everything blocked: a call that it interrupts was made again for that. */
 	if (own->state.kernel.child_count)
 		syscall(__NR_pidfd_send_signal, own->process.remote.pidfd, SIGCHLD, NULL, 0);
-	return threads_resume(&own->process, error);
+	code = threads_resume(&own->process, error);
+	steps_done(&own->steps, "going on");
+	if (own->options->verbose)
+		owner_tell(own->guest.owner, "thaw: restored in %s\n",
+			   steps_text(&own->steps, text, sizeof(text)));
+	own->steps.count = 0;
+	return code;
 }

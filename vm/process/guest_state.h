@@ -11,6 +11,7 @@
 #include "guest.h"
 #include "process/process.h"
 #include "process/requests.h"
+#include "process/steps.h"
 
 struct process_guest {
 	struct guest guest; /* first */
@@ -39,6 +40,7 @@ struct process_guest {
 	void *captured;
 	size_t captured_bytes;
 	struct requests requests;
+	struct steps steps; /* of the newest stop, or the restore */
 };
 
 static inline struct process_guest *process_of(struct guest *guest)
