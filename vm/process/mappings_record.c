@@ -200,3 +200,29 @@ int mappings_ranges(const struct mappings *mappings, struct thaw_range **ranges,
 	*count = used;
 	return 0;
 }
+
+int mappings_spans(const struct mappings *mappings, struct thaw_range **spans, size_t *count)
+{
+	struct thaw_range *list = calloc(mappings->count ? mappings->count : 1, sizeof(*list));
+	bool open = false;
+	size_t used = 0;
+
+	if (!list)
+		return -ENOMEM;
+	for (size_t i = 0; i < mappings->count; i++) {
+		const struct mapping *mapping = &mappings->list[i];
+
+		if (mapping->kind != MAPPING_MEMORY || is_left_empty(mapping)) {
+			open = false;
+			continue;
+		}
+		if (open && !address_is_local(list[used - 1].end, mapping->start))
+			list[used - 1].end = mapping->end;
+		else
+			list[used++] = (struct thaw_range){mapping->start, mapping->end};
+		open = true;
+	}
+	*spans = list;
+	*count = used;
+	return 0;
+}

@@ -271,6 +271,8 @@ void mappings_hide(struct process *process);
 void mappings_forget(struct process *process);
 /* What libthaw keeps: all of MAPPING_MEMORY, neighbours joined; malloc'ed. */
 int mappings_ranges(const struct mappings *mappings, struct thaw_range **ranges, size_t *count);
+/* Parts of the restored address space in which there is nothing else; malloc'ed. */
+int mappings_spans(const struct mappings *mappings, struct thaw_range **spans, size_t *count);
 /*
  * In the restorer: everything else goes, and all of this comes, empty; files are checked. Where `writable`, the memory
  * is made readable and writable for now: mappings_protect() sets what it really is. The vdso comes to where it was;
@@ -309,6 +311,11 @@ int kernel_facts_refusal(struct process *process, struct thaw_error *error);
 void kernel_facts_encode(const struct kernel_facts *facts, struct record_writer *writer);
 bool kernel_facts_decode(struct kernel_facts *facts, struct record_reader *reader);
 void kernel_facts_free(struct kernel_facts *facts);
+/*
+ * Before mappings_restore(): the restorer becomes memory that is no file's, or /proc/PID/exe could not be the program's.
+ * (kernel_facts_restore() does it, too, but by then there may be many mappings to read.)
+ */
+void kernel_facts_detach(struct process *process);
 int kernel_facts_restore(struct process *process, const struct kernel_facts *facts,
 			 struct thaw_error *error);
 /* What needs the threads, and what must come last: POSIX timers, timers, pending signals. By threads_restore(). */
