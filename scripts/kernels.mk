@@ -6,11 +6,12 @@
 # Which kernels; arm64:6.1, arm64:6.12 and arm64:6.12-16k are more of them.
 KERNELS ?= 6.1 6.12
 KERNEL_SECONDS ?= 900
-# Those that depend on the kernel most and need least time: seven to eight minutes. The others (a gibibyte of JavaScript,
+# Those that depend on the kernel most and need least time: some nine minutes. The others (a gibibyte of JavaScript,
 # thousands of commits) are for check-kernels-full, which takes hours.
 KERNEL_TESTS := ladder_choice heap_touch privileges install_classify write_tracking restore_lazy restore_damaged \
 	heap_persists page_sizes heap_open_errors heap_address heap_faults sparse_region generation_kinds working_set checkpoint_failure \
-	stack_switch turn_stopping javascript_traps javascript_working_set image_travels netlink_answers task_delays
+	stack_switch turn_stopping javascript_traps javascript_working_set image_travels netlink_answers task_delays \
+	check_exec exec_command interrupted_calls kernel_facts process_faults thread_state
 
 # A use after free, an overrun and a leak of the module are found by these kernels, too; of all memory, this would take
 # 22 % more time instead of 7 %.
