@@ -497,4 +497,20 @@ TEST_F(exec, node_goes_on)
 		       "let n = 0; setInterval(() => console.log(++n), 5)");
 }
 
+/* Its memory goes before it has ended: no checkpoint that fails for that is told. */
+TEST_F(exec, what_ends_while_it_is_captured_has_just_ended)
+{
+	if (!is_there("node"))
+		SKIP(return, "there is no node");
+	for (unsigned i = 0; i < 15; i++) {
+		EXPECT_EQ(9, program_run(&self->program, NULL,
+					 THAW("exec", "--fresh", "--every", "2ms", "--image",
+					      self->image, "node", "-e",
+					      "setTimeout(() => process.exit(9), 20)")));
+		EXPECT_EQ(NULL, strstr(self->program.errors, "failed"))
+		TH_LOG("%s", self->program.errors);
+		program_free(&self->program);
+	}
+}
+
 TEST_HARNESS_MAIN

@@ -34,6 +34,8 @@
  */
 
 #define OUTCOMES_FIRST 2u
+/* A process takes no longer to end: its memory goes first, a second for 10 GB. */
+#define ENDING_NS 60000000000ull
 
 void checkpoints_notify(void *arg)
 {
@@ -137,6 +139,19 @@ static void succeeded(struct runtime *rt, uint64_t last, const struct thaw_resul
 	queue_outcome(rt, last, waited_for, result);
 }
 
+/* A process that ends just now, which is told when it has; or becomes another one: the next says more, if there is one. */
+static bool passes(struct runtime *rt, int code)
+{
+	uint64_t now = clock_monotonic_ns();
+
+	if (code != -ESRCH && code != -EAGAIN)
+		return false;
+	if (!rt->checkpoints.passing++)
+		rt->checkpoints.passing_since_ns = now;
+	return code == -ESRCH ? now - rt->checkpoints.passing_since_ns < ENDING_NS
+			      : rt->checkpoints.passing == 1;
+}
+
 /*
  * Every page is dirty again (thaw.h): nothing is lost but time. The next interval tries again; without
  * intervals, what was asked for is tried again after a while.
@@ -147,8 +162,7 @@ static void failed(struct runtime *rt, uint64_t last, int code, const struct tha
 	bool waited_for = last > rt->checkpoints.settled;
 	struct thaw_result result = {0};
 
-	/* A process that has ended meanwhile, or becomes another one: the next says more, if there is one. */
-	if ((code != -ESRCH && code != -EAGAIN) || rt->checkpoints.passing++)
+	if (!passes(rt, code))
 		failures_checkpoint(rt, text);
 	rt->checkpoints.captured_stall = 0;
 	if (!rt->options.every_ns && !rt->ending.ended)

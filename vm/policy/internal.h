@@ -53,7 +53,8 @@ struct checkpoints {	    /* checkpoints.c */
 	/* output.stalls, if the turn was captured while it waited for a reader; 0: it was not. */
 	uint64_t captured_stall;
 	unsigned passing; /* so many have failed since for what passes by itself */
-	bool last;	  /* the one under way is the last: its failure is the end's to tell */
+	uint64_t passing_since_ns;
+	bool last; /* the one under way is the last: its failure is the end's to tell */
 	bool capture_taken;
 	bool wanted;		 /* begin another as soon as none is in flight */
 	bool urgent;		 /* ... and do not wait for the end of the turn (SIGUSR2) */
