@@ -119,7 +119,10 @@ static int capture(struct process_guest *own, void **data, size_t *bytes, struct
 	int code;
 
 	steps_begin(&own->steps);
-	code = process_stop(&own->process, error);
+	/* What has fewer rights than this process is not stopped: nothing that it could answer is looked at. */
+	code = kernel_facts_refusal(&own->process, error);
+	if (!code)
+		code = process_stop(&own->process, error);
 	steps_done(&own->steps, "threads");
 	if (!code)
 		code = collect(own, &state, error);
