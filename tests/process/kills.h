@@ -124,22 +124,28 @@ static inline bool kills_check_generation(struct lives *lives, const char *error
 	return true;
 }
 
-/* Waits until so many more generations are durable than it has told of up to now. False: it ended, or it took too long. */
-static inline bool kills_generations_later(struct program *program, unsigned count)
+/* Of how many generations this life has told up to now. */
+static inline unsigned kills_generations(struct program *program)
 {
 	static const char word[] = "thaw: generation ";
-	size_t from = strlen(program->errors);
+	unsigned found = 0;
+
+	program_wait_for(program, NULL, 0); /* takes what there is */
+	for (const char *at = program->errors; (at = strstr(at, word)); at++)
+		found++;
+	return found;
+}
+
+/* Waits until so many more are durable. False: it ended, or it took too long. */
+static inline bool kills_generations_later(struct program *program, unsigned count)
+{
+	unsigned from = kills_generations(program);
 	siginfo_t ended = {0};
 	double end = support_deadline(60);
 
 	while (support_seconds() < end && !ended.si_pid) {
-		unsigned found = 0;
-
 		waitid(P_PID, (id_t)program->pid, &ended, WEXITED | WNOHANG | WNOWAIT);
-		program_wait_for_complaint(program, "\f", 0); /* takes what there is */
-		for (const char *at = program->errors + from; (at = strstr(at, word)); at++)
-			found++;
-		if (found >= count)
+		if (kills_generations(program) >= from + count)
 			return true;
 		support_sleep(0.01);
 	}
