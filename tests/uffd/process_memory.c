@@ -13,7 +13,6 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 
 #include "support.h"
 #include "thaw_process.h"
@@ -173,6 +172,22 @@ static uint64_t guest_does(struct guest *guest, enum order order, uint64_t a, ui
 	if (read(guest->socket, &answer, sizeof(answer)) != sizeof(answer))
 		support_die("the guest does not answer");
 	return answer;
+}
+
+/* By its file: a filter of a container's forbids process_vm_readv(2). */
+static bool guest_shows(const struct guest *guest, uint64_t address, uint8_t *to, size_t bytes)
+{
+	char *path = support_format("/proc/%d/mem", (int)guest->pid);
+	int memory = open(path, O_RDONLY | O_CLOEXEC);
+	size_t done = 0;
+	ssize_t part = 1;
+
+	free(path);
+	for (; memory >= 0 && part > 0 && done<bytes; done += part> 0 ? (size_t)part : 0)
+		part = pread(memory, to + done, bytes - done, (off_t)(address + done));
+	if (memory >= 0)
+		close(memory);
+	return done == bytes;
 }
 
 static void guest_end(struct guest *guest)
@@ -726,8 +741,6 @@ TEST_F(memory, running)
 {
 	const struct thaw_range ranges[] = {{LOW, LOW + 32 * MIB}};
 	static uint8_t there[32 * MIB], restored[32 * MIB];
-	struct iovec local = {there, sizeof(there)};
-	struct iovec remote = {(void *)LOW, sizeof(there)};
 
 	DO(MAP, LOW, 32 * MIB, RW);
 	guest_order(&self->guest, CHURN, LOW, 32 * MIB, 1, 0);
@@ -746,11 +759,10 @@ TEST_F(memory, running)
 		if (turn < 7)
 			kill(self->guest.pid, SIGCONT);
 	}
-	ASSERT_EQ(sizeof(there), process_vm_readv(self->guest.pid, &local, 1, &remote, 1, 0));
+	ASSERT_TRUE(guest_shows(&self->guest, LOW, there, sizeof(there)));
 	RESTORE(ranges);
 	SUM_OF(LOW, 32 * MIB);
-	local.iov_base = restored;
-	ASSERT_EQ(sizeof(there), process_vm_readv(self->guest.pid, &local, 1, &remote, 1, 0));
+	ASSERT_TRUE(guest_shows(&self->guest, LOW, restored, sizeof(restored)));
 	EXPECT_EQ(0, memcmp(there, restored, sizeof(there)));
 }
 
