@@ -118,7 +118,11 @@ static bool all_agree(struct __test_metadata *_metadata, FIXTURE_DATA(limits) * 
 			TH_LOG("%llu: start %d, where check is ok: %d: %s",
 			       (unsigned long long)limit, start, code, self->program.errors);
 		}
-		EXPECT_TRUE(!code || *self->program.errors);
+		EXPECT_TRUE(!code || *self->program.errors)
+		{
+			TH_LOG("%llu: start %d: %d without a word", (unsigned long long)limit,
+			       start, code);
+		}
 		EXPECT_TRUE(code || !strcmp(self->program.output, "a module\n"));
 	}
 	unlink("app.thaw");
