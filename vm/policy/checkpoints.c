@@ -139,7 +139,10 @@ static void succeeded(struct runtime *rt, uint64_t last, const struct thaw_resul
 	queue_outcome(rt, last, waited_for, result);
 }
 
-/* A process that ends just now, which is told when it has; or becomes another one: the next says more, if there is one. */
+/*
+ * A process that ends just now, which is told when it has; or becomes another one: the next says more, if there is one,
+ * which there is not at an end.
+ */
 static bool passes(struct runtime *rt, int code)
 {
 	uint64_t now = clock_monotonic_ns();
@@ -149,7 +152,7 @@ static bool passes(struct runtime *rt, int code)
 	if (!rt->checkpoints.passing++)
 		rt->checkpoints.passing_since_ns = now;
 	return code == -ESRCH ? now - rt->checkpoints.passing_since_ns < ENDING_NS
-			      : rt->checkpoints.passing == 1;
+			      : rt->checkpoints.passing == 1 && !rt->ending.ended;
 }
 
 /*
