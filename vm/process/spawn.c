@@ -32,6 +32,8 @@
 #define NUMBER_ROOM "0000"
 /* How long a process id that is wanted may still be another's. */
 #define TAKEN_MS 50
+/* ... and that of one that has ended: some have a parent (process 1 of a container) that does not ask for seconds. */
+#define ZOMBIE_MS 10
 
 static sigset_t mask_at_start;
 static bool ignored_at_start[65];
@@ -388,6 +390,22 @@ __attribute__((noreturn)) static void launch_restorer(const struct launch *launc
 	child_failed(launch->status[1]);
 }
 
+static bool is_zombie(pid_t pid)
+{
+	char path[32], text[512], *end;
+	ssize_t got;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	got = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	if (fd >= 0)
+		close(fd);
+	text[got > 0 ? got : 0] = '\0';
+	end = strrchr(text, ')');
+	return end && end[1] == ' ' && end[2] == 'Z';
+}
+
 /*
  * A child with this pid; where that cannot be, with any. Who had it before may be a process that was killed just now, and
  * whose parent has not waited for it yet.
@@ -399,10 +417,11 @@ static pid_t fork_as(pid_t wanted)
 	struct timespec moment = {.tv_nsec = 1000000};
 	long pid = -1;
 
-	for (int i = 0; wanted > 0 && i < TAKEN_MS; i++) {
+	for (int i = 0, ended = 0; wanted > 0 && i < TAKEN_MS && ended < ZOMBIE_MS; i++) {
 		pid = syscall(SYS_clone3, &arguments, sizeof(arguments));
 		if (pid >= 0 || errno != EEXIST)
 			break;
+		ended += is_zombie(wanted);
 		nanosleep(&moment, NULL);
 	}
 	return pid < 0 ? fork() : (pid_t)pid;
