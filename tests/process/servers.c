@@ -52,7 +52,7 @@ static long shell_says(struct program *shell, struct lives *lives)
 {
 	static const char statement[] =
 		"insert into t select count(*) + 1, (count(*) + 1) * 7919 % 10007 from t; "
-		"select '<' || count(*) || ':' || sum(y) || '>' from t;\n";
+		"select char(60) || count(*) || char(58) || sum(y) || char(62) from t;\n";
 	size_t from = shell->output_bytes;
 	double end = support_deadline(20);
 	const char *at = NULL, *close = NULL;
@@ -101,19 +101,27 @@ TEST_F_TIMEOUT(shell, sqlite_answers_on_a_pipe, 7200)
 		double least = (double)(random() % 300) / 1000, begun = support_seconds();
 		double end = support_deadline(60);
 
-		if (!life)
-			ASSERT_LT(0, write(shell.in, "create table t(x, y);\n", 22));
+		/*
+		 * It reads byte by byte, and what was in the pipe is gone with the life before: what a generation
+		 * has of a line becomes an error first, behind what may be a whole statement.
+		 */
+		const char *first = life ? "))))))\n;\n" : "create table t(x, y);\n";
+		long more = life ? 2 : 1;
+
+		ASSERT_LT(0, write(shell.in, first, strlen(first)));
 		/* It goes on being asked: where nothing changes, there is no generation. */
 		while (support_seconds() < begun + least ||
 		       kills_generations(&shell) < (life ? 1 : 2)) {
 			long count = shell_says(&shell, &lives);
 
-			ASSERT_TRUE(count > 0 && count <= lives.last + 1 && support_seconds() < end)
+			ASSERT_TRUE(count > 0 && count <= lives.last + more &&
+				    support_seconds() < end)
 			{
 				program_kill(&shell);
 				kills_failed(life, &shell, "its answer is wrong");
 			}
 			lives.last = count > lives.last ? count : lives.last;
+			more = 1;
 		}
 		program_kill(&shell);
 		ASSERT_TRUE(kills_check_generation(&lives, shell.errors));
