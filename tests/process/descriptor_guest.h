@@ -130,7 +130,7 @@ static void guest_files(void)
 	lock.l_type = F_RDLCK;
 	NEED(!fcntl(N_FILE_LOCKED, F_OFD_SETLK, &lock));
 	for (int i = 0; i < 300; i++) {
-		char name[32];
+		char name[40];
 
 		snprintf(name, sizeof(name), "many/%d-%0*d", i, 20, 0);
 		NEED((fd = open(name, O_CREAT | O_WRONLY, 0600)) >= 0);

@@ -8,7 +8,6 @@
  * pending for one thread is taken with all that the kernel knows of it, and queued again in the same order.
  */
 #define _GNU_SOURCE
-#include <asm/prctl.h>
 #include <errno.h>
 #include <sched.h>
 #include <stdio.h>
@@ -23,6 +22,7 @@
 #include "process/batch.h"
 #include "process/pending.h"
 #include "process/process.h"
+#include "process/x86_64.h"
 
 /* glibc keeps the tid of a thread so far behind its thread pointer (struct pthread on x86-64, since 2.4). */
 #define GLIBC_TID_OFFSET 0x2d0
@@ -189,8 +189,7 @@ static int take_saved_state(struct process *process, struct thread *thread)
 		uint64_t features;
 	} saved = {0};
 	uint64_t state = 0;
-	int rc = remote_read(&process->remote,
-			     thread->context + offsetof(ucontext_t, uc_mcontext.fpregs), &state,
+	int rc = remote_read(&process->remote, thread->context + CONTEXT_FPREGS, &state,
 			     sizeof(state));
 
 	if (!rc && state)

@@ -7,7 +7,6 @@
  * Registers come last, by the frame that each thread has on its stack (threads_resume).
  */
 #define _GNU_SOURCE
-#include <asm/prctl.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <linux/sched.h>
@@ -22,6 +21,7 @@
 #include "process/batch.h"
 #include "process/pending.h"
 #include "process/process.h"
+#include "process/x86_64.h"
 
 /* Stacks that the restorer's threads wait on: below here, in what no image has. */
 #define STACKS 0x630000000000ull
