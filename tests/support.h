@@ -346,4 +346,12 @@ SUPPORT char *support_kernel_lacks(const char *directory)
 }
 #endif
 
+/* In a TEST, or in its setup, whose guest of `thaw exec` is the test's own program, or thaw. */
+#ifdef __SANITIZE_ADDRESS__
+/* Its heap lies where the control block and the restorer do, and its runtime wants to be the first library. */
+#define SKIP_SANITIZED() SKIP(return, "a program with AddressSanitizer cannot be a guest")
+#else
+#define SKIP_SANITIZED()
+#endif
+
 #endif

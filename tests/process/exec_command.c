@@ -207,6 +207,7 @@ TEST_F(exec, goes_on_after_each_kind_of_kill)
 {
 	uint64_t first, newest = 0;
 
+	SKIP_SANITIZED();
 	for (unsigned life = 0; life < 2 * WHOM; life++) {
 		enum whom whom = life % WHOM;
 		uint64_t last;
@@ -236,6 +237,7 @@ TEST_F(exec, what_is_asked_to_end_loses_nothing)
 	uint64_t first, last;
 	char *asked;
 
+	SKIP_SANITIZED();
 	/* No generation but the one that SIGTERM brings. */
 	self->program = program_start(THAW("exec", "--every", "0", "--image", self->image,
 					   self->counter, "guest-counts"));
@@ -297,6 +299,7 @@ TEST_F(exec, exit_codes_are_the_programs)
 /* Also in the instant in which it goes on: it has not finished then. */
 TEST_F(exec, killed_while_it_is_restored_it_is_said_to_be_killed)
 {
+	SKIP_SANITIZED();
 	self->program = program_start(THAW("exec", "--every", "0", "--image", self->image,
 					   self->counter, "guest-counts"));
 	ASSERT_TRUE(program_wait_for(&self->program, "3 ", 60))
@@ -325,6 +328,7 @@ TEST_F(exec, killed_while_it_is_restored_it_is_said_to_be_killed)
 
 TEST_F(exec, who_may_not_go_on_is_refused)
 {
+	SKIP_SANITIZED();
 	self->program =
 		program_start(THAW("exec", "--image", self->image, self->counter, "guest-counts"));
 	ASSERT_TRUE(program_wait_for(&self->program, "3 ", 60))
@@ -362,6 +366,7 @@ TEST_F(exec, who_may_not_go_on_is_refused)
 
 TEST_F(exec, goes_on_by_itself_where_it_is_to)
 {
+	SKIP_SANITIZED();
 	self->program = program_start(THAW("exec", "--restart", "on-failure", "--image",
 					   self->image, self->counter, "guest-counts"));
 	ASSERT_TRUE(program_wait_for(&self->program, "3 ", 60))
@@ -378,6 +383,7 @@ TEST_F(exec, a_program_that_another_one_executes_goes_on)
 {
 	char *script = support_format("exec '%s' guest-counts", self->counter);
 
+	SKIP_SANITIZED();
 	for (unsigned life = 0; life < 2; life++) {
 		uint64_t first;
 

@@ -94,13 +94,6 @@ FIXTURE_TEARDOWN(parked)
 		process_close(&self->process);
 }
 
-/* AddressSanitizer's heap lies where the control block and the restorer do: no such program can be a guest. */
-#ifdef __SANITIZE_ADDRESS__
-#define SKIP_SANITIZED() SKIP(return, "a program with AddressSanitizer cannot be a guest")
-#else
-#define SKIP_SANITIZED()
-#endif
-
 #define START(role)                                                  \
 	SKIP_SANITIZED();                                            \
 	ASSERT_EQ(0, start_role(&self->process, role, &self->error)) \
