@@ -214,7 +214,8 @@ void guest_captured(struct guest *guest, int code)
 	}
 	idle_captured(own);
 	if (!code)
-		guest_pass_on_end(own); /* the first that it sees when it goes on: nothing lies between */
+		guest_pass_on_end(
+			own); /* the first that it sees when it goes on: nothing lies between */
 	process_continue(&own->process);
 	steps_done(&own->steps, "going on");
 	tell_steps(own);

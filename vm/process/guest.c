@@ -269,7 +269,7 @@ static void guest_go_on(struct guest *guest, uint64_t first_waiter)
 		return;
 	begin(own);
 	code = guest_resume(own, &error);
-	if (code && code != -ESRCH) /* it may have ended already */
+	if (code && code != -ESRCH)				    /* it may have ended already */
 		owner_tell(guest->owner, "thaw: %s\n", error.text); /* and it ends: see run() */
 }
 
