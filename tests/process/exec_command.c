@@ -81,8 +81,34 @@ static void count_for_ever(void)
 	_exit(7);
 }
 
+static void *hear_nothing(void *arg)
+{
+	uint64_t all = ~0ull;
+
+	syscall(SYS_rt_sigprocmask, SIG_BLOCK, &all, NULL, sizeof(all));
+	for (;;)
+		support_sleep(0.001);
+	return arg;
+}
+
+/* One of its threads cannot be stopped. */
+static void count_for_six_seconds(void)
+{
+	double end = support_seconds() + 6;
+	pthread_t thread;
+
+	pthread_create(&thread, NULL, hear_nothing, NULL);
+	for (unsigned count = 1; support_seconds() < end; count++) {
+		say("%u\n", count);
+		support_sleep(0.02);
+	}
+	_exit(0);
+}
+
 __attribute__((constructor)) static void be_guest(int argc, char **argv)
 {
+	if (argc > 1 && !strcmp(argv[1], "guest-hears-nothing"))
+		count_for_six_seconds();
 	if (argc > 1 && !strcmp(argv[1], "guest-counts"))
 		count_for_ever();
 }
@@ -324,6 +350,22 @@ TEST_F(exec, killed_while_it_is_restored_it_is_said_to_be_killed)
 		TH_LOG("%d after %u: %s", code, i, self->program.errors);
 		program_free(&self->program);
 	}
+}
+
+TEST_F(exec, what_cannot_be_stopped_does_not_stand_still)
+{
+	const char *last;
+
+	program_run(&self->program, NULL,
+		    THAW("exec", "--every", "50ms", "--image", self->image, self->counter,
+			 "guest-hears-nothing"));
+	EXPECT_NE(NULL, strstr(self->program.errors, "does not stop"))
+	TH_LOG("%s", self->program.errors);
+	self->program.output[strlen(self->program.output) - 1] = '\0';
+	last = strrchr(self->program.output, '\n');
+	ASSERT_NE(NULL, last);
+	/* Of 6 seconds it has stood still for 2. */
+	EXPECT_LT(60, atoi(last + 1));
 }
 
 TEST_F(exec, who_may_not_go_on_is_refused)

@@ -193,6 +193,9 @@ struct process {
 	uint32_t executions;   /* control->executions that was taken notice of */
 	uint64_t executing_ns; /* since when it has been executing another program; 0: it is not */
 	bool stopped;
+	/* A thread did not park, for this reason: until when nobody is stopped for it again; 0: all did. */
+	uint64_t stop_again_ns;
+	char stop_text[512];
 	struct thread *threads; /* parked, while it is stopped; the first one is the main thread */
 	unsigned thread_count, thread_room;
 	struct address_space *space; /* what mappings.c has found out so far; mappings_forget() */
@@ -230,7 +233,7 @@ void process_close(struct process *process);
 
 /*
  * All threads park; `threads` is set, with what each was doing. -ETIMEDOUT: one does not, and all go on again (the
- * error names it). -EAGAIN: it is stopped by a signal (job control). PROCESS_EREFUSED: the stub is not there any more
+ * error names it), for ten times as long at least. -EAGAIN: it is stopped by a signal (job control). PROCESS_EREFUSED: the stub is not there any more
  * (the program has called execve(2)).
  */
 int process_stop(struct process *process, struct thaw_error *error);

@@ -448,6 +448,7 @@ int process_executed(struct process *process, struct thaw_error *error)
 	struct remote *remote = &process->remote;
 
 	process->stub = remote->control->stub;
+	process->stop_again_ns = 0;
 	process->executions = __atomic_load_n(&remote->control->executions, __ATOMIC_SEQ_CST);
 	if (remote->memory >= 0)
 		close(remote->memory); /* of the program before */

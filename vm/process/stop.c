@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -27,6 +28,8 @@
 #include "process/process.h"
 
 #define PATIENCE_NS 2000000000ull
+/* A program that has a thread which does not park stands still in vain: not for more than a tenth of its time. */
+#define PAUSE_FACTOR 10u
 /* One round waits so long for those that it has asked. */
 #define ROUND_NS 2000000ull
 /* From then on it is looked at what a thread is in, and it is asked again if it has lost its signal. */
@@ -276,6 +279,7 @@ static int check_process(const struct stop *stop, struct thaw_error *error)
 	struct pollfd gone = {.fd = stop->process->remote.pidfd, .events = POLLIN};
 	pid_t pid = stop->process->remote.pid;
 	char state = task_state(stop, pid);
+	struct stat tasks;
 
 	if (state == 'T')
 		return failure(
@@ -292,6 +296,13 @@ static int check_process(const struct stop *stop, struct thaw_error *error)
 			"the main thread of the program (process %d) has ended (pthread_exit), "
 			"and others go on: no generation can be taken of that",
 			(int)pid);
+	/* One directory for each thread. */
+	if (!fstat(dirfd(stop->tasks), &tasks) && tasks.st_nlink > CONTROL_THREADS + 2)
+		return failure(
+			error, PROCESS_EREFUSED,
+			"the program (process %d) has %u threads, and can be in an image with %u "
+			"at most",
+			(int)pid, (unsigned)tasks.st_nlink - 2, CONTROL_THREADS);
 	return check_program(stop, state && !task_signal(stop, pid, "SigCgt:"), error);
 }
 
@@ -365,6 +376,15 @@ static int describe_missing(const struct stop *stop, struct thaw_error *error)
 		       state == 'D' ? ", which no signal interrupts" : "");
 }
 
+static void note_missing(const struct stop *stop, const struct thaw_error *error)
+{
+	struct process *process = stop->process;
+	uint64_t now = clock_monotonic_ns();
+
+	process->stop_again_ns = now + PAUSE_FACTOR * (now - stop->began_ns);
+	snprintf(process->stop_text, sizeof(process->stop_text), "%s", error ? error->text : "");
+}
+
 static int stop_rounds(struct stop *stop, struct thaw_error *error)
 {
 	unsigned clean = 0;
@@ -424,6 +444,9 @@ int process_stop(struct process *process, struct thaw_error *error)
 
 	if (process->stopped)
 		return 0;
+	if (stop.began_ns < process->stop_again_ns)
+		return failure(error, -ETIMEDOUT, "%s", process->stop_text);
+	process->stop_again_ns = 0;
 	snprintf(path, sizeof(path), "/proc/%d/task", (int)process->remote.pid);
 	stop.tasks = opendir(path);
 	if (!stop.tasks)
@@ -444,6 +467,8 @@ int process_stop(struct process *process, struct thaw_error *error)
 	__atomic_store_n(&control->stopping, 1, __ATOMIC_SEQ_CST);
 	process->stopped = true;
 	result = stop_rounds(&stop, error);
+	if (result == -ETIMEDOUT)
+		note_missing(&stop, error);
 	if (!result) /* has it become another one just before it parked? */
 		result = check_program(&stop, false, error);
 	sort_threads(process);
