@@ -7,6 +7,9 @@
  * the supervisor's own. A timeout that began anew with each stop would never end here.
  */
 #define _GNU_SOURCE
+#include "kselftest_harness.h"
+
+#if defined(__x86_64__)
 #include <linux/aio_abi.h>
 #include <linux/futex.h>
 #include <pthread.h>
@@ -20,7 +23,6 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
-#include "kselftest_harness.h"
 #include "process/process.h"
 #include "support.h"
 
@@ -718,5 +720,12 @@ TEST_F(guest, a_signal_of_the_image_interrupts)
 	}
 	free(state.threads);
 }
+
+#else
+TEST(guests)
+{
+	SKIP(return, "process guests are for x86-64");
+}
+#endif
 
 TEST_HARNESS_MAIN

@@ -5,12 +5,14 @@
  * threads can be joined.
  */
 #define _GNU_SOURCE
+#include "kselftest_harness.h"
+
+#if defined(__x86_64__)
 #include <cpuid.h>
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sys/resource.h>
 
-#include "kselftest_harness.h"
 #include "process/continued.h"
 
 #define THREADS 30
@@ -447,5 +449,12 @@ TEST_F(thread_state, restartable_sequences_are_registered)
 {
 	CONTINUE(&self->guest, "rseq");
 }
+
+#else
+TEST(guests)
+{
+	SKIP(return, "process guests are for x86-64");
+}
+#endif
 
 TEST_HARNESS_MAIN
