@@ -9,7 +9,7 @@
 
 #include "kselftest_harness.h"
 #include "process/continued.h"
-#include "process/vdso.h"
+#include "process/memory/vdso.h"
 
 #define MANY 1500
 

@@ -16,7 +16,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
-#include "process/address_space.h"
+#include "process/memory/address_space.h"
 #include "process/process.h"
 #include "process/stub/embedded.h"
 #include "support.h"

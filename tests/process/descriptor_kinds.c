@@ -8,7 +8,7 @@
 
 #include "process/descriptor_guest.h"
 #include "kselftest_harness.h"
-#include "process/descriptors.h"
+#include "process/descriptors/descriptors.h"
 #include "process/stub/embedded.h"
 
 /* ---- The supervisor */

@@ -13,7 +13,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 
-#include "process/descriptors.h"
+#include "process/descriptors/descriptors.h"
 #include "support.h"
 
 #define HEAP_PAGES 300

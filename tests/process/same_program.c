@@ -7,7 +7,7 @@
 #include <sys/mman.h>
 
 #include "kselftest_harness.h"
-#include "process/identity.h"
+#include "process/identity/identity.h"
 #include "support.h"
 
 FIXTURE(same_program)

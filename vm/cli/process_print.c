@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "areas.h"
-#include "process/identity.h"
+#include "process/identity/identity.h"
 
 #define LINES_MOST 24u /* of files, threads, descriptors each, unless all are wanted */
 #define ID_SHOWN 12

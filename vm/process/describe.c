@@ -17,8 +17,8 @@
 #include "base/failure.h"
 #include "guest.h"
 #include "process/describe.h"
-#include "process/descriptors.h"
-#include "process/identity.h"
+#include "process/descriptors/descriptors.h"
+#include "process/identity/identity.h"
 
 #define ENGINE "process-" /* and a version, as in process_guest.identity */
 #define STUB "/memfd:thaw-stub"

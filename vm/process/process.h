@@ -9,22 +9,18 @@
  *	idle.c		has it run since?
  *	orphans.c	what a killed one has left behind
  *	requests.c	who asks for a generation, from outside and from within
- *	state.c		the state as a whole
- *	program.c	which program a command is, and whether it can be one (static, setuid, musl ...)
- *	elf_file.c	what the headers of programs and libraries say
- *	spawn.c		starting it with the stub, and the restorer that becomes it
- *	stop.c		all threads park, and go on
- *	interrupted.c	system calls that the stop has interrupted are made again; interrupted_*.c
- *	remote.c	system calls and memory of the guest (remote.h)
- *	mappings.c	its address space: read, recorded (mappings_record.c), made again (mappings_restore.c, vdso.c)
- *	threads.c	registers, thread-local storage and kernel-side facts of each thread; threads_restore.c
- *	kernel_facts.c	dispositions, limits, timers, masks, directories ... of the process; kernel_facts_*.c
- *	clocks.c	a monotonic clock that does not go back
- *	identity.c	which program, libraries, C library and CPU: what must be the same to go on
- *	descriptors.c	the table of kinds of descriptors; descriptors_*.c: each kind
- *	record.c	the state of a guest as bytes (record.h)
- *	describe.c	a state for people: inspect, map, diff
+ *	state.c		the state as a whole; record.c: as bytes; describe.c: for people (inspect, map, diff)
+ *
+ * and the parts, each in a folder:
+ *
+ *	identity/	which program a command is, and whether it can be one; what must be the same to go on
+ *	remote/		starting it, the restorer that becomes it, system calls and memory of the guest
+ *	threads/	all threads park, and go on; their registers, storage and signals; interrupted system calls
+ *	memory/		its address space: read, recorded, made again
+ *	kernel/		dispositions, limits, timers, masks, directories ... of the process; clocks that do not go back
+ *	descriptors/	the table of kinds of descriptors; a file for each kind
  *	stub/		what runs inside of the guest
+ *	modules/	what programs of Node.js and Python may import
  *
  * A part that is captured has three functions: capture (all threads are parked, calls are made through remote.h),
  * encode and decode. One that is made again has restore(), called in the order of guest.c: the threads of the
@@ -43,7 +39,7 @@
 #include <time.h>
 
 #include "process/record.h"
-#include "process/remote.h"
+#include "process/remote/remote.h"
 #include "thaw_process.h"
 
 /* A capture was refused; beyond the library's codes. */

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "guest.h"
-#include "process/remote.h"
+#include "process/remote/remote.h"
 #include "process/requests.h"
 
 socklen_t requests_address(const struct stat *image, struct sockaddr_un *address)

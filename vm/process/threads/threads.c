@@ -1,0 +1,377 @@
+// SPDX-License-Identifier: MIT
+/*
+ * threads.c - what the kernel knows of each thread of a guest, and its record. Called on the owner's thread while all
+ * are parked: each makes one batch of calls, all at the same time. Registers need no call: they are in the frame of
+ * the signal, which is memory of the guest.
+ *
+ * While they are parked they have blocked all signals, so one call tells whether anything is pending at all. What is
+ * pending for one thread is taken with all that the kernel knows of it, and queued again in the same order.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
+
+#include "base/failure.h"
+#include "process/memory/address_space.h"
+#include "process/remote/batch.h"
+#include "process/threads/pending.h"
+#include "process/process.h"
+#include "process/x86_64.h"
+
+/* glibc keeps the tid of a thread so far behind its thread pointer (struct pthread on x86-64, since 2.4). */
+#define GLIBC_TID_OFFSET 0x2d0
+/* Of the state that the kernel saves in a frame: struct _fpx_sw_bytes, asm/sigcontext.h. */
+#define SAVED_STATE_OFFSET 464
+#define SAVED_STATE_MAGIC 0x46505853u
+
+#ifndef PR_GET_TID_ADDRESS
+#define PR_GET_TID_ADDRESS 40
+#endif
+
+struct attributes { /* sched_getattr(2) */
+	uint32_t size, policy;
+	uint64_t flags;
+	int32_t nice;
+	uint32_t priority;
+	uint64_t runtime, deadline, period;
+};
+
+struct facts { /* what one thread's calls fill */
+	uint64_t thread_pointer, gs_base, tid_address, robust_list, robust_bytes, pending;
+	stack_t alternate;
+	struct attributes attributes;
+	uint8_t affinity[128];
+	int32_t parent_death_signal;
+	char name[16];
+};
+
+enum {
+	CALL_FS,
+	CALL_GS,
+	CALL_TID,
+	CALL_ROBUST,
+	CALL_STACK,
+	CALL_NAME,
+	CALL_SCHEDULING,
+	CALL_AFFINITY,
+	CALL_DEATH,
+	CALL_SLACK,
+	CALL_PRIVILEGES,
+	CALLS
+};
+
+/* Of one thread. Not where the guest could change them. */
+struct asked {
+	struct call *calls[CALLS];
+};
+
+#define THERE(field) (there + offsetof(struct facts, field))
+
+static int ask(struct process *process, const struct thread *thread, struct asked *asked,
+	       uint64_t there)
+{
+	const struct {
+		int64_t number;
+		uint64_t arguments[4];
+	} calls[] = {
+		[CALL_FS] = {SYS_arch_prctl, {ARCH_GET_FS, THERE(thread_pointer)}},
+		[CALL_GS] = {SYS_arch_prctl, {ARCH_GET_GS, THERE(gs_base)}},
+		[CALL_TID] = {SYS_prctl, {PR_GET_TID_ADDRESS, THERE(tid_address)}},
+		[CALL_ROBUST] = {SYS_get_robust_list, {0, THERE(robust_list), THERE(robust_bytes)}},
+		[CALL_STACK] = {SYS_sigaltstack, {0, THERE(alternate)}},
+		[CALL_NAME] = {SYS_prctl, {PR_GET_NAME, THERE(name)}},
+		[CALL_SCHEDULING] = {SYS_sched_getattr,
+				     {0, THERE(attributes), sizeof(struct attributes)}},
+		[CALL_AFFINITY] = {SYS_sched_getaffinity,
+				   {0, sizeof(((struct facts *)0)->affinity), THERE(affinity)}},
+		[CALL_DEATH] = {SYS_prctl, {PR_GET_PDEATHSIG, THERE(parent_death_signal)}},
+		[CALL_SLACK] = {SYS_prctl, {PR_GET_TIMERSLACK}},
+		[CALL_PRIVILEGES] = {SYS_prctl, {PR_GET_NO_NEW_PRIVS}},
+	};
+
+	for (size_t i = 0; i < sizeof(calls) / sizeof(*calls); i++) {
+		const uint64_t *is = calls[i].arguments;
+
+		asked->calls[i] = remote_add(&process->remote, thread->mailbox, calls[i].number,
+					     is[0], is[1], is[2], is[3], 0, 0);
+		if (!asked->calls[i])
+			return -ENOSPC;
+		asked->calls[i]->flags = CALL_MAY_FAIL;
+	}
+	if (!remote_add(&process->remote, thread->mailbox, SYS_rt_sigpending, THERE(pending), 8, 0,
+			0, 0, 0))
+		return -ENOSPC;
+	return remote_post(&process->remote, thread->mailbox);
+}
+
+/* A thread that runs wherever this process may is not bound to these processors. */
+static void take_affinity(struct thread *thread, const struct facts *facts,
+			  const struct asked *asked)
+{
+	int64_t bytes = asked->calls[CALL_AFFINITY]->result;
+	uint8_t ours[sizeof(thread->affinity)] = {0};
+
+	thread->affinity_bytes = 0;
+	if (bytes <= 0 || bytes > (int64_t)sizeof(thread->affinity))
+		return;
+	if (syscall(SYS_sched_getaffinity, 0, sizeof(ours), ours) == bytes &&
+	    !memcmp(ours, facts->affinity, (size_t)bytes))
+		return;
+	memcpy(thread->affinity, facts->affinity, (size_t)bytes);
+	thread->affinity_bytes = (uint32_t)bytes;
+}
+
+static void take_answers(struct thread *thread, const struct facts *facts,
+			 const struct asked *asked)
+{
+	int64_t slack = asked->calls[CALL_SLACK]->result;
+
+	thread->thread_pointer = facts->thread_pointer;
+	thread->gs_base = facts->gs_base;
+	thread->tid_address = asked->calls[CALL_TID]->result ? 0 : facts->tid_address;
+	thread->robust_list = asked->calls[CALL_ROBUST]->result ? 0 : facts->robust_list;
+	thread->robust_bytes = facts->robust_bytes;
+	thread->alternate_stack = (uintptr_t)facts->alternate.ss_sp;
+	thread->alternate_bytes = facts->alternate.ss_size;
+	thread->alternate_flags = facts->alternate.ss_flags;
+	memcpy(thread->name, facts->name, sizeof(thread->name));
+	thread->name[sizeof(thread->name) - 1] = '\0';
+	thread->policy = facts->attributes.policy;
+	thread->priority = facts->attributes.priority;
+	thread->nice = (uint32_t)facts->attributes.nice;
+	thread->flags = (uint32_t)facts->attributes.flags;
+	thread->runtime = facts->attributes.runtime;
+	thread->deadline = facts->attributes.deadline;
+	thread->period = facts->attributes.period;
+	take_affinity(thread, facts, asked);
+	thread->parent_death_signal =
+		asked->calls[CALL_DEATH]->result ? 0 : (uint32_t)facts->parent_death_signal;
+	thread->timer_slack_ns = slack > 0 && slack <= UINT32_MAX ? (uint32_t)slack : 0;
+	thread->no_new_privileges = asked->calls[CALL_PRIVILEGES]->result == 1;
+}
+
+/*
+ * Which tid does its pthread_t have? Where the kernel does not tell the address (no CONFIG_CHECKPOINT_RESTORE), it is
+ * taken to be glibc's, if what is there can be a tid.
+ */
+static int take_remembered(struct process *process, struct thread *thread)
+{
+	bool told = thread->tid_address;
+	int32_t tid = 0;
+	int rc = 0;
+
+	if (!told && thread->thread_pointer)
+		thread->tid_address = thread->thread_pointer + GLIBC_TID_OFFSET;
+	if (thread->tid_address)
+		rc = remote_read(&process->remote, thread->tid_address, &tid, sizeof(tid));
+	if (rc == -ESRCH)
+		return rc;
+	if (rc || tid <= 0 || tid > 1 << 22) {
+		tid = thread->tid;
+		if (!told)
+			thread->tid_address = 0;
+	}
+	thread->remembered = tid;
+	return 0;
+}
+
+/* Which components of extended state are in its frame. */
+static int take_saved_state(struct process *process, struct thread *thread)
+{
+	struct {
+		uint32_t magic, bytes;
+		uint64_t features;
+	} saved = {0};
+	uint64_t state = 0;
+	int rc = remote_read(&process->remote, thread->context + CONTEXT_FPREGS, &state,
+			     sizeof(state));
+
+	if (!rc && state)
+		rc = remote_read(&process->remote, state + SAVED_STATE_OFFSET, &saved,
+				 sizeof(saved));
+	thread->xsave_features = saved.magic == SAVED_STATE_MAGIC ? saved.features : 0;
+	return rc;
+}
+
+static int finish(struct process *process, struct thread *thread, const struct facts *facts,
+		  const struct asked *asked)
+{
+	int rc = 0;
+
+	take_answers(thread, facts, asked);
+	free(thread->pending);
+	thread->pending = NULL;
+	thread->pending_count = 0;
+	rc = take_remembered(process, thread);
+	if (!rc && thread->context)
+		rc = take_saved_state(process, thread);
+	if (!rc && facts->pending & ~(1ull << (CONTROL_SIGNAL - 1)))
+		rc = pending_take(process, thread->mailbox, thread->tid, false, &thread->pending,
+				  &thread->pending_count);
+	return rc;
+}
+
+int threads_capture(struct process *process, struct thaw_error *error)
+{
+	unsigned count = process->thread_count, posted = 0;
+	struct remote *remote = &process->remote;
+	struct facts *facts;
+	struct asked *asked = calloc(count + 1, sizeof(*asked));
+	uint64_t there = remote_room(remote, count * sizeof(*facts), (void **)&facts);
+	int rc = !asked ? -ENOMEM : there ? 0 : -ENOSPC;
+
+	if (!rc)
+		memset(facts, 0, count * sizeof(*facts));
+	for (; !rc && posted < count; posted++)
+		rc = ask(process, &process->threads[posted], &asked[posted],
+			 there + posted * sizeof(*facts));
+	for (unsigned i = 0; i < posted; i++) {
+		int waited = remote_wait(remote, process->threads[i].mailbox);
+
+		rc = rc ? rc : waited;
+	}
+	for (unsigned i = 0; !rc && i < count; i++)
+		rc = finish(process, &process->threads[i], &facts[i], &asked[i]);
+	free(asked);
+	remote_forget(remote);
+	return rc ? failure(error, rc, "asking for the state of %u threads of process %d: %s",
+			    count, (int)remote->pid, thaw_strerror(rc))
+		  : 0;
+}
+
+/* ---- Record */
+
+static void encode_one(const struct thread *thread, struct record_writer *writer)
+{
+	record_put(writer, (uint32_t)thread->tid);
+	record_put(writer, (uint32_t)thread->remembered);
+	record_put(writer, thread->context);
+	record_put(writer, (uint64_t)(thread->call + 1));
+	record_put(writer, thread->thread_pointer);
+	record_put(writer, thread->gs_base);
+	record_put(writer, thread->tid_address);
+	record_put(writer, thread->robust_list);
+	record_put(writer, thread->robust_bytes);
+	record_put(writer, thread->alternate_stack);
+	record_put(writer, thread->alternate_bytes);
+	record_put(writer, (uint32_t)thread->alternate_flags);
+	record_put_text(writer, thread->name);
+	record_put(writer, thread->policy);
+	record_put(writer, thread->priority);
+	record_put(writer, thread->nice);
+	record_put(writer, thread->flags);
+	record_put(writer, thread->runtime);
+	record_put(writer, thread->deadline);
+	record_put(writer, thread->period);
+	record_put_bytes(writer, thread->affinity, thread->affinity_bytes);
+	record_put(writer, thread->parent_death_signal);
+	record_put(writer, thread->no_new_privileges);
+	record_put(writer, thread->timer_slack_ns);
+	pending_encode(thread->pending, thread->pending_count, writer);
+	record_put(writer, thread->xsave_features);
+}
+
+void threads_encode(const struct thread *threads, unsigned count, struct record_writer *writer)
+{
+	size_t section = record_section_begin(writer, RECORD_THREADS);
+
+	record_put(writer, count);
+	for (unsigned i = 0; i < count; i++)
+		encode_one(&threads[i], writer);
+	record_section_end(writer, section);
+}
+
+static bool decode_name(struct thread *thread, struct record_reader *reader)
+{
+	char *name = record_take_text(reader);
+	bool good = name && strlen(name) < sizeof(thread->name);
+
+	if (good)
+		strcpy(thread->name, name);
+	free(name);
+	return good;
+}
+
+static bool decode_affinity(struct thread *thread, struct record_reader *reader)
+{
+	size_t bytes;
+	const void *data = record_take_bytes(reader, &bytes);
+
+	if (reader->failed || bytes > sizeof(thread->affinity))
+		return false;
+	if (bytes)
+		memcpy(thread->affinity, data, bytes);
+	thread->affinity_bytes = (uint32_t)bytes;
+	return true;
+}
+
+static bool decode_one(struct thread *thread, struct record_reader *reader)
+{
+	thread->tid = (int32_t)record_take_up_to(reader, INT32_MAX);
+	thread->remembered = (int32_t)record_take_up_to(reader, INT32_MAX);
+	thread->context = record_take(reader);
+	thread->call = (int64_t)record_take_up_to(reader, INT32_MAX) - 1;
+	thread->thread_pointer = record_take(reader);
+	thread->gs_base = record_take(reader);
+	thread->tid_address = record_take(reader);
+	thread->robust_list = record_take(reader);
+	thread->robust_bytes = record_take(reader);
+	thread->alternate_stack = record_take(reader);
+	thread->alternate_bytes = record_take(reader);
+	thread->alternate_flags = (int32_t)record_take_up_to(reader, UINT32_MAX);
+	if (!decode_name(thread, reader))
+		return false;
+	thread->policy = (uint32_t)record_take_up_to(reader, UINT32_MAX);
+	thread->priority = (uint32_t)record_take_up_to(reader, UINT32_MAX);
+	thread->nice = (uint32_t)record_take_up_to(reader, UINT32_MAX);
+	thread->flags = (uint32_t)record_take_up_to(reader, UINT32_MAX);
+	thread->runtime = record_take(reader);
+	thread->deadline = record_take(reader);
+	thread->period = record_take(reader);
+	if (!decode_affinity(thread, reader))
+		return false;
+	thread->parent_death_signal = (uint32_t)record_take_up_to(reader, 64);
+	thread->no_new_privileges = (uint32_t)record_take_up_to(reader, 1);
+	thread->timer_slack_ns = (uint32_t)record_take_up_to(reader, UINT32_MAX);
+	if (!pending_decode(&thread->pending, &thread->pending_count, reader))
+		return false;
+	thread->xsave_features = record_take(reader);
+	return !reader->failed && thread->context && thread->tid;
+}
+
+bool threads_decode(struct thread **threads, unsigned *count, struct record_reader *reader)
+{
+	struct record_reader section;
+	uint64_t wanted;
+
+	*threads = NULL;
+	*count = 0;
+	if (!record_take_section(reader, RECORD_THREADS, &section))
+		return false;
+	wanted = record_take_count(&section, 25 * 8);
+	if (section.failed || !wanted || wanted > CONTROL_THREADS)
+		return false;
+	*threads = calloc(wanted, sizeof(**threads));
+	while (*threads && *count < wanted) {
+		if (!decode_one(&(*threads)[(*count)++], &section)) {
+			threads_free(*threads, *count);
+			*threads = NULL;
+			*count = 0;
+			return false;
+		}
+	}
+	return *threads;
+}
+
+void threads_free(struct thread *threads, unsigned count)
+{
+	for (unsigned i = 0; threads && i < count; i++)
+		free(threads[i].pending);
+	free(threads);
+}
