@@ -1,12 +1,49 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ending.c - the last things a program does: its final generation, and what its readers still have to
- * read.
+ * ending.c - the last things a program does: its final generation, what its readers still have to read, and
+ * the code that it ends with.
  *
  * Owns nothing. Called by runtime.c, on the owner's thread, once no turn will follow. Must never end in
  * silence with less than the program believes it has: what is lost is said, and the exit code says it.
  */
+#include <errno.h>
+
 #include "internal.h"
+
+int runtime_exit_code(int code)
+{
+	switch (code) {
+	case 0:
+		return 0;
+	case THAW_EDAMAGED:
+		return EXIT_IMAGE_DAMAGED;
+	case THAW_EFOREIGN:
+	case THAW_EFORMAT:
+	case THAW_EENGINE:
+	case THAW_EOWNER:
+		return EXIT_IMAGE_FOREIGN;
+	case THAW_EINUSE:
+		return EXIT_IMAGE_IN_USE;
+	case THAW_EKERNEL:
+	case -ENOMEM: /* limits of the process, or of the machine */
+	case -EMFILE:
+	case -ENFILE:
+		return EXIT_NO_KERNEL;
+	case RUNTIME_EREPEATS:
+		return EXIT_ENGINE_TRAP;
+	case -EINVAL: /* of what the environment or the caller asked for */
+		return EXIT_USAGE;
+	case THAW_ENOGEN:
+	case -ENOENT:
+	case -EACCES:
+	case -EPERM:
+	case -EISDIR:
+	case -ENOTDIR:
+		return EXIT_NO_INPUT;
+	default:
+		return EXIT_IO;
+	}
+}
 
 /* What is read at once need not be in the final generation. */
 #define FLUSH_NS 100000000u

@@ -33,41 +33,6 @@ __attribute__((constructor)) static void note_process_start(void)
 	process_start_ns = clock_monotonic_ns();
 }
 
-int runtime_exit_code(int code)
-{
-	switch (code) {
-	case 0:
-		return 0;
-	case THAW_EDAMAGED:
-		return EXIT_IMAGE_DAMAGED;
-	case THAW_EFOREIGN:
-	case THAW_EFORMAT:
-	case THAW_EENGINE:
-	case THAW_EOWNER:
-		return EXIT_IMAGE_FOREIGN;
-	case THAW_EINUSE:
-		return EXIT_IMAGE_IN_USE;
-	case THAW_EKERNEL:
-	case -ENOMEM: /* limits of the process, or of the machine */
-	case -EMFILE:
-	case -ENFILE:
-		return EXIT_NO_KERNEL;
-	case RUNTIME_EREPEATS:
-		return EXIT_ENGINE_TRAP;
-	case -EINVAL: /* of what the environment or the caller asked for */
-		return EXIT_USAGE;
-	case THAW_ENOGEN:
-	case -ENOENT:
-	case -EACCES:
-	case -EPERM:
-	case -EISDIR:
-	case -ENOTDIR:
-		return EXIT_NO_INPUT;
-	default:
-		return EXIT_IO;
-	}
-}
-
 /*
  * The fault service cannot go on, so whoever touches the next page would wait for ever. Its
  * thread.
