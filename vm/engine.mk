@@ -87,7 +87,7 @@ $(STUB_OUT)/stub.so: $(STUB_SOURCES:$(STUB)/%.c=$(STUB_OUT)/%.pic.o)
 
 $(STUB_OUT)/restorer: $(RESTORER_SOURCES:$(STUB)/%.c=$(STUB_OUT)/%.restorer.o)
 	$(call say,LD,$@)
-	$(Q)$(CC) -static -nostdlib -no-pie -Wl,-Ttext-segment=0x600000000000 -Wl,-z,noexecstack -Wl,--build-id=none -s $^ -o $@
+	$(Q)$(CC) -static -nostdlib -Wl,-Ttext-segment=0x600000000000 -Wl,-z,noexecstack -Wl,--build-id=none -s $^ -o $@
 
 $(STUB_OUT)/%.pic.o: $(STUB)/%.c $(BUILD)/flags
 	$(call say,CC,$<)
