@@ -246,6 +246,21 @@ SUPPORT bool program_says_within(struct program *program, const char *text, doub
 	return program_listen(program, false, text, support_seconds() + seconds);
 }
 
+/* The first child of a process; 0: there is none. */
+SUPPORT pid_t support_child(pid_t pid)
+{
+	char *path = support_format("/proc/%d/task/%d/children", (int)pid, (int)pid);
+	FILE *file = fopen(path, "re");
+	int child = 0;
+
+	free(path);
+	if (file && fscanf(file, "%d", &child) != 1)
+		child = 0;
+	if (file)
+		fclose(file);
+	return child;
+}
+
 SUPPORT void program_close_input(struct program *program)
 {
 	if (program->in >= 0)

@@ -157,15 +157,11 @@ static void stop(FIXTURE_DATA(screen) * self)
 /* The job: the only child of the shell. */
 static pid_t job_of(pid_t shell)
 {
-	char *path = support_format("/proc/%d/task/%d/children", shell, shell);
-	FILE *file = fopen(path, "re");
-	int pid = 0;
+	pid_t job = support_child(shell);
 
-	free(path);
-	if (!file || fscanf(file, "%d", &pid) != 1)
+	if (!job)
 		support_die("the children of the shell");
-	fclose(file);
-	return pid;
+	return job;
 }
 
 /* ---- The terminal ---- */

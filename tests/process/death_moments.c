@@ -39,20 +39,6 @@ FIXTURE_TEARDOWN(death)
 	support_remove(self->directory);
 }
 
-static pid_t child_of(pid_t pid)
-{
-	char *path = support_format("/proc/%d/task/%d/children", (int)pid, (int)pid);
-	FILE *file = fopen(path, "r");
-	int child = 0;
-
-	free(path);
-	if (file && fscanf(file, "%d", &child) != 1)
-		child = 0;
-	if (file)
-		fclose(file);
-	return child;
-}
-
 /* Kills the supervisor. False: it had ended by itself, which it does when something is refused. */
 static bool die(struct program *program)
 {
@@ -157,7 +143,7 @@ TEST_F_TIMEOUT(death, of_the_supervisor_the_process_or_both, 7200)
 	for (int life = 0; life <= kills; life++) {
 		struct program program = kills_start(&victim, self->image);
 		bool fine = kills_generations_later(&program, life ? 1 : 3);
-		pid_t dying[2] = {program.pid, child_of(program.pid)};
+		pid_t dying[2] = {program.pid, support_child(program.pid)};
 		int first = (int)(random() % 2), count = 1 + (int)(random() % 2);
 
 		ASSERT_TRUE(fine && dying[1] > 0)
@@ -186,7 +172,7 @@ TEST_F_TIMEOUT(death, of_what_was_stopped_and_continued, 7200)
 		struct program program = kills_start(&victim, self->image);
 
 		for (int i = 0; i < 6; i++) {
-			pid_t whom = i % 3 ? child_of(program.pid) : program.pid;
+			pid_t whom = i % 3 ? support_child(program.pid) : program.pid;
 
 			if (whom > 0)
 				kill(whom, SIGSTOP);

@@ -139,20 +139,6 @@ FIXTURE_TEARDOWN(exec)
 	support_remove(self->directory);
 }
 
-static pid_t child_of(pid_t pid)
-{
-	char *path = support_format("/proc/%d/task/%d/children", (int)pid, (int)pid);
-	FILE *file = fopen(path, "r");
-	int child = 0;
-
-	free(path);
-	if (file && fscanf(file, "%d", &child) != 1)
-		child = 0;
-	if (file)
-		fclose(file);
-	return child;
-}
-
 static int ask(const char *image, const char *name)
 {
 	struct program asking;
@@ -221,7 +207,7 @@ enum whom { SUPERVISOR, GUEST, BOTH, WHOM };
 
 static void kill_whom(pid_t supervisor, enum whom whom)
 {
-	pid_t guest = child_of(supervisor);
+	pid_t guest = support_child(supervisor);
 
 	if (whom != SUPERVISOR)
 		kill(guest, SIGKILL);
@@ -287,7 +273,7 @@ TEST_F(exec, what_is_asked_to_end_loses_nothing)
 	program_kill(&self->program);
 	ASSERT_NE(0, check_lines(self->program.output, &first));
 	EXPECT_GT(first, 1);
-	EXPECT_LE(last, first + 1); /* the signal comes a little after the generation */
+	EXPECT_LE(last, first + 1); /* a line that was under way is said after the signal */
 }
 
 TEST_F(exec, exit_codes_are_the_programs)
@@ -341,7 +327,7 @@ TEST_F(exec, killed_while_it_is_restored_it_is_said_to_be_killed)
 
 		self->program = program_start(THAW("exec", "--every", "0", "--image", self->image,
 						   self->counter, "guest-counts"));
-		while (!(guest = child_of(self->program.pid)) && support_seconds() < end)
+		while (!(guest = support_child(self->program.pid)) && support_seconds() < end)
 			;
 		ASSERT_NE(0, guest);
 		support_sleep(i * 0.0003);

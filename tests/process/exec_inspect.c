@@ -200,14 +200,10 @@ static long long number_of(const char *json, const char *key)
 
 static pid_t guest_of(pid_t supervisor)
 {
-	char *path = support_format("/proc/%d/task/%d/children", (int)supervisor, (int)supervisor);
-	FILE *file = fopen(path, "r");
-	int guest = 0;
+	pid_t guest = support_child(supervisor);
 
-	free(path);
-	if (!file || fscanf(file, "%d", &guest) != 1)
+	if (!guest)
 		support_die("children");
-	fclose(file);
 	return guest;
 }
 
