@@ -171,8 +171,7 @@ struct process_state {
 	bool finished;
 	int exit_code; /* as the shell has it */
 	uint64_t restores;
-	struct stub_memory *stub_here; /* scratch of guest.c */
-	uint64_t stub;		       /* address of struct stub_memory */
+	uint64_t stub; /* address of struct stub_memory */
 	struct identity *identity;
 	struct mappings mappings;
 	struct thread *threads; /* the first one is the process's main thread */

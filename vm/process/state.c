@@ -126,7 +126,6 @@ void process_state_free(struct process_state *state)
 	for (int i = 0; i < state->argument_count; i++)
 		free(state->arguments[i]);
 	free(state->arguments);
-	free(state->stub_here);
 	identity_free(state->identity);
 	mappings_free(&state->mappings);
 	threads_free(state->threads, state->thread_count);

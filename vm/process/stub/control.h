@@ -145,8 +145,7 @@ struct stub_memory {
 	int32_t remembered_pid; /* of the first process */
 	int32_t socket;		/* to the supervisor; -1: none */
 	int32_t uffd; /* a duplicate that keeps missing pages missing when the supervisor dies; -1: none */
-	uint32_t rseq_bytes,
-		rseq_flags;  /* glibc's area of restartable sequences; 0 bytes: there is none */
+	uint32_t rseq_bytes; /* of glibc's area of restartable sequences; 0: there is none */
 	int64_t rseq_offset; /* from the thread pointer */
 	/*
 	 * Address of the page that a forked child has empty (MADV_WIPEONFORK); its first byte is 1 in the guest. It need

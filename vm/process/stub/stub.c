@@ -262,14 +262,12 @@ static void stub_clean_environment(void)
 static void stub_find_rseq(void)
 {
 	const unsigned *bytes = dlsym(RTLD_DEFAULT, "__rseq_size");
-	const unsigned *flags = dlsym(RTLD_DEFAULT, "__rseq_flags");
 	const ptrdiff_t *offset = dlsym(RTLD_DEFAULT, "__rseq_offset");
 
 	if (!bytes || !offset || !*bytes)
 		return;
 	/* Since glibc 2.40 the size is of what the kernel fills; what is registered has at least 32 bytes. */
 	stub_memory.rseq_bytes = *bytes < 32 ? 32 : *bytes;
-	stub_memory.rseq_flags = flags ? *flags : 0;
 	stub_memory.rseq_offset = *offset;
 }
 
