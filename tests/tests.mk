@@ -51,7 +51,11 @@ TEST_WRAPS :=
 $(TESTS) $(EXEC_TESTS): $(INJECT_OBJECTS)
 $(TESTS) $(EXEC_TESTS) $(BENCHES): %: %.o $(BUILD)/libvm.a $(BUILD)/libthaw.a
 	$(call say,LD,$@)
-	$(Q)$(CC) $(VM_LDFLAGS) $(LDFLAGS) $(TEST_WRAPS:%=-Wl,--wrap=%) $(filter-out %.a,$^) $(filter %.a,$^) $(VM_LIBS) -o $@
+	$(Q)$(CC) $(VM_LDFLAGS) $(LDFLAGS) $(TEST_WRAPS:%=-Wl,--wrap=%) $(filter-out %.a,$^) $(filter %.a,$^) $(VM_LIBS) \
+		$(BENCH_LIBS) -o $@
+# What Thaw is compared with.
+BENCH_LIBS :=
+$(BUILD)/tests/bench/stores: BENCH_LIBS := -llmdb -lsqlite3
 
 # The program `thaw` with failures on purpose.
 $(INJECT)/thaw: $(MAIN_OBJECT) $(INJECT_OBJECTS) $(BUILD)/libvm.a $(BUILD)/libthaw.a
@@ -92,9 +96,10 @@ tests: $(TESTS) $(EXEC_TESTS) $(INJECT)/thaw $(BUILD)/confine
 ## check-user: the tests as an ordinary user without capabilities
 ## check-seccomp: the tests with what a container engine leaves by default
 ## demo: deps, build, and a program on real input that is killed at random moments
-## bench: deps, build, the measured tables of the README
+## bench: deps, build, Thaw beside its competitors: tables and pictures in build/bench (CASES="restore pause" ROUNDS=7 AGAINST=BUILD)
+## bench-quick: the most telling rows of them in five minutes
 # A second make, because the first read the flags and the file lists before the dependencies were there.
-check check-user check-seccomp demo bench: deps
+check check-user check-seccomp demo: deps
 	$(Q)$(MAKE) $@-built
 
 check-built: all tests
@@ -109,8 +114,17 @@ check-seccomp-built: all tests
 demo-built: all
 	$(Q)scripts/demo
 
-bench-built: all $(BENCHES)
-	$(Q)tests/bench/run $(BENCHES)
+bench bench-quick:
+	$(Q)scripts/install-deps bench
+	$(Q)$(MAKE) $@-built
+
+bench-programs: all $(BENCHES)
+
+bench-built: bench-programs
+	$(Q)BUILD=$(BUILD) tests/bench/run $(AGAINST:%=--against %) $(CASES)
+
+bench-quick-built: bench-programs
+	$(Q)BUILD=$(BUILD) tests/bench/run --quick $(AGAINST:%=--against %) $(CASES)
 
 ## bench-exec: what thaw exec costs, with Node.js as its program (RUNS=11, SIZES="30 300 5000" MiB)
 bench-exec: deps

@@ -50,25 +50,32 @@ static inline _Noreturn void die(const char *what)
 	exit(1);
 }
 
-/* The numbers below `count`, in the same order every time, which is none. The caller frees them. */
-static inline unsigned *shuffled(unsigned count)
+/* `some` of the numbers below `count`, each once, in the same order every time, which is none. The caller frees them. */
+static inline unsigned *some_of(unsigned count, unsigned some)
 {
-	unsigned *numbers = calloc(count, sizeof(*numbers));
-	unsigned long long random = 88172645463325252ull;
+	static unsigned long long random = 88172645463325252ull;
+	unsigned *numbers = calloc(count ? count : 1, sizeof(*numbers));
 
-	if (!numbers)
-		die("no memory");
-	for (unsigned i = 0; i < count; i++) {
-		unsigned other;
+	if (!numbers || some > count)
+		die("no memory, or not so many numbers");
+	for (unsigned i = 0; i < count; i++)
+		numbers[i] = i;
+	for (unsigned i = 0; i < some; i++) {
+		unsigned other, number = numbers[i];
 
 		random ^= random << 13;
 		random ^= random >> 7;
 		random ^= random << 17;
-		other = (unsigned)(random % (i + 1));
+		other = i + (unsigned)(random % (count - i));
 		numbers[i] = numbers[other];
-		numbers[other] = i;
+		numbers[other] = number;
 	}
 	return numbers;
+}
+
+static inline unsigned *shuffled(unsigned count)
+{
+	return some_of(count, count);
 }
 
 #endif

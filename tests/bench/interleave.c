@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: MIT
+/*
+ * interleave ROUNDS SAMPLES < JOBS - run competitors in turn, so that a minute in which the machine is slow is slow for
+ * all of them (hyperfine runs one after the other). Appends to SAMPLES, and prints which jobs failed.
+ *
+ * A job is a line: COMPETITOR, BENCH, ROW, PREPARE, COMMAND, with tabs between. PREPARE is a line for the shell, not
+ * measured, and may be empty; COMMAND is split at blanks and run without a shell. What it prints decides what is measured:
+ *
+ *	done				ms from the exec to this line are the sample of BENCH and ROW
+ *	BENCH <tab> ROW <tab> VALUE <tab> UNIT	a sample it measured itself; any number of them
+ *
+ * A sample is a line: BENCH, ROW, COMPETITOR, VALUE, UNIT. A first round with WARM=1 is thrown away. A job that fails is left
+ * out from then on. With real-time priority where that is allowed (PRIORITY=0: not): other programs then take no part of it.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "bench.h"
+
+#define JOBS_MOST 512u
+#define WORDS_MOST 64u
+#define SECONDS_MOST 900u /* for one run of one job */
+
+struct job {
+	char *competitor, *bench, *row, *prepare, *command;
+	bool failed;
+};
+
+static struct job jobs[JOBS_MOST];
+static unsigned job_count;
+static FILE *samples;
+
+static void read_jobs(void)
+{
+	char *line = NULL;
+	size_t room = 0;
+	ssize_t length;
+
+	while ((length = getline(&line, &room, stdin)) > 0) {
+		struct job *job = &jobs[job_count];
+		char *rest = strdup(line);
+
+		if (job_count++ == JOBS_MOST || !rest)
+			die("too many jobs");
+		rest[strcspn(rest, "\n")] = '\0';
+		job->competitor = strsep(&rest, "\t");
+		job->bench = strsep(&rest, "\t");
+		job->row = strsep(&rest, "\t");
+		job->prepare = strsep(&rest, "\t");
+		job->command = rest;
+		if (!job->command)
+			die("a job has five fields");
+	}
+	free(line);
+}
+
+static _Noreturn void execute(const struct job *job, int out)
+{
+	char *words[WORDS_MOST + 1], *rest = strdup(job->command), *word;
+	const char *priority = getenv("PRIORITY");
+	struct sched_param param = {.sched_priority = priority ? atoi(priority) : 10};
+	unsigned count = 0;
+
+	while (count < WORDS_MOST && (word = strsep(&rest, " ")))
+		if (*word)
+			words[count++] = word;
+	words[count] = NULL;
+	setpgid(0, 0);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	dup2(out, 1);
+	if (param.sched_priority)
+		sched_setscheduler(0, SCHED_FIFO, &param);
+	execvp(words[0], words);
+	perror(words[0]);
+	_exit(127);
+}
+
+/* False if it is no sample, and not the word that ends a measurement either. */
+static bool take_line(const struct job *job, char *line, double ms, bool record)
+{
+	char *bench, *row, *value;
+
+	if (!strcmp(line, "done")) {
+		if (record)
+			fprintf(samples, "%s\t%s\t%s\t%.4f\tms\n", job->bench, job->row,
+				job->competitor, ms);
+		return true;
+	}
+	bench = strsep(&line, "\t");
+	row = strsep(&line, "\t");
+	value = strsep(&line, "\t");
+	if (!value || !line)
+		return false;
+	if (record)
+		fprintf(samples, "%s\t%s\t%s\t%s\t%s\n", bench, row, job->competitor, value, line);
+	return true;
+}
+
+/* One run of it: how many lines were samples. */
+static unsigned measure(struct job *job, bool record)
+{
+	static char text[1 << 16];
+	int channel[2], status;
+	size_t have = 0;
+	unsigned taken = 0;
+	double started;
+	ssize_t got;
+	pid_t child;
+
+	if (*job->prepare && system(job->prepare)) {
+		fprintf(stderr, "interleave: failed: %s\n", job->prepare);
+		return 0;
+	}
+	if (pipe2(channel, O_CLOEXEC))
+		die("pipe");
+	started = now_us();
+	child = fork();
+	if (!child)
+		execute(job, channel[1]);
+	if (child < 0)
+		die("fork");
+	close(channel[1]);
+	while ((got = read(channel[0], text + have, sizeof(text) - 1 - have)) > 0) {
+		double ms = (now_us() - started) * 1e-3;
+		char *line = text, *end;
+
+		have += (size_t)got;
+		text[have] = '\0';
+		for (; (end = strchr(line, '\n')); line = end + 1) {
+			*end = '\0';
+			taken += take_line(job, line, ms, record);
+		}
+		have -= (size_t)(line - text);
+		memmove(text, line, have + 1);
+	}
+	close(channel[0]);
+	waitpid(child, &status, 0);
+	if (status)
+		fprintf(stderr, "interleave: status %#x: %s\n", (unsigned)status, job->command);
+	fflush(samples);
+	return status ? 0 : taken;
+}
+
+int main(int argc, char **argv)
+{
+	const char *warm = getenv("WARM");
+	int rounds = argc == 3 ? atoi(argv[1]) : 0, failed = 0;
+
+	if (rounds < 1 || !(samples = fopen(argv[2], "ae"))) {
+		fprintf(stderr, "usage: interleave ROUNDS SAMPLES < JOBS\n");
+		return 2;
+	}
+	read_jobs();
+	for (int round = warm && *warm == '1' ? -1 : 0; round < rounds; round++)
+		for (unsigned i = 0; i < job_count; i++) {
+			struct job *job = &jobs[(i + (unsigned)(round + 1)) % job_count];
+
+			if (job->failed)
+				continue;
+			if (isatty(2))
+				fprintf(stderr, "\r\033[K  round %d of %d: %s, %s, %s", round + 1,
+					rounds, job->competitor, job->bench, job->row);
+			job->failed = !measure(job, round >= 0);
+		}
+	if (isatty(2))
+		fprintf(stderr, "\r\033[K");
+	for (unsigned i = 0; i < job_count; i++)
+		if (jobs[i].failed && ++failed)
+			printf("%s\t%s\t%s\tfailed: %s\n", jobs[i].bench, jobs[i].row,
+			       jobs[i].competitor, jobs[i].command);
+	return fclose(samples) || failed ? 1 : 0;
+}
