@@ -159,7 +159,7 @@ static bool page_moved(struct fault_service *service, const struct read_run *run
 			return false;
 		offset = extent->offset;
 		if (!sys_pread(image_fd(service->options.image), to, page_bytes, offset) &&
-		    extent_matches(extent, to, page_bytes))
+		    extent_matches(image_key(service->options.image), extent, to, page_bytes))
 			return true;
 	}
 }
@@ -194,13 +194,14 @@ static void run_install_pages(struct fault_service *service, struct read_run *ru
 			      unsigned to)
 {
 	uint32_t page_bytes = service->region->page_bytes;
+	const struct checksum_key *key = image_key(service->options.image);
 	unsigned good = from; /* first page not installed yet */
 
 	for (unsigned i = from; i <= to; i++) {
 		char *page = run->buffer + (size_t)i * page_bytes;
 		char why[160];
 
-		if (i < to && (extent_matches(&run->extents[i], page, page_bytes) ||
+		if (i < to && (extent_matches(key, &run->extents[i], page, page_bytes) ||
 			       page_moved(service, run, i)))
 			continue;
 		if (i > good) {

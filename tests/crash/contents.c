@@ -107,7 +107,7 @@ const char *contents_compare(struct image *image, const struct contents *content
 			    (ssize_t)page_bytes)
 			return wrong("page %lu of generation %lu at offset %lu cannot be read",
 				     number, image_opened(image)->number, extent->offset);
-		if (!extent_matches(extent, page, page_bytes))
+		if (!extent_matches(image_key(image), extent, page, page_bytes))
 			return wrong("page %lu of generation %lu at offset %lu: wrong checksum",
 				     number, image_opened(image)->number, extent->offset);
 		if (memcmp(page, wanted, page_bytes))

@@ -236,7 +236,8 @@ TEST(large_pages)
 			ASSERT_EQ(sizeof(found), pread(image_fd(image), found, sizeof(found),
 						       extents[i * 3 % 16].offset));
 			ASSERT_EQ((uint8_t)(round + i + 40), found[777]);
-			ASSERT_TRUE(extent_matches(&extents[i * 3 % 16], found, sizeof(found)));
+			ASSERT_TRUE(extent_matches(image_key(image), &extents[i * 3 % 16], found,
+						   sizeof(found)));
 		}
 	}
 	ASSERT_LE(image_file_bytes(image), 16u << 20);

@@ -32,7 +32,7 @@ static bool holds(struct image *image, uint64_t number, uint32_t version)
 
 	model_fill(page, number, version);
 	return !image_lookup(image, number & ~15ull, extents, &error) &&
-	       extent_matches(&extents[number % 16], page, PAGE);
+	       extent_matches(image_key(image), &extents[number % 16], page, PAGE);
 }
 
 /* Page numbers around every place where the tree gets a level more. */

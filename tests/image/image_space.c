@@ -88,7 +88,8 @@ static unsigned pages_wrong(struct image *image)
 		    pread(image_fd(image), page, bytes, (off_t)extent->offset) != (ssize_t)bytes)
 			return BIG_PAGES;
 		model_fill(wanted, i, versions[i]);
-		wrong += !extent_matches(extent, page, bytes) || memcmp(page, wanted, bytes) != 0;
+		wrong += !extent_matches(image_key(image), extent, page, bytes) ||
+			 memcmp(page, wanted, bytes) != 0;
 	}
 	return wrong;
 }

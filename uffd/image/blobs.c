@@ -12,7 +12,8 @@
 #include "store.h"
 #include "sys.h"
 
-int working_set_read(int fd, const struct working_set *set, uint64_t **pages)
+int working_set_read(int fd, const struct checksum_key *key, const struct working_set *set,
+		     uint64_t **pages)
 {
 	int code;
 
@@ -23,7 +24,7 @@ int working_set_read(int fd, const struct working_set *set, uint64_t **pages)
 	if (!*pages)
 		return -ENOMEM;
 	code = sys_pread(fd, *pages, set->bytes, set->offset);
-	if (!code && !XXH128_isEqual(XXH3_128bits(*pages, set->bytes), set->checksum))
+	if (!code && !checksum_is(key, CHECKSUM_WORKING_SET, *pages, set->bytes, set->checksum))
 		code = THAW_EDAMAGED;
 	if (!code)
 		return 0;
@@ -41,32 +42,31 @@ int working_set_error(const char *path, const struct working_set *set, int code,
 			 set->offset, thaw_strerror(code));
 }
 
-int state_check(int fd, const struct generation *generation, void *buffer, size_t room,
-		struct copying *copying)
+int state_check(int fd, const struct checksum_key *key, const struct generation *generation,
+		void *buffer, size_t room, struct copying *copying)
 {
 	uint64_t left = generation->info.state_bytes, offset = generation->state_offset;
-	XXH3_state_t *hash = left ? XXH3_createState() : NULL;
-	int code = 0;
+	struct checksum_stream stream;
+	int code;
 
 	if (!left)
 		return 0;
-	if (!hash)
-		return -ENOMEM;
-	XXH3_128bits_reset(hash);
+	code = checksum_begin(&stream, key, CHECKSUM_STATE);
+	if (code)
+		return code;
 	while (left && !code) {
 		size_t part = left < room ? left : room;
 
 		code = sys_pread(fd, buffer, part, offset);
 		if (code)
 			break;
-		XXH3_128bits_update(hash, buffer, part);
+		checksum_add(&stream, buffer, part);
 		offset += part;
 		left -= part;
 		if (copying)
 			code = copying_advance(copying, part);
 	}
-	if (!code && !XXH128_isEqual(XXH3_128bits_digest(hash), generation->state_checksum))
+	if (!checksum_same(checksum_end(&stream), generation->state_checksum) && !code)
 		code = THAW_EDAMAGED;
-	XXH3_freeState(hash);
 	return code;
 }

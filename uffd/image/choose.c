@@ -30,7 +30,7 @@ int image_check_identity(const struct image_options *options, const struct slot 
 	return 0;
 }
 
-static int root_check(int fd, const char *path, const struct generation *generation,
+static int root_check(const struct image *image, const struct generation *generation,
 		      struct thaw_error *error)
 {
 	uint64_t node[72]; /* more than a union disk_any */
@@ -38,8 +38,8 @@ static int root_check(int fd, const char *path, const struct generation *generat
 
 	if (!levels)
 		return 0;
-	return index_read_node(fd, path, &generation->root.at, levels - 1, 0,
-			       (union disk_any *)node, error);
+	return index_read_node(image->fd, image->path, image->identity.key, &generation->root.at,
+			       levels - 1, 0, (union disk_any *)node, error);
 }
 
 static int choose_exactly(struct image *image, uint64_t number, struct thaw_error *error)
@@ -55,14 +55,14 @@ static int choose_exactly(struct image *image, uint64_t number, struct thaw_erro
 			image->path, number, record->count ? record->generations[0].info.number : 0,
 			record->count ? record->generations[record->count - 1].info.number : 0);
 	image->opened = *found;
-	return root_check(image->fd, image->path, found, error);
+	return root_check(image, found, error);
 }
 
 /* This one, if its root is whole. The first error is kept in `fallback`. */
 static int choose_whole(struct image *image, const struct generation *generation,
 			struct thaw_error *fallback, struct thaw_error *error)
 {
-	int code = root_check(image->fd, image->path, generation, error);
+	int code = root_check(image, generation, error);
 
 	if (!code)
 		image->opened = *generation;

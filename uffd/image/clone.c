@@ -190,6 +190,7 @@ static int clone_keep(struct clone *clone, struct record *kept, bool *moved,
 		      struct thaw_error *error)
 {
 	const struct walk_source copy = {clone->to.fd, clone->to.path,
+					 clone->slots[clone->chosen].key,
 					 clone->slots[clone->chosen].page_bytes};
 	uint64_t sequence = clone->slots[clone->chosen].sequence;
 	struct thaw_damage *causes = calloc(clone->record.count + 1, sizeof(*causes));
@@ -231,8 +232,9 @@ static int roots_check(const struct clone *clone, const struct record *record,
 		const struct root *root = &record->generations[i].root;
 		union disk_any node;
 
-		if (root->levels && index_read_node(clone->to.fd, clone->path, &root->at,
-						    root->levels - 1, 0, &node, error))
+		if (root->levels &&
+		    index_read_node(clone->to.fd, clone->path, clone->slots[clone->chosen].key,
+				    &root->at, root->levels - 1, 0, &node, error))
 			return error_set(
 				error, error->code,
 				"%s: the root of generation %" PRIu64 " at offset %" PRIu64

@@ -128,13 +128,13 @@ int commit_page(struct commit *commit, uint64_t page, const void *bytes, bool *s
 		commit->failed = true;
 		return code;
 	}
-	if (extent_matches(&zero, bytes, count)) {
+	if (extent_matches(image->identity.key, &zero, bytes, count)) {
 		if (old.encoding != EXTENT_RAW)
 			return 0;
 		extent.encoding = EXTENT_ZERO;
 	} else {
-		extent.checksum = XXH3_128bits(bytes, count);
-		if (old.encoding == EXTENT_RAW && XXH128_isEqual(old.checksum, extent.checksum))
+		extent.checksum = checksum_of(image->identity.key, CHECKSUM_PAGE, bytes, count);
+		if (old.encoding == EXTENT_RAW && checksum_same(old.checksum, extent.checksum))
 			return 0;
 	}
 	code = page_store(commit, bytes, &old, &extent);
@@ -355,7 +355,9 @@ static int write_working_set(struct commit *commit, uint64_t wish, struct workin
 		return 0;
 	*set = (struct working_set){.generation = commit->working_set_generation,
 				    .bytes = bytes,
-				    .checksum = XXH3_128bits(commit->working_set, bytes)};
+				    .checksum = checksum_of(commit->image->identity.key,
+							    CHECKSUM_WORKING_SET,
+							    commit->working_set, bytes)};
 	return writer_append(&commit->writer, commit->working_set, bytes, wish, &set->offset);
 }
 
@@ -368,7 +370,8 @@ static int write_record(struct commit *commit, struct change *change)
 	if (!code) {
 		record_encode(&change->kept, &change->slot, encoded);
 		change->slot.record_bytes = bytes;
-		change->slot.record_checksum = XXH3_128bits(encoded, bytes);
+		change->slot.record_checksum =
+			checksum_of(change->slot.key, CHECKSUM_RECORD, encoded, bytes);
 		code = writer_append(&commit->writer, encoded, bytes, bytes,
 				     &change->slot.record_offset);
 	}
@@ -399,7 +402,8 @@ static int commit_write_all(struct commit *commit, struct change *change, const 
 		code = index_write(&commit->image->index, commit->number, emit_node, &emission,
 				   &made->root);
 	if (!code && state_bytes) {
-		made->state_checksum = XXH3_128bits(state, state_bytes);
+		made->state_checksum =
+			checksum_of(change->slot.key, CHECKSUM_STATE, state, state_bytes);
 		code = writer_append(&commit->writer, state, state_bytes, rest,
 				     &made->state_offset);
 	}

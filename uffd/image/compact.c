@@ -73,7 +73,8 @@ static int compact_replace(struct image *image, const struct record *kept, struc
 			   struct copying *copying, struct thaw_copy_summary *summary,
 			   struct thaw_error *error)
 {
-	const struct walk_source source = {image->fd, image->path, image->identity.page_bytes};
+	const struct walk_source source = {image->fd, image->path, image->identity.key,
+					   image->identity.page_bytes};
 	struct stat stat;
 	struct note note;
 	int code = compact_note(image, kept, &note, error);

@@ -17,15 +17,15 @@
 #include "format.h"
 #include "sys.h"
 
-static bool checksum_is(XXH128_hash_t hash, const uint64_t stored[2])
+static bool sum_is(XXH128_hash_t hash, const uint64_t stored[2])
 {
 	return hash.low64 == stored[0] && hash.high64 == stored[1];
 }
 
 static void slot_decode(const struct disk_slot *disk, unsigned number, struct slot *slot)
 {
-	bool whole = checksum_is(XXH3_128bits(disk, offsetof(struct disk_slot, checksum)),
-				 disk->checksum);
+	bool whole =
+		sum_is(checksum_plain(disk, offsetof(struct disk_slot, checksum)), disk->checksum);
 
 	memset(slot, 0, sizeof(*slot));
 	if (memcmp(disk->magic, FORMAT_MAGIC, sizeof(disk->magic)))
@@ -57,7 +57,7 @@ static void slot_decode(const struct disk_slot *disk, unsigned number, struct sl
 static void note_decode(const struct disk_note *disk, struct note *note)
 {
 	if (disk->magic == FORMAT_NOTE_MAGIC && disk->failures <= STORE_FAILURES_MAX &&
-	    checksum_is(XXH3_128bits(disk, offsetof(struct disk_note, checksum)), disk->checksum))
+	    sum_is(checksum_plain(disk, offsetof(struct disk_note, checksum)), disk->checksum))
 		*note = (struct note){disk->generation, disk->failures, disk->what};
 }
 
@@ -142,7 +142,7 @@ int header_write(int fd, unsigned number, const struct slot *slot)
 	out.disk.record_bytes = slot->record_bytes;
 	out.disk.record_checksum[0] = slot->record_checksum.low64;
 	out.disk.record_checksum[1] = slot->record_checksum.high64;
-	hash = XXH3_128bits(&out.disk, offsetof(struct disk_slot, checksum));
+	hash = checksum_plain(&out.disk, offsetof(struct disk_slot, checksum));
 	out.disk.checksum[0] = hash.low64;
 	out.disk.checksum[1] = hash.high64;
 	return sys_pwrite(fd, &out, sizeof(out), (uint64_t)number * SPACE_BLOCK);
@@ -168,7 +168,7 @@ int note_write(int fd, unsigned number, const struct note *note)
 				 .generation = note->generation,
 				 .failures = note->failures,
 				 .what = note->what};
-	XXH128_hash_t hash = XXH3_128bits(&disk, offsetof(struct disk_note, checksum));
+	XXH128_hash_t hash = checksum_plain(&disk, offsetof(struct disk_note, checksum));
 	int code;
 
 	disk.checksum[0] = hash.low64;

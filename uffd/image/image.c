@@ -74,8 +74,8 @@ static void image_begin(struct image *image, const struct slot slots[2])
 	image->slots_known[0] = image->slots_known[1] = true;
 	image_note_extent(image);
 	image->base = image->opened;
-	index_open(&image->index, image->fd, image->path, image->identity.page_bytes,
-		   &image->base.root);
+	index_open(&image->index, image->fd, image->path, image->identity.key,
+		   image->identity.page_bytes, &image->base.root);
 }
 
 static int image_start(struct image *image, const struct image_options *options,
@@ -356,7 +356,8 @@ int image_read_state(struct image *image, void **state, size_t *bytes, struct th
 				 image->path, opened->info.number, opened->state_offset,
 				 thaw_strerror(code));
 	}
-	if (XXH128_isEqual(XXH3_128bits(blob, opened->info.state_bytes), opened->state_checksum)) {
+	if (checksum_is(image->identity.key, CHECKSUM_STATE, blob, opened->info.state_bytes,
+			opened->state_checksum)) {
 		*state = blob;
 		*bytes = opened->info.state_bytes;
 		return 0;
@@ -376,7 +377,7 @@ int image_read_working_set(struct image *image, uint64_t **pages, uint64_t *gene
 			   struct thaw_error *error)
 {
 	const struct working_set *set = &image->record.working_set;
-	int code = working_set_read(image->fd, set, pages);
+	int code = working_set_read(image->fd, image->identity.key, set, pages);
 
 	*generation = set->generation;
 	if (code == -ENOMEM)
@@ -406,9 +407,15 @@ static bool page_is_zero(const void *page, uint32_t page_bytes)
 	return !bytes[0] && !memcmp(bytes, bytes + 1, page_bytes - 1);
 }
 
-bool extent_matches(const struct extent *extent, const void *page, uint32_t page_bytes)
+const struct checksum_key *image_key(const struct image *image)
+{
+	return image->identity.key;
+}
+
+bool extent_matches(const struct checksum_key *key, const struct extent *extent, const void *page,
+		    uint32_t page_bytes)
 {
 	if (extent->encoding != EXTENT_RAW)
 		return page_is_zero(page, page_bytes);
-	return XXH128_isEqual(XXH3_128bits(page, page_bytes), extent->checksum);
+	return checksum_is(key, CHECKSUM_PAGE, page, page_bytes, extent->checksum);
 }

@@ -12,8 +12,7 @@
 #ifndef UFFD_IMAGE_H
 #define UFFD_IMAGE_H
 
-#include <xxhash.h>
-
+#include "checksum.h"
 #include "error.h"
 #include "thaw.h"
 
@@ -34,7 +33,7 @@ struct extent {
 	bool own;	  /* stored by the commit under way; never because the file says so */
 	uint64_t birth;	  /* the generation that wrote it */
 	XXH128_hash_t
-		checksum; /* XXH3-128 of the *decoded* page, for EXTENT_RAW (which is the stored page too) */
+		checksum; /* of the *decoded* page, for EXTENT_RAW (which is the stored page too) */
 };
 
 struct image;
@@ -87,6 +86,8 @@ int image_check_file(struct image *image, struct thaw_error *error);
 int image_fd(const struct image *image);
 const char *image_path(const struct image *image);
 uint32_t image_page_bytes(const struct image *image);
+/* What its checksums are computed with. */
+const struct checksum_key *image_key(const struct image *image);
 /* The generation that lookups see when nothing has been committed yet; number 0: a fresh heap. */
 const struct thaw_generation *image_opened(const struct image *image);
 /*
@@ -126,7 +127,8 @@ int image_lookup(struct image *image, uint64_t first_page, struct extent extents
 uint64_t image_next(struct image *image, uint64_t page);
 
 /* Does the page in memory have the contents that the extent describes? */
-bool extent_matches(const struct extent *extent, const void *page, uint32_t page_bytes);
+bool extent_matches(const struct checksum_key *key, const struct extent *extent, const void *page,
+		    uint32_t page_bytes);
 
 /*
  * One commit: begin, any number of pages (each page any number of times, last one wins), finish or

@@ -59,10 +59,10 @@ static bool entry_is_sound(const struct disk_entry *entry, uint64_t generation)
 	}
 }
 
-const char *index_check_node(const union disk_any *node, const struct reference *at, unsigned level,
-			     uint64_t first_page)
+const char *index_check_node(const struct checksum_key *key, const union disk_any *node,
+			     const struct reference *at, unsigned level, uint64_t first_page)
 {
-	if (!XXH128_isEqual(XXH3_128bits(node, index_node_bytes(level)), at->checksum))
+	if (!checksum_is(key, CHECKSUM_NODE, node, index_node_bytes(level), at->checksum))
 		return "its checksum is wrong";
 	/* From here on only a hostile image can fail. */
 	if (node->node.magic != FORMAT_NODE_MAGIC || node->node.level != level ||
@@ -83,8 +83,9 @@ const char *index_check_node(const union disk_any *node, const struct reference 
 	return NULL;
 }
 
-int index_read_node(int fd, const char *path, const struct reference *at, unsigned level,
-		    uint64_t first_page, union disk_any *node, struct thaw_error *error)
+int index_read_node(int fd, const char *path, const struct checksum_key *key,
+		    const struct reference *at, unsigned level, uint64_t first_page,
+		    union disk_any *node, struct thaw_error *error)
 {
 	const char *why;
 	int code;
@@ -99,7 +100,7 @@ int index_read_node(int fd, const char *path, const struct reference *at, unsign
 				 " at offset %" PRIu64 ": %s",
 				 path, first_page, first_page + index_span(level) - 1, at->offset,
 				 thaw_strerror(code));
-	why = code ? "the file ends before it" : index_check_node(node, at, level, first_page);
+	why = code ? "the file ends before it" : index_check_node(key, node, at, level, first_page);
 	if (!why)
 		return 0;
 damaged:
@@ -148,7 +149,8 @@ static int node_load(const struct index *index, const struct reference *at, unsi
 {
 	union disk_any disk;
 	struct node *node;
-	int code = index_read_node(index->fd, index->path, at, level, first, &disk, error);
+	int code =
+		index_read_node(index->fd, index->path, index->key, at, level, first, &disk, error);
 
 	if (code)
 		return code;
@@ -240,7 +242,7 @@ again:
 			 * node.
 			 */
 			if (wanted.offset != at->offset || wanted_level != level ||
-			    !XXH128_isEqual(wanted.checksum, at->checksum)) {
+			    !checksum_same(wanted.checksum, at->checksum)) {
 				wanted = *at;
 				wanted_level = level;
 				node_free(loaded);
@@ -282,12 +284,13 @@ no_memory:
 
 /* ---- The working index */
 
-void index_open(struct index *index, int fd, const char *path, uint32_t page_bytes,
-		const struct root *root)
+void index_open(struct index *index, int fd, const char *path, const struct checksum_key *key,
+		uint32_t page_bytes, const struct root *root)
 {
 	memset(index, 0, sizeof(*index));
 	index->fd = fd;
 	index->path = path;
+	index->key = key;
 	index->page_bytes = page_bytes;
 	index->root = *root;
 	index->levels = root->levels;
@@ -453,7 +456,8 @@ static int node_write(struct index *index, struct node *node, uint64_t generatio
 		node->written = (struct reference){0};
 		return 0;
 	}
-	node->written.checksum = XXH3_128bits(&disk, index_node_bytes(node->level));
+	node->written.checksum =
+		checksum_of(index->key, CHECKSUM_NODE, &disk, index_node_bytes(node->level));
 	return emit(arg, &disk, index_node_bytes(node->level), &node->written.offset);
 }
 

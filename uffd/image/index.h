@@ -27,6 +27,7 @@ struct node;
 struct index {
 	int fd;
 	const char *path;
+	const struct checksum_key *key;
 	uint32_t page_bytes;
 	pthread_mutex_t lock;
 	struct root root; /* as last committed */
@@ -34,8 +35,8 @@ struct index {
 	struct node *top; /* NULL: not loaded, or empty */
 };
 
-void index_open(struct index *index, int fd, const char *path, uint32_t page_bytes,
-		const struct root *root);
+void index_open(struct index *index, int fd, const char *path, const struct checksum_key *key,
+		uint32_t page_bytes, const struct root *root);
 void index_close(struct index *index);
 
 /* See image_next(). Any thread. */
@@ -65,11 +66,12 @@ void index_revert(struct index *index);
 
 /* Read one node and check everything about it. `node` has room for a union disk_any. */
 union disk_any;
-int index_read_node(int fd, const char *path, const struct reference *at, unsigned level,
-		    uint64_t first_page, union disk_any *node, struct thaw_error *error);
+int index_read_node(int fd, const char *path, const struct checksum_key *key,
+		    const struct reference *at, unsigned level, uint64_t first_page,
+		    union disk_any *node, struct thaw_error *error);
 /* The same for bytes that were read already: NULL, or what is wrong. */
-const char *index_check_node(const union disk_any *node, const struct reference *at, unsigned level,
-			     uint64_t first_page);
+const char *index_check_node(const struct checksum_key *key, const union disk_any *node,
+			     const struct reference *at, unsigned level, uint64_t first_page);
 size_t index_node_bytes(unsigned level);
 /* Pages below a node of that level. */
 uint64_t index_span(unsigned level);

@@ -85,7 +85,8 @@ static int count_damage(void *arg, uint64_t first_page, uint64_t pages, uint64_t
 /* Newest first, each compared with those counted before. */
 static int count_reached(const struct thaw_image *image, struct thaw_image_info *info)
 {
-	const struct walk_source source = {image->fd, image->path, info->page_bytes};
+	const struct walk_source source = {image->fd, image->path, image->slots[image->slot].key,
+					   info->page_bytes};
 	const struct record *record = &image->record;
 	const struct working_set *set = &record->working_set;
 	const struct root **roots = calloc(record->count + 1, sizeof(*roots));

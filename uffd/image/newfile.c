@@ -179,7 +179,8 @@ static int write_record(struct newfile *file, uint64_t at, struct slot *slot,
 	if (!encoded)
 		return -ENOMEM;
 	record_encode(record, slot, encoded);
-	slot->record_checksum = XXH3_128bits(encoded, slot->record_bytes);
+	slot->record_checksum =
+		checksum_of(slot->key, CHECKSUM_RECORD, encoded, slot->record_bytes);
 	code = sys_pwrite(file->fd, encoded, slot->record_bytes, at);
 	free(encoded);
 	return code;

@@ -31,7 +31,7 @@ static bool is_same(const struct known_node *known, const struct reference *at, 
 		    uint64_t first)
 {
 	return known->at.offset == at->offset && known->level == level && known->first == first &&
-	       XXH128_isEqual(known->at.checksum, at->checksum);
+	       checksum_same(known->at.checksum, at->checksum);
 }
 
 /* Its slot, or the free one where it would be put. There is always a free one. */

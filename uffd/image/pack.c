@@ -158,7 +158,8 @@ static int packing_working_set(struct packing *packing, const struct root *root,
 	struct index index;
 	int code = 0;
 
-	index_open(&index, packing->from->fd, packing->from->path, packing->from->page_bytes, root);
+	index_open(&index, packing->from->fd, packing->from->path, packing->from->key,
+		   packing->from->page_bytes, root);
 	for (uint64_t i = 0; i < count && !code; i++) {
 		uint64_t leaf = pages[i] - pages[i] % IMAGE_LEAF_PAGES;
 		uint64_t first = pages[i] - pages[i] % cluster;
@@ -185,8 +186,8 @@ static int packing_pages(struct packing *packing, const struct reference *at, un
 
 	if (nodemap_find(&packing->nodes, at, level, first))
 		return 0;
-	code = index_read_node(packing->from->fd, packing->from->path, at, level, first, &node,
-			       packing->error);
+	code = index_read_node(packing->from->fd, packing->from->path, packing->from->key, at,
+			       level, first, &node, packing->error);
 	if (code)
 		return code;
 	if (nodemap_add(&packing->nodes, at, level, first, 0))
@@ -242,8 +243,8 @@ static int packing_nodes(struct packing *packing, const struct reference *at, un
 		*to = known->to;
 		return 0;
 	}
-	code = index_read_node(packing->from->fd, packing->from->path, at, level, first, &node,
-			       packing->error);
+	code = index_read_node(packing->from->fd, packing->from->path, packing->from->key, at,
+			       level, first, &node, packing->error);
 	for (unsigned i = 0; i < FORMAT_FANOUT && !code; i++) {
 		struct disk_child *child = &node.inner.children[i];
 		const struct reference below = {child->offset,
@@ -266,7 +267,8 @@ static int packing_nodes(struct packing *packing, const struct reference *at, un
 	if (code)
 		return code;
 	memcpy(window_at(packing, to->offset), &node, index_node_bytes(level));
-	to->checksum = XXH3_128bits(&node, index_node_bytes(level));
+	to->checksum =
+		checksum_of(packing->from->key, CHECKSUM_NODE, &node, index_node_bytes(level));
 	if (known) /* nothing was added meanwhile */
 		known->to = *to;
 	return 0;
@@ -277,15 +279,14 @@ static int packing_nodes(struct packing *packing, const struct reference *at, un
 static int packing_state(struct packing *packing, struct generation *generation)
 {
 	uint64_t left = generation->info.state_bytes, from = generation->state_offset, to;
-	XXH3_state_t *hash;
-	int code = 0;
+	struct checksum_stream stream;
+	int code;
 
 	if (!left)
 		return 0;
-	hash = XXH3_createState();
-	if (!hash)
+	code = checksum_begin(&stream, packing->from->key, CHECKSUM_STATE);
+	if (code)
 		return packing_no_memory(packing);
-	XXH3_128bits_reset(hash);
 	while (left && !code) {
 		size_t part = left < WRITE_BYTES ? left : WRITE_BYTES;
 
@@ -305,16 +306,15 @@ static int packing_state(struct packing *packing, struct generation *generation)
 				  thaw_strerror(code));
 			break;
 		}
-		XXH3_128bits_update(hash, window_at(packing, to), part);
+		checksum_add(&stream, window_at(packing, to), part);
 		from += part;
 		left -= part;
 	}
-	if (!code && !XXH128_isEqual(XXH3_128bits_digest(hash), generation->state_checksum))
+	if (!checksum_same(checksum_end(&stream), generation->state_checksum) && !code)
 		code = error_set(packing->error, THAW_EDAMAGED,
 				 "%s: the state of generation %" PRIu64
 				 " is damaged (its checksum is wrong)",
 				 packing->from->path, generation->info.number);
-	XXH3_freeState(hash);
 	return code;
 }
 
@@ -349,7 +349,7 @@ static int packing_all(struct packing *packing, struct record *record)
 {
 	struct working_set *set = &record->working_set;
 	uint64_t *pages;
-	int code = working_set_read(packing->from->fd, set, &pages);
+	int code = working_set_read(packing->from->fd, packing->from->key, set, &pages);
 
 	if (code)
 		return code == -ENOMEM
@@ -392,7 +392,7 @@ int pack_generations(const struct walk_source *source, const struct slot *identi
 	packing.places = calloc(packing.blocks, sizeof(*packing.places));
 	packing.window = malloc(WINDOW_BYTES);
 	nodemap_open(&packing.nodes);
-	code = page_batch_open(&packing.batch, source->fd, source->page_bytes,
+	code = page_batch_open(&packing.batch, source->fd, source->key, source->page_bytes,
 			       WINDOW_BYTES / source->page_bytes);
 	if (packing.blocks > PLACE_BLOCK)
 		code = -EFBIG;

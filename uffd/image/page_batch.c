@@ -13,9 +13,10 @@
 
 #define READ_BYTES (1u << 20)
 
-int page_batch_open(struct page_batch *batch, int fd, uint32_t page_bytes, size_t room)
+int page_batch_open(struct page_batch *batch, int fd, const struct checksum_key *key,
+		    uint32_t page_bytes, size_t room)
 {
-	*batch = (struct page_batch){.fd = fd, .page_bytes = page_bytes, .room = room};
+	*batch = (struct page_batch){.fd = fd, .key = key, .page_bytes = page_bytes, .room = room};
 	batch->pages = malloc(room * sizeof(*batch->pages));
 	batch->buffer = malloc(READ_BYTES);
 	if (batch->pages && batch->buffer)
@@ -63,7 +64,8 @@ static void run_read(struct page_batch *batch, struct batched_page *first, size_
 			first[i].wrong = code == -ENODATA || code == -EINVAL
 						 ? "page lies beyond the end of the file"
 						 : "page cannot be read";
-		else if (!extent_matches(&first[i].extent, into + i * page_bytes, page_bytes))
+		else if (!extent_matches(batch->key, &first[i].extent, into + i * page_bytes,
+					 page_bytes))
 			first[i].wrong = "page has a wrong checksum";
 	}
 }

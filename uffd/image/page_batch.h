@@ -14,6 +14,7 @@ struct batched_page { /* that waits to be read */
 
 struct page_batch {
 	int fd;
+	const struct checksum_key *key;
 	uint32_t page_bytes;
 	size_t count, room;
 	struct batched_page *pages;
@@ -21,7 +22,8 @@ struct page_batch {
 };
 
 /* -ENOMEM. */
-int page_batch_open(struct page_batch *batch, int fd, uint32_t page_bytes, size_t room);
+int page_batch_open(struct page_batch *batch, int fd, const struct checksum_key *key,
+		    uint32_t page_bytes, size_t room);
 void page_batch_close(struct page_batch *batch);
 
 /* There must be room. */

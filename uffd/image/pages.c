@@ -209,6 +209,7 @@ int thaw_image_pages(struct thaw_image *image, uint64_t generation,
 	listing.cluster_pages = page_cluster(listing.image->identity.page_bytes);
 	ranks_read(&listing);
 	source.fd = listing.image->fd;
+	source.key = listing.image->identity.key;
 	source.page_bytes = listing.image->identity.page_bytes;
 	code = walk_difference(&source, &listing.image->opened.root, NULL, 0, false, &ops);
 	if (!code)
@@ -316,8 +317,9 @@ static int compare_subtrees(struct difference *difference, unsigned level, uint6
 		struct thaw_error why;
 
 		here[side] = places[side].at.offset && places[side].level == level;
-		if (!here[side] || !index_read_node(image->fd, image->path, &places[side].at, level,
-						    first, &nodes[side], &why))
+		if (!here[side] ||
+		    !index_read_node(image->fd, image->path, image->identity.key, &places[side].at,
+				     level, first, &nodes[side], &why))
 			continue;
 		code = node_lost(image, &why, difference->error);
 		return code ? code

@@ -70,7 +70,8 @@ static int reached_difference(const struct image *image, const struct generation
 			      const struct root *const *others, unsigned count, bool careful,
 			      struct reachability *reachability)
 {
-	const struct walk_source source = {image->fd, image->path, image->identity.page_bytes};
+	const struct walk_source source = {image->fd, image->path, image->identity.key,
+					   image->identity.page_bytes};
 	const struct walk_ops ops = {reached_node, reached_extent, reached_damage, reachability};
 	int code = walk_difference(&source, &generation->root, others, count, careful, &ops);
 

@@ -83,7 +83,7 @@ void record_encode(const struct record *record, const struct slot *slot, void *b
 		names[i].generation = record->names[i].generation;
 		memcpy(names[i].name, record->names[i].name, sizeof(names[i].name));
 	}
-	hash = XXH3_128bits(bytes, checked);
+	hash = checksum_of(slot->key, CHECKSUM_RECORD_END, bytes, checked);
 	memcpy((char *)bytes + checked, (uint64_t[]){hash.low64, hash.high64}, CHECKSUM_BYTES);
 }
 
@@ -246,7 +246,8 @@ int record_read(int fd, const char *path, const struct slot *slot, struct record
 	if (code)
 		goto damaged;
 	why = "its checksum is wrong";
-	if (!XXH128_isEqual(XXH3_128bits(disk, slot->record_bytes), slot->record_checksum))
+	if (!checksum_is(slot->key, CHECKSUM_RECORD, disk, slot->record_bytes,
+			 slot->record_checksum))
 		goto damaged;
 	why = record_is_of(disk, slot) ? record_decode(disk, slot->record_bytes, record)
 				       : "it is another record";
@@ -285,7 +286,7 @@ int record_parse(const void *bytes, struct slot *slot, struct record *record)
 {
 	const struct disk_record *disk = bytes;
 	size_t checked = record_claims(bytes) - CHECKSUM_BYTES;
-	XXH128_hash_t hash = XXH3_128bits(bytes, checked);
+	XXH128_hash_t hash = checksum_of(NULL, CHECKSUM_RECORD_END, bytes, checked);
 	const uint64_t stored[2] = {hash.low64, hash.high64};
 
 	memset(record, 0, sizeof(*record));

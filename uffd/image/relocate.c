@@ -92,7 +92,8 @@ void relocate_pause(struct relocation *relocation)
 static bool round_begin(struct image *image)
 {
 	struct relocation *relocation = &image->relocation;
-	const struct walk_source source = {image->fd, image->path, image->identity.page_bytes};
+	const struct walk_source source = {image->fd, image->path, image->identity.key,
+					   image->identity.page_bytes};
 	struct listing listing = {.relocation = relocation};
 	const struct walk_ops ops = {list_node, list_extent, list_damage, &listing};
 	uint64_t used = image->space.blocks - image->space.free;
@@ -155,7 +156,7 @@ static int page_copy(struct image *image, struct writer *writer, struct moved *m
 	if (extent->encoding != EXTENT_RAW || extent->offset < relocation->cut)
 		return 0;
 	if (sys_pread(image->fd, buffer, bytes, extent->offset) ||
-	    !extent_matches(extent, buffer, bytes))
+	    !extent_matches(image->identity.key, extent, buffer, bytes))
 		return 1; /* damaged: reported to whoever reads it */
 	code = room_make(image, writer, bytes);
 	return code ? code : writer_append(writer, buffer, bytes, bytes, &extent->offset);
@@ -185,7 +186,8 @@ static int part_move(struct image *image, struct writer *writer, struct moved *m
 static bool set_read(struct image *image, const struct working_set *set, void *buffer)
 {
 	return !sys_pread(image->fd, buffer, set->bytes, set->offset) &&
-	       XXH128_isEqual(XXH3_128bits(buffer, set->bytes), set->checksum);
+	       checksum_is(image->identity.key, CHECKSUM_WORKING_SET, buffer, set->bytes,
+			   set->checksum);
 }
 
 /* While there is no room for all of it, it waits. */

@@ -211,6 +211,7 @@ static int repair_try(struct repair *repair, const struct slot *slot, struct rec
 	}
 	repair->identity = *slot;
 	repair->record = *record;
+	repair->source.key = slot->key;
 	repair->source.page_bytes = slot->page_bytes;
 	repair->whole = calloc(record->count + 1, sizeof(*repair->whole));
 	repair->causes = calloc(record->count + 1, sizeof(*repair->causes));
@@ -402,7 +403,8 @@ static int working_set_check(struct repair *repair, struct record *kept,
 			     struct thaw_copy_summary *summary)
 {
 	uint64_t *pages;
-	int code = working_set_read(repair->source.fd, &kept->working_set, &pages);
+	int code =
+		working_set_read(repair->source.fd, repair->source.key, &kept->working_set, &pages);
 
 	free(pages);
 	if (code == -ENOMEM)

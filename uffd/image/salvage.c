@@ -110,8 +110,8 @@ static int check_subtree(struct salvage *salvage, const struct reference *at, un
 
 	if (known && (known->stamp == salvage->stamp || salvage->whole[known->stamp]))
 		return 0;
-	if (index_read_node(salvage->source->fd, salvage->source->path, at, level, first, &node,
-			    &error))
+	if (index_read_node(salvage->source->fd, salvage->source->path, salvage->source->key, at,
+			    level, first, &node, &error))
 		return lose(salvage, first, index_span(level), at->offset, index_node_bytes(level),
 			    error.code == THAW_EDAMAGED ? "index node is damaged"
 							: "index node cannot be read");
@@ -135,8 +135,8 @@ static int check_subtree(struct salvage *salvage, const struct reference *at, un
 
 static int check_state(struct salvage *salvage, const struct generation *generation)
 {
-	int code = state_check(salvage->source->fd, generation, salvage->buffer, READ_BYTES,
-			       salvage->copying);
+	int code = state_check(salvage->source->fd, salvage->source->key, generation,
+			       salvage->buffer, READ_BYTES, salvage->copying);
 
 	if (!code || code == -ENOMEM || code == -ECANCELED)
 		return code;
@@ -176,7 +176,8 @@ int salvage_find_whole(const struct walk_source *source, const struct record *re
 	salvage.good = calloc(salvage.blocks, sizeof(*salvage.good));
 	salvage.buffer = malloc(READ_BYTES);
 	nodemap_open(&salvage.nodes);
-	code = page_batch_open(&salvage.batch, source->fd, source->page_bytes, BATCH_PAGES);
+	code = page_batch_open(&salvage.batch, source->fd, source->key, source->page_bytes,
+			       BATCH_PAGES);
 	if (!salvage.good || !salvage.buffer)
 		code = -ENOMEM;
 	for (unsigned i = record->count; !code && i-- > 0;) {

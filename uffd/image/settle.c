@@ -48,7 +48,7 @@ static int tail_read(const struct image *image, uint64_t offset, struct tail *ta
 	bytes = bytes - offset < SPACE_BLOCK ? bytes - offset : SPACE_BLOCK;
 	code = sys_pread(image->fd, block, bytes, offset);
 	if (!code)
-		*tail = (struct tail){offset, bytes, XXH3_128bits(block, bytes)};
+		*tail = (struct tail){offset, bytes, checksum_plain(block, bytes)};
 	return code;
 }
 
@@ -66,7 +66,7 @@ static bool slot_same(const struct slot *a, const struct slot *b)
 {
 	return a->state == b->state && a->sequence == b->sequence &&
 	       a->record_offset == b->record_offset && a->record_bytes == b->record_bytes &&
-	       XXH128_isEqual(a->record_checksum, b->record_checksum) &&
+	       checksum_same(a->record_checksum, b->record_checksum) &&
 	       !memcmp(a->uuid, b->uuid, sizeof(a->uuid));
 }
 
@@ -94,7 +94,7 @@ static int check_tail(struct image *image, struct thaw_error *error)
 				 image->path, before->offset, thaw_strerror(code));
 	/* A block that the file ended in may have become longer. */
 	if (code || now.bytes < before->bytes ||
-	    (now.bytes == before->bytes && !XXH128_isEqual(now.checksum, before->checksum)))
+	    (now.bytes == before->bytes && !checksum_same(now.checksum, before->checksum)))
 		return overwritten(image, "shortened", error);
 	return 0;
 }

@@ -62,6 +62,7 @@ struct slot {
 	uint32_t format, page_bytes;
 	uint8_t uuid[16];
 	char engine[64];
+	const struct checksum_key *key; /* of all that it leads to */
 	uint64_t sequence;
 	uint64_t record_offset, record_bytes; /* 0: nothing was ever committed */
 	XXH128_hash_t record_checksum;
@@ -245,7 +246,8 @@ void image_note_extent(struct image *image);
  * malloc'ed; NULL if the set is empty. THAW_EDAMAGED: its checksum is wrong; -ENODATA, -EINVAL: it lies beyond
  * the end of the file; -ENOMEM, -errno.
  */
-int working_set_read(int fd, const struct working_set *set, uint64_t **pages);
+int working_set_read(int fd, const struct checksum_key *key, const struct working_set *set,
+		     uint64_t **pages);
 /* Report it. THAW_EDAMAGED for everything that is wrong with the file. */
 int working_set_error(const char *path, const struct working_set *set, int code,
 		      struct thaw_error *error);
@@ -254,8 +256,8 @@ int working_set_error(const char *path, const struct working_set *set, int code,
  * Errors as of working_set_read(), and -ECANCELED.
  */
 struct copying;
-int state_check(int fd, const struct generation *generation, void *buffer, size_t room,
-		struct copying *copying);
+int state_check(int fd, const struct checksum_key *key, const struct generation *generation,
+		void *buffer, size_t room, struct copying *copying);
 
 /* ---- history.c */
 

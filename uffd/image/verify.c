@@ -215,7 +215,8 @@ static int verify_state(struct verify *verify, const struct generation *generati
 	    bytes > verify->file_bytes - offset)
 		return damage_add(verify, 0, 0, offset, bytes,
 				  "state blob lies beyond the end of the file");
-	code = state_check(verify->source.fd, generation, verify->buffer, READ_BYTES, NULL);
+	code = state_check(verify->source.fd, verify->source.key, generation, verify->buffer,
+			   READ_BYTES, NULL);
 	if (code == -ENOMEM)
 		return code;
 	if (code)
@@ -272,7 +273,7 @@ static int verify_working_set(struct verify *verify, const struct slot *slot,
 	const char *wrong = NULL;
 	struct slot now[2];
 	uint64_t *pages;
-	int code = working_set_read(verify->source.fd, set, &pages);
+	int code = working_set_read(verify->source.fd, slot->key, set, &pages);
 
 	free(pages);
 	if (!set->bytes || code == -ENOMEM)
@@ -343,8 +344,8 @@ static int verify_run(struct verify *verify, struct thaw_error *error)
 		verify->file_bytes = (uint64_t)stat.st_size;
 		verify->claims = calloc(verify->file_bytes / SPACE_BLOCK + 1, 1);
 		verify->buffer = malloc(READ_BYTES);
-		code = page_batch_open(&verify->batch, verify->source.fd, slots[chosen].page_bytes,
-				       BATCH_PAGES);
+		code = page_batch_open(&verify->batch, verify->source.fd, slots[chosen].key,
+				       slots[chosen].page_bytes, BATCH_PAGES);
 		if (!verify->claims || !verify->buffer)
 			code = -ENOMEM;
 	}
@@ -353,6 +354,7 @@ static int verify_run(struct verify *verify, struct thaw_error *error)
 		return error_set(error, code, "%s: cannot verify it: %s", verify->source.path,
 				 thaw_strerror(code));
 	}
+	verify->source.key = slots[chosen].key;
 	verify->source.page_bytes = slots[chosen].page_bytes;
 	code = verify_header(verify, slots);
 	if (!code && !opened)

@@ -87,11 +87,12 @@ static int read_node(struct walk *walk, const struct reference *at, unsigned lev
 		window_fill(walk, at->offset);
 	if (window_has(walk, at->offset, bytes)) {
 		memcpy(node, walk->window + (at->offset - walk->window_offset), bytes);
-		if (!index_check_node(node, at, level, first))
+		if (!index_check_node(walk->source->key, node, at, level, first))
 			return 0;
 	}
 	/* The window may be older than the node: only the file itself convicts. */
-	return index_read_node(walk->source->fd, walk->source->path, at, level, first, node, error);
+	return index_read_node(walk->source->fd, walk->source->path, walk->source->key, at, level,
+			       first, node, error);
 }
 
 /*
@@ -100,7 +101,7 @@ static int read_node(struct walk *walk, const struct reference *at, unsigned lev
  */
 static bool reference_shared(const struct reference *a, const struct reference *b)
 {
-	return a->offset == b->offset && XXH128_isEqual(a->checksum, b->checksum);
+	return a->offset == b->offset && checksum_same(a->checksum, b->checksum);
 }
 
 static bool entry_shared(const struct walk *walk, const union disk_any *others, unsigned number,
@@ -150,8 +151,8 @@ static int walk_subtree(struct walk *walk, const struct reference *at, unsigned 
 	for (unsigned i = 0; i < walk->count; i++) {
 		others[i].node.magic = 0; /* nothing here */
 		if (beside[i].level != level || !beside[i].at.offset ||
-		    !index_read_node(walk->source->fd, walk->source->path, &beside[i].at, level,
-				     first, &others[i], NULL))
+		    !index_read_node(walk->source->fd, walk->source->path, walk->source->key,
+				     &beside[i].at, level, first, &others[i], NULL))
 			continue;
 		others[i].node.magic = 0;
 		if (walk->careful)
@@ -192,8 +193,8 @@ static bool place_descend(struct walk *walk, struct place *place, unsigned level
 		const struct disk_child *child;
 		union disk_any node;
 
-		if (index_read_node(walk->source->fd, walk->source->path, &place->at, place->level,
-				    0, &node, NULL)) {
+		if (index_read_node(walk->source->fd, walk->source->path, walk->source->key,
+				    &place->at, place->level, 0, &node, NULL)) {
 			place->at.offset = 0;
 			return false;
 		}

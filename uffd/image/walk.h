@@ -20,6 +20,7 @@ struct walk_ops {
 struct walk_source {
 	int fd;
 	const char *path;
+	const struct checksum_key *key;
 	uint32_t page_bytes;
 };
 
