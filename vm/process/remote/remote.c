@@ -64,6 +64,7 @@ int remote_create(struct remote *remote, int *guest_socket, struct thaw_error *e
 	*guest_socket = pair[1];
 	remote->control->magic = CONTROL_MAGIC;
 	remote->control->version = CONTROL_VERSION;
+	remote->control->places = PLACES_CLOSED;
 	remote->control->socket = -1;
 	return 0;
 fail:

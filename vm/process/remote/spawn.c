@@ -359,8 +359,7 @@ int process_spawn(struct process *process, char *const *arguments, char *const *
 		return result;
 	}
 	/* It begins in a stop. */
-	process->remote.control->stop = 1;
-	process->remote.control->stopping = 1;
+	process->remote.control->places = 1ull << 32;
 	pid = fork();
 	if (!pid)
 		launch_program(&launch, &made, arguments);

@@ -9,7 +9,7 @@
  * mailbox, makes them, and goes on when it is told to:
  *
  *	         signal                posted             all done
- *	runs ------------> PARKED -----------> POSTED -------------> PARKED --leave--> runs
+ *	runs ------------> PARKED -----------> POSTED -------------> PARKED --LEAVING--> LEFT, runs
  *	                (registers are in the frame
  *	                 that the kernel made)
  *
@@ -37,7 +37,8 @@
 #define CONTROL_MAGIC 0x6c6f72746e6f6374ull /* "tcontrol" */
 #define CONTROL_VERSION 1u
 #define CONTROL_THREADS 1024u /* parked at once */
-#define CONTROL_CALLS 112u    /* in one batch of one thread */
+#define PLACES_CLOSED 0x80000000ull
+#define CONTROL_CALLS 112u /* in one batch of one thread */
 #define CONTROL_DATA_BYTES (8u << 20)
 
 /* Numbers from here on are not system calls. */
@@ -71,9 +72,11 @@ struct call {
 
 /* Also a futex (shared): whoever changes it wakes it. */
 enum mailbox_state {
-	MAILBOX_FREE,	/* nobody's */
-	MAILBOX_PARKED, /* a thread waits here; the last batch is done */
-	MAILBOX_POSTED, /* there are calls */
+	MAILBOX_FREE,	 /* nobody's */
+	MAILBOX_PARKED,	 /* a thread waits here; the last batch is done */
+	MAILBOX_POSTED,	 /* there are calls */
+	MAILBOX_LEAVING, /* the stop is over */
+	MAILBOX_LEFT,	 /* who had it in the stop that is over will not look at it again */
 };
 
 struct mailbox {
@@ -90,16 +93,18 @@ struct mailbox {
 struct control {
 	uint64_t magic;
 	uint32_t version;
-	/* A thread that has got CONTROL_SIGNAL parks if `stopping`, in the next mailbox, until `released` is `stop`. */
-	uint32_t stopping;
-	uint32_t stop;	     /* number of the stop */
-	uint32_t released;   /* futex */
+	uint32_t released; /* number of the newest stop that is over */
+	/*
+	 * Number of the stop << 32 | how many mailboxes are taken; PLACES_CLOSED: it is over, or there was none. A thread
+	 * that has got CONTROL_SIGNAL takes the next one by comparing and exchanging all of that, so one that comes too
+	 * late for a stop never takes a mailbox of another. It parks there until `released` has come so far.
+	 */
+	uint64_t places;
 	uint32_t parked;     /* threads parked, of this stop and of none before; futex */
 	uint32_t awaited;    /* `parked` is woken when it has come so far, or is 0 */
 	uint32_t executing;  /* the program is being replaced by another one (stub/execute.c) */
 	uint32_t executions; /* how often the stub has started again in another one */
 	int32_t pid;	     /* of the guest, as it sees itself */
-	uint32_t taken;	     /* mailboxes taken in this stop */
 	int32_t socket; /* number of the guest's end, as stub_memory.socket; whoever moves it says so here */
 	uint64_t stub; /* address of the struct stub_memory, set by the stub when it has started */
 	uint32_t

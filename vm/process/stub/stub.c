@@ -115,14 +115,29 @@ static void stub_notice(struct stub_restart *restart, ucontext_t *context)
 	restart->signals = 0;
 }
 
-/* Parked, until this stop is over. `stop`: its number. */
-static void stub_park(struct control *control, uint32_t stop, void *context)
+/* A mailbox in the stop that goes on now, and its number. -1: none goes on, or all are taken. */
+static int32_t stub_take_place(struct control *control, uint32_t *stop)
 {
-	uint32_t number = __atomic_fetch_add(&control->taken, 1, __ATOMIC_SEQ_CST), parked;
+	uint64_t seen = __atomic_load_n(&control->places, __ATOMIC_SEQ_CST);
+
+	do
+		if (seen & PLACES_CLOSED || (uint32_t)seen >= CONTROL_THREADS)
+			return -1; /* the supervisor sees that it does not park */
+	while (!__atomic_compare_exchange_n(&control->places, &seen, seen + 1, false,
+					    __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+	*stop = (uint32_t)(seen >> 32);
+	return (int32_t)seen;
+}
+
+/* Parked, until this stop is over. False: there is none. */
+static bool stub_park(struct control *control, void *context)
+{
+	uint32_t stop, parked;
+	int32_t number = stub_take_place(control, &stop);
 	struct mailbox *mailbox = &control->mailboxes[number];
 
-	if (number >= CONTROL_THREADS)
-		return; /* the supervisor sees that it does not park */
+	if (number < 0)
+		return false;
 	mailbox->tid = (int32_t)raw_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
 	mailbox->context = (uintptr_t)context;
 	mailbox->count = 0;
@@ -143,9 +158,21 @@ static void stub_park(struct control *control, uint32_t stop, void *context)
 	/* A program that has changed its user, or this, does not outlive the supervisor, either. */
 	if (mailbox->tid == control->pid)
 		raw_call(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0, 0);
-	/* From here on the mailbox may be another thread's. */
 	if (!__atomic_sub_fetch(&control->parked, 1, __ATOMIC_SEQ_CST))
 		raw_futex_wake(&control->parked);
+	/* From here on the mailbox may be another thread's: no stop begins before that. */
+	__atomic_store_n(&mailbox->state, MAILBOX_LEFT, __ATOMIC_SEQ_CST);
+	return true;
+}
+
+/* In another program: of the threads of the one before, who may have been parked, there is none. */
+static void stub_leave_all(struct control *control)
+{
+	uint64_t places = __atomic_load_n(&control->places, __ATOMIC_SEQ_CST);
+
+	__atomic_store_n(&control->parked, 0, __ATOMIC_SEQ_CST);
+	for (uint32_t i = 0; i < (places & ~PLACES_CLOSED & UINT32_MAX) && i < CONTROL_THREADS; i++)
+		__atomic_store_n(&control->mailboxes[i].state, MAILBOX_LEFT, __ATOMIC_SEQ_CST);
 }
 
 /* Sent by libc, in this process (pthread_cancel)? */
@@ -178,18 +205,12 @@ static void stub_handler(int number, siginfo_t *info, void *context)
 	struct control *control = CONTROL;
 	siginfo_t drained;
 
-	while (active && __atomic_load_n(&control->stopping, __ATOMIC_SEQ_CST)) {
-		uint32_t stop = __atomic_load_n(&control->stop, __ATOMIC_SEQ_CST);
-
-		stub_park(control, stop, context);
+	/* What is drained may have been meant for a stop that has begun since: that one is looked for, too. */
+	while (active && stub_park(control, context))
 		if (stub_drain(&drained)) {
 			info = &drained;
 			libcs = true;
 		}
-		/* What was drained may have been meant for a stop that has begun since. */
-		if (__atomic_load_n(&control->stop, __ATOMIC_SEQ_CST) == stop)
-			break;
-	}
 	if (!libcs)
 		return;
 	/* It does not return where it cancels the thread, which should run on with the signals that it had. */
@@ -363,6 +384,7 @@ __attribute__((constructor)) static void stub_start(void)
 		return;
 	}
 	/* See execute.c: who has executed this program has blocked the signal. */
+	stub_leave_all(control);
 	__atomic_add_fetch(&control->executions, 1, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&control->executing, 0, __ATOMIC_SEQ_CST);
 	raw_call(SYS_rt_sigprocmask, SIG_UNBLOCK, (uintptr_t)&set, 0, 8, 0, 0);

@@ -32,6 +32,8 @@
 #define PAUSE_FACTOR 10u
 /* One round waits so long for those that it has asked. */
 #define ROUND_NS 2000000ull
+/* ... and so long for one that is about to leave. */
+#define LEAVING_NS 50000ull
 /* From then on it is looked at what a thread is in, and it is asked again if it has lost its signal. */
 #define SUSPICION_NS 20000000ull
 
@@ -206,13 +208,22 @@ static int ask_all(struct stop *stop)
 	return result;
 }
 
+/* How many mailboxes are in use, in this stop or the last one. */
+static unsigned places_taken(const struct control *control)
+{
+	uint64_t places = __atomic_load_n(&control->places, __ATOMIC_SEQ_CST);
+	uint32_t taken = (uint32_t)(places & ~PLACES_CLOSED);
+
+	return taken < CONTROL_THREADS ? taken : CONTROL_THREADS;
+}
+
 /* Who has parked, and where. */
 static void find_parked(struct process *process)
 {
 	struct control *control = process->remote.control;
-	uint32_t taken = __atomic_load_n(&control->taken, __ATOMIC_SEQ_CST);
+	unsigned taken = places_taken(control);
 
-	for (unsigned i = 0; i < taken && i < CONTROL_THREADS; i++) {
+	for (unsigned i = 0; i < taken; i++) {
 		const struct mailbox *mailbox = &control->mailboxes[i];
 		struct thread *thread;
 
@@ -306,21 +317,44 @@ static int check_process(const struct stop *stop, struct thaw_error *error)
 	return check_program(stop, state && !task_signal(stop, pid, "SigCgt:"), error);
 }
 
-/* The threads of the stop before have all left their mailboxes. */
+/*
+ * The threads of the stop before have all left their mailboxes, and will not write there again: also one that had taken
+ * its own and had not parked yet when everybody was told to go on.
+ */
+static bool all_left(struct control *control)
+{
+	for (unsigned i = 0, taken = places_taken(control); i < taken; i++)
+		if (__atomic_load_n(&control->mailboxes[i].state, __ATOMIC_SEQ_CST) != MAILBOX_LEFT)
+			return false;
+	return true;
+}
+
 static int await_left(const struct stop *stop)
 {
 	struct control *control = stop->process->remote.control;
-	uint32_t parked;
 
 	__atomic_store_n(&control->awaited, UINT32_MAX, __ATOMIC_SEQ_CST);
-	while ((parked = __atomic_load_n(&control->parked, __ATOMIC_SEQ_CST))) {
-		remote_futex_wait(&control->parked, parked, ROUND_NS);
+	while (!all_left(control)) {
+		uint32_t parked = __atomic_load_n(&control->parked, __ATOMIC_SEQ_CST);
+
+		/* The last one wakes us; without any, somebody is between two instructions. */
+		remote_futex_wait(&control->parked, parked, parked ? ROUND_NS : LEAVING_NS);
 		if (!remote_alive(&stop->process->remote))
 			return -ESRCH;
 		if (clock_monotonic_ns() - stop->began_ns > PATIENCE_NS)
 			return -ETIMEDOUT;
 	}
 	return 0;
+}
+
+/* Nobody has a mailbox. */
+static void open_places(struct control *control)
+{
+	uint64_t number = (__atomic_load_n(&control->places, __ATOMIC_SEQ_CST) >> 32) + 1;
+
+	for (unsigned i = 0, taken = places_taken(control); i < taken; i++)
+		__atomic_store_n(&control->mailboxes[i].state, MAILBOX_FREE, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&control->places, number << 32, __ATOMIC_SEQ_CST);
 }
 
 /* System calls that threads wait in for long, and that no signal ends. */
@@ -462,9 +496,7 @@ int process_stop(struct process *process, struct thaw_error *error)
 		return result;
 	}
 	forget_threads(process);
-	__atomic_store_n(&control->taken, 0, __ATOMIC_SEQ_CST);
-	__atomic_add_fetch(&control->stop, 1, __ATOMIC_SEQ_CST);
-	__atomic_store_n(&control->stopping, 1, __ATOMIC_SEQ_CST);
+	open_places(control);
 	process->stopped = true;
 	result = stop_rounds(&stop, error);
 	if (result == -ETIMEDOUT)
@@ -485,18 +517,21 @@ int process_stop(struct process *process, struct thaw_error *error)
 void process_continue(struct process *process)
 {
 	struct control *control = process->remote.control;
-	uint32_t taken;
+	uint64_t places;
 
 	if (!process->stopped)
 		return;
 	mappings_hide(process);
 	process->stopped = false;
-	__atomic_store_n(&control->stopping, 0, __ATOMIC_SEQ_CST);
-	__atomic_store_n(&control->released, control->stop, __ATOMIC_SEQ_CST);
-	/* Who takes a mailbox from here on sees that before it waits. */
-	taken = __atomic_load_n(&control->taken, __ATOMIC_SEQ_CST);
-	for (unsigned i = 0; i < taken && i < CONTROL_THREADS; i++) {
-		__atomic_store_n(&control->mailboxes[i].state, MAILBOX_FREE, __ATOMIC_SEQ_CST);
-		remote_futex_wake(&control->mailboxes[i].state);
+	/* Nobody comes in from here on. Who has a place, and has not parked yet, sees that it is over before it waits. */
+	places = __atomic_fetch_or(&control->places, PLACES_CLOSED, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&control->released, (uint32_t)(places >> 32), __ATOMIC_SEQ_CST);
+	for (unsigned i = 0, taken = places_taken(control); i < taken; i++) {
+		struct mailbox *mailbox = &control->mailboxes[i];
+		uint32_t state = MAILBOX_PARKED;
+
+		__atomic_compare_exchange_n(&mailbox->state, &state, MAILBOX_LEAVING, false,
+					    __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+		remote_futex_wake(&mailbox->state);
 	}
 }
