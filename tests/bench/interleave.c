@@ -6,8 +6,8 @@
  * A job is a line: COMPETITOR, BENCH, ROW, PREPARE, COMMAND, with tabs between. PREPARE is a line for the shell, not
  * measured, and may be empty; COMMAND is split at blanks and run without a shell. What it prints decides what is measured:
  *
- *	done				ms from the exec to this line are the sample of BENCH and ROW
- *	BENCH <tab> ROW <tab> VALUE <tab> UNIT	a sample it measured itself; any number of them
+ *	BENCH <tab> ROW <tab> VALUE <tab> UNIT	a sample that it measured itself; any number of them, "-" is the job's BENCH or ROW
+ *	any other line				ms from the exec to the first of them are the sample, if the job has a BENCH
  *
  * A sample is a line: BENCH, ROW, COMPETITOR, VALUE, UNIT. A first round with WARM=1 is thrown away. A job that fails is left
  * out from then on. With real-time priority where that is allowed (PRIORITY=0: not): other programs then take no part of it.
@@ -81,24 +81,31 @@ static _Noreturn void execute(const struct job *job, int out)
 	_exit(127);
 }
 
-/* False if it is no sample, and not the word that ends a measurement either. */
-static bool take_line(const struct job *job, char *line, double ms, bool record)
+static void take_sample(const struct job *job, char *line, bool record)
 {
 	char *bench, *row, *value;
 
-	if (!strcmp(line, "done")) {
-		if (record)
-			fprintf(samples, "%s\t%s\t%s\t%.4f\tms\n", job->bench, job->row,
-				job->competitor, ms);
-		return true;
-	}
 	bench = strsep(&line, "\t");
 	row = strsep(&line, "\t");
 	value = strsep(&line, "\t");
-	if (!value || !line)
+	if (!record || !value || !line)
+		return;
+	fprintf(samples, "%s\t%s\t%s\t%s\t%s\n", strcmp(bench, "-") ? bench : job->bench,
+		strcmp(row, "-") ? row : job->row, job->competitor, value, line);
+}
+
+/* Was it a sample, or what ended a measurement? */
+static bool take_line(const struct job *job, char *line, double ms, bool record, bool first)
+{
+	if (strchr(line, '\t')) {
+		take_sample(job, line, record);
+		return true;
+	}
+	if (!first || !strcmp(job->bench, "-"))
 		return false;
 	if (record)
-		fprintf(samples, "%s\t%s\t%s\t%s\t%s\n", bench, row, job->competitor, value, line);
+		fprintf(samples, "%s\t%s\t%s\t%.4f\tms\n", job->bench, job->row, job->competitor,
+			ms);
 	return true;
 }
 
@@ -134,7 +141,7 @@ static unsigned measure(struct job *job, bool record)
 		text[have] = '\0';
 		for (; (end = strchr(line, '\n')); line = end + 1) {
 			*end = '\0';
-			taken += take_line(job, line, ms, record);
+			taken += take_line(job, line, ms, record, !taken);
 		}
 		have -= (size_t)(line - text);
 		memmove(text, line, have + 1);

@@ -113,7 +113,7 @@ function print_before(bench,    r, c, name, before, key, apart)
 			apart = low[key] > high[bench, rows[bench, r], before] || high[key] < low[bench, rows[bench, r], before]
 			printf "| %s: %s%s, %s | %s | %s | %.2f%s |\n", bench, rows[bench, r], substr(name, 5), unit[bench],
 				cell(bench, rows[bench, r], before, 0), cell(bench, rows[bench, r], name, 0),
-				median[key] / median[bench, rows[bench, r], before], apart ? "" : " (within the spread)"
+				median[key] / median[bench, rows[bench, r], before], samples[key] < 3 ? " (too few samples)" : apart ? "" : " (within the spread)"
 		}
 }
 
