@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
  * pause WAY FILE MIB DIRTY... - how long a checkpoint stops a program with so many MiB of memory, of which so many random
- * pages are written before each checkpoint, and after how long it is durable. Prints samples for interleave.
+ * pages (or "all") are written before each checkpoint, and after how long it is durable. Prints samples for interleave.
  *
  *	thaw	libthaw; the pause is what the owner sees, from before thaw_checkpoint_stopped() to after the capture
  *	fork	fork(); the child writes the written pages, which it was told, and syncs them. Nothing is said of the copies
@@ -9,6 +9,7 @@
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -119,7 +120,9 @@ int main(int argc, char **argv)
 	start(&program, argv[1], argv[2], (size_t)atoi(argv[3]) << 20);
 	for (int repeat = -1; repeat < REPEATS; repeat++)
 		for (int i = 4; i < argc; i++) {
-			unsigned count = (unsigned)atoi(argv[i]);
+			bool all = !strcmp(argv[i], "all");
+			unsigned count = all ? (unsigned)(program.bytes / PAGE)
+					     : (unsigned)atoi(argv[i]);
 			unsigned *written = some_of((unsigned)(program.bytes / PAGE), count);
 
 			program.written = written;
@@ -131,7 +134,7 @@ int main(int argc, char **argv)
 			free(written);
 			if (repeat < 0)
 				continue;
-			snprintf(row, sizeof(row), "%s MiB, %u pages", argv[3], count);
+			snprintf(row, sizeof(row), "%s MiB, %s pages", argv[3], argv[i]);
 			printf("pause\t%s\t%.4f\tms\n", row, pause * 1e-3);
 			printf("durable after\t%s\t%.4f\tms\n", row, durable * 1e-3);
 		}

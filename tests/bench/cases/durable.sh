@@ -7,9 +7,13 @@ of()
 	local way version
 
 	for way in sqlite lmdb; do
-		"$build/tests/bench/stores" make $way "$work/$way.$1" "$1"
+		$quickly "$build/tests/bench/stores" make $way "$work/$way.$1" "$1"
 	done
+	{ cat "$root/tests/bench/heap_builder.js"; echo "const mib = $1, seconds = $2"; cat "$root/tests/bench/changes.js"; } >"$work/changes.js"
 	{
+		for version in $versions; do
+			job "${thaw[$version]}" - - "rm -f $work/$version" "${build_of[$version]}/tests/bench/script" "$work/$version" 0 "$work/changes.js"
+		done
 		for version in $versions; do
 			job "${thaw[$version]}" - - "rm -f $work/$version" "${build_of[$version]}/tests/bench/stores" thaw "$work/$version" "$@"
 		done

@@ -54,15 +54,15 @@ restore()
 	local mib=$1 pattern version walk
 
 	shift
-	"$build/tests/bench/walk" make-raw "$work/raw" $((mib << 20))
+	$quickly "$build/tests/bench/walk" make-raw "$work/raw" $((mib << 20))
 	for version in $versions; do
 		walk=${build_of[$version]}/tests/bench/walk
-		"$walk" make-thaw "$work/$version.thaw" $((mib << 20))
+		$quickly "$walk" make-thaw "$work/$version.thaw" $((mib << 20))
 		for pattern in "$@"; do
 			case $pattern in first | random*) ;; *) continue ;; esac
 			[ "$mib" -le 1024 ] || continue
 			cp "$work/$version.thaw" "$work/$version.$pattern.thaw"
-			"$walk" record "$pattern" "$work/$version.$pattern.thaw"
+			$quickly "$walk" record "$pattern" "$work/$version.$pattern.thaw"
 		done
 	done
 	cat "$work/raw" "$work"/*.thaw >/dev/null
