@@ -6,6 +6,7 @@
  *	walk make-raw FILE BYTES	the file for all but Thaw
  *	walk make-thaw FILE BYTES	its image
  *	walk record PATTERN FILE	a generation whose working set is that pattern
+ *	walk hold PATTERN FILE GO ANSWER	all of it in memory, and once there is a file GO, the work; "done" to ANSWER
  *	walk forget FILE		out of the page cache
  */
 #define _GNU_SOURCE
@@ -120,20 +121,49 @@ static void by_mmap(enum way way, enum pattern pattern, const char *path)
 	work(base, bytes, pattern);
 }
 
-static void by_read(enum pattern pattern, const char *path)
+static char *read_all(const char *path, size_t *bytes)
 {
 	int fd = open(path, O_RDONLY);
-	size_t bytes = size_of(fd);
-	char *base = anonymous(bytes);
+	char *base;
 
-	for (size_t at = 0; at < bytes;) {
-		ssize_t got = read(fd, base + at, bytes - at);
+	*bytes = size_of(fd);
+	base = anonymous(*bytes);
+	for (size_t at = 0; at < *bytes;) {
+		ssize_t got = read(fd, base + at, *bytes - at);
 
 		if (got <= 0)
 			die("read");
 		at += (size_t)got;
 	}
+	close(fd);
+	return base;
+}
+
+static void by_read(enum pattern pattern, const char *path)
+{
+	size_t bytes;
+	char *base = read_all(path, &bytes);
+
 	work(base, bytes, pattern);
+}
+
+/* For who restores whole processes (the script criu). It is dumped while it waits. */
+static void hold(enum pattern pattern, const char *path, const char *go, const char *answer)
+{
+	size_t bytes;
+	char *base = read_all(path, &bytes);
+	int fd;
+
+	puts("ready");
+	fflush(stdout);
+	while (access(go, F_OK))
+		usleep(100);
+	work(base, bytes, pattern);
+	fd = open(answer, O_WRONLY);
+	if (fd < 0 || write(fd, "done\n", 5) != 5)
+		die("cannot answer");
+	for (;;)
+		pause();
 }
 
 /* What the disk gives: all of it in order past the page cache, into one buffer. */
@@ -230,6 +260,8 @@ int main(int argc, char **argv)
 
 	if (argc == 3 && !strcmp(argv[1], "forget"))
 		return forget(argv[2]), 0;
+	if (argc == 6 && !strcmp(argv[1], "hold"))
+		hold(index_of(argv[2], patterns, PATTERNS), argv[3], argv[4], argv[5]);
 	if (argc != 4)
 		die("usage: walk WAY PATTERN FILE, or see walk.c");
 	if (!strcmp(argv[1], "make-raw"))

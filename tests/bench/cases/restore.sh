@@ -8,44 +8,54 @@ heap_name() { [ "$1" -lt 1024 ] && echo "$1 MiB" || echo "$(($1 / 1024)) GiB"; }
 ways_of()
 {
 	case $1 in
-	first) echo mmap mmap-random mmap-populate read none working-set all ;;
-	order) echo mmap mmap-populate read direct none working-set all ;;
-	written) echo mmap mmap-populate read none all ;;
+	order) echo mmap mmap-populate read direct none working-set all restore lazy ;;
+	written) echo mmap mmap-populate read none all restore lazy ;;
 	lookups) echo mmap mmap-random none all ;;
-	*) echo mmap mmap-random mmap-populate read none working-set all ;;
+	*) echo mmap mmap-random mmap-populate read none working-set all restore lazy ;;
 	esac
 }
 
 declare -A titles=([first]='the first page' [random1]='1 % at random' [random10]='10 % at random' [order]='all in order'
 	[written]='all written' [lookups]='2,000 lookups')
 declare -A names=([mmap]='mmap' [mmap-random]='mmap, MADV_RANDOM' [mmap-populate]='mmap, MAP_POPULATE' [read]='read()'
-	[direct]='disk (O_DIRECT)')
+	[direct]='disk (O_DIRECT)' [restore]='CRIU' [lazy]='CRIU, lazy pages')
+criu=${CRIU:-criu}
+if ! command -v "$criu" >/dev/null; then
+	criu=
+	note "CRIU: not installed (CRIU=/path/to/criu)"
+elif ! "$criu" check >"$work/check" 2>&1; then
+	note "CRIU: $("$criu" --version | head -n 1) fails its own check on Linux $(uname -r): $(grep -m 1 Error "$work/check")"
+	criu=
+fi
 
 # jobs MIB PATTERN TEMPERATURE
 jobs()
 {
-	local way version file prepare walk bench
+	local mib=$1 pattern=$2 temperature=$3 way version image
 
-	bench="restore of $(heap_name "$1"), $3"
-	for way in $(ways_of "$2"); do
-		[ "$way$3" != directwarm ] || continue
-		for version in $versions; do
-			walk=${build_of[$version]}/tests/bench/walk
-			file=$work/$version.thaw
-			case $way in
-			none) ;;
-			all) file=$work/$version.thaw ;;
-			working-set) file=$work/$version.$2.thaw; [ -f "$file" ] || continue ;;
-			*) [ $version = new ] || continue; file=$work/raw ;;
-			esac
-			prepare=
-			[ $3 = warm ] || prepare="$walk forget $file"
-			case $way in
-			none | all | working-set) job "${thaw[$version]}, $way" "$bench" "${titles[$2]}" "$prepare" "$walk" $way "$2" "$file" ;;
-			*) job "${names[$way]}" "$bench" "${titles[$2]}" "$prepare" "$walk" $way "$2" "$file" ;;
-			esac
-		done
+	for way in $(ways_of "$pattern"); do
+		case $way in
+		none | all | working-set)
+			for version in $versions; do
+				image=$work/$version.thaw
+				[ $way != working-set ] || image=$work/$version.$pattern.thaw
+				one "${thaw[$version]}, $way" "$image" "${build_of[$version]}/tests/bench/walk" $way "$pattern" "$image"
+			done
+			;;
+		restore | lazy) one "${names[$way]}" "$work/criu.$pattern/pages-1.img" "$root/tests/bench/criu" $way "$work/criu.$pattern" ;;
+		*) one "${names[$way]}" "$work/raw" "$build/tests/bench/walk" $way "$pattern" "$work/raw" ;;
+		esac
 	done
+}
+
+# one COMPETITOR FILE COMMAND...: a job that reads the file, if that is there.
+one()
+{
+	local prepare= file=$2
+
+	[ -f "$file" ] || return 0
+	[ "$temperature" = warm ] || prepare="$build/tests/bench/walk forget $file"
+	job "$1" "restore of $(heap_name "$mib"), $temperature" "${titles[$pattern]}" "$prepare" "${@:3}"
 }
 
 # restore MIB PATTERN...: those of the files are made, the working sets recorded.
@@ -65,11 +75,16 @@ restore()
 			$quickly "$walk" record "$pattern" "$work/$version.$pattern.thaw"
 		done
 	done
+	for pattern in "$@"; do
+		[ "$criu" ] && [ "$mib" -le 1024 ] && [ $pattern != lookups ] || continue
+		$quickly "$root/tests/bench/criu" dump "$work/criu.$pattern" "$pattern" "$work/raw"
+	done
 	cat "$work/raw" "$work"/*.thaw >/dev/null
-	for pattern in "$@"; do jobs "$mib" "$pattern" warm; done | WARM=1 measure
+	# Of more than the page cache has room for, nothing is warm.
+	[ "$mib" -gt 4096 ] || for pattern in "$@"; do jobs "$mib" "$pattern" warm; done | WARM=1 measure
 	sync
 	for pattern in "$@"; do jobs "$mib" "$pattern" cold; done | measure $(((rounds + 1) / 2))
-	rm -f "$work"/*
+	rm -rf "${work:?}"/*
 }
 
 if [ $quick ]; then
