@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #include "base/failure.h"
 #include "process/guest_state.h"
@@ -61,8 +62,8 @@ static int make_userfaultfd(struct process_guest *own, int *kept)
 	if (!thaw_process_userfaultfd(own->heap, &flags, &features))
 		return -1;
 	fd = remote_call(remote, 0, __NR_userfaultfd, (uint64_t)flags, 0, 0, 0, 0, 0);
-	if (fd >= 0)
-		fd = prepare_userfaultfd(remote, fd, features);
+	if (fd >= 0) /* who asks for a page is told to keeper.c */
+		fd = prepare_userfaultfd(remote, fd, features | UFFD_FEATURE_THREAD_ID);
 	here = fd >= 0 ? remote_take_fd(remote, 0, (int)fd) : (int)fd;
 	remote_forget(remote);
 	if (here < 0) {
@@ -94,6 +95,14 @@ int guest_attach(struct process_guest *own, const struct thaw_range *ranges, siz
 	if (count && !mappings_spans(&own->state.mappings, &spans, &process.span_count))
 		process.spans = spans;
 	process.userfaultfd = make_userfaultfd(own, &kept);
+	if (count && process.userfaultfd >= 0) {
+		code = keeper_start(&own->process.keeper, error);
+		if (code) {
+			close(process.userfaultfd);
+			free(spans);
+			return code;
+		}
+	}
 	code = thaw_process_attach(own->heap, &process, ranges, count, error);
 	free(spans);
 	if (!code && !count) {

@@ -14,7 +14,7 @@
  * and the parts, each in a folder:
  *
  *	identity/	which program a command is, and whether it can be one; what must be the same to go on
- *	remote/		starting it, the restorer that becomes it, system calls and memory of the guest
+ *	remote/		starting it, the restorer that becomes it, system calls and memory of the guest; keeper.c
  *	threads/	all threads park, and go on; their registers, storage and signals; interrupted system calls
  *	memory/		its address space: read, recorded, made again
  *	kernel/		dispositions, limits, timers, masks, directories ... of the process; clocks that do not go back
@@ -39,6 +39,7 @@
 #include <time.h>
 
 #include "process/record.h"
+#include "process/remote/keeper.h"
 #include "process/remote/remote.h"
 #include "thaw_process.h"
 
@@ -183,6 +184,7 @@ struct process_state {
 
 struct process {
 	struct remote remote;
+	struct keeper keeper; /* of a guest that was restored, and misses pages */
 	struct thaw *heap;
 	uint64_t stub;	       /* address of struct stub_memory in the guest */
 	uint32_t executions;   /* control->executions that was taken notice of */

@@ -460,6 +460,7 @@ void process_close(struct process *process)
 {
 	struct remote *remote = &process->remote;
 
+	keeper_end(&process->keeper);
 	if (remote->pid > 0) {
 		if (remote->pidfd < 0 || remote_alive(remote))
 			kill(remote->pid, SIGKILL);
