@@ -126,13 +126,9 @@ bench-built: bench-programs
 bench-quick-built: bench-programs
 	$(Q)BUILD=$(BUILD) tests/bench/run --quick $(AGAINST:%=--against %) $(CASES)
 
-## bench-exec: what thaw exec costs, with Node.js as its program (RUNS=11, SIZES="30 300 5000" MiB)
-bench-exec: deps
-	$(Q)$(MAKE) $@-built
-
-bench-exec-built: all $(BUILD)/tests/bench/exec
-	$(Q)directory=$$(mktemp -d) && trap 'rm -rf "$$directory"' EXIT && cp tests/bench/exec_*.js "$$directory" && \
-		THAW_KEY=$$directory/key $(BUILD)/tests/bench/exec $(abspath $(BUILD)/thaw) "$$directory"
+## bench-exec: of these, what thaw exec costs, with Node.js as its program (MIB="30 300 5000")
+bench-exec:
+	$(Q)$(MAKE) bench CASES=exec
 
 # Those of make check that kill programs, too, with as many kills.
 KILLING_TESTS := $(addprefix $(BUILD)/tests/,program_kills servers death_moments) $(EXEC_TESTS)

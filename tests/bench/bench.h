@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * bench.h - what the programs of `make bench` share: a clock, the middle of several runs and how far they
- * lie apart, and giving up. One thread.
+ * lie apart, random orders, and giving up. One thread.
  */
 #ifndef TESTS_BENCH_H
 #define TESTS_BENCH_H
 
 #include <errno.h> /* program_invocation_short_name, with _GNU_SOURCE */
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,6 +49,12 @@ static inline _Noreturn void die(const char *what)
 {
 	fprintf(stderr, "%s: %s\n", program_invocation_short_name, what);
 	exit(1);
+}
+
+/* What the first word of each page is in the files that `walk` makes. */
+static inline uint64_t page_word(uint64_t page)
+{
+	return (page + 1) * 0x9e3779b97f4a7c15u;
 }
 
 /* `some` of the numbers below `count`, each once, in the same order every time, which is none. The caller frees them. */

@@ -1,18 +1,16 @@
 // SPDX-License-Identifier: MIT
 /*
- * exec THAW DIRECTORY - what `thaw exec` costs, with Node.js as its program, each table in one run, interleaved (make
- * bench-exec; RUNS=11, SIZES="30 300 5000" in MiB of live objects):
+ * exec THAW DIRECTORY WHAT ... - what `thaw exec` costs, with Node.js as its program: samples for interleave.
  *
- *	from process start to the first tick, restored after a SIGKILL, and of the program that makes its data anew
- *	the run time of programs that compute, with captures at several intervals, to that without thaw
- *	the pause of a capture by resident size and written pages
+ *	make MIB		a server with so many MiB of objects, killed after a generation: DIRECTORY/MIB.thaw
+ *	restored MIB		from its start to its first tick; anew MIB: the same of the program that makes its data
+ *	work KIND EVERY		the run time of a program that computes (exec_work.js); EVERY none: without thaw
+ *	pause MIB PAGES		of captures a second apart; PAGES 0: of objects, which are not written
  *
- * With real-time priority where that is allowed: other programs of the machine then take no part of it. Orphans are its
- * own children, so that the numbers of killed processes are free at once, whatever process 1 does.
+ * Orphans are its own children, so that the numbers of killed processes are free at once, whatever process 1 does.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -25,8 +23,9 @@
 
 #define SETTLES_S 2 /* collecting garbage, and compiling, after the data was made */
 
+#define CAPTURES 5
+
 static const char *thaw, *directory;
-static unsigned runs = 11;
 
 struct child {
 	pid_t pid;
@@ -122,128 +121,60 @@ static char *path(const char *format, const char *name)
 
 /* ---- From process start to the first tick */
 
-#define SIZES_MOST 8
-
-static void first_ticks(const char *sizes)
+static struct child start_server(const char *mib, bool under_thaw)
 {
-	static double restored[SIZES_MOST][RUNS_MOST], anew[SIZES_MOST][RUNS_MOST];
-	char *list = strdup(sizes), *size[SIZES_MOST];
-	char *script = path("%s/%s", "exec_heap.js");
-	unsigned count = 0;
+	char *script = path("%s/%s", "exec_heap.js"), *where = path("%s/%s.thaw", mib);
+	const char *const under[] = {thaw,	"exec", "--every", "0",
+				     "--image", where,	"node",	   "--max-old-space-size=16000",
+				     script,	mib,	NULL};
+	const char *const plain[] = {"node", "--max-old-space-size=16000", script, mib, NULL};
+	struct child child = start(under_thaw ? under : plain);
 
-	for (char *word = strtok(list, " "); word && count < SIZES_MOST; word = strtok(NULL, " "))
-		size[count++] = word;
-	printf("\nFrom process start to the first tick, after SIGKILL (%u runs, interleaved)\n\n",
-	       runs);
-	for (unsigned i = 0; i < count; i++) {
-		char *where = path("%s/%s.thaw", size[i]);
-		const char *const first[] = {
-			thaw,	   "exec",  "--every", "0",
-			"--image", where,   "node",    "--max-old-space-size=16000",
-			script,	   size[i], NULL};
-		struct child child = start(first);
-
-		wait_for(&child, "tick");
-		sleep(SETTLES_S);
-		run((const char *const[]){thaw, "checkpoint", where, NULL});
-		end(&child);
-		free(where);
-	}
-	for (unsigned number = 0; number < runs; number++)
-		for (unsigned i = 0; i < count; i++) {
-			char *where = path("%s/%s.thaw", size[i]);
-			const char *const again[] = {
-				thaw,	   "exec",  "--every", "0",
-				"--image", where,   "node",    "--max-old-space-size=16000",
-				script,	   size[i], NULL};
-			const char *const plain[] = {"node", "--max-old-space-size=16000", script,
-						     size[i], NULL};
-			struct child child = start(again);
-
-			restored[i][number] = wait_for(&child, "tick") / 1e3;
-			end(&child);
-			if (number < 3) {
-				child = start(plain);
-				anew[i][number] = wait_for(&child, "tick") / 1e3;
-				end(&child);
-			}
-			free(where);
-		}
-	printf("| MiB of objects | restored, ms | to the smallest | node makes it anew, ms (3 runs) |\n|---|---|---|---|\n");
-	for (unsigned i = 0; i < count; i++) {
-		struct spread a = spread_of(restored[i], runs),
-			      b = spread_of(anew[i], runs < 3 ? runs : 3);
-
-		printf("| %s | %.1f (%.1f-%.1f) | %.2f | %.0f (%.0f-%.0f) |\n", size[i], a.median,
-		       a.least, a.most, a.median / spread_of(restored[0], runs).median, b.median,
-		       b.least, b.most);
-	}
 	free(script);
-	free(list);
+	free(where);
+	return child;
+}
+
+static void make(const char *mib)
+{
+	char *where = path("%s/%s.thaw", mib);
+	struct child child = start_server(mib, true);
+
+	wait_for(&child, "tick");
+	sleep(SETTLES_S);
+	run((const char *const[]){thaw, "checkpoint", where, NULL});
+	end(&child);
+	free(where);
+}
+
+static void first_tick(const char *mib, bool restored)
+{
+	struct child child = start_server(mib, restored);
+
+	printf("thaw exec node: start to the first tick\t%s MiB of objects\t%.2f\tms\n", mib,
+	       wait_for(&child, "tick") / 1e3);
+	fflush(stdout);
+	end(&child);
 }
 
 /* ---- Overhead */
 
-struct cost {
-	double wall, processor;
-};
-
-static struct cost timed(const char *kind, const char *every)
+static void work(const char *kind, const char *every)
 {
 	char *script = path("%s/%s", "exec_work.js"), *image = path("%s/%s", "work.thaw");
 	const char *const plain[] = {"node", script, kind, NULL};
 	const char *const under[] = {thaw,	"exec", "-q",	"--fresh", "--every", every,
 				     "--image", image,	"node", script,	   kind,      NULL};
-	struct cost cost;
-	double began;
+	double began, processor;
 
 	unlink(image);
 	began = now_us();
-	cost.processor = run(every ? under : plain);
-	cost.wall = now_us() - began;
+	processor = run(strcmp(every, "none") ? under : plain);
+	printf("thaw exec node: run time\t%s\t%.0f\tms\n", kind, (now_us() - began) / 1e3);
+	printf("thaw exec node: processor time\t%s\t%.0f\tms\n", kind, processor / 1e3);
+	unlink(image);
 	free(script);
 	free(image);
-	return cost;
-}
-
-static void print_ratios(const char *kind, const char *of, double ratios[3][RUNS_MOST],
-			 unsigned rounds)
-{
-	printf("| %s | %s |", kind, of);
-	for (unsigned i = 0; i < 3; i++) {
-		struct spread spread = spread_of(ratios[i], rounds);
-
-		printf(" %.2f (%.2f-%.2f) |", spread.median, spread.least, spread.most);
-	}
-	printf("\n");
-	fflush(stdout);
-}
-
-static void overhead(void)
-{
-	static const char *const kinds[] = {"cpu", "memory"}, *const intervals[] = {"0", "1s",
-										    "100ms"};
-	unsigned rounds = runs < 7 ? runs : 7;
-
-	printf("\nRun time, and processor time of all processors, to those without thaw (%u rounds, interleaved)\n\n"
-	       "| program | | no captures | every 1s | every 100ms |\n|---|---|---|---|---|\n",
-	       rounds);
-	for (unsigned k = 0; k < 2; k++) {
-		double walls[3][RUNS_MOST], processors[3][RUNS_MOST];
-
-		for (unsigned number = 0; number < rounds; number++) {
-			struct cost plain = timed(kinds[k], NULL);
-
-			for (unsigned i = 0; i < 3; i++) {
-				struct cost cost = timed(kinds[k], intervals[i]);
-
-				walls[i][number] = cost.wall / plain.wall;
-				processors[i][number] = cost.processor / plain.processor;
-			}
-		}
-		print_ratios(kinds[k], "time", walls, rounds);
-		print_ratios("", "processor", processors, rounds);
-	}
 }
 
 /* ---- Pauses */
@@ -276,44 +207,29 @@ static double pause_of(const char *image)
 	return pause;
 }
 
-static void pauses(void)
+static void pauses(const char *mib, const char *pages)
 {
-	static const char *const cases[][2] = {{"100", "200"},	 {"300", "200"},  {"1000", "200"},
-					       {"1000", "2600"}, {"5000", "200"}, {"300", "0"},
-					       {"5000", "0"}};
 	char *script = path("%s/%s", "exec_heap.js"), *image = path("%s/%s", "pause.thaw");
+	const char *const arguments[] = {thaw,	    "exec", "-q",
+					 "--every", "0",    "--image",
+					 image,	    "node", "--max-old-space-size=16000",
+					 script,    mib,    pages,
+					 NULL};
+	struct child child;
 
-	printf("\nThe pause of a capture: node with one buffer, of which so many pages are written a second, or with objects (%u captures, one a second)\n\n"
-	       "| MiB | written | pause, ms |\n|---|---|---|\n",
-	       runs);
-	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		const char *const arguments[] = {
-			thaw,	   "exec",	"-q",
-			"--every", "0",		"--image",
-			image,	   "node",	"--max-old-space-size=16000",
-			script,	   cases[i][0], cases[i][1],
-			NULL};
-		double values[RUNS_MOST];
-		struct child child;
-		struct spread spread;
-
-		unlink(image);
-		child = start(arguments);
-		wait_for(&child, "tick");
-		sleep(SETTLES_S);
-		for (unsigned number = 0; number < runs + 1; number++) {
-			if (number)
-				sleep(1);
-			run((const char *const[]){thaw, "checkpoint", image, NULL});
-			values[number ? number - 1 : 0] = pause_of(image);
-		}
-		end(&child);
-		spread = spread_of(values, runs);
-		printf("| %s | %s%s | %.2f (%.2f-%.2f) |\n", cases[i][0],
-		       atoi(cases[i][1]) ? cases[i][1] : "objects",
-		       atoi(cases[i][1]) ? " pages" : "", spread.median, spread.least, spread.most);
-		fflush(stdout);
+	unlink(image);
+	child = start(arguments);
+	wait_for(&child, "tick");
+	sleep(SETTLES_S);
+	run((const char *const[]){thaw, "checkpoint", image, NULL});
+	for (unsigned number = 0; number < CAPTURES; number++) {
+		sleep(1);
+		run((const char *const[]){thaw, "checkpoint", image, NULL});
+		printf("thaw exec node: pause\t%s MiB, %s %s\t%.3f\tms\n", mib,
+		       atoi(pages) ? pages : "of", atoi(pages) ? "pages" : "objects",
+		       pause_of(image));
 	}
+	end(&child);
 	unlink(image);
 	free(script);
 	free(image);
@@ -321,23 +237,21 @@ static void pauses(void)
 
 int main(int argc, char **argv)
 {
-	const char *wish = getenv("RUNS"), *sizes = getenv("SIZES");
+	const char *what = argc > 4 ? argv[3] : "";
 
-	if (argc != 3) {
-		fprintf(stderr, "usage: exec THAW DIRECTORY\n");
-		return 2;
-	}
-	thaw = argv[1];
-	directory = argv[2];
-	runs = wish ? (unsigned)atoi(wish) : runs;
-	if (runs < 1 || runs >= RUNS_MOST)
-		die("RUNS is from 1 to 100");
 	signal(SIGPIPE, SIG_IGN);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
-	if (sched_setscheduler(0, SCHED_FIFO, &(struct sched_param){.sched_priority = 5}))
-		printf("Without real-time priority: whatever else runs is in these numbers.\n");
-	first_ticks(sizes ? sizes : "30 300 5000");
-	overhead();
-	pauses();
+	thaw = argv[1];
+	directory = argv[2];
+	if (!strcmp(what, "make"))
+		make(argv[4]);
+	else if (!strcmp(what, "restored") || !strcmp(what, "anew"))
+		first_tick(argv[4], !strcmp(what, "restored"));
+	else if (!strcmp(what, "work") && argc == 6)
+		work(argv[4], argv[5]);
+	else if (!strcmp(what, "pause") && argc == 6)
+		pauses(argv[4], argv[5]);
+	else
+		die("usage: exec THAW DIRECTORY make|restored|anew|work|pause ...");
 	return 0;
 }

@@ -10,7 +10,7 @@
  *	any other line				ms from the exec to the first of them are the sample, if the job has a BENCH
  *
  * A sample is a line: BENCH, ROW, COMPETITOR, VALUE, UNIT. A first round with WARM=1 is thrown away. A job that fails is left
- * out from then on. With real-time priority where that is allowed (PRIORITY=0: not): other programs then take no part of it.
+ * out from then on. PRIORITY=10: with real-time priority, so that other programs take no part of it, and wait.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -64,7 +64,7 @@ static _Noreturn void execute(const struct job *job, int out)
 {
 	char *words[WORDS_MOST + 1], *rest = strdup(job->command), *word;
 	const char *priority = getenv("PRIORITY");
-	struct sched_param param = {.sched_priority = priority ? atoi(priority) : 10};
+	struct sched_param param = {.sched_priority = priority ? atoi(priority) : 0};
 	unsigned count = 0;
 
 	while (count < WORDS_MOST && (word = strsep(&rest, " ")))
@@ -74,8 +74,8 @@ static _Noreturn void execute(const struct job *job, int out)
 	setpgid(0, 0);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	dup2(out, 1);
-	if (param.sched_priority)
-		sched_setscheduler(0, SCHED_FIFO, &param);
+	if (param.sched_priority && sched_setscheduler(0, SCHED_FIFO, &param))
+		perror("real-time priority");
 	execvp(words[0], words);
 	perror(words[0]);
 	_exit(127);

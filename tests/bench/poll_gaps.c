@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * poll_gaps.c - how long the engine runs between two polls, built-in by built-in.
+ * poll_gaps - how long the engine runs between two polls, built-in by built-in: samples for interleave.
  *
  * A turn can be stopped where the engine polls, and nowhere else. An alarm each millisecond asks for
  * a poll at the next loop edge or call, as vm/policy/poll_timer.c does; what is shown is the longest time that
@@ -163,9 +163,10 @@ int main(void)
 	setitimer(ITIMER_REAL, &each_ms, NULL);
 	measure_all("var S = 0.25", quarter);
 	measure_all("S = 1", whole);
-	printf("%-36s %36s %18s\n", "built-in", "longest time to a poll, ms (of 3)",
-	       "to a quarter of it");
-	for (unsigned i = 0; i < BUILTINS; i++)
-		printf("%-36s %36.1f %18.1f\n", builtins[i].name, whole[i], whole[i] / quarter[i]);
+	for (unsigned i = 0; i < BUILTINS; i++) {
+		printf("longest time to a poll\t%s\t%.3f\tms\n", builtins[i].name, whole[i]);
+		printf("to that of a quarter of it\t%s\t%.3f\ttimes\n", builtins[i].name,
+		       whole[i] / quarter[i]);
+	}
 	return 0;
 }

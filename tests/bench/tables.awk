@@ -34,7 +34,7 @@ FNR == NR {
 
 function rank(name)
 {
-	return name ~ /^Thaw(, none)?$/ ? 0 : name ~ /^Thaw,/ ? 1 : name ~ /^Thaw before/ ? 2 : 3
+	return name ~ /^Thaw(, none|, no image)?$/ ? 0 : name ~ /^Thaw,/ ? 1 : name ~ /^Thaw before/ ? 2 : 3
 }
 
 # Thaw first, then the version before, then the others as they came.

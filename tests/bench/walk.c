@@ -41,22 +41,17 @@ static unsigned index_of(const char *word, const char *const *words, unsigned co
 	die(word);
 }
 
-static uint64_t word_of(uint64_t page)
-{
-	return (page + 1) * 0x9e3779b97f4a7c15u;
-}
-
 /* No page is like another one, and none can be compressed. */
 static void fill(char *memory, uint64_t first_page, size_t bytes)
 {
 	for (size_t at = 0; at < bytes; at += 8)
 		*(uint64_t *)(memory + at) =
-			word_of(first_page + at / PAGE) * (1 + at % PAGE / 8 * 2);
+			page_word(first_page + at / PAGE) * (1 + at % PAGE / 8 * 2);
 }
 
 static void check(uint64_t word, uint64_t page)
 {
-	if (word != word_of(page))
+	if (word != page_word(page))
 		die("a page arrived with other contents");
 }
 
