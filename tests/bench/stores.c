@@ -5,6 +5,7 @@
  * a second, of one and of 64 at once, and the bytes written for one.
  *
  *	stores make WAY PATH MIB	what lmdb and sqlite start from
+ *	stores WAY PATH MIB N changes	only so many, one at once, and no samples: for the script calls
  *
  *	pwrite	pwrite() into a file, fdatasync(): the least that a disk asks for
  *	sqlite	journal_mode WAL, synchronous FULL
@@ -202,21 +203,28 @@ static double bytes_written(void)
 	return (double)bytes;
 }
 
+static void change_some(struct store *store, const struct way *way, unsigned batch)
+{
+	static unsigned random = 1;
+	unsigned which[BATCH];
+
+	for (unsigned i = 0; i < batch; i++) {
+		random = random * 1664525u + 1013904223u;
+		which[i] = (unsigned)((uint64_t)random * store->values >> 32);
+	}
+	memcpy(store->value, &random, sizeof(random));
+	way->change(store, which, batch);
+}
+
 /* Without `mib`: a warm-up. The tables come into memory, and the files grow. */
 static void measure(struct store *store, const struct way *way, double seconds, unsigned batch,
 		    const char *mib)
 {
-	unsigned which[BATCH], changes = 0;
-	static unsigned random = 1;
 	double start = now_us(), bytes = bytes_written(), us;
+	unsigned changes = 0;
 
 	do {
-		for (unsigned i = 0; i < batch; i++) {
-			random = random * 1664525u + 1013904223u;
-			which[i] = (unsigned)((uint64_t)random * store->values >> 32);
-		}
-		memcpy(store->value, &random, sizeof(random));
-		way->change(store, which, batch);
+		change_some(store, way, batch);
 		changes += batch;
 		us = now_us() - start;
 	} while (us < seconds * 1e6);
@@ -229,9 +237,10 @@ static void measure(struct store *store, const struct way *way, double seconds, 
 
 int main(int argc, char **argv)
 {
-	bool make = argc == 5 && !strcmp(argv[1], "make");
-	const char *name = argc == 5 ? argv[1 + make] : "", *path = argc == 5 ? argv[2 + make] : "";
-	const char *mib = argc == 5 ? argv[3 + make] : "";
+	bool count = argc == 6 && !strcmp(argv[5], "changes");
+	bool make = argc == 5 && !strcmp(argv[1], "make"), good = argc == 5 || count;
+	const char *name = good ? argv[1 + make] : "", *path = good ? argv[2 + make] : "";
+	const char *mib = good ? argv[3 + make] : "";
 	struct store store = {.values = (unsigned)((uint64_t)atoi(mib) * 1048576 / VALUE)};
 	const struct way *way = NULL;
 
@@ -241,7 +250,9 @@ int main(int argc, char **argv)
 	if (!way || !store.values)
 		die("usage: stores [make] pwrite|sqlite|lmdb|thaw PATH MIB [SECONDS]");
 	way->open(&store, path, make);
-	if (make)
+	for (int i = 0; count && i < atoi(argv[4]); i++)
+		change_some(&store, way, 1);
+	if (make || count)
 		return 0;
 	measure(&store, way, atof(argv[4]) / 5, 1, NULL);
 	measure(&store, way, atof(argv[4]), 1, mib);

@@ -5,6 +5,8 @@
 
 function number(value)
 {
+	if (value == int(value))
+		return sprintf("%d", value)
 	return value >= 1000 ? sprintf("%.0f", value) : sprintf(value >= 100 ? "%.0f" : value >= 10 ? "%.1f" : "%.2f", value)
 }
 
@@ -53,7 +55,7 @@ function cell(bench, row, competitor, base,    key)
 	key = bench SUBSEP row SUBSEP competitor
 	if (!(key in median))
 		return "-"
-	return number(median[key]) " (" number(low[key]) "-" number(high[key]) ")" \
+	return number(median[key]) (low[key] == high[key] ? "" : " (" number(low[key]) "-" number(high[key]) ")") \
 		(base > 0 && key != base_key ? sprintf(" x%.2f", median[key] / base) : "")
 }
 
@@ -97,7 +99,7 @@ function print_bench(bench,    r, c, line, rule, base, row, name, key, file)
 	close(file)
 }
 
-# The version of Thaw that was measured beside this one.
+# The version of Thaw that was measured beside this one; what is the same is left out.
 function print_before(bench,    r, c, name, before, key, apart)
 {
 	for (r = 1; r <= row_count[bench]; r++)
@@ -107,6 +109,8 @@ function print_before(bench,    r, c, name, before, key, apart)
 			key = bench SUBSEP rows[bench, r] SUBSEP name
 			if (name !~ /^Thaw(,|$)/ || !sub(/^Thaw/, "Thaw before", before) || !(key in median) ||
 			    !((bench, rows[bench, r], before) in median))
+				continue
+			if (median[key] == median[bench, rows[bench, r], before])
 				continue
 			if (!before_count++)
 				printf "\n## Before and now\n\n| | before | now | now / before |\n|---|---|---|---|\n"
