@@ -14,6 +14,7 @@
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -109,6 +110,17 @@ static bool take_line(const struct job *job, char *line, double ms, bool record,
 	return true;
 }
 
+/* As read(); -1 once that time (now_us()) has come. */
+static ssize_t read_until(int fd, char *buffer, size_t room, double end)
+{
+	struct pollfd pollfd = {.fd = fd, .events = POLLIN};
+	double left = (end - now_us()) * 1e-3;
+
+	if (left <= 0 || poll(&pollfd, 1, (int)left) != 1)
+		return -1;
+	return read(fd, buffer, room);
+}
+
 /* One run of it: how many lines were samples. */
 static unsigned measure(struct job *job, bool record)
 {
@@ -133,7 +145,8 @@ static unsigned measure(struct job *job, bool record)
 	if (child < 0)
 		die("fork");
 	close(channel[1]);
-	while ((got = read(channel[0], text + have, sizeof(text) - 1 - have)) > 0) {
+	while ((got = read_until(channel[0], text + have, sizeof(text) - 1 - have,
+				 started + SECONDS_MOST * 1e6)) > 0) {
 		double ms = (now_us() - started) * 1e-3;
 		char *line = text, *end;
 
@@ -147,6 +160,8 @@ static unsigned measure(struct job *job, bool record)
 		memmove(text, line, have + 1);
 	}
 	close(channel[0]);
+	if (got < 0)
+		kill(-child, SIGKILL);
 	waitpid(child, &status, 0);
 	if (status)
 		fprintf(stderr, "interleave: status %#x: %s\n", (unsigned)status, job->command);
