@@ -47,6 +47,8 @@ const char *thaw_strerror(int code)
 		return "this kernel or these privileges lack what is needed";
 	case THAW_EOWNER:
 		return "the image belongs to another user";
+	case THAW_EKEY:
+		return "the image's contents cannot be authenticated";
 	case THAW_ENOGEN:
 		return "no such generation in the image";
 	case THAW_EGONE:

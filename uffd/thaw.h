@@ -55,7 +55,10 @@ enum {
 	THAW_EINUSE = -20005,  /* another process holds the image */
 	THAW_EKERNEL = -20006, /* this kernel, or these privileges, lack what is needed */
 	THAW_EOWNER = -20012,  /* the image belongs to another user (THAW_OWN) */
-	THAW_ENOGEN = -20007,  /* the generation asked for is not (or no longer) in the image */
+	THAW_EKEY =
+		-20013, /* its contents are authenticated with a key that is not at hand; or they
+				* have to be, and are not (THAW_KEYED) */
+	THAW_ENOGEN = -20007, /* the generation asked for is not (or no longer) in the image */
 	/* What others did to the file while the image was in use. Nothing can be made durable in it then: */
 	THAW_EGONE = -20008, /* it was removed, or renamed; once it is back, it is as before */
 	THAW_EREPLACED =
@@ -168,6 +171,11 @@ struct thaw_thinning {
  * error names the owner. For images that the user did not name himself.
  */
 #define THAW_OWN 0x20u
+/*
+ * Accept only an image whose contents are authenticated with the user's key (thaw_use_key), and make one so:
+ * for programs whose image is as powerful as a program. THAW_EKEY: it is not; the key is another, or not there.
+ */
+#define THAW_KEYED 0x80u
 
 struct thaw_options {
 	const char
@@ -397,6 +405,29 @@ THAW_PUBLIC bool thaw_handle_fault(const void *address);
  */
 THAW_PUBLIC int thaw_touch(const void *address, size_t bytes, bool write);
 
+/*
+ * Keyed images (THAW_KEYED). Every checksum in such an image, from the newest record down to each page, is a MAC
+ * under a key that is derived from the user's: who has no key can change no byte of a generation, nor put one together
+ * from parts of others; what he can do is to destroy the image, or to put back as a whole what the file was
+ * before. Whoever opens a keyed image, to go on from it, to read it or to change it, needs the key.
+ */
+#define THAW_KEY_BYTES 32
+struct thaw_key_source {
+	/*
+	 * Fill in the user's key: 0, or a negative code and a line in `error`. `make`: an image is being made, so
+	 * that a key may be made too. Called once, when the first keyed image is opened or made, or again after
+	 * a failure; never by two threads at a time, and must not call the library.
+	 */
+	int (*get)(void *arg, bool make, uint8_t key[THAW_KEY_BYTES], struct thaw_error *error);
+	void *arg;
+	const char *name; /* "the key in ...": for messages; must stay. NULL: "the one at hand" */
+};
+/*
+ * Where this process's key comes from; copied. NULL: there is none any more. The library keeps the key in locked memory that
+ * core dumps leave out, and wipes it with the next call. Images that are open stay so. Any thread.
+ */
+THAW_PUBLIC void thaw_use_key(const struct thaw_key_source *source);
+
 /* ---- Looking at an image without a heap: any image, also one in use; nothing is written ---- */
 
 struct thaw_image_info {
@@ -425,6 +456,7 @@ struct thaw_image_info {
 	uint64_t unused_bytes, unused_pieces, unused_small_bytes;
 	struct thaw_error
 		fallback; /* the newest header slot or record was damaged: why; code 0: was not */
+	bool keyed;	  /* its contents are authenticated (THAW_KEYED) */
 };
 
 /*

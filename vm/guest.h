@@ -28,7 +28,7 @@ struct runtime; /* the owner of a guest: vm/policy */
 
 /* The most of a script, a module, a line of a shell: what has no size and might have no end. */
 #define GUEST_SOURCE_MAX_BYTES (256ull << 20)
-/* A state saved in the middle of a turn, or by a bound guest, ends with so many bytes for the policy's MAC of the rest. */
+/* A state saved in the middle of a turn ends with so many bytes for the policy's MAC of the rest. */
 #define GUEST_MAC_BYTES 32u
 
 struct guest_options {	     /* what a guest has to know of how it was started; outlives it */
@@ -172,8 +172,7 @@ struct guest_type {
 	bool (*stoppable)(struct guest *guest);
 	/*
 	 * Everything a restore needs that is not in the heap, with `common`; malloc'ed. NULL: this checkpoint fails,
-	 * for the reason in `error` (code 0: no memory). In the middle of a turn, and of a bound guest, it ends with
-	 * GUEST_MAC_BYTES. `changed`: the program may have run since the last.
+	 * for the reason in `error` (code 0: no memory). In the middle of a turn it ends with GUEST_MAC_BYTES. `changed`: the program may have run since the last.
 	 */
 	void *(*save)(struct guest *guest, bool changed, size_t *bytes, struct thaw_error *error);
 	/* Optional. After save(), once the memory was captured too (0), or one of the two failed: it may run on. */

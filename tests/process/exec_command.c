@@ -377,7 +377,7 @@ TEST_F(exec, who_may_not_go_on_is_refused)
 	EXPECT_EQ(76,
 		  program_run(&self->program, NULL,
 			      THAW("exec", "--image", self->image, self->counter, "guest-counts")));
-	EXPECT_NE(NULL, strstr(self->program.errors, "your key"));
+	EXPECT_NE(NULL, strstr(self->program.errors, "another key than yours"));
 	program_free(&self->program);
 	EXPECT_EQ(76, program_run(&self->program, NULL,
 				  THAW("run", "--image", self->image, self->counter)));
@@ -385,7 +385,7 @@ TEST_F(exec, who_may_not_go_on_is_refused)
 	EXPECT_EQ(66, program_run(&self->program, NULL, THAW("checkpoint", self->image)));
 	program_free(&self->program);
 
-	/* The key does not cover its pages: whoever can write to the file could put code in them. */
+	/* Who can write to the file could put back what went on before. */
 	ASSERT_EQ(0, chmod(self->image, 0620));
 	EXPECT_EQ(76,
 		  program_run(&self->program, NULL,

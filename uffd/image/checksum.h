@@ -5,6 +5,9 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
+
+#include <sodium.h>
 #include <xxhash.h>
 
 /* What is under the checksum. */
@@ -18,15 +21,21 @@ enum checksum_kind {
 	CHECKSUM_KINDS
 };
 
-/* How an image computes its checksums: slot.key, of which NULL is XXH3-128. */
-struct checksum_key;
+/*
+ * How an image computes its checksums: slot.key. NULL: XXH3-128. Else each is a MAC of 128 bits, made under keys that
+ * keys.c has derived.
+ */
+struct checksum_key {
+	uint8_t hash[32];		   /* Poly1305's */
+	uint8_t kinds[CHECKSUM_KINDS][32]; /* HChaCha20's: what is one kind passes for no other */
+};
 
 XXH128_hash_t checksum_of(const struct checksum_key *key, enum checksum_kind kind,
 			  const void *bytes, size_t count);
 
 static inline bool checksum_same(XXH128_hash_t a, XXH128_hash_t b)
 {
-	return a.low64 == b.low64 && a.high64 == b.high64;
+	return !((a.low64 ^ b.low64) | (a.high64 ^ b.high64)); /* always as long */
 }
 
 static inline bool checksum_is(const struct checksum_key *key, enum checksum_kind kind,
@@ -40,7 +49,10 @@ XXH128_hash_t checksum_plain(const void *bytes, size_t count);
 
 /* The same, of bytes that come in parts. */
 struct checksum_stream {
-	XXH3_state_t *state;
+	const struct checksum_key *key;
+	enum checksum_kind kind;
+	XXH3_state_t *plain;
+	crypto_onetimeauth_state *keyed; /* in guarded memory */
 };
 /* -ENOMEM. */
 int checksum_begin(struct checksum_stream *stream, const struct checksum_key *key,

@@ -27,7 +27,17 @@ int image_check_identity(const struct image_options *options, const struct slot 
 				 "%s: an image of engine '%s', and this is '%s': name another "
 				 "image, or remove it",
 				 options->path, slot->engine, options->engine);
-	return 0;
+	if (!options->engine || options->read_only || options->retain_all ||
+	    options->keyed == !!slot->key)
+		return 0;
+	return error_set(
+		error, THAW_EKEY,
+		options->keyed
+			? "%s: its contents are not authenticated, so anybody who could write the "
+			  "file can have made them: remove it, and start anew"
+			: "%s: its contents are authenticated with a key, and this program makes "
+			  "images without: name another image",
+		options->path);
 }
 
 static int root_check(const struct image *image, const struct generation *generation,

@@ -25,11 +25,15 @@
 
 /* ---- Creating */
 
-static int slots_create(int fd, const struct image_options *options)
+static int slots_create(int fd, const struct image_options *options, struct thaw_error *error)
 {
 	struct slot slot = {.page_bytes = options->page_bytes};
 	int code = 0;
 
+	if (options->keyed)
+		code = keys_make(options->path, &slot.mark, error);
+	if (code)
+		return code;
 	if (getrandom(slot.uuid, sizeof(slot.uuid), 0) != sizeof(slot.uuid))
 		return -EIO;
 	snprintf(slot.engine, sizeof(slot.engine), "%s", options->engine);
@@ -50,7 +54,7 @@ static int file_create(const struct image_options *options, int empty, struct th
 	newfile_sweep(options->path);
 	code = newfile_open(&file, options->path);
 	if (!code) {
-		code = slots_create(file.fd, options);
+		code = slots_create(file.fd, options, error);
 		if (!code) {
 			code = empty < 0 ? newfile_name(&file) : newfile_replace(&file, empty);
 			if (code && empty < 0)
@@ -60,6 +64,8 @@ static int file_create(const struct image_options *options, int empty, struct th
 			return file.fd;
 		newfile_drop(&file);
 	}
+	if (code == THAW_EKEY) /* told already */
+		return code;
 	/* -EEXIST: another was faster. */
 	return error_set(error, code, "%s: cannot create it: %s", options->path,
 			 thaw_strerror(code));

@@ -8,7 +8,7 @@
  * THE FILE
  *
  * The unit of allocation is a block of 4096 bytes; every offset is a byte offset; every integer is
- * little endian; every checksum is XXH3-128 (low half first) with seed 0. A page (4096 to 65536 bytes,
+ * little endian; checksums are explained below (CHECKSUMS). A page (4096 to 65536 bytes,
  * a power of two: the page size of the kernel on which the image was created, see page.h) takes whole
  * consecutive blocks, wherever they are free.
  *
@@ -33,7 +33,9 @@
  *	104   8  offset of the commit record; 0 while the sequence is 0
  *	112   8  length of the commit record
  *	120  16  checksum of the commit record
- *	136 360  zero
+ *	136  16  salt of the image's key
+ *	152  16  check value of the key; salt and check value are zero in an image without one
+ *	168 328  zero
  *	496  16  checksum of bytes 0 to 495
  *
  *	A slot is valid if magic, version and checksum are right and its sequence is at most 2^55 and
@@ -73,7 +75,8 @@
  *	 64  16  checksum of the working set
  *	 80  16  uuid, as in the slot
  *	 96  64  engine, as in the slot
- *	160      the retained generations, oldest first, numbers ascending, none above the sequence:
+ *	160  32  salt and check value, as in the slot
+ *	192      the retained generations, oldest first, numbers ascending, none above the sequence:
  *
  *		  0  96  of struct thaw_generation: number, parent, ancestor, portable, time_ns,
  *			 heap_bytes, pages_written, pages_stored, bytes_written, pause_ns,
@@ -119,6 +122,16 @@
  * Working set: page numbers (8 bytes each), in the order of their first access after a restore; of
  * each cluster (64 KiB of the heap) only the first. Later records refer to the same set until a commit
  * stores another.
+ *
+ * CHECKSUMS
+ *
+ * A checksum has 128 bits and is stored low half first. Those of slots and notes are XXH3-128 with seed 0, and
+ * so are all others in an image without a key. In an image with one they are MACs (checksum.c), of another key for
+ * each kind: page, node, state blob, working set, record as the slot has it, record as it ends. So everything below a slot is
+ * what somebody wrote who has the key: pages belong to their nodes, nodes to a root, roots and states to a record, and that
+ * to this image, since it repeats uuid, salt and sequence. The slot itself is not authenticated: it names one record
+ * or another that was written for this image, or none. A slot of another mark than the newest one's counts as damaged.
+ * Whether an image may be without a key is for whoever opens it to say (THAW_KEYED). A clone keeps the mark.
  *
  * A reference (slot to record, record to root, state and working set, node to child, entry to page) is
  * valid if the bytes it names lie in the file and have the checksum stored with the reference, and if
@@ -188,7 +201,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the image format is l
 /* Like PNG's: not ASCII at its start, and damaged by whatever translates line ends. */
 #define FORMAT_MAGIC "\x8fThaw\r\n\x1a"
 /* A development format: no release uses a number with the high byte set. */
-#define FORMAT_VERSION 0xd0000003u
+#define FORMAT_VERSION 0xd0000004u
 
 #define FORMAT_RECORD_MAGIC 0x6472636572776874u /* "thwrecrd" */
 #define FORMAT_NOTE_MAGIC 0x6c69616677616874u	/* "thawfail" */
@@ -207,7 +220,8 @@ struct disk_slot {
 	uint64_t sequence;
 	uint64_t record_offset, record_bytes;
 	uint64_t record_checksum[2];
-	uint8_t zero[360];
+	uint8_t key_salt[16], key_check[16];
+	uint8_t zero[328];
 	uint64_t checksum[2];
 };
 static_assert(sizeof(struct disk_slot) == FORMAT_SLOT_BYTES, "slot");
@@ -267,9 +281,10 @@ struct disk_record { /* then the generations, the names, a checksum of it all */
 	uint64_t working_set_checksum[2];
 	uint8_t uuid[16];
 	char engine[64];
+	uint8_t key_salt[16], key_check[16];
 	struct disk_generation generation[];
 };
-static_assert(sizeof(struct disk_record) == 160, "record");
+static_assert(sizeof(struct disk_record) == 192, "record");
 
 struct disk_node {
 	uint32_t magic;

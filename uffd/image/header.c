@@ -35,6 +35,8 @@ static void slot_decode(const struct disk_slot *disk, unsigned number, struct sl
 	slot->page_bytes = disk->page_bytes;
 	memcpy(slot->uuid, disk->uuid, sizeof(slot->uuid));
 	memcpy(slot->engine, disk->engine, sizeof(slot->engine) - 1);
+	memcpy(slot->mark.salt, disk->key_salt, sizeof(slot->mark.salt));
+	memcpy(slot->mark.check, disk->key_check, sizeof(slot->mark.check));
 	slot->sequence = disk->sequence;
 	slot->record_offset = disk->record_offset;
 	slot->record_bytes = disk->record_bytes;
@@ -81,6 +83,11 @@ int header_read(int fd, const char *path, struct slot slots[2], struct thaw_erro
 		note_decode(&disk.note, &slots[i].note);
 	}
 	return 0;
+}
+
+int slot_find_key(const char *path, struct slot *slot, struct thaw_error *error)
+{
+	return keys_find(path, &slot->mark, &slot->key, error);
 }
 
 static int format_error(const char *path, const struct slot *slot, struct thaw_error *error)
@@ -137,6 +144,8 @@ int header_write(int fd, unsigned number, const struct slot *slot)
 	out.disk.page_bytes = slot->page_bytes;
 	memcpy(out.disk.uuid, slot->uuid, sizeof(out.disk.uuid));
 	memcpy(out.disk.engine, slot->engine, sizeof(out.disk.engine));
+	memcpy(out.disk.key_salt, slot->mark.salt, sizeof(out.disk.key_salt));
+	memcpy(out.disk.key_check, slot->mark.check, sizeof(out.disk.key_check));
 	out.disk.sequence = slot->sequence;
 	out.disk.record_offset = slot->record_offset;
 	out.disk.record_bytes = slot->record_bytes;
@@ -193,6 +202,13 @@ static int store_read_once(int fd, const char *path, struct slot slots[2], unsig
 	if (newest < 0)
 		return newest;
 	*chosen = (unsigned)newest;
+	code = slot_find_key(path, &slots[newest], error);
+	if (code)
+		return code;
+	/* Of this image the other one is only if it has the same key. */
+	if (memcmp(&slots[0].mark, &slots[1].mark, sizeof(slots[0].mark)))
+		slots[!newest].state = SLOT_DAMAGED;
+	slots[!newest].key = slots[newest].key;
 	code = record_read(fd, path, &slots[newest], record, error);
 	if (code == THAW_EDAMAGED && slots[!newest].state == SLOT_VALID &&
 	    slots[!newest].record_bytes) {

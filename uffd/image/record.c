@@ -72,6 +72,8 @@ void record_encode(const struct record *record, const struct slot *slot, void *b
 	disk->page_bytes = slot->page_bytes;
 	memcpy(disk->uuid, slot->uuid, sizeof(disk->uuid));
 	memcpy(disk->engine, slot->engine, sizeof(disk->engine));
+	memcpy(disk->key_salt, slot->mark.salt, sizeof(disk->key_salt));
+	memcpy(disk->key_check, slot->mark.check, sizeof(disk->key_check));
 	disk->working_set_generation = record->working_set.generation;
 	disk->working_set_offset = record->working_set.offset;
 	disk->working_set_bytes = record->working_set.bytes;
@@ -212,7 +214,9 @@ static bool record_is_of(const struct disk_record *disk, const struct slot *slot
 {
 	return disk->sequence == slot->sequence && disk->page_bytes == slot->page_bytes &&
 	       !memcmp(disk->uuid, slot->uuid, sizeof(disk->uuid)) &&
-	       !memcmp(disk->engine, slot->engine, sizeof(disk->engine));
+	       !memcmp(disk->engine, slot->engine, sizeof(disk->engine)) &&
+	       !memcmp(disk->key_salt, slot->mark.salt, sizeof(disk->key_salt)) &&
+	       !memcmp(disk->key_check, slot->mark.check, sizeof(disk->key_check));
 }
 
 int record_read(int fd, const char *path, const struct slot *slot, struct record *record,
@@ -282,20 +286,15 @@ uint64_t record_sequence(const void *start)
 	return ((const struct disk_record *)start)->sequence;
 }
 
-int record_parse(const void *bytes, struct slot *slot, struct record *record)
+int record_parse(const void *bytes, const char *path, struct slot *slot, struct record *record,
+		 struct thaw_error *error)
 {
 	const struct disk_record *disk = bytes;
 	size_t checked = record_claims(bytes) - CHECKSUM_BYTES;
-	XXH128_hash_t hash = checksum_of(NULL, CHECKSUM_RECORD_END, bytes, checked);
-	const uint64_t stored[2] = {hash.low64, hash.high64};
+	uint64_t stored[2];
+	int code;
 
 	memset(record, 0, sizeof(*record));
-	if (memcmp((const char *)bytes + checked, stored, CHECKSUM_BYTES))
-		return THAW_EDAMAGED;
-	if (record_decode(disk, checked + CHECKSUM_BYTES, record)) {
-		record_free(record);
-		return THAW_EDAMAGED;
-	}
 	*slot = (struct slot){.state = SLOT_VALID,
 			      .whole = true,
 			      .format = FORMAT_VERSION,
@@ -303,6 +302,19 @@ int record_parse(const void *bytes, struct slot *slot, struct record *record)
 			      .sequence = disk->sequence};
 	memcpy(slot->uuid, disk->uuid, sizeof(slot->uuid));
 	memcpy(slot->engine, disk->engine, sizeof(slot->engine));
+	memcpy(slot->mark.salt, disk->key_salt, sizeof(slot->mark.salt));
+	memcpy(slot->mark.check, disk->key_check, sizeof(slot->mark.check));
+	code = slot_find_key(path, slot, error);
+	if (code)
+		return code;
+	memcpy(stored, (const char *)bytes + checked, CHECKSUM_BYTES);
+	if (!checksum_is(slot->key, CHECKSUM_RECORD_END, bytes, checked,
+			 (XXH128_hash_t){stored[0], stored[1]}))
+		return THAW_EDAMAGED;
+	if (record_decode(disk, checked + CHECKSUM_BYTES, record)) {
+		record_free(record);
+		return THAW_EDAMAGED;
+	}
 	return 0;
 }
 

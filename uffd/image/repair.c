@@ -42,6 +42,7 @@ struct repair {
 	struct found found[FOUND_MAX]; /* newest first */
 	unsigned found_count;
 	bool scanned;
+	struct thaw_error no_key; /* why a record that was found could not be read; code 0: none */
 
 	struct slot identity; /* of the record */
 	struct record record; /* that was tried last */
@@ -78,13 +79,16 @@ static void found_add(struct repair *repair, const struct found *found)
 static int record_at(struct repair *repair, uint64_t offset, size_t bytes, struct slot *slot,
 		     struct record *record)
 {
+	struct thaw_error error;
 	void *disk = malloc(bytes);
 	int code = disk ? sys_pread(repair->source.fd, disk, bytes, offset) : -ENOMEM;
 
 	if (!code && record_claims(disk) != bytes)
 		code = THAW_EDAMAGED; /* it has changed */
 	if (!code)
-		code = record_parse(disk, slot, record);
+		code = record_parse(disk, repair->source.path, slot, record, &error);
+	if (code == THAW_EKEY && !repair->no_key.code)
+		repair->no_key = error;
 	free(disk);
 	if (!code) {
 		slot->record_offset = record->offset = offset;
@@ -292,6 +296,10 @@ static int repair_find(struct repair *repair, struct thaw_error *error)
 				 thaw_strerror(code));
 	if (repair->record.count || repair->lost_count)
 		return 0;
+	if (repair->no_key.code) {
+		*error = repair->no_key;
+		return error->code;
+	}
 	code = header_newest(path, repair->slots, error);
 	if (code >= 0 && !repair->slots[code].record_bytes)
 		return error_set(error, THAW_ENOGEN, "%s: holds no generation", path);

@@ -8,6 +8,7 @@
 
 #include "image.h"
 #include "index.h"
+#include "keys.h"
 #include "page.h"
 #include "space.h"
 
@@ -62,7 +63,9 @@ struct slot {
 	uint32_t format, page_bytes;
 	uint8_t uuid[16];
 	char engine[64];
-	const struct checksum_key *key; /* of all that it leads to */
+	struct key_mark mark;
+	const struct checksum_key
+		*key; /* of all that it leads to, once slot_find_key() has found it */
 	uint64_t sequence;
 	uint64_t record_offset, record_bytes; /* 0: nothing was ever committed */
 	XXH128_hash_t record_checksum;
@@ -165,6 +168,8 @@ struct image {
 int header_read(int fd, const char *path, struct slot slots[2], struct thaw_error *error);
 /* The newest valid slot's number (0 or 1), or THAW_EFOREIGN, THAW_EFORMAT, THAW_EDAMAGED. */
 int header_newest(const char *path, const struct slot slots[2], struct thaw_error *error);
+/* THAW_EKEY and what keys_find() says. */
+int slot_find_key(const char *path, struct slot *slot, struct thaw_error *error);
 /* Writes the whole block: a note in it is removed. */
 int header_write(int fd, unsigned number, const struct slot *slot);
 /* Writes the slot again as it is read now, without its note, and syncs it. */
@@ -183,12 +188,13 @@ void record_encode(const struct record *record, const struct slot *slot, void *b
 /*
  * For a record that was found without a slot. Its first RECORD_START_BYTES give its claimed length
  * (0: it is no record) and its sequence; all of it tells whether it is whole. Then `slot` is what
- * its slot would be, without the record's place. 0 or THAW_EDAMAGED.
+ * its slot would be, without the record's place. 0, THAW_EDAMAGED, or what keys_find() says.
  */
-#define RECORD_START_BYTES 160u
+#define RECORD_START_BYTES 192u
 size_t record_claims(const void *start);
 uint64_t record_sequence(const void *start);
-int record_parse(const void *bytes, struct slot *slot, struct record *record);
+int record_parse(const void *bytes, const char *path, struct slot *slot, struct record *record,
+		 struct thaw_error *error);
 void record_free(struct record *record);
 /* The entry with that number, or NULL: there is no number 0. */
 const struct generation *record_find(const struct record *record, uint64_t number);
@@ -224,7 +230,7 @@ bool file_is_same(int a, int b);
 
 /* ---- choose.c */
 
-/* Can whoever opens the image with these options use it: its engine, its page size? THAW_EFORMAT, THAW_EENGINE. */
+/* Can whoever opens the image with these options use it: its engine, its page size, its key? THAW_EFORMAT, THAW_EENGINE, THAW_EKEY. */
 int image_check_identity(const struct image_options *options, const struct slot *slot,
 			 struct thaw_error *error);
 /* With the slots and the record read: which generation it shows (image->opened; none: a fresh heap). */

@@ -108,7 +108,7 @@ static int keep_alive(const struct cli_options *options, struct runtime_options 
 	return life.code;
 }
 
-/* Pages are no part of what the MAC covers: they are the user's own as the file is. */
+/* Who can write to it can change nothing of what goes on, but can put back what went on before. */
 static int check_image(const struct cli_options *options, const char *image)
 {
 	struct stat status;

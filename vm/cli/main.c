@@ -175,6 +175,7 @@ int main(int argc, char **argv)
 	if (!keep_standard_streams())
 		return EXIT_IO; /* and nowhere to say so */
 	key_take_environment();
+	key_serve_images();
 	setlocale(LC_CTYPE, "");
 	code = dispatch(argc, argv);
 	/* Output that did not arrive is a failure, whatever else went well. */

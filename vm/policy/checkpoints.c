@@ -231,9 +231,8 @@ static void *encode(struct runtime *rt, size_t *bytes, struct thaw_error *error)
 
 	if (!streams_save(rt, &output, &common->output_bytes)) {
 		common->output = output;
-		state = rt->guest->in_turn || rt->type->bound
-				? midturn_encode(rt, changed, bytes, error)
-				: rt->type->save(rt->guest, changed, bytes, error);
+		state = rt->guest->in_turn ? midturn_encode(rt, changed, bytes, error)
+					   : rt->type->save(rt->guest, changed, bytes, error);
 		rt->checkpoints.captured_output = common->output_bytes;
 		free(output);
 	}
@@ -269,17 +268,12 @@ static int capture_stopped(struct runtime *rt)
 /* Between turns, or in the middle of one that midturn.c lets be stopped. */
 static void capture(struct runtime *rt)
 {
-	struct thaw_error error;
 	int code;
 
 	/* Of a guest that is always in a turn the last one, too, is captured in it. */
 	if (rt->guest->in_turn && !midturn_ensure_key(rt)) {
 		thaw_checkpoint_abandon(rt->heap, -ENOKEY,
 					"there is no key to sign its stack with");
-		return;
-	}
-	if (rt->type->bound && !bound_ensure_key(rt, &error)) {
-		thaw_checkpoint_abandon(rt->heap, error.code, error.text);
 		return;
 	}
 	thaw_checkpoint_stopped(rt->heap);

@@ -21,6 +21,7 @@ int runtime_exit_code(int code)
 	case THAW_EFORMAT:
 	case THAW_EENGINE:
 	case THAW_EOWNER:
+	case THAW_EKEY:
 		return EXIT_IMAGE_FOREIGN;
 	case THAW_EINUSE:
 		return EXIT_IMAGE_IN_USE;

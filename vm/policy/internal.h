@@ -236,17 +236,13 @@ bool midturn_allowed(struct runtime *rt, uint64_t now);
 bool midturn_possible(struct runtime *rt);
 /* When that will be, if only patience is missing; 0: never. */
 uint64_t midturn_allowed_at(const struct runtime *rt);
-/* The state of a generation in the middle of a turn, or of a bound guest, with its MAC; as save() of guest.h. */
+/* The state of a generation in the middle of a turn, with its MAC; as save() of guest.h. */
 void *midturn_encode(struct runtime *rt, bool changed, size_t *bytes, struct thaw_error *error);
-/* The key of a bound guest, none of whose generations can be without. Nothing is said. */
-bool bound_ensure_key(struct runtime *rt, struct thaw_error *error);
 /*
  * Can this process continue the turn in the decoded blob? NULL, or why not: the rest of a sentence.
  * `data` is the blob as it was stored.
  */
 const char *midturn_refusal(struct runtime *rt, const void *data, size_t bytes);
-/* The same for any generation of a bound guest. */
-const char *bound_refusal(struct runtime *rt, const void *data, size_t bytes);
 /*
  * At a poll, after a signal asked for the end: take the final generation here and end, also if it
  * fails. Returns where the turn has to be left to end by itself (false), or its script is to be ended

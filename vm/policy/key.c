@@ -27,6 +27,7 @@
 #include "base/failure.h"
 
 _Static_assert(KEY_BYTES == crypto_generichash_KEYBYTES, "libsodium's recommended key");
+_Static_assert(KEY_BYTES == THAW_KEY_BYTES, "the library's length of a key");
 _Static_assert(KEY_MAC_BYTES == crypto_generichash_BYTES, "libsodium's recommended MAC");
 
 #define KEY_DIGITS (2 * KEY_BYTES)
@@ -350,6 +351,28 @@ int key_load(bool create, struct key *key, struct thaw_error *error)
 	if (code)
 		key_clear(key);
 	return code;
+}
+
+static int give(void *arg, bool make, uint8_t bytes[THAW_KEY_BYTES], struct thaw_error *error)
+{
+	struct key *key = key_new();
+	int code;
+
+	(void)arg;
+	if (!key)
+		return no_memory(error);
+	code = key_load(make, key, error);
+	if (!code)
+		memcpy(bytes, key->bytes, KEY_BYTES);
+	key_free(key);
+	return code;
+}
+
+void key_serve_images(void)
+{
+	thaw_use_key(&(struct thaw_key_source){
+		.get = give,
+		.name = "yours: THAW_KEY says what it is or where, else it is in ~/.config/thaw/key"});
 }
 
 void key_clear(struct key *key)

@@ -5,7 +5,8 @@
  * A generation taken in the middle of a turn holds native return addresses: whoever continues it
  * jumps where it says, so such an image is as powerful as a program. It carries a MAC under the
  * user's key, and is continued by nobody who holds another. (Any other generation needs no key:
- * the worst it can do happens inside its sandbox.)
+ * the worst it can do happens inside its sandbox.) An image of a whole process is authenticated with it by the
+ * library, to the last byte.
  *
  * The key lives in host memory only, never in the heap, which is what images are made of, and in none
  * that a core dump shows: those are sent to strangers. Any thread.
@@ -52,6 +53,9 @@ void key_free(struct key *key); /* NULL is allowed */
  * environment. The process's only thread.
  */
 void key_take_environment(void);
+
+/* From now on the library finds the user's key here, for images that are authenticated as a whole (thaw_use_key). */
+void key_serve_images(void);
 
 /* Overwrite a key that is not needed any more; the compiler does not leave this out. */
 void key_clear(struct key *key);

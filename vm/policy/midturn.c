@@ -24,8 +24,7 @@
  * blob of such a generation carries a MAC under the user's key, and is not continued without. It
  * covers the blob (stack, step, addresses, the VM's small state), not the heap: the code that the
  * true stack returns to checks every access to the heap by itself, whatever stands there.
- *
- * A bound guest (guest.h) has no patience: each of its generations is of this kind.
+ * (A guest that is bound, guest.h, is authenticated with all of its image: THAW_KEYED.)
  */
 
 /* Where the interval is 0, on request only: as long as the default interval. */
@@ -77,13 +76,6 @@ bool midturn_ensure_key(struct runtime *rt)
 	return false;
 }
 
-bool bound_ensure_key(struct runtime *rt, struct thaw_error *error)
-{
-	if (!rt->midturn.key_known)
-		rt->midturn.key_known = !load_key(rt, true, error);
-	return rt->midturn.key_known;
-}
-
 bool midturn_allowed(struct runtime *rt, uint64_t now)
 {
 	if (!can_be_stopped(rt))
@@ -117,8 +109,6 @@ void *midturn_encode(struct runtime *rt, bool changed, size_t *bytes, struct tha
 	if (!data)
 		return NULL;
 	key_mac(rt->midturn.key, data, *bytes - KEY_MAC_BYTES, data + *bytes - KEY_MAC_BYTES);
-	if (!rt->guest->in_turn)
-		return data;
 	rt->midturn.count++;
 	rt->midturn.stack_ns_total += clock_monotonic_ns() - began;
 	if (rt->guest->saved_stack_bytes > rt->midturn.stack_bytes_max)
@@ -145,11 +135,6 @@ static const char *mac_refusal(struct runtime *rt, const void *data, size_t byte
 						  (const uint8_t *)data + bytes - KEY_MAC_BYTES))
 		return "and it was not made with your key (--trust goes on all the same)";
 	return NULL;
-}
-
-const char *bound_refusal(struct runtime *rt, const void *data, size_t bytes)
-{
-	return mac_refusal(rt, data, bytes);
 }
 
 const char *midturn_refusal(struct runtime *rt, const void *data, size_t bytes)

@@ -133,7 +133,8 @@ static int open_heap(struct runtime *rt, unsigned more_flags, struct thaw_error 
 		.image = options->image,
 		.flags = (options->must_exist ? 0 : THAW_CREATE) |
 			 (options->fresh ? THAW_FRESH : 0) | (options->own ? THAW_OWN : 0) |
-			 (rt->type->process ? THAW_PROCESS : 0) | options->prefetch | more_flags,
+			 (rt->type->process ? THAW_PROCESS : 0) |
+			 (rt->type->bound ? THAW_KEYED : 0) | options->prefetch | more_flags,
 		.generation = options->generation,
 		.address = rt->type->address,
 		.max_bytes = rt->type->max_bytes,
@@ -256,27 +257,11 @@ static int open_portable(struct runtime *rt, const struct thaw_error *refusal,
 	return 0;
 }
 
-/* A bound guest goes on, wherever it was captured, as native code: only what is the user's own may. */
-static int open_bound(struct runtime *rt, struct thaw_error *error)
-{
-	size_t bytes;
-	const void *state = thaw_state(rt->heap, &bytes);
-	const char *refusal = bound_refusal(rt, state, bytes);
-
-	return refusal ? failure(error, THAW_EENGINE,
-				 "%s: generation %llu would go on as native code, %s",
-				 rt->options.image,
-				 (unsigned long long)thaw_opened(rt->heap)->number, refusal)
-		       : 0;
-}
-
 static int open_turn(struct runtime *rt, struct thaw_error *error)
 {
 	struct thaw_error refusal;
 	int code;
 
-	if (rt->restored && rt->type->bound)
-		return open_bound(rt, error);
 	if (!rt->restored || !rt->guest->mid_turn)
 		return 0;
 	code = restore_turn(rt, &refusal);

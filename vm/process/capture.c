@@ -147,20 +147,17 @@ static int encode_end(struct process_guest *own, void **data, size_t *bytes)
 	return process_state_encode(&state, data, bytes);
 }
 
-/* With room for the MAC behind it. The state without it is kept, to compare the next with. */
-static void *finish(struct process_guest *own, void *data, size_t *bytes)
+/* The caller gets a copy, and the state is kept, to compare the next with. */
+static void *finish(struct process_guest *own, void *data, const size_t *bytes)
 {
-	uint8_t *with_mac = malloc(*bytes + GUEST_MAC_BYTES);
+	uint8_t *copy = malloc(*bytes);
 
-	if (with_mac) {
-		memcpy(with_mac, data, *bytes);
-		memset(with_mac + *bytes, 0, GUEST_MAC_BYTES);
-	}
+	if (copy)
+		memcpy(copy, data, *bytes);
 	free(own->captured);
 	own->captured = data;
 	own->captured_bytes = *bytes;
-	*bytes += GUEST_MAC_BYTES;
-	return with_mac;
+	return copy;
 }
 
 void *guest_save(struct guest *guest, bool changed, size_t *bytes, struct thaw_error *error)

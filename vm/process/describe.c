@@ -376,12 +376,7 @@ int description_read(struct thaw_image *image, uint64_t generation, const char *
 		return code;
 	generation = thaw_view_generation(view)->number;
 	state = thaw_view_state(view, &bytes);
-	if (bytes < GUEST_MAC_BYTES)
-		code = failure(error, THAW_EDAMAGED,
-			       "%s: generation %llu has no state of a program", path,
-			       (unsigned long long)generation);
-	else
-		code = description_decode(state, bytes - GUEST_MAC_BYTES, description, error);
+	code = description_decode(state, bytes, description, error);
 	if (!code)
 		description->generation = generation;
 	else if (code == THAW_EDAMAGED)

@@ -3,7 +3,7 @@
  * describe.h - what a generation of a process guest is, for people and for the commands that look at images: thaw
  * inspect, map and diff.
  *
- * No process is needed, and nothing of the image runs: the state is decoded as data, and its MAC is not asked for.
+ * No process is needed, and nothing of the image runs: the state is decoded as data,.
  * Any thread, one at a time for each description.
  */
 #ifndef VM_PROCESS_DESCRIBE_H
@@ -59,7 +59,7 @@ struct description {
 /* Is that the engine of an image that holds a process? (thaw_image_info.engine; also of another version's.) */
 bool process_is_engine(const char *engine);
 
-/* A state, without its MAC. 0 or a negative code, and then there is nothing to free. */
+/* A state. 0 or a negative code, and then there is nothing to free. */
 int description_decode(const void *state, size_t bytes, struct description *description,
 		       struct thaw_error *error);
 /* `generation` 0: the newest. As above. */

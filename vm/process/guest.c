@@ -158,10 +158,7 @@ static int guest_restore(struct guest *guest, const void *state, size_t bytes,
 	struct process_guest *own = process_of(guest);
 	int code;
 
-	if (bytes < GUEST_MAC_BYTES)
-		return failure(error, THAW_EDAMAGED, "%s: this is no state of a program",
-			       own->options->image);
-	code = process_state_decode(&own->state, state, bytes - GUEST_MAC_BYTES, error);
+	code = process_state_decode(&own->state, state, bytes, error);
 	if (code)
 		return code;
 	if (!same_command(own))

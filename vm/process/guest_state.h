@@ -36,7 +36,7 @@ struct process_guest {
 	uint64_t cpu_ns, settled_cpu_ns, settle_ns;
 	bool quiet;	/* the newest capture came after an interval in which it did not run */
 	bool was_quiet; /* ... so will be the next, if there is one */
-	/* The newest captured state, without its MAC; malloc'ed. */
+	/* The newest captured state, malloc'ed. */
 	void *captured;
 	size_t captured_bytes;
 	struct requests requests;
