@@ -9,7 +9,9 @@ set datafile separator "\t"
 set title title
 set logscale y
 set grid ytics
-set yrange [*:*]
+# A bar begins below the lowest value, so that each can be seen.
+lowest = real(system("tail -n +3 '" . ARG1 . "' | cut -f2- | tr '\t' '\n' | awk '$1 > 0' | sort -g | head -n 1"))
+set yrange [lowest / 2:*]
 set style data histograms
 set style histogram errorbars gap 2 lw 1
 set style fill solid 0.7 border -1
