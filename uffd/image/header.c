@@ -63,6 +63,14 @@ static void note_decode(const struct disk_note *disk, struct note *note)
 		*note = (struct note){disk->generation, disk->failures, disk->what};
 }
 
+/* Only with the same key as the newest one it is a slot of this image. */
+static void marks_compare(struct slot slots[2])
+{
+	if (slots[0].state == SLOT_VALID && slots[1].state == SLOT_VALID &&
+	    memcmp(&slots[0].mark, &slots[1].mark, sizeof(slots[0].mark)))
+		slots[slots[1].sequence <= slots[0].sequence].state = SLOT_DAMAGED;
+}
+
 int header_read(int fd, const char *path, struct slot slots[2], struct thaw_error *error)
 {
 	for (unsigned i = 0; i < 2; i++) {
@@ -82,6 +90,7 @@ int header_read(int fd, const char *path, struct slot slots[2], struct thaw_erro
 		slot_decode(&disk.slot, i, &slots[i]);
 		note_decode(&disk.note, &slots[i].note);
 	}
+	marks_compare(slots);
 	return 0;
 }
 
@@ -205,9 +214,6 @@ static int store_read_once(int fd, const char *path, struct slot slots[2], unsig
 	code = slot_find_key(path, &slots[newest], error);
 	if (code)
 		return code;
-	/* Of this image the other one is only if it has the same key. */
-	if (memcmp(&slots[0].mark, &slots[1].mark, sizeof(slots[0].mark)))
-		slots[!newest].state = SLOT_DAMAGED;
 	slots[!newest].key = slots[newest].key;
 	code = record_read(fd, path, &slots[newest], record, error);
 	if (code == THAW_EDAMAGED && slots[!newest].state == SLOT_VALID &&

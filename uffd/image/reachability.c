@@ -101,8 +101,7 @@ static int space_build_other(struct image *image, const struct root **roots)
 
 	if (code)
 		return code;
-	if (slots[!image->slot].state != SLOT_VALID ||
-	    memcmp(&slots[!image->slot].mark, &image->identity.mark, sizeof(image->identity.mark)))
+	if (slots[!image->slot].state != SLOT_VALID)
 		return 0;
 	slots[!image->slot].key = image->identity.key;
 	code = record_read(image->fd, image->path, &slots[!image->slot], &other, &ignored);
