@@ -70,6 +70,7 @@ $(BUILD)/confine: $(CONFINE_OBJECTS)
 	$(Q)$(CC) $(VM_LDFLAGS) $(LDFLAGS) $^ -lseccomp -o $@
 
 $(BUILD)/tests/privileges: | $(BUILD)/confine
+$(BUILD)/tests/benchmark_tools: | $(BUILD)/tests/bench/interleave
 
 # What single tests need besides. The crash simulator is below the library's calls that change files (tests/crash/disk.c).
 $(BUILD)/tests/crash_states: $(CRASH_OBJECTS)
