@@ -86,6 +86,7 @@ $(BUILD)/tests/checkpoint_encode: TEST_WRAPS := js_blob_encode
 $(BUILD)/tests/kmod_ring: TEST_WRAPS := sys_ioctl_once
 $(BUILD)/tests/sparse_region: TEST_WRAPS := sys_ioctl sys_ioctl_once sys_mprotect madvise
 $(BUILD)/tests/task_delays: TEST_WRAPS := open
+$(BUILD)/tests/memory_given_back: TEST_WRAPS := ioctl
 $(BUILD)/tests/fuzz_regressions: $(FUZZ_OBJECTS)
 $(BUILD)/tests/fuzz_regressions: TEST_WRAPS := nanosleep
 

@@ -21,8 +21,9 @@
 
 /* ---- pages that cannot be served ---- */
 
-static void poison_run(struct fault_service *service, uint64_t first, uint64_t count,
-		       const char *why)
+/* How many of them, from the first one on: none, if the owner has given that one back (release.c). */
+static uint64_t poison_run(struct fault_service *service, uint64_t first, uint64_t count,
+			   const char *why)
 {
 	unsigned index = atomic_load_explicit(&service->poison_count, memory_order_relaxed);
 	struct thaw_error error;
@@ -56,28 +57,34 @@ static void poison_run(struct fault_service *service, uint64_t first, uint64_t c
 		    service->region->backends.delivery != DELIVERY_EAGER)
 			service_fatal(service, &error);
 		fault_process_install(service, INSTALL_POISON, first, count, NULL);
-		return;
+		return count;
 	}
+	/* Behind the record: whoever touches the page now finds that. */
+	count = tracker_forget(service->options.tracker, first, count);
+	if (!count)
+		return 0;
 	bitmap_set_range(&service->arrived, first, count);
-	tracker_forget(service->options.tracker, first, count);
 	if (install_poison(service->region, first, count) < 0)
 		service_fatal(service, &error);
 	fault_requests_answer(&service->requests, first, count);
+	return count;
 }
 
 /*
- * With the module, perhaps not all of them: it may have brought one before the service found it
- * unreadable.
+ * Perhaps not all of them: the module may have brought one before the service found it unreadable, and the
+ * owner may have given one back.
  */
 static void poison_pages(struct fault_service *service, uint64_t first, uint64_t count,
 			 const char *why)
 {
 	while (count) {
-		uint64_t absent = service->kmod ? fault_kmod_absent(service, first, count) : count;
+		uint64_t absent = service->kmod
+					  ? fault_kmod_absent(service, first, count)
+					  : tracker_kept(service->options.tracker, first, count);
 
-		if (absent) {
-			poison_run(service, first, absent, why);
-		} else {
+		if (absent) /* most likely still so */
+			absent = poison_run(service, first, absent, why);
+		if (!absent) {
 			absent = 1;
 			bitmap_set(&service->arrived, first);
 			service_check(service, install_wake(service->region, first, 1),

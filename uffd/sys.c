@@ -189,6 +189,15 @@ int sys_mprotect(void *address, size_t bytes, int protection)
 	return mprotect(address, bytes, protection) ? -errno : 0;
 }
 
+int sys_advise(void *address, size_t bytes, int advice)
+{
+	int error = sys_injected(SYS_CALL_ADVISE);
+
+	if (error)
+		return error;
+	return madvise(address, bytes, advice) ? -errno : 0;
+}
+
 int sys_ioctl_once(int fd, unsigned long request, void *argument)
 {
 	int result = sys_injected(SYS_CALL_IOCTL);

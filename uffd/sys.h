@@ -24,6 +24,7 @@ enum sys_call {
 	SYS_CALL_MMAP,
 	SYS_CALL_IOCTL,
 	SYS_CALL_MPROTECT,
+	SYS_CALL_ADVISE,
 	SYS_CALL_COUNT,
 };
 
@@ -59,6 +60,7 @@ int sys_truncate(int fd, uint64_t bytes);
 /* Give these bytes back to the file system; they read as zeros. -EOPNOTSUPP: it cannot. */
 int sys_punch(int fd, uint64_t offset, uint64_t bytes);
 int sys_mprotect(void *address, size_t bytes, int protection);
+int sys_advise(void *address, size_t bytes, int advice);
 int sys_ioctl(int fd, unsigned long request, void *argument);
 /*
  * Does not retry EINTR: for those whose argument says how far they got, which a second call would

@@ -20,6 +20,10 @@ int tracker_create(struct tracker *tracker, struct region *region, struct thaw_e
 	code = bitmap_init(&tracker->put_back, pages);
 	if (!code)
 		code = bitmap_init(&tracker->poisoned, pages);
+	if (!code)
+		code = bitmap_init(&tracker->released, pages);
+	if (!code)
+		code = bitmap_init(&tracker->zeroed, pages);
 	if (!code && (region->backends.tracker == TRACKER_WP_SYNC ||
 		      region->backends.tracker == TRACKER_MPROTECT))
 		code = bitmap_init(&tracker->written, pages);
@@ -51,6 +55,8 @@ void tracker_destroy(struct tracker *tracker)
 	bitmap_free(&tracker->here);
 	bitmap_free(&tracker->used);
 	bitmap_free(&tracker->poisoned);
+	bitmap_free(&tracker->released);
+	bitmap_free(&tracker->zeroed);
 }
 
 /* wp-sync and mprotect note every write, so they count without a scan. */
@@ -87,6 +93,9 @@ int64_t tracker_count(struct tracker *tracker, uint64_t limit)
 	uint64_t before = bitmap_count(&tracker->put_back);
 	int64_t now;
 
+	pthread_mutex_lock(&tracker->lock);
+	before += bitmap_count(&tracker->zeroed);
+	pthread_mutex_unlock(&tracker->lock);
 	if (before >= limit)
 		return (int64_t)limit;
 	limit -= before;
@@ -128,6 +137,8 @@ int tracker_collect(struct tracker *tracker, struct bitmap *pages)
 	 * poisoned.
 	 */
 	pthread_mutex_lock(&tracker->lock);
+	bitmap_merge(pages, &tracker->zeroed);
+	bitmap_clear_all(&tracker->zeroed);
 	for (uint64_t page = 0; (page = bitmap_next(&tracker->poisoned, page)) != UINT64_MAX;
 	     page++)
 		bitmap_clear(pages, page);
@@ -136,13 +147,31 @@ int tracker_collect(struct tracker *tracker, struct bitmap *pages)
 	return code;
 }
 
-void tracker_forget(struct tracker *tracker, uint64_t first, uint64_t count)
+/* Under the lock. */
+static uint64_t kept(const struct tracker *tracker, uint64_t first, uint64_t count)
+{
+	uint64_t released = bitmap_next(&tracker->released, first);
+
+	return released - first < count ? released - first : count;
+}
+
+uint64_t tracker_kept(struct tracker *tracker, uint64_t first, uint64_t count)
 {
 	pthread_mutex_lock(&tracker->lock);
+	count = kept(tracker, first, count);
+	pthread_mutex_unlock(&tracker->lock);
+	return count;
+}
+
+uint64_t tracker_forget(struct tracker *tracker, uint64_t first, uint64_t count)
+{
+	pthread_mutex_lock(&tracker->lock);
+	count = kept(tracker, first, count);
 	bitmap_set_range(&tracker->poisoned, first, count);
 	if (tracker->region->backends.tracker == TRACKER_MPROTECT)
 		bitmap_clear_range(&tracker->written, first, count);
 	pthread_mutex_unlock(&tracker->lock);
+	return count;
 }
 
 /* Pages that cannot be read are gone with their mapping. */
@@ -177,6 +206,16 @@ void tracker_moved(struct tracker *tracker, uint64_t from, uint64_t to, uint64_t
 {
 	tracker_unmapped(tracker, from, count);
 	tracker_unmapped(tracker, to, count);
+}
+
+bool tracker_is_here(struct tracker *tracker, uint64_t page)
+{
+	bool here;
+
+	pthread_mutex_lock(&tracker->lock);
+	here = bitmap_test(&tracker->here, page);
+	pthread_mutex_unlock(&tracker->lock);
+	return here;
 }
 
 bool tracker_forgot(struct tracker *tracker, uint64_t page)

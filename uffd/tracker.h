@@ -40,6 +40,11 @@ struct tracker {
 	struct bitmap used;  /* mprotect: written before, if not restored */
 	unsigned notes;	     /* mprotect: writes noted since the last collection */
 	struct bitmap poisoned; /* under the lock */
+	/*
+	 * Given back (release.c): never to be poisoned, since the image has nothing for them any more; and those of
+	 * them that are still to be collected. Set by the owner, under the lock.
+	 */
+	struct bitmap released, zeroed;
 };
 
 int tracker_create(struct tracker *tracker, struct region *region, struct thaw_error *error);
@@ -57,10 +62,11 @@ void tracker_put_back(struct tracker *tracker, const struct bitmap *pages);
 
 /*
  * These pages are going to be poisoned: never collect them. To PAGEMAP_SCAN the kernel's mark of
- * a poisoned page is a written page in swap (6.6 to 6.18), and reading it would be fatal. Fault
- * service.
+ * a poisoned page is a written page in swap (6.6 to 6.18), and reading it would be fatal. Returns how
+ * many of them, from the first one on: up to one that the owner has given back, which is zero and stays
+ * so. Fault service.
  */
-void tracker_forget(struct tracker *tracker, uint64_t first, uint64_t count);
+uint64_t tracker_forget(struct tracker *tracker, uint64_t first, uint64_t count);
 /* Nothing that is known of another process's pages counts any more. */
 void tracker_renew(struct tracker *tracker);
 /*
@@ -72,6 +78,10 @@ void tracker_unmapped(struct tracker *tracker, uint64_t first, uint64_t count);
 void tracker_moved(struct tracker *tracker, uint64_t from, uint64_t to, uint64_t count);
 /* Was tracker_forget() called for this page? The fault service, and the handler of SIGSEGV. */
 bool tracker_forgot(struct tracker *tracker, uint64_t page);
+/* How many of these pages, from the first one on, the owner has not given back. */
+uint64_t tracker_kept(struct tracker *tracker, uint64_t first, uint64_t count);
+/* mprotect: has this page arrived? */
+bool tracker_is_here(struct tracker *tracker, uint64_t page);
 
 /* The back ends. */
 int tracker_wp_async_create(struct tracker *tracker, struct thaw_error *error);

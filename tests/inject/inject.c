@@ -6,7 +6,7 @@
  *
  * THAW_INJECT holds a comma-separated list of  CALL:ERRNO:SKIP[:COUNT]  - after SKIP successes, the next COUNT
  * (default 1; 0: for ever) calls of CALL (open, read, cached, write, fdatasync, truncate, punch, mmap, ioctl,
- * mprotect) return -ERRNO.
+ * mprotect, advise) return -ERRNO.
  *	THAW_INJECT=write:ENOSPC:3:2,fdatasync:EIO:0
  */
 #define _GNU_SOURCE
@@ -57,7 +57,7 @@ static void injections_parse(void)
 {
 	static const char *const names[SYS_CALL_COUNT] = {
 		"open",	    "read",  "cached", "write", "fdatasync",
-		"truncate", "punch", "mmap",   "ioctl", "mprotect"};
+		"truncate", "punch", "mmap",   "ioctl", "mprotect", "advise"};
 	const char *spec = getenv("THAW_INJECT");
 	char copy[512], *entry, *rest = copy;
 

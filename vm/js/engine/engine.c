@@ -492,7 +492,7 @@ static void run_create(void *arg)
 	engine_share_memory(engine);
 	start->problem =
 		"this quickjs.wasm is laid out differently from the one the engine was written for";
-	if (!check_layout(engine))
+	if (!check_layout(engine) || !engine_check_allocator(engine))
 		return;
 	start->problem = "no randomness from the kernel";
 	if (!reseed(engine))
@@ -542,6 +542,7 @@ static int engine_start(struct js_engine *engine, void (*function)(void *arg), i
 	char text[256];
 
 	if (engine_enter(engine, function, &start) && !start.problem) {
+		engine_watch_free(engine);
 		*result = engine;
 		return 0;
 	}

@@ -266,6 +266,11 @@ void js_gc(struct js_engine *engine);
  * collection and be killed in it.
  */
 void js_hold_collections(struct js_engine *engine, bool hold);
+/*
+ * Give memory back that the program has freed, if it is enough to be worth it. Cheap if not. Between turns, and at
+ * polls.
+ */
+void js_give_back(struct js_engine *engine);
 /* Bytes of linear memory now. */
 size_t js_heap_bytes(const struct js_engine *engine);
 /*

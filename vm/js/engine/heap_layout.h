@@ -2,7 +2,7 @@
 /*
  * heap_layout.h - the memory layout of quickjs-wasi 3.6.2 (QuickJS-NG 0.17.0 for wasm32): the
  * offsets, in bytes, of the fields that vm/inspect reads in a heap, and that redeclare.c,
- * completion.c and kinds.c read in the VM. No other file knows them.
+ * completion.c, kinds.c and free_memory.c read in the VM. No other file knows them.
  *
  * They were found by reading heaps of programs whose objects are known. Before a heap is read by
  * this table, graph_check() checks what must hold if it has this layout; tests/inspect/heap_graph.c
@@ -35,6 +35,27 @@ enum {
 enum { /* words of the engine's data section: what qjs_get_runtime_ptr() and its like return */
        AT_RUNTIME = 1165720,
        AT_CONTEXT = 1165724,
+};
+
+enum { /* dlmalloc's struct malloc_state, in the data section */
+       AT_ALLOCATOR = 1166888,
+       ALLOC_REST_BYTES = 8, /* u32: of the last remainder */
+       ALLOC_TOP_BYTES = 12, /* u32: of the chunk at the end of the memory */
+       ALLOC_REST = 20,
+       ALLOC_TOP = 24,
+       ALLOC_TREE = 304,
+       ALLOC_TREES = 32,
+       ALLOC_TREE_FIRST = 8, /* the first with chunks of 4 KiB and more */
+};
+enum { /* a free chunk in one of the trees */
+       CHUNK_HEAD =
+	       4, /* u32: bytes, and 3 flags: the chunk before is used, this one is, another one */
+       CHUNK_FLAGS = 7,
+       CHUNK_USED = 2,
+       CHUNK_USER = 8,	    /* where the bytes of the program are in a used one */
+       CHUNK_NEXT = 8,	    /* of the same size */
+       CHUNK_CHILDREN = 16, /* two */
+       CHUNK_BYTES = 32,    /* to the end of its links */
 };
 
 enum { /* before a block */

@@ -154,6 +154,7 @@ static u64 host_interrupt(void *arg)
 	bool polling = engine->polling, end;
 
 	engine_collect_inside_turn(engine);
+	js_give_back(engine);
 	engine->polling = true;
 	end = engine->host.interrupt && engine->host.interrupt(engine->host.arg);
 	engine->polling = polling;

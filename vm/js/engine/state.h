@@ -116,7 +116,9 @@ struct js_engine {
 	bool memory_refused;	    /* the heap could not grow since the last collection */
 	u32 pages_wanted;	    /* by the memory.grow under way */
 	bool collecting, collection_held;
-	char trap[96]; /* empty: none */
+	u64 free_seen; /* bytes of the memory that were free when some were last given back, or fewer */
+	u64 release_after_ns; /* not before that again */
+	char trap[96];	      /* empty: none */
 };
 
 #define VM(engine, function, ...) Z_quickjsZ_##function(&(engine)->wasm, ##__VA_ARGS__)
@@ -195,6 +197,12 @@ void engine_collect(struct js_engine *engine);
  * its end.
  */
 void engine_collect_inside_turn(struct js_engine *engine);
+
+/* ---- free_memory.c ---- */
+/* What is free now is not given back: it has been, or is not worth it. */
+void engine_watch_free(struct js_engine *engine);
+/* On the VM's stack, when it is created: does the allocator have the layout that is known? */
+bool engine_check_allocator(struct js_engine *engine);
 
 /* ---- wasm_rt.c ---- */
 void wasm_rt_set_native(struct js_engine *engine);

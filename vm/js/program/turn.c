@@ -258,6 +258,7 @@ void turn_end(struct program *program)
 			program->turn.collections++;
 			program->turn.collect = false;
 		}
+		js_give_back(program->engine);
 		if (!program->guest.exiting)
 			ask_next_due(program);
 	}
