@@ -212,6 +212,10 @@ int thaw_open(const struct thaw_options *options, struct thaw **out, struct thaw
 	else
 		code = region_create(&heap->region, options->address, options->max_bytes,
 				     options->guard_bytes, !options->image, error);
+	if (!code && options->flags & THAW_KEYED && heap->region.backends.backing == BACKING_KMOD)
+		code = error_set(error, THAW_EKERNEL,
+				 "%s: the module thaw cannot authenticate pages: THAW_WITHOUT=kmod",
+				 options->image);
 	if (!code && options->image)
 		code = open_image(heap, options, error);
 	if (!code && options->image)

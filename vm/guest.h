@@ -115,8 +115,8 @@ struct guest_type {
 	uint64_t max_bytes, guard_bytes;
 	bool process; /* the heap is the memory of another process (THAW_PROCESS) */
 	/*
-	 * A generation holds native state wherever it was taken: each one carries the policy's MAC, which is
-	 * checked after restore(), before anything else. Between turns, too: such a guest may have none.
+	 * A generation holds native state wherever it was taken, between turns, too (such a guest may have none):
+	 * its image is authenticated (THAW_KEYED).
 	 */
 	bool bound;
 

@@ -7,7 +7,7 @@
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
 
-#include "image/format.h"
+#include "image_forge.h"
 #include "image_model.h"
 
 #define LOWER_PAGES 300u
@@ -35,12 +35,6 @@ static void use_key(uint8_t *key)
 	thaw_use_key(&(struct thaw_key_source){give, key, "the one in the drawer"});
 }
 
-/* A file, in memory, to be changed by an attacker. */
-struct bytes {
-	uint8_t *at;
-	size_t count;
-};
-
 FIXTURE(keyed)
 {
 	struct thaw_error error, fallback;
@@ -55,31 +49,6 @@ static struct image_options keyed_options(void)
 
 	options.keyed = true;
 	return options;
-}
-
-static struct bytes file_bytes(const char *path)
-{
-	struct stat status;
-	struct bytes bytes = {NULL, 0};
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-
-	if (fd < 0 || fstat(fd, &status))
-		abort();
-	bytes.count = (size_t)status.st_size;
-	bytes.at = malloc(bytes.count);
-	if (!bytes.at || pread(fd, bytes.at, bytes.count, 0) != (ssize_t)bytes.count)
-		abort();
-	close(fd);
-	return bytes;
-}
-
-static void file_write(const char *path, const struct bytes *bytes)
-{
-	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-
-	if (fd < 0 || write(fd, bytes->at, bytes->count) != (ssize_t)bytes->count)
-		abort();
-	close(fd);
 }
 
 /* Two generations that differ in every page of the lower part, and in the state. */
@@ -126,95 +95,6 @@ FIXTURE_TEARDOWN(keyed)
 	free(self->now.at);
 	thaw_use_key(NULL);
 	model_teardown();
-}
-
-/* ---- What the attacker does */
-
-static struct disk_slot *slot_at(const struct bytes *bytes, unsigned number)
-{
-	return (struct disk_slot *)(bytes->at + number * SPACE_BLOCK);
-}
-
-static struct disk_slot *newest_slot(const struct bytes *bytes)
-{
-	return slot_at(bytes, slot_at(bytes, 1)->sequence > slot_at(bytes, 0)->sequence);
-}
-
-static struct disk_record *newest_record(const struct bytes *bytes)
-{
-	return (struct disk_record *)(bytes->at + newest_slot(bytes)->record_offset);
-}
-
-static struct disk_generation *newest_generation(const struct bytes *bytes)
-{
-	struct disk_record *record = newest_record(bytes);
-
-	return &record->generation[record->generations - 1];
-}
-
-/* Where the entry of a page is, and on the way there the references to the nodes, from the root's on. */
-struct way {
-	unsigned depth;
-	uint8_t *checksums[INDEX_LEVELS_MAX]; /* of the node that lies ... */
-	uint8_t *nodes[INDEX_LEVELS_MAX];     /* ... there */
-	struct disk_entry *entry;
-};
-
-static struct way way_to(const struct bytes *bytes, uint64_t page)
-{
-	struct disk_generation *generation = newest_generation(bytes);
-	uint64_t offset = generation->root_offset;
-	uint8_t *checksum = (uint8_t *)generation->root_checksum;
-	struct way way = {0};
-
-	for (unsigned level = generation->root_levels - 1;; level--) {
-		struct disk_child *child;
-
-		way.checksums[way.depth] = checksum;
-		way.nodes[way.depth++] = bytes->at + offset;
-		if (!level)
-			break;
-		child = &((struct disk_inner *)(bytes->at + offset))
-				 ->children[page >> (4 * level) & 15];
-		offset = child->offset;
-		checksum = (uint8_t *)child->checksum;
-	}
-	way.entry = &((struct disk_leaf *)way.nodes[way.depth - 1])->entries[page & 15];
-	return way;
-}
-
-static uint8_t *page_at(const struct bytes *bytes, uint64_t page)
-{
-	return bytes->at + (uint64_t)way_to(bytes, page).entry->offset * FORMAT_UNIT;
-}
-
-static void plain(void *to, const void *bytes, size_t count)
-{
-	XXH128_hash_t sum = XXH3_128bits(bytes, count);
-
-	memcpy(to, &sum, sizeof(sum));
-}
-
-/* The checksums that need no key, of slot and record. */
-static void fix_slot(const struct bytes *bytes, struct disk_slot *slot)
-{
-	uint8_t *record = bytes->at + slot->record_offset;
-
-	plain(record + slot->record_bytes - 16, record, slot->record_bytes - 16);
-	plain(slot->record_checksum, record, slot->record_bytes);
-	plain(slot->checksum, slot, offsetof(struct disk_slot, checksum));
-}
-
-/* And of all on the way to a page. */
-static void fix_page(const struct bytes *bytes, uint64_t page)
-{
-	struct way way = way_to(bytes, page);
-
-	plain(way.entry->checksum, page_at(bytes, page), PAGE);
-	for (unsigned i = way.depth; i-- > 0;)
-		plain(way.checksums[i], way.nodes[i],
-		      i + 1 == way.depth ? sizeof(struct disk_leaf) : sizeof(struct disk_inner));
-	fix_slot(bytes, newest_slot(bytes));
 }
 
 /* ---- What becomes of it */
@@ -482,33 +362,6 @@ TEST_F(keyed, page_that_is_a_well_formed_record_is_none)
 		EXPECT_EQ(FORGED_GENERATIONS, path_log(model_path, &log, &self->error));
 		free(log);
 	}
-}
-
-/* All of the image, as one without a key; its pages are the attacker's. */
-static void take_the_key_away(struct bytes *bytes)
-{
-	struct disk_record *record = newest_record(bytes);
-
-	for (unsigned i = 0; i < 2; i++) {
-		memset(slot_at(bytes, i)->key_salt, 0, 32);
-		memset(((struct disk_record *)(bytes->at + slot_at(bytes, i)->record_offset))
-			       ->key_salt,
-		       0, 32);
-		fix_slot(bytes, slot_at(bytes, i));
-	}
-	/* Only the newest, all of which is recomputed. */
-	record->generation[0] = record->generation[record->generations - 1];
-	record->generation[0].ancestor = 0;
-	record->generations = 1;
-	newest_slot(bytes)->record_bytes = sizeof(*record) + sizeof(struct disk_generation) + 16;
-	for (unsigned i = 0; i < MODEL_PAGES; i++)
-		if (way_to(bytes, model_page(i)).entry->encoding == EXTENT_RAW)
-			fix_page(bytes, model_page(i));
-	if (record->generation[0].state_bytes)
-		plain(record->generation[0].state_checksum,
-		      bytes->at + record->generation[0].state_offset,
-		      record->generation[0].state_bytes);
-	fix_slot(bytes, newest_slot(bytes));
 }
 
 TEST_F(keyed, image_whose_key_was_taken_away_is_readable_and_not_continued)

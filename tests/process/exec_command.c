@@ -12,6 +12,8 @@
 #include <pthread.h>
 #include <sys/syscall.h>
 
+#include "image_forge.h"
+
 #include "support.h"
 
 /* ---- The guest */
@@ -391,6 +393,94 @@ TEST_F(exec, who_may_not_go_on_is_refused)
 		  program_run(&self->program, NULL,
 			      THAW("exec", "--image", self->image, self->counter, "guest-counts")));
 	EXPECT_NE(NULL, strstr(self->program.errors, "chmod go-w"));
+}
+
+/* Nothing of it runs, and it is refused in one line with these words in it. */
+static bool refused(const char *image, const char *counter, const char *why)
+{
+	struct program program;
+	int code = program_run(&program, NULL,
+			       THAW("exec", "--image", image, counter, "guest-counts"));
+	bool right = (code == 76 || code == 65) && !*program.output && strstr(program.errors, why);
+
+	if (!right)
+		fprintf(stderr, "# %d, not refused with '%s': %s%s", code, why, program.output,
+			program.errors);
+	program_free(&program);
+	return right;
+}
+
+TEST_F(exec, what_somebody_without_the_key_made_of_it_does_not_run)
+{
+	struct bytes bytes, forged;
+	struct disk_generation *generation;
+
+	SKIP_SANITIZED();
+	self->program =
+		program_start(THAW("exec", "--image", self->image, self->counter, "guest-counts"));
+	ASSERT_TRUE(program_wait_for(&self->program, "3 ", 60))
+	TH_LOG("%s", self->program.errors);
+	EXPECT_EQ(0, ask(self->image, "here"));
+	program_kill(&self->program);
+	bytes = file_bytes(self->image);
+
+	/* An image without a key, every checksum of which is right. */
+	take_the_key_away(&bytes);
+	file_write(self->image, &bytes);
+	EXPECT_TRUE(refused(self->image, self->counter, "not authenticated"));
+	/* The same, and it says that it has a key: a list of generations that nobody has signed. */
+	forged = (struct bytes){malloc(bytes.count), bytes.count};
+	memcpy(forged.at, bytes.at, bytes.count);
+	for (unsigned i = 0; i < 2; i++) {
+		memset(slot_at(&forged, i)->key_salt, 1, 32);
+		memset(newest_record(&forged)->key_salt, 1, 32);
+		fix_slot(&forged, slot_at(&forged, i));
+	}
+	file_write(self->image, &forged);
+	EXPECT_TRUE(refused(self->image, self->counter, "another key than yours"));
+	/* Nor does it begin anew in it: that is not asked for. */
+	generation = newest_generation(&bytes);
+	ASSERT_LT(0, generation->state_bytes);
+	bytes.at[generation->state_offset] ^= 1;
+	file_write(self->image, &bytes);
+	EXPECT_TRUE(refused(self->image, self->counter, "not authenticated"));
+	free(forged.at);
+	free(bytes.at);
+}
+
+TEST_F(exec, image_without_its_key_is_refused_by_every_command)
+{
+	char *key = support_format("%s/key", self->directory);
+	char *copy = support_format("%s/copy.thaw", self->directory);
+	static const char *const commands[] = {"log",	  "verify",  "map",
+					       "inspect", "compact", "export"};
+
+	SKIP_SANITIZED();
+	setenv("THAW_KEY", key, 1); /* made with the image */
+	self->program =
+		program_start(THAW("exec", "--image", self->image, self->counter, "guest-counts"));
+	ASSERT_TRUE(program_wait_for(&self->program, "3 ", 60))
+	TH_LOG("%s", self->program.errors);
+	EXPECT_EQ(0, ask(self->image, NULL));
+	program_kill(&self->program);
+	program_free(&self->program);
+
+	EXPECT_EQ(0, chmod(key, 0644));
+	EXPECT_TRUE(refused(self->image, self->counter, "chmod 600"));
+	EXPECT_EQ(0, unlink(key));
+	EXPECT_TRUE(refused(self->image, self->counter, "there is no key file"));
+	EXPECT_NE(0, access(key, F_OK)); /* a new one would be of no use */
+	for (unsigned i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+		EXPECT_EQ(76, program_run(&self->program, NULL, THAW(commands[i], self->image)))
+		TH_LOG("%s: %s", commands[i], self->program.errors);
+		EXPECT_NE(NULL, strstr(self->program.errors, key));
+		program_free(&self->program);
+	}
+	EXPECT_EQ(76, program_run(&self->program, NULL, THAW("clone", self->image, copy)));
+	program_free(&self->program);
+	EXPECT_EQ(76, program_run(&self->program, NULL, THAW("repair", self->image, copy)));
+	free(copy);
+	free(key);
 }
 
 TEST_F(exec, goes_on_by_itself_where_it_is_to)

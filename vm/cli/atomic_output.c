@@ -35,7 +35,8 @@ static bool is_image(const char *path, const struct stat *status, const char *im
 		return true;
 	code = thaw_image_open(path, &opened, NULL);
 	thaw_image_close(opened);
-	return !code || code == THAW_EDAMAGED || code == THAW_EFORMAT || code == THAW_EENGINE || code == THAW_EKEY;
+	return !code || code == THAW_EDAMAGED || code == THAW_EFORMAT || code == THAW_EENGINE ||
+	       code == THAW_EKEY;
 }
 
 static const char *volatile half_written; /* removed when a signal ends the command */

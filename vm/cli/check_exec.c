@@ -17,6 +17,7 @@
 
 #include "base/failure.h"
 #include "check_exec.h"
+#include "policy/key.h"
 #include "process/process.h"
 #include "thaw_process.h"
 
@@ -35,7 +36,7 @@ struct finding {
 };
 
 struct findings {
-	struct finding list[8];
+	struct finding list[10];
 	unsigned count;
 	struct thaw_error error; /* why nothing can be run; code 0: it can */
 };
@@ -207,6 +208,26 @@ static void find_pid(struct findings *found)
 		 : "a restored program has a new process id: the old one takes CAP_CHECKPOINT_RESTORE");
 }
 
+/* Without a key that can be used no image is made, nor gone on from. */
+static int find_key(struct findings *found)
+{
+	struct key *key = key_new();
+	struct thaw_error why = {0};
+	int code = key ? key_load(false, key, &why) : -ENOMEM;
+
+	key_free(key);
+	if (code && code != -ENOKEY) {
+		find(found, "key", false, "images cannot be authenticated: %.180s",
+		     why.code ? why.text : strerror(-code));
+		return failure(&found->error, code == -ENOMEM ? code : THAW_EKEY, "%s",
+			       why.code ? why.text : strerror(-code));
+	}
+	find(found, "key", true, "%s",
+	     code ? "images are authenticated to the last byte, with a key that is made then"
+		  : "images are authenticated to the last byte, with your key");
+	return 0;
+}
+
 /* This program itself, with the stub in it: it is ended before its main() begins. */
 static int find_guest(struct findings *found)
 {
@@ -268,6 +289,8 @@ int check_exec(const struct cli_options *options)
 
 	if (!code)
 		code = find_guest(&found);
+	if (!code)
+		code = find_key(&found);
 	find_clocks(&found);
 	find_pid(&found);
 	find_seccomp(&found);

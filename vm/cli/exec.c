@@ -181,8 +181,8 @@ const struct cli_command command_exec = {
 		"Signals, the terminal and the standard streams are the program's; so is its exit code, or 128 and the number of\n"
 		"the signal that ended it. A program that has ended with exit code 0 is finished: --fresh starts it anew. After\n"
 		"any other end the same command goes on from the newest generation.\n"
-		"What stands in an image runs as native code: it carries a MAC under your key (thaw(1), THAW_KEY), and another\n"
-		"user's is refused. An image of another command, another build of the program or its libraries, or of a\n"
+		"What stands in an image runs as native code: all of it is authenticated with your key (thaw(1), THAW_KEY), and\n"
+		"what was made or changed without that is refused. An image of another command, another build of the program or its libraries, or of a\n"
 		"processor that could more is refused, too. Statically linked and setuid programs cannot be run this way.\n"
 		"Without PROGRAM, whatever --image holds goes on.",
 	.examples =

@@ -60,6 +60,7 @@ static void print_json(const struct inspected *image)
 	json_number(&json, "format", info->format);
 	json_text(&json, "engine", info->engine);
 	json_text(&json, "uuid", uuid);
+	json_bool(&json, "keyed", info->keyed);
 	json_number(&json, "pageBytes", info->page_bytes);
 	json_number(&json, "fileBytes", info->file_bytes);
 	json_number(&json, "allocatedBytes", info->allocated_bytes);
@@ -207,6 +208,8 @@ static void print_table(const struct inspected *image)
 	row(&table, "engine", info->engine);
 	uuid_text(info->uuid, text);
 	row(&table, "uuid", text);
+	if (info->keyed)
+		row(&table, "key", "all of it is authenticated with yours");
 	if (newest) {
 		snprintf(text, sizeof(text), "%u, the newest is %s (%s, %s ago)", info->generations,
 			 format_number(newest->number).s, format_time(newest->time_ns).s,
