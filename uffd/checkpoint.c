@@ -13,10 +13,12 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
+#include <unistd.h>
 
+#include "capture.h"
 #include "checks.h"
 #include "process_memory.h"
 #include "sys.h"
@@ -25,11 +27,9 @@
 #define PRECOPY_BYTES (8u << 20)
 /* At most so many passes, if the program writes faster than they copy. */
 #define PRECOPY_PASSES 4u
-#define STAGING_KEPT (16u << 20)
 
 #define PRECOPY_ROUNDS 3u  /* of a guest with much new memory */
 #define PRECOPY_BATCH 256u /* pages of another process that are read at once */
-#define CAPTURE_BATCH (1u << 20)
 
 static void *page_address(const struct checkpointer *checkpointer, uint64_t page)
 {
@@ -58,14 +58,14 @@ static int64_t pages_copy(const struct checkpointer *checkpointer, struct bitmap
 }
 
 /* There is memory to collect: ours, or that of a process that is there. */
-static bool memory_is_there(const struct checkpointer *checkpointer)
+bool checkpoint_memory_is_there(const struct checkpointer *checkpointer)
 {
 	const struct process_memory *process = checkpointer->region->process;
 
 	return !process || (process->attached && !process->gone);
 }
 
-static void phase_set(struct checkpointer *checkpointer, enum thaw_phase phase)
+void checkpoint_phase_set(struct checkpointer *checkpointer, enum thaw_phase phase)
 {
 	pthread_mutex_lock(&checkpointer->lock);
 	checkpointer->phase = phase;
@@ -76,7 +76,7 @@ static void phase_set(struct checkpointer *checkpointer, enum thaw_phase phase)
 
 /* ---- the thread's half ---- */
 
-static int cannot_collect(int code, struct thaw_error *error)
+int checkpoint_cannot_collect(int code, struct thaw_error *error)
 {
 	return error_set(error, code, "cannot collect the written pages: %s", thaw_strerror(code));
 }
@@ -96,7 +96,7 @@ static int precopy_pass(struct checkpointer *checkpointer, char *copy, unsigned 
 	code = tracker_collect(tracker, pages);
 	bitmap_merge(&checkpointer->taken, pages);
 	if (code)
-		return cannot_collect(code, error);
+		return checkpoint_cannot_collect(code, error);
 	/* What was moved from there and has not arrived may still come from what is stored. */
 	if (checkpointer->region->process)
 		process_memory_set_aside(checkpointer->region->process, pages, &tracker->put_back);
@@ -117,7 +117,7 @@ static int precopy_pass(struct checkpointer *checkpointer, char *copy, unsigned 
 				return code;
 		}
 	}
-	return copied ? cannot_collect((int)copied, error) : 0;
+	return copied ? checkpoint_cannot_collect((int)copied, error) : 0;
 }
 
 static int precopy(struct checkpointer *checkpointer, struct thaw_error *error)
@@ -128,7 +128,8 @@ static int precopy(struct checkpointer *checkpointer, struct thaw_error *error)
 	char *copy = NULL;
 	int code = 0;
 
-	if (!memory_is_there(checkpointer))
+	/* Nothing would be gained: the capture copies little, however much was written. */
+	if (checkpointer->preserver.stops || !checkpoint_memory_is_there(checkpointer))
 		return 0;
 	code = fault_service_settle(checkpointer->service, error);
 	for (unsigned pass = 0; !code && pass < PRECOPY_PASSES; pass++) {
@@ -148,10 +149,10 @@ static int precopy(struct checkpointer *checkpointer, struct thaw_error *error)
 			    : error_set(error, -ENOMEM, "no memory to copy a page");
 	}
 	free(copy);
-	return memory_is_there(checkpointer) ? code : 0;
+	return checkpoint_memory_is_there(checkpointer) ? code : 0;
 }
 
-static void checkpoint_done(struct checkpointer *checkpointer, int code)
+void checkpoint_done(struct checkpointer *checkpointer, int code)
 {
 	struct thaw_result *result = &checkpointer->result;
 
@@ -175,10 +176,7 @@ static void checkpoint_done(struct checkpointer *checkpointer, int code)
 		bitmap_clear_all(&checkpointer->gone);
 	free(checkpointer->state);
 	checkpointer->state = NULL;
-	if (checkpointer->staging && checkpointer->staging_bytes > STAGING_KEPT) {
-		munmap(checkpointer->staging, checkpointer->staging_bytes);
-		checkpointer->staging = NULL;
-	}
+	preserver_end(&checkpointer->preserver);
 	/*
 	 * Both under one lock: a name that is given between them would be for the next checkpoint.
 	 */
@@ -205,7 +203,7 @@ static void checkpoint_copy(struct checkpointer *checkpointer)
 	if (code)
 		checkpoint_done(checkpointer, code);
 	else
-		phase_set(checkpointer, THAW_READY);
+		checkpoint_phase_set(checkpointer, THAW_READY);
 }
 
 static bool state_is_durable(const struct checkpointer *checkpointer)
@@ -256,11 +254,48 @@ static int drop_gone(struct checkpointer *checkpointer, struct thaw_error *error
 	return code;
 }
 
-/* WRITING: the pages. */
+/* WRITING: the pages of another process, which were copied in their order. */
+static int write_process(struct checkpointer *checkpointer, struct thaw_error *error)
+{
+	const char *from = checkpointer->preserver.slots;
+	int code = drop_gone(checkpointer, error);
+
+	for (uint64_t page = 0;
+	     !code && (page = bitmap_next(&checkpointer->residual, page)) != UINT64_MAX; page++) {
+		bool stored;
+
+		code = commit_page(checkpointer->commit, page, from, &stored, error);
+		from += checkpointer->region->page_bytes;
+	}
+	return code;
+}
+
+/* ... and ours, of which some are copied only now. */
+static int write_own(struct checkpointer *checkpointer, struct thaw_error *error)
+{
+	uint64_t pages[PRESERVE_BATCH];
+	const char *copies;
+	int code = 0, count;
+
+	while (!code && (count = preserver_take(&checkpointer->preserver, pages, &copies)) != 0) {
+		if (count < 0)
+			return error_set(error, count,
+					 "cannot make the heap's pages writable again: %s",
+					 thaw_strerror(count));
+		for (int i = 0; !code && i < count; i++) {
+			bool stored;
+
+			code = commit_page(checkpointer->commit, pages[i],
+					   copies + (size_t)i * checkpointer->region->page_bytes,
+					   &stored, error);
+		}
+		preserver_done(&checkpointer->preserver, (unsigned)count);
+	}
+	return code;
+}
+
 static int write_pages(struct checkpointer *checkpointer, struct thaw_error *error)
 {
-	uint32_t page_bytes = checkpointer->region->page_bytes;
-	const char *from = checkpointer->staging;
 	int code = 0;
 
 	if (checkpointer->anew) {
@@ -268,16 +303,10 @@ static int write_pages(struct checkpointer *checkpointer, struct thaw_error *err
 		checkpointer->commit = NULL;
 		code = commit_begin(checkpointer->image, &checkpointer->commit, error);
 	}
-	if (!code && checkpointer->region->process)
-		code = drop_gone(checkpointer, error);
-	for (uint64_t page = 0;
-	     !code && (page = bitmap_next(&checkpointer->residual, page)) != UINT64_MAX; page++) {
-		bool stored;
-
-		code = commit_page(checkpointer->commit, page, from, &stored, error);
-		from += page_bytes;
-	}
-	return code;
+	if (code)
+		return code;
+	return checkpointer->region->process ? write_process(checkpointer, error)
+					     : write_own(checkpointer, error);
 }
 
 /* WRITING: up to DONE. */
@@ -329,24 +358,55 @@ static void checkpoint_write(struct checkpointer *checkpointer)
 	checkpoint_done(checkpointer, code);
 }
 
+/* Parts of the job, as long as there are any. */
+static void job_work(struct checkpoint_job *job)
+{
+	uint64_t first;
+
+	while ((first = atomic_fetch_add(&job->next, job->batch)) < job->count)
+		job->work(job->arg, first,
+			  first + job->batch < job->count ? first + job->batch : job->count);
+}
+
+/* With the lock, which is given up meanwhile. */
+static void job_help(struct checkpointer *checkpointer)
+{
+	struct checkpoint_job *job = checkpointer->job;
+
+	checkpointer->job = NULL; /* one helper is enough */
+	job->helped = true;
+	pthread_mutex_unlock(&checkpointer->lock);
+	job_work(job);
+	pthread_mutex_lock(&checkpointer->lock);
+	job->helped = false;
+	pthread_cond_broadcast(&checkpointer->changed);
+}
+
+/* The next phase that is the thread's; THAW_IDLE: it ends. */
+static enum thaw_phase phase_wait(struct checkpointer *checkpointer)
+{
+	enum thaw_phase phase;
+
+	pthread_mutex_lock(&checkpointer->lock);
+	while (!checkpointer->stop && checkpointer->phase != THAW_COPYING &&
+	       checkpointer->phase != THAW_WRITING) {
+		if (checkpointer->job)
+			job_help(checkpointer);
+		else
+			pthread_cond_wait(&checkpointer->changed, &checkpointer->lock);
+	}
+	phase = checkpointer->stop ? THAW_IDLE : checkpointer->phase;
+	pthread_mutex_unlock(&checkpointer->lock);
+	return phase;
+}
+
 static void *checkpointer_main(void *arg)
 {
 	struct checkpointer *checkpointer = arg;
+	enum thaw_phase phase;
 
 	pthread_setname_np(pthread_self(), "thaw-checkpoint");
-	for (;;) {
-		enum thaw_phase phase;
-
-		pthread_mutex_lock(&checkpointer->lock);
-		while (!checkpointer->stop && checkpointer->phase != THAW_COPYING &&
-		       checkpointer->phase != THAW_WRITING)
-			pthread_cond_wait(&checkpointer->changed, &checkpointer->lock);
-		phase = checkpointer->phase;
-		if (checkpointer->stop) {
-			pthread_mutex_unlock(&checkpointer->lock);
-			return NULL;
-		}
-		pthread_mutex_unlock(&checkpointer->lock);
+	while ((phase = phase_wait(checkpointer)) != THAW_IDLE) {
 		if (phase == THAW_COPYING)
 			checkpoint_copy(checkpointer);
 		else
@@ -354,9 +414,33 @@ static void *checkpointer_main(void *arg)
 		if (checkpointer->notify)
 			checkpointer->notify(checkpointer->notify_arg);
 	}
+	return NULL;
 }
 
 /* ---- the owner's half ---- */
+
+void checkpointer_share(struct checkpointer *checkpointer,
+			void (*work)(void *arg, uint64_t first, uint64_t end), void *arg,
+			uint64_t count, uint64_t batch, uint64_t alone)
+{
+	struct checkpoint_job job = {.work = work, .arg = arg, .count = count, .batch = batch};
+
+	if (count <= alone || sysconf(_SC_NPROCESSORS_ONLN) < 2) {
+		if (count)
+			work(arg, 0, count);
+		return;
+	}
+	pthread_mutex_lock(&checkpointer->lock);
+	checkpointer->job = &job;
+	pthread_cond_broadcast(&checkpointer->changed);
+	pthread_mutex_unlock(&checkpointer->lock);
+	job_work(&job);
+	pthread_mutex_lock(&checkpointer->lock);
+	checkpointer->job = NULL;
+	while (job.helped)
+		pthread_cond_wait(&checkpointer->changed, &checkpointer->lock);
+	pthread_mutex_unlock(&checkpointer->lock);
+}
 
 /* The thread is started by the first checkpoint: a program that ends before it never pays for it. */
 static int thread_start(struct checkpointer *checkpointer)
@@ -404,7 +488,7 @@ bool checkpointer_copy_again(struct checkpointer *checkpointer)
 	again = checkpointer->rounds < PRECOPY_ROUNDS &&
 		bitmap_count(&checkpointer->tracker->put_back) > PRECOPY_BYTES / page_bytes;
 	if (again)
-		phase_set(checkpointer, THAW_COPYING);
+		checkpoint_phase_set(checkpointer, THAW_COPYING);
 	return again;
 }
 
@@ -434,144 +518,6 @@ int checkpointer_name(struct checkpointer *checkpointer, const char *name)
 		code = name_add(checkpointer, name);
 	pthread_mutex_unlock(&checkpointer->lock);
 	return code;
-}
-
-static int staging_reserve(struct checkpointer *checkpointer, size_t bytes)
-{
-	if (checkpointer->staging && bytes <= checkpointer->staging_bytes)
-		return 0;
-	if (checkpointer->staging)
-		munmap(checkpointer->staging, checkpointer->staging_bytes);
-	checkpointer->staging = NULL;
-	if (sys_injected(SYS_CALL_MMAP))
-		return -ENOMEM;
-	bytes = (bytes + (1u << 20)) & ~((size_t)(1u << 20) - 1);
-	checkpointer->staging =
-		mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (checkpointer->staging == MAP_FAILED) {
-		checkpointer->staging = NULL;
-		return -ENOMEM;
-	}
-	checkpointer->staging_bytes = bytes;
-	return 0;
-}
-
-static int no_memory(struct checkpointer *checkpointer)
-{
-	return error_set(&checkpointer->result.error, -ENOMEM,
-			 "no memory to copy %llu written pages",
-			 (unsigned long long)bitmap_count(&checkpointer->residual));
-}
-
-/* The residual, and of another process what it gave up. */
-static int capture_collect(struct checkpointer *checkpointer)
-{
-	struct process_memory *process = checkpointer->region->process;
-	struct bitmap *pages = &checkpointer->residual;
-	int code;
-
-	if (process) {
-		checkpointer->epoch = process->epoch;
-		code = fault_service_settle(checkpointer->service, &checkpointer->result.error);
-		if (code)
-			return code;
-	}
-	code = tracker_collect(checkpointer->tracker, pages);
-	if (!code && process) {
-		code = process_memory_take_removed(process, &checkpointer->gone, pages);
-		process_memory_clip(process, pages);
-	}
-	bitmap_merge(&checkpointer->taken, pages);
-	return code ? cannot_collect(code, &checkpointer->result.error) : 0;
-}
-
-static int capture_copy(struct checkpointer *checkpointer)
-{
-	struct process_memory *process = checkpointer->region->process;
-	uint32_t page_bytes = checkpointer->region->page_bytes;
-	char *to = checkpointer->staging;
-	uint64_t next = 0;
-	int64_t copied;
-
-	while ((copied = pages_copy(checkpointer, &checkpointer->residual, &next, CAPTURE_BATCH, to,
-				    &checkpointer->gone)) > 0)
-		to += copied * page_bytes;
-	if (!copied && process && !process_memory_alive(process))
-		copied = -ESRCH;
-	return copied ? error_set(&checkpointer->result.error, (int)copied,
-				  "cannot copy the written pages: %s",
-				  copied == -ESRCH && process ? "the process has ended"
-							      : thaw_strerror((int)copied))
-		      : 0;
-}
-
-/* The pause: everything from here to the return is time the program does not run. */
-static int capture_pages(struct checkpointer *checkpointer, const void *state, size_t state_bytes)
-{
-	bool there = memory_is_there(checkpointer);
-	int code = 0;
-
-	checkpointer->captured = there;
-	checkpointer->anew = checkpointer->void_copies;
-	checkpointer->void_copies = false;
-	if (checkpointer->anew)
-		bitmap_clear_all(&checkpointer->taken);
-	bitmap_clear_all(&checkpointer->residual);
-	if (there)
-		code = capture_collect(checkpointer);
-	if (code)
-		return code;
-	checkpointer->state = malloc(state_bytes ? state_bytes : 1);
-	if (!checkpointer->state ||
-	    staging_reserve(checkpointer, bitmap_count(&checkpointer->residual) *
-						  checkpointer->region->page_bytes))
-		return no_memory(checkpointer);
-	if (state_bytes)
-		memcpy(checkpointer->state, state, state_bytes);
-	checkpointer->state_bytes = state_bytes;
-	return there ? capture_copy(checkpointer) : 0;
-}
-
-int checkpointer_capture(struct checkpointer *checkpointer, enum thaw_kind kind, const void *state,
-			 size_t state_bytes)
-{
-	uint64_t start = checkpointer->stopped_ns ? checkpointer->stopped_ns : sys_monotonic_ns();
-	int code;
-
-	checkpointer->stopped_ns = 0;
-
-	if (kind != THAW_KIND_PORTABLE && kind != THAW_KIND_BOUND)
-		return -EINVAL;
-	/* Only the owner leaves READY, so the phase needs no lock beyond this look. */
-	if (checkpointer_wait(checkpointer) != THAW_READY)
-		return -EINVAL;
-	code = capture_pages(checkpointer, state, state_bytes);
-	if (code) {
-		checkpoint_done(checkpointer, code);
-		if (checkpointer->notify)
-			checkpointer->notify(checkpointer->notify_arg);
-		return code;
-	}
-	check_captured(checkpointer);
-	checkpointer->generation.time_ns = sys_realtime_ns();
-	checkpointer->generation.heap_bytes = checkpointer->region->bytes;
-	checkpointer->generation.restores = checkpointer->restores;
-	checkpointer->generation.kind = kind;
-	checkpointer->generation.pause_ns = sys_monotonic_ns() - start;
-	phase_set(checkpointer, THAW_WRITING);
-	return 0;
-}
-
-int checkpointer_abandon(struct checkpointer *checkpointer, int code, const char *why)
-{
-	checkpointer->stopped_ns = 0;
-	if (code >= 0 || checkpointer_wait(checkpointer) != THAW_READY)
-		return -EINVAL;
-	error_set(&checkpointer->result.error, code, "%s", why);
-	checkpoint_done(checkpointer, code);
-	if (checkpointer->notify)
-		checkpointer->notify(checkpointer->notify_arg);
-	return 0;
 }
 
 enum thaw_phase checkpointer_poll(struct checkpointer *checkpointer, struct thaw_result *result)
@@ -626,7 +572,9 @@ int checkpointer_start(struct checkpointer *checkpointer, struct thaw_error *err
 	pthread_cond_init(&checkpointer->changed, NULL);
 	if (bitmap_init(&checkpointer->taken, pages) ||
 	    bitmap_init(&checkpointer->residual, pages) ||
-	    (checkpointer->region->process && bitmap_init(&checkpointer->gone, pages)))
+	    (checkpointer->region->process && bitmap_init(&checkpointer->gone, pages)) ||
+	    preserver_init(&checkpointer->preserver, checkpointer->region, checkpointer->touches,
+			   checkpointer->copy_bytes))
 		return error_set(error, -ENOMEM, "no memory for the bitmaps of a checkpoint");
 	return 0;
 }
@@ -644,9 +592,7 @@ void checkpointer_stop(struct checkpointer *checkpointer)
 	if (checkpointer->commit)
 		commit_abort(checkpointer->commit);
 	checkpointer->commit = NULL;
-	if (checkpointer->staging)
-		munmap(checkpointer->staging, checkpointer->staging_bytes);
-	checkpointer->staging = NULL;
+	preserver_free(&checkpointer->preserver);
 	free(checkpointer->state);
 	free(checkpointer->durable_state);
 	free(checkpointer->names);

@@ -13,18 +13,29 @@
  *     was pre-copied and written again is collected again by capture, and its later contents win in the commit.
  *  3. What a process gave up since the last capture is in `gone` from the capture on, until the generation is durable; on failure it goes
  *     back. Once a process has gone, generations have the memory of the one before, with another state.
- *  4. Memory: pre-copy needs one page; the residual is copied, since the program goes on while it is written.
+ *  4. Memory: pre-copy needs one page; the residual is preserved (preserve.h), since the program goes on while it is written.
  */
 #ifndef UFFD_CHECKPOINT_H
 #define UFFD_CHECKPOINT_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "fault.h"
 #include "image/image.h"
+#include "preserve.h"
 #include "region.h"
 #include "working_set.h"
 #include "tracker.h"
+
+/* Work in parts [first, end) of [0, count), which the owner and the checkpoint's thread share. */
+struct checkpoint_job {
+	void (*work)(void *arg, uint64_t first, uint64_t end);
+	void *arg;
+	uint64_t count, batch;
+	_Atomic uint64_t next;
+	bool helped; /* just now; with the lock */
+};
 
 struct checkpointer {
 	struct region *region;
@@ -34,6 +45,8 @@ struct checkpointer {
 	struct working_set_recorder *recorder; /* stored with a generation, once; may be NULL */
 	void (*notify)(void *arg);
 	void *notify_arg;
+	bool touches;	   /* THAW_TOUCHES */
+	size_t copy_bytes; /* struct thaw_options */
 
 	pthread_t thread;
 	/* Protects phase, stop, and names, which the owner adds until the capture. */
@@ -41,6 +54,7 @@ struct checkpointer {
 	pthread_cond_t changed;
 	enum thaw_phase phase;
 	bool stop, started;
+	struct checkpoint_job *job; /* of the owner's, with which the thread may help */
 
 	/*
 	 * Of the checkpoint under way; owned by the thread, except between READY and WRITING,
@@ -56,8 +70,7 @@ struct checkpointer {
 	/* Of the memory that was captured, and of what is durable: if they differ, nothing stored is of this process. */
 	uint64_t epoch, durable_epoch;
 	unsigned rounds; /* of pre-copying */
-	char *staging;
-	size_t staging_bytes;
+	struct preserver preserver;
 	uint64_t begun_ns;
 	uint64_t stopped_ns; /* thaw_checkpoint_stopped(); 0: the capture sets it */
 	struct thaw_generation generation;

@@ -116,12 +116,20 @@ int heap_start_service(struct thaw *heap, const struct thaw_range *ranges, size_
 	return code;
 }
 
+static int create_tracker(struct thaw *heap, struct thaw_error *error)
+{
+	int code = tracker_create(&heap->tracker, &heap->region, error);
+
+	heap->tracker.preserver = &heap->checkpointer.preserver;
+	return code;
+}
+
 static int start_tracking(struct thaw *heap, struct thaw_error *error)
 {
 	int code = region_register(&heap->region, heap->opened.heap_bytes, error);
 
 	if (!code)
-		code = tracker_create(&heap->tracker, &heap->region, error);
+		code = create_tracker(heap, error);
 	/* Before the service starts, since it revokes access to pages that it cannot load. */
 	if (!code) {
 		code = region_resize(&heap->region, heap->opened.heap_bytes);
@@ -146,6 +154,8 @@ static int start_checkpoints(struct thaw *heap, const struct thaw_options *optio
 	checkpointer->recorder = heap->recorder.room ? &heap->recorder : NULL;
 	checkpointer->notify = options->notify;
 	checkpointer->notify_arg = options->notify_arg;
+	checkpointer->touches = options->flags & THAW_TOUCHES;
+	checkpointer->copy_bytes = options->copy_bytes;
 	if (heap->opened.number) {
 		checkpointer->durable = true;
 		checkpointer->durable_heap_bytes = heap->opened.heap_bytes;
@@ -186,8 +196,9 @@ static int watch_faults(struct thaw *heap, struct thaw_error *error)
 
 	if (heap->region.process)
 		return 0;
-	heap->watched = (struct watched){&heap->region, &heap->tracker, heap->service, heap->fatal,
-					 heap->fatal_arg};
+	heap->watched =
+		(struct watched){&heap->region, &heap->tracker, &heap->checkpointer.preserver,
+				 heap->service, heap->fatal,	heap->fatal_arg};
 	code = segfault_watch(&heap->watched);
 	return code ? error_set(error, code, "too many heaps are open") : 0;
 }
@@ -221,7 +232,7 @@ int thaw_open(const struct thaw_options *options, struct thaw **out, struct thaw
 	if (!code && options->image)
 		start_touches(heap, options->flags);
 	if (!code && options->image)
-		code = heap->region.process ? tracker_create(&heap->tracker, &heap->region, error)
+		code = heap->region.process ? create_tracker(heap, error)
 					    : start_tracking(heap, error);
 	if (!code && options->image)
 		code = start_checkpoints(heap, options, error);
@@ -239,9 +250,9 @@ static void heap_close(struct thaw *heap, void (*close_image)(struct image *imag
 {
 	if (!heap)
 		return;
-	segfault_unwatch(&heap->watched);
 	if (heap->image && heap->checkpointer.region)
 		checkpointer_stop(&heap->checkpointer);
+	segfault_unwatch(&heap->watched);
 	fault_service_stop(heap->service);
 	if (heap->image)
 		tracker_destroy(&heap->tracker);

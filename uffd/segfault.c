@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * segfault.c - see segfault.h. A touch of the restored part that has not arrived is handed to the fault service, and the
- * handler waits for it; a write to a page that is watched is noted here and let happen. Then the instruction
- * is tried again.
+ * handler waits for it; a write to a page that is watched is noted here and let happen, and so is one to a page that a
+ * capture still needs, once that has it. Then the instruction is tried again.
  *
  * Runs on whichever thread touched the region, at that very instruction, with every signal blocked. So it may take the
  * tracker's lock, which nobody holds while touching a region. Must never touch a region itself, nor allocate.
@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #define OPEN_HEAPS 64u
@@ -53,6 +54,21 @@ static _Noreturn void cannot_protect(const struct watched *watched, int code)
 	abort();
 }
 
+/*
+ * A write that was allowed already, perhaps by another thread just now. If nothing has been since the same was found last on
+ * this thread, the fault is about something else, and would come for ever.
+ */
+static bool try_again(const struct watched *watched)
+{
+	static __thread uint64_t seen __attribute__((tls_model("initial-exec")));
+	uint64_t changes = 1 + atomic_load(&watched->tracker->changes) +
+			   (watched->preserver ? atomic_load(&watched->preserver->changes) : 0);
+	bool again = seen == changes;
+
+	seen = changes;
+	return !again;
+}
+
 bool segfault_handle(const void *address)
 {
 	const struct watched *watched = owner_of(address);
@@ -60,18 +76,23 @@ bool segfault_handle(const void *address)
 	uint64_t page;
 	int code;
 
-	if (!watched || watched->region->backends.tracker != TRACKER_MPROTECT)
+	if (!watched)
 		return false;
 	region = watched->region;
 	page = region_page(region, address);
 	if (page >= region_bytes(region) / region->page_bytes)
 		return false;
-	code = tracker_mprotect_note(watched->tracker, page);
+	if (region->backends.tracker == TRACKER_MPROTECT)
+		code = tracker_mprotect_note(watched->tracker, page);
+	else if (watched->preserver && watched->preserver->shields)
+		code = preserver_open(watched->preserver, page);
+	else
+		return false;
 	if (code == -ENOENT) /* has not arrived, or never will */
 		return watched->service && fault_service_fetch(watched->service, page);
-	if (code)
+	if (code < 0)
 		cannot_protect(watched, code);
-	return true;
+	return !code || try_again(watched);
 }
 
 bool segfault_explain(const void *address, char *line, size_t line_bytes)
@@ -120,7 +141,8 @@ static void handler_install(void)
 
 int segfault_watch(const struct watched *watched)
 {
-	if (watched->region->backends.tracker == TRACKER_MPROTECT)
+	if (watched->region->backends.tracker == TRACKER_MPROTECT ||
+	    (watched->preserver && watched->preserver->shields))
 		pthread_once(&handler_once, handler_install);
 	for (unsigned i = 0; i < OPEN_HEAPS; i++) {
 		const struct watched *none = NULL;

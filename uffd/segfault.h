@@ -7,6 +7,7 @@
 #define UFFD_SEGFAULT_H
 
 #include "fault.h"
+#include "preserve.h"
 #include "region.h"
 #include "tracker.h"
 
@@ -14,6 +15,7 @@
 struct watched {
 	const struct region *region;
 	struct tracker *tracker;
+	struct preserver *preserver;
 	struct fault_service *service;				  /* may be NULL */
 	void (*fatal)(void *arg, const struct thaw_error *error); /* never returns; NULL: abort() */
 	void *fatal_arg;

@@ -177,6 +177,14 @@ struct thaw_thinning {
  */
 #define THAW_KEYED 0x80u
 
+/*
+ * The program hands memory of the heap to system calls only after thaw_touch(), as it must where the tracker is "mprotect".
+ * Then a capture need not copy what was written before the program goes on, whatever the tracker: a write to a page that
+ * has to be copied first raises SIGSEGV, which the library catches (see the caveats above), and copies what that
+ * piece of 256 KiB has of them. Without it, so it is only where the tracker is "wp-sync" or "mprotect".
+ */
+#define THAW_TOUCHES 0x100u
+
 struct thaw_options {
 	const char
 		*image; /* path; NULL: a heap without an image, for programs that do not persist */
@@ -199,6 +207,11 @@ struct thaw_options {
 	const struct thaw_thinning *thinning;
 	unsigned thinning_count;
 	const char *engine; /* who may open it again: at most 63 bytes, compared exactly */
+	/*
+	 * Memory for copies of pages that are made after a capture, while the program runs: who wants to write one first,
+	 * when it is full, waits until some are in the file. 0: a sixteenth of the machine's, 64 MiB to 1 GiB.
+	 */
+	size_t copy_bytes;
 
 	/*
 	 * Called from a thread of the library's, never while the owner holds anything, whenever

@@ -24,10 +24,14 @@
 #include "bitmap.h"
 #include "region.h"
 
+struct preserver;
+
 struct tracker {
 	struct region *region;
-	int pagemap;		     /* wp-async: /proc/self/pagemap */
-	void *regions;		     /* wp-async: buffer for the results of PAGEMAP_SCAN */
+	struct preserver
+		*preserver; /* wp-sync, mprotect: it is asked before a page can be written */
+	int pagemap;	    /* wp-async: /proc/self/pagemap */
+	void *regions;	    /* wp-async: buffer for the results of PAGEMAP_SCAN */
 	struct thaw_kmod_ring *ring; /* kmod: the list of written pages */
 	size_t ring_bytes;
 	struct bitmap put_back; /* collected before and not made durable; checkpoint side only */
@@ -39,6 +43,7 @@ struct tracker {
 	struct bitmap here;  /* ... that is not in here */
 	struct bitmap used;  /* mprotect: written before, if not restored */
 	unsigned notes;	     /* mprotect: writes noted since the last collection */
+	_Atomic uint64_t changes; /* mprotect: of what can be written */
 	struct bitmap poisoned; /* under the lock */
 	/*
 	 * Given back (release.c): never to be poisoned, since the image has nothing for them any more; and those of
@@ -104,8 +109,8 @@ int tracker_wp_sync_install_zero(struct tracker *tracker, uint64_t first, uint64
 int tracker_mprotect_create(struct tracker *tracker, struct thaw_error *error);
 int tracker_mprotect_collect(struct tracker *tracker, struct bitmap *pages);
 /*
- * For the handler of SIGSEGV: note a write and allow it. -ENOENT: the page is closed, so the fault
- * is not about writing; -errno.
+ * For the handler of SIGSEGV: note a write and allow it. 1: it was allowed already; -ENOENT: the page is closed, so
+ * the fault is not about writing; -errno.
  */
 int tracker_mprotect_note(struct tracker *tracker, uint64_t page);
 /* For the fault service: these pages, which were closed, are loaded now. 0 or -errno. */

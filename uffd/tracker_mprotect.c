@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <sys/mman.h>
 
+#include "preserve.h"
 #include "sys.h"
 #include "tracker.h"
 
@@ -143,6 +144,7 @@ static int join_mappings(struct tracker *tracker)
 int tracker_mprotect_note(struct tracker *tracker, uint64_t page)
 {
 	uint64_t first, end;
+	bool again;
 	int code;
 
 	pthread_mutex_lock(&tracker->lock);
@@ -150,7 +152,13 @@ int tracker_mprotect_note(struct tracker *tracker, uint64_t page)
 		pthread_mutex_unlock(&tracker->lock);
 		return -ENOENT;
 	}
+	again = bitmap_test(&tracker->written, page); /* by another thread, or after a failure */
 	block_of(tracker, page, &first, &end);
+	/* What a capture still needs of it is copied first; nothing is added to that while anybody may write. */
+	pthread_mutex_unlock(&tracker->lock);
+	preserve_pages(tracker->preserver, first, end - first);
+	pthread_mutex_lock(&tracker->lock);
+	trim_to_open(tracker, page, &first, &end);
 	code = protect(tracker, first, end, PROT_READ | PROT_WRITE);
 	if (code == -ENOMEM) {
 		code = join_mappings(tracker);
@@ -161,8 +169,10 @@ int tracker_mprotect_note(struct tracker *tracker, uint64_t page)
 		bitmap_set_range(&tracker->written, first, end - first);
 		bitmap_set_range(&tracker->used, first, end - first);
 	}
+	if (!again)
+		tracker->changes++;
 	pthread_mutex_unlock(&tracker->lock);
-	return code;
+	return code ? code : again;
 }
 
 int tracker_mprotect_arrive(struct tracker *tracker, uint64_t first, uint64_t count)
@@ -214,6 +224,7 @@ int tracker_mprotect_collect(struct tracker *tracker, struct bitmap *pages)
 		bitmap_clear_all(&tracker->written);
 		bitmap_clear_all(&tracker->noted);
 		tracker->notes = 0;
+		tracker->changes++;
 	}
 	pthread_mutex_unlock(&tracker->lock);
 	return code;

@@ -8,6 +8,7 @@
  * read: a write in between is in the set and in the copy, a write after it makes a new note.
  */
 #include "install.h"
+#include "preserve.h"
 #include "tracker.h"
 
 int tracker_wp_sync_collect(struct tracker *tracker, struct bitmap *pages)
@@ -38,6 +39,8 @@ int tracker_wp_sync_note(struct tracker *tracker, uint64_t page)
 {
 	int error;
 
+	/* What a capture still needs of it is copied first. */
+	preserve_pages(tracker->preserver, page, 1);
 	pthread_mutex_lock(&tracker->lock);
 	bitmap_set(&tracker->written, page);
 	error = install_protection(tracker->region, page, 1, false);
