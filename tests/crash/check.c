@@ -190,6 +190,7 @@ static const char *check_writer(const struct truth *truth, const char *path, boo
 {
 	struct image_options options = {.path = path,
 					.engine = CRASH_ENGINE,
+					.keyed = truth->keyed,
 					.page_bytes = truth->page_bytes,
 					.retain = truth->retain};
 	static const struct contents empty;
@@ -233,6 +234,7 @@ static const char *check_creation(const struct truth *truth, const char *path)
 	struct image_options options = {.path = path,
 					.create = true,
 					.engine = CRASH_ENGINE,
+					.keyed = truth->keyed,
 					.page_bytes = truth->page_bytes};
 	struct thaw_error error, fallback;
 	struct image *image;

@@ -42,6 +42,7 @@ struct failures_note {
 struct truth {
 	const char *path;
 	uint32_t page_bytes;
+	bool keyed;
 	unsigned retain;
 	bool exists;	   /* the image's name was reported durable */
 	bool empty;	   /* an empty file may be there */
@@ -58,7 +59,7 @@ struct truth {
 
 /* Counted over all states and scenarios of a run. */
 struct tally {
-	uint64_t scenarios, states, repeated, by_kind[LEAVES_KINDS];
+	uint64_t scenarios, keyed, states, repeated, by_kind[LEAVES_KINDS];
 	uint64_t at_sync, elsewhere, nameless, torn;
 	uint64_t commits, failed_commits, kills, cuts, reopened, notes, aborted, creations;
 	uint64_t named, rolled_back, punches, truncates, settled, long_files, relocated, compacted;

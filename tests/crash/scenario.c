@@ -282,6 +282,7 @@ static struct image_options image_options(void)
 				      .path = scenario.path,
 				      .create = true,
 				      .engine = CRASH_ENGINE,
+				      .keyed = scenario.truth.keyed,
 				      .page_bytes = scenario.truth.page_bytes,
 				      .retain = scenario.truth.retain};
 }
@@ -949,12 +950,22 @@ static void long_file(void)
 		scenario.tally->relocated += scenario.image->relocation.cut != 0;
 }
 
+static int give_key(void *arg, bool make, uint8_t key[THAW_KEY_BYTES], struct thaw_error *error)
+{
+	(void)arg, (void)make, (void)error;
+	memset(key, 7, THAW_KEY_BYTES);
+	return 0;
+}
+
 static void scenario_begin(void)
 {
 	struct truth *truth = &scenario.truth;
 
 	truth->path = scenario.path;
 	truth->page_bytes = below(4) ? 4096 : 65536;
+	truth->keyed = !below(3);
+	scenario.tally->keyed += truth->keyed;
+	thaw_use_key(&(struct thaw_key_source){.get = give_key});
 	truth->retain = 1 + below(4);
 	scenario.bound = below(11);
 	scenario.thinned = !below(3);

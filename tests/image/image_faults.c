@@ -50,6 +50,7 @@ static bool was_committed[NUMBERS];
 static struct contents attempts[8];
 static unsigned attempt_count;
 static bool longer_history = true;
+static bool keyed; /* every second history is one of an image with a key */
 static bool again; /* this step has failed before */
 static struct listing durable;
 static struct thaw_error error, fallback;
@@ -61,6 +62,7 @@ static struct image_options image_options(void)
 	return (struct image_options){.path = path,
 				      .create = true,
 				      .engine = CRASH_ENGINE,
+				      .keyed = keyed,
 				      .page_bytes = PAGE,
 				      .retain = 2};
 }
@@ -585,6 +587,7 @@ static const char *history_new(struct fault wanted)
 	memset(pointers, 0, sizeof(pointers));
 	outstanding = strangers = 0;
 	fired = 0;
+	keyed = wanted.at % 2;
 	dice.state = 5;
 	fault = wanted;
 	result = history_run();
@@ -604,8 +607,16 @@ FIXTURE(faults)
 {
 	int unused;
 };
+static int give_key(void *arg, bool make, uint8_t key[THAW_KEY_BYTES], struct thaw_error *why)
+{
+	(void)arg, (void)make, (void)why;
+	memset(key, 7, THAW_KEY_BYTES);
+	return 0;
+}
+
 FIXTURE_SETUP(faults)
 {
+	thaw_use_key(&(struct thaw_key_source){.get = give_key});
 	ASSERT_TRUE(directory_make());
 }
 FIXTURE_TEARDOWN(faults)
@@ -635,6 +646,14 @@ TEST_F(faults, without_any_nothing_fails)
 	ASSERT_EQ(NULL, result) TH_LOG("%s", result);
 	for (enum kind kind = FAULT_ALLOCATION; kind < FAULT_KINDS; kind++)
 		TH_LOG("kind %d: %ld calls", kind, (long)calls[kind]);
+}
+
+TEST_F(faults, with_a_key_nothing_fails_without_any)
+{
+	const char *result = history_new((struct fault){.at = 1});
+
+	ASSERT_TRUE(keyed);
+	ASSERT_EQ(NULL, result) TH_LOG("%s", result);
 }
 
 TEST_F(faults, short_and_interrupted_transfers_are_finished)

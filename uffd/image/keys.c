@@ -29,14 +29,20 @@ struct known_key {
 	struct checksum_key key;
 	struct key_mark mark;
 	unsigned user; /* which of the user's keys it came from */
-	struct known_key *next;
+};
+
+/* Guarded memory is given in pages. */
+struct known_keys {
+	struct known_keys *next;
+	unsigned count;
+	struct known_key key[12];
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct thaw_key_source source;
-static uint8_t *user_key; /* NULL: not asked for yet */
-static unsigned user;	  /* counts the sources */
-static struct known_key *known;
+static uint8_t *user_key;	 /* NULL: not asked for yet */
+static unsigned user;		 /* counts the sources */
+static struct known_keys *known; /* the newest first: it may have room */
 
 bool key_mark_set(const struct key_mark *mark)
 {
@@ -108,34 +114,57 @@ static int derive(const uint8_t salt[16], struct known_key *made)
 }
 
 /* With the lock. */
+static struct known_key *known_find(const struct key_mark *mark)
+{
+	for (struct known_keys *at = known; at; at = at->next)
+		for (unsigned i = 0; i < at->count; i++)
+			if (at->key[i].user == user &&
+			    !memcmp(&at->key[i].mark, mark, sizeof(*mark)))
+				return &at->key[i];
+	return NULL;
+}
+
+/* With the lock. NULL: no memory. The caller counts it once it is one. */
+static struct known_key *known_room(void)
+{
+	struct known_keys *more;
+
+	if (known && known->count < sizeof(known->key) / sizeof(known->key[0]))
+		return &known->key[known->count];
+	more = sodium_malloc(sizeof(*more));
+	if (!more)
+		return NULL;
+	more->next = known;
+	more->count = 0;
+	known = more;
+	return &more->key[0];
+}
+
+/* With the lock. */
 static int find(const char *path, const struct key_mark *mark, const struct checksum_key **key,
 		struct thaw_error *error)
 {
-	struct known_key *made;
+	struct known_key *made = known_find(mark);
 	int code;
 
-	for (struct known_key *at = known; at; at = at->next)
-		if (at->user == user && !memcmp(&at->mark, mark, sizeof(*mark))) {
-			*key = &at->key;
-			return 0;
-		}
+	if (made) {
+		*key = &made->key;
+		return 0;
+	}
 	code = user_key_get(path, false, error);
 	if (code)
 		return code;
-	made = sodium_malloc(sizeof(*made));
+	made = known_room();
 	code = made ? derive(mark->salt, made) : -ENOMEM;
-	if (code) {
-		sodium_free(made);
+	if (code)
 		return error_set(error, code, "%s: no memory for its key", path);
-	}
 	if (sodium_memcmp(made->mark.check, mark->check, sizeof(mark->check))) {
-		sodium_free(made);
+		sodium_memzero(made, sizeof(*made));
 		return error_set(error, THAW_EKEY,
 				 "%s: its contents are authenticated with another key than %s",
 				 path, source.name ? source.name : "the one at hand");
 	}
-	made->next = known;
-	known = made;
+	known->count++;
 	*key = &made->key;
 	return 0;
 }
