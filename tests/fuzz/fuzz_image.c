@@ -32,6 +32,7 @@ enum {
 	KEEP_CONSTANTS = 2, /* magics, versions, identities, lengths */
 	KEEP_NODES = 4,	    /* the head of each node */
 	DAMAGE_ONE = 8,	    /* one reference has a wrong checksum, and what is above it is right */
+	KEYED = 32,	    /* it has a key, and each checksum is the MAC that belongs there */
 	STRETCH = 16, /* the end of the file lies far behind: a writer will want to shorten it */
 };
 
@@ -56,6 +57,7 @@ struct fix {
 	uint64_t
 		stretch; /* what lies at this offset or behind it is going to lie far behind; 0: nothing */
 	uint32_t page_bytes;
+	const struct checksum_key *key;
 };
 
 static bool lies(const struct fix *fix, uint64_t offset, uint64_t bytes)
@@ -63,14 +65,49 @@ static bool lies(const struct fix *fix, uint64_t offset, uint64_t bytes)
 	return offset <= fix->size && bytes <= fix->size - offset;
 }
 
-static void sum(struct fix *fix, void *to, uint64_t offset, uint64_t bytes)
+static int give_key(void *arg, bool make, uint8_t key[THAW_KEY_BYTES], struct thaw_error *error)
+{
+	(void)arg, (void)make, (void)error;
+	memset(key, 7, THAW_KEY_BYTES);
+	return 0;
+}
+
+/* One for all images of this process. */
+static const struct checksum_key *fuzz_key(struct key_mark *mark)
+{
+	static const struct checksum_key *key;
+	static struct key_mark marked;
+	struct thaw_error error;
+
+	if (!key) {
+		thaw_use_key(&(struct thaw_key_source){.get = give_key});
+		if (keys_make("fuzz", &marked, &error) || keys_find("fuzz", &marked, &key, &error))
+			fuzz_fail("no key: %s", error.text);
+	}
+	*mark = marked;
+	return key;
+}
+
+static void sum_with(struct fix *fix, const struct checksum_key *key, enum checksum_kind kind,
+		     void *to, uint64_t offset, uint64_t bytes)
 {
 	if (lies(fix, offset, bytes)) {
-		XXH128_hash_t hash = XXH3_128bits(fix->bytes + offset, bytes);
+		XXH128_hash_t hash = checksum_of(key, kind, fix->bytes + offset, bytes);
 
 		memcpy(to, (uint64_t[]){hash.low64 + (fix->damage == 1), hash.high64}, 16);
 		fix->damage -= !!fix->damage;
 	}
+}
+
+static void sum(struct fix *fix, enum checksum_kind kind, void *to, uint64_t offset, uint64_t bytes)
+{
+	sum_with(fix, fix->key, kind, to, offset, bytes);
+}
+
+/* Of slots and notes, which no key covers. */
+static void sum_plain(struct fix *fix, void *to, uint64_t offset, uint64_t bytes)
+{
+	sum_with(fix, NULL, 0, to, offset, bytes);
 }
 
 /* Where it is going to lie. What was asked before is beyond `size`, and is not moved twice. */
@@ -103,13 +140,14 @@ static void fix_node(struct fix *fix, uint64_t offset, unsigned level, uint64_t 
 			if (!child->offset)
 				continue;
 			fix_node(fix, child->offset, level - 1, first + i * index_span(level - 1));
-			sum(fix, child->checksum, child->offset, index_node_bytes(level - 1));
+			sum(fix, CHECKSUM_NODE, child->checksum, child->offset,
+			    index_node_bytes(level - 1));
 			child->offset = moved(fix, child->offset);
 		} else if (node->leaf.entries[i].encoding == EXTENT_RAW) {
 			struct disk_entry *entry = &node->leaf.entries[i];
 
-			sum(fix, entry->checksum, (uint64_t)entry->offset * FORMAT_UNIT,
-			    fix->page_bytes);
+			sum(fix, CHECKSUM_PAGE, entry->checksum,
+			    (uint64_t)entry->offset * FORMAT_UNIT, fix->page_bytes);
 			entry->offset =
 				moved(fix, (uint64_t)entry->offset * FORMAT_UNIT) / FORMAT_UNIT;
 		}
@@ -122,12 +160,12 @@ static void fix_generation(struct fix *fix, struct disk_generation *generation)
 
 	if (levels && levels <= INDEX_LEVELS_MAX) {
 		fix_node(fix, generation->root_offset, levels - 1, 0);
-		sum(fix, generation->root_checksum, generation->root_offset,
+		sum(fix, CHECKSUM_NODE, generation->root_checksum, generation->root_offset,
 		    index_node_bytes(levels - 1));
 		generation->root_offset = moved(fix, generation->root_offset);
 	}
 	if (generation->state_bytes) {
-		sum(fix, generation->state_checksum, generation->state_offset,
+		sum(fix, CHECKSUM_STATE, generation->state_checksum, generation->state_offset,
 		    generation->state_bytes);
 		generation->state_offset = moved(fix, generation->state_offset);
 	}
@@ -157,27 +195,32 @@ static void fix_record(struct fix *fix, struct disk_slot *slot)
 		record->page_bytes = slot->page_bytes;
 		memcpy(record->uuid, slot->uuid, sizeof(record->uuid));
 		memcpy(record->engine, slot->engine, sizeof(record->engine));
+		memcpy(record->key_salt, slot->key_salt, sizeof(record->key_salt));
+		memcpy(record->key_check, slot->key_check, sizeof(record->key_check));
 		slot->record_bytes = checked + 16;
 	}
 	for (unsigned i = 0; i < generations; i++)
 		fix_generation(fix, &record->generation[i]);
 	if (record->working_set_bytes) {
-		sum(fix, record->working_set_checksum, record->working_set_offset,
-		    record->working_set_bytes);
+		sum(fix, CHECKSUM_WORKING_SET, record->working_set_checksum,
+		    record->working_set_offset, record->working_set_bytes);
 		record->working_set_offset = moved(fix, record->working_set_offset);
 	}
-	sum(fix, (uint8_t *)record + checked, slot->record_offset, checked);
+	sum(fix, CHECKSUM_RECORD_END, (uint8_t *)record + checked, slot->record_offset, checked);
 }
 
 /* Returns where the file is to be stretched. */
 static uint64_t image_fix(uint8_t *bytes, size_t size, const struct control *control)
 {
 	struct fix fix = {.bytes = bytes, .size = size, .keep = control->keep, .left = NODES_MAX};
+	struct key_mark mark = {0};
 
 	if (fix.keep & DAMAGE_ONE)
 		fix.damage = 1 + (control->seed >> 16) % 200;
 	if (fix.keep & KEEP_CHECKSUMS)
 		return 0;
+	if (fix.keep & KEYED)
+		fix.key = fuzz_key(&mark);
 	if (fix.keep & STRETCH)
 		fix.stretch =
 			IMAGE_LEAST + (control->seed >> 8) % (size / SPACE_BLOCK) * SPACE_BLOCK;
@@ -188,15 +231,19 @@ static uint64_t image_fix(uint8_t *bytes, size_t size, const struct control *con
 		if (!(fix.keep & KEEP_CONSTANTS)) {
 			memcpy(slot->magic, FORMAT_MAGIC, sizeof(slot->magic));
 			slot->format = FORMAT_VERSION;
+			memcpy(slot->key_salt, mark.salt, sizeof(slot->key_salt));
+			memcpy(slot->key_check, mark.check, sizeof(slot->key_check));
 		}
 		fix.page_bytes = slot->page_bytes;
 		fix_record(&fix, slot);
-		sum(&fix, slot->record_checksum, slot->record_offset, slot->record_bytes);
+		sum(&fix, CHECKSUM_RECORD, slot->record_checksum, slot->record_offset,
+		    slot->record_bytes);
 		slot->record_offset = moved(&fix, slot->record_offset);
-		sum(&fix, slot->checksum, i * SPACE_BLOCK, offsetof(struct disk_slot, checksum));
-		sum(&fix, header->note.checksum,
-		    i * SPACE_BLOCK + offsetof(struct disk_header, note),
-		    offsetof(struct disk_note, checksum));
+		sum_plain(&fix, slot->checksum, i * SPACE_BLOCK,
+			  offsetof(struct disk_slot, checksum));
+		sum_plain(&fix, header->note.checksum,
+			  i * SPACE_BLOCK + offsetof(struct disk_header, note),
+			  offsetof(struct disk_note, checksum));
 	}
 	return fix.stretch;
 }
@@ -393,6 +440,7 @@ static int image_write(const char *path, const struct control *control)
 		return code;
 	options.engine = info.engine;
 	options.page_bytes = info.page_bytes;
+	options.keyed = info.keyed;
 	count = path_log(path, &log, &error);
 	if (count > 0 && control->open > 2)
 		options.generation = log[control->open % count].number;
@@ -588,6 +636,7 @@ static size_t seed(unsigned number, uint8_t *bytes)
 		{4096, 3, 3, 8, 32, false},  {4096, 4, 2, 2, 1 << 20, true},
 		{8192, 2, 2, 0, 300, true},  {4096, 3, 1, 4, INDEX_PAGES_MAX, true},
 		{16384, 2, 1, 1, 16, false}, {4096, 6, 1, 6, 64, true},
+		{4096, 3, 3, 8, 32, true},
 	};
 	const struct recipe *recipe = &recipes[number];
 	char path[128];
@@ -595,7 +644,11 @@ static size_t seed(unsigned number, uint8_t *bytes)
 	struct thaw_error error;
 	struct image *image;
 	uint64_t state = number;
-	struct control control = {.keep = number % 3 ? 0 : STRETCH, .seed = 0x201 * number};
+	/* The last one is made without a key, too, and gets it when it is used. */
+	struct control control = {.keep = number == 8  ? KEYED
+					  : number % 3 ? 0
+						       : STRETCH,
+				  .seed = 0x201 * number};
 	uint64_t first;
 	size_t size;
 
@@ -846,8 +899,9 @@ static size_t mutate(uint8_t *bytes, size_t size, size_t max, uint64_t random)
 			break;
 		case 4:
 			control->keep = fuzz_below(&random, 3)
-						? STRETCH * (uint8_t)fuzz_below(&random, 2)
-						: (uint8_t)fuzz_below(&random, 32);
+						? STRETCH * (uint8_t)fuzz_below(&random, 2) +
+							  KEYED * (uint8_t)fuzz_below(&random, 2)
+						: (uint8_t)fuzz_below(&random, 64);
 			break;
 		case 5:
 			leaf_from_the_future(&places, bytes, &random);
