@@ -28,6 +28,10 @@ void check_commit_begun(const struct image *image);
 void check_write(const struct space *space, uint64_t offset, uint64_t bytes);
 /* From here on the commit may be found on the disk. */
 void check_slot_write(const struct image *image);
+/* An entry of the log is about to be written there. */
+void check_log_write(const struct image *image, uint64_t offset, uint64_t bytes);
+/* And it is durable. */
+void check_commit_logged(const struct image *image);
 /* The commit is durable, or was undone: index, space and slots agree with the file. */
 void check_commit_ended(const struct image *image, bool durable);
 

@@ -30,6 +30,16 @@ void check_slot_write(const struct image *image)
 	(void)image;
 }
 
+void check_log_write(const struct image *image, uint64_t offset, uint64_t bytes)
+{
+	(void)image, (void)offset, (void)bytes;
+}
+
+void check_commit_logged(const struct image *image)
+{
+	(void)image;
+}
+
 void check_commit_ended(const struct image *image, bool durable)
 {
 	(void)image, (void)durable;

@@ -620,6 +620,15 @@ THAW_PUBLIC int thaw_image_verify(const char *path, const struct thaw_verify_ops
 
 /* ---- Changing an image without a heap: THAW_EINUSE while a program has it open ---- */
 
+/*
+ * A program that makes small generations often has them made durable in the image's log (thaw_checkpoint_begin());
+ * at least once a second it lists the newest of them, and so does its end. If it was killed, this does: so that all
+ * that is listed from then on is all that is durable. A program that goes on from the image needs no such call.
+ * 0 too if a program has it open, or there is nothing in the log. -EACCES, -EROFS and the like: then generations that are
+ * newer than the listed ones wait for the program. THAW_EDAMAGED: the log is damaged; the program is told, too.
+ */
+THAW_PUBLIC int thaw_image_settle(const char *path, struct thaw_error *error);
+
 #define THAW_TAG_MOVE 0x1u /* take the name from the generation that has it */
 /*
  * Name a generation (0: the newest), or remove the name. Durable when it returns. -EEXIST: another

@@ -32,7 +32,7 @@
 
 /* ---- Listings */
 
-static bool listing_same(const struct listing *a, const struct listing *b)
+bool listing_same(const struct listing *a, const struct listing *b)
 {
 	if (a->count != b->count || a->name_count != b->name_count ||
 	    memcmp(a->name, b->name, (size_t)a->name_count * sizeof(*a->name)))
@@ -140,17 +140,65 @@ static bool note_possible(const struct truth *truth, uint64_t generation, unsign
 	return false;
 }
 
+/* A few that are in the log, as whoever opens the image then finds them; and they are listed by the next. */
+static const char *check_logging(const struct truth *truth, const char *path, struct image **image,
+				 uint64_t number, struct contents *next, struct dice *dice)
+{
+	struct image_options options = {.path = path,
+					.engine = CRASH_ENGINE,
+					.page_bytes = truth->page_bytes,
+					.retain = truth->retain};
+	bool logged = true;
+	struct commit_extras extras = {.kind = image_newest(*image)->kind,
+				       .time_ns = 2,
+				       .log = (*image)->log.bytes,
+				       .logged = &logged};
+	struct thaw_error error, fallback;
+	const char *result;
+
+	for (unsigned i = 1 + dice_below(dice, 3); i; i--) {
+		struct contents before = *next;
+
+		next->version[dice_below(dice, HEAP_PAGES)] =
+			dice_below(dice, 5) ? (uint32_t)dice_next(dice) : 0;
+		next->state++;
+		if (contents_commit(*image, &before, next, &extras, dice, &error))
+			return wrong("%s", error.text);
+		if (truth->page_bytes == 4096 && !logged)
+			return wrong("a small generation is not in the log");
+		if (image_newest(*image)->number <= number)
+			return wrong("generation %lu follows %lu", image_newest(*image)->number,
+				     number);
+		number = image_newest(*image)->number;
+	}
+	image_close(*image);
+	*image = NULL;
+	if (image_open(&options, image, &fallback, &error))
+		return wrong("it does not open: %s", error.text);
+	if (fallback.code)
+		return wrong("something is passed over: %s", fallback.text);
+	if (image_opened(*image)->number != number)
+		return wrong("generation %lu is opened, and %lu was the last one",
+			     image_opened(*image)->number, number);
+	result = contents_compare(*image, next, true, truth->page_bytes);
+	if (!result && image_fold(*image, &error))
+		result = wrong("%s", error.text);
+	return result ? result : contents_compare(*image, next, true, truth->page_bytes);
+}
+
 /* The commit after the crash; and whether all that was there still is. */
 static const char *check_next_commit(const struct truth *truth, const char *path,
 				     struct image *image, const struct contents *opened,
 				     struct dice *dice)
 {
-	struct commit_extras extras = {.kind = dice_below(dice, 2), .time_ns = 1};
-	struct contents next = *opened;
+	struct commit_extras extras = {.kind = dice_below(dice, 2),
+				       .time_ns = 1,
+				       .log = dice_below(dice, 3) ? 0 : 256u << 10};
+	struct contents next = *opened, made;
 	struct thaw_error error;
 	struct listing listing;
 	const char *result;
-	uint64_t number;
+	uint64_t number, first;
 
 	for (unsigned i = 1 + dice_below(dice, 6); i; i--)
 		next.version[dice_below(dice, HEAP_PAGES)] =
@@ -163,6 +211,14 @@ static const char *check_next_commit(const struct truth *truth, const char *path
 	result = contents_compare(image, &next, false, truth->page_bytes);
 	if (result)
 		return wrong("the writer after the next commit: %s", result);
+	made = next;
+	first = number;
+	if (image->log.wanted) {
+		result = check_logging(truth, path, &image, number, &next, dice);
+		if (result)
+			return wrong("logging after the next commit: %s", result);
+		number = image_newest(image)->number;
+	}
 	image_close(image);
 	result = check_verify(path, false);
 	if (result)
@@ -175,18 +231,56 @@ static const char *check_next_commit(const struct truth *truth, const char *path
 	for (int i = 0; i < listing.count; i++) {
 		uint64_t listed = listing.generation[i].number;
 
-		if (listed != number && dice_below(dice, 3)) /* verify has read them all */
+		if (listed < first && dice_below(dice, 3)) /* verify has read them all */
 			continue;
 		result = check_generation(truth, path, listed,
-					  listed == number ? &next : contents_of(truth, listed));
+					  listed == number  ? &next
+					  : listed == first ? &made
+							    : contents_of(truth, listed));
 		if (result)
 			return wrong("after the next commit: %s", result);
 	}
 	return NULL;
 }
 
+/* A program that goes on from an image that lists this goes on from that one. */
+static bool opened_possible(const struct truth *truth, const struct listing *listing,
+			    uint64_t number)
+{
+	bool possible = listing_same(listing, &truth->durable) && truth->durable.opened == number;
+
+	for (unsigned i = 0; i < truth->maybe_count; i++)
+		possible |= listing_same(listing, &truth->maybe[i]) &&
+			    truth->maybe[i].opened == number;
+	return possible;
+}
+
+/* What is in the log is listed, by who does not go on from it. */
+static const char *check_settling(const struct truth *truth, const char *path,
+				  struct listing *listing)
+{
+	struct thaw_error error;
+	struct listing *after = malloc(sizeof(*after));
+	const char *result = NULL;
+
+	if (!after)
+		return wrong("no memory");
+	if (thaw_image_settle(path, &error))
+		result = wrong("its log cannot be listed: %s", error.text);
+	else if (listing_read(path, after, &error))
+		result = wrong("after its log was listed: %s", error.text);
+	else if (!opened_possible(truth, listing, after->opened))
+		result = wrong("of the log generation %lu is listed", after->opened);
+	else if (after->opened)
+		result = check_generation(truth, path, after->opened,
+					  contents_of(truth, after->opened));
+	*listing = *after;
+	free(after);
+	return result;
+}
+
 static const char *check_writer(const struct truth *truth, const char *path, bool torn,
-				const struct listing *listing, struct dice *dice)
+				const struct listing *listing, bool settled, struct dice *dice)
 {
 	struct image_options options = {.path = path,
 					.engine = CRASH_ENGINE,
@@ -198,15 +292,14 @@ static const char *check_writer(const struct truth *truth, const char *path, boo
 	struct thaw_error error, fallback;
 	struct image *image;
 	const char *result;
-	uint64_t newest = 0;
+	uint64_t newest;
 
-	if (listing->count)
-		newest = listing->generation[listing->count - 1].number;
 	if (image_open(&options, &image, &fallback, &error))
 		return wrong("it does not open: %s", error.text);
-	if (image_opened(image)->number != newest)
-		result = wrong("generation %lu is opened, not %lu", image_opened(image)->number,
-			       newest);
+	newest = image_opened(image)->number;
+	if (settled ? newest != listing->opened : !opened_possible(truth, listing, newest))
+		result = wrong("generation %lu is opened, of [%s], and %lu was reported durable",
+			       newest, listing_text(listing), truth->durable.opened);
 	else if (fallback.code && !torn)
 		result = wrong("something is passed over: %s", fallback.text);
 	else if (newest && !note_possible(truth, newest, image_failures(image)))
@@ -253,6 +346,7 @@ const char *check_cut(const struct truth *truth, const struct cut *cut, struct d
 	struct thaw_error error;
 	struct stat status;
 	char empty[300];
+	bool settled;
 
 	cut_make(cut);
 	path = cut_path(cut);
@@ -273,7 +367,10 @@ const char *check_cut(const struct truth *truth, const struct cut *cut, struct d
 	for (int i = 0; !result && i + 1 < listing.count; i++)
 		result = check_generation(truth, path, listing.generation[i].number,
 					  contents_of(truth, listing.generation[i].number));
+	settled = !dice_below(dice, 4) && !truth->slot_suspect && !cut->torn_slot;
+	if (!result && settled)
+		result = check_settling(truth, path, &listing);
 	return result ? result
 		      : check_writer(truth, path, truth->slot_suspect || cut->torn_slot, &listing,
-				     dice);
+				     settled, dice);
 }

@@ -102,9 +102,16 @@ const char *contents_compare(struct image *image, const struct contents *content
 		looked_up = first;
 		contents_fill_page(contents, i, page_bytes, wanted);
 		memset(page, 0, page_bytes);
-		if (extent->encoding == EXTENT_RAW &&
-		    pread(image_fd(image), page, page_bytes, (off_t)extent->offset) !=
-			    (ssize_t)page_bytes)
+		if (extent->encoding == EXTENT_RAW && !extent->offset) { /* in the log alone */
+			const struct log_page *known = log_pages_find(&image->log.pages, number);
+
+			if (!known || !known->bytes)
+				return wrong("page %lu of generation %lu is nowhere", number,
+					     image_opened(image)->number);
+			memcpy(page, known->bytes, page_bytes);
+		} else if (extent->encoding == EXTENT_RAW &&
+			   pread(image_fd(image), page, page_bytes, (off_t)extent->offset) !=
+				   (ssize_t)page_bytes)
 			return wrong("page %lu of generation %lu at offset %lu cannot be read",
 				     number, image_opened(image)->number, extent->offset);
 		if (!extent_matches(image_key(image), extent, page, page_bytes))
@@ -159,7 +166,14 @@ int contents_commit(struct image *image, const struct contents *before,
 	uint32_t page_bytes = image->identity.page_bytes;
 	struct contents passing = *contents;
 	struct commit *commit;
-	int code = state ? commit_begin(image, &commit, error) : -ENOMEM;
+	int code;
+
+	if (extras->log) {
+		image_log_wanted(image);
+		image->log.bytes = extras->log;
+		image->log.fold_ns = UINT64_MAX; /* everything follows from the seed */
+	}
+	code = state ? commit_begin(image, &commit, error) : -ENOMEM;
 
 	if (code) {
 		free(state);
@@ -181,7 +195,19 @@ int contents_commit(struct image *image, const struct contents *before,
 		code = working_set_store(commit, image, extras->touched, error);
 	if (!code) {
 		contents_fill_state(contents, state);
-		code = commit_finish(commit, &generation, state, contents->state_bytes, error);
+		code = 1;
+		if (extras->log) {
+			if (extras->logging)
+				extras->logging(true);
+			code = commit_log(commit, &generation, state, contents->state_bytes, error);
+			if (extras->logging)
+				extras->logging(false);
+		}
+		if (extras->logged)
+			*extras->logged = !code;
+		if (code > 0)
+			code = commit_finish(commit, &generation, state, contents->state_bytes,
+					     error);
 	}
 	if (code)
 		commit_abort(commit);
@@ -224,6 +250,7 @@ int listing_read(const char *path, struct listing *listing, struct thaw_error *e
 	if (name_count < 0)
 		return name_count;
 	listing->name_count = name_count;
+	listing->opened = count ? listing->generation[count - 1].number : 0;
 	memcpy(listing->name, names, (size_t)name_count * sizeof(*names));
 	free(names);
 	return 0;

@@ -29,6 +29,8 @@ struct contents {
 
 struct listing { /* what thaw log says */
 	int count, name_count;
+	uint64_t
+		opened; /* the generation that a program goes on from: the newest one of these, or of the log */
 	struct thaw_generation generation[LISTED_MAX];
 	struct thaw_name name[LISTED_MAX];
 };
@@ -61,6 +63,7 @@ struct truth {
 struct tally {
 	uint64_t scenarios, keyed, states, repeated, by_kind[LEAVES_KINDS];
 	uint64_t at_sync, elsewhere, nameless, torn;
+	uint64_t logged, folded, log_replayed;
 	uint64_t commits, failed_commits, kills, cuts, reopened, notes, aborted, creations;
 	uint64_t named, rolled_back, punches, truncates, settled, long_files, relocated, compacted;
 	uint64_t violations;
@@ -85,6 +88,9 @@ struct commit_extras { /* what else a commit may bring */
 	const char *name; /* may be NULL */
 	uint64_t time_ns;
 	unsigned touched; /* pages in its working set; 0: none is written */
+	uint64_t log;	  /* it may be in a log of so many bytes; 0: not */
+	bool *logged;	  /* it is there; may be NULL */
+	void (*logging)(bool logging); /* told while it is written; may be NULL */
 };
 /* All of it through one commit that is given up if it fails. */
 int contents_commit(struct image *image, const struct contents *before,
@@ -95,6 +101,8 @@ const char *working_set_check(struct image *image);
 int listing_read(const char *path, struct listing *listing, struct thaw_error *error);
 
 /* ---- check.c */
+
+bool listing_same(const struct listing *a, const struct listing *b);
 
 /* Is what the disk holds after that power cut right? NULL, or one line that says what is not. */
 const char *check_cut(const struct truth *truth, const struct cut *cut, struct dice *dice);

@@ -109,6 +109,7 @@ static struct disk {
 	uint64_t device;
 	unsigned reports;
 	bool slot_written; /* since the last sync: the next one is the commit point */
+	bool logging;	   /* an entry of the log is written */
 	bool all_named;	   /* no file without a name can be made */
 
 	int scratch_fd;
@@ -507,8 +508,9 @@ int __wrap_sys_fdatasync(int fd)
 		file_forget(file);
 	if (error)
 		return error;
-	if (disk.slot_written ? disk.lie != LIE_NO_COMMIT_POINT
-			      : disk.lie != LIE_NO_BARRIER && disk.lie != LIE_SLOT_FIRST)
+	if (disk.logging	? disk.lie != LIE_LOG_UNSYNCED
+	    : disk.slot_written ? disk.lie != LIE_NO_COMMIT_POINT
+				: disk.lie != LIE_NO_BARRIER && disk.lie != LIE_SLOT_FIRST)
 		file_sync(file);
 	disk.slot_written = false;
 	moment("synced", false);
@@ -628,12 +630,22 @@ void disk_nameless(bool possible)
 	disk.all_named = !possible;
 }
 
+unsigned disk_fired(void)
+{
+	return disk.failure.fired;
+}
+
 unsigned disk_failed(void)
 {
 	unsigned fired = disk.failure.fired;
 
 	disk_fail(&(struct disk_failure){0});
 	return fired;
+}
+
+void disk_logging(bool logging)
+{
+	disk.logging = logging;
 }
 
 void disk_reported(void)

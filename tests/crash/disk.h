@@ -75,6 +75,9 @@ enum lie {
 	LIE_EARLY_REUSE,       /* not here: what is dropped is used again at once (scenario.c) */
 	LIE_DOUBT_FORGOTTEN,   /* not here: what a failed commit wrote is used again at once */
 	LIE_UNSETTLED,	       /* not here: what is found at a start is acknowledged as it is */
+	LIE_LOG_UNSYNCED,      /* the sync of the log does nothing */
+	LIE_LOG_DOUBT,	       /* not here: the log goes on behind what is in doubt */
+	LIE_LOG_FORGOTTEN,     /* not here: what an open finds in the log is not made sure of */
 };
 
 struct disk_failure {	/* what the calls that match are to do */
@@ -105,12 +108,15 @@ void disk_pause(void);
 void disk_fail(const struct disk_failure *failure);
 /* This file system makes files without a name, or does not. */
 void disk_nameless(bool possible);
+unsigned disk_fired(void);  /* how many calls did since then */
 unsigned disk_failed(void); /* how many calls did since then; and no more will */
 /*
  * An empty file with the image's name was put there by somebody, and is on the disk: what is there
  * now is only looked at from here on.
  */
 void disk_adopt_empty(void);
+/* The writer writes to its log, or does not any more. */
+void disk_logging(bool logging);
 /* Something was reported durable: what was a state to be in before is another one now. */
 void disk_reported(void);
 /* How many holes were punched, and how often the file was shortened. */

@@ -48,6 +48,7 @@ static struct scenario {
 	uint64_t time_ns;	 /* the clock */
 	bool thinned;		 /* older generations are kept by their age */
 	unsigned bound;		 /* of ten generations, so many are bound */
+	uint64_t log;		 /* bytes of a log; 0: none is made */
 	bool over;		 /* something was wrong: the rest means nothing */
 	bool naming;		 /* the commit under way makes no generation */
 	bool quiet;		 /* no power cut for now */
@@ -228,13 +229,16 @@ static void header_written(bool note)
 
 	if (truth->creating)
 		return;
-	if (note) { /* the block is written anew, without it; names are no progress, and write it again */
-		note_add((struct failures_note){0});
-		truth->note_gone = !scenario.naming;
-	}
 	if (listing_read(truth->path, listing, &error)) {
 		violation(NULL, "after its header was written: %s", error.text);
 		return;
+	}
+	if (listing_same(listing,
+			 &truth->durable)) /* written again: what is in the log is still there */
+		listing->opened = truth->durable.opened;
+	if (note) { /* the block is written anew, without it; what is no progress writes it again */
+		note_add((struct failures_note){0});
+		truth->note_gone = !scenario.naming && listing->opened != truth->durable.opened;
 	}
 	for (int i = 0; i < listing->count; i++) {
 		uint64_t number = listing->generation[i].number;
@@ -252,6 +256,23 @@ static void header_written(bool note)
 		support_die("too many commits in doubt");
 }
 
+/* Something new may be found from here on: an entry of the log, if that is what the commit writes. */
+static void log_expect(uint64_t number)
+{
+	struct truth *truth = &scenario.truth;
+	struct listing *listing = &truth->maybe[truth->maybe_count];
+
+	if (!scenario.log || number >= NUMBERS_MAX)
+		return;
+	*listing = truth->durable;
+	listing->opened = number;
+	generation_know(number, scenario.next);
+	if (truth->maybe_count < MAYBE_MAX - 1)
+		truth->maybe_count++;
+	else
+		support_die("too many commits in doubt");
+}
+
 /* The library said so. */
 static void reported_durable(void)
 {
@@ -260,6 +281,8 @@ static void reported_durable(void)
 
 	if (listing_read(truth->path, &truth->durable, &error))
 		violation(NULL, "after a commit: %s", error.text);
+	if (scenario.image && log_pending(scenario.image))
+		truth->durable.opened = image_newest(scenario.image)->number;
 	truth->maybe_count = 0;
 	truth->exists = true;
 	truth->empty = false;
@@ -338,6 +361,10 @@ static bool writer_start(struct image_options options)
 	}
 	if (fallback.code && !truth->slot_suspect)
 		violation(NULL, "without a crash something is passed over: %s", fallback.text);
+	scenario.tally->log_replayed += log_pending(scenario.image);
+	/* What another process has begun to make, and is not there, leaves its number to be used. */
+	for (uint64_t number = scenario.image->next; number < NUMBERS_MAX; number++)
+		generation_know(number, NULL);
 	writer_goes_on_from(image_opened(scenario.image)->number);
 	if (scenario.over || below(3))
 		return true;
@@ -407,6 +434,8 @@ static int commit_contents(const struct contents *to)
 	};
 	char name[16];
 	const char *result;
+	bool logged = false;
+	uint64_t number = scenario.image->next;
 	int code;
 
 	if (scenario.quiet) { /* what is not kept for long */
@@ -418,14 +447,29 @@ static int commit_contents(const struct contents *to)
 	scenario.time_ns += below(2000000000);
 	extras.time_ns = scenario.time_ns;
 	scenario.next = &next;
+	if (scenario.log && below(8)) {
+		extras.log = scenario.log;
+		extras.logged = &logged;
+		extras.logging = disk_logging;
+		if (image_newest(scenario.image)->number && !scenario.quiet && below(8)) {
+			extras.kind = image_newest(scenario.image)->kind;
+			extras.name = NULL;
+			extras.touched = 0;
+		}
+		log_expect(scenario.image->next);
+	}
 	disk_resume();
 	code = contents_commit(scenario.image, &scenario.now, &next, &extras, &scenario.dice,
 			       &scenario.error);
 	disk_pause();
 	scenario.next = NULL;
+	if (code &&
+	    scenario.image->next == number) /* nothing can be found, and the next one is that */
+		generation_know(number, NULL);
 	if (!code) {
 		scenario.now = next;
 		scenario.tally->commits++;
+		scenario.tally->logged += logged;
 		reported_durable();
 		if (scenario.options->lie == LIE_EARLY_REUSE) {
 			ranges_subtract(&scenario.image->garbage, &scenario.image->space);
@@ -434,6 +478,8 @@ static int commit_contents(const struct contents *to)
 		return 0;
 	}
 	scenario.tally->failed_commits++;
+	if (scenario.options->lie == LIE_LOG_DOUBT && scenario.image->record.log.bytes)
+		scenario.image->log.usable = true;
 	if (scenario.options->lie == LIE_DOUBT_FORGOTTEN) {
 		ranges_subtract(&scenario.image->doubt, &scenario.image->space);
 		ranges_free(&scenario.image->doubt);
@@ -516,6 +562,30 @@ static int history_untag(void)
 	return code;
 }
 
+/*
+ * A generation in doubt that whoever opens the image next does not find leaves its number to be used. By a copy: to
+ * open is to write.
+ */
+static void numbers_forget(void)
+{
+	struct image_options options = image_options();
+	struct thaw_error error, fallback;
+	struct image *image;
+	char command[512], copy[256];
+
+	snprintf(copy, sizeof(copy), "%s.copy", scenario.path);
+	snprintf(command, sizeof(command), "cp '%s' '%s'", scenario.path, copy);
+	if (system(command))
+		support_die(command);
+	options.path = copy;
+	if (!image_open(&options, &image, &fallback, &error)) {
+		for (uint64_t number = image->next; number < NUMBERS_MAX; number++)
+			generation_know(number, NULL);
+		image_close(image);
+	}
+	unlink(copy);
+}
+
 static int history_rollback(void)
 {
 	static struct listing listing;
@@ -529,6 +599,7 @@ static int history_rollback(void)
 	number = any_listed(&listing);
 	contents = *scenario.truth.known[number];
 	writer_end();
+	numbers_forget();
 	scenario.next = &contents;
 	disk_resume();
 	code = thaw_image_rollback(scenario.path, number, &made, &scenario.error);
@@ -559,6 +630,22 @@ static int history_compact(void)
 	return code;
 }
 
+/* As the checkpoint's thread does after a while. */
+static int fold(void)
+{
+	int code;
+
+	if (!log_pending(scenario.image))
+		return 0;
+	disk_resume();
+	code = image_fold(scenario.image, &scenario.error);
+	disk_pause();
+	scenario.tally->folded += !code;
+	if (!code)
+		reported_durable();
+	return code;
+}
+
 /* Would a program that is told what it was restored from be told what is on the disk? */
 static bool acknowledgeable(void)
 {
@@ -567,6 +654,9 @@ static bool acknowledgeable(void)
 
 	/* Not of one that this program has written itself, and that is in doubt since. */
 	return listing_now(&listing) && image_newest(scenario.image)->number &&
+	       (log_pending(scenario.image) || !scenario.image->record.log.bytes ||
+		scenario.image->log.usable ||
+		image_opened(scenario.image)->number == listing.opened) &&
 	       record->generations[record->count - 1].info.number ==
 		       listing.generation[listing.count - 1].number;
 }
@@ -608,6 +698,8 @@ static int unchanged(void)
 
 static int settle(void)
 {
+	if (scenario.options->lie == LIE_LOG_FORGOTTEN)
+		scenario.image->log.found = false;
 	return scenario.options->lie == LIE_UNSETTLED
 		       ? 0
 		       : image_settle(scenario.image, &scenario.error);
@@ -625,7 +717,7 @@ static const struct change {
 	int (*run)(void);
 } changes[] = {
 	{12, writer_commit},  {2, history_tag}, {1, history_untag}, {1, history_rollback},
-	{1, history_compact}, {2, unchanged},	{2, acknowledged},
+	{1, history_compact}, {2, unchanged},	{2, acknowledged},  {2, fold},
 };
 
 static int change_any(void)
@@ -637,6 +729,8 @@ static int change_any(void)
 	for (which = below(total), i = 0; which >= changes[i].weight; i++)
 		which -= changes[i].weight;
 	if (!scenario.image && !writer_start(image_options())) {
+		if (disk_fired()) /* what an open finds in the log, it writes elsewhere */
+			return -EIO;
 		violation(NULL, "without a crash it does not open");
 		return 0;
 	}
@@ -811,6 +905,22 @@ static void create(void)
 	}
 }
 
+/* What a program goes on from, by a copy of the file. */
+static void opened_find(const struct cut *cut)
+{
+	struct image_options options = image_options();
+	struct thaw_error error, fallback;
+	struct image *image;
+
+	cut_make(cut);
+	options.path = cut_path(cut);
+	options.create = false;
+	if (image_open(&options, &image, &fallback, &error))
+		return; /* an empty file */
+	scenario.truth.durable.opened = image_opened(image)->number;
+	image_close(image);
+}
+
 /* The power is cut, and everything goes on from what is left. */
 static void power_cut(void)
 {
@@ -840,8 +950,10 @@ static void power_cut(void)
 		memset(&truth->durable, 0, sizeof(truth->durable));
 	else if (listing_read(scenario.path, &truth->durable, &error) && !truth->empty)
 		violation(NULL, "%s", error.text);
+	else
+		opened_find(&cut);
 	for (unsigned number = 0; number < NUMBERS_MAX; number++) {
-		bool listed = false;
+		bool listed = number && number == truth->durable.opened;
 
 		for (int i = 0; i < truth->durable.count; i++)
 			listed |= truth->durable.generation[i].number == number;
@@ -968,6 +1080,7 @@ static void scenario_begin(void)
 	thaw_use_key(&(struct thaw_key_source){.get = give_key});
 	truth->retain = 1 + below(4);
 	scenario.bound = below(11);
+	scenario.log = below(3) ? (64u << 10) << below(4) : 0;
 	scenario.thinned = !below(3);
 	scenario.time_ns = 1;
 	disk_nameless(below(3) != 0);

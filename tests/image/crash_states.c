@@ -67,14 +67,15 @@ static void tally_print(const char *line_start, const struct tally *tally)
 	for (unsigned i = 0; i < LEAVES_KINDS; i++)
 		fprintf(stderr, "%s %s: %lu", i ? "," : "", leaves_names[i], tally->by_kind[i]);
 	fprintf(stderr,
-		"\n%sof %lu commits, %lu that failed, %lu given up, %lu names, %lu rollbacks, "
+		"\n%sof %lu commits (%lu in a log, which was listed %lu times alone and found %lu times), %lu that failed, %lu given up, %lu names, %lu rollbacks, "
 		"%lu compactions, %lu "
 		"findings made sure of, %lu notes, %lu long files (%lu compacted), %lu holes, %lu truncations, "
 		"%lu kills, %lu power cuts that went on, %lu restarts, %lu creations\n",
-		line_start, tally->commits, tally->failed_commits, tally->aborted, tally->named,
-		tally->rolled_back, tally->compacted, tally->settled, tally->notes,
-		tally->long_files, tally->relocated, tally->punches, tally->truncates, tally->kills,
-		tally->cuts, tally->reopened, tally->creations);
+		line_start, tally->commits, tally->logged, tally->folded, tally->log_replayed,
+		tally->failed_commits, tally->aborted, tally->named, tally->rolled_back,
+		tally->compacted, tally->settled, tally->notes, tally->long_files, tally->relocated,
+		tally->punches, tally->truncates, tally->kills, tally->cuts, tally->reopened,
+		tally->creations);
 }
 
 /* ---- The place where a long run stands */
@@ -291,6 +292,21 @@ TEST(blocks_of_a_commit_in_doubt_used_again_are_found)
 TEST(what_is_found_and_acknowledged_as_it_is_is_found)
 {
 	expect_found(_metadata, LIE_UNSETTLED, 5000);
+}
+
+TEST(log_that_is_not_synced_is_found)
+{
+	expect_found(_metadata, LIE_LOG_UNSYNCED, 5000);
+}
+
+TEST(log_that_goes_on_behind_what_is_in_doubt_is_found)
+{
+	expect_found(_metadata, LIE_LOG_DOUBT, 20000);
+}
+
+TEST(log_that_an_open_has_not_made_sure_of_is_found)
+{
+	expect_found(_metadata, LIE_LOG_FORGOTTEN, 20000);
 }
 
 /* ---- The long tier */

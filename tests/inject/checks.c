@@ -243,6 +243,8 @@ static void hold_all(struct holding *holding)
 	hold(holding, 0, STORE_HEADER_BYTES);
 	hold(holding, record->offset, record->bytes);
 	hold(holding, record->working_set.offset, record->working_set.bytes);
+	hold(holding, record->log.offset, record->log.bytes);
+	hold(holding, image->log.tail.offset, image->log.tail.bytes);
 	for (unsigned i = 0; i < record->count && !holding->wrong; i++) {
 		const struct generation *generation = &record->generations[i];
 
@@ -369,6 +371,9 @@ static void check_index(const struct image *image, const struct file *file)
 {
 	struct index *index = (struct index *)&image->index;
 
+	if (image->log.chain.position) /* pages are in the log alone: check_log_pages() */
+		return;
+
 	pthread_mutex_lock(&index->lock);
 	if (index->levels != index->root.levels)
 		broken("the index has %u levels between commits, and its root %u", index->levels,
@@ -387,8 +392,8 @@ static void check_slot(const struct image *image, const struct file *file)
 
 	if (!file_read(file, &slot, sizeof(slot), image->slot * SPACE_BLOCK))
 		return;
-	if (slot.sequence != image->next - 1 || slot.record_offset != record->offset ||
-	    slot.record_bytes != record->bytes)
+	if (slot.sequence != image->next - 1 - 2 * image->log.chain.position ||
+	    slot.record_offset != record->offset || slot.record_bytes != record->bytes)
 		broken("slot %u names commit %" PRIu64 ", and the last durable one is %" PRIu64,
 		       image->slot, slot.sequence, image->next - 1);
 	if (image->next % 2 == image->slot)
@@ -478,6 +483,58 @@ void check_write(const struct space *space, uint64_t offset, uint64_t bytes)
 		watch->written[watch->written_count++] = (struct range){offset, bytes};
 }
 
+/* log.c 1 and 2 */
+void check_log_write(const struct image *image, uint64_t offset, uint64_t bytes)
+{
+	const struct log *log = &image->log;
+	const struct slot *slot = &image->slots[image->slot];
+	const struct log_area *area = &image->record.log;
+
+	if (!log->usable || log->found || !image->settled || log->stale)
+		broken("an entry of the log is written that may follow nothing durable");
+	if (!checksum_same(log->chain.seed, slot->record_checksum) || !image->slots_known[0] ||
+	    !image->slots_known[1])
+		broken("an entry of the log follows another record than the newest");
+	if (offset != area->offset + log->used || bytes > area->bytes - log->used ||
+	    offset % SPACE_BLOCK || bytes % SPACE_BLOCK)
+		broken("an entry of the log is written at offset %" PRIu64
+		       ", where it does not belong",
+		       offset);
+}
+
+/* log.c 3: whatever is in the index, and not in the file, is in memory. */
+static void check_log_pages(const struct image *image)
+{
+	const struct log_pages *pages = &image->log.pages;
+	size_t count;
+	struct log_page **list = log_pages_unplaced(pages, &count);
+	struct extent extent;
+
+	if (pages->staged_count)
+		broken("%zu pages are staged, and there is no commit", pages->staged_count);
+	for (size_t i = 0; list && !image->log.stale && i < count; i++) {
+		if (index_get((struct index *)&image->index, list[i]->page, &extent, NULL))
+			continue;
+		if (!list[i]->known || extent.own || extent.offset != list[i]->extent.offset ||
+		    extent.encoding != list[i]->extent.encoding ||
+		    !checksum_same(extent.checksum, list[i]->extent.checksum) ||
+		    (list[i]->bytes && !extent_matches(image->identity.key, &extent, list[i]->bytes,
+						       pages->page_bytes)))
+			broken("page %" PRIu64 " of the log is another one in the index",
+			       list[i]->page);
+	}
+	free(list);
+}
+
+void check_commit_logged(const struct image *image)
+{
+	struct watch *watch = watch_of(image);
+
+	check_log_pages(image);
+	if (watch)
+		forget_commit(watch);
+}
+
 void check_slot_write(const struct image *image)
 {
 	struct watch *watch = watch_of(image);
@@ -516,6 +573,7 @@ void check_commit_ended(const struct image *image, bool durable)
 	    (image->space.blocks > ALWAYS_BLOCKS || image->record.count > ALWAYS_GENERATIONS))
 		return;
 	check_space(&image->space);
+	check_log_pages(image);
 	if (!holding_open(&holding, image))
 		return;
 	if (durable)

@@ -20,34 +20,16 @@
 #include <string.h>
 
 #include "checks.h"
+#include "commit.h"
 #include "reachability.h"
 #include "relocate.h"
 #include "retention.h"
-#include "store.h"
 #include "sys.h"
-#include "writer.h"
 
 #define PUNCHES 8u	      /* at most, in one commit */
 #define TRIM_BYTES (1u << 20) /* a shorter free tail is kept: the next commit needs it */
 
-struct commit {
-	struct image *image;
-	uint64_t number;
-	uint64_t pages; /* stored, each counted once */
-	uint64_t dropped;
-	bool failed, in_doubt;
-
-	struct thaw_name *names; /* the new list of names; generation 0: the one that is made */
-	unsigned name_count;
-	uint64_t *working_set; /* NULL: the one before stays */
-	unsigned working_set_count;
-	uint64_t working_set_generation;
-
-	struct writer writer;
-	struct ranges superseded; /* taken by this commit, and not needed by it any more */
-};
-
-static int commit_fail(struct commit *commit, int code, const char *doing, struct thaw_error *error)
+int commit_fail(struct commit *commit, int code, const char *doing, struct thaw_error *error)
 {
 	commit->failed = true;
 	return error_set(error, code, "%s: cannot %s generation %" PRIu64 ": %s",
@@ -69,6 +51,8 @@ int commit_begin(struct image *image, struct commit **commit, struct thaw_error 
 		if (!code)
 			check_space_found(image);
 	}
+	if (!code && image->log.stale)
+		code = log_restore(image, error);
 	if (code)
 		return code;
 	begun = calloc(1, sizeof(*begun));
@@ -87,6 +71,7 @@ int commit_begin(struct image *image, struct commit **commit, struct thaw_error 
 	begun->name_count = image->record.name_count;
 	begun->image = image;
 	begun->number = image->next;
+	begun->large = !image->log.wanted;
 	space_restart(&image->space);
 	image->committing = true;
 	check_commit_begun(image);
@@ -94,16 +79,20 @@ int commit_begin(struct image *image, struct commit **commit, struct thaw_error 
 	return 0;
 }
 
-static int page_store(struct commit *commit, const void *bytes, const struct extent *old,
-		      struct extent *extent)
+static int page_store(struct commit *commit, uint64_t page, const void *bytes,
+		      const struct extent *old, struct extent *extent)
 {
 	uint32_t count = commit->image->identity.page_bytes;
-	bool again = old->encoding == EXTENT_RAW && old->own;
+	bool again = old->encoding == EXTENT_RAW && old->own && old->offset;
 
+	if (extent->encoding == EXTENT_RAW)
+		extent->bytes = count;
+	if (!commit->large)
+		return log_pages_stage(&commit->image->log.pages, page, extent, bytes);
+	log_pages_wrote(&commit->image->log.pages, page);
 	if (extent->encoding ==
 	    EXTENT_ZERO) /* what this commit stored for the page before is not needed any more */
 		return again ? ranges_add(&commit->superseded, old->offset, old->bytes) : 0;
-	extent->bytes = count;
 	if (!again)
 		return writer_append(&commit->writer, bytes, count, WRITER_BYTES, &extent->offset);
 	extent->offset = old->offset;
@@ -123,7 +112,9 @@ int commit_page(struct commit *commit, uint64_t page, const void *bytes, bool *s
 	*stored = false;
 	if (page >= INDEX_PAGES_MAX)
 		return commit_fail(commit, -EFBIG, "store a page above 2^40 in", error);
-	code = index_get(&image->index, page, &old, error);
+	code = log_has_room(commit) ? 0 : log_spill(commit, error);
+	if (!code)
+		code = index_get(&image->index, page, &old, error);
 	if (code) {
 		commit->failed = true;
 		return code;
@@ -137,9 +128,10 @@ int commit_page(struct commit *commit, uint64_t page, const void *bytes, bool *s
 		if (old.encoding == EXTENT_RAW && checksum_same(old.checksum, extent.checksum))
 			return 0;
 	}
-	code = page_store(commit, bytes, &old, &extent);
+	code = page_store(commit, page, bytes, &old, &extent);
 	if (code)
 		return commit_fail(commit, code, "write a page of", error);
+	commit->touched = true;
 	code = index_set(&image->index, page, &extent, error);
 	if (code) {
 		commit->failed = true;
@@ -159,12 +151,14 @@ static int page_drop(struct commit *commit, uint64_t page, struct thaw_error *er
 
 	if (code || old.encoding == EXTENT_ABSENT)
 		return code;
-	if (old.encoding == EXTENT_RAW && old.own) {
+	log_pages_wrote(&commit->image->log.pages, page);
+	if (old.encoding == EXTENT_RAW && old.own && old.offset) {
 		code = ranges_add(&commit->superseded, old.offset, old.bytes);
 		if (code)
 			return commit_fail(commit, code, "drop a page of", error);
 	}
 	commit->dropped++;
+	commit->touched = true;
 	return index_set(index, page, &absent, error);
 }
 
@@ -209,6 +203,7 @@ int commit_name(struct commit *commit, const char *name, const uint64_t *generat
 	if (!generation && !named)
 		return error_set(error, THAW_ENOGEN, "%s: no generation is named '%.63s'",
 				 image->path, name);
+	commit->renamed = true;
 	if (!generation) { /* the last one takes its place */
 		*named = commit->names[--commit->name_count];
 		return 0;
@@ -258,6 +253,7 @@ struct change {
 	struct generation *made; /* in `kept`; NULL: only the record is made */
 	struct slot slot;
 	struct ranges garbage;
+	struct log_state state; /* of what is made, for the log that follows */
 };
 
 static void change_free(struct change *change)
@@ -266,6 +262,7 @@ static void change_free(struct change *change)
 	record_free(&change->kept);
 	free(change->keep);
 	ranges_free(&change->garbage);
+	free(change->state.bytes);
 }
 
 /* Everything about the change that is known before anything is written. */
@@ -276,7 +273,8 @@ static int change_begin(struct commit *commit, const struct thaw_generation *gen
 	const struct thaw_generation *base = &image->base.info;
 	struct retention retention = image->retention;
 	struct record *all = &change->all, *kept = &change->kept;
-	unsigned count = image->record.count + !!generation;
+	bool fold = !generation && log_pending(image);
+	unsigned count = image->record.count + (generation || fold);
 	int stay;
 
 	memset(change, 0, sizeof(*change));
@@ -298,14 +296,20 @@ static int change_begin(struct commit *commit, const struct thaw_generation *gen
 			kept->names[i].generation = commit->number;
 	}
 	kept->name_count = commit->name_count;
-	if (generation) {
+	if (fold) { /* the newest of those in the log, as it was reported */
+		struct thaw_generation *info = &all->generations[count - 1].info;
+
+		*info = *base;
+		info->ancestor = log_ancestor(image);
+	} else if (generation) {
 		struct thaw_generation *info = &all->generations[count - 1].info;
 
 		*info = *generation;
 		info->number = commit->number;
 		info->parent = base->number;
-		info->ancestor = record_find(&image->record, base->number) ? base->number : 0;
-		info->portable = info->kind == THAW_KIND_PORTABLE ? commit->number : base->portable;
+		info->ancestor = log_ancestor(image);
+		info->portable = info->kind == THAW_KIND_PORTABLE ? commit->number
+								  : log_portable(image);
 		info->state_bytes = state_bytes;
 	} else {
 		retention.all = true;
@@ -326,7 +330,8 @@ static int change_begin(struct commit *commit, const struct thaw_generation *gen
 	/* A new heap has no restore that the old working set would describe. */
 	if (!generation || base->number)
 		kept->working_set = image->record.working_set;
-	if (generation)
+	kept->log = image->record.log;
+	if (generation || fold)
 		change->made = &kept->generations[stay - 1];
 	return 0;
 }
@@ -381,7 +386,7 @@ static int write_record(struct commit *commit, struct change *change)
 
 /* Step 1: nodes, state, working set, record. */
 static int commit_write_all(struct commit *commit, struct change *change, const void *state,
-			    uint64_t began)
+			    bool fold, uint64_t began)
 {
 	struct generation *made = change->made;
 	struct emission emission = {commit, 0};
@@ -389,9 +394,12 @@ static int commit_write_all(struct commit *commit, struct change *change, const 
 	uint64_t record_bytes = record_encoded_bytes(&change->kept);
 	uint64_t rest = state_bytes + record_bytes + 24 +
 			commit->working_set_count * sizeof(*commit->working_set);
-	int code = 0;
+	int code = log_make(commit, &change->kept.log);
 
-	if (made)
+	commit->touched = true;
+	if (!code && made)
+		code = log_place(commit);
+	if (!code && made)
 		code = relocate_some(commit->image, &commit->writer,
 				     commit->working_set ? NULL : &change->kept.working_set);
 	if (code)
@@ -411,11 +419,13 @@ static int commit_write_all(struct commit *commit, struct change *change, const 
 		code = write_working_set(commit, rest - state_bytes, &change->kept.working_set);
 	if (code)
 		return code;
-	if (made) {
+	if (made && !fold) {
 		made->info.pages_stored = commit->pages;
 		made->info.bytes_written =
 			commit->writer.written + commit->writer.filled + record_bytes + SPACE_BLOCK;
 		made->info.durable_ns += sys_monotonic_ns() - began;
+	}
+	if (made) {
 		change->all.generations[change->all.count - 1] = *made;
 	}
 	code = write_record(commit, change);
@@ -449,7 +459,7 @@ static void file_punch(struct image *image)
 	}
 }
 
-static void commit_free(struct commit *commit)
+void commit_free(struct commit *commit)
 {
 	commit->image->committing = false;
 	writer_close(&commit->writer);
@@ -512,6 +522,10 @@ static void commit_adopt(struct commit *commit, struct change *change)
 	if (change->made) {
 		index_committed(&image->index, &change->made->root);
 		image->base = *change->made;
+		if (image->opened.info.number == image->base.info.number) /* it was in the log */
+			image->opened = image->base;
+		space_subtract(&image->space, image->log.tail.offset, image->log.tail.bytes);
+		image->log.tail = (struct range){0};
 	}
 	record_free(&image->record);
 	image->record = change->kept;
@@ -522,8 +536,13 @@ static void commit_adopt(struct commit *commit, struct change *change)
 	image->next = commit->number + 1;
 	image->slots[image->slot] = change->slot;
 	image->slots[image->slot].state = SLOT_VALID;
+	image->identity.sequence = commit->number;
 	image->slots_known[image->slot] = true;
 	image->made = false;
+	if (change->made)
+		log_folded(image, &change->state);
+	else
+		log_follow(image);
 	file_trim(image);
 	file_punch(image);
 	image_note_extent(image);
@@ -540,9 +559,15 @@ int commit_finish(struct commit *commit, struct thaw_generation *generation, con
 	const char *doing = "write";
 	int code = 0;
 
+	bool fold = !generation && log_pending(image);
+
 	if (commit->failed ||
 	    (!generation && !commit_is_empty(commit))) /* a generation with holes */
 		code = -EIO;
+	if (fold) {
+		state = image->log.state.bytes;
+		state_bytes = image->log.state.count;
+	}
 	if (!code && state_bytes > STORE_STATE_MAX) {
 		doing = "store a state of more than 320 MiB in";
 		code = -EFBIG;
@@ -551,8 +576,10 @@ int commit_finish(struct commit *commit, struct thaw_generation *generation, con
 		code = -EOVERFLOW;
 	if (!code)
 		code = change_begin(commit, generation, generation ? state_bytes : 0, &change);
+	if (!code && change.made && image->log.wanted && state_bytes <= LOG_STATE_MOST)
+		code = log_state_copy(&change.state, state, state_bytes);
 	if (!code)
-		code = commit_write_all(commit, &change, state, began);
+		code = commit_write_all(commit, &change, state, fold, began);
 	if (!code)
 		code = reachability_find_dropped(image, &change.all, change.keep, &change.kept,
 						 &change.garbage);
@@ -606,7 +633,13 @@ void commit_abort(struct commit *commit)
 	if (!commit)
 		return;
 	image = commit->image;
-	index_revert(&image->index);
+	log_pages_unstage(&image->log.pages);
+	if (commit->touched) {
+		index_revert(&image->index);
+		image->log.stale = log_pending(image);
+		if (image->log.stale)
+			log_restore(image, NULL); /* or the next commit tries it again */
+	}
 	if (commit->failed)
 		relocate_pause(&image->relocation);
 	writer_settle(&commit->writer);
@@ -620,6 +653,7 @@ void commit_abort(struct commit *commit)
 				       commit->writer.taken.items[i].bytes))
 				break;
 		image->next += 2;
+		image->log.usable = false;
 	} else {
 		ranges_subtract(&commit->writer.taken, &image->space);
 	}

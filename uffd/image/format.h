@@ -76,7 +76,9 @@
  *	 80  16  uuid, as in the slot
  *	 96  64  engine, as in the slot
  *	160  32  salt and check value, as in the slot
- *	192      the retained generations, oldest first, numbers ascending, none above the sequence:
+ *	192   8  offset of the log, whole blocks; 0: there is none
+ *	200   8  length of the log, whole blocks, at most 64 MiB
+ *	208      the retained generations, oldest first, numbers ascending, none above the sequence:
  *
  *		  0  96  of struct thaw_generation: number, parent, ancestor, portable, time_ns,
  *			 heap_bytes, pages_written, pages_stored, bytes_written, pause_ns,
@@ -93,8 +95,8 @@
  *		 the name, padded with zeros (64)
  *	then 16  checksum of everything before it, so that a record can be found without a slot
  *
- *	The number of a generation is the sequence of the commit that wrote it. Numbers ascend; commits
- *	that failed, or that made only names, leave gaps.
+ *	The number of a generation is the sequence of the commit that wrote it, or that of its entry in the
+ *	log. Numbers ascend; commits that failed, or that made only names, leave gaps, and so does the log.
  *
  *	Its parent is the generation it was made from (0: none, a fresh start), listed or not; the parent's
  *	parent and so on are its line of descent. Its ancestor is the nearest listed generation in that
@@ -118,6 +120,35 @@
  *		  8   7  birth: generation that wrote the page
  *		 15   1  encoding: 0 absent (all other fields zero), 1 zero page (no offset), 2 raw
  *		 16  16  checksum of the decoded page
+ *
+ * Log: generations that are durable and not listed yet. Entries, each at a block, one behind the other from the log's
+ * start on; whatever follows the last one means nothing.
+ *
+ *	  0   8  magic "thaw-log"
+ *	  8   8  number of the generation: above the one before by an even number
+ *	 16   8  length of the entry, whole words
+ *	 24   4  number of pages
+ *	 28   4  position: how many entries are before it
+ *	 32  16  seed: checksum of the commit record, as in the slot that names it
+ *	 48  16  checksum of the entry before; 0 in the first
+ *	 64  16  uuid, as in the slot
+ *	 80 160  the generation, as in a record; no root, and 256 as offset of its state
+ *	240   4  the state is here: 2 as it is, or 3 what changed of the state of the generation before
+ *	244   4  its length here
+ *	248   8  zero
+ *	256      the state, up to whole words; then the pages, each:
+ *
+ *		  0   8  page
+ *		  8   4  1 zeros, 2 the page as it is, or 3 what changed of its contents before
+ *		 12   4  length here
+ *		 16  16  checksum of the page; of zeros 0
+ *		 32      the bytes, up to whole words
+ *
+ *	then 16  checksum of everything before it
+ *
+ *	What changed is a list of runs: first word (4), how many words (4), the words (8 each).
+ *	An entry counts if its checksum, seed and uuid are right, and its position and the checksum of the entry before
+ *	are those that follow. So none of an earlier record, of another image or of a copy counts.
  *
  * Working set: page numbers (8 bytes each), in the order of their first access after a restore; of
  * each cluster (64 KiB of the heap) only the first. Later records refer to the same set until a commit
@@ -159,6 +190,14 @@
  * of age select, and those that have a name (retention.c). The portable generation that the newest one
  * names is retained too: another build can continue from it, however old it is.
  *
+ * A small generation that comes soon after another one is an entry of the log (log.c): one write of blocks that were
+ * initialised when the log was made, and one fdatasync, which is the commit point. It changes what the
+ * newest record lists: nothing in the tree. A later commit holds all of it and lists the newest one of the log, or a
+ * newer one; its record has another checksum, so the entries are void from there on, and the next
+ * ones are written over them. Those between are listed nowhere. If the write or the sync fails, the entry may or may not
+ * be found; its number is not used again, and the commit after it is no entry. The first commit after an
+ * open is none either.
+ *
  * If 1 or 2 fails, nothing names the new blocks: they are free again and the next commit writes
  * everything anew (after a failed fdatasync the kernel may consider pages clean that never reached
  * the disk; nothing relies on them). If 3 or 4 fails, the slot may or may not be found on the disk
@@ -178,6 +217,10 @@
  * in the record, then the other slot's record), and the caller is told. The next commit overwrites the
  * damaged slot, never the good one. A damaged slot beside one that was never committed to is an error,
  * not an empty heap.
+ *
+ * Who opens it for writing goes on to the newest generation of the log, of which so many bytes are read at most as it
+ * has (log_replay.c). An entry that is torn ends it; one that whole ones follow is damage: then the
+ * generation before it is opened, and the caller is told. Readers see what is listed.
  *
  * One writer: before it reads anything it takes a write lock of the open file (F_OFD_SETLK) on byte
  * 2^62 - 1, and flock(); or one of them, if only readers prevent the other (lock.c). Both are released
@@ -206,6 +249,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the image format is l
 #define FORMAT_RECORD_MAGIC 0x6472636572776874u /* "thwrecrd" */
 #define FORMAT_NOTE_MAGIC 0x6c69616677616874u	/* "thawfail" */
 #define FORMAT_NODE_MAGIC 0x646f6e54u		/* "Tnod" */
+#define FORMAT_LOG_MAGIC 0x676f6c2d77616874u	/* "thaw-log" */
 
 #define FORMAT_SLOT_BYTES 512u /* one sector: torn by no disk that writes sectors whole */
 #define FORMAT_FANOUT 16u
@@ -267,6 +311,43 @@ struct disk_name {
 };
 static_assert(sizeof(struct disk_name) == 72, "name");
 
+/* An entry of the log, at a block: then the state, the pages, and a checksum of it all. */
+struct disk_log_entry {
+	uint64_t magic;
+	uint64_t number;
+	uint64_t bytes; /* with the checksum: whole words */
+	uint32_t pages;
+	uint32_t position;
+	uint64_t seed[2];
+	uint64_t before[2];
+	uint8_t uuid[16];
+	struct disk_generation generation;
+	uint32_t state_encoding;
+	uint32_t state_bytes; /* as it is here */
+	uint64_t zero;
+};
+static_assert(sizeof(struct disk_log_entry) == 256, "log entry");
+
+struct disk_log_page { /* then its bytes, up to whole words */
+	uint64_t page;
+	uint32_t encoding;
+	uint32_t bytes;
+	uint64_t checksum[2];
+};
+static_assert(sizeof(struct disk_log_page) == 32, "log page");
+
+enum disk_log_encoding {
+	FORMAT_LOG_ZERO = 1,
+	FORMAT_LOG_WHOLE = 2,
+	FORMAT_LOG_PATCH = 3,
+};
+
+struct disk_log_run { /* of a patch: then so many words */
+	uint32_t at;  /* words */
+	uint32_t count;
+};
+static_assert(sizeof(struct disk_log_run) == 8, "log run");
+
 struct disk_record { /* then the generations, the names, a checksum of it all */
 	uint64_t magic;
 	uint64_t sequence;
@@ -282,9 +363,10 @@ struct disk_record { /* then the generations, the names, a checksum of it all */
 	uint8_t uuid[16];
 	char engine[64];
 	uint8_t key_salt[16], key_check[16];
+	uint64_t log_offset, log_bytes;
 	struct disk_generation generation[];
 };
-static_assert(sizeof(struct disk_record) == 192, "record");
+static_assert(sizeof(struct disk_record) == 208, "record");
 
 struct disk_node {
 	uint32_t magic;

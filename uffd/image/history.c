@@ -8,8 +8,10 @@
  * when it commits next. (So does thaw_image_compact, which opens the image as they do.)
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "store.h"
 #include "sys.h"
@@ -33,9 +35,54 @@ int history_open(const char *path, uint64_t generation, struct image **image,
 		code = fallback.code;
 	} else if (!image_opened(*image)->number) {
 		code = error_set(error, THAW_ENOGEN, "%s: holds no generation yet", path);
+	} else {
+		code = image_fold(*image, error); /* so that the newest one is listed */
 	}
 	if (code)
 		image_close(*image);
+	return code;
+}
+
+/* An image whose log holds nothing is not locked, nor written to. */
+static bool log_holds(const char *path)
+{
+	struct image image = {.fd = store_open(path, O_RDONLY, NULL)};
+	struct thaw_error fallback, error;
+	bool holds;
+
+	if (image.fd < 0)
+		return false;
+	holds = !store_read(image.fd, path, image.slots, &image.slot, &image.record, &fallback,
+			    &error);
+	image.identity = image.slots[image.slot];
+	holds = holds && log_is_ahead(&image);
+	record_free(&image.record);
+	close(image.fd);
+	return holds;
+}
+
+int thaw_image_settle(const char *path, struct thaw_error *error)
+{
+	const struct image_options options = {.path = path, .retain_all = true};
+	struct thaw_error unused, fallback;
+	struct image *image;
+	int code;
+
+	error = error ? error : &unused;
+	if (!log_holds(path))
+		return 0;
+	code = image_open(&options, &image, &fallback, error);
+	if (code == THAW_EINUSE)
+		return 0; /* who has it open does it */
+	if (code)
+		return code;
+	if (fallback.code) { /* not for good, before its owner was told */
+		*error = fallback;
+		code = fallback.code;
+	} else {
+		code = image_fold(image, error);
+	}
+	image_close(image);
 	return code;
 }
 

@@ -67,15 +67,30 @@ static void image_begin(struct image *image, const struct slot slots[2])
 {
 	image->next = number_next(slots, image->slot);
 	image->note = slots[!image->slot].note;
-	for (unsigned i = 0; i < 2; i++)
-		if (slots[i].note.failures && slots[i].note.generation == image->opened.info.number)
-			image->failures = slots[i].note;
 	memcpy(image->slots, slots, sizeof(image->slots));
 	image->slots_known[0] = image->slots_known[1] = true;
 	image_note_extent(image);
 	image->base = image->opened;
 	index_open(&image->index, image->fd, image->path, image->identity.key,
 		   image->identity.page_bytes, &image->base.root);
+}
+
+/* The note of the generation that is opened. */
+static void failures_find(struct image *image)
+{
+	for (unsigned i = 0; i < 2; i++)
+		if (image->slots[i].note.failures &&
+		    image->slots[i].note.generation == image->opened.info.number)
+			image->failures = image->slots[i].note;
+}
+
+/* Was the newest of all that are listed opened, for being the newest? Then the log goes on from it. */
+static bool log_continues(const struct image *image, const struct image_options *options)
+{
+	const struct record *record = &image->record;
+
+	return !options->generation && !options->fresh && record->count &&
+	       record->generations[record->count - 1].info.number == image->opened.info.number;
 }
 
 static int image_start(struct image *image, const struct image_options *options,
@@ -86,7 +101,58 @@ static int image_start(struct image *image, const struct image_options *options,
 
 	if (!code)
 		image_begin(image, slots);
+	if (!code && log_continues(image, options))
+		code = log_replay(image, fallback, error);
+	if (!code)
+		failures_find(image);
 	return code;
+}
+
+/* All but the file. */
+static void image_clear(struct image *image)
+{
+	index_close(&image->index);
+	space_close(&image->space);
+	ranges_free(&image->garbage);
+	ranges_free(&image->doubt);
+	ranges_free(&image->held);
+	relocate_free(&image->relocation);
+	log_close(image);
+	if (!image->record_lent)
+		record_free(&image->record);
+}
+
+/*
+ * An older generation was opened, or none, and there are newer ones in the log, which the first commit would make
+ * void: the newest of them is listed first.
+ */
+static int log_rescue(struct image *image, const struct image_options *options,
+		      struct thaw_error *fallback, struct thaw_error *error)
+{
+	const struct image_options newest = {.path = options->path, .retain_all = true};
+	const struct image before = *image;
+	struct thaw_error ignored;
+	int code;
+
+	if (log_continues(image, options) || log_pending(image) || fallback->code ||
+	    !log_is_ahead(image))
+		return 0;
+	image_clear(image);
+	*image = (struct image){.fd = before.fd,
+				.path = before.path,
+				.absolute = before.absolute,
+				.held_most = before.held_most,
+				.retention = {.all = true}};
+	code = image_start(image, &newest, &ignored, error);
+	if (!code)
+		code = image_fold(image, error);
+	image_clear(image);
+	*image = (struct image){.fd = before.fd,
+				.path = before.path,
+				.absolute = before.absolute,
+				.held_most = before.held_most,
+				.retention = before.retention};
+	return code && !options->fresh ? code : image_start(image, options, fallback, error);
 }
 
 int image_open_listed(struct thaw_image *from, const struct image_options *options,
@@ -119,6 +185,7 @@ int image_open_listed(struct thaw_image *from, const struct image_options *optio
 	if (!opened->record_lent) /* the one before it, which was not pinned with the others */
 		pin_take(opened->fd, opened->opened.info.number);
 	image_begin(opened, from->slots);
+	failures_find(opened);
 	*image = opened;
 	return 0;
 }
@@ -201,6 +268,8 @@ int image_open(const struct image_options *options, struct image **image,
 	code = opened->path && opened->absolute
 		       ? image_start(opened, options, fallback, error)
 		       : error_set(error, -ENOMEM, "%s: no memory", options->path);
+	if (!code)
+		code = log_rescue(opened, options, fallback, error);
 	if (code) {
 		image_discard(opened);
 		return code;
@@ -213,14 +282,7 @@ void image_close(struct image *image)
 {
 	if (!image)
 		return;
-	index_close(&image->index);
-	space_close(&image->space);
-	ranges_free(&image->garbage);
-	ranges_free(&image->doubt);
-	ranges_free(&image->held);
-	relocate_free(&image->relocation);
-	if (!image->record_lent)
-		record_free(&image->record);
+	image_clear(image);
 	if (image->from) {
 		handle_leave(image->from, image);
 	} else {
@@ -336,6 +398,16 @@ int image_read_state(struct image *image, void **state, size_t *bytes, struct th
 	*bytes = 0;
 	if (!opened->info.state_bytes)
 		return 0;
+	if (log_pending(image) && opened->info.number == image->base.info.number) {
+		*state = malloc(opened->info.state_bytes);
+		if (!*state)
+			return error_set(error, -ENOMEM,
+					 "%s: no memory for the state of generation %" PRIu64,
+					 image->path, opened->info.number);
+		memcpy(*state, image->log.state.bytes, opened->info.state_bytes);
+		*bytes = opened->info.state_bytes;
+		return 0;
+	}
 	/* Nothing has checked the length: allocate no more than the file can hold. */
 	if (opened->state_offset > image_file_bytes(image) ||
 	    opened->info.state_bytes > image_file_bytes(image) - opened->state_offset) {

@@ -183,4 +183,21 @@ int commit_finish(struct commit *commit, struct thaw_generation *generation, con
 		  size_t state_bytes, struct thaw_error *error);
 void commit_abort(struct commit *commit);
 
+/*
+ * The owner is going to make small generations often: the next commit_finish() makes a log, and from then on
+ * commit_page() keeps what little is stored in memory.
+ */
+void image_log_wanted(struct image *image);
+/*
+ * The same as commit_finish(), with one write and one fdatasync, of a small generation. It is not listed before a
+ * later commit_finish(), or image_fold(). 1: this one cannot be written so, and nothing was done: commit_finish()
+ * can.
+ */
+int commit_log(struct commit *commit, struct thaw_generation *generation, const void *state,
+	       size_t state_bytes, struct thaw_error *error);
+/* List the newest one of those in the log; if there are none, it does nothing. */
+int image_fold(struct image *image, struct thaw_error *error);
+/* Since when (sys_monotonic_ns()) there are any; 0: there are none. */
+uint64_t image_log_began(const struct image *image);
+
 #endif

@@ -127,6 +127,8 @@ static int space_build_other(struct image *image, const struct root **roots)
 		if (!code && other.working_set.offset != set->offset)
 			code = reached_bytes(&reachability, other.working_set.offset,
 					     working_set_taken(&other));
+		if (!code && other.log.offset != image->record.log.offset)
+			code = reached_bytes(&reachability, other.log.offset, other.log.bytes);
 	}
 	record_free(&other);
 	return code;
@@ -168,6 +170,11 @@ int reachability_find_all(struct image *image, struct thaw_error *error)
 		space_add(&image->space, record->offset, record->bytes);
 		code = reached_bytes(&reachability, record->working_set.offset,
 				     working_set_taken(record));
+		if (!code)
+			code = reached_bytes(&reachability, record->log.offset, record->log.bytes);
+		if (!code)
+			code = reached_bytes(&reachability, image->log.tail.offset,
+					     image->log.tail.bytes);
 	}
 	for (unsigned i = 0; !code && i < record->count; i++) {
 		struct reachability reachability = {&image->space, NULL, true};
@@ -231,5 +238,7 @@ int reachability_find_dropped(struct image *image, const struct record *all, con
 	if (!code && kept->working_set.offset != image->record.working_set.offset)
 		code = ranges_add(garbage, image->record.working_set.offset,
 				  working_set_taken(&image->record));
+	if (!code && kept->log.offset != image->record.log.offset)
+		code = ranges_add(garbage, image->record.log.offset, image->record.log.bytes);
 	return code;
 }

@@ -29,7 +29,7 @@ size_t record_encoded_bytes(const struct record *record)
 	return encoded_bytes(record->count, record->name_count);
 }
 
-static void generation_encode(const struct generation *from, struct disk_generation *disk)
+void generation_encode(const struct generation *from, struct disk_generation *disk)
 {
 	*disk = (struct disk_generation){
 		.number = from->info.number,
@@ -79,6 +79,8 @@ void record_encode(const struct record *record, const struct slot *slot, void *b
 	disk->working_set_bytes = record->working_set.bytes;
 	disk->working_set_checksum[0] = record->working_set.checksum.low64;
 	disk->working_set_checksum[1] = record->working_set.checksum.high64;
+	disk->log_offset = record->log.offset;
+	disk->log_bytes = record->log.bytes;
 	for (unsigned i = 0; i < record->count; i++)
 		generation_encode(&record->generations[i], &disk->generation[i]);
 	for (unsigned i = 0; i < record->name_count; i++) {
@@ -96,7 +98,7 @@ static bool portable_possible(const struct disk_generation *disk)
 						: disk->portable <= disk->parent;
 }
 
-static bool generation_decode(const struct disk_generation *disk, struct generation *into)
+bool generation_decode(const struct disk_generation *disk, struct generation *into)
 {
 	*into = (struct generation){
 		.info =
@@ -178,6 +180,14 @@ static bool working_set_possible(const struct working_set *set)
 	       set->bytes <= STORE_WORKING_SET_MAX * sizeof(uint64_t);
 }
 
+static bool log_possible(const struct log_area *log)
+{
+	return !log->offset == !log->bytes && log->offset % SPACE_BLOCK == 0 &&
+	       (!log->bytes || log->offset >= STORE_HEADER_BYTES) &&
+	       log->bytes % SPACE_BLOCK == 0 && log->bytes <= LOG_BYTES_MOST &&
+	       log->offset <= INT64_MAX - log->bytes;
+}
+
 /* The checksum of all `bytes` is right, but a hostile image has that too. */
 static const char *record_decode(const struct disk_record *disk, size_t bytes,
 				 struct record *record)
@@ -207,6 +217,9 @@ static const char *record_decode(const struct disk_record *disk, size_t bytes,
 	};
 	if (!why && !working_set_possible(&record->working_set))
 		why = "its working set is impossible";
+	record->log = (struct log_area){disk->log_offset, disk->log_bytes};
+	if (!why && !log_possible(&record->log))
+		why = "its log is impossible";
 	return why;
 }
 

@@ -171,6 +171,8 @@ int image_settle(struct image *image, struct thaw_error *error)
 	code = sys_fsync_directory_of(realpath(image->absolute, real) ? real : image->absolute);
 	if (code == -EACCES)
 		code = 0;
+	if (!code)
+		code = log_settle(image);
 	if (!code && image->record.bytes)
 		code = header_write_again(image->fd, image->slot);
 	if (code)

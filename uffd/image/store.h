@@ -9,6 +9,7 @@
 #include "image.h"
 #include "index.h"
 #include "keys.h"
+#include "log.h"
 #include "page.h"
 #include "space.h"
 
@@ -93,6 +94,7 @@ struct record {
 	struct generation *generations; /* oldest first; malloc'ed */
 	struct thaw_name *names;	/* malloc'ed, or NULL */
 	struct working_set working_set;
+	struct log_area log;
 };
 
 struct retention {
@@ -118,6 +120,24 @@ struct tail {
 	XXH128_hash_t checksum;
 };
 
+/* See log.c. */
+struct log {
+	bool wanted; /* the owner makes small generations often */
+	uint64_t bytes, fold_ns; /* LOG_BYTES, LOG_FOLD_NS; others in tests */
+	bool usable; /* this process wrote the record that it follows, and nothing is in doubt since */
+	bool stale; /* pages that are in it alone are not in the index: log_restore() */
+	bool found; /* entries, which another process wrote, and which are perhaps not on the disk */
+	struct log_chain chain;
+	uint64_t used; /* bytes of its area */
+	uint64_t
+		listed; /* the newest generation that is in the record, of those before the entries */
+	uint64_t first_ns; /* when the first entry was made durable */
+	struct log_pages pages;
+	struct log_state state; /* of the newest generation */
+	struct range tail; /* where the pages are that an open found in it, until all is folded */
+	uint8_t *buffer;   /* for an entry */
+};
+
 struct image {
 	int fd;
 	char *path;	/* as it was given: for messages */
@@ -136,6 +156,7 @@ struct image {
 	struct note note;     /* as it is in the block of the other slot */
 	struct note failures; /* of the opened generation, as noted when it was opened */
 	struct note said;     /* reported for it since then; failures 0: nothing */
+	struct log log;
 
 	/* Commits; see commit.c. */
 	unsigned slot; /* the valid slot; the next commit writes the other one */
@@ -190,12 +211,16 @@ void record_encode(const struct record *record, const struct slot *slot, void *b
  * (0: it is no record) and its sequence; all of it tells whether it is whole. Then `slot` is what
  * its slot would be, without the record's place. 0, THAW_EDAMAGED, or what keys_find() says.
  */
-#define RECORD_START_BYTES 192u
+#define RECORD_START_BYTES 208u
 size_t record_claims(const void *start);
 uint64_t record_sequence(const void *start);
 int record_parse(const void *bytes, const char *path, struct slot *slot, struct record *record,
 		 struct thaw_error *error);
 void record_free(struct record *record);
+struct disk_generation;
+void generation_encode(const struct generation *from, struct disk_generation *disk);
+/* False: it is impossible. */
+bool generation_decode(const struct disk_generation *disk, struct generation *into);
 /* The entry with that number, or NULL: there is no number 0. */
 const struct generation *record_find(const struct record *record, uint64_t number);
 const struct thaw_name *record_named(const struct record *record, const char *name);
@@ -227,6 +252,34 @@ int file_open_locked(const struct image_options *options, bool *made, struct tha
  */
 int file_is_at(int fd, const char *path);
 bool file_is_same(int a, int b);
+
+/* ---- log.c */
+
+/* Generations are durable in the log alone. */
+bool log_pending(const struct image *image);
+/* The pages of those generations are in the index again, after a commit that changed it was undone. */
+int log_restore(struct image *image, struct thaw_error *error);
+/* The nearest listed one in the line of the newest generation, or 0. */
+uint64_t log_ancestor(const struct image *image);
+/* The newest portable one in that line that is listed, or was dropped. */
+uint64_t log_portable(const struct image *image);
+/* The commit that is durable holds all, and its record is the one that a log may follow. `state` becomes the image's. */
+void log_folded(struct image *image, struct log_state *state);
+/* A commit that made no generation is durable, and the log follows it. */
+void log_follow(struct image *image);
+void log_close(struct image *image);
+
+/* ---- log_replay.c */
+
+/*
+ * An image that was just opened for writing at its newest generation: goes on to the newest one in the log.
+ * `fallback` says what is damaged. -ENOMEM, -errno.
+ */
+int log_replay(struct image *image, struct thaw_error *fallback, struct thaw_error *error);
+/* Are there generations in the log of an image that was opened at another one? */
+bool log_is_ahead(struct image *image);
+/* What was found in the log is on the disk. */
+int log_settle(struct image *image);
 
 /* ---- choose.c */
 

@@ -23,12 +23,7 @@ int writer_open(struct writer *writer, int fd, uint64_t file_bytes, struct space
 	writer->fd = fd;
 	writer->file_bytes = file_bytes;
 	writer->space = space;
-	writer->buffer = aligned_alloc(SPACE_BLOCK, WRITER_BYTES);
-	if (writer->buffer && !ranges_reserve(&writer->taken, 2))
-		return 0;
-	free(writer->buffer);
-	writer->buffer = NULL;
-	return -ENOMEM;
+	return ranges_reserve(&writer->taken, 2);
 }
 
 void writer_close(struct writer *writer)
@@ -112,6 +107,10 @@ static int writer_put(struct writer *writer, uint64_t offset, const void *bytes,
 {
 	const uint8_t *from = bytes;
 
+	if (!writer->buffer)
+		writer->buffer = aligned_alloc(SPACE_BLOCK, WRITER_BYTES);
+	if (!writer->buffer)
+		return -ENOMEM;
 	while (count) {
 		size_t part = WRITER_BYTES - writer->filled;
 

@@ -180,6 +180,8 @@ int cli_find(const struct thaw_image *image, const char *word, uint64_t *generat
 int cli_generation(const char *path, const char *word, uint64_t *generation);
 /* The flags of thaw_open() that the argument of --prefetch means. 0, or EXIT_USAGE after printing why. */
 int cli_prefetch(const char *prefetch, unsigned *flags);
+/* Have all that is durable listed, if it can be: else say that there is more (thaw_image_settle()). */
+void cli_settle(const char *path);
 /* Open an image for reading. Returns 0, or an exit code after printing why. */
 int cli_open(const char *path, struct thaw_image **image);
 /*

@@ -34,6 +34,7 @@ static int clone_image(const struct cli_options *options, int operand_count, cha
 	code = options->at ? cli_generation(operands[0], options->at, &generation) : 0;
 	if (code)
 		return code;
+	cli_settle(operands[0]);
 	progress_begin(&bar, "clone", options);
 	interrupt_catch();
 	code = thaw_image_clone(operands[0], operands[1], generation, &ops, &summary, &error);

@@ -345,10 +345,21 @@ int cli_prefetch(const char *prefetch, unsigned *flags)
 	return 0;
 }
 
+void cli_settle(const char *path)
+{
+	struct thaw_error error = {0};
+
+	if (thaw_image_settle(path, &error))
+		cli_fail(0, "newer generations than these are in its log: %s", error.text);
+}
+
 int cli_open(const char *path, struct thaw_image **image)
 {
 	struct thaw_error error = {0};
-	int code = thaw_image_open(path, image, &error);
+	int code;
+
+	cli_settle(path);
+	code = thaw_image_open(path, image, &error);
 
 	return code ? cli_fail_error(&error, code) : 0;
 }

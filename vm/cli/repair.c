@@ -73,6 +73,7 @@ static int repair(const struct cli_options *options, int operand_count, char **o
 	int code;
 
 	(void)operand_count;
+	cli_settle(operands[0]);
 	progress_begin(&repairing.bar, "repair", options);
 	interrupt_catch();
 	if (options->json) {

@@ -52,6 +52,7 @@ static int verify(const struct cli_options *options, int operand_count, char **o
 	int code;
 
 	(void)operand_count;
+	cli_settle(operands[0]);
 	progress_begin(&verification.progress, "verify", options);
 	interrupt_catch();
 	if (options->json) {
