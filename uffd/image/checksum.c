@@ -14,7 +14,9 @@
 #include <errno.h>
 #include <string.h>
 
-/* Measured on 4 KiB: 0.21 us XXH3-128, 1.15 us this, 4.0 us BLAKE2b, all of libraries that are there anyway. */
+#include "poly1305.h"
+
+/* Measured on 4 KiB: 0.21 us XXH3-128, 1.15 us this and 0.45 with libcrypto, 4.0 us BLAKE2b. */
 #define FRAMES_BYTES 512 /* of HChaCha20: it leaves its key there */
 
 XXH128_hash_t checksum_plain(const void *bytes, size_t count)
@@ -42,7 +44,7 @@ XXH128_hash_t checksum_of(const struct checksum_key *key, enum checksum_kind kin
 
 	if (!key)
 		return checksum_plain(bytes, count);
-	crypto_onetimeauth(hash, bytes, count, key->hash);
+	poly1305(hash, bytes, count, key->hash);
 	sum = mac_of(key, kind, hash);
 	sodium_memzero(hash, sizeof(hash));
 	sodium_stackzero(FRAMES_BYTES);

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT */
+/* poly1305.h - Poly1305 of many pages. See poly1305.c. */
+#ifndef UFFD_POLY1305_H
+#define UFFD_POLY1305_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Any thread. */
+void poly1305(uint8_t out[16], const void *bytes, size_t count, const uint8_t key[32]);
+
+/* Look for what is faster now, whatever is to be hashed. False: there is nothing. */
+bool poly1305_hurry(void);
+
+#endif
