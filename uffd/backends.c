@@ -409,15 +409,24 @@ static int read_process_wishes(struct wishes *wishes, struct thaw_error *error)
 /* 0; or the -errno of what lazy delivery lacks, in words. */
 static int process_delivery_lacks(char *why, size_t bytes)
 {
-	int code = probe_ask(ASK_PRIVILEGED);
+	int code = probe_ask(ASK_PRIVILEGED), device;
 	char text[120];
 
-	if (code) {
-		probe_explain(ASK_PRIVILEGED, code, text, sizeof(text));
-		snprintf(why, bytes, "userfaultfd serves no system calls (%s)", text);
+	if (!code || errno_is_transient(code))
 		return code;
-	}
-	code = probe_try_features(UFFD_FEATURE_EVENT_FORK);
+	device = probe_ask(ASK_DEVICE);
+	if (!device || errno_is_transient(device))
+		return device;
+	probe_explain(ASK_PRIVILEGED, code, text, sizeof(text));
+	snprintf(why, bytes, "userfaultfd serves no system calls (%s)", text);
+	return code;
+}
+
+/* The same of being told of forks. Without it nobody can fork before all has been loaded. */
+static int process_forks_lack(char *why, size_t bytes)
+{
+	int code = probe_try_features(UFFD_FEATURE_EVENT_FORK);
+
 	if (code)
 		snprintf(why, bytes,
 			 "userfaultfd does not tell of forks (%s: it takes CAP_SYS_PTRACE)",
@@ -431,8 +440,10 @@ static int process_tracker_lacks(char *why, size_t bytes)
 	int code = probe_ask(ASK_PRIVILEGED);
 	char text[120];
 
-	if (code && !errno_is_transient(code))
+	if (code && !errno_is_transient(code) && probe_ask(ASK_DEVICE))
 		code = probe_ask(ASK_USER_MODE);
+	else if (!errno_is_transient(code))
+		code = 0;
 	if (code) {
 		probe_explain(ASK_USER_MODE, code, text, sizeof(text));
 		snprintf(why, bytes, "userfaultfd is not available (%s)", text);
@@ -447,8 +458,8 @@ static int process_tracker_lacks(char *why, size_t bytes)
 
 int probe_choose_process(struct backends *backends, struct thaw_error *error)
 {
-	char no_delivery[200] = "", no_tracker[200] = "";
-	int delivery = 0, tracker = 0, code;
+	char no_delivery[200] = "", no_tracker[200] = "", no_forks[200] = "";
+	int delivery = 0, tracker = 0, forks = 0, code;
 	struct wishes wishes;
 
 	*backends = (struct backends){.delivery = DELIVERY_UFFD,
@@ -461,10 +472,18 @@ int probe_choose_process(struct backends *backends, struct thaw_error *error)
 		tracker = process_tracker_lacks(no_tracker, sizeof(no_tracker));
 	if (wishes.delivery != DELIVERY_EAGER && wishes.tracker != TRACKER_HASHED && !tracker)
 		delivery = process_delivery_lacks(no_delivery, sizeof(no_delivery));
-	if (errno_is_transient(tracker) || errno_is_transient(delivery))
-		return error_set(error, tracker ? tracker : delivery,
+	else
+		delivery = -EOPNOTSUPP;
+	if (!delivery)
+		forks = process_forks_lack(no_forks, sizeof(no_forks));
+	code = errno_is_transient(tracker)    ? tracker
+	       : errno_is_transient(delivery) ? delivery
+	       : errno_is_transient(forks)    ? forks
+					      : 0;
+	if (code)
+		return error_set(error, code,
 				 "cannot ask the kernel for a userfaultfd: %s (see ulimit -n)",
-				 thaw_strerror(tracker ? tracker : delivery));
+				 thaw_strerror(code));
 	if (tracker && (wishes.tracker == TRACKER_WP_ASYNC || wishes.delivery == DELIVERY_UFFD))
 		return error_set(error, THAW_EKERNEL, "THAW_%s, but %s",
 				 wishes.tracker == TRACKER_WP_ASYNC ? "TRACKER=wp-async"
@@ -475,12 +494,14 @@ int probe_choose_process(struct backends *backends, struct thaw_error *error)
 				 no_delivery);
 	if (wishes.tracker == TRACKER_HASHED || tracker)
 		backends->tracker = TRACKER_HASHED;
-	if (backends->tracker == TRACKER_HASHED || wishes.delivery == DELIVERY_EAGER || delivery)
+	if (delivery)
 		backends->delivery = DELIVERY_EAGER;
+	backends->forks_untold = forks;
 	snprintf(backends->why, sizeof(backends->why), "%s",
 		 wishes.tracker == TRACKER_HASHED    ? "THAW_TRACKER=hashed"
 		 : wishes.delivery == DELIVERY_EAGER ? "THAW_DELIVERY=eager"
 		 : tracker			     ? no_tracker
+		 : forks			     ? no_forks
 						     : no_delivery);
 	backends->poison = backends->delivery == DELIVERY_UFFD &&
 			   probe_has_features(UFFD_FEATURE_POISON);
@@ -491,11 +512,13 @@ bool probe_process_uffd(const struct backends *backends, int *flags, uint64_t *f
 {
 	if (backends->tracker == TRACKER_HASHED)
 		return false;
-	*flags = O_CLOEXEC | O_NONBLOCK | (probe_ask(ASK_PRIVILEGED) ? UFFD_USER_MODE_ONLY : 0);
+	*flags = O_CLOEXEC | O_NONBLOCK;
+	if (probe_ask(ASK_PRIVILEGED) && probe_ask(ASK_DEVICE))
+		*flags |= UFFD_USER_MODE_ONLY;
 	*features = UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_ASYNC |
 		    UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_EVENT_REMOVE |
 		    UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_EVENT_REMAP;
-	if (backends->delivery == DELIVERY_UFFD)
+	if (backends->delivery == DELIVERY_UFFD && !backends->forks_untold)
 		*features |= UFFD_FEATURE_EVENT_FORK;
 	if (backends->poison)
 		*features |= UFFD_FEATURE_POISON;

@@ -258,6 +258,8 @@ static bool prefetch_step(struct fault_service *service)
 	} else if (service->options.prefetch && service->prefetch_page < service->restored_pages) {
 		prefetch_stored(service);
 	} else {
+		if (service->options.prefetch && !service->in_flight)
+			__atomic_store_n(&service->all_arrived, true, __ATOMIC_RELEASE);
 		return false;
 	}
 	return !service->prefetch_in_flight;
@@ -479,6 +481,11 @@ bool fault_service_fetch(struct fault_service *service, uint64_t page)
 		return false;
 	fault_requests_ask(&service->requests, page, wake_reader, service->reader);
 	return true;
+}
+
+bool fault_service_all_arrived(const struct fault_service *service)
+{
+	return __atomic_load_n(&service->all_arrived, __ATOMIC_ACQUIRE);
 }
 
 struct fault_counters fault_service_counters(const struct fault_service *service)

@@ -57,6 +57,9 @@ bool fault_service_needed(const struct region *region);
 int fault_service_start(struct fault_service **service, const struct fault_options *options,
 			struct thaw_error *error);
 void fault_service_stop(struct fault_service *service);
+/* With options.prefetch: nothing is missing any more. Any thread. */
+bool fault_service_all_arrived(const struct fault_service *service);
+
 struct fault_counters fault_service_counters(const struct fault_service *service);
 /*
  * For the handler of SIGSEGV, on the thread that accessed the page: load a closed page

@@ -65,6 +65,7 @@ struct fault_service {
 	unsigned stream_window;
 	unsigned prefetch_set;	/* the next of the working set that prefetch looks at */
 	uint64_t prefetch_page; /* then the next page */
+	bool all_arrived;	/* atomic: with options.prefetch, nothing is missing any more */
 
 	_Atomic uint64_t faults, pages_restored, pages_poisoned, restore_bytes;
 	/* The last record covers all for which there is no room. */

@@ -96,7 +96,7 @@ int heap_start_service(struct thaw *heap, const struct thaw_range *ranges, size_
 		.working_set = heap->working_set,
 		.working_set_count = heap->working_set_count,
 		.recorder = heap->recorder.room ? &heap->recorder : NULL,
-		.prefetch = heap->flags & THAW_PREFETCH,
+		.prefetch = heap->flags & THAW_PREFETCH || heap->region.backends.forks_untold,
 		.ranges = ranges,
 		.range_count = count,
 		.fatal = heap->fatal,

@@ -38,6 +38,7 @@ static const char *const deniable[] = {
 	"wp-async",
 	"pagemap-scan",
 	"poison",
+	"fork-events",
 	"memfd",
 	"io_uring",
 	"multishot",
@@ -321,7 +322,10 @@ int probe_open_uffd(enum delivery delivery, uint64_t features)
 
 int probe_try_features(uint64_t features)
 {
-	int fd = open_uffd(ASK_PRIVILEGED, &features);
+	int fd = probe_denies("fork-events") && features & UFFD_FEATURE_EVENT_FORK
+			 ? -EPERM
+			 : open_uffd(probe_ask(ASK_PRIVILEGED) ? ASK_DEVICE : ASK_PRIVILEGED,
+				     &features);
 
 	if (fd < 0)
 		return fd;

@@ -49,6 +49,7 @@ struct backends {
 	enum reader_kind reader;
 	bool reader_forced; /* from the environment: there is no fallback */
 	bool poison;	    /* UFFDIO_POISON, or the module's; else PROT_NONE */
+	bool forks_untold;  /* of processes: a forked child's missing pages would be zero */
 	/* Why no better delivery is used; empty: none is better but the module's, or it is the best. */
 	char why[320];
 };

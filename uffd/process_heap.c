@@ -19,6 +19,15 @@ bool thaw_process_userfaultfd(const struct thaw *heap, int *flags, uint64_t *fea
 	return heap->region.process && probe_process_uffd(&heap->region.backends, flags, features);
 }
 
+bool thaw_process_must_not_fork(const struct thaw *heap)
+{
+	const struct backends *backends = &heap->region.backends;
+
+	return heap->region.process && backends->delivery == DELIVERY_UFFD &&
+	       backends->forks_untold &&
+	       !(heap->service && fault_service_all_arrived(heap->service));
+}
+
 static int is_process(const struct thaw *heap, struct thaw_error *error)
 {
 	return heap->region.process

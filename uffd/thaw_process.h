@@ -42,7 +42,7 @@ struct thaw_range {
 
 /*
  * The userfaultfd that the guest has to make for this heap: the flags of userfaultfd(2), and the features of
- * UFFDIO_API. False: none can be used here, for the reason in thaw_status.delivery_why (all is loaded before the guest
+ * UFFDIO_API. Where userfaultfd(2) says EPERM, /dev/userfaultfd has it. False: none can be used here, for the reason in thaw_status.delivery_why (all is loaded before the guest
  * runs, and every page that is there counts as written: what is stored is what differs).
  */
 THAW_PUBLIC bool thaw_process_userfaultfd(const struct thaw *heap, int *flags, uint64_t *features);
@@ -77,6 +77,14 @@ struct thaw_process {
 THAW_PUBLIC int thaw_process_attach(struct thaw *heap, const struct thaw_process *process,
 				    const struct thaw_range *ranges, size_t count,
 				    struct thaw_error *error);
+
+/*
+ * Without CAP_SYS_PTRACE nobody is told of forks (the features above lack UFFD_FEATURE_EVENT_FORK): the guest's pages
+ * arrive as they are touched, and all others in the background, but a forked child would read those that are missing as
+ * zeros. True until there are none: up to then the guest must not fork (MADV_DONTFORK on all of its ranges is a way that
+ * no system call gets around).
+ */
+THAW_PUBLIC bool thaw_process_must_not_fork(const struct thaw *heap);
 
 /*
  * What belongs to the guest's memory now: sorted, disjoint, private or shared with nobody else. Before each capture,

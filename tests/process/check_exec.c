@@ -64,6 +64,25 @@ TEST(what_is_missing_is_told_with_what_is_done_instead)
 	program_free(&program);
 }
 
+TEST(forks_that_wait_are_told)
+{
+	struct program program;
+
+	SKIP_SANITIZED();
+	ASSERT_EQ(program_run(&program, NULL, (const char *[]){THAW_BINARY, "check", "exec", NULL}),
+		  0);
+	if (!strstr(program.output, "its pages arrive when they are touched"))
+		SKIP(return, "there is no userfaultfd here that serves system calls");
+	program_free(&program);
+	setenv("THAW_WITHOUT", "fork-events", 1);
+	ASSERT_EQ(program_run(&program, NULL, (const char *[]){THAW_BINARY, "check", "exec", NULL}),
+		  0);
+	unsetenv("THAW_WITHOUT");
+	EXPECT_NE(strstr(program.output, "who forks waits until all pages are there"), NULL);
+	EXPECT_NE(strstr(program.output, "CAP_SYS_PTRACE"), NULL);
+	program_free(&program);
+}
+
 TEST(nothing_else_is_checked)
 {
 	struct program program;

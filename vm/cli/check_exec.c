@@ -79,16 +79,19 @@ static void find_backends(struct findings *found, struct thaw *heap)
 	const char *why;
 	int flags;
 	uint64_t features;
-	bool lazy, tracked;
+	bool lazy, forks, tracked;
 
 	thaw_status(heap, &status);
 	why = status.delivery_why ? status.delivery_why : "";
 	tracked = thaw_process_userfaultfd(heap, &flags, &features);
-	lazy = tracked && features & FEATURE_EVENT_FORK;
+	forks = tracked && features & FEATURE_EVENT_FORK;
+	lazy = forks || (tracked && thaw_process_must_not_fork(heap));
 	find(found, "delivery", lazy, "%s%s",
-	     lazy ? "a restored program runs at once, and its pages arrive when they are touched"
-		  : "a restored program runs after all of its pages were read: ",
-	     lazy ? "" : why);
+	     forks  ? "a restored program runs at once, and its pages arrive when they are touched"
+	     : lazy ? "a restored program runs at once, and who forks waits until all pages are "
+		      "there: "
+		    : "a restored program runs after all of its pages were read: ",
+	     forks ? "" : why);
 	find(found, "tracking", tracked, "%s%s",
 	     tracked ? "a generation costs what was written since the one before"
 		     : "all memory that is there is compared for each generation: ",

@@ -47,6 +47,24 @@ static int64_t prepare_userfaultfd(struct remote *remote, int64_t fd, uint64_t f
 	return kept;
 }
 
+/* By the system call, or by the device, which a user may be given the right to open. */
+static int64_t open_userfaultfd(struct remote *remote, uint64_t flags)
+{
+	int64_t fd = remote_call(remote, 0, __NR_userfaultfd, flags, 0, 0, 0, 0, 0), device;
+	uint64_t path = remote_string(remote, "/dev/userfaultfd");
+
+	if (fd != -EPERM || !path)
+		return fd;
+	device = remote_call(remote, 0, __NR_openat, (uint64_t)AT_FDCWD, path, O_RDWR | O_CLOEXEC,
+			     0, 0, 0);
+	if (device < 0)
+		return fd;
+	fd = remote_call(remote, 0, __NR_ioctl, (uint64_t)device, USERFAULTFD_IOC_NEW, flags, 0, 0,
+			 0);
+	remote_call(remote, 0, __NR_close, (uint64_t)device, 0, 0, 0, 0, 0);
+	return fd;
+}
+
 /*
  * The guest's userfaultfd, and here its duplicate; -1 where there can be none: the library then has slower ways. What
  * the guest keeps makes a missing page stay missing, were we to die before it: it never reads as zero.
@@ -59,9 +77,10 @@ static int make_userfaultfd(struct process_guest *own, int *kept)
 	int flags, here;
 
 	*kept = -1;
-	if (!thaw_process_userfaultfd(own->heap, &flags, &features))
+	if (!thaw_process_userfaultfd(own->heap, &flags, &features) ||
+	    (thaw_process_must_not_fork(own->heap) && !holds_can(&own->state.mappings)))
 		return -1;
-	fd = remote_call(remote, 0, __NR_userfaultfd, (uint64_t)flags, 0, 0, 0, 0, 0);
+	fd = open_userfaultfd(remote, (uint64_t)flags);
 	if (fd >= 0) /* who asks for a page is told to keeper.c */
 		fd = prepare_userfaultfd(remote, fd, features | UFFD_FEATURE_THREAD_ID);
 	here = fd >= 0 ? remote_take_fd(remote, 0, (int)fd) : (int)fd;
@@ -95,7 +114,7 @@ int guest_attach(struct process_guest *own, const struct thaw_range *ranges, siz
 	if (count && !mappings_spans(&own->state.mappings, &spans, &process.span_count))
 		process.spans = spans;
 	process.userfaultfd = make_userfaultfd(own, &kept);
-	if (count && process.userfaultfd >= 0) {
+	if (count && process.userfaultfd >= 0 && !thaw_process_must_not_fork(own->heap)) {
 		code = keeper_start(&own->process.keeper, error);
 		if (code) {
 			close(process.userfaultfd);

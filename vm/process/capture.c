@@ -50,6 +50,8 @@ static int collect(struct process_guest *own, struct process_state *state, struc
 		      compare_threads);
 	if (!code)
 		code = mappings_capture(process, &state->mappings, error);
+	if (!code)
+		holds_captured(own, &state->mappings);
 	steps_done(steps, "mappings");
 	if (!code)
 		code = tell_ranges(own, &state->mappings, error);

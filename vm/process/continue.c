@@ -38,6 +38,8 @@ static int make_memory(struct process_guest *own, struct thaw_error *error)
 	steps_done(&own->steps, "userfaultfd");
 	if (!code)
 		code = mappings_protect(&own->process, &state->mappings, error);
+	if (!code)
+		code = holds_begin(own, error);
 	steps_done(&own->steps, "protection");
 	return code;
 }

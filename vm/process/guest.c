@@ -225,6 +225,7 @@ static int executed(void *arg)
 	own->state.identity = NULL;
 	free(own->captured);
 	own->captured = NULL;
+	holds_forget(own);
 	code = process_executed(&own->process, &error);
 	if (!code)
 		code = process_stop(&own->process, &error);
@@ -417,11 +418,15 @@ static void note_work(struct process_guest *own, uint64_t due_ns)
 /* Until when there is nothing to do but to wait; 0: for ever. */
 static uint64_t next_due_ns(const struct process_guest *own)
 {
-	uint64_t due = owner_due_ns(own->guest.owner), idle = idle_due_ns(own);
+	uint64_t due = owner_due_ns(own->guest.owner);
+	const uint64_t others[] = {idle_due_ns(own), holds_due_ns(own)};
 
 	if (own->job_stopped)
 		return 0;
-	return idle && (!due || idle < due) ? idle : due;
+	for (size_t i = 0; i < sizeof(others) / sizeof(*others); i++)
+		if (others[i] && (!due || others[i] < due))
+			due = others[i];
+	return due;
 }
 
 static void guest_tell_outcomes(struct guest *guest)
@@ -439,6 +444,7 @@ static bool guest_run(struct guest *guest, enum guest_until until, int fd)
 		if (!own->alive)
 			break;
 		if (!own->job_stopped) { /* a stopped one cannot park, nor does it change */
+			holds_look(own);
 			requests_serve(&own->requests);
 			note_work(own, owner_due_ns(guest->owner));
 			owner_advance(guest->owner);

@@ -74,6 +74,20 @@ void idle_look(struct process_guest *own);
 /* A generation is due: may there be anything in it? */
 bool idle_has_run(struct process_guest *own);
 
+/* ---- holds.c: a guest that must not fork yet */
+
+/* Can the memory of this state be kept from children, and be given back? Not where the program does so itself. */
+bool holds_can(const struct mappings *mappings);
+/* All of its memory is mapped, and nothing has run. Nothing where forks are told of. */
+int holds_begin(struct process_guest *own, struct thaw_error *error);
+void holds_look(struct process_guest *own);
+/* When that is to be called (monotonic clock); 0: it need not. */
+uint64_t holds_due_ns(const struct process_guest *own);
+/* While it is stopped: what is there now. */
+void holds_captured(struct process_guest *own, const struct mappings *mappings);
+/* It has become another program. */
+void holds_forget(struct process_guest *own);
+
 /* ---- orphans.c */
 
 /* What the process of the opened generation has left behind. */

@@ -7,6 +7,7 @@
  *	capture.c	one generation: stop, collect, encode, go on
  *	continue.c	a restore, in order
  *	idle.c		has it run since?
+ *	holds.c		it must not fork yet
  *	orphans.c	what a killed one has left behind
  *	requests.c	who asks for a generation, from outside and from within
  *	state.c		the state as a whole; record.c: as bytes; describe.c: for people (inspect, map, diff)
@@ -197,6 +198,10 @@ struct process {
 	unsigned thread_count, thread_room;
 	struct address_space *space; /* what mappings.c has found out so far; mappings_forget() */
 	struct interrupted *interrupted; /* interrupted_forget() */
+	/*
+	 * MADV_DONTFORK as it was read until then is none of the program's (holds.c); 0: all is; UINT64_MAX: it is held.
+	 */
+	uint64_t held_until_ns;
 	uint32_t hidden;     /* 1 + what PR_GET_DUMPABLE was, while it is open; mappings_hide() */
 	bool self_contained; /* pages of files are in the image, too */
 	bool quiet, verbose;

@@ -162,6 +162,8 @@ static uint32_t certain_flags(const struct capture *capture, const struct seen_m
 	/* Memory that is new where other memory was must not be what that was. */
 	if (flags && (flags->start != seen->start || flags->end != seen->end))
 		certain &= ~(uint32_t)MAPPING_DONT_FORK;
+	if (capture->space->flags_read_ns <= capture->process->held_until_ns)
+		certain &= ~(uint32_t)MAPPING_DONT_FORK;
 	if (!capture->space->no_marks)
 		certain &= ~(uint32_t)MAPPING_WIPE_ON_FORK;
 	if (name_is(seen, MAPPING_WIPED_NAME))

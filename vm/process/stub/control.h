@@ -90,6 +90,13 @@ struct mailbox {
 	struct call calls[CONTROL_CALLS];
 } __attribute__((aligned(8192)));
 
+/* Memory that a forked child would lack (MADV_DONTFORK), because pages are missing that it would read as zeros. */
+enum hold {
+	HOLD_NONE,
+	HOLD_MISSING, /* who forks waits */
+	HOLD_ARRIVED, /* nothing is missing any more: who forks makes it as it was before, as does the supervisor */
+};
+
 struct control {
 	uint64_t magic;
 	uint32_t version;
@@ -102,6 +109,7 @@ struct control {
 	uint64_t places;
 	uint32_t parked;     /* threads parked, of this stop and of none before; futex */
 	uint32_t awaited;    /* `parked` is woken when it has come so far, or is 0 */
+	uint32_t held;	     /* enum hold; futex */
 	uint32_t executing;  /* the program is being replaced by another one (stub/execute.c) */
 	uint32_t executions; /* how often the stub has started again in another one */
 	int32_t pid;	     /* of the guest, as it sees itself */

@@ -83,7 +83,10 @@ const struct stub_real *stub_real(void)
 		FIND(execve);
 		FIND(execvpe);
 		FIND(fexecve);
+		FIND(clone);
+		FIND(madvise);
 #undef FIND
+		real.fork = (__typeof__(real.fork))dlsym(RTLD_NEXT, "_Fork"); /* glibc 2.34 */
 		__atomic_store_n(&found, true, __ATOMIC_RELEASE);
 	}
 	return &real;
@@ -324,7 +327,7 @@ static int stub_set_up(int socket)
 	stub_find_rseq();
 	stub_find_tid();
 	stub_real();
-	pthread_atfork(NULL, NULL, stub_in_child);
+	pthread_atfork(stub_before_fork, NULL, stub_in_child);
 	stub_memory.local = (uintptr_t)stub_local;
 	stub_local->active = true;
 	return 0;

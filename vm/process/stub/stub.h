@@ -25,6 +25,9 @@ bool stub_active(void);
 /* libc has put another handler for CONTROL_SIGNAL in place of the stub's (pthread_cancel): it comes after it now. */
 void stub_take_back_signal(void);
 
+/* Before a child is made that shall have a copy of the memory. */
+void stub_before_fork(void);
+
 /* The functions that are stood in front of. */
 struct stub_real {
 	int (*close)(int fd);
@@ -38,6 +41,10 @@ struct stub_real {
 	int (*waitid)(unsigned type, unsigned id, void *info, int options);
 	int (*execve)(const char *path, char *const *arguments, char *const *environment);
 	int (*execvpe)(const char *file, char *const *arguments, char *const *environment);
+	int (*fork)(void);
+	int (*clone)(int (*start)(void *), void *stack, int flags, void *argument, void *a, void *b,
+		     void *c);
+	int (*madvise)(void *address, size_t bytes, int advice);
 	int (*fexecve)(int fd, char *const *arguments, char *const *environment);
 };
 /* Looked up when the stub starts; before that, on the first call, which is another library's constructor's. */
