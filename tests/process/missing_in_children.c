@@ -41,19 +41,24 @@ static inline void raw_wait_for(const char *file)
 		RAW(SYS_nanosleep, &moment, 0, 0);
 }
 
-__attribute__((noreturn)) static void child(const volatile uint64_t *memory)
+static void look(const volatile uint64_t *memory)
 {
 	unsigned wrong = 0;
 
-	RAW(SYS_setsid, 0, 0, 0);
-	raw_note("born", "born", 4);
-	raw_wait_for("look");
 	for (size_t i = 0; i < BYTES / 8; i += 512)
 		wrong += memory[i] != PATTERN + i;
 	if (wrong)
 		raw_note("verdict", "wrong", 5);
 	else
 		raw_note("verdict", "right", 5);
+}
+
+__attribute__((noreturn)) static void child(const volatile uint64_t *memory)
+{
+	RAW(SYS_setsid, 0, 0, 0);
+	raw_note("born", "born", 4);
+	raw_wait_for("look");
+	look(memory);
 	for (;;)
 		RAW(SYS_exit_group, 0, 0, 0);
 }
@@ -70,6 +75,12 @@ __attribute__((constructor)) static void be_guest(int argc, char **argv)
 		memory[i] = PATTERN + i;
 	raw_note("ready", "ready", 5);
 	raw_wait_for("fork");
+	if (argv[2] && !strcmp(argv[2], "touches")) {
+		raw_note("going", "", 0);
+		look(memory);
+		for (;;)
+			pause();
+	}
 	do {
 		pid = argv[2] ? (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL) : fork();
 		if (!pid)
@@ -221,6 +232,36 @@ TEST_F(orphaned, child_never_reads_zeros)
 	make_file("look");
 	ASSERT_TRUE(dies(child_pid()));
 	EXPECT_STRNE("wrong", verdict());
+}
+
+/* What is killed in the middle of a fault has the same process id in its next life, which faults, too. */
+TEST_F(orphaned, the_next_life_is_left_alone)
+{
+	SKIP_SANITIZED();
+	if (variant->how)
+		SKIP(return, "there is no child");
+	ASSERT_TRUE(prepare("touches", "ready"));
+	make_file("fork");
+	for (int life = 0; life < 16; life++) {
+		struct program program;
+
+		unlink("going");
+		program = go_on("touches");
+		ASSERT_TRUE(file_comes("going"));
+		kill(program.pid, SIGSTOP); /* a fault waits */
+		support_sleep(0.005);
+		program_kill(&program);
+		program_free(&program);
+		unlink("verdict");
+		program = go_on("touches");
+		EXPECT_TRUE(file_comes("verdict"))
+		{
+			TH_LOG("life %d: %s", life, program.errors);
+		}
+		program_kill(&program);
+		program_free(&program);
+	}
+	EXPECT_STREQ("right", verdict());
 }
 
 /* ---- Without CAP_SYS_PTRACE, but with a userfaultfd that serves system calls */

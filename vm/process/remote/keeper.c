@@ -38,7 +38,8 @@
 #define PROBE_ADDRESS 0x100000ull /* any that an address space can have, and hardly one does */
 #define WAKE_START 0x10000ull	  /* below it, nobody may map anything */
 #define WAKE_END 0x7ffffffff000ull
-#define STUCK_TRIES 1000 /* ms until a thread has gone to sleep over its fault */
+#define AGAIN_TRIES 1000 /* ms */
+#define OTHERS_MOST 64u
 
 /* On its stack alone. */
 struct kept {
@@ -210,34 +211,81 @@ static void give_up_memory(struct kept *kept)
 	}
 }
 
-/* Is this thread asleep over a missing page? (A number of another PID namespace is another thread's here.) */
-static bool is_stuck(unsigned tid)
+/* The process of this thread; 0: there is none. */
+static unsigned process_of_thread(struct kept *kept, unsigned tid)
 {
-	char path[48], text[64];
+	static const char field[] = "\nTgid:\t";
+	unsigned pid = 0;
 	int64_t bytes = 0;
 	int fd;
 
-	append(append_number(append(path, "/proc/"), tid), "/wchan");
-	fd = (int)CALL(SYS_open, path, O_RDONLY | O_CLOEXEC, 0);
+	append(append_number(append(kept->text, "/proc/"), tid), "/status");
+	fd = (int)CALL(SYS_open, kept->text, O_RDONLY | O_CLOEXEC, 0);
 	if (fd >= 0) {
-		bytes = CALL(SYS_read, fd, text, sizeof(text) - 1);
+		bytes = CALL(SYS_read, fd, kept->text, sizeof(kept->text) - 1);
 		CALL(SYS_close, fd);
 	}
-	text[bytes > 0 ? bytes : 0] = '\0';
-	return begins(text, "handle_userfault");
+	kept->text[bytes > 0 ? bytes : 0] = '\0';
+	for (const char *at = kept->text; *at; at++)
+		if (begins(at, field)) {
+			for (at += sizeof(field) - 1; *at >= '0' && *at <= '9'; at++)
+				pid = pid * 10 + (unsigned)(*at - '0');
+			return pid;
+		}
+	return 0;
 }
 
-static void end_thread(unsigned tid)
+static void wake(int fd, uint64_t start, uint64_t bytes)
 {
-	struct timespec moment = {.tv_nsec = 1000000};
+	struct uffdio_range range = {.start = start, .len = bytes};
 
-	for (int i = 0; i < STUCK_TRIES; i++) {
-		if (is_stuck(tid)) {
-			CALL(SYS_kill, tid, SIGKILL);
-			return;
-		}
-		CALL(SYS_nanosleep, &moment, 0);
+	control(fd, UFFDIO_WAKE, &range);
+}
+
+/* A fault of this thread's is raised again. Others that come meanwhile are raised once more, too. */
+static bool faults_again(struct kept *kept, int fd, const struct uffd_msg *first)
+{
+	uint64_t others[OTHERS_MOST];
+	unsigned count = 0;
+	bool again = false;
+
+	wake(fd, first->arg.pagefault.address & ~4095ull, 4096);
+	for (int i = 0; i < AGAIN_TRIES && count < OTHERS_MOST && !again; i++) {
+		struct pollfd ready = {.fd = fd, .events = POLLIN};
+		struct uffd_msg message;
+
+		CALL(SYS_poll, &ready, 1, 1);
+		if (CALL(SYS_read, fd, &message, sizeof(message)) != sizeof(message))
+			continue;
+		if (message.event == UFFD_EVENT_FORK)
+			keep(kept, (int)message.arg.fork.ufd);
+		else if (message.event != UFFD_EVENT_PAGEFAULT)
+			continue;
+		else if (message.arg.pagefault.feat.ptid == first->arg.pagefault.feat.ptid)
+			again = true;
+		else
+			others[count++] = message.arg.pagefault.address & ~4095ull;
 	}
+	for (unsigned i = 0; i < count; i++)
+		wake(fd, others[i], 4096);
+	return again;
+}
+
+/*
+ * Its number may have become another process's since, above all that of the guest which goes on in place of the killed
+ * one, and which has the same numbers. So that process is held first (pidfd), and has to fault again here.
+ */
+static void end_thread(struct kept *kept, int fd, const struct uffd_msg *fault)
+{
+	unsigned pid = process_of_thread(kept, fault->arg.pagefault.feat.ptid);
+	int pidfd = pid ? (int)CALL(SYS_pidfd_open, pid, 0) : -1;
+
+	if (pidfd < 0)
+		return;
+	if (process_of_thread(kept, fault->arg.pagefault.feat.ptid) == pid &&
+	    faults_again(kept, fd, fault))
+		CALL(SYS_pidfd_send_signal, pidfd, SIGKILL, 0, 0);
+	CALL(SYS_close, pidfd);
 }
 
 static void answer(struct kept *kept, int fd)
@@ -246,7 +294,7 @@ static void answer(struct kept *kept, int fd)
 
 	while (CALL(SYS_read, fd, &message, sizeof(message)) == sizeof(message))
 		if (message.event == UFFD_EVENT_PAGEFAULT)
-			end_thread(message.arg.pagefault.feat.ptid);
+			end_thread(kept, fd, &message);
 		else if (message.event == UFFD_EVENT_FORK)
 			keep(kept, (int)message.arg.fork.ufd);
 }
@@ -273,10 +321,8 @@ static void let_go(struct kept *kept)
 static void keep_all(struct kept *kept)
 {
 	/* Faults that the supervisor has read, and not answered, are raised again. */
-	struct uffdio_range all = {.start = WAKE_START, .len = WAKE_END - WAKE_START};
-
 	for (unsigned i = 0; i < kept->count; i++)
-		control(kept->fds[i].fd, UFFDIO_WAKE, &all);
+		wake(kept->fds[i].fd, WAKE_START, WAKE_END - WAKE_START);
 	for (unsigned wait = 1; let_go(kept), kept->count; wait *= wait < LOOK_MS ? 2 : 1) {
 		unsigned count = kept->count;
 
