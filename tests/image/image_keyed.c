@@ -291,26 +291,41 @@ TEST_F(keyed, parts_of_another_image_of_the_same_user_do_not_pass)
 	free(other.at);
 }
 
-/* The most that a page has room for is a record of 9 generations and 34 names. */
-#define FORGED_GENERATIONS 9u
-#define FORGED_NAMES 34u
+#define FORGED_GENERATIONS_LEAST 8u
+
+/* So many generations and names make a record of a page's length. */
+static unsigned forged_names(unsigned *generations)
+{
+	size_t left = 1;
+
+	for (*generations = FORGED_GENERATIONS_LEAST; left; ++*generations) {
+		left = PAGE - sizeof(struct disk_record) -
+		       *generations * sizeof(struct disk_generation) - 16;
+		if (left > PAGE)
+			abort(); /* no numbers fit */
+		if (left % sizeof(struct disk_name) == 0)
+			break;
+	}
+	return left / sizeof(struct disk_name);
+}
 
 /* A record as the program in the image would write it into its memory; it knows all but keys. */
 static void forge_record(uint8_t page[PAGE], const struct disk_record *like, uint64_t sequence)
 {
 	struct disk_record *record = (struct disk_record *)page;
-	struct disk_name *names = (struct disk_name *)&record->generation[FORGED_GENERATIONS];
+	unsigned generations, count = forged_names(&generations);
+	struct disk_name *names = (struct disk_name *)&record->generation[generations];
 
 	memset(page, 0, PAGE);
 	*record = *like;
 	record->sequence = sequence;
-	record->generations = FORGED_GENERATIONS;
-	record->names = FORGED_NAMES;
+	record->generations = generations;
+	record->names = count;
 	record->working_set_bytes = record->working_set_offset = 0;
-	for (unsigned i = 0; i < FORGED_GENERATIONS; i++)
+	for (unsigned i = 0; i < generations; i++)
 		record->generation[i] = (struct disk_generation){
 			.number = i + 1, .portable = i + 1, .heap_bytes = 65536};
-	for (unsigned i = 0; i < FORGED_NAMES; i++) {
+	for (unsigned i = 0; i < count; i++) {
 		names[i].generation = 1;
 		snprintf(names[i].name, sizeof(names[i].name), "name-%u", i);
 	}
@@ -319,6 +334,7 @@ static void forge_record(uint8_t page[PAGE], const struct disk_record *like, uin
 TEST_F(keyed, page_that_is_a_well_formed_record_is_none)
 {
 	struct image_options options = keyed_options();
+	unsigned generations;
 	uint64_t forged = self->model.number + 20;
 	const struct checksum_key *key;
 	struct disk_slot *slot;
@@ -327,9 +343,7 @@ TEST_F(keyed, page_that_is_a_well_formed_record_is_none)
 	struct commit *commit;
 	bool stored;
 
-	ASSERT_EQ(PAGE, sizeof(struct disk_record) +
-				FORGED_GENERATIONS * sizeof(struct disk_generation) +
-				FORGED_NAMES * sizeof(struct disk_name) + 16);
+	forged_names(&generations);
 	forge_record(page, newest_record(&self->now), forged);
 	ASSERT_EQ(0, image_open(&options, &self->image, &self->fallback, &self->error));
 	ASSERT_EQ(0, commit_begin(self->image, &commit, &self->error));
@@ -360,7 +374,7 @@ TEST_F(keyed, page_that_is_a_well_formed_record_is_none)
 		memcpy(slot->record_checksum, &sum, sizeof(sum));
 		plain(slot->checksum, slot, offsetof(struct disk_slot, checksum));
 		file_write(model_path, &self->now);
-		EXPECT_EQ(FORGED_GENERATIONS, path_log(model_path, &log, &self->error));
+		EXPECT_EQ(generations, path_log(model_path, &log, &self->error));
 		free(log);
 	}
 }

@@ -10,7 +10,7 @@
 #include <sodium.h>
 #include <xxhash.h>
 
-/* What is under the checksum. */
+/* What is under the checksum. The numbers are part of the format (keys.c). */
 enum checksum_kind {
 	CHECKSUM_PAGE,
 	CHECKSUM_NODE,
