@@ -29,6 +29,12 @@ static int no_memory(struct checkpointer *checkpointer)
 			 (unsigned long long)bitmap_count(&checkpointer->residual));
 }
 
+static void share(void *arg, void (*work)(void *arg, uint64_t first, uint64_t end), void *work_arg,
+		  uint64_t count, uint64_t batch, uint64_t alone)
+{
+	checkpointer_share(arg, work, work_arg, count, batch, alone);
+}
+
 /* The residual, and of another process what it gave up. */
 static int capture_collect(struct checkpointer *checkpointer)
 {
@@ -42,7 +48,10 @@ static int capture_collect(struct checkpointer *checkpointer)
 		if (code)
 			return code;
 	}
+	checkpointer->tracker->share = share;
+	checkpointer->tracker->share_arg = checkpointer;
 	code = tracker_collect(checkpointer->tracker, pages);
+	checkpointer->tracker->share = NULL;
 	if (!code && process) {
 		code = process_memory_take_removed(process, &checkpointer->gone, pages);
 		process_memory_clip(process, pages);

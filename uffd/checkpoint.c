@@ -28,6 +28,8 @@
 /* At most so many passes, if the program writes faster than they copy. */
 #define PRECOPY_PASSES 4u
 
+/* So many generations it is not tried again, where that has not helped. */
+#define PRECOPY_RESTS 7u
 #define PRECOPY_ROUNDS 3u  /* of a guest with much new memory */
 #define PRECOPY_BATCH 256u /* pages of another process that are read at once */
 
@@ -120,6 +122,32 @@ static int precopy_pass(struct checkpointer *checkpointer, char *copy, unsigned 
 	return copied ? checkpoint_cannot_collect((int)copied, error) : 0;
 }
 
+/*
+ * Where the tracker stops writers, the capture copies nothing, however much was written. And what the program writes
+ * again meanwhile was copied in vain, and has to be searched and copied again.
+ */
+static bool precopy_is_of_use(struct checkpointer *checkpointer)
+{
+	const struct preserver *preserver = &checkpointer->preserver;
+
+	if (!checkpoint_memory_is_there(checkpointer) || (preserver->stops && !preserver->shields))
+		return false;
+	if (!checkpointer->precopy_rests)
+		return true;
+	checkpointer->precopy_rests--;
+	return false;
+}
+
+/* What came of it. */
+static void precopy_judge(struct checkpointer *checkpointer)
+{
+	uint64_t residual = bitmap_count(&checkpointer->residual);
+
+	if (checkpointer->precopied && residual > checkpointer->precopied / 2)
+		checkpointer->precopy_rests = PRECOPY_RESTS;
+	checkpointer->precopied = 0;
+}
+
 static int precopy(struct checkpointer *checkpointer, struct thaw_error *error)
 {
 	unsigned room = checkpointer->region->process ? PRECOPY_BATCH : 1;
@@ -128,25 +156,28 @@ static int precopy(struct checkpointer *checkpointer, struct thaw_error *error)
 	char *copy = NULL;
 	int code = 0;
 
-	/* Nothing would be gained: the capture copies little, however much was written. */
-	if (checkpointer->preserver.stops || !checkpoint_memory_is_there(checkpointer))
+	if (!precopy_is_of_use(checkpointer))
 		return 0;
 	code = fault_service_settle(checkpointer->service, error);
 	for (unsigned pass = 0; !code && pass < PRECOPY_PASSES; pass++) {
-		int64_t written = tracker_count(checkpointer->tracker, UINT32_MAX);
+		uint64_t few = PRECOPY_BYTES / page_bytes;
+		int64_t written = tracker_count(checkpointer->tracker, few + 1);
 
+		if (written > (int64_t)few)
+			written = tracker_count(checkpointer->tracker, UINT32_MAX);
 		if (written < 0) {
 			code = error_set(error, (int)written, "cannot count the written pages: %s",
 					 thaw_strerror((int)written));
 			break;
 		}
-		if (written <= PRECOPY_BYTES / page_bytes || written > before / 2)
+		if (written <= (int64_t)few || written > before / 2)
 			break;
 		before = written;
 		/* Not on the stack, which may have no more than 64 KiB (ulimit -s). */
 		copy = copy ? copy : malloc((size_t)room * page_bytes);
 		code = copy ? precopy_pass(checkpointer, copy, room, error)
 			    : error_set(error, -ENOMEM, "no memory to copy a page");
+		checkpointer->precopied = (uint64_t)written;
 	}
 	free(copy);
 	return checkpoint_memory_is_there(checkpointer) ? code : 0;
@@ -315,7 +346,10 @@ static void checkpoint_write(struct checkpointer *checkpointer)
 	struct thaw_error *error = &checkpointer->result.error;
 	struct thaw_generation *generation = &checkpointer->generation;
 	bool recorded = false;
-	int code = write_pages(checkpointer, error);
+	int code;
+
+	precopy_judge(checkpointer);
+	code = write_pages(checkpointer, error);
 
 	if (!code && commit_is_empty(checkpointer->commit) && state_is_durable(checkpointer) &&
 	    !checkpointer->name_count) {

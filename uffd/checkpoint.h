@@ -69,7 +69,9 @@ struct checkpointer {
 	bool anew;	  /* so the commit begins again */
 	/* Of the memory that was captured, and of what is durable: if they differ, nothing stored is of this process. */
 	uint64_t epoch, durable_epoch;
-	unsigned rounds; /* of pre-copying */
+	unsigned rounds;	/* of pre-copying */
+	uint64_t precopied;	/* pages, in its last pass */
+	unsigned precopy_rests; /* for so many generations */
 	struct preserver preserver;
 	uint64_t begun_ns;
 	uint64_t stopped_ns; /* thaw_checkpoint_stopped(); 0: the capture sets it */

@@ -13,6 +13,7 @@
 #define _GNU_SOURCE
 #include "preserve.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
@@ -27,6 +28,7 @@
 #define HURRY 16u	     /* pieces: 4 MiB */
 #define OPENED_SINGLY 4096u  /* writers open larger parts then: each is two mappings more */
 #define OPENED_MOST 16u
+#define TRIES 5u
 #define LIMIT_LEAST (64ull << 20)
 #define LIMIT_MOST (1ull << 30)
 #define KEPT_LEAST (16u << 20)
@@ -424,6 +426,7 @@ static uint64_t opened_together(const struct preserver *preserver)
 /* With the lock, which is given up meanwhile. */
 static int open_closed(struct preserver *preserver, uint64_t piece)
 {
+	unsigned tries = 0;
 	int code = 0;
 
 	while (!code && bitmap_test(&preserver->closed, piece)) {
@@ -437,6 +440,9 @@ static int open_closed(struct preserver *preserver, uint64_t piece)
 		if (code == -ENOMEM && atomic_load(&preserver->active)) {
 			wait_for_change(preserver);
 			code = 0;
+		} else if (code == -ENOMEM && ++tries < TRIES) { /* all at once leaves the fewest */
+			code = pieces_open(preserver, 0, UINT64_MAX);
+			code = code == -ENOMEM ? 0 : code;
 		}
 	}
 	return code;

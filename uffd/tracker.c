@@ -15,8 +15,10 @@ int tracker_create(struct tracker *tracker, struct region *region, struct thaw_e
 	uint64_t pages = region->max_bytes / region->page_bytes;
 	int code;
 
-	*tracker = (struct tracker){
-		.region = region, .pagemap = -1, .lock = PTHREAD_MUTEX_INITIALIZER};
+	*tracker = (struct tracker){.region = region,
+				    .pagemap = -1,
+				    .lock = PTHREAD_MUTEX_INITIALIZER,
+				    .collecting = PTHREAD_MUTEX_INITIALIZER};
 	code = bitmap_init(&tracker->put_back, pages);
 	if (!code)
 		code = bitmap_init(&tracker->poisoned, pages);

@@ -32,6 +32,11 @@ struct tracker {
 		*preserver; /* wp-sync, mprotect: it is asked before a page can be written */
 	int pagemap;	    /* wp-async: /proc/self/pagemap */
 	void *regions;	    /* wp-async: buffer for the results of PAGEMAP_SCAN */
+	/* wp-async: the search in parts, by several threads, if whoever collects has them (capture.h); else NULL. */
+	void (*share)(void *arg, void (*work)(void *arg, uint64_t first, uint64_t end),
+		      void *work_arg, uint64_t count, uint64_t batch, uint64_t alone);
+	void *share_arg;
+	pthread_mutex_t collecting;  /* wp-async: what such a search has found */
 	struct thaw_kmod_ring *ring; /* kmod: the list of written pages */
 	size_t ring_bytes;
 	struct bitmap put_back; /* collected before and not made durable; checkpoint side only */
@@ -44,7 +49,7 @@ struct tracker {
 	struct bitmap used;  /* mprotect: written before, if not restored */
 	unsigned notes;	     /* mprotect: writes noted since the last collection */
 	_Atomic uint64_t changes; /* mprotect: of what can be written */
-	struct bitmap poisoned; /* under the lock */
+	struct bitmap poisoned;	  /* under the lock */
 	/*
 	 * Given back (release.c): never to be poisoned, since the image has nothing for them any more; and those of
 	 * them that are still to be collected. Set by the owner, under the lock.
@@ -55,7 +60,7 @@ struct tracker {
 int tracker_create(struct tracker *tracker, struct region *region, struct thaw_error *error);
 void tracker_destroy(struct tracker *tracker);
 
-/* How many pages are written now, counting no further than `limit`; nothing is reset. Or -errno. */
+/* How many pages are written now, perhaps fewer, counting no further than `limit`; nothing is reset. Or -errno. */
 int64_t tracker_count(struct tracker *tracker, uint64_t limit);
 /*
  * Add the pages written since the last call to `pages`, and watch them again. 0 or -errno; on

@@ -9,13 +9,17 @@
  * which in a lazily restored region are pages that have not arrived: a checkpoint would store
  * them as zero. So the scan asks for pages that are written and exist, in memory or in swap.
  *
+ * The fast path only tells where to look, for where little was written in memory that is all there.
+ *
  * The kernel answers in its own pages, and watches again only those that it found written. Where a page
  * of ours is several of them, it is written if one of them is; those beside it are watched already, or
  * do not exist yet, and then they will count as written when they do.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "compat.h"
 #include "process_memory.h"
@@ -23,10 +27,16 @@
 #include "tracker.h"
 
 #define ANSWERS 4096u /* ranges per ioctl: 96 KiB */
+#define FEW 16384u    /* pages: if there are no more, those that are empty are no matter */
+#define COLLECTORS 2u
+#define CHUNK_BYTES (128ull << 20)
+#define CHUNKS_MOST 256u
+#define CANDIDATES 128u /* ranges of a chunk; to look at each costs 1 us, at all of it 100 */
+#define ALONE_CHUNKS 4u /* searched in the time that it takes to wake another thread */
 
 int tracker_wp_async_create(struct tracker *tracker, struct thaw_error *error)
 {
-	tracker->regions = malloc(ANSWERS * sizeof(struct page_region));
+	tracker->regions = malloc(COLLECTORS * ANSWERS * sizeof(struct page_region));
 	if (!tracker->regions)
 		return error_set(error, -ENOMEM, "no memory for write tracking");
 	if (tracker->region->process) /* there is no process yet */
@@ -91,13 +101,18 @@ static uint64_t scanned_to(const struct pm_scan_arg *scan, const struct page_reg
 							       : scan->walk_end;
 }
 
-int64_t tracker_wp_async_count(struct tracker *tracker, uint64_t limit)
+/* By the fast path, what is empty is counted, too. */
+static int64_t count(struct tracker *tracker, uint64_t limit, bool fast)
 {
 	struct region *region = tracker->region;
 	struct page_region *ranges = tracker->regions;
 	struct pm_scan_arg scan = scan_of(tracker, 0);
 	uint64_t pages = 0, counted = 0; /* up to here: ranges ascend, and two may share a page */
 
+	if (fast) {
+		scan.category_mask = PAGE_IS_WRITTEN;
+		scan.category_anyof_mask = 0;
+	}
 	while (scan.start < scan.end && pages < limit) {
 		int found;
 
@@ -117,23 +132,129 @@ int64_t tracker_wp_async_count(struct tracker *tracker, uint64_t limit)
 	return (int64_t)pages;
 }
 
-int tracker_wp_async_collect(struct tracker *tracker, struct bitmap *pages)
+int64_t tracker_wp_async_count(struct tracker *tracker, uint64_t limit)
 {
+	if (limit <= FEW && !tracker->region->process) {
+		int64_t most = count(tracker, limit, true);
+
+		if (most < (int64_t)limit)
+			return most;
+	}
+	return count(tracker, limit, false);
+}
+
+/* ---- collecting: in chunks, so that several threads can */
+
+struct collecting {
+	struct tracker *tracker;
+	struct bitmap *pages;
+	uint64_t chunk;			 /* bytes */
+	_Atomic bool shared[COLLECTORS]; /* whose buffer is in use */
+	_Atomic int code;
+};
+
+/* What is found is watched again. */
+static int collect_range(struct collecting *collecting, uint64_t start, uint64_t end,
+			 struct page_region *ranges)
+{
+	struct tracker *tracker = collecting->tracker;
 	struct region *region = tracker->region;
-	struct page_region *ranges = tracker->regions;
 	struct pm_scan_arg scan = scan_of(tracker, PM_SCAN_WP_MATCHING);
 
+	scan.start = start;
+	scan.end = end;
+	scan.vec = (uintptr_t)ranges;
 	while (scan.start < scan.end) {
 		int found = sys_ioctl(pagemap_of(tracker), PAGEMAP_SCAN, &scan);
 
 		if (found < 0)
 			return found;
+		pthread_mutex_lock(&tracker->collecting);
 		for (int i = 0; i < found; i++) {
 			uint64_t first = range_first(region, &ranges[i]);
 
-			bitmap_set_range(pages, first, range_end(region, &ranges[i]) - first);
+			bitmap_set_range(collecting->pages, first,
+					 range_end(region, &ranges[i]) - first);
 		}
+		pthread_mutex_unlock(&tracker->collecting);
 		scan.start = scanned_to(&scan, ranges, found);
 	}
 	return 0;
+}
+
+/*
+ * The fast path, without changing anything, for where to look: it finds what was written, and what is empty. How many
+ * ranges, or CANDIDATES + 1: too many for it to be of use.
+ */
+static int candidates(struct collecting *collecting, uint64_t start, uint64_t end,
+		      struct page_region *ranges)
+{
+	struct pm_scan_arg scan = scan_of(collecting->tracker, 0);
+	int found;
+
+	scan.start = start;
+	scan.end = end;
+	scan.vec = (uintptr_t)ranges;
+	scan.vec_len = CANDIDATES + 1;
+	scan.category_mask = PAGE_IS_WRITTEN;
+	scan.category_anyof_mask = 0;
+	found = sys_ioctl(pagemap_of(collecting->tracker), PAGEMAP_SCAN, &scan);
+	return found < 0 || scan.walk_end >= end ? found : (int)CANDIDATES + 1;
+}
+
+static int collect_chunk(struct collecting *collecting, uint64_t start, uint64_t end,
+			 struct page_region *ranges)
+{
+	struct page_region found[CANDIDATES + 1];
+	int count = candidates(collecting, start, end, ranges), code = 0;
+
+	if (count < 0)
+		return count;
+	if (count > (int)CANDIDATES)
+		return collect_range(collecting, start, end, ranges);
+	memcpy(found, ranges, (size_t)count * sizeof(*ranges));
+	for (int i = 0; !code && i < count; i++)
+		code = collect_range(collecting, found[i].start, found[i].end, ranges);
+	return code;
+}
+
+static void collect_part(void *arg, uint64_t first, uint64_t end)
+{
+	struct collecting *collecting = arg;
+	struct tracker *tracker = collecting->tracker;
+	uint64_t base = (uintptr_t)tracker->region->base;
+	uint64_t limit = base + region_bytes(tracker->region);
+	unsigned mine = atomic_exchange(&collecting->shared[0], true) ? 1 : 0;
+
+	for (; first < end && !atomic_load(&collecting->code); first++) {
+		uint64_t start = base + first * collecting->chunk, to = start + collecting->chunk;
+		int code = collect_chunk(collecting, start, to < limit ? to : limit,
+					 (struct page_region *)tracker->regions + mine * ANSWERS);
+
+		if (code)
+			atomic_store(&collecting->code, code);
+	}
+	if (!mine)
+		atomic_store(&collecting->shared[0], false);
+}
+
+int tracker_wp_async_collect(struct tracker *tracker, struct bitmap *pages)
+{
+	struct collecting collecting = {.tracker = tracker, .pages = pages};
+	struct pm_scan_arg all = scan_of(tracker, 0);
+	uint64_t bytes = region_bytes(tracker->region), chunks;
+
+	collecting.chunk = CHUNK_BYTES;
+	while (collecting.chunk < bytes / CHUNKS_MOST)
+		collecting.chunk *= 2;
+	chunks = (bytes + collecting.chunk - 1) / collecting.chunk;
+
+	if (tracker->region->process)
+		return collect_range(&collecting, all.start, all.end, tracker->regions);
+	if (tracker->share)
+		tracker->share(tracker->share_arg, collect_part, &collecting, chunks, 1,
+			       ALONE_CHUNKS);
+	else
+		collect_part(&collecting, 0, chunks);
+	return atomic_load(&collecting.code);
 }
