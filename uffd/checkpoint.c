@@ -30,6 +30,8 @@
 
 /* So many generations it is not tried again, where that has not helped. */
 #define PRECOPY_RESTS 7u
+/* What a guest gets new while it rests is mostly gone at the next generation: so much is copied while the guest is stopped. */
+#define PRECOPY_RESTED_BYTES (64u << 20)
 #define PRECOPY_ROUNDS 3u  /* of a guest with much new memory */
 #define PRECOPY_BATCH 256u /* pages of another process that are read at once */
 
@@ -514,13 +516,16 @@ int checkpointer_begin(struct checkpointer *checkpointer, enum thaw_reason reaso
 
 bool checkpointer_copy_again(struct checkpointer *checkpointer)
 {
-	uint32_t page_bytes = checkpointer->region->page_bytes;
+	uint64_t few, page_bytes = checkpointer->region->page_bytes;
 	bool again;
 
 	if (checkpointer_wait(checkpointer) != THAW_READY)
 		return false;
+	few = checkpointer->precopy_rests ? PRECOPY_RESTED_BYTES : PRECOPY_BYTES;
 	again = checkpointer->rounds < PRECOPY_ROUNDS &&
-		bitmap_count(&checkpointer->tracker->put_back) > PRECOPY_BYTES / page_bytes;
+		bitmap_count(&checkpointer->tracker->put_back) > few / page_bytes;
+	if (again)
+		checkpointer->precopy_rests = 0;
 	if (again)
 		checkpoint_phase_set(checkpointer, THAW_COPYING);
 	return again;

@@ -284,12 +284,13 @@ struct runtime_stats {
 	uint64_t restore_ns;	/* process start to the first instruction of the restored VM */
 	uint64_t first_turn_ns; /* ... to the end of the first turn */
 	uint64_t restores;
-	uint64_t turn_stops;	  /* generations captured in the middle of a turn */
-	uint64_t stack_bytes_max; /* largest stack among them */
-	uint64_t stack_ns_total;  /* copying stacks and computing their MACs */
-	uint64_t failing;	  /* checkpoints that have failed in a row, up to now */
-	uint64_t failing_ns;	  /* since the first of them */
-	const char *failure;	  /* why the last one failed; empty: it did not. The runtime's */
+	uint64_t turn_stops;		/* generations captured in the middle of a turn */
+	uint64_t stack_bytes_max;	/* largest stack among them */
+	uint64_t stack_ns_total;	/* copying stacks and computing their MACs */
+	uint64_t failing;		/* checkpoints that have failed in a row, up to now */
+	uint64_t failing_ns;		/* since the first of them */
+	uint64_t every_ns, achieved_ns; /* the interval: asked for; on average, 0: not known yet */
+	const char *failure; /* why the last one failed; empty: it did not. The runtime's */
 	struct thaw_generation opened;
 };
 void owner_stats(struct runtime *rt, struct runtime_stats *stats);

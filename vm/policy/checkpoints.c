@@ -34,6 +34,13 @@
  */
 
 #define OUTCOMES_FIRST 2u
+/* What the first write to a page costs after a generation, with what goes with it; measured, 1.2 to 2 us. */
+#define WRITTEN_AGAIN_NS 1500u
+/* At most such a part of the time of the program: an eighth of it where many generations are wanted, else a twentieth. */
+#define SHORT_INTERVAL_SHARE 8u
+#define LONG_INTERVAL_SHARE 20u
+#define LONG_INTERVAL_NS 1000000000ull
+#define STRETCH_MOST 10u /* intervals */
 /* A process takes no longer to end: its memory goes first, a second for 10 GB. */
 #define ENDING_NS 60000000000ull
 
@@ -111,6 +118,26 @@ static void queue_outcome(struct runtime *rt, uint64_t last, bool waited_for,
 							   : result->generation.reason;
 }
 
+/*
+ * What a generation costs the program: it stood still, and each page that it writes again is a fault. If that were more than
+ * a share of the time, the next one comes later, at another point of the grid: the interval is longer than asked for.
+ */
+static void interval_stretch(struct runtime *rt, const struct thaw_generation *generation)
+{
+	struct checkpoints *own = &rt->checkpoints;
+	uint64_t every = rt->options.every_ns;
+	uint64_t cost = generation->pause_ns + generation->pages_written * WRITTEN_AGAIN_NS;
+	uint64_t rest =
+		cost * (every < LONG_INTERVAL_NS ? SHORT_INTERVAL_SHARE : LONG_INTERVAL_SHARE);
+	uint64_t next = own->begun_ns + (rest < STRETCH_MOST * every ? rest : STRETCH_MOST * every);
+
+	if (own->timed++)
+		own->timed_ns += own->begun_ns - own->timed_last_ns;
+	own->timed_last_ns = own->begun_ns;
+	if (next > own->due_ns)
+		own->due_ns += (next - own->due_ns + every - 1) / every * every;
+}
+
 static void succeeded(struct runtime *rt, uint64_t last, const struct thaw_result *result)
 {
 	const struct thaw_generation *generation = &result->generation;
@@ -132,6 +159,9 @@ static void succeeded(struct runtime *rt, uint64_t last, const struct thaw_resul
 			(unsigned long long)generation->pages_stored,
 			(unsigned long long)generation->bytes_written,
 			(double)generation->pause_ns / 1e6, (double)result->durable_ns / 1e6);
+	if (rt->options.every_ns && rt->checkpoints.reason == THAW_REASON_TIMER &&
+	    !result->unchanged)
+		interval_stretch(rt, generation);
 	rt->checkpoints.settled = last > rt->checkpoints.settled ? last : rt->checkpoints.settled;
 	if (rt->ending.ended ||
 	    (!waited_for && (!rt->guest->hears_checkpoints || result->unchanged)))
@@ -200,6 +230,7 @@ static int begin(struct runtime *rt, enum thaw_reason reason)
 	if (code == -EBUSY)
 		return code;
 	rt->checkpoints.wanted = false;
+	rt->checkpoints.begun_ns = clock_monotonic_ns();
 	rt->checkpoints.reason = reason;
 	rt->checkpoints.capture_taken = false;
 	if (code) {

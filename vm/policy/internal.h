@@ -39,8 +39,11 @@ struct ending {	    /* owner.c, ending.c: how the program ends */
 	bool crashed;	   /* a process: by a signal, or as owner_left() says */
 };
 
-struct checkpoints {	    /* checkpoints.c */
-	uint64_t due_ns;    /* the next interval's end, or the next try; monotonic clock; 0: none */
+struct checkpoints {	   /* checkpoints.c */
+	uint64_t due_ns;   /* the next interval's end, or the next try; monotonic clock; 0: none */
+	uint64_t begun_ns; /* the one in flight, or the last */
+	/* Of those that the interval made: how many, and from the first to the last. */
+	uint64_t timed, timed_ns, timed_last_ns;
 	uint64_t requested; /* highest number of a checkpoint() promise */
 	/* ... when the generation in flight was captured; with `capture_taken` */
 	uint64_t captured;

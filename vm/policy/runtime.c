@@ -645,6 +645,10 @@ void owner_stats(struct runtime *rt, struct runtime_stats *stats)
 				      : 0,
 		.failure = rt->failures.text,
 		.opened = *thaw_opened(rt->heap),
+		.every_ns = rt->options.image ? rt->options.every_ns : 0,
+		.achieved_ns = rt->checkpoints.timed > 1
+				       ? rt->checkpoints.timed_ns / (rt->checkpoints.timed - 1)
+				       : 0,
 	};
 	thaw_status(rt->heap, &stats->heap);
 }

@@ -87,6 +87,9 @@ static void print_table(const struct runtime_stats *stats, int fd)
 	LINE("generation      %llu; %llu checkpoints, %llu failed\n",
 	     (unsigned long long)heap->generation, (unsigned long long)heap->checkpoints,
 	     (unsigned long long)heap->checkpoints_failed);
+	if (stats->achieved_ns)
+		LINE("interval        %s asked for, %s on average\n", duration(stats->every_ns, a),
+		     duration(stats->achieved_ns, b));
 	if (stats->failing)
 		LINE("failing         %llu in a row since %s: %s\n",
 		     (unsigned long long)stats->failing, duration(stats->failing_ns, a),
@@ -130,6 +133,8 @@ static void print_json(const struct runtime_stats *stats, int fd)
 		{"checkpointsFailed", heap->checkpoints_failed},
 		{"checkpointsFailing", stats->failing},
 		{"failingNs", stats->failing_ns},
+		{"everyNs", stats->every_ns},
+		{"achievedNs", stats->achieved_ns},
 		{"checkpointPages", heap->checkpoint_pages},
 		{"checkpointBytes", heap->checkpoint_bytes},
 		{"imageBytes", heap->image_bytes},
