@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: MIT
+/*
+ * keyed DIRECTORY [MIB [ROUNDS]] - what it costs that an image is authenticated (THAW_KEYED): the same heap of random
+ * bytes with and without, by turns, each in a process of its own: stored, and restored in order, a sixteenth of the
+ * pages at random, and streamed in. Prints medians and spread, of the time and of what all threads ran.
+ */
+#define _GNU_SOURCE
+#include <stdbool.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "bench.h"
+#include "thaw.h"
+
+#define ROUNDS_MOST 31u
+
+enum measured { STORED, IN_ORDER, AT_RANDOM, STREAMED, MEASURED };
+static const char *const names[] = {"stored", "restored in order", "at random", "streamed in"};
+
+static size_t pages = (256u << 20) / 4096;
+
+struct sample {
+	double wall_us, cpu_us; /* for a page that was stored or restored */
+};
+
+static int give_key(void *arg, bool make, uint8_t key[THAW_KEY_BYTES], struct thaw_error *error)
+{
+	(void)arg, (void)make, (void)error;
+	memset(key, 7, THAW_KEY_BYTES);
+	return 0;
+}
+
+static double cpu_us(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_SELF, &usage);
+	return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1e6 +
+	       (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
+}
+
+static struct thaw *open_heap(const char *image, bool keyed, unsigned flags)
+{
+	const struct thaw_options options = {.image = image,
+					     .flags = flags | (keyed ? THAW_KEYED : 0),
+					     .max_bytes = pages * 4096,
+					     .engine = "bench"};
+	struct thaw_error error;
+	struct thaw *heap;
+
+	thaw_use_key(&(struct thaw_key_source){.get = give_key});
+	if (thaw_open(&options, &heap, &error))
+		die(error.text);
+	return heap;
+}
+
+static struct sample store(const char *image, bool keyed)
+{
+	struct thaw *heap = open_heap(image, keyed, THAW_CREATE);
+	uint64_t *words, random = 88172645463325252u;
+	struct thaw_result result;
+	double wall, cpu;
+
+	if (thaw_resize(heap, pages * 4096))
+		die("it does not grow");
+	words = thaw_base(heap);
+	for (size_t i = 0; i < pages * 512; i++) {
+		random ^= random << 13;
+		random ^= random >> 7;
+		random ^= random << 17;
+		words[i] = random;
+	}
+	wall = now_us();
+	cpu = cpu_us();
+	if (thaw_checkpoint(heap, THAW_REASON_REQUEST, "", 1, &result))
+		die(result.error.text);
+	return (struct sample){(now_us() - wall) / (double)pages, (cpu_us() - cpu) / (double)pages};
+}
+
+static struct sample restore(const char *image, bool keyed, enum measured how)
+{
+	double wall = now_us(), cpu = cpu_us();
+	struct thaw *heap = open_heap(image, keyed, how == STREAMED ? THAW_PREFETCH : 0);
+	size_t count = how == AT_RANDOM ? pages / 16 : pages;
+	const volatile char *base = thaw_base(heap);
+	uint64_t random = 99;
+	struct thaw_status status;
+	double restored;
+
+	for (size_t i = 0; i < count; i++) {
+		random = random * 6364136223846793005u + 1442695040888963407u;
+		(void)base[(how == AT_RANDOM ? (random >> 33) % pages : i) * 4096];
+	}
+	thaw_status(heap, &status);
+	restored = (double)status.pages_restored;
+	return (struct sample){(now_us() - wall) / restored, (cpu_us() - cpu) / restored};
+}
+
+/* In a process of its own. */
+static struct sample measure(const char *image, bool keyed, enum measured what)
+{
+	struct sample sample;
+	int out[2], status;
+	pid_t child;
+
+	if (pipe(out))
+		die("pipe");
+	child = fork();
+	if (child < 0)
+		die("fork");
+	if (!child) {
+		sample = what == STORED ? store(image, keyed) : restore(image, keyed, what);
+		_exit(write(out[1], &sample, sizeof(sample)) != sizeof(sample));
+	}
+	close(out[1]);
+	if (read(out[0], &sample, sizeof(sample)) != sizeof(sample) ||
+	    waitpid(child, &status, 0) != child || status)
+		die("a measurement failed");
+	close(out[0]);
+	return sample;
+}
+
+static void tell(const char *what, bool keyed, const struct sample *samples, unsigned rounds)
+{
+	double wall[ROUNDS_MOST], cpu[ROUNDS_MOST];
+	struct spread time, processors;
+
+	for (unsigned i = 0; i < rounds; i++) {
+		wall[i] = samples[i].wall_us;
+		cpu[i] = samples[i].cpu_us;
+	}
+	time = spread_of(wall, rounds);
+	processors = spread_of(cpu, rounds);
+	printf("%-18s %-5s  %.2f (%.2f-%.2f) us a page, processors %.2f (%.2f-%.2f)\n", what,
+	       keyed ? "keyed" : "plain", time.median, time.least, time.most, processors.median,
+	       processors.least, processors.most);
+}
+
+int main(int argc, char **argv)
+{
+	static struct sample samples[MEASURED][2][ROUNDS_MOST];
+	unsigned rounds = argc > 3 ? (unsigned)atoi(argv[3]) : 7;
+	char image[4096];
+
+	if (argc < 2 || !rounds || rounds > ROUNDS_MOST)
+		die("usage: keyed DIRECTORY [MIB [ROUNDS]]");
+	if (argc > 2)
+		pages = (size_t)atoi(argv[2]) * 256;
+	for (unsigned round = 0; round < rounds; round++)
+		for (unsigned i = 0; i < 2; i++) {
+			bool keyed = (round + i) % 2;
+
+			snprintf(image, sizeof(image), "%s/keyed-%d.thaw", argv[1], keyed);
+			unlink(image);
+			for (enum measured what = STORED; what < MEASURED; what++)
+				samples[what][keyed][round] = measure(image, keyed, what);
+			unlink(image);
+		}
+	for (enum measured what = STORED; what < MEASURED; what++)
+		for (unsigned keyed = 0; keyed < 2; keyed++)
+			tell(names[what], keyed, samples[what][keyed], rounds);
+	return 0;
+}
