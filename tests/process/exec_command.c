@@ -337,6 +337,10 @@ TEST_F(exec, killed_while_it_is_restored_it_is_said_to_be_killed)
 		code = program_finish(&self->program, 30);
 		EXPECT_TRUE(code == 128 + SIGKILL || code == 74)
 		TH_LOG("%d after %u: %s", code, i, self->program.errors);
+		/* Nothing else is said to be wrong. */
+		EXPECT_TRUE(code != 74 || strstr(self->program.errors, "killed while it was") ||
+			    strstr(self->program.errors, "(Killed) ended it"))
+		TH_LOG("%d after %u: %s", code, i, self->program.errors);
 		program_free(&self->program);
 	}
 }

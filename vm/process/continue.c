@@ -104,7 +104,7 @@ static int update_stub(struct process_guest *own, struct thaw_error *error)
 
 /* ---- */
 
-int guest_continue(struct process_guest *own, struct thaw_error *error)
+static int make_process(struct process_guest *own, struct thaw_error *error)
 {
 	struct process_state *state = &own->state;
 	struct process *process = &own->process;
@@ -145,6 +145,18 @@ int guest_continue(struct process_guest *own, struct thaw_error *error)
 		    : interrupted_restored(process, state,
 					   state->kernel.child_count ? 1ull << (SIGCHLD - 1) : 0,
 					   error);
+}
+
+/* Whatever could not be done to it because it has ended is not what is wrong. */
+int guest_continue(struct process_guest *own, struct thaw_error *error)
+{
+	int code = make_process(own, error);
+
+	if (code && own->alive && !remote_alive(&own->process.remote))
+		code = failure(error, -ESRCH,
+			       "the program's process was killed while it was restored: the next "
+			       "start goes on from the same generation");
+	return code;
 }
 
 int guest_resume(struct process_guest *own, struct thaw_error *error)
