@@ -12,11 +12,11 @@
 #include "checkpoint.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "capture.h"
 #include "checks.h"
@@ -461,7 +461,7 @@ void checkpointer_share(struct checkpointer *checkpointer,
 {
 	struct checkpoint_job job = {.work = work, .arg = arg, .count = count, .batch = batch};
 
-	if (count <= alone || sysconf(_SC_NPROCESSORS_ONLN) < 2) {
+	if (count <= alone || !checkpointer->helps) {
 		if (count)
 			work(arg, 0, count);
 		return;
@@ -607,6 +607,11 @@ int checkpointer_start(struct checkpointer *checkpointer, struct thaw_error *err
 {
 	uint64_t pages = checkpointer->region->max_bytes / checkpointer->region->page_bytes;
 
+	cpu_set_t processors;
+
+	/* More than this machine can have: then there are two, too. */
+	checkpointer->helps = sched_getaffinity(0, sizeof(processors), &processors) ||
+			      CPU_COUNT(&processors) > 1;
 	pthread_mutex_init(&checkpointer->lock, NULL);
 	pthread_cond_init(&checkpointer->changed, NULL);
 	if (bitmap_init(&checkpointer->taken, pages) ||

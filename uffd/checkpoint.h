@@ -54,6 +54,7 @@ struct checkpointer {
 	pthread_cond_t changed;
 	enum thaw_phase phase;
 	bool stop, started;
+	bool helps;		    /* there is a processor for it */
 	struct checkpoint_job *job; /* of the owner's, with which the thread may help */
 
 	/*

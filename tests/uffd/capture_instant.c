@@ -15,12 +15,12 @@
 #include "support.h"
 #include "thaw.h"
 
-#define HEAP ((size_t)24 << 20)
+#define HEAP ((size_t)12 << 20)
 #define PAGE 4096u
 #define PAGES (HEAP / PAGE)
 #define WRITERS 2
 #define SHARES (WRITERS + 1) /* the owner writes, too */
-#define ROUNDS 6
+#define ROUNDS 4
 
 FIXTURE(capture)
 {
@@ -55,18 +55,18 @@ FIXTURE_VARIANT_ADD(capture, mprotect_bound){.tracker = "mprotect", .copy_bytes 
 FIXTURE_VARIANT_ADD(capture, mprotect_sigsegv){.tracker = "mprotect", .delivery = "sigsegv"};
 FIXTURE_VARIANT_ADD(capture, kmod_touches){.tracker = "kmod", .flags = THAW_TOUCHES};
 FIXTURE_VARIANT_ADD(capture, wp_async_touches_disk_full){
-	.tracker = "wp-async", .flags = THAW_TOUCHES, .inject = "write:ENOSPC:14:6", .fails = true};
+	.tracker = "wp-async", .flags = THAW_TOUCHES, .inject = "write:ENOSPC:8:4", .fails = true};
 FIXTURE_VARIANT_ADD(capture, wp_async_touches_disk_full_bound){.tracker = "wp-async",
 							       .flags = THAW_TOUCHES,
 							       .copy_bytes = 1,
-							       .inject = "write:ENOSPC:14:6",
+							       .inject = "write:ENOSPC:8:4",
 							       .fails = true};
 FIXTURE_VARIANT_ADD(capture, wp_async_touches_no_mappings){
-	.tracker = "wp-async", .flags = THAW_TOUCHES, .inject = "mprotect:ENOMEM:20:3"};
+	.tracker = "wp-async", .flags = THAW_TOUCHES, .inject = "mprotect:ENOMEM:8:3"};
 FIXTURE_VARIANT_ADD(capture, wp_sync_disk_full){
-	.tracker = "wp-sync", .inject = "write:ENOSPC:14:6", .fails = true};
+	.tracker = "wp-sync", .inject = "write:ENOSPC:8:4", .fails = true};
 FIXTURE_VARIANT_ADD(capture, mprotect_disk_full){
-	.tracker = "mprotect", .inject = "write:ENOSPC:14:6", .fails = true};
+	.tracker = "mprotect", .inject = "write:ENOSPC:8:4", .fails = true};
 
 static int open_heap(struct thaw **heap, const char *path, unsigned flags, size_t copy_bytes,
 		     struct thaw_error *error)
