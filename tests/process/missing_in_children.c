@@ -27,13 +27,17 @@
 #define RAW(number, a, b, c) \
 	raw_call(number, (uint64_t)(uintptr_t)(a), (uint64_t)(b), (uint64_t)(c), 0, 0, 0)
 
-static inline void raw_note(const char *file, const char *text, size_t bytes)
+/* The file is there when its contents are. */
+static inline void raw_note_as(const char *first, const char *file, const char *text, size_t bytes)
 {
-	int64_t fd = RAW(SYS_open, file, O_CREAT | O_WRONLY | O_TRUNC, 0600);
+	int64_t fd = RAW(SYS_open, first, O_CREAT | O_WRONLY | O_TRUNC, 0600);
 
 	RAW(SYS_write, fd, text, bytes);
 	RAW(SYS_close, fd, 0, 0);
+	RAW(SYS_rename, first, file, 0);
 }
+
+#define raw_note(file, text, bytes) raw_note_as("new." file, file, text, bytes)
 
 static inline void raw_wait_for(const char *file)
 {
@@ -105,8 +109,7 @@ __attribute__((constructor)) static void be_guest(int argc, char **argv)
 		pid = argv[2] ? (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL) : fork();
 		if (!pid)
 			child(memory);
-		raw_note("pid.new", (char *)&pid, sizeof(pid));
-		rename("pid.new", "pid");
+		raw_note("pid", (char *)&pid, sizeof(pid));
 		if (argv[2] && !strcmp(argv[2], "again"))
 			waitpid(pid, NULL, 0);
 	} while (argv[2] && !strcmp(argv[2], "again") && access("verdict", F_OK));
