@@ -10,7 +10,7 @@ set title title
 set logscale y
 set grid ytics
 # A bar begins below the lowest value, so that each can be seen.
-lowest = real(system("tail -n +3 '" . ARG1 . "' | cut -f2- | tr '\t' '\n' | awk '$1 > 0' | sort -g | head -n 1"))
+lowest = real(system("tail -n +3 '" . ARG1 . "' | cut -f2- | tr '\t' '\n' | grep -v NaN | awk '$1 > 0' | sort -g | head -n 1"))
 set yrange [lowest / 2:*]
 set style data histograms
 set style histogram errorbars gap 2 lw 1
