@@ -55,7 +55,7 @@ if ! command -v node >/dev/null; then
 else
 	declare -A names=()
 	sizes=${MIB:-30 300 5000}
-	[ -z "$quick" ] || sizes='30 300'
+	[ -z "$quick" ] || sizes=300
 	for version in $versions; do
 		mkdir "$work/$version"
 		cp "$root"/tests/bench/exec_*.js "$work/$version/"

@@ -15,4 +15,4 @@ freed()
 	done
 }
 
-freed | measure $(((rounds + 1) / 2))
+freed | measure $(((rounds + 1) / 3))
