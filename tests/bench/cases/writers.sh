@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # writers - a checkpoint of a program that goes on writing (writers.c), and programs of many objects with random updates
-# (updates.js): how long they take to that without an image, and the longest time between two updates.
+# (updates.js; UPDATES=2 millions): how long they take to that without an image, and the longest time between two updates.
 
 # writers MIB WRITTEN...
 writers()
@@ -33,5 +33,5 @@ if [ $quick ]; then
 	writers 256 100 10000 46000 | measure
 else
 	writers "${MIB:-1024}" 100 2000 10000 46000 140000 236000 | measure
-	updates "${MIB:-1024}" 2 | measure $(((rounds + 1) / 2))
+	[ "${UPDATES:-1}" = 0 ] || updates "${MIB:-1024}" "${UPDATES:-2}" | measure $(((rounds + 1) / 2))
 fi
