@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * keyed DIRECTORY [MIB [ROUNDS]] - what it costs that an image is authenticated (THAW_KEYED): the same heap of random
- * bytes with and without, by turns, each in a process of its own: stored, and restored in order, a sixteenth of the
- * pages at random, and streamed in. Prints medians and spread, of the time and of what all threads ran.
+ * keyed plain|keyed IMAGE [MIB] - what it costs that an image is authenticated (THAW_KEYED): a heap of random bytes is
+ * stored, restored in order, a sixteenth of the pages at random, and streamed in, each in a process of its own. Prints
+ * samples for interleave, of the time and of what all threads ran.
  */
 #define _GNU_SOURCE
 #include <stdbool.h>
@@ -13,7 +13,7 @@
 #include "bench.h"
 #include "thaw.h"
 
-#define ROUNDS_MOST 31u
+#ifdef THAW_KEYED
 
 enum measured { STORED, IN_ORDER, AT_RANDOM, STREAMED, MEASURED };
 static const char *const names[] = {"stored", "restored in order", "at random", "streamed in"};
@@ -121,44 +121,31 @@ static struct sample measure(const char *image, bool keyed, enum measured what)
 	return sample;
 }
 
-static void tell(const char *what, bool keyed, const struct sample *samples, unsigned rounds)
-{
-	double wall[ROUNDS_MOST], cpu[ROUNDS_MOST];
-	struct spread time, processors;
-
-	for (unsigned i = 0; i < rounds; i++) {
-		wall[i] = samples[i].wall_us;
-		cpu[i] = samples[i].cpu_us;
-	}
-	time = spread_of(wall, rounds);
-	processors = spread_of(cpu, rounds);
-	printf("%-18s %-5s  %.2f (%.2f-%.2f) us a page, processors %.2f (%.2f-%.2f)\n", what,
-	       keyed ? "keyed" : "plain", time.median, time.least, time.most, processors.median,
-	       processors.least, processors.most);
-}
-
 int main(int argc, char **argv)
 {
-	static struct sample samples[MEASURED][2][ROUNDS_MOST];
-	unsigned rounds = argc > 3 ? (unsigned)atoi(argv[3]) : 7;
-	char image[4096];
+	bool keyed = argc > 2 && !strcmp(argv[1], "keyed");
 
-	if (argc < 2 || !rounds || rounds > ROUNDS_MOST)
-		die("usage: keyed DIRECTORY [MIB [ROUNDS]]");
-	if (argc > 2)
-		pages = (size_t)atoi(argv[2]) * 256;
-	for (unsigned round = 0; round < rounds; round++)
-		for (unsigned i = 0; i < 2; i++) {
-			bool keyed = (round + i) % 2;
+	if (argc < 3 || (!keyed && strcmp(argv[1], "plain")))
+		die("usage: keyed plain|keyed IMAGE [MIB]");
+	if (argc > 3)
+		pages = (size_t)atoi(argv[3]) * 256;
+	unlink(argv[2]);
+	for (enum measured what = STORED; what < MEASURED; what++) {
+		struct sample sample = measure(argv[2], keyed, what);
 
-			snprintf(image, sizeof(image), "%s/keyed-%d.thaw", argv[1], keyed);
-			unlink(image);
-			for (enum measured what = STORED; what < MEASURED; what++)
-				samples[what][keyed][round] = measure(image, keyed, what);
-			unlink(image);
-		}
-	for (enum measured what = STORED; what < MEASURED; what++)
-		for (unsigned keyed = 0; keyed < 2; keyed++)
-			tell(names[what], keyed, samples[what][keyed], rounds);
+		printf("an image that is authenticated\t%s\t%.3f\tus a page\n", names[what],
+		       sample.wall_us);
+		printf("the same, processors\t%s\t%.3f\tus a page\n", names[what], sample.cpu_us);
+	}
+	unlink(argv[2]);
 	return 0;
 }
+
+#else /* a version before that one, which is measured beside it */
+
+int main(void)
+{
+	die("this version has no keys");
+}
+
+#endif

@@ -37,8 +37,10 @@ static void fill(char *base, size_t bytes)
 
 static void start(struct program *program, const char *way, const char *path, size_t bytes)
 {
-	struct thaw_options options = {
-		.image = path, .flags = THAW_CREATE, .max_bytes = bytes, .engine = "bench"};
+	struct thaw_options options = {.image = path,
+				       .flags = THAW_CREATE | THAW_TOUCHES,
+				       .max_bytes = bytes,
+				       .engine = "bench"};
 	struct thaw_result result;
 	struct thaw_error error;
 

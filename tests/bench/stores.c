@@ -169,8 +169,10 @@ static void thaw_change(struct store *store, const unsigned *which, unsigned cou
 static void thaw_start(struct store *store, const char *path, bool make)
 {
 	size_t bytes = ((size_t)store->values * VALUE + 0xffff) & ~(size_t)0xffff;
-	struct thaw_options options = {
-		.image = path, .flags = THAW_CREATE, .max_bytes = bytes, .engine = "bench"};
+	struct thaw_options options = {.image = path,
+				       .flags = THAW_CREATE | THAW_TOUCHES,
+				       .max_bytes = bytes,
+				       .engine = "bench"};
 	struct thaw_error error;
 	unsigned all = 0;
 

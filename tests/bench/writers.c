@@ -30,8 +30,10 @@ static int copy;
 
 static void start(const char *way, const char *path)
 {
-	struct thaw_options options = {
-		.image = path, .flags = THAW_CREATE, .max_bytes = bytes, .engine = "bench"};
+	struct thaw_options options = {.image = path,
+				       .flags = THAW_CREATE | THAW_TOUCHES,
+				       .max_bytes = bytes,
+				       .engine = "bench"};
 	struct thaw_result result;
 	struct thaw_error error;
 

@@ -1,0 +1,10 @@
+# shellcheck shell=bash
+# keyed - what it costs that an image is authenticated (keyed.c), to an image that is not.
+
+keyed()
+{
+	job 'Thaw' - - '' "$build/tests/bench/keyed" plain "$work/plain.thaw"
+	job 'Thaw, keyed' - - '' "$build/tests/bench/keyed" keyed "$work/keyed.thaw"
+}
+
+[ $quick ] || keyed | measure
