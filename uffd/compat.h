@@ -11,6 +11,11 @@
 #include <linux/types.h>
 #include <linux/userfaultfd.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+
+#ifndef SYS_cachestat /* 6.5; the same number everywhere */
+#define SYS_cachestat 451
+#endif
 
 #ifndef UFFD_USER_MODE_ONLY /* 5.11 */
 #define UFFD_USER_MODE_ONLY 1

@@ -4,9 +4,9 @@
  * brings, start and stop. How they are read and installed is in fault_pages.c.
  *
  * One thread and its reader (reader.h): faults, reads of the image and the request to stop all come to
- * one loop. A demand fault brings its whole cluster (64 KiB, whatever the page: page.h): measured, a
- * cluster costs little more than 4 KiB of it when the file is in the page cache, and 256 KiB or more
- * cost a cold disk too much. Only a run of faults in address order widens the window (up to 512 KiB).
+ * one loop. What a fault brings is decided in fault_demand.c where userfaultfd reports it. Elsewhere (SIGSEGV, the
+ * module) it brings its whole cluster (64 KiB, whatever the page: page.h), and a run of faults in address order up to
+ * 512 KiB. Between two looks for faults the loop does a bounded step of what nobody waits for.
  *
  * Must never: access the region through its base (it would wait for itself), run a signal handler,
  * or leave a fault unanswered.
@@ -15,7 +15,9 @@
 #include "fault_service.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -24,13 +26,14 @@
 #include "fault_kmod.h"
 #include "fault_process.h"
 #include "install.h"
+#include "sys.h"
 
 #define WINDOW_CLUSTERS 8u	 /* readahead of a sequential stream at most */
 #define FRESH_BYTES (256u << 10) /* wp-sync: zero pages given per fault */
-#define PREFETCH_CLUSTERS 8u	 /* begun at once */
 #define ARRIVALS_FINE 8192u	 /* see block_clusters() */
 #define ARRIVALS_COARSE 1024u	 /* and again after so many more each */
 #define MESSAGES 32u		 /* faults read from the kernel at once */
+#define DIRECT_SHARE 8u		 /* of the memory: larger images are read past the page cache */
 
 _Noreturn void service_fatal(struct fault_service *service, const struct thaw_error *error)
 {
@@ -83,8 +86,12 @@ void service_bring(struct fault_service *service, uint64_t page)
 	uint64_t cluster = cluster_of(service, page);
 	unsigned block = block_clusters(service);
 
+	if (service->page_first) {
+		demand_bring(service, page);
+		return;
+	}
 	service->demand = page;
-	if (service->pending[cluster] && service_misses(service, page))
+	if (bitmap_test(&service->reading, page))
 		return; /* joins the read that is under way */
 	service->stream_window = cluster != service->stream_next ? 1
 				 : service->stream_window < WINDOW_CLUSTERS
@@ -138,11 +145,13 @@ void service_note_access(struct fault_service *service, uint64_t page)
 {
 	uint64_t cluster = cluster_of(service, page);
 
-	if (cluster == service->stream_next)
+	if (!service->page_first && cluster == service->stream_next)
 		for (unsigned before = service->stream_window - 1; before; before--)
 			working_set_note(service->options.recorder,
-					 (cluster - before) * service->cluster_pages);
-	working_set_note(service->options.recorder, page);
+					 (cluster - before) * service->cluster_pages,
+					 service->cluster_pages);
+	working_set_note(service->options.recorder, page,
+			 service->page_first ? 1 : service->cluster_pages);
 }
 
 static void serve(struct fault_service *service, const struct uffd_msg *message)
@@ -198,83 +207,14 @@ static void serve_requests(struct fault_service *service)
 	}
 }
 
-static int by_number(const void *a, const void *b)
-{
-	uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
-
-	return (left > right) - (left < right);
-}
-
-static void prefetch_clusters(struct fault_service *service, uint64_t cluster, unsigned clusters)
-{
-	if (!service->kmod || !fault_kmod_prefetch(service, cluster, clusters))
-		span_begin(service, cluster, clusters, true);
-}
-
-/* The next clusters of the working set, in order, except that adjacent ones become one read. */
-static void prefetch_set(struct fault_service *service)
-{
-	uint64_t clusters[PREFETCH_CLUSTERS];
-	unsigned left = service->options.working_set_count - service->prefetch_set;
-	unsigned count = left < PREFETCH_CLUSTERS ? left : PREFETCH_CLUSTERS;
-
-	for (unsigned i = 0; i < count; i++)
-		clusters[i] = cluster_of(service,
-					 service->options.working_set[service->prefetch_set + i]);
-	service->prefetch_set += count;
-	qsort(clusters, count, sizeof(clusters[0]), by_number);
-	for (unsigned i = 0, together; i < count; i += together) {
-		for (together = 1; i + together < count; together++)
-			if (clusters[i + together] != clusters[i] + together)
-				break;
-		prefetch_clusters(service, clusters[i], together);
-	}
-}
-
-/* The next clusters of the heap in which something is stored. What was never stored needs no reading. */
-static void prefetch_stored(struct fault_service *service)
-{
-	uint64_t page = image_next(service->options.image, service->prefetch_page);
-	uint64_t cluster = cluster_of(service, page);
-
-	if (page >= service->restored_pages) {
-		service->prefetch_page = service->restored_pages;
-		return;
-	}
-	prefetch_clusters(service, cluster, PREFETCH_CLUSTERS);
-	service->prefetch_page = (cluster + PREFETCH_CLUSTERS) * service->cluster_pages;
-}
-
-/*
- * Begin more prefetch reads if the ones before are done. true: the last step needed no read, and
- * there may be more to do at once.
- */
-static bool prefetch_step(struct fault_service *service)
-{
-	if (service->in_flight > RUNS / 2 || service->prefetch_in_flight)
-		return false;
-	if (service->prefetch_set < service->options.working_set_count) {
-		prefetch_set(service);
-	} else if (service->options.prefetch && service->prefetch_page < service->restored_pages) {
-		prefetch_stored(service);
-	} else {
-		if (service->options.prefetch && !service->in_flight)
-			__atomic_store_n(&service->all_arrived, true, __ATOMIC_RELEASE);
-		return false;
-	}
-	return !service->prefetch_in_flight;
-}
-
 /* What can be done while nobody asks for a page. true: there is more to do at once. */
 static bool idle_step(struct fault_service *service)
 {
-	if (service->process)
-		return prefetch_step(service) || fault_events_idle(service);
-	if (!service->kmod)
-		return prefetch_step(service);
-	/* What was touched says most of what comes next, and what it costs is little. */
-	return fault_kmod_tell_near(service) || prefetch_step(service) ||
-	       fault_kmod_tell_rest(service);
+	if (service->kmod) /* What was touched says most of what comes next, and what it costs is little. */
+		return fault_kmod_tell_near(service) || prefetch_step(service) ||
+		       fault_kmod_tell_rest(service);
+	return ahead_install(service) || prefetch_step(service) ||
+	       (service->process && fault_events_idle(service));
 }
 
 /* The same for other processes. */
@@ -315,6 +255,8 @@ static void *service_main(void *arg)
 	 */
 	if (service->process)
 		fault_events_leave(service);
+	ahead_stop(service);
+	prefetch_stop(service);
 	while (service->in_flight)
 		service_wait(service, READER_READ);
 	return NULL;
@@ -349,8 +291,6 @@ bool fault_service_needed(const struct region *region)
 
 static int service_memory(struct fault_service *service, struct thaw_error *error)
 {
-	uint64_t clusters = clusters_restored(service);
-
 	int code = service->region->process ? fault_process_start(service, error) : 0;
 
 	if (code)
@@ -358,21 +298,42 @@ static int service_memory(struct fault_service *service, struct thaw_error *erro
 	if ((!service->process && bitmap_init(&service->arrived, service->restored_pages)) ||
 	    (service->region->backends.delivery == DELIVERY_KMOD && fault_kmod_start(service)))
 		return error_set(error, -ENOMEM, "no memory for the fault service");
-	/* Address space; only the used part becomes memory. */
-	service->pending = mmap(NULL, clusters + 1, PROT_READ | PROT_WRITE,
-				MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (service->pending == MAP_FAILED)
-		service->pending = NULL;
-	else
-		(void)madvise(service->pending, clusters + 1, MADV_NOHUGEPAGE);
+	if (bitmap_init(&service->reading, service->restored_pages))
+		return error_set(error, -ENOMEM, "no memory for the fault service");
 	service->runs = calloc(RUNS, sizeof(*service->runs));
-	if (!service->pending || !service->runs)
+	if (!service->runs)
 		return error_set(error, -ENOMEM, "no memory for the fault service");
 	for (unsigned i = 0; i < RUNS; i++) {
-		service->runs[i].next_free = service->free_runs;
+		service->runs[i].next = service->free_runs;
 		service->free_runs = &service->runs[i];
 	}
 	return 0;
+}
+
+/*
+ * The image once more, for reads of single pages that do not wait: the kernel's own readahead would read around
+ * each of them. And past the page cache, if the heap would be most of it: then others keep theirs, and the heap
+ * is not in memory twice.
+ */
+static void service_files(struct fault_service *service)
+{
+	const struct region *region = service->region;
+	struct image *image = service->options.image;
+	char path[32];
+
+	if (!image || !service->restored_pages ||
+	    (region->backends.delivery != DELIVERY_UFFD &&
+	     region->backends.delivery != DELIVERY_UFFD_USER))
+		return;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", image_fd(image));
+	service->pages_fd = sys_open(path, O_RDONLY, 0);
+	if (service->pages_fd < 0)
+		return;
+	(void)posix_fadvise(service->pages_fd, 0, 0, POSIX_FADV_RANDOM);
+	service->page_first = true;
+	if (image_file_bytes(image) >
+	    (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / DIRECT_SHARE)
+		service->direct_fd = sys_open(path, O_RDONLY | O_DIRECT, 0);
 }
 
 static int service_reader(struct fault_service *service, struct thaw_error *error)
@@ -382,6 +343,7 @@ static int service_reader(struct fault_service *service, struct thaw_error *erro
 	struct reader_options options = {
 		.kind = region->backends.reader,
 		.image_fd = image ? image_fd(image) : -1,
+		.direct_fd = service->direct_fd,
 		.faults_fd = service->kmod	? region->device
 			     : service->process ? service->process->epoll
 						: region->uffd,
@@ -400,8 +362,11 @@ static void service_free(struct fault_service *service)
 	fault_kmod_stop(service);
 	fault_process_stop(service);
 	bitmap_free(&service->arrived);
-	if (service->pending)
-		munmap(service->pending, clusters_restored(service) + 1);
+	bitmap_free(&service->reading);
+	if (service->pages_fd >= 0)
+		close(service->pages_fd);
+	if (service->direct_fd >= 0)
+		close(service->direct_fd);
 	free(service->runs);
 	free(service);
 }
@@ -419,8 +384,9 @@ int fault_service_start(struct fault_service **out, const struct fault_options *
 	service->region = options->region;
 	service->restored_pages = options->region->restored_bytes / options->region->page_bytes;
 	service->cluster_pages = page_cluster(options->region->page_bytes);
-	service->run_pages = RUN_BYTES / options->region->page_bytes;
 	service->stream_next = service->demand = UINT64_MAX;
+	service->pages_fd = service->direct_fd = -1;
+	service_files(service);
 	code = service_memory(service, error);
 	if (!code)
 		code = service_reader(service, error);

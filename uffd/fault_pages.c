@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "fault_kmod.h"
 #include "fault_process.h"
@@ -74,8 +75,7 @@ static uint64_t poison_run(struct fault_service *service, uint64_t first, uint64
  * Perhaps not all of them: the module may have brought one before the service found it unreadable, and the
  * owner may have given one back.
  */
-static void poison_pages(struct fault_service *service, uint64_t first, uint64_t count,
-			 const char *why)
+void poison_pages(struct fault_service *service, uint64_t first, uint64_t count, const char *why)
 {
 	while (count) {
 		uint64_t absent = service->kmod
@@ -127,25 +127,36 @@ bool fault_service_last_poison(const struct fault_service *service, struct thaw_
 
 /* ---- reads ---- */
 
+/* All of it, or, once that failed, the page whose turn it is. */
 static void run_submit(struct fault_service *service, struct read_run *run)
 {
+	uint64_t from = run->done_bytes, bytes = run->bytes - run->done_bytes;
+
+	if (run->alone) {
+		from = run->pages[run->alone - 1].extent.offset - run->offset;
+		bytes = service->region->page_bytes - run->done_bytes;
+		from += run->done_bytes;
+	}
 	service_check(service,
-		      reader_read(service->reader, run, run->buffer + run->done_bytes,
-				  run->count * service->region->page_bytes - run->done_bytes,
-				  run->offset + run->done_bytes),
+		      reader_read(service->reader, run, run->buffer + from, (unsigned)bytes,
+				  run->offset + from, service->direct_fd >= 0),
 		      "begin a read");
 }
 
 static void run_release(struct fault_service *service, struct read_run *run)
 {
-	uint64_t last = cluster_of(service, run->first + run->count - 1);
-
-	for (uint64_t cluster = cluster_of(service, run->first); cluster <= last; cluster++)
-		service->pending[cluster]--;
+	for (unsigned i = 0; i < run->count; i++)
+		bitmap_clear(&service->reading, run->pages[i].page);
 	service->in_flight--;
-	service->prefetch_in_flight -= run->prefetch;
-	run->next_free = service->free_runs;
+	service->prefetch_in_flight -= run->ahead;
+	run->used = false;
+	run->next = service->free_runs;
 	service->free_runs = run;
+}
+
+static char *run_page_bytes(const struct read_run *run, unsigned i)
+{
+	return run->buffer + (run->pages[i].extent.offset - run->offset);
 }
 
 /*
@@ -155,10 +166,10 @@ static void run_release(struct fault_service *service, struct read_run *run)
 static bool page_moved(struct fault_service *service, const struct read_run *run, unsigned i)
 {
 	uint32_t page_bytes = service->region->page_bytes;
-	uint64_t page = run->first + i, leaf = page - page % IMAGE_LEAF_PAGES;
-	uint64_t offset = run->offset + (uint64_t)i * page_bytes;
+	uint64_t page = run->pages[i].page, leaf = page - page % IMAGE_LEAF_PAGES;
+	uint64_t offset = run->pages[i].extent.offset;
 	struct extent extents[IMAGE_LEAF_PAGES], *extent = &extents[page - leaf];
-	char *to = run->buffer + (size_t)i * page_bytes;
+	char *to = run_page_bytes(run, i);
 
 	for (;;) {
 		if (image_lookup(service->options.image, leaf, extents, NULL) ||
@@ -196,7 +207,40 @@ static void pages_appear(struct fault_service *service, uint64_t first, uint64_t
 	service_check(service, result, "install pages");
 }
 
-/* Compare the checksums of some pages of a run, install the correct ones, poison the others. */
+/* Pages [from, to) of a run, which are consecutive in the heap and in the buffer. */
+static void pages_install(struct fault_service *service, struct read_run *run, unsigned from,
+			  unsigned to)
+{
+	if (from == to)
+		return;
+	if (!service->process)
+		bitmap_set_range(&service->arrived, run->pages[from].page, to - from);
+	/* Counted before they are visible, so that no reader sees too small a count. */
+	count_up(&service->pages_restored, to - from);
+	pages_appear(service, run->pages[from].page, to - from, run_page_bytes(run, from));
+}
+
+static bool pages_adjoin(const struct fault_service *service, const struct read_run *run,
+			 unsigned i)
+{
+	return run->pages[i].page == run->pages[i - 1].page + 1 &&
+	       run->pages[i].extent.offset ==
+		       run->pages[i - 1].extent.offset + service->region->page_bytes;
+}
+
+static void page_damaged(struct fault_service *service, const struct read_run *run, unsigned i)
+{
+	char why[160];
+
+	snprintf(why, sizeof(why), "its checksum is wrong at file offset %llu (see thaw verify)",
+		 (unsigned long long)run->pages[i].extent.offset);
+	poison_pages(service, run->pages[i].page, 1, why);
+}
+
+/*
+ * Compare the checksums of some pages of a run, install the correct ones, poison the others. What has
+ * arrived by another way meanwhile is left alone: the program may have given it up since.
+ */
 static void run_install_pages(struct fault_service *service, struct read_run *run, unsigned from,
 			      unsigned to)
 {
@@ -204,96 +248,130 @@ static void run_install_pages(struct fault_service *service, struct read_run *ru
 	const struct checksum_key *key = image_key(service->options.image);
 	unsigned good = from; /* first page not installed yet */
 
-	for (unsigned i = from; i <= to; i++) {
-		char *page = run->buffer + (size_t)i * page_bytes;
-		char why[160];
+	for (unsigned i = from; i < to; i++) {
+		bool wanted = service_misses(service, run->pages[i].page);
+		bool right = wanted && ((run->good >> i & 1) ||
+					extent_matches(key, &run->pages[i].extent,
+						       run_page_bytes(run, i), page_bytes) ||
+					page_moved(service, run, i));
 
-		if (i < to && (extent_matches(key, &run->extents[i], page, page_bytes) ||
-			       page_moved(service, run, i)))
-			continue;
-		if (i > good) {
-			if (!service->process)
-				bitmap_set_range(&service->arrived, run->first + good, i - good);
-			/*
-			 * Counted before they are visible, so that no reader sees too small a
-			 * count.
-			 */
-			count_up(&service->pages_restored, i - good);
-			pages_appear(service, run->first + good, i - good,
-				     run->buffer + (size_t)good * page_bytes);
+		if (i > good && (!right || !pages_adjoin(service, run, i))) {
+			pages_install(service, run, good, i);
+			good = i;
 		}
+		if (right)
+			continue;
 		good = i + 1;
-		if (i == to)
-			break;
-		snprintf(why, sizeof(why),
-			 "its checksum is wrong at file offset %llu (see thaw verify)",
-			 (unsigned long long)(run->offset + (uint64_t)i * page_bytes));
-		poison_pages(service, run->first + i, 1, why);
+		if (wanted)
+			page_damaged(service, run, i);
 	}
+	pages_install(service, run, good, to);
 }
 
 /*
  * All bytes have been read. The requested page is installed first: its reader continues while the
  * others are installed.
  */
-static void run_install(struct fault_service *service, struct read_run *run)
+static void run_arrived(struct fault_service *service, struct read_run *run)
 {
 	unsigned asked = 0;
 
 	count_up(&service->restore_bytes, (uint64_t)run->count * service->region->page_bytes);
-	if (service->demand >= run->first && service->demand < run->first + run->count) {
-		asked = (unsigned)(service->demand - run->first);
+	while (asked < run->count && run->pages[asked].page != service->demand)
+		asked++;
+	if (asked < run->count) {
 		run_install_pages(service, run, asked, asked + 1);
 		run_install_pages(service, run, 0, asked);
 		asked++;
+	} else {
+		asked = 0;
 	}
-	if (asked < run->count)
-		run_install_pages(service, run, asked, run->count);
+	run_install_pages(service, run, asked, run->count);
+}
+
+void run_install(struct fault_service *service, struct read_run *run, unsigned to)
+{
+	to = to < run->count ? to : run->count;
+	count_up(&service->restore_bytes,
+		 (uint64_t)(to - run->installed) * service->region->page_bytes);
+	run_install_pages(service, run, run->installed, to);
+	run->installed = to;
+}
+
+/* The page whose turn it is cannot be read. */
+static void page_unreadable(struct fault_service *service, struct read_run *run, int result)
+{
+	unsigned i = run->alone - 1;
+	char why[160];
+
+	if (page_moved(service, run, i)) {
+		run_install_pages(service, run, i, i + 1);
+		return;
+	}
+	if (!service_misses(service, run->pages[i].page))
+		return;
+	snprintf(why, sizeof(why), "%s at file offset %llu",
+		 result ? thaw_strerror(result) : "the file ends (it was truncated)",
+		 (unsigned long long)run->pages[i].extent.offset + run->done_bytes);
+	poison_pages(service, run->pages[i].page, 1, why);
+}
+
+/* All of them together could not be read: one after the other shows which it is. */
+static void run_alone(struct fault_service *service, struct read_run *run)
+{
+	run->done_bytes = 0;
+	if (run->alone++ < run->count)
+		run_submit(service, run);
+	else
+		run_release(service, run);
 }
 
 void run_completed(void *arg, void *token, int result)
 {
 	struct fault_service *service = arg;
 	struct read_run *run = token;
-	unsigned bytes = run->count * service->region->page_bytes, moved = 0;
-	char why[160];
 
 	if (result > 0 && sys_injected(SYS_CALL_READ))
 		result = -EIO;
+	if (result == -EINVAL && service->direct_fd >= 0) {
+		close(service->direct_fd); /* the file system, or the end of the file */
+		service->direct_fd = -1;
+		result = -EAGAIN;
+	}
 	if (result == -EINTR || result == -EAGAIN) {
 		run_submit(service, run);
 		return;
 	}
 	if (result > 0) {
 		run->done_bytes += (unsigned)result;
-		if (run->done_bytes < bytes) {
+		if (run->done_bytes < (run->alone ? service->region->page_bytes : run->bytes)) {
 			run_submit(service, run);
-			return;
+		} else if (run->alone) {
+			run_install_pages(service, run, run->alone - 1, run->alone);
+			run_alone(service, run);
+		} else {
+			run_arrived(service, run);
+			run_release(service, run);
 		}
-		run_install(service, run);
-		run_release(service, run);
 		return;
 	}
-	while (moved < run->count && page_moved(service, run, moved))
-		moved++;
-	if (moved == run->count) {
-		run_install(service, run);
-	} else {
-		snprintf(why, sizeof(why), "%s at file offset %llu",
-			 result ? thaw_strerror(result) : "the file ends (it was truncated)",
-			 (unsigned long long)run->offset + run->done_bytes);
-		poison_pages(service, run->first, run->count, why);
-	}
-	run_release(service, run);
+	if (!run->alone && run->count == 1)
+		run->alone = 1;
+	if (run->alone)
+		page_unreadable(service, run, result);
+	run_alone(service, run);
 }
 
-static struct read_run *run_take(struct fault_service *service)
+struct read_run *run_take(struct fault_service *service)
 {
 	struct read_run *run;
 
 	while (!(run = service->free_runs))
 		service_wait(service, READER_READ);
-	service->free_runs = run->next_free;
+	service->free_runs = run->next;
+	run->count = run->bytes = run->done_bytes = run->alone = run->installed = 0;
+	run->good = 0;
+	run->ahead = run->stream = false;
 	return run;
 }
 
@@ -307,20 +385,69 @@ bool reads_in_place(const struct region *region)
 				    region->backends.delivery == DELIVERY_EAGER);
 }
 
-static void run_begin(struct fault_service *service, struct read_run *run)
+bool run_add(const struct fault_service *service, struct read_run *run, uint64_t page,
+	     const struct extent *extent, uint32_t gap)
+{
+	uint32_t page_bytes = service->region->page_bytes;
+	uint64_t end = run->offset + run->bytes;
+
+	if (!run->count)
+		run->offset = end = extent->offset;
+	if (extent->offset < end || extent->offset - end > gap ||
+	    extent->offset + page_bytes - run->offset > RUN_BYTES)
+		return false;
+	if (run->count && reads_in_place(service->region) &&
+	    (extent->offset != end || run->pages[run->count - 1].page + 1 != page))
+		return false;
+	run->pages[run->count++] = (struct run_page){page, *extent};
+	run->bytes = (unsigned)(extent->offset + page_bytes - run->offset);
+	return true;
+}
+
+static void run_prepare(struct fault_service *service, struct read_run *run)
 {
 	struct region *region = service->region;
-	uint64_t last = cluster_of(service, run->first + run->count - 1);
 
-	for (uint64_t cluster = cluster_of(service, run->first); cluster <= last; cluster++)
-		service->pending[cluster]++;
-	service->in_flight++;
-	service->prefetch_in_flight += run->prefetch;
-	run->done_bytes = 0;
 	run->buffer = reads_in_place(region)
-			      ? region->alias + run->first * region->page_bytes
+			      ? region->alias + run->pages[0].page * region->page_bytes
 			      : reader_buffer(service->reader, (unsigned)(run - service->runs));
+	run->done_bytes = 0;
+}
+
+static void run_mark(struct fault_service *service, struct read_run *run)
+{
+	for (unsigned i = 0; i < run->count; i++)
+		bitmap_set(&service->reading, run->pages[i].page);
+	service->in_flight++;
+	service->prefetch_in_flight += run->ahead;
+	run->used = true;
+}
+
+bool run_now(struct fault_service *service, struct read_run *run)
+{
+	run_prepare(service, run);
+	if (!service->page_first ||
+	    (service->direct_fd >= 0 && !sys_is_cached(service->pages_fd, run->offset, run->bytes)))
+		return false;
+	if (sys_pread_cached(service->pages_fd, run->buffer, run->bytes, run->offset) !=
+	    (int)run->bytes)
+		return false;
+	run_mark(service, run);
+	run_completed(service, run, (int)run->bytes);
+	return true;
+}
+
+void run_wait(struct fault_service *service, struct read_run *run)
+{
+	run_prepare(service, run);
+	run_mark(service, run);
 	run_submit(service, run);
+}
+
+void run_begin(struct fault_service *service, struct read_run *run)
+{
+	if (!run_now(service, run))
+		run_wait(service, run);
 }
 
 /* ---- spans: whole clusters, from what the index says ---- */
@@ -350,6 +477,19 @@ void install_zero_pages(struct fault_service *service, uint64_t first, uint64_t 
 		pages_appear(service, first, count, NULL); /* what nobody has written is zero */
 }
 
+/* Is anything of it absent that is not being read? */
+static bool cluster_lacks(const struct fault_service *service, uint64_t cluster)
+{
+	uint64_t first = cluster * service->cluster_pages, end = first + service->cluster_pages;
+
+	if (end > service->restored_pages)
+		end = service->restored_pages;
+	for (uint64_t page = first; page < end; page++)
+		if (service_misses(service, page) && !bitmap_test(&service->reading, page))
+			return true;
+	return false;
+}
+
 /*
  * Load the absent pages of one cluster. `run` collects pages across clusters, and is returned
  * extended or replaced.
@@ -370,7 +510,7 @@ static struct read_run *cluster_begin(struct fault_service *service, uint64_t cl
 	for (uint64_t page = first; page < end; page++) {
 		const struct extent *extent = &extents[page - leaf];
 
-		if (!service_misses(service, page))
+		if (!service_misses(service, page) || bitmap_test(&service->reading, page))
 			continue;
 		if (code) {
 			poison_pages(service, page, 1, error.text);
@@ -385,36 +525,17 @@ static struct read_run *cluster_begin(struct fault_service *service, uint64_t cl
 			zero_count++;
 			continue;
 		}
-		if (run && (run->first + run->count != page || run->count == service->run_pages ||
-			    run->offset + (uint64_t)run->count * service->region->page_bytes !=
-				    extent->offset)) {
+		if (run && run_add(service, run, page, extent, 0))
+			continue;
+		if (run)
 			run_begin(service, run);
-			run = NULL;
-		}
-		if (!run) {
-			run = run_take(service);
-			run->first = page;
-			run->offset = extent->offset;
-			run->count = 0;
-			run->prefetch = prefetch;
-		}
-		run->extents[run->count++] = *extent;
+		run = run_take(service);
+		run->ahead = prefetch;
+		run_add(service, run, page, extent, 0);
 	}
 	if (zero_count)
 		install_zero_pages(service, zero_first, zero_count);
 	return run;
-}
-
-static bool cluster_complete(const struct fault_service *service, uint64_t cluster)
-{
-	uint64_t first = cluster * service->cluster_pages, end = first + service->cluster_pages;
-
-	if (end > service->restored_pages)
-		end = service->restored_pages;
-	for (uint64_t page = first; page < end; page++)
-		if (service_misses(service, page))
-			return false;
-	return true;
 }
 
 void span_begin(struct fault_service *service, uint64_t cluster, unsigned clusters, bool prefetch)
@@ -423,7 +544,7 @@ void span_begin(struct fault_service *service, uint64_t cluster, unsigned cluste
 	struct read_run *run = NULL;
 
 	for (; clusters-- && cluster < end; cluster++)
-		if (!service->pending[cluster] && !cluster_complete(service, cluster))
+		if (cluster_lacks(service, cluster))
 			run = cluster_begin(service, cluster, run, prefetch);
 	if (run)
 		run_begin(service, run);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fault_service.h - what the files of the fault service share: fault.c (its thread, faults, prefetch),
+ * fault_service.h - what the files of the fault service share: fault.c (its thread), fault_demand.c (what a fault
+ * brings), fault_prefetch.c, fault_ahead.c (what nobody waits for),
  * fault_pages.c (reading pages of the image and making them appear), fault_kmod.c (where the module does most of
  * it), and those of fault_process.h (the memory of another process). Everybody else uses fault.h.
  *
@@ -17,19 +18,35 @@
 #include "page.h"
 #include "reader.h"
 
-#define RUN_BYTES (128u << 10) /* the longest single read */
-#define RUNS 16u	       /* reads in flight at most */
+#define RUN_BYTES (256u << 10) /* the longest single read */
+#define RUN_PAGES (RUN_BYTES / PAGE_BYTES_LEAST)
+#define RUNS 16u /* reads in flight at most, besides those that are ahead of demand */
 #define POISON_RECORDS 32u
+#define PARTLY 64u /* a second fault in one of so many clusters brings the rest of it */
 
-struct read_run { /* consecutive pages that are consecutive in the file */
-	uint64_t first, offset;
-	unsigned count;
-	unsigned done_bytes; /* of a short read */
-	bool prefetch;
-	char *buffer; /* where the bytes go */
-	struct extent extents[RUN_BYTES / PAGE_BYTES_LEAST];
-	struct read_run *next_free;
+struct run_page {
+	uint64_t page;
+	struct extent extent;
 };
+
+/*
+ * One read: pages in the order of the file. Between them may be little that is not wanted, unless they are
+ * read in place.
+ */
+struct read_run {
+	uint64_t offset;
+	unsigned bytes, done_bytes; /* of the file */
+	unsigned count, installed;  /* pages; so many of them are where they belong, or given up */
+	unsigned alone;		    /* which page is read alone, counted from 1; 0: all together */
+	bool used, ahead;	    /* it has pages; nobody asked for them */
+	bool stream;		    /* ahead of a stream, which will ask at once */
+	int result;		    /* ahead: > 0, or why it could not be read */
+	uint64_t good;		    /* ahead: whose checksums are right */
+	char *buffer;		    /* where the bytes go */
+	struct run_page pages[RUN_PAGES];
+	struct read_run *next; /* of a list */
+};
+_Static_assert(RUN_PAGES <= 64, "one bit for each");
 
 struct poison_record {
 	uint64_t first, count;
@@ -38,12 +55,14 @@ struct poison_record {
 
 struct fault_kmod;    /* fault_kmod.c */
 struct fault_process; /* fault_process.h */
+struct fault_ahead;   /* fault_ahead.c */
+struct prefetch_plan; /* fault_prefetch.c */
 
 struct fault_service {
 	struct fault_options options;
 	struct region *region;
 	uint64_t restored_pages;
-	unsigned cluster_pages, run_pages; /* in a cluster, and in the longest run */
+	unsigned cluster_pages; /* in a cluster */
 	pthread_t thread;
 	struct reader *reader;
 	bool started; /* the thread */
@@ -56,16 +75,29 @@ struct fault_service {
 		*process; /* of another process; then `arrived` is not used; else NULL */
 
 	struct bitmap arrived; /* with the module: those that the service installed or poisoned */
-	uint8_t *pending;      /* per cluster: reads in flight that bring some of its pages */
+	struct bitmap reading; /* pages of runs of this thread that are in flight */
 	struct read_run *free_runs, *runs;
 	unsigned in_flight, prefetch_in_flight;
 
-	uint64_t demand;      /* the page of the latest fault */
-	uint64_t stream_next; /* the cluster that would continue the last stream of faults */
+	uint64_t demand;       /* the page of the latest fault */
+	uint64_t stream_next;  /* the cluster that would continue the last stream of faults */
+	uint64_t stream_noted; /* before it all are in the working set that is recorded */
 	unsigned stream_window;
 	unsigned prefetch_set;	/* the next of the working set that prefetch looks at */
 	uint64_t prefetch_page; /* then the next page */
 	bool all_arrived;	/* atomic: with options.prefetch, nothing is missing any more */
+
+	/* Where faults come by userfaultfd: fault_demand.c, fault_ahead.c, fault_prefetch.c. */
+	bool page_first; /* that is so */
+	int pages_fd;	 /* of the image, for reads that do not wait; random access is expected */
+	int direct_fd;	 /* the same past the page cache; -1: not for this image */
+	uint64_t partly[PARTLY]; /* clusters that faults brought in part; the latest is the last */
+	unsigned partly_count;
+	uint64_t answered_ns;	   /* when the latest fault was */
+	uint64_t pace_ns;	   /* from one to the next, on average */
+	struct fault_ahead *ahead; /* NULL: not started */
+	bool ahead_failed;
+	struct prefetch_plan *plan;
 
 	_Atomic uint64_t faults, pages_restored, pages_poisoned, restore_bytes;
 	/* The last record covers all for which there is no room. */
@@ -111,9 +143,52 @@ void span_begin(struct fault_service *service, uint64_t cluster, unsigned cluste
 /* Has this page still to come? */
 bool service_misses(const struct fault_service *service, uint64_t page);
 void install_zero_pages(struct fault_service *service, uint64_t first, uint64_t count);
+void poison_pages(struct fault_service *service, uint64_t first, uint64_t count, const char *why);
+/* A run without pages. Waits for a read if all are in use. */
+struct read_run *run_take(struct fault_service *service);
+/* May this page be read together with those of the run? If so, it is added. */
+bool run_add(const struct fault_service *service, struct read_run *run, uint64_t page,
+	     const struct extent *extent, uint32_t gap);
+/* If all of it is in the page cache, it is installed at once, and the run is free again; else nothing is done. */
+bool run_now(struct fault_service *service, struct read_run *run);
+/* Reads and installs it, whenever its bytes come. */
+void run_wait(struct fault_service *service, struct read_run *run);
+void run_begin(struct fault_service *service, struct read_run *run);
 /* The reader's callback. */
 void run_completed(void *arg, void *token, int result);
+/* The next pages of a run whose bytes are there, up to page number `to` of it. */
+void run_install(struct fault_service *service, struct read_run *run, unsigned to);
 /* Are pages read straight to their place, and not through the reader's buffers? */
 bool reads_in_place(const struct region *region);
+
+/* ---- fault_demand.c: faults that userfaultfd reports */
+
+/* Brings a page that is missed, and perhaps what is around it. */
+void demand_bring(struct fault_service *service, uint64_t page);
+
+/* ---- fault_prefetch.c */
+
+/* Begin more prefetch. true: there may be more to do at once. */
+bool prefetch_step(struct fault_service *service);
+void prefetch_stop(struct fault_service *service);
+
+/* ---- fault_ahead.c: reads that nobody waits for yet, on a thread of their own */
+
+/* Is there a thread for it? It is started if it never was. */
+bool ahead_ready(struct fault_service *service);
+/* A run to be filled, or NULL: enough is under way, or there is no thread for it. */
+struct read_run *ahead_take(struct fault_service *service, bool stream);
+/* Reads it; it comes back in ahead_install(). */
+void ahead_begin(struct fault_service *service, struct read_run *run);
+/* It was taken and is not needed. */
+void ahead_release(struct fault_service *service, struct read_run *run);
+/* Is this page being read for a stream, so that who asks for it need only wait? */
+bool ahead_streams(const struct fault_service *service, uint64_t page);
+/* Is it being read at all? */
+bool ahead_reads(const struct fault_service *service, uint64_t page);
+/* Installs a few pages of what was read. true: there is more. */
+bool ahead_install(struct fault_service *service);
+bool ahead_idle(const struct fault_service *service);
+void ahead_stop(struct fault_service *service);
 
 #endif

@@ -38,4 +38,41 @@ static inline unsigned page_cluster(uint32_t page_bytes)
 	return PAGE_CLUSTER_BYTES / page_bytes;
 }
 
+/*
+ * An entry of a working set: a page, and which sixteenths of its cluster belong to the set; none stands for all of
+ * them.
+ */
+#define SET_PAGE_BITS 48
+#define SET_MASK_ALL 0xffffu
+
+static inline uint64_t set_entry(uint64_t page, unsigned mask)
+{
+	return page | (uint64_t)mask << SET_PAGE_BITS;
+}
+
+static inline uint64_t set_entry_page(uint64_t entry)
+{
+	return entry & ((1ull << SET_PAGE_BITS) - 1);
+}
+
+static inline unsigned set_entry_mask(uint64_t entry)
+{
+	unsigned mask = (unsigned)(entry >> SET_PAGE_BITS);
+
+	return mask ? mask : SET_MASK_ALL;
+}
+
+/* Of page `i` of a cluster of `pages` pages, which divides 16. */
+static inline unsigned set_mask_of(unsigned i, unsigned pages)
+{
+	unsigned each = 16 / pages;
+
+	return ((1u << each) - 1) << i * each;
+}
+
+static inline bool set_mask_has(unsigned mask, unsigned i, unsigned pages)
+{
+	return mask & set_mask_of(i, pages);
+}
+
 #endif

@@ -22,9 +22,10 @@ void reader_close(struct reader *reader)
 		reader->back_end->close(reader);
 }
 
-int reader_read(struct reader *reader, void *token, void *to, unsigned bytes, uint64_t offset)
+int reader_read(struct reader *reader, void *token, void *to, unsigned bytes, uint64_t offset,
+		bool direct)
 {
-	return reader->back_end->read(reader, token, to, bytes, offset);
+	return reader->back_end->read(reader, token, to, bytes, offset, direct);
 }
 
 int reader_wait(struct reader *reader, enum reader_until until)

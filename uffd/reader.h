@@ -23,6 +23,7 @@
 struct reader_options {
 	enum reader_kind kind;
 	int image_fd;	/* of the image; -1: nothing is read. Stays open until reader_close() */
+	int direct_fd;	/* the same file, opened with O_DIRECT; -1: not */
 	int faults_fd;	/* readable when faults wait; -1: none */
 	unsigned reads; /* the most reads begun and not completed */
 	size_t buffer_bytes; /* of each of `reads` buffers; 0: reads go elsewhere */
@@ -61,10 +62,11 @@ static inline char *reader_buffer(const struct reader *reader, unsigned number)
 
 /*
  * Begin to read into a buffer, or, if the reader has none, into memory that cannot raise a fault on
- * faults_fd. `token` names the read: the address of some object. 0, or -errno, also when more reads
- * are begun than `reads`.
+ * faults_fd. `token` names the read: the address of some object. `direct`: past the page cache; there must be a
+ * direct_fd, and the file system may answer EINVAL. 0, or -errno, also when more reads are begun than `reads`.
  */
-int reader_read(struct reader *reader, void *token, void *to, unsigned bytes, uint64_t offset);
+int reader_read(struct reader *reader, void *token, void *to, unsigned bytes, uint64_t offset,
+		bool direct);
 
 /*
  * Waits as told, and completes all reads that are done; it may return early. Returns 1 if faults
@@ -79,7 +81,8 @@ void reader_wake(struct reader *reader);
 /* ---- for the back ends ---- */
 
 struct reader_back_end {
-	int (*read)(struct reader *reader, void *token, void *to, unsigned bytes, uint64_t offset);
+	int (*read)(struct reader *reader, void *token, void *to, unsigned bytes, uint64_t offset,
+		    bool direct);
 	int (*wait)(struct reader *reader, enum reader_until until);
 	void (*close)(
 		struct reader *reader); /* the backend's part, and the struct that contains all */

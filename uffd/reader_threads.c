@@ -25,6 +25,7 @@
 struct thread_read {
 	void *token, *to;
 	unsigned bytes;
+	bool direct;
 	int result;
 	uint64_t offset;
 	struct thread_read *next;
@@ -82,8 +83,9 @@ static void list_move(struct read_list *to, struct read_list *from)
 
 static void read_now(const struct threads_reader *threads, struct thread_read *read)
 {
-	ssize_t got =
-		pread(threads->reader.options.image_fd, read->to, read->bytes, (off_t)read->offset);
+	const struct reader_options *options = &threads->reader.options;
+	ssize_t got = pread(read->direct ? options->direct_fd : options->image_fd, read->to,
+			    read->bytes, (off_t)read->offset);
 
 	read->result = got < 0 ? -errno : (int)got;
 }
@@ -122,7 +124,7 @@ static void *thread_main(void *arg)
 
 static bool read_at_once(struct threads_reader *threads, struct thread_read *read)
 {
-	if (threads->never_at_once)
+	if (threads->never_at_once || read->direct)
 		return false;
 	read->result = sys_pread_cached(threads->reader.options.image_fd, read->to, read->bytes,
 					read->offset);
@@ -151,14 +153,15 @@ static bool have_thread(struct threads_reader *threads)
 }
 
 static int threads_read(struct reader *reader, void *token, void *to, unsigned bytes,
-			uint64_t offset)
+			uint64_t offset, bool direct)
 {
 	struct threads_reader *threads = (struct threads_reader *)reader;
 	struct thread_read *read = list_take(&threads->free);
 
 	if (!read)
 		return -EBUSY;
-	*read = (struct thread_read){.token = token, .to = to, .bytes = bytes, .offset = offset};
+	*read = (struct thread_read){
+		.token = token, .to = to, .bytes = bytes, .direct = direct, .offset = offset};
 	if (read_at_once(threads, read)) {
 		list_add(&threads->complete, read);
 		return 0;

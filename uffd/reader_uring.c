@@ -62,7 +62,8 @@ static int arm_wake(struct uring_reader *uring)
 	return 0;
 }
 
-static int uring_read(struct reader *reader, void *token, void *to, unsigned bytes, uint64_t offset)
+static int uring_read(struct reader *reader, void *token, void *to, unsigned bytes, uint64_t offset,
+		      bool direct)
 {
 	struct uring_reader *uring = (struct uring_reader *)reader;
 	struct io_uring_sqe *sqe = get_sqe(uring);
@@ -74,7 +75,7 @@ static int uring_read(struct reader *reader, void *token, void *to, unsigned byt
 	 * start, more than everything else that opening a heap does, and a read is no faster for
 	 * it. Nor are they locked memory, of which an ordinary user may have less (ulimit -l).
 	 */
-	io_uring_prep_read(sqe, 0, to, bytes, offset);
+	io_uring_prep_read(sqe, direct, to, bytes, offset);
 	sqe->flags |= IOSQE_FIXED_FILE;
 	io_uring_sqe_set_data(sqe, token);
 	return 0;
@@ -132,16 +133,16 @@ static void uring_close(struct reader *reader)
  */
 static int register_image(struct uring_reader *uring, struct thaw_error *error)
 {
+	int code, files[2] = {-1, uring->reader.options.direct_fd};
 	char path[32];
-	int code, file;
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", uring->reader.options.image_fd);
-	file = sys_open(path, O_RDONLY, 0);
-	if (file < 0)
-		return error_set(error, file, "cannot open the image again through %s: %s", path,
-				 thaw_strerror(file));
-	code = io_uring_register_files(&uring->ring, &file, 1);
-	close(file);
+	files[0] = sys_open(path, O_RDONLY, 0);
+	if (files[0] < 0)
+		return error_set(error, files[0], "cannot open the image again through %s: %s",
+				 path, thaw_strerror(files[0]));
+	code = io_uring_register_files(&uring->ring, files, files[1] < 0 ? 1 : 2);
+	close(files[0]);
 	if (code < 0)
 		return error_set(error, code, "cannot register the image with io_uring: %s",
 				 thaw_strerror(code));

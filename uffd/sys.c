@@ -70,6 +70,20 @@ int sys_pread_cached(int fd, void *buffer, size_t bytes, uint64_t offset)
 	return got < 0 ? -EOPNOTSUPP : (int)got;
 }
 
+bool sys_is_cached(int fd, uint64_t offset, uint64_t bytes)
+{
+	struct {
+		uint64_t offset, bytes;
+	} range = {offset, bytes};
+	struct {
+		uint64_t cached, dirty, writeback, evicted, recently_evicted;
+	} answer = {0};
+
+	if (syscall(SYS_cachestat, fd, &range, &answer, 0))
+		return true;
+	return answer.cached * (uint64_t)sysconf(_SC_PAGESIZE) >= bytes;
+}
+
 int sys_pwrite(int fd, const void *buffer, size_t bytes, uint64_t offset)
 {
 	const char *at = buffer;

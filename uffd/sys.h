@@ -10,6 +10,7 @@
 #ifndef UFFD_SYS_H
 #define UFFD_SYS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -42,6 +43,11 @@ int sys_pread(int fd, void *buffer, size_t bytes, uint64_t offset);
  * one, or -EAGAIN; -EOPNOTSUPP: this file system does not support it.
  */
 int sys_pread_cached(int fd, void *buffer, size_t bytes, uint64_t offset);
+/*
+ * Does the page cache have all of these bytes of a file? Also true where the kernel does not say (cachestat(2),
+ * Linux 6.5, of one's own files). Reads nothing.
+ */
+bool sys_is_cached(int fd, uint64_t offset, uint64_t bytes);
 int sys_pwrite(int fd, const void *buffer, size_t bytes, uint64_t offset);
 /*
  * Copies the same bytes into another file, the fastest way; an injected write failure applies.

@@ -456,7 +456,8 @@ TEST_F(served, children_that_run_other_programs_are_forgotten)
 	before = open_files();
 	EXPECT_RIGHT();
 	after = open_files();
-	EXPECT_LE(after, before + 2);
+	/* Besides theirs: the two of the thread that reads ahead. */
+	EXPECT_LE(after, before + 2 + 2);
 }
 
 static void forks_many(void)
@@ -731,8 +732,8 @@ TEST_F(served, a_working_set_is_prefetched_and_recorded)
 	/* But for what readahead brings unnoticed. */
 	EXPECT_GE((NEAR_PAGES + FAR_PAGES) / 16, atomic_load(&recorder.count));
 	EXPECT_LE((NEAR_PAGES + FAR_PAGES) / 16 - 16, atomic_load(&recorder.count));
-	EXPECT_EQ(set[0], recorder.pages[0]);
-	EXPECT_EQ(set[1], recorder.pages[1]);
+	EXPECT_EQ(set[0], set_entry_page(recorder.pages[0]));
+	EXPECT_EQ(set[1], set_entry_page(recorder.pages[1]));
 	working_set_free(&recorder);
 }
 

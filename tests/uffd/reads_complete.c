@@ -16,6 +16,7 @@
 
 #define READS 16u
 #define BUFFER_BYTES 16384u
+#define BLOCK 4096u
 #define FILE_WORDS (1u << 20)
 #define FILE_BYTES (FILE_WORDS * 4u)
 #define WANTED 4000u
@@ -81,7 +82,7 @@ FIXTURE(reads)
 	char *directory;
 	struct reader *reader;
 	struct thaw_error error;
-	int file, faults[2];
+	int file, direct, faults[2];
 
 	struct request requests[READS];
 	unsigned begun, completed, wanted, under_way, wrong;
@@ -93,6 +94,7 @@ FIXTURE_VARIANT(reads)
 	enum reader_kind kind;
 	const char *inject;
 	int threads;
+	bool direct;
 };
 FIXTURE_VARIANT_ADD(reads, io_uring){.kind = READER_URING, .inject = "", .threads = -1};
 FIXTURE_VARIANT_ADD(reads, cached){.kind = READER_THREADS, .inject = "", .threads = -1};
@@ -107,11 +109,18 @@ FIXTURE_VARIANT_ADD(reads, one_thread){
 FIXTURE_VARIANT_ADD(reads,
 		    no_thread){.kind = READER_THREADS, .inject = "cached:EAGAIN:0:0", .threads = 0};
 
+/* Past the page cache, which wants whole blocks. */
+FIXTURE_VARIANT_ADD(reads, direct_io_uring){
+	.kind = READER_URING, .inject = "", .threads = -1, .direct = true};
+FIXTURE_VARIANT_ADD(reads, direct_threads){
+	.kind = READER_THREADS, .inject = "", .threads = -1, .direct = true};
+
 static void begin(FIXTURE_DATA(reads) * self, struct request *request)
 {
 	if (reader_read(self->reader, request,
 			reader_buffer(self->reader, request->number) + request->done,
-			request->bytes - request->done, request->offset + request->done))
+			request->bytes - request->done, request->offset + request->done,
+			self->direct >= 0))
 		self->wrong++;
 }
 
@@ -122,6 +131,10 @@ static void begin_next(FIXTURE_DATA(reads) * self, struct request *request)
 	request->offset = self->random % (FILE_BYTES + BUFFER_BYTES) / 4 * 4;
 	self->random = self->random * 1664525u + 1013904223u;
 	request->bytes = (self->random >> 8) % (BUFFER_BYTES / 4) * 4 + 4;
+	if (self->direct >= 0) {
+		request->offset -= request->offset % BLOCK;
+		request->bytes += BLOCK - 1 - (request->bytes + BLOCK - 1) % BLOCK;
+	}
 	request->done = 0;
 	request->under_way = true;
 	self->begun++;
@@ -173,6 +186,7 @@ static void reader_make(struct __test_metadata *_metadata, FIXTURE_DATA(reads) *
 	struct reader_options options = {
 		.kind = variant->kind,
 		.image_fd = file,
+		.direct_fd = self->direct,
 		.faults_fd = self->faults[0],
 		.reads = READS,
 		.buffer_bytes = BUFFER_BYTES,
@@ -207,7 +221,13 @@ FIXTURE_SETUP(reads)
 	ASSERT_EQ(0, fclose(file));
 	self->file = open(path, O_RDONLY | O_CLOEXEC);
 	ASSERT_LE(0, self->file);
+	self->direct = variant->direct ? open(path, O_RDONLY | O_CLOEXEC | O_DIRECT) : -1;
 	free(path);
+	if (variant->direct && self->direct < 0) {
+		support_remove(self->directory);
+		self->directory = NULL;
+		SKIP(return, "O_DIRECT: %s", strerror(errno));
+	}
 	ASSERT_EQ(0, pipe2(self->faults, O_NONBLOCK | O_CLOEXEC));
 	for (unsigned i = 0; i < READS; i++)
 		self->requests[i].number = i;
@@ -226,6 +246,8 @@ FIXTURE_TEARDOWN(reads)
 		support_sleep(0.01);
 	EXPECT_EQ(0, thread_count(&unused));
 	close(self->file);
+	if (self->direct >= 0)
+		close(self->direct);
 	support_remove(self->directory);
 }
 
@@ -256,7 +278,8 @@ TEST_F(reads, none_more_than_was_said)
 	if (variant->kind == READER_URING)
 		SKIP(return, "the ring has room for more");
 	begin_all(self, READS);
-	EXPECT_EQ(-EBUSY, reader_read(self->reader, self, reader_buffer(self->reader, 0), 4, 0));
+	EXPECT_EQ(-EBUSY,
+		  reader_read(self->reader, self, reader_buffer(self->reader, 0), 4, 0, false));
 	while (self->under_way)
 		ASSERT_LE(0, reader_wait(self->reader, READER_READ));
 	EXPECT_EQ(READS, self->completed);
@@ -266,6 +289,8 @@ TEST_F(reads, what_cannot_be_read_is_an_error)
 {
 	int directory = open(self->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
+	if (variant->direct)
+		SKIP(return, "a directory has no O_DIRECT");
 	reader_close(self->reader);
 	reader_make(_metadata, self, variant, directory);
 	begin_all(self, 1);

@@ -101,15 +101,26 @@ static int read_set(struct start *start)
 	return start->count;
 }
 
-#define EXPECT_SET(wanted, wanted_count)                                   \
-	do {                                                               \
-		ASSERT_EQ(wanted_count, read_set(start));                  \
-		for (int i_ = 0; i_ < start->count; i_++) {                \
-			EXPECT_EQ(page_of((wanted)[i_]), start->pages[i_]) \
-			{                                                  \
-				TH_LOG("%d of %d", i_, start->count);      \
-			}                                                  \
-		}                                                          \
+/* Of the set that was read: how many pages it names. */
+static unsigned set_pages(const struct start *start)
+{
+	unsigned pages = 0;
+
+	for (int i = 0; i < start->count; i++)
+		pages += (unsigned)__builtin_popcount(set_entry_mask(start->pages[i])) * CLUSTER /
+			 16;
+	return pages;
+}
+
+#define EXPECT_SET(wanted, wanted_count)                                                   \
+	do {                                                                               \
+		ASSERT_EQ(wanted_count, read_set(start));                                  \
+		for (int i_ = 0; i_ < start->count; i_++) {                                \
+			EXPECT_EQ(page_of((wanted)[i_]), set_entry_page(start->pages[i_])) \
+			{                                                                  \
+				TH_LOG("%d of %d", i_, start->count);                      \
+			}                                                                  \
+		}                                                                          \
 	} while (0)
 
 /* THAW_EKERNEL: this kernel cannot; else a heap full of pages, restored, of which none was touched. */
@@ -242,35 +253,40 @@ TEST_F(kinds, arrives_without_being_touched)
 {
 	struct start *start = &self->start;
 	struct thaw_status status;
+	unsigned wanted;
 	double end;
 
 	ASSERT_TRUE(touch_all(start));
 	ASSERT_EQ(0, save(start, THAW_REASON_EXIT));
+	ASSERT_EQ(FIRST_TOUCHES, read_set(start));
+	wanted = set_pages(start);
+	EXPECT_LE(FIRST_TOUCHES, wanted);
 	ASSERT_EQ(0, open_heap(start, THAW_PREFETCH_WORKING_SET));
 	end = support_deadline(30);
 	do {
 		support_sleep(0.01);
 		thaw_status(start->heap, &status);
-	} while (status.pages_restored < FIRST_TOUCHES * CLUSTER && support_seconds() < end);
-	EXPECT_EQ(FIRST_TOUCHES * CLUSTER, status.pages_restored);
+	} while (status.pages_restored < wanted && support_seconds() < end);
+	EXPECT_EQ(wanted, status.pages_restored);
 	ASSERT_TRUE(touch_all(start));
 	thaw_status(start->heap, &status);
 	EXPECT_EQ(0, status.faults);
-	EXPECT_EQ(FIRST_TOUCHES * CLUSTER, status.pages_restored);
+	EXPECT_EQ(wanted, status.pages_restored);
 	/* What it lacked is appended; it may all be needed again. */
 	ASSERT_TRUE(touch(start, 11111));
 	wait_until_full(start);
 	ASSERT_EQ(0, save(start, THAW_REASON_TIMER));
 	ASSERT_EQ(FIRST_TOUCHES + 1, read_set(start));
 	for (int i = 0; i < FIRST_TOUCHES; i++)
-		EXPECT_EQ(page_of(first_touches[i]), start->pages[i]);
-	EXPECT_EQ(page_of(11111), start->pages[FIRST_TOUCHES]);
+		EXPECT_EQ(page_of(first_touches[i]), set_entry_page(start->pages[i]));
+	EXPECT_EQ(page_of(11111), set_entry_page(start->pages[FIRST_TOUCHES]));
 	EXPECT_EQ(2, start->generation);
 }
 
 static int by_number(const void *left, const void *right)
 {
-	uint64_t a = *(const uint64_t *)left, b = *(const uint64_t *)right;
+	uint64_t a = set_entry_page(*(const uint64_t *)left);
+	uint64_t b = set_entry_page(*(const uint64_t *)right);
 
 	return (a > b) - (a < b);
 }
@@ -282,16 +298,17 @@ TEST_F(kinds, of_a_stream_has_no_holes)
 	for (uint64_t place = 320; place < 320 + 2048; place++)
 		ASSERT_TRUE(touch(start, place));
 	ASSERT_EQ(0, save(start, THAW_REASON_EXIT));
-	ASSERT_GE(read_set(start), 2048 / 16 - 8);
+	/* But for the end of what was read ahead, which nobody asked for. */
+	ASSERT_GE(read_set(start), 2048 / 16 - 64);
 	ASSERT_LE(start->count, 2048 / 16 + 1);
 	/*
 	 * A reader that catches up with readahead is noted before the pages that it found there. The
 	 * last one is where save() writes.
 	 */
-	EXPECT_EQ(0, start->pages[start->count - 1]);
+	EXPECT_EQ(0, set_entry_page(start->pages[start->count - 1]));
 	qsort(start->pages, (size_t)start->count - 1, sizeof(*start->pages), by_number);
 	for (int i = 0; i < start->count - 1; i++)
-		EXPECT_EQ(page_of(320) + i * CLUSTER, start->pages[i]);
+		EXPECT_EQ(page_of(320) + i * CLUSTER, set_entry_page(start->pages[i]));
 }
 
 TEST_F(set, of_a_short_life_replaces_only_a_smaller_one)
@@ -311,7 +328,7 @@ TEST_F(set, of_a_short_life_replaces_only_a_smaller_one)
 	ASSERT_EQ(0, save(start, THAW_REASON_EXIT));
 	ASSERT_EQ((HEAP / PLACE + 639) / 640, read_set(start));
 	for (int i = 0; i < start->count; i++)
-		EXPECT_EQ(page_of(i * 640), start->pages[i]);
+		EXPECT_EQ(page_of(i * 640), set_entry_page(start->pages[i]));
 	/* A whole start counts, however little it needed. */
 	ASSERT_EQ(0, open_heap(start, 0));
 	ASSERT_TRUE(touch(start, 0) && touch(start, 8888));
@@ -402,7 +419,7 @@ TEST_F(set, that_names_pages_beyond_the_heap_does_no_harm)
 	wait_until_full(start);
 	ASSERT_EQ(0, save(start, THAW_REASON_TIMER));
 	ASSERT_EQ(FIRST_TOUCHES, read_set(start));
-	EXPECT_EQ(page_of(4711), start->pages[0]);
+	EXPECT_EQ(page_of(4711), set_entry_page(start->pages[0]));
 }
 
 TEST_F(set, is_none_of_a_heap_that_begins_anew)

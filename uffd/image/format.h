@@ -150,8 +150,9 @@
  *	An entry counts if its checksum, seed and uuid are right, and its position and the checksum of the entry before
  *	are those that follow. So none of an earlier record, of another image or of a copy counts.
  *
- * Working set: page numbers (8 bytes each), in the order of their first access after a restore; of
- * each cluster (64 KiB of the heap) only the first. Later records refer to the same set until a commit
+ * Working set: 8 bytes for each cluster (64 KiB of the heap), in the order of their first access after a restore:
+ * in the lower 48 bits the number of the page accessed first, in the upper 16 which sixteenths of the cluster were
+ * needed, the first in the lowest bit; none set: all of them. Later records refer to the same set until a commit
  * stores another.
  *
  * CHECKSUMS

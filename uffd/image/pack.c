@@ -161,13 +161,14 @@ static int packing_working_set(struct packing *packing, const struct root *root,
 	index_open(&index, packing->from->fd, packing->from->path, packing->from->key,
 		   packing->from->page_bytes, root);
 	for (uint64_t i = 0; i < count && !code; i++) {
-		uint64_t leaf = pages[i] - pages[i] % IMAGE_LEAF_PAGES;
-		uint64_t first = pages[i] - pages[i] % cluster;
+		uint64_t page = set_entry_page(pages[i]), first = page - page % cluster;
+		uint64_t leaf = page - page % IMAGE_LEAF_PAGES;
 		struct extent extents[IMAGE_LEAF_PAGES];
 
 		code = index_lookup(&index, leaf, extents, packing->error);
 		for (unsigned n = 0; n < cluster && !code; n++)
-			code = packing_page(packing, first + n, &extents[first - leaf + n]);
+			if (set_mask_has(set_entry_mask(pages[i]), n, cluster))
+				code = packing_page(packing, first + n, &extents[first - leaf + n]);
 	}
 	index_close(&index);
 	return code;
