@@ -409,6 +409,8 @@ int process_memory_attach(struct region *region, const struct thaw_process *proc
 	region->uffd = process->userfaultfd;
 	if (region->uffd < 0)
 		do_without(region);
+	if (process->load_first)
+		region->backends.delivery = DELIVERY_EAGER;
 	memory->attached = true;
 	if (region->backends.delivery == DELIVERY_EAGER)
 		return 0;

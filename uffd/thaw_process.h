@@ -51,6 +51,8 @@ struct thaw_process {
 	int pid;
 	/* Made by the guest as above, after UFFDIO_API, and duplicated here (SCM_RIGHTS): the heap's from now on. -1: none. */
 	int userfaultfd;
+	/* All has arrived on return, whatever the userfaultfd could do: the guest could not be kept from forking. */
+	int load_first;
 	/*
 	 * Optional: how memory of the guest is read and written where the kernel does not let this process do that
 	 * (/proc/PID/mem). While it is stopped, by the owner's thread. All bytes, or a negative code.

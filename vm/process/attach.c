@@ -77,8 +77,7 @@ static int make_userfaultfd(struct process_guest *own, int *kept)
 	int flags, here;
 
 	*kept = -1;
-	if (!thaw_process_userfaultfd(own->heap, &flags, &features) ||
-	    (thaw_process_must_not_fork(own->heap) && !holds_can(&own->state.mappings)))
+	if (!thaw_process_userfaultfd(own->heap, &flags, &features))
 		return -1;
 	fd = open_userfaultfd(remote, (uint64_t)flags);
 	if (fd >= 0) /* who asks for a page is told to keeper.c */
@@ -113,6 +112,8 @@ int guest_attach(struct process_guest *own, const struct thaw_range *ranges, siz
 	/* Without them, what follows takes longer. */
 	if (count && !mappings_spans(&own->state.mappings, &spans, &process.span_count))
 		process.spans = spans;
+	process.load_first = thaw_process_must_not_fork(own->heap) && count &&
+			     !holds_can(&own->state.mappings);
 	process.userfaultfd = make_userfaultfd(own, &kept);
 	if (count && process.userfaultfd >= 0 && !thaw_process_must_not_fork(own->heap)) {
 		code = keeper_start(&own->process.keeper, error);
