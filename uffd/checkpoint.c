@@ -29,7 +29,7 @@
 #define PRECOPY_PASSES 4u
 
 /* So many generations it is not tried again, where that has not helped. */
-#define PRECOPY_RESTS 7u
+#define PRECOPY_RESTS 3u
 /* What a guest gets new while it rests is mostly gone at the next generation: so much is copied while the guest is stopped. */
 #define PRECOPY_RESTED_BYTES (64u << 20)
 #define PRECOPY_ROUNDS 3u  /* of a guest with much new memory */

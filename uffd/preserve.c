@@ -24,9 +24,14 @@
 #define COPYING UINT64_MAX
 #define PIECE_BYTES (256u << 10)
 #define COPIED_AT_ONCE 1024u /* so few pages are copied at the capture in 0.7 ms */
-#define COPIED_OF_PIECE 8u   /* as long as closing it takes */
-#define HURRY 16u	     /* pieces: 4 MiB */
-#define OPENED_SINGLY 4096u  /* writers open larger parts then: each is two mappings more */
+/*
+ * As many of a piece are copied in the time that it takes to close it, if two threads copy; alone between open ones it takes
+ * 25 us, and so few between two that are closed are closed with them.
+ */
+#define COPIED_OF_PIECE 16u
+#define BRIDGE 8u
+#define HURRY 16u	    /* pieces: 4 MiB */
+#define OPENED_SINGLY 4096u /* writers open larger parts then: each is two mappings more */
 #define OPENED_MOST 16u
 #define TRIES 5u
 #define LIMIT_LEAST (64ull << 20)
@@ -277,7 +282,7 @@ static int shield(struct preserver *preserver, const struct bitmap *pages)
 			continue;
 		}
 		piece_set(&preserver->pending, first, bits);
-		if (piece > end + 1) { /* one between two is as cheap to close as to pass over */
+		if (piece > end + BRIDGE) {
 			code = from < end ? pieces_close(preserver, from, end) : 0;
 			from = piece;
 		} else if (from == end) {
