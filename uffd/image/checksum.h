@@ -18,7 +18,7 @@ enum checksum_kind {
 	CHECKSUM_WORKING_SET,
 	CHECKSUM_RECORD,     /* as the slot has it: of all of the record */
 	CHECKSUM_RECORD_END, /* as the record ends: of all before it */
-	CHECKSUM_LOG, /* an entry of the log */
+	CHECKSUM_LOG,	     /* an entry of the log */
 	CHECKSUM_KINDS
 };
 
