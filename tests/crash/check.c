@@ -146,6 +146,7 @@ static const char *check_logging(const struct truth *truth, const char *path, st
 {
 	struct image_options options = {.path = path,
 					.engine = CRASH_ENGINE,
+					.keyed = truth->keyed,
 					.page_bytes = truth->page_bytes,
 					.retain = truth->retain};
 	bool logged = true;
