@@ -31,6 +31,11 @@ ENGINE_CC ?= $(CC)
 ENGINE_CFLAGS := -std=gnu11 -O2 -w $(SYSROOT:%=--sysroot=%) $(VM_CFLAGS) -ffp-contract=off -frounding-math -fsignaling-nans \
 	-fno-strict-aliasing -fno-math-errno
 
+TRANSLATE := vm/js/engine/translate
+ifeq ($(SYSROOT)$(ARCHITECTURE)$(shell echo __clang__ | $(ENGINE_CC) -E -P - 2>/dev/null),x86_64__clang__)
+ENGINE_PROFILE := $(ENGINE)/training
+endif
+
 # ---- The engine, once for every build directory of an architecture
 
 $(WASM):
@@ -44,12 +49,31 @@ $(GENERATED)/quickjs.c: $(WASM)
 
 $(GENERATED)/quickjs.h: $(GENERATED)/quickjs.c ;
 
+$(ENGINE)/engine.c: $(GENERATED)/quickjs.c $(TRANSLATE)/translate.awk
+	$(call say,AWK,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)awk -f $(TRANSLATE)/translate.awk $< > $@
+
 $(ENGINE)/flags: FORCE
 	$(call write_if_changed,$(ENGINE_CC) $(ENGINE_CFLAGS))
 
-$(ENGINE_OBJECT): $(GENERATED)/quickjs.c $(ENGINE)/flags
+# The compiler lays the interpreter out by what it sees in a training run, which is the same in every build (trainer.c). With
+# gcc 12 on x86-64 that is 8 % of the run time with the memory's base in a register, and without it a loss; elsewhere
+# it was not measured.
+$(ENGINE)/training: $(ENGINE)/engine.c $(TRANSLATE)/trainer.c $(TRANSLATE)/training.js $(ENGINE)/flags
+	$(call say,CC,"$< (to be trained, takes a minute)")
+	$(Q)rm -f $@.gcda
+	$(Q)$(ENGINE_CC) $(ENGINE_CFLAGS) -fprofile-generate -fprofile-update=single -I$(GENERATED) -c $< -o $@.o
+	$(Q)$(ENGINE_CC) $(ENGINE_CFLAGS) -I$(GENERATED) -c $(TRANSLATE)/trainer.c -o $@-host.o
+	$(Q)$(ENGINE_CC) -no-pie -fprofile-generate $@-host.o $@.o -lm -o $@.tmp
+	$(call say,TRAIN,$(TRANSLATE)/training.js)
+	$(Q)$@.tmp $(TRANSLATE)/training.js
+	$(Q)test -s $@.gcda
+	$(Q)mv $@.tmp $@
+
+$(ENGINE_OBJECT): $(ENGINE)/engine.c $(ENGINE)/flags $(ENGINE_PROFILE)
 	$(call say,CC,"$< (takes most of a minute)")
-	$(Q)$(ENGINE_CC) $(ENGINE_CFLAGS) -I$(GENERATED) -c $< -o $@.tmp
+	$(Q)$(ENGINE_CC) $(ENGINE_CFLAGS) $(ENGINE_PROFILE:%=-fprofile-use=$(CURDIR)/%.gcda) -I$(GENERATED) -c $< -o $@.tmp
 	$(Q)mv $@.tmp $@
 
 # ---- The runtime and the program
