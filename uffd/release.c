@@ -22,6 +22,7 @@
 #include "compat.h"
 #include "heap.h"
 #include "install.h"
+#include "preserve.h"
 #include "sys.h"
 
 #define STEP_BYTES (1u << 20) /* for so much the lock is held, some 0.1 ms */
@@ -207,6 +208,8 @@ static int release_pages(struct thaw *heap, uint64_t first, uint64_t end)
 	uint64_t step = STEP_BYTES / heap->region.page_bytes;
 	int code = 0;
 
+	/* What a capture needs of them is copied first; only this thread captures. */
+	preserve_pages(&heap->checkpointer.preserver, first, end - first);
 	if (heap->region.backends.backing == BACKING_KMOD)
 		return clear_by_device(heap, first, end);
 	while (!code && first < end) {
