@@ -133,7 +133,7 @@ bench-exec:
 	$(Q)$(MAKE) bench CASES=exec
 
 # Those of make check that kill programs, too, with as many kills.
-KILLING_TESTS := $(addprefix $(BUILD)/tests/,program_kills servers death_moments) $(EXEC_TESTS)
+KILLING_TESTS := $(addprefix $(BUILD)/tests/,program_kills interpreter_kills servers death_moments) $(EXEC_TESTS)
 KILLS := $(if $(filter crash-exec%,$(MAKECMDGOALS)),200,20)
 ## check-exec: real programs of npm's and Debian's under thaw exec, 20 kills of each; ends in 'N passed, N failed'
 ## crash-exec: the same with 200 kills of each

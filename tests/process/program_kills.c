@@ -20,7 +20,6 @@ FIXTURE_VARIANT_ADD(kills, node){.victim = {"node", "node.js", NULL, "100ms", 60
 FIXTURE_VARIANT_ADD(kills,
 		    node_workers){.victim = {"node", "workers.js", NULL, "100ms", 600, NULL}};
 FIXTURE_VARIANT_ADD(kills, python){.victim = {"python3", "python.py", NULL, "50ms", 400, NULL}};
-FIXTURE_VARIANT_ADD(kills, lua){.victim = {"lua5.4", "lua.lua", NULL, "20ms", 200, NULL}};
 FIXTURE_SETUP(kills)
 {
 	self->directory = support_directory();
