@@ -397,6 +397,27 @@ TEST_F(memory, given_up)
 	EXPECT_NE(before, SUM_OF(LOW + 3 * MIB / 4, PAGE));
 }
 
+static int count_stored(void *arg, const struct thaw_page_run *run)
+{
+	if (run->kind == THAW_PAGE_STORED)
+		*(uint64_t *)arg += run->pages;
+	return 0;
+}
+
+/* Of the newest generation. */
+static uint64_t stored_pages(struct thaw *heap)
+{
+	struct thaw_image *image;
+	uint64_t pages = 0;
+
+	if (thaw_image_of(heap, &image, NULL))
+		return UINT64_MAX;
+	if (thaw_image_pages(image, 0, count_stored, &pages, NULL))
+		pages = UINT64_MAX;
+	thaw_image_close(image);
+	return pages;
+}
+
 /* Every other page, and of those every fourth is there again. */
 TEST_F(memory, given_up_in_many_pieces)
 {
@@ -413,6 +434,7 @@ TEST_F(memory, given_up_in_many_pieces)
 	}
 	CAPTURE(ranges);
 	EXPECT_EQ(4 * MIB / PAGE / 8, self->result.generation.pages_stored);
+	EXPECT_EQ(4 * MIB / PAGE / 2 + 4 * MIB / PAGE / 8, stored_pages(self->heap));
 	whole = SUM_OF(LOW, 4 * MIB);
 	RESTORE(ranges);
 	EXPECT_EQ(whole, SUM_OF(LOW, 4 * MIB));
