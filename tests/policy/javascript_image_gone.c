@@ -154,6 +154,7 @@ TEST_F(gone, a_start_that_fails_leaves_what_another_has_made)
 {
 	char *failing = support_format("%s/failing.js", self->directory);
 	struct program other;
+	int code;
 
 	support_write(failing, "throw new Error('no')\n");
 	for (int round = 0; round < 20; round++) {
@@ -161,9 +162,10 @@ TEST_F(gone, a_start_that_fails_leaves_what_another_has_made)
 		support_write(self->script, "globalThis.n = 1\n");
 		other = program_start(THAW("run", "--fresh", "--image", self->image, failing));
 		START(self->script);
-		ASSERT_EQ(1, program_finish(&other, 60))
-		TH_LOG("%s", other.errors);
-		/* The other's failure, or its being in use, may come first; what ended well is there. */
+		code = program_finish(&other, 60);
+		/* One may find it in use by the other for longer than it waits; what ended well is there. */
+		ASSERT_TRUE(code == 1 || code == 75)
+		TH_LOG("%d: %s", code, other.errors);
 		if (!program_finish(&self->program, 60))
 			EXPECT_EQ(0, access(self->image, F_OK));
 		self->program.pid = 0;
