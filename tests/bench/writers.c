@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * writers WAY FILE MIB WRITTEN... - a checkpoint of a program that goes on writing: WRITTEN random pages are dirty once more
- * when it is captured, and as many are written after it. Prints samples for interleave:
+ * writers WAY FILE MIB WRITTEN... - a checkpoint of a program that goes on writing: of 1,000 pages written before it begins, and of
+ * WRITTEN random ones that are written until it is captured; as many are written after it. Prints samples for interleave:
  *
  *	pause under writers	the capture (fork: the call), as its owner sees it
  *	longest stall		that, or the longest write of one page from then on, whichever took longer
@@ -93,6 +93,15 @@ static void wait_until_durable(void)
 		die(result.error.text);
 }
 
+/* What the row before has written is no part of this one. */
+static void settle(void)
+{
+	struct thaw_result result;
+
+	if (heap && thaw_checkpoint(heap, THAW_REASON_REQUEST, "s", 2, &result))
+		die(result.error.text);
+}
+
 static double start_child(pid_t *child)
 {
 	double stop = now_us();
@@ -117,6 +126,7 @@ static void measure(unsigned count, const char *mib)
 	char row[64];
 	pid_t child = 0;
 
+	settle();
 	write_pages(early, 1000, &other);
 	if (heap) {
 		if (thaw_checkpoint_begin(heap, THAW_REASON_REQUEST) ||
