@@ -121,19 +121,6 @@ int preserver_reserve(struct preserver *preserver, uint64_t count)
 	return 0;
 }
 
-void preserver_prepare(struct preserver *preserver, uint64_t count)
-{
-	uint32_t page_bytes = preserver->region->page_bytes;
-	uint64_t most = preserver->limit / page_bytes;
-
-	count = count < most ? count : most;
-	if (count <= preserver->kept || preserver_reserve(preserver, count))
-		return;
-	if (!madvise(slot_at(preserver, preserver->kept), (count - preserver->kept) * page_bytes,
-		     MADV_POPULATE_WRITE)) /* 5.14; else they come one by one */
-		preserver->kept = count;
-}
-
 /* No handler of the program runs on this thread meanwhile: it may write to the region, and wait for this lock. */
 static void lock_alone(struct preserver *preserver, sigset_t *before)
 {

@@ -54,9 +54,6 @@ int preserver_init(struct preserver *preserver, const struct region *region, boo
 		   size_t limit);
 void preserver_free(struct preserver *preserver);
 
-/* Room for so many copies, in memory that is there already, as far as that is known in advance. */
-void preserver_prepare(struct preserver *preserver, uint64_t count);
-
 /*
  * The capture, while nobody writes. Room for so many copies: -ENOMEM. Then preserver_hold(): these pages, `count`, are pending,
  * but for preserver_copies() of them, which the caller has copied by preserver_copy(), in parts and by several threads as he

@@ -244,6 +244,5 @@ int thaw_release(struct thaw *heap, size_t offset, size_t bytes)
 		return 0;
 	if (!heap->image)
 		return drop(region, first * region->page_bytes, (end - first) * region->page_bytes);
-	preserve_pages(&heap->checkpointer.preserver, first, end - first);
 	return release_pages(heap, first, end);
 }
