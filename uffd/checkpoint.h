@@ -88,7 +88,11 @@ struct checkpointer {
 	size_t durable_state_bytes;
 	uint64_t durable_heap_bytes;
 	uint32_t durable_kind;
-	bool durable; /* this heap descends from some durable generation */
+	uint64_t made_ns;   /* when the last generation was durable */
+	unsigned soon;	    /* how many were begun soon after the one before, in a row */
+	uint64_t folded_ns; /* when the log was folded last, or that failed */
+	bool folding, held; /* with the lock: it is folded; it is not to be */
+	bool durable;	    /* this heap descends from some durable generation */
 };
 
 int checkpointer_start(struct checkpointer *checkpointer, struct thaw_error *error);
@@ -108,7 +112,11 @@ enum thaw_phase checkpointer_poll(struct checkpointer *checkpointer, struct thaw
 enum thaw_phase checkpointer_wait(struct checkpointer *checkpointer);
 /* The process has gone: nobody copies its memory any more on return, and what was copied before it was stopped is void. */
 void checkpointer_left(struct checkpointer *checkpointer);
-/* What was captured has become durable, or failed. Unlike wait(), does not wait for copying. */
+/*
+ * What was captured has become durable, or failed. Unlike wait(), does not wait for copying. From here to go_on() the
+ * thread does nothing with the image but what a checkpoint asks of it.
+ */
 void checkpointer_settle(struct checkpointer *checkpointer);
+void checkpointer_go_on(struct checkpointer *checkpointer);
 
 #endif

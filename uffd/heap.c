@@ -252,6 +252,8 @@ static void heap_close(struct thaw *heap, void (*close_image)(struct image *imag
 		return;
 	if (heap->image && heap->checkpointer.region)
 		checkpointer_stop(&heap->checkpointer);
+	if (heap->image && heap->checkpointer.region) /* if that fails, all is durable as it is */
+		image_fold_own(heap->image);
 	segfault_unwatch(&heap->watched);
 	fault_service_stop(heap->service);
 	if (heap->image)
@@ -309,7 +311,9 @@ int thaw_settle(struct thaw *heap, struct thaw_error *error)
 	if (!heap->image || !(heap->opened.number || heap->totals.generation))
 		return 0;
 	checkpointer_wait(&heap->checkpointer); /* its thread has the image until then */
+	checkpointer_settle(&heap->checkpointer);
 	code = image_settle(heap->image, error);
+	checkpointer_go_on(&heap->checkpointer);
 	heap->settled |= !code;
 	return code;
 }
@@ -480,13 +484,16 @@ int thaw_failed(struct thaw *heap)
 
 int thaw_failed_with(struct thaw *heap, uint64_t what)
 {
+	int code = 0;
+
 	if (!heap->image || !heap->opened.number)
 		return 0;
 	/* From here to the next capture only this thread writes the header. */
 	checkpointer_settle(&heap->checkpointer);
-	if (image_newest(heap->image)->number != heap->opened.number)
-		return 0;
-	return image_failed(heap->image, what);
+	if (image_newest(heap->image)->number == heap->opened.number)
+		code = image_failed(heap->image, what);
+	checkpointer_go_on(&heap->checkpointer);
+	return code;
 }
 
 bool thaw_explain_fault(const void *address, char *line, size_t line_bytes)

@@ -197,6 +197,8 @@ int commit_log(struct commit *commit, struct thaw_generation *generation, const 
 	       size_t state_bytes, struct thaw_error *error);
 /* List the newest one of those in the log; if there are none, it does nothing. */
 int image_fold(struct image *image, struct thaw_error *error);
+/* The same at an end: what this process has made. */
+void image_fold_own(struct image *image);
 /* Since when (sys_monotonic_ns()) there are any; 0: there are none. */
 uint64_t image_log_began(const struct image *image);
 

@@ -343,3 +343,11 @@ int image_fold(struct image *image, struct thaw_error *error)
 		commit_abort(commit);
 	return code;
 }
+
+void image_fold_own(struct image *image)
+{
+	struct thaw_error error;
+
+	if (!image->log.found)
+		image_fold(image, &error);
+}
