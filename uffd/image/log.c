@@ -20,6 +20,7 @@
 
 #include "checks.h"
 #include "commit.h"
+#include "relocate.h"
 #include "sys.h"
 
 #define ZEROS (64u << 10)
@@ -233,8 +234,9 @@ static bool log_takes(const struct commit *commit, const struct thaw_generation 
 	const struct image *image = commit->image;
 	const struct log *log = &image->log;
 
-	return log->wanted && log->usable && !commit->failed && !commit->large &&
-	       !commit->dropped && !commit->renamed && !commit->working_set &&
+	/* A file that is too long becomes shorter with each commit that is no entry. */
+	return log->wanted && log->usable && !relocate_due(commit->image) && !commit->failed &&
+	       !commit->large && !commit->dropped && !commit->renamed && !commit->working_set &&
 	       image->base.info.number && generation->kind == image->base.info.kind &&
 	       state_bytes <= LOG_STATE_MOST && commit->number <= STORE_NUMBER_MAX &&
 	       log->pages.held <= LOG_HELD_MOST && log->used < image->record.log.bytes &&

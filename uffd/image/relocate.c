@@ -88,6 +88,26 @@ void relocate_pause(struct relocation *relocation)
 	relocation->pauses += relocation->pauses < PAUSES_MAX;
 }
 
+static bool is_too_long(const struct image *image)
+{
+	uint64_t used = image->space.blocks - image->space.free;
+
+	return image->space.blocks > used + used / 2 + 2 * SLACK_BLOCKS;
+}
+
+bool relocate_due(struct image *image)
+{
+	struct relocation *relocation = &image->relocation;
+
+	if (relocation->count || relocation->set)
+		return true;
+	if (relocation->pause) {
+		relocation->pause--;
+		return false;
+	}
+	return is_too_long(image);
+}
+
 /* Is the file too long? And how long ago was that checked? */
 static bool round_begin(struct image *image)
 {
@@ -103,7 +123,7 @@ static bool round_begin(struct image *image)
 		relocation->pause--;
 		return false;
 	}
-	if (image->space.blocks <= used + used / 2 + 2 * SLACK_BLOCKS)
+	if (!is_too_long(image))
 		return false;
 	relocation->cut = (used + used / 4 + SLACK_BLOCKS) * SPACE_BLOCK;
 	code = walk_difference(&source, &image->base.root, NULL, 0, false, &ops);

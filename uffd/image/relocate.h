@@ -13,6 +13,8 @@
  * write.
  */
 int relocate_some(struct image *image, struct writer *writer, struct working_set *set);
+/* Is it time to? Asked instead by each commit that moves nothing. */
+bool relocate_due(struct image *image);
 /* A commit failed: move nothing for some commits, since moving may have been the reason. */
 void relocate_pause(struct relocation *relocation);
 void relocate_free(struct relocation *relocation);
