@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "capture.h"
+#include "checkpoint_log.h"
 #include "checks.h"
 #include "process_memory.h"
 #include "sys.h"
@@ -32,12 +33,6 @@
 #define PRECOPY_RESTS 3u
 /* What a guest gets new while it rests is mostly gone at the next generation: so much is copied while the guest is stopped. */
 #define PRECOPY_RESTED_BYTES (64u << 20)
-
-/* So many generations in a row, each begun so soon after the one before it was durable: then the image gets a log. */
-#define LOG_SOON_LEAST 16u
-#define LOG_SOON_NS 50000000ull
-/* What is in the log is listed after so long, if no generation does it before. */
-#define FOLD_NS 1000000000ull
 
 #define PRECOPY_ROUNDS 3u  /* of a guest with much new memory */
 #define PRECOPY_BATCH 256u /* pages of another process that are read at once */
@@ -349,29 +344,6 @@ static int write_pages(struct checkpointer *checkpointer, struct thaw_error *err
 					     : write_own(checkpointer, error);
 }
 
-/*
- * Who makes generations one soon after another has them in the image's log (image/log.c); but not the last one, nor
- * those that somebody looks for by their names.
- */
-static int generation_write(struct checkpointer *checkpointer, struct thaw_error *error)
-{
-	struct thaw_generation *generation = &checkpointer->generation;
-	bool soon = checkpointer->made_ns &&
-		    checkpointer->begun_ns < checkpointer->made_ns + LOG_SOON_NS;
-	int code = 1;
-
-	checkpointer->soon = soon ? checkpointer->soon + 1 : 0;
-	if (checkpointer->soon == LOG_SOON_LEAST)
-		image_log_wanted(checkpointer->image);
-	if (soon && checkpointer->soon > LOG_SOON_LEAST &&
-	    (generation->reason == THAW_REASON_TIMER || generation->reason == THAW_REASON_REQUEST))
-		code = commit_log(checkpointer->commit, generation, checkpointer->state,
-				  checkpointer->state_bytes, error);
-	return code <= 0 ? code
-			 : commit_finish(checkpointer->commit, generation, checkpointer->state,
-					 checkpointer->state_bytes, error);
-}
-
 /* WRITING: up to DONE. */
 static void checkpoint_write(struct checkpointer *checkpointer)
 {
@@ -402,7 +374,7 @@ static void checkpoint_write(struct checkpointer *checkpointer)
 	if (!code) {
 		generation->pages_written = bitmap_count(&checkpointer->taken);
 		generation->durable_ns = sys_monotonic_ns() - checkpointer->begun_ns;
-		code = generation_write(checkpointer, error);
+		code = checkpoint_log_write(checkpointer, error);
 	}
 	if (!code) {
 		checkpointer->commit = NULL;
@@ -448,47 +420,6 @@ static void job_help(struct checkpointer *checkpointer)
 	pthread_cond_broadcast(&checkpointer->changed);
 }
 
-/* When what is in the log is to be listed, if nothing happens before; 0: there is nothing. With the lock. */
-static uint64_t fold_due(const struct checkpointer *checkpointer)
-{
-	uint64_t began;
-
-	if (checkpointer->held ||
-	    (checkpointer->phase != THAW_IDLE && checkpointer->phase != THAW_DONE))
-		return 0;
-	began = image_log_began(checkpointer->image);
-	if (began && checkpointer->folded_ns > began) /* it failed */
-		began = checkpointer->folded_ns;
-	return began ? began + FOLD_NS : 0;
-}
-
-/* With the lock, which is given up meanwhile. If it fails, all is durable as it is, and it is tried again. */
-static void fold(struct checkpointer *checkpointer)
-{
-	struct thaw_error error;
-
-	checkpointer->folding = true;
-	pthread_mutex_unlock(&checkpointer->lock);
-	image_fold(checkpointer->image, &error);
-	pthread_mutex_lock(&checkpointer->lock);
-	checkpointer->folded_ns = sys_monotonic_ns();
-	checkpointer->folding = false;
-	pthread_cond_broadcast(&checkpointer->changed);
-}
-
-static void wait_or_fold(struct checkpointer *checkpointer)
-{
-	uint64_t due = fold_due(checkpointer);
-	struct timespec until = {(time_t)(due / 1000000000), (long)(due % 1000000000)};
-
-	if (!due)
-		pthread_cond_wait(&checkpointer->changed, &checkpointer->lock);
-	else if (pthread_cond_clockwait(&checkpointer->changed, &checkpointer->lock,
-					CLOCK_MONOTONIC, &until) == ETIMEDOUT &&
-		 !checkpointer->stop && fold_due(checkpointer) == due)
-		fold(checkpointer);
-}
-
 /* The next phase that is the thread's; THAW_IDLE: it ends. */
 static enum thaw_phase phase_wait(struct checkpointer *checkpointer)
 {
@@ -500,7 +431,7 @@ static enum thaw_phase phase_wait(struct checkpointer *checkpointer)
 		if (checkpointer->job)
 			job_help(checkpointer);
 		else
-			wait_or_fold(checkpointer);
+			checkpoint_log_wait(checkpointer);
 	}
 	phase = checkpointer->stop ? THAW_IDLE : checkpointer->phase;
 	pthread_mutex_unlock(&checkpointer->lock);

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * checkpoint_log.c - which generations are written to the image's log (image/log.c), and when the log is folded. The
+ * checkpoint thread, only.
+ */
+#define _GNU_SOURCE
+#include "checkpoint_log.h"
+
+#include <errno.h>
+
+#include "sys.h"
+
+/* So many generations in a row, each begun so soon after the one before it was durable: then the image gets a log. */
+#define LOG_SOON_LEAST 16u
+#define LOG_SOON_NS 50000000ull
+/* What is in the log is listed after so long, if no generation does it before. */
+#define FOLD_NS 1000000000ull
+
+/*
+ * Who makes generations one soon after another has them in the image's log (image/log.c); but not the last one, nor
+ * those that somebody looks for by their names.
+ */
+int checkpoint_log_write(struct checkpointer *checkpointer, struct thaw_error *error)
+{
+	struct thaw_generation *generation = &checkpointer->generation;
+	bool soon = checkpointer->made_ns &&
+		    checkpointer->begun_ns < checkpointer->made_ns + LOG_SOON_NS;
+	int code = 1;
+
+	checkpointer->soon = soon ? checkpointer->soon + 1 : 0;
+	if (checkpointer->soon == LOG_SOON_LEAST)
+		image_log_wanted(checkpointer->image);
+	if (soon && checkpointer->soon > LOG_SOON_LEAST &&
+	    (generation->reason == THAW_REASON_TIMER || generation->reason == THAW_REASON_REQUEST))
+		code = commit_log(checkpointer->commit, generation, checkpointer->state,
+				  checkpointer->state_bytes, error);
+	return code <= 0 ? code
+			 : commit_finish(checkpointer->commit, generation, checkpointer->state,
+					 checkpointer->state_bytes, error);
+}
+
+/* When what is in the log is to be listed, if nothing happens before; 0: there is nothing. With the lock. */
+static uint64_t fold_due(const struct checkpointer *checkpointer)
+{
+	uint64_t began;
+
+	if (checkpointer->held ||
+	    (checkpointer->phase != THAW_IDLE && checkpointer->phase != THAW_DONE))
+		return 0;
+	began = image_log_began(checkpointer->image);
+	if (began && checkpointer->folded_ns > began) /* it failed */
+		began = checkpointer->folded_ns;
+	return began ? began + FOLD_NS : 0;
+}
+
+/* With the lock, which is given up meanwhile. If it fails, all is durable as it is, and it is tried again. */
+static void fold(struct checkpointer *checkpointer)
+{
+	struct thaw_error error;
+
+	checkpointer->folding = true;
+	pthread_mutex_unlock(&checkpointer->lock);
+	image_fold(checkpointer->image, &error);
+	pthread_mutex_lock(&checkpointer->lock);
+	checkpointer->folded_ns = sys_monotonic_ns();
+	checkpointer->folding = false;
+	pthread_cond_broadcast(&checkpointer->changed);
+}
+
+void checkpoint_log_wait(struct checkpointer *checkpointer)
+{
+	uint64_t due = fold_due(checkpointer);
+	struct timespec until = {(time_t)(due / 1000000000), (long)(due % 1000000000)};
+
+	if (!due)
+		pthread_cond_wait(&checkpointer->changed, &checkpointer->lock);
+	else if (pthread_cond_clockwait(&checkpointer->changed, &checkpointer->lock,
+					CLOCK_MONOTONIC, &until) == ETIMEDOUT &&
+		 !checkpointer->stop && fold_due(checkpointer) == due)
+		fold(checkpointer);
+}
