@@ -88,6 +88,7 @@ struct checkpointer {
 	size_t durable_state_bytes;
 	uint64_t durable_heap_bytes;
 	uint32_t durable_kind;
+	bool logs;	    /* THAW_LOG */
 	uint64_t made_ns;   /* when the last generation was durable */
 	unsigned soon;	    /* how many were begun soon after the one before, in a row */
 	uint64_t folded_ns; /* when the log was folded last, or that failed */

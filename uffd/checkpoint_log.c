@@ -23,7 +23,7 @@
 int checkpoint_log_write(struct checkpointer *checkpointer, struct thaw_error *error)
 {
 	struct thaw_generation *generation = &checkpointer->generation;
-	bool soon = checkpointer->made_ns &&
+	bool soon = checkpointer->logs && checkpointer->made_ns &&
 		    checkpointer->begun_ns < checkpointer->made_ns + LOG_SOON_NS;
 	int code = 1;
 

@@ -184,6 +184,15 @@ struct thaw_thinning {
  * piece of 256 KiB has of them. Without it, so it is only where the tracker is "wp-sync" or "mprotect".
  */
 #define THAW_TOUCHES 0x100u
+/*
+ * Small generations that follow each other quickly (17 and more, each begun within 50 ms after the one before it was
+ * durable) are made durable with one write and one fdatasync, in a log inside the image: those of reason TIMER and REQUEST,
+ * without a name, of the same kind as the one before. They are as durable as others, and their numbers are theirs
+ * alone, but of each second the newest one is listed, and of what was in the log the newest at a close:
+ * thaw_image_log(), readers and commands see no others (thaw_image_settle()). An open for writing goes on from the newest.
+ * The image is longer by 4 MiB. Not with THAW_PROCESS.
+ */
+#define THAW_LOG 0x200u
 
 struct thaw_options {
 	const char
