@@ -10,9 +10,11 @@
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
 
+#include <linux/sched.h>
 #include <pthread.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 
 #include "process/stub/raw.h"
@@ -69,6 +71,26 @@ __attribute__((noreturn)) static void child(const volatile uint64_t *memory)
 		RAW(SYS_exit_group, 0, 0, 0);
 }
 
+/* In a namespace of its own it makes a child whose number there is, outside, that of a bystander. */
+__attribute__((noreturn)) static void elsewhere(const volatile uint64_t *memory)
+{
+	pid_t number = 0;
+	int64_t fd = RAW(SYS_open, "bystander", O_RDONLY, 0), pid;
+	struct clone_args how = {
+		.exit_signal = SIGCHLD, .set_tid = (uintptr_t)&number, .set_tid_size = 1};
+
+	RAW(SYS_setsid, 0, 0, 0);
+	RAW(SYS_read, fd, &number, sizeof(number));
+	pid = RAW(SYS_clone3, &how, sizeof(how), 0);
+	if (!pid)
+		child(memory);
+	if (pid != number)
+		raw_note("born", "not", 3);
+	RAW(SYS_wait4, pid, 0, 0);
+	for (;;)
+		RAW(SYS_exit_group, 0, 0, 0);
+}
+
 /* Faults all the time, as do many others. */
 static uint64_t *touched;
 
@@ -106,7 +128,14 @@ __attribute__((constructor)) static void be_guest(int argc, char **argv)
 			pause();
 	}
 	do {
-		pid = argv[2] ? (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL) : fork();
+		if (argv[2] && !strcmp(argv[2], "elsewhere"))
+			pid = (pid_t)syscall(SYS_clone, SIGCHLD | CLONE_NEWPID, NULL, NULL, NULL,
+					     NULL);
+		else
+			pid = argv[2] ? (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL)
+				      : fork();
+		if (!pid && argv[2] && !strcmp(argv[2], "elsewhere"))
+			elsewhere(memory);
 		if (!pid)
 			child(memory);
 		raw_note("pid", (char *)&pid, sizeof(pid));
@@ -255,6 +284,64 @@ TEST_F(orphaned, child_never_reads_zeros)
 	make_file("look");
 	ASSERT_TRUE(dies(child_pid()));
 	EXPECT_STRNE("wrong", verdict());
+}
+
+/* Since Linux 6.6; before, such a child waits for ever. */
+static bool pages_can_be_poisoned(void)
+{
+	struct utsname name;
+	unsigned major = 0, minor = 0;
+
+	uname(&name);
+	sscanf(name.release, "%u.%u", &major, &minor);
+	return major > 6 || (major == 6 && minor >= 6);
+}
+
+/* Numbers of processes that come with a page fault are those of the process's own namespace. */
+TEST_F(orphaned, who_has_its_number_in_another_namespace_is_left_alone)
+{
+	struct program program;
+	pid_t bystander, pid;
+	char born[4] = "";
+	int fd;
+
+	SKIP_SANITIZED();
+	if (variant->how)
+		SKIP(return, "it is made in one way only");
+	ASSERT_TRUE(prepare("elsewhere", "ready"));
+	bystander = fork();
+	if (!bystander)
+		for (;;)
+			pause();
+	fd = open("bystander", O_CREAT | O_WRONLY, 0600);
+	ASSERT_EQ((ssize_t)sizeof(bystander), write(fd, &bystander, sizeof(bystander)));
+	close(fd);
+	make_file("fork");
+	program = go_on("elsewhere");
+	EXPECT_TRUE(file_comes("pid"));
+	pid = child_pid();
+	while (pid > 0 && access("born", F_OK) && lives(pid))
+		support_sleep(0.0002);
+	program_kill(&program);
+	program_free(&program);
+	make_file("look");
+	if (pid > 0) {
+		if (pages_can_be_poisoned()) {
+			EXPECT_TRUE(dies(pid));
+		} else {
+			support_sleep(2);
+		}
+		kill(pid, SIGKILL);
+		EXPECT_STRNE("wrong", verdict());
+		fd = open("born", O_RDONLY);
+		EXPECT_EQ(4, read(fd, born, sizeof(born)));
+		close(fd);
+	}
+	EXPECT_TRUE(lives(bystander));
+	kill(bystander, SIGKILL);
+	waitpid(bystander, NULL, 0);
+	if (pid <= 0)
+		SKIP(return, "no namespace can be made");
 }
 
 /* What is killed in the middle of a fault has the same process id in its next life, which faults, too. */

@@ -5,8 +5,8 @@
  *
  * So there is another process, which shares the supervisor's table of descriptors (also one that the kernel makes while the
  * supervisor, which is being killed, reads of a fork), and does nothing but to wait for its death. Then it closes all
- * that is no userfaultfd, the image's lock among it, and ends every process that asks for a missing page, until nobody
- * is left who could. The guest dies by itself (spawn.c).
+ * that is no userfaultfd, the image's lock among it, and poisons every missing page that a process asks for, which ends it
+ * (SIGBUS), until nobody is left who could ask. Before Linux 6.6 it kills who asks. The guest dies by itself (spawn.c).
  *
  * It is made as fork(2) does, without libc's knowledge, and has nothing but its stack and what is mapped of files: no call
  * of libc's, no variables.
@@ -31,6 +31,7 @@
 #include <unistd.h>
 
 #include "base/failure.h"
+#include "compat.h"
 #include "process/stub/raw.h"
 
 #define KEPT_MOST 4096u
@@ -271,9 +272,42 @@ static bool faults_again(struct kept *kept, int fd, const struct uffd_msg *first
 	return again;
 }
 
+/* In /proc/PID/smaps, a mapping whose missing pages somebody is asked for has `um` among its flags. */
+static bool may_miss_pages(struct kept *kept, unsigned pid)
+{
+	static const char field[] = "VmFlags:";
+	unsigned letter = 0; /* of the line; in the field's line not counted on */
+	bool found = false;
+	int64_t bytes;
+	char last = 0;
+	int fd;
+
+	append(append_number(append(kept->text, "/proc/"), pid), "/smaps");
+	fd = (int)CALL(SYS_open, kept->text, O_RDONLY | O_CLOEXEC, 0);
+	if (fd < 0)
+		return false;
+	while (!found && (bytes = CALL(SYS_read, fd, kept->text, sizeof(kept->text))) > 0)
+		for (int64_t i = 0; i < bytes; i++) {
+			char now = kept->text[i];
+
+			if (now == '\n')
+				letter = 0;
+			else if (letter == sizeof(field) - 1)
+				found |= last == 'u' && now == 'm';
+			else if (now == field[letter])
+				letter++;
+			else
+				letter = sizeof(field); /* another line */
+			last = now;
+		}
+	CALL(SYS_close, fd);
+	return found;
+}
+
 /*
- * Its number may have become another process's since, above all that of the guest which goes on in place of the killed
- * one, and which has the same numbers. So that process is held first (pidfd), and has to fault again here.
+ * Before Linux 6.6. Its number may have become another process's since, above all that of the guest which goes on in place
+ * of the killed one, and which has the same numbers. So that process is held first (pidfd), and has to fault again here.
+ * And the number is one of the process's own namespace: in ours it may be that of anybody.
  */
 static void end_thread(struct kept *kept, int fd, const struct uffd_msg *fault)
 {
@@ -283,9 +317,24 @@ static void end_thread(struct kept *kept, int fd, const struct uffd_msg *fault)
 	if (pidfd < 0)
 		return;
 	if (process_of_thread(kept, fault->arg.pagefault.feat.ptid) == pid &&
-	    faults_again(kept, fd, fault))
+	    may_miss_pages(kept, pid) && faults_again(kept, fd, fault))
 		CALL(SYS_pidfd_send_signal, pidfd, SIGKILL, 0, 0);
 	CALL(SYS_close, pidfd);
+}
+
+/* Whoever wants this page gets SIGBUS, and only who shares the memory that it is of. False: this kernel cannot. */
+static bool poison(int fd, const struct uffd_msg *fault)
+{
+	struct uffdio_poison page = {
+		.range = {.start = fault->arg.pagefault.address & ~4095ull, .len = 4096}};
+	int64_t code = control(fd, UFFDIO_POISON, &page);
+
+	if (code == -EINVAL || code == -ENOTTY)
+		return false;
+	if (raw_failed(
+		    code)) /* it has come, or is gone, or a fork has to be read of first: it asks again, if need be */
+		wake(fd, page.range.start, page.range.len);
+	return true;
 }
 
 static void answer(struct kept *kept, int fd)
@@ -293,10 +342,10 @@ static void answer(struct kept *kept, int fd)
 	struct uffd_msg message;
 
 	while (CALL(SYS_read, fd, &message, sizeof(message)) == sizeof(message))
-		if (message.event == UFFD_EVENT_PAGEFAULT)
-			end_thread(kept, fd, &message);
-		else if (message.event == UFFD_EVENT_FORK)
+		if (message.event == UFFD_EVENT_FORK)
 			keep(kept, (int)message.arg.fork.ufd);
+		else if (message.event == UFFD_EVENT_PAGEFAULT && !poison(fd, &message))
+			end_thread(kept, fd, &message);
 }
 
 /* The memory that it is of is gone. */
