@@ -37,6 +37,7 @@ struct guest_options {	     /* what a guest has to know of how it was started; o
 	bool keep_result;    /* the program's variable _ is the last result of an evaluation */
 	bool plain_result;   /* an evaluation that gives a string gives just that */
 	bool self_contained; /* the image holds also what is in the program's files */
+	bool roll_back;	     /* at a restore, files that it appends to are cut back */
 	bool quiet, verbose;
 	int argument_count;
 	char **arguments;

@@ -37,6 +37,7 @@ struct cli_options {
 	const char *set;	     /* tunables of the kernel module */
 	const char *name;	     /* of a generation */
 	const char *restart;	     /* when thaw exec continues a program by itself */
+	const char *files;	     /* what thaw exec does with files at a restore */
 	uint64_t depth, limit;	     /* limits of the output; 0: the command's default */
 	uint64_t count;		     /* how often; 0: until somebody ends it */
 	uint64_t every_ns;

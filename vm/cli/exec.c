@@ -35,6 +35,14 @@ static int take_restart(const char *word, enum restart *restart)
 	return 0;
 }
 
+static int take_files(const char *word, bool *roll_back)
+{
+	*roll_back = word && !strcmp(word, "rollback");
+	return !word || *roll_back || !strcmp(word, "keep")
+		       ? 0
+		       : cli_fail(EXIT_USAGE, "--files is keep or rollback, not '%s'", word);
+}
+
 /* What one start came to. */
 struct life {
 	int code;
@@ -129,6 +137,8 @@ static int exec(const struct cli_options *options, int count, char **operands)
 	int code = take_restart(options->restart, &restart);
 
 	if (!code)
+		code = take_files(options->files, &how.roll_back);
+	if (!code)
 		code = cli_prefetch(options->prefetch, &how.prefetch);
 	if (code)
 		return code;
@@ -163,6 +173,8 @@ static const struct cli_option exec_options[] = {
 	CLI_PREFETCH,
 	{"restart", 0, "never|on-failure|always", CLI_TEXT, CLI_FIELD(restart),
 	 "continue it at once after a crash; always: start it anew after its end, too (default never)"},
+	{"files", 0, "keep|rollback", CLI_TEXT, CLI_FIELD(files),
+	 "rollback: cut files that it appends to back to their lengths at the generation (default keep)"},
 	{"self-contained", 0, NULL, CLI_FLAG, CLI_FIELD(self_contained),
 	 "keep the pages of the program's and its libraries' files in the image, too"},
 	CLI_RUN_TELL("the same as one JSON object", "no notes on stderr, only errors"),
@@ -176,8 +188,8 @@ const struct cli_command command_exec = {
 	.description =
 		"Runs PROGRAM (found as a shell finds it) unchanged. Its whole process is checkpointed into an image while it\n"
 		"runs: memory, stacks, threads, timers, descriptors. After kill -9, a crash or a reboot the same command\n"
-		"continues it from the last generation that became durable. Files that it wrote are not rolled back, and\n"
-		"connections are found broken, as after a network failure.\n"
+		"continues it from the last generation that became durable. Files that it wrote are not rolled back (but\n"
+		"see --files), and connections are found broken, as after a network failure.\n"
 		"Signals, the terminal and the standard streams are the program's; so is its exit code, or 128 and the number of\n"
 		"the signal that ended it. A program that has ended with exit code 0 is finished: --fresh starts it anew. After\n"
 		"any other end the same command goes on from the newest generation.\n"

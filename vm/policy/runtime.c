@@ -325,6 +325,7 @@ int runtime_open(const struct runtime_options *options, struct runtime **runtime
 		.keep_result = options->keep_result,
 		.plain_result = options->plain_result,
 		.self_contained = options->self_contained,
+		.roll_back = options->roll_back,
 		.quiet = options->quiet,
 		.verbose = options->verbose,
 		.argument_count = options->argument_count,

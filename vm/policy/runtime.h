@@ -44,8 +44,9 @@ struct runtime_options {
 	unsigned prefetch; /* THAW_PREFETCH_WORKING_SET, THAW_PREFETCH */
 	bool trust; /* continue in the middle of a turn without asking whose work the image is */
 	bool self_contained; /* a process: its files' pages are in the image, too */
-	bool quiet;	     /* no notes on stderr; errors are still printed */
-	bool verbose;	     /* a line on stderr for each generation and restore */
+	bool roll_back; /* a process: what it appended to files since is cut off at a restore */
+	bool quiet;	/* no notes on stderr; errors are still printed */
+	bool verbose;	/* a line on stderr for each generation and restore */
 	bool interactive; /* repl: SIGINT interrupts the running script instead of ending the program */
 	bool plain_result; /* -p: runtime_eval() gives a string as it is, as console.log would */
 	bool asks;	   /* -p on an image: its program does not go on, see runtime_eval() */

@@ -164,6 +164,9 @@ int guest_resume(struct process_guest *own, struct thaw_error *error)
 	char text[512];
 	int code;
 
+	/* Whoever is ended before this has cut nothing. */
+	if (own->process.roll_back && remote_alive(&own->process.remote))
+		descriptors_roll_back(&own->process, own->state.descriptors);
 	/* While all are parked with everything blocked: a call that it interrupts was made again for that. */
 	if (own->state.kernel.child_count)
 		syscall(__NR_pidfd_send_signal, own->process.remote.pidfd, SIGCHLD, NULL, 0);

@@ -44,6 +44,7 @@ static struct guest *guest_open(struct runtime *owner, const struct guest_option
 	own->process.quiet = options->quiet;
 	own->process.verbose = options->verbose;
 	own->process.self_contained = options->self_contained;
+	own->process.roll_back = options->roll_back;
 	own->process.remote = (struct remote){
 		.control_fd = -1, .pid = -1, .pidfd = -1, .socket = -1, .memory = -1};
 	own->kept_userfaultfd = -1;

@@ -204,6 +204,7 @@ struct process {
 	uint64_t held_until_ns;
 	uint32_t hidden;     /* 1 + what PR_GET_DUMPABLE was, while it is open; mappings_hide() */
 	bool self_contained; /* pages of files are in the image, too */
+	bool roll_back;	     /* files that are appended to are cut back (rollback.c) */
 	bool quiet, verbose;
 };
 
@@ -357,6 +358,8 @@ void descriptors_free(struct descriptors *descriptors);
 /* Standard streams are those that the restorer was given. */
 int descriptors_restore(struct process *process, const struct descriptors *descriptors,
 			struct thaw_error *error);
+/* With roll_back, once nothing refuses the restore any more, and before anything of the program runs. */
+void descriptors_roll_back(struct process *process, const struct descriptors *descriptors);
 
 /* ---- program.c */
 

@@ -373,6 +373,8 @@ int descriptors_restore(struct process *process, const struct descriptors *descr
 					     .old_pid = descriptors->pid};
 	int code = descriptors_room(descriptors->object_count, error);
 
+	if (!code && process->roll_back)
+		rollback_look(&restore);
 	if (!code)
 		code = step_over(&restore, 0);
 	if (!code)
@@ -389,6 +391,8 @@ int descriptors_restore(struct process *process, const struct descriptors *descr
 	for (size_t i = 0; i < descriptors->object_count && !code; i++)
 		owner_restore(&restore, &descriptors->objects[i]);
 	for (size_t i = 0; i < descriptors->object_count; i++) {
+		if (!code && descriptors->objects[i].cut_from)
+			continue; /* until it is cut, or freed */
 		if (descriptors->objects[i].here >= 0)
 			close(descriptors->objects[i].here);
 		descriptors->objects[i].here = -1;

@@ -29,7 +29,8 @@ struct descriptor_object {
 	uint8_t *record; /* the kind's; malloc'ed */
 	size_t bytes;
 	/* ---- while it is captured, or made */
-	int here; /* the supervisor's duplicate; -1 */
+	int here;		   /* the supervisor's duplicate; -1 */
+	uint64_t cut_from, cut_to; /* lengths in bytes; cut_from 0: it is not cut (rollback.c) */
 	struct stat stat;
 	char *link; /* /proc/PID/fd/N; malloc'ed */
 };
@@ -192,6 +193,16 @@ int descriptor_put_contents(struct descriptor_capture *capture, int fd, uint64_t
 			    struct record_writer *writer);
 /* Writes them into `fd`, and gives it its size. */
 int descriptor_take_contents(int fd, struct record_reader *reader);
+
+/* ---- files.c */
+
+/* Its path, malloc'ed, and how long it was when it was captured. False: not a file that is opened again at a path. */
+bool regular_length(const struct descriptor_object *object, char **path, uint64_t *length);
+
+/* ---- rollback.c */
+
+/* Before any object is made: which files are to be cut back later (descriptors_roll_back()). The others are told. */
+void rollback_look(struct descriptor_restore *restore);
 
 /* ---- locks.c */
 

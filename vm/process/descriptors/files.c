@@ -3,7 +3,7 @@
  * files.c - descriptors of what has a path: regular files, directories, devices, and paths themselves
  * (O_PATH).
  *
- * A regular file is opened again where it is, as it is: files are not rolled back. One that nobody can open any more
+ * A regular file is opened again where it is, as it is: files are not rolled back (but see rollback.c). One that nobody can open any more
  * is kept by copy. What has changed since is told in a line; what cannot be opened fails the restore.
  */
 #define _GNU_SOURCE
@@ -182,6 +182,22 @@ static void regular_take(struct regular *file, struct record_reader *reader)
 	file->modified_ns = (int64_t)record_take(reader);
 	file->copied = record_take_up_to(reader, 1);
 	file->first = record_take_up_to(reader, UINT32_MAX);
+}
+
+bool regular_length(const struct descriptor_object *object, char **path, uint64_t *length)
+{
+	struct record_reader reader = {object->record, object->record + object->bytes, false};
+	struct regular file;
+
+	if (object->kind->make != regular_make)
+		return false;
+	regular_take(&file, &reader);
+	*length = file.size;
+	*path = file.path;
+	if (file.path && !file.copied && !reader.failed)
+		return true;
+	free(file.path);
+	return false;
 }
 
 /* A file without a name in the directory where it was; where that cannot be, in memory. */
