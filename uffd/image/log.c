@@ -284,6 +284,7 @@ int commit_log(struct commit *commit, struct thaw_generation *generation, const 
 	uint64_t room = image->record.log.bytes - log->used;
 	const char *doing = "write to the log";
 	size_t bytes;
+	bool last;
 	int code;
 
 	if (!log_takes(commit, generation, state_bytes))
@@ -318,6 +319,10 @@ int commit_log(struct commit *commit, struct thaw_generation *generation, const 
 		free(copy.bytes);
 		return commit_fail(commit, code, doing, error);
 	}
+	/* The log may be the last thing in the file. */
+	last = image->tail.bytes && image->tail.offset >= at && image->tail.offset < at + bytes;
+	if (last)
+		image->tail.bytes = 0;
 	code = image_check_file(image, error);
 	if (code) {
 		free(copy.bytes);
@@ -327,6 +332,8 @@ int commit_log(struct commit *commit, struct thaw_generation *generation, const 
 	made.info.durable_ns = generation->durable_ns + sys_monotonic_ns() - began;
 	*generation = made.info;
 	log_adopt(commit, &made, &chain, &copy);
+	if (last)
+		image_note_extent(image);
 	return 0;
 }
 
