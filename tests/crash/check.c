@@ -165,7 +165,8 @@ static const char *check_logging(const struct truth *truth, const char *path, st
 		next->state++;
 		if (contents_commit(*image, &before, next, &extras, dice, &error))
 			return wrong("%s", error.text);
-		if (truth->page_bytes == 4096 && !logged)
+		/* In a file that may be too long, commits make it shorter first. */
+		if (truth->page_bytes == 4096 && (*image)->space.blocks < 8192 && !logged)
 			return wrong("a small generation is not in the log");
 		if (image_newest(*image)->number <= number)
 			return wrong("generation %lu follows %lu", image_newest(*image)->number,
