@@ -77,7 +77,6 @@ enum lie {
 	LIE_UNSETTLED,	       /* not here: what is found at a start is acknowledged as it is */
 	LIE_LOG_UNSYNCED,      /* the sync of the log does nothing */
 	LIE_LOG_DOUBT,	       /* not here: the log goes on behind what is in doubt */
-	LIE_LOG_FORGOTTEN,     /* not here: what an open finds in the log is not made sure of */
 };
 
 struct disk_failure {	/* what the calls that match are to do */

@@ -698,8 +698,6 @@ static int unchanged(void)
 
 static int settle(void)
 {
-	if (scenario.options->lie == LIE_LOG_FORGOTTEN)
-		scenario.image->log.found = false;
 	return scenario.options->lie == LIE_UNSETTLED
 		       ? 0
 		       : image_settle(scenario.image, &scenario.error);

@@ -304,11 +304,6 @@ TEST(log_that_goes_on_behind_what_is_in_doubt_is_found)
 	expect_found(_metadata, LIE_LOG_DOUBT, 20000);
 }
 
-TEST(log_that_an_open_has_not_made_sure_of_is_found)
-{
-	expect_found(_metadata, LIE_LOG_FORGOTTEN, 20000);
-}
-
 /* ---- The long tier */
 
 static uint64_t number_after(char **argument)
