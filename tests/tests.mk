@@ -80,6 +80,9 @@ $(BUILD)/tests/image_faults: $(BUILD)/tests/crash/contents.o
 $(BUILD)/tests/image_faults $(BUILD)/tests/heap_faults: TEST_WRAPS := malloc calloc realloc aligned_alloc strdup \
 	realpath free open pread pwrite fdatasync fsync ftruncate fallocate renameat2 linkat
 $(BUILD)/tests/reads_complete: TEST_WRAPS := pthread_create
+# See tests/reads_held.h.
+$(BUILD)/tests/reads_ahead $(BUILD)/tests/process_ahead: TEST_WRAPS := sysconf sys_is_cached sys_pread_cached \
+	extent_matches image_lookup pthread_join reader_open reader_read
 $(BUILD)/tests/image_compact: TEST_WRAPS := renameat2
 $(BUILD)/tests/checkpoint_failure: TEST_WRAPS := pthread_mutex_lock
 $(BUILD)/tests/checkpoint_encode: TEST_WRAPS := js_blob_encode

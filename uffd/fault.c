@@ -56,6 +56,7 @@ void service_wait(struct fault_service *service, enum reader_until until)
 {
 	int result = reader_wait(service->reader, until);
 
+	service->waited |= until == READER_READ;
 	service_check(service, result, "wait for faults and reads");
 	if (result > 0)
 		service->faults_wait = true;
@@ -234,9 +235,12 @@ static void *service_main(void *arg)
 
 	pthread_setname_np(pthread_self(), "thaw-faults");
 	while (!atomic_load(&service->stop)) {
-		bool more = idle_step(service);
+		bool more;
 
-		more |= service->faults_wait || (service->process && service->process->fault_count);
+		service->waited = false;
+		more = idle_step(service);
+		more |= service->waited || service->faults_wait ||
+			(service->process && service->process->fault_count);
 		service_wait(service, more ? READER_NOW : READER_ANYTHING);
 		if (service->process)
 			serve_processes(service);
@@ -334,6 +338,7 @@ static void service_files(struct fault_service *service)
 	if (image_file_bytes(image) >
 	    (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / DIRECT_SHARE)
 		service->direct_fd = sys_open(path, O_RDONLY | O_DIRECT, 0);
+	service->direct = service->direct_fd >= 0;
 }
 
 static int service_reader(struct fault_service *service, struct thaw_error *error)

@@ -32,9 +32,10 @@ struct run_list {
 
 struct fault_ahead {
 	pthread_t thread;
-	struct reader *reader; /* the thread's */
-	struct reader *service_reader;
-	int pages_fd, direct_fd;
+	struct reader *reader;	       /* the thread's */
+	struct fault_service *service; /* what is not its thread's alone */
+	int pages_fd;
+	bool direct; /* the thread's, as in the service */
 	uint32_t page_bytes;
 	const struct checksum_key *key;
 	unsigned reading; /* the thread's: begun and not completed */
@@ -92,15 +93,17 @@ static void run_done(struct fault_ahead *ahead, struct read_run *run, int result
 	list_add(&ahead->done, run);
 	pthread_mutex_unlock(&ahead->lock);
 	if (first) /* the list is taken one by one, and looked at before each wait */
-		reader_wake(ahead->service_reader);
+		reader_wake(ahead->service->reader);
 }
 
 static void run_read(struct fault_ahead *ahead, struct read_run *run)
 {
-	int code = reader_read(ahead->reader, run, run->buffer + run->done_bytes,
-			       run->bytes - run->done_bytes, run->offset + run->done_bytes,
-			       ahead->direct_fd >= 0);
+	int code;
 
+	run->direct = ahead->direct;
+	code = reader_read(ahead->reader, run, run->buffer + run->done_bytes,
+			   run->bytes - run->done_bytes, run->offset + run->done_bytes,
+			   run->direct);
 	if (code) {
 		run_done(ahead, run, code);
 		return;
@@ -116,8 +119,8 @@ static void read_completed(void *arg, void *token, int result)
 	ahead->reading--;
 	if (result > 0 && sys_injected(SYS_CALL_READ))
 		result = -EIO;
-	if (result == -EINVAL && ahead->direct_fd >= 0) {
-		ahead->direct_fd = -1; /* not on this file system, or not at this end of the file */
+	if (result == -EINVAL && run->direct) {
+		ahead->direct = false; /* not on this file system, or not at this end of the file */
 		result = -EAGAIN;
 	}
 	if (result > 0)
@@ -133,7 +136,7 @@ static void run_start(struct fault_ahead *ahead, struct read_run *run)
 {
 	int got = -EAGAIN;
 
-	if (ahead->direct_fd < 0 || sys_is_cached(ahead->pages_fd, run->offset, run->bytes))
+	if (!ahead->direct || sys_is_cached(ahead->pages_fd, run->offset, run->bytes))
 		got = sys_pread_cached(ahead->pages_fd, run->buffer, run->bytes, run->offset);
 	if (got > 0 && sys_injected(SYS_CALL_READ))
 		got = -EIO;
@@ -160,11 +163,12 @@ static void *ahead_main(void *arg)
 		pthread_mutex_unlock(&ahead->lock);
 		if (run && !stop)
 			run_start(ahead, run);
-		/* Without faults to wait for there is nothing that could make it fail but a bug. */
-		if (reader_wait(ahead->reader, stop && ahead->reading ? READER_READ
-					       : run || stop	      ? READER_NOW
-								      : READER_ANYTHING) < 0)
-			abort();
+		/* If that fails, reads that are under way have buffers that nobody can ever use again. */
+		service_check(ahead->service,
+			      reader_wait(ahead->reader, stop && ahead->reading ? READER_READ
+							 : run || stop		? READER_NOW
+										: READER_ANYTHING),
+			      "wait for reads ahead");
 	}
 	return NULL;
 }
@@ -199,9 +203,9 @@ static int ahead_prepare(struct fault_service *service, struct fault_ahead *ahea
 	list_init(&ahead->streams);
 	list_init(&ahead->others);
 	list_init(&ahead->done);
-	ahead->service_reader = service->reader;
+	ahead->service = service;
 	ahead->pages_fd = service->pages_fd;
-	ahead->direct_fd = service->direct_fd;
+	ahead->direct = service->direct;
 	ahead->page_bytes = service->region->page_bytes;
 	ahead->key = image_key(service->options.image);
 	ahead->runs = calloc(AHEAD_RUNS, sizeof(*ahead->runs));

@@ -132,6 +132,7 @@ static void run_submit(struct fault_service *service, struct read_run *run)
 {
 	uint64_t from = run->done_bytes, bytes = run->bytes - run->done_bytes;
 
+	run->direct = service->direct;
 	if (run->alone) {
 		from = run->pages[run->alone - 1].extent.offset - run->offset;
 		bytes = service->region->page_bytes - run->done_bytes;
@@ -139,7 +140,7 @@ static void run_submit(struct fault_service *service, struct read_run *run)
 	}
 	service_check(service,
 		      reader_read(service->reader, run, run->buffer + from, (unsigned)bytes,
-				  run->offset + from, service->direct_fd >= 0),
+				  run->offset + from, run->direct),
 		      "begin a read");
 }
 
@@ -333,9 +334,8 @@ void run_completed(void *arg, void *token, int result)
 
 	if (result > 0 && sys_injected(SYS_CALL_READ))
 		result = -EIO;
-	if (result == -EINVAL && service->direct_fd >= 0) {
-		close(service->direct_fd); /* the file system, or the end of the file */
-		service->direct_fd = -1;
+	if (result == -EINVAL && run->direct) {
+		service->direct = false; /* the file system, or the end of the file */
 		result = -EAGAIN;
 	}
 	if (result == -EINTR || result == -EAGAIN) {
@@ -427,7 +427,7 @@ bool run_now(struct fault_service *service, struct read_run *run)
 {
 	run_prepare(service, run);
 	if (!service->page_first ||
-	    (service->direct_fd >= 0 && !sys_is_cached(service->pages_fd, run->offset, run->bytes)))
+	    (service->direct && !sys_is_cached(service->pages_fd, run->offset, run->bytes)))
 		return false;
 	if (sys_pread_cached(service->pages_fd, run->buffer, run->bytes, run->offset) !=
 	    (int)run->bytes)

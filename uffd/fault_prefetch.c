@@ -98,7 +98,7 @@ static int by_offset(const void *a, const void *b)
 	       (left->extent.offset < right->extent.offset);
 }
 
-/* What is absent of a cluster, as far as it is wanted. A damaged index is told to who touches it. */
+/* What is absent of a cluster, as far as it is wanted. A damaged index is told to who touches it, or, if all is wanted, now. */
 static void plan_cluster(struct fault_service *service, uint64_t cluster, unsigned mask)
 {
 	struct prefetch_plan *plan = service->plan;
@@ -106,9 +106,13 @@ static void plan_cluster(struct fault_service *service, uint64_t cluster, unsign
 	uint64_t leaf = first - first % IMAGE_LEAF_PAGES;
 	struct extent extents[IMAGE_LEAF_PAGES];
 
-	if (first >= service->restored_pages ||
-	    image_lookup(service->options.image, leaf, extents, NULL))
+	if (first >= service->restored_pages)
 		return;
+	if (image_lookup(service->options.image, leaf, extents, NULL)) {
+		if (service->options.prefetch)
+			span_begin(service, cluster, 1, true);
+		return;
+	}
 	for (unsigned i = 0; i < service->cluster_pages; i++) {
 		uint64_t page = first + i;
 

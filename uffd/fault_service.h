@@ -40,6 +40,7 @@ struct read_run {
 	unsigned alone;		    /* which page is read alone, counted from 1; 0: all together */
 	bool used, ahead;	    /* it has pages; nobody asked for them */
 	bool stream;		    /* ahead of a stream, which will ask at once */
+	bool direct;		    /* the read that is under way is past the page cache */
 	int result;		    /* ahead: > 0, or why it could not be read */
 	uint64_t good;		    /* ahead: whose checksums are right */
 	char *buffer;		    /* where the bytes go */
@@ -70,7 +71,8 @@ struct fault_service {
 	struct fault_requests requests; /* where pages come by SIGSEGV */
 	unsigned arrivals;		/* of closed pages; see block_clusters() */
 	bool faults_wait;		/* the reader has said so */
-	struct fault_kmod *kmod;	/* where pages come by the module; else NULL */
+	bool waited; /* for reads within a step: it may have taken the wake of another thread */
+	struct fault_kmod *kmod; /* where pages come by the module; else NULL */
 	struct fault_process
 		*process; /* of another process; then `arrived` is not used; else NULL */
 
@@ -90,7 +92,8 @@ struct fault_service {
 	/* Where faults come by userfaultfd: fault_demand.c, fault_ahead.c, fault_prefetch.c. */
 	bool page_first; /* that is so */
 	int pages_fd;	 /* of the image, for reads that do not wait; random access is expected */
-	int direct_fd;	 /* the same past the page cache; -1: not for this image */
+	int direct_fd; /* the same past the page cache; -1: not for this image; open as long as any reader */
+	bool direct;		 /* reads go there: the file system has not refused one yet */
 	uint64_t partly[PARTLY]; /* clusters that faults brought in part; the latest is the last */
 	unsigned partly_count;
 	uint64_t answered_ns;	   /* when the latest fault was */
