@@ -17,9 +17,12 @@
 
 #define RUNS_MOST 101u
 
-/* None of these programs hands its heap to a system call. A version before that flag is measured beside this one. */
+/* None of these programs hands its heap to a system call. A version before these flags is measured beside this one. */
 #ifndef THAW_TOUCHES
 #define THAW_TOUCHES 0u
+#endif
+#ifndef THAW_LOG
+#define THAW_LOG 0u
 #endif
 
 static inline double now_us(void)

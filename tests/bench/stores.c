@@ -170,7 +170,7 @@ static void thaw_start(struct store *store, const char *path, bool make)
 {
 	size_t bytes = ((size_t)store->values * VALUE + 0xffff) & ~(size_t)0xffff;
 	struct thaw_options options = {.image = path,
-				       .flags = THAW_CREATE | THAW_TOUCHES,
+				       .flags = THAW_CREATE | THAW_TOUCHES | THAW_LOG,
 				       .max_bytes = bytes,
 				       .engine = "bench"};
 	struct thaw_error error;
