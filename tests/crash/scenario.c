@@ -654,7 +654,7 @@ static bool acknowledgeable(void)
 
 	/* Not of one that this program has written itself, and that is in doubt since. */
 	return listing_now(&listing) && image_newest(scenario.image)->number &&
-	       (log_pending(scenario.image) || !scenario.image->record.log.bytes ||
+	       (scenario.image->log.found || !scenario.image->record.log.bytes ||
 		scenario.image->log.usable ||
 		image_opened(scenario.image)->number == listing.opened) &&
 	       record->generations[record->count - 1].info.number ==
