@@ -467,7 +467,9 @@ TEST_F(map, shows_what_is_resident)
 	for (unsigned page = 30; page < 512; page += 160) /* one of each of four clusters */
 		ASSERT_EQ(7, *((volatile char *)thaw_base(heap) + page * PAGE));
 	DRAW(0, self->path);
-	EXPECT_EQ(64, number(self->program.output, "residentPages"));
+	/* The others of a cluster may come with the one that was touched. */
+	EXPECT_LE(4, number(self->program.output, "residentPages"));
+	EXPECT_GE(64, number(self->program.output, "residentPages"));
 	EXPECT_EQ(getpid(), number(self->program.output, "holder"));
 	text = support_format("resident: in the memory of process %d", getpid());
 	EXPECT_NE(NULL, strstr(self->svg, text));
