@@ -202,8 +202,8 @@ static bool prefetch_planned(struct fault_service *service)
 		}
 	if (plan->count || more_to_plan(service))
 		return true;
-	prefetch_stop(service); /* all of it is under way */
-	return false;
+	prefetch_stop(service); /* all of it is under way, or there already: that is looked at next */
+	return true;
 }
 
 bool prefetch_step(struct fault_service *service)
