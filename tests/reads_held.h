@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * reads_held.h - for tests of what is read ahead of demand: in place of calls between the library's objects
- * (TEST_WRAPS := $(READS_HELD)). The thread that reads ahead stops at a gate where it has read something; images look
+ * (TEST_WRAPS in tests.mk). The thread that reads ahead stops at a gate where it has read something; images look
  * too large for the page cache, or are not in it; reads fail, or are refused past the page cache; an index has a hole.
  */
 #ifndef TESTS_READS_HELD_H
@@ -26,6 +26,7 @@ static struct {
 	_Atomic int fail_ahead; /* so many reads ahead */
 	_Atomic bool fail_all;
 	uint64_t lost_leaf; /* if not 0: cannot be looked up */
+	bool all_lost;	    /* nothing can */
 
 	struct held_reader {
 		void (*completed)(void *arg, void *token, int result);
@@ -109,7 +110,7 @@ int __wrap_image_lookup(struct image *image, uint64_t first_page,
 int __wrap_image_lookup(struct image *image, uint64_t first_page,
 			struct extent extents[IMAGE_LEAF_PAGES], struct thaw_error *error)
 {
-	if (!held.lost_leaf || first_page != held.lost_leaf)
+	if (!held.all_lost && (!held.lost_leaf || first_page != held.lost_leaf))
 		return __real_image_lookup(image, first_page, extents, error);
 	if (error)
 		snprintf(error->text, sizeof(error->text), "the test has lost it");

@@ -152,6 +152,19 @@ TEST_F(held, all_has_arrived_but_what_is_poisoned)
 	EXPECT_EQ(0, served_finish(&self->it, &status));
 }
 
+/* The last step of prefetch has nothing to wait for. */
+TEST_F(held, all_has_arrived_where_nothing_was_read)
+{
+	double end = support_deadline(60);
+
+	held.all_lost = true;
+	ASSERT_EQ(0, served_start(&self->it, waits, true)) TH_LOG("%s", self->it.error.text);
+	while (!fault_service_all_arrived(self->it.service) && support_seconds() < end)
+		support_sleep(0.001);
+	EXPECT_TRUE(fault_service_all_arrived(self->it.service));
+	EXPECT_EQ(0, fault_service_counters(self->it.service).pages_restored);
+}
+
 static void waits_for_ever(void)
 {
 	stage_await(1);
