@@ -202,7 +202,8 @@ static bool prefetch_planned(struct fault_service *service)
 		}
 	if (plan->count || more_to_plan(service))
 		return true;
-	prefetch_stop(service); /* all of it is under way, or there already: that is looked at next */
+	prefetch_stop(
+		service); /* all of it is under way, or there already: that is looked at next */
 	return true;
 }
 

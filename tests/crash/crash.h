@@ -87,9 +87,9 @@ struct commit_extras { /* what else a commit may bring */
 	bool twice;	  /* pages pass through other contents first, as pre-copy has it */
 	const char *name; /* may be NULL */
 	uint64_t time_ns;
-	unsigned touched; /* pages in its working set; 0: none is written */
-	uint64_t log;	  /* it may be in a log of so many bytes; 0: not */
-	bool *logged;	  /* it is there; may be NULL */
+	unsigned touched;	       /* pages in its working set; 0: none is written */
+	uint64_t log;		       /* it may be in a log of so many bytes; 0: not */
+	bool *logged;		       /* it is there; may be NULL */
 	void (*logging)(bool logging); /* told while it is written; may be NULL */
 };
 /* All of it through one commit that is given up if it fails. */

@@ -56,8 +56,8 @@ static int injection_errno(const char *name)
 static void injections_parse(void)
 {
 	static const char *const names[SYS_CALL_COUNT] = {
-		"open",	    "read",  "cached", "write", "fdatasync",
-		"truncate", "punch", "mmap",   "ioctl", "mprotect", "advise"};
+		"open",	 "read", "cached", "write",    "fdatasync", "truncate",
+		"punch", "mmap", "ioctl",  "mprotect", "advise"};
 	const char *spec = getenv("THAW_INJECT");
 	char copy[512], *entry, *rest = copy;
 

@@ -89,8 +89,7 @@ static void ranks_read(struct listing *listing)
 	if (count > 0)
 		listing->ranks = malloc((size_t)count * sizeof(*listing->ranks));
 	for (int i = 0; listing->ranks && i < count; i++)
-		listing->ranks[listing->rank_count++] =
-			(struct rank){
+		listing->ranks[listing->rank_count++] = (struct rank){
 			set_entry_page(pages[i]) / listing->cluster_pages, (uint32_t)i};
 	if (listing->rank_count)
 		qsort(listing->ranks, listing->rank_count, sizeof(*listing->ranks), by_cluster);

@@ -122,7 +122,7 @@ struct tail {
 
 /* See log.c. */
 struct log {
-	bool wanted; /* the owner makes small generations often */
+	bool wanted;		 /* the owner makes small generations often */
 	uint64_t bytes, fold_ns; /* LOG_BYTES, LOG_FOLD_NS; others in tests */
 	bool usable; /* this process wrote the record that it follows, and nothing is in doubt since */
 	bool stale; /* pages that are in it alone are not in the index: log_restore() */

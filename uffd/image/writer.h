@@ -15,7 +15,8 @@ struct writer {
 	uint64_t written;		   /* bytes */
 	uint64_t file_bytes;		   /* the file has as many by now */
 
-	uint8_t *buffer; /* NULL: none yet; bytes [buffer_offset, + filled) of the file, not yet written */
+	uint8_t *
+		buffer; /* NULL: none yet; bytes [buffer_offset, + filled) of the file, not yet written */
 	uint64_t buffer_offset;
 	size_t filled;
 };
