@@ -261,6 +261,20 @@ SUPPORT pid_t support_child(pid_t pid)
 	return child;
 }
 
+/* A process that has ended lives no more, whether its parent has been told or not. */
+SUPPORT bool support_lives(pid_t pid)
+{
+	char *path = support_format("/proc/%d/stat", (int)pid), state = 'Z';
+	FILE *file = fopen(path, "re");
+
+	free(path);
+	if (file && fscanf(file, "%*d %*s %c", &state) != 1)
+		state = 'Z';
+	if (file)
+		fclose(file);
+	return state != 'Z' && state != 'X';
+}
+
 SUPPORT void program_close_input(struct program *program)
 {
 	if (program->in >= 0)

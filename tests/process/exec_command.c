@@ -524,19 +524,6 @@ TEST_F(exec, a_program_that_another_one_executes_goes_on)
 	free(script);
 }
 
-static bool lives(pid_t pid)
-{
-	char *path = support_format("/proc/%d/stat", (int)pid), state = 'Z';
-	FILE *file = fopen(path, "r");
-
-	free(path);
-	if (file && fscanf(file, "%*d %*s %c", &state) != 1)
-		state = 'Z';
-	if (file)
-		fclose(file);
-	return state != 'Z';
-}
-
 TEST_F(exec, a_child_is_gone_as_the_program_is_told)
 {
 	const char *const *command = THAW("exec", "--image", self->image, "sh", "-c",
@@ -551,14 +538,14 @@ TEST_F(exec, a_child_is_gone_as_the_program_is_told)
 	ASSERT_EQ(0, ask(self->image, NULL));
 	program_kill(&self->program);
 	program_free(&self->program);
-	EXPECT_TRUE(lives(child));
+	EXPECT_TRUE(support_lives(child));
 
 	EXPECT_EQ(0, program_run(&self->program, NULL, command));
 	EXPECT_STREQ("waited 137\n", self->program.output)
 	TH_LOG("%s", self->program.errors);
-	while (lives(child) && support_seconds() < end)
+	while (support_lives(child) && support_seconds() < end)
 		support_sleep(0.01);
-	EXPECT_FALSE(lives(child));
+	EXPECT_FALSE(support_lives(child));
 }
 
 /* ---- Programs that people have */

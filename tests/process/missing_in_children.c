@@ -188,19 +188,6 @@ static void make_file(const char *file)
 	close(open(file, O_CREAT | O_WRONLY, 0600));
 }
 
-static bool lives(pid_t pid)
-{
-	char *path = support_format("/proc/%d/stat", (int)pid), state = 'Z';
-	FILE *file = fopen(path, "r");
-
-	free(path);
-	if (file && fscanf(file, "%*d %*s %c", &state) != 1)
-		state = 'Z';
-	if (file)
-		fclose(file);
-	return state != 'Z' && state != 'X';
-}
-
 static pid_t child_pid(void)
 {
 	int fd = open("pid", O_RDONLY);
@@ -255,9 +242,9 @@ static bool dies(pid_t pid)
 {
 	double end = support_deadline(30);
 
-	while (lives(pid) && support_seconds() < end)
+	while (support_lives(pid) && support_seconds() < end)
 		support_sleep(0.001);
-	if (!lives(pid))
+	if (!support_lives(pid))
 		return true;
 	kill(pid, SIGKILL);
 	return false;
@@ -277,7 +264,7 @@ TEST_F(orphaned, child_never_reads_zeros)
 	}
 	ASSERT_LT(0, child_pid());
 	/* It has nothing at all where it is in the second variant, and nobody is told of forks. */
-	while (access("born", F_OK) && lives(child_pid()))
+	while (access("born", F_OK) && support_lives(child_pid()))
 		support_sleep(0.0002);
 	program_kill(&program);
 	program_free(&program);
@@ -320,7 +307,7 @@ TEST_F(orphaned, who_has_its_number_in_another_namespace_is_left_alone)
 	program = go_on("elsewhere");
 	EXPECT_TRUE(file_comes("pid"));
 	pid = child_pid();
-	while (pid > 0 && access("born", F_OK) && lives(pid))
+	while (pid > 0 && access("born", F_OK) && support_lives(pid))
 		support_sleep(0.0002);
 	program_kill(&program);
 	program_free(&program);
@@ -337,7 +324,7 @@ TEST_F(orphaned, who_has_its_number_in_another_namespace_is_left_alone)
 		EXPECT_EQ(4, read(fd, born, sizeof(born)));
 		close(fd);
 	}
-	EXPECT_TRUE(lives(bystander));
+	EXPECT_TRUE(support_lives(bystander));
 	kill(bystander, SIGKILL);
 	waitpid(bystander, NULL, 0);
 	if (pid <= 0)
@@ -396,18 +383,24 @@ FIXTURE_TEARDOWN(untold)
 	support_remove(self->directory);
 }
 
-TEST_F(untold, who_forks_waits_until_everything_is_there)
+/* A child of this kind of fork has all that its parent has. */
+static void child_has_it(struct __test_metadata *_metadata, const char *how)
 {
 	struct program program;
 
-	SKIP_SANITIZED();
-	ASSERT_TRUE(prepare(NULL, "ready"));
+	ASSERT_TRUE(prepare(how, "ready"));
 	make_file("fork");
-	program = go_on(NULL);
+	program = go_on(how);
 	EXPECT_TRUE(file_comes("verdict"));
 	program_kill(&program);
 	program_free(&program);
 	EXPECT_STREQ("right", verdict());
+}
+
+TEST_F(untold, who_forks_waits_until_everything_is_there)
+{
+	SKIP_SANITIZED();
+	child_has_it(_metadata, NULL);
 }
 
 TEST_F(untold, a_child_that_nobody_sees_coming_ends)
@@ -427,16 +420,8 @@ TEST_F(untold, a_child_that_nobody_sees_coming_ends)
 
 TEST_F(untold, once_everything_is_there_any_child_has_it)
 {
-	struct program program;
-
 	SKIP_SANITIZED();
-	ASSERT_TRUE(prepare("again", "ready"));
-	make_file("fork");
-	program = go_on("again");
-	EXPECT_TRUE(file_comes("verdict"));
-	program_kill(&program);
-	program_free(&program);
-	EXPECT_STREQ("right", verdict());
+	child_has_it(_metadata, "again");
 }
 
 /* What was kept from children for a while is theirs in all later generations. */

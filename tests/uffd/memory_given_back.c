@@ -13,6 +13,7 @@
 #include <sys/ioctl.h>
 
 #include "image/image.h"
+#include "stored_pages.h"
 #include "support.h"
 #include "thaw.h"
 
@@ -168,27 +169,6 @@ static uint64_t status_pages(const char *name)
 static uint64_t resident(void)
 {
 	return status_pages("RssAnon") + status_pages("RssShmem");
-}
-
-static int count_stored(void *arg, const struct thaw_page_run *run)
-{
-	if (run->kind == THAW_PAGE_STORED)
-		*(uint64_t *)arg += run->pages;
-	return 0;
-}
-
-/* Of the newest generation. */
-static uint64_t stored_pages(struct thaw *heap)
-{
-	struct thaw_image *image;
-	uint64_t pages = 0;
-
-	if (thaw_image_of(heap, &image, NULL))
-		return UINT64_MAX;
-	if (thaw_image_pages(image, 0, count_stored, &pages, NULL))
-		pages = UINT64_MAX;
-	thaw_image_close(image);
-	return pages;
 }
 
 TEST_F(given, is_zero_and_takes_no_memory)

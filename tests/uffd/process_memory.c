@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
+#include "stored_pages.h"
 #include "support.h"
 #include "thaw_process.h"
 
@@ -395,27 +396,6 @@ TEST_F(memory, given_up)
 	EXPECT_EQ(before, SUM_OF(LOW + MIB / 4, PAGE));
 	EXPECT_EQ(before, SUM_OF(LOW + MIB / 2 - PAGE, PAGE));
 	EXPECT_NE(before, SUM_OF(LOW + 3 * MIB / 4, PAGE));
-}
-
-static int count_stored(void *arg, const struct thaw_page_run *run)
-{
-	if (run->kind == THAW_PAGE_STORED)
-		*(uint64_t *)arg += run->pages;
-	return 0;
-}
-
-/* Of the newest generation. */
-static uint64_t stored_pages(struct thaw *heap)
-{
-	struct thaw_image *image;
-	uint64_t pages = 0;
-
-	if (thaw_image_of(heap, &image, NULL))
-		return UINT64_MAX;
-	if (thaw_image_pages(image, 0, count_stored, &pages, NULL))
-		pages = UINT64_MAX;
-	thaw_image_close(image);
-	return pages;
 }
 
 /* Every other page, and of those every fourth is there again. */
