@@ -3,7 +3,7 @@
  * describe.h - what a generation of a process guest is, for people and for the commands that look at images: thaw
  * inspect, map and diff.
  *
- * No process is needed, and nothing of the image runs: the state is decoded as data,.
+ * No process is needed, and nothing of the image runs: the state is decoded as data.
  * Any thread, one at a time for each description.
  */
 #ifndef VM_PROCESS_DESCRIBE_H
