@@ -31,7 +31,8 @@ int checkpoint_log_write(struct checkpointer *checkpointer, struct thaw_error *e
 	if (checkpointer->soon == LOG_SOON_LEAST)
 		image_log_wanted(checkpointer->image);
 	if (soon && checkpointer->soon > LOG_SOON_LEAST &&
-	    (generation->reason == THAW_REASON_TIMER || generation->reason == THAW_REASON_REQUEST))
+	    (generation->reason == THAW_REASON_TIMER || generation->reason == THAW_REASON_REQUEST ||
+	     generation->reason == THAW_REASON_OUTPUT))
 		code = commit_log(checkpointer->commit, generation, checkpointer->state,
 				  checkpointer->state_bytes, error);
 	return code <= 0 ? code

@@ -74,6 +74,8 @@ const char *thaw_reason_name(uint32_t reason)
 		return "signal";
 	case THAW_REASON_REQUEST:
 		return "request";
+	case THAW_REASON_OUTPUT:
+		return "output";
 	default:
 		return "unknown";
 	}

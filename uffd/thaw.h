@@ -90,9 +90,10 @@ enum thaw_reason { /* why a generation was taken; stored in the image */
 		   THAW_REASON_EXIT = 2,
 		   THAW_REASON_SIGNAL = 3,
 		   THAW_REASON_REQUEST = 4,
+		   THAW_REASON_OUTPUT = 5, /* something waits for it before it leaves the program */
 };
 
-/* "timer", "exit", "signal", "request", or "unknown". Static storage; any thread. */
+/* "timer", "exit", "signal", "request", "output", or "unknown". Static storage; any thread. */
 THAW_PUBLIC const char *thaw_reason_name(uint32_t reason);
 
 /*
@@ -186,7 +187,7 @@ struct thaw_thinning {
 #define THAW_TOUCHES 0x100u
 /*
  * Small generations that follow each other quickly (17 and more, each begun within 50 ms after the one before it was
- * durable) are made durable with one write and one fdatasync, in a log inside the image: those of reason TIMER and REQUEST,
+ * durable) are made durable with one write and one fdatasync, in a log inside the image: those of reason TIMER, REQUEST and OUTPUT,
  * without a name, of the same kind as the one before. They are as durable as others, and their numbers are theirs
  * alone, but of each second the newest one is listed, and of what was in the log the newest at a close:
  * thaw_image_log(), readers and commands see no others (thaw_image_settle()). An open for writing goes on from the newest.

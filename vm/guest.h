@@ -38,6 +38,7 @@ struct guest_options {	     /* what a guest has to know of how it was started; o
 	bool plain_result;   /* an evaluation that gives a string gives just that */
 	bool self_contained; /* the image holds also what is in the program's files */
 	bool roll_back;	     /* at a restore, files that it appends to are cut back */
+	bool commit_output;  /* what leaves it waits for the generation that has its cause */
 	bool quiet, verbose;
 	int argument_count;
 	char **arguments;
@@ -178,6 +179,13 @@ struct guest_type {
 	void *(*save)(struct guest *guest, bool changed, size_t *bytes, struct thaw_error *error);
 	/* Optional. After save(), once the memory was captured too (0), or one of the two failed: it may run on. */
 	void (*captured)(struct guest *guest, int code);
+	/*
+	 * Optional, with guest_options.commit_output. All output that was held up to the newest capture that succeeded
+	 * may leave now, in order: the generation that has its cause is durable (0), also where that had
+	 * nothing to write. Else that generation has failed (-errno): what was held joins the next one. Called
+	 * once after each captured() with 0, and again for a generation that failed before its capture.
+	 */
+	void (*output_settled)(struct guest *guest, int code);
 	/* In a turn, at owner_poll(): end the program here. Optional: run() returns where owner_poll() is true. */
 	void (*abandon)(struct guest *guest, const char *why) __attribute__((noreturn));
 	/* Poll as soon as possible. Signal handlers of the owner's thread. May be lost. */
@@ -269,6 +277,13 @@ bool owner_output_full(struct runtime *rt);
 void owner_wait_output(struct runtime *rt);
 
 /*
+ * With guest_options.commit_output: so many bytes more are held (0: something else that has to wait its turn, as the
+ * end of a connection). A generation is begun for them, which captures all that was held before it stopped the guest
+ * and calls output_settled(). Any thread; cheap.
+ */
+void owner_output_held(struct runtime *rt, size_t bytes);
+
+/*
  * Waiter number `waiter`, counted in the heap, wants a checkpoint, perhaps with a name (else NULL). -EROFS: there
  * is no image; -ENOSPC: one name too many waits for a generation; -EINVAL; -ENOMEM.
  */
@@ -293,6 +308,13 @@ struct runtime_stats {
 	uint64_t every_ns, achieved_ns; /* the interval: asked for; on average, 0: not known yet */
 	const char *failure; /* why the last one failed; empty: it did not. The runtime's */
 	struct thaw_generation opened;
+	/* Output commit: off, or what it came to. */
+	bool commits_output;
+	uint64_t output_generations; /* made durable because something was held */
+	uint64_t output_held;	     /* bytes held now */
+	uint64_t output_committed;   /* bytes that could leave */
+	/* From when the first of a generation's output was held until it could leave; 0: there was none. */
+	uint64_t held_ns_p50, held_ns_p99, held_ns_max;
 };
 void owner_stats(struct runtime *rt, struct runtime_stats *stats);
 

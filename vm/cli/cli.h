@@ -38,8 +38,10 @@ struct cli_options {
 	const char *name;	     /* of a generation */
 	const char *restart;	     /* when thaw exec continues a program by itself */
 	const char *files;	     /* what thaw exec does with files at a restore */
-	uint64_t depth, limit;	     /* limits of the output; 0: the command's default */
-	uint64_t count;		     /* how often; 0: until somebody ends it */
+	const char *commit;	     /* what leaves a program only once its cause is durable */
+	uint64_t commit_interval_ns;
+	uint64_t depth, limit; /* limits of the output; 0: the command's default */
+	uint64_t count;	       /* how often; 0: until somebody ends it */
 	uint64_t every_ns;
 	struct cli_retention retention;
 	bool print;  /* the code came with -p */
@@ -104,6 +106,17 @@ struct cli_option {
 #define CLI_EVERY(help)                                                     \
 	{                                                                   \
 		"every", 0, "TIME", CLI_DURATION, CLI_FIELD(every_ns), help \
+	}
+#define CLI_COMMIT                                                                             \
+	{"commit",                                                                             \
+	 0,                                                                                    \
+	 "none|output",                                                                        \
+	 CLI_TEXT,                                                                             \
+	 CLI_FIELD(commit),                                                                    \
+	 "output: hold what the program says until what led to it is durable (default none)"}, \
+	{                                                                                      \
+		"commit-interval", 0, "TIME", CLI_DURATION, CLI_FIELD(commit_interval_ns),     \
+			"with it, begin such generations at most this often (default 0)"       \
 	}
 #define CLI_FRESH                                              \
 	{                                                      \
@@ -179,6 +192,8 @@ struct runtime_options cli_runtime_options(const struct cli_options *options);
 int cli_find(const struct thaw_image *image, const char *word, uint64_t *generation);
 /* The same for an image that is not open, for commands that then change it or run from it. */
 int cli_generation(const char *path, const char *word, uint64_t *generation);
+/* What --commit and --commit-interval mean. 0, or EXIT_USAGE after printing why. */
+int cli_commit(const struct cli_options *options, struct runtime_options *runtime_options);
 /* The flags of thaw_open() that the argument of --prefetch means. 0, or EXIT_USAGE after printing why. */
 int cli_prefetch(const char *prefetch, unsigned *flags);
 /* Have all that is durable listed, if it can be: else say that there is more (thaw_image_settle()). */

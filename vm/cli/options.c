@@ -331,6 +331,20 @@ struct runtime_options cli_runtime_options(const struct cli_options *options)
 	};
 }
 
+int cli_commit(const struct cli_options *options, struct runtime_options *runtime_options)
+{
+	const char *commit = options->commit ? options->commit : "none";
+
+	runtime_options->commit_output = !strcmp(commit, "output");
+	runtime_options->commit_interval_ns = options->commit_interval_ns;
+	if (!runtime_options->commit_output && strcmp(commit, "none"))
+		return cli_fail(EXIT_USAGE, "--commit is none or output, not '%s'", commit);
+	if (!runtime_options->commit_output && options->commit_interval_ns)
+		return cli_fail(EXIT_USAGE,
+				"--commit-interval is for --commit output, which was not given");
+	return 0;
+}
+
 int cli_prefetch(const char *prefetch, unsigned *flags)
 {
 	if (!prefetch || !strcmp(prefetch, "none"))

@@ -78,7 +78,7 @@ bool checkpoints_heap_may_differ(const struct runtime *rt)
 {
 	/* A turn that waits for a reader since it was captured does not change it. */
 	return (rt->guest->in_turn && !stalled_since_capture(rt)) ||
-	       rt->guest->turns != rt->checkpoints.durable_turns;
+	       rt->guest->turns != rt->checkpoints.durable_turns || output_commit_waits(rt);
 }
 
 /* ---- What is told ---- */
@@ -233,12 +233,15 @@ static int begin(struct runtime *rt, enum thaw_reason reason)
 	rt->checkpoints.begun_ns = clock_monotonic_ns();
 	rt->checkpoints.reason = reason;
 	rt->checkpoints.capture_taken = false;
+	rt->checkpoints.in_flight = !code;
+	output_commit_begun(rt);
 	if (code) {
 		rt->checkpoints.name_count = 0;
 		failure(&error, code, "cannot start the thread that writes it: %s",
 			thaw_strerror(code));
 		limits_explain(&error, code);
 		failed(rt, rt->checkpoints.requested, code, &error);
+		output_commit_settled(rt, code);
 	}
 	return code;
 }
@@ -309,6 +312,8 @@ static void capture(struct runtime *rt)
 	}
 	thaw_checkpoint_stopped(rt->heap);
 	code = capture_stopped(rt);
+	if (!code)
+		output_commit_captured(rt);
 	if (rt->type->captured)
 		rt->type->captured(rt->guest, code);
 	if (!code) {
@@ -330,11 +335,12 @@ static void finish(struct runtime *rt, const struct thaw_result *result)
 	if (!rt->checkpoints.capture_taken)
 		rt->checkpoints.name_count =
 			0; /* with their promises; those asked for after a capture wait */
-	rt->checkpoints.capture_taken = false;
+	rt->checkpoints.capture_taken = rt->checkpoints.in_flight = false;
 	if (result->code)
 		failed(rt, last, result->code, &result->error);
 	else
 		succeeded(rt, last, result);
+	output_commit_settled(rt, result->code);
 	if (rt->checkpoints.requested > rt->checkpoints.settled)
 		rt->checkpoints.wanted = true; /* they asked after the capture */
 }
@@ -355,6 +361,11 @@ static void begin_if_due(struct runtime *rt, uint64_t now)
 				       : 0;
 	if (checkpoints_heap_may_differ(rt))
 		begin(rt, every ? THAW_REASON_TIMER : THAW_REASON_REQUEST); /* -EBUSY: skipped */
+}
+
+static bool due_by(uint64_t due_ns, uint64_t now)
+{
+	return due_ns && due_ns <= now;
 }
 
 /*
@@ -383,6 +394,8 @@ static bool advance(struct runtime *rt, uint64_t now)
 		rt->checkpoints.wanted = rt->checkpoints.urgent = true;
 	if (rt->checkpoints.wanted && !rt->ending.ended)
 		begin(rt, THAW_REASON_REQUEST);
+	else if (due_by(output_commit_due_ns(rt), now) && !rt->ending.ended)
+		begin(rt, THAW_REASON_OUTPUT);
 	return waits;
 }
 
@@ -517,7 +530,9 @@ int owner_checkpoint(struct runtime *rt, uint64_t waiter, const char *name)
 
 uint64_t owner_due_ns(const struct runtime *rt)
 {
-	return rt->checkpoints.due_ns;
+	uint64_t timer = rt->checkpoints.due_ns, output = output_commit_due_ns(rt);
+
+	return !output || (timer && timer < output) ? timer : output;
 }
 
 int checkpoints_open(struct runtime *rt, struct thaw_error *error)

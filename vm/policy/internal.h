@@ -7,6 +7,7 @@
  *	evaluate.c	code from outside: the shell, -e and -p
  *	checkpoints.c	when a generation is taken, and who is told
  *	midturn.c	generations in the middle of a turn: taking them, continuing them
+ *	output_commit.c	generations that output waits for
  *	failures.c	what fails again and again, and who is told
  *	ending.c	the final generation, and the last of the output
  *	poll_timer.c	makes a turn that lasts poll at the right moment
@@ -21,6 +22,7 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <time.h>
 
 #include "base/clock.h"
@@ -58,6 +60,7 @@ struct checkpoints {	   /* checkpoints.c */
 	unsigned passing; /* so many have failed since for what passes by itself */
 	uint64_t passing_since_ns;
 	bool last; /* the one under way is the last: its failure is the end's to tell */
+	bool in_flight;
 	bool capture_taken;
 	bool wanted;		 /* begin another as soon as none is in flight */
 	bool urgent;		 /* ... and do not wait for the end of the turn (SIGUSR2) */
@@ -68,6 +71,21 @@ struct checkpoints {	   /* checkpoints.c */
 	/* What the generation that is captured next is called. */
 	struct thaw_name *names;
 	unsigned name_count, name_room;
+};
+
+#define OUTPUT_COMMIT_BUCKETS 512u
+
+struct output_commit { /* output_commit.c */
+	/* By any thread: bytes that were ever held; when the oldest was that no capture has; 0: there is none. */
+	_Atomic uint64_t held, oldest_ns;
+	/* Of what is captured, and neither durable nor failed yet: up to which byte, and how old. */
+	uint64_t captured, captured_oldest_ns;
+	uint64_t committed;	/* bytes that could leave */
+	uint64_t not_before_ns; /* the next may begin then */
+	uint64_t generations;
+	/* How long the oldest of each generation was held: so many for each eighth of a power of two. */
+	uint32_t times[OUTPUT_COMMIT_BUCKETS];
+	uint64_t time_count, time_max_ns;
 };
 
 struct failures {		   /* failures.c */
@@ -131,6 +149,7 @@ struct runtime {
 	struct ending ending;
 	struct evaluation evaluation;
 	struct checkpoints checkpoints;
+	struct output_commit output_commit;
 	struct failures failures;
 	struct midturn midturn;
 	struct output output;
@@ -197,6 +216,20 @@ void checkpoints_complete(struct runtime *rt);
  */
 int checkpoints_now(struct runtime *rt, enum thaw_reason reason, struct thaw_result *result);
 int checkpoints_last(struct runtime *rt, enum thaw_reason reason, struct thaw_result *result);
+
+/* ---- output_commit.c ---- */
+
+/* Is anything held that no capture has? */
+bool output_commit_waits(const struct runtime *rt);
+/* When a generation is to begin for it (monotonic clock); 0: for nothing, or one is under way. */
+uint64_t output_commit_due_ns(const struct runtime *rt);
+/* One has begun, for whatever reason. */
+void output_commit_begun(struct runtime *rt);
+/* The guest stands still, and was captured: with all that is held. */
+void output_commit_captured(struct runtime *rt);
+/* What was captured is durable (0), or that has failed. */
+void output_commit_settled(struct runtime *rt, int code);
+void output_commit_stats(const struct runtime *rt, struct runtime_stats *stats);
 
 /* ---- failures.c ---- */
 

@@ -126,6 +126,22 @@ static void tell_command(const struct runtime *rt, struct thaw_error *error)
 	thaw_image_close(image);
 }
 
+/*
+ * Where a generation is made for each answer, the eight newest are of a few milliseconds. So that there is something to go
+ * back to, the newest of each of the last eight seconds are kept, too, unless somebody says what is to be kept.
+ */
+static const struct thaw_thinning each_second = {.count = 8, .period_ns = 1000000000};
+
+static void set_retention(struct runtime *rt)
+{
+	struct runtime_options *options = &rt->options;
+
+	if (!options->commit_output || options->retain || options->thinning_count)
+		return;
+	options->thinning = &each_second;
+	options->thinning_count = 1;
+}
+
 static int open_heap(struct runtime *rt, unsigned more_flags, struct thaw_error *error)
 {
 	const struct runtime_options *options = &rt->options;
@@ -319,6 +335,8 @@ int runtime_open(const struct runtime_options *options, struct runtime **runtime
 		return failure(error, -ENOMEM, "out of memory");
 	rt->options = *options;
 	rt->type = options->guest ? options->guest : &javascript_guest;
+	rt->options.commit_output &= options->image != NULL; /* else nothing is ever durable */
+	set_retention(rt);
 	rt->guest_options = (struct guest_options){
 		.image = options->image,
 		.script = options->script,
@@ -326,6 +344,7 @@ int runtime_open(const struct runtime_options *options, struct runtime **runtime
 		.plain_result = options->plain_result,
 		.self_contained = options->self_contained,
 		.roll_back = options->roll_back,
+		.commit_output = rt->options.commit_output,
 		.quiet = options->quiet,
 		.verbose = options->verbose,
 		.argument_count = options->argument_count,
@@ -651,6 +670,7 @@ void owner_stats(struct runtime *rt, struct runtime_stats *stats)
 				       ? rt->checkpoints.timed_ns / (rt->checkpoints.timed - 1)
 				       : 0,
 	};
+	output_commit_stats(rt, stats);
 	thaw_status(rt->heap, &stats->heap);
 }
 

@@ -41,6 +41,12 @@ struct runtime_options {
 	const struct thaw_thinning *thinning; /* see thaw_options; read when it is opened */
 	unsigned thinning_count;
 	uint64_t every_ns; /* checkpoint interval; 0: only on request and at exit */
+	/*
+	 * What leaves the program waits until the generation that has its cause is durable. Such generations begin at
+	 * least so long after each other; 0: the next as soon as the one before is durable.
+	 */
+	bool commit_output;
+	uint64_t commit_interval_ns;
 	unsigned prefetch; /* THAW_PREFETCH_WORKING_SET, THAW_PREFETCH */
 	bool trust; /* continue in the middle of a turn without asking whose work the image is */
 	bool self_contained; /* a process: its files' pages are in the image, too */

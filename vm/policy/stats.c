@@ -103,6 +103,17 @@ static void print_table(const struct runtime_stats *stats, int fd)
 		LINE("stopped turns   %llu, stacks of %s at most, %s to copy and sign one\n",
 		     (unsigned long long)stats->turn_stops, amount(stats->stack_bytes_max, a),
 		     duration(stats->stack_ns_total / stats->turn_stops, b));
+	if (stats->commits_output)
+		LINE("output          %s held, %llu generations for %s",
+		     amount(stats->output_held, a), (unsigned long long)stats->output_generations,
+		     amount(stats->output_committed, b));
+	if (stats->commits_output && stats->held_ns_max)
+		LINE(", held for %s (median)", duration(stats->held_ns_p50, a));
+	if (stats->commits_output && stats->held_ns_max)
+		LINE(", %s (99 of 100), %s at most", duration(stats->held_ns_p99, a),
+		     duration(stats->held_ns_max, b));
+	if (stats->commits_output)
+		LINE("\n");
 	LINE("mechanism       %s delivery, %s tracking, %s memory, %s reads\n",
 	     heap->delivery ? heap->delivery : "no", heap->tracker ? heap->tracker : "no",
 	     heap->backing ? heap->backing : "no", heap->reader ? heap->reader : "no");
@@ -143,6 +154,12 @@ static void print_json(const struct runtime_stats *stats, int fd)
 		{"turnStops", stats->turn_stops},
 		{"stackBytesMax", stats->stack_bytes_max},
 		{"stackNsTotal", stats->stack_ns_total},
+		{"outputGenerations", stats->output_generations},
+		{"outputHeld", stats->output_held},
+		{"outputCommitted", stats->output_committed},
+		{"heldNsP50", stats->held_ns_p50},
+		{"heldNsP99", stats->held_ns_p99},
+		{"heldNsMax", stats->held_ns_max},
 	};
 	char text[4096 + 6 * sizeof(heap->checkpoint_error.text)];
 	size_t used = 0;
