@@ -132,6 +132,7 @@ install-built:
 	ln -sf libthaw.so.0 $(DESTDIR)$(PREFIX)/lib/libthaw.so
 	install -Dm644 uffd/thaw.h $(DESTDIR)$(PREFIX)/include/thaw.h
 	install -Dm644 uffd/thaw_process.h $(DESTDIR)$(PREFIX)/include/thaw_process.h
+	install -Dm644 uffd/thaw_image.h $(DESTDIR)$(PREFIX)/include/thaw_image.h
 	install -dm755 $(DESTDIR)$(PREFIX)/lib/pkgconfig
 	sed 's,@PREFIX@,$(PREFIX),; s,@VERSION@,$(VERSION),' uffd/thaw.pc.in >$(DESTDIR)$(PREFIX)/lib/pkgconfig/thaw.pc
 	install -Dm644 vm/js/api/thaw.d.ts $(DESTDIR)$(PREFIX)/share/thaw/thaw.d.ts

@@ -112,6 +112,22 @@ TEST_F(installed, programs_are_built_with_pkg_config)
 	free(source);
 }
 
+/* Each header by itself, in C and as the only one that a program of before includes. */
+TEST_F(installed, headers_stand_alone)
+{
+	static const char *const headers[] = {"thaw.h", "thaw_image.h", "thaw_process.h"};
+	const char *at = self->directory;
+	int code;
+
+	make_install(&self->program, at, &code);
+	ASSERT_EQ(0, code);
+	for (unsigned i = 0; i < sizeof(headers) / sizeof(*headers); i++)
+		SHELL(0,
+		      "cd '%s' && printf '#include <%s>\nint main(void) { return thaw_image_open(\"\", 0, 0) == 1; }\n' >h.c "
+		      "&& cc -Wall -Wextra -Werror -Iroot/opt/thaw/include -c h.c",
+		      at, headers[i]);
+}
+
 /* Each command, and each function that the page of the library names, is there. */
 TEST_F(installed, manual_pages_are_there)
 {
