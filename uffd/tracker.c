@@ -49,7 +49,9 @@ void tracker_destroy(struct tracker *tracker)
 		close(tracker->pagemap);
 	tracker->pagemap = -1;
 	free(tracker->regions);
+	free(tracker->full_bytes);
 	tracker->regions = NULL;
+	tracker->full_bytes = NULL;
 	tracker_kmod_destroy(tracker);
 	bitmap_free(&tracker->put_back);
 	bitmap_free(&tracker->written);

@@ -9,7 +9,8 @@
  * which in a lazily restored region are pages that have not arrived: a checkpoint would store
  * them as zero. So the scan asks for pages that are written and exist, in memory or in swap.
  *
- * The fast path only tells where to look, for where little was written in memory that is all there.
+ * The fast path tells where to look, for where little was written; and where that has shown once that nothing is empty, it
+ * is all there is to do: of memory in use nothing becomes empty again (thaw_release() puts zero pages).
  *
  * The kernel answers in its own pages, and watches again only those that it found written. Where a page
  * of ours is several of them, it is written if one of them is; those beside it are watched already, or
@@ -18,8 +19,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/utsname.h>
 
 #include "compat.h"
 #include "process_memory.h"
@@ -34,10 +37,25 @@
 #define CANDIDATES 128u /* ranges of a chunk; to look at each costs 1 us, at all of it 100 */
 #define ALONE_CHUNKS 4u /* searched in the time that it takes to wake another thread */
 
+/*
+ * Before Linux 6.10 the fast path read the mark at the same place of entries that are not present, and could pass over a
+ * written page that was being migrated just then ("fs/proc/task_mmu: fix uffd-wp confusion").
+ */
+static bool fast_path_is_sound(void)
+{
+	struct utsname name;
+	unsigned major, minor;
+
+	return !uname(&name) && sscanf(name.release, "%u.%u", &major, &minor) == 2 &&
+	       (major > 6 || (major == 6 && minor >= 10));
+}
+
 int tracker_wp_async_create(struct tracker *tracker, struct thaw_error *error)
 {
 	tracker->regions = malloc(COLLECTORS * ANSWERS * sizeof(struct page_region));
-	if (!tracker->regions)
+	tracker->full_bytes = calloc(CHUNKS_MOST, sizeof(*tracker->full_bytes));
+	tracker->fast = fast_path_is_sound();
+	if (!tracker->regions || !tracker->full_bytes)
 		return error_set(error, -ENOMEM, "no memory for write tracking");
 	if (tracker->region->process) /* there is no process yet */
 		return 0;
@@ -134,7 +152,7 @@ static int64_t count(struct tracker *tracker, uint64_t limit, bool fast)
 
 int64_t tracker_wp_async_count(struct tracker *tracker, uint64_t limit)
 {
-	if (limit <= FEW && !tracker->region->process) {
+	if (limit <= FEW && tracker->fast && !tracker->region->process) {
 		int64_t most = count(tracker, limit, true);
 
 		if (most < (int64_t)limit)
@@ -153,17 +171,22 @@ struct collecting {
 	_Atomic int code;
 };
 
-/* What is found is watched again. */
-static int collect_range(struct collecting *collecting, uint64_t start, uint64_t end,
-			 struct page_region *ranges)
+/* What is found is watched again. `full`: nothing there is empty. Returns how many bytes, or -errno. */
+static int64_t collect_range(struct collecting *collecting, uint64_t start, uint64_t end,
+			     struct page_region *ranges, bool full)
 {
 	struct tracker *tracker = collecting->tracker;
 	struct region *region = tracker->region;
 	struct pm_scan_arg scan = scan_of(tracker, PM_SCAN_WP_MATCHING);
+	uint64_t bytes = 0;
 
 	scan.start = start;
 	scan.end = end;
 	scan.vec = (uintptr_t)ranges;
+	if (full) {
+		scan.category_mask = PAGE_IS_WRITTEN;
+		scan.category_anyof_mask = 0;
+	}
 	while (scan.start < scan.end) {
 		int found = sys_ioctl(pagemap_of(tracker), PAGEMAP_SCAN, &scan);
 
@@ -173,13 +196,14 @@ static int collect_range(struct collecting *collecting, uint64_t start, uint64_t
 		for (int i = 0; i < found; i++) {
 			uint64_t first = range_first(region, &ranges[i]);
 
+			bytes += ranges[i].end - ranges[i].start;
 			bitmap_set_range(collecting->pages, first,
 					 range_end(region, &ranges[i]) - first);
 		}
 		pthread_mutex_unlock(&tracker->collecting);
 		scan.start = scanned_to(&scan, ranges, found);
 	}
-	return 0;
+	return (int64_t)bytes;
 }
 
 /*
@@ -202,20 +226,46 @@ static int candidates(struct collecting *collecting, uint64_t start, uint64_t en
 	return found < 0 || scan.walk_end >= end ? found : (int)CANDIDATES + 1;
 }
 
-static int collect_chunk(struct collecting *collecting, uint64_t start, uint64_t end,
-			 struct page_region *ranges)
+/* *full: nothing in there is empty. */
+static int collect_anything(struct collecting *collecting, uint64_t start, uint64_t end,
+			    struct page_region *ranges, bool *full)
 {
 	struct page_region found[CANDIDATES + 1];
-	int count = candidates(collecting, start, end, ranges), code = 0;
+	int count = collecting->tracker->fast ? candidates(collecting, start, end, ranges)
+					      : (int)CANDIDATES + 1;
+	int64_t bytes = 0;
 
+	*full = count <= (int)CANDIDATES;
 	if (count < 0)
 		return count;
-	if (count > (int)CANDIDATES)
-		return collect_range(collecting, start, end, ranges);
+	if (count > (int)CANDIDATES) {
+		bytes = collect_range(collecting, start, end, ranges, false);
+		return bytes < 0 ? (int)bytes : 0;
+	}
 	memcpy(found, ranges, (size_t)count * sizeof(*ranges));
-	for (int i = 0; !code && i < count; i++)
-		code = collect_range(collecting, found[i].start, found[i].end, ranges);
-	return code;
+	for (int i = 0; bytes >= 0 && i < count; i++) {
+		bytes = collect_range(collecting, found[i].start, found[i].end, ranges, false);
+		*full = *full && bytes == (int64_t)(found[i].end - found[i].start);
+	}
+	return bytes < 0 ? (int)bytes : 0;
+}
+
+/* *full_bytes: of the chunk, from its beginning on, nothing is empty. */
+static int collect_chunk(struct collecting *collecting, uint64_t start, uint64_t end,
+			 struct page_region *ranges, uint64_t *full_bytes)
+{
+	uint64_t known = start + *full_bytes;
+	int64_t code = 0;
+	bool full;
+
+	if (known > start)
+		code = collect_range(collecting, start, known, ranges, true);
+	if (code < 0 || known >= end)
+		return code < 0 ? (int)code : 0;
+	code = collect_anything(collecting, known, end, ranges, &full);
+	if (!code && full)
+		*full_bytes = end - start;
+	return (int)code;
 }
 
 static void collect_part(void *arg, uint64_t first, uint64_t end)
@@ -229,7 +279,8 @@ static void collect_part(void *arg, uint64_t first, uint64_t end)
 	for (; first < end && !atomic_load(&collecting->code); first++) {
 		uint64_t start = base + first * collecting->chunk, to = start + collecting->chunk;
 		int code = collect_chunk(collecting, start, to < limit ? to : limit,
-					 (struct page_region *)tracker->regions + mine * ANSWERS);
+					 (struct page_region *)tracker->regions + mine * ANSWERS,
+					 &tracker->full_bytes[first]);
 
 		if (code)
 			atomic_store(&collecting->code, code);
@@ -243,14 +294,19 @@ int tracker_wp_async_collect(struct tracker *tracker, struct bitmap *pages)
 	struct collecting collecting = {.tracker = tracker, .pages = pages};
 	struct pm_scan_arg all = scan_of(tracker, 0);
 	uint64_t bytes = region_bytes(tracker->region), chunks;
+	int64_t found;
 
+	if (tracker->region->process) {
+		found = collect_range(&collecting, all.start, all.end, tracker->regions, false);
+		return found < 0 ? (int)found : 0;
+	}
 	collecting.chunk = CHUNK_BYTES;
 	while (collecting.chunk < bytes / CHUNKS_MOST)
 		collecting.chunk *= 2;
+	if (collecting.chunk != tracker->chunk_bytes)
+		memset(tracker->full_bytes, 0, CHUNKS_MOST * sizeof(*tracker->full_bytes));
+	tracker->chunk_bytes = collecting.chunk;
 	chunks = (bytes + collecting.chunk - 1) / collecting.chunk;
-
-	if (tracker->region->process)
-		return collect_range(&collecting, all.start, all.end, tracker->regions);
 	if (tracker->share)
 		tracker->share(tracker->share_arg, collect_part, &collecting, chunks, 1,
 			       ALONE_CHUNKS);

@@ -192,6 +192,35 @@ TEST_F(tracking, fresh_pages_count_as_written)
 	EXPECT_LE(bitmap_count(&self->pages), self->page_count - self->page_count / 8);
 }
 
+/* Where nothing was empty a search asks less; what is empty there later, because the region grows, is not written. */
+TEST_F(tracking, a_region_grows_behind_what_was_full)
+{
+	const uint64_t half = self->page_count / 2, all = self->page_count;
+	struct region *region = &self->region;
+
+	__atomic_store_n(&region->bytes, half * self->page_bytes, __ATOMIC_RELAXED);
+	for (uint64_t page = 0; page < half; page++)
+		for (size_t at = 0; at < self->page_bytes; at += KERNEL_PAGE)
+			region->base[page * self->page_bytes + at] = 1;
+	for (int round = 0; round < 4; round++) {
+		bitmap_clear_all(&self->pages);
+		ASSERT_EQ(0, tracker_collect(&self->tracker, &self->pages));
+		ASSERT_EQ(round ? 1 : half, bitmap_count(&self->pages));
+		region->base[(uint64_t)(round + 7) * self->page_bytes]++;
+	}
+	ASSERT_EQ(0, region_resize(region, BYTES));
+	region->base[(all - 2) * self->page_bytes] = 1;
+	for (int round = 0; round < 3; round++) {
+		bitmap_clear_all(&self->pages);
+		ASSERT_EQ(0, tracker_collect(&self->tracker, &self->pages));
+		EXPECT_TRUE(bitmap_test(&self->pages, round ? 9 : 10));
+		EXPECT_EQ(!round, bitmap_test(&self->pages, all - 2));
+		/* Those that make pages by themselves make some beside it. */
+		EXPECT_GE(half / 2, bitmap_count(&self->pages));
+		region->base[9 * self->page_bytes]++;
+	}
+}
+
 TEST_F(tracking, pages_put_back_are_found_again)
 {
 	struct bitmap again;
