@@ -38,7 +38,8 @@ struct fault_ahead {
 	bool direct; /* the thread's, as in the service */
 	uint32_t page_bytes;
 	const struct checksum_key *key;
-	unsigned reading; /* the thread's: begun and not completed */
+	unsigned reading;   /* the thread's: begun and not completed */
+	_Atomic bool rests; /* nothing was read for a while: the buffers' memory can go */
 
 	/* The service's thread. */
 	struct read_run *runs, *free; /* last in, first out: what was used is in a near cache */
@@ -146,13 +147,32 @@ static void run_start(struct fault_ahead *ahead, struct read_run *run)
 		run_read(ahead, run);
 }
 
+/* How to wait: while there may be memory to be given back, not for ever. */
+static enum reader_until ahead_until(struct fault_ahead *ahead, uint64_t *busy_ns)
+{
+	uint64_t now = sys_monotonic_ns();
+
+	if (ahead->reading)
+		*busy_ns = now;
+	if (!*busy_ns)
+		return READER_ANYTHING;
+	if (now - *busy_ns < READER_WHILE_MS * 1000000ull)
+		return READER_A_WHILE;
+	*busy_ns = 0;
+	atomic_store(&ahead->rests, true);
+	reader_wake(ahead->service->reader);
+	return READER_ANYTHING;
+}
+
 static void *ahead_main(void *arg)
 {
 	struct fault_ahead *ahead = arg;
+	uint64_t busy_ns = 0; /* when the last read was, if memory was not given back since */
 	bool stop = false;
 
 	pthread_setname_np(pthread_self(), "thaw-ahead");
 	while (!stop || ahead->reading) {
+		enum reader_until until = READER_NOW;
 		struct read_run *run;
 
 		pthread_mutex_lock(&ahead->lock);
@@ -161,13 +181,16 @@ static void *ahead_main(void *arg)
 			run = list_take(&ahead->others);
 		stop = ahead->stop;
 		pthread_mutex_unlock(&ahead->lock);
-		if (run && !stop)
+		if (run && !stop) {
 			run_start(ahead, run);
+			busy_ns = sys_monotonic_ns();
+		} else if (!stop) {
+			until = ahead_until(ahead, &busy_ns);
+		} else if (ahead->reading) {
+			until = READER_READ;
+		}
 		/* If that fails, reads that are under way have buffers that nobody can ever use again. */
-		service_check(ahead->service,
-			      reader_wait(ahead->reader, stop && ahead->reading ? READER_READ
-							 : run || stop		? READER_NOW
-										: READER_ANYTHING),
+		service_check(ahead->service, reader_wait(ahead->reader, until),
 			      "wait for reads ahead");
 	}
 	return NULL;
@@ -268,6 +291,17 @@ struct read_run *ahead_take(struct fault_service *service, bool stream)
 	return run;
 }
 
+/*
+ * The buffers' memory is given back when nothing was read for a while: between one window of a stream and the next
+ * it would have to be had anew, which costs as much as half of the installation.
+ */
+static void ahead_shrink(struct fault_ahead *ahead)
+{
+	if (!ahead->under_way && atomic_exchange(&ahead->rests, false))
+		(void)madvise(reader_buffer(ahead->reader, 0), (size_t)AHEAD_RUNS * RUN_BYTES,
+			      MADV_DONTNEED);
+}
+
 void ahead_release(struct fault_service *service, struct read_run *run)
 {
 	struct fault_ahead *ahead = service->ahead;
@@ -277,10 +311,8 @@ void ahead_release(struct fault_service *service, struct read_run *run)
 	run->used = false;
 	run->next = ahead->free;
 	ahead->free = run;
-	/* Its memory is given back when it is not needed any more. */
-	if (!--ahead->under_way)
-		(void)madvise(reader_buffer(ahead->reader, 0), (size_t)AHEAD_RUNS * RUN_BYTES,
-			      MADV_DONTNEED);
+	ahead->under_way--;
+	ahead_shrink(ahead);
 }
 
 void ahead_begin(struct fault_service *service, struct read_run *run)
@@ -340,7 +372,10 @@ bool ahead_install(struct fault_service *service)
 	struct fault_ahead *ahead = service->ahead;
 	struct read_run *run;
 
-	if (!ahead || !ahead->under_way)
+	if (!ahead)
+		return false;
+	ahead_shrink(ahead);
+	if (!ahead->under_way)
 		return false;
 	run = ahead->installing;
 	if (!run) {

@@ -42,9 +42,12 @@ struct reader {
 	char *buffers;
 };
 
+#define READER_WHILE_MS 250
+
 enum reader_until {
 	READER_NOW,	 /* does not wait */
 	READER_ANYTHING, /* until a read has completed, faults wait or someone wakes */
+	READER_A_WHILE,	 /* the same, but at most READER_WHILE_MS */
 	READER_READ,	 /* until a read has completed: when faults cannot be served now */
 };
 

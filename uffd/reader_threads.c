@@ -207,9 +207,11 @@ static int threads_wait(struct reader *reader, enum reader_until until)
 		{.fd = until == READER_READ ? -1 : reader->options.faults_fd, .events = POLLIN},
 	};
 
+	int most = any || until == READER_NOW ? 0 : until == READER_A_WHILE ? READER_WHILE_MS : -1;
+
 	if (any && until == READER_READ)
 		return 0;
-	if (poll(polls, 2, any || until == READER_NOW ? 0 : -1) < 0)
+	if (poll(polls, 2, most) < 0)
 		return errno == EINTR || errno == EAGAIN ? 0 : -errno;
 	if (polls[0].revents) {
 		uint64_t value;

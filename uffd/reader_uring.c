@@ -85,10 +85,14 @@ static int uring_wait(struct reader *reader, enum reader_until until)
 {
 	struct uring_reader *uring = (struct uring_reader *)reader;
 	struct io_uring_cqe *cqe;
-	int faults = 0;
-	int code = io_uring_submit_and_wait(&uring->ring, until == READER_NOW ? 0 : 1);
+	struct __kernel_timespec most = {.tv_nsec = READER_WHILE_MS * 1000000ll};
+	int faults = 0, code;
 
-	if (code < 0 && code != -EINTR && code != -EAGAIN && code != -EBUSY)
+	if (until == READER_A_WHILE)
+		code = io_uring_submit_and_wait_timeout(&uring->ring, &cqe, 1, &most, NULL);
+	else
+		code = io_uring_submit_and_wait(&uring->ring, until == READER_NOW ? 0 : 1);
+	if (code < 0 && code != -EINTR && code != -EAGAIN && code != -EBUSY && code != -ETIME)
 		return code;
 	while (!io_uring_peek_cqe(&uring->ring, &cqe)) {
 		uint64_t data = cqe->user_data;

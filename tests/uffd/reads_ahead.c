@@ -12,6 +12,7 @@
 #include <setjmp.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 #include "image/image.h"
 #include "reads_held.h"
@@ -225,6 +226,44 @@ TEST_F(ahead, threads_in_one_cluster_with_nothing_ahead)
 	ASSERT_EQ(0, open_heap(&self->heap, self->path, 0, &self->error));
 	EXPECT_EQ(0, touch_by_threads(self->heap));
 	EXPECT_TRUE(all_are_right(self->heap));
+}
+
+static long memory_faults(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_SELF, &usage);
+	return usage.ru_minflt + usage.ru_majflt;
+}
+
+static long resident_pages(void)
+{
+	long size, resident = 0;
+	FILE *file = fopen("/proc/self/statm", "re");
+
+	if (!file || fscanf(file, "%ld %ld", &size, &resident) != 2)
+		support_die("/proc/self/statm");
+	fclose(file);
+	return resident;
+}
+
+/* A stream has the memory for what is read ahead of it once, and not anew for each window; some time after, it is given back. */
+TEST_F(ahead, memory_to_read_into_is_had_once_and_given_back)
+{
+	struct thaw_status status;
+	long faults, before;
+
+	make_image(_metadata, self, 1);
+	ASSERT_EQ(0, open_heap(&self->heap, self->path, 0, &self->error));
+	before = resident_pages();
+	faults = memory_faults();
+	EXPECT_TRUE(all_are_right(self->heap));
+	faults = memory_faults() - faults;
+	thaw_status(self->heap, &status);
+	/* Besides those of the heap, less than one for each page. */
+	EXPECT_GT((long)status.faults + PAGES * 3 / 4, faults);
+	while (resident_pages() > before + (long)PAGES + 256)
+		support_sleep(0.001);
 }
 
 static void *go_on_at_join(void *unused)
