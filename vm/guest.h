@@ -78,7 +78,8 @@ struct guest { /* the first member of each guest's own struct */
 	bool mid_turn;		/* restore(): the generation was taken in the middle of a turn */
 	uint64_t turns, reactions; /* that have ended: turns; callbacks queued within them */
 	uint64_t first_turn_ns;	   /* monotonic clock: the end of the first turn in this process */
-	size_t saved_stack_bytes;  /* save() in the middle of a turn: of its stack */
+	bool output_saved; /* the newest saved state has output that has left since, see deliver() */
+	size_t saved_stack_bytes; /* save() in the middle of a turn: of its stack */
 };
 
 /* What a checkpoint came to, for the program. */
@@ -186,6 +187,11 @@ struct guest_type {
 	 * once after each captured() with 0, and again for a generation that failed before its capture.
 	 */
 	void (*output_settled)(struct guest *guest, int code);
+	/*
+	 * Optional. The program has ended, and its final generation, if it has one, is durable: bring out what may leave, however
+	 * long its readers take, unless a signal asks for the end. False: not all of it could be.
+	 */
+	bool (*deliver)(struct guest *guest);
 	/* In a turn, at owner_poll(): end the program here. Optional: run() returns where owner_poll() is true. */
 	void (*abandon)(struct guest *guest, const char *why) __attribute__((noreturn));
 	/* Poll as soon as possible. Signal handlers of the owner's thread. May be lost. */

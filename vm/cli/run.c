@@ -44,7 +44,8 @@ static int run(const struct cli_options *options, int count, char **operands)
 	struct thaw_error error = {0};
 	int code;
 
-	if (cli_prefetch(options->prefetch, &runtime_options.prefetch))
+	if (cli_prefetch(options->prefetch, &runtime_options.prefetch) ||
+	    cli_commit(options, &runtime_options))
 		return EXIT_USAGE;
 	absolute_path(operands[0], script, sizeof(script));
 	image_beside(operands[0], image, sizeof(image));
@@ -86,6 +87,7 @@ static const struct cli_option run_options[] = {
 		     "checkpoint this often (default 1s; 0: only on request and at the end)",
 		     "continue"),
 	CLI_PREFETCH,
+	CLI_COMMIT,
 	CLI_RUN_TELL("the same as one JSON object", "no notes on stderr, only errors"),
 	{0},
 };

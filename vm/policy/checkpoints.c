@@ -346,6 +346,16 @@ static void finish(struct runtime *rt, const struct thaw_result *result)
 }
 
 /*
+ * What the newest generation has of output was written once that was durable. One more without it, and whoever goes on does
+ * not print it again, be it into a pipe.
+ */
+static bool has_printed_since(struct runtime *rt)
+{
+	return rt->options.commit_output && rt->checkpoints.durable_output && !rt->output.held &&
+	       streams_idle(rt);
+}
+
+/*
  * The intervals are a grid, whatever the checkpoints take: one whose end falls into the checkpoint
  * before is skipped, never queued.
  */
@@ -359,7 +369,7 @@ static void begin_if_due(struct runtime *rt, uint64_t now)
 						 (now - rt->checkpoints.due_ns) / every * every +
 						 every
 				       : 0;
-	if (checkpoints_heap_may_differ(rt))
+	if (checkpoints_heap_may_differ(rt) || has_printed_since(rt))
 		begin(rt, every ? THAW_REASON_TIMER : THAW_REASON_REQUEST); /* -EBUSY: skipped */
 }
 
@@ -447,6 +457,12 @@ static void complete(struct runtime *rt, struct thaw_result *last)
 void checkpoints_complete(struct runtime *rt)
 {
 	if (rt->options.image && !guest_trapped(rt))
+		complete(rt, NULL);
+}
+
+void checkpoints_settle(struct runtime *rt)
+{
+	if (rt->checkpoints.capture_taken && !guest_trapped(rt))
 		complete(rt, NULL);
 }
 

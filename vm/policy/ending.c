@@ -68,6 +68,10 @@ int ending_finish(struct runtime *rt)
 		failures_at_end(rt); /* a failed turn goes back further than to the turn before */
 	}
 	rt->ending.final = false;
+	if (rt->options.commit_output) {
+		checkpoints_settle(rt);
+		streams_drop_held(rt);
+	}
 	return rt->ending.exit_code;
 }
 
@@ -85,10 +89,13 @@ bool runtime_output_lost(const struct runtime *rt)
 
 int ending_deliver(struct runtime *rt, int code)
 {
-	if (!streams_flush(rt, UINT64_MAX)) {
+	bool delivered = !rt->type->deliver || rt->type->deliver(rt->guest);
+
+	if (!streams_flush(rt, UINT64_MAX) || !delivered) {
 		if (signals_stop() && !code)
 			code = 128 + signals_stop();
-	} else if (rt->checkpoints.durable_output && !rt->output.held && is_at_rest(rt)) {
+	} else if ((rt->checkpoints.durable_output || rt->guest->output_saved) &&
+		   !rt->output.held && is_at_rest(rt)) {
 		rt->ending.ended = true;
 		if (checkpoints_last(rt, THAW_REASON_EXIT, NULL))
 			code = EXIT_IO;

@@ -12,6 +12,7 @@
  *	ending.c	the final generation, and the last of the output
  *	poll_timer.c	makes a turn that lasts poll at the right moment
  *	streams.c	what is printed, and readers that are slow
+ *	streams_saved.c	... what of it goes into a generation, and comes out of one
  *	signals.c	SIGINT, SIGTERM, SIGHUP, SIGXCPU, SIGUSR2, and what a guest wants to have itself
  *
  * Everything runs on the owner's thread, but for what a comment names. The program itself is a guest (guest.h).
@@ -211,6 +212,8 @@ bool checkpoints_heap_may_differ(const struct runtime *rt);
 bool checkpoints_waited_for(const struct runtime *rt);
 /* Wait for the one in flight. */
 void checkpoints_complete(struct runtime *rt);
+/* ... if it is captured already; no other is. */
+void checkpoints_settle(struct runtime *rt);
 /*
  * Wait for the one in flight, take one more, wait for it. `last`: no other will follow, and if it fails, what is lost is said.
  */
@@ -219,6 +222,8 @@ int checkpoints_last(struct runtime *rt, enum thaw_reason reason, struct thaw_re
 
 /* ---- output_commit.c ---- */
 
+/* So many bytes more are held. True: they are the first that no capture has. Any thread. */
+bool output_commit_note(struct runtime *rt, size_t bytes);
 /* Is anything held that no capture has? */
 bool output_commit_waits(const struct runtime *rt);
 /* When a generation is to begin for it (monotonic clock); 0: for nothing, or one is under way. */
@@ -336,9 +341,17 @@ void streams_drain(struct runtime *rt);
 /* Wait a little, or until somebody calls streams_wake(). Owner; any thread, signal handlers. */
 void streams_pause(struct runtime *rt);
 void streams_wake(struct runtime *rt);
+/* Output commit: what is held was captured; that is durable (0: it can be written), or has failed. */
+void streams_captured(struct runtime *rt);
+void streams_settled(struct runtime *rt, int code);
+/*
+ * No generation will have what is still held: of stdout it is dropped, as it has not happened, and that is said; what was
+ * said on stderr may tell why.
+ */
+void streams_drop_held(struct runtime *rt);
 /* What has not been written, for guest_common.output: malloc'ed, or NULL and 0 bytes. 0 or -ENOMEM. */
 int streams_save(struct runtime *rt, void **data, size_t *bytes);
-/* Print what another process could not; or `hold` it, for the generations of this one. 0 or -ENOMEM. */
+/* Print what another process could not, and is not in its file already; or `hold` it, for the generations of this one. 0 or -ENOMEM. */
 int streams_restore(struct runtime *rt, const void *data, size_t bytes, bool hold);
 
 /* ---- poll_timer.c ---- */

@@ -18,15 +18,20 @@
 #define RETRY_FIRST_NS 50000000ull
 #define RETRY_MOST_NS 1000000000ull
 
-void owner_output_held(struct runtime *rt, size_t bytes)
+bool output_commit_note(struct runtime *rt, size_t bytes)
 {
 	struct output_commit *own = &rt->output_commit;
 	uint64_t none = 0;
 
 	atomic_fetch_add(&own->held, bytes);
 	if (atomic_load(&own->oldest_ns))
-		return; /* somebody has said so, and no capture has been taken since */
-	if (atomic_compare_exchange_strong(&own->oldest_ns, &none, clock_monotonic_ns()))
+		return false; /* somebody has said so, and no capture has been taken since */
+	return atomic_compare_exchange_strong(&own->oldest_ns, &none, clock_monotonic_ns());
+}
+
+void owner_output_held(struct runtime *rt, size_t bytes)
+{
+	if (output_commit_note(rt, bytes))
 		rt->type->wake(rt->guest);
 }
 
@@ -55,6 +60,8 @@ void output_commit_captured(struct runtime *rt)
 
 	own->captured_oldest_ns = atomic_exchange(&own->oldest_ns, 0);
 	own->captured = atomic_load(&own->held);
+	if (rt->options.commit_output)
+		streams_captured(rt);
 }
 
 /* Eighths of powers of two: a number is told to within an eighth. */
@@ -110,6 +117,7 @@ void output_commit_settled(struct runtime *rt, int code)
 		}
 	}
 	own->captured_oldest_ns = 0;
+	streams_settled(rt, code);
 	if (rt->type->output_settled)
 		rt->type->output_settled(rt->guest, code);
 }

@@ -9,8 +9,8 @@
  * everybody who shares the file. Once a queue is full, the program's turns wait (streams_wait()), with
  * checkpoints and signals going on.
  *
- * What is queued when a generation is captured goes into its blob (streams_save()), and the process
- * that goes on from there prints it first: what was printed is never lost, and may be printed again.
+ * What is queued when a generation is captured goes into its state (streams_saved.c). With output commit all that the
+ * program prints is queued, and cannot be written before that generation is durable.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -23,14 +23,15 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "base/output_pieces.h"
-#include "internal.h"
+#include "streams_queue.h"
 
 /* Turns wait above, and go on below. A pipe holds 64 KiB besides. */
 #define QUEUE_FULL (256u << 10)
 #define QUEUE_ROOM (QUEUE_FULL / 2)
 /* What goes into a generation must have an end: a single text that is longer waits inside its turn. */
 #define QUEUE_MOST (64u << 20)
+/* ... and where it cannot wait, since only a generation would make room: the program ends. */
+#define HELD_MOST (256u << 20)
 #define PIECE_BYTES 8192u
 /* What a pipe takes whole or not at all: so nothing that it took is printed again after an end in order. */
 #define WRITE_BYTES PIPE_BUF
@@ -41,41 +42,6 @@
 /* A turn that writes on for so long after its reader has gone is not waited for. */
 #define BROKEN_PATIENCE_NS 1000000000u
 #define LOOK_AGAIN_NS 100000000u
-
-struct piece {
-	struct piece *next;
-	int fd;
-	bool ours; /* the runtime's, and no part of what the program has printed */
-	size_t bytes, written, room;
-	char data[];
-};
-
-struct queue {
-	struct streams *streams;
-	pthread_mutex_t lock; /* over all that follows */
-	pthread_cond_t more;
-	pthread_t thread;
-	bool started, quit;
-	struct piece *first, *last;
-	size_t bytes; /* not written yet */
-	int error;    /* of stdout; the owner has not seen it */
-};
-
-enum way { WAY_FILE, WAY_NOWAIT, WAY_THREAD };
-
-struct streams {
-	struct runtime *rt; /* whom to wake; NULL: gone. Under every queue's lock. */
-	struct queue queues[2];
-	struct queue *queue_of[2];
-	enum way way[2];
-	bool full;	/* and not below QUEUE_ROOM since */
-	bool unbounded; /* the end has to be reached, whoever reads */
-	bool broken;	/* stdout's reader has gone */
-	uint64_t
-		asked_ns; /* when a flush without end first saw that a signal had asked for the end */
-	void *held;	  /* of another's generation: kept, not printed */
-	size_t held_bytes;
-};
 
 static struct queue *queue_of(struct streams *streams, int fd)
 {
@@ -93,8 +59,8 @@ static void drop_all(struct queue *queue)
 		queue->first = piece->next;
 		free(piece);
 	}
-	queue->last = NULL;
-	queue->bytes = 0;
+	queue->last = queue->last_free = NULL;
+	queue->bytes = queue->held = 0;
 }
 
 /* With the lock. The owner is told when there is room again, and when there is nothing left. */
@@ -112,6 +78,8 @@ static void wrote(struct queue *queue, size_t bytes)
 		queue->first = piece->next;
 		if (!queue->first)
 			queue->last = NULL;
+		if (queue->last_free == piece)
+			queue->last_free = NULL;
 		free(piece);
 	}
 	if (rt && (!queue->bytes || (before > QUEUE_ROOM && queue->bytes <= QUEUE_ROOM)))
@@ -159,17 +127,19 @@ static void *write_queue(void *arg)
 		ssize_t put;
 		int error;
 
-		if (!queue->first) {
+		if (!queue->last_free) {
 			pthread_cond_wait(&queue->more, &queue->lock);
 			continue;
 		}
 		bytes = take_some(queue, some, &fd);
+		queue->writing = true;
 		pthread_mutex_unlock(&queue->lock);
 		put = write(fd, some, bytes);
 		error = put < 0 ? errno : 0;
 		if (error == EAGAIN) /* whoever shares the file has set O_NONBLOCK */
 			poll(&(struct pollfd){.fd = fd, .events = POLLOUT}, 1, -1);
 		pthread_mutex_lock(&queue->lock);
+		queue->writing = false;
 		if (put > 0)
 			wrote(queue, (size_t)put);
 		else if (error && error != EAGAIN && error != EINTR)
@@ -206,6 +176,22 @@ static size_t queued(struct queue *queue)
 	return bytes;
 }
 
+/* Of that, what could be written now, were there a reader. */
+static size_t writable(struct queue *queue)
+{
+	size_t bytes;
+
+	pthread_mutex_lock(&queue->lock);
+	bytes = queue->bytes - queue->held;
+	pthread_mutex_unlock(&queue->lock);
+	return bytes;
+}
+
+static bool all_written(struct streams *streams)
+{
+	return !writable(streams->queue_of[0]) && !writable(streams->queue_of[1]);
+}
+
 static size_t longest_queue(struct streams *streams)
 {
 	size_t a = queued(streams->queue_of[0]), b = queued(streams->queue_of[1]);
@@ -213,33 +199,48 @@ static size_t longest_queue(struct streams *streams)
 	return a > b ? a : b;
 }
 
-/* At the end of the queue. False: no memory. */
-static bool append(struct queue *queue, int fd, bool ours, const char *data, size_t bytes)
+/* After `before` (NULL: first of all). */
+static struct piece *new_piece(struct queue *queue, struct piece *before, size_t bytes)
 {
-	struct piece *last;
-	bool room;
+	size_t size = bytes > PIECE_BYTES ? bytes : PIECE_BYTES;
+	struct piece *piece = malloc(sizeof(*piece) + size), **link;
+
+	if (!piece)
+		return NULL;
+	link = before ? &before->next : &queue->first;
+	*piece = (struct piece){.next = *link, .room = size};
+	*link = piece;
+	if (queue->last == before)
+		queue->last = piece;
+	return piece;
+}
+
+/* At the end of the queue, or of what can be written. False: no memory. */
+static bool append(struct queue *queue, int fd, bool ours, bool hold, const char *data,
+		   size_t bytes)
+{
+	enum piece_state state = hold ? PIECE_HELD : PIECE_FREE;
+	struct piece *piece;
 
 	pthread_mutex_lock(&queue->lock);
-	last = queue->last;
-	room = last && last->fd == fd && last->ours == ours && last->room - last->bytes >= bytes;
-	if (!room) {
-		size_t size = bytes > PIECE_BYTES ? bytes : PIECE_BYTES;
-		struct piece *piece = malloc(sizeof(*piece) + size);
-
-		if (!piece) {
-			pthread_mutex_unlock(&queue->lock);
-			return false;
-		}
-		*piece = (struct piece){.fd = fd, .ours = ours, .room = size};
-		*(last ? &last->next : &queue->first) = piece;
-		queue->last = last = piece;
+	piece = hold ? queue->last : queue->last_free;
+	if (!piece || piece->state != state || piece->fd != fd || piece->ours != ours ||
+	    piece->room - piece->bytes < bytes)
+		piece = new_piece(queue, piece, bytes);
+	if (piece) {
+		piece->fd = fd;
+		piece->ours = ours;
+		piece->state = state;
+		memcpy(piece->data + piece->bytes, data, bytes);
+		piece->bytes += bytes;
+		queue->bytes += bytes;
+		queue->held += hold ? bytes : 0;
+		queue->last_free = hold ? queue->last_free : piece;
+		if (!hold)
+			pthread_cond_signal(&queue->more);
 	}
-	memcpy(last->data + last->bytes, data, bytes);
-	last->bytes += bytes;
-	queue->bytes += bytes;
-	pthread_cond_signal(&queue->more);
 	pthread_mutex_unlock(&queue->lock);
-	return true;
+	return piece;
 }
 
 /* As much as can be written now, without waiting for anybody. Bytes, or -errno. */
@@ -286,11 +287,11 @@ static void write_waiting(struct streams *streams, int fd, const char *data, siz
 	}
 }
 
-static void put(struct streams *streams, int fd, bool ours, const char *data, size_t bytes)
+void streams_put(struct streams *streams, int fd, bool ours, const char *data, size_t bytes)
 {
 	struct queue *queue = queue_of(streams, fd);
 
-	while (bytes && !queued(queue)) {
+	while (bytes && !writable(queue)) {
 		ssize_t done = write_now(streams, fd, data, bytes);
 
 		if (done < 0) {
@@ -304,8 +305,29 @@ static void put(struct streams *streams, int fd, bool ours, const char *data, si
 		data += done;
 		bytes -= (size_t)done;
 	}
-	if (bytes && (!start_thread(queue) || !append(queue, fd, ours, data, bytes)))
+	if (bytes && (!start_thread(queue) || !append(queue, fd, ours, false, data, bytes)))
 		write_waiting(streams, fd, data, bytes);
+}
+
+/* Neither can it be said now, nor kept until it can: what comes after it must not be durable without it. */
+static void cannot_hold(struct runtime *rt, const char *why)
+{
+	owner_tell(
+		rt,
+		"thaw: %s for what the program prints before it is durable: it ends, and goes on from its newest generation at the next start\n",
+		why);
+	_exit(EXIT_IO);
+}
+
+static void hold(struct runtime *rt, int fd, const char *data, size_t bytes)
+{
+	struct queue *queue = queue_of(rt->output.streams, fd);
+
+	if (!append(queue, fd, false, true, data, bytes))
+		cannot_hold(rt, "there is no memory");
+	if (queued(queue) > HELD_MOST)
+		cannot_hold(rt, "256 MiB in one turn, which cannot be stopped, are too much");
+	output_commit_note(rt, bytes); /* the owner looks before it waits for anything */
 }
 
 /*
@@ -355,9 +377,12 @@ void owner_write(struct runtime *rt, int fd, const char *data, size_t bytes)
 	while (bytes) {
 		size_t part = bytes < QUEUE_MOST ? bytes : QUEUE_MOST;
 
-		while (queued(queue_of(streams, fd)) > QUEUE_MOST)
+		while (writable(queue_of(streams, fd)) > QUEUE_MOST)
 			streams_pause(rt);
-		put(streams, fd, false, data, part);
+		if (rt->options.commit_output)
+			hold(rt, fd, data, part);
+		else
+			streams_put(streams, fd, false, data, part);
 		data += part;
 		bytes -= part;
 	}
@@ -367,8 +392,8 @@ void owner_write(struct runtime *rt, int fd, const char *data, size_t bytes)
 void streams_tell(struct runtime *rt, const char *text, size_t bytes)
 {
 	/* Whoever does not read them has enough of them. */
-	if (queued(queue_of(rt->output.streams, STDERR_FILENO)) <= 2 * QUEUE_FULL)
-		put(rt->output.streams, STDERR_FILENO, true, text, bytes);
+	if (writable(queue_of(rt->output.streams, STDERR_FILENO)) <= 2 * QUEUE_FULL)
+		streams_put(rt->output.streams, STDERR_FILENO, true, text, bytes);
 }
 
 bool streams_full(struct runtime *rt)
@@ -389,7 +414,7 @@ void streams_lift_limit(struct runtime *rt)
 
 bool streams_idle(struct runtime *rt)
 {
-	return !longest_queue(rt->output.streams);
+	return all_written(rt->output.streams);
 }
 
 void streams_wake(struct runtime *rt)
@@ -450,8 +475,22 @@ static bool advance_while_waiting(struct runtime *rt)
 	return true;
 }
 
+/*
+ * What is held makes room only once it is durable: so the turn is captured where it stands, if it can be. If not, it goes on,
+ * and what it prints is held.
+ */
+static bool can_make_room(struct runtime *rt)
+{
+	if (!rt->options.commit_output || !rt->guest->in_turn || !output_commit_waits(rt))
+		return true;
+	rt->checkpoints.urgent = true;
+	return rt->options.image && midturn_possible(rt);
+}
+
 bool streams_wait(struct runtime *rt)
 {
+	if (!can_make_room(rt))
+		return false;
 	rt->output.stalled = true;
 	rt->output.stalls++;
 	while (!rt->ending.ended && streams_full(rt) && advance_while_waiting(rt) &&
@@ -463,73 +502,126 @@ bool streams_wait(struct runtime *rt)
 
 void streams_drain(struct runtime *rt)
 {
-	while (!rt->ending.ended && !streams_idle(rt) && advance_while_waiting(rt) &&
-	       !(rt->options.interactive && signals_interrupted()))
+	while (!rt->ending.ended && longest_queue(rt->output.streams) &&
+	       advance_while_waiting(rt) && !(rt->options.interactive && signals_interrupted()))
 		streams_pause(rt);
 }
 
-/* ---- In a generation ---- */
+/* ---- Output commit ---- */
 
-static size_t saved_bytes(const struct queue *queue)
+/* With the lock. */
+static void change_state(struct queue *queue, enum piece_state from, enum piece_state to)
 {
-	size_t bytes = 0;
-
-	for (const struct piece *piece = queue->first; piece; piece = piece->next)
-		if (!piece->ours)
-			bytes += OUTPUT_HEAD_BYTES + piece->bytes - piece->written;
-	return bytes;
+	for (struct piece *piece = queue->first; piece; piece = piece->next) {
+		if (piece->state != from)
+			continue;
+		piece->state = to;
+		if (to == PIECE_FREE) {
+			queue->held -= piece->bytes;
+			queue->last_free = piece;
+		}
+	}
 }
 
-int streams_save(struct runtime *rt, void **data, size_t *bytes)
+void streams_captured(struct runtime *rt)
 {
-	struct streams *streams = rt->output.streams;
-	struct queue *queues = streams->queues;
-	uint8_t *at;
-	int code = 0;
+	for (unsigned i = 0; i < 2; i++) {
+		struct queue *queue = &rt->output.streams->queues[i];
 
-	pthread_mutex_lock(&queues[0].lock);
-	pthread_mutex_lock(&queues[1].lock);
-	*bytes = streams->held_bytes + saved_bytes(&queues[0]) + saved_bytes(&queues[1]);
-	*data = at = *bytes ? malloc(*bytes) : NULL;
-	if (*bytes && !at)
-		code = -ENOMEM;
-	if (at && streams->held_bytes)
-		memcpy(at, streams->held, streams->held_bytes);
-	if (at)
-		at += streams->held_bytes;
-	for (unsigned i = 0; at && i < 2; i++)
-		for (const struct piece *piece = queues[i].first; piece; piece = piece->next)
-			if (!piece->ours)
-				at = output_piece_put(at, piece->fd, piece->data + piece->written,
-						      (uint32_t)(piece->bytes - piece->written));
-	pthread_mutex_unlock(&queues[1].lock);
-	pthread_mutex_unlock(&queues[0].lock);
-	return code;
+		pthread_mutex_lock(&queue->lock);
+		change_state(queue, PIECE_HELD, PIECE_CAPTURED);
+		pthread_mutex_unlock(&queue->lock);
+	}
 }
 
-int streams_restore(struct runtime *rt, const void *data, size_t bytes, bool hold)
+/* What has become writable is written here as far as nobody has to wait for it, which spares the thread's wakeup. */
+static void write_released(struct streams *streams, struct queue *queue)
 {
-	const uint8_t *at = data, *end = at + bytes;
+	while (queue->last_free && !queue->writing) {
+		struct piece *piece = queue->first;
+		ssize_t done = write_now(streams, piece->fd, piece->data + piece->written,
+					 piece->bytes - piece->written);
+
+		if (done < 0) {
+			failed(queue, piece->fd, (int)-done);
+			return;
+		}
+		if (!done)
+			break;
+		wrote(queue, (size_t)done);
+	}
+	if (queue->last_free && start_thread(queue))
+		pthread_cond_signal(&queue->more);
+	while (queue->last_free && !queue->started) { /* no thread can be had: the owner waits */
+		struct piece *piece = queue->first;
+		size_t bytes = piece->bytes - piece->written;
+
+		pthread_mutex_unlock(&queue->lock);
+		write_waiting(streams, piece->fd, piece->data + piece->written, bytes);
+		pthread_mutex_lock(&queue->lock);
+		wrote(queue, bytes);
+	}
+}
+
+void streams_settled(struct runtime *rt, int code)
+{
 	struct streams *streams = rt->output.streams;
 
-	rt->output.held = hold;
-	if (hold) {
-		streams->held = malloc(bytes);
-		if (!streams->held)
-			return -ENOMEM;
-		memcpy(streams->held, data, bytes);
-		streams->held_bytes = bytes;
-		return 0;
-	}
-	while (at < end) { /* the guest has looked at it, output_pieces_valid() */
-		const void *piece;
-		uint32_t length;
-		int fd;
+	for (unsigned i = 0; streams && i < 2; i++) {
+		struct queue *queue = &streams->queues[i];
 
-		at = output_piece_get(at, &fd, &piece, &length);
-		put(streams, fd, false, piece, length);
+		pthread_mutex_lock(&queue->lock);
+		change_state(queue, PIECE_CAPTURED, code ? PIECE_HELD : PIECE_FREE);
+		if (!code)
+			write_released(streams, queue);
+		pthread_mutex_unlock(&queue->lock);
 	}
-	return 0;
+}
+
+/* With the lock: what is held of stdout goes, the rest can be written. Returns how many bytes are gone. */
+static size_t drop_held(struct queue *queue)
+{
+	struct piece **link = &queue->first, *piece;
+	size_t dropped = 0;
+
+	queue->last = NULL;
+	while ((piece = *link)) {
+		bool held = piece->state != PIECE_FREE;
+
+		queue->held -= held ? piece->bytes : 0;
+		if (held && piece->fd == STDOUT_FILENO) {
+			*link = piece->next;
+			queue->bytes -= piece->bytes;
+			dropped += piece->bytes;
+			free(piece);
+			continue;
+		}
+		piece->state = PIECE_FREE;
+		queue->last = queue->last_free = piece;
+		link = &piece->next;
+	}
+	return dropped;
+}
+
+void streams_drop_held(struct runtime *rt)
+{
+	struct streams *streams = rt->output.streams;
+	size_t dropped = 0;
+
+	for (unsigned i = 0; i < 2; i++) {
+		struct queue *queue = &streams->queues[i];
+
+		pthread_mutex_lock(&queue->lock);
+		if (queue->held)
+			dropped += drop_held(queue);
+		write_released(streams, queue);
+		pthread_mutex_unlock(&queue->lock);
+	}
+	if (dropped)
+		owner_tell(
+			rt,
+			"thaw: %zu bytes that it printed to stdout are dropped: what led to them is not durable\n",
+			dropped);
 }
 
 /* ---- Opening and closing ---- */
