@@ -96,7 +96,7 @@ STUB := vm/process/stub
 STUB_OUT := $(BUILD)/$(STUB)
 STUB_SOURCES := $(filter-out $(STUB)/restorer.c,$(wildcard $(STUB)/*.c))
 RESTORER_SOURCES := $(STUB)/restorer.c $(STUB)/executor.c
-STUB_CFLAGS := -std=gnu11 -D_GNU_SOURCE -O2 $(WARNINGS) -fno-stack-protector -fcf-protection=none -fno-builtin \
+STUB_CFLAGS := -std=gnu11 -D_GNU_SOURCE -O2 $(WARNINGS) -fno-stack-protector -fcf-protection=none -fno-builtin -mno-red-zone \
 	-U_FORTIFY_SOURCE -Ivm $(PACKAGE_CFLAGS)
 RESTORER_CFLAGS := $(STUB_CFLAGS) -ffreestanding -fPIE -mgeneral-regs-only
 

@@ -22,6 +22,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "process/stub/output_memory.h"
+
 /*
  * Addresses of this process alone, which no image has: the control block, the restorer. Programs that choose
  * addresses themselves (V8, sanitizers) leave them alone, and so does the kernel.
@@ -29,6 +31,9 @@
 #define LOCAL_START 0x600000000000ull
 #define LOCAL_END 0x680000000000ull
 #define CONTROL_ADDRESS 0x610000000000ull
+/* One page with the instructions `syscall; ret` (gate.h). */
+#define GATE_ADDRESS 0x650000000000ull
+#define GATE_BYTES 4096u
 
 /* glibc's SIGCANCEL: no program of glibc's blocks it, or sees it. */
 #define CONTROL_SIGNAL 32
@@ -122,6 +127,7 @@ struct control {
 	struct mailbox mailboxes[CONTROL_THREADS];
 	/* Arguments of calls that are memory, and what calls fill. */
 	uint8_t data[CONTROL_DATA_BYTES] __attribute__((aligned(4096)));
+	struct output_memory output;
 };
 
 /* A thread whose pthread_t remembers another tid than it has now. */

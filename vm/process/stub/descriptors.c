@@ -9,12 +9,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "process/stub/raw.h"
-#include "process/stub/stub.h"
+#include "process/stub/gate.h"
+#include "process/stub/output.h"
 
 static int stub_return_errno(int64_t result)
 {
@@ -38,7 +39,7 @@ static void stub_make_way(int fd)
 	for (int to = fd - 1; to > 2; to--) {
 		if (raw_call(SYS_fcntl, (uint64_t)to, F_GETFD, 0, 0, 0, 0) != -EBADF)
 			continue;
-		if (raw_failed(raw_call(SYS_dup3, (uint64_t)fd, (uint64_t)to, O_CLOEXEC, 0, 0, 0)))
+		if (raw_failed(gate_call(SYS_dup3, (uint64_t)fd, (uint64_t)to, O_CLOEXEC, 0, 0, 0)))
 			return;
 		if (fd == stub_memory.uffd)
 			stub_memory.uffd = to;
@@ -48,16 +49,31 @@ static void stub_make_way(int fd)
 	}
 }
 
+/* The call that closes or replaces one number (`fd`). */
+static int64_t stub_replace(int fd, long number, uint64_t a, uint64_t b, uint64_t c)
+{
+	struct closing closing = output_closing((unsigned)fd, (unsigned)fd);
+	int64_t result = output_close_call(closing, number, a, b, c);
+
+	output_closed(closing);
+	return result;
+}
+
 /* Not of ours. */
 STUB_PUBLIC int close(int fd)
 {
 	if (stub_is_ours(fd))
 		return stub_return_errno(-EBADF);
-	return stub_real()->close(fd);
+	if (!output_on())
+		return stub_real()->close(fd);
+	pthread_testcancel();
+	return stub_return_errno(stub_replace(fd, SYS_close, (uint64_t)fd, 0, 0));
 }
 
-/* Around ours. That they are close-on-exec they are anyway. */
-static int64_t stub_close_range(unsigned first, unsigned last, int flags)
+STUB_PUBLIC int __close(int fd) __attribute__((alias("close")));
+
+/* Around ours, in output_closing(). That they are close-on-exec they are anyway. */
+static int64_t stub_close_around(struct closing closing, unsigned first, unsigned last, int flags)
 {
 	int ours[] = {stub_memory.socket, stub_memory.uffd};
 
@@ -69,12 +85,28 @@ static int64_t stub_close_range(unsigned first, unsigned last, int flags)
 			if (ours[i] < 0 || fd < first || fd > last)
 				continue;
 			if (fd > first)
-				result = stub_close_range(first, fd - 1, flags);
+				result = stub_close_around(closing, first, fd - 1, flags);
 			if (!result && fd < last)
-				result = stub_close_range(fd + 1, last, flags);
+				result = stub_close_around(closing, fd + 1, last, flags);
 			return result;
 		}
-	return raw_call(SYS_close_range, first, last, (uint64_t)flags, 0, 0, 0);
+	return output_close_call(closing, SYS_close_range, first, last, (uint64_t)flags);
+}
+
+static int64_t stub_close_range(unsigned first, unsigned last, int flags)
+{
+	struct closing closing;
+	int64_t result;
+
+	if (flags & CLOSE_RANGE_UNSHARE && !output_thread.vforked)
+		output_off();
+	/* The other flag closes nothing. */
+	if (flags & CLOSE_RANGE_CLOEXEC)
+		return raw_call(SYS_close_range, first, last, (uint64_t)flags, 0, 0, 0);
+	closing = output_closing(first, last);
+	result = stub_close_around(closing, first, last, flags);
+	output_closed(closing);
+	return result;
 }
 
 STUB_PUBLIC int close_range(unsigned first, unsigned last, int flags)
@@ -93,7 +125,7 @@ STUB_PUBLIC void closefrom(int first)
 	getrlimit(RLIMIT_NOFILE, &limit); /* before Linux 5.9 */
 	for (int fd = first; fd < (int)limit.rlim_cur; fd++)
 		if (!stub_is_ours(fd))
-			raw_call(SYS_close, (uint64_t)fd, 0, 0, 0, 0, 0);
+			stub_replace(fd, SYS_close, (uint64_t)fd, 0, 0);
 }
 
 /* The program does not know ours, and gets the number that it wants. */
@@ -104,7 +136,7 @@ STUB_PUBLIC int dup3(int from, int to, int flags)
 	if (stub_is_ours(to))
 		stub_make_way(to);
 	return stub_return_errno(
-		raw_call(SYS_dup3, (uint64_t)from, (uint64_t)to, (uint64_t)flags, 0, 0, 0));
+		stub_replace(to, SYS_dup3, (uint64_t)from, (uint64_t)to, (uint64_t)flags));
 }
 
 STUB_PUBLIC int dup2(int from, int to)
@@ -113,6 +145,8 @@ STUB_PUBLIC int dup2(int from, int to)
 		return fcntl(from, F_GETFD) < 0 ? -1 : to;
 	return dup3(from, to, 0);
 }
+
+STUB_PUBLIC int __dup2(int from, int to) __THROW __attribute__((alias("dup2")));
 
 /*
  * libuv closes by syscall(2), so that it is no cancellation point; and its rings of io_uring are memory that is shared
@@ -135,7 +169,8 @@ STUB_PUBLIC long syscall(long number, ...)
 		case SYS_close:
 			if (stub_is_ours((int)arguments[0]))
 				return stub_return_errno(-EBADF);
-			break;
+			return stub_return_errno(
+				stub_replace((int)arguments[0], SYS_close, arguments[0], 0, 0));
 		case SYS_close_range:
 			return close_range((unsigned)arguments[0], (unsigned)arguments[1],
 					   (int)arguments[2]);
@@ -163,8 +198,9 @@ STUB_PUBLIC long syscall(long number, ...)
 		default:
 			break;
 		}
-	result = raw_call(number, arguments[0], arguments[1], arguments[2], arguments[3],
-			  arguments[4], arguments[5]);
+	if (!output_system_call(number, arguments, &result))
+		result = raw_call(number, arguments[0], arguments[1], arguments[2], arguments[3],
+				  arguments[4], arguments[5]);
 	if (raw_failed(result)) {
 		errno = (int)-result;
 		return -1;

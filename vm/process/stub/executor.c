@@ -7,7 +7,7 @@
 #include <stdbool.h>
 
 #include "process/stub/executor.h"
-#include "process/stub/raw.h"
+#include "process/stub/gate.h"
 
 static int64_t executor_call(struct mailbox *mailbox, const struct call *call)
 {
@@ -24,8 +24,8 @@ static int64_t executor_call(struct mailbox *mailbox, const struct call *call)
 	case CALL_RESUME:
 		return executor_special(mailbox, call->number, arguments);
 	default:
-		return raw_call(call->number, arguments[0], arguments[1], arguments[2],
-				arguments[3], arguments[4], arguments[5]);
+		return gate_call(call->number, arguments[0], arguments[1], arguments[2],
+				 arguments[3], arguments[4], arguments[5]);
 	}
 }
 

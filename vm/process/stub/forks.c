@@ -7,11 +7,13 @@
  *
  * fork(3) may be called in a signal handler: no libc here.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <sys/mman.h>
 
+#include "process/stub/output.h"
 #include "process/stub/raw.h"
 #include "process/stub/stub.h"
 
@@ -82,14 +84,21 @@ void stub_before_fork(void)
 /* fork(3) calls the handlers of pthread_atfork(3); this one does not. */
 STUB_PUBLIC int _Fork(void)
 {
+	int pid;
+
 	stub_before_fork();
-	return stub_real()->fork();
+	pid = stub_real()->fork();
+	if (!pid)
+		output_in_child();
+	return pid;
 }
 
 STUB_PUBLIC int clone(int (*start)(void *), void *stack, int flags, void *argument, ...)
 {
+	bool vforks = (flags & (CLONE_VM | CLONE_VFORK | CLONE_FILES)) == (CLONE_VM | CLONE_VFORK);
 	void *more[3];
 	va_list rest;
+	int pid;
 
 	va_start(rest, argument);
 	for (unsigned i = 0; i < 3; i++) /* as libc: whether they are there or not */
@@ -97,7 +106,55 @@ STUB_PUBLIC int clone(int (*start)(void *), void *stack, int flags, void *argume
 	va_end(rest);
 	if (!(flags & CLONE_VM))
 		stub_before_fork();
-	return stub_real()->clone(start, stack, flags, argument, more[0], more[1], more[2]);
+	else if (!(flags & (CLONE_FILES | CLONE_VFORK)))
+		output_off(); /* who has this memory, and descriptors of its own */
+	output_thread.vforked += vforks;
+	pid = stub_real()->clone(start, stack, flags, argument, more[0], more[1], more[2]);
+	output_thread.vforked -= vforks;
+	return pid;
+}
+
+/*
+ * The child has this thread's stack and thread-local storage, and is known by `vforked` while it has; the parent stands
+ * still as long. The address to return to is kept in a register, as what is on the stack is the child's to overwrite.
+ */
+__asm__("	.text\n"
+	"	.balign 16\n"
+	"	.globl vfork, __vfork\n"
+	"	.type vfork, @function\n"
+	"	.type __vfork, @function\n"
+	"vfork:\n"
+	"__vfork:\n"
+	"	pop %rdi\n"
+	"	mov output_thread@gottpoff(%rip), %rsi\n"
+	"	incl %fs:(%rsi)\n"
+	"	mov $58, %eax\n" /* vfork */
+	"	syscall\n"
+	"	push %rdi\n"
+	"	test %eax, %eax\n"
+	"	jz 1f\n"
+	"	decl %fs:(%rsi)\n"
+	"	cmp $-4095, %rax\n"
+	"	jae 2f\n"
+	"1:	ret\n"
+	"2:	neg %eax\n"
+	"	mov %eax, %edi\n"
+	"	jmp stub_vfork_failed\n"
+	"	.size vfork, .-vfork\n");
+
+__attribute__((used)) int stub_vfork_failed(int code);
+int stub_vfork_failed(int code)
+{
+	errno = code;
+	return -1;
+}
+
+/* A thread with descriptors of its own. */
+STUB_PUBLIC int unshare(int flags)
+{
+	if (flags & CLONE_FILES && !output_thread.vforked)
+		output_off();
+	return stub_real()->unshare(flags);
 }
 
 /* The program's own wishes are about memory that is as it left it. */

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "process/stub/gate.h"
 #include "process/stub/stub.h"
 
 /* The answer comes when a generation is durable. Without one, after so long: has this process been restored? */
@@ -56,9 +57,12 @@ static ssize_t stub_receive(int socket, struct answer *answer, int *fds)
 static int stub_ask(const struct request *request, struct answer *answer, int *fds)
 {
 	unsigned restored = thaw_stub_restored();
+	int64_t sent;
 
-	if (send(stub_memory.socket, request, sizeof(*request), MSG_NOSIGNAL) < 0)
-		return -errno;
+	sent = gate_call(SYS_sendto, (uint64_t)stub_memory.socket, (uintptr_t)request,
+			 sizeof(*request), MSG_NOSIGNAL, 0, 0);
+	if (raw_failed(sent))
+		return (int)sent;
 	for (;;) {
 		struct pollfd ready = {.fd = stub_memory.socket, .events = POLLIN};
 		ssize_t got = 0;

@@ -15,7 +15,7 @@
 #include <sys/mman.h>
 
 #include "process/stub/executor.h"
-#include "process/stub/raw.h"
+#include "process/stub/gate.h"
 
 #define CONTROL ((struct control *)CONTROL_ADDRESS)
 
@@ -164,7 +164,7 @@ __attribute__((noreturn, used)) static void restorer_main(uint64_t *start)
 		     MAP_SHARED | MAP_FIXED_NOREPLACE, (uint64_t)control,
 		     0) != (int64_t)CONTROL_ADDRESS)
 		goto fail;
-	if (CONTROL->magic != CONTROL_MAGIC || CONTROL->version != CONTROL_VERSION)
+	if (CONTROL->magic != CONTROL_MAGIC || CONTROL->version != CONTROL_VERSION || gate_map())
 		goto fail;
 	raw_call(SYS_madvise, CONTROL_ADDRESS, sizeof(struct control), MADV_DONTFORK, 0, 0, 0);
 	raw_call(SYS_close, (uint64_t)control, 0, 0, 0, 0, 0);

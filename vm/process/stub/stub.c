@@ -22,7 +22,8 @@
 #include <unistd.h>
 
 #include "process/stub/executor.h"
-#include "process/stub/raw.h"
+#include "process/stub/gate.h"
+#include "process/stub/output.h"
 #include "process/stub/stub.h"
 
 #define KERNEL_SA_RESTORER 0x04000000u
@@ -85,6 +86,12 @@ const struct stub_real *stub_real(void)
 		FIND(fexecve);
 		FIND(clone);
 		FIND(madvise);
+		FIND(write);
+		FIND(writev);
+		FIND(send);
+		FIND(sendto);
+		FIND(sendmsg);
+		FIND(unshare);
 #undef FIND
 		real.fork = (__typeof__(real.fork))dlsym(RTLD_NEXT, "_Fork"); /* glibc 2.34 */
 		__atomic_store_n(&found, true, __ATOMIC_RELEASE);
@@ -298,10 +305,11 @@ static void stub_find_rseq(void)
 /* A forked child is an ordinary process. What it has of ours it closes; it is all close-on-exec in any case. */
 static void stub_in_child(void)
 {
+	output_in_child();
 	if (stub_memory.socket >= 0)
-		raw_call(SYS_close, (uint64_t)stub_memory.socket, 0, 0, 0, 0, 0);
+		gate_call(SYS_close, (uint64_t)stub_memory.socket, 0, 0, 0, 0, 0);
 	if (stub_memory.uffd >= 0)
-		raw_call(SYS_close, (uint64_t)stub_memory.uffd, 0, 0, 0, 0, 0);
+		gate_call(SYS_close, (uint64_t)stub_memory.uffd, 0, 0, 0, 0, 0);
 	stub_memory.socket = stub_memory.uffd = -1;
 }
 
@@ -327,6 +335,7 @@ static int stub_set_up(int socket)
 	stub_find_rseq();
 	stub_find_tid();
 	stub_real();
+	output_set_up();
 	pthread_atfork(stub_before_fork, NULL, stub_in_child);
 	stub_memory.local = (uintptr_t)stub_local;
 	stub_local->active = true;
@@ -358,8 +367,8 @@ __attribute__((constructor)) static void stub_start(void)
 	close(stub);
 	control = mmap(CONTROL, sizeof(struct control), PROT_READ | PROT_WRITE,
 		       MAP_SHARED | MAP_FIXED_NOREPLACE, fd, 0);
-	result = control == CONTROL ? 0 : -errno;
-	if (result) /* to say so */
+	result = control == CONTROL ? (int)gate_map() : -errno;
+	if (control != CONTROL) /* to say so */
 		control = mmap(NULL, sizeof(struct control), PROT_READ | PROT_WRITE, MAP_SHARED, fd,
 			       0);
 	close(fd);
@@ -367,6 +376,8 @@ __attribute__((constructor)) static void stub_start(void)
 	    control->version != CONTROL_VERSION)
 		return;
 	madvise(control, sizeof(struct control), MADV_DONTFORK);
+	/* What a program before this one had noted of descriptors is void; the supervisor turns it on again. */
+	__atomic_store_n(&control->output.token, 0, __ATOMIC_SEQ_CST);
 	if (!result)
 		result = stub_set_up(socket);
 	executed = __atomic_load_n(&control->started, __ATOMIC_SEQ_CST);

@@ -10,6 +10,7 @@
 #define VM_PROCESS_STUB_STUB_H
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 #include "process/stub/control.h"
 
@@ -17,6 +18,9 @@
 #define STUB_PUBLIC __attribute__((visibility("default")))
 
 #define CONTROL ((struct control *)CONTROL_ADDRESS)
+
+struct iovec;
+struct msghdr;
 
 extern struct stub_memory stub_memory;
 
@@ -46,6 +50,13 @@ struct stub_real {
 		     void *c);
 	int (*madvise)(void *address, size_t bytes, int advice);
 	int (*fexecve)(int fd, char *const *arguments, char *const *environment);
+	ssize_t (*write)(int fd, const void *data, size_t bytes);
+	ssize_t (*writev)(int fd, const struct iovec *pieces, int count);
+	ssize_t (*send)(int fd, const void *data, size_t bytes, int flags);
+	ssize_t (*sendto)(int fd, const void *data, size_t bytes, int flags, const void *address,
+			  unsigned length);
+	ssize_t (*sendmsg)(int fd, const struct msghdr *message, int flags);
+	int (*unshare)(int flags);
 };
 /* Looked up when the stub starts; before that, on the first call, which is another library's constructor's. */
 const struct stub_real *stub_real(void);
