@@ -42,6 +42,8 @@ $(TESTS:=.o) $(EXEC_TESTS:=.o): $(BUILD)/tests/%.o: %.c $(BUILD)/flags | $(HARNE
 # See tests/timeout.h.
 TEST_SECONDS := $(if $(SANITIZE),300,120)
 $(TESTS:=.o) $(EXEC_TESTS:=.o): TEST_CFLAGS := -include tests/timeout.h -DTEST_SECONDS=$(TEST_SECONDS)
+# Whose stack is unwound by pthread_cancel(3), as a C++ program's.
+$(BUILD)/tests/output_ring.o: TEST_CFLAGS := -include tests/timeout.h -DTEST_SECONDS=$(TEST_SECONDS) -fexceptions
 # One test of ten thousand states, which a busy machine takes two minutes for.
 $(BUILD)/tests/crash_states.o: TEST_CFLAGS := -include tests/timeout.h -DTEST_SECONDS=600
 

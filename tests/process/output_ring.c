@@ -6,6 +6,7 @@
  * Nobody filters calls here: the plain ones reach the socket `guest_outside`, whose other end this test reads.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -37,6 +38,7 @@ static volatile uint64_t guest_phase, guest_stop;
 static volatile uint64_t guest_done[WRITERS], guest_read[WRITERS];
 static volatile int64_t guest_results[16];
 static volatile uint64_t guest_turn;
+static const char roles_text[4096];
 
 static void line_make(uint8_t *to, uint32_t writer, uint64_t number, uint32_t bytes)
 {
@@ -312,11 +314,64 @@ static void guest_role_closes(void)
 		pause();
 }
 
+/* ---- Cancellation */
+
+static void guest_cleans_up(void *argument)
+{
+	(void)argument;
+	guest_results[1]++;
+}
+
+/* As a destructor: run by the unwinder, which has to find its way from the call to here. */
+static void guest_unwound(int *unused)
+{
+	(void)unused;
+	guest_results[2]++;
+}
+
+static void *guest_waits(void *argument)
+{
+	int fd = *(int *)argument;
+	int object __attribute__((cleanup(guest_unwound))) = 0;
+
+	pthread_cleanup_push(guest_cleans_up, NULL);
+	guest_phase = 1;
+	for (;;)
+		write(fd, roles_text, sizeof(roles_text));
+	pthread_cleanup_pop(0);
+	return (void *)(uintptr_t)object;
+}
+
+/* A thread waits in a call on a full pipe, of which it is known that it stays inside. */
+static void guest_role_cancels(void)
+{
+	void *result = NULL;
+	pthread_t thread;
+	int ends[2];
+
+	if (pipe2(ends, O_CLOEXEC) || dup2(ends[1], OUTSIDE + 1) < 0)
+		_exit(4);
+	guest_turn = 1;
+	while (guest_turn != 2)
+		sched_yield();
+	ends[0] = OUTSIDE + 1;
+	pthread_create(&thread, NULL, guest_waits, &ends[0]);
+	while (guest_turn != 3)
+		sched_yield();
+	guest_results[0] = pthread_cancel(thread);
+	guest_results[3] = pthread_join(thread, &result);
+	guest_results[4] = result == PTHREAD_CANCELED;
+	guest_phase = 2;
+	for (;;)
+		pause();
+}
+
 static const struct role roles[] = {
 	{"writers", guest_role_writers}, {"turns", guest_role_turns},
 	{"odd", guest_role_odd},	 {"handlers", guest_role_handlers},
 	{"jumps", guest_role_jumps},	 {"forks", guest_role_forks},
-	{"vforks", guest_role_vforks},	 {"closes", guest_role_closes},
+	{"vforks", guest_role_vforks},	 {"cancels", guest_role_cancels},
+	{"closes", guest_role_closes},
 };
 
 __attribute__((constructor)) static void guest_main(void)
@@ -694,6 +749,50 @@ TEST_F(ring, a_child_of_vfork_writes_to_its_own_descriptors)
 	EXPECT_EQ(1, ring_drain(&self->ring, collect, &collected));
 	EXPECT_EQ(6, collected.bytes[0]);
 	EXPECT_EQ(ENTRY_HELD, ring_seen(&self->ring, OUTSIDE) & ENTRY_KIND);
+}
+
+/* Is the thread with this number, which is not the main one, in write(2)? */
+static bool waits_in_write(FIXTURE_DATA(ring) * self)
+{
+	char path[64], text[64] = "";
+	const struct dirent *entry;
+	bool found = false;
+	DIR *tasks;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", self->process.remote.pid);
+	tasks = opendir(path);
+	while (tasks && !found && (entry = readdir(tasks))) {
+		FILE *file;
+
+		snprintf(path, sizeof(path), "/proc/%d/task/%.20s/syscall",
+			 self->process.remote.pid, entry->d_name);
+		file = fopen(path, "re");
+		found = file && fgets(text, sizeof(text), file) && !strncmp(text, "1 0xc9", 6);
+		if (file)
+			fclose(file);
+	}
+	if (tasks)
+		closedir(tasks);
+	return found;
+}
+
+TEST_F(ring, a_thread_that_waits_in_the_gate_is_cancelled_and_unwound)
+{
+	static const int64_t wanted[] = {0, 1, 1, 0, 1};
+
+	BEGIN("cancels");
+	process_continue(&self->process);
+	ASSERT_TRUE(wait_for(&self->process, &guest_turn, 1));
+	ring_direct(&self->ring, OUTSIDE + 1, ring_seen(&self->ring, OUTSIDE + 1));
+	poke(self, &guest_turn, 2);
+	ASSERT_TRUE(wait_for(&self->process, &guest_phase, 1));
+	while (!waits_in_write(self) && remote_alive(&self->process.remote))
+		;
+	poke(self, &guest_turn, 3);
+	ASSERT_TRUE(wait_for(&self->process, &guest_phase, 2));
+	for (size_t i = 0; i < sizeof(wanted) / sizeof(*wanted); i++)
+		EXPECT_EQ(wanted[i],
+			  (int64_t)peek(&self->process, (volatile uint64_t *)&guest_results[i]));
 }
 
 TEST_F(ring, what_was_known_of_a_number_ends_with_it)

@@ -29,6 +29,9 @@ bool stub_active(void);
 /* libc has put another handler for CONTROL_SIGNAL in place of the stub's (pthread_cancel): it comes after it now. */
 void stub_take_back_signal(void);
 
+/* Before a thread is cancelled, which may be in a call through the gate (gate_frame.c). */
+void stub_show_gate(void);
+
 /* Before a child is made that shall have a copy of the memory. */
 void stub_before_fork(void);
 

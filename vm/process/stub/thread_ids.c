@@ -190,8 +190,10 @@ STUB_PUBLIC int pthread_getcpuclockid(pthread_t thread, clockid_t *clock)
 STUB_PUBLIC int pthread_cancel(pthread_t thread)
 {
 	int32_t tid = stub_other_tid(thread);
-	int result = stub_real()->pthread_cancel(thread);
+	int result;
 
+	stub_show_gate();
+	result = stub_real()->pthread_cancel(thread);
 	stub_take_back_signal();
 	if (tid && !result)
 		raw_call(SYS_tgkill, stub_pid(), (uint64_t)tid, CONTROL_SIGNAL, 0, 0, 0);
