@@ -34,6 +34,9 @@
 /* What a guest gets new while it rests is mostly gone at the next generation: so much is copied while the guest is stopped. */
 #define PRECOPY_RESTED_BYTES (64u << 20)
 
+#define COLD_QUIET_NS 20000000ull
+#define COLD_WAITS_NS 1000000000ull
+
 #define PRECOPY_ROUNDS 3u  /* of a guest with much new memory */
 #define PRECOPY_BATCH 256u /* pages of another process that are read at once */
 
@@ -206,6 +209,7 @@ void checkpoint_done(struct checkpointer *checkpointer, int code)
 		result->error.code = 0;
 		result->durable_ns = sys_monotonic_ns() - checkpointer->begun_ns;
 	}
+	cold_generation(&checkpointer->cold, &checkpointer->taken);
 	bitmap_clear_all(&checkpointer->taken);
 	if (checkpointer->region->process)
 		bitmap_clear_all(&checkpointer->gone);
@@ -420,18 +424,38 @@ static void job_help(struct checkpointer *checkpointer)
 	pthread_cond_broadcast(&checkpointer->changed);
 }
 
+/*
+ * Nothing to do: with the lock, which is given up meanwhile. Cold memory is seen to when nothing has come for a moment, since
+ * a checkpoint that begins meanwhile waits for it; or when that was not so for a while.
+ */
+static void idle(struct checkpointer *checkpointer)
+{
+	bool between = checkpointer->phase == THAW_IDLE || checkpointer->phase == THAW_DONE;
+	uint64_t due = between ? cold_due(&checkpointer->cold) : 0;
+	uint64_t quiet = checkpointer->done_ns + COLD_QUIET_NS;
+
+	if (due && quiet > due)
+		due = quiet < due + COLD_WAITS_NS ? quiet : due + COLD_WAITS_NS;
+	if (!checkpoint_log_wait(checkpointer, due))
+		return;
+	pthread_mutex_unlock(&checkpointer->lock);
+	cold_work(&checkpointer->cold);
+	pthread_mutex_lock(&checkpointer->lock);
+}
+
 /* The next phase that is the thread's; THAW_IDLE: it ends. */
 static enum thaw_phase phase_wait(struct checkpointer *checkpointer)
 {
 	enum thaw_phase phase;
 
 	pthread_mutex_lock(&checkpointer->lock);
+	checkpointer->done_ns = sys_monotonic_ns();
 	while (!checkpointer->stop && checkpointer->phase != THAW_COPYING &&
 	       checkpointer->phase != THAW_WRITING) {
 		if (checkpointer->job)
 			job_help(checkpointer);
 		else
-			checkpoint_log_wait(checkpointer);
+			idle(checkpointer);
 	}
 	phase = checkpointer->stop ? THAW_IDLE : checkpointer->phase;
 	pthread_mutex_unlock(&checkpointer->lock);
@@ -625,6 +649,7 @@ int checkpointer_start(struct checkpointer *checkpointer, struct thaw_error *err
 			      CPU_COUNT(&processors) > 1;
 	pthread_mutex_init(&checkpointer->lock, NULL);
 	pthread_cond_init(&checkpointer->changed, NULL);
+	cold_init(&checkpointer->cold, checkpointer->region, checkpointer->tracker);
 	if (bitmap_init(&checkpointer->taken, pages) ||
 	    bitmap_init(&checkpointer->residual, pages) ||
 	    (checkpointer->region->process && bitmap_init(&checkpointer->gone, pages)) ||
@@ -648,6 +673,7 @@ void checkpointer_stop(struct checkpointer *checkpointer)
 		commit_abort(checkpointer->commit);
 	checkpointer->commit = NULL;
 	preserver_free(&checkpointer->preserver);
+	cold_free(&checkpointer->cold);
 	free(checkpointer->state);
 	free(checkpointer->durable_state);
 	free(checkpointer->names);

@@ -21,6 +21,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "cold.h"
 #include "fault.h"
 #include "image/image.h"
 #include "preserve.h"
@@ -74,6 +75,8 @@ struct checkpointer {
 	uint64_t precopied;	/* pages, in its last pass */
 	unsigned precopy_rests; /* for so many generations */
 	struct preserver preserver;
+	struct cold cold; /* the thread's */
+	uint64_t done_ns; /* when the thread had nothing to do last */
 	uint64_t begun_ns;
 	uint64_t stopped_ns; /* thaw_checkpoint_stopped(); 0: the capture sets it */
 	struct thaw_generation generation;

@@ -68,15 +68,23 @@ static void fold(struct checkpointer *checkpointer)
 	pthread_cond_broadcast(&checkpointer->changed);
 }
 
-void checkpoint_log_wait(struct checkpointer *checkpointer)
+bool checkpoint_log_wait(struct checkpointer *checkpointer, uint64_t until)
 {
-	uint64_t due = fold_due(checkpointer);
-	struct timespec until = {(time_t)(due / 1000000000), (long)(due % 1000000000)};
+	uint64_t fold_at = fold_due(checkpointer);
+	uint64_t due = fold_at && (!until || fold_at < until) ? fold_at : until;
+	struct timespec at = {(time_t)(due / 1000000000), (long)(due % 1000000000)};
 
-	if (!due)
+	if (!due) {
 		pthread_cond_wait(&checkpointer->changed, &checkpointer->lock);
-	else if (pthread_cond_clockwait(&checkpointer->changed, &checkpointer->lock,
-					CLOCK_MONOTONIC, &until) == ETIMEDOUT &&
-		 !checkpointer->stop && fold_due(checkpointer) == due)
+		return false;
+	}
+	if (pthread_cond_clockwait(&checkpointer->changed, &checkpointer->lock, CLOCK_MONOTONIC,
+				   &at) != ETIMEDOUT ||
+	    checkpointer->stop)
+		return false;
+	if (due == until)
+		return true;
+	if (fold_due(checkpointer) == due)
 		fold(checkpointer);
+	return false;
 }

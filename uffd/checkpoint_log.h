@@ -7,7 +7,10 @@
 
 /* Finish the commit: in the log, or as commit_finish() does. */
 int checkpoint_log_write(struct checkpointer *checkpointer, struct thaw_error *error);
-/* Wait for a change, and fold the log when it is time. With the lock. */
-void checkpoint_log_wait(struct checkpointer *checkpointer);
+/*
+ * Wait for a change, and fold the log when it is time. With the lock. True: nothing has changed until `until`
+ * (monotonic; 0: for ever).
+ */
+bool checkpoint_log_wait(struct checkpointer *checkpointer, uint64_t until);
 
 #endif

@@ -77,6 +77,14 @@ struct pm_scan_arg {
 #define PAGE_IS_PFNZERO (1 << 5)
 #endif
 
+#ifndef PAGE_IS_HUGE
+#define PAGE_IS_HUGE (1 << 6)
+#endif
+
+#ifndef MADV_COLLAPSE /* 6.1 */
+#define MADV_COLLAPSE 25
+#endif
+
 #ifndef MFD_NOEXEC_SEAL /* 6.3 */
 #define MFD_NOEXEC_SEAL 0x0008u
 #endif

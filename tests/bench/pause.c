@@ -2,6 +2,8 @@
 /*
  * pause WAY FILE MIB DIRTY... - how long a checkpoint stops a program with so many MiB of memory, of which so many random
  * pages (or "all") are written before each checkpoint, and after how long it is durable. Prints samples for interleave.
+ * "100/1": 100 random pages of 1 % of the memory, in a program that has run for some seconds for each GiB, with ten such
+ * checkpoints a second.
  *
  *	thaw	libthaw; the pause is what the owner sees, from before thaw_checkpoint_stopped() to after the capture
  *	fork	fork(); the child writes the written pages, which it was told, and syncs them. Nothing is said of the copies
@@ -20,6 +22,7 @@
 
 #define PAGE 4096u
 #define REPEATS 5
+#define SETTLED_US_PER_GIB 6e6
 
 struct program {
 	char *base;
@@ -111,10 +114,47 @@ static void by_fork(struct program *program, unsigned count, double *pause, doub
 	*durable = now_us() - begin;
 }
 
+static void one(struct program *program, unsigned count, double *pause, double *durable)
+{
+	if (program->heap)
+		by_thaw(program, pause, durable);
+	else
+		by_fork(program, count, pause, durable);
+}
+
+/* The pages of one row. */
+static unsigned *choose(const struct program *program, const char *dirty, unsigned *count)
+{
+	unsigned pages = (unsigned)(program->bytes / PAGE);
+	const char *part = strchr(dirty, '/');
+
+	*count = !strcmp(dirty, "all") ? pages : (unsigned)atoi(dirty);
+	return some_of(part ? pages / 100 * (unsigned)atoi(part + 1) : pages, *count);
+}
+
+/* What is not written gets cold. */
+static void settle(struct program *program, const char *dirty)
+{
+	double end = now_us() + SETTLED_US_PER_GIB * (double)program->bytes / (1 << 30);
+	double pause, durable;
+	unsigned count;
+
+	while (program->heap && now_us() < end) {
+		unsigned *written = choose(program, dirty, &count);
+
+		program->written = written;
+		write_pages(program, count);
+		one(program, count, &pause, &durable);
+		free(written);
+		usleep(100000);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	struct program program = {0};
 	double pause, durable;
+	bool settled = false;
 	char row[64];
 
 	if (argc < 5)
@@ -122,21 +162,21 @@ int main(int argc, char **argv)
 	start(&program, argv[1], argv[2], (size_t)atoi(argv[3]) << 20);
 	for (int repeat = -1; repeat < REPEATS; repeat++)
 		for (int i = 4; i < argc; i++) {
-			bool all = !strcmp(argv[i], "all");
-			unsigned count = all ? (unsigned)(program.bytes / PAGE)
-					     : (unsigned)atoi(argv[i]);
-			unsigned *written = some_of((unsigned)(program.bytes / PAGE), count);
+			unsigned count, *written;
 
-			program.written = written;
+			if (strchr(argv[i], '/') && !settled)
+				settle(&program, argv[i]);
+			settled = settled || strchr(argv[i], '/');
+			program.written = written = choose(&program, argv[i], &count);
 			write_pages(&program, count);
-			if (program.heap)
-				by_thaw(&program, &pause, &durable);
-			else
-				by_fork(&program, count, &pause, &durable);
+			one(&program, count, &pause, &durable);
 			free(written);
 			if (repeat < 0)
 				continue;
 			snprintf(row, sizeof(row), "%s MiB, %s pages", argv[3], argv[i]);
+			if (strchr(argv[i], '/'))
+				snprintf(row, sizeof(row), "%s MiB, %u pages of %s %%", argv[3],
+					 count, strchr(argv[i], '/') + 1);
 			printf("pause\t%s\t%.4f\tms\n", row, pause * 1e-3);
 			printf("durable after\t%s\t%.4f\tms\n", row, durable * 1e-3);
 		}
