@@ -33,7 +33,9 @@
 #define ARRIVALS_FINE 8192u	 /* see block_clusters() */
 #define ARRIVALS_COARSE 1024u	 /* and again after so many more each */
 #define MESSAGES 32u		 /* faults read from the kernel at once */
-#define DIRECT_SHARE 8u		 /* of the memory: larger images are read past the page cache */
+#define QUIET_NS 100000ull	 /* after a fault: then prefetch is in nobody's way */
+#define BUSY_SHARE 32u
+#define DIRECT_SHARE 8u /* of the memory: larger images are read past the page cache */
 
 _Noreturn void service_fatal(struct fault_service *service, const struct thaw_error *error)
 {
@@ -52,14 +54,19 @@ void service_check(struct fault_service *service, int result, const char *doing)
 	service_fatal(service, &error);
 }
 
+static void service_said(struct fault_service *service, int result)
+{
+	service_check(service, result, "wait for faults and reads");
+	if (result > 0)
+		service->faults_wait = true;
+}
+
 void service_wait(struct fault_service *service, enum reader_until until)
 {
 	int result = reader_wait(service->reader, until);
 
 	service->waited |= until == READER_READ;
-	service_check(service, result, "wait for faults and reads");
-	if (result > 0)
-		service->faults_wait = true;
+	service_said(service, result);
 }
 
 /* ---- faults ---- */
@@ -208,13 +215,38 @@ static void serve_requests(struct fault_service *service)
 	}
 }
 
-/* What can be done while nobody asks for a page. true: there is more to do at once. */
-static bool idle_step(struct fault_service *service)
+/*
+ * A step of prefetch. What is in the working set is asked for soon, and comes cheaper this way. But of the rest most is
+ * not: while faults follow each other at once, only one in BUSY_SHARE of the time is for it, else a
+ * program that looks here and there would wait as long for prefetch as for its pages. Where they wait for the disk, or
+ * there is none for QUIET_NS, it goes on. *wait_ns: what it waits for, if it does.
+ */
+static bool background_step(struct fault_service *service, uint64_t *wait_ns)
+{
+	uint64_t begin = sys_monotonic_ns(), quiet = service->answered_ns + QUIET_NS;
+	uint64_t next = service->prefetch_at_ns < quiet ? service->prefetch_at_ns : quiet;
+	bool more;
+
+	if (!service->in_flight && begin < next) {
+		*wait_ns = next - begin;
+		return false;
+	}
+	more = ahead_install_prefetch(service) || prefetch_step(service);
+	if (more && prefetch_is_rest(service)) {
+		uint64_t end = sys_monotonic_ns();
+
+		service->prefetch_at_ns = end + BUSY_SHARE * (end - begin);
+	}
+	return more;
+}
+
+/* What can be done while nobody asks for a page. true: there is more to do at once, or in *wait_ns. */
+static bool idle_step(struct fault_service *service, uint64_t *wait_ns)
 {
 	if (service->kmod) /* What was touched says most of what comes next, and what it costs is little. */
 		return fault_kmod_tell_near(service) || prefetch_step(service) ||
 		       fault_kmod_tell_rest(service);
-	return ahead_install(service) || prefetch_step(service) ||
+	return ahead_install_stream(service) || background_step(service, wait_ns) ||
 	       (service->process && fault_events_idle(service));
 }
 
@@ -235,13 +267,17 @@ static void *service_main(void *arg)
 
 	pthread_setname_np(pthread_self(), "thaw-faults");
 	while (!atomic_load(&service->stop)) {
+		uint64_t wait_ns = 0;
 		bool more;
 
 		service->waited = false;
-		more = idle_step(service);
+		more = idle_step(service, &wait_ns);
 		more |= service->waited || service->faults_wait ||
 			(service->process && service->process->fault_count);
-		service_wait(service, more ? READER_NOW : READER_ANYTHING);
+		if (!more && wait_ns)
+			service_said(service, reader_wait_for(service->reader, wait_ns));
+		else
+			service_wait(service, more ? READER_NOW : READER_ANYTHING);
 		if (service->process)
 			serve_processes(service);
 		else if (service->faults_wait && service->kmod)

@@ -40,6 +40,7 @@ struct read_run {
 	unsigned alone;		    /* which page is read alone, counted from 1; 0: all together */
 	bool used, ahead;	    /* it has pages; nobody asked for them */
 	bool stream;		    /* ahead of a stream, which will ask at once */
+	bool rest;		    /* of prefetch, when nothing of the working set is left */
 	bool direct;		    /* the read that is under way is past the page cache */
 	int result;		    /* ahead: > 0, or why it could not be read */
 	uint64_t good;		    /* ahead: whose checksums are right */
@@ -96,8 +97,10 @@ struct fault_service {
 	bool direct;		 /* reads go there: the file system has not refused one yet */
 	uint64_t partly[PARTLY]; /* clusters that faults brought in part; the latest is the last */
 	unsigned partly_count;
-	uint64_t answered_ns;	   /* when the latest fault was */
-	uint64_t pace_ns;	   /* from one to the next, on average */
+	uint64_t answered_ns; /* when the latest fault was */
+	uint64_t pace_ns;     /* from one to the next, on average */
+	uint64_t
+		prefetch_at_ns; /* not before, while faults follow each other: see background_step() */
 	struct fault_ahead *ahead; /* NULL: not started */
 	bool ahead_failed;
 	struct prefetch_plan *plan;
@@ -174,6 +177,11 @@ void demand_bring(struct fault_service *service, uint64_t page);
 /* Begin more prefetch. true: there may be more to do at once. */
 bool prefetch_step(struct fault_service *service);
 void prefetch_stop(struct fault_service *service);
+/* Is it at what nobody has asked for at the last start either? */
+static inline bool prefetch_is_rest(const struct fault_service *service)
+{
+	return service->prefetch_page;
+}
 
 /* ---- fault_ahead.c: reads that nobody waits for yet, on a thread of their own */
 
@@ -189,8 +197,9 @@ void ahead_release(struct fault_service *service, struct read_run *run);
 bool ahead_streams(const struct fault_service *service, uint64_t page);
 /* Is it being read at all? */
 bool ahead_reads(const struct fault_service *service, uint64_t page);
-/* Installs a few pages of what was read. true: there is more. */
-bool ahead_install(struct fault_service *service);
+/* Install a few pages of what was read for streams, and by prefetch. true: there may be more. */
+bool ahead_install_stream(struct fault_service *service);
+bool ahead_install_prefetch(struct fault_service *service);
 bool ahead_idle(const struct fault_service *service);
 void ahead_stop(struct fault_service *service);
 

@@ -30,7 +30,12 @@ int reader_read(struct reader *reader, void *token, void *to, unsigned bytes, ui
 
 int reader_wait(struct reader *reader, enum reader_until until)
 {
-	return reader->back_end->wait(reader, until);
+	return reader->back_end->wait(reader, until, 0);
+}
+
+int reader_wait_for(struct reader *reader, uint64_t most_ns)
+{
+	return reader->back_end->wait(reader, most_ns ? READER_ANYTHING : READER_NOW, most_ns);
 }
 
 void reader_wake(struct reader *reader)

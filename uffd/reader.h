@@ -42,12 +42,9 @@ struct reader {
 	char *buffers;
 };
 
-#define READER_WHILE_MS 250
-
 enum reader_until {
 	READER_NOW,	 /* does not wait */
 	READER_ANYTHING, /* until a read has completed, faults wait or someone wakes */
-	READER_A_WHILE,	 /* the same, but at most READER_WHILE_MS */
 	READER_READ,	 /* until a read has completed: when faults cannot be served now */
 };
 
@@ -77,6 +74,8 @@ int reader_read(struct reader *reader, void *token, void *to, unsigned bytes, ui
  * waiting is not possible any more.
  */
 int reader_wait(struct reader *reader, enum reader_until until);
+/* As READER_ANYTHING, but at most so long; less than a second. */
+int reader_wait_for(struct reader *reader, uint64_t most_ns);
 
 /* A reader_wait(READER_ANYTHING), this one or the next, comes back. Any thread; async-signal-safe. */
 void reader_wake(struct reader *reader);
@@ -86,7 +85,8 @@ void reader_wake(struct reader *reader);
 struct reader_back_end {
 	int (*read)(struct reader *reader, void *token, void *to, unsigned bytes, uint64_t offset,
 		    bool direct);
-	int (*wait)(struct reader *reader, enum reader_until until);
+	/* `most_ns`: 0 is for ever */
+	int (*wait)(struct reader *reader, enum reader_until until, uint64_t most_ns);
 	void (*close)(
 		struct reader *reader); /* the backend's part, and the struct that contains all */
 };

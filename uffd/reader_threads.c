@@ -197,7 +197,7 @@ static bool complete(struct threads_reader *threads)
 	return any;
 }
 
-static int threads_wait(struct reader *reader, enum reader_until until)
+static int threads_wait(struct reader *reader, enum reader_until until, uint64_t most_ns)
 {
 	struct threads_reader *threads = (struct threads_reader *)reader;
 	bool any = complete(threads);
@@ -207,11 +207,12 @@ static int threads_wait(struct reader *reader, enum reader_until until)
 		{.fd = until == READER_READ ? -1 : reader->options.faults_fd, .events = POLLIN},
 	};
 
-	int most = any || until == READER_NOW ? 0 : until == READER_A_WHILE ? READER_WHILE_MS : -1;
+	const struct timespec most = {.tv_nsec = any || until == READER_NOW ? 0 : (long)most_ns};
+	bool for_ever = !any && until != READER_NOW && !most_ns;
 
 	if (any && until == READER_READ)
 		return 0;
-	if (poll(polls, 2, most) < 0)
+	if (ppoll(polls, 2, for_ever ? NULL : &most, NULL) < 0)
 		return errno == EINTR || errno == EAGAIN ? 0 : -errno;
 	if (polls[0].revents) {
 		uint64_t value;

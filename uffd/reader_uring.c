@@ -81,14 +81,14 @@ static int uring_read(struct reader *reader, void *token, void *to, unsigned byt
 	return 0;
 }
 
-static int uring_wait(struct reader *reader, enum reader_until until)
+static int uring_wait(struct reader *reader, enum reader_until until, uint64_t most_ns)
 {
 	struct uring_reader *uring = (struct uring_reader *)reader;
 	struct io_uring_cqe *cqe;
-	struct __kernel_timespec most = {.tv_nsec = READER_WHILE_MS * 1000000ll};
+	struct __kernel_timespec most = {.tv_nsec = (long long)most_ns};
 	int faults = 0, code;
 
-	if (until == READER_A_WHILE)
+	if (most_ns)
 		code = io_uring_submit_and_wait_timeout(&uring->ring, &cqe, 1, &most, NULL);
 	else
 		code = io_uring_submit_and_wait(&uring->ring, until == READER_NOW ? 0 : 1);

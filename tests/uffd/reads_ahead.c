@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
 
+#include <dirent.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdatomic.h>
@@ -264,6 +265,43 @@ TEST_F(ahead, memory_to_read_into_is_had_once_and_given_back)
 	EXPECT_GT((long)status.faults + PAGES * 3 / 4, faults);
 	while (resident_pages() > before + (long)PAGES + 256)
 		support_sleep(0.001);
+}
+
+/* How nice the thread of that name is; -100: there is none. */
+static int niceness_of(const char *name)
+{
+	DIR *tasks = opendir("/proc/self/task");
+	struct dirent *task;
+	int niceness = -100;
+
+	while (tasks && (task = readdir(tasks))) {
+		char path[300], own[32] = "";
+		FILE *file;
+
+		snprintf(path, sizeof(path), "/proc/self/task/%s/comm", task->d_name);
+		file = fopen(path, "re");
+		if (file && fgets(own, sizeof(own), file) && !strncmp(own, name, strlen(name)))
+			niceness = getpriority(PRIO_PROCESS, (id_t)atoi(task->d_name));
+		if (file)
+			fclose(file);
+	}
+	if (tasks)
+		closedir(tasks);
+	return niceness;
+}
+
+/* What nobody may ever ask for takes no processor from the program, but answers do not wait for one. */
+TEST_F(ahead, prefetch_of_everything_steps_back)
+{
+	int own = getpriority(PRIO_PROCESS, 0);
+
+	make_image(_metadata, self, 1);
+	open_held(_metadata, self);
+	EXPECT_EQ(own < 10 ? own + 10 : 19, niceness_of("thaw-ahead"));
+	EXPECT_EQ(own, niceness_of("thaw-faults"));
+	gate_open();
+	EXPECT_TRUE(all_are_right(self->heap));
+	EXPECT_EQ(own, getpriority(PRIO_PROCESS, 0));
 }
 
 static void *go_on_at_join(void *unused)
