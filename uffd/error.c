@@ -76,6 +76,8 @@ const char *thaw_reason_name(uint32_t reason)
 		return "request";
 	case THAW_REASON_OUTPUT:
 		return "output";
+	case THAW_REASON_ROLLBACK:
+		return "rollback";
 	default:
 		return "unknown";
 	}

@@ -305,6 +305,15 @@ const struct thaw_generation *thaw_opened(const struct thaw *heap)
 	return &heap->opened;
 }
 
+void thaw_history(const struct thaw *heap, struct thaw_history *history)
+{
+	*history = (struct thaw_history){0};
+	if (!heap->image)
+		return;
+	image_history(heap->image, history);
+	history->newest &= !heap->fallback.code;
+}
+
 int thaw_settle(struct thaw *heap, struct thaw_error *error)
 {
 	int code;

@@ -91,9 +91,10 @@ enum thaw_reason { /* why a generation was taken; stored in the image */
 		   THAW_REASON_SIGNAL = 3,
 		   THAW_REASON_REQUEST = 4,
 		   THAW_REASON_OUTPUT = 5, /* something waits for it before it leaves the program */
+		   THAW_REASON_ROLLBACK = 6, /* thaw_image_rollback() made it */
 };
 
-/* "timer", "exit", "signal", "request", "output", or "unknown". Static storage; any thread. */
+/* "timer", "exit", "signal", "request", "output", "rollback", or "unknown". Static storage; any thread. */
 THAW_PUBLIC const char *thaw_reason_name(uint32_t reason);
 
 /*
@@ -292,6 +293,15 @@ THAW_PUBLIC const void *thaw_state(const struct thaw *heap, size_t *bytes);
 
 /* The generation the heap was opened from (number 0: none, a fresh heap). Owned by the heap. */
 THAW_PUBLIC const struct thaw_generation *thaw_opened(const struct thaw *heap);
+
+/* Where in an image's history a heap stands that was opened, before its first checkpoint. */
+struct thaw_history {
+	uint8_t uuid[16]; /* the image's: a clone has another */
+	uint64_t next;	  /* number that the next generation has at least; it is not made twice */
+	bool newest;	  /* what was opened is the newest generation, and nothing newer was damaged */
+};
+/* All zero for a heap without an image. */
+THAW_PUBLIC void thaw_history(const struct thaw *heap, struct thaw_history *history);
 
 /*
  * Is the newest generation that this heap knows, the one that was opened or the last that was made durable, on

@@ -30,6 +30,9 @@ struct runtime; /* the owner of a guest: vm/policy */
 #define GUEST_SOURCE_MAX_BYTES (256ull << 20)
 /* A state saved in the middle of a turn ends with so many bytes for the policy's MAC of the rest. */
 #define GUEST_MAC_BYTES 32u
+#define GUEST_BRANCH_BYTES 16u
+/* guest_branch_text(), with its end. */
+#define GUEST_BRANCH_TEXT (2 * GUEST_BRANCH_BYTES + 1)
 
 struct guest_options {	     /* what a guest has to know of how it was started; outlives it */
 	const char *image;   /* NULL: nothing persists */
@@ -52,6 +55,11 @@ struct guest_common {
 	bool finished;	   /* the program called exit(): its heap is kept, it does not go on */
 	int exit_code;	   /* with `finished` */
 	uint64_t restores; /* how often this program was restored before this generation */
+	/*
+	 * The line of the program's history that its effects are numbered in, and the image that it is the line of. Changed
+	 * by the policy before prepare().
+	 */
+	uint8_t branch[GUEST_BRANCH_BYTES], home[GUEST_BRANCH_BYTES];
 	/* What was printed and not read yet (base/output_pieces.h); NULL: nothing. Borrowed. */
 	const void *output;
 	size_t output_bytes;
@@ -268,6 +276,14 @@ uint64_t owner_due_ns(const struct runtime *rt);
 bool owner_has_work(const struct runtime *rt);
 /* What a checkpoint came to that the program is to be told, the oldest first. False: nothing. */
 bool owner_take_outcome(struct runtime *rt, struct guest_outcome *outcome);
+
+/*
+ * The program's memory is new (execve): its effects are numbered from the first again, in a line of their own. The same one
+ * if it comes to that again in another process.
+ */
+void owner_branches(struct runtime *rt);
+/* The first half of an effect's id. */
+void guest_branch_text(const struct guest *guest, char text[GUEST_BRANCH_TEXT]);
 
 /* A turn begins, or goes on in this process. */
 void owner_turn_begins(struct runtime *rt);

@@ -428,7 +428,7 @@ TEST_F(named, an_old_one_becomes_the_newest)
 	EXPECT_EQ(5, made.number);
 	EXPECT_EQ(2, made.parent);
 	EXPECT_EQ(2, made.ancestor);
-	EXPECT_EQ(THAW_REASON_REQUEST, made.reason);
+	EXPECT_EQ(THAW_REASON_ROLLBACK, made.reason);
 	EXPECT_EQ(THAW_KIND_BOUND, made.kind);
 	EXPECT_EQ(0, made.pages_stored);
 	EXPECT_LT(made.bytes_written, 64u << 10);

@@ -174,7 +174,7 @@ int thaw_image_rollback(const char *path, uint64_t generation, struct thaw_gener
 	next = *image_opened(image);
 	next.time_ns = sys_realtime_ns();
 	next.pages_written = next.pause_ns = next.durable_ns = 0;
-	next.reason = THAW_REASON_REQUEST;
+	next.reason = THAW_REASON_ROLLBACK;
 	code = image_read_state(image, &state, &state_bytes, error);
 	if (!code)
 		code = commit_finish(commit, &next, state, state_bytes, error);

@@ -331,6 +331,18 @@ const struct thaw_generation *image_newest(const struct image *image)
 	return &image->base.info;
 }
 
+void image_history(const struct image *image, struct thaw_history *history)
+{
+	const struct record *record = &image->record;
+
+	memcpy(history->uuid, image->identity.uuid, sizeof(history->uuid));
+	history->next = image->next;
+	/* What came out of the log is newer than all that is listed. */
+	history->newest = !record->count ||
+			  image->opened.info.number >=
+				  record->generations[record->count - 1].info.number;
+}
+
 uint64_t image_file_bytes(const struct image *image)
 {
 	struct stat stat;

@@ -91,6 +91,8 @@ uint32_t image_page_bytes(const struct image *image);
 const struct checksum_key *image_key(const struct image *image);
 /* The generation that lookups see when nothing has been committed yet; number 0: a fresh heap. */
 const struct thaw_generation *image_opened(const struct image *image);
+/* As thaw_history(), but for damage. Not while a commit is under way. */
+void image_history(const struct image *image, struct thaw_history *history);
 /*
  * The durable generation that the working index started from: the opened one (number 0: none), then
  * each that was committed. It is what an unchanged heap still is; the file may hold a newer one if

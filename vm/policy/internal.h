@@ -8,6 +8,7 @@
  *	checkpoints.c	when a generation is taken, and who is told
  *	midturn.c	generations in the middle of a turn: taking them, continuing them
  *	output_commit.c	generations that output waits for
+ *	branch.c	which line of its history a program goes on with
  *	failures.c	what fails again and again, and who is told
  *	ending.c	the final generation, and the last of the output
  *	poll_timer.c	makes a turn that lasts poll at the right moment
@@ -235,6 +236,11 @@ void output_commit_captured(struct runtime *rt);
 /* What was captured is durable (0), or that has failed. */
 void output_commit_settled(struct runtime *rt, int code);
 void output_commit_stats(const struct runtime *rt, struct runtime_stats *stats);
+
+/* ---- branch.c ---- */
+
+/* The guest is open, and restored if there was anything to restore; the heap has made no checkpoint. */
+void branch_open(struct runtime *rt);
 
 /* ---- failures.c ---- */
 

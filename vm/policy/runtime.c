@@ -362,6 +362,7 @@ int runtime_open(const struct runtime_options *options, struct runtime **runtime
 		code = thaw_settle(rt->heap, error);
 	if (!code) {
 		rt->guest->common.restores += rt->restored;
+		branch_open(rt);
 		code = rt->type->prepare(rt->guest, error);
 	}
 	rt->prepared = !code;

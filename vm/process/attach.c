@@ -96,6 +96,17 @@ static int make_userfaultfd(struct process_guest *own, int *kept)
 	return here;
 }
 
+/* In a program that begins. One that goes on has it with the rest: continue.c. */
+static int write_branch(struct process_guest *own)
+{
+	char text[GUEST_BRANCH_TEXT];
+
+	guest_branch_text(&own->guest, text);
+	return remote_write(&own->process.remote,
+			    own->process.stub + offsetof(struct stub_memory, branch), text,
+			    sizeof(text));
+}
+
 int guest_attach(struct process_guest *own, const struct thaw_range *ranges, size_t count,
 		 struct thaw_error *error)
 {
@@ -129,6 +140,8 @@ int guest_attach(struct process_guest *own, const struct thaw_range *ranges, siz
 		code = remote_write(&own->process.remote,
 				    own->process.stub + offsetof(struct stub_memory, uffd), &kept,
 				    sizeof(kept));
+		if (!code)
+			code = write_branch(own);
 		if (code)
 			failure(error, code, "cannot write into the program: %s",
 				thaw_strerror(code));

@@ -81,6 +81,8 @@ static int encode(const struct process_guest *own, const struct process_state *s
 	whole.argument_count = own->state.argument_count;
 	whole.identity = own->state.identity;
 	whole.restores = own->guest.common.restores;
+	memcpy(whole.branch, own->guest.common.branch, GUEST_BRANCH_BYTES);
+	memcpy(whole.branch + 2, own->guest.common.home, GUEST_BRANCH_BYTES);
 	whole.stub = own->process.stub;
 	whole.threads = own->process.threads;
 	whole.thread_count = own->process.thread_count;

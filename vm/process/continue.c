@@ -93,6 +93,7 @@ static int update_stub(struct process_guest *own, struct thaw_error *error)
 		memory->restored++;
 		memory->generation = thaw_opened(own->heap)->number;
 		memory->socket = own->process.remote.control->socket;
+		guest_branch_text(&own->guest, memory->branch);
 		memory->uffd = own->kept_userfaultfd;
 		threads_fill_tids(&own->process, memory);
 		note_children(&own->state.kernel, memory);

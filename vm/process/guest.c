@@ -167,6 +167,8 @@ static int guest_restore(struct guest *guest, const void *state, size_t bytes,
 	guest->common.finished = own->state.finished;
 	guest->common.exit_code = own->state.exit_code;
 	guest->common.restores = own->state.restores;
+	memcpy(guest->common.branch, own->state.branch, GUEST_BRANCH_BYTES);
+	memcpy(guest->common.home, own->state.branch + 2, GUEST_BRANCH_BYTES);
 	return 0;
 }
 
@@ -227,6 +229,7 @@ static int executed(void *arg)
 	free(own->captured);
 	own->captured = NULL;
 	holds_forget(own);
+	owner_branches(own->guest.owner);
 	code = process_executed(&own->process, &error);
 	if (!code)
 		code = process_stop(&own->process, &error);

@@ -173,7 +173,8 @@ struct process_state {
 	bool finished;
 	int exit_code; /* as the shell has it */
 	uint64_t restores;
-	uint64_t stub; /* address of struct stub_memory */
+	uint64_t stub;	    /* address of struct stub_memory */
+	uint64_t branch[4]; /* branch and home of struct guest_common */
 	struct identity *identity;
 	struct mappings mappings;
 	struct thread *threads; /* the first one is the process's main thread */

@@ -2,7 +2,8 @@
 /*
  * state.c - the state of a guest that is a process, as a whole: the sections of its record (record.h), in order.
  *
- *	RECORD_COMMON	finished, exit code, restores, address of the stub's memory, the command
+ *	RECORD_COMMON	finished, exit code, restores, address of the stub's memory, branch (guest_common),
+ *			the command
  *	the parts	each by its own file; a program that has ended has none
  *
  * Any thread.
@@ -23,6 +24,8 @@ static void encode_common(const struct process_state *state, struct record_write
 	record_put(writer, (uint64_t)state->exit_code);
 	record_put(writer, state->restores);
 	record_put(writer, state->stub);
+	for (unsigned i = 0; i < 4; i++)
+		record_put(writer, state->branch[i]);
 	record_put(writer, (uint64_t)state->argument_count);
 	for (int i = 0; i < state->argument_count; i++)
 		record_put_text(writer, state->arguments[i]);
@@ -85,6 +88,8 @@ static bool decode_common(struct process_state *state, struct record_reader *rea
 	state->exit_code = (int)record_take_up_to(&section, 255);
 	state->restores = record_take(&section);
 	state->stub = record_take(&section);
+	for (unsigned i = 0; i < 4; i++)
+		state->branch[i] = record_take(&section);
 	return decode_arguments(state, &section) && !section.failed;
 }
 

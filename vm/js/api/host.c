@@ -423,6 +423,16 @@ static js_value host_stats(ARGUMENTS)
 	return object;
 }
 
+/* The first half of an effect's id. */
+static js_value host_branch(ARGUMENTS)
+{
+	char text[GUEST_BRANCH_TEXT];
+
+	UNUSED;
+	guest_branch_text(&((struct program *)arg)->guest, text);
+	return js_string(engine, text, strlen(text));
+}
+
 static js_value host_collect(ARGUMENTS)
 {
 	UNUSED;
@@ -489,6 +499,7 @@ const struct js_host_binding host_bindings[] = {
 	{"thaw.bound", host_bound},
 	{"thaw.stats", host_stats},
 	{"thaw.collect", host_collect},
+	{"thaw.branch", host_branch},
 	{"thaw.file", host_file},
 	{NULL, NULL},
 };

@@ -105,6 +105,11 @@
 		}
 	}
 
+	// The same when a turn runs again after a crash, since the number is of this heap; what was rolled back or cloned has another
+	// branch.
+	let effectCount = 0;
+	const effectId = () => host.branch() + '-' + String(++effectCount);
+
 	function has(names, name) {
 		for (let i = 0; i < names.length; i++)
 			if (names[i] === name)
@@ -319,7 +324,7 @@
 
 	// What thaw.js exports; module.c hands it over as import.meta.internals.
 	const internals = {
-		enter, inspect, checkpoint, on, off, readFile, writeFile, appendFile, env, args, exit, bind, freeze,
+		enter, inspect, checkpoint, effectId, on, off, readFile, writeFile, appendFile, env, args, exit, bind, freeze,
 		current: () => current,
 		stats: () => host.stats(),
 		gc: () => host.collect(),

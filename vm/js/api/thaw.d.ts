@@ -25,13 +25,20 @@ declare module 'thaw' {
 	/** Resolves once everything up to now is durable. */
 	export function checkpoint(options?: { name?: string }): Promise<Checkpoint>;
 
+	/**
+	 * A string for the next effect that this program has on the outside, to be used as its idempotency key. The same when
+	 * a process that was restored after a crash asks for the same effects in the same order again; never the same for two
+	 * different effects, also not in a clone of the image or after going back to an older generation.
+	 */
+	export function effectId(): string;
+
 	export interface CheckpointEvent {
 		generation: number;
 		pages: number;
 		bytes: number;
 		pauseNs: number;
 		durableNs: number;
-		reason: 'timer' | 'exit' | 'signal' | 'request';
+		reason: 'timer' | 'exit' | 'signal' | 'request' | 'output';
 		names: string[];
 	}
 	export interface RestoreEvent {

@@ -23,6 +23,11 @@ export const env = internals.env;
 // and is kept until the name is taken away. Several that become durable together give one generation several names.
 export const checkpoint = internals.checkpoint;
 
+// effectId() -> a string for the next effect that this program has on the outside: an idempotency key for payments, mails, calls
+// of language models. It is the same when a process that was restored after a crash does that again, and never the same for
+// two different effects, also not in a clone of the image or after going back to an older generation.
+export const effectId = internals.effectId;
+
 // on('checkpoint', ({generation, pages, bytes, pauseNs, durableNs, reason, names}) => ...): after each generation that stored something,
 // the one at exit excepted. A handler is a turn, and what it changes goes into the next generation: while there is one, a program
 // that has nothing else to do still writes a generation per interval.
@@ -41,5 +46,5 @@ export const gc = internals.gc; // collects garbage at the end of this turn
 export default (internals.freeze ?? Object.freeze)({ // an older prelude has none
 	get generation() { return generation; },
 	get restored() { return restored; },
-	args, env, checkpoint, on, off, readFile, writeFile, appendFile, exit, stats, gc,
+	args, env, checkpoint, effectId, on, off, readFile, writeFile, appendFile, exit, stats, gc,
 });

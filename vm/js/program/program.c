@@ -69,6 +69,8 @@ static void tell_owner(struct program *program)
 		.output = blob->output,
 		.output_bytes = blob->output_bytes,
 	};
+	memcpy(guest->common.branch, blob->branch, sizeof(blob->branch));
+	memcpy(guest->common.home, blob->home, sizeof(blob->home));
 	guest->mid_turn = blob->flags & JS_BLOB_MID_TURN;
 	guest->hears_checkpoints = blob->listeners != 0;
 	guest->hears_restores = blob->flags & JS_BLOB_AWAITS_RESTORE;
@@ -326,6 +328,8 @@ static void *program_save(struct guest *guest, bool changed, size_t *bytes,
 		     (guest->in_turn ? JS_BLOB_MID_TURN : 0);
 	blob.exit_code = common->exit_code;
 	blob.restores = common->restores;
+	memcpy(blob.branch, common->branch, sizeof(blob.branch));
+	memcpy(blob.home, common->home, sizeof(blob.home));
 	blob.output = common->output;
 	blob.output_bytes = common->output_bytes;
 	if (guest->in_turn)

@@ -25,7 +25,9 @@
  *	64	16	script: XXH3-128
  *	80	4	script: bytes of its path, 0: there is none
  *	84	4	host functions: how many names
- *	88	...	the path, without a terminator
+ *	88	16	branch: the line of the history that effects are numbered in
+ *	104	16	... and the image that it is the line of
+ *	120	...	the path, without a terminator
  *		...	each name: one byte of length, then the name
  *
  * Where something was printed that nobody has read yet (flag 16), the names are followed by
@@ -60,8 +62,8 @@
 #include "base/failure.h"
 #include "blob.h"
 
-#define BLOB_VERSION 2u
-#define BLOB_FIXED_BYTES 88u
+#define BLOB_VERSION 3u
+#define BLOB_FIXED_BYTES 120u
 #define BLOB_PATH_MAX 4096u
 #define BLOB_NAMES_MAX 1024u
 #define BLOB_NAME_MAX 127u
@@ -164,6 +166,10 @@ void *js_blob_encode(const struct js_blob *blob, size_t *bytes)
 	at += 16;
 	put32(&at, (uint32_t)path_bytes);
 	put32(&at, blob->name_count);
+	memcpy(at, blob->branch, sizeof(blob->branch));
+	at += sizeof(blob->branch);
+	memcpy(at, blob->home, sizeof(blob->home));
+	at += sizeof(blob->home);
 	if (path_bytes)
 		memcpy(at, blob->script.path, path_bytes);
 	at += path_bytes;
@@ -333,6 +339,10 @@ static int decode_body(struct js_blob *blob, const uint8_t *at, const uint8_t *e
 	at += 16;
 	path_bytes = get32(&at);
 	names = get32(&at);
+	memcpy(blob->branch, at, sizeof(blob->branch));
+	at += sizeof(blob->branch);
+	memcpy(blob->home, at, sizeof(blob->home));
+	at += sizeof(blob->home);
 
 	heap_bytes = (uint64_t)blob->small.memory_pages * 65536;
 	if (!heap_bytes || heap_bytes > JS_HEAP_MAX_BYTES ||

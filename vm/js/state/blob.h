@@ -71,7 +71,8 @@ struct js_blob {
 	uint64_t restores;  /* how often this program was restored before this generation */
 	double clock_ms; /* the program's clock at capture (loop.c): never goes back in the next process */
 	struct js_script script;
-	unsigned name_count; /* host functions that the heap holds references to */
+	uint8_t branch[16], home[16]; /* struct guest_common */
+	unsigned name_count;	      /* host functions that the heap holds references to */
 	char **names;
 	/*
 	 * With JS_BLOB_OUTPUT: what was printed and has not been read yet, see

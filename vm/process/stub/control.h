@@ -171,6 +171,9 @@ struct stub_memory {
 	 * not be in the image.
 	 */
 	uint64_t local;
+	/* What the program asks ids of its effects for: the line of its history, as text, and how many it has had. */
+	char branch[40];
+	uint64_t effects;
 	uint32_t tid_count, child_count;
 	struct stub_tid tids[STUB_TIDS];
 	struct stub_child children[STUB_CHILDREN];

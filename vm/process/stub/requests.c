@@ -5,6 +5,7 @@
  *	int thaw_stub_checkpoint(const char *name, uint64_t *generation, char *text, size_t room)
  *	unsigned thaw_stub_restored(void)
  *	uint64_t thaw_stub_generation(void)
+ *	int thaw_stub_effect_id(char *text, size_t room)
  *
  * On any thread of the program; they wait in line. The one that waits for an answer may be captured, and be restored in
  * a process whose socket has never heard of the question: then the generation that it was restored from is the answer.
@@ -30,6 +31,29 @@ STUB_PUBLIC unsigned thaw_stub_restored(void)
 STUB_PUBLIC uint64_t thaw_stub_generation(void)
 {
 	return __atomic_load_n(&stub_memory.generation, __ATOMIC_SEQ_CST);
+}
+
+/*
+ * An id for the next effect of the program. The number is the program's memory's, so it is the same when that is restored
+ * and asks again; the rest is the supervisor's to change, while all threads are parked. -ENOTCONN: there is none here.
+ */
+STUB_PUBLIC int thaw_stub_effect_id(char *text, size_t room)
+{
+	char branch[sizeof(stub_memory.branch)];
+	unsigned restored;
+	uint64_t number;
+
+	if (!stub_active())
+		return -ENOTCONN;
+	number = __atomic_add_fetch(&stub_memory.effects, 1, __ATOMIC_SEQ_CST);
+	do {
+		restored = thaw_stub_restored();
+		memcpy(branch, stub_memory.branch, sizeof(branch));
+		__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	} while (thaw_stub_restored() != restored);
+	snprintf(text, room, "%.*s-%llu", (int)sizeof(branch) - 1, branch,
+		 (unsigned long long)number);
+	return 0;
 }
 
 /* An answer, and with it (`fds` not NULL) two descriptors. As recv(2); descriptors that nobody wants are closed. */

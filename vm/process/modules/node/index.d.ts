@@ -11,6 +11,13 @@ export interface Checkpoint {
 
 /** Take a generation, perhaps with a name, and wait until it is durable. Rejects with the reason, also outside of `thaw exec`. */
 export function checkpoint(options?: { name?: string }): Promise<Checkpoint>
+/**
+ * A string for the next effect that this program has on the outside, to be used as its idempotency key. The same when a process
+ * that was restored after a crash asks for the same effects in the same order again; never the same for two different
+ * effects, also not in a clone of the image or after going back to an older generation. Outside of `thaw exec`, and in
+ * children of the program, it is random.
+ */
+export function effectId(): string
 /** Called once after each restore, within 20 ms, before or after what was under way goes on. */
 export function on(event: 'restore', listener: (event: { generation: number, restored: number }) => void): typeof import('.')
 export function off(event: 'restore', listener: (event: { generation: number, restored: number }) => void): typeof import('.')

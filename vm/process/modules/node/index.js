@@ -36,6 +36,7 @@ module.exports = {
 		if (!listeners.size) timer = clearInterval(timer)
 		return module.exports
 	},
+	effectId() { return (stub.effectId && stub.effectId()) || require('crypto').randomUUID() },
 	get generation() { return stub.generation ? stub.generation() : 0 },
 	get restored() { return stub.restored ? stub.restored() : 0 },
 	get active() { return !!stub.checkpoint },

@@ -46,6 +46,7 @@ extern napi_status napi_throw_error(napi_env, const char *, const char *);
 static int (*stub_checkpoint)(const char *name, uint64_t *generation, char *text, size_t room);
 static unsigned (*stub_restored)(void);
 static uint64_t (*stub_generation)(void);
+static int (*stub_effect_id)(char *text, size_t room);
 
 struct asked {
 	napi_async_work work;
@@ -130,6 +131,18 @@ static napi_value generation(napi_env env, napi_callback_info info)
 	return number;
 }
 
+/* undefined: not here, but in the parent of this process. */
+static napi_value effect_id(napi_env env, napi_callback_info info)
+{
+	napi_value value = NULL;
+	char text[80];
+
+	(void)info;
+	if (!stub_effect_id(text, sizeof(text)))
+		napi_create_string_utf8(env, text, strlen(text), &value);
+	return value;
+}
+
 static void export(napi_env env, napi_value exports, const char *name, napi_callback function)
 {
 	napi_value value;
@@ -144,10 +157,13 @@ __attribute__((visibility("default"))) napi_value napi_register_module_v1(napi_e
 	*(void **)&stub_checkpoint = dlsym(RTLD_DEFAULT, "thaw_stub_checkpoint");
 	*(void **)&stub_restored = dlsym(RTLD_DEFAULT, "thaw_stub_restored");
 	*(void **)&stub_generation = dlsym(RTLD_DEFAULT, "thaw_stub_generation");
+	*(void **)&stub_effect_id = dlsym(RTLD_DEFAULT, "thaw_stub_effect_id");
 	if (stub_checkpoint && stub_restored && stub_generation) {
 		export(env, exports, "checkpoint", checkpoint);
 		export(env, exports, "restored", restored);
 		export(env, exports, "generation", generation);
+		if (stub_effect_id)
+			export(env, exports, "effectId", effect_id);
 	}
 	return exports;
 }
