@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# backends - what the backends of each kind cost (backends.c): missing pages that arrive, and written pages that are found.
+# backends - what the backends of each kind cost (backends.c): missing pages that arrive, and written pages that are found;
+# and by which ways pages could arrive (arrive.c).
 
 backends()
 {
@@ -25,4 +26,14 @@ backends()
 	done
 }
 
+arrivals()
+{
+	local way
+
+	$quickly "$build/tests/bench/walk" make-raw "$work/raw" $((256 << 20))
+	cat "$work/raw" >/dev/null
+	for way in copy continue map map-checked; do job $way 'ways to arrive' - '' "$build/tests/bench/arrive" $way "$work/raw"; done
+}
+
+[ $quick ] || arrivals | WARM=1 measure
 [ $quick ] || backends | WARM=1 measure
