@@ -218,6 +218,73 @@ TEST_F_TIMEOUT(lines, are_at_least_once_in_a_pipe, 280)
 	}
 }
 
+/* ---- Files ---- */
+
+/* Counts, and writes each number into a file. Never is a number there that a restored program has not come to. */
+static const char numbers_format[] = "import { writeFile, on } from 'thaw'\n"
+				     "let n = 0\n"
+				     "on('restore', () => console.log(`line ${n} restored`))\n"
+				     "console.log(`line ${n} started`)\n"
+				     "for (;;) await writeFile('%s', String(++n))\n";
+
+/* Kills it so often. Returns how often the file was ahead of what was durable. */
+static unsigned numbers_ahead(struct __test_metadata *_metadata, FIXTURE_DATA(lines) * self,
+			      const char *options, int count)
+{
+	char *command = support_format("exec %s run --every 20ms %s %s", THAW_BINARY, options,
+				       self->script);
+	const char *const arguments[] = {"/bin/sh", "-c", command, NULL};
+	char *text = support_format(numbers_format, self->file);
+	unsigned ahead = 0;
+
+	support_write(self->script, text);
+	for (int i = 0; i < count; i++) {
+		long long written = atoll(text_of(self->file)), before = written;
+		struct program program = program_start(arguments);
+		double end = support_deadline(60);
+
+		ASSERT_TRUE(program_wait_for(&program, "line ", 60))
+		TH_LOG("%s", program.errors);
+		if (i)
+			ahead += written > atoll(strstr(program.output, "line ") + 5);
+		while (support_seconds() < end && written <= before + 1) {
+			program_wait_for(&program, NULL, 0.002);
+			written = atoll(text_of(self->file));
+		}
+		program_wait_for(&program, NULL, (double)(random() % 30) / 1000);
+		program_kill(&program);
+		program_free(&program);
+	}
+	free(command);
+	return ahead;
+}
+
+TEST_F_TIMEOUT(lines, and_files_are_never_ahead_of_what_is_durable, 280)
+{
+	EXPECT_EQ(0, numbers_ahead(_metadata, self, "--commit output", kills(10)));
+}
+
+TEST_F_TIMEOUT(lines, and_files_are_ahead_without_the_option, 280)
+{
+	unsigned ahead = 0;
+
+	for (int i = 0; i < 20 && !ahead; i++)
+		ahead += numbers_ahead(_metadata, self, "", 3);
+	EXPECT_LT(0, ahead);
+}
+
+TEST_F(lines, a_write_that_is_not_awaited_is_done_at_the_end)
+{
+	char *text = support_format("import { writeFile, exit } from 'thaw'\n"
+				    "writeFile('%s', 'all'); exit(0)\n",
+				    self->file);
+	struct program program;
+
+	support_write(self->script, text);
+	EXPECT_EQ(0, program_run(&program, NULL, THAW("run", "--commit", "output", self->script)));
+	EXPECT_STREQ("all", text_of(self->file));
+}
+
 /* ---- How it ends ---- */
 
 static int run_to_its_end(FIXTURE_DATA(lines) * self, const char *text, struct program *program)

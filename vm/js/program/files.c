@@ -24,11 +24,15 @@
 #include "program.h"
 
 enum file_operation { FILE_READ, FILE_WRITE, FILE_APPEND };
+/* With output commit what is written waits until the generation that has its request is durable: then it begins. */
+enum file_wait { FILE_BEGUN, FILE_CAPTURED, FILE_WAITS };
 
 struct file_job {
 	struct io io;
 	uv_work_t work;
 	enum file_operation operation;
+	enum file_wait wait;
+	bool waited; /* ... for its generation: who ends the program meanwhile gives it its time */
 	bool text;
 	char *path;
 	uint8_t *data;
@@ -303,7 +307,12 @@ static void drop(struct io *io)
 /* One that waits for a thread, or for memory, does not begin any more. */
 static void cancel(struct io *io)
 {
-	uv_cancel((uv_req_t *)&((struct file_job *)io)->work);
+	if (((struct file_job *)io)->wait != FILE_BEGUN) {
+		io_done(io);
+		return;
+	}
+	if (!((struct file_job *)io)->waited)
+		uv_cancel((uv_req_t *)&((struct file_job *)io)->work);
 	let_wait(false);
 }
 
@@ -321,6 +330,11 @@ static void describe(const struct io *io, char *text, unsigned room)
 }
 
 static const struct io_type file_io = {tell, drop, cancel, describe};
+
+static int begin(struct file_job *job)
+{
+	return uv_queue_work(&job->io.program->events.loop, &job->work, work, finished);
+}
 
 int files_begin(struct program *program, double number, const char *operation, const char *path,
 		bool text, void *data, size_t bytes)
@@ -349,13 +363,49 @@ int files_begin(struct program *program, double number, const char *operation, c
 	if (!pool_is_there)
 		code = limits_want_pool();
 	pool_is_there = !code;
-	if (!code)
-		code = job->path ? uv_queue_work(&program->events.loop, &job->work, work, finished)
-				 : -ENOMEM;
+	if (!code && !job->path)
+		code = -ENOMEM;
+	job->wait = program->options.commit_output && job->operation != FILE_READ ? FILE_WAITS
+										  : FILE_BEGUN;
+	if (!code && job->wait == FILE_BEGUN)
+		code = begin(job);
 	if (code) {
 		free_job(job);
 		return code;
 	}
 	io_hold(&job->io);
+	if (job->wait == FILE_WAITS)
+		owner_output_held(program->guest.owner, job->bytes);
 	return 0;
+}
+
+/* All of those in one state. */
+static void change_waiting(struct program *program, enum file_wait from, enum file_wait to)
+{
+	struct io *next;
+
+	for (struct io *io = program->io.first_begun; io; io = next) {
+		struct file_job *job = (struct file_job *)io;
+
+		next = io->after;
+		if (io->type != &file_io || job->wait != from)
+			continue;
+		job->wait = to;
+		job->waited = true;
+		if (to == FILE_BEGUN && begin(job)) {
+			errno = ENOMEM;
+			fail_job(job, "open");
+			io_done(io);
+		}
+	}
+}
+
+void files_captured(struct program *program)
+{
+	change_waiting(program, FILE_WAITS, FILE_CAPTURED);
+}
+
+void files_settled(struct program *program, int code)
+{
+	change_waiting(program, FILE_CAPTURED, code ? FILE_WAITS : FILE_BEGUN);
 }

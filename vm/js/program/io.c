@@ -86,8 +86,10 @@ void io_settle(struct program *program)
 		;
 	if (!list->first_begun || uv_timer_init(&program->events.loop, &timer))
 		return;
-	for (struct io *io = list->first_begun; io; io = io->after)
+	for (struct io *io = list->first_begun, *next; io; io = next) {
+		next = io->after; /* it may be gone */
 		io->type->cancel(io);
+	}
 	timer.data = &patience_ended;
 	uv_update_time(&program->events.loop);
 	uv_timer_start(&timer, on_patience_ended, SETTLE_MS, 0);

@@ -337,6 +337,17 @@ static void *program_save(struct guest *guest, bool changed, size_t *bytes,
 	return js_blob_encode(&blob, bytes);
 }
 
+static void program_captured(struct guest *guest, int code)
+{
+	if (!code)
+		files_captured(program_of(guest));
+}
+
+static void program_output_settled(struct guest *guest, int code)
+{
+	files_settled(program_of(guest), code);
+}
+
 __attribute__((noreturn)) static void program_abandon(struct guest *guest, const char *why)
 {
 	js_turn_abandon(program_of(guest)->engine, why);
@@ -395,6 +406,8 @@ const struct guest_type javascript_guest = {
 	.name = program_name,
 	.stoppable = program_stoppable,
 	.save = program_save,
+	.captured = program_captured,
+	.output_settled = program_output_settled,
 	.abandon = program_abandon,
 	.poll_soon = program_poll_soon,
 	.poll_next = program_poll_next,

@@ -171,6 +171,10 @@ int files_begin(
 	void *data,
 	size_t bytes); /* consumes `data` (malloc'ed), also on failure: -ENOMEM or -EINVAL */
 
+/* With output commit: what waits was captured; that is durable (0), or has failed. */
+void files_captured(struct program *program);
+void files_settled(struct program *program, int code);
+
 /* ---- changed_sources.c ---- */
 
 /*
