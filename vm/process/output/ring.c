@@ -32,17 +32,18 @@ static uint32_t new_token(uint32_t before)
 
 void ring_begin(struct ring *ring, struct output_memory *memory)
 {
-	uint32_t token = new_token((uint32_t)(memory->slot[0].published >> 32));
+	uint32_t before = (uint32_t)(memory->slot[0].published >> 32), token = new_token(before);
 
 	*ring = (struct ring){.memory = memory};
 	for (unsigned i = 0; i < OUTPUT_SLOTS; i++) {
 		memory->slot[i].published = (uint64_t)token << 32;
 		memory->slot[i].read = 0;
 	}
-	if (memory->descriptors)
+	if (before) { /* memory that was never written need not be there */
 		memset(memory->entries, 0, sizeof(memory->entries));
+		memset(memory->outlets, 0, sizeof(memory->outlets));
+	}
 	memory->slots = memory->descriptors = memory->asleep = 0;
-	memset(memory->outlets, 0, sizeof(memory->outlets));
 	__atomic_store_n(&memory->token, token, __ATOMIC_SEQ_CST);
 }
 
@@ -220,16 +221,17 @@ uint64_t ring_seen(const struct ring *ring, unsigned fd)
 }
 
 /* Not while it is closed, and not if it has been since it was looked at. */
-static void note(struct ring *ring, unsigned fd, uint64_t seen, uint64_t entry)
+static bool note(struct ring *ring, unsigned fd, uint64_t seen, uint64_t entry)
 {
 	struct output_memory *memory = ring->memory;
 
 	if (fd >= OUTPUT_DESCRIPTORS || seen & (ENTRY_ASK | ENTRY_CLOSERS))
-		return;
+		return false;
 	if (fd >= __atomic_load_n(&memory->descriptors, __ATOMIC_SEQ_CST))
 		__atomic_store_n(&memory->descriptors, fd + 1, __ATOMIC_SEQ_CST);
-	__atomic_compare_exchange_n(&memory->entries[fd], &seen, entry | (seen & ENTRY_VERSIONS),
-				    false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+	return __atomic_compare_exchange_n(&memory->entries[fd], &seen,
+					   entry | (seen & ENTRY_VERSIONS), false, __ATOMIC_SEQ_CST,
+					   __ATOMIC_SEQ_CST);
 }
 
 void ring_direct(struct ring *ring, unsigned fd, uint64_t seen)
@@ -237,10 +239,11 @@ void ring_direct(struct ring *ring, unsigned fd, uint64_t seen)
 	note(ring, fd, seen, ENTRY_DIRECT);
 }
 
-void ring_held(struct ring *ring, unsigned fd, uint64_t seen, uint32_t outlet, bool is_socket)
+bool ring_held(struct ring *ring, unsigned fd, uint64_t seen, uint32_t outlet, bool is_socket)
 {
-	note(ring, fd, seen,
-	     (uint64_t)outlet << ENTRY_OUTLET_SHIFT | ENTRY_HELD | (is_socket ? ENTRY_SOCKET : 0));
+	return note(ring, fd, seen,
+		    (uint64_t)outlet << ENTRY_OUTLET_SHIFT | ENTRY_HELD |
+			    (is_socket ? ENTRY_SOCKET : 0));
 }
 
 void ring_forget(struct ring *ring, unsigned fd)

@@ -58,7 +58,8 @@ void ring_wake(struct ring *ring);
 uint64_t ring_seen(const struct ring *ring, unsigned fd);
 /* Regular files, and whatever stays inside. */
 void ring_direct(struct ring *ring, unsigned fd, uint64_t seen);
-void ring_held(struct ring *ring, unsigned fd, uint64_t seen, uint32_t outlet, bool is_socket);
+/* False: it is not noted; then whoever remembers the number would not be asked about its close. */
+bool ring_held(struct ring *ring, unsigned fd, uint64_t seen, uint32_t outlet, bool is_socket);
 /* It is being closed or replaced by a call of the guest's process that was asked about. */
 void ring_forget(struct ring *ring, unsigned fd);
 /* All threads are parked: none is in such a call any more. */
@@ -73,6 +74,8 @@ struct process;
 
 /* Nothing of the guest runs, as for ring_begin(). 0, -ENOMEM, -EAGAIN. */
 int ring_open(struct ring **ring, struct output *output, struct process *process);
+/* It has become another program, and what the one before had published was drained. With the output's lock. */
+void ring_executed(struct ring *ring);
 /* Before the guest's control block goes, and without the output's lock. NULL is allowed. */
 void ring_close(struct ring *ring);
 /* No generation is under way any more, whatever came of it. Without the output's lock. */
