@@ -139,6 +139,8 @@ static int exec(const struct cli_options *options, int count, char **operands)
 	if (!code)
 		code = take_files(options->files, &how.roll_back);
 	if (!code)
+		code = cli_commit(options, &how);
+	if (!code)
 		code = cli_prefetch(options->prefetch, &how.prefetch);
 	if (code)
 		return code;
@@ -171,6 +173,7 @@ static const struct cli_option exec_options[] = {
 	CLI_RUN_FROM("the image (default: the script's or the program's name, with .thaw)",
 		     "checkpoint this often (default 1s; 0: only on request)", "continue"),
 	CLI_PREFETCH,
+	CLI_COMMIT,
 	{"restart", 0, "never|on-failure|always", CLI_TEXT, CLI_FIELD(restart),
 	 "continue it at once after a crash; always: start it anew after its end, too (default never)"},
 	{"files", 0, "keep|rollback", CLI_TEXT, CLI_FIELD(files),

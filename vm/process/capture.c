@@ -68,7 +68,7 @@ static int collect(struct process_guest *own, struct process_state *state, struc
 	if (!code)
 		code = descriptors_capture(process, &state->descriptors, error);
 	steps_done(steps, "descriptors");
-	return code;
+	return code ? code : guest_output_save(own, state);
 }
 
 /* Encode with these clocks; the rest of the state is borrowed from where it is. */
@@ -125,6 +125,8 @@ static int capture(struct process_guest *own, void **data, size_t *bytes, struct
 	steps_begin(&own->steps);
 	/* What has fewer rights than this process is not stopped: nothing that it could answer is looked at. */
 	code = kernel_facts_refusal(&own->process, error);
+	if (!code && own->output)
+		output_stop_begins(own->output);
 	if (!code)
 		code = process_stop(&own->process, error);
 	steps_done(&own->steps, "threads");
@@ -147,8 +149,14 @@ static int encode_end(struct process_guest *own, void **data, size_t *bytes)
 		.exit_code = own->guest.common.exit_code,
 		.restores = own->guest.common.restores,
 	};
+	int code = guest_output_save(own, &state);
 
-	return process_state_encode(&state, data, bytes);
+	if (!code)
+		code = process_state_encode(&state, data, bytes);
+	if (state.output)
+		output_saved_free(state.output);
+	free(state.output);
+	return code;
 }
 
 /* The caller gets a copy, and the state is kept, to compare the next with. */
@@ -209,6 +217,10 @@ void guest_captured(struct guest *guest, int code)
 		own->captured = NULL;
 	}
 	remote_forget(&own->process.remote);
+	if (own->output && !code)
+		output_captured(own->output);
+	if (own->output)
+		output_stop_ends(own->output);
 	if (!own->alive || !own->process.stopped) {
 		own->steps.count = 0;
 		return;

@@ -142,10 +142,11 @@ static int make_process(struct process_guest *own, struct thaw_error *error)
 	if (!code)
 		code = update_stub(own, error);
 	steps_done(steps, "stub");
-	return code ? code
-		    : interrupted_restored(process, state,
-					   state->kernel.child_count ? 1ull << (SIGCHLD - 1) : 0,
-					   error);
+	if (!code)
+		code = interrupted_restored(process, state,
+					    state->kernel.child_count ? 1ull << (SIGCHLD - 1) : 0,
+					    error);
+	return code ? code : guest_output_begin(own, error);
 }
 
 /* Whatever could not be done to it because it has ended is not what is wrong. */
@@ -168,6 +169,8 @@ int guest_resume(struct process_guest *own, struct thaw_error *error)
 	/* Whoever is ended before this has cut nothing. */
 	if (own->process.roll_back && remote_alive(&own->process.remote))
 		descriptors_roll_back(&own->process, own->state.descriptors);
+	if (!own->output && own->state.output)
+		output_saved_write(own->state.output);
 	/* While all are parked with everything blocked: a call that it interrupts was made again for that. */
 	if (own->state.kernel.child_count)
 		syscall(__NR_pidfd_send_signal, own->process.remote.pidfd, SIGCHLD, NULL, 0);

@@ -79,6 +79,7 @@ static void guest_close(struct guest *guest)
 	own->alive = false; /* the heap may be gone */
 	requests_close(&own->requests);
 	process_close(&own->process);
+	output_close(own->output);
 	mappings_forget(&own->process);
 	interrupted_forget(&own->process);
 	process_state_free(&own->state);
@@ -192,7 +193,8 @@ static int spawn(struct process_guest *own, struct thaw_error *error)
 	if (code) /* a program that cannot be run so is beyond what there is, as what a kernel lacks */
 		return code == PROCESS_EREFUSED ? THAW_EKERNEL : code;
 	own->alive = true;
-	return guest_attach(own, NULL, 0, error);
+	code = guest_attach(own, NULL, 0, error);
+	return code ? code : guest_output_begin(own, error);
 }
 
 static int guest_prepare(struct guest *guest, struct thaw_error *error)
@@ -230,6 +232,8 @@ static int executed(void *arg)
 	own->captured = NULL;
 	holds_forget(own);
 	owner_branches(own->guest.owner);
+	if (own->output)
+		output_executed(own->output);
 	code = process_executed(&own->process, &error);
 	if (!code)
 		code = process_stop(&own->process, &error);
@@ -287,7 +291,7 @@ static void guest_wake(struct guest *guest)
 {
 	uint64_t one = 1;
 
-	if (write(process_of(guest)->wake_fd, &one, sizeof(one)) < 0)
+	if (write(output_wake_fd(process_of(guest)->wake_fd), &one, sizeof(one)) < 0)
 		return; /* it is awake */
 }
 
@@ -302,6 +306,8 @@ static void guest_signalled(struct guest *guest, int signo, const siginfo_t *inf
 	bool passed = signo != SIGCHLD && signo != SIGCONT && info->si_code <= 0 &&
 		      info->si_pid != own->process.remote.pid && own->alive;
 
+	if (signo == SIGTERM || signo == SIGINT || signo == SIGHUP || signo == SIGQUIT)
+		own->end_asked_ns = clock_monotonic_ns();
 	if (passed && signo == SIGTERM && own->options->image && !own->asked_to_end &&
 	    !own->job_stopped)
 		own->asked_to_end = 1; /* answer_end() */
@@ -360,6 +366,25 @@ static void stop_with_guest(struct process_guest *own, int signo)
 
 /* ---- The end */
 
+/* Not one that somebody has killed: that goes on as if nothing had been. */
+static bool failed_by_itself(const siginfo_t *how)
+{
+	switch (how->si_code == CLD_EXITED ? 0 : how->si_status) {
+	case 0:
+		return how->si_status;
+	case SIGABRT:
+	case SIGBUS:
+	case SIGFPE:
+	case SIGILL:
+	case SIGSEGV:
+	case SIGSYS:
+	case SIGTRAP:
+		return true;
+	default:
+		return false;
+	}
+}
+
 static void ended(struct process_guest *own, const siginfo_t *how)
 {
 	struct runtime *owner = own->guest.owner;
@@ -369,6 +394,8 @@ static void ended(struct process_guest *own, const siginfo_t *how)
 	own->process.remote.pid = 0; /* it was waited for */
 	thaw_process_detach(own->heap);
 	own->guest.turns++;
+	if (failed_by_itself(how))
+		guest_output_failed(own);
 	if (how->si_code == CLD_EXITED)
 		owner_left(owner, how->si_status);
 	else
@@ -447,6 +474,7 @@ static bool guest_run(struct guest *guest, enum guest_until until, int fd)
 		look(own);
 		if (!own->alive)
 			break;
+		guest_output_tell(own);
 		if (!own->job_stopped) { /* a stopped one cannot park, nor does it change */
 			holds_look(own);
 			requests_serve(&own->requests);
@@ -517,6 +545,8 @@ const struct guest_type process_guest = {
 	.name = guest_name,
 	.save = guest_save,
 	.captured = guest_captured,
+	.output_settled = guest_output_settled,
+	.deliver = guest_output_deliver,
 	.poll_soon = guest_poll,
 	.poll_next = guest_poll,
 	.wake = guest_wake,

@@ -9,6 +9,7 @@
 #include <signal.h>
 
 #include "guest.h"
+#include "process/output/output.h"
 #include "process/process.h"
 #include "process/requests.h"
 #include "process/steps.h"
@@ -27,7 +28,9 @@ struct process_guest {
 	bool job_stopped; /* by a signal */
 	volatile sig_atomic_t asked_to_end; /* SIGTERM waits for one more generation */
 	uint64_t asked_ns;		    /* when it was passed on; 0: never */
-	int wake_fd;			    /* eventfd */
+	volatile uint64_t end_asked_ns; /* a signal asked for the end, of whatever is left of it */
+	struct output *output;		/* NULL: it is not held */
+	int wake_fd;			/* eventfd */
 	int kept_userfaultfd; /* its number in the guest, which keeps missing pages missing; -1: none */
 	/*
 	 * Is it idle? (idle.c) Its processor time when it went on after the newest capture, and once its threads were
@@ -87,6 +90,20 @@ uint64_t holds_due_ns(const struct process_guest *own);
 void holds_captured(struct process_guest *own, const struct mappings *mappings);
 /* It has become another program. */
 void holds_forget(struct process_guest *own);
+
+/* ---- guest_output.c: output that is held */
+
+/* All threads are parked; nothing has run. */
+int guest_output_begin(struct process_guest *own, struct thaw_error *error);
+/* What standard streams have not got yet. -ENOMEM. */
+int guest_output_save(struct process_guest *own, struct process_state *state);
+/* output_settled() and deliver() of guest.h. */
+void guest_output_settled(struct guest *guest, int code);
+bool guest_output_deliver(struct guest *guest);
+/* It has ended by a failure of its own: what it has to say to people is not held. */
+void guest_output_failed(struct process_guest *own);
+/* What is not held is said. */
+void guest_output_tell(struct process_guest *own);
 
 /* ---- orphans.c */
 

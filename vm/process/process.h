@@ -20,6 +20,7 @@
  *	memory/		its address space: read, recorded, made again
  *	kernel/		dispositions, limits, timers, masks, directories ... of the process; clocks that do not go back
  *	descriptors/	the table of kinds of descriptors; a file for each kind
+ *	output/		output commit: what it sends is held
  *	stub/		what runs inside of the guest
  *	modules/	what programs of Node.js and Python may import
  *
@@ -158,6 +159,7 @@ struct kernel_facts {
 };
 
 struct identity;    /* identity.c */
+struct output_saved; /* output/output.h */
 struct descriptors; /* descriptors.c */
 struct clocks {	    /* clocks.c */
 	char boot_id[40];
@@ -182,6 +184,7 @@ struct process_state {
 	struct kernel_facts kernel;
 	struct descriptors *descriptors;
 	struct clocks clocks;
+	struct output_saved *output; /* also of one that has ended; NULL: there is none */
 };
 
 struct process {
@@ -207,6 +210,7 @@ struct process {
 	bool self_contained; /* pages of files are in the image, too */
 	bool roll_back;	     /* files that are appended to are cut back (rollback.c) */
 	bool quiet, verbose;
+	unsigned filters; /* seccomp filters that are ours */
 };
 
 /* ---- spawn.c */

@@ -58,6 +58,7 @@ enum record_tag {
 	RECORD_KERNEL,	    /* kernel_facts.c */
 	RECORD_DESCRIPTORS, /* descriptors.c */
 	RECORD_CLOCKS,	    /* clocks.c */
+	RECORD_OUTPUT,	    /* output/streams.c; may be missing */
 };
 
 #endif

@@ -14,7 +14,7 @@
 #include <string.h>
 
 #include "base/failure.h"
-#include "process/process.h"
+#include "process/output/output.h"
 
 static void encode_common(const struct process_state *state, struct record_writer *writer)
 {
@@ -52,6 +52,8 @@ int process_state_encode(const struct process_state *state, void **data, size_t 
 		PART(RECORD_DESCRIPTORS, descriptors_encode(state->descriptors, &writer));
 		PART(RECORD_CLOCKS, clocks_encode(&state->clocks, &writer));
 	}
+	if (state->output)
+		PART(RECORD_OUTPUT, output_saved_encode(state->output, &writer));
 #undef PART
 	if (writer.failed) {
 		free(writer.data);
@@ -112,6 +114,17 @@ static bool decode_parts(struct process_state *state, struct record_reader *read
 	return state->thread_count > 0;
 }
 
+/* Images that hold no output have no such section. */
+static bool decode_output(struct process_state *state, struct record_reader *reader)
+{
+	struct record_reader section;
+
+	if (!record_take_section(reader, RECORD_OUTPUT, &section))
+		return true;
+	state->output = calloc(1, sizeof(*state->output));
+	return state->output && output_saved_decode(state->output, &section);
+}
+
 int process_state_decode(struct process_state *state, const void *data, size_t bytes,
 			 struct thaw_error *error)
 {
@@ -119,7 +132,7 @@ int process_state_decode(struct process_state *state, const void *data, size_t b
 
 	*state = (struct process_state){0};
 	if (decode_common(state, &reader) && (state->finished || decode_parts(state, &reader)) &&
-	    !reader.failed)
+	    decode_output(state, &reader) && !reader.failed)
 		return 0;
 	process_state_free(state);
 	return failure(error, THAW_EDAMAGED,
@@ -137,5 +150,8 @@ void process_state_free(struct process_state *state)
 	kernel_facts_free(&state->kernel);
 	descriptors_free(state->descriptors);
 	clocks_free(&state->clocks);
+	if (state->output)
+		output_saved_free(state->output);
+	free(state->output);
 	*state = (struct process_state){0};
 }

@@ -83,7 +83,8 @@ static unsigned long filters(const char *status)
 }
 
 /* Rights that this process has, and the guest has given up. */
-static int check_rights(const char *status, struct thaw_error *error)
+static int check_rights(const struct process *process, const char *status,
+			struct thaw_error *error)
 {
 	static const char *const users[] = {"\nUid:", "\nGid:", "\nGroups:"};
 	static const char *const rights[] = {"\nCapPrm:", "\nCapBnd:"};
@@ -100,7 +101,7 @@ static int check_rights(const char *status, struct thaw_error *error)
 	for (size_t i = 0; i < sizeof(rights) / sizeof(*rights) && !what; i++)
 		if (!same_line(own, status, rights[i]))
 			what = "it has given up capabilities";
-	if (!what && filters(status) != filters(own))
+	if (!what && filters(status) != filters(own) + process->filters)
 		what = "it filters its system calls (seccomp)";
 	free(own);
 	if (!what)
@@ -125,7 +126,7 @@ static int read_status(struct process *process, struct kernel_facts *facts,
 			       thaw_strerror(rc));
 	line = status_line(status, "\nUmask:", &bytes);
 	facts->umask = line ? (uint32_t)strtoul(line, NULL, 8) : 022;
-	rc = check_rights(status, error);
+	rc = check_rights(process, status, error);
 	free(status);
 	return rc;
 }

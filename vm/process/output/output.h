@@ -10,8 +10,7 @@
  *
  *	appended --output_captured()--> taken --output_durable()--> released --the peer reads--> gone
  *
- * output_append() and the functions with `struct output_state` may be called by any thread; the others are the owner's. Nothing here waits
- * for a generation: the guest has to be able to stop.
+ * The owner's thread, but for output_append(). Nothing here waits for a generation: the guest has to be able to stop.
  */
 #ifndef VM_PROCESS_OUTPUT_H
 #define VM_PROCESS_OUTPUT_H
@@ -28,44 +27,16 @@ struct output_owner { /* who has it; functions are called by any thread, and onl
 	void *arg;
 	/* So many bytes more are held, which no capture has taken; 0: something else that has to wait its turn. */
 	void (*held)(void *arg, size_t bytes);
-	/* A line for people; `kind` (a static text) is told once. */
-	void (*tell)(void *arg, const char *text);
-	bool quiet;
+	/* output_hole() has something. */
+	void (*hole)(void *arg);
+	int wake_fd; /* an eventfd: see output_wake_fd() */
 };
-
-/* ---- The owner's thread */
 
 /*
- * All threads of the guest are parked: install the filter, start the notifier. THAW_EKERNEL: this kernel or these
- * privileges do not allow it. The guest may have been started or restored just now; nothing of it has run.
+ * Who wakes the owner up writes there: owner.wake_fd, in the descriptor table of the calling thread; `wake_fd` in
+ * those that share the owner's.
  */
-int output_open(struct process *process, const struct output_owner *owner, struct output **output,
-		struct thaw_error *error);
-/* What is not released is dropped. NULL is allowed. The guest has ended, or is about to be ended. */
-void output_close(struct output *output);
-
-/* Before process_stop(), and after process_continue() or its failure: calls that wait for room let their threads park. */
-void output_stop_begins(struct output *output);
-void output_stop_ends(struct output *output);
-/* All threads are parked: what has been appended so far belongs to this generation. */
-void output_captured(struct output *output);
-/* What the newest capture came to: its generation is durable (or nothing had changed), or it is not. */
-void output_durable(struct output *output);
-void output_failed(struct output *output);
-/* Is there something that no capture has taken? */
-bool output_waits(struct output *output);
-/* How many bytes are held, or released and not read yet. */
-size_t output_bytes(struct output *output);
-
-/* It has become another program (execve): numbers that it has closed are gone. */
-void output_executed(struct output *output);
-
-enum output_end {
-	OUTPUT_ALL,	/* it has finished, and that is durable */
-	OUTPUT_STREAMS, /* it has failed: what it has to say to people */
-};
-/* The guest has ended: release what it has left, and wait for its readers until `stop()` says so. True: all is out. */
-bool output_finish(struct output *output, enum output_end end, bool (*stop)(void *arg), void *arg);
+int output_wake_fd(int wake_fd);
 
 /* ---- The image: what standard streams have not got yet */
 
@@ -85,8 +56,46 @@ int output_save(struct output *output, struct output_saved *saved);
 void output_saved_encode(const struct output_saved *saved, struct record_writer *writer);
 bool output_saved_decode(struct output_saved *saved, struct record_reader *reader);
 void output_saved_free(struct output_saved *saved);
-/* Before anything of the restored program runs: to be written first, but for what a file has already. */
-int output_restore(struct output *output, const struct output_saved *saved);
+/* Where output is not held any more: write it to the streams now. 0 or -errno. */
+int output_saved_write(const struct output_saved *saved);
+
+/* ---- The owner's thread */
+
+/*
+ * All threads of the guest are parked: install the filter, start the notifier; `restored` (or NULL) is written first,
+ * but for what a file has already. THAW_EKERNEL: this kernel or these
+ * privileges do not allow it. The guest may have been started or restored just now; nothing of it has run.
+ */
+int output_open(struct process *process, const struct output_owner *owner,
+		const struct output_saved *restored, struct output **output,
+		struct thaw_error *error);
+/* What is not released is dropped. NULL is allowed. The guest has ended, or is about to be ended. */
+void output_close(struct output *output);
+
+/* Before process_stop(), and after process_continue() or its failure: calls that wait for room let their threads park. */
+void output_stop_begins(struct output *output);
+void output_stop_ends(struct output *output);
+/* All threads are parked: what has been appended so far belongs to this generation. */
+void output_captured(struct output *output);
+/* What the newest capture came to: its generation is durable (or nothing had changed), or it is not. */
+void output_durable(struct output *output);
+void output_failed(struct output *output);
+/* Is there something that no capture has taken? */
+bool output_waits(struct output *output);
+/* How many bytes are held, or released and not read yet. */
+size_t output_bytes(struct output *output);
+/* Something that is not held has begun: a line for people, once for each kind; NULL: nothing new. */
+const char *output_hole(struct output *output);
+
+/* It has become another program (execve): numbers that it has closed are gone. */
+void output_executed(struct output *output);
+
+enum output_end {
+	OUTPUT_ALL,	/* it has finished, and that is durable */
+	OUTPUT_STREAMS, /* it has failed: what it has to say to people */
+};
+/* The guest has ended: release what it has left, and wait for its readers until `stop()` says so. True: all is out. */
+bool output_finish(struct output *output, enum output_end end, bool (*stop)(void *arg), void *arg);
 
 /* ---- ring.c: bytes that come without a call */
 

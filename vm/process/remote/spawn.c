@@ -37,6 +37,7 @@
 
 static sigset_t mask_at_start;
 static bool ignored_at_start[65];
+static struct rlimit limit_at_start; /* of descriptors, which this process raises for itself */
 
 /* What a program that is started in place of this one would have. */
 __attribute__((constructor)) static void remember_signals(void)
@@ -44,6 +45,7 @@ __attribute__((constructor)) static void remember_signals(void)
 	struct sigaction action;
 
 	sigprocmask(SIG_BLOCK, NULL, &mask_at_start);
+	getrlimit(RLIMIT_NOFILE, &limit_at_start);
 	for (int i = 1; i <= 64; i++)
 		ignored_at_start[i] = !sigaction(i, NULL, &action) && action.sa_handler == SIG_IGN;
 }
@@ -64,11 +66,10 @@ static void child_signals(void)
 /* The highest number below CONTROL_FD_END, and the limit, that is not in use. It stays open across execve(2). */
 static int child_move(int fd)
 {
-	struct rlimit limit;
 	int number = CONTROL_FD_END;
 
-	if (!getrlimit(RLIMIT_NOFILE, &limit) && limit.rlim_cur < CONTROL_FD_END)
-		number = (int)limit.rlim_cur;
+	if (limit_at_start.rlim_cur < CONTROL_FD_END)
+		number = (int)limit_at_start.rlim_cur;
 	while (--number > 2)
 		if (fcntl(number, F_GETFD) < 0 && errno == EBADF)
 			return dup3(fd, number, 0);
@@ -336,6 +337,7 @@ __attribute__((noreturn)) static void launch_program(const struct launch *launch
 	child_write_number(made->variable + strlen(VARIABLE_START) + step, socket);
 	child_write_number(made->variable + strlen(VARIABLE_START) + 2 * step, stub);
 	child_signals();
+	setrlimit(RLIMIT_NOFILE, &limit_at_start);
 	child_dies_with(launch->parent);
 	execvpe(arguments[0], arguments, made->list);
 	child_failed(launch->status[1]);

@@ -1,0 +1,480 @@
+// SPDX-License-Identifier: MIT
+/*
+ * outlets.c - what a descriptor of the guest's is, and whether it leads outside.
+ *
+ * A number that is known is remembered until it is closed or replaced. The thread that does so is told to go on, and
+ * does it at some moment after that: until it makes another call that we see, or is gone, nothing is remembered of
+ * such a number, and it is looked up at each call. What leads nowhere outside is not remembered at all: nobody says when
+ * that ends (the other end of a pipe is closed, and a child has it).
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/kcmp.h>
+#include <linux/netlink.h>
+#include <linux/sock_diag.h>
+#include <linux/unix_diag.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "process/output/internal.h"
+
+/* ---- Numbers that are changing */
+
+static bool is_gone(const struct output *output, pid_t tid)
+{
+	return syscall(SYS_tgkill, output->pid, tid, 0) && errno == ESRCH;
+}
+
+void changes_settle(struct output *output, pid_t tid)
+{
+	for (unsigned i = 0; i < output->change_count;)
+		if (output->changes[i].tid == tid)
+			output->changes[i] = output->changes[--output->change_count];
+		else
+			i++;
+}
+
+void changes_add(struct output *output, const struct changing *change)
+{
+	for (unsigned i = 0; output->change_count == CHANGES_MOST && i < CHANGES_MOST;)
+		if (is_gone(output, output->changes[i].tid))
+			output->changes[i] = output->changes[--output->change_count];
+		else
+			i++;
+	if (output->change_count == CHANGES_MOST)
+		output->changes_lost =
+			true; /* so many threads have closed something, and wait since */
+	else
+		output->changes[output->change_count++] = *change;
+}
+
+static bool is_changing(struct output *output, uint32_t number)
+{
+	for (unsigned i = 0; i < output->change_count;) {
+		const struct changing *change = &output->changes[i];
+
+		if (change->from > number || change->to < number) {
+			i++;
+		} else if (is_gone(output, change->tid)) {
+			output->changes[i] = output->changes[--output->change_count];
+		} else {
+			return true;
+		}
+	}
+	return output->changes_lost;
+}
+
+/* ---- The outlets there are */
+
+static struct outlet **hash_of(struct output *output, uint64_t inode)
+{
+	return &output->hashes[inode % OUTLET_HASHES];
+}
+
+struct outlet *outlet_numbered(struct output *output, uint32_t number)
+{
+	struct outlet *outlet = output->numbered[number % OUTLET_HASHES];
+
+	while (outlet && outlet->number != number)
+		outlet = outlet->next_numbered;
+	return outlet;
+}
+
+static bool same_description(int a, int b)
+{
+	pid_t self = (pid_t)syscall(SYS_gettid);
+
+	return syscall(SYS_kcmp, self, self, KCMP_FILE, a, b) == 0;
+}
+
+/* Sockets, pipes and terminals have one queue, whoever has opened them; a file has one for each description. */
+static struct outlet *find_outlet(struct output *output, const struct stat *stat, int fd)
+{
+	bool terminal = S_ISCHR(stat->st_mode);
+	uint64_t inode = terminal ? stat->st_rdev : stat->st_ino;
+
+	for (struct outlet *outlet = *hash_of(output, inode); outlet; outlet = outlet->next)
+		if (outlet->inode == inode && outlet->device == (terminal ? 0 : stat->st_dev) &&
+		    (outlet->kind != OUTLET_FILE || same_description(outlet->fd, fd)))
+			return outlet;
+	return NULL;
+}
+
+static void free_outlet(struct output *output, struct outlet *outlet)
+{
+	struct outlet **at = hash_of(output, outlet->inode);
+
+	while (*at != outlet)
+		at = &(*at)->next;
+	*at = outlet->next;
+	at = &output->numbered[outlet->number % OUTLET_HASHES];
+	while (*at != outlet)
+		at = &(*at)->next_numbered;
+	*at = outlet->next_numbered;
+	for (at = &output->queued; *at && outlet->is_queued; at = &(*at)->queued)
+		if (*at == outlet) {
+			*at = outlet->queued;
+			break;
+		}
+	queue_drop(output, outlet);
+	release_forget(output, outlet);
+	if (outlet->sending != outlet->fd)
+		close(outlet->sending);
+	close(outlet->fd);
+	free(outlet);
+}
+
+/* close(2) waits for the peer where that is asked for; its data is sent in any case. */
+static void do_not_linger(const struct outlet *outlet)
+{
+	struct linger linger;
+	socklen_t bytes = sizeof(linger);
+
+	if (outlet->kind != OUTLET_STREAM ||
+	    getsockopt(outlet->fd, SOL_SOCKET, SO_LINGER, &linger, &bytes) || !linger.l_onoff ||
+	    !linger.l_linger)
+		return;
+	linger.l_onoff = 0;
+	setsockopt(outlet->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+}
+
+void outlet_drop_unused(struct output *output, struct outlet *outlet)
+{
+	if (outlet->numbers || outlet->first || outlet->busy)
+		return;
+	do_not_linger(outlet);
+	free_outlet(output, outlet);
+}
+
+void outlets_free(struct output *output)
+{
+	for (unsigned i = 0; i < OUTLET_HASHES; i++)
+		while (output->hashes[i])
+			free_outlet(output, output->hashes[i]);
+}
+
+/* ---- What it is */
+
+static int stream_of(const struct output *output, const struct stat *stat, int fd)
+{
+	static const int order[] = {1, 2, 0};
+	struct stat other;
+
+	for (int i = 0; i < 3; i++) {
+		int stream = output->streams[order[i]];
+
+		if (stream < 0 || fstat(stream, &other) ||
+		    (other.st_mode & S_IFMT) != (stat->st_mode & S_IFMT))
+			continue;
+		if (S_ISCHR(stat->st_mode)
+			    ? other.st_rdev == stat->st_rdev
+			    : other.st_ino == stat->st_ino && other.st_dev == stat->st_dev &&
+				      (!S_ISREG(stat->st_mode) || same_description(stream, fd)))
+			return order[i];
+	}
+	return -1;
+}
+
+/* The guest's descriptors: is one of them what `inode` of this kind names, and can it be read? */
+static bool guest_reads(const struct output *output, const char *kind, uint64_t inode)
+{
+	char path[64], name[64], link[64];
+	const struct dirent *entry;
+	struct stat stat;
+	bool found = false;
+	ssize_t bytes;
+	DIR *list;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)output->pid);
+	snprintf(name, sizeof(name), "%s:[%llu]", kind, (unsigned long long)inode);
+	list = opendir(path);
+	while (list && !found && (entry = readdir(list))) {
+		bytes = readlinkat(dirfd(list), entry->d_name, link, sizeof(link) - 1);
+		if (bytes <= 0)
+			continue;
+		link[bytes] = '\0';
+		found = !strcmp(link, name) &&
+			!fstatat(dirfd(list), entry->d_name, &stat, AT_SYMLINK_NOFOLLOW) &&
+			stat.st_mode & S_IRUSR;
+	}
+	if (list)
+		closedir(list);
+	return found;
+}
+
+/* With whom a Unix socket is connected; 0: nobody, or it is not known. */
+static uint64_t unix_peer(uint64_t inode)
+{
+	struct {
+		struct nlmsghdr head;
+		struct unix_diag_req ask;
+	} request = {
+		.head = {.nlmsg_len = sizeof(request),
+			 .nlmsg_type = SOCK_DIAG_BY_FAMILY,
+			 .nlmsg_flags = NLM_F_REQUEST},
+		.ask = {.sdiag_family = AF_UNIX,
+			.udiag_states = ~0u,
+			.udiag_ino = (uint32_t)inode,
+			.udiag_show = UDIAG_SHOW_PEER,
+			.udiag_cookie = {~0u, ~0u}},
+	};
+	char buffer[1024] __attribute__((aligned(8)));
+	const struct nlmsghdr *head = (const struct nlmsghdr *)buffer;
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+	ssize_t got = fd < 0 || send(fd, &request, sizeof(request), 0) < 0
+			      ? -1
+			      : recv(fd, buffer, sizeof(buffer), 0);
+	uint64_t peer = 0;
+
+	if (fd >= 0)
+		close(fd);
+	if (got <= 0 || !NLMSG_OK(head, (size_t)got) || head->nlmsg_type != SOCK_DIAG_BY_FAMILY)
+		return 0;
+	for (size_t at = NLMSG_LENGTH(sizeof(struct unix_diag_msg)); at + 4 <= head->nlmsg_len;) {
+		const struct nlattr *attribute = (const struct nlattr *)(buffer + at);
+
+		if (attribute->nla_len < 4)
+			break;
+		if (attribute->nla_type == UNIX_DIAG_PEER)
+			peer = *(const uint32_t *)(attribute + 1);
+		at += NLMSG_ALIGN(attribute->nla_len);
+	}
+	return peer;
+}
+
+static int socket_option(int fd, int option)
+{
+	int value = -1;
+	socklen_t bytes = sizeof(value);
+
+	return getsockopt(fd, SOL_SOCKET, option, &value, &bytes) ? -1 : value;
+}
+
+/*
+ * Of a socket for bytes that nobody is connected to: what a write would say. The kernel is not asked to make it: it might be
+ * connected by then.
+ */
+static struct ruling unconnected(int fd)
+{
+	struct pollfd poll_fd = {.fd = fd, .events = POLLOUT};
+
+	if (poll(&poll_fd, 1, 0) > 0 && poll_fd.revents & (POLLHUP | POLLERR)) {
+		ssize_t sent = send(fd, "", 0, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+		return (struct ruling){VERDICT_ANSWER, sent < 0 ? -errno : -EPIPE,
+				       sent >= 0 || errno == EPIPE};
+	}
+	return fcntl(fd, F_GETFL) & O_NONBLOCK ? answer(-EAGAIN)
+					       : (struct ruling){.verdict = VERDICT_WAIT};
+}
+
+/* False: it is no outlet, or *ruling says what the call comes to. */
+static bool is_socket_outlet(const struct output *output, int fd, const struct stat *stat,
+			     enum outlet_kind *kind, struct ruling *ruling)
+{
+	int domain = socket_option(fd, SO_DOMAIN), type = socket_option(fd, SO_TYPE);
+	struct sockaddr_storage peer;
+	socklen_t bytes = sizeof(peer);
+	uint64_t other;
+
+	if (domain == AF_NETLINK || domain == AF_ALG || stat->st_ino == output->stub_socket)
+		return false;
+	*kind = type == SOCK_STREAM ? OUTLET_STREAM : OUTLET_MESSAGES;
+	if (type == SOCK_STREAM || type == SOCK_SEQPACKET) {
+		if (socket_option(fd, SO_ACCEPTCONN) == 1)
+			return false;
+		if (getpeername(fd, (struct sockaddr *)&peer, &bytes)) {
+			*ruling = unconnected(fd);
+			return false;
+		}
+	}
+	if (domain != AF_UNIX)
+		return true;
+	other = unix_peer(stat->st_ino);
+	return !other || !guest_reads(output, "socket", other);
+}
+
+static bool is_outlet(struct output *output, int fd, const struct stat *stat, int stream,
+		      enum outlet_kind *kind, struct ruling *ruling)
+{
+	unsigned type = major(stat->st_rdev);
+
+	switch (stat->st_mode & S_IFMT) {
+	case S_IFSOCK:
+		return is_socket_outlet(output, fd, stat, kind, ruling);
+	case S_IFIFO:
+		*kind = OUTLET_PIPE;
+		return stream >= 0 || !guest_reads(output, "pipe", stat->st_ino);
+	case S_IFCHR:
+		*kind = OUTLET_TERMINAL;
+		if (isatty(fd))
+			return true;
+		if (type != 1 && type != 10) /* null, zero ...; misc */
+			output_tell(output, HOLE_DEVICES);
+		return false;
+	case S_IFREG:
+		*kind = OUTLET_FILE;
+		if (stream < 0)
+			output_tell(output, HOLE_FILES);
+		return stream >= 0;
+	default:
+		return false;
+	}
+}
+
+/* The same pipe or terminal once more, for writes that do not wait, whatever the guest's descriptor does. */
+static int open_again(int fd, enum outlet_kind kind)
+{
+	char path[32];
+	int again;
+
+	if (kind != OUTLET_PIPE && kind != OUTLET_TERMINAL)
+		return fd;
+	snprintf(path, sizeof(path), "/proc/thread-self/fd/%d", fd);
+	again = open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	return again < 0 ? fd : again;
+}
+
+/* Takes `fd`. */
+static struct outlet *make_outlet(struct output *output, int fd, const struct stat *stat,
+				  enum outlet_kind kind, int stream)
+{
+	struct outlet *outlet = calloc(1, sizeof(*outlet)), **hash;
+
+	if (!outlet)
+		return NULL;
+	*outlet = (struct outlet){
+		.number = ++output->next_number,
+		.fd = fd,
+		.kind = kind,
+		.device = kind == OUTLET_TERMINAL ? 0 : stat->st_dev,
+		.inode = kind == OUTLET_TERMINAL ? stat->st_rdev : stat->st_ino,
+		.stream = stream,
+	};
+	if (kind == OUTLET_FILE)
+		outlet->position = fcntl(fd, F_GETFL) & O_APPEND ? (uint64_t)stat->st_size
+								 : (uint64_t)lseek(fd, 0, SEEK_CUR);
+	outlet->sending = open_again(fd, kind);
+	if (outlet->sending != fd && outlet->sending < output->least) {
+		int high = fcntl(outlet->sending, F_DUPFD_CLOEXEC, output->least);
+
+		close(outlet->sending);
+		outlet->sending = high < 0 ? fd : high;
+	}
+	hash = hash_of(output, outlet->inode);
+	outlet->next = *hash;
+	*hash = outlet;
+	hash = &output->numbered[outlet->number % OUTLET_HASHES];
+	outlet->next_numbered = *hash;
+	*hash = outlet;
+	return outlet;
+}
+
+/* Ours are all above the numbers that the guest may have. */
+static int take(struct output *output, int number)
+{
+	int fd = (int)syscall(SYS_pidfd_getfd, output->pidfd, number, 0), high;
+
+	if (fd < 0 || fd >= output->least)
+		return fd < 0 ? -errno : fd;
+	high = fcntl(fd, F_DUPFD_CLOEXEC, output->least);
+	if (high < 0)
+		high = -errno;
+	close(fd);
+	return high;
+}
+
+static struct outlet *outlet_of_taken(struct output *output, int fd, struct ruling *ruling)
+{
+	struct outlet *outlet;
+	enum outlet_kind kind;
+	struct stat stat;
+	int stream, flags = fcntl(fd, F_GETFL);
+
+	if (fstat(fd, &stat)) {
+		*ruling = answer(-errno);
+	} else if (flags & O_PATH || (flags & O_ACCMODE) == O_RDONLY) {
+		*ruling = answer(-EBADF);
+	} else if ((outlet = find_outlet(output, &stat, fd))) {
+		close(fd);
+		return outlet;
+	} else {
+		stream = stream_of(output, &stat, fd);
+		if (is_outlet(output, fd, &stat, stream, &kind, ruling)) {
+			outlet = make_outlet(output, fd, &stat, kind, stream);
+			if (outlet)
+				return outlet;
+			*ruling = answer(-ENOMEM);
+		}
+	}
+	close(fd);
+	return NULL;
+}
+
+struct outlet *outlet_of(struct output *output, int number, struct ruling *ruling)
+{
+	struct outlet *outlet = NULL;
+	int fd;
+
+	*ruling = (struct ruling){.verdict = VERDICT_GO_ON};
+	if (number < 0)
+		return NULL;
+	if (number < (int)NUMBERS_KNOWN && output->known[number])
+		return output->known[number];
+	fd = take(output, number);
+	if (fd == -EBADF || fd == -ESRCH)
+		return NULL; /* the kernel says so */
+	if (fd < 0) {
+		output_tell(output, HOLE_DESCRIPTORS);
+		*ruling = answer(-ENOBUFS);
+		return NULL;
+	}
+	outlet = outlet_of_taken(output, fd, ruling);
+	if (outlet && number < (int)NUMBERS_KNOWN && !is_changing(output, (uint32_t)number)) {
+		output->known[number] = outlet;
+		outlet->numbers++;
+	}
+	return outlet;
+}
+
+struct outlet *outlet_of_stream(struct output *output, int stream)
+{
+	struct ruling ruling;
+	int fd = output->streams[stream] < 0
+			 ? -1
+			 : fcntl(output->streams[stream], F_DUPFD_CLOEXEC, output->least);
+
+	return fd < 0 ? NULL : outlet_of_taken(output, fd, &ruling);
+}
+
+/* ---- Closed */
+
+static void forget(struct output *output, uint32_t number, bool interests)
+{
+	struct outlet *outlet = output->known[number];
+
+	if (!outlet)
+		return;
+	output->known[number] = NULL;
+	outlet->numbers--;
+	if (interests && outlet->first)
+		interests_remove(output, outlet, (int)number);
+	outlet_drop_unused(output, outlet);
+}
+
+void outlets_close(struct output *output, const struct call_notice *call, uint32_t from,
+		   uint32_t to, bool interests)
+{
+	for (uint32_t i = from; i <= to && i < NUMBERS_KNOWN; i++)
+		forget(output, i, interests);
+	if (call)
+		changes_add(output, &(struct changing){.tid = call->tid, .from = from, .to = to});
+}
