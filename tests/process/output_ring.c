@@ -467,7 +467,7 @@ static size_t take_line(struct reader *reader, const uint8_t *data, size_t bytes
 	return line.bytes;
 }
 
-static void append(void *context, const struct ring_piece *piece)
+static int append(void *context, const struct ring_piece *piece)
 {
 	struct reader *reader = context;
 
@@ -475,6 +475,7 @@ static void append(void *context, const struct ring_piece *piece)
 	reader->bytes += piece->bytes;
 	if (piece->outlet != OUTLET || take_line(reader, piece->data, piece->bytes) != piece->bytes)
 		reader->wrong++;
+	return 0;
 }
 
 /* What came by plain calls. */
@@ -616,7 +617,7 @@ struct collected {
 	uint32_t bytes[8], outlet[8];
 };
 
-static void collect(void *context, const struct ring_piece *piece)
+static int collect(void *context, const struct ring_piece *piece)
 {
 	struct collected *collected = context;
 
@@ -625,6 +626,7 @@ static void collect(void *context, const struct ring_piece *piece)
 		collected->outlet[collected->count] = piece->outlet;
 	}
 	collected->count++;
+	return 0;
 }
 
 TEST_F(ring, what_is_not_plain_success_is_the_kernels)
@@ -821,7 +823,7 @@ TEST_F(ring, what_was_known_of_a_number_ends_with_it)
 	EXPECT_EQ(0, peek(&self->process, (volatile uint64_t *)&guest_results[3]));
 	/* One that the supervisor was asked about is asked about until a stop: nobody knows when it has happened. */
 	seen = ring_seen(&self->ring, OUTSIDE);
-	ring_forget(&self->ring, OUTSIDE);
+	ring_forget(&self->ring, OUTSIDE, OUTSIDE);
 	ring_direct(&self->ring, OUTSIDE, seen);
 	ring_direct(&self->ring, OUTSIDE, ring_seen(&self->ring, OUTSIDE));
 	EXPECT_EQ(ENTRY_ASK, ring_seen(&self->ring, OUTSIDE) & (ENTRY_KIND | ENTRY_ASK));

@@ -330,6 +330,7 @@ static struct ruling rule_shutdown(struct output *output, struct call_notice *ca
 	if (piece) {
 		queue_append(output, outlet, piece);
 		outlet->shut = true;
+		outlet_refresh(output, outlet);
 	} else if (!outlet->shut) {
 		return answer(-ENOBUFS);
 	}

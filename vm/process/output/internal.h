@@ -24,10 +24,10 @@
 #include <sys/uio.h>
 
 #include "process/output/output.h"
+#include "process/output/ring.h"
 
-#ifndef GATE_RETURN
-#define GATE_RETURN 0x620000000002ull
-#endif
+/* The instruction pointer of what is called through the gate: behind `syscall`. */
+#define GATE_RETURN (GATE_ADDRESS + 2)
 
 /* Of one outlet, and of all: a writer waits for room then. */
 #define OUTLET_MOST (4u << 20)
@@ -72,6 +72,7 @@ enum outlet_kind {
 struct outlet {
 	struct outlet *next, *next_numbered; /* of its hashes */
 	struct outlet *queued;		     /* output->queued: something is in its queue */
+	bool fast;			     /* its writers may use their rings */
 	bool is_queued, busy;		     /* busy: release.c is sending, without the lock */
 	uint32_t number;
 	int fd; /* ours */
@@ -164,7 +165,8 @@ struct output {
 	unsigned waiting_count;
 	bool room; /* there may be some now */
 
-	void (*drain)(void *arg);
+	struct ring *ring;
+	int (*drain)(void *arg);
 	void *drain_arg;
 	uint64_t holes, told;		     /* bits: enum hole; has begun, and was told */
 	const struct output_saved *restored; /* while it starts */
@@ -235,6 +237,8 @@ void outlets_close(struct output *output, const struct call_notice *call, uint32
 /* A thread that makes a call has come behind the one before. */
 void changes_settle(struct output *output, pid_t tid);
 void changes_add(struct output *output, const struct changing *change);
+/* Its queue, or what became of it, has changed: may its writers use their rings? */
+void outlet_refresh(struct output *output, struct outlet *outlet);
 /* Nobody needs it any more: it is closed. */
 void outlet_drop_unused(struct output *output, struct outlet *outlet);
 void outlets_free(struct output *output);

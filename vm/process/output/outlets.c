@@ -125,6 +125,8 @@ static void free_outlet(struct output *output, struct outlet *outlet)
 			break;
 		}
 	queue_drop(output, outlet);
+	outlet->broken = true;
+	outlet_refresh(output, outlet);
 	release_forget(output, outlet);
 	if (outlet->sending != outlet->fd)
 		close(outlet->sending);
@@ -392,13 +394,16 @@ static int take(struct output *output, int number)
 	return high;
 }
 
-static struct outlet *outlet_of_taken(struct output *output, int fd, struct ruling *ruling)
+/* `*inside`: it is nothing that ever leads outside. */
+static struct outlet *outlet_of_taken(struct output *output, int fd, struct ruling *ruling,
+				      bool *inside)
 {
 	struct outlet *outlet;
 	enum outlet_kind kind;
 	struct stat stat;
 	int stream, flags = fcntl(fd, F_GETFL);
 
+	*inside = false;
 	if (fstat(fd, &stat)) {
 		*ruling = answer(-errno);
 	} else if (flags & O_PATH || (flags & O_ACCMODE) == O_RDONLY) {
@@ -414,21 +419,49 @@ static struct outlet *outlet_of_taken(struct output *output, int fd, struct ruli
 				return outlet;
 			*ruling = answer(-ENOMEM);
 		}
+		*inside = ruling->verdict == VERDICT_GO_ON && !S_ISSOCK(stat.st_mode) &&
+			  !S_ISFIFO(stat.st_mode);
 	}
 	close(fd);
 	return NULL;
 }
 
+void outlet_refresh(struct output *output, struct outlet *outlet)
+{
+	bool fast = output->ring && outlet->kind != OUTLET_MESSAGES && !outlet->broken &&
+		    !outlet->shut && !outlet->error && outlet_room(output, outlet);
+
+	if (fast == outlet->fast)
+		return;
+	outlet->fast = fast;
+	ring_fast(output->ring, outlet->number, fast);
+}
+
+/* False: nobody would tell of its close. */
+static bool note_held(struct output *output, int number, uint64_t seen, const struct outlet *outlet)
+{
+	bool is_socket = outlet->kind == OUTLET_STREAM || outlet->kind == OUTLET_MESSAGES;
+
+	return !output->ring ||
+	       ring_held(output->ring, (unsigned)number, seen, outlet->number, is_socket);
+}
+
 struct outlet *outlet_of(struct output *output, int number, struct ruling *ruling)
 {
 	struct outlet *outlet = NULL;
+	uint64_t seen = 0;
+	bool inside;
 	int fd;
 
 	*ruling = (struct ruling){.verdict = VERDICT_GO_ON};
 	if (number < 0)
 		return NULL;
-	if (number < (int)NUMBERS_KNOWN && output->known[number])
+	if (number < (int)NUMBERS_KNOWN && output->known[number]) {
+		outlet_refresh(output, output->known[number]);
 		return output->known[number];
+	}
+	if (output->ring)
+		seen = ring_seen(output->ring, (unsigned)number);
 	fd = take(output, number);
 	if (fd == -EBADF || fd == -ESRCH)
 		return NULL; /* the kernel says so */
@@ -437,10 +470,15 @@ struct outlet *outlet_of(struct output *output, int number, struct ruling *rulin
 		*ruling = answer(-ENOBUFS);
 		return NULL;
 	}
-	outlet = outlet_of_taken(output, fd, ruling);
-	if (outlet && number < (int)NUMBERS_KNOWN && !is_changing(output, (uint32_t)number)) {
+	outlet = outlet_of_taken(output, fd, ruling, &inside);
+	if (number >= (int)NUMBERS_KNOWN || is_changing(output, (uint32_t)number))
+		return outlet;
+	if (outlet && note_held(output, number, seen, outlet)) {
 		output->known[number] = outlet;
 		outlet->numbers++;
+		outlet_refresh(output, outlet);
+	} else if (inside && output->ring) {
+		ring_direct(output->ring, (unsigned)number, seen);
 	}
 	return outlet;
 }
@@ -448,11 +486,12 @@ struct outlet *outlet_of(struct output *output, int number, struct ruling *rulin
 struct outlet *outlet_of_stream(struct output *output, int stream)
 {
 	struct ruling ruling;
+	bool inside;
 	int fd = output->streams[stream] < 0
 			 ? -1
 			 : fcntl(output->streams[stream], F_DUPFD_CLOEXEC, output->least);
 
-	return fd < 0 ? NULL : outlet_of_taken(output, fd, &ruling);
+	return fd < 0 ? NULL : outlet_of_taken(output, fd, &ruling, &inside);
 }
 
 /* ---- Closed */
@@ -475,6 +514,8 @@ void outlets_close(struct output *output, const struct call_notice *call, uint32
 {
 	for (uint32_t i = from; i <= to && i < NUMBERS_KNOWN; i++)
 		forget(output, i, interests);
+	if (output->ring)
+		ring_forget(output->ring, from, to);
 	if (call)
 		changes_add(output, &(struct changing){.tid = call->tid, .from = from, .to = to});
 }

@@ -99,10 +99,11 @@ int output_open(struct process *process, const struct output_owner *owner,
 		code = failure(error, -errno, "descriptors for held output: %s", strerror(errno));
 	there = code ? code : filter_install(process, &listener, error);
 	output->listener = listener;
-	if (there >= 0)
+	code = there < 0 ? there : ring_open(&output->ring, output, process);
+	if (there >= 0 && code)
+		failure(error, code, "held output: its thread: %s", strerror(-code));
+	if (!code)
 		code = notifier_start(output, error);
-	else
-		code = there;
 	if (listener >= 0)
 		close(listener); /* the threads have it */
 	if (there >= 0 && !code)
@@ -119,6 +120,7 @@ void output_close(struct output *output)
 	if (!output)
 		return;
 	notifier_stop(output);
+	ring_close(output->ring);
 	close_owned(output);
 	free(output->waiting);
 	pthread_cond_destroy(&output->idle);
@@ -152,6 +154,8 @@ void output_captured(struct output *output)
 	pthread_mutex_lock(&output->lock);
 	if (output->drain)
 		output->drain(output->drain_arg);
+	if (output->ring)
+		ring_parked(output->ring);
 	output->captured = ++output->epoch;
 	output->waits = false;
 	pthread_mutex_unlock(&output->lock);
@@ -164,6 +168,7 @@ void output_durable(struct output *output)
 		output->released = output->captured;
 	pthread_mutex_unlock(&output->lock);
 	output_wake(output->owner_wakes[1]);
+	ring_rearm(output->ring);
 }
 
 void output_failed(struct output *output)
@@ -171,6 +176,7 @@ void output_failed(struct output *output)
 	pthread_mutex_lock(&output->lock);
 	output->waits |= output->released < output->captured && output->bytes;
 	pthread_mutex_unlock(&output->lock);
+	ring_rearm(output->ring);
 }
 
 bool output_waits(struct output *output)
@@ -197,6 +203,9 @@ void output_executed(struct output *output)
 {
 	pthread_mutex_lock(&output->lock);
 	output->epolls_stale = true; /* of numbers it has forgotten all when execve(2) was called */
+	if (output->drain)
+		output->drain(output->drain_arg);
+	ring_executed(output->ring);
 	pthread_mutex_unlock(&output->lock);
 }
 
@@ -242,7 +251,7 @@ bool output_finish(struct output *output, enum output_end end, bool (*stop)(void
 
 /* ---- Bytes that come without a call */
 
-void output_set_ring(struct output *output, void (*drain)(void *arg), void *arg)
+void output_set_ring(struct output *output, int (*drain)(void *arg), void *arg)
 {
 	pthread_mutex_lock(&output->lock);
 	output->drain_arg = arg;

@@ -103,7 +103,7 @@ bool output_finish(struct output *output, enum output_end end, bool (*stop)(void
  * Called with the output's lock, by the notifier before it looks at a call, and by output_captured(): whatever the guest has
  * published is appended, in order. `drain` returns when there is nothing more.
  */
-void output_set_ring(struct output *output, void (*drain)(void *arg), void *arg);
+void output_set_ring(struct output *output, int (*drain)(void *arg), void *arg);
 /* For whom there is something in the ring: drains it under the lock, and wakes up whom that concerns. */
 void output_drain(struct output *output);
 /*

@@ -82,6 +82,7 @@ void queue_added(struct output *output, struct outlet *outlet, struct piece *pie
 	outlet->bytes += bytes;
 	note_queued(output, outlet);
 	note_held(output, bytes);
+	outlet_refresh(output, outlet);
 }
 
 void queue_append(struct output *output, struct outlet *outlet, struct piece *piece)

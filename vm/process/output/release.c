@@ -195,6 +195,7 @@ static bool send_front(struct output *output, struct outlet *outlet)
 		queue_pop(output, outlet);
 	if (sent > 0 && outlet->kind == OUTLET_FILE)
 		outlet->position += (uint64_t)sent;
+	outlet_refresh(output, outlet);
 	output->room = true;
 	return queue_is_released(output, outlet) && !outlet->stuck;
 }

@@ -146,7 +146,7 @@ int ring_drain(struct ring *ring, ring_append_type *append, void *context)
 {
 	uint64_t limit = __atomic_load_n(&ring->memory->stamp, __ATOMIC_SEQ_CST);
 	struct drain drain;
-	int pieces = 0;
+	int pieces = 0, code;
 
 	drain_begin(&drain, ring);
 	for (;;) {
@@ -158,7 +158,9 @@ int ring_drain(struct ring *ring, ring_append_type *append, void *context)
 				first = i;
 		if (first == OUTPUT_SLOTS)
 			break;
-		append(context, &drain.piece[first]);
+		code = append(context, &drain.piece[first]);
+		if (code)
+			return code;
 		pieces += pieces < INT_MAX;
 		skip(ring, first,
 		     (uint32_t)sizeof(struct output_record) + padded(drain.piece[first].bytes));
@@ -246,12 +248,10 @@ bool ring_held(struct ring *ring, unsigned fd, uint64_t seen, uint32_t outlet, b
 			    (is_socket ? ENTRY_SOCKET : 0));
 }
 
-void ring_forget(struct ring *ring, unsigned fd)
+static void forget(struct ring *ring, unsigned fd)
 {
 	uint64_t seen, now;
 
-	if (fd >= OUTPUT_DESCRIPTORS)
-		return;
 	if (fd >= __atomic_load_n(&ring->memory->descriptors, __ATOMIC_SEQ_CST))
 		__atomic_store_n(&ring->memory->descriptors, fd + 1, __ATOMIC_SEQ_CST);
 	seen = __atomic_load_n(&ring->memory->entries[fd], __ATOMIC_SEQ_CST);
@@ -260,6 +260,17 @@ void ring_forget(struct ring *ring, unsigned fd)
 		      (seen & (ENTRY_CLOSERS | ENTRY_ASK)) | (seen & ENTRY_CLOSERS ? 0 : ENTRY_ASK);
 	while (!__atomic_compare_exchange_n(&ring->memory->entries[fd], &seen, now, false,
 					    __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+}
+
+/* Of many, those of which anything was ever noted. */
+void ring_forget(struct ring *ring, unsigned from, unsigned to)
+{
+	uint32_t count = __atomic_load_n(&ring->memory->descriptors, __ATOMIC_SEQ_CST);
+
+	if (from == to || count > OUTPUT_DESCRIPTORS)
+		count = OUTPUT_DESCRIPTORS;
+	for (unsigned fd = from; fd <= to && fd < count; fd++)
+		forget(ring, fd);
 }
 
 void ring_parked(struct ring *ring)

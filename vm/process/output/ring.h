@@ -29,7 +29,8 @@ struct ring_piece {
 	const void *data;
 	uint32_t bytes;
 };
-typedef void ring_append_type(void *context, const struct ring_piece *piece);
+/* 0, or a negative code: it could not be taken, and stays where it is. */
+typedef int ring_append_type(void *context, const struct ring_piece *piece);
 
 /*
  * While no thread of the guest runs, or none has the stub yet: everything is forgotten, also what was not drained. Then
@@ -41,7 +42,8 @@ void ring_off(struct ring *ring);
 
 /*
  * All that was published before the call, each piece after all that happened before it. How many pieces; -EIO: the
- * guest has written into its control block, and what comes from one of its threads is lost from here on.
+ * guest has written into its control block, and what comes from one of its threads is lost from here on; or what
+ * `append` has returned.
  */
 int ring_drain(struct ring *ring, ring_append_type *append, void *context);
 /* Is there something? */
@@ -60,8 +62,8 @@ uint64_t ring_seen(const struct ring *ring, unsigned fd);
 void ring_direct(struct ring *ring, unsigned fd, uint64_t seen);
 /* False: it is not noted; then whoever remembers the number would not be asked about its close. */
 bool ring_held(struct ring *ring, unsigned fd, uint64_t seen, uint32_t outlet, bool is_socket);
-/* It is being closed or replaced by a call of the guest's process that was asked about. */
-void ring_forget(struct ring *ring, unsigned fd);
+/* They are being closed or replaced by a call of the guest's process that was asked about. */
+void ring_forget(struct ring *ring, unsigned from, unsigned to);
 /* All threads are parked: none is in such a call any more. */
 void ring_parked(struct ring *ring);
 /* May bytes for it go through the ring? Not for one that is full, has an error for its writer, is shut down, or gone. */
@@ -76,7 +78,7 @@ struct process;
 int ring_open(struct ring **ring, struct output *output, struct process *process);
 /* It has become another program, and what the one before had published was drained. With the output's lock. */
 void ring_executed(struct ring *ring);
-/* Before the guest's control block goes, and without the output's lock. NULL is allowed. */
+/* Without the output's lock. NULL is allowed. */
 void ring_close(struct ring *ring);
 /* No generation is under way any more, whatever came of it. Without the output's lock. */
 void ring_rearm(struct ring *ring);

@@ -48,7 +48,7 @@ int output_save(struct output *output, struct output_saved *saved)
 	*saved = (struct output_saved){.count = 0};
 	pthread_mutex_lock(&output->lock);
 	if (output->drain)
-		output->drain(output->drain_arg);
+		code = output->drain(output->drain_arg);
 	for (struct outlet *outlet = output->queued; outlet && !code;) {
 		if (outlet->stream < 0 || !outlet->bytes || saved->count == 3) {
 			outlet = outlet->queued;
