@@ -138,6 +138,10 @@ static int pages_store(struct commit *commit, const struct contents *before,
 		/* Some that did not change: they have to be found unchanged. */
 		if (before->version[i] == contents->version[i] && i % 8)
 			continue;
+		if (!contents->version[i] && (i + contents->state) % 3 == 0) { /* given up */
+			code = commit_drop(commit, heap_page(i), 1, error);
+			continue;
+		}
 		contents_fill_page(contents, i, page_bytes, page);
 		code = commit_page(commit, heap_page(i), page, &stored, error);
 	}

@@ -151,12 +151,17 @@ static int page_drop(struct commit *commit, uint64_t page, struct thaw_error *er
 
 	if (code || old.encoding == EXTENT_ABSENT)
 		return code;
-	log_pages_wrote(&commit->image->log.pages, page);
-	if (old.encoding == EXTENT_RAW && old.own && old.offset) {
+	code = log_has_room(commit) ? 0 : log_spill(commit, error);
+	if (code)
+		return code;
+	if (commit->large)
+		log_pages_wrote(&commit->image->log.pages, page);
+	else
+		code = log_pages_stage(&commit->image->log.pages, page, &absent, NULL);
+	if (!code && old.encoding == EXTENT_RAW && old.own && old.offset)
 		code = ranges_add(&commit->superseded, old.offset, old.bytes);
-		if (code)
-			return commit_fail(commit, code, "drop a page of", error);
-	}
+	if (code)
+		return commit_fail(commit, code, "drop a page of", error);
 	commit->dropped++;
 	commit->touched = true;
 	return index_set(index, page, &absent, error);
@@ -635,8 +640,8 @@ void commit_abort(struct commit *commit)
 	image = commit->image;
 	log_pages_unstage(&image->log.pages);
 	if (commit->touched) {
-		index_revert(&image->index);
 		image->log.stale = log_pending(image);
+		index_revert(&image->index, image->log.stale);
 		if (image->log.stale)
 			log_restore(image, NULL); /* or the next commit tries it again */
 	}

@@ -139,9 +139,9 @@
  *	256      the state, up to whole words; then the pages, each:
  *
  *		  0   8  page
- *		  8   4  1 zeros, 2 the page as it is, or 3 what changed of its contents before
+ *		  8   4  1 zeros, 2 the page as it is, 3 what changed of its contents before, or 4 absent
  *		 12   4  length here
- *		 16  16  checksum of the page; of zeros 0
+ *		 16  16  checksum of the page; of zeros and of one that is absent 0
  *		 32      the bytes, up to whole words
  *
  *	then 16  checksum of everything before it
@@ -341,6 +341,7 @@ enum disk_log_encoding {
 	FORMAT_LOG_ZERO = 1,
 	FORMAT_LOG_WHOLE = 2,
 	FORMAT_LOG_PATCH = 3,
+	FORMAT_LOG_ABSENT = 4,
 };
 
 struct disk_log_run { /* of a patch: then so many words */

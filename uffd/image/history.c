@@ -43,19 +43,20 @@ int history_open(const char *path, uint64_t generation, struct image **image,
 	return code;
 }
 
-/* An image whose log holds nothing is not locked, nor written to. */
-static bool log_holds(const char *path)
+/* An image whose log holds nothing is not locked, nor written to. What else is wrong with it, whoever opens it tells. */
+static int log_holds(const char *path, struct thaw_error *error)
 {
-	struct image image = {.fd = store_open(path, O_RDONLY, NULL)};
-	struct thaw_error fallback, error;
-	bool holds;
+	struct image image = {.fd = store_open(path, O_RDONLY, NULL), .path = (char *)path};
+	struct thaw_error fallback, unused;
+	int holds = 0;
 
 	if (image.fd < 0)
-		return false;
-	holds = !store_read(image.fd, path, image.slots, &image.slot, &image.record, &fallback,
-			    &error);
-	image.identity = image.slots[image.slot];
-	holds = holds && log_is_ahead(&image);
+		return 0;
+	if (!store_read(image.fd, path, image.slots, &image.slot, &image.record, &fallback,
+			&unused)) {
+		image.identity = image.slots[image.slot];
+		holds = log_is_ahead(&image, error);
+	}
 	record_free(&image.record);
 	close(image.fd);
 	return holds;
@@ -69,8 +70,9 @@ int thaw_image_settle(const char *path, struct thaw_error *error)
 	int code;
 
 	error = error ? error : &unused;
-	if (!log_holds(path))
-		return 0;
+	code = log_holds(path, error);
+	if (code <= 0)
+		return code;
 	code = image_open(&options, &image, &fallback, error);
 	if (code == THAW_EINUSE)
 		return 0; /* who has it open does it */

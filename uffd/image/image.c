@@ -134,9 +134,11 @@ static int log_rescue(struct image *image, const struct image_options *options,
 	struct thaw_error ignored;
 	int code;
 
-	if (log_continues(image, options) || log_pending(image) || fallback->code ||
-	    !log_is_ahead(image))
+	if (log_continues(image, options) || log_pending(image) || fallback->code)
 		return 0;
+	code = log_is_ahead(image, error);
+	if (code <= 0)
+		return code;
 	image_clear(image);
 	*image = (struct image){.fd = before.fd,
 				.path = before.path,

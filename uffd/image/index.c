@@ -295,23 +295,38 @@ void index_open(struct index *index, int fd, const char *path, const struct chec
 	index->root = *root;
 	index->levels = root->levels;
 	pthread_mutex_init(&index->lock, NULL);
+	pthread_cond_init(&index->restored, NULL);
 }
 
 void index_close(struct index *index)
 {
 	node_free(index->top);
+	pthread_cond_destroy(&index->restored);
 	pthread_mutex_destroy(&index->lock);
 	memset(index, 0, sizeof(*index));
+}
+
+/* With the lock, which is given up meanwhile. */
+static int wait_restored(struct index *index)
+{
+	while (index->restoring)
+		pthread_cond_wait(&index->restored, &index->lock);
+	return index->behind;
 }
 
 int index_lookup(struct index *index, uint64_t first_page, struct extent extents[IMAGE_LEAF_PAGES],
 		 struct thaw_error *error)
 {
-	struct node *leaf;
+	struct node *leaf = NULL;
 	int code;
 
 	pthread_mutex_lock(&index->lock);
-	code = leaf_find(index, first_page, false, &leaf, &(uint64_t){0}, error);
+	code = wait_restored(index);
+	if (code)
+		error_set(error, code, "%s: cannot tell which pages are newer in its log: %s",
+			  index->path, thaw_strerror(code));
+	else
+		code = leaf_find(index, first_page, false, &leaf, &(uint64_t){0}, error);
 	if (!code && leaf)
 		memcpy(extents, leaf->extent, sizeof(leaf->extent));
 	else
@@ -323,11 +338,12 @@ int index_lookup(struct index *index, uint64_t first_page, struct extent extents
 uint64_t index_next(struct index *index, uint64_t page)
 {
 	uint64_t absent_to;
-	struct node *leaf;
+	struct node *leaf = NULL;
 	int code;
 
 	pthread_mutex_lock(&index->lock);
-	for (;; page = absent_to) {
+	code = wait_restored(index);
+	for (; !code; page = absent_to) {
 		code = leaf_find(index, page, false, &leaf, &absent_to, NULL);
 		if (code || leaf || absent_to == UINT64_MAX)
 			break;
@@ -516,13 +532,23 @@ void index_committed(struct index *index, const struct root *root)
 	pthread_mutex_unlock(&index->lock);
 }
 
-void index_revert(struct index *index)
+void index_revert(struct index *index, bool restoring)
 {
 	pthread_mutex_lock(&index->lock);
+	index->restoring = restoring;
 	if (index->top && (index->top->dirty || index->levels != index->root.levels)) {
 		node_free(index->top);
 		index->top = NULL;
 	}
 	index->levels = index->root.levels;
+	pthread_mutex_unlock(&index->lock);
+}
+
+void index_restored(struct index *index, int code)
+{
+	pthread_mutex_lock(&index->lock);
+	index->restoring = false;
+	index->behind = code;
+	pthread_cond_broadcast(&index->restored);
 	pthread_mutex_unlock(&index->lock);
 }

@@ -33,6 +33,10 @@ struct index {
 	struct root root; /* as last committed */
 	unsigned levels;  /* now: more than root's once a commit needed more */
 	struct node *top; /* NULL: not loaded, or empty */
+	/* With the lock: of the pages in the log the tree is about to know again; it does not know them: why. */
+	bool restoring;
+	int behind;
+	pthread_cond_t restored;
 };
 
 void index_open(struct index *index, int fd, const char *path, const struct checksum_key *key,
@@ -61,8 +65,12 @@ typedef int (*index_emit)(void *arg, const void *node, size_t bytes, uint64_t *o
 int index_write(struct index *index, uint64_t generation, index_emit emit, void *arg,
 		struct root *root);
 void index_committed(struct index *index, const struct root *root);
-/* Back to the last committed tree, from any state. */
-void index_revert(struct index *index);
+/*
+ * Back to the last committed tree, from any state. `restoring`: there are newer pages, which index_set() adds next; until
+ * index_restored() says that they are there, or why not, lookups of other threads wait, and have that as their answer then.
+ */
+void index_revert(struct index *index, bool restoring);
+void index_restored(struct index *index, int code);
 
 /* Read one node and check everything about it. `node` has room for a union disk_any. */
 union disk_any;

@@ -23,9 +23,6 @@
 #include "relocate.h"
 #include "sys.h"
 
-#define ZEROS (64u << 10)
-_Static_assert(LOG_BYTES % ZEROS == 0, "a log is initialised in parts");
-
 void image_log_wanted(struct image *image)
 {
 	image->log.wanted = !image->read_only;
@@ -135,6 +132,7 @@ int log_restore(struct image *image, struct thaw_error *error)
 		code = index_set(&image->index, list[i]->page, &list[i]->extent, error);
 	free(list);
 	image->log.stale = code != 0;
+	index_restored(&image->index, code);
 	return code;
 }
 
@@ -166,10 +164,9 @@ static bool area_find(struct image *image, uint64_t *run, uint64_t *blocks)
 
 int log_make(struct commit *commit, struct log_area *area)
 {
-	static const uint8_t zeros[ZEROS];
 	struct image *image = commit->image;
 	const struct relocation *relocation = &image->relocation;
-	uint64_t run, blocks, offset;
+	uint64_t run, blocks;
 	int code;
 
 	if (area->bytes && !image->log.usable &&
@@ -180,18 +177,20 @@ int log_make(struct commit *commit, struct log_area *area)
 		*area = (struct log_area){0};
 	if (area->bytes || !image->log.wanted)
 		return 0;
+	code = writer_flush(&commit->writer);
+	if (code)
+		return code;
 	writer_settle(&commit->writer);
-	if (ranges_reserve(&commit->writer.taken, 2))
-		return -ENOMEM;
 	if (!area_find(image, &run, &blocks))
 		return 0; /* then every generation is written as before */
-	code = writer_go_on_in(&commit->writer, run, blocks);
 	/* What is overwritten later needs no journal of the file system to be durable. */
-	for (uint64_t bytes = 0; !code && bytes < image->log.bytes; bytes += ZEROS)
-		code = writer_append(&commit->writer, zeros, ZEROS, ZEROS, &offset);
+	code = writer_zeros(&commit->writer, run, image->log.bytes);
 	if (!code)
 		*area = (struct log_area){run, image->log.bytes};
-	return code;
+	if (code != -ENOSPC && code != -EDQUOT && code != -EFBIG)
+		return code;
+	image->log.wanted = false; /* there may be room for the generation all the same */
+	return 0;
 }
 
 /* ---- What becomes durable */
@@ -236,7 +235,7 @@ static bool log_takes(const struct commit *commit, const struct thaw_generation 
 
 	/* A file that is too long becomes shorter with each commit that is no entry. */
 	return log->wanted && log->usable && !relocate_due(commit->image) && !commit->failed &&
-	       !commit->large && !commit->dropped && !commit->renamed && !commit->working_set &&
+	       !commit->large && !commit->renamed && !commit->working_set &&
 	       image->base.info.number && generation->kind == image->base.info.kind &&
 	       state_bytes <= LOG_STATE_MOST && commit->number <= STORE_NUMBER_MAX &&
 	       log->pages.held <= LOG_HELD_MOST && log->used < image->record.log.bytes &&

@@ -144,6 +144,8 @@ static bool build_page(struct building *building, const struct log_page *page, u
 	if (!head)
 		return false;
 	*head = (struct disk_log_page){.page = page->page, .encoding = FORMAT_LOG_ZERO};
+	if (page->next.encoding == EXTENT_ABSENT)
+		head->encoding = FORMAT_LOG_ABSENT;
 	if (page->next.encoding != EXTENT_RAW)
 		return true;
 	head->checksum[0] = page->next.checksum.low64;
@@ -336,6 +338,10 @@ int log_decode_page(const struct checksum_key *key, const void *bytes, size_t *a
 		return THAW_EDAMAGED;
 	*at += words_up(page->bytes);
 	change->page = page->page;
+	if (page->encoding == FORMAT_LOG_ABSENT) {
+		change->extent = (struct extent){.encoding = EXTENT_ABSENT};
+		return page->bytes ? THAW_EDAMAGED : 1;
+	}
 	change->extent = (struct extent){
 		.encoding = page->encoding == FORMAT_LOG_ZERO ? EXTENT_ZERO : EXTENT_RAW,
 		.birth = entry->number,

@@ -72,6 +72,20 @@ static uint64_t follower_find(const struct replay *replay)
 	return 0;
 }
 
+/* The highest number of all whole ones further on: who wrote them may have told somebody. */
+static uint64_t highest_find(const struct replay *replay)
+{
+	uint64_t highest = 0;
+
+	for (uint64_t at = replay->at; at < replay->count; at += SPACE_BLOCK) {
+		uint64_t number =
+			log_follows(&replay->chain, replay->bytes + at, replay->count - at);
+
+		highest = number > highest ? number : highest;
+	}
+	return highest;
+}
+
 /* ---- Applying an entry */
 
 /* The contents of a page before the entry. */
@@ -150,13 +164,17 @@ static int entries_apply(struct replay *replay)
 		size_t bytes = log_check(&replay->chain, entry, replay->count - replay->at);
 		int code;
 
+		if (!bytes && !follower_find(replay))
+			return 0;
 		if (!bytes) {
-			replay->highest = follower_find(replay);
-			return replay->highest ? THAW_EDAMAGED : 0;
+			replay->highest = highest_find(replay);
+			return THAW_EDAMAGED;
 		}
 		code = entry_apply(replay, entry);
 		if (code) {
-			replay->highest = log_number(entry);
+			replay->highest = highest_find(replay);
+			if (replay->highest < log_number(entry))
+				replay->highest = log_number(entry);
 			return code;
 		}
 		log->chain = replay->chain;
@@ -226,19 +244,19 @@ static void forget(struct image *image)
 {
 	bool wanted = image->log.wanted;
 
-	index_revert(&image->index);
+	index_revert(&image->index, false);
 	log_close(image);
 	image->log.wanted = wanted;
 	image->log.listed = image->base.info.number;
 }
 
-static int replay_run(struct replay *replay, struct thaw_error *fallback)
+/* All of them, in memory. THAW_EDAMAGED: up to one that is damaged. */
+static int replay_apply(struct replay *replay)
 {
 	struct image *image = replay->image;
 	struct log *log = &image->log;
-	int code, damaged;
+	int code = area_read(replay, UINT64_MAX);
 
-	code = area_read(replay, UINT64_MAX);
 	if (code)
 		return code;
 	replay->page = malloc(image->identity.page_bytes);
@@ -255,9 +273,14 @@ static int replay_run(struct replay *replay, struct thaw_error *fallback)
 			free(state);
 		}
 	}
-	if (code)
-		return code;
-	damaged = entries_apply(replay);
+	return code ? code : entries_apply(replay);
+}
+
+static int replay_run(struct replay *replay, struct thaw_error *fallback)
+{
+	struct image *image = replay->image;
+	int code = 0, damaged = replay_apply(replay);
+
 	if (damaged && damaged != THAW_EDAMAGED)
 		return damaged;
 	if (log_pending(image))
@@ -318,18 +341,39 @@ int log_replay(struct image *image, struct thaw_error *fallback, struct thaw_err
 		    : 0;
 }
 
-bool log_is_ahead(struct image *image)
+int log_is_ahead(struct image *image, struct thaw_error *error)
 {
 	struct replay replay = {.image = image};
-	bool ahead;
+	int code;
 
 	if (!image->record.log.bytes)
-		return false;
+		return 0;
 	chain_begin(image, &replay.chain);
-	ahead = !area_read(&replay, 2 * LOG_ENTRY_MOST) &&
-		(log_check(&replay.chain, replay.bytes, replay.count) || follower_find(&replay));
+	code = area_read(&replay, 2 * LOG_ENTRY_MOST);
+	if (code)
+		error_set(error, code, "%s: cannot read its log at offset %" PRIu64 ": %s",
+			  image->path, image->record.log.offset, thaw_strerror(code));
+	else
+		code = log_check(&replay.chain, replay.bytes, replay.count) ||
+		       follower_find(&replay);
 	free(replay.bytes);
-	return ahead;
+	return code;
+}
+
+int log_verify(struct image *image, uint64_t *bytes)
+{
+	struct replay replay = {.image = image};
+	int code;
+
+	*bytes = 0;
+	chain_begin(image, &replay.chain);
+	image->log.chain = replay.chain;
+	code = replay_apply(&replay);
+	*bytes = replay.at;
+	free(replay.bytes);
+	free(replay.page);
+	log_close(image);
+	return code;
 }
 
 int log_settle(struct image *image)

@@ -276,8 +276,13 @@ void log_close(struct image *image);
  * `fallback` says what is damaged. -ENOMEM, -errno.
  */
 int log_replay(struct image *image, struct thaw_error *fallback, struct thaw_error *error);
-/* Are there generations in the log of an image that was opened at another one? */
-bool log_is_ahead(struct image *image);
+/* Are there generations in the log of an image that was opened at another one? -ENOMEM, -errno. */
+int log_is_ahead(struct image *image, struct thaw_error *error);
+/*
+ * Read and check the entries of an image that may be in use, and was opened at its newest listed generation: of how many
+ * bytes. THAW_EDAMAGED: those after these are damaged, or were while the log was written or made void.
+ */
+int log_verify(struct image *image, uint64_t *bytes);
 /* What was found in the log is on the disk. */
 int log_settle(struct image *image);
 

@@ -32,6 +32,7 @@
 #define BATCH_PAGES 4096u
 #define READ_BYTES (1u << 20)
 #define GENERATION_DROPPED 1 /* ends a walk, and is no error */
+#define LOG_READS 4u
 
 enum claim { CLAIM_NONE, CLAIM_BYTES, CLAIM_WHOLE };
 
@@ -291,6 +292,48 @@ static int verify_working_set(struct verify *verify, const struct slot *slot,
 	return 0;
 }
 
+/* What is read while it is written may look damaged, but not each time. */
+static int verify_log(struct verify *verify, const struct slot slots[2], unsigned chosen,
+		      const struct record *record)
+{
+	struct image image = {.fd = verify->source.fd,
+			      .path = (char *)verify->source.path,
+			      .slot = chosen,
+			      .slots = {slots[0], slots[1]},
+			      .identity = slots[chosen],
+			      .record = *record};
+	const struct log_area *area = &record->log;
+	struct slot now[2];
+	uint64_t bytes = 0;
+	int code = THAW_EDAMAGED;
+
+	if (!area->bytes || !record->count)
+		return 0;
+	image.opened = image.base = record->generations[record->count - 1];
+	index_open(&image.index, image.fd, image.path, image.identity.key,
+		   image.identity.page_bytes, &image.base.root);
+	for (unsigned tries = 0; tries < LOG_READS && code == THAW_EDAMAGED; tries++)
+		code = log_verify(&image, &bytes);
+	index_close(&image.index);
+	verify->summary.bytes += bytes;
+	if (code == -ENOMEM)
+		return code;
+	/* Another record has made it void. */
+	if (header_read(verify->source.fd, verify->source.path, now, NULL) ||
+	    now[0].sequence != slots[0].sequence || now[1].sequence != slots[1].sequence)
+		return 0;
+	verify->generation = record->generations[record->count - 1].info.number;
+	if (!code && !claim(verify, area->offset, area->bytes, CLAIM_WHOLE))
+		return damage_add(verify, 0, 0, area->offset, area->bytes,
+				  "log lies where something else lies");
+	return !code ? 0
+		     : damage_add(
+			       verify, 0, 0, area->offset + bytes, area->bytes - bytes,
+			       code == THAW_EDAMAGED
+				       ? "log is damaged, the generations from there on cannot be found"
+				       : "log cannot be read");
+}
+
 static int verify_generations(struct verify *verify, const struct record *record)
 {
 	const struct walk_ops ops = {verify_node, verify_extent, verify_node_damage, verify};
@@ -361,6 +404,10 @@ static int verify_run(struct verify *verify, struct thaw_error *error)
 		code = verify_working_set(verify, &slots[chosen], &record);
 	if (!code && !opened)
 		code = verify_generations(verify, &record);
+	if (!code && !opened)
+		code = verify_log(verify, slots, chosen, &record);
+	if (code == GENERATION_DROPPED)
+		code = 0;
 	record_free(&record);
 	if (code)
 		error_set(error, code, "%s: not verified to its end: %s", verify->source.path,

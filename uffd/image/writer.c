@@ -102,6 +102,23 @@ int writer_flush(struct writer *writer)
 	return code;
 }
 
+int writer_zeros(struct writer *writer, uint64_t run, uint64_t bytes)
+{
+	static const uint8_t zeros[64u << 10];
+	int code = ranges_reserve(&writer->taken, 2);
+
+	for (uint64_t at = 0, part; !code && at < bytes; at += part) {
+		part = bytes - at < sizeof(zeros) ? bytes - at : sizeof(zeros);
+		code = writer_write(writer, run + at, zeros, part);
+	}
+	if (code) {
+		space_subtract(writer->space, run, bytes);
+		return code;
+	}
+	writer->written += bytes;
+	return ranges_add(&writer->taken, run, bytes);
+}
+
 /* Through the buffer, which gathers what lies together. */
 static int writer_put(struct writer *writer, uint64_t offset, const void *bytes, uint64_t count)
 {

@@ -37,6 +37,11 @@ int writer_append(struct writer *writer, const void *bytes, uint64_t count, uint
  * Continue in a run that was allocated elsewhere, all bytes of it. -ENOMEM: the run is free again.
  */
 int writer_go_on_in(struct writer *writer, uint64_t run, uint64_t blocks);
+/*
+ * Zeros into a run that was allocated elsewhere, whole blocks, which is not the open one: none is open. If it fails, the
+ * run is free again.
+ */
+int writer_zeros(struct writer *writer, uint64_t run, uint64_t bytes);
 /* Replace bytes that were appended already. */
 int writer_rewrite(struct writer *writer, uint64_t offset, const void *bytes, uint32_t count);
 int writer_flush(struct writer *writer);
