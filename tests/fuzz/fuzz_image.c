@@ -33,6 +33,7 @@ enum {
 	KEEP_NODES = 4,	    /* the head of each node */
 	DAMAGE_ONE = 8,	    /* one reference has a wrong checksum, and what is above it is right */
 	KEYED = 32,	    /* it has a key, and each checksum is the MAC that belongs there */
+	LOG_TOO = 64,	    /* checksums and the chain of the log's entries are right */
 	STRETCH = 16, /* the end of the file lies far behind: a writer will want to shorten it */
 };
 
@@ -40,12 +41,14 @@ struct control {
 	uint8_t keep;
 	uint8_t retain;
 	uint8_t open; /* which generation to write to: 0 the newest, 1 portable, 2 fresh, else the oldest */
-	uint8_t pages; /* to commit, beside two */
+	uint8_t pages; /* to commit, beside two; the highest bit: small ones go to a log */
 	uint32_t seed;
 };
+#define PAGES_LOGGED 0x80u
 #define CONTROL_AT 4088u
 #define IMAGE_LEAST (2 * SPACE_BLOCK)
 #define STRETCHED_BY (40ull << 20)
+#define LOG (10 * SPACE_BLOCK)
 
 /* ---- Checksums */
 
@@ -58,6 +61,7 @@ struct fix {
 		stretch; /* what lies at this offset or behind it is going to lie far behind; 0: nothing */
 	uint32_t page_bytes;
 	const struct checksum_key *key;
+	uint64_t log; /* where that of the record lies in the input */
 };
 
 static bool lies(const struct fix *fix, uint64_t offset, uint64_t bytes)
@@ -206,7 +210,53 @@ static void fix_record(struct fix *fix, struct disk_slot *slot)
 		    record->working_set_offset, record->working_set_bytes);
 		record->working_set_offset = moved(fix, record->working_set_offset);
 	}
+	fix->log = record->log_offset;
+	record->log_offset = moved(fix, record->log_offset);
 	sum(fix, CHECKSUM_RECORD_END, (uint8_t *)record + checked, slot->record_offset, checked);
+}
+
+/* What an entry has as a whole; of what changed, the result is not known here. */
+static void fix_log_pages(struct fix *fix, struct disk_log_entry *entry, uint64_t offset)
+{
+	uint64_t at = offset + sizeof(*entry) + (entry->state_bytes + 7ull) / 8 * 8;
+
+	if (entry->state_encoding == FORMAT_LOG_WHOLE)
+		sum(fix, CHECKSUM_STATE, entry->generation.state_checksum, offset + sizeof(*entry),
+		    entry->state_bytes);
+	while (at % 8 == 0 && at + sizeof(struct disk_log_page) <= offset + entry->bytes - 16) {
+		struct disk_log_page *page = (void *)(fix->bytes + at);
+
+		at += sizeof(*page);
+		if (page->encoding == FORMAT_LOG_WHOLE)
+			sum(fix, CHECKSUM_PAGE, page->checksum, at, fix->page_bytes);
+		at += (page->bytes + 7ull) / 8 * 8;
+	}
+}
+
+/* Entries, as long as there are any, as those that follow the record. */
+static void fix_log(struct fix *fix, const struct disk_slot *slot)
+{
+	uint64_t at = fix->log, before[2] = {0};
+
+	for (unsigned position = 0;; position++) {
+		struct disk_log_entry *entry = (void *)(fix->bytes + at);
+		uint64_t bytes;
+
+		if (at % 8 || !lies(fix, at, sizeof(*entry)) || entry->magic != FORMAT_LOG_MAGIC)
+			return;
+		bytes = entry->bytes;
+		if (bytes % 8 || bytes < sizeof(*entry) + 16 || !lies(fix, at, bytes))
+			return;
+		memcpy(entry->seed, slot->record_checksum, sizeof(entry->seed));
+		memcpy(entry->before, before, sizeof(before));
+		memcpy(entry->uuid, slot->uuid, sizeof(entry->uuid));
+		entry->position = position;
+		if (fix->left)
+			fix->left--, fix_log_pages(fix, entry, at);
+		sum(fix, CHECKSUM_LOG, fix->bytes + at + bytes - 16, at, bytes - 16);
+		memcpy(before, fix->bytes + at + bytes - 16, sizeof(before));
+		at += (bytes + SPACE_BLOCK - 1) / SPACE_BLOCK * SPACE_BLOCK;
+	}
 }
 
 /* Returns where the file is to be stretched. */
@@ -235,9 +285,13 @@ static uint64_t image_fix(uint8_t *bytes, size_t size, const struct control *con
 			memcpy(slot->key_check, mark.check, sizeof(slot->key_check));
 		}
 		fix.page_bytes = slot->page_bytes;
+		fix.log = 1; /* none is there */
 		fix_record(&fix, slot);
 		sum(&fix, CHECKSUM_RECORD, slot->record_checksum, slot->record_offset,
 		    slot->record_bytes);
+		if ((fix.keep & LOG_TOO) &&
+		    slot->sequence > ((struct disk_slot *)(bytes + !i * SPACE_BLOCK))->sequence)
+			fix_log(&fix, slot);
 		slot->record_offset = moved(&fix, slot->record_offset);
 		sum_plain(&fix, slot->checksum, i * SPACE_BLOCK,
 			  offsetof(struct disk_slot, checksum));
@@ -385,7 +439,8 @@ static void image_read(const char *path, const struct control *control, bool sou
 }
 
 /* Some pages, most of them near those that the image has; every third one zero. */
-static int image_commit(struct image *image, uint64_t *seed, unsigned pages, bool abort_it)
+static int image_commit(struct image *image, uint64_t *seed, unsigned pages, bool abort_it,
+			bool log)
 {
 	struct thaw_generation generation = {.reason = THAW_REASON_REQUEST,
 					     .heap_bytes = 1ull << 18,
@@ -395,8 +450,17 @@ static int image_commit(struct image *image, uint64_t *seed, unsigned pages, boo
 	uint64_t *page = calloc(1, page_bytes), set[2] = {16, 1 << 20};
 	struct thaw_error error;
 	struct commit *commit;
-	int code = page ? commit_begin(image, &commit, &error) : -ENOMEM;
 	bool stored;
+	int code;
+
+	if (log) {
+		image_log_wanted(image);
+		image->log.bytes = LOG;
+		image->log.fold_ns = UINT64_MAX;
+		generation.kind = image_newest(image)->kind;
+		pages %= 4;
+	}
+	code = page ? commit_begin(image, &commit, &error) : -ENOMEM;
 
 	for (unsigned i = 0; !code && i < pages; i++) {
 		page[0] = i % 3 ? fuzz_next(seed) : 0;
@@ -405,12 +469,19 @@ static int image_commit(struct image *image, uint64_t *seed, unsigned pages, boo
 						       : fuzz_below(seed, INDEX_PAGES_MAX),
 				   page, &stored, &error);
 	}
-	if (page && commit && !code && fuzz_below(seed, 2))
+	if (log && !code)
+		code = commit_drop(commit, fuzz_below(seed, 48), fuzz_below(seed, 9), &error);
+	if (page && commit && !code && !log && fuzz_below(seed, 2))
 		code = commit_working_set(commit, set, 2, image_opened(image)->number, &error);
-	if (page && commit && !code && fuzz_below(seed, 2))
+	if (page && commit && !code && !log && fuzz_below(seed, 2))
 		code = commit_name(commit, "fuzz", &(uint64_t){COMMIT_ITSELF}, &error);
-	if (!code && !abort_it)
-		code = commit_finish(commit, &generation, page, 8 * fuzz_below(seed, 200), &error);
+	if (!code && !abort_it) {
+		uint64_t state_bytes = 8 * fuzz_below(seed, 200);
+
+		code = log ? commit_log(commit, &generation, page, state_bytes, &error) : 1;
+		if (code > 0)
+			code = commit_finish(commit, &generation, page, state_bytes, &error);
+	}
 	if (page && commit && (code || abort_it))
 		commit_abort(commit);
 	free(page);
@@ -452,7 +523,8 @@ static int image_write(const char *path, const struct control *control)
 	image_lookups(image, seed);
 	image_failed(image, 0);
 	for (unsigned i = 0; i < 3 && !code; i++)
-		code = image_commit(image, &seed, 2 + control->pages % 32, i == 1);
+		code = image_commit(image, &seed, 2 + control->pages % 32, i == 1,
+				    control->pages & PAGES_LOGGED);
 	image_lookups(image, seed);
 	image_close(image);
 	if (fallback.code) /* what was damaged may still be */
@@ -627,16 +699,18 @@ struct recipe {
 	unsigned commits, pages, retain;
 	uint64_t spread; /* pages lie below this */
 	bool history;	 /* names, a branch, a note of failure */
+	unsigned logged; /* so many more, in a log */
 };
 
 static size_t seed(unsigned number, uint8_t *bytes)
 {
 	static const struct recipe recipes[] = {
-		{4096, 0, 0, 0, 0, false},   {4096, 1, 2, 0, 16, false},
-		{4096, 3, 3, 8, 32, false},  {4096, 4, 2, 2, 1 << 20, true},
-		{8192, 2, 2, 0, 300, true},  {4096, 3, 1, 4, INDEX_PAGES_MAX, true},
-		{16384, 2, 1, 1, 16, false}, {4096, 6, 1, 6, 64, true},
-		{4096, 3, 3, 8, 32, true},
+		{4096, 0, 0, 0, 0, false, 0},	{4096, 1, 2, 0, 16, false, 0},
+		{4096, 3, 3, 8, 32, false, 0},	{4096, 4, 2, 2, 1 << 20, true, 0},
+		{8192, 2, 2, 0, 300, true, 0},	{4096, 3, 1, 4, INDEX_PAGES_MAX, true, 0},
+		{16384, 2, 1, 1, 16, false, 0}, {4096, 6, 1, 6, 64, true, 0},
+		{4096, 3, 3, 8, 32, true, 0},	{4096, 1, 2, 0, 16, false, 3},
+		{4096, 2, 3, 2, 32, true, 3},	{4096, 2, 2, 2, 32, false, 2},
 	};
 	const struct recipe *recipe = &recipes[number];
 	char path[128];
@@ -645,9 +719,12 @@ static size_t seed(unsigned number, uint8_t *bytes)
 	struct image *image;
 	uint64_t state = number;
 	/* The last one is made without a key, too, and gets it when it is used. */
-	struct control control = {.keep = number == 8  ? KEYED
-					  : number % 3 ? 0
-						       : STRETCH,
+	struct control control = {.keep = number == 8	 ? KEYED
+					  : number == 11 ? KEYED | LOG_TOO
+					  : number > 8	 ? LOG_TOO
+					  : number % 3	 ? 0
+							 : STRETCH,
+				  .pages = number > 8 ? PAGES_LOGGED : 0,
 				  .seed = 0x201 * number};
 	uint64_t first;
 	size_t size;
@@ -661,8 +738,14 @@ static size_t seed(unsigned number, uint8_t *bytes)
 	for (unsigned i = 0; i <= recipe->commits; i++) {
 		if (image_open(&options, &image, NULL, &error))
 			fuzz_fail("seed %u: %s", number, error.text);
-		if (i < recipe->commits && image_commit(image, &state, recipe->pages, false))
+		if (i < recipe->commits && image_commit(image, &state, recipe->pages, false, false))
 			fuzz_fail("seed %u: a commit failed", number);
+		for (unsigned j = 0; i == recipe->commits && recipe->logged && j <= recipe->logged;
+		     j++)
+			if (image_commit(image, &state, 2, false, true))
+				fuzz_fail("seed %u: a small commit failed", number);
+		if (i == recipe->commits && recipe->logged && !log_pending(image))
+			fuzz_fail("seed %u: nothing is in the log", number);
 		if (i == recipe->commits && recipe->history)
 			image_failed(image, 0);
 		image_close(image);
@@ -682,7 +765,20 @@ static size_t seed(unsigned number, uint8_t *bytes)
 
 /* ---- Changes */
 
-enum kind { SLOT, NOTE, RECORD, GENERATION, NAME, NODE, INNER, LEAF, BYTES, KINDS };
+enum kind {
+	SLOT,
+	NOTE,
+	RECORD,
+	GENERATION,
+	NAME,
+	NODE,
+	INNER,
+	LEAF,
+	BYTES,
+	LOG_ENTRY,
+	LOG_PAGE,
+	KINDS
+};
 
 struct place { /* of a structure whose fields may be changed */
 	uint64_t offset;
@@ -726,6 +822,32 @@ static void places_of_node(struct places *places, uint64_t offset, unsigned leve
 	}
 }
 
+static void places_of_log(struct places *places, uint64_t at)
+{
+	while (at <= places->size && places->size - at > sizeof(struct disk_log_entry)) {
+		const struct disk_log_entry *entry = (const void *)(places->bytes + at);
+		uint64_t page = at + sizeof(*entry) + (entry->state_bytes + 7ull) / 8 * 8;
+
+		if (at % 8 || entry->magic != FORMAT_LOG_MAGIC ||
+		    entry->bytes > places->size - at || entry->bytes < sizeof(*entry) ||
+		    !place_add(places, at, sizeof(*entry), LOG_ENTRY))
+			return;
+		place_add(places, at + offsetof(struct disk_log_entry, generation),
+			  sizeof(struct disk_generation), GENERATION);
+		place_add(places, at + sizeof(*entry), entry->state_bytes & ~7u, BYTES);
+		while (place_add(places, page, sizeof(struct disk_log_page), LOG_PAGE)) {
+			const struct disk_log_page *head = (const void *)(places->bytes + page);
+
+			page += sizeof(*head);
+			place_add(places, page, head->bytes & ~7u, BYTES);
+			page += (head->bytes + 7ull) / 8 * 8;
+			if (page + sizeof(*head) > at + entry->bytes - 16)
+				break;
+		}
+		at += (entry->bytes + SPACE_BLOCK - 1) / SPACE_BLOCK * SPACE_BLOCK;
+	}
+}
+
 static void places_of_record(struct places *places, uint64_t offset)
 {
 	const struct disk_record *record;
@@ -734,6 +856,8 @@ static void places_of_record(struct places *places, uint64_t offset)
 	if (!place_add(places, offset, sizeof(*record), RECORD))
 		return;
 	record = (const void *)(places->bytes + offset);
+	if (record->log_bytes)
+		places_of_log(places, record->log_offset);
 	if (record->working_set_bytes)
 		place_add(places, record->working_set_offset, record->working_set_bytes, BYTES);
 	for (unsigned i = 0; i < record->generations; i++, at += sizeof(struct disk_generation)) {
@@ -900,8 +1024,9 @@ static size_t mutate(uint8_t *bytes, size_t size, size_t max, uint64_t random)
 		case 4:
 			control->keep = fuzz_below(&random, 3)
 						? STRETCH * (uint8_t)fuzz_below(&random, 2) +
-							  KEYED * (uint8_t)fuzz_below(&random, 2)
-						: (uint8_t)fuzz_below(&random, 64);
+							  KEYED * (uint8_t)fuzz_below(&random, 2) +
+							  LOG_TOO
+						: (uint8_t)fuzz_below(&random, 128);
 			break;
 		case 5:
 			leaf_from_the_future(&places, bytes, &random);

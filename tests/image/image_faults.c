@@ -21,6 +21,7 @@
 #include "by_path.h"
 #include "crash/crash.h"
 #include "faults.h"
+#include "image/store.h"
 #include "support.h"
 
 /* ---- The history */
@@ -51,6 +52,8 @@ static struct contents attempts[8];
 static unsigned attempt_count;
 static bool longer_history = true;
 static bool keyed; /* every second history is one of an image with a key */
+static bool logging;	/* what is committed goes to the log, if it can */
+static uint64_t newest; /* that was reported */
 static bool again; /* this step has failed before */
 static struct listing durable;
 static struct thaw_error error, fallback;
@@ -132,6 +135,13 @@ static int commit_some(unsigned from, unsigned count, uint32_t state_bytes, cons
 	struct commit *commit;
 	int code;
 
+	if (logging) {
+		image_log_wanted(image);
+		image->log.bytes = 64u << 10;
+		image->log.fold_ns = UINT64_MAX;
+		generation.kind = image_newest(image)->kind;
+	}
+
 	attempt.state = (uint32_t)dice_next(&dice);
 	attempt.state_bytes = state_bytes;
 	code = LIB(commit_begin(image, &commit, &error));
@@ -150,11 +160,15 @@ static int commit_some(unsigned from, unsigned count, uint32_t state_bytes, cons
 	if (!code && name)
 		code = LIB(commit_name(commit, name, &(uint64_t){COMMIT_ITSELF}, &error));
 	if (!code)
+		code = logging ? LIB(commit_log(commit, &generation, state, state_bytes, &error))
+			       : 1;
+	if (code > 0)
 		code = LIB(commit_finish(commit, &generation, state, state_bytes, &error));
 	if (code) {
 		LIB_VOID(commit_abort(commit));
 		return code;
 	}
+	newest = generation.number;
 	now = committed[generation.number] = attempt;
 	was_committed[generation.number] = true;
 	attempt_count = 0;
@@ -199,6 +213,61 @@ static int commit_often(void)
 	for (unsigned i = 0; !code && i < 16; i++)
 		code = commit_some(8, 1, 0, NULL);
 	return code;
+}
+
+/* After one that is none, in the place that it has made. */
+static int log_few(void)
+{
+	int code;
+
+	logging = true;
+	code = commit_some(8, 4, 100, NULL);
+	logging = false;
+	return code;
+}
+
+static int log_far(void)
+{
+	int code;
+
+	logging = true;
+	code = commit_some(3, 7, 8999, NULL);
+	logging = false;
+	return code;
+}
+
+/* Until there is no room for another, so that a larger one lists them. */
+static int log_full(void)
+{
+	int code = 0;
+
+	logging = true;
+	for (unsigned i = 0; !code && i < 18; i++)
+		code = commit_some(10, 1, 100, NULL);
+	logging = false;
+	return code;
+}
+
+static int fold(void)
+{
+	return LIB(image_fold(image, &error));
+}
+
+/* Its owner was killed: the newest is in the log alone. */
+static int open_logged(void)
+{
+	int code;
+
+	code = open_newest();
+	if (!code && image_opened(image)->number != newest)
+		return error_set(&error, 1, "generation %lu was reported, and %lu is opened",
+				 newest, image_opened(image)->number);
+	return code;
+}
+
+static int settle_log(void)
+{
+	return LIB(thaw_image_settle(path, &error));
 }
 
 static int give_up(void)
@@ -386,7 +455,29 @@ static const struct step {
 	{"give up", give_up, 0},
 	{"commit of few pages", commit_few, COMMITS},
 	{"list", list, 0},
-	{"open an older one", open_older, 0},
+	{"commit that makes a log", log_few, COMMITS},
+	{"commit to the log", log_far, COMMITS},
+	{"commit to the log", log_few, COMMITS},
+	{"give up", give_up, 0},
+	{"commit with a name", commit_named, COMMITS},
+	{"commit to the log", log_few, COMMITS},
+	{"list what is in the log", fold, COMMITS},
+	{"commit to the log", log_few, COMMITS},
+	{"commit to the log", log_far, COMMITS},
+	{"open what is in the log", open_logged, 0},
+	{"read the state", read_state, 0},
+	{"look up", look_up, 0},
+	{"first commit after what was in the log", log_few, COMMITS},
+	{"commits until the log is full", log_full, COMMITS | LONGER},
+	{"commit to the log", log_few, COMMITS},
+	{"verify in use", verify, 0},
+	{"close", close_image, 0},
+	{"list what is in the log of a closed one", settle_log, COMMITS},
+	{"verify", verify, 0},
+	{"open", open_newest, 0},
+	{"commit that a log follows", log_few, COMMITS},
+	{"commit to the log", log_few, COMMITS},
+	{"open an older one", open_older, COMMITS}, /* and list what is in the log */
 	{"commit on a branch", commit_first, COMMITS},
 	{"commit of few pages", commit_few, COMMITS},
 	{"open afresh", open_fresh, 0},
@@ -540,8 +631,8 @@ static const char *step_run(const struct step *step)
 		result = image_check(step->flags & COMMITS);
 		if (result)
 			return wrong("after \"%s\": %s", error.text, result);
-		if (image) {
-			tracking = true; /* it reads what it needs */
+		if (image && !image->log.stale) { /* else its lookups fail, too */
+			tracking = true;	  /* it reads what it needs */
 			result = contents_compare(image, &now, false, PAGE);
 			tracking = false;
 			if (result)
