@@ -155,7 +155,7 @@ static int start_checkpoints(struct thaw *heap, const struct thaw_options *optio
 	checkpointer->notify = options->notify;
 	checkpointer->notify_arg = options->notify_arg;
 	checkpointer->touches = options->flags & THAW_TOUCHES;
-	checkpointer->logs = options->flags & THAW_LOG && !(options->flags & THAW_PROCESS);
+	checkpointer->logs = options->flags & THAW_LOG;
 	checkpointer->copy_bytes = options->copy_bytes;
 	if (heap->opened.number) {
 		checkpointer->durable = true;

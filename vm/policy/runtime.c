@@ -150,7 +150,8 @@ static int open_heap(struct runtime *rt, unsigned more_flags, struct thaw_error 
 		.flags = (options->must_exist ? 0 : THAW_CREATE) |
 			 (options->fresh ? THAW_FRESH : 0) | (options->own ? THAW_OWN : 0) |
 			 (rt->type->process ? THAW_PROCESS : THAW_TOUCHES) |
-			 (rt->type->bound ? THAW_KEYED : 0) | options->prefetch | more_flags,
+			 (rt->type->bound ? THAW_KEYED : 0) | THAW_LOG | options->prefetch |
+			 more_flags,
 		.generation = options->generation,
 		.address = rt->type->address,
 		.max_bytes = rt->type->max_bytes,
