@@ -192,7 +192,7 @@ struct thaw_thinning {
  * without a name, of the same kind as the one before. They are as durable as others, and their numbers are theirs
  * alone, but of each second the newest one is listed, and of what was in the log the newest at a close:
  * thaw_image_log(), readers and commands see no others (thaw_image_settle()). An open for writing goes on from the newest.
- * The image is longer by 4 MiB. Not with THAW_PROCESS.
+ * The image is longer by 4 MiB, where there is room for them.
  */
 #define THAW_LOG 0x200u
 
