@@ -42,6 +42,7 @@
 
 #include "process/record.h"
 #include "process/remote/keeper.h"
+#include "process/remote/proc_files.h"
 #include "process/remote/remote.h"
 #include "thaw_process.h"
 
@@ -189,6 +190,7 @@ struct process_state {
 
 struct process {
 	struct remote remote;
+	struct proc_files files;
 	struct keeper keeper; /* of a guest that was restored, and misses pages */
 	struct thaw *heap;
 	uint64_t stub;	       /* address of struct stub_memory in the guest */

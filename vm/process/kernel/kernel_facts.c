@@ -88,11 +88,12 @@ static int check_rights(const struct process *process, const char *status,
 {
 	static const char *const users[] = {"\nUid:", "\nGid:", "\nGroups:"};
 	static const char *const rights[] = {"\nCapPrm:", "\nCapBnd:"};
+	static char *own; /* this process changes neither */
 	const char *what = NULL;
-	char *own;
 	int rc;
 
-	own = proc_read(getpid(), "status", NULL, &rc);
+	if (!own)
+		own = proc_read(getpid(), "status", NULL, &rc);
 	if (!own)
 		return failure(error, rc, "/proc/self/status: %s", thaw_strerror(rc));
 	for (size_t i = 0; i < sizeof(users) / sizeof(*users); i++)
@@ -103,7 +104,6 @@ static int check_rights(const struct process *process, const char *status,
 			what = "it has given up capabilities";
 	if (!what && filters(status) != filters(own) + process->filters)
 		what = "it filters its system calls (seccomp)";
-	free(own);
 	if (!what)
 		return 0;
 	return failure(error, PROCESS_EREFUSED,
@@ -112,30 +112,34 @@ static int check_rights(const struct process *process, const char *status,
 		       what);
 }
 
+static int look_at_status(struct process *process, const char *status, int code,
+			  struct thaw_error *error)
+{
+	return status ? check_rights(process, status, error)
+		      : failure(error, code, "/proc/%d/status: %s", (int)process->remote.pid,
+				thaw_strerror(code));
+}
+
 static int read_status(struct process *process, struct kernel_facts *facts,
 		       struct thaw_error *error)
 {
-	const char *line;
+	int code;
+	const char *status = proc_files_known(&process->files, PROC_STATUS, NULL, &code), *line;
 	size_t bytes;
-	char *status;
-	int rc;
 
-	status = proc_read(process->remote.pid, "status", NULL, &rc);
-	if (!status)
-		return failure(error, rc, "/proc/%d/status: %s", (int)process->remote.pid,
-			       thaw_strerror(rc));
-	line = status_line(status, "\nUmask:", &bytes);
+	line = status ? status_line(status, "\nUmask:", &bytes) : NULL;
 	facts->umask = line ? (uint32_t)strtoul(line, NULL, 8) : 022;
-	rc = check_rights(process, status, error);
-	free(status);
-	return rc;
+	return look_at_status(process, status, code, error);
 }
 
 int kernel_facts_refusal(struct process *process, struct thaw_error *error)
 {
-	struct kernel_facts unused;
+	const char *status;
+	int code;
 
-	return read_status(process, &unused, error);
+	proc_files_of(&process->files, process->remote.pid);
+	status = proc_files_read(&process->files, PROC_STATUS, NULL, &code);
+	return look_at_status(process, status, code, error);
 }
 
 /* ---- /proc/PID/stat and others */
@@ -144,10 +148,10 @@ int kernel_facts_refusal(struct process *process, struct thaw_error *error)
 static int read_stat(struct process *process, struct kernel_facts *facts)
 {
 	uint64_t fields[53] = {0};
-	char *stat, *at;
+	const char *stat, *at;
 	int rc;
 
-	stat = proc_read(process->remote.pid, "stat", NULL, &rc);
+	stat = proc_files_read(&process->files, PROC_STAT, NULL, &rc);
 	if (!stat)
 		return rc;
 	at = strrchr(stat, ')');
@@ -156,7 +160,6 @@ static int read_stat(struct process *process, struct kernel_facts *facts)
 		fields[i] = strtoull(at + 1, NULL, 10); /* the first one is a letter: 0 */
 		at = strchr(at + 1, ' ');
 	}
-	free(stat);
 	facts->parent = (int32_t)fields[4];
 	facts->group = (int32_t)fields[5];
 	facts->session = (int32_t)fields[6];
@@ -175,19 +178,17 @@ static int read_stat(struct process *process, struct kernel_facts *facts)
 
 static int read_small_files(struct process *process, struct kernel_facts *facts)
 {
+	const char *text;
 	size_t bytes;
-	char *text;
 	int rc;
 
-	text = proc_read(process->remote.pid, "auxv", &bytes, &rc);
+	text = proc_files_read(&process->files, PROC_AUXV, &bytes, &rc);
 	if (text && bytes <= sizeof(facts->auxv)) {
 		memcpy(facts->auxv, text, bytes);
 		facts->auxv_bytes = (uint32_t)bytes;
 	}
-	free(text);
-	text = proc_read(process->remote.pid, "oom_score_adj", NULL, &rc);
+	text = proc_files_read(&process->files, PROC_OOM, NULL, &rc);
 	facts->oom_score_adj = text ? (uint32_t)atoi(text) : 0;
-	free(text);
 	facts->directory = read_link(process->remote.pid, "cwd");
 	facts->executable = read_link(process->remote.pid, "exe");
 	return facts->directory && facts->executable ? 0 : -ENOMEM;

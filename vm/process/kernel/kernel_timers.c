@@ -152,7 +152,7 @@ int kernel_timers_capture(struct process *process, struct kernel_facts *facts,
 			  struct thaw_error *error)
 {
 	int rc;
-	char *text = proc_read(process->remote.pid, "timers", NULL, &rc);
+	const char *text = proc_files_read(&process->files, PROC_TIMERS, NULL, &rc);
 
 	if (!text) {
 		rc = rc == -ENOENT ? probe(process, error) : rc;
@@ -162,7 +162,6 @@ int kernel_timers_capture(struct process *process, struct kernel_facts *facts,
 				rc = add_one(process, facts, at);
 		if (!rc && facts->posix_timer_count)
 			rc = read_times(process, facts);
-		free(text);
 	}
 	remote_forget(&process->remote);
 	return rc;

@@ -501,7 +501,7 @@ int mappings_capture(struct process *process, struct mappings *mappings, struct 
 {
 	struct capture capture = {.process = process, .mappings = mappings, .error = error};
 	struct address_space *space = address_space_get(process);
-	char *text = NULL;
+	const char *text = NULL;
 	int rc = -ENOMEM;
 
 	*mappings = (struct mappings){0};
@@ -511,7 +511,8 @@ int mappings_capture(struct process *process, struct mappings *mappings, struct 
 	if (space) {
 		open_up(process);
 		space->capture++;
-		text = proc_read(space->pid, "maps", NULL, &rc);
+		proc_files_of(&process->files, space->pid);
+		text = proc_files_read(&process->files, PROC_MAPS, NULL, &rc);
 	}
 	if (text)
 		rc = parse_all(&capture, text);
@@ -540,7 +541,6 @@ int mappings_capture(struct process *process, struct mappings *mappings, struct 
 	free(capture.pieces);
 	free(capture.parts);
 	free(capture.seen);
-	free(text);
 	return rc;
 }
 
@@ -557,6 +557,7 @@ void mappings_forget(struct process *process)
 {
 	struct address_space *space = process->space;
 
+	proc_files_close(&process->files); /* of that memory, too */
 	if (!space)
 		return;
 	for (size_t i = 0; i < space->file_count; i++) {

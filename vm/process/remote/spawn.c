@@ -470,6 +470,7 @@ void process_close(struct process *process)
 			;
 	}
 	remote_close(remote);
+	proc_files_close(&process->files);
 	for (unsigned i = 0; i < process->thread_count; i++)
 		free(process->threads[i].pending);
 	free(process->threads);

@@ -156,20 +156,12 @@ static void forget_old(struct interrupted *known)
 
 /* ---- Signals of the program's that come meanwhile */
 
-static uint64_t read_caught(const struct process *process)
+static uint64_t read_caught(struct process *process)
 {
-	char path[64], text[4096], *at;
-	FILE *file;
-	size_t bytes;
+	int code;
+	const char *text = proc_files_known(&process->files, PROC_STATUS, NULL, &code);
+	const char *at = text ? strstr(text, "SigCgt:") : NULL;
 
-	snprintf(path, sizeof(path), "/proc/%d/status", (int)process->remote.pid);
-	file = fopen(path, "re");
-	if (!file)
-		return 0;
-	bytes = fread(text, 1, sizeof(text) - 1, file);
-	fclose(file);
-	text[bytes] = 0;
-	at = strstr(text, "SigCgt:");
 	return at ? strtoull(at + 7, NULL, 16) & ~(1ull << (CONTROL_SIGNAL - 1)) : 0;
 }
 

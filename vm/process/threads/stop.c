@@ -2,19 +2,22 @@
 /*
  * stop.c - all threads of a guest park, and go on (stub/control.h).
  *
- * A round: list the threads; who is not parked is asked by CONTROL_SIGNAL, all of them before any is waited for. Two
- * rounds in a row that find everybody parked are the end: a thread that runs could have made another one while the
- * first of them listed. A thread may end meanwhile; one whose signal was lost (pthread_cancel has its own handler for a
- * moment) is asked again.
+ * A round: list the threads (in the first, those of the last stop will do); who is not parked is asked by
+ * CONTROL_SIGNAL, all of them before any is waited for. The end is when the kernel counts no more threads than are parked: a
+ * parked one makes no others. Where it does not count so (the main thread has ended), two rounds in a row that find
+ * everybody parked: a thread that runs could have made another one while the first of them listed. A thread may end
+ * meanwhile; one whose signal was lost (pthread_cancel has its own handler for a moment) is asked again.
  *
  * Nobody waits for ever: not for a thread that waits for the kernel (vfork(2), a disk that does not answer), nor
  * for a guest that job control has stopped. Then everybody goes on.
  */
+#define _GNU_SOURCE
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,6 +35,8 @@
 #define PAUSE_FACTOR 10u
 /* One round waits so long for those that it has asked. */
 #define ROUND_NS 2000000ull
+/* ... of which it does not sleep in the first. */
+#define YIELD_NS 100000ull
 /* ... and so long for one that is about to leave. */
 #define LEAVING_NS 50000ull
 /* From then on it is looked at what a thread is in, and it is asked again if it has lost its signal. */
@@ -45,7 +50,7 @@
 
 struct stop {
 	struct process *process;
-	DIR *tasks;
+	int tasks; /* the directory of them */
 	uint64_t began_ns;
 	unsigned listed; /* in this round; of them: */
 	unsigned parked, zombies, asked, missing;
@@ -62,7 +67,7 @@ static ssize_t read_task(const struct stop *stop, int32_t tid, const char *name,
 	int fd;
 
 	snprintf(path, sizeof(path), "%d/%s", (int)tid, name);
-	fd = openat(dirfd(stop->tasks), path, O_RDONLY | O_CLOEXEC);
+	fd = openat(stop->tasks, path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return -1;
 	got = read(fd, text, room - 1);
@@ -82,14 +87,19 @@ static char task_state(const struct stop *stop, int32_t tid)
 	return end && end[1] ? end[2] : 0;
 }
 
+static bool has_signal(const char *status, const char *field)
+{
+	const char *at = strstr(status, field);
+
+	return at && strtoull(at + strlen(field), NULL, 16) >> (CONTROL_SIGNAL - 1) & 1;
+}
+
 /* A mask of signals in /proc/PID/task/TID/status: is CONTROL_SIGNAL in it? */
 static bool task_signal(const struct stop *stop, int32_t tid, const char *field)
 {
-	char text[4096], *at;
+	char text[4096];
 
-	if (read_task(stop, tid, "status", text, sizeof(text)) <= 0 || !(at = strstr(text, field)))
-		return false;
-	return strtoull(at + strlen(field), NULL, 16) >> (CONTROL_SIGNAL - 1) & 1;
+	return read_task(stop, tid, "status", text, sizeof(text)) > 0 && has_signal(text, field);
 }
 
 /* What it is in, before the signal interrupts that. */
@@ -102,7 +112,7 @@ static void read_call(const struct stop *stop, struct thread *thread)
 	char text[256], *at = text;
 
 	thread->call = -1;
-	if (read_task(stop, thread->tid, "syscall", text, sizeof(text)) <= 0 ||
+	if (proc_files_syscall(&stop->process->files, thread->tid, text, sizeof(text)) <= 0 ||
 	    !isdigit((unsigned char)*at))
 		return; /* it runs; or is in the kernel, but in no call ("-1"); or this is not allowed */
 	thread->call = strtoll(at, &at, 10);
@@ -136,19 +146,26 @@ static struct thread *add_thread(struct process *process, int32_t tid)
 	return &process->threads[process->thread_count++];
 }
 
-static void forget_threads(struct process *process)
+/* They are told, in `tids`, which has room for as many as can park; how many. */
+static unsigned forget_threads(struct process *process, int32_t *tids)
 {
-	for (unsigned i = 0; i < process->thread_count; i++)
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < process->thread_count; i++) {
 		free(process->threads[i].pending);
+		if (count < CONTROL_THREADS)
+			tids[count++] = process->threads[i].tid;
+	}
 	process->thread_count = 0;
+	return count;
 }
 
-/* 0, or why the thread cannot be asked. One that has ended is no error. */
+/* 0, or why the thread cannot be asked. -ESRCH: it has ended. */
 static int ask_thread(const struct stop *stop, const struct thread *thread)
 {
 	pid_t pid = stop->process->remote.pid;
 
-	if (!syscall(SYS_tgkill, pid, thread->tid, CONTROL_SIGNAL) || errno == ESRCH ||
+	if (!syscall(SYS_tgkill, pid, thread->tid, CONTROL_SIGNAL) ||
 	    errno == EAGAIN) /* too many signals are queued: the next round */
 		return 0;
 	return -errno;
@@ -171,41 +188,96 @@ static int look_at_thread(struct stop *stop, struct thread *thread)
 	if (clock_monotonic_ns() - stop->began_ns < SUSPICION_NS ||
 	    task_signal(stop, thread->tid, "SigPnd:"))
 		return 0;
-	return ask_thread(stop, thread);
+	ask_thread(stop, thread); /* one that has ended meanwhile is not listed any more */
+	return 0;
+}
+
+/* One that is new in this stop. */
+static int ask_new(struct stop *stop, int32_t tid)
+{
+	struct thread *thread = add_thread(stop->process, tid);
+	int result;
+
+	if (!thread)
+		return -ENOMEM;
+	read_call(stop, thread);
+	interrupted_sample(stop->process, thread);
+	result = ask_thread(stop, thread);
+	if (result == -ESRCH) {
+		stop->process->thread_count--;
+		return 0;
+	}
+	stop->asked++;
+	return result;
+}
+
+/* A name in the directory. */
+static int hear_of(struct stop *stop, const char *name)
+{
+	int32_t tid = (int32_t)strtol(name, NULL, 10);
+	struct thread *thread;
+
+	if (tid <= 0)
+		return 0;
+	stop->listed++;
+	thread = find_thread(stop->process, tid);
+	if (!thread)
+		return ask_new(stop, tid);
+	if (!thread->context)
+		return look_at_thread(stop, thread);
+	stop->parked++;
+	return 0;
+}
+
+static void begin_round(struct stop *stop)
+{
+	stop->listed = stop->parked = stop->zombies = stop->asked = stop->missing = 0;
 }
 
 /* List the threads, and ask those who are new. */
 static int ask_all(struct stop *stop)
 {
-	struct process *process = stop->process;
-	struct dirent *entry;
+	char names[32 << 10] __attribute__((aligned(8)));
+	long bytes = 0;
 	int result = 0;
 
-	stop->listed = stop->parked = stop->zombies = stop->asked = stop->missing = 0;
-	rewinddir(stop->tasks);
-	while (!result && (entry = readdir(stop->tasks))) {
-		int32_t tid = (int32_t)strtol(entry->d_name, NULL, 10);
-		struct thread *thread;
+	begin_round(stop);
+	if (lseek(stop->tasks, 0, SEEK_SET))
+		return -errno;
+	while (!result && (bytes = syscall(SYS_getdents64, stop->tasks, names, sizeof(names))) > 0)
+		for (long at = 0; at < bytes && !result;) {
+			const struct dirent64 *entry = (const struct dirent64 *)(names + at);
 
-		if (tid <= 0)
-			continue;
-		stop->listed++;
-		thread = find_thread(process, tid);
-		if (!thread) {
-			thread = add_thread(process, tid);
-			if (!thread)
-				return -ENOMEM;
-			read_call(stop, thread);
-			interrupted_sample(process, thread);
-			result = ask_thread(stop, thread);
-			stop->asked++;
-		} else if (thread->context) {
-			stop->parked++;
-		} else {
-			result = look_at_thread(stop, thread);
+			at += entry->d_reclen;
+			result = hear_of(stop, entry->d_name);
 		}
-	}
+	return bytes < 0 ? -errno : result;
+}
+
+/*
+ * Those who were there in the last stop are mostly all there are: they are asked without a look at the directory. The
+ * main thread comes last: it is the one that has most to do.
+ */
+static int ask_known(struct stop *stop, const int32_t *tids, unsigned count)
+{
+	int result = 0;
+
+	begin_round(stop);
+	for (unsigned i = count; i-- && !result;)
+		result = ask_new(stop, tids[i]);
 	return result;
+}
+
+/* Is there no thread but those that are parked? Then nobody can make another one. */
+static bool all_are_parked(struct stop *stop)
+{
+	struct process *process = stop->process;
+	struct stat tasks;
+	unsigned parked = 0;
+
+	for (unsigned i = 0; i < process->thread_count; i++)
+		parked += process->threads[i].context != 0;
+	return parked && !fstat(stop->tasks, &tasks) && tasks.st_nlink == parked + 2u;
 }
 
 /* How many mailboxes are in use, in this stop or the last one. */
@@ -237,13 +309,20 @@ static void find_parked(struct process *process)
 	}
 }
 
-/* Until all that were asked have parked, for one round at most. */
+/*
+ * Until all that were asked have parked, for one round at most. To be woken takes longer than most threads need; whoever
+ * runs on this processor comes first meanwhile.
+ */
 static void await_parked(struct stop *stop)
 {
 	struct control *control = stop->process->remote.control;
 	uint32_t awaited = stop->parked + stop->asked + stop->missing, parked;
-	uint64_t until = clock_monotonic_ns() + ROUND_NS, now;
+	uint64_t now = clock_monotonic_ns(), until = now + ROUND_NS, yielding = now + YIELD_NS;
 
+	__atomic_store_n(&control->awaited, UINT32_MAX, __ATOMIC_SEQ_CST);
+	while (__atomic_load_n(&control->parked, __ATOMIC_SEQ_CST) < awaited &&
+	       clock_monotonic_ns() < yielding)
+		sched_yield();
 	__atomic_store_n(&control->awaited, awaited, __ATOMIC_SEQ_CST);
 	while ((parked = __atomic_load_n(&control->parked, __ATOMIC_SEQ_CST)) < awaited &&
 	       (now = clock_monotonic_ns()) < until)
@@ -289,8 +368,11 @@ static int check_process(const struct stop *stop, struct thaw_error *error)
 {
 	struct pollfd gone = {.fd = stop->process->remote.pidfd, .events = POLLIN};
 	pid_t pid = stop->process->remote.pid;
-	char state = task_state(stop, pid);
 	struct stat tasks;
+	int code;
+	const char *status = proc_files_known(&stop->process->files, PROC_STATUS, NULL, &code);
+	const char *line = status ? strstr(status, "\nState:\t") : NULL;
+	char state = line ? line[8] : 0;
 
 	if (state == 'T')
 		return failure(
@@ -308,13 +390,13 @@ static int check_process(const struct stop *stop, struct thaw_error *error)
 			"and others go on: no generation can be taken of that",
 			(int)pid);
 	/* One directory for each thread. */
-	if (!fstat(dirfd(stop->tasks), &tasks) && tasks.st_nlink > CONTROL_THREADS + 2)
+	if (!fstat(stop->tasks, &tasks) && tasks.st_nlink > CONTROL_THREADS + 2)
 		return failure(
 			error, PROCESS_EREFUSED,
 			"the program (process %d) has %u threads, and can be in an image with %u "
 			"at most",
 			(int)pid, (unsigned)tasks.st_nlink - 2, CONTROL_THREADS);
-	return check_program(stop, state && !task_signal(stop, pid, "SigCgt:"), error);
+	return check_program(stop, state && !has_signal(status, "SigCgt:"), error);
 }
 
 /*
@@ -419,15 +501,13 @@ static void note_missing(const struct stop *stop, const struct thaw_error *error
 	snprintf(process->stop_text, sizeof(process->stop_text), "%s", error ? error->text : "");
 }
 
-static int stop_rounds(struct stop *stop, struct thaw_error *error)
+static int stop_rounds(struct stop *stop, const int32_t *known, unsigned count,
+		       struct thaw_error *error)
 {
 	unsigned clean = 0;
-	int result;
+	int result = count ? ask_known(stop, known, count) : ask_all(stop);
 
-	do {
-		result = ask_all(stop);
-		if (!remote_alive(&stop->process->remote))
-			return failure(error, -ESRCH, "the program has ended");
+	for (;;) {
 		if (result == -EAGAIN)
 			return failure(
 				error, result,
@@ -445,10 +525,14 @@ static int stop_rounds(struct stop *stop, struct thaw_error *error)
 			await_parked(stop);
 			find_parked(stop->process);
 		}
+		if (clean == 2 || all_are_parked(stop))
+			return 0;
+		if (!remote_alive(&stop->process->remote))
+			return failure(error, -ESRCH, "the program has ended");
 		if (stop->missing && clock_monotonic_ns() - stop->began_ns > PATIENCE_NS)
 			return describe_missing(stop, error);
-	} while (clean < 2);
-	return 0;
+		result = ask_all(stop);
+	}
 }
 
 /* The main thread first; those that have ended, or never park, are none. */
@@ -473,7 +557,8 @@ int process_stop(struct process *process, struct thaw_error *error)
 {
 	struct control *control = process->remote.control;
 	struct stop stop = {.process = process, .began_ns = clock_monotonic_ns()};
-	char path[32];
+	int32_t known[CONTROL_THREADS];
+	unsigned count;
 	int result;
 
 	if (process->stopped)
@@ -481,30 +566,29 @@ int process_stop(struct process *process, struct thaw_error *error)
 	if (stop.began_ns < process->stop_again_ns)
 		return failure(error, -ETIMEDOUT, "%s", process->stop_text);
 	process->stop_again_ns = 0;
-	snprintf(path, sizeof(path), "/proc/%d/task", (int)process->remote.pid);
-	stop.tasks = opendir(path);
-	if (!stop.tasks)
-		return failure(error, errno == ENOENT ? -ESRCH : -errno, "%s: %s", path,
-			       strerror(errno));
+	proc_files_of(&process->files, process->remote.pid);
+	stop.tasks = proc_files_tasks(&process->files);
+	if (stop.tasks < 0)
+		return failure(error, stop.tasks == -ENOENT ? -ESRCH : stop.tasks,
+			       "/proc/%d/task: %s", (int)process->remote.pid,
+			       strerror(-stop.tasks));
 	result = check_process(&stop, error);
 	if (!result && (result = await_left(&stop)))
 		failure(error, result,
 			"threads of the program have not gone on since the last stop: %s",
 			strerror(-result));
-	if (result) {
-		closedir(stop.tasks);
+	if (result)
 		return result;
-	}
-	forget_threads(process);
+	count = forget_threads(process, known);
 	open_places(control);
 	process->stopped = true;
-	result = stop_rounds(&stop, error);
+	result = stop_rounds(&stop, known, count, error);
+	proc_files_stale(&process->files);
 	if (result == -ETIMEDOUT)
 		note_missing(&stop, error);
 	if (!result) /* has it become another one just before it parked? */
 		result = check_program(&stop, false, error);
 	sort_threads(process);
-	closedir(stop.tasks);
 	if (result) {
 		/* What they were in goes on, too. */
 		if (result != -ESRCH && process->thread_count)
@@ -522,6 +606,7 @@ void process_continue(struct process *process)
 	if (!process->stopped)
 		return;
 	mappings_hide(process);
+	proc_files_stale(&process->files);
 	process->stopped = false;
 	/* Nobody comes in from here on. Who has a place, and has not parked yet, sees that it is over before it waits. */
 	places = __atomic_fetch_or(&control->places, PLACES_CLOSED, __ATOMIC_SEQ_CST);
