@@ -110,6 +110,16 @@ int thaw_process_ranges(struct thaw *heap, const struct thaw_range *ranges, size
 					    error);
 }
 
+int thaw_process_apart(struct thaw *heap, const struct thaw_range *ranges, size_t count)
+{
+	struct process_memory *memory = heap->region.process;
+
+	if (!memory)
+		return -EINVAL;
+	checkpointer_wait(&heap->checkpointer); /* its thread searches until then */
+	return process_memory_apart(memory, ranges, count);
+}
+
 bool thaw_process_copies_first(struct thaw *heap)
 {
 	return heap->region.process && heap->region.backends.tracker != TRACKER_HASHED &&

@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -58,7 +59,23 @@ void process_memory_destroy(struct process_memory *memory)
 	pthread_mutex_destroy(&memory->access);
 	free(memory->answers);
 	free(memory->ranges);
+	free(memory->apart);
 	free(memory);
+}
+
+int process_memory_apart(struct process_memory *memory, const struct thaw_range *ranges,
+			 size_t count)
+{
+	struct thaw_range *copy = count ? malloc(count * sizeof(*copy)) : NULL;
+
+	if (count && !copy)
+		return -ENOMEM;
+	if (count)
+		memcpy(copy, ranges, count * sizeof(*copy));
+	free(memory->apart);
+	memory->apart = copy;
+	memory->apart_count = count;
+	return 0;
 }
 
 void process_memory_renew(struct process_memory *memory)
@@ -73,6 +90,7 @@ void process_memory_renew(struct process_memory *memory)
 	free(memory->ranges);
 	memory->answers = memory->ranges = NULL;
 	memory->count = 0;
+	process_memory_apart(memory, NULL, 0);
 	bitmap_clear_all(&memory->removed);
 	pthread_mutex_unlock(&memory->lock);
 	memory->epoch++;

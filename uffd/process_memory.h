@@ -52,6 +52,8 @@ struct process_memory {
 	struct process_range
 		*ranges; /* sorted, disjoint; what is registered, where there is tracking */
 	size_t count;
+	struct thaw_range *apart; /* thaw_process_apart(); the checkpoint's side alone */
+	size_t apart_count;
 	struct bitmap scratch;
 	struct bitmap removed; /* given up since the last capture, or not in a range any more */
 };
@@ -79,6 +81,9 @@ int process_memory_loaded(struct region *region, struct thaw_error *error);
  */
 int process_memory_update(struct region *region, const struct thaw_range *ranges, size_t count,
 			  struct bitmap *written, struct thaw_error *error);
+/* Memory that is not searched: sorted, disjoint. */
+int process_memory_apart(struct process_memory *memory, const struct thaw_range *ranges,
+			 size_t count);
 /* Of all ranges. */
 uint64_t process_memory_bytes(struct process_memory *memory);
 

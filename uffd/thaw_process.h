@@ -97,6 +97,14 @@ THAW_PUBLIC int thaw_process_ranges(struct thaw *heap, const struct thaw_range *
 				    size_t count, struct thaw_error *error);
 
 /*
+ * Memory of the guest that is not this heap's and that the caller watches for writes himself, by another userfaultfd with
+ * UFFD_FEATURE_WP_ASYNC: the heap's searches would take what it is to tell. Sorted, disjoint, in place of what was
+ * given before; while the guest is stopped. -ENOMEM: it is as it was.
+ */
+THAW_PUBLIC int thaw_process_apart(struct thaw *heap, const struct thaw_range *ranges,
+				   size_t count);
+
+/*
  * After thaw_process_ranges(), in THAW_READY: is so much of it new that copying it would stop the guest for long? If so the
  * checkpoint copies again (THAW_COPYING): let the guest go on, and stop it again, for other ranges, in THAW_READY. False, after a
  * few times in any case: capture now.

@@ -120,13 +120,16 @@ static uint64_t scanned_to(const struct pm_scan_arg *scan, const struct page_reg
 }
 
 /* By the fast path, what is empty is counted, too. */
-static int64_t count(struct tracker *tracker, uint64_t limit, bool fast)
+static int64_t count_range(struct tracker *tracker, uint64_t start, uint64_t end, uint64_t limit,
+			   bool fast)
 {
 	struct region *region = tracker->region;
 	struct page_region *ranges = tracker->regions;
 	struct pm_scan_arg scan = scan_of(tracker, 0);
 	uint64_t pages = 0, counted = 0; /* up to here: ranges ascend, and two may share a page */
 
+	scan.start = start;
+	scan.end = end;
 	if (fast) {
 		scan.category_mask = PAGE_IS_WRITTEN;
 		scan.category_anyof_mask = 0;
@@ -140,12 +143,47 @@ static int64_t count(struct tracker *tracker, uint64_t limit, bool fast)
 			return found;
 		for (int i = 0; i < found; i++) {
 			uint64_t first = range_first(region, &ranges[i]);
-			uint64_t end = range_end(region, &ranges[i]);
+			uint64_t last = range_end(region, &ranges[i]);
 
-			pages += end - (first > counted ? first : counted);
-			counted = end;
+			pages += last - (first > counted ? first : counted);
+			counted = last;
 		}
 		scan.start = scanned_to(&scan, ranges, found);
+	}
+	return (int64_t)pages;
+}
+
+/* The next part of the region that is searched, from `at` on: another process has some that is not. */
+static bool next_part(const struct tracker *tracker, uint64_t at, uint64_t *start, uint64_t *end)
+{
+	const struct process_memory *process = tracker->region->process;
+	struct pm_scan_arg all = scan_of(tracker, 0);
+
+	*start = at > all.start ? at : all.start;
+	*end = all.end;
+	for (size_t i = 0; process && i < process->apart_count; i++) {
+		const struct thaw_range *apart = &process->apart[i];
+
+		if (apart->start > *start) {
+			*end = apart->start < *end ? apart->start : *end;
+			break;
+		}
+		*start = apart->end > *start ? apart->end : *start;
+	}
+	return *start < *end;
+}
+
+static int64_t count(struct tracker *tracker, uint64_t limit, bool fast)
+{
+	uint64_t at = 0, start, end, pages = 0;
+
+	while (pages < limit && next_part(tracker, at, &start, &end)) {
+		int64_t found = count_range(tracker, start, end, limit - pages, fast);
+
+		if (found < 0)
+			return found;
+		pages += (uint64_t)found;
+		at = end;
 	}
 	return (int64_t)pages;
 }
@@ -289,17 +327,24 @@ static void collect_part(void *arg, uint64_t first, uint64_t end)
 		atomic_store(&collecting->shared[0], false);
 }
 
+static int collect_process(struct collecting *collecting)
+{
+	struct tracker *tracker = collecting->tracker;
+	uint64_t start, end;
+	int64_t found = 0;
+
+	for (uint64_t at = 0; found >= 0 && next_part(tracker, at, &start, &end); at = end)
+		found = collect_range(collecting, start, end, tracker->regions, false);
+	return found < 0 ? (int)found : 0;
+}
+
 int tracker_wp_async_collect(struct tracker *tracker, struct bitmap *pages)
 {
 	struct collecting collecting = {.tracker = tracker, .pages = pages};
-	struct pm_scan_arg all = scan_of(tracker, 0);
 	uint64_t bytes = region_bytes(tracker->region), chunks;
-	int64_t found;
 
-	if (tracker->region->process) {
-		found = collect_range(&collecting, all.start, all.end, tracker->regions, false);
-		return found < 0 ? (int)found : 0;
-	}
+	if (tracker->region->process)
+		return collect_process(&collecting);
 	collecting.chunk = CHUNK_BYTES;
 	while (collecting.chunk < bytes / CHUNKS_MOST)
 		collecting.chunk *= 2;

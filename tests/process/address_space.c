@@ -380,6 +380,87 @@ TEST_F(address_space, pieces_of_a_file_stay_memory)
 	mappings_free(&again);
 }
 
+/* Captures until files are watched; the longest watched range. */
+static struct thaw_range capture_often(struct continued *guest)
+{
+	struct thaw_range longest = {0};
+	struct mappings mappings;
+
+	for (int i = 0; i < 100 && !guest->process.space->watch.count; i++)
+		if (!mappings_capture(&guest->process, &mappings, &guest->error))
+			mappings_free(&mappings);
+	for (size_t i = 0; i < guest->process.space->watch.count; i++) {
+		const struct thaw_range *range = &guest->process.space->watch.list[i];
+
+		if (range->end - range->start > longest.end - longest.start)
+			longest = *range;
+	}
+	return longest;
+}
+
+static int64_t guest_call(struct continued *guest, int64_t number, uint64_t a, uint64_t b,
+			  uint64_t c, uint64_t d)
+{
+	return remote_call(&guest->process.remote, 0, number, a, b, c, d, (uint64_t)-1, 0);
+}
+
+TEST_F(address_space, text_that_is_written_between_frequent_captures_is_memory)
+{
+	struct thaw_range watched;
+	struct mappings again;
+	uint64_t page;
+	uint32_t was;
+
+	ASSERT_EQ(0, continued_start(&self->guest, "file"));
+	ASSERT_EQ(0, continued_capture(&self->guest));
+	watched = capture_often(&self->guest);
+	if (self->guest.process.space->watch.useless || self->guest.process.space->no_scan)
+		SKIP(return, "this kernel has no UFFD_FEATURE_WP_ASYNC for all memory (6.7)");
+	ASSERT_NE(0, watched.end);
+	page = watched.start + 4096 * 17;
+	ASSERT_EQ(0, mappings_capture(&self->guest.process, &again, &self->guest.error));
+	ASSERT_EQ(MAPPING_FILE, mapping_at(&again, page)->kind);
+	was = mapping_at(&again, page)->protection;
+	mappings_free(&again);
+	/* Its line in /proc/PID/maps is the same before and after. */
+	ASSERT_EQ(0, guest_call(&self->guest, SYS_mprotect, page, 4096, PROT_READ | PROT_WRITE, 0));
+	ASSERT_EQ(8, guest_call(&self->guest, CALL_COPY, page, page, 8, 0));
+	ASSERT_EQ(0, guest_call(&self->guest, SYS_mprotect, page, 4096, was, 0));
+	ASSERT_EQ(0, mappings_capture(&self->guest.process, &again, &self->guest.error));
+	EXPECT_EQ(MAPPING_MEMORY, mapping_at(&again, page)->kind);
+	EXPECT_EQ(page, mapping_at(&again, page)->start);
+	EXPECT_EQ(page + 4096, mapping_at(&again, page)->end);
+	EXPECT_EQ(MAPPING_FILE, mapping_at(&again, page - 4096)->kind);
+	mappings_free(&again);
+}
+
+TEST_F(address_space, what_is_mapped_over_watched_files_is_seen)
+{
+	struct thaw_range watched;
+	struct mappings again;
+	uint64_t page;
+
+	ASSERT_EQ(0, continued_start(&self->guest, "file"));
+	ASSERT_EQ(0, continued_capture(&self->guest));
+	watched = capture_often(&self->guest);
+	if (self->guest.process.space->watch.useless || self->guest.process.space->no_scan)
+		SKIP(return, "this kernel has no UFFD_FEATURE_WP_ASYNC for all memory (6.7)");
+	ASSERT_NE(0, watched.end);
+	page = watched.end - 4096 * 5; /* of a program that is never run again */
+	ASSERT_EQ((int64_t)page, guest_call(&self->guest, SYS_mmap, page, 4096, PROT_READ,
+					    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED));
+	ASSERT_EQ(0, mappings_capture(&self->guest.process, &again, &self->guest.error));
+	EXPECT_EQ(MAPPING_MEMORY, mapping_at(&again, page)->kind);
+	EXPECT_EQ(NULL, mapping_at(&again, page)->name);
+	EXPECT_EQ(MAPPING_FILE, mapping_at(&again, page - 4096)->kind);
+	mappings_free(&again);
+	for (size_t i = 0; i < self->guest.process.space->watch.count; i++) {
+		const struct thaw_range *range = &self->guest.process.space->watch.list[i];
+
+		EXPECT_FALSE(range->start <= page && page < range->end);
+	}
+}
+
 TEST_F(address_space, same_without_pagemap_scan)
 {
 	struct mappings again;
@@ -511,7 +592,13 @@ static void encode_example(struct record_writer *writer)
 		 .kind = MAPPING_SPECIAL,
 		 .name = "[vdso]"},
 	};
-	struct mappings mappings = {list, 4, 4, 0x7f0000000000, 0x2000, 0, 0};
+	struct mappings mappings = {
+		.list = list,
+		.count = 4,
+		.room = 4,
+		.vdso = 0x7f0000000000,
+		.vdso_bytes = 0x2000,
+	};
 	siginfo_t pending[2] = {{.si_signo = SIGUSR1}, {.si_signo = SIGRTMIN}};
 	struct thread threads[2] = {
 		{.tid = 11,

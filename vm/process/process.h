@@ -120,6 +120,7 @@ struct mappings {
 	struct mapping *list;
 	size_t count, room;
 	uint64_t vdso, vdso_bytes, vvar, vvar_bytes;
+	unsigned *users; /* of the list, malloc'ed; NULL: it is nobody else's */
 };
 
 /* ---- Kernel facts (kernel_facts.c) */

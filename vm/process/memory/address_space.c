@@ -197,7 +197,8 @@ int address_space_scan(struct address_space *space, uint64_t start, uint64_t end
 		.return_mask = PAGE_IS_PRESENT,
 	};
 
-	space->run_count = 0;
+	size_t before = space->run_count;
+
 	if (space->pagemap < 0)
 		return -EACCES;
 	while (!space->no_scan && scan.start < end) {
@@ -220,7 +221,7 @@ int address_space_scan(struct address_space *space, uint64_t start, uint64_t end
 	}
 	if (!space->no_scan)
 		return 0;
-	space->run_count = 0;
+	space->run_count = before;
 	return read_pagemap(space, start, end);
 }
 

@@ -51,6 +51,18 @@ struct shared_object { /* memory mapped shared, in a restored guest */
 	int fd; /* in the guest; -1: it needs none */
 };
 
+/* ---- file_watch.c: which pages of private mappings of files may have been written is told by the kernel */
+
+struct file_watch {
+	int uffd;	    /* of the guest's memory; with `made` */
+	bool made, useless; /* there is one; there can be none */
+	struct thaw_range *
+		list; /* watched: none of these pages was the process's own when it was looked at last; sorted */
+	size_t count;
+	uint64_t counted_ns; /* when every 16th capture was made */
+	bool often;	     /* ... the last 16 of which came so fast that it is worth the while */
+};
+
 struct address_space {
 	int pagemap; /* of `pid` */
 	pid_t pid;
@@ -66,6 +78,15 @@ struct address_space {
 	uint64_t flags_cost_ns, flags_read_ns; /* what reading them took; when (monotonic clock) */
 	struct thaw_range *runs;	       /* scratch: pages of one group of mappings */
 	size_t run_count, run_room;
+	struct file_watch watch;
+	struct { /* the newest capture: it is the next one, too, as long as nothing is different */
+		char *text; /* of maps; NULL: there is none */
+		size_t bytes;
+		struct mappings mappings;
+		struct thaw_range *groups; /* private mappings of files */
+		size_t group_count, group_room;
+		uint64_t flags_read_ns, held_until_ns;
+	} last;
 	/* ---- of mappings_restore() */
 	bool writable;
 	struct shared_object *objects;
@@ -82,6 +103,9 @@ struct address_space *address_space_get(struct process *process);
 /* What is known of the file of this mapping, looked at once a capture. NULL: no memory. */
 struct known_file *address_space_file(struct address_space *space, const struct seen_mapping *seen);
 
+/* Is each file that the capture before had as it was then? */
+bool address_space_files_stay(struct address_space *space);
+
 /* Reads /proc/PID/smaps: slow, it looks at every page. */
 int address_space_read_flags(struct address_space *space);
 /* The flags of what lies at this address; NULL: it was not there when they were read. */
@@ -91,8 +115,19 @@ const struct known_flags *address_space_flags(const struct address_space *space,
 /* Hexadecimal build-id of a file (at most 40 digits); empty: it has none. */
 void file_build_id(int fd, char build_id[static 41]);
 
-/* Runs of pages in [start, end) that are not pages of a file, into space->runs. */
+/* Runs of pages in [start, end) that are not pages of a file are added to space->runs, which ascend. */
 int address_space_scan(struct address_space *space, uint64_t start, uint64_t end);
+/* The same; where mappings are watched, by what may have been written. */
+int file_watch_scan(struct process *process, uint64_t start, uint64_t end);
+/*
+ * After a capture, whose mappings these are: what is not watched any more, or is memory now, is forgotten, and before
+ * the heap is told of it (thaw_process_ranges()). Where captures are frequent, all that is left of files is watched.
+ */
+void file_watch_follow(struct process *process, const struct mappings *mappings);
+/* A capture has failed after a scan: nothing is known. */
+void file_watch_forget(struct process *process);
+/* The guest is gone. */
+void file_watch_close(struct file_watch *watch);
 /* Is this address taken for the kernel's part, or for ours? */
 bool address_is_local(uint64_t start, uint64_t end);
 

@@ -118,6 +118,11 @@ static char *find_path(const struct known_file *file, struct stat *status, int *
 	return NULL;
 }
 
+static uint64_t modified_ns_of(const struct stat *status)
+{
+	return (uint64_t)status->st_mtim.tv_sec * 1000000000 + (uint64_t)status->st_mtim.tv_nsec;
+}
+
 /* Once a capture: is it as it was? Its build-id is read when it is new. */
 static int look_at_file(struct known_file *file)
 {
@@ -134,8 +139,7 @@ static int look_at_file(struct known_file *file)
 		if (!file->path)
 			return rc;
 	}
-	modified_ns =
-		(uint64_t)status.st_mtim.tv_sec * 1000000000 + (uint64_t)status.st_mtim.tv_nsec;
+	modified_ns = modified_ns_of(&status);
 	file->real_device = status.st_dev;
 	file->regular = S_ISREG(status.st_mode);
 	file->zero = S_ISCHR(status.st_mode) && status.st_rdev == makedev(1, 5);
@@ -152,6 +156,34 @@ static int look_at_file(struct known_file *file)
 		close(fd);
 	}
 	return 0;
+}
+
+static bool stays(const struct known_file *file)
+{
+	struct stat status;
+
+	if (!file->path)
+		return !strstr(file->name, "\\012") &&
+		       !is_this_file(file->name, file->inode, &status);
+	return is_this_file(file->path, file->inode, &status) &&
+	       file->real_device == status.st_dev &&
+	       (!file->regular || (file->bytes == (uint64_t)status.st_size &&
+				   file->modified_ns == modified_ns_of(&status))) &&
+	       file->regular == S_ISREG(status.st_mode);
+}
+
+bool address_space_files_stay(struct address_space *space)
+{
+	for (size_t i = 0; i < space->file_count; i++) {
+		struct known_file *file = &space->files[i];
+
+		if (file->looked + 1 != space->capture)
+			continue;
+		if (!stays(file))
+			return false;
+		file->looked = space->capture;
+	}
+	return true;
 }
 
 /* Neighbours in maps are mostly of one file, so the last one is tried first. */

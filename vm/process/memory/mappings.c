@@ -393,14 +393,23 @@ static bool is_private_file(const struct seen_mapping *seen)
 /* The pages of all private mappings of files from here on that touch each other, in one go. */
 static int scan_group(struct capture *capture, size_t first, size_t *end)
 {
+	struct address_space *space = capture->space;
+	struct thaw_range *groups;
 	size_t last = first;
 
 	while (last + 1 < capture->seen_count && is_private_file(&capture->seen[last + 1]) &&
 	       capture->seen[last + 1].start == capture->seen[last].end)
 		last++;
 	*end = last + 1;
-	return address_space_scan(capture->space, capture->seen[first].start,
-				  capture->seen[last].end);
+	groups = array_grow(space->last.groups, space->last.group_count, &space->last.group_room,
+			    sizeof(*groups));
+	if (!groups)
+		return -ENOMEM;
+	space->last.groups = groups;
+	groups[space->last.group_count++] =
+		(struct thaw_range){capture->seen[first].start, capture->seen[last].end};
+	return file_watch_scan(capture->process, capture->seen[first].start,
+			       capture->seen[last].end);
 }
 
 static int add_special(struct capture *capture, const struct seen_mapping *seen)
@@ -497,11 +506,118 @@ static int add_all(struct capture *capture)
 	return rc;
 }
 
+/* ---- The same as the last time */
+
+static void forget_last(struct address_space *space)
+{
+	free(space->last.text);
+	space->last.text = NULL;
+	mappings_free(&space->last.mappings);
+	space->last.group_count = 0;
+}
+
+/* Flags that are to be read now, while it is stopped. */
+static bool wants_flags(const struct capture *capture)
+{
+	const struct address_space *space = capture->space;
+
+	return !space->flags || has_unmarked(capture) ||
+	       (space->flags_cost_ns <= FLAGS_STOP_NS && flags_are_missing(capture));
+}
+
+/* `mappings` stay this capture's; those of the next one are the same, if it finds this text and nothing else new. */
+static void keep_last(struct capture *capture, const char *text, size_t bytes)
+{
+	struct address_space *space = capture->space;
+
+	if (wants_flags(capture))
+		return;
+	space->last.text = malloc(bytes + 1);
+	capture->mappings->users = space->last.text ? malloc(sizeof(unsigned)) : NULL;
+	if (!capture->mappings->users) {
+		free(space->last.text);
+		space->last.text = NULL;
+		return;
+	}
+	*capture->mappings->users = 2;
+	memcpy(space->last.text, text, bytes);
+	space->last.bytes = bytes;
+	space->last.flags_read_ns = space->flags_read_ns;
+	space->last.held_until_ns = capture->process->held_until_ns;
+	space->last.mappings = *capture->mappings;
+}
+
+/* The process's own pages that were found are memory already. */
+static bool runs_are_known(const struct address_space *space)
+{
+	size_t piece = 0;
+
+	for (size_t i = 0; i < space->run_count; i++) {
+		uint64_t at = space->runs[i].start;
+
+		while (at < space->runs[i].end) { /* pieces of two mappings may touch each other */
+			while (piece < space->piece_count && space->pieces[piece].end <= at)
+				piece++;
+			if (piece == space->piece_count || space->pieces[piece].start > at)
+				return false;
+			at = space->pieces[piece].end;
+		}
+	}
+	return true;
+}
+
+static bool is_as_before(struct process *process, const char *text, size_t bytes)
+{
+	struct address_space *space = process->space;
+	bool same = space->last.text && space->last.bytes == bytes &&
+		    space->last.flags_read_ns == space->flags_read_ns &&
+		    space->last.held_until_ns == process->held_until_ns &&
+		    !memcmp(space->last.text, text, bytes) && address_space_files_stay(space);
+
+	if (!same)
+		return false;
+	for (size_t i = 0; i < space->last.group_count && same; i++)
+		same = !file_watch_scan(process, space->last.groups[i].start,
+					space->last.groups[i].end) &&
+		       runs_are_known(space);
+	if (!same) /* what was found is looked for again */
+		file_watch_forget(process);
+	return same;
+}
+
+static int capture_anew(struct capture *capture, const char *text, size_t bytes)
+{
+	struct address_space *space = capture->space;
+	int rc;
+
+	forget_last(space);
+	rc = parse_all(capture, text);
+	if (!rc && wants_flags(capture)) {
+		/* Where it cannot be read, there are none. */
+		if (!address_space_read_flags(space))
+			mark_wiped(capture);
+	}
+	if (!rc)
+		rc = add_all(capture);
+	if (rc) {
+		mappings_free(capture->mappings);
+		file_watch_forget(capture->process);
+		return rc;
+	}
+	free(space->pieces);
+	space->pieces = capture->pieces;
+	space->piece_count = capture->piece_count;
+	capture->pieces = NULL;
+	keep_last(capture, text, bytes);
+	return 0;
+}
+
 int mappings_capture(struct process *process, struct mappings *mappings, struct thaw_error *error)
 {
 	struct capture capture = {.process = process, .mappings = mappings, .error = error};
 	struct address_space *space = address_space_get(process);
 	const char *text = NULL;
+	size_t bytes = 0;
 	int rc = -ENOMEM;
 
 	*mappings = (struct mappings){0};
@@ -512,32 +628,23 @@ int mappings_capture(struct process *process, struct mappings *mappings, struct 
 		open_up(process);
 		space->capture++;
 		proc_files_of(&process->files, space->pid);
-		text = proc_files_read(&process->files, PROC_MAPS, NULL, &rc);
+		text = proc_files_read(&process->files, PROC_MAPS, &bytes, &rc);
 	}
-	if (text)
-		rc = parse_all(&capture, text);
-	if (!rc && (!space->flags || has_unmarked(&capture) ||
-		    (space->flags_cost_ns <= FLAGS_STOP_NS && flags_are_missing(&capture)))) {
-		/* Where it cannot be read, there are none. */
-		if (!address_space_read_flags(space))
-			mark_wiped(&capture);
+	if (text && is_as_before(process, text, bytes)) {
+		*mappings = space->last.mappings;
+		++*mappings->users;
+		rc = 0;
+	} else if (text) {
+		rc = capture_anew(&capture, text, bytes);
 	}
 	if (!rc)
-		rc = add_all(&capture);
-	if (!rc) {
-		free(space->pieces);
-		space->pieces = capture.pieces;
-		space->piece_count = capture.piece_count;
-		capture.pieces = NULL;
-	} else {
-		mappings_free(mappings);
-		/* Another user may not be looked into, and that is why. */
-		if ((rc == -EACCES || rc == -EPERM) && kernel_facts_refusal(process, error))
-			rc = PROCESS_EREFUSED;
-		else if (!error || !error->code)
-			failure(error, rc, "reading the mappings of process %d: %s",
-				(int)process->remote.pid, thaw_strerror(rc));
-	}
+		file_watch_follow(process, mappings);
+	/* Another user may not be looked into, and that is why. */
+	if ((rc == -EACCES || rc == -EPERM) && kernel_facts_refusal(process, error))
+		rc = PROCESS_EREFUSED;
+	else if (rc && (!error || !error->code))
+		failure(error, rc, "reading the mappings of process %d: %s",
+			(int)process->remote.pid, thaw_strerror(rc));
 	free(capture.pieces);
 	free(capture.parts);
 	free(capture.seen);
@@ -564,8 +671,11 @@ void mappings_forget(struct process *process)
 		free(space->files[i].name);
 		free(space->files[i].path);
 	}
+	forget_last(space);
+	file_watch_close(&space->watch);
 	if (space->pagemap >= 0)
 		close(space->pagemap);
+	free(space->last.groups);
 	free(space->files);
 	free(space->pieces);
 	free(space->flags);

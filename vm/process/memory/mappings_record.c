@@ -165,9 +165,14 @@ bool mappings_decode(struct mappings *mappings, struct record_reader *reader)
 
 void mappings_free(struct mappings *mappings)
 {
-	for (size_t i = 0; i < mappings->count; i++)
+	bool shared = mappings->users && --*mappings->users;
+
+	for (size_t i = 0; i < mappings->count && !shared; i++)
 		free(mappings->list[i].name);
-	free(mappings->list);
+	if (!shared) {
+		free(mappings->list);
+		free(mappings->users);
+	}
 	*mappings = (struct mappings){0};
 }
 

@@ -15,7 +15,7 @@
 #define READ_LEAST 4096u
 
 static const char *const names[PROC_FILES] = {
-	[PROC_STATUS] = "status", [PROC_STAT] = "stat",		 [PROC_MAPS] = "maps",
+	[PROC_STATUS] = "status", [PROC_STAT] = "stat",		[PROC_MAPS] = "maps",
 	[PROC_AUXV] = "auxv",	  [PROC_OOM] = "oom_score_adj", [PROC_TIMERS] = "timers",
 };
 

@@ -16,13 +16,13 @@
 #include <sys/types.h>
 
 enum proc_file { /* of the process */
-	PROC_STATUS,
-	PROC_STAT,
-	PROC_MAPS,
-	PROC_AUXV,
-	PROC_OOM,
-	PROC_TIMERS,
-	PROC_FILES
+		 PROC_STATUS,
+		 PROC_STAT,
+		 PROC_MAPS,
+		 PROC_AUXV,
+		 PROC_OOM,
+		 PROC_TIMERS,
+		 PROC_FILES
 };
 
 /* Threads whose files stay open; those of others are opened each time. */
