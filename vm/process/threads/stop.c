@@ -577,8 +577,10 @@ int process_stop(struct process *process, struct thaw_error *error)
 		failure(error, result,
 			"threads of the program have not gone on since the last stop: %s",
 			strerror(-result));
-	if (result)
+	if (result) {
+		proc_files_stale(&process->files);
 		return result;
+	}
 	count = forget_threads(process, known);
 	open_places(control);
 	process->stopped = true;
