@@ -205,6 +205,7 @@ struct process {
 	unsigned thread_count, thread_room;
 	struct address_space *space; /* what mappings.c has found out so far; mappings_forget() */
 	struct interrupted *interrupted; /* interrupted_forget() */
+	struct connections *connections; /* connections_forget() */
 	/*
 	 * MADV_DONTFORK as it was read until then is none of the program's (holds.c); 0: all is; UINT64_MAX: it is held.
 	 */
@@ -363,6 +364,8 @@ int descriptors_capture(struct process *process, struct descriptors **descriptor
 void descriptors_encode(const struct descriptors *descriptors, struct record_writer *writer);
 bool descriptors_decode(struct descriptors **descriptors, struct record_reader *reader);
 void descriptors_free(struct descriptors *descriptors);
+/* What captures remember of TCP connections: the guest is gone. */
+void connections_forget(struct process *process);
 /* Standard streams are those that the restorer was given. */
 int descriptors_restore(struct process *process, const struct descriptors *descriptors,
 			struct thaw_error *error);

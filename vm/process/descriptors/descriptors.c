@@ -95,6 +95,11 @@ static const struct descriptor_kind *kind_of_code(uint64_t code)
 	return NULL;
 }
 
+bool descriptor_is_tcp(const struct descriptor_object *object)
+{
+	return object->kind && object->kind->capture == tcp_capture;
+}
+
 /* ---- Freed */
 
 void descriptors_free(struct descriptors *descriptors)
@@ -136,6 +141,21 @@ static int kind_capture(struct descriptor_capture *capture, struct descriptor_ob
 	return code;
 }
 
+static int known_capture(struct descriptor_capture *capture, struct descriptor_object *object)
+{
+	const struct connection *known = object->known;
+
+	for (size_t i = 0; i < KINDS; i++)
+		if (kinds[i].capture == tcp_capture)
+			object->kind = &kinds[i];
+	object->record = malloc(known->bytes);
+	if (!object->record)
+		return failure(capture->error, -ENOMEM, "descriptor %d: no memory", object->number);
+	memcpy(object->record, known->record, known->bytes);
+	object->bytes = known->bytes;
+	return 0;
+}
+
 static void owner_capture(struct descriptor_object *object)
 {
 	struct f_owner_ex owner;
@@ -161,9 +181,17 @@ int descriptors_capture(struct process *process, struct descriptors **captured,
 	capture.mailbox = process->thread_count ? process->threads[0].mailbox : 0;
 	code = descriptors_list(&capture);
 	for (size_t i = 0; i < descriptors->object_count && !code; i++) {
-		owner_capture(&descriptors->objects[i]);
-		code = kind_capture(&capture, &descriptors->objects[i]);
+		struct descriptor_object *object = &descriptors->objects[i];
+
+		if (object->known) {
+			code = known_capture(&capture, object);
+		} else {
+			owner_capture(object);
+			code = kind_capture(&capture, object);
+		}
 	}
+	if (!code)
+		connections_remember(process, descriptors);
 	if (capture.netlink >= 0)
 		close(capture.netlink);
 	free(capture.locks);

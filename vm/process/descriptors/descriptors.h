@@ -33,6 +33,8 @@ struct descriptor_object {
 	uint64_t cut_from, cut_to; /* lengths in bytes; cut_from 0: it is not cut (rollback.c) */
 	struct stat stat;
 	char *link; /* /proc/PID/fd/N; malloc'ed */
+	/* It is as it was in the capture before, which has its record; `here` is -1. NULL: it is asked. */
+	const struct connection *known;
 };
 
 struct descriptor {
@@ -211,6 +213,40 @@ int descriptor_put_locks(struct descriptor_capture *capture, struct descriptor_o
 /* `placed` false: flock(2) and those of open file descriptions; true: those of the process. */
 int descriptor_take_locks(struct descriptor_restore *restore, struct descriptor_object *object,
 			  struct record_reader *reader, bool placed);
+
+/* ---- connections.c: TCP connections that a capture has seen before */
+
+struct connection {
+	int number;
+	size_t bytes;
+	struct stat stat;
+	uint8_t record[232];
+};
+
+struct known_connection {
+	int number;			     /* of a descriptor */
+	const struct connection *connection; /* NULL: it is none, or not known */
+	uint32_t flags;
+	bool close_on_exec;
+};
+
+/* Which of these, by number, are known and as they were. -ESRCH. */
+int connections_recall(struct descriptor_capture *capture, struct known_connection *list,
+		       size_t count);
+/* Those of a capture, for the next one. */
+void connections_remember(struct process *process, const struct descriptors *descriptors);
+
+/* ---- inet.c */
+
+struct tcp_names { /* of a connection, in its record */
+	const void *name, *peer;
+	size_t name_bytes, peer_bytes;
+};
+
+/* Is that the record of a TCP socket that is connected, and will be reset? */
+bool tcp_is_connection(const uint8_t *record, size_t bytes, struct tcp_names *names);
+/* descriptors.c */
+bool descriptor_is_tcp(const struct descriptor_object *object);
 
 /* ---- transfer.c */
 

@@ -124,24 +124,41 @@ static uint64_t target_find(struct descriptor_capture *capture,
 	return UINT32_MAX;
 }
 
+/* The number after `name`, which is searched for from *at on; *at is behind it. */
+static bool take_number(const char **at, const char *name, int base, unsigned long long *number)
+{
+	const char *found = strstr(*at, name);
+	char *end;
+
+	if (!found)
+		return false;
+	found += strlen(name);
+	*number = strtoull(found, &end, base);
+	*at = end;
+	return end != found;
+}
+
 /* "tfd:        5 events:       19 data:                5  pos:0 ino:9d9 sdev:9" */
 static size_t interests_read(const char *info, struct interest *list, size_t room)
 {
 	size_t count = 0;
-	const char *line = info;
 
-	while (count < room && (line = strstr(line, "tfd:"))) {
+	while (count < room) {
 		struct interest *interest = &list[count];
-		unsigned long long data;
+		unsigned long long number, events, data, device;
 
 		*interest = (struct interest){0};
-		if (sscanf(line, "tfd: %d events: %x data: %llx pos:%*d ino:%llx sdev:%x",
-			   &interest->number, &interest->events, &data, &interest->inode,
-			   &interest->device) != 5)
+		if (!take_number(&info, "tfd:", 10, &number) ||
+		    !take_number(&info, " events:", 16, &events) ||
+		    !take_number(&info, " data:", 16, &data) ||
+		    !take_number(&info, " ino:", 16, &interest->inode) ||
+		    !take_number(&info, " sdev:", 16, &device))
 			break;
+		interest->number = (int)number;
+		interest->events = (uint32_t)events;
 		interest->data = data;
+		interest->device = (unsigned)device;
 		count++;
-		line += 4;
 	}
 	return count;
 }

@@ -96,6 +96,16 @@ static void inet_take(struct inet_record *record, struct record_reader *reader)
 		reader->failed = true;
 }
 
+bool tcp_is_connection(const uint8_t *record, size_t bytes, struct tcp_names *names)
+{
+	struct record_reader reader = {record, record + bytes, false};
+	struct inet_record inet;
+
+	inet_take(&inet, &reader);
+	*names = (struct tcp_names){inet.name, inet.peer, inet.name_bytes, inet.peer_bytes};
+	return !reader.failed && inet.fate == FATE_RESET;
+}
+
 bool tcp_is(struct descriptor_capture *capture, struct descriptor_object *object)
 {
 	(void)capture;

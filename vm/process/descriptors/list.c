@@ -29,6 +29,7 @@ struct found { /* one number, before it is known which object it refers to */
 	char *link;
 	bool close_on_exec;
 	unsigned object;
+	const struct connection *known; /* nothing of it has to be asked */
 };
 
 struct finding {
@@ -181,6 +182,35 @@ static int found_look(struct finding *finding, struct found *found)
 		    : 0;
 }
 
+/* Connections that are as they were. */
+static int known_find(struct finding *finding)
+{
+	struct known_connection *list = calloc(finding->count + 1, sizeof(*list));
+	int code = list ? 0 : -ENOMEM;
+
+	for (size_t i = 0; i < finding->count && !code; i++)
+		list[i].number = finding->list[i].number;
+	if (!code)
+		code = connections_recall(finding->capture, list, finding->count);
+	for (size_t i = 0; i < finding->count && !code; i++) {
+		struct found *found = &finding->list[i];
+
+		if (!list[i].connection)
+			continue;
+		found->known = list[i].connection;
+		found->stat = found->known->stat;
+		found->flags = list[i].flags;
+		found->close_on_exec = list[i].close_on_exec;
+		if (asprintf(&found->link, "socket:[%llu]",
+			     (unsigned long long)found->stat.st_ino) < 0)
+			code = -ENOMEM;
+	}
+	free(list);
+	return code ? failure(finding->capture->error, code, "descriptors of process %d: %s",
+			      (int)finding->capture->process->remote.pid, thaw_strerror(code))
+		    : 0;
+}
+
 static int close_on_exec_read(struct finding *finding)
 {
 	struct process *process = finding->capture->process;
@@ -191,17 +221,24 @@ static int close_on_exec_read(struct finding *finding)
 	for (size_t i = 0; i < finding->count && !code;) {
 		size_t begun = i, n = 0;
 
-		for (; i < finding->count && n < CONTROL_CALLS; i++, n++) {
+		for (; i < finding->count && n < CONTROL_CALLS; i++) {
+			if (finding->list[i].known)
+				continue;
 			calls[n] = remote_add(&process->remote, mailbox, __NR_fcntl,
 					      (uint64_t)finding->list[i].number, F_GETFD, 0, 0, 0,
 					      0);
-			if (!calls[n])
-				break;
+			if (!calls[n++])
+				return failure(finding->capture->error, -EBUSY,
+					       "descriptors of process %d: its thread is busy",
+					       (int)process->remote.pid);
 		}
-		code = n ? remote_run(&process->remote, mailbox) : -EBUSY;
-		for (size_t k = 0; k < n && !code; k++)
-			finding->list[begun + k].close_on_exec = calls[k]->result > 0 &&
-								 calls[k]->result & FD_CLOEXEC;
+		code = n ? remote_run(&process->remote, mailbox) : 0;
+		for (size_t k = 0; begun < i && !code; begun++)
+			if (!finding->list[begun].known) {
+				finding->list[begun].close_on_exec = calls[k]->result > 0 &&
+								     calls[k]->result & FD_CLOEXEC;
+				k++;
+			}
 	}
 	return code ? failure(finding->capture->error, code, "descriptors of process %d: %s",
 			      (int)process->remote.pid, thaw_strerror(code))
@@ -211,26 +248,29 @@ static int close_on_exec_read(struct finding *finding)
 static int objects_take(struct finding *finding)
 {
 	struct descriptor_capture *capture = finding->capture;
-	size_t count = finding->count;
-	int *numbers = calloc(2 * count + 1, sizeof(int)), *here;
+	size_t count = 0;
+	int *numbers = calloc(2 * finding->count + 1, sizeof(int)), *here;
 	int code;
 
 	if (!numbers) {
 		code = failure(capture->error, -ENOMEM, "descriptors: no memory");
 	} else {
-		here = numbers + count;
-		for (size_t i = 0; i < count; i++) {
-			numbers[i] = finding->list[i].number;
-			here[i] = -1;
-		}
+		here = numbers + finding->count;
+		for (size_t i = 0; i < finding->count; i++)
+			if (!finding->list[i].known) {
+				here[count] = -1;
+				numbers[count++] = finding->list[i].number;
+			}
 		code = descriptors_take(capture->process, capture->mailbox, numbers, count, here,
 					capture->error);
-		for (size_t i = 0; i < count; i++)
-			finding->list[i].here = here[i];
+		for (size_t i = 0, k = 0; i < finding->count; i++)
+			if (!finding->list[i].known)
+				finding->list[i].here = here[k++];
 		if (code)
 			code = untakeable(finding, code);
-		for (size_t i = 0; i < count && !code; i++)
-			code = found_look(finding, &finding->list[i]);
+		for (size_t i = 0; i < finding->count && !code; i++)
+			if (!finding->list[i].known)
+				code = found_look(finding, &finding->list[i]);
 	}
 	free(numbers);
 	return code;
@@ -283,7 +323,7 @@ static int by_file(const void *left, const void *right, void *arg)
 		return a->stat.st_ino < b->stat.st_ino ? -1 : 1;
 	if (a->flags != b->flags)
 		return a->flags < b->flags ? -1 : 1;
-	if (a != b && !capture->no_kcmp) {
+	if (a != b && !S_ISSOCK(a->stat.st_mode) && !capture->no_kcmp) {
 		int result = compare_by_kcmp(a->here, b->here);
 
 		if (result == 1 || result == 2)
@@ -314,7 +354,9 @@ static int duplicates_find(struct finding *finding)
 		while (k-- > 0 && order[k]->stat.st_dev == order[i]->stat.st_dev &&
 		       order[k]->stat.st_ino == order[i]->stat.st_ino &&
 		       order[k]->flags == order[i]->flags) {
-			if (descriptors_same(finding->capture, order[k]->here, order[i]->here)) {
+			/* A socket is opened once. */
+			if (S_ISSOCK(order[i]->stat.st_mode) ||
+			    descriptors_same(finding->capture, order[k]->here, order[i]->here)) {
 				order[i]->object = order[k]->object;
 				break;
 			}
@@ -342,6 +384,7 @@ static int object_add(struct descriptors *descriptors, struct found *found)
 		.here = found->here,
 		.stat = found->stat,
 		.link = found->link,
+		.known = found->known,
 	};
 	found->here = -1;
 	found->link = NULL;
@@ -383,7 +426,8 @@ static void control_drop(struct finding *finding)
 		struct found *found = &finding->list[i];
 
 		if (found->stat.st_ino == ours.st_ino && found->stat.st_dev == ours.st_dev) {
-			close(found->here);
+			if (found->here >= 0)
+				close(found->here);
 			free(found->link);
 		} else {
 			finding->list[kept++] = *found;
@@ -400,6 +444,8 @@ int descriptors_list(struct descriptor_capture *capture)
 	capture->no_kcmp = descriptors_forbidden.kcmp;
 	if (!code)
 		code = descriptors_room(finding.count, capture->error);
+	if (!code)
+		code = known_find(&finding);
 	if (!code)
 		code = objects_take(&finding);
 	if (!code) {
@@ -450,6 +496,8 @@ char *descriptor_fdinfo(struct descriptor_capture *capture, int number)
 		got = read(fd, capture->text + bytes, capture->text_room - bytes - 1);
 		if (got > 0)
 			bytes += (size_t)got;
+		if (got > 0 && bytes < 2048) /* a piece is a page, and lines are short */
+			got = 0;
 	}
 	close(fd);
 	if (got)

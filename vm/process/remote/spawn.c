@@ -475,6 +475,7 @@ void process_close(struct process *process)
 		free(process->threads[i].pending);
 	free(process->threads);
 	interrupted_forget(process);
+	connections_forget(process);
 	process->threads = NULL;
 	process->thread_count = process->thread_room = 0;
 	process->stopped = false;

@@ -613,7 +613,8 @@ void process_continue(struct process *process)
 	/* Nobody comes in from here on. Who has a place, and has not parked yet, sees that it is over before it waits. */
 	places = __atomic_fetch_or(&control->places, PLACES_CLOSED, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&control->released, (uint32_t)(places >> 32), __ATOMIC_SEQ_CST);
-	for (unsigned i = 0, taken = places_taken(control); i < taken; i++) {
+	/* The main thread, which came last, first: it has most to do. */
+	for (unsigned i = places_taken(control); i--;) {
 		struct mailbox *mailbox = &control->mailboxes[i];
 		uint32_t state = MAILBOX_PARKED;
 
