@@ -274,10 +274,14 @@ static void *service_main(void *arg)
 		more = idle_step(service, &wait_ns);
 		more |= service->waited || service->faults_wait ||
 			(service->process && service->process->fault_count);
+		if (service->process && !more)
+			fault_events_rest(service);
 		if (!more && wait_ns)
 			service_said(service, reader_wait_for(service->reader, wait_ns));
 		else
 			service_wait(service, more ? READER_NOW : READER_ANYTHING);
+		if (service->process)
+			atomic_store(&service->process->rests, false); /* before it reads */
 		if (service->process)
 			serve_processes(service);
 		else if (service->faults_wait && service->kmod)

@@ -640,6 +640,31 @@ void fault_events_settle(struct fault_service *service)
 	pthread_mutex_unlock(&process->lock);
 }
 
+void fault_events_rest(struct fault_service *service)
+{
+	struct fault_process *process = service->process;
+	struct served *guest = process->all[0];
+
+	if (process->due_count || process->fault_count || service->in_flight)
+		return;
+	pthread_mutex_lock(&process->lock);
+	process->settle_gone = guest->gone;
+	process->settle_damaged = guest->poisoned.moved;
+	pthread_mutex_unlock(&process->lock);
+	atomic_store(&process->rests, true);
+}
+
+/*
+ * Nothing is told that it has not done? It takes its rest back before it reads what is told: if nothing is there to be
+ * read, and it rests after that look, it has not read anything since.
+ */
+static bool is_settled(struct fault_process *process)
+{
+	struct pollfd told = {.fd = process->epoll, .events = POLLIN};
+
+	return poll(&told, 1, 0) == 0 && atomic_load(&process->rests);
+}
+
 int fault_service_settle(struct fault_service *service, struct thaw_error *error)
 {
 	struct fault_process *process = service ? service->process : NULL;
@@ -649,10 +674,12 @@ int fault_service_settle(struct fault_service *service, struct thaw_error *error
 	if (!process || !service->started)
 		return 0;
 	pthread_mutex_lock(&process->lock);
-	asked = ++process->settle_asked;
-	reader_wake(service->reader);
-	while ((int)(process->settle_done - asked) < 0)
-		pthread_cond_wait(&process->settled, &process->lock);
+	if (!is_settled(process)) { /* to wake it takes as long as the rest of a small stop */
+		asked = ++process->settle_asked;
+		reader_wake(service->reader);
+		while ((int)(process->settle_done - asked) < 0)
+			pthread_cond_wait(&process->settled, &process->lock);
+	}
 	damaged = process->settle_damaged;
 	gone = process->settle_gone;
 	pthread_mutex_unlock(&process->lock);

@@ -51,6 +51,8 @@ struct fault_process {
 	struct due *due;
 	size_t due_count, due_room;
 	int write_code; /* eager: why the guest's memory could not be written; 0 */
+	/* The thread waits for something to be told, and has done all that was told before; what it found is below. */
+	_Atomic bool rests;
 
 	pthread_mutex_t lock; /* what follows */
 	pthread_cond_t settled;
@@ -96,6 +98,8 @@ void fault_events_due(struct fault_service *service, uint64_t first, uint64_t en
 bool fault_events_idle(struct fault_service *service);
 /* For who waits in fault_service_settle(). */
 void fault_events_settle(struct fault_service *service);
+/* About to wait: who wants it to settle need not wake it, if there is nothing else to do. */
+void fault_events_rest(struct fault_service *service);
 /* All that living children miss is brought: nobody will serve them any more. */
 void fault_events_leave(struct fault_service *service);
 
