@@ -124,6 +124,7 @@ TEST_F(log, everything_that_was_made_is_counted)
 	EXPECT_EQ(newest->time_ns, self->log.time_ns);
 	EXPECT_EQ(newest->pause_ns, self->log.pause_ns);
 	EXPECT_EQ(newest->heap_bytes, self->log.heap_bytes);
+	EXPECT_EQ(newest->time_ns - newest[-1].time_ns, self->log.every_ns);
 	/* Nothing was made since, however often it is looked at. */
 	for (unsigned n = 0; n < 3; n++) {
 		look(self);
@@ -133,6 +134,26 @@ TEST_F(log, everything_that_was_made_is_counted)
 		EXPECT_EQ(0, self->log.bytes_written);
 		EXPECT_EQ(5, self->log.pauses);
 	}
+}
+
+/* Nor does the time between two runs say how often one of them makes generations. */
+TEST_F(log, a_run_tells_its_interval)
+{
+	OPEN(8);
+	ASSERT_EQ(0, generations(self, 1));
+	look(self);
+	EXPECT_EQ(0, self->log.every_ns);
+	ASSERT_EQ(0, generations(self, 2));
+	look(self);
+	EXPECT_LT(0, self->log.every_ns);
+	thaw_close(self->heap);
+	OPEN(8);
+	ASSERT_EQ(0, generations(self, 1));
+	look(self);
+	EXPECT_EQ(0, self->log.every_ns);
+	ASSERT_EQ(0, generations(self, 1));
+	look(self);
+	EXPECT_EQ(self->list[4].time_ns - self->list[3].time_ns, self->log.every_ns);
 }
 
 TEST_F(log, what_the_image_has_dropped_is_not_in_the_sums)

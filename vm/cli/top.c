@@ -245,6 +245,7 @@ static void json_program(struct json *json, const struct sample *sample,
 	json_known(json, "faultsPassedByModule", figures->faults_passed);
 	json_known(json, "pauseNs", figures->pause_ns);
 	json_known(json, "pauseMeanNs", figures->pause_mean_ns);
+	json_known(json, "everyNs", figures->every_ns);
 	json_rate(json, "checkpointBytesPerSecond", figures->checkpoint_bytes);
 	json_known(json, "blockIoDelayNs", figures->delay_ns[DELAY_BLOCK_IO]);
 	json_known(json, "swapInDelayNs", figures->delay_ns[DELAY_SWAP_IN]);
@@ -416,6 +417,7 @@ const struct cli_command command_top = {
 		"  DIRTY/s     pages of the heap written: as the generations made since tell, or the kernel module\n"
 		"  FAULT/s     page faults of the process, of all kinds\n"
 		"  PAUSE, MEAN how long the newest generation stopped the program; mean of those made while watching\n"
+		"  EVERY       time from the generation before to the newest one: the interval that is achieved\n"
 		"  CKPT/s      bytes that checkpoints wrote to the image\n"
 		"  HEAPRES SERVED/s PASSED/s  with the kernel module: memory of the heap; missing pages that it brought,\n"
 		"              and left to the program\n"

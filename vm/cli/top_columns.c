@@ -249,6 +249,18 @@ TEXT_OF(mean)
 	return put_duration(cell, row->figures.pause_mean_ns);
 }
 
+VALUE_OF(every)
+{
+	(void)sample;
+	return number_of(row->figures.every_ns);
+}
+
+TEXT_OF(every)
+{
+	(void)sample;
+	return put_duration(cell, row->figures.every_ns);
+}
+
 VALUE_OF(checkpoint)
 {
 	(void)sample;
@@ -329,6 +341,8 @@ const struct top_column top_columns[] = {
 	 "how long the newest generation stopped the program", pause_text, pause_value},
 	{"mean", "MEAN", 'e', false, false, 6, 11,
 	 "the same, mean of the generations made while watching", mean_text, mean_value},
+	{"every", "EVERY", 'v', false, false, 6, 16,
+	 "time from the generation before to the newest one", every_text, every_value},
 	{"checkpoint", "CKPT/s", 'c', false, false, 8, 1,
 	 "bytes that checkpoints wrote to the image, a second", checkpoint_text, checkpoint_value},
 	{"block-io", "%IO", 'b', false, false, 5, 5,

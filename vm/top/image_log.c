@@ -30,6 +30,13 @@ static bool follows(const struct thaw_generation *generation, uint64_t number)
 	return generation->number == number + 1 || generation->parent == number;
 }
 
+static bool follows_in_a_run(const struct thaw_generation *before,
+			     const struct thaw_generation *after)
+{
+	return after->restores == before->restores && after->number > before->number &&
+	       after->time_ns > before->time_ns;
+}
+
 /*
  * What was made after the generation `last`, of `count` that are listed, oldest first. A program
  * that is faster than this is looked at has dropped some of them already: then the sums are of
@@ -68,6 +75,18 @@ static void count_since(struct image_log *log, const struct thaw_generation *lis
 	}
 }
 
+/*
+ * What is listed may be fewer than were made. Between two runs of a program time passes that says nothing of its interval.
+ */
+static uint64_t every_ns(const struct thaw_generation *list, unsigned count)
+{
+	const struct thaw_generation *newest = &list[count - 1], *before = newest - 1;
+
+	if (count < 2 || !follows_in_a_run(before, newest))
+		return 0;
+	return (newest->time_ns - before->time_ns) / (newest->number - before->number);
+}
+
 static void log_take(struct image_log *log, const struct thaw_generation *list, unsigned count)
 {
 	const struct thaw_generation *newest = count ? &list[count - 1] : NULL;
@@ -85,6 +104,7 @@ static void log_take(struct image_log *log, const struct thaw_generation *list, 
 	log->time_ns = newest ? newest->time_ns : 0;
 	log->heap_bytes = newest ? newest->heap_bytes : 0;
 	log->pause_ns = newest ? newest->pause_ns : 0;
+	log->every_ns = newest ? every_ns(list, count) : 0;
 	log->looks += log->looks < 2;
 	log->code = 0;
 }

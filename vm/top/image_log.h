@@ -19,6 +19,8 @@ struct image_log {	 /* all zero: not looked at yet */
 	unsigned listed; /* generations in it; 0: none yet */
 	/* The newest one. */
 	uint64_t generation, time_ns, heap_bytes, pause_ns;
+	/* Between its capture and that of the one before, in the same run of the program; 0: not known. */
+	uint64_t every_ns;
 
 	/* Generations since the look before; meaningful if there was one (`looks` > 1). */
 	unsigned looks;

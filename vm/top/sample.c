@@ -54,6 +54,7 @@ static void figures_of_image(const struct sample *sample, struct sample_row *row
 		if (!is_process(log)) /* an address space has no size */
 			figures->heap_bytes = log->heap_bytes;
 		figures->pause_ns = log->pause_ns;
+		figures->every_ns = log->every_ns ? log->every_ns : UNKNOWN;
 	}
 	if (log->pauses)
 		figures->pause_mean_ns = log->pauses_ns / log->pauses;

@@ -22,6 +22,7 @@ struct figures { /* UNKNOWN where a figure is not known, NAN where a rate is not
 	uint64_t resident_bytes;      /* of the process */
 	uint64_t heap_resident_bytes; /* of the heap: the module's */
 	uint64_t pause_ns, pause_mean_ns;
+	uint64_t every_ns; /* from one generation to the next, lately */
 	/* Within the interval. */
 	uint64_t generations, faults, faults_served, faults_passed;
 	uint64_t delay_ns[DELAYS];
