@@ -10,6 +10,7 @@
 #include "capture.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -156,7 +157,10 @@ int checkpointer_capture(struct checkpointer *checkpointer, enum thaw_kind kind,
 	checkpointer->generation.restores = checkpointer->restores;
 	checkpointer->generation.kind = kind;
 	checkpointer->generation.pause_ns = sys_monotonic_ns() - start;
+	atomic_store(&checkpointer->pause_ns, 0);
 	checkpoint_phase_set(checkpointer, THAW_WRITING);
+	/* With what it took to wake the thread, which may have been given this one's processor. */
+	atomic_store(&checkpointer->pause_ns, sys_monotonic_ns() - start);
 	return 0;
 }
 

@@ -376,6 +376,10 @@ static void checkpoint_write(struct checkpointer *checkpointer)
 		recorded = working_set_offer(checkpointer->recorder, checkpointer->image,
 					     checkpointer->commit, generation->reason);
 	if (!code) {
+		uint64_t pause = atomic_load(&checkpointer->pause_ns);
+
+		if (pause) /* the owner is long on its way */
+			generation->pause_ns = pause;
 		generation->pages_written = bitmap_count(&checkpointer->taken);
 		generation->durable_ns = sys_monotonic_ns() - checkpointer->begun_ns;
 		code = checkpoint_log_write(checkpointer, error);

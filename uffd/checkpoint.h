@@ -79,6 +79,7 @@ struct checkpointer {
 	uint64_t done_ns; /* when the thread had nothing to do last */
 	uint64_t begun_ns;
 	uint64_t stopped_ns; /* thaw_checkpoint_stopped(); 0: the capture sets it */
+	_Atomic uint64_t pause_ns; /* up to the end of the capture; 0: it has not ended yet */
 	struct thaw_generation generation;
 	struct thaw_name *names; /* for the generation: room for all, from the first one on */
 	unsigned name_count;
