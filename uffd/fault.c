@@ -387,7 +387,10 @@ static int service_reader(struct fault_service *service, struct thaw_error *erro
 	struct image *image = service->options.image;
 	struct reader_options options = {
 		.kind = region->backends.reader,
-		.image_fd = image ? image_fd(image) : -1,
+		.image_fd = service->page_first ? service->pages_fd
+			    : image		? image_fd(image)
+						: -1,
+		.exactly = service->page_first,
 		.direct_fd = service->direct_fd,
 		.faults_fd = service->kmod	? region->device
 			     : service->process ? service->process->epoll

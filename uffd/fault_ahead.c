@@ -114,6 +114,7 @@ static void run_done(struct lane *lane, struct read_run *run, int result)
 			run->good |= 1ull << i;
 	pthread_mutex_lock(&ahead->lock);
 	first = !lane->done.first;
+	run->is_read = result > 0;
 	list_add(&lane->done, run);
 	pthread_mutex_unlock(&ahead->lock);
 	if (first) /* the list is taken one by one, and looked at before each wait */
@@ -235,7 +236,8 @@ static int lane_prepare(struct fault_service *service, struct lane *lane)
 {
 	struct reader_options options = {
 		.kind = service->region->backends.reader,
-		.image_fd = image_fd(service->options.image),
+		.image_fd = service->pages_fd,
+		.exactly = true,
 		.direct_fd = service->direct_fd,
 		.faults_fd = -1,
 		.reads = LANE_RUNS,
@@ -341,6 +343,7 @@ struct read_run *ahead_take(struct fault_service *service, bool stream)
 	run->count = run->bytes = run->done_bytes = run->installed = 0;
 	run->good = 0;
 	run->used = run->ahead = true;
+	run->is_read = false;
 	run->stream = stream;
 	run->rest = !stream && prefetch_is_rest(service);
 	return run;
@@ -408,6 +411,44 @@ bool ahead_streams(const struct fault_service *service, uint64_t page)
 				return true;
 	}
 	return false;
+}
+
+/* The run that has read this page for prefetch, and which of it that is; NULL. */
+static struct read_run *run_that_read(struct fault_ahead *ahead, uint64_t page, unsigned *at)
+{
+	struct lane *lane = &ahead->prefetch;
+	struct read_run *found = NULL;
+
+	pthread_mutex_lock(&ahead->lock);
+	for (unsigned i = 0; lane->started && i < LANE_RUNS && !found; i++) {
+		struct read_run *run = &lane->runs[i];
+
+		if (!run->used || !run->is_read)
+			continue;
+		for (*at = run->installed; *at < run->count; ++*at)
+			if (run->pages[*at].page == page)
+				break;
+		found = *at < run->count ? run : NULL;
+	}
+	pthread_mutex_unlock(&ahead->lock);
+	return found;
+}
+
+bool ahead_bring(struct fault_service *service, uint64_t page)
+{
+	struct read_run *run = NULL;
+	unsigned first, end;
+
+	if (ahead_reads(service, page))
+		run = run_that_read(service->ahead, page, &first);
+	/* Of what is in the page cache and not in the working set, a stream has more at once. */
+	if (!run || (run->rest && !service->direct))
+		return false;
+	for (end = first + 1; end < run->count; end++)
+		if (cluster_of(service, run->pages[end].page) != cluster_of(service, page))
+			break;
+	run_install_some(service, run, first, end);
+	return true;
 }
 
 bool ahead_idle(const struct fault_service *service)

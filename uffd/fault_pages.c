@@ -242,8 +242,8 @@ static void page_damaged(struct fault_service *service, const struct read_run *r
  * Compare the checksums of some pages of a run, install the correct ones, poison the others. What has
  * arrived by another way meanwhile is left alone: the program may have given it up since.
  */
-static void run_install_pages(struct fault_service *service, struct read_run *run, unsigned from,
-			      unsigned to)
+void run_install_some(struct fault_service *service, struct read_run *run, unsigned from,
+		      unsigned to)
 {
 	uint32_t page_bytes = service->region->page_bytes;
 	const struct checksum_key *key = image_key(service->options.image);
@@ -281,13 +281,13 @@ static void run_arrived(struct fault_service *service, struct read_run *run)
 	while (asked < run->count && run->pages[asked].page != service->demand)
 		asked++;
 	if (asked < run->count) {
-		run_install_pages(service, run, asked, asked + 1);
-		run_install_pages(service, run, 0, asked);
+		run_install_some(service, run, asked, asked + 1);
+		run_install_some(service, run, 0, asked);
 		asked++;
 	} else {
 		asked = 0;
 	}
-	run_install_pages(service, run, asked, run->count);
+	run_install_some(service, run, asked, run->count);
 }
 
 void run_install(struct fault_service *service, struct read_run *run, unsigned to)
@@ -295,7 +295,7 @@ void run_install(struct fault_service *service, struct read_run *run, unsigned t
 	to = to < run->count ? to : run->count;
 	count_up(&service->restore_bytes,
 		 (uint64_t)(to - run->installed) * service->region->page_bytes);
-	run_install_pages(service, run, run->installed, to);
+	run_install_some(service, run, run->installed, to);
 	run->installed = to;
 }
 
@@ -306,7 +306,7 @@ static void page_unreadable(struct fault_service *service, struct read_run *run,
 	char why[160];
 
 	if (page_moved(service, run, i)) {
-		run_install_pages(service, run, i, i + 1);
+		run_install_some(service, run, i, i + 1);
 		return;
 	}
 	if (!service_misses(service, run->pages[i].page))
@@ -347,7 +347,7 @@ void run_completed(void *arg, void *token, int result)
 		if (run->done_bytes < (run->alone ? service->region->page_bytes : run->bytes)) {
 			run_submit(service, run);
 		} else if (run->alone) {
-			run_install_pages(service, run, run->alone - 1, run->alone);
+			run_install_some(service, run, run->alone - 1, run->alone);
 			run_alone(service, run);
 		} else {
 			run_arrived(service, run);
@@ -426,12 +426,21 @@ static void run_mark(struct fault_service *service, struct read_run *run)
 bool run_now(struct fault_service *service, struct read_run *run)
 {
 	run_prepare(service, run);
-	if (!service->page_first ||
-	    (service->direct && !sys_is_cached(service->pages_fd, run->offset, run->bytes)))
+	if (!service->page_first)
+		return false;
+	/*
+	 * A read that does not wait begins to read all the same where it finds nothing, and with the read that waits the
+	 * disk would have two. So after one that was in vain it is asked before.
+	 */
+	if (service->direct || service->in_vain)
+		service->in_vain = !sys_is_cached(service->pages_fd, run->offset, run->bytes);
+	if (service->in_vain)
 		return false;
 	if (sys_pread_cached(service->pages_fd, run->buffer, run->bytes, run->offset) !=
-	    (int)run->bytes)
+	    (int)run->bytes) {
+		service->in_vain = true;
 		return false;
+	}
 	run_mark(service, run);
 	run_completed(service, run, (int)run->bytes);
 	return true;

@@ -41,6 +41,7 @@ struct read_run {
 	bool used, ahead;	    /* it has pages; nobody asked for them */
 	bool stream;		    /* ahead of a stream, which will ask at once */
 	bool rest;		    /* of prefetch, when nothing of the working set is left */
+	bool is_read;		    /* ahead: all of it is in the buffer */
 	bool direct;		    /* the read that is under way is past the page cache */
 	int result;		    /* ahead: > 0, or why it could not be read */
 	uint64_t good;		    /* ahead: whose checksums are right */
@@ -95,6 +96,7 @@ struct fault_service {
 	int pages_fd;	 /* of the image, for reads that do not wait; random access is expected */
 	int direct_fd; /* the same past the page cache; -1: not for this image; open as long as any reader */
 	bool direct;		 /* reads go there: the file system has not refused one yet */
+	bool in_vain;		 /* the page cache did not have what was looked for last */
 	uint64_t partly[PARTLY]; /* clusters that faults brought in part; the latest is the last */
 	unsigned partly_count;
 	uint64_t answered_ns; /* when the latest fault was */
@@ -164,6 +166,9 @@ void run_begin(struct fault_service *service, struct read_run *run);
 void run_completed(void *arg, void *token, int result);
 /* The next pages of a run whose bytes are there, up to page number `to` of it. */
 void run_install(struct fault_service *service, struct read_run *run, unsigned to);
+/* Those of its pages, now; they are passed over when it is their turn. */
+void run_install_some(struct fault_service *service, struct read_run *run, unsigned from,
+		      unsigned to);
 /* Are pages read straight to their place, and not through the reader's buffers? */
 bool reads_in_place(const struct region *region);
 
@@ -195,6 +200,8 @@ void ahead_begin(struct fault_service *service, struct read_run *run);
 void ahead_release(struct fault_service *service, struct read_run *run);
 /* Is this page being read for a stream, so that who asks for it need only wait? */
 bool ahead_streams(const struct fault_service *service, uint64_t page);
+/* If prefetch has read it already, it is installed, with what of its cluster was read together with it. */
+bool ahead_bring(struct fault_service *service, uint64_t page);
 /* Is it being read at all? */
 bool ahead_reads(const struct fault_service *service, uint64_t page);
 /* Install a few pages of what was read for streams, and by prefetch. true: there may be more. */

@@ -22,10 +22,11 @@
 
 struct reader_options {
 	enum reader_kind kind;
-	int image_fd;	/* of the image; -1: nothing is read. Stays open until reader_close() */
-	int direct_fd;	/* the same file, opened with O_DIRECT; -1: not */
-	int faults_fd;	/* readable when faults wait; -1: none */
-	unsigned reads; /* the most reads begun and not completed */
+	int image_fd; /* of the image; -1: nothing is read. Stays open until reader_close() */
+	bool exactly; /* what is asked for is read, and nothing ahead of it: by io_uring, else as image_fd is */
+	int direct_fd;	     /* the same file, opened with O_DIRECT; -1: not */
+	int faults_fd;	     /* readable when faults wait; -1: none */
+	unsigned reads;	     /* the most reads begun and not completed */
 	size_t buffer_bytes; /* of each of `reads` buffers; 0: reads go elsewhere */
 	/*
 	 * A read has completed: `result` is how many bytes came (perhaps not all), 0 where the file

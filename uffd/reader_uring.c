@@ -145,6 +145,8 @@ static int register_image(struct uring_reader *uring, struct thaw_error *error)
 	if (files[0] < 0)
 		return error_set(error, files[0], "cannot open the image again through %s: %s",
 				 path, thaw_strerror(files[0]));
+	if (uring->reader.options.exactly)
+		(void)posix_fadvise(files[0], 0, 0, POSIX_FADV_RANDOM);
 	code = io_uring_register_files(&uring->ring, files, files[1] < 0 ? 1 : 2);
 	close(files[0]);
 	if (code < 0)
