@@ -15,7 +15,9 @@
 static const char run_text[] =
 	"import { effectId } from 'thaw'\n"
 	"let n = 0\n"
-	"setInterval(() => console.log(`effect ${++n} ${effectId()}.`), 2)\n";
+	"setInterval(() => {\n"
+	"	for (let i = 0; i < 5; i++) console.log(`effect ${++n} ${effectId()}.`)\n"
+	"}, 2)\n";
 static const char python_text[] = "import sys, time\n"
 				  "sys.path.insert(0, '" THAW_SOURCE
 				  "/vm/process/modules/python')\n"
