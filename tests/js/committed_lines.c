@@ -193,20 +193,14 @@ TEST_F_TIMEOUT(lines, are_at_least_once_in_a_pipe, 280)
 	long long newest = 0;
 
 	for (int i = 0; i < kills(5); i++) {
-		char *command = support_format(
-			"%s run --every 20ms --commit output %s 2>&1 & echo $! > %s/pid; wait",
-			THAW_BINARY, self->script, self->directory);
-		const char *const arguments[] = {"/bin/sh", "-c", command, NULL};
-		struct program program = program_start(arguments);
+		struct program program = start(self, "--commit output", "2>&1");
 		struct found found;
 		long long first;
-		char *pid;
 
-		ASSERT_TRUE(program_wait_for(&program, "line ", 60));
+		ASSERT_TRUE(program_wait_for(&program, "line ", 60))
+		TH_LOG("%s", program.output);
 		program_wait_for(&program, NULL, (double)(random() % 40) / 1000);
-		pid = text_of(support_format("%s/pid", self->directory));
-		kill(atoi(pid), SIGKILL);
-		program_finish(&program, 10);
+		program_kill(&program);
 		/* Each life begins with what was not known to be read, and leaves nothing out. */
 		first = atoll(strstr(program.output, "line ") + 5);
 		found = look(program.output);
