@@ -194,6 +194,7 @@ static void look_at_child(struct output *output, const struct call_notice *call)
 		struct stat stream;
 
 		if (output->streams[i] >= 0 && !fstat(output->streams[i], &stream) &&
+		    (!S_ISCHR(stream.st_mode) || isatty(output->streams[i])) &&
 		    stream.st_ino == stat.st_ino && stream.st_dev == stat.st_dev &&
 		    stream.st_rdev == stat.st_rdev)
 			output_tell(output, HOLE_CHILDREN);
@@ -263,8 +264,7 @@ static void serve(struct output *output)
 /* Up, out of the way of the guest's numbers; all that is below is closed then. */
 static bool move_up(const struct output *output, int *fd)
 {
-	if (*fd >= 0)
-		*fd = fcntl(*fd, F_DUPFD_CLOEXEC, output->least);
+	*fd = fcntl(*fd, F_DUPFD_CLOEXEC, output->least); /* EBADF of one that is not there */
 	return *fd >= 0;
 }
 
@@ -282,9 +282,10 @@ static int make_table(struct output *output)
 			output->streams[i] = -1;
 	}
 	output->wake_owner = output->owner.wake_fd;
-	if (!move_up(output, &output->wake_owner) || !move_up(output, &output->listener) ||
-	    !move_up(output, &output->pidfd) || !move_up(output, &output->wake_notifier) ||
-	    !move_up(output, &output->wake_release))
+	if (output->wake_owner >= 0 && !move_up(output, &output->wake_owner))
+		return -errno;
+	if (!move_up(output, &output->listener) || !move_up(output, &output->pidfd) ||
+	    !move_up(output, &output->wake_notifier) || !move_up(output, &output->wake_release))
 		return -errno;
 	if (syscall(SYS_close_range, 0u, (unsigned)output->least - 1, 0u))
 		return -errno;
