@@ -365,8 +365,11 @@ static int stop(FIXTURE_DATA(held) * self)
 	output_stop_begins(self->output);
 	code = process_stop(&self->process, &self->error);
 	if (!code)
-		output_captured(self->output);
+		code = interrupted_restart(&self->process, &self->error);
+	remote_forget(&self->process.remote);
 	if (!code)
+		output_captured(self->output);
+	if (self->process.stopped)
 		process_continue(&self->process);
 	output_stop_ends(self->output);
 	return code;
