@@ -99,6 +99,7 @@ struct call_notice {
 	int number;
 	uint64_t arguments[6];
 	uint64_t taken; /* bytes of it that are appended already, or messages */
+	bool is_child;	/* of a process that the guest has started, since then */
 	uint64_t since_ns;
 };
 

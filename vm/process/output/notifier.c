@@ -38,6 +38,7 @@
 	513	   /* the kernel's own: it makes the call again behind the handler of a signal */
 #define LOOK_MS 20 /* is there a signal for a thread that waits for room? */
 #define LEAST_MOST 131072
+#define CHILD_PATIENCE_NS 2000000000ull
 
 void output_wake(int fd)
 {
@@ -79,9 +80,60 @@ static void respond(const struct output *output, const struct call_notice *call,
 		;
 }
 
+/* Is that the same pipe, file or terminal? */
+static bool is_stream(const struct output *output, const struct stat *stat)
+{
+	for (int i = 0; i < 3; i++) {
+		struct stat stream;
+
+		if (output->streams[i] >= 0 && !fstat(output->streams[i], &stream) &&
+		    (!S_ISCHR(stream.st_mode) || isatty(output->streams[i])) &&
+		    stream.st_ino == stat->st_ino && stream.st_dev == stat->st_dev &&
+		    stream.st_rdev == stat->st_rdev)
+			return true;
+	}
+	return false;
+}
+
+/* What the program itself has written there before. */
+static bool has_before_it(const struct output *output, const struct stat *stat)
+{
+	uint64_t inode = S_ISCHR(stat->st_mode) ? stat->st_rdev : stat->st_ino;
+
+	for (const struct outlet *outlet = output->queued; outlet; outlet = outlet->queued)
+		if (outlet->stream >= 0 && outlet->inode == inode && outlet->first)
+			return true;
+	return false;
+}
+
+/*
+ * Children's own output is not held. But what they write to the streams that they have from the program comes behind
+ * what that has written: they wait for it, for a while (a vfork(2) that did not end would keep the program from stopping).
+ */
+static struct ruling rule_child(struct output *output, const struct call_notice *call)
+{
+	struct ruling ruling = {.verdict = VERDICT_GO_ON};
+	char path[64];
+	struct stat stat;
+
+	if (call->number != SYS_write && call->number != SYS_writev && call->number != SYS_sendto &&
+	    call->number != SYS_sendmsg)
+		return ruling;
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)call->tid, (int)call->arguments[0]);
+	if (fstatat(AT_FDCWD, path, &stat, 0) || !is_stream(output, &stat))
+		return ruling;
+	output_tell(output, HOLE_CHILDREN);
+	if (output->drain)
+		output->drain(output->drain_arg);
+	if (has_before_it(output, &stat) &&
+	    clock_monotonic_ns() - call->since_ns < CHILD_PATIENCE_NS)
+		ruling.verdict = VERDICT_WAIT;
+	return ruling;
+}
+
 static struct ruling rule(struct output *output, struct call_notice *call)
 {
-	struct ruling ruling = call_rule(output, call);
+	struct ruling ruling = call->is_child ? rule_child(output, call) : call_rule(output, call);
 
 	/* A part was kept, and meanwhile it is another descriptor. */
 	if (ruling.verdict == VERDICT_GO_ON && call->taken)
@@ -127,7 +179,7 @@ static bool let_go(const struct output *output, const struct call_notice *call)
 	struct ruling ruling = answer((int64_t)call->taken);
 	bool takes_ours;
 
-	if (!has_signals(output, call->tid, &takes_ours) && !output->stopping)
+	if (call->is_child || (!has_signals(output, call->tid, &takes_ours) && !output->stopping))
 		return false;
 	if (!call->taken) {
 		/* The signal is the thread's own, and pending: the kernel's code never reaches the program. */
@@ -175,32 +227,6 @@ static void look_at_waiting(struct output *output)
 
 /* ---- Calls */
 
-/* Children's own output is not held; what they inherit may be. */
-static void look_at_child(struct output *output, const struct call_notice *call)
-{
-	char path[64];
-	struct stat stat;
-
-	if (output->told >> HOLE_CHILDREN & 1 || call->number == SYS_close ||
-	    call->number == SYS_execve)
-		return;
-	snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)call->tid, (int)call->arguments[0]);
-	if (call->number != SYS_write && call->number != SYS_writev && call->number != SYS_sendto &&
-	    call->number != SYS_sendmsg)
-		return;
-	if (fstatat(AT_FDCWD, path, &stat, 0))
-		return;
-	for (int i = 0; i < 3; i++) {
-		struct stat stream;
-
-		if (output->streams[i] >= 0 && !fstat(output->streams[i], &stream) &&
-		    (!S_ISCHR(stream.st_mode) || isatty(output->streams[i])) &&
-		    stream.st_ino == stat.st_ino && stream.st_dev == stat.st_dev &&
-		    stream.st_rdev == stat.st_rdev)
-			output_tell(output, HOLE_CHILDREN);
-	}
-}
-
 static void handle(struct output *output, const struct seccomp_notif *notice)
 {
 	struct call_notice call = {
@@ -209,9 +235,11 @@ static void handle(struct output *output, const struct seccomp_notif *notice)
 
 	memcpy(call.arguments, notice->data.args, sizeof(call.arguments));
 	pthread_mutex_lock(&output->lock);
-	if (syscall(SYS_tgkill, output->pid, call.tid, 0)) {
+	call.is_child = syscall(SYS_tgkill, output->pid, call.tid, 0);
+	if (call.is_child) {
+		call.since_ns = clock_monotonic_ns();
 		if (notice->data.arch == AUDIT_ARCH_X86_64)
-			look_at_child(output, &call);
+			ruling = rule(output, &call);
 	} else if (notice->data.arch != AUDIT_ARCH_X86_64) {
 		ruling = answer(-ENOSYS);
 	} else {

@@ -194,7 +194,7 @@ static bool send_front(struct output *output, struct outlet *outlet)
 	else
 		queue_pop(output, outlet);
 	if (sent > 0 && outlet->kind == OUTLET_FILE)
-		outlet->position += (uint64_t)sent;
+		outlet->position = (uint64_t)lseek(outlet->fd, 0, SEEK_CUR);
 	outlet_refresh(output, outlet);
 	output->room = true;
 	return queue_is_released(output, outlet) && !outlet->stuck;

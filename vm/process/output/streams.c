@@ -115,13 +115,39 @@ bool output_saved_decode(struct output_saved *saved, struct record_reader *reade
 
 /* ---- A restore */
 
+/* Lines of thaw's own (stderr may be the same file), which came meanwhile: how long the one here is; 0: there is none. */
+static size_t own_line(const char *text, size_t bytes)
+{
+	const char *end = bytes > 5 && !memcmp(text, "thaw:", 5) ? memchr(text, '\n', bytes) : NULL;
+
+	return end ? (size_t)(end + 1 - text) : 0;
+}
+
+/* How many of the first bytes the text has, which is what a file has from where they would begin. */
+static size_t count_same(const struct output_stream *stream, const char *text, size_t bytes)
+{
+	size_t at = 0, same = 0;
+
+	while (at < bytes && same < stream->bytes) {
+		size_t line = !at || text[at - 1] == '\n' ? own_line(text + at, bytes - at) : 0;
+
+		if (line)
+			at += line;
+		else if ((uint8_t)text[at++] != stream->data[same++])
+			return 0; /* somebody else's */
+	}
+	return same;
+}
+
+#define OWN_LINES_MOST 65536u
+
 /* So many of its bytes are in the file already. */
 static size_t written_before(const struct output_stream *stream, int fd)
 {
-	size_t same = 0;
-	char here[4096];
+	size_t same = 0, most = stream->bytes + OWN_LINES_MOST;
 	struct stat stat;
-	char path[32];
+	char path[32], *text;
+	ssize_t got = -1;
 	int file;
 
 	if (!stream->inode || fstat(fd, &stat) || !S_ISREG(stat.st_mode) ||
@@ -130,19 +156,12 @@ static size_t written_before(const struct output_stream *stream, int fd)
 		return 0;
 	snprintf(path, sizeof(path), "/proc/thread-self/fd/%d", fd);
 	file = open(path, O_RDONLY | O_CLOEXEC); /* the stream itself is for writing alone */
-	while (file >= 0 && same < stream->bytes) {
-		size_t wanted = stream->bytes - same < sizeof(here) ? stream->bytes - same
-								    : sizeof(here);
-		ssize_t got = pread(file, here, wanted, (off_t)(stream->position + same));
-
-		if (got <= 0)
-			break;
-		if (memcmp(here, stream->data + same, (size_t)got)) {
-			same = 0; /* somebody else's */
-			break;
-		}
-		same += (size_t)got;
-	}
+	text = file < 0 ? NULL : malloc(most);
+	if (text)
+		got = pread(file, text, most, (off_t)stream->position);
+	if (got > 0)
+		same = count_same(stream, text, (size_t)got);
+	free(text);
 	if (file >= 0)
 		close(file);
 	return same;

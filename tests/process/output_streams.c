@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * output_streams.c - standard streams under `thaw exec --commit output`: exactly once into a file, whatever is killed; in
+ * order with what the program's children write, and across execve(2); and what an end lets go.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+
+#include "kselftest_harness.h"
+
+#include "kills.h"
+
+#define LINES 60
+#define KILLS 8
+
+FIXTURE(streams)
+{
+	char *directory, *image, *file, *wanted;
+	struct program program;
+};
+FIXTURE_SETUP(streams)
+{
+	size_t at = 0;
+
+	self->directory = support_directory();
+	self->image = support_format("%s/program.thaw", self->directory);
+	self->file = support_format("%s/out", self->directory);
+	self->wanted = calloc(LINES, 16);
+	for (int i = 0; i < LINES; i++)
+		at += (size_t)sprintf(self->wanted + at, "line %d\n", i);
+}
+FIXTURE_TEARDOWN(streams)
+{
+	program_free(&self->program);
+	free(self->wanted);
+	free(self->file);
+	free(self->image);
+	support_remove(self->directory);
+}
+
+static char *contents(const char *path)
+{
+	char *text = calloc(1, 65536);
+	int fd = open(path, O_RDONLY);
+
+	if (fd < 0 || read(fd, text, 65535) < 0)
+		text[0] = '\0';
+	close(fd);
+	return text;
+}
+
+/* The shell's script, whose file is appended to by each life. */
+static struct program start_into(const char *image, const char *file, const char *script)
+{
+	char *command = support_format("exec '%s' exec --commit output --image '%s' "
+				       "/bin/bash -c '%s' >>'%s' 2>&1",
+				       support_thaw(), image, script, file);
+	const char *const arguments[] = {"/bin/sh", "-c", command, NULL};
+	struct program program = program_start(arguments);
+
+	free(command);
+	return program;
+}
+
+static bool grows(const char *file, uint64_t from)
+{
+	double end = support_deadline(20);
+
+	while (support_size(file) <= from && support_seconds() < end)
+		support_sleep(0.002);
+	return support_size(file) > from;
+}
+
+/* Without what thaw says itself. */
+static void remove_own_lines(char *text)
+{
+	for (char *line = text, *end; (end = strchr(line, '\n'));)
+		if (!strncmp(line, "thaw:", 5))
+			memmove(line, end + 1, strlen(end + 1) + 1);
+		else
+			line = end + 1;
+}
+
+TEST_F_TIMEOUT(streams, a_file_has_each_line_once_over_kills, 240)
+{
+	static const char script[] =
+		"for ((i = 0; i < 60; i++)); do echo line $i; for ((k = 0; k < 2000; k++)); do :; done; done";
+	char *text;
+
+	support_write(self->file, "");
+	srandom(kills_seed());
+	for (int i = 0; i < KILLS; i++) {
+		uint64_t before = support_size(self->file);
+
+		self->program = start_into(self->image, self->file, script);
+		grows(self->file, before);
+		support_sleep((double)(random() % 60) / 1000);
+		program_kill(&self->program);
+		program_free(&self->program);
+	}
+	self->program = start_into(self->image, self->file, script);
+	EXPECT_EQ(0, program_finish(&self->program, 60));
+	text = contents(self->file);
+	remove_own_lines(text);
+	EXPECT_STREQ(self->wanted, text);
+	free(text);
+}
+
+static void run_shell(FIXTURE_DATA(streams) * self, const char *script)
+{
+	self->program = program_start(THAW("exec", "--commit", "output", "--image", self->image,
+					   "/bin/sh", "-c", script));
+}
+
+TEST_F(streams, children_come_behind_what_the_program_wrote_before)
+{
+	run_shell(self,
+		  "echo one; echo two | cat; echo three; /bin/echo four; exec /bin/echo five");
+	EXPECT_EQ(0, program_finish(&self->program, 60)) TH_LOG("%s", self->program.errors);
+	EXPECT_STREQ("one\ntwo\nthree\nfour\nfive\n", self->program.output);
+	EXPECT_NE(NULL, strstr(self->program.errors, "children's output is not held"));
+}
+
+TEST_F(streams, what_a_program_that_fails_has_to_say_is_said)
+{
+	run_shell(self, "echo out; echo why >&2; exit 3");
+	EXPECT_EQ(3, program_finish(&self->program, 60));
+	EXPECT_STREQ("out\n", self->program.output);
+	EXPECT_NE(NULL, strstr(self->program.errors, "why\n"));
+}
+
+TEST_HARNESS_MAIN
