@@ -16,6 +16,7 @@ INJECT := $(BUILD)/tests/inject
 INJECT_OBJECTS := $(INJECT)/inject.o $(INJECT)/checks.o
 CRASH_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/crash/*.c))
 CONFINE_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/confine/*.c))
+LOAD_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/load/*.c))
 FUZZ_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out tests/fuzz/driver.c,$(wildcard tests/fuzz/*.c)))
 
 # ---- Test programs
@@ -92,6 +93,7 @@ $(BUILD)/tests/kmod_ring: TEST_WRAPS := sys_ioctl_once
 $(BUILD)/tests/sparse_region: TEST_WRAPS := sys_ioctl sys_ioctl_once sys_mprotect madvise
 $(BUILD)/tests/task_delays: TEST_WRAPS := open
 $(BUILD)/tests/memory_given_back: TEST_WRAPS := ioctl
+$(BUILD)/tests/output_kills $(BUILD)/tests/output_servers: $(LOAD_OBJECTS)
 $(BUILD)/tests/fuzz_regressions: $(FUZZ_OBJECTS)
 $(BUILD)/tests/fuzz_regressions: TEST_WRAPS := nanosleep
 
@@ -138,7 +140,7 @@ bench-exec:
 	$(Q)$(MAKE) bench CASES=exec
 
 # Those of make check that kill programs, too, with as many kills.
-KILLING_TESTS := $(addprefix $(BUILD)/tests/,program_kills interpreter_kills servers death_moments) $(EXEC_TESTS)
+KILLING_TESTS := $(addprefix $(BUILD)/tests/,program_kills interpreter_kills servers death_moments output_kills) $(EXEC_TESTS)
 KILLS := $(if $(filter crash-exec%,$(MAKECMDGOALS)),200,20)
 ## check-exec: real programs of npm's and Debian's under thaw exec, 20 kills of each; ends in 'N passed, N failed'
 ## crash-exec: the same with 200 kills of each
@@ -162,4 +164,4 @@ crash-built: $(BUILD)/tests/crash_states
 		--resume $(BUILD)/crash/seed-$(CRASH_SEED)
 
 -include $(TESTS:=.d) $(EXEC_TESTS:=.d) $(BENCHES:=.d) $(INJECT_OBJECTS:.o=.d)
--include $(CRASH_OBJECTS:.o=.d) $(CONFINE_OBJECTS:.o=.d) $(FUZZ_OBJECTS:.o=.d)
+-include $(LOAD_OBJECTS:.o=.d) $(CRASH_OBJECTS:.o=.d) $(CONFINE_OBJECTS:.o=.d) $(FUZZ_OBJECTS:.o=.d)
