@@ -58,7 +58,8 @@ $(TESTS) $(EXEC_TESTS) $(BENCHES): %: %.o $(BUILD)/libvm.a $(BUILD)/libthaw.a
 		$(BENCH_LIBS) -o $@
 # What Thaw is compared with.
 BENCH_LIBS :=
-$(BUILD)/tests/bench/stores: BENCH_LIBS := -llmdb -lsqlite3
+$(BUILD)/tests/bench/acknowledged: $(LOAD_OBJECTS)
+$(BUILD)/tests/bench/stores $(BUILD)/tests/bench/lines: BENCH_LIBS := -llmdb -lsqlite3
 
 # The program `thaw` with failures on purpose.
 $(INJECT)/thaw: $(MAIN_OBJECT) $(INJECT_OBJECTS) $(BUILD)/libvm.a $(BUILD)/libthaw.a
@@ -125,6 +126,7 @@ demo-built: all
 
 bench bench-quick:
 	$(Q)scripts/install-deps bench
+	$(Q)scripts/exec-programs npm
 	$(Q)$(MAKE) $@-built
 
 bench-programs: all $(BENCHES)
