@@ -201,8 +201,8 @@ static int guest_prepare(struct guest *guest, struct thaw_error *error)
 {
 	struct process_guest *own = process_of(guest);
 
-	if (guest->common.finished)
-		return 0;
+	if (guest->common.finished) /* killed before its readers had it all, perhaps */
+		return own->state.output ? output_saved_write(own->state.output) : 0;
 	return own->state.argument_count ? guest_continue(own, error) : spawn(own, error);
 }
 
@@ -366,23 +366,12 @@ static void stop_with_guest(struct process_guest *own, int signo)
 
 /* ---- The end */
 
-/* Not one that somebody has killed: that goes on as if nothing had been. */
-static bool failed_by_itself(const siginfo_t *how)
+/* Its last words are wanted: it has not finished, nor was it killed, after which it goes on as if nothing had been. */
+static bool has_last_words(const struct process_guest *own, const siginfo_t *how)
 {
-	switch (how->si_code == CLD_EXITED ? 0 : how->si_status) {
-	case 0:
-		return how->si_status;
-	case SIGABRT:
-	case SIGBUS:
-	case SIGFPE:
-	case SIGILL:
-	case SIGSEGV:
-	case SIGSYS:
-	case SIGTRAP:
-		return true;
-	default:
-		return false;
-	}
+	if (how->si_code == CLD_EXITED)
+		return how->si_status || own->end_asked_ns;
+	return how->si_status != SIGKILL;
 }
 
 static void ended(struct process_guest *own, const siginfo_t *how)
@@ -394,7 +383,7 @@ static void ended(struct process_guest *own, const siginfo_t *how)
 	own->process.remote.pid = 0; /* it was waited for */
 	thaw_process_detach(own->heap);
 	own->guest.turns++;
-	if (failed_by_itself(how))
+	if (has_last_words(own, how))
 		guest_output_failed(own);
 	if (how->si_code == CLD_EXITED)
 		owner_left(owner, how->si_status);

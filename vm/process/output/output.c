@@ -108,6 +108,8 @@ int output_open(struct process *process, const struct output_owner *owner,
 		close(listener); /* the threads have it */
 	if (there >= 0 && !code)
 		remote_call(&process->remote, 0, SYS_close, (uint64_t)there, 0, 0, 0, 0, 0);
+	if (code && !remote_alive(&process->remote))
+		code = failure(error, -ESRCH, "the program has ended");
 	if (code)
 		output_close(output);
 	else
