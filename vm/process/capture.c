@@ -42,17 +42,21 @@ static int collect(struct process_guest *own, struct process_state *state, struc
 {
 	struct process *process = &own->process;
 	struct steps *steps = &own->steps;
-	int code = interrupted_restart(process, error);
+	int code, restart;
 
-	steps_done(steps, "calls");
 	if (process->thread_count > 2)
 		qsort(process->threads + 1, process->thread_count - 1, sizeof(*process->threads),
 		      compare_threads);
-	if (!code)
-		code = mappings_capture(process, &state->mappings, error);
+	threads_ask(process); /* what fails is tried again where it is wanted */
+	steps_done(steps, "asked");
+	code = mappings_capture(process, &state->mappings, error);
+	steps_done(steps, "mappings");
+	/* Whatever has failed, they are in these calls when they go on. */
+	restart = interrupted_restart(process, code ? NULL : error);
+	code = code ? code : restart;
+	steps_done(steps, "calls");
 	if (!code)
 		holds_captured(own, &state->mappings);
-	steps_done(steps, "mappings");
 	if (!code)
 		code = tell_ranges(own, &state->mappings, error);
 	steps_done(steps, "ranges");

@@ -160,10 +160,10 @@ struct kernel_facts {
 	uint32_t oom_score_adj;
 };
 
-struct identity;    /* identity.c */
+struct identity;     /* identity.c */
 struct output_saved; /* output/output.h */
-struct descriptors; /* descriptors.c */
-struct clocks {	    /* clocks.c */
+struct descriptors;  /* descriptors.c */
+struct clocks {	     /* clocks.c */
 	char boot_id[40];
 	uint64_t monotonic_ns, boottime_ns, realtime_ns; /* at the capture */
 	uint8_t *vdso;					 /* its contents; malloc'ed */
@@ -206,6 +206,9 @@ struct process {
 	struct address_space *space; /* what mappings.c has found out so far; mappings_forget() */
 	struct interrupted *interrupted; /* interrupted_forget() */
 	struct connections *connections; /* connections_forget() */
+	/* What the threads, and the main thread, were asked in this stop: threads_ask(), threads_forget_asked(). */
+	struct thread_asked *thread_asked;
+	struct kernel_asked *kernel_asked; /* malloc'ed */
 	/*
 	 * MADV_DONTFORK as it was read until then is none of the program's (holds.c); 0: all is; UINT64_MAX: it is held.
 	 */
@@ -304,6 +307,13 @@ int mappings_close_objects(struct process *process, struct thaw_error *error);
 int mappings_protect(struct process *process, const struct mappings *mappings,
 		     struct thaw_error *error);
 
+/*
+ * Once a stop, optional: all threads are asked for what threads_capture() and kernel_facts_capture() want to know, and nobody
+ * waits for them. Their order stays from here on.
+ */
+int threads_ask(struct process *process);
+/* They go on. */
+void threads_forget_asked(struct process *process);
 /* Of process->threads: the recorded fields. */
 int threads_capture(struct process *process, struct thaw_error *error);
 void threads_encode(const struct thread *threads, unsigned count, struct record_writer *writer);
@@ -321,6 +331,12 @@ void threads_fill_tids(const struct process *process, struct stub_memory *memory
 
 int kernel_facts_capture(struct process *process, struct kernel_facts *facts,
 			 struct thaw_error *error);
+/* Its part of threads_ask(): calls for the main thread's batch, and what they fill. */
+size_t kernel_facts_room(void);
+int kernel_facts_ask(struct process *process, uint64_t there, void *here);
+void kernel_facts_answered(struct process *process, int code);
+/* What was asked of dispositions, by signal; NULL: nothing was. */
+const struct kernel_action *kernel_facts_actions(struct process *process);
 /* PROCESS_EREFUSED: the process has given up rights that a restored one would have. */
 int kernel_facts_refusal(struct process *process, struct thaw_error *error);
 void kernel_facts_encode(const struct kernel_facts *facts, struct record_writer *writer);

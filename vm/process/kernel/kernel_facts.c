@@ -37,8 +37,17 @@ struct answers { /* what the calls fill */
 	siginfo_t child;
 };
 
-struct asked { /* calls whose results count */
-	struct call *brk, *personality, *dumpable, *privileges, *children;
+enum { CALL_BRK, CALL_PERSONALITY, CALL_DUMPABLE, CALL_PRIVILEGES, CALL_CHILDREN, CALLS };
+
+struct kernel_asked {
+	struct answers *answers; /* where the guest could change them */
+	struct call *first;	 /* of those that must not fail */
+	unsigned count;
+	struct call *calls[CALLS];
+	int64_t results[CALLS]; /* once it has settled */
+	struct answers answered;
+	int code;
+	bool taken; /* by kernel_facts_capture(): it is asked anew */
 };
 
 static char *read_link(pid_t pid, const char *name)
@@ -83,8 +92,7 @@ static unsigned long filters(const char *status)
 }
 
 /* Rights that this process has, and the guest has given up. */
-static int check_rights(const struct process *process, const char *status,
-			struct thaw_error *error)
+static int check_rights(const struct process *process, const char *status, struct thaw_error *error)
 {
 	static const char *const users[] = {"\nUid:", "\nGid:", "\nGroups:"};
 	static const char *const rights[] = {"\nCapPrm:", "\nCapBnd:"};
@@ -246,37 +254,86 @@ static int read_children(struct process *process, struct kernel_facts *facts)
 
 #define THERE(field) (there + offsetof(struct answers, field))
 
-static int ask(struct process *process, struct asked *asked, uint64_t there)
+size_t kernel_facts_room(void)
 {
-	struct batch batch;
-
-	batch_begin(&batch, &process->remote, 0);
-	for (uint64_t i = 1; i <= SIGNALS; i++)
-		batch_add(&batch, NULL, SYS_rt_sigaction, i, 0,
-			  THERE(actions) + i * sizeof(struct kernel_action), 8, 0, 0);
-	for (uint64_t i = 0; i < 3; i++)
-		batch_add(&batch, NULL, SYS_getitimer, i,
-			  THERE(timers) + i * sizeof(struct itimerval), 0, 0, 0, 0);
-	batch_add(&batch, NULL, SYS_rt_sigpending, THERE(pending), 8, 0, 0, 0, 0);
-	batch_try(&batch, SYS_prctl, PR_GET_CHILD_SUBREAPER, THERE(subreaper), 0, 0, 0);
-	asked->brk = batch_add(&batch, NULL, SYS_brk, 0, 0, 0, 0, 0, 0);
-	asked->personality = batch_add(&batch, NULL, SYS_personality, 0xffffffff, 0, 0, 0, 0, 0);
-	asked->dumpable = batch_add(&batch, NULL, SYS_prctl, PR_GET_DUMPABLE, 0, 0, 0, 0, 0);
-	asked->privileges = batch_add(&batch, NULL, SYS_prctl, PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0, 0);
-	/* Is there any child? It stays one to be waited for. */
-	asked->children = batch_add(&batch, NULL, SYS_waitid, P_ALL, 0, THERE(child),
-				    WEXITED | WSTOPPED | WCONTINUED | WNOHANG | WNOWAIT | __WALL, 0,
-				    0);
-	if (asked->children)
-		asked->children->flags = CALL_MAY_FAIL;
-	return batch_run(&batch);
+	return sizeof(struct answers);
 }
 
-static int take_answers(struct process *process, struct kernel_facts *facts,
-			const struct answers *answers, const struct asked *asked)
+static struct call *add(struct process *process, int64_t number, uint64_t a, uint64_t b, uint64_t c,
+			uint64_t d, uint64_t e)
 {
-	int rc = 0;
+	struct call *call =
+		remote_add(&process->remote, process->threads[0].mailbox, number, a, b, c, d, e, 0);
 
+	if (call)
+		call->flags = CALL_MAY_FAIL; /* it is no reason not to make those after it */
+	return call;
+}
+
+/* The main thread's: some of it is the thread's own. */
+int kernel_facts_ask(struct process *process, uint64_t there, void *here)
+{
+	struct kernel_asked *asked = process->kernel_asked;
+	struct call **calls;
+
+	if (!asked)
+		asked = process->kernel_asked = malloc(sizeof(*asked));
+	if (!asked)
+		return -ENOMEM;
+	*asked = (struct kernel_asked){.answers = here};
+	calls = asked->calls;
+	memset(asked->answers, 0, sizeof(*asked->answers));
+	for (uint64_t i = 1; i <= SIGNALS; i++) {
+		struct call *call = add(process, SYS_rt_sigaction, i, 0,
+					THERE(actions) + i * sizeof(struct kernel_action), 8, 0);
+
+		asked->first = i == 1 ? call : asked->first;
+		asked->count++;
+	}
+	for (uint64_t i = 0; i < 3; i++, asked->count++)
+		add(process, SYS_getitimer, i, THERE(timers) + i * sizeof(struct itimerval), 0, 0,
+		    0);
+	if (add(process, SYS_rt_sigpending, THERE(pending), 8, 0, 0, 0))
+		asked->count++;
+	add(process, SYS_prctl, PR_GET_CHILD_SUBREAPER, THERE(subreaper), 0, 0, 0);
+	calls[CALL_BRK] = add(process, SYS_brk, 0, 0, 0, 0, 0);
+	calls[CALL_PERSONALITY] = add(process, SYS_personality, 0xffffffff, 0, 0, 0, 0);
+	calls[CALL_DUMPABLE] = add(process, SYS_prctl, PR_GET_DUMPABLE, 0, 0, 0, 0);
+	calls[CALL_PRIVILEGES] = add(process, SYS_prctl, PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0);
+	/* Is there any child? It stays one to be waited for. */
+	calls[CALL_CHILDREN] = add(process, SYS_waitid, P_ALL, 0, THERE(child),
+				   WEXITED | WSTOPPED | WCONTINUED | WNOHANG | WNOWAIT | __WALL, 0);
+	return calls[CALL_CHILDREN] ? 0 : -ENOSPC;
+}
+
+void kernel_facts_answered(struct process *process, int code)
+{
+	struct kernel_asked *asked = process->kernel_asked;
+
+	asked->code = code;
+	for (unsigned i = 0; i < asked->count && !asked->code; i++)
+		asked->code = asked->first[i].result < 0 ? (int)asked->first[i].result : 0;
+	for (unsigned i = 0; i < CALLS; i++)
+		asked->results[i] = asked->calls[i]->result;
+	asked->answered = *asked->answers;
+}
+
+const struct kernel_action *kernel_facts_actions(struct process *process)
+{
+	if (!process->thread_asked)
+		return NULL;
+	remote_settle(&process->remote);
+	return process->kernel_asked->code ? NULL : process->kernel_asked->answered.actions;
+}
+
+static int take_answers(struct process *process, struct kernel_facts *facts)
+{
+	const struct kernel_asked *asked = process->kernel_asked;
+	const struct answers *answers = &asked->answered;
+	int rc = asked->code;
+
+	if (rc)
+		return rc;
 	memcpy(facts->actions, answers->actions, sizeof(facts->actions));
 	for (unsigned i = 0; i < 3; i++) {
 		facts->timers[i][0] = (uint64_t)answers->timers[i].it_interval.tv_sec;
@@ -285,12 +342,13 @@ static int take_answers(struct process *process, struct kernel_facts *facts,
 		facts->timers[i][3] = (uint64_t)answers->timers[i].it_value.tv_usec;
 	}
 	facts->child_subreaper = answers->subreaper != 0;
-	facts->brk = (uint64_t)asked->brk->result;
-	facts->personality = (uint32_t)asked->personality->result;
-	facts->dumpable = process->hidden ? process->hidden - 1 : (uint32_t)asked->dumpable->result;
-	facts->no_new_privileges = asked->privileges->result == 1;
+	facts->brk = (uint64_t)asked->results[CALL_BRK];
+	facts->personality = (uint32_t)asked->results[CALL_PERSONALITY];
+	facts->dumpable = process->hidden ? process->hidden - 1
+					  : (uint32_t)asked->results[CALL_DUMPABLE];
+	facts->no_new_privileges = asked->results[CALL_PRIVILEGES] == 1;
 	facts->pid = process->threads[0].tid;
-	if (asked->children->result != -ECHILD)
+	if (asked->results[CALL_CHILDREN] != -ECHILD)
 		rc = read_children(process, facts);
 	if (!rc && answers->pending & ~(1ull << (CONTROL_SIGNAL - 1)))
 		rc = pending_take(process, process->threads[0].mailbox, process->threads[0].tid,
@@ -302,19 +360,21 @@ int kernel_facts_capture(struct process *process, struct kernel_facts *facts,
 			 struct thaw_error *error)
 {
 	struct remote *remote = &process->remote;
-	struct answers *answers;
-	struct asked asked;
-	uint64_t there;
 	int rc;
 
 	*facts = (struct kernel_facts){0};
 	rc = read_status(process, facts, error);
 	if (rc)
 		return rc;
-	there = remote_room(remote, sizeof(*answers), (void **)&answers);
-	rc = there ? ask(process, &asked, there) : -ENOSPC;
+	if (process->thread_asked && process->kernel_asked->taken)
+		threads_forget_asked(process);
+	rc = threads_ask(process);
+	if (!rc) {
+		remote_settle(remote);
+		process->kernel_asked->taken = true;
+	}
 	if (!rc)
-		rc = take_answers(process, facts, answers, &asked);
+		rc = take_answers(process, facts);
 	remote_forget(remote);
 	if (!rc)
 		rc = read_stat(process, facts);

@@ -138,7 +138,8 @@ uint64_t remote_room(struct remote *remote, size_t bytes, void **here)
 {
 	size_t at = remote->used;
 
-	if (bytes > CONTROL_DATA_BYTES - at)
+	if (at + remote->apart > CONTROL_DATA_BYTES ||
+	    bytes > CONTROL_DATA_BYTES - remote->apart - at)
 		return 0;
 	remote->used += (bytes + 7) & ~(size_t)7; /* all of it is a multiple of 8, too */
 	if (here)
@@ -164,6 +165,27 @@ uint64_t remote_string(struct remote *remote, const char *text)
 void remote_forget(struct remote *remote)
 {
 	remote->used = 0;
+}
+
+uint64_t remote_room_apart(struct remote *remote, size_t bytes, void **here)
+{
+	size_t room = (bytes + 7) & ~(size_t)7;
+
+	remote->apart = 0;
+	if (!bytes || room > CONTROL_DATA_BYTES - remote->used)
+		return 0;
+	remote->apart = room;
+	*here = remote->control->data + CONTROL_DATA_BYTES - room;
+	return CONTROL_ADDRESS + offsetof(struct control, data) + CONTROL_DATA_BYTES - room;
+}
+
+void remote_settle(struct remote *remote)
+{
+	void (*settle)(void *arg) = remote->settle;
+
+	remote->settle = NULL;
+	if (settle)
+		settle(remote->settle_arg);
 }
 
 /* ---- Waiting */
@@ -194,9 +216,11 @@ struct call *remote_add(struct remote *remote, unsigned thread, int64_t number, 
 			uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f)
 {
 	struct mailbox *mailbox = &remote->control->mailboxes[thread];
-	/* Once: the guest can write here, too. */
-	uint32_t count = __atomic_load_n(&mailbox->count, __ATOMIC_RELAXED);
+	uint32_t count;
 
+	remote_settle(remote);
+	/* Once: the guest can write here, too. */
+	count = __atomic_load_n(&mailbox->count, __ATOMIC_RELAXED);
 	if (count >= CONTROL_CALLS)
 		return NULL;
 	mailbox->calls[count] =

@@ -22,9 +22,16 @@ struct remote {
 	int control_fd;
 	pid_t pid;
 	int pidfd;
-	int socket;  /* the supervisor's end */
-	int memory;  /* /proc/PID/mem, read and write; -1: not allowed */
-	size_t used; /* of control->data */
+	int socket;   /* the supervisor's end */
+	int memory;   /* /proc/PID/mem, read and write; -1: not allowed */
+	size_t used;  /* of control->data */
+	size_t apart; /* of its end */
+	/*
+	 * Batches of several threads are under way: called before another call is added, once; it waits for them, and takes
+	 * their results. NULL: none are.
+	 */
+	void (*settle)(void *arg);
+	void *settle_arg;
 	/* Requests that came while something else was expected on the socket. */
 	struct request requests[REMOTE_REQUESTS];
 	unsigned request_count;
@@ -52,6 +59,10 @@ uint64_t remote_copy(struct remote *remote, const void *data, size_t bytes);
 uint64_t remote_string(struct remote *remote, const char *text);
 /* All rooms are free again. */
 void remote_forget(struct remote *remote);
+/* Room that stays: for batches under way while others are made. 0 bytes: there is none any more. */
+uint64_t remote_room_apart(struct remote *remote, size_t bytes, void **here);
+/* What is under way is done, and its results are taken. */
+void remote_settle(struct remote *remote);
 
 /* ---- Calls. `thread`: the number of a mailbox with a parked thread. */
 

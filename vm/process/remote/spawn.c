@@ -476,6 +476,10 @@ void process_close(struct process *process)
 	free(process->threads);
 	interrupted_forget(process);
 	connections_forget(process);
+	free(process->thread_asked);
+	free(process->kernel_asked);
+	process->thread_asked = NULL;
+	process->kernel_asked = NULL;
 	process->threads = NULL;
 	process->thread_count = process->thread_room = 0;
 	process->stopped = false;

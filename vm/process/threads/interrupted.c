@@ -165,11 +165,19 @@ static uint64_t read_caught(struct process *process)
 	return at ? strtoull(at + 7, NULL, 16) & ~(1ull << (CONTROL_SIGNAL - 1)) : 0;
 }
 
+static void take_restarting(struct stop *stop, const struct kernel_action *actions)
+{
+	for (unsigned signal = 1; signal <= 64; signal++)
+		if (stop->caught >> (signal - 1) & 1 && actions[signal].flags & SA_RESTART_FLAG)
+			stop->caught_restart |= 1ull << (signal - 1);
+}
+
 /* Which signals have a handler, and which of those let calls go on. */
 static void learn_caught(struct stop *stop)
 {
 	struct remote *remote = &stop->process->remote;
 	unsigned mailbox = stop->process->threads[0].mailbox;
+	const struct kernel_action *known;
 	struct kernel_action *actions;
 	void *here;
 	uint64_t room;
@@ -178,6 +186,11 @@ static void learn_caught(struct stop *stop)
 		return;
 	stop->caught_known = true;
 	stop->caught = read_caught(stop->process);
+	known = stop->caught ? kernel_facts_actions(stop->process) : NULL;
+	if (known) {
+		take_restarting(stop, known);
+		return;
+	}
 	room = stop->caught ? remote_room(remote, 65 * sizeof(*actions), &here) : 0;
 	if (!room)
 		return;
@@ -188,11 +201,8 @@ static void learn_caught(struct stop *stop)
 			remote_add(remote, mailbox, SYS_rt_sigaction, signal, 0,
 				   room + signal * sizeof(*actions), 8, 0, 0);
 		}
-	if (remote_run(remote, mailbox))
-		return;
-	for (unsigned signal = 1; signal <= 64; signal++)
-		if (stop->caught >> (signal - 1) & 1 && actions[signal].flags & SA_RESTART_FLAG)
-			stop->caught_restart |= 1ull << (signal - 1);
+	if (!remote_run(remote, mailbox))
+		take_restarting(stop, actions);
 }
 
 /* Those that such a call lets nobody see, or waits for instead of being interrupted by them. */

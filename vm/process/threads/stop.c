@@ -608,6 +608,7 @@ void process_continue(struct process *process)
 	if (!process->stopped)
 		return;
 	mappings_hide(process);
+	threads_forget_asked(process);
 	proc_files_stale(&process->files);
 	process->stopped = false;
 	/* Nobody comes in from here on. Who has a place, and has not parked yet, sees that it is over before it waits. */

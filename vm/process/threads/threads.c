@@ -69,6 +69,17 @@ enum {
 /* Of one thread. Not where the guest could change them. */
 struct asked {
 	struct call *calls[CALLS];
+	int64_t results[CALLS]; /* once they have settled */
+	struct facts facts;
+};
+
+/* Of all, by their order; threads_ask(). */
+struct thread_asked {
+	unsigned count;
+	int code;
+	bool taken;	     /* by threads_capture(): it is asked anew */
+	struct facts *facts; /* where the guest could change them */
+	struct asked list[];
 };
 
 #define THERE(field) (there + offsetof(struct facts, field))
@@ -107,14 +118,14 @@ static int ask(struct process *process, const struct thread *thread, struct aske
 	if (!remote_add(&process->remote, thread->mailbox, SYS_rt_sigpending, THERE(pending), 8, 0,
 			0, 0, 0))
 		return -ENOSPC;
-	return remote_post(&process->remote, thread->mailbox);
+	return 0;
 }
 
 /* A thread that runs wherever this process may is not bound to these processors. */
 static void take_affinity(struct thread *thread, const struct facts *facts,
 			  const struct asked *asked)
 {
-	int64_t bytes = asked->calls[CALL_AFFINITY]->result;
+	int64_t bytes = asked->results[CALL_AFFINITY];
 	uint8_t ours[sizeof(thread->affinity)] = {0};
 
 	thread->affinity_bytes = 0;
@@ -130,12 +141,12 @@ static void take_affinity(struct thread *thread, const struct facts *facts,
 static void take_answers(struct thread *thread, const struct facts *facts,
 			 const struct asked *asked)
 {
-	int64_t slack = asked->calls[CALL_SLACK]->result;
+	int64_t slack = asked->results[CALL_SLACK];
 
 	thread->thread_pointer = facts->thread_pointer;
 	thread->gs_base = facts->gs_base;
-	thread->tid_address = asked->calls[CALL_TID]->result ? 0 : facts->tid_address;
-	thread->robust_list = asked->calls[CALL_ROBUST]->result ? 0 : facts->robust_list;
+	thread->tid_address = asked->results[CALL_TID] ? 0 : facts->tid_address;
+	thread->robust_list = asked->results[CALL_ROBUST] ? 0 : facts->robust_list;
 	thread->robust_bytes = facts->robust_bytes;
 	thread->alternate_stack = (uintptr_t)facts->alternate.ss_sp;
 	thread->alternate_bytes = facts->alternate.ss_size;
@@ -151,9 +162,9 @@ static void take_answers(struct thread *thread, const struct facts *facts,
 	thread->period = facts->attributes.period;
 	take_affinity(thread, facts, asked);
 	thread->parent_death_signal =
-		asked->calls[CALL_DEATH]->result ? 0 : (uint32_t)facts->parent_death_signal;
+		asked->results[CALL_DEATH] ? 0 : (uint32_t)facts->parent_death_signal;
 	thread->timer_slack_ns = slack > 0 && slack <= UINT32_MAX ? (uint32_t)slack : 0;
-	thread->no_new_privileges = asked->calls[CALL_PRIVILEGES]->result == 1;
+	thread->no_new_privileges = asked->results[CALL_PRIVILEGES] == 1;
 }
 
 /*
@@ -217,31 +228,92 @@ static int finish(struct process *process, struct thread *thread, const struct f
 	return rc;
 }
 
-int threads_capture(struct process *process, struct thaw_error *error)
+/* Of batches that were posted. */
+static void take_results(void *arg)
 {
-	unsigned count = process->thread_count, posted = 0;
+	struct process *process = arg;
+	struct thread_asked *all = process->thread_asked;
+
+	for (unsigned i = 0; i < all->count; i++) {
+		int waited = remote_wait(&process->remote, process->threads[i].mailbox);
+
+		all->code = all->code ? all->code : waited;
+	}
+	for (unsigned i = 0; i < all->count; i++) {
+		for (unsigned k = 0; k < CALLS; k++)
+			all->list[i].results[k] = all->list[i].calls[k]->result;
+		all->list[i].facts = all->facts[i];
+	}
+	kernel_facts_answered(process, all->code);
+}
+
+int threads_ask(struct process *process)
+{
 	struct remote *remote = &process->remote;
-	struct facts *facts;
-	struct asked *asked = calloc(count + 1, sizeof(*asked));
-	uint64_t there = remote_room(remote, count * sizeof(*facts), (void **)&facts);
-	int rc = !asked ? -ENOMEM : there ? 0 : -ENOSPC;
+	unsigned count = process->thread_count, posted = 0;
+	size_t bytes = count * sizeof(struct facts);
+	struct thread_asked *all;
+	uint64_t there;
+	void *here;
+	int rc;
 
-	if (!rc)
-		memset(facts, 0, count * sizeof(*facts));
-	for (; !rc && posted < count; posted++)
-		rc = ask(process, &process->threads[posted], &asked[posted],
-			 there + posted * sizeof(*facts));
-	for (unsigned i = 0; i < posted; i++) {
-		int waited = remote_wait(remote, process->threads[i].mailbox);
-
-		rc = rc ? rc : waited;
+	if (process->thread_asked)
+		return 0;
+	remote_settle(remote);
+	all = calloc(1, sizeof(*all) + count * sizeof(*all->list));
+	there = remote_room_apart(remote, bytes + kernel_facts_room(), &here);
+	rc = !all ? -ENOMEM : there ? 0 : -ENOSPC;
+	if (!rc) {
+		all->facts = here;
+		memset(all->facts, 0, bytes);
 	}
 	for (unsigned i = 0; !rc && i < count; i++)
-		rc = finish(process, &process->threads[i], &facts[i], &asked[i]);
-	free(asked);
+		rc = ask(process, &process->threads[i], &all->list[i],
+			 there + i * sizeof(struct facts));
+	if (!rc)
+		rc = kernel_facts_ask(process, there + bytes, (char *)here + bytes);
+	if (rc) {
+		free(all);
+		for (; posted < count; posted++) /* nothing is left for the next batch */
+			remote_run(remote, process->threads[posted].mailbox);
+		return rc;
+	}
+	for (; posted < count; posted++)
+		remote_post(remote, process->threads[posted].mailbox);
+	all->count = count;
+	process->thread_asked = all;
+	remote->settle = take_results;
+	remote->settle_arg = process;
+	return 0;
+}
+
+void threads_forget_asked(struct process *process)
+{
+	process->remote.settle = NULL;
+	remote_room_apart(&process->remote, 0, NULL);
+	free(process->thread_asked);
+	process->thread_asked = NULL;
+}
+
+int threads_capture(struct process *process, struct thaw_error *error)
+{
+	struct remote *remote = &process->remote;
+	int rc;
+
+	if (process->thread_asked && process->thread_asked->taken)
+		threads_forget_asked(process);
+	rc = threads_ask(process);
+	if (!rc) {
+		remote_settle(remote);
+		process->thread_asked->taken = true;
+		rc = process->thread_asked->code;
+	}
+	for (unsigned i = 0; !rc && i < process->thread_count; i++)
+		rc = finish(process, &process->threads[i], &process->thread_asked->list[i].facts,
+			    &process->thread_asked->list[i]);
 	remote_forget(remote);
 	return rc ? failure(error, rc, "asking for the state of %u threads of process %d: %s",
-			    count, (int)remote->pid, thaw_strerror(rc))
+			    process->thread_count, (int)remote->pid, thaw_strerror(rc))
 		  : 0;
 }
 
