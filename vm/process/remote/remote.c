@@ -469,6 +469,36 @@ int remote_read(struct remote *remote, uint64_t address, void *to, size_t bytes)
 			       bytes - (size_t)done);
 }
 
+#define PIECES 64u
+
+/* Did one call read all of them? */
+static bool read_at_once(struct remote *remote, struct remote_piece *pieces, size_t count)
+{
+	struct iovec here[PIECES], there[PIECES];
+	size_t bytes = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		here[i] = (struct iovec){pieces[i].to, pieces[i].bytes};
+		there[i] = (struct iovec){(void *)pieces[i].address, pieces[i].bytes};
+		bytes += pieces[i].bytes;
+		pieces[i].code = 0;
+	}
+	return process_vm_readv(remote->pid, here, count, there, count, 0) == (ssize_t)bytes;
+}
+
+void remote_read_pieces(struct remote *remote, struct remote_piece *pieces, size_t count)
+{
+	for (size_t i = 0; i < count; i += PIECES) {
+		size_t some = count - i < PIECES ? count - i : PIECES;
+
+		if (read_at_once(remote, pieces + i, some))
+			continue;
+		for (size_t k = i; k < i + some; k++)
+			pieces[k].code = remote_read(remote, pieces[k].address, pieces[k].to,
+						     pieces[k].bytes);
+	}
+}
+
 int remote_write(struct remote *remote, uint64_t address, const void *from, size_t bytes)
 {
 	struct iovec here = {.iov_base = (void *)from, .iov_len = bytes},

@@ -92,6 +92,14 @@ void remote_answer(struct remote *remote, const struct answer *answer);
 /* ---- Memory of the guest. All bytes, or -EFAULT, -ESRCH, -errno. Also of pages that are PROT_NONE or read-only. */
 
 int remote_read(struct remote *remote, uint64_t address, void *to, size_t bytes);
+struct remote_piece {
+	uint64_t address;
+	void *to;
+	size_t bytes;
+	int code; /* as of remote_read() */
+};
+/* Small pieces, in one call as far as that can be. */
+void remote_read_pieces(struct remote *remote, struct remote_piece *pieces, size_t count);
 int remote_write(struct remote *remote, uint64_t address, const void *from, size_t bytes);
 
 #endif

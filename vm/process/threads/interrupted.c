@@ -241,18 +241,6 @@ static void watch_signals(struct stop *stop, const struct frame *frame, bool res
 
 /* ---- One thread */
 
-static bool read_frame(const struct stop *stop, struct thread *thread, struct frame *frame)
-{
-	*frame = (struct frame){.thread = thread};
-	frame->registers = frame->context.uc_mcontext.gregs;
-	if (!thread->context || thread->mailbox >= CONTROL_THREADS ||
-	    remote_read(&stop->process->remote, thread->context, &frame->context, CONTEXT_BYTES))
-		return false;
-	for (unsigned i = 0; i < 6; i++)
-		frame->arguments[i] = (uint64_t)frame->registers[interrupted_registers[i]];
-	return true;
-}
-
 static bool write_frame(const struct stop *stop, const struct frame *frame)
 {
 	return !remote_write(&stop->process->remote,
@@ -261,12 +249,15 @@ static bool write_frame(const struct stop *stop, const struct frame *frame)
 }
 
 /* The number that is loaded just before the instruction: mov $number, %eax or %rax; syscall. -1: it is not. */
-static int64_t number_in_text(const struct stop *stop, uint64_t program)
+static int64_t number_in_text(const struct stop *stop, const struct frame *frame)
 {
-	uint8_t text[9];
+	uint64_t from = (uint64_t)frame->registers[REG_RIP] - TEXT_BEFORE;
+	uint8_t text[TEXT_BEFORE];
 	int32_t number;
 
-	if (remote_read(&stop->process->remote, program - sizeof(text), text, sizeof(text)))
+	if (!frame->text_code)
+		memcpy(text, frame->text, sizeof(text));
+	else if (remote_read(&stop->process->remote, from, text, sizeof(text)))
 		return -1;
 	memcpy(&number, text + 3, sizeof(number));
 	if (text[2] == 0xb8 || (text[0] == 0x48 && text[1] == 0xc7 && text[2] == 0xc0))
@@ -274,12 +265,17 @@ static int64_t number_in_text(const struct stop *stop, uint64_t program)
 	return -1;
 }
 
-static bool is_syscall(const struct stop *stop, uint64_t address)
+/* Where it is, or just before. What is read around it may reach into memory that is not there. */
+static bool is_syscall(const struct stop *stop, const struct frame *frame, uint64_t address)
 {
+	uint64_t from = (uint64_t)frame->registers[REG_RIP] - TEXT_BEFORE;
 	uint8_t text[SYSCALL_BYTES];
 
-	return !remote_read(&stop->process->remote, address, text, sizeof(text)) &&
-	       text[0] == 0x0f && text[1] == 0x05;
+	if (!frame->text_code)
+		memcpy(text, frame->text + (address - from), sizeof(text));
+	else if (remote_read(&stop->process->remote, address, text, sizeof(text)))
+		return false;
+	return text[0] == 0x0f && text[1] == 0x05;
 }
 
 static struct site site_of(const struct frame *frame, uint64_t program)
@@ -333,7 +329,7 @@ static int64_t find_number(const struct stop *stop, const struct frame *frame, u
 	for (size_t i = 0; i < stop->known->count; i++)
 		if (is_same(&stop->known->list[i], frame, stop->known->list[i].number, program))
 			return stop->known->list[i].number;
-	number = number_in_text(stop, program);
+	number = number_in_text(stop, frame);
 	if (number >= 0)
 		return number;
 	site = find_site(stop->known, &like);
@@ -355,7 +351,7 @@ static int make_again(struct stop *stop, struct frame *frame)
 	int64_t number;
 	int over = 0;
 
-	if (!is_syscall(stop, program - SYSCALL_BYTES))
+	if (!is_syscall(stop, frame, program - SYSCALL_BYTES))
 		return 0;
 	number = find_number(stop, frame, program);
 	frame->kind = interrupted_kind(number);
@@ -381,7 +377,7 @@ static void is_made_again(struct stop *stop, struct frame *frame)
 	uint64_t program = (uint64_t)frame->registers[REG_RIP] + SYSCALL_BYTES;
 
 	frame->kind = interrupted_kind(frame->registers[REG_RAX]);
-	if (!frame->kind || !is_ours(frame) || !is_syscall(stop, program - SYSCALL_BYTES))
+	if (!frame->kind || !is_ours(frame) || !is_syscall(stop, frame, program - SYSCALL_BYTES))
 		return;
 	frame->waiting = find_waiting(stop, frame, frame->kind->number, program);
 	if (frame->waiting)
@@ -391,25 +387,59 @@ static void is_made_again(struct stop *stop, struct frame *frame)
 
 /* ---- All threads */
 
-/* Read all frames; pieces of the scratch that calls which are still to be made have their timeouts in. */
-static void read_frames(struct stop *stop, struct frame *frames)
+static void read_texts(struct stop *stop, struct frame *frames, struct remote_piece *pieces)
 {
-	for (unsigned i = 0; i < stop->process->thread_count; i++) {
-		struct thread *thread = &stop->process->threads[i];
+	unsigned count = stop->process->thread_count, read = 0;
 
-		if (!read_frame(stop, thread, &frames[i])) {
+	for (unsigned i = 0; i < count; i++)
+		if (frames[i].thread)
+			pieces[read++] = (struct remote_piece){
+				.address = (uint64_t)frames[i].registers[REG_RIP] - TEXT_BEFORE,
+				.to = frames[i].text,
+				.bytes = sizeof(frames[i].text)};
+	remote_read_pieces(&stop->process->remote, pieces, read);
+	while (count--)
+		if (frames[count].thread)
+			frames[count].text_code = pieces[--read].code;
+}
+
+/* Read all frames; pieces of the scratch that calls which are still to be made have their timeouts in. */
+static int read_frames(struct stop *stop, struct frame *frames)
+{
+	unsigned count = stop->process->thread_count;
+	struct remote_piece *pieces = calloc(count + 1, sizeof(*pieces));
+
+	if (!pieces)
+		return -ENOMEM;
+	for (unsigned i = 0; i < count; i++) {
+		frames[i] = (struct frame){.thread = &stop->process->threads[i]};
+		frames[i].registers = frames[i].context.uc_mcontext.gregs;
+		pieces[i] = (struct remote_piece){.address = frames[i].thread->context,
+						  .to = &frames[i].context,
+						  .bytes = CONTEXT_BYTES};
+	}
+	remote_read_pieces(&stop->process->remote, pieces, count);
+	for (unsigned i = 0; i < count; i++) {
+		const struct thread *thread = frames[i].thread;
+
+		if (!thread->context || thread->mailbox >= CONTROL_THREADS || pieces[i].code) {
 			frames[i].thread = NULL;
 			continue;
 		}
 		if (thread->mailbox >= stop->mailboxes)
 			stop->mailboxes = thread->mailbox + 1;
 		for (unsigned k = 0; k < 6; k++) {
-			int slot = slot_of(stop->process, frames[i].arguments[k]);
+			uint64_t argument = (uint64_t)frames[i].registers[interrupted_registers[k]];
+			int slot = slot_of(stop->process, argument);
 
+			frames[i].arguments[k] = argument;
 			if (slot >= 0)
 				stop->slot_taken[slot] = true;
 		}
 	}
+	read_texts(stop, frames, pieces);
+	free(pieces);
+	return 0;
 }
 
 /* Written only if that changes something: most stops interrupt nothing that signals could. */
@@ -435,9 +465,8 @@ static int tell_stub(const struct stop *stop)
 
 static int restart_all(struct stop *stop, struct frame *frames)
 {
-	int code = 0;
+	int code = read_frames(stop, frames);
 
-	read_frames(stop, frames);
 	for (unsigned i = 0; i < stop->process->thread_count && !code; i++) {
 		if (!frames[i].thread)
 			continue;

@@ -70,9 +70,14 @@ struct stop {
 	unsigned mailboxes;
 };
 
+#define TEXT_BEFORE 9u /* an instruction that loads a number, and the call */
+
 struct frame { /* of one parked thread */
 	struct thread *thread;
 	ucontext_t context; /* as far as its mask */
+	/* Around where it is: the instructions before, and one there. text_code: they cannot be read. */
+	uint8_t text[TEXT_BEFORE + SYSCALL_BYTES];
+	int text_code;
 	greg_t *registers;
 	uint64_t arguments[6];
 	const struct call_kind *kind;

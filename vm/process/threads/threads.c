@@ -171,16 +171,8 @@ static void take_answers(struct thread *thread, const struct facts *facts,
  * Which tid does its pthread_t have? Where the kernel does not tell the address (no CONFIG_CHECKPOINT_RESTORE), it is
  * taken to be glibc's, if what is there can be a tid.
  */
-static int take_remembered(struct process *process, struct thread *thread)
+static int take_remembered(struct thread *thread, bool told, int32_t tid, int rc)
 {
-	bool told = thread->tid_address;
-	int32_t tid = 0;
-	int rc = 0;
-
-	if (!told && thread->thread_pointer)
-		thread->tid_address = thread->thread_pointer + GLIBC_TID_OFFSET;
-	if (thread->tid_address)
-		rc = remote_read(&process->remote, thread->tid_address, &tid, sizeof(tid));
 	if (rc == -ESRCH)
 		return rc;
 	if (rc || tid <= 0 || tid > 1 << 22) {
@@ -192,39 +184,92 @@ static int take_remembered(struct process *process, struct thread *thread)
 	return 0;
 }
 
-/* Which components of extended state are in its frame. */
-static int take_saved_state(struct process *process, struct thread *thread)
-{
+struct in_memory { /* of one thread */
+	bool told; /* the kernel knows where its tid is */
+	int32_t tid;
+	uint64_t state; /* address of what the kernel saved in its frame */
 	struct {
 		uint32_t magic, bytes;
-		uint64_t features;
-	} saved = {0};
-	uint64_t state = 0;
-	int rc = remote_read(&process->remote, thread->context + CONTEXT_FPREGS, &state,
-			     sizeof(state));
+		uint64_t features; /* the components of extended state that are there */
+	} saved;
+};
 
-	if (!rc && state)
-		rc = remote_read(&process->remote, state + SAVED_STATE_OFFSET, &saved,
-				 sizeof(saved));
-	thread->xsave_features = saved.magic == SAVED_STATE_MAGIC ? saved.features : 0;
+static struct remote_piece piece_of(uint64_t address, void *to, size_t bytes)
+{
+	return (struct remote_piece){.address = address, .to = to, .bytes = bytes};
+}
+
+/* Small things in the memory of all threads; `pieces` has room for two of each. */
+static int take_memory(struct process *process, struct in_memory *list, struct remote_piece *pieces)
+{
+	unsigned count = process->thread_count, read = 0;
+	int rc = 0;
+
+	for (unsigned i = 0; i < count; i++) {
+		struct thread *thread = &process->threads[i];
+
+		list[i].told = thread->tid_address;
+		if (!list[i].told && thread->thread_pointer)
+			thread->tid_address = thread->thread_pointer + GLIBC_TID_OFFSET;
+		if (thread->tid_address)
+			pieces[read++] =
+				piece_of(thread->tid_address, &list[i].tid, sizeof(list[i].tid));
+		if (thread->context)
+			pieces[read++] = piece_of(thread->context + CONTEXT_FPREGS, &list[i].state,
+						  sizeof(list[i].state));
+	}
+	remote_read_pieces(&process->remote, pieces, read);
+	for (unsigned i = 0, at = 0; i < count && !rc; i++) {
+		struct thread *thread = &process->threads[i];
+		int code = thread->tid_address ? pieces[at++].code : 0;
+
+		rc = take_remembered(thread, list[i].told, list[i].tid, code);
+		if (!rc && thread->context)
+			rc = pieces[at].code;
+		at += thread->context != 0;
+	}
+	if (rc)
+		return rc;
+	read = 0;
+	for (unsigned i = 0; i < count; i++)
+		if (list[i].state)
+			pieces[read++] = piece_of(list[i].state + SAVED_STATE_OFFSET,
+						  &list[i].saved, sizeof(list[i].saved));
+	remote_read_pieces(&process->remote, pieces, read);
+	while (read-- && !rc)
+		rc = pieces[read].code;
+	for (unsigned i = 0; i < count; i++)
+		process->threads[i].xsave_features =
+			list[i].saved.magic == SAVED_STATE_MAGIC ? list[i].saved.features : 0;
 	return rc;
 }
 
-static int finish(struct process *process, struct thread *thread, const struct facts *facts,
-		  const struct asked *asked)
+static int finish(struct process *process, const struct thread_asked *all)
 {
-	int rc = 0;
+	unsigned count = process->thread_count;
+	struct in_memory *list = calloc(count + 1, sizeof(*list));
+	struct remote_piece *pieces = calloc(2 * count + 1, sizeof(*pieces));
+	int rc = list && pieces ? 0 : -ENOMEM;
 
-	take_answers(thread, facts, asked);
-	free(thread->pending);
-	thread->pending = NULL;
-	thread->pending_count = 0;
-	rc = take_remembered(process, thread);
-	if (!rc && thread->context)
-		rc = take_saved_state(process, thread);
-	if (!rc && facts->pending & ~(1ull << (CONTROL_SIGNAL - 1)))
-		rc = pending_take(process, thread->mailbox, thread->tid, false, &thread->pending,
-				  &thread->pending_count);
+	for (unsigned i = 0; i < count && !rc; i++) {
+		struct thread *thread = &process->threads[i];
+
+		take_answers(thread, &all->list[i].facts, &all->list[i]);
+		free(thread->pending);
+		thread->pending = NULL;
+		thread->pending_count = 0;
+	}
+	if (!rc)
+		rc = take_memory(process, list, pieces);
+	for (unsigned i = 0; i < count && !rc; i++) {
+		struct thread *thread = &process->threads[i];
+
+		if (all->list[i].facts.pending & ~(1ull << (CONTROL_SIGNAL - 1)))
+			rc = pending_take(process, thread->mailbox, thread->tid, false,
+					  &thread->pending, &thread->pending_count);
+	}
+	free(list);
+	free(pieces);
 	return rc;
 }
 
@@ -308,9 +353,8 @@ int threads_capture(struct process *process, struct thaw_error *error)
 		process->thread_asked->taken = true;
 		rc = process->thread_asked->code;
 	}
-	for (unsigned i = 0; !rc && i < process->thread_count; i++)
-		rc = finish(process, &process->threads[i], &process->thread_asked->list[i].facts,
-			    &process->thread_asked->list[i]);
+	if (!rc)
+		rc = finish(process, process->thread_asked);
 	remote_forget(remote);
 	return rc ? failure(error, rc, "asking for the state of %u threads of process %d: %s",
 			    process->thread_count, (int)remote->pid, thaw_strerror(rc))
