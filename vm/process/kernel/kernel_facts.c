@@ -363,6 +363,7 @@ int kernel_facts_capture(struct process *process, struct kernel_facts *facts,
 	int rc;
 
 	*facts = (struct kernel_facts){0};
+	proc_files_of(&process->files, remote->pid);
 	rc = read_status(process, facts, error);
 	if (rc)
 		return rc;

@@ -88,6 +88,10 @@ char *proc_files_read(struct proc_files *files, enum proc_file file, size_t *byt
 	size_t used = 0;
 	ssize_t got;
 
+	if (!files->pid) {
+		*error = -ESRCH;
+		return NULL;
+	}
 	files->files[file].fresh = false;
 	if (files->files[file].fd < 0)
 		files->files[file].fd = open_file(files, file);
@@ -136,6 +140,8 @@ int proc_files_tasks(struct proc_files *files)
 {
 	char path[48];
 
+	if (!files->pid)
+		return -ESRCH;
 	if (files->tasks >= 0)
 		return files->tasks;
 	snprintf(path, sizeof(path), "/proc/%d/task", (int)files->pid);

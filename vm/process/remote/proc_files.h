@@ -26,7 +26,7 @@ enum proc_file { /* of the process */
 };
 
 /* Threads whose files stay open; those of others are opened each time. */
-#define PROC_TASKS 64u
+#define PROC_TASKS 32u
 
 struct proc_files {
 	pid_t pid; /* 0: nothing is open */
