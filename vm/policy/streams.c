@@ -2,12 +2,11 @@
 /*
  * streams.c - what a program prints, on its way to readers that may be slow, or may never come.
  *
- * Owns a queue for each of stdout and stderr (one for both where they are the same file, so that what
- * is said in turns stays in order), and a thread for each queue that has ever held something. Owner's
- * thread, but for write_queue(). Must never let a reader stop the owner: where a write could block,
- * it is the queue's thread that is blocked, since the flag that would prevent it (O_NONBLOCK) belongs to
- * everybody who shares the file. Once a queue is full, the program's turns wait (streams_wait()), with
- * checkpoints and signals going on.
+ * Owns a queue for each of stdout and stderr (one for both where they are the same file, so that what is said in turns
+ * stays in order), and a thread for each queue that has ever waited for a reader. Owner's thread, but for write_queue().
+ * Must never let a reader stop the owner: where a write could block, it is the queue's thread that is blocked, since the
+ * flag that would prevent it (O_NONBLOCK) belongs to everybody who shares the file. Once a queue is full, the program's
+ * turns wait (streams_wait()), with checkpoints and signals going on.
  *
  * What is queued when a generation is captured goes into its state (streams_saved.c). With output commit all that the
  * program prints is queued, and cannot be written before that generation is durable.
@@ -16,7 +15,6 @@
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -86,22 +84,18 @@ static void wrote(struct queue *queue, size_t bytes)
 		streams_wake(rt);
 }
 
-/* With the lock. Whole lines, if there are any, so that several programs can share a pipe. */
-static size_t take_some(const struct queue *queue, char *to, int *fd)
+/* Whole lines, if there are any, so that several programs can share a pipe. */
+static size_t some_bytes(const struct piece *piece)
 {
-	const struct piece *piece = queue->first;
 	const char *from = piece->data + piece->written;
 	size_t bytes = piece->bytes - piece->written;
 
-	if (bytes > WRITE_BYTES) {
-		bytes = WRITE_BYTES;
-		while (bytes && from[bytes - 1] != '\n')
-			bytes--;
-		bytes = bytes ? bytes : WRITE_BYTES;
-	}
-	memcpy(to, from, bytes);
-	*fd = piece->fd;
-	return bytes;
+	if (bytes <= WRITE_BYTES)
+		return bytes;
+	bytes = WRITE_BYTES;
+	while (bytes && from[bytes - 1] != '\n')
+		bytes--;
+	return bytes ? bytes : WRITE_BYTES;
 }
 
 /* With the lock. */
@@ -131,7 +125,9 @@ static void *write_queue(void *arg)
 			pthread_cond_wait(&queue->more, &queue->lock);
 			continue;
 		}
-		bytes = take_some(queue, some, &fd);
+		bytes = some_bytes(queue->first);
+		memcpy(some, queue->first->data + queue->first->written, bytes);
+		fd = queue->first->fd;
 		queue->writing = true;
 		pthread_mutex_unlock(&queue->lock);
 		put = write(fd, some, bytes);
@@ -176,7 +172,7 @@ static size_t queued(struct queue *queue)
 	return bytes;
 }
 
-/* Of that, what could be written now, were there a reader. */
+/* Of that, what could be written now. */
 static size_t writable(struct queue *queue)
 {
 	size_t bytes;
@@ -185,11 +181,6 @@ static size_t writable(struct queue *queue)
 	bytes = queue->bytes - queue->held;
 	pthread_mutex_unlock(&queue->lock);
 	return bytes;
-}
-
-static bool all_written(struct streams *streams)
-{
-	return !writable(streams->queue_of[0]) && !writable(streams->queue_of[1]);
 }
 
 static size_t longest_queue(struct streams *streams)
@@ -312,10 +303,10 @@ void streams_put(struct streams *streams, int fd, bool ours, const char *data, s
 /* Neither can it be said now, nor kept until it can: what comes after it must not be durable without it. */
 static void cannot_hold(struct runtime *rt, const char *why)
 {
-	owner_tell(
-		rt,
-		"thaw: %s for what the program prints before it is durable: it ends, and goes on from its newest generation at the next start\n",
-		why);
+	owner_tell(rt,
+		   "thaw: %s for what the program prints before it is durable; the next start "
+		   "goes on from its newest generation\n",
+		   why);
 	_exit(EXIT_IO);
 }
 
@@ -414,7 +405,9 @@ void streams_lift_limit(struct runtime *rt)
 
 bool streams_idle(struct runtime *rt)
 {
-	return all_written(rt->output.streams);
+	struct streams *streams = rt->output.streams;
+
+	return !writable(streams->queue_of[0]) && !writable(streams->queue_of[1]);
 }
 
 void streams_wake(struct runtime *rt)
@@ -534,13 +527,13 @@ void streams_captured(struct runtime *rt)
 	}
 }
 
-/* What has become writable is written here as far as nobody has to wait for it, which spares the thread's wakeup. */
+/* With the lock: what nobody has to wait for is written here, which spares the thread's wakeup. */
 static void write_released(struct streams *streams, struct queue *queue)
 {
 	while (queue->last_free && !queue->writing) {
 		struct piece *piece = queue->first;
 		ssize_t done = write_now(streams, piece->fd, piece->data + piece->written,
-					 piece->bytes - piece->written);
+					 some_bytes(piece));
 
 		if (done < 0) {
 			failed(queue, piece->fd, (int)-done);
@@ -618,10 +611,10 @@ void streams_drop_held(struct runtime *rt)
 		pthread_mutex_unlock(&queue->lock);
 	}
 	if (dropped)
-		owner_tell(
-			rt,
-			"thaw: %zu bytes that it printed to stdout are dropped: what led to them is not durable\n",
-			dropped);
+		owner_tell(rt,
+			   "thaw: %zu bytes that it printed to stdout are dropped: "
+			   "what led to them is not durable\n",
+			   dropped);
 }
 
 /* ---- Opening and closing ---- */
