@@ -339,14 +339,24 @@ static struct ruling rule_shutdown(struct output *output, struct call_notice *ca
 	return answer(0);
 }
 
+static bool is_open(const struct output *output, int number)
+{
+	int fd = (int)syscall(SYS_pidfd_getfd, output->pidfd, number, 0);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0 || errno != EBADF;
+}
+
 static struct ruling rule_close(struct output *output, struct call_notice *call)
 {
 	uint32_t from = (uint32_t)call->arguments[0], to = from;
 
 	if (call->number == SYS_dup2 || call->number == SYS_dup3) {
 		from = to = (uint32_t)call->arguments[1];
-		if (call->arguments[0] == call->arguments[1])
-			return go_on;
+		if (call->arguments[0] == call->arguments[1] ||
+		    !is_open(output, (int)call->arguments[0]))
+			return go_on; /* nothing is replaced */
 	} else if (call->number == SYS_close_range) {
 		to = (uint32_t)call->arguments[1];
 		if (call->arguments[2] & CLOSE_RANGE_CLOEXEC)
