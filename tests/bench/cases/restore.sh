@@ -11,6 +11,7 @@ ways_of()
 	order) echo mmap mmap-populate read direct none working-set all restore lazy ;;
 	written) echo mmap mmap-populate read none all restore lazy ;;
 	lookups) echo mmap mmap-random none all ;;
+	random10) echo mmap mmap-random mmap-populate read none working-set compacted all restore lazy ;;
 	*) echo mmap mmap-random mmap-populate read none working-set all restore lazy ;;
 	esac
 }
@@ -40,6 +41,12 @@ jobs()
 				image=$work/$version.thaw
 				[ $way != working-set ] || image=$work/$version.$pattern.thaw
 				one "${thaw[$version]}, $way" "$image" "${build_of[$version]}/tests/bench/walk" $way "$pattern" "$image"
+			done
+			;;
+		compacted) # the working set lies together
+			for version in $versions; do
+				image=$work/$version.$pattern.compacted.thaw
+				one "${thaw[$version]}, working-set, compacted" "$image" "${build_of[$version]}/tests/bench/walk" working-set "$pattern" "$image"
 			done
 			;;
 		restore | lazy) one "${names[$way]}" "$work/criu.$pattern/pages-1.img" "$root/tests/bench/criu" $way "$work/criu.$pattern" ;;
@@ -73,6 +80,9 @@ restore()
 			[ "$mib" -le 1024 ] || continue
 			cp "$work/$version.thaw" "$work/$version.$pattern.thaw"
 			$quickly "$walk" record "$pattern" "$work/$version.$pattern.thaw"
+			[ "$pattern" = random10 ] || continue
+			cp "$work/$version.$pattern.thaw" "$work/$version.$pattern.compacted.thaw"
+			$quickly "${build_of[$version]}/thaw" compact "$work/$version.$pattern.compacted.thaw" >/dev/null
 		done
 	done
 	for pattern in "$@"; do
