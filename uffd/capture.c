@@ -15,6 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "checkpoint_log.h"
 #include "checks.h"
 #include "process_memory.h"
 #include "sys.h"
@@ -22,6 +23,7 @@
 #define CAPTURE_BATCH (1u << 20)
 #define COPY_BATCH 64u	/* pages that one of the threads copies */
 #define COPY_ALONE 256u /* so few are copied in the time that it takes to wake another thread */
+#define OWNER_WRITES_PAGES 128u
 
 static int no_memory(struct checkpointer *checkpointer)
 {
@@ -158,6 +160,9 @@ int checkpointer_capture(struct checkpointer *checkpointer, enum thaw_kind kind,
 	checkpointer->generation.kind = kind;
 	checkpointer->generation.pause_ns = sys_monotonic_ns() - start;
 	atomic_store(&checkpointer->pause_ns, 0);
+	checkpointer->owner_writes = checkpointer->region->process &&
+				     checkpoint_log_follows(checkpointer) &&
+				     checkpointer->preserver.used <= OWNER_WRITES_PAGES;
 	checkpoint_phase_set(checkpointer, THAW_WRITING);
 	/* With what it took to wake the thread, which may have been given this one's processor. */
 	atomic_store(&checkpointer->pause_ns, sys_monotonic_ns() - start);

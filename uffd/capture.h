@@ -11,6 +11,8 @@ bool checkpoint_memory_is_there(const struct checkpointer *checkpointer);
 int checkpoint_cannot_collect(int code, struct thaw_error *error);
 /* To DONE, with or without success. */
 void checkpoint_done(struct checkpointer *checkpointer, int code);
+/* WRITING: up to DONE. */
+void checkpoint_write(struct checkpointer *checkpointer);
 /*
  * The owner, while the checkpoint's thread waits: does work(arg, first, end) for all of [0, count), in parts of `batch`, by
  * both of them if there are more than `alone`.

@@ -79,7 +79,8 @@ void checkpoint_phase_set(struct checkpointer *checkpointer, enum thaw_phase pha
 	pthread_mutex_lock(&checkpointer->lock);
 	checkpointer->phase = phase;
 	check_phase(checkpointer);
-	pthread_cond_broadcast(&checkpointer->changed);
+	if (phase != THAW_WRITING || !checkpointer->owner_writes)
+		pthread_cond_broadcast(&checkpointer->changed);
 	pthread_mutex_unlock(&checkpointer->lock);
 }
 
@@ -138,6 +139,9 @@ static bool precopy_is_of_use(struct checkpointer *checkpointer)
 	const struct preserver *preserver = &checkpointer->preserver;
 
 	if (!checkpoint_memory_is_there(checkpointer) || (preserver->stops && !preserver->shields))
+		return false;
+	if (checkpoint_log_follows(
+		    checkpointer)) /* what was written in so short a time is little */
 		return false;
 	if (!checkpointer->precopy_rests)
 		return true;
@@ -223,7 +227,9 @@ void checkpoint_done(struct checkpointer *checkpointer, int code)
 	checkpointer->name_count = 0;
 	checkpointer->phase = THAW_DONE;
 	check_phase(checkpointer);
-	pthread_cond_broadcast(&checkpointer->changed);
+	if (!checkpointer->owner_writes || checkpointer->fold_waits)
+		pthread_cond_broadcast(&checkpointer->changed);
+	checkpointer->fold_waits = false;
 	pthread_mutex_unlock(&checkpointer->lock);
 }
 
@@ -349,7 +355,7 @@ static int write_pages(struct checkpointer *checkpointer, struct thaw_error *err
 }
 
 /* WRITING: up to DONE. */
-static void checkpoint_write(struct checkpointer *checkpointer)
+void checkpoint_write(struct checkpointer *checkpointer)
 {
 	struct thaw_error *error = &checkpointer->result.error;
 	struct thaw_generation *generation = &checkpointer->generation;
@@ -442,9 +448,11 @@ static void idle(struct checkpointer *checkpointer)
 		due = quiet < due + COLD_WAITS_NS ? quiet : due + COLD_WAITS_NS;
 	if (!checkpoint_log_wait(checkpointer, due))
 		return;
+	checkpointer->busy = true;
 	pthread_mutex_unlock(&checkpointer->lock);
 	cold_work(&checkpointer->cold);
 	pthread_mutex_lock(&checkpointer->lock);
+	checkpointer->busy = false;
 }
 
 /* The next phase that is the thread's; THAW_IDLE: it ends. */
@@ -455,7 +463,7 @@ static enum thaw_phase phase_wait(struct checkpointer *checkpointer)
 	pthread_mutex_lock(&checkpointer->lock);
 	checkpointer->done_ns = sys_monotonic_ns();
 	while (!checkpointer->stop && checkpointer->phase != THAW_COPYING &&
-	       checkpointer->phase != THAW_WRITING) {
+	       (checkpointer->phase != THAW_WRITING || checkpointer->owner_writes)) {
 		if (checkpointer->job)
 			job_help(checkpointer);
 		else
@@ -536,9 +544,12 @@ int checkpointer_begin(struct checkpointer *checkpointer, enum thaw_reason reaso
 		checkpointer->generation = (struct thaw_generation){.reason = reason};
 		checkpointer->result = (struct thaw_result){0};
 		checkpointer->rounds = 0;
-		checkpointer->phase = THAW_COPYING;
+		checkpointer->owner_writes = false;
+		checkpointer->phase = checkpoint_log_begin(checkpointer) ? THAW_READY
+									 : THAW_COPYING;
 		check_phase(checkpointer);
-		pthread_cond_broadcast(&checkpointer->changed);
+		if (checkpointer->phase == THAW_COPYING)
+			pthread_cond_broadcast(&checkpointer->changed);
 	}
 	pthread_mutex_unlock(&checkpointer->lock);
 	return code;
@@ -593,6 +604,7 @@ enum thaw_phase checkpointer_poll(struct checkpointer *checkpointer, struct thaw
 {
 	enum thaw_phase phase;
 
+	checkpoint_log_owner_writes(checkpointer);
 	pthread_mutex_lock(&checkpointer->lock);
 	phase = checkpointer->phase;
 	if (phase == THAW_DONE) {
@@ -608,6 +620,7 @@ enum thaw_phase checkpointer_wait(struct checkpointer *checkpointer)
 {
 	enum thaw_phase phase;
 
+	checkpoint_log_owner_writes(checkpointer);
 	pthread_mutex_lock(&checkpointer->lock);
 	while (checkpointer->phase == THAW_COPYING || checkpointer->phase == THAW_WRITING)
 		pthread_cond_wait(&checkpointer->changed, &checkpointer->lock);
@@ -618,6 +631,7 @@ enum thaw_phase checkpointer_wait(struct checkpointer *checkpointer)
 
 void checkpointer_settle(struct checkpointer *checkpointer)
 {
+	checkpoint_log_owner_writes(checkpointer);
 	pthread_mutex_lock(&checkpointer->lock);
 	checkpointer->held = true;
 	while (checkpointer->phase == THAW_WRITING || checkpointer->folding)

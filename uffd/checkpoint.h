@@ -97,6 +97,13 @@ struct checkpointer {
 	unsigned soon;	    /* how many were begun soon after the one before, in a row */
 	uint64_t folded_ns; /* when the log was folded last, or that failed */
 	bool folding, held; /* with the lock: it is folded; it is not to be */
+	bool busy;	    /* with the lock: the thread has the tracker between two checkpoints */
+	/*
+	 * From the capture on: not the thread writes this one, but who asks what has become of it. It is small, of a process
+	 * that goes on meanwhile, and done in the time that it takes to hand it on.
+	 */
+	bool owner_writes;
+	bool fold_waits; /* with the lock: the thread could not look whether it is time to fold */
 	bool durable;	    /* this heap descends from some durable generation */
 };
 

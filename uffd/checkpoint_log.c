@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * checkpoint_log.c - which generations are written to the image's log (image/log.c), and when the log is folded. The
- * checkpoint thread, only.
+ * checkpoint thread; but where one small generation follows another, the owner begins it, and writes it if it is one of
+ * a process, which goes on meanwhile: to wake a thread, and to be woken by it, takes as long as the disk does.
  */
 #define _GNU_SOURCE
 #include "checkpoint_log.h"
 
 #include <errno.h>
 
+#include "capture.h"
 #include "sys.h"
 
 /* So many generations in a row, each begun so soon after the one before it was durable: then the image gets a log. */
@@ -15,6 +17,32 @@
 #define LOG_SOON_NS 50000000ull
 /* What is in the log is listed after so long, if no generation does it before. */
 #define FOLD_NS 1000000000ull
+
+bool checkpoint_log_follows(const struct checkpointer *checkpointer)
+{
+	return checkpointer->soon > LOG_SOON_LEAST && image_log_goes_on(checkpointer->image) &&
+	       checkpointer->begun_ns < checkpointer->made_ns + LOG_SOON_NS;
+}
+
+bool checkpoint_log_begin(struct checkpointer *checkpointer)
+{
+	struct thaw_error unused;
+
+	if (checkpointer->busy || checkpointer->folding || !checkpoint_log_follows(checkpointer))
+		return false;
+	if (commit_begin(checkpointer->image, &checkpointer->commit, &unused)) {
+		checkpointer->commit = NULL;
+		return false;
+	}
+	checkpointer->rounds = 1;
+	return true;
+}
+
+void checkpoint_log_owner_writes(struct checkpointer *checkpointer)
+{
+	if (checkpointer->owner_writes && checkpointer->phase == THAW_WRITING)
+		checkpoint_write(checkpointer);
+}
 
 /*
  * Who makes generations one soon after another has them in the image's log (image/log.c); but not the last one, nor
@@ -41,12 +69,13 @@ int checkpoint_log_write(struct checkpointer *checkpointer, struct thaw_error *e
 }
 
 /* When what is in the log is to be listed, if nothing happens before; 0: there is nothing. With the lock. */
-static uint64_t fold_due(const struct checkpointer *checkpointer)
+static uint64_t fold_due(struct checkpointer *checkpointer)
 {
 	uint64_t began;
 
-	if (checkpointer->held ||
-	    (checkpointer->phase != THAW_IDLE && checkpointer->phase != THAW_DONE))
+	if (checkpointer->phase != THAW_IDLE && checkpointer->phase != THAW_DONE)
+		checkpointer->fold_waits = true;
+	if (checkpointer->held || checkpointer->fold_waits)
 		return 0;
 	began = image_log_began(checkpointer->image);
 	if (began && checkpointer->folded_ns > began) /* it failed */

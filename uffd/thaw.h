@@ -363,7 +363,10 @@ struct thaw_result {
 	struct thaw_error error;	   /* valid if code is not 0 */
 };
 
-/* Start one. -EBUSY: one is in flight. -EROFS: the heap has no image. */
+/*
+ * Start one. -EBUSY: one is in flight. -EROFS: the heap has no image. With THAW_LOG it may be `ready` when this returns, of
+ * which nobody is notified; and of a process it may be `done` when thaw_checkpoint_poll() returns, which has written it.
+ */
 THAW_PUBLIC int thaw_checkpoint_begin(struct thaw *heap, enum thaw_reason reason);
 /*
  * The owner has stopped its program for the following capture: the pause is measured from this call

@@ -579,6 +579,13 @@ int commit_finish(struct commit *commit, struct thaw_generation *generation, con
 	}
 	if (!code && commit->number > STORE_NUMBER_MAX)
 		code = -EOVERFLOW;
+	if (!code && image->check_put_off) {
+		code = image_check_file(image, error);
+		if (code) {
+			commit->failed = true;
+			return code;
+		}
+	}
 	if (!code)
 		code = change_begin(commit, generation, generation ? state_bytes : 0, &change);
 	if (!code && change.made && image->log.wanted && state_bytes <= LOG_STATE_MOST)

@@ -203,5 +203,7 @@ int image_fold(struct image *image, struct thaw_error *error);
 void image_fold_own(struct image *image);
 /* Since when (sys_monotonic_ns()) there are any; 0: there are none. */
 uint64_t image_log_began(const struct image *image);
+/* There are some, and another small one most likely becomes an entry, too. Nothing else uses the image meanwhile. */
+bool image_log_goes_on(const struct image *image);
 
 #endif

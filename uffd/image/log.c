@@ -41,6 +41,16 @@ uint64_t image_log_began(const struct image *image)
 	return log_pending(image) ? image->log.first_ns : 0;
 }
 
+bool image_log_goes_on(const struct image *image)
+{
+	const struct log *log = &image->log;
+
+	return log_pending(image) && log->usable && !log->found && !log->stale &&
+	       log->used + LOG_ENTRY_MOST <= image->record.log.bytes &&
+	       log->pages.held + LOG_STAGED_MOST <= LOG_HELD_MOST &&
+	       sys_monotonic_ns() - log->first_ns < log->fold_ns / 10 * 9;
+}
+
 static const struct generation *listed(const struct image *image)
 {
 	const struct generation *base = record_find(&image->record, image->base.info.number);

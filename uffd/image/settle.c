@@ -19,10 +19,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "store.h"
 #include "sys.h"
+
+/* One look is enough for so long, where an entry of the log follows another one. */
+#define CHECKED_NS 20000000ull
 
 char *path_absolute(const char *path)
 {
@@ -36,11 +40,10 @@ char *path_absolute(const char *path)
 	return absolute;
 }
 
-/* What the file holds there now: up to a block. -ENODATA: the file ends before it. */
-static int tail_read(const struct image *image, uint64_t offset, struct tail *tail)
+/* What the file, which has so many bytes, holds there now: up to a block. -ENODATA: it ends before it. */
+static int tail_read(const struct image *image, uint64_t bytes, uint64_t offset, struct tail *tail)
 {
 	uint8_t block[SPACE_BLOCK];
-	uint64_t bytes = image_file_bytes(image);
 	int code;
 
 	if (bytes <= offset)
@@ -59,7 +62,7 @@ void image_note_extent(struct image *image)
 	image->file_bytes = image_file_bytes(image);
 	image->tail.bytes = 0; /* a disk that cannot be read leaves nothing to compare with */
 	if (blocks > STORE_HEADER_BYTES / SPACE_BLOCK)
-		tail_read(image, (blocks - 1) * SPACE_BLOCK, &image->tail);
+		tail_read(image, image->file_bytes, (blocks - 1) * SPACE_BLOCK, &image->tail);
 }
 
 static bool slot_same(const struct slot *a, const struct slot *b)
@@ -81,7 +84,7 @@ static int overwritten(struct image *image, const char *how, struct thaw_error *
 			 image->path, how);
 }
 
-static int check_tail(struct image *image, struct thaw_error *error)
+static int check_tail(struct image *image, uint64_t file_bytes, struct thaw_error *error)
 {
 	const struct tail *before = &image->tail;
 	struct tail now;
@@ -89,7 +92,7 @@ static int check_tail(struct image *image, struct thaw_error *error)
 
 	if (!before->bytes)
 		return 0;
-	code = tail_read(image, before->offset, &now);
+	code = tail_read(image, file_bytes, before->offset, &now);
 	if (code && code != -ENODATA)
 		return error_set(error, code, "%s: cannot read it at offset %" PRIu64 ": %s",
 				 image->path, before->offset, thaw_strerror(code));
@@ -100,14 +103,14 @@ static int check_tail(struct image *image, struct thaw_error *error)
 	return 0;
 }
 
-int image_check_bytes(struct image *image, struct thaw_error *error)
+static int check_bytes(struct image *image, uint64_t file_bytes, struct thaw_error *error)
 {
 	struct slot slots[2];
 	int code;
 
 	if (image->overwritten)
 		return overwritten(image, "shortened or overwrote", error);
-	if (image_file_bytes(image) < image->file_bytes)
+	if (file_bytes < image->file_bytes)
 		return overwritten(image, "shortened", error);
 	code = header_read(image->fd, image->path, slots, error);
 	if (code)
@@ -115,13 +118,35 @@ int image_check_bytes(struct image *image, struct thaw_error *error)
 	for (unsigned i = 0; i < 2; i++)
 		if (image->slots_known[i] && !slot_same(&slots[i], &image->slots[i]))
 			return overwritten(image, "overwrote", error);
-	return check_tail(image, error);
+	return check_tail(image, file_bytes, error);
+}
+
+int image_check_bytes(struct image *image, struct thaw_error *error)
+{
+	return check_bytes(image, image_file_bytes(image), error);
+}
+
+/* The name stands for the file, which is open since: one look tells how long it is, too. Like file_is_at(). */
+static int look_at(struct image *image, uint64_t *file_bytes)
+{
+	struct stat opened, named;
+
+	if (!image->inode && fstat(image->fd, &opened))
+		return -errno;
+	if (!image->inode) {
+		image->inode = opened.st_ino;
+		image->device = opened.st_dev;
+	}
+	if (stat(image->absolute, &named))
+		return -errno;
+	*file_bytes = (uint64_t)named.st_size;
+	return named.st_ino == image->inode && named.st_dev == image->device;
 }
 
 /* The name still stands for this file. */
-static int check_name(struct image *image, struct thaw_error *error)
+static int check_name(struct image *image, uint64_t *file_bytes, struct thaw_error *error)
 {
-	int code = file_is_at(image->fd, image->absolute);
+	int code = look_at(image, file_bytes);
 
 	if (code > 0)
 		return 0;
@@ -144,9 +169,20 @@ static int check_name(struct image *image, struct thaw_error *error)
 
 int image_check_file(struct image *image, struct thaw_error *error)
 {
-	int code = check_name(image, error);
+	uint64_t file_bytes = 0;
+	int code = check_name(image, &file_bytes, error);
 
-	return code ? code : image_check_bytes(image, error);
+	if (!code)
+		code = check_bytes(image, file_bytes, error);
+	image->checked_ns = code ? 0 : sys_monotonic_ns();
+	return code;
+}
+
+/* It was looked at just now, when the entry before was written; if this is none, it is looked at again. */
+static bool was_checked(const struct image *image)
+{
+	return image->settled && image->log.usable && log_pending(image) && image->checked_ns &&
+	       sys_monotonic_ns() - image->checked_ns < CHECKED_NS;
 }
 
 /*
@@ -165,7 +201,8 @@ int image_settle(struct image *image, struct thaw_error *error)
 	if (image->read_only)
 		return error_set(error, -EROFS, "%s: the image is open for reading only",
 				 image->path);
-	code = image_check_file(image, error);
+	image->check_put_off = was_checked(image);
+	code = image->check_put_off ? 0 : image_check_file(image, error);
 	if (code || image->settled)
 		return code;
 	code = sys_fsync_directory_of(realpath(image->absolute, real) ? real : image->absolute);

@@ -164,6 +164,9 @@ struct image {
 	bool committing;
 	bool space_known;
 	bool settled; /* what was found is on the disk, for certain */
+	/* Of the file that is open: which it is (0: not asked yet); when it was as it was left; and whether to look once more. */
+	uint64_t inode, device, checked_ns;
+	bool check_put_off;
 	/* For noticing changes by others: settle.c. */
 	bool overwritten; /* somebody has, and it stays so */
 	struct slot slots[2];

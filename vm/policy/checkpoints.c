@@ -382,31 +382,41 @@ static bool due_by(uint64_t due_ns, uint64_t now)
  * What is in flight goes on, what is due or wanted begins. True: one is ready for its capture, and
  * the turn under way may not be stopped for it yet.
  */
-static bool advance(struct runtime *rt, uint64_t now)
+static bool phase_advance(struct runtime *rt, uint64_t now)
 {
 	struct thaw_result result;
 	bool waits = false;
 
-	begin_if_due(rt, now);
-	switch (thaw_checkpoint_poll(rt->heap, &result)) {
-	case THAW_READY:
-		waits = rt->guest->in_turn && !midturn_allowed(rt, now);
-		if (!waits)
+	/* Twice: what was captured may be durable when it is asked for. */
+	for (unsigned i = 0; i < 2 && !waits; i++) {
+		enum thaw_phase phase = thaw_checkpoint_poll(rt->heap, &result);
+
+		waits = phase == THAW_READY && rt->guest->in_turn && !midturn_allowed(rt, now);
+		if (phase == THAW_READY && !waits)
 			capture(rt);
-		break;
-	case THAW_DONE:
-		finish(rt, &result);
-		break;
-	default:
-		break;
+		else if (phase == THAW_DONE)
+			finish(rt, &result);
+		if (phase != THAW_READY)
+			break;
 	}
+	return waits;
+}
+
+static bool advance(struct runtime *rt, uint64_t now)
+{
+	bool waits;
+
+	begin_if_due(rt, now);
+	waits = phase_advance(rt, now);
 	if (signals_take_checkpoint())
 		rt->checkpoints.wanted = rt->checkpoints.urgent = true;
 	if (rt->checkpoints.wanted && !rt->ending.ended)
 		begin(rt, THAW_REASON_REQUEST);
 	else if (due_by(output_commit_due_ns(rt), now) && !rt->ending.ended)
 		begin(rt, THAW_REASON_OUTPUT);
-	return waits;
+	else
+		return waits;
+	return phase_advance(rt, now); /* a small one may be ready at once */
 }
 
 void checkpoints_advance(struct runtime *rt)
