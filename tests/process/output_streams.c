@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <sys/resource.h>
 
 #include "kselftest_harness.h"
 
@@ -153,6 +154,28 @@ TEST_F(streams, what_a_program_that_fails_has_to_say_is_said)
 	EXPECT_EQ(3, program_finish(&self->program, 60));
 	EXPECT_STREQ("out\n", self->program.output);
 	EXPECT_NE(NULL, strstr(self->program.errors, "why\n"));
+}
+
+/* The supervisor may write no more: nothing becomes durable until it may. */
+TEST_F(streams, a_disk_that_is_full_holds_what_is_said_until_there_is_room)
+{
+	static const char script[] = "echo first; read line; x=$(head -c 4000000 /dev/urandom | "
+				     "base64); echo second; read line; echo third ${#x}";
+	struct rlimit none = {.rlim_cur = RLIM_INFINITY, .rlim_max = RLIM_INFINITY}, full = none;
+
+	SKIP_WHERE_NOTHING_IS_HELD();
+	run_shell(self, script);
+	ASSERT_TRUE(program_wait_for(&self->program, "first\n", 60));
+	full.rlim_cur = support_size(self->image);
+	ASSERT_EQ(0, prlimit(self->program.pid, RLIMIT_FSIZE, &full, NULL));
+	ASSERT_EQ(1, write(self->program.in, "\n", 1));
+	ASSERT_TRUE(program_wait_for_complaint(&self->program, "checkpoint failed", 60));
+	EXPECT_STREQ("first\n", self->program.output);
+	ASSERT_EQ(0, prlimit(self->program.pid, RLIMIT_FSIZE, &none, NULL));
+	EXPECT_TRUE(program_wait_for(&self->program, "second\n", 60));
+	ASSERT_EQ(1, write(self->program.in, "\n", 1));
+	EXPECT_EQ(0, program_finish(&self->program, 60));
+	EXPECT_NE(NULL, strstr(self->program.output, "second\nthird "));
 }
 
 TEST_HARNESS_MAIN
