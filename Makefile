@@ -36,7 +36,7 @@ endif
 
 .PHONY: all deps tests style format install install-built clean distclean help FORCE \
 	check check-built check-user check-user-built check-seccomp check-seccomp-built \
-	check-exec check-exec-built crash-exec crash-exec-built crash crash-built demo demo-built \
+	check-exec check-exec-built crash-exec crash-exec-built crash crash-built power-cuts power-cuts-built demo demo-built \
 	bench bench-built bench-quick bench-quick-built bench-programs bench-exec \
 	asan sanitized tsan tsan-built coverage coverage-built fuzz fuzz-built \
 	arm64 arm64-kernels check-kernels check-kernels-full check-kernels-built \

@@ -16,6 +16,8 @@ INJECT := $(BUILD)/tests/inject
 INJECT_OBJECTS := $(INJECT)/inject.o $(INJECT)/checks.o
 CRASH_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/crash/*.c))
 CONFINE_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/confine/*.c))
+# Whose disk loses its power; in need of root, and of packages of its own.
+POWER_TEST := $(BUILD)/tests/power/power_cuts
 LOAD_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/load/*.c))
 FUZZ_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out tests/fuzz/driver.c,$(wildcard tests/fuzz/*.c)))
 
@@ -98,6 +100,12 @@ $(BUILD)/tests/output_kills $(BUILD)/tests/output_servers: $(LOAD_OBJECTS)
 $(BUILD)/tests/fuzz_regressions: $(FUZZ_OBJECTS)
 $(BUILD)/tests/fuzz_regressions: TEST_WRAPS := nanosleep
 
+$(POWER_TEST): $(POWER_TEST).o $(BUILD)/tests/power/disk.o $(LOAD_OBJECTS) $(INJECT_OBJECTS) $(BUILD)/libvm.a $(BUILD)/libthaw.a
+	$(call say,LD,$@)
+	$(Q)$(CC) $(VM_LDFLAGS) $(LDFLAGS) $^ $(VM_LIBS) $(shell $(PKG_CONFIG) --libs fuse3) -o $@
+$(BUILD)/tests/power/disk.o: TEST_CFLAGS := $(shell $(PKG_CONFIG) --cflags fuse3 2>/dev/null)
+$(POWER_TEST).o: TEST_CFLAGS := -include tests/timeout.h -DTEST_SECONDS=120
+
 tests: $(TESTS) $(EXEC_TESTS) $(INJECT)/thaw $(BUILD)/confine
 
 # ---- Running them
@@ -154,6 +162,15 @@ check-exec-built crash-exec-built: all $(KILLING_TESTS)
 	$(Q)THAW_KILLS=$(KILLS) PATH="$$PATH:$(CURDIR)/build/programs/bin" \
 		scripts/run-tests --timeout 7200 --jobs 1 $(KILLING_TESTS)
 
+POWER_CUTS ?= 200
+## power-cuts: what thaw exec --commit output acknowledged, after POWER_CUTS=200 cuts of the power of an ext4's disk; needs root
+power-cuts:
+	$(Q)scripts/install-deps power
+	$(Q)$(MAKE) $@-built
+
+power-cuts-built: all $(POWER_TEST)
+	$(Q)THAW_KILLS=$(POWER_CUTS) scripts/run-tests --timeout 7200 --jobs 1 $(POWER_TEST)
+
 CRASH_SEED ?= 4
 CRASH_STATES ?= 1000000
 ## crash: CRASH_STATES=1000000 states of an image after a power cut, of CRASH_SEED=4; goes on where it stopped
@@ -166,4 +183,4 @@ crash-built: $(BUILD)/tests/crash_states
 		--resume $(BUILD)/crash/seed-$(CRASH_SEED)
 
 -include $(TESTS:=.d) $(EXEC_TESTS:=.d) $(BENCHES:=.d) $(INJECT_OBJECTS:.o=.d)
--include $(LOAD_OBJECTS:.o=.d) $(CRASH_OBJECTS:.o=.d) $(CONFINE_OBJECTS:.o=.d) $(FUZZ_OBJECTS:.o=.d)
+-include $(POWER_TEST).d $(BUILD)/tests/power/disk.d $(LOAD_OBJECTS:.o=.d) $(CRASH_OBJECTS:.o=.d) $(CONFINE_OBJECTS:.o=.d) $(FUZZ_OBJECTS:.o=.d)
