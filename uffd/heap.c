@@ -116,20 +116,12 @@ int heap_start_service(struct thaw *heap, const struct thaw_range *ranges, size_
 	return code;
 }
 
-static int create_tracker(struct thaw *heap, struct thaw_error *error)
-{
-	int code = tracker_create(&heap->tracker, &heap->region, error);
-
-	heap->tracker.preserver = &heap->checkpointer.preserver;
-	return code;
-}
-
 static int start_tracking(struct thaw *heap, struct thaw_error *error)
 {
 	int code = region_register(&heap->region, heap->opened.heap_bytes, error);
 
 	if (!code)
-		code = create_tracker(heap, error);
+		code = tracker_create(&heap->tracker, &heap->region, error);
 	/* Before the service starts, since it revokes access to pages that it cannot load. */
 	if (!code) {
 		code = region_resize(&heap->region, heap->opened.heap_bytes);
@@ -147,6 +139,7 @@ static int start_checkpoints(struct thaw *heap, const struct thaw_options *optio
 			     struct thaw_error *error)
 {
 	struct checkpointer *checkpointer = &heap->checkpointer;
+	int code;
 
 	checkpointer->region = &heap->region;
 	checkpointer->tracker = &heap->tracker;
@@ -171,7 +164,10 @@ static int start_checkpoints(struct thaw *heap, const struct thaw_options *optio
 			memcpy(checkpointer->durable_state, heap->state, heap->state_bytes);
 		checkpointer->durable_state_bytes = heap->state_bytes;
 	}
-	return checkpointer_start(checkpointer, error);
+	code = checkpointer_start(checkpointer, error);
+	/* The service's thread may note a write already. */
+	heap->tracker.preserver = code ? NULL : &checkpointer->preserver;
+	return code;
 }
 
 static int check_options(const struct thaw_options *options, struct thaw_error *error)
@@ -233,7 +229,7 @@ int thaw_open(const struct thaw_options *options, struct thaw **out, struct thaw
 	if (!code && options->image)
 		start_touches(heap, options->flags);
 	if (!code && options->image)
-		code = heap->region.process ? create_tracker(heap, error)
+		code = heap->region.process ? tracker_create(&heap->tracker, &heap->region, error)
 					    : start_tracking(heap, error);
 	if (!code && options->image)
 		code = start_checkpoints(heap, options, error);

@@ -28,11 +28,11 @@ struct preserver;
 
 struct tracker {
 	struct region *region;
-	struct preserver
-		*preserver; /* wp-sync, mprotect: it is asked before a page can be written */
-	int pagemap;	    /* wp-async: /proc/self/pagemap */
-	void *regions;	    /* wp-async: buffer for the results of PAGEMAP_SCAN */
-	bool fast;	    /* wp-async: what is written can be found by itself */
+	/* wp-sync, mprotect: it is asked before a page can be written. NULL until checkpoints can be made. */
+	_Atomic(struct preserver *) preserver;
+	int pagemap;   /* wp-async: /proc/self/pagemap */
+	void *regions; /* wp-async: buffer for the results of PAGEMAP_SCAN */
+	bool fast;     /* wp-async: what is written can be found by itself */
 	/* wp-async: the region in chunks, and up to where in each nothing is empty any more. */
 	uint64_t chunk_bytes, *full_bytes;
 	/* wp-async: the search in parts, by several threads, if whoever collects has them (capture.h); else NULL. */
