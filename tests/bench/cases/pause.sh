@@ -32,7 +32,8 @@ elif [ "${MIB:-}" ]; then
 else
 	pause 256 100 | measure
 	pause 1024 100 2621 26214 | measure
+	pause 1024 100/1 | measure
 	all_pages 1024 | measure 3
 	room_for 5000 10000 && pause 3072 100 | measure $(((rounds + 1) / 2))
-	room_for 15000 30000 && pause 12288 100 | measure 3
+	room_for 15000 30000 && pause 12288 100 100/1 | measure 3
 fi
