@@ -532,7 +532,7 @@ static int image_write(const char *path, const struct control *control)
 	return code;
 }
 
-static int image_history(const char *path, const struct control *control)
+static int history_change(const char *path, const struct control *control)
 {
 	struct thaw_generation *log, made;
 	struct thaw_error error;
@@ -680,7 +680,7 @@ static void one(const uint8_t *input, size_t size)
 	if (!image_write(path, &control) && !sound && verify(path))
 		damage_fail("commits");
 	sound = verify(path);
-	if (!image_history(path, &control) && !sound && verify(path))
+	if (!history_change(path, &control) && !sound && verify(path))
 		damage_fail("a rollback and names");
 	sound = verify(path);
 	if (control.seed & 1)
