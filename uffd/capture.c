@@ -23,7 +23,7 @@
 #define CAPTURE_BATCH (1u << 20)
 #define COPY_BATCH 64u	/* pages that one of the threads copies */
 #define COPY_ALONE 256u /* so few are copied in the time that it takes to wake another thread */
-#define OWNER_WRITES_PAGES 128u
+#define OWNER_WRITES_PAGES 256u
 
 static int no_memory(struct checkpointer *checkpointer)
 {

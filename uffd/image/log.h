@@ -13,10 +13,10 @@
 #define LOG_BYTES (4u << 20)	    /* of a log's area: so much is read at most when it is opened */
 #define LOG_BYTES_MOST (64u << 20)  /* what claims more is damaged */
 #define LOG_ENTRY_MOST (256u << 10) /* bytes; a larger generation is written as any other */
-#define LOG_STAGED_MOST (512u << 10) /* bytes of whole pages, before their patches are made */
-#define LOG_HELD_MOST (16u << 20)    /* bytes of pages in memory: then all is folded */
-#define LOG_STATE_MOST (128u << 10)  /* bytes of a state */
-#define LOG_FOLD_NS (1000000000ull)  /* so long after the first of them, all is folded */
+#define LOG_STAGED_MOST (4u << 20)  /* bytes of whole pages, before their patches are made */
+#define LOG_HELD_MOST (16u << 20)   /* bytes of pages in memory: then all is folded */
+#define LOG_STATE_MOST (128u << 10) /* bytes of a state */
+#define LOG_FOLD_NS (1000000000ull) /* so long after the first of them, all is folded */
 
 /* Where the log of an image lies. 0 bytes: it has none. */
 struct log_area {
