@@ -185,9 +185,9 @@ static void guest_role_full(void)
 {
 	int full = connect_home(), told = connect_home();
 	struct pollfd room = {.fd = full, .events = POLLOUT};
-	uint64_t number = 0, refused = 0;
-	char text[64];
-	uint64_t piece[128];
+	uint64_t piece[128], number = 0;
+	bool refused = false;
+	size_t done = 0;
 
 	fcntl(full, F_SETFL, O_NONBLOCK);
 	while (number < (24u << 20) / sizeof(piece)) {
@@ -195,28 +195,19 @@ static void guest_role_full(void)
 
 		for (unsigned i = 0; i < 128; i++)
 			piece[i] = number * 128 + i;
-		sent = write(full, piece, sizeof(piece));
-		if (sent == sizeof(piece)) {
-			number++;
-			continue;
-		}
-		if (sent >= 0) { /* a part of it: the rest follows */
-			for (size_t done = (size_t)sent; done < sizeof(piece);) {
-				poll(&room, 1, -1);
-				sent = write(full, (char *)piece + done, sizeof(piece) - done);
-				done += sent > 0 ? (size_t)sent : 0;
-			}
-			number++;
-			continue;
-		}
-		if (errno != EAGAIN)
+		sent = write(full, (char *)piece + done, sizeof(piece) - done);
+		if (sent < 0 && errno != EAGAIN)
 			_exit(16);
-		if (!refused++) {
-			snprintf(text, sizeof(text), "full\n");
-			if (write(told, text, 5) != 5)
+		if (sent < 0) {
+			if (!refused && write(told, "full\n", 5) != 5)
 				_exit(17);
+			refused = true;
+			poll(&room, 1, -1);
+			continue;
 		}
-		poll(&room, 1, -1);
+		done += (size_t)sent; /* it may be a part */
+		number += done == sizeof(piece);
+		done %= sizeof(piece);
 	}
 	_exit(0);
 }

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <linux/aio_abi.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -90,12 +91,20 @@ size_t outlet_room(const struct output *output, const struct outlet *outlet)
 }
 
 /*
- * EAGAIN only where the kernel has said so, to release.c: then it will also tell the guest's epoll when that changes. While
- * what is held is not durable, the disk is what is waited for, in any case.
+ * EAGAIN only where the kernel has no room now: then it will also tell the guest's epoll when that changes. Where it has
+ * room again, it has told so already, and release.c is about to send: that is waited for. While what is held is not
+ * durable, the disk is what is waited for, in any case.
  */
+bool outlet_tells(const struct outlet *outlet, int flags)
+{
+	struct pollfd room = {.fd = outlet->fd, .events = POLLOUT};
+
+	return outlet->stuck && outlet_waits_not(outlet, flags) && poll(&room, 1, 0) == 0;
+}
+
 static struct ruling full(const struct outlet *outlet, int flags)
 {
-	return outlet->stuck && outlet_waits_not(outlet, flags) ? answer(-EAGAIN) : wait_for_room;
+	return outlet_tells(outlet, flags) ? answer(-EAGAIN) : wait_for_room;
 }
 
 /* From the guest's `iov`, behind the first `skip` bytes, as much as fits in the room. */

@@ -214,6 +214,8 @@ struct ruling call_bytes(struct output *output, struct call_notice *call, struct
 /* What a call on an outlet comes to that is not usable any more; verdict GO_ON: it is. */
 struct ruling outlet_fails(struct outlet *outlet, int flags);
 bool outlet_waits_not(const struct outlet *outlet, int flags);
+/* It is full, and the guest is told when that changes. */
+bool outlet_tells(const struct outlet *outlet, int flags);
 size_t outlet_room(const struct output *output, const struct outlet *outlet);
 /* Bytes read; -EFAULT: none. */
 ssize_t guest_read(pid_t tid, uint64_t address, void *to, size_t bytes);

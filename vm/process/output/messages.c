@@ -212,7 +212,7 @@ static struct ruling rule_message(struct output *output, struct call_notice *cal
 	if (outlet->kind == OUTLET_STREAM && message->total > OUTLET_MOST)
 		return answer(-EMSGSIZE);
 	if (!outlet_room(output, outlet))
-		return outlet->stuck && outlet_waits_not(outlet, message->flags)
+		return outlet_tells(outlet, message->flags)
 			       ? answer(-EAGAIN)
 			       : (struct ruling){.verdict = VERDICT_WAIT};
 	return keep_message(output, call, outlet, message);
