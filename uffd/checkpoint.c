@@ -34,9 +34,6 @@
 /* What a guest gets new while it rests is mostly gone at the next generation: so much is copied while the guest is stopped. */
 #define PRECOPY_RESTED_BYTES (64u << 20)
 
-#define COLD_QUIET_NS 20000000ull
-#define COLD_WAITS_NS 1000000000ull
-
 #define PRECOPY_ROUNDS 3u  /* of a guest with much new memory */
 #define PRECOPY_BATCH 256u /* pages of another process that are read at once */
 
@@ -434,18 +431,12 @@ static void job_help(struct checkpointer *checkpointer)
 	pthread_cond_broadcast(&checkpointer->changed);
 }
 
-/*
- * Nothing to do: with the lock, which is given up meanwhile. Cold memory is seen to when nothing has come for a moment, since
- * a checkpoint that begins meanwhile waits for it; or when that was not so for a while.
- */
+/* Nothing to do: with the lock, which is given up meanwhile. */
 static void idle(struct checkpointer *checkpointer)
 {
 	bool between = checkpointer->phase == THAW_IDLE || checkpointer->phase == THAW_DONE;
-	uint64_t due = between ? cold_due(&checkpointer->cold) : 0;
-	uint64_t quiet = checkpointer->done_ns + COLD_QUIET_NS;
+	uint64_t due = between ? cold_due(&checkpointer->cold, checkpointer->done_ns) : 0;
 
-	if (due && quiet > due)
-		due = quiet < due + COLD_WAITS_NS ? quiet : due + COLD_WAITS_NS;
 	if (!checkpoint_log_wait(checkpointer, due))
 		return;
 	checkpointer->busy = true;

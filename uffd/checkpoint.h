@@ -78,7 +78,7 @@ struct checkpointer {
 	struct cold cold; /* the thread's */
 	uint64_t done_ns; /* when the thread had nothing to do last */
 	uint64_t begun_ns;
-	uint64_t stopped_ns; /* thaw_checkpoint_stopped(); 0: the capture sets it */
+	uint64_t stopped_ns;	   /* thaw_checkpoint_stopped(); 0: the capture sets it */
 	_Atomic uint64_t pause_ns; /* up to the end of the capture; 0: it has not ended yet */
 	struct thaw_generation generation;
 	struct thaw_name *names; /* for the generation: room for all, from the first one on */
@@ -104,7 +104,7 @@ struct checkpointer {
 	 */
 	bool owner_writes;
 	bool fold_waits; /* with the lock: the thread could not look whether it is time to fold */
-	bool durable;	    /* this heap descends from some durable generation */
+	bool durable;	 /* this heap descends from some durable generation */
 };
 
 int checkpointer_start(struct checkpointer *checkpointer, struct thaw_error *error);

@@ -27,6 +27,8 @@
 
 #define COLD_TICKS 4u
 #define TICK_NS 500000000ull
+#define QUIET_NS 20000000ull
+#define LATE_NS 1000000000ull
 #define PATIENCE_MOST 6u /* two minutes, at least */
 #define STEP_RANGES \
 	4u /* one call of MADV_COLLAPSE asks all processors for their lists: not for each range */
@@ -113,9 +115,15 @@ static bool is_cold(const struct cold *cold, uint64_t range)
 	       cold->tick - cold->written[range] >= COLD_TICKS << cold->patience[range];
 }
 
-uint64_t cold_due(const struct cold *cold)
+uint64_t cold_due(const struct cold *cold, uint64_t idle_ns)
 {
-	return cold->used && cold->tick != cold->done_tick ? cold->due_ns : 0;
+	uint64_t quiet = idle_ns + QUIET_NS, late = cold->due_ns + LATE_NS;
+
+	if (!cold->used || cold->tick == cold->done_tick)
+		return 0;
+	if (quiet <= cold->due_ns)
+		return cold->due_ns;
+	return quiet < late ? quiet : late;
 }
 
 /* ---- what the page tables say */

@@ -40,8 +40,11 @@ void cold_init(struct cold *cold, struct region *region, struct tracker *tracker
 void cold_free(struct cold *cold);
 /* A generation is done that found these pages written. */
 void cold_generation(struct cold *cold, const struct bitmap *pages);
-/* When there is something to do, if the thread is idle until then; 0: nothing before the next generation. */
-uint64_t cold_due(const struct cold *cold);
+/*
+ * When there is something to do, of a thread that is idle since `idle_ns`: when nothing has come for a moment, since a
+ * checkpoint that begins meanwhile waits for it; or when that was not so for a while. 0: nothing before the next generation.
+ */
+uint64_t cold_due(const struct cold *cold, uint64_t idle_ns);
 /* Some of it: as much as takes a few milliseconds. */
 void cold_work(struct cold *cold);
 

@@ -142,7 +142,7 @@ static void generations_until_cold(struct _test_data_cold *self)
 {
 	for (int i = 0; i < 6; i++)
 		generation(self);
-	while (cold_due(&self->cold) || self->cold.done_tick != self->cold.tick) {
+	while (cold_due(&self->cold, 0) || self->cold.done_tick != self->cold.tick) {
 		if (!self->cold.used)
 			break;
 		cold_work(&self->cold);
