@@ -85,7 +85,7 @@ static void send_by(unsigned way, int fd, const char *text)
 
 static void guest_role_order(void)
 {
-	int fd = connect_home();
+	int fd = connect_home(), idle = connect_home();
 	char text[64];
 
 	for (unsigned i = 0; i < 3000; i++) {
@@ -93,8 +93,15 @@ static void guest_role_order(void)
 		/* Long runs of one, and each beside each. */
 		send_by(i % 300 < 100 ? i : i / 7, fd, text);
 	}
+	signal(SIGPIPE, SIG_IGN);
 	if (shutdown(fd, SHUT_WR))
 		_exit(13);
+	if (write(fd, "late", 4) != -1 || errno != EPIPE)
+		_exit(20);
+	/* One that has nothing on its way, too. */
+	if (write(idle, "x", 1) != 1 || read(idle, text, 1) != 1 || shutdown(idle, SHUT_WR) ||
+	    write(idle, "late", 4) != -1 || errno != EPIPE)
+		_exit(21);
 	for (char byte; read(fd, &byte, 1) > 0;)
 		;
 	_exit(0);
@@ -368,11 +375,12 @@ TEST_F(ways, one_connection_gets_every_line_in_order)
 {
 	char *data, *at, line[64];
 	size_t bytes;
-	int fd;
+	int fd, idle;
 
 	RUN("order");
 	fd = accept_one(self);
-	ASSERT_LE(0, fd);
+	idle = accept_one(self);
+	ASSERT_LE(0, idle);
 	at = data = read_all(fd, &bytes);
 	for (unsigned i = 0; i < 3000; i++) {
 		snprintf(line, sizeof(line), "line %u\n", i);
@@ -382,6 +390,10 @@ TEST_F(ways, one_connection_gets_every_line_in_order)
 	}
 	EXPECT_EQ('\0', *at);
 	free(data);
+	ASSERT_EQ(1, recv(idle, line, 1, 0)); /* released, so that nothing is on its way */
+	ASSERT_EQ(1, send(idle, "x", 1, 0));
+	EXPECT_EQ(0, recv(idle, line, 1, 0));
+	close(idle);
 	close(fd);
 	EXPECT_EQ(0, finish(self)) TH_LOG("%s", self->program.errors);
 }

@@ -332,9 +332,12 @@ static struct ruling rule_shutdown(struct output *output, struct call_notice *ca
 		return go_on;
 	outlet = outlet_of(output, (int)call->arguments[0], &ruling);
 	if (!outlet || (outlet->kind != OUTLET_STREAM && outlet->kind != OUTLET_MESSAGES))
-		return go_on; /* not connected: nothing that anybody sees */
-	if (!outlet->first && !outlet->busy)
+		return go_on;		       /* not connected: nothing that anybody sees */
+	if (!outlet->first && !outlet->busy) { /* the kernel does it now: it is connected */
+		outlet->shut = true;
+		outlet_refresh(output, outlet);
 		return go_on;
+	}
 	piece = outlet->shut ? NULL : piece_make(PIECE_SHUTDOWN, 0);
 	if (piece) {
 		queue_append(output, outlet, piece);
