@@ -51,10 +51,11 @@ static bool was_committed[NUMBERS];
 static struct contents attempts[8];
 static unsigned attempt_count;
 static bool longer_history = true;
-static bool keyed; /* every second history is one of an image with a key */
+static bool keyed;	/* every second history is one of an image with a key */
 static bool logging;	/* what is committed goes to the log, if it can */
 static uint64_t newest; /* that was reported */
-static bool again; /* this step has failed before */
+static bool no_log;	/* there was no room for one, and the generation is durable all the same */
+static bool again;	/* this step has failed before */
 static struct listing durable;
 static struct thaw_error error, fallback;
 static uint8_t page[PAGE], state[STATE_LONG];
@@ -169,6 +170,7 @@ static int commit_some(unsigned from, unsigned count, uint32_t state_bytes, cons
 		return code;
 	}
 	newest = generation.number;
+	no_log |= logging && !image->log.wanted;
 	now = committed[generation.number] = attempt;
 	was_committed[generation.number] = true;
 	attempt_count = 0;
@@ -609,8 +611,9 @@ static const char *step_run(const struct step *step)
 		int fired_before = fired;
 		error = (struct thaw_error){0};
 		again = tries > 0;
+		no_log = false;
 		code = step->run();
-		if (!code && fired != fired_before && fault_matters())
+		if (!code && fired != fired_before && fault_matters() && !no_log)
 			return wrong("a call fails, and nobody is told");
 		if (!code)
 			break;
