@@ -251,6 +251,27 @@ static void replaces_number(void)
 	stay();
 }
 
+/* The number that is given to another connection after each of these calls. */
+static void replaces_nothing(void)
+{
+	int first = fcntl(OUTSIDE, F_DUPFD, 200);
+	bool right = first > 0;
+
+	for (int way = 0; way < 3 && right; way++) {
+		right = write(OUTSIDE, "one", 3) == 3;
+		right &= way == 0   ? dup2(9999, OUTSIDE) < 0 && errno == EBADF
+			 : way == 1 ? dup3(OUTSIDE, OUTSIDE, 0) < 0 && errno == EINVAL
+				    : !close_range(OUTSIDE, OUTSIDE, CLOSE_RANGE_CLOEXEC);
+		right &= !close(OUTSIDE) && fcntl(OTHER, F_DUPFD, OUTSIDE) == OUTSIDE &&
+			 write(OUTSIDE, "two", 3) == 3;
+		right &= !close(OUTSIDE) && fcntl(first, F_DUPFD, OUTSIDE) == OUTSIDE;
+	}
+	if (!right)
+		_exit(1);
+	at(1);
+	stay();
+}
+
 static void asks_for_what_is_not_held(void)
 {
 	int one = 1, yes = 0;
@@ -276,6 +297,7 @@ static const struct role roles[] = {{"by_every_call", by_every_call},
 				    {"writes_to_nobody", writes_to_nobody},
 				    {"forks", forks},
 				    {"replaces_number", replaces_number},
+				    {"replaces_nothing", replaces_nothing},
 				    {"asks_for_what_is_not_held", asks_for_what_is_not_held}};
 
 __attribute__((constructor)) static void guest_main(void)
@@ -611,6 +633,15 @@ TEST_F(held, a_number_that_is_replaced_means_another_connection)
 	EXPECT_TRUE(hears(self->outside, "one"));
 	EXPECT_TRUE(hears_end(self->outside));
 	EXPECT_TRUE(hears(self->other, "two"));
+}
+
+TEST_F(held, a_call_that_replaces_nothing_leaves_nothing_behind)
+{
+	BEGIN("replaces_nothing", SOCK_STREAM);
+	ASSERT_TRUE(arrives(self, 1));
+	ASSERT_EQ(0, generation(self));
+	EXPECT_TRUE(hears(self->outside, "oneoneone"));
+	EXPECT_TRUE(hears(self->other, "twotwotwo"));
 }
 
 TEST_F(held, what_could_not_be_held_is_refused_as_if_it_were_not_there)

@@ -360,26 +360,28 @@ static bool is_open(const struct output *output, int number)
 	return fd >= 0 || errno != EBADF;
 }
 
+/*
+ * Also where nothing comes to an end: the stub forgets what it knows of a number before it makes the call. What it does not
+ * know, nobody would be asked about when it is closed: it is looked up again at its next use.
+ */
 static struct ruling rule_close(struct output *output, struct call_notice *call)
 {
 	uint32_t from = (uint32_t)call->arguments[0], to = from;
+	bool closes = true;
 
 	if (call->number == SYS_dup2 || call->number == SYS_dup3) {
 		from = to = (uint32_t)call->arguments[1];
-		if (call->arguments[0] == call->arguments[1] ||
-		    !is_open(output, (int)call->arguments[0]))
-			return go_on; /* nothing is replaced */
+		closes = call->arguments[0] != call->arguments[1] &&
+			 is_open(output, (int)call->arguments[0]);
 	} else if (call->number == SYS_close_range) {
 		to = (uint32_t)call->arguments[1];
-		if (call->arguments[2] & CLOSE_RANGE_CLOEXEC)
-			return go_on;
-		if (call->arguments[2] & CLOSE_RANGE_UNSHARE) {
-			output_tell(output, HOLE_TABLES);
-			return answer(-EINVAL);
-		}
+		closes = !(call->arguments[2] & (CLOSE_RANGE_CLOEXEC | CLOSE_RANGE_UNSHARE));
 	}
-	outlets_close(output, call, from, to, true);
-	return go_on;
+	outlets_close(output, call, from, to, closes);
+	if (call->number != SYS_close_range || !(call->arguments[2] & CLOSE_RANGE_UNSHARE))
+		return go_on;
+	output_tell(output, HOLE_TABLES);
+	return answer(-EINVAL);
 }
 
 /* The program is about to become another one: of its numbers those stay that are not close-on-exec. */

@@ -446,6 +446,30 @@ static bool note_held(struct output *output, int number, uint64_t seen, const st
 	       ring_held(output->ring, (unsigned)number, seen, outlet->number, is_socket);
 }
 
+static void forget(struct output *output, uint32_t number, bool interests)
+{
+	struct outlet *outlet = output->known[number];
+
+	if (!outlet)
+		return;
+	output->known[number] = NULL;
+	outlet->numbers--;
+	if (interests && outlet->first)
+		interests_remove(output, outlet, (int)number);
+	outlet_drop_unused(output, outlet);
+}
+
+/*
+ * Nobody would tell of its close, or has told: it may be another connection by now. While somebody is closing it, or the
+ * notifier is asked anyway, it is told.
+ */
+static bool is_unwatched(const struct output *output, int number)
+{
+	uint64_t entry = output->ring ? ring_seen(output->ring, (unsigned)number) : ENTRY_HELD;
+
+	return (entry & ENTRY_KIND) != ENTRY_HELD && !(entry & (ENTRY_ASK | ENTRY_CLOSERS));
+}
+
 struct outlet *outlet_of(struct output *output, int number, struct ruling *ruling)
 {
 	struct outlet *outlet = NULL;
@@ -456,6 +480,8 @@ struct outlet *outlet_of(struct output *output, int number, struct ruling *rulin
 	*ruling = (struct ruling){.verdict = VERDICT_GO_ON};
 	if (number < 0)
 		return NULL;
+	if (number < (int)NUMBERS_KNOWN && output->known[number] && is_unwatched(output, number))
+		forget(output, (uint32_t)number, false);
 	if (number < (int)NUMBERS_KNOWN && output->known[number]) {
 		outlet_refresh(output, output->known[number]);
 		return output->known[number];
@@ -495,19 +521,6 @@ struct outlet *outlet_of_stream(struct output *output, int stream)
 }
 
 /* ---- Closed */
-
-static void forget(struct output *output, uint32_t number, bool interests)
-{
-	struct outlet *outlet = output->known[number];
-
-	if (!outlet)
-		return;
-	output->known[number] = NULL;
-	outlet->numbers--;
-	if (interests && outlet->first)
-		interests_remove(output, outlet, (int)number);
-	outlet_drop_unused(output, outlet);
-}
 
 void outlets_close(struct output *output, const struct call_notice *call, uint32_t from,
 		   uint32_t to, bool interests)
