@@ -434,10 +434,11 @@ static void job_help(struct checkpointer *checkpointer)
 /* Nothing to do: with the lock, which is given up meanwhile. */
 static void idle(struct checkpointer *checkpointer)
 {
-	bool between = checkpointer->phase == THAW_IDLE || checkpointer->phase == THAW_DONE;
-	uint64_t due = between ? cold_due(&checkpointer->cold, checkpointer->done_ns) : 0;
+	bool rests = checkpointer_rests(checkpointer);
+	uint64_t due = rests ? cold_due(&checkpointer->cold, checkpointer->done_ns) : 0;
 
-	if (!checkpoint_log_wait(checkpointer, due))
+	/* One that goes to the log may have begun meanwhile, which wakes nobody: the tracker is its. */
+	if (!checkpoint_log_wait(checkpointer, due) || !checkpointer_rests(checkpointer))
 		return;
 	checkpointer->busy = true;
 	pthread_mutex_unlock(&checkpointer->lock);

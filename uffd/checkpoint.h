@@ -107,6 +107,12 @@ struct checkpointer {
 	bool durable;	 /* this heap descends from some durable generation */
 };
 
+/* With the lock: none is under way. */
+static inline bool checkpointer_rests(const struct checkpointer *checkpointer)
+{
+	return checkpointer->phase == THAW_IDLE || checkpointer->phase == THAW_DONE;
+}
+
 int checkpointer_start(struct checkpointer *checkpointer, struct thaw_error *error);
 /* Gives up a checkpoint under way. */
 void checkpointer_stop(struct checkpointer *checkpointer);

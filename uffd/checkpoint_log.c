@@ -73,7 +73,7 @@ static uint64_t fold_due(struct checkpointer *checkpointer)
 {
 	uint64_t began;
 
-	if (checkpointer->phase != THAW_IDLE && checkpointer->phase != THAW_DONE)
+	if (!checkpointer_rests(checkpointer))
 		checkpointer->fold_waits = true;
 	if (checkpointer->held || checkpointer->fold_waits)
 		return 0;
