@@ -518,8 +518,11 @@ static int stop_rounds(struct stop *stop, const int32_t *known, unsigned count,
 			return failure(error, result,
 				       "threads of the program cannot be stopped: %s",
 				       strerror(-result));
-		if (stop->zombies)
+		if (stop->zombies) {
+			proc_files_stale(
+				&stop->process->files); /* it ended since it was looked at */
 			return check_process(stop, error);
+		}
 		clean = stop->asked || stop->missing ? 0 : clean + 1;
 		if (!clean) {
 			await_parked(stop);
