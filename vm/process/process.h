@@ -316,6 +316,8 @@ int threads_ask(struct process *process);
 void threads_forget_asked(struct process *process);
 /* Of process->threads: the recorded fields. */
 int threads_capture(struct process *process, struct thaw_error *error);
+/* Once more, of what waits for each thread alone: something may have come since. */
+int threads_take_pending(struct process *process);
 void threads_encode(const struct thread *threads, unsigned count, struct record_writer *writer);
 bool threads_decode(struct thread **threads, unsigned *count, struct record_reader *reader);
 void threads_free(struct thread *threads, unsigned count);

@@ -18,6 +18,7 @@
 #include "base/failure.h"
 #include "process/memory/address_space.h"
 #include "process/remote/batch.h"
+#include "process/threads/pending.h"
 
 #ifndef PR_TIMER_CREATE_RESTORE_IDS /* 6.16 */
 #define PR_TIMER_CREATE_RESTORE_IDS 77
@@ -148,6 +149,44 @@ static int read_times(struct process *process, struct kernel_facts *facts)
 	return rc;
 }
 
+static unsigned count_armed(const struct kernel_facts *facts)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < facts->posix_timer_count; i++)
+		count += facts->posix_timers[i].time.it_value.tv_sec ||
+			 facts->posix_timers[i].time.it_value.tv_nsec;
+	return count;
+}
+
+/*
+ * Which signals are pending was asked when the stop began: one that has expired since is neither armed nor among them. Its
+ * signal is there by now. Nobody arms any meanwhile, so this comes to its end.
+ */
+static int take_expired(struct process *process, struct kernel_facts *facts)
+{
+	struct thread *main = &process->threads[0];
+	bool expired = true;
+	int rc = 0;
+
+	while (expired && !rc) {
+		unsigned armed = count_armed(facts);
+
+		free(facts->pending);
+		facts->pending = NULL;
+		facts->pending_count = 0;
+		rc = threads_take_pending(process);
+		if (!rc)
+			rc = pending_take(process, main->mailbox, main->tid, true, &facts->pending,
+					  &facts->pending_count);
+		if (!rc)
+			rc = read_times(process, facts);
+		remote_forget(&process->remote);
+		expired = count_armed(facts) < armed;
+	}
+	return rc;
+}
+
 int kernel_timers_capture(struct process *process, struct kernel_facts *facts,
 			  struct thaw_error *error)
 {
@@ -162,6 +201,8 @@ int kernel_timers_capture(struct process *process, struct kernel_facts *facts,
 				rc = add_one(process, facts, at);
 		if (!rc && facts->posix_timer_count)
 			rc = read_times(process, facts);
+		if (!rc && facts->posix_timer_count)
+			rc = take_expired(process, facts);
 	}
 	remote_forget(&process->remote);
 	return rc;

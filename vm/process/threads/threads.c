@@ -340,6 +340,20 @@ void threads_forget_asked(struct process *process)
 	process->thread_asked = NULL;
 }
 
+int threads_take_pending(struct process *process)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; i < process->thread_count && !rc; i++) {
+		struct thread *thread = &process->threads[i];
+
+		free(thread->pending);
+		rc = pending_take(process, thread->mailbox, thread->tid, false, &thread->pending,
+				  &thread->pending_count);
+	}
+	return rc;
+}
+
 int threads_capture(struct process *process, struct thaw_error *error)
 {
 	struct remote *remote = &process->remote;
