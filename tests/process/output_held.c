@@ -146,6 +146,29 @@ static void blocks(void)
 	stay();
 }
 
+static void handled(int number)
+{
+	(void)number;
+}
+
+static void is_interrupted(void)
+{
+	struct sigaction action = {.sa_handler = handled};
+	struct timeval patience = {.tv_usec = 1000};
+	char data[65536] = "";
+	ssize_t sent = 1;
+
+	sigaction(SIGUSR1, &action, NULL);
+	at(1);
+	while (sent > 0)
+		sent = write(OUTSIDE, data, sizeof(data));
+	result(sent < 0 ? errno : 0);
+	setsockopt(OUTSIDE, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	guest_signals = (uint64_t)(write(OUTSIDE, data, sizeof(data)) < 0 ? errno : 0);
+	at(2);
+	stay();
+}
+
 static void *fill_outside(void *unused)
 {
 	fill(OUTSIDE);
@@ -291,6 +314,7 @@ static const struct role roles[] = {{"by_every_call", by_every_call},
 				    {"closes", closes},
 				    {"shuts_down", shuts_down},
 				    {"blocks", blocks},
+				    {"is_interrupted", is_interrupted},
 				    {"fills_one_writes_other", fills_one_writes_other},
 				    {"fills_by_edges", fills_by_edges},
 				    {"wakes_itself", wakes_itself},
@@ -386,6 +410,8 @@ static int stop(FIXTURE_DATA(held) * self)
 
 	output_stop_begins(self->output);
 	code = process_stop(&self->process, &self->error);
+	if (!code)
+		code = threads_ask(&self->process);
 	if (!code)
 		code = interrupted_restart(&self->process, &self->error);
 	remote_forget(&self->process.remote);
@@ -567,6 +593,21 @@ TEST_F_TIMEOUT(held, a_writer_without_room_waits_stops_and_goes_on, 120)
 	EXPECT_LT(peek(&self->process, &guest_at), 2);
 	ASSERT_TRUE(read_all(self));
 	ASSERT_TRUE(arrives(self, 2));
+}
+
+TEST_F_TIMEOUT(held, a_write_that_waits_ends_as_the_kernel_would_end_it, 120)
+{
+	BEGIN("is_interrupted", SOCK_STREAM);
+	ASSERT_TRUE(arrives(self, 1));
+	while (output_bytes(self->output) < 4u << 20)
+		support_sleep(0.001);
+	ASSERT_EQ(0, generation(self));
+	while (peek(&self->process, &guest_at) < 2) {
+		kill(self->process.remote.pid, SIGUSR1);
+		support_sleep(0.001);
+	}
+	EXPECT_EQ(EINTR, peek(&self->process, &guest_result));
+	EXPECT_EQ(EAGAIN, peek(&self->process, &guest_signals));
 }
 
 TEST_F_TIMEOUT(held, a_reader_that_does_not_read_holds_up_nobody_else, 120)

@@ -101,6 +101,7 @@ struct call_notice {
 	uint64_t taken; /* bytes of it that are appended already, or messages */
 	bool is_child;	/* of a process that the guest has started, since then */
 	uint64_t since_ns;
+	uint64_t until_ns; /* its socket has no more patience (SO_SNDTIMEO); 0: for ever */
 };
 
 enum verdict {
@@ -143,6 +144,8 @@ struct output {
 	int least; /* our numbers begin here */
 	pthread_t notifier, release;
 	bool begun, started, ended, stopping;
+	/* Bit n - 1: signal n ends a call that waits; its handler has no SA_RESTART. As of the newest capture. */
+	uint64_t interrupts;
 	int start_error;
 
 	struct outlet *hashes[OUTLET_HASHES], *numbered[OUTLET_HASHES]; /* by inode; by number */

@@ -150,8 +150,8 @@ static uint64_t signal_set(const char *status, const char *name)
 	return at ? strtoull(at + strlen(name), NULL, 16) : 0;
 }
 
-/* Is there a signal that it would take? `*takes_ours`: it would take CONTROL_SIGNAL. */
-static bool has_signals(const struct output *output, pid_t tid, bool *takes_ours)
+/* The signals that it would take. `*takes_ours`: it would take CONTROL_SIGNAL. */
+static uint64_t signals_waiting(const struct output *output, pid_t tid, bool *takes_ours)
 {
 	char path[64], status[4096];
 	uint64_t pending, blocked;
@@ -165,7 +165,7 @@ static bool has_signals(const struct output *output, pid_t tid, bool *takes_ours
 		close(fd);
 	*takes_ours = false;
 	if (bytes <= 0)
-		return false;
+		return 0;
 	status[bytes] = '\0';
 	blocked = signal_set(status, "SigBlk:");
 	pending = signal_set(status, "SigPnd:") | signal_set(status, "ShdPnd:");
@@ -177,11 +177,17 @@ static bool has_signals(const struct output *output, pid_t tid, bool *takes_ours
 static bool let_go(const struct output *output, const struct call_notice *call)
 {
 	struct ruling ruling = answer((int64_t)call->taken);
+	uint64_t signals;
 	bool takes_ours;
 
-	if (call->is_child || (!has_signals(output, call->tid, &takes_ours) && !output->stopping))
+	if (call->is_child)
 		return false;
-	if (!call->taken) {
+	signals = signals_waiting(output, call->tid, &takes_ours);
+	if (!signals && !output->stopping)
+		return false;
+	if (!call->taken && signals & output->interrupts) {
+		ruling = answer(-EINTR);
+	} else if (!call->taken) {
 		/* The signal is the thread's own, and pending: the kernel's code never reaches the program. */
 		if (!takes_ours || syscall(SYS_tgkill, output->pid, call->tid, CONTROL_SIGNAL))
 			return false;
@@ -189,6 +195,23 @@ static bool let_go(const struct output *output, const struct call_notice *call)
 	}
 	respond(output, call, &ruling);
 	return true;
+}
+
+/* Until when it waits: for ever, but where the socket says otherwise. */
+static uint64_t patience_of(struct output *output, const struct call_notice *call)
+{
+	struct ruling ruling;
+	struct outlet *outlet =
+		call->is_child ? NULL : outlet_of(output, (int)call->arguments[0], &ruling);
+	struct timeval time = {0};
+	socklen_t bytes = sizeof(time);
+
+	if (!outlet || (outlet->kind != OUTLET_STREAM && outlet->kind != OUTLET_MESSAGES) ||
+	    getsockopt(outlet->fd, SOL_SOCKET, SO_SNDTIMEO, &time, &bytes) ||
+	    (!time.tv_sec && !time.tv_usec))
+		return 0;
+	return clock_monotonic_ns() + (uint64_t)time.tv_sec * 1000000000u +
+	       (uint64_t)time.tv_usec * 1000u;
 }
 
 static void put_off(struct output *output, const struct call_notice *call)
@@ -204,7 +227,8 @@ static void put_off(struct output *output, const struct call_notice *call)
 		return;
 	}
 	output->waiting = more;
-	more[output->waiting_count++] = *call;
+	more[output->waiting_count] = *call;
+	more[output->waiting_count++].until_ns = patience_of(output, call);
 }
 
 /* In order: who came first has room first. */
@@ -217,6 +241,9 @@ static void look_at_waiting(struct output *output)
 		struct call_notice *call = &output->waiting[i];
 		struct ruling ruling = rule(output, call);
 
+		if (ruling.verdict == VERDICT_WAIT && call->until_ns &&
+		    clock_monotonic_ns() >= call->until_ns)
+			ruling = answer(call->taken ? (int64_t)call->taken : -EAGAIN);
 		if (ruling.verdict != VERDICT_WAIT)
 			respond(output, call, &ruling);
 		else if (!let_go(output, call))

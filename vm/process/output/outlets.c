@@ -317,8 +317,12 @@ static bool is_outlet(struct output *output, int fd, const struct stat *stat, in
 		return stream >= 0 || !guest_reads(output, "pipe", stat->st_ino);
 	case S_IFCHR:
 		*kind = OUTLET_TERMINAL;
-		if (isatty(fd))
-			return true;
+		/*
+		 * Others than the one that people see are terminals that it has made itself (pty(7)), with which there
+		 * is no generation: what waits for one would wait for ever.
+		 */
+		if (stream >= 0 || (stat->st_rdev == makedev(5, 0) && isatty(fd)))
+			return isatty(fd);
 		if (type != 1 && type != 10) /* null, zero ...; misc */
 			output_tell(output, HOLE_DEVICES);
 		return false;

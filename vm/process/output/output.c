@@ -151,9 +151,25 @@ void output_stop_ends(struct output *output)
 	pthread_mutex_unlock(&output->lock);
 }
 
+/* 0: it cannot be had. */
+static uint64_t interrupting_signals(struct process *process)
+{
+	const struct kernel_action *actions = kernel_facts_actions(process);
+	uint64_t signals = 0;
+
+	for (int i = 1; actions && i <= 64; i++)
+		if (actions[i].handler > (uint64_t)(uintptr_t)SIG_IGN &&
+		    !(actions[i].flags & SA_RESTART) && i != CONTROL_SIGNAL)
+			signals |= 1ull << (i - 1);
+	return signals;
+}
+
 void output_captured(struct output *output)
 {
+	uint64_t interrupts = interrupting_signals(output->process);
+
 	pthread_mutex_lock(&output->lock);
+	output->interrupts = interrupts;
 	if (output->drain)
 		output->drain(output->drain_arg);
 	if (output->ring)

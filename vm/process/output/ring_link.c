@@ -47,9 +47,14 @@ static void *wait_for_guest(void *context)
 	uint32_t seen = 0;
 
 	/* Whoever has counted up before the first look is seen then. */
-	while (!__atomic_load_n(&link->closing, __ATOMIC_SEQ_CST))
-		if (ring_wait(&link->ring, &seen, 0))
-			output_drain(link->output);
+	while (!__atomic_load_n(&link->closing, __ATOMIC_SEQ_CST)) {
+		if (!ring_wait(&link->ring, &seen, 0))
+			continue;
+		output_drain(link->output);
+		/* All of it was for somebody who is gone: no generation follows, after which others would be heard again. */
+		if (!output_waits(link->output))
+			ring_rearm(&link->ring);
+	}
 	return NULL;
 }
 
