@@ -636,6 +636,8 @@ int mappings_capture(struct process *process, struct mappings *mappings, struct 
 		rc = 0;
 	} else if (text) {
 		rc = capture_anew(&capture, text, bytes);
+	} else if (space) {
+		forget_last(space); /* its files were not looked at this time */
 	}
 	if (!rc)
 		file_watch_follow(process, mappings);

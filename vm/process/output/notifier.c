@@ -125,7 +125,8 @@ static struct ruling rule_child(struct output *output, const struct call_notice 
 	output_tell(output, HOLE_CHILDREN);
 	if (output->drain)
 		output->drain(output->drain_arg);
-	if (has_before_it(output, &stat) &&
+	/* Not during a stop: a thread that waits for its vfork(2)ed child cannot park. */
+	if (has_before_it(output, &stat) && !output->stopping &&
 	    clock_monotonic_ns() - call->since_ns < CHILD_PATIENCE_NS)
 		ruling.verdict = VERDICT_WAIT;
 	return ruling;

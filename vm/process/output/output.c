@@ -174,6 +174,8 @@ void output_captured(struct output *output)
 		output->drain(output->drain_arg);
 	if (output->ring)
 		ring_parked(output->ring);
+	output->change_count = 0; /* nobody is in such a call any more */
+	output->changes_lost = false;
 	output->captured = ++output->epoch;
 	output->waits = false;
 	pthread_mutex_unlock(&output->lock);
