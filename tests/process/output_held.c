@@ -164,7 +164,9 @@ static void is_interrupted(void)
 		sent = write(OUTSIDE, data, sizeof(data));
 	result(sent < 0 ? errno : 0);
 	setsockopt(OUTSIDE, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-	guest_signals = (uint64_t)(write(OUTSIDE, data, sizeof(data)) < 0 ? errno : 0);
+	for (sent = 1; sent > 0;)
+		sent = write(OUTSIDE, data, sizeof(data));
+	guest_signals = (uint64_t)(sent < 0 ? errno : 0);
 	at(2);
 	stay();
 }

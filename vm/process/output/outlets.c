@@ -212,7 +212,9 @@ static bool guest_reads(const struct output *output, const char *kind, uint64_t 
 	return found;
 }
 
-/* With whom a Unix socket is connected; 0: nobody, or it is not known. */
+#define PEER_UNKNOWN UINT64_MAX
+
+/* With whom a Unix socket is connected; 0: nobody; PEER_UNKNOWN: the kernel does not say (CONFIG_UNIX_DIAG). */
 static uint64_t unix_peer(uint64_t inode)
 {
 	struct {
@@ -239,7 +241,7 @@ static uint64_t unix_peer(uint64_t inode)
 	if (fd >= 0)
 		close(fd);
 	if (got <= 0 || !NLMSG_OK(head, (size_t)got) || head->nlmsg_type != SOCK_DIAG_BY_FAMILY)
-		return 0;
+		return PEER_UNKNOWN;
 	for (size_t at = NLMSG_LENGTH(sizeof(struct unix_diag_msg)); at + 4 <= head->nlmsg_len;) {
 		const struct nlattr *attribute = (const struct nlattr *)(buffer + at);
 
@@ -258,6 +260,15 @@ static int socket_option(int fd, int option)
 	socklen_t bytes = sizeof(value);
 
 	return getsockopt(fd, SOL_SOCKET, option, &value, &bytes) ? -1 : value;
+}
+
+/* Who made the other end: of a pair, this program. */
+static bool peer_is_guest(const struct output *output, int fd)
+{
+	struct ucred peer = {0};
+	socklen_t bytes = sizeof(peer);
+
+	return !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) && peer.pid == output->pid;
 }
 
 /*
@@ -301,6 +312,8 @@ static bool is_socket_outlet(const struct output *output, int fd, const struct s
 	if (domain != AF_UNIX)
 		return true;
 	other = unix_peer(stat->st_ino);
+	if (other == PEER_UNKNOWN)
+		return !peer_is_guest(output, fd);
 	return !other || !guest_reads(output, "socket", other);
 }
 
