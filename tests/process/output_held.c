@@ -163,8 +163,9 @@ static void is_interrupted(void)
 	while (sent > 0)
 		sent = write(OUTSIDE, data, sizeof(data));
 	result(sent < 0 ? errno : 0);
+	signal(SIGUSR1, SIG_IGN); /* more of them may be on their way */
 	setsockopt(OUTSIDE, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-	for (sent = 1; sent > 0;)
+	for (sent = 1; sent > 0 || (sent < 0 && errno == EINTR);)
 		sent = write(OUTSIDE, data, sizeof(data));
 	guest_signals = (uint64_t)(sent < 0 ? errno : 0);
 	at(2);
