@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <sys/resource.h>
+#include <sys/uio.h>
 
 #include "kselftest_harness.h"
 
@@ -72,12 +73,11 @@ static char *contents(const char *path)
 	return text;
 }
 
-/* The shell's script, whose file is appended to by each life. */
-static struct program start_into(const char *image, const char *file, const char *script)
+/* Its file is appended to by each life. */
+static struct program start_into(const char *image, const char *file, const char *guest)
 {
-	char *command = support_format("exec '%s' exec --commit output --image '%s' "
-				       "/bin/bash -c '%s' >>'%s' 2>&1",
-				       support_thaw(), image, script, file);
+	char *command = support_format("exec '%s' exec --commit output --image '%s' %s >>'%s' 2>&1",
+				       support_thaw(), image, guest, file);
 	const char *const arguments[] = {"/bin/sh", "-c", command, NULL};
 	struct program program = program_start(arguments);
 
@@ -106,8 +106,8 @@ static void remove_own_lines(char *text)
 
 TEST_F_TIMEOUT(streams, a_file_has_each_line_once_over_kills, 240)
 {
-	static const char script[] =
-		"for ((i = 0; i < 60; i++)); do echo line $i; for ((k = 0; k < 2000; k++)); do :; done; done";
+	static const char script[] = "/bin/bash -c 'for ((i = 0; i < 60; i++)); do echo line $i; "
+				     "for ((k = 0; k < 2000; k++)); do :; done; done'";
 	char *text;
 
 	SKIP_WHERE_NOTHING_IS_HELD();
@@ -128,6 +128,78 @@ TEST_F_TIMEOUT(streams, a_file_has_each_line_once_over_kills, 240)
 	remove_own_lines(text);
 	EXPECT_STREQ(self->wanted, text);
 	free(text);
+}
+
+#define COUNTS "THAW_TEST_COUNTS" /* this program is the guest */
+#define PARTS 16
+
+/*
+ * Lines with a number, for ever, of so many parts that most of the time goes by while libc's writev() has looked where the
+ * descriptor leads, and has not written yet: there nearly each capture finds it.
+ */
+__attribute__((constructor)) static void count(void)
+{
+	static char parts[PARTS][4096] __attribute__((aligned(4096)));
+	struct iovec pieces[PARTS];
+	char line[32];
+
+	if (!getenv(COUNTS))
+		return;
+	for (int i = 0; i < PARTS; i++)
+		pieces[i] = (struct iovec){parts[i], 1};
+	for (int number = 0;; number++) {
+		snprintf(line, sizeof(line), "%0*d\n", PARTS - 1, number);
+		for (int i = 0; i < PARTS; i++)
+			parts[i][0] = line[i];
+		if (writev(STDOUT_FILENO, pieces, PARTS) != PARTS)
+			_exit(1);
+	}
+}
+
+/* How many lines there are before one that has not the number it should have; all of them: -1. */
+static long first_wrong(const char *file, long *lines)
+{
+	FILE *from = fopen(file, "r");
+	char line[256];
+	long wrong = -1;
+
+	*lines = 0;
+	while (from && wrong < 0 && fgets(line, sizeof(line), from) && strchr(line, '\n')) {
+		if (!strncmp(line, "thaw:", 5))
+			continue;
+		if (strtol(line, NULL, 10) != *lines || strlen(line) != PARTS)
+			wrong = *lines;
+		++*lines;
+	}
+	if (from)
+		fclose(from);
+	return wrong;
+}
+
+TEST_F_TIMEOUT(streams, a_call_that_a_capture_interrupts_is_made_by_the_next_life, 240)
+{
+	char path[4096] = "", *guest;
+	long lines = 0;
+
+	SKIP_WHERE_NOTHING_IS_HELD();
+	ASSERT_LT(0, readlink("/proc/self/exe", path, sizeof(path) - 1));
+	guest = support_format("'%s'", path);
+	support_write(self->file, "");
+	srandom(kills_seed());
+	setenv(COUNTS, "1", 1);
+	for (int i = 0; i < KILLS; i++) {
+		uint64_t before = support_size(self->file);
+
+		self->program = start_into(self->image, self->file, guest);
+		EXPECT_TRUE(grows(self->file, before));
+		support_sleep((double)(random() % 60) / 1000);
+		program_kill(&self->program);
+		program_free(&self->program);
+	}
+	unsetenv(COUNTS);
+	EXPECT_EQ(-1, first_wrong(self->file, &lines));
+	EXPECT_LT(0, lines);
+	free(guest);
 }
 
 static void run_shell(FIXTURE_DATA(streams) * self, const char *script)

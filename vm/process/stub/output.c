@@ -174,13 +174,21 @@ static void wake_supervisor(struct output_memory *memory)
 	}
 }
 
-/* False: it has to be a plain call, for whatever reason. */
-static bool publish(uint32_t outlet, uint32_t flags, const struct iovec *pieces, int count,
-		    uint32_t bytes)
+/* An outlet, and the token of the process in which it has that number: looked at before the number is. */
+struct where {
+	uint32_t token, outlet;
+};
+
+/*
+ * False: it has to be a plain call, for whatever reason. In a process that was restored since `where` was looked at, the
+ * number is nobody's, or another outlet's: the token is another one there.
+ */
+static bool publish(const struct where *where, uint32_t flags, const struct iovec *pieces,
+		    int count, uint32_t bytes)
 {
 	struct output_memory *memory = &CONTROL->output;
-	uint32_t token = __atomic_load_n(&memory->token, __ATOMIC_SEQ_CST), length;
 	uint64_t *published, seen;
+	uint32_t length;
 	bool done = false;
 
 	if (output_thread.busy)
@@ -193,12 +201,13 @@ static bool publish(uint32_t outlet, uint32_t flags, const struct iovec *pieces,
 		show_slot(memory, number);
 		published = &memory->slot[number].published;
 		seen = __atomic_load_n(published, __ATOMIC_SEQ_CST);
-		length = write_record(number, (uint32_t)seen, outlet, flags, pieces, count, bytes);
-		/* In a process that was restored in between, the token is another one. */
-		done = length && seen >> 32 == token &&
-		       __atomic_compare_exchange_n(
-			       published, &seen, (uint64_t)token << 32 | (uint32_t)(seen + length),
-			       false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+		length = write_record(number, (uint32_t)seen, where->outlet, flags, pieces, count,
+				      bytes);
+		done = length && seen >> 32 == where->token &&
+		       __atomic_compare_exchange_n(published, &seen,
+						   (uint64_t)where->token << 32 |
+							   (uint32_t)(seen + length),
+						   false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 	}
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	output_thread.busy = 0;
@@ -209,12 +218,15 @@ static bool publish(uint32_t outlet, uint32_t flags, const struct iovec *pieces,
 
 /* ---- Which way */
 
-static enum way way_of(int fd, bool as_socket, uint32_t *outlet)
+static enum way way_of(int fd, bool as_socket, struct where *where)
 {
 	struct output_memory *memory = &CONTROL->output;
 	uint64_t entry;
 
-	if (!output_on())
+	if (!stub_active())
+		return WAY_PLAIN;
+	where->token = __atomic_load_n(&memory->token, __ATOMIC_SEQ_CST);
+	if (!where->token)
 		return WAY_PLAIN;
 	if (output_thread.vforked)
 		return WAY_DIRECT;
@@ -225,17 +237,17 @@ static enum way way_of(int fd, bool as_socket, uint32_t *outlet)
 		return WAY_PLAIN;
 	if ((entry & ENTRY_KIND) == ENTRY_DIRECT)
 		return WAY_DIRECT;
-	*outlet = (uint32_t)(entry >> ENTRY_OUTLET_SHIFT);
+	where->outlet = (uint32_t)(entry >> ENTRY_OUTLET_SHIFT);
 	return (entry & ENTRY_KIND) == ENTRY_HELD && (!as_socket || entry & ENTRY_SOCKET) &&
-			       __atomic_load_n(&memory->outlets[OUTLET_INDEX(*outlet)],
-					       __ATOMIC_ACQUIRE) == *outlet
+			       __atomic_load_n(&memory->outlets[OUTLET_INDEX(where->outlet)],
+					       __ATOMIC_ACQUIRE) == where->outlet
 		       ? WAY_HELD
 		       : WAY_PLAIN;
 }
 
 /* WAY_HELD: done, and how many bytes. Else that is left to the plain call. */
-static enum way hold(uint32_t outlet, uint32_t flags, const struct iovec *from, size_t count,
-		     int64_t *taken)
+static enum way hold(const struct where *where, uint32_t flags, const struct iovec *from,
+		     size_t count, int64_t *taken)
 {
 	struct iovec pieces[PIECES];
 	size_t bytes = 0;
@@ -252,11 +264,11 @@ static enum way hold(uint32_t outlet, uint32_t flags, const struct iovec *from, 
 	}
 	*taken = (int64_t)bytes;
 	/* Of no bytes at all: a datagram, or a question whether there is an error. */
-	return bytes && publish(outlet, flags, pieces, (int)count, (uint32_t)bytes) ? WAY_HELD
-										    : WAY_PLAIN;
+	return bytes && publish(where, flags, pieces, (int)count, (uint32_t)bytes) ? WAY_HELD
+										   : WAY_PLAIN;
 }
 
-static enum way hold_message(uint32_t outlet, uint32_t flags, const struct msghdr *from,
+static enum way hold_message(const struct where *where, uint32_t flags, const struct msghdr *from,
 			     int64_t *taken)
 {
 	struct msghdr message;
@@ -266,7 +278,7 @@ static enum way hold_message(uint32_t outlet, uint32_t flags, const struct msghd
 	message = *from;
 	if (message.msg_name || message.msg_controllen)
 		return WAY_PLAIN;
-	return hold(outlet, flags, message.msg_iov, message.msg_iovlen, taken);
+	return hold(where, flags, message.msg_iov, message.msg_iovlen, taken);
 }
 
 /* One of these four calls, with the arguments that the kernel would get. */
@@ -276,8 +288,9 @@ static inline enum way look_and_hold(long number, const uint64_t arguments[6], b
 	bool one = number == SYS_write || number == SYS_sendto;
 	bool as_socket = number == SYS_sendto || number == SYS_sendmsg;
 	struct iovec piece = {(void *)arguments[1], arguments[2]};
-	uint32_t outlet, flags = 0;
-	enum way way = way_of((int)arguments[0], as_socket, &outlet);
+	struct where where;
+	uint32_t flags = 0;
+	enum way way = way_of((int)arguments[0], as_socket, &where);
 
 	if (way != WAY_HELD)
 		return way;
@@ -286,12 +299,12 @@ static inline enum way look_and_hold(long number, const uint64_t arguments[6], b
 	if (number == SYS_sendto)
 		flags = (uint32_t)arguments[3];
 	else if (number == SYS_sendmsg)
-		return hold_message(outlet, (uint32_t)arguments[2],
+		return hold_message(&where, (uint32_t)arguments[2],
 				    (const struct msghdr *)arguments[1], taken);
 	if (number == SYS_sendto && arguments[4])
 		return WAY_PLAIN;
-	return one ? hold(outlet, flags, &piece, 1, taken)
-		   : hold(outlet, flags, (const struct iovec *)arguments[1], arguments[2], taken);
+	return one ? hold(&where, flags, &piece, 1, taken)
+		   : hold(&where, flags, (const struct iovec *)arguments[1], arguments[2], taken);
 }
 
 static inline enum way output_call(long number, const uint64_t arguments[6], bool cancels,
