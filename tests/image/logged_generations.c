@@ -302,6 +302,54 @@ TEST_F(logged, an_older_one_is_opened_and_the_newest_stays)
 	EXPECT_EQ(SAME, model_compare(self->image, newest(self), &self->error));
 }
 
+/* Its number was told when it was durable. Only those between are nowhere. */
+TEST_F(logged, the_newest_is_opened_by_its_number)
+{
+	struct image_options options = options_of(variant->keyed);
+	const char *result;
+
+	for (unsigned i = self->count; i-- > 2;) {
+		bool last = i + 1 == self->count;
+
+		options.generation = self->models[i].number;
+		ASSERT_EQ(last ? 0 : THAW_ENOGEN,
+			  image_open(&options, &self->image, &self->fallback, &self->error));
+		EXPECT_EQ(newest(self)->number, listed(&self->error));
+		if (last)
+			EXPECT_EQ(SAME, model_compare(self->image, newest(self), &self->error));
+		closed(self);
+	}
+	result = opened_is(self, variant->keyed, newest(self));
+	EXPECT_EQ(NULL, result) TH_LOG("%s", result);
+	EXPECT_EQ(0, self->fallback.code);
+	EXPECT_EQ(0, thaw_image_verify(model_path, NULL, NULL, &self->error));
+}
+
+/* Who is refused loses nothing, and the numbers are what they were. */
+TEST_F(logged, a_refused_open_leaves_the_newest)
+{
+	struct image_options options = options_of(variant->keyed);
+	const char *result;
+
+	options.generation = newest(self)->number + 1;
+	for (unsigned i = 0; i < 2; i++) {
+		EXPECT_EQ(THAW_ENOGEN,
+			  image_open(&options, &self->image, &self->fallback, &self->error));
+		EXPECT_NE(NULL, strstr(self->error.text, "no generation"))
+		TH_LOG("%s", self->error.text);
+		options.generation = self->models[3].number;
+	}
+	EXPECT_EQ(newest(self)->number, listed(&self->error));
+	for (unsigned i = 0; i < 2; i++) {
+		options.generation = self->models[i].number;
+		closed(self);
+		ASSERT_EQ(0, image_open(&options, &self->image, &self->fallback, &self->error));
+		EXPECT_EQ(SAME, model_compare(self->image, &self->models[i], &self->error));
+	}
+	result = opened_is(self, variant->keyed, newest(self));
+	EXPECT_EQ(NULL, result) TH_LOG("%s", result);
+}
+
 TEST_F(logged, a_reader_keeps_its_generation_while_others_are_logged)
 {
 	const struct image_options only_read = {.path = model_path, .read_only = true};

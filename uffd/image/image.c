@@ -57,6 +57,7 @@ static int image_find(struct image *image, const struct image_options *options,
 	}
 	if (code)
 		return code;
+	memcpy(image->slots, slots, 2 * sizeof(*slots));
 	image->identity = slots[image->slot];
 	code = image_check_identity(options, &image->identity, error);
 	return code ? code : image_choose(image, options, slots, fallback, error);
@@ -67,7 +68,6 @@ static void image_begin(struct image *image, const struct slot slots[2])
 {
 	image->next = number_next(slots, image->slot);
 	image->note = slots[!image->slot].note;
-	memcpy(image->slots, slots, sizeof(image->slots));
 	image->slots_known[0] = image->slots_known[1] = true;
 	image_note_extent(image);
 	image->base = image->opened;
@@ -124,9 +124,9 @@ static void image_clear(struct image *image)
 
 /*
  * An older generation was opened, or none, and there are newer ones in the log, which the first commit would make
- * void: the newest of them is listed first.
+ * void: the newest of them is listed first. `found` is 0, or THAW_ENOGEN: then it may be the one asked for.
  */
-static int log_rescue(struct image *image, const struct image_options *options,
+static int log_rescue(struct image *image, const struct image_options *options, int found,
 		      struct thaw_error *fallback, struct thaw_error *error)
 {
 	const struct image_options newest = {.path = options->path, .retain_all = true};
@@ -135,10 +135,10 @@ static int log_rescue(struct image *image, const struct image_options *options,
 	int code;
 
 	if (log_continues(image, options) || log_pending(image) || fallback->code)
-		return 0;
+		return found;
 	code = log_is_ahead(image, error);
 	if (code <= 0)
-		return code;
+		return code ? code : found;
 	image_clear(image);
 	*image = (struct image){.fd = before.fd,
 				.path = before.path,
@@ -270,8 +270,8 @@ int image_open(const struct image_options *options, struct image **image,
 	code = opened->path && opened->absolute
 		       ? image_start(opened, options, fallback, error)
 		       : error_set(error, -ENOMEM, "%s: no memory", options->path);
-	if (!code)
-		code = log_rescue(opened, options, fallback, error);
+	if (!code || (code == THAW_ENOGEN && options->generation))
+		code = log_rescue(opened, options, code, fallback, error);
 	if (code) {
 		image_discard(opened);
 		return code;
