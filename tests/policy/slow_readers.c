@@ -214,8 +214,11 @@ TEST_F(readers, who_stop_do_not_stop_checkpoints)
 	program_kill(&self->program);
 	program_free(&self->program);
 
-	/* While it waits it does not change: one generation, and no more of the same. */
-	self->program = program_start(THAW("run", "--fresh", "--every", "10ms", self->script));
+	/*
+	 * While it waits it does not change: one generation, and no more of the same. (Of those that
+	 * come sooner one after another only one a second would be listed.)
+	 */
+	self->program = program_start(THAW("run", "--fresh", "--every", "200ms", self->script));
 	ASSERT_TRUE(wait_until_full(self->program.out));
 	for (uint64_t number = 0; number != newest(self->image).number; support_sleep(0.3)) {
 		number = newest(self->image).number;
