@@ -144,6 +144,7 @@ struct output {
 	int least; /* our numbers begin here */
 	pthread_t notifier, release;
 	bool begun, started, ended, stopping;
+	uint64_t stopping_ns; /* since when */
 	/* Bit n - 1: signal n ends a call that waits; its handler has no SA_RESTART. As of the newest capture. */
 	uint64_t interrupts;
 	int start_error;

@@ -38,6 +38,7 @@
 	513	   /* the kernel's own: it makes the call again behind the handler of a signal */
 #define LOOK_MS 20 /* is there a signal for a thread that waits for room? */
 #define LEAST_MOST 131072
+#define LONG_STOP_NS 100000000u
 #define CHILD_PATIENCE_NS 2000000000ull
 
 void output_wake(int fd)
@@ -125,8 +126,9 @@ static struct ruling rule_child(struct output *output, const struct call_notice 
 	output_tell(output, HOLE_CHILDREN);
 	if (output->drain)
 		output->drain(output->drain_arg);
-	/* Not during a stop: a thread that waits for its vfork(2)ed child cannot park. */
-	if (has_before_it(output, &stat) && !output->stopping &&
+	/* A thread that waits for its vfork(2)ed child cannot park: a stop that takes long waits for that, maybe. */
+	if (has_before_it(output, &stat) &&
+	    !(output->stopping && clock_monotonic_ns() - output->stopping_ns > LONG_STOP_NS) &&
 	    clock_monotonic_ns() - call->since_ns < CHILD_PATIENCE_NS)
 		ruling.verdict = VERDICT_WAIT;
 	return ruling;

@@ -138,6 +138,7 @@ void output_stop_begins(struct output *output)
 
 	pthread_mutex_lock(&output->lock);
 	output->stopping = true;
+	output->stopping_ns = clock_monotonic_ns();
 	wake = output->waiting_count;
 	pthread_mutex_unlock(&output->lock);
 	if (wake)
