@@ -73,16 +73,23 @@ static char *contents(const char *path)
 	return text;
 }
 
-/* Its file is appended to by each life. */
-static struct program start_into(const char *image, const char *file, const char *guest)
+/* How its file is opened: ">>", or ">". */
+static struct program start_opening(const char *how, const char *image, const char *file,
+				    const char *guest)
 {
-	char *command = support_format("exec '%s' exec --commit output --image '%s' %s >>'%s' 2>&1",
-				       support_thaw(), image, guest, file);
+	char *command = support_format("exec '%s' exec --commit output --image '%s' %s %s'%s' 2>&1",
+				       support_thaw(), image, guest, how, file);
 	const char *const arguments[] = {"/bin/sh", "-c", command, NULL};
 	struct program program = program_start(arguments);
 
 	free(command);
 	return program;
+}
+
+/* Its file is appended to by each life. */
+static struct program start_into(const char *image, const char *file, const char *guest)
+{
+	return start_opening(">>", image, file, guest);
 }
 
 static bool grows(const char *file, uint64_t from)
@@ -104,10 +111,11 @@ static void remove_own_lines(char *text)
 			line = end + 1;
 }
 
+static const char lines_script[] = "/bin/bash -c 'for ((i = 0; i < 60; i++)); do echo line $i; "
+				   "for ((k = 0; k < 2000; k++)); do :; done; done'";
+
 TEST_F_TIMEOUT(streams, a_file_has_each_line_once_over_kills, 240)
 {
-	static const char script[] = "/bin/bash -c 'for ((i = 0; i < 60; i++)); do echo line $i; "
-				     "for ((k = 0; k < 2000; k++)); do :; done; done'";
 	char *text;
 
 	SKIP_WHERE_NOTHING_IS_HELD();
@@ -116,13 +124,31 @@ TEST_F_TIMEOUT(streams, a_file_has_each_line_once_over_kills, 240)
 	for (int i = 0; i < KILLS; i++) {
 		uint64_t before = support_size(self->file);
 
-		self->program = start_into(self->image, self->file, script);
+		self->program = start_into(self->image, self->file, lines_script);
 		grows(self->file, before);
 		support_sleep((double)(random() % 60) / 1000);
 		program_kill(&self->program);
 		program_free(&self->program);
 	}
-	self->program = start_into(self->image, self->file, script);
+	self->program = start_into(self->image, self->file, lines_script);
+	EXPECT_EQ(0, program_finish(&self->program, 60));
+	text = contents(self->file);
+	remove_own_lines(text);
+	EXPECT_STREQ(self->wanted, text);
+	free(text);
+}
+
+TEST_F(streams, whoever_starts_it_says_whether_a_file_is_appended_to)
+{
+	char *text;
+
+	SKIP_WHERE_NOTHING_IS_HELD();
+	support_write(self->file, "");
+	self->program = start_opening(">", self->image, self->file, lines_script);
+	EXPECT_TRUE(grows(self->file, 0));
+	program_kill(&self->program);
+	program_free(&self->program);
+	self->program = start_into(self->image, self->file, lines_script);
 	EXPECT_EQ(0, program_finish(&self->program, 60));
 	text = contents(self->file);
 	remove_own_lines(text);
