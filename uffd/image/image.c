@@ -57,7 +57,7 @@ static int image_find(struct image *image, const struct image_options *options,
 	}
 	if (code)
 		return code;
-	memcpy(image->slots, slots, 2 * sizeof(*slots));
+	memcpy(image->slots, slots, sizeof(image->slots)); /* for log_rescue(), if none is chosen */
 	image->identity = slots[image->slot];
 	code = image_check_identity(options, &image->identity, error);
 	return code ? code : image_choose(image, options, slots, fallback, error);
@@ -68,6 +68,7 @@ static void image_begin(struct image *image, const struct slot slots[2])
 {
 	image->next = number_next(slots, image->slot);
 	image->note = slots[!image->slot].note;
+	memcpy(image->slots, slots, sizeof(image->slots));
 	image->slots_known[0] = image->slots_known[1] = true;
 	image_note_extent(image);
 	image->base = image->opened;
