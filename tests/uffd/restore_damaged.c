@@ -351,6 +351,8 @@ static int touch_at(const char *path, size_t offset)
  * faults that say so, or it was none of these; and what can be read is right.
  */
 enum { READ_ALL = 20, READ_SOME, READ_NOTHING, READ_WRONG };
+/* So many reads in a row that make no difference: all are behind the last, or were made once more. */
+#define NO_DIFFERENCE 40u
 
 TEST_F(damaged, a_read_that_fails_is_a_fault_that_says_so)
 {
@@ -367,7 +369,7 @@ TEST_F(damaged, a_read_that_fails_is_a_fault_that_says_so)
 	 * The first ones are the header's, of which there are two. Prefetch looks for what is stored, and where that
 	 * fails reads the node once more: so one that made no difference need not be behind the last.
 	 */
-	for (unsigned skip = 0; !some || all < 8; skip += stride) {
+	for (unsigned skip = 0; all < (some ? 8 : NO_DIFFERENCE); skip += stride) {
 		pid_t child = fork();
 
 		if (!child) {
@@ -392,7 +394,7 @@ TEST_F(damaged, a_read_that_fails_is_a_fault_that_says_so)
 	/* A read is of 256 KiB at most. What another thread reads ahead is read again when it is asked for. */
 	if (variant->delivery && strcmp(variant->delivery, "user-mode")) {
 		EXPECT_GE((some + 1) * stride, PAGES * self->page_bytes / (256 << 10));
-	} else {
+	} else if (stride == 1) { /* of each seventh, none need be one that is made only once */
 		EXPECT_LE(1, some);
 	}
 }
