@@ -180,9 +180,7 @@ static void watch(const struct cold *cold, uint64_t first, uint64_t count)
 
 		if (count_found < 0)
 			return;
-		scan.start = count_found && found[count_found - 1].end > scan.walk_end
-				     ? found[count_found - 1].end
-				     : scan.walk_end;
+		scan.start = pagemap_scanned_to(&scan, found, count_found);
 	}
 }
 

@@ -77,6 +77,18 @@ struct pm_scan_arg {
 #define PAGE_IS_PFNZERO (1 << 5)
 #endif
 
+/*
+ * Where the next scan goes on, after one that has answered with so many ranges. walk_end alone is not it: after more ranges
+ * than the kernel gathers at a time (512), it is left from where the last gathering but one ended (do_pagemap_scan(), 6.7
+ * to 6.18), and what came after would be told twice. Ranges ascend.
+ */
+static inline __u64 pagemap_scanned_to(const struct pm_scan_arg *scan,
+				       const struct page_region *ranges, int found)
+{
+	return found && ranges[found - 1].end > scan->walk_end ? ranges[found - 1].end
+							       : scan->walk_end;
+}
+
 #ifndef PAGE_IS_HUGE
 #define PAGE_IS_HUGE (1 << 6)
 #endif

@@ -58,9 +58,7 @@ static int scan_present(const struct process_memory *memory, uint64_t start, uin
 		for (int i = 0; i < found; i++)
 			bitmap_set_range(pages, page_of(memory, answers[i].start),
 					 page_of(memory, answers[i].end - answers[i].start));
-		scan.start = found && answers[found - 1].end > scan.walk_end
-				     ? answers[found - 1].end
-				     : scan.walk_end;
+		scan.start = pagemap_scanned_to(&scan, answers, found);
 	}
 	return 0;
 }

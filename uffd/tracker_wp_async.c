@@ -107,18 +107,6 @@ static uint64_t range_end(const struct region *region, const struct page_region 
 	return (range->end - 1 - (uintptr_t)region->base) / region->page_bytes + 1;
 }
 
-/*
- * Where the next scan goes on. walk_end alone is not it: after more ranges than the kernel gathers at a time (512),
- * it is left from where the last gathering but one ended (do_pagemap_scan(), 6.7 to 6.18), and what
- * came after would be told twice. Ranges ascend.
- */
-static uint64_t scanned_to(const struct pm_scan_arg *scan, const struct page_region *ranges,
-			   int found)
-{
-	return found && ranges[found - 1].end > scan->walk_end ? ranges[found - 1].end
-							       : scan->walk_end;
-}
-
 /* By the fast path, what is empty is counted, too. */
 static int64_t count_range(struct tracker *tracker, uint64_t start, uint64_t end, uint64_t limit,
 			   bool fast)
@@ -148,7 +136,7 @@ static int64_t count_range(struct tracker *tracker, uint64_t start, uint64_t end
 			pages += last - (first > counted ? first : counted);
 			counted = last;
 		}
-		scan.start = scanned_to(&scan, ranges, found);
+		scan.start = pagemap_scanned_to(&scan, ranges, found);
 	}
 	return (int64_t)pages;
 }
@@ -239,7 +227,7 @@ static int64_t collect_range(struct collecting *collecting, uint64_t start, uint
 					 range_end(region, &ranges[i]) - first);
 		}
 		pthread_mutex_unlock(&tracker->collecting);
-		scan.start = scanned_to(&scan, ranges, found);
+		scan.start = pagemap_scanned_to(&scan, ranges, found);
 	}
 	return (int64_t)bytes;
 }

@@ -116,9 +116,7 @@ static bool scan_entries(int pagemap, uint64_t from, uint64_t count, unsigned ea
 		for (int i = 0; i < found; i++)
 			runs_add(runs, (ranges[i].start / bytes - from) / each,
 				 ((ranges[i].end - 1) / bytes - from) / each + 1);
-		/* walk_end may be before the end of the last range (tracker_wp_async.c). */
-		next = found && ranges[found - 1].end > scan.walk_end ? ranges[found - 1].end
-								      : scan.walk_end;
+		next = pagemap_scanned_to(&scan, ranges, found);
 	}
 	free(ranges);
 	return told;

@@ -97,9 +97,7 @@ static int scan_watched(struct address_space *space, uint64_t start, uint64_t en
 			code = address_space_scan(space, regions[i].start, regions[i].end);
 		if (code)
 			return code;
-		scan.start = found && regions[found - 1].end > scan.walk_end
-				     ? regions[found - 1].end
-				     : scan.walk_end;
+		scan.start = pagemap_scanned_to(&scan, regions, found);
 	}
 	return 0;
 }
