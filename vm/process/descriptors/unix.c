@@ -16,9 +16,6 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/netlink.h>
-#include <linux/sock_diag.h>
-#include <linux/unix_diag.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,6 +28,7 @@
 
 #include "base/failure.h"
 #include "process/descriptors/descriptors.h"
+#include "process/descriptors/unix_diagnosis.h"
 
 #ifndef SO_PEEK_OFF
 #define SO_PEEK_OFF 42
@@ -42,12 +40,6 @@
 
 enum fate { FATE_PAIR = 1, FATE_LISTENS, FATE_ALONE, FATE_ENDED, FATE_RESET };
 
-struct unix_facts { /* of the diagnosis */
-	uint64_t peer;
-	uint32_t state, backlog;
-	uint8_t shutdown;
-};
-
 struct unix_record { /* then the queue: count of messages, each with its length */
 	uint64_t fate, type, peer, shutdown, backlog;
 	const void *name, *peer_name;
@@ -55,64 +47,6 @@ struct unix_record { /* then the queue: count of messages, each with its length 
 	bool existed; /* its path was there */
 	uint64_t mode;
 };
-
-/* ---- The kernel's diagnosis */
-
-static int diagnosis_ask(struct descriptor_capture *capture, uint64_t inode)
-{
-	struct {
-		struct nlmsghdr head;
-		struct unix_diag_req ask;
-	} request = {
-		.head = {.nlmsg_len = sizeof(request),
-			 .nlmsg_type = SOCK_DIAG_BY_FAMILY,
-			 .nlmsg_flags = NLM_F_REQUEST},
-		.ask = {.sdiag_family = AF_UNIX,
-			.udiag_states = ~0u,
-			.udiag_ino = (uint32_t)inode,
-			.udiag_show = UDIAG_SHOW_PEER | UDIAG_SHOW_RQLEN,
-			.udiag_cookie = {~0u, ~0u}},
-	};
-
-	if (capture->netlink < 0)
-		capture->netlink = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
-	if (capture->netlink < 0 || send(capture->netlink, &request, sizeof(request), 0) < 0)
-		return -errno;
-	return 0;
-}
-
-static int diagnose(struct descriptor_capture *capture, uint64_t inode, struct unix_facts *facts)
-{
-	char buffer[1024] __attribute__((aligned(8)));
-	const struct nlmsghdr *head = (const struct nlmsghdr *)buffer;
-	const struct unix_diag_msg *message = NLMSG_DATA(head);
-	int code = diagnosis_ask(capture, inode);
-	ssize_t got = code ? 0 : recv(capture->netlink, buffer, sizeof(buffer), 0);
-
-	*facts = (struct unix_facts){0};
-	if (code || got < 0)
-		return code ? code : -errno;
-	if (!NLMSG_OK(head, (size_t)got) || head->nlmsg_type != SOCK_DIAG_BY_FAMILY)
-		return head->nlmsg_type == NLMSG_ERROR
-			       ? ((const struct nlmsgerr *)NLMSG_DATA(head))->error
-			       : -EPROTO;
-	facts->state = message->udiag_state;
-	for (size_t at = NLMSG_LENGTH(sizeof(*message)); at + 4 <= head->nlmsg_len;) {
-		const struct nlattr *attribute = (const struct nlattr *)(buffer + at);
-		const void *value = attribute + 1;
-
-		if (attribute->nla_len < 4)
-			break;
-		if (attribute->nla_type == UNIX_DIAG_PEER)
-			facts->peer = *(const uint32_t *)value;
-		else if (attribute->nla_type == UNIX_DIAG_RQLEN)
-			facts->backlog = ((const struct unix_diag_rqlen *)value)->udiag_wqueue;
-		else if (attribute->nla_type == UNIX_DIAG_SHUTDOWN)
-			facts->shutdown = *(const uint8_t *)value;
-		at += NLMSG_ALIGN(attribute->nla_len);
-	}
-	return 0;
-}
 
 /* ---- Captured */
 
@@ -155,14 +89,14 @@ static bool has_failed(int fd)
 }
 
 static enum fate fate_of(struct descriptor_capture *capture, const struct descriptor_object *object,
-			 int type, const struct unix_facts *facts, uint64_t *peer)
+			 int type, const struct unix_diagnosis *facts, uint64_t *peer)
 {
-	struct unix_facts other;
+	struct unix_diagnosis other;
 
 	*peer = peer_object(capture->descriptors, facts->peer);
 	if (facts->state == TCP_LISTEN_STATE)
 		return FATE_LISTENS;
-	if (*peer != UINT32_MAX && !diagnose(capture, facts->peer, &other) &&
+	if (*peer != UINT32_MAX && !unix_diagnose(&capture->netlink, facts->peer, &other) &&
 	    other.peer == object->stat.st_ino)
 		return FATE_PAIR;
 	if (type == SOCK_DGRAM)
@@ -298,8 +232,8 @@ static void path_put(struct descriptor_capture *capture, int fd, struct record_w
 int unix_socket_capture(struct descriptor_capture *capture, struct descriptor_object *object,
 			struct record_writer *writer)
 {
-	struct unix_facts facts;
-	int type = 0, code = diagnose(capture, object->stat.st_ino, &facts);
+	struct unix_diagnosis facts;
+	int type = 0, code = unix_diagnose(&capture->netlink, object->stat.st_ino, &facts);
 	socklen_t bytes = sizeof(type);
 	uint64_t peer;
 	enum fate fate;

@@ -12,9 +12,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kcmp.h>
-#include <linux/netlink.h>
-#include <linux/sock_diag.h>
-#include <linux/unix_diag.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +21,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "process/descriptors/unix_diagnosis.h"
 #include "process/output/internal.h"
 
 /* ---- Numbers that are changing */
@@ -217,41 +215,12 @@ static bool guest_reads(const struct output *output, const char *kind, uint64_t 
 /* With whom a Unix socket is connected; 0: nobody; PEER_UNKNOWN: the kernel does not say (CONFIG_UNIX_DIAG). */
 static uint64_t unix_peer(uint64_t inode)
 {
-	struct {
-		struct nlmsghdr head;
-		struct unix_diag_req ask;
-	} request = {
-		.head = {.nlmsg_len = sizeof(request),
-			 .nlmsg_type = SOCK_DIAG_BY_FAMILY,
-			 .nlmsg_flags = NLM_F_REQUEST},
-		.ask = {.sdiag_family = AF_UNIX,
-			.udiag_states = ~0u,
-			.udiag_ino = (uint32_t)inode,
-			.udiag_show = UDIAG_SHOW_PEER,
-			.udiag_cookie = {~0u, ~0u}},
-	};
-	char buffer[1024] __attribute__((aligned(8)));
-	const struct nlmsghdr *head = (const struct nlmsghdr *)buffer;
-	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
-	ssize_t got = fd < 0 || send(fd, &request, sizeof(request), 0) < 0
-			      ? -1
-			      : recv(fd, buffer, sizeof(buffer), 0);
-	uint64_t peer = 0;
+	struct unix_diagnosis diagnosis;
+	int netlink = -1, code = unix_diagnose(&netlink, inode, &diagnosis);
 
-	if (fd >= 0)
-		close(fd);
-	if (got <= 0 || !NLMSG_OK(head, (size_t)got) || head->nlmsg_type != SOCK_DIAG_BY_FAMILY)
-		return PEER_UNKNOWN;
-	for (size_t at = NLMSG_LENGTH(sizeof(struct unix_diag_msg)); at + 4 <= head->nlmsg_len;) {
-		const struct nlattr *attribute = (const struct nlattr *)(buffer + at);
-
-		if (attribute->nla_len < 4)
-			break;
-		if (attribute->nla_type == UNIX_DIAG_PEER)
-			peer = *(const uint32_t *)(attribute + 1);
-		at += NLMSG_ALIGN(attribute->nla_len);
-	}
-	return peer;
+	if (netlink >= 0)
+		close(netlink);
+	return code ? PEER_UNKNOWN : diagnosis.peer;
 }
 
 static int socket_option(int fd, int option)
