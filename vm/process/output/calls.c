@@ -77,7 +77,7 @@ struct ruling outlet_fails(struct outlet *outlet, int flags)
 	return (struct ruling){VERDICT_ANSWER, -error, error == EPIPE && !(flags & MSG_NOSIGNAL)};
 }
 
-bool outlet_waits_not(const struct outlet *outlet, int flags)
+static bool waits_not(const struct outlet *outlet, int flags)
 {
 	return flags & MSG_DONTWAIT || fcntl(outlet->fd, F_GETFL) & O_NONBLOCK;
 }
@@ -95,16 +95,12 @@ size_t outlet_room(const struct output *output, const struct outlet *outlet)
  * room again, it has told so already, and release.c is about to send: that is waited for. While what is held is not
  * durable, the disk is what is waited for, in any case.
  */
-bool outlet_tells(const struct outlet *outlet, int flags)
+struct ruling outlet_full(const struct outlet *outlet, int flags)
 {
 	struct pollfd room = {.fd = outlet->fd, .events = POLLOUT};
+	bool is_told = outlet->stuck && waits_not(outlet, flags) && poll(&room, 1, 0) == 0;
 
-	return outlet->stuck && outlet_waits_not(outlet, flags) && poll(&room, 1, 0) == 0;
-}
-
-static struct ruling full(const struct outlet *outlet, int flags)
-{
-	return outlet_tells(outlet, flags) ? answer(-EAGAIN) : wait_for_room;
+	return is_told ? answer(-EAGAIN) : wait_for_room;
 }
 
 /* From the guest's `iov`, behind the first `skip` bytes, as much as fits in the room. */
@@ -158,7 +154,7 @@ struct ruling call_bytes(struct output *output, struct call_notice *call, struct
 		if (ruling.verdict != VERDICT_GO_ON)
 			return call->taken ? answer((int64_t)call->taken) : ruling;
 		if (!room) {
-			ruling = full(outlet, flags);
+			ruling = outlet_full(outlet, flags);
 			return ruling.verdict == VERDICT_ANSWER && call->taken
 				       ? answer((int64_t)call->taken)
 				       : ruling;
@@ -249,7 +245,7 @@ static struct ruling rule_sendfile(struct output *output, struct call_notice *ca
 		return wanted ? ruling : answer(0);
 	room = outlet_room(output, outlet);
 	if (!room)
-		return full(outlet, 0);
+		return outlet_full(outlet, 0);
 	wanted = wanted < room ? wanted : room;
 	wanted = wanted < FILE_PIECE ? wanted : FILE_PIECE;
 	if (there && guest_read(call->tid, there, &offset, sizeof(offset)) != sizeof(offset))
@@ -300,12 +296,12 @@ static struct ruling rule_splice(struct output *output, struct call_notice *call
 /* io_submit(context, count, struct iocb **): on files alone. */
 static struct ruling rule_submit(struct output *output, struct call_notice *call)
 {
-	uint64_t count = call->arguments[1] < 64 ? call->arguments[1] : 64, list[64];
+	uint64_t count = call->arguments[1], list[64];
 	struct ruling ruling;
 	struct iocb block;
 
-	if (call->arguments[1] > 64)
-		return answer(64 == count ? -EINVAL : 0);
+	if (count > 64)
+		return answer(-EINVAL);
 	if (guest_read(call->tid, call->arguments[2], list, count * 8) != (ssize_t)(count * 8))
 		return go_on; /* the kernel says so */
 	for (uint64_t i = 0; i < count; i++) {

@@ -26,14 +26,10 @@ static void forget_epolls(struct output *output)
 
 static void add_epoll(struct output *output, int number)
 {
-	int fd = (int)syscall(SYS_pidfd_getfd, output->pidfd, number, 0), high;
+	int fd = guest_descriptor(output, number);
 
-	if (fd < 0)
-		return;
-	high = fcntl(fd, F_DUPFD_CLOEXEC, output->least);
-	close(fd);
-	if (high >= 0)
-		output->epolls[output->epoll_count++] = high;
+	if (fd >= 0)
+		output->epolls[output->epoll_count++] = fd;
 }
 
 /* Somebody may still be about to make one. */

@@ -21,6 +21,7 @@
 #include <linux/seccomp.h>
 #include <pthread.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 
 #include "process/output/output.h"
@@ -127,7 +128,6 @@ struct changing {
 #define NUMBERS_KNOWN 65536u
 #define CHANGES_MOST 256u
 #define EPOLLS_MOST 64u
-#define WAITING_MOST 1024u
 
 struct output {
 	pthread_mutex_t lock;
@@ -177,6 +177,23 @@ struct output {
 	const struct output_saved *restored; /* while it starts */
 };
 
+/* With the lock: what the guest has published is appended. */
+static inline int take_published(struct output *output)
+{
+	return output->drain ? output->drain(output->drain_arg) : 0;
+}
+
+/* With its device, by which outlets are known: a terminal has many files. */
+static inline uint64_t outlet_inode(const struct stat *stat)
+{
+	return S_ISCHR(stat->st_mode) ? stat->st_rdev : stat->st_ino;
+}
+
+static inline uint64_t outlet_device(const struct stat *stat)
+{
+	return S_ISCHR(stat->st_mode) ? 0 : stat->st_dev;
+}
+
 /* ---- What is told, once each (output.c) */
 enum hole {
 	HOLE_FILES,
@@ -217,9 +234,8 @@ struct ruling call_bytes(struct output *output, struct call_notice *call, struct
 			 const struct iovec *iov, unsigned count, size_t total, int flags);
 /* What a call on an outlet comes to that is not usable any more; verdict GO_ON: it is. */
 struct ruling outlet_fails(struct outlet *outlet, int flags);
-bool outlet_waits_not(const struct outlet *outlet, int flags);
-/* It is full, and the guest is told when that changes. */
-bool outlet_tells(const struct outlet *outlet, int flags);
+/* ... that has no room. */
+struct ruling outlet_full(const struct outlet *outlet, int flags);
 size_t outlet_room(const struct output *output, const struct outlet *outlet);
 /* Bytes read; -EFAULT: none. */
 ssize_t guest_read(pid_t tid, uint64_t address, void *to, size_t bytes);
@@ -233,6 +249,8 @@ static inline struct ruling answer(int64_t value)
 
 /* ---- outlets.c */
 
+/* A duplicate of the guest's descriptor, above the numbers that the guest may have; or -errno. */
+int guest_descriptor(const struct output *output, int number);
 /* What a descriptor of the guest's is. NULL and *ruling: no outlet (GO_ON), or an error. */
 struct outlet *outlet_of(struct output *output, int number, struct ruling *ruling);
 /* For a stream of the supervisor's (streams.c). NULL: it is closed, or no memory. */

@@ -92,15 +92,11 @@ static int take_descriptors(struct output *output, struct piece *piece, struct c
 		return -ENOBUFS;
 	piece->fds = more;
 	for (unsigned i = 0; i < count; i++) {
-		int fd = (int)syscall(SYS_pidfd_getfd, output->pidfd, numbers[i], 0), high;
+		int fd = guest_descriptor(output, numbers[i]);
 
 		if (fd < 0)
-			return errno == EBADF ? -EBADF : -ENOBUFS;
-		high = fcntl(fd, F_DUPFD_CLOEXEC, output->least);
-		close(fd);
-		if (high < 0)
-			return -ENOBUFS;
-		numbers[i] = piece->fds[piece->fd_count++] = high;
+			return fd == -EBADF ? -EBADF : -ENOBUFS;
+		numbers[i] = piece->fds[piece->fd_count++] = fd;
 	}
 	return 0;
 }
@@ -212,9 +208,7 @@ static struct ruling rule_message(struct output *output, struct call_notice *cal
 	if (outlet->kind == OUTLET_STREAM && message->total > OUTLET_MOST)
 		return answer(-EMSGSIZE);
 	if (!outlet_room(output, outlet))
-		return outlet_tells(outlet, message->flags)
-			       ? answer(-EAGAIN)
-			       : (struct ruling){.verdict = VERDICT_WAIT};
+		return outlet_full(outlet, message->flags);
 	return keep_message(output, call, outlet, message);
 }
 

@@ -99,7 +99,7 @@ static bool is_stream(const struct output *output, const struct stat *stat)
 /* What the program itself has written there before. */
 static bool has_before_it(const struct output *output, const struct stat *stat)
 {
-	uint64_t inode = S_ISCHR(stat->st_mode) ? stat->st_rdev : stat->st_ino;
+	uint64_t inode = outlet_inode(stat);
 
 	for (const struct outlet *outlet = output->queued; outlet; outlet = outlet->queued)
 		if (outlet->stream >= 0 && outlet->inode == inode && outlet->first)
@@ -124,8 +124,7 @@ static struct ruling rule_child(struct output *output, const struct call_notice 
 	if (fstatat(AT_FDCWD, path, &stat, 0) || !is_stream(output, &stat))
 		return ruling;
 	output_tell(output, HOLE_CHILDREN);
-	if (output->drain)
-		output->drain(output->drain_arg);
+	take_published(output);
 	/* A thread that waits for its vfork(2)ed child cannot park: a stop that takes long waits for that, maybe. */
 	if (has_before_it(output, &stat) &&
 	    !(output->stopping && clock_monotonic_ns() - output->stopping_ns > LONG_STOP_NS) &&
@@ -274,8 +273,7 @@ static void handle(struct output *output, const struct seccomp_notif *notice)
 		ruling = answer(-ENOSYS);
 	} else {
 		changes_settle(output, call.tid);
-		if (output->drain)
-			output->drain(output->drain_arg);
+		take_published(output);
 		ruling = rule(output, &call);
 	}
 	if (ruling.verdict == VERDICT_WAIT)

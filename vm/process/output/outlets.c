@@ -96,11 +96,10 @@ static bool same_description(int a, int b)
 /* Sockets, pipes and terminals have one queue, whoever has opened them; a file has one for each description. */
 static struct outlet *find_outlet(struct output *output, const struct stat *stat, int fd)
 {
-	bool terminal = S_ISCHR(stat->st_mode);
-	uint64_t inode = terminal ? stat->st_rdev : stat->st_ino;
+	uint64_t inode = outlet_inode(stat);
 
 	for (struct outlet *outlet = *hash_of(output, inode); outlet; outlet = outlet->next)
-		if (outlet->inode == inode && outlet->device == (terminal ? 0 : stat->st_dev) &&
+		if (outlet->inode == inode && outlet->device == outlet_device(stat) &&
 		    (outlet->kind != OUTLET_FILE || same_description(outlet->fd, fd)))
 			return outlet;
 	return NULL;
@@ -343,8 +342,8 @@ static struct outlet *make_outlet(struct output *output, int fd, const struct st
 		.number = ++output->next_number,
 		.fd = fd,
 		.kind = kind,
-		.device = kind == OUTLET_TERMINAL ? 0 : stat->st_dev,
-		.inode = kind == OUTLET_TERMINAL ? stat->st_rdev : stat->st_ino,
+		.device = outlet_device(stat),
+		.inode = outlet_inode(stat),
 		.stream = stream,
 	};
 	if (kind == OUTLET_FILE)
@@ -366,8 +365,7 @@ static struct outlet *make_outlet(struct output *output, int fd, const struct st
 	return outlet;
 }
 
-/* Ours are all above the numbers that the guest may have. */
-static int take(struct output *output, int number)
+int guest_descriptor(const struct output *output, int number)
 {
 	int fd = (int)syscall(SYS_pidfd_getfd, output->pidfd, number, 0), high;
 
@@ -474,7 +472,7 @@ struct outlet *outlet_of(struct output *output, int number, struct ruling *rulin
 	}
 	if (output->ring)
 		seen = ring_seen(output->ring, (unsigned)number);
-	fd = take(output, number);
+	fd = guest_descriptor(output, number);
 	if (fd == -EBADF || fd == -ESRCH)
 		return NULL; /* the kernel says so */
 	if (fd < 0) {
@@ -497,7 +495,7 @@ struct outlet *outlet_of(struct output *output, int number, struct ruling *rulin
 
 struct outlet *outlet_of_stream(struct output *output, int stream)
 {
-	struct ruling ruling;
+	struct ruling ruling = {.verdict = VERDICT_GO_ON};
 	bool inside;
 	int fd = output->streams[stream] < 0
 			 ? -1

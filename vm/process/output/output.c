@@ -171,8 +171,7 @@ void output_captured(struct output *output)
 
 	pthread_mutex_lock(&output->lock);
 	output->interrupts = interrupts;
-	if (output->drain)
-		output->drain(output->drain_arg);
+	take_published(output);
 	if (output->ring)
 		ring_parked(output->ring);
 	output->change_count = 0; /* nobody is in such a call any more */
@@ -224,8 +223,7 @@ void output_executed(struct output *output)
 {
 	pthread_mutex_lock(&output->lock);
 	output->epolls_stale = true; /* of numbers it has forgotten all when execve(2) was called */
-	if (output->drain)
-		output->drain(output->drain_arg);
+	take_published(output);
 	ring_executed(output->ring);
 	pthread_mutex_unlock(&output->lock);
 }
@@ -248,23 +246,17 @@ bool output_finish(struct output *output, enum output_end end, bool (*stop)(void
 	bool done;
 
 	pthread_mutex_lock(&output->lock);
-	if (output->drain)
-		output->drain(output->drain_arg);
+	take_published(output);
 	for (struct outlet *outlet = output->queued; outlet; outlet = outlet->queued)
 		for (struct piece *piece = outlet->first;
 		     piece && end == OUTPUT_STREAMS && outlet->stream >= 0; piece = piece->next)
 			piece->epoch = 0;
 	output_wake(output->owner_wakes[1]);
 	while (!(done = !is_sending(output, end)) && !stop(arg)) {
-		struct timespec until;
+		uint64_t end = clock_monotonic_ns() + FINISH_LOOK_NS;
+		struct timespec until = {(time_t)(end / 1000000000), (long)(end % 1000000000)};
 
-		clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_nsec += (long)FINISH_LOOK_NS;
-		if (until.tv_nsec >= 1000000000) {
-			until.tv_sec++;
-			until.tv_nsec -= 1000000000;
-		}
-		pthread_cond_timedwait(&output->idle, &output->lock, &until);
+		pthread_cond_clockwait(&output->idle, &output->lock, CLOCK_MONOTONIC, &until);
 	}
 	pthread_mutex_unlock(&output->lock);
 	return done;
@@ -283,8 +275,7 @@ void output_set_ring(struct output *output, int (*drain)(void *arg), void *arg)
 void output_drain(struct output *output)
 {
 	pthread_mutex_lock(&output->lock);
-	if (output->drain)
-		output->drain(output->drain_arg);
+	take_published(output);
 	pthread_mutex_unlock(&output->lock);
 }
 

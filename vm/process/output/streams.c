@@ -43,12 +43,11 @@ static int save_outlet(const struct outlet *outlet, struct output_stream *stream
 
 int output_save(struct output *output, struct output_saved *saved)
 {
-	int code = 0;
+	int code;
 
 	*saved = (struct output_saved){.count = 0};
 	pthread_mutex_lock(&output->lock);
-	if (output->drain)
-		code = output->drain(output->drain_arg);
+	code = take_published(output);
 	for (struct outlet *outlet = output->queued; outlet && !code;) {
 		if (outlet->stream < 0 || !outlet->bytes || saved->count == 3) {
 			outlet = outlet->queued;
