@@ -71,11 +71,6 @@ static unsigned slots_used(const struct output_memory *memory)
 	return slots < OUTPUT_SLOTS ? slots : OUTPUT_SLOTS;
 }
 
-static uint32_t padded(uint32_t bytes)
-{
-	return (bytes + (OUTPUT_ALIGNMENT - 1)) & ~(OUTPUT_ALIGNMENT - 1);
-}
-
 static void skip(struct ring *ring, unsigned slot, uint32_t bytes)
 {
 	ring->read[slot] += bytes;
@@ -103,7 +98,7 @@ static void find_next(struct drain *drain, unsigned slot)
 		/* Once each: the guest can write here. */
 		uint32_t bytes = __atomic_load_n(&record->bytes, __ATOMIC_RELAXED);
 		uint32_t flags = __atomic_load_n(&record->flags, __ATOMIC_RELAXED);
-		uint32_t whole = (uint32_t)sizeof(*record) + padded(bytes);
+		uint32_t whole = output_record_room(bytes);
 
 		if (flags & RECORD_PADDING)
 			whole = OUTPUT_SLOT_BYTES - at;
@@ -162,8 +157,7 @@ int ring_drain(struct ring *ring, ring_append_type *append, void *context)
 		if (code)
 			return code;
 		pieces += pieces < INT_MAX;
-		skip(ring, first,
-		     (uint32_t)sizeof(struct output_record) + padded(drain.piece[first].bytes));
+		skip(ring, first, output_record_room(drain.piece[first].bytes));
 		find_next(&drain, first);
 	}
 	for (unsigned i = 0; i < drain.slots; i++)

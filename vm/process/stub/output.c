@@ -128,11 +128,6 @@ static bool is_readable(const void *data, size_t bytes)
 	return true;
 }
 
-static uint32_t padded(uint32_t bytes)
-{
-	return (bytes + (OUTPUT_ALIGNMENT - 1)) & ~(OUTPUT_ALIGNMENT - 1);
-}
-
 /* Behind what is published, where there is room for it; how far that goes then. 0: there is no room. */
 static uint32_t write_record(uint32_t number, uint32_t tail, uint32_t outlet, uint32_t flags,
 			     const struct iovec *pieces, int count, uint32_t bytes)
@@ -140,7 +135,7 @@ static uint32_t write_record(uint32_t number, uint32_t tail, uint32_t outlet, ui
 	struct output_memory *memory = &CONTROL->output;
 	uint32_t read = __atomic_load_n(&memory->slot[number].read, __ATOMIC_ACQUIRE);
 	uint32_t at = tail % OUTPUT_SLOT_BYTES, to_end = OUTPUT_SLOT_BYTES - at;
-	uint32_t whole = (uint32_t)sizeof(struct output_record) + padded(bytes), skipped = 0;
+	uint32_t whole = output_record_room(bytes), skipped = 0;
 	uint32_t used = tail - read;
 	struct output_record *record = (void *)(memory->data[number] + at);
 	uint8_t *to;

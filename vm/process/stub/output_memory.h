@@ -61,6 +61,13 @@ struct output_record {
 	uint64_t unused_too;
 };
 
+/* What a record of so many bytes takes of its slot. */
+static inline uint32_t output_record_room(uint32_t bytes)
+{
+	return (uint32_t)sizeof(struct output_record) +
+	       ((bytes + (OUTPUT_ALIGNMENT - 1)) & ~(OUTPUT_ALIGNMENT - 1));
+}
+
 struct output_slot {
 	uint64_t published; /* token << 32 | how many bytes have been written (modulo 2^32) */
 	uint64_t unused[7];
