@@ -60,35 +60,39 @@ static size_t piece_bytes(const struct queue *queue)
 	return bytes;
 }
 
+/* What is saved of a queue: its pieces, and if `placed`, where they go in their file. */
+struct saving {
+	const struct queue *queue;
+	unsigned streams;
+	size_t bytes;
+	bool placed;
+	struct position position;
+};
+
 /* With the lock. The thread has no regular file to write to, or its position would not be that of the first piece. */
-static bool saved_position(const struct streams *streams, const struct queue *queue,
-			   struct position *position)
+static struct saving saving_of(const struct streams *streams, const struct queue *queue)
 {
-	return piece_bytes(queue) && !queue->writing &&
-	       position_of(streams_of(streams, queue) & 1 ? STDOUT_FILENO : STDERR_FILENO,
-			   position);
+	struct saving saving = {
+		.queue = queue, .streams = streams_of(streams, queue), .bytes = piece_bytes(queue)};
+
+	saving.placed =
+		saving.bytes && !queue->writing &&
+		position_of(saving.streams & 1 ? STDOUT_FILENO : STDERR_FILENO, &saving.position);
+	if (saving.placed)
+		saving.bytes += OUTPUT_HEAD_BYTES + OUTPUT_POSITION_BYTES;
+	return saving;
 }
 
-static size_t queue_bytes(const struct streams *streams, const struct queue *queue)
+static uint8_t *save(const struct saving *saving, uint8_t *at)
 {
-	struct position position;
+	if (saving->placed) {
+		const uint64_t values[2] = {htole64(saving->position.inode),
+					    htole64(saving->position.at)};
 
-	return piece_bytes(queue) + (saved_position(streams, queue, &position)
-					     ? OUTPUT_HEAD_BYTES + OUTPUT_POSITION_BYTES
-					     : 0);
-}
-
-static uint8_t *save_queue(const struct streams *streams, const struct queue *queue, uint8_t *at)
-{
-	struct position position;
-
-	if (saved_position(streams, queue, &position)) {
-		const uint64_t values[2] = {htole64(position.inode), htole64(position.at)};
-
-		at = output_piece_put(at, (int)(OUTPUT_POSITION + streams_of(streams, queue)),
-				      values, sizeof(values));
+		at = output_piece_put(at, (int)(OUTPUT_POSITION + saving->streams), values,
+				      sizeof(values));
 	}
-	for (const struct piece *piece = queue->first; piece; piece = piece->next)
+	for (const struct piece *piece = saving->queue->first; piece; piece = piece->next)
 		if (!piece->ours)
 			at = output_piece_put(at, piece->fd, piece->data + piece->written,
 					      (uint32_t)(piece->bytes - piece->written));
@@ -99,21 +103,23 @@ int streams_save(struct runtime *rt, void **data, size_t *bytes)
 {
 	struct streams *streams = rt->output.streams;
 	struct queue *queues = streams->queues;
+	struct saving first, second;
 	uint8_t *at;
 	int code = 0;
 
 	pthread_mutex_lock(&queues[0].lock);
 	pthread_mutex_lock(&queues[1].lock);
-	*bytes = streams->held_bytes + queue_bytes(streams, &queues[0]) +
-		 queue_bytes(streams, &queues[1]);
+	first = saving_of(streams, &queues[0]);
+	second = saving_of(streams, &queues[1]);
+	*bytes = streams->held_bytes + first.bytes + second.bytes;
 	*data = at = *bytes ? malloc(*bytes) : NULL;
 	if (*bytes && !at)
 		code = -ENOMEM;
 	if (at && streams->held_bytes)
 		memcpy(at, streams->held, streams->held_bytes);
 	if (at) {
-		at = save_queue(streams, &queues[0], at + streams->held_bytes);
-		save_queue(streams, &queues[1], at);
+		at = save(&first, at + streams->held_bytes);
+		save(&second, at);
 	}
 	pthread_mutex_unlock(&queues[1].lock);
 	pthread_mutex_unlock(&queues[0].lock);
