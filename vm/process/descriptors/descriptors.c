@@ -335,10 +335,6 @@ static void flags_restore(struct descriptor_object *object)
 {
 	int flags = fcntl(object->here, F_GETFL);
 
-	/* Whoever starts the program says where a stream's file is written: at the end, or where its offset is. */
-	if (flags >= 0 && object->kind->capture == stream_capture)
-		object->flags = (object->flags & ~(uint32_t)O_APPEND) |
-				((uint32_t)flags & O_APPEND);
 	if (flags >= 0 && !(flags & O_PATH) && ((uint32_t)flags ^ object->flags) & SET_FLAGS)
 		fcntl(object->here, F_SETFL,
 		      (flags & ~SET_FLAGS) | (int)(object->flags & SET_FLAGS));

@@ -88,6 +88,7 @@ int stream_make(struct descriptor_restore *restore, struct descriptor_object *ob
 	int stream = (int)record_take_up_to(reader, 2);
 	bool duplicate = record_take_up_to(reader, 1);
 	struct stat stat;
+	int flags;
 
 	if (fcntl(stream, F_GETFD) < 0) {
 		descriptor_tell(restore, object, "stream %d is closed now; it is /dev/null",
@@ -102,6 +103,11 @@ int stream_make(struct descriptor_restore *restore, struct descriptor_object *ob
 	if (object->here < 0)
 		return descriptor_fail(restore, object, object->here, "stream %d: %s", stream,
 				       thaw_strerror(object->here));
+	/* Whoever starts the program says where its file is written: at the end, or where its offset is. */
+	flags = fcntl(object->here, F_GETFL);
+	if (flags >= 0)
+		object->flags = (object->flags & ~(uint32_t)O_APPEND) |
+				((uint32_t)flags & O_APPEND);
 	return 0;
 }
 
