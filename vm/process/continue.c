@@ -8,6 +8,7 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <poll.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -149,12 +150,22 @@ static int make_process(struct process_guest *own, struct thaw_error *error)
 	return code ? code : guest_output_begin(own, error);
 }
 
+/* How long one that has no memory any more takes to end. */
+#define EXIT_MS 200
+
+static bool has_ended(const struct remote *remote, int code)
+{
+	struct pollfd gone = {.fd = remote->pidfd, .events = POLLIN};
+
+	return remote->pidfd >= 0 && poll(&gone, 1, code == -ESRCH ? EXIT_MS : 0);
+}
+
 /* Whatever could not be done to it because it has ended is not what is wrong. */
 int guest_continue(struct process_guest *own, struct thaw_error *error)
 {
 	int code = make_process(own, error);
 
-	if (code && own->alive && !remote_alive(&own->process.remote))
+	if (code && own->alive && has_ended(&own->process.remote, code))
 		code = failure(error, -ESRCH,
 			       "the program's process was killed while it was restored: the next "
 			       "start goes on from the same generation");
