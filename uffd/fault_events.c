@@ -520,7 +520,7 @@ static bool bring_some(struct fault_service *service, uint64_t *next, uint64_t e
 	return true;
 }
 
-static bool due_step(struct fault_service *service)
+bool fault_events_due_step(struct fault_service *service)
 {
 	struct fault_process *process = service->process;
 	uint64_t next, end;
@@ -608,88 +608,7 @@ static void bury(struct fault_service *service)
 bool fault_events_idle(struct fault_service *service)
 {
 	bury(service);
-	return due_step(service) || child_step(service, CHILD_NS);
-}
-
-/* ---- other threads ---- */
-
-void fault_events_settle(struct fault_service *service)
-{
-	struct fault_process *process = service->process;
-	struct served *guest = process->all[0];
-	unsigned asked;
-
-	pthread_mutex_lock(&process->lock);
-	asked = process->settle_asked;
-	pthread_mutex_unlock(&process->lock);
-	if (asked == process->settle_done)
-		return;
-	fault_events_read_all(service);
-	fault_process_serve(service);
-	while (process->due_count) {
-		bool more = due_step(service);
-
-		if (service->in_flight)
-			service_wait(service, more ? READER_NOW : READER_READ);
-	}
-	pthread_mutex_lock(&process->lock);
-	process->settle_done = asked;
-	process->settle_gone = guest->gone;
-	process->settle_damaged = guest->poisoned.moved;
-	pthread_cond_broadcast(&process->settled);
-	pthread_mutex_unlock(&process->lock);
-}
-
-void fault_events_rest(struct fault_service *service)
-{
-	struct fault_process *process = service->process;
-	struct served *guest = process->all[0];
-
-	if (process->due_count || process->fault_count || service->in_flight)
-		return;
-	pthread_mutex_lock(&process->lock);
-	process->settle_gone = guest->gone;
-	process->settle_damaged = guest->poisoned.moved;
-	pthread_mutex_unlock(&process->lock);
-	atomic_store(&process->rests, true);
-}
-
-/*
- * Nothing is told that it has not done? It takes its rest back before it reads what is told: if nothing is there to be
- * read, and it rests after that look, it has not read anything since.
- */
-static bool is_settled(struct fault_process *process)
-{
-	struct pollfd told = {.fd = process->epoll, .events = POLLIN};
-
-	return poll(&told, 1, 0) == 0 && atomic_load(&process->rests);
-}
-
-int fault_service_settle(struct fault_service *service, struct thaw_error *error)
-{
-	struct fault_process *process = service ? service->process : NULL;
-	unsigned asked;
-	bool damaged, gone;
-
-	if (!process || !service->started)
-		return 0;
-	pthread_mutex_lock(&process->lock);
-	if (!is_settled(process)) { /* to wake it takes as long as the rest of a small stop */
-		asked = ++process->settle_asked;
-		reader_wake(service->reader);
-		while ((int)(process->settle_done - asked) < 0)
-			pthread_cond_wait(&process->settled, &process->lock);
-	}
-	damaged = process->settle_damaged;
-	gone = process->settle_gone;
-	pthread_mutex_unlock(&process->lock);
-	if (gone)
-		return error_set(error, -ESRCH, "the guest is gone");
-	if (!damaged)
-		return 0;
-	if (!fault_service_last_poison(service, error))
-		error_set(error, THAW_EDAMAGED, "memory that was moved cannot be read");
-	return THAW_EDAMAGED;
+	return fault_events_due_step(service) || child_step(service, CHILD_NS);
 }
 
 void fault_events_leave(struct fault_service *service)

@@ -96,11 +96,16 @@ void fault_events_read_all(struct fault_service *service);
 void fault_events_due(struct fault_service *service, uint64_t first, uint64_t end);
 /* What can be done while nobody asks for a page. true: there is more at once. */
 bool fault_events_idle(struct fault_service *service);
+/* Some of what is due. true: there may be more. */
+bool fault_events_due_step(struct fault_service *service);
+/* All that living children miss is brought: nobody will serve them any more. */
+void fault_events_leave(struct fault_service *service);
+
+/* ---- fault_settle.c */
+
 /* For who waits in fault_service_settle(). */
 void fault_events_settle(struct fault_service *service);
 /* About to wait: who wants it to settle need not wake it, if there is nothing else to do. */
 void fault_events_rest(struct fault_service *service);
-/* All that living children miss is brought: nobody will serve them any more. */
-void fault_events_leave(struct fault_service *service);
 
 #endif
