@@ -114,10 +114,21 @@ static void remove_own_lines(char *text)
 static const char lines_script[] = "/bin/bash -c 'for ((i = 0; i < 60; i++)); do echo line $i; "
 				   "for ((k = 0; k < 2000; k++)); do :; done; done'";
 
-TEST_F_TIMEOUT(streams, a_file_has_each_line_once_over_kills, 240)
+static void ends_with_each_line_once(struct __test_metadata *_metadata,
+				     FIXTURE_DATA(streams) * self)
 {
 	char *text;
 
+	self->program = start_into(self->image, self->file, lines_script);
+	EXPECT_EQ(0, program_finish(&self->program, 60));
+	text = contents(self->file);
+	remove_own_lines(text);
+	EXPECT_STREQ(self->wanted, text);
+	free(text);
+}
+
+TEST_F_TIMEOUT(streams, a_file_has_each_line_once_over_kills, 240)
+{
 	SKIP_WHERE_NOTHING_IS_HELD();
 	support_write(self->file, "");
 	srandom(kills_seed());
@@ -130,30 +141,18 @@ TEST_F_TIMEOUT(streams, a_file_has_each_line_once_over_kills, 240)
 		program_kill(&self->program);
 		program_free(&self->program);
 	}
-	self->program = start_into(self->image, self->file, lines_script);
-	EXPECT_EQ(0, program_finish(&self->program, 60));
-	text = contents(self->file);
-	remove_own_lines(text);
-	EXPECT_STREQ(self->wanted, text);
-	free(text);
+	ends_with_each_line_once(_metadata, self);
 }
 
 TEST_F(streams, whoever_starts_it_says_whether_a_file_is_appended_to)
 {
-	char *text;
-
 	SKIP_WHERE_NOTHING_IS_HELD();
 	support_write(self->file, "");
 	self->program = start_opening(">", self->image, self->file, lines_script);
 	EXPECT_TRUE(grows(self->file, 0));
 	program_kill(&self->program);
 	program_free(&self->program);
-	self->program = start_into(self->image, self->file, lines_script);
-	EXPECT_EQ(0, program_finish(&self->program, 60));
-	text = contents(self->file);
-	remove_own_lines(text);
-	EXPECT_STREQ(self->wanted, text);
-	free(text);
+	ends_with_each_line_once(_metadata, self);
 }
 
 #define COUNTS "THAW_TEST_COUNTS" /* this program is the guest */
