@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../free_port.h"
 #include "../load/load.h"
 #include "bench.h"
 
@@ -22,16 +23,11 @@
 
 static unsigned free_port(void)
 {
-	struct sockaddr_in address = {.sin_family = AF_INET,
-				      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t bytes = sizeof(address);
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	unsigned port = find_free_port();
 
-	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) ||
-	    getsockname(fd, (struct sockaddr *)&address, &bytes))
+	if (!port)
 		die("a port");
-	close(fd);
-	return ntohs(address.sin_port);
+	return port;
 }
 
 /* In a process group of its own; returns once it listens. */

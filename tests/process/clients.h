@@ -11,6 +11,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include "free_port.h"
 #include "process/kills.h"
 
 struct server {
@@ -59,16 +60,11 @@ static inline ssize_t ask(int fd, const char *request, const char *until, char *
 
 static inline unsigned free_port(void)
 {
-	struct sockaddr_in address = {.sin_family = AF_INET,
-				      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t bytes = sizeof(address);
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	unsigned port = find_free_port();
 
-	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) ||
-	    getsockname(fd, (struct sockaddr *)&address, &bytes))
+	if (!port)
 		support_die("a port");
-	close(fd);
-	return ntohs(address.sin_port);
+	return port;
 }
 
 static inline struct program server_start(const struct server *server, const char *image,
