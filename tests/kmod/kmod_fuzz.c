@@ -318,6 +318,19 @@ static void map(struct worker *worker)
 	count_if(at != MAP_FAILED, &worker->fuzz->done->mapped);
 }
 
+/*
+ * The whole of a mapping or a part, to any size. Where it was is a hole after that; and a refused one leaves holes, too:
+ * kernels before 6.17 unmap what is at the destination, and what is too long of the source, before they look at the rest.
+ */
+static void move(struct fuzz *fuzz, char *from, size_t bytes, char *to, size_t bytes_after)
+{
+	pthread_mutex_lock(&fuzz->moving);
+	if (mremap(from, bytes, bytes_after, MREMAP_MAYMOVE | MREMAP_FIXED, to) == MAP_FAILED)
+		empty(to, bytes_after);
+	empty(from, bytes);
+	pthread_mutex_unlock(&fuzz->moving);
+}
+
 static void change_mapping(struct worker *worker)
 {
 	static const int advice[] = {MADV_NORMAL,
@@ -346,12 +359,8 @@ static void change_mapping(struct worker *worker)
 		mprotect(room + first, bytes, (int)pick(worker, 8));
 		break;
 	case 2:
-		/* The whole of it or a part, to any size. */
-		pthread_mutex_lock(&worker->fuzz->moving);
-		if (room != other && mremap(room + first, bytes, bytes_after,
-					    MREMAP_MAYMOVE | MREMAP_FIXED, other) != MAP_FAILED)
-			empty(room + first, bytes);
-		pthread_mutex_unlock(&worker->fuzz->moving);
+		if (room != other)
+			move(worker->fuzz, room + first, bytes, other, bytes_after);
 		break;
 	case 3:
 		if (!pick(worker, 4))
