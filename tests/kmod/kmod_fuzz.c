@@ -18,6 +18,7 @@
 #define THREADS 3u
 #define PROCESSES 3u
 #define BYTES ((size_t)8 << 20)
+#define RING ((size_t)8192)
 #define ROOM \
 	(4 * \
 	 BYTES) /* for each mapping, at a place of its own: nothing else of the process is ever there */
@@ -34,11 +35,13 @@ struct fuzz {
 	char *rooms; /* MAPPINGS of them, side by side */
 	double end;
 	/*
-	 * Between mremap() and empty(), nothing else may be put where the mapping was: threads and what the C library
-	 * keeps for them are there before anybody begins, and who maps anywhere waits.
+	 * A room has holes at times: behind mremap(), and behind any mmap(MAP_FIXED) that the device refuses. What must
+	 * stay is never in one: threads and what the C library keeps for them are there before anybody begins, and
+	 * a ring that is written has a place of its own, which is emptied before anybody maps anywhere.
 	 */
 	pthread_barrier_t begin;
-	pthread_mutex_t moving;
+	pthread_mutex_t mapping;
+	char *ring;
 	struct done *done;
 };
 
@@ -112,11 +115,11 @@ static char *room_of(struct worker *worker)
 	return worker->fuzz->rooms + pick(worker, MAPPINGS) * ROOM;
 }
 
-/* Mostly where something is mapped. */
+/* Mostly where something is mapped; never where the program itself is, which begins at 4 MiB. */
 static char *place(struct worker *worker)
 {
 	if (pick(worker, 20) == 0)
-		return (char *)(uintptr_t)number(worker, BYTES);
+		return (char *)(uintptr_t)number(worker, 1 << 20);
 	return room_of(worker) + pick(worker, pick(worker, 4)	? BYTES
 					      : pick(worker, 2) ? 65536
 								: ROOM);
@@ -239,8 +242,8 @@ static void mark_ring(struct worker *worker, int file)
 	struct thaw_kmod_dirty *entries;
 	struct thaw_kmod_ring *ring;
 
-	pthread_mutex_lock(&worker->fuzz->moving);
-	ring = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, file,
+	pthread_mutex_lock(&worker->fuzz->mapping);
+	ring = mmap(worker->fuzz->ring, RING, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file,
 		    (off_t)THAW_KMOD_RING_OFFSET);
 	if (ring != MAP_FAILED) {
 		entries = (void *)((char *)ring + THAW_KMOD_ENTRIES_AT);
@@ -250,9 +253,9 @@ static void mark_ring(struct worker *worker, int file)
 			((uint32_t *)ring)[pick(worker, 6)] = (uint32_t)number(worker, 64);
 		if (!pick(worker, 4))
 			entries[pick(worker, 64)].page = number(worker, BYTES / 4096);
-		munmap(ring, 8192);
 	}
-	pthread_mutex_unlock(&worker->fuzz->moving);
+	empty(worker->fuzz->ring, RING);
+	pthread_mutex_unlock(&worker->fuzz->mapping);
 }
 
 static void harvest(struct worker *worker)
@@ -294,7 +297,7 @@ static void call_anything(struct worker *worker)
 static void map(struct worker *worker)
 {
 	const bool ring = !pick(worker, 3), huge = !pick(worker, 8);
-	size_t bytes = pick(worker, 3) ? (ring ? 8192 : BYTES) : number(worker, 2 * BYTES);
+	size_t bytes = pick(worker, 3) ? (ring ? RING : BYTES) : number(worker, 2 * BYTES);
 	uint64_t offset = (ring ? THAW_KMOD_RING_OFFSET : THAW_KMOD_MEMORY_OFFSET) +
 			  (pick(worker, 3) ? 0 : number(worker, BYTES) & -4096ull);
 	int protection = pick(worker, 8) ? PROT_READ | PROT_WRITE : (int)pick(worker, 8);
@@ -308,27 +311,14 @@ static void map(struct worker *worker)
 	else
 		flags &= ~MAP_POPULATE;
 	if (huge)
-		pthread_mutex_lock(&worker->fuzz->moving);
+		pthread_mutex_lock(&worker->fuzz->mapping);
 	at = mmap(huge ? NULL : room_of(worker), bytes, protection, flags, file_of(worker),
 		  (off_t)offset);
 	if (huge && at != MAP_FAILED)
 		munmap(at, bytes);
 	if (huge)
-		pthread_mutex_unlock(&worker->fuzz->moving);
+		pthread_mutex_unlock(&worker->fuzz->mapping);
 	count_if(at != MAP_FAILED, &worker->fuzz->done->mapped);
-}
-
-/*
- * The whole of a mapping or a part, to any size. Where it was is a hole after that; and a refused one leaves holes, too:
- * kernels before 6.17 unmap what is at the destination, and what is too long of the source, before they look at the rest.
- */
-static void move(struct fuzz *fuzz, char *from, size_t bytes, char *to, size_t bytes_after)
-{
-	pthread_mutex_lock(&fuzz->moving);
-	if (mremap(from, bytes, bytes_after, MREMAP_MAYMOVE | MREMAP_FIXED, to) == MAP_FAILED)
-		empty(to, bytes_after);
-	empty(from, bytes);
-	pthread_mutex_unlock(&fuzz->moving);
 }
 
 static void change_mapping(struct worker *worker)
@@ -359,8 +349,12 @@ static void change_mapping(struct worker *worker)
 		mprotect(room + first, bytes, (int)pick(worker, 8));
 		break;
 	case 2:
-		if (room != other)
-			move(worker->fuzz, room + first, bytes, other, bytes_after);
+		/* The whole of it or a part, to any size. */
+		pthread_mutex_lock(&worker->fuzz->mapping);
+		if (room != other && mremap(room + first, bytes, bytes_after,
+					    MREMAP_MAYMOVE | MREMAP_FIXED, other) != MAP_FAILED)
+			empty(room + first, bytes);
+		pthread_mutex_unlock(&worker->fuzz->mapping);
 		break;
 	case 3:
 		if (!pick(worker, 4))
@@ -507,13 +501,14 @@ static int fuzz_process(const char *directory, uint64_t seed, double seconds, st
 	unlink(fuzz.source.path);
 	fuzz.rooms = mmap(NULL, MAPPINGS * ROOM, PROT_NONE,
 			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (fuzz.rooms == MAP_FAILED)
+	fuzz.ring = mmap(NULL, RING, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (fuzz.rooms == MAP_FAILED || fuzz.ring == MAP_FAILED)
 		support_die("no room for mappings");
 	for (unsigned i = 0; i < FILES; i++)
 		fuzz.files[i] = -1;
 	fuzz.end = support_seconds() + seconds;
 	fuzz.done = done;
-	pthread_mutex_init(&fuzz.moving, NULL);
+	pthread_mutex_init(&fuzz.mapping, NULL);
 	pthread_barrier_init(&fuzz.begin, NULL, THREADS + 1);
 	for (unsigned i = 0; i <= THREADS; i++) {
 		workers[i] = (struct worker){.fuzz = &fuzz,
