@@ -104,7 +104,7 @@ $(BUILD)/flags: FORCE
 	$(call write_if_changed,$(CC) $(BASE_CFLAGS) $(VM_CFLAGS) $(CFLAGS) $(LDFLAGS) $(CURDIR))
 
 $(BUILD)/sources: FORCE
-	$(call write_if_changed,$(LIB_SOURCES) $(VM_SOURCES) $(VM_ASSEMBLY))
+	$(call write_if_changed,$(LIB_SOURCES) $(VM_SOURCES) $(VM_ASSEMBLY) $(MANUAL))
 
 # ---- Style
 
@@ -140,8 +140,8 @@ install-built:
 	install -m644 $(addprefix vm/process/modules/node/,index.js index.d.ts package.json) $(BUILD)/vm/process/modules/node/thaw.node \
 		$(DESTDIR)$(PREFIX)/lib/thaw/node/
 	install -Dm644 vm/process/modules/python/thaw.py $(DESTDIR)$(PREFIX)/lib/thaw/python/thaw.py
-	install -Dm644 vm/cli/thaw.1 $(DESTDIR)$(PREFIX)/share/man/man1/thaw.1
 	install -Dm644 uffd/thaw.3 $(DESTDIR)$(PREFIX)/share/man/man3/thaw.3
+	$(BUILD)/thaw help --write $(DESTDIR)$(PREFIX)/share/man
 
 ## clean: remove what was built; the generated engine, npm packages and harness stay
 clean:

@@ -7,6 +7,9 @@ VM_SOURCES := $(filter-out vm/cli/main.c vm/process/stub/% vm/process/modules/%,
 VM_ASSEMBLY := $(wildcard vm/*/*/*.S)
 VM_OBJECTS := $(VM_SOURCES:%.c=$(BUILD)/%.o) $(VM_ASSEMBLY:%.S=$(BUILD)/%.o)
 MAIN_OBJECT := $(BUILD)/vm/cli/main.o
+# What is written by hand of the manual.
+MANUAL := $(sort $(wildcard vm/cli/manual/*))
+VM_OBJECTS += $(BUILD)/vm/cli/manual/pages.o
 EMBEDDED := $(wildcard vm/js/api/*.js)
 WASM := $(NPM)/node_modules/quickjs-wasi/quickjs.wasm
 # Every build directory of this machine's architecture shares one.
@@ -87,6 +90,14 @@ $(BUILD)/vm/%.o: vm/%.S $(EMBEDDED) $(BUILD)/flags
 	$(call say,AS,$<)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(INCLUDES) -I. -MMD -MP -c $< -o $@
+
+# A name and a text, and so on, each with a zero behind it, and an empty name (vm/cli/manual.c).
+$(BUILD)/vm/cli/manual/pages.o: $(MANUAL) $(BUILD)/sources
+	$(call say,AS,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q){ echo '.section .rodata; .global manual_pages; manual_pages:'; \
+		for page in $(MANUAL); do printf '.asciz "%s"\n.incbin "%s"\n.byte 0\n' "$${page##*/}" "$$page"; done; \
+		echo '.byte 0; .section .note.GNU-stack, "", @progbits'; } | $(CC) -x assembler -c - -o $@
 
 # ---- What runs inside of a process guest: a shared object and a static program, both of which become part of the binary.
 # Neither has anything of the flags for this build: no sanitizers, no coverage. The restorer has no libc either, and is

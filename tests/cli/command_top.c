@@ -618,13 +618,13 @@ TEST_F(top, there_are_none)
 }
 
 /*
- * Whoever reads the JSON finds each of its keys in thaw(1), and whoever reads the table each of its
+ * Whoever reads the JSON finds each of its keys in thaw-top(1), and whoever reads the table each of its
  * titles.
  */
 TEST_F(top, the_manual_page_has_every_word)
 {
 	static char manual[200000];
-	FILE *file = fopen(THAW_SOURCE "/vm/cli/thaw.1", "re");
+	FILE *file = fopen(THAW_SOURCE "/vm/cli/manual/top.mdoc", "re");
 	char *rest, *word;
 	unsigned keys = 0, titles = 0;
 

@@ -481,7 +481,7 @@ TEST(the_manual_has_the_table_of_descriptors)
 {
 	const char *kind, *happens;
 	char *text = calloc(1, 1 << 20), *words;
-	FILE *manual = fopen(THAW_SOURCE "/vm/cli/thaw.1", "r");
+	FILE *manual = fopen(THAW_SOURCE "/vm/cli/manual/exec.mdoc", "r");
 	unsigned rows = 0;
 
 	if (!manual)
@@ -493,7 +493,7 @@ TEST(the_manual_has_the_table_of_descriptors)
 		char *row = support_format(".It %s %s .", kind, happens);
 
 		EXPECT_NE(NULL, strstr(words, row))
-		TH_LOG("thaw(1) does not have the row: %s", row);
+		TH_LOG("thaw-exec(1) does not have the row: %s", row);
 		free(row);
 	}
 	EXPECT_LT(10, rows);

@@ -163,7 +163,23 @@ struct cli_command {
 extern const struct cli_command command_exec, command_checkpoint, command_run, command_repl,
 	command_eval, command_check, command_log, command_tag, command_rollback, command_inspect,
 	command_map, command_verify, command_clone, command_compact, command_repair, command_export,
-	command_diff, command_top;
+	command_diff, command_top, command_help, command_completion;
+
+/* ---- All commands, and exit codes (commands.c) ---- */
+
+/* In the order of thaw --help, the one of -e and -p last. NULL: there are no more. */
+const struct cli_command *cli_command_at(unsigned index);
+/* NULL: there is none of that name. */
+const struct cli_command *cli_command_of(const char *name);
+/* As its manual is called: "eval" for that of -e and -p. */
+const char *cli_command_name(const struct cli_command *command);
+struct cli_exit {
+	const char *code, *means; /* NULL, NULL: the last */
+};
+extern const struct cli_exit cli_exits[];
+void cli_usage(FILE *to);
+/* Says so, and what was meant. Returns EXIT_USAGE. */
+int cli_unknown_command(const char *name);
 
 /* Parse argv (argv[0] is skipped) by the command's table, then run it. Returns an exit code. */
 int cli_dispatch(const struct cli_command *command, int argc, char **argv);

@@ -4,7 +4,7 @@
  * One thread.
  *
  * Where each figure comes from: /proc/PID (process.h), the log of the image (image_log.h), the
- * kernel's delay accounting and, where it is loaded, the kernel module (kernel_counts.h). thaw(1)
+ * kernel's delay accounting and, where it is loaded, the kernel module (kernel_counts.h). thaw-top(1)
  * defines each of them, with its unit.
  */
 #ifndef VM_TOP_SAMPLE_H
