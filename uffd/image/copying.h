@@ -34,7 +34,7 @@ static inline int copying_advance(struct copying *copying, uint64_t bytes)
 
 /*
  * Read and check every byte of every generation of the record: whole[i], or causes[i] says what is
- * wrong first. -ENOMEM, -ECANCELED.
+ * wrong first; newer ones come first where two claim the same page without a common history. -ENOMEM, -ECANCELED.
  */
 int salvage_find_whole(const struct walk_source *source, const struct record *record,
 		       struct copying *copying, bool *whole, struct thaw_damage *causes);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * salvage.c - which generations of a record are whole: every node, page and state blob that they reach
- * can be read and has its checksum.
+ * can be read and has its checksum, and they share no page but with those that they can share one with.
  *
  * One verdict for each generation, while verify.c tells of each damage once. What was found whole is not
  * read again: pages by a word per block, nodes (and all below them) if the generation that they were
@@ -20,7 +20,9 @@
 #include "copying.h"
 #include "format.h"
 #include "nodemap.h"
+#include "retention.h"
 #include "sys.h"
+#include "walk.h"
 
 #define BATCH_PAGES 4096u
 #define READ_BYTES (1u << 20)
@@ -161,6 +163,108 @@ static int check_generation(struct salvage *salvage, const struct generation *ge
 	return code ? code : check_state(salvage, generation);
 }
 
+/* ---- What lies where that of another generation lies */
+
+/*
+ * Generations share what they have from a common ancestor, and only those that are adjacent are compared when it is
+ * found out what a commit may write over (reachability.c). So whoever shares a page with any other one would lose it
+ * some day. No commit makes such an image, but what was damaged may be one, and what somebody has forged.
+ */
+struct sharing {
+	uint8_t *claimed; /* by the page that begins in that block */
+	uint64_t blocks;
+	struct thaw_damage *cause;
+};
+
+static int sharing_node(void *arg, uint64_t offset, uint32_t bytes)
+{
+	(void)arg, (void)offset, (void)bytes;
+	return 0;
+}
+
+/* What has become unreadable since, the copy will tell of. */
+static int sharing_damage(void *arg, uint64_t first_page, uint64_t pages, uint64_t offset,
+			  uint32_t bytes, const struct thaw_error *error)
+{
+	(void)arg, (void)first_page, (void)pages, (void)offset, (void)bytes, (void)error;
+	return 0;
+}
+
+static int sharing_page(void *arg, uint64_t page, const struct extent *extent)
+{
+	struct sharing *sharing = arg;
+	uint64_t block = extent->offset / SPACE_BLOCK;
+
+	if (extent->encoding != EXTENT_RAW || block >= sharing->blocks)
+		return 0;
+	if (!sharing->claimed[block]) {
+		sharing->claimed[block] = 1;
+		return 0;
+	}
+	*sharing->cause = (struct thaw_damage){.generation = sharing->cause->generation,
+					       .first_page = page,
+					       .pages = 1,
+					       .offset = extent->offset,
+					       .bytes = extent->bytes,
+					       .what = "page lies where that of a generation lies "
+						       "with which it has nothing in common"};
+	return LOST;
+}
+
+/* One round: the first of them, newest first, that claims what another one has claimed. 0: there is none; LOST. */
+static int sharing_find(const struct walk_source *source, const struct record *record, bool *whole,
+			struct thaw_damage *causes, struct sharing *sharing)
+{
+	const struct walk_ops ops = {sharing_node, sharing_page, sharing_damage, sharing};
+	const struct root **roots = calloc(record->count + 1, sizeof(*roots));
+	unsigned *order = calloc(record->count + 1, sizeof(*order));
+	bool *walked = calloc(record->count + 1, sizeof(*walked));
+	struct record kept = {0};
+	int code = roots && order && walked ? 0 : -ENOMEM;
+
+	if (!code)
+		code = retention_select(record, whole, &kept);
+	if (!code)
+		code = retention_order(kept.generations, kept.count, order);
+	for (unsigned i = 0; !code && i < kept.count; i++) {
+		const struct generation *generation = &kept.generations[order[i]];
+		unsigned adjacent = retention_adjacent(kept.generations, kept.count, NULL, walked,
+						       order[i], roots);
+		unsigned at = 0;
+
+		while (record->generations[at].info.number != generation->info.number)
+			at++;
+		sharing->cause = &causes[at];
+		walked[order[i]] = true;
+		code = walk_difference(source, &generation->root, roots, adjacent, false, &ops);
+		if (code == LOST)
+			whole[at] = false;
+	}
+	record_free(&kept);
+	free(walked);
+	free(order);
+	free(roots);
+	return code;
+}
+
+/* Until none is left; whoever is lost makes others adjacent. */
+static int sharing_lose(const struct salvage *salvage, const struct record *record, bool *whole,
+			struct thaw_damage *causes)
+{
+	struct sharing sharing = {.blocks = salvage->blocks};
+	int code = LOST;
+
+	sharing.claimed = malloc(sharing.blocks);
+	if (!sharing.claimed)
+		return -ENOMEM;
+	while (code == LOST) {
+		memset(sharing.claimed, 0, sharing.blocks);
+		code = sharing_find(salvage->source, record, whole, causes, &sharing);
+	}
+	free(sharing.claimed);
+	return code;
+}
+
 int salvage_find_whole(const struct walk_source *source, const struct record *record,
 		       struct copying *copying, bool *whole, struct thaw_damage *causes)
 {
@@ -187,6 +291,8 @@ int salvage_find_whole(const struct walk_source *source, const struct record *re
 		whole[i] = !code;
 		code = code == LOST ? 0 : code;
 	}
+	if (!code)
+		code = sharing_lose(&salvage, record, whole, causes);
 	page_batch_close(&salvage.batch);
 	nodemap_close(&salvage.nodes);
 	free(salvage.buffer);
