@@ -154,6 +154,22 @@ SUPPORT uint64_t support_size(const char *path)
 
 /* ---- programs ---- */
 
+/*
+ * A child that is killed when its parent ends, also if that is before it could say so. Else it would stay, with its
+ * parent's stdout, and who reads that would wait for ever.
+ */
+SUPPORT pid_t support_fork(void)
+{
+	pid_t parent = getpid(), child = fork();
+
+	if (!child) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != parent)
+			_exit(1);
+	}
+	return child;
+}
+
 struct program {
 	pid_t pid;
 	int out, err;	       /* its stdout and stderr, to read */
@@ -169,12 +185,11 @@ SUPPORT struct program program_start(const char *const arguments[])
 
 	if (pipe2(in, O_CLOEXEC) || pipe2(out, O_CLOEXEC) || pipe2(err, O_CLOEXEC))
 		support_die("pipe");
-	program.pid = fork();
+	/* A test that fails leaves no endless loop behind, to slow down the tests after it. */
+	program.pid = support_fork();
 	if (program.pid < 0)
 		support_die("fork");
 	if (!program.pid) {
-		/* A test that fails leaves no endless loop behind, to slow down the tests after it. */
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		dup2(in[0], 0);
 		dup2(out[1], 1);
 		dup2(err[1], 2);

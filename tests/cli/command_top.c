@@ -494,11 +494,10 @@ TEST_F(top, a_child_is_left_with_the_image)
 {
 	volatile pid_t *pids =
 		mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	pid_t parent = fork(), child;
+	pid_t parent = support_fork(), child;
 	char *row, *other;
 
 	if (!parent) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		if (!heap_open(self->images[0]))
 			_exit(1);
 		child = fork();

@@ -404,9 +404,8 @@ TEST_F(readers, at_a_stopped_terminal)
 	support_write(self->script, "import { checkpoint } from 'thaw'\n"
 				    "let n = 0\n"
 				    "setInterval(() => console.log('line', ++n), 1)\n");
-	child = fork();
+	child = support_fork();
 	if (!child) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		dup2(other, 1);
 		execl(THAW_BINARY, "thaw", "run", "--every", "10ms", self->script, NULL);
 		_exit(127);

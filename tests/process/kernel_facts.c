@@ -238,9 +238,8 @@ static volatile uint64_t guest_children[2];
 static void guest_role_children(void)
 {
 	for (int i = 0; i < 2; i++) {
-		guest_children[i] = (uint64_t)fork();
+		guest_children[i] = (uint64_t)support_fork();
 		if (!guest_children[i]) {
-			prctl(PR_SET_PDEATHSIG, SIGKILL);
 			while (i)
 				pause();
 			_exit(0);

@@ -296,7 +296,7 @@ TEST_F(orphaned, who_has_its_number_in_another_namespace_is_left_alone)
 	if (variant->how)
 		SKIP(return, "it is made in one way only");
 	ASSERT_TRUE(prepare("elsewhere", "ready"));
-	bystander = fork();
+	bystander = support_fork();
 	if (!bystander)
 		for (;;)
 			pause();

@@ -72,9 +72,8 @@ static void start(FIXTURE_DATA(running) * self, int (*begin)(const char *path))
 
 	if (pipe2(line, O_CLOEXEC))
 		support_die("pipe");
-	self->child = fork();
+	self->child = support_fork();
 	if (!self->child) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		code = begin(self->path);
 		if (write(line[1], &code, sizeof(code)) < 0 || code)
 			_exit(1);
