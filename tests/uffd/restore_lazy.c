@@ -187,9 +187,6 @@ TEST_F(lazy, prefetch_brings_everything)
 	struct thaw_status status;
 	double end = support_deadline(TEST_SECONDS / 2);
 
-	/* Seen once with a single emulated processor: prefetch stood still until somebody asked. Not understood yet. */
-	if (test_patience() > 1)
-		SKIP(return, "prefetch may stand still on this emulated processor: a known fault");
 	thaw_close(self->heap);
 	self->heap = NULL;
 	ASSERT_EQ(0, thaw_open(&options, &self->heap, &self->error));
