@@ -10,7 +10,7 @@
 
 #include <sys/stat.h>
 
-#include "support.h"
+#include "once_in_a_file.h"
 
 /* Several lines in a turn, of different lengths; some on stderr. Numbers go up for as long as it lives. */
 static const char lines_text[] =
@@ -210,6 +210,21 @@ TEST_F_TIMEOUT(lines, are_at_least_once_in_a_pipe, 280)
 		newest = found.last;
 		program_free(&program);
 	}
+}
+
+TEST_F(lines, are_once_in_a_file_that_others_write_to)
+{
+	char *image = support_format("%s/lines.thaw", self->directory);
+	char *command = support_format("exec %s run --every 0 --commit output %s >> %s",
+				       THAW_BINARY, self->script, self->file);
+
+	support_write(self->script, "import { on, exit } from 'thaw'\n"
+				    "on('restore', () => exit(0))\n"
+				    "console.log('one\\ntwo\\nthree')\n"
+				    "setTimeout(() => {}, 1e9)\n");
+	EXPECT_TRUE(once_holds(command, self->file, image));
+	free(command);
+	free(image);
 }
 
 /* ---- Files ---- */

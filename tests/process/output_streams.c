@@ -11,6 +11,7 @@
 #include "kselftest_harness.h"
 
 #include "kills.h"
+#include "once_in_a_file.h"
 
 #define LINES 60
 #define KILLS 8
@@ -153,6 +154,18 @@ TEST_F(streams, whoever_starts_it_says_whether_a_file_is_appended_to)
 	program_kill(&self->program);
 	program_free(&self->program);
 	ends_with_each_line_once(_metadata, self);
+}
+
+TEST_F(streams, what_others_wrote_into_the_file_stays_and_nothing_is_there_twice)
+{
+	char *command;
+
+	SKIP_WHERE_NOTHING_IS_HELD();
+	command = support_format("exec '%s' exec -q --every 0 --commit output --image '%s' /bin/sh "
+				 "-c 'printf \"one\\ntwo\\nthree\\n\"; read line; :' >> '%s'",
+				 support_thaw(), self->image, self->file);
+	EXPECT_TRUE(once_holds(command, self->file, self->image));
+	free(command);
 }
 
 #define COUNTS "THAW_TEST_COUNTS" /* this program is the guest */

@@ -4,43 +4,18 @@
  * goes on from there printing it, before anything else.
  *
  * Owns nothing. Owner's thread. Must never lose any of it. What goes to a pipe or a terminal may be printed again, since
- * nobody knows how much the process before had brought out. A regular file tells: its length at the capture is saved,
- * too, and what it has from there on and is the same as what is to be printed is not printed again.
+ * nobody knows how much the process before had brought out. A regular file tells: where in it the pieces begin is saved,
+ * too, and what it has from there on is not printed again (base/already_written.h).
  */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/already_written.h"
 #include "base/output_pieces.h"
 #include "streams_queue.h"
-
-#define COMPARED_BYTES 16384u
-/* A line of ours that came between, in a file that has stderr, too. */
-#define OUR_LINE "thaw: "
-
-/* ---- Where a stream stands in its file ---- */
-
-struct position {
-	uint64_t inode, at;
-};
-
-/* Where the next byte that is written goes. False: it is no regular file. */
-static bool position_of(int fd, struct position *position)
-{
-	struct stat status;
-	int flags = fcntl(fd, F_GETFL);
-	off_t at;
-
-	if (flags < 0 || fstat(fd, &status) || !S_ISREG(status.st_mode))
-		return false;
-	at = flags & O_APPEND ? status.st_size : lseek(fd, 0, SEEK_CUR);
-	*position = (struct position){status.st_ino, (uint64_t)at};
-	return at >= 0;
-}
 
 /* Which streams have their pieces in that queue. */
 static unsigned streams_of(const struct streams *streams, const struct queue *queue)
@@ -66,7 +41,7 @@ struct saving {
 	unsigned streams;
 	size_t bytes;
 	bool placed;
-	struct position position;
+	struct file_place place;
 };
 
 /* With the lock. The thread has no regular file to write to, or its position would not be that of the first piece. */
@@ -77,7 +52,7 @@ static struct saving saving_of(const struct streams *streams, const struct queue
 
 	saving.placed =
 		saving.bytes && !queue->writing &&
-		position_of(saving.streams & 1 ? STDOUT_FILENO : STDERR_FILENO, &saving.position);
+		file_place(saving.streams & 1 ? STDOUT_FILENO : STDERR_FILENO, &saving.place);
 	if (saving.placed)
 		saving.bytes += OUTPUT_HEAD_BYTES + OUTPUT_POSITION_BYTES;
 	return saving;
@@ -86,8 +61,8 @@ static struct saving saving_of(const struct streams *streams, const struct queue
 static uint8_t *save(const struct saving *saving, uint8_t *at)
 {
 	if (saving->placed) {
-		const uint64_t values[2] = {htole64(saving->position.inode),
-					    htole64(saving->position.at)};
+		const uint64_t values[2] = {htole64(saving->place.inode),
+					    htole64(saving->place.at)};
 
 		at = output_piece_put(at, (int)(OUTPUT_POSITION + saving->streams), values,
 				      sizeof(values));
@@ -128,82 +103,34 @@ int streams_save(struct runtime *rt, void **data, size_t *bytes)
 
 /* ---- Restoring ---- */
 
-/* The part of a file that may have what is to be printed. */
-struct written {
-	int fd; /* for reading; -1: there is none */
-	unsigned streams;
-	uint64_t at, end;
-};
-
-static void written_end(struct written *written)
+/*
+ * How many bytes of the pieces from `at` to the next position, as far as they are of these streams, their file has. Their
+ * position is `values`.
+ */
+static size_t written_before(const uint8_t *at, const uint8_t *end, unsigned streams,
+			     const uint64_t *values)
 {
-	if (written->fd >= 0)
-		close(written->fd);
-	written->fd = -1;
-}
-
-static void written_begin(struct written *written, unsigned streams, const uint64_t *values)
-{
-	int fd = streams & 1 ? STDOUT_FILENO : STDERR_FILENO;
-	struct position now;
-	char path[32];
-
-	written_end(written);
-	if (!position_of(fd, &now) || now.inode != le64toh(values[0]) ||
-	    now.at <= le64toh(values[1]))
-		return;
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd); /* that one may be for writing only */
-	written->fd = open(path, O_RDONLY | O_CLOEXEC);
-	written->streams = streams;
-	written->at = le64toh(values[1]);
-	written->end = now.at;
-}
-
-/* What we have said ourselves is passed over. */
-static bool pass_our_line(struct written *written)
-{
-	char line[1024];
-	ssize_t got = pread(written->fd, line, sizeof(line), (off_t)written->at);
-	const char *end = got > 0 ? memchr(line, '\n', (size_t)got) : NULL;
-
-	if (!end || strncmp(line, OUR_LINE, strlen(OUR_LINE)))
-		return false;
-	written->at += (size_t)(end - line) + 1;
-	return true;
-}
-
-static size_t same_bytes(const char *a, const char *b, size_t most)
-{
+	struct file_place from = {le64toh(values[0]), le64toh(values[1])};
+	char *all = malloc((size_t)(end - at) + 1);
 	size_t bytes = 0;
 
-	while (bytes < most && a[bytes] == b[bytes])
-		bytes++;
-	return bytes;
-}
+	while (all && at < end) {
+		const void *piece;
+		uint32_t length;
+		int stream;
 
-/* How many of these bytes are in the file already. */
-static size_t written_bytes(struct written *written, const char *data, size_t bytes)
-{
-	char there[COMPARED_BYTES];
-	size_t done = 0;
-
-	while (done < bytes && written->fd >= 0) {
-		uint64_t left = written->end - written->at;
-		size_t most = bytes - done < sizeof(there) ? bytes - done : sizeof(there), same;
-		ssize_t got;
-
-		most = left < most ? (size_t)left : most;
-		got = most ? pread(written->fd, there, most, (off_t)written->at) : 0;
-		same = got > 0 ? same_bytes(there, data + done, (size_t)got) : 0;
-		if (same < most) /* another's from here on, or from the beginning of this line */
-			while (same && there[same - 1] != '\n')
-				same--;
-		done += same;
-		written->at += same;
-		if (!most || (same < most && !pass_our_line(written)))
-			written_end(written);
+		at = output_piece_get(at, &stream, &piece, &length);
+		if (output_piece_is_position((unsigned)stream))
+			break;
+		if (!(streams & (unsigned)stream))
+			continue;
+		memcpy(all + bytes, piece, length);
+		bytes += length;
 	}
-	return done;
+	bytes = all ? already_written(streams & 1 ? STDOUT_FILENO : STDERR_FILENO, from, all, bytes)
+		    : 0;
+	free(all);
+	return bytes;
 }
 
 static int keep_for_others(struct streams *streams, const void *data, size_t bytes)
@@ -220,7 +147,8 @@ int streams_restore(struct runtime *rt, const void *data, size_t bytes, bool hol
 {
 	const uint8_t *at = data, *end = at + bytes;
 	struct streams *streams = rt->output.streams;
-	struct written written = {.fd = -1};
+	unsigned placed = 0; /* streams, of whose pieces the file has: */
+	size_t written = 0;
 
 	rt->output.held = hold;
 	if (hold)
@@ -236,13 +164,14 @@ int streams_restore(struct runtime *rt, const void *data, size_t bytes, bool hol
 			uint64_t values[2];
 
 			memcpy(values, piece, sizeof(values));
-			written_begin(&written, (unsigned)stream - OUTPUT_POSITION, values);
+			placed = (unsigned)stream - OUTPUT_POSITION;
+			written = written_before(at, end, placed, values);
 			continue;
 		}
-		if (written.fd >= 0 && written.streams & (unsigned)stream)
-			there = written_bytes(&written, piece, length);
+		if (placed & (unsigned)stream)
+			there = written < length ? written : length;
+		written -= there;
 		streams_put(streams, stream, false, (const char *)piece + there, length - there);
 	}
-	written_end(&written);
 	return 0;
 }

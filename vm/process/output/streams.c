@@ -3,18 +3,17 @@
  * streams.c - standard streams outlive the process: what they have not got yet at a capture is a part of the generation,
  * and whoever goes on from it writes that first.
  *
- * Exactly once into a regular file: where its bytes begin is known, and what stands there already, and is the same, was
- * written by the process before. A pipe or a terminal may get it twice.
+ * Exactly once into a regular file: where its bytes begin is known, and what stands there already was written by the
+ * process before (base/already_written.h). A pipe or a terminal may get it twice.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/already_written.h"
 #include "process/output/internal.h"
 
 /* ---- A capture */
@@ -114,56 +113,12 @@ bool output_saved_decode(struct output_saved *saved, struct record_reader *reade
 
 /* ---- A restore */
 
-/* Lines of thaw's own (stderr may be the same file), which came meanwhile: how long the one here is; 0: there is none. */
-static size_t own_line(const char *text, size_t bytes)
-{
-	const char *end = bytes > 5 && !memcmp(text, "thaw:", 5) ? memchr(text, '\n', bytes) : NULL;
-
-	return end ? (size_t)(end + 1 - text) : 0;
-}
-
-/* How many of the first bytes the text has, which is what a file has from where they would begin. */
-static size_t count_same(const struct output_stream *stream, const char *text, size_t bytes)
-{
-	size_t at = 0, same = 0;
-
-	while (at < bytes && same < stream->bytes) {
-		size_t line = !at || text[at - 1] == '\n' ? own_line(text + at, bytes - at) : 0;
-
-		if (line)
-			at += line;
-		else if ((uint8_t)text[at++] != stream->data[same++])
-			return 0; /* somebody else's */
-	}
-	return same;
-}
-
-#define OWN_LINES_MOST 65536u
-
 /* So many of its bytes are in the file already. */
 static size_t written_before(const struct output_stream *stream, int fd)
 {
-	size_t same = 0, most = stream->bytes + OWN_LINES_MOST;
-	struct stat stat;
-	char path[32], *text;
-	ssize_t got = -1;
-	int file;
+	struct file_place from = {stream->inode, stream->position};
 
-	if (!stream->inode || fstat(fd, &stat) || !S_ISREG(stat.st_mode) ||
-	    stat.st_dev != stream->device || stat.st_ino != stream->inode ||
-	    (uint64_t)stat.st_size <= stream->position)
-		return 0;
-	snprintf(path, sizeof(path), "/proc/thread-self/fd/%d", fd);
-	file = open(path, O_RDONLY | O_CLOEXEC); /* the stream itself is for writing alone */
-	text = file < 0 ? NULL : malloc(most);
-	if (text)
-		got = pread(file, text, most, (off_t)stream->position);
-	if (got > 0)
-		same = count_same(stream, text, (size_t)got);
-	free(text);
-	if (file >= 0)
-		close(file);
-	return same;
+	return stream->inode ? already_written(fd, from, stream->data, stream->bytes) : 0;
 }
 
 void restore_streams(struct output *output)
