@@ -8,11 +8,13 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/failure.h"
 #include "process/guest_state.h"
+#include "process/memory/address_space.h"
 
 /* In an order that is the same each time, the main thread first: an idle program's state is the same each time. */
 static int compare_threads(const void *a, const void *b)
@@ -121,6 +123,29 @@ static int encode_with_clocks(struct process_guest *own, const struct process_st
 	return code;
 }
 
+static bool has_kill(const char *status, const char *field)
+{
+	const char *at = strstr(status, field);
+
+	return at && strtoull(at + strlen(field), NULL, 16) >> (SIGKILL - 1) & 1;
+}
+
+/*
+ * Has it ended, or is it about to? Its threads leave their memory and descriptors one by one, so what is asked about them
+ * fails in many ways before the process is seen to have ended.
+ */
+static bool is_ending(const struct process_guest *own)
+{
+	const struct remote *remote = &own->process.remote;
+	char *status = remote_alive(remote) ? proc_read(remote->pid, "status", NULL, &(int){0})
+					    : NULL;
+	bool ending = !status || !strstr(status, "\nVmSize:") || has_kill(status, "\nSigPnd:") ||
+		      has_kill(status, "\nShdPnd:");
+
+	free(status);
+	return ending;
+}
+
 static int capture(struct process_guest *own, void **data, size_t *bytes, struct thaw_error *error)
 {
 	struct process_state state = {0};
@@ -140,6 +165,9 @@ static int capture(struct process_guest *own, void **data, size_t *bytes, struct
 		code = encode_with_clocks(own, &state, data, bytes, error);
 	steps_done(&own->steps, "record");
 	process_state_free(&state);
+	/* Whatever could not be done because it is ending is not what is wrong; how it ended is told then. */
+	if (code && code != GUEST_AGAIN && is_ending(own))
+		code = failure(error, -ESRCH, "the program has ended");
 	return code;
 }
 
