@@ -20,6 +20,8 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 VERSION := 0.1
 PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
+ZSH_COMPLETIONS ?= $(PREFIX)/share/zsh/site-functions
 BUILD ?= build
 GENERATED := build/js
 HARNESS := build/harness
@@ -127,14 +129,14 @@ install: all
 
 install-built:
 	install -Dm755 $(BUILD)/thaw $(DESTDIR)$(PREFIX)/bin/thaw
-	install -Dm644 $(BUILD)/libthaw.a $(DESTDIR)$(PREFIX)/lib/libthaw.a
-	install -Dm755 $(BUILD)/libthaw.so $(DESTDIR)$(PREFIX)/lib/libthaw.so.0
-	ln -sf libthaw.so.0 $(DESTDIR)$(PREFIX)/lib/libthaw.so
+	install -Dm644 $(BUILD)/libthaw.a $(DESTDIR)$(LIBDIR)/libthaw.a
+	install -Dm755 $(BUILD)/libthaw.so $(DESTDIR)$(LIBDIR)/libthaw.so.0
+	ln -sf libthaw.so.0 $(DESTDIR)$(LIBDIR)/libthaw.so
 	install -Dm644 uffd/thaw.h $(DESTDIR)$(PREFIX)/include/thaw.h
 	install -Dm644 uffd/thaw_process.h $(DESTDIR)$(PREFIX)/include/thaw_process.h
 	install -Dm644 uffd/thaw_image.h $(DESTDIR)$(PREFIX)/include/thaw_image.h
-	install -dm755 $(DESTDIR)$(PREFIX)/lib/pkgconfig
-	sed 's,@PREFIX@,$(PREFIX),; s,@VERSION@,$(VERSION),' uffd/thaw.pc.in >$(DESTDIR)$(PREFIX)/lib/pkgconfig/thaw.pc
+	install -dm755 $(DESTDIR)$(LIBDIR)/pkgconfig
+	sed 's,@PREFIX@,$(PREFIX),; s,@LIBDIR@,$(LIBDIR:$(PREFIX)/%=$${prefix}/%),; s,@VERSION@,$(VERSION),' uffd/thaw.pc.in >$(DESTDIR)$(LIBDIR)/pkgconfig/thaw.pc
 	install -Dm644 vm/js/api/thaw.d.ts $(DESTDIR)$(PREFIX)/share/thaw/thaw.d.ts
 	install -dm755 $(DESTDIR)$(PREFIX)/lib/thaw/node
 	install -m644 $(addprefix vm/process/modules/node/,index.js index.d.ts package.json) $(BUILD)/vm/process/modules/node/thaw.node \
@@ -142,6 +144,11 @@ install-built:
 	install -Dm644 vm/process/modules/python/thaw.py $(DESTDIR)$(PREFIX)/lib/thaw/python/thaw.py
 	install -Dm644 uffd/thaw.3 $(DESTDIR)$(PREFIX)/share/man/man3/thaw.3
 	$(BUILD)/thaw help --write $(DESTDIR)$(PREFIX)/share/man
+	install -dm755 $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(ZSH_COMPLETIONS) \
+		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	$(BUILD)/thaw completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/thaw
+	$(BUILD)/thaw completion zsh >$(DESTDIR)$(ZSH_COMPLETIONS)/_thaw
+	$(BUILD)/thaw completion fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/thaw.fish
 
 ## clean: remove what was built; the generated engine, npm packages and harness stay
 clean:
