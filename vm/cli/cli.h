@@ -35,6 +35,7 @@ struct cli_options {
 	const char *format;	     /* of the output */
 	const char *interval, *sort; /* of thaw top */
 	const char *set;	     /* tunables of the kernel module */
+	const char *time;	     /* how a time is shown */
 	const char *name;	     /* of a generation */
 	const char *restart;	     /* when thaw exec continues a program by itself */
 	const char *files;	     /* what thaw exec does with files at a restore */
@@ -254,11 +255,11 @@ int log_print(const char *image);
 
 /* ---- Reading or writing whole images (progress.c) ---- */
 
-/* A bar on stderr, if that is a terminal and --quiet was not given. */
+/* A bar on stderr after a second, if that is a terminal and --quiet was not given. */
 struct progress {
 	const char *verb;
 	bool bar, shown;
-	uint64_t time_ns; /* when it was drawn last */
+	uint64_t begun_ns, time_ns; /* when that was, and when it was drawn last */
 };
 void progress_begin(struct progress *progress, const char *verb, const struct cli_options *options);
 /*

@@ -11,12 +11,18 @@
 #include "base/clock.h"
 #include "cli.h"
 
+#define SHOWN_AFTER_NS 1000000000u
+#define DRAWN_EVERY_NS 100000000u
+
 static volatile sig_atomic_t interrupted; /* the number of the signal; 0: none came */
 
 void progress_begin(struct progress *progress, const char *verb, const struct cli_options *options)
 {
-	*progress =
-		(struct progress){.verb = verb, .bar = isatty(STDERR_FILENO) && !options->quiet};
+	*progress = (struct progress){
+		.verb = verb,
+		.bar = isatty(STDERR_FILENO) && !options->quiet,
+		.begun_ns = clock_monotonic_ns(),
+	};
 }
 
 int progress_show(void *arg, uint64_t done, uint64_t total)
@@ -26,7 +32,8 @@ int progress_show(void *arg, uint64_t done, uint64_t total)
 	char bar[31];
 	unsigned filled;
 
-	if (!progress->bar || now - progress->time_ns < 100000000)
+	if (!progress->bar || now - progress->begun_ns < SHOWN_AFTER_NS ||
+	    now - progress->time_ns < DRAWN_EVERY_NS)
 		return interrupted;
 	progress->time_ns = now;
 	progress->shown = true;
