@@ -5,6 +5,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "../../vm/cli/repl.h"
 #include "kselftest_harness.h"
@@ -33,6 +34,21 @@ TEST(durations_choose_their_unit)
 	EXPECT_STREQ(format_count(0).s, "0");
 	EXPECT_STREQ(format_count(999).s, "999");
 	EXPECT_STREQ(format_count(1234567).s, "1,234,567");
+}
+
+TEST(times_are_local)
+{
+	const uint64_t ns = 1738321200250000000u; /* 2025-01-31 11:00:00.250 UTC */
+
+	setenv("TZ", "XYZ-5:30", 1);
+	tzset();
+	EXPECT_STREQ(format_time(ns).s, "2025-01-31 16:30:00");
+	EXPECT_STREQ(format_iso_time(ns).s, "2025-01-31T16:30:00.250+05:30");
+	setenv("TZ", "UTC", 1);
+	tzset();
+	EXPECT_STREQ(format_iso_time(ns + 749999999).s, "2025-01-31T11:00:00.999+00:00");
+	unsetenv("TZ");
+	tzset();
 }
 
 #define MINUTES(n) ((n)*60000000000u)

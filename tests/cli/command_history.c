@@ -90,6 +90,25 @@ static bool continues_with(struct program *program, const char *text, const char
 	return said;
 }
 
+/* When each was taken, in the form that is asked for. */
+TEST_F(history, times_are_told_as_asked)
+{
+	setenv("TZ", "UTC", 1);
+	COUNT_TO_THREE();
+	RUN(0, "log", self->image);
+	SAYS("  age  ");
+	SAYS_NOT("  time  ");
+	RUN(0, "log", "--time", "absolute", self->image);
+	SAYS("  time  ");
+	SAYS_NOT("  age  ");
+	SAYS(" 20");
+	SAYS_NOT("+00:00");
+	RUN(0, "log", "--time=iso", self->image);
+	SAYS("+00:00  ");
+	REFUSED(9, "--time is relative, absolute or iso, not 'utc'", "log", "--time", "utc",
+		self->image);
+}
+
 TEST_F(history, names_are_given_and_listed)
 {
 	COUNT_TO_THREE();

@@ -110,6 +110,23 @@ struct text format_time(uint64_t time_ns)
 	return text;
 }
 
+struct text format_iso_time(uint64_t time_ns)
+{
+	time_t seconds = (time_t)(time_ns / 1000000000u);
+	unsigned thousandths = (unsigned)(time_ns / 1000000u % 1000u);
+	char date[20], zone[6];
+	struct text text = {""};
+	struct tm local;
+
+	/* "+0100", to which a colon is added. */
+	if (localtime_r(&seconds, &local) &&
+	    strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &local) == 19 &&
+	    strftime(zone, sizeof(zone), "%z", &local) == 5)
+		snprintf(text.s, sizeof(text.s), "%s.%03u%.3s:%.2s", date, thousandths, zone,
+			 zone + 3);
+	return text;
+}
+
 bool parse_duration(const char *word, uint64_t *ns)
 {
 	static const struct {

@@ -15,9 +15,10 @@ struct text format_bytes(uint64_t bytes); /* "512 B", "1.2 MiB" */
 struct text format_duration(uint64_t ns); /* "850 ns", "12 us", "3.4 ms", "1.25 s", "2 min 5 s" */
 struct text format_age(
 	uint64_t time_ns); /* how long ago a CLOCK_REALTIME was: "3 s", "5 min", "2 d" */
-struct text format_count(uint64_t count);   /* "54,560" */
-struct text format_number(uint64_t number); /* "54560", to be copied into a command */
-struct text format_time(uint64_t time_ns);  /* "2025-01-31 12:00:00", local time */
+struct text format_count(uint64_t count);      /* "54,560" */
+struct text format_number(uint64_t number);    /* "54560", to be copied into a command */
+struct text format_time(uint64_t time_ns);     /* "2025-01-31 12:00:00", local time */
+struct text format_iso_time(uint64_t time_ns); /* "2025-01-31T12:00:00.250+01:00", local time */
 /* "1s", "250ms", "1.5s", "2min", "0": nanoseconds. False: not a duration. */
 bool parse_duration(const char *word, uint64_t *ns);
 bool parse_number(const char *word, uint64_t *number);

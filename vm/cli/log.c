@@ -13,7 +13,10 @@
 #define NAMES_INDENT 12
 #define ORIGIN_BYTES 40
 
+enum time_form { TIME_RELATIVE, TIME_ABSOLUTE, TIME_ISO };
+
 struct log {
+	enum time_form times;
 	struct thaw_image *image;
 	const struct thaw_generation *generations;
 	const struct thaw_name *names;
@@ -96,8 +99,11 @@ static const char *origin(const struct log *log, int i, char text[ORIGIN_BYTES])
 
 static void table_fill(struct table *table, const struct log *log)
 {
-	static const char *const titles[] = {"generation", "age",     "written", "stored", "bytes",
-					     "pause",	   "durable", "reason",	 "kind",   ""};
+	const char *const titles[] = {"generation", log->times == TIME_RELATIVE ? "age" : "time",
+				      "written",    "stored",
+				      "bytes",	    "pause",
+				      "durable",    "reason",
+				      "kind",	    ""};
 
 	table_init(table, "rrrrrrrlll");
 	for (size_t i = 0; i < sizeof(titles) / sizeof(titles[0]); i++)
@@ -107,7 +113,9 @@ static void table_fill(struct table *table, const struct log *log)
 		char text[ORIGIN_BYTES];
 
 		table_cell(table, format_number(g->number).s);
-		table_cell(table, format_age(g->time_ns).s);
+		table_cell(table, log->times == TIME_RELATIVE	? format_age(g->time_ns).s
+				  : log->times == TIME_ABSOLUTE ? format_time(g->time_ns).s
+								: format_iso_time(g->time_ns).s);
 		table_cell(table, format_count(g->pages_written).s);
 		table_cell(table, format_count(g->pages_stored).s);
 		table_cell(table, format_bytes(g->bytes_written).s);
@@ -194,9 +202,9 @@ static int print_table(const struct log *log)
 	return 0;
 }
 
-int log_print(const char *image)
+static int print(const char *image, enum time_form times)
 {
-	struct log log;
+	struct log log = {.times = times};
 	int code = log_read(image, &log);
 
 	if (code)
@@ -209,14 +217,35 @@ int log_print(const char *image)
 	return code;
 }
 
+int log_print(const char *image)
+{
+	return print(image, TIME_RELATIVE);
+}
+
+static int take_times(const char *word, enum time_form *times)
+{
+	*times = TIME_RELATIVE;
+	if (!word || !strcmp(word, "relative"))
+		return 0;
+	if (!strcmp(word, "absolute"))
+		*times = TIME_ABSOLUTE;
+	else if (!strcmp(word, "iso"))
+		*times = TIME_ISO;
+	else
+		return cli_fail(EXIT_USAGE, "--time is relative, absolute or iso, not '%s'", word);
+	return 0;
+}
+
 static int log_image(const struct cli_options *options, int operand_count, char **operands)
 {
-	struct log log;
-	int code;
+	struct log log = {0};
+	int code = take_times(options->time, &log.times);
 
 	(void)operand_count;
+	if (code)
+		return code;
 	if (!options->json)
-		return log_print(operands[0]);
+		return print(operands[0], log.times);
 	code = log_read(operands[0], &log);
 	if (code)
 		return code;
@@ -225,7 +254,13 @@ static int log_image(const struct cli_options *options, int operand_count, char 
 	return 0;
 }
 
-static const struct cli_option log_options[] = {CLI_JSON, CLI_HELP, {0}};
+static const struct cli_option log_options[] = {
+	{"time", 0, "relative|absolute|iso", CLI_TEXT, CLI_FIELD(time),
+	 "when it was: how long ago (default), in local time, or in that as ISO 8601 has it, to the millisecond"},
+	CLI_JSON,
+	CLI_HELP,
+	{0},
+};
 
 const struct cli_command command_log = {
 	.name = "log",
@@ -242,6 +277,7 @@ const struct cli_command command_log = {
 		"           only by the build that took it; process: thaw exec continues it\n"
 		"'from N': it descends from generation N, not from the one above; 'gone': N is no longer in the image.",
 	.examples = "  thaw log app.thaw\n"
+		    "  thaw log --time iso app.thaw  when each was taken\n"
 		    "  thaw run --at 41 app.js       continue from one of them\n"
 		    "  thaw tag app.thaw good 41     name one, which keeps it\n",
 	.options = log_options,
