@@ -107,6 +107,40 @@ TEST_F(check, what_is_forced_and_not_here_fails_and_the_tables_say_why)
 	EXPECT_EQ(9, CHECK());
 }
 
+/* What an ordinary user lacks can be given; what THAW_WITHOUT denies is nobody's to give. */
+TEST_F(check, what_is_missing_comes_with_what_to_do)
+{
+	if (geteuid() || access(CONFINE_BINARY, X_OK))
+		SKIP(return, "only root can become an ordinary user");
+	for (unsigned exec = 0; exec < 2; exec++) {
+		program_free(&self->program);
+		ASSERT_EQ(0, program_run(&self->program, NULL,
+					 (const char *[]){CONFINE_BINARY, "--user", THAW_BINARY,
+							  "check", exec ? "exec" : "--json",
+							  exec ? "--json" : NULL, NULL}))
+		TH_LOG("%s", self->program.errors);
+		/* Where this machine lets everybody use it, nothing is missing. */
+		if (count(self->program.output, "it takes CAP_SYS_PTRACE") &&
+		    count(self->program.output, "/dev/userfaultfd is not for this user")) {
+			EXPECT_EQ(1, count(self->program.output,
+					   "sysctl vm.unprivileged_userfaultfd=1, or give"))
+			TH_LOG("%s", self->program.output);
+		}
+		if (exec) {
+			EXPECT_EQ(1, count(self->program.output,
+					   "\"do\":\"give CAP_CHECKPOINT_RESTORE"))
+			TH_LOG("%s", self->program.output);
+		}
+	}
+	setenv("THAW_WITHOUT", "userfaultfd,io_uring,wp-async,pagemap-scan,kmod", 1);
+	ASSERT_EQ(0, CHECK("--json"));
+	EXPECT_EQ(1, count(self->program.output, "\"advice\":["));
+	EXPECT_EQ(0, count(self->program.output, "\"for\":\"userfaultfd\""));
+	EXPECT_EQ(0, count(self->program.output, "\"for\":\"wp-async\""));
+	EXPECT_EQ(0, count(self->program.output, "\"for\":\"io_uring\""));
+	EXPECT_EQ(0, count(self->program.output, "\"for\":\"kmod\""));
+}
+
 /* The name may be anything's: nobody waits for it, and what is said of it is true. */
 TEST_F(check, another_device_of_that_name_is_not_the_module)
 {

@@ -17,6 +17,7 @@
 
 #include "cli.h"
 #include "base/process_limits.h"
+#include "check_advice.h"
 #include "check_exec.h"
 
 #define SPACE_MARGIN (512u << 20)
@@ -27,6 +28,7 @@ struct findings {
 	const struct thaw_backend *backends;
 	unsigned capability_count, backend_count;
 	struct thaw_error error; /* why nothing can be opened; code 0: it can */
+	struct advice advice;
 };
 
 static void print_json(const struct findings *found)
@@ -60,6 +62,7 @@ static void print_json(const struct findings *found)
 		json_close(&json, '}');
 	}
 	json_close(&json, ']');
+	advice_json(&found->advice, &json);
 	if (found->error.code)
 		json_text(&json, "error", found->error.text);
 	json_close(&json, '}');
@@ -281,11 +284,13 @@ static int check(const struct cli_options *options, int operand_count, char **op
 	if (code)
 		limits_explain(&found.error, code);
 	code = code ? runtime_exit_code(code) : try_all(&found);
+	advise_run(&found.advice);
 	if (options->json) {
 		print_json(&found);
 	} else {
 		print_capabilities(&found);
 		print_backends(&found);
+		advice_print(&found.advice);
 	}
 	if (code)
 		return cli_fail(code, "not ok: %s", found.error.text);
@@ -304,7 +309,8 @@ const struct cli_command command_check = {
 		"Tries each thing Thaw can use of the kernel. None is needed: below it stands, best first, what is\n"
 		"used where one is missing, and what that costs. THAW_DELIVERY, THAW_TRACKER, THAW_BACKING and\n"
 		"THAW_READER force one; THAW_WITHOUT=wp-async,io_uring does as if these were not here.\n"
-		"Last it starts a program and continues it, over an image in TMPDIR, with the limits that this process has.\n"
+		"Last it starts a program and continues it, over an image in TMPDIR, with the limits that this process has, and\n"
+		"says what would make it better here: a package, a setting, a privilege, a newer kernel.\n"
 		"thaw check exec tells the same of programs that thaw exec runs: one line for each thing.\n"
 		"Exit code 0 if that went well; what thaw run would end with if not: 69 if a limit is too low, or what is\n"
 		"forced is not here, 9 if it is no such thing.",

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/failure.h"
+#include "check_advice.h"
 #include "check_exec.h"
 #include "policy/key.h"
 #include "process/process.h"
@@ -39,6 +40,7 @@ struct findings {
 	struct finding list[10];
 	unsigned count;
 	struct thaw_error error; /* why nothing can be run; code 0: it can */
+	struct advice advice;
 };
 
 __attribute__((format(printf, 4, 5))) static void find(struct findings *found, const char *name,
@@ -246,6 +248,34 @@ static int find_guest(struct findings *found)
 	return code;
 }
 
+/* What a privilege or a setting would bring of what was found missing. */
+static void advise_privileges(struct findings *found)
+{
+	static const struct {
+		const char *finding, *gains, *todo;
+	} privileges[] = {
+		{"process id", "a restored program has its old process id",
+		 "give CAP_CHECKPOINT_RESTORE (systemd: AmbientCapabilities=; docker: --cap-add)"},
+		{"clocks", "a program goes on at once after a reboot",
+		 "give CAP_SYS_ADMIN, for a time namespace"},
+		{"stop", "system calls that a stop interrupts are made again",
+		 "mount /proc without hidepid= and allow /proc/PID/syscall"},
+		{"memory", "a program's memory is reached from outside, which is faster",
+		 "as root: sysctl kernel.yama.ptrace_scope=1"},
+		{"seccomp", "nothing is missing because of the container's filter",
+		 "docker run --security-opt seccomp=PROFILE that allows what is missing"},
+		{"key", "images can be authenticated",
+		 "set HOME, or THAW_KEY to a file of 64 hexadecimal digits that only you can read"},
+	};
+
+	for (unsigned i = 0; i < found->count; i++)
+		for (size_t p = 0; p < sizeof(privileges) / sizeof(privileges[0]); p++)
+			if (!found->list[i].best &&
+			    !strcmp(found->list[i].name, privileges[p].finding))
+				advice_add(&found->advice, privileges[p].finding,
+					   privileges[p].gains, privileges[p].todo);
+}
+
 /* ---- What is said */
 
 static void print_json(const struct findings *found)
@@ -263,6 +293,7 @@ static void print_json(const struct findings *found)
 		json_close(&json, '}');
 	}
 	json_close(&json, ']');
+	advice_json(&found->advice, &json);
 	if (found->error.code)
 		json_text(&json, "error", found->error.text);
 	json_close(&json, '}');
@@ -297,11 +328,15 @@ int check_exec(const struct cli_options *options)
 	find_clocks(&found);
 	find_pid(&found);
 	find_seccomp(&found);
+	advise_exec(&found.advice);
+	advise_privileges(&found);
 	found.error.code = code;
 	if (options->json)
 		print_json(&found);
-	else
+	else {
 		print_lines(&found);
+		advice_print(&found.advice);
+	}
 	if (code)
 		return cli_fail(runtime_exit_code(code), "not ok: %s", found.error.text);
 	if (!options->json)
