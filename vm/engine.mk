@@ -79,6 +79,8 @@ $(ENGINE_OBJECT): $(ENGINE)/engine.c $(ENGINE)/flags $(ENGINE_PROFILE)
 	$(Q)$(ENGINE_CC) $(ENGINE_CFLAGS) $(ENGINE_PROFILE:%=-fprofile-use=$(CURDIR)/%.gcda) -I$(GENERATED) -c $< -o $@.tmp
 	$(Q)mv $@.tmp $@
 
+include vm/js/libraries/libraries.mk
+
 # ---- The runtime and the program
 
 $(BUILD)/vm/%.o: vm/%.c $(BUILD)/flags | $(GENERATED)/quickjs.h

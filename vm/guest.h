@@ -84,6 +84,8 @@ struct guest { /* the first member of each guest's own struct */
 	bool hears_checkpoints; /* it is told of each generation, also of one it did not ask for */
 	bool hears_restores;	/* ... of each restore, which so may change its heap */
 	bool mid_turn;		/* restore(): the generation was taken in the middle of a turn */
+	/* Signals, as bits, that the program listens to, and of those the ones that it has not been told of. */
+	volatile uint32_t hears_signals, signals_come;
 	uint64_t turns, reactions; /* that have ended: turns; callbacks queued within them */
 	uint64_t first_turn_ns;	   /* monotonic clock: the end of the first turn in this process */
 	bool output_saved; /* the newest saved state has output that has left since, see deliver() */
@@ -291,6 +293,14 @@ void owner_turn_begins(struct runtime *rt);
 bool owner_poll(struct runtime *rt);
 /* Between two steps of a turn. False: the rest waits for the next turn. */
 bool owner_step_done(struct runtime *rt);
+
+/*
+ * The program listens to that signal, or does not any more: then it is told of it, instead of what the signal does else,
+ * unless it comes again before that and asks for the end.
+ */
+void owner_hear(struct runtime *rt, int signo, bool hear);
+/* One that has come since; 0: none. */
+int owner_take_signal(struct runtime *rt);
 
 /* What the program prints. Copied. */
 void owner_write(struct runtime *rt, int fd, const char *data, size_t bytes);

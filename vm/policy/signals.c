@@ -57,12 +57,34 @@ static void end_within_a_second(void)
 	alarm(1);
 }
 
+static uint32_t bit_of(int signo)
+{
+	return signo > 0 && signo < 32 ? 1u << signo : 0;
+}
+
+/* Is it the program's? Whoever asks a program for its end that does not get to hear of it gets what he wants. */
+static bool heard(struct runtime *rt, int signo)
+{
+	uint32_t bit = bit_of(signo);
+	bool asks = signo == SIGINT || signo == SIGTERM || signo == SIGHUP || signo == SIGQUIT;
+
+	if (!rt->guest || !(rt->guest->hears_signals & bit) ||
+	    (signo == SIGINT && rt->options.interactive))
+		return false;
+	return !(__atomic_fetch_or(&rt->guest->signals_come, bit, __ATOMIC_SEQ_CST) & bit) || !asks;
+}
+
 static void on_signal(int signo, siginfo_t *info, void *context)
 {
 	struct runtime *rt = runtime_signalled;
 	int saved = errno;
 
 	(void)context;
+	if (rt && heard(rt, signo)) {
+		rt->type->wake(rt->guest);
+		errno = saved;
+		return;
+	}
 	if (signo == SIGINT || signo == SIGTERM || signo == SIGHUP || signo == SIGQUIT)
 		asked_to_end = 1;
 	if (rt && rt->type->signalled && signo != SIGXCPU)
@@ -154,6 +176,8 @@ void signals_close(struct runtime *rt)
 {
 	if (runtime_signalled != rt)
 		return;
+	for (int signo = 1; signo < 32 && rt->guest; signo++)
+		owner_hear(rt, signo, false);
 	runtime_signalled = NULL;
 	for (unsigned i = 0; i < CAUGHT && !begun; i++)
 		sigaction(caught[i], &before[i], NULL);
@@ -161,6 +185,47 @@ void signals_close(struct runtime *rt)
 		sigaction(passed[i], &passed_before[i], NULL);
 	sigaction(SIGPIPE, &pipe_before, NULL);
 	sigaction(SIGXFSZ, &size_before, NULL);
+}
+
+static bool always_caught(int signo)
+{
+	for (unsigned i = 0; i < CAUGHT; i++)
+		if (caught[i] == signo)
+			return true;
+	return false;
+}
+
+void owner_hear(struct runtime *rt, int signo, bool hear)
+{
+	struct sigaction action = {.sa_flags = SA_RESTART | SA_ONSTACK};
+	uint32_t bit = bit_of(signo);
+
+	if (!bit || !rt->guest || hear == !!(rt->guest->hears_signals & bit))
+		return;
+	if (!hear)
+		rt->guest->hears_signals &= ~bit;
+	else
+		rt->guest->hears_signals |= bit;
+	sigemptyset(&action.sa_mask);
+	if (hear) { /* also where it was ignored */
+		action.sa_sigaction = on_signal;
+		action.sa_flags |= SA_SIGINFO;
+	} else if (always_caught(signo)) {
+		return;
+	} else {
+		action.sa_handler = SIG_DFL;
+	}
+	sigaction(signo, &action, NULL);
+}
+
+int owner_take_signal(struct runtime *rt)
+{
+	uint32_t come = rt->guest->signals_come & rt->guest->hears_signals;
+	int signo = come ? __builtin_ctz(come) : 0;
+
+	if (signo)
+		__atomic_fetch_and(&rt->guest->signals_come, ~bit_of(signo), __ATOMIC_SEQ_CST);
+	return signo;
 }
 
 bool runtime_asked_to_end(void)

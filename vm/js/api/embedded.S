@@ -21,6 +21,17 @@ js_\name\()_end:
 	embed web, vm/js/api/web.js
 	embed table, vm/js/api/table.js
 	embed structured_clone, vm/js/api/structured_clone.js
+	embed events, vm/js/api/events.js
+	embed messages, vm/js/api/messages.js
+	embed blob, vm/js/api/blob.js
+	embed url, vm/js/api/url.js
+	embed streams, vm/js/api/streams.js
+	embed compression, vm/js/api/compression.js
+	embed performance, vm/js/api/performance.js
+	embed navigator, vm/js/api/navigator.js
+	embed files, vm/js/api/files.js
+	embed der, vm/js/api/der.js
+	embed crypto, vm/js/api/crypto.js
 	embed prelude, vm/js/api/prelude.js
 	embed thaw_module, vm/js/api/thaw.js
 

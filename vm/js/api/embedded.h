@@ -17,6 +17,17 @@ EMBEDDED(timers);
 EMBEDDED(web);
 EMBEDDED(table);
 EMBEDDED(structured_clone);
+EMBEDDED(events);
+EMBEDDED(messages);
+EMBEDDED(blob);
+EMBEDDED(url);
+EMBEDDED(streams);
+EMBEDDED(compression);
+EMBEDDED(performance);
+EMBEDDED(navigator);
+EMBEDDED(files);
+EMBEDDED(der);
+EMBEDDED(crypto);
 EMBEDDED(prelude);
 EMBEDDED(thaw_module); /* thaw.js: the module "thaw" */
 #undef EMBEDDED

@@ -7,16 +7,21 @@
  * program's code, and never hand an address of VM memory to a system call (engine.h). Names are for
  * ever once an image remembers them: a function is added, never renamed.
  */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <math.h>
+#include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "crypto.h"
 #include "embedded.h"
 #include "host.h"
+#include "js/libraries/libraries.h"
 #include "js/modules/module_name.h"
 #include "js/modules/resolve.h"
 #include "js/modules/sources.h"
@@ -203,6 +208,66 @@ static js_value host_compile(ARGUMENTS)
 	return result;
 }
 
+/* (name) -> what a library evaluates to (libraries.h). */
+static js_value host_library(ARGUMENTS)
+{
+	static const struct {
+		const char *name, *start, *end;
+	} libraries[] = {
+#define LIBRARY(name) {#name, library_##name##_start, library_##name##_end},
+		LIBRARIES(LIBRARY)
+#undef LIBRARY
+	};
+	char *name = text_argument(engine, count, arguments, 0, NULL), source[64];
+	js_value result = 0;
+	size_t i = 0;
+
+	UNUSED;
+	while (name && i < sizeof(libraries) / sizeof(libraries[0]) &&
+	       strcmp(name, libraries[i].name))
+		i++;
+	if (name && i < sizeof(libraries) / sizeof(libraries[0])) {
+		snprintf(source, sizeof(source), "thaw:library/%s", name);
+		result = js_eval(engine, libraries[i].start,
+				 (size_t)(libraries[i].end - libraries[i].start), source,
+				 JS_EVAL_SCRIPT);
+	} else {
+		js_throw_error(engine, "Error", "this build of thaw lacks the library %s",
+			       name ? name : "");
+	}
+	free(name);
+	return result;
+}
+
+/* (operation, ...) -> what libcrypto computes (crypto.c) */
+static js_value host_crypto(ARGUMENTS)
+{
+	UNUSED;
+	return crypto_compute(engine, count, arguments);
+}
+
+/* (what) -> of this process: "userAgent", "processors", "platform" */
+static js_value host_about(ARGUMENTS)
+{
+	static const char agent[] = "Thaw/" THAW_VERSION, platform[] = "Linux";
+	char *what = text_argument(engine, count, arguments, 0, NULL);
+	cpu_set_t set;
+	js_value result;
+
+	UNUSED;
+	if (what && !strcmp(what, "userAgent"))
+		result = js_string(engine, agent, sizeof(agent) - 1);
+	else if (what && !strcmp(what, "platform"))
+		result = js_string(engine, platform, sizeof(platform) - 1);
+	else if (what && !strcmp(what, "processors"))
+		result = js_number(engine,
+				   sched_getaffinity(0, sizeof(set), &set) ? 1 : CPU_COUNT(&set));
+	else
+		result = js_undefined(engine);
+	free(what);
+	return result;
+}
+
 /* object -> the engine's name of its class, whatever the program made of it: "Map", "Object", "Proxy". */
 static js_value host_kind(ARGUMENTS)
 {
@@ -368,6 +433,19 @@ static js_value host_listening(ARGUMENTS)
 	return js_undefined(engine);
 }
 
+/* (name of a signal, does anybody listen to it?) */
+static js_value host_hear(ARGUMENTS)
+{
+	char *name = text_argument(engine, count, arguments, 0, NULL);
+	bool hear = count > 1 && js_to_bool(engine, arguments[1]);
+
+	UNUSED;
+	if (name)
+		owner_hear(owner_of(arg), turn_signal_number(name), hear);
+	free(name);
+	return js_undefined(engine);
+}
+
 /* What the module "thaw" shows when it is first loaded: [generation, restores]. */
 static js_value host_bound(ARGUMENTS)
 {
@@ -441,7 +519,7 @@ static js_value host_collect(ARGUMENTS)
 	return js_undefined(engine);
 }
 
-/* (number, "read" | "write" | "append", path, text?, data) */
+/* (number, "read" | "write" | "append" | "input" | one of paths.c, path, text?, data) */
 static js_value host_file(ARGUMENTS)
 {
 	double number = number_argument(engine, count, arguments, 0);
@@ -464,7 +542,12 @@ static js_value host_file(ARGUMENTS)
 	} else if (count > 4 && !js_is_undefined(engine, arguments[4])) {
 		data = js_to_bytes(engine, arguments[4], &bytes);
 	}
-	if (operation && path)
+	if (operation && !strcmp(operation, "input")) {
+		free(data);
+		code = ((struct program *)arg)->options.keep_result
+			       ? -EBUSY /* the shell reads it */
+			       : input_begin(arg, number);
+	} else if (operation && path)
 		code = files_begin(arg, number, operation, path, text, data, bytes);
 	else
 		free(data);
@@ -484,6 +567,9 @@ const struct js_host_binding host_bindings[] = {
 	{"thaw.decode", host_decode},
 	{"thaw.promise", host_promise},
 	{"thaw.compile", host_compile},
+	{"thaw.library", host_library},
+	{"thaw.crypto", host_crypto},
+	{"thaw.about", host_about},
 	{"thaw.kind", host_kind},
 	{"thaw.view", host_view},
 	{"thaw.share", host_share},
@@ -496,6 +582,7 @@ const struct js_host_binding host_bindings[] = {
 	{"thaw.checkpoint", host_checkpoint},
 	{"thaw.nameable", host_nameable},
 	{"thaw.listening", host_listening},
+	{"thaw.hear", host_hear},
 	{"thaw.bound", host_bound},
 	{"thaw.stats", host_stats},
 	{"thaw.collect", host_collect},
@@ -599,10 +686,10 @@ static const struct source sources[] = {
 };
 /* Given to later.js as text. */
 static const struct source late_sources[] = {
-	SOURCE(inspect),
-	SOURCE(format),
-	SOURCE(table),
-	SOURCE(structured_clone),
+	SOURCE(inspect), SOURCE(format),      SOURCE(table),	   SOURCE(structured_clone),
+	SOURCE(events),	 SOURCE(messages),    SOURCE(blob),	   SOURCE(url),
+	SOURCE(streams), SOURCE(compression), SOURCE(performance), SOURCE(navigator),
+	SOURCE(files),	 SOURCE(der),	      SOURCE(crypto),
 };
 
 /* {sources: {inspect, format, ...}}; 0: an exception. */

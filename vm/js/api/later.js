@@ -3,11 +3,14 @@
 // later.js - the sources that a program may never need: they are compiled when something of them is first called.
 //
 // Called once in a fresh VM (primordials.js says how, and what must not be used here). Their text is in the heap from the
-// beginning, so that a restored program compiles that of the build that created it. It is a third of what starting costs.
+// beginning, so that a restored program compiles that of the build that created it.
+//
+// Libraries (vm/js/libraries) are larger, and know nothing of the runtime: they are in the binary until something of one is first
+// used, and then it is the one of the build that runs.
 (function (host, parts) {
 	'use strict';
 
-	const { apply, defineProperty, setPrototypeOf, put, objectIs } = parts.primordials;
+	const { apply, defineProperty, setPrototypeOf, put, objectIs, TypeError } = parts.primordials;
 	const { sources } = parts; // name -> text, made by the host
 	const late = parts.late = { __proto__: null }; // what they export
 
@@ -19,6 +22,33 @@
 			return;
 		host.compile(source, 'thaw:' + name)(host, parts);
 		sources[name] = undefined;
+	}
+
+	const libraries = { __proto__: null };
+
+	function library(name) {
+		libraries[name] ??= host.library(name)({ __proto__: null, exports: {} }, library);
+		return libraries[name];
+	}
+
+	// Globals that are there once they are asked for.
+	function lazy(source, names, enumerable = false) {
+		for (let i = 0; i < names.length; i++) {
+			const name = names[i];
+			const become = (value) =>
+				defineProperty(globalThis, name, { __proto__: null, value, writable: true, enumerable, configurable: true });
+			defineProperty(globalThis, name, {
+				__proto__: null,
+				get() {
+					load(source);
+					become(late[name]);
+					return late[name];
+				},
+				set: become,
+				enumerable,
+				configurable: true,
+			});
+		}
 	}
 
 	function loadInspect() {
@@ -65,4 +95,38 @@
 	}
 	defineProperty(structuredClone, 'length', { __proto__: null, value: 1 });
 	put(globalThis, 'structuredClone', structuredClone, false);
+
+	parts.need = load;
+	parts.library = library;
+	lazy('events', ['Event', 'CustomEvent', 'ErrorEvent', 'PromiseRejectionEvent', 'EventTarget', 'AbortSignal', 'AbortController']);
+	lazy('messages', ['MessageEvent', 'MessageChannel', 'MessagePort']);
+	lazy('blob', ['Blob', 'File']);
+	lazy('url', ['URL', 'URLSearchParams']);
+	lazy('streams', ['ReadableStream', 'ReadableStreamDefaultReader', 'ReadableStreamBYOBReader', 'ReadableStreamDefaultController',
+			 'ReadableByteStreamController', 'ReadableStreamBYOBRequest', 'WritableStream', 'WritableStreamDefaultWriter',
+			 'WritableStreamDefaultController', 'TransformStream', 'TransformStreamDefaultController',
+			 'ByteLengthQueuingStrategy', 'CountQueuingStrategy', 'TextDecoderStream', 'TextEncoderStream']);
+	lazy('compression', ['CompressionStream', 'DecompressionStream']);
+	lazy('performance', ['PerformanceEntry', 'PerformanceMark', 'PerformanceMeasure', 'PerformanceObserver',
+			     'PerformanceObserverEntryList']);
+	lazy('crypto', ['CryptoKey', 'SubtleCrypto']);
+	lazy('navigator', ['Navigator']);
+	lazy('navigator', ['navigator'], true);
+
+	// The global scope as a target of events.
+	for (const [name, count] of [['addEventListener', 2], ['removeEventListener', 2], ['dispatchEvent', 1]]) {
+		const method = { [name](...values) {
+			load('events');
+			return apply(late.world[name], undefined, values);
+		} }[name];
+		defineProperty(method, 'length', { __proto__: null, value: count });
+		put(globalThis, name, method);
+	}
+	put(globalThis, 'reportError', function reportError(error) {
+		if (arguments.length === 0)
+			throw new TypeError('reportError: the exception is missing');
+		load('events');
+		late.reportError(error);
+	});
+	put(globalThis, 'self', globalThis, false);
 })

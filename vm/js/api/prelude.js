@@ -19,17 +19,31 @@
 
 	// ---- Events ----
 
-	const listeners = { __proto__: null, checkpoint: list(), restore: list() };
+	const listeners = { __proto__: null, checkpoint: list(), restore: list(), SIGINT: list(), SIGTERM: list(), SIGHUP: list(),
+			    SIGQUIT: list(), SIGUSR1: list(), SIGWINCH: list(), SIGCONT: list() };
 
 	function listenersOf(event) {
-		if (event !== 'checkpoint' && event !== 'restore')
-			throw new TypeError('there is no event \'' + String(event) + '\': there are \'checkpoint\' and \'restore\'');
+		if (typeof event !== 'string' || !(event in listeners))
+			throw new TypeError('there is no event \'' + String(event) + '\': there are \'checkpoint\', \'restore\', ' +
+				'\'SIGINT\', \'SIGTERM\', \'SIGHUP\', \'SIGQUIT\', \'SIGUSR1\', \'SIGWINCH\' and \'SIGCONT\'');
 		return listeners[event];
 	}
 
 	// The host asks for nothing to be run after a checkpoint while nobody listens: an idle program stays clean.
 	function listening() {
 		host.listening(listeners.checkpoint.length, listeners.restore.length);
+	}
+
+	// A signal that has a listener does nothing else. The process has to be told, each new one again.
+	function hearing(event) {
+		if (event !== 'checkpoint' && event !== 'restore')
+			host.hear(event, listeners[event].length > 0);
+	}
+
+	function hearAgain() {
+		for (const event in listeners)
+			if (listeners[event].length > 0)
+				hearing(event);
 	}
 
 	// Lists are replaced, not changed: one that is being told goes on to its end.
@@ -42,6 +56,7 @@
 		after[after.length] = listener;
 		listeners[event] = after;
 		listening();
+		hearing(event);
 	}
 
 	function off(event, listener) {
@@ -55,6 +70,7 @@
 				after[after.length] = before[i];
 		listeners[event] = after;
 		listening();
+		hearing(event);
 	}
 
 	function emit(event, info) {
@@ -166,6 +182,8 @@
 	function restored(info, origin, own) {
 		if (renew !== undefined)
 			renewArguments();
+		hearAgain();
+		parts.inputAgain?.();
 		sync(info.generation, info.restores);
 		// Whoever waited for a checkpoint when this heap was captured waited for this generation: it is durable, we are it. Unless
 		// it came in the turn that went on after the one they waited for: then that one has their names.
@@ -217,16 +235,25 @@
 		operation.reject = reject;
 		const number = ++operationCount;
 		mapSet(operations, number, operation);
-		host.file(number, operation.op, operation.path, operation.text, operation.data);
+		request(number, operation);
 	});
+	// One that cannot begin is none.
+	function request(number, operation) {
+		try {
+			host.file(number, operation.op, operation.path, operation.text, operation.data);
+		} catch (error) {
+			mapDelete(operations, number);
+			operation.reject(error);
+		}
+	}
 	const operation = (op, path, text, data) =>
 		({ __proto__: null, op, path: pathOf(path), text, data, resolve: undefined, reject: undefined });
 	const readFile = (path, options) => operate(() => operation('read', path, encodingOf(options), undefined));
 	const writeFile = (path, data) => operate(() => operation('write', path, false, bytesOf(data)));
 	const appendFile = (path, data) => operate(() => operation('append', path, false, bytesOf(data)));
 
-	function fileError(code, errno, message, syscall, path) {
-		const error = new Error(code + ': ' + message + ', ' + syscall + ' \'' + path + '\'');
+	function fileError(code, errno, message, syscall, path, to = undefined) {
+		const error = new Error(code + ': ' + message + ', ' + syscall + ' \'' + path + '\'' + (to === undefined ? '' : ' -> \'' + to + '\''));
 		put(error, 'errno', errno);
 		put(error, 'code', code);
 		put(error, 'syscall', syscall);
@@ -240,22 +267,41 @@
 			return;
 		mapDelete(operations, number);
 		if (failure !== undefined)
-			operation.reject(fileError(failure.code, failure.errno, failure.message, failure.syscall, operation.path));
+			operation.reject(fileError(failure.code, failure.errno, failure.message, failure.syscall, operation.path, operation.to));
 		else
-			operation.resolve(data);
+			operation.resolve(operation.made === undefined ? data : operation.made(data));
 	}
 
 	// In another process: reading and replacing can be done again, appending twice would be wrong.
 	function resume(number, operation) {
-		if (operation.op !== 'append') {
-			host.file(number, operation.op, operation.path, operation.text, operation.data);
+		if (operation.op !== 'append' && !operation.once) {
+			request(number, operation);
 			return;
 		}
 		mapDelete(operations, number);
-		operation.reject(fileError('EINTERRUPTED', 0,
-			'the process ended while the data was being appended: it may or may not be in the file', 'write',
-			operation.path));
+		if (operation.once)
+			operation.reject(fileError('EINTERRUPTED', 0,
+				'the process ended meanwhile: it may or may not have happened', operation.op, operation.path, operation.to));
+		else
+			operation.reject(fileError('EINTERRUPTED', 0,
+				'the process ended while the data was being appended: it may or may not be in the file', 'write',
+				operation.path));
 	}
+
+	// Those that most programs do not need (files.js).
+	parts.files = { __proto__: null, operate, operation, pathOf, isReading: encodingOf };
+	const files = { __proto__: null };
+	for (const name of ['readdir', 'stat', 'lstat', 'mkdir', 'rm', 'rename', 'copyFile', 'realpath', 'readlink', 'symlink'])
+		files[name] = { [name](...values) {
+			parts.need('files');
+			return apply(parts.late.files[name], undefined, values);
+		} }[name];
+	const stdin = { __proto__: null };
+	for (const name of ['text', 'bytes', 'lines', parts.primordials.asyncIterator])
+		stdin[name] = (...values) => {
+			parts.need('files');
+			return apply(parts.late.stdin[name], stdin, values);
+		};
 
 	// ---- The environment: asked for each time, so that it is this process's, and its secrets are not in the image ----
 
@@ -296,8 +342,10 @@
 	function unhandled(rejected, handled) {
 		const reasons = list();
 		for (let i = 0; i < rejected.length; i++)
-			if (!has(handled, rejected[i][0]))
+			if (!has(handled, rejected[i][0]) && !parts.heard?.rejected(rejected[i][0], rejected[i][1]))
 				reasons[reasons.length] = rejected[i][1];
+		for (let i = 0; parts.heard !== undefined && i < handled.length; i++)
+			parts.heard.handled(handled[i]);
 		return reasons;
 	}
 
@@ -318,6 +366,9 @@
 		case 10: return unhandled(a, b);
 		case 11: return sync(a, b);
 		case 12: return main;
+		case 13: return parts.heard === undefined ? false : parts.heard.told(a);
+		case 14: return emit(a, a);
+		case 15: return parts.beginTime();
 		default: throw new RangeError('the host asked for operation ' + operation);
 		}
 	}
@@ -325,6 +376,7 @@
 	// What thaw.js exports; module.c hands it over as import.meta.internals.
 	const internals = {
 		enter, inspect, checkpoint, effectId, on, off, readFile, writeFile, appendFile, env, args, exit, bind, freeze,
+		files: freeze(files), stdin: freeze(stdin),
 		current: () => current,
 		stats: () => host.stats(),
 		gc: () => host.collect(),

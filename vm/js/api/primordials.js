@@ -73,7 +73,8 @@
 		objectPrototype: Object.prototype, objectTag: uncurry(Object.prototype.toString),
 		toObject: Object,
 
-		Error, TypeError, RangeError, Promise, ArrayBuffer, SharedArrayBuffer, Uint8Array, Date, RegExp, Map, Set, WeakMap,
+		promiseThen, Error, TypeError, RangeError, Promise, ArrayBuffer, SharedArrayBuffer, Uint8Array, Date, RegExp, Map, Set, WeakMap,
+		WeakRef, WeakSet,
 		errorTypes: { __proto__: null, Error, EvalError, RangeError, ReferenceError, SyntaxError, TypeError, URIError },
 		isError: Error.isError, viewTypes: types,
 
@@ -83,7 +84,7 @@
 		Number, parseInt, parseFloat, isInteger: Number.isInteger, isNaN: Number.isNaN,
 		numberText: uncurry(Number.prototype.toString), toFixed: uncurry(Number.prototype.toFixed),
 		toPrecision: uncurry(Number.prototype.toPrecision),
-		sqrt: Math.sqrt, round: Math.round, floor: Math.floor,
+		sqrt: Math.sqrt, round: Math.round, floor: Math.floor, trunc: Math.trunc, isFinite: Number.isFinite,
 		min: (a, b) => a < b ? a : b, max: (a, b) => a > b ? a : b,
 		valueOf: { __proto__: null, Number: uncurry(Number.prototype.valueOf), String: uncurry(String.prototype.valueOf),
 			   Boolean: uncurry(Boolean.prototype.valueOf), BigInt: uncurry(BigInt.prototype.valueOf),
@@ -98,6 +99,7 @@
 		stringToLowerCase: uncurry(String.prototype.toLowerCase), stringToUpperCase: uncurry(String.prototype.toUpperCase),
 		symbolText: uncurry(Symbol.prototype.toString),
 		iterator: Symbol.iterator, toStringTag: Symbol.toStringTag, toPrimitive: Symbol.toPrimitive, dispose: Symbol.dispose,
+		asyncIterator: Symbol.asyncIterator,
 
 		regExpExec: uncurry(RegExp.prototype.exec), regExpSource: getter(RegExp.prototype, 'source'),
 		regExpPrototype: RegExp.prototype,
@@ -110,7 +112,8 @@
 		mapDelete: uncurry(Map.prototype.delete), mapSize: getter(Map.prototype, 'size'),
 		mapForEach: uncurry(Map.prototype.forEach),
 		setAdd: uncurry(Set.prototype.add), setHas: uncurry(Set.prototype.has), setSize: getter(Set.prototype, 'size'),
-		setForEach: uncurry(Set.prototype.forEach),
+		setForEach: uncurry(Set.prototype.forEach), setDelete: uncurry(Set.prototype.delete),
+		weakSetAdd: uncurry(WeakSet.prototype.add), weakSetDelete: uncurry(WeakSet.prototype.delete),
 		weakMapGet: uncurry(WeakMap.prototype.get), weakMapSet: uncurry(WeakMap.prototype.set),
 		weakMapHas: uncurry(WeakMap.prototype.has), weakMapDelete: uncurry(WeakMap.prototype.delete),
 		weakRefDeref: uncurry(WeakRef.prototype.deref),
@@ -128,9 +131,10 @@
 		typedBuffer: getter(TypedArray.prototype, 'buffer'), typedSet: uncurry(TypedArray.prototype.set),
 		viewBytes: getter(DataView.prototype, 'byteLength'), viewOffset: getter(DataView.prototype, 'byteOffset'),
 		viewBuffer: getter(DataView.prototype, 'buffer'),
-		bytesToHex: uncurry(Uint8Array.prototype.toHex),
+		bytesToHex: uncurry(Uint8Array.prototype.toHex), bytesToBase64: uncurry(Uint8Array.prototype.toBase64),
+		bytesFromBase64: Uint8Array.fromBase64.bind(Uint8Array),
 
-		jsonText: JSON.stringify,
+		jsonText: JSON.stringify, jsonParse: JSON.parse,
 		globalNames: setPrototypeOf(Object.getOwnPropertyNames(globalThis), null),
 	};
 })

@@ -14,6 +14,11 @@
 		typedBuffer, typedSet, viewBuffer, weakMapGet, weakMapSet, iterator } = parts.primordials;
 	const { inspect, isObject, isHandle, DOMException, domState, stackOf } = parts;
 
+	// Objects of the web: some can be cloned or transferred, the others neither. Their sources may not have been loaded.
+	const isPort = (value) => parts.isPort !== undefined && parts.isPort(value);
+	const isPlatform = (value) => isHandle(value) || (parts.isEvent !== undefined && (parts.isEvent(value) || parts.isTarget(value))) ||
+		(parts.isKey !== undefined && parts.isKey(value));
+
 	function cannotClone(value, why = ' could not be cloned.') {
 		const text = typeof value === 'object' ? '[object ' + host.kind(value) + ']' : inspect(value);
 		throw new DOMException(text + why, 'DataCloneError');
@@ -173,6 +178,15 @@
 		}
 	}
 
+	function cloneObject(value, clone) {
+		const moved = isPort(value) && clone.transfer !== undefined ? mapGet(clone.transfer, value) : undefined;
+		const copy = moved === undefined ? parts.cloneBlob?.(value) ?? parts.cloneKey?.(value) : portOf(value, clone);
+		if (copy === undefined)
+			return isPlatform(value) ? cannotClone(value) : cloneProperties(value, {}, clone);
+		mapSet(clone.seen, value, copy);
+		return copy;
+	}
+
 	function cloneValue(value, clone) {
 		if (typeof value === 'function' || typeof value === 'symbol')
 			return cannotClone(value);
@@ -184,7 +198,7 @@
 		const kind = host.kind(value);
 		switch (kind) {
 		case 'Object':
-			return isHandle(value) ? cannotClone(value) : cloneProperties(value, {}, clone);
+			return cloneObject(value, clone);
 		case 'Array':
 			return cloneArray(value, clone);
 		case 'Map':
@@ -206,6 +220,12 @@
 	function checkTransfer(buffer, buffers, transfer) {
 		if (!isObject(buffer))
 			throw new TypeError('structuredClone: what is transferred must be objects');
+		if (isPort(buffer) && mapHas(transfer, buffer))
+			cannotClone(buffer, ' is twice in the list of what is transferred.');
+		if (isPort(buffer)) {
+			mapSet(transfer, buffer, true);
+			return;
+		}
 		if (host.kind(buffer) !== 'ArrayBuffer' || (bufferImmutable !== undefined && bufferImmutable(buffer)))
 			cannotClone(buffer, ' could not be transferred.');
 		if (mapHas(transfer, buffer))
@@ -230,6 +250,18 @@
 		return buffers;
 	}
 
+	// The port that a transferred one becomes.
+	function portOf(port, clone) {
+		const known = mapGet(clone.seen, port);
+		if (known !== undefined)
+			return known;
+		if (parts.portDetached(port))
+			cannotClone(port, ' is detached and could not be transferred.');
+		const made = parts.movePort(port);
+		mapSet(clone.seen, port, made);
+		return made;
+	}
+
 	function transferAll(buffers, seen) {
 		for (let i = 0; i < buffers.length; i++)
 			if (bufferDetached(buffers[i]))
@@ -246,6 +278,24 @@
 		}
 	}
 
+	// For postMessage: the ports among what is transferred, in their order, besides.
+	parts.late.cloneWith = (value, items) => {
+		const clone = { __proto__: null, seen: new Map(), transfer: new Map() };
+		const ports = list();
+		const buffers = list();
+		for (let i = 0; i < items.length; i++)
+			checkTransfer(items[i], buffers, clone.transfer);
+		for (let i = 0; i < items.length; i++)
+			if (isPort(items[i]) && parts.portDetached(items[i]))
+				cannotClone(items[i], ' is detached and could not be transferred.');
+		const copy = cloneValue(value, clone);
+		transferAll(buffers, clone.seen);
+		for (let i = 0; i < items.length; i++)
+			if (isPort(items[i]))
+				ports[ports.length] = portOf(items[i], clone);
+		return { __proto__: null, value: copy, ports };
+	};
+
 	parts.late.structuredClone = function structuredClone(value, options) {
 		if (arguments.length === 0)
 			throw new TypeError('structuredClone: the value to clone is missing');
@@ -261,6 +311,10 @@
 			return bufferTransfer(value); // nothing else has to be read: its memory itself
 		const copy = cloneValue(value, clone);
 		transferAll(buffers, clone.seen);
+		mapForEach(clone.transfer, (yes, object) => {
+			if (isPort(object))
+				portOf(object, clone);
+		});
 		return copy;
 	};
 })

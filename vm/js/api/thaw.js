@@ -32,12 +32,23 @@ export const effectId = internals.effectId;
 // the one at exit excepted. A handler is a turn, and what it changes goes into the next generation: while there is one, a program
 // that has nothing else to do still writes a generation per interval.
 // on('restore', ({generation, ageMs, restores}) => ...): the first thing a restored program runs.
+// on('SIGTERM', name => ...), and SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGWINCH, SIGCONT: the signal then does nothing else. A second one
+// that comes before the first was told ends the program all the same.
 export const on = internals.on;
 export const off = internals.off;
 
 export const readFile = internals.readFile; // (path, 'utf8') -> Promise of a string; (path) -> of a Uint8Array
 export const writeFile = internals.writeFile; // (path, data); begun anew if the process dies meanwhile
 export const appendFile = internals.appendFile; // (path, data); rejects with EINTERRUPTED if the process died meanwhile
+
+// As in node:fs/promises. What a kill interrupted is asked or done again where that makes no difference, else it rejects with
+// EINTERRUPTED: whoever made, removed or renamed something has to look.
+const none = { __proto__: null }; // an older prelude has none
+export const { readdir, stat, lstat, mkdir, rm, rename, copyFile, realpath, readlink, symlink } = internals.files ?? none;
+
+// for await (const bytes of stdin), stdin.lines(), await stdin.text(), await stdin.bytes(). What was read after the newest generation
+// is not there again; each process has its own.
+export const stdin = internals.stdin;
 
 export const exit = internals.exit; // ends the program for good: a later run says so, and starts nothing
 export const stats = internals.stats;
@@ -46,5 +57,6 @@ export const gc = internals.gc; // collects garbage at the end of this turn
 export default (internals.freeze ?? Object.freeze)({ // an older prelude has none
 	get generation() { return generation; },
 	get restored() { return restored; },
-	args, env, checkpoint, effectId, on, off, readFile, writeFile, appendFile, exit, stats, gc,
+	args, env, checkpoint, effectId, on, off, readFile, writeFile, appendFile, readdir, stat, lstat, mkdir, rm, rename, copyFile,
+	realpath, readlink, symlink, stdin, exit, stats, gc,
 });

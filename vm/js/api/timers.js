@@ -301,6 +301,10 @@
 	define('clearInterval', function clearInterval(handle) { clear(handle); });
 	define('clearImmediate', function clearImmediate(handle) { clear(handle); });
 
+	// What is queued by the runtime itself: a turn of its own, which keeps the program alive until then.
+	parts.queueTask = (callback) => insertImmediate({ __proto__: null, index: -1, referenced: true, callback, values: [],
+							  handle: undefined, next: undefined, previous: undefined });
+	parts.startTimer = (callback, delay) => start(callback, delay, [], false);
 	parts.define = define;
 	parts.checkCallback = checkCallback;
 	parts.isHandle = (object) => timerOf(object) !== undefined || immediateOf(object) !== undefined;

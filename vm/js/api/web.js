@@ -7,11 +7,47 @@
 	'use strict';
 
 	const { defineProperty, toStringTag, String, TypeError, RangeError, Uint8Array, isView, typedName, typedBytes, typedOffset,
-		typedBuffer, typedLength, typedSet, viewBytes, viewOffset, viewBuffer, bytesToHex, stringSlice, stringCodeAt, stringTrim,
-		stringToLowerCase } = parts.primordials;
+		typedBuffer, typedLength, typedSet, viewBytes, viewOffset, viewBuffer, bytesToHex, stringSlice, stringCodeAt,
+		stringToLowerCase, freeze, ownKeys } = parts.primordials;
 	const { define, isObject, DOMException } = parts;
 
-	const tagged = (object, value) => defineProperty(object, toStringTag, { __proto__: null, value, configurable: true }) && object;
+	// ---- What interfaces of the web have in common ----
+
+	// Their members are enumerable, their name is their toStringTag; constants lie on both.
+	function expose(Class, name, constants = undefined) {
+		const { prototype } = Class;
+		for (const key of ownKeys(prototype))
+			if (typeof key === 'string' && key !== 'constructor')
+				defineProperty(prototype, key, { __proto__: null, enumerable: true });
+		for (const key of ownKeys(Class))
+			if (key !== 'length' && key !== 'name' && key !== 'prototype')
+				defineProperty(Class, key, { __proto__: null, enumerable: true });
+		defineProperty(prototype, toStringTag, { __proto__: null, value: name, configurable: true });
+		for (const key in constants)
+			for (const holder of [Class, prototype])
+				defineProperty(holder, key, { __proto__: null, value: constants[key], enumerable: true });
+	}
+
+	function textOf(value) {
+		if (typeof value === 'symbol')
+			throw new TypeError('a symbol is no text');
+		return String(value);
+	}
+
+	function optionsOf(options, name) {
+		if (options === undefined || options === null)
+			return nothing;
+		if (!isObject(options))
+			throw new TypeError(name + ': the options must be an object');
+		return options;
+	}
+	const nothing = freeze({ __proto__: null });
+	const OURS = {}; // constructors that are not for programs
+
+	function onlyOurs(ours) {
+		if (ours !== OURS)
+			throw new TypeError('Illegal constructor');
+	}
 
 	// ---- Bytes ----
 
@@ -37,24 +73,59 @@
 
 	// ---- performance: this clock never goes back, not even from one process to the next; the time between them counts ----
 
-	const timeOrigin = host.clock();
-	define('performance', tagged({
-		now() { return host.clock() - timeOrigin; },
-		timeOrigin,
-		toJSON() { return { timeOrigin }; },
-	}, 'Performance'));
+	let timeOrigin = host.clock();
+	const now = () => host.clock() - timeOrigin;
+
+	function timeline() {
+		parts.need('performance');
+		return parts.late.timeline;
+	}
+
+	function need(count, least, name) {
+		if (count < least)
+			throw new TypeError(name + ': the name is missing');
+	}
+
+	class Performance {
+		constructor(ours) { onlyOurs(ours); }
+		now() { return now(); }
+		get timeOrigin() { return timeOrigin; }
+		mark(name, options = undefined) {
+			need(arguments.length, 1, 'mark');
+			return timeline().mark(name, options);
+		}
+		measure(name, start = undefined, end = undefined) {
+			need(arguments.length, 1, 'measure');
+			return timeline().measure(name, start, end);
+		}
+		clearMarks(name = undefined) { timeline().clear('mark', name === undefined ? name : textOf(name)); }
+		clearMeasures(name = undefined) { timeline().clear('measure', name === undefined ? name : textOf(name)); }
+		getEntries() { return timeline().entries(); }
+		getEntriesByType(type) {
+			need(arguments.length, 1, 'getEntriesByType');
+			return timeline().entries(undefined, textOf(type));
+		}
+		getEntriesByName(name, type = undefined) {
+			need(arguments.length, 1, 'getEntriesByName');
+			return timeline().entries(textOf(name), type === undefined ? type : textOf(type));
+		}
+		toJSON() { return { timeOrigin }; }
+	}
+	expose(Performance, 'Performance');
+	define('Performance', Performance);
+	define('performance', new Performance(OURS));
 
 	// ---- Text ----
 
-	define('TextEncoder', class TextEncoder {
+	class TextEncoder {
 		get encoding() {
 			return 'utf-8';
 		}
 		encode(text = '') {
-			return host.encode(String(text));
+			return host.encode(textOf(text));
 		}
 		encodeInto(text, target) {
-			text = String(text);
+			text = textOf(text);
 			if (typedName(target) !== 'Uint8Array')
 				throw new TypeError('encodeInto() takes a Uint8Array');
 			const room = typedLength(target);
@@ -70,25 +141,58 @@
 				read += pair ? 2 : 1;
 				written += size;
 			}
-			typedSet(target, host.encode(stringSlice(text, 0, read)));
+			if (written > 0)
+				typedSet(target, host.encode(stringSlice(text, 0, read)));
 			return { read, written };
 		}
-	});
+	}
+	expose(TextEncoder, 'TextEncoder');
+	define('TextEncoder', TextEncoder);
 
-	define('TextDecoder', class TextDecoder {
+	const utf8Labels = { __proto__: null, 'utf-8': true, utf8: true, 'unicode-1-1-utf-8': true, unicode11utf8: true, unicode20utf8: true,
+			     'x-unicode20utf8': true };
+
+	// Without the white space of ASCII around it, and there is other white space.
+	function labelOf(text) {
+		const isSpace = (code) => code === 32 || code === 9 || code === 10 || code === 12 || code === 13;
+		let from = 0;
+		let to = text.length;
+		while (from < to && isSpace(stringCodeAt(text, from)))
+			from++;
+		while (to > from && isSpace(stringCodeAt(text, to - 1)))
+			to--;
+		return stringToLowerCase(stringSlice(text, from, to));
+	}
+
+	// Those that are not UTF-8 are a library's. It has state between the chunks of a stream.
+	function legacyDecoder(label, name, fatal, ignoreBOM) {
+		const legacy = parts.library('encodings');
+		const encoding = legacy.encodingOf(name);
+		if (encoding === undefined)
+			throw new RangeError('The encoding \'' + label + '\' is not supported');
+		return { __proto__: null, encoding, decode: legacy.decoder(encoding, fatal, ignoreBOM) };
+	}
+
+	class TextDecoder {
 		#fatal;
 		#keepMark;
 		#rest = new Uint8Array(0);
 		#started = false;
+		#legacy = undefined;
 		constructor(label = 'utf-8', options = undefined) {
-			const name = stringToLowerCase(stringTrim(String(label)));
-			if (name !== 'utf-8' && name !== 'utf8' && name !== 'unicode-1-1-utf-8')
-				throw new RangeError('The encoding \'' + String(label) + '\' is not supported: there is utf-8');
-			this.#fatal = !!options?.fatal;
-			this.#keepMark = !!options?.ignoreBOM;
+			label = textOf(label);
+			options = optionsOf(options, 'TextDecoder');
+			const name = labelOf(label);
+			this.#fatal = !!options.fatal;
+			this.#keepMark = !!options.ignoreBOM;
+			if (utf8Labels[name] !== true)
+				this.#legacy = legacyDecoder(label, name, this.#fatal, this.#keepMark);
+		}
+		static {
+			parts.decode = (decoder, bytes, stream) => decoder.#decode(bytes, stream);
 		}
 		get encoding() {
-			return 'utf-8';
+			return this.#legacy === undefined ? 'utf-8' : this.#legacy.encoding;
 		}
 		get fatal() {
 			return this.#fatal;
@@ -97,10 +201,14 @@
 			return this.#keepMark;
 		}
 		decode(data = undefined, options = undefined) {
-			let bytes = data === undefined ? new Uint8Array(0) : bytesOver(data);
+			const bytes = data === undefined ? new Uint8Array(0) : bytesOver(data);
 			if (bytes === undefined)
 				throw new TypeError('decode() takes an ArrayBuffer or a view of one');
-			const stream = !!options?.stream;
+			return this.#decode(bytes, !!optionsOf(options, 'decode').stream);
+		}
+		#decode(bytes, stream) {
+			if (this.#legacy !== undefined)
+				return this.#legacy.decode(bytes, stream);
 			if (typedLength(this.#rest) > 0) {
 				const joined = new Uint8Array(typedLength(this.#rest) + typedLength(bytes));
 				typedSet(joined, this.#rest);
@@ -118,7 +226,9 @@
 			this.#started = stream && (this.#started || text.length > 0);
 			return marked ? stringSlice(text, 1) : text;
 		}
-	});
+	}
+	expose(TextDecoder, 'TextDecoder');
+	define('TextDecoder', TextDecoder);
 
 	// How many of these bytes are not the beginning of a character whose end may yet come.
 	function wholeCharacters(bytes) {
@@ -140,7 +250,12 @@
 	const integerArrays = { __proto__: null, Int8Array: true, Uint8Array: true, Uint8ClampedArray: true, Int16Array: true,
 				Uint16Array: true, Int32Array: true, Uint32Array: true, BigInt64Array: true, BigUint64Array: true };
 
-	define('crypto', tagged({
+	class Crypto {
+		constructor(ours) { onlyOurs(ours); }
+		get subtle() {
+			parts.need('crypto');
+			return parts.late.subtle;
+		}
 		getRandomValues(array) {
 			if (!isView(array))
 				throw new TypeError('getRandomValues() takes a typed array of integers');
@@ -151,7 +266,7 @@
 				throw new DOMException('getRandomValues() gives at most 65536 bytes at a time', 'QuotaExceededError');
 			typedSet(bytesOver(array), host.random(bytes));
 			return array;
-		},
+		}
 		randomUUID() {
 			const bytes = host.random(16);
 			bytes[6] = (bytes[6] & 0x0f) | 0x40;
@@ -159,9 +274,19 @@
 			const text = bytesToHex(bytes);
 			return stringSlice(text, 0, 8) + '-' + stringSlice(text, 8, 12) + '-' + stringSlice(text, 12, 16) + '-' +
 				stringSlice(text, 16, 20) + '-' + stringSlice(text, 20);
-		},
-	}, 'Crypto'));
+		}
+	}
+	expose(Crypto, 'Crypto');
+	define('Crypto', Crypto);
+	define('crypto', new Crypto(OURS));
 
 	parts.bytesOver = bytesOver;
 	parts.copyOf = copyOf;
+	parts.expose = expose;
+	parts.textOf = textOf;
+	parts.optionsOf = optionsOf;
+	parts.TextDecoder = TextDecoder;
+	parts.now = now;
+	parts.timeOrigin = () => timeOrigin;
+	parts.beginTime = () => { timeOrigin = host.clock(); };
 })

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * files.c - readFile, writeFile and appendFile: each a job on libuv's threads, its completion a
- * turn.
+ * files.c - readFile, writeFile and appendFile, and operations on names (paths.c): each a job on libuv's threads,
+ * its completion a turn.
  *
  * Owns the jobs in flight, on the host's side; what they are for is in the heap (prelude.js,
  * operations), where a restored program finds it. Owner's thread, but for work(), which runs on a
@@ -21,9 +21,10 @@
 
 #include "base/text.h"
 #include "base/process_limits.h"
+#include "paths.h"
 #include "program.h"
 
-enum file_operation { FILE_READ, FILE_WRITE, FILE_APPEND };
+enum file_operation { FILE_READ, FILE_WRITE, FILE_APPEND, FILE_PATH };
 /* With output commit what is written waits until the generation that has its request is durable: then it begins. */
 enum file_wait { FILE_BEGUN, FILE_CAPTURED, FILE_WAITS };
 
@@ -31,6 +32,8 @@ struct file_job {
 	struct io io;
 	uv_work_t work;
 	enum file_operation operation;
+	const struct path_operation
+		*on_path; /* FILE_PATH: `data` is its argument, then its result */
 	enum file_wait wait;
 	bool waited; /* ... for its generation: who ends the program meanwhile gives it its time */
 	bool text;
@@ -202,6 +205,19 @@ static void write_whole(struct file_job *job, int fd)
 	}
 }
 
+/* Its argument is text: a 0 ends it. */
+static void work_on_path(struct file_job *job)
+{
+	struct path_job path = {.path = job->path, .argument = job->data ? (char *)job->data : ""};
+
+	job->on_path->run(&path);
+	free(job->data);
+	job->data = path.data;
+	job->bytes = path.bytes;
+	job->error = path.error;
+	job->syscall = path.syscall;
+}
+
 /* On a thread of the pool. */
 static void work(uv_work_t *request)
 {
@@ -210,8 +226,13 @@ static void work(uv_work_t *request)
 				  ? O_RDONLY
 				  : O_WRONLY | O_CREAT |
 					    (job->operation == FILE_WRITE ? O_TRUNC : O_APPEND);
-	int fd = open(job->path, flags | O_CLOEXEC, 0666);
+	int fd;
 
+	if (job->operation == FILE_PATH) {
+		work_on_path(job);
+		return;
+	}
+	fd = open(job->path, flags | O_CLOEXEC, 0666);
 	if (fd < 0) {
 		fail_job(job, "open");
 		return;
@@ -261,6 +282,14 @@ static js_value contents_of(struct file_job *job, struct js_engine *engine)
 	return value;
 }
 
+static js_value path_result(const struct file_job *job, struct js_engine *engine)
+{
+	const struct path_job path = {
+		.path = job->path, .argument = "", .data = job->data, .bytes = job->bytes};
+
+	return job->on_path->result(engine, &path);
+}
+
 static void free_job(struct file_job *job)
 {
 	hold_exactly(job, 0);
@@ -284,8 +313,9 @@ static void tell(struct program *program, struct io *io)
 	arguments[0] = js_number(engine, io->number);
 	arguments[1] = 0;
 	arguments[2] = 0;
-	if (!job->error && job->operation == FILE_READ) {
-		arguments[2] = contents_of(job, engine);
+	if (!job->error && (job->operation == FILE_READ || job->operation == FILE_PATH)) {
+		arguments[2] = job->operation == FILE_READ ? contents_of(job, engine)
+							   : path_result(job, engine);
 		if (!arguments[2]) { /* larger than what is left of the heap by now */
 			js_free(engine, js_take_exception(engine));
 			fail_size(job, job->bytes, js_room(engine));
@@ -323,7 +353,8 @@ static void describe(const struct io *io, char *text, unsigned room)
 
 	thaw_escape(job->path, path, sizeof(path));
 	snprintf(text, room, "the %s of %s",
-		 job->operation == FILE_READ	? "reading"
+		 job->operation == FILE_PATH	? job->on_path->name
+		 : job->operation == FILE_READ	? "reading"
 		 : job->operation == FILE_WRITE ? "writing"
 						: "appending",
 		 path);
@@ -334,6 +365,11 @@ static const struct io_type file_io = {tell, drop, cancel, describe};
 static int begin(struct file_job *job)
 {
 	return uv_queue_work(&job->io.program->events.loop, &job->work, work, finished);
+}
+
+static bool changes_something(const struct file_job *job)
+{
+	return job->on_path ? job->on_path->changes : job->operation != FILE_READ;
 }
 
 int files_begin(struct program *program, double number, const char *operation, const char *path,
@@ -350,7 +386,9 @@ int files_begin(struct program *program, double number, const char *operation, c
 	job->io = (struct io){.type = &file_io, .program = program, .number = number};
 	job->work.data = job;
 	job->text = text;
-	job->operation = !strcmp(operation, "read")    ? FILE_READ
+	job->on_path = path_operation(operation);
+	job->operation = job->on_path		       ? FILE_PATH
+			 : !strcmp(operation, "read")  ? FILE_READ
 			 : !strcmp(operation, "write") ? FILE_WRITE
 						       : FILE_APPEND;
 	job->data = data;
@@ -365,8 +403,8 @@ int files_begin(struct program *program, double number, const char *operation, c
 	pool_is_there = !code;
 	if (!code && !job->path)
 		code = -ENOMEM;
-	job->wait = program->options.commit_output && job->operation != FILE_READ ? FILE_WAITS
-										  : FILE_BEGUN;
+	job->wait = program->options.commit_output && changes_something(job) ? FILE_WAITS
+									     : FILE_BEGUN;
 	if (!code && job->wait == FILE_BEGUN)
 		code = begin(job);
 	if (code) {

@@ -204,7 +204,8 @@ static bool serve(struct program *program, enum guest_until until, const struct 
 			owner_wait_output(owner);
 			continue;
 		}
-		if (told || io_tell(program)) /* and may have asked for another checkpoint */
+		if (told || turn_tell_signal(program) ||
+		    io_tell(program)) /* and may have asked for another checkpoint */
 			continue;
 		if (until != GUEST_UNTIL_READABLE && !loop_has_work(program))
 			return until == GUEST_UNTIL_IDLE;

@@ -8,7 +8,8 @@
  *	loop.c		  the uv loop, timers, the program's clock, waiting
  *	evaluate.c	  code from outside, and what its result looks like
  *	io.c		  what the outside does meanwhile: holds on the loop, completions as turns
- *	files.c		  readFile, writeFile, appendFile on libuv's threads
+ *	files.c		  readFile, writeFile, appendFile and paths.c's on libuv's threads
+ *	input.c		  standard input
  *	changed_sources.c a restored program's files are not what they were
  *
  * Everything runs on the owner's thread, but for what a comment names. All handles of values that the host
@@ -39,7 +40,10 @@ enum prelude_operation {
 	PRELUDE_DESCRIBE = 9,	/* (exception) -> string */
 	PRELUDE_UNHANDLED = 10, /* ([[promise, reason]], [promise]) -> [reason] */
 	PRELUDE_SYNC = 11,	/* (generation, restored) */
-	PRELUDE_MAIN_STATE = 12 /* -> 'none' | 'pending' | 'done' | 'failed' */
+	PRELUDE_MAIN_STATE = 12, /* -> 'none' | 'pending' | 'done' | 'failed' */
+	PRELUDE_UNCAUGHT = 13,	 /* (exception) -> true: a listener of the program's has it */
+	PRELUDE_SIGNAL = 14,	 /* (name) */
+	PRELUDE_BEGIN = 15	 /* a program begins: so does its time */
 };
 
 struct program_clock {	/* loop.c: the clock that programs see */
@@ -139,6 +143,10 @@ void turn_rejection(void *arg, js_value promise, js_value reason, bool handled);
 bool turn_interrupt(void *arg);
 /* Tell the program what its checkpoints came to, each in a turn. True: something was told. */
 bool turn_tell_outcomes(struct program *program);
+/* The same of signals that it listens to: one of them. */
+bool turn_tell_signal(struct program *program);
+/* "SIGTERM" -> its number; 0: none that can be listened to. */
+int turn_signal_number(const char *name);
 
 /* ---- loop.c ---- */
 
@@ -174,6 +182,11 @@ int files_begin(
 /* With output commit: what waits was captured; that is durable (0), or has failed. */
 void files_captured(struct program *program);
 void files_settled(struct program *program, int code);
+
+/* ---- input.c ---- */
+
+/* Read standard input once, as operation `number`; 0 or -errno. */
+int input_begin(struct program *program, double number);
 
 /* ---- changed_sources.c ---- */
 

@@ -36,23 +36,35 @@ char *turn_describe(struct program *program, js_value exception, size_t *bytes)
 	return copy;
 }
 
+/* Does a listener of the program's take it (addEventListener('error'))? */
+static bool heard(struct program *program, js_value exception)
+{
+	js_value argument = js_dup(program->engine, exception);
+	js_value answer = turn_ask(program, PRELUDE_UNCAUGHT, 1, &argument);
+	bool taken = answer && js_to_bool(program->engine, answer);
+
+	if (answer)
+		js_free(program->engine, answer);
+	return taken;
+}
+
 /* Consumes it. */
-static void uncaught(struct program *program, js_value exception, const char *prefix)
+static void uncaught(struct program *program, js_value exception, bool in_promise)
 {
 	struct runtime *owner = program->guest.owner;
 	char *text;
 
 	if (!exception || program_trapped(program))
 		return;
-	if (program->guest.exiting ||
-	    owner_unwinding(owner)) { /* the error that unwinds the stack */
+	if (program->guest.exiting || owner_unwinding(owner) ||
+	    (!in_promise && heard(program, exception))) { /* the error that unwinds the stack */
 		js_free(program->engine, exception);
 		return;
 	}
 	text = turn_describe(program, exception, NULL);
 	js_free(program->engine, exception);
 	if (!program_trapped(program))
-		owner_uncaught(owner, prefix, text);
+		owner_uncaught(owner, in_promise ? "Uncaught (in promise) " : "Uncaught ", text);
 	free(text);
 }
 
@@ -118,7 +130,7 @@ static void report_rejections(struct program *program)
 	reported = (unsigned)js_to_number(engine, length);
 	js_free(engine, length);
 	for (unsigned i = 0; i < reported && !owner_ended(program->guest.owner); i++)
-		uncaught(program, js_get_index(engine, reasons, i), "Uncaught (in promise) ");
+		uncaught(program, js_get_index(engine, reasons, i), true);
 	js_free(engine, reasons);
 }
 
@@ -222,7 +234,7 @@ void turn_begin(struct program *program)
 static bool job_ran(struct program *program, js_value exception)
 {
 	if (exception)
-		uncaught(program, exception, "Uncaught ");
+		uncaught(program, exception, false);
 	return owner_step_done(program->guest.owner);
 }
 
@@ -243,15 +255,30 @@ static void run_jobs(struct program *program)
 	} while (ran && job_ran(program, exception));
 }
 
+/* What nobody caught. True: a listener heard of it, and may have left something to do. */
+static bool report_failures(struct program *program)
+{
+	js_value failure = program->turn.main_failure;
+	bool told = false;
+
+	if (failure) {
+		program->turn.main_failure = 0;
+		uncaught(program, failure, false);
+		told = true;
+	}
+	if (!program_trapped(program) && program->turn.rejection_count) {
+		report_rejections(program);
+		told = true;
+	}
+	return told && !program_trapped(program) && !owner_ended(program->guest.owner) &&
+	       !program->guest.exiting;
+}
+
 void turn_end(struct program *program)
 {
-	run_jobs(program);
-	if (program->turn.main_failure) {
-		uncaught(program, program->turn.main_failure, "Uncaught ");
-		program->turn.main_failure = 0;
-	}
-	if (!program_trapped(program) && program->turn.rejection_count)
-		report_rejections(program);
+	do
+		run_jobs(program);
+	while (report_failures(program));
 	if (!program_trapped(program) && !owner_ended(program->guest.owner)) {
 		if (program->turn.collect || js_gc_wanted(program->engine)) {
 			js_gc(program->engine);
@@ -278,7 +305,7 @@ static void called(struct program *program, js_value result)
 	if (result)
 		js_free(program->engine, result);
 	else if (!program_trapped(program))
-		uncaught(program, js_take_exception(program->engine), "Uncaught ");
+		uncaught(program, js_take_exception(program->engine), false);
 }
 
 /* After the evaluation of the main module: a promise. */
@@ -291,7 +318,7 @@ static void evaluated(struct program *program, js_value promise)
 		if (result)
 			js_free(program->engine, result);
 	} else if (!program_trapped(program)) {
-		uncaught(program, js_take_exception(program->engine), "Uncaught ");
+		uncaught(program, js_take_exception(program->engine), false);
 	}
 }
 
@@ -345,6 +372,40 @@ void turn_resume(struct program *program)
 	else
 		job_ran(program, result);
 	turn_end(program);
+}
+
+/* ---- Signals ---- */
+
+static const struct {
+	const char *name;
+	int number;
+} signals[] = {
+	{"SIGINT", SIGINT},   {"SIGTERM", SIGTERM},   {"SIGHUP", SIGHUP},   {"SIGQUIT", SIGQUIT},
+	{"SIGUSR1", SIGUSR1}, {"SIGWINCH", SIGWINCH}, {"SIGCONT", SIGCONT},
+};
+#define SIGNALS (sizeof(signals) / sizeof(signals[0]))
+
+int turn_signal_number(const char *name)
+{
+	for (size_t i = 0; i < SIGNALS; i++)
+		if (!strcmp(name, signals[i].name))
+			return signals[i].number;
+	return 0;
+}
+
+bool turn_tell_signal(struct program *program)
+{
+	int number = owner_take_signal(program->guest.owner);
+	js_value name;
+
+	for (size_t i = 0; number && i < SIGNALS; i++) {
+		if (signals[i].number != number)
+			continue;
+		name = js_string(program->engine, signals[i].name, strlen(signals[i].name));
+		turn_run(program, PRELUDE_SIGNAL, 1, &name);
+		return true;
+	}
+	return false;
 }
 
 /* ---- What became of checkpoints ---- */

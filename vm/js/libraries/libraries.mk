@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: MIT
+#
+# Bundles of libraries from npm (scripts/npm), which become part of the binary (libraries.S). Included by vm/engine.mk.
+# url.js takes of tr46 and @exodus/bytes what lies beside it.
+
+LIBRARY_SOURCES := vm/js/libraries
+LIBRARY_NAMES := url idna streams encodings compression
+LIBRARY_BUNDLES := $(LIBRARY_NAMES:%=$(GENERATED)/libraries/%.js)
+ESBUILD := $(NPM)/node_modules/esbuild/bin/esbuild
+ESBUILD_FLAGS := --bundle --format=cjs --minify --target=es2022 --platform=neutral --main-fields=module,main --conditions=import \
+	--banner:js='(function (module, need) {' --footer:js='return module.exports;})' --log-level=warning
+
+$(ESBUILD):
+	@echo "make: the npm packages are missing, or older: run scripts/install-deps (make check and make demo do it)" >&2
+	@false
+
+$(LIBRARY_BUNDLES): $(GENERATED)/libraries/%.js: $(LIBRARY_SOURCES)/%.js scripts/npm/package-lock.json | $(ESBUILD)
+	$(call say,BUNDLE,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)NODE_PATH=$(CURDIR)/$(NPM)/node_modules $(ESBUILD) $< $(ESBUILD_FLAGS) --outfile=$@
+$(GENERATED)/libraries/url.js: $(LIBRARY_SOURCES)/url_idna.js $(LIBRARY_SOURCES)/url_encoding.js
+$(GENERATED)/libraries/url.js: ESBUILD_FLAGS += --alias:tr46=./$(LIBRARY_SOURCES)/url_idna.js \
+	--alias:@exodus/bytes/encoding.js=./$(LIBRARY_SOURCES)/url_encoding.js --alias:@exodus/bytes/whatwg.js=./$(LIBRARY_SOURCES)/url_encoding.js
+
+$(BUILD)/$(LIBRARY_SOURCES)/libraries.o: $(LIBRARY_BUNDLES)
