@@ -77,6 +77,7 @@ static struct record_writer capture(struct continued *guest, unsigned *known)
 	struct record_writer writer = {0};
 
 	*known = 0;
+	unchanged_forget(&guest->process); /* which would need none of it */
 	if (descriptors_capture(&guest->process, &descriptors, &guest->error))
 		return writer;
 	for (size_t i = 0; i < descriptors->object_count; i++)

@@ -198,6 +198,7 @@ struct process {
 	uint32_t executions;   /* control->executions that was taken notice of */
 	uint64_t executing_ns; /* since when it has been executing another program; 0: it is not */
 	bool stopped;
+	uint64_t continued_ns; /* when its threads went on last; 0: never */
 	/* A thread did not park, for this reason: until when nobody is stopped for it again; 0: all did. */
 	uint64_t stop_again_ns;
 	char stop_text[512];
@@ -206,6 +207,7 @@ struct process {
 	struct address_space *space; /* what mappings.c has found out so far; mappings_forget() */
 	struct interrupted *interrupted; /* interrupted_forget() */
 	struct connections *connections; /* connections_forget() */
+	struct unchanged *unchanged;	 /* likewise; descriptors/unchanged.c */
 	/* What the threads, and the main thread, were asked in this stop: threads_ask(), threads_forget_asked(). */
 	struct thread_asked *thread_asked;
 	struct kernel_asked *kernel_asked; /* malloc'ed */
@@ -382,7 +384,16 @@ int descriptors_capture(struct process *process, struct descriptors **descriptor
 void descriptors_encode(const struct descriptors *descriptors, struct record_writer *writer);
 bool descriptors_decode(struct descriptors **descriptors, struct record_reader *reader);
 void descriptors_free(struct descriptors *descriptors);
-/* What captures remember of TCP connections: the guest is gone. */
+/*
+ * Its part of threads_ask(): what tells whether descriptors are as the capture before had them, in the batch of the main
+ * thread. unchanged_room(): 0: there is nothing to ask.
+ */
+size_t unchanged_room(const struct process *process);
+int unchanged_ask(struct process *process, unsigned mailbox, uint64_t there, void *here);
+void unchanged_answered(struct process *process, int code);
+/* They go on: what was answered is not so any more. */
+void unchanged_forget_asked(struct process *process);
+/* What captures remember of descriptors: the guest is gone. */
 void connections_forget(struct process *process);
 /* Standard streams are those that the restorer was given. */
 int descriptors_restore(struct process *process, const struct descriptors *descriptors,

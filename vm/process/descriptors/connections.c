@@ -50,6 +50,7 @@ void connections_forget(struct process *process)
 		free(process->connections->list);
 	free(process->connections);
 	process->connections = NULL;
+	unchanged_forget(process);
 }
 
 static const struct connection *find(const struct connections *known, int number)
@@ -207,6 +208,7 @@ void connections_remember(struct process *process, const struct descriptors *des
 		list += known->count++;
 		list->number = object->number;
 		list->stat = object->stat;
+		list->cookie = object->cookie;
 		list->bytes = object->bytes;
 		memcpy(list->record, object->record, object->bytes);
 	}

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -106,12 +107,17 @@ void descriptors_free(struct descriptors *descriptors)
 {
 	if (!descriptors)
 		return;
+	if (descriptors->users) {
+		descriptors->users--;
+		return;
+	}
 	for (size_t i = 0; i < descriptors->object_count; i++) {
 		struct descriptor_object *object = &descriptors->objects[i];
 
 		if (object->here >= 0)
 			close(object->here);
 		free(object->record);
+		free(object->text);
 		free(object->link);
 	}
 	free(descriptors->objects);
@@ -153,6 +159,7 @@ static int known_capture(struct descriptor_capture *capture, struct descriptor_o
 		return failure(capture->error, -ENOMEM, "descriptor %d: no memory", object->number);
 	memcpy(object->record, known->record, known->bytes);
 	object->bytes = known->bytes;
+	object->cookie = known->cookie;
 	return 0;
 }
 
@@ -168,34 +175,35 @@ static void owner_capture(struct descriptor_object *object)
 	object->owner_signal = fcntl(object->here, F_GETSIG);
 }
 
-int descriptors_capture(struct process *process, struct descriptors **captured,
-			struct thaw_error *error)
+int descriptor_capture_one(struct descriptor_capture *capture, struct descriptor_object *object)
 {
-	struct descriptor_capture capture = {.process = process, .error = error, .netlink = -1};
-	struct descriptors *descriptors = calloc(1, sizeof(*descriptors));
+	socklen_t bytes = sizeof(object->cookie);
 	int code;
 
-	if (!descriptors)
-		return failure(error, -ENOMEM, "descriptors: no memory");
-	capture.descriptors = descriptors;
-	capture.mailbox = process->thread_count ? process->threads[0].mailbox : 0;
-	code = descriptors_list(&capture);
+	owner_capture(object);
+	code = kind_capture(capture, object);
+	object->cookie = 0;
+	if (!code && descriptor_is_tcp(object) &&
+	    getsockopt(object->here, SOL_SOCKET, SO_COOKIE, &object->cookie, &bytes))
+		object->cookie = 0;
+	return code;
+}
+
+static int capture_all(struct descriptor_capture *capture)
+{
+	struct descriptors *descriptors = capture->descriptors;
+	int code = descriptors_list(capture);
+
 	for (size_t i = 0; i < descriptors->object_count && !code; i++) {
 		struct descriptor_object *object = &descriptors->objects[i];
 
 		if (object->known) {
-			code = known_capture(&capture, object);
+			code = known_capture(capture, object);
 		} else {
-			owner_capture(object);
-			code = kind_capture(&capture, object);
+			object->text = unchanged_text(capture, object);
+			code = descriptor_capture_one(capture, object);
 		}
 	}
-	if (!code)
-		connections_remember(process, descriptors);
-	if (capture.netlink >= 0)
-		close(capture.netlink);
-	free(capture.locks);
-	free(capture.text);
 	/* What is held here must not stay open when the program closes it. */
 	for (size_t i = 0; i < descriptors->object_count; i++) {
 		struct descriptor_object *object = &descriptors->objects[i];
@@ -204,6 +212,32 @@ int descriptors_capture(struct process *process, struct descriptors **captured,
 			close(object->here);
 		object->here = -1;
 	}
+	if (code)
+		return code;
+	connections_remember(capture->process, descriptors);
+	unchanged_remember(capture, descriptors);
+	return 0;
+}
+
+int descriptors_capture(struct process *process, struct descriptors **captured,
+			struct thaw_error *error)
+{
+	struct descriptor_capture capture = {.process = process, .error = error, .netlink = -1};
+	struct descriptors *descriptors;
+	int code = 0;
+
+	capture.mailbox = process->thread_count ? process->threads[0].mailbox : 0;
+	descriptors = unchanged_capture(&capture);
+	if (!descriptors) {
+		unchanged_forget(process);
+		descriptors = capture.descriptors = calloc(1, sizeof(*descriptors));
+		code = descriptors ? capture_all(&capture)
+				   : failure(error, -ENOMEM, "descriptors: no memory");
+	}
+	if (capture.netlink >= 0)
+		close(capture.netlink);
+	free(capture.locks);
+	free(capture.text);
 	if (code)
 		descriptors_free(descriptors);
 	else

@@ -19,6 +19,8 @@
 
 /* What a file that nobody can open any more may hold, to be kept by copy; all of a guest's memfds and such files. */
 #define DESCRIPTOR_COPY_BYTES (64ull << 20)
+/* A guest has no more numbers than these which are not the program's. */
+#define CAPTURE_OTHERS 8u
 
 struct descriptor_object {
 	const struct descriptor_kind *kind;
@@ -32,7 +34,9 @@ struct descriptor_object {
 	int here;		   /* the supervisor's duplicate; -1 */
 	uint64_t cut_from, cut_to; /* lengths in bytes; cut_from 0: it is not cut (rollback.c) */
 	struct stat stat;
-	char *link; /* /proc/PID/fd/N; malloc'ed */
+	char *link;	 /* /proc/PID/fd/N; malloc'ed */
+	char *text;	 /* of some kinds, /proc/PID/fdinfo/N before it was captured; malloc'ed */
+	uint64_t cookie; /* SO_COOKIE of a TCP socket; 0: not known */
 	/* It is as it was in the capture before, which has its record; `here` is -1. NULL: it is asked. */
 	const struct connection *known;
 };
@@ -48,7 +52,8 @@ struct descriptors {
 	size_t count, room;
 	struct descriptor_object *objects;
 	size_t object_count, object_room;
-	pid_t pid; /* of the process that they were of */
+	pid_t pid;	/* of the process that they were of */
+	unsigned users; /* beside the one who frees it */
 };
 
 /* ---- For describe.c */
@@ -74,6 +79,8 @@ struct descriptor_capture {
 	bool have_streams;
 	int stream_flags[3]; /* of the supervisor's 0, 1, 2; -1: closed */
 	struct stat streams[3];
+	int others[CAPTURE_OTHERS]; /* numbers that are not the program's */
+	unsigned other_count;	    /* may be more */
 	bool have_clocks;
 	uint64_t clocks_ns[3]; /* the guest's: real time, monotonic, boot time */
 	char *text;	       /* fdinfo; malloc'ed */
@@ -147,10 +154,25 @@ DESCRIPTOR_FUNCTIONS(epoll)
 
 /* All objects of the guest, each with a duplicate here. */
 int descriptors_list(struct descriptor_capture *capture);
+/* What the object's duplicate here says of itself: stat, flags, link. */
+int descriptor_look(struct descriptor_capture *capture, struct descriptor_object *object);
 /* This process may have so many more descriptors. */
 int descriptors_room(size_t more, struct thaw_error *error);
 
+/* ---- unchanged.c: descriptors that are as the capture before had them */
+
+/* All of them, or what there is now of those that are not. NULL: everything is to be captured. */
+struct descriptors *unchanged_capture(struct descriptor_capture *capture);
+/* Everything was. */
+void unchanged_remember(struct descriptor_capture *capture, struct descriptors *descriptors);
+void unchanged_forget(struct process *process);
+/* object->text, before it is captured. */
+char *unchanged_text(struct descriptor_capture *capture, const struct descriptor_object *object);
+
 /* ---- descriptors.c, list.c: what kinds ask for */
+
+/* One object that has its duplicate here, and what that says of itself. */
+int descriptor_capture_one(struct descriptor_capture *capture, struct descriptor_object *object);
 
 /* PROCESS_EREFUSED: "descriptor 7 is ... ". The format: the rest of the line, with what to do. */
 __attribute__((format(printf, 3, 4))) int descriptor_refuse(struct descriptor_capture *capture,
@@ -220,6 +242,7 @@ struct connection {
 	int number;
 	size_t bytes;
 	struct stat stat;
+	uint64_t cookie;
 	uint8_t record[232];
 };
 
@@ -235,6 +258,13 @@ int connections_recall(struct descriptor_capture *capture, struct known_connecti
 		       size_t count);
 /* Those of a capture, for the next one. */
 void connections_remember(struct process *process, const struct descriptors *descriptors);
+
+/* ---- pipes.c, epoll.c: what unchanged.c asks of a record */
+
+/* An empty pipe without a name; with `look`: which it still is, as large as it was. */
+bool pipe_is_still(const struct descriptor_object *object, const struct look *look);
+/* Of all interests the object is known by number and inode, or by its own id. */
+bool epoll_is_plain(const struct descriptors *descriptors, const struct descriptor_object *object);
 
 /* ---- inet.c */
 

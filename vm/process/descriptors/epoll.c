@@ -241,6 +241,29 @@ static void interest_take(struct interest *interest, struct record_reader *reade
 	interest->object = record_take_up_to(reader, UINT32_MAX);
 }
 
+bool epoll_is_plain(const struct descriptors *descriptors, const struct descriptor_object *object)
+{
+	struct record_reader reader = {object->record, object->record + object->bytes, false};
+	uint64_t count = record_take_count(&reader, 32);
+	bool plain = count;
+
+	while (count-- && plain && !reader.failed) {
+		const struct descriptor_object *target;
+		const struct descriptor *now;
+		struct interest interest;
+
+		interest_take(&interest, &reader);
+		now = descriptor_of(descriptors, interest.number);
+		plain = now && now->object == interest.object;
+		target = plain ? &descriptors->objects[interest.object] : NULL;
+		/* Other anonymous ones have nothing that tells one from another. */
+		plain = plain &&
+			(S_ISSOCK(target->stat.st_mode) || S_ISFIFO(target->stat.st_mode) ||
+			 target->kind->capture == event_capture);
+	}
+	return plain && !reader.failed;
+}
+
 /* Some calls of one batch, which add one interest each, or put an object in place for it. */
 struct batch {
 	struct descriptor_restore *restore;

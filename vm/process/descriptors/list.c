@@ -77,6 +77,13 @@ static int link_of(pid_t pid, int number, char **text)
 	return *text ? 0 : -ENOMEM;
 }
 
+static void note_other(struct descriptor_capture *capture, int number)
+{
+	if (capture->other_count < CAPTURE_OTHERS)
+		capture->others[capture->other_count] = number;
+	capture->other_count++;
+}
+
 static int found_add(struct finding *finding, int number)
 {
 	struct found *list =
@@ -110,9 +117,14 @@ static int numbers_read(struct finding *finding)
 	directory = code ? NULL : opendir(path);
 	if (!code && !directory)
 		code = -errno;
-	while (!code && (entry = readdir(directory)))
-		if (entry->d_name[0] != '.' && !is_ours(ours, atoi(entry->d_name)))
+	while (!code && (entry = readdir(directory))) {
+		if (entry->d_name[0] == '.')
+			continue;
+		if (is_ours(ours, atoi(entry->d_name)))
+			note_other(capture, atoi(entry->d_name));
+		else
 			code = found_add(finding, atoi(entry->d_name));
+	}
 	if (directory)
 		closedir(directory);
 	if (code)
@@ -180,6 +192,18 @@ static int found_look(struct finding *finding, struct found *found)
 	return code ? failure(finding->capture->error, code, "descriptor %d: %s", found->number,
 			      thaw_strerror(code))
 		    : 0;
+}
+
+int descriptor_look(struct descriptor_capture *capture, struct descriptor_object *object)
+{
+	struct finding finding = {.capture = capture};
+	struct found found = {.number = object->number, .here = object->here};
+	int code = found_look(&finding, &found);
+
+	object->stat = found.stat;
+	object->flags = found.flags;
+	object->link = found.link;
+	return code;
 }
 
 /* Connections that are as they were. */
@@ -426,6 +450,7 @@ static void control_drop(struct finding *finding)
 		struct found *found = &finding->list[i];
 
 		if (found->stat.st_ino == ours.st_ino && found->stat.st_dev == ours.st_dev) {
+			note_other(finding->capture, found->number);
 			if (found->here >= 0)
 				close(found->here);
 			free(found->link);

@@ -158,6 +158,21 @@ static void pipe_take(struct pipe_record *record, struct record_reader *reader)
 	record->pieces = record_take_count(reader, 8);
 }
 
+bool pipe_is_still(const struct descriptor_object *object, const struct look *look)
+{
+	struct record_reader reader = {object->record, object->record + object->bytes, false};
+	struct pipe_record record;
+	bool still;
+
+	pipe_take(&record, &reader);
+	still = record.path && !*record.path && !record.pieces;
+	if (look)
+		still = still && look->capacity == (int64_t)record.capacity &&
+			(!record.reader || (!look->counted && !look->waiting));
+	free(record.path);
+	return still;
+}
+
 static int pieces_write(int fd, const struct pipe_record *record, struct record_reader *reader)
 {
 	for (uint64_t i = 0; i < record->pieces && !reader->failed; i++) {

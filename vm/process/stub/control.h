@@ -21,6 +21,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 
 #include "process/stub/output_memory.h"
 
@@ -60,6 +61,27 @@ enum {
 	 * rt_sigreturn(2) does. Does not return; the mailbox becomes MAILBOX_FREE.
 	 */
 	CALL_RESUME,
+	/* Each struct look of a list gets its answers: its address, how many. */
+	CALL_LOOK,
+};
+
+/*
+ * What a descriptor is asked that has been captured before (descriptors/unchanged.c), and the answers: results as the
+ * kernel returns them. After EBADF nothing more is asked.
+ */
+enum look_kind { LOOK_PLAIN, LOOK_SOCKET, LOOK_PIPE };
+struct look {
+	int32_t number;
+	uint32_t kind;
+	int32_t descriptor_flags, flags, owned; /* F_GETFD, F_GETFL, F_GETOWN_EX */
+	int32_t owner[2];			/* struct f_owner_ex */
+	int32_t cookied, named;			/* SO_COOKIE, getpeername(2) */
+	uint32_t cookie_bytes, peer_bytes;
+	int32_t stated, capacity, counted, waiting; /* fstat(2), F_GETPIPE_SZ, FIONREAD */
+	uint32_t unused;
+	uint64_t cookie;
+	uint8_t peer[32];
+	struct stat stat;
 };
 
 #define CALL_MAY_FAIL 0x1u /* the batch goes on after it */

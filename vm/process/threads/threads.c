@@ -290,6 +290,7 @@ static void take_results(void *arg)
 		all->list[i].facts = all->facts[i];
 	}
 	kernel_facts_answered(process, all->code);
+	unchanged_answered(process, all->code);
 }
 
 int threads_ask(struct process *process)
@@ -306,7 +307,8 @@ int threads_ask(struct process *process)
 		return 0;
 	remote_settle(remote);
 	all = calloc(1, sizeof(*all) + count * sizeof(*all->list));
-	there = remote_room_apart(remote, bytes + kernel_facts_room(), &here);
+	there = remote_room_apart(remote, bytes + kernel_facts_room() + unchanged_room(process),
+				  &here);
 	rc = !all ? -ENOMEM : there ? 0 : -ENOSPC;
 	if (!rc) {
 		all->facts = here;
@@ -317,7 +319,12 @@ int threads_ask(struct process *process)
 			 there + i * sizeof(struct facts));
 	if (!rc)
 		rc = kernel_facts_ask(process, there + bytes, (char *)here + bytes);
+	bytes += kernel_facts_room();
+	if (!rc)
+		rc = unchanged_ask(process, process->threads[0].mailbox, there + bytes,
+				   (char *)here + bytes);
 	if (rc) {
+		unchanged_forget_asked(process);
 		free(all);
 		for (; posted < count; posted++) /* nothing is left for the next batch */
 			remote_run(remote, process->threads[posted].mailbox);
@@ -335,6 +342,7 @@ int threads_ask(struct process *process)
 void threads_forget_asked(struct process *process)
 {
 	process->remote.settle = NULL;
+	unchanged_forget_asked(process);
 	remote_room_apart(&process->remote, 0, NULL);
 	free(process->thread_asked);
 	process->thread_asked = NULL;
