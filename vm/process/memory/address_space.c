@@ -225,6 +225,91 @@ int address_space_scan(struct address_space *space, uint64_t start, uint64_t end
 	return read_pagemap(space, start, end);
 }
 
+/* ---- Shapes */
+
+/*
+ * The mapping at or behind this address, with its name if that is wanted: paths take long, and are looked at by themselves.
+ * 0; -ENOENT: there is none; or another code.
+ */
+static int shape_at(int maps, uint64_t address, bool named, struct shape *shape)
+{
+	struct procmap_query query = {
+		.size = sizeof(query),
+		.query_flags = PROCMAP_QUERY_COVERING_OR_NEXT_VMA,
+		.query_addr = address,
+	};
+
+	shape->name[0] = '\0';
+	if (named) {
+		query.vma_name_addr = (uintptr_t)shape->name;
+		query.vma_name_size = sizeof(shape->name);
+	}
+	if (ioctl(maps, PROCMAP_QUERY, &query))
+		return -errno;
+	shape->start = query.vma_start;
+	shape->end = query.vma_end;
+	shape->flags = query.vma_flags;
+	shape->offset = query.vma_offset;
+	shape->inode = query.inode;
+	shape->device_major = query.dev_major;
+	shape->device_minor = query.dev_minor;
+	return 0;
+}
+
+static bool same_shape(const struct shape *one, const struct shape *other)
+{
+	return one->start == other->start && one->end == other->end && one->flags == other->flags &&
+	       one->offset == other->offset && one->inode == other->inode &&
+	       one->device_major == other->device_major &&
+	       one->device_minor == other->device_minor && !strcmp(one->name, other->name);
+}
+
+void address_space_learn_shapes(struct process *process)
+{
+	struct address_space *space = process->space;
+	int maps = proc_files_descriptor(&process->files, PROC_MAPS), code = 0;
+	uint64_t address = 0;
+
+	space->last.shape_count = 0;
+	space->last.shaped = false;
+	while (!code) {
+		struct shape *shapes = array_grow(space->last.shapes, space->last.shape_count,
+						  &space->last.shape_room, sizeof(*shapes));
+
+		if (!shapes)
+			return;
+		space->last.shapes = shapes;
+		shapes += space->last.shape_count;
+		code = shape_at(maps, address, false, shapes);
+		if (!code && !shapes->inode)
+			code = shape_at(maps, address, true, shapes);
+		if (!code) {
+			address = shapes->end;
+			space->last.shape_count++;
+		}
+	}
+	space->last.shaped = code == -ENOENT && address;
+}
+
+bool address_space_same_shapes(struct process *process)
+{
+	const struct address_space *space = process->space;
+	int maps = proc_files_descriptor(&process->files, PROC_MAPS);
+	uint64_t address = 0;
+	struct shape now;
+
+	if (!space->last.shaped)
+		return false;
+	for (size_t i = 0; i < space->last.shape_count; i++) {
+		const struct shape *before = &space->last.shapes[i];
+
+		if (shape_at(maps, address, !before->inode, &now) || !same_shape(&now, before))
+			return false;
+		address = now.end;
+	}
+	return shape_at(maps, address, false, &now) == -ENOENT;
+}
+
 /* ---- Flags: /proc/PID/smaps */
 
 static uint32_t parse_flags(const char *at, const char *end, const char **refusal)

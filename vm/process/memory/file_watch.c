@@ -188,8 +188,7 @@ static bool watch_range(struct address_space *space, uint64_t start, uint64_t en
 	return true;
 }
 
-/* Parts of the mappings that are files, neighbours joined, into `list`; how many. */
-static size_t find_files(const struct mappings *mappings, struct thaw_range *list)
+size_t file_watch_files(const struct mappings *mappings, struct thaw_range *list)
 {
 	size_t count = 0;
 
@@ -280,7 +279,7 @@ void file_watch_follow(struct process *process, const struct mappings *mappings)
 	if (!often && !watch->count)
 		return;
 	files = malloc((mappings->count + 1) * sizeof(*files));
-	count = files ? find_files(mappings, files) : 0;
+	count = files ? file_watch_files(mappings, files) : 0;
 	drop_others(watch, files, count);
 	/* All that stays, and all that may come. */
 	list = files ? realloc(watch->list, (watch->count + count + 1) * sizeof(*list)) : NULL;

@@ -393,21 +393,12 @@ static bool is_private_file(const struct seen_mapping *seen)
 /* The pages of all private mappings of files from here on that touch each other, in one go. */
 static int scan_group(struct capture *capture, size_t first, size_t *end)
 {
-	struct address_space *space = capture->space;
-	struct thaw_range *groups;
 	size_t last = first;
 
 	while (last + 1 < capture->seen_count && is_private_file(&capture->seen[last + 1]) &&
 	       capture->seen[last + 1].start == capture->seen[last].end)
 		last++;
 	*end = last + 1;
-	groups = array_grow(space->last.groups, space->last.group_count, &space->last.group_room,
-			    sizeof(*groups));
-	if (!groups)
-		return -ENOMEM;
-	space->last.groups = groups;
-	groups[space->last.group_count++] =
-		(struct thaw_range){capture->seen[first].start, capture->seen[last].end};
 	return file_watch_scan(capture->process, capture->seen[first].start,
 			       capture->seen[last].end);
 }
@@ -513,7 +504,10 @@ static void forget_last(struct address_space *space)
 	free(space->last.text);
 	space->last.text = NULL;
 	mappings_free(&space->last.mappings);
-	space->last.group_count = 0;
+	free(space->last.files);
+	space->last.files = NULL;
+	space->last.file_count = 0;
+	space->last.shaped = false;
 }
 
 /* Flags that are to be read now, while it is stopped. */
@@ -533,53 +527,53 @@ static void keep_last(struct capture *capture, const char *text, size_t bytes)
 	if (wants_flags(capture))
 		return;
 	space->last.text = malloc(bytes + 1);
-	capture->mappings->users = space->last.text ? malloc(sizeof(unsigned)) : NULL;
+	space->last.files = malloc((capture->mappings->count + 1) * sizeof(*space->last.files));
+	if (space->last.text && space->last.files)
+		capture->mappings->users = malloc(sizeof(unsigned));
 	if (!capture->mappings->users) {
+		free(space->last.files);
 		free(space->last.text);
+		space->last.files = NULL;
 		space->last.text = NULL;
 		return;
 	}
 	*capture->mappings->users = 2;
+	space->last.file_count = file_watch_files(capture->mappings, space->last.files);
 	memcpy(space->last.text, text, bytes);
 	space->last.bytes = bytes;
 	space->last.flags_read_ns = space->flags_read_ns;
 	space->last.held_until_ns = capture->process->held_until_ns;
 	space->last.mappings = *capture->mappings;
+	address_space_learn_shapes(capture->process);
 }
 
-/* The process's own pages that were found are memory already. */
-static bool runs_are_known(const struct address_space *space)
+/* What is not memory of it has no pages of the process's own. */
+static bool files_are_clean(struct process *process)
 {
-	size_t piece = 0;
+	const struct address_space *space = process->space;
 
-	for (size_t i = 0; i < space->run_count; i++) {
-		uint64_t at = space->runs[i].start;
-
-		while (at < space->runs[i].end) { /* pieces of two mappings may touch each other */
-			while (piece < space->piece_count && space->pieces[piece].end <= at)
-				piece++;
-			if (piece == space->piece_count || space->pieces[piece].start > at)
-				return false;
-			at = space->pieces[piece].end;
-		}
-	}
+	for (size_t i = 0; i < space->last.file_count; i++)
+		if (file_watch_scan(process, space->last.files[i].start,
+				    space->last.files[i].end) ||
+		    space->run_count)
+			return false;
 	return true;
 }
 
+/* `text`, unless it is NULL: what maps has now. */
 static bool is_as_before(struct process *process, const char *text, size_t bytes)
 {
 	struct address_space *space = process->space;
-	bool same = space->last.text && space->last.bytes == bytes &&
-		    space->last.flags_read_ns == space->flags_read_ns &&
-		    space->last.held_until_ns == process->held_until_ns &&
-		    !memcmp(space->last.text, text, bytes) && address_space_files_stay(space);
+	bool same = space->last.text && space->last.flags_read_ns == space->flags_read_ns &&
+		    space->last.held_until_ns == process->held_until_ns;
 
 	if (!same)
 		return false;
-	for (size_t i = 0; i < space->last.group_count && same; i++)
-		same = !file_watch_scan(process, space->last.groups[i].start,
-					space->last.groups[i].end) &&
-		       runs_are_known(space);
+	if (text && (space->last.bytes != bytes || memcmp(space->last.text, text, bytes)))
+		return false;
+	if (!text && !address_space_same_shapes(process))
+		return false;
+	same = address_space_files_stay(space) && files_are_clean(process);
 	if (!same) /* what was found is looked for again */
 		file_watch_forget(process);
 	return same;
@@ -618,6 +612,7 @@ int mappings_capture(struct process *process, struct mappings *mappings, struct 
 	struct address_space *space = address_space_get(process);
 	const char *text = NULL;
 	size_t bytes = 0;
+	bool as_before = false;
 	int rc = -ENOMEM;
 
 	*mappings = (struct mappings){0};
@@ -628,9 +623,14 @@ int mappings_capture(struct process *process, struct mappings *mappings, struct 
 		open_up(process);
 		space->capture++;
 		proc_files_of(&process->files, space->pid);
-		text = proc_files_read(&process->files, PROC_MAPS, &bytes, &rc);
+		as_before = is_as_before(process, NULL, 0);
+		if (!as_before)
+			text = proc_files_read(&process->files, PROC_MAPS, &bytes, &rc);
+		/* Where the shapes cannot be had. */
+		as_before = as_before ||
+			    (text && !space->last.shaped && is_as_before(process, text, bytes));
 	}
-	if (text && is_as_before(process, text, bytes)) {
+	if (as_before) {
 		*mappings = space->last.mappings;
 		++*mappings->users;
 		rc = 0;
@@ -677,7 +677,7 @@ void mappings_forget(struct process *process)
 	file_watch_close(&space->watch);
 	if (space->pagemap >= 0)
 		close(space->pagemap);
-	free(space->last.groups);
+	free(space->last.shapes);
 	free(space->files);
 	free(space->pieces);
 	free(space->flags);
