@@ -20,6 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "process/threads/interrupted.h"
 
 #if defined(__x86_64__)
@@ -64,6 +65,19 @@ static bool read_last_run(const struct process *process, int32_t tid, uint64_t *
 	return at;
 }
 
+/* So small a part of a timeout may be lost: less than what a thread waits for a processor, mostly. */
+#define NEGLECTED 64u
+
+/*
+ * All threads stood still until the last stop was over: so long at most it has waited. Where that is next to nothing of its
+ * timeout, nobody asks.
+ */
+static bool has_just_begun(const struct process *process, uint64_t timeout_ns)
+{
+	return process->continued_ns &&
+	       (clock_monotonic_ns() - process->continued_ns) * NEGLECTED < timeout_ns;
+}
+
 /* It has not run since it began to wait. */
 void interrupted_sample(const struct process *process, struct thread *thread)
 {
@@ -73,9 +87,16 @@ void interrupted_sample(const struct process *process, struct thread *thread)
 	if (!kind || (kind->timeout != TIMEOUT_MS && kind->timeout != TIMEOUT_RELATIVE &&
 		      kind->timeout != TIMEOUT_SLEEP))
 		return;
-	/* One without a timeout. */
+	/* One without a timeout, or with an absolute one. */
 	if (kind->timeout == TIMEOUT_MS ? (int)thread->call_arguments[kind->argument] <= 0
 					: !thread->call_arguments[kind->argument])
+		return;
+	if (kind->number == SYS_futex &&
+	    (thread->call_arguments[1] & FUTEX_OPERATION) != FUTEX_WAIT)
+		return;
+	if (kind->timeout == TIMEOUT_MS &&
+	    has_just_begun(process,
+			   (uint64_t)(int)thread->call_arguments[kind->argument] * MILLISECOND_NS))
 		return;
 	if (!read_last_run(process, thread->tid, &thread->call_since, &thread->call_migrations))
 		thread->call_since = 0;

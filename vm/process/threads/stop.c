@@ -613,6 +613,7 @@ void process_continue(struct process *process)
 	mappings_hide(process);
 	threads_forget_asked(process);
 	proc_files_stale(&process->files);
+	process->continued_ns = clock_monotonic_ns();
 	process->stopped = false;
 	/* Nobody comes in from here on. Who has a place, and has not parked yet, sees that it is over before it waits. */
 	places = __atomic_fetch_or(&control->places, PLACES_CLOSED, __ATOMIC_SEQ_CST);
