@@ -96,7 +96,7 @@ int cli_unknown_command(const char *name)
 {
 	const char *names[COMMANDS + 1], *nearest, *dot = strrchr(name, '.');
 
-	if (dot && (!strcmp(dot, ".js") || !strcmp(dot, ".mjs")))
+	if (dot && (!strcmp(dot, ".js") || !strcmp(dot, ".mjs") || !strcmp(dot, ".ts")))
 		return cli_fail(EXIT_USAGE, "unknown command '%s'; to run a script: thaw run %s",
 				name, name);
 	if (dot && !strcmp(dot, ".thaw"))

@@ -25,6 +25,7 @@
 #include "js/modules/module_name.h"
 #include "js/modules/resolve.h"
 #include "js/modules/sources.h"
+#include "js/modules/typescript.h"
 #include "base/text.h"
 #include "js/program/program.h"
 
@@ -623,7 +624,7 @@ static char *module_load(void *arg, const char *name, size_t *bytes, struct thaw
 		js_source_remember(program->engine, &source);
 	}
 	free(path);
-	return text;
+	return text && typescript_is(name) ? typescript_strip(name, text, bytes, error) : text;
 }
 
 struct js_host host_for(struct program *program)

@@ -16,5 +16,6 @@ library_\name\()_end:
 	embed streams
 	embed encodings
 	embed compression
+	embed typescript
 
 	.section .note.GNU-stack, "", @progbits

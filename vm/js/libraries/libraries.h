@@ -12,6 +12,7 @@
 
 #define LIBRARY(name) extern const char library_##name##_start[], library_##name##_end[];
 LIBRARIES(LIBRARY)
+LIBRARY(typescript) /* not for programs: modules/typescript.c */
 #undef LIBRARY
 
 #endif

@@ -4,7 +4,7 @@
 # url.js takes of tr46 and @exodus/bytes what lies beside it.
 
 LIBRARY_SOURCES := vm/js/libraries
-LIBRARY_NAMES := url idna streams encodings compression
+LIBRARY_NAMES := url idna streams encodings compression typescript
 LIBRARY_BUNDLES := $(LIBRARY_NAMES:%=$(GENERATED)/libraries/%.js)
 ESBUILD := $(NPM)/node_modules/esbuild/bin/esbuild
 ESBUILD_FLAGS := --bundle --format=cjs --minify --target=es2022 --platform=neutral --main-fields=module,main --conditions=import \

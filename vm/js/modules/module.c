@@ -10,6 +10,7 @@
  * is why Thaw has a loader of its own.
  */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -212,7 +213,7 @@ static u32 load_module(struct js_engine *engine, u32 name)
 		       ? engine->host.module_load(engine->host.arg, host_name, &bytes, &error)
 		       : NULL;
 	if (!text) {
-		exception_throw(engine, "Error",
+		exception_throw(engine, error.code == -EILSEQ ? "SyntaxError" : "Error",
 				error.text[0] ? error.text : "modules cannot be loaded here");
 		free(host_name);
 		return 0;

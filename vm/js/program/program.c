@@ -13,6 +13,7 @@
 
 #include "js/api/host.h"
 #include "js/modules/resolve.h"
+#include "js/modules/typescript.h"
 #include "program.h"
 
 bool program_trapped(struct program *program)
@@ -178,9 +179,16 @@ static void program_start(struct guest *guest)
 {
 	struct program *program = program_of(guest);
 	struct main_source main = program->main;
+	struct thaw_error error = {0};
 
 	program->main = (struct main_source){NULL, 0};
-	turn_main(program, main.text, main.bytes, program->blob.script.path);
+	if (typescript_is(program->blob.script.path))
+		main.text =
+			typescript_strip(program->blob.script.path, main.text, &main.bytes, &error);
+	if (main.text)
+		turn_main(program, main.text, main.bytes, program->blob.script.path);
+	else
+		turn_main_failed(program, &error);
 	free(main.text);
 }
 

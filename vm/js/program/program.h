@@ -130,6 +130,8 @@ js_value turn_ask(struct program *program, enum prelude_operation operation, uns
 void turn_resume(struct program *program);
 /* Evaluate the main module: a turn. */
 void turn_main(struct program *program, const char *source, size_t bytes, const char *name);
+/* The main module cannot be evaluated: a turn in which it throws that. */
+void turn_main_failed(struct program *program, const struct thaw_error *error);
 /* The brackets of a turn, for those who enter the VM themselves (evaluate.c). */
 void turn_begin(struct program *program);
 void turn_end(struct program *program);

@@ -10,10 +10,12 @@
  * evaluated, job_ran), because the call may have been made by another process: a generation in the
  * middle of a turn names the step, and turn_resume() goes on behind it.
  */
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "js/modules/typescript.h"
 #include "program.h"
 
 #define OUTCOMES_AT_ONCE 8u
@@ -279,6 +281,7 @@ void turn_end(struct program *program)
 	do
 		run_jobs(program);
 	while (report_failures(program));
+	typescript_close();
 	if (!program_trapped(program) && !owner_ended(program->guest.owner)) {
 		if (program->turn.collect || js_gc_wanted(program->engine)) {
 			js_gc(program->engine);
@@ -347,6 +350,15 @@ void turn_main(struct program *program, const char *source, size_t bytes, const 
 	promise = js_eval(program->engine, source, bytes, name, JS_EVAL_MODULE);
 	set_step(program, JS_TURN_NONE);
 	evaluated(program, promise);
+	turn_end(program);
+}
+
+void turn_main_failed(struct program *program, const struct thaw_error *error)
+{
+	turn_begin(program);
+	js_throw_error(program->engine, error->code == -EILSEQ ? "SyntaxError" : "Error", "%s",
+		       error->text);
+	evaluated(program, 0);
 	turn_end(program);
 }
 
