@@ -587,4 +587,60 @@ TEST_F(key_file, a_key_of_the_environment_is_in_no_core_dump)
 	expect_no_key_in_a_dump(_metadata, self->home, DIGITS, NULL);
 }
 
+/* ---- As the command line has it */
+
+/* A turn without end, until it is in the image; then it is killed. What it has told is the caller's. */
+static bool live(FIXTURE_DATA(key_file) * self, const char *script, const char *key, char **told)
+{
+	struct program program =
+		program_start(THAW("run", "-v", "--every", "10ms", "--key", key, script));
+	bool lives = program_wait_for_complaint(&program, "pages, ", 30);
+
+	(void)self;
+	program_kill(&program);
+	*told = support_format("%s", program.errors);
+	program_free(&program);
+	return lives;
+}
+
+TEST_F(key_file, that_an_option_names_is_made_there_and_used)
+{
+	char *script = support_format("%s/a.js", self->home), *told, *other;
+	char *path = support_format("%s/there", self->home);
+	struct stat status;
+
+	support_write(script, "for (let n = 0; ; n++) globalThis.n = n\n");
+	setenv("THAW_KEY", DIGITS, 1);
+	EXPECT_TRUE(live(self, script, path, &told)) TH_LOG("%s", told);
+	ASSERT_EQ(0, stat(path, &status));
+	EXPECT_EQ(0600, status.st_mode & 07777);
+	EXPECT_NE(0, access(self->path, F_OK));
+	unsetenv("THAW_KEY");
+	EXPECT_TRUE(live(self, script, path, &told)) TH_LOG("%s", told);
+	EXPECT_NE(NULL, strstr(told, "restored")) TH_LOG("%s", told);
+	/* With another one it does not go on. */
+	other = support_format("%s/other", self->home);
+	EXPECT_FALSE(live(self, script, other, &told)) TH_LOG("%s", told);
+}
+
+TEST_F(key_file, that_the_next_start_will_not_have_is_told_at_this_one)
+{
+	char *script = support_format("%s/a.js", self->home);
+	struct program program;
+
+	support_write(script, "1\n");
+	EXPECT_EQ(0, program_run(&program, NULL, THAW("run", script)));
+	EXPECT_EQ(NULL, strstr(program.errors, "key")) TH_LOG("%s", program.errors);
+	EXPECT_NE(0, access(self->path, F_OK)); /* it is made when it is needed */
+	program_free(&program);
+	setenv("HOME", "/dev/null", 1);
+	EXPECT_EQ(0, program_run(&program, NULL, THAW("run", "--fresh", script)));
+	EXPECT_NE(NULL, strstr(program.errors, "without it a turn is not checkpointed"))
+	TH_LOG("%s", program.errors);
+	program_free(&program);
+	EXPECT_EQ(0, program_run(&program, NULL, THAW("run", "-q", "--fresh", script)));
+	EXPECT_STREQ("", program.errors);
+	program_free(&program);
+}
+
 TEST_HARNESS_MAIN

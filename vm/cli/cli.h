@@ -30,6 +30,7 @@ struct cli_options {
 	const char *code; /* -e or -p */
 	const char *prefetch;
 	const char *output;	     /* a file; NULL: standard output */
+	const char *key;	     /* the file with the user's key */
 	const char *remove;	     /* a name */
 	const char *at;		     /* a generation: a number or a name */
 	const char *format;	     /* of the output */
@@ -90,6 +91,11 @@ struct cli_option {
 		"trust", 0, NULL, CLI_FLAG, CLI_FIELD(trust),                                       \
 			"continue also what was not made with your key, or belongs to another user" \
 	}
+#define CLI_KEY                                                                                   \
+	{                                                                                         \
+		"key", 0, "FILE", CLI_TEXT, CLI_FIELD(key),                                       \
+			"your key, or where to make it (default THAW_KEY, or ~/.config/thaw/key)" \
+	}
 #define CLI_STATS                                             \
 	{                                                     \
 		"stats", 0, NULL, CLI_FLAG, CLI_FIELD(stats), \
@@ -128,8 +134,9 @@ struct cli_option {
  * What every command that runs a program takes: from which image it starts and what stays of it,
  * and how much it tells. `verb`: what is done from the generation of --at.
  */
-#define CLI_RUN_FROM(image_help, every_help, verb) \
-	CLI_IMAGE(image_help), CLI_EVERY(every_help), CLI_FRESH, CLI_AT(verb), CLI_RETAIN, CLI_TRUST
+#define CLI_RUN_FROM(image_help, every_help, verb)                                         \
+	CLI_IMAGE(image_help), CLI_EVERY(every_help), CLI_FRESH, CLI_AT(verb), CLI_RETAIN, \
+		CLI_TRUST, CLI_KEY
 #define CLI_RUN_TELL(json_help, quiet_help)                                                \
 	CLI_STATS, {"json", 0, NULL, CLI_FLAG, CLI_FIELD(json), json_help},                \
 		{"quiet", 'q', NULL, CLI_FLAG, CLI_FIELD(quiet), quiet_help}, CLI_VERBOSE, \

@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -15,6 +16,7 @@
 #include <unistd.h>
 
 #include "cli.h"
+#include "policy/key.h"
 
 #define OPTIONS_MAX 24
 
@@ -292,6 +294,19 @@ static int parse(const struct cli_command *command, int argc, char **argv,
 	}
 }
 
+/* A name without a directory would be a key to THAW_KEY. */
+static int use_key(const char *file)
+{
+	static char path[PATH_MAX];
+
+	if (snprintf(path, sizeof(path), "%s%s", strchr(file, '/') ? "" : "./", file) >=
+		    (int)sizeof(path) ||
+	    !*file)
+		return cli_fail(EXIT_USAGE, "--key wants the path of a file");
+	key_use_file(path);
+	return 0;
+}
+
 int cli_dispatch(const struct cli_command *command, int argc, char **argv)
 {
 	struct cli_options options = {.every_ns = 1000000000};
@@ -310,7 +325,8 @@ int cli_dispatch(const struct cli_command *command, int argc, char **argv)
 	if ((unsigned)operands > command->operands_max)
 		return cli_fail(EXIT_USAGE, "'%s' is one argument too many; see %s",
 				argv[command->operands_max + 1], help_hint(command));
-	return command->run(&options, operands, argv + 1);
+	code = options.key ? use_key(options.key) : 0;
+	return code ? code : command->run(&options, operands, argv + 1);
 }
 
 /* ---- What several commands need ---- */

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "cli.h"
+#include "policy/key.h"
 
 /* app.js -> app.thaw, beside the script. */
 static void image_beside(const char *script, char *image, size_t room)
@@ -34,6 +35,18 @@ static void absolute_path(const char *path, char *absolute, size_t room)
 		snprintf(absolute, room, "%s", path);
 	else
 		snprintf(absolute, room, "%s/%s", directory, path);
+}
+
+/* What will not be there for the next start is told at this one, not in the middle of the first long turn. */
+static void tell_key(const struct cli_options *options)
+{
+	struct thaw_error error;
+
+	if (!options->quiet && options->every_ns && key_check(&error))
+		fprintf(stderr,
+			"thaw: %s; without it a turn is not checkpointed before it ends, however "
+			"long it lasts\n",
+			error.text);
 }
 
 static int run(const struct cli_options *options, int count, char **operands)
@@ -74,6 +87,7 @@ static int run(const struct cli_options *options, int count, char **operands)
 	code = runtime_open(&runtime_options, &runtime, &error);
 	if (code)
 		return cli_fail_error(&error, code);
+	tell_key(options);
 	code = runtime_restored(runtime) ? 0 : runtime_start(runtime);
 	if (!code)
 		code = runtime_run(runtime);

@@ -41,6 +41,7 @@ struct digits {
 };
 
 static char *said_by_environment; /* taken from there; in guarded memory, for ever */
+static const char *said_by_option;
 
 /* ---- Text ---- */
 
@@ -322,9 +323,59 @@ void key_take_environment(void)
 	sodium_memzero(said, length);
 }
 
+void key_use_file(const char *path)
+{
+	said_by_option = path;
+}
+
+static const char *what_is_said(void)
+{
+	return said_by_option	     ? said_by_option
+	       : said_by_environment ? said_by_environment
+				     : getenv("THAW_KEY");
+}
+
+/* Could a file be made there, in the first of its directories that there is? */
+static int check_place(char path[PATH_MAX], struct thaw_error *error)
+{
+	char *slash = strrchr(path, '/');
+
+	while (slash && slash > path) {
+		*slash = '\0';
+		if (!access(path, F_OK))
+			break;
+		slash = strrchr(path, '/');
+	}
+	if (slash == path)
+		path[1] = '\0';
+	if (!access(path, W_OK | X_OK))
+		return 0;
+	return failure(error, -errno,
+		       "no key can be made in %s (%s): --key FILE, or THAW_KEY, says where one "
+		       "is, or can be",
+		       path, strerror(errno));
+}
+
+int key_check(struct thaw_error *error)
+{
+	const char *said = what_is_said();
+	struct key *key = key_new();
+	char path[PATH_MAX];
+	int code = key ? key_load(false, key, error) : no_memory(error);
+
+	key_free(key);
+	if (code != -ENOKEY)
+		return code;
+	if (!said)
+		code = default_path(path, error);
+	else
+		code = snprintf(path, sizeof(path), "%s", said) < PATH_MAX ? 0 : too_long(error);
+	return code ? code : check_place(path, error);
+}
+
 int key_load(bool create, struct key *key, struct thaw_error *error)
 {
-	const char *said = said_by_environment ? said_by_environment : getenv("THAW_KEY");
+	const char *said = what_is_said();
 	char path[PATH_MAX];
 	int code;
 

@@ -48,6 +48,10 @@ int key_load(bool create, struct key *key, struct thaw_error *error);
  */
 struct key *key_new(void);
 void key_free(struct key *key); /* NULL is allowed */
+/* The key is in this file, which has a / in its name, whatever THAW_KEY says. Borrowed. */
+void key_use_file(const char *path);
+/* Could key_load(true) have one? It is not made. 0, or why not, as above. */
+int key_check(struct thaw_error *error);
 /*
  * First thing in a program: from now on a THAW_KEY that holds digits lies in such a place, and no more in the
  * environment. The process's only thread.
