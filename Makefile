@@ -144,6 +144,8 @@ install-built:
 	install -Dm644 vm/process/modules/python/thaw.py $(DESTDIR)$(PREFIX)/lib/thaw/python/thaw.py
 	install -Dm644 uffd/thaw.3 $(DESTDIR)$(PREFIX)/share/man/man3/thaw.3
 	$(BUILD)/thaw help --write $(DESTDIR)$(PREFIX)/share/man
+	install -dm755 $(DESTDIR)$(PREFIX)/lib/systemd/system
+	sed 's,@BINDIR@,$(PREFIX)/bin,' scripts/thaw@.service.in >'$(DESTDIR)$(PREFIX)/lib/systemd/system/thaw@.service'
 	install -dm755 $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(ZSH_COMPLETIONS) \
 		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 	$(BUILD)/thaw completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/thaw

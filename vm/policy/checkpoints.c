@@ -556,9 +556,13 @@ int owner_checkpoint(struct runtime *rt, uint64_t waiter, const char *name)
 
 uint64_t owner_due_ns(const struct runtime *rt)
 {
-	uint64_t timer = rt->checkpoints.due_ns, output = output_commit_due_ns(rt);
+	uint64_t due[] = {rt->checkpoints.due_ns, output_commit_due_ns(rt), service_due_ns()};
+	uint64_t first = 0;
 
-	return !output || (timer && timer < output) ? timer : output;
+	for (size_t i = 0; i < sizeof(due) / sizeof(due[0]); i++)
+		if (due[i] && (!first || due[i] < first))
+			first = due[i];
+	return first;
 }
 
 int checkpoints_open(struct runtime *rt, struct thaw_error *error)

@@ -11,6 +11,7 @@
  *	branch.c	which line of its history a program goes on with
  *	failures.c	what fails again and again, and who is told
  *	ending.c	the final generation, and the last of the output
+ *	service.c	systemd, or who else has started it, is told how it is
  *	poll_timer.c	makes a turn that lasts poll at the right moment
  *	streams.c	what is printed, and readers that are slow
  *	streams_saved.c	... what of it goes into a generation, and comes out of one
@@ -359,6 +360,15 @@ void streams_drop_held(struct runtime *rt);
 int streams_save(struct runtime *rt, void **data, size_t *bytes);
 /* Print what another process could not, and is not in its file already; or `hold` it, for the generations of this one. 0 or -ENOMEM. */
 int streams_restore(struct runtime *rt, const void *data, size_t bytes, bool hold);
+
+/* ---- service.c ---- */
+
+/* The service manager hears what is to be said by now. */
+void service_advance(struct runtime *rt);
+/* When there is more to be said to it; 0: there is not. */
+uint64_t service_due_ns(void);
+/* In a turn: poll no later than that. */
+void service_poll_in_time(struct runtime *rt);
 
 /* ---- poll_timer.c ---- */
 

@@ -183,6 +183,7 @@ bool owner_interrupted(const struct runtime *rt)
 void owner_advance(struct runtime *rt)
 {
 	checkpoints_advance(rt);
+	service_advance(rt);
 }
 
 void owner_turn_begins(struct runtime *rt)
@@ -191,6 +192,7 @@ void owner_turn_begins(struct runtime *rt)
 	poll_timer_polled(rt);
 	if (rt->options.image)
 		poll_timer_set(rt, rt->checkpoints.due_ns);
+	service_poll_in_time(rt);
 }
 
 bool owner_poll(struct runtime *rt)
@@ -200,6 +202,8 @@ bool owner_poll(struct runtime *rt)
 	if (rt->guest->in_turn) {
 		poll_timer_polled(rt);
 		checkpoints_advance_mid_turn(rt);
+		service_advance(rt);
+		service_poll_in_time(rt);
 		if (rt->evaluation.question)
 			evaluate_mid_turn(rt);
 	}
