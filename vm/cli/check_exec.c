@@ -257,7 +257,7 @@ static void advise_privileges(struct findings *found)
 		{"process id", "a restored program has its old process id",
 		 "give CAP_CHECKPOINT_RESTORE (systemd: AmbientCapabilities=; docker: --cap-add)"},
 		{"clocks", "a program goes on at once after a reboot",
-		 "give CAP_SYS_ADMIN, for a time namespace"},
+		 "give CAP_SYS_ADMIN and CAP_SYS_TIME, for a time namespace"},
 		{"stop", "system calls that a stop interrupts are made again",
 		 "mount /proc without hidepid= and allow /proc/PID/syscall"},
 		{"memory", "a program's memory is reached from outside, which is faster",
