@@ -83,28 +83,25 @@ bool module_set_meta(struct js_engine *engine, u32 module, const char *name, boo
 	return good;
 }
 
+/*
+ * An import fails: what is no program's text is an Error, whose `code` is node's name for it, if the text ends with
+ * that in brackets.
+ */
+static void throw_import_error(struct js_engine *engine, const struct thaw_error *error)
+{
+	const char *name = strstr(error->text, "(ERR_");
+	u64 value = exception_new(engine, error->code == -EILSEQ ? "SyntaxError" : "Error",
+				  error->text);
+
+	if (value_has_tag(value, TAG_EXCEPTION))
+		return;
+	if (name &&
+	    !define(engine, value, "code", value_string(engine, name + 1, strcspn(name + 1, ")"))))
+		exception_clear(engine);
+	VM(engine, JS_Throw, engine->context, value);
+}
+
 /* ---- Names ---- */
-
-/* What is pending is why this could not be imported: say who wanted it. */
-static void name_importer(struct js_engine *engine, const char *base, const char *specifier)
-{
-	char *frame = engine->host.module_importer && base && specifier
-			      ? engine->host.module_importer(engine->host.arg, base, specifier)
-			      : NULL;
-
-	if (frame)
-		exception_add_frame(engine, frame);
-	free(frame);
-}
-
-/* For load_module(): QuickJS loads what it has just resolved, and tells no more than the name. */
-static void remember_import(struct js_engine *engine, char *base, char *specifier)
-{
-	free(engine->import_base);
-	free(engine->import_specifier);
-	engine->import_base = base;
-	engine->import_specifier = specifier;
-}
 
 /* On the side stack: the address of the name, which QuickJS will js_free; 0: an exception. */
 static u32 resolve_module(struct js_engine *engine, u32 base, u32 specifier)
@@ -125,14 +122,12 @@ static u32 resolve_module(struct js_engine *engine, u32 base, u32 specifier)
 	else
 		name = engine->host.module_resolve(engine->host.arg, host_base, host_specifier,
 						   &error);
+	free(host_base);
+	free(host_specifier);
 	if (!name) {
-		exception_throw(engine, "Error", error.text);
-		name_importer(engine, host_base, host_specifier);
-		free(host_base);
-		free(host_specifier);
+		throw_import_error(engine, &error);
 		return 0;
 	}
-	remember_import(engine, host_base, host_specifier);
 	result = VM(engine, js_malloc, engine->context, (u32)strlen(name) + 1);
 	if (result)
 		memcpy(vm_at(engine, result), name, strlen(name) + 1);
@@ -236,9 +231,9 @@ static u32 load_module(struct js_engine *engine, u32 name)
 		       ? engine->host.module_load(engine->host.arg, host_name, &bytes, &error)
 		       : NULL;
 	if (!text) {
-		exception_throw(engine, error.code == -EILSEQ ? "SyntaxError" : "Error",
-				error.text[0] ? error.text : "modules cannot be loaded here");
-		name_importer(engine, engine->import_base, engine->import_specifier);
+		if (!error.text[0])
+			snprintf(error.text, sizeof(error.text), "modules cannot be loaded here");
+		throw_import_error(engine, &error);
 		free(host_name);
 		return 0;
 	}
@@ -249,10 +244,8 @@ static u32 load_module(struct js_engine *engine, u32 name)
 		module = json_module(engine, name, source, (u32)(bytes - skip), host_name);
 	else if (source)
 		module = compile_module(engine, name, source, (u32)(bytes - skip), host_name);
-	if (!module) {
-		name_importer(engine, engine->import_base, engine->import_specifier);
+	if (!module)
 		sources_forget(engine, mark);
-	}
 	vm_free(engine, source);
 	free(host_name);
 	return module;

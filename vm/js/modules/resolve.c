@@ -7,9 +7,7 @@
  * extension is added, a directory cannot be imported, and an error names the importer. Modules that
  * were loaded are in the heap: a restored program comes here only for an import() of something new.
  *
- * A package's entry is its "exports" (a string, a list, conditions "import" and "default",
- * subpaths, one '*' in them), else "module", else "main", else index.js. Packages must be ES
- * modules: there is no require().
+ * Packages must be ES modules: there is no require(). Which file of one is meant, package.c says.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -23,11 +21,10 @@
 #include "base/failure.h"
 #include "js/api/embedded.h"
 #include "js/engine/engine.h"
-#include "json_scan.h"
+#include "commonjs.h"
 #include "module_name.h"
+#include "package.h"
 #include "resolve.h"
-
-#define CONDITION_DEPTH_MAX 16
 
 static bool grow(char **data, size_t room)
 {
@@ -123,6 +120,35 @@ static bool is_file(const char *path)
 	return !stat(path, &status) && S_ISREG(status.st_mode);
 }
 
+/* As a bundler or tsc would have found it: node does not, and no more is guessed here than for the message. */
+static bool meant(const char *path, char *file, size_t room)
+{
+	static const char *const endings[] = {".js", ".mjs", ".ts", "/index.js", "/index.ts"};
+	const char *dot = strrchr(path, '.');
+
+	for (unsigned i = 0; i < sizeof(endings) / sizeof(endings[0]); i++)
+		if (snprintf(file, room, "%s%s", path, endings[i]) < (int)room && is_file(file))
+			return true;
+	return dot && !strcmp(dot, ".js") &&
+	       snprintf(file, room, "%.*s.ts", (int)(dot - path), path) < (int)room &&
+	       is_file(file);
+}
+
+static void not_there(const char *path, int why, const char *base, const char *specifier,
+		      struct thaw_error *error)
+{
+	char file[PATH_MAX];
+
+	if (why == ENOENT && meant(path, file, sizeof(file)))
+		failure(error, -why,
+			"cannot find module '%s' imported from %s: files are imported by their whole name, here it is .../%s (ERR_MODULE_NOT_FOUND)",
+			specifier, base, strrchr(file, '/') + 1);
+	else
+		failure(error, -why,
+			"cannot find module '%s' imported from %s (%s: %s) (ERR_MODULE_NOT_FOUND)",
+			specifier, base, path, strerror(why));
+}
+
 /* The real path of an importable file. */
 static char *file_of(const char *path, const char *base, const char *specifier,
 		     struct thaw_error *error)
@@ -134,209 +160,12 @@ static char *file_of(const char *path, const char *base, const char *specifier,
 		return real;
 	if (real)
 		failure(error, -EISDIR,
-			"cannot import '%s' from %s: it is no file (a directory, or a pipe); name the file",
+			"cannot import '%s' from %s: it is no file (a directory, or a pipe); name the file (ERR_UNSUPPORTED_DIR_IMPORT)",
 			specifier, base);
 	else
-		failure(error, -why, "cannot find module '%s' imported from %s (%s: %s)", specifier,
-			base, path, strerror(why));
+		not_there(path, why, base, specifier, error);
 	free(real);
 	return NULL;
-}
-
-/* The directory to resolve from, without a slash at its end ("" is the root). */
-static char *directory_of(const char *base)
-{
-	const char *slash = strrchr(base, '/');
-
-	if (base[0] == '/' && slash)
-		return strndup(base, (size_t)(slash - base));
-	char *here = getcwd(NULL, 0);
-
-	if (here && !strcmp(here, "/"))
-		here[0] = 0;
-	return here;
-}
-
-/* ---- Packages ---- */
-
-/*
- * The file that a value of "exports" means; `matched` replaces '*'. malloc'ed "./...", or
- * NULL.
- */
-static char *target_of(const char *value, const char *matched, int depth)
-{
-	char *key = NULL, *target = NULL;
-
-	value = json_value(value);
-	if (!value || depth > CONDITION_DEPTH_MAX)
-		return NULL;
-	if (*value == '"') {
-		char *text = json_decoded(value), *star;
-
-		if (!text || strncmp(text, "./", 2) || strstr(text, "/../")) {
-			free(text);
-			return NULL;
-		}
-		star = matched ? strchr(text, '*') : NULL;
-		if (!star)
-			return text;
-		if (asprintf(&target, "%.*s%s%s", (int)(star - text), text, matched, star + 1) < 0)
-			target = NULL;
-		free(text);
-		return target;
-	}
-	if (*value != '[' && *value != '{')
-		return NULL;
-	for (const char *at = json_first(value, &key); at && !target;
-	     at = json_next(at, *value == '{', &key)) {
-		if (*value == '[' || !strcmp(key, "import") || !strcmp(key, "default"))
-			target = target_of(at, matched, depth + 1);
-		free(key);
-		key = NULL;
-		if (target)
-			break;
-	}
-	return target;
-}
-
-/*
- * The entry of "exports" for `subpath` (".", "./feature"): an exact key, else the longest one
- * with a '*' that fits.
- */
-static char *exported(const char *exports, const char *subpath)
-{
-	const char *best = NULL;
-	char *matched = NULL, *key = NULL, *target;
-	size_t best_length = 0;
-
-	exports = json_value(exports);
-	if (!exports)
-		return NULL;
-	if (*exports == '{' && json_first(exports, &key) && key[0] == '.') {
-		free(key);
-		best = json_member(exports, subpath);
-		if (best)
-			return target_of(best, NULL, 0);
-		for (const char *at = json_first(exports, &key); at;
-		     at = json_next(at, true, &key)) {
-			const char *star = strchr(key, '*');
-			size_t length = strlen(key), before = star ? (size_t)(star - key) : 0;
-			size_t have = strlen(subpath), behind = star ? length - before - 1 : 0;
-
-			if (star && before >= best_length && have >= before + behind &&
-			    !strncmp(key, subpath, before) &&
-			    !strcmp(star + 1, subpath + have - behind)) {
-				best = at;
-				best_length = before;
-				free(matched);
-				matched = strndup(subpath + before, have - before - behind);
-			}
-			free(key);
-			key = NULL;
-		}
-		target = best ? target_of(best, matched, 0) : NULL;
-		free(matched);
-		return target;
-	}
-	free(key);
-	return strcmp(subpath, ".") ? NULL : target_of(exports, NULL, 0);
-}
-
-/* The entry file of a package without "exports"; malloc'ed, relative. */
-static char *legacy_entry(const char *directory, const char *json)
-{
-	static const char *const fields[] = {"module", "main"};
-	static const char *const endings[] = {"", ".js", ".mjs", "/index.js"};
-
-	for (unsigned i = 0; json && i < 2; i++) {
-		char *entry = json_decoded(json_member(json, fields[i]));
-
-		for (unsigned j = 0; entry && j < 4; j++) {
-			char *path = NULL, *relative = NULL;
-
-			if (asprintf(&path, "%s/%s%s", directory, entry, endings[j]) < 0)
-				break;
-			if (is_file(path) && asprintf(&relative, "%s%s", entry, endings[j]) < 0)
-				relative = NULL;
-			free(path);
-			if (relative) {
-				free(entry);
-				return relative;
-			}
-		}
-		free(entry);
-	}
-	return strdup("index.js");
-}
-
-/* `subpath`: "." or "./feature". */
-static char *file_of_package(const char *directory, const char *subpath, const char *base,
-			     const char *specifier, struct thaw_error *error)
-{
-	char *path = NULL, *json = NULL, *entry = NULL, *result = NULL;
-	const char *exports;
-	size_t bytes;
-
-	if (asprintf(&path, "%s/package.json", directory) < 0)
-		return NULL;
-	json = resolve_read_file(path, &bytes);
-	free(path);
-	exports = json ? json_member(json, "exports") : NULL;
-	if (exports && *exports != 'n') {
-		entry = exported(exports, subpath);
-		if (!entry)
-			failure(error, -ENOENT,
-				"cannot import '%s' from %s: %s/package.json exports no '%s' to ES modules",
-				specifier, base, directory, subpath);
-	} else {
-		entry = strcmp(subpath, ".") ? strdup(subpath) : legacy_entry(directory, json);
-	}
-	if (entry && asprintf(&path, "%s/%s", directory, entry) >= 0) {
-		result = file_of(path, base, specifier, error);
-		free(path);
-	}
-	free(entry);
-	free(json);
-	return result;
-}
-
-/* Upward from the importer: the nearest node_modules/NAME. */
-static char *find_package(const char *base, const char *specifier, struct thaw_error *error)
-{
-	const char *slash = strchr(specifier, '/');
-	char *at = directory_of(base), *result = NULL, *subpath = NULL;
-	size_t name_length;
-
-	if (specifier[0] == '@' && slash)
-		slash = strchr(slash + 1, '/');
-	name_length = slash ? (size_t)(slash - specifier) : strlen(specifier);
-	if (!at || asprintf(&subpath, ".%s", specifier + name_length) < 0)
-		goto out;
-	for (;;) {
-		char *directory, *up;
-		struct stat status;
-
-		if (asprintf(&directory, "%s/node_modules/%.*s", at, (int)name_length, specifier) <
-		    0)
-			goto out;
-		if (!stat(directory, &status) && S_ISDIR(status.st_mode)) {
-			result = file_of_package(directory, subpath, base, specifier, error);
-			free(directory);
-			goto out;
-		}
-		free(directory);
-		up = strrchr(at, '/');
-		if (!up)
-			break;
-		*up = 0;
-	}
-	failure(error, -ENOENT,
-		"cannot find package '%.*s' imported from %s: it is in no node_modules upward of it",
-		(int)name_length, specifier, base);
-out:
-	free(subpath);
-	free(at);
-	return result;
 }
 
 /* ---- Entry points ---- */
@@ -347,12 +176,6 @@ static char *file_of_specifier(const char *base, const char *specifier, struct t
 
 	if (!strcmp(specifier, "thaw"))
 		return strdup(specifier);
-	if (!strncmp(specifier, "node:", 5)) {
-		failure(error, -ENOENT,
-			"cannot import '%s' from %s: it is part of Node.js, and this is not; see module 'thaw'",
-			specifier, base);
-		return NULL;
-	}
 	if (!strncmp(specifier, "file://", 7)) {
 		path = module_path(specifier);
 		if (path)
@@ -368,7 +191,7 @@ static char *file_of_specifier(const char *base, const char *specifier, struct t
 		return file_of(specifier, base, specifier, error);
 	if (!strncmp(specifier, "./", 2) || !strncmp(specifier, "../", 3) ||
 	    !strcmp(specifier, ".") || !strcmp(specifier, "..")) {
-		directory = directory_of(base);
+		directory = package_directory_of(base);
 		if (directory && asprintf(&path, "%s/%s", directory, specifier) >= 0) {
 			result = file_of(path, base, specifier, error);
 			free(path);
@@ -376,13 +199,12 @@ static char *file_of_specifier(const char *base, const char *specifier, struct t
 		free(directory);
 		return result;
 	}
-	if (!specifier[0] || strchr(specifier, ':') || specifier[0] == '#') {
-		failure(error, -EINVAL,
-			"cannot import '%s' from %s: not a path, a package or a file:// URL",
-			specifier, base);
-		return NULL;
-	}
-	return find_package(base, specifier, error);
+	path = package_resolve(base, specifier, error);
+	if (!path || !strcmp(path, "thaw"))
+		return path;
+	result = file_of(path, base, specifier, error);
+	free(path);
+	return result;
 }
 
 /* `base` and `specifier` without queries; NULL: no memory. */
@@ -426,7 +248,7 @@ static char *lexical_path(const char *base, const char *specifier)
 
 	if (specifier[0] != '/' && strncmp(specifier, "./", 2) && strncmp(specifier, "../", 3))
 		return NULL;
-	directory = specifier[0] == '/' ? strdup("") : directory_of(base);
+	directory = specifier[0] == '/' ? strdup("") : package_directory_of(base);
 	if (!directory || asprintf(&path, "%s/%s", directory, specifier) < 0)
 		path = NULL;
 	free(directory);
@@ -481,7 +303,11 @@ char *resolve_load(const char *name, size_t *bytes, struct thaw_error *error)
 		source = path ? resolve_read_file(path, bytes) : NULL;
 		free(path);
 	}
-	if (!source)
+	if (!source) {
 		failure(error, -errno, "cannot read module %s: %s", name, resolve_strerror(errno));
+	} else if (commonjs_is(name, source)) {
+		free(source);
+		source = commonjs_refuse(name, error);
+	}
 	return source;
 }

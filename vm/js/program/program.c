@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 
 #include "js/api/host.h"
+#include "js/modules/commonjs.h"
 #include "js/modules/resolve.h"
 #include "js/modules/typescript.h"
 #include "program.h"
@@ -53,7 +54,6 @@ static void program_close(struct guest *guest)
 	js_blob_clear(&program->blob);
 	free(program->turn.rejections);
 	free(program->main.text);
-	free(program->loaded.path);
 	if (!io_holds(program))
 		free(program); /* an operation on libuv's threads still knows it */
 }
@@ -183,9 +183,13 @@ static void program_start(struct guest *guest)
 	struct thaw_error error = {0};
 
 	program->main = (struct main_source){NULL, 0};
-	if (typescript_is(program->blob.script.path))
+	if (commonjs_is(program->blob.script.path, main.text)) {
+		free(main.text);
+		main.text = commonjs_refuse(program->blob.script.path, &error);
+	} else if (typescript_is(program->blob.script.path)) {
 		main.text =
 			typescript_strip(program->blob.script.path, main.text, &main.bytes, &error);
+	}
 	if (main.text)
 		turn_main(program, main.text, main.bytes, program->blob.script.path);
 	else
@@ -428,6 +432,5 @@ const struct guest_type javascript_guest = {
 	.answer = evaluate_answer,
 	.forget = evaluate_forget,
 	.complaint = evaluate_complaint,
-	.ask = evaluate_ask,
 	.numbers = program_numbers,
 };
