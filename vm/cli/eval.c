@@ -80,7 +80,7 @@ const struct cli_command command_eval = {
 		"CODE itself awaits something, the program goes on. A program that was stopped in the middle of a turn\n"
 		"is asked there by -p, and ends its turn first for -e. Ctrl-C or SIGTERM ends both; what CODE did is kept.",
 	.examples =
-		"  thaw -p '2 ** 64n'                       no image: nothing persists\n"
+		"  thaw -p '2n ** 64n'                      no image: nothing persists\n"
 		"  thaw --image app.thaw -p 'state.size'    ask a program that was stopped\n"
 		"  thaw -i counter.thaw -e 'globalThis.n = (globalThis.n ?? 0) + 1; console.log(n)'\n",
 	.options = eval_options,
