@@ -36,7 +36,7 @@ Q := @
 say = @printf '  %-7s %s\n' $(1) $(2);
 endif
 
-.PHONY: all deps tests style format install install-built clean distclean help FORCE \
+.PHONY: all deps tests style format install install-built deb check-deb clean distclean help FORCE \
 	check check-built check-user check-user-built check-seccomp check-seccomp-built \
 	check-exec check-exec-built crash-exec crash-exec-built crash crash-built power-cuts power-cuts-built demo demo-built \
 	bench bench-built bench-quick bench-quick-built bench-programs bench-exec \
@@ -151,6 +151,18 @@ install-built:
 	$(BUILD)/thaw completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/thaw
 	$(BUILD)/thaw completion zsh >$(DESTDIR)$(ZSH_COMPLETIONS)/_thaw
 	$(BUILD)/thaw completion fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/thaw.fish
+
+## deb: the Debian packages thaw, libthaw0 and libthaw-dev, in build/deb
+deb:
+	$(Q)scripts/install-deps deb
+	$(Q)$(MAKE) all
+	$(Q)scripts/deb
+
+## check-deb: build them twice, the same bytes, and try them in a new Debian (needs root, some minutes)
+check-deb:
+	$(Q)scripts/install-deps deb
+	$(Q)$(MAKE) all
+	$(Q)scripts/check-deb
 
 ## clean: remove what was built; the generated engine, npm packages and harness stay
 clean:
