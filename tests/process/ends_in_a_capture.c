@@ -17,20 +17,22 @@
 #include "process/stub/embedded.h"
 #include "support.h"
 
-static const char *const parts[] = {"stop",   "mappings", "calls",	 "threads",
-				    "kernel", "identity", "descriptors", "clocks"};
+static const char *const parts[] = {"stop",	"mappings",    "calls",	 "threads", "kernel",
+				    "identity", "descriptors", "clocks", "pages"};
 #define PARTS (sizeof(parts) / sizeof(parts[0]))
 #define CAPTURES 2 /* it is in the second */
 
 static const char *fatal; /* the part */
 static bool at_once;	  /* it does not wait for the end */
 static unsigned captures;
+static const struct process *known;
 
 /* A part begins, of that process. */
 static void part(const struct process *process, const char *name)
 {
 	struct pollfd gone = {.fd = process->remote.pidfd, .events = POLLIN};
 
+	known = process;
 	if (!fatal || strcmp(name, fatal) || ++captures != CAPTURES)
 		return;
 	kill(process->remote.pid, SIGKILL);
@@ -70,6 +72,17 @@ WRAP("clocks", int, clocks_capture,
      (struct process * process, const struct mappings *mappings, struct clocks *clocks,
       struct thaw_error *error),
      (process, mappings, clocks, error))
+
+int __real_thaw_checkpoint_capture(struct thaw *heap, enum thaw_kind kind, const void *state,
+				   size_t bytes);
+int __wrap_thaw_checkpoint_capture(struct thaw *heap, enum thaw_kind kind, const void *state,
+				   size_t bytes);
+int __wrap_thaw_checkpoint_capture(struct thaw *heap, enum thaw_kind kind, const void *state,
+				   size_t bytes)
+{
+	part(known, "pages");
+	return __real_thaw_checkpoint_capture(heap, kind, state, bytes);
+}
 
 /* This program is thaw exec, in a process of its own. */
 static _Noreturn void be_thaw(const char *image, int err)
