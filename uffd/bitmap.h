@@ -5,7 +5,8 @@
  *
  * The words are address space that the kernel fills as it is written, so setting a bit cannot fail
  * and is safe in a signal handler. `parts` has a bit for each 512 words of which one may be non-
- * zero; other words are never read (reading one would cost a page).
+ * zero; other words are never read (reading one would cost a page). `tops` has one for each word of `parts` that may be
+ * non-zero: of the addresses of a process there are 16,384 such words, and a few in use.
  */
 #ifndef UFFD_BITMAP_H
 #define UFFD_BITMAP_H
@@ -22,7 +23,7 @@
 #define BITMAP_PARTS_KEPT 64u /* 256 KiB: when all is cleared, more is given back to the kernel */
 
 struct bitmap {
-	uint64_t *words, *parts;
+	uint64_t *words, *parts, *tops;
 	uint64_t bits;	/* capacity */
 	uint64_t limit; /* every set bit is below it */
 };
@@ -37,32 +38,64 @@ static inline uint64_t bitmap_parts_bytes(const struct bitmap *map)
 	return (map->bits / BITMAP_PART_BITS / 64 + 1) * sizeof(uint64_t);
 }
 
+static inline uint64_t bitmap_tops_bytes(const struct bitmap *map)
+{
+	return (map->bits / BITMAP_PART_BITS / 4096 + 1) * sizeof(uint64_t);
+}
+
+static inline uint64_t bitmap_all_bytes(const struct bitmap *map)
+{
+	return bitmap_words_bytes(map) + bitmap_parts_bytes(map) + bitmap_tops_bytes(map);
+}
+
 static inline int bitmap_init(struct bitmap *map, uint64_t bits)
 {
 	void *memory;
 
 	*map = (struct bitmap){.bits = bits};
-	memory = mmap(NULL, bitmap_words_bytes(map) + bitmap_parts_bytes(map),
-		      PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	memory = mmap(NULL, bitmap_all_bytes(map), PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (memory == MAP_FAILED)
 		return -ENOMEM;
 	/* No huge pages: one would be allocated for a single bit. */
-	(void)madvise(memory, bitmap_words_bytes(map) + bitmap_parts_bytes(map), MADV_NOHUGEPAGE);
+	(void)madvise(memory, bitmap_all_bytes(map), MADV_NOHUGEPAGE);
 	map->words = memory;
 	map->parts = map->words + bitmap_words_bytes(map) / sizeof(uint64_t);
+	map->tops = map->parts + bitmap_parts_bytes(map) / sizeof(uint64_t);
 	return 0;
 }
 
 static inline void bitmap_free(struct bitmap *map)
 {
 	if (map->words)
-		munmap(map->words, bitmap_words_bytes(map) + bitmap_parts_bytes(map));
+		munmap(map->words, bitmap_all_bytes(map));
 	map->words = NULL;
 }
 
 static inline bool bitmap_has_part(const struct bitmap *map, uint64_t part)
 {
 	return map->parts[part / 64] >> part % 64 & 1;
+}
+
+static inline void bitmap_mark_part(struct bitmap *map, uint64_t part)
+{
+	map->parts[part / 64] |= 1ull << part % 64;
+	map->tops[part / 4096] |= 1ull << part / 64 % 64;
+}
+
+/* The first word of `parts` at or after `word` that may be non-zero; or `words`. */
+static inline uint64_t bitmap_next_top(const struct bitmap *map, uint64_t word, uint64_t words)
+{
+	for (uint64_t mask = ~0ull << word % 64; word < words; word = (word / 64 + 1) * 64) {
+		uint64_t bits = map->tops[word / 64] & mask;
+
+		mask = ~0ull;
+		if (bits) {
+			word = word / 64 * 64 + (uint64_t)__builtin_ctzll(bits);
+			break;
+		}
+	}
+	return word < words ? word : words;
 }
 
 /* The first part at or after `part` that is not empty; UINT64_MAX. */
@@ -75,7 +108,8 @@ static inline uint64_t bitmap_next_part(const struct bitmap *map, uint64_t part)
 		return UINT64_MAX;
 	bits = map->parts[word] & ~0ull << part % 64;
 	while (!bits) {
-		if (++word >= words)
+		word = bitmap_next_top(map, word + 1, words);
+		if (word == words)
 			return UINT64_MAX;
 		bits = map->parts[word];
 	}
@@ -93,7 +127,7 @@ static inline void bitmap_set(struct bitmap *map, uint64_t bit)
 	uint64_t part = bit / BITMAP_PART_BITS;
 
 	map->words[bit / 64] |= 1ull << bit % 64;
-	map->parts[part / 64] |= 1ull << part % 64;
+	bitmap_mark_part(map, part);
 	if (bit >= map->limit)
 		map->limit = bit + 1;
 }
@@ -116,7 +150,7 @@ static inline void bitmap_set_range(struct bitmap *map, uint64_t first, uint64_t
 		memset(&map->words[first / 64], 0xff, words * sizeof(uint64_t));
 		for (uint64_t part = first / BITMAP_PART_BITS;
 		     part <= (first + words * 64 - 1) / BITMAP_PART_BITS; part++)
-			map->parts[part / 64] |= 1ull << part % 64;
+			bitmap_mark_part(map, part);
 		first += words * 64;
 		if (map->limit < first)
 			map->limit = first;
@@ -160,7 +194,10 @@ static inline void bitmap_clear_all(struct bitmap *map)
 			memset(&map->words[part * BITMAP_PART_WORDS], 0,
 			       BITMAP_PART_WORDS * sizeof(uint64_t));
 	/* On a kernel of larger pages some of these went with the words. */
-	memset(map->parts, 0, (map->limit / BITMAP_PART_BITS / 64 + 1) * sizeof(uint64_t));
+	for (uint64_t word = 0, words = map->limit / BITMAP_PART_BITS / 64 + 1;
+	     (word = bitmap_next_top(map, word, words)) < words; word++)
+		map->parts[word] = 0;
+	memset(map->tops, 0, (map->limit / BITMAP_PART_BITS / 4096 + 1) * sizeof(uint64_t));
 	map->limit = 0;
 }
 
@@ -172,7 +209,7 @@ static inline void bitmap_merge(struct bitmap *into, const struct bitmap *from)
 		for (uint64_t end = word + BITMAP_PART_WORDS; word < end; word++)
 			if (from->words[word])
 				into->words[word] |= from->words[word];
-		into->parts[part / 64] |= 1ull << part % 64;
+		bitmap_mark_part(into, part);
 	}
 	if (from->limit > into->limit)
 		into->limit = from->limit;

@@ -34,10 +34,12 @@ struct runtime; /* the owner of a guest: vm/policy */
 /* guest_branch_text(), with its end. */
 #define GUEST_BRANCH_TEXT (2 * GUEST_BRANCH_BYTES + 1)
 
-struct guest_options {	     /* what a guest has to know of how it was started; outlives it */
-	const char *image;   /* NULL: nothing persists */
-	const char *script;  /* absolute path; NULL: a shell, or code from the command line */
-	bool keep_result;    /* the program's variable _ is the last result of an evaluation */
+struct guest_options {	    /* what a guest has to know of how it was started; outlives it */
+	const char *image;  /* NULL: nothing persists */
+	const char *script; /* absolute path; NULL: a shell, or code from the command line */
+	bool keep_result; /* a shell: the program's variable _ is the last result of an evaluation */
+	bool shows_later; /* ... of a person: what a promise was settled with is shown when it is */
+	bool colours; /* results of evaluations are shown with the control sequences of a terminal */
 	bool plain_result;   /* an evaluation that gives a string gives just that */
 	bool self_contained; /* the image holds also what is in the program's files */
 	bool roll_back;	     /* at a restore, files that it appends to are cut back */
@@ -110,6 +112,11 @@ enum guest_until {
 	GUEST_UNTIL_IDLE,      /* nothing is pending */
 	GUEST_UNTIL_EVALUATED, /* nothing is pending, or evaluate() has its result */
 	GUEST_UNTIL_READABLE,  /* the descriptor is readable, also while nothing is pending */
+};
+
+enum guest_question {
+	GUEST_COMPLETIONS, /* of this text: the part that is completed, then what it could become */
+	GUEST_TIMERS, /* number, milliseconds from now, every how many, "unref", function, its place; tabs between */
 };
 
 enum guest_evaluation {
@@ -232,6 +239,9 @@ struct guest_type {
 	void (*forget)(struct guest *guest);
 	/* What is wrong with the code, malloc'ed; NULL: it could run. */
 	char *(*complaint)(struct guest *guest, const char *code, size_t bytes);
+	/* What somebody at a shell asks, in lines, malloc'ed; NULL: it cannot be told. Runs no code of the program. */
+	char *(*ask)(struct guest *guest, enum guest_question question, const char *text,
+		     size_t bytes);
 
 	void (*numbers)(struct guest *guest, struct guest_numbers *numbers);
 };

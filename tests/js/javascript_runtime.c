@@ -354,7 +354,8 @@ TEST_F(runtime, evaluating)
 	RUN(0, "", NULL, "-e", "'quiet'");
 	RUN(0, "3\n", NULL, "-p", "await new Promise(resolve => setTimeout(resolve, 1, 3))");
 	RUN(1, "", NULL, "-e", "throw new Error('no')");
-	EXPECT_TRUE(starts_with(self->program.errors, "Uncaught Error: no\n"));
+	EXPECT_TRUE(starts_with(self->program.errors,
+				"throw new Error('no')\n          ^\nUncaught Error: no\n"));
 	RUN(1, "", NULL, "-p", "setTimeout(() => { throw 5 }, 1); await new Promise(() => {})");
 	EXPECT_STREQ("Uncaught 5\n", self->program.errors);
 	RUN(0, "", NULL, "-e", "globalThis.k = 'kept'", "--image", self->image);

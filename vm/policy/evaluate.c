@@ -183,27 +183,45 @@ char *runtime_complaint(struct runtime *rt, const char *code, size_t bytes)
 	return rt->type->complaint ? rt->type->complaint(rt->guest, code, bytes) : NULL;
 }
 
-/* One write, so that nothing comes between its lines. */
-static void print_exception(const char *prefix, const char *text, size_t bytes)
+/* A terminal that does not take what is said does not keep who types from typing. */
+#define TYPING_NS 1000000000u
+
+/* Somebody types: the line makes room, and is drawn again when all of the output is there. */
+void evaluate_around_output(struct runtime *rt, bool before)
 {
-	size_t before = strlen(prefix);
+	if (!rt->options.around_output)
+		return;
+	if (!before)
+		streams_flush(rt, TYPING_NS);
+	rt->options.around_output(rt->options.around_arg, before);
+}
+
+char *runtime_ask(struct runtime *rt, enum guest_question question, const char *text, size_t bytes)
+{
+	if (!rt->type->ask || rt->ending.ended || guest_trapped(rt))
+		return NULL;
+	return rt->type->ask(rt->guest, question, text, bytes);
+}
+
+/* One write, so that nothing comes between its lines. */
+static void print_exception(const char *text, size_t bytes)
+{
 	bool ends = bytes && text[bytes - 1] == '\n';
-	char *line = malloc(before + bytes + 1);
+	char *line = malloc(bytes + 1);
 
 	fflush(stdout);
 	if (!line)
 		return;
-	memcpy(line, prefix, before);
-	memcpy(line + before, text, bytes);
-	line[before + bytes] = '\n';
-	fwrite(line, 1, before + bytes + !ends, stderr);
+	memcpy(line, text, bytes);
+	line[bytes] = '\n';
+	fwrite(line, 1, bytes + !ends, stderr);
 	free(line);
 }
 
 void runtime_tell_exception(const struct runtime_answer *answer)
 {
 	if (answer->text)
-		print_exception("Uncaught ", answer->text, answer->bytes);
+		print_exception(answer->text, answer->bytes);
 }
 
 unsigned runtime_uncaught(const struct runtime *rt)

@@ -182,6 +182,8 @@ bool runtime_ended_early(struct runtime *rt);
  * the turn is captured again as it stands, and the program ends.
  */
 void evaluate_mid_turn(struct runtime *rt);
+/* Before (true) and after something is written to the standard streams: see runtime_options. */
+void evaluate_around_output(struct runtime *rt, bool before);
 
 /* ---- owner.c; see also guest.h ---- */
 

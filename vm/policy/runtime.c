@@ -342,6 +342,8 @@ int runtime_open(const struct runtime_options *options, struct runtime **runtime
 		.image = options->image,
 		.script = options->script,
 		.keep_result = options->keep_result,
+		.shows_later = options->keep_result && options->interactive,
+		.colours = options->colours,
 		.plain_result = options->plain_result,
 		.self_contained = options->self_contained,
 		.roll_back = options->roll_back,

@@ -57,6 +57,14 @@ struct runtime_options {
 	bool plain_result; /* -p: runtime_eval() gives a string as it is, as console.log would */
 	bool asks;	   /* -p on an image: its program does not go on, see runtime_eval() */
 	bool keep_result; /* repl: globalThis._ is the last result of runtime_eval() that was not undefined */
+	bool colours; /* answers have the control sequences of a terminal */
+	bool looks;   /* thaw eval: no generation is made, whatever changes in memory */
+	/*
+	 * repl: called before (true) and after what the program or the runtime says is written, on the owner's thread: the
+	 * line that is typed makes room.
+	 */
+	void (*around_output)(void *arg, bool before);
+	void *around_arg;
 	int argument_count; /* what the program sees as thaw.args */
 	char **arguments;
 };
@@ -118,6 +126,9 @@ int runtime_eval(struct runtime *runtime, const char *code, size_t bytes, const 
 		 struct runtime_answer *answer);
 /* What is wrong with a piece of code, as the engine says it, malloc'ed; NULL: it could be evaluated. */
 char *runtime_complaint(struct runtime *runtime, const char *code, size_t bytes);
+/* What somebody at a shell asks of the program; malloc'ed; NULL: it cannot be told. */
+char *runtime_ask(struct runtime *runtime, enum guest_question question, const char *text,
+		  size_t bytes);
 /* Print the answer of an evaluation that returned EXIT_EXCEPTION, if it was not printed before. */
 void runtime_tell_exception(const struct runtime_answer *answer);
 /* How many exceptions nobody caught since it was opened, in what a shell went on from. */

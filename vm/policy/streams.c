@@ -361,6 +361,7 @@ void owner_write(struct runtime *rt, int fd, const char *data, size_t bytes)
 	struct streams *streams = rt->output.streams;
 
 	rt->output.bytes += bytes;
+	evaluate_around_output(rt, true);
 	if (fd == STDOUT_FILENO && streams->broken) {
 		broken_pipe(rt);
 		return;
@@ -377,14 +378,17 @@ void owner_write(struct runtime *rt, int fd, const char *data, size_t bytes)
 		data += part;
 		bytes -= part;
 	}
+	evaluate_around_output(rt, false);
 	streams_check(rt);
 }
 
 void streams_tell(struct runtime *rt, const char *text, size_t bytes)
 {
 	/* Whoever does not read them has enough of them. */
+	evaluate_around_output(rt, true);
 	if (writable(queue_of(rt->output.streams, STDERR_FILENO)) <= 2 * QUEUE_FULL)
 		streams_put(rt->output.streams, STDERR_FILENO, true, text, bytes);
+	evaluate_around_output(rt, false);
 }
 
 bool streams_full(struct runtime *rt)

@@ -32,6 +32,7 @@ js_\name\()_end:
 	embed files, vm/js/api/files.js
 	embed der, vm/js/api/der.js
 	embed crypto, vm/js/api/crypto.js
+	embed shell, vm/js/api/shell.js
 	embed prelude, vm/js/api/prelude.js
 	embed thaw_module, vm/js/api/thaw.js
 

@@ -28,6 +28,7 @@ EMBEDDED(navigator);
 EMBEDDED(files);
 EMBEDDED(der);
 EMBEDDED(crypto);
+EMBEDDED(shell);
 EMBEDDED(prelude);
 EMBEDDED(thaw_module); /* thaw.js: the module "thaw" */
 #undef EMBEDDED

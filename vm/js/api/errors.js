@@ -4,13 +4,14 @@
 //
 // Called once in a fresh VM (primordials.js says how, and what must not be used here). The engine notes the frames of an error
 // when it is made, and nothing else: "    at f (a.js:1:2)\n" for each. V8's begin with the error as a string, end without a
-// newline, and are put together when they are first asked for: so are these, and making an error costs what it did.
+// newline, and are put together when they are first asked for: so are these, and making an error costs what it did. Then, too,
+// its message gets the name of what is not a function: the engine says that something is none, and the source has the name.
 (function (host, parts) {
 	'use strict';
 
 	const { apply, construct, defineProperty, deleteProperty, descriptorOf, put, hasOwn, toObject, stringStartsWith, stringEndsWith,
 		stringIndexOf, stringSlice, weakMapGet, weakMapSet, weakMapHas, WeakMap, Error, TypeError, String, isError, toStringTag,
-		getter } = parts.primordials;
+		getter, uncurry, regExpExec, Map, mapGet, mapSet, mapDelete } = parts.primordials;
 
 	const engineStack = getter(Error.prototype, 'stack'); // throws for what is no object
 	const engineCapture = Error.captureStackTrace;
@@ -26,10 +27,61 @@
 		return weakMapHas(captured, error) ? weakMapGet(captured, error) : engineStack(error);
 	}
 
+	// ---- What the engine's messages are about (excerpt.c) ----
+
+	// The newest statements of a shell, by the name that frames have: "REPL12". They are no files.
+	const STATEMENTS = 64;
+	const STATEMENT_LENGTH = 10000;
+	const statements = new Map();
+	let statementCount = 0;
+
+	function statement(code, name = 'REPL' + ++statementCount) {
+		mapDelete(statements, 'REPL' + (statementCount - STATEMENTS));
+		if (code.length <= STATEMENT_LENGTH)
+			mapSet(statements, name, code);
+		return name;
+	}
+
+	// The statement that the first of these frames is in; undefined: it is of a file.
+	const PLACE = /^    at (?:.* \()?([^ ()]*):\d+:\d+\)?\n/;
+	function statementOf(frames) {
+		const found = regExpExec(PLACE, frames);
+		return found === null ? undefined : mapGet(statements, found[1]);
+	}
+
+	// The message that an error made by the engine is shown with; undefined: its own. It stays what it is.
+	function explained(error, frames) {
+		const found = descriptorOf(error, 'message');
+		const said = found !== undefined && hasOwn(found, 'value') ? found.value : undefined;
+		if (typeof said !== 'string' || !areFrames(frames) || frames === '' || !isError(error))
+			return undefined;
+		if (said !== 'not a function' && said !== 'not a constructor' && !stringStartsWith(said, 'cannot read property \'') &&
+		    !stringStartsWith(said, 'cannot set property \''))
+			return undefined;
+		return host.explain(said, frames, statementOf(frames));
+	}
+
+	// For the host: [frames, message, statement] of an exception; undefined: it is no error, or has no frames.
+	function report(error) {
+		if (!isObject(error) || host.kind(error) === 'Proxy' || !isError(error))
+			return undefined;
+		const own = descriptorOf(error, 'stack');
+		let frames = own !== undefined && hasOwn(own, 'value') ? own.value : notedStack(error);
+		if (typeof frames !== 'string')
+			return undefined;
+		if (!areFrames(frames)) { // put together before
+			const begin = stringIndexOf(frames, '\n    at ');
+			frames = begin === -1 ? '' : stringSlice(frames, begin + 1) + '\n';
+		}
+		const message = descriptorOf(error, 'message');
+		return [frames, message !== undefined && typeof message.value === 'string' ? message.value : '', statementOf(frames)];
+	}
+
 	// Error.prototype.toString() for any object, but never an exception.
-	function headOf(error) {
+	function headOf(error, better) {
 		try {
-			const { name: called, message: said } = domState(error) ?? error;
+			const { name: called, message: own } = domState(error) ?? error;
+			const said = better ?? own;
 			const name = called === undefined ? 'Error' : String(called);
 			const message = said === undefined ? '' : String(said);
 			return name === '' || message === '' ? name + message : name + ': ' + message;
@@ -39,7 +91,7 @@
 	}
 
 	function withHead(error, frames) {
-		const head = headOf(error);
+		const head = headOf(error, explained(error, frames));
 		return frames === '' ? head : head + '\n' + stringSlice(frames, 0, -1);
 	}
 
@@ -64,6 +116,12 @@
 	};
 	const { get, set } = descriptorOf(accessors, 'stack');
 	defineProperty(Error.prototype, 'stack', { __proto__: null, get, set, enumerable: false, configurable: true });
+
+	const engineText = uncurry(Error.prototype.toString);
+	put(Error.prototype, 'toString', function toString() {
+		const better = isObject(this) && isError(this) ? explained(this, notedStack(this)) : undefined;
+		return better === undefined ? engineText(this) : headOf(this, better);
+	}, false);
 
 	// Our own frame stands above the others where `above` is not among the callers.
 	function captureStackTrace(target, above) {
@@ -188,6 +246,9 @@
 	parts.DOMException = DOMException;
 	parts.domState = domState;
 	parts.notedStack = notedStack;
+	parts.explained = explained;
+	parts.report = report;
+	parts.statement = statement;
 	parts.stackOf = (error) => {
 		const found = descriptorOf(error, 'stack');
 		return found === undefined ? apply(get, error, []) : hasOwn(found, 'value') ? found.value : undefined;

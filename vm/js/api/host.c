@@ -27,6 +27,7 @@
 #include "js/modules/sources.h"
 #include "js/modules/typescript.h"
 #include "base/text.h"
+#include "js/program/excerpt.h"
 #include "js/program/program.h"
 
 extern char **environ;
@@ -384,6 +385,49 @@ static js_value host_uncaught(ARGUMENTS)
 	return js_undefined(engine);
 }
 
+/* ---- What is shown of a program ---- */
+
+/* (message, frames, statement or undefined) -> the message with what it is about, or undefined. */
+static js_value host_explain(ARGUMENTS)
+{
+	char *message = text_argument(engine, count, arguments, 0, NULL);
+	char *frames = text_argument(engine, count, arguments, 1, NULL);
+	bool typed = count > 2 && js_is_string(engine, arguments[2]);
+	char *statement = typed ? text_argument(engine, count, arguments, 2, NULL) : NULL;
+	char *better = message && frames ? excerpt_message(arg, message, frames, statement) : NULL;
+	js_value result = better ? js_string(engine, better, strlen(better)) : js_undefined(engine);
+
+	UNUSED;
+	free(better);
+	free(statement);
+	free(frames);
+	free(message);
+	return result;
+}
+
+static js_value host_lexical_names(ARGUMENTS)
+{
+	UNUSED;
+	return js_variables(engine);
+}
+
+static js_value host_lexical(ARGUMENTS)
+{
+	char *name = text_argument(engine, count, arguments, 0, NULL);
+	js_value result = name ? js_variable(engine, name) : js_undefined(engine);
+
+	UNUSED;
+	free(name);
+	return result;
+}
+
+/* A function -> "FILE:LINE:COLUMN" */
+static js_value host_place(ARGUMENTS)
+{
+	UNUSED;
+	return count ? js_place(engine, arguments[0]) : js_undefined(engine);
+}
+
 /* ---- Persistence ---- */
 
 /* (string): can it name a generation? */
@@ -589,6 +633,10 @@ const struct js_host_binding host_bindings[] = {
 	{"thaw.collect", host_collect},
 	{"thaw.branch", host_branch},
 	{"thaw.file", host_file},
+	{"thaw.explain", host_explain},
+	{"thaw.lexical_names", host_lexical_names},
+	{"thaw.lexical", host_lexical},
+	{"thaw.place", host_place},
 	{NULL, NULL},
 };
 
@@ -622,9 +670,17 @@ static char *module_load(void *arg, const char *name, size_t *bytes, struct thaw
 			(int64_t)status.st_mtim.tv_sec * 1000000000 + status.st_mtim.tv_nsec;
 		js_source_hash(text, *bytes, source.hash);
 		js_source_remember(program->engine, &source);
+		free(program->loaded.path);
+		program->loaded.path = strdup(path);
+		memcpy(program->loaded.hash, source.hash, sizeof(source.hash));
 	}
 	free(path);
 	return text && typescript_is(name) ? typescript_strip(name, text, bytes, error) : text;
+}
+
+static char *module_importer(void *arg, const char *base, const char *specifier)
+{
+	return excerpt_importer(arg, base, specifier);
 }
 
 struct js_host host_for(struct program *program)
@@ -636,6 +692,7 @@ struct js_host host_for(struct program *program)
 		.rejection = turn_rejection,
 		.module_resolve = module_resolve,
 		.module_load = module_load,
+		.module_importer = module_importer,
 	};
 }
 
@@ -690,7 +747,7 @@ static const struct source late_sources[] = {
 	SOURCE(inspect), SOURCE(format),      SOURCE(table),	   SOURCE(structured_clone),
 	SOURCE(events),	 SOURCE(messages),    SOURCE(blob),	   SOURCE(url),
 	SOURCE(streams), SOURCE(compression), SOURCE(performance), SOURCE(navigator),
-	SOURCE(files),	 SOURCE(der),	      SOURCE(crypto),
+	SOURCE(files),	 SOURCE(der),	      SOURCE(crypto),     SOURCE(shell),
 };
 
 /* {sources: {inspect, format, ...}}; 0: an exception. */

@@ -21,10 +21,31 @@
 		stringPadStart, stringPadEnd, stringRepeat, stringTrimEnd, stringToUpperCase, symbolText, regExpExec, regExpSource,
 		regExpFlags, regExpPrototype, dateTime, dateText, mapGet, mapSet, mapSize, mapForEach, setSize, setForEach,
 		weakRefDeref, bufferDetached, typedName, typedLength, viewBytes, viewOffset, viewBuffer, toStringTag } = parts.primordials;
-	const { notedStack, areFrames, domState } = parts;
+	const { notedStack, areFrames, domState, explained } = parts;
 
 	const includes = (text, part) => stringIndexOf(text, part) !== -1;
 	const indented = (text, width) => width > 0 ? replaceAll(text, '\n', '\n' + stringRepeat(' ', width)) : text;
+
+	// ---- Colours: node's ----
+
+	const YELLOW = '\x1b[33m', GREEN = '\x1b[32m', CYAN = '\x1b[36m', GREY = '\x1b[90m', MAGENTA = '\x1b[35m', RED = '\x1b[31m',
+		BOLD = '\x1b[1m';
+	const colours = { __proto__: null, number: YELLOW, bigint: YELLOW, boolean: YELLOW, string: GREEN, symbol: GREEN,
+			  undefined: GREY, null: BOLD, special: CYAN, date: MAGENTA, regexp: RED };
+
+	const paint = (context, text, style) =>
+		context.colors ? colours[style] + text + (style === 'null' ? '\x1b[22m' : '\x1b[39m') : text;
+
+	// Without them: what is seen.
+	function bare(context, text) {
+		if (!context.colors)
+			return text;
+		let seen = '';
+		let from = 0;
+		for (let at; (at = stringIndexOf(text, '\x1b[', from)) !== -1; from = stringIndexOf(text, 'm', at) + 1)
+			seen += stringSlice(text, from, at);
+		return from === 0 ? text : seen + stringSlice(text, from);
+	}
 
 	// ---- Names, strings, keys ----
 
@@ -61,12 +82,12 @@
 		return quoted + mark;
 	}
 
-	function keyText(key) {
+	function keyText(context, key) {
 		if (typeof key === 'symbol')
-			return '[' + symbolText(key) + ']';
+			return '[' + paint(context, symbolText(key), 'symbol') + ']';
 		if (key === '__proto__')
 			return "['__proto__']";
-		return regExpExec(IDENTIFIER, key) !== null ? key : quote(key);
+		return regExpExec(IDENTIFIER, key) !== null ? key : paint(context, quote(key), 'string');
 	}
 
 	const isData = (found) => found !== undefined && hasOwn(found, 'value');
@@ -117,11 +138,11 @@
 
 	function primitive(context, value, nested) {
 		if (typeof value === 'symbol')
-			return symbolText(value);
+			return paint(context, symbolText(value), 'symbol');
 		if (typeof value === 'bigint')
-			return value + 'n';
+			return paint(context, value + 'n', 'bigint');
 		if (typeof value !== 'string')
-			return objectIs(value, -0) ? '-0' : '' + value;
+			return paint(context, objectIs(value, -0) ? '-0' : '' + value, value === null ? 'null' : typeof value);
 		let text = value;
 		let trailer = '';
 		if (text.length > MAX_STRING) {
@@ -130,12 +151,14 @@
 			trailer = '... ' + rest + ' more character' + (rest > 1 ? 's' : '');
 		}
 		if (!nested || text.length <= 16 || text.length <= LINE - context.indentation - 4 || !includes(text, '\n'))
-			return quote(text) + trailer;
+			return paint(context, quote(text), 'string') + trailer;
 		const lines = linesOf(text);
 		for (let i = 0; i < lines.length; i++)
-			lines[i] = i < lines.length - 1 ? quote(lines[i] + '\n') : quote(lines[i]);
-		if (lines[lines.length - 1] === "''")
+			lines[i] = i < lines.length - 1 ? lines[i] + '\n' : lines[i];
+		if (lines[lines.length - 1] === '')
 			lines.length--;
+		for (let i = 0; i < lines.length; i++)
+			lines[i] = paint(context, quote(lines[i]), 'string');
 		return arrayJoin(lines, ' +\n' + stringRepeat(' ', context.indentation + 2)) + trailer;
 	}
 
@@ -154,7 +177,7 @@
 				let index = mapGet(context.circular, value);
 				if (index === undefined)
 					mapSet(context.circular, value, index = mapSize(context.circular) + 1);
-				return '[Circular *' + index + ']';
+				return paint(context, '[Circular *' + index + ']', 'special');
 			}
 			return renderObject(context, value, depth);
 		} catch (error) {
@@ -242,8 +265,9 @@
 		let stack = plainOf(error, 'stack') ?? notedStack(error);
 		let head = called;
 		let frames = '';
-		if (typeof message === 'string' && message !== '')
-			head = called === '' ? message : called + ': ' + message;
+		const said = areFrames(stack) ? explained?.(error, stack) ?? message : message;
+		if (typeof said === 'string' && said !== '')
+			head = called === '' ? said : called + ': ' + said;
 		if (areFrames(stack)) {
 			frames = framesOf(stack);
 		} else if (typeof stack === 'string' && stack !== '') {
@@ -276,7 +300,7 @@
 			return { __proto__: null, open: '{', close: '}' };
 		}
 		if (typeof value === 'function')
-			return { __proto__: null, base: functionBase(value, name, tag), open: '{', close: '}' };
+			return { __proto__: null, base: paint(context, functionBase(value, name, tag), 'special'), open: '{', close: '}' };
 		if (isError(value))
 			return { __proto__: null, base: indented(errorText(value), context.indentation), open: '{', close: '}', hide: true,
 				 entries: causeEntries };
@@ -291,8 +315,8 @@
 	// What the engine has a class of its own for.
 	function shapeOfKind(context, value, kind, prototype, name, tag) {
 		const made = (open, entries) => ({ __proto__: null, open: open + '{', close: '}', entries });
-		const written = (text) => ({ __proto__: null, base: name === kind ? text : prefix(name, kind, tag) + text, open: '{',
-					     close: '}' });
+		const written = (text, style) => ({ __proto__: null, base: paint(context, name === kind ? text : prefix(name, kind, tag) + text, style),
+						    open: '{', close: '}' });
 		switch (kind) {
 		case 'Map':
 			return made(prefix(name, kind, name === kind && tag === kind ? '' : tag, '(' + mapSize(value) + ')'), mapEntries);
@@ -300,10 +324,10 @@
 			return made(prefix(name, kind, name === kind && tag === kind ? '' : tag, '(' + setSize(value) + ')'), setEntries);
 		case 'RegExp':
 			if (value !== regExpPrototype)
-				return written(regExpText(value));
+				return written(regExpText(value), 'regexp');
 			break;
 		case 'Date':
-			return written(isNaN(dateTime(value)) ? 'Invalid Date' : dateText(value));
+			return written(isNaN(dateTime(value)) ? 'Invalid Date' : dateText(value), 'date');
 		case 'Promise':
 			return made(prefix(name, kind, tag), promiseEntries);
 		case 'ArrayBuffer':
@@ -323,8 +347,9 @@
 		case 'BigInt':
 		case 'Symbol':
 			if (tag === '' || tag === 'Symbol' || tag === 'BigInt') {
-				const text = primitive(context, valueOf[kind](value), false);
-				return { __proto__: null, base: '[' + kind + (name === kind ? '' : ' (' + name + ')') + ': ' + text + ']',
+				const text = primitive(PLAIN, valueOf[kind](value), false);
+				return { __proto__: null, base: paint(context, '[' + kind + (name === kind ? '' : ' (' + name + ')') + ': ' + text + ']',
+								      typeof valueOf[kind](value)),
 					 open: '{', close: '}', skipIndexes: kind === 'String' };
 			}
 		}
@@ -361,7 +386,7 @@
 			while (at < indexes.length && indexes[at] <= index)
 				at++;
 			const next = at < indexes.length ? min(indexes[at], length) : length;
-			output[output.length] = '<' + (next - index) + ' empty item' + (next - index > 1 ? 's>' : '>');
+			output[output.length] = paint(context, '<' + (next - index) + ' empty item' + (next - index > 1 ? 's>' : '>'), 'undefined');
 			index = next - 1;
 		}
 		return more(output, length - index);
@@ -423,23 +448,23 @@
 		return output;
 	}
 
-	function unknownEntries() {
-		return listOf('<items unknown>');
+	function unknownEntries(context) {
+		return listOf(paint(context, '<items unknown>', 'special'));
 	}
 
 	function promiseEntries(context, value, depth) {
 		const state = host.promise(value);
 		if (state[0] === 'pending')
-			return listOf('<pending>');
+			return listOf(paint(context, '<pending>', 'special'));
 		context.indentation += 2;
 		const text = render(context, state[1], depth + 1, true);
 		context.indentation -= 2;
-		return listOf(state[0] === 'rejected' ? '<rejected> ' + text : text);
+		return listOf(state[0] === 'rejected' ? paint(context, '<rejected>', 'special') + ' ' + text : text);
 	}
 
 	function bufferEntries(context, value) {
 		if (host.kind(value) === 'ArrayBuffer' && bufferDetached(value))
-			return listOf('(detached)', 'byteLength: 0');
+			return listOf(paint(context, '(detached)', 'special'), 'byteLength: ' + primitive(context, 0, true));
 		const bytes = new Uint8Array(value);
 		const length = typedLength(bytes);
 		const shown = min(length, 50);
@@ -448,19 +473,20 @@
 			text += (index === 0 ? '' : ' ') + stringPadStart(numberText(bytes[index], 16), 2, '0');
 		if (length > shown)
 			text += ' ... ' + (length - shown) + ' more byte' + (length - shown > 1 ? 's' : '');
-		return listOf('[Uint8Contents]: <' + text + '>', 'byteLength: ' + length);
+		return listOf(paint(context, '[Uint8Contents]', 'special') + ': <' + text + '>', 'byteLength: ' + primitive(context, length, true));
 	}
 
 	function viewEntries(context, value, depth) {
 		context.indentation += 2;
 		const buffer = render(context, viewBuffer(value), depth + 1, true);
 		context.indentation -= 2;
-		return listOf('byteLength: ' + viewBytes(value), 'byteOffset: ' + viewOffset(value), 'buffer: ' + buffer);
+		return listOf('byteLength: ' + primitive(context, viewBytes(value), true), 'byteOffset: ' + primitive(context, viewOffset(value), true),
+			'buffer: ' + buffer);
 	}
 
 	function weakRefEntries(context, value, depth) {
 		const target = weakRefDeref(value);
-		return listOf(target === undefined ? '<cleared>' : render(context, target, depth + 1, true));
+		return listOf(target === undefined ? paint(context, '<cleared>', 'special') : render(context, target, depth + 1, true));
 	}
 
 	// `cause` and `errors` are not enumerable, and worth more than all the rest.
@@ -478,8 +504,8 @@
 	function propertyValue(context, found, depth, indentation) {
 		if (!hasOwn(found, 'value')) {
 			if (found.get !== undefined)
-				return found.set !== undefined ? '[Getter/Setter]' : '[Getter]';
-			return found.set !== undefined ? '[Setter]' : 'undefined';
+				return paint(context, found.set !== undefined ? '[Getter/Setter]' : '[Getter]', 'special');
+			return found.set !== undefined ? paint(context, '[Setter]', 'special') : paint(context, 'undefined', 'undefined');
 		}
 		context.indentation += indentation;
 		const text = render(context, found.value, depth + 1, true);
@@ -510,7 +536,7 @@
 		const keys = properties(value, form);
 		const hidden = depth > context.depth && !form.leaf && !isEmpty(value, form, keys);
 		if (hidden && form.base === undefined)
-			return abbreviation(value);
+			return paint(context, abbreviation(value), 'special');
 		if (hidden && form.hide)
 			return form.base;
 		context.seen[context.seen.length] = value;
@@ -526,7 +552,7 @@
 			for (let i = 0; i < keys.length && i < 1000; i++) {
 				const found = descriptorOf(value, keys[i]);
 				if (found !== undefined)
-					output[output.length] = keyText(keys[i]) + ': ' + propertyValue(context, found, depth, 2);
+					output[output.length] = keyText(context, keys[i]) + ': ' + propertyValue(context, found, depth, 2);
 			}
 			more(output, keys.length - 1000);
 			for (let i = 0; special !== undefined && i < special.length; i++)
@@ -538,10 +564,11 @@
 		let open = form.open;
 		const index = mapGet(context.circular, value);
 		if (index !== undefined) {
+			const reference = paint(context, '<ref *' + index + '>', 'special') + ' ';
 			if (base === '')
-				open = '<ref *' + index + '> ' + open;
+				open = reference + open;
 			else
-				base = '<ref *' + index + '> ' + base;
+				base = reference + base;
 		}
 		if (output.length === 0)
 			return base !== '' ? base : open + form.close;
@@ -567,7 +594,7 @@
 		const lengths = list();
 		const count = lengthOf(values) > MAX_ITEMS && output.length > MAX_ITEMS ? output.length - 1 : output.length;
 		for (let index = 0; index < count; index++) {
-			lengths[index] = width(output[index]);
+			lengths[index] = width(bare(context, output[index]));
 			total += lengths[index] + 2;
 			longest = max(longest, lengths[index]);
 		}
@@ -602,7 +629,8 @@
 				const padded = widths[index - start] + output[index].length - lengths[index];
 				line += right ? stringPadStart(cell, padded) : stringPadEnd(cell, padded);
 			}
-			line += right ? stringPadStart(output[index], widths[index - start] - 2) : output[index];
+			line += right ? stringPadStart(output[index], widths[index - start] - 2 + output[index].length - lengths[index]) :
+				output[index];
 			lines[lines.length] = line;
 		}
 		if (count < output.length)
@@ -611,9 +639,9 @@
 	}
 
 	function fitsOnOneLine(context, output, base, open) {
-		let total = 2 * output.length + context.indentation + open.length + base.length + 10;
+		let total = 2 * output.length + context.indentation + bare(context, open).length + bare(context, base).length + 10;
 		for (let i = 0; i < output.length; i++) {
-			total += output[i].length;
+			total += bare(context, output[i]).length;
 			if (total > LINE || includes(output[i], '\n'))
 				return false;
 		}
@@ -631,13 +659,13 @@
 		return lead + open + newline + '  ' + arrayJoin(output, ',' + newline + '  ') + newline + close;
 	}
 
-	const PLAIN = { __proto__: null, indentation: 0 };
+	const PLAIN = { __proto__: null, indentation: 0, colors: false };
 	const NO_OPTIONS = { __proto__: null, depth: undefined };
 
 	function inspect(value, options = NO_OPTIONS) {
 		const depth = options?.depth;
 		const context = { depth: depth === null ? MAX_DEPTH : min(depth ?? 2, MAX_DEPTH), indentation: 0, current: 0, seen: list(),
-				  circular: new Map() };
+				  circular: new Map(), colors: options?.colors === true };
 		return render(context, value, 0, false);
 	}
 

@@ -83,6 +83,13 @@
 	parts.format = text('format');
 	parts.framesOf = text('framesOf');
 
+	const shell = (name) => (value) => {
+		load('shell');
+		return late[name](value);
+	};
+	parts.complete = shell('complete');
+	parts.timers = shell('timers');
+
 	parts.table = (data, only) => {
 		loadInspect();
 		load('table');

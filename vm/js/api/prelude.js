@@ -13,7 +13,8 @@
 
 	const { apply, defineProperty, freeze, list, put, arrayOf, whenSettled, Error, TypeError, RangeError, Promise, Map,
 		Number, String, isInteger, stringIndexOf, mapGet, mapSet, mapDelete, mapForEach } = parts.primordials;
-	const { inspect, describe, checkCallback, bytesOver, copyOf, nextDue, runOne } = parts;
+	const { inspect, describe, checkCallback, bytesOver, copyOf, nextDue, runOne, statement, report,
+		complete, timers } = parts;
 
 	parts.define('console', parts.console);
 
@@ -351,6 +352,8 @@
 
 	const ignore = () => {};
 
+	const COLOURS = { __proto__: null, depth: undefined, colors: true };
+
 	function enter(operation, a, b, c) {
 		switch (operation) {
 		case 0: return nextDue();
@@ -361,7 +364,7 @@
 		case 5: return fileDone(a, b, c);
 		case 6: return watchMain(a);
 		case 7: return whenSettled(a, ignore, ignore); // the host looks at this one itself
-		case 8: return inspect(a);
+		case 8: return inspect(a, b === true ? COLOURS : undefined);
 		case 9: return describe(a);
 		case 10: return unhandled(a, b);
 		case 11: return sync(a, b);
@@ -369,6 +372,10 @@
 		case 13: return parts.heard === undefined ? false : parts.heard.told(a);
 		case 14: return emit(a, a);
 		case 15: return parts.beginTime();
+		case 20: return statement(a, b);
+		case 21: return report(a);
+		case 22: return complete(a);
+		case 23: return timers();
 		default: throw new RangeError('the host asked for operation ' + operation);
 		}
 	}

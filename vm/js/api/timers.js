@@ -120,16 +120,20 @@
 			return this;
 		}
 		[toPrimitive]() {
-			const timer = this.#timer;
-			if (timer.id === 0) {
-				timer.id = ++timerSequence;
-				mapSet(timersById, timer.id, this);
-			}
-			return timer.id;
+			return numberOf(this.#timer);
 		}
 		[dispose]() {
 			clear(this);
 		}
+	}
+
+	// It is found by it, too: clearTimeout(+handle).
+	function numberOf(timer) {
+		if (timer.id === 0) {
+			timer.id = ++timerSequence;
+			mapSet(timersById, timer.id, timer.handle);
+		}
+		return timer.id;
 	}
 
 	class Immediate {
@@ -280,6 +284,20 @@
 			return 0;
 		const due = timers[0].due > 1 ? timers[0].due : 1;
 		return timerReferences > 0 ? due : -due;
+	};
+
+	// Of all that wait, in no order; those of setImmediate() have no number, and no time.
+	parts.pendingTimers = function pendingTimers() {
+		const pending = list();
+		for (let i = 0; i < timerCount; i++) {
+			const { due, delay, repeat, referenced, callback } = timers[i];
+			pending[i] = { __proto__: null, id: numberOf(timers[i]), due, delay, repeat, referenced, callback };
+		}
+		for (let timer = firstImmediate; timer !== undefined; timer = timer.next) {
+			const { referenced, callback } = timer;
+			pending[pending.length] = { __proto__: null, id: '-', due: undefined, delay: 0, repeat: false, referenced, callback };
+		}
+		return pending;
 	};
 
 	const define = (name, value) => defineProperty(globalThis, name, { __proto__: null, value, writable: true, configurable: true });

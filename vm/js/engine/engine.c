@@ -371,6 +371,8 @@ void js_engine_free(struct js_engine *engine)
 	wasm_rt_free_funcref_table(&engine->wasm.w2c___indirect_function_table);
 	vm_stack_close(&engine->side_stack, 0);
 	free(engine->bindings);
+	free(engine->import_base);
+	free(engine->import_specifier);
 	stack = engine->turn_stack;
 	vm_stack_close(&stack, engine_bytes()); /* the engine is inside of it */
 }

@@ -99,6 +99,8 @@ struct js_host { /* what the VM calls in the host: always on the owner's thread,
 	char *(*module_resolve)(void *arg, const char *base, const char *specifier,
 				struct thaw_error *error);
 	char *(*module_load)(void *arg, const char *name, size_t *bytes, struct thaw_error *error);
+	/* Optional. What could not be imported: where `base` does that, as a frame of a stack; malloc'ed; NULL: unknown. */
+	char *(*module_importer)(void *arg, const char *base, const char *specifier);
 };
 
 struct js_small { /* the VM state outside linear memory */
@@ -191,6 +193,13 @@ void *js_to_bytes(struct js_engine *engine, js_value value, size_t *bytes);
  * object.
  */
 js_value js_class_name(struct js_engine *engine, js_value value);
+
+/* The names of the global variables that are no properties of the global object (let, const, class): an array. */
+js_value js_variables(struct js_engine *engine);
+/* The value of one, in an array (undefined: it has none yet); undefined: there is no such variable. */
+js_value js_variable(struct js_engine *engine, const char *name);
+/* "FILE:LINE:COLUMN" of a function; undefined: it is none of JavaScript's. */
+js_value js_place(struct js_engine *engine, js_value function);
 
 struct js_view {		/* a typed array or DataView, as it was made */
 	uint32_t offset, bytes; /* in its buffer */

@@ -295,6 +295,30 @@ static void describe(struct exception_call *call, u64 value, unsigned depth)
 	VM(engine, JS_FreeValue, engine->context, cause);
 }
 
+void exception_add_frame(struct js_engine *engine, const char *frame)
+{
+	struct exception_call call = {.engine = engine};
+	u64 error = VM(engine, JS_GetException, engine->context), stack;
+	u32 key = vm_string(engine, "stack", 5);
+
+	if (key && VM(engine, JS_IsError, error)) {
+		stack = property(engine, error, "stack");
+		append_error(&call, error, stack);
+		VM(engine, JS_FreeValue, engine->context, stack);
+		append_line_end(&call);
+		append(&call, frame, strcspn(frame, "\n"));
+		stack = call.out ? value_string(engine, call.out, call.bytes) : VALUE_EXCEPTION;
+		if (!value_has_tag(stack, TAG_EXCEPTION))
+			VM(engine, JS_DefinePropertyValueStr, engine->context, error, key, stack,
+			   PROPERTY_CONFIGURABLE | PROPERTY_WRITABLE);
+		free(call.out);
+	}
+	vm_free(engine, key);
+	if (VM(engine, JS_HasException, engine->context))
+		exception_clear(engine);
+	VM(engine, JS_Throw, engine->context, error);
+}
+
 static void run_text(void *arg)
 {
 	struct exception_call *call = arg;

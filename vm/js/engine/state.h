@@ -117,8 +117,9 @@ struct js_engine {
 	u32 pages_wanted;	    /* by the memory.grow under way */
 	bool collecting, collection_held;
 	u64 free_seen; /* bytes of the memory that were free when some were last given back, or fewer */
-	u64 release_after_ns; /* not before that again */
-	char trap[96];	      /* empty: none */
+	u64 release_after_ns;		      /* not before that again */
+	char trap[96];			      /* empty: none */
+	char *import_base, *import_specifier; /* what was resolved last, malloc'ed; NULL: nothing */
 };
 
 #define VM(engine, function, ...) Z_quickjsZ_##function(&(engine)->wasm, ##__VA_ARGS__)
@@ -236,6 +237,8 @@ u64 exception_new(struct js_engine *engine, const char *type,
 		  const char *text); /* an Error, or an exception while making it */
 void exception_throw(struct js_engine *engine, const char *type, const char *text);
 void exception_clear(struct js_engine *engine);
+/* "    at ...\n" below the stack of the error that is pending, if it is one. */
+void exception_add_frame(struct js_engine *engine, const char *frame);
 
 /* ---- functions the VM calls through its table ---- */
 u64 native_host_function(struct js_engine *engine, u32 context, u64 self, u32 count, u32 arguments,

@@ -103,6 +103,27 @@ static void throw_import_error(struct js_engine *engine, const struct thaw_error
 
 /* ---- Names ---- */
 
+/* What is pending is why this could not be imported: say who wanted it. */
+static void name_importer(struct js_engine *engine, const char *base, const char *specifier)
+{
+	char *frame = engine->host.module_importer && base && specifier
+			      ? engine->host.module_importer(engine->host.arg, base, specifier)
+			      : NULL;
+
+	if (frame)
+		exception_add_frame(engine, frame);
+	free(frame);
+}
+
+/* For load_module(): QuickJS loads what it has just resolved, and tells no more than the name. */
+static void remember_import(struct js_engine *engine, char *base, char *specifier)
+{
+	free(engine->import_base);
+	free(engine->import_specifier);
+	engine->import_base = base;
+	engine->import_specifier = specifier;
+}
+
 /* On the side stack: the address of the name, which QuickJS will js_free; 0: an exception. */
 static u32 resolve_module(struct js_engine *engine, u32 base, u32 specifier)
 {
@@ -122,12 +143,14 @@ static u32 resolve_module(struct js_engine *engine, u32 base, u32 specifier)
 	else
 		name = engine->host.module_resolve(engine->host.arg, host_base, host_specifier,
 						   &error);
-	free(host_base);
-	free(host_specifier);
 	if (!name) {
 		throw_import_error(engine, &error);
+		name_importer(engine, host_base, host_specifier);
+		free(host_base);
+		free(host_specifier);
 		return 0;
 	}
+	remember_import(engine, host_base, host_specifier);
 	result = VM(engine, js_malloc, engine->context, (u32)strlen(name) + 1);
 	if (result)
 		memcpy(vm_at(engine, result), name, strlen(name) + 1);
@@ -234,6 +257,7 @@ static u32 load_module(struct js_engine *engine, u32 name)
 		if (!error.text[0])
 			snprintf(error.text, sizeof(error.text), "modules cannot be loaded here");
 		throw_import_error(engine, &error);
+		name_importer(engine, engine->import_base, engine->import_specifier);
 		free(host_name);
 		return 0;
 	}
@@ -244,8 +268,10 @@ static u32 load_module(struct js_engine *engine, u32 name)
 		module = json_module(engine, name, source, (u32)(bytes - skip), host_name);
 	else if (source)
 		module = compile_module(engine, name, source, (u32)(bytes - skip), host_name);
-	if (!module)
+	if (!module) {
+		name_importer(engine, engine->import_base, engine->import_specifier);
 		sources_forget(engine, mark);
+	}
 	vm_free(engine, source);
 	free(host_name);
 	return module;

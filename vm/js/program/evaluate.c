@@ -6,9 +6,15 @@
  * Owns the evaluation under way, at most one. Called by the owner through the guest's table, on the owner's thread:
  * outside of turns, where it is a turn of its own, or at a poll of one that waits.
  */
+#define _GNU_SOURCE
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/text.h"
+#include "excerpt.h"
+#include "js/source/import_lines.h"
 #include "program.h"
 
 _Static_assert(GUEST_SOURCE_MAX_BYTES == JS_SOURCE_MAX_BYTES, "one limit for what is evaluated");
@@ -27,13 +33,42 @@ enum guest_evaluation evaluate_state(struct guest *guest)
 	return settled(program) ? GUEST_SETTLED : GUEST_PENDING;
 }
 
+/* A shell's statements have names of their own, by which what was typed is found again. malloc'ed. */
+static char *name_of(struct program *program, const char *code, size_t bytes, const char *name)
+{
+	js_value arguments[2] = {0, 0}, made = 0;
+	char *own = NULL;
+
+	/* One piece of code to a program asks it something: that leaves nothing there. */
+	if (program->options.keep_result || !program->restored)
+		arguments[0] = js_string(program->engine, code, bytes);
+	if (!program->options.keep_result)
+		arguments[1] = js_string(program->engine, name, strlen(name));
+	if (arguments[0])
+		made = turn_ask(program, PRELUDE_STATEMENT, arguments[1] ? 2 : 1, arguments);
+	else
+		js_free(program->engine, arguments[1]);
+	if (made && js_is_string(program->engine, made))
+		own = js_to_string(program->engine, made, NULL);
+	if (made)
+		js_free(program->engine, made);
+	return own ? own : strdup(name);
+}
+
 /* A promise, or none and an exception (none as well: a trap). */
 static void begin(struct program *program, const char *code, size_t bytes, const char *name)
 {
 	js_value promise, watched, result;
+	size_t rewritten_bytes = 0;
+	char *own, *rewritten;
 
-	promise = js_eval(program->engine, code, bytes, name,
+	own = name_of(program, code, bytes, name);
+	rewritten = import_lines_rewrite(code, bytes, &rewritten_bytes);
+	promise = js_eval(program->engine, rewritten ? rewritten : code,
+			  rewritten ? rewritten_bytes : bytes, own ? own : name,
 			  JS_EVAL_SCRIPT | JS_EVAL_ASYNC | JS_EVAL_REDECLARE);
+	free(rewritten);
+	free(own);
 	if (promise) {
 		watched = js_dup(program->engine, promise);
 		result = turn_ask(program, PRELUDE_WATCH, 1, &watched);
@@ -45,13 +80,19 @@ static void begin(struct program *program, const char *code, size_t bytes, const
 	program->evaluation.promise = promise;
 }
 
+static void evaluate_clear(struct program *program)
+{
+	program->evaluation.promise = program->evaluation.exception = 0;
+}
+
 enum guest_evaluation evaluate_begin(struct guest *guest, const char *code, size_t bytes,
 				     const char *name)
 {
 	struct program *program = program_of(guest);
 	bool inside = guest->in_turn;
 
-	program->evaluation = (struct evaluation){0, 0};
+	evaluate_clear(program);
+	program->evaluation.code = code;
 	if (!inside)
 		turn_begin(program);
 	begin(program, code, bytes, name);
@@ -67,15 +108,104 @@ static void show(const char *words, char **text, size_t *bytes)
 	*bytes = strlen(words);
 }
 
-static void keep(struct program *program, js_value value)
+static void keep(struct program *program, const char *name, js_value value)
 {
 	js_value global = js_global(program->engine);
 
-	if (!js_set(program->engine, global, "_",
+	if (!js_set(program->engine, global, name,
 		    js_dup(program->engine, value))) /* somebody made it read-only */
 		js_free(program->engine, js_take_exception(program->engine));
 	js_free(program->engine, global);
 }
+
+/* What was thrown, with where; the evaluation's answer if it failed. Consumes it. */
+static void show_exception(struct program *program, js_value exception, char **text, size_t *bytes)
+{
+	char *excerpt = turn_excerpt(program, exception), *described;
+	size_t described_bytes;
+	FILE *to = NULL;
+
+	if (program->options.keep_result)
+		keep(program, "_error", exception);
+	described = turn_describe(program, exception, &described_bytes);
+	js_free(program->engine, exception);
+	to = open_memstream(text, bytes);
+	if (to) {
+		fprintf(to, "%sUncaught ", excerpt ? excerpt : "");
+		fwrite(described, 1, described_bytes, to);
+		if (fclose(to)) {
+			free(*text);
+			to = NULL;
+		}
+	}
+	if (!to) {
+		*text = described;
+		*bytes = described_bytes;
+		described = NULL;
+	}
+	free(described);
+	free(excerpt);
+}
+
+/* ---- Promises that a shell has shown before they were settled ---- */
+
+static void watch(struct program *program, js_value promise)
+{
+	struct watched *list = program->evaluation.watched;
+	const char *code = program->evaluation.code ? program->evaluation.code : "";
+
+	for (unsigned i = 0; i < WATCHED_MAX; i++) {
+		if (list[i].promise)
+			continue;
+		list[i].promise = js_dup(program->engine, promise);
+		snprintf(list[i].label, sizeof(list[i].label), "%.*s",
+			 (int)text_valid_prefix(code, strnlen(code, sizeof(list[i].label) - 1)),
+			 code);
+		list[i].label[strcspn(list[i].label, "\n\t")] = '\0';
+		return;
+	}
+}
+
+static void show_settled(struct program *program, struct watched *watched)
+{
+	js_value arguments[2] = {watched->promise,
+				 js_bool(program->engine, program->options.colours)};
+	bool fulfilled = js_promise_state(program->engine, watched->promise) ==
+			 JS_PROMISE_FULFILLED;
+	js_value shown = 0;
+	char *text = NULL, *line = NULL;
+	int length;
+
+	watched->promise = 0;
+	if (!fulfilled) { /* that is told of by itself, unless somebody has caught it */
+		js_free(program->engine, arguments[0]);
+		js_free(program->engine, arguments[1]);
+		return;
+	}
+	shown = turn_ask(program, PRELUDE_INSPECT, 2, arguments);
+	if (shown)
+		text = js_to_string(program->engine, shown, NULL);
+	if (shown)
+		js_free(program->engine, shown);
+	length = text ? asprintf(&line, "%s: %s\n", watched->label, text) : -1;
+	if (length > 0)
+		owner_write(program->guest.owner, STDOUT_FILENO, line, (size_t)length);
+	free(length > 0 ? line : NULL);
+	free(text);
+}
+
+void evaluate_show_settled(struct program *program)
+{
+	for (unsigned i = 0; i < WATCHED_MAX; i++) {
+		struct watched *watched = &program->evaluation.watched[i];
+
+		if (watched->promise && !program_trapped(program) &&
+		    js_promise_state(program->engine, watched->promise) != JS_PROMISE_PENDING)
+			show_settled(program, watched);
+	}
+}
+
+/* ---- Results ---- */
 
 /* What the promise of an evaluation, {value}, became. Consumes it. */
 static bool answer_of(struct program *program, js_value promise, char **text, size_t *bytes)
@@ -91,18 +221,23 @@ static bool answer_of(struct program *program, js_value promise, char **text, si
 	result = js_promise_result(program->engine, promise);
 	js_free(program->engine, promise);
 	if (state == JS_PROMISE_REJECTED) {
-		*text = turn_describe(program, result, bytes);
-		js_free(program->engine, result);
+		show_exception(program, result, text, bytes);
 		return false;
 	}
 	value = js_get(program->engine, result, "value");
 	js_free(program->engine, result);
 	if (value && program->options.keep_result && !js_is_undefined(program->engine, value))
-		keep(program, value);
-	shown = !value ? 0
-		: program->options.plain_result && js_is_string(program->engine, value)
-			? value
-			: turn_ask(program, PRELUDE_INSPECT, 1, &value);
+		keep(program, "_", value);
+	if (value && program->options.shows_later && js_is_promise(program->engine, value) &&
+	    js_promise_state(program->engine, value) == JS_PROMISE_PENDING)
+		watch(program, value);
+	if (value && !(program->options.plain_result && js_is_string(program->engine, value))) {
+		js_value arguments[2] = {value, js_bool(program->engine, program->options.colours)};
+
+		shown = turn_ask(program, PRELUDE_INSPECT, 2, arguments);
+	} else {
+		shown = value;
+	}
 	if (shown)
 		*text = js_to_string(program->engine, shown, bytes);
 	else
@@ -117,12 +252,15 @@ bool evaluate_answer(struct guest *guest, char **text, size_t *bytes)
 	struct program *program = program_of(guest);
 	struct evaluation evaluation = program->evaluation;
 
-	program->evaluation = (struct evaluation){0, 0};
+	bool good = false;
+
+	evaluate_clear(program);
 	if (evaluation.promise)
-		return answer_of(program, evaluation.promise, text, bytes);
-	*text = turn_describe(program, evaluation.exception, bytes);
-	js_free(program->engine, evaluation.exception);
-	return false;
+		good = answer_of(program, evaluation.promise, text, bytes);
+	else
+		show_exception(program, evaluation.exception, text, bytes);
+	program->evaluation.code = NULL;
+	return good;
 }
 
 void evaluate_forget(struct guest *guest)
@@ -130,7 +268,7 @@ void evaluate_forget(struct guest *guest)
 	struct program *program = program_of(guest);
 	struct evaluation evaluation = program->evaluation;
 
-	program->evaluation = (struct evaluation){0, 0};
+	evaluate_clear(program);
 	if (js_trapped(program->engine))
 		return;
 	if (evaluation.promise)
@@ -142,10 +280,13 @@ void evaluate_forget(struct guest *guest)
 char *evaluate_complaint(struct guest *guest, const char *code, size_t bytes)
 {
 	struct js_engine *engine = program_of(guest)->engine;
-	js_value exception,
-		value = js_eval(engine, code, bytes, "repl", JS_EVAL_ASYNC | JS_EVAL_COMPILE_ONLY);
-	char *complaint = NULL;
+	size_t rewritten_bytes = 0;
+	char *complaint = NULL, *rewritten = import_lines_rewrite(code, bytes, &rewritten_bytes);
+	js_value exception, value = js_eval(engine, rewritten ? rewritten : code,
+					    rewritten ? rewritten_bytes : bytes, "repl",
+					    JS_EVAL_ASYNC | JS_EVAL_COMPILE_ONLY);
 
+	free(rewritten);
 	if (value) {
 		js_free(engine, value);
 	} else {
@@ -154,4 +295,25 @@ char *evaluate_complaint(struct guest *guest, const char *code, size_t bytes)
 		js_free(engine, exception);
 	}
 	return complaint;
+}
+
+char *evaluate_ask(struct guest *guest, enum guest_question question, const char *text,
+		   size_t bytes)
+{
+	struct program *program = program_of(guest);
+	js_value argument = 0, answer;
+	char *lines = NULL;
+
+	if (guest->in_turn || js_trapped(program->engine))
+		return NULL;
+	if (question == GUEST_COMPLETIONS)
+		argument = js_string(program->engine, text, bytes);
+	answer = turn_ask(program,
+			  question == GUEST_COMPLETIONS ? PRELUDE_COMPLETE : PRELUDE_TIMERS,
+			  argument ? 1 : 0, &argument);
+	if (answer && js_is_string(program->engine, answer))
+		lines = js_to_string(program->engine, answer, NULL);
+	if (answer)
+		js_free(program->engine, answer);
+	return lines;
 }

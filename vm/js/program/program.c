@@ -54,6 +54,7 @@ static void program_close(struct guest *guest)
 	js_blob_clear(&program->blob);
 	free(program->turn.rejections);
 	free(program->main.text);
+	free(program->loaded.path);
 	if (!io_holds(program))
 		free(program); /* an operation on libuv's threads still knows it */
 }
@@ -432,5 +433,6 @@ const struct guest_type javascript_guest = {
 	.answer = evaluate_answer,
 	.forget = evaluate_forget,
 	.complaint = evaluate_complaint,
+	.ask = evaluate_ask,
 	.numbers = program_numbers,
 };

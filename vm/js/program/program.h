@@ -43,7 +43,11 @@ enum prelude_operation {
 	PRELUDE_MAIN_STATE = 12, /* -> 'none' | 'pending' | 'done' | 'failed' */
 	PRELUDE_UNCAUGHT = 13,	 /* (exception) -> true: a listener of the program's has it */
 	PRELUDE_SIGNAL = 14,	 /* (name) */
-	PRELUDE_BEGIN = 15	 /* a program begins: so does its time */
+	PRELUDE_BEGIN = 15,	 /* a program begins: so does its time */
+	PRELUDE_STATEMENT = 20,	 /* (code) -> the name that its frames get */
+	PRELUDE_REPORT = 21,	 /* (exception) -> [frames, message, statement], undefined */
+	PRELUDE_COMPLETE = 22,	 /* (what is before the cursor) -> lines */
+	PRELUDE_TIMERS = 23	 /* -> lines */
 };
 
 struct program_clock {	/* loop.c: the clock that programs see */
@@ -74,8 +78,21 @@ struct turn {			/* turn.c: the one under way; see also struct guest */
 	uint64_t collections;
 };
 
+#define WATCHED_MAX 16u
+struct watched {	  /* a promise that a shell has shown: its value will be shown, too */
+	js_value promise; /* 0: none */
+	char label[48];	  /* what was typed */
+};
+
 struct evaluation {		     /* evaluate.c: code from outside, until its answer is known */
 	js_value promise, exception; /* 0: none */
+	const char *code;	     /* borrowed; NULL: none */
+	struct watched watched[WATCHED_MAX];
+};
+
+struct loaded_source { /* the module that was read last: it is in no list if it could not be compiled */
+	char *path; /* malloc'ed; NULL: none */
+	uint8_t hash[16];
 };
 
 struct main_source { /* program.c: the main module, between load() and start() */
@@ -96,6 +113,7 @@ struct program {
 	struct turn turn;
 	struct evaluation evaluation;
 	struct main_source main;
+	struct loaded_source loaded;
 	struct io_list io; /* io.c */
 };
 
@@ -140,6 +158,8 @@ void turn_end(struct program *program);
  * consume it.
  */
 char *turn_describe(struct program *program, js_value exception, size_t *bytes);
+/* What is shown before it: where it is in its source. malloc'ed; NULL: nothing. Does not consume it. */
+char *turn_excerpt(struct program *program, js_value exception);
 /* Callbacks of the VM (struct js_host). */
 void turn_rejection(void *arg, js_value promise, js_value reason, bool handled);
 bool turn_interrupt(void *arg);
@@ -168,7 +188,11 @@ enum guest_evaluation evaluate_begin(struct guest *guest, const char *code, size
 enum guest_evaluation evaluate_state(struct guest *guest);
 bool evaluate_answer(struct guest *guest, char **text, size_t *bytes);
 void evaluate_forget(struct guest *guest);
+/* At the end of a turn: what was promised, and is there. */
+void evaluate_show_settled(struct program *program);
 char *evaluate_complaint(struct guest *guest, const char *code, size_t bytes);
+char *evaluate_ask(struct guest *guest, enum guest_question question, const char *text,
+		   size_t bytes);
 
 /* ---- files.c ---- */
 

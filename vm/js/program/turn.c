@@ -10,11 +10,14 @@
  * evaluated, job_ran), because the call may have been made by another process: a generation in the
  * middle of a turn names the step, and turn_resume() goes on behind it.
  */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "excerpt.h"
 #include "js/modules/typescript.h"
 #include "program.h"
 
@@ -50,11 +53,46 @@ static bool heard(struct program *program, js_value exception)
 	return taken;
 }
 
+static char *item_text(struct program *program, js_value list, uint32_t index)
+{
+	js_value item = js_get_index(program->engine, list, index);
+	char *text = item && js_is_string(program->engine, item)
+			     ? js_to_string(program->engine, item, NULL)
+			     : NULL;
+
+	if (item)
+		js_free(program->engine, item);
+	return text;
+}
+
+char *turn_excerpt(struct program *program, js_value exception)
+{
+	js_value argument = js_dup(program->engine, exception);
+	js_value report = turn_ask(program, PRELUDE_REPORT, 1, &argument);
+	char *shown = NULL;
+
+	if (report && js_is_object(program->engine, report)) {
+		char *frames = item_text(program, report, 0),
+		     *message = item_text(program, report, 1);
+		char *statement = item_text(program, report, 2);
+
+		if (frames && message)
+			shown = excerpt_show(program, message, frames, statement);
+		free(frames);
+		free(message);
+		free(statement);
+	}
+	if (report)
+		js_free(program->engine, report);
+	return shown;
+}
+
 /* Consumes it. */
 static void uncaught(struct program *program, js_value exception, bool in_promise)
 {
 	struct runtime *owner = program->guest.owner;
-	char *text;
+	const char *prefix = in_promise ? "Uncaught (in promise) " : "Uncaught ";
+	char *text, *excerpt, *begin = NULL;
 
 	if (!exception || program_trapped(program))
 		return;
@@ -63,10 +101,15 @@ static void uncaught(struct program *program, js_value exception, bool in_promis
 		js_free(program->engine, exception);
 		return;
 	}
+	excerpt = turn_excerpt(program, exception);
 	text = turn_describe(program, exception, NULL);
 	js_free(program->engine, exception);
+	if (excerpt && asprintf(&begin, "%s%s", excerpt, prefix) < 0)
+		begin = NULL;
 	if (!program_trapped(program))
-		owner_uncaught(owner, in_promise ? "Uncaught (in promise) " : "Uncaught ", text);
+		owner_uncaught(owner, begin ? begin : prefix, text);
+	free(begin);
+	free(excerpt);
 	free(text);
 }
 
@@ -282,6 +325,8 @@ void turn_end(struct program *program)
 		run_jobs(program);
 	while (report_failures(program));
 	typescript_close();
+	if (program->options.shows_later && !program_trapped(program))
+		evaluate_show_settled(program);
 	if (!program_trapped(program) && !owner_ended(program->guest.owner)) {
 		if (program->turn.collect || js_gc_wanted(program->engine)) {
 			js_gc(program->engine);

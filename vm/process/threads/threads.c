@@ -121,25 +121,28 @@ static int ask(struct process *process, const struct thread *thread, struct aske
 	return 0;
 }
 
+struct affinity { /* of this process */
+	int64_t bytes;
+	uint8_t set[sizeof(((struct thread *)0)->affinity)];
+};
+
 /* A thread that runs wherever this process may is not bound to these processors. */
 static void take_affinity(struct thread *thread, const struct facts *facts,
-			  const struct asked *asked)
+			  const struct asked *asked, const struct affinity *ours)
 {
 	int64_t bytes = asked->results[CALL_AFFINITY];
-	uint8_t ours[sizeof(thread->affinity)] = {0};
 
 	thread->affinity_bytes = 0;
 	if (bytes <= 0 || bytes > (int64_t)sizeof(thread->affinity))
 		return;
-	if (syscall(SYS_sched_getaffinity, 0, sizeof(ours), ours) == bytes &&
-	    !memcmp(ours, facts->affinity, (size_t)bytes))
+	if (ours->bytes == bytes && !memcmp(ours->set, facts->affinity, (size_t)bytes))
 		return;
 	memcpy(thread->affinity, facts->affinity, (size_t)bytes);
 	thread->affinity_bytes = (uint32_t)bytes;
 }
 
 static void take_answers(struct thread *thread, const struct facts *facts,
-			 const struct asked *asked)
+			 const struct asked *asked, const struct affinity *ours)
 {
 	int64_t slack = asked->results[CALL_SLACK];
 
@@ -160,7 +163,7 @@ static void take_answers(struct thread *thread, const struct facts *facts,
 	thread->runtime = facts->attributes.runtime;
 	thread->deadline = facts->attributes.deadline;
 	thread->period = facts->attributes.period;
-	take_affinity(thread, facts, asked);
+	take_affinity(thread, facts, asked, ours);
 	thread->parent_death_signal =
 		asked->results[CALL_DEATH] ? 0 : (uint32_t)facts->parent_death_signal;
 	thread->timer_slack_ns = slack > 0 && slack <= UINT32_MAX ? (uint32_t)slack : 0;
@@ -249,12 +252,14 @@ static int finish(struct process *process, const struct thread_asked *all)
 	unsigned count = process->thread_count;
 	struct in_memory *list = calloc(count + 1, sizeof(*list));
 	struct remote_piece *pieces = calloc(2 * count + 1, sizeof(*pieces));
+	struct affinity ours = {0};
 	int rc = list && pieces ? 0 : -ENOMEM;
 
+	ours.bytes = syscall(SYS_sched_getaffinity, 0, sizeof(ours.set), ours.set);
 	for (unsigned i = 0; i < count && !rc; i++) {
 		struct thread *thread = &process->threads[i];
 
-		take_answers(thread, &all->list[i].facts, &all->list[i]);
+		take_answers(thread, &all->list[i].facts, &all->list[i], &ours);
 		free(thread->pending);
 		thread->pending = NULL;
 		thread->pending_count = 0;

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * excerpt.h - where an error is in the program's sources.
+ */
+#ifndef VM_JS_PROGRAM_EXCERPT_H
+#define VM_JS_PROGRAM_EXCERPT_H
+
+#include "program.h"
+
+/*
+ * `frames`: of an error, as the engine has them; `statement`: what the first of them is in, if that was typed and is no file's.
+ * All results are malloc'ed; NULL: it cannot be told, and then the plain message is the truth.
+ */
+
+/* The engine's message with the expression that it is about. */
+char *excerpt_message(struct program *program, const char *message, const char *frames,
+		      const char *statement);
+/* "FILE:LINE", the line, a caret below it, an empty line; of a statement, the line and the caret. */
+char *excerpt_show(struct program *program, const char *message, const char *frames,
+		   const char *statement);
+/* A frame for what could not be imported: "    at import (FILE:LINE:COLUMN)\n". */
+char *excerpt_importer(struct program *program, const char *base, const char *specifier);
+
+#endif
