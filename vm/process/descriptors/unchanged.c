@@ -34,6 +34,7 @@
 #define LOOKS_MOST 4096u
 /* So many pairs may have to be compared. */
 #define PAIRS_MOST 64u
+#define PATH_ROOM 32u /* of /proc/self/fdinfo/N */
 
 enum how {
 	HOW_ANEW, /* it is captured each time */
@@ -47,7 +48,18 @@ struct known { /* an object of `last` */
 	enum how how;
 	int stream; /* HOW_STREAM */
 	char *text; /* HOW_TEXT; malloc'ed */
+	/* What the guest's thread has read of it in this stop, with its terminator; NULL: it has not. */
+	const char *read;
 };
+
+/* What of fdinfo the guest's thread reads for us. */
+struct reading {
+	struct known *known;
+	struct call *calls[4]; /* openat, read, read, close */
+	char *there;	       /* where the guest could change it */
+};
+#define READINGS_MOST 4u
+#define READ_BYTES 16384u
 
 struct unchanged {
 	struct descriptors *last;
@@ -61,6 +73,9 @@ struct unchanged {
 	bool answered;
 	struct look *looks;
 	struct look *there; /* where the guest could change them; NULL: none are under way */
+	struct reading readings[READINGS_MOST];
+	unsigned reading_count;
+	char texts[READINGS_MOST][READ_BYTES];
 	const struct call *call;
 };
 
@@ -183,7 +198,61 @@ static size_t look_count(const struct unchanged *own)
 
 size_t unchanged_room(const struct process *process)
 {
-	return process->unchanged ? look_count(process->unchanged) * sizeof(struct look) : 0;
+	return process->unchanged ? look_count(process->unchanged) * sizeof(struct look) +
+					    READINGS_MOST * (READ_BYTES + PATH_ROOM)
+				  : 0;
+}
+
+/* It reads the text while we do something else: that of an epoll is long. What it cannot read, we do. */
+static void ask_texts(struct process *process, unsigned mailbox, uint64_t there, char *here)
+{
+	struct unchanged *own = process->unchanged;
+	struct remote *remote = &process->remote;
+
+	own->reading_count = 0;
+	for (size_t i = 0; i < own->last->object_count && own->reading_count < READINGS_MOST; i++) {
+		struct reading *reading = &own->readings[own->reading_count];
+		uint64_t text = there + PATH_ROOM;
+		uint8_t opened = (uint8_t)(remote->control->mailboxes[mailbox].count + 1);
+
+		own->objects[i].read = NULL;
+		if (own->objects[i].how != HOW_TEXT || opened + 4u > CONTROL_CALLS)
+			continue;
+		snprintf(here, PATH_ROOM, "/proc/self/fdinfo/%d", own->last->objects[i].number);
+		*reading = (struct reading){
+			.known = &own->objects[i],
+			.calls = {remote_add(remote, mailbox, SYS_openat, (uint64_t)AT_FDCWD, there,
+					     O_RDONLY | O_CLOEXEC, 0, 0, 0),
+				  remote_add(remote, mailbox, SYS_read, 0, text, READ_BYTES, 0, 0,
+					     0),
+				  remote_add(remote, mailbox, SYS_read, 0, text, 1, 0, 0, 0),
+				  remote_add(remote, mailbox, SYS_close, 0, 0, 0, 0, 0, 0)},
+			.there = here + PATH_ROOM,
+		};
+		for (unsigned k = 0; k < 4; k++) {
+			reading->calls[k]->flags = CALL_MAY_FAIL;
+			reading->calls[k]->from[0] = k ? opened : 0;
+		}
+		here += PATH_ROOM + READ_BYTES;
+		there += PATH_ROOM + READ_BYTES;
+		own->reading_count++;
+	}
+}
+
+static void take_texts(struct unchanged *own)
+{
+	for (unsigned i = 0; i < own->reading_count; i++) {
+		struct reading *reading = &own->readings[i];
+		int64_t bytes = reading->calls[1]->result;
+
+		if (reading->calls[0]->result < 0 || bytes <= 0 || bytes >= READ_BYTES ||
+		    reading->calls[2]->result)
+			continue;
+		memcpy(own->texts[i], reading->there, (size_t)bytes);
+		own->texts[i][bytes] = '\0';
+		reading->known->read = own->texts[i];
+	}
+	own->reading_count = 0;
 }
 
 static enum look_kind look_kind_of(const struct unchanged *own, const struct descriptor *entry)
@@ -214,6 +283,9 @@ int unchanged_ask(struct process *process, unsigned mailbox, uint64_t there, voi
 		looks[i].number = own->others[i - own->last->count];
 	own->call = remote_add(&process->remote, mailbox, CALL_LOOK, there, count, 0, 0, 0, 0);
 	own->there = own->call ? looks : NULL;
+	if (own->call)
+		ask_texts(process, mailbox, there + count * sizeof(*looks),
+			  (char *)(looks + count));
 	return own->call ? 0 : -ENOSPC;
 }
 
@@ -224,6 +296,8 @@ void unchanged_answered(struct process *process, int code)
 	if (!own || !own->there)
 		return;
 	own->answered = !code && own->call->result >= 0;
+	if (own->answered)
+		take_texts(own);
 	memcpy(own->looks, own->there, look_count(own) * sizeof(*own->looks));
 	own->there = NULL;
 }
@@ -356,7 +430,7 @@ static bool same_field(const char *one, const char *other, const char *name)
 static bool same_text(struct descriptor_capture *capture, struct known *known,
 		      const struct descriptor_object *object, bool *anew)
 {
-	const char *text = descriptor_fdinfo(capture, object->number);
+	const char *text = known->read ? known->read : descriptor_fdinfo(capture, object->number);
 	char *copy;
 
 	if (!text)
