@@ -254,6 +254,7 @@ static void begin(struct process_guest *own)
 	own->requests.executed = executed;
 	own->requests.executed_arg = own;
 	requests_open(&own->requests, own->guest.owner, &own->process.remote, own->options->image);
+	own->asked = true; /* perhaps */
 }
 
 static void guest_start(struct guest *guest)
@@ -420,8 +421,12 @@ static void pause_until(struct process_guest *own, uint64_t due_ns)
 	uint64_t now = clock_monotonic_ns(), wait = due_ns > now ? due_ns - now : 0, woken;
 	struct timespec patience = {(time_t)(wait / 1000000000u), (long)(wait % 1000000000u)};
 
-	if (ppoll(list, count, due_ns ? &patience : NULL, NULL) > 0 && list[0].revents &&
-	    read(own->wake_fd, &woken, sizeof(woken)) < 0)
+	own->asked = false;
+	if (ppoll(list, count, due_ns ? &patience : NULL, NULL) <= 0)
+		return;
+	for (unsigned i = 2; i < count; i++)
+		own->asked = own->asked || list[i].revents;
+	if (list[0].revents && read(own->wake_fd, &woken, sizeof(woken)) < 0)
 		return;
 }
 
@@ -466,7 +471,8 @@ static bool guest_run(struct guest *guest, enum guest_until until, int fd)
 		guest_output_tell(own);
 		if (!own->job_stopped) { /* a stopped one cannot park, nor does it change */
 			holds_look(own);
-			requests_serve(&own->requests);
+			if (own->asked || own->process.remote.request_count)
+				requests_serve(&own->requests);
 			note_work(own, owner_due_ns(guest->owner));
 			owner_advance(guest->owner);
 			guest_tell_outcomes(guest);

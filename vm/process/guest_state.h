@@ -43,6 +43,7 @@ struct process_guest {
 	void *captured;
 	size_t captured_bytes;
 	struct requests requests;
+	bool asked;	    /* there may be a request: what was waited for says so */
 	struct steps steps; /* of the newest stop, or the restore */
 };
 
