@@ -3,7 +3,7 @@
 # The engine (C out of WebAssembly), the runtime around it, and the program `thaw`. Included by the Makefile at the root.
 
 # What runs inside of a guest that is a process (vm/process/stub, vm/process/modules) is made in another way.
-VM_SOURCES := $(filter-out vm/cli/main.c vm/process/stub/% vm/process/modules/%,$(wildcard vm/*.c vm/*/*.c vm/*/*/*.c))
+VM_SOURCES := $(filter-out vm/cli/main.c vm/js/boot/make.c vm/process/stub/% vm/process/modules/%,$(wildcard vm/*.c vm/*/*.c vm/*/*/*.c))
 VM_ASSEMBLY := $(wildcard vm/*/*/*.S)
 VM_OBJECTS := $(VM_SOURCES:%.c=$(BUILD)/%.o) $(VM_ASSEMBLY:%.S=$(BUILD)/%.o)
 MAIN_OBJECT := $(BUILD)/vm/cli/main.o
@@ -88,7 +88,14 @@ $(BUILD)/vm/%.o: vm/%.c $(BUILD)/flags | $(GENERATED)/quickjs.h
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(BASE_CFLAGS) $(WARNINGS_FATAL) $(CFLAGS) $(VM_CFLAGS) $(INCLUDES) -MMD -MP -c $< -o $@
 
-$(BUILD)/vm/%.o: vm/%.S $(EMBEDDED) $(BUILD)/flags
+# The text of a function lies in the heap, and so in images: without comments and indentation it is half as long.
+SHORTENED := $(EMBEDDED:%=$(GENERATED)/%)
+$(SHORTENED) &: $(EMBEDDED) | $(ESBUILD)
+	$(call say,SHORTEN,vm/js/api)
+	$(Q)$(ESBUILD) $(EMBEDDED) --outdir=$(GENERATED)/vm/js/api --minify-whitespace --legal-comments=none --log-level=warning
+	$(Q)touch $(SHORTENED)
+
+$(BUILD)/vm/%.o: vm/%.S $(SHORTENED) $(BUILD)/flags
 	$(call say,AS,$<)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(INCLUDES) -I. -MMD -MP -c $< -o $@
@@ -142,6 +149,31 @@ $(STUB_OUT)/embedded.o: $(STUB)/embedded.S $(STUB_PROGRAMS)
 	$(Q)$(CC) $(STUB_DEFINES) -c $< -o $@
 
 -include $(STUB_SOURCES:$(STUB)/%.c=$(STUB_OUT)/%.pic.d) $(RESTORER_SOURCES:$(STUB)/%.c=$(STUB_OUT)/%.restorer.d)
+
+# ---- The boot image: made by a program of the same objects. Another architecture's is made here, and is the same.
+
+BOOT := vm/js/boot
+BOOT_HEAP := $(BUILD)/$(BOOT)/heap
+ifeq ($(SYSROOT),)
+BOOT_OBJECTS := $(BUILD)/$(BOOT)/make.o $(filter-out $(BUILD)/$(BOOT)/heap.o,$(VM_OBJECTS))
+$(BUILD)/boot-maker: $(BOOT_OBJECTS) $(ENGINE_OBJECT) $(BUILD)/libthaw.a
+	$(call say,LD,$@)
+	$(Q)$(CC) $(VM_LDFLAGS) $(LDFLAGS) $^ $(VM_LIBS) -o $@
+-include $(BUILD)/$(BOOT)/make.d
+
+$(BOOT_HEAP): $(BUILD)/boot-maker
+	$(call say,BOOT,$@)
+	$(Q)THAW_WITHOUT= $< $@.tmp
+	$(Q)mv $@.tmp $@
+else
+$(BOOT_HEAP): $(VM_SOURCES) $(EMBEDDED)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(MAKE) BUILD=build SYSROOT= CC=gcc AR=ar SANITIZE= COVERAGE= build/$(BOOT)/heap
+	$(Q)cp build/$(BOOT)/heap $@
+endif
+$(BUILD)/$(BOOT)/heap.o: $(BOOT)/heap.S $(BOOT_HEAP)
+	$(call say,AS,$<)
+	$(Q)$(CC) -DBOOT_HEAP='"$(BOOT_HEAP)"' -c $< -o $@
 
 # Everything but main(): what the tests link with. A thin archive: it names the objects, it does not copy them.
 $(BUILD)/libvm.a: $(VM_OBJECTS) $(ENGINE_OBJECT) $(BUILD)/sources

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* The JavaScript that is part of the binary, byte for byte. Assembled from the repository's top. */
+/* The JavaScript that is part of the binary, without comments and indentation (vm/engine.mk). Assembled from the repository's top. */
 	.macro embed name, path
 	.global js_\name\()_start
 	.global js_\name\()_end
 	.balign 16
 js_\name\()_start:
-	.incbin "\path"
+	.incbin "build/js/\path"
 js_\name\()_end:
 	.byte 0
 	.endm
@@ -33,6 +33,7 @@ js_\name\()_end:
 	embed der, vm/js/api/der.js
 	embed crypto, vm/js/api/crypto.js
 	embed shell, vm/js/api/shell.js
+	embed crypto_algorithms, vm/js/api/crypto_algorithms.js
 	embed prelude, vm/js/api/prelude.js
 	embed thaw_module, vm/js/api/thaw.js
 

@@ -29,6 +29,7 @@ EMBEDDED(files);
 EMBEDDED(der);
 EMBEDDED(crypto);
 EMBEDDED(shell);
+EMBEDDED(crypto_algorithms);
 EMBEDDED(prelude);
 EMBEDDED(thaw_module); /* thaw.js: the module "thaw" */
 #undef EMBEDDED

@@ -747,7 +747,8 @@ static const struct source late_sources[] = {
 	SOURCE(inspect), SOURCE(format),      SOURCE(table),	   SOURCE(structured_clone),
 	SOURCE(events),	 SOURCE(messages),    SOURCE(blob),	   SOURCE(url),
 	SOURCE(streams), SOURCE(compression), SOURCE(performance), SOURCE(navigator),
-	SOURCE(files),	 SOURCE(der),	      SOURCE(crypto),     SOURCE(shell),
+	SOURCE(files),	 SOURCE(der),	      SOURCE(crypto),	   SOURCE(crypto_algorithms),
+	SOURCE(shell),
 };
 
 /* {sources: {inspect, format, ...}}; 0: an exception. */

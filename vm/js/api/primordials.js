@@ -84,7 +84,7 @@
 		Number, parseInt, parseFloat, isInteger: Number.isInteger, isNaN: Number.isNaN,
 		numberText: uncurry(Number.prototype.toString), toFixed: uncurry(Number.prototype.toFixed),
 		toPrecision: uncurry(Number.prototype.toPrecision),
-		sqrt: Math.sqrt, round: Math.round, floor: Math.floor, trunc: Math.trunc, isFinite: Number.isFinite,
+		sqrt: Math.sqrt, round: Math.round, floor: Math.floor, ceil: Math.ceil, trunc: Math.trunc, isFinite: Number.isFinite,
 		min: (a, b) => a < b ? a : b, max: (a, b) => a > b ? a : b,
 		valueOf: { __proto__: null, Number: uncurry(Number.prototype.valueOf), String: uncurry(String.prototype.valueOf),
 			   Boolean: uncurry(Boolean.prototype.valueOf), BigInt: uncurry(BigInt.prototype.valueOf),

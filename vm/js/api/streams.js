@@ -6,7 +6,7 @@
 (function (host, parts) {
 	'use strict';
 
-	const { TypeError, Uint8Array, put, stringCodeAt, stringSlice, typedBytes } = parts.primordials;
+	const { TypeError, Uint8Array, stringCodeAt, stringSlice, typedBuffer } = parts.primordials;
 	const { bytesOver, expose, isObject, optionsOf, textOf, late } = parts;
 	const library = parts.library('streams');
 	const { TextDecoder } = parts;
@@ -18,10 +18,10 @@
 		late[name] = library[name];
 	const { TransformStream } = library;
 
-	// What a stage of bytes takes: no memory that is shared.
-	parts.chunkBytes = (chunk) => {
+	// What a stage of bytes takes: memory that is shared only where it says so.
+	parts.chunkBytes = (chunk, shared = false) => {
 		const bytes = isObject(chunk) ? bytesOver(chunk) : undefined;
-		if (bytes === undefined || host.kind(bytes.buffer) === 'SharedArrayBuffer')
+		if (bytes === undefined || (!shared && host.kind(typedBuffer(bytes)) === 'SharedArrayBuffer'))
 			throw new TypeError('a chunk must be an ArrayBuffer or a view of one');
 		return bytes;
 	};
@@ -35,7 +35,7 @@
 			this.#transform = new TransformStream({
 				__proto__: null,
 				transform(chunk, controller) {
-					const text = decode(decoder, parts.chunkBytes(chunk), true);
+					const text = decode(decoder, parts.chunkBytes(chunk, true), true);
 					if (text !== '')
 						controller.enqueue(text);
 				},

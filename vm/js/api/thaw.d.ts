@@ -48,6 +48,13 @@ declare module 'thaw' {
 	}
 	export function on(event: 'checkpoint', listener: (event: CheckpointEvent) => void): void;
 	export function on(event: 'restore', listener: (event: RestoreEvent) => void): void;
+	/**
+	 * The signal then does nothing else. One that asks for the end and comes again before it was told ends the program all the
+	 * same. A listener keeps nothing alive.
+	 */
+	type Signal = 'SIGINT' | 'SIGTERM' | 'SIGHUP' | 'SIGQUIT' | 'SIGUSR1' | 'SIGWINCH' | 'SIGCONT';
+	export function on(event: Signal, listener: (name: Signal) => void): void;
+	export function off(event: Signal, listener: (name: Signal) => void): void;
 	export function off(event: 'checkpoint', listener: (event: CheckpointEvent) => void): void;
 	export function off(event: 'restore', listener: (event: RestoreEvent) => void): void;
 
@@ -58,6 +65,36 @@ declare module 'thaw' {
 	export function writeFile(path: string, data: Data): Promise<void>;
 	/** Rejects with the code EINTERRUPTED if the process died meanwhile. */
 	export function appendFile(path: string, data: Data): Promise<void>;
+
+	/** A file or directory; numbers and dates as in node:fs. */
+	export interface Entry {
+		isFile(): boolean;
+		isDirectory(): boolean;
+		isSymbolicLink(): boolean;
+	}
+	export interface Stats extends Entry {
+		dev: number; ino: number; mode: number; nlink: number; uid: number; gid: number; rdev: number; size: number;
+		blksize: number; blocks: number; atimeMs: number; mtimeMs: number; ctimeMs: number; atime: Date; mtime: Date; ctime: Date;
+	}
+	export function readdir(path: string): Promise<string[]>;
+	export function readdir(path: string, options: { withFileTypes: true }): Promise<(Entry & { name: string; parentPath: string })[]>;
+	export function stat(path: string): Promise<Stats>;
+	export function lstat(path: string): Promise<Stats>;
+	export function realpath(path: string): Promise<string>;
+	export function readlink(path: string): Promise<string>;
+	export function copyFile(from: string, to: string): Promise<void>;
+	/** These reject with the code EINTERRUPTED if the process died meanwhile, but for mkdir recursive, and rm force. */
+	export function mkdir(path: string, options?: { recursive?: boolean }): Promise<void>;
+	export function rm(path: string, options?: { recursive?: boolean; force?: boolean }): Promise<void>;
+	export function rename(from: string, to: string): Promise<void>;
+	export function symlink(target: string, path: string): Promise<void>;
+
+	/** What was read after the newest generation is not there again; each process has its own. */
+	export const stdin: AsyncIterable<Uint8Array> & {
+		lines(): AsyncIterableIterator<string>;
+		text(): Promise<string>;
+		bytes(): Promise<Uint8Array>;
+	};
 
 	/** Ends the program for good: a later run says so, and starts nothing. */
 	export function exit(code?: number): never;

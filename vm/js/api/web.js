@@ -51,13 +51,23 @@
 
 	// ---- Bytes ----
 
-	// A Uint8Array over the memory of any view or buffer; undefined for all else.
+	// A Uint8Array over the memory of any view or buffer, empty if that is gone; undefined for all else.
 	function bytesOver(data) {
+		if (!isObject(data))
+			return undefined;
+		try {
+			return bytesIn(data);
+		} catch {
+			return new Uint8Array(0); // detached, or out of the bounds of its buffer
+		}
+	}
+
+	function bytesIn(data) {
 		if (typedName(data) !== undefined)
 			return new Uint8Array(typedBuffer(data), typedOffset(data), typedBytes(data));
 		if (isView(data))
 			return new Uint8Array(viewBuffer(data), viewOffset(data), viewBytes(data));
-		const kind = isObject(data) ? host.kind(data) : '';
+		const kind = host.kind(data);
 		return kind === 'ArrayBuffer' || kind === 'SharedArrayBuffer' ? new Uint8Array(data) : undefined;
 	}
 

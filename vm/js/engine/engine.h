@@ -280,6 +280,8 @@ void js_hold_collections(struct js_engine *engine, bool hold);
  * polls.
  */
 void js_give_back(struct js_engine *engine);
+/* Clear what is free of the memory and of its stack: it shall be in no file. Between turns. */
+void js_clear_free(struct js_engine *engine);
 /* Bytes of linear memory now. */
 size_t js_heap_bytes(const struct js_engine *engine);
 /*

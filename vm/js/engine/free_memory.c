@@ -152,6 +152,23 @@ void js_give_back(struct js_engine *engine)
 	engine->release_after_ns = end + RELEASE_TIME * (end - now);
 }
 
+static bool clear_chunk(void *arg, u32 chunk, u32 bytes)
+{
+	const struct js_engine *engine = arg;
+
+	memset(vm_at(engine, chunk + CHUNK_BYTES), 0, bytes - CHUNK_BYTES);
+	return true;
+}
+
+void js_clear_free(struct js_engine *engine)
+{
+	u32 bottom = engine->note + (u32)sizeof(struct heap_note);
+
+	visit_free(engine, clear_chunk, engine);
+	memset(vm_at(engine, bottom), 0, engine->wasm.w2c___stack_pointer - bottom);
+	vm_store64(engine, engine->context + CONTEXT_RANDOM_STATE, 1); /* each start has its own */
+}
+
 /* ---- When a VM is created: is the allocator laid out like that? */
 
 #define PROBE_BYTES 8192u

@@ -7,7 +7,7 @@ LIBRARY_SOURCES := vm/js/libraries
 LIBRARY_NAMES := url idna streams encodings compression typescript
 LIBRARY_BUNDLES := $(LIBRARY_NAMES:%=$(GENERATED)/libraries/%.js)
 ESBUILD := $(NPM)/node_modules/esbuild/bin/esbuild
-ESBUILD_FLAGS := --bundle --format=cjs --minify --target=es2022 --platform=neutral --main-fields=module,main --conditions=import \
+ESBUILD_FLAGS := --bundle --format=cjs --minify --keep-names --target=es2022 --platform=neutral --main-fields=module,main --conditions=import \
 	--banner:js='(function (module, need) {' --footer:js='return module.exports;})' --log-level=warning
 
 $(ESBUILD):

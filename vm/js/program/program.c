@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 
 #include "js/api/host.h"
+#include "js/boot/boot.h"
 #include "js/modules/commonjs.h"
 #include "js/modules/resolve.h"
 #include "js/modules/typescript.h"
@@ -122,16 +123,30 @@ static int program_restore_turn(struct guest *guest)
 			       program->blob.turn.stack_bytes);
 }
 
-static int create(struct program *program, struct thaw_error *error)
+/* As the boot image has been made: what is this process's begins now. */
+static int create_from_boot(struct program *program, const struct js_host *host,
+			    struct thaw_error *error)
 {
-	struct js_host host = host_for(program);
-	int code = js_engine_create(program->heap, &host, &program->engine, error);
+	int code = boot_engine(program->heap, host, &program->engine, &program->blob.enter, error);
+	js_value result;
+
+	if (code)
+		return code;
+	result = turn_ask(program, PRELUDE_BEGIN, 0, NULL);
+	if (result)
+		js_free(program->engine, result);
+	return 0;
+}
+
+/* The VM and the prelude, evaluated now. */
+static int create_anew(struct program *program, const struct js_host *host,
+		       struct thaw_error *error)
+{
+	int code = js_engine_create(program->heap, host, &program->engine, error);
 	char *text;
 
 	if (code)
 		return code;
-	if (js_blob_name_bindings(&program->blob, host_bindings))
-		return failure(error, -ENOMEM, "out of memory");
 	program->blob.enter = host_install_prelude(program->engine);
 	if (program->blob.enter)
 		return 0;
@@ -142,6 +157,17 @@ static int create(struct program *program, struct thaw_error *error)
 	failure(error, -EIO, "cannot start JavaScript: %s", text);
 	free(text);
 	return -EIO;
+}
+
+static int create(struct program *program, struct thaw_error *error)
+{
+	struct js_host host = host_for(program);
+	int code;
+
+	if (js_blob_name_bindings(&program->blob, host_bindings))
+		return failure(error, -ENOMEM, "out of memory");
+	code = create_from_boot(program, &host, error);
+	return code == -ENOENT ? create_anew(program, &host, error) : code;
 }
 
 static int program_prepare(struct guest *guest, struct thaw_error *error)
