@@ -65,7 +65,8 @@ static int count_pages(void *arg, const struct thaw_page_change *change)
 }
 
 static int compare_all(struct thaw_image *image, const char *path, const uint64_t generations[2],
-		       struct heap_diff_options *options, struct thaw_error *error)
+		       struct heap_diff_options *options, struct progress *bar,
+		       struct thaw_error *error)
 {
 	struct thaw_image_info info;
 	struct inspection looks[2];
@@ -85,6 +86,8 @@ static int compare_all(struct thaw_image *image, const char *path, const uint64_
 		return code;
 	code = inspection_open(&looks[1], image, path, generations[1], error);
 	if (!code) {
+		/* Both are read side by side. */
+		inspection_watch(&looks[1], progress_show, bar);
 		code = heap_diff_write(looks, options, stdout, error);
 		dropped = graph_dropped(looks[0].graph) + graph_dropped(looks[1].graph);
 		inspection_close(&looks[1]);
@@ -103,10 +106,12 @@ static int diff(const struct cli_options *options, int operand_count, char **ope
 	uint64_t generations[2] = {0};
 	const char *path = operands[0];
 	struct thaw_image *image;
+	struct progress bar;
 	int code = cli_open(path, &image);
 
 	if (code)
 		return code;
+	progress_begin(&bar, "diff", options);
 	code = choose(image, path, operand_count - 1, operands + 1, generations);
 	if (!code) {
 		if (options->pages)
@@ -115,7 +120,8 @@ static int diff(const struct cli_options *options, int operand_count, char **ope
 		else if (image_is_process(image))
 			code = process_diff(image, path, generations, options, stdout, &error);
 		else
-			code = compare_all(image, path, generations, &how, &error);
+			code = compare_all(image, path, generations, &how, &bar, &error);
+		progress_clear(&bar);
 		code = say(code, &error);
 	}
 	thaw_image_close(image);
@@ -129,6 +135,7 @@ static const struct cli_option diff_options[] = {
 	{"depth", 0, "N", CLI_NUMBER, CLI_FIELD(depth), "objects inside one another (default 64)"},
 	{"limit", 0, "N", CLI_NUMBER, CLI_FIELD(limit),
 	 "lines (default 1000); the rest is counted"},
+	CLI_QUIET,
 	CLI_HELP,
 	{0},
 };

@@ -60,6 +60,7 @@ static int export_image(const struct cli_options *options, int operand_count, ch
 	struct thaw_error error = {0};
 	struct thaw_image *image;
 	struct inspection inspection;
+	struct progress bar;
 	uint64_t generation = 0;
 	int code;
 
@@ -80,7 +81,10 @@ static int export_image(const struct cli_options *options, int operand_count, ch
 	thaw_image_close(image);
 	if (code)
 		return cli_fail_error(&error, code);
+	progress_begin(&bar, "export", options);
+	inspection_watch(&inspection, progress_show, &bar);
 	code = export_to(options, &inspection, snapshot, &error);
+	progress_clear(&bar);
 	inspection_close(&inspection);
 	return code ? atomic_output_fail(&error, code) : 0;
 }
@@ -89,13 +93,14 @@ static const struct cli_option export_options[] = {
 	CLI_AT("export"),
 	{"output", 'o', "FILE", CLI_TEXT, CLI_FIELD(output),
 	 "write there, for you only (default: standard output, or -; a snapshot at a terminal: beside the image)"},
-	{"format", 'f', "FORMAT", CLI_TEXT, CLI_FIELD(format), "json (default) or heapsnapshot"},
+	{"format", 'f', "json|heapsnapshot", CLI_TEXT, CLI_FIELD(format), "(default json)"},
 	{"depth", 0, "N", CLI_NUMBER, CLI_FIELD(depth),
 	 "json: objects inside one another (default 64)"},
 	{"limit", 0, "N", CLI_NUMBER, CLI_FIELD(limit),
 	 "json: entries of one object, characters of a text (default 100000)"},
 	{"all", 0, NULL, CLI_FLAG, CLI_FIELD(all),
 	 "json: built-ins, hidden properties and variables of closures, too"},
+	CLI_QUIET,
 	CLI_HELP,
 	{0},
 };

@@ -11,12 +11,35 @@
 #include "inspection.h"
 #include "js/engine/engine.h"
 
+#define PIECE_BYTES 65536u /* of the heap, between two reports of progress */
+
 /* ---- Opening */
 
 static int view_read(void *arg, uint64_t offset, void *buffer, size_t bytes,
 		     struct thaw_error *error)
 {
-	return thaw_view_read(arg, offset, buffer, bytes, error);
+	struct inspection *inspection = arg;
+	uint64_t piece = offset / PIECE_BYTES, last = (offset + bytes - 1) / PIECE_BYTES;
+
+	for (; inspection->touched && piece <= last; piece++) {
+		uint8_t bit = (uint8_t)(1u << piece % 8), *byte = &inspection->touched[piece / 8];
+
+		if (*byte & bit)
+			continue;
+		*byte |= bit;
+		inspection->done += PIECE_BYTES;
+		inspection->progress(inspection->progress_arg, inspection->done, inspection->total);
+	}
+	return thaw_view_read(inspection->view, offset, buffer, bytes, error);
+}
+
+void inspection_watch(struct inspection *inspection,
+		      int (*progress)(void *arg, uint64_t done, uint64_t total), void *arg)
+{
+	inspection->total = thaw_view_generation(inspection->view)->heap_bytes;
+	inspection->progress = progress;
+	inspection->progress_arg = arg;
+	inspection->touched = calloc(inspection->total / PIECE_BYTES / 8 + 1, 1);
 }
 
 static int check_engine(const struct thaw_image *image, const char *path, struct thaw_error *error)
@@ -52,7 +75,7 @@ int inspection_open(struct inspection *inspection, struct thaw_image *image, con
 	state = thaw_view_state(inspection->view, &bytes);
 	code = js_blob_decode(state, bytes, &inspection->blob, error);
 	if (!code) {
-		source.arg = inspection->view;
+		source.arg = inspection;
 		source.bytes = thaw_view_generation(inspection->view)->heap_bytes;
 		code = graph_open(&source, &inspection->blob, &inspection->graph, error);
 	}
@@ -66,6 +89,7 @@ void inspection_close(struct inspection *inspection)
 	graph_close(inspection->graph);
 	js_blob_clear(&inspection->blob);
 	thaw_view_close(inspection->view);
+	free(inspection->touched);
 	*inspection = (struct inspection){0};
 }
 

@@ -20,15 +20,26 @@ struct inspection {
 	struct graph *graph;
 	const char *path; /* what messages call the image; borrowed */
 	uint64_t generation;
+	/* Of what was read of the heap (inspection_watch). */
+	int (*progress)(void *arg, uint64_t done, uint64_t total);
+	void *progress_arg;
+	uint8_t *touched; /* a bit for each piece of the heap */
+	uint64_t done, total;
 };
 
 /*
- * `generation` 0: the newest. Returns 0 or a negative code, and then nothing is open: THAW_EENGINE,
+ * `generation` 0: the newest. `inspection` must not move while it is open. Returns 0 or a negative code, and then nothing is open: THAW_EENGINE,
  * the image is another engine's. The image may be closed before the inspection.
  */
 int inspection_open(struct inspection *inspection, struct thaw_image *image, const char *path,
 		    uint64_t generation, struct thaw_error *error);
 void inspection_close(struct inspection *inspection);
+/*
+ * Call `progress` as the heap is read for the first time, piece by piece, until it is closed. Without memory for it, it is
+ * not called.
+ */
+void inspection_watch(struct inspection *inspection,
+		      int (*progress)(void *arg, uint64_t done, uint64_t total), void *arg);
 
 /* Is this the name of a global that every program has from its start? */
 bool inspection_is_builtin(struct graph *graph, uint32_t atom);
