@@ -304,6 +304,51 @@ TEST_F(map, counts_what_there_is)
 	EXPECT_NE(NULL, strstr(self->program.output, "generation 2"));
 }
 
+static const char orders[] =
+	"class Order { constructor(i) { this.id = i; this.text = 'order number ' + i } }\n"
+	"const orders = new Map()\n"
+	"globalThis['<index>'] = []\n"
+	"for (let i = 0; i < 6000; i++) {\n"
+	"	orders.set(i, new Order(i))\n"
+	"	if (i % 3 === 0) globalThis['<index>'].push({ order: orders.get(i) })\n"
+	"}\n"
+	"const picture = new Uint8Array(2 << 20)\n"
+	"setTimeout(function pending() { console.log(picture.length) }, 0)\n";
+
+/* Objects count for the variable with the shortest way to them; a row has what begins in it. */
+TEST_F(map, tells_what_a_heap_consists_of)
+{
+	char *script = support_format("%s/heap.js", self->directory), *why;
+
+	why = support_kernel_lacks(self->directory);
+	if (why)
+		SKIP(return, "%s", why);
+	support_write(script, orders);
+	RUN(0, "run", script);
+	DRAW(0, self->path);
+	EXPECT_NE(
+		NULL,
+		strstr(self->program.output,
+		       "{\"type\":\"ArrayBuffer\",\"holder\":\"picture (heap.js)\",\"objects\":1,"))
+	TH_LOG("%s", self->program.output);
+	EXPECT_NE(NULL,
+		  strstr(self->program.output,
+			 "{\"type\":\"Order\",\"holder\":\"orders (heap.js)\",\"objects\":4000,"))
+	TH_LOG("%s", self->program.output);
+	EXPECT_NE(NULL, strstr(self->program.output,
+			       "{\"type\":\"Order\",\"holder\":\"<index>\",\"objects\":2000,"));
+	EXPECT_NE(NULL, strstr(self->svg, ">ArrayBuffer</text>"));
+	EXPECT_NE(NULL, strstr(self->svg, ">orders (heap.js)</text>"));
+	EXPECT_NE(NULL, strstr(self->svg, " of Order: orders (heap.js)"));
+	EXPECT_NE(NULL, strstr(self->svg, ": &lt;index&gt;"));
+	/* Without it, as quickly as ever. */
+	RUN(0, "map", "--pages", self->path);
+	EXPECT_EQ(NULL, strstr(self->program.output, "What it consists of"));
+	RUN(0, "map", "--pages", "--json", self->path);
+	EXPECT_EQ(NULL, strstr(self->program.output, "\"contents\""));
+	free(script);
+}
+
 TEST_F(map, of_heaps_of_any_size)
 {
 	char pages[2000];

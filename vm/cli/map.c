@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/failure.h"
+#include "inspect/inspection.h"
 #include "map.h"
 #include "atomic_output.h"
 
@@ -83,6 +84,9 @@ static void place_cells(struct map *map)
 	while (map->pages / map->cell_pages >= MAP_CELLS_MAX)
 		map->cell_pages *= 2;
 	map->cells = (map->pages + map->cell_pages - 1) / map->cell_pages;
+	/* Fewer cells get wider columns. */
+	while (map->columns > 16 && map->cells <= map->columns * 3 / 2)
+		map->columns /= 2;
 }
 
 static int make_cells(struct map *map)
@@ -122,6 +126,29 @@ static int find_generation(struct map *map, const struct thaw_image *image, uint
 		code = 0;
 	}
 	return code ? failure(error, code, "%s: holds no generation yet", map->path) : 0;
+}
+
+/*
+ * What the heap consists of, row by row, as far as it can be read: a picture of a damaged heap, or of another engine's, is
+ * better than none.
+ */
+static void read_contents(struct map *map, struct thaw_image *image, struct progress *bar)
+{
+	struct inspection inspection;
+	int code = inspection_open(&inspection, image, map->path, map->generation.number, NULL);
+
+	if (!code) {
+		inspection_watch(&inspection, progress_show, bar);
+		code = heap_contents_read(inspection.graph, map->generation.heap_bytes,
+					  map->cell_pages * map->columns * map->page_bytes,
+					  &map->contents, NULL);
+		inspection_close(&inspection);
+		progress_clear(bar);
+	}
+	map->no_contents = code == THAW_EENGINE ? "another engine's objects"
+			   : code == -ENOMEM	? "no memory to read its objects"
+			   : code		? "its objects could not be read"
+						: NULL;
 }
 
 /* THAW_EDAMAGED: a part is lost, and the rest can be drawn. */
@@ -177,6 +204,22 @@ static void json_groups(struct json *json, const struct map *map)
 	json_close(json, ']');
 }
 
+static void json_contents(struct json *json, const struct map *map)
+{
+	json_open(json, "contents", '[');
+	for (size_t i = 0; i < map->contents.share_count && i < 100; i++) {
+		const struct heap_share *share = &map->contents.share[i];
+
+		json_open(json, NULL, '{');
+		json_text(json, "type", share->type);
+		json_text(json, "holder", share->holder);
+		json_number(json, "objects", share->count);
+		json_number(json, "bytes", share->bytes);
+		json_close(json, '}');
+	}
+	json_close(json, ']');
+}
+
 static void print_json(const struct map *map, FILE *to)
 {
 	const struct thaw_image_info *info = &map->info;
@@ -212,6 +255,8 @@ static void print_json(const struct map *map, FILE *to)
 	json_number(&json, "freeBytes", info->free_bytes);
 	if (map->process)
 		json_groups(&json, map);
+	else if (map->contents.share)
+		json_contents(&json, map);
 	json_close(&json, '}');
 	fputc('\n', to);
 }
@@ -233,6 +278,7 @@ static int map_image(const struct cli_options *options, struct map *map, struct 
 {
 	struct thaw_error error = {0};
 	uint64_t generation = 0;
+	struct progress bar;
 	char *bytes = NULL;
 	size_t count = 0;
 	FILE *memory;
@@ -243,6 +289,10 @@ static int map_image(const struct cli_options *options, struct map *map, struct 
 	code = gather(map, image, generation, &error);
 	if (code < 0 && !map->counts.lost)
 		return cli_fail_error(&error, code);
+	if (!map->process && !options->pages) {
+		progress_begin(&bar, "map", options);
+		read_contents(map, image, &bar);
+	}
 	memory = open_memstream(&bytes, &count);
 	if (memory)
 		(options->json ? print_json : map_draw)(map, memory);
@@ -256,7 +306,7 @@ static int map_image(const struct cli_options *options, struct map *map, struct 
 
 static int map(const struct cli_options *options, int operand_count, char **operands)
 {
-	struct map map = {.path = operands[0]};
+	struct map map = {.path = operands[0], .columns = MAP_COLUMNS};
 	struct thaw_image *image;
 	int code = cli_open(map.path, &image);
 
@@ -265,6 +315,7 @@ static int map(const struct cli_options *options, int operand_count, char **oper
 		return code;
 	code = map_image(options, &map, image);
 	map_areas_close(&map);
+	heap_contents_free(&map.contents);
 	free(map.cell);
 	thaw_image_close(image);
 	return code;
@@ -274,7 +325,10 @@ static const struct cli_option map_options[] = {
 	{"output", 'o', "FILE", CLI_TEXT, CLI_FIELD(output),
 	 "where the picture goes (default: standard output, or -)"},
 	CLI_AT("draw"),
+	{"pages", 0, NULL, CLI_FLAG, CLI_FIELD(pages),
+	 "only pages, and nothing of JavaScript: nothing of the heap is read"},
 	{"json", 0, NULL, CLI_FLAG, CLI_FIELD(json), "the numbers as JSON, not the picture"},
+	CLI_QUIET,
 	CLI_HELP,
 	{0},
 };
@@ -287,6 +341,8 @@ const struct cli_command command_map = {
 		"Draws the heap of a generation in the order of its addresses: what is free (never stored, or zero), what\n"
 		"is stored, what that generation wrote, what a start touches first (the working set, see --prefetch of\n"
 		"thaw run), and, while a program runs from the image, what is in its memory.\n"
+		"A table tells which types take most, and which variable holds them: the one from which the way to an object\n"
+		"is the shortest. What a row of the picture consists of is shown where the mouse points.\n"
 		"Of an image of thaw exec, what is stored of each part of the address space is drawn under its name; what\n"
 		"nobody has touched is not.\n"
 		"The picture is one SVG file without scripts. If the index is damaged, the rest is drawn, and the exit code\n"

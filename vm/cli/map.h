@@ -7,8 +7,11 @@
 #define VM_CLI_MAP_H
 
 #include "areas.h"
+#include "inspect/heap_contents.h"
 
 #define MAP_CELLS_MAX 5120u /* keeps the picture below 300 KB */
+#define MAP_COLUMNS 128u
+#define MAP_SHARES 8u /* of the contents, that are drawn */
 
 /* Numbers of pages. Each page is in exactly one of the first five. */
 struct map_counts {
@@ -58,7 +61,11 @@ struct map {
 	uint64_t cell_pages,
 		cells; /* how many pages a cell stands for; the last one may have fewer */
 	struct map_cell *cell;
-	bool process; /* of thaw exec: */
+	unsigned columns; /* cells side by side */
+	struct heap_contents
+		contents;	 /* a piece for each row; empty: it is a process, or is not known */
+	const char *no_contents; /* why it is not known; NULL: nobody asked, or it is */
+	bool process;		 /* of thaw exec: */
 	struct description description;
 	struct map_group *group;
 	size_t group_count, group_room;

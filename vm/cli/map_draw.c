@@ -6,6 +6,7 @@
  *	title, and when it was
  *	the file:   a bar: what the newest generation takes, what only older ones take, what is unused
  *	legend      with counts, which add up to the heap
+ *	contents    the types that take most, and which variables hold them
  *	the heap:   rows in address order. A row has three tracks, one below the other:
  *	            contents      as high as the share of the cell's pages: stored, and above it dirty, lost
  *	            working set   where there is any; stronger: touched earlier
@@ -22,7 +23,6 @@
 #define GRID_WIDTH 768u
 #define LEFT 96u
 #define WIDTH (LEFT + GRID_WIDTH + 32u)
-#define COLUMNS 128u
 #define SHADES 4u /* of the working set */
 #define GROUP_LINE 16u
 #define DIRTY_LEAST 2u /* one would not be seen on a screen */
@@ -309,10 +309,75 @@ static void draw_legend(struct drawing *drawing)
 	put_line(drawing, 42, "", text);
 }
 
+/* ---- What it consists of ---- */
+
+static unsigned contents_shown(const struct map *map)
+{
+	size_t count = map->contents.share_count;
+
+	return (unsigned)(count < MAP_SHARES ? count : MAP_SHARES);
+}
+
+static unsigned contents_height(const struct map *map)
+{
+	return contents_shown(map) ? 32 + 19 * contents_shown(map) : map->no_contents ? 32 : 0;
+}
+
+static void draw_shares(struct drawing *drawing)
+{
+	const struct map *map = drawing->map;
+	uint64_t all = 0;
+	char text[400];
+
+	if (map->no_contents) {
+		drawing->y += 32;
+		snprintf(text, sizeof(text), "What it consists of: %s", map->no_contents);
+		put_line(drawing, 24, "", text);
+	}
+	if (!contents_shown(map))
+		return;
+	for (size_t i = 0; i < map->contents.share_count; i++)
+		all += map->contents.share[i].bytes;
+	drawing->y += 32;
+	put_line(drawing, 24, "", "What it consists of, and which variable holds it");
+	put_line(drawing, 650, "note end", "objects");
+	put_line(drawing, 752, "note end", "bytes");
+	put_line(drawing, WIDTH - 24, "note end", "of all objects");
+	for (unsigned i = 0; i < contents_shown(map); i++) {
+		const struct heap_share *share = &map->contents.share[i];
+
+		drawing->y += 19;
+		snprintf(text, sizeof(text), "%.60s", share->type);
+		put_line(drawing, 42, "", text);
+		snprintf(text, sizeof(text), "%.70s", share->holder);
+		put_line(drawing, 220, "note", text);
+		put_line(drawing, 650, "end", format_count(share->count).s);
+		put_line(drawing, 752, "end", format_bytes(share->bytes).s);
+		put_line(drawing, WIDTH - 24, "end", format_share(share->bytes, all).s);
+	}
+}
+
+/* Shown where the mouse points: the objects that begin in a row. */
+static void put_piece(const struct drawing *drawing, uint64_t from, uint64_t bytes, size_t row)
+{
+	const struct heap_piece *piece = &drawing->map->contents.piece[row];
+
+	fprintf(drawing->to, "<title>%s to %s: %s of objects", format_offset(from).s,
+		format_offset(from + bytes).s, format_bytes(piece->bytes).s);
+	for (unsigned i = 0; i < piece->count; i++) {
+		fprintf(drawing->to, "\n%s in %s of ", format_bytes(piece->most[i].bytes).s,
+			format_count(piece->most[i].count).s);
+		put_text(drawing->to, piece->most[i].type);
+		fputs(": ", drawing->to);
+		put_text(drawing->to, piece->most[i].holder);
+	}
+	fputs("</title>\n", drawing->to);
+}
+
 /* ---- The heap ---- */
 
 /* The height of each column of a track, and a 0 after the last. */
-typedef uint8_t heights[COLUMNS + 1];
+typedef uint8_t heights[MAP_COLUMNS + 1];
 
 /* One path around the track, from the left end of its base line and back. */
 static void draw_outline(const struct drawing *drawing, unsigned base, const heights high,
@@ -447,8 +512,13 @@ static void draw_rows(struct drawing *drawing, const struct map_cell *cells, uin
 		fprintf(drawing->to, "<text x=\"%u\" y=\"%u\" class=\"label end\">%s</text>\n",
 			LEFT - 8, drawing->y + drawing->contents / 2 + 4,
 			format_offset(first * cell_bytes).s);
+		fputs("<g>", drawing->to);
+		if (first / drawing->columns < drawing->map->contents.piece_count)
+			put_piece(drawing, first * cell_bytes, count * cell_bytes,
+				  first / drawing->columns);
 		draw_contents(drawing, cells + first, count);
 		draw_tracks(drawing, cells + first, count);
+		fputs("</g>\n", drawing->to);
 		drawing->y += drawing->contents + 2 * (drawing->track + 1) + drawing->gap;
 	}
 }
@@ -471,7 +541,17 @@ static void draw_groups(struct drawing *drawing)
 			 format_bytes(group->stored * map->page_bytes).s);
 		put_line(drawing, LEFT, "label", text);
 		drawing->y += 4;
+		/* The whole name, where the mouse points. */
+		fputs("<g><title>", drawing->to);
+		put_text(drawing->to, *group->first->name ? group->first->name : name);
+		fprintf(drawing->to,
+			"\n%llx to %llx, %u mapping%s\n%s, of which %s in the image</title>\n",
+			(unsigned long long)group->first->start,
+			(unsigned long long)group->last->end, group->areas, plural(group->areas),
+			format_bytes(group->bytes).s,
+			format_bytes(group->stored * map->page_bytes).s);
 		draw_rows(drawing, map->cell + group->cell, group->cells);
+		fputs("</g>\n", drawing->to);
 	}
 }
 
@@ -508,14 +588,12 @@ static unsigned rows_for(uint64_t cells, unsigned columns)
 	return (unsigned)((cells + columns - 1) / columns);
 }
 
-/* Use all rows that there is room for; fewer cells get wider columns. */
+/* Use all rows that there is room for. */
 static void choose_layout(struct drawing *drawing)
 {
 	const struct map *map = drawing->map;
 
-	drawing->columns = COLUMNS;
-	while (!map->process && drawing->columns > 16 && map->cells <= drawing->columns * 3 / 2)
-		drawing->columns /= 2;
+	drawing->columns = map->columns;
 	drawing->rows = map->process ? 0 : rows_for(map->cells, drawing->columns);
 	for (size_t i = 0; i < map->group_count; i++)
 		drawing->rows += rows_for(map->group[i].cells, drawing->columns);
@@ -531,7 +609,7 @@ void map_draw(const struct map *map, FILE *to)
 	unsigned height;
 
 	choose_layout(&drawing);
-	height = 340 + 19 * (!!map->counts.lost + map->process) +
+	height = 340 + contents_height(map) + 19 * (!!map->counts.lost + map->process) +
 		 (unsigned)map->group_count * GROUP_LINE +
 		 drawing.rows * (drawing.contents + 2 * (drawing.track + 1) + drawing.gap);
 	fprintf(to,
@@ -546,6 +624,7 @@ void map_draw(const struct map *map, FILE *to)
 	draw_title(&drawing);
 	draw_file(&drawing);
 	draw_legend(&drawing);
+	draw_shares(&drawing);
 	draw_heap(&drawing);
 	fputs("</svg>\n", to);
 }
