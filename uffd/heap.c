@@ -102,7 +102,8 @@ int heap_start_service(struct thaw *heap, const struct thaw_range *ranges, size_
 		.fatal = heap->fatal,
 		.fatal_arg = heap->fatal_arg,
 	};
-	int code = fault_service_start(&heap->service, &options, error);
+	struct fault_service *service = NULL;
+	int code = fault_service_start(&service, &options, error);
 
 	/*
 	 * Since Linux 6.14 a ring counts again against what all processes of a user may lock together
@@ -111,8 +112,11 @@ int heap_start_service(struct thaw *heap, const struct thaw_range *ranges, size_
 	if (code == -ENOMEM && heap->region.backends.reader == READER_URING &&
 	    !heap->region.backends.reader_forced) {
 		heap->region.backends.reader = READER_THREADS;
-		code = fault_service_start(&heap->service, &options, error);
+		code = fault_service_start(&service, &options, error);
 	}
+	pthread_mutex_lock(&heap->counted);
+	heap->service = service;
+	pthread_mutex_unlock(&heap->counted);
 	return code;
 }
 
@@ -212,6 +216,7 @@ int thaw_open(const struct thaw_options *options, struct thaw **out, struct thaw
 	if (!heap)
 		return error_set(error, -ENOMEM, "no memory to open a heap");
 	heap->tracker.pagemap = -1;
+	pthread_mutex_init(&heap->counted, NULL);
 	heap->flags = options->flags;
 	heap->fatal = options->fatal;
 	heap->fatal_arg = options->fatal_arg;
@@ -260,6 +265,7 @@ static void heap_close(struct thaw *heap, void (*close_image)(struct image *imag
 	working_set_free(&heap->recorder);
 	free(heap->working_set);
 	free(heap->state);
+	pthread_mutex_destroy(&heap->counted);
 	free(heap);
 }
 
@@ -351,18 +357,33 @@ void thaw_status(struct thaw *heap, struct thaw_status *status)
 		status->image_bytes = image_file_bytes(heap->image);
 	}
 	if (heap->service || heap->region.process) {
-		struct fault_counters counters =
-			heap->service ? fault_service_counters(heap->service) : heap->last_counters;
+		struct thaw_counters counters;
 
 		if (heap->service)
 			fault_service_last_poison(heap->service, &status->poison_error);
 		else
 			status->poison_error = heap->poison_error;
+		thaw_counters(heap, &counters);
 		status->faults = counters.faults;
 		status->pages_restored = counters.pages_restored;
 		status->pages_poisoned = counters.pages_poisoned;
 		status->restore_bytes = counters.restore_bytes;
 	}
+}
+
+void thaw_counters(struct thaw *heap, struct thaw_counters *counters)
+{
+	struct fault_counters counted;
+
+	pthread_mutex_lock(&heap->counted);
+	counted = heap->service ? fault_service_counters(heap->service) : heap->last_counters;
+	pthread_mutex_unlock(&heap->counted);
+	*counters = (struct thaw_counters){
+		.faults = counted.faults,
+		.pages_restored = counted.pages_restored,
+		.pages_poisoned = counted.pages_poisoned,
+		.restore_bytes = counted.restore_bytes,
+	};
 }
 
 int thaw_image_of(const struct thaw *heap, struct thaw_image **image, struct thaw_error *error)
@@ -400,6 +421,52 @@ int thaw_checkpoint_abandon(struct thaw *heap, int code, const char *why)
 bool thaw_name_valid(const char *name)
 {
 	return name_is_sound(name);
+}
+
+/* From here to the next capture only this thread writes the image. */
+static int names_begin(struct thaw *heap, struct thaw_error *error)
+{
+	bool rests;
+
+	if (!heap->image)
+		return error_set(error, -EROFS, "the heap has no image");
+	pthread_mutex_lock(&heap->checkpointer.lock);
+	rests = checkpointer_rests(&heap->checkpointer);
+	pthread_mutex_unlock(&heap->checkpointer.lock);
+	if (!rests)
+		return error_set(error, -EBUSY, "%s: a checkpoint is under way",
+				 image_path(heap->image));
+	checkpointer_settle(&heap->checkpointer);
+	return 0;
+}
+
+int thaw_tag(struct thaw *heap, const char *name, uint64_t *generation, unsigned flags,
+	     struct thaw_error *error)
+{
+	struct thaw_error unused;
+	int code;
+
+	error = error ? error : &unused;
+	code = names_begin(heap, error);
+	if (code)
+		return code;
+	code = image_tag(heap->image, name, generation, flags, error);
+	checkpointer_go_on(&heap->checkpointer);
+	return code;
+}
+
+int thaw_untag(struct thaw *heap, const char *name, struct thaw_error *error)
+{
+	struct thaw_error unused;
+	int code;
+
+	error = error ? error : &unused;
+	code = names_begin(heap, error);
+	if (code)
+		return code;
+	code = image_untag(heap->image, name, error);
+	checkpointer_go_on(&heap->checkpointer);
+	return code;
 }
 
 int thaw_checkpoint_name(struct thaw *heap, const char *name)

@@ -15,6 +15,7 @@ struct thaw {
 	struct image *image; /* NULL: nothing persists */
 	struct tracker tracker;
 	struct fault_service *service; /* NULL where the kernel serves every fault itself */
+	pthread_mutex_t counted;       /* for that pointer: others count while it comes and goes */
 	struct checkpointer checkpointer;
 	struct working_set_recorder recorder;
 	uint64_t *working_set; /* to prefetch */

@@ -129,6 +129,7 @@ bool thaw_process_copies_first(struct thaw *heap)
 void thaw_process_detach(struct thaw *heap)
 {
 	struct process_memory *memory = heap->region.process;
+	struct fault_service *service;
 
 	if (!memory || memory->gone)
 		return;
@@ -137,9 +138,12 @@ void thaw_process_detach(struct thaw *heap)
 	heap->checkpointer.service = NULL;
 	if (!heap->service)
 		return;
-	heap->last_counters = fault_service_counters(heap->service);
 	heap->poison_error = (struct thaw_error){0};
 	fault_service_last_poison(heap->service, &heap->poison_error);
-	fault_service_stop(heap->service);
+	service = heap->service;
+	pthread_mutex_lock(&heap->counted);
+	heap->last_counters = fault_service_counters(service);
 	heap->service = NULL;
+	pthread_mutex_unlock(&heap->counted);
+	fault_service_stop(service);
 }

@@ -298,7 +298,7 @@ THAW_PUBLIC const struct thaw_generation *thaw_opened(const struct thaw *heap);
 struct thaw_history {
 	uint8_t uuid[16]; /* the image's: a clone has another */
 	uint64_t next;	  /* number that the next generation has at least; it is not made twice */
-	bool newest;	  /* what was opened is the newest generation, and nothing newer was damaged */
+	bool newest; /* what was opened is the newest generation, and nothing newer was damaged */
 };
 /* All zero for a heap without an image. */
 THAW_PUBLIC void thaw_history(const struct thaw *heap, struct thaw_history *history);
@@ -341,6 +341,12 @@ struct thaw_status {
 
 /* A consistent copy of the heap's counters. Owner thread. */
 THAW_PUBLIC void thaw_status(struct thaw *heap, struct thaw_status *status);
+
+struct thaw_counters { /* as in struct thaw_status */
+	uint64_t faults, pages_restored, pages_poisoned, restore_bytes;
+};
+/* What was served up to now, for who watches. Any thread, while the heap is open; waits for no checkpoint. */
+THAW_PUBLIC void thaw_counters(struct thaw *heap, struct thaw_counters *counters);
 
 /*
  * Checkpoints. At most one is in flight:
@@ -389,6 +395,14 @@ THAW_PUBLIC int thaw_checkpoint_abandon(struct thaw *heap, int code, const char 
  * image has no room for a name, its names are dropped.
  */
 THAW_PUBLIC int thaw_checkpoint_name(struct thaw *heap, const char *name);
+/*
+ * Name a listed generation (*generation; 0: the newest durable one, whose number it receives), or take the name away, in the
+ * image of an open heap, as thaw_image_tag() and thaw_image_untag() do without one. Durable when it returns: two writes and their
+ * syncs. Owner thread, while no checkpoint is under way, else -EBUSY.
+ */
+THAW_PUBLIC int thaw_tag(struct thaw *heap, const char *name, uint64_t *generation, unsigned flags,
+			 struct thaw_error *error);
+THAW_PUBLIC int thaw_untag(struct thaw *heap, const char *name, struct thaw_error *error);
 /* Where it stands. In THAW_DONE, `result` (may be NULL) is filled and the phase becomes idle. */
 THAW_PUBLIC enum thaw_phase thaw_checkpoint_poll(struct thaw *heap, struct thaw_result *result);
 /* Block until the phase is THAW_READY or THAW_DONE (or THAW_IDLE). Returns it, without consuming. */

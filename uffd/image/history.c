@@ -109,53 +109,79 @@ static int history_end(struct image *image, struct commit *commit, int code)
 	return code;
 }
 
+/* A commit of names alone: `code` is what came of them. */
+static int names_end(struct commit *commit, int code, struct thaw_error *error)
+{
+	if (!code)
+		code = commit_finish(commit, NULL, NULL, 0, error);
+	if (code)
+		commit_abort(commit);
+	return code;
+}
+
+int image_tag(struct image *image, const char *name, uint64_t *generation, unsigned flags,
+	      struct thaw_error *error)
+{
+	const struct thaw_name *named;
+	struct commit *commit;
+	int code = image_fold(image, error); /* so that the newest one is listed */
+
+	if (code)
+		return code;
+	if (!*generation)
+		*generation = image_newest(image)->number;
+	if (!*generation)
+		return error_set(error, THAW_ENOGEN, "%s: holds no generation yet", image->path);
+	named = record_named(&image->record, name);
+	if (named && named->generation == *generation) /* it is so already, and durable */
+		return 0;
+	if (named && !(flags & THAW_TAG_MOVE))
+		return error_set(error, -EEXIST,
+				 "%s: generation %" PRIu64 " is named '%s' already: move the name "
+				 "with --force, or choose another",
+				 image->path, named->generation, name);
+	code = commit_begin(image, &commit, error);
+	return code ? code : names_end(commit, commit_name(commit, name, generation, error), error);
+}
+
+int image_untag(struct image *image, const char *name, struct thaw_error *error)
+{
+	struct commit *commit;
+	int code = commit_begin(image, &commit, error);
+
+	return code ? code : names_end(commit, commit_name(commit, name, NULL, error), error);
+}
+
 int thaw_image_tag(const char *path, const char *name, uint64_t generation, unsigned flags,
 		   struct thaw_error *error)
 {
-	const struct thaw_name *named;
 	struct thaw_error unused;
-	struct commit *commit;
 	struct image *image;
 	int code;
 
 	error = error ? error : &unused;
-	code = history_begin(path, generation, &image, &commit, error);
+	code = history_open(path, generation, &image, error);
 	if (code)
 		return code;
 	generation = image_opened(image)->number;
-	named = record_named(&image->record, name);
-	if (named && named->generation == generation) { /* it is so already, and durable */
-		commit_abort(commit);
-		image_close(image);
-		return 0;
-	}
-	if (named && !(flags & THAW_TAG_MOVE))
-		code = error_set(error, -EEXIST,
-				 "%s: generation %" PRIu64 " is named '%s' already: move the name "
-				 "with --force, or choose another",
-				 path, named->generation, name);
-	if (!code)
-		code = commit_name(commit, name, &generation, error);
-	if (!code)
-		code = commit_finish(commit, NULL, NULL, 0, error);
-	return history_end(image, commit, code);
+	code = image_tag(image, name, &generation, flags, error);
+	image_close(image);
+	return code;
 }
 
 int thaw_image_untag(const char *path, const char *name, struct thaw_error *error)
 {
 	struct thaw_error unused;
-	struct commit *commit;
 	struct image *image;
 	int code;
 
 	error = error ? error : &unused;
-	code = history_begin(path, 0, &image, &commit, error);
+	code = history_open(path, 0, &image, error);
 	if (code)
 		return code;
-	code = commit_name(commit, name, NULL, error);
-	if (!code)
-		code = commit_finish(commit, NULL, NULL, 0, error);
-	return history_end(image, commit, code);
+	code = image_untag(image, name, error);
+	image_close(image);
+	return code;
 }
 
 int thaw_image_rollback(const char *path, uint64_t generation, struct thaw_generation *made,

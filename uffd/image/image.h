@@ -185,6 +185,11 @@ int commit_finish(struct commit *commit, struct thaw_generation *generation, con
 		  size_t state_bytes, struct thaw_error *error);
 void commit_abort(struct commit *commit);
 
+/* See thaw_tag() and thaw_untag(). Not while a commit is under way. */
+int image_tag(struct image *image, const char *name, uint64_t *generation, unsigned flags,
+	      struct thaw_error *error);
+int image_untag(struct image *image, const char *name, struct thaw_error *error);
+
 /*
  * The owner is going to make small generations often: the next commit_finish() makes a log, and from then on
  * commit_page() keeps what little is stored in memory.
