@@ -23,8 +23,10 @@ ENGINE_OBJECT := $(ENGINE)/quickjs.o
 VM_CFLAGS := -fno-pie -fno-stack-protector \
 	$(if $(filter aarch64,$(ARCHITECTURE)),-mbranch-protection=none,-fcf-protection=none)
 VM_LDFLAGS := -no-pie -pthread -Wl,--build-id=sha1 -Wl,-z,relro,-z,now,-z,noexecstack
-VM_LIBS := $(PACKAGE_LIBS) -lm
-# Only the headers of libmnl: the library is loaded when it is needed (vm/top/mnl.h).
+# JSON is parsed where somebody talks to a program: statically, so that its start does not pay for one library more.
+VM_LIBS := $(PACKAGE_LIBS) -l:libjansson.a -lm
+# Only the headers of libmnl, and of libmicrohttpd (vm/control/microhttpd.h): the libraries are loaded when they are needed
+# (vm/top/mnl.h).
 VM_CFLAGS += $(shell $(PKG_CONFIG) --cflags libmnl 2>/dev/null)
 INCLUDES := -Iuffd -Ivm -I$(GENERATED)
 

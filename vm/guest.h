@@ -81,6 +81,9 @@ struct guest { /* the first member of each guest's own struct */
 	/* Written by the guest, for its owner to look at. The first also in signal handlers and by any thread. */
 	volatile bool in_turn;
 	uint64_t turn_began_ns; /* monotonic clock; with `in_turn` */
+	volatile bool
+		stopped; /* by a signal: it does nothing, nor can it be captured. Any thread looks */
+	volatile int pid;	/* of the process that it is; 0: this one */
 	bool runs_own;		/* what runs was begun by the program, not by evaluate() */
 	bool exiting;		/* the program called exit(): nothing more of its turn runs */
 	bool hears_checkpoints; /* it is told of each generation, also of one it did not ask for */

@@ -154,11 +154,14 @@ static int take_margin(struct thaw_error *error)
 /* A program that begins, becomes durable, and is continued. Returns an exit code, and has said why. */
 static int start_twice(const char *image)
 {
-	const struct runtime_options options = {.image = image, .quiet = true};
+	struct runtime_options options = {.image = image, .quiet = true};
 	struct runtime *runtime;
 	struct thaw_error error;
 	int code = take_margin(&error);
 
+	if (!code && image) /* a thread and descriptors */
+		code = control_open(&(struct control_options){.quiet = true}, &options.control,
+				    &error);
 	for (int start = 0; start < (image ? 2 : 1) && !code; start++) {
 		code = runtime_open(&options, &runtime, &error);
 		if (code)
@@ -167,6 +170,7 @@ static int start_twice(const char *image)
 			code = make_generation(runtime, &error);
 		runtime_close(runtime);
 	}
+	control_close(options.control, code);
 	if (!code)
 		return 0;
 	fputs(error.text, stderr);

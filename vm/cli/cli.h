@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "policy/control.h"
 #include "policy/runtime.h"
 #include "base/format.h"
 #include "base/json.h"
@@ -42,6 +43,8 @@ struct cli_options {
 	const char *files;	     /* what thaw exec does with files at a restore */
 	const char *commit;	     /* what leaves a program only once its cause is durable */
 	uint64_t commit_interval_ns;
+	const char *metrics;   /* where they are served */
+	uint64_t timeout_ns;   /* of what is asked of a program; 0: the command's default */
 	uint64_t depth, limit; /* limits of the output; 0: the command's default */
 	uint64_t count;	       /* how often; 0: until somebody ends it */
 	uint64_t every_ns;
@@ -125,6 +128,11 @@ struct cli_option {
 		"commit-interval", 0, "TIME", CLI_DURATION, CLI_FIELD(commit_interval_ns),     \
 			"with it, begin such generations at most this often (default 0)"       \
 	}
+#define CLI_METRICS                                                                            \
+	{                                                                                      \
+		"metrics-listen", 0, "unix:PATH|127.0.0.1:PORT", CLI_TEXT, CLI_FIELD(metrics), \
+			"serve metrics for Prometheus there, over HTTP"                        \
+	}
 #define CLI_FRESH                                              \
 	{                                                      \
 		"fresh", 0, NULL, CLI_FLAG, CLI_FIELD(fresh),  \
@@ -169,9 +177,9 @@ struct cli_command {
 };
 
 extern const struct cli_command command_exec, command_checkpoint, command_run, command_repl,
-	command_eval, command_check, command_log, command_tag, command_rollback, command_inspect,
-	command_map, command_verify, command_clone, command_compact, command_repair, command_export,
-	command_diff, command_top, command_help, command_completion;
+	command_eval, command_ctl, command_check, command_log, command_tag, command_rollback,
+	command_inspect, command_map, command_verify, command_clone, command_compact,
+	command_repair, command_export, command_diff, command_top, command_help, command_completion;
 
 /* ---- All commands, and exit codes (commands.c) ---- */
 
@@ -207,6 +215,8 @@ int cli_output_end(void);
  * for its code.
  */
 int cli_fail_error(const struct thaw_error *error, int code);
+/* So that the program of these options can be talked to: control_close() at its end. 0, or an exit code after printing why not. */
+int cli_control(const struct cli_options *options, struct runtime_options *runtime_options);
 /* The options of the runtime, as far as they are options of the command line. */
 struct runtime_options cli_runtime_options(const struct cli_options *options);
 /*

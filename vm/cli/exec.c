@@ -79,6 +79,20 @@ static struct life live(const struct cli_options *options, const struct runtime_
 	return life;
 }
 
+/* ... and again, where somebody has it go back (thaw ctl). */
+static struct life live_on(const struct cli_options *options, struct runtime_options *how,
+			   bool tell_image)
+{
+	struct life life = live(options, how, tell_image);
+
+	while (control_resumes(how->control)) {
+		how->fresh = false;
+		how->generation = 0;
+		life = live(options, how, false);
+	}
+	return life;
+}
+
 static bool goes_on(enum restart restart, const struct life *life)
 {
 	if (runtime_asked_to_end())
@@ -91,7 +105,7 @@ static int keep_alive(const struct cli_options *options, struct runtime_options 
 		      enum restart restart, bool tell_image)
 {
 	unsigned wait_s = WAIT_FIRST_S, crashes = 0;
-	struct life life = live(options, how, tell_image);
+	struct life life = live_on(options, how, tell_image);
 
 	while (goes_on(restart, &life)) {
 		wait_s = life.got_on ? WAIT_FIRST_S : wait_s;
@@ -111,7 +125,7 @@ static int keep_alive(const struct cli_options *options, struct runtime_options 
 		/* From what it has made durable; else from where it began. One that has finished: from the beginning. */
 		how->fresh = !life.crashed || (how->fresh && !life.got_on);
 		how->generation = life.got_on ? 0 : how->generation;
-		life = live(options, how, false);
+		life = live_on(options, how, false);
 	}
 	return life.code;
 }
@@ -164,7 +178,10 @@ static int exec(const struct cli_options *options, int count, char **operands)
 	if (!code)
 		code = cli_at(options, &how);
 	if (!code)
+		code = cli_control(options, &how);
+	if (!code)
 		code = keep_alive(options, &how, restart, image && !options->quiet);
+	control_close(how.control, code);
 	free(image);
 	return code;
 }
@@ -174,6 +191,7 @@ static const struct cli_option exec_options[] = {
 		     "checkpoint this often (default 1s; 0: only on request)", "continue"),
 	CLI_PREFETCH,
 	CLI_COMMIT,
+	CLI_METRICS,
 	{"restart", 0, "never|on-failure|always", CLI_TEXT, CLI_FIELD(restart),
 	 "continue it at once after a crash; always: start it anew after its end, too (default never)"},
 	{"files", 0, "keep|rollback", CLI_TEXT, CLI_FIELD(files),

@@ -347,6 +347,19 @@ struct runtime_options cli_runtime_options(const struct cli_options *options)
 	};
 }
 
+int cli_control(const struct cli_options *options, struct runtime_options *runtime_options)
+{
+	const struct control_options how = {
+		.metrics = options->metrics, .quiet = options->quiet, .verbose = options->verbose};
+	struct thaw_error error = {0};
+	int code = runtime_options->image ? control_open(&how, &runtime_options->control, &error)
+					  : 0;
+
+	return code ? cli_fail(code == -ENOENT ? EXIT_NO_KERNEL : runtime_exit_code(code), "%s",
+			       error.text)
+		    : 0;
+}
+
 int cli_commit(const struct cli_options *options, struct runtime_options *runtime_options)
 {
 	const char *commit = options->commit ? options->commit : "none";

@@ -49,12 +49,28 @@ static void tell_key(const struct cli_options *options)
 			error.text);
 }
 
+/* From one start to the next, or to its end. */
+static int live(const struct cli_options *options, const struct runtime_options *how)
+{
+	struct thaw_error error = {0};
+	struct runtime *runtime;
+	int code = runtime_open(how, &runtime, &error);
+
+	if (code)
+		return cli_fail_error(&error, code);
+	tell_key(options);
+	code = runtime_restored(runtime) ? 0 : runtime_start(runtime);
+	if (!code)
+		code = runtime_run(runtime);
+	cli_stats(runtime, options);
+	runtime_close(runtime);
+	return code;
+}
+
 static int run(const struct cli_options *options, int count, char **operands)
 {
 	struct runtime_options runtime_options = cli_runtime_options(options);
 	char script[2 * PATH_MAX], image[PATH_MAX + 8];
-	struct runtime *runtime;
-	struct thaw_error error = {0};
 	int code;
 
 	if (cli_prefetch(options->prefetch, &runtime_options.prefetch) ||
@@ -84,15 +100,15 @@ static int run(const struct cli_options *options, int count, char **operands)
 					options->fresh ? "" : " to continue from)");
 		runtime_options.must_exist = true;
 	}
-	code = runtime_open(&runtime_options, &runtime, &error);
+	code = cli_control(options, &runtime_options);
 	if (code)
-		return cli_fail_error(&error, code);
-	tell_key(options);
-	code = runtime_restored(runtime) ? 0 : runtime_start(runtime);
-	if (!code)
-		code = runtime_run(runtime);
-	cli_stats(runtime, options);
-	runtime_close(runtime);
+		return code;
+	do {
+		code = live(options, &runtime_options);
+		runtime_options.fresh = false;
+		runtime_options.generation = 0;
+	} while (control_resumes(runtime_options.control));
+	control_close(runtime_options.control, code);
 	return code;
 }
 
@@ -102,6 +118,7 @@ static const struct cli_option run_options[] = {
 		     "continue"),
 	CLI_PREFETCH,
 	CLI_COMMIT,
+	CLI_METRICS,
 	CLI_RUN_TELL("the same as one JSON object", "no notes on stderr, only errors"),
 	{0},
 };

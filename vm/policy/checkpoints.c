@@ -241,6 +241,7 @@ static int begin(struct runtime *rt, enum thaw_reason reason)
 			thaw_strerror(code));
 		limits_explain(&error, code);
 		failed(rt, rt->checkpoints.requested, code, &error);
+		control_settled(rt, false, &(struct thaw_result){.code = code, .error = error});
 		output_commit_settled(rt, code);
 	}
 	return code;
@@ -320,6 +321,7 @@ static void capture(struct runtime *rt)
 		rt->checkpoints.name_count = 0;
 		rt->checkpoints.capture_taken = true;
 		rt->checkpoints.captured = rt->checkpoints.requested;
+		control_captured(rt);
 		rt->checkpoints.captured_turns =
 			rt->guest->turns; /* a turn that was stopped is not counted yet */
 		rt->checkpoints.captured_stall =
@@ -329,8 +331,8 @@ static void capture(struct runtime *rt)
 
 static void finish(struct runtime *rt, const struct thaw_result *result)
 {
-	uint64_t last = rt->checkpoints.capture_taken ? rt->checkpoints.captured
-						      : rt->checkpoints.requested;
+	bool captured = rt->checkpoints.capture_taken;
+	uint64_t last = captured ? rt->checkpoints.captured : rt->checkpoints.requested;
 
 	if (!rt->checkpoints.capture_taken)
 		rt->checkpoints.name_count =
@@ -341,7 +343,8 @@ static void finish(struct runtime *rt, const struct thaw_result *result)
 	else
 		succeeded(rt, last, result);
 	output_commit_settled(rt, result->code);
-	if (rt->checkpoints.requested > rt->checkpoints.settled)
+	if (control_settled(rt, captured, result) ||
+	    rt->checkpoints.requested > rt->checkpoints.settled)
 		rt->checkpoints.wanted = true; /* they asked after the capture */
 }
 
@@ -409,7 +412,7 @@ static bool advance(struct runtime *rt, uint64_t now)
 
 	begin_if_due(rt, now);
 	waits = phase_advance(rt, now);
-	if (signals_take_checkpoint())
+	if (signals_take_checkpoint() | control_take_checkpoints(rt))
 		rt->checkpoints.wanted = rt->checkpoints.urgent = true;
 	if (rt->checkpoints.wanted && !rt->ending.ended)
 		begin(rt, THAW_REASON_REQUEST);

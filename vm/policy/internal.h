@@ -12,6 +12,7 @@
  *	failures.c	what fails again and again, and who is told
  *	ending.c	the final generation, and the last of the output
  *	service.c	systemd, or who else has started it, is told how it is
+ *	control.c	what others ask of a running program; control_jobs.c does it
  *	poll_timer.c	makes a turn that lasts poll at the right moment
  *	streams.c	what is printed, and readers that are slow
  *	streams_saved.c	... what of it goes into a generation, and comes out of one
@@ -30,6 +31,7 @@
 
 #include "base/clock.h"
 #include "base/failure.h"
+#include "control.h"
 #include "guest.h"
 #include "key.h"
 #include "runtime.h"
@@ -42,6 +44,7 @@ struct ending {	    /* owner.c, ending.c: how the program ends */
 	unsigned uncaught; /* exceptions that nobody caught and a shell went on from */
 	int stop_signal;   /* ended by it */
 	bool crashed;	   /* a process: by a signal, or as owner_left() says */
+	bool rests;	   /* it is about to go on in another runtime of this process */
 };
 
 struct checkpoints {	   /* checkpoints.c */
@@ -135,6 +138,9 @@ struct evaluation {		   /* evaluate.c */
 	bool running;		   /* ... and has not returned: see midturn_end() */
 	bool asking;		   /* ... inside of a turn, see evaluate_mid_turn() */
 	struct question *question; /* to be asked there */
+	bool controlled;   /* a turn of somebody's who talks to the program (control_jobs.c) ... */
+	uint64_t until_ns; /* ... has so long */
+	bool cut;	   /* ... and was ended then */
 };
 
 struct runtime {
@@ -319,6 +325,23 @@ int ending_finish(struct runtime *rt);
  * Returns the exit code: `code`, unless this says something else.
  */
 int ending_deliver(struct runtime *rt, int code);
+
+/* ---- control.c, control_jobs.c: nothing without runtime_options.control ---- */
+
+/* What the program needs itself there is too little of: its thread ends. False: there was none. */
+bool control_gives_way(struct runtime *rt);
+/* The program can be talked to from now on; and not any more. */
+void control_attach(struct runtime *rt);
+void control_detach(struct runtime *rt);
+/* Between turns: do what was asked. */
+void control_advance(struct runtime *rt);
+/* Does somebody want a generation, who waits for it? Once for each. */
+bool control_take_checkpoints(struct runtime *rt);
+/* What waits for a generation is captured; `captured` is durable, or has failed. True: others wait for the next. */
+void control_captured(struct runtime *rt);
+bool control_settled(struct runtime *rt, bool captured, const struct thaw_result *result);
+/* At a poll: what runs is not the program's own, and has had its time. */
+bool control_cuts(struct runtime *rt);
 
 /* ---- streams.c ---- */
 

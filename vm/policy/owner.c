@@ -154,8 +154,8 @@ void owner_uncaught(struct runtime *rt, const char *prefix, const char *text)
 {
 	owner_tell(rt, "%s%s%s", prefix, text, *text && text[strlen(text) - 1] == '\n' ? "" : "\n");
 	rt->ending.uncaught++;
-	if (!rt->options.interactive &&
-	    !rt->options.keep_result) { /* a shell goes on, also a piped one */
+	if (!rt->options.interactive && !rt->options.keep_result &&
+	    !rt->evaluation.controlled) { /* a shell goes on, also a piped one */
 		runtime_end(rt, EXIT_EXCEPTION, false);
 		failures_crashed(rt, text);
 	}
@@ -183,6 +183,9 @@ bool owner_interrupted(const struct runtime *rt)
 void owner_advance(struct runtime *rt)
 {
 	checkpoints_advance(rt);
+	control_advance(rt);
+	if (rt->checkpoints.wanted) /* by what was done just now */
+		checkpoints_advance(rt);
 	service_advance(rt);
 }
 
@@ -197,7 +200,7 @@ void owner_turn_begins(struct runtime *rt)
 
 bool owner_poll(struct runtime *rt)
 {
-	if (owner_interrupted(rt))
+	if (owner_interrupted(rt) || control_cuts(rt))
 		return true;
 	if (rt->guest->in_turn) {
 		poll_timer_polled(rt);
@@ -216,7 +219,7 @@ bool owner_step_done(struct runtime *rt)
 {
 	if (signals_stop() && midturn_should_cut(rt))
 		return false;
-	return !owner_interrupted(rt);
+	return !owner_interrupted(rt) && !control_cuts(rt);
 }
 
 /* ---- Output ---- */

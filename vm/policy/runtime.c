@@ -316,10 +316,12 @@ static int print_rest(struct runtime *rt, struct thaw_error *error)
  * The thread that writes checkpoints is started by the first of them. A program that cannot have it would
  * run with nothing durable: it does not begin.
  */
-static int want_checkpoints(const struct runtime *rt, struct thaw_error *error)
+static int want_checkpoints(struct runtime *rt, struct thaw_error *error)
 {
 	int code = rt->options.image ? limits_want_thread() : 0;
 
+	if (code && control_gives_way(rt))
+		code = limits_want_thread();
 	return code ? failure(error, code, "cannot start the thread that writes checkpoints: %s",
 			      thaw_strerror(code))
 		    : 0;
@@ -385,6 +387,7 @@ int runtime_open(const struct runtime_options *options, struct runtime **runtime
 	rt->restore_ns = clock_monotonic_ns();
 	signals_open(rt);
 	poll_timer_open(rt);
+	control_attach(rt);
 	if (rt->restored && options->verbose)
 		fprintf(stderr,
 			"thaw: restored generation %llu%s: %llu MiB %s, restore %llu of this program\n",
@@ -401,6 +404,7 @@ void runtime_close(struct runtime *rt)
 {
 	if (!rt)
 		return;
+	control_detach(rt);
 	runtime_end(rt, 0, false); /* nothing is told any more */
 	if (rt->prepared) {
 		streams_flush(rt, UINT64_MAX);
@@ -595,6 +599,9 @@ int runtime_run(struct runtime *rt)
 		snprintf(how, sizeof(how), "exit code %d", code);
 		failures_crashed(rt, how);
 	}
+	if (rt->ending
+		    .rests) /* what waits for its readers is in the generation that it goes on from */
+		return code;
 	return ending_deliver(rt, code);
 }
 

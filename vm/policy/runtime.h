@@ -29,6 +29,8 @@ enum {
 		76, /* EX_PROTOCOL: another engine, format, or host functions this build lacks */
 };
 
+struct control;
+
 struct runtime_options {
 	const struct guest_type *guest; /* what kind of program it is; NULL: JavaScript */
 	const char *image;		/* NULL: nothing persists */
@@ -65,6 +67,8 @@ struct runtime_options {
 	 */
 	void (*around_output)(void *arg, bool before);
 	void *around_arg;
+	struct control
+		*control;   /* through which others talk to it (control.h); NULL: nobody does */
 	int argument_count; /* what the program sees as thaw.args */
 	char **arguments;
 };

@@ -251,6 +251,7 @@ static void begin(struct process_guest *own)
 {
 	own->guest.turns++;
 	own->guest.first_turn_ns = clock_monotonic_ns();
+	own->guest.pid = own->process.remote.pid;
 	own->requests.executed = executed;
 	own->requests.executed_arg = own;
 	requests_open(&own->requests, own->guest.owner, &own->process.remote, own->options->image);
@@ -355,7 +356,7 @@ static void stop_with_guest(struct process_guest *own, int signo)
 {
 	int terminal = open("/dev/tty", O_RDONLY | O_NOCTTY | O_CLOEXEC);
 
-	own->job_stopped = true;
+	own->job_stopped = own->guest.stopped = true;
 	if (terminal < 0)
 		return; /* nobody's job */
 	close(terminal);
@@ -404,7 +405,7 @@ static void look(struct process_guest *own)
 		if (how.si_code == CLD_STOPPED || how.si_code == CLD_TRAPPED)
 			stop_with_guest(own, how.si_status);
 		else if (how.si_code == CLD_CONTINUED)
-			own->job_stopped = false;
+			own->job_stopped = own->guest.stopped = false;
 		else
 			ended(own, &how);
 		how = (siginfo_t){0};

@@ -1,0 +1,403 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ctl.c - thaw ctl: talks to the program that runs from an image, over its socket (vm/control). And for tag, checkpoint, rollback, the
+ * shell and eval, when the image is in use.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <jansson.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "control/client.h"
+#include "ctl.h"
+
+/* The program says itself when its time is over; it may have other things to do just then. */
+#define LONGER_NS 5000000000ull
+#define TIMEOUT_NS 10000000000ull
+#define STOP_TIMEOUT_NS 60000000000ull
+#define END_MS 10000
+
+/* ---- Asking */
+
+void ctl_begin(struct ctl *ctl, const struct cli_options *options, const char *image,
+	       const char *command)
+{
+	*ctl = (struct ctl){.options = options, .image = image, .command = command};
+	ctl->json.to = open_memstream(&ctl->members, &ctl->bytes);
+	if (ctl->json.to)
+		json_text(&ctl->json, "command", command);
+}
+
+void ctl_text(struct ctl *ctl, const char *key, const char *value)
+{
+	if (ctl->json.to && value)
+		json_text(&ctl->json, key, value);
+}
+
+static int exit_code_of(int code)
+{
+	return code == -ESRCH	    ? EXIT_NO_INPUT
+	       : code == -ETIMEDOUT ? EXIT_IMAGE_IN_USE
+				    : runtime_exit_code(code);
+}
+
+static uint64_t timeout_of(const struct ctl *ctl, uint64_t timeout_ns)
+{
+	return ctl->options->timeout_ns ? ctl->options->timeout_ns : timeout_ns;
+}
+
+/* Returns the answer, or NULL after saying why not; `code`. */
+static json_t *ask(struct ctl *ctl, uint64_t timeout_ns, struct control_reply *reply, int *code)
+{
+	struct thaw_error error = {0};
+	json_t *answer;
+
+	timeout_ns = timeout_of(ctl, timeout_ns);
+	if (ctl->json.to)
+		json_number(&ctl->json, "timeoutMs", (timeout_ns + 999999) / 1000000);
+	if (!ctl->json.to || fclose(ctl->json.to)) {
+		*code = cli_fail(EXIT_IO, "out of memory");
+		return NULL;
+	}
+	*code = control_ask(ctl->image, ctl->members, timeout_ns + LONGER_NS, reply, &error);
+	free(ctl->members);
+	if (*code) {
+		*code = cli_fail(exit_code_of(*code), "%s", error.text);
+		return NULL;
+	}
+	answer = json_loadb(reply->text, reply->bytes, 0, NULL);
+	if (json_is_boolean(json_object_get(answer, "ok")))
+		return answer;
+	json_decref(answer);
+	free(reply->text);
+	close(reply->pidfd);
+	*code = cli_fail(EXIT_IMAGE_FOREIGN,
+			 "%s: what listens there does not speak as this version of thaw does",
+			 ctl->image);
+	return NULL;
+}
+
+static uint64_t number(const json_t *answer, const char *key)
+{
+	json_int_t value = json_integer_value(json_object_get(answer, key));
+
+	return value > 0 ? (uint64_t)value : 0;
+}
+
+/* NULL: there is none. */
+static const char *text(const json_t *answer, const char *key)
+{
+	return json_string_value(json_object_get(answer, key));
+}
+
+static const char *word(const json_t *answer, const char *key)
+{
+	const char *found = text(answer, key);
+
+	return found ? found : "?";
+}
+
+/* ---- What is printed */
+
+static void print_status(const json_t *answer)
+{
+	struct table table;
+	const char *error = text(answer, "checkpointError"), *program = text(answer, "program");
+	char line[256];
+
+#define ROW(name, ...)                                     \
+	do {                                               \
+		snprintf(line, sizeof(line), __VA_ARGS__); \
+		table_cell(&table, name);                  \
+		table_cell(&table, line);                  \
+	} while (0)
+	table_init(&table, "ll");
+	ROW("program", "%s, thaw %s, process %s", program ? program : "a shell",
+	    word(answer, "kind"), format_number(number(answer, "guestPid")).s);
+	ROW("state", "%s%s%s, up %s", word(answer, "state"),
+	    number(answer, "stateNs") ? " for " : "",
+	    number(answer, "stateNs") ? format_duration(number(answer, "stateNs")).s : "",
+	    format_duration(number(answer, "upNs")).s);
+	ROW("generation", "%s, %s old", format_number(number(answer, "generation")).s,
+	    format_duration(number(answer, "generationAgeNs")).s);
+	ROW("checkpoints", "%s durable, %s failed, every %s",
+	    format_count(number(answer, "checkpoints")).s,
+	    format_count(number(answer, "checkpointsFailed")).s,
+	    format_duration(number(answer, "everyNs")).s);
+	if (error)
+		ROW("failing", "%s in a row: %.200s",
+		    format_count(number(answer, "checkpointsFailing")).s, error);
+	ROW("pause", "%s the last, %s at most", format_duration(number(answer, "pauseNs")).s,
+	    format_duration(number(answer, "pauseNsMax")).s);
+	ROW("durable after", "%s the last, %s at most",
+	    format_duration(number(answer, "durableNs")).s,
+	    format_duration(number(answer, "durableNsMax")).s);
+	ROW("written", "%s to the image; %s a second are dirty",
+	    format_bytes(number(answer, "bytesWritten")).s,
+	    format_bytes(number(answer, "dirtyBytesPerSecond")).s);
+	ROW("faults", "%s, %s read of the image, %s pages unreadable",
+	    format_count(number(answer, "faults")).s,
+	    format_bytes(number(answer, "restoreBytes")).s,
+	    format_count(number(answer, "pagesUnreadable")).s);
+	if (json_is_true(json_object_get(answer, "commitsOutput")))
+		ROW("held output", "%s, for %s", format_bytes(number(answer, "heldBytes")).s,
+		    format_duration(number(answer, "heldNs")).s);
+	ROW("restores", "%s in its life, %s restarts", format_count(number(answer, "restores")).s,
+	    format_count(number(answer, "restarts")).s);
+#undef ROW
+	table_print(&table, stdout);
+}
+
+static void print_answer(const char *command, const json_t *answer)
+{
+	if (!strcmp(command, "status"))
+		print_status(answer);
+	else if (!strcmp(command, "metrics"))
+		fputs(text(answer, "metrics") ? text(answer, "metrics") : "", stdout);
+	else if (!strcmp(command, "checkpoint"))
+		printf("generation %llu is durable\n",
+		       (unsigned long long)number(answer, "generation"));
+	else if (!strcmp(command, "tag"))
+		printf("generation %llu is named %s: it stays until the name is taken away\n",
+		       (unsigned long long)number(answer, "generation"), word(answer, "name"));
+	else if (!strcmp(command, "untag"))
+		printf("%s no longer names generation %llu\n", word(answer, "deleted"),
+		       (unsigned long long)number(answer, "generation"));
+	else if (!strcmp(command, "rollback"))
+		printf("generation %llu is made, with the contents of %llu: the program goes on from it\n",
+		       (unsigned long long)number(answer, "generation"),
+		       (unsigned long long)number(answer, "from"));
+	else if (!strcmp(command, "compact"))
+		printf("%s before, %s after; the program goes on\n",
+		       format_bytes(number(answer, "bytesBefore")).s,
+		       format_bytes(number(answer, "bytesAfter")).s);
+	else if (!strcmp(command, "eval") && text(answer, "value"))
+		puts(text(answer, "value"));
+}
+
+static void print_exception(const char *exception)
+{
+	cli_flush();
+	fprintf(stderr, "Uncaught %s\n", exception);
+}
+
+static int report(const struct ctl *ctl, const json_t *answer, const struct control_reply *reply)
+{
+	const char *exception = text(answer, "exception");
+
+	if (!json_is_true(json_object_get(answer, "ok")))
+		return cli_fail(number(answer, "code") ? (int)(number(answer, "code") & 0xff)
+						       : EXIT_IO,
+				"%s: %s", ctl->image, word(answer, "error"));
+	if (ctl->options->json) {
+		fwrite(reply->text, 1, reply->bytes, stdout);
+		putchar('\n');
+	} else if (exception) {
+		print_exception(exception);
+	} else {
+		print_answer(ctl->command, answer);
+	}
+	return exception ? EXIT_EXCEPTION : 0;
+}
+
+int ctl_end(struct ctl *ctl)
+{
+	struct control_reply reply;
+	int code;
+	json_t *answer = ask(ctl, TIMEOUT_NS, &reply, &code);
+
+	if (!answer)
+		return code;
+	code = report(ctl, answer, &reply);
+	json_decref(answer);
+	free(reply.text);
+	if (reply.pidfd >= 0)
+		close(reply.pidfd);
+	return code;
+}
+
+/* ---- What other commands ask, too */
+
+int ctl_tag(const struct cli_options *options, const char *image, const char *name,
+	    const char *generation)
+{
+	struct ctl ctl;
+
+	ctl_begin(&ctl, options, image, "tag");
+	ctl_text(&ctl, "name", name);
+	ctl_text(&ctl, "generation", generation);
+	if (ctl.json.to)
+		json_bool(&ctl.json, "move", options->force);
+	return ctl_end(&ctl);
+}
+
+int ctl_untag(const struct cli_options *options, const char *image, const char *name)
+{
+	struct ctl ctl;
+
+	ctl_begin(&ctl, options, image, "untag");
+	ctl_text(&ctl, "name", name);
+	return ctl_end(&ctl);
+}
+
+int ctl_rollback(const struct cli_options *options, const char *image, const char *generation)
+{
+	struct ctl ctl;
+
+	ctl_begin(&ctl, options, image, "rollback");
+	ctl_text(&ctl, "generation", generation);
+	return ctl_end(&ctl);
+}
+
+int ctl_checkpoint(const struct cli_options *options, const char *image, const char *name)
+{
+	struct ctl ctl;
+
+	ctl_begin(&ctl, options, image, "checkpoint");
+	ctl_text(&ctl, "name", name);
+	return ctl_end(&ctl);
+}
+
+int ctl_eval(const struct cli_options *options, const char *image, const char *code)
+{
+	struct ctl ctl;
+
+	ctl_begin(&ctl, options, image, "eval");
+	ctl_text(&ctl, "code", code);
+	return ctl_end(&ctl);
+}
+
+/* ---- thaw ctl */
+
+static int plain(const struct cli_options *options, const char *image, const char *command)
+{
+	struct ctl ctl;
+
+	ctl_begin(&ctl, options, image, command);
+	return ctl_end(&ctl);
+}
+
+/* Its process, too: whoever comes next finds the image free. */
+static void wait_for_end(int pidfd)
+{
+	struct pollfd end = {pidfd, POLLIN, 0};
+
+	if (pidfd < 0)
+		return;
+	while (poll(&end, 1, END_MS) < 0 && errno == EINTR)
+		;
+	close(pidfd);
+}
+
+static int stop(const struct cli_options *options, const char *image)
+{
+	struct control_reply reply;
+	struct ctl ctl;
+	json_t *answer;
+	int code;
+
+	ctl_begin(&ctl, options, image, "stop");
+	answer = ask(&ctl, STOP_TIMEOUT_NS, &reply, &code);
+	if (!answer)
+		return code;
+	code = report(&ctl, answer, &reply);
+	if (!code)
+		wait_for_end(reply.pidfd);
+	if (!code && !options->json)
+		printf("it has ended with exit code %llu; generation %llu is its newest\n",
+		       (unsigned long long)number(answer, "exitCode"),
+		       (unsigned long long)number(answer, "generation"));
+	json_decref(answer);
+	free(reply.text);
+	return code;
+}
+
+static int too_few(const char *command, const char *what)
+{
+	return cli_fail(EXIT_USAGE, "thaw ctl IMAGE %s: %s; see thaw ctl --help", command, what);
+}
+
+static int ctl(const struct cli_options *options, int count, char **operands)
+{
+	const char *image = operands[0], *command = operands[1];
+	const char *first = count > 2 ? operands[2] : NULL,
+		   *second = count > 3 ? operands[3] : NULL;
+	static const char *const names[] = {"status", "metrics",  "checkpoint", "tag",	"untag",
+					    "eval",   "rollback", "compact",	"stop", NULL};
+	bool is_tag = !strcmp(command, "tag"), is_untag = !strcmp(command, "untag");
+	bool is_eval = !strcmp(command, "eval"), is_rollback = !strcmp(command, "rollback");
+	unsigned at = 0;
+	const char *nearest;
+
+	while (names[at] && strcmp(names[at], command))
+		at++;
+	if (!names[at]) {
+		nearest = cli_nearest(command, names);
+		return cli_fail(EXIT_USAGE, "thaw ctl: no command '%s'%s%s%s; see thaw ctl --help",
+				command, nearest ? " (did you mean " : "", nearest ? nearest : "",
+				nearest ? "?)" : "");
+	}
+	if ((is_tag || is_untag || is_eval || is_rollback) && !first)
+		return too_few(command, is_eval	      ? "which code?"
+					: is_rollback ? "back to which generation?"
+						      : "which name?");
+	if ((first && !(is_tag || is_untag || is_eval || is_rollback)) || (second && !is_tag))
+		return cli_fail(EXIT_USAGE, "'%s' is one argument too many; see thaw ctl --help",
+				second && first && (is_untag || is_eval || is_rollback) ? second
+											: first);
+	if (is_tag)
+		return ctl_tag(options, image, first, second);
+	if (is_untag)
+		return ctl_untag(options, image, first);
+	if (is_eval)
+		return ctl_eval(options, image, first);
+	if (is_rollback)
+		return ctl_rollback(options, image, first);
+	if (!strcmp(command, "checkpoint"))
+		return ctl_checkpoint(options, image, options->name);
+	return !strcmp(command, "stop") ? stop(options, image) : plain(options, image, command);
+}
+
+static const struct cli_option ctl_options[] = {
+	{"timeout", 0, "TIME", CLI_DURATION, CLI_FIELD(timeout_ns),
+	 "wait at most so long (default 10s; stop: 60s)"},
+	{"name", 0, "NAME", CLI_TEXT, CLI_FIELD(name),
+	 "checkpoint: what the generation is called, which keeps it"},
+	{"force", 'f', NULL, CLI_FLAG, CLI_FIELD(force),
+	 "tag: move the name, if another generation has it"},
+	CLI_JSON,
+	CLI_HELP,
+	{0},
+};
+
+const struct cli_command command_ctl = {
+	.name = "ctl",
+	.synopsis = "[options] IMAGE COMMAND [arguments]",
+	.summary = "talk to the program that runs from an image",
+	.description =
+		"Talks to the program that thaw run, exec or repl runs from IMAGE, over the socket IMAGE.ctl; for the user who runs it,\n"
+		"and root. COMMAND is one of:\n"
+		"  status                  what it does, and what its checkpoints cost; at once, whatever it does\n"
+		"  metrics                 the same for Prometheus (thaw run and exec --metrics-listen serve them over HTTP)\n"
+		"  checkpoint              a generation now; returns once it is durable\n"
+		"  tag NAME [GENERATION]   name a generation (default: the newest), which keeps it\n"
+		"  untag NAME              take the name away\n"
+		"  eval CODE               evaluate CODE in a program of thaw run, between two turns, and print the result once what\n"
+		"                          it did is durable\n"
+		"  rollback GENERATION     take a generation, make an old one the newest, and go on from that\n"
+		"  compact                 take a generation, rewrite the image without its free space, and go on (thaw run)\n"
+		"  stop                    as SIGTERM: a last generation, and the end, which is waited for\n"
+		"What has to wait for the program waits for the end of its turn, and no longer than --timeout: then that is said,\n"
+		"and the exit code is 75.",
+	.examples = "  thaw ctl app.thaw status\n"
+		    "  thaw ctl app.thaw eval 'orders.size'\n"
+		    "  thaw ctl app.thaw checkpoint --name before-deploy\n"
+		    "  thaw ctl app.thaw stop && thaw compact app.thaw\n",
+	.options = ctl_options,
+	.operands_min = 2,
+	.operands_max = 4,
+	.run = ctl,
+};

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ctl.h - for commands that find their image in use: the same, asked of the program that runs from it (thaw ctl).
+ */
+#ifndef VM_CLI_CTL_H
+#define VM_CLI_CTL_H
+
+#include "cli.h"
+
+/* A request for a program, member by member. */
+struct ctl {
+	const struct cli_options *options;
+	const char *image, *command;
+	struct json json;
+	char *members;
+	size_t bytes;
+};
+void ctl_begin(struct ctl *ctl, const struct cli_options *options, const char *image,
+	       const char *command);
+/* NULL: nothing is added. */
+void ctl_text(struct ctl *ctl, const char *key, const char *value);
+/* Send it, and print what it has come to. An exit code. */
+int ctl_end(struct ctl *ctl);
+
+int ctl_tag(const struct cli_options *options, const char *image, const char *name,
+	    const char *generation);
+int ctl_untag(const struct cli_options *options, const char *image, const char *name);
+int ctl_rollback(const struct cli_options *options, const char *image, const char *generation);
+int ctl_checkpoint(const struct cli_options *options, const char *image, const char *name);
+int ctl_eval(const struct cli_options *options, const char *image, const char *code);
+
+#endif

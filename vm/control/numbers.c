@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * numbers.c - see numbers.h. The names follow Prometheus' conventions (base units, _total for counters); the format is its text
+ * format, version 0.0.4.
+ */
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "control/numbers.h"
+#include "control/protocol.h"
+
+/* Upper ends of the buckets, in nanoseconds: 1, 2.5 and 5 of each power of ten, from 100 us on. */
+static const uint64_t ends[NUMBERS_BUCKETS] = {
+	100000,	  250000,   500000,    1000000,	  2500000,   5000000,	 10000000,
+	25000000, 50000000, 100000000, 250000000, 500000000, 1000000000, 5000000000,
+};
+
+static uint64_t get(const _Atomic uint64_t *number)
+{
+	return atomic_load_explicit(number, memory_order_relaxed);
+}
+
+static void put(_Atomic uint64_t *number, uint64_t value)
+{
+	atomic_store_explicit(number, value, memory_order_relaxed);
+}
+
+void histogram_add(struct histogram *histogram, uint64_t ns)
+{
+	unsigned bucket = 0;
+
+	while (bucket < NUMBERS_BUCKETS && ns > ends[bucket])
+		bucket++;
+	put(&histogram->counts[bucket], get(&histogram->counts[bucket]) + 1);
+	put(&histogram->sum_ns, get(&histogram->sum_ns) + ns);
+	put(&histogram->last_ns, ns);
+	if (ns > get(&histogram->most_ns))
+		put(&histogram->most_ns, ns);
+}
+
+const char *numbers_state_name(enum numbers_state state)
+{
+	static const char *const names[] = {"starting", "running", "in a turn", "stopped",
+					    "ending"};
+
+	return names[state];
+}
+
+/* ---- Prometheus */
+
+static void head(FILE *to, const char *name, const char *type, const char *help)
+{
+	fprintf(to, "# HELP thaw_%s %s\n# TYPE thaw_%s %s\n", name, help, name, type);
+}
+
+static void counter(FILE *to, const char *name, const char *help, uint64_t value)
+{
+	head(to, name, "counter", help);
+	fprintf(to, "thaw_%s %llu\n", name, (unsigned long long)value);
+}
+
+static void gauge(FILE *to, const char *name, const char *help, uint64_t value)
+{
+	head(to, name, "gauge", help);
+	fprintf(to, "thaw_%s %llu\n", name, (unsigned long long)value);
+}
+
+/* Exact: a double has no room for nanoseconds since 1970. */
+static void seconds(FILE *to, uint64_t ns)
+{
+	fprintf(to, "%llu.%09llu", (unsigned long long)(ns / 1000000000u),
+		(unsigned long long)(ns % 1000000000u));
+}
+
+static void gauge_seconds(FILE *to, const char *name, const char *help, uint64_t ns)
+{
+	head(to, name, "gauge", help);
+	fprintf(to, "thaw_%s ", name);
+	seconds(to, ns);
+	putc('\n', to);
+}
+
+/* The count is that of the buckets, also while one is added. */
+static void times(FILE *to, const char *name, const char *help, const struct histogram *histogram)
+{
+	unsigned long long count = 0;
+
+	head(to, name, "histogram", help);
+	for (unsigned i = 0; i <= NUMBERS_BUCKETS; i++) {
+		count += get(&histogram->counts[i]);
+		if (i < NUMBERS_BUCKETS)
+			fprintf(to, "thaw_%s_bucket{le=\"%g\"} %llu\n", name, (double)ends[i] / 1e9,
+				count);
+		else
+			fprintf(to, "thaw_%s_bucket{le=\"+Inf\"} %llu\n", name, count);
+	}
+	fprintf(to, "thaw_%s_sum ", name);
+	seconds(to, get(&histogram->sum_ns));
+	fprintf(to, "\nthaw_%s_count %llu\n", name, count);
+}
+
+/* Escaped as the value of a label, behind what JSON escapes: a quote, a backslash and a newline. */
+static void label(FILE *to, const char *name, const char *value)
+{
+	fprintf(to, "%s=\"", name);
+	for (; *value; value++) {
+		if (*value == '"' || *value == '\\')
+			putc('\\', to);
+		if (*value == '\n')
+			fputs("\\n", to);
+		else
+			putc(*value, to);
+	}
+	putc('"', to);
+}
+
+static uint64_t age_ns(uint64_t wall_ns)
+{
+	uint64_t now = clock_wall_ns();
+
+	return wall_ns && now > wall_ns ? now - wall_ns : 0;
+}
+
+static void of_program(const struct counters *counters, const struct moment *moment, FILE *to)
+{
+	head(to, "build_info", "gauge", "The version of Thaw, and what kind of program it runs.");
+	fputs("thaw_build_info{", to);
+	label(to, "version", THAW_VERSION);
+	putc(',', to);
+	label(to, "kind", moment->kind);
+	fputs("} 1\n", to);
+	gauge_seconds(to, "start_timestamp_seconds",
+		      "When the program was started or restored last, since 1970.",
+		      moment->started_ns);
+	gauge_seconds(to, "turn_seconds",
+		      "How long the turn under way has lasted; 0 between turns.",
+		      moment->state == NUMBERS_IN_TURN ? moment->state_ns : 0);
+	gauge(to, "stopped", "1 while a signal has stopped the program.",
+	      moment->state == NUMBERS_STOPPED);
+	counter(to, "starts_total", "Starts of the program by this supervisor, restarts included.",
+		get(&counters->starts));
+	counter(to, "restarts_total", "Of these, how often it was started again.",
+		get(&counters->starts) ? get(&counters->starts) - 1 : 0);
+	counter(to, "restores_total", "How often the program was restored in its life.",
+		moment->restores);
+}
+
+static void of_generations(const struct counters *counters, const struct moment *moment, FILE *to)
+{
+	uint64_t time_ns = get(&counters->generation_time_ns);
+
+	gauge(to, "generation", "The newest durable generation; 0: none yet.",
+	      get(&counters->generation));
+	gauge_seconds(to, "generation_timestamp_seconds", "When it was captured, since 1970.",
+		      time_ns);
+	gauge_seconds(to, "generation_age_seconds", "How long ago that was.", age_ns(time_ns));
+	gauge_seconds(to, "interval_seconds", "The interval of checkpoints; 0: on request only.",
+		      moment->every_ns);
+	counter(to, "checkpoints_total", "Generations made durable.", get(&counters->checkpoints));
+	counter(to, "checkpoint_failures_total", "Checkpoints that failed.",
+		get(&counters->failed));
+	gauge(to, "checkpoints_failing", "How many have failed in a row, up to now.",
+	      get(&counters->failing));
+	times(to, "pause_seconds", "How long the program stood still for a generation.",
+	      &counters->pause);
+	times(to, "durable_seconds", "From the beginning of a checkpoint until it was durable.",
+	      &counters->durable);
+	counter(to, "written_bytes_total", "Bytes written to the image.",
+		get(&counters->written_bytes));
+	counter(to, "dirty_bytes_total", "Bytes of the pages that the program has written.",
+		get(&counters->dirty_pages) * moment->page_bytes);
+	counter(to, "stored_bytes_total", "Of these, bytes of pages whose contents had changed.",
+		get(&counters->stored_pages) * moment->page_bytes);
+}
+
+void numbers_metrics(const struct counters *counters, const struct moment *moment, FILE *to)
+{
+	of_program(counters, moment, to);
+	of_generations(counters, moment, to);
+	counter(to, "faults_total", "Page faults that were answered.", moment->faults);
+	counter(to, "restored_bytes_total", "Bytes of pages that have arrived from the image.",
+		moment->pages_restored * moment->page_bytes);
+	counter(to, "read_bytes_total", "Bytes read from the image for them.",
+		moment->restore_bytes);
+	counter(to, "unreadable_pages_total", "Pages of the image that could not be read.",
+		moment->pages_poisoned);
+	gauge(to, "held_output_bytes", "Output that waits until its cause is durable.",
+	      moment->held_bytes);
+	gauge_seconds(to, "held_output_age_seconds",
+		      "How long the oldest of it that no capture has was held.", moment->held_ns);
+}
+
+/* ---- Status */
+
+static void json_histogram(struct json *json, const char *last, const char *most,
+			   const struct histogram *histogram)
+{
+	json_number(json, last, get(&histogram->last_ns));
+	json_number(json, most, get(&histogram->most_ns));
+}
+
+static void json_maybe(struct json *json, const char *key, const char *text)
+{
+	if (text && *text)
+		json_text(json, key, text);
+	else
+		json_raw(json, key, "null");
+}
+
+static uint64_t per_second(uint64_t bytes, uint64_t ns)
+{
+	return ns ? (uint64_t)((double)bytes * 1e9 / (double)ns) : 0;
+}
+
+static void json_generations(const struct counters *counters, const struct moment *moment,
+			     struct json *json)
+{
+	uint64_t dirty = get(&counters->dirty_pages) * moment->page_bytes;
+
+	json_number(json, "generation", get(&counters->generation));
+	json_number(json, "generationAgeNs", age_ns(get(&counters->generation_time_ns)));
+	json_number(json, "everyNs", moment->every_ns);
+	json_number(json, "checkpoints", get(&counters->checkpoints));
+	json_number(json, "checkpointsFailed", get(&counters->failed));
+	json_number(json, "checkpointsFailing", get(&counters->failing));
+	json_maybe(json, "checkpointError", moment->failure);
+	json_histogram(json, "pauseNs", "pauseNsMax", &counters->pause);
+	json_histogram(json, "durableNs", "durableNsMax", &counters->durable);
+	json_number(json, "bytesWritten", get(&counters->written_bytes));
+	json_number(json, "dirtyBytes", dirty);
+	json_number(json, "dirtyBytesPerSecond", per_second(dirty, get(&counters->dirty_ns)));
+}
+
+void numbers_status(const struct counters *counters, const struct moment *moment, FILE *to)
+{
+	struct json json = {.to = to};
+	uint64_t starts = get(&counters->starts);
+
+	json_open(&json, NULL, '{');
+	json_bool(&json, "ok", true);
+	json_number(&json, "protocol", CONTROL_PROTOCOL);
+	json_text(&json, "version", THAW_VERSION);
+	json_text(&json, "kind", moment->kind);
+	json_text(&json, "image", moment->image);
+	json_text(&json, "imageId", moment->id);
+	json_maybe(&json, "program", moment->program);
+	json_number(&json, "pid", (uint64_t)moment->pid);
+	json_number(&json, "guestPid",
+		    (uint64_t)(moment->guest_pid ? moment->guest_pid : moment->pid));
+	json_text(&json, "state", numbers_state_name(moment->state));
+	json_number(&json, "stateNs", moment->state_ns);
+	json_number(&json, "upNs", age_ns(moment->started_ns));
+	json_generations(counters, moment, &json);
+	json_number(&json, "faults", moment->faults);
+	json_number(&json, "pagesRestored", moment->pages_restored);
+	json_number(&json, "pagesUnreadable", moment->pages_poisoned);
+	json_number(&json, "restoreBytes", moment->restore_bytes);
+	json_bool(&json, "commitsOutput", moment->commits_output);
+	json_number(&json, "heldBytes", moment->held_bytes);
+	json_number(&json, "heldNs", moment->held_ns);
+	json_number(&json, "restores", moment->restores);
+	json_number(&json, "restarts", starts ? starts - 1 : 0);
+	json_close(&json, '}');
+}

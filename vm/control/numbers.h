@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * numbers.h - what is told of a running program: as metrics in Prometheus' text format, and as the object of `status`.
+ *
+ * Counters are written by the program's owner and read by whoever asks, word by word, without a lock: a capture never waits for
+ * who looks at it.
+ */
+#ifndef VM_CONTROL_NUMBERS_H
+#define VM_CONTROL_NUMBERS_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#define NUMBERS_BUCKETS 14u /* and one for what is longer */
+
+struct histogram { /* of times */
+	_Atomic uint64_t counts[NUMBERS_BUCKETS + 1], sum_ns, last_ns, most_ns;
+};
+/* One writer at a time. */
+void histogram_add(struct histogram *histogram, uint64_t ns);
+
+struct counters { /* of the life of a supervisor, over all starts of its program */
+	_Atomic uint64_t generation, generation_time_ns; /* newest durable one; wall clock */
+	_Atomic uint64_t checkpoints, failed,
+		failing;		/* made durable; failed, and of these in a row */
+	_Atomic uint64_t written_bytes; /* to the image */
+	_Atomic uint64_t dirty_pages, stored_pages;
+	_Atomic uint64_t dirty_ns; /* the time that the dirty pages are of */
+	_Atomic uint64_t starts;   /* of the program */
+	struct histogram pause, durable;
+};
+
+enum numbers_state {
+	NUMBERS_STARTING, /* or between two starts */
+	NUMBERS_RUNNING,
+	NUMBERS_IN_TURN, /* that has lasted for `state_ns` */
+	NUMBERS_STOPPED, /* by a signal */
+	NUMBERS_ENDING,
+};
+const char *numbers_state_name(enum numbers_state state);
+
+struct moment {					      /* what else there is to tell, now */
+	const char *kind, *image, *program, *failure; /* program, failure: NULL: none */
+	const char *id;
+	int pid, guest_pid; /* 0: it is the same process */
+	enum numbers_state state;
+	uint64_t state_ns, started_ns /* wall clock */, every_ns;
+	uint64_t page_bytes;
+	uint64_t faults, pages_restored, pages_poisoned, restore_bytes, restores;
+	uint64_t held_bytes, held_ns; /* output that waits, and for how long */
+	bool commits_output;
+};
+
+void numbers_metrics(const struct counters *counters, const struct moment *moment, FILE *to);
+/* One object, without a newline. */
+void numbers_status(const struct counters *counters, const struct moment *moment, FILE *to);
+
+#endif

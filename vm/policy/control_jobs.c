@@ -1,0 +1,494 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * control_jobs.c - does what others ask of a running program (control.c), on its owner's thread: between turns, and for
+ * checkpoints in the middle of them.
+ *
+ * Looks at nothing but a flag while nobody asks. Must never take the lock in a capture: captures and generations are told
+ * of by tickets, which are the owner's alone.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "control_jobs.h"
+
+/* What is longer is not sent. */
+#define RESULT_MOST (16u << 20)
+
+static struct control *control_of(const struct runtime *rt)
+{
+	struct control *control = rt->options.control;
+
+	return control && control->rt == rt ? control : NULL;
+}
+
+/* ---- Waiting for a generation */
+
+static void wait_for_generation(struct control *control, struct job *job)
+{
+	job->state = JOB_WAITS;
+	job->ticket = ++control->tickets;
+	control->waiting++;
+}
+
+/* With the lock. False: it was answered. */
+static bool name_next(struct runtime *rt, struct control *control, struct job *job)
+{
+	const char *name = job->request->name;
+	int code = *name ? checkpoints_name(rt, name) : 0;
+
+	if (code)
+		control_answer_refused(control, job,
+				       code == -EINVAL ? EXIT_USAGE : runtime_exit_code(code), "%s",
+				       code == -EINVAL	 ? "that cannot be the name of a generation"
+				       : code == -ENOSPC ? "too many names wait for a generation"
+							 : thaw_strerror(code));
+	return !code;
+}
+
+bool control_take_checkpoints(struct runtime *rt)
+{
+	struct control *control = control_of(rt);
+	struct job *job, *next;
+	bool any = false;
+
+	if (!control || !atomic_exchange(&control->checkpoint_asked, false))
+		return false;
+	pthread_mutex_lock(&control->lock);
+	for (job = control->jobs; job; job = next) {
+		next = job->next;
+		if (job->command != CONTROL_CHECKPOINT || job->state != JOB_QUEUED ||
+		    !name_next(rt, control, job))
+			continue;
+		wait_for_generation(control, job);
+		any = true;
+	}
+	pthread_mutex_unlock(&control->lock);
+	return any;
+}
+
+void control_captured(struct runtime *rt)
+{
+	struct control *control = control_of(rt);
+
+	if (control)
+		control->captured = control->tickets;
+}
+
+/* ---- What a generation has come to */
+
+static void write_durable(FILE *to, const struct job *job, const void *what)
+{
+	const struct thaw_result *result = what;
+	const struct thaw_generation *generation = &result->generation;
+	struct json json = {.to = to};
+
+	json_open(&json, NULL, '{');
+	json_bool(&json, "ok", true);
+	json_number(&json, "generation", generation->number);
+	if (job->command == CONTROL_EVAL) {
+		json_text(&json, job->threw ? "exception" : "value", job->text);
+	} else {
+		json_bool(&json, "unchanged", result->unchanged);
+		json_number(&json, "bytes", result->unchanged ? 0 : generation->bytes_written);
+		json_number(&json, "pauseNs", result->unchanged ? 0 : generation->pause_ns);
+		json_number(&json, "durableNs", result->durable_ns);
+	}
+	json_close(&json, '}');
+}
+
+/* The generation that it waited for is durable: it ends here, and is opened again. */
+static void come_to_rest(struct runtime *rt, struct control *control, struct job *job)
+{
+	if (rt->guest->in_turn) {
+		control_answer_refused(control, job, EXIT_IMAGE_IN_USE,
+				       "nothing was done: the program is in a turn that lasts");
+		return;
+	}
+	job->state = JOB_RESTS;
+	rt->ending.rests = true;
+	runtime_end(rt, 0, true);
+}
+
+static void settle(struct runtime *rt, struct control *control, struct job *job,
+		   const struct thaw_result *result)
+{
+	control->waiting--;
+	if (result->code)
+		control_answer_refused(
+			control, job, runtime_exit_code(result->code), "%s: %s",
+			job->command == CONTROL_EVAL
+				? "the code has run, but what it did could not be made durable"
+				: "the checkpoint failed",
+			result->error.text[0] ? result->error.text : thaw_strerror(result->code));
+	else if (job->command == CONTROL_ROLLBACK || job->command == CONTROL_COMPACT)
+		come_to_rest(rt, control, job);
+	else
+		control_answer(control, job, write_durable, result);
+}
+
+/* By the owner alone: a store for who reads meanwhile. */
+static void add(_Atomic uint64_t *number, uint64_t more)
+{
+	atomic_store_explicit(number, atomic_load_explicit(number, memory_order_relaxed) + more,
+			      memory_order_relaxed);
+}
+
+static void set(_Atomic uint64_t *number, uint64_t value)
+{
+	atomic_store_explicit(number, value, memory_order_relaxed);
+}
+
+static void count(struct runtime *rt, struct control *control, const struct thaw_result *result)
+{
+	const struct thaw_generation *generation = &result->generation;
+	struct counters *counters = &control->counters;
+	uint64_t now = clock_monotonic_ns();
+
+	set(&counters->failing, rt->failures.failing);
+	if (result->code) {
+		add(&counters->failed, 1);
+		return;
+	}
+	set(&counters->generation, generation->number);
+	set(&counters->generation_time_ns, generation->time_ns);
+	add(&counters->dirty_ns, now - control->counted_ns);
+	control->counted_ns = now;
+	if (result->unchanged)
+		return;
+	add(&counters->checkpoints, 1);
+	add(&counters->written_bytes, generation->bytes_written);
+	add(&counters->dirty_pages, generation->pages_written);
+	add(&counters->stored_pages, generation->pages_stored);
+	histogram_add(&counters->pause, generation->pause_ns);
+	histogram_add(&counters->durable, result->durable_ns);
+}
+
+bool control_settled(struct runtime *rt, bool captured, const struct thaw_result *result)
+{
+	struct control *control = control_of(rt);
+	uint64_t last;
+	struct job *job, *next;
+	bool more = false, told;
+
+	if (!control)
+		return false;
+	count(rt, control, result);
+	last = captured ? control->captured : control->tickets;
+	told = control->failure[0] || result->code;
+	if (!told && !control->waiting)
+		return false;
+	pthread_mutex_lock(&control->lock);
+	snprintf(control->failure, sizeof(control->failure), "%s", rt->failures.text);
+	for (job = control->jobs; job; job = next) {
+		next = job->next;
+		if (job->state != JOB_WAITS)
+			continue;
+		if (job->ticket <= last)
+			settle(rt, control, job, result);
+		else
+			more = true;
+	}
+	pthread_mutex_unlock(&control->lock);
+	return more;
+}
+
+/* ---- Names of generations */
+
+static int find_generation(struct runtime *rt, const char *word, uint64_t *generation,
+			   struct thaw_error *error)
+{
+	struct thaw_image *image;
+	int code;
+
+	*generation = 0;
+	if (!*word)
+		return 0;
+	code = thaw_image_of(rt->heap, &image, error);
+	if (!code)
+		code = thaw_image_find(image, word, generation, error);
+	thaw_image_close(image);
+	return code;
+}
+
+static void write_tagged(FILE *to, const struct job *job, const void *what)
+{
+	struct json json = {.to = to};
+
+	json_open(&json, NULL, '{');
+	json_bool(&json, "ok", true);
+	json_text(&json, job->command == CONTROL_TAG ? "name" : "deleted", what);
+	json_number(&json, "generation", job->generation);
+	json_close(&json, '}');
+}
+
+/* One commit of the image, by whose program it is. */
+static void tag(struct runtime *rt, struct control *control, struct job *job,
+		const struct control_request *request)
+{
+	bool gives = request->command == CONTROL_TAG;
+	struct thaw_error error = {0};
+	uint64_t generation;
+	int code = find_generation(rt, gives ? request->generation : request->name, &generation,
+				   &error);
+
+	if (!code)
+		code = gives ? thaw_tag(rt->heap, request->name, &generation,
+					request->move ? THAW_TAG_MOVE : 0, &error)
+			     : thaw_untag(rt->heap, request->name, &error);
+	pthread_mutex_lock(&control->lock);
+	job->generation = generation;
+	if (code)
+		control_answer_refused(control, job,
+				       code == -EEXIST || code == -EINVAL ? EXIT_USAGE
+									  : runtime_exit_code(code),
+				       "%s", error.text[0] ? error.text : thaw_strerror(code));
+	else
+		control_answer(control, job, write_tagged, request->name);
+	pthread_mutex_unlock(&control->lock);
+}
+
+/* ---- Code */
+
+/* It has its result, or its end: what was done is a part of the next generation. */
+static void evaluated(struct runtime *rt, struct control *control, struct job *job)
+{
+	char *text = NULL;
+	size_t bytes = 0;
+	bool threw = false;
+
+	if (guest_trapped(rt) || rt->ending.ended)
+		rt->type->forget(rt->guest);
+	else
+		threw = !rt->type->answer(rt->guest, &text, &bytes);
+	runtime_note_trap(rt);
+	pthread_mutex_lock(&control->lock);
+	control->evaluating = NULL;
+	job->text = text;
+	job->bytes = bytes;
+	job->threw = threw;
+	if (rt->ending.ended || !text)
+		control_answer_refused(control, job, EXIT_IMAGE_IN_USE,
+				       rt->ending.ended ? "the code has ended the program"
+							: "there is no memory for the result");
+	else if (rt->evaluation.cut)
+		control_answer_refused(control, job, EXIT_IMAGE_IN_USE,
+				       "the code was stopped when its time was over; what it did "
+				       "until then stays");
+	else if (bytes > RESULT_MOST)
+		control_answer_refused(control, job, EXIT_IO,
+				       "the result has %zu bytes: at most %u are told", bytes,
+				       RESULT_MOST);
+	else
+		wait_for_generation(control, job);
+	rt->checkpoints.wanted = true;
+	pthread_mutex_unlock(&control->lock);
+}
+
+static void evaluate(struct runtime *rt, struct control *control, struct job *job, char *code,
+		     size_t bytes)
+{
+	enum guest_evaluation state;
+
+	rt->evaluation.controlled = true;
+	rt->evaluation.cut = false;
+	rt->evaluation.until_ns = job->until_ns;
+	state = rt->type->evaluate(rt->guest, code, bytes, "[ctl]");
+	rt->evaluation.controlled = false;
+	free(code);
+	pthread_mutex_lock(&control->lock);
+	control->evaluating = job;
+	pthread_mutex_unlock(&control->lock);
+	if (state != GUEST_PENDING)
+		evaluated(rt, control, job);
+}
+
+static void look_at_evaluation(struct runtime *rt, struct control *control)
+{
+	struct job *job = control->evaluating;
+	bool wanted;
+
+	if (!job)
+		return;
+	pthread_mutex_lock(&control->lock);
+	wanted = job->request;
+	pthread_mutex_unlock(&control->lock);
+	if (!wanted) { /* its time is over, or who asked has gone */
+		rt->type->forget(rt->guest);
+		pthread_mutex_lock(&control->lock);
+		control_answer(control, job, write_tagged, ""); /* to nobody */
+		pthread_mutex_unlock(&control->lock);
+	} else if (rt->type->evaluation(rt->guest) != GUEST_PENDING) {
+		evaluated(rt, control, job);
+	}
+}
+
+/* ---- Going back, and rewriting the image: while the program rests */
+
+static void prepare_rest(struct runtime *rt, struct control *control, struct job *job,
+			 const struct control_request *request)
+{
+	struct thaw_error error = {0};
+	uint64_t generation;
+	int code = find_generation(rt, request->generation, &generation, &error);
+
+	pthread_mutex_lock(&control->lock);
+	job->generation = generation;
+	if (code) {
+		control_answer_refused(control, job, runtime_exit_code(code), "%s", error.text);
+	} else {
+		wait_for_generation(control, job);
+		rt->checkpoints.wanted = true;
+	}
+	pthread_mutex_unlock(&control->lock);
+}
+
+static void write_rested(FILE *to, const struct job *job, const void *what)
+{
+	const struct job *done = what;
+	struct json json = {.to = to};
+
+	(void)job;
+	json_open(&json, NULL, '{');
+	json_bool(&json, "ok", true);
+	json_number(&json, "generation", done->generation);
+	if (done->command == CONTROL_ROLLBACK)
+		json_number(&json, "from", done->ticket);
+	else
+		json_number(&json, "bytesBefore", done->ticket);
+	if (done->command == CONTROL_COMPACT)
+		json_number(&json, "bytesAfter", done->bytes);
+	json_close(&json, '}');
+}
+
+void control_jobs_resumed(struct control *control)
+{
+	struct job *job, *next;
+
+	for (job = control->jobs; job; job = next) {
+		next = job->next;
+		if (job->state == JOB_RESTS)
+			control_answer(control, job, write_rested, job);
+	}
+}
+
+static int roll_back(const char *image, struct job *job, struct thaw_error *error)
+{
+	struct thaw_generation made;
+	uint64_t from = job->generation;
+	int code = thaw_image_rollback(image, from, &made, error);
+
+	job->generation = made.number;
+	job->ticket = from;
+	return code;
+}
+
+static int compact(const char *image, struct job *job, struct thaw_error *error)
+{
+	struct thaw_copy_summary summary;
+	int code = thaw_image_compact(image, 0, NULL, &summary, error);
+
+	job->generation = summary.newest;
+	job->ticket = summary.bytes_before;
+	job->bytes = summary.bytes_after;
+	return code;
+}
+
+/* One of those that wait for it; the list is nobody else's now, but for stops. */
+static struct job *find_resting(struct control *control)
+{
+	struct job *job;
+
+	pthread_mutex_lock(&control->lock);
+	job = control->jobs;
+	while (job && (job->state != JOB_RESTS || job->rested))
+		job = job->next;
+	pthread_mutex_unlock(&control->lock);
+	return job;
+}
+
+bool control_resumes(struct control *control)
+{
+	struct job *job;
+	bool any = false;
+
+	while (control && (job = find_resting(control))) {
+		struct thaw_error error = {0};
+		int code = job->command == CONTROL_ROLLBACK ? roll_back(control->image, job, &error)
+							    : compact(control->image, job, &error);
+
+		any = job->rested = true;
+		if (!code)
+			continue;
+		pthread_mutex_lock(&control->lock);
+		control_answer_refused(control, job, runtime_exit_code(code),
+				       "%s; the program goes on",
+				       error.text[0] ? error.text : thaw_strerror(code));
+		pthread_mutex_unlock(&control->lock);
+	}
+	return any && !runtime_asked_to_end();
+}
+
+/* ---- Between turns */
+
+/* Can it be done now? Else it stays where it is, and is looked at again. */
+static bool is_possible(const struct runtime *rt, const struct control *control,
+			const struct job *job)
+{
+	if (job->command == CONTROL_EVAL)
+		return !control->evaluating && !rt->evaluation.running && !rt->guest->in_turn;
+	return !rt->checkpoints.in_flight; /* the image has one writer at a time */
+}
+
+/* The next job, out of the server's hands: its request stays until it is answered, or given up. */
+static struct job *next_job(struct runtime *rt, struct control *control,
+			    struct control_request *request)
+{
+	struct job *job;
+
+	pthread_mutex_lock(&control->lock);
+	for (job = control->jobs; job; job = job->next) {
+		if (job->state != JOB_QUEUED || job->command == CONTROL_CHECKPOINT ||
+		    job->command == CONTROL_STOP)
+			continue;
+		if (is_possible(rt, control, job))
+			break;
+		atomic_store(&control->asked, true);
+	}
+	if (job) {
+		*request = *job->request;
+		job->request->code = NULL;
+		job->state = JOB_BEGUN;
+	}
+	pthread_mutex_unlock(&control->lock);
+	return job;
+}
+
+void control_advance(struct runtime *rt)
+{
+	struct control *control = control_of(rt);
+	struct control_request request;
+	struct job *job;
+
+	if (!control || rt->ending.ended)
+		return;
+	look_at_evaluation(rt, control);
+	if (!atomic_exchange(&control->asked, false))
+		return;
+	while (!rt->ending.ended && (job = next_job(rt, control, &request))) {
+		if (job->command == CONTROL_EVAL)
+			evaluate(rt, control, job, request.code, request.code_bytes);
+		else if (job->command == CONTROL_TAG || job->command == CONTROL_UNTAG)
+			tag(rt, control, job, &request);
+		else
+			prepare_rest(rt, control, job, &request);
+	}
+}
+
+bool control_cuts(struct runtime *rt)
+{
+	if (rt->evaluation.controlled && clock_monotonic_ns() >= rt->evaluation.until_ns)
+		rt->evaluation.cut = true;
+	return rt->evaluation.controlled && rt->evaluation.cut;
+}
