@@ -208,30 +208,22 @@ TEST_F(history, going_back_makes_a_generation)
 }
 
 /* While the program runs. And a moment after it was killed, whatever its kernel still holds. */
-TEST_F(history, an_image_in_use_is_left_alone)
+TEST_F(history, an_image_in_use_is_changed_by_its_program)
 {
-	char *words;
-
 	program_free(&self->program);
 	self->program = program_start(THAW("run", "--every", "0", self->script));
 	ASSERT_TRUE(program_wait_for(&self->program, "n 3 ", 30));
-	words = support_format("%s: process %d has it open: stop it first", self->image,
-			       (int)self->program.pid);
-	for (int i = 0; i < 4; i++) {
-		static const char *const remedy = ", or let it call checkpoint({ name: 'good' })\n";
-		const char *const *const commands[] = {THAW("tag", self->image, "good"),
-						       THAW("tag", self->image, "good", "2"),
-						       THAW("tag", self->image, "-d", "two"),
-						       THAW("rollback", self->image, "two")};
+	for (int i = 0; i < 5; i++) {
+		const char *const *const commands[] = {
+			THAW("tag", self->image, "here"), THAW("tag", self->image, "there", "2"),
+			THAW("tag", self->image, "-d", "there"),
+			THAW("rollback", self->image, "two"), THAW("compact", self->image)};
 		struct program other;
 
-		EXPECT_EQ(75, program_run(&other, NULL, commands[i]));
-		EXPECT_NE(NULL, strstr(other.errors, words)) TH_LOG("%s", other.errors);
-		EXPECT_EQ(i == 0, strstr(other.errors, remedy) != NULL);
-		EXPECT_STREQ("", other.output);
+		EXPECT_EQ(i == 4 ? 75 : 0, program_run(&other, NULL, commands[i]))
+		TH_LOG("%s", other.errors);
 		program_free(&other);
 	}
-	free(words);
 	/* Looking is no change. */
 	for (int i = 0; i < 2; i++) {
 		struct program other;

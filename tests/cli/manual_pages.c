@@ -200,7 +200,10 @@ static const char prepare[] =
 	"running() { rm -f stop; thaw exec --every 20ms node server.js >/dev/null 2>&1 & server=$!\n"
 	"	until thaw checkpoint server.thaw 2>/dev/null; do kill -0 $server || return; done; }\n"
 	"killed() { running; kill -9 $server; wait $server; touch stop; }\n"
-	"ended() { touch stop; wait; }\n";
+	"echo 'globalThis.orders = new Map(); setInterval(() => {}, 1000)' >orders.js\n"
+	"serving() { thaw run --every 0 orders.js >/dev/null 2>&1 & server=$!\n"
+	"	until thaw ctl orders.thaw status 2>/dev/null; do kill -0 $server || return; done; }\n"
+	"ended() { touch stop; [ ! -e orders.thaw ] || thaw ctl orders.thaw stop >/dev/null 2>&1; wait; }\n";
 
 /* What an example needs besides: how it begins, what comes before it, a word in it and what stands for that here. */
 static const struct {
@@ -208,6 +211,7 @@ static const struct {
 } needs[] = {
 	{"thaw exec --at 41", "killed", "41", "1"},
 	{"thaw checkpoint", "running", NULL, NULL},
+	{"thaw ctl", "serving", NULL, NULL},
 	{"thaw tag app.thaw before-migration", "thaw tag -d before-migration app.thaw", NULL, NULL},
 	{"thaw verify app.thaw && thaw clone", "true", "/backup", "backup"},
 	{"echo 'a' | thaw repl", "echo 'a = 1' | thaw repl x.thaw", NULL, NULL},

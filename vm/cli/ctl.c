@@ -17,7 +17,7 @@
 /* The program says itself when its time is over; it may have other things to do just then. */
 #define LONGER_NS 5000000000ull
 #define TIMEOUT_NS 10000000000ull
-#define STOP_TIMEOUT_NS 60000000000ull
+#define LONG_TIMEOUT_NS 60000000000ull
 #define END_MS 10000
 
 /* ---- Asking */
@@ -184,6 +184,18 @@ static void print_exception(const char *exception)
 	fprintf(stderr, "Uncaught %s\n", exception);
 }
 
+/* As it came, but for that all is well, which the exit code says. */
+static void print_object(const struct control_reply *reply)
+{
+	static const char well[] = "{\"ok\":true,";
+	size_t skipped = strncmp(reply->text, well, sizeof(well) - 1) ? 0 : sizeof(well) - 2;
+
+	if (skipped)
+		putchar('{');
+	fwrite(reply->text + skipped + !!skipped, 1, reply->bytes - skipped - !!skipped, stdout);
+	putchar('\n');
+}
+
 static int report(const struct ctl *ctl, const json_t *answer, const struct control_reply *reply)
 {
 	const char *exception = text(answer, "exception");
@@ -193,8 +205,7 @@ static int report(const struct ctl *ctl, const json_t *answer, const struct cont
 						       : EXIT_IO,
 				"%s: %s", ctl->image, word(answer, "error"));
 	if (ctl->options->json) {
-		fwrite(reply->text, 1, reply->bytes, stdout);
-		putchar('\n');
+		print_object(reply);
 	} else if (exception) {
 		print_exception(exception);
 	} else {
@@ -203,11 +214,11 @@ static int report(const struct ctl *ctl, const json_t *answer, const struct cont
 	return exception ? EXIT_EXCEPTION : 0;
 }
 
-int ctl_end(struct ctl *ctl)
+static int end(struct ctl *ctl, uint64_t timeout_ns)
 {
 	struct control_reply reply;
 	int code;
-	json_t *answer = ask(ctl, TIMEOUT_NS, &reply, &code);
+	json_t *answer = ask(ctl, timeout_ns, &reply, &code);
 
 	if (!answer)
 		return code;
@@ -219,7 +230,17 @@ int ctl_end(struct ctl *ctl)
 	return code;
 }
 
+int ctl_end(struct ctl *ctl)
+{
+	return end(ctl, TIMEOUT_NS);
+}
+
 /* ---- What other commands ask, too */
+
+bool ctl_takes_over(const char *image, int code)
+{
+	return code == THAW_EINUSE && control_is_there(image);
+}
 
 int ctl_tag(const struct cli_options *options, const char *image, const char *name,
 	    const char *generation)
@@ -258,7 +279,7 @@ int ctl_checkpoint(const struct cli_options *options, const char *image, const c
 
 	ctl_begin(&ctl, options, image, "checkpoint");
 	ctl_text(&ctl, "name", name);
-	return ctl_end(&ctl);
+	return end(&ctl, LONG_TIMEOUT_NS); /* a first one of gigabytes takes that long */
 }
 
 int ctl_eval(const struct cli_options *options, const char *image, const char *code)
@@ -300,7 +321,7 @@ static int stop(const struct cli_options *options, const char *image)
 	int code;
 
 	ctl_begin(&ctl, options, image, "stop");
-	answer = ask(&ctl, STOP_TIMEOUT_NS, &reply, &code);
+	answer = ask(&ctl, LONG_TIMEOUT_NS, &reply, &code);
 	if (!answer)
 		return code;
 	code = report(&ctl, answer, &reply);
@@ -363,7 +384,7 @@ static int ctl(const struct cli_options *options, int count, char **operands)
 
 static const struct cli_option ctl_options[] = {
 	{"timeout", 0, "TIME", CLI_DURATION, CLI_FIELD(timeout_ns),
-	 "wait at most so long (default 10s; stop: 60s)"},
+	 "wait at most so long (default 10s; checkpoint and stop: 60s)"},
 	{"name", 0, "NAME", CLI_TEXT, CLI_FIELD(name),
 	 "checkpoint: what the generation is called, which keeps it"},
 	{"force", 'f', NULL, CLI_FLAG, CLI_FIELD(force),
@@ -381,7 +402,7 @@ const struct cli_command command_ctl = {
 		"Talks to the program that thaw run, exec or repl runs from IMAGE, over the socket IMAGE.ctl; for the user who runs it,\n"
 		"and root. COMMAND is one of:\n"
 		"  status                  what it does, and what its checkpoints cost; at once, whatever it does\n"
-		"  metrics                 the same for Prometheus (thaw run and exec --metrics-listen serve them over HTTP)\n"
+		"  metrics                 the same for Prometheus (an option of thaw run and exec serves them over HTTP)\n"
 		"  checkpoint              a generation now; returns once it is durable\n"
 		"  tag NAME [GENERATION]   name a generation (default: the newest), which keeps it\n"
 		"  untag NAME              take the name away\n"
@@ -392,10 +413,11 @@ const struct cli_command command_ctl = {
 		"  stop                    as SIGTERM: a last generation, and the end, which is waited for\n"
 		"What has to wait for the program waits for the end of its turn, and no longer than --timeout: then that is said,\n"
 		"and the exit code is 75.",
-	.examples = "  thaw ctl app.thaw status\n"
-		    "  thaw ctl app.thaw eval 'orders.size'\n"
-		    "  thaw ctl app.thaw checkpoint --name before-deploy\n"
-		    "  thaw ctl app.thaw stop && thaw compact app.thaw\n",
+	.examples =
+		"  thaw ctl orders.thaw status                            what it does, what that costs\n"
+		"  thaw ctl orders.thaw eval 'orders.size'                ask it something\n"
+		"  thaw ctl orders.thaw checkpoint --name before-deploy   a generation now, that is kept\n"
+		"  thaw ctl orders.thaw stop && thaw compact orders.thaw  ... and the image is free\n",
 	.options = ctl_options,
 	.operands_min = 2,
 	.operands_max = 4,

@@ -22,6 +22,8 @@ void ctl_text(struct ctl *ctl, const char *key, const char *value);
 /* Send it, and print what it has come to. An exit code. */
 int ctl_end(struct ctl *ctl);
 
+/* A change has failed because the image is in use, by a program that can do it itself. */
+bool ctl_takes_over(const char *image, int code);
 int ctl_tag(const struct cli_options *options, const char *image, const char *name,
 	    const char *generation);
 int ctl_untag(const struct cli_options *options, const char *image, const char *name);

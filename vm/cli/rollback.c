@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * rollback.c - thaw rollback: an old generation becomes the newest. This is a commit of the image
- * (thaw_image_rollback), so the image must not be in use.
+ * (thaw_image_rollback); of an image in use, its program's (ctl.h).
  */
-#include "cli.h"
+#include "ctl.h"
 
 static void print_json(const struct thaw_generation *made, uint64_t from)
 {
@@ -32,7 +32,9 @@ static int rollback(const struct cli_options *options, int count, char **operand
 		return code;
 	do
 		code = thaw_image_rollback(operands[0], from, &made, &error);
-	while (cli_again(code, &tries));
+	while (!ctl_takes_over(operands[0], code) && cli_again(code, &tries));
+	if (ctl_takes_over(operands[0], code))
+		return ctl_rollback(options, operands[0], operands[1]);
 	if (code)
 		return cli_fail_change(operands[0], NULL, &error, code);
 	if (options->json)
@@ -54,6 +56,7 @@ const struct cli_command command_rollback = {
 		"Makes a new generation with the contents of GENERATION (a number or a name): thaw run or exec continues from it.\n"
 		"Nothing is lost: the generations between stay until --retain drops them, and another rollback undoes this\n"
 		"one. It takes no longer for a large heap than for a small one.\n"
+		"A program that has the image open takes one more generation, and goes on from the one that was made (thaw ctl).\n"
 		"To continue from an old generation only once, use thaw run --at, or thaw exec --at.",
 	.examples = "  thaw rollback app.thaw 41\n"
 		    "  thaw rollback app.thaw before-migration && thaw run app.js\n",

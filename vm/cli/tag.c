@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * tag.c - thaw tag: the names of generations. Giving and removing one are commits of the image
- * (thaw_image_tag), so the image must not be in use; listing them reads only.
+ * (thaw_image_tag), or of an image in use its program's (ctl.h); listing them reads only.
  */
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli.h"
+#include "ctl.h"
 
 static const struct thaw_generation *find(const struct thaw_generation *generations, int count,
 					  uint64_t number)
@@ -127,29 +127,11 @@ static int take_away(const struct cli_options *options, const char *image)
 		return code;
 	do
 		code = thaw_image_untag(image, options->remove, &error);
-	while (cli_again(code, &tries));
+	while (!ctl_takes_over(image, code) && cli_again(code, &tries));
+	if (ctl_takes_over(image, code))
+		return ctl_untag(options, image, options->remove);
 	return code ? cli_fail_change(image, NULL, &error, code)
 		    : report(options, "deleted", options->remove, generation);
-}
-
-/* What names a generation while a program has the image open. */
-static void other_way(const char *image, const char *name, char *text, size_t room)
-{
-	const struct thaw_generation *generations;
-	struct thaw_image *opened;
-	unsigned count = 0;
-	bool process = false;
-
-	if (!thaw_image_open(image, &opened, NULL)) {
-		count = thaw_image_log(opened, &generations);
-		process = count && generation_is_process(&generations[0]);
-	}
-	thaw_image_close(opened);
-	if (process)
-		snprintf(text, room, "or let it take one: thaw checkpoint --name %.63s %.200s",
-			 name, image);
-	else
-		snprintf(text, room, "or let it call checkpoint({ name: '%.63s' })", name);
 }
 
 static int give(const struct cli_options *options, const char *image, const char *name,
@@ -158,7 +140,6 @@ static int give(const struct cli_options *options, const char *image, const char
 	struct thaw_error error = {0};
 	uint64_t generation = 0;
 	unsigned tries = 0;
-	char instead[320] = "";
 	int code = word ? cli_generation(image, word, &generation) : 0;
 
 	if (code)
@@ -166,11 +147,11 @@ static int give(const struct cli_options *options, const char *image, const char
 	do
 		code = thaw_image_tag(image, name, generation, options->force ? THAW_TAG_MOVE : 0,
 				      &error);
-	while (cli_again(code, &tries));
+	while (!ctl_takes_over(image, code) && cli_again(code, &tries));
+	if (ctl_takes_over(image, code))
+		return ctl_tag(options, image, name, word);
 	if (code)
-		other_way(image, name, instead, sizeof(instead));
-	if (code)
-		return cli_fail_change(image, word ? NULL : instead, &error, code);
+		return cli_fail_change(image, NULL, &error, code);
 	code = cli_generation(image, name, &generation);
 	return code ? code : report(options, "name", name, generation);
 }
@@ -206,8 +187,8 @@ const struct cli_command command_tag = {
 		"name is kept, whatever --retain says, and the name can be used wherever a number can. A generation may have\n"
 		"several names. Without NAME, lists them.\n"
 		"A name is 1 to 63 of A-Z a-z 0-9 . _ / : @ + -, does not begin with '-' and is not a number.\n"
-		"While a program has the image open, only that program can name its generations:\n"
-		"checkpoint({ name: 'NAME' }) of the module thaw, or, of thaw exec, thaw checkpoint --name NAME.",
+		"While a program has the image open, it is that program which gives and takes names (thaw ctl); it can name its own\n"
+		"generations, too: checkpoint({ name: 'NAME' }) of the module thaw.",
 	.examples =
 		"  thaw tag app.thaw before-migration       name the newest generation\n"
 		"  thaw tag app.thaw good 41                name generation 41\n"

@@ -236,3 +236,20 @@ int control_ask(const char *path, const char *members, uint64_t timeout_ns,
 	reply->pidfd = -1;
 	return explain(path, code, timeout_ns, error);
 }
+
+bool control_is_there(const char *path)
+{
+	char id[CONTROL_ID_ROOM];
+	struct thaw_error error;
+	struct stat image;
+	struct ucred who;
+	int fd;
+
+	if (stat(path, &image))
+		return false;
+	control_id(&image, id);
+	fd = try_all(path, id, &image, &who, &error);
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}

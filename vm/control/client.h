@@ -23,4 +23,7 @@ struct control_reply {
 int control_ask(const char *image, const char *members, uint64_t timeout_ns,
 		struct control_reply *reply, struct thaw_error *error);
 
+/* Does a program listen for this image, that may be asked? */
+bool control_is_there(const char *image);
+
 #endif

@@ -87,6 +87,8 @@ static void write_durable(FILE *to, const struct job *job, const void *what)
 	json_open(&json, NULL, '{');
 	json_bool(&json, "ok", true);
 	json_number(&json, "generation", generation->number);
+	if (job->request && job->request->name[0])
+		json_text(&json, "name", job->request->name);
 	if (job->command == CONTROL_EVAL) {
 		json_text(&json, job->threw ? "exception" : "value", job->text);
 	} else {

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * control.c - thaw ctl does what it says, of a program in JavaScript: what it is told is true of the image afterwards, what must
+ * wait for the program waits for it and says so, and what need not is answered in the middle of an endless turn.
+ */
+#define _GNU_SOURCE
+#include "kselftest_harness.h"
+
+#include "support.h"
+
+FIXTURE(control)
+{
+	char *directory, *script, *image;
+	struct program program, ctl;
+};
+FIXTURE_SETUP(control)
+{
+	char *why;
+
+	self->directory = support_directory();
+	self->script = support_format("%s/app.js", self->directory);
+	self->image = support_format("%s/app.thaw", self->directory);
+	why = support_kernel_lacks(self->directory);
+	if (why)
+		SKIP(return, "%s", why);
+}
+FIXTURE_TEARDOWN(control)
+{
+	if (self->program.pid)
+		program_kill(&self->program);
+	program_free(&self->program);
+	program_free(&self->ctl);
+	free(self->script);
+	free(self->image);
+	support_remove(self->directory);
+}
+
+#define RUN(...)                                                                                 \
+	do {                                                                                     \
+		program_free(&self->program);                                                    \
+		self->program =                                                                  \
+			program_start(THAW("run", "--every", "0", ##__VA_ARGS__, self->script)); \
+	} while (0)
+#define SAYS(text)                                              \
+	ASSERT_TRUE(program_wait_for(&self->program, text, 60)) \
+	TH_LOG("%s%s", self->program.output, self->program.errors)
+/* Its exit code; what it said is in self->ctl. */
+#define THAW_CTL(...) \
+	(program_free(&self->ctl), program_run(&self->ctl, NULL, THAW("ctl", ##__VA_ARGS__)))
+#define CTL(...) THAW_CTL("--timeout", "1min", self->image, ##__VA_ARGS__)
+#define OUTPUT(text)                                                \
+	EXPECT_NE(NULL, strstr(self->ctl.output, text))             \
+	{                                                           \
+		TH_LOG("%s%s", self->ctl.output, self->ctl.errors); \
+	}
+#define COMPLAINT(text)                                             \
+	EXPECT_NE(NULL, strstr(self->ctl.errors, text))             \
+	{                                                           \
+		TH_LOG("%s%s", self->ctl.output, self->ctl.errors); \
+	}
+#define ENDED(code)                                                  \
+	do {                                                         \
+		ASSERT_EQ(code, program_finish(&self->program, 60)); \
+		self->program.pid = 0;                               \
+	} while (0)
+
+static const char counter[] = "globalThis.n = 0\n"
+			      "setInterval(() => { n++ }, 5)\n"
+			      "console.log('it runs')\n";
+
+TEST_F(control, code_is_a_turn_that_is_durable_before_its_result_is_shown)
+{
+	support_write(self->script, "globalThis.n = 1\nsetInterval(() => {}, 1000000)\n"
+				    "console.log('it runs')\n");
+	RUN();
+	SAYS("it runs");
+	ASSERT_EQ(0, CTL("eval", "n = 41; ({ n, list: [1, 'two'] })"));
+	EXPECT_STREQ("{ n: 41, list: [ 1, 'two' ] }\n", self->ctl.output);
+	ASSERT_EQ(0, CTL("eval", "await new Promise(done => setTimeout(done, 20)); ++n"));
+	EXPECT_STREQ("42\n", self->ctl.output);
+	ASSERT_EQ(1, CTL("eval", "n = 43; throw new TypeError('no')"));
+	COMPLAINT("Uncaught TypeError: no");
+	program_kill(&self->program);
+	self->program.pid = 0;
+	/* No interval has made it durable: only the answers did. */
+	program_free(&self->ctl);
+	ASSERT_EQ(0, program_run(&self->ctl, NULL, THAW("-i", self->image, "-p", "n")));
+	EXPECT_STREQ("43\n", self->ctl.output);
+}
+
+TEST_F(control, code_that_does_not_end_is_ended_and_the_program_goes_on)
+{
+	support_write(self->script, counter);
+	RUN();
+	SAYS("it runs");
+	EXPECT_EQ(75, THAW_CTL("--timeout", "200ms", self->image, "eval", "for (;;) n = -1"));
+	EXPECT_EQ(75, THAW_CTL("--timeout", "200ms", self->image, "eval",
+			       "await new Promise(() => {})"));
+	COMPLAINT("no result after 0.2 s");
+	/* Neither what it awaits nor what nobody catches is in the way of the next. */
+	EXPECT_EQ(0, CTL("eval", "Promise.reject(new Error('nobody')); n = 0; 'still here'"));
+	EXPECT_STREQ("'still here'\n", self->ctl.output);
+	EXPECT_EQ(0, CTL("eval", "n < 1000000"));
+	EXPECT_STREQ("true\n", self->ctl.output);
+}
+
+TEST_F(control, an_endless_turn_keeps_nobody_from_its_numbers_or_a_generation)
+{
+	support_write(self->script, "globalThis.n = 0\nconsole.log('it runs')\n"
+				    "for (;;) n = (n + 1) % 1000\n");
+	RUN();
+	SAYS("it runs");
+	ASSERT_EQ(0, CTL("status"));
+	OUTPUT("in a turn for ");
+	ASSERT_EQ(0, CTL("status", "--json"));
+	OUTPUT("{\"protocol\":1,");
+	OUTPUT("\"state\":\"in a turn\"");
+	ASSERT_EQ(0, CTL("metrics"));
+	OUTPUT("\nthaw_turn_seconds ");
+	ASSERT_EQ(0, CTL("checkpoint", "--name", "inside"));
+	OUTPUT("is durable");
+	EXPECT_EQ(75, THAW_CTL("--timeout", "100ms", self->image, "eval", "n"));
+	COMPLAINT("nothing was done within 0.1 s: the program is in a turn that has lasted for ");
+	EXPECT_EQ(75, THAW_CTL("--timeout", "100ms", self->image, "rollback", "inside"));
+	ASSERT_EQ(0, CTL("stop"));
+	OUTPUT("it has ended with exit code 143");
+	ENDED(143);
+	program_free(&self->ctl);
+	ASSERT_EQ(0, program_run(&self->ctl, NULL, THAW("tag", self->image)));
+	OUTPUT("inside");
+}
+
+TEST_F(control, names_are_given_and_taken_while_it_runs)
+{
+	support_write(self->script, counter);
+	RUN();
+	SAYS("it runs");
+	ASSERT_EQ(0, CTL("checkpoint"));
+	ASSERT_EQ(0, CTL("tag", "first"));
+	OUTPUT("generation 1 is named first");
+	ASSERT_EQ(0, CTL("checkpoint"));
+	EXPECT_EQ(9, CTL("tag", "first"));
+	COMPLAINT("named 'first' already");
+	ASSERT_EQ(0, CTL("tag", "-f", "first"));
+	ASSERT_EQ(0, CTL("tag", "again", "1"));
+	ASSERT_EQ(0, CTL("untag", "first"));
+	EXPECT_EQ(66, CTL("untag", "first"));
+	EXPECT_EQ(66, CTL("tag", "none", "4711"));
+	EXPECT_EQ(9, CTL("tag", "0123"));
+	program_kill(&self->program);
+	self->program.pid = 0;
+	program_free(&self->ctl);
+	ASSERT_EQ(0, program_run(&self->ctl, NULL, THAW("tag", "--json", self->image)));
+	EXPECT_STREQ("[{\"name\":\"again\",\"generation\":1}]\n", self->ctl.output);
+}
+
+/* The same process goes on, with what the old generation has; what came between is there, too. */
+TEST_F(control, it_goes_back_and_its_image_is_rewritten_while_its_process_lives)
+{
+	support_write(self->script, "import { on } from 'thaw'\n"
+				    "on('restore', e => console.log('restored', e.restores))\n"
+				    "globalThis.n = 0\nsetInterval(() => {}, 1000000)\n"
+				    "console.log('it runs')\n");
+	RUN();
+	SAYS("it runs");
+	ASSERT_EQ(0, CTL("eval", "n = 1"));
+	ASSERT_EQ(0, CTL("tag", "old"));
+	ASSERT_EQ(0, CTL("eval", "n = 2"));
+	ASSERT_EQ(0, CTL("tag", "new"));
+	EXPECT_EQ(66, CTL("rollback", "never"));
+	ASSERT_EQ(0, CTL("rollback", "old"));
+	OUTPUT("the program goes on from it");
+	SAYS("restored 1");
+	ASSERT_EQ(0, CTL("eval", "n"));
+	EXPECT_STREQ("1\n", self->ctl.output);
+	ASSERT_EQ(0, CTL("compact"));
+	OUTPUT("the program goes on");
+	SAYS("restored 2");
+	ASSERT_EQ(0, CTL("rollback", "new"));
+	ASSERT_EQ(0, CTL("eval", "n"));
+	EXPECT_STREQ("2\n", self->ctl.output);
+	ASSERT_EQ(0, CTL("status", "--json"));
+	OUTPUT("\"restarts\":3");
+	ASSERT_EQ(0, CTL("stop"));
+	ENDED(143);
+}
+
+TEST_F(control, a_checkpoint_that_fails_is_told_as_such)
+{
+	char *away = support_format("%s/away.thaw", self->directory);
+
+	support_write(self->script, counter);
+	RUN();
+	SAYS("it runs");
+	ASSERT_EQ(0, CTL("checkpoint"));
+	ASSERT_EQ(0, rename(self->image, away));
+	/* It is reached under the new name, too, and says that nothing becomes durable there. */
+	EXPECT_EQ(74, THAW_CTL(away, "checkpoint"));
+	COMPLAINT("removed or renamed");
+	EXPECT_EQ(74, THAW_CTL(away, "eval", "n"));
+	EXPECT_STREQ("", self->ctl.output);
+	ASSERT_EQ(0, THAW_CTL(away, "status"));
+	OUTPUT("failing");
+	ASSERT_EQ(0, rename(away, self->image));
+	EXPECT_EQ(0, CTL("checkpoint"));
+	free(away);
+}
+
+TEST_F(control, what_cannot_be_asked_is_said_in_one_line)
+{
+	EXPECT_EQ(66, CTL("status")); /* no image */
+	support_write(self->script, "globalThis.n = 1\n");
+	program_free(&self->ctl);
+	ASSERT_EQ(0, program_run(&self->ctl, NULL, THAW("run", self->script)));
+	EXPECT_EQ(66, CTL("status"));
+	COMPLAINT("no program runs from it");
+	EXPECT_EQ(9, CTL("statsu"));
+	COMPLAINT("did you mean status?");
+	EXPECT_EQ(9, CTL("eval"));
+	EXPECT_EQ(9, CTL("status", "now"));
+	EXPECT_EQ(9, CTL("tag", "a", "b", "c"));
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * metrics.c - what a running program tells Prometheus: every line is of its text format, every name follows its conventions (the
+ * rules of promtool check metrics), histograms add up, and the numbers grow with what the program does. Over the socket
+ * and over HTTP, which other machines cannot reach.
+ */
+#define _GNU_SOURCE
+#include "kselftest_harness.h"
+
+#include <ctype.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <arpa/inet.h>
+
+#include "support.h"
+
+#define FAMILIES 64
+
+struct family {
+	char name[80], type[16];
+	bool has_help;
+	unsigned samples;
+	double last, sum, count, infinite;
+};
+
+static struct family families[FAMILIES];
+static unsigned family_count;
+
+static struct family *find(const char *name, size_t bytes)
+{
+	for (unsigned i = 0; i < family_count; i++)
+		if (strlen(families[i].name) == bytes && !strncmp(families[i].name, name, bytes))
+			return &families[i];
+	return NULL;
+}
+
+static bool ends_with(const char *text, const char *end)
+{
+	size_t a = strlen(text), b = strlen(end);
+
+	return a >= b && !strcmp(text + a - b, end);
+}
+
+/* What promtool complains of. NULL: nothing. */
+static const char *complaint(const struct family *family)
+{
+	static const char *const units[] = {
+		"milliseconds", "microseconds", "nanoseconds", "minutes", "hours",
+		"days",		"kilobytes",	"megabytes",   "bits",	  "ms",
+		"us",		"ns",		"kb",	       "mb"};
+	static const char *const types[] = {"_counter", "_gauge", "_histogram", "_summary"};
+	bool counts = !strcmp(family->type, "counter"), times = !strcmp(family->type, "histogram");
+
+	for (const char *at = family->name; *at; at++)
+		if (!islower((unsigned char)*at) && !isdigit((unsigned char)*at) && *at != '_')
+			return "characters";
+	if (!family->has_help)
+		return "no help text";
+	if (counts != ends_with(family->name, "_total"))
+		return "_total is for counters, and for all of them";
+	if (!times && (ends_with(family->name, "_count") || ends_with(family->name, "_sum") ||
+		       ends_with(family->name, "_bucket")))
+		return "a reserved end";
+	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
+		if (strstr(family->name, types[i]))
+			return "the type in the name";
+	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+		char part[32];
+
+		snprintf(part, sizeof(part), "_%s", units[i]);
+		if (ends_with(family->name, part))
+			return "no base unit";
+	}
+	if (times && (family->infinite != family->count || family->samples < 4))
+		return "its buckets do not add up";
+	return family->samples ? NULL : "no sample";
+}
+
+/* "# HELP name text" and "# TYPE name type". */
+static bool take_comment(const char *line)
+{
+	char name[80], type[16], rest[200];
+	struct family *family;
+
+	if (sscanf(line, "# HELP %79s %199[^\n]", name, rest) == 2 && family_count < FAMILIES &&
+	    !find(name, strlen(name))) {
+		family = &families[family_count++];
+		*family = (struct family){.has_help = true};
+		strcpy(family->name, name);
+		return true;
+	}
+	if (sscanf(line, "# TYPE %79s %15s", name, type) != 2 ||
+	    !(family = find(name, strlen(name))))
+		return false;
+	strcpy(family->type, type);
+	return !strcmp(type, "counter") || !strcmp(type, "gauge") || !strcmp(type, "histogram");
+}
+
+/* A sample belongs to the family above it. */
+static bool take_sample(const char *line)
+{
+	struct family *family = family_count ? &families[family_count - 1] : NULL;
+	size_t bytes = strcspn(line, "{ ");
+	const char *value = strrchr(line, ' '), *labels = line + bytes;
+	char *end;
+	double number;
+
+	if (!family || !*family->type || !value ||
+	    strncmp(line, family->name, strlen(family->name)))
+		return false;
+	number = strtod(value + 1, &end);
+	if (end == value + 1 || *end || number < 0)
+		return false;
+	if (*labels == '{' && !strstr(labels, "\"} "))
+		return false;
+	family->samples++;
+	if (strcmp(family->type, "histogram")) {
+		family->last = number;
+		return bytes == strlen(family->name);
+	}
+	if (!strncmp(line + strlen(family->name), "_bucket{le=\"", 12)) {
+		if (number < family->last)
+			return false; /* they are cumulative */
+		family->last = number;
+		if (strstr(labels, "\"+Inf\""))
+			family->infinite = number;
+		return true;
+	}
+	*(ends_with(line, value) && !strncmp(line + strlen(family->name), "_sum ", 5)
+		  ? &family->sum
+		  : &family->count) = number;
+	return true;
+}
+
+static bool parse(char *text)
+{
+	family_count = 0;
+	if (!*text || !ends_with(text, "\n"))
+		return false;
+	for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n"))
+		if (*line == '#' ? !take_comment(line) : !take_sample(line)) {
+			printf("# not of the format: %s\n", line);
+			return false;
+		}
+	for (unsigned i = 0; i < family_count; i++)
+		if (complaint(&families[i])) {
+			printf("# %s: %s\n", families[i].name, complaint(&families[i]));
+			return false;
+		}
+	return true;
+}
+
+static double value_of(const char *name)
+{
+	struct family *family = find(name, strlen(name));
+
+	return !family ? -1 : strcmp(family->type, "histogram") ? family->last : family->count;
+}
+
+/* The rules themselves are able to fail. */
+TEST(what_is_no_metric_is_found)
+{
+	static const char *const wrong[] = {
+		"thaw_a 1\n",
+		"# HELP thaw_a x\n# TYPE thaw_a counter\nthaw_a 1\n",
+		"# HELP thaw_a_total x\n# TYPE thaw_a_total gauge\nthaw_a_total 1\n",
+		"# HELP thaw_a_ms x\n# TYPE thaw_a_ms gauge\nthaw_a_ms 1\n",
+		"# HELP thaw_a x\n# TYPE thaw_a gauge\nthaw_b 1\n",
+		"# HELP thaw_a x\n# TYPE thaw_a gauge\nthaw_a one\n",
+		"# HELP thaw_a x\n# TYPE thaw_a gauge\nthaw_a 1",
+		"# HELP thaw_a x\n# TYPE thaw_a histogram\nthaw_a_bucket{le=\"1\"} 2\n"
+		"thaw_a_bucket{le=\"2\"} 1\nthaw_a_bucket{le=\"+Inf\"} 2\nthaw_a_sum 1\nthaw_a_count 2\n",
+		"# HELP thaw_a x\n# TYPE thaw_a histogram\nthaw_a_bucket{le=\"1\"} 1\n"
+		"thaw_a_bucket{le=\"+Inf\"} 2\nthaw_a_sum 1\nthaw_a_count 3\n",
+	};
+
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		char *text = strdup(wrong[i]);
+
+		EXPECT_FALSE(parse(text))
+		{
+			TH_LOG("%s", wrong[i]);
+		}
+		free(text);
+	}
+}
+
+FIXTURE(metrics)
+{
+	char *directory, *script, *image, *socket;
+	struct program program, ctl;
+};
+FIXTURE_SETUP(metrics)
+{
+	char *why;
+
+	self->directory = support_directory();
+	self->script = support_format("%s/app.js", self->directory);
+	self->image = support_format("%s/app.thaw", self->directory);
+	self->socket = support_format("%s/metrics", self->directory);
+	why = support_kernel_lacks(self->directory);
+	if (why)
+		SKIP(return, "%s", why);
+	support_write(self->script,
+		      "globalThis.n = []\nsetInterval(() => { n.push(`${n.length}`) }, 2)\n"
+		      "console.log('it runs')\n");
+}
+FIXTURE_TEARDOWN(metrics)
+{
+	if (self->program.pid)
+		program_kill(&self->program);
+	program_free(&self->program);
+	program_free(&self->ctl);
+	free(self->script);
+	free(self->image);
+	free(self->socket);
+	support_remove(self->directory);
+}
+
+#define CTL(...)                       \
+	(program_free(&self->ctl),     \
+	 program_run(&self->ctl, NULL, \
+		     THAW("ctl", "--timeout", "1min", self->image, __VA_ARGS__)))
+
+TEST_F(metrics, they_are_well_formed_and_grow_with_what_is_done)
+{
+	double checkpoints, pauses, written, dirty, generation;
+
+	self->program =
+		program_start(THAW("run", "--every", "0", "--commit", "output", self->script));
+	ASSERT_TRUE(program_wait_for(&self->program, "it runs", 60));
+	ASSERT_EQ(0, CTL("checkpoint"));
+	ASSERT_EQ(0, CTL("metrics"));
+	ASSERT_TRUE(parse(self->ctl.output));
+	checkpoints = value_of("thaw_checkpoints_total");
+	pauses = value_of("thaw_pause_seconds");
+	written = value_of("thaw_written_bytes_total");
+	dirty = value_of("thaw_dirty_bytes_total");
+	generation = value_of("thaw_generation");
+	EXPECT_LE(1, checkpoints);
+	EXPECT_EQ(checkpoints, pauses);
+	EXPECT_EQ(checkpoints, value_of("thaw_durable_seconds"));
+	EXPECT_LT(0, written);
+	EXPECT_LT(0, dirty);
+	EXPECT_EQ(0, value_of("thaw_checkpoint_failures_total"));
+	EXPECT_EQ(0, value_of("thaw_restarts_total"));
+	EXPECT_LE(0, value_of("thaw_held_output_bytes"));
+	EXPECT_LE(0, value_of("thaw_generation_age_seconds"));
+	for (int i = 0; i < 3; i++)
+		ASSERT_EQ(0, CTL("eval", "n.push('one more'); 0"));
+	ASSERT_EQ(0, CTL("metrics"));
+	ASSERT_TRUE(parse(self->ctl.output));
+	EXPECT_LE(checkpoints + 3, value_of("thaw_checkpoints_total"));
+	EXPECT_LE(pauses + 3, value_of("thaw_pause_seconds"));
+	EXPECT_LT(written, value_of("thaw_written_bytes_total"));
+	EXPECT_LT(dirty, value_of("thaw_dirty_bytes_total"));
+	EXPECT_LT(generation, value_of("thaw_generation"));
+}
+
+/* The whole answer to a request, of which there is one for each connection. */
+static char *http(const char *where, const char *request)
+{
+	struct sockaddr_in inet = {.sin_family = AF_INET,
+				   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_un local = {.sun_family = AF_UNIX};
+	bool is_local = *where == '/';
+	int fd = socket(is_local ? AF_UNIX : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	char *text = calloc(1, 1 << 18);
+	size_t bytes = 0;
+	ssize_t got;
+
+	snprintf(local.sun_path, sizeof(local.sun_path), "%s", where);
+	inet.sin_port = htons((uint16_t)atoi(where));
+	if (connect(fd, is_local ? (struct sockaddr *)&local : (struct sockaddr *)&inet,
+		    is_local ? sizeof(local) : sizeof(inet)) ||
+	    send(fd, request, strlen(request), MSG_NOSIGNAL) < 0)
+		support_die("connect");
+	while (bytes < (1 << 18) - 1 &&
+	       (got = recv(fd, text + bytes, (1 << 18) - 1 - bytes, 0)) > 0)
+		bytes += (size_t)got;
+	close(fd);
+	return text;
+}
+
+#define GET(path) "GET " path " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+
+TEST_F(metrics, they_are_served_over_http_to_this_machine)
+{
+	char *port, *answer, *body, *where = support_format("unix:%s", self->socket);
+
+	self->program = program_start(
+		THAW("run", "--every", "20ms", "--metrics-listen", "127.0.0.1:0", self->script));
+	if (program_wait_for_complaint(&self->program, "cannot be loaded", 0.1))
+		SKIP(return, "libmicrohttpd is not on this machine");
+	ASSERT_TRUE(program_wait_for(&self->program, "it runs", 60))
+	TH_LOG("%s", self->program.errors);
+	port = strstr(self->program.errors, "http://127.0.0.1:");
+	ASSERT_NE(NULL, port);
+	port = strdup(port + strlen("http://127.0.0.1:"));
+	answer = http(port, GET("/metrics"));
+	EXPECT_NE(NULL, strstr(answer, "200 OK"));
+	EXPECT_NE(NULL, strstr(answer, "text/plain; version=0.0.4"));
+	body = strstr(answer, "\r\n\r\n");
+	ASSERT_NE(NULL, body);
+	EXPECT_TRUE(parse(body + 4));
+	EXPECT_LE(0, value_of("thaw_checkpoints_total"));
+	free(answer);
+	answer = http(port, GET("/"));
+	EXPECT_NE(NULL, strstr(answer, "404 "));
+	free(answer);
+	answer = http(port, "POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nConnection: "
+			    "close\r\n\r\nhi");
+	EXPECT_NE(NULL, strstr(answer, "405 "));
+	free(answer);
+	free(port);
+	EXPECT_EQ(0, CTL("stop"));
+	EXPECT_EQ(143, program_finish(&self->program, 60));
+	program_free(&self->program);
+	self->program = program_start(
+		THAW("run", "--every", "20ms", "--metrics-listen", where, self->script));
+	while (access(self->socket, F_OK))
+		support_sleep(0.01);
+	answer = http(self->socket, GET("/metrics"));
+	EXPECT_NE(NULL, strstr(answer, "\nthaw_restores_total 1\n"));
+	free(answer);
+	EXPECT_EQ(0, CTL("stop"));
+	EXPECT_EQ(143, program_finish(&self->program, 60));
+	self->program.pid = 0;
+	EXPECT_NE(0, access(self->socket, F_OK));
+	free(where);
+}
+
+TEST_F(metrics, they_are_for_this_machine_alone)
+{
+	static const char *const wrong[] = {
+		"0.0.0.0:9000", "192.168.1.1:9000", "[::]:9000",       ":9000", "9000",
+		"localhost",	"127.0.0.1:",	    "127.0.0.1:70000", "unix:"};
+
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		program_free(&self->ctl);
+		EXPECT_EQ(9, program_run(&self->ctl, NULL,
+					 THAW("run", "--metrics-listen", wrong[i], self->script)));
+		EXPECT_NE(NULL, strstr(self->ctl.errors, "--metrics-listen"));
+		EXPECT_STREQ("", self->ctl.output);
+	}
+}
+
+TEST_HARNESS_MAIN
