@@ -46,18 +46,6 @@ struct uffdio_poison {
 #define UFFDIO_POISON _IOWR(UFFDIO, _UFFDIO_POISON, struct uffdio_poison)
 #endif
 
-#ifndef PROCMAP_QUERY /* 6.11: an ioctl of /proc/PID/maps */
-struct procmap_query {
-	__u64 size, query_flags, query_addr; /* in */
-	__u64 vma_start, vma_end, vma_flags, vma_page_size, vma_offset, inode;
-	__u32 dev_major, dev_minor;
-	__u32 vma_name_size, build_id_size; /* in: room; out: what it takes */
-	__u64 vma_name_addr, build_id_addr;
-};
-#define PROCMAP_QUERY _IOWR('f', 17, struct procmap_query)
-#define PROCMAP_QUERY_COVERING_OR_NEXT_VMA 0x10
-#endif
-
 #ifndef PAGEMAP_SCAN /* 6.7 */
 struct page_region {
 	__u64 start;

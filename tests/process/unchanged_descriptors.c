@@ -31,6 +31,7 @@ enum {
 	THREE,
 	ZERO_AGAIN, /* a duplicate */
 	EPOLL,
+	EMPTY_EPOLL,
 	NULL_DEVICE,
 	UNUSED,
 	OTHER, /* not open yet */
@@ -86,6 +87,7 @@ static void guest_role_server(void)
 	guest_put(eventfd(3, EFD_NONBLOCK), THREE);
 	guest_put(dup(ZERO), ZERO_AGAIN);
 	guest_put(epoll_create1(0), EPOLL);
+	guest_put(epoll_create1(0), EMPTY_EPOLL);
 	guest_put(open("/dev/null", O_RDWR), NULL_DEVICE);
 	guest_put(timerfd_create(CLOCK_MONOTONIC, 0), UNUSED);
 	guest_watch(LISTENER);
@@ -256,6 +258,12 @@ TEST_F(unchanged_descriptors, another_one_under_the_same_number_is_seen)
 	ASSERT_EQ(ZERO_AGAIN,
 		  call(self, SYS_dup2, (uint64_t)call(self, SYS_eventfd2, 0, O_NONBLOCK, 0, 0),
 		       ZERO_AGAIN, 0, 0));
+	EXPECT_EQ(ALL_ASKED, compare(self));
+	/* An epoll in which there is nothing becomes a memfd, which has nothing to say for itself, either. */
+	ASSERT_EQ(EMPTY_EPOLL,
+		  call(self, SYS_dup2,
+		       (uint64_t)call(self, SYS_memfd_create, there(self, "", 1), 0, 0, 0),
+		       EMPTY_EPOLL, 0, 0));
 	EXPECT_EQ(ALL_ASKED, compare(self));
 	/* A pipe's end becomes a device. */
 	ASSERT_EQ(EMPTY_OUT, call(self, SYS_dup2, NULL_DEVICE, EMPTY_OUT, 0, 0));

@@ -245,7 +245,7 @@ bool epoll_is_plain(const struct descriptors *descriptors, const struct descript
 {
 	struct record_reader reader = {object->record, object->record + object->bytes, false};
 	uint64_t count = record_take_count(&reader, 32);
-	bool plain = count;
+	bool plain = true;
 
 	while (count-- && plain && !reader.failed) {
 		const struct descriptor_object *target;

@@ -426,7 +426,20 @@ static bool same_field(const char *one, const char *other, const char *name)
 	       descriptor_field(other, name, 10, &there) && here == there;
 }
 
-/* *anew: it is that eventfd, with another count. */
+static bool is_named(const struct process *process, int number, const char *name)
+{
+	char path[48], link[64];
+	ssize_t bytes;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)process->remote.pid, number);
+	bytes = readlink(path, link, sizeof(link) - 1);
+	if (bytes < 0)
+		return false;
+	link[bytes] = '\0';
+	return !strcmp(link, name);
+}
+
+/* *anew: it is that eventfd, with another count. Of an epoll without interests the text says nothing. */
 static bool same_text(struct descriptor_capture *capture, struct known *known,
 		      const struct descriptor_object *object, bool *anew)
 {
@@ -436,7 +449,8 @@ static bool same_text(struct descriptor_capture *capture, struct known *known,
 	if (!text)
 		return false;
 	if (!strcmp(text, known->text))
-		return true;
+		return object->kind->capture != epoll_capture || strstr(text, "tfd:") ||
+		       is_named(capture->process, object->number, "anon_inode:[eventpoll]");
 	if (object->kind->capture != event_capture || !same_field(text, known->text, "eventfd-id"))
 		return false;
 	copy = strdup(text);

@@ -38,13 +38,6 @@ struct known_piece { /* pages of a private mapping of a file that are the proces
 	uint64_t start, end, device, inode, from; /* from: start - offset, modulo 2^64 */
 };
 
-/* A line of maps as numbers, which take less time to be had (PROCMAP_QUERY). */
-struct shape {
-	uint64_t start, end, flags, offset, inode;
-	uint32_t device_major, device_minor;
-	char name[80]; /* of memory that is no file's */
-};
-
 struct known_flags { /* from smaps */
 	uint64_t start, end;
 	uint32_t flags;
@@ -89,9 +82,6 @@ struct address_space {
 	struct { /* the newest capture: it is the next one, too, as long as nothing is different */
 		char *text; /* of maps; NULL: there is none */
 		size_t bytes;
-		struct shape *shapes; /* what the text says, but for paths */
-		size_t shape_count, shape_room;
-		bool shaped; /* they are known */
 		struct mappings mappings;
 		struct thaw_range *files; /* what of private mappings of files is not memory */
 		size_t file_count;
@@ -112,11 +102,6 @@ struct address_space *address_space_get(struct process *process);
 
 /* What is known of the file of this mapping, looked at once a capture. NULL: no memory. */
 struct known_file *address_space_file(struct address_space *space, const struct seen_mapping *seen);
-
-/* space->last.shapes become what there is now. */
-void address_space_learn_shapes(struct process *process);
-/* Are they that? False: it cannot be told, either. */
-bool address_space_same_shapes(struct process *process);
 
 /* Is each file that the capture before had as it was then? */
 bool address_space_files_stay(struct address_space *space);

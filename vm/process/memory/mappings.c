@@ -507,7 +507,6 @@ static void forget_last(struct address_space *space)
 	free(space->last.files);
 	space->last.files = NULL;
 	space->last.file_count = 0;
-	space->last.shaped = false;
 }
 
 /* Flags that are to be read now, while it is stopped. */
@@ -544,7 +543,6 @@ static void keep_last(struct capture *capture, const char *text, size_t bytes)
 	space->last.flags_read_ns = space->flags_read_ns;
 	space->last.held_until_ns = capture->process->held_until_ns;
 	space->last.mappings = *capture->mappings;
-	address_space_learn_shapes(capture->process);
 }
 
 /* What is not memory of it has no pages of the process's own. */
@@ -560,20 +558,17 @@ static bool files_are_clean(struct process *process)
 	return true;
 }
 
-/* `text`, unless it is NULL: what maps has now. */
 static bool is_as_before(struct process *process, const char *text, size_t bytes)
 {
 	struct address_space *space = process->space;
-	bool same = space->last.text && space->last.flags_read_ns == space->flags_read_ns &&
-		    space->last.held_until_ns == process->held_until_ns;
+	bool same = space->last.text && space->last.bytes == bytes &&
+		    space->last.flags_read_ns == space->flags_read_ns &&
+		    space->last.held_until_ns == process->held_until_ns &&
+		    !memcmp(space->last.text, text, bytes) && address_space_files_stay(space);
 
 	if (!same)
 		return false;
-	if (text && (space->last.bytes != bytes || memcmp(space->last.text, text, bytes)))
-		return false;
-	if (!text && !address_space_same_shapes(process))
-		return false;
-	same = address_space_files_stay(space) && files_are_clean(process);
+	same = files_are_clean(process);
 	if (!same) /* what was found is looked for again */
 		file_watch_forget(process);
 	return same;
@@ -612,7 +607,6 @@ int mappings_capture(struct process *process, struct mappings *mappings, struct 
 	struct address_space *space = address_space_get(process);
 	const char *text = NULL;
 	size_t bytes = 0;
-	bool as_before = false;
 	int rc = -ENOMEM;
 
 	*mappings = (struct mappings){0};
@@ -623,14 +617,9 @@ int mappings_capture(struct process *process, struct mappings *mappings, struct 
 		open_up(process);
 		space->capture++;
 		proc_files_of(&process->files, space->pid);
-		as_before = is_as_before(process, NULL, 0);
-		if (!as_before)
-			text = proc_files_read(&process->files, PROC_MAPS, &bytes, &rc);
-		/* Where the shapes cannot be had. */
-		as_before = as_before ||
-			    (text && !space->last.shaped && is_as_before(process, text, bytes));
+		text = proc_files_read(&process->files, PROC_MAPS, &bytes, &rc);
 	}
-	if (as_before) {
+	if (text && is_as_before(process, text, bytes)) {
 		*mappings = space->last.mappings;
 		++*mappings->users;
 		rc = 0;
@@ -677,7 +666,6 @@ void mappings_forget(struct process *process)
 	file_watch_close(&space->watch);
 	if (space->pagemap >= 0)
 		close(space->pagemap);
-	free(space->last.shapes);
 	free(space->files);
 	free(space->pieces);
 	free(space->flags);

@@ -124,13 +124,6 @@ char *proc_files_read(struct proc_files *files, enum proc_file file, size_t *byt
 	return files->files[file].text;
 }
 
-int proc_files_descriptor(struct proc_files *files, enum proc_file file)
-{
-	if (files->pid && files->files[file].fd < 0)
-		files->files[file].fd = open_file(files, file);
-	return files->pid ? files->files[file].fd : -1;
-}
-
 char *proc_files_known(struct proc_files *files, enum proc_file file, size_t *bytes, int *error)
 {
 	if (!files->files[file].fresh)

@@ -52,8 +52,6 @@ void proc_files_close(struct proc_files *files);
 char *proc_files_read(struct proc_files *files, enum proc_file file, size_t *bytes, int *error);
 /* As above; or as it was read last, if nothing was stale since. */
 char *proc_files_known(struct proc_files *files, enum proc_file file, size_t *bytes, int *error);
-/* The descriptor of such a file; -1: it cannot be opened. */
-int proc_files_descriptor(struct proc_files *files, enum proc_file file);
 /* What was read may have changed. */
 void proc_files_stale(struct proc_files *files);
 
