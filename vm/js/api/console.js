@@ -9,7 +9,7 @@
 
 	const { Map, Error, mapGet, mapSet, mapHas, mapDelete, replaceAll, stringIndexOf, stringSlice, String, toFixed, toPrecision,
 		toStringTag, defineProperty } = parts.primordials;
-	const { inspect, simpleText, format, framesOf, table, notedStack } = parts;
+	const { inspect, simpleText, format, framesOf, table, notedStack, areFrames, mapped } = parts;
 
 	const counts = new Map();
 	const timers = new Map();
@@ -67,7 +67,7 @@
 		error(...values) { print(2, textOf(values)); },
 		trace(...values) {
 			const stack = notedStack(new Error());
-			print(2, 'Trace' + (values.length > 0 ? ': ' + textOf(values) : '') + (typeof stack === 'string' ? framesOf(stack) : ''));
+			print(2, 'Trace' + (values.length > 0 ? ': ' + textOf(values) : '') + (areFrames(stack) ? framesOf(mapped(stack)) : ''));
 		},
 		assert(condition, ...values) {
 			if (condition)

@@ -90,9 +90,12 @@
 		}
 	}
 
+	// With the places of the sources, where modules have source maps.
+	const mapped = (frames) => frames === '' ? '' : host.mapped(frames) ?? frames;
+
 	function withHead(error, frames) {
 		const head = headOf(error, explained(error, frames));
-		return frames === '' ? head : head + '\n' + stringSlice(frames, 0, -1);
+		return frames === '' ? head : head + '\n' + stringSlice(mapped(frames), 0, -1);
 	}
 
 	const defineStack = (object, value) =>
@@ -247,6 +250,7 @@
 	parts.domState = domState;
 	parts.notedStack = notedStack;
 	parts.explained = explained;
+	parts.mapped = mapped;
 	parts.report = report;
 	parts.statement = statement;
 	parts.stackOf = (error) => {

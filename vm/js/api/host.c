@@ -28,6 +28,7 @@
 #include "js/modules/typescript.h"
 #include "base/text.h"
 #include "js/program/excerpt.h"
+#include "js/program/mapped_frames.h"
 #include "js/program/program.h"
 
 extern char **environ;
@@ -405,6 +406,19 @@ static js_value host_explain(ARGUMENTS)
 	return result;
 }
 
+/* (frames) -> the same by source maps, or undefined. */
+static js_value host_mapped(ARGUMENTS)
+{
+	char *frames = text_argument(engine, count, arguments, 0, NULL);
+	char *mapped = frames ? mapped_frames(arg, frames) : NULL;
+	js_value result = mapped ? js_string(engine, mapped, strlen(mapped)) : js_undefined(engine);
+
+	UNUSED;
+	free(mapped);
+	free(frames);
+	return result;
+}
+
 static js_value host_lexical_names(ARGUMENTS)
 {
 	UNUSED;
@@ -634,6 +648,7 @@ const struct js_host_binding host_bindings[] = {
 	{"thaw.branch", host_branch},
 	{"thaw.file", host_file},
 	{"thaw.explain", host_explain},
+	{"thaw.mapped", host_mapped},
 	{"thaw.lexical_names", host_lexical_names},
 	{"thaw.lexical", host_lexical},
 	{"thaw.place", host_place},

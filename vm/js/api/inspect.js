@@ -21,7 +21,7 @@
 		stringPadStart, stringPadEnd, stringRepeat, stringTrimEnd, stringToUpperCase, symbolText, regExpExec, regExpSource,
 		regExpFlags, regExpPrototype, dateTime, dateText, mapGet, mapSet, mapSize, mapForEach, setSize, setForEach,
 		weakRefDeref, bufferDetached, typedName, typedLength, viewBytes, viewOffset, viewBuffer, toStringTag } = parts.primordials;
-	const { notedStack, areFrames, domState, explained } = parts;
+	const { notedStack, areFrames, domState, explained, mapped } = parts;
 
 	const includes = (text, part) => stringIndexOf(text, part) !== -1;
 	const indented = (text, width) => width > 0 ? replaceAll(text, '\n', '\n' + stringRepeat(' ', width)) : text;
@@ -269,7 +269,7 @@
 		if (typeof said === 'string' && said !== '')
 			head = called === '' ? said : called + ': ' + said;
 		if (areFrames(stack)) {
-			frames = framesOf(stack);
+			frames = framesOf(mapped?.(stack) ?? stack);
 		} else if (typeof stack === 'string' && stack !== '') {
 			// Put together before: it has its own head.
 			const begin = isFrame(stack) ? 0 : stringIndexOf(stack, '\n    at ');

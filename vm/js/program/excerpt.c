@@ -108,6 +108,11 @@ static const char *source_of(struct program *program, const char *name, size_t *
 	return text;
 }
 
+const char *excerpt_source(struct program *program, const char *name, size_t *bytes)
+{
+	return source_of(program, name, bytes);
+}
+
 /* ---- Places ---- */
 
 struct place {

@@ -18,6 +18,8 @@ char *excerpt_message(struct program *program, const char *message, const char *
 /* "FILE:LINE", the line, a caret below it, an empty line; of a statement, the line and the caret. */
 char *excerpt_show(struct program *program, const char *message, const char *frames,
 		   const char *statement);
+/* The text of a module, if its file still is what was loaded. Borrowed, until the next call of any of these. */
+const char *excerpt_source(struct program *program, const char *name, size_t *bytes);
 /* A frame for what could not be imported: "    at import (FILE:LINE:COLUMN)\n". */
 char *excerpt_importer(struct program *program, const char *base, const char *specifier);
 

@@ -19,6 +19,7 @@
 
 #include "excerpt.h"
 #include "js/modules/typescript.h"
+#include "mapped_frames.h"
 #include "program.h"
 
 #define OUTCOMES_AT_ONCE 8u
@@ -76,8 +77,13 @@ char *turn_excerpt(struct program *program, js_value exception)
 		     *message = item_text(program, report, 1);
 		char *statement = item_text(program, report, 2);
 
-		if (frames && message)
+		/* Of what a compiler made, nobody wants to see a line. */
+		char *mapped = frames ? mapped_frames(program, frames) : NULL;
+
+		if (frames && message &&
+		    !(mapped && strncmp(mapped, frames, strcspn(frames, "\n"))))
 			shown = excerpt_show(program, message, frames, statement);
+		free(mapped);
 		free(frames);
 		free(message);
 		free(statement);

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * mapped_frames.c - the frames of a stack, by the source maps of their modules.
+ *
+ * Owns the maps that were needed last. Called when a stack is put together, on the owner's thread: a program whose
+ * errors are never looked at reads no map. Only the map of what was loaded is used: a file that is another now, or is
+ * gone, has none (excerpt.c compares).
+ */
+#define _GNU_SOURCE
+#include "mapped_frames.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "excerpt.h"
+#include "js/modules/module_name.h"
+#include "js/source/source_map.h"
+
+#define KEPT 8u
+#define FRAMES_MAX 200u /* of one stack that are looked up */
+
+static struct kept {
+	char *name; /* of the module */
+	struct stat status;
+	struct source_map *map; /* NULL: it has none */
+} kept[KEPT];
+static unsigned next_kept;
+
+static bool same_file(const struct stat *a, const struct stat *b)
+{
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
+	       a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+}
+
+/* Borrowed; NULL: the module has none. */
+static const struct source_map *map_of(struct program *program, const char *name)
+{
+	char *path = module_path(name);
+	struct kept *entry = NULL;
+	struct stat status;
+	const char *text;
+	size_t bytes;
+
+	if (!path || path[0] != '/' || stat(path, &status) || !S_ISREG(status.st_mode)) {
+		free(path);
+		return NULL;
+	}
+	for (unsigned i = 0; i < KEPT && !entry; i++)
+		if (kept[i].name && !strcmp(kept[i].name, name))
+			entry = &kept[i];
+	if (!entry)
+		entry = &kept[next_kept++ % KEPT];
+	else if (same_file(&entry->status, &status)) {
+		free(path);
+		return entry->map;
+	}
+	free(entry->name);
+	source_map_free(entry->map);
+	text = excerpt_source(program, name, &bytes);
+	*entry =
+		(struct kept){strdup(name), status, text ? source_map_of(path, text, bytes) : NULL};
+	free(path);
+	return entry->map;
+}
+
+/* The number before `end`, which a colon is before; returns that colon. NULL: there is none. */
+static const char *number_before(const char *start, const char *end, unsigned *number)
+{
+	const char *at = end;
+
+	while (at > start && isdigit((unsigned char)at[-1]))
+		at--;
+	if (at == end || end - at > 9 || at == start || at[-1] != ':')
+		return NULL;
+	*number = (unsigned)strtoul(at, NULL, 10);
+	return at - 1;
+}
+
+/* "    at f (FILE:LINE:COLUMN)" or "    at FILE:LINE:COLUMN". True: it was written otherwise. */
+static bool map_frame(struct program *program, FILE *out, const char *line, const char *end)
+{
+	const bool brackets = end > line && end[-1] == ')';
+	const char *last = brackets ? end - 1 : end, *name = line, *colon, *at = line;
+	const char *before = brackets ? " (" : "at ";
+	const struct source_map *map;
+	unsigned row, column;
+	char *file, *source;
+
+	while ((at = memmem(at, (size_t)(last - at), before, strlen(before))))
+		name = at += strlen(before);
+	colon = number_before(name, last, &column);
+	colon = colon ? number_before(name, colon, &row) : NULL;
+	if (!colon || colon == name)
+		return false;
+	file = strndup(name, (size_t)(colon - name));
+	map = file ? map_of(program, file) : NULL;
+	source = map ? source_map_find(map, &row, &column) : NULL;
+	free(file);
+	if (!source)
+		return false;
+	fwrite(line, 1, (size_t)(name - line), out);
+	fprintf(out, "%s:%u:%u%.*s\n", source, row, column, (int)(end - last), last);
+	free(source);
+	return true;
+}
+
+char *mapped_frames(struct program *program, const char *frames)
+{
+	char *text = NULL;
+	size_t bytes;
+	FILE *out = open_memstream(&text, &bytes);
+	bool any = false;
+	unsigned count = 0;
+
+	if (!out)
+		return NULL;
+	for (const char *line = frames, *end; *line; line = *end ? end + 1 : end) {
+		end = strchrnul(line, '\n');
+		if (count++ < FRAMES_MAX && map_frame(program, out, line, end))
+			any = true;
+		else
+			fwrite(line, 1, (size_t)(end - line) + (*end == '\n'), out);
+	}
+	any = !ferror(out) && any;
+	if (!fclose(out) && any)
+		return text;
+	free(text);
+	return NULL;
+}
