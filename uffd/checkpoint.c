@@ -372,7 +372,7 @@ void checkpoint_write(struct checkpointer *checkpointer)
 	}
 	for (unsigned i = 0; !code && i < checkpointer->name_count; i++)
 		code = commit_name(checkpointer->commit, checkpointer->names[i].name,
-				   &(uint64_t){COMMIT_ITSELF}, error);
+				   &checkpointer->names[i].generation, error);
 	if (!code && checkpointer->recorder && checkpointer->region->device >= 0)
 		working_set_take(checkpointer->recorder, checkpointer->region->device);
 	if (!code && checkpointer->recorder)
@@ -564,7 +564,7 @@ bool checkpointer_copy_again(struct checkpointer *checkpointer)
 	return again;
 }
 
-static int name_add(struct checkpointer *checkpointer, const char *name)
+static int name_add(struct checkpointer *checkpointer, const char *name, uint64_t generation)
 {
 	struct thaw_name *names = checkpointer->names;
 
@@ -577,17 +577,24 @@ static int name_add(struct checkpointer *checkpointer, const char *name)
 			return 0;
 	if (checkpointer->name_count == THAW_NAMES_MAX)
 		return -ENOSPC;
+	names[checkpointer->name_count].generation = generation;
 	strcpy(names[checkpointer->name_count++].name, name);
 	return 0;
 }
 
 int checkpointer_name(struct checkpointer *checkpointer, const char *name)
 {
+	return checkpointer_name_other(checkpointer, name, COMMIT_ITSELF);
+}
+
+int checkpointer_name_other(struct checkpointer *checkpointer, const char *name,
+			    uint64_t generation)
+{
 	int code = -EBUSY;
 
 	pthread_mutex_lock(&checkpointer->lock);
 	if (checkpointer->phase != THAW_WRITING && checkpointer->phase != THAW_DONE)
-		code = name_add(checkpointer, name);
+		code = name_add(checkpointer, name, generation);
 	pthread_mutex_unlock(&checkpointer->lock);
 	return code;
 }

@@ -78,6 +78,8 @@ const char *thaw_reason_name(uint32_t reason)
 		return "output";
 	case THAW_REASON_ROLLBACK:
 		return "rollback";
+	case THAW_REASON_UPGRADE:
+		return "upgrade";
 	default:
 		return "unknown";
 	}

@@ -476,6 +476,17 @@ int thaw_checkpoint_name(struct thaw *heap, const char *name)
 	return heap->image ? checkpointer_name(&heap->checkpointer, name) : -EROFS;
 }
 
+int thaw_checkpoint_keep(struct thaw *heap, const char *name)
+{
+	if (!name_is_sound(name))
+		return -EINVAL;
+	if (!heap->image)
+		return -EROFS;
+	if (!thaw_opened(heap)->number)
+		return THAW_ENOGEN;
+	return checkpointer_name_other(&heap->checkpointer, name, thaw_opened(heap)->number);
+}
+
 static void totals_add(struct thaw_status *totals, const struct thaw_result *result)
 {
 	const struct thaw_generation *generation = &result->generation;

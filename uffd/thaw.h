@@ -92,9 +92,10 @@ enum thaw_reason { /* why a generation was taken; stored in the image */
 		   THAW_REASON_REQUEST = 4,
 		   THAW_REASON_OUTPUT = 5, /* something waits for it before it leaves the program */
 		   THAW_REASON_ROLLBACK = 6, /* thaw_image_rollback() made it */
+		   THAW_REASON_UPGRADE = 7,  /* the program's code was replaced in it */
 };
 
-/* "timer", "exit", "signal", "request", "output", "rollback", or "unknown". Static storage; any thread. */
+/* "timer", "exit", "signal", "request", "output", "rollback", "upgrade", or "unknown". Static storage; any thread. */
 THAW_PUBLIC const char *thaw_reason_name(uint32_t reason);
 
 /*
@@ -395,6 +396,11 @@ THAW_PUBLIC int thaw_checkpoint_abandon(struct thaw *heap, int code, const char 
  * image has no room for a name, its names are dropped.
  */
 THAW_PUBLIC int thaw_checkpoint_name(struct thaw *heap, const char *name);
+/*
+ * The same for the generation that the heap was opened from: it has that name, and so is kept, from the moment on that the one
+ * that is being taken is durable. THAW_ENOGEN: it was opened from none.
+ */
+THAW_PUBLIC int thaw_checkpoint_keep(struct thaw *heap, const char *name);
 /*
  * Name a listed generation (*generation; 0: the newest durable one, whose number it receives), or take the name away, in the
  * image of an open heap, as thaw_image_tag() and thaw_image_untag() do without one. Durable when it returns: two writes and their

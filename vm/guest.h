@@ -44,6 +44,7 @@ struct guest_options {	    /* what a guest has to know of how it was started; ou
 	bool self_contained; /* the image holds also what is in the program's files */
 	bool roll_back;	     /* at a restore, files that it appends to are cut back */
 	bool commit_output;  /* what leaves it waits for the generation that has its cause */
+	bool upgrades;	     /* upgrade() is called next: changed files are what is asked for */
 	bool quiet, verbose;
 	int argument_count;
 	char **arguments;
@@ -104,6 +105,30 @@ struct guest_outcome {
 	enum thaw_reason reason;
 	struct thaw_result result;
 };
+
+/* New code for old state. A *module* is a file that a program was made of. */
+struct guest_upgrade {
+	const char *check; /* a file of code that fails if something is wrong; NULL: none */
+	bool dry_run;	   /* only tell what would change */
+	bool force;	   /* let state go about which nobody says anything */
+};
+
+enum guest_change_kind { GUEST_SAME, GUEST_CHANGED, GUEST_ADDED, GUEST_REMOVED, GUEST_GONE };
+
+struct guest_change { /* of one module; all malloc'ed */
+	char *name;
+	enum guest_change_kind kind;
+	char *hooks;		    /* which it has, for people; NULL: none */
+	char *state;		    /* variables that would be lost without; NULL: none */
+	unsigned timers, listeners; /* that it has registered, and that end with it */
+};
+
+struct guest_changes {
+	struct guest_change *list; /* malloc'ed; without those that are the same */
+	unsigned count, unchanged;
+};
+
+#define GUEST_UNCHANGED 1 /* upgrade(): no file has changed, and nothing was done */
 
 struct guest_numbers { /* what the guest adds to the numbers behind --stats */
 	uint64_t heap_bytes;
@@ -247,6 +272,14 @@ struct guest_type {
 		     size_t bytes);
 
 	void (*numbers)(struct guest *guest, struct guest_numbers *numbers);
+
+	/*
+	 * Optional. Load the program's files that have changed into its heap, between turns, and let the old code hand
+	 * over its state. 0; GUEST_UNCHANGED; or why not: then the heap is neither old nor new, and no generation may be
+	 * made of it. `changes` is filled as far as it came.
+	 */
+	int (*upgrade)(struct guest *guest, const struct guest_upgrade *options,
+		       struct guest_changes *changes, struct thaw_error *error);
 };
 
 /* The guests there are. */
@@ -299,6 +332,14 @@ bool owner_take_outcome(struct runtime *rt, struct guest_outcome *outcome);
 void owner_branches(struct runtime *rt);
 /* The first half of an effect's id. */
 void guest_branch_text(const struct guest *guest, char text[GUEST_BRANCH_TEXT]);
+
+/* The same, in a line that `data` decides. */
+void owner_branches_by(struct runtime *rt, const void *data, size_t bytes);
+/*
+ * In an upgrade: has it to end? 0; or why: a signal (-EINTR), the time limit (-ETIMEDOUT), or what was reported by
+ * owner_uncaught() and the like (-ECANCELED).
+ */
+int owner_upgrade_over(struct runtime *rt, struct thaw_error *error);
 
 /* A turn begins, or goes on in this process. */
 void owner_turn_begins(struct runtime *rt);

@@ -245,7 +245,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the image format is l
 /* Like PNG's: not ASCII at its start, and damaged by whatever translates line ends. */
 #define FORMAT_MAGIC "\x8fThaw\r\n\x1a"
 /* A development format: no release uses a number with the high byte set. */
-#define FORMAT_VERSION 0xd0000005u
+#define FORMAT_VERSION 0xd0000006u
 
 #define FORMAT_RECORD_MAGIC 0x6472636572776874u /* "thwrecrd" */
 #define FORMAT_NOTE_MAGIC 0x6c69616677616874u	/* "thawfail" */

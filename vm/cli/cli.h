@@ -43,16 +43,19 @@ struct cli_options {
 	const char *files;	     /* what thaw exec does with files at a restore */
 	const char *commit;	     /* what leaves a program only once its cause is durable */
 	uint64_t commit_interval_ns;
-	const char *metrics;   /* where they are served */
-	uint64_t timeout_ns;   /* of what is asked of a program; 0: the command's default */
-	uint64_t depth, limit; /* limits of the output; 0: the command's default */
-	uint64_t count;	       /* how often; 0: until somebody ends it */
+	const char *metrics;	/* where they are served */
+	uint64_t timeout_ns;	/* of what is asked of a program; 0: the command's default */
+	uint64_t depth, limit;	/* limits of the output; 0: the command's default */
+	uint64_t count;		/* how often; 0: until somebody ends it */
+	const char *check;	/* what looks at an upgraded program */
+	uint64_t time_limit_ns; /* of an upgrade */
 	uint64_t every_ns;
 	struct cli_retention retention;
 	bool print;  /* the code came with -p */
 	bool newest; /* keep only the newest generation */
 	bool self_contained;
 	bool fresh, trust, force, stats, json, quiet, verbose, help, all, pages, once;
+	bool upgrade, dry_run;
 };
 
 enum cli_option_kind {
@@ -154,6 +157,23 @@ struct cli_option {
 		"prefetch", 0, "none|working-set|all", CLI_TEXT, CLI_FIELD(prefetch),                     \
 			"read in the background what earlier starts touched first, or all (default none)" \
 	}
+#define CLI_UPGRADE                                                                      \
+	{"check",                                                                        \
+	 0,                                                                              \
+	 "FILE.js",                                                                      \
+	 CLI_TEXT,                                                                       \
+	 CLI_FIELD(check),                                                               \
+	 "run this module in the upgraded program; if it throws, nothing has happened"}, \
+		{"time-limit",                                                           \
+		 0,                                                                      \
+		 "TIME",                                                                 \
+		 CLI_DURATION,                                                           \
+		 CLI_FIELD(time_limit_ns),                                               \
+		 "an upgrade that takes longer has not happened (default 30s)"},         \
+	{                                                                                \
+		"force", 0, NULL, CLI_FLAG, CLI_FIELD(force),                            \
+			"let go the state of modules that say nothing about it"          \
+	}
 #define CLI_JSON                                                                   \
 	{                                                                          \
 		"json", 0, NULL, CLI_FLAG, CLI_FIELD(json), "write JSON to stdout" \
@@ -179,7 +199,8 @@ struct cli_command {
 extern const struct cli_command command_exec, command_checkpoint, command_run, command_repl,
 	command_eval, command_ctl, command_check, command_log, command_tag, command_rollback,
 	command_inspect, command_map, command_verify, command_clone, command_compact,
-	command_repair, command_export, command_diff, command_top, command_help, command_completion;
+	command_repair, command_export, command_diff, command_top, command_help, command_completion,
+	command_upgrade;
 
 /* ---- All commands, and exit codes (commands.c) ---- */
 
@@ -255,6 +276,16 @@ int cli_at(const struct cli_options *options, struct runtime_options *runtime_op
 void cli_stats(struct runtime *runtime, const struct cli_options *options);
 /* Is there a regular file of this name that is not empty? */
 bool cli_file_exists(const char *path);
+
+/* ---- New code for old state (upgrade.c) ---- */
+
+/*
+ * Upgrade the program that was restored, and say what came of it. 0: it is durable, or nothing has changed; else an exit code,
+ * and the runtime is to be closed.
+ */
+int cli_upgrade(struct runtime *runtime, const struct cli_options *options, const char *image);
+/* Of an image of thaw exec: what there is instead. Returns the exit code. */
+int cli_upgrade_process(void);
 
 /* ---- Generations, for people ---- */
 

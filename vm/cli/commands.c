@@ -8,10 +8,12 @@
 #include "cli.h"
 
 static const struct cli_command *const commands[] = {
-	&command_run,	 &command_exec, &command_ctl,	   &command_checkpoint, &command_repl,
-	&command_log,	 &command_tag,	&command_rollback, &command_inspect,	&command_diff,
-	&command_export, &command_map,	&command_verify,   &command_clone,	&command_compact,
-	&command_repair, &command_top,	&command_check,	   &command_help,	&command_completion,
+	&command_run,	     &command_exec,    &command_ctl,   &command_checkpoint,
+	&command_repl,	     &command_log,     &command_tag,   &command_rollback,
+	&command_upgrade,    &command_inspect, &command_diff,  &command_export,
+	&command_map,	     &command_verify,  &command_clone, &command_compact,
+	&command_repair,     &command_top,     &command_check, &command_help,
+	&command_completion,
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
@@ -27,6 +29,7 @@ const struct cli_exit cli_exits[] = {
 	{"75", "the image is in use"},
 	{"76",
 	 "the image is of another engine, build, format or user; of another command, program or processor"},
+	{"78", "an upgrade failed or was refused: the program is as it was"},
 	{"128+n", "ended by signal n"},
 	{0},
 };

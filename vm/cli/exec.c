@@ -148,7 +148,8 @@ static int exec(const struct cli_options *options, int count, char **operands)
 	struct runtime_options how = cli_runtime_options(options);
 	enum restart restart;
 	char *image = NULL;
-	int code = take_restart(options->restart, &restart);
+	int code = options->upgrade ? cli_upgrade_process()
+				    : take_restart(options->restart, &restart);
 
 	if (!code)
 		code = take_files(options->files, &how.roll_back);
@@ -194,6 +195,7 @@ static const struct cli_option exec_options[] = {
 	CLI_METRICS,
 	{"restart", 0, "never|on-failure|always", CLI_TEXT, CLI_FIELD(restart),
 	 "continue it at once after a crash; always: start it anew after its end, too (default never)"},
+	{"upgrade", 0, NULL, CLI_FLAG, CLI_FIELD(upgrade), "says what there is instead"},
 	{"files", 0, "keep|rollback", CLI_TEXT, CLI_FIELD(files),
 	 "rollback: cut files that it appends to back to their lengths at the generation (default keep)"},
 	{"self-contained", 0, NULL, CLI_FLAG, CLI_FIELD(self_contained),

@@ -19,7 +19,8 @@
 static int start(const struct cli_command *command, int argc, char **argv)
 {
 	signals_begin(command == &command_run || command == &command_exec ||
-		      command == &command_repl || command == &command_eval);
+		      command == &command_repl || command == &command_eval ||
+		      command == &command_upgrade);
 	return cli_dispatch(command, argc, argv);
 }
 

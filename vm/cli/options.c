@@ -309,7 +309,7 @@ static int use_key(const char *file)
 
 int cli_dispatch(const struct cli_command *command, int argc, char **argv)
 {
-	struct cli_options options = {.every_ns = 1000000000};
+	struct cli_options options = {.every_ns = 1000000000, .time_limit_ns = 30000000000};
 	int operands, code;
 
 	code = parse(command, argc, argv, &options, &operands);

@@ -59,7 +59,13 @@ static int live(const struct cli_options *options, const struct runtime_options 
 	if (code)
 		return cli_fail_error(&error, code);
 	tell_key(options);
-	code = runtime_restored(runtime) ? 0 : runtime_start(runtime);
+	code = !runtime_restored(runtime) ? runtime_start(runtime)
+	       : how->upgrades		  ? cli_upgrade(runtime, options, how->image)
+					  : 0;
+	if (how->upgrades && code) {
+		runtime_close(runtime);
+		return code;
+	}
 	if (!code)
 		code = runtime_run(runtime);
 	cli_stats(runtime, options);
@@ -103,9 +109,10 @@ static int run(const struct cli_options *options, int count, char **operands)
 	code = cli_control(options, &runtime_options);
 	if (code)
 		return code;
+	runtime_options.upgrades = options->upgrade;
 	do {
 		code = live(options, &runtime_options);
-		runtime_options.fresh = false;
+		runtime_options.fresh = runtime_options.upgrades = false;
 		runtime_options.generation = 0;
 	} while (control_resumes(runtime_options.control));
 	control_close(runtime_options.control, code);
@@ -119,6 +126,9 @@ static const struct cli_option run_options[] = {
 	CLI_PREFETCH,
 	CLI_COMMIT,
 	CLI_METRICS,
+	{"upgrade", 0, NULL, CLI_FLAG, CLI_FIELD(upgrade),
+	 "first load the modules whose files have changed (thaw upgrade --help)"},
+	CLI_UPGRADE,
 	CLI_RUN_TELL("the same as one JSON object", "no notes on stderr, only errors"),
 	{0},
 };
@@ -142,6 +152,7 @@ const struct cli_command command_run = {
 		"  thaw run --every 250ms app.js       lose at most a quarter of a second\n"
 		"  thaw run --fresh app.js in.csv      begin again; the program sees in.csv in thaw.args\n"
 		"  thaw run --at 41 app.js             go back to generation 41, or --at NAME (thaw tag)\n"
+		"  thaw run --upgrade app.js           go on with its state, and the code that is in the files now\n"
 		"  thaw run --retain 8,60/min app.js   any minute of the last hour can be gone back to\n",
 	.options = run_options,
 	.operands_min = 1,

@@ -91,6 +91,15 @@ void owner_branches(struct runtime *rt)
 	hash(rt->guest->common.branch, GUEST_BRANCH_BYTES, rt->guest->common.branch);
 }
 
+void owner_branches_by(struct runtime *rt, const void *data, size_t bytes)
+{
+	uint8_t both[2 * GUEST_BRANCH_BYTES];
+
+	memcpy(both, rt->guest->common.branch, GUEST_BRANCH_BYTES);
+	hash(data, bytes, both + GUEST_BRANCH_BYTES);
+	hash(both, sizeof(both), rt->guest->common.branch);
+}
+
 void guest_branch_text(const struct guest *guest, char text[GUEST_BRANCH_TEXT])
 {
 	for (unsigned i = 0; i < GUEST_BRANCH_BYTES; i++)

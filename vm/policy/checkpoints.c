@@ -254,6 +254,8 @@ static int names_hand_over(struct runtime *rt)
 
 	for (unsigned i = 0; !code && i < rt->checkpoints.name_count; i++)
 		code = thaw_checkpoint_name(rt->heap, rt->checkpoints.names[i].name);
+	if (!code && rt->upgrade.keeps)
+		code = thaw_checkpoint_keep(rt->heap, UPGRADE_NAME);
 	return code;
 }
 
@@ -425,7 +427,7 @@ static bool advance(struct runtime *rt, uint64_t now)
 
 void checkpoints_advance(struct runtime *rt)
 {
-	if (!rt->options.image)
+	if (!rt->options.image || rt->upgrade.running)
 		return;
 	/* What a turn that failed has left is no generation (owner.c), whoever was ready for one. */
 	if (!guest_trapped(rt) && (!rt->ending.ended || rt->ending.final))
@@ -436,7 +438,7 @@ void checkpoints_advance_mid_turn(struct runtime *rt)
 {
 	uint64_t now = clock_monotonic_ns();
 
-	if (!rt->options.image || rt->ending.ended)
+	if (!rt->options.image || rt->ending.ended || rt->upgrade.running)
 		return;
 	if (advance(rt, now) && midturn_allowed_at(rt) > now)
 		poll_timer_set(rt, midturn_allowed_at(rt));
@@ -568,6 +570,8 @@ uint64_t owner_due_ns(const struct runtime *rt)
 	uint64_t due[] = {rt->checkpoints.due_ns, output_commit_due_ns(rt), service_due_ns()};
 	uint64_t first = 0;
 
+	if (rt->upgrade.running)
+		return rt->upgrade.deadline_ns;
 	for (size_t i = 0; i < sizeof(due) / sizeof(due[0]); i++)
 		if (due[i] && (!first || due[i] < first))
 			first = due[i];

@@ -155,13 +155,21 @@ struct thaw_error failures_advice(struct runtime *rt, uint64_t generation)
 		if (list[i].number < generation)
 			before = list[i].number;
 	thaw_image_close(image);
-	if (before)
+	if (before && rt->type->upgrade)
+		snprintf(
+			way.text, sizeof(way.text),
+			"go back to the one before with --at %llu, mend the program and go on with thaw run --upgrade, or start anew with --fresh",
+			before);
+	else if (before)
 		snprintf(way.text, sizeof(way.text),
 			 "go back to the one before with --at %llu, or start anew with --fresh",
 			 before);
 	else
 		snprintf(way.text, sizeof(way.text),
-			 "the image holds none before it: start anew with --fresh");
+			 "the image holds none before it: %sstart anew with --fresh",
+			 rt->type->upgrade
+				 ? "mend the program and go on with thaw run --upgrade, or "
+				 : "");
 	return way;
 }
 

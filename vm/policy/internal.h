@@ -10,6 +10,7 @@
  *	output_commit.c	generations that output waits for
  *	branch.c	which line of its history a program goes on with
  *	failures.c	what fails again and again, and who is told
+ *	upgrade.c	new code for old state
  *	ending.c	the final generation, and the last of the output
  *	service.c	systemd, or who else has started it, is told how it is
  *	control.c	what others ask of a running program; control_jobs.c does it
@@ -125,6 +126,14 @@ struct output { /* streams.c */
 	bool held; /* what another process could not print is kept for whoever runs the program */
 };
 
+struct upgrade_state { /* upgrade.c */
+	bool running;  /* no generation is taken, and nothing runs but what it needs */
+	bool keeps;    /* the generation that is captured names the one before it */
+	uint64_t limit_ns, deadline_ns;
+	int code; /* it has to end, for this reason; 0: it has not */
+	char why[160];
+};
+
 struct poll_timer { /* poll_timer.c */
 	timer_t timer;
 	pthread_t thread;
@@ -163,6 +172,7 @@ struct runtime {
 	struct midturn midturn;
 	struct output output;
 	struct poll_timer poll_timer;
+	struct upgrade_state upgrade;
 };
 
 /* Why the program's world is not sound any more; NULL while all is well. */
@@ -202,6 +212,8 @@ void runtime_end(struct runtime *rt, int exit_code, bool final);
 void runtime_stop(struct runtime *rt, int signo);
 /* runtime_open(): the generation traps whenever it is continued. Beyond the library's codes. */
 #define RUNTIME_EREPEATS -30001
+/* runtime_upgrade(): it went well, and could not be stored. */
+#define RUNTIME_ENOTDURABLE -30002
 /* Did the sandbox stop the program? Then says so, ends it, and returns true. */
 bool runtime_note_trap(struct runtime *rt);
 
@@ -313,6 +325,13 @@ bool midturn_should_cut(struct runtime *rt);
 
 /* The turn under way could be captured by midturn_end(), were there no patience. */
 bool midturn_can_end(struct runtime *rt);
+
+/* ---- upgrade.c; see also guest.h ---- */
+
+/* What the generation is called from which an upgrade was made. */
+#define UPGRADE_NAME "before-upgrade"
+/* Something that ends a program has happened while one is under way. The first call counts. */
+void upgrade_failed(struct runtime *rt, const char *why);
 
 /* ---- ending.c ---- */
 

@@ -59,7 +59,7 @@ bool owner_ended(const struct runtime *rt)
 
 bool owner_unwinding(const struct runtime *rt)
 {
-	return rt->ending.ended || rt->midturn.script_cut;
+	return rt->ending.ended || rt->midturn.script_cut || rt->upgrade.code;
 }
 
 void owner_exit(struct runtime *rt, double code)
@@ -75,6 +75,10 @@ void owner_exit(struct runtime *rt, double code)
 
 void owner_exited(struct runtime *rt)
 {
+	if (rt->upgrade.running) {
+		upgrade_failed(rt, "exit() was called in it");
+		return;
+	}
 	runtime_end(rt, rt->ending.exit_request, true);
 }
 
@@ -135,7 +139,10 @@ void owner_trapped(struct runtime *rt, const char *reason)
 	if (rt->ending.ended &&
 	    (rt->ending.exit_code == EXIT_ENGINE_TRAP || signals_stop() || rt->evaluation.asking))
 		return; /* it was said, or midturn_end() or evaluate_mid_turn() wanted it so */
-	failures_trapped(rt, reason);
+	if (rt->upgrade.running) /* of what was never a generation nothing is noted */
+		upgrade_failed(rt, "the engine trapped");
+	else
+		failures_trapped(rt, reason);
 	/* Whatever it was about to end with, its heap is not sound any more. */
 	rt->ending.ended = false;
 	runtime_end(rt, EXIT_ENGINE_TRAP, false);
@@ -154,6 +161,10 @@ void owner_uncaught(struct runtime *rt, const char *prefix, const char *text)
 {
 	owner_tell(rt, "%s%s%s", prefix, text, *text && text[strlen(text) - 1] == '\n' ? "" : "\n");
 	rt->ending.uncaught++;
+	if (rt->upgrade.running) {
+		upgrade_failed(rt, "an exception that nobody caught");
+		return;
+	}
 	if (!rt->options.interactive && !rt->options.keep_result &&
 	    !rt->evaluation.controlled) { /* a shell goes on, also a piped one */
 		runtime_end(rt, EXIT_EXCEPTION, false);
@@ -193,7 +204,9 @@ void owner_turn_begins(struct runtime *rt)
 {
 	midturn_turn_begins(rt);
 	poll_timer_polled(rt);
-	if (rt->options.image)
+	if (rt->upgrade.running)
+		poll_timer_set(rt, rt->upgrade.deadline_ns);
+	else if (rt->options.image)
 		poll_timer_set(rt, rt->checkpoints.due_ns);
 	service_poll_in_time(rt);
 }
@@ -202,6 +215,10 @@ bool owner_poll(struct runtime *rt)
 {
 	if (owner_interrupted(rt) || control_cuts(rt))
 		return true;
+	if (rt->upgrade.running) {
+		poll_timer_polled(rt);
+		return owner_upgrade_over(rt, NULL) != 0;
+	}
 	if (rt->guest->in_turn) {
 		poll_timer_polled(rt);
 		checkpoints_advance_mid_turn(rt);
@@ -217,6 +234,8 @@ bool owner_poll(struct runtime *rt)
 
 bool owner_step_done(struct runtime *rt)
 {
+	if (rt->upgrade.running)
+		return !owner_upgrade_over(rt, NULL);
 	if (signals_stop() && midturn_should_cut(rt))
 		return false;
 	return !owner_interrupted(rt) && !control_cuts(rt);

@@ -224,7 +224,7 @@ static int open_program(struct runtime *rt, struct thaw_error *error)
 	if (!rt->type->process) /* that is loaded by prepare() */
 		tell_eager(rt);
 	if (rt->options.script && thaw_failures(rt->heap) >= FAILURES_MAX &&
-	    !rt->options.generation) {
+	    !rt->options.generation && !rt->options.upgrades) {
 		unsigned long long number = thaw_opened(rt->heap)->number;
 
 		return failure(
@@ -307,7 +307,8 @@ static int print_rest(struct runtime *rt, struct thaw_error *error)
 	common->output = NULL;
 	common->output_bytes = 0;
 	if (output && streams_restore(rt, output, bytes,
-				      rt->options.plain_result && rt->type->name(rt->guest)))
+				      (rt->options.plain_result || rt->options.holds_output) &&
+					      rt->type->name(rt->guest)))
 		return failure(error, -ENOMEM, "out of memory");
 	return 0;
 }
@@ -352,6 +353,7 @@ int runtime_open(const struct runtime_options *options, struct runtime **runtime
 		.commit_output = rt->options.commit_output,
 		.quiet = options->quiet,
 		.verbose = options->verbose,
+		.upgrades = options->upgrades,
 		.argument_count = options->argument_count,
 		.arguments = options->arguments,
 	};

@@ -25,6 +25,8 @@ enum {
 	EXIT_ENGINE_TRAP = 70,	 /* EX_SOFTWARE: the sandbox stopped the engine */
 	EXIT_IO = 74,		 /* EX_IOERR */
 	EXIT_IMAGE_IN_USE = 75,	 /* EX_TEMPFAIL */
+	EXIT_UPGRADE =
+		78, /* EX_CONFIG: an upgrade failed or was refused, and the image is as it was */
 	EXIT_IMAGE_FOREIGN =
 		76, /* EX_PROTOCOL: another engine, format, or host functions this build lacks */
 };
@@ -53,8 +55,10 @@ struct runtime_options {
 	bool trust; /* continue in the middle of a turn without asking whose work the image is */
 	bool self_contained; /* a process: its files' pages are in the image, too */
 	bool roll_back; /* a process: what it appended to files since is cut off at a restore */
-	bool quiet;	/* no notes on stderr; errors are still printed */
-	bool verbose;	/* a line on stderr for each generation and restore */
+	bool upgrades; /* runtime_upgrade() follows: changed files, and generations that trap, are no reason to refuse */
+	bool holds_output; /* what waits to be printed is left to who runs the program */
+	bool quiet;	   /* no notes on stderr; errors are still printed */
+	bool verbose;	   /* a line on stderr for each generation and restore */
 	bool interactive; /* repl: SIGINT interrupts the running script instead of ending the program */
 	bool plain_result; /* -p: runtime_eval() gives a string as it is, as console.log would */
 	bool asks;	   /* -p on an image: its program does not go on, see runtime_eval() */
@@ -156,6 +160,24 @@ int runtime_run(struct runtime *runtime);
  * program ended (0), or, if interactive, when SIGINT came while no script was running (-1).
  */
 int runtime_wait_input(struct runtime *runtime, int fd);
+
+struct runtime_upgrade {
+	struct guest_upgrade how;
+	uint64_t time_limit_ns;
+};
+
+/*
+ * Give a program that was restored, and of which nothing has run in this process, the code that is in its files now. 0: it is a
+ * generation, `result`, and durable (with dry_run: it could be made so far); GUEST_UNCHANGED: there is nothing to do. Else
+ * `error` says why not, the image is as it was, and nothing but runtime_abandon() may follow. `changes` is valid in
+ * any case; guest_changes_free().
+ */
+int runtime_upgrade(struct runtime *runtime, const struct runtime_upgrade *how,
+		    struct guest_changes *changes, struct thaw_result *result,
+		    struct thaw_error *error);
+int runtime_upgrade_exit_code(int code);
+/* Leave it, without a generation; what it has said arrives. Returns the exit code: this one, unless output is lost. */
+int runtime_abandon(struct runtime *runtime, int exit_code);
 
 /* Take a checkpoint and wait for it. 0 or the error's code. */
 int runtime_checkpoint(struct runtime *runtime, enum thaw_reason reason,

@@ -19,6 +19,7 @@ js_\name\()_end:
 	embed console, vm/js/api/console.js
 	embed timers, vm/js/api/timers.js
 	embed web, vm/js/api/web.js
+	embed hot, vm/js/api/hot.js
 	embed table, vm/js/api/table.js
 	embed structured_clone, vm/js/api/structured_clone.js
 	embed events, vm/js/api/events.js

@@ -15,6 +15,7 @@ EMBEDDED(format);
 EMBEDDED(console);
 EMBEDDED(timers);
 EMBEDDED(web);
+EMBEDDED(hot);
 EMBEDDED(table);
 EMBEDDED(structured_clone);
 EMBEDDED(events);

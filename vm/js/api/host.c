@@ -30,6 +30,7 @@
 #include "js/program/excerpt.h"
 #include "js/program/mapped_frames.h"
 #include "js/program/program.h"
+#include "js/upgrade/upgrade.h"
 
 extern char **environ;
 
@@ -300,6 +301,13 @@ static js_value host_share(ARGUMENTS)
 	UNUSED;
 	return js_share(engine, count ? arguments[0] : 0,
 			number_argument(engine, count, arguments, 1));
+}
+
+/* The module (its name) whose code has led here. */
+static js_value host_owner(ARGUMENTS)
+{
+	UNUSED;
+	return js_caller(engine);
 }
 
 /* ---- The process ---- */
@@ -652,6 +660,7 @@ const struct js_host_binding host_bindings[] = {
 	{"thaw.lexical_names", host_lexical_names},
 	{"thaw.lexical", host_lexical},
 	{"thaw.place", host_place},
+	{"thaw.owner", host_owner},
 	{NULL, NULL},
 };
 
@@ -661,10 +670,14 @@ static char *module_resolve(void *arg, const char *base, const char *specifier,
 			    struct thaw_error *error)
 {
 	struct program *program = arg;
-	char *name = resolve_specifier(base, specifier, error);
+	char *name;
 
+	if (program->upgrade && !strncmp(specifier, UPGRADE_OWN, strlen(UPGRADE_OWN)))
+		return upgrade_resolve(program->upgrade, specifier);
+	name = resolve_specifier(base, specifier, error);
 	/* Its file may be gone and its module in the heap; if it is not, loading says so. */
-	if (!name && program->restored && (error->code == -ENOENT || error->code == -ENOTDIR))
+	if (!name && program->restored && !program->upgrade &&
+	    (error->code == -ENOENT || error->code == -ENOTDIR))
 		name = resolve_lexically(base, specifier);
 	return name;
 }
@@ -674,9 +687,14 @@ static char *module_load(void *arg, const char *name, size_t *bytes, struct thaw
 {
 	struct program *program = arg;
 	struct stat status;
-	char *path = module_path(name);
-	bool file = path && path[0] == '/' && !stat(path, &status);
-	char *text = resolve_load(name, bytes, error);
+	char *path, *text;
+	bool file;
+
+	if (program->upgrade && !strcmp(name, UPGRADE_FIRST))
+		return upgrade_load(name, bytes);
+	path = module_path(name);
+	file = path && path[0] == '/' && !stat(path, &status);
+	text = resolve_load(name, bytes, error);
 
 	if (text && file) {
 		struct js_source source = {.path = path, .bytes = *bytes};
@@ -754,8 +772,8 @@ struct source {
 };
 /* Each leaves in `parts` what the later ones need; the last one returns what the host calls. */
 static const struct source sources[] = {
-	SOURCE(primordials), SOURCE(later), SOURCE(errors),  SOURCE(console),
-	SOURCE(timers),	     SOURCE(web),   SOURCE(prelude),
+	SOURCE(primordials), SOURCE(later), SOURCE(errors), SOURCE(console),
+	SOURCE(timers),	     SOURCE(web),   SOURCE(hot),    SOURCE(prelude),
 };
 /* Given to later.js as text. */
 static const struct source late_sources[] = {

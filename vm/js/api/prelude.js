@@ -47,14 +47,15 @@
 				hearing(event);
 	}
 
-	// Lists are replaced, not changed: one that is being told goes on to its end.
+	// Lists are replaced, not changed: one that is being told goes on to its end. Each entry is {listener, owner}: the module
+	// whose code has registered it.
 	function on(event, listener) {
 		checkCallback(listener);
 		const before = listenersOf(event);
 		const after = list();
 		for (let i = 0; i < before.length; i++)
 			after[i] = before[i];
-		after[after.length] = listener;
+		after[after.length] = { __proto__: null, listener, owner: host.owner() };
 		listeners[event] = after;
 		listening();
 		hearing(event);
@@ -64,7 +65,7 @@
 		const before = listenersOf(event);
 		const after = list();
 		let last = before.length - 1;
-		while (last >= 0 && before[last] !== listener)
+		while (last >= 0 && before[last].listener !== listener)
 			last--;
 		for (let i = 0; i < before.length; i++)
 			if (i !== last)
@@ -77,8 +78,31 @@
 	function emit(event, info) {
 		const all = listeners[event];
 		for (let i = 0; i < all.length; i++)
-			apply(all[i], undefined, [info]);
+			apply(all[i].listener, undefined, [info]);
 	}
+
+	// Those of a module that goes (hot.js); `end`: off with them. How many.
+	function listenersBy(owner, end) {
+		let count = 0;
+		for (const event in listeners) {
+			const before = listeners[event];
+			const after = list();
+			for (let i = 0; i < before.length; i++)
+				if (before[i].owner !== owner)
+					after[after.length] = before[i];
+			count += before.length - after.length;
+			if (end && after.length < before.length) {
+				listeners[event] = after;
+				hearing(event);
+			}
+		}
+		if (end)
+			listening();
+		return count;
+	}
+
+	parts.countListeners = (owner) => listenersBy(owner, false);
+	parts.endListeners = (owner) => listenersBy(owner, true);
 
 	// ---- Checkpoints ----
 
@@ -330,11 +354,14 @@
 	// ---- The main module, rejections, and the door for the host ----
 
 	let main = 'none'; // 'pending' while a top-level await of the main module waits
+	let mainCount = 0; // an upgrade may replace it
 
 	function watchMain(promise) {
+		const number = ++mainCount;
+		const become = (state) => { main = number === mainCount ? state : main; };
 		main = 'pending';
-		whenSettled(promise, () => { main = 'done'; }, (error) => {
-			main = 'failed';
+		whenSettled(promise, () => become('done'), (error) => {
+			become('failed');
 			host.uncaught(error);
 		});
 	}
@@ -372,6 +399,7 @@
 		case 13: return parts.heard === undefined ? false : parts.heard.told(a);
 		case 14: return emit(a, a);
 		case 15: return parts.beginTime();
+		case 16: return parts.upgrade(a, b, c);
 		case 20: return statement(a, b);
 		case 21: return report(a);
 		case 22: return complete(a);
@@ -385,6 +413,7 @@
 		enter, inspect, checkpoint, effectId, on, off, readFile, writeFile, appendFile, env, args, exit, bind, freeze,
 		files: freeze(files), stdin: freeze(stdin),
 		current: () => current,
+		hot: parts.hot,
 		stats: () => host.stats(),
 		gc: () => host.collect(),
 	};

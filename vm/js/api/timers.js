@@ -176,7 +176,7 @@
 		if (!(delay >= 1))
 			delay = 1;
 		const timer = { __proto__: null, index: -1, due: 0, sequence: 0, referenced: true, id: 0, running: false, delay, repeat,
-				callback, values, handle: undefined };
+				callback, values, handle: undefined, owner: host.owner() };
 		timer.handle = new Timeout(timer);
 		insertTimer(timer, host.clock() + delay);
 		return timer.handle;
@@ -310,7 +310,7 @@
 	define('setImmediate', function setImmediate(callback, ...values) {
 		checkCallback(callback);
 		const timer = { __proto__: null, index: -1, referenced: true, callback, values, handle: undefined, next: undefined,
-				previous: undefined };
+				previous: undefined, owner: host.owner() };
 		timer.handle = new Immediate(timer);
 		insertImmediate(timer);
 		return timer.handle;
@@ -323,6 +323,27 @@
 	parts.queueTask = (callback) => insertImmediate({ __proto__: null, index: -1, referenced: true, callback, values: [],
 							  handle: undefined, next: undefined, previous: undefined });
 	parts.startTimer = (callback, delay) => start(callback, delay, [], false);
+
+	// What a module that goes has registered (hot.js): the module whose code called setTimeout and the like.
+	function timersOf(owner) {
+		const found = list();
+		for (let i = 0; i < timerCount; i++)
+			if (timers[i].owner === owner)
+				found[found.length] = timers[i];
+		for (let timer = firstImmediate; timer !== undefined; timer = timer.next)
+			if (timer.owner === owner)
+				found[found.length] = timer;
+		return found;
+	}
+
+	parts.countTimers = (owner) => timersOf(owner).length;
+	parts.endTimers = (owner) => {
+		const found = timersOf(owner);
+		for (let i = 0; i < found.length; i++)
+			clear(found[i].handle);
+		return found.length;
+	};
+
 	parts.define = define;
 	parts.checkCallback = checkCallback;
 	parts.isHandle = (object) => timerOf(object) !== undefined || immediateOf(object) !== undefined;

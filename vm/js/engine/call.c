@@ -10,6 +10,7 @@
  */
 #include <string.h>
 
+#include "heap_layout.h"
 #include "state.h"
 
 enum {
@@ -128,6 +129,28 @@ js_value js_eval(struct js_engine *engine, const char *code, size_t bytes, const
 	if (flags & JS_EVAL_COMPILE_ONLY)
 		return js_undefined(engine);
 	engine->entry = (struct turn_entry){.function = compile.made};
+	return engine_enter_turn(engine, turn_evaluate) ? engine->entry.result : 0;
+}
+
+struct reference {
+	struct js_engine *engine;
+	u64 value;
+};
+
+static void run_refer(void *arg)
+{
+	struct reference *reference = arg;
+
+	VM(reference->engine, JS_DupValue, reference->engine->context, reference->value);
+}
+
+js_value js_evaluate_module(struct js_engine *engine, u32 module)
+{
+	struct reference reference = {engine, JSVALUE(BOX_MODULE, module)};
+
+	if (!engine_enter(engine, run_refer, &reference))
+		return 0;
+	engine->entry = (struct turn_entry){.function = reference.value};
 	return engine_enter_turn(engine, turn_evaluate) ? engine->entry.result : 0;
 }
 

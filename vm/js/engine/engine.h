@@ -189,6 +189,12 @@ char *js_to_string(struct js_engine *engine, js_value value, size_t *bytes);
 void *js_to_bytes(struct js_engine *engine, js_value value, size_t *bytes);
 
 /*
+ * In a host function: the file of the function whose code has led to it, those of the embedded sources ("thaw:...") left
+ * aside. An owned string; undefined: there is none.
+ */
+js_value js_caller(struct js_engine *engine);
+
+/*
  * The engine's name of an object's class: "Map", "Object", "Proxy". An owned string; undefined: no
  * object.
  */

@@ -2,7 +2,7 @@
 /*
  * heap_layout.h - the memory layout of quickjs-wasi 3.6.2 (QuickJS-NG 0.17.0 for wasm32): the
  * offsets, in bytes, of the fields that vm/inspect reads in a heap, and that redeclare.c,
- * completion.c, kinds.c and free_memory.c read in the VM. No other file knows them.
+ * completion.c, kinds.c, free_memory.c and vm/js/upgrade read in the VM. No other file knows them.
  *
  * They were found by reading heaps of programs whose objects are known. Before a heap is read by
  * this table, graph_check() checks what must hold if it has this layout; tests/inspect/heap_graph.c
@@ -60,9 +60,10 @@ enum { /* a free chunk in one of the trees */
 
 enum { /* before a block */
        BLOCK_HEADER = 8,
-       BLOCK_INDEX = -8,  /* u16; 0xffff: not of an arena */
-       BLOCK_SIZE = -6,	  /* u8: number of the size class */
-       BLOCK_TYPE = -5,	  /* u8: enum below, and the collector's mark in bit 7 */
+       BLOCK_INDEX = -8, /* u16; 0xffff: not of an arena */
+       BLOCK_SIZE = -6,	 /* u8: number of the size class */
+       BLOCK_TYPE = -5,	 /* u8: enum below, and the collector's mark in bit 7 */
+       BLOCK_REFERENCES = -4,
        BLOCK_LARGE = -12, /* u32: dlmalloc's chunk size and 3 flags, if not of an arena */
 };
 enum { GC_OBJECT, GC_BYTECODE, GC_SHAPE, GC_CELL, GC_ASYNC, GC_CONTEXT, GC_TYPES };
@@ -176,7 +177,7 @@ enum { /* JSFunctionBytecode */
        BC_SOURCE = 80,
 };
 enum { VARIABLE_NAME = 0, VARIABLE_BYTES = 20 };
-enum { CLOSURE_KIND = 0 /* 3 bits */, CLOSURE_NAME = 4, CLOSURE_BYTES = 8 };
+enum { CLOSURE_KIND = 0 /* 3 bits */, CLOSURE_CONST = 1 << 4, CLOSURE_NAME = 4, CLOSURE_BYTES = 8 };
 enum { CLOSURE_MODULE_DECLARATION = 6, CLOSURE_MODULE_IMPORT = 7 };
 
 enum { /* JSStackFrame */
@@ -200,19 +201,39 @@ enum { /* JSModuleDef */
        MODULE_NAME = 0,
        MODULE_LINK = 4,
        MODULE_REQUESTS = 12,
+       MODULE_REQUEST_COUNT = 16,
        MODULE_EXPORTS = 24,
        MODULE_EXPORT_COUNT = 28,
        MODULE_STARS = 36,
+       MODULE_STAR_COUNT = 40,
        MODULE_IMPORTS = 48,
-       MODULE_VALUES = 64, /* two JSValues: namespaces */
+       MODULE_IMPORT_COUNT = 52,
+       MODULE_VALUES = 64, /* two JSValues: import attributes, namespace */
+       MODULE_NAMESPACE = 72,
        MODULE_FUNCTION = 80,
+       MODULE_INIT = 88,   /* of one that has no code (JSON) */
+       MODULE_STATUS = 95, /* u8 */
+       MODULE_PARENTS = 108,
+       MODULE_PARENT_COUNT = 112,
+       MODULE_PENDING = 120, /* modules that it waits for */
+       MODULE_CYCLE_ROOT = 136,
        MODULE_PROMISE = 144,
        MODULE_EXCEPTION = 176,
        MODULE_META = 184,
        MODULE_PRIVATE = 192,
        MODULE_BYTES = 200,
 };
-enum { EXPORT_CELL = 4, EXPORT_TYPE = 8, EXPORT_NAME = 16, EXPORT_BYTES = 20 };
+enum { STATUS_EVALUATING_ASYNC = 4, STATUS_EVALUATED = 5 };
+enum { REQUEST_NAME = 0, REQUEST_MODULE = 4, REQUEST_ATTRIBUTES = 8, REQUEST_BYTES = 16 };
+enum {
+	EXPORT_VARIABLE = 0,
+	EXPORT_CELL = 4,
+	EXPORT_TYPE = 8,
+	EXPORT_LOCAL = 12,
+	EXPORT_NAME = 16,
+	EXPORT_BYTES = 20,
+};
+enum { IMPORT_VARIABLE = 0, IMPORT_NAME = 4, IMPORT_REQUEST = 8, IMPORT_BYTES = 12 };
 
 enum { MAP_RECORDS = 4, MAP_COUNT = 12, MAP_HASH = 16 };
 enum { RECORD_LINK = 12, RECORD_KEY = 32, RECORD_VALUE = 40, RECORD_EMPTY = 4, RECORD_BYTES = 48 };

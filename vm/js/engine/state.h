@@ -254,5 +254,11 @@ void native_shared_use(struct js_engine *engine, u32 opaque, u32 data);
 /* On the VM's stack, when it is created: let SharedArrayBuffers have their memory from these. */
 void engine_share_memory(struct js_engine *engine);
 bool module_set_meta(struct js_engine *engine, u32 module, const char *name, bool main);
+/* The same, but for import.meta.hot: of a module that is elsewhere now. */
+bool module_place_meta(struct js_engine *engine, u32 module, const char *name, bool main);
+
+/* ---- call.c: from the host ---- */
+/* Evaluate a module that is linked, and what it imports: a promise, or 0 and an exception. */
+js_value js_evaluate_module(struct js_engine *engine, u32 module);
 
 #endif

@@ -58,7 +58,52 @@ static u64 internals(struct js_engine *engine)
 	return value;
 }
 
+/* import.meta.hot; undefined where there is no prelude. */
+static u64 hot_of(struct js_engine *engine, const char *name)
+{
+	u64 parts = internals(engine), function, argument, result = VALUE_UNDEFINED;
+	u32 key;
+
+	if (!value_has_tag(parts, TAG_OBJECT))
+		return parts;
+	key = vm_string(engine, "hot", 3);
+	function = key ? VM(engine, JS_GetPropertyStr, engine->context, parts, key)
+		       : VALUE_EXCEPTION;
+	argument = value_string(engine, name, strlen(name));
+	if (value_has_tag(function, TAG_EXCEPTION) || value_has_tag(argument, TAG_EXCEPTION)) {
+		result = VALUE_EXCEPTION;
+	} else if (value_has_tag(function, TAG_OBJECT)) {
+		u32 arguments = vm_push(engine, 8);
+
+		vm_store64(engine, arguments, argument);
+		result = VM(engine, JS_Call, engine->context, function, VALUE_UNDEFINED, 1,
+			    arguments);
+		vm_pop(engine, 8);
+	}
+	VM(engine, JS_FreeValue, engine->context, argument);
+	VM(engine, JS_FreeValue, engine->context, function);
+	VM(engine, JS_FreeValue, engine->context, parts);
+	vm_free(engine, key);
+	return result;
+}
+
 bool module_set_meta(struct js_engine *engine, u32 module, const char *name, bool main)
+{
+	bool good = module_place_meta(engine, module, name, main);
+	u64 meta;
+
+	if (!good)
+		return false;
+	meta = VM(engine, JS_GetImportMeta, engine->context, module);
+	if (!strcmp(name, "thaw"))
+		good = define(engine, meta, "internals", internals(engine));
+	else
+		good = define(engine, meta, "hot", hot_of(engine, name));
+	VM(engine, JS_FreeValue, engine->context, meta);
+	return good;
+}
+
+bool module_place_meta(struct js_engine *engine, u32 module, const char *name, bool main)
 {
 	u64 meta = VM(engine, JS_GetImportMeta, engine->context, module);
 	char *url = module_url(name), *path = module_path(name);
@@ -75,8 +120,6 @@ bool module_set_meta(struct js_engine *engine, u32 module, const char *name, boo
 		       define(engine, meta, "dirname",
 			      value_string(engine, path,
 					   slash == path ? 1 : (size_t)(slash - path)));
-	if (good && !strcmp(name, "thaw"))
-		good = define(engine, meta, "internals", internals(engine));
 	free(path);
 	free(url);
 	VM(engine, JS_FreeValue, engine->context, meta);
@@ -238,7 +281,8 @@ static u32 compile_module(struct js_engine *engine, u32 name, u32 source, u32 by
 		VM(engine, JS_FreeValue, engine->context, module);
 		return 0;
 	}
-	return (u32)module; /* QuickJS's list of modules owns it */
+	VM(engine, JS_FreeValue, engine->context, module); /* QuickJS's list of modules owns it */
+	return (u32)module;
 }
 
 /* On the side stack: the module, or 0 and an exception. */

@@ -181,7 +181,7 @@ static void tell_changes(const struct program *program, const struct changes *ch
 	fprintf(stderr, "thaw: %s changed since generation %llu was made; %s\n", names,
 		(unsigned long long)thaw_opened(program->heap)->number,
 		program->options.script
-			? "the program in the image goes on (thaw run --fresh starts the new one)"
+			? "the program in the image goes on (thaw run --upgrade loads what is new into it, --fresh starts anew)"
 			: "the image goes on with what it holds (--fresh starts anew)");
 }
 
@@ -201,7 +201,7 @@ int changed_sources_check(struct program *program, struct thaw_error *error)
 	}
 	if (program->options.script)
 		code = check_script(program, &changes, real, error);
-	if (code || program->options.quiet)
+	if (code || program->options.quiet || program->options.upgrades)
 		return code;
 	/* What cannot be read of it is no reason not to go on. */
 	js_sources(program->engine, look_at, &changes);

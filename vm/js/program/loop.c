@@ -293,6 +293,27 @@ bool loop_run(struct guest *guest, enum guest_until until, int fd)
 	return serve(program_of(guest), until, NULL);
 }
 
+static void on_patience_ended(uv_timer_t *timer)
+{
+	uv_stop(timer->loop);
+}
+
+void loop_wait(struct program *program, uint64_t until_ns)
+{
+	uint64_t now = clock_monotonic_ns();
+	uv_timer_t *timer = &program->events.timer;
+
+	if (io_tell(program))
+		return;
+	uv_update_time(&program->events.loop);
+	if (until_ns)
+		uv_timer_start(timer, on_patience_ended,
+			       until_ns > now ? (until_ns - now + 999999) / 1000000 : 0, 0);
+	uv_run(&program->events.loop, UV_RUN_ONCE);
+	uv_timer_stop(timer);
+	io_tell(program);
+}
+
 void loop_wake(struct guest *guest)
 {
 	struct program *program = program_of(guest);

@@ -16,6 +16,7 @@
 #include "js/modules/commonjs.h"
 #include "js/modules/resolve.h"
 #include "js/modules/typescript.h"
+#include "js/upgrade/upgrade.h"
 #include "program.h"
 
 bool program_trapped(struct program *program)
@@ -460,5 +461,6 @@ const struct guest_type javascript_guest = {
 	.forget = evaluate_forget,
 	.complaint = evaluate_complaint,
 	.ask = evaluate_ask,
+	.upgrade = upgrade_program,
 	.numbers = program_numbers,
 };

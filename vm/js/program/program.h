@@ -44,6 +44,7 @@ enum prelude_operation {
 	PRELUDE_UNCAUGHT = 13,	 /* (exception) -> true: a listener of the program's has it */
 	PRELUDE_SIGNAL = 14,	 /* (name) */
 	PRELUDE_BEGIN = 15,	 /* a program begins: so does its time */
+	PRELUDE_UPGRADE = 16,	 /* (what, name of a module, more): hot.js */
 	PRELUDE_STATEMENT = 20,	 /* (code) -> the name that its frames get */
 	PRELUDE_REPORT = 21,	 /* (exception) -> [frames, message, statement], undefined */
 	PRELUDE_COMPLETE = 22,	 /* (what is before the cursor) -> lines */
@@ -115,6 +116,7 @@ struct program {
 	struct main_source main;
 	struct loaded_source loaded;
 	struct io_list io; /* io.c */
+	struct upgrade *upgrade; /* upgrade/upgrade.c: while one is under way */
 };
 
 static inline struct program *program_of(struct guest *guest)
@@ -179,6 +181,8 @@ double loop_clock(const struct program *program);
 bool loop_has_work(struct program *program);
 /* guest_type.run, guest_type.wake */
 bool loop_run(struct guest *guest, enum guest_until until, int fd);
+/* Wait for what the outside does, or until that time (monotonic clock; 0: for ever), and tell it. No timer runs. */
+void loop_wait(struct program *program, uint64_t until_ns);
 void loop_wake(struct guest *guest);
 
 /* ---- evaluate.c ---- */
