@@ -302,6 +302,10 @@ static void stop_listening(struct control_server *server)
 /* What cannot be had is done without: there are two of them. */
 static void start_listening(struct control_server *server, const char *image, const char *id)
 {
+	/* Who has connected to what is closed now is heard. */
+	for (unsigned i = 0; i < LISTENERS; i++)
+		if (server->listeners[i] >= 0)
+			accept_clients(server, server->listeners[i]);
 	stop_listening(server);
 	if (!control_place_open(image, &server->place))
 		server->listeners[BESIDE] = control_listen_at(&server->place, &server->made);

@@ -429,14 +429,17 @@ void control_attach(struct runtime *rt)
 	const char *name = rt->options.script ? rt->options.script : rt->type->name(rt->guest);
 	struct thaw_status status;
 	struct stat image;
-	char id[CONTROL_ID_ROOM] = "";
+	char id[CONTROL_ID_ROOM] = "", *path;
+	bool same;
 
 	if (!control || !control->server || !rt->options.image)
 		return;
 	thaw_status(rt->heap, &status);
 	if (!stat(rt->options.image, &image))
 		control_id(&image, id);
+	path = realpath(rt->options.image, NULL);
 	pthread_mutex_lock(&control->lock);
+	same = path && control->image && !strcmp(path, control->image) && !strcmp(id, control->id);
 	control->rt = rt;
 	control->kind = rt->type->process ? "exec" : "run";
 	control->restores = rt->guest->common.restores;
@@ -444,15 +447,16 @@ void control_attach(struct runtime *rt)
 	control->counted_ns = clock_monotonic_ns();
 	free(control->image);
 	free(control->program);
-	control->image = realpath(rt->options.image, NULL);
+	control->image = path;
 	control->program = name ? strdup(name) : NULL;
 	memcpy(control->id, id, sizeof(id));
 	atomic_store(&control->counters.generation, status.generation);
 	atomic_store(&control->counters.generation_time_ns, status.generation_time_ns);
 	atomic_fetch_add(&control->counters.starts, 1);
+	if (!same) /* before anybody is answered who may ask again */
+		control_server_listen(control->server, rt->options.image, id);
 	control_jobs_resumed(control);
 	pthread_mutex_unlock(&control->lock);
-	control_server_listen(control->server, rt->options.image, id);
 }
 
 void control_detach(struct runtime *rt)
