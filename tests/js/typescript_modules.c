@@ -144,6 +144,18 @@ TEST_F(typescript, an_import_that_is_refused_can_be_caught)
 	EXPECT_STREQ("true true\n1\ntrue true\n", self->program.output);
 }
 
+/* As in node, a name that is imported has to be there: types are not told from values by how they are used. */
+TEST_F(typescript, a_type_that_is_imported_as_a_value_is_named)
+{
+	support_write("shapes.ts", "export interface Shape { a: number }\n");
+	EXPECT_EQ(1, run(&self->program, "import { Shape } from './shapes.ts'\n"));
+	EXPECT_NE(NULL, strstr(self->program.errors, "'Shape'"));
+	EXPECT_NE(NULL, strstr(self->program.errors, "import type"))
+	{
+		TH_LOG("%s", self->program.errors);
+	}
+}
+
 TEST_F(typescript, a_change_is_that_of_the_file)
 {
 	support_write("lib.ts", "export const a: number = 1\n");

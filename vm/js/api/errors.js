@@ -53,6 +53,8 @@
 	function explained(error, frames) {
 		const found = descriptorOf(error, 'message');
 		const said = found !== undefined && hasOwn(found, 'value') ? found.value : undefined;
+		if (typeof said === 'string' && stringStartsWith(said, 'Could not find export \'') && stringEndsWith(said, 'ts\'') && isError(error))
+			return said + ' (if it is a type: import type)';
 		if (typeof said !== 'string' || !areFrames(frames) || frames === '' || !isError(error))
 			return undefined;
 		if (said !== 'not a function' && said !== 'not a constructor' && !stringStartsWith(said, 'cannot read property \'') &&
