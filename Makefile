@@ -127,7 +127,7 @@ format:
 install: all
 	$(Q)$(MAKE) install-built
 
-install-built:
+install-built: $(LIBRARY_LICENSES)
 	install -Dm755 $(BUILD)/thaw $(DESTDIR)$(PREFIX)/bin/thaw
 	install -Dm644 $(BUILD)/libthaw.a $(DESTDIR)$(LIBDIR)/libthaw.a
 	install -Dm755 $(BUILD)/libthaw.so $(DESTDIR)$(LIBDIR)/libthaw.so.0
@@ -137,6 +137,7 @@ install-built:
 	install -Dm644 uffd/thaw_image.h $(DESTDIR)$(PREFIX)/include/thaw_image.h
 	install -dm755 $(DESTDIR)$(LIBDIR)/pkgconfig
 	sed 's,@PREFIX@,$(PREFIX),; s,@LIBDIR@,$(LIBDIR:$(PREFIX)/%=$${prefix}/%),; s,@VERSION@,$(VERSION),' uffd/thaw.pc.in >$(DESTDIR)$(LIBDIR)/pkgconfig/thaw.pc
+	install -Dm644 $(LIBRARY_LICENSES) $(DESTDIR)$(PREFIX)/share/doc/thaw/LICENSES.npm
 	install -Dm644 vm/js/api/thaw.d.ts $(DESTDIR)$(PREFIX)/share/thaw/thaw.d.ts
 	install -dm755 $(DESTDIR)$(PREFIX)/lib/thaw/node
 	install -m644 $(addprefix vm/process/modules/node/,index.js index.d.ts package.json) $(BUILD)/vm/process/modules/node/thaw.node \

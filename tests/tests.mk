@@ -164,6 +164,11 @@ check-exec-built crash-exec-built: all $(KILLING_TESTS)
 	$(Q)THAW_KILLS=$(KILLS) PATH="$$PATH:$(CURDIR)/build/programs/bin" \
 		scripts/run-tests --timeout 7200 --jobs 1 $(KILLING_TESTS)
 
+## check-web: web-platform-tests of the interfaces of thaw run, the share that passes of each part (WPT=DIRECTORY with a checkout)
+.PHONY: check-web
+check-web: all
+	$(Q)THAW=$(abspath $(BUILD))/thaw scripts/check-web $(or $(WPT),$(error WPT=DIRECTORY names a checkout of web-platform-tests))
+
 POWER_CUTS ?= 200
 ## power-cuts: what thaw exec --commit output acknowledged, after POWER_CUTS=200 cuts of the power of an ext4's disk; needs root
 power-cuts:

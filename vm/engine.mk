@@ -157,7 +157,7 @@ $(STUB_OUT)/embedded.o: $(STUB)/embedded.S $(STUB_PROGRAMS)
 BOOT := vm/js/boot
 BOOT_HEAP := $(BUILD)/$(BOOT)/heap
 ifeq ($(SYSROOT),)
-BOOT_OBJECTS := $(BUILD)/$(BOOT)/make.o $(filter-out $(BUILD)/$(BOOT)/heap.o,$(VM_OBJECTS))
+BOOT_OBJECTS := $(BUILD)/$(BOOT)/make.o $(filter-out $(BUILD)/$(BOOT)/heap.o $(BUILD)/$(LIBRARY_SOURCES)/libraries.o,$(VM_OBJECTS))
 $(BUILD)/boot-maker: $(BOOT_OBJECTS) $(ENGINE_OBJECT) $(BUILD)/libthaw.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(VM_LDFLAGS) $(LDFLAGS) $^ $(VM_LIBS) -o $@

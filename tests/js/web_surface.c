@@ -60,6 +60,28 @@ TEST(it_does_what_the_standards_say)
 	support_remove(directory);
 }
 
+/* All begin with the same heap, and none with the random numbers of another. Its image is its own, and small. */
+TEST(starts_have_nothing_in_common)
+{
+	char *directory = support_directory(), *script = support_format("%s/app.js", directory),
+	     *image = support_format("%s/app.thaw", directory),
+	     *copy = support_format("%s/other.thaw", directory);
+	struct program one, other;
+
+	support_write(script, "console.log(Math.random(), crypto.randomUUID())\n");
+	EXPECT_EQ(0, program_run(&one, NULL, THAW("run", "-q", script)));
+	EXPECT_EQ(0, program_run(&other, NULL, THAW("run", "-q", "--image", copy, script)));
+	EXPECT_STRNE(one.output, other.output);
+	EXPECT_LT(0, support_size(image));
+	EXPECT_GT(1000000, support_size(image));
+	program_free(&one);
+	program_free(&other);
+	free(copy);
+	free(image);
+	free(script);
+	support_remove(directory);
+}
+
 FIXTURE(killed)
 {
 	char *directory, *script;

@@ -64,6 +64,7 @@ say('encodings', pieces.decode(new Uint8Array([0x82]), { stream: true }) + piece
 // ---- performance and navigator
 performance.mark('m', { startTime: 5, detail: { d: 1 } })
 say('performance', performance.measure('n', { start: 'm', duration: 3 }).startTime, performance.getEntriesByType('mark')[0].detail.d)
+say('time', Math.abs(performance.timeOrigin - Date.now()) < 100000, performance.now() < 100000)
 say('navigator', navigator.userAgent.slice(0, 5), navigator.hardwareConcurrency > 0)
 
 // ---- crypto.subtle: published vectors, and round trips
@@ -132,6 +133,7 @@ deflate-raw: true 100000 TypeError
 encodings: shift_jis ｰ｡, euc-kr 가, big5 陛, gb18030 啊, windows-1251 °Ў, utf-16be 낡, windows-1252 °¡
 encodings: あ
 performance: 5 1
+time: true true
 navigator: Thaw/ true
 digest: ba7816bf8f01cfea cf83e1357eefb8bd
 hmac: de7c9b85b8b78aa6bc8a7a36f70a90701c9db4d9

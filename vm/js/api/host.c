@@ -222,7 +222,7 @@ static js_value host_library(ARGUMENTS)
 		LIBRARIES(LIBRARY)
 #undef LIBRARY
 	};
-	char *name = text_argument(engine, count, arguments, 0, NULL), source[64];
+	char *name = text_argument(engine, count, arguments, 0, NULL);
 	js_value result = 0;
 	size_t i = 0;
 
@@ -231,10 +231,8 @@ static js_value host_library(ARGUMENTS)
 	       strcmp(name, libraries[i].name))
 		i++;
 	if (name && i < sizeof(libraries) / sizeof(libraries[0])) {
-		snprintf(source, sizeof(source), "thaw:library/%s", name);
-		result = js_eval(engine, libraries[i].start,
-				 (size_t)(libraries[i].end - libraries[i].start), source,
-				 JS_EVAL_SCRIPT);
+		result = js_eval_compiled(engine, libraries[i].start,
+					  (size_t)(libraries[i].end - libraries[i].start));
 	} else {
 		js_throw_error(engine, "Error", "this build of thaw lacks the library %s",
 			       name ? name : "");

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * make.c - makes the boot image (boot.h): boot-maker FILE. Part of the build, and of nothing else.
+ * make.c - makes the boot image (boot.h): boot-maker FILE; or compiles a library: boot-maker FILE SCRIPT NAME. Part of the
+ * build, and of nothing else.
  *
  * Runs what a program without a boot image would run at its start, collects garbage, and writes what the memory then
  * holds. Memory that nobody needs is cleared, so that it is in no program's image.
@@ -12,11 +13,17 @@
 
 #include "boot.h"
 #include "js/api/host.h"
+#include "js/libraries/libraries.h"
+#include "js/modules/resolve.h"
 #include "js/program/program.h"
 
 /* There is none yet. */
 const char boot_heap_start[sizeof(struct boot_header)];
 const uint64_t boot_heap_bytes = 0;
+#define LIBRARY(name) const char library_##name##_start[1], library_##name##_end[1];
+LIBRARIES(LIBRARY)
+LIBRARY(typescript)
+#undef LIBRARY
 
 static void die(const char *what, const char *why)
 {
@@ -57,6 +64,22 @@ static void write_heap(struct program *program, FILE *file)
 			fwrite(base + (size_t)i * BOOT_PIECE, BOOT_PIECE, 1, file);
 }
 
+/* A library, compiled. */
+static void write_code(struct program *program, const char *path, const char *name, FILE *file)
+{
+	size_t bytes, made_bytes;
+	char *text = resolve_read_file(path, &bytes);
+	void *made = text ? js_compile(program->engine, text, bytes, name, &made_bytes) : NULL;
+
+	if (!made)
+		die(path,
+		    text ? js_exception_text(program->engine, js_take_exception(program->engine))
+			 : strerror(errno));
+	fwrite(made, made_bytes, 1, file);
+	free(made);
+	free(text);
+}
+
 int main(int count, char **arguments)
 {
 	static struct program program;
@@ -69,8 +92,8 @@ int main(int count, char **arguments)
 	struct thaw_error error;
 	FILE *file;
 
-	if (count != 2)
-		die("usage", "boot-maker FILE");
+	if (count != 2 && count != 4)
+		die("usage", "boot-maker FILE [SCRIPT NAME]");
 	if (thaw_open(&options, &program.heap, &error) ||
 	    js_engine_create(program.heap, &host, &program.engine, &error))
 		die("cannot make the VM", error.text);
@@ -85,7 +108,10 @@ int main(int count, char **arguments)
 	file = fopen(arguments[1], "wb");
 	if (!file)
 		die(arguments[1], strerror(errno));
-	write_heap(&program, file);
+	if (count == 4)
+		write_code(&program, arguments[2], arguments[3], file);
+	else
+		write_heap(&program, file);
 	if (ferror(file) | fclose(file))
 		die(arguments[1], "cannot be written");
 	return 0;

@@ -8,6 +8,7 @@
  * anything that differs from one process to the next, so all that they need is in engine->entry.
  * Owner's thread.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "heap_layout.h"
@@ -151,6 +152,76 @@ js_value js_evaluate_module(struct js_engine *engine, u32 module)
 	if (!engine_enter(engine, run_refer, &reference))
 		return 0;
 	engine->entry = (struct turn_entry){.function = reference.value};
+	return engine_enter_turn(engine, turn_evaluate) ? engine->entry.result : 0;
+}
+
+/* ---- Compiled before ---- */
+
+/* JS_WRITE_OBJ_*, JS_READ_OBJ_* of quickjs.h */
+enum { WRITE_BYTECODE = 1 << 0, WRITE_NO_SOURCE = 1 << 4, READ_BYTECODE = 1 << 0 };
+
+struct code {
+	struct js_engine *engine;
+	u64 made; /* the compiled script */
+	void *data;
+	size_t bytes;
+};
+
+static void run_write(void *arg)
+{
+	struct code *code = arg;
+	struct js_engine *engine = code->engine;
+	u32 size_at = vm_push(engine, 8);
+	u32 address = VM(engine, JS_WriteObject, engine->context, size_at, code->made,
+			 WRITE_BYTECODE | WRITE_NO_SOURCE);
+
+	code->bytes = vm_load32(engine, size_at);
+	vm_pop(engine, 8);
+	code->data = address ? malloc(code->bytes + 1) : NULL;
+	if (code->data)
+		memcpy(code->data, vm_at(engine, address), code->bytes);
+	if (address)
+		VM(engine, js_free, engine->context, address);
+	VM(engine, JS_FreeValue, engine->context, code->made);
+}
+
+void *js_compile(struct js_engine *engine, const char *text, size_t bytes, const char *name,
+		 size_t *made_bytes)
+{
+	struct compile compile = {.engine = engine, .code = text, .bytes = bytes, .name = name};
+	struct code code = {.engine = engine};
+
+	if (!engine_enter(engine, run_compile, &compile) || !compile.done)
+		return NULL;
+	code.made = compile.made;
+	if (!engine_enter(engine, run_write, &code))
+		return NULL;
+	*made_bytes = code.bytes;
+	return code.data;
+}
+
+static void run_read(void *arg)
+{
+	struct code *code = arg;
+	struct js_engine *engine = code->engine;
+	u32 address = VM(engine, js_malloc, engine->context, (u32)code->bytes);
+
+	code->made = VALUE_EXCEPTION;
+	if (!address)
+		return;
+	memcpy(vm_at(engine, address), code->data, code->bytes);
+	code->made = VM(engine, JS_ReadObject, engine->context, address, (u32)code->bytes,
+			READ_BYTECODE);
+	VM(engine, js_free, engine->context, address);
+}
+
+js_value js_eval_compiled(struct js_engine *engine, const void *data, size_t bytes)
+{
+	struct code code = {.engine = engine, .data = (void *)data, .bytes = bytes};
+
+	if (!engine_enter(engine, run_read, &code) || value_has_tag(code.made, TAG_EXCEPTION))
+		return 0;
+	engine->entry = (struct turn_entry){.function = code.made};
 	return engine_enter_turn(engine, turn_evaluate) ? engine->entry.result : 0;
 }
 

@@ -144,6 +144,14 @@ js_value js_eval(struct js_engine *engine, const char *code, size_t bytes, const
 		 unsigned flags);
 
 /*
+ * A script without its text, as js_eval_compiled() takes it, in any VM with this identity: malloc'ed; NULL: an exception, or
+ * no memory. For what is part of the binary: it is not checked, and nothing from elsewhere may be run like that.
+ */
+void *js_compile(struct js_engine *engine, const char *text, size_t bytes, const char *name,
+		 size_t *made_bytes);
+js_value js_eval_compiled(struct js_engine *engine, const void *data, size_t bytes);
+
+/*
  * Run the first of the queued jobs (promise reactions). False: there was none. An exception inside
  * it is an owned handle in `exception`, else 0.
  */

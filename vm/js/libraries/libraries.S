@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* The bundled libraries, byte for byte (libraries.mk). Assembled from the repository's top. */
+/* The bundled libraries, compiled (libraries.mk). Assembled with -Wa,-I and the directory that they are in. */
 	.macro embed name
 	.global library_\name\()_start
 	.global library_\name\()_end
 	.balign 16
 library_\name\()_start:
-	.incbin "build/js/libraries/\name\().js"
+	.incbin "\name\().code"
 library_\name\()_end:
 	.byte 0
 	.endm

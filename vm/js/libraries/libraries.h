@@ -2,7 +2,7 @@
 /*
  * libraries.h - the libraries of npm's that are part of the binary (libraries.S).
  *
- * Each is a script whose value is (module, need) => exports. It knows nothing of the runtime but what is standard: so a
+ * Each is a compiled script (js_eval_compiled()) whose value is (module, need) => exports. It knows nothing of the runtime but what is standard: so a
  * program in an image can take the one of any later build. Names are for ever once an image may ask for them.
  */
 #ifndef VM_JS_LIBRARIES_H

@@ -22,4 +22,28 @@ $(GENERATED)/libraries/url.js: $(LIBRARY_SOURCES)/url_idna.js $(LIBRARY_SOURCES)
 $(GENERATED)/libraries/url.js: ESBUILD_FLAGS += --alias:tr46=./$(LIBRARY_SOURCES)/url_idna.js \
 	--alias:@exodus/bytes/encoding.js=./$(LIBRARY_SOURCES)/url_encoding.js --alias:@exodus/bytes/whatwg.js=./$(LIBRARY_SOURCES)/url_encoding.js
 
-$(BUILD)/$(LIBRARY_SOURCES)/libraries.o: $(LIBRARY_BUNDLES)
+# Compiled by the program that makes the boot image: no text in the heap, and no compiling when one is first used.
+LIBRARY_CODE := $(if $(SYSROOT),build,$(BUILD))/$(LIBRARY_SOURCES)
+ifeq ($(SYSROOT),)
+$(LIBRARY_NAMES:%=$(LIBRARY_CODE)/%.code): $(LIBRARY_CODE)/%.code: $(GENERATED)/libraries/%.js $(BUILD)/boot-maker
+	$(call say,COMPILE,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)THAW_WITHOUT= $(BUILD)/boot-maker $@.tmp $< thaw:library/$*
+	$(Q)mv $@.tmp $@
+else
+$(LIBRARY_NAMES:%=$(LIBRARY_CODE)/%.code): $(LIBRARY_BUNDLES) $(ENGINE)/engine.c
+	$(Q)$(MAKE) BUILD=build SYSROOT= CC=gcc AR=ar SANITIZE= COVERAGE= $@
+endif
+$(BUILD)/$(LIBRARY_SOURCES)/libraries.o: $(LIBRARY_SOURCES)/libraries.S $(LIBRARY_NAMES:%=$(LIBRARY_CODE)/%.code)
+	$(call say,AS,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) -Wa,-I$(LIBRARY_CODE) -c $< -o $@
+
+# What their authors ask to be with every copy.
+LIBRARY_LICENSES := $(GENERATED)/libraries/LICENSES
+$(LIBRARY_LICENSES): scripts/npm/package-lock.json | $(ESBUILD)
+	$(Q)mkdir -p $(@D)
+	$(Q)for package in quickjs-wasi whatwg-url webidl-conversions tr46 punycode web-streams-polyfill @exodus/bytes pako sucrase; do \
+		for file in $(NPM)/node_modules/$$package/LICENSE*; do \
+			[ ! -f "$$file" ] || { printf '==== %s\n\n' $$package; cat "$$file"; echo; }; done; done > $@.tmp
+	$(Q)mv $@.tmp $@

@@ -59,9 +59,9 @@ static bool out_of_polls(void *arg)
 /* What the library evaluates to is called as CommonJS would, and has `strip` among its exports. */
 static js_value load_library(struct js_engine *engine)
 {
-	js_value wrapper = js_eval(engine, library_typescript_start,
-				   (size_t)(library_typescript_end - library_typescript_start),
-				   "thaw:typescript", JS_EVAL_SCRIPT);
+	js_value wrapper =
+		js_eval_compiled(engine, library_typescript_start,
+				 (size_t)(library_typescript_end - library_typescript_start));
 	js_value arguments[2] = {js_object(engine), js_undefined(engine)}, exports = 0, strip = 0;
 
 	if (wrapper && arguments[0] && js_set(engine, arguments[0], "exports", js_object(engine)))
