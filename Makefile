@@ -143,7 +143,11 @@ install-built: $(LIBRARY_LICENSES)
 	install -m644 $(addprefix vm/process/modules/node/,index.js index.d.ts package.json) $(BUILD)/vm/process/modules/node/thaw.node \
 		$(DESTDIR)$(PREFIX)/lib/thaw/node/
 	install -Dm644 vm/process/modules/python/thaw.py $(DESTDIR)$(PREFIX)/lib/thaw/python/thaw.py
-	install -Dm644 uffd/thaw.3 $(DESTDIR)$(PREFIX)/share/man/man3/thaw.3
+	install -dm755 $(DESTDIR)$(PREFIX)/share/man/man3
+	awk -f uffd/manual.awk uffd/thaw.h uffd/thaw_image.h uffd/thaw_process.h uffd/thaw.3 \
+		>$(DESTDIR)$(PREFIX)/share/man/man3/thaw.3
+	cd $(DESTDIR)$(PREFIX)/share/man/man3 && for function in $$(sed -n 's/^\.It Ft "[^"]*" Fn \(thaw_[a-z_]*\).*/\1/p' thaw.3); do \
+		echo '.so man3/thaw.3' >$$function.3; done
 	$(BUILD)/thaw help --write $(DESTDIR)$(PREFIX)/share/man
 	install -dm755 $(DESTDIR)$(PREFIX)/lib/systemd/system
 	sed 's,@BINDIR@,$(PREFIX)/bin,' scripts/thaw@.service.in >'$(DESTDIR)$(PREFIX)/lib/systemd/system/thaw@.service'

@@ -146,9 +146,16 @@ TEST_F(installed, manual_pages_are_there)
 	      "share/man/man3/thaw.3); do grep -q \"\\b$f(\" include/thaw*.h || echo \"$f\"; done",
 	      at);
 	EXPECT_STREQ("", self->program.output);
+	/* And each that a header declares is on the page, and has one of its name that leads there. */
+	SHELL(0,
+	      "cd '%s/root/opt/thaw' && for f in $(grep -ho 'thaw_[a-z_]*(.*[,;]$' include/thaw*.h | "
+	      "sed 's/(.*//'); do grep -q \"^[.]It Ft .* Fn $f\\b\" share/man/man3/thaw.3 && "
+	      "grep -q 'man3/thaw.3' share/man/man3/$f.3 || echo \"$f\"; done",
+	      at);
+	EXPECT_STREQ("", self->program.output);
 	SHELL(0,
 	      "command -v mandoc >/dev/null || exit 0; cd '%s/root/opt/thaw/share/man' && "
-	      "mandoc -T lint -W warning man1/* man3/* man7/*",
+	      "mandoc -T lint -W warning man1/* man3/thaw.3 man7/*",
 	      at);
 }
 

@@ -54,17 +54,19 @@ static bool is_here(const char *command)
 
 TEST_F(manual, pages_are_read_without_a_warning)
 {
-	SHELL(0, "'%s' help --write '%s'", support_thaw(), self->directory);
+	SHELL(0,
+	      "'%s' help --write '%s' && mkdir '%s/man3' && cd '%s/uffd' && "
+	      "awk -f manual.awk thaw.h thaw_image.h thaw_process.h thaw.3 >'%s/man3/thaw.3'",
+	      support_thaw(), self->directory, self->directory, THAW_SOURCE, self->directory);
 	EXPECT_STREQ("", self->program.output);
 	if (is_here("mandoc")) {
-		SHELL(0, "cd '%s' && mandoc -T lint -W warning man*/* '%s/uffd/thaw.3' 2>&1",
-		      self->directory, THAW_SOURCE);
+		SHELL(0, "cd '%s' && mandoc -T lint -W warning man*/* 2>&1", self->directory);
 		EXPECT_STREQ("", self->program.output);
 	}
 	if (is_here("groff")) {
 		SHELL(0,
-		      "cd '%s' && for p in man*/* '%s/uffd/thaw.3'; do groff -Kutf8 -mdoc -ww -z -Tutf8 $p 2>&1; done",
-		      self->directory, THAW_SOURCE);
+		      "cd '%s' && for p in man*/*; do groff -Kutf8 -mdoc -ww -z -Tutf8 $p 2>&1; done",
+		      self->directory);
 		EXPECT_STREQ("", self->program.output);
 	}
 }
