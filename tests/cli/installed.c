@@ -153,6 +153,13 @@ TEST_F(installed, manual_pages_are_there)
 	      "grep -q 'man3/thaw.3' share/man/man3/$f.3 || echo \"$f\"; done",
 	      at);
 	EXPECT_STREQ("", self->program.output);
+	/* The package of the library promises all of them. */
+	SHELL(0,
+	      "cd '%s/root/opt/thaw' && for f in $(grep -ho 'thaw_[a-z_]*(.*[,;]$' include/thaw*.h | "
+	      "sed 's/(.*//'); do grep -q \"^ $f@THAW_0 \" '%s/scripts/debian/libthaw0.symbols' || "
+	      "echo \"$f\"; done",
+	      at, THAW_SOURCE);
+	EXPECT_STREQ("", self->program.output);
 	SHELL(0,
 	      "command -v mandoc >/dev/null || exit 0; cd '%s/root/opt/thaw/share/man' && "
 	      "mandoc -T lint -W warning man1/* man3/thaw.3 man7/*",

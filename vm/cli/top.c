@@ -416,7 +416,7 @@ const struct cli_command command_top = {
 		"  HEAP, RES   size of the heap in it; memory of the whole process\n"
 		"  DIRTY/s     pages of the heap written: as the generations made since tell, or the kernel module\n"
 		"  FAULT/s     page faults of the process, of all kinds\n"
-		"  PAUSE, MEAN how long the newest generation stopped the program; mean of those made while watching\n"
+		"  PAUSE MEAN  how long the newest generation stopped the program; mean of those made while watching\n"
 		"  EVERY       time from the generation before to the newest one: the interval that is achieved\n"
 		"  CKPT/s      bytes that checkpoints wrote to the image\n"
 		"  HEAPRES SERVED/s PASSED/s  with the kernel module: memory of the heap; missing pages that it brought,\n"
