@@ -110,7 +110,8 @@ static void come_to_rest(struct runtime *rt, struct control *control, struct job
 	}
 	job->state = JOB_RESTS;
 	rt->ending.rests = true;
-	runtime_end(rt, 0, true);
+	runtime_end(rt, 128 + SIGTERM, true); /* which it comes to if that comes meanwhile */
+	rt->type->wake(rt->guest);	      /* its loop looks, before it waits for anything */
 }
 
 static void settle(struct runtime *rt, struct control *control, struct job *job,

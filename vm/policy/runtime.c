@@ -595,15 +595,15 @@ int runtime_run(struct runtime *rt)
 	int code = run_program(rt);
 	char how[32];
 
+	/* What waits for its readers is in the generation that it goes on from. */
+	if (rt->ending.rests)
+		return code;
 	/* Also one that says so of its own accord, start after start, without getting any further. */
 	if (code && !rt->failures.noted && !rt->failures.failing && !signals_stop() &&
 	    !rt->ending.stop_signal && !(rt->type->process && rt->guest->common.finished)) {
 		snprintf(how, sizeof(how), "exit code %d", code);
 		failures_crashed(rt, how);
 	}
-	if (rt->ending
-		    .rests) /* what waits for its readers is in the generation that it goes on from */
-		return code;
 	return ending_deliver(rt, code);
 }
 
