@@ -71,6 +71,8 @@ TEST_F(typescript, statements_stay_apart)
 				      "const b = 2\n"
 				      "interface B { x: number }\n"
 				      "[3].forEach((x) => { log += x })\n"
+				      "const c = b as number\n"
+				      "[4].forEach((x) => { log += x })\n"
 				      "const f = (x: number): {\n"
 				      "  y: number\n"
 				      "} => ({ y: x })\n"
@@ -82,7 +84,7 @@ TEST_F(typescript, statements_stay_apart)
 				      "  private ['y'] = 2\n"
 				      "}\n"
 				      "console.log(log, a, b, f(4).y, await g(5), new C().y)\n"));
-	EXPECT_STREQ("called3 1 2 4 5 2\n", self->program.output);
+	EXPECT_STREQ("called34 1 2 4 5 2\n", self->program.output);
 }
 
 TEST_F(typescript, places_are_those_of_the_file)

@@ -138,12 +138,18 @@ function endStatements(code, tokens, stays, moved) {
 		if (stays[i] || !stays[i - 1])
 			continue;
 		const word = code.slice(tokens[i].start, tokens[i].end);
-		if (!(declares.has(word) || modifies.has(word)) || !hasLineEnd(code.slice(tokens[i - 1].end, tokens[i].start)))
-			continue;
 		let next = i;
 		while (next < tokens.length && !stays[next])
 			next++;
 		const first = next < tokens.length ? code.slice(tokens[next].start, tokens[next].end) : '';
+		if (word === 'as' || word === 'satisfies') { // nothing is called, nor indexed, behind a type
+			if ((first === '(' || first === '[' || first === '`') &&
+			    hasLineEnd(code.slice(tokens[next - 1].end, tokens[next].start)))
+				moved.push([tokens[i].start, ';']);
+			continue;
+		}
+		if (!(declares.has(word) || modifies.has(word)) || !hasLineEnd(code.slice(tokens[i - 1].end, tokens[i].start)))
+			continue;
 		if (goesOn.has(first) || first[0] === '`' || first[0] === '/')
 			moved.push([tokens[i].start, ';']);
 	}
