@@ -27,6 +27,7 @@ FIXTURE_SETUP(terminal)
 	unsetenv("XDG_STATE_HOME");
 	unsetenv("EDITRC");
 	setenv("TERM", "xterm", 1);
+	setenv("NO_COLOR", "1", 1);
 	setenv("LC_ALL", "C.UTF-8", 1);
 }
 FIXTURE_TEARDOWN(terminal)

@@ -41,6 +41,7 @@ struct cli_options {
 	const char *name;	     /* of a generation */
 	const char *restart;	     /* when thaw exec continues a program by itself */
 	const char *files;	     /* what thaw exec does with files at a restore */
+	const char *color;	     /* when results are in colours */
 	const char *commit;	     /* what leaves a program only once its cause is durable */
 	uint64_t commit_interval_ns;
 	const char *metrics;	/* where they are served */
@@ -136,6 +137,11 @@ struct cli_option {
 		"metrics-listen", 0, "unix:PATH|127.0.0.1:PORT", CLI_TEXT, CLI_FIELD(metrics), \
 			"serve metrics for Prometheus there, over HTTP"                        \
 	}
+#define CLI_COLOR                                                                             \
+	{                                                                                     \
+		"color", 0, "auto|always|never", CLI_TEXT, CLI_FIELD(color),                  \
+			"results in colours (default: on a terminal, unless NO_COLOR is set)" \
+	}
 #define CLI_FRESH                                              \
 	{                                                      \
 		"fresh", 0, NULL, CLI_FLAG, CLI_FIELD(fresh),  \
@@ -197,10 +203,10 @@ struct cli_command {
 };
 
 extern const struct cli_command command_exec, command_checkpoint, command_run, command_repl,
-	command_eval, command_ctl, command_check, command_log, command_tag, command_rollback,
-	command_inspect, command_map, command_verify, command_clone, command_compact,
-	command_repair, command_export, command_diff, command_top, command_help, command_completion,
-	command_upgrade;
+	command_eval, command_look, command_ctl, command_check, command_log, command_tag,
+	command_rollback, command_inspect, command_map, command_verify, command_clone,
+	command_compact, command_repair, command_export, command_diff, command_top, command_help,
+	command_completion, command_upgrade;
 
 /* ---- All commands, and exit codes (commands.c) ---- */
 
@@ -208,7 +214,7 @@ extern const struct cli_command command_exec, command_checkpoint, command_run, c
 const struct cli_command *cli_command_at(unsigned index);
 /* NULL: there is none of that name. */
 const struct cli_command *cli_command_of(const char *name);
-/* As its manual is called: "eval" for that of -e and -p. */
+/* As its manual is called: "e" for that of -e and -p. */
 const char *cli_command_name(const struct cli_command *command);
 struct cli_exit {
 	const char *code, *means; /* NULL, NULL: the last */
@@ -249,6 +255,8 @@ int cli_find(const struct thaw_image *image, const char *word, uint64_t *generat
 int cli_generation(const char *path, const char *word, uint64_t *generation);
 /* What --commit and --commit-interval mean. 0, or EXIT_USAGE after printing why. */
 int cli_commit(const struct cli_options *options, struct runtime_options *runtime_options);
+/* What --color, NO_COLOR and FORCE_COLOR mean. 0, or EXIT_USAGE after printing why. */
+int cli_colours(const struct cli_options *options, bool terminal, bool *colours);
 /* The flags of thaw_open() that the argument of --prefetch means. 0, or EXIT_USAGE after printing why. */
 int cli_prefetch(const char *prefetch, unsigned *flags);
 /* Have all that is durable listed, if it can be: else say that there is more (thaw_image_settle()). */

@@ -8,12 +8,12 @@
 #include "cli.h"
 
 static const struct cli_command *const commands[] = {
-	&command_run,	     &command_exec,    &command_ctl,   &command_checkpoint,
-	&command_repl,	     &command_log,     &command_tag,   &command_rollback,
-	&command_upgrade,    &command_inspect, &command_diff,  &command_export,
-	&command_map,	     &command_verify,  &command_clone, &command_compact,
-	&command_repair,     &command_top,     &command_check, &command_help,
-	&command_completion,
+	&command_run,	   &command_exec,	&command_ctl,	  &command_checkpoint,
+	&command_repl,	   &command_look,	&command_log,	  &command_tag,
+	&command_rollback, &command_upgrade,	&command_inspect, &command_diff,
+	&command_export,   &command_map,	&command_verify,  &command_clone,
+	&command_compact,  &command_repair,	&command_top,	  &command_check,
+	&command_help,	   &command_completion,
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
@@ -44,13 +44,13 @@ const struct cli_command *cli_command_of(const char *name)
 	for (size_t i = 0; i < COMMANDS; i++)
 		if (!strcmp(commands[i]->name, name))
 			return commands[i];
-	return !strcmp(name, "-e") || !strcmp(name, "-p") || !strcmp(name, "eval") ? &command_eval
-										   : NULL;
+	return !strcmp(name, "-e") || !strcmp(name, "-p") || !strcmp(name, "e") ? &command_eval
+										: NULL;
 }
 
 const char *cli_command_name(const struct cli_command *command)
 {
-	return *command->name ? command->name : "eval";
+	return *command->name ? command->name : "e";
 }
 
 void cli_usage(FILE *to)

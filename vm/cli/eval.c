@@ -78,7 +78,8 @@ const struct cli_command command_eval = {
 		"the program in it, but -p only asks: it prints and leaves. What CODE changed is a new generation, and\n"
 		"all that waits in the image (timers, promises, files) waits until thaw run, repl or -e. Only while\n"
 		"CODE itself awaits something, the program goes on. A program that was stopped in the middle of a turn\n"
-		"is asked there by -p, and ends its turn first for -e. Ctrl-C or SIGTERM ends both; what CODE did is kept.",
+		"is asked there by -p, and ends its turn first for -e. Ctrl-C or SIGTERM ends both; what CODE did is kept.\n"
+		"To look without changing anything, also while the program runs, use thaw eval.",
 	.examples =
 		"  thaw -p '2n ** 64n'                      no image: nothing persists\n"
 		"  thaw --image app.thaw -p 'state.size'    ask a program that was stopped\n"

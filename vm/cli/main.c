@@ -20,7 +20,7 @@ static int start(const struct cli_command *command, int argc, char **argv)
 {
 	signals_begin(command == &command_run || command == &command_exec ||
 		      command == &command_repl || command == &command_eval ||
-		      command == &command_upgrade);
+		      command == &command_upgrade || command == &command_look);
 	return cli_dispatch(command, argc, argv);
 }
 

@@ -374,6 +374,29 @@ int cli_commit(const struct cli_options *options, struct runtime_options *runtim
 	return 0;
 }
 
+static bool is_set(const char *name)
+{
+	const char *value = getenv(name);
+
+	return value && *value;
+}
+
+/* no-color.org and force-color.org; FORCE_COLOR=0 as in node. */
+int cli_colours(const struct cli_options *options, bool terminal, bool *colours)
+{
+	const char *when = options->color ? options->color : "auto", *type = getenv("TERM");
+
+	if (strcmp(when, "auto") && strcmp(when, "always") && strcmp(when, "never"))
+		return cli_fail(EXIT_USAGE, "--color is auto, always or never, not '%s'", when);
+	if (strcmp(when, "auto"))
+		*colours = !strcmp(when, "always");
+	else if (is_set("FORCE_COLOR"))
+		*colours = strcmp(getenv("FORCE_COLOR"), "0") != 0;
+	else
+		*colours = terminal && !is_set("NO_COLOR") && type && strcmp(type, "dumb");
+	return 0;
+}
+
 int cli_prefetch(const char *prefetch, unsigned *flags)
 {
 	if (!prefetch || !strcmp(prefetch, "none"))

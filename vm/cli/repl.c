@@ -17,20 +17,6 @@
 #define THAW_VERSION "0.1"
 #endif
 
-struct repl {
-	struct runtime *runtime;
-	struct repl_input *input;
-	const struct cli_options *options;
-	const char *image;
-	bool terminal;
-	bool unsaved; /* the last checkpoint failed, and the user knows */
-	bool failed;  /* a line did: what was typed can be typed again, what was piped cannot */
-	uint64_t saved_turns; /* how many turns had run when it succeeded */
-	bool leave;
-	bool told; /* `code` is how the program ended, or why there are no more lines */
-	int code;
-};
-
 /* ---- Where its files are ---- */
 
 static bool directories_make(const char *path)
@@ -94,73 +80,6 @@ static void banner(struct repl *repl)
 	       repl->image);
 }
 
-static void help_print(void)
-{
-	puts("Type JavaScript; await is allowed; _ is the last result.\n"
-	     "  .help        this\n"
-	     "  .checkpoint  make a generation now, and say what it took; .checkpoint NAME names it\n"
-	     "  .log         the generations of the image\n"
-	     "  .stats       what restoring and checkpointing has cost so far\n"
-	     "  .exit        leave (also Ctrl-D); timers go on the next time\n"
-	     "Ctrl-C forgets the line, or stops what is running.");
-}
-
-static void checkpoint_print(struct repl *repl, const char *name)
-{
-	struct thaw_result result = {0};
-	const struct thaw_generation *g = &result.generation;
-	int code = *name ? runtime_checkpoint_name(repl->runtime, name) : 0;
-
-	repl->failed |= code != 0;
-	if (code == -EINVAL) {
-		cli_fail(0, "'%s' cannot name a generation: see thaw tag --help", name);
-		return;
-	}
-	if (!code)
-		code = runtime_checkpoint(repl->runtime, THAW_REASON_REQUEST, &result);
-	repl->failed |= code != 0;
-	if (code)
-		cli_fail(0, "checkpoint: %s",
-			 result.error.text[0] ? result.error.text : thaw_strerror(code));
-	else if (result.unchanged)
-		printf("generation %s: nothing has changed since\n", format_count(g->number).s);
-	else
-		printf("generation %s: %s of %s written pages stored, %s, pause %s, durable after %s\n",
-		       format_count(g->number).s, format_count(g->pages_stored).s,
-		       format_count(g->pages_written).s, format_bytes(g->bytes_written).s,
-		       format_duration(g->pause_ns).s, format_duration(result.durable_ns).s);
-}
-
-static void command_do(struct repl *repl, const char *line)
-{
-	static const char *const names[] = {".help",  ".checkpoint", ".log",
-					    ".stats", ".exit",	     NULL};
-	struct runtime_stats stats;
-	char word[32] = "", name[128] = "";
-	const char *nearest;
-
-	sscanf(line, "%31s %127s", word, name);
-	if (!strcmp(word, ".help")) {
-		help_print();
-	} else if (!strcmp(word, ".checkpoint")) {
-		checkpoint_print(repl, name);
-	} else if (!strcmp(word, ".log")) {
-		log_print(repl->image);
-	} else if (!strcmp(word, ".stats")) {
-		cli_flush();
-		runtime_stats(repl->runtime, &stats);
-		runtime_stats_print(&stats, repl->options->json, STDOUT_FILENO);
-	} else if (!strcmp(word, ".exit")) {
-		repl->leave = true;
-	} else {
-		repl->failed = true;
-		nearest = cli_nearest(word, names);
-		cli_fail(0, "no command %s%s%s%s; .help lists them", word,
-			 nearest ? " (did you mean " : "", nearest ? nearest : "",
-			 nearest ? "?)" : "");
-	}
-}
-
 /* ---- Evaluating ---- */
 
 static bool compiles(struct repl *repl, struct repl_text code, char **complaint)
@@ -200,8 +119,8 @@ static bool complains_about_end(const char *complaint, struct repl_text code)
 	return repl_blank(at, (size_t)(end - at));
 }
 
-static bool needs_more(struct repl *repl, struct repl_scan *scan, struct repl_text line,
-		       struct repl_text code)
+bool repl_needs_more(struct repl *repl, struct repl_scan *scan, struct repl_text line,
+		     struct repl_text code)
 {
 	char *complaint = NULL;
 	bool more = repl_scan_more(scan, line.data, line.bytes);
@@ -258,9 +177,20 @@ static void make_durable(struct repl *repl, enum thaw_reason reason)
 	repl->unsaved = code != 0;
 }
 
-static void evaluate(struct repl *repl, struct repl_text code)
+/* For .save; what is too much for one file of that kind is left out. */
+static void remember(struct repl *repl, struct repl_text code)
 {
-	struct repl_text wrapped = as_expression(repl, code);
+	repl_append(&repl->session, code);
+}
+
+static bool is_undefined(const struct repl *repl, const char *answer)
+{
+	return !strcmp(answer, repl->colours ? "\033[90mundefined\033[39m" : "undefined");
+}
+
+bool repl_evaluate(struct repl *repl, struct repl_text code, bool shows)
+{
+	struct repl_text wrapped = as_expression(repl, code), typed = code;
 	struct runtime_answer answer;
 	int result;
 
@@ -280,19 +210,22 @@ static void evaluate(struct repl *repl, struct repl_text code)
 		make_durable(repl, THAW_REASON_REQUEST);
 	}
 	repl->failed |= result == EXIT_EXCEPTION;
+	if (!result && answer.text)
+		remember(repl, typed);
 	if (result == EXIT_EXCEPTION) {
 		runtime_tell_exception(&answer);
-	} else if (answer.text && (repl->terminal || strcmp(answer.text, "undefined"))) {
+	} else if (answer.text && shows && (repl->terminal || !is_undefined(repl, answer.text))) {
 		fwrite(answer.text, 1, answer.bytes, stdout);
 		putchar('\n');
 	}
 	free(answer.text);
 	cli_flush();
+	return !result && !repl->leave;
 }
 
 /* ---- The loop ---- */
 
-static bool append(struct repl_text *code, struct repl_text line)
+bool repl_append(struct repl_text *code, struct repl_text line)
 {
 	char *longer;
 
@@ -349,7 +282,7 @@ static bool is_finished(struct repl *repl, struct repl_scan *scan, struct repl_t
 			struct repl_text code)
 {
 	return code.data[strspn(code.data, " \t")] == '.' || repl_blank(code.data, code.bytes) ||
-	       !needs_more(repl, scan, line, code);
+	       !repl_needs_more(repl, scan, line, code);
 }
 
 /* Collect lines until they make a statement. False: nothing to evaluate this time; see leave. */
@@ -365,7 +298,7 @@ static bool statement_read(struct repl *repl, struct repl_text *statement)
 
 		if (event == REPL_LINE) {
 			repl_input_remember(repl->input, line.data);
-			if (!append(&code, line))
+			if (!repl_append(&code, line))
 				event = REPL_FAILED;
 		}
 		if (event != REPL_LINE) {
@@ -401,9 +334,9 @@ static int session(struct repl *repl)
 		if (!statement_read(repl, &statement))
 			continue;
 		if (is_command(statement.data))
-			command_do(repl, statement.data);
+			repl_command_do(repl, statement.data);
 		else if (!repl_blank(statement.data, statement.bytes))
-			evaluate(repl, statement);
+			repl_evaluate(repl, statement, true);
 		free(statement.data);
 	}
 	return repl->code;
@@ -441,6 +374,12 @@ static int repl(const struct cli_options *options, int count, char **operands)
 	runtime_options.image = repl.image;
 	runtime_options.own = repl.image == image && !options->trust;
 	runtime_options.interactive = repl.terminal;
+	code = cli_colours(options, repl.terminal, &repl.colours);
+	if (code)
+		return code;
+	runtime_options.colours = repl.colours;
+	runtime_options.around_output = repl.terminal ? repl_input_around_output : NULL;
+	runtime_options.around_arg = &repl.input;
 	runtime_options.keep_result = true;
 	code = cli_at(options, &runtime_options);
 	if (code)
@@ -459,6 +398,8 @@ static int repl(const struct cli_options *options, int count, char **operands)
 		make_durable(&repl, THAW_REASON_EXIT);
 	code = ending(&repl, code);
 	repl_input_close(repl.input);
+	repl.input = NULL;
+	free(repl.session.data);
 	cli_stats(repl.runtime, options);
 	runtime_close(repl.runtime);
 	return code;
@@ -467,6 +408,7 @@ static int repl(const struct cli_options *options, int count, char **operands)
 static const struct cli_option repl_options[] = {
 	CLI_RUN_FROM("the image, if it is not the operand",
 		     "checkpoint this often while timers run (default 1s)", "start"),
+	CLI_COLOR,
 	CLI_RUN_TELL("the same, and .stats, as JSON", "no banner, no notes"),
 	{0},
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * repl.h - the parts of the shell: repl.c (what it does), repl_input.c and repl_paste.c (lines),
- * repl_syntax.c (is it finished?).
+ * repl.h - the parts of the shell: repl.c (what it does), repl_commands.c (.help and its like), repl_input.c and
+ * repl_paste.c (lines), repl_complete.c (Tab), repl_syntax.c (is it finished?).
  */
 #ifndef VM_CLI_REPL_H
 #define VM_CLI_REPL_H
@@ -59,6 +59,56 @@ enum repl_event repl_input_line(struct repl_input *input, const char *prompt,
 				struct repl_text *line);
 /* Remember a line, in this session and in the file. */
 void repl_input_remember(struct repl_input *input, const char *line);
+
+/* The shell's loop reads the next line, or has read the last: what is written meanwhile makes room for it. */
+void repl_input_around_output(void *input, bool before);
+
+/* ---- repl_complete.c ---- */
+
+struct repl_completions {
+	char **list; /* sorted */
+	size_t count;
+	size_t part; /* bytes before the cursor that each of them stands for */
+};
+/* `text` is what stands before the cursor. */
+void repl_complete(struct repl_completions *completions, struct runtime *runtime, const char *text);
+size_t repl_completions_common(const struct repl_completions *completions);
+void repl_completions_free(struct repl_completions *completions);
+
+/* ---- repl_commands.c ---- */
+
+struct repl;
+struct repl_command {
+	const char *name, *argument, *help;
+	void (*run)(struct repl *repl, const char *argument);
+};
+extern const struct repl_command repl_commands[]; /* ends with {NULL} */
+/* A line that begins with a dot. */
+void repl_command_do(struct repl *repl, const char *line);
+
+/* ---- repl.c ---- */
+
+struct repl {
+	struct runtime *runtime;
+	struct repl_input *input;
+	const struct cli_options *options;
+	const char *image;
+	bool terminal, colours;
+	bool unsaved; /* the last checkpoint failed, and the user knows */
+	bool failed;  /* a line did: what was typed can be typed again, what was piped cannot */
+	uint64_t saved_turns; /* how many turns had run when it succeeded */
+	bool leave;
+	bool told; /* `code` is how the program ended, or why there are no more lines */
+	int code;
+	struct repl_text session; /* what was evaluated and did not fail, for .save */
+};
+/* Evaluate it, print, make it durable. False: it failed, or the program has ended. */
+bool repl_evaluate(struct repl *repl, struct repl_text code, bool shows);
+/* Is more needed before this line, the newest of the code, can be evaluated? */
+bool repl_needs_more(struct repl *repl, struct repl_scan *scan, struct repl_text line,
+		     struct repl_text code);
+/* With a newline between. False: errno; EFBIG: it would be too long. */
+bool repl_append(struct repl_text *code, struct repl_text line);
 
 /* ---- repl_paste.c: bytes that came from the terminal before they are wanted ---- */
 

@@ -5,18 +5,22 @@
  * runtime_wait_input(), so that timers and checkpoints go on meanwhile. Owner thread only. Must never
  * leave out or cut off what it was given without saying so.
  */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <histedit.h>
 #include <locale.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <wchar.h>
 
+#include "base/text.h"
 #include "repl.h"
 
 #define HISTORY_LINES 1000
+#define LISTED_MOST 200u
 #define PASTE_BEGIN "\033[200~"
 
 struct repl_input {
@@ -35,6 +39,9 @@ struct repl_input {
 	const char *mark;   /* what is left to give out of the mark before a line of the paste */
 	bool paste_newline; /* the line of the paste that was inserted is complete */
 	int paste_error;    /* of one that could not be taken */
+	bool editing;	    /* a line is being typed */
+	bool erased;	    /* ... and is not on the screen just now */
+	bool moves;	    /* the terminal can move its cursor */
 
 	/* pipe or file */
 	char *buffer;
@@ -113,9 +120,6 @@ static unsigned char on_paste(EditLine *edit, int character)
 /* One byte, typed or of a paste's mark. As read(2). */
 static ssize_t next_byte(struct repl_input *input, char *byte)
 {
-	struct runtime_stats before, after;
-	ssize_t got;
-
 	if (!*input->mark && repl_paste_pending(&input->paste))
 		input->mark = PASTE_BEGIN;
 	if (*input->mark) {
@@ -124,15 +128,209 @@ static ssize_t next_byte(struct repl_input *input, char *byte)
 	}
 	if (repl_paste_typed(&input->paste, byte))
 		return 1;
-	runtime_stats(input->runtime, &before);
-	got = read_some(input, byte, 1);
-	if (got <= 0)
-		return got;
-	/* A timer that printed meanwhile left the cursor on a line of its own: draw again. */
-	runtime_stats(input->runtime, &after);
-	if (after.output_bytes != before.output_bytes)
+	return read_some(input, byte, 1);
+}
+
+/* UTF-8 of so many characters, without the newline that ends them. */
+static bool narrow(const wchar_t *text, size_t count, struct repl_text *line)
+{
+	char *put = malloc(count * 4 + 1);
+
+	*line = (struct repl_text){.data = put};
+	if (!put)
+		return false;
+	for (size_t i = 0; i < count && text[i] != L'\n' && text[i] != L'\r'; i++) {
+		uint32_t code = (uint32_t)text[i];
+
+		if (code < 0x80) {
+			*put++ = (char)code;
+			continue;
+		}
+		if (code < 0x800) {
+			*put++ = (char)(0xc0 | code >> 6);
+		} else {
+			if (code < 0x10000) {
+				*put++ = (char)(0xe0 | code >> 12);
+			} else {
+				*put++ = (char)(0xf0 | (code >> 18 & 7));
+				*put++ = (char)(0x80 | (code >> 12 & 63));
+			}
+			*put++ = (char)(0x80 | (code >> 6 & 63));
+		}
+		*put++ = (char)(0x80 | (code & 63));
+	}
+	*put = '\0';
+	line->bytes = (size_t)(put - line->data);
+	return true;
+}
+
+/* ---- The line makes room ---- */
+
+static unsigned terminal_columns(void)
+{
+	struct winsize size;
+
+	return !ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) && size.ws_col ? size.ws_col : 80;
+}
+
+/* How libedit shows a character: a tab up to the next stop, ^X, \\177 and its like. */
+static unsigned width_of(wchar_t character, unsigned column)
+{
+	int width = wcwidth(character);
+
+	if (character == L'\t')
+		return 8 - column % 8;
+	if (character < 0x20 || character == 0x7f)
+		return 2;
+	return width < 0 ? 8 : (unsigned)width;
+}
+
+/* The row of the cursor, from that of the prompt. */
+static unsigned cursor_row(struct repl_input *input)
+{
+	const LineInfoW *line = el_wline(input->edit);
+	unsigned columns = terminal_columns(), column = (unsigned)strlen(input->prompt), row;
+
+	row = column / columns;
+	column %= columns;
+	for (const wchar_t *c = line->buffer; c < line->cursor; c++) {
+		unsigned width = width_of(*c, column);
+
+		if (column + width > columns) { /* a wide one does not begin in the last column */
+			row++;
+			column = 0;
+		}
+		column += width;
+		if (column >= columns) {
+			row++;
+			column -= columns;
+		}
+	}
+	return row;
+}
+
+static void erase(struct repl_input *input)
+{
+	unsigned row = cursor_row(input);
+
+	if (!input->moves) {
+		fputs("\n", stdout);
+	} else {
+		fputs("\r", stdout);
+		if (row)
+			fprintf(stdout, "\033[%uA", row);
+		fputs("\033[J", stdout);
+	}
+	fflush(stdout);
+}
+
+void repl_input_around_output(void *arg, bool before)
+{
+	struct repl_input *input = *(struct repl_input **)arg;
+
+	if (!input || !input->editing || input->erased == before)
+		return;
+	input->erased = before;
+	if (before) {
+		erase(input);
+	} else {
 		el_set(input->edit, EL_REFRESH);
-	return got;
+		fflush(stdout);
+	}
+}
+
+/* ---- Tab ---- */
+
+static void insert_text(EditLine *edit, const char *text, size_t bytes)
+{
+	wchar_t *wide = malloc((bytes + 1) * sizeof(*wide));
+	mbstate_t state = {0};
+	size_t count;
+
+	if (!wide)
+		return;
+	count = mbsnrtowcs(wide, &text, bytes, bytes, &state);
+	if (count != (size_t)-1) {
+		wide[count] = L'\0';
+		el_winsertstr(edit, wide);
+	}
+	free(wide);
+}
+
+/* What the line could become, in columns; a screen of it at most. */
+static void list_completions(struct repl_input *input, const struct repl_completions *completions)
+{
+	size_t longest = 1, across,
+	       shown = completions->count < LISTED_MOST ? completions->count : LISTED_MOST;
+
+	for (size_t i = 0; i < shown; i++) {
+		size_t width = text_width(completions->list[i], strlen(completions->list[i]));
+
+		longest = width > longest ? width : longest;
+	}
+	across = terminal_columns() / (longest + 2);
+	across = across ? across : 1;
+	erase(input);
+	for (size_t i = 0; i < shown; i++) {
+		const char *one = completions->list[i];
+		size_t pad = longest + 2 - text_width(one, strlen(one));
+		bool last = i % across == across - 1 || i == shown - 1;
+
+		printf("%s%*s", one, last ? 0 : (int)pad, "");
+		if (last)
+			putchar('\n');
+	}
+	if (shown < completions->count)
+		printf("... and %zu more\n", completions->count - shown);
+	el_set(input->edit, EL_REFRESH);
+	fflush(stdout);
+}
+
+/* The text before the cursor; malloc'ed. */
+static char *before_cursor(const LineInfoW *line)
+{
+	size_t count = (size_t)(line->cursor - line->buffer);
+	struct repl_text text;
+
+	return narrow(line->buffer, count, &text) ? text.data : NULL;
+}
+
+/* More keys are there already: they were not pressed, but pasted, where the terminal does not mark that. */
+static bool is_pasted(struct repl_input *input)
+{
+	int waiting = 0;
+
+	return repl_paste_pending(&input->paste) ||
+	       (!ioctl(STDIN_FILENO, FIONREAD, &waiting) && waiting > 0);
+}
+
+static unsigned char on_tab(EditLine *edit, int character)
+{
+	struct repl_completions completions;
+	struct repl_input *input;
+	unsigned char result = CC_REFRESH;
+	size_t common;
+	char *text;
+
+	(void)character;
+	el_get(edit, EL_CLIENTDATA, &input);
+	text = before_cursor(el_wline(edit));
+	if (!text || is_pasted(input) || repl_blank(text, strlen(text))) {
+		free(text);
+		return el_winsertstr(edit, L"\t") ? CC_ERROR : CC_REFRESH;
+	}
+	repl_complete(&completions, input->runtime, text);
+	common = repl_completions_common(&completions);
+	if (!completions.count)
+		result = CC_ERROR; /* a bell */
+	else if (common > completions.part)
+		insert_text(edit, completions.list[0] + completions.part,
+			    common - completions.part);
+	else if (completions.count > 1)
+		list_completions(input, &completions);
+	repl_completions_free(&completions);
+	free(text);
+	return result;
 }
 
 /* libedit's source of characters. */
@@ -178,13 +376,15 @@ static void bind_keys(struct repl_input *input)
 	const char *terminal = getenv("TERM"), *editor = NULL;
 
 	el_set(input->edit, EL_BIND, "^R", "em-inc-search-prev", NULL);
-	/* Nothing is completed here; and not every terminal marks the tabs that are pasted. */
-	el_set(input->edit, EL_BIND, "^I", "ed-insert", NULL);
+	el_wset(input->edit, EL_ADDFN, L"thaw-complete", L"Complete what is before the cursor",
+		on_tab);
+	el_set(input->edit, EL_BIND, "^I", "thaw-complete", NULL);
 	/* Wide, because libedit leaks its copies of narrow ones. */
 	el_wset(input->edit, EL_ADDFN, L"thaw-paste", L"Take what is pasted as text", on_paste);
 	el_source(input->edit, NULL); /* ~/.editrc, as people expect of libedit */
 	el_get(input->edit, EL_EDITOR, &editor);
-	if (!terminal || !strcmp(terminal, "dumb") || !editor || strcmp(editor, "emacs"))
+	input->moves = terminal && strcmp(terminal, "dumb");
+	if (!input->moves || !editor || strcmp(editor, "emacs"))
 		return;
 	el_set(input->edit, EL_BIND, "\\e[200~", "thaw-paste", NULL);
 	input->paste.asked = true;
@@ -217,39 +417,6 @@ static bool terminal_open(struct repl_input *input, const char *history_path)
 	return true;
 }
 
-/* UTF-8 of so many characters, without the newline that ends them. */
-static bool narrow(const wchar_t *text, size_t count, struct repl_text *line)
-{
-	char *put = malloc(count * 4 + 1);
-
-	*line = (struct repl_text){.data = put};
-	if (!put)
-		return false;
-	for (size_t i = 0; i < count && text[i] != L'\n' && text[i] != L'\r'; i++) {
-		uint32_t code = (uint32_t)text[i];
-
-		if (code < 0x80) {
-			*put++ = (char)code;
-			continue;
-		}
-		if (code < 0x800) {
-			*put++ = (char)(0xc0 | code >> 6);
-		} else {
-			if (code < 0x10000) {
-				*put++ = (char)(0xe0 | code >> 12);
-			} else {
-				*put++ = (char)(0xf0 | (code >> 18 & 7));
-				*put++ = (char)(0x80 | (code >> 12 & 63));
-			}
-			*put++ = (char)(0x80 | (code >> 6 & 63));
-		}
-		*put++ = (char)(0x80 | (code & 63));
-	}
-	*put = '\0';
-	line->bytes = (size_t)(put - line->data);
-	return true;
-}
-
 static enum repl_event terminal_line(struct repl_input *input, const char *prompt,
 				     struct repl_text *line)
 {
@@ -262,9 +429,12 @@ static enum repl_event terminal_line(struct repl_input *input, const char *promp
 	input->paste_error = 0;
 	repl_paste_begin(&input->paste);
 	fflush(stdout);
+	input->editing = true;
+	input->erased = false;
 	memset(&input->multibyte, 0, sizeof(input->multibyte));
 	text = el_wgets(input->edit, &count);
 	error = errno;
+	input->editing = false;
 	repl_paste_end(&input->paste);
 	if (input->ended)
 		return REPL_ENDED;
@@ -406,6 +576,8 @@ void repl_input_remember(struct repl_input *input, const char *line)
 {
 	char temporary[4096 + 8];
 	HistEvent event;
+	mode_t mask;
+	int saved;
 
 	if (!input->terminal || repl_blank(line, strlen(line)))
 		return;
@@ -413,6 +585,9 @@ void repl_input_remember(struct repl_input *input, const char *line)
 	if (!input->history_path || snprintf(temporary, sizeof(temporary), "%s.new",
 					     input->history_path) >= (int)sizeof(temporary))
 		return;
-	if (history(input->history, &event, H_SAVE, temporary) >= 0)
+	mask = umask(077); /* what is typed is nobody else's */
+	saved = history(input->history, &event, H_SAVE, temporary);
+	umask(mask);
+	if (saved >= 0)
 		rename(temporary, input->history_path);
 }

@@ -35,9 +35,10 @@
 	const statements = new Map();
 	let statementCount = 0;
 
-	function statement(code, name = 'REPL' + ++statementCount) {
+	function statement(code) {
+		const name = 'REPL' + ++statementCount;
 		mapDelete(statements, 'REPL' + (statementCount - STATEMENTS));
-		if (code.length <= STATEMENT_LENGTH)
+		if (code !== '' && code.length <= STATEMENT_LENGTH)
 			mapSet(statements, name, code);
 		return name;
 	}

@@ -441,7 +441,7 @@ static js_value host_lexical(ARGUMENTS)
 	return result;
 }
 
-/* A function -> "FILE:LINE:COLUMN" */
+/* A function -> "FILE:LINE" */
 static js_value host_place(ARGUMENTS)
 {
 	UNUSED;

@@ -400,7 +400,7 @@
 		case 14: return emit(a, a);
 		case 15: return parts.beginTime();
 		case 16: return parts.upgrade(a, b, c);
-		case 20: return statement(a, b);
+		case 20: return statement(a);
 		case 21: return report(a);
 		case 22: return complete(a);
 		case 23: return timers();

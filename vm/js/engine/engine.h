@@ -212,7 +212,7 @@ js_value js_class_name(struct js_engine *engine, js_value value);
 js_value js_variables(struct js_engine *engine);
 /* The value of one, in an array (undefined: it has none yet); undefined: there is no such variable. */
 js_value js_variable(struct js_engine *engine, const char *name);
-/* "FILE:LINE:COLUMN" of a function; undefined: it is none of JavaScript's. */
+/* "FILE:LINE" of a function; undefined: it is none of JavaScript's. */
 js_value js_place(struct js_engine *engine, js_value function);
 
 struct js_view {		/* a typed array or DataView, as it was made */

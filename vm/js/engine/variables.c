@@ -15,7 +15,6 @@
 enum { NAMES_STRINGS = 1 };		/* JS_GPN_STRING_MASK of quickjs.h */
 enum { ENUM_ATOM = 4, ENUM_BYTES = 8 }; /* JSPropertyEnum */
 enum { DESCRIPTOR_VALUE = 8, DESCRIPTOR_BYTES = 32 };
-enum { BC_COLUMN = 64 };
 
 struct variable_call {
 	struct js_engine *engine;
@@ -139,8 +138,7 @@ static void run_place(void *arg)
 		exception_clear(engine);
 		goto none;
 	}
-	snprintf(place, sizeof(place), "%s:%u:%u", name, vm_load32(engine, code + BC_LINE),
-		 vm_load32(engine, code + BC_COLUMN));
+	snprintf(place, sizeof(place), "%s:%u", name, vm_load32(engine, code + BC_LINE));
 	free(name);
 	call->result = value_box(engine, value_string(engine, place, strlen(place)));
 	return;

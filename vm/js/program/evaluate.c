@@ -33,21 +33,24 @@ enum guest_evaluation evaluate_state(struct guest *guest)
 	return settled(program) ? GUEST_SETTLED : GUEST_PENDING;
 }
 
-/* A shell's statements have names of their own, by which what was typed is found again. malloc'ed. */
+/*
+ * Functions outlive what defined them: each statement of a shell, and each piece of code that a program is given, has a name of
+ * its own, by which what stands there is found again. malloc'ed.
+ */
 static char *name_of(struct program *program, const char *code, size_t bytes, const char *name)
 {
-	js_value arguments[2] = {0, 0}, made = 0;
+	js_value text, made = 0;
 	char *own = NULL;
 
-	/* One piece of code to a program asks it something: that leaves nothing there. */
-	if (program->options.keep_result || !program->restored)
-		arguments[0] = js_string(program->engine, code, bytes);
-	if (!program->options.keep_result)
-		arguments[1] = js_string(program->engine, name, strlen(name));
-	if (arguments[0])
-		made = turn_ask(program, PRELUDE_STATEMENT, arguments[1] ? 2 : 1, arguments);
-	else
-		js_free(program->engine, arguments[1]);
+	if (!program->options.keep_result) {
+		if (!program->restored ||
+		    asprintf(&own, "%.*s%llu]", (int)strcspn(name, "]"), name,
+			     (unsigned long long)program->guest.common.restores) < 0)
+			own = strdup(name);
+		return own;
+	}
+	text = js_string(program->engine, code, bytes);
+	made = text ? turn_ask(program, PRELUDE_STATEMENT, 1, &text) : 0;
 	if (made && js_is_string(program->engine, made))
 		own = js_to_string(program->engine, made, NULL);
 	if (made)
@@ -62,13 +65,16 @@ static void begin(struct program *program, const char *code, size_t bytes, const
 	size_t rewritten_bytes = 0;
 	char *own, *rewritten;
 
-	own = name_of(program, code, bytes, name);
 	rewritten = import_lines_rewrite(code, bytes, &rewritten_bytes);
+	if (rewritten) /* what is at a place is not what was typed */
+		program->evaluation.code = NULL;
+	own = name_of(program, code, rewritten ? 0 : bytes, name);
 	promise = js_eval(program->engine, rewritten ? rewritten : code,
 			  rewritten ? rewritten_bytes : bytes, own ? own : name,
 			  JS_EVAL_SCRIPT | JS_EVAL_ASYNC | JS_EVAL_REDECLARE);
 	free(rewritten);
-	free(own);
+	free(program->evaluation.name);
+	program->evaluation.name = own;
 	if (promise) {
 		watched = js_dup(program->engine, promise);
 		result = turn_ask(program, PRELUDE_WATCH, 1, &watched);

@@ -167,9 +167,14 @@ static bool find_place(const char *frames, struct place *place, bool *first)
 static const char *text_of(struct program *program, const struct place *place,
 			   const char *statement, size_t *bytes)
 {
-	char *name;
+	const struct evaluation *evaluation = &program->evaluation;
 	const char *text;
+	char *name;
 
+	if (!statement && evaluation->code && evaluation->name &&
+	    strlen(evaluation->name) == place->name_bytes &&
+	    !memcmp(evaluation->name, place->name, place->name_bytes))
+		statement = evaluation->code;
 	*bytes = statement ? strlen(statement) : 0;
 	if (statement)
 		return statement;
@@ -408,7 +413,7 @@ char *excerpt_show(struct program *program, const char *message, const char *fra
 			place.line = precise.line;
 			place.column = precise.column;
 		}
-		shown = show(&place, text, bytes, !statement);
+		shown = show(&place, text, bytes, !statement && place.name[0] != '[');
 	}
 	free(better);
 	free(importer);
