@@ -215,6 +215,7 @@ static const struct {
 	{"thaw checkpoint", "running", NULL, NULL},
 	{"thaw ctl", "serving", NULL, NULL},
 	{"thaw tag app.thaw before-migration", "thaw tag -d before-migration app.thaw", NULL, NULL},
+	{"thaw rollback app.thaw before-upgrade", "thaw tag app.thaw before-upgrade", NULL, NULL},
 	{"thaw verify app.thaw && thaw clone", "true", "/backup", "backup"},
 	{"echo 'a' | thaw repl", "echo 'a = 1' | thaw repl x.thaw", NULL, NULL},
 	{"thaw top --json", "true", "10", "1"},

@@ -3,6 +3,32 @@
 // thaw.d.ts - the module "thaw", for editors and for tsc. vm/js/api/thaw.js says what each is for.
 //
 // In a project's tsconfig.json: "include": ["src", "/usr/local/share/thaw/thaw.d.ts"].
+// How a module that an upgrade replaces hands over (thaw help upgrade): the interface is Vite's.
+interface ThawHot {
+	/** Of this module and of the ones that replace it. */
+	readonly data: any;
+	/** There is nothing to keep; or: call this, of the old module, with the new one. */
+	accept(callback?: (module: any) => void | Promise<void>): void;
+	/** Of an importer: tell it when that one was replaced. */
+	accept(dependency: string, callback?: (module: any) => void | Promise<void>): void;
+	accept(dependencies: readonly string[], callback?: (modules: any[]) => void | Promise<void>): void;
+	/** Before this module is replaced or given up. */
+	dispose(callback: (data: any) => void | Promise<void>): void;
+	/** Once nobody imports it any more. */
+	prune(callback: (data: any) => void | Promise<void>): void;
+	/** It must never be replaced. */
+	decline(): void;
+	/** In an upgrade: it must not be. */
+	invalidate(message?: string): void;
+	/** Vite's events have nothing to tell here. */
+	on(event: string, callback: (payload: any) => void): void;
+	off(event: string, callback: (payload: any) => void): void;
+	send(event: string, data?: any): void;
+}
+interface ImportMeta {
+	readonly hot: ThawHot;
+}
+
 declare module 'thaw' {
 	/** The newest durable generation, as of the start of this turn; 0: none. */
 	export let generation: number;
