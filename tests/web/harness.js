@@ -48,6 +48,8 @@ if (file.endsWith('.html')) {
 		scripts.push(await readFile(place(path.trim()), 'utf8'))
 	scripts.push(text)
 }
-evaluate(scripts.map((script) => script.replace(/^\s*(['"])use strict\1;?\s*$/m, '')).join('\n;\n'))
+// Strict, if the file itself is.
+const strict = /^\s*(['"])use strict\1;?\s*$/m
+evaluate((strict.test(scripts.at(-1)) ? '\'use strict\';' : '') + scripts.map((script) => script.replace(strict, '')).join('\n;\n'))
 done()
 setTimeout(() => {}, 1e9) // timers that wait for events keep nothing alive
