@@ -155,7 +155,7 @@ const struct cli_command command_look = {
 		"The program itself does not go on, unless CODE awaits something; what CODE does outside (files it writes) stays.\n"
 		"To change something, use thaw -i IMAGE -p CODE, which makes a generation, and not while the program runs.",
 	.examples = "  thaw eval app.thaw 'state.size'          what the newest generation holds\n"
-		    "  thaw eval --at before app.thaw 'state'   ... or one with a name\n",
+		    "  thaw eval --json app.thaw 'state.size'   the same as one JSON object\n",
 	.options = look_options,
 	.operands_min = 2,
 	.operands_max = 1000000,

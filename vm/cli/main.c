@@ -52,6 +52,11 @@ static int dispatch(int argc, char **argv)
 		puts(")");
 		return 0;
 	}
+	if (argc == 3 && !strcmp(argv[1], "help") &&
+	    (!strcmp(argv[2], "-e") || !strcmp(argv[2], "-p"))) {
+		cli_help(&command_eval);
+		return 0;
+	}
 	/* Options before any command are those of -e. */
 	if (argv[1][0] == '-' && argv[1][1])
 		return start(&command_eval, argc, argv);
