@@ -185,6 +185,41 @@ TEST_F(control, it_goes_back_and_its_image_is_rewritten_while_its_process_lives)
 	ENDED(143);
 }
 
+/* Other commands find the image in use, and ask its program. */
+TEST_F(control, the_shell_and_what_asks_an_image_go_through_its_program)
+{
+	support_write(self->script, counter);
+	RUN();
+	SAYS("it runs");
+	program_free(&self->ctl);
+	EXPECT_EQ(0, program_run(&self->ctl, NULL, THAW("-i", self->image, "-p", "typeof n")));
+	EXPECT_STREQ("'number'\n", self->ctl.output);
+	program_free(&self->ctl);
+	EXPECT_EQ(1, program_run(&self->ctl, "m = n - n\n\nthrow 1\nm + 7\n",
+				 THAW("repl", self->image)));
+	EXPECT_STREQ("0\n7\n", self->ctl.output);
+	COMPLAINT("Uncaught 1");
+}
+
+/* So is a shell itself. */
+TEST_F(control, a_shell_is_talked_to_while_it_waits_for_a_line)
+{
+	double end = support_deadline(60);
+
+	program_free(&self->program);
+	self->program = program_start(THAW("repl", self->image));
+	ASSERT_LT(0, write(self->program.in, "a = 6\n", 6));
+	SAYS("6\n");
+	while (CTL("eval", "a *= 7"))
+		ASSERT_LT(support_seconds(), end);
+	EXPECT_STREQ("42\n", self->ctl.output);
+	ASSERT_LT(0, write(self->program.in, "a + 1\n", 6));
+	SAYS("43\n");
+	EXPECT_EQ(9, CTL("rollback", "1"));
+	ASSERT_EQ(0, CTL("stop"));
+	ENDED(143);
+}
+
 TEST_F(control, a_checkpoint_that_fails_is_told_as_such)
 {
 	char *away = support_format("%s/away.thaw", self->directory);

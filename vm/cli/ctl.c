@@ -291,6 +291,37 @@ int ctl_eval(const struct cli_options *options, const char *image, const char *c
 	return ctl_end(&ctl);
 }
 
+int ctl_shell(const struct cli_options *options, const char *image)
+{
+	bool terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
+	int code = 0, failed = 0;
+	char *line = NULL;
+	size_t room = 0;
+	ssize_t bytes;
+
+	if (terminal && !options->quiet)
+		printf("%s is in use: each line is evaluated by its program, between two turns.\n",
+		       image);
+	for (;;) {
+		if (terminal)
+			fputs("> ", stdout);
+		cli_flush();
+		bytes = getline(&line, &room, stdin);
+		if (bytes < 0 || !strcmp(line, ".exit\n"))
+			break;
+		if (line[strspn(line, " \t\r\n")])
+			code = ctl_eval(options, image, line);
+		failed = code ? code : failed;
+		if (code && code != EXIT_EXCEPTION && code != EXIT_IMAGE_IN_USE)
+			break;
+		code = 0;
+	}
+	if (terminal && bytes < 0)
+		putchar('\n');
+	free(line);
+	return terminal ? code : failed;
+}
+
 /* ---- thaw ctl */
 
 static int plain(const struct cli_options *options, const char *image, const char *command)

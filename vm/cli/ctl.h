@@ -29,6 +29,8 @@ int ctl_tag(const struct cli_options *options, const char *image, const char *na
 int ctl_untag(const struct cli_options *options, const char *image, const char *name);
 int ctl_rollback(const struct cli_options *options, const char *image, const char *generation);
 int ctl_checkpoint(const struct cli_options *options, const char *image, const char *name);
+/* Lines of standard input, one after the other; with a prompt at a terminal. */
+int ctl_shell(const struct cli_options *options, const char *image);
 int ctl_eval(const struct cli_options *options, const char *image, const char *code);
 
 #endif

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli.h"
+#include "ctl.h"
 
 /* `left`: there is nothing to run on. */
 static int evaluate(struct runtime *runtime, const struct cli_options *options, bool *left)
@@ -45,6 +45,8 @@ static int eval(const struct cli_options *options, int count, char **operands)
 	if (code)
 		return code;
 	code = runtime_open(&runtime_options, &runtime, &error);
+	if (options->print && options->image && ctl_takes_over(options->image, code))
+		return ctl_eval(options, options->image, options->code);
 	if (code)
 		return cli_fail_error(&error, code);
 	code = evaluate(runtime, options, &left);

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "ctl.h"
 #include "repl.h"
 
 #ifndef THAW_VERSION
@@ -384,9 +385,15 @@ static int repl(const struct cli_options *options, int count, char **operands)
 	code = cli_at(options, &runtime_options);
 	if (code)
 		return code;
-	code = runtime_open(&runtime_options, &repl.runtime, &error);
+	code = cli_control(options, &runtime_options);
 	if (code)
-		return cli_fail_error(&error, code);
+		return code;
+	code = runtime_open(&runtime_options, &repl.runtime, &error);
+	if (code) {
+		control_close(runtime_options.control, code);
+		return ctl_takes_over(repl.image, code) ? ctl_shell(options, repl.image)
+							: cli_fail_error(&error, code);
+	}
 	repl.input = repl_input_open(repl.runtime, has_state ? history : NULL);
 	if (repl.input) {
 		code = session(&repl);
@@ -402,6 +409,7 @@ static int repl(const struct cli_options *options, int count, char **operands)
 	free(repl.session.data);
 	cli_stats(repl.runtime, options);
 	runtime_close(repl.runtime);
+	control_close(runtime_options.control, code);
 	return code;
 }
 

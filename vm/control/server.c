@@ -53,7 +53,8 @@ struct control_server {
 
 	pthread_mutex_t lock;		  /* for what follows */
 	struct control_request *answered; /* the newest first */
-	char *image, id[CONTROL_ID_ROOM]; /* to listen for; NULL: nothing new */
+	bool listens;			  /* ... for another image from now on */
+	char image[PATH_MAX], id[CONTROL_ID_ROOM];
 	bool quit;
 };
 
@@ -338,25 +339,26 @@ static void bring(struct control_server *server, struct control_request *request
 static void look(struct control_server *server)
 {
 	struct control_request *answered;
-	char *image, id[CONTROL_ID_ROOM];
+	char image[PATH_MAX], id[CONTROL_ID_ROOM];
 	uint64_t woken;
+	bool listens;
 
 	while (read(server->wake, &woken, sizeof(woken)) < 0 && errno == EINTR)
 		;
 	pthread_mutex_lock(&server->lock);
 	answered = server->answered;
 	server->answered = NULL;
-	image = server->image;
-	server->image = NULL;
+	listens = server->listens;
+	server->listens = false;
+	memcpy(image, server->image, sizeof(image));
 	memcpy(id, server->id, sizeof(id));
 	if (server->quit && !server->ends) {
 		server->ends = true;
 		server->ends_ns = clock_monotonic_ns() + LAST_PATIENCE_NS;
 	}
 	pthread_mutex_unlock(&server->lock);
-	if (image)
+	if (listens) /* no memory of the heap's is touched: the first such use by a thread costs more than all the rest */
 		start_listening(server, image, id);
-	free(image);
 	while (answered) {
 		struct control_request *next = answered->next;
 
@@ -504,7 +506,6 @@ static void free_server(struct control_server *server)
 		close(server->wake);
 	http_close(server->http);
 	pthread_mutex_destroy(&server->lock);
-	free(server->image);
 	free(server);
 }
 
@@ -549,8 +550,8 @@ static void wake(struct control_server *server)
 void control_server_listen(struct control_server *server, const char *image, const char *id)
 {
 	pthread_mutex_lock(&server->lock);
-	free(server->image);
-	server->image = strdup(image); /* NULL: nobody can connect */
+	server->listens = true;
+	snprintf(server->image, sizeof(server->image), "%s", image);
 	snprintf(server->id, sizeof(server->id), "%s", id);
 	wake(server);
 	pthread_mutex_unlock(&server->lock);
