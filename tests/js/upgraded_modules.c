@@ -289,11 +289,32 @@ TEST_F(upgraded, a_crash_loop_is_mended)
 	EXPECT_IN("thaw run --upgrade", self->program.errors);
 	EXPECT_EQ(1, RUN("run", "app.js"));
 	support_write("app.js", "let n = 0\nexport function upgrade(old) { n = old.n }\n"
-				"setInterval(() => { n++; console.log('n is', n) }, 1)\n");
-	RUN_UNTIL("n is 7\n", "run", "--upgrade", "app.js");
-	EXPECT_EQ(NULL, strstr(self->program.output, "n is 1\n"));
+				"setInterval(() => { n++; console.log('mended', n) }, 1)\n");
+	RUN_UNTIL("mended 7\n", "run", "--upgrade", "app.js");
+	EXPECT_EQ(NULL, strstr(self->program.output, "mended 1\n"));
 	EXPECT_EQ(NULL, strstr(self->program.errors, "bug"));
 	free(code);
+}
+
+/* Many small generations are in a log inside of the image; the newest of them is kept like any other. */
+TEST_F(upgraded, the_generation_before_is_kept_wherever_it_was)
+{
+	support_write(
+		"app.js",
+		"let n = 0\nsetInterval(() => { if (++n % 100 === 0) console.log('n', n) }, 1)\n"
+		"globalThis.show = () => 'old'\n");
+	for (int i = 0; i < 2; i++) {
+		program_free(&self->program);
+		self->program = program_start(THAW("run", "--every", "2ms", "app.js"));
+		EXPECT_TRUE(program_wait_for(&self->program, i ? "00\nn " : "n 200\n", 60));
+		program_kill(&self->program);
+	}
+	support_write("app.js", "let n\nexport function upgrade(old) { n = old.n }\n"
+				"globalThis.show = () => 'new ' + (n > 99)\n");
+	ASSERT_EQ(0, RUN("upgrade", "app.thaw"));
+	EXPECT_ANSWER("new true", "show()");
+	ASSERT_EQ(0, RUN("rollback", "app.thaw", "before-upgrade"));
+	EXPECT_ANSWER("old", "show()");
 }
 
 /* An endless main module, and a module that awaits a file. */

@@ -292,6 +292,8 @@ bool cli_file_exists(const char *path);
  * and the runtime is to be closed.
  */
 int cli_upgrade(struct runtime *runtime, const struct cli_options *options, const char *image);
+/* Before the image is opened for it. */
+void cli_upgrade_prepare(const char *image);
 /* Of an image of thaw exec: what there is instead. Returns the exit code. */
 int cli_upgrade_process(void);
 

@@ -54,8 +54,11 @@ static int live(const struct cli_options *options, const struct runtime_options 
 {
 	struct thaw_error error = {0};
 	struct runtime *runtime;
-	int code = runtime_open(how, &runtime, &error);
+	int code;
 
+	if (how->upgrades)
+		cli_upgrade_prepare(how->image);
+	code = runtime_open(how, &runtime, &error);
 	if (code)
 		return cli_fail_error(&error, code);
 	tell_key(options);

@@ -219,6 +219,16 @@ static bool is_process(const char *path)
 	return process;
 }
 
+/* What is in the image's log alone has no name, and could not be kept. Why that cannot be, the open will say. */
+void cli_upgrade_prepare(const char *image)
+{
+	struct thaw_error error = {0};
+	unsigned tries = 0;
+
+	while (cli_again(thaw_image_settle(image, &error), &tries))
+		;
+}
+
 static int upgrade(const struct cli_options *options, int count, char **operands)
 {
 	struct runtime_options how = cli_runtime_options(options);
@@ -236,6 +246,7 @@ static int upgrade(const struct cli_options *options, int count, char **operands
 		code = cli_upgrade_process();
 	if (code)
 		return code;
+	cli_upgrade_prepare(how.image);
 	code = runtime_open(&how, &runtime, &error);
 	if (code)
 		return code == THAW_EINUSE ? cli_fail_change(operands[0], NULL, &error, code)
