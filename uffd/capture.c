@@ -96,8 +96,8 @@ static int copy_process(struct checkpointer *checkpointer)
 	while ((copied = process_memory_read(process, &checkpointer->residual, &next, CAPTURE_BATCH,
 					     to, &checkpointer->gone)) > 0)
 		to += copied * page_bytes;
-	if (!copied && !process_memory_alive(process))
-		copied = -ESRCH;
+	if (!copied)
+		copied = process_memory_was_still(process);
 	return copied ? error_set(&checkpointer->result.error, (int)copied,
 				  "cannot copy the written pages: %s",
 				  copied == -ESRCH ? "the process has ended"

@@ -14,10 +14,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "region.h"
@@ -32,7 +34,7 @@ struct process_memory *process_memory_create(uint32_t page_bytes)
 	if (!memory)
 		return NULL;
 	memory->page_bytes = page_bytes;
-	memory->pagemap = memory->mem = -1;
+	memory->pagemap = memory->mem = memory->stat = -1;
 	memory->process.userfaultfd = -1;
 	pthread_mutex_init(&memory->lock, NULL);
 	pthread_mutex_init(&memory->access, NULL);
@@ -53,6 +55,8 @@ void process_memory_destroy(struct process_memory *memory)
 		close(memory->pagemap);
 	if (memory->mem >= 0)
 		close(memory->mem);
+	if (memory->stat >= 0)
+		close(memory->stat);
 	bitmap_free(&memory->removed);
 	bitmap_free(&memory->scratch);
 	pthread_mutex_destroy(&memory->lock);
@@ -84,7 +88,9 @@ void process_memory_renew(struct process_memory *memory)
 		close(memory->pagemap);
 	if (memory->mem >= 0)
 		close(memory->mem);
-	memory->pagemap = memory->mem = -1;
+	if (memory->stat >= 0)
+		close(memory->stat);
+	memory->pagemap = memory->mem = memory->stat = -1;
 	pthread_mutex_lock(&memory->lock);
 	free(memory->answers);
 	free(memory->ranges);
@@ -123,6 +129,79 @@ bool process_memory_alive(const struct process_memory *memory)
 	uint64_t entry;
 
 	return !memory->gone && pread(memory->pagemap, &entry, sizeof(entry), 0) == sizeof(entry);
+}
+
+/* From Linux 6.12 on, at the latest, its last field tells of SIGKILL as soon as that was sent. */
+static bool stat_tells_at_once(void)
+{
+	struct utsname kernel;
+	unsigned major = 0, minor = 0;
+
+	return !uname(&kernel) && sscanf(kernel.release, "%u.%u", &major, &minor) == 2 &&
+	       (major > 6 || (major == 6 && minor >= 12));
+}
+
+static bool kill_waits(const struct process_memory *memory)
+{
+	int fd = process_memory_open(memory, "status", O_RDONLY);
+	char text[4096], *at;
+	ssize_t got = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+
+	if (fd >= 0)
+		close(fd);
+	text[got > 0 ? got : 0] = '\0';
+	at = strstr(text, "\nSigPnd:");
+	return !at || strtoull(at + 8, NULL, 16) >> (SIGKILL - 1) & 1;
+}
+
+#define STAT_FLAGS 9 /* its fields, from 1 on */
+#define STAT_START_CODE 26
+#define FLAG_ENDS 0x4ull	/* of the kernel: PF_EXITING */
+#define FLAG_SIGNALLED 0x400ull /* PF_SIGNALED */
+
+static unsigned long long stat_field(const char *text, unsigned number)
+{
+	const char *at = strrchr(text, ')');
+
+	for (unsigned field = 2; at && field < number; field++)
+		at = strchr(at + 1, ' ');
+	return at ? strtoull(at, NULL, 10) : 0;
+}
+
+/* 1: it goes on; 0: so it seems, but not all could be seen. The last field is what it ends with, or what has stopped it. */
+static int stat_look(struct process_memory *memory)
+{
+	char text[2048], *last;
+	ssize_t got = pread(memory->stat, text, sizeof(text) - 1, 0);
+	unsigned long code;
+
+	if (got < 0)
+		return -errno;
+	text[got] = '\0';
+	last = strrchr(text, ' ');
+	code = last ? strtoul(last, NULL, 10) : 0;
+	if (!last || stat_field(text, STAT_FLAGS) & (FLAG_ENDS | FLAG_SIGNALLED) ||
+	    (code && code != SIGSTOP && code != SIGTSTP && code != SIGTTIN && code != SIGTTOU))
+		return -ESRCH;
+	/* Who may not know all is told 1 for this one. */
+	return stat_field(text, STAT_START_CODE) != 1 && stat_tells_at_once();
+}
+
+int process_memory_was_still(struct process_memory *memory)
+{
+	int look;
+
+	if (!process_memory_alive(memory))
+		return -ESRCH;
+	if (memory->stat < 0)
+		memory->stat = process_memory_open(memory, "stat", O_RDONLY);
+	if (memory->stat < 0)
+		return memory->stat == -ENOENT ? -ESRCH : memory->stat;
+	look = stat_look(memory);
+	/* A signal that is taken does not wait any more; then flags tell of it. */
+	if (!look)
+		look = kill_waits(memory) ? -ESRCH : stat_look(memory);
+	return look < 0 ? look : 0;
 }
 
 /* ---- reading */

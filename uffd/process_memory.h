@@ -40,7 +40,7 @@ struct process_range {
 struct process_memory {
 	struct thaw_process process; /* its userfaultfd is the region's */
 	uint32_t page_bytes;
-	int pagemap, mem; /* /proc/PID/; mem: -1 until it is needed */
+	int pagemap, mem, stat; /* /proc/PID/; the last two: -1 until they are needed */
 	bool attached;
 	bool scans;	/* PAGEMAP_SCAN */
 	uint64_t epoch; /* how many processes there were before this one; see struct checkpointer */
@@ -72,6 +72,11 @@ void process_memory_renew(struct process_memory *memory);
 void process_memory_leave(struct process_memory *memory);
 /* Is it there, with all of its memory? After a look at several things: was it during all of that? */
 bool process_memory_alive(const struct process_memory *memory);
+/*
+ * After all of it was read: was it of one instant? Not if the process has begun to end meanwhile: the kernel writes
+ * into the memory of threads that end (0 for a thread's number, marks into futexes it held). 0, -ESRCH or -errno.
+ */
+int process_memory_was_still(struct process_memory *memory);
 
 /* All in these ranges has arrived, and was read by nobody: watch it for writes, from here on. */
 int process_memory_loaded(struct region *region, struct thaw_error *error);

@@ -7,7 +7,10 @@
 #define _GNU_SOURCE
 #include <getopt.h>
 #include <poll.h>
+#include <pthread.h>
+#include <sched.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 
 #include "kselftest_harness.h"
 
@@ -24,7 +27,9 @@ static const char *const parts[] = {"stop",	"mappings",    "calls",	 "threads", 
 
 static const char *fatal; /* the part */
 static bool at_once;	  /* it does not wait for the end */
-static unsigned captures;
+static unsigned captures, checkpoints;
+static bool reads_pages;     /* in the second checkpoint */
+static int kept_memory = -1; /* /proc/PID/mem of the process that has ended meanwhile */
 static const struct process *known;
 
 /* A part begins, of that process. */
@@ -80,12 +85,97 @@ int __wrap_thaw_checkpoint_capture(struct thaw *heap, enum thaw_kind kind, const
 int __wrap_thaw_checkpoint_capture(struct thaw *heap, enum thaw_kind kind, const void *state,
 				   size_t bytes)
 {
+	int code;
+
 	part(known, "pages");
-	return __real_thaw_checkpoint_capture(heap, kind, state, bytes);
+	reads_pages = ++checkpoints == CAPTURES;
+	code = __real_thaw_checkpoint_capture(heap, kind, state, bytes);
+	reads_pages = false;
+	return code;
+}
+
+/*
+ * A long call of process_vm_readv(2), in the middle of which the process ends: it goes on reading, since it has the memory.
+ * So does the guest's child, or who looks at the memory afterwards would see that nobody has it.
+ */
+
+ssize_t __real_process_vm_readv(pid_t pid, const struct iovec *to, unsigned long to_count,
+				const struct iovec *from, unsigned long from_count,
+				unsigned long flags);
+ssize_t __wrap_process_vm_readv(pid_t pid, const struct iovec *to, unsigned long to_count,
+				const struct iovec *from, unsigned long from_count,
+				unsigned long flags);
+ssize_t __wrap_process_vm_readv(pid_t pid, const struct iovec *to, unsigned long to_count,
+				const struct iovec *from, unsigned long from_count,
+				unsigned long flags)
+{
+	ssize_t all = 0;
+
+	if (reads_pages && kept_memory < 0 && !strcmp(fatal, "copy")) {
+		char *path = support_format("/proc/%d/mem", pid);
+		struct pollfd gone = {.fd = known->remote.pidfd, .events = POLLIN};
+
+		kept_memory = open(path, O_RDONLY | O_CLOEXEC);
+		kill(pid, SIGKILL);
+		poll(&gone, 1, 20000);
+	}
+	if (!reads_pages || kept_memory < 0)
+		return __real_process_vm_readv(pid, to, to_count, from, from_count, flags);
+	for (unsigned long i = 0, done = 0; i < from_count; i++, done = 0)
+		for (ssize_t got; done < from[i].iov_len; done += (unsigned long)got) {
+			got = pread(kept_memory, (char *)to->iov_base + all, from[i].iov_len - done,
+				    (off_t)((uintptr_t)from[i].iov_base + done));
+			if (got <= 0)
+				return all ? all : -1;
+			all += got;
+		}
+	return all;
+}
+
+#define GUEST "ENDS_IN_A_CAPTURE_GUEST" /* this program is the guest */
+
+static long sleep_in_child(long ms)
+{
+	struct timespec time = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+
+	return syscall(SYS_nanosleep, &time, NULL);
+}
+
+/* It has the guest's memory, and lives on for a moment after it. */
+static int stay(void *parent)
+{
+	while (syscall(SYS_getppid) == (long)parent)
+		sleep_in_child(1);
+	sleep_in_child(2000);
+	syscall(SYS_exit, 0);
+	return 0;
+}
+
+/* Ends with 42 when it is not who it was: a mutex that nobody has seems to be its own. */
+__attribute__((constructor)) static void guest(void)
+{
+	static char stack[65536] __attribute__((aligned(16)));
+	pthread_mutexattr_t attributes;
+	static pthread_mutex_t mutex;
+	static volatile uint64_t count;
+	pthread_key_t key;
+
+	if (!getenv(GUEST))
+		return;
+	pthread_mutexattr_init(&attributes);
+	pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ERRORCHECK);
+	pthread_mutex_init(&mutex, &attributes);
+	if (clone(stay, stack + sizeof(stack), CLONE_VM | SIGCHLD, (void *)(long)getpid()) < 0)
+		_exit(41);
+	/* What the thread's own variables are beside its number, which is so in each generation. */
+	for (pthread_key_create(&key, NULL);; count++)
+		if (pthread_setspecific(key, (void *)(uintptr_t)count) ||
+		    pthread_mutex_lock(&mutex) || pthread_mutex_unlock(&mutex))
+			_exit(42);
 }
 
 /* This program is thaw exec, in a process of its own. */
-static _Noreturn void be_thaw(const char *image, int err)
+static _Noreturn void be_thaw(const char *image, int err, const char *own)
 {
 	char *arguments[] = {"thaw",	    "exec",
 			     "-q",	    "--every",
@@ -94,13 +184,17 @@ static _Noreturn void be_thaw(const char *image, int err)
 			     "-c",	    "n=0; while :; do n=$((n + 1)); done",
 			     NULL};
 
+	if (own) {
+		arguments[7] = (char *)own;
+		arguments[8] = NULL;
+	}
 	dup2(err, STDERR_FILENO);
 	/* The harness has used getopt(3), which remembers its way with operands. */
 	optind = 0;
 	getopt(1, arguments, "+");
 	key_serve_images();
 	signals_begin(true);
-	_exit(cli_dispatch(&command_exec, 9, arguments + 1));
+	_exit(cli_dispatch(&command_exec, own ? 7 : 9, arguments + 1));
 }
 
 FIXTURE(ends)
@@ -143,7 +237,7 @@ TEST_F(ends, and_no_checkpoint_has_failed)
 		unlink(self->image);
 		pid = support_fork();
 		if (!pid)
-			be_thaw(self->image, err);
+			be_thaw(self->image, err, NULL);
 		ASSERT_EQ(pid, waitpid(pid, &status, 0));
 		got = pread(err, text, sizeof(text) - 1, 0);
 		text[got > 0 ? got : 0] = '\0';
@@ -156,6 +250,38 @@ TEST_F(ends, and_no_checkpoint_has_failed)
 		EXPECT_EQ(NULL, strstr(text, "goes on"))
 		TH_LOG("%s: %s", parts[i], text);
 	}
+}
+
+/*
+ * The kernel writes into the memory of threads that end: 0 for a thread's number. A generation that has it would go on
+ * as somebody else.
+ */
+TEST(what_a_process_leaves_in_its_memory_is_in_no_generation)
+{
+	char *directory = support_directory(), own[4096] = "";
+	char *image = support_format("%s/program.thaw", directory);
+	struct program program;
+	int status = 0;
+	pid_t pid;
+
+	if (!process_stub_bytes)
+		SKIP(return, "process guests are for x86-64");
+	ASSERT_LT(0, readlink("/proc/self/exe", own, sizeof(own) - 1));
+	setenv(GUEST, "1", 1);
+	fatal = "copy";
+	pid = support_fork();
+	if (!pid)
+		be_thaw(image, STDERR_FILENO, own);
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(128 + SIGKILL, WEXITSTATUS(status));
+	program = program_start(THAW("exec", "-v", "--every", "5ms", "--image", image, own));
+	EXPECT_TRUE(program_wait_for_complaint(&program, "pages, ", 30))
+	TH_LOG("%s", program.errors);
+	program_kill(&program);
+	program_free(&program);
+	unsetenv(GUEST);
+	free(image);
+	support_remove(directory);
 }
 
 TEST_HARNESS_MAIN
