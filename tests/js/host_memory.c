@@ -163,7 +163,7 @@ TEST_F(host_memory, sources_have_a_limit)
 		0,
 		RUN("for (const name of ['/dev/zero', './large.json'])\n"
 		    "  await import(name).catch(e => console.log(e.message.replace(/.*: /, '')))\n"));
-	EXPECT_STREQ("it is no file (a directory, or a pipe); name the file\n"
+	EXPECT_STREQ("it is no regular file; name one\n"
 		     "larger than 256 MiB, the most that a source may have\n",
 		     self->program.output);
 	program_free(&self->program);

@@ -356,7 +356,8 @@ TEST_F(readers, of_both_streams_get_them_in_order)
 	self->program = program_start((const char *const[]){"sh", "-c", command, NULL});
 	ASSERT_TRUE(wait_until_full(self->program.out));
 	EXPECT_EQ(1, program_finish(&self->program, 60));
-	end = strstr(self->program.output, "Uncaught Error: the end");
+	EXPECT_NE(NULL, strstr(self->program.output, "Uncaught Error: the end"));
+	end = strstr(self->program.output, self->script); /* the place, above it */
 	ASSERT_NE(NULL, end);
 	*end = '\0';
 	EXPECT_EQ(60000, follow(self->program.output, "line ", 0, false));

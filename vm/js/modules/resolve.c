@@ -155,13 +155,18 @@ static char *file_of(const char *path, const char *base, const char *specifier,
 {
 	char *real = realpath(path, NULL);
 	int why = errno;
+	struct stat stat;
 
 	if (real && is_file(real))
 		return real;
-	if (real)
+	if (real && !lstat(real, &stat) && S_ISDIR(stat.st_mode))
 		failure(error, -EISDIR,
-			"cannot import '%s' from %s: it is no file (a directory, or a pipe); name the file (ERR_UNSUPPORTED_DIR_IMPORT)",
+			"cannot import '%s' from %s: it is a directory; name the file (ERR_UNSUPPORTED_DIR_IMPORT)",
 			specifier, base);
+	else if (real)
+		failure(error, -EISDIR,
+			"cannot import '%s' from %s: it is no regular file; name one", specifier,
+			base);
 	else
 		not_there(path, why, base, specifier, error);
 	free(real);
