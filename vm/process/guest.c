@@ -48,7 +48,6 @@ static struct guest *guest_open(struct runtime *owner, const struct guest_option
 	own->process.remote = (struct remote){
 		.control_fd = -1, .pid = -1, .pidfd = -1, .socket = -1, .memory = -1};
 	own->kept_userfaultfd = -1;
-	own->requests.listener = -1;
 	own->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (own->wake_fd >= 0)
 		return &own->guest;
@@ -254,7 +253,7 @@ static void begin(struct process_guest *own)
 	own->guest.pid = own->process.remote.pid;
 	own->requests.executed = executed;
 	own->requests.executed_arg = own;
-	requests_open(&own->requests, own->guest.owner, &own->process.remote, own->options->image);
+	requests_open(&own->requests, own->guest.owner, &own->process.remote);
 	own->asked = true; /* perhaps */
 }
 
@@ -416,17 +415,17 @@ static void look(struct process_guest *own)
 
 static void pause_until(struct process_guest *own, uint64_t due_ns)
 {
-	struct pollfd list[2 + REQUESTS_POLLED] = {{own->wake_fd, POLLIN, 0},
-						   {own->process.remote.pidfd, POLLIN, 0}};
-	unsigned count = 2 + requests_poll(&own->requests, list + 2);
+	/* poll(2) passes over a negative one. */
+	struct pollfd list[] = {{own->wake_fd, POLLIN, 0},
+				{own->process.remote.pidfd, POLLIN, 0},
+				{requests_fd(&own->requests), POLLIN, 0}};
 	uint64_t now = clock_monotonic_ns(), wait = due_ns > now ? due_ns - now : 0, woken;
 	struct timespec patience = {(time_t)(wait / 1000000000u), (long)(wait % 1000000000u)};
 
 	own->asked = false;
-	if (ppoll(list, count, due_ns ? &patience : NULL, NULL) <= 0)
+	if (ppoll(list, 3, due_ns ? &patience : NULL, NULL) <= 0)
 		return;
-	for (unsigned i = 2; i < count; i++)
-		own->asked = own->asked || list[i].revents;
+	own->asked = list[2].revents;
 	if (list[0].revents && read(own->wake_fd, &woken, sizeof(woken)) < 0)
 		return;
 }
