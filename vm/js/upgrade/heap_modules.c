@@ -9,6 +9,7 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,8 @@
 #include "js/engine/heap_layout.h"
 #include "js/engine/state.h"
 #include "upgrade_heap.h"
+
+#define PARENTS_MAX (1ull << 30) /* that are looked at */
 
 /* What crosses into the VM, and comes back. */
 struct call {
@@ -31,19 +34,44 @@ struct call {
 	uint32_t *dropped;
 };
 
-u32 heap_first_module(const struct js_engine *engine)
+u32 heap_next_link(struct js_engine *engine, u32 link)
 {
-	u32 head = engine->context + CX_MODULES, at = vm_load32(engine, head + LIST_NEXT);
+	u32 next = vm_load32(engine, link + LIST_NEXT);
 
-	return at == head ? 0 : at - MODULE_LINK;
+	/* So no block can be come to twice, and the walk ends. */
+	if (vm_load32(engine, next + LIST_PREV) != link)
+		engine_trap(engine, "a list of the heap is damaged");
+	return next;
 }
 
-u32 heap_next_module(const struct js_engine *engine, u32 module)
+void heap_check_table(struct js_engine *engine, u32 table, u32 count, u32 entry_bytes)
 {
-	u32 head = engine->context + CX_MODULES;
-	u32 at = vm_load32(engine, module + MODULE_LINK + LIST_NEXT);
+	if (table + (u64)count * entry_bytes > engine->wasm.w2c_memory.size)
+		engine_trap(engine, "a table of a module is damaged");
+}
 
-	return at == head ? 0 : at - MODULE_LINK;
+void heap_spend(struct js_engine *engine, u64 *left, u64 amount)
+{
+	if (amount > *left)
+		engine_trap(engine, "the modules in the heap are too many, or damaged");
+	*left -= amount;
+}
+
+static u32 module_after(struct js_engine *engine, u32 link)
+{
+	u32 at = heap_next_link(engine, link);
+
+	return at == engine->context + CX_MODULES ? 0 : at - MODULE_LINK;
+}
+
+u32 heap_first_module(struct js_engine *engine)
+{
+	return module_after(engine, engine->context + CX_MODULES);
+}
+
+u32 heap_next_module(struct js_engine *engine, u32 module)
+{
+	return module_after(engine, module + MODULE_LINK);
 }
 
 char *heap_atom_text(struct js_engine *engine, u32 atom)
@@ -68,55 +96,78 @@ u32 heap_module_function(const struct js_engine *engine, u32 module)
 
 /* ---- Reading ---- */
 
-static bool read_requests(struct js_engine *engine, u32 module, struct heap_module *read)
+/* What the native memory of a list of modules is bounded by. */
+struct bounds {
+	u64 modules, requests, text;
+};
+
+static char *read_text(struct js_engine *engine, u32 atom, char **text, struct bounds *left)
+{
+	*text = heap_atom_text(engine, atom);
+	if (*text)
+		heap_spend(engine, &left->text, strlen(*text));
+	return *text;
+}
+
+static bool read_requests(struct js_engine *engine, u32 module, struct heap_module *read,
+			  struct bounds *left)
 {
 	u32 table = vm_load32(engine, module + MODULE_REQUESTS);
 	u32 count = vm_load32(engine, module + MODULE_REQUEST_COUNT);
 
-	read->requests = calloc(count + 1, sizeof(*read->requests));
+	heap_check_table(engine, table, count, REQUEST_BYTES);
+	heap_spend(engine, &left->requests, count);
+	read->requests = calloc((size_t)count + 1, sizeof(*read->requests));
 	if (!read->requests)
 		return false;
+	atomic_signal_fence(memory_order_seq_cst);
 	for (u32 i = 0; i < count; i++) {
 		struct heap_request *request = &read->requests[i];
+		u32 entry = table + i * REQUEST_BYTES;
 
-		request->specifier = heap_atom_text(
-			engine, vm_load32(engine, table + i * REQUEST_BYTES + REQUEST_NAME));
-		request->target = vm_load32(engine, table + i * REQUEST_BYTES + REQUEST_MODULE);
 		read->request_count = i + 1;
-		if (!request->specifier)
+		request->target = vm_load32(engine, entry + REQUEST_MODULE);
+		if (!read_text(engine, vm_load32(engine, entry + REQUEST_NAME), &request->specifier,
+			       left))
 			return false;
 	}
 	return true;
+}
+
+/* The VM may trap anywhere in it: what was read until then has to be such that it can be freed. */
+static bool read_module(struct call *call, u32 at, struct bounds *left)
+{
+	struct js_engine *engine = call->engine;
+	struct heap_module *more =
+		realloc(call->modules, ((size_t)call->count + 1) * sizeof(*more));
+	struct heap_module *read;
+	u8 status;
+
+	if (!more)
+		return false;
+	call->modules = more;
+	read = &more[call->count++];
+	*read = (struct heap_module){.address = at};
+	atomic_signal_fence(memory_order_seq_cst);
+	heap_spend(engine, &left->modules, 1);
+	status = *(u8 *)vm_at(engine, at + MODULE_STATUS);
+	read->evaluated = status == STATUS_EVALUATED;
+	read->waits = status == STATUS_EVALUATING_ASYNC && vm_load32(engine, at + MODULE_PENDING);
+	read->code = !vm_load32(engine, at + MODULE_INIT);
+	return read_text(engine, vm_load32(engine, at + MODULE_NAME), &read->name, left) &&
+	       read_requests(engine, at, read, left);
 }
 
 static void run_read(void *arg)
 {
 	struct call *call = arg;
 	struct js_engine *engine = call->engine;
+	struct bounds left = {HEAP_MODULES_MAX, HEAP_IMPORTS_MAX, engine->wasm.w2c_memory.size};
 
 	call->good = true;
 	for (u32 at = heap_first_module(engine); at && call->good;
-	     at = heap_next_module(engine, at)) {
-		struct heap_module *more =
-			realloc(call->modules, (call->count + 1) * sizeof(*more));
-		struct heap_module *read;
-		u8 status = *(u8 *)vm_at(engine, at + MODULE_STATUS);
-
-		call->good = more != NULL;
-		if (!more)
-			return;
-		call->modules = more;
-		read = &more[call->count++];
-		*read = (struct heap_module){
-			.address = at,
-			.name = heap_atom_text(engine, vm_load32(engine, at + MODULE_NAME)),
-			.evaluated = status == STATUS_EVALUATED,
-			.waits = status == STATUS_EVALUATING_ASYNC &&
-				 vm_load32(engine, at + MODULE_PENDING),
-			.code = !vm_load32(engine, at + MODULE_INIT),
-		};
-		call->good = read->name && read_requests(engine, at, read);
-	}
+	     at = heap_next_module(engine, at))
+		call->good = read_module(call, at, &left);
 }
 
 int heap_modules_read(struct js_engine *engine, struct heap_module **modules, unsigned *count)
@@ -212,8 +263,8 @@ static void run_move(void *arg)
 		move->before[i] = (u32)VM(engine, JS_DupAtom, engine->context, before);
 		move->failed = heap_module_rename(engine, move->modules[i], move->names[i]) != 0;
 	}
-	for (u32 at = vm_load32(engine, head + LIST_NEXT); at != head && !move->failed;
-	     at = vm_load32(engine, at + LIST_NEXT))
+	for (u32 at = heap_next_link(engine, head); at != head && !move->failed;
+	     at = heap_next_link(engine, at))
 		if ((*(u8 *)vm_at(engine, at + BLOCK_TYPE) & 0x7f) == GC_BYTECODE)
 			move_function(move, at);
 	for (unsigned i = 0; i < move->count; i++)
@@ -274,6 +325,7 @@ static void run_exports(void *arg)
 	u32 table = vm_load32(engine, call->module + MODULE_EXPORTS);
 	u32 count = vm_load32(engine, call->module + MODULE_EXPORT_COUNT);
 
+	heap_check_table(engine, table, count, EXPORT_BYTES);
 	for (u32 i = 0; i < count && !call->good; i++) {
 		char *name = heap_atom_text(
 			engine, vm_load32(engine, table + i * EXPORT_BYTES + EXPORT_NAME));
@@ -360,6 +412,7 @@ static void run_variables(void *arg)
 	u64 object = VM(engine, JS_NewObjectProto, engine->context, VALUE_NULL);
 	bool good = !value_has_tag(object, TAG_EXCEPTION);
 
+	heap_check_table(engine, exports, count, EXPORT_BYTES);
 	for (u32 i = 0; good && function && i < heap_variable_count(engine, function); i++) {
 		struct variable variable = heap_variable(engine, function, i);
 
@@ -399,7 +452,7 @@ static u32 reference_count(const struct js_engine *engine, u32 block)
 }
 
 /* Does a module whose evaluation is under way tell it when that is over? */
-static bool is_waited_for(const struct js_engine *engine, u32 module)
+static bool is_waited_for(struct js_engine *engine, u32 module, u64 *left)
 {
 	for (u32 at = heap_first_module(engine); at; at = heap_next_module(engine, at)) {
 		u32 parents = vm_load32(engine, at + MODULE_PARENTS);
@@ -407,6 +460,8 @@ static bool is_waited_for(const struct js_engine *engine, u32 module)
 
 		if (*(u8 *)vm_at(engine, at + MODULE_STATUS) != STATUS_EVALUATING_ASYNC)
 			continue;
+		heap_check_table(engine, parents, count, 4);
+		heap_spend(engine, left, count);
 		for (u32 i = 0; i < count; i++)
 			if (vm_load32(engine, parents + 4 * i) == module)
 				return true;
@@ -414,10 +469,10 @@ static bool is_waited_for(const struct js_engine *engine, u32 module)
 	return false;
 }
 
-static bool can_be_dropped(const struct js_engine *engine, u32 module)
+static bool can_be_dropped(struct js_engine *engine, u32 module, u64 *left)
 {
 	return *(u8 *)vm_at(engine, module + MODULE_STATUS) != STATUS_EVALUATING_ASYNC &&
-	       reference_count(engine, module) == 1 && !is_waited_for(engine, module);
+	       reference_count(engine, module) == 1 && !is_waited_for(engine, module, left);
 }
 
 /* Out of the list that it is in. */
@@ -473,6 +528,12 @@ static void free_tables(struct js_engine *engine, u32 module)
 	u32 exports = vm_load32(engine, module + MODULE_EXPORTS);
 	u32 imports = vm_load32(engine, module + MODULE_IMPORTS);
 
+	heap_check_table(engine, requests, vm_load32(engine, module + MODULE_REQUEST_COUNT),
+			 REQUEST_BYTES);
+	heap_check_table(engine, exports, vm_load32(engine, module + MODULE_EXPORT_COUNT),
+			 EXPORT_BYTES);
+	heap_check_table(engine, imports, vm_load32(engine, module + MODULE_IMPORT_COUNT),
+			 IMPORT_BYTES);
 	for (u32 i = vm_load32(engine, module + MODULE_REQUEST_COUNT); i--;) {
 		u32 at = requests + i * REQUEST_BYTES;
 
@@ -526,12 +587,13 @@ static void run_drop(void *arg)
 	struct call *call = arg;
 	struct js_engine *engine = call->engine;
 	u32 *dropped = call->dropped;
+	u64 left = PARENTS_MAX;
 	unsigned count = 0;
 
 	for (u32 at = heap_first_module(engine); at; at = heap_next_module(engine, at))
 		settle_namespace(engine, at);
 	for (unsigned i = 0; i < call->count; i++)
-		if (can_be_dropped(engine, dropped[i]))
+		if (can_be_dropped(engine, dropped[i], &left))
 			dropped[count++] = dropped[i];
 	for (u32 at = heap_first_module(engine); at; at = heap_next_module(engine, at))
 		if (is_one_of(dropped, count, vm_load32(engine, at + MODULE_CYCLE_ROOT)))

@@ -4,8 +4,8 @@
  * the engine has no function for.
  *
  * A module is named by its address in the heap, which is valid until heap_modules_drop(). All functions are called
- * outside of the VM, between turns, on the owner's thread. None is for a heap that is not of a program that runs: they
- * trust what the engine trusts.
+ * outside of the VM, between turns, on the owner's thread. A heap that was made to do harm, or is damaged, makes the engine
+ * trap: what they return then says that it failed.
  */
 #ifndef VM_JS_HEAP_MODULES_H
 #define VM_JS_HEAP_MODULES_H

@@ -18,9 +18,11 @@
 #include "upgrade_heap.h"
 
 #define DEPTH_MAX 8u
+#define STEPS_MAX 10000000u /* what takes more to look at counts as state */
 
 struct look {
 	struct js_engine *engine;
+	u32 steps;
 	u32 module, function;
 	FILE *to;
 	bool any;
@@ -39,20 +41,20 @@ static unsigned class_of(const struct js_engine *engine, u32 object)
 	return class_id;
 }
 
-static bool is_of_module(const struct look *look, u32 cell)
+static bool is_of_module(struct look *look, u32 cell)
 {
 	u32 count = heap_variable_count(look->engine, look->function);
 
-	for (u32 i = 0; i < count; i++)
+	for (u32 i = 0; i < count && look->steps++ < STEPS_MAX; i++)
 		if (heap_variable(look->engine, look->function, i).cell == cell)
 			return true;
 	return false;
 }
 
-static bool is_constant(const struct look *look, u64 value, bool constant, unsigned depth);
+static bool is_constant(struct look *look, u64 value, bool constant, unsigned depth);
 
 /* A function, and what it has captured that are no variables of its module. */
-static bool captures_constants(const struct look *look, u32 function, unsigned depth)
+static bool captures_constants(struct look *look, u32 function, unsigned depth)
 {
 	u32 count = heap_variable_count(look->engine, function);
 
@@ -61,14 +63,15 @@ static bool captures_constants(const struct look *look, u32 function, unsigned d
 
 		if (!variable.cell || is_of_module(look, variable.cell))
 			continue;
-		if (depth == DEPTH_MAX || !is_constant(look, value_in(look->engine, variable.cell),
-						       variable.constant, depth + 1))
+		if (depth == DEPTH_MAX || look->steps++ >= STEPS_MAX ||
+		    !is_constant(look, value_in(look->engine, variable.cell), variable.constant,
+				 depth + 1))
 			return false;
 	}
 	return true;
 }
 
-static bool object_is_constant(const struct look *look, u32 object, bool constant, unsigned depth)
+static bool object_is_constant(struct look *look, u32 object, bool constant, unsigned depth)
 {
 	switch (class_of(look->engine, object)) {
 	case CLASS_FUNCTION:
@@ -86,7 +89,7 @@ static bool object_is_constant(const struct look *look, u32 object, bool constan
 	}
 }
 
-static bool is_constant(const struct look *look, u64 value, bool constant, unsigned depth)
+static bool is_constant(struct look *look, u64 value, bool constant, unsigned depth)
 {
 	if (value_has_tag(value, BOX_UNDEFINED) || value_has_tag(value, BOX_UNINITIALIZED))
 		return true;

@@ -194,21 +194,43 @@ static struct upgrade_module *new_module(const struct graph *graph, uint32_t add
 	return NULL;
 }
 
-/* What it imports comes first, as the engine has it. */
-static void visit(struct graph *graph, uint32_t address)
+static void note_visited(const struct graph *graph, uint32_t address)
 {
 	struct upgrade *upgrade = graph->upgrade;
-	int index = index_of(graph, address);
-	struct upgrade_module *module;
+	const struct upgrade_module *module = graph->ordered ? new_module(graph, address) : NULL;
 
-	if (index < 0 || graph->seen[index])
-		return;
-	graph->seen[index] = true;
-	for (unsigned i = 0; i < graph->heap[index].request_count; i++)
-		visit(graph, graph->heap[index].requests[i].target);
-	module = graph->ordered ? new_module(graph, address) : NULL;
 	if (module && module->new != module->old)
 		upgrade->order[upgrade->order_count++] = (unsigned)(module - upgrade->modules);
+}
+
+/* What it imports comes first, as the engine has it. However deep that is: the path is in memory. */
+static int visit(struct graph *graph, uint32_t address)
+{
+	struct step {
+		unsigned index, request;
+	} *path = calloc(graph->heap_count + 1, sizeof(*path));
+	unsigned depth = 0;
+	int index = index_of(graph, address), code = path ? 0 : -ENOMEM;
+
+	while (!code) {
+		const struct heap_module *heap;
+
+		if (index >= 0 && !graph->seen[index]) {
+			graph->seen[index] = true;
+			path[depth++] = (struct step){(unsigned)index, 0};
+		}
+		if (!depth)
+			break;
+		heap = &graph->heap[path[depth - 1].index];
+		index = -1;
+		if (path[depth - 1].request < heap->request_count)
+			index = index_of(graph, heap->requests[path[depth - 1].request++].target);
+		else
+			note_visited(graph, graph->heap[path[--depth].index].address);
+		code = upgrade_over(graph->upgrade);
+	}
+	free(path);
+	return code;
 }
 
 static int read_module(struct upgrade *upgrade, const struct loaded *loaded,
@@ -224,6 +246,8 @@ static int read_module(struct upgrade *upgrade, const struct loaded *loaded,
 		module->change = before[0] == '/' ? compare(loaded, before, now) : GUEST_SAME;
 		module->main = upgrade->main && !strcmp(module->name, upgrade->main);
 	}
+	if (!code)
+		code = upgrade_over(upgrade);
 	if (!code && heap->waits)
 		code = failure(
 			upgrade->error, -EBUSY,
@@ -245,16 +269,18 @@ static int note_reached(struct upgrade *upgrade, struct heap_module *heap, unsig
 {
 	struct graph graph = {.upgrade = upgrade, .heap = heap, .heap_count = count};
 
+	int code = 0;
+
 	graph.seen = calloc(count + 1, sizeof(bool));
 	if (!graph.seen)
 		return -ENOMEM;
-	for (unsigned i = 0; i < upgrade->count; i++)
+	for (unsigned i = 0; i < upgrade->count && !code; i++)
 		if (upgrade->modules[i].main)
-			visit(&graph, upgrade->modules[i].old);
+			code = visit(&graph, upgrade->modules[i].old);
 	for (unsigned i = 0; i < upgrade->count; i++)
 		upgrade->modules[i].reached = graph.seen[index_of(&graph, upgrade->modules[i].old)];
 	free(graph.seen);
-	return 0;
+	return code;
 }
 
 int plan_read(struct upgrade *upgrade)
@@ -290,7 +316,7 @@ int plan_forget_sources(struct upgrade *upgrade)
 		struct upgrade_module *module = NULL;
 		char *name = present_name(upgrade, loaded.list[i].path);
 
-		code = name ? 0 : -ENOMEM;
+		code = name ? upgrade_over(upgrade) : -ENOMEM;
 		for (unsigned j = 0; j < upgrade->count && name && !module; j++) {
 			char *path = module_path(upgrade->modules[j].name);
 
@@ -318,7 +344,10 @@ static int note_added(struct upgrade *upgrade, const struct graph *graph)
 	for (unsigned i = 0; i < graph->heap_count; i++) {
 		const struct heap_module *heap = &graph->heap[i];
 		struct upgrade_module *module = NULL;
+		int code = upgrade_over(upgrade);
 
+		if (code)
+			return code;
 		if (was_replaced(heap->name))
 			continue;
 		for (unsigned j = 0; j < upgrade->count && !module; j++)
@@ -370,10 +399,10 @@ int plan_order(struct upgrade *upgrade)
 		code = -ENOMEM;
 	for (unsigned i = 0; i < upgrade->count && !code; i++)
 		if (upgrade->modules[i].main)
-			visit(&graph, upgrade->modules[i].new);
+			code = visit(&graph, upgrade->modules[i].new);
 	for (unsigned i = 0; i < upgrade->count && !code; i++)
 		if (!upgrade->modules[i].reached && upgrade->modules[i].old)
-			visit(&graph, upgrade->modules[i].new);
+			code = visit(&graph, upgrade->modules[i].new);
 	if (!code)
 		note_removed(upgrade, &graph);
 	free(graph.seen);

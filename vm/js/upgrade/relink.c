@@ -13,6 +13,7 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,8 @@
 #include "js/engine/classes.h"
 #include "js/engine/heap_layout.h"
 #include "upgrade_heap.h"
+
+#define STEPS_MAX (1ull << 30) /* that may be gone to find out what is exported again */
 
 struct import {
 	u32 module, request; /* the importer, and the index of what it imports from */
@@ -47,6 +50,8 @@ struct relink {
 	u32 *targets;
 	unsigned target_count;
 	bool failed;
+	u64 imports_left, exports_left, text_left; /* of what is noted */
+	u64 steps_left;
 	/* of the call under way */
 	u32 linked;
 	const u32 *replaced;
@@ -56,7 +61,7 @@ struct relink {
 
 static bool grow(void **data, unsigned *room, unsigned count, size_t bytes)
 {
-	unsigned more = *room ? 2 * *room : 64;
+	size_t more = *room ? 2 * (size_t)*room : 64;
 	void *grown;
 
 	if (count < *room)
@@ -65,7 +70,7 @@ static bool grow(void **data, unsigned *room, unsigned count, size_t bytes)
 	if (!grown)
 		return false;
 	*data = grown;
-	*room = more;
+	*room = (unsigned)more;
 	return true;
 }
 
@@ -80,13 +85,17 @@ static bool note_exports(struct relink *relink, u32 module, u32 variable, u32 im
 {
 	struct js_engine *engine = relink->engine;
 	u32 table = vm_load32(engine, module + MODULE_EXPORTS);
+	u32 count = vm_load32(engine, module + MODULE_EXPORT_COUNT);
 
-	for (u32 i = vm_load32(engine, module + MODULE_EXPORT_COUNT); i--;) {
+	heap_check_table(engine, table, count, EXPORT_BYTES);
+	heap_spend(engine, &relink->steps_left, count);
+	for (u32 i = count; i--;) {
 		u32 entry = table + i * EXPORT_BYTES;
 
 		if (vm_load32(engine, entry + EXPORT_TYPE) ||
 		    vm_load32(engine, entry + EXPORT_VARIABLE) != variable)
 			continue;
+		heap_spend(engine, &relink->exports_left, 1);
 		if (!grow((void **)&relink->exports, &relink->export_room, relink->export_count,
 			  sizeof(*relink->exports)))
 			return false;
@@ -105,16 +114,17 @@ static bool note_import(struct relink *relink, u32 module, u32 function, u32 ent
 	if (!grow((void **)&relink->imports, &relink->room, relink->count,
 		  sizeof(*relink->imports)))
 		return false;
-	import = &relink->imports[relink->count++];
-	*import = (struct import){
-		.module = module,
-		.request = vm_load32(engine, entry + IMPORT_REQUEST),
-		.slot = vm_load32(engine, function + FUNC_CELLS) + 4 * variable,
-		.file = file_of(engine, function),
-		.name = heap_atom_text(engine, vm_load32(engine, entry + IMPORT_NAME)),
-	};
+	import = &relink->imports[relink->count];
+	*import = (struct import){.module = module};
+	atomic_signal_fence(memory_order_seq_cst); /* the VM may trap anywhere below */
+	relink->count++;
+	import->request = vm_load32(engine, entry + IMPORT_REQUEST);
+	import->slot = vm_load32(engine, function + FUNC_CELLS) + 4 * variable;
+	import->file = file_of(engine, function);
+	import->name = heap_atom_text(engine, vm_load32(engine, entry + IMPORT_NAME));
 	if (!import->name)
 		return false;
+	heap_spend(engine, &relink->text_left, strlen(import->name));
 	import->before = vm_load32(engine, import->slot);
 	import->space = !strcmp(import->name, "*");
 	return import->space || note_exports(relink, module, variable, relink->count - 1);
@@ -129,11 +139,13 @@ static void forget_namespace(struct js_engine *engine, u32 module)
 	VM(engine, JS_FreeValue, engine->context, space);
 }
 
-static bool passes_on(const struct js_engine *engine, u32 module)
+static bool passes_on(struct js_engine *engine, u32 module)
 {
 	u32 table = vm_load32(engine, module + MODULE_EXPORTS);
+	u32 count = vm_load32(engine, module + MODULE_EXPORT_COUNT);
 
-	for (u32 i = vm_load32(engine, module + MODULE_EXPORT_COUNT); i--;)
+	heap_check_table(engine, table, count, EXPORT_BYTES);
+	for (u32 i = count; i--;)
 		if (vm_load32(engine, table + i * EXPORT_BYTES + EXPORT_TYPE))
 			return true;
 	return vm_load32(engine, module + MODULE_STAR_COUNT) != 0;
@@ -149,6 +161,8 @@ static bool note_module(struct relink *relink, u32 module)
 
 	if (!function)
 		return true;
+	heap_check_table(engine, table, count, IMPORT_BYTES);
+	heap_spend(engine, &relink->imports_left, count);
 	for (u32 i = 0; i < count; i++)
 		if (!note_import(relink, module, function, table + i * IMPORT_BYTES))
 			return false;
@@ -173,6 +187,11 @@ static void run_begin(void *arg)
 {
 	struct relink *relink = arg;
 
+	relink->imports_left = HEAP_IMPORTS_MAX;
+	relink->text_left = relink->engine->wasm.w2c_memory.size;
+	/* Each of them belongs to one import. */
+	relink->exports_left = relink->text_left / EXPORT_BYTES;
+	relink->steps_left = STEPS_MAX;
 	for (unsigned i = 0; i < relink->module_count && !relink->failed; i++)
 		relink->failed = !note_module(relink, relink->modules[i]);
 	if (!relink->failed)
@@ -284,38 +303,52 @@ static int compare_imports(const void *a, const void *b)
 {
 	const struct import *left = a, *right = b;
 
-	return left->before < right->before ? -1 : left->before > right->before;
+	if (left->before != right->before)
+		return left->before < right->before ? -1 : 1;
+	return left->file < right->file ? -1 : left->file > right->file;
+}
+
+/* The first import that is not before these. */
+static unsigned find_import(const struct relink *relink, u32 cell, u32 file)
+{
+	const struct import sought = {.before = cell, .file = file};
+	unsigned low = 0, high = relink->count;
+
+	while (low < high) {
+		unsigned middle = low + (high - low) / 2;
+
+		if (compare_imports(&relink->imports[middle], &sought) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
 }
 
 /* Where an import of that cell leads now, for a function of that file; 0: as before. */
 static u32 cell_now(const struct relink *relink, u32 cell, u32 file)
 {
-	unsigned low = 0, high = relink->count;
-	u32 after = 0;
+	unsigned i = find_import(relink, cell, file);
 
-	while (low < high) {
-		unsigned middle = low + (high - low) / 2;
+	if (i < relink->count && relink->imports[i].before == cell &&
+	    relink->imports[i].file == file)
+		return relink->imports[i].after;
+	i = find_import(relink, cell, 0); /* code that eval() made in one of them */
+	return i < relink->count && relink->imports[i].before == cell ? relink->imports[i].after
+								      : 0;
+}
 
-		if (relink->imports[middle].before < cell)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	for (; low < relink->count && relink->imports[low].before == cell; low++) {
-		if (relink->imports[low].file == file)
-			return relink->imports[low].after;
-		if (!after) /* code that eval() made in one of them */
-			after = relink->imports[low].after;
-	}
-	return after;
+static int compare_files(const void *a, const void *b)
+{
+	u32 left = *(const u32 *)a, right = *(const u32 *)b;
+
+	return left < right ? -1 : left > right;
 }
 
 static bool is_replaced(const struct relink *relink, u32 file)
 {
-	for (unsigned i = 0; i < relink->replaced_count; i++)
-		if (relink->replaced_files[i] == file)
-			return true;
-	return false;
+	return bsearch(&file, relink->replaced_files, relink->replaced_count, sizeof(file),
+		       compare_files);
 }
 
 static void exchange(struct relink *relink, u32 slot, u32 before, u32 after)
@@ -336,6 +369,7 @@ static void renew_closure(struct relink *relink, u32 function)
 
 	if (!cells || !count)
 		return;
+	heap_spend(engine, &relink->steps_left, count);
 	file = file_of(engine, function);
 	for (u32 i = 0; i < count; i++) {
 		u32 cell = vm_load32(engine, cells + 4 * i);
@@ -357,8 +391,9 @@ static void renew_closures(struct relink *relink)
 	struct js_engine *engine = relink->engine;
 	u32 head = engine->runtime + RT_GC_OBJECTS;
 
-	for (u32 at = vm_load32(engine, head + LIST_NEXT); at != head;
-	     at = vm_load32(engine, at + LIST_NEXT)) {
+	/* The cells of a closure are its own. */
+	relink->steps_left = engine->wasm.w2c_memory.size / sizeof(u32);
+	for (u32 at = heap_next_link(engine, head); at != head; at = heap_next_link(engine, at)) {
 		u16 class_id;
 
 		if ((*(u8 *)vm_at(engine, at + BLOCK_TYPE) & 0x7f) != GC_OBJECT)
@@ -404,6 +439,7 @@ static void run_apply(void *arg)
 
 		relink->replaced_files[i] = function ? file_of(engine, function) : 0;
 	}
+	qsort(relink->replaced_files, relink->replaced_count, sizeof(u32), compare_files);
 	for (unsigned i = 0; i < relink->export_count; i++) {
 		const struct import *import = &relink->imports[relink->exports[i].import];
 

@@ -28,6 +28,15 @@
 #include "js/modules/sources.h"
 #include "upgrade.h"
 
+int upgrade_over(struct upgrade *upgrade)
+{
+	const char *why = js_trapped(upgrade->engine);
+
+	if (why)
+		return failure(upgrade->error, -EIO, "the engine trapped: %s", why);
+	return owner_upgrade_over(upgrade->program->guest.owner, upgrade->error);
+}
+
 /* ---- Our own modules ---- */
 
 static int add_name(struct upgrade *upgrade, const char *name)
@@ -87,6 +96,8 @@ static int find_moved(struct upgrade *upgrade, const struct heap_module *heap)
 		if (name && !plan_find(upgrade, name))
 			code = add_name(upgrade, name);
 		free(name);
+		if (!code)
+			code = upgrade_over(upgrade);
 	}
 	return code;
 }
@@ -104,10 +115,11 @@ static int move_modules(struct upgrade *upgrade)
 		const struct upgrade_module *module = &upgrade->modules[i];
 		const char *before = NULL;
 
+		code = upgrade_over(upgrade);
 		for (unsigned j = 0; j < count; j++)
 			if (heap[j].address == module->old)
 				before = heap[j].name;
-		if (!before || !strcmp(before, module->name))
+		if (code || !before || !strcmp(before, module->name))
 			continue;
 		js_free(upgrade->engine,
 			hooks_ask(upgrade, "rename", before,
@@ -201,16 +213,19 @@ static const struct heap_module *by_address(const struct heap_module *heap, unsi
 }
 
 /* Where the imports of a module that stays lead now. */
-static void retarget(struct upgrade *upgrade, const struct heap_module *heap, unsigned count,
-		     const struct heap_module *module)
+static int retarget(struct upgrade *upgrade, const struct heap_module *heap, unsigned count,
+		    const struct heap_module *module)
 {
-	for (unsigned i = 0; i < module->request_count; i++) {
+	int code = 0;
+
+	for (unsigned i = 0; i < module->request_count && !code; i++) {
 		const struct heap_request *request = &module->requests[i];
 		const struct heap_module *target = NULL, *before;
 		struct thaw_error unused = {0};
 		char *name = resolve_specifier(module->name, request->specifier, &unused);
 		char *cut;
 
+		code = upgrade_over(upgrade);
 		if (name)
 			target = by_name(heap, count, name);
 		free(name);
@@ -226,6 +241,7 @@ static void retarget(struct upgrade *upgrade, const struct heap_module *heap, un
 			continue;
 		heap_module_retarget(upgrade->engine, module->address, i, target->address);
 	}
+	return code;
 }
 
 /* ---- 2: linking ---- */
@@ -240,6 +256,8 @@ static int name_targets(struct upgrade *upgrade, const struct heap_module *heap,
 		const struct heap_module *target = by_address(heap, count, targets[i]);
 
 		code = add_name(upgrade, target ? target->name : "");
+		if (!code)
+			code = upgrade_over(upgrade);
 	}
 	for (unsigned i = 0; i < upgrade->count && !code; i++)
 		if (upgrade->modules[i].change == GUEST_CHANGED ||
@@ -384,12 +402,12 @@ static int make_new(struct upgrade *upgrade)
 		code = heap_modules_read(upgrade->engine, &heap, &count);
 	if (code)
 		return code;
-	for (unsigned i = 0; i < upgrade->count; i++) {
+	for (unsigned i = 0; i < upgrade->count && !code; i++) {
 		struct upgrade_module *module = &upgrade->modules[i];
 		const struct heap_module *at = by_address(heap, count, module->old);
 
 		if (at && module->old == module->new && at->code)
-			retarget(upgrade, heap, count, at);
+			code = retarget(upgrade, heap, count, at);
 		at = module->main ? by_name(heap, count, module->name) : NULL;
 		if (at && !code)
 			code = heap_module_meta(upgrade->engine, at->address, module->name, true);
@@ -513,7 +531,7 @@ static int drop(struct upgrade *upgrade)
 							   js_bool(upgrade->engine, removed)));
 	}
 	js_gc(upgrade->engine);
-	return 0;
+	return upgrade_over(upgrade);
 }
 
 static void note_main(void *arg, const struct js_source *source)
@@ -661,7 +679,8 @@ int upgrade_program(struct guest *guest, const struct guest_upgrade *options,
 		begin_branch(&upgrade);
 		code = run(&upgrade);
 	}
-	if (code && !error->text[0])
+	/* A call in it that failed may not have known why. */
+	if (code && !error->text[0] && !upgrade_over(&upgrade))
 		failure(error, code, "%s", thaw_strerror(code));
 	upgrade_free(&upgrade);
 	return code;

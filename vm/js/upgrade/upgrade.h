@@ -63,6 +63,8 @@ struct upgrade {
 
 int upgrade_program(struct guest *guest, const struct guest_upgrade *options,
 		    struct guest_changes *changes, struct thaw_error *error);
+/* Why it must not go on (a signal, its time limit, or the engine has trapped), as a code, told; 0. */
+int upgrade_over(struct upgrade *upgrade);
 /* The name (malloc'ed) or source of one of our own modules. NULL: no memory. */
 char *upgrade_resolve(const struct upgrade *upgrade, const char *specifier);
 char *upgrade_load(const char *name, size_t *bytes);
