@@ -92,8 +92,11 @@ static bool line_begin(struct line *line)
 /* False: no memory; there is no text. */
 static bool line_end(struct line *line)
 {
+	bool whole;
+
 	putc('\n', line->to);
-	if (!ferror(line->to) & !fclose(line->to))
+	whole = !ferror(line->to);
+	if (!fclose(line->to) && whole)
 		return true;
 	free(line->text);
 	line->text = NULL;

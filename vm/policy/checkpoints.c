@@ -410,11 +410,13 @@ static bool phase_advance(struct runtime *rt, uint64_t now)
 
 static bool advance(struct runtime *rt, uint64_t now)
 {
-	bool waits;
+	bool waits, asked;
 
 	begin_if_due(rt, now);
 	waits = phase_advance(rt, now);
-	if (signals_take_checkpoint() | control_take_checkpoints(rt))
+	asked = signals_take_checkpoint();
+	asked = control_take_checkpoints(rt) || asked; /* both are taken */
+	if (asked)
 		rt->checkpoints.wanted = rt->checkpoints.urgent = true;
 	if (rt->checkpoints.wanted && !rt->ending.ended)
 		begin(rt, THAW_REASON_REQUEST);

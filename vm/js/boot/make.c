@@ -67,7 +67,7 @@ static void write_heap(struct program *program, FILE *file)
 /* A library, compiled. */
 static void write_code(struct program *program, const char *path, const char *name, FILE *file)
 {
-	size_t bytes, made_bytes;
+	size_t bytes, made_bytes = 0;
 	char *text = resolve_read_file(path, &bytes);
 	void *made = text ? js_compile(program->engine, text, bytes, name, &made_bytes) : NULL;
 
