@@ -112,6 +112,8 @@ TEST_F(check, what_is_missing_comes_with_what_to_do)
 {
 	if (geteuid() || access(CONFINE_BINARY, X_OK))
 		SKIP(return, "only root can become an ordinary user");
+	unsetenv("THAW_KEY"); /* that of the suite is root's */
+	unsetenv("HOME");
 	for (unsigned exec = 0; exec < 2; exec++) {
 		program_free(&self->program);
 		ASSERT_EQ(0, program_run(&self->program, NULL,
