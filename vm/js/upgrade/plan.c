@@ -243,7 +243,8 @@ static int read_module(struct upgrade *upgrade, const struct loaded *loaded,
 	if (!code) {
 		module->old = module->new = heap->address;
 		module->code = heap->code;
-		module->change = before[0] == '/' ? compare(loaded, before, now) : GUEST_SAME;
+		module->own = before[0] != '/';
+		module->change = module->own ? GUEST_SAME : compare(loaded, before, now);
 		module->main = upgrade->main && !strcmp(module->name, upgrade->main);
 	}
 	if (!code)
@@ -368,7 +369,7 @@ static int note_added(struct upgrade *upgrade, const struct graph *graph)
 
 /*
  * Those that the main module had imported, and nobody imports now. What import() has brought stays: the program may have
- * it in its hands.
+ * it in its hands, and what is Thaw's own serves others.
  */
 static void note_removed(struct upgrade *upgrade, const struct graph *now)
 {
@@ -376,7 +377,7 @@ static void note_removed(struct upgrade *upgrade, const struct graph *now)
 		struct upgrade_module *module = &upgrade->modules[i];
 		int index = index_of(now, module->new);
 
-		if (index < 0 || !module->reached || now->seen[index])
+		if (index < 0 || module->own || !module->reached || now->seen[index])
 			continue;
 		if (module->change == GUEST_CHANGED) /* its new version is loaded, and not needed */
 			module->unused = module->new;

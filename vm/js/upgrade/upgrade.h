@@ -29,6 +29,7 @@ struct upgrade_module {
 	uint32_t old, new; /* modules in the heap; 0: there is none. The same: it stays */
 	enum guest_change_kind change;
 	bool main, code;
+	bool own;	 /* of Thaw, not of the program: no file */
 	bool reached;	 /* by imports of the main module as it was */
 	uint32_t unused; /* loaded anew, and found to be removed */
 	/* Of one that is replaced or removed. */
