@@ -178,10 +178,13 @@ static void print_answer(const char *command, const json_t *answer)
 		puts(text(answer, "value"));
 }
 
+/* It says itself that nobody has caught it, below where it was thrown. */
 static void print_exception(const char *exception)
 {
+	size_t bytes = strlen(exception);
+
 	cli_flush();
-	fprintf(stderr, "Uncaught %s\n", exception);
+	fprintf(stderr, "%s%s", exception, bytes && exception[bytes - 1] == '\n' ? "" : "\n");
 }
 
 /* As it came, but for that all is well, which the exit code says. */

@@ -58,6 +58,12 @@ static char *name_of(struct program *program, const char *code, size_t bytes, co
 	return own ? own : strdup(name);
 }
 
+static void forget_code(struct program *program)
+{
+	free(program->evaluation.code);
+	program->evaluation.code = NULL;
+}
+
 /* A promise, or none and an exception (none as well: a trap). */
 static void begin(struct program *program, const char *code, size_t bytes, const char *name)
 {
@@ -67,7 +73,7 @@ static void begin(struct program *program, const char *code, size_t bytes, const
 
 	rewritten = import_lines_rewrite(code, bytes, &rewritten_bytes);
 	if (rewritten) /* what is at a place is not what was typed */
-		program->evaluation.code = NULL;
+		forget_code(program);
 	own = name_of(program, code, rewritten ? 0 : bytes, name);
 	promise = js_eval(program->engine, rewritten ? rewritten : code,
 			  rewritten ? rewritten_bytes : bytes, own ? own : name,
@@ -98,7 +104,8 @@ enum guest_evaluation evaluate_begin(struct guest *guest, const char *code, size
 	bool inside = guest->in_turn;
 
 	evaluate_clear(program);
-	program->evaluation.code = code;
+	forget_code(program);
+	program->evaluation.code = strndup(code, bytes); /* without it, nothing of it is shown */
 	if (!inside)
 		turn_begin(program);
 	begin(program, code, bytes, name);
@@ -265,7 +272,7 @@ bool evaluate_answer(struct guest *guest, char **text, size_t *bytes)
 		good = answer_of(program, evaluation.promise, text, bytes);
 	else
 		show_exception(program, evaluation.exception, text, bytes);
-	program->evaluation.code = NULL;
+	forget_code(program);
 	return good;
 }
 
@@ -275,6 +282,7 @@ void evaluate_forget(struct guest *guest)
 	struct evaluation evaluation = program->evaluation;
 
 	evaluate_clear(program);
+	forget_code(program);
 	if (js_trapped(program->engine))
 		return;
 	if (evaluation.promise)

@@ -57,6 +57,7 @@ static void program_close(struct guest *guest)
 	free(program->turn.rejections);
 	free(program->main.text);
 	free(program->loaded.path);
+	free(program->evaluation.code);
 	free(program->evaluation.name);
 	if (!io_holds(program))
 		free(program); /* an operation on libuv's threads still knows it */

@@ -87,7 +87,7 @@ struct watched {	  /* a promise that a shell has shown: its value will be shown,
 
 struct evaluation {		     /* evaluate.c: code from outside, until its answer is known */
 	js_value promise, exception; /* 0: none */
-	const char *code;	     /* borrowed; NULL: none */
+	char *code;		     /* who asks may be gone by then: its own, malloc'ed; NULL: none */
 	char *name;		     /* as its frames have it, malloc'ed */
 	struct watched watched[WATCHED_MAX];
 };
