@@ -79,13 +79,36 @@ TEST_F(control, code_is_a_turn_that_is_durable_before_its_result_is_shown)
 	ASSERT_EQ(0, CTL("eval", "await new Promise(done => setTimeout(done, 20)); ++n"));
 	EXPECT_STREQ("42\n", self->ctl.output);
 	ASSERT_EQ(1, CTL("eval", "n = 43; throw new TypeError('no')"));
-	COMPLAINT("Uncaught TypeError: no");
+	EXPECT_EQ(self->ctl.errors, strstr(self->ctl.errors, "n = 43; throw new TypeError('no')\n"
+							     "                  ^\n"
+							     "Uncaught TypeError: no\n"))
+	{
+		TH_LOG("%s", self->ctl.errors);
+	}
 	program_kill(&self->program);
 	self->program.pid = 0;
 	/* No interval has made it durable: only the answers did. */
 	program_free(&self->ctl);
 	ASSERT_EQ(0, program_run(&self->ctl, NULL, THAW("-i", self->image, "-p", "n")));
 	EXPECT_STREQ("43\n", self->ctl.output);
+}
+
+/* Where it was thrown is shown from the code as it was given: also long after that. */
+TEST_F(control, what_is_thrown_after_an_await_is_shown_where_it_was)
+{
+	support_write(self->script, "setInterval(() => {}, 1000000)\nconsole.log('it runs')\n");
+	RUN();
+	SAYS("it runs");
+	ASSERT_EQ(1, CTL("eval", "const nothing = null\n"
+				 "await new Promise(done => setTimeout(done, 20))\n"
+				 "nothing.at.all"));
+	EXPECT_EQ(self->ctl.errors, strstr(self->ctl.errors, "nothing.at.all\n"
+							     "^\n"
+							     "Uncaught TypeError: "))
+	{
+		TH_LOG("%s", self->ctl.errors);
+	}
+	COMPLAINT("(nothing is null)\n");
 }
 
 TEST_F(control, code_that_does_not_end_is_ended_and_the_program_goes_on)
@@ -216,6 +239,41 @@ TEST_F(control, a_shell_is_talked_to_while_it_waits_for_a_line)
 	ASSERT_LT(0, write(self->program.in, "a + 1\n", 6));
 	SAYS("43\n");
 	EXPECT_EQ(9, CTL("rollback", "1"));
+	ASSERT_EQ(0, CTL("stop"));
+	ENDED(143);
+}
+
+/* Whose answer it is: what waits is told that it has none, and what is typed has its own. */
+TEST_F(control, what_is_typed_at_a_shell_is_not_mixed_up_with_what_is_asked)
+{
+	struct program waits;
+	double end = support_deadline(60);
+
+	program_free(&self->program);
+	self->program = program_start(THAW("repl", self->image));
+	ASSERT_LT(0, write(self->program.in, "a = 6\n", 6));
+	SAYS("6\n");
+	while (CTL("eval", "0"))
+		ASSERT_LT(support_seconds(), end);
+	waits = program_start(THAW("ctl", "--timeout", "1min", self->image, "eval",
+				   "console.log('be' + 'gun'); await new Promise(done => { "
+				   "settle = done }); 'what was asked'"));
+	SAYS("begun\n");
+	ASSERT_LT(0, write(self->program.in, "'what was ' + 'typed'\n", 22));
+	SAYS("'what was typed'\n");
+	EXPECT_EQ(75, program_finish(&waits, 60));
+	EXPECT_STREQ("", waits.output);
+	EXPECT_NE(NULL, strstr(waits.errors, "typed at the program's shell"))
+	{
+		TH_LOG("%s", waits.errors);
+	}
+	program_free(&waits);
+	ASSERT_LT(0, write(self->program.in, "settle(), 'set' + 'tled'\n", 25));
+	SAYS("'settled'\n");
+	EXPECT_EQ(0, CTL("eval", "a"));
+	EXPECT_STREQ("6\n", self->ctl.output);
+	EXPECT_EQ(NULL, strstr(self->program.output, "what was asked"));
+	EXPECT_EQ(NULL, strstr(self->program.errors, "Uncaught"));
 	ASSERT_EQ(0, CTL("stop"));
 	ENDED(143);
 }

@@ -327,6 +327,21 @@ static void look_at_evaluation(struct runtime *rt, struct control *control)
 	}
 }
 
+/* A guest has one evaluation at a time, and who types at its shell comes first. */
+void control_ends_evaluation(struct runtime *rt)
+{
+	struct control *control = control_of(rt);
+
+	if (!control || !control->evaluating)
+		return;
+	rt->type->forget(rt->guest);
+	pthread_mutex_lock(&control->lock);
+	control_answer_refused(control, control->evaluating, EXIT_IMAGE_IN_USE,
+			       "the code had no result yet when something was typed at the "
+			       "program's shell: it is not waited for any more, what it did stays");
+	pthread_mutex_unlock(&control->lock);
+}
+
 /* ---- Going back, and rewriting the image: while the program rests */
 
 static void prepare_rest(struct runtime *rt, struct control *control, struct job *job,

@@ -23,6 +23,7 @@ struct question {
 
 static enum guest_evaluation begin(struct runtime *rt, const struct question *question)
 {
+	control_ends_evaluation(rt);
 	return rt->type->evaluate(rt->guest, question->code, question->bytes, question->name);
 }
 

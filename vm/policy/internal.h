@@ -354,6 +354,8 @@ void control_attach(struct runtime *rt);
 void control_detach(struct runtime *rt);
 /* Between turns: do what was asked. */
 void control_advance(struct runtime *rt);
+/* Somebody else evaluates something from now on: who has asked and has no answer yet is told so. */
+void control_ends_evaluation(struct runtime *rt);
 /* Does somebody want a generation, who waits for it? Once for each. */
 bool control_take_checkpoints(struct runtime *rt);
 /* What waits for a generation is captured; `captured` is durable, or has failed. True: others wait for the next. */
