@@ -409,7 +409,6 @@ TEST_F(image, goes_back_by_at_and_rollback)
 {
 	ASSERT_TRUE(makes_two(self))
 	TH_LOG("%s", self->program.errors);
-	COMMAND(75, "rollback", self->path, "one"); /* it runs */
 	program_kill(&self->program);
 	GOES_ON(self->path, NULL, "x", "4 steps\n");
 	program_kill(&self->program);
