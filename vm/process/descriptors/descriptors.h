@@ -285,7 +285,7 @@ extern struct descriptors_forbidden {
 	bool getfd, kcmp;
 } descriptors_forbidden;
 
-/* Duplicates of the guest's descriptors `numbers` in this process: `here`, in the same order. */
+/* Duplicates of the guest's descriptors `numbers` in this process: `here`, in the same order; all or none. */
 int descriptors_take(struct process *process, unsigned mailbox, const int *numbers, size_t count,
 		     int *here, struct thaw_error *error);
 /*

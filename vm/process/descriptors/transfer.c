@@ -116,6 +116,18 @@ static int letter_read(const struct letter *letter, int *fds, size_t count)
 
 /* ---- From the guest */
 
+/* What came of a letter that is of no use. */
+static void letter_drop(const struct letter *letter)
+{
+	const struct cmsghdr *head = (const struct cmsghdr *)letter->control;
+	const int *fds = (const int *)CMSG_DATA(head);
+
+	if (letter->head.msg_controllen < CMSG_LEN(0) || head->cmsg_type != SCM_RIGHTS)
+		return;
+	for (size_t i = 0; CMSG_LEN((i + 1) * sizeof(int)) <= head->cmsg_len; i++)
+		close(fds[i]);
+}
+
 static int take_some(struct channel *channel, const int *numbers, size_t count, int *here)
 {
 	struct letter *theirs, mine;
@@ -135,10 +147,13 @@ static int take_some(struct channel *channel, const int *numbers, size_t count, 
 	letter_address(&mine, (uint64_t)(uintptr_t)&mine, count);
 	if (recvmsg(channel->here, &mine.head, MSG_CMSG_CLOEXEC | MSG_DONTWAIT) < 0)
 		return -errno;
-	return letter_read(&mine, here, count);
+	code = letter_read(&mine, here, count);
+	if (code)
+		letter_drop(&mine);
+	return (int)code;
 }
 
-/* False: not allowed here. */
+/* False: not allowed here, and nothing was taken. */
 static bool take_by_pidfd(struct process *process, const int *numbers, size_t count, int *here)
 {
 	if (descriptors_forbidden.getfd)
@@ -164,11 +179,16 @@ int descriptors_take(struct process *process, unsigned mailbox, const int *numbe
 
 	if (take_by_pidfd(process, numbers, count, here))
 		return 0;
+	for (size_t i = 0; i < count; i++)
+		here[i] = -1;
 	code = channel_open(&channel, process, mailbox);
 	for (size_t i = 0; i < count && !code; i += AT_ONCE)
 		code = take_some(&channel, numbers + i, count - i < AT_ONCE ? count - i : AT_ONCE,
 				 here + i);
 	channel_close(&channel);
+	for (size_t i = 0; code && i < count; i++)
+		if (here[i] >= 0)
+			close(here[i]);
 	if (code)
 		return failure(error, code, "descriptors of process %d: %s",
 			       (int)process->remote.pid, thaw_strerror(code));
