@@ -113,9 +113,11 @@ char *text_make_valid(char *text, size_t bytes, size_t *valid_bytes)
 		return NULL;
 	/* Count first: memory for the worst case, three times a large file, might not be there. */
 	*valid_bytes = replace_malformed(text, bytes, done, NULL);
-	copy = malloc(*valid_bytes);
-	if (copy)
-		replace_malformed(text, bytes, done, copy);
+	copy = malloc(*valid_bytes + 1);
+	if (!copy)
+		return NULL;
+	replace_malformed(text, bytes, done, copy);
+	copy[*valid_bytes] = '\0';
 	return copy;
 }
 

@@ -18,7 +18,7 @@ size_t text_valid_prefix(const char *text, size_t bytes);
 size_t text_valid_bytes(const char *text, size_t bytes);
 /*
  * Replaces what is not UTF-8 by U+FFFD as WHATWG says (one per maximal subpart). Returns `text`
- * itself if it is valid, else a malloc'ed copy; NULL when out of memory.
+ * itself if it is valid, else a malloc'ed copy with a 0 behind it; NULL when out of memory.
  */
 char *text_make_valid(char *text, size_t bytes, size_t *valid_bytes);
 

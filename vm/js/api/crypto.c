@@ -175,6 +175,20 @@ static int cipher_run(const struct cipher *cipher, uint8_t *out)
 	return bytes;
 }
 
+/* Does the cipher read no more of key and iv than there is? A heap can ask for anything. */
+static bool cipher_fits(const struct cipher *cipher, const char *mode)
+{
+	size_t key = cipher->key.bytes, iv = cipher->iv.bytes;
+
+	if (key != 16 && key != 24 && key != 32)
+		return false;
+	if (cipher->gcm)
+		return iv;
+	if (!strcmp(mode, "kw"))
+		return !iv || iv == 8;
+	return (!strcmp(mode, "cbc") || !strcmp(mode, "ctr")) && iv == 16;
+}
+
 /* (mode, encrypt, key, iv, data, more, tag bytes) */
 static js_value compute_cipher(struct call *call)
 {
@@ -190,7 +204,8 @@ static js_value compute_cipher(struct call *call)
 	cipher.more = bytes_at(call, 6);
 	cipher.tag_bytes = (int)number_at(call, 7);
 	cipher.gcm = !strcmp(mode, "gcm");
-	if (!call->missing && cipher.tag_bytes >= 0 && cipher.tag_bytes <= 16) {
+	if (!call->missing && cipher.tag_bytes >= 0 && cipher.tag_bytes <= 16 &&
+	    cipher_fits(&cipher, mode)) {
 		snprintf(name, sizeof(name), "AES-%u-%s", (unsigned)cipher.key.bytes * 8,
 			 !strcmp(mode, "kw") ? "WRAP" : mode);
 		cipher.type = crypto_api.EVP_CIPHER_fetch(NULL, name, NULL);

@@ -138,12 +138,15 @@ int input_begin(struct program *program, double number)
 		if (!code)
 			code = uv_poll_start(&input->poll, UV_READABLE, on_readable);
 	}
-	if (code) {
+	if (code && !input->poll.loop) {
 		if (input->epoll >= 0)
 			close(input->epoll);
 		free(input);
-		return code;
+	} else if (code) {
+		end(input); /* the loop has its handle */
 	}
+	if (code)
+		return code;
 	io_hold(&input->io);
 	if (input->epoll < 0)
 		io_done(&input->io);
