@@ -8,6 +8,7 @@
 #include "kselftest_harness.h"
 
 #include <ctype.h>
+#include <dirent.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <arpa/inet.h>
@@ -333,6 +334,114 @@ TEST_F(metrics, they_are_served_over_http_to_this_machine)
 	EXPECT_EQ(143, program_finish(&self->program, 60));
 	self->program.pid = 0;
 	EXPECT_NE(0, access(self->socket, F_OK));
+	free(where);
+}
+
+#define SLOW 300
+#define HALF "GET /metrics HTTP/1.1\r\nHost: x\r\nX"
+
+/* -1: it is not taken within half a minute. */
+static int connect_slowly(const char *where)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct timeval patience = {.tv_sec = 30};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", where);
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address))) {
+		close(fd);
+		return -1;
+	}
+	/* One that has made room for others already is sent nothing. */
+	if (send(fd, HALF, strlen(HALF), MSG_NOSIGNAL) < 0 && errno != EPIPE)
+		support_die("send");
+	return fd;
+}
+
+static bool is_answered(const char *where)
+{
+	static const char rest[] = ": y\r\n\r\n";
+	int fd = connect_slowly(where);
+	char text[64] = "";
+	ssize_t got = -1;
+
+	if (fd >= 0 && send(fd, rest, strlen(rest), MSG_NOSIGNAL) > 0)
+		got = recv(fd, text, sizeof(text) - 1, 0);
+	if (fd >= 0)
+		close(fd);
+	return got > 0 && strstr(text, " 200 OK");
+}
+
+/* Seconds that the thread which serves them has run. */
+static double control_seconds(pid_t pid)
+{
+	unsigned long user = 0, system = 0;
+	char path[64], comm[32];
+	struct dirent *entry;
+	DIR *tasks;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	tasks = opendir(path);
+	while (tasks && (entry = readdir(tasks))) {
+		FILE *stat;
+
+		snprintf(path, sizeof(path), "/proc/%d/task/%.16s/stat", pid, entry->d_name);
+		stat = fopen(path, "re");
+		if (!stat)
+			continue;
+		if (fscanf(stat,
+			   "%*d (%31[^)]) %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu",
+			   comm, &user, &system) != 3 ||
+		    strcmp(comm, "thaw-control"))
+			user = system = 0;
+		fclose(stat);
+		if (user + system)
+			break;
+	}
+	if (tasks)
+		closedir(tasks);
+	return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
+}
+
+/* Whose request does not come to its end keeps nobody out: while all of them are there, when they go, and after that. */
+TEST_F(metrics, who_asks_for_them_slowly_makes_room_and_has_an_end)
+{
+	char *where = support_format("unix:%s", self->socket);
+	double begun, spent, end = support_deadline(60);
+	static int fds[SLOW];
+	char text[64];
+
+	self->program =
+		program_start(THAW("run", "--every", "0", "--metrics-listen", where, self->script));
+	if (program_wait_for_complaint(&self->program, "cannot be loaded", 0.1))
+		SKIP(return, "libmicrohttpd is not on this machine");
+	ASSERT_TRUE(program_wait_for(&self->program, "it runs", 60));
+	for (int i = 0; i < SLOW; i++) {
+		fds[i] = connect_slowly(self->socket);
+		ASSERT_LE(0, fds[i])
+		TH_LOG("the connection %d is not taken", i);
+	}
+	EXPECT_TRUE(is_answered(self->socket));
+	/* The first of them has made room, and the last one has its time: but no more, whatever it sends. */
+	errno = 0;
+	EXPECT_GE(0, recv(fds[0], text, sizeof(text), 0));
+	EXPECT_NE(EAGAIN, errno);
+	begun = support_seconds();
+	spent = control_seconds(self->program.pid);
+	while (send(fds[SLOW - 1], "y", 1, MSG_NOSIGNAL) == 1) {
+		ASSERT_LT(support_seconds(), end);
+		support_sleep(0.05);
+	}
+	EXPECT_LT(1, support_seconds() - begun);
+	EXPECT_GT((support_seconds() - begun) / 4, control_seconds(self->program.pid) - spent);
+	for (int i = 0; i < SLOW; i++)
+		close(fds[i]);
+	EXPECT_TRUE(is_answered(self->socket));
+	EXPECT_EQ(0, CTL("stop"));
+	EXPECT_EQ(143, program_finish(&self->program, 60));
+	self->program.pid = 0;
 	free(where);
 }
 

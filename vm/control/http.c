@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * http.c - see http.h. No thread of its own: libmicrohttpd waits in an epoll instance, and does what is to be done when it is
- * told (MHD_run). Must never listen where another machine can reach it: metrics tell what a program does, and
+ * told (MHD_run). It looks at its listening socket no more while it has as many connections as it may, and only a further
+ * MHD_run makes it look again: it does not come to that, as the oldest connection makes room for a new one, and each has its
+ * time for a request, however slowly that comes. Must never listen where another machine can reach it: metrics tell what a program does, and
  * there is no password.
  */
 #define _GNU_SOURCE
@@ -23,12 +25,23 @@
 #include "control/microhttpd.h"
 
 #define CONNECTIONS 32u
-#define PATIENCE_S 10u
+/* Those that were ended, and are still to be closed, too. */
+#define CONNECTIONS_MOST (2 * CONNECTIONS)
+/* For the first request of a connection, or the next one, and to read the answer. */
+#define PATIENCE_NS 10000000000ull
 #define MEMORY_BYTES (32u << 10) /* of a connection: what a request's head may have */
 #define BACKLOG 64
 
+struct client {
+	bool used, ended;
+	int fd; /* the library's, which closes it */
+	uint64_t until_ns;
+};
+
 struct http {
 	struct MHD_Daemon *daemon;
+	struct client clients[CONNECTIONS_MOST];
+	uint64_t closed; /* connections, ever */
 	void (*write)(void *arg, FILE *to);
 	void *arg;
 	char address[160];
@@ -165,6 +178,96 @@ static void note_address(struct http *http, int fd, const char *where)
 								: address.v6.sin6_port));
 }
 
+/* ---- Connections */
+
+/* The library finds the end of it, as if the client had left, and closes it. */
+static void end(struct client *client)
+{
+	client->ended = true;
+	shutdown(client->fd, SHUT_RDWR);
+}
+
+static void make_room(struct http *http)
+{
+	struct client *oldest = NULL;
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < CONNECTIONS_MOST; i++) {
+		struct client *client = &http->clients[i];
+
+		if (!client->used || client->ended)
+			continue;
+		count++;
+		if (!oldest || client->until_ns < oldest->until_ns)
+			oldest = client;
+	}
+	if (count > CONNECTIONS)
+		end(oldest);
+}
+
+static void begin(struct http *http, struct MHD_Connection *connection, void **state)
+{
+	unsigned i = 0;
+
+	while (i < CONNECTIONS_MOST && http->clients[i].used)
+		i++;
+	if (i == CONNECTIONS_MOST) /* the library has no more of them */
+		return;
+	http->clients[i] = (struct client){
+		.used = true,
+		.fd = microhttpd.get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)
+			      ->connect_fd,
+		.until_ns = clock_monotonic_ns() + PATIENCE_NS,
+	};
+	*state = &http->clients[i];
+	make_room(http);
+}
+
+static void connection_changed(void *arg, struct MHD_Connection *connection, void **state,
+			       enum MHD_ConnectionNotificationCode what)
+{
+	struct http *http = arg;
+	struct client *client = *state;
+
+	if (what == MHD_CONNECTION_NOTIFY_STARTED) {
+		begin(http, connection, state);
+		return;
+	}
+	http->closed++;
+	if (client)
+		client->used = false;
+}
+
+static void request_ended(void *arg, struct MHD_Connection *connection, void **state,
+			  enum MHD_RequestTerminationCode how)
+{
+	struct client *client =
+		microhttpd.get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT)
+			->socket_context;
+
+	(void)arg, (void)state, (void)how;
+	if (client)
+		client->until_ns = clock_monotonic_ns() + PATIENCE_NS;
+}
+
+/* Returns when the next one has had its time. */
+static uint64_t end_late_ones(struct http *http)
+{
+	uint64_t now = clock_monotonic_ns(), next = UINT64_MAX;
+
+	for (unsigned i = 0; i < CONNECTIONS_MOST; i++) {
+		struct client *client = &http->clients[i];
+
+		if (!client->used || client->ended)
+			continue;
+		if (client->until_ns <= now)
+			end(client);
+		else if (client->until_ns < next)
+			next = client->until_ns;
+	}
+	return next;
+}
+
 /* ---- Answers */
 
 static enum MHD_Result answer(struct MHD_Connection *connection, unsigned status, const char *type,
@@ -230,8 +333,9 @@ static int start(struct http *http, int fd, const char *where, struct thaw_error
 {
 	http->daemon = microhttpd.start_daemon(
 		MHD_USE_EPOLL, 0, NULL, NULL, take, http, MHD_OPTION_LISTEN_SOCKET, fd,
-		MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS, MHD_OPTION_CONNECTION_TIMEOUT, PATIENCE_S,
-		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)MEMORY_BYTES, MHD_OPTION_END);
+		MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS_MOST, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+		(size_t)MEMORY_BYTES, MHD_OPTION_NOTIFY_CONNECTION, connection_changed, http,
+		MHD_OPTION_NOTIFY_COMPLETED, request_ended, http, MHD_OPTION_END);
 	if (http->daemon)
 		return 0;
 	close(fd);
@@ -292,11 +396,18 @@ uint64_t http_due_ns(const struct http *http)
 void http_serve(struct http *http)
 {
 	MHD_UNSIGNED_LONG_LONG wait_ms;
+	uint64_t closed = http->closed, next;
 
+	end_late_ones(http);
 	microhttpd.run(http->daemon);
 	http->due_ns = microhttpd.get_timeout(http->daemon, &wait_ms) == MHD_YES
 			       ? clock_monotonic_ns() + wait_ms * 1000000ull
 			       : UINT64_MAX;
+	if (http->closed != closed) /* there is room: it looks whether others wait for that */
+		http->due_ns = 0;
+	next = end_late_ones(http);
+	if (next < http->due_ns)
+		http->due_ns = next;
 }
 
 void http_close(struct http *http)

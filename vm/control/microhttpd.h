@@ -16,6 +16,7 @@
 	F(start_daemon)                \
 	F(stop_daemon)                 \
 	F(get_daemon_info)             \
+	F(get_connection_info)         \
 	F(get_timeout)                 \
 	F(run)                         \
 	F(create_response_from_buffer) \
