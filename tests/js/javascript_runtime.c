@@ -199,7 +199,7 @@ TEST_F(runtime, files_and_their_errors)
 /* A thread that waits for a pipe nobody opens is not waited for, nor are those that wait for a thread. */
 TEST_F(runtime, blocked_files_do_not_hold_the_end)
 {
-	char *fifo = support_format("%s/fifo", self->directory);
+	char *fifo = support_format("%s/fifo", self->directory), *package;
 	int fd;
 
 	ASSERT_EQ(0, mkfifo(fifo, 0600));
@@ -226,6 +226,19 @@ TEST_F(runtime, blocked_files_do_not_hold_the_end)
 	put(self->directory, "app.js",
 	    "try { await import('./fifo') } catch (e) { console.log(/is no regular file/.test(e.message)) }\n");
 	RUN(0, "true\n", NULL, "run", "--fresh", self->script);
+	/* Nor for one that is called package.json. */
+	package = support_format("%s/node_modules/pipe", self->directory);
+	free(fifo);
+	fifo = support_format("%s/package.json", package);
+	*strrchr(package, '/') = '\0';
+	ASSERT_EQ(0, mkdir(package, 0700));
+	package[strlen(package)] = '/';
+	ASSERT_EQ(0, mkdir(package, 0700));
+	ASSERT_EQ(0, mkfifo(fifo, 0600));
+	put(self->directory, "app.js",
+	    "try { await import('pipe') } catch (e) { console.log(e.code) }\n");
+	RUN(0, "ERR_MODULE_NOT_FOUND\n", NULL, "run", "--fresh", self->script);
+	free(package);
 	free(fifo);
 }
 

@@ -94,6 +94,13 @@ static void free_package(struct package *package)
 	*package = (struct package){NULL, NULL};
 }
 
+static bool is_file(const char *path)
+{
+	struct stat status;
+
+	return !stat(path, &status) && S_ISREG(status.st_mode);
+}
+
 /* Takes `directory`, malloc'ed. */
 static bool read_package(struct package *package, char *directory, struct thaw_error *error)
 {
@@ -106,7 +113,7 @@ static bool read_package(struct package *package, char *directory, struct thaw_e
 		free_package(package);
 		return false;
 	}
-	package->json = resolve_read_file(path, &bytes);
+	package->json = is_file(path) ? resolve_read_file(path, &bytes) : NULL;
 	if (package->json) {
 		const char *object = json_value(package->json);
 
@@ -408,13 +415,6 @@ static char *by_exports(const struct request *request, const char *exports, cons
 }
 
 /* ---- Packages without "exports" ---- */
-
-static bool is_file(const char *path)
-{
-	struct stat status;
-
-	return !stat(path, &status) && S_ISREG(status.st_mode);
-}
 
 static char *legacy_entry(const struct package *package)
 {

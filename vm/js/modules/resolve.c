@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -37,6 +38,14 @@ static bool grow(char **data, size_t room)
 	return more;
 }
 
+/* Of what is opened without waiting, a pipe above all: until there is something, or nobody writes any more. A signal ends it. */
+static bool await_input(int fd)
+{
+	struct pollfd input = {fd, POLLIN, 0};
+
+	return poll(&input, 1, -1) > 0;
+}
+
 /* Read all of it, with a terminator. False: errno; EFBIG: it is too long for a source. */
 static bool read_source(int fd, char **data, size_t *bytes)
 {
@@ -44,6 +53,8 @@ static bool read_source(int fd, char **data, size_t *bytes)
 	struct stat status;
 
 	if (!fstat(fd, &status)) {
+		if (S_ISFIFO(status.st_mode) && !await_input(fd))
+			return false;
 		if (S_ISDIR(status.st_mode)) {
 			errno = EISDIR;
 			return false;
@@ -60,7 +71,7 @@ static bool read_source(int fd, char **data, size_t *bytes)
 	for (;;) {
 		ssize_t got = read(fd, *data + *bytes, room - *bytes - 1);
 
-		if (got < 0 && errno == EINTR)
+		if (got < 0 && (errno == EINTR || (errno == EAGAIN && await_input(fd))))
 			continue;
 		if (got <= 0) {
 			(*data)[*bytes] = 0;
@@ -81,7 +92,7 @@ static bool read_source(int fd, char **data, size_t *bytes)
 
 char *resolve_read_file(const char *path, size_t *bytes)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC), saved;
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK), saved;
 	char *data = NULL;
 
 	*bytes = 0;
