@@ -4,6 +4,8 @@
  * not change keep what they have, and see what the new ones export.
  */
 #define _GNU_SOURCE
+#include <sys/stat.h>
+
 #include "kselftest_harness.h"
 
 #include "by_path.h"
@@ -273,6 +275,24 @@ TEST_F(upgraded, a_call_that_is_under_way_ends_on_the_old_code)
 	ASSERT_EQ(0, RUN("run", "--upgrade", "-q", "app.js"));
 	EXPECT_STREQ("new code, new step\nold code, old variable! old step\n",
 		     self->program.output);
+}
+
+TEST_F(upgraded, what_there_is_no_file_of_is_no_new_code)
+{
+	support_write("app.js", "globalThis.a = 1\n" LIVES "console.log('begun')\n");
+	RUN_UNTIL("begun", "run", "app.js");
+	support_write("app.js", "globalThis.a = 2\n" LIVES);
+	EXPECT_EQ(66, RUN("upgrade", "app.thaw", "none.js"));
+	EXPECT_IN("none.js", self->program.errors);
+	EXPECT_EQ(66, RUN("upgrade", "app.thaw", "/tmp"));
+	ASSERT_EQ(0, unlink("app.js"));
+	EXPECT_EQ(66, RUN("upgrade", "app.thaw"));
+	EXPECT_IN("app.js: No such file", self->program.errors);
+	ASSERT_EQ(0, mkfifo("app.js", 0600));
+	EXPECT_EQ(66, RUN("upgrade", "app.thaw"));
+	EXPECT_IN("app.js: it is no file", self->program.errors);
+	ASSERT_EQ(0, unlink("app.js"));
+	EXPECT_ANSWER("1", "a");
 }
 
 /* A deterministic bug is in every generation: only new code gets on. */

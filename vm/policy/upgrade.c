@@ -134,6 +134,8 @@ int runtime_upgrade_exit_code(int code)
 		return 0;
 	case -ENOTSUP:
 		return EXIT_USAGE;
+	case -ENOENT: /* of the main module */
+		return EXIT_NO_INPUT;
 	case -EINTR:
 		return 128 + signals_stop();
 	case RUNTIME_ENOTDURABLE:

@@ -539,7 +539,7 @@ int hooks_check(struct upgrade *upgrade, const char *path)
 	int code;
 
 	if (!text) {
-		code = failure(upgrade->error, -errno, "cannot read %s: %s", path,
+		code = failure(upgrade->error, -ECANCELED, "cannot read %s: %s", path,
 			       resolve_strerror(errno));
 		free(real);
 		return code;

@@ -13,7 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include "base/failure.h"
 #include "js/modules/module_name.h"
 #include "js/modules/resolve.h"
 #include "js/modules/sources.h"
@@ -137,6 +139,38 @@ static char *present_name(const struct upgrade *upgrade, const char *name)
 	free(moved);
 	free(path);
 	return result;
+}
+
+/* Is its file there? Nothing that the program has can stand in for it. */
+static int find_file(struct upgrade *upgrade, const char *path)
+{
+	struct stat status;
+	int reason = stat(path, &status)	? errno
+		     : S_ISDIR(status.st_mode)	? EISDIR
+		     : !S_ISREG(status.st_mode) ? EINVAL
+		     : access(path, R_OK)	? errno
+						: 0;
+
+	if (!reason)
+		return 0;
+	return failure(upgrade->error, -ENOENT, "cannot read %s: %s", path,
+		       reason == EINVAL ? "it is no file" : strerror(reason));
+}
+
+int plan_main(struct upgrade *upgrade)
+{
+	const struct program *program = upgrade->program;
+	const char *before = program->blob.script.path, *asked = program->options.script;
+	int code;
+
+	if (!before)
+		return 0;
+	code = find_file(upgrade, asked ? asked : before);
+	if (code)
+		return code;
+	upgrade->old_main = strdup(before);
+	upgrade->main = asked ? realpath(asked, NULL) : strdup(before);
+	return upgrade->main && upgrade->old_main ? 0 : -ENOMEM;
 }
 
 /* ---- The list ---- */

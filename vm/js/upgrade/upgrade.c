@@ -314,6 +314,7 @@ static int link_text_in(struct upgrade *upgrade, const char *text)
 {
 	struct program *program = upgrade->program;
 	js_value promise, exception = 0;
+	uint32_t linked;
 	int code;
 
 	turn_begin(program);
@@ -322,15 +323,16 @@ static int link_text_in(struct upgrade *upgrade, const char *text)
 		return hooks_thrown(upgrade, 0, "linking");
 	if (!promise)
 		exception = js_take_exception(upgrade->engine);
-	relink_linked(upgrade->relink, promise ? newest_own(upgrade->engine) : 0);
+	linked = promise ? newest_own(upgrade->engine) : 0;
+	relink_linked(upgrade->relink, linked);
 	if (promise) {
 		js_free(upgrade->engine, turn_ask(program, PRELUDE_WATCH, 1, &promise));
 		promise = 0;
 	}
 	turn_end(program);
 	code = exception ? hooks_thrown(upgrade, exception, "the new modules cannot be linked")
-			 : owner_upgrade_over(program->guest.owner, upgrade->error);
-	return code;
+			 : upgrade_over(upgrade);
+	return code || linked ? code : -ENOMEM;
 }
 
 static int link_modules(struct upgrade *upgrade)
@@ -563,20 +565,6 @@ static int note_script(struct upgrade *upgrade)
 
 /* ---- All of it ---- */
 
-static int find_main(struct upgrade *upgrade)
-{
-	const struct program *program = upgrade->program;
-	const char *before = program->blob.script.path, *asked = program->options.script;
-
-	if (!before)
-		return 0;
-	upgrade->old_main = strdup(before);
-	upgrade->main = asked ? realpath(asked, NULL) : NULL;
-	if (!upgrade->main)
-		upgrade->main = strdup(before);
-	return upgrade->main && upgrade->old_main ? 0 : -ENOMEM;
-}
-
 /* Effects of new code are others, also where an upgrade fails and is tried again with other code. */
 static void begin_branch(struct upgrade *upgrade)
 {
@@ -653,11 +641,12 @@ int upgrade_program(struct guest *guest, const struct guest_upgrade *options,
 	struct program *program = program_of(guest);
 	struct upgrade upgrade = {
 		.program = program, .engine = program->engine, .options = options, .error = error};
-	int code = find_main(&upgrade);
+	int code;
 
 	error->code = 0;
 	error->text[0] = '\0';
 	program->upgrade = &upgrade;
+	code = plan_main(&upgrade);
 	if (!code)
 		code = plan_read(&upgrade);
 	if (!code)

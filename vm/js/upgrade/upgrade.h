@@ -72,6 +72,8 @@ char *upgrade_load(const char *name, size_t *bytes);
 
 /* ---- plan.c */
 
+/* Which is the main module, and was. -ENOENT, told: its file cannot be read. */
+int plan_main(struct upgrade *upgrade);
 /* Which modules are in the heap, and which of their files changed. */
 int plan_read(struct upgrade *upgrade);
 /* The new ones are in the heap: what was added, what is not needed any more, and the order. */
