@@ -3,8 +3,8 @@
  * source_map.c - reads the map that a bundler or compiler left for a file, and looks places up in it.
  *
  * Owns nothing but what it returns; any thread. A map may be anything: its size is bounded, each number is checked, and
- * what is not well-formed is a place without a source. Nothing is decoded before it is asked for: a lookup goes through
- * the text once, up to its line. Maps of sections are not read.
+ * what is not well-formed is a place without a source. The mappings are gone through once, and marks made on the way:
+ * a lookup goes from the last one before its place, since a stack has many frames. Maps of sections are not read.
  */
 #define _GNU_SOURCE
 #include "source_map.h"
@@ -23,11 +23,23 @@
 #define MAP_BYTES_MAX (64u << 20)
 #define TAIL_BYTES 4096u /* where a comment is looked for that is no inline map */
 
+#define MARK_STEPS 1024u
+
+/* A place in the mappings: what was read before it. */
+struct mark {
+	const char *at;
+	unsigned here;				 /* the line that it is in, from 1 */
+	bool segment, has_source;		 /* of the last step */
+	int64_t generated, source, line, column; /* from 0 */
+};
+
 struct source_map {
-	char *path;	/* what its sources are relative to: the file that it came from */
-	char *mappings; /* decoded from JSON, nothing more */
-	char *sources;	/* JSON */
-	char *root;	/* NULL: none */
+	char *path;	    /* what its sources are relative to: the file that it came from */
+	char *mappings;	    /* decoded from JSON, nothing more */
+	char *sources;	    /* JSON */
+	char *root;	    /* NULL: none */
+	struct mark *marks; /* after every so many steps */
+	size_t mark_count;
 };
 
 /* ---- The file that has it ---- */
@@ -95,6 +107,8 @@ static char *map_beside(const char *path, const char *url, char **map_path)
 	return text;
 }
 
+static void make_marks(struct source_map *map);
+
 static struct source_map *parse(const char *json, char *path)
 {
 	const char *object = json_value(json), *sources, *end;
@@ -107,8 +121,10 @@ static struct source_map *parse(const char *json, char *path)
 		sources = json_member(object, "sources");
 		end = sources && *sources == '[' ? json_behind(sources) : NULL;
 		map->sources = end ? strndup(sources, (size_t)(end - sources)) : NULL;
-		if (map->mappings && map->sources)
+		if (map->mappings && map->sources) {
+			make_marks(map);
 			return map;
+		}
 	} else {
 		free(path);
 	}
@@ -148,26 +164,36 @@ void source_map_free(struct source_map *map)
 	free(map->mappings);
 	free(map->sources);
 	free(map->root);
+	free(map->marks);
 	free(map);
 }
 
 /* ---- Looking up ---- */
 
+static int digit(char c)
+{
+	if (c >= 'A' && c <= 'Z')
+		return c - 'A';
+	if (c >= 'a' && c <= 'z')
+		return c - 'a' + 26;
+	if (c >= '0' && c <= '9')
+		return c - '0' + 52;
+	return c == '+' ? 62 : c == '/' ? 63 : -1;
+}
+
 /* One number of a segment. False: there is none, or it is no number. */
 static bool read_number(const char **at, int64_t *sum)
 {
-	static const char digits[] =
-		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 	uint64_t value = 0;
 
 	for (unsigned shift = 0; shift <= 30; shift += 5) {
-		const char *digit = **at ? strchr(digits, **at) : NULL;
+		int bits = digit(**at);
 
-		if (!digit)
+		if (bits < 0)
 			return false;
 		(*at)++;
-		value |= (uint64_t)((digit - digits) & 31) << shift;
-		if ((digit - digits) & 32)
+		value |= (uint64_t)(bits & 31) << shift;
+		if (bits & 32)
 			continue;
 		*sum += value & 1 ? -(int64_t)(value >> 1) : (int64_t)(value >> 1);
 		return *sum >= 0 && *sum <= INT32_MAX;
@@ -175,46 +201,86 @@ static bool read_number(const char **at, int64_t *sum)
 	return false;
 }
 
-struct place {
-	int64_t generated, source, line, column; /* from 0 */
-};
-
-/* The last segment of that line which begins at the column or before it. */
-static bool find_segment(const char *at, unsigned line, unsigned column, struct place *found)
+/* To the next line, or behind the next segment. False: there is none that is well-formed. */
+static bool step(struct mark *mark)
 {
-	struct place now = {0, 0, 0, 0};
-	bool any = false;
-
-	for (unsigned here = 1; *at && here <= line;) {
-		if (*at == ';') {
-			here++;
-			now.generated = 0;
-			at++;
-			continue;
-		}
-		if (*at == ',') {
-			at++;
-			continue;
-		}
-		bool has_source = false;
-
-		if (!read_number(&at, &now.generated))
-			return any;
-		if (*at && *at != ',' && *at != ';') {
-			if (!read_number(&at, &now.source) || !read_number(&at, &now.line) ||
-			    !read_number(&at, &now.column))
-				return any;
-			has_source = true;
-			at += strcspn(at, ",;"); /* a name */
-		}
-		if (here < line)
-			continue;
-		if (now.generated >= column)
-			break;
-		any = has_source;
-		*found = now;
+	mark->segment = false;
+	while (*mark->at == ',')
+		mark->at++;
+	if (!*mark->at)
+		return false;
+	if (*mark->at == ';') {
+		mark->at++;
+		mark->here++;
+		mark->generated = 0;
+		mark->has_source = false;
+		return true;
 	}
-	return any;
+	if (!read_number(&mark->at, &mark->generated))
+		return false;
+	mark->segment = true;
+	mark->has_source = *mark->at && *mark->at != ',' && *mark->at != ';';
+	if (!mark->has_source)
+		return true;
+	if (!read_number(&mark->at, &mark->source) || !read_number(&mark->at, &mark->line) ||
+	    !read_number(&mark->at, &mark->column))
+		return false;
+	while (*mark->at && *mark->at != ',' && *mark->at != ';') /* a name */
+		mark->at++;
+	return true;
+}
+
+/* As far as there is memory: what is behind the last mark is looked for from there. */
+static void make_marks(struct source_map *map)
+{
+	struct mark now = {.at = map->mappings, .here = 1};
+	size_t room = 0, steps = 0;
+
+	do {
+		if (steps++ % MARK_STEPS)
+			continue;
+		if (map->mark_count == room) {
+			struct mark *more = realloc(map->marks, (2 * room + 16) * sizeof(*more));
+
+			if (!more)
+				return;
+			map->marks = more;
+			room = 2 * room + 16;
+		}
+		map->marks[map->mark_count++] = now;
+	} while (step(&now));
+}
+
+static bool is_before(const struct mark *mark, unsigned line, unsigned column)
+{
+	return mark->here < line || (mark->here == line && mark->generated < column);
+}
+
+/* The last segment of that line which begins at the column or before it; both are from 1. */
+static bool find_segment(const struct source_map *map, unsigned line, unsigned column,
+			 struct mark *found)
+{
+	struct mark now = {.at = map->mappings, .here = 1};
+	size_t low = 0, high = map->mark_count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (is_before(&map->marks[middle], line, column))
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	if (low)
+		now = map->marks[low - 1];
+	*found = (struct mark){0};
+	do {
+		if (now.here > line || (now.here == line && now.segment && now.generated >= column))
+			break;
+		if (now.here == line)
+			*found = now;
+	} while (step(&now));
+	return found->has_source;
 }
 
 /* The path of one of the sources, absolute, or a URL that is no file's. */
@@ -251,10 +317,10 @@ static char *source_path(const struct source_map *map, int64_t index)
 
 char *source_map_find(const struct source_map *map, unsigned *line, unsigned *column)
 {
-	struct place found = {0, 0, 0, 0};
+	struct mark found;
 	char *path;
 
-	if (!find_segment(map->mappings, *line, *column, &found))
+	if (!find_segment(map, *line, *column, &found))
 		return NULL;
 	path = source_path(map, found.source);
 	/* It is going to stand in a line of a stack. */
