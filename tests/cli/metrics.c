@@ -9,6 +9,7 @@
 
 #include <ctype.h>
 #include <dirent.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <arpa/inet.h>
@@ -374,35 +375,49 @@ static bool is_answered(const char *where)
 	return got > 0 && strstr(text, " 200 OK");
 }
 
-/* Seconds that the thread which serves them has run. */
-static double control_seconds(pid_t pid)
+/* A number that the kernel tells of the thread which serves them; -1: there is none. */
+static long of_control_thread(pid_t pid, const char *file, const char *format)
 {
-	unsigned long user = 0, system = 0;
-	char path[64], comm[32];
+	char path[300], text[4096];
 	struct dirent *entry;
+	long number = -1;
 	DIR *tasks;
 
 	snprintf(path, sizeof(path), "/proc/%d/task", pid);
 	tasks = opendir(path);
-	while (tasks && (entry = readdir(tasks))) {
-		FILE *stat;
+	while (tasks && number < 0 && (entry = readdir(tasks))) {
+		const char *at = text;
+		FILE *from;
 
-		snprintf(path, sizeof(path), "/proc/%d/task/%.16s/stat", pid, entry->d_name);
-		stat = fopen(path, "re");
-		if (!stat)
+		snprintf(path, sizeof(path), "/proc/%d/task/%s/%s", pid, entry->d_name, file);
+		from = fopen(path, "re");
+		if (!from)
 			continue;
-		if (fscanf(stat,
-			   "%*d (%31[^)]) %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu",
-			   comm, &user, &system) != 3 ||
-		    strcmp(comm, "thaw-control"))
-			user = system = 0;
-		fclose(stat);
-		if (user + system)
-			break;
+		text[fread(text, 1, sizeof(text) - 1, from)] = '\0';
+		fclose(from);
+		if (!strstr(text, "thaw-control"))
+			continue;
+		while (sscanf(at, format, &number) != 1 && (at = strchr(at, '\n')))
+			at++;
 	}
 	if (tasks)
 		closedir(tasks);
-	return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
+	return number;
+}
+
+/* Seconds that it has run. */
+static double control_seconds(pid_t pid)
+{
+	long ticks = of_control_thread(
+		pid, "stat", "%*d (%*[^)]) %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %ld");
+
+	return (double)ticks / (double)sysconf(_SC_CLK_TCK);
+}
+
+/* How often it has gone to sleep. */
+static long control_sleeps(pid_t pid)
+{
+	return of_control_thread(pid, "status", "voluntary_ctxt_switches: %ld");
 }
 
 /* Whose request does not come to its end keeps nobody out: while all of them are there, when they go, and after that. */
@@ -442,6 +457,55 @@ TEST_F(metrics, who_asks_for_them_slowly_makes_room_and_has_an_end)
 	EXPECT_EQ(0, CTL("stop"));
 	EXPECT_EQ(143, program_finish(&self->program, 60));
 	self->program.pid = 0;
+	free(where);
+}
+
+/* It sleeps meanwhile, and they are answered when there is one again. */
+TEST_F(metrics, who_comes_when_there_is_no_descriptor_waits_for_one)
+{
+	char *where = support_format("unix:%s", self->socket);
+	static const char rest[] = ": y\r\n\r\n";
+	char *path = support_format("%s.ctl", self->image), text[64] = "";
+	double end = support_deadline(60);
+	struct rlimit before, none;
+	long sleeps;
+	int http, ctl;
+
+	self->program =
+		program_start(THAW("run", "--every", "0", "--metrics-listen", where, self->script));
+	if (program_wait_for_complaint(&self->program, "cannot be loaded", 0.1))
+		SKIP(return, "libmicrohttpd is not on this machine");
+	ASSERT_TRUE(program_wait_for(&self->program, "it runs", 60));
+	ASSERT_EQ(0, CTL("status"));
+	ASSERT_EQ(0, prlimit(self->program.pid, RLIMIT_NOFILE, NULL, &before));
+	none = (struct rlimit){3, before.rlim_max}; /* what is open stays */
+	ASSERT_EQ(0, prlimit(self->program.pid, RLIMIT_NOFILE, &none, NULL));
+	for (int both = 0; both < 2; both++) {
+		http = both ? connect_slowly(self->socket) : -1;
+		ctl = connect_slowly(path);
+		ASSERT_LE(0, ctl);
+		sleeps = control_sleeps(self->program.pid);
+		ASSERT_LT(0, sleeps);
+		while (control_sleeps(self->program.pid) < sleeps + 4) {
+			ASSERT_LT(support_seconds(), end);
+			support_sleep(0.02);
+		}
+		if (!both)
+			close(ctl);
+	}
+	ASSERT_EQ(0, prlimit(self->program.pid, RLIMIT_NOFILE, &before, NULL));
+	ASSERT_LT(0, send(http, rest, strlen(rest), MSG_NOSIGNAL));
+	ASSERT_LT(0, recv(http, text, sizeof(text) - 1, 0));
+	EXPECT_NE(NULL, strstr(text, " 200 OK"));
+	/* What that was sent is no command, which it is told. */
+	ASSERT_LT(0, recv(ctl, text, sizeof(text) - 1, 0));
+	EXPECT_NE(NULL, strstr(text, "{\"ok\":false,"));
+	close(http);
+	close(ctl);
+	EXPECT_EQ(0, CTL("stop"));
+	EXPECT_EQ(143, program_finish(&self->program, 60));
+	self->program.pid = 0;
+	free(path);
 	free(where);
 }
 

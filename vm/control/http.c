@@ -10,6 +10,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +30,7 @@
 #define CONNECTIONS_MOST (2 * CONNECTIONS)
 /* For the first request of a connection, or the next one, and to read the answer. */
 #define PATIENCE_NS 10000000000ull
+#define REST_NS 100000000ull
 #define MEMORY_BYTES (32u << 10) /* of a connection: what a request's head may have */
 #define BACKLOG 64
 
@@ -41,7 +43,8 @@ struct client {
 struct http {
 	struct MHD_Daemon *daemon;
 	struct client clients[CONNECTIONS_MOST];
-	uint64_t closed; /* connections, ever */
+	uint64_t started, closed; /* connections, ever */
+	bool rests;
 	void (*write)(void *arg, FILE *to);
 	void *arg;
 	char address[160];
@@ -187,7 +190,8 @@ static void end(struct client *client)
 	shutdown(client->fd, SHUT_RDWR);
 }
 
-static void make_room(struct http *http)
+/* Where there are more than so many: the oldest. False: there are not. */
+static bool make_room(struct http *http, unsigned most)
 {
 	struct client *oldest = NULL;
 	unsigned count = 0;
@@ -201,14 +205,16 @@ static void make_room(struct http *http)
 		if (!oldest || client->until_ns < oldest->until_ns)
 			oldest = client;
 	}
-	if (count > CONNECTIONS)
+	if (count > most)
 		end(oldest);
+	return count > most;
 }
 
 static void begin(struct http *http, struct MHD_Connection *connection, void **state)
 {
 	unsigned i = 0;
 
+	http->started++;
 	while (i < CONNECTIONS_MOST && http->clients[i].used)
 		i++;
 	if (i == CONNECTIONS_MOST) /* the library has no more of them */
@@ -220,7 +226,7 @@ static void begin(struct http *http, struct MHD_Connection *connection, void **s
 		.until_ns = clock_monotonic_ns() + PATIENCE_NS,
 	};
 	*state = &http->clients[i];
-	make_room(http);
+	make_room(http, CONNECTIONS);
 }
 
 static void connection_changed(void *arg, struct MHD_Connection *connection, void **state,
@@ -393,18 +399,40 @@ uint64_t http_due_ns(const struct http *http)
 	return http->due_ns;
 }
 
+bool http_rests(const struct http *http)
+{
+	return http->rests;
+}
+
+static bool somebody_waits(const struct http *http)
+{
+	struct pollfd listener = {
+		.fd = microhttpd.get_daemon_info(http->daemon, MHD_DAEMON_INFO_LISTEN_FD)
+			      ->listen_fd,
+		.events = POLLIN};
+
+	return poll(&listener, 1, 0) > 0;
+}
+
 void http_serve(struct http *http)
 {
+	uint64_t started = http->started, closed = http->closed, next;
+	bool waits = somebody_waits(http);
 	MHD_UNSIGNED_LONG_LONG wait_ms;
-	uint64_t closed = http->closed, next;
 
 	end_late_ones(http);
 	microhttpd.run(http->daemon);
 	http->due_ns = microhttpd.get_timeout(http->daemon, &wait_ms) == MHD_YES
 			       ? clock_monotonic_ns() + wait_ms * 1000000ull
 			       : UINT64_MAX;
-	if (http->closed != closed) /* there is room: it looks whether others wait for that */
+	http->rests = false;
+	if (http->closed != closed) { /* there is room: it looks whether others wait for that */
 		http->due_ns = 0;
+	} else if (waits && http->started == started && !make_room(http, 0)) {
+		/* The process has no descriptor for it. */
+		http->rests = true;
+		http->due_ns = clock_monotonic_ns() + REST_NS;
+	}
 	next = end_late_ones(http);
 	if (next < http->due_ns)
 		http->due_ns = next;

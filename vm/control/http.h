@@ -6,6 +6,7 @@
 #ifndef VM_CONTROL_HTTP_H
 #define VM_CONTROL_HTTP_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -24,6 +25,8 @@ const char *http_address(const struct http *http);
 int http_fd(const struct http *http);
 /* Monotonic clock; UINT64_MAX: never. */
 uint64_t http_due_ns(const struct http *http);
+/* Somebody waits for whom there is nothing yet: http_fd() says so all the time, and is not to be looked at until then. */
+bool http_rests(const struct http *http);
 void http_serve(struct http *http);
 /* NULL is allowed. */
 void http_close(struct http *http);

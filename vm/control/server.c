@@ -33,6 +33,8 @@
 #define PATIENCE_NS 10000000000ull
 /* ... and at the end. */
 #define LAST_PATIENCE_NS 1000000000ull
+/* How long it looks at no listener when the process has no descriptor for who comes. */
+#define REST_NS 100000000ull
 #define STACK_BYTES (1u << 20)
 
 enum listener { BESIDE, ABSTRACT, LISTENERS };
@@ -47,7 +49,9 @@ struct control_server {
 	struct connection connections[CONNECTIONS];
 	int listeners[LISTENERS];
 	struct control_place place;
-	struct stat made; /* the socket at that place; with the listener */
+	struct stat made;	 /* the socket at that place; with the listener */
+	uint64_t rests_until_ns; /* 0: it does not */
+	bool http_rests;
 	bool ends;
 	uint64_t ends_ns;
 
@@ -261,6 +265,25 @@ static void turn_away(int fd, int code, const char *why)
 	close(fd);
 }
 
+static void watch_listeners(struct control_server *server, uint32_t events)
+{
+	for (unsigned i = 0; i < LISTENERS; i++) {
+		struct epoll_event event = {.events = events, .data.ptr = &server->listeners[i]};
+
+		if (server->listeners[i] >= 0)
+			epoll_ctl(server->epoll, EPOLL_CTL_MOD, server->listeners[i], &event);
+	}
+}
+
+/* Nobody came after all, or for now there is nothing for who did: a listener would say so all the time. */
+static void note_no_client(struct control_server *server)
+{
+	if (errno != EMFILE && errno != ENFILE && errno != ENOBUFS && errno != ENOMEM)
+		return;
+	server->rests_until_ns = clock_monotonic_ns() + REST_NS;
+	watch_listeners(server, 0);
+}
+
 static void accept_clients(struct control_server *server, int listener)
 {
 	struct epoll_event event = {.events = EPOLLIN};
@@ -269,8 +292,10 @@ static void accept_clients(struct control_server *server, int listener)
 	for (unsigned i = 0; i < ACCEPTED_AT_ONCE; i++) {
 		int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
-		if (fd < 0)
+		if (fd < 0) {
+			note_no_client(server);
 			return;
+		}
 		if (!control_may_ask(fd)) {
 			turn_away(fd, 66, "only the user who runs the program, and root, may ask");
 			continue;
@@ -400,6 +425,8 @@ static uint64_t next_deadline(const struct control_server *server)
 	for (unsigned i = 0; i < CONNECTIONS; i++)
 		if (server->connections[i].fd >= 0 && server->connections[i].deadline_ns < due)
 			due = server->connections[i].deadline_ns;
+	if (server->rests_until_ns && server->rests_until_ns < due)
+		due = server->rests_until_ns;
 	return http < due ? http : due;
 }
 
@@ -427,12 +454,24 @@ static bool is_listener(const struct control_server *server, const void *what)
 	return what == &server->listeners[BESIDE] || what == &server->listeners[ABSTRACT];
 }
 
+static void serve_http(struct control_server *server)
+{
+	struct epoll_event event = {.events = EPOLLIN, .data.ptr = &server->http};
+
+	http_serve(server->http);
+	if (http_rests(server->http) == server->http_rests)
+		return;
+	server->http_rests = !server->http_rests;
+	event.events = server->http_rests ? 0 : EPOLLIN;
+	epoll_ctl(server->epoll, EPOLL_CTL_MOD, http_fd(server->http), &event);
+}
+
 static void handle(struct control_server *server, const struct epoll_event *event)
 {
 	if (event->data.ptr == &server->wake)
 		look(server);
 	else if (event->data.ptr == &server->http)
-		http_serve(server->http);
+		serve_http(server);
 	else if (!is_listener(server, event->data.ptr))
 		ready(server, event->data.ptr, event->events);
 }
@@ -466,7 +505,11 @@ static void *serve(void *arg)
 			    server->connections[i].deadline_ns <= now)
 				expire(server, &server->connections[i]);
 		if (server->http && http_due_ns(server->http) <= now)
-			http_serve(server->http);
+			serve_http(server);
+		if (server->rests_until_ns && server->rests_until_ns <= now) {
+			server->rests_until_ns = 0;
+			watch_listeners(server, EPOLLIN);
+		}
 	}
 	return NULL;
 }
