@@ -357,7 +357,7 @@ TEST_F(upgraded, top_level_awaits)
 		"import { text } from './lib.js'\nlet n = 0\n"
 		"export function upgrade(old) { n = old.n }\n"
 		"for (;;) { await new Promise(r => setTimeout(r, 1)); console.log('new', text, ++n) }\n");
-	RUN_UNTIL("new from a file 4\n", "run", "--upgrade", "app.js");
+	RUN_UNTIL("new from a file ", "run", "--upgrade", "app.js");
 	EXPECT_EQ(NULL, strstr(self->program.output, "old"));
 	EXPECT_EQ(NULL, strstr(self->program.output, "new from a file 1\n"));
 	RUN_UNTIL("new from a file ", "run", "app.js");
