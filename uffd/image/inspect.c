@@ -89,33 +89,26 @@ static int count_reached(const struct thaw_image *image, struct thaw_image_info 
 					   info->page_bytes};
 	const struct record *record = &image->record;
 	const struct working_set *set = &record->working_set;
-	const struct root **roots = calloc(record->count + 1, sizeof(*roots));
-	unsigned *order = calloc(record->count + 1, sizeof(*order));
-	bool *counted = calloc(record->count + 1, sizeof(*counted));
+	const struct generation *generation;
+	struct retention_tour tour;
 	uint64_t blocks = info->file_bytes / SPACE_BLOCK;
 	uint64_t other = STORE_HEADER_BYTES + record->bytes + set->bytes;
 	struct count count = {0};
 	const struct walk_ops ops = {count_node, count_extent, count_damage, &count};
-	int code = roots && order && counted ? 0 : -ENOMEM;
+	int code = retention_tour_begin(&tour, record->generations, record->count);
 
-	if (!code)
-		code = retention_order(record->generations, record->count, order);
 	/* Without memory for it the rest is reported all the same. */
 	if (blocks <= BLOCKS_MAX && bitmap_init(&count.used, blocks))
 		count.used.words = NULL;
 	count_use(&count, 0, STORE_HEADER_BYTES);
 	count_use(&count, record->offset, record->bytes);
 	count_use(&count, set->offset, set->bytes);
-	for (unsigned i = 0; !code && i < record->count; i++) {
-		const struct generation *generation = &record->generations[order[i]];
-		unsigned adjacent = retention_adjacent(record->generations, record->count, NULL,
-						       counted, order[i], roots);
-
-		code = walk_difference(&source, &generation->root, roots, adjacent, false, &ops);
+	while (!code && (generation = retention_tour_next(&tour))) {
+		code = walk_difference(&source, &generation->root, tour.roots, tour.adjacent, false,
+				       &ops);
 		count.bytes += generation->info.state_bytes;
 		count_use(&count, generation->state_offset, generation->info.state_bytes);
-		counted[order[i]] = true;
-		if (i)
+		if (tour.done > 1)
 			continue;
 		info->live_bytes = count.bytes;
 		info->newest_pages = count.pages;
@@ -123,9 +116,7 @@ static int count_reached(const struct thaw_image *image, struct thaw_image_info 
 	}
 	count_unused(&count, info);
 	bitmap_free(&count.used);
-	free(counted);
-	free(order);
-	free(roots);
+	retention_tour_end(&tour);
 	info->retained_bytes = count.bytes;
 	if (info->file_bytes > count.bytes + other)
 		info->free_bytes = info->file_bytes - count.bytes - other;

@@ -145,7 +145,7 @@ unsigned retention_adjacent(const struct generation *list, unsigned count,
 	return found;
 }
 
-int retention_order(const struct generation *list, unsigned count, unsigned *order)
+static int order_of(const struct generation *list, unsigned count, unsigned *order)
 {
 	bool *reached = calloc(count + 1, sizeof(*reached)), *visited;
 	unsigned ordered = 0;
@@ -176,4 +176,38 @@ int retention_order(const struct generation *list, unsigned count, unsigned *ord
 	free(reached);
 	free(visited);
 	return 0;
+}
+
+int retention_tour_begin(struct retention_tour *tour, const struct generation *list, unsigned count)
+{
+	*tour = (struct retention_tour){
+		.list = list,
+		.count = count,
+		.order = calloc(count + 1, sizeof(*tour->order)),
+		.visited = calloc(count + 1, sizeof(*tour->visited)),
+		.roots = calloc(count + 1, sizeof(*tour->roots)),
+	};
+	if (!tour->order || !tour->visited || !tour->roots)
+		return -ENOMEM;
+	return order_of(list, count, tour->order);
+}
+
+const struct generation *retention_tour_next(struct retention_tour *tour)
+{
+	unsigned i;
+
+	if (tour->done == tour->count)
+		return NULL;
+	i = tour->order[tour->done++];
+	tour->adjacent =
+		retention_adjacent(tour->list, tour->count, NULL, tour->visited, i, tour->roots);
+	tour->visited[i] = true;
+	return &tour->list[i];
+}
+
+void retention_tour_end(struct retention_tour *tour)
+{
+	free(tour->order);
+	free(tour->visited);
+	free(tour->roots);
 }

@@ -31,10 +31,24 @@ unsigned retention_adjacent(const struct generation *list, unsigned count,
 			    const struct root **roots);
 
 /*
- * The order to visit a list in, newest first, so that each is adjacent to one before it, if to any:
- * then what it shares with those before it, it shares with an adjacent one of them. The other such
- * order is the list's own, oldest first. -ENOMEM.
+ * Visits a list once, newest first, so that each generation is adjacent to one before it, if to any: then what it shares
+ * with those before it, it shares with `adjacent` ones of them, whose `roots` are told beside it. The other such order is
+ * the list's own, oldest first. The list is borrowed.
  */
-int retention_order(const struct generation *list, unsigned count, unsigned *order);
+struct retention_tour {
+	const struct generation *list;
+	unsigned count, done;
+	unsigned *order;
+	bool *visited;
+	const struct root **roots;
+	unsigned adjacent;
+};
+
+/* -ENOMEM. Ends with retention_tour_end() in any case. */
+int retention_tour_begin(struct retention_tour *tour, const struct generation *list,
+			 unsigned count);
+/* The next one; NULL: there is none. */
+const struct generation *retention_tour_next(struct retention_tour *tour);
+void retention_tour_end(struct retention_tour *tour);
 
 #endif

@@ -216,34 +216,26 @@ static int sharing_find(const struct walk_source *source, const struct record *r
 			struct thaw_damage *causes, struct sharing *sharing)
 {
 	const struct walk_ops ops = {sharing_node, sharing_page, sharing_damage, sharing};
-	const struct root **roots = calloc(record->count + 1, sizeof(*roots));
-	unsigned *order = calloc(record->count + 1, sizeof(*order));
-	bool *walked = calloc(record->count + 1, sizeof(*walked));
-	struct record kept = {0};
-	int code = roots && order && walked ? 0 : -ENOMEM;
+	const struct generation *generation;
+	struct retention_tour tour = {0};
+	struct record kept;
+	int code = retention_select(record, whole, &kept);
 
 	if (!code)
-		code = retention_select(record, whole, &kept);
-	if (!code)
-		code = retention_order(kept.generations, kept.count, order);
-	for (unsigned i = 0; !code && i < kept.count; i++) {
-		const struct generation *generation = &kept.generations[order[i]];
-		unsigned adjacent = retention_adjacent(kept.generations, kept.count, NULL, walked,
-						       order[i], roots);
+		code = retention_tour_begin(&tour, kept.generations, kept.count);
+	while (!code && (generation = retention_tour_next(&tour))) {
 		unsigned at = 0;
 
 		while (record->generations[at].info.number != generation->info.number)
 			at++;
 		sharing->cause = &causes[at];
-		walked[order[i]] = true;
-		code = walk_difference(source, &generation->root, roots, adjacent, false, &ops);
+		code = walk_difference(source, &generation->root, tour.roots, tour.adjacent, false,
+				       &ops);
 		if (code == LOST)
 			whole[at] = false;
 	}
+	retention_tour_end(&tour);
 	record_free(&kept);
-	free(walked);
-	free(order);
-	free(roots);
 	return code;
 }
 

@@ -337,34 +337,24 @@ static int verify_log(struct verify *verify, const struct slot slots[2], unsigne
 static int verify_generations(struct verify *verify, const struct record *record)
 {
 	const struct walk_ops ops = {verify_node, verify_extent, verify_node_damage, verify};
-	const struct root **roots = calloc(record->count + 1, sizeof(*roots));
-	unsigned *order = calloc(record->count + 1, sizeof(*order));
-	bool *walked = calloc(record->count + 1, sizeof(*walked));
-	int code = roots && order && walked ? 0 : -ENOMEM;
+	const struct generation *generation;
+	struct retention_tour tour;
+	int code = retention_tour_begin(&tour, record->generations, record->count);
 
-	if (!code)
-		code = retention_order(record->generations, record->count, order);
-	for (unsigned i = 0; !code && i < record->count; i++) {
-		const struct generation *generation = &record->generations[order[i]];
-		unsigned adjacent = retention_adjacent(record->generations, record->count, NULL,
-						       walked, order[i], roots);
-
+	while (!code && (generation = retention_tour_next(&tour))) {
 		verify->generation = generation->info.number;
 		verify->summary.generations++;
 		verify->batch.count = 0;
-		code = walk_difference(&verify->source, &generation->root, roots, adjacent, false,
-				       &ops);
+		code = walk_difference(&verify->source, &generation->root, tour.roots,
+				       tour.adjacent, false, &ops);
 		if (!code)
 			code = batch_check(verify);
 		if (!code)
 			code = verify_state(verify, generation);
-		walked[order[i]] = true;
 		if (code == GENERATION_DROPPED)
 			code = 0;
 	}
-	free(walked);
-	free(order);
-	free(roots);
+	retention_tour_end(&tour);
 	return code;
 }
 
