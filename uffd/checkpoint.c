@@ -582,13 +582,7 @@ static int name_add(struct checkpointer *checkpointer, const char *name, uint64_
 	return 0;
 }
 
-int checkpointer_name(struct checkpointer *checkpointer, const char *name)
-{
-	return checkpointer_name_other(checkpointer, name, COMMIT_ITSELF);
-}
-
-int checkpointer_name_other(struct checkpointer *checkpointer, const char *name,
-			    uint64_t generation)
+int checkpointer_name(struct checkpointer *checkpointer, const char *name, uint64_t generation)
 {
 	int code = -EBUSY;
 

@@ -120,11 +120,8 @@ void checkpointer_stop(struct checkpointer *checkpointer);
 int checkpointer_begin(struct checkpointer *checkpointer, enum thaw_reason reason);
 /* See thaw_process_copies_first(). */
 bool checkpointer_copy_again(struct checkpointer *checkpointer);
-/* See thaw_checkpoint_name(). */
-int checkpointer_name(struct checkpointer *checkpointer, const char *name);
-/* The same for a generation that is there already. */
-int checkpointer_name_other(struct checkpointer *checkpointer, const char *name,
-			    uint64_t generation);
+/* See thaw_checkpoint_name(): COMMIT_ITSELF; and thaw_checkpoint_keep(): one that is there already. */
+int checkpointer_name(struct checkpointer *checkpointer, const char *name, uint64_t generation);
 int checkpointer_capture(struct checkpointer *checkpointer, enum thaw_kind kind, const void *state,
 			 size_t state_bytes);
 /* See thaw_checkpoint_abandon(). */

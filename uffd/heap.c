@@ -473,7 +473,7 @@ int thaw_checkpoint_name(struct thaw *heap, const char *name)
 {
 	if (!name_is_sound(name))
 		return -EINVAL;
-	return heap->image ? checkpointer_name(&heap->checkpointer, name) : -EROFS;
+	return heap->image ? checkpointer_name(&heap->checkpointer, name, COMMIT_ITSELF) : -EROFS;
 }
 
 int thaw_checkpoint_keep(struct thaw *heap, const char *name)
@@ -484,7 +484,7 @@ int thaw_checkpoint_keep(struct thaw *heap, const char *name)
 		return -EROFS;
 	if (!thaw_opened(heap)->number)
 		return THAW_ENOGEN;
-	return checkpointer_name_other(&heap->checkpointer, name, thaw_opened(heap)->number);
+	return checkpointer_name(&heap->checkpointer, name, thaw_opened(heap)->number);
 }
 
 static void totals_add(struct thaw_status *totals, const struct thaw_result *result)
