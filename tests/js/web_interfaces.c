@@ -6,35 +6,14 @@
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
 
-#include "support.h"
+#include "expected_text.h"
 
 static const char path[] = "tests/programs/web_interfaces.js";
-
-/* The text between the comment's marks; malloc'ed. */
-static char *expected_text(void)
-{
-	static const char begin[] = "/* expected\n";
-	size_t bytes = (size_t)support_size(path);
-	char *text = calloc(1, bytes + 1), *start, *end, *result;
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-
-	if (!text || fd < 0 || read(fd, text, bytes) != (ssize_t)bytes)
-		support_die(path);
-	close(fd);
-	start = strstr(text, begin);
-	end = start ? strstr(start, "*/") : NULL;
-	if (!end)
-		support_die("the end of web_interfaces.js");
-	start += strlen(begin);
-	result = strndup(start, (size_t)(end - start));
-	free(text);
-	return result;
-}
 
 TEST(interfaces_are_as_specified)
 {
 	char *directory = support_directory(), *image = support_format("%s/app.thaw", directory);
-	char *expected = expected_text(), *said, *want, *rest;
+	char *expected = expected_text(path), *said, *rest;
 	struct program program;
 
 	EXPECT_EQ(1, program_run(&program, NULL, THAW("run", "-q", "--image", image, path)));
@@ -44,17 +23,8 @@ TEST(interfaces_are_as_specified)
 		TH_LOG("%s", program.errors);
 	}
 	rest += strlen("\nprinted:\n");
-	/* Line by line: the first difference is the one to look at. */
 	said = program.output;
-	for (char *line = strtok_r(expected, "\n", &want); line;
-	     line = strtok_r(NULL, "\n", &want)) {
-		size_t length = strcspn(said, "\n");
-		char *got = strndup(said, length);
-
-		EXPECT_STREQ(line, got);
-		free(got);
-		said += length + (said[length] == '\n');
-	}
+	EXPECT_LINES(expected, said);
 	EXPECT_EQ(rest, said);
 
 	EXPECT_EQ(rest, strstr(rest, "Captured: shown\n    at <anonymous> (/"));

@@ -9,49 +9,20 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-#include "support.h"
+#include "expected_text.h"
 
 static const char path[] = "tests/programs/web_surface.js";
-
-/* The text between the comment's marks; malloc'ed. */
-static char *expected_text(void)
-{
-	static const char begin[] = "/* expected\n";
-	size_t bytes = (size_t)support_size(path);
-	char *text = calloc(1, bytes + 1), *start, *end, *result;
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-
-	if (!text || fd < 0 || read(fd, text, bytes) != (ssize_t)bytes)
-		support_die(path);
-	close(fd);
-	start = strstr(text, begin);
-	end = start ? strstr(start, "*/") : NULL;
-	if (!end)
-		support_die("the end of web_surface.js");
-	start += strlen(begin);
-	result = strndup(start, (size_t)(end - start));
-	free(text);
-	return result;
-}
 
 TEST(it_does_what_the_standards_say)
 {
 	char *directory = support_directory(), *image = support_format("%s/app.thaw", directory);
-	char *expected = expected_text(), *said, *want;
+	char *expected = expected_text(path), *said;
 	struct program program;
 
 	EXPECT_EQ(0, program_run(&program, "one\r\nzwei\nlast",
 				 THAW("run", "-q", "--image", image, path, directory)));
 	said = program.output;
-	for (char *line = strtok_r(expected, "\n", &want); line;
-	     line = strtok_r(NULL, "\n", &want)) {
-		size_t length = strcspn(said, "\n");
-		char *got = strndup(said, length);
-
-		EXPECT_STREQ(line, got);
-		free(got);
-		said += length + (said[length] == '\n');
-	}
+	EXPECT_LINES(expected, said);
 	EXPECT_STREQ("", said);
 	EXPECT_STREQ("", program.errors);
 	program_free(&program);
