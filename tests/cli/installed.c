@@ -6,7 +6,7 @@
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
 
-#include "support.h"
+#include "shell_line.h"
 
 static const char counter[] =
 	"#include <stdio.h>\n"
@@ -50,18 +50,6 @@ FIXTURE_TEARDOWN(installed)
 	program_free(&self->program);
 	support_remove(self->directory);
 }
-
-/* A line for the shell; `%s` is the directory. */
-#define SHELL(code, ...)                                                                    \
-	do {                                                                                \
-		char *line = support_format(__VA_ARGS__);                                   \
-                                                                                            \
-		program_free(&self->program);                                               \
-		ASSERT_EQ(code, program_run(&self->program, NULL,                           \
-					    (const char *[]){"/bin/sh", "-c", line, NULL})) \
-		TH_LOG("%s: %s%s", line, self->program.output, self->program.errors);       \
-		free(line);                                                                 \
-	} while (0)
 
 /* The libraries were built with what the tests were built with: a sanitizer has to be linked, too. */
 #ifdef __SANITIZE_ADDRESS__

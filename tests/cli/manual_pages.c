@@ -9,6 +9,7 @@
 
 #include "kselftest_harness.h"
 
+#include "shell_line.h"
 #include "transcript.h"
 
 FIXTURE(manual)
@@ -28,16 +29,6 @@ FIXTURE_TEARDOWN(manual)
 	support_remove(self->directory);
 }
 
-#define SHELL(code, ...)                                                                    \
-	do {                                                                                \
-		char *line = support_format(__VA_ARGS__);                                   \
-                                                                                            \
-		program_free(&self->program);                                               \
-		ASSERT_EQ(code, program_run(&self->program, NULL,                           \
-					    (const char *[]){"/bin/sh", "-c", line, NULL})) \
-		TH_LOG("%s: %s%s", line, self->program.output, self->program.errors);       \
-		free(line);                                                                 \
-	} while (0)
 #define SAYS(text) \
 	EXPECT_NE(NULL, strstr(self->program.output, text)) TH_LOG("%s", self->program.output)
 
