@@ -19,7 +19,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
-#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "region.h"
@@ -131,16 +130,6 @@ bool process_memory_alive(const struct process_memory *memory)
 	return !memory->gone && pread(memory->pagemap, &entry, sizeof(entry), 0) == sizeof(entry);
 }
 
-/* From Linux 6.12 on, at the latest, its last field tells of SIGKILL as soon as that was sent. */
-static bool stat_tells_at_once(void)
-{
-	struct utsname kernel;
-	unsigned major = 0, minor = 0;
-
-	return !uname(&kernel) && sscanf(kernel.release, "%u.%u", &major, &minor) == 2 &&
-	       (major > 6 || (major == 6 && minor >= 12));
-}
-
 static bool kill_waits(const struct process_memory *memory)
 {
 	int fd = process_memory_open(memory, "status", O_RDONLY);
@@ -184,7 +173,7 @@ static int stat_look(struct process_memory *memory)
 	    (code && code != SIGSTOP && code != SIGTSTP && code != SIGTTIN && code != SIGTTOU))
 		return -ESRCH;
 	/* Who may not know all is told 1 for this one. */
-	return stat_field(text, STAT_START_CODE) != 1 && stat_tells_at_once();
+	return stat_field(text, STAT_START_CODE) != 1 && memory->stat_tells_at_once;
 }
 
 int process_memory_was_still(struct process_memory *memory)
@@ -193,8 +182,10 @@ int process_memory_was_still(struct process_memory *memory)
 
 	if (!process_memory_alive(memory))
 		return -ESRCH;
-	if (memory->stat < 0)
+	if (memory->stat < 0) {
 		memory->stat = process_memory_open(memory, "stat", O_RDONLY);
+		memory->stat_tells_at_once = sys_kernel_is(6, 12);
+	}
 	if (memory->stat < 0)
 		return memory->stat == -ENOENT ? -ESRCH : memory->stat;
 	look = stat_look(memory);

@@ -41,6 +41,8 @@ struct process_memory {
 	struct thaw_process process; /* its userfaultfd is the region's */
 	uint32_t page_bytes;
 	int pagemap, mem, stat; /* /proc/PID/; the last two: -1 until they are needed */
+	/* From Linux 6.12 on, at the latest, the last field of `stat` tells of SIGKILL as soon as that was sent. */
+	bool stat_tells_at_once;
 	bool attached;
 	bool scans;	/* PAGEMAP_SCAN */
 	uint64_t epoch; /* how many processes there were before this one; see struct checkpointer */

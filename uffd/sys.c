@@ -13,6 +13,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/uio.h>
+#include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -250,6 +251,15 @@ static uint64_t clock_ns(clockid_t clock)
 
 	clock_gettime(clock, &now);
 	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+bool sys_kernel_is(unsigned major, unsigned minor)
+{
+	struct utsname kernel;
+	unsigned its_major, its_minor;
+
+	return !uname(&kernel) && sscanf(kernel.release, "%u.%u", &its_major, &its_minor) == 2 &&
+	       (its_major > major || (its_major == major && its_minor >= minor));
 }
 
 uint64_t sys_monotonic_ns(void)

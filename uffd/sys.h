@@ -76,6 +76,9 @@ int sys_ioctl_once(int fd, unsigned long request, void *argument);
 /* Memory with a descriptor: never executable, closed by exec. */
 int sys_memfd(const char *name);
 
+/* Linux of that version or of a later one, as far as it tells. */
+bool sys_kernel_is(unsigned major, unsigned minor);
+
 uint64_t sys_monotonic_ns(void);
 uint64_t sys_realtime_ns(void);
 

@@ -19,10 +19,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/utsname.h>
 
 #include "compat.h"
 #include "process_memory.h"
@@ -43,11 +41,7 @@
  */
 static bool fast_path_is_sound(void)
 {
-	struct utsname name;
-	unsigned major, minor;
-
-	return !uname(&name) && sscanf(name.release, "%u.%u", &major, &minor) == 2 &&
-	       (major > 6 || (major == 6 && minor >= 10));
+	return sys_kernel_is(6, 10);
 }
 
 int tracker_wp_async_create(struct tracker *tracker, struct thaw_error *error)
