@@ -88,13 +88,12 @@ static const char *behind_comment(const char *line)
 
 bool commonjs_is(const char *name, const char *text)
 {
-	size_t length = name[0] == '/' ? strlen(name) : module_suffix(name);
 	struct evidence evidence = {false, false};
 	bool line = true;
 
-	if (length > 4 && !strncmp(name + length - 4, ".cjs", 4))
+	if (module_ends_with(name, ".cjs"))
 		return true;
-	if (length < 3 || strncmp(name + length - 3, ".js", 3))
+	if (!module_ends_with(name, ".js"))
 		return false;
 	for (const char *at = text; *at && !evidence.module;) {
 		const char *behind = line ? behind_comment(at) : NULL;

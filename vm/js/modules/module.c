@@ -262,13 +262,6 @@ static s32 initialise_json_module(struct js_engine *engine, u32 module)
 	return status;
 }
 
-static bool is_json(const char *name)
-{
-	size_t bytes = name[0] == '/' ? strlen(name) : module_suffix(name);
-
-	return bytes > 5 && strncmp(name + bytes - 5, ".json", 5) == 0;
-}
-
 static u32 compile_module(struct js_engine *engine, u32 name, u32 source, u32 bytes,
 			  const char *host_name)
 {
@@ -308,7 +301,7 @@ static u32 load_module(struct js_engine *engine, u32 name)
 	skip = bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0; /* a byte order mark */
 	source = vm_string(engine, text + skip, bytes - skip);
 	free(text);
-	if (source && is_json(host_name))
+	if (source && module_ends_with(host_name, ".json"))
 		module = json_module(engine, name, source, (u32)(bytes - skip), host_name);
 	else if (source)
 		module = compile_module(engine, name, source, (u32)(bytes - skip), host_name);

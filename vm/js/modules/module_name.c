@@ -6,7 +6,6 @@
  */
 #define _GNU_SOURCE
 #include <ctype.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +17,14 @@ static const char scheme[] = "file://";
 size_t module_suffix(const char *specifier)
 {
 	return specifier[0] == '#' ? strlen(specifier) : strcspn(specifier, "?#");
+}
+
+bool module_ends_with(const char *name, const char *ending)
+{
+	size_t bytes = name[0] == '/' ? strlen(name) : module_suffix(name);
+	size_t length = strlen(ending);
+
+	return bytes > length && !strncmp(name + bytes - length, ending, length);
 }
 
 static bool is_url(const char *name)

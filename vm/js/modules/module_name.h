@@ -9,12 +9,15 @@
 #ifndef VM_JS_MODULE_NAME_H
 #define VM_JS_MODULE_NAME_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /*
  * Where the query or fragment of a specifier begins; its length: it has none, as "#internal" has.
  */
 size_t module_suffix(const char *specifier);
+/* Does the file of a module have a name that ends with that, as ".json", and is longer? */
+bool module_ends_with(const char *name, const char *ending);
 /* The name of `path` with a suffix, which may be "". malloc'ed; NULL: no memory. */
 char *module_name(const char *path, const char *suffix);
 /*

@@ -33,19 +33,15 @@ static struct {
 
 /* ---- Names ---- */
 
-static bool ends_with(const char *name, size_t bytes, const char *ending)
+/* What is not even tried. */
+static bool is_refused(const char *name)
 {
-	size_t length = strlen(ending);
-
-	return bytes > length && !strncmp(name + bytes - length, ending, length);
+	return module_ends_with(name, ".cts") || module_ends_with(name, ".tsx");
 }
 
 bool typescript_is(const char *name)
 {
-	size_t bytes = name[0] == '/' ? strlen(name) : module_suffix(name);
-
-	return ends_with(name, bytes, ".ts") || ends_with(name, bytes, ".mts") ||
-	       ends_with(name, bytes, ".cts") || ends_with(name, bytes, ".tsx");
+	return module_ends_with(name, ".ts") || module_ends_with(name, ".mts") || is_refused(name);
 }
 
 /* ---- The engine ---- */
@@ -160,9 +156,7 @@ static char *result_of(const char *name, js_value list, size_t *bytes, struct th
 
 static char *refuse(const char *name, struct thaw_error *error)
 {
-	size_t bytes = name[0] == '/' ? strlen(name) : module_suffix(name);
-
-	if (ends_with(name, bytes, ".cts"))
+	if (module_ends_with(name, ".cts"))
 		failure(error, -EILSEQ,
 			"%s: a CommonJS file cannot be a module here: rename it to .mts, or bundle it (esbuild FILE.cts --bundle --format=esm --outfile=FILE.js)",
 			name);
@@ -175,11 +169,10 @@ static char *refuse(const char *name, struct thaw_error *error)
 
 char *typescript_strip(const char *name, char *text, size_t *bytes, struct thaw_error *error)
 {
-	size_t length = name[0] == '/' ? strlen(name) : module_suffix(name);
 	js_value source, list = 0;
 	char *stripped = NULL;
 
-	if (ends_with(name, length, ".cts") || ends_with(name, length, ".tsx")) {
+	if (is_refused(name)) {
 		free(text);
 		return refuse(name, error);
 	}
