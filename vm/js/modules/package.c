@@ -94,13 +94,6 @@ static void free_package(struct package *package)
 	*package = (struct package){NULL, NULL};
 }
 
-static bool is_file(const char *path)
-{
-	struct stat status;
-
-	return !stat(path, &status) && S_ISREG(status.st_mode);
-}
-
 /* Takes `directory`, malloc'ed. */
 static bool read_package(struct package *package, char *directory, struct thaw_error *error)
 {
@@ -113,7 +106,7 @@ static bool read_package(struct package *package, char *directory, struct thaw_e
 		free_package(package);
 		return false;
 	}
-	package->json = is_file(path) ? resolve_read_file(path, &bytes) : NULL;
+	package->json = resolve_is_file(path) ? resolve_read_file(path, &bytes) : NULL;
 	if (package->json) {
 		const char *object = json_value(package->json);
 
@@ -428,7 +421,7 @@ static char *legacy_entry(const struct package *package)
 		for (unsigned j = 0; entry && j < 4; j++) {
 			if (asprintf(&path, "%s/%s%s", package->directory, entry, endings[j]) < 0)
 				path = NULL;
-			if (path && is_file(path)) {
+			if (path && resolve_is_file(path)) {
 				free(entry);
 				return path;
 			}

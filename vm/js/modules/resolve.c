@@ -124,7 +124,7 @@ const char *resolve_strerror(int error)
 /* ---- Files ---- */
 
 /* A pipe or a device is refused: a turn that waits for one could not be stopped. */
-static bool is_file(const char *path)
+bool resolve_is_file(const char *path)
 {
 	struct stat status;
 
@@ -138,11 +138,12 @@ static bool meant(const char *path, char *file, size_t room)
 	const char *dot = strrchr(path, '.');
 
 	for (unsigned i = 0; i < sizeof(endings) / sizeof(endings[0]); i++)
-		if (snprintf(file, room, "%s%s", path, endings[i]) < (int)room && is_file(file))
+		if (snprintf(file, room, "%s%s", path, endings[i]) < (int)room &&
+		    resolve_is_file(file))
 			return true;
 	return dot && !strcmp(dot, ".js") &&
 	       snprintf(file, room, "%.*s.ts", (int)(dot - path), path) < (int)room &&
-	       is_file(file);
+	       resolve_is_file(file);
 }
 
 static void not_there(const char *path, int why, const char *base, const char *specifier,
@@ -168,7 +169,7 @@ static char *file_of(const char *path, const char *base, const char *specifier,
 	int why = errno;
 	struct stat stat;
 
-	if (real && is_file(real))
+	if (real && resolve_is_file(real))
 		return real;
 	if (real && !lstat(real, &stat) && S_ISDIR(stat.st_mode))
 		failure(error, -EISDIR,

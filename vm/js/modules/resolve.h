@@ -5,6 +5,8 @@
 #ifndef VM_JS_RESOLVE_H
 #define VM_JS_RESOLVE_H
 
+#include <stdbool.h>
+
 #include "thaw.h"
 
 /*
@@ -25,6 +27,8 @@ char *resolve_load(const char *name, size_t *bytes, struct thaw_error *error);
  * which no more has been read.
  */
 char *resolve_read_file(const char *path, size_t *bytes);
+/* A file that can be read to its end: neither a directory, nor a pipe or a device. */
+bool resolve_is_file(const char *path);
 /* strerror(), but EFBIG names that limit. Static storage. */
 const char *resolve_strerror(int error);
 

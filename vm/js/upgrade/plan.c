@@ -77,15 +77,11 @@ static int loaded_read(struct upgrade *upgrade, struct loaded *loaded)
 static enum guest_change_kind compare(const struct loaded *loaded, const char *before,
 				      const char *now)
 {
-	struct stat status;
 	bool known = false, same = false;
 	uint8_t hash[16];
 	size_t bytes;
-	char *text;
+	char *text = resolve_is_file(now) ? resolve_read_file(now, &bytes) : NULL;
 
-	if (stat(now, &status) || !S_ISREG(status.st_mode))
-		return GUEST_GONE;
-	text = resolve_read_file(now, &bytes);
 	if (!text)
 		return GUEST_GONE;
 	js_source_hash(text, bytes, hash);
