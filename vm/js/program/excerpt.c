@@ -31,7 +31,7 @@ static struct {
 	struct stat status;
 } last;
 
-static bool same_file(const struct stat *a, const struct stat *b)
+bool excerpt_same_file(const struct stat *a, const struct stat *b)
 {
 	return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
 	       a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec &&
@@ -45,7 +45,7 @@ static const char *read_again(const char *path, size_t *bytes)
 
 	if (stat(path, &status) || !S_ISREG(status.st_mode))
 		return NULL;
-	if (!last.path || strcmp(last.path, path) || !same_file(&last.status, &status)) {
+	if (!last.path || strcmp(last.path, path) || !excerpt_same_file(&last.status, &status)) {
 		free(last.path);
 		free(last.text);
 		last.path = strdup(path);
@@ -83,8 +83,7 @@ static void note_source(void *arg, const struct js_source *source)
 		note(known, source->hash);
 }
 
-/* The text of a module as it was loaded; borrowed, until the next call. */
-static const char *source_of(struct program *program, const char *name, size_t *bytes)
+const char *excerpt_source(struct program *program, const char *name, size_t *bytes)
 {
 	const struct js_script *script = &program->blob.script;
 	char *path = module_path(name);
@@ -106,11 +105,6 @@ static const char *source_of(struct program *program, const char *name, size_t *
 	}
 	free(path);
 	return text;
-}
-
-const char *excerpt_source(struct program *program, const char *name, size_t *bytes)
-{
-	return source_of(program, name, bytes);
 }
 
 /* ---- Places ---- */
@@ -147,7 +141,7 @@ static bool read_place(const char *at, const char *end, struct place *place)
 	return place->line > 0 && place->column > 0;
 }
 
-/* Of the first frame that has one. `above`: whether the very first does. */
+/* Of the first frame that has one. `first`: whether the very first does. */
 static bool find_place(const char *frames, struct place *place, bool *first)
 {
 	static const char at[] = "    at ";
@@ -179,7 +173,7 @@ static const char *text_of(struct program *program, const struct place *place,
 	if (statement)
 		return statement;
 	name = strndup(place->name, place->name_bytes);
-	text = name ? source_of(program, name, bytes) : NULL;
+	text = name ? excerpt_source(program, name, bytes) : NULL;
 	free(name);
 	return text;
 }
@@ -329,7 +323,7 @@ static void look_at_import(void *arg, const struct import_line *import)
 static void look_into(struct import_search *search, const char *base)
 {
 	size_t bytes;
-	const char *text = search->found ? NULL : source_of(search->program, base, &bytes);
+	const char *text = search->found ? NULL : excerpt_source(search->program, base, &bytes);
 	char *copy = text ? malloc(bytes + 1) : NULL;
 
 	if (!copy) /* a copy: resolving reads files, too */
@@ -342,6 +336,18 @@ static void look_into(struct import_search *search, const char *base)
 	free(copy);
 }
 
+/* A frame for what was found; NULL: nothing was. Frees it. */
+static char *found_frame(struct import_search *search)
+{
+	char *frame = NULL;
+
+	if (search->found && asprintf(&frame, "    at import (%s:%u:%u)\n", search->found,
+				      search->line, search->column) < 0)
+		frame = NULL;
+	free(search->found);
+	return frame;
+}
+
 static void look_into_source(void *arg, const struct js_source *source)
 {
 	look_into(arg, source->path);
@@ -350,14 +356,9 @@ static void look_into_source(void *arg, const struct js_source *source)
 char *excerpt_importer(struct program *program, const char *base, const char *specifier)
 {
 	struct import_search search = {.program = program, .specifier = specifier};
-	char *frame = NULL;
 
 	look_into(&search, base);
-	if (search.found &&
-	    asprintf(&frame, "    at import (%s:%u:%u)\n", base, search.line, search.column) < 0)
-		frame = NULL;
-	free(search.found);
-	return frame;
+	return found_frame(&search);
 }
 
 /* Nobody but the message says what was not found, and not who wanted it. */
@@ -366,7 +367,7 @@ static char *find_missing_export(struct program *program, const char *message)
 	static const char begin[] = "Could not find export '", middle[] = "' in module '";
 	const char *between = strstr(message, middle);
 	struct import_search search = {.program = program};
-	char *module, *frame = NULL;
+	char *module, *frame;
 
 	if (strncmp(message, begin, strlen(begin)) || !between)
 		return NULL;
@@ -381,10 +382,7 @@ static char *find_missing_export(struct program *program, const char *message)
 	if (program->blob.script.path)
 		look_into(&search, program->blob.script.path);
 	js_sources(program->engine, look_into_source, &search);
-	if (search.found && asprintf(&frame, "    at import (%s:%u:%u)\n", search.found,
-				     search.line, search.column) < 0)
-		frame = NULL;
-	free(search.found);
+	frame = found_frame(&search);
 	free(module);
 	return frame;
 }

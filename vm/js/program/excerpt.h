@@ -5,6 +5,8 @@
 #ifndef VM_JS_PROGRAM_EXCERPT_H
 #define VM_JS_PROGRAM_EXCERPT_H
 
+#include <sys/stat.h>
+
 #include "program.h"
 
 /*
@@ -20,6 +22,8 @@ char *excerpt_show(struct program *program, const char *message, const char *fra
 		   const char *statement);
 /* The text of a module, if its file still is what was loaded. Borrowed, until the next call of any of these. */
 const char *excerpt_source(struct program *program, const char *name, size_t *bytes);
+/* Are these the same file, which nobody has changed meanwhile? */
+bool excerpt_same_file(const struct stat *a, const struct stat *b);
 /* A frame for what could not be imported: "    at import (FILE:LINE:COLUMN)\n". */
 char *excerpt_importer(struct program *program, const char *base, const char *specifier);
 

@@ -29,12 +29,6 @@ static struct kept {
 } kept[KEPT];
 static unsigned next_kept;
 
-static bool same_file(const struct stat *a, const struct stat *b)
-{
-	return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
-	       a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
-}
-
 /* Borrowed; NULL: the module has none. */
 static const struct source_map *map_of(struct program *program, const char *name)
 {
@@ -53,7 +47,7 @@ static const struct source_map *map_of(struct program *program, const char *name
 			entry = &kept[i];
 	if (!entry)
 		entry = &kept[next_kept++ % KEPT];
-	else if (same_file(&entry->status, &status)) {
+	else if (excerpt_same_file(&entry->status, &status)) {
 		free(path);
 		return entry->map;
 	}
