@@ -81,15 +81,12 @@ static int out_of_memory(struct upgrade *upgrade)
 int hooks_thrown(struct upgrade *upgrade, js_value exception, const char *what)
 {
 	struct program *program = upgrade->program;
-	const char *why = js_trapped(program->engine);
+	int code = upgrade_over(upgrade);
 	char *text;
 
-	if (why || owner_upgrade_over(program->guest.owner, upgrade->error)) {
-		if (why)
-			failure(upgrade->error, -EIO, "the engine trapped: %s", why);
-		else
-			js_free(program->engine, exception);
-		return upgrade->error->code ? upgrade->error->code : -ECANCELED;
+	if (code) {
+		js_free(program->engine, exception); /* not at all, if it has trapped */
+		return code;
 	}
 	text = turn_describe(program, exception, NULL);
 	js_free(program->engine, exception);
@@ -111,13 +108,12 @@ static int wait_for(struct upgrade *upgrade, js_value promise, const char *what,
 	enum js_promise_state state;
 	int code = 0;
 
-	while (!(code = owner_upgrade_over(program->guest.owner, upgrade->error)) &&
-	       !js_trapped(program->engine) &&
+	while (!(code = upgrade_over(upgrade)) &&
 	       js_promise_state(program->engine, promise) == JS_PROMISE_PENDING &&
 	       io_holds(program))
 		loop_wait(program, owner_due_ns(program->guest.owner));
 	if (js_trapped(program->engine))
-		return hooks_thrown(upgrade, 0, what);
+		return upgrade_over(upgrade);
 	state = js_promise_state(program->engine, promise);
 	if (!code && state == JS_PROMISE_REJECTED)
 		code = hooks_thrown(upgrade, js_promise_result(program->engine, promise), what);
@@ -136,7 +132,6 @@ static int finish_call(struct upgrade *upgrade, js_value result, const char *wha
 	struct program *program = upgrade->program;
 	bool promise = result && js_is_promise(program->engine, result);
 	js_value watched, exception = 0;
-	int code;
 
 	if (promise) {
 		watched = js_dup(program->engine, result);
@@ -150,8 +145,7 @@ static int finish_call(struct upgrade *upgrade, js_value result, const char *wha
 	if (promise)
 		return wait_for(upgrade, result, what, may_wait);
 	js_free(program->engine, result);
-	code = owner_upgrade_over(program->guest.owner, upgrade->error);
-	return js_trapped(program->engine) ? hooks_thrown(upgrade, 0, what) : code;
+	return upgrade_over(upgrade);
 }
 
 /* Call a hook of a module. Consumes the function, borrows the argument. */
@@ -184,6 +178,22 @@ static int call_all(struct upgrade *upgrade, js_value list, js_value argument, c
 				 hook);
 	if (!js_trapped(upgrade->engine))
 		js_free(upgrade->engine, list);
+	return code;
+}
+
+/* One of the lists of hooks of an old module, each with its `data`. */
+static int call_hooks(struct upgrade *upgrade, const char *module, unsigned list, const char *hook)
+{
+	struct js_engine *engine = upgrade->engine;
+	js_value hooks = hooks_ask(upgrade, "hooks", module, 0);
+	js_value data = hooks ? js_get_index(engine, hooks, HOOK_DATA) : 0;
+	int code = data ? call_all(upgrade, js_get_index(engine, hooks, list), data, module, hook)
+			: out_of_memory(upgrade);
+
+	if (!js_trapped(engine)) {
+		js_free(engine, data);
+		js_free(engine, hooks);
+	}
 	return code;
 }
 
@@ -309,17 +319,8 @@ int hooks_look(struct upgrade *upgrade)
 
 static int dispose(struct upgrade *upgrade, const struct upgrade_module *module)
 {
-	struct js_engine *engine = upgrade->engine;
-	js_value hooks = hooks_ask(upgrade, "hooks", module->name, 0);
-	js_value data = hooks ? js_get_index(engine, hooks, HOOK_DATA) : 0;
-	int code = data ? call_all(upgrade, js_get_index(engine, hooks, HOOK_DISPOSES), data,
-				   module->name, "its dispose hook")
-			: out_of_memory(upgrade);
+	int code = call_hooks(upgrade, module->name, HOOK_DISPOSES, "its dispose hook");
 
-	if (js_trapped(engine))
-		return code;
-	js_free(engine, data);
-	js_free(engine, hooks);
 	if (!code)
 		tell_hot(upgrade, "end", module->name);
 	return code;
@@ -348,11 +349,7 @@ static int evaluate(struct upgrade *upgrade, const struct upgrade_module *module
 {
 	struct program *program = upgrade->program;
 	js_value promise, watched;
-	char *what = NULL;
-	int code;
 
-	if (asprintf(&what, "%s", module->name) < 0)
-		return out_of_memory(upgrade);
 	turn_begin(program);
 	promise = heap_module_evaluate(upgrade->engine, module->new);
 	if (promise && module->main) {
@@ -360,9 +357,7 @@ static int evaluate(struct upgrade *upgrade, const struct upgrade_module *module
 		js_free(upgrade->engine, turn_ask(program, PRELUDE_MAIN, 1, &watched));
 	}
 	/* The main module may await for ever. */
-	code = finish_call(upgrade, promise, what, module->main);
-	free(what);
-	return code;
+	return finish_call(upgrade, promise, module->name, module->main);
 }
 
 /* export function upgrade(old) */
@@ -484,22 +479,6 @@ static int tell_importer(struct upgrade *upgrade, const char *importer)
 	return code;
 }
 
-static int prune(struct upgrade *upgrade, const char *name)
-{
-	struct js_engine *engine = upgrade->engine;
-	js_value hooks = hooks_ask(upgrade, "hooks", name, 0);
-	js_value data = hooks ? js_get_index(engine, hooks, HOOK_DATA) : 0;
-	int code = data ? call_all(upgrade, js_get_index(engine, hooks, HOOK_PRUNES), data, name,
-				   "its prune hook")
-			: out_of_memory(upgrade);
-
-	if (!js_trapped(engine)) {
-		js_free(engine, data);
-		js_free(engine, hooks);
-	}
-	return code;
-}
-
 static int ask_invalidated(struct upgrade *upgrade)
 {
 	js_value answer = hooks_ask(upgrade, "invalidated", "", 0);
@@ -523,7 +502,8 @@ int hooks_accept(struct upgrade *upgrade)
 			code = tell_importer(upgrade, upgrade->modules[i].name);
 	for (unsigned i = 0; i < upgrade->count && !code; i++)
 		if (upgrade->modules[i].change == GUEST_REMOVED)
-			code = prune(upgrade, upgrade->modules[i].name);
+			code = call_hooks(upgrade, upgrade->modules[i].name, HOOK_PRUNES,
+					  "its prune hook");
 	return code ? code : ask_invalidated(upgrade);
 }
 

@@ -320,7 +320,7 @@ static int link_text_in(struct upgrade *upgrade, const char *text)
 	turn_begin(program);
 	promise = js_eval(upgrade->engine, text, strlen(text), UPGRADE_OWN, JS_EVAL_MODULE);
 	if (js_trapped(upgrade->engine))
-		return hooks_thrown(upgrade, 0, "linking");
+		return upgrade_over(upgrade);
 	if (!promise)
 		exception = js_take_exception(upgrade->engine);
 	linked = promise ? newest_own(upgrade->engine) : 0;
