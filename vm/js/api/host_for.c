@@ -43,7 +43,7 @@ static char *module_load(void *arg, const char *name, size_t *bytes, struct thaw
 	bool file;
 
 	if (program->upgrade && !strcmp(name, UPGRADE_FIRST))
-		return upgrade_load(name, bytes);
+		return upgrade_load(bytes);
 	path = module_path(name);
 	file = path && path[0] == '/' && !stat(path, &status);
 	text = resolve_load(name, bytes, error);

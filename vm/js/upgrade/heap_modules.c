@@ -196,6 +196,14 @@ void heap_modules_free(struct heap_module *modules, unsigned count)
 	free(modules);
 }
 
+struct heap_module *heap_modules_find(struct heap_module *modules, unsigned count, uint32_t address)
+{
+	for (unsigned i = 0; i < count; i++)
+		if (modules[i].address == address)
+			return &modules[i];
+	return NULL;
+}
+
 /* ---- Names, import.meta, requests ---- */
 
 static void run_rename(void *arg)
@@ -390,7 +398,7 @@ u32 heap_variable_count(const struct js_engine *engine, u32 function)
 	return vm_load32(engine, function + FUNC_CELLS) ? count : 0;
 }
 
-static u64 cell_value(const struct js_engine *engine, u32 cell)
+u64 heap_cell_value(const struct js_engine *engine, u32 cell)
 {
 	return vm_load64(engine, vm_load32(engine, cell + CELL_POINTER));
 }
@@ -417,9 +425,9 @@ static void run_variables(void *arg)
 		struct variable variable = heap_variable(engine, function, i);
 
 		if (variable.kind == CLOSURE_MODULE_DECLARATION && variable.cell &&
-		    !value_has_tag(cell_value(engine, variable.cell), BOX_UNINITIALIZED))
+		    !value_has_tag(heap_cell_value(engine, variable.cell), BOX_UNINITIALIZED))
 			good = define(engine, object, variable.name,
-				      cell_value(engine, variable.cell));
+				      heap_cell_value(engine, variable.cell));
 	}
 	for (u32 i = 0; good && i < count; i++) {
 		u32 entry = exports + i * EXPORT_BYTES, cell;
@@ -427,9 +435,9 @@ static void run_variables(void *arg)
 		cell = vm_load32(engine, entry + EXPORT_TYPE)
 			       ? 0
 			       : vm_load32(engine, entry + EXPORT_CELL);
-		if (cell && !value_has_tag(cell_value(engine, cell), BOX_UNINITIALIZED))
+		if (cell && !value_has_tag(heap_cell_value(engine, cell), BOX_UNINITIALIZED))
 			good = define(engine, object, vm_load32(engine, entry + EXPORT_NAME),
-				      cell_value(engine, cell));
+				      heap_cell_value(engine, cell));
 	}
 	if (good)
 		call->result = value_box(engine, object);

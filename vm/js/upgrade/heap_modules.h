@@ -30,6 +30,9 @@ struct heap_module {
 /* In the order in which they were loaded; malloc'ed. 0 or -ENOMEM. */
 int heap_modules_read(struct js_engine *engine, struct heap_module **modules, unsigned *count);
 void heap_modules_free(struct heap_module *modules, unsigned count);
+/* The one with that address; NULL: none. */
+struct heap_module *heap_modules_find(struct heap_module *modules, unsigned count,
+				      uint32_t address);
 
 int heap_module_rename(struct js_engine *engine, uint32_t module, const char *name);
 /*

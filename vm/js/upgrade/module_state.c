@@ -28,11 +28,6 @@ struct look {
 	bool any;
 };
 
-static u64 value_in(const struct js_engine *engine, u32 cell)
-{
-	return vm_load64(engine, vm_load32(engine, cell + CELL_POINTER));
-}
-
 static unsigned class_of(const struct js_engine *engine, u32 object)
 {
 	u16 class_id;
@@ -64,8 +59,8 @@ static bool captures_constants(struct look *look, u32 function, unsigned depth)
 		if (!variable.cell || is_of_module(look, variable.cell))
 			continue;
 		if (depth == DEPTH_MAX || look->steps++ >= STEPS_MAX ||
-		    !is_constant(look, value_in(look->engine, variable.cell), variable.constant,
-				 depth + 1))
+		    !is_constant(look, heap_cell_value(look->engine, variable.cell),
+				 variable.constant, depth + 1))
 			return false;
 	}
 	return true;
@@ -132,10 +127,10 @@ static void run_look(void *arg)
 		if (variable.kind != CLOSURE_MODULE_DECLARATION || !variable.cell)
 			continue;
 		name = heap_atom_text(engine, variable.name);
-		if (name && !is_constant(look, value_in(engine, variable.cell),
+		if (name && !is_constant(look, heap_cell_value(engine, variable.cell),
 					 variable.constant || !strcmp(name, "*default*"), 0))
 			tell(look, strcmp(name, "*default*") ? name : "default",
-			     value_in(engine, variable.cell));
+			     heap_cell_value(engine, variable.cell));
 		free(name);
 	}
 }

@@ -210,10 +210,9 @@ struct graph {
 
 static int index_of(const struct graph *graph, uint32_t address)
 {
-	for (unsigned i = 0; i < graph->heap_count; i++)
-		if (graph->heap[i].address == address)
-			return (int)i;
-	return -1;
+	const struct heap_module *at = heap_modules_find(graph->heap, graph->heap_count, address);
+
+	return at ? (int)(at - graph->heap) : -1;
 }
 
 static struct upgrade_module *new_module(const struct graph *graph, uint32_t address)
@@ -289,8 +288,8 @@ static int read_module(struct upgrade *upgrade, const struct loaded *loaded,
 	return code;
 }
 
-/* A module that is only in the heap under an old name: of an upgrade before this one. */
-static bool was_replaced(const char *name)
+/* What is replaced may be in the heap for longer: of an upgrade before this one. */
+bool plan_leaves_out(const char *name)
 {
 	return strstr(name, UPGRADE_REPLACED) || !strncmp(name, UPGRADE_OWN, strlen(UPGRADE_OWN));
 }
@@ -325,7 +324,7 @@ int plan_read(struct upgrade *upgrade)
 		return code;
 	code = loaded_read(upgrade, &loaded);
 	for (unsigned i = 0; i < count && !code; i++)
-		if (!was_replaced(heap[i].name))
+		if (!plan_leaves_out(heap[i].name))
 			code = read_module(upgrade, &loaded, &heap[i]);
 	if (!code)
 		code = note_reached(upgrade, heap, count);
@@ -379,7 +378,7 @@ static int note_added(struct upgrade *upgrade, const struct graph *graph)
 
 		if (code)
 			return code;
-		if (was_replaced(heap->name))
+		if (plan_leaves_out(heap->name))
 			continue;
 		for (unsigned j = 0; j < upgrade->count && !module; j++)
 			if (!strcmp(upgrade->modules[j].name, heap->name))

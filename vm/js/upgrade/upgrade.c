@@ -70,9 +70,8 @@ char *upgrade_resolve(const struct upgrade *upgrade, const char *specifier)
 	return index < upgrade->name_count ? strdup(upgrade->names[index]) : NULL;
 }
 
-char *upgrade_load(const char *name, size_t *bytes)
+char *upgrade_load(size_t *bytes)
 {
-	(void)name;
 	*bytes = strlen("throw 0");
 	return strdup("throw 0");
 }
@@ -113,16 +112,13 @@ static int move_modules(struct upgrade *upgrade)
 
 	for (unsigned i = 0; i < upgrade->count && !code; i++) {
 		const struct upgrade_module *module = &upgrade->modules[i];
-		const char *before = NULL;
+		const struct heap_module *at = heap_modules_find(heap, count, module->old);
 
 		code = upgrade_over(upgrade);
-		for (unsigned j = 0; j < count; j++)
-			if (heap[j].address == module->old)
-				before = heap[j].name;
-		if (code || !before || !strcmp(before, module->name))
+		if (code || !at || !strcmp(at->name, module->name))
 			continue;
 		js_free(upgrade->engine,
-			hooks_ask(upgrade, "rename", before,
+			hooks_ask(upgrade, "rename", at->name,
 				  js_string(upgrade->engine, module->name, strlen(module->name))));
 		modules[moved] = module->old;
 		names[moved++] = module->name;
@@ -203,17 +199,8 @@ static const struct heap_module *by_name(const struct heap_module *heap, unsigne
 	return NULL;
 }
 
-static const struct heap_module *by_address(const struct heap_module *heap, unsigned count,
-					    uint32_t address)
-{
-	for (unsigned i = 0; i < count; i++)
-		if (heap[i].address == address)
-			return &heap[i];
-	return NULL;
-}
-
 /* Where the imports of a module that stays lead now. */
-static int retarget(struct upgrade *upgrade, const struct heap_module *heap, unsigned count,
+static int retarget(struct upgrade *upgrade, struct heap_module *heap, unsigned count,
 		    const struct heap_module *module)
 {
 	int code = 0;
@@ -229,7 +216,7 @@ static int retarget(struct upgrade *upgrade, const struct heap_module *heap, uns
 		if (name)
 			target = by_name(heap, count, name);
 		free(name);
-		before = by_address(heap, count, request->target);
+		before = heap_modules_find(heap, count, request->target);
 		cut = before ? strstr(before->name, UPGRADE_REPLACED) : NULL;
 		if (!target && cut) { /* its file is gone meanwhile, but it was read */
 			*cut = '\0';
@@ -247,13 +234,13 @@ static int retarget(struct upgrade *upgrade, const struct heap_module *heap, uns
 /* ---- 2: linking ---- */
 
 /* The name of each module that an import leads to, in the order of `targets`. */
-static int name_targets(struct upgrade *upgrade, const struct heap_module *heap, unsigned count,
+static int name_targets(struct upgrade *upgrade, struct heap_module *heap, unsigned count,
 			const uint32_t *targets, unsigned target_count)
 {
 	int code = 0;
 
 	for (unsigned i = 0; i < target_count && !code; i++) {
-		const struct heap_module *target = by_address(heap, count, targets[i]);
+		const struct heap_module *target = heap_modules_find(heap, count, targets[i]);
 
 		code = add_name(upgrade, target ? target->name : "");
 		if (!code)
@@ -266,7 +253,7 @@ static int name_targets(struct upgrade *upgrade, const struct heap_module *heap,
 	return code;
 }
 
-static char *link_text(struct upgrade *upgrade, const struct heap_module *heap, unsigned count)
+static char *link_text(struct upgrade *upgrade, struct heap_module *heap, unsigned count)
 {
 	const uint32_t *targets;
 	unsigned target_count;
@@ -406,7 +393,7 @@ static int make_new(struct upgrade *upgrade)
 		return code;
 	for (unsigned i = 0; i < upgrade->count && !code; i++) {
 		struct upgrade_module *module = &upgrade->modules[i];
-		const struct heap_module *at = by_address(heap, count, module->old);
+		const struct heap_module *at = heap_modules_find(heap, count, module->old);
 
 		if (at && module->old == module->new && at->code)
 			code = retarget(upgrade, heap, count, at);
@@ -502,8 +489,7 @@ static int drop(struct upgrade *upgrade)
 	list = calloc(count + 1, sizeof(*list));
 	for (unsigned i = 0; i < count && list; i++) {
 		const char *name = heap[i].name;
-		bool ours = !strncmp(name, UPGRADE_OWN, strlen(UPGRADE_OWN)) ||
-			    strstr(name, UPGRADE_REPLACED);
+		bool ours = plan_leaves_out(name);
 		bool check = upgrade->check && !strcmp(name, upgrade->check);
 
 		for (unsigned j = 0; j < upgrade->count && !ours; j++) {

@@ -66,9 +66,9 @@ int upgrade_program(struct guest *guest, const struct guest_upgrade *options,
 		    struct guest_changes *changes, struct thaw_error *error);
 /* Why it must not go on (a signal, its time limit, or the engine has trapped), as a code, told; 0. */
 int upgrade_over(struct upgrade *upgrade);
-/* The name (malloc'ed) or source of one of our own modules. NULL: no memory. */
+/* The name of one of our own modules, and the source of UPGRADE_FIRST; malloc'ed. NULL: no memory. */
 char *upgrade_resolve(const struct upgrade *upgrade, const char *specifier);
-char *upgrade_load(const char *name, size_t *bytes);
+char *upgrade_load(size_t *bytes);
 
 /* ---- plan.c */
 
@@ -78,6 +78,8 @@ int plan_main(struct upgrade *upgrade);
 int plan_read(struct upgrade *upgrade);
 /* The new ones are in the heap: what was added, what is not needed any more, and the order. */
 int plan_order(struct upgrade *upgrade);
+/* Is that the name of a module of our own, or of one that was replaced? */
+bool plan_leaves_out(const char *name);
 struct upgrade_module *plan_find(struct upgrade *upgrade, const char *name);
 /* The list of files that the heap keeps, without those that are loaded anew. */
 int plan_forget_sources(struct upgrade *upgrade);

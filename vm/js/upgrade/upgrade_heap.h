@@ -33,6 +33,7 @@ u32 heap_module_function(const struct js_engine *engine, u32 module);
 char *heap_atom_text(struct js_engine *engine, u32 atom); /* malloc'ed; NULL: no memory */
 u32 heap_variable_count(const struct js_engine *engine, u32 function);
 struct variable heap_variable(const struct js_engine *engine, u32 function, u32 i);
+u64 heap_cell_value(const struct js_engine *engine, u32 cell);
 /* One reference to it less; 0: none. */
 void heap_release_cell(struct js_engine *engine, u32 cell);
 
