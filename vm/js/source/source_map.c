@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/array.h"
 #include "js/modules/json_scan.h"
 #include "js/modules/module_name.h"
 #include "js/modules/resolve.h"
@@ -237,16 +238,14 @@ static void make_marks(struct source_map *map)
 	size_t room = 0, steps = 0;
 
 	do {
+		struct mark *more;
+
 		if (steps++ % MARK_STEPS)
 			continue;
-		if (map->mark_count == room) {
-			struct mark *more = realloc(map->marks, (2 * room + 16) * sizeof(*more));
-
-			if (!more)
-				return;
-			map->marks = more;
-			room = 2 * room + 16;
-		}
+		more = array_grow(map->marks, map->mark_count, &room, sizeof(*more));
+		if (!more)
+			return;
+		map->marks = more;
 		map->marks[map->mark_count++] = now;
 	} while (step(&now));
 }

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/array.h"
 #include "tokens.h"
 
 #define TEXT_MAX_BYTES (8u << 20)
@@ -99,16 +100,11 @@ bool token_ends_value(const struct tokens *tokens, size_t index)
 static bool add(struct scan *scan, enum token_kind kind, const char *start)
 {
 	struct tokens *tokens = scan->tokens;
+	struct token *list = array_grow(tokens->list, tokens->count, &tokens->room, sizeof(*list));
 
-	if (tokens->count == tokens->room) {
-		size_t room = tokens->room ? 2 * tokens->room : 256;
-		struct token *list = realloc(tokens->list, room * sizeof(*list));
-
-		if (!list)
-			return false;
-		tokens->list = list;
-		tokens->room = room;
-	}
+	if (!list)
+		return false;
+	tokens->list = list;
 	tokens->list[tokens->count++] = (struct token){
 		.at = (uint32_t)(start - tokens->text),
 		.bytes = (uint32_t)(scan->at - start),

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/array.h"
 #include "heap_modules.h"
 #include "js/engine/classes.h"
 #include "js/engine/heap_layout.h"
@@ -27,6 +28,7 @@ struct call {
 	struct js_engine *engine;
 	struct heap_module *modules;
 	unsigned count, request;
+	size_t room; /* of `modules` */
 	uint32_t module, target;
 	const char *name;
 	bool main, good;
@@ -139,7 +141,7 @@ static bool read_module(struct call *call, u32 at, struct bounds *left)
 {
 	struct js_engine *engine = call->engine;
 	struct heap_module *more =
-		realloc(call->modules, ((size_t)call->count + 1) * sizeof(*more));
+		array_grow(call->modules, call->count, &call->room, sizeof(*more));
 	struct heap_module *read;
 	u8 status;
 

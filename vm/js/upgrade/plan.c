@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/array.h"
 #include "base/failure.h"
 #include "js/modules/module_name.h"
 #include "js/modules/resolve.h"
@@ -25,7 +26,8 @@
 
 struct loaded {
 	struct js_source *list;
-	unsigned count, room;
+	unsigned count;
+	size_t room;
 	bool failed;
 };
 
@@ -36,14 +38,11 @@ static void note_source(void *arg, const struct js_source *source)
 
 	if (loaded->failed)
 		return;
-	if (loaded->count == loaded->room) {
-		loaded->room = loaded->room ? 2 * loaded->room : 64;
-		more = realloc(loaded->list, loaded->room * sizeof(*more));
-		loaded->failed = !more;
-		if (!more)
-			return;
-		loaded->list = more;
-	}
+	more = array_grow(loaded->list, loaded->count, &loaded->room, sizeof(*more));
+	loaded->failed = !more;
+	if (!more)
+		return;
+	loaded->list = more;
 	more = &loaded->list[loaded->count];
 	*more = *source;
 	more->path = strdup(source->path);
@@ -182,13 +181,11 @@ struct upgrade_module *plan_find(struct upgrade *upgrade, const char *name)
 
 static struct upgrade_module *add(struct upgrade *upgrade, char *name)
 {
-	struct upgrade_module *more = upgrade->modules;
+	struct upgrade_module *more =
+		name ? array_grow(upgrade->modules, upgrade->count, &upgrade->room, sizeof(*more))
+		     : NULL;
 
-	if (name && upgrade->count == upgrade->room) {
-		upgrade->room = upgrade->room ? 2 * upgrade->room : 32;
-		more = realloc(upgrade->modules, upgrade->room * sizeof(*more));
-	}
-	if (!name || !more) {
+	if (!more) {
 		free(name);
 		return NULL;
 	}

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/array.h"
 #include "heap_modules.h"
 #include "js/engine/classes.h"
 #include "js/engine/heap_layout.h"
@@ -44,9 +45,11 @@ struct relink {
 	const u32 *modules;
 	unsigned module_count;
 	struct import *imports;
-	unsigned count, room;
+	unsigned count;
+	size_t room;
 	struct export *exports;
-	unsigned export_count, export_room;
+	unsigned export_count;
+	size_t export_room;
 	u32 *targets;
 	unsigned target_count;
 	bool failed;
@@ -58,21 +61,6 @@ struct relink {
 	u32 *replaced_files;
 	unsigned replaced_count, changed;
 };
-
-static bool grow(void **data, unsigned *room, unsigned count, size_t bytes)
-{
-	size_t more = *room ? 2 * (size_t)*room : 64;
-	void *grown;
-
-	if (count < *room)
-		return true;
-	grown = realloc(*data, more * bytes);
-	if (!grown)
-		return false;
-	*data = grown;
-	*room = (unsigned)more;
-	return true;
-}
 
 static u32 file_of(const struct js_engine *engine, u32 function)
 {
@@ -91,14 +79,17 @@ static bool note_exports(struct relink *relink, u32 module, u32 variable, u32 im
 	heap_spend(engine, &relink->steps_left, count);
 	for (u32 i = count; i--;) {
 		u32 entry = table + i * EXPORT_BYTES;
+		struct export *more;
 
 		if (vm_load32(engine, entry + EXPORT_TYPE) ||
 		    vm_load32(engine, entry + EXPORT_VARIABLE) != variable)
 			continue;
 		heap_spend(engine, &relink->exports_left, 1);
-		if (!grow((void **)&relink->exports, &relink->export_room, relink->export_count,
-			  sizeof(*relink->exports)))
+		more = array_grow(relink->exports, relink->export_count, &relink->export_room,
+				  sizeof(*more));
+		if (!more)
 			return false;
+		relink->exports = more;
 		relink->exports[relink->export_count++] =
 			(struct export){entry + EXPORT_CELL, import};
 	}
@@ -109,11 +100,12 @@ static bool note_import(struct relink *relink, u32 module, u32 function, u32 ent
 {
 	struct js_engine *engine = relink->engine;
 	u32 variable = vm_load32(engine, entry + IMPORT_VARIABLE);
-	struct import *import;
+	struct import *import =
+		array_grow(relink->imports, relink->count, &relink->room, sizeof(*import));
 
-	if (!grow((void **)&relink->imports, &relink->room, relink->count,
-		  sizeof(*relink->imports)))
+	if (!import)
 		return false;
+	relink->imports = import;
 	import = &relink->imports[relink->count];
 	*import = (struct import){.module = module};
 	atomic_signal_fence(memory_order_seq_cst); /* the VM may trap anywhere below */

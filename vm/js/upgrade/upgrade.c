@@ -22,6 +22,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "base/array.h"
 #include "base/failure.h"
 #include "js/modules/module_name.h"
 #include "js/modules/resolve.h"
@@ -41,15 +42,12 @@ int upgrade_over(struct upgrade *upgrade)
 
 static int add_name(struct upgrade *upgrade, const char *name)
 {
-	char **more = upgrade->names;
+	char **more =
+		array_grow(upgrade->names, upgrade->name_count, &upgrade->name_room, sizeof(*more));
 
-	if (upgrade->name_count == upgrade->name_room) {
-		upgrade->name_room = upgrade->name_room ? 2 * upgrade->name_room : 64;
-		more = realloc(more, upgrade->name_room * sizeof(*more));
-		if (!more)
-			return -ENOMEM;
-		upgrade->names = more;
-	}
+	if (!more)
+		return -ENOMEM;
+	upgrade->names = more;
 	more[upgrade->name_count] = strdup(name);
 	return more[upgrade->name_count] ? (upgrade->name_count++, 0) : -ENOMEM;
 }

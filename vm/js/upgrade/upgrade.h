@@ -47,7 +47,8 @@ struct upgrade {
 	struct thaw_error *error;
 
 	struct upgrade_module *modules; /* all of them; the order of `order` */
-	unsigned count, room;
+	unsigned count;
+	size_t room;
 	unsigned *order; /* of those that are evaluated: indexes, in import order */
 	unsigned order_count;
 	char *main; /* the name of the main module; NULL: a shell's session */
@@ -56,7 +57,8 @@ struct upgrade {
 
 	/* What our own modules import: UPGRADE_OWN "/17" is the name with that index. */
 	char **names;
-	unsigned name_count, name_room;
+	unsigned name_count;
+	size_t name_room;
 	struct relink *relink;
 };
 
