@@ -439,8 +439,7 @@ bool graph_function_place(struct graph *graph, struct graph_value function, uint
 	struct graph_value code;
 	unsigned class_id = graph_class(graph, function);
 
-	if (class_id != CLASS_FUNCTION && class_id != CLASS_GENERATOR_FUNCTION &&
-	    class_id != CLASS_ASYNC_FUNCTION && class_id != CLASS_ASYNC_GENERATOR_FUNCTION)
+	if (!class_has_bytecode(class_id))
 		return false;
 	graph_object(graph, function, fields);
 	code = graph_at(graph, GRAPH_BYTECODE, word32(fields, FUNC_BYTECODE));

@@ -16,13 +16,9 @@
 static u32 file_of(const struct js_engine *engine, u32 frame)
 {
 	u64 function = vm_load64(engine, frame + FRAME_FUNCTION);
-	u16 class_id;
 
-	if (!value_has_tag(function, TAG_OBJECT))
-		return 0;
-	memcpy(&class_id, vm_at(engine, (u32)function + OBJ_CLASS), sizeof(class_id));
-	if (class_id != CLASS_FUNCTION && class_id != CLASS_GENERATOR_FUNCTION &&
-	    class_id != CLASS_ASYNC_FUNCTION && class_id != CLASS_ASYNC_GENERATOR_FUNCTION)
+	if (!value_has_tag(function, TAG_OBJECT) ||
+	    !class_has_bytecode(vm_load16(engine, (u32)function + OBJ_CLASS)))
 		return 0;
 	return vm_load32(engine, vm_load32(engine, (u32)function + FUNC_BYTECODE) + BC_FILE);
 }

@@ -3,6 +3,8 @@
 #ifndef VM_JS_CLASSES_H
 #define VM_JS_CLASSES_H
 
+#include <stdbool.h>
+
 enum js_class {
 	CLASS_OBJECT = 1,
 	CLASS_ARRAY = 2,
@@ -45,5 +47,12 @@ enum js_class {
 	CLASS_WEAK_REF = 62,
 	CLASS_REGISTRY = 63,
 };
+
+/* Functions that are written in JavaScript. */
+static inline bool class_has_bytecode(unsigned class_id)
+{
+	return class_id == CLASS_FUNCTION || class_id == CLASS_GENERATOR_FUNCTION ||
+	       class_id == CLASS_ASYNC_FUNCTION || class_id == CLASS_ASYNC_GENERATOR_FUNCTION;
+}
 
 #endif

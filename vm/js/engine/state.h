@@ -133,6 +133,14 @@ static inline void *vm_at(const struct js_engine *engine, u32 address)
 	return engine->wasm.w2c_memory.data + address;
 }
 
+static inline u16 vm_load16(const struct js_engine *engine, u32 address)
+{
+	u16 word;
+
+	memcpy(&word, vm_at(engine, address), sizeof(word));
+	return word;
+}
+
 static inline u32 vm_load32(const struct js_engine *engine, u32 address)
 {
 	u32 word;

@@ -113,12 +113,6 @@ js_value js_variable(struct js_engine *engine, const char *name)
 
 /* ---- Functions ---- */
 
-static bool has_bytecode(u32 class_id)
-{
-	return class_id == CLASS_FUNCTION || class_id == CLASS_GENERATOR_FUNCTION ||
-	       class_id == CLASS_ASYNC_FUNCTION || class_id == CLASS_ASYNC_GENERATOR_FUNCTION;
-}
-
 static void run_place(void *arg)
 {
 	struct variable_call *call = arg;
@@ -128,7 +122,8 @@ static void run_place(void *arg)
 	u32 code;
 
 	call->result = 0;
-	if (!value_has_tag(value, TAG_OBJECT) || !has_bytecode(VM(engine, JS_GetClassID, value)))
+	if (!value_has_tag(value, TAG_OBJECT) ||
+	    !class_has_bytecode(VM(engine, JS_GetClassID, value)))
 		goto none;
 	code = vm_load32(engine, (u32)value + FUNC_BYTECODE);
 	file = VM(engine, JS_AtomToString, engine->context, vm_load32(engine, code + BC_FILE));

@@ -392,12 +392,10 @@ struct variable heap_variable(const struct js_engine *engine, u32 function, u32 
 
 u32 heap_variable_count(const struct js_engine *engine, u32 function)
 {
-	u16 count;
+	u32 code = vm_load32(engine, function + FUNC_BYTECODE);
 
-	memcpy(&count,
-	       vm_at(engine, vm_load32(engine, function + FUNC_BYTECODE) + BC_CLOSURE_COUNT),
-	       sizeof(count));
-	return vm_load32(engine, function + FUNC_CELLS) ? count : 0;
+	return vm_load32(engine, function + FUNC_CELLS) ? vm_load16(engine, code + BC_CLOSURE_COUNT)
+							: 0;
 }
 
 u64 heap_cell_value(const struct js_engine *engine, u32 cell)

@@ -30,10 +30,7 @@ struct look {
 
 static unsigned class_of(const struct js_engine *engine, u32 object)
 {
-	u16 class_id;
-
-	memcpy(&class_id, vm_at(engine, object + OBJ_CLASS), sizeof(class_id));
-	return class_id;
+	return vm_load16(engine, object + OBJ_CLASS);
 }
 
 static bool is_of_module(struct look *look, u32 cell)

@@ -372,12 +372,6 @@ static void renew_closure(struct relink *relink, u32 function)
 	}
 }
 
-static bool has_closure(unsigned class_id)
-{
-	return class_id == CLASS_FUNCTION || class_id == CLASS_GENERATOR_FUNCTION ||
-	       class_id == CLASS_ASYNC_FUNCTION || class_id == CLASS_ASYNC_GENERATOR_FUNCTION;
-}
-
 static void renew_closures(struct relink *relink)
 {
 	struct js_engine *engine = relink->engine;
@@ -385,15 +379,11 @@ static void renew_closures(struct relink *relink)
 
 	/* The cells of a closure are its own. */
 	relink->steps_left = engine->wasm.w2c_memory.size / sizeof(u32);
-	for (u32 at = heap_next_link(engine, head); at != head; at = heap_next_link(engine, at)) {
-		u16 class_id;
-
-		if ((*(u8 *)vm_at(engine, at + BLOCK_TYPE) & 0x7f) != GC_OBJECT)
-			continue;
-		memcpy(&class_id, vm_at(engine, at + OBJ_CLASS), sizeof(class_id));
-		if (has_closure(class_id) && vm_load32(engine, at + FUNC_BYTECODE))
+	for (u32 at = heap_next_link(engine, head); at != head; at = heap_next_link(engine, at))
+		if ((*(u8 *)vm_at(engine, at + BLOCK_TYPE) & 0x7f) == GC_OBJECT &&
+		    class_has_bytecode(vm_load16(engine, at + OBJ_CLASS)) &&
+		    vm_load32(engine, at + FUNC_BYTECODE))
 			renew_closure(relink, at);
-	}
 }
 
 static void renew_space(struct relink *relink, const struct import *import)
