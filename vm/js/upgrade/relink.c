@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "base/array.h"
+#include "base/json.h"
 #include "heap_modules.h"
 #include "js/engine/classes.h"
 #include "js/engine/heap_layout.h"
@@ -220,19 +221,6 @@ static void run_targets(void *arg)
 	relink->target_count = relink->count;
 }
 
-/* A string of JavaScript. */
-static void add_string(FILE *to, const char *text)
-{
-	putc('"', to);
-	for (const unsigned char *at = (const unsigned char *)text; *at; at++) {
-		if (*at == '"' || *at == '\\' || *at < 0x20)
-			fprintf(to, "\\u%04x", *at);
-		else
-			putc(*at, to);
-	}
-	putc('"', to);
-}
-
 char *relink_text(struct relink *relink, const char *prefix, const uint32_t **targets,
 		  unsigned *count)
 {
@@ -253,8 +241,10 @@ char *relink_text(struct relink *relink, const char *prefix, const uint32_t **ta
 		if (import->space) {
 			fprintf(to, "* as v%u", i);
 		} else {
+			struct json json = {.to = to}; /* its strings are JavaScript's, too */
+
 			putc('{', to);
-			add_string(to, import->name);
+			json_text(&json, NULL, import->name);
 			fprintf(to, " as v%u}", i);
 		}
 		fprintf(to, " from \"%s%u\"\n", prefix, i);
