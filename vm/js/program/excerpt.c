@@ -109,17 +109,14 @@ const char *excerpt_source(struct program *program, const char *name, size_t *by
 
 /* ---- Places ---- */
 
-struct place {
-	const char *name; /* of the file; borrowed, not terminated */
-	size_t name_bytes;
-	unsigned line, column;
-};
-
-/* "FILE:LINE:COLUMN" at the end of a frame. */
-static bool read_place(const char *at, const char *end, struct place *place)
+bool excerpt_frame(const char *line, const char *end, struct frame_place *place)
 {
-	const char *open = NULL, *colons[2] = {NULL, NULL};
+	static const char begin[] = "    at ";
+	const char *at, *open = NULL, *colons[2] = {NULL, NULL};
 
+	if (strncmp(line, begin, strlen(begin)))
+		return false;
+	at = line + strlen(begin);
 	if (end > at && end[-1] == ')') {
 		open = memmem(at, (size_t)(end - at), " (", 2);
 		for (const char *next = open; next;
@@ -136,29 +133,27 @@ static bool read_place(const char *at, const char *end, struct place *place)
 	}
 	if (!colons[0])
 		return false;
-	*place = (struct place){at, (size_t)(colons[0] - at), (unsigned)atoi(colons[0] + 1),
-				(unsigned)atoi(colons[1] + 1)};
+	*place = (struct frame_place){at, (size_t)(colons[0] - at),
+				      (unsigned)strtoul(colons[0] + 1, NULL, 10),
+				      (unsigned)strtoul(colons[1] + 1, NULL, 10)};
 	return place->line > 0 && place->column > 0;
 }
 
 /* Of the first frame that has one. `first`: whether the very first does. */
-static bool find_place(const char *frames, struct place *place, bool *first)
+static bool find_place(const char *frames, struct frame_place *place, bool *first)
 {
-	static const char at[] = "    at ";
-
 	*first = true;
 	for (const char *line = frames; *line; *first = false) {
 		const char *end = strchrnul(line, '\n');
 
-		if (!strncmp(line, at, strlen(at)) && read_place(line + strlen(at), end, place) &&
-		    strncmp(place->name, "thaw:", 5))
+		if (excerpt_frame(line, end, place) && strncmp(place->name, "thaw:", 5))
 			return true;
 		line = *end ? end + 1 : end;
 	}
 	return false;
 }
 
-static const char *text_of(struct program *program, const struct place *place,
+static const char *text_of(struct program *program, const struct frame_place *place,
 			   const char *statement, size_t *bytes)
 {
 	const struct evaluation *evaluation = &program->evaluation;
@@ -181,7 +176,7 @@ static const char *text_of(struct program *program, const struct place *place,
 char *excerpt_message(struct program *program, const char *message, const char *frames,
 		      const char *statement)
 {
-	struct place place;
+	struct frame_place place;
 	const char *text;
 	size_t bytes;
 	bool first;
@@ -252,7 +247,7 @@ static void put_line(FILE *to, const char *line, size_t length, size_t column)
 	fputs("^\n", to);
 }
 
-static char *show(const struct place *place, const char *text, size_t bytes, bool named)
+static char *show(const struct frame_place *place, const char *text, size_t bytes, bool named)
 {
 	size_t length, made_bytes;
 	const char *line = find_line(text, bytes, place->line, &length);
@@ -392,7 +387,7 @@ char *excerpt_show(struct program *program, const char *message, const char *fra
 {
 	char *importer = NULL, *shown = NULL, *better = NULL;
 	struct expression_place precise;
-	struct place place;
+	struct frame_place place;
 	const char *text;
 	size_t bytes;
 	bool first, found = find_place(frames, &place, &first);

@@ -14,6 +14,13 @@
  * All results are malloc'ed; NULL: it cannot be told, and then the plain message is the truth.
  */
 
+/* "    at f (FILE:LINE:COLUMN)" or "    at FILE:LINE:COLUMN", without the end of its line. False: it is not like that. */
+struct frame_place {
+	const char *name; /* of the file; borrowed, not terminated */
+	size_t name_bytes;
+	unsigned line, column;
+};
+bool excerpt_frame(const char *line, const char *end, struct frame_place *place);
 /* The engine's message with the expression that it is about. */
 char *excerpt_message(struct program *program, const char *message, const char *frames,
 		      const char *statement);

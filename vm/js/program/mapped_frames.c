@@ -9,7 +9,6 @@
 #define _GNU_SOURCE
 #include "mapped_frames.h"
 
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,43 +59,23 @@ static const struct source_map *map_of(struct program *program, const char *name
 	return entry->map;
 }
 
-/* The number before `end`, which a colon is before; returns that colon. NULL: there is none. */
-static const char *number_before(const char *start, const char *end, unsigned *number)
-{
-	const char *at = end;
-
-	while (at > start && isdigit((unsigned char)at[-1]))
-		at--;
-	if (at == end || end - at > 9 || at == start || at[-1] != ':')
-		return NULL;
-	*number = (unsigned)strtoul(at, NULL, 10);
-	return at - 1;
-}
-
-/* "    at f (FILE:LINE:COLUMN)" or "    at FILE:LINE:COLUMN". True: it was written otherwise. */
+/* A frame. True: it was written otherwise. */
 static bool map_frame(struct program *program, FILE *out, const char *line, const char *end)
 {
-	const bool brackets = end > line && end[-1] == ')';
-	const char *last = brackets ? end - 1 : end, *name = line, *colon, *at = line;
-	const char *before = brackets ? " (" : "at ";
 	const struct source_map *map;
-	unsigned row, column;
+	struct frame_place place;
 	char *file, *source;
 
-	while ((at = memmem(at, (size_t)(last - at), before, strlen(before))))
-		name = at += strlen(before);
-	colon = number_before(name, last, &column);
-	colon = colon ? number_before(name, colon, &row) : NULL;
-	if (!colon || colon == name)
+	if (!excerpt_frame(line, end, &place))
 		return false;
-	file = strndup(name, (size_t)(colon - name));
+	file = strndup(place.name, place.name_bytes);
 	map = file ? map_of(program, file) : NULL;
-	source = map ? source_map_find(map, &row, &column) : NULL;
+	source = map ? source_map_find(map, &place.line, &place.column) : NULL;
 	free(file);
 	if (!source)
 		return false;
-	fwrite(line, 1, (size_t)(name - line), out);
-	fprintf(out, "%s:%u:%u%.*s\n", source, row, column, (int)(end - last), last);
+	fwrite(line, 1, (size_t)(place.name - line), out);
+	fprintf(out, "%s:%u:%u%s\n", source, place.line, place.column, end[-1] == ')' ? ")" : "");
 	free(source);
 	return true;
 }
