@@ -88,20 +88,36 @@ static char *inline_map(const char *url, size_t length)
 	return text;
 }
 
-/* Of a relative URL; the text, and its path. */
+/* Is that no file's URL? */
+static bool is_remote(const char *url)
+{
+	return strstr(url, "://") && strncmp(url, "file://", 7);
+}
+
+/* The path of a file's URL, which may be relative to `base`; malloc'ed. */
+static char *path_of(const char *base, const char *url)
+{
+	char *specifier, *path;
+
+	if (!strncmp(url, "file://", 7))
+		return module_path(url);
+	if (asprintf(&specifier, "%s%s", url[0] == '/' ? "" : "./", url) < 0)
+		return NULL;
+	path = resolve_lexically(base, specifier);
+	free(specifier);
+	return path;
+}
+
+/* The text, and its path. */
 static char *map_beside(const char *path, const char *url, char **map_path)
 {
 	struct stat status;
-	char *specifier = NULL, *text = NULL;
+	char *text = NULL;
 	size_t bytes;
 
-	if (strstr(url, "://") ? strncmp(url, "file://", 7) != 0 : url[0] == '\0')
+	if (is_remote(url))
 		return NULL;
-	if (!strncmp(url, "file://", 7))
-		*map_path = module_path(url);
-	else if (asprintf(&specifier, "%s%s", url[0] == '/' ? "" : "./", url) >= 0)
-		*map_path = resolve_lexically(path, specifier);
-	free(specifier);
+	*map_path = path_of(path, url);
 	if (*map_path && !stat(*map_path, &status) && S_ISREG(status.st_mode) &&
 	    status.st_size <= MAP_BYTES_MAX)
 		text = resolve_read_file(*map_path, &bytes);
@@ -298,18 +314,9 @@ static char *source_path(const struct source_map *map, int64_t index)
 		     source) < 0)
 		whole = NULL;
 	free(source);
-	if (!whole || (strstr(whole, "://") && strncmp(whole, "file://", 7)))
+	if (!whole || is_remote(whole))
 		return whole;
-	if (!strncmp(whole, "file://", 7)) {
-		path = module_path(whole);
-	} else {
-		char *relative = NULL;
-
-		if (asprintf(&relative, "%s%s", whole[0] == '/' ? "" : "./", whole) < 0)
-			relative = NULL;
-		path = relative ? resolve_lexically(map->path, relative) : NULL;
-		free(relative);
-	}
+	path = path_of(map->path, whole);
 	free(whole);
 	return path;
 }
