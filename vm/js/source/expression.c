@@ -45,15 +45,12 @@ static const struct token *token(const struct search *search, size_t index)
 
 static bool is(const struct search *search, size_t index, const char *text)
 {
-	return index < search->tokens.count && token_is(&search->tokens, index, text);
+	return token_is(&search->tokens, index, text);
 }
 
 static bool is_any(const struct search *search, size_t index, const char *const *texts)
 {
-	for (; *texts; texts++)
-		if (is(search, index, *texts))
-			return true;
-	return false;
+	return token_is_any(&search->tokens, index, texts);
 }
 
 static bool is_member(const struct search *search, size_t index)
@@ -70,18 +67,22 @@ static bool is_call(const struct search *search, size_t open)
 
 /* ---- What the engine notes ---- */
 
+static bool begins_line_anew(const struct search *search, size_t index)
+{
+	return token(search, index)->first && token_ends_value(&search->tokens, index - 1) &&
+	       token(search, index)->kind != TOKEN_PUNCTUATOR;
+}
+
 static bool begins_statement(const struct search *search, size_t index)
 {
 	static const char *const before[] = {";", "{", "}", ":", NULL};
 	static const char *const declares[] = {"const", "let",	  "var", "return", "if",
 					       "while", "switch", "do",	 "for",	   "else",
 					       "case",	"}",	  "try", NULL};
-	bool begins =
-		!index ||
-		(token(search, index - 1)->kind == TOKEN_PUNCTUATOR &&
-		 is_any(search, index - 1, before)) ||
-		(token(search, index)->first && token_ends_value(&search->tokens, index - 1) &&
-		 token(search, index)->kind != TOKEN_PUNCTUATOR);
+	bool begins = !index ||
+		      (token(search, index - 1)->kind == TOKEN_PUNCTUATOR &&
+		       is_any(search, index - 1, before)) ||
+		      begins_line_anew(search, index);
 
 	return begins && !is_any(search, index, declares);
 }
@@ -126,12 +127,6 @@ static bool is_noted(const struct search *search, size_t index)
 }
 
 /* ---- Functions inside: their code is not that of the place ---- */
-
-static bool begins_line_anew(const struct search *search, size_t index)
-{
-	return token(search, index)->first && token_ends_value(&search->tokens, index - 1) &&
-	       token(search, index)->kind != TOKEN_PUNCTUATOR;
-}
 
 /* Behind an arrow: the token after the function. */
 static size_t after_body(const struct search *search, size_t index)

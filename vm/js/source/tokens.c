@@ -37,10 +37,10 @@ bool token_is(const struct tokens *tokens, size_t index, const char *text)
 	       !memcmp(tokens->text + token->at, text, token->bytes);
 }
 
-static bool is_one_of(const struct tokens *tokens, size_t index, const char *const *words)
+bool token_is_any(const struct tokens *tokens, size_t index, const char *const *texts)
 {
-	for (; *words; words++)
-		if (token_is(tokens, index, *words))
+	for (; *texts; texts++)
+		if (token_is(tokens, index, *texts))
 			return true;
 	return false;
 }
@@ -52,7 +52,7 @@ static bool closes_condition(const struct tokens *tokens, size_t index)
 	int32_t open = tokens->list[index].match;
 
 	return open > 0 && tokens->list[open - 1].kind == TOKEN_KEYWORD &&
-	       is_one_of(tokens, (size_t)open - 1, words);
+	       token_is_any(tokens, (size_t)open - 1, words);
 }
 
 bool token_opens_object(const struct tokens *tokens, size_t index)
@@ -66,8 +66,8 @@ bool token_opens_object(const struct tokens *tokens, size_t index)
 	if (!index || !token_is(tokens, index, "{"))
 		return false;
 	if (before->kind == TOKEN_PUNCTUATOR)
-		return !is_one_of(tokens, index - 1, before_blocks);
-	return before->kind == TOKEN_KEYWORD && is_one_of(tokens, index - 1, before_objects);
+		return !token_is_any(tokens, index - 1, before_blocks);
+	return before->kind == TOKEN_KEYWORD && token_is_any(tokens, index - 1, before_objects);
 }
 
 bool token_ends_value(const struct tokens *tokens, size_t index)
@@ -78,7 +78,7 @@ bool token_ends_value(const struct tokens *tokens, size_t index)
 
 	switch (token->kind) {
 	case TOKEN_KEYWORD:
-		return is_one_of(tokens, index, values);
+		return token_is_any(tokens, index, values);
 	case TOKEN_TEMPLATE:
 		return !token_opens(tokens, index);
 	case TOKEN_PUNCTUATOR:
@@ -274,7 +274,7 @@ static bool scan_word(struct scan *scan)
 		return false;
 	if (!add(scan, TOKEN_WORD, start))
 		return false;
-	if (is_one_of(tokens, tokens->count - 1, keywords) &&
+	if (token_is_any(tokens, tokens->count - 1, keywords) &&
 	    (tokens->count < 2 || (!token_is(tokens, tokens->count - 2, ".") &&
 				   !token_is(tokens, tokens->count - 2, "?."))))
 		tokens->list[tokens->count - 1].kind = TOKEN_KEYWORD;

@@ -40,6 +40,8 @@ bool tokens_scan(struct tokens *tokens, const char *text, size_t bytes);
 void tokens_free(struct tokens *tokens);
 
 bool token_is(const struct tokens *tokens, size_t index, const char *text);
+/* One of these; the list ends with NULL. */
+bool token_is_any(const struct tokens *tokens, size_t index, const char *const *texts);
 /* Could what ends with this token be divided, called, or have a property? */
 bool token_ends_value(const struct tokens *tokens, size_t index);
 static inline bool token_opens(const struct tokens *tokens, size_t index)
