@@ -39,7 +39,7 @@ enum guest_evaluation evaluate_state(struct guest *guest)
  */
 static char *name_of(struct program *program, const char *code, size_t bytes, const char *name)
 {
-	js_value text, made = 0;
+	js_value text;
 	char *own = NULL;
 
 	if (!program->options.keep_result) {
@@ -50,11 +50,8 @@ static char *name_of(struct program *program, const char *code, size_t bytes, co
 		return own;
 	}
 	text = js_string(program->engine, code, bytes);
-	made = text ? turn_ask(program, PRELUDE_STATEMENT, 1, &text) : 0;
-	if (made && js_is_string(program->engine, made))
-		own = js_to_string(program->engine, made, NULL);
-	if (made)
-		js_free(program->engine, made);
+	if (text)
+		own = turn_text(program, turn_ask(program, PRELUDE_STATEMENT, 1, &text));
 	return own ? own : strdup(name);
 }
 
@@ -185,8 +182,7 @@ static void show_settled(struct program *program, struct watched *watched)
 				 js_bool(program->engine, program->options.colours)};
 	bool fulfilled = js_promise_state(program->engine, watched->promise) ==
 			 JS_PROMISE_FULFILLED;
-	js_value shown = 0;
-	char *text = NULL, *line = NULL;
+	char *text, *line = NULL;
 	int length;
 
 	watched->promise = 0;
@@ -195,11 +191,7 @@ static void show_settled(struct program *program, struct watched *watched)
 		js_free(program->engine, arguments[1]);
 		return;
 	}
-	shown = turn_ask(program, PRELUDE_INSPECT, 2, arguments);
-	if (shown)
-		text = js_to_string(program->engine, shown, NULL);
-	if (shown)
-		js_free(program->engine, shown);
+	text = turn_text(program, turn_ask(program, PRELUDE_INSPECT, 2, arguments));
 	length = text ? asprintf(&line, "%s: %s\n", watched->label, text) : -1;
 	if (length > 0)
 		owner_write(program->guest.owner, STDOUT_FILENO, line, (size_t)length);
@@ -315,19 +307,14 @@ char *evaluate_ask(struct guest *guest, enum guest_question question, const char
 		   size_t bytes)
 {
 	struct program *program = program_of(guest);
-	js_value argument = 0, answer;
-	char *lines = NULL;
+	js_value argument = 0;
 
 	if (guest->in_turn || js_trapped(program->engine))
 		return NULL;
 	if (question == GUEST_COMPLETIONS)
 		argument = js_string(program->engine, text, bytes);
-	answer = turn_ask(program,
-			  question == GUEST_COMPLETIONS ? PRELUDE_COMPLETE : PRELUDE_TIMERS,
-			  argument ? 1 : 0, &argument);
-	if (answer && js_is_string(program->engine, answer))
-		lines = js_to_string(program->engine, answer, NULL);
-	if (answer)
-		js_free(program->engine, answer);
-	return lines;
+	return turn_text(program,
+			 turn_ask(program,
+				  question == GUEST_COMPLETIONS ? PRELUDE_COMPLETE : PRELUDE_TIMERS,
+				  argument ? 1 : 0, &argument));
 }

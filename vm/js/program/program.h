@@ -87,8 +87,8 @@ struct watched {	  /* a promise that a shell has shown: its value will be shown,
 
 struct evaluation {		     /* evaluate.c: code from outside, until its answer is known */
 	js_value promise, exception; /* 0: none */
-	char *code;		     /* who asks may be gone by then: its own, malloc'ed; NULL: none */
-	char *name;		     /* as its frames have it, malloc'ed */
+	char *code; /* who asks may be gone by then: its own, malloc'ed; NULL: none */
+	char *name; /* as its frames have it, malloc'ed */
 	struct watched watched[WATCHED_MAX];
 };
 
@@ -116,7 +116,7 @@ struct program {
 	struct evaluation evaluation;
 	struct main_source main;
 	struct loaded_source loaded;
-	struct io_list io; /* io.c */
+	struct io_list io;	 /* io.c */
 	struct upgrade *upgrade; /* upgrade/upgrade.c: while one is under way */
 };
 
@@ -144,6 +144,8 @@ void turn_run(struct program *program, enum prelude_operation operation, unsigne
  */
 js_value turn_ask(struct program *program, enum prelude_operation operation, unsigned count,
 		  js_value *arguments);
+/* A string, malloc'ed; NULL: it is 0, or none. Consumes it. */
+char *turn_text(struct program *program, js_value value);
 /*
  * A turn of another process, which a generation caught in the middle: go on with it, to its end.
  * `blob.turn` says how far it had come.

@@ -54,16 +54,19 @@ static bool heard(struct program *program, js_value exception)
 	return taken;
 }
 
-static char *item_text(struct program *program, js_value list, uint32_t index)
+char *turn_text(struct program *program, js_value value)
 {
-	js_value item = js_get_index(program->engine, list, index);
-	char *text = item && js_is_string(program->engine, item)
-			     ? js_to_string(program->engine, item, NULL)
+	char *text = js_is_string(program->engine, value)
+			     ? js_to_string(program->engine, value, NULL)
 			     : NULL;
 
-	if (item)
-		js_free(program->engine, item);
+	js_free(program->engine, value);
 	return text;
+}
+
+static char *item_text(struct program *program, js_value list, uint32_t index)
+{
+	return turn_text(program, js_get_index(program->engine, list, index));
 }
 
 char *turn_excerpt(struct program *program, js_value exception)

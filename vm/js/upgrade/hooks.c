@@ -481,14 +481,10 @@ static int tell_importer(struct upgrade *upgrade, const char *importer)
 
 static int ask_invalidated(struct upgrade *upgrade)
 {
-	js_value answer = hooks_ask(upgrade, "invalidated", "", 0);
-	char *text = answer && js_is_string(upgrade->engine, answer)
-			     ? js_to_string(upgrade->engine, answer, NULL)
-			     : NULL;
+	char *text = turn_text(upgrade->program, hooks_ask(upgrade, "invalidated", "", 0));
 	int code = text ? failure(upgrade->error, -ECANCELED, "invalidate() was called by %s", text)
 			: 0;
 
-	js_free(upgrade->engine, answer);
 	free(text);
 	return code;
 }
