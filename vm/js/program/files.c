@@ -250,14 +250,14 @@ static void set_text(struct js_engine *engine, js_value object, const char *key,
 	js_set(engine, object, key, js_string(engine, text, strlen(text)));
 }
 
-static js_value failure_of(struct js_engine *engine, const struct file_job *job)
+js_value files_failure(struct js_engine *engine, int error, const char *syscall, const char *why)
 {
 	js_value object = js_object(engine);
 
-	set_text(engine, object, "code", uv_err_name(-job->error));
-	set_text(engine, object, "message", job->why[0] ? job->why : uv_strerror(-job->error));
-	set_text(engine, object, "syscall", job->syscall);
-	js_set(engine, object, "errno", js_number(engine, -job->error));
+	set_text(engine, object, "code", uv_err_name(-error));
+	set_text(engine, object, "message", why && why[0] ? why : uv_strerror(-error));
+	set_text(engine, object, "syscall", syscall);
+	js_set(engine, object, "errno", js_number(engine, -error));
 	return object;
 }
 
@@ -322,7 +322,8 @@ static void tell(struct program *program, struct io *io)
 			job->error = ENOMEM;
 		}
 	}
-	arguments[1] = job->error ? failure_of(engine, job) : js_undefined(engine);
+	arguments[1] = job->error ? files_failure(engine, job->error, job->syscall, job->why)
+				  : js_undefined(engine);
 	if (!arguments[2])
 		arguments[2] = js_undefined(engine);
 	free_job(job);

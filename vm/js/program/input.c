@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
@@ -59,18 +58,6 @@ static bool wait_more(struct input *input)
 	return true;
 }
 
-static js_value failure_of(struct js_engine *engine, int error)
-{
-	js_value object = js_object(engine);
-	const char *name = uv_err_name(-error), *message = uv_strerror(-error);
-
-	js_set(engine, object, "code", js_string(engine, name, strlen(name)));
-	js_set(engine, object, "message", js_string(engine, message, strlen(message)));
-	js_set(engine, object, "syscall", js_string(engine, "read", 4));
-	js_set(engine, object, "errno", js_number(engine, -error));
-	return object;
-}
-
 static void tell(struct program *program, struct io *io)
 {
 	struct input *input = (struct input *)io;
@@ -85,11 +72,11 @@ static void tell(struct program *program, struct io *io)
 		got = read(STDIN_FILENO, data, sizeof(data));
 	while (got < 0 && errno == EINTR);
 	arguments[0] = js_number(engine, io->number);
-	arguments[1] = got < 0 ? failure_of(engine, errno) : js_undefined(engine);
+	arguments[1] = got < 0 ? files_failure(engine, errno, "read", NULL) : js_undefined(engine);
 	arguments[2] = got > 0 ? js_bytes(engine, data, (size_t)got) : js_undefined(engine);
 	if (!arguments[2]) { /* no room in the heap */
 		js_free(engine, js_take_exception(engine));
-		arguments[1] = failure_of(engine, ENOMEM);
+		arguments[1] = files_failure(engine, ENOMEM, "read", NULL);
 		arguments[2] = js_undefined(engine);
 	}
 	end(input);

@@ -214,6 +214,8 @@ int files_begin(
 
 /* With output commit: what waits was captured; that is durable (0), or has failed. */
 void files_captured(struct program *program);
+/* What PRELUDE_FILE_DONE is given where something failed; `why` instead of what `error` (positive) says, unless NULL or empty. */
+js_value files_failure(struct js_engine *engine, int error, const char *syscall, const char *why);
 void files_settled(struct program *program, int code);
 
 /* ---- input.c ---- */
