@@ -7,10 +7,9 @@
 (function (host, parts) {
 	'use strict';
 
-	const { apply, arrayIsArray, defineProperty, descriptorOf, iterator, list, put, setPrototypeOf, Error, Map, Number, Set, String,
-		TypeError, WeakRef, WeakSet, mapGet, mapSet, mapDelete, setAdd, setDelete, setForEach, weakRefDeref, weakSetAdd,
-		weakSetDelete, isNaN, trunc, arrayOf } = parts.primordials;
-	const { DOMException, isObject, expose, textOf, optionsOf, late } = parts;
+	const { apply, defineProperty, descriptorOf, list, Map, Number, Set, String, TypeError, WeakRef, WeakSet, mapGet, mapSet, mapDelete,
+		setAdd, setDelete, setForEach, weakRefDeref, weakSetAdd, weakSetDelete, isNaN, trunc } = parts.primordials;
+	const { DOMException, isObject, expose, textOf, optionsOf, eachItem, late } = parts;
 
 	// ---- Events ----
 
@@ -444,22 +443,12 @@
 
 	function signalsOf(items) {
 		const found = list();
-		const add = (item) => {
+		eachItem(items, 'AbortSignal.any takes a sequence of AbortSignals', (item) => {
 			const signal = signalOf(item);
 			if (signal === undefined)
 				throw new TypeError('AbortSignal.any takes AbortSignals');
 			found[found.length] = signal;
-		};
-		if (arrayIsArray(items)) {
-			for (let i = 0; i < items.length; i++)
-				add(items[i]);
-			return found;
-		}
-		if (!isObject(items) || typeof items[iterator] !== 'function')
-			throw new TypeError('AbortSignal.any takes a sequence of AbortSignals');
-		const steps = items[iterator]();
-		for (let step; !(step = steps.next()).done;)
-			add(step.value);
+		});
 		return found;
 	}
 

@@ -7,8 +7,8 @@
 (function (host, parts) {
 	'use strict';
 
-	const { arrayIsArray, arrayOf, freeze, iterator, list, TypeError } = parts.primordials;
-	const { DOMException, isObject, expose, textOf, optionsOf, late } = parts;
+	const { arrayOf, freeze, iterator, list, TypeError } = parts.primordials;
+	const { DOMException, isObject, expose, textOf, optionsOf, eachItem, late } = parts;
 
 	parts.need('events');
 	parts.need('structured_clone');
@@ -32,19 +32,9 @@
 	}
 	expose(MessageEvent, 'MessageEvent');
 
-	// A sequence, as the web has it.
 	function itemsOf(items) {
 		const found = list();
-		if (arrayIsArray(items)) {
-			for (let i = 0; i < items.length; i++)
-				found[i] = items[i];
-			return found;
-		}
-		if (!isObject(items) || typeof items[iterator] !== 'function')
-			throw new TypeError('this is not a sequence');
-		const steps = items[iterator]();
-		for (let step; !(step = steps.next()).done;)
-			found[found.length] = step.value;
+		eachItem(items, 'this is not a sequence', (item) => { found[found.length] = item; });
 		return found;
 	}
 

@@ -7,11 +7,11 @@
 (function (host, parts) {
 	'use strict';
 
-	const { descriptorOf, hasOwn, put, list, objectKeys, toObject, arrayIsArray, errorTypes, viewTypes, valueOf, Map, Set, Date,
+	const { descriptorOf, hasOwn, put, list, objectKeys, toObject, errorTypes, viewTypes, valueOf, Map, Set, Date,
 		RegExp, String, TypeError, Uint8Array, ArrayBuffer, SharedArrayBuffer, WeakMap, mapGet, mapSet, mapHas, mapForEach,
 		setAdd, setForEach, dateTime, regExpSource, regExpFlags, bufferLength, bufferDetached, bufferResizable, bufferMax,
 		bufferImmutable, bufferResize, bufferTransfer, sharedLength, sharedGrowable, sharedMax, sharedGrow, typedLength,
-		typedBuffer, typedSet, viewBuffer, weakMapGet, weakMapSet, iterator } = parts.primordials;
+		typedBuffer, typedSet, viewBuffer, weakMapGet, weakMapSet } = parts.primordials;
 	const { inspect, isObject, isHandle, DOMException, domState, stackOf } = parts;
 
 	// Objects of the web: some can be cloned or transferred, the others neither. Their sources may not have been loaded.
@@ -234,22 +234,6 @@
 		buffers[buffers.length] = buffer;
 	}
 
-	// A sequence, as the web has it: an array is read without its iterator, which a program may have patched.
-	function buffersOf(items, transfer) {
-		const buffers = list();
-		if (arrayIsArray(items)) {
-			for (let i = 0; i < items.length; i++)
-				checkTransfer(items[i], buffers, transfer);
-			return buffers;
-		}
-		if (!isObject(items) || typeof items[iterator] !== 'function')
-			throw new TypeError('structuredClone: transfer must be a sequence');
-		const steps = items[iterator]();
-		for (let step; !(step = steps.next()).done;)
-			checkTransfer(step.value, buffers, transfer);
-		return buffers;
-	}
-
 	// The port that a transferred one becomes.
 	function portOf(port, clone) {
 		const known = mapGet(clone.seen, port);
@@ -306,7 +290,8 @@
 		if (items === undefined || items === null)
 			return cloneValue(value, clone);
 		clone.transfer = new Map();
-		const buffers = buffersOf(items, clone.transfer);
+		const buffers = list();
+		parts.eachItem(items, 'structuredClone: transfer must be a sequence', (item) => checkTransfer(item, buffers, clone.transfer));
 		if (buffers.length === 1 && value === buffers[0] && !bufferDetached(value))
 			return bufferTransfer(value); // nothing else has to be read: its memory itself
 		const copy = cloneValue(value, clone);

@@ -6,8 +6,8 @@
 (function (host, parts) {
 	'use strict';
 
-	const { defineProperty, toStringTag, String, TypeError, RangeError, Uint8Array, isView, typedName, typedBytes, typedOffset,
-		typedBuffer, typedLength, typedSet, viewBytes, viewOffset, viewBuffer, bytesToHex, stringSlice, stringCodeAt,
+	const { arrayIsArray, defineProperty, iterator, toStringTag, String, TypeError, RangeError, Uint8Array, isView, typedName, typedBytes,
+		typedOffset, typedBuffer, typedLength, typedSet, viewBytes, viewOffset, viewBuffer, bytesToHex, stringSlice, stringCodeAt,
 		stringToLowerCase, freeze, ownKeys } = parts.primordials;
 	const { define, isObject, DOMException } = parts;
 
@@ -42,6 +42,21 @@
 		return options;
 	}
 	const nothing = freeze({ __proto__: null });
+
+	// The items of a sequence: an array is read without its iterator, which a program may have patched.
+	function eachItem(items, otherwise, act) {
+		if (arrayIsArray(items)) {
+			for (let i = 0; i < items.length; i++)
+				act(items[i]);
+			return;
+		}
+		if (!isObject(items) || typeof items[iterator] !== 'function')
+			throw new TypeError(otherwise);
+		const steps = items[iterator]();
+		for (let step; !(step = steps.next()).done;)
+			act(step.value);
+	}
+
 	const OURS = {}; // constructors that are not for programs
 
 	function onlyOurs(ours) {
@@ -295,6 +310,7 @@
 	parts.expose = expose;
 	parts.textOf = textOf;
 	parts.optionsOf = optionsOf;
+	parts.eachItem = eachItem;
 	parts.TextDecoder = TextDecoder;
 	parts.now = now;
 	parts.timeOrigin = () => timeOrigin;
