@@ -35,8 +35,7 @@
 	function lazy(source, names, enumerable = false) {
 		for (let i = 0; i < names.length; i++) {
 			const name = names[i];
-			const become = (value) =>
-				defineProperty(globalThis, name, { __proto__: null, value, writable: true, enumerable, configurable: true });
+			const become = (value) => put(globalThis, name, value, enumerable);
 			defineProperty(globalThis, name, {
 				__proto__: null,
 				get() {

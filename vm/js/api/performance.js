@@ -6,8 +6,8 @@
 (function (host, parts) {
 	'use strict';
 
-	const { arrayOf, apply, iterator, list, Number, Set, TypeError, isFinite, freeze, setAdd, setDelete, setForEach, setHas, setSize,
-		setPrototypeOf } = parts.primordials;
+	const { arrayOf, apply, list, Number, Set, TypeError, isFinite, freeze, setAdd, setDelete, setForEach, setHas,
+		setSize } = parts.primordials;
 	const { DOMException, expose, isObject, optionsOf, textOf, now, late } = parts;
 
 	parts.need('structured_clone');

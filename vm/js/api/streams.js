@@ -7,7 +7,7 @@
 	'use strict';
 
 	const { TypeError, Uint8Array, stringCodeAt, stringSlice, typedBuffer } = parts.primordials;
-	const { bytesOver, expose, isObject, optionsOf, textOf, late } = parts;
+	const { bytesOver, expose, isObject, textOf, late } = parts;
 	const library = parts.library('streams');
 	const { TextDecoder } = parts;
 
