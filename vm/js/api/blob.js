@@ -6,9 +6,9 @@
 (function (host, parts) {
 	'use strict';
 
-	const { iterator, list, Number, Promise, TypeError, Uint8Array, isNaN, min, max, trunc, typedBuffer, typedBytes, typedOffset,
-		typedSet, stringCodeAt, stringToLowerCase, replaceAll } = parts.primordials;
-	const { bytesOver, copyOf, isObject, expose, textOf, optionsOf, late } = parts;
+	const { iterator, list, Number, Promise, TypeError, isNaN, min, max, trunc, typedBuffer, typedBytes, stringCodeAt,
+		stringToLowerCase, replaceAll } = parts.primordials;
+	const { bytesOver, copyOf, part, joined, isObject, expose, textOf, optionsOf, late } = parts;
 
 	let bytesIn; // of a Blob; undefined: it is none
 
@@ -47,21 +47,10 @@
 	}
 
 	function join(pieces, native) {
-		let total = 0;
-		let at = 0;
-		for (let i = 0; i < pieces.length; i++) {
+		for (let i = 0; i < pieces.length; i++)
 			if (typeof pieces[i] === 'string')
 				pieces[i] = host.encode(native ? nativeLines(pieces[i]) : pieces[i]);
-			total += typedBytes(pieces[i]);
-		}
-		if (pieces.length === 1)
-			return pieces[0];
-		const all = new Uint8Array(total);
-		for (let i = 0; i < pieces.length; i++) {
-			typedSet(all, pieces[i], at);
-			at += typedBytes(pieces[i]);
-		}
-		return all;
+		return pieces.length === 1 ? pieces[0] : joined(pieces);
 	}
 
 	function readOptions(options, name) {
@@ -82,8 +71,6 @@
 		return isNaN(at) ? 0 : at < 0 ? max(size + at, 0) : min(at, size);
 	}
 
-	// A part of the memory of another.
-	const part = (bytes, from, to) => new Uint8Array(typedBuffer(bytes), typedOffset(bytes) + from, max(to - from, 0));
 	const SLICED = {};
 	const CHUNK = 65536;
 
@@ -111,7 +98,7 @@
 		slice(start = undefined, end = undefined, contentType = '') {
 			const size = typedBytes(this.#bytes);
 			const from = place(start, 0, size);
-			return new Blob(SLICED, { __proto__: null, bytes: part(this.#bytes, from, place(end, size, size)), type: typeOf(contentType) });
+			return new Blob(SLICED, { __proto__: null, bytes: part(this.#bytes, from, max(place(end, size, size), from)), type: typeOf(contentType) });
 		}
 		text() {
 			return new Promise((resolve) => {

@@ -7,9 +7,9 @@
 (function (host, parts) {
 	'use strict';
 
-	const { list, Uint8Array, typedBuffer, typedBytes, typedOffset, typedSet, bytesToBase64, bytesFromBase64,
+	const { list, Uint8Array, typedBytes, typedSet, bytesToBase64, bytesFromBase64,
 		stringIndexOf } = parts.primordials;
-	const { DOMException, copyOf, late } = parts;
+	const { DOMException, copyOf, part, late } = parts;
 
 	const fail = (text) => { throw new DOMException(text, 'DataError'); };
 	const OIDS = {
@@ -57,8 +57,6 @@
 		const rest = part(bytes, from, bytes.length);
 		return rest[0] & 0x80 ? element(2, [0], rest) : element(2, rest);
 	}
-
-	const part = (bytes, from, to) => new Uint8Array(typedBuffer(bytes), typedOffset(bytes) + from, to - from);
 
 	// ---- Reading ----
 

@@ -6,8 +6,7 @@
 (function (host, parts) {
 	'use strict';
 
-	const { asyncIterator, list, arrayOf, put, Date, Promise, TypeError, Uint8Array, promiseThen, stringIndexOf, stringSlice,
-		typedBytes, typedSet } = parts.primordials;
+	const { asyncIterator, list, arrayOf, put, Date, Promise, Uint8Array, promiseThen, stringIndexOf, stringSlice } = parts.primordials;
 	const { late, optionsOf, TextDecoder } = parts;
 	const { operate, operation, pathOf } = parts.files;
 
@@ -159,20 +158,11 @@
 
 	function whole() {
 		const pieces = list();
-		let total = 0;
 		const more = () => then(read(), (bytes) => {
-			if (bytes !== undefined) {
-				pieces[pieces.length] = bytes;
-				total += typedBytes(bytes);
-				return more();
-			}
-			const all = new Uint8Array(total);
-			let at = 0;
-			for (let i = 0; i < pieces.length; i++) {
-				typedSet(all, pieces[i], at);
-				at += typedBytes(pieces[i]);
-			}
-			return all;
+			if (bytes === undefined)
+				return parts.joined(pieces);
+			pieces[pieces.length] = bytes;
+			return more();
 		});
 		return more();
 	}

@@ -92,8 +92,22 @@
 		return copy;
 	}
 
+	// Over the same memory.
 	function part(bytes, from, to) {
 		return new Uint8Array(typedBuffer(bytes), typedOffset(bytes) + from, to - from);
+	}
+
+	function joined(pieces) {
+		let total = 0;
+		let at = 0;
+		for (let i = 0; i < pieces.length; i++)
+			total += typedLength(pieces[i]);
+		const all = new Uint8Array(total);
+		for (let i = 0; i < pieces.length; i++) {
+			typedSet(all, pieces[i], at);
+			at += typedLength(pieces[i]);
+		}
+		return all;
 	}
 
 	// ---- performance: this clock never goes back, not even from one process to the next; the time between them counts ----
@@ -235,10 +249,7 @@
 			if (this.#legacy !== undefined)
 				return this.#legacy.decode(bytes, stream);
 			if (typedLength(this.#rest) > 0) {
-				const joined = new Uint8Array(typedLength(this.#rest) + typedLength(bytes));
-				typedSet(joined, this.#rest);
-				typedSet(joined, bytes, typedLength(this.#rest));
-				bytes = joined;
+				bytes = joined([this.#rest, bytes]);
 				this.#rest = new Uint8Array(0);
 			}
 			if (stream) {
@@ -307,6 +318,8 @@
 
 	parts.bytesOver = bytesOver;
 	parts.copyOf = copyOf;
+	parts.part = part;
+	parts.joined = joined;
 	parts.expose = expose;
 	parts.textOf = textOf;
 	parts.optionsOf = optionsOf;
