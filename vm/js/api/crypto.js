@@ -233,34 +233,27 @@
 			throw new TypeError(name + ' takes ' + least + ' arguments');
 	}
 
+	// encrypt(), decrypt() and sign()
+	const useKey = (usage, values, algorithm, key, data) => promise(() => {
+		count(values, 3, usage);
+		const bytes = bytesOf(data, 'data');
+		const normal = normalize(algorithm, usage);
+		return normal.found[usage](usable(key, normal, usage), normal.given, bytes);
+	});
+
 	class SubtleCrypto {
 		constructor(ours) {
 			if (ours !== OURS)
 				throw new TypeError('Illegal constructor');
 		}
 		encrypt(algorithm, key, data) {
-			return promise(() => {
-				count(arguments, 3, 'encrypt');
-				const bytes = bytesOf(data, 'data');
-				const normal = normalize(algorithm, 'encrypt');
-				return normal.found.encrypt(usable(key, normal, 'encrypt'), normal.given, bytes);
-			});
+			return useKey('encrypt', arguments, algorithm, key, data);
 		}
 		decrypt(algorithm, key, data) {
-			return promise(() => {
-				count(arguments, 3, 'decrypt');
-				const bytes = bytesOf(data, 'data');
-				const normal = normalize(algorithm, 'decrypt');
-				return normal.found.decrypt(usable(key, normal, 'decrypt'), normal.given, bytes);
-			});
+			return useKey('decrypt', arguments, algorithm, key, data);
 		}
 		sign(algorithm, key, data) {
-			return promise(() => {
-				count(arguments, 3, 'sign');
-				const bytes = bytesOf(data, 'data');
-				const normal = normalize(algorithm, 'sign');
-				return normal.found.sign(usable(key, normal, 'sign'), normal.given, bytes);
-			});
+			return useKey('sign', arguments, algorithm, key, data);
 		}
 		verify(algorithm, key, signature, data) {
 			return promise(() => {

@@ -59,7 +59,7 @@
 		return { kty: 'oct', k: der.encode(key.data), alg, key_ops: arrayOf(key.usages), ext: key.extractable };
 	};
 
-	function aes(name, mode, usages, more) {
+	function aes(name, usages, more) {
 		const suffix = stringSlice(name, 4);
 		const checkLength = (bits) => bits === 128 || bits === 192 || bits === 256;
 		const found = {
@@ -438,11 +438,11 @@
 		'sha-256': digest('SHA-256'),
 		'sha-384': digest('SHA-384'),
 		'sha-512': digest('SHA-512'),
-		'aes-gcm': aes('AES-GCM', 'gcm', CIPHER, { __proto__: null, encrypt: gcm(true), decrypt: gcm(false) }),
-		'aes-cbc': aes('AES-CBC', 'cbc', CIPHER,
+		'aes-gcm': aes('AES-GCM', CIPHER, { __proto__: null, encrypt: gcm(true), decrypt: gcm(false) }),
+		'aes-cbc': aes('AES-CBC', CIPHER,
 			{ __proto__: null, encrypt: cipher(true, 'cbc', 'iv'), decrypt: cipher(false, 'cbc', 'iv') }),
-		'aes-ctr': aes('AES-CTR', 'ctr', CIPHER, { __proto__: null, encrypt: ctr(true), decrypt: ctr(false) }),
-		'aes-kw': aes('AES-KW', 'kw', ['wrapKey', 'unwrapKey'], {
+		'aes-ctr': aes('AES-CTR', CIPHER, { __proto__: null, encrypt: ctr(true), decrypt: ctr(false) }),
+		'aes-kw': aes('AES-KW', ['wrapKey', 'unwrapKey'], {
 			__proto__: null,
 			wrapKey: (key, given, data) => orFail(compute('cipher', 'kw', true, key.data, nothing, data, nothing, 0)),
 			unwrapKey: (key, given, data) => orFail(compute('cipher', 'kw', false, key.data, nothing, data, nothing, 0)),
