@@ -7,7 +7,7 @@
 (function (host, parts) {
 	'use strict';
 
-	const { arrayOf, iterator, jsonText, jsonParse, list, Number, Promise, TypeError, Uint8Array, isFinite, trunc,
+	const { arrayOf, has, iterator, jsonText, jsonParse, list, Number, Promise, TypeError, Uint8Array, isFinite, trunc,
 		typedBuffer, isView, stringToLowerCase } = parts.primordials;
 	const { DOMException, bytesOver, copyOf, expose, isObject, textOf, late } = parts;
 
@@ -74,10 +74,7 @@
 		const steps = items[iterator]();
 		for (let step; !(step = steps.next()).done;) {
 			const usage = textOf(step.value);
-			let known = false;
-			for (let i = 0; i < USAGES.length; i++)
-				known ||= USAGES[i] === usage;
-			if (!known)
+			if (!has(USAGES, usage))
 				throw new TypeError('there is no usage \'' + usage + '\'');
 			given[usage] = true;
 		}
@@ -91,13 +88,6 @@
 			if (given[USAGES[i]] && (allowed === undefined || has(allowed, USAGES[i])))
 				found[found.length] = USAGES[i];
 		return found;
-	}
-
-	function has(items, value) {
-		for (let i = 0; i < items.length; i++)
-			if (items[i] === value)
-				return true;
-		return false;
 	}
 
 	function checkUsages(given, allowed) {
@@ -174,7 +164,7 @@
 
 	late.cryptoBase = {
 		__proto__: null, fail, buffer, bytesOf, required, integerOf, hashOf, BLOCK_BYTES, HASH_BYTES, CURVES, USAGES,
-		usageList, has, checkUsages, newKey, keyOf,
+		usageList, checkUsages, newKey, keyOf,
 	};
 	parts.need('der');
 	parts.need('crypto_algorithms');

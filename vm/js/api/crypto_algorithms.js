@@ -6,10 +6,10 @@
 (function (host, parts) {
 	'use strict';
 
-	const { arrayIsArray, arrayOf, list, TypeError, Uint8Array, typedName, stringSlice, typedSet, ceil } = parts.primordials;
+	const { arrayIsArray, arrayOf, has, list, TypeError, Uint8Array, typedName, stringSlice, typedSet, ceil } = parts.primordials;
 	const { copyOf, textOf, late } = parts;
-	const { fail, buffer, bytesOf, required, integerOf, hashOf, BLOCK_BYTES, HASH_BYTES, CURVES, USAGES, usageList, has,
-		checkUsages, newKey, keyOf } = late.cryptoBase;
+	const { fail, buffer, bytesOf, required, integerOf, hashOf, BLOCK_BYTES, HASH_BYTES, CURVES, USAGES, usageList, checkUsages,
+		newKey, keyOf } = late.cryptoBase;
 	const { der } = late;
 	const compute = host.crypto;
 

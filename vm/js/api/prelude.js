@@ -11,7 +11,7 @@
 (function (host, parts) {
 	'use strict';
 
-	const { apply, defineProperty, freeze, list, put, arrayOf, whenSettled, Error, TypeError, RangeError, Promise, Map,
+	const { apply, defineProperty, freeze, list, put, arrayOf, has, whenSettled, Error, TypeError, RangeError, Promise, Map,
 		Number, String, isInteger, stringIndexOf, mapGet, mapSet, mapDelete, mapForEach } = parts.primordials;
 	const { inspect, describe, checkCallback, bytesOver, copyOf, nextDue, runOne, statement, report,
 		complete, timers } = parts;
@@ -150,13 +150,6 @@
 	// branch.
 	let effectCount = 0;
 	const effectId = () => host.branch() + '-' + String(++effectCount);
-
-	function has(names, name) {
-		for (let i = 0; i < names.length; i++)
-			if (names[i] === name)
-				return true;
-		return false;
-	}
 
 	function durable(last, info) {
 		const names = list();

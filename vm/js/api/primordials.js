@@ -35,6 +35,13 @@
 	const gather = (...values) => values;
 	const arrayOf = (items) => apply(gather, undefined, items);
 
+	function has(items, value) {
+		for (let i = 0; i < items.length; i++)
+			if (items[i] === value)
+				return true;
+		return false;
+	}
+
 	function replaceAll(text, what, by) {
 		let made = '';
 		let from = 0;
@@ -67,8 +74,8 @@
 	setPrototypeOf(parts, null);
 	parts.primordials = {
 		__proto__: null,
-		apply, construct, defineProperty, deleteProperty, ownKeys, uncurry, getter, list, put, arrayOf, replaceAll, linesOf, whenSettled,
-		getPrototypeOf, setPrototypeOf, descriptorOf,
+		apply, construct, defineProperty, deleteProperty, ownKeys, uncurry, getter, list, put, arrayOf, has, replaceAll, linesOf,
+		whenSettled, getPrototypeOf, setPrototypeOf, descriptorOf,
 		hasOwn: Object.hasOwn, freeze: Object.freeze, objectKeys: Object.keys, objectIs: Object.is,
 		objectPrototype: Object.prototype, objectTag: uncurry(Object.prototype.toString),
 		toObject: Object,
