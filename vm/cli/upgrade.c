@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli.h"
+#include "areas.h"
 
 static const char *const kinds[] = {"unchanged", "changed", "added", "removed", "not there"};
 
@@ -206,15 +206,12 @@ int cli_upgrade_process(void)
 
 static bool is_process(const char *path)
 {
-	static const char kind[] = "process-";
-	struct thaw_image_info info;
 	struct thaw_image *image;
 	bool process;
 
 	if (thaw_image_open(path, &image, NULL))
 		return false;
-	process = !thaw_image_info(image, false, &info, NULL) &&
-		  !strncmp(info.engine, kind, sizeof(kind) - 1);
+	process = image_is_process(image);
 	thaw_image_close(image);
 	return process;
 }
