@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "check_advice.h"
+#include "check_exec.h"
 
 #define KERNEL_67 \
 	"Linux 6.7 or newer (Debian 12: apt install -t bookworm-backports linux-image-amd64)"
@@ -26,32 +27,14 @@ void advice_add(struct advice *advice, const char *thing, const char *gains, con
 	advice->list[advice->count++] = (struct advice_line){thing, gains, todo};
 }
 
-/* The number in a file of /proc/sys; -1: there is none. */
-static long setting(const char *path)
+static long long setting(const char *path)
 {
-	FILE *file = fopen(path, "re");
-	long value = -1;
-
-	if (!file)
-		return -1;
-	if (fscanf(file, "%ld", &value) != 1)
-		value = -1;
-	fclose(file);
-	return value;
+	return check_number(path, NULL, 10);
 }
 
 static bool filtered(void)
 {
-	FILE *file = fopen("/proc/self/status", "re");
-	char line[128];
-	int mode = 0;
-
-	while (file && fgets(line, sizeof(line), file))
-		if (sscanf(line, "Seccomp: %d", &mode) == 1)
-			break;
-	if (file)
-		fclose(file);
-	return mode == 2;
+	return check_number("/proc/self/status", "Seccomp:", 10) == 2;
 }
 
 static const struct thaw_capability *capability_of(const char *name)

@@ -56,8 +56,7 @@ __attribute__((format(printf, 4, 5))) static void find(struct findings *found, c
 	va_end(arguments);
 }
 
-/* A number behind `field` in a file of /proc; -1: it is not there. */
-static long long proc_number(const char *path, const char *field, int base)
+long long check_number(const char *path, const char *field, int base)
 {
 	char text[4096], *at = text;
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -180,7 +179,7 @@ static void find_stop(struct findings *found, const struct process *process)
 
 static void find_yama(struct findings *found, const struct process *process)
 {
-	long long scope = proc_number("/proc/sys/kernel/yama/ptrace_scope", NULL, 10);
+	long long scope = check_number("/proc/sys/kernel/yama/ptrace_scope", NULL, 10);
 	bool memory = process->remote.memory >= 0;
 	char yama[64];
 
@@ -193,7 +192,7 @@ static void find_yama(struct findings *found, const struct process *process)
 
 static void find_seccomp(struct findings *found)
 {
-	long long mode = proc_number("/proc/self/status", "Seccomp:", 10);
+	long long mode = check_number("/proc/self/status", "Seccomp:", 10);
 
 	find(found, "seccomp", mode <= 0, "%s",
 	     mode <= 0
@@ -204,7 +203,7 @@ static void find_seccomp(struct findings *found)
 
 static void find_pid(struct findings *found)
 {
-	long long effective = proc_number("/proc/self/status", "CapEff:", 16);
+	long long effective = check_number("/proc/self/status", "CapEff:", 16);
 	bool may = effective > 0 && (effective >> CAPABILITY_SYS_ADMIN & 1 ||
 				     effective >> CAPABILITY_CHECKPOINT_RESTORE & 1);
 

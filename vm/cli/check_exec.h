@@ -7,5 +7,7 @@
 
 /* Tries and tells all of it. Returns an exit code. */
 int check_exec(const struct cli_options *options);
+/* The number behind `field` in a file of /proc, or at its beginning (NULL); -1: it is not there. */
+long long check_number(const char *path, const char *field, int base);
 
 #endif
