@@ -17,6 +17,7 @@
 #include <wchar.h>
 
 #include "base/text.h"
+#include "base/unicode.h"
 #include "repl.h"
 
 #define HISTORY_LINES 1000
@@ -139,26 +140,8 @@ static bool narrow(const wchar_t *text, size_t count, struct repl_text *line)
 	*line = (struct repl_text){.data = put};
 	if (!put)
 		return false;
-	for (size_t i = 0; i < count && text[i] != L'\n' && text[i] != L'\r'; i++) {
-		uint32_t code = (uint32_t)text[i];
-
-		if (code < 0x80) {
-			*put++ = (char)code;
-			continue;
-		}
-		if (code < 0x800) {
-			*put++ = (char)(0xc0 | code >> 6);
-		} else {
-			if (code < 0x10000) {
-				*put++ = (char)(0xe0 | code >> 12);
-			} else {
-				*put++ = (char)(0xf0 | (code >> 18 & 7));
-				*put++ = (char)(0x80 | (code >> 12 & 63));
-			}
-			*put++ = (char)(0x80 | (code >> 6 & 63));
-		}
-		*put++ = (char)(0x80 | (code & 63));
-	}
+	for (size_t i = 0; i < count && text[i] != L'\n' && text[i] != L'\r'; i++)
+		put += utf8_put((uint32_t)text[i], put);
 	*put = '\0';
 	line->bytes = (size_t)(put - line->data);
 	return true;
