@@ -237,6 +237,19 @@ static void add_object(struct text_buffer *text, struct graph *graph, struct gra
 	}
 }
 
+void describe_module(struct text_buffer *text, struct graph *graph, struct graph_value module)
+{
+	const char *fallback;
+	struct graph_text name = graph_text(graph, graph_name(graph, module, &fallback), 4096);
+	size_t start = name.count;
+
+	while (start && name.units[start - 1] != '/')
+		start--;
+	if (name.count)
+		text_buffer_add_units(text, name.units + start, name.count - start);
+	free(name.units);
+}
+
 void describe_value(struct text_buffer *text, struct graph *graph, struct graph_value value)
 {
 	struct graph_text units;

@@ -22,6 +22,8 @@ void describe_property(struct text_buffer *text, struct graph *graph, uint32_t a
 void describe_number(struct text_buffer *text, double number);
 /* A word for the type of a value: "number", "string", "Map", the name of a class. */
 void describe_type(struct text_buffer *text, struct graph *graph, struct graph_value value);
+/* The file of a module, without its directory, which is the same for most modules of a program. */
+void describe_module(struct text_buffer *text, struct graph *graph, struct graph_value module);
 /* A value in a few words, for one line: `3`, `"text"`, `Array(3)`, `Map(2)`, `function name`. */
 void describe_value(struct text_buffer *text, struct graph *graph, struct graph_value value);
 

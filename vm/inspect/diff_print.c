@@ -12,21 +12,6 @@
 
 /* ---- Paths */
 
-static void add_module_name(struct text_buffer *text, struct graph *graph,
-			    struct graph_value module)
-{
-	const char *fallback;
-	struct graph_text name = graph_text(graph, graph_name(graph, module, &fallback), 4096);
-	size_t start = name.count;
-
-	/* Only the name of the file: the directory is the same for most modules of a program. */
-	while (start && name.units[start - 1] != '/')
-		start--;
-	if (name.count)
-		text_buffer_add_units(text, name.units + start, name.count - start);
-	free(name.units);
-}
-
 static void add_step(struct text_buffer *text, struct graph *graph, const struct step *step)
 {
 	switch ((enum step_kind)step->kind) {
@@ -34,7 +19,7 @@ static void add_step(struct text_buffer *text, struct graph *graph, const struct
 		text_buffer_add(text, "globalThis");
 		break;
 	case STEP_MODULE:
-		add_module_name(text, graph, step->key);
+		describe_module(text, graph, step->key);
 		break;
 	case STEP_PROPERTY:
 		describe_property(text, graph, step->name);

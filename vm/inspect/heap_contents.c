@@ -18,6 +18,7 @@
 #include "base/array.h"
 #include "base/failure.h"
 #include "base/text_buffer.h"
+#include "describe.h"
 #include "heap_contents.h"
 #include "inspection.h"
 #include "number_map.h"
@@ -87,7 +88,6 @@ static void hold(struct reader *reader, char *text)
 static void hold_variable(struct reader *reader, uint32_t atom)
 {
 	struct text_buffer name = {0};
-	const char *fallback;
 
 	if (reader->holder_count > VARIABLES_MOST) {
 		reader->now = VARIABLES_MOST;
@@ -99,16 +99,9 @@ static void hold_variable(struct reader *reader, uint32_t atom)
 	}
 	add_text(&name, graph_atom_text(reader->graph, atom, NAME_UNITS));
 	if (reader->module.kind == GRAPH_MODULE) {
-		struct graph_text file = graph_text(
-			reader->graph, graph_name(reader->graph, reader->module, &fallback), 4096);
-		size_t from = file.count;
-
-		while (from && file.units[from - 1] != '/')
-			from--;
 		text_buffer_add(&name, " (");
-		text_buffer_add_units(&name, file.units + from, file.count - from);
+		describe_module(&name, reader->graph, reader->module);
 		text_buffer_add(&name, ")");
-		free(file.units);
 	}
 	hold(reader, name.s);
 }
