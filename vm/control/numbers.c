@@ -16,27 +16,17 @@ static const uint64_t ends[NUMBERS_BUCKETS] = {
 	25000000, 50000000, 100000000, 250000000, 500000000, 1000000000, 5000000000,
 };
 
-static uint64_t get(const _Atomic uint64_t *number)
-{
-	return atomic_load_explicit(number, memory_order_relaxed);
-}
-
-static void put(_Atomic uint64_t *number, uint64_t value)
-{
-	atomic_store_explicit(number, value, memory_order_relaxed);
-}
-
 void histogram_add(struct histogram *histogram, uint64_t ns)
 {
 	unsigned bucket = 0;
 
 	while (bucket < NUMBERS_BUCKETS && ns > ends[bucket])
 		bucket++;
-	put(&histogram->counts[bucket], get(&histogram->counts[bucket]) + 1);
-	put(&histogram->sum_ns, get(&histogram->sum_ns) + ns);
-	put(&histogram->last_ns, ns);
-	if (ns > get(&histogram->most_ns))
-		put(&histogram->most_ns, ns);
+	number_add(&histogram->counts[bucket], 1);
+	number_add(&histogram->sum_ns, ns);
+	number_set(&histogram->last_ns, ns);
+	if (ns > number_get(&histogram->most_ns))
+		number_set(&histogram->most_ns, ns);
 }
 
 const char *numbers_state_name(enum numbers_state state)
@@ -88,7 +78,7 @@ static void times(FILE *to, const char *name, const char *help, const struct his
 
 	head(to, name, "histogram", help);
 	for (unsigned i = 0; i <= NUMBERS_BUCKETS; i++) {
-		count += get(&histogram->counts[i]);
+		count += number_get(&histogram->counts[i]);
 		if (i < NUMBERS_BUCKETS)
 			fprintf(to, "thaw_%s_bucket{le=\"%g\"} %llu\n", name, (double)ends[i] / 1e9,
 				count);
@@ -96,7 +86,7 @@ static void times(FILE *to, const char *name, const char *help, const struct his
 			fprintf(to, "thaw_%s_bucket{le=\"+Inf\"} %llu\n", name, count);
 	}
 	fprintf(to, "thaw_%s_sum ", name);
-	seconds(to, get(&histogram->sum_ns));
+	seconds(to, number_get(&histogram->sum_ns));
 	fprintf(to, "\nthaw_%s_count %llu\n", name, count);
 }
 
@@ -139,39 +129,40 @@ static void of_program(const struct counters *counters, const struct moment *mom
 	gauge(to, "stopped", "1 while a signal has stopped the program.",
 	      moment->state == NUMBERS_STOPPED);
 	counter(to, "starts_total", "Starts of the program by this supervisor, restarts included.",
-		get(&counters->starts));
+		number_get(&counters->starts));
 	counter(to, "restarts_total", "Of these, how often it was started again.",
-		get(&counters->starts) ? get(&counters->starts) - 1 : 0);
+		number_get(&counters->starts) ? number_get(&counters->starts) - 1 : 0);
 	counter(to, "restores_total", "How often the program was restored in its life.",
 		moment->restores);
 }
 
 static void of_generations(const struct counters *counters, const struct moment *moment, FILE *to)
 {
-	uint64_t time_ns = get(&counters->generation_time_ns);
+	uint64_t time_ns = number_get(&counters->generation_time_ns);
 
 	gauge(to, "generation", "The newest durable generation; 0: none yet.",
-	      get(&counters->generation));
+	      number_get(&counters->generation));
 	gauge_seconds(to, "generation_timestamp_seconds", "When it was captured, since 1970.",
 		      time_ns);
 	gauge_seconds(to, "generation_age_seconds", "How long ago that was.", age_ns(time_ns));
 	gauge_seconds(to, "interval_seconds", "The interval of checkpoints; 0: on request only.",
 		      moment->every_ns);
-	counter(to, "checkpoints_total", "Generations made durable.", get(&counters->checkpoints));
+	counter(to, "checkpoints_total", "Generations made durable.",
+		number_get(&counters->checkpoints));
 	counter(to, "checkpoint_failures_total", "Checkpoints that failed.",
-		get(&counters->failed));
+		number_get(&counters->failed));
 	gauge(to, "checkpoints_failing", "How many have failed in a row, up to now.",
-	      get(&counters->failing));
+	      number_get(&counters->failing));
 	times(to, "pause_seconds", "How long the program stood still for a generation.",
 	      &counters->pause);
 	times(to, "durable_seconds", "From the beginning of a checkpoint until it was durable.",
 	      &counters->durable);
 	counter(to, "written_bytes_total", "Bytes written to the image.",
-		get(&counters->written_bytes));
+		number_get(&counters->written_bytes));
 	counter(to, "dirty_bytes_total", "Bytes of the pages that the program has written.",
-		get(&counters->dirty_pages) * moment->page_bytes);
+		number_get(&counters->dirty_pages) * moment->page_bytes);
 	counter(to, "stored_bytes_total", "Of these, bytes of pages whose contents had changed.",
-		get(&counters->stored_pages) * moment->page_bytes);
+		number_get(&counters->stored_pages) * moment->page_bytes);
 }
 
 void numbers_metrics(const struct counters *counters, const struct moment *moment, FILE *to)
@@ -196,8 +187,8 @@ void numbers_metrics(const struct counters *counters, const struct moment *momen
 static void json_histogram(struct json *json, const char *last, const char *most,
 			   const struct histogram *histogram)
 {
-	json_number(json, last, get(&histogram->last_ns));
-	json_number(json, most, get(&histogram->most_ns));
+	json_number(json, last, number_get(&histogram->last_ns));
+	json_number(json, most, number_get(&histogram->most_ns));
 }
 
 static void json_maybe(struct json *json, const char *key, const char *text)
@@ -216,26 +207,27 @@ static uint64_t per_second(uint64_t bytes, uint64_t ns)
 static void json_generations(const struct counters *counters, const struct moment *moment,
 			     struct json *json)
 {
-	uint64_t dirty = get(&counters->dirty_pages) * moment->page_bytes;
+	uint64_t dirty = number_get(&counters->dirty_pages) * moment->page_bytes;
 
-	json_number(json, "generation", get(&counters->generation));
-	json_number(json, "generationAgeNs", age_ns(get(&counters->generation_time_ns)));
+	json_number(json, "generation", number_get(&counters->generation));
+	json_number(json, "generationAgeNs", age_ns(number_get(&counters->generation_time_ns)));
 	json_number(json, "everyNs", moment->every_ns);
-	json_number(json, "checkpoints", get(&counters->checkpoints));
-	json_number(json, "checkpointsFailed", get(&counters->failed));
-	json_number(json, "checkpointsFailing", get(&counters->failing));
+	json_number(json, "checkpoints", number_get(&counters->checkpoints));
+	json_number(json, "checkpointsFailed", number_get(&counters->failed));
+	json_number(json, "checkpointsFailing", number_get(&counters->failing));
 	json_maybe(json, "checkpointError", moment->failure);
 	json_histogram(json, "pauseNs", "pauseNsMax", &counters->pause);
 	json_histogram(json, "durableNs", "durableNsMax", &counters->durable);
-	json_number(json, "bytesWritten", get(&counters->written_bytes));
+	json_number(json, "bytesWritten", number_get(&counters->written_bytes));
 	json_number(json, "dirtyBytes", dirty);
-	json_number(json, "dirtyBytesPerSecond", per_second(dirty, get(&counters->dirty_ns)));
+	json_number(json, "dirtyBytesPerSecond",
+		    per_second(dirty, number_get(&counters->dirty_ns)));
 }
 
 void numbers_status(const struct counters *counters, const struct moment *moment, FILE *to)
 {
 	struct json json = {.to = to};
-	uint64_t starts = get(&counters->starts);
+	uint64_t starts = number_get(&counters->starts);
 
 	json_open(&json, NULL, '{');
 	json_bool(&json, "ok", true);

@@ -15,6 +15,20 @@
 
 #define NUMBERS_BUCKETS 14u /* and one for what is longer */
 
+/* Read by anybody; set and added to by one alone: stores, and no lock. */
+static inline uint64_t number_get(const _Atomic uint64_t *number)
+{
+	return atomic_load_explicit(number, memory_order_relaxed);
+}
+static inline void number_set(_Atomic uint64_t *number, uint64_t value)
+{
+	atomic_store_explicit(number, value, memory_order_relaxed);
+}
+static inline void number_add(_Atomic uint64_t *number, uint64_t more)
+{
+	number_set(number, number_get(number) + more);
+}
+
 struct histogram { /* of times */
 	_Atomic uint64_t counts[NUMBERS_BUCKETS + 1], sum_ns, last_ns, most_ns;
 };

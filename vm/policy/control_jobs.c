@@ -131,39 +131,27 @@ static void settle(struct runtime *rt, struct control *control, struct job *job,
 		control_answer(control, job, write_durable, result);
 }
 
-/* By the owner alone: a store for who reads meanwhile. */
-static void add(_Atomic uint64_t *number, uint64_t more)
-{
-	atomic_store_explicit(number, atomic_load_explicit(number, memory_order_relaxed) + more,
-			      memory_order_relaxed);
-}
-
-static void set(_Atomic uint64_t *number, uint64_t value)
-{
-	atomic_store_explicit(number, value, memory_order_relaxed);
-}
-
 static void count(struct runtime *rt, struct control *control, const struct thaw_result *result)
 {
 	const struct thaw_generation *generation = &result->generation;
 	struct counters *counters = &control->counters;
 	uint64_t now = clock_monotonic_ns();
 
-	set(&counters->failing, rt->failures.failing);
+	number_set(&counters->failing, rt->failures.failing);
 	if (result->code) {
-		add(&counters->failed, 1);
+		number_add(&counters->failed, 1);
 		return;
 	}
-	set(&counters->generation, generation->number);
-	set(&counters->generation_time_ns, generation->time_ns);
-	add(&counters->dirty_ns, now - control->counted_ns);
+	number_set(&counters->generation, generation->number);
+	number_set(&counters->generation_time_ns, generation->time_ns);
+	number_add(&counters->dirty_ns, now - control->counted_ns);
 	control->counted_ns = now;
 	if (result->unchanged)
 		return;
-	add(&counters->checkpoints, 1);
-	add(&counters->written_bytes, generation->bytes_written);
-	add(&counters->dirty_pages, generation->pages_written);
-	add(&counters->stored_pages, generation->pages_stored);
+	number_add(&counters->checkpoints, 1);
+	number_add(&counters->written_bytes, generation->bytes_written);
+	number_add(&counters->dirty_pages, generation->pages_written);
+	number_add(&counters->stored_pages, generation->pages_stored);
 	histogram_add(&counters->pause, generation->pause_ns);
 	histogram_add(&counters->durable, result->durable_ns);
 }
