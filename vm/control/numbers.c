@@ -169,13 +169,13 @@ void numbers_metrics(const struct counters *counters, const struct moment *momen
 {
 	of_program(counters, moment, to);
 	of_generations(counters, moment, to);
-	counter(to, "faults_total", "Page faults that were answered.", moment->faults);
+	counter(to, "faults_total", "Page faults that were answered.", moment->served.faults);
 	counter(to, "restored_bytes_total", "Bytes of pages that have arrived from the image.",
-		moment->pages_restored * moment->page_bytes);
+		moment->served.pages_restored * moment->page_bytes);
 	counter(to, "read_bytes_total", "Bytes read from the image for them.",
-		moment->restore_bytes);
+		moment->served.restore_bytes);
 	counter(to, "unreadable_pages_total", "Pages of the image that could not be read.",
-		moment->pages_poisoned);
+		moment->served.pages_poisoned);
 	gauge(to, "held_output_bytes", "Output that waits until its cause is durable.",
 	      moment->held_bytes);
 	gauge_seconds(to, "held_output_age_seconds",
@@ -244,10 +244,10 @@ void numbers_status(const struct counters *counters, const struct moment *moment
 	json_number(&json, "stateNs", moment->state_ns);
 	json_number(&json, "upNs", age_ns(moment->started_ns));
 	json_generations(counters, moment, &json);
-	json_number(&json, "faults", moment->faults);
-	json_number(&json, "pagesRestored", moment->pages_restored);
-	json_number(&json, "pagesUnreadable", moment->pages_poisoned);
-	json_number(&json, "restoreBytes", moment->restore_bytes);
+	json_number(&json, "faults", moment->served.faults);
+	json_number(&json, "pagesRestored", moment->served.pages_restored);
+	json_number(&json, "pagesUnreadable", moment->served.pages_poisoned);
+	json_number(&json, "restoreBytes", moment->served.restore_bytes);
 	json_bool(&json, "commitsOutput", moment->commits_output);
 	json_number(&json, "heldBytes", moment->held_bytes);
 	json_number(&json, "heldNs", moment->held_ns);

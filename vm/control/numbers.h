@@ -13,6 +13,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "thaw.h"
+
 #define NUMBERS_BUCKETS 14u /* and one for what is longer */
 
 /* Read by anybody; set and added to by one alone: stores, and no lock. */
@@ -62,7 +64,8 @@ struct moment {					      /* what else there is to tell, now */
 	enum numbers_state state;
 	uint64_t state_ns, started_ns /* wall clock */, every_ns;
 	uint64_t page_bytes;
-	uint64_t faults, pages_restored, pages_poisoned, restore_bytes, restores;
+	struct thaw_counters served; /* over all starts */
+	uint64_t restores;
 	uint64_t held_bytes, held_ns; /* output that waits, and for how long */
 	bool commits_output;
 };

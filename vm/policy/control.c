@@ -94,10 +94,20 @@ void control_answer_refused(struct control *control, struct job *job, int code, 
 
 /* ---- The server's thread */
 
+static void add_served(struct thaw_counters *served, const struct runtime *rt)
+{
+	struct thaw_counters more;
+
+	thaw_counters(rt->heap, &more);
+	served->faults += more.faults;
+	served->pages_restored += more.pages_restored;
+	served->pages_poisoned += more.pages_poisoned;
+	served->restore_bytes += more.restore_bytes;
+}
+
 static void describe(struct control *control, struct moment *moment)
 {
 	struct runtime *rt = control->rt;
-	struct thaw_counters counters = control->before;
 	uint64_t now = clock_monotonic_ns(), oldest;
 
 	*moment = (struct moment){
@@ -109,16 +119,11 @@ static void describe(struct control *control, struct moment *moment)
 		.pid = getpid(),
 		.started_ns = control->started_ns,
 		.page_bytes = (uint64_t)sysconf(_SC_PAGESIZE),
+		.served = control->before,
 		.restores = control->restores,
 	};
 	if (rt) {
-		struct thaw_counters these;
-
-		thaw_counters(rt->heap, &these);
-		counters.faults += these.faults;
-		counters.pages_restored += these.pages_restored;
-		counters.pages_poisoned += these.pages_poisoned;
-		counters.restore_bytes += these.restore_bytes;
+		add_served(&moment->served, rt);
 		moment->guest_pid = rt->guest->pid;
 		moment->every_ns = rt->options.every_ns;
 		moment->commits_output = rt->options.commit_output;
@@ -134,10 +139,6 @@ static void describe(struct control *control, struct moment *moment)
 		if (moment->state == NUMBERS_IN_TURN && now > rt->guest->turn_began_ns)
 			moment->state_ns = now - rt->guest->turn_began_ns;
 	}
-	moment->faults = counters.faults;
-	moment->pages_restored = counters.pages_restored;
-	moment->pages_poisoned = counters.pages_poisoned;
-	moment->restore_bytes = counters.restore_bytes;
 }
 
 static void serve_metrics(void *arg, FILE *to)
@@ -462,17 +463,12 @@ void control_attach(struct runtime *rt)
 void control_detach(struct runtime *rt)
 {
 	struct control *control = rt->options.control;
-	struct thaw_counters counters;
 	struct job *job, *next;
 
 	if (!control || control->rt != rt)
 		return;
 	pthread_mutex_lock(&control->lock);
-	thaw_counters(rt->heap, &counters);
-	control->before.faults += counters.faults;
-	control->before.pages_restored += counters.pages_restored;
-	control->before.pages_poisoned += counters.pages_poisoned;
-	control->before.restore_bytes += counters.restore_bytes;
+	add_served(&control->before, rt);
 	control->rt = NULL;
 	control->waiting = 0;
 	for (job = control->jobs; job; job = next) {
