@@ -29,7 +29,7 @@ void histogram_add(struct histogram *histogram, uint64_t ns)
 		number_set(&histogram->most_ns, ns);
 }
 
-const char *numbers_state_name(enum numbers_state state)
+static const char *state_name(enum numbers_state state)
 {
 	static const char *const names[] = {"starting", "running", "in a turn", "stopped",
 					    "ending"};
@@ -240,7 +240,7 @@ void numbers_status(const struct counters *counters, const struct moment *moment
 	json_number(&json, "pid", (uint64_t)moment->pid);
 	json_number(&json, "guestPid",
 		    (uint64_t)(moment->guest_pid ? moment->guest_pid : moment->pid));
-	json_text(&json, "state", numbers_state_name(moment->state));
+	json_text(&json, "state", state_name(moment->state));
 	json_number(&json, "stateNs", moment->state_ns);
 	json_number(&json, "upNs", age_ns(moment->started_ns));
 	json_generations(counters, moment, &json);

@@ -55,7 +55,6 @@ enum numbers_state {
 	NUMBERS_STOPPED, /* by a signal */
 	NUMBERS_ENDING,
 };
-const char *numbers_state_name(enum numbers_state state);
 
 struct moment {					      /* what else there is to tell, now */
 	const char *kind, *image, *program, *failure; /* program, failure: NULL: none */

@@ -25,7 +25,6 @@ struct control_ops { /* all on the server's thread */
 	 * False: it goes on, and control_server_answer() follows, though nobody hears it.
 	 */
 	bool (*give_up)(void *arg, struct control_request *request, FILE *answer);
-	void (*metrics)(void *arg, FILE *to);
 };
 
 struct control_server;

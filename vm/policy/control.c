@@ -335,8 +335,7 @@ int control_open(const struct control_options *options, struct control **control
 		 struct thaw_error *error)
 {
 	struct control *made = calloc(1, sizeof(*made));
-	const struct control_ops ops = {
-		.arg = made, .ask = ask, .give_up = give_up, .metrics = serve_metrics};
+	const struct control_ops ops = {.arg = made, .ask = ask, .give_up = give_up};
 	struct http *http = NULL;
 	struct thaw_error why;
 	int code;
@@ -345,7 +344,6 @@ int control_open(const struct control_options *options, struct control **control
 	if (!made)
 		return failure(error, -ENOMEM, "out of memory");
 	pthread_mutex_init(&made->lock, NULL);
-	made->quiet = options->quiet;
 	made->kind = "run";
 	code = options->metrics ? http_open(options->metrics, &http, error) : 0;
 	if (code) {
