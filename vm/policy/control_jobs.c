@@ -257,7 +257,6 @@ static void evaluated(struct runtime *rt, struct control *control, struct job *j
 	pthread_mutex_lock(&control->lock);
 	control->evaluating = NULL;
 	job->text = text;
-	job->bytes = bytes;
 	job->threw = threw;
 	if (rt->ending.ended || !text)
 		control_answer_refused(control, job, EXIT_IMAGE_IN_USE,
@@ -352,19 +351,18 @@ static void prepare_rest(struct runtime *rt, struct control *control, struct job
 
 static void write_rested(FILE *to, const struct job *job, const void *what)
 {
-	const struct job *done = what;
 	struct json json = {.to = to};
 
-	(void)job;
+	(void)what;
 	json_open(&json, NULL, '{');
 	json_bool(&json, "ok", true);
-	json_number(&json, "generation", done->generation);
-	if (done->command == CONTROL_ROLLBACK)
-		json_number(&json, "from", done->ticket);
-	else
-		json_number(&json, "bytesBefore", done->ticket);
-	if (done->command == CONTROL_COMPACT)
-		json_number(&json, "bytesAfter", done->bytes);
+	json_number(&json, "generation", job->generation);
+	if (job->command == CONTROL_ROLLBACK) {
+		json_number(&json, "from", job->before);
+	} else {
+		json_number(&json, "bytesBefore", job->before);
+		json_number(&json, "bytesAfter", job->after);
+	}
 	json_close(&json, '}');
 }
 
@@ -375,7 +373,7 @@ void control_jobs_resumed(struct control *control)
 	for (job = control->jobs; job; job = next) {
 		next = job->next;
 		if (job->state == JOB_RESTS)
-			control_answer(control, job, write_rested, job);
+			control_answer(control, job, write_rested, NULL);
 	}
 }
 
@@ -386,7 +384,7 @@ static int roll_back(const char *image, struct job *job, struct thaw_error *erro
 	int code = thaw_image_rollback(image, from, &made, error);
 
 	job->generation = made.number;
-	job->ticket = from;
+	job->before = from;
 	return code;
 }
 
@@ -396,8 +394,8 @@ static int compact(const char *image, struct job *job, struct thaw_error *error)
 	int code = thaw_image_compact(image, 0, NULL, &summary, error);
 
 	job->generation = summary.newest;
-	job->ticket = summary.bytes_before;
-	job->bytes = summary.bytes_after;
+	job->before = summary.bytes_before;
+	job->after = summary.bytes_after;
 	return code;
 }
 

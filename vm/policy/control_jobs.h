@@ -23,12 +23,13 @@ struct job {
 	enum control_command command;
 	enum job_state state;
 	uint64_t until_ns;
-	uint64_t ticket; /* which generation it waits for: WAITS */
-	char *text;	 /* what it came to, malloc'ed */
-	size_t bytes;
+	uint64_t ticket;     /* which generation it waits for: WAITS */
+	char *text;	     /* what it came to, malloc'ed */
 	bool threw;	     /* it is an exception */
 	bool rested;	     /* of RESTS: it was done */
 	uint64_t generation; /* the one that it is about; that was made */
+	/* Of RESTS: the generation that it went back to; or the image's bytes, and then. */
+	uint64_t before, after;
 };
 
 struct refusal {
@@ -40,7 +41,6 @@ struct control {
 	struct control_server *server;	      /* NULL: nobody can ask */
 	struct counters counters;	      /* the owner's; read by anybody */
 	_Atomic bool asked, checkpoint_asked; /* there is a job that nobody has taken */
-	bool quiet;
 	int exit_code;
 
 	pthread_mutex_t lock; /* for what follows */
