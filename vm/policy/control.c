@@ -184,7 +184,7 @@ static void answer_metrics(struct control *control, FILE *answer)
 	free(text);
 }
 
-/* Why nobody needs to be asked: the answer. NULL: its owner is. With the lock. */
+/* Why not. NULL: it can be done, if need be by the program's owner. With the lock. */
 static const char *refusal(const struct control *control, const struct control_request *request,
 			   int *code)
 {
@@ -193,7 +193,8 @@ static const char *refusal(const struct control *control, const struct control_r
 	*code = EXIT_IMAGE_IN_USE;
 	if (request->image[0] && strcmp(request->image, control->id))
 		return "what listens here is the program of another image, which had this name";
-	if (request->command == CONTROL_STOP)
+	if (request->command == CONTROL_STATUS || request->command == CONTROL_METRICS ||
+	    request->command == CONTROL_STOP)
 		return NULL;
 	if (!rt)
 		return "the program does not run just now: it is about to be started";
@@ -250,19 +251,15 @@ static bool ask(void *arg, struct control_request *request, FILE *answer)
 	int code;
 
 	pthread_mutex_lock(&control->lock);
-	if (request->command == CONTROL_STATUS || request->command == CONTROL_METRICS) {
-		if (request->image[0] && strcmp(request->image, control->id))
-			control_refuse(answer, EXIT_IMAGE_IN_USE, "%s",
-				       refusal(control, request, &code));
-		else if (request->command == CONTROL_STATUS)
-			answer_status(control, answer);
-		else
-			answer_metrics(control, answer);
-	} else if ((why = refusal(control, request, &code))) {
+	why = refusal(control, request, &code);
+	if (why)
 		control_refuse(answer, code, "%s", why);
-	} else {
+	else if (request->command == CONTROL_STATUS)
+		answer_status(control, answer);
+	else if (request->command == CONTROL_METRICS)
+		answer_metrics(control, answer);
+	else
 		answered = take(control, request, answer);
-	}
 	pthread_mutex_unlock(&control->lock);
 	return answered;
 }
