@@ -80,21 +80,14 @@ void control_refuse(FILE *answer, int code, const char *format, ...)
 	json_close(&json, '}');
 }
 
-struct line {
-	FILE *to;
-	char *text;
-	size_t bytes;
-};
-
-static bool line_begin(struct line *line)
+bool control_line_begin(struct control_line *line)
 {
-	*line = (struct line){0};
+	*line = (struct control_line){0};
 	line->to = open_memstream(&line->text, &line->bytes);
 	return line->to;
 }
 
-/* False: no memory; there is no text. */
-static bool line_end(struct line *line)
+bool control_line_end(struct control_line *line)
 {
 	bool whole;
 
@@ -132,9 +125,9 @@ static void leave(struct control_server *server, struct connection *connection)
 	connection_close(connection); /* which takes it out of the epoll instance */
 }
 
-static void say(struct connection *connection, struct line *line)
+static void say(struct connection *connection, struct control_line *line)
 {
-	if (line_end(line))
+	if (control_line_end(line))
 		connection_say(connection, line->text, line->bytes);
 	else
 		connection->closes = true; /* without an answer */
@@ -143,9 +136,9 @@ static void say(struct connection *connection, struct line *line)
 
 static void refuse_line(struct connection *connection, const struct thaw_error *error)
 {
-	struct line line;
+	struct control_line line;
 
-	if (!line_begin(&line)) {
+	if (!control_line_begin(&line)) {
 		connection->closes = true;
 		return;
 	}
@@ -157,7 +150,7 @@ static void ask(struct control_server *server, struct connection *connection)
 {
 	struct control_request *request;
 	struct thaw_error error;
-	struct line line;
+	struct control_line line;
 	size_t bytes;
 	const char *text = connection_line(connection, &bytes);
 
@@ -167,7 +160,7 @@ static void ask(struct control_server *server, struct connection *connection)
 		refuse_line(connection, &error);
 		return;
 	}
-	if (!line_begin(&line)) {
+	if (!control_line_begin(&line)) {
 		control_request_free(request);
 		connection->closes = true;
 		return;
@@ -253,11 +246,11 @@ static struct connection *find_place(struct control_server *server)
 
 static void turn_away(int fd, int code, const char *why)
 {
-	struct line line;
+	struct control_line line;
 
-	if (line_begin(&line)) {
+	if (control_line_begin(&line)) {
 		control_refuse(line.to, code, "%s", why);
-		if (line_end(&line) &&
+		if (control_line_end(&line) &&
 		    send(fd, line.text, line.bytes, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
 			errno = 0; /* it has gone, then */
 		free(line.text);
@@ -400,10 +393,10 @@ static void look(struct control_server *server)
 static void expire(struct control_server *server, struct connection *connection)
 {
 	struct control_request *request = connection->request;
-	struct line line;
+	struct control_line line;
 	bool forgotten;
 
-	if (!request || !line_begin(&line)) {
+	if (!request || !control_line_begin(&line)) {
 		leave(server, connection);
 		return;
 	}

@@ -40,6 +40,16 @@ void control_server_answer(struct control_server *server, struct control_request
 /* Bring the answers out, for a moment; remove the socket; end the thread. NULL is allowed. */
 void control_server_close(struct control_server *server);
 
+/* The line of an answer, as it is written. */
+struct control_line {
+	FILE *to;
+	char *text; /* malloc'ed */
+	size_t bytes;
+};
+bool control_line_begin(struct control_line *line);
+/* Adds its end. False: no memory; there is no text. */
+bool control_line_end(struct control_line *line);
+
 /* An answer that says why not. `code`: an exit code. */
 void control_refuse(FILE *answer, int code, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));

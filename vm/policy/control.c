@@ -53,21 +53,15 @@ void control_answer(struct control *control, struct job *job,
 		    const void *what)
 {
 	struct control_request *request = job->request;
-	char *text = NULL;
-	size_t bytes = 0;
-	FILE *to = request ? open_memstream(&text, &bytes) : NULL;
+	struct control_line line;
 
-	if (to) {
-		write(to, job, what);
-		putc('\n', to);
-		if (ferror(to) | fclose(to)) {
-			free(text);
-			text = NULL;
-		}
-	}
 	if (request) {
+		if (control_line_begin(&line)) {
+			write(line.to, job, what);
+			control_line_end(&line);
+		}
 		request->job = NULL;
-		control_server_answer(control->server, request, text, bytes);
+		control_server_answer(control->server, request, line.text, line.bytes);
 	}
 	job_free(control, job);
 }
