@@ -8,7 +8,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "control/numbers.h"
-#include "control/protocol.h"
+#include "control/server.h"
 
 /* Upper ends of the buckets, in nanoseconds: 1, 2.5 and 5 of each power of ten, from 100 us on. */
 static const uint64_t ends[NUMBERS_BUCKETS] = {
@@ -226,11 +226,9 @@ static void json_generations(const struct counters *counters, const struct momen
 
 void numbers_status(const struct counters *counters, const struct moment *moment, FILE *to)
 {
-	struct json json = {.to = to};
+	struct json json = control_well(to);
 	uint64_t starts = number_get(&counters->starts);
 
-	json_open(&json, NULL, '{');
-	json_bool(&json, "ok", true);
 	json_number(&json, "protocol", CONTROL_PROTOCOL);
 	json_text(&json, "version", THAW_VERSION);
 	json_text(&json, "kind", moment->kind);

@@ -64,6 +64,15 @@ struct control_server {
 
 /* ---- Answers */
 
+struct json control_well(FILE *answer)
+{
+	struct json json = {.to = answer};
+
+	json_open(&json, NULL, '{');
+	json_bool(&json, "ok", true);
+	return json;
+}
+
 void control_refuse(FILE *answer, int code, const char *format, ...)
 {
 	struct json json = {.to = answer};

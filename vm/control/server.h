@@ -11,6 +11,7 @@
 
 #include <stdio.h>
 
+#include "base/json.h"
 #include "control/http.h"
 #include "control/protocol.h"
 
@@ -50,6 +51,8 @@ bool control_line_begin(struct control_line *line);
 /* Adds its end. False: no memory; there is no text. */
 bool control_line_end(struct control_line *line);
 
+/* An answer that all is well: its members follow, and json_close(). */
+struct json control_well(FILE *answer);
 /* An answer that says why not. `code`: an exit code. */
 void control_refuse(FILE *answer, int code, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));

@@ -157,7 +157,7 @@ static void answer_status(struct control *control, FILE *answer)
 
 static void answer_metrics(struct control *control, FILE *answer)
 {
-	struct json json = {.to = answer};
+	struct json json;
 	char *text = NULL;
 	size_t bytes;
 	FILE *to = open_memstream(&text, &bytes);
@@ -170,8 +170,7 @@ static void answer_metrics(struct control *control, FILE *answer)
 	if (!to || ferror(to) | fclose(to)) {
 		control_refuse(answer, EXIT_IO, "out of memory");
 	} else {
-		json_open(&json, NULL, '{');
-		json_bool(&json, "ok", true);
+		json = control_well(answer);
 		json_text(&json, "metrics", text);
 		json_close(&json, '}');
 	}
@@ -370,11 +369,9 @@ void control_free(struct control *control)
 static void write_ended(FILE *to, const struct job *job, const void *what)
 {
 	const struct control *control = what;
-	struct json json = {.to = to};
+	struct json json = control_well(to);
 
 	(void)job;
-	json_open(&json, NULL, '{');
-	json_bool(&json, "ok", true);
 	json_number(&json, "exitCode", (uint64_t)control->exit_code);
 	json_number(&json, "generation", atomic_load(&control->counters.generation));
 	json_close(&json, '}');

@@ -82,10 +82,8 @@ static void write_durable(FILE *to, const struct job *job, const void *what)
 {
 	const struct thaw_result *result = what;
 	const struct thaw_generation *generation = &result->generation;
-	struct json json = {.to = to};
+	struct json json = control_well(to);
 
-	json_open(&json, NULL, '{');
-	json_bool(&json, "ok", true);
 	json_number(&json, "generation", generation->number);
 	if (job->request && job->request->name[0])
 		json_text(&json, "name", job->request->name);
@@ -205,10 +203,8 @@ static int find_generation(struct runtime *rt, const char *word, uint64_t *gener
 
 static void write_tagged(FILE *to, const struct job *job, const void *what)
 {
-	struct json json = {.to = to};
+	struct json json = control_well(to);
 
-	json_open(&json, NULL, '{');
-	json_bool(&json, "ok", true);
 	json_text(&json, job->command == CONTROL_TAG ? "name" : "deleted", what);
 	json_number(&json, "generation", job->generation);
 	json_close(&json, '}');
@@ -351,11 +347,9 @@ static void prepare_rest(struct runtime *rt, struct control *control, struct job
 
 static void write_rested(FILE *to, const struct job *job, const void *what)
 {
-	struct json json = {.to = to};
+	struct json json = control_well(to);
 
 	(void)what;
-	json_open(&json, NULL, '{');
-	json_bool(&json, "ok", true);
 	json_number(&json, "generation", job->generation);
 	if (job->command == CONTROL_ROLLBACK) {
 		json_number(&json, "from", job->before);
