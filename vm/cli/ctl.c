@@ -22,8 +22,17 @@
 
 /* ---- Asking */
 
-void ctl_begin(struct ctl *ctl, const struct cli_options *options, const char *image,
-	       const char *command)
+/* A request for a program, member by member. */
+struct ctl {
+	const struct cli_options *options;
+	const char *image, *command;
+	struct json json;
+	char *members;
+	size_t bytes;
+};
+
+static void begin(struct ctl *ctl, const struct cli_options *options, const char *image,
+		  const char *command)
 {
 	*ctl = (struct ctl){.options = options, .image = image, .command = command};
 	ctl->json.to = open_memstream(&ctl->members, &ctl->bytes);
@@ -31,7 +40,8 @@ void ctl_begin(struct ctl *ctl, const struct cli_options *options, const char *i
 		json_text(&ctl->json, "command", command);
 }
 
-void ctl_text(struct ctl *ctl, const char *key, const char *value)
+/* NULL: nothing is added. */
+static void add(struct ctl *ctl, const char *key, const char *value)
 {
 	if (ctl->json.to && value)
 		json_text(&ctl->json, key, value);
@@ -217,6 +227,7 @@ static int report(const struct ctl *ctl, const json_t *answer, const struct cont
 	return exception ? EXIT_EXCEPTION : 0;
 }
 
+/* Send it, and print what it has come to. An exit code. */
 static int end(struct ctl *ctl, uint64_t timeout_ns)
 {
 	struct control_reply reply;
@@ -233,11 +244,6 @@ static int end(struct ctl *ctl, uint64_t timeout_ns)
 	return code;
 }
 
-int ctl_end(struct ctl *ctl)
-{
-	return end(ctl, TIMEOUT_NS);
-}
-
 /* ---- What other commands ask, too */
 
 bool ctl_takes_over(const char *image, int code)
@@ -250,38 +256,38 @@ int ctl_tag(const struct cli_options *options, const char *image, const char *na
 {
 	struct ctl ctl;
 
-	ctl_begin(&ctl, options, image, "tag");
-	ctl_text(&ctl, "name", name);
-	ctl_text(&ctl, "generation", generation);
+	begin(&ctl, options, image, "tag");
+	add(&ctl, "name", name);
+	add(&ctl, "generation", generation);
 	if (ctl.json.to)
 		json_bool(&ctl.json, "move", options->force);
-	return ctl_end(&ctl);
+	return end(&ctl, TIMEOUT_NS);
 }
 
 int ctl_untag(const struct cli_options *options, const char *image, const char *name)
 {
 	struct ctl ctl;
 
-	ctl_begin(&ctl, options, image, "untag");
-	ctl_text(&ctl, "name", name);
-	return ctl_end(&ctl);
+	begin(&ctl, options, image, "untag");
+	add(&ctl, "name", name);
+	return end(&ctl, TIMEOUT_NS);
 }
 
 int ctl_rollback(const struct cli_options *options, const char *image, const char *generation)
 {
 	struct ctl ctl;
 
-	ctl_begin(&ctl, options, image, "rollback");
-	ctl_text(&ctl, "generation", generation);
-	return ctl_end(&ctl);
+	begin(&ctl, options, image, "rollback");
+	add(&ctl, "generation", generation);
+	return end(&ctl, TIMEOUT_NS);
 }
 
 int ctl_checkpoint(const struct cli_options *options, const char *image, const char *name)
 {
 	struct ctl ctl;
 
-	ctl_begin(&ctl, options, image, "checkpoint");
-	ctl_text(&ctl, "name", name);
+	begin(&ctl, options, image, "checkpoint");
+	add(&ctl, "name", name);
 	return end(&ctl, LONG_TIMEOUT_NS); /* a first one of gigabytes takes that long */
 }
 
@@ -289,9 +295,9 @@ int ctl_eval(const struct cli_options *options, const char *image, const char *c
 {
 	struct ctl ctl;
 
-	ctl_begin(&ctl, options, image, "eval");
-	ctl_text(&ctl, "code", code);
-	return ctl_end(&ctl);
+	begin(&ctl, options, image, "eval");
+	add(&ctl, "code", code);
+	return end(&ctl, TIMEOUT_NS);
 }
 
 int ctl_shell(const struct cli_options *options, const char *image)
@@ -327,14 +333,6 @@ int ctl_shell(const struct cli_options *options, const char *image)
 
 /* ---- thaw ctl */
 
-static int plain(const struct cli_options *options, const char *image, const char *command)
-{
-	struct ctl ctl;
-
-	ctl_begin(&ctl, options, image, command);
-	return ctl_end(&ctl);
-}
-
 /* Its process, too: whoever comes next finds the image free. */
 static void wait_for_end(int pidfd)
 {
@@ -354,7 +352,7 @@ static int stop(const struct cli_options *options, const char *image)
 	json_t *answer;
 	int code;
 
-	ctl_begin(&ctl, options, image, "stop");
+	begin(&ctl, options, image, "stop");
 	answer = ask(&ctl, LONG_TIMEOUT_NS, &reply, &code);
 	if (!answer)
 		return code;
@@ -370,50 +368,68 @@ static int stop(const struct cli_options *options, const char *image)
 	return code;
 }
 
-static int too_few(const char *command, const char *what)
+static int plain(const struct cli_options *options, const char *image, const char *command)
 {
-	return cli_fail(EXIT_USAGE, "thaw ctl IMAGE %s: %s; see thaw ctl --help", command, what);
+	struct ctl ctl;
+
+	begin(&ctl, options, image, command);
+	return end(&ctl, TIMEOUT_NS);
+}
+
+static int unknown(const char *word)
+{
+	const char *names[CONTROL_COMMANDS + 1], *nearest;
+
+	for (unsigned i = 0; i < CONTROL_COMMANDS; i++)
+		names[i] = control_command_name(i);
+	names[CONTROL_COMMANDS] = NULL;
+	nearest = cli_nearest(word, names);
+	return cli_fail(EXIT_USAGE, "thaw ctl: no command '%s'%s%s%s; see thaw ctl --help", word,
+			nearest ? " (did you mean " : "", nearest ? nearest : "",
+			nearest ? "?)" : "");
 }
 
 static int ctl(const struct cli_options *options, int count, char **operands)
 {
-	const char *image = operands[0], *command = operands[1];
-	const char *first = count > 2 ? operands[2] : NULL,
-		   *second = count > 3 ? operands[3] : NULL;
-	static const char *const names[] = {"status", "metrics",  "checkpoint", "tag",	"untag",
-					    "eval",   "rollback", "compact",	"stop", NULL};
-	bool is_tag = !strcmp(command, "tag"), is_untag = !strcmp(command, "untag");
-	bool is_eval = !strcmp(command, "eval"), is_rollback = !strcmp(command, "rollback");
-	unsigned at = 0;
-	const char *nearest;
+	static const struct {
+		const char *wants; /* asks for the first argument; NULL: there is none */
+		int most;
+	} arguments[CONTROL_COMMANDS] = {
+		[CONTROL_TAG] = {"which name?", 2},
+		[CONTROL_UNTAG] = {"which name?", 1},
+		[CONTROL_EVAL] = {"which code?", 1},
+		[CONTROL_ROLLBACK] = {"back to which generation?", 1},
+	};
+	const char *image = operands[0], *word = operands[1];
+	const char *first = count > 2 ? operands[2] : NULL;
+	enum control_command command = 0;
 
-	while (names[at] && strcmp(names[at], command))
-		at++;
-	if (!names[at]) {
-		nearest = cli_nearest(command, names);
-		return cli_fail(EXIT_USAGE, "thaw ctl: no command '%s'%s%s%s; see thaw ctl --help",
-				command, nearest ? " (did you mean " : "", nearest ? nearest : "",
-				nearest ? "?)" : "");
-	}
-	if ((is_tag || is_untag || is_eval || is_rollback) && !first)
-		return too_few(command, is_eval	      ? "which code?"
-					: is_rollback ? "back to which generation?"
-						      : "which name?");
-	if ((first && !(is_tag || is_untag || is_eval || is_rollback)) || (second && !is_tag))
+	while (command < CONTROL_COMMANDS && strcmp(control_command_name(command), word))
+		command++;
+	if (command == CONTROL_COMMANDS)
+		return unknown(word);
+	if (arguments[command].wants && !first)
+		return cli_fail(EXIT_USAGE, "thaw ctl IMAGE %s: %s; see thaw ctl --help", word,
+				arguments[command].wants);
+	if (count - 2 > arguments[command].most)
 		return cli_fail(EXIT_USAGE, "'%s' is one argument too many; see thaw ctl --help",
-				second && first && (is_untag || is_eval || is_rollback) ? second
-											: first);
-	if (is_tag)
-		return ctl_tag(options, image, first, second);
-	if (is_untag)
-		return ctl_untag(options, image, first);
-	if (is_eval)
-		return ctl_eval(options, image, first);
-	if (is_rollback)
-		return ctl_rollback(options, image, first);
-	if (!strcmp(command, "checkpoint"))
+				operands[2 + arguments[command].most]);
+	switch (command) {
+	case CONTROL_CHECKPOINT:
 		return ctl_checkpoint(options, image, options->name);
-	return !strcmp(command, "stop") ? stop(options, image) : plain(options, image, command);
+	case CONTROL_TAG:
+		return ctl_tag(options, image, first, count > 3 ? operands[3] : NULL);
+	case CONTROL_UNTAG:
+		return ctl_untag(options, image, first);
+	case CONTROL_EVAL:
+		return ctl_eval(options, image, first);
+	case CONTROL_ROLLBACK:
+		return ctl_rollback(options, image, first);
+	case CONTROL_STOP:
+		return stop(options, image);
+	default:
+		return plain(options, image, word);
+	}
 }
 
 static const struct cli_option ctl_options[] = {

@@ -7,21 +7,6 @@
 
 #include "cli.h"
 
-/* A request for a program, member by member. */
-struct ctl {
-	const struct cli_options *options;
-	const char *image, *command;
-	struct json json;
-	char *members;
-	size_t bytes;
-};
-void ctl_begin(struct ctl *ctl, const struct cli_options *options, const char *image,
-	       const char *command);
-/* NULL: nothing is added. */
-void ctl_text(struct ctl *ctl, const char *key, const char *value);
-/* Send it, and print what it has come to. An exit code. */
-int ctl_end(struct ctl *ctl);
-
 /* A change has failed because the image is in use, by a program that can do it itself. */
 bool ctl_takes_over(const char *image, int code);
 int ctl_tag(const struct cli_options *options, const char *image, const char *name,
