@@ -251,6 +251,12 @@ bool ctl_takes_over(const char *image, int code)
 	return code == THAW_EINUSE && control_is_there(image);
 }
 
+bool ctl_again(const char *image, int code, unsigned *tries, bool *taken)
+{
+	*taken = ctl_takes_over(image, code);
+	return !*taken && cli_again(code, tries);
+}
+
 int ctl_tag(const struct cli_options *options, const char *image, const char *name,
 	    const char *generation)
 {

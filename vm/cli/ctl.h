@@ -9,6 +9,8 @@
 
 /* A change has failed because the image is in use, by a program that can do it itself. */
 bool ctl_takes_over(const char *image, int code);
+/* After a change failed with `code`: `taken`: a program can do it. Else as cli_again(). */
+bool ctl_again(const char *image, int code, unsigned *tries, bool *taken);
 int ctl_tag(const struct cli_options *options, const char *image, const char *name,
 	    const char *generation);
 int ctl_untag(const struct cli_options *options, const char *image, const char *name);

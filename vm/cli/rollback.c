@@ -25,6 +25,7 @@ static int rollback(const struct cli_options *options, int count, char **operand
 	struct thaw_error error = {0};
 	uint64_t from;
 	unsigned tries = 0;
+	bool taken;
 	int code = cli_generation(operands[0], operands[1], &from);
 
 	(void)count;
@@ -32,8 +33,8 @@ static int rollback(const struct cli_options *options, int count, char **operand
 		return code;
 	do
 		code = thaw_image_rollback(operands[0], from, &made, &error);
-	while (!ctl_takes_over(operands[0], code) && cli_again(code, &tries));
-	if (ctl_takes_over(operands[0], code))
+	while (ctl_again(operands[0], code, &tries, &taken));
+	if (taken)
 		return ctl_rollback(options, operands[0], operands[1]);
 	if (code)
 		return cli_fail_change(operands[0], NULL, &error, code);

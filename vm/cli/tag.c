@@ -120,6 +120,7 @@ static int take_away(const struct cli_options *options, const char *image)
 	struct thaw_error error = {0};
 	uint64_t generation = 0;
 	unsigned tries = 0;
+	bool taken;
 	/* Finds it by its name: a name is never a number. */
 	int code = cli_generation(image, options->remove, &generation);
 
@@ -127,8 +128,8 @@ static int take_away(const struct cli_options *options, const char *image)
 		return code;
 	do
 		code = thaw_image_untag(image, options->remove, &error);
-	while (!ctl_takes_over(image, code) && cli_again(code, &tries));
-	if (ctl_takes_over(image, code))
+	while (ctl_again(image, code, &tries, &taken));
+	if (taken)
 		return ctl_untag(options, image, options->remove);
 	return code ? cli_fail_change(image, NULL, &error, code)
 		    : report(options, "deleted", options->remove, generation);
@@ -140,6 +141,7 @@ static int give(const struct cli_options *options, const char *image, const char
 	struct thaw_error error = {0};
 	uint64_t generation = 0;
 	unsigned tries = 0;
+	bool taken;
 	int code = word ? cli_generation(image, word, &generation) : 0;
 
 	if (code)
@@ -147,8 +149,8 @@ static int give(const struct cli_options *options, const char *image, const char
 	do
 		code = thaw_image_tag(image, name, generation, options->force ? THAW_TAG_MOVE : 0,
 				      &error);
-	while (!ctl_takes_over(image, code) && cli_again(code, &tries));
-	if (ctl_takes_over(image, code))
+	while (ctl_again(image, code, &tries, &taken));
+	if (taken)
 		return ctl_tag(options, image, name, word);
 	if (code)
 		return cli_fail_change(image, NULL, &error, code);
