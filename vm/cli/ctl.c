@@ -171,11 +171,9 @@ static void print_answer(const char *command, const json_t *answer)
 		printf("generation %llu is durable\n",
 		       (unsigned long long)number(answer, "generation"));
 	else if (!strcmp(command, "tag"))
-		printf("generation %llu is named %s: it stays until the name is taken away\n",
-		       (unsigned long long)number(answer, "generation"), word(answer, "name"));
+		tag_tell(word(answer, "name"), number(answer, "generation"), true);
 	else if (!strcmp(command, "untag"))
-		printf("%s no longer names generation %llu\n", word(answer, "deleted"),
-		       (unsigned long long)number(answer, "generation"));
+		tag_tell(word(answer, "deleted"), number(answer, "generation"), false);
 	else if (!strcmp(command, "rollback"))
 		printf("generation %llu is made, with the contents of %llu: the program goes on from it\n",
 		       (unsigned long long)number(answer, "generation"),

@@ -11,6 +11,8 @@
 bool ctl_takes_over(const char *image, int code);
 /* After a change failed with `code`: `taken`: a program can do it. Else as cli_again(). */
 bool ctl_again(const char *image, int code, unsigned *tries, bool *taken);
+/* What came of thaw tag, whoever has done it (tag.c). */
+void tag_tell(const char *name, uint64_t generation, bool given);
 int ctl_tag(const struct cli_options *options, const char *image, const char *name,
 	    const char *generation);
 int ctl_untag(const struct cli_options *options, const char *image, const char *name);

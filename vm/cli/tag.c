@@ -94,6 +94,17 @@ static int list(const struct cli_options *options, const char *image)
 	return 0;
 }
 
+void tag_tell(const char *name, uint64_t generation, bool given)
+{
+	unsigned long long number = generation;
+
+	if (given)
+		printf("generation %llu is named %s: it stays until the name is taken away\n",
+		       number, name);
+	else
+		printf("%s no longer names generation %llu\n", name, number);
+}
+
 static int report(const struct cli_options *options, const char *key, const char *name,
 		  uint64_t generation)
 {
@@ -105,12 +116,8 @@ static int report(const struct cli_options *options, const char *key, const char
 		json_number(&json, "generation", generation);
 		json_close(&json, '}');
 		putchar('\n');
-	} else if (!strcmp(key, "name")) {
-		printf("generation %llu is named %s: it stays until the name is taken away\n",
-		       (unsigned long long)generation, name);
 	} else {
-		printf("%s no longer names generation %llu\n", name,
-		       (unsigned long long)generation);
+		tag_tell(name, generation, !strcmp(key, "name"));
 	}
 	return 0;
 }
