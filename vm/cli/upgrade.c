@@ -3,7 +3,6 @@
  * upgrade.c - thaw upgrade, and thaw run --upgrade: new code for the state of a program that is in an image.
  */
 #include <stdlib.h>
-#include <string.h>
 
 #include "areas.h"
 

@@ -21,7 +21,6 @@
 
 #include "base/clock.h"
 #include "base/failure.h"
-#include "base/text.h"
 #include "control/http.h"
 #include "control/microhttpd.h"
 

@@ -3,7 +3,6 @@
  * numbers.c - see numbers.h. The names follow Prometheus' conventions (base units, _total for counters); the format is its text
  * format, version 0.0.4.
  */
-#include <string.h>
 
 #include "base/clock.h"
 #include "base/json.h"

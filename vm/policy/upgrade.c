@@ -10,7 +10,6 @@
  * Owns struct upgrade_state. Called by the command line, on the owner's thread.
  */
 #include <errno.h>
-#include <string.h>
 
 #include "internal.h"
 
