@@ -21,6 +21,7 @@
 
 #include "base/clock.h"
 #include "base/failure.h"
+#include "base/format.h"
 #include "control/http.h"
 #include "control/microhttpd.h"
 
@@ -72,11 +73,12 @@ static int refuse(const char *where, struct thaw_error *error)
 
 static bool take_port(const char *text, in_port_t *port)
 {
-	char *end;
-	long number = strtol(text, &end, 10);
+	uint64_t number;
 
+	if (!parse_number(text, &number) || number > 65535)
+		return false;
 	*port = htons((in_port_t)number);
-	return *text >= '0' && *text <= '9' && !*end && number <= 65535;
+	return true;
 }
 
 static int take_inet(const char *where, union address *address, socklen_t *length,
