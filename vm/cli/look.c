@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/failure.h"
 #include "cli.h"
 
 struct copy { /* of an image in use; empty: none was made */
@@ -47,16 +48,12 @@ static bool copy_place(struct copy *copy, const char *image)
 static int copy_make(struct copy *copy, const struct runtime_options *options,
 		     struct thaw_error *error)
 {
-	const struct thaw_copy_ops ops = {.progress = progress_show, .arg = &(struct progress){0}};
-	struct thaw_copy_summary summary;
 	int code;
 
-	if (!copy_place(copy, options->image)) {
-		snprintf(error->text, sizeof(error->text), "no place for a copy of %s: %s",
-			 options->image, strerror(errno));
-		return -errno;
-	}
-	code = thaw_image_clone(options->image, copy->image, options->generation, &ops, &summary,
+	if (!copy_place(copy, options->image))
+		return failure(error, -errno, "no place for a copy of %s: %s", options->image,
+			       strerror(errno));
+	code = thaw_image_clone(options->image, copy->image, options->generation, NULL, NULL,
 				error);
 	if (code)
 		copy_remove(copy);
