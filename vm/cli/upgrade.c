@@ -139,11 +139,12 @@ static void tell_result(const struct cli_options *options, const char *image, ui
 {
 	FILE *to = options->upgrade ? stderr : stdout;
 
-	if (options->upgrade ? options->quiet : options->json) {
-		if (!options->upgrade)
-			result_json(result, before, changes);
+	if (options->json && !options->upgrade) {
+		result_json(result, before, changes);
 		return;
 	}
+	if (options->quiet && options->upgrade)
+		return;
 	if (options->upgrade)
 		fputs("thaw: ", to);
 	fprintf(to, "generation %llu is upgraded: ", (unsigned long long)result->generation.number);
@@ -174,7 +175,7 @@ int cli_upgrade(struct runtime *runtime, const struct cli_options *options, cons
 	struct guest_changes changes;
 	struct thaw_result result;
 	struct thaw_error error;
-	int code = runtime_upgrade(runtime, &how, &changes, &result, &error), exit_code;
+	int code = runtime_upgrade(runtime, &how, &changes, &result, &error);
 
 	if (options->dry_run && code <= 0 && changes.list) {
 		if (options->json)
@@ -187,11 +188,10 @@ int cli_upgrade(struct runtime *runtime, const struct cli_options *options, cons
 	else if (!code && !options->dry_run)
 		tell_result(options, image, before, &result, &changes);
 	changes_free(&changes);
-	exit_code = runtime_upgrade_exit_code(code);
 	if (code >= 0)
 		return 0;
-	exit_code = runtime_abandon(runtime, exit_code);
-	return cli_fail(exit_code, "no upgrade: %s; the program is as it was in generation %llu",
+	code = runtime_abandon(runtime, runtime_upgrade_exit_code(code));
+	return cli_fail(code, "no upgrade: %s; the program is as it was in generation %llu",
 			error.text, (unsigned long long)before);
 }
 

@@ -175,6 +175,7 @@ struct runtime_upgrade {
 int runtime_upgrade(struct runtime *runtime, const struct runtime_upgrade *how,
 		    struct guest_changes *changes, struct thaw_result *result,
 		    struct thaw_error *error);
+/* Of one that failed. */
 int runtime_upgrade_exit_code(int code);
 /* Leave it, without a generation; what it has said arrives. Returns the exit code: this one, unless output is lost. */
 int runtime_abandon(struct runtime *runtime, int exit_code);

@@ -128,9 +128,6 @@ int runtime_upgrade(struct runtime *rt, const struct runtime_upgrade *how,
 int runtime_upgrade_exit_code(int code)
 {
 	switch (code) {
-	case 0:
-	case GUEST_UNCHANGED:
-		return 0;
 	case -ENOTSUP:
 		return EXIT_USAGE;
 	case -ENOENT: /* of the main module */
