@@ -244,6 +244,8 @@ int cli_output_end(void);
 int cli_fail_error(const struct thaw_error *error, int code);
 /* So that the program of these options can be talked to: control_close() at its end. 0, or an exit code after printing why not. */
 int cli_control(const struct cli_options *options, struct runtime_options *runtime_options);
+/* What a piece of code came to with this exit code: its exception, or if `shows` its value. */
+void cli_tell_answer(const struct runtime_answer *answer, int code, bool shows);
 /* The options of the runtime, as far as they are options of the command line. */
 struct runtime_options cli_runtime_options(const struct cli_options *options);
 /*

@@ -15,13 +15,7 @@ static int evaluate(struct runtime *runtime, const struct cli_options *options, 
 				options->print ? "[print]" : "[eval]", &answer);
 
 	*left = code || !answer.text;
-	if (code == EXIT_EXCEPTION) {
-		runtime_tell_exception(&answer);
-	} else if (answer.text && options->print) {
-		fwrite(answer.text, 1, answer.bytes, stdout);
-		putchar('\n');
-		cli_flush();
-	}
+	cli_tell_answer(&answer, code, options->print);
 	free(answer.text);
 	return code;
 }

@@ -116,14 +116,10 @@ static int look(const struct cli_options *options, int count, char **operands)
 		return cli_fail_error(&error, code);
 	}
 	code = runtime_eval(runtime, operands[1], strlen(operands[1]), "[eval]", &answer);
-	if (answer.text && options->json) {
+	if (answer.text && options->json)
 		print_json(operands[0], &answer, thaw_opened(runtime_heap(runtime))->number, !code);
-	} else if (code == EXIT_EXCEPTION) {
-		runtime_tell_exception(&answer);
-	} else if (answer.text) {
-		fwrite(answer.text, 1, answer.bytes, stdout);
-		putchar('\n');
-	}
+	else
+		cli_tell_answer(&answer, code, true);
 	cli_flush();
 	free(answer.text);
 	runtime_close(runtime);

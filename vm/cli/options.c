@@ -331,6 +331,17 @@ int cli_dispatch(const struct cli_command *command, int argc, char **argv)
 
 /* ---- What several commands need ---- */
 
+void cli_tell_answer(const struct runtime_answer *answer, int code, bool shows)
+{
+	if (code == EXIT_EXCEPTION) {
+		runtime_tell_exception(answer);
+	} else if (answer->text && shows) {
+		fwrite(answer->text, 1, answer->bytes, stdout);
+		putchar('\n');
+	}
+	cli_flush();
+}
+
 struct runtime_options cli_runtime_options(const struct cli_options *options)
 {
 	return (struct runtime_options){

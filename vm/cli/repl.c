@@ -213,14 +213,10 @@ bool repl_evaluate(struct repl *repl, struct repl_text code, bool shows)
 	repl->failed |= result == EXIT_EXCEPTION;
 	if (!result && answer.text)
 		remember(repl, typed);
-	if (result == EXIT_EXCEPTION) {
-		runtime_tell_exception(&answer);
-	} else if (answer.text && shows && (repl->terminal || !is_undefined(repl, answer.text))) {
-		fwrite(answer.text, 1, answer.bytes, stdout);
-		putchar('\n');
-	}
+	cli_tell_answer(&answer, result,
+			answer.text && shows &&
+				(repl->terminal || !is_undefined(repl, answer.text)));
 	free(answer.text);
-	cli_flush();
 	return !result && !repl->leave;
 }
 
