@@ -170,7 +170,7 @@ struct runtime_upgrade {
  * Give a program that was restored, and of which nothing has run in this process, the code that is in its files now. 0: it is a
  * generation, `result`, and durable (with dry_run: it could be made so far); GUEST_UNCHANGED: there is nothing to do. Else
  * `error` says why not, the image is as it was, and nothing but runtime_abandon() may follow. `changes` is valid in
- * any case; guest_changes_free().
+ * any case; the caller frees its list, and the texts in it.
  */
 int runtime_upgrade(struct runtime *runtime, const struct runtime_upgrade *how,
 		    struct guest_changes *changes, struct thaw_result *result,
