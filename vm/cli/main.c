@@ -12,10 +12,6 @@
 #include "cli.h"
 #include "policy/key.h"
 
-#ifndef THAW_VERSION
-#define THAW_VERSION "0.1"
-#endif
-
 static int start(const struct cli_command *command, int argc, char **argv)
 {
 	signals_begin(command == &command_run || command == &command_exec ||

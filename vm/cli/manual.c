@@ -14,13 +14,7 @@
 #include "cli.h"
 #include "manual.h"
 
-#ifndef THAW_VERSION
-#define THAW_VERSION "0.1"
-#endif
-#ifndef THAW_DATE
-#define THAW_DATE "November 30, 2026"
-#endif
-
+#define MANUAL_DATE "November 30, 2026"
 #define LINE_COLUMNS 76
 
 /* ---- Text, for roff ---- */
@@ -307,7 +301,7 @@ static bool begins(const char *line, const char *with)
 static bool put_list(FILE *to, const char *line)
 {
 	if (begins(line, ".Dd"))
-		fputs(".Dd " THAW_DATE "\n", to);
+		fputs(".Dd " MANUAL_DATE "\n", to);
 	else if (begins(line, ".\\\"@commands\n"))
 		put_commands(to);
 	else if (begins(line, ".\\\"@exits\n"))
@@ -353,7 +347,7 @@ static void put_command_page(FILE *to, const struct cli_command *command)
 	last = last_sections(text);
 	for (size_t i = 0; i < sizeof(title) && (i == 0 || name[i - 1]); i++)
 		title[i] = (char)toupper((unsigned char)name[i]);
-	fprintf(to, ".Dd " THAW_DATE "\n.Dt THAW-%s 1\n.Os Thaw " THAW_VERSION "\n", title);
+	fprintf(to, ".Dd " MANUAL_DATE "\n.Dt THAW-%s 1\n.Os Thaw " THAW_VERSION "\n", title);
 	fprintf(to, ".Sh NAME\n.Nm thaw-%s\n.Nd ", name);
 	put_text(to, command->summary, strlen(command->summary));
 	fprintf(to, ".Sh SYNOPSIS\n.Nm thaw%s%s\n", *command->name ? " " : "", command->name);

@@ -14,10 +14,6 @@
 #include "ctl.h"
 #include "repl.h"
 
-#ifndef THAW_VERSION
-#define THAW_VERSION "0.1"
-#endif
-
 /* ---- Where its files are ---- */
 
 static bool directories_make(const char *path)
