@@ -73,17 +73,10 @@
 	expose(PerformanceMeasure, 'PerformanceMeasure');
 
 	function add(object, type, name, start) {
-		const after = list();
-		let i = 0;
-		for (; i < entries.length && entries[i].start <= start; i++)
-			after[i] = entries[i];
-		after[i] = { __proto__: null, object, type, name, start };
-		for (; i < entries.length; i++)
-			after[i + 1] = entries[i];
-		if (after[after.length - 1].object === object)
-			entries[entries.length] = after[after.length - 1];
-		else
-			entries = after;
+		let at = entries.length;
+		for (; at > 0 && entries[at - 1].start > start; at--)
+			entries[at] = entries[at - 1];
+		entries[at] = { __proto__: null, object, type, name, start };
 		setForEach(observers, (observer) => observer.see(object, type));
 		return object;
 	}
