@@ -6,7 +6,7 @@
 #define VM_JS_EMBEDDED_H
 
 #define EMBEDDED(name) extern const char js_##name##_start[], js_##name##_end[]
-/* What makes a fresh VM, in this order: host.c, primordials.js. */
+/* What makes a fresh VM, in the order of install_prelude.c. */
 EMBEDDED(primordials);
 EMBEDDED(errors);
 EMBEDDED(later);

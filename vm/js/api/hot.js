@@ -4,7 +4,7 @@
 //
 // Called once in a fresh VM (primordials.js says how, and what must not be used here). The names and their meaning are those
 // of Vite's API. A module's context is found by the module's name: in an upgrade the old one is put aside, and the new
-// module's has the same `data`. vm/js/upgrade drives this by `parts.upgrade`, operation 13 of the prelude.
+// module's has the same `data`. vm/js/upgrade drives this by `parts.upgrade`, operation 16 of the prelude.
 (function (host, parts) {
 	'use strict';
 

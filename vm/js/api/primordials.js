@@ -2,7 +2,7 @@
 //
 // primordials.js - the built-ins as they are before any program runs.
 //
-// The first of the embedded sources (host.c calls each, or later.js does, with the host functions and `parts`, where each leaves
+// The first of the embedded sources (install_prelude.c calls each, or later.js does, with the host functions and `parts`, where each leaves
 // what the later ones need). A program may replace, delete and intercept whatever it reaches: the methods of the built-ins, their
 // constructors, the globals. So what runs here after a program has begun takes everything from this list, and besides that
 //   - reads and writes no property that may come from a prototype: records and descriptors have { __proto__: null }, lists are

@@ -13,8 +13,8 @@
 #define _GNU_SOURCE
 #include "package.h"
 
-#include <ctype.h>
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,7 +61,8 @@ char *package_directory_of(const char *base)
 
 /* ---- Modules of Node's ---- */
 
-bool package_is_builtin(const char *specifier)
+/* Is it a module of Node.js ("fs/promises")? */
+static bool is_builtin(const char *specifier)
 {
 	static const char names[] =
 		" assert async_hooks buffer child_process cluster console constants crypto dgram"
@@ -70,14 +71,13 @@ bool package_is_builtin(const char *specifier)
 		" sys timers tls trace_events tty url util v8 vm wasi worker_threads zlib ";
 	char name[32];
 
-	if (!strncmp(specifier, "node:", 5))
-		return true;
 	return snprintf(name, sizeof(name), " %.*s ", (int)strcspn(specifier, "/"), specifier) <
 		       (int)sizeof(name) &&
 	       strstr(names, name);
 }
 
-char *package_refuse_builtin(const char *base, const char *specifier, struct thaw_error *error)
+/* Says so, and what to do; returns NULL. */
+static char *refuse_builtin(const char *base, const char *specifier, struct thaw_error *error)
 {
 	failure(error, -ENOENT,
 		"cannot import '%s' from %s: it is a module of Node.js. 'thaw exec node FILE.js' runs the program as it is; what is here instead is in the module 'thaw' and in globals (thaw help run) (ERR_UNKNOWN_BUILTIN_MODULE)",
@@ -513,8 +513,8 @@ static char *in_node_modules(struct request *request, size_t length, const char 
 		return path;
 	}
 	free(at);
-	if (package_is_builtin(request->specifier))
-		return package_refuse_builtin(request->base, request->specifier, request->error);
+	if (is_builtin(request->specifier))
+		return refuse_builtin(request->base, request->specifier, request->error);
 	failure(request->error, -ENOENT,
 		"cannot find package '%.*s' imported from %s: it is in no node_modules upward of it (ERR_MODULE_NOT_FOUND)",
 		(int)length, request->specifier, request->base);
@@ -564,7 +564,7 @@ static char *resolve_from(const char *base, const char *specifier, unsigned dept
 	if (specifier[0] == '#' && depth < DEPTH_MAX)
 		return internal(&request);
 	if (!strncmp(specifier, "node:", 5))
-		return package_refuse_builtin(base, specifier, error);
+		return refuse_builtin(base, specifier, error);
 	if (!length) {
 		failure(error, -EINVAL,
 			"cannot import '%s' from %s: not a path, a package or a file:// URL (ERR_INVALID_MODULE_SPECIFIER)",

@@ -5,8 +5,6 @@
 #ifndef VM_JS_PACKAGE_H
 #define VM_JS_PACKAGE_H
 
-#include <stdbool.h>
-
 #include "thaw.h"
 
 /*
@@ -14,11 +12,6 @@
  * lies there. NULL and `error`, whose text ends with node's name for it: "(ERR_...)".
  */
 char *package_resolve(const char *base, const char *specifier, struct thaw_error *error);
-/* Is it a module of Node.js ("node:fs", "fs/promises")? */
-bool package_is_builtin(const char *specifier);
-/* Says so, and what to do; returns NULL. */
-char *package_refuse_builtin(const char *base, const char *specifier, struct thaw_error *error);
-
 /*
  * For both halves: the directory to resolve from, malloc'ed, without a slash at its end ("" is the root); the current
  * one if `base` is no absolute path.

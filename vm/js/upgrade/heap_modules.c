@@ -66,12 +66,13 @@ static u32 module_after(struct js_engine *engine, u32 link)
 	return at == engine->context + CX_MODULES ? 0 : at - MODULE_LINK;
 }
 
-u32 heap_first_module(struct js_engine *engine)
+/* 0: none. */
+static u32 first_module(struct js_engine *engine)
 {
 	return module_after(engine, engine->context + CX_MODULES);
 }
 
-u32 heap_next_module(struct js_engine *engine, u32 module)
+static u32 next_module(struct js_engine *engine, u32 module)
 {
 	return module_after(engine, module + MODULE_LINK);
 }
@@ -167,8 +168,8 @@ static void run_read(void *arg)
 	struct bounds left = {HEAP_MODULES_MAX, HEAP_IMPORTS_MAX, engine->wasm.w2c_memory.size};
 
 	call->good = true;
-	for (u32 at = heap_first_module(engine); at && call->good;
-	     at = heap_next_module(engine, at))
+	for (u32 at = first_module(engine); at && call->good;
+	     at = next_module(engine, at))
 		call->good = read_module(call, at, &left);
 }
 
@@ -462,7 +463,7 @@ static u32 reference_count(const struct js_engine *engine, u32 block)
 /* Does a module whose evaluation is under way tell it when that is over? */
 static bool is_waited_for(struct js_engine *engine, u32 module, u64 *left)
 {
-	for (u32 at = heap_first_module(engine); at; at = heap_next_module(engine, at)) {
+	for (u32 at = first_module(engine); at; at = next_module(engine, at)) {
 		u32 parents = vm_load32(engine, at + MODULE_PARENTS);
 		u32 count = vm_load32(engine, at + MODULE_PARENT_COUNT);
 
@@ -598,12 +599,12 @@ static void run_drop(void *arg)
 	u64 left = PARENTS_MAX;
 	unsigned count = 0;
 
-	for (u32 at = heap_first_module(engine); at; at = heap_next_module(engine, at))
+	for (u32 at = first_module(engine); at; at = next_module(engine, at))
 		settle_namespace(engine, at);
 	for (unsigned i = 0; i < call->count; i++)
 		if (can_be_dropped(engine, dropped[i], &left))
 			dropped[count++] = dropped[i];
-	for (u32 at = heap_first_module(engine); at; at = heap_next_module(engine, at))
+	for (u32 at = first_module(engine); at; at = next_module(engine, at))
 		if (is_one_of(dropped, count, vm_load32(engine, at + MODULE_CYCLE_ROOT)))
 			vm_store32(engine, at + MODULE_CYCLE_ROOT, at);
 	for (unsigned i = 0; i < count; i++)

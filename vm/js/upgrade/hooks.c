@@ -249,7 +249,6 @@ static int look_at(struct upgrade *upgrade, struct upgrade_module *module)
 	module->timers = number_at(engine, hooks, HOOK_TIMERS);
 	module->listeners = number_at(engine, hooks, HOOK_LISTENERS);
 	js_free(engine, hooks);
-	module->hooked = module->hooks;
 	if (!good)
 		return out_of_memory(upgrade);
 	return module->code ? heap_module_state(engine, module->old, &module->state) : 0;
@@ -290,7 +289,6 @@ static int look_at_importer(struct upgrade *upgrade, const struct upgrade_module
 				continue;
 			if (!module->hooks || !strstr(module->hooks, "an importer"))
 				good = add_word(&module->hooks, "accepted by an importer");
-			module->hooked = true;
 		}
 		js_free(engine, entry);
 	}

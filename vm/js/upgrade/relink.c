@@ -51,8 +51,7 @@ struct relink {
 	struct export *exports;
 	unsigned export_count;
 	size_t export_room;
-	u32 *targets;
-	unsigned target_count;
+	u32 *targets; /* of the imports */
 	bool failed;
 	u64 imports_left, exports_left, text_left; /* of what is noted */
 	u64 steps_left;
@@ -218,7 +217,6 @@ static void run_targets(void *arg)
 					       table + relink->imports[i].request * REQUEST_BYTES +
 						       REQUEST_MODULE);
 	}
-	relink->target_count = relink->count;
 }
 
 char *relink_text(struct relink *relink, const char *prefix, const uint32_t **targets,
@@ -250,7 +248,7 @@ char *relink_text(struct relink *relink, const char *prefix, const uint32_t **ta
 		fprintf(to, " from \"%s%u\"\n", prefix, i);
 	}
 	*targets = relink->targets;
-	*count = relink->target_count;
+	*count = relink->count;
 	if (fclose(to)) {
 		free(text);
 		return NULL;

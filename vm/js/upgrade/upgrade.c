@@ -15,7 +15,6 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -458,7 +457,7 @@ static int refuse(struct upgrade *upgrade)
 				       "%s has called import.meta.hot.decline(): it must not be "
 				       "replaced (--force does so all the same)",
 				       name);
-		if (module->hooked || (!module->state && !module->timers && !module->listeners))
+		if (module->hooks || (!module->state && !module->timers && !module->listeners))
 			continue;
 		return failure(
 			upgrade->error, -ECANCELED,

@@ -33,9 +33,8 @@ struct upgrade_module {
 	bool reached;	 /* by imports of the main module as it was */
 	uint32_t unused; /* loaded anew, and found to be removed */
 	/* Of one that is replaced or removed. */
-	bool hooked;   /* somebody has said what becomes of its state */
+	char *hooks;   /* who has said what becomes of its state, for people; NULL: nobody */
 	bool declines; /* ... that it must not be replaced */
-	char *hooks;   /* which, for people; NULL: none */
 	char *state;   /* what would be lost; NULL: nothing */
 	unsigned timers, listeners;
 };

@@ -26,8 +26,6 @@ u32 heap_next_link(struct js_engine *engine, u32 link);
 void heap_check_table(struct js_engine *engine, u32 table, u32 count, u32 entry_bytes);
 /* Take so much from what is left; trap if that is less. */
 void heap_spend(struct js_engine *engine, u64 *left, u64 amount);
-u32 heap_first_module(struct js_engine *engine); /* 0: none */
-u32 heap_next_module(struct js_engine *engine, u32 module);
 /* The function object of a module's code; 0: it has none, or is not linked. */
 u32 heap_module_function(const struct js_engine *engine, u32 module);
 char *heap_atom_text(struct js_engine *engine, u32 atom); /* malloc'ed; NULL: no memory */
