@@ -17,6 +17,8 @@
 #define MAP(sources) \
 	"{\"version\":3,\"sources\":" sources ",\"names\":[],\"mappings\":\"" MAPPINGS "\"}"
 
+#define SECTION(line, map) "{\"offset\":{\"line\":" line ",\"column\":0},\"map\":" map "}"
+
 FIXTURE(maps)
 {
 	char *directory;
@@ -76,6 +78,30 @@ TEST_F(maps, a_file_beside_is_read)
 	free(path);
 }
 
+/* As what is put together of files that have maps already: each counts from where it begins. */
+TEST_F(maps, one_of_sections_is_made_of_others)
+{
+	char *path = support_format("%s/out.js", self->directory);
+	const char *text = "1\n2\n3\n//# sourceMappingURL=out.js.map\n";
+
+	support_write(
+		"out.js.map",
+		"{\"version\":3,\"sections\":["
+		"{\"offset\":{\"line\":0,\"column\":4},\"map\":" MAP(
+			"[\"http://a\", \"http://b\"]") "},"
+							"{\"offset\":{\"line\":1,\"column\":20},\"map\":" MAP(
+								"[\"http://c\", \"http://d\"]") "}]}");
+	EXPECT_PLACE("none", path, text, 1, 4);
+	EXPECT_PLACE("http://a:1:1", path, text, 1, 5);
+	EXPECT_PLACE("http://a:3:5", path, text, 2, 1);
+	EXPECT_PLACE("http://b:2:1", path, text, 2, 20);
+	EXPECT_PLACE("http://c:1:1", path, text, 2, 21);
+	EXPECT_PLACE("http://c:3:5", path, text, 3, 10);
+	EXPECT_PLACE("http://d:2:1", path, text, 3, 11);
+	EXPECT_PLACE("none", path, text, 4, 1);
+	free(path);
+}
+
 /* Whatever a map says, it is a place or none. */
 TEST_F(maps, what_is_no_map_is_none)
 {
@@ -97,6 +123,16 @@ TEST_F(maps, what_is_no_map_is_none)
 		"{\"sources\":[\"a\"],\"mappings\":\"\\u0000AAA\"}",
 		"{\"sources\":[\"a\"],\"mappings\":\"%%%%\"}",
 		"{\"sources\":\"a\",\"mappings\":\"AAAA\"}",
+		"{\"sections\":{}}",
+		"{\"sections\":[]}",
+		"{\"sections\":[1]}",
+		"{\"sections\":[{\"map\":" MAP("[\"a\"]") "}]}",
+		"{\"sections\":[" SECTION("0", MAP("[\"a\"]")) "," SECTION("0",
+									   MAP("[\"a\"]")) "]}",
+		"{\"sections\":[" SECTION("-1", MAP("[\"a\"]")) "]}",
+		"{\"sections\":[" SECTION("99999999999999999999", MAP("[\"a\"]")) "]}",
+		"{\"sections\":[" SECTION("0",
+					  "{\"sections\":[" SECTION("0", MAP("[\"a\"]")) "]}") "]}",
 	};
 
 	for (unsigned i = 0; i < sizeof(maps) / sizeof(maps[0]); i++) {

@@ -4,11 +4,12 @@
  *
  * Owns nothing but what it returns; any thread. A map may be anything: its size is bounded, each number is checked, and
  * what is not well-formed is a place without a source. The mappings are gone through once, and marks made on the way:
- * a lookup goes from the last one before its place, since a stack has many frames. Maps of sections are not read.
+ * a lookup goes from the last one before its place, since a stack has many frames.
  */
 #define _GNU_SOURCE
 #include "source_map.h"
 
+#include <limits.h>
 #include <sodium.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -34,13 +35,23 @@ struct mark {
 	int64_t generated, source, line, column; /* from 0 */
 };
 
+struct section; /* of a map that is made of others */
+
 struct source_map {
+	struct section
+		*sections; /* in the order of their places; NULL: it has mappings of its own */
+	size_t section_count, section_room;
 	char *path;	    /* what its sources are relative to: the file that it came from */
 	char *mappings;	    /* decoded from JSON, nothing more */
 	char *sources;	    /* JSON */
 	char *root;	    /* NULL: none */
 	struct mark *marks; /* after every so many steps */
 	size_t mark_count;
+};
+
+struct section {
+	unsigned line, column; /* where it begins, from 0 */
+	struct source_map *map;
 };
 
 /* ---- The file that has it ---- */
@@ -125,23 +136,75 @@ static char *map_beside(const char *path, const char *url, char **map_path)
 }
 
 static void make_marks(struct source_map *map);
+static struct source_map *parse(const char *json, char *path, bool of_section);
 
-static struct source_map *parse(const char *json, char *path)
+static bool read_mappings(struct source_map *map, const char *object)
 {
-	const char *object = json_value(json), *sources, *end;
+	const char *sources = json_member(object, "sources");
+	const char *end = sources && *sources == '[' ? json_behind(sources) : NULL;
+
+	map->mappings = json_decoded(json_member(object, "mappings"));
+	map->root = json_decoded(json_member(object, "sourceRoot"));
+	map->sources = end ? strndup(sources, (size_t)(end - sources)) : NULL;
+	if (!map->mappings || !map->sources)
+		return false;
+	make_marks(map);
+	return true;
+}
+
+static bool read_offset(const char *offset, const char *key, unsigned *number)
+{
+	const char *at = offset ? json_member(offset, key) : NULL;
+	unsigned long value = at && *at >= '0' && *at <= '9' ? strtoul(at, NULL, 10) : ULONG_MAX;
+
+	*number = (unsigned)value;
+	return value <= INT32_MAX;
+}
+
+/* A section has no sections. */
+static bool read_section(struct source_map *map, const char *object)
+{
+	const char *offset = json_member(object, "offset"), *inner = json_member(object, "map");
+	struct section made = {0}, *more;
+	const struct section *before = map->section_count ? &map->sections[map->section_count - 1]
+							  : NULL;
+
+	if (!inner || !read_offset(offset, "line", &made.line) ||
+	    !read_offset(offset, "column", &made.column))
+		return false;
+	if (before && (made.line < before->line ||
+		       (made.line == before->line && made.column <= before->column)))
+		return false;
+	more = array_grow(map->sections, map->section_count, &map->section_room, sizeof(*more));
+	if (!more)
+		return false;
+	map->sections = more;
+	made.map = parse(inner, strdup(map->path), true);
+	map->sections[map->section_count++] = made;
+	return made.map;
+}
+
+static bool read_sections(struct source_map *map, const char *list)
+{
+	const char *at = *list == '[' ? json_first(list, NULL) : NULL;
+	bool good = at;
+
+	for (; at && good; at = json_next(at, false, NULL))
+		good = read_section(map, at);
+	return good;
+}
+
+/* Owns `path`. */
+static struct source_map *parse(const char *json, char *path, bool of_section)
+{
+	const char *object = json_value(json), *sections;
 	struct source_map *map = calloc(1, sizeof(*map));
 
 	if (map && path && object && *object == '{' && json_behind(object)) {
 		map->path = path;
-		map->mappings = json_decoded(json_member(object, "mappings"));
-		map->root = json_decoded(json_member(object, "sourceRoot"));
-		sources = json_member(object, "sources");
-		end = sources && *sources == '[' ? json_behind(sources) : NULL;
-		map->sources = end ? strndup(sources, (size_t)(end - sources)) : NULL;
-		if (map->mappings && map->sources) {
-			make_marks(map);
+		sections = of_section ? NULL : json_member(object, "sections");
+		if (sections ? read_sections(map, sections) : read_mappings(map, object))
 			return map;
-		}
 	} else {
 		free(path);
 	}
@@ -166,7 +229,7 @@ struct source_map *source_map_of(const char *path, const char *text, size_t byte
 		free(copy);
 	}
 	if (json)
-		map = parse(json, name);
+		map = parse(json, name, false);
 	else
 		free(name);
 	free(json);
@@ -177,6 +240,9 @@ void source_map_free(struct source_map *map)
 {
 	if (!map)
 		return;
+	for (size_t i = 0; i < map->section_count; i++)
+		source_map_free(map->sections[i].map);
+	free(map->sections);
 	free(map->path);
 	free(map->mappings);
 	free(map->sources);
@@ -321,11 +387,53 @@ static char *source_path(const struct source_map *map, int64_t index)
 	return path;
 }
 
+/* In which section that place is, and where in it; NULL: before the first. */
+static const struct source_map *find_section(const struct source_map *map, unsigned *line,
+					     unsigned *column)
+{
+	const struct section *found = NULL;
+	size_t low = 0, high = map->section_count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		const struct section *section = &map->sections[middle];
+
+		if (section->line < *line - 1 ||
+		    (section->line == *line - 1 && section->column < *column)) {
+			found = section;
+			low = middle + 1;
+		} else {
+			high = middle;
+		}
+	}
+	if (!found)
+		return NULL;
+	if (found->line == *line - 1)
+		*column -= found->column;
+	*line -= found->line;
+	return found->map;
+}
+
+static char *find_in_sections(const struct source_map *map, unsigned *line, unsigned *column)
+{
+	unsigned inner_line = *line, inner_column = *column;
+	const struct source_map *inner = find_section(map, &inner_line, &inner_column);
+	char *path = inner ? source_map_find(inner, &inner_line, &inner_column) : NULL;
+
+	if (path) {
+		*line = inner_line;
+		*column = inner_column;
+	}
+	return path;
+}
+
 char *source_map_find(const struct source_map *map, unsigned *line, unsigned *column)
 {
 	struct mark found;
 	char *path;
 
+	if (map->sections)
+		return find_in_sections(map, line, column);
 	if (!find_segment(map, *line, *column, &found))
 		return NULL;
 	path = source_path(map, found.source);
