@@ -12,8 +12,9 @@
 
 int error_set(struct thaw_error *error, int code, const char *format, ...)
 {
-	char line[sizeof(error->text)];
+	char line[4 * sizeof(error->text)];
 	va_list arguments;
+	size_t end;
 
 	if (!error)
 		return code;
@@ -22,7 +23,12 @@ int error_set(struct thaw_error *error, int code, const char *format, ...)
 	vsnprintf(line, sizeof(line), format, arguments);
 	va_end(arguments);
 	/* Paths and engines may come from others, and the text is going to be printed. */
-	thaw_escape(line, error->text, sizeof(error->text));
+	if (thaw_escape(line, error->text, sizeof(error->text)) < sizeof(error->text))
+		return code;
+	end = strlen(error->text) - 3;
+	while ((error->text[end] & 0xc0) == 0x80) /* inside of a character */
+		end--;
+	strcpy(error->text + end, "...");
 	return code;
 }
 

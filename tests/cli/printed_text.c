@@ -6,8 +6,10 @@
 #define _GNU_SOURCE
 
 #include "kselftest_harness.h"
+#include "base/failure.h"
 #include "support.h"
 #include "thaw.h"
+#include "thaw_image.h"
 
 /* A title for the window, a colour, a C1 control as UTF-8, one as a byte, and another direction. */
 #define HOSTILE                          \
@@ -105,6 +107,31 @@ TEST(what_does_not_fit_is_cut_between_characters)
 				 escaped, 4));
 	EXPECT_STREQ("", escaped);
 	EXPECT_EQ(4, thaw_escape("\x1b", NULL, 0));
+}
+
+/* ... and so is what went wrong, which says so. */
+TEST(an_error_that_does_not_fit_says_so)
+{
+	const size_t room = sizeof(((struct thaw_error *)0)->text);
+	struct thaw_error error;
+	char path[1024], text[8] = "abcdefg";
+
+	for (unsigned shift = 0; shift < 3; shift++) {
+		memset(path, 'x', sizeof(path));
+		for (unsigned i = shift; i + 3 < sizeof(path); i += 3)
+			memcpy(path + i, "\xe2\x82\xac", 3);
+		path[sizeof(path) - 1] = '\0';
+		ASSERT_NE(0, thaw_image_tag(path, "a", 0, 0, &error));
+		EXPECT_LT(room - 8, strlen(error.text));
+		EXPECT_STREQ("\xe2\x82\xac...", error.text + strlen(error.text) - 6);
+		ASSERT_EQ(-EIO, failure(&error, -EIO, "%s", path));
+		EXPECT_LT(room - 8, strlen(error.text));
+		EXPECT_STREQ("\xe2\x82\xac...", error.text + strlen(error.text) - 6);
+	}
+	text_cut(text, sizeof(text), 7);
+	EXPECT_STREQ("abcdefg", text);
+	text_cut(text, sizeof(text), 8);
+	EXPECT_STREQ("abcd...", text);
 }
 
 TEST_F(printed_text, of_the_engine_that_made_an_image)

@@ -9,13 +9,14 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "text.h"
 #include "thaw.h"
 
 /* Returns `code`, so that `return failure(...)` reads as one thought. `error` may be NULL. */
 __attribute__((format(printf, 3, 4))) static inline int failure(struct thaw_error *error, int code,
 								const char *format, ...)
 {
-	char line[sizeof(error->text)];
+	char line[4 * sizeof(error->text)];
 	va_list arguments;
 
 	if (error) {
@@ -23,7 +24,8 @@ __attribute__((format(printf, 3, 4))) static inline int failure(struct thaw_erro
 		va_start(arguments, format);
 		vsnprintf(line, sizeof(line), format, arguments);
 		va_end(arguments);
-		thaw_escape(line, error->text, sizeof(error->text));
+		text_cut(error->text, sizeof(error->text),
+			 thaw_escape(line, error->text, sizeof(error->text)));
 	}
 	return code;
 }

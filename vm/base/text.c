@@ -170,3 +170,9 @@ size_t text_width(const char *text, size_t bytes)
 		uselocale(before);
 	return columns;
 }
+
+void text_cut(char *text, size_t room, size_t length)
+{
+	if (length >= room)
+		strcpy(text + text_valid_prefix(text, strnlen(text, room - 4)), "...");
+}

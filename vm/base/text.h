@@ -23,6 +23,12 @@ size_t text_valid_bytes(const char *text, size_t bytes);
 char *text_make_valid(char *text, size_t bytes, size_t *valid_bytes);
 
 /*
+ * Of `length` bytes of UTF-8, what fits was put into `room` bytes, at least 8. If that is not all, it ends behind a whole
+ * character, and says so: "...".
+ */
+void text_cut(char *text, size_t room, size_t length);
+
+/*
  * How many columns well-formed UTF-8 takes on a terminal: two for wide characters (CJK, emoji),
  * none for combining marks and characters that are not drawn. One thread.
  */

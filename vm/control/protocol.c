@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/failure.h"
+#include "base/text.h"
 #include "control/protocol.h"
 
 static const char *const names[CONTROL_COMMANDS] = {
@@ -36,9 +37,10 @@ static int take_command(const char *word, enum control_command *command, struct 
 			return 0;
 	}
 	return word ? failure(error, -ENOSYS,
-			      "no command '%.32s': this thaw (%s, protocol %d) knows status, metrics, "
+			      "no command '%.*s': this thaw (%s, protocol %d) knows status, metrics, "
 			      "checkpoint, tag, untag, eval, rollback, compact and stop",
-			      word, THAW_VERSION, CONTROL_PROTOCOL)
+			      (int)text_valid_prefix(word, strnlen(word, 32)), word, THAW_VERSION,
+			      CONTROL_PROTOCOL)
 		    : failure(error, -EINVAL, "which command? A line is {\"command\":\"status\"}");
 }
 

@@ -24,6 +24,7 @@
 #include "base/clock.h"
 #include "base/failure.h"
 #include "base/json.h"
+#include "base/text.h"
 #include "control/connection.h"
 #include "control/server.h"
 
@@ -80,7 +81,7 @@ void control_refuse(FILE *answer, int code, const char *format, ...)
 	va_list arguments;
 
 	va_start(arguments, format);
-	vsnprintf(text, sizeof(text), format, arguments);
+	text_cut(text, sizeof(text), (size_t)vsnprintf(text, sizeof(text), format, arguments));
 	va_end(arguments);
 	json_open(&json, NULL, '{');
 	json_bool(&json, "ok", false);

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/json.h"
+#include "base/text.h"
 #include "control_jobs.h"
 
 /* ---- Jobs: with the lock */
@@ -80,7 +81,8 @@ void control_answer_refused(struct control *control, struct job *job, int code, 
 	va_list arguments;
 
 	va_start(arguments, format);
-	vsnprintf(refusal.text, sizeof(refusal.text), format, arguments);
+	text_cut(refusal.text, sizeof(refusal.text),
+		 (size_t)vsnprintf(refusal.text, sizeof(refusal.text), format, arguments));
 	va_end(arguments);
 	control_answer(control, job, write_refusal, &refusal);
 }

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "guest.h"
 #include "process/remote/remote.h"
 #include "process/requests.h"
@@ -39,8 +40,8 @@ static void answer(struct requests *requests, uint32_t number, int code, uint64_
 {
 	struct answer what = {.number = number, .code = code, .generation = generation};
 
-	snprintf(what.text, sizeof(what.text), "%.*s", (int)sizeof(what.text) - 1,
-		 text ? text : "");
+	text_cut(what.text, sizeof(what.text),
+		 (size_t)snprintf(what.text, sizeof(what.text), "%s", text ? text : ""));
 	if (requests->remote)
 		remote_answer(requests->remote, &what);
 }
