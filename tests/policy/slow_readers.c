@@ -481,10 +481,17 @@ TEST_F(readers, that_are_not_there)
 		{74, full, "$T -e 'console.log(1)' > /dev/full"},
 		{74, full, "$T -p 1 > /dev/full"},
 		{74, full, "$T log $D/q.thaw > /dev/full"},
+		{74, full, "$T help run > /dev/full"},
+		{74, full, "$T help > /dev/full"},
+		{74, full, "$T map $D/q.thaw > /dev/full"},
+		{74, full, "$T check > /dev/full"},
+		{74, full, "$T eval -q $D/q.thaw 1 > /dev/full"},
+		{74, full, "$T --version > /dev/full"},
 		{0, "141\n", "(sleep 0.2; $T -p 1; echo $? >&2) | true"},
 		{0, "141\n", "(sleep 0.2; $T -e 'console.log(1)'; echo $? >&2) | true"},
 		{0, "141\n", "(sleep 0.2; echo 1 | $T repl -i $D/q.thaw; echo $? >&2) | true"},
 		{0, "141\n", "(sleep 0.2; $T log $D/q.thaw; echo $? >&2) | true"},
+		{0, "141\n", "(sleep 0.2; $T help run; echo $? >&2) | true"},
 	};
 
 	setenv("T", THAW_BINARY, 1);

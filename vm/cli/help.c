@@ -32,8 +32,20 @@ static FILE *page_file(const char *name)
 	return page;
 }
 
-/* False: nobody has shown it. */
-static bool show(FILE *page)
+/* What came of it, as our own output: whether that arrives, man(1) does not tell. */
+static bool copy(FILE *shown)
+{
+	char block[4096];
+	size_t bytes;
+
+	rewind(shown);
+	while ((bytes = fread(block, 1, sizeof(block), shown)))
+		fwrite(block, 1, bytes, stdout);
+	return !ferror(shown);
+}
+
+/* Into `to`, or if that is NULL to where our output goes. False: nobody has shown it. */
+static bool show_in(FILE *page, FILE *to)
 {
 	char *const arguments[] = {"man", "-l", "-", NULL};
 	posix_spawn_file_actions_t actions;
@@ -43,6 +55,8 @@ static bool show(FILE *page)
 	if (posix_spawn_file_actions_init(&actions))
 		return false;
 	failed = posix_spawn_file_actions_adddup2(&actions, fileno(page), STDIN_FILENO);
+	if (!failed && to)
+		failed = posix_spawn_file_actions_adddup2(&actions, fileno(to), STDOUT_FILENO);
 	if (!failed)
 		failed = posix_spawnp(&pid, "man", &actions, NULL, arguments, environ);
 	posix_spawn_file_actions_destroy(&actions);
@@ -53,6 +67,21 @@ static bool show(FILE *page)
 			return false;
 	/* Who leaves the pager by a signal has seen enough. */
 	return WIFSIGNALED(status) || !WEXITSTATUS(status);
+}
+
+/* On a terminal with man(1)'s pager. */
+static bool show(FILE *page)
+{
+	FILE *shown;
+	bool good;
+
+	if (isatty(STDOUT_FILENO))
+		return show_in(page, NULL);
+	shown = tmpfile();
+	good = shown && show_in(page, shown) && copy(shown);
+	if (shown)
+		fclose(shown);
+	return good;
 }
 
 static int help_page(const char *name, const struct cli_command *command)
