@@ -95,10 +95,16 @@ static void hears_that_it_runs(struct __test_metadata *_metadata, FIXTURE_DATA(m
 	hears_that_it_lives(_metadata, self, 3);
 }
 
+/* It is told so before the last generation, which may take its time. */
 static void ends(struct __test_metadata *_metadata, FIXTURE_DATA(manager) * self)
 {
+	char text[256] = "";
+
 	kill(self->program.pid, SIGTERM);
 	EXPECT_EQ(128 + SIGTERM, program_finish(&self->program, 30));
+	while (recv(self->socket, text, 255, MSG_DONTWAIT) > 0 && strncmp(text, "STOPPING=1\n", 11))
+		memset(text, 0, sizeof(text));
+	EXPECT_EQ(0, strncmp(text, "STOPPING=1\n", 11));
 }
 
 TEST_F(manager, hears_of_a_program_with_turns)
@@ -173,8 +179,7 @@ TEST_F(manager, who_watches_another_process_hears_that_it_runs_and_no_more)
 TEST_F(manager, that_does_not_listen_is_not_waited_for)
 {
 	unlink(self->name);
-	self->program =
-		program_start(THAW("-p", "await new Promise(r => setTimeout(r, 300)), 7"));
+	self->program = program_start(THAW("-p", "await new Promise(r => setTimeout(r, 300)), 7"));
 	EXPECT_EQ(0, program_finish(&self->program, 30));
 	EXPECT_EQ(NULL, strstr(self->program.errors, "NOTIFY")) TH_LOG("%s", self->program.errors);
 }

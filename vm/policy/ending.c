@@ -53,6 +53,8 @@ int ending_finish(struct runtime *rt)
 {
 	struct thaw_error error;
 
+	if (runtime_asked_to_end())
+		service_stopping();
 	streams_flush(rt, FLUSH_NS);
 	if (rt->ending.final && rt->options.image && checkpoints_heap_may_differ(rt)) {
 		/* Whatever it ended with: what is not durable has not happened. */

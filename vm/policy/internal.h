@@ -411,6 +411,8 @@ int streams_restore(struct runtime *rt, const void *data, size_t bytes, bool hol
 
 /* The service manager hears what is to be said by now. */
 void service_advance(struct runtime *rt);
+/* A signal has asked for the end, and that begins: what follows may take its time. */
+void service_stopping(void);
 /* When there is more to be said to it; 0: there is not. */
 uint64_t service_due_ns(void);
 /* In a turn: poll no later than that. */

@@ -23,7 +23,7 @@
 
 /* Of this process, whatever it runs. Owner's thread. */
 static struct {
-	bool known, ready;
+	bool known, ready, stopping;
 	int socket;
 	struct sockaddr_un address;
 	socklen_t address_bytes; /* 0: there is no manager */
@@ -125,6 +125,12 @@ void service_advance(struct runtime *rt)
 		manager.due_ns = now + (makes_generations(rt, now) && tell_alive(rt)
 						? manager.patience_ns / 2
 						: manager.patience_ns / 8);
+}
+
+void service_stopping(void)
+{
+	if (manager.ready && !manager.stopping)
+		manager.stopping = tell("STOPPING=1\nSTATUS=making the last generation");
 }
 
 uint64_t service_due_ns(void)
