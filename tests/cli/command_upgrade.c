@@ -83,6 +83,21 @@ static struct thaw_generation newest(void)
 		}                                                    \
 	} while (0)
 
+/* Who asks for a check has it, whatever there is to check. */
+TEST_F(upgrade, a_program_that_has_not_changed_is_checked)
+{
+	support_write("good.js", "if (show() !== 'old 1') throw new Error('another')\n");
+	support_write("bad.js", "throw new Error('as it should')\n");
+	EXPECT_EQ(78, RUN("upgrade", "--check", "bad.js", "app.thaw"));
+	EXPECT_COMPLAINT("the check bad.js: Error: as it should");
+	EXPECT_TRUE(is_as_before());
+	EXPECT_EQ(0, RUN("upgrade", "--check", "good.js", "app.thaw"));
+	EXPECT_SAID("nothing has changed since generation 1, and good.js throws nothing in it\n");
+	EXPECT_TRUE(is_as_before());
+	EXPECT_EQ(0, RUN("upgrade", "--dry-run", "--check", "bad.js", "app.thaw"));
+	EXPECT_ANSWER("old 1");
+}
+
 /* Whatever fails, the old generation is what goes on. */
 TEST_F(upgrade, what_fails_has_not_happened)
 {

@@ -178,7 +178,7 @@ TEST_F(manual, what_stands_in_the_pages_can_be_typed)
  */
 static const char prepare[] =
 	"set -e; mkdir bin home backup; for c in scp jq less redis-server python3; do\n"
-	"printf '#!/bin/sh\\ncat >/dev/null\\n' >bin/$c; done; chmod 755 bin/*; touch stop train.py in.csv\n"
+	"printf '#!/bin/sh\\ncat >/dev/null\\n' >bin/$c; done; chmod 755 bin/*; touch stop train.py in.csv smoke.js\n"
 	"cat >app.js <<'END'\n"
 	"import { checkpoint, generation } from 'thaw'\n"
 	"globalThis.state = new Map()\n"

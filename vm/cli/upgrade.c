@@ -157,10 +157,14 @@ static void tell_nothing(const struct cli_options *options, uint64_t before)
 {
 	if (options->upgrade)
 		return;
-	if (options->json)
+	if (options->json) {
 		printf("{\"generation\":%llu,\"changed\":[]}\n", (unsigned long long)before);
-	else
-		printf("nothing has changed since generation %llu\n", (unsigned long long)before);
+		return;
+	}
+	printf("nothing has changed since generation %llu", (unsigned long long)before);
+	if (options->check && !options->dry_run)
+		printf(", and %s throws nothing in it", escaped(options->check));
+	putchar('\n');
 }
 
 int cli_upgrade(struct runtime *runtime, const struct cli_options *options, const char *image)

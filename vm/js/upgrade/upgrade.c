@@ -600,6 +600,14 @@ static int run(struct upgrade *upgrade)
 	return code ? code : note_script(upgrade);
 }
 
+/* Whoever asks for a check has it, whatever is to be checked. */
+static int check_unchanged(struct upgrade *upgrade)
+{
+	int code = hooks_check(upgrade, upgrade->options->check);
+
+	return code ? code : drop(upgrade);
+}
+
 static void upgrade_free(struct upgrade *upgrade)
 {
 	upgrade->program->upgrade = NULL;
@@ -636,6 +644,8 @@ int upgrade_program(struct guest *guest, const struct guest_upgrade *options,
 		code = find_all_moved(&upgrade);
 	if (!code && !anything_changed(&upgrade)) {
 		code = tell_changes(&upgrade, changes);
+		if (!code && options->check && !options->dry_run)
+			code = check_unchanged(&upgrade);
 		upgrade_free(&upgrade);
 		return code ? code : GUEST_UNCHANGED;
 	}
