@@ -440,6 +440,20 @@ static int names_begin(struct thaw *heap, struct thaw_error *error)
 	return 0;
 }
 
+int thaw_list(struct thaw *heap, struct thaw_error *error)
+{
+	struct thaw_error unused;
+	int code;
+
+	error = error ? error : &unused;
+	code = names_begin(heap, error);
+	if (code)
+		return code;
+	code = image_fold(heap->image, error);
+	checkpointer_go_on(&heap->checkpointer);
+	return code;
+}
+
 int thaw_tag(struct thaw *heap, const char *name, uint64_t *generation, unsigned flags,
 	     struct thaw_error *error)
 {

@@ -409,6 +409,11 @@ THAW_PUBLIC int thaw_checkpoint_keep(struct thaw *heap, const char *name);
 THAW_PUBLIC int thaw_tag(struct thaw *heap, const char *name, uint64_t *generation, unsigned flags,
 			 struct thaw_error *error);
 THAW_PUBLIC int thaw_untag(struct thaw *heap, const char *name, struct thaw_error *error);
+/*
+ * Have the newest generation listed, if only the image's log has it (THAW_LOG): who reads the image finds it, and it can be
+ * named and gone back to. One commit. When it may be called, as thaw_tag().
+ */
+THAW_PUBLIC int thaw_list(struct thaw *heap, struct thaw_error *error);
 /* Where it stands. In THAW_DONE, `result` (may be NULL) is filled and the phase becomes idle. */
 THAW_PUBLIC enum thaw_phase thaw_checkpoint_poll(struct thaw *heap, struct thaw_result *result);
 /* Block until the phase is THAW_READY or THAW_DONE (or THAW_IDLE). Returns it, without consuming. */

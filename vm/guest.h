@@ -96,6 +96,7 @@ struct guest { /* the first member of each guest's own struct */
 	uint64_t first_turn_ns;	   /* monotonic clock: the end of the first turn in this process */
 	bool output_saved; /* the newest saved state has output that has left since, see deliver() */
 	size_t saved_stack_bytes; /* save() in the middle of a turn: of its stack */
+	size_t answer_head; /* answer() with an exception: bytes before what was thrown itself */
 };
 
 /* What a checkpoint came to, for the program. */

@@ -153,6 +153,60 @@ TEST_F(control, an_endless_turn_keeps_nobody_from_its_numbers_or_a_generation)
 	OUTPUT("inside");
 }
 
+/* A promise that is the answer is the answer's when it is rejected: the program hears nothing of it, and goes on. */
+TEST_F(control, a_rejected_promise_is_an_exception_of_who_asked)
+{
+	support_write(self->script, counter);
+	RUN();
+	SAYS("it runs");
+	EXPECT_EQ(1, CTL("eval", "Promise.reject(5)"));
+	EXPECT_STREQ("", self->ctl.output);
+	COMPLAINT("Uncaught (in promise) 5\n");
+	EXPECT_EQ(1, CTL("--json", "eval", "new Promise(() => { throw new TypeError('no') })"));
+	OUTPUT("\"exception\":\"TypeError: no\\n");
+	OUTPUT("\\nUncaught (in promise) TypeError: no\\n");
+	EXPECT_EQ(1, CTL("--json", "eval", "throw 6"));
+	OUTPUT("\"exception\":\"6\",");
+	EXPECT_EQ(0, CTL("eval", "Promise.resolve(7)"));
+	EXPECT_STREQ("Promise { 7 }\n", self->ctl.output);
+	ASSERT_EQ(0, CTL("stop"));
+	ENDED(143);
+	EXPECT_STREQ("", self->program.errors);
+}
+
+/* Generations that follow each other quickly are in the image's log at first, and of a second one is kept. */
+TEST_F(control, what_status_names_can_be_named_and_gone_back_to)
+{
+	support_write(self->script,
+		      "import { checkpoint } from 'thaw'\n"
+		      "globalThis.n = 0\nsetInterval(() => {}, 1000000)\n"
+		      "globalThis.more = async () => {\n"
+		      "\tfor (let i = 0; i < 40; i++) { n++; await checkpoint() }\n}\n"
+		      "console.log('it runs')\n");
+	RUN();
+	SAYS("it runs");
+	ASSERT_EQ(0, CTL("eval", "await more()"));
+	ASSERT_EQ(0, CTL("--json", "eval", "n"));
+	EXPECT_NE(NULL, strstr(self->ctl.output, "\"value\":\"40\""));
+	char *newest = support_format("%lu", strtoul(strchr(self->ctl.output, ':') + 1, NULL, 10));
+
+	EXPECT_EQ(0, CTL("tag", "named", newest));
+	EXPECT_EQ(0, CTL("eval", "await more()"));
+	ASSERT_EQ(0, CTL("--json", "eval", "n"));
+	char *newer = support_format("%lu", strtoul(strchr(self->ctl.output, ':') + 1, NULL, 10));
+
+	EXPECT_EQ(0, CTL("rollback", newer));
+	EXPECT_EQ(0, CTL("eval", "n"));
+	EXPECT_STREQ("80\n", self->ctl.output);
+	EXPECT_EQ(0, CTL("rollback", "named"));
+	EXPECT_EQ(0, CTL("eval", "n"));
+	EXPECT_STREQ("40\n", self->ctl.output);
+	EXPECT_EQ(66, CTL("tag", "gone", "3"));
+	COMPLAINT(": generation 3 is not kept any more");
+	free(newest);
+	free(newer);
+}
+
 TEST_F(control, names_are_given_and_taken_while_it_runs)
 {
 	support_write(self->script, counter);
@@ -191,6 +245,9 @@ TEST_F(control, it_goes_back_and_its_image_is_rewritten_while_its_process_lives)
 	ASSERT_EQ(0, CTL("eval", "n = 2"));
 	ASSERT_EQ(0, CTL("tag", "new"));
 	EXPECT_EQ(66, CTL("rollback", "never"));
+	/* Whoever asks has named the image: once is enough. */
+	COMPLAINT(".thaw: no generation is numbered or named 'never'");
+	EXPECT_EQ(NULL, strstr(strstr(self->ctl.errors, ".thaw: ") + 1, ".thaw"));
 	ASSERT_EQ(0, CTL("rollback", "old"));
 	OUTPUT("the program goes on from it");
 	SAYS("restored 1");
@@ -222,6 +279,14 @@ TEST_F(control, the_shell_and_what_asks_an_image_go_through_its_program)
 				 THAW("repl", self->image)));
 	EXPECT_STREQ("0\n7\n", self->ctl.output);
 	COMPLAINT("Uncaught 1");
+	/* Who only looks does not ask it, and is told who can. */
+	program_free(&self->ctl);
+	EXPECT_EQ(0, program_run(&self->ctl, NULL, THAW("eval", self->image, "typeof n")));
+	EXPECT_STREQ("number\n", self->ctl.output);
+	COMPLAINT(" is in use: this is generation ");
+	program_free(&self->ctl);
+	EXPECT_EQ(0, program_run(&self->ctl, NULL, THAW("eval", "-q", self->image, "1")));
+	EXPECT_STREQ("", self->ctl.errors);
 }
 
 /* So is a shell itself. */

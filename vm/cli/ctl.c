@@ -186,13 +186,15 @@ static void print_answer(const char *command, const json_t *answer)
 		puts(text(answer, "value"));
 }
 
-/* It says itself that nobody has caught it, below where it was thrown. */
-static void print_exception(const char *exception)
+/* With where it was thrown, and that nobody has caught it. */
+static void print_exception(const json_t *answer)
 {
-	size_t bytes = strlen(exception);
+	const char *shown = text(answer, "shown") ? text(answer, "shown")
+						  : text(answer, "exception");
+	size_t bytes = strlen(shown);
 
 	cli_flush();
-	fprintf(stderr, "%s%s", exception, bytes && exception[bytes - 1] == '\n' ? "" : "\n");
+	fprintf(stderr, "%s%s", shown, bytes && shown[bytes - 1] == '\n' ? "" : "\n");
 }
 
 /* As it came, but for that all is well, which the exit code says. */
@@ -218,7 +220,7 @@ static int report(const struct ctl *ctl, const json_t *answer, const struct cont
 	if (ctl->options->json) {
 		print_object(reply);
 	} else if (exception) {
-		print_exception(exception);
+		print_exception(answer);
 	} else {
 		print_answer(ctl->command, answer);
 	}

@@ -60,10 +60,24 @@ static int copy_make(struct copy *copy, const struct runtime_options *options,
 	return code;
 }
 
+/* What the program itself has by now, only it can tell. */
+static void tell_use(const struct runtime_options *options, struct runtime *runtime)
+{
+	const struct thaw_generation *opened = thaw_opened(runtime_heap(runtime));
+
+	cli_fail(
+		0,
+		"%s is in use: this is generation %llu, %s old; thaw ctl %s eval CODE asks the program itself",
+		options->image, (unsigned long long)opened->number, format_age(opened->time_ns).s,
+		options->image);
+}
+
 static int open_program(struct runtime_options *options, struct copy *copy,
 			struct runtime **runtime, struct thaw_error *error)
 {
+	const struct runtime_options asked = *options;
 	int code = runtime_open(options, runtime, error);
+	bool used = code == THAW_EINUSE;
 
 	/* In use, or not to be written to: it can be read. */
 	if (code != THAW_EINUSE && code != -EACCES && code != -EPERM && code != -EROFS)
@@ -72,7 +86,10 @@ static int open_program(struct runtime_options *options, struct copy *copy,
 	if (code)
 		return code;
 	options->image = copy->image;
-	return runtime_open(options, runtime, error);
+	code = runtime_open(options, runtime, error);
+	if (!code && used && !options->quiet)
+		tell_use(&asked, *runtime);
+	return code;
 }
 
 static void print_json(const char *image, const struct runtime_answer *answer, uint64_t generation,
@@ -84,7 +101,7 @@ static void print_json(const char *image, const struct runtime_answer *answer, u
 	json_text(&json, "image", image);
 	json_number(&json, "generation", generation);
 	json_bool(&json, "ok", good);
-	json_text(&json, good ? "result" : "exception", answer->text);
+	json_text(&json, good ? "result" : "exception", answer->text + answer->head);
 	json_close(&json, '}');
 	putchar('\n');
 }
@@ -146,7 +163,8 @@ const struct cli_command command_look = {
 		"generation is made, and what CODE changes in memory is gone. The image may be in use: then a copy of\n"
 		"its newest generation is looked at, which takes time and room where files cannot share their blocks.\n"
 		"The program itself does not go on, unless CODE awaits something; what CODE does outside (files it writes) stays.\n"
-		"To change something, use thaw -i IMAGE -p CODE, which makes a generation, and not while the program runs.",
+		"thaw ctl IMAGE eval CODE asks the program that runs, instead, and what CODE changes there stays. So it does with\n"
+		"thaw -i IMAGE -p CODE, which makes a generation.",
 	.examples = "  thaw eval app.thaw 'state.size'          what the newest generation holds\n"
 		    "  thaw eval --json app.thaw 'state.size'   the same as one JSON object\n",
 	.options = look_options,

@@ -8,7 +8,9 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "base/format.h"
 #include "base/json.h"
 #include "control_jobs.h"
 
@@ -20,6 +22,16 @@ static struct control *control_of(const struct runtime *rt)
 	struct control *control = rt->options.control;
 
 	return control && control->rt == rt ? control : NULL;
+}
+
+/* Of what went wrong the words behind the image's name: who asks has named it, perhaps in another way. */
+static const char *reason_of(const char *image, int code, const struct thaw_error *error)
+{
+	size_t length = strlen(image);
+	const char *text = error->text[0] ? error->text : thaw_strerror(code);
+
+	return !strncmp(text, image, length) && !strncmp(text + length, ": ", 2) ? text + length + 2
+										 : text;
 }
 
 /* ---- Waiting for a generation */
@@ -86,8 +98,11 @@ static void write_durable(FILE *to, const struct job *job, const void *what)
 	json_number(&json, "generation", generation->number);
 	if (job->request && job->request->name[0])
 		json_text(&json, "name", job->request->name);
-	if (job->command == CONTROL_EVAL) {
-		json_text(&json, job->threw ? "exception" : "value", job->text);
+	if (job->command == CONTROL_EVAL && job->threw) {
+		json_text(&json, "exception", job->text + job->head);
+		json_text(&json, "shown", job->text);
+	} else if (job->command == CONTROL_EVAL) {
+		json_text(&json, "value", job->text);
 	} else {
 		json_bool(&json, "unchanged", result->unchanged);
 		json_number(&json, "bytes", result->unchanged ? 0 : generation->bytes_written);
@@ -121,7 +136,7 @@ static void settle(struct runtime *rt, struct control *control, struct job *job,
 			job->command == CONTROL_EVAL
 				? "the code has run, but what it did could not be made durable"
 				: "the checkpoint failed",
-			result->error.text[0] ? result->error.text : thaw_strerror(result->code));
+			reason_of(rt->options.image, result->code, &result->error));
 	else if (job->command == CONTROL_ROLLBACK || job->command == CONTROL_COMPACT)
 		come_to_rest(rt, control, job);
 	else
@@ -184,19 +199,39 @@ bool control_settled(struct runtime *rt, bool captured, const struct thaw_result
 
 /* ---- Names of generations */
 
+/* The number that stands there, of a generation that there was; else 0. */
+static uint64_t former(const char *word, uint64_t newest)
+{
+	uint64_t number;
+
+	return parse_number(word, &number) && number < newest ? number : 0;
+}
+
+/* `generation` is 0 where `word` is empty. What was durable just now may be in the image's log alone, which has no list. */
 static int find_generation(struct runtime *rt, const char *word, uint64_t *generation,
 			   struct thaw_error *error)
 {
 	struct thaw_image *image;
+	struct thaw_status status;
 	int code;
 
 	*generation = 0;
 	if (!*word)
 		return 0;
+	code = thaw_list(rt->heap, error);
+	if (code)
+		return code;
 	code = thaw_image_of(rt->heap, &image, error);
 	if (!code)
 		code = thaw_image_find(image, word, generation, error);
 	thaw_image_close(image);
+	thaw_status(rt->heap, &status);
+	if (code == THAW_ENOGEN && former(word, status.generation))
+		return failure(
+			error, code,
+			"generation %s is not kept any more: thaw log has those that are, of "
+			"many in a second the newest",
+			word);
 	return code;
 }
 
@@ -229,7 +264,7 @@ static void tag(struct runtime *rt, struct control *control, struct job *job,
 		control_answer_refused(control, job,
 				       code == -EEXIST || code == -EINVAL ? EXIT_USAGE
 									  : runtime_exit_code(code),
-				       "%s", error.text[0] ? error.text : thaw_strerror(code));
+				       "%s", reason_of(rt->options.image, code, &error));
 	else
 		control_answer(control, job, write_tagged, request->name);
 	pthread_mutex_unlock(&control->lock);
@@ -253,6 +288,7 @@ static void evaluated(struct runtime *rt, struct control *control, struct job *j
 	control->evaluating = NULL;
 	job->text = text;
 	job->threw = threw;
+	job->head = threw ? rt->guest->answer_head : 0;
 	if (rt->ending.ended || !text)
 		control_answer_refused(control, job, EXIT_IMAGE_IN_USE,
 				       rt->ending.ended ? "the code has ended the program"
@@ -336,7 +372,8 @@ static void prepare_rest(struct runtime *rt, struct control *control, struct job
 	pthread_mutex_lock(&control->lock);
 	job->generation = generation;
 	if (code) {
-		control_answer_refused(control, job, runtime_exit_code(code), "%s", error.text);
+		control_answer_refused(control, job, runtime_exit_code(code), "%s",
+				       reason_of(rt->options.image, code, &error));
 	} else {
 		wait_for_generation(control, job);
 		rt->checkpoints.wanted = true;
@@ -421,7 +458,7 @@ bool control_resumes(struct control *control)
 		pthread_mutex_lock(&control->lock);
 		control_answer_refused(control, job, runtime_exit_code(code),
 				       "%s; the program goes on",
-				       error.text[0] ? error.text : thaw_strerror(code));
+				       reason_of(control->image, code, &error));
 		pthread_mutex_unlock(&control->lock);
 	}
 	return any && !runtime_asked_to_end();

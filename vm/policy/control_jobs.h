@@ -25,7 +25,8 @@ struct job {
 	uint64_t until_ns;
 	uint64_t ticket;     /* which generation it waits for: WAITS */
 	char *text;	     /* what it came to, malloc'ed */
-	bool threw;	     /* it is an exception */
+	bool threw;	     /* it is an exception, */
+	size_t head;	     /* ... which begins there */
 	bool rested;	     /* of RESTS: it was done */
 	uint64_t generation; /* the one that it is about; that was made */
 	/* Of RESTS: the generation that it went back to; or the image's bytes, and then. */

@@ -29,7 +29,10 @@ static enum guest_evaluation begin(struct runtime *rt, const struct question *qu
 
 static int look(struct runtime *rt, struct runtime_answer *answer)
 {
-	return rt->type->answer(rt->guest, &answer->text, &answer->bytes) ? 0 : EXIT_EXCEPTION;
+	bool good = rt->type->answer(rt->guest, &answer->text, &answer->bytes);
+
+	answer->head = good ? 0 : rt->guest->answer_head;
+	return good ? 0 : EXIT_EXCEPTION;
 }
 
 static void take_back(struct runtime_answer *answer)
@@ -155,7 +158,7 @@ int runtime_eval(struct runtime *rt, const char *code, size_t bytes, const char 
 	struct question question = {code, name, bytes, answer, false, false, 0};
 	int status;
 
-	*answer = (struct runtime_answer){NULL, 0};
+	*answer = (struct runtime_answer){0};
 	rt->evaluation.used = true;
 	if (runtime_ended_early(rt))
 		return rt->ending.exit_code;

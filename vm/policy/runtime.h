@@ -122,6 +122,7 @@ int runtime_start(struct runtime *runtime);
 struct runtime_answer {
 	char *text; /* malloc'ed, terminated; NULL: the program ended meanwhile */
 	size_t bytes;
+	size_t head; /* of an exception: where what was thrown itself begins, behind its place in its source */
 };
 
 /*

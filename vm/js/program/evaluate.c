@@ -129,7 +129,8 @@ static void keep(struct program *program, const char *name, js_value value)
 }
 
 /* What was thrown, with where; the evaluation's answer if it failed. Consumes it. */
-static void show_exception(struct program *program, js_value exception, char **text, size_t *bytes)
+static void show_exception(struct program *program, js_value exception, const char *how,
+			   char **text, size_t *bytes)
 {
 	char *excerpt = turn_excerpt(program, exception), *described;
 	size_t described_bytes;
@@ -141,7 +142,8 @@ static void show_exception(struct program *program, js_value exception, char **t
 	js_free(program->engine, exception);
 	to = open_memstream(text, bytes);
 	if (to) {
-		fprintf(to, "%sUncaught ", excerpt ? excerpt : "");
+		fprintf(to, "%sUncaught %s", excerpt ? excerpt : "", how);
+		program->guest.answer_head = (size_t)ftell(to);
 		fwrite(described, 1, described_bytes, to);
 		if (fclose(to)) {
 			free(*text);
@@ -149,6 +151,7 @@ static void show_exception(struct program *program, js_value exception, char **t
 		}
 	}
 	if (!to) {
+		program->guest.answer_head = 0;
 		*text = described;
 		*bytes = described_bytes;
 		described = NULL;
@@ -212,6 +215,28 @@ void evaluate_show_settled(struct program *program)
 
 /* ---- Results ---- */
 
+/* A promise that was rejected is no result, but to a shell, which shows it as what it is. */
+static bool is_failure(struct program *program, js_value value)
+{
+	return value && !program->options.keep_result && js_is_promise(program->engine, value) &&
+	       js_promise_state(program->engine, value) == JS_PROMISE_REJECTED;
+}
+
+void evaluate_take_failure(struct program *program)
+{
+	js_value promise = program->evaluation.promise, result, value;
+
+	if (!promise || js_promise_state(program->engine, promise) != JS_PROMISE_FULFILLED)
+		return;
+	result = js_promise_result(program->engine, promise);
+	value = js_get(program->engine, result, "value");
+	js_free(program->engine, result);
+	if (is_failure(program, value))
+		value = turn_ask(program, PRELUDE_WATCH, 1, &value);
+	if (value)
+		js_free(program->engine, value);
+}
+
 /* What the promise of an evaluation, {value}, became. Consumes it. */
 static bool answer_of(struct program *program, js_value promise, char **text, size_t *bytes)
 {
@@ -226,11 +251,17 @@ static bool answer_of(struct program *program, js_value promise, char **text, si
 	result = js_promise_result(program->engine, promise);
 	js_free(program->engine, promise);
 	if (state == JS_PROMISE_REJECTED) {
-		show_exception(program, result, text, bytes);
+		show_exception(program, result, "", text, bytes);
 		return false;
 	}
 	value = js_get(program->engine, result, "value");
 	js_free(program->engine, result);
+	if (is_failure(program, value)) {
+		result = js_promise_result(program->engine, value);
+		js_free(program->engine, value);
+		show_exception(program, result, "(in promise) ", text, bytes);
+		return false;
+	}
 	if (value && program->options.keep_result && !js_is_undefined(program->engine, value))
 		keep(program, "_", value);
 	if (value && program->options.shows_later && js_is_promise(program->engine, value) &&
@@ -263,7 +294,7 @@ bool evaluate_answer(struct guest *guest, char **text, size_t *bytes)
 	if (evaluation.promise)
 		good = answer_of(program, evaluation.promise, text, bytes);
 	else
-		show_exception(program, evaluation.exception, text, bytes);
+		show_exception(program, evaluation.exception, "", text, bytes);
 	forget_code(program);
 	return good;
 }

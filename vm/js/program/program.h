@@ -195,6 +195,8 @@ enum guest_evaluation evaluate_begin(struct guest *guest, const char *code, size
 enum guest_evaluation evaluate_state(struct guest *guest);
 bool evaluate_answer(struct guest *guest, char **text, size_t *bytes);
 void evaluate_forget(struct guest *guest);
+/* At the end of a turn, before it is looked for: a rejection that is the evaluation's answer is nobody else's. */
+void evaluate_take_failure(struct program *program);
 /* At the end of a turn: what was promised, and is there. */
 void evaluate_show_settled(struct program *program);
 char *evaluate_complaint(struct guest *guest, const char *code, size_t bytes);

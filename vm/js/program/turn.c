@@ -320,6 +320,8 @@ static bool report_failures(struct program *program)
 		uncaught(program, failure, false);
 		told = true;
 	}
+	if (!program_trapped(program) && program->turn.rejection_count)
+		evaluate_take_failure(program);
 	if (!program_trapped(program) && program->turn.rejection_count) {
 		report_rejections(program);
 		told = true;
