@@ -605,8 +605,9 @@ static bool live(FIXTURE_DATA(key_file) * self, const char *script, const char *
 
 TEST_F(key_file, that_an_option_names_is_made_there_and_used)
 {
-	char *script = support_format("%s/a.js", self->home), *told, *other;
+	char *script = support_format("%s/a.js", self->home), *told, *other, *image;
 	char *path = support_format("%s/there", self->home);
+	struct program asked;
 	struct stat status;
 
 	support_write(script, "for (let n = 0; ; n++) globalThis.n = n\n");
@@ -618,6 +619,10 @@ TEST_F(key_file, that_an_option_names_is_made_there_and_used)
 	unsetenv("THAW_KEY");
 	EXPECT_TRUE(live(self, script, path, &told)) TH_LOG("%s", told);
 	EXPECT_NE(NULL, strstr(told, "restored")) TH_LOG("%s", told);
+	image = support_format("%s/a.thaw", self->home);
+	program_run(&asked, NULL, THAW("eval", "--key", path, image, "n >= 0"));
+	EXPECT_STREQ("true\n", asked.output) TH_LOG("%s", asked.errors);
+	program_free(&asked);
 	/* With another one it does not go on. */
 	other = support_format("%s/other", self->home);
 	EXPECT_FALSE(live(self, script, other, &told)) TH_LOG("%s", told);

@@ -455,9 +455,16 @@ TEST_F(exec, what_somebody_without_the_key_made_of_it_does_not_run)
 TEST_F(exec, image_without_its_key_is_refused_by_every_command)
 {
 	char *key = support_format("%s/key", self->directory);
+	char *away = support_format("%s/away", self->directory);
 	char *copy = support_format("%s/copy.thaw", self->directory);
-	static const char *const commands[] = {"log",	  "verify",  "map",
-					       "inspect", "compact", "export"};
+	/* An image of processes has no variables to be exported, nor code to be evaluated. */
+	static const struct {
+		const char *command;
+		int code; /* with the key */
+	} commands[] = {
+		{"log", 0}, {"verify", 0},  {"map", 0},	  {"inspect", 0},
+		{"tag", 0}, {"compact", 0}, {"diff", 66}, {"export", 76},
+	};
 
 	SKIP_SANITIZED();
 	setenv("THAW_KEY", key, 1); /* made with the image */
@@ -471,19 +478,36 @@ TEST_F(exec, image_without_its_key_is_refused_by_every_command)
 
 	EXPECT_EQ(0, chmod(key, 0644));
 	EXPECT_TRUE(refused(self->image, self->counter, "chmod 600"));
-	EXPECT_EQ(0, unlink(key));
+	EXPECT_EQ(0, chmod(key, 0600));
+	EXPECT_EQ(0, rename(key, away));
 	EXPECT_TRUE(refused(self->image, self->counter, "there is no key file"));
 	EXPECT_NE(0, access(key, F_OK)); /* a new one would be of no use */
 	for (unsigned i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
-		EXPECT_EQ(76, program_run(&self->program, NULL, THAW(commands[i], self->image)))
-		TH_LOG("%s: %s", commands[i], self->program.errors);
+		EXPECT_EQ(76,
+			  program_run(&self->program, NULL, THAW(commands[i].command, self->image)))
+		TH_LOG("%s: %s", commands[i].command, self->program.errors);
 		EXPECT_NE(NULL, strstr(self->program.errors, key));
+		program_free(&self->program);
+		EXPECT_EQ(commands[i].code,
+			  program_run(&self->program, NULL,
+				      THAW(commands[i].command, "--key", away, self->image)))
+		TH_LOG("%s: %s", commands[i].command, self->program.errors);
 		program_free(&self->program);
 	}
 	EXPECT_EQ(76, program_run(&self->program, NULL, THAW("clone", self->image, copy)));
 	program_free(&self->program);
+	EXPECT_EQ(0, program_run(&self->program, NULL,
+				 THAW("clone", "--key", away, self->image, copy)))
+	TH_LOG("%s", self->program.errors);
+	program_free(&self->program);
+	EXPECT_EQ(0, unlink(copy));
 	EXPECT_EQ(76, program_run(&self->program, NULL, THAW("repair", self->image, copy)));
+	program_free(&self->program);
+	EXPECT_EQ(0, program_run(&self->program, NULL,
+				 THAW("repair", "--key", away, self->image, copy)))
+	TH_LOG("%s", self->program.errors);
 	free(copy);
+	free(away);
 	free(key);
 }
 

@@ -103,6 +103,12 @@ struct cli_option {
 		"key", 0, "FILE", CLI_TEXT, CLI_FIELD(key),                                       \
 			"your key, or where to make it (default THAW_KEY, or ~/.config/thaw/key)" \
 	}
+/* Of who looks at an image, or changes it, that is authenticated. */
+#define CLI_IMAGE_KEY                                                       \
+	{                                                                   \
+		"key", 0, "FILE", CLI_TEXT, CLI_FIELD(key),                 \
+			"its key (default THAW_KEY, or ~/.config/thaw/key)" \
+	}
 #define CLI_STATS                                             \
 	{                                                     \
 		"stats", 0, NULL, CLI_FLAG, CLI_FIELD(stats), \

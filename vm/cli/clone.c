@@ -58,8 +58,8 @@ static int clone_image(const struct cli_options *options, int operand_count, cha
 	return 0;
 }
 
-static const struct cli_option clone_options[] = {
-	CLI_AT("go on"), CLI_JSON, CLI_QUIET, CLI_HELP, {0}};
+static const struct cli_option clone_options[] = {CLI_AT("go on"), CLI_JSON, CLI_QUIET,
+						  CLI_IMAGE_KEY,   CLI_HELP, {0}};
 
 const struct cli_command command_clone = {
 	.name = "clone",

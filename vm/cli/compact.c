@@ -64,6 +64,7 @@ static const struct cli_option compact_options[] = {
 	 "drop all other generations, and their names"},
 	CLI_JSON,
 	CLI_QUIET,
+	CLI_IMAGE_KEY,
 	CLI_HELP,
 	{0},
 };

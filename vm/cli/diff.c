@@ -136,6 +136,7 @@ static const struct cli_option diff_options[] = {
 	{"limit", 0, "N", CLI_NUMBER, CLI_FIELD(limit),
 	 "lines (default 1000); the rest is counted"},
 	CLI_QUIET,
+	CLI_IMAGE_KEY,
 	CLI_HELP,
 	{0},
 };

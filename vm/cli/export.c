@@ -101,6 +101,7 @@ static const struct cli_option export_options[] = {
 	{"all", 0, NULL, CLI_FLAG, CLI_FIELD(all),
 	 "json: built-ins, hidden properties and variables of closures, too"},
 	CLI_QUIET,
+	CLI_IMAGE_KEY,
 	CLI_HELP,
 	{0},
 };

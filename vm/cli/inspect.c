@@ -294,6 +294,7 @@ static const struct cli_option inspect_options[] = {
 	{"all", 0, NULL, CLI_FLAG, CLI_FIELD(all),
 	 "of a process: every mapping, thread and descriptor"},
 	CLI_JSON,
+	CLI_IMAGE_KEY,
 	CLI_HELP,
 	{0},
 };

@@ -258,6 +258,7 @@ static const struct cli_option log_options[] = {
 	{"time", 0, "relative|absolute|iso", CLI_TEXT, CLI_FIELD(time),
 	 "when it was: how long ago (default), in local time, or in that as ISO 8601 has it, to the millisecond"},
 	CLI_JSON,
+	CLI_IMAGE_KEY,
 	CLI_HELP,
 	{0},
 };

@@ -150,6 +150,7 @@ static const struct cli_option look_options[] = {
 	CLI_COLOR,
 	{"json", 0, NULL, CLI_FLAG, CLI_FIELD(json), "the result as one JSON object on stdout"},
 	{"quiet", 'q', NULL, CLI_FLAG, CLI_FIELD(quiet), "no notes on stderr, only errors"},
+	CLI_IMAGE_KEY,
 	CLI_HELP,
 	{0},
 };

@@ -329,6 +329,7 @@ static const struct cli_option map_options[] = {
 	 "only pages, and nothing of JavaScript: nothing of the heap is read"},
 	{"json", 0, NULL, CLI_FLAG, CLI_FIELD(json), "the numbers as JSON, not the picture"},
 	CLI_QUIET,
+	CLI_IMAGE_KEY,
 	CLI_HELP,
 	{0},
 };

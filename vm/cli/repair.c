@@ -99,7 +99,8 @@ static int repair(const struct cli_options *options, int operand_count, char **o
 	return 0;
 }
 
-static const struct cli_option repair_options[] = {CLI_JSON, CLI_QUIET, CLI_HELP, {0}};
+static const struct cli_option repair_options[] = {
+	CLI_JSON, CLI_QUIET, CLI_IMAGE_KEY, CLI_HELP, {0}};
 
 const struct cli_command command_repair = {
 	.name = "repair",

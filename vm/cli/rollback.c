@@ -47,7 +47,7 @@ static int rollback(const struct cli_options *options, int count, char **operand
 	return 0;
 }
 
-static const struct cli_option rollback_options[] = {CLI_JSON, CLI_HELP, {0}};
+static const struct cli_option rollback_options[] = {CLI_JSON, CLI_IMAGE_KEY, CLI_HELP, {0}};
 
 const struct cli_command command_rollback = {
 	.name = "rollback",

@@ -183,6 +183,7 @@ static const struct cli_option tag_options[] = {
 	{"force", 'f', NULL, CLI_FLAG, CLI_FIELD(force),
 	 "move the name, if another generation has it"},
 	CLI_JSON,
+	CLI_IMAGE_KEY,
 	CLI_HELP,
 	{0},
 };

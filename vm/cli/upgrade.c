@@ -268,6 +268,7 @@ static const struct cli_option upgrade_options[] = {
 	CLI_COMMIT,
 	CLI_JSON,
 	CLI_VERBOSE,
+	CLI_IMAGE_KEY,
 	CLI_HELP,
 	{0},
 };

@@ -79,10 +79,7 @@ static int verify(const struct cli_options *options, int operand_count, char **o
 }
 
 static const struct cli_option verify_options[] = {
-	CLI_JSON,
-	CLI_QUIET,
-	CLI_HELP,
-	{0},
+	CLI_JSON, CLI_QUIET, CLI_IMAGE_KEY, CLI_HELP, {0},
 };
 
 const struct cli_command command_verify = {

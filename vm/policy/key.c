@@ -279,7 +279,7 @@ static int load_file(const char *path, bool create, bool directories, struct key
 	if (!create)
 		return failure(
 			error, -ENOKEY,
-			"there is no key file %s: THAW_KEY says where another is, or what the key is",
+			"there is no key file %s: THAW_KEY says where another is, or what the key is; --key names another",
 			path);
 	code = directories ? make_directories(path) : 0;
 	if (!code)

@@ -187,7 +187,7 @@ bool midturn_end(struct runtime *rt)
 		return false;
 	}
 	if (!midturn_possible(rt))
-		return false;		    /* it ends with its turn */
+		return false; /* it ends with its turn */
 	service_stopping();
 	streams_flush(rt, END_PATIENCE_NS); /* what is not read then is in the generation */
 	/* As between turns: whoever asks for the end gets it, and is told what it costs. */

@@ -168,8 +168,7 @@ static void run_read(void *arg)
 	struct bounds left = {HEAP_MODULES_MAX, HEAP_IMPORTS_MAX, engine->wasm.w2c_memory.size};
 
 	call->good = true;
-	for (u32 at = first_module(engine); at && call->good;
-	     at = next_module(engine, at))
+	for (u32 at = first_module(engine); at && call->good; at = next_module(engine, at))
 		call->good = read_module(call, at, &left);
 }
 
