@@ -41,7 +41,7 @@ endif
 	check-exec check-exec-built crash-exec crash-exec-built crash crash-built power-cuts power-cuts-built demo demo-built \
 	bench bench-built bench-quick bench-quick-built bench-programs bench-exec \
 	asan sanitized tsan tsan-built coverage coverage-built fuzz fuzz-built \
-	arm64 arm64-kernels check-kernels check-kernels-full check-kernels-built \
+	arm64 arm64-kernels check-kernels check-kernels-full check-kernels-built check-systemd \
 	kmod kmod-guests check-kmod-style check-kmod-debug bench-kmod bench-kmod-built
 
 # ---- Flags

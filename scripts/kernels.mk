@@ -46,6 +46,12 @@ check-kernels-built: all $(sort $(KERNEL_TESTS:%=$(BUILD)/tests/%) $(KERNEL_MODU
 	$(Q)scripts/kernels --kernels "$(KERNELS)" --timeout $(KERNEL_SECONDS) --boot "$(KERNEL_BOOT)" \
 		--module "$(KERNEL_MODULE_TESTS:%=$(BUILD)/tests/%)" $(KERNEL_TESTS:%=$(BUILD)/tests/%)
 
+## check-systemd: thaw@.service under a systemd that runs, with kills and a power cut, in a new Debian under QEMU (needs root)
+check-systemd: deps
+	$(Q)scripts/install-deps systemd
+	$(Q)$(MAKE) all
+	$(Q)scripts/check-systemd
+
 arm64-kernels:
 	$(Q)scripts/install-deps arm64-kernels
 	$(Q)scripts/arm64-sysroot
