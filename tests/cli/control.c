@@ -265,6 +265,45 @@ TEST_F(control, it_goes_back_and_its_image_is_rewritten_while_its_process_lives)
 	ENDED(143);
 }
 
+/* New code for the state of the same process, or nothing has happened. */
+TEST_F(control, it_is_upgraded_while_its_process_lives)
+{
+	char *check = support_format("%s/check.js", self->directory);
+
+	support_write(self->script, "let n = 41\nglobalThis.show = () => 'old ' + n++\n"
+				    "setInterval(() => {}, 1000000)\nconsole.log('it runs')\n");
+	support_write(check, "throw new Error('not like this')\n");
+	RUN();
+	SAYS("it runs");
+	ASSERT_EQ(0, CTL("eval", "show()"));
+	ASSERT_EQ(0, CTL("upgrade"));
+	OUTPUT("nothing has changed since generation ");
+	support_write(self->script, "let n = 0\nglobalThis.show = () => 'new ' + n++\n"
+				    "export function upgrade(old) { n = old.n }\n"
+				    "setInterval(() => {}, 1000000)\nconsole.log('taken over')\n");
+	EXPECT_EQ(78, CTL("upgrade", "--check", check));
+	COMPLAINT("Error: not like this; the program goes on as it was\n");
+	ASSERT_EQ(0, CTL("eval", "show()"));
+	EXPECT_STREQ("'old 42'\n", self->ctl.output);
+	ASSERT_EQ(0, CTL("upgrade"));
+	OUTPUT("is upgraded: app.js changed; the program goes on from it");
+	SAYS("taken over");
+	ASSERT_EQ(0, CTL("eval", "show()"));
+	EXPECT_STREQ("'new 43'\n", self->ctl.output);
+	support_write(self->script, "let x = (");
+	EXPECT_EQ(78, CTL("upgrade"));
+	COMPLAINT("SyntaxError");
+	ASSERT_EQ(0, CTL("rollback", "before-upgrade"));
+	ASSERT_EQ(0, CTL("eval", "show()"));
+	EXPECT_STREQ("'old 43'\n", self->ctl.output);
+	program_free(&self->ctl);
+	EXPECT_EQ(75, program_run(&self->ctl, NULL, THAW("upgrade", self->image)));
+	COMPLAINT("thaw ctl IMAGE upgrade");
+	ASSERT_EQ(0, CTL("stop"));
+	ENDED(143);
+	free(check);
+}
+
 /* Other commands find the image in use, and ask its program. */
 TEST_F(control, the_shell_and_what_asks_an_image_go_through_its_program)
 {

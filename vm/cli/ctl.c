@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <jansson.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -161,6 +162,41 @@ static void print_status(const json_t *answer)
 	table_print(&table, stdout);
 }
 
+static void print_modules(const json_t *answer, const char *kind, const char **separator)
+{
+	const json_t *name;
+	size_t i;
+
+	json_array_foreach(json_object_get(answer, kind), i, name)
+	{
+		const char *given = json_string_value(name);
+		char line[256];
+
+		thaw_escape(given ? given : "?", line, sizeof(line));
+		printf("%s%s", *separator, line);
+		*separator = ", ";
+	}
+	if (i)
+		printf(" %s", kind);
+}
+
+static void print_upgrade(const json_t *answer)
+{
+	const char *separator = "";
+
+	if (number(answer, "generation") == number(answer, "from")) {
+		printf("nothing has changed since generation %llu; the program goes on\n",
+		       (unsigned long long)number(answer, "from"));
+		return;
+	}
+	printf("generation %llu is upgraded: ", (unsigned long long)number(answer, "generation"));
+	print_modules(answer, "changed", &separator);
+	print_modules(answer, "added", &separator);
+	print_modules(answer, "removed", &separator);
+	printf("; the program goes on from it (%llu is named before-upgrade)\n",
+	       (unsigned long long)number(answer, "from"));
+}
+
 static void print_answer(const char *command, const json_t *answer)
 {
 	if (!strcmp(command, "status"))
@@ -178,6 +214,8 @@ static void print_answer(const char *command, const json_t *answer)
 		printf("generation %llu is made, with the contents of %llu: the program goes on from it\n",
 		       (unsigned long long)number(answer, "generation"),
 		       (unsigned long long)number(answer, "from"));
+	else if (!strcmp(command, "upgrade"))
+		print_upgrade(answer);
 	else if (!strcmp(command, "compact"))
 		printf("%s before, %s after; the program goes on\n",
 		       format_bytes(number(answer, "bytesBefore")).s,
@@ -374,6 +412,20 @@ static int stop(const struct cli_options *options, const char *image)
 	return code;
 }
 
+static int upgrade(const struct cli_options *options, const char *image)
+{
+	char path[PATH_MAX];
+	struct ctl ctl;
+
+	if (options->check && !realpath(options->check, path))
+		return cli_fail(EXIT_NO_INPUT, "%s: %s", options->check, strerror(errno));
+	begin(&ctl, options, image, "upgrade");
+	add(&ctl, "check", options->check ? path : NULL);
+	if (ctl.json.to)
+		json_bool(&ctl.json, "force", options->force);
+	return end(&ctl, LONG_TIMEOUT_NS);
+}
+
 static int plain(const struct cli_options *options, const char *image, const char *command)
 {
 	struct ctl ctl;
@@ -431,6 +483,8 @@ static int ctl(const struct cli_options *options, int count, char **operands)
 		return ctl_eval(options, image, first);
 	case CONTROL_ROLLBACK:
 		return ctl_rollback(options, image, first);
+	case CONTROL_UPGRADE:
+		return upgrade(options, image);
 	case CONTROL_STOP:
 		return stop(options, image);
 	default:
@@ -440,11 +494,13 @@ static int ctl(const struct cli_options *options, int count, char **operands)
 
 static const struct cli_option ctl_options[] = {
 	{"timeout", 0, "TIME", CLI_DURATION, CLI_FIELD(timeout_ns),
-	 "wait at most so long (default 10s; checkpoint and stop: 60s)"},
+	 "wait at most so long (default 10s; checkpoint, upgrade and stop: 60s)"},
 	{"name", 0, "NAME", CLI_TEXT, CLI_FIELD(name),
 	 "checkpoint: what the generation is called, which keeps it"},
 	{"force", 'f', NULL, CLI_FLAG, CLI_FIELD(force),
-	 "tag: move the name, if another generation has it"},
+	 "tag: move the name, if another generation has it; upgrade: let go the state of modules that say nothing about it"},
+	{"check", 0, "FILE.js", CLI_TEXT, CLI_FIELD(check),
+	 "upgrade: run this module in the upgraded program; if it throws, nothing has happened"},
 	CLI_JSON,
 	CLI_HELP,
 	{0},
@@ -465,6 +521,7 @@ const struct cli_command command_ctl = {
 		"  eval CODE               evaluate CODE in a program of thaw run, between two turns, and print the result once what\n"
 		"                          it did is durable\n"
 		"  rollback GENERATION     take a generation, make an old one the newest, and go on from that\n"
+		"  upgrade                 take a generation, load the modules whose files have changed (thaw upgrade), and go on\n"
 		"  compact                 take a generation, rewrite the image without its free space, and go on (thaw run)\n"
 		"  stop                    as SIGTERM: a last generation, and the end, which is waited for\n"
 		"What has to wait for the program waits for the end of its turn, and no longer than --timeout: then that is said,\n"

@@ -249,8 +249,12 @@ static int upgrade(const struct cli_options *options, int count, char **operands
 	cli_upgrade_prepare(how.image);
 	code = runtime_open(&how, &runtime, &error);
 	if (code)
-		return code == THAW_EINUSE ? cli_fail_change(operands[0], NULL, &error, code)
-					   : cli_fail_error(&error, code);
+		return code == THAW_EINUSE
+			       ? cli_fail_change(
+					 operands[0],
+					 "or have it upgraded as it runs (thaw ctl IMAGE upgrade)",
+					 &error, code)
+			       : cli_fail_error(&error, code);
 	code = cli_upgrade(runtime, options, operands[0]);
 	if (!code)
 		code = runtime_abandon(runtime, 0);
@@ -279,7 +283,8 @@ const struct cli_command command_upgrade = {
 	.summary = "new code for the state of a program",
 	.description =
 		"Loads the modules of the program in IMAGE whose files have changed into its heap: one new generation, from\n"
-		"which thaw run goes on. FILE.js is its main module, if that lies elsewhere now. The program must not be running.\n"
+		"which thaw run goes on. FILE.js is its main module, if that lies elsewhere now. A program\n"
+		"that runs is upgraded by thaw ctl IMAGE upgrade, or stopped first.\n"
 		"An old module hands over by import.meta.hot.dispose(data => ...), a new one takes over from\n"
 		"import.meta.hot.data, or by 'export function upgrade(old)', where old has all top-level variables of the old\n"
 		"module. Modules that did not change keep all they have, and see what the new ones export. Timers and\n"

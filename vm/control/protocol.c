@@ -13,15 +13,11 @@
 #include "control/protocol.h"
 
 static const char *const names[CONTROL_COMMANDS] = {
-	[CONTROL_STATUS] = "status",
-	[CONTROL_METRICS] = "metrics",
-	[CONTROL_CHECKPOINT] = "checkpoint",
-	[CONTROL_TAG] = "tag",
-	[CONTROL_UNTAG] = "untag",
-	[CONTROL_EVAL] = "eval",
-	[CONTROL_ROLLBACK] = "rollback",
-	[CONTROL_COMPACT] = "compact",
-	[CONTROL_STOP] = "stop",
+	[CONTROL_STATUS] = "status",	     [CONTROL_METRICS] = "metrics",
+	[CONTROL_CHECKPOINT] = "checkpoint", [CONTROL_TAG] = "tag",
+	[CONTROL_UNTAG] = "untag",	     [CONTROL_EVAL] = "eval",
+	[CONTROL_ROLLBACK] = "rollback",     [CONTROL_COMPACT] = "compact",
+	[CONTROL_UPGRADE] = "upgrade",	     [CONTROL_STOP] = "stop",
 };
 
 const char *control_command_name(enum control_command command)
@@ -38,7 +34,7 @@ static int take_command(const char *word, enum control_command *command, struct 
 	}
 	return word ? failure(error, -ENOSYS,
 			      "no command '%.*s': this thaw (%s, protocol %d) knows status, metrics, "
-			      "checkpoint, tag, untag, eval, rollback, compact and stop",
+			      "checkpoint, tag, untag, eval, rollback, compact, upgrade and stop",
 			      (int)text_valid_prefix(word, strnlen(word, 32)), word, THAW_VERSION,
 			      CONTROL_PROTOCOL)
 		    : failure(error, -EINVAL, "which command? A line is {\"command\":\"status\"}");
@@ -107,6 +103,21 @@ static int take_code(json_t *line, struct control_request *request, struct thaw_
 	return 0;
 }
 
+/* A path, which is the program's to look at: so it is absolute. */
+static int take_check(json_t *line, struct control_request *request, struct thaw_error *error)
+{
+	json_t *value = json_object_get(line, "check");
+	const char *path = json_string_value(value);
+
+	request->force = json_is_true(json_object_get(line, "force"));
+	if (!value || request->command != CONTROL_UPGRADE)
+		return 0;
+	if (!path || path[0] != '/' || strlen(path) != json_string_length(value))
+		return failure(error, -EINVAL, "check: the absolute path of a file is wanted");
+	request->check = strdup(path);
+	return request->check ? 0 : failure(error, -ENOMEM, "out of memory");
+}
+
 static int needs(const struct control_request *request, struct thaw_error *error)
 {
 	bool name = request->command == CONTROL_TAG || request->command == CONTROL_UNTAG;
@@ -136,6 +147,8 @@ static int take(json_t *line, struct control_request *request, struct thaw_error
 		code = take_timeout(line, &request->timeout_ns, error);
 	if (!code)
 		code = take_code(line, request, error);
+	if (!code)
+		code = take_check(line, request, error);
 	request->move = json_is_true(json_object_get(line, "move"));
 	return code ? code : needs(request, error);
 }
@@ -168,6 +181,7 @@ void control_request_free(struct control_request *request)
 	if (!request)
 		return;
 	free(request->code);
+	free(request->check);
 	free(request->answer);
 	free(request);
 }

@@ -30,6 +30,7 @@ enum control_command {
 	CONTROL_EVAL,
 	CONTROL_ROLLBACK,
 	CONTROL_COMPACT,
+	CONTROL_UPGRADE,
 	CONTROL_STOP,
 	CONTROL_COMMANDS
 };
@@ -43,7 +44,9 @@ struct control_request {
 	char generation[64];	     /* a number, or a name; empty: the newest */
 	char *code;		     /* of EVAL; malloc'ed */
 	size_t code_bytes;
-	bool move; /* the name, if another generation has it */
+	bool move;   /* the name, if another generation has it */
+	char *check; /* of UPGRADE: a module that has to run well; malloc'ed, NULL: none */
+	bool force;  /* of UPGRADE: let state go about which nobody says anything */
 	uint64_t timeout_ns;
 
 	/* The server's. */

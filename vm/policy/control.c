@@ -44,6 +44,13 @@ static void job_free(struct control *control, struct job *job)
 		*link = job->next;
 	if (control->evaluating == job)
 		control->evaluating = NULL;
+	for (unsigned i = 0; i < job->changes.count; i++) {
+		free(job->changes.list[i].name);
+		free(job->changes.list[i].hooks);
+		free(job->changes.list[i].state);
+	}
+	free(job->changes.list);
+	free(job->check);
 	free(job->text);
 	free(job);
 }
@@ -197,6 +204,11 @@ static const char *refusal(const struct control *control, const struct control_r
 		return "a program of thaw exec is a process of its own: code cannot be evaluated in it";
 	if (request->command == CONTROL_ROLLBACK && !rt->options.script)
 		return "a shell does not go back while it runs: leave it, and use thaw rollback";
+	if (request->command == CONTROL_UPGRADE && !rt->type->upgrade)
+		return "the code of a process cannot be replaced from outside: the program can load new "
+		       "code itself (thaw help exec)";
+	if (request->command == CONTROL_UPGRADE && !rt->options.script)
+		return "a shell has no files whose code could have changed";
 	if (request->command != CONTROL_COMPACT)
 		return NULL;
 	if (rt->type->process)
@@ -429,6 +441,7 @@ void control_attach(struct runtime *rt)
 	pthread_mutex_lock(&control->lock);
 	same = path && control->image && !strcmp(path, control->image) && !strcmp(id, control->id);
 	control->rt = rt;
+	control->options = rt->options;
 	control->kind = rt->type->process ? "exec" : "run";
 	control->restores = rt->guest->common.restores;
 	control->started_ns = clock_wall_ns();

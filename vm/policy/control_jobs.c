@@ -6,6 +6,7 @@
  * Looks at nothing but a flag while nobody asks. Must never take the lock in a capture: captures and generations are told
  * of by tickets, which are the owner's alone.
  */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -137,7 +138,8 @@ static void settle(struct runtime *rt, struct control *control, struct job *job,
 				? "the code has run, but what it did could not be made durable"
 				: "the checkpoint failed",
 			reason_of(rt->options.image, result->code, &result->error));
-	else if (job->command == CONTROL_ROLLBACK || job->command == CONTROL_COMPACT)
+	else if (job->command == CONTROL_ROLLBACK || job->command == CONTROL_COMPACT ||
+		 job->command == CONTROL_UPGRADE)
 		come_to_rest(rt, control, job);
 	else
 		control_answer(control, job, write_durable, result);
@@ -381,6 +383,20 @@ static void prepare_rest(struct runtime *rt, struct control *control, struct job
 	pthread_mutex_unlock(&control->lock);
 }
 
+static void write_modules(struct json *json, const struct guest_changes *changes)
+{
+	static const char *const kinds[] = {
+		[GUEST_CHANGED] = "changed", [GUEST_ADDED] = "added", [GUEST_REMOVED] = "removed"};
+
+	for (unsigned kind = GUEST_CHANGED; kind <= GUEST_REMOVED; kind++) {
+		json_open(json, kinds[kind], '[');
+		for (unsigned i = 0; i < changes->count; i++)
+			if (changes->list[i].kind == kind)
+				json_text(json, NULL, changes->list[i].name);
+		json_close(json, ']');
+	}
+}
+
 static void write_rested(FILE *to, const struct job *job, const void *what)
 {
 	struct json json = control_well(to);
@@ -389,6 +405,9 @@ static void write_rested(FILE *to, const struct job *job, const void *what)
 	json_number(&json, "generation", job->generation);
 	if (job->command == CONTROL_ROLLBACK) {
 		json_number(&json, "from", job->before);
+	} else if (job->command == CONTROL_UPGRADE) {
+		json_number(&json, "from", job->before);
+		write_modules(&json, &job->changes);
 	} else {
 		json_number(&json, "bytesBefore", job->before);
 		json_number(&json, "bytesAfter", job->after);
@@ -402,7 +421,10 @@ void control_jobs_resumed(struct control *control)
 
 	for (job = control->jobs; job; job = next) {
 		next = job->next;
-		if (job->state == JOB_RESTS)
+		if (job->state == JOB_RESTS && job->failed)
+			control_answer_refused(control, job, job->failed, "%s",
+					       job->text ? job->text : "out of memory");
+		else if (job->state == JOB_RESTS)
 			control_answer(control, job, write_rested, NULL);
 	}
 }
@@ -429,6 +451,53 @@ static int compact(const char *image, struct job *job, struct thaw_error *error)
 	return code;
 }
 
+/* Of what is left of its time; the rest is for the way to there and back. */
+static uint64_t upgrade_limit_ns(const struct job *job)
+{
+	uint64_t now = clock_monotonic_ns();
+
+	return job->until_ns > now ? (job->until_ns - now) / 4 * 3 : 1;
+}
+
+/* As thaw upgrade does it: a runtime of its own, of which nothing but the upgrade runs. An exit code. */
+static int upgrade(struct control *control, struct job *job, struct thaw_error *error)
+{
+	const struct runtime_upgrade how = {
+		.how = {.check = job->check, .force = job->force},
+		.time_limit_ns = upgrade_limit_ns(job),
+	};
+	struct runtime_options options = control->options;
+	struct thaw_result result;
+	struct runtime *rt;
+	int code;
+
+	options.control = NULL;
+	options.fresh = false;
+	options.generation = 0;
+	options.must_exist = options.upgrades = options.holds_output = true;
+	code = runtime_open(&options, &rt, error);
+	if (code)
+		return runtime_exit_code(code);
+	job->before = job->generation = thaw_opened(runtime_heap(rt))->number;
+	code = runtime_upgrade(rt, &how, &job->changes, &result, error);
+	if (!code)
+		job->generation = result.generation.number;
+	code = code < 0 ? runtime_upgrade_exit_code(code) : 0;
+	runtime_abandon(rt, code);
+	runtime_close(rt);
+	return code;
+}
+
+/* With the program at rest: an exit code. */
+static int do_rested(struct control *control, struct job *job, struct thaw_error *error)
+{
+	if (job->command == CONTROL_UPGRADE)
+		return upgrade(control, job, error);
+	return runtime_exit_code(job->command == CONTROL_ROLLBACK
+					 ? roll_back(control->image, job, error)
+					 : compact(control->image, job, error));
+}
+
 /* One of those that wait for it; the list is nobody else's now, but for stops. */
 static struct job *find_resting(struct control *control)
 {
@@ -442,6 +511,19 @@ static struct job *find_resting(struct control *control)
 	return job;
 }
 
+/* Told once the program runs again. */
+static void note_failure(struct control *control, struct job *job, int code,
+			 const struct thaw_error *error)
+{
+	bool upgrade = job->command == CONTROL_UPGRADE;
+
+	job->failed = code;
+	if (asprintf(&job->text, "%s%s; the program goes on%s", upgrade ? "no upgrade: " : "",
+		     reason_of(control->image, error->code, error),
+		     upgrade ? " as it was" : "") < 0)
+		job->text = NULL;
+}
+
 bool control_resumes(struct control *control)
 {
 	struct job *job;
@@ -449,17 +531,11 @@ bool control_resumes(struct control *control)
 
 	while (control && (job = find_resting(control))) {
 		struct thaw_error error = {0};
-		int code = job->command == CONTROL_ROLLBACK ? roll_back(control->image, job, &error)
-							    : compact(control->image, job, &error);
+		int code = do_rested(control, job, &error);
 
 		any = job->rested = true;
-		if (!code)
-			continue;
-		pthread_mutex_lock(&control->lock);
-		control_answer_refused(control, job, runtime_exit_code(code),
-				       "%s; the program goes on",
-				       reason_of(control->image, code, &error));
-		pthread_mutex_unlock(&control->lock);
+		if (code)
+			note_failure(control, job, code, &error);
 	}
 	return any && !runtime_asked_to_end();
 }
@@ -493,6 +569,9 @@ static struct job *next_job(struct runtime *rt, struct control *control,
 	if (job) {
 		*request = *job->request;
 		job->request->code = NULL;
+		job->check = request->check;
+		job->request->check = NULL;
+		job->force = request->force;
 		job->state = JOB_BEGUN;
 	}
 	pthread_mutex_unlock(&control->lock);

@@ -27,8 +27,13 @@ struct job {
 	char *text;	     /* what it came to, malloc'ed */
 	bool threw;	     /* it is an exception, */
 	size_t head;	     /* ... which begins there */
-	bool rested;	     /* of RESTS: it was done */
+	bool rested;	     /* of RESTS: it was done, */
+	int failed;	     /* ... and has failed: an exit code; the text says why */
 	uint64_t generation; /* the one that it is about; that was made */
+	/* Of an upgrade: the request's own, and what it came to. */
+	char *check;
+	bool force;
+	struct guest_changes changes;
 	/* Of RESTS: the generation that it went back to; or the image's bytes, and then. */
 	uint64_t before, after;
 };
@@ -44,9 +49,10 @@ struct control {
 	_Atomic bool asked, checkpoint_asked; /* there is a job that nobody has taken */
 	int exit_code;
 
-	pthread_mutex_t lock; /* for what follows */
-	struct runtime *rt;   /* NULL: there is none just now */
-	struct job *jobs;     /* the oldest first */
+	pthread_mutex_t lock;		/* for what follows */
+	struct runtime *rt;		/* NULL: there is none just now */
+	struct runtime_options options; /* of the newest one */
+	struct job *jobs;		/* the oldest first */
 	struct job *evaluating;
 	const char *kind;
 	char *image, *program, id[CONTROL_ID_ROOM];
