@@ -318,6 +318,12 @@ TEST_F(control, the_shell_and_what_asks_an_image_go_through_its_program)
 				 THAW("repl", self->image)));
 	EXPECT_STREQ("0\n7\n", self->ctl.output);
 	COMPLAINT("Uncaught 1");
+	program_free(&self->ctl);
+	EXPECT_EQ(0, program_run(&self->ctl, NULL, THAW("compact", self->image)));
+	OUTPUT("; the program goes on");
+	program_free(&self->ctl);
+	EXPECT_EQ(75, program_run(&self->ctl, NULL, THAW("compact", "--newest", self->image)));
+	COMPLAINT("stop it first");
 	/* Who only looks does not ask it, and is told who can. */
 	program_free(&self->ctl);
 	EXPECT_EQ(0, program_run(&self->ctl, NULL, THAW("eval", self->image, "typeof n")));

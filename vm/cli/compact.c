@@ -2,7 +2,7 @@
 /*
  * compact.c - thaw compact: rewrites an image without its free space. The image must not be in use.
  */
-#include "cli.h"
+#include "ctl.h"
 
 static void print_json(const char *image, const struct thaw_copy_summary *summary)
 {
@@ -43,6 +43,7 @@ static int compact(const struct cli_options *options, int operand_count, char **
 	struct thaw_copy_summary summary;
 	struct thaw_error error = {0};
 	unsigned tries = 0;
+	bool taken;
 	int code;
 
 	(void)operand_count;
@@ -51,8 +52,15 @@ static int compact(const struct cli_options *options, int operand_count, char **
 	do
 		code = thaw_image_compact(operands[0], options->newest ? THAW_COMPACT_NEWEST : 0,
 					  &ops, &summary, &error);
-	while (cli_again(code, &tries));
+	while (ctl_again(operands[0], code, &tries, &taken));
 	progress_clear(&bar);
+	if (taken && options->newest)
+		return cli_fail(
+			EXIT_IMAGE_IN_USE,
+			"%s: its program has it open, and does not drop generations: stop it first",
+			operands[0]);
+	if (taken)
+		return ctl_compact(options, operands[0]);
 	if (code)
 		return interrupt_fail(operands[0], &error, code);
 	(options->json ? print_json : print_words)(operands[0], &summary);
@@ -77,7 +85,8 @@ const struct cli_command command_compact = {
 		"Copies everything but the free space to a new file and checks every byte. The new file replaces the old\n"
 		"one in one step when it is durable; if anything fails before that, the old file is unchanged. Needs space\n"
 		"for both. Pages are written in the order in which the last restored program first touched them. With\n"
-		"--newest, only the newest generation stays, and the one between turns that it can fall back to.",
+		"--newest, only the newest generation stays, and the one between turns that it can fall back to.\n"
+		"A program of thaw run that has the image open does it itself, and goes on (thaw ctl).",
 	.examples = "  thaw compact app.thaw\n"
 		    "  thaw compact --newest app.thaw && scp app.thaw elsewhere:\n",
 	.options = compact_options,

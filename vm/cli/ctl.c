@@ -326,6 +326,14 @@ int ctl_rollback(const struct cli_options *options, const char *image, const cha
 	return end(&ctl, TIMEOUT_NS);
 }
 
+int ctl_compact(const struct cli_options *options, const char *image)
+{
+	struct ctl ctl;
+
+	begin(&ctl, options, image, "compact");
+	return end(&ctl, LONG_TIMEOUT_NS); /* of gigabytes it takes that long */
+}
+
 int ctl_checkpoint(const struct cli_options *options, const char *image, const char *name)
 {
 	struct ctl ctl;
@@ -485,6 +493,8 @@ static int ctl(const struct cli_options *options, int count, char **operands)
 		return ctl_rollback(options, image, first);
 	case CONTROL_UPGRADE:
 		return upgrade(options, image);
+	case CONTROL_COMPACT:
+		return ctl_compact(options, image);
 	case CONTROL_STOP:
 		return stop(options, image);
 	default:
@@ -494,7 +504,7 @@ static int ctl(const struct cli_options *options, int count, char **operands)
 
 static const struct cli_option ctl_options[] = {
 	{"timeout", 0, "TIME", CLI_DURATION, CLI_FIELD(timeout_ns),
-	 "wait at most so long (default 10s; checkpoint, upgrade and stop: 60s)"},
+	 "wait at most so long (default 10s; checkpoint, upgrade, compact and stop: 60s)"},
 	{"name", 0, "NAME", CLI_TEXT, CLI_FIELD(name),
 	 "checkpoint: what the generation is called, which keeps it"},
 	{"force", 'f', NULL, CLI_FLAG, CLI_FIELD(force),
@@ -521,7 +531,7 @@ const struct cli_command command_ctl = {
 		"  eval CODE               evaluate CODE in a program of thaw run, between two turns, and print the result once what\n"
 		"                          it did is durable\n"
 		"  rollback GENERATION     take a generation, make an old one the newest, and go on from that\n"
-		"  upgrade                 take a generation, load the modules whose files have changed (thaw upgrade), and go on\n"
+		"  upgrade                 take a generation, load the modules whose files have changed (thaw upgrade), and go on (thaw run)\n"
 		"  compact                 take a generation, rewrite the image without its free space, and go on (thaw run)\n"
 		"  stop                    as SIGTERM: a last generation, and the end, which is waited for\n"
 		"What has to wait for the program waits for the end of its turn, and no longer than --timeout: then that is said,\n"

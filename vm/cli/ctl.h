@@ -17,6 +17,7 @@ int ctl_tag(const struct cli_options *options, const char *image, const char *na
 	    const char *generation);
 int ctl_untag(const struct cli_options *options, const char *image, const char *name);
 int ctl_rollback(const struct cli_options *options, const char *image, const char *generation);
+int ctl_compact(const struct cli_options *options, const char *image);
 int ctl_checkpoint(const struct cli_options *options, const char *image, const char *name);
 /* Lines of standard input, one after the other; with a prompt at a terminal. */
 int ctl_shell(const struct cli_options *options, const char *image);
