@@ -74,6 +74,9 @@ TEST_F(completion, bash_completes_commands_and_options)
 	OFFERS("bash\n", "completion", "b");
 	OFFERS("concepts\n", "help", "conc");
 	OFFERS("--once\n", "top", "--on");
+	OFFERS("status\nstop\n", "ctl", "notes.thaw", "st");
+	OFFERS("upgrade\n", "ctl", "--json", "notes.thaw", "upg");
+	OFFERS("app.js\n", "ctl", "--check", "");
 	/* A program's options are its own. */
 	OFFERS("\n", "run", "app.js", "--ev");
 	OFFERS("\n", "unknown", "--ev");

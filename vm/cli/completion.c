@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "cli.h"
+#include "control/protocol.h"
 #include "top.h"
 
 /* ---- The scripts ---- */
@@ -203,6 +204,13 @@ static void offer_columns(struct completing *completing)
 		offer(completing, top_columns[i].name, top_columns[i].title);
 }
 
+/* Of a program that runs (thaw ctl). */
+static void offer_actions(struct completing *completing)
+{
+	for (unsigned i = 0; i < CONTROL_COMMANDS; i++)
+		offer(completing, control_command_name(i), "of the program that runs");
+}
+
 /* What an argument is, by the word that stands for it in the help. */
 static void offer_argument(struct completing *completing, const char *argument, const char *means,
 			   const char *image)
@@ -221,6 +229,8 @@ static void offer_argument(struct completing *completing, const char *argument, 
 		leave_files(completing, "");
 	else if (!strcmp(argument, "COLUMN"))
 		offer_columns(completing);
+	else if (!strcmp(argument, "ACTION"))
+		offer_actions(completing);
 	else if (!strncmp(argument, "COMMAND", 7))
 		offer_commands(completing);
 	if (!strncmp(argument, "COMMAND|", 8))

@@ -518,11 +518,11 @@ static const struct cli_option ctl_options[] = {
 
 const struct cli_command command_ctl = {
 	.name = "ctl",
-	.synopsis = "[options] IMAGE COMMAND [arguments]",
+	.synopsis = "[options] IMAGE ACTION [arguments]",
 	.summary = "talk to the program that runs from an image",
 	.description =
 		"Talks to the program that thaw run, exec or repl runs from IMAGE, over the socket IMAGE.ctl; for the user who runs it,\n"
-		"and root. COMMAND is one of:\n"
+		"and root. ACTION is one of:\n"
 		"  status                  what it does, and what its checkpoints cost; at once, whatever it does\n"
 		"  metrics                 the same for Prometheus (an option of thaw run and exec serves them over HTTP)\n"
 		"  checkpoint              a generation now; returns once it is durable\n"
