@@ -7,6 +7,7 @@
  * for as long as the test wants, which time namespaces play here, too.
  */
 #define _GNU_SOURCE
+#include <pthread.h>
 #include <sched.h>
 
 #include "base/clock.h"
@@ -49,6 +50,8 @@ static bool namespaces_here(void)
 	return !status;
 }
 
+static struct process process; /* whose restorer is the child */
+
 /* The clocks of a child that is started now. */
 static struct clocks clocks_of_child(void)
 {
@@ -60,6 +63,8 @@ static struct clocks clocks_of_child(void)
 		support_die("pipe");
 	pid = fork();
 	if (!pid) {
+		if (*process.clock_offsets && clocks_enter(process.clock_offsets))
+			_exit(2);
 		clocks = clocks_now();
 		_exit(write(line[1], &clocks, sizeof(clocks)) != sizeof(clocks));
 	}
@@ -96,7 +101,7 @@ static void prepare(const struct clocks *then)
 {
 	struct thaw_error error = {0};
 
-	must(!clocks_prepare(then, &error), error.text);
+	must(!clocks_prepare(&process, then, &error), error.text);
 }
 
 static void same_boot(void)
@@ -107,7 +112,7 @@ static void same_boot(void)
 	must(readlink("/proc/self/ns/time_for_children", before, sizeof(before) - 1) > 0, "link");
 	prepare(&then);
 	must(readlink("/proc/self/ns/time_for_children", after, sizeof(after) - 1) > 0, "link");
-	must(!strcmp(before, after), "a namespace was made for nothing");
+	must(!strcmp(before, after) && !*process.clock_offsets, "a namespace was made for nothing");
 	now = clocks_of_child();
 	must(now.monotonic_ns >= then.monotonic_ns, "the clock has gone back");
 }
@@ -117,12 +122,20 @@ TEST(the_same_boot_needs_nothing)
 	IN_A_PROCESS(same_boot());
 }
 
-/* The child's clocks go on from those, and this process's stay what they are. */
+static void *nothing(void *arg)
+{
+	return arg;
+}
+
+/* The child's clocks go on from those, and this process's stay what they are; nor is it kept from making threads. */
 static void goes_on(const struct clocks *then)
 {
 	struct clocks before = clocks_now(), now, after;
+	pthread_t thread;
 
 	prepare(then);
+	must(!pthread_create(&thread, NULL, nothing, NULL) && !pthread_join(thread, NULL),
+	     "no thread can be made");
 	now = clocks_of_child();
 	after = clocks_now();
 	must(now.monotonic_ns >= then->monotonic_ns, "monotonic has gone back");
@@ -187,6 +200,7 @@ static void inside(void)
 	prepare(&then);
 	pid = fork();
 	if (!pid) {
+		must(!clocks_enter(process.clock_offsets), "cannot be entered");
 		behind();
 		ahead();
 		_exit(0);
@@ -208,9 +222,9 @@ static void without_privileges(void)
 
 	must(!setgid(65534) && !setuid(65534), "setuid");
 	strcpy(then.boot_id, "another");
-	must(!clocks_prepare(&then, &error), "forward is fine");
+	must(!clocks_prepare(&process, &then, &error), "forward is fine");
 	then.monotonic_ns += HOUR;
-	must(clocks_prepare(&then, &error) == THAW_EKERNEL, "back is not");
+	must(clocks_prepare(&process, &then, &error) == THAW_EKERNEL, "back is not");
 	must(strstr(error.text, "CAP_SYS_TIME") && strstr(error.text, "behind"), error.text);
 }
 

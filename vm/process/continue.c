@@ -118,7 +118,7 @@ static int make_process(struct process_guest *own, struct thaw_error *error)
 	steps_done(steps, "identity");
 	clocks_advance(&state->clocks, thaw_opened(own->heap)->time_ns);
 	if (!code)
-		code = clocks_prepare(&state->clocks, error);
+		code = clocks_prepare(process, &state->clocks, error);
 	if (!code)
 		code = process_spawn_restorer(process, state->kernel.pid, error);
 	if (code)

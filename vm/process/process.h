@@ -202,6 +202,8 @@ struct process {
 	/* A thread did not park, for this reason: until when nobody is stopped for it again; 0: all did. */
 	uint64_t stop_again_ns;
 	char stop_text[512];
+	char clock_offsets
+		[160]; /* of its time namespace, as the kernel reads them; empty: it has none of its own */
 	struct thread *threads; /* parked, while it is stopped; the first one is the main thread */
 	unsigned thread_count, thread_room;
 	struct address_space *space; /* what mappings.c has found out so far; mappings_forget() */
@@ -368,7 +370,9 @@ void clocks_free(struct clocks *clocks);
  */
 void clocks_advance(struct clocks *clocks, uint64_t realtime_ns);
 /* Before the restorer is spawned: its clocks do not go back behind these. */
-int clocks_prepare(const struct clocks *clocks, struct thaw_error *error);
+int clocks_prepare(struct process *process, const struct clocks *clocks, struct thaw_error *error);
+/* process.clock_offsets, in the child that becomes the restorer: system calls only. 0 or -errno. */
+int clocks_enter(const char *offsets);
 
 int identity_capture(struct process *process, const struct mappings *mappings,
 		     struct identity **identity, struct thaw_error *error);

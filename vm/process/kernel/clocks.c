@@ -7,7 +7,8 @@
  * time namespace (time_namespaces(7), Linux 5.6). Where none may be made, it goes on if its clocks go forward at
  * least. On the same boot the time in which it did not run just passes, as if it had been stopped.
  *
- * The owner's thread: a namespace is for the children of the thread that makes it.
+ * The restorer enters it before it becomes itself, not the owner's thread for its children: on Linux 6.1, a thread
+ * whose children have another time than itself can make no thread any more.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -17,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -181,16 +183,15 @@ struct offsets { /* of a time namespace, against the machine's clocks */
 	int64_t monotonic_ns, boottime_ns;
 };
 
-/* Those of the namespace that children of this thread are in. False: this kernel has none. */
+/* Those of the namespace that this process is in. False: this kernel has none. */
 static bool offsets_read(struct offsets *offsets)
 {
-	char path[64], name[16];
+	char name[16];
 	long long seconds, ns;
 	FILE *file;
 
 	*offsets = (struct offsets){0};
-	snprintf(path, sizeof(path), "/proc/%d/timens_offsets", gettid());
-	file = fopen(path, "re");
+	file = fopen("/proc/self/timens_offsets", "re");
 	if (!file)
 		return false;
 	while (fscanf(file, "%15s %lld %lld", name, &seconds, &ns) == 3) {
@@ -214,26 +215,50 @@ static void split(int64_t ns, long long *seconds, long long *rest)
 	}
 }
 
-/* A namespace with these offsets, for children of this thread. 0 or -errno. */
-static int offsets_write(const struct offsets *offsets)
+int clocks_enter(const char *offsets)
 {
-	long long seconds[2], ns[2];
-	char path[64], text[160];
-	int fd, length, code = 0;
+	size_t length = strlen(offsets);
+	int fd;
 
+	errno = 0;
 	if (unshare(CLONE_NEWTIME))
 		return -errno;
+	fd = open("/proc/self/timens_offsets", O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, offsets, length) != (ssize_t)length)
+		return errno ? -errno : -EIO;
+	close(fd);
+	/* What it has made so far is for children. */
+	fd = open("/proc/self/ns/time_for_children", O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || setns(fd, CLONE_NEWTIME))
+		return -errno;
+	close(fd);
+	return 0;
+}
+
+/* Can that be done? 0 or -errno. */
+static int try_offsets(const char *offsets)
+{
+	pid_t pid = fork();
+	int status = 0;
+
+	if (!pid)
+		_exit(-clocks_enter(offsets));
+	if (pid < 0)
+		return -errno;
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return WIFEXITED(status) ? -WEXITSTATUS(status) : -EPERM;
+}
+
+static void write_offsets(const struct offsets *offsets, char *text, size_t room)
+{
+	long long seconds[2], ns[2];
+
 	split(offsets->monotonic_ns, &seconds[0], &ns[0]);
 	split(offsets->boottime_ns, &seconds[1], &ns[1]);
-	snprintf(path, sizeof(path), "/proc/%d/timens_offsets", gettid());
-	length = snprintf(text, sizeof(text), "monotonic %lld %lld\nboottime %lld %lld\n",
-			  seconds[0], ns[0], seconds[1], ns[1]);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0 || write(fd, text, (size_t)length) != length)
-		code = -errno;
-	if (fd >= 0)
-		close(fd);
-	return code;
+	snprintf(text, room, "monotonic %lld %lld\nboottime %lld %lld\n", seconds[0], ns[0],
+		 seconds[1], ns[1]);
 }
 
 static int refuse(const struct clocks *clocks, uint64_t now, int reason, struct thaw_error *error)
@@ -248,27 +273,24 @@ static int refuse(const struct clocks *clocks, uint64_t now, int reason, struct 
 		format_duration(behind).s, strerror(-reason));
 }
 
-int clocks_prepare(const struct clocks *clocks, struct thaw_error *error)
+int clocks_prepare(struct process *process, const struct clocks *clocks, struct thaw_error *error)
 {
-	static struct offsets own; /* this process's, before it has made a namespace */
-	static pid_t own_of;
-	uint64_t monotonic, boottime;
+	uint64_t monotonic = clock_ns(CLOCK_MONOTONIC), boottime = clock_ns(CLOCK_BOOTTIME);
 	struct offsets now, wanted;
-	bool here = offsets_read(&now), back;
-	int code;
+	bool here = offsets_read(&now);
+	bool back = monotonic < clocks->monotonic_ns || boottime < clocks->boottime_ns;
+	int code = -ENOSYS;
 
-	if (own_of != getpid()) {
-		own = now;
-		own_of = getpid();
-	}
-	/* What children of this thread would see. */
-	monotonic = clock_ns(CLOCK_MONOTONIC) + (uint64_t)(now.monotonic_ns - own.monotonic_ns);
-	boottime = clock_ns(CLOCK_BOOTTIME) + (uint64_t)(now.boottime_ns - own.boottime_ns);
-	back = monotonic < clocks->monotonic_ns || boottime < clocks->boottime_ns;
+	process->clock_offsets[0] = '\0';
 	if (!back && is_same_boot(clocks))
 		return 0;
 	wanted.monotonic_ns = now.monotonic_ns + (int64_t)clocks->monotonic_ns - (int64_t)monotonic;
 	wanted.boottime_ns = now.boottime_ns + (int64_t)clocks->boottime_ns - (int64_t)boottime;
-	code = here ? offsets_write(&wanted) : -ENOSYS;
+	if (here) {
+		write_offsets(&wanted, process->clock_offsets, sizeof(process->clock_offsets));
+		code = try_offsets(process->clock_offsets);
+	}
+	if (code)
+		process->clock_offsets[0] = '\0';
 	return code && back ? refuse(clocks, monotonic, code, error) : 0;
 }

@@ -387,6 +387,9 @@ __attribute__((noreturn)) static void launch_restorer(const struct launch *launc
 	child_write_number(socket_text, socket);
 	child_signals();
 	child_dies_with(launch->parent);
+	errno = *launch->process->clock_offsets ? -clocks_enter(launch->process->clock_offsets) : 0;
+	if (errno)
+		child_failed(launch->status[1]);
 	syscall(SYS_execveat, launch->program, "", arguments, environment, AT_EMPTY_PATH);
 	child_failed(launch->status[1]);
 }
