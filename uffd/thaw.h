@@ -193,7 +193,7 @@ struct thaw_thinning {
  * without a name, of the same kind as the one before. They are as durable as others, and their numbers are theirs
  * alone, but of each second the newest one is listed, and of what was in the log the newest at a close:
  * thaw_image_log(), readers and commands see no others (thaw_image_settle()). An open for writing goes on from the newest.
- * The image is longer by 4 MiB, where there is room for them.
+ * The image is longer by 4 MiB, or by 32 MiB where some of them are larger than 256 KiB, if there is room for that.
  */
 #define THAW_LOG 0x200u
 

@@ -175,6 +175,7 @@ int contents_commit(struct image *image, const struct contents *before,
 	if (extras->log) {
 		image_log_wanted(image);
 		image->log.bytes = extras->log;
+		image->log.bytes_large = extras->log < (256u << 10) ? 4 * extras->log : 0;
 		image->log.fold_ns = UINT64_MAX; /* everything follows from the seed */
 	}
 	code = state ? commit_begin(image, &commit, error) : -ENOMEM;

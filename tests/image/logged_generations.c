@@ -48,25 +48,20 @@ static struct image_options options_of(bool keyed)
 	return options;
 }
 
-/* One generation more: some pages change a little, one becomes zero, one is given up, one appears. 1: it is not in the log. */
-static int generation_make(struct image *image, struct model *model, struct thaw_error *error)
+/* One generation more, of these pages. 1: it is not in the log. */
+static int generation_commit(struct image *image, struct model *model, unsigned first,
+			     unsigned count, struct thaw_error *error)
 {
 	struct thaw_generation generation = {.heap_bytes = 65536, .reason = THAW_REASON_REQUEST};
-	unsigned first = 3 + model->state * 7 % 500;
 	static uint8_t state[9000];
 	struct commit *commit;
 	int code, logged;
 
-	image_log_wanted(image);
-	image->log.bytes = LOG;
-	image->log.fold_ns = UINT64_MAX;
-	for (unsigned i = first; i < first + 4; i++)
-		model->version[i] = i % 4 ? model->version[i] + 1 : 0;
 	model->state += 3; /* as long as before */
 	code = commit_begin(image, &commit, error);
 	if (code)
 		return code;
-	for (unsigned i = first; !code && i < first + 4; i++)
+	for (unsigned i = first; !code && i < first + count; i++)
 		code = model->version[i] || i % 8 ? model_store(commit, model, i, error)
 						  : commit_drop(commit, model_page(i), 1, error);
 	model_fill_state(state, model->state);
@@ -83,6 +78,31 @@ static int generation_make(struct image *image, struct model *model, struct thaw
 	}
 	model->number = model->portable = generation.number;
 	return logged;
+}
+
+/* ... in which some pages change a little, one becomes zero, one is given up, one appears. */
+static int generation_make(struct image *image, struct model *model, struct thaw_error *error)
+{
+	unsigned first = 3 + model->state * 7 % 500;
+
+	image_log_wanted(image);
+	image->log.bytes = LOG;
+	image->log.bytes_large = 0;
+	image->log.fold_ns = UINT64_MAX;
+	for (unsigned i = first; i < first + 4; i++)
+		model->version[i] = i % 4 ? model->version[i] + 1 : 0;
+	return generation_commit(image, model, first, 4, error);
+}
+
+/* ... in which so many are new. */
+static int large_make(struct image *image, struct model *model, unsigned count,
+		      struct thaw_error *error)
+{
+	image_log_wanted(image);
+	image->log.fold_ns = UINT64_MAX;
+	for (unsigned i = 300; i < 300 + count; i++)
+		model->version[i] += 1000;
+	return generation_commit(image, model, 300, count, error);
 }
 
 /* The image as its killed owner has left it. */
@@ -377,6 +397,51 @@ TEST_F(logged, a_reader_keeps_its_generation_while_others_are_logged)
 	image_close(reader);
 	result = opened_is(self, variant->keyed, &model);
 	EXPECT_EQ(NULL, result) TH_LOG("%s", result);
+}
+
+TEST_F(logged, where_they_are_large_the_log_becomes_longer)
+{
+	struct model model = *newest(self), kept[4];
+	const char *result = opened_is(self, variant->keyed, &model);
+
+	ASSERT_EQ(NULL, result) TH_LOG("%s", result);
+	/* The first after an open is in no log; the next one has no room in it; then it has. */
+	ASSERT_EQ(1, large_make(self->image, &model, 200, &self->error));
+	EXPECT_EQ(LOG_BYTES, self->image->record.log.bytes);
+	ASSERT_EQ(1, large_make(self->image, &model, 200, &self->error));
+	EXPECT_EQ(LOG_BYTES_LARGE, self->image->record.log.bytes);
+	kept[0] = model;
+	for (unsigned i = 1; i < 4; i++) {
+		ASSERT_EQ(0, large_make(self->image, &model, 290, &self->error));
+		kept[i] = model;
+	}
+	/* Killed: all is there, and its length stays. */
+	result = opened_is(self, variant->keyed, &kept[3]);
+	ASSERT_EQ(NULL, result) TH_LOG("%s", result);
+	ASSERT_EQ(1, large_make(self->image, &model, 200, &self->error));
+	EXPECT_EQ(LOG_BYTES_LARGE, self->image->record.log.bytes);
+	closed(self);
+	EXPECT_EQ(0, thaw_image_verify(model_path, NULL, NULL, &self->error));
+}
+
+TEST_F(logged, a_large_one_that_is_damaged_is_told)
+{
+	struct model model = *newest(self), before;
+	const char *result = opened_is(self, variant->keyed, &model);
+	uint64_t first;
+
+	ASSERT_EQ(NULL, result) TH_LOG("%s", result);
+	for (unsigned i = 0; i < 2; i++)
+		ASSERT_EQ(1, large_make(self->image, &model, 200, &self->error));
+	before = model;
+	first = self->image->record.log.offset + self->image->log.used;
+	for (unsigned i = 0; i < 3; i++)
+		ASSERT_EQ(0, large_make(self->image, &model, 290, &self->error));
+	closed(self);
+	flip(first + (700u << 10));
+	result = opened_is(self, variant->keyed, &before);
+	EXPECT_EQ(NULL, result) TH_LOG("%s", result);
+	EXPECT_EQ(THAW_EDAMAGED, self->fallback.code);
 }
 
 /* A disk may have room for a generation, and none for a log. */

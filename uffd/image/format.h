@@ -147,6 +147,7 @@
  *	then 16  checksum of everything before it
  *
  *	What changed is a list of runs: first word (4), how many words (4), the words (8 each).
+ *	An entry is at most 256 KiB long, and in an area of more than 4 MiB at most a sixteenth of that.
  *	An entry counts if its checksum, seed and uuid are right, and its position and the checksum of the entry before
  *	are those that follow. So none of an earlier record, of another image or of a copy counts.
  *
@@ -245,7 +246,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the image format is l
 /* Like PNG's: not ASCII at its start, and damaged by whatever translates line ends. */
 #define FORMAT_MAGIC "\x8fThaw\r\n\x1a"
 /* A development format: no release uses a number with the high byte set. */
-#define FORMAT_VERSION 0xd0000006u
+#define FORMAT_VERSION 0xd0000007u
 
 #define FORMAT_RECORD_MAGIC 0x6472636572776874u /* "thwrecrd" */
 #define FORMAT_NOTE_MAGIC 0x6c69616677616874u	/* "thawfail" */

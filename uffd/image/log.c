@@ -26,7 +26,8 @@
 void image_log_wanted(struct image *image)
 {
 	image->log.wanted = !image->read_only;
-	image->log.bytes = LOG_BYTES;
+	image->log.bytes_large = LOG_BYTES_LARGE;
+	image->log.bytes = image->record.log.bytes == LOG_BYTES_LARGE ? LOG_BYTES_LARGE : LOG_BYTES;
 	image->log.fold_ns = LOG_FOLD_NS;
 	image->log.pages.page_bytes = image->identity.page_bytes;
 }
@@ -46,7 +47,7 @@ bool image_log_goes_on(const struct image *image)
 	const struct log *log = &image->log;
 
 	return log_pending(image) && log->usable && !log->found && !log->stale &&
-	       log->used + LOG_ENTRY_MOST <= image->record.log.bytes &&
+	       log->used + log_entry_most(&image->record.log) <= image->record.log.bytes &&
 	       log->pages.held + LOG_STAGED_MOST <= LOG_HELD_MOST &&
 	       sys_monotonic_ns() - log->first_ns < log->fold_ns / 10 * 9;
 }
@@ -172,10 +173,22 @@ static bool area_find(struct image *image, uint64_t *run, uint64_t *blocks)
 	return !space_allocate(&image->space, wanted, wanted, run, blocks);
 }
 
+/* It goes on with the one that it has, if it has one: there may be room for the generation all the same. */
+static void area_not_found(struct image *image, struct log_area *area, const struct log_area *small)
+{
+	*area = *small;
+	image->log.bytes_large = 0;
+	if (small->bytes)
+		image->log.bytes = small->bytes;
+	else
+		image->log.wanted = false;
+}
+
 int log_make(struct commit *commit, struct log_area *area)
 {
 	struct image *image = commit->image;
 	const struct relocation *relocation = &image->relocation;
+	struct log_area small = {0}; /* in use, and a longer one is wanted */
 	uint64_t run, blocks;
 	int code;
 
@@ -185,21 +198,28 @@ int log_make(struct commit *commit, struct log_area *area)
 	if (area->bytes && (relocation->count || relocation->set) &&
 	    area->offset + area->bytes > relocation->cut)
 		*area = (struct log_area){0};
+	if (area->bytes && image->log.wanted && area->bytes < image->log.bytes) {
+		small = *area;
+		*area = (struct log_area){0};
+	}
 	if (area->bytes || !image->log.wanted)
 		return 0;
 	code = writer_flush(&commit->writer);
 	if (code)
 		return code;
 	writer_settle(&commit->writer);
-	if (!area_find(image, &run, &blocks))
-		return 0; /* then every generation is written as before */
+	if (!area_find(image, &run, &blocks)) { /* else every generation is written as before */
+		if (small.bytes)
+			area_not_found(image, area, &small);
+		return 0;
+	}
 	/* What is overwritten later needs no journal of the file system to be durable. */
 	code = writer_zeros(&commit->writer, run, image->log.bytes);
 	if (!code)
 		*area = (struct log_area){run, image->log.bytes};
 	if (code != -ENOSPC && code != -EDQUOT && code != -EFBIG)
 		return code;
-	image->log.wanted = false; /* there may be room for the generation all the same */
+	area_not_found(image, area, &small);
 	return 0;
 }
 
@@ -235,6 +255,17 @@ void log_close(struct image *image)
 	free(image->log.state.bytes);
 	free(image->log.buffer);
 	image->log = (struct log){0};
+}
+
+/* Larger than any that fits: the log that the next tree comes with is longer. */
+static void note_too_large(struct image *image, uint64_t room)
+{
+	struct log *log = &image->log;
+
+	if (room < log_entry_most(&image->record.log) && log->used)
+		return; /* only what is left of it is too short */
+	if (log->bytes < log->bytes_large)
+		log->bytes = log->bytes_large;
 }
 
 static bool log_takes(const struct commit *commit, const struct thaw_generation *generation,
@@ -291,6 +322,7 @@ int commit_log(struct commit *commit, struct thaw_generation *generation, const 
 	uint64_t began = sys_monotonic_ns();
 	uint64_t at = image->record.log.offset + log->used;
 	uint64_t room = image->record.log.bytes - log->used;
+	uint64_t most = log_entry_most(&image->record.log);
 	const char *doing = "write to the log";
 	size_t bytes;
 	bool last;
@@ -298,7 +330,11 @@ int commit_log(struct commit *commit, struct thaw_generation *generation, const 
 
 	if (!log_takes(commit, generation, state_bytes))
 		return 1;
-	log->buffer = log->buffer ? log->buffer : malloc(LOG_ENTRY_MOST);
+	if (log->buffer_bytes < most) {
+		free(log->buffer);
+		log->buffer = malloc(most);
+		log->buffer_bytes = log->buffer ? most : 0;
+	}
 	if (!log->buffer || log_state_copy(&copy, state, state_bytes))
 		return 1;
 	made.info.number = commit->number;
@@ -311,8 +347,9 @@ int commit_log(struct commit *commit, struct thaw_generation *generation, const 
 	made.info.durable_ns += sys_monotonic_ns() - began;
 	made.state_checksum = checksum_of(chain.key, CHECKSUM_STATE, copy.bytes, state_bytes);
 	bytes = log_encode(&chain, &made, copy.bytes, &log->state, &log->pages, log->buffer,
-			   room < LOG_ENTRY_MOST ? room : LOG_ENTRY_MOST);
+			   room < most ? room : most);
 	if (!bytes) {
+		note_too_large(image, room);
 		free(copy.bytes);
 		return 1;
 	}

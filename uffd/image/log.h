@@ -11,10 +11,12 @@
 #include "image.h"
 
 #define LOG_BYTES (4u << 20)	    /* of a log's area: so much is read at most when it is opened */
+#define LOG_BYTES_LARGE (32u << 20) /* ... where entries do not fit into that */
 #define LOG_BYTES_MOST (64u << 20)  /* what claims more is damaged */
-#define LOG_ENTRY_MOST (256u << 10) /* bytes; a larger generation is written as any other */
+#define LOG_ENTRY_MOST \
+	(256u << 10) /* bytes; a larger generation is written as any other; see log_entry_most() */
 #define LOG_STAGED_MOST (4u << 20)  /* bytes of whole pages, before their patches are made */
-#define LOG_HELD_MOST (16u << 20)   /* bytes of pages in memory: then all is folded */
+#define LOG_HELD_MOST (64u << 20)   /* bytes of pages in memory: then all is folded */
 #define LOG_STATE_MOST (128u << 10) /* bytes of a state */
 #define LOG_FOLD_NS (1000000000ull) /* so long after the first of them, all is folded */
 
@@ -22,6 +24,12 @@
 struct log_area {
 	uint64_t offset, bytes;
 };
+
+/* Of the entries in it. An open looks at twice as much to see whether there are any. */
+static inline uint64_t log_entry_most(const struct log_area *area)
+{
+	return area->bytes > LOG_BYTES ? area->bytes / 16 : LOG_ENTRY_MOST;
+}
 
 /* ---- log_pages.c: pages whose newest contents are in memory */
 

@@ -60,7 +60,7 @@ static int area_read(struct replay *replay, uint64_t most)
 /* The number of a whole entry further on, which the writer has written behind durable ones only. 0: none. */
 static uint64_t follower_find(const struct replay *replay)
 {
-	uint64_t end = replay->at + 2 * LOG_ENTRY_MOST;
+	uint64_t end = replay->at + 2 * log_entry_most(&replay->image->record.log);
 
 	for (uint64_t at = replay->at; at < end && at < replay->count; at += SPACE_BLOCK) {
 		uint64_t number =
@@ -138,7 +138,7 @@ static int entry_apply(struct replay *replay, const void *entry)
 		code = log_pages_stage(&log->pages, change.page, &change.extent, change.bytes);
 		if (code)
 			break;
-		if (log->pages.held > 4 * LOG_HELD_MOST) { /* no writer lets it come to that */
+		if (log->pages.held > 2 * LOG_HELD_MOST) { /* no writer lets it come to that */
 			code = THAW_EDAMAGED;
 			break;
 		}
@@ -315,7 +315,7 @@ int log_replay(struct image *image, struct thaw_error *fallback, struct thaw_err
 	if (!image->record.log.bytes || !image->opened.info.number)
 		return 0;
 	chain_begin(image, &replay.chain);
-	code = area_read(&replay, 2 * LOG_ENTRY_MOST);
+	code = area_read(&replay, 2 * log_entry_most(&image->record.log));
 	if (!code &&
 	    (log_check(&replay.chain, replay.bytes, replay.count) || follower_find(&replay))) {
 		log_close(image);
@@ -349,7 +349,7 @@ int log_is_ahead(struct image *image, struct thaw_error *error)
 	if (!image->record.log.bytes)
 		return 0;
 	chain_begin(image, &replay.chain);
-	code = area_read(&replay, 2 * LOG_ENTRY_MOST);
+	code = area_read(&replay, 2 * log_entry_most(&image->record.log));
 	if (code)
 		error_set(error, code, "%s: cannot read its log at offset %" PRIu64 ": %s",
 			  image->path, image->record.log.offset, thaw_strerror(code));

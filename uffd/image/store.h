@@ -124,6 +124,7 @@ struct tail {
 struct log {
 	bool wanted;		 /* the owner makes small generations often */
 	uint64_t bytes, fold_ns; /* LOG_BYTES, LOG_FOLD_NS; others in tests */
+	uint64_t bytes_large; /* so long it becomes where an entry does not fit; 0: it does not */
 	bool usable; /* this process wrote the record that it follows, and nothing is in doubt since */
 	bool stale; /* pages that are in it alone are not in the index: log_restore() */
 	bool found; /* entries, which another process wrote, and which are perhaps not on the disk */
@@ -136,6 +137,7 @@ struct log {
 	struct log_state state; /* of the newest generation */
 	struct range tail; /* where the pages are that an open found in it, until all is folded */
 	uint8_t *buffer;   /* for an entry */
+	size_t buffer_bytes;
 };
 
 struct image {
