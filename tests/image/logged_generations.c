@@ -444,6 +444,46 @@ TEST_F(logged, a_large_one_that_is_damaged_is_told)
 	EXPECT_EQ(THAW_EDAMAGED, self->fallback.code);
 }
 
+/* As of a process with thousands of mappings. */
+TEST_F(logged, a_large_state_is_logged_whole_and_as_what_changed)
+{
+	struct image_options options = options_of(variant->keyed);
+	struct thaw_generation generation = {.heap_bytes = 65536, .reason = THAW_REASON_REQUEST};
+	static uint8_t state[700u << 10];
+	const char *result = opened_is(self, variant->keyed, newest(self));
+	struct commit *commit;
+	unsigned logged = 0;
+	size_t bytes = 0, count = 0;
+	void *read;
+
+	ASSERT_EQ(NULL, result) TH_LOG("%s", result);
+	for (unsigned i = 0; i < 12; i++) {
+		int code;
+
+		/* Of another length, and then a little changed. */
+		bytes = sizeof(state) - 1 - i / 2 * 3000;
+		for (size_t at = 0; at < bytes; at += i % 2 ? 5000 : 3)
+			state[at] = (uint8_t)(state[at] * 5 + at / 7 + i);
+		image_log_wanted(self->image);
+		self->image->log.fold_ns = UINT64_MAX;
+		ASSERT_EQ(0, commit_begin(self->image, &commit, &self->error));
+		code = commit_log(commit, &generation, state, bytes, &self->error);
+		logged += !code;
+		if (code > 0)
+			code = commit_finish(commit, &generation, state, bytes, &self->error);
+		ASSERT_EQ(0, code) TH_LOG("%s", self->error.text);
+	}
+	EXPECT_LT(7, logged);
+	closed(self); /* killed */
+	ASSERT_EQ(0, image_open(&options, &self->image, &self->fallback, &self->error));
+	EXPECT_EQ(generation.number, image_opened(self->image)->number);
+	EXPECT_EQ(0, self->fallback.code);
+	ASSERT_EQ(0, image_read_state(self->image, &read, &count, &self->error));
+	ASSERT_EQ(bytes, count);
+	EXPECT_EQ(0, memcmp(state, read, bytes));
+	free(read);
+}
+
 /* A disk may have room for a generation, and none for a log. */
 TEST_F(logged, where_there_is_no_room_for_a_log_there_is_none)
 {

@@ -17,7 +17,7 @@
 	(256u << 10) /* bytes; a larger generation is written as any other; see log_entry_most() */
 #define LOG_STAGED_MOST (4u << 20)  /* bytes of whole pages, before their patches are made */
 #define LOG_HELD_MOST (64u << 20)   /* bytes of pages in memory: then all is folded */
-#define LOG_STATE_MOST (128u << 10) /* bytes of a state */
+#define LOG_STATE_MOST (1u << 20)   /* bytes of a state */
 #define LOG_FOLD_NS (1000000000ull) /* so long after the first of them, all is folded */
 
 /* Where the log of an image lies. 0 bytes: it has none. */
