@@ -458,11 +458,14 @@ static bool check_layout(struct js_engine *engine)
 
 static bool reseed(struct js_engine *engine)
 {
-	u64 state;
+	u64 states[JS_CONTEXTS_MAX]; /* at most 256 bytes come without being interrupted */
+	const size_t bytes = engine->context_count * sizeof(states[0]);
 
-	if (getrandom(&state, sizeof(state), 0) != sizeof(state))
+	if (getrandom(states, bytes, 0) != (ssize_t)bytes)
 		return false;
-	vm_store64(engine, engine->context + CONTEXT_RANDOM_STATE, state ? state : 1);
+	for (unsigned i = 0; i < engine->context_count; i++)
+		vm_store64(engine, engine->contexts[i] + CONTEXT_RANDOM_STATE,
+			   states[i] ? states[i] : 1);
 	return true;
 }
 
@@ -483,6 +486,8 @@ static void run_create(void *arg)
 		return;
 	engine->runtime = VM(engine, qjs_get_runtime_ptr);
 	engine->context = VM(engine, qjs_get_context_ptr);
+	engine->contexts[0] = engine->context;
+	engine->context_count = 1;
 	start->problem = "not enough memory for its stack";
 	start->code = -ENOMEM;
 	if (!create_shadow_stack(engine))
@@ -533,6 +538,9 @@ static void run_restore(void *arg)
 		engine->note = 0;
 		return;
 	}
+	start->problem = "its contexts are not where they should be";
+	if (!engine_find_contexts(engine))
+		return;
 	start->problem = reseed(engine) ? NULL : "no randomness from the kernel";
 }
 

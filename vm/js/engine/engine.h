@@ -228,6 +228,28 @@ enum js_promise_state { JS_PROMISE_PENDING, JS_PROMISE_FULFILLED, JS_PROMISE_REJ
 enum js_promise_state js_promise_state(struct js_engine *engine, js_value promise);
 js_value js_promise_result(struct js_engine *engine, js_value promise);
 
+/* ---- Contexts (realms) ----
+ *
+ * Several in one VM, each with its own globals, variables, built-ins, modules and Math.random(). Values may be used in all of
+ * them; there is one queue of jobs, and each job runs in the context that it is of. All functions of this file work in the
+ * selected one; in a host function that is the context of the code that has called it. They are kept in the heap; after a
+ * restore the first one, which every VM has, is selected. None is freed: a job that waits knows its context without holding it.
+ */
+#define JS_CONTEXTS_MAX 32u
+/* Another one, without a prelude: its index. -EEXIST: there is one with this name, -EINVAL: no name, -ENOSPC: too many, -ENOMEM, -EIO: no randomness. */
+int js_context_new(struct js_engine *engine, const char *name);
+unsigned js_context_count(const struct js_engine *engine);
+unsigned js_context_current(const struct js_engine *engine);
+/* Returns the one that was selected; an index that is none selects nothing. */
+unsigned js_context_select(struct js_engine *engine, unsigned index);
+/* -ENOENT: there is none. The first one has the name "". */
+int js_context_find(struct js_engine *engine, const char *name);
+const char *js_context_name(const struct js_engine *engine, unsigned index,
+			    char name[64]); /* "": unknown */
+/* A handle that is kept with it (and its owner's): 0, or the entry function of its prelude. Not of the first one. */
+js_value js_context_entry(const struct js_engine *engine, unsigned index);
+void js_context_set_entry(struct js_engine *engine, unsigned index, js_value entry);
+
 /* Exceptions. */
 js_value js_take_exception(struct js_engine *engine);	     /* owned; clears it */
 js_value js_throw(struct js_engine *engine, js_value value); /* consumes value; returns 0 */

@@ -115,14 +115,18 @@ u64 native_host_function(struct js_engine *engine, u32 context, u64 self, u32 co
 			 u32 magic, u32 data)
 {
 	u32 name = VM(engine, JS_ToCStringLen2, context, 0, vm_load64(engine, data), 0), scratch;
+	u32 before = engine_use_context(engine, context);
 	js_value result;
 
 	(void)magic;
-	if (!name)
+	if (!name) {
+		engine->context = before;
 		return VALUE_EXCEPTION;
+	}
 	if (engine->side_stack.depth > NESTED_MAX) {
 		VM(engine, JS_FreeCString, context, name);
 		exception_throw(engine, "RangeError", "Maximum call stack size exceeded");
+		engine->context = before;
 		return VALUE_EXCEPTION;
 	}
 	scratch = vm_push(engine, 8);
@@ -131,6 +135,7 @@ u64 native_host_function(struct js_engine *engine, u32 context, u64 self, u32 co
 				     (s32)count > 0 ? count : 0, arguments);
 	vm_pop(engine, 8);
 	VM(engine, JS_FreeCString, context, name);
+	engine->context = before;
 	return result ? value_unbox(engine, result) : VALUE_EXCEPTION;
 }
 

@@ -70,7 +70,8 @@ struct heap_note {
 	u32 live_bytes;	 /* allocated right after the last collection */
 	u32 reserve; /* a block to free when memory ends, so that the error can be built; 0: given up */
 	u32 sources, sources_used, sources_room; /* sources.c: a block, and bytes of it; 0: none */
-	u32 unused[9];
+	u32 contexts; /* contexts.c: a block with its table; 0: there is one context only */
+	u32 unused[8];
 };
 #define NOTE_MAGIC 0x57414854u /* "THAW" */
 
@@ -111,10 +112,13 @@ struct js_engine {
 	struct turn_entry entry;
 	bool fixed;   /* engine, turn stack and heap have the addresses that every process uses */
 	bool polling; /* inside the host's `interrupt` */
-	u32 native_base;	    /* table index of our first function */
-	u32 runtime, context, note; /* constant once created or restored */
-	bool memory_refused;	    /* the heap could not grow since the last collection */
-	u32 pages_wanted;	    /* by the memory.grow under way */
+	u32 native_base;   /* table index of our first function */
+	u32 runtime, note; /* constant once created or restored */
+	u32 context;	   /* the selected one (contexts.c) */
+	u32 contexts[JS_CONTEXTS_MAX];
+	unsigned context_count;
+	bool memory_refused; /* the heap could not grow since the last collection */
+	u32 pages_wanted;    /* by the memory.grow under way */
 	bool collecting, collection_held;
 	u64 free_seen; /* bytes of the memory that were free when some were last given back, or fewer */
 	u64 release_after_ns;		      /* not before that again */
@@ -206,6 +210,12 @@ void engine_collect(struct js_engine *engine);
  * its end.
  */
 void engine_collect_inside_turn(struct js_engine *engine);
+
+/* ---- contexts.c ---- */
+/* On the VM's stack: find the contexts of a restored heap. False: what is there cannot be. */
+bool engine_find_contexts(struct js_engine *engine);
+/* The VM calls out with this context: select it. Returns the one to select again. */
+u32 engine_use_context(struct js_engine *engine, u32 context);
 
 /* ---- free_memory.c ---- */
 /* What is free now is not given back: it has been, or is not worth it. */

@@ -49,13 +49,15 @@ void js_turn_abandon(struct js_engine *engine, const char *reason)
 
 void js_poll_soon(struct js_engine *engine)
 {
-	if (engine->running && engine->context)
-		vm_store32(engine, engine->context + CONTEXT_POLL_COUNTER, 1);
+	if (engine->running)
+		js_poll_next(engine);
 }
 
 void js_poll_next(struct js_engine *engine)
 {
-	vm_store32(engine, engine->context + CONTEXT_POLL_COUNTER, 1);
+	/* Each context counts for itself. */
+	for (unsigned i = 0; i < engine->context_count; i++)
+		vm_store32(engine, engine->contexts[i] + CONTEXT_POLL_COUNTER, 1);
 }
 
 /* ---- The build ---- */

@@ -348,26 +348,31 @@ u32 native_module_resolve(struct js_engine *engine, u32 context, u32 base, u32 s
 			  u32 opaque)
 {
 	struct module_call call = {engine, base, specifier, 0};
+	u32 before = engine_use_context(engine, context);
 
-	(void)context, (void)opaque;
+	(void)opaque;
 	engine_call_side(engine, run_resolve, &call);
+	engine->context = before;
 	return call.result;
 }
 
 u32 native_module_load(struct js_engine *engine, u32 context, u32 name, u32 opaque)
 {
 	struct module_call call = {engine, name, 0, 0};
+	u32 before = engine_use_context(engine, context);
 
-	(void)context, (void)opaque;
+	(void)opaque;
 	engine_call_side(engine, run_load, &call);
+	engine->context = before;
 	return call.result;
 }
 
 u32 native_json_module_init(struct js_engine *engine, u32 context, u32 module)
 {
 	struct module_call call = {engine, module, 0, 0};
+	u32 before = engine_use_context(engine, context);
 
-	(void)context;
 	engine_call_side(engine, run_initialise, &call);
+	engine->context = before;
 	return call.result;
 }

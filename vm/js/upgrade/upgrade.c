@@ -636,6 +636,10 @@ int upgrade_program(struct guest *guest, const struct guest_upgrade *options,
 
 	error->code = 0;
 	error->text[0] = '\0';
+	if (js_context_count(program->engine) > 1)
+		return failure(
+			error, -ENOTSUP,
+			"the program has several contexts: only one with a single one can be upgraded");
 	program->upgrade = &upgrade;
 	code = plan_main(&upgrade);
 	if (!code)
