@@ -134,6 +134,7 @@ install-built: $(LIBRARY_LICENSES)
 	ln -sf libthaw.so.0 $(DESTDIR)$(LIBDIR)/libthaw.so
 	install -Dm644 uffd/thaw.h $(DESTDIR)$(PREFIX)/include/thaw.h
 	install -Dm644 uffd/thaw_process.h $(DESTDIR)$(PREFIX)/include/thaw_process.h
+	install -Dm644 uffd/thaw_frozen.h $(DESTDIR)$(PREFIX)/include/thaw_frozen.h
 	install -Dm644 uffd/thaw_image.h $(DESTDIR)$(PREFIX)/include/thaw_image.h
 	install -dm755 $(DESTDIR)$(LIBDIR)/pkgconfig
 	sed 's,@PREFIX@,$(PREFIX),; s,@LIBDIR@,$(LIBDIR:$(PREFIX)/%=$${prefix}/%),; s,@VERSION@,$(VERSION),' uffd/thaw.pc.in >$(DESTDIR)$(LIBDIR)/pkgconfig/thaw.pc
@@ -144,7 +145,7 @@ install-built: $(LIBRARY_LICENSES)
 		$(DESTDIR)$(PREFIX)/lib/thaw/node/
 	install -Dm644 vm/process/modules/python/thaw.py $(DESTDIR)$(PREFIX)/lib/thaw/python/thaw.py
 	install -dm755 $(DESTDIR)$(PREFIX)/share/man/man3
-	awk -f uffd/manual.awk uffd/thaw.h uffd/thaw_image.h uffd/thaw_process.h uffd/thaw.3 \
+	awk -f uffd/manual.awk uffd/thaw.h uffd/thaw_image.h uffd/thaw_process.h uffd/thaw_frozen.h uffd/thaw.3 \
 		>$(DESTDIR)$(PREFIX)/share/man/man3/thaw.3
 	cd $(DESTDIR)$(PREFIX)/share/man/man3 && for function in $$(sed -n 's/^\.It Ft "[^"]*" Fn \(thaw_[a-z_]*\).*/\1/p' thaw.3); do \
 		echo '.so man3/thaw.3' >$$function.3; done

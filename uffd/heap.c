@@ -176,6 +176,8 @@ static int start_checkpoints(struct thaw *heap, const struct thaw_options *optio
 
 static int check_options(const struct thaw_options *options, struct thaw_error *error)
 {
+	if (options->frozen && (options->image || options->flags & THAW_PROCESS))
+		return error_set(error, -EINVAL, "a heap over a frozen one has no image");
 	if (options->flags & THAW_PROCESS)
 		return options->image ? 0
 				      : error_set(error, -EINVAL,
@@ -201,7 +203,7 @@ static int watch_faults(struct thaw *heap, struct thaw_error *error)
 		(struct watched){&heap->region, &heap->tracker, &heap->checkpointer.preserver,
 				 heap->service, heap->fatal,	heap->fatal_arg};
 	code = segfault_watch(&heap->watched);
-	return code ? error_set(error, code, "too many heaps are open") : 0;
+	return code ? error_set(error, code, "no memory to watch the faults of a heap") : 0;
 }
 
 int thaw_open(const struct thaw_options *options, struct thaw **out, struct thaw_error *error)
@@ -229,6 +231,8 @@ int thaw_open(const struct thaw_options *options, struct thaw **out, struct thaw
 		code = error_set(error, THAW_EKERNEL,
 				 "%s: the module thaw cannot authenticate pages: THAW_WITHOUT=kmod",
 				 options->image);
+	if (!code && options->frozen)
+		code = frozen_heap_open(heap, options->frozen, error);
 	if (!code && options->image)
 		code = open_image(heap, options, error);
 	if (!code && options->image)
@@ -261,6 +265,7 @@ static void heap_close(struct thaw *heap, void (*close_image)(struct image *imag
 	if (heap->image)
 		tracker_destroy(&heap->tracker);
 	region_destroy(&heap->region);
+	frozen_heap_close(&heap->frozen);
 	close_image(heap->image);
 	working_set_free(&heap->recorder);
 	free(heap->working_set);

@@ -5,6 +5,7 @@
 
 #include "checkpoint.h"
 #include "fault.h"
+#include "frozen.h"
 #include "image/image.h"
 #include "region.h"
 #include "segfault.h"
@@ -27,6 +28,7 @@ struct thaw {
 	struct thaw_status totals; /* the counters of checkpoints */
 	bool settled;		   /* the opened generation is on the disk */
 	struct watched watched;
+	struct heap_frozen frozen;
 	unsigned flags; /* of struct thaw_options, as the next two */
 	void (*fatal)(void *arg, const struct thaw_error *error);
 	void *fatal_arg;

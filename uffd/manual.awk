@@ -3,7 +3,7 @@
 # manual.awk - the page thaw(3) out of thaw.3, which is written by hand, and of the headers that are named before it: its
 # section FUNCTIONS has each function that they declare, with the comment above it. So page and headers cannot differ.
 #
-#	awk -f manual.awk thaw.h thaw_image.h thaw_process.h thaw.3
+#	awk -f manual.awk thaw.h thaw_image.h thaw_process.h thaw_frozen.h thaw.3
 
 function escaped(text)
 {

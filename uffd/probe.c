@@ -37,6 +37,7 @@ static const char *const deniable[] = {
 	"wp",
 	"wp-async",
 	"pagemap-scan",
+	"pagemap",
 	"poison",
 	"fork-events",
 	"memfd",

@@ -14,7 +14,7 @@
  * Each backend can be forced from the environment: THAW_DELIVERY, THAW_TRACKER, THAW_BACKING,
  * THAW_READER; and each capability denied, so that every choice is tested on every kernel:
  *	THAW_WITHOUT=userfaultfd,privileged-userfaultfd,dev-userfaultfd,user-mode,wp,wp-async,
- *		pagemap-scan,poison,memfd,io_uring,multishot,kmod
+ *		pagemap-scan,pagemap,poison,memfd,io_uring,multishot,kmod
  * of which `userfaultfd` denies all three ways to get one.
  */
 #ifndef UFFD_PROBE_H

@@ -243,6 +243,7 @@ int thaw_release(struct thaw *heap, size_t offset, size_t bytes)
 	if (first >= end)
 		return 0;
 	if (!heap->image)
-		return drop(region, first * region->page_bytes, (end - first) * region->page_bytes);
+		return frozen_heap_release(heap, first * region->page_bytes,
+					   end * region->page_bytes);
 	return release_pages(heap, first, end);
 }

@@ -19,20 +19,27 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-#define OPEN_HEAPS 64u
+#define TABLE_HEAPS 64u
 
-static _Atomic(const struct watched *) open_heaps[OPEN_HEAPS];
+/* The open heaps: one table after the other, as many as there were ever needed, which stay. */
+struct table {
+	_Atomic(const struct watched *) heaps[TABLE_HEAPS];
+	_Atomic(struct table *) next;
+};
+
+static struct table open_heaps;
 static pthread_once_t handler_once = PTHREAD_ONCE_INIT;
 static struct sigaction before;
 
 static const struct watched *owner_of(const void *address)
 {
-	for (unsigned i = 0; i < OPEN_HEAPS; i++) {
-		const struct watched *watched = atomic_load(&open_heaps[i]);
+	for (struct table *table = &open_heaps; table; table = atomic_load(&table->next))
+		for (unsigned i = 0; i < TABLE_HEAPS; i++) {
+			const struct watched *watched = atomic_load(&table->heaps[i]);
 
-		if (watched && region_contains(watched->region, address))
-			return watched;
-	}
+			if (watched && region_contains(watched->region, address))
+				return watched;
+		}
 	return NULL;
 }
 
@@ -139,25 +146,41 @@ static void handler_install(void)
 	sigaction(SIGSEGV, &action, NULL);
 }
 
+/* The next one, which is made if there is none. NULL: no memory. */
+static struct table *table_after(struct table *table)
+{
+	struct table *next = atomic_load(&table->next), *made;
+
+	if (next)
+		return next;
+	made = calloc(1, sizeof(*made));
+	if (!made || atomic_compare_exchange_strong(&table->next, &next, made))
+		return made;
+	free(made); /* another thread was faster */
+	return next;
+}
+
 int segfault_watch(const struct watched *watched)
 {
 	if (watched->region->backends.tracker == TRACKER_MPROTECT ||
 	    (watched->preserver && watched->preserver->shields))
 		pthread_once(&handler_once, handler_install);
-	for (unsigned i = 0; i < OPEN_HEAPS; i++) {
-		const struct watched *none = NULL;
+	for (struct table *table = &open_heaps; table; table = table_after(table))
+		for (unsigned i = 0; i < TABLE_HEAPS; i++) {
+			const struct watched *none = NULL;
 
-		if (atomic_compare_exchange_strong(&open_heaps[i], &none, watched))
-			return 0;
-	}
-	return -EMFILE;
+			if (atomic_compare_exchange_strong(&table->heaps[i], &none, watched))
+				return 0;
+		}
+	return -ENOMEM;
 }
 
 void segfault_unwatch(const struct watched *watched)
 {
-	for (unsigned i = 0; i < OPEN_HEAPS; i++) {
-		const struct watched *expected = watched;
+	for (struct table *table = &open_heaps; table; table = atomic_load(&table->next))
+		for (unsigned i = 0; i < TABLE_HEAPS; i++) {
+			const struct watched *expected = watched;
 
-		atomic_compare_exchange_strong(&open_heaps[i], &expected, NULL);
-	}
+			atomic_compare_exchange_strong(&table->heaps[i], &expected, NULL);
+		}
 }

@@ -23,7 +23,7 @@ struct watched {
 
 /*
  * From now on its faults are recognised, and served if its pages are delivered or tracked by
- * SIGSEGV. -EMFILE: too many heaps are open.
+ * SIGSEGV. -ENOMEM.
  */
 int segfault_watch(const struct watched *watched);
 void segfault_unwatch(const struct watched *watched);

@@ -84,6 +84,7 @@ THAW_PUBLIC const char *thaw_strerror(int code);
 THAW_PUBLIC size_t thaw_escape(const char *text, char *escaped, size_t room);
 
 struct thaw; /* a heap; opaque, owned by whoever opened it */
+struct thaw_frozen; /* what one was at an instant: thaw_frozen.h */
 
 enum thaw_reason { /* why a generation was taken; stored in the image */
 		   THAW_REASON_TIMER = 1,
@@ -219,6 +220,8 @@ struct thaw_options {
 	const struct thaw_thinning *thinning;
 	unsigned thinning_count;
 	const char *engine; /* who may open it again: at most 63 bytes, compared exactly */
+	/* Without an image: the contents, the size and the state that the heap begins with (thaw_frozen.h). NULL: none. */
+	struct thaw_frozen *frozen;
 	/*
 	 * Memory for copies of pages that are made after a capture, while the program runs: who wants to write one first,
 	 * when it is full, waits until some are in the file. 0: a sixteenth of the machine's, 64 MiB to 1 GiB.

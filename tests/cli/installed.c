@@ -103,7 +103,8 @@ TEST_F(installed, programs_are_built_with_pkg_config)
 /* Each header by itself, in C and as the only one that a program of before includes. */
 TEST_F(installed, headers_stand_alone)
 {
-	static const char *const headers[] = {"thaw.h", "thaw_image.h", "thaw_process.h"};
+	static const char *const headers[] = {"thaw.h", "thaw_image.h", "thaw_process.h",
+					       "thaw_frozen.h"};
 	const char *at = self->directory;
 	int code;
 

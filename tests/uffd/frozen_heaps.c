@@ -1,0 +1,384 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Frozen heaps against a model, which is plain memory: random writes, growth, memory given back, freezes, reverts and
+ * forks, by each way of finding what was written; what two frozen heaps differ in; frozen heaps of contents from
+ * elsewhere and of an image; a thousand forks with few descriptors.
+ */
+#define _GNU_SOURCE
+#include "kselftest_harness.h"
+
+#include <dirent.h>
+#include <pthread.h>
+#include <sys/resource.h>
+
+#include "support.h"
+#include "thaw_frozen.h"
+
+#define UNIT 65536u
+#define MOST (8u << 20)
+#define KEPT 6u
+
+struct model {
+	size_t bytes;
+	char *memory;
+};
+
+FIXTURE(frozen)
+{
+	struct thaw *heap;
+	struct model now, kept_model[KEPT];
+	struct thaw_frozen *kept[KEPT];
+	unsigned seed;
+};
+FIXTURE_VARIANT(frozen)
+{
+	const char *without;
+};
+FIXTURE_VARIANT_ADD(frozen, pagemap_scan){.without = ""};
+FIXTURE_VARIANT_ADD(frozen, pagemap){.without = "pagemap-scan"};
+FIXTURE_VARIANT_ADD(frozen, compared){.without = "pagemap-scan,pagemap"};
+
+FIXTURE_SETUP(frozen)
+{
+	struct thaw_options options = {.max_bytes = MOST};
+	struct thaw_error error;
+
+	setenv("THAW_WITHOUT", variant->without, 1);
+	ASSERT_EQ(0, thaw_open(&options, &self->heap, &error)) TH_LOG("%s", error.text);
+	self->now.memory = calloc(1, MOST);
+	for (unsigned i = 0; i < KEPT; i++)
+		self->kept_model[i].memory = calloc(1, MOST);
+	self->seed = 1;
+}
+FIXTURE_TEARDOWN(frozen)
+{
+	thaw_close(self->heap);
+	for (unsigned i = 0; i < KEPT; i++) {
+		thaw_frozen_drop(self->kept[i]);
+		free(self->kept_model[i].memory);
+	}
+	free(self->now.memory);
+}
+
+static unsigned next(FIXTURE_DATA(frozen) * self)
+{
+	self->seed = self->seed * 1103515245 + 12345;
+	return self->seed >> 8;
+}
+
+static void copy_model(struct model *to, const struct model *from)
+{
+	to->bytes = from->bytes;
+	memcpy(to->memory, from->memory, MOST);
+}
+
+static bool is(struct thaw *heap, const struct model *model)
+{
+	return thaw_size(heap) == model->bytes &&
+	       !memcmp(thaw_base(heap), model->memory, model->bytes);
+}
+
+static void change(FIXTURE_DATA(frozen) * self)
+{
+	char *base = thaw_base(self->heap);
+	size_t bytes = self->now.bytes, offset, count;
+
+	switch (next(self) % 8) {
+	case 0:
+		if (bytes < MOST &&
+		    !thaw_resize(self->heap,
+				 bytes + UNIT * (1 + next(self) % 8) > MOST ? MOST : bytes + UNIT))
+			self->now.bytes = thaw_size(self->heap);
+		return;
+	case 1: /* given back, in small and large pieces */
+		if (!bytes)
+			return;
+		offset = next(self) % bytes / 4096 * 4096;
+		count = (next(self) % 2 ? 1u << 20 : 8192) + next(self) % (1u << 20) / 4096 * 4096;
+		count = count < bytes - offset ? count : bytes - offset;
+		if (!thaw_release(self->heap, offset, count))
+			memset(self->now.memory + offset, 0, count);
+		return;
+	case 2: /* the contents it has, and zeros, written */
+		if (!bytes)
+			return;
+		offset = next(self) % bytes / 4096 * 4096;
+		memcpy(base + offset, self->now.memory + offset, 4096);
+		memset(base + offset, 0, 4096);
+		memset(self->now.memory + offset, 0, 4096);
+		return;
+	default:
+		for (unsigned i = next(self) % 20; bytes && i; i--) {
+			offset = next(self) % bytes;
+			base[offset] = self->now.memory[offset] = (char)next(self);
+		}
+	}
+}
+
+static int read_all(const struct thaw_frozen *frozen, const struct model *model)
+{
+	char *read = malloc(MOST);
+	int wrong = thaw_frozen_bytes(frozen) != model->bytes ||
+		    thaw_frozen_read(frozen, 0, read, model->bytes, NULL) ||
+		    memcmp(read, model->memory, model->bytes);
+
+	free(read);
+	return wrong;
+}
+
+/* Any byte of `changed` that is not told of, or any page told of that is the same, is wrong. */
+struct told {
+	const struct model *from, *to;
+	uint64_t up_to;
+	int wrong;
+};
+
+static bool same(const struct told *told, uint64_t first, uint64_t pages)
+{
+	return !memcmp(told->from->memory + first * 4096, told->to->memory + first * 4096,
+		       pages * 4096);
+}
+
+static int tell(void *arg, const struct thaw_page_change *change)
+{
+	struct told *told = arg;
+
+	told->wrong |= !same(told, told->up_to, change->first - told->up_to);
+	for (uint64_t i = 0; i < change->pages; i++)
+		told->wrong |= same(told, change->first + i, 1);
+	told->up_to = change->first + change->pages;
+	return 0;
+}
+
+static int data(void *arg, uint64_t first, uint64_t pages)
+{
+	struct told *told = arg;
+
+	told->wrong |= !same(told, told->up_to, first - told->up_to);
+	told->up_to = first + pages;
+	return 0;
+}
+
+TEST_F(frozen, heaps_are_what_they_were)
+{
+	static const char zeros[MOST];
+	const struct model nothing = {0, (char *)zeros};
+
+	for (unsigned round = 0; round < 400; round++) {
+		unsigned i = next(self) % KEPT, k = next(self) % KEPT;
+		struct thaw_error error = {0};
+
+		change(self);
+		switch (next(self) % 4) {
+		case 0: /* freeze */
+			thaw_frozen_drop(self->kept[i]);
+			ASSERT_EQ(0, thaw_freeze(self->heap, &round, sizeof(round), &self->kept[i],
+						 &error))
+			TH_LOG("%s", error.text);
+			copy_model(&self->kept_model[i], &self->now);
+			break;
+		case 1: /* revert */
+			if (!self->kept[i])
+				break;
+			ASSERT_EQ(0, thaw_revert(self->heap, self->kept[i], &error))
+			TH_LOG("%s", error.text);
+			copy_model(&self->now, &self->kept_model[i]);
+			memset(self->now.memory + self->now.bytes, 0, MOST - self->now.bytes);
+			break;
+		case 2: /* go on in a fork */
+			if (!self->kept[i])
+				break;
+			thaw_close(self->heap);
+			ASSERT_EQ(0, thaw_open(&(struct thaw_options){.max_bytes = MOST,
+								      .frozen = self->kept[i]},
+					       &self->heap, &error))
+			TH_LOG("%s", error.text);
+			copy_model(&self->now, &self->kept_model[i]);
+			break;
+		default:
+			if (self->kept[i] && self->kept[k]) {
+				struct told told = {&self->kept_model[i], &self->kept_model[k], 0,
+						    0};
+
+				ASSERT_EQ(0, thaw_frozen_diff(self->kept[i], self->kept[k], tell,
+							      &told, &error));
+				ASSERT_EQ(0, told.wrong) TH_LOG("round %u", round);
+				ASSERT_TRUE(same(&told, told.up_to, MOST / 4096 - told.up_to));
+			}
+			if (self->kept[i]) {
+				struct told told = {&nothing, &self->kept_model[i], 0, 0};
+
+				ASSERT_EQ(0, thaw_frozen_pages(self->kept[i], data, &told));
+				ASSERT_EQ(0, told.wrong);
+				ASSERT_TRUE(same(&told, told.up_to, MOST / 4096 - told.up_to));
+			}
+		}
+		ASSERT_TRUE(is(self->heap, &self->now)) TH_LOG("round %u", round);
+		if (self->kept[i])
+			ASSERT_EQ(0, read_all(self->kept[i], &self->kept_model[i]))
+		TH_LOG("round %u", round);
+	}
+}
+
+TEST_F(frozen, of_contents_from_elsewhere)
+{
+	struct thaw_frozen *first, *second;
+	struct model model = {4 * UNIT, calloc(1, MOST)};
+	size_t bytes;
+
+	ASSERT_EQ(0, thaw_frozen_begin(4 * UNIT, &first, NULL));
+	ASSERT_EQ(0, thaw_frozen_write(first, 5000, "first", 5, NULL));
+	ASSERT_EQ(-ERANGE, thaw_frozen_write(first, 4 * UNIT, "x", 1, NULL));
+	ASSERT_EQ(0, thaw_frozen_end(first, "state", 6, NULL));
+	memcpy(model.memory + 5000, "first", 5);
+	EXPECT_EQ(0, read_all(first, &model));
+	EXPECT_STREQ("state", thaw_frozen_state(first, &bytes));
+	ASSERT_EQ(0, thaw_frozen_begin_over(first, 6 * UNIT, &second, NULL));
+	ASSERT_EQ(0, thaw_frozen_write(second, 4095, "over pages", 10, NULL));
+	ASSERT_EQ(0, thaw_frozen_write(second, 5 * UNIT, "behind", 6, NULL));
+	ASSERT_EQ(0, thaw_frozen_end(second, NULL, 0, NULL));
+	EXPECT_EQ(0, read_all(first, &model));
+	thaw_frozen_drop(first);
+	model.bytes = 6 * UNIT;
+	memcpy(model.memory + 4095, "over pages", 10);
+	memcpy(model.memory + 5 * UNIT, "behind", 6);
+	EXPECT_EQ(0, read_all(second, &model));
+	ASSERT_EQ(0, thaw_revert(self->heap, second, NULL));
+	EXPECT_TRUE(is(self->heap, &model));
+	thaw_frozen_drop(second);
+	free(model.memory);
+}
+
+static void *fork_and_drop(void *arg)
+{
+	struct thaw_frozen *frozen = arg;
+	unsigned long wrong = 0;
+
+	for (unsigned i = 0; i < 50; i++) {
+		struct thaw *heap;
+		struct thaw_frozen *mine;
+		char *base;
+
+		if (thaw_open(&(struct thaw_options){.max_bytes = MOST, .frozen = frozen}, &heap,
+			      NULL))
+			return (void *)1;
+		base = thaw_base(heap);
+		wrong += base[UNIT] != 'k' || base[2 * UNIT] != 'o';
+		base[UNIT] = (char)i;
+		if (thaw_freeze(heap, NULL, 0, &mine, NULL))
+			return (void *)1;
+		wrong += thaw_revert(heap, frozen, NULL) || base[UNIT] != 'k';
+		thaw_close(heap);
+		thaw_frozen_drop(mine);
+	}
+	thaw_frozen_drop(frozen);
+	return (void *)wrong;
+}
+
+TEST_F(frozen, by_several_threads)
+{
+	struct thaw_frozen *frozen, *before;
+	pthread_t threads[4];
+	void *wrong;
+
+	ASSERT_EQ(0, thaw_resize(self->heap, 16 * UNIT));
+	((char *)thaw_base(self->heap))[UNIT] = 'k';
+	ASSERT_EQ(0, thaw_freeze(self->heap, NULL, 0, &before, NULL));
+	((char *)thaw_base(self->heap))[2 * UNIT] = 'o';
+	ASSERT_EQ(0, thaw_freeze(self->heap, NULL, 0, &frozen, NULL));
+	thaw_frozen_drop(before);
+	for (unsigned i = 0; i < 4; i++)
+		ASSERT_EQ(0, pthread_create(&threads[i], NULL, fork_and_drop,
+					    thaw_frozen_hold(frozen)));
+	thaw_frozen_drop(frozen);
+	for (unsigned i = 0; i < 4; i++) {
+		ASSERT_EQ(0, pthread_join(threads[i], &wrong));
+		EXPECT_EQ(NULL, wrong);
+	}
+}
+
+TEST_F(frozen, a_thousand_forks)
+{
+	struct rlimit few = {64, 64};
+	static struct thaw *forks[1000];
+	struct thaw_frozen *frozen;
+
+	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &few));
+	ASSERT_EQ(0, thaw_resize(self->heap, 4 * UNIT));
+	memset(thaw_base(self->heap), 'x', 4 * UNIT);
+	ASSERT_EQ(0, thaw_freeze(self->heap, NULL, 0, &frozen, NULL));
+	for (unsigned i = 0; i < 1000; i++) {
+		ASSERT_EQ(0, thaw_open(&(struct thaw_options){.max_bytes = MOST, .frozen = frozen},
+				       &forks[i], NULL));
+		*(unsigned *)((char *)thaw_base(forks[i]) + UNIT) = i;
+		ASSERT_EQ(0, thaw_touch(thaw_base(forks[i]), 1, true));
+	}
+	for (unsigned i = 0; i < 1000; i++) {
+		EXPECT_EQ(i, *(unsigned *)((char *)thaw_base(forks[i]) + UNIT));
+		EXPECT_EQ('x', *(char *)thaw_base(forks[i]));
+		thaw_close(forks[i]);
+	}
+	thaw_frozen_drop(frozen);
+}
+
+/* How many flat files are in the directory. */
+static unsigned flat_files(const char *directory)
+{
+	DIR *list = opendir(directory);
+	const struct dirent *entry;
+	unsigned count = 0;
+
+	while ((entry = readdir(list)))
+		count += strstr(entry->d_name, ".thaw-flat-") != NULL;
+	closedir(list);
+	return count;
+}
+
+TEST_F(frozen, a_generation_of_an_image)
+{
+	char *directory = support_directory(), *image;
+	struct thaw_frozen *one, *two, *copy;
+	struct thaw_error alone, error = {0};
+	struct thaw *persists;
+	size_t bytes;
+
+	ASSERT_LT(0, asprintf(&image, "%s/an.thaw", directory));
+	ASSERT_EQ(0, thaw_open(&(struct thaw_options){.image = image,
+						      .flags = THAW_CREATE,
+						      .max_bytes = MOST,
+						      .engine = "test"},
+			       &persists, &error))
+	TH_LOG("%s", error.text);
+	ASSERT_EQ(0, thaw_resize(persists, 4 * UNIT));
+	strcpy(thaw_base(persists), "generation 1");
+	ASSERT_EQ(0, thaw_checkpoint(persists, THAW_REASON_REQUEST, "s", 2, NULL));
+	strcpy(thaw_base(persists), "later");
+	/* Of the open heap itself. */
+	ASSERT_EQ(0, thaw_freeze(persists, NULL, 0, &copy, &error)) TH_LOG("%s", error.text);
+	strcpy(thaw_base(persists), "latest");
+	ASSERT_EQ(0, thaw_revert(self->heap, copy, NULL));
+	EXPECT_STREQ("later", thaw_base(self->heap));
+	EXPECT_EQ(-EINVAL, thaw_revert(persists, copy, NULL));
+	thaw_frozen_drop(copy);
+
+	ASSERT_EQ(0, thaw_frozen_open(image, "1", &one, &alone, &error)) TH_LOG("%s", error.text);
+	EXPECT_EQ(0, alone.code) TH_LOG("%s", alone.text);
+	ASSERT_EQ(0, thaw_frozen_open(image, NULL, &two, &alone, &error));
+	EXPECT_EQ(0, alone.code) TH_LOG("%s", alone.text);
+	EXPECT_EQ(1, flat_files(directory));
+	ASSERT_EQ(0, thaw_revert(self->heap, two, NULL));
+	EXPECT_STREQ("generation 1", thaw_base(self->heap));
+	EXPECT_STREQ("s", thaw_state(self->heap, &bytes));
+	EXPECT_EQ(1, thaw_opened(self->heap)->number);
+	thaw_frozen_drop(one);
+	EXPECT_EQ(1, flat_files(directory));
+	thaw_frozen_drop(two);
+	thaw_close(self->heap);
+	self->heap = NULL;
+	EXPECT_EQ(0, flat_files(directory));
+	thaw_close(persists);
+	support_remove(directory);
+	free(image);
+}
+
+TEST_HARNESS_MAIN
