@@ -3,7 +3,7 @@
 # The tests, the crash simulator, the demo and the benchmarks. Included by the Makefile at the root.
 
 # The rooms of the sources; the programs lie side by side in $(BUILD)/tests.
-TEST_ROOMS := uffd image js policy inspect cli top kmod process
+TEST_ROOMS := uffd image js policy inspect cli top kmod process embed
 TEST_SOURCES := $(wildcard $(TEST_ROOMS:%=tests/%/*.c))
 TESTS := $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(TEST_SOURCES)))
 # Programs of npm's and Debian's that are killed, which make check-exec and make crash-exec bring and run.
@@ -89,6 +89,8 @@ $(BUILD)/tests/reads_complete: TEST_WRAPS := pthread_create
 # See tests/reads_held.h.
 $(BUILD)/tests/reads_ahead $(BUILD)/tests/process_ahead: TEST_WRAPS := sysconf sys_is_cached sys_pread_cached \
 	extent_matches image_lookup pthread_join reader_open reader_read
+$(BUILD)/tests/snapshot_bytes: $(EMBED_OBJECTS)
+$(BUILD)/tests/snapshot_bytes: BENCH_LIBS := -lzstd
 $(BUILD)/tests/image_compact: TEST_WRAPS := renameat2
 $(BUILD)/tests/checkpoint_failure: TEST_WRAPS := pthread_mutex_lock
 $(BUILD)/tests/checkpoint_encode: TEST_WRAPS := js_blob_encode

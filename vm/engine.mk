@@ -3,7 +3,9 @@
 # The engine (C out of WebAssembly), the runtime around it, and the program `thaw`. Included by the Makefile at the root.
 
 # What runs inside of a guest that is a process (vm/process/stub, vm/process/modules) is made in another way.
-VM_SOURCES := $(filter-out vm/cli/main.c vm/js/boot/make.c vm/process/stub/% vm/process/modules/%,$(wildcard vm/*.c vm/*/*.c vm/*/*/*.c))
+VM_SOURCES := $(filter-out vm/cli/main.c vm/js/boot/make.c vm/process/stub/% vm/process/modules/% vm/embed/%,$(wildcard vm/*.c vm/*/*.c vm/*/*/*.c))
+# The codec of snapshots, which the program does without.
+EMBED_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard vm/embed/*.c))
 VM_ASSEMBLY := $(wildcard vm/*/*/*.S)
 VM_OBJECTS := $(VM_SOURCES:%.c=$(BUILD)/%.o) $(VM_ASSEMBLY:%.S=$(BUILD)/%.o)
 MAIN_OBJECT := $(BUILD)/vm/cli/main.o
@@ -187,7 +189,7 @@ $(BUILD)/thaw: $(MAIN_OBJECT) $(BUILD)/libvm.a $(BUILD)/libthaw.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(VM_LDFLAGS) $(LDFLAGS) $^ $(VM_LIBS) -o $@
 
--include $(VM_OBJECTS:.o=.d) $(MAIN_OBJECT:.o=.d)
+-include $(VM_OBJECTS:.o=.d) $(EMBED_OBJECTS:.o=.d) $(MAIN_OBJECT:.o=.d)
 
 # ---- What a program under `thaw exec` may import; Python's needs no compiler, and Node's none where it is installed. The
 # functions of N-API are those of the program that loads it.
