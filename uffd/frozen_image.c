@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -209,16 +210,18 @@ static int join_file(const struct source *source)
 static int new_file(const struct source *source)
 {
 	char directory[PATH_MAX];
+	struct rlimit limit;
 	int fd, code;
 
+	/* It would raise SIGXFSZ. */
+	if (!getrlimit(RLIMIT_FSIZE, &limit) && limit.rlim_cur < source->generation.heap_bytes)
+		return -EFBIG;
 	snprintf(directory, sizeof(directory), "%s", source->path);
 	*strrchr(directory, '/') = '\0';
 	fd = sys_open(*directory ? directory : "/", O_TMPFILE | O_RDWR, 0400);
 	if (fd < 0)
 		return fd;
 	code = flock(fd, LOCK_SH) ? -errno : sys_truncate(fd, source->generation.heap_bytes);
-	if (!code && posix_fallocate(fd, 0, 0) == ENOSPC)
-		code = -ENOSPC;
 	if (code)
 		close(fd);
 	return code ? code : fd;
@@ -268,6 +271,8 @@ static int shared_base(struct source *source, struct base **made, struct thaw_er
 		if (!code) {
 			*made = base_of_file(fd, source->generation.heap_bytes, NULL);
 			code = *made ? fill(source, *made, error) : -ENOMEM;
+			if (!*made)
+				close(fd);
 			if (!code)
 				code = give_name(fd, source->path);
 			if (!code)
