@@ -200,6 +200,15 @@ TEST_F(contexts, globals_and_built_ins_are_of_one_values_of_all)
 	js_free(self->engine, global);
 }
 
+TEST_F(contexts, all_have_the_same_globals)
+{
+	static const char *const code = "Object.getOwnPropertyNames(globalThis).length";
+	char names[16];
+
+	snprintf(names, sizeof(names), "%s", run(self->engine, 0, code));
+	EXPECT_STREQ(names, run(self->engine, 1, code));
+}
+
 TEST_F(contexts, what_a_host_function_throws_is_an_error_of_its_caller)
 {
 	static const char *const code =

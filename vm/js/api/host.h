@@ -23,4 +23,10 @@ struct js_host host_for(struct program *program);
  */
 js_value host_install_prelude(struct js_engine *engine);
 
+/*
+ * Another context with a prelude of its own: its index, or as js_context_new(); -EIO: an exception, which is pending. Then, too,
+ * the context is there, without a prelude.
+ */
+int host_new_context(struct js_engine *engine, const char *name);
+
 #endif

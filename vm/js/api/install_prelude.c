@@ -4,6 +4,7 @@
  * those that are needed late are handed over as text. The owner's thread, once for each fresh heap.
  */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -100,4 +101,19 @@ js_value host_install_prelude(struct js_engine *engine)
 	js_free(engine, arguments[0]);
 	js_free(engine, arguments[1]);
 	return result;
+}
+
+int host_new_context(struct js_engine *engine, const char *name)
+{
+	int index = js_context_new(engine, name);
+	unsigned before;
+	js_value entry;
+
+	if (index < 0)
+		return index;
+	before = js_context_select(engine, (unsigned)index);
+	entry = host_install_prelude(engine);
+	js_context_set_entry(engine, (unsigned)index, entry);
+	js_context_select(engine, before);
+	return entry ? index : -EIO;
 }

@@ -103,6 +103,11 @@ static void run_new(void *arg)
 	making->result = -ENOMEM;
 	if (!context)
 		return;
+	/* JS_NewContext() makes this one for the first context of a runtime only. */
+	if ((s32)VM(engine, JS_AddIntrinsicDOMException, context) < 0) {
+		VM(engine, JS_FreeContext, context);
+		return;
+	}
 	vm_store64(engine, context + CONTEXT_RANDOM_STATE, making->seed);
 	table = table_of(engine);
 	table->contexts[table->count].context = context;

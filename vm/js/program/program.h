@@ -65,7 +65,8 @@ struct events { /* loop.c: the uv loop */
 	bool ready;		    /* `loop` is */
 	volatile bool can_be_woken; /* `wake` is */
 	bool keeps_alive;	    /* a timer that is not unref'ed is pending */
-	double next_due; /* of the earliest timer, on the program's clock; 0: there is none */
+	double next_due;      /* of the earliest timer, on the program's clock; 0: there is none */
+	unsigned due_context; /* whose timer that is */
 };
 
 struct turn {			/* turn.c: the one under way; see also struct guest */

@@ -221,31 +221,66 @@ static void free_all(struct program *program, unsigned count, const js_value *va
 		js_free(program->engine, values[i]);
 }
 
+/* The entry function of the selected context's prelude. */
+static js_value entry_of(struct program *program)
+{
+	unsigned context = js_context_current(program->engine);
+
+	return context ? js_context_entry(program->engine, context) : program->blob.enter;
+}
+
 js_value turn_ask(struct program *program, enum prelude_operation operation, unsigned count,
 		  js_value *arguments)
 {
 	js_value all[JS_TURN_ARGUMENTS], result;
 
 	count = gather(program, operation, count, arguments, all);
-	result = js_call(program->engine, program->blob.enter, 0, count, all);
+	result = js_call(program->engine, entry_of(program), 0, count, all);
 	free_all(program, count, all);
 	if (!result && !program_trapped(program))
 		js_free(program->engine, js_take_exception(program->engine));
 	return result;
 }
 
-/* When is the earliest of the program's timers due, and does any keep the program alive? */
+struct due {
+	bool keeps_alive;
+	double next; /* 0: there is none */
+	unsigned context;
+};
+
+/* When is the earliest timer of a context due, and does any keep the program alive? False: it does not say. */
+static bool ask_next_due_of(struct program *program, unsigned context, struct due *due)
+{
+	unsigned before = js_context_select(program->engine, context);
+	js_value value = turn_ask(program, PRELUDE_NEXT_DUE, 0, NULL);
+	double next;
+
+	js_context_select(program->engine, before);
+	if (!value)
+		return false;
+	next = js_to_number(program->engine, value);
+	js_free(program->engine, value);
+	due->keeps_alive |= next > 0;
+	next = fabs(next);
+	if (next > 0 && (due->next == 0 || next < due->next)) {
+		due->next = next;
+		due->context = context;
+	}
+	return true;
+}
+
+/* The same of all of them. */
 static void ask_next_due(struct program *program)
 {
-	js_value value = turn_ask(program, PRELUDE_NEXT_DUE, 0, NULL);
-	double due;
+	struct due due = {0};
 
-	if (!value)
-		return;
-	due = js_to_number(program->engine, value);
-	js_free(program->engine, value);
-	program->events.keeps_alive = due > 0;
-	program->events.next_due = fabs(due); /* 0: there is none */
+	for (unsigned i = 0; i < js_context_count(program->engine); i++)
+		if ((!i || js_context_entry(program->engine, i)) &&
+		    !ask_next_due_of(program, i, &due))
+			return;
+	program->events.keeps_alive = due.keeps_alive;
+	program->events.next_due = due.next;
+	program->events.due_context = due.context;
 }
 
 /*
@@ -385,13 +420,17 @@ void turn_run(struct program *program, enum prelude_operation operation, unsigne
 	      js_value *arguments)
 {
 	js_value result;
+	unsigned before;
 
 	turn_begin(program);
 	program->turn.argument_count =
 		gather(program, operation, count, arguments, program->turn.arguments);
 	set_step(program, JS_TURN_CALL);
-	result = js_call(program->engine, program->blob.enter, 0, program->turn.argument_count,
+	before = js_context_select(program->engine,
+				   operation == PRELUDE_RUN_ONE ? program->events.due_context : 0);
+	result = js_call(program->engine, entry_of(program), 0, program->turn.argument_count,
 			 program->turn.arguments);
+	js_context_select(program->engine, before);
 	set_step(program, JS_TURN_NONE);
 	called(program, result);
 	turn_end(program);
