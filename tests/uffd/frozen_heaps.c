@@ -62,8 +62,11 @@ FIXTURE_TEARDOWN(frozen)
 
 static unsigned next(FIXTURE_DATA(frozen) * self)
 {
-	self->seed = self->seed * 1103515245 + 12345;
-	return self->seed >> 8;
+	/* xorshift (Marsaglia): the low bits are as good as the others. */
+	self->seed ^= self->seed << 13;
+	self->seed ^= self->seed >> 17;
+	self->seed ^= self->seed << 5;
+	return self->seed;
 }
 
 static void copy_model(struct model *to, const struct model *from)
@@ -85,9 +88,8 @@ static void change(FIXTURE_DATA(frozen) * self)
 
 	switch (next(self) % 8) {
 	case 0:
-		if (bytes < MOST &&
-		    !thaw_resize(self->heap,
-				 bytes + UNIT * (1 + next(self) % 8) > MOST ? MOST : bytes + UNIT))
+		count = bytes + UNIT * (1 + next(self) % 16);
+		if (!thaw_resize(self->heap, count < MOST ? count : MOST))
 			self->now.bytes = thaw_size(self->heap);
 		return;
 	case 1: /* given back, in small and large pieces */
@@ -164,6 +166,11 @@ TEST_F(frozen, heaps_are_what_they_were)
 	static const char zeros[MOST];
 	const struct model nothing = {0, (char *)zeros};
 
+	/* Large enough for all ways of giving memory back, from the beginning. */
+	ASSERT_EQ(0, thaw_resize(self->heap, MOST / 2));
+	self->now.bytes = MOST / 2;
+	for (size_t i = 0; i < MOST / 2; i += 512)
+		((char *)thaw_base(self->heap))[i] = self->now.memory[i] = (char)next(self);
 	for (unsigned round = 0; round < 400; round++) {
 		unsigned i = next(self) % KEPT, k = next(self) % KEPT;
 		struct thaw_error error = {0};
