@@ -53,8 +53,14 @@ $(BUILD)/tests/crash_states.o: TEST_CFLAGS := -include tests/timeout.h -DTEST_SE
 # A test replaces calls from one object of the library to another without a hook in the library (TEST_WRAPS: ld's
 # --wrap). And failures on purpose: an object that comes before the library, in place of the one in it that never fails.
 TEST_WRAPS :=
-$(TESTS) $(EXEC_TESTS): $(INJECT_OBJECTS)
-$(TESTS) $(EXEC_TESTS) $(BENCHES): %: %.o $(BUILD)/libvm.a $(BUILD)/libthaw.a
+# Of libthawvm: programs that have nothing but the two shared libraries.
+LIBVM_TESTS := $(BUILD)/tests/embedded_vm
+$(LIBVM_TESTS): %: %.o $(BUILD)/libthawvm.so $(BUILD)/libthaw.so
+	$(call say,LD,$@)
+	$(Q)$(CC) -no-pie -pthread $(LDFLAGS) $^ -Wl,--disable-new-dtags,-rpath,$(abspath $(BUILD)) -o $@
+STATIC_TESTS := $(filter-out $(LIBVM_TESTS),$(TESTS)) $(EXEC_TESTS)
+$(STATIC_TESTS): $(INJECT_OBJECTS)
+$(STATIC_TESTS) $(BENCHES): %: %.o $(BUILD)/libvm.a $(BUILD)/libthaw.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(VM_LDFLAGS) $(LDFLAGS) $(TEST_WRAPS:%=-Wl,--wrap=%) $(filter-out %.a,$^) $(filter %.a,$^) $(VM_LIBS) \
 		$(BENCH_LIBS) -o $@

@@ -5,7 +5,7 @@
 # What runs inside of a guest that is a process (vm/process/stub, vm/process/modules) is made in another way.
 VM_SOURCES := $(filter-out vm/cli/main.c vm/js/boot/make.c vm/process/stub/% vm/process/modules/% vm/embed/%,$(wildcard vm/*.c vm/*/*.c vm/*/*/*.c))
 # The codec of snapshots, which the program does without.
-EMBED_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard vm/embed/*.c))
+EMBED_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard vm/embed/snapshot*.c))
 VM_ASSEMBLY := $(wildcard vm/*/*/*.S)
 VM_OBJECTS := $(VM_SOURCES:%.c=$(BUILD)/%.o) $(VM_ASSEMBLY:%.S=$(BUILD)/%.o)
 MAIN_OBJECT := $(BUILD)/vm/cli/main.o
@@ -83,6 +83,14 @@ $(ENGINE_OBJECT): $(ENGINE)/engine.c $(ENGINE)/flags $(ENGINE_PROFILE)
 	$(Q)$(ENGINE_CC) $(ENGINE_CFLAGS) $(ENGINE_PROFILE:%=-fprofile-use=$(CURDIR)/%.gcda) -I$(GENERATED) -c $< -o $@.tmp
 	$(Q)mv $@.tmp $@
 
+# The same for shared objects, whose code may lie anywhere.
+PIC_CFLAGS := -fno-pie -fPIC -fvisibility=hidden -ftls-model=initial-exec
+ENGINE_PIC_OBJECT := $(ENGINE)/quickjs-pic.o
+$(ENGINE_PIC_OBJECT): $(ENGINE)/engine.c $(ENGINE)/flags $(ENGINE_PROFILE)
+	$(call say,CC,"$< (position-independent; takes most of a minute)")
+	$(Q)$(ENGINE_CC) $(ENGINE_CFLAGS) $(PIC_CFLAGS) $(ENGINE_PROFILE:%=-fprofile-use=$(CURDIR)/%.gcda) -I$(GENERATED) -c $< -o $@.tmp
+	$(Q)mv $@.tmp $@
+
 include vm/js/libraries/libraries.mk
 
 # ---- The runtime and the program
@@ -91,6 +99,12 @@ $(BUILD)/vm/%.o: vm/%.c $(BUILD)/flags | $(GENERATED)/quickjs.h
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(BASE_CFLAGS) $(WARNINGS_FATAL) $(CFLAGS) $(VM_CFLAGS) $(INCLUDES) -MMD -MP -c $< -o $@
+
+# Position-independent: what shared objects are made of.
+$(BUILD)/pic/vm/%.o: vm/%.c $(BUILD)/flags | $(GENERATED)/quickjs.h
+	$(call say,CC,"$< (position-independent)")
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(BASE_CFLAGS) $(WARNINGS_FATAL) $(CFLAGS) $(VM_CFLAGS) $(PIC_CFLAGS) $(INCLUDES) -MMD -MP -c $< -o $@
 
 # The text of a function lies in the heap, and so in images: without comments and indentation it is half as long.
 SHORTENED := $(EMBEDDED:%=$(GENERATED)/%)
@@ -190,6 +204,19 @@ $(BUILD)/thaw: $(MAIN_OBJECT) $(BUILD)/libvm.a $(BUILD)/libthaw.a
 	$(Q)$(CC) $(VM_LDFLAGS) $(LDFLAGS) $^ $(VM_LIBS) -o $@
 
 -include $(VM_OBJECTS:.o=.d) $(EMBED_OBJECTS:.o=.d) $(MAIN_OBJECT:.o=.d)
+
+# ---- libthawvm: the guest with another owner, as a shared object beside libthaw's.
+
+LIBVM_SOURCES := $(filter-out vm/embed/snapshot%,$(wildcard vm/embed/*.c)) $(filter vm/js/% vm/base/%,$(VM_SOURCES))
+LIBVM_OBJECTS := $(LIBVM_SOURCES:%.c=$(BUILD)/pic/%.o) $(patsubst %.S,$(BUILD)/%.o,$(filter vm/js/%,$(VM_ASSEMBLY)))
+$(BUILD)/libthawvm.so: $(LIBVM_OBJECTS) $(ENGINE_PIC_OBJECT) vm/embed/libthawvm.map $(BUILD)/libthaw.so $(BUILD)/sources
+	$(call say,LD,$@)
+	$(Q)ln -sf libthaw.so $(BUILD)/libthaw.so.0
+	$(Q)$(CC) -shared -pthread $(LDFLAGS) $(if $(SANITIZE),,-Wl,-z,defs) -Wl,-Bsymbolic,-z,relro,-z,now,-z,noexecstack \
+		-Wl,-soname,libthawvm.so.0 -Wl,--version-script=vm/embed/libthawvm.map $(filter %.o,$^) $(BUILD)/libthaw.so \
+		$(PACKAGE_LIBS) -l:libjansson.a -lm -o $@
+	$(Q)ln -sf libthawvm.so $(BUILD)/libthawvm.so.0
+-include $(LIBVM_SOURCES:%.c=$(BUILD)/pic/%.d)
 
 # ---- What a program under `thaw exec` may import; Python's needs no compiler, and Node's none where it is installed. The
 # functions of N-API are those of the program that loads it.

@@ -319,7 +319,7 @@ static js_value host_args(ARGUMENTS)
 	js_value list = js_array(engine);
 
 	UNUSED;
-	for (int i = 0; i < program->options.argument_count; i++)
+	for (int i = 0; !program->hosting && i < program->options.argument_count; i++)
 		if (!add_text(engine, list, (uint32_t)i, program->options.arguments[i],
 			      strlen(program->options.arguments[i])))
 			return 0;
@@ -335,7 +335,9 @@ static bool is_secret(const char *name, size_t length)
 static js_value host_environment(ARGUMENTS)
 {
 	char *name = text_argument(engine, count, arguments, 0, NULL);
-	const char *value = name && *name && !is_secret(name, strlen(name)) ? getenv(name) : NULL;
+	bool seen = !((struct program *)arg)->hosting && name && *name &&
+		    !is_secret(name, strlen(name));
+	const char *value = seen ? getenv(name) : NULL;
 
 	UNUSED;
 	free(name);
@@ -348,7 +350,7 @@ static js_value host_environment_names(ARGUMENTS)
 	uint32_t index = 0;
 
 	UNUSED;
-	for (char **at = environ; *at; at++) {
+	for (char **at = environ; !((struct program *)arg)->hosting && *at; at++) {
 		const char *equals = strchr(*at, '=');
 		size_t length = equals ? (size_t)(equals - *at) : 0;
 		bool again = false;
@@ -589,6 +591,12 @@ static js_value host_file(ARGUMENTS)
 	int code = -ENOMEM;
 
 	UNUSED;
+	if (((struct program *)arg)->hosting) {
+		free(operation);
+		free(path);
+		return js_throw_error(engine, "Error",
+				      "a program inside of another one has no files of its own");
+	}
 	if (count > 4 && js_is_string(engine, arguments[4])) {
 		char *raw = js_to_string(engine, arguments[4], &bytes), *valid = NULL;
 

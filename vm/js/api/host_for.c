@@ -70,6 +70,16 @@ static char *module_importer(void *arg, const char *base, const char *specifier)
 
 struct js_host host_for(struct program *program)
 {
+	if (program->hosting)
+		return (struct js_host){
+			.arg = program,
+			.bindings = program->hosting->bindings,
+			.interrupt = turn_interrupt,
+			.call = program->hosting->call,
+			.rejection = turn_rejection,
+			.module_resolve = program->hosting->resolve,
+			.module_load = program->hosting->load,
+		};
 	return (struct js_host){
 		.arg = program,
 		.bindings = host_bindings,

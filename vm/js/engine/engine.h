@@ -86,6 +86,9 @@ struct js_host { /* what the VM calls in the host: always on the owner's thread,
 	 * uncatchable error.
 	 */
 	bool (*interrupt)(void *arg);
+	/* Bindings without a function of their own; of this kind there are as many as a host likes. */
+	js_value (*call)(struct js_engine *engine, void *arg, const struct js_host_binding *binding,
+			 unsigned count, const js_value *arguments);
 	/*
 	 * A promise was rejected without a handler (handled = false), or got one later (true).
 	 * Both borrowed.

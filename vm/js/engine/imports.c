@@ -72,7 +72,9 @@ static js_value call_binding(struct js_engine *engine, const struct js_host_bind
 	}
 	for (u32 i = 0; i < count; i++)
 		handles[i] = arguments + 8 * i;
-	result = binding->function(engine, engine->host.arg, self, count, handles);
+	result = binding->function
+			 ? binding->function(engine, engine->host.arg, self, count, handles)
+			 : engine->host.call(engine, engine->host.arg, binding, count, handles);
 	if (handles != few)
 		free(handles);
 	return result;

@@ -38,7 +38,7 @@
 #if defined(__ARM_FEATURE_GCS_DEFAULT) || defined(__ARM_FEATURE_PAC_DEFAULT)
 #error "vm/ is built with -mbranch-protection=none: its frames go into images"
 #endif
-#if defined(__PIE__) || defined(__PIC__)
+#if defined(__PIE__)
 #error "vm/ is linked at fixed addresses (-fno-pie): return addresses go into images"
 #endif
 

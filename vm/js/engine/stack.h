@@ -21,6 +21,16 @@
 #include <stdint.h>
 
 /*
+ * In a shared object, code lies elsewhere in each process: no stack can be continued in another one, and generations are
+ * taken between turns.
+ */
+#ifdef __PIC__
+#define VM_STACK_RELOCATES 1
+#else
+#define VM_STACK_RELOCATES 0
+#endif
+
+/*
  * While a host function runs, everything the VM's code will need again is in memory: the bytes from
  * `vm_sp` to `top` are its frames and all registers that a call preserves. A copy of them at the same
  * address in another process of the same build can be continued with vm_stack_resume(). Three things

@@ -91,7 +91,9 @@ const char *excerpt_source(struct program *program, const char *name, size_t *by
 	const char *text = NULL;
 	uint8_t hash[16];
 
-	if (path && path[0] == '/' && !js_sources(program->engine, note_source, &known)) {
+	/* A hosted program has no files. */
+	if (!program->hosting && path && path[0] == '/' &&
+	    !js_sources(program->engine, note_source, &known)) {
 		if (script->path && !strcmp(script->path, path))
 			note(&known, script->hash);
 		if (!known.count && program->loaded.path && !strcmp(program->loaded.path, path))

@@ -65,6 +65,17 @@ static void run_timers(struct program *program)
 		 clock_monotonic_ns() - started < SLICE_NS && !owner_interrupted(owner));
 }
 
+bool loop_step(struct program *program)
+{
+	js_value now;
+
+	if (!timer_is_due(program))
+		return false;
+	now = js_number(program->engine, loop_clock(program));
+	turn_run(program, PRELUDE_RUN_ONE, 1, &now);
+	return true;
+}
+
 /* Wake up for what the owner has to do. Set again only when that has changed: most rounds need no call. */
 static void set_owner_timer(struct program *program)
 {
@@ -131,7 +142,13 @@ static void on_wake(uv_async_t *wake)
 
 int loop_open(struct program *program, struct thaw_error *error)
 {
-	int code = limits_want_descriptors(LOOP_DESCRIPTORS);
+	int code;
+
+	if (program->hosting) { /* its host waits */
+		start_clock(program);
+		return 0;
+	}
+	code = limits_want_descriptors(LOOP_DESCRIPTORS);
 
 	if (!code)
 		code = uv_loop_init(&program->events.loop);

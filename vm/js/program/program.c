@@ -97,7 +97,7 @@ static int program_restore(struct guest *guest, const void *state, size_t bytes,
 			       program->options.image,
 			       (unsigned long long)thaw_opened(program->heap)->number);
 	if (!code)
-		code = js_blob_check_bindings(&program->blob, host_bindings, error);
+		code = js_blob_check_bindings(&program->blob, host.bindings, error);
 	if (!code)
 		code = js_engine_restore(program->heap, &host, &program->blob.small,
 					 &program->engine, error);
@@ -167,7 +167,7 @@ static int create(struct program *program, struct thaw_error *error)
 	struct js_host host = host_for(program);
 	int code;
 
-	if (js_blob_name_bindings(&program->blob, host_bindings))
+	if (js_blob_name_bindings(&program->blob, host.bindings))
 		return failure(error, -ENOMEM, "out of memory");
 	code = create_from_boot(program, &host, error);
 	return code == -ENOENT ? create_anew(program, &host, error) : code;
@@ -176,7 +176,7 @@ static int create(struct program *program, struct thaw_error *error)
 static int program_prepare(struct guest *guest, struct thaw_error *error)
 {
 	struct program *program = program_of(guest);
-	int code = program->restored ? changed_sources_check(program, error) : 0;
+	int code = program->restored && !program->hosting ? changed_sources_check(program, error) : 0;
 
 	if (!code) /* the clock continues the restored one, and the prelude reads it */
 		code = loop_open(program, error);

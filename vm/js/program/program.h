@@ -103,13 +103,26 @@ struct main_source { /* program.c: the main module, between load() and start() *
 	size_t bytes;
 };
 
+/* A program inside of another one (vm/embed): it has nothing of this process but what its host gives. */
+struct hosting {
+	const struct js_host_binding *bindings; /* the prelude's, and the host's functions */
+	/* As in struct js_host; their argument is the program. */
+	js_value (*call)(struct js_engine *engine, void *arg, const struct js_host_binding *binding,
+			 unsigned count, const js_value *arguments);
+	char *(*resolve)(void *arg, const char *base, const char *specifier,
+			 struct thaw_error *error);
+	char *(*load)(void *arg, const char *name, size_t *bytes, struct thaw_error *error);
+};
+
 struct program {
 	struct guest guest;
 	struct guest_options options;
 	struct thaw *heap;
-	struct js_engine *engine;   /* NULL: not made, or gone */
-	struct js_blob blob;	    /* what the next generation's state blob will say */
-	bool restored;		    /* the heap came out of the image */
+	struct js_engine *engine; /* NULL: not made, or gone */
+	struct js_blob blob;	  /* what the next generation's state blob will say */
+	const struct hosting
+		*hosting; /* NULL: none; borrowed, set before the program is restored or prepared */
+	bool restored;	  /* the heap came out of the image */
 	uint64_t synced_generation; /* what the live bindings of the module "thaw" say */
 	struct program_clock clock;
 	struct events events;
@@ -179,6 +192,8 @@ int turn_signal_number(const char *name);
 /* ---- loop.c ---- */
 
 int loop_open(struct program *program, struct thaw_error *error);
+/* Of a hosted program: one timer that is due is run, in a turn. False: there was none. */
+bool loop_step(struct program *program);
 void loop_close(struct program *program);
 /* Milliseconds since 1970, as the program counts them: see loop.c. */
 double loop_clock(const struct program *program);

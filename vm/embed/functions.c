@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * functions.c - what a host gives to a program: functions by name, and tickets for promises that it settles later. The heap
+ * refers to a function by "host.NAME", and has the tickets.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/failure.h"
+#include "embed.h"
+
+#define PREFIX "host."
+
+static unsigned count_bindings(const struct js_host_binding *bindings)
+{
+	unsigned count = 0;
+
+	while (bindings[count].name)
+		count++;
+	return count;
+}
+
+static int copy_function(struct thaw_vm *vm, unsigned index)
+{
+	const struct thaw_vm_function *function = &vm->options.functions[index];
+	size_t bytes;
+
+	if (!function->name || !*function->name || !function->call)
+		return -EINVAL;
+	for (unsigned i = 0; i < index; i++)
+		if (!strcmp(vm->names[i] + strlen(PREFIX), function->name))
+			return -EINVAL;
+	bytes = strlen(PREFIX) + strlen(function->name) + 1;
+	vm->names[index] = malloc(bytes);
+	if (!vm->names[index])
+		return -ENOMEM;
+	snprintf(vm->names[index], bytes, PREFIX "%s", function->name);
+	vm->functions[index] = *function;
+	vm->functions[index].name = vm->names[index] + strlen(PREFIX);
+	return 0;
+}
+
+int functions_open(struct thaw_vm *vm, const struct js_host_binding *guests)
+{
+	unsigned count = vm->options.function_count, own = count_bindings(guests);
+	int code = 0;
+
+	vm->functions = calloc(count + 1, sizeof(*vm->functions));
+	vm->names = calloc(count + 1, sizeof(*vm->names));
+	vm->bindings = calloc(own + count + 1, sizeof(*vm->bindings));
+	if (!vm->functions || !vm->names || !vm->bindings)
+		return -ENOMEM;
+	memcpy(vm->bindings, guests, own * sizeof(*guests));
+	for (unsigned i = 0; i < count && !code; i++) {
+		code = copy_function(vm, i);
+		vm->bindings[own + i].name = vm->names[i];
+	}
+	vm->hosting.bindings = vm->bindings;
+	vm->hosting.call = functions_call;
+	return code;
+}
+
+void functions_close(struct thaw_vm *vm)
+{
+	for (unsigned i = 0; vm->names && i < vm->options.function_count; i++)
+		free(vm->names[i]);
+	free(vm->names);
+	free(vm->functions);
+	free(vm->bindings);
+}
+
+static bool is_bound(const struct thaw_vm *vm, const char *name)
+{
+	for (const struct js_host_binding *binding = vm->bindings; binding->name; binding++)
+		if (!strcmp(binding->name, name))
+			return true;
+	return false;
+}
+
+int functions_check(struct thaw_vm *vm, const struct js_blob *blob, struct thaw_error *error)
+{
+	char list[400] = "";
+	size_t used = 0;
+
+	for (unsigned i = 0; i < blob->name_count; i++) {
+		const char *name = blob->names[i];
+
+		if (strncmp(name, PREFIX, strlen(PREFIX)) || is_bound(vm, name))
+			continue; /* the guest's own are its to check */
+		used += (size_t)snprintf(list + used, used < sizeof(list) ? sizeof(list) - used : 0,
+					 "%s%s", used ? ", " : "", name + strlen(PREFIX));
+		if (used >= sizeof(list))
+			break;
+	}
+	return used ? failure(error, THAW_VM_EMISSING,
+			      "%s needs host functions that it was not given: %s",
+			      vm->options.image, list)
+		    : 0;
+}
+
+/* ---- In the heap ---- */
+
+/* Made once for each heap, from then on found by a symbol that nobody can redefine. */
+static const char tickets_source[] =
+	"globalThis[Symbol.for('thaw.tickets')] ?? (() => {\n"
+	"	let count = 0;\n"
+	"	const waiting = { __proto__: null }, { keys } = Object, Promise = globalThis.Promise;\n"
+	"	const tickets = { __proto__: null,\n"
+	"		begin() {\n"
+	"			const number = ++count;\n"
+	"			return [number, new Promise((resolve, reject) => {\n"
+	"				waiting[number] = { __proto__: null, resolve, reject };\n"
+	"			})];\n"
+	"		},\n"
+	"		settle(number, failed, value) {\n"
+	"			const ticket = waiting[number];\n"
+	"			if (ticket === undefined) return false;\n"
+	"			delete waiting[number];\n"
+	"			(failed ? ticket.reject : ticket.resolve)(value);\n"
+	"			return true;\n"
+	"		},\n"
+	"		parse: JSON.parse, stringify: JSON.stringify,\n"
+	"		list: () => keys(waiting) };\n"
+	"	Object.defineProperty(globalThis, Symbol.for('thaw.tickets'), { value: tickets });\n"
+	"	return tickets;\n"
+	"})()";
+
+static bool install(struct thaw_vm *vm, const char *name)
+{
+	struct js_engine *engine = vm_engine(vm);
+	js_value global = js_global(engine), function = js_host_function_new(engine, name);
+	bool good = function && js_set(engine, global, name + strlen(PREFIX), function);
+
+	js_free(engine, global);
+	return good;
+}
+
+int functions_install(struct thaw_vm *vm, struct thaw_error *error)
+{
+	struct program *program = vm_program(vm);
+	struct js_blob *blob = &program->blob;
+	char **names = blob->names;
+	unsigned count = blob->name_count;
+	int code = vm_enter(vm, error);
+	bool good;
+
+	if (code)
+		return code;
+	vm->tickets = js_eval(program->engine, tickets_source, sizeof(tickets_source) - 1,
+			      "thaw:tickets", JS_EVAL_SCRIPT);
+	good = vm->tickets != 0;
+	for (unsigned i = 0; good && i < vm->options.function_count; i++) {
+		bool known = false;
+
+		for (unsigned j = 0; program->restored && j < count && !known; j++)
+			known = !strcmp(names[j], vm->names[i]);
+		good = known || install(vm, vm->names[i]);
+	}
+	if (program->restored && good) { /* what the next generation needs */
+		blob->names = NULL;
+		blob->name_count = 0;
+		if (js_blob_name_bindings(blob, vm->bindings)) {
+			vm_leave(vm, false, NULL);
+			return failure(error, -ENOMEM, "out of memory");
+		}
+		for (unsigned i = 0; i < count; i++)
+			free(names[i]);
+		free(names);
+	}
+	return vm_leave(vm, !good, error);
+}
+
+js_value functions_method(struct thaw_vm *vm, const char *name, unsigned count,
+			  const js_value *arguments)
+{
+	struct js_engine *engine = vm_engine(vm);
+	js_value function = js_get(engine, vm->tickets, name), result;
+
+	if (!function)
+		return 0;
+	result = js_call(engine, function, 0, count, arguments);
+	js_free(engine, function);
+	return result;
+}
+
+/* Its promise; the number in `ticket`. 0: an exception. */
+static js_value begin_ticket(struct thaw_vm *vm, uint64_t *ticket)
+{
+	struct js_engine *engine = vm_engine(vm);
+	js_value pair = functions_method(vm, "begin", 0, NULL), number, promise;
+
+	if (!pair)
+		return 0;
+	number = js_get_index(engine, pair, 0);
+	promise = js_get_index(engine, pair, 1);
+	*ticket = number ? (uint64_t)js_to_number(engine, number) : 0;
+	js_free(engine, number);
+	js_free(engine, pair);
+	return promise;
+}
+
+static js_value promised(struct thaw_vm *vm, const struct thaw_vm_function *function,
+			 unsigned count, const js_value *arguments)
+{
+	struct js_engine *engine = vm_engine(vm);
+	uint64_t ticket;
+	js_value promise = begin_ticket(vm, &ticket), given;
+
+	if (!promise)
+		return 0;
+	vm->thrown = false;
+	given = function->call(vm, function->arg, ticket, count, arguments);
+	if (vm->thrown) { /* it did not begin: the ticket rejects */
+		js_value parts[3] = {js_number(engine, (double)ticket), js_bool(engine, true),
+				     js_take_exception(engine)};
+		js_value done = functions_method(vm, "settle", 3, parts);
+
+		vm->thrown = false;
+		for (unsigned i = 0; i < 3; i++)
+			js_free(engine, parts[i]);
+		js_free(engine, done);
+	}
+	js_free(engine, given);
+	return promise;
+}
+
+js_value functions_call(struct js_engine *engine, void *arg, const struct js_host_binding *binding,
+			unsigned count, const js_value *arguments)
+{
+	struct thaw_vm *vm = (struct thaw_vm *)((struct program *)arg)->guest.owner;
+	const struct thaw_vm_function *function = NULL;
+	js_value result;
+
+	for (unsigned i = 0; i < vm->options.function_count; i++)
+		if (!strcmp(vm->names[i], binding->name))
+			function = &vm->functions[i];
+	if (!function)
+		return js_throw_error(engine, "Error", "there is no host function %s",
+				      binding->name);
+	if (function->flags & THAW_VM_PROMISE)
+		return promised(vm, function, count, arguments);
+	vm->thrown = false;
+	result = function->call(vm, function->arg, 0, count, arguments);
+	if (vm->thrown) {
+		vm->thrown = false;
+		js_free(engine, result);
+		return 0;
+	}
+	return result ? result : js_undefined(engine);
+}
+
+/* ---- For the host ---- */
+
+thaw_vm_value thaw_vm_throw(struct thaw_vm *vm, const char *type, const char *message)
+{
+	if (!vm_sound(vm))
+		return 0;
+	vm->thrown = true;
+	return js_throw_error(vm_engine(vm), type, "%s", message);
+}
+
+int thaw_vm_settle(struct thaw_vm *vm, uint64_t ticket, thaw_vm_value value, const char *why,
+		   struct thaw_error *error)
+{
+	int code = vm_enter(vm, error);
+	struct js_engine *engine = vm_engine(vm);
+	js_value parts[3], settled;
+	bool there;
+
+	if (code)
+		return code;
+	parts[0] = js_number(engine, (double)ticket);
+	parts[1] = js_bool(engine, why != NULL);
+	if (why) {
+		js_throw_error(engine, "Error", "%s", why);
+		parts[2] = js_take_exception(engine);
+	} else {
+		parts[2] = value ? js_dup(engine, value) : js_undefined(engine);
+	}
+	settled = functions_method(vm, "settle", 3, parts);
+	there = settled && js_to_bool(engine, settled);
+	for (unsigned i = 0; i < 3; i++)
+		js_free(engine, parts[i]);
+	js_free(engine, settled);
+	code = vm_leave(vm, !settled, error);
+	return code || there ? code
+			     : failure(error, -ENOENT, "no promise waits for ticket %llu",
+				       (unsigned long long)ticket);
+}
+
+int thaw_vm_tickets(struct thaw_vm *vm, uint64_t *tickets, unsigned room, struct thaw_error *error)
+{
+	int code = vm_enter(vm, error);
+	struct js_engine *engine = vm_engine(vm);
+	js_value list, length;
+	unsigned count = 0;
+
+	if (code)
+		return code;
+	list = functions_method(vm, "list", 0, NULL);
+	if (list) {
+		length = js_get(engine, list, "length");
+		count = (unsigned)js_to_number(engine, length);
+		js_free(engine, length);
+	}
+	for (unsigned i = 0; i < count && i < room; i++) {
+		js_value item = js_get_index(engine, list, i);
+
+		tickets[i] = (uint64_t)js_to_number(engine, item);
+		js_free(engine, item);
+	}
+	js_free(engine, list);
+	code = vm_leave(vm, !list, error);
+	return code ? code : (int)count;
+}

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * thaw_vm.h - JavaScript inside of a program: the public interface of libthawvm. A VM (struct thaw_vm) is one sandboxed
+ * heap with its globals, functions, promises and timers, and nothing of the process: no files, no network, no environment.
+ *
+ *	struct thaw_vm_options options = {.size = sizeof(options)};
+ *	thaw_vm_open(&options, &vm, &error);
+ *	thaw_vm_eval(vm, "globalThis.add = (a, b) => a + b", 32, "add.js", 0, NULL, &error);
+ *	thaw_vm_call(vm, "add", "[1, 2]", &json, &error);		json is "3"
+ *	thaw_vm_close(vm);
+ *
+ * Threads: a VM is used by the thread that opened it (others get -EPERM), but for thaw_vm_interrupt(). Any number of
+ * VMs may live in any number of threads. Callbacks are called by that thread, inside of a call of this library; they may
+ * call the same VM again, but must neither close it nor leave by longjmp() or an exception: thaw_vm_close() says -EBUSY.
+ *
+ * Errors: 0, or a negative code: -errno, THAW_E* of thaw.h, or THAW_VM_E* below, with one line in `error` (which may be NULL).
+ * The library prints nothing and never ends the process; it catches SIGSEGV and SIGBUS, by which the sandbox is
+ * guarded and pages arrive.
+ */
+#ifndef THAW_VM_H
+#define THAW_VM_H
+
+#include "thaw.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum {
+	THAW_VM_EEXCEPTION =
+		-20101, /* the code threw: `error` has "TypeError: ...", without its frames */
+	THAW_VM_EINTERRUPTED =
+		-20102, /* cut short: its time was over, or thaw_vm_interrupt(). The VM lives on */
+	THAW_VM_ETRAPPED = -20103, /* the sandbox stopped it: nothing but thaw_vm_close() is left */
+	THAW_VM_EENDED = -20104,   /* it called exit(): likewise */
+	THAW_VM_EMISSING =
+		-20105, /* the image needs host functions that were not given: `error` has all names */
+	THAW_VM_EPENDING = -20106, /* a promise that nothing of the VM's own can settle any more */
+};
+
+struct thaw_vm;
+/*
+ * A value inside of a VM: a handle that its receiver gives back with thaw_vm_free(). 0: none. Valid in its VM only, until that
+ * is closed.
+ */
+typedef uint32_t thaw_vm_value;
+
+/*
+ * A host function. `arguments` are borrowed. Returns a handle, which is consumed (0: undefined); or fails by
+ * thaw_vm_throw(), whose result it returns. `ticket` is 0, but for THAW_VM_PROMISE: there the program has a promise, the
+ * result is ignored, and the ticket settles it, now or later (thaw_vm_settle).
+ */
+typedef thaw_vm_value (*thaw_vm_callback)(struct thaw_vm *vm, void *arg, uint64_t ticket,
+					  unsigned count, const thaw_vm_value *arguments);
+
+#define THAW_VM_PROMISE 1u
+
+struct thaw_vm_function {
+	const char *name; /* a global variable of the program; images refer to it by this name */
+	thaw_vm_callback call;
+	void *arg;
+	unsigned flags; /* 0 or THAW_VM_PROMISE */
+};
+
+struct thaw_vm_options { /* zero means: the default */
+	size_t size;	 /* sizeof(struct thaw_vm_options) */
+	/*
+	 * An image to go on from, made if it is not there; NULL: nothing persists. An image of `thaw run` or `thaw repl` may be
+	 * opened, if it was taken between turns; and they open one of a VM without host functions.
+	 */
+	const char *image;
+	uint64_t generation; /* of the image; 0: the newest */
+	size_t max_bytes; /* of heap, a multiple of 64 KiB, at least 16 MiB; 0: 4 GiB. Then: "out of memory", to be caught */
+	uint64_t turn_ns; /* the most that one call, or one step, may last; 0: no limit */
+	const struct thaw_vm_function *functions; /* copied; the names, too */
+	unsigned function_count;
+	/* What the program prints (fd 1, 2), and what it did not catch (fd 2). NULL: it is dropped. */
+	void (*log)(void *arg, int fd, const char *text, size_t bytes);
+	/* The source of what is imported: malloc'ed; NULL: there is none of that name. NULL: nothing can be imported. */
+	char *(*load_module)(void *arg, const char *name, size_t *bytes);
+	void *arg; /* of both */
+};
+
+/* Open a VM. Before anything of an image runs, THAW_VM_EMISSING tells of all functions that it needs and `options` lacks. */
+THAW_PUBLIC int thaw_vm_open(const struct thaw_vm_options *options, struct thaw_vm **vm,
+			     struct thaw_error *error);
+/* Takes no checkpoint. NULL is allowed. -EBUSY: a call of it is under way. */
+THAW_PUBLIC int thaw_vm_close(struct thaw_vm *vm);
+
+#define THAW_VM_MODULE 1u /* thaw_vm_eval(): a module, whose result is a promise */
+/*
+ * Run code, and the promise reactions that are due after it. `result` (may be NULL) receives the completion value. `name` is what
+ * stacks call the code.
+ */
+THAW_PUBLIC int thaw_vm_eval(struct thaw_vm *vm, const char *code, size_t bytes, const char *name,
+			     unsigned flags, thaw_vm_value *result, struct thaw_error *error);
+/*
+ * Call the function that is found under a dotted name, "tools.add", from the global object. `arguments` is a JSON array
+ * (NULL: none). `result` (may be NULL) receives JSON, malloc'ed; of a promise, what it came to (thaw_vm_await); "null" for
+ * what JSON lacks.
+ */
+THAW_PUBLIC int thaw_vm_call(struct thaw_vm *vm, const char *name, const char *arguments,
+			     char **result, struct thaw_error *error);
+/* The same with handles; `self` 0: undefined. A promise is returned as it is. */
+THAW_PUBLIC int thaw_vm_apply(struct thaw_vm *vm, thaw_vm_value function, thaw_vm_value self,
+			      unsigned count, const thaw_vm_value *arguments, thaw_vm_value *result,
+			      struct thaw_error *error);
+/* Run the VM until a promise is settled, at most for so long (UINT64_MAX: for ever; else -ETIMEDOUT). Of any other value: a copy. */
+THAW_PUBLIC int thaw_vm_await(struct thaw_vm *vm, thaw_vm_value promise, uint64_t timeout_ns,
+			      thaw_vm_value *result, struct thaw_error *error);
+
+/* ---- Values. 0: no memory in the VM, or it cannot run ---- */
+
+THAW_PUBLIC thaw_vm_value thaw_vm_global(struct thaw_vm *vm);
+THAW_PUBLIC thaw_vm_value thaw_vm_undefined(struct thaw_vm *vm);
+THAW_PUBLIC thaw_vm_value thaw_vm_number(struct thaw_vm *vm, double number);
+THAW_PUBLIC thaw_vm_value thaw_vm_bool(struct thaw_vm *vm, bool value);
+THAW_PUBLIC thaw_vm_value thaw_vm_string(struct thaw_vm *vm, const char *utf8, size_t bytes);
+THAW_PUBLIC thaw_vm_value thaw_vm_bytes(struct thaw_vm *vm, const void *data,
+					size_t bytes); /* a Uint8Array, copied */
+THAW_PUBLIC int thaw_vm_json(struct thaw_vm *vm, const char *text, size_t bytes,
+			     thaw_vm_value *value, struct thaw_error *error);
+/* May run code of the program (getters). */
+THAW_PUBLIC int thaw_vm_get(struct thaw_vm *vm, thaw_vm_value object, const char *key,
+			    thaw_vm_value *value, struct thaw_error *error);
+/* An own property; `value` is borrowed. */
+THAW_PUBLIC int thaw_vm_set(struct thaw_vm *vm, thaw_vm_value object, const char *key,
+			    thaw_vm_value value, struct thaw_error *error);
+THAW_PUBLIC void thaw_vm_free(struct thaw_vm *vm, thaw_vm_value value);
+THAW_PUBLIC double thaw_vm_to_number(struct thaw_vm *vm, thaw_vm_value value);
+/* malloc'ed; NULL: no memory, or (bytes) it is neither a Uint8Array nor an ArrayBuffer. */
+THAW_PUBLIC char *thaw_vm_to_string(struct thaw_vm *vm, thaw_vm_value value, size_t *bytes);
+THAW_PUBLIC void *thaw_vm_to_bytes(struct thaw_vm *vm, thaw_vm_value value, size_t *bytes);
+THAW_PUBLIC int thaw_vm_to_json(struct thaw_vm *vm, thaw_vm_value value, char **text,
+				struct thaw_error *error);
+
+/* ---- Host functions ---- */
+
+/* In a host function: fail with an error of that type ("TypeError") and message. Returns 0. */
+THAW_PUBLIC thaw_vm_value thaw_vm_throw(struct thaw_vm *vm, const char *type, const char *message);
+/*
+ * Settle the promise of a ticket: with `value` (borrowed; 0: undefined), or by an Error with the message `failure` unless that
+ * is NULL. Tickets are kept in the heap, and so in images: who opens one settles those that thaw_vm_tickets()
+ * has. -ENOENT: there is none of that number, or it is settled.
+ */
+THAW_PUBLIC int thaw_vm_settle(struct thaw_vm *vm, uint64_t ticket, thaw_vm_value value,
+			       const char *failure, struct thaw_error *error);
+/* Numbers of the tickets that wait, lowest first: at most `room` of them are written, all are counted. */
+THAW_PUBLIC int thaw_vm_tickets(struct thaw_vm *vm, uint64_t *tickets, unsigned room,
+				struct thaw_error *error);
+
+/* ---- Time ---- */
+
+/* Run what is due now: promise reactions and timers. How many timers have run, or an error. */
+THAW_PUBLIC int thaw_vm_step(struct thaw_vm *vm, struct thaw_error *error);
+/* Nanoseconds until thaw_vm_step() has something to do; UINT64_MAX: never, by itself. */
+THAW_PUBLIC uint64_t thaw_vm_next_due(struct thaw_vm *vm);
+/* The VM's own loop, until nothing is due any more (0) or for so long (-ETIMEDOUT). */
+THAW_PUBLIC int thaw_vm_run(struct thaw_vm *vm, uint64_t timeout_ns, struct thaw_error *error);
+/* Any thread, while the VM is open: cut short the call that is under way, or the next one. */
+THAW_PUBLIC void thaw_vm_interrupt(struct thaw_vm *vm);
+
+/* ---- Generations ---- */
+
+/*
+ * Make what is in the VM durable in its image, under a name if that is not NULL. The generation's number in `generation` (may be
+ * NULL). Between calls only, else -EBUSY; -EROFS: there is no image.
+ */
+THAW_PUBLIC int thaw_vm_checkpoint(struct thaw_vm *vm, const char *name, uint64_t *generation,
+				   struct thaw_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * values.c - values of a VM for its host: made, looked at, as JSON and as bytes.
+ */
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/failure.h"
+#include "embed.h"
+
+thaw_vm_value thaw_vm_global(struct thaw_vm *vm)
+{
+	return vm_sound(vm) ? js_global(vm_engine(vm)) : 0;
+}
+
+thaw_vm_value thaw_vm_undefined(struct thaw_vm *vm)
+{
+	return vm_sound(vm) ? js_undefined(vm_engine(vm)) : 0;
+}
+
+thaw_vm_value thaw_vm_number(struct thaw_vm *vm, double number)
+{
+	return vm_sound(vm) ? js_number(vm_engine(vm), number) : 0;
+}
+
+thaw_vm_value thaw_vm_bool(struct thaw_vm *vm, bool value)
+{
+	return vm_sound(vm) ? js_bool(vm_engine(vm), value) : 0;
+}
+
+/* Nobody asks why there is no memory: the exception is taken. */
+static js_value made(struct thaw_vm *vm, js_value value)
+{
+	if (!value && !js_trapped(vm_engine(vm)))
+		js_free(vm_engine(vm), js_take_exception(vm_engine(vm)));
+	return value;
+}
+
+thaw_vm_value thaw_vm_string(struct thaw_vm *vm, const char *utf8, size_t bytes)
+{
+	return vm_sound(vm) && bytes <= JS_TEXT_MAX_BYTES
+		       ? made(vm, js_string(vm_engine(vm), utf8, bytes))
+		       : 0;
+}
+
+thaw_vm_value thaw_vm_bytes(struct thaw_vm *vm, const void *data, size_t bytes)
+{
+	return vm_sound(vm) && bytes <= JS_BYTES_MAX_BYTES
+		       ? made(vm, js_bytes(vm_engine(vm), data, bytes))
+		       : 0;
+}
+
+void thaw_vm_free(struct thaw_vm *vm, thaw_vm_value value)
+{
+	if (value && vm_sound(vm))
+		js_free(vm_engine(vm), value);
+}
+
+double thaw_vm_to_number(struct thaw_vm *vm, thaw_vm_value value)
+{
+	return vm_sound(vm) ? js_to_number(vm_engine(vm), value) : NAN;
+}
+
+char *thaw_vm_to_string(struct thaw_vm *vm, thaw_vm_value value, size_t *bytes)
+{
+	return vm_sound(vm) ? js_to_string(vm_engine(vm), value, bytes) : NULL;
+}
+
+void *thaw_vm_to_bytes(struct thaw_vm *vm, thaw_vm_value value, size_t *bytes)
+{
+	return vm_sound(vm) ? js_to_bytes(vm_engine(vm), value, bytes) : NULL;
+}
+
+int thaw_vm_get(struct thaw_vm *vm, thaw_vm_value object, const char *key, thaw_vm_value *value,
+		struct thaw_error *error)
+{
+	int code = vm_enter(vm, error);
+
+	*value = 0;
+	if (code)
+		return code;
+	*value = js_get(vm_engine(vm), object, key);
+	return vm_leave(vm, !*value, error);
+}
+
+int thaw_vm_set(struct thaw_vm *vm, thaw_vm_value object, const char *key, thaw_vm_value value,
+		struct thaw_error *error)
+{
+	int code = vm_enter(vm, error);
+
+	if (code)
+		return code;
+	return vm_leave(vm, !js_set(vm_engine(vm), object, key, js_dup(vm_engine(vm), value)),
+			error);
+}
+
+int thaw_vm_json(struct thaw_vm *vm, const char *text, size_t bytes, thaw_vm_value *value,
+		 struct thaw_error *error)
+{
+	int code = vm_enter(vm, error);
+	js_value argument;
+
+	*value = 0;
+	if (code)
+		return code;
+	argument = js_string(vm_engine(vm), text, bytes);
+	if (argument) {
+		*value = functions_method(vm, "parse", 1, &argument);
+		js_free(vm_engine(vm), argument);
+	}
+	return vm_leave(vm, !*value, error);
+}
+
+int thaw_vm_to_json(struct thaw_vm *vm, thaw_vm_value value, char **text, struct thaw_error *error)
+{
+	int code = vm_enter(vm, error);
+	js_value shown;
+
+	*text = NULL;
+	if (code)
+		return code;
+	shown = functions_method(vm, "stringify", 1, &value);
+	if (shown)
+		*text = js_is_string(vm_engine(vm), shown)
+				? js_to_string(vm_engine(vm), shown, NULL)
+				: strdup("null");
+	code = vm_leave(vm, !shown, error);
+	if (shown && vm_sound(vm))
+		js_free(vm_engine(vm), shown);
+	if (code) {
+		free(*text);
+		*text = NULL;
+		return code;
+	}
+	return *text ? 0 : failure(error, -ENOMEM, "out of memory");
+}

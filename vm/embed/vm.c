@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * vm.c - opens and closes a VM, brackets every call into it (who may call, how long it may last, how it ended), and makes
+ * its generations. Owns struct thaw_vm.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "base/failure.h"
+#include "embed.h"
+#include "js/api/host.h"
+#include "js/modules/resolve.h"
+
+#define MIN_BYTES (16u << 20)
+
+bool vm_sound(struct thaw_vm *vm)
+{
+	return pthread_equal(vm->thread, pthread_self()) && vm->guest && vm_engine(vm) &&
+	       !js_trapped(vm_engine(vm));
+}
+
+int vm_enter(struct thaw_vm *vm, struct thaw_error *error)
+{
+	if (!pthread_equal(vm->thread, pthread_self()))
+		return failure(error, -EPERM, "a VM is used by the thread that opened it");
+	if (js_trapped(vm_engine(vm)))
+		return failure(error, THAW_VM_ETRAPPED, "the sandbox stopped the VM: %s",
+			       js_trapped(vm_engine(vm)));
+	if (vm->ended)
+		return failure(error, THAW_VM_EENDED, "the program has called exit(%d)",
+			       vm->guest->common.exit_code);
+	if (vm->depth++)
+		return 0;
+	vm->cut = false;
+	vm->deadline_ns = vm->options.turn_ns ? clock_monotonic_ns() + vm->options.turn_ns : 0;
+	turn_begin(vm_program(vm));
+	return 0;
+}
+
+static int exception(struct thaw_vm *vm, struct thaw_error *error)
+{
+	js_value thrown = js_take_exception(vm_engine(vm));
+	char *text = js_exception_text(vm_engine(vm), thrown);
+
+	js_free(vm_engine(vm), thrown);
+	failure(error, THAW_VM_EEXCEPTION, "%.*s", (int)strcspn(text, "\n"), text);
+	free(text);
+	return THAW_VM_EEXCEPTION;
+}
+
+int vm_leave(struct thaw_vm *vm, bool failed, struct thaw_error *error)
+{
+	struct js_engine *engine = vm_engine(vm);
+	int code = 0;
+
+	if (failed && !js_trapped(engine))
+		code = exception(vm, error);
+	if (vm->depth == 1) {
+		turn_end(vm_program(vm));
+		vm->deadline_ns = 0;
+	}
+	vm->depth--;
+	if (js_trapped(engine))
+		return failure(error, THAW_VM_ETRAPPED, "the sandbox stopped the VM: %s",
+			       js_trapped(engine));
+	if (vm->ended || vm->guest->exiting)
+		return failure(error, THAW_VM_EENDED, "the program has called exit(%d)",
+			       vm->guest->common.exit_code);
+	if (vm->cut) {
+		if (!vm->depth)
+			atomic_store(&vm->interrupt, false);
+		return failure(error, THAW_VM_EINTERRUPTED, "the call was cut short");
+	}
+	return code;
+}
+
+/* ---- Modules ---- */
+
+static struct thaw_vm *vm_of_program(void *program)
+{
+	return (struct thaw_vm *)((struct program *)program)->guest.owner;
+}
+
+/* Names are what the code says: the host knows what they mean. */
+static char *resolve(void *arg, const char *base, const char *specifier, struct thaw_error *error)
+{
+	char *name = strdup(specifier);
+
+	(void)arg, (void)base;
+	if (!name)
+		failure(error, -ENOMEM, "out of memory");
+	return name;
+}
+
+static char *load(void *arg, const char *name, size_t *bytes, struct thaw_error *error)
+{
+	struct thaw_vm *vm = vm_of_program(arg);
+
+	if (!strcmp(name, "thaw")) /* the guest's own */
+		return resolve_load(name, bytes, error);
+	char *text = vm->options.load_module ? vm->options.load_module(vm->options.arg, name, bytes)
+					     : NULL;
+
+	if (!text)
+		failure(error, -ENOENT, "there is no module %s", name);
+	return text;
+}
+
+/* ---- Opening ---- */
+
+static int open_heap(struct thaw_vm *vm, struct thaw_error *error)
+{
+	const struct thaw_vm_options *options = &vm->options;
+	size_t bytes = options->max_bytes ? options->max_bytes : JS_HEAP_MAX_BYTES;
+	struct thaw_options heap = {
+		.image = options->image,
+		.flags = options->image ? THAW_CREATE | THAW_OWN | THAW_TOUCHES : 0,
+		.generation = options->generation,
+		.max_bytes = bytes,
+		.guard_bytes = JS_HEAP_MAX_BYTES + JS_HEAP_GUARD_BYTES - bytes,
+		.engine = js_engine_identity,
+	};
+
+	if (bytes < MIN_BYTES || bytes > JS_HEAP_MAX_BYTES || bytes % 65536)
+		return failure(error, -EINVAL,
+			       "max_bytes must be a multiple of 64 KiB, from 16 MiB to 4 GiB");
+	return thaw_open(&heap, &vm->heap, error);
+}
+
+static int restore(struct thaw_vm *vm, struct thaw_error *error)
+{
+	const void *state;
+	size_t bytes;
+	struct js_blob blob = {0};
+	int code;
+
+	state = thaw_state(vm->heap, &bytes);
+	code = js_blob_decode(state, bytes, &blob, error);
+	if (!code)
+		code = functions_check(vm, &blob, error);
+	js_blob_clear(&blob);
+	if (!code)
+		code = vm->guest->type->restore(vm->guest, state, bytes, error);
+	if (!code && vm->guest->mid_turn)
+		code = failure(
+			error, THAW_EENGINE,
+			"%s: its newest generation is in the middle of a turn: only thaw run goes on there",
+			vm->options.image);
+	if (!code && vm->guest->common.finished)
+		code = failure(error, THAW_VM_EENDED, "the program has called exit(%d)",
+			       vm->guest->common.exit_code);
+	if (!code)
+		code = thaw_settle(vm->heap, error);
+	vm->guest->common.restores += !code;
+	return code;
+}
+
+static int open_guest(struct thaw_vm *vm, struct thaw_error *error)
+{
+	const struct guest_options options = {.image = vm->options.image};
+	bool restored = thaw_opened(vm->heap)->number != 0;
+	struct guest_common *common;
+	int code = 0;
+
+	vm->guest = javascript_guest.open((struct runtime *)vm, &options, vm->heap);
+	if (!vm->guest)
+		return failure(error, -ENOMEM, "out of memory");
+	vm_program(vm)->hosting = &vm->hosting;
+	common = &vm->guest->common;
+	if (restored)
+		code = restore(vm, error);
+	else if (getrandom(common->branch, sizeof(common->branch), 0) < 0)
+		code = failure(error, -errno, "no randomness from the kernel");
+	if (!code && !restored)
+		memcpy(common->home, common->branch, sizeof(common->home));
+	if (!code)
+		code = javascript_guest.prepare(vm->guest, error);
+	if (!code)
+		code = functions_install(vm, error);
+	if (!code && restored)
+		code = vm_enter(vm, error);
+	if (!code && restored) {
+		turn_end(vm_program(vm));
+		javascript_guest.resume(vm->guest, 0);
+		turn_begin(vm_program(vm));
+		code = vm_leave(vm, false, error);
+	}
+	return code;
+}
+
+int thaw_vm_open(const struct thaw_vm_options *options, struct thaw_vm **result,
+		 struct thaw_error *error)
+{
+	struct thaw_vm *vm = calloc(1, sizeof(*vm));
+	pthread_condattr_t monotonic;
+	int code;
+
+	*result = NULL;
+	if (!vm)
+		return failure(error, -ENOMEM, "out of memory");
+	if (options->size > sizeof(*options) || options->size < sizeof(options->size)) {
+		free(vm);
+		return failure(error, -EINVAL, "options.size is not that of this library");
+	}
+	memcpy(&vm->options, options, options->size);
+	vm->thread = pthread_self();
+	vm->hosting.resolve = resolve;
+	vm->hosting.load = load;
+	pthread_mutex_init(&vm->lock, NULL);
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&vm->woken, &monotonic);
+	pthread_condattr_destroy(&monotonic);
+	code = functions_open(vm, host_bindings);
+	if (code)
+		failure(error, code, "%s",
+			code == -ENOMEM ? "out of memory"
+					: "two host functions of one name, or one without");
+	if (!code)
+		code = open_heap(vm, error);
+	if (!code)
+		code = open_guest(vm, error);
+	if (code)
+		thaw_vm_close(vm);
+	else
+		*result = vm;
+	return code;
+}
+
+int thaw_vm_close(struct thaw_vm *vm)
+{
+	if (!vm)
+		return 0;
+	if (!pthread_equal(vm->thread, pthread_self()))
+		return -EPERM;
+	if (vm->depth)
+		return -EBUSY;
+	vm->ended = true;
+	thaw_discard(vm->heap);
+	if (vm->guest)
+		javascript_guest.close(vm->guest);
+	functions_close(vm);
+	pthread_cond_destroy(&vm->woken);
+	pthread_mutex_destroy(&vm->lock);
+	free(vm);
+	return 0;
+}
+
+/* ---- Generations ---- */
+
+int thaw_vm_checkpoint(struct thaw_vm *vm, const char *name, uint64_t *generation,
+		       struct thaw_error *error)
+{
+	struct thaw_result result = {0};
+	size_t bytes;
+	void *state;
+	int code;
+
+	if (!vm_sound(vm) || vm->depth || vm->ended)
+		return failure(error, -EBUSY,
+			       "a generation is made between two calls of a VM that lives");
+	if (!vm->options.image)
+		return failure(error, -EROFS, "the VM has no image");
+	if (name && (code = thaw_checkpoint_name(vm->heap, name)))
+		return failure(error, code, "%s", thaw_strerror(code));
+	state = javascript_guest.save(vm->guest, true, &bytes, error);
+	if (!state)
+		return failure(error, -ENOMEM, "out of memory");
+	code = thaw_checkpoint(vm->heap, THAW_REASON_REQUEST, state, bytes, &result);
+	free(state);
+	if (code)
+		return failure(error, code, "%s",
+			       result.error.code ? result.error.text : thaw_strerror(code));
+	if (generation)
+		*generation = result.generation.number;
+	return 0;
+}
