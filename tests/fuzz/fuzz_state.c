@@ -415,7 +415,7 @@ static _Noreturn void child_run(const struct control *control, const char *path,
 	struct runtime_options options = runtime_options(path);
 	struct runtime *runtime;
 	struct thaw_error error;
-	struct runtime_answer answer = {NULL, 0};
+	struct runtime_answer answer = {.text = NULL};
 
 	watch();
 	options.must_exist = true;
