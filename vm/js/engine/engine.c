@@ -204,10 +204,23 @@ static void write_explanation(const char *line)
 		return;
 }
 
-/*
- * SIGSEGV and SIGBUS, on a stack of its own. SIGSEGV may be a fault for a page of the heap. A
- * signal that is not ours gets the default action, so that the core dump shows where it came from.
- */
+static struct sigaction before_segv, before_bus; /* what the process had */
+
+/* Not ours: for who was there before, else the default action, so that the core dump shows where it came from. */
+static void hand_on(int number, siginfo_t *info, void *context)
+{
+	const struct sigaction *before = number == SIGBUS ? &before_bus : &before_segv;
+
+	if (before->sa_flags & SA_SIGINFO)
+		return before->sa_sigaction(number, info, context);
+	if (before->sa_handler != SIG_DFL && before->sa_handler != SIG_IGN)
+		return before->sa_handler(number);
+	signal(number, SIG_DFL);
+	if (info->si_code <= 0) /* sent by a process: returning would not raise it again */
+		raise(number);
+}
+
+/* SIGSEGV and SIGBUS, on a stack of its own. SIGSEGV may be a fault for a page of the heap. */
 static void on_fault(int number, siginfo_t *info, void *context)
 {
 	struct js_engine *engine = current;
@@ -239,9 +252,7 @@ static void on_fault(int number, siginfo_t *info, void *context)
 		pthread_sigmask(SIG_SETMASK, &((ucontext_t *)context)->uc_sigmask, NULL);
 		engine_trap(engine, reason);
 	}
-	signal(number, SIG_DFL);
-	if (info->si_code <= 0) /* sent by a process: returning would not raise it again */
-		raise(number);
+	hand_on(number, info, context);
 }
 
 static void initialize_process(void)
@@ -255,8 +266,8 @@ static void initialize_process(void)
 	sigfillset(&action.sa_mask);
 	wasm_rt_init();
 	Z_quickjs_init_module();
-	sigaction(SIGSEGV, &action, NULL);
-	sigaction(SIGBUS, &action, NULL);
+	sigaction(SIGSEGV, &action, &before_segv);
+	sigaction(SIGBUS, &action, &before_bus);
 }
 
 /* The handler cannot run on a stack that has just overflowed. Kept for the life of the thread. */
