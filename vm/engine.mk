@@ -5,7 +5,7 @@
 # What runs inside of a guest that is a process (vm/process/stub, vm/process/modules) is made in another way.
 VM_SOURCES := $(filter-out vm/cli/main.c vm/js/boot/make.c vm/process/stub/% vm/process/modules/% vm/embed/%,$(wildcard vm/*.c vm/*/*.c vm/*/*/*.c))
 # The codec of snapshots, which the program does without.
-EMBED_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard vm/embed/snapshot*.c))
+EMBED_OBJECTS := $(BUILD)/vm/embed/snapshot_codec.o
 VM_ASSEMBLY := $(wildcard vm/*/*/*.S)
 VM_OBJECTS := $(VM_SOURCES:%.c=$(BUILD)/%.o) $(VM_ASSEMBLY:%.S=$(BUILD)/%.o)
 MAIN_OBJECT := $(BUILD)/vm/cli/main.o
@@ -207,14 +207,14 @@ $(BUILD)/thaw: $(MAIN_OBJECT) $(BUILD)/libvm.a $(BUILD)/libthaw.a
 
 # ---- libthawvm: the guest with another owner, as a shared object beside libthaw's.
 
-LIBVM_SOURCES := $(filter-out vm/embed/snapshot%,$(wildcard vm/embed/*.c)) $(filter vm/js/% vm/base/%,$(VM_SOURCES))
+LIBVM_SOURCES := $(wildcard vm/embed/*.c) $(filter vm/js/% vm/base/%,$(VM_SOURCES))
 LIBVM_OBJECTS := $(LIBVM_SOURCES:%.c=$(BUILD)/pic/%.o) $(patsubst %.S,$(BUILD)/%.o,$(filter vm/js/%,$(VM_ASSEMBLY)))
 $(BUILD)/libthawvm.so: $(LIBVM_OBJECTS) $(ENGINE_PIC_OBJECT) vm/embed/libthawvm.map $(BUILD)/libthaw.so $(BUILD)/sources
 	$(call say,LD,$@)
 	$(Q)ln -sf libthaw.so $(BUILD)/libthaw.so.0
 	$(Q)$(CC) -shared -pthread $(LDFLAGS) $(if $(SANITIZE),,-Wl,-z,defs) -Wl,-Bsymbolic,-z,relro,-z,now,-z,noexecstack \
 		-Wl,-soname,libthawvm.so.0 -Wl,--version-script=vm/embed/libthawvm.map $(filter %.o,$^) $(BUILD)/libthaw.so \
-		$(PACKAGE_LIBS) -l:libjansson.a -lm -o $@
+		$(PACKAGE_LIBS) -l:libjansson.a -lzstd -lm -o $@
 	$(Q)ln -sf libthawvm.so $(BUILD)/libthawvm.so.0
 -include $(LIBVM_SOURCES:%.c=$(BUILD)/pic/%.d)
 

@@ -4,6 +4,7 @@
  */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -301,6 +302,33 @@ TEST(an_image_goes_on)
 	EXPECT_NE(NULL, strstr(error.text, "later, again"));
 	unlink(path);
 	rmdir(directory);
+}
+
+static void catch (int number)
+{
+	_exit(number == SIGSEGV ? 7 : 8);
+}
+
+/* What is not the library's goes to the handler that was there before. */
+TEST(handlers_of_the_program_stay)
+{
+	int status;
+	pid_t child = fork();
+
+	if (!child) {
+		int *volatile nowhere = (int *)8;
+		struct thaw_vm *vm;
+
+		signal(SIGSEGV, catch);
+		vm = vm_with((struct thaw_vm_options){0});
+		if (!vm || run(vm, "1", NULL))
+			_exit(1);
+		*nowhere = 1;
+		_exit(2);
+	}
+	ASSERT_EQ(child, waitpid(child, &status, 0));
+	ASSERT_TRUE(WIFEXITED(status));
+	EXPECT_EQ(7, WEXITSTATUS(status));
 }
 
 TEST_HARNESS_MAIN

@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 
 #include "js/program/program.h"
+#include "thaw_frozen.h"
 #include "thaw_vm.h"
 
 struct thaw_vm {
@@ -37,9 +38,10 @@ static inline struct program *vm_program(struct thaw_vm *vm)
 	return program_of(vm->guest);
 }
 
+/* NULL: a rollback has failed half-way. */
 static inline struct js_engine *vm_engine(struct thaw_vm *vm)
 {
-	return vm_program(vm)->engine;
+	return vm->guest ? vm_program(vm)->engine : NULL;
 }
 
 /* ---- vm.c: the brackets of every call that runs code ---- */
@@ -49,6 +51,16 @@ int vm_enter(struct thaw_vm *vm, struct thaw_error *error);
 int vm_leave(struct thaw_vm *vm, bool failed, struct thaw_error *error);
 /* May it be asked anything, by this thread? */
 bool vm_sound(struct thaw_vm *vm);
+/* Where it comes from, for messages. */
+const char *vm_origin(const struct thaw_vm *vm);
+/* May it be captured now, and what of it is not in the heap: malloc'ed; NULL and `error`. */
+void *vm_state(struct thaw_vm *vm, size_t *bytes, struct thaw_error *error);
+/* The guest over the heap as it is: a fresh one, or (`state` is not NULL) one that goes on. */
+int vm_begin(struct thaw_vm *vm, const void *state, size_t bytes, struct thaw_error *error);
+
+/* ---- snapshot.c ---- */
+
+struct thaw_frozen *snapshot_frozen(struct thaw_vm_snapshot *snapshot);
 
 /* ---- functions.c ---- */
 

@@ -95,8 +95,8 @@ int functions_check(struct thaw_vm *vm, const struct js_blob *blob, struct thaw_
 			break;
 	}
 	return used ? failure(error, THAW_VM_EMISSING,
-			      "%s needs host functions that it was not given: %s",
-			      vm->options.image, list)
+			      "%s needs host functions that it was not given: %s", vm_origin(vm),
+			      list)
 		    : 0;
 }
 

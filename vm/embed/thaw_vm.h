@@ -14,8 +14,13 @@
  * call the same VM again, but must neither close it nor leave by longjmp() or an exception: thaw_vm_close() says -EBUSY.
  *
  * Errors: 0, or a negative code: -errno, THAW_E* of thaw.h, or THAW_VM_E* below, with one line in `error` (which may be NULL).
- * The library prints nothing and never ends the process; it catches SIGSEGV and SIGBUS, by which the sandbox is
- * guarded and pages arrive.
+ *
+ * The process: the library catches SIGSEGV and SIGBUS, by which the sandbox is guarded and pages arrive, and hands on what
+ * is not its own to the handlers that were there when the first VM was opened. A thread that opens one gets another stack for
+ * signals (sigaltstack).
+ * It prints nothing and ends nothing, with one exception: a page of a damaged image that cannot be read is told on
+ * stderr, and ends the process with 74. A time limit holds where the engine polls: not inside of one built-in function
+ * that works over a giant length, as [].join.
  */
 #ifndef THAW_VM_H
 #define THAW_VM_H
@@ -39,6 +44,7 @@ enum {
 };
 
 struct thaw_vm;
+struct thaw_vm_snapshot;
 /*
  * A value inside of a VM: a handle that its receiver gives back with thaw_vm_free(). 0: none. Valid in its VM only, until that
  * is closed.
@@ -79,6 +85,11 @@ struct thaw_vm_options { /* zero means: the default */
 	/* The source of what is imported: malloc'ed; NULL: there is none of that name. NULL: nothing can be imported. */
 	char *(*load_module)(void *arg, const char *name, size_t *bytes);
 	void *arg; /* of both */
+	/*
+	 * Begin as this: a fork, which shares with all others every page that it does not write. Not together with an image. It
+	 * may be dropped once the VM is open.
+	 */
+	struct thaw_vm_snapshot *snapshot;
 };
 
 /* Open a VM. Before anything of an image runs, THAW_VM_EMISSING tells of all functions that it needs and `options` lacks. */
@@ -168,6 +179,49 @@ THAW_PUBLIC void thaw_vm_interrupt(struct thaw_vm *vm);
  */
 THAW_PUBLIC int thaw_vm_checkpoint(struct thaw_vm *vm, const char *name, uint64_t *generation,
 				   struct thaw_error *error);
+
+/* ---- Snapshots ----
+ *
+ * What a VM is between two calls, kept in memory: contents that never change, counted, used by any thread. Of one any number
+ * of VMs begins (thaw_vm_options.snapshot), each with its own randomness; a VM goes back to one; and one is an array of
+ * bytes, whole or as what changed since another, which opens wherever the same engine is. Promises of tickets are in it
+ * (thaw_vm_settle). The bytes are not authenticated: who can change them can change the program, which stays in its sandbox.
+ */
+
+/*
+ * The first of a VM costs one copy of its heap, later ones what was written since (thaw_freeze of thaw_frozen.h). Between
+ * calls only, else -EBUSY.
+ */
+THAW_PUBLIC int thaw_vm_snapshot(struct thaw_vm *vm, struct thaw_vm_snapshot **snapshot,
+				 struct thaw_error *error);
+/* One more reference; and one less, of which the last frees it. NULL is allowed. */
+THAW_PUBLIC struct thaw_vm_snapshot *thaw_vm_snapshot_hold(struct thaw_vm_snapshot *snapshot);
+THAW_PUBLIC void thaw_vm_snapshot_drop(struct thaw_vm_snapshot *snapshot);
+/*
+ * Make a VM without an image what it was, or another one was; also one that has trapped, or ended. All of its handles are
+ * gone. -EBUSY: a call is under way; -EINVAL: it has an image; THAW_VM_EMISSING and others: nothing has changed, or
+ * (out of memory) nothing but thaw_vm_close(), or another try, is left.
+ */
+THAW_PUBLIC int thaw_vm_rollback(struct thaw_vm *vm, struct thaw_vm_snapshot *snapshot,
+				 struct thaw_error *error);
+/* What it has, as 128 bits: equal contents have equal ids. Reads all of it the first time. */
+THAW_PUBLIC int thaw_vm_snapshot_id(struct thaw_vm_snapshot *snapshot, uint8_t id[16],
+				    struct thaw_error *error);
+/*
+ * As bytes, malloc'ed: whole, or (`since` is not NULL) what changed since that one. Equal contents give equal bytes.
+ * All pages are read, and those of `since`.
+ */
+THAW_PUBLIC int thaw_vm_snapshot_bytes(struct thaw_vm_snapshot *snapshot,
+				       struct thaw_vm_snapshot *since, void **data, size_t *bytes,
+				       struct thaw_error *error);
+/*
+ * And back. A delta needs the one that it was made `since` (else NULL), perhaps from bytes itself. `max_bytes`: of heap; 0: 4 GiB.
+ * THAW_EFOREIGN: not such bytes; THAW_EFORMAT: of another version; THAW_EENGINE: of another engine; THAW_ENOGEN: of
+ * another base; THAW_EDAMAGED; -EFBIG; -ENOMEM.
+ */
+THAW_PUBLIC int thaw_vm_snapshot_open(const void *data, size_t bytes, struct thaw_vm_snapshot *base,
+				      uint64_t max_bytes, struct thaw_vm_snapshot **snapshot,
+				      struct thaw_error *error);
 
 #ifdef __cplusplus
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * vm.c - opens and closes a VM, brackets every call into it (who may call, how long it may last, how it ended), and makes
- * its generations. Owns struct thaw_vm.
+ * vm.c - opens and closes a VM, brackets every call into it (who may call, how long it may last, how it ended), makes its
+ * generations, and takes it back to a snapshot. Owns struct thaw_vm.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -22,10 +22,17 @@ bool vm_sound(struct thaw_vm *vm)
 	       !js_trapped(vm_engine(vm));
 }
 
+const char *vm_origin(const struct thaw_vm *vm)
+{
+	return vm->options.image ? vm->options.image : "the snapshot";
+}
+
 int vm_enter(struct thaw_vm *vm, struct thaw_error *error)
 {
 	if (!pthread_equal(vm->thread, pthread_self()))
 		return failure(error, -EPERM, "a VM is used by the thread that opened it");
+	if (!vm_engine(vm))
+		return failure(error, THAW_VM_EENDED, "a rollback of the VM has failed");
 	if (js_trapped(vm_engine(vm)))
 		return failure(error, THAW_VM_ETRAPPED, "the sandbox stopped the VM: %s",
 			       js_trapped(vm_engine(vm)));
@@ -119,6 +126,7 @@ static int open_heap(struct thaw_vm *vm, struct thaw_error *error)
 		.image = options->image,
 		.flags = options->image ? THAW_CREATE | THAW_OWN | THAW_TOUCHES : 0,
 		.generation = options->generation,
+		.frozen = options->snapshot ? snapshot_frozen(options->snapshot) : NULL,
 		.max_bytes = bytes,
 		.guard_bytes = JS_HEAP_MAX_BYTES + JS_HEAP_GUARD_BYTES - bytes,
 		.engine = js_engine_identity,
@@ -127,28 +135,34 @@ static int open_heap(struct thaw_vm *vm, struct thaw_error *error)
 	if (bytes < MIN_BYTES || bytes > JS_HEAP_MAX_BYTES || bytes % 65536)
 		return failure(error, -EINVAL,
 			       "max_bytes must be a multiple of 64 KiB, from 16 MiB to 4 GiB");
+	if (options->snapshot && options->image)
+		return failure(error, -EINVAL, "a VM begins from a snapshot or from an image");
 	return thaw_open(&heap, &vm->heap, error);
 }
 
-static int restore(struct thaw_vm *vm, struct thaw_error *error)
+static int check_functions(struct thaw_vm *vm, const void *state, size_t bytes,
+			   struct thaw_error *error)
 {
-	const void *state;
-	size_t bytes;
 	struct js_blob blob = {0};
-	int code;
+	int code = js_blob_decode(state, bytes, &blob, error);
 
-	state = thaw_state(vm->heap, &bytes);
-	code = js_blob_decode(state, bytes, &blob, error);
 	if (!code)
 		code = functions_check(vm, &blob, error);
 	js_blob_clear(&blob);
+	return code;
+}
+
+static int restore(struct thaw_vm *vm, const void *state, size_t bytes, struct thaw_error *error)
+{
+	int code = check_functions(vm, state, bytes, error);
+
 	if (!code)
 		code = vm->guest->type->restore(vm->guest, state, bytes, error);
 	if (!code && vm->guest->mid_turn)
 		code = failure(
 			error, THAW_EENGINE,
 			"%s: its newest generation is in the middle of a turn: only thaw run goes on there",
-			vm->options.image);
+			vm_origin(vm));
 	if (!code && vm->guest->common.finished)
 		code = failure(error, THAW_VM_EENDED, "the program has called exit(%d)",
 			       vm->guest->common.exit_code);
@@ -158,37 +172,51 @@ static int restore(struct thaw_vm *vm, struct thaw_error *error)
 	return code;
 }
 
-static int open_guest(struct thaw_vm *vm, struct thaw_error *error)
+/* The line of history in which effects are numbered: an image's own goes on. */
+static int begin_branch(struct thaw_vm *vm, struct thaw_error *error)
+{
+	struct guest_common *common = &vm->guest->common;
+
+	if (getrandom(common->branch, sizeof(common->branch), 0) < 0)
+		return failure(error, -errno, "no randomness from the kernel");
+	memcpy(common->home, common->branch, sizeof(common->home));
+	return 0;
+}
+
+int vm_begin(struct thaw_vm *vm, const void *state, size_t bytes, struct thaw_error *error)
 {
 	const struct guest_options options = {.image = vm->options.image};
-	bool restored = thaw_opened(vm->heap)->number != 0;
-	struct guest_common *common;
 	int code = 0;
 
 	vm->guest = javascript_guest.open((struct runtime *)vm, &options, vm->heap);
 	if (!vm->guest)
 		return failure(error, -ENOMEM, "out of memory");
 	vm_program(vm)->hosting = &vm->hosting;
-	common = &vm->guest->common;
-	if (restored)
-		code = restore(vm, error);
-	else if (getrandom(common->branch, sizeof(common->branch), 0) < 0)
-		code = failure(error, -errno, "no randomness from the kernel");
-	if (!code && !restored)
-		memcpy(common->home, common->branch, sizeof(common->home));
+	if (state)
+		code = restore(vm, state, bytes, error);
+	if (!code && !(state && vm->options.image))
+		code = begin_branch(vm, error);
 	if (!code)
 		code = javascript_guest.prepare(vm->guest, error);
 	if (!code)
 		code = functions_install(vm, error);
-	if (!code && restored)
+	if (!code && state)
 		code = vm_enter(vm, error);
-	if (!code && restored) {
+	if (!code && state) {
 		turn_end(vm_program(vm));
 		javascript_guest.resume(vm->guest, 0);
 		turn_begin(vm_program(vm));
 		code = vm_leave(vm, false, error);
 	}
 	return code;
+}
+
+static int open_guest(struct thaw_vm *vm, struct thaw_error *error)
+{
+	size_t bytes;
+	const void *state = thaw_state(vm->heap, &bytes);
+
+	return vm_begin(vm, state, bytes, error);
 }
 
 int thaw_vm_open(const struct thaw_vm_options *options, struct thaw_vm **result,
@@ -251,30 +279,79 @@ int thaw_vm_close(struct thaw_vm *vm)
 
 /* ---- Generations ---- */
 
+void *vm_state(struct thaw_vm *vm, size_t *bytes, struct thaw_error *error)
+{
+	void *state;
+
+	if (!vm_sound(vm) || vm->depth || vm->ended) {
+		failure(error, -EBUSY, "a VM is captured between two calls, while it lives");
+		return NULL;
+	}
+	state = javascript_guest.save(vm->guest, true, bytes, error);
+	if (!state)
+		failure(error, -ENOMEM, "out of memory");
+	return state;
+}
+
 int thaw_vm_checkpoint(struct thaw_vm *vm, const char *name, uint64_t *generation,
 		       struct thaw_error *error)
 {
 	struct thaw_result result = {0};
+	struct thaw_error why;
 	size_t bytes;
-	void *state;
+	void *state = vm_state(vm, &bytes, &why);
+	int code = state ? 0 : failure(error, why.code, "%s", why.text);
+
+	if (!code && !vm->options.image)
+		code = failure(error, -EROFS, "the VM has no image");
+	if (!code && name) {
+		code = thaw_checkpoint_name(vm->heap, name);
+		if (code)
+			failure(error, code, "%s", thaw_strerror(code));
+	}
+	if (!code) {
+		code = thaw_checkpoint(vm->heap, THAW_REASON_REQUEST, state, bytes, &result);
+		if (code)
+			failure(error, code, "%s",
+				result.error.code ? result.error.text : thaw_strerror(code));
+	}
+	free(state);
+	if (!code && generation)
+		*generation = result.generation.number;
+	return code;
+}
+
+/* The heap first: if that fails, nothing has changed. */
+int thaw_vm_rollback(struct thaw_vm *vm, struct thaw_vm_snapshot *snapshot,
+		     struct thaw_error *error)
+{
+	struct thaw_frozen *frozen = snapshot_frozen(snapshot);
+	size_t bytes;
+	const void *state = thaw_frozen_state(frozen, &bytes);
 	int code;
 
-	if (!vm_sound(vm) || vm->depth || vm->ended)
-		return failure(error, -EBUSY,
-			       "a generation is made between two calls of a VM that lives");
-	if (!vm->options.image)
-		return failure(error, -EROFS, "the VM has no image");
-	if (name && (code = thaw_checkpoint_name(vm->heap, name)))
-		return failure(error, code, "%s", thaw_strerror(code));
-	state = javascript_guest.save(vm->guest, true, &bytes, error);
-	if (!state)
-		return failure(error, -ENOMEM, "out of memory");
-	code = thaw_checkpoint(vm->heap, THAW_REASON_REQUEST, state, bytes, &result);
-	free(state);
-	if (code)
-		return failure(error, code, "%s",
-			       result.error.code ? result.error.text : thaw_strerror(code));
-	if (generation)
-		*generation = result.generation.number;
-	return 0;
+	if (!pthread_equal(vm->thread, pthread_self()))
+		return failure(error, -EPERM, "a VM is used by the thread that opened it");
+	if (vm->depth)
+		return failure(error, -EBUSY, "a VM goes back between two calls");
+	if (vm->options.image)
+		return failure(
+			error, -EINVAL,
+			"a VM with an image goes back by being opened at a generation of it");
+	code = check_functions(vm, state, bytes, error);
+	if (!code)
+		code = thaw_revert(vm->heap, frozen, error);
+	if (code && code != -ENOMEM)
+		return code;
+	if (vm->guest)
+		javascript_guest.close(vm->guest);
+	vm->guest = NULL;
+	vm->ended = vm->cut = false;
+	if (!code)
+		code = vm_begin(vm, state, bytes, error);
+	if (code && vm->guest) {
+		javascript_guest.close(vm->guest);
+		vm->guest = NULL;
+	}
+	return code;
 }
