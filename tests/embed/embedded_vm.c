@@ -134,6 +134,7 @@ TEST(functions_of_the_host)
 	struct thaw_vm *vm =
 		vm_with((struct thaw_vm_options){.functions = functions, .function_count = 3});
 	struct thaw_error error;
+	char *json;
 	thaw_vm_value text;
 	uint64_t ticket = 0;
 
@@ -155,6 +156,15 @@ TEST(functions_of_the_host)
 	EXPECT_EQ(0, thaw_vm_settle(vm, ticket, text, NULL, &error));
 	EXPECT_TRUE(gives(vm, "k", NULL, "\"here\""));
 	EXPECT_EQ(-ENOENT, thaw_vm_settle(vm, ticket, text, NULL, &error));
+	ASSERT_EQ(1, thaw_vm_context_new(vm, "other", &error));
+	ASSERT_EQ(0, thaw_vm_context_use(vm, 1, &error));
+	ASSERT_EQ(0, run(vm,
+			 "const f = () => add(3, 4), h = () => again() + inner,"
+			 "k = async () => [await later()]",
+			 &error));
+	EXPECT_TRUE(gives(vm, "f", NULL, "7"));
+	EXPECT_TRUE(gives(vm, "h", NULL, "43"));
+	EXPECT_EQ(THAW_VM_EPENDING, thaw_vm_call(vm, "k", NULL, &json, &error));
 	thaw_vm_close(vm);
 }
 

@@ -280,6 +280,49 @@ TEST_F(vm, what_a_turn_has_changed_is_small)
 	thaw_vm_snapshot_drop(three);
 }
 
+/* Two contexts with a run() each, a snapshot as bytes, a new VM: context 0 gives 1, and context 1 gives 2. */
+TEST(contexts_come_back_by_index_and_name)
+{
+	struct thaw_vm_snapshot *snapshot, *opened;
+	struct thaw_error error = {0};
+	struct thaw_vm *vm = vm_from(NULL);
+	size_t bytes;
+	void *data;
+
+	ASSERT_NE(NULL, vm);
+	ASSERT_EQ(0, run(vm, "function run() { return 1 }"));
+	EXPECT_EQ(-ENOENT, thaw_vm_context_use(vm, 1, &error));
+	ASSERT_EQ(1, thaw_vm_context_new(vm, "second", &error));
+	EXPECT_EQ(-EEXIST, thaw_vm_context_new(vm, "second", &error));
+	ASSERT_EQ(0, thaw_vm_context_use(vm, 1, &error));
+	ASSERT_EQ(
+		0,
+		run(vm,
+		    "function run() { return 2 } let late; setTimeout(() => late = typeof run, 1);"
+		    "const told = () => late, kinds = () => [typeof Map, typeof URL, typeof console]"));
+	ASSERT_EQ(0, thaw_vm_snapshot(vm, &snapshot, &error));
+	thaw_vm_close(vm);
+	ASSERT_EQ(0, thaw_vm_snapshot_bytes(snapshot, NULL, &data, &bytes, &error));
+	ASSERT_EQ(0, thaw_vm_snapshot_open(data, bytes, NULL, 0, &opened, &error));
+	vm = vm_from(opened);
+	ASSERT_NE(NULL, vm);
+	EXPECT_EQ(2, thaw_vm_context_count(vm));
+	EXPECT_TRUE(gives(vm, "run", NULL, "1"));
+	EXPECT_EQ(1, thaw_vm_context_find(vm, "second"));
+	EXPECT_EQ(-ENOENT, thaw_vm_context_find(vm, "third"));
+	ASSERT_EQ(0, thaw_vm_context_use(vm, 1, &error));
+	EXPECT_TRUE(gives(vm, "run", NULL, "2"));
+	EXPECT_TRUE(gives(vm, "kinds", NULL, "[\"function\",\"function\",\"object\"]"));
+	EXPECT_EQ(0, thaw_vm_run(vm, UINT64_MAX, &error));
+	EXPECT_TRUE(gives(vm, "told", NULL, "\"function\""));
+	ASSERT_EQ(0, thaw_vm_rollback(vm, snapshot, &error));
+	EXPECT_TRUE(gives(vm, "run", NULL, "1"));
+	thaw_vm_snapshot_drop(snapshot);
+	thaw_vm_snapshot_drop(opened);
+	thaw_vm_close(vm);
+	free(data);
+}
+
 TEST_F(vm, hundreds_of_forks_take_no_descriptors)
 {
 	const struct rlimit few = {64, 64};

@@ -23,6 +23,7 @@ struct thaw_vm {
 	char **names;			    /* "host.NAME" */
 	struct hosting hosting;
 	js_value tickets; /* functions.c: of the heap */
+	unsigned context; /* contexts.c: that calls work in */
 
 	unsigned depth;	      /* calls under way */
 	uint64_t deadline_ns; /* of the outermost; 0: none */
@@ -68,8 +69,10 @@ int functions_open(struct thaw_vm *vm, const struct js_host_binding *guests);
 void functions_close(struct thaw_vm *vm);
 /* All that a generation needs are there; else THAW_VM_EMISSING. */
 int functions_check(struct thaw_vm *vm, const struct js_blob *blob, struct thaw_error *error);
-/* Into the global object of a VM that is prepared. */
+/* Into the global objects of a VM that is prepared. */
 int functions_install(struct thaw_vm *vm, struct thaw_error *error);
+/* Into that of the context that is selected. False: an exception. */
+bool functions_install_all(struct thaw_vm *vm);
 /* "parse", "stringify" of JSON as they were, and what belongs to tickets. 0: an exception. */
 js_value functions_method(struct thaw_vm *vm, const char *name, unsigned count,
 			  const js_value *arguments);

@@ -137,6 +137,29 @@ static bool install(struct thaw_vm *vm, const char *name)
 	return good;
 }
 
+bool functions_install_all(struct thaw_vm *vm)
+{
+	for (unsigned i = 0; i < vm->options.function_count; i++)
+		if (!install(vm, vm->names[i]))
+			return false;
+	return true;
+}
+
+/* One that no context has yet. */
+static bool install_everywhere(struct thaw_vm *vm, const char *name)
+{
+	struct js_engine *engine = vm_engine(vm);
+	unsigned before = js_context_current(engine);
+	bool good = true;
+
+	for (unsigned i = 0; good && i < js_context_count(engine); i++) {
+		js_context_select(engine, i);
+		good = install(vm, name);
+	}
+	js_context_select(engine, before);
+	return good;
+}
+
 int functions_install(struct thaw_vm *vm, struct thaw_error *error)
 {
 	struct program *program = vm_program(vm);
@@ -156,7 +179,7 @@ int functions_install(struct thaw_vm *vm, struct thaw_error *error)
 
 		for (unsigned j = 0; program->restored && j < count && !known; j++)
 			known = !strcmp(names[j], vm->names[i]);
-		good = known || install(vm, vm->names[i]);
+		good = known || install_everywhere(vm, vm->names[i]);
 	}
 	if (program->restored && good) { /* what the next generation needs */
 		blob->names = NULL;

@@ -180,6 +180,21 @@ THAW_PUBLIC void thaw_vm_interrupt(struct thaw_vm *vm);
 THAW_PUBLIC int thaw_vm_checkpoint(struct thaw_vm *vm, const char *name, uint64_t *generation,
 				   struct thaw_error *error);
 
+/* ---- Contexts ----
+ *
+ * Several programs in one VM: each context has its own globals, variables, built-ins, modules and timers, and the host
+ * functions. Values may be given from one to another. They are in images and snapshots. The first one, 0, is there from the
+ * beginning, and only it may import the module "thaw"; promises of host functions are of its Promise. None ends before the VM does.
+ */
+
+/* Make one, with a name of its own, at most 63 bytes: its index, or an error. -EEXIST, -EINVAL, -ENOSPC: there are 32. Between calls. */
+THAW_PUBLIC int thaw_vm_context_new(struct thaw_vm *vm, const char *name, struct thaw_error *error);
+/* Its index; -ENOENT. */
+THAW_PUBLIC int thaw_vm_context_find(struct thaw_vm *vm, const char *name);
+THAW_PUBLIC unsigned thaw_vm_context_count(struct thaw_vm *vm);
+/* From now on calls work in that one; inside of a host function, in that of the code that has called it. -ENOENT; -EBUSY. */
+THAW_PUBLIC int thaw_vm_context_use(struct thaw_vm *vm, unsigned index, struct thaw_error *error);
+
 /* ---- Snapshots ----
  *
  * What a VM is between two calls, kept in memory: contents that never change, counted, used by any thread. Of one any number

@@ -12,7 +12,18 @@
 
 thaw_vm_value thaw_vm_global(struct thaw_vm *vm)
 {
-	return vm_sound(vm) ? js_global(vm_engine(vm)) : 0;
+	struct js_engine *engine = vm_engine(vm);
+	thaw_vm_value global;
+	unsigned before;
+
+	if (!vm_sound(vm))
+		return 0;
+	if (vm->depth) /* of the code that has called */
+		return js_global(engine);
+	before = js_context_select(engine, vm->context);
+	global = js_global(engine);
+	js_context_select(engine, before);
+	return global;
 }
 
 thaw_vm_value thaw_vm_undefined(struct thaw_vm *vm)

@@ -44,6 +44,7 @@ int vm_enter(struct thaw_vm *vm, struct thaw_error *error)
 	vm->cut = false;
 	vm->deadline_ns = vm->options.turn_ns ? clock_monotonic_ns() + vm->options.turn_ns : 0;
 	turn_begin(vm_program(vm));
+	js_context_select(vm_engine(vm), vm->context);
 	return 0;
 }
 
@@ -66,6 +67,8 @@ int vm_leave(struct thaw_vm *vm, bool failed, struct thaw_error *error)
 	if (failed && !js_trapped(engine))
 		code = exception(vm, error);
 	if (vm->depth == 1) {
+		if (!js_trapped(engine)) /* what nobody caught is the first one's to hear of */
+			js_context_select(engine, 0);
 		turn_end(vm_program(vm));
 		vm->deadline_ns = 0;
 	}
@@ -106,11 +109,12 @@ static char *load(void *arg, const char *name, size_t *bytes, struct thaw_error 
 {
 	struct thaw_vm *vm = vm_of_program(arg);
 
-	if (!strcmp(name, "thaw")) /* the guest's own */
-		return resolve_load(name, bytes, error);
-	char *text = vm->options.load_module ? vm->options.load_module(vm->options.arg, name, bytes)
-					     : NULL;
+	char *text = NULL;
 
+	if (!strcmp(name, "thaw") && !js_context_current(vm_engine(vm))) /* the guest's own */
+		return resolve_load(name, bytes, error);
+	if (vm->options.load_module)
+		text = vm->options.load_module(vm->options.arg, name, bytes);
 	if (!text)
 		failure(error, -ENOENT, "there is no module %s", name);
 	return text;
@@ -347,6 +351,7 @@ int thaw_vm_rollback(struct thaw_vm *vm, struct thaw_vm_snapshot *snapshot,
 		javascript_guest.close(vm->guest);
 	vm->guest = NULL;
 	vm->ended = vm->cut = false;
+	vm->context = 0;
 	if (!code)
 		code = vm_begin(vm, state, bytes, error);
 	if (code && vm->guest) {
