@@ -55,12 +55,13 @@ $(BUILD)/tests/crash_states.o: TEST_CFLAGS := -include tests/timeout.h -DTEST_SE
 TEST_WRAPS :=
 # Of libthawvm: programs that have nothing but the two shared libraries.
 LIBVM_TESTS := $(BUILD)/tests/embedded_vm $(BUILD)/tests/vm_snapshots
-$(LIBVM_TESTS): %: %.o $(BUILD)/libthawvm.so $(BUILD)/libthaw.so
+LIBVM_BENCHES := $(BUILD)/tests/bench/forks
+$(LIBVM_TESTS) $(LIBVM_BENCHES): %: %.o $(BUILD)/libthawvm.so $(BUILD)/libthaw.so
 	$(call say,LD,$@)
 	$(Q)$(CC) -no-pie -pthread $(LDFLAGS) $^ -Wl,--disable-new-dtags,-rpath,$(abspath $(BUILD)) -o $@
 STATIC_TESTS := $(filter-out $(LIBVM_TESTS),$(TESTS)) $(EXEC_TESTS)
 $(STATIC_TESTS): $(INJECT_OBJECTS)
-$(STATIC_TESTS) $(BENCHES): %: %.o $(BUILD)/libvm.a $(BUILD)/libthaw.a
+$(STATIC_TESTS) $(filter-out $(LIBVM_BENCHES),$(BENCHES)): %: %.o $(BUILD)/libvm.a $(BUILD)/libthaw.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(VM_LDFLAGS) $(LDFLAGS) $(TEST_WRAPS:%=-Wl,--wrap=%) $(filter-out %.a,$^) $(filter %.a,$^) $(VM_LIBS) \
 		$(BENCH_LIBS) -o $@

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The same heap through quickjs-wasi under node:  build BYTES SNAPSHOT BUILDER.js  |  restore SNAPSHOT RECORD
+// Or in memory, as forks.c does it:  forks MIB BUILDER.js
 import { readFileSync, writeFileSync, openSync, writeSync, closeSync } from 'node:fs'
 import { pathToFileURL } from 'node:url'
 
@@ -18,6 +19,32 @@ if (verb === 'build') {
 	for (let at = 0; at < bytes.length; at += 1 << 28)
 		writeSync(file, bytes, at, Math.min(1 << 28, bytes.length - at))
 	closeSync(file)
+} else if (verb === 'forks') {
+	const module = await WebAssembly.compile(wasm), rounds = 11
+	const vm = await QuickJS.create({ wasm: module })
+	vm.evalCode(readFileSync(rest[1], 'utf8')).dispose()
+	vm.evalCode(`build(${rest[0]} * 1048576)`).dispose()
+	const median = (list) => list.sort((a, b) => a - b)[list.length >> 1]
+	const tell = (what, value, unit) => console.log(`forks: ${what}\t${rest[0]} MiB\t${value.toFixed(3)}\t${unit}`)
+	const snapshots = [], forks = []
+	let snapshot
+	for (let i = 0; i < rounds; i++) {
+		let begun = performance.now()
+		snapshot = vm.snapshot()
+		snapshots.push(performance.now() - begun)
+		begun = performance.now()
+		const fork = await QuickJS.restore(snapshot, { wasm: module })
+		fork.evalCode('lookup(1)').dispose()
+		forks.push(performance.now() - begun)
+		fork.dispose()
+	}
+	tell('the first snapshot', snapshots[0], 'ms')
+	tell('a snapshot after 100 lookups', median(snapshots), 'ms')
+	tell('a fork, and its first call', median(forks), 'ms')
+	const begun = performance.now()
+	const bytes = QuickJS.serializeSnapshot(snapshot)
+	tell('written whole', performance.now() - begun, 'ms')
+	tell('bytes whole', bytes.length / 1024, 'KiB')
 } else {
 	const bytes = readFileSync(rest[0])
 	const vm = await QuickJS.restore(QuickJS.deserializeSnapshot(bytes), { wasm })
