@@ -140,6 +140,7 @@ install-built: $(LIBRARY_LICENSES)
 	sed 's,@PREFIX@,$(PREFIX),; s,@LIBDIR@,$(LIBDIR:$(PREFIX)/%=$${prefix}/%),; s,@VERSION@,$(VERSION),' uffd/thaw.pc.in >$(DESTDIR)$(LIBDIR)/pkgconfig/thaw.pc
 	install -Dm644 $(LIBRARY_LICENSES) $(DESTDIR)$(PREFIX)/share/doc/thaw/LICENSES.npm
 	install -Dm644 vm/js/api/thaw.d.ts $(DESTDIR)$(PREFIX)/share/thaw/thaw.d.ts
+	install -Dm644 $(ENGINE_SHARED) $(DESTDIR)$(PREFIX)/lib/thaw/engines/$(ENGINE_HASH).so
 	install -dm755 $(DESTDIR)$(PREFIX)/lib/thaw/node
 	install -m644 $(addprefix vm/process/modules/node/,index.js index.d.ts package.json) $(BUILD)/vm/process/modules/node/thaw.node \
 		$(DESTDIR)$(PREFIX)/lib/thaw/node/

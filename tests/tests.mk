@@ -3,7 +3,7 @@
 # The tests, the crash simulator, the demo and the benchmarks. Included by the Makefile at the root.
 
 # The rooms of the sources; the programs lie side by side in $(BUILD)/tests.
-TEST_ROOMS := uffd image js policy inspect cli top kmod process embed
+TEST_ROOMS := uffd image js policy inspect cli top kmod process embed engines
 TEST_SOURCES := $(wildcard $(TEST_ROOMS:%=tests/%/*.c))
 TESTS := $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(TEST_SOURCES)))
 # Programs of npm's and Debian's that are killed, which make check-exec and make crash-exec bring and run.
@@ -112,13 +112,46 @@ $(BUILD)/tests/ends_in_a_capture: TEST_WRAPS := process_stop mappings_capture in
 $(BUILD)/tests/fuzz_regressions: $(FUZZ_OBJECTS)
 $(BUILD)/tests/fuzz_regressions: TEST_WRAPS := nanosleep
 
+# The engine before: another name, and the same objects otherwise; a program that has it built in, and the shared object. And such
+# as are older, newer, and of another interface.
+BEFORE_IDENTITY := js-1 before
+BEFORE_HASH := $(call engine_hash,$(BEFORE_IDENTITY))
+ENGINES_ROOM := $(BUILD)/tests/engines
+$(ENGINES_ROOM)/identity.o: vm/js/engine/identity.c vm/engine.mk $(BUILD)/flags
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(BASE_CFLAGS) $(CFLAGS) $(VM_CFLAGS) $(INCLUDES) -DJS_ENGINE_IDENTITY='"$(BEFORE_IDENTITY)"' -c $< -o $@
+$(ENGINES_ROOM)/identity-pic.o: vm/js/engine/identity.c vm/engine.mk $(BUILD)/flags
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(BASE_CFLAGS) $(CFLAGS) $(VM_CFLAGS) $(PIC_CFLAGS) $(INCLUDES) -DJS_ENGINE_IDENTITY='"$(BEFORE_IDENTITY)"' -c $< -o $@
+$(ENGINES_ROOM)/older.o: tests/engines/objects/older.c vm/engines/object/entry.c vm/engines/calls.h vm/guest.h $(BUILD)/flags
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(BASE_CFLAGS) $(CFLAGS) $(VM_CFLAGS) $(PIC_CFLAGS) $(INCLUDES) -c $< -o $@
+$(ENGINES_ROOM)/thaw: $(MAIN_OBJECT) $(ENGINES_ROOM)/identity.o $(BUILD)/libvm.a $(BUILD)/libthaw.a
+	$(call say,LD,$@)
+	$(Q)$(CC) $(VM_LDFLAGS) $(LDFLAGS) $^ $(VM_LIBS) -o $@
+BEFORE_OBJECTS := $(ENGINES_ROOM)/identity-pic.o $(filter-out %/engine/identity.o,$(ENGINE_SHARED_OBJECTS)) $(ENGINE_PIC_OBJECT)
+$(ENGINES_ROOM)/engines/$(BEFORE_HASH).so: $(BEFORE_OBJECTS) vm/engines/object/object.map
+	$(link_engine)
+$(ENGINES_ROOM)/older.so: $(ENGINES_ROOM)/older.o $(filter-out %/object/entry.o,$(BEFORE_OBJECTS)) vm/engines/object/object.map
+	$(link_engine)
+$(ENGINES_ROOM)/newer.so: OTHER_ABI := 0
+$(ENGINES_ROOM)/other_abi.so: OTHER_ABI := 1
+$(ENGINES_ROOM)/newer.so $(ENGINES_ROOM)/other_abi.so: tests/engines/objects/misfit.c vm/engines/calls.h vm/guest.h $(BUILD)/flags
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(filter-out -fsanitize=%,$(BASE_CFLAGS)) $(INCLUDES) -DOTHER_ABI=$(OTHER_ABI) -fPIC -shared $< -o $@
+$(BUILD)/tests/engines_side_by_side.o: TEST_CFLAGS += -DENGINES_ROOM='"$(abspath $(ENGINES_ROOM))"' -DBEFORE_HASH='"$(BEFORE_HASH)"' \
+	-Itests/cli -include tests/timeout.h -DTEST_SECONDS=$(TEST_SECONDS)
+ENGINES_TESTED := $(ENGINES_ROOM)/thaw $(ENGINES_ROOM)/engines/$(BEFORE_HASH).so $(ENGINES_ROOM)/older.so $(ENGINES_ROOM)/newer.so \
+	$(ENGINES_ROOM)/other_abi.so
+$(BUILD)/tests/engines_side_by_side: | $(ENGINES_TESTED) $(ENGINE_SHARED)
+
 $(POWER_TEST): $(POWER_TEST).o $(BUILD)/tests/power/disk.o $(LOAD_OBJECTS) $(INJECT_OBJECTS) $(BUILD)/libvm.a $(BUILD)/libthaw.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(VM_LDFLAGS) $(LDFLAGS) $^ $(VM_LIBS) $(shell $(PKG_CONFIG) --libs fuse3) -o $@
 $(BUILD)/tests/power/disk.o: TEST_CFLAGS := $(shell $(PKG_CONFIG) --cflags fuse3 2>/dev/null)
 $(POWER_TEST).o: TEST_CFLAGS := -include tests/timeout.h -DTEST_SECONDS=120
 
-tests: $(TESTS) $(EXEC_TESTS) $(INJECT)/thaw $(BUILD)/confine
+tests: $(TESTS) $(ENGINES_TESTED) $(EXEC_TESTS) $(INJECT)/thaw $(BUILD)/confine
 
 # ---- Running them
 

@@ -3,7 +3,7 @@
 # The engine (C out of WebAssembly), the runtime around it, and the program `thaw`. Included by the Makefile at the root.
 
 # What runs inside of a guest that is a process (vm/process/stub, vm/process/modules) is made in another way.
-VM_SOURCES := $(filter-out vm/cli/main.c vm/js/boot/make.c vm/process/stub/% vm/process/modules/% vm/embed/%,$(wildcard vm/*.c vm/*/*.c vm/*/*/*.c))
+VM_SOURCES := $(filter-out vm/cli/main.c vm/js/boot/make.c vm/process/stub/% vm/process/modules/% vm/engines/object/% vm/embed/%,$(wildcard vm/*.c vm/*/*.c vm/*/*/*.c))
 # The codec of snapshots, which the program does without.
 EMBED_OBJECTS := $(BUILD)/vm/embed/snapshot_codec.o
 VM_ASSEMBLY := $(wildcard vm/*/*/*.S)
@@ -14,6 +14,12 @@ MANUAL := $(sort $(wildcard vm/cli/manual/*))
 VM_OBJECTS += $(BUILD)/vm/cli/manual/pages.o
 EMBEDDED := $(wildcard vm/js/api/*.js)
 WASM := $(NPM)/node_modules/quickjs-wasi/quickjs.wasm
+# What the engine is called in images, and the binary that it is made of: another binary, another meaning of what its heaps hold,
+# or of a function of the host's, is another engine. Its shared object is called by a hash of its name (vm/engines).
+ENGINE_IDENTITY := js-1 quickjs-wasi 3.6.2
+ENGINE_WASM := d4c9375f2b1ca4dc95f72c8aa2982a7a9951ac8011490d79c6582df732b4bbd9
+engine_hash = $(shell printf %s '$(1)' | sha256sum | cut -c1-16)
+ENGINE_HASH := $(call engine_hash,$(ENGINE_IDENTITY))
 # Every build directory of this machine's architecture shares one.
 ENGINE := $(GENERATED)$(if $(SYSROOT),/$(ARCHITECTURE))
 ENGINE_OBJECT := $(ENGINE)/quickjs.o
@@ -51,6 +57,8 @@ $(WASM):
 
 $(GENERATED)/quickjs.c: $(WASM)
 	$(call say,WASM2C,$@)
+	$(Q)echo '$(ENGINE_WASM)  $<' | sha256sum --check --quiet || \
+		{ echo "make: $< is another binary: it needs another name in images (ENGINE_IDENTITY and ENGINE_WASM, vm/engine.mk)" >&2; false; }
 	$(Q)mkdir -p $(@D)
 	$(Q)wasm2c -n quickjs $< -o $@
 
@@ -105,6 +113,9 @@ $(BUILD)/pic/vm/%.o: vm/%.c $(BUILD)/flags | $(GENERATED)/quickjs.h
 	$(call say,CC,"$< (position-independent)")
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(BASE_CFLAGS) $(WARNINGS_FATAL) $(CFLAGS) $(VM_CFLAGS) $(PIC_CFLAGS) $(INCLUDES) -MMD -MP -c $< -o $@
+
+$(BUILD)/vm/js/engine/identity.o $(BUILD)/pic/vm/js/engine/identity.o: INCLUDES += -DJS_ENGINE_IDENTITY='"$(ENGINE_IDENTITY)"'
+$(BUILD)/vm/js/engine/identity.o $(BUILD)/pic/vm/js/engine/identity.o: vm/engine.mk
 
 # The text of a function lies in the heap, and so in images: without comments and indentation it is half as long.
 SHORTENED := $(EMBEDDED:%=$(GENERATED)/%)
@@ -217,6 +228,25 @@ $(BUILD)/libthawvm.so: $(LIBVM_OBJECTS) $(ENGINE_PIC_OBJECT) vm/embed/libthawvm.
 		$(PACKAGE_LIBS) -l:libjansson.a -lzstd -lm -o $@
 	$(Q)ln -sf libthawvm.so $(BUILD)/libthawvm.so.0
 -include $(LIBVM_SOURCES:%.c=$(BUILD)/pic/%.d)
+
+# ---- This build's engine as a shared object, for the programs of later builds: the guest, with what it needs of base/. It is
+# not linked with what loads it, and calls that by a table (vm/engines/calls.h).
+
+ENGINE_SHARED := $(BUILD)/engines/$(ENGINE_HASH).so
+all: $(ENGINE_SHARED)
+ENGINE_SHARED_SOURCES := $(filter vm/js/% vm/base/%,$(VM_SOURCES)) vm/engines/object/entry.c
+ENGINE_SHARED_OBJECTS := $(ENGINE_SHARED_SOURCES:%.c=$(BUILD)/pic/%.o) \
+	$(patsubst %.S,$(BUILD)/%.o,$(filter vm/js/%,$(VM_ASSEMBLY)))
+define link_engine
+	$(call say,LD,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) -shared -pthread $(LDFLAGS) $(if $(SANITIZE),,-Wl,-z,defs) -Wl,-Bsymbolic,-z,relro,-z,now,-z,noexecstack -Wl,--build-id=sha1 \
+		-Wl,-soname,$(@F) -Wl,--version-script=vm/engines/object/object.map -s $(filter %.o,$^) $(PACKAGE_LIBS) -l:libjansson.a -lm -o $@
+endef
+$(ENGINE_SHARED): $(ENGINE_SHARED_OBJECTS) $(ENGINE_PIC_OBJECT) vm/engines/object/object.map $(BUILD)/sources
+	$(link_engine)
+
+-include $(ENGINE_SHARED_SOURCES:%.c=$(BUILD)/pic/%.d)
 
 # ---- What a program under `thaw exec` may import; Python's needs no compiler, and Node's none where it is installed. The
 # functions of N-API are those of the program that loads it.

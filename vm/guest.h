@@ -26,6 +26,15 @@
 struct guest;
 struct runtime; /* the owner of a guest: vm/policy */
 
+/*
+ * Guests that are shared objects of another version (vm/engines) have been compiled with another copy of this header. What
+ * crosses it has one layout for one number: struct guest_type, and the table of the owner's functions, are appended to, and
+ * never reordered, while the number is the same; a function that is missing in a smaller table is as one that is NULL. All
+ * other structs of this header, and those of thaw.h that it or a guest uses, stay as they are (tests/engines/guest_abi.c).
+ * Another number: none of the engines from before can be loaded, and each image of theirs needs the thaw of its time.
+ */
+#define GUEST_ABI 1u
+
 /* The most of a script, a module, a line of a shell: what has no size and might have no end. */
 #define GUEST_SOURCE_MAX_BYTES (256ull << 20)
 /* A state saved in the middle of a turn ends with so many bytes for the policy's MAC of the rest. */
@@ -159,6 +168,7 @@ enum guest_evaluation {
  * refuses what needs it in one line.
  */
 struct guest_type {
+	uint32_t size, abi;   /* sizeof(struct guest_type), GUEST_ABI */
 	const char *identity; /* goes into images: only the same one continues them */
 	void *address;	      /* the heap, as thaw_open() wants it */
 	uint64_t max_bytes, guard_bytes;

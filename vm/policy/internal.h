@@ -156,7 +156,8 @@ struct runtime {
 	struct runtime_options options;
 	struct thaw *heap;
 	const struct guest_type *type;
-	struct guest *guest; /* NULL: none yet, or gone */
+	const char *engine_from; /* the shared object that it is in; NULL: it is this build's */
+	struct guest *guest;	 /* NULL: none yet, or gone */
 	struct guest_options guest_options;
 	bool prepared;		/* the guest can run */
 	bool restored;		/* the heap came out of the image */

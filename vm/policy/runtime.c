@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/process_limits.h"
+#include "engines/engines.h"
 #include "internal.h"
 #include "thaw_process.h"
 
@@ -142,7 +143,38 @@ static void set_retention(struct runtime *rt)
 	options->thinning_count = 1;
 }
 
-static int open_heap(struct runtime *rt, unsigned more_flags, struct thaw_error *error)
+/*
+ * An image of another engine of JavaScript, which may be here as a shared object. 0: it is, and opens the image. `error` says
+ * what is in the image; then also why it cannot be gone on with.
+ */
+static int change_engine(struct runtime *rt, struct thaw_error *error)
+{
+	const char *path = rt->options.image, *from;
+	const struct guest_type *guest;
+	struct thaw_image *image;
+	struct thaw_image_info info;
+	struct thaw_error why;
+	int code = THAW_EENGINE;
+
+	/* What begins anew is not to be bound to an engine from before. */
+	if (rt->type != &javascript_guest || rt->options.fresh ||
+	    thaw_image_open(path, &image, NULL))
+		return THAW_EENGINE;
+	if (thaw_image_info(image, false, &info, NULL) >= 0 && !strncmp(info.engine, "js-", 3)) {
+		code = engines_load(info.engine, &guest, &from, &why);
+		if (code)
+			failure(error, THAW_EENGINE, "%s: an image of engine '%s': %s", path,
+				info.engine, why.text);
+	}
+	thaw_image_close(image);
+	if (code)
+		return THAW_EENGINE;
+	rt->type = guest;
+	rt->engine_from = from;
+	return 0;
+}
+
+static int open_heap_once(struct runtime *rt, unsigned more_flags, struct thaw_error *error)
 {
 	const struct runtime_options *options = &rt->options;
 	const struct thaw_options heap = {
@@ -174,14 +206,28 @@ static int open_heap(struct runtime *rt, unsigned more_flags, struct thaw_error 
 		nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
 		code = thaw_open(&heap, &rt->heap, error);
 	}
-	if (code == THAW_EENGINE)
-		tell_command(rt, error);
 	if (code == THAW_EOWNER) {
 		struct thaw_error why = *error;
 
 		failure(error, code, "%s (--trust goes on from it, --image names another)",
 			why.text);
 	}
+	return code;
+}
+
+static int open_heap(struct runtime *rt, unsigned more_flags, struct thaw_error *error)
+{
+	int code = open_heap_once(rt, more_flags, error);
+
+	if (code != THAW_EENGINE)
+		return code;
+	tell_command(rt, error);
+	if (change_engine(rt, error))
+		return code;
+	code = open_heap_once(rt, more_flags, error);
+	if (!code && !rt->options.quiet)
+		fprintf(stderr, "thaw: the image is of engine '%s': going on with %s\n",
+			rt->type->identity, rt->engine_from);
 	return code;
 }
 
@@ -435,7 +481,7 @@ bool runtime_left_threads(void)
 	for (size_t i = 0; i < GUESTS; i++)
 		if (guests[i]->left_threads && guests[i]->left_threads())
 			return true;
-	return false;
+	return engines_left_threads();
 }
 
 bool runtime_restored(const struct runtime *rt)

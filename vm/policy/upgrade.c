@@ -83,6 +83,9 @@ static int make_durable(struct runtime *rt, struct thaw_result *result, struct t
 
 static int refuse(struct runtime *rt, struct thaw_error *error)
 {
+	if (!rt->type->upgrade && !rt->type->process)
+		return failure(error, -ENOTSUP, "%s: engine '%s' cannot replace code",
+			       rt->options.image, rt->type->identity);
 	if (!rt->type->upgrade)
 		return failure(
 			error, -ENOTSUP,

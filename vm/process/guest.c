@@ -522,6 +522,8 @@ static void guest_numbers(struct guest *guest, struct guest_numbers *numbers)
 }
 
 const struct guest_type process_guest = {
+	.size = sizeof(struct guest_type),
+	.abi = GUEST_ABI,
 	.identity = "process-1 x86-64",
 	.process = true,
 	.bound = true,

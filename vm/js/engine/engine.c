@@ -23,11 +23,6 @@
 #include "base/failure.h"
 #include "state.h"
 
-#ifndef JS_WASM_HASH /* the build may pin the very binary: -DJS_WASM_HASH='"1a2b3c4d"' */
-#define JS_WASM_HASH "3.6.2"
-#endif
-const char js_engine_identity[] = "js-1 quickjs-wasi " JS_WASM_HASH;
-
 #define EXIT_UNREADABLE 74 /* EX_IOERR: a page of the heap could not be read from its image */
 
 /*

@@ -32,8 +32,8 @@
  */
 
 /*
- * The identity that goes into an image: changes whenever the wasm binary or the meaning of our
- * own state changes.
+ * The identity that goes into an image (ENGINE_IDENTITY in vm/engine.mk): changes whenever the wasm binary or the meaning
+ * of our own state changes.
  */
 extern const char js_engine_identity[];
 
@@ -278,7 +278,8 @@ bool js_turn_stoppable(const struct js_engine *engine);
 const void *js_turn_stack(const struct js_engine *engine, size_t *bytes);
 /*
  * Can this process continue a turn of another one? The build is the same if these 20 bytes are (the
- * linker's build-id), and this engine and its heap have to be where the other's were.
+ * linker's build-id; NULL: no turn of this build's can be continued), and this engine and its heap have to be where the
+ * other's were.
  */
 const uint8_t *js_build_id(void);
 bool js_turn_restorable(const struct js_engine *engine);

@@ -109,11 +109,12 @@ static int program_restore(struct guest *guest, const void *state, size_t bytes,
 static const char *program_turn_refusal(struct guest *guest)
 {
 	struct program *program = program_of(guest);
-	const uint8_t *build_id = program->blob.turn.build_id;
+	const uint8_t *build_id = js_build_id();
 
-	if (!js_turn_restorable(program->engine))
+	if (build_id && !js_turn_restorable(program->engine))
 		return "and the addresses it needs are taken in this process";
-	if (memcmp(build_id, js_build_id(), sizeof(program->blob.turn.build_id)))
+	if (!build_id ||
+	    memcmp(program->blob.turn.build_id, build_id, sizeof(program->blob.turn.build_id)))
 		return "and only the build that wrote it can go on there";
 	return NULL;
 }
@@ -426,6 +427,8 @@ static void program_numbers(struct guest *guest, struct guest_numbers *numbers)
 }
 
 const struct guest_type javascript_guest = {
+	.size = sizeof(struct guest_type),
+	.abi = GUEST_ABI,
 	.identity = js_engine_identity,
 	.address = JS_HEAP_ADDRESS,
 	.max_bytes = JS_HEAP_MAX_BYTES,

@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: MIT
+/*
+ * engines.c - finds, checks and loads engines that are shared objects (engines.h). Owns those that are loaded: they stay.
+ * Any thread. An object is code: must never load one by a name, only by the descriptor that was checked.
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <link.h>
+#include <pthread.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/failure.h"
+#include "calls.h"
+#include "engines.h"
+
+#define DIRECTORIES 2u
+
+struct loaded {
+	struct loaded *next;
+	struct guest_type guest; /* with NULL where an older object has nothing */
+	char path[];
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct loaded *all;
+
+static const struct engine_calls calls = {.size = sizeof(calls),
+					  .abi = GUEST_ABI,
+					  .owner_tell = owner_tell,
+#define ENGINE_ADDRESS(type, name, parameters, arguments) .name = name,
+					  ENGINE_CALLS(ENGINE_ADDRESS)};
+
+void engines_file(const char *identity, char file[ENGINES_FILE_BYTES])
+{
+	unsigned char hash[crypto_hash_sha256_BYTES];
+
+	crypto_hash_sha256(hash, (const unsigned char *)identity, strlen(identity));
+	sodium_bin2hex(file, ENGINES_FILE_BYTES, hash, 8);
+	strcpy(file + 16, ".so");
+}
+
+/* ---- Where ---- */
+
+/* Returns how many. What is relative would depend on where the user stands: it is no directory of these. */
+static unsigned directories(char list[DIRECTORIES][PATH_MAX])
+{
+	const char *said = secure_getenv("THAW_ENGINES");
+	char program[PATH_MAX - 32], *slash;
+	ssize_t length;
+
+	if (said && *said) {
+		snprintf(list[0], PATH_MAX, "%s", said);
+		return *said == '/' && strlen(said) < PATH_MAX;
+	}
+	length = readlink("/proc/self/exe", program, sizeof(program) - 1);
+	if (length <= 0)
+		return 0;
+	program[length] = '\0';
+	slash = strrchr(program, '/');
+	if (!slash)
+		return 0;
+	*slash = '\0';
+	snprintf(list[0], PATH_MAX, "%s/engines", program);
+	slash = strrchr(program, '/');
+	if (!slash)
+		return 1;
+	*slash = '\0';
+	snprintf(list[1], PATH_MAX, "%s/lib/thaw/engines", program);
+	return 2;
+}
+
+/* Could somebody else have written it? Where this process has more rights than who started it, only root is trusted. */
+static bool is_ours(const struct stat *status)
+{
+	if (status->st_mode & (S_IWGRP | S_IWOTH))
+		return false;
+	return !status->st_uid || (status->st_uid == geteuid() && !getauxval(AT_SECURE));
+}
+
+/* A file that was cut short would be mapped beyond its end, and end this process with SIGBUS. */
+static bool is_whole(int fd, const struct stat *status)
+{
+	ElfW(Ehdr) header;
+	ElfW(Phdr) segment;
+
+	if (pread(fd, &header, sizeof(header), 0) != sizeof(header) ||
+	    memcmp(header.e_ident, ELFMAG, SELFMAG) || header.e_phentsize != sizeof(segment))
+		return false;
+	for (unsigned i = 0; i < header.e_phnum; i++) {
+		off_t at = (off_t)(header.e_phoff + i * sizeof(segment));
+
+		if (pread(fd, &segment, sizeof(segment), at) != sizeof(segment) ||
+		    segment.p_offset > (uint64_t)status->st_size ||
+		    segment.p_filesz > (uint64_t)status->st_size - segment.p_offset)
+			return false;
+	}
+	return header.e_shoff <= (uint64_t)status->st_size;
+}
+
+/* -ENOENT: it is not there; another code: it is, and may not be loaded. */
+static int open_object(const char *directory, const char *file, int *fd, struct thaw_error *error)
+{
+	int at = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct stat status;
+	int code = -errno;
+
+	*fd = -1;
+	if (at < 0)
+		return failure(error, code == -ENOTDIR ? -ENOENT : code, "%s: %s", directory,
+			       strerror(-code));
+	*fd = openat(at, file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	code = *fd < 0 ? -errno : 0;
+	if (code) {
+		failure(error, code, "%s/%s: %s", directory, file,
+			code == -ELOOP ? "is a symbolic link" : strerror(-code));
+	} else if (fstat(at, &status) || !is_ours(&status)) {
+		code = failure(error, THAW_EENGINE,
+			       "%s: others than root and this user may write there", directory);
+	} else if (fstat(*fd, &status) || !S_ISREG(status.st_mode) || !is_ours(&status)) {
+		code = failure(error, THAW_EENGINE,
+			       "%s/%s: is no file that only root or this user may write", directory,
+			       file);
+	} else if (!is_whole(*fd, &status)) {
+		code = failure(error, THAW_EENGINE, "%s/%s: is damaged: install it again",
+			       directory, file);
+	}
+	close(at);
+	if (code && *fd >= 0)
+		close(*fd);
+	return code;
+}
+
+/* ---- Loading ---- */
+
+/* Does it fit, and is it what its name says? */
+static int check_object(const struct engine_object *object, const char *identity, const char *path,
+			struct thaw_error *error)
+{
+	if (object->abi != GUEST_ABI)
+		return failure(error, THAW_EENGINE,
+			       "%s: it is made for programs of interface %u, and this one has %u",
+			       path, object->abi, GUEST_ABI);
+	if (object->size < sizeof(*object) || !object->guest)
+		return failure(error, THAW_EENGINE,
+			       "%s: it is made for a newer program than this one", path);
+	if (strcmp(object->identity, identity) || strcmp(object->guest->identity, identity) ||
+	    object->guest->abi != GUEST_ABI)
+		return failure(error, THAW_EENGINE, "%s: it is engine '%s'", path,
+			       object->identity);
+	return 0;
+}
+
+/* The descriptor stays open: the dynamic linker knows objects by the name that it was told, which has the number. */
+static int load(int fd, const char *identity, const char *path, struct loaded **loaded,
+		struct thaw_error *error)
+{
+	const struct engine_object *object;
+	engine_object_entry *entry;
+	struct loaded *made;
+	char name[40];
+	void *handle, *function;
+	int code;
+
+	snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
+	handle = dlopen(name, RTLD_NOW | RTLD_LOCAL);
+	if (!handle) {
+		code = failure(error, THAW_EENGINE, "%s: %s", path, dlerror());
+		close(fd);
+		return code;
+	}
+	function = dlsym(handle, ENGINE_OBJECT_ENTRY);
+	if (!function)
+		return failure(error, THAW_EENGINE, "%s: it is no engine", path);
+	memcpy(&entry, &function, sizeof(entry));
+	object = entry(&calls);
+	code = check_object(object, identity, path, error);
+	if (code)
+		return code;
+	made = calloc(1, sizeof(*made) + strlen(path) + 1);
+	if (!made)
+		return failure(error, -ENOMEM, "out of memory");
+	memcpy(&made->guest, object->guest,
+	       object->guest->size < sizeof(made->guest) ? object->guest->size
+							 : sizeof(made->guest));
+	strcpy(made->path, path);
+	*loaded = made;
+	return 0;
+}
+
+/* `error`: that of the first place where there is one that may not be loaded, else of the last. */
+static int find(const char *identity, struct loaded **loaded, struct thaw_error *error)
+{
+	char list[DIRECTORIES][PATH_MAX], path[PATH_MAX + 32], file[ENGINES_FILE_BYTES];
+	unsigned count = directories(list);
+	struct thaw_error why;
+	int fd, code;
+
+	engines_file(identity, file);
+	for (unsigned i = 0; i < count; i++) {
+		snprintf(path, sizeof(path), "%.*s/%s", PATH_MAX - 1, list[i], file);
+		code = open_object(list[i], file, &fd, &why);
+		if (!code)
+			code = load(fd, identity, path, loaded, &why);
+		if (!code)
+			return 0;
+		if (code != -ENOENT)
+			return failure(error, THAW_EENGINE, "%s", why.text);
+	}
+	if (!count)
+		return failure(error, THAW_EENGINE, "THAW_ENGINES must be an absolute path");
+	return failure(error, THAW_EENGINE,
+		       "there is no %s%s%s: install the package thaw-engine-%.8s, or name the "
+		       "directory that has it (THAW_ENGINES)",
+		       path, count > 1 ? " nor in " : "", count > 1 ? list[0] : "", file);
+}
+
+int engines_load(const char *identity, const struct guest_type **guest, const char **path,
+		 struct thaw_error *error)
+{
+	struct loaded *loaded;
+	int code = 0;
+
+	pthread_mutex_lock(&lock);
+	for (loaded = all; loaded; loaded = loaded->next)
+		if (!strcmp(loaded->guest.identity, identity))
+			break;
+	if (!loaded) {
+		code = find(identity, &loaded, error);
+		if (!code) {
+			loaded->next = all;
+			all = loaded;
+		}
+	}
+	pthread_mutex_unlock(&lock);
+	if (code)
+		return code;
+	*guest = &loaded->guest;
+	if (path)
+		*path = loaded->path;
+	return 0;
+}
+
+bool engines_left_threads(void)
+{
+	bool left = false;
+
+	pthread_mutex_lock(&lock);
+	for (struct loaded *loaded = all; loaded && !left; loaded = loaded->next)
+		left = loaded->guest.left_threads && loaded->guest.left_threads();
+	pthread_mutex_unlock(&lock);
+	return left;
+}
+
+unsigned engines_each(void (*tell)(void *arg, const char *path), void *arg)
+{
+	char list[DIRECTORIES][PATH_MAX], path[PATH_MAX + 32];
+	unsigned count = directories(list), found = 0;
+
+	for (unsigned i = 0; i < count; i++) {
+		DIR *directory = opendir(list[i]);
+
+		for (struct dirent *entry; directory && (entry = readdir(directory));) {
+			const char *name = entry->d_name;
+			struct thaw_error error;
+			int fd;
+
+			if (strspn(name, "0123456789abcdef") != 16 || strcmp(name + 16, ".so") ||
+			    open_object(list[i], name, &fd, &error))
+				continue;
+			close(fd);
+			snprintf(path, sizeof(path), "%.*s/%.20s", PATH_MAX - 1, list[i], name);
+			tell(arg, path);
+			found++;
+		}
+		if (directory)
+			closedir(directory);
+	}
+	return found;
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * engines.h - engines other than the one of this build, each a shared object (object/entry.c): with them, images of an
+ * engine from before are gone on with.
+ *
+ * An object is called by a hash of what the engine is called in images. It is looked for in THAW_ENGINES, or, without that,
+ * where the program lies: in engines/ (a build directory), then in ../lib/thaw/engines/ (installed). Nothing that an
+ * image says becomes part of a path, and no object is loaded that another than root or this user could have written.
+ */
+#ifndef VM_ENGINES_H
+#define VM_ENGINES_H
+
+#include "guest.h"
+
+/*
+ * The guest of that engine, there as long as the process is. THAW_EENGINE: there is no object of it, or none that may be
+ * loaded; `error` says where it was looked for, and why not. `path`, if not NULL: where it is from, as long as the process is.
+ */
+int engines_load(const char *identity, const struct guest_type **guest, const char **path,
+		 struct thaw_error *error);
+/* guest_type.left_threads of those that were loaded. */
+bool engines_left_threads(void);
+/* Tell of each object that could be loaded: its file. Returns how many. */
+unsigned engines_each(void (*tell)(void *arg, const char *path), void *arg);
+
+/* The file of that engine, below the directory. */
+#define ENGINES_FILE_BYTES 20
+void engines_file(const char *identity, char file[ENGINES_FILE_BYTES]);
+
+#endif

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT
+/*
+ * entry.c - the way into an engine that is a shared object, and out of it: the functions that the rest of it calls by
+ * their names lead into the table of whoever has loaded it. Part of the object only (vm/engine.mk).
+ */
+#define _GNU_SOURCE
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "engines/calls.h"
+#include "js/engine/engine.h"
+
+static const struct engine_calls *calls;
+
+#define ENGINE_FORWARD(type, name, parameters, arguments) \
+	type name parameters                              \
+	{                                                 \
+		return calls->name arguments;             \
+	}
+ENGINE_CALLS(ENGINE_FORWARD)
+
+void owner_tell(struct runtime *rt, const char *format, ...)
+{
+	va_list arguments;
+	char *text;
+
+	va_start(arguments, format);
+	if (vasprintf(&text, format, arguments) < 0)
+		text = NULL;
+	va_end(arguments);
+	calls->owner_tell(rt, "%s", text ? text : "thaw: out of memory\n");
+	free(text);
+}
+
+const struct engine_object *thaw_engine_object(const struct engine_calls *given);
+
+__attribute__((visibility("default"))) const struct engine_object *thaw_engine_object(
+	const struct engine_calls *given)
+{
+	static const struct engine_object object = {sizeof(object), GUEST_ABI, js_engine_identity,
+						    &javascript_guest};
+	static const struct engine_object misfit = {sizeof(misfit), GUEST_ABI, js_engine_identity,
+						    NULL};
+
+	if (given->abi != GUEST_ABI || given->size < sizeof(*given))
+		return &misfit;
+	calls = given;
+	return &object;
+}
