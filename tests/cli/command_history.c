@@ -220,7 +220,7 @@ TEST_F(history, an_image_in_use_is_changed_by_its_program)
 			THAW("rollback", self->image, "two"), THAW("compact", self->image)};
 		struct program other;
 
-		EXPECT_EQ(i == 4 ? 75 : 0, program_run(&other, NULL, commands[i]))
+		EXPECT_EQ(0, program_run(&other, NULL, commands[i]))
 		TH_LOG("%s", other.errors);
 		program_free(&other);
 	}
