@@ -47,6 +47,19 @@ static char *next_round(char **at, char **text)
 	return name + 3;
 }
 
+/* A timer is begun at one of two places, as a busy machine has it: without the columns of Thaw's own frames. */
+static char *without_columns(char *text)
+{
+	static const char frame[] = "(thaw:timers:1:";
+
+	for (char *at = text; (at = strstr(at, frame));) {
+		at += strlen(frame);
+		memmove(at, at + strspn(at, "0123456789"),
+			strlen(at + strspn(at, "0123456789")) + 1);
+	}
+	return text;
+}
+
 TEST_F_TIMEOUT(patched, whatever_is_patched_the_runtime_prints_the_same, 600)
 {
 	static const char path[] = "tests/programs/patched.js";
@@ -64,10 +77,10 @@ TEST_F_TIMEOUT(patched, whatever_is_patched_the_runtime_prints_the_same, 600)
 	while ((name = next_round(&at, &text))) {
 		ended = !strcmp(name, "end");
 		if (!expected)
-			expected = text;
+			expected = without_columns(text);
 		if (ended)
 			break;
-		EXPECT_STREQ(expected, text)
+		EXPECT_STREQ(expected, without_columns(text))
 		{
 			TH_LOG("with this patched: %s", name);
 		}
