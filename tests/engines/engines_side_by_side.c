@@ -109,7 +109,7 @@ static void expect_refused(struct __test_metadata *_metadata, struct program *pr
 
 TEST_F(engines, without_the_object_it_says_what_to_install)
 {
-	REFUSED("install the package thaw-engine-", "rm mine/*");
+	REFUSED("install the Thaw that made it", "rm mine/*");
 	SHELL(76, "env -u THAW_ENGINES '%s' run a.js", THAW_BINARY);
 	expect_refused(_metadata, &self->program, "/engines/");
 	SHELL(76, "THAW_ENGINES=mine '%s' run a.js", THAW_BINARY);

@@ -217,10 +217,11 @@ static int find(const char *identity, struct loaded **loaded, struct thaw_error 
 	}
 	if (!count)
 		return failure(error, THAW_EENGINE, "THAW_ENGINES must be an absolute path");
-	return failure(error, THAW_EENGINE,
-		       "there is no %s%s%s: install the package thaw-engine-%.8s, or name the "
-		       "directory that has it (THAW_ENGINES)",
-		       path, count > 1 ? " nor in " : "", count > 1 ? list[0] : "", file);
+	return failure(
+		error, THAW_EENGINE,
+		"there is no %s%s%s: install the Thaw that made it beside this one, or name the "
+		"directory with its engine (THAW_ENGINES)",
+		path, count > 1 ? " nor in " : "", count > 1 ? list[0] : "");
 }
 
 int engines_load(const char *identity, const struct guest_type **guest, const char **path,
