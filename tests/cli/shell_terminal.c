@@ -140,6 +140,24 @@ static bool interrupts(FIXTURE_DATA(terminal) * self)
 	return false;
 }
 
+/* Ctrl-C takes back a key that the shell was just about to read: it must not wait for that one. */
+TEST_F(terminal, ctrl_c_right_behind_a_key_is_heard)
+{
+	ASSERT_TRUE(shell_start(&self->shell, 80));
+	shell_wait_raw(&self->shell);
+	for (int i = 0; i < 200; i++) {
+		self->shell.bytes = 0;
+		shell_press(&self->shell, "a");
+		support_sleep(i % 20 * 1e-5);
+		ASSERT_TRUE(interrupts(self));
+		shell_wait_raw(&self->shell);
+	}
+	shell_type(&self->shell, "1 + 41\r");
+	EXPECT_SHOWS("42\r\n");
+	shell_type(&self->shell, ".exit\r");
+	EXPECT_EQ(0, finish(self));
+}
+
 TEST_F(terminal, ctrl_c_stops_what_runs)
 {
 	ASSERT_TRUE(shell_start(&self->shell, 80));

@@ -7,6 +7,7 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <histedit.h>
 #include <locale.h>
 #include <stdlib.h>
@@ -27,6 +28,11 @@
 struct repl_input {
 	struct runtime *runtime;
 	bool terminal;
+	/*
+	 * What is read: of a terminal another description, whose reads do not wait. For Ctrl-C takes back what was there to
+	 * be read, and a read that waits then does not hear of the next one.
+	 */
+	int fd;
 	bool waitable; /* the event loop can wait for it: not a file, not /dev/null */
 	bool ended;    /* the program ended while we waited */
 
@@ -68,7 +74,7 @@ static ssize_t read_some(struct repl_input *input, char *into, size_t room)
 			input->ended = true;
 			return 0;
 		}
-		got = read(STDIN_FILENO, into, room);
+		got = read(input->fd, into, room);
 		if (got >= 0 || (errno != EINTR && errno != EAGAIN))
 			return got;
 	}
@@ -517,6 +523,11 @@ struct repl_input *repl_input_open(struct runtime *runtime, const char *history_
 		return NULL;
 	input->runtime = runtime;
 	input->terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
+	input->fd = isatty(STDIN_FILENO)
+			    ? open("/proc/self/fd/0", O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)
+			    : STDIN_FILENO;
+	if (input->fd < 0) /* somebody else's */
+		input->fd = STDIN_FILENO;
 	/* epoll refuses files and most devices (EPERM); they never make anyone wait. */
 	input->waitable = isatty(STDIN_FILENO) ||
 			  (!fstat(STDIN_FILENO, &status) &&
@@ -540,6 +551,8 @@ void repl_input_close(struct repl_input *input)
 	free(input->history_path);
 	repl_paste_drop(&input->paste);
 	free(input->buffer);
+	if (input->fd != STDIN_FILENO)
+		close(input->fd);
 	free(input);
 }
 
