@@ -104,7 +104,7 @@ TEST_F(installed, programs_are_built_with_pkg_config)
 TEST_F(installed, headers_stand_alone)
 {
 	static const char *const headers[] = {"thaw.h", "thaw_image.h", "thaw_process.h",
-					       "thaw_frozen.h"};
+					      "thaw_frozen.h"};
 	const char *at = self->directory;
 	int code;
 

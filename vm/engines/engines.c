@@ -4,7 +4,6 @@
  * Any thread. An object is code: must never load one by a name, only by the descriptor that was checked.
  */
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -259,31 +258,4 @@ bool engines_left_threads(void)
 		left = loaded->guest.left_threads && loaded->guest.left_threads();
 	pthread_mutex_unlock(&lock);
 	return left;
-}
-
-unsigned engines_each(void (*tell)(void *arg, const char *path), void *arg)
-{
-	char list[DIRECTORIES][PATH_MAX], path[PATH_MAX + 32];
-	unsigned count = directories(list), found = 0;
-
-	for (unsigned i = 0; i < count; i++) {
-		DIR *directory = opendir(list[i]);
-
-		for (struct dirent *entry; directory && (entry = readdir(directory));) {
-			const char *name = entry->d_name;
-			struct thaw_error error;
-			int fd;
-
-			if (strspn(name, "0123456789abcdef") != 16 || strcmp(name + 16, ".so") ||
-			    open_object(list[i], name, &fd, &error))
-				continue;
-			close(fd);
-			snprintf(path, sizeof(path), "%.*s/%.20s", PATH_MAX - 1, list[i], name);
-			tell(arg, path);
-			found++;
-		}
-		if (directory)
-			closedir(directory);
-	}
-	return found;
 }

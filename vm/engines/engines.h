@@ -20,8 +20,6 @@ int engines_load(const char *identity, const struct guest_type **guest, const ch
 		 struct thaw_error *error);
 /* guest_type.left_threads of those that were loaded. */
 bool engines_left_threads(void);
-/* Tell of each object that could be loaded: its file. Returns how many. */
-unsigned engines_each(void (*tell)(void *arg, const char *path), void *arg);
 
 /* The file of that engine, below the directory. */
 #define ENGINES_FILE_BYTES 20

@@ -177,7 +177,8 @@ static int create(struct program *program, struct thaw_error *error)
 static int program_prepare(struct guest *guest, struct thaw_error *error)
 {
 	struct program *program = program_of(guest);
-	int code = program->restored && !program->hosting ? changed_sources_check(program, error) : 0;
+	int code = program->restored && !program->hosting ? changed_sources_check(program, error)
+							  : 0;
 
 	if (!code) /* the clock continues the restored one, and the prelude reads it */
 		code = loop_open(program, error);
