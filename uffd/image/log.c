@@ -17,11 +17,14 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 
 #include "checks.h"
 #include "commit.h"
 #include "relocate.h"
 #include "sys.h"
+
+#define DISK_SHARE 4u /* a log becomes longer where so many of it would fit */
 
 void image_log_wanted(struct image *image)
 {
@@ -257,6 +260,15 @@ void log_close(struct image *image)
 	image->log = (struct log){0};
 }
 
+/* Is so much room on the disk that a longer log is no loss? Else the trees after it might not find any. */
+static bool disk_is_wide(const struct image *image)
+{
+	struct statvfs disk;
+
+	return !fstatvfs(image->fd, &disk) &&
+	       (uint64_t)disk.f_bavail * disk.f_frsize / DISK_SHARE >= image->log.bytes_large;
+}
+
 /* Larger than any that fits: the log that the next tree comes with is longer. */
 static void note_too_large(struct image *image, uint64_t room)
 {
@@ -264,7 +276,7 @@ static void note_too_large(struct image *image, uint64_t room)
 
 	if (room < log_entry_most(&image->record.log) && log->used)
 		return; /* only what is left of it is too short */
-	if (log->bytes < log->bytes_large)
+	if (log->bytes < log->bytes_large && disk_is_wide(image))
 		log->bytes = log->bytes_large;
 }
 
