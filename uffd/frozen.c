@@ -91,14 +91,14 @@ void layers_drop(struct layers *layers)
 	free(layers);
 }
 
-size_t layers_find(const struct layers *layers, uint64_t page)
+size_t own_find(const struct layer_page *own, size_t count, uint64_t page)
 {
-	size_t low = 0, high = layers->own_count;
+	size_t low = 0, high = count;
 
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
 
-		if (layers->own[middle].page < page)
+		if (own[middle].page < page)
 			low = middle + 1;
 		else
 			high = middle;
@@ -109,7 +109,7 @@ size_t layers_find(const struct layers *layers, uint64_t page)
 const char *layers_page(const struct layers *layers, uint64_t page, char *buffer, size_t page_bytes,
 			int *code)
 {
-	size_t at = layers_find(layers, page);
+	size_t at = own_find(layers->own, layers->own_count, page);
 
 	*code = 0;
 	if (at < layers->own_count && layers->own[at].page == page)

@@ -95,8 +95,8 @@ struct layers *frozen_layers(const struct thaw_frozen *frozen); /* held */
 struct copy *copy_new(const void *bytes, size_t page_bytes);
 struct copy *copy_hold(struct copy *copy);
 void copy_drop(struct copy *copy);
-/* The first entry at or behind that page. */
-size_t layers_find(const struct layers *layers, uint64_t page);
+/* The index of the first entry at or behind that page. */
+size_t own_find(const struct layer_page *own, size_t count, uint64_t page);
 /* One page; `buffer` if it has to be read. NULL: zero. -errno in *code. */
 const char *layers_page(const struct layers *layers, uint64_t page, char *buffer, size_t page_bytes,
 			int *code);

@@ -58,7 +58,8 @@ static int candidates(const struct diff *diff, struct bitmap *pages)
 
 static bool same_copy(const struct diff *diff, uint64_t page)
 {
-	size_t a = layers_find(diff->from, page), b = layers_find(diff->to, page);
+	size_t a = own_find(diff->from->own, diff->from->own_count, page),
+	       b = own_find(diff->to->own, diff->to->own_count, page);
 
 	return a < diff->from->own_count && b < diff->to->own_count &&
 	       diff->from->own[a].page == page && diff->to->own[b].page == page &&

@@ -256,6 +256,13 @@ static int remap(struct thaw *heap, struct layers *layers, uint64_t bytes)
 	return put_overlay(heap, layers);
 }
 
+static int refuse_to_map(const struct thaw_frozen *frozen, int code, struct thaw_error *error)
+{
+	return error_set(error, code, "cannot map a frozen heap of %llu MiB: %s%s",
+			 (unsigned long long)frozen->bytes >> 20, thaw_strerror(code),
+			 code == -ENOMEM ? " (see vm.max_map_count)" : "");
+}
+
 int frozen_heap_open(struct thaw *heap, struct thaw_frozen *frozen, struct thaw_error *error)
 {
 	struct layers *layers;
@@ -271,10 +278,7 @@ int frozen_heap_open(struct thaw *heap, struct thaw_frozen *frozen, struct thaw_
 	if (!code)
 		code = remap(heap, layers, frozen->bytes);
 	layers_drop(layers);
-	return code ? error_set(error, code, "cannot map a frozen heap of %llu MiB: %s%s",
-				(unsigned long long)frozen->bytes >> 20, thaw_strerror(code),
-				code == -ENOMEM ? " (see vm.max_map_count)" : "")
-		    : 0;
+	return code ? refuse_to_map(frozen, code, error) : 0;
 }
 
 /* Own pages that the layers have no copy of are the base's again. */
@@ -285,12 +289,12 @@ static int drop_others(struct thaw *heap, const struct page_runs *own, const str
 
 	for (size_t i = 0; !code && i < own->count; i++) {
 		uint64_t at = own->list[i].first, end = own->list[i].end;
-		size_t entry = layers_find(layers, at);
+		size_t entry = own_find(layers->own, layers->own_count, at);
 
 		while (!code && at < end) {
 			bool more = entry < layers->own_count && layers->own[entry].page < end;
 			uint64_t next = more ? layers->own[entry].page : end;
-			size_t before = layers_find(layers, pending_end);
+			size_t before = own_find(layers->own, layers->own_count, pending_end);
 			bool apart = before < layers->own_count && layers->own[before].page < at;
 
 			if (next > at && pending_end && !apart && at - pending_end <= DROPPED_GAP) {
@@ -355,10 +359,7 @@ int thaw_revert(struct thaw *heap, struct thaw_frozen *frozen, struct thaw_error
 	if (code) /* mapping all anew needs nothing but the kernel's memory */
 		code = remap(heap, layers, frozen->bytes);
 	layers_drop(layers);
-	return code ? error_set(error, code, "cannot map a frozen heap of %llu MiB: %s%s",
-				(unsigned long long)frozen->bytes >> 20, thaw_strerror(code),
-				code == -ENOMEM ? " (see vm.max_map_count)" : "")
-		    : 0;
+	return code ? refuse_to_map(frozen, code, error) : 0;
 }
 
 /* ---- freezing */

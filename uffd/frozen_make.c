@@ -186,19 +186,11 @@ int thaw_frozen_begin_over(const struct thaw_frozen *under, size_t heap_bytes,
 
 static size_t entry_of(const struct thaw_frozen *frozen, uint64_t page)
 {
-	size_t low = 0, high = frozen->own_count;
+	size_t count = frozen->own_count;
 
-	if (!high || frozen->own[high - 1].page < page) /* most come in order */
-		return high;
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-
-		if (frozen->own[middle].page < page)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
+	if (!count || frozen->own[count - 1].page < page) /* most come in order */
+		return count;
+	return own_find(frozen->own, count, page);
 }
 
 /* Part of one page, in a copy that nobody shares. */
