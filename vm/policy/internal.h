@@ -3,6 +3,7 @@
  * internal.h - the policy from the inside: what the files of this folder share.
  *
  *	runtime.c	opens, restores, starts, closes
+ *	open_heap.c	the heap, and images that are somebody else's
  *	owner.c		what a guest asks of its owner; how a program ends
  *	evaluate.c	code from outside: the shell, -e and -p
  *	checkpoints.c	when a generation is taken, and who is told
@@ -191,6 +192,11 @@ void runtime_resume(struct runtime *rt);
 void runtime_tell_turn(struct runtime *rt);
 /* A signal asked for the end before anything of the program has run in this process: then it has ended. */
 bool runtime_ended_early(struct runtime *rt);
+
+/* ---- open_heap.c ---- */
+
+/* thaw_open() as `options` and the guest want it, with more of its flags; `error` says what to do. */
+int runtime_open_heap(struct runtime *rt, unsigned more_flags, struct thaw_error *error);
 
 /* ---- evaluate.c ---- */
 

@@ -11,17 +11,14 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <limits.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/process_limits.h"
 #include "engines/engines.h"
 #include "internal.h"
-#include "thaw_process.h"
 
 /*
  * The kernel knows a process's start in ticks of 10 ms; this is when the dynamic linker ran our
@@ -32,19 +29,6 @@ static uint64_t process_start_ns;
 __attribute__((constructor)) static void note_process_start(void)
 {
 	process_start_ns = clock_monotonic_ns();
-}
-
-/*
- * The fault service cannot go on, so whoever touches the next page would wait for ever. Its
- * thread.
- */
-static void on_fatal(void *arg, const struct thaw_error *error)
-{
-	(void)arg;
-	/* Whoever does not read this does not keep the process. */
-	if (poll(&(struct pollfd){.fd = STDERR_FILENO, .events = POLLOUT}, 1, 1000) > 0)
-		dprintf(STDERR_FILENO, "thaw: %s\n", error->text);
-	_exit(EXIT_IO);
 }
 
 /* For people: the image may be a stranger's, and so the name. Valid until the next call. */
@@ -100,33 +84,6 @@ static int restore_turn(struct runtime *rt, struct thaw_error *error)
 	return 0;
 }
 
-/* An image of the other kind of guest: say which command it is for. The first word of an engine is the kind. */
-static void tell_command(const struct runtime *rt, struct thaw_error *error)
-{
-	const struct guest_type *other = rt->type->process ? &javascript_guest : &process_guest;
-	size_t kind = strcspn(other->identity, "-") + 1;
-	const char *path = rt->options.image;
-	struct thaw_image *image;
-	struct thaw_image_info info;
-
-	if (thaw_image_open(path, &image, NULL))
-		return;
-	if (!thaw_image_info(image, false, &info, NULL) &&
-	    !strncmp(info.engine, other->identity, kind)) {
-		if (rt->type->process)
-			failure(error, THAW_EENGINE,
-				"%s: an image of thaw run, from which thaw exec cannot go on: name "
-				"another image (--image)",
-				path);
-		else
-			failure(error, THAW_EENGINE,
-				"%s: an image of thaw exec, which alone goes on from it: thaw exec "
-				"--image %s",
-				path, path);
-	}
-	thaw_image_close(image);
-}
-
 /*
  * Where a generation is made for each answer, the eight newest are of a few milliseconds. So that there is something to go
  * back to, the newest of each of the last eight seconds are kept, too, unless somebody says what is to be kept.
@@ -141,94 +98,6 @@ static void set_retention(struct runtime *rt)
 		return;
 	options->thinning = &each_second;
 	options->thinning_count = 1;
-}
-
-/*
- * An image of another engine of JavaScript, which may be here as a shared object. 0: it is, and opens the image. `error` says
- * what is in the image; then also why it cannot be gone on with.
- */
-static int change_engine(struct runtime *rt, struct thaw_error *error)
-{
-	const char *path = rt->options.image, *from;
-	const struct guest_type *guest;
-	struct thaw_image *image;
-	struct thaw_image_info info;
-	struct thaw_error why;
-	int code = THAW_EENGINE;
-
-	/* What begins anew is not to be bound to an engine from before. */
-	if (rt->type != &javascript_guest || rt->options.fresh ||
-	    thaw_image_open(path, &image, NULL))
-		return THAW_EENGINE;
-	if (thaw_image_info(image, false, &info, NULL) >= 0 && !strncmp(info.engine, "js-", 3)) {
-		code = engines_load(info.engine, &guest, &from, &why);
-		if (code)
-			failure(error, THAW_EENGINE, "%s: an image of engine '%s': %s", path,
-				info.engine, why.text);
-	}
-	thaw_image_close(image);
-	if (code)
-		return THAW_EENGINE;
-	rt->type = guest;
-	rt->engine_from = from;
-	return 0;
-}
-
-static int open_heap_once(struct runtime *rt, unsigned more_flags, struct thaw_error *error)
-{
-	const struct runtime_options *options = &rt->options;
-	const struct thaw_options heap = {
-		.image = options->image,
-		.flags = (options->must_exist ? 0 : THAW_CREATE) |
-			 (options->fresh ? THAW_FRESH : 0) | (options->own ? THAW_OWN : 0) |
-			 (rt->type->process ? THAW_PROCESS : THAW_TOUCHES) |
-			 (rt->type->bound ? THAW_KEYED : 0) | THAW_LOG | options->prefetch |
-			 more_flags,
-		.generation = options->generation,
-		.address = rt->type->address,
-		.max_bytes = rt->type->max_bytes,
-		.guard_bytes = rt->type->guard_bytes,
-		.retain = options->retain,
-		.thinning = options->thinning,
-		.thinning_count = options->thinning_count,
-		.engine = rt->type->identity,
-		.notify = checkpoints_notify,
-		.notify_arg = rt,
-		.fatal = on_fatal,
-	};
-	int code = thaw_open(&heap, &rt->heap, error);
-
-	/*
-	 * A process that was just killed holds its lock until the kernel has taken its memory
-	 * apart: 'kill -9; thaw run' must work.
-	 */
-	for (int tries = 0; code == THAW_EINUSE && tries < 50; tries++) {
-		nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
-		code = thaw_open(&heap, &rt->heap, error);
-	}
-	if (code == THAW_EOWNER) {
-		struct thaw_error why = *error;
-
-		failure(error, code, "%s (--trust goes on from it, --image names another)",
-			why.text);
-	}
-	return code;
-}
-
-static int open_heap(struct runtime *rt, unsigned more_flags, struct thaw_error *error)
-{
-	int code = open_heap_once(rt, more_flags, error);
-
-	if (code != THAW_EENGINE)
-		return code;
-	tell_command(rt, error);
-	if (change_engine(rt, error))
-		return code;
-	code = open_heap_once(rt, more_flags, error);
-	if (!code && !rt->options.quiet)
-		fprintf(stderr, "thaw: the image is of engine '%s': going on with %s\n",
-			rt->type->identity, rt->engine_from);
-	return code;
 }
 
 /* Why an older generation was opened than was asked for, unless that was `told`. */
@@ -258,7 +127,7 @@ static void tell_eager(struct runtime *rt)
 /* A heap, and if the image holds a program, its VM. */
 static int open_program(struct runtime *rt, struct thaw_error *error)
 {
-	int code = open_heap(rt, 0, error);
+	int code = runtime_open_heap(rt, 0, error);
 
 	if (code)
 		return code;
@@ -296,7 +165,7 @@ static int open_portable(struct runtime *rt, const struct thaw_error *refusal,
 	rt->guest = NULL;
 	thaw_close(rt->heap);
 	rt->heap = NULL;
-	code = open_heap(rt, THAW_OPEN_PORTABLE, error);
+	code = runtime_open_heap(rt, THAW_OPEN_PORTABLE, error);
 	if (code == THAW_ENOGEN)
 		return failure(
 			error, THAW_EENGINE,

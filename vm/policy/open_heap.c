@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * open_heap.c - opens the heap of a program, and says what to do where its image is somebody else's: another user's, of the
+ * other kind of guest, of another engine, which may be here as a shared object (engines/). The owner's thread.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "engines/engines.h"
+#include "internal.h"
+#include "thaw_process.h"
+
+/*
+ * The fault service cannot go on, so whoever touches the next page would wait for ever. Its
+ * thread.
+ */
+static void on_fatal(void *arg, const struct thaw_error *error)
+{
+	(void)arg;
+	/* Whoever does not read this does not keep the process. */
+	if (poll(&(struct pollfd){.fd = STDERR_FILENO, .events = POLLOUT}, 1, 1000) > 0)
+		dprintf(STDERR_FILENO, "thaw: %s\n", error->text);
+	_exit(EXIT_IO);
+}
+
+/* Whose image it is. False: that cannot be read. */
+static bool engine_of(const char *path, struct thaw_image_info *info)
+{
+	struct thaw_image *image;
+	bool known;
+
+	if (thaw_image_open(path, &image, NULL))
+		return false;
+	known = !thaw_image_info(image, false, info, NULL);
+	thaw_image_close(image);
+	return known;
+}
+
+/* An image of the other kind of guest: say which command it is for. The first word of an engine is the kind. */
+static void tell_command(const struct runtime *rt, const char *engine, struct thaw_error *error)
+{
+	const struct guest_type *other = rt->type->process ? &javascript_guest : &process_guest;
+	size_t kind = strcspn(other->identity, "-") + 1;
+	const char *path = rt->options.image;
+
+	if (strncmp(engine, other->identity, kind))
+		return;
+	if (rt->type->process)
+		failure(error, THAW_EENGINE,
+			"%s: an image of thaw run, from which thaw exec cannot go on: name "
+			"another image (--image)",
+			path);
+	else
+		failure(error, THAW_EENGINE,
+			"%s: an image of thaw exec, which alone goes on from it: thaw exec "
+			"--image %s",
+			path, path);
+}
+
+/*
+ * Another engine of JavaScript. True: it is here, and opens the image. Else `error`, which says what is in the image, says
+ * also why it cannot be gone on with.
+ */
+static bool change_engine(struct runtime *rt, const char *engine, struct thaw_error *error)
+{
+	const struct guest_type *guest;
+	struct thaw_error why;
+	const char *from;
+
+	/* What begins anew is not to be bound to an engine from before. */
+	if (rt->type != &javascript_guest || rt->options.fresh || strncmp(engine, "js-", 3))
+		return false;
+	if (engines_load(engine, &guest, &from, &why)) {
+		failure(error, THAW_EENGINE, "%s: an image of engine '%s': %s", rt->options.image,
+			engine, why.text);
+		return false;
+	}
+	rt->type = guest;
+	rt->engine_from = from;
+	return true;
+}
+
+static int open_once(struct runtime *rt, unsigned more_flags, struct thaw_error *error)
+{
+	const struct runtime_options *options = &rt->options;
+	const struct thaw_options heap = {
+		.image = options->image,
+		.flags = (options->must_exist ? 0 : THAW_CREATE) |
+			 (options->fresh ? THAW_FRESH : 0) | (options->own ? THAW_OWN : 0) |
+			 (rt->type->process ? THAW_PROCESS : THAW_TOUCHES) |
+			 (rt->type->bound ? THAW_KEYED : 0) | THAW_LOG | options->prefetch |
+			 more_flags,
+		.generation = options->generation,
+		.address = rt->type->address,
+		.max_bytes = rt->type->max_bytes,
+		.guard_bytes = rt->type->guard_bytes,
+		.retain = options->retain,
+		.thinning = options->thinning,
+		.thinning_count = options->thinning_count,
+		.engine = rt->type->identity,
+		.notify = checkpoints_notify,
+		.notify_arg = rt,
+		.fatal = on_fatal,
+	};
+	int code = thaw_open(&heap, &rt->heap, error);
+
+	/*
+	 * A process that was just killed holds its lock until the kernel has taken its memory
+	 * apart: 'kill -9; thaw run' must work.
+	 */
+	for (int tries = 0; code == THAW_EINUSE && tries < 50; tries++) {
+		nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+		code = thaw_open(&heap, &rt->heap, error);
+	}
+	if (code == THAW_EOWNER) {
+		struct thaw_error why = *error;
+
+		failure(error, code, "%s (--trust goes on from it, --image names another)",
+			why.text);
+	}
+	return code;
+}
+
+int runtime_open_heap(struct runtime *rt, unsigned more_flags, struct thaw_error *error)
+{
+	int code = open_once(rt, more_flags, error);
+	struct thaw_image_info info;
+
+	if (code != THAW_EENGINE || !engine_of(rt->options.image, &info))
+		return code;
+	tell_command(rt, info.engine, error);
+	if (!change_engine(rt, info.engine, error))
+		return code;
+	code = open_once(rt, more_flags, error);
+	if (!code && !rt->options.quiet)
+		fprintf(stderr, "thaw: the image is of engine '%s': going on with %s\n",
+			rt->type->identity, rt->engine_from);
+	return code;
+}
