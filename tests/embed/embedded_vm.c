@@ -11,36 +11,7 @@
 
 #include "kselftest_harness.h"
 
-#include "../../vm/embed/thaw_vm.h"
-
-static struct thaw_vm *vm_with(struct thaw_vm_options options)
-{
-	struct thaw_error error = {0};
-	struct thaw_vm *vm;
-
-	options.size = sizeof(options);
-	if (thaw_vm_open(&options, &vm, &error))
-		printf("# %s\n", error.text);
-	return vm;
-}
-
-static int run(struct thaw_vm *vm, const char *code, struct thaw_error *error)
-{
-	return thaw_vm_eval(vm, code, strlen(code), "test.js", 0, NULL, error);
-}
-
-static bool gives(struct thaw_vm *vm, const char *name, const char *arguments, const char *wanted)
-{
-	struct thaw_error error = {0};
-	char *json;
-	int code = thaw_vm_call(vm, name, arguments, &json, &error);
-	bool good = !code && !strcmp(json, wanted);
-
-	if (!good)
-		printf("# %s: %d %s %s\n", name, code, code ? error.text : json, wanted);
-	free(json);
-	return good;
-}
+#include "embedded.h"
 
 static struct waiting {
 	uint64_t ticket;

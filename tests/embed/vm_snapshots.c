@@ -12,40 +12,11 @@
 
 #include "kselftest_harness.h"
 
-#include "../../vm/embed/thaw_vm.h"
+#include "embedded.h"
 
 static struct thaw_vm *vm_from(struct thaw_vm_snapshot *snapshot)
 {
-	struct thaw_vm_options options = {.size = sizeof(options), .snapshot = snapshot};
-	struct thaw_error error = {0};
-	struct thaw_vm *vm;
-
-	if (thaw_vm_open(&options, &vm, &error))
-		printf("# %s\n", error.text);
-	return vm;
-}
-
-static int run(struct thaw_vm *vm, const char *code)
-{
-	struct thaw_error error = {0};
-	int result = thaw_vm_eval(vm, code, strlen(code), "test.js", 0, NULL, &error);
-
-	if (result)
-		printf("# %s\n", error.text);
-	return result;
-}
-
-static bool gives(struct thaw_vm *vm, const char *name, const char *arguments, const char *wanted)
-{
-	struct thaw_error error = {0};
-	char *json = NULL;
-	int code = thaw_vm_call(vm, name, arguments, &json, &error);
-	bool good = !code && !strcmp(json, wanted);
-
-	if (!good)
-		printf("# %s: %d %s, not %s\n", name, code, code ? error.text : json, wanted);
-	free(json);
-	return good;
+	return vm_with((struct thaw_vm_options){.snapshot = snapshot});
 }
 
 /* A VM that counts, and its snapshot with n = 1. */
@@ -64,7 +35,8 @@ FIXTURE_SETUP(vm)
 	ASSERT_EQ(0, run(self->vm,
 			 "let n = 1; const up = () => ++n, get = () => n, many = [];"
 			 "const grow = () => { for (let i = 0; i < 3e5; i++) many.push({ i });"
-			 " return many.length }, random = () => Math.random()"));
+			 " return many.length }, random = () => Math.random()",
+			 NULL));
 	ASSERT_EQ(0, thaw_vm_snapshot(self->vm, &self->one, &error));
 }
 
@@ -184,8 +156,10 @@ TEST_F(vm, functions_of_the_host_are_asked_for)
 	uint64_t ticket;
 
 	ASSERT_EQ(0, thaw_vm_open(&options, &vm, &error));
-	ASSERT_EQ(0, run(vm, "var got; later().then(v => got = v, e => got = e.message);"
-			     "function what() { return got }"));
+	ASSERT_EQ(0, run(vm,
+			 "var got; later().then(v => got = v, e => got = e.message);"
+			 "function what() { return got }",
+			 NULL));
 	ASSERT_EQ(0, thaw_vm_snapshot(vm, &waiting, &error));
 	EXPECT_EQ(THAW_VM_EMISSING, thaw_vm_rollback(self->vm, waiting, &error));
 	EXPECT_NE(NULL, strstr(error.text, "later"));
@@ -290,7 +264,7 @@ TEST(contexts_come_back_by_index_and_name)
 	void *data;
 
 	ASSERT_NE(NULL, vm);
-	ASSERT_EQ(0, run(vm, "function run() { return 1 }"));
+	ASSERT_EQ(0, run(vm, "function run() { return 1 }", NULL));
 	EXPECT_EQ(-ENOENT, thaw_vm_context_use(vm, 1, &error));
 	ASSERT_EQ(1, thaw_vm_context_new(vm, "second", &error));
 	EXPECT_EQ(-EEXIST, thaw_vm_context_new(vm, "second", &error));
@@ -299,7 +273,8 @@ TEST(contexts_come_back_by_index_and_name)
 		0,
 		run(vm,
 		    "function run() { return 2 } let late; setTimeout(() => late = typeof run, 1);"
-		    "const told = () => late, kinds = () => [typeof Map, typeof URL, typeof console]"));
+		    "const told = () => late, kinds = () => [typeof Map, typeof URL, typeof console]",
+		    NULL));
 	ASSERT_EQ(0, thaw_vm_snapshot(vm, &snapshot, &error));
 	thaw_vm_close(vm);
 	ASSERT_EQ(0, thaw_vm_snapshot_bytes(snapshot, NULL, &data, &bytes, &error));
