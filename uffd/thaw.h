@@ -83,7 +83,7 @@ THAW_PUBLIC const char *thaw_strerror(int code);
  */
 THAW_PUBLIC size_t thaw_escape(const char *text, char *escaped, size_t room);
 
-struct thaw; /* a heap; opaque, owned by whoever opened it */
+struct thaw;	    /* a heap; opaque, owned by whoever opened it */
 struct thaw_frozen; /* what one was at an instant: thaw_frozen.h */
 
 enum thaw_reason { /* why a generation was taken; stored in the image */
