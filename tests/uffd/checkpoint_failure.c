@@ -198,6 +198,60 @@ TEST_F(failing, a_full_disk_is_survived)
 	free(mountpoint);
 }
 
+/* Holes of one block, which are too short as long as there is a disk to grow on. */
+TEST_F(failing, short_holes_are_used_on_a_full_disk)
+{
+	struct thaw_result result;
+	struct thaw *heap;
+	char *mountpoint = support_format("%s/disk", self->directory);
+	char *path = support_format("%s/heap.thaw", mountpoint),
+	     *ballast = support_format("%s/ballast", mountpoint);
+	struct thaw_options options = {.image = path,
+				       .flags = THAW_CREATE,
+				       .max_bytes = 64u << 20,
+				       .engine = "test",
+				       .retain = 1};
+	static char block[4096];
+	char *base;
+	int fd, code, failures = 0;
+
+	ASSERT_EQ(0, mkdir(mountpoint, 0700));
+	if (mount("tmpfs", mountpoint, "tmpfs", 0, "size=24m"))
+		SKIP(return, "cannot mount a small tmpfs: %s", strerror(errno));
+	ASSERT_EQ(0, thaw_open(&options, &heap, &self->error));
+	ASSERT_EQ(0, thaw_resize(heap, HEAP));
+	base = thaw_base(heap);
+	for (size_t page = 0; page < HEAP / PAGE; page++)
+		*(uint64_t *)(base + page * PAGE) = page + 1;
+	ASSERT_EQ(0, thaw_checkpoint(heap, THAW_REASON_TIMER, "1", 2, &result));
+	for (int round = 2; round < 4; round++) {
+		for (size_t page = 0; page < HEAP / PAGE; page += 8)
+			*(uint64_t *)(base + page * PAGE) += 1u << 20;
+		ASSERT_EQ(0, thaw_checkpoint(heap, THAW_REASON_TIMER, "2", 2, &result));
+	}
+	fd = open(ballast, O_CREAT | O_WRONLY, 0600);
+	while (write(fd, block, sizeof(block)) > 0)
+		;
+	close(fd);
+	for (size_t page = 1; page < HEAP / PAGE; page += 16)
+		*(uint64_t *)(base + page * PAGE) += 1u << 20;
+	while ((code = thaw_checkpoint(heap, THAW_REASON_TIMER, "3", 2, &result)) && failures < 4)
+		failures++;
+	EXPECT_EQ(0, code) TH_LOG("%s", result.error.text);
+	TH_LOG("%d failed before", failures);
+	thaw_close(heap);
+	ASSERT_EQ(0, open_heap(&heap, path, &self->error));
+	base = thaw_base(heap);
+	for (size_t page = 0; page < HEAP / PAGE; page++)
+		ASSERT_EQ(page + 1 + (page % 8 ? page % 16 == 1 ? 1u << 20 : 0 : 2u << 20),
+			  *(uint64_t *)(base + page * PAGE));
+	thaw_close(heap);
+	umount2(mountpoint, MNT_DETACH);
+	free(ballast);
+	free(path);
+	free(mountpoint);
+}
+
 /* ---- A name that is given while its checkpoint fails */
 
 /* The heap that the library's other threads give a name to before each lock that they take (TEST_WRAPS). */

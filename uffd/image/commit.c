@@ -32,6 +32,9 @@
 int commit_fail(struct commit *commit, int code, const char *doing, struct thaw_error *error)
 {
 	commit->failed = true;
+	if (code == -ENOSPC || code == -EDQUOT || code == -EFBIG)
+		commit->image->space.cramped =
+			true; /* the next one makes do with what the file has */
 	return error_set(error, code, "%s: cannot %s generation %" PRIu64 ": %s",
 			 commit->image->path, doing, commit->number, thaw_strerror(code));
 }

@@ -6,7 +6,7 @@
  *
  * Allocation prefers long runs, so that commits are sequential writes and pages of one commit stay
  * neighbours. Small holes are used once they add up to a quarter of the file, which bounds the file at 4/3 of
- * what is in use, plus 1 MiB. Within a commit the search continues where the last run ended (next fit); each
+ * what is in use, plus 1 MiB; or once the disk was full. Within a commit the search continues where the last run ended (next fit); each
  * commit starts at the front, since otherwise its few pages would be scattered over the file, in the middle
  * of holes that long state blobs left and need again.
  *
@@ -174,7 +174,7 @@ int space_allocate(struct space *space, uint64_t least, uint64_t most, uint64_t 
 	uint64_t first = 0, length;
 
 	length = run_search(space, good < least ? least : good, most, &first);
-	if (!length && space->free > space->blocks / 4 + HOLES_ALLOWED)
+	if (!length && (space->cramped || space->free > space->blocks / 4 + HOLES_ALLOWED))
 		length = run_search(space, least, most, &first);
 	if (!length) {
 		first = space->blocks;

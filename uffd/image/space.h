@@ -15,6 +15,7 @@ struct space {
 	uint64_t blocks, capacity;
 	uint64_t began; /* with so many blocks */
 	bool beyond;	/* more was claimed than could be covered */
+	bool cramped; /* the disk was full: no hole is too short any more, the file should not grow */
 	uint64_t free;
 	uint64_t cursor;     /* where the next search starts */
 	uint64_t known_none; /* no run of this many free blocks exists; 0: not known */
