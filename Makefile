@@ -87,8 +87,8 @@ endef
 
 # ---- What is built. A line of `make help` is a comment that begins with '## TARGET:', beside its target.
 
-## : build/thaw, build/libthaw.a, build/libthaw.so, the addon for Node.js (scripts/install-deps comes first)
-all: $(BUILD)/thaw $(BUILD)/libthaw.a $(BUILD)/libthaw.so $(BUILD)/vm/process/modules/node/thaw.node
+## : build/thaw, build/libthaw.a, build/libthaw.so, build/libthawvm.so, the addon for Node.js (scripts/install-deps comes first)
+all: $(BUILD)/thaw $(BUILD)/libthaw.a $(BUILD)/libthaw.so $(BUILD)/libthawvm.so $(BUILD)/vm/process/modules/node/thaw.node
 
 ## deps: install what is missing (scripts/install-deps)
 deps:
@@ -123,6 +123,8 @@ format:
 
 # ---- Installing and cleaning
 
+PC_FILLED = 's,@PREFIX@,$(PREFIX),; s,@LIBDIR@,$(LIBDIR:$(PREFIX)/%=$${prefix}/%),; s,@VERSION@,$(VERSION),'
+
 ## install: to PREFIX=/usr/local, below DESTDIR
 install: all
 	$(Q)$(MAKE) install-built
@@ -137,7 +139,13 @@ install-built: $(LIBRARY_LICENSES)
 	install -Dm644 uffd/thaw_frozen.h $(DESTDIR)$(PREFIX)/include/thaw_frozen.h
 	install -Dm644 uffd/thaw_image.h $(DESTDIR)$(PREFIX)/include/thaw_image.h
 	install -dm755 $(DESTDIR)$(LIBDIR)/pkgconfig
-	sed 's,@PREFIX@,$(PREFIX),; s,@LIBDIR@,$(LIBDIR:$(PREFIX)/%=$${prefix}/%),; s,@VERSION@,$(VERSION),' uffd/thaw.pc.in >$(DESTDIR)$(LIBDIR)/pkgconfig/thaw.pc
+	sed $(PC_FILLED) uffd/thaw.pc.in >$(DESTDIR)$(LIBDIR)/pkgconfig/thaw.pc
+	install -Dm755 $(BUILD)/libthawvm.so $(DESTDIR)$(LIBDIR)/libthawvm.so.0
+	ln -sf libthawvm.so.0 $(DESTDIR)$(LIBDIR)/libthawvm.so
+	install -Dm644 vm/embed/thaw_vm.h $(DESTDIR)$(PREFIX)/include/thaw_vm.h
+	sed $(PC_FILLED) vm/embed/thawvm.pc.in >$(DESTDIR)$(LIBDIR)/pkgconfig/thawvm.pc
+	install -dm755 $(DESTDIR)$(PREFIX)/share/doc/thaw/examples
+	install -m644 $(wildcard vm/embed/examples/*.c) $(DESTDIR)$(PREFIX)/share/doc/thaw/examples/
 	install -Dm644 $(LIBRARY_LICENSES) $(DESTDIR)$(PREFIX)/share/doc/thaw/LICENSES.npm
 	install -Dm644 vm/js/api/thaw.d.ts $(DESTDIR)$(PREFIX)/share/thaw/thaw.d.ts
 	install -Dm644 $(ENGINE_SHARED) $(DESTDIR)$(PREFIX)/lib/thaw/engines/$(ENGINE_HASH).so
@@ -148,8 +156,9 @@ install-built: $(LIBRARY_LICENSES)
 	install -dm755 $(DESTDIR)$(PREFIX)/share/man/man3
 	awk -f uffd/manual.awk uffd/thaw.h uffd/thaw_image.h uffd/thaw_process.h uffd/thaw_frozen.h uffd/thaw.3 \
 		>$(DESTDIR)$(PREFIX)/share/man/man3/thaw.3
-	cd $(DESTDIR)$(PREFIX)/share/man/man3 && for function in $$(sed -n 's/^\.It Ft "[^"]*" Fn \(thaw_[a-z_]*\).*/\1/p' thaw.3); do \
-		echo '.so man3/thaw.3' >$$function.3; done
+	awk -f uffd/manual.awk vm/embed/thaw_vm.h vm/embed/thaw_vm.3 >$(DESTDIR)$(PREFIX)/share/man/man3/thaw_vm.3
+	cd $(DESTDIR)$(PREFIX)/share/man/man3 && for page in thaw thaw_vm; do for function in \
+		$$(sed -n 's/^\.It Ft "[^"]*" Fn \(thaw_[a-z_]*\).*/\1/p' $$page.3); do echo ".so man3/$$page.3" >$$function.3; done; done
 	$(BUILD)/thaw help --write $(DESTDIR)$(PREFIX)/share/man
 	install -dm755 $(DESTDIR)$(PREFIX)/lib/systemd/system
 	sed 's,@BINDIR@,$(PREFIX)/bin,' scripts/thaw@.service.in >'$(DESTDIR)$(PREFIX)/lib/systemd/system/thaw@.service'
@@ -159,7 +168,7 @@ install-built: $(LIBRARY_LICENSES)
 	$(BUILD)/thaw completion zsh >$(DESTDIR)$(ZSH_COMPLETIONS)/_thaw
 	$(BUILD)/thaw completion fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/thaw.fish
 
-## deb: the Debian packages thaw, libthaw0 and libthaw-dev, in build/deb
+## deb: the Debian packages thaw, libthaw0, libthawvm0 and their -dev, in build/deb
 deb:
 	$(Q)scripts/install-deps deb
 	$(Q)$(MAKE) all

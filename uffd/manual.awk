@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 #
 # manual.awk - the page thaw(3) out of thaw.3, which is written by hand, and of the headers that are named before it: its
-# section FUNCTIONS has each function that they declare, with the comment above it. So page and headers cannot differ.
+# section FUNCTIONS has each function that they declare, with the comment above it, and a type stands where the page names it.
+# So page and headers cannot differ. thaw_vm(3) is made in the same way, of vm/embed/thaw_vm.h.
 #
 #	awk -f manual.awk thaw.h thaw_image.h thaw_process.h thaw_frozen.h thaw.3
 
@@ -69,13 +70,38 @@ function heading(declaration,	at, type, name, arguments, one, depth, i, c)
 	return ".It Ft \"" type "\" Fn " name at "\n"
 }
 
-FNR == 1 { inside = 0; comment = ""; declaration = "" }
+FNR == 1 { inside = 0; comment = ""; declaration = ""; type = "" }
 
 FILENAME !~ /\.h$/ {
 	if ($0 == ".\\\"@functions")
 		printf "%s", functions
-	else
+	else if (/^\.\\"@type /) {
+		if (!($2 in types)) {
+			print "no type " $2 " in the headers" >"/dev/stderr"
+			exit failed = 1
+		}
+		printf ".Bd -literal\n%s.Ed\n", types[$2]
+	} else
 		print
+	next
+}
+
+# A type of some lines: under its name, or that of the first value of an enum without one.
+type == "" && /^(struct|enum).* \{/ {
+	type = $2
+	lines = ""
+}
+type != "" {
+	if (type == "{" && $1 ~ /^[A-Z]/)
+		type = $1
+	line = escaped($0)
+	gsub(/^\t/, "    ", line)
+	gsub(/\t/, "        ", line)
+	lines = lines line "\n"
+	if (/^\};/) {
+		types[type] = lines
+		type = ""
+	}
 	next
 }
 
@@ -107,3 +133,5 @@ inside {
 	next
 }
 { comment = last = "" }
+
+END { exit failed }

@@ -100,6 +100,34 @@ TEST_F(installed, programs_are_built_with_pkg_config)
 	free(source);
 }
 
+/* The library of VMs, by a program that is installed as an example; and whatever a linker finds is its interface. */
+TEST_F(installed, programs_embed_vms)
+{
+	const char *at = self->directory;
+	int code;
+
+	make_install(&self->program, at, &code);
+	ASSERT_EQ(0, code) TH_LOG("%s%s", self->program.output, self->program.errors);
+	SHELL(0,
+	      "cd '%s' && for e in root/opt/thaw/share/doc/thaw/examples/*.c; do cc -std=gnu11 -Wall -Wextra -Werror %s "
+	      "$e -o $(basename $e .c) $(" PKG_CONFIG " --cflags --libs thawvm) || exit 1; done",
+	      at, SANITIZERS, at, at);
+	SHELL(0,
+	      "cd '%s' && echo 'async function main(a, b) { console.log(a, b); return [sum(1, 2), a + b] }' >a.js && "
+	      "LD_LIBRARY_PATH=root/opt/thaw/lib ./sandbox a.js Ada Bob",
+	      at);
+	EXPECT_STREQ("Ada Bob\n[3,\"AdaBob\"]\n", self->program.output);
+	SHELL(1,
+	      "cd '%s' && echo 'for (;;);' >a.js && LD_LIBRARY_PATH=root/opt/thaw/lib ./sandbox a.js",
+	      at);
+	EXPECT_STREQ("sandbox: the call was cut short\n", self->program.errors);
+	SHELL(0,
+	      "cd '%s' && nm -D --defined-only root/opt/thaw/lib/libthawvm.so | sed 's/.* //; s/@.*//' | "
+	      "grep -v '^THAWVM_0$' | sort >found && grep -o '^THAW_PUBLIC.*\\bthaw_vm_[a-z_]*(' "
+	      "root/opt/thaw/include/thaw_vm.h | sed 's/.*\\b\\(thaw_vm_[a-z_]*\\)(/\\1/' | sort | diff - found",
+	      at);
+}
+
 /* Each header by itself, in C and as the only one that a program of before includes. */
 TEST_F(installed, headers_stand_alone)
 {
@@ -115,6 +143,38 @@ TEST_F(installed, headers_stand_alone)
 		      "cd '%s' && printf '#include <%s>\nint main(void) { return thaw_image_open(\"\", 0, 0) == 1; }\n' >h.c "
 		      "&& cc -Wall -Wextra -Werror -Iroot/opt/thaw/include -c h.c",
 		      at, headers[i]);
+	SHELL(0,
+	      "cd '%s' && printf '#include <thaw_vm.h>\nint main() { return thaw_vm_close(0); }\n' >h.cc && "
+	      "cp h.cc h.c && cc -Wall -Wextra -Werror -Iroot/opt/thaw/include -c h.c && "
+	      "c++ -Wall -Wextra -Werror -Iroot/opt/thaw/include -c h.cc",
+	      at);
+}
+
+static void pages_match(FIXTURE_DATA(installed) * self, struct __test_metadata *_metadata,
+			const char *page, const char *headers, const char *symbols,
+			const char *version)
+{
+	const char *at = self->directory;
+
+	SHELL(0,
+	      "cd '%s/root/opt/thaw' && for f in $(sed -n 's/^[.]Fn \\(thaw_[a-z_]*\\).*/\\1/p' "
+	      "share/man/man3/%s.3 | grep '^%s_'); do grep -q \"\\b$f(\" include/%s || echo \"$f\"; done",
+	      at, page, page, headers);
+	EXPECT_STREQ("", self->program.output);
+	/* And each that a header declares is on the page, and has one of its name that leads there. */
+	SHELL(0,
+	      "cd '%s/root/opt/thaw' && for f in $(grep -ho 'thaw_[a-z_]*(.*[,;]$' include/%s | "
+	      "sed 's/(.*//'); do grep -q \"^[.]It Ft .* Fn $f\\b\" share/man/man3/%s.3 && "
+	      "grep -q 'man3/%s.3' share/man/man3/$f.3 || echo \"$f\"; done",
+	      at, headers, page, page);
+	EXPECT_STREQ("", self->program.output);
+	/* The package of the library promises all of them. */
+	SHELL(0,
+	      "cd '%s/root/opt/thaw' && for f in $(grep -ho 'thaw_[a-z_]*(.*[,;]$' include/%s | "
+	      "sed 's/(.*//'); do grep -q \"^ $f@%s \" '%s/scripts/debian/%s' || "
+	      "echo \"$f\"; done",
+	      at, headers, version, THAW_SOURCE, symbols);
+	EXPECT_STREQ("", self->program.output);
 }
 
 /* Each command, and each function that the page of the library names, is there. */
@@ -130,28 +190,12 @@ TEST_F(installed, manual_pages_are_there)
 	      "s/^  \\([a-z]*\\)  *.*/\\1/p'); do [ -s share/man/man1/thaw-$c.1 ] || echo \"$c\"; done",
 	      at);
 	EXPECT_STREQ("", self->program.output);
-	SHELL(0,
-	      "cd '%s/root/opt/thaw' && for f in $(sed -n 's/^[.]Fn \\(thaw_[a-z_]*\\).*/\\1/p' "
-	      "share/man/man3/thaw.3); do grep -q \"\\b$f(\" include/thaw*.h || echo \"$f\"; done",
-	      at);
-	EXPECT_STREQ("", self->program.output);
-	/* And each that a header declares is on the page, and has one of its name that leads there. */
-	SHELL(0,
-	      "cd '%s/root/opt/thaw' && for f in $(grep -ho 'thaw_[a-z_]*(.*[,;]$' include/thaw*.h | "
-	      "sed 's/(.*//'); do grep -q \"^[.]It Ft .* Fn $f\\b\" share/man/man3/thaw.3 && "
-	      "grep -q 'man3/thaw.3' share/man/man3/$f.3 || echo \"$f\"; done",
-	      at);
-	EXPECT_STREQ("", self->program.output);
-	/* The package of the library promises all of them. */
-	SHELL(0,
-	      "cd '%s/root/opt/thaw' && for f in $(grep -ho 'thaw_[a-z_]*(.*[,;]$' include/thaw*.h | "
-	      "sed 's/(.*//'); do grep -q \"^ $f@THAW_0 \" '%s/scripts/debian/libthaw0.symbols' || "
-	      "echo \"$f\"; done",
-	      at, THAW_SOURCE);
-	EXPECT_STREQ("", self->program.output);
+	pages_match(self, _metadata, "thaw", "thaw.h include/thaw_[fip]*.h", "libthaw0.symbols",
+		    "THAW_0");
+	pages_match(self, _metadata, "thaw_vm", "thaw_vm.h", "libthawvm0.symbols", "THAWVM_0");
 	SHELL(0,
 	      "command -v mandoc >/dev/null || exit 0; cd '%s/root/opt/thaw/share/man' && "
-	      "mandoc -T lint -W warning man1/* man3/thaw.3 man7/*",
+	      "mandoc -T lint -W warning man1/* man3/thaw.3 man3/thaw_vm.3 man7/*",
 	      at);
 }
 

@@ -8,6 +8,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <string.h>
 
 #include "js/program/program.h"
 #include "thaw_frozen.h"
@@ -43,6 +44,12 @@ static inline struct program *vm_program(struct thaw_vm *vm)
 static inline struct js_engine *vm_engine(struct thaw_vm *vm)
 {
 	return vm->guest ? vm_program(vm)->engine : NULL;
+}
+
+/* Of a text whose length may be left out. */
+static inline size_t vm_text_bytes(const char *text, size_t bytes)
+{
+	return bytes == SIZE_MAX ? strlen(text) : bytes;
 }
 
 /* ---- vm.c: the brackets of every call that runs code ---- */

@@ -48,7 +48,7 @@ int thaw_vm_eval(struct thaw_vm *vm, const char *code, size_t bytes, const char 
 	if (entered)
 		return entered;
 	return give(vm,
-		    js_eval(vm_engine(vm), code, bytes, name,
+		    js_eval(vm_engine(vm), code, vm_text_bytes(code, bytes), name,
 			    flags & THAW_VM_MODULE ? JS_EVAL_MODULE
 						   : JS_EVAL_SCRIPT | JS_EVAL_REDECLARE),
 		    result, error);

@@ -5,7 +5,7 @@
  *
  *	struct thaw_vm_options options = {.size = sizeof(options)};
  *	thaw_vm_open(&options, &vm, &error);
- *	thaw_vm_eval(vm, "globalThis.add = (a, b) => a + b", 32, "add.js", 0, NULL, &error);
+ *	thaw_vm_eval(vm, "globalThis.add = (a, b) => a + b", SIZE_MAX, "add.js", 0, NULL, &error);
  *	thaw_vm_call(vm, "add", "[1, 2]", &json, &error);		json is "3"
  *	thaw_vm_close(vm);
  *
@@ -42,6 +42,9 @@ enum {
 		-20105, /* the image needs host functions that were not given: `error` has all names */
 	THAW_VM_EPENDING = -20106, /* a promise that nothing of the VM's own can settle any more */
 };
+
+/* A short sentence for any code that the library returns. Never NULL; static storage; any thread. */
+THAW_PUBLIC const char *thaw_vm_strerror(int code);
 
 struct thaw_vm;
 struct thaw_vm_snapshot;
@@ -100,8 +103,8 @@ THAW_PUBLIC int thaw_vm_close(struct thaw_vm *vm);
 
 #define THAW_VM_MODULE 1u /* thaw_vm_eval(): a module, whose result is a promise */
 /*
- * Run code, and the promise reactions that are due after it. `result` (may be NULL) receives the completion value. `name` is what
- * stacks call the code.
+ * Run code, and the promise reactions that are due after it. `bytes` SIZE_MAX: up to a zero. `result` (may be NULL) receives the
+ * completion value. `name` is what stacks call the code.
  */
 THAW_PUBLIC int thaw_vm_eval(struct thaw_vm *vm, const char *code, size_t bytes, const char *name,
 			     unsigned flags, thaw_vm_value *result, struct thaw_error *error);
@@ -120,15 +123,17 @@ THAW_PUBLIC int thaw_vm_apply(struct thaw_vm *vm, thaw_vm_value function, thaw_v
 THAW_PUBLIC int thaw_vm_await(struct thaw_vm *vm, thaw_vm_value promise, uint64_t timeout_ns,
 			      thaw_vm_value *result, struct thaw_error *error);
 
-/* ---- Values. 0: no memory in the VM, or it cannot run ---- */
+/* ---- Values ---- */
 
+/* Makes a value, or finds the global object. 0: no memory in the VM, or it cannot run. `bytes` SIZE_MAX: up to a zero. */
 THAW_PUBLIC thaw_vm_value thaw_vm_global(struct thaw_vm *vm);
 THAW_PUBLIC thaw_vm_value thaw_vm_undefined(struct thaw_vm *vm);
 THAW_PUBLIC thaw_vm_value thaw_vm_number(struct thaw_vm *vm, double number);
 THAW_PUBLIC thaw_vm_value thaw_vm_bool(struct thaw_vm *vm, bool value);
 THAW_PUBLIC thaw_vm_value thaw_vm_string(struct thaw_vm *vm, const char *utf8, size_t bytes);
-THAW_PUBLIC thaw_vm_value thaw_vm_bytes(struct thaw_vm *vm, const void *data,
-					size_t bytes); /* a Uint8Array, copied */
+/* A Uint8Array, copied. */
+THAW_PUBLIC thaw_vm_value thaw_vm_bytes(struct thaw_vm *vm, const void *data, size_t bytes);
+/* What a JSON text says. */
 THAW_PUBLIC int thaw_vm_json(struct thaw_vm *vm, const char *text, size_t bytes,
 			     thaw_vm_value *value, struct thaw_error *error);
 /* May run code of the program (getters). */
@@ -137,11 +142,14 @@ THAW_PUBLIC int thaw_vm_get(struct thaw_vm *vm, thaw_vm_value object, const char
 /* An own property; `value` is borrowed. */
 THAW_PUBLIC int thaw_vm_set(struct thaw_vm *vm, thaw_vm_value object, const char *key,
 			    thaw_vm_value value, struct thaw_error *error);
+/* Gives a handle back. 0 is allowed. */
 THAW_PUBLIC void thaw_vm_free(struct thaw_vm *vm, thaw_vm_value value);
+/* As Number() does it; NaN where that throws. */
 THAW_PUBLIC double thaw_vm_to_number(struct thaw_vm *vm, thaw_vm_value value);
 /* malloc'ed; NULL: no memory, or (bytes) it is neither a Uint8Array nor an ArrayBuffer. */
 THAW_PUBLIC char *thaw_vm_to_string(struct thaw_vm *vm, thaw_vm_value value, size_t *bytes);
 THAW_PUBLIC void *thaw_vm_to_bytes(struct thaw_vm *vm, thaw_vm_value value, size_t *bytes);
+/* As JSON.stringify() does it, malloc'ed; "null" for what JSON lacks. */
 THAW_PUBLIC int thaw_vm_to_json(struct thaw_vm *vm, thaw_vm_value value, char **text,
 				struct thaw_error *error);
 
@@ -191,6 +199,7 @@ THAW_PUBLIC int thaw_vm_checkpoint(struct thaw_vm *vm, const char *name, uint64_
 THAW_PUBLIC int thaw_vm_context_new(struct thaw_vm *vm, const char *name, struct thaw_error *error);
 /* Its index; -ENOENT. */
 THAW_PUBLIC int thaw_vm_context_find(struct thaw_vm *vm, const char *name);
+/* How many there are: 0 of a VM that cannot run. */
 THAW_PUBLIC unsigned thaw_vm_context_count(struct thaw_vm *vm);
 /* From now on calls work in that one; inside of a host function, in that of the code that has called it. -ENOENT; -EBUSY. */
 THAW_PUBLIC int thaw_vm_context_use(struct thaw_vm *vm, unsigned index, struct thaw_error *error);

@@ -51,6 +51,7 @@ static js_value made(struct thaw_vm *vm, js_value value)
 
 thaw_vm_value thaw_vm_string(struct thaw_vm *vm, const char *utf8, size_t bytes)
 {
+	bytes = vm_text_bytes(utf8, bytes);
 	return vm_sound(vm) && bytes <= JS_TEXT_MAX_BYTES
 		       ? made(vm, js_string(vm_engine(vm), utf8, bytes))
 		       : 0;
@@ -116,7 +117,7 @@ int thaw_vm_json(struct thaw_vm *vm, const char *text, size_t bytes, thaw_vm_val
 	*value = 0;
 	if (code)
 		return code;
-	argument = js_string(vm_engine(vm), text, bytes);
+	argument = js_string(vm_engine(vm), text, vm_text_bytes(text, bytes));
 	if (argument) {
 		*value = functions_method(vm, "parse", 1, &argument);
 		js_free(vm_engine(vm), argument);

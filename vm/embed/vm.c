@@ -16,6 +16,26 @@
 
 #define MIN_BYTES (16u << 20)
 
+const char *thaw_vm_strerror(int code)
+{
+	switch (code) {
+	case THAW_VM_EEXCEPTION:
+		return "the code threw an exception";
+	case THAW_VM_EINTERRUPTED:
+		return "the call was cut short";
+	case THAW_VM_ETRAPPED:
+		return "the sandbox stopped the VM";
+	case THAW_VM_EENDED:
+		return "the program has ended";
+	case THAW_VM_EMISSING:
+		return "host functions are missing";
+	case THAW_VM_EPENDING:
+		return "nothing of the VM's can settle the promise";
+	default:
+		return thaw_strerror(code);
+	}
+}
+
 bool vm_sound(struct thaw_vm *vm)
 {
 	return pthread_equal(vm->thread, pthread_self()) && vm->guest && vm_engine(vm) &&
