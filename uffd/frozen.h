@@ -26,12 +26,18 @@ struct lineage {
 	struct bitmap differs;
 };
 
+typedef unsigned __int128 frozen_sum;
+
 struct base {
 	atomic_uint count;
 	int fd;
 	uint64_t bytes;
 	struct lineage *lineage;
 	char *path; /* of a file that goes with its last user; NULL: a memfd */
+	pthread_mutex_t
+		lock; /* of what all of it comes to, once somebody has asked: frozen_sum.c */
+	bool summed;
+	frozen_sum sum;
 };
 
 struct copy {
@@ -61,7 +67,7 @@ struct thaw_frozen {
 	void *state;
 	size_t state_bytes;
 	struct thaw_generation generation;
-	/* While it is made over another one. */
+	/* While it is made over another one: pages that were written, which count in the place of the layers' own. */
 	bool making;
 	struct layer_page *own;
 	size_t own_count, own_room;

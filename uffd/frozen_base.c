@@ -77,6 +77,7 @@ struct base *base_of_file(int fd, uint64_t bytes, char *path)
 	base->bytes = bytes;
 	base->path = path;
 	base->lineage = lineage;
+	pthread_mutex_init(&base->lock, NULL);
 	return base;
 }
 
@@ -134,6 +135,7 @@ void base_drop(struct base *base)
 		remove_file(base);
 	close(base->fd);
 	lineage_drop(base->lineage);
+	pthread_mutex_destroy(&base->lock);
 	free(base);
 }
 

@@ -156,6 +156,7 @@ int thaw_frozen_begin_over(const struct thaw_frozen *under, size_t heap_bytes,
 			   struct thaw_frozen **frozen, struct thaw_error *error)
 {
 	uint64_t pages = heap_bytes / frozen_page_bytes();
+	size_t count = 0;
 	struct layers *layers;
 	int code = check_size(heap_bytes, error);
 
@@ -163,23 +164,16 @@ int thaw_frozen_begin_over(const struct thaw_frozen *under, size_t heap_bytes,
 	if (code)
 		return code;
 	layers = frozen_layers(under);
+	while (count < layers->own_count && layers->own[count].page < pages)
+		copy_hold(layers->own[count++].copy);
 	*frozen = frozen_new(
 		layers_new(layers->base,
-			   layers->base_bytes < heap_bytes ? layers->base_bytes : heap_bytes, NULL,
-			   0),
+			   layers->base_bytes < heap_bytes ? layers->base_bytes : heap_bytes,
+			   layers->own, count),
 		heap_bytes, NULL, 0, error);
-	code = *frozen ? 0 : -ENOMEM;
-	for (size_t i = 0; !code && i < layers->own_count && layers->own[i].page < pages; i++) {
-		code = add_entry(*frozen, i, layers->own[i]);
-		if (!code)
-			copy_hold(layers->own[i].copy);
-	}
 	layers_drop(layers);
-	if (code) {
-		thaw_frozen_drop(*frozen);
-		*frozen = NULL;
-		return error_set(error, code, "no memory for a frozen heap");
-	}
+	if (!*frozen)
+		return -ENOMEM;
 	(*frozen)->making = true;
 	return 0;
 }
@@ -200,14 +194,14 @@ static int write_page(struct thaw_frozen *frozen, uint64_t page, size_t within, 
 	size_t page_bytes = frozen_page_bytes(), at = entry_of(frozen, page);
 	bool there = at < frozen->own_count && frozen->own[at].page == page;
 	struct copy *copy = there ? frozen->own[at].copy : NULL;
-	const char *old = copy ? copy->bytes : NULL;
+	const char *old = NULL;
 	int code = 0;
 
-	if (copy && atomic_load(&copy->count) == 1) {
+	if (copy) {
 		memcpy(copy->bytes + within, data, bytes);
 		return 0;
 	}
-	if (!there)
+	if (!there && bytes < page_bytes)
 		old = layers_page(frozen->layers, page, buffer, page_bytes, &code);
 	if (code)
 		return code;
@@ -216,14 +210,12 @@ static int write_page(struct thaw_frozen *frozen, uint64_t page, size_t within, 
 	else if (old != buffer)
 		memcpy(buffer, old, page_bytes);
 	memcpy(buffer + within, data, bytes);
-	copy = NULL;
 	if (!page_is_zero(buffer, page_bytes)) {
 		copy = copy_new(buffer, page_bytes);
 		if (!copy)
 			return -ENOMEM;
 	}
 	if (there) {
-		copy_drop(frozen->own[at].copy);
 		frozen->own[at].copy = copy;
 		return 0;
 	}
@@ -270,17 +262,40 @@ int thaw_frozen_write(struct thaw_frozen *frozen, uint64_t offset, const void *d
 		    : 0;
 }
 
+/* The overlay that was taken over, and over it what was written, which becomes the result's. NULL: no memory. */
+static struct layers *merged(struct thaw_frozen *frozen)
+{
+	const struct layers *under = frozen->layers;
+	size_t most = under->own_count + frozen->own_count, count = 0, i = 0, k = 0;
+	struct layer_page *own = malloc((most + 1) * sizeof(*own));
+	struct layers *layers;
+
+	if (!own)
+		return NULL;
+	while (i < under->own_count || k < frozen->own_count) {
+		uint64_t old = i < under->own_count ? under->own[i].page : UINT64_MAX;
+		uint64_t new = k < frozen->own_count ? frozen->own[k].page : UINT64_MAX;
+
+		i += old <= new;
+		if (old < new) {
+			own[count++] = under->own[i - 1];
+			copy_hold(under->own[i - 1].copy);
+		} else {
+			own[count++] = frozen->own[k++];
+		}
+	}
+	layers = layers_new(under->base, under->base_bytes, own, count);
+	frozen->own_count = 0; /* they are gone, one way or the other */
+	free(own);
+	return layers;
+}
+
 int thaw_frozen_end(struct thaw_frozen *frozen, const void *state, size_t state_bytes,
 		    struct thaw_error *error)
 {
 	void *copy = malloc(state_bytes ? state_bytes : 1);
-	struct layers *layers = NULL;
+	struct layers *layers = copy && frozen->making ? merged(frozen) : NULL;
 
-	if (copy && frozen->making) {
-		layers = layers_new(frozen->layers->base, frozen->layers->base_bytes, frozen->own,
-				    frozen->own_count);
-		frozen->own_count = 0; /* they are gone, one way or the other */
-	}
 	if (!copy || (frozen->making && !layers)) {
 		free(copy);
 		return error_set(error, -ENOMEM, "no memory for a frozen heap");

@@ -88,9 +88,23 @@ THAW_PUBLIC int thaw_frozen_diff(const struct thaw_frozen *from, const struct th
 				 void *arg, struct thaw_error *error);
 
 /*
+ * A sum of 128 bits over its contents, modulo 2^128, low half first, to which each 4096 bytes add what they come to by themselves:
+ * equal contents have equal sums, and what a change does to a sum follows from what is changed. All of a base is read when the first
+ * frozen heap over it is asked, later what differs from it.
+ */
+THAW_PUBLIC int thaw_frozen_sum(const struct thaw_frozen *frozen, uint64_t sum[2],
+				struct thaw_error *error);
+/*
+ * What the 4096 bytes at the offset 4096 * number come to: the XXH3-128 of the number and of their XXH3-128 (low halves first); 0,
+ * if they are zero. It costs no more than reading them.
+ */
+THAW_PUBLIC void thaw_frozen_sum_of(uint64_t number, const void *bytes, uint64_t sum[2]);
+
+/*
  * One that is made of contents from elsewhere: begin, write any bytes any number of times (others are zero), end. Until
- * its end it is its maker's alone, and of no use but to be written, ended or dropped. thaw_frozen_begin_over(): others
- * are those of `under`, which it shares; it may be larger or smaller.
+ * its end it is its maker's alone, and of no use but to be written, by several threads too if they write different bytes, ended or
+ * dropped. thaw_frozen_begin_over(): others are those of `under`, which it shares; it may be larger or smaller; and one thread at a
+ * time writes it, best in order.
  */
 THAW_PUBLIC int thaw_frozen_begin(size_t heap_bytes, struct thaw_frozen **frozen,
 				  struct thaw_error *error);

@@ -128,6 +128,20 @@ static int read_all(const struct thaw_frozen *frozen, const struct model *model)
 	return wrong;
 }
 
+/* The sum, however it was found, is that of all pages. */
+static int sum_all(const struct thaw_frozen *frozen, const struct model *model)
+{
+	unsigned __int128 sum = 0;
+	uint64_t part[2], told[2];
+
+	for (uint64_t i = 0; i < model->bytes / 4096; i++) {
+		thaw_frozen_sum_of(i, model->memory + i * 4096, part);
+		sum += (unsigned __int128)part[1] << 64 | part[0];
+	}
+	return thaw_frozen_sum(frozen, told, NULL) || told[0] != (uint64_t)sum ||
+	       told[1] != (uint64_t)(sum >> 64);
+}
+
 /* Any byte of `changed` that is not told of, or any page told of that is the same, is wrong. */
 struct told {
 	const struct model *from, *to;
@@ -218,6 +232,8 @@ TEST_F(frozen, heaps_are_what_they_were)
 				ASSERT_EQ(0, thaw_frozen_pages(self->kept[i], data, &told));
 				ASSERT_EQ(0, told.wrong);
 				ASSERT_TRUE(same(&told, told.up_to, MOST / 4096 - told.up_to));
+				ASSERT_EQ(0, sum_all(self->kept[i], &self->kept_model[i]))
+				TH_LOG("round %u", round);
 			}
 		}
 		ASSERT_TRUE(is(self->heap, &self->now)) TH_LOG("round %u", round);
@@ -250,9 +266,42 @@ TEST_F(frozen, of_contents_from_elsewhere)
 	memcpy(model.memory + 4095, "over pages", 10);
 	memcpy(model.memory + 5 * UNIT, "behind", 6);
 	EXPECT_EQ(0, read_all(second, &model));
+	EXPECT_EQ(0, sum_all(second, &model));
 	ASSERT_EQ(0, thaw_revert(self->heap, second, NULL));
 	EXPECT_TRUE(is(self->heap, &model));
 	thaw_frozen_drop(second);
+	free(model.memory);
+}
+
+/* Any bytes any number of times, in any order, over one that has copies of its own; larger and smaller. */
+TEST_F(frozen, written_over_another_in_any_order)
+{
+	struct model model = {0, calloc(1, MOST)};
+	struct thaw_frozen *under, *over;
+
+	ASSERT_EQ(0, thaw_frozen_begin(8 * UNIT, &under, NULL));
+	ASSERT_EQ(0, thaw_frozen_end(under, NULL, 0, NULL));
+	for (unsigned round = 0; round < 12; round++) {
+		size_t units = 4 + next(self) % 12;
+
+		ASSERT_EQ(0, thaw_frozen_begin_over(under, units * UNIT, &over, NULL));
+		model.bytes = units * UNIT;
+		memset(model.memory + model.bytes, 0, MOST - model.bytes);
+		for (unsigned i = 0; i < 40; i++) {
+			size_t at = next(self) % model.bytes, bytes = next(self) % 20000;
+			size_t most = model.bytes - at;
+
+			bytes = bytes < most ? bytes : most;
+			memset(model.memory + at, next(self) % 3, bytes);
+			ASSERT_EQ(0, thaw_frozen_write(over, at, model.memory + at, bytes, NULL));
+		}
+		ASSERT_EQ(0, thaw_frozen_end(over, NULL, 0, NULL));
+		EXPECT_EQ(0, read_all(over, &model)) TH_LOG("round %u", round);
+		EXPECT_EQ(0, sum_all(over, &model)) TH_LOG("round %u", round);
+		thaw_frozen_drop(under);
+		under = over;
+	}
+	thaw_frozen_drop(under);
 	free(model.memory);
 }
 
