@@ -213,7 +213,7 @@ __attribute__((unused)) static enum compared model_compare_page(struct image *im
 	if (extent->encoding != EXTENT_RAW)
 		return version ? WRONG : SAME;
 	if (pread(image_fd(image), page, bytes, (off_t)extent->offset) != (ssize_t)bytes ||
-	    !extent_matches(image_key(image), extent, page, bytes))
+	    !extent_open(image_key(image), number, extent, page, page, bytes))
 		return REFUSED;
 	model_fill(wanted, number, version);
 	return memcmp(page, wanted, bytes) ? WRONG : SAME;

@@ -88,19 +88,19 @@ int __wrap_sys_pread_cached(int fd, void *buffer, size_t bytes, uint64_t offset)
 				      : __real_sys_pread_cached(fd, buffer, bytes, offset);
 }
 
-bool __real_extent_matches(const struct checksum_key *key, const struct extent *extent,
-			   const void *page, uint32_t page_bytes);
-bool __wrap_extent_matches(const struct checksum_key *key, const struct extent *extent,
-			   const void *page, uint32_t page_bytes);
-bool __wrap_extent_matches(const struct checksum_key *key, const struct extent *extent,
-			   const void *page, uint32_t page_bytes)
+bool __real_extent_open(const struct checksum_key *key, uint64_t page, const struct extent *extent,
+			void *stored, void *to, uint32_t page_bytes);
+bool __wrap_extent_open(const struct checksum_key *key, uint64_t page, const struct extent *extent,
+			void *stored, void *to, uint32_t page_bytes);
+bool __wrap_extent_open(const struct checksum_key *key, uint64_t page, const struct extent *extent,
+			void *stored, void *to, uint32_t page_bytes)
 {
 	if (atomic_load(&held.closed) && is_thread("thaw-ahead")) {
 		atomic_store(&held.at_gate, true);
 		while (atomic_load(&held.closed))
 			support_sleep(0.0002);
 	}
-	return __real_extent_matches(key, extent, page, page_bytes);
+	return __real_extent_open(key, page, extent, stored, to, page_bytes);
 }
 
 int __real_image_lookup(struct image *image, uint64_t first_page,

@@ -95,7 +95,7 @@ $(BUILD)/tests/image_faults $(BUILD)/tests/heap_faults: TEST_WRAPS := malloc cal
 $(BUILD)/tests/reads_complete: TEST_WRAPS := pthread_create
 # See tests/reads_held.h.
 $(BUILD)/tests/reads_ahead $(BUILD)/tests/process_ahead: TEST_WRAPS := sysconf sys_is_cached sys_pread_cached \
-	extent_matches image_lookup pthread_join reader_open reader_read
+	extent_open image_lookup pthread_join reader_open reader_read
 $(BUILD)/tests/snapshot_bytes: $(EMBED_OBJECTS)
 $(BUILD)/tests/snapshot_bytes: BENCH_LIBS := -lzstd
 $(BUILD)/tests/image_compact: TEST_WRAPS := renameat2

@@ -107,11 +107,14 @@ static void run_done(struct lane *lane, struct read_run *run, int result)
 	bool first;
 
 	run->result = result;
-	for (unsigned i = 0; i < run->count && result > 0; i++)
-		if (extent_matches(ahead->key, &run->pages[i].extent,
-				   run->buffer + (run->pages[i].extent.offset - run->offset),
-				   ahead->page_bytes))
+	for (unsigned i = 0; i < run->count && result > 0; i++) {
+		const struct run_page *page = &run->pages[i];
+		char *bytes = run->buffer + (page->extent.offset - run->offset);
+
+		if (extent_open(ahead->key, page->page, &page->extent, bytes, bytes,
+				ahead->page_bytes))
 			run->good |= 1ull << i;
+	}
 	pthread_mutex_lock(&ahead->lock);
 	first = !lane->done.first;
 	run->is_read = result > 0;

@@ -178,7 +178,8 @@ static bool page_moved(struct fault_service *service, const struct read_run *run
 			return false;
 		offset = extent->offset;
 		if (!sys_pread(image_fd(service->options.image), to, page_bytes, offset) &&
-		    extent_matches(image_key(service->options.image), extent, to, page_bytes))
+		    extent_open(image_key(service->options.image), page, extent, to, to,
+				page_bytes))
 			return true;
 	}
 }
@@ -252,8 +253,9 @@ void run_install_some(struct fault_service *service, struct read_run *run, unsig
 	for (unsigned i = from; i < to; i++) {
 		bool wanted = service_misses(service, run->pages[i].page);
 		bool right = wanted && ((run->good >> i & 1) ||
-					extent_matches(key, &run->pages[i].extent,
-						       run_page_bytes(run, i), page_bytes) ||
+					extent_open(key, run->pages[i].page, &run->pages[i].extent,
+						    run_page_bytes(run, i), run_page_bytes(run, i),
+						    page_bytes) ||
 					page_moved(service, run, i));
 
 		if (i > good && (!right || !pages_adjoin(service, run, i))) {

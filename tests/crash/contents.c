@@ -91,6 +91,7 @@ const char *contents_compare(struct image *image, const struct contents *content
 	struct extent extents[IMAGE_LEAF_PAGES];
 	uint64_t looked_up = UINT64_MAX;
 	struct thaw_error error;
+	bool right;
 
 	for (unsigned i = 0; i < heap_pages(page_bytes); i++) {
 		uint64_t number = heap_page(i), first = number - number % IMAGE_LEAF_PAGES;
@@ -102,6 +103,7 @@ const char *contents_compare(struct image *image, const struct contents *content
 		looked_up = first;
 		contents_fill_page(contents, i, page_bytes, wanted);
 		memset(page, 0, page_bytes);
+		right = true;
 		if (extent->encoding == EXTENT_RAW && !extent->offset) { /* in the log alone */
 			const struct log_page *known = log_pages_find(&image->log.pages, number);
 
@@ -109,12 +111,17 @@ const char *contents_compare(struct image *image, const struct contents *content
 				return wrong("page %lu of generation %lu is nowhere", number,
 					     image_opened(image)->number);
 			memcpy(page, known->bytes, page_bytes);
-		} else if (extent->encoding == EXTENT_RAW &&
-			   pread(image_fd(image), page, page_bytes, (off_t)extent->offset) !=
-				   (ssize_t)page_bytes)
-			return wrong("page %lu of generation %lu at offset %lu cannot be read",
-				     number, image_opened(image)->number, extent->offset);
-		if (!extent_matches(image_key(image), extent, page, page_bytes))
+			right = extent_matches(image_key(image), extent, page, page_bytes);
+		} else if (extent->encoding == EXTENT_RAW) {
+			if (pread(image_fd(image), page, page_bytes, (off_t)extent->offset) !=
+			    (ssize_t)page_bytes)
+				return wrong(
+					"page %lu of generation %lu at offset %lu cannot be read",
+					number, image_opened(image)->number, extent->offset);
+			right = extent_open(image_key(image), number, extent, page, page,
+					    page_bytes);
+		}
+		if (!right)
 			return wrong("page %lu of generation %lu at offset %lu: wrong checksum",
 				     number, image_opened(image)->number, extent->offset);
 		if (memcmp(page, wanted, page_bytes))

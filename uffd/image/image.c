@@ -486,23 +486,7 @@ uint64_t image_next(struct image *image, uint64_t page)
 	return index_next(&image->index, page);
 }
 
-static bool page_is_zero(const void *page, uint32_t page_bytes)
-{
-	const char *bytes = page;
-
-	/* The first byte is zero and each equals the one before. */
-	return !bytes[0] && !memcmp(bytes, bytes + 1, page_bytes - 1);
-}
-
 const struct checksum_key *image_key(const struct image *image)
 {
 	return image->identity.key;
-}
-
-bool extent_matches(const struct checksum_key *key, const struct extent *extent, const void *page,
-		    uint32_t page_bytes)
-{
-	if (extent->encoding != EXTENT_RAW)
-		return page_is_zero(page, page_bytes);
-	return checksum_is(key, CHECKSUM_PAGE, page, page_bytes, extent->checksum);
 }

@@ -132,6 +132,12 @@ uint64_t image_next(struct image *image, uint64_t page);
 /* Does the page in memory have the contents that the extent describes? */
 bool extent_matches(const struct checksum_key *key, const struct extent *extent, const void *page,
 		    uint32_t page_bytes);
+/*
+ * The file has `stored` there, extent->bytes of them, which are spoilt by this; `to` gets the page, and may be the same
+ * place. True: it is the right one.
+ */
+bool extent_open(const struct checksum_key *key, uint64_t page, const struct extent *extent,
+		 void *stored, void *to, uint32_t page_bytes);
 
 /*
  * One commit: begin, any number of pages (each page any number of times, last one wins), finish or

@@ -109,7 +109,7 @@ static int page_before(void *arg, uint64_t page, void *bytes)
 		return code;
 	code = sys_pread(image->fd, bytes, count, extent.offset);
 	if (code == -ENODATA || code == -EINVAL ||
-	    (!code && !extent_matches(image->identity.key, &extent, bytes, count)))
+	    (!code && !extent_open(image->identity.key, page, &extent, bytes, bytes, count)))
 		return THAW_EDAMAGED;
 	return code;
 }

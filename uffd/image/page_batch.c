@@ -64,8 +64,8 @@ static void run_read(struct page_batch *batch, struct batched_page *first, size_
 			first[i].wrong = code == -ENODATA || code == -EINVAL
 						 ? "page lies beyond the end of the file"
 						 : "page cannot be read";
-		else if (!extent_matches(batch->key, &first[i].extent, into + i * page_bytes,
-					 page_bytes))
+		else if (!extent_open(batch->key, first[i].page, &first[i].extent,
+				      into + i * page_bytes, into + i * page_bytes, page_bytes))
 			first[i].wrong = "page has a wrong checksum";
 	}
 }

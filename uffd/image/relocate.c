@@ -176,7 +176,7 @@ static int page_copy(struct image *image, struct writer *writer, struct moved *m
 	if (extent->encoding != EXTENT_RAW || extent->offset < relocation->cut)
 		return 0;
 	if (sys_pread(image->fd, buffer, bytes, extent->offset) ||
-	    !extent_matches(image->identity.key, extent, buffer, bytes))
+	    !extent_open(image->identity.key, moved->page, extent, buffer, buffer, bytes))
 		return 1; /* damaged: reported to whoever reads it */
 	code = room_make(image, writer, bytes);
 	return code ? code : writer_append(writer, buffer, bytes, bytes, &extent->offset);

@@ -220,8 +220,9 @@ static int pages_read(struct thaw_view *view, uint64_t first, const struct exten
 	if (code)
 		return page_fails(view, first, extents[0].offset, code, error);
 	for (unsigned i = 0; i < count; i++)
-		if (!extent_matches(view->image->identity.key, &extents[i],
-				    to + (size_t)i * view->page_bytes, view->page_bytes))
+		if (!extent_open(view->image->identity.key, first + i, &extents[i],
+				 to + (size_t)i * view->page_bytes,
+				 to + (size_t)i * view->page_bytes, view->page_bytes))
 			return page_fails(view, first + i, extents[i].offset, 0, error);
 	return 0;
 }
