@@ -216,7 +216,10 @@ $(BUILD)/thaw: $(MAIN_OBJECT) $(BUILD)/libvm.a $(BUILD)/libthaw.a
 
 -include $(VM_OBJECTS:.o=.d) $(EMBED_OBJECTS:.o=.d) $(MAIN_OBJECT:.o=.d)
 
-# ---- libthawvm: the guest with another owner, as a shared object beside libthaw's.
+# ---- libthawvm: the guest with another owner, as a shared object beside libthaw's, where it finds that also if neither is in
+# a directory of the system's (a distribution's package needs no such help: LIBVM_RUNPATH=).
+LIBVM_RUNPATH ?= $$ORIGIN
+LIBVM_FINDS = -Wl,-rpath,'$(LIBVM_RUNPATH)'
 
 LIBVM_SOURCES := $(wildcard vm/embed/*.c) $(filter vm/js/% vm/base/%,$(VM_SOURCES))
 LIBVM_OBJECTS := $(LIBVM_SOURCES:%.c=$(BUILD)/pic/%.o) $(patsubst %.S,$(BUILD)/%.o,$(filter vm/js/%,$(VM_ASSEMBLY)))
@@ -224,7 +227,7 @@ $(BUILD)/libthawvm.so: $(LIBVM_OBJECTS) $(ENGINE_PIC_OBJECT) vm/embed/libthawvm.
 	$(call say,LD,$@)
 	$(Q)ln -sf libthaw.so $(BUILD)/libthaw.so.0
 	$(Q)$(CC) -shared -pthread $(LDFLAGS) $(if $(SANITIZE),,-Wl,-z,defs) -Wl,-Bsymbolic,-z,relro,-z,now,-z,noexecstack \
-		-Wl,-soname,libthawvm.so.0 -Wl,--version-script=vm/embed/libthawvm.map $(filter %.o,$^) $(BUILD)/libthaw.so \
+		$(if $(LIBVM_RUNPATH),$(LIBVM_FINDS)) -Wl,-soname,libthawvm.so.0 -Wl,--version-script=vm/embed/libthawvm.map $(filter %.o,$^) $(BUILD)/libthaw.so \
 		$(PACKAGE_LIBS) -l:libjansson.a -lzstd -lm -o $@
 	$(Q)ln -sf libthawvm.so $(BUILD)/libthawvm.so.0
 -include $(LIBVM_SOURCES:%.c=$(BUILD)/pic/%.d)

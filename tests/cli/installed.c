@@ -110,16 +110,15 @@ TEST_F(installed, programs_embed_vms)
 	ASSERT_EQ(0, code) TH_LOG("%s%s", self->program.output, self->program.errors);
 	SHELL(0,
 	      "cd '%s' && for e in root/opt/thaw/share/doc/thaw/examples/*.c; do cc -std=gnu11 -Wall -Wextra -Werror %s "
-	      "$e -o $(basename $e .c) $(" PKG_CONFIG " --cflags --libs thawvm) || exit 1; done",
+	      "$e -o $(basename $e .c) $(" PKG_CONFIG " --cflags --libs thawvm) "
+	      "-Wl,-rpath,$PWD/root/opt/thaw/lib || exit 1; done",
 	      at, SANITIZERS, at, at);
 	SHELL(0,
 	      "cd '%s' && echo 'async function main(a, b) { console.log(a, b); return [sum(1, 2), a + b] }' >a.js && "
-	      "LD_LIBRARY_PATH=root/opt/thaw/lib ./sandbox a.js Ada Bob",
+	      "./sandbox a.js Ada Bob",
 	      at);
 	EXPECT_STREQ("Ada Bob\n[3,\"AdaBob\"]\n", self->program.output);
-	SHELL(1,
-	      "cd '%s' && echo 'for (;;);' >a.js && LD_LIBRARY_PATH=root/opt/thaw/lib ./sandbox a.js",
-	      at);
+	SHELL(1, "cd '%s' && echo 'for (;;);' >a.js && ./sandbox a.js", at);
 	EXPECT_STREQ("sandbox: the call was cut short\n", self->program.errors);
 	SHELL(0,
 	      "cd '%s' && nm -D --defined-only root/opt/thaw/lib/libthawvm.so | sed 's/.* //; s/@.*//' | "
