@@ -64,7 +64,9 @@ struct guest_options {	    /* what a guest has to know of how it was started; ou
  * `finished` only to tell them.
  */
 struct guest_common {
-	bool finished;	   /* the program called exit(): its heap is kept, it does not go on */
+	bool finished; /* the program called exit(): its heap is kept, it does not go on */
+	/* It begins as a fork: what it was forked of may go on beside it. Set by the policy before prepare(); not stored. */
+	bool forked;
 	int exit_code;	   /* with `finished` */
 	uint64_t restores; /* how often this program was restored before this generation */
 	/*

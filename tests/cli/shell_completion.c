@@ -90,6 +90,8 @@ TEST_F(completion, bash_completes_images_and_generations)
 	OFFERS("before\n", "rollback", "notes.thaw", "b");
 	OFFERS("before\n", "map", "notes.thaw", "--at", "b");
 	OFFERS("before\n", "-i", "notes.thaw", "--at", "=", "b");
+	OFFERS("notes.thaw\n", "run", "--fork-of", "");
+	OFFERS("before\n", "run", "--fork-of", "notes.thaw", "--at", "b");
 	OFFERS("1\n", "diff", "notes.thaw", "before", "1");
 	OFFERS("before\n", "tag", "notes.thaw", "-d", "b");
 	OFFERS("\n", "rollback", "nothing.thaw", "b");

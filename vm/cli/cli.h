@@ -34,6 +34,7 @@ struct cli_options {
 	const char *key;	     /* the file with the user's key */
 	const char *remove;	     /* a name */
 	const char *at;		     /* a generation: a number or a name */
+	const char *fork_of;	     /* an image */
 	const char *format;	     /* of the output */
 	const char *interval, *sort; /* of thaw top */
 	const char *set;	     /* tunables of the kernel module */

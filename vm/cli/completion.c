@@ -296,12 +296,17 @@ static void take_operand(struct typed *typed, const char *word, unsigned number)
 	typed->only_operands |= typed->command->passes_on;
 }
 
+static bool names_image(const struct cli_option *option)
+{
+	return option->offset == CLI_FIELD(image) || option->offset == CLI_FIELD(fork_of);
+}
+
 static void take_word(struct typed *typed, const char *word, unsigned number)
 {
 	const struct cli_option *option = NULL;
 
 	if (typed->wants) {
-		if (typed->wants->offset == CLI_FIELD(image))
+		if (names_image(typed->wants))
 			typed->image = word;
 		typed->wants = NULL;
 	} else if (typed->only_operands || word[0] != '-' || !word[1]) {
@@ -312,7 +317,7 @@ static void take_word(struct typed *typed, const char *word, unsigned number)
 		option = option_of(typed->command, word);
 		if (option && option->argument && !strchr(word, '='))
 			typed->wants = option;
-		else if (option && option->offset == CLI_FIELD(image) && strchr(word, '='))
+		else if (option && names_image(option) && strchr(word, '='))
 			typed->image = strchr(word, '=') + 1;
 	}
 }

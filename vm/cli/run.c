@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cli.h"
@@ -76,6 +77,95 @@ static int live(const struct cli_options *options, const struct runtime_options 
 	return code;
 }
 
+static int live_on(const struct cli_options *options, struct runtime_options *how)
+{
+	int code;
+
+	do {
+		code = live(options, how);
+		how->fresh = how->upgrades = false;
+		how->generation = 0;
+	} while (control_resumes(how->control));
+	control_close(how->control, code);
+	return code;
+}
+
+/* ---- Forks ---- */
+
+/* What makes no sense with it. 0, or EXIT_USAGE after printing why. */
+static int fork_usage(const struct cli_options *options)
+{
+	const struct cli_retention *retention = &options->retention;
+	const char *needs = options->commit				 ? "--commit"
+			    : options->commit_interval_ns		 ? "--commit-interval"
+			    : options->metrics				 ? "--metrics-listen"
+			    : options->prefetch				 ? "--prefetch"
+			    : retention->newest || retention->rule_count ? "--retain"
+									 : NULL;
+
+	if (options->fresh || options->upgrade)
+		return cli_fail(EXIT_USAGE, "--fork-of and --%s exclude each other",
+				options->fresh ? "fresh" : "upgrade");
+	if (!options->image && needs)
+		return cli_fail(
+			EXIT_USAGE,
+			"%s is for a fork that has an image of its own: name it with --image",
+			needs);
+	return 0;
+}
+
+static bool same_file(const char *path, const char *other)
+{
+	struct stat one, two;
+
+	return !stat(path, &one) && !stat(other, &two) && one.st_ino == two.st_ino &&
+	       one.st_dev == two.st_dev;
+}
+
+/* The image that it shall have, unless an earlier start has made it: then that goes on, and --at was for that start. */
+static int fork_clone(const struct cli_options *options, struct runtime_options *how)
+{
+	struct thaw_error error = {0};
+	int code = 0;
+
+	if (same_file(how->image, how->fork_of))
+		return cli_fail(EXIT_USAGE, "%s cannot be a fork of itself: name another --image",
+				how->image);
+	if (!cli_file_exists(how->image)) {
+		code = runtime_check_fork(how->fork_of, &error);
+		if (!code)
+			code = thaw_image_clone(how->fork_of, how->image, how->generation, NULL,
+						NULL, &error);
+		/* Another start may have been faster. */
+		if (code == -EEXIST && cli_file_exists(how->image))
+			code = 0;
+	} else if (!options->quiet) {
+		cli_fail(0, "%s is there: it goes on", how->image);
+	}
+	how->generation = 0;
+	how->must_exist = true;
+	return code ? cli_fail_error(&error, code) : 0;
+}
+
+static int run_fork(const struct cli_options *options, struct runtime_options *how, int count,
+		    char **operands)
+{
+	int code = fork_usage(options);
+
+	how->fork_of = options->fork_of;
+	how->argument_count = count;
+	how->arguments = operands;
+	if (!code && options->at && !(how->image && cli_file_exists(how->image)))
+		code = cli_generation(how->fork_of, options->at, &how->generation);
+	if (!code && how->image)
+		code = fork_clone(options, how);
+	else if (!code)
+		how->every_ns = 0;
+	if (!code)
+		code = cli_control(options, how);
+	return code ? code : live_on(options, how);
+}
+
 static int run(const struct cli_options *options, int count, char **operands)
 {
 	struct runtime_options runtime_options = cli_runtime_options(options);
@@ -85,6 +175,11 @@ static int run(const struct cli_options *options, int count, char **operands)
 	if (cli_prefetch(options->prefetch, &runtime_options.prefetch) ||
 	    cli_commit(options, &runtime_options))
 		return EXIT_USAGE;
+	if (options->fork_of)
+		return run_fork(options, &runtime_options, count, operands);
+	if (!count)
+		return cli_fail(EXIT_USAGE, "usage: thaw run %s; see thaw run --help",
+				command_run.synopsis);
 	absolute_path(operands[0], script, sizeof(script));
 	image_beside(operands[0], image, sizeof(image));
 	runtime_options.script = script;
@@ -113,13 +208,7 @@ static int run(const struct cli_options *options, int count, char **operands)
 	if (code)
 		return code;
 	runtime_options.upgrades = options->upgrade;
-	do {
-		code = live(options, &runtime_options);
-		runtime_options.fresh = runtime_options.upgrades = false;
-		runtime_options.generation = 0;
-	} while (control_resumes(runtime_options.control));
-	control_close(runtime_options.control, code);
-	return code;
+	return live_on(options, &runtime_options);
 }
 
 static const struct cli_option run_options[] = {
@@ -129,6 +218,8 @@ static const struct cli_option run_options[] = {
 	CLI_PREFETCH,
 	CLI_COMMIT,
 	CLI_METRICS,
+	{"fork-of", 0, "IMAGE", CLI_TEXT, CLI_FIELD(fork_of),
+	 "begin as the program in IMAGE is, beside it, and share its memory"},
 	{"upgrade", 0, NULL, CLI_FLAG, CLI_FIELD(upgrade),
 	 "first load the modules whose files have changed (thaw upgrade --help)"},
 	CLI_UPGRADE,
@@ -138,7 +229,7 @@ static const struct cli_option run_options[] = {
 
 const struct cli_command command_run = {
 	.name = "run",
-	.synopsis = "[options] FILE.js [arguments]",
+	.synopsis = "[options] FILE.js | --fork-of IMAGE [arguments]",
 	.summary = "run a program, or continue it where its image stopped",
 	.description =
 		"Runs FILE.js as a module. Its whole memory is checkpointed into an image: after kill -9, a crash or\n"
@@ -147,6 +238,9 @@ const struct cli_command command_run = {
 		"checkpoint; SIGUSR2 takes one now.\n"
 		"A program that is continued needs its image only, not FILE.js. An image beside it that belongs to another\n"
 		"user is refused, unless --image names it or --trust is given.\n"
+		"--fork-of IMAGE begins a program as the one in IMAGE is (in its newest generation, or that of --at), with\n"
+		"randomness and effects of its own; IMAGE may be in use, and stays as it is. Without --image nothing of the fork is kept,\n"
+		"and all forks of a generation share the memory that they do not write. With it, IMAGE is cloned to that one first.\n"
 		"--retain 8,10/min,24/hour,4/15min keeps, besides the 8 newest generations, the newest one of each of the\n"
 		"last 10 minutes that have one, and so on. PERIOD is s, min, hour, day or week, or a number of those; days\n"
 		"and weeks are those of UTC, weeks begin on Thursdays. Generations with a name (thaw tag) are kept anyway.",
@@ -156,9 +250,10 @@ const struct cli_command command_run = {
 		"  thaw run --fresh app.js in.csv      begin again; the program sees in.csv in thaw.args\n"
 		"  thaw run --at 41 app.js             go back to generation 41, or --at NAME (thaw tag)\n"
 		"  thaw run --upgrade app.js           go on with its state, and the code that is in the files now\n"
+		"  thaw run --fork-of app.thaw try     the same state in another process; it sees try in thaw.args\n"
 		"  thaw run --retain 8,60/min app.js   any minute of the last hour can be gone back to\n",
 	.options = run_options,
-	.operands_min = 1,
+	.operands_min = 0,
 	.operands_max = 1000000,
 	.passes_on = true,
 	.run = run,

@@ -70,6 +70,7 @@ void branch_open(struct runtime *rt)
 		uint64_t opened, next;
 	} point = {0};
 
+	common->forked = rt->options.fork_of != NULL;
 	if (!rt->options.image) { /* nothing of it goes on */
 		if (getrandom(common->branch, sizeof(common->branch), 0) < 0)
 			memset(common->branch, 0, sizeof(common->branch));
@@ -77,6 +78,8 @@ void branch_open(struct runtime *rt)
 	}
 	thaw_history(rt->heap, &history);
 	home_of(rt, &history, point.home);
+	/* A clone that has no generation of its own yet has not begun, however often it was started. */
+	common->forked &= memcmp(common->home, point.home, GUEST_BRANCH_BYTES) != 0;
 	if (goes_on(rt, &history, point.home))
 		return;
 	memcpy(point.before, common->branch, sizeof(point.before));

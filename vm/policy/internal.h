@@ -4,6 +4,7 @@
  *
  *	runtime.c	opens, restores, starts, closes
  *	open_heap.c	the heap, and images that are somebody else's
+ *	fork.c		programs that begin as another is, beside it
  *	owner.c		what a guest asks of its owner; how a program ends
  *	evaluate.c	code from outside: the shell, -e and -p
  *	checkpoints.c	when a generation is taken, and who is told
@@ -197,6 +198,21 @@ bool runtime_ended_early(struct runtime *rt);
 
 /* thaw_open() as `options` and the guest want it, with more of its flags; `error` says what to do. */
 int runtime_open_heap(struct runtime *rt, unsigned more_flags, struct thaw_error *error);
+/* Another engine of JavaScript than this build's, of an image. True: it is here, and what runtime opens is of it. Else `error`. */
+bool runtime_change_engine(struct runtime *rt, const char *engine, struct thaw_error *error);
+/* The library's fatal callback. */
+void runtime_on_fatal(void *arg, const struct thaw_error *error);
+
+/* ---- fork.c */
+
+/* The image that it comes from, its own or another's, for messages. NULL: none. */
+const char *fork_origin(const struct runtime *rt);
+/* The heap of a fork without an image. */
+int fork_open_heap(struct runtime *rt, struct thaw_error *error);
+/* The program of the image is what runs. `error`: there is none. */
+int fork_take_script(struct runtime *rt, struct thaw_error *error);
+/* What there is instead of a generation that cannot be continued: the end of a sentence, in `text`. */
+struct thaw_error fork_advice(const struct runtime *rt);
 
 /* ---- evaluate.c ---- */
 

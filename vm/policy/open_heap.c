@@ -18,7 +18,7 @@
  * The fault service cannot go on, so whoever touches the next page would wait for ever. Its
  * thread.
  */
-static void on_fatal(void *arg, const struct thaw_error *error)
+void runtime_on_fatal(void *arg, const struct thaw_error *error)
 {
 	(void)arg;
 	/* Whoever does not read this does not keep the process. */
@@ -61,11 +61,7 @@ static void tell_command(const struct runtime *rt, const char *engine, struct th
 			path, path);
 }
 
-/*
- * Another engine of JavaScript. True: it is here, and opens the image. Else `error`, which says what is in the image, says
- * also why it cannot be gone on with.
- */
-static bool change_engine(struct runtime *rt, const char *engine, struct thaw_error *error)
+bool runtime_change_engine(struct runtime *rt, const char *engine, struct thaw_error *error)
 {
 	const struct guest_type *guest;
 	struct thaw_error why;
@@ -75,7 +71,7 @@ static bool change_engine(struct runtime *rt, const char *engine, struct thaw_er
 	if (rt->type != &javascript_guest || rt->options.fresh || strncmp(engine, "js-", 3))
 		return false;
 	if (engines_load(engine, &guest, &from, &why)) {
-		failure(error, THAW_EENGINE, "%s: an image of engine '%s': %s", rt->options.image,
+		failure(error, THAW_EENGINE, "%s: an image of engine '%s': %s", fork_origin(rt),
 			engine, why.text);
 		return false;
 	}
@@ -104,7 +100,7 @@ static int open_once(struct runtime *rt, unsigned more_flags, struct thaw_error 
 		.engine = rt->type->identity,
 		.notify = checkpoints_notify,
 		.notify_arg = rt,
-		.fatal = on_fatal,
+		.fatal = runtime_on_fatal,
 	};
 	int code = thaw_open(&heap, &rt->heap, error);
 
@@ -133,7 +129,7 @@ int runtime_open_heap(struct runtime *rt, unsigned more_flags, struct thaw_error
 	if (code != THAW_EENGINE || !engine_of(rt->options.image, &info))
 		return code;
 	tell_command(rt, info.engine, error);
-	if (!change_engine(rt, info.engine, error))
+	if (!runtime_change_engine(rt, info.engine, error))
 		return code;
 	code = open_once(rt, more_flags, error);
 	if (!code && !rt->options.quiet)

@@ -57,7 +57,9 @@ static int restore(struct runtime *rt, struct thaw_error *error)
 	const void *state = thaw_state(rt->heap, &bytes);
 	int code = open_guest(rt, error);
 
-	return code ? code : rt->type->restore(rt->guest, state, bytes, error);
+	if (!code)
+		code = rt->type->restore(rt->guest, state, bytes, error);
+	return code || !rt->options.fork_of ? code : fork_take_script(rt, error);
 }
 
 /*
@@ -75,12 +77,12 @@ static int restore_turn(struct runtime *rt, struct thaw_error *error)
 	if (refusal)
 		return failure(error, THAW_EENGINE,
 			       "%s: generation %llu stopped in the middle of a turn, %s",
-			       rt->options.image, number, refusal);
+			       fork_origin(rt), number, refusal);
 	if (rt->type->restore_turn(rt->guest))
 		return failure(
 			error, THAW_EDAMAGED,
 			"%s: the stack in generation %llu cannot be one: thaw verify tells more",
-			rt->options.image, number);
+			fork_origin(rt), number);
 	return 0;
 }
 
@@ -127,19 +129,21 @@ static void tell_eager(struct runtime *rt)
 /* A heap, and if the image holds a program, its VM. */
 static int open_program(struct runtime *rt, struct thaw_error *error)
 {
-	int code = runtime_open_heap(rt, 0, error);
+	bool shares = rt->options.fork_of && !rt->options.image;
+	int code = shares ? fork_open_heap(rt, error) : runtime_open_heap(rt, 0, error);
 
 	if (code)
 		return code;
 	if (rt->options.image)
 		tell_fallback(rt, "");
-	rt->restored = rt->options.image && thaw_opened(rt->heap)->number != 0;
+	rt->restored = fork_origin(rt) && thaw_opened(rt->heap)->number != 0;
 	if (!rt->restored)
 		return open_guest(rt, error);
-	if (!rt->type->process) /* that is loaded by prepare() */
+	if (!rt->type->process && !shares) /* that is loaded by prepare() */
 		tell_eager(rt);
-	if (rt->options.script && thaw_failures(rt->heap) >= FAILURES_MAX &&
-	    !rt->options.generation && !rt->options.upgrades) {
+	if ((rt->options.script || rt->options.fork_of) &&
+	    thaw_failures(rt->heap) >= FAILURES_MAX && !rt->options.generation &&
+	    !rt->options.upgrades) {
 		unsigned long long number = thaw_opened(rt->heap)->number;
 
 		return failure(
@@ -203,6 +207,8 @@ static int open_turn(struct runtime *rt, struct thaw_error *error)
 	 * Going back gives up what the turn had done. That is for whoever runs the program, not for
 	 * who asks it something.
 	 */
+	if (code == THAW_EENGINE && rt->options.fork_of && !rt->options.image)
+		return failure(error, code, "%s: %s", refusal.text, fork_advice(rt).text);
 	if (code == THAW_EENGINE && !rt->options.generation && rt->options.script)
 		return open_portable(rt, &refusal, error);
 	*error = refusal;
@@ -451,6 +457,11 @@ static bool unsettled(struct runtime *rt)
 	return !rt->evaluation.used && rt->type->unsettled(rt->guest);
 }
 
+static const char *begins_anew(const struct runtime *rt)
+{
+	return rt->options.fork_of ? "" : " (--fresh starts it again)";
+}
+
 static int run_program(struct runtime *rt)
 {
 	const char *note = rt->restored && rt->options.script && !rt->options.quiet &&
@@ -466,10 +477,9 @@ static int run_program(struct runtime *rt)
 	if (rt->restored && rt->options.script && rt->guest->common.finished) {
 		if (note)
 			owner_tell(rt,
-				   "thaw: %s %s(%d) in generation %llu; nothing is left to do "
-				   "(--fresh starts it again)\n",
+				   "thaw: %s %s(%d) in generation %llu; nothing is left to do%s\n",
 				   note, rt->type->process ? "ended with exit" : "called exit",
-				   rt->guest->common.exit_code, number);
+				   rt->guest->common.exit_code, number, begins_anew(rt));
 		return rt->guest->common.exit_code;
 	}
 	rt->guest->common.finished = false; /* a shell over a finished program: it lives again */
@@ -482,10 +492,10 @@ static int run_program(struct runtime *rt)
 	if (idle_before && rt->guest->reactions == jobs_before && !rt->ending.ended &&
 	    !rt->type->has_work(rt->guest) && !rt->evaluation.used) {
 		if (note)
-			owner_tell(rt,
-				   "thaw: %s finished in generation %llu; nothing is left to do "
-				   "(--fresh starts it again)\n",
-				   note, number);
+			owner_tell(
+				rt,
+				"thaw: %s finished in generation %llu; nothing is left to do%s\n",
+				note, number, begins_anew(rt));
 		/*
 		 * Asking a finished program again and again shall not make generations, unless
 		 * its handlers did something.

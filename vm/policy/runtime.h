@@ -36,12 +36,18 @@ struct control;
 struct runtime_options {
 	const struct guest_type *guest; /* what kind of program it is; NULL: JavaScript */
 	const char *image;		/* NULL: nothing persists */
-	bool own;	     /* nobody named the image: refuse it if it is somebody else's */
-	const char *script;  /* absolute path of the main module; NULL for repl and -e */
-	bool fresh;	     /* start anew even if the image holds a program */
-	bool must_exist;     /* do not create the image */
-	uint64_t generation; /* 0: newest */
-	unsigned retain;     /* 0: default (8) */
+	bool own;	    /* nobody named the image: refuse it if it is somebody else's */
+	const char *script; /* absolute path of the main module; NULL for repl and -e */
+	/*
+	 * A fork, of the program that is in this image, whatever its script is (`script` is NULL). With `image`: that one is a
+	 * clone, which this or an earlier start has made. Without: its pages are shared with all other forks of that
+	 * generation, and nothing of it is kept.
+	 */
+	const char *fork_of;
+	bool fresh;			      /* start anew even if the image holds a program */
+	bool must_exist;		      /* do not create the image */
+	uint64_t generation;		      /* 0: newest */
+	unsigned retain;		      /* 0: default (8) */
 	const struct thaw_thinning *thinning; /* see thaw_options; read when it is opened */
 	unsigned thinning_count;
 	uint64_t every_ns; /* checkpoint interval; 0: only on request and at exit */
@@ -93,6 +99,8 @@ void signals_begin(bool program);
 int runtime_open(const struct runtime_options *options, struct runtime **runtime,
 		 struct thaw_error *error);
 void runtime_close(struct runtime *runtime);
+/* Does an image hold what can be forked? 0; or why not. */
+int runtime_check_fork(const char *image, struct thaw_error *error);
 int runtime_exit_code(int code);
 /*
  * Is a thread still in a file operation that a closed runtime has begun? The process then has to be

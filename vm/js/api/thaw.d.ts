@@ -71,6 +71,8 @@ declare module 'thaw' {
 		generation: number;
 		ageMs: number;
 		restores: number;
+		/** It begins as a fork, which has its own randomness and effects: the program that it is of may go on beside it. */
+		fork?: true;
 	}
 	export function on(event: 'checkpoint', listener: (event: CheckpointEvent) => void): void;
 	export function on(event: 'restore', listener: (event: RestoreEvent) => void): void;

@@ -31,7 +31,7 @@ export const effectId = internals.effectId;
 // on('checkpoint', ({generation, pages, bytes, pauseNs, durableNs, reason, names}) => ...): after each generation that stored something,
 // the one at exit excepted. A handler is a turn, and what it changes goes into the next generation: while there is one, a program
 // that has nothing else to do still writes a generation per interval.
-// on('restore', ({generation, ageMs, restores}) => ...): the first thing a restored program runs.
+// on('restore', ({generation, ageMs, restores, fork}) => ...): the first thing a restored program runs; `fork`: as a fork of another.
 // on('SIGTERM', name => ...), and SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGWINCH, SIGCONT: the signal then does nothing else. A second one
 // that comes before the first was told ends the program all the same.
 export const on = internals.on;

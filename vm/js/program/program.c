@@ -94,7 +94,7 @@ static int program_restore(struct guest *guest, const void *state, size_t bytes,
 	if (!code && (uint64_t)program->blob.small.memory_pages * 65536 != thaw_size(program->heap))
 		code = failure(error, THAW_EDAMAGED,
 			       "%s: the state of generation %llu does not fit its heap",
-			       program->options.image,
+			       program->options.image ? program->options.image : "the image",
 			       (unsigned long long)thaw_opened(program->heap)->number);
 	if (!code)
 		code = js_blob_check_bindings(&program->blob, host.bindings, error);
@@ -274,6 +274,8 @@ static void program_resume(struct guest *guest, uint64_t first_waiter)
 					 ? (double)((now_ns - opened->time_ns) / 1000000)
 					 : 0));
 	js_set(engine, info[0], "restores", number_of(program, guest->common.restores));
+	if (guest->common.forked)
+		js_set(engine, info[0], "fork", js_bool(engine, true));
 	info[1] = js_object(engine);
 	js_set(engine, info[1], "generation", number_of(program, opened->number));
 	js_set(engine, info[1], "pages", number_of(program, opened->pages_stored));
