@@ -30,8 +30,10 @@ struct thaw_vm {
 	uint64_t deadline_ns; /* of the outermost; 0: none */
 	atomic_bool interrupt;
 	bool cut, ended;
-	bool thrown;	      /* the host function under way has failed */
-	pthread_mutex_t lock; /* for `woken` */
+	bool thrown;			 /* the host function under way has failed */
+	js_value exception;		 /* of the last call, for its host; 0: none */
+	const struct host_call *calling; /* functions.c: the host function under way; NULL: none */
+	pthread_mutex_t lock;		 /* for `woken` */
 	pthread_cond_t woken;
 };
 
@@ -65,6 +67,11 @@ const char *vm_origin(const struct thaw_vm *vm);
 void *vm_state(struct thaw_vm *vm, size_t *bytes, struct thaw_error *error);
 /* The guest over the heap as it is: a fresh one, or (`state` is not NULL) one that goes on. */
 int vm_begin(struct thaw_vm *vm, const void *state, size_t bytes, struct thaw_error *error);
+
+/* ---- evaluate.c ---- */
+
+/* The function under a dotted name, and what it is a property of. 0: an exception. */
+js_value evaluate_find(struct thaw_vm *vm, const char *name, js_value *self);
 
 /* ---- snapshot.c ---- */
 

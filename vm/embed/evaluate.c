@@ -66,8 +66,7 @@ int thaw_vm_apply(struct thaw_vm *vm, thaw_vm_value function, thaw_vm_value self
 	return give(vm, js_call(vm_engine(vm), function, self, count, arguments), result, error);
 }
 
-/* The function under a dotted name, and what it is a property of. */
-static js_value find(struct thaw_vm *vm, const char *name, js_value *self)
+js_value evaluate_find(struct thaw_vm *vm, const char *name, js_value *self)
 {
 	struct js_engine *engine = vm_engine(vm);
 	js_value at = js_global(engine), list, outer = 0;
@@ -119,7 +118,7 @@ static int call_named(struct thaw_vm *vm, const char *name, const char *argument
 	}
 	for (unsigned i = 0; i < count; i++)
 		values[i] = js_get_index(engine, list, i);
-	function = find(vm, name, &self);
+	function = evaluate_find(vm, name, &self);
 	if (function)
 		value = js_call(engine, function, self, count, values);
 	for (unsigned i = 0; i < count && !js_trapped(engine); i++)

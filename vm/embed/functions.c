@@ -7,11 +7,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "base/failure.h"
 #include "embed.h"
 
 #define PREFIX "host."
+
+struct host_call { /* under way */
+	const struct thaw_vm_function *function;
+	unsigned count;
+	const js_value *arguments;
+};
 
 static unsigned count_bindings(const struct js_host_binding *bindings)
 {
@@ -105,22 +112,21 @@ int functions_check(struct thaw_vm *vm, const struct js_blob *blob, struct thaw_
 /* Made once for each heap, from then on found by a symbol that nobody can redefine. */
 static const char tickets_source[] =
 	"globalThis[Symbol.for('thaw.tickets')] ?? (() => {\n"
-	"	let count = 0;\n"
 	"	const waiting = { __proto__: null }, { keys } = Object, Promise = globalThis.Promise;\n"
 	"	const tickets = { __proto__: null,\n"
-	"		begin() {\n"
-	"			const number = ++count;\n"
-	"			return [number, new Promise((resolve, reject) => {\n"
-	"				waiting[number] = { __proto__: null, resolve, reject };\n"
-	"			})];\n"
+	"		begin(number, name, ...list) {\n"
+	"			return new Promise((resolve, reject) => {\n"
+	"				waiting['t' + number] = { __proto__: null, resolve, reject, name, list };\n"
+	"			});\n"
 	"		},\n"
 	"		settle(number, failed, value) {\n"
-	"			const ticket = waiting[number];\n"
+	"			const ticket = waiting['t' + number];\n"
 	"			if (ticket === undefined) return false;\n"
-	"			delete waiting[number];\n"
+	"			delete waiting['t' + number];\n"
 	"			(failed ? ticket.reject : ticket.resolve)(value);\n"
 	"			return true;\n"
 	"		},\n"
+	"		call: number => waiting['t' + number],\n"
 	"		parse: JSON.parse, stringify: JSON.stringify,\n"
 	"		list: () => keys(waiting) };\n"
 	"	Object.defineProperty(globalThis, Symbol.for('thaw.tickets'), { value: tickets });\n"
@@ -208,24 +214,41 @@ js_value functions_method(struct thaw_vm *vm, const char *name, unsigned count,
 	return result;
 }
 
-/* Its promise; the number in `ticket`. 0: an exception. */
+/* No rollback, and no other VM of the same image, gives a number again. */
+static bool draw_number(uint64_t *number)
+{
+	do
+		if (getrandom(number, sizeof(*number), 0) != sizeof(*number))
+			return false;
+	while (!(*number &= (1ull << 53) - 1));
+	return true;
+}
+
+/* A promise; its number in `ticket`. 0: an exception. */
 static js_value begin_ticket(struct thaw_vm *vm, uint64_t *ticket)
 {
 	struct js_engine *engine = vm_engine(vm);
-	js_value pair = functions_method(vm, "begin", 0, NULL), number, promise;
+	const struct host_call *call = vm->calling;
+	js_value few[18], *parts = few, promise;
+	unsigned count = call->count + 2;
 
-	if (!pair)
-		return 0;
-	number = js_get_index(engine, pair, 0);
-	promise = js_get_index(engine, pair, 1);
-	*ticket = number ? (uint64_t)js_to_number(engine, number) : 0;
-	js_free(engine, number);
-	js_free(engine, pair);
+	if (!draw_number(ticket))
+		return js_throw_error(engine, "Error", "no randomness from the kernel");
+	if (count > 18 && !(parts = malloc(count * sizeof(*parts))))
+		return js_throw_error(engine, "InternalError", "out of memory in the host");
+	parts[0] = js_number(engine, (double)*ticket);
+	parts[1] = js_string(engine, call->function->name, strlen(call->function->name));
+	for (unsigned i = 0; i < call->count; i++)
+		parts[i + 2] = call->arguments[i];
+	promise = parts[0] && parts[1] ? functions_method(vm, "begin", count, parts) : 0;
+	js_free(engine, parts[0]);
+	js_free(engine, parts[1]);
+	if (parts != few)
+		free(parts);
 	return promise;
 }
 
-static js_value promised(struct thaw_vm *vm, const struct thaw_vm_function *function,
-			 unsigned count, const js_value *arguments)
+static js_value promised(struct thaw_vm *vm, const struct host_call *call)
 {
 	struct js_engine *engine = vm_engine(vm);
 	uint64_t ticket;
@@ -234,7 +257,7 @@ static js_value promised(struct thaw_vm *vm, const struct thaw_vm_function *func
 	if (!promise)
 		return 0;
 	vm->thrown = false;
-	given = function->call(vm, function->arg, ticket, count, arguments);
+	given = call->function->call(vm, call->function->arg, ticket, call->count, call->arguments);
 	if (vm->thrown) { /* it did not begin: the ticket rejects */
 		js_value parts[3] = {js_number(engine, (double)ticket), js_bool(engine, true),
 				     js_take_exception(engine)};
@@ -249,29 +272,38 @@ static js_value promised(struct thaw_vm *vm, const struct thaw_vm_function *func
 	return promise;
 }
 
+static js_value plain(struct thaw_vm *vm, const struct host_call *call)
+{
+	js_value result;
+
+	vm->thrown = false;
+	result = call->function->call(vm, call->function->arg, 0, call->count, call->arguments);
+	if (vm->thrown) {
+		vm->thrown = false;
+		js_free(vm_engine(vm), result);
+		return 0;
+	}
+	return result ? result : js_undefined(vm_engine(vm));
+}
+
 js_value functions_call(struct js_engine *engine, void *arg, const struct js_host_binding *binding,
 			unsigned count, const js_value *arguments)
 {
 	struct thaw_vm *vm = (struct thaw_vm *)((struct program *)arg)->guest.owner;
-	const struct thaw_vm_function *function = NULL;
+	const struct host_call *outer = vm->calling;
+	struct host_call call = {.count = count, .arguments = arguments};
 	js_value result;
 
 	for (unsigned i = 0; i < vm->options.function_count; i++)
 		if (!strcmp(vm->names[i], binding->name))
-			function = &vm->functions[i];
-	if (!function)
+			call.function = &vm->functions[i];
+	if (!call.function)
 		return js_throw_error(engine, "Error", "there is no host function %s",
 				      binding->name);
-	if (function->flags & THAW_VM_PROMISE)
-		return promised(vm, function, count, arguments);
-	vm->thrown = false;
-	result = function->call(vm, function->arg, 0, count, arguments);
-	if (vm->thrown) {
-		vm->thrown = false;
-		js_free(engine, result);
-		return 0;
-	}
-	return result ? result : js_undefined(engine);
+	vm->calling = &call;
+	result = call.function->flags & THAW_VM_PROMISE ? promised(vm, &call) : plain(vm, &call);
+	vm->calling = outer;
+	return result;
 }
 
 /* ---- For the host ---- */
@@ -284,26 +316,29 @@ thaw_vm_value thaw_vm_throw(struct thaw_vm *vm, const char *type, const char *me
 	return js_throw_error(vm_engine(vm), type, "%s", message);
 }
 
-int thaw_vm_settle(struct thaw_vm *vm, uint64_t ticket, thaw_vm_value value, const char *why,
-		   struct thaw_error *error)
+thaw_vm_value thaw_vm_ticket(struct thaw_vm *vm, uint64_t *ticket)
 {
-	int code = vm_enter(vm, error);
-	struct js_engine *engine = vm_engine(vm);
-	js_value parts[3], settled;
-	bool there;
+	js_value promise;
 
-	if (code)
-		return code;
-	parts[0] = js_number(engine, (double)ticket);
-	parts[1] = js_bool(engine, why != NULL);
-	if (why) {
-		js_throw_error(engine, "Error", "%s", why);
-		parts[2] = js_take_exception(engine);
-	} else {
-		parts[2] = value ? js_dup(engine, value) : js_undefined(engine);
-	}
-	settled = functions_method(vm, "settle", 3, parts);
-	there = settled && js_to_bool(engine, settled);
+	*ticket = 0;
+	if (!vm_sound(vm) || !vm->calling)
+		return 0;
+	promise = begin_ticket(vm, ticket);
+	if (!promise && !js_trapped(vm_engine(vm)))
+		js_free(vm_engine(vm), js_take_exception(vm_engine(vm)));
+	return promise;
+}
+
+/* Consumes `value`. */
+static int settle(struct thaw_vm *vm, uint64_t ticket, bool failed, js_value value,
+		  struct thaw_error *error)
+{
+	struct js_engine *engine = vm_engine(vm);
+	js_value parts[3] = {js_number(engine, (double)ticket), js_bool(engine, failed), value};
+	js_value settled = functions_method(vm, "settle", 3, parts);
+	bool there = settled && js_to_bool(engine, settled);
+	int code;
+
 	for (unsigned i = 0; i < 3; i++)
 		js_free(engine, parts[i]);
 	js_free(engine, settled);
@@ -311,6 +346,74 @@ int thaw_vm_settle(struct thaw_vm *vm, uint64_t ticket, thaw_vm_value value, con
 	return code || there ? code
 			     : failure(error, -ENOENT, "no promise waits for ticket %llu",
 				       (unsigned long long)ticket);
+}
+
+static js_value copy_of(struct js_engine *engine, js_value value)
+{
+	return value ? js_dup(engine, value) : js_undefined(engine);
+}
+
+int thaw_vm_settle(struct thaw_vm *vm, uint64_t ticket, thaw_vm_value value, const char *why,
+		   struct thaw_error *error)
+{
+	int code = vm_enter(vm, error);
+	struct js_engine *engine = vm_engine(vm);
+	js_value given;
+
+	if (code)
+		return code;
+	if (why) {
+		js_throw_error(engine, "Error", "%s", why);
+		given = js_take_exception(engine);
+	} else {
+		given = copy_of(engine, value);
+	}
+	return settle(vm, ticket, why != NULL, given, error);
+}
+
+int thaw_vm_reject(struct thaw_vm *vm, uint64_t ticket, thaw_vm_value reason,
+		   struct thaw_error *error)
+{
+	int code = vm_enter(vm, error);
+
+	return code ? code : settle(vm, ticket, true, copy_of(vm_engine(vm), reason), error);
+}
+
+int thaw_vm_ticket_call(struct thaw_vm *vm, uint64_t ticket, char **name, thaw_vm_value *arguments,
+			struct thaw_error *error)
+{
+	int code = vm_enter(vm, error);
+	struct js_engine *engine = vm_engine(vm);
+	js_value number, entry, text = 0;
+	bool there;
+
+	*name = NULL;
+	*arguments = 0;
+	if (code)
+		return code;
+	number = js_number(engine, (double)ticket);
+	entry = functions_method(vm, "call", 1, &number);
+	there = entry && js_is_object(engine, entry);
+	if (there) {
+		text = js_get(engine, entry, "name");
+		*arguments = js_get(engine, entry, "list");
+		*name = js_to_string(engine, text, NULL);
+	}
+	js_free(engine, text);
+	js_free(engine, number);
+	js_free(engine, entry);
+	code = vm_leave(vm, !entry || (there && (!text || !*arguments)), error);
+	if (!code && there && *name)
+		return 0;
+	if (vm_sound(vm))
+		js_free(engine, *arguments);
+	free(*name);
+	*name = NULL;
+	*arguments = 0;
+	return code    ? code
+	       : there ? failure(error, -ENOMEM, "out of memory")
+		       : failure(error, -ENOENT, "no promise waits for ticket %llu",
+				 (unsigned long long)ticket);
 }
 
 int thaw_vm_tickets(struct thaw_vm *vm, uint64_t *tickets, unsigned room, struct thaw_error *error)
@@ -330,8 +433,10 @@ int thaw_vm_tickets(struct thaw_vm *vm, uint64_t *tickets, unsigned room, struct
 	}
 	for (unsigned i = 0; i < count && i < room; i++) {
 		js_value item = js_get_index(engine, list, i);
+		char *text = js_to_string(engine, item, NULL); /* "t17" */
 
-		tickets[i] = (uint64_t)js_to_number(engine, item);
+		tickets[i] = text ? strtoull(text + 1, NULL, 10) : 0;
+		free(text);
 		js_free(engine, item);
 	}
 	js_free(engine, list);

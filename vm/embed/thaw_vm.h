@@ -153,20 +153,88 @@ THAW_PUBLIC void *thaw_vm_to_bytes(struct thaw_vm *vm, thaw_vm_value value, size
 THAW_PUBLIC int thaw_vm_to_json(struct thaw_vm *vm, thaw_vm_value value, char **text,
 				struct thaw_error *error);
 
+/* What a value is. The first is no value: 0, or a VM that cannot run. */
+enum thaw_vm_kind {
+	THAW_VM_NONE,
+	THAW_VM_UNDEFINED,
+	THAW_VM_NULL,
+	THAW_VM_BOOLEAN,
+	THAW_VM_NUMBER,
+	THAW_VM_BIGINT,
+	THAW_VM_STRING,
+	THAW_VM_SYMBOL,
+	THAW_VM_FUNCTION,
+	THAW_VM_ARRAY,
+	THAW_VM_BYTES, /* an ArrayBuffer, or a typed array */
+	THAW_VM_DATE,
+	THAW_VM_ERROR,
+	THAW_VM_A_PROMISE,
+	THAW_VM_OBJECT, /* properties, and nothing else */
+	THAW_VM_OTHER,	/* Map, Proxy, RegExp ... */
+};
+/* Its kind (enum thaw_vm_kind). */
+THAW_PUBLIC int thaw_vm_kind(struct thaw_vm *vm, thaw_vm_value value);
+/* null, as a value. */
+THAW_PUBLIC thaw_vm_value thaw_vm_null(struct thaw_vm *vm);
+/*
+ * Structured data as bytes (malloc'ed) and back, `count` values one after the other. Each is a letter and what belongs to it; numbers
+ * are little-endian, TEXT and DATA are a u32 of bytes, and they:
+ *
+ *	u n t f       undefined, null, true, false	i s32, d f64	numbers
+ *	b TEXT	      a BigInt, decimal			s TEXT		a string, UTF-8
+ *	y TYPE DATA   bytes; TYPE: 2 is a Uint8Array	D f64		a Date, milliseconds
+ *	a COUNT value ...				o COUNT (TEXT value) ...
+ *	e TEXT TEXT TEXT o COUNT (TEXT value) ...	an Error: name, message, stack, properties
+ *
+ * TYPE is 0 to 11: Uint8Clamped, Int8, Uint8, Int16, Uint16, Int32, Uint32, BigInt64, BigUint64, Float16, Float32, Float64. Of objects,
+ * own enumerable properties with names; functions and symbols are undefined. THAW_VM_EEXCEPTION for other classes, what is circular
+ * or deeper than 1,000, has more than 10,000,000 values or 512 MiB. May run code of the program (getters).
+ */
+THAW_PUBLIC int thaw_vm_pack(struct thaw_vm *vm, unsigned count, const thaw_vm_value *values,
+			     void **data, size_t *bytes, struct thaw_error *error);
+THAW_PUBLIC int thaw_vm_unpack(struct thaw_vm *vm, const void *data, size_t bytes, unsigned count,
+			       thaw_vm_value *values, struct thaw_error *error);
+/* The function under a dotted name, and what it is a property of (0: nothing), as thaw_vm_call() finds it. */
+THAW_PUBLIC int thaw_vm_lookup(struct thaw_vm *vm, const char *name, thaw_vm_value *function,
+			       thaw_vm_value *self, struct thaw_error *error);
+/* What the last call has thrown that said THAW_VM_EEXCEPTION, once. 0: nothing, or another call has been since. */
+THAW_PUBLIC thaw_vm_value thaw_vm_exception(struct thaw_vm *vm);
+enum thaw_vm_promise {
+	THAW_VM_NO_PROMISE,
+	THAW_VM_WAITS,
+	THAW_VM_FULFILLED,
+	THAW_VM_REJECTED,
+};
+/* How a promise stands (enum thaw_vm_promise), which runs nothing. `result` (may be NULL): the value or the reason, 0 while it waits. */
+THAW_PUBLIC int thaw_vm_promise(struct thaw_vm *vm, thaw_vm_value value, thaw_vm_value *result);
+
 /* ---- Host functions ---- */
 
 /* In a host function: fail with an error of that type ("TypeError") and message. Returns 0. */
 THAW_PUBLIC thaw_vm_value thaw_vm_throw(struct thaw_vm *vm, const char *type, const char *message);
+/* The same with any value (borrowed; 0: undefined). */
+THAW_PUBLIC thaw_vm_value thaw_vm_throw_value(struct thaw_vm *vm, thaw_vm_value value);
 /*
  * Settle the promise of a ticket: with `value` (borrowed; 0: undefined), or by an Error with the message `failure` unless that
  * is NULL. Tickets are kept in the heap, and so in images: who opens one settles those that thaw_vm_tickets()
- * has. -ENOENT: there is none of that number, or it is settled.
+ * has. Their numbers do not come again, in no VM. -ENOENT: there is none of that number, or it is settled.
  */
 THAW_PUBLIC int thaw_vm_settle(struct thaw_vm *vm, uint64_t ticket, thaw_vm_value value,
 			       const char *failure, struct thaw_error *error);
-/* Numbers of the tickets that wait, lowest first: at most `room` of them are written, all are counted. */
+/* The same, but rejected with `reason` (borrowed; 0: undefined), whatever that is. */
+THAW_PUBLIC int thaw_vm_reject(struct thaw_vm *vm, uint64_t ticket, thaw_vm_value reason,
+			       struct thaw_error *error);
+/*
+ * In any host function: a promise with a ticket, made on the spot, for what turns out to take longer. To be returned, as a rule.
+ * 0: no memory, or this is no host function.
+ */
+THAW_PUBLIC thaw_vm_value thaw_vm_ticket(struct thaw_vm *vm, uint64_t *ticket);
+/* Numbers of the tickets that wait, oldest first: at most `room` of them are written, all are counted. */
 THAW_PUBLIC int thaw_vm_tickets(struct thaw_vm *vm, uint64_t *tickets, unsigned room,
 				struct thaw_error *error);
+/* Whose call a ticket is of: the name of the host function (malloc'ed), and an array of its arguments. -ENOENT. */
+THAW_PUBLIC int thaw_vm_ticket_call(struct thaw_vm *vm, uint64_t ticket, char **name,
+				    thaw_vm_value *arguments, struct thaw_error *error);
 
 /* ---- Time ---- */
 

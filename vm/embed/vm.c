@@ -47,6 +47,14 @@ const char *vm_origin(const struct thaw_vm *vm)
 	return vm->options.image ? vm->options.image : "the snapshot";
 }
 
+/* It must be in no image. */
+static void forget_exception(struct thaw_vm *vm)
+{
+	if (vm->exception && vm_sound(vm))
+		js_free(vm_engine(vm), vm->exception);
+	vm->exception = 0;
+}
+
 int vm_enter(struct thaw_vm *vm, struct thaw_error *error)
 {
 	if (!pthread_equal(vm->thread, pthread_self()))
@@ -59,9 +67,11 @@ int vm_enter(struct thaw_vm *vm, struct thaw_error *error)
 	if (vm->ended)
 		return failure(error, THAW_VM_EENDED, "the program has called exit(%d)",
 			       vm->guest->common.exit_code);
+	forget_exception(vm);
 	if (vm->depth++)
 		return 0;
 	vm->cut = false;
+	vm->calling = NULL;
 	vm->deadline_ns = vm->options.turn_ns ? clock_monotonic_ns() + vm->options.turn_ns : 0;
 	turn_begin(vm_program(vm));
 	js_context_select(vm_engine(vm), vm->context);
@@ -73,7 +83,8 @@ static int exception(struct thaw_vm *vm, struct thaw_error *error)
 	js_value thrown = js_take_exception(vm_engine(vm));
 	char *text = js_exception_text(vm_engine(vm), thrown);
 
-	js_free(vm_engine(vm), thrown);
+	forget_exception(vm);
+	vm->exception = thrown;
 	failure(error, THAW_VM_EEXCEPTION, "%.*s", (int)strcspn(text, "\n"), text);
 	free(text);
 	return THAW_VM_EEXCEPTION;
@@ -311,6 +322,7 @@ void *vm_state(struct thaw_vm *vm, size_t *bytes, struct thaw_error *error)
 		failure(error, -EBUSY, "a VM is captured between two calls, while it lives");
 		return NULL;
 	}
+	forget_exception(vm);
 	state = javascript_guest.save(vm->guest, true, bytes, error);
 	if (!state)
 		failure(error, -ENOMEM, "out of memory");
@@ -370,6 +382,7 @@ int thaw_vm_rollback(struct thaw_vm *vm, struct thaw_vm_snapshot *snapshot,
 	if (vm->guest)
 		javascript_guest.close(vm->guest);
 	vm->guest = NULL;
+	vm->exception = 0;
 	vm->ended = vm->cut = false;
 	vm->context = 0;
 	if (!code)

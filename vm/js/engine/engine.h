@@ -218,6 +218,46 @@ js_value js_variable(struct js_engine *engine, const char *name);
 /* "FILE:LINE" of a function; undefined: it is none of JavaScript's. */
 js_value js_place(struct js_engine *engine, js_value function);
 
+/* ---- Structured data: pack.c ---- */
+
+enum js_kind {
+	JS_KIND_NONE, /* no value, or the engine has trapped */
+	JS_KIND_UNDEFINED,
+	JS_KIND_NULL,
+	JS_KIND_BOOLEAN,
+	JS_KIND_NUMBER,
+	JS_KIND_BIGINT,
+	JS_KIND_STRING,
+	JS_KIND_SYMBOL,
+	JS_KIND_FUNCTION,
+	JS_KIND_ARRAY,
+	JS_KIND_BYTES, /* an ArrayBuffer or a typed array */
+	JS_KIND_DATE,
+	JS_KIND_ERROR,
+	JS_KIND_PROMISE,
+	JS_KIND_OBJECT, /* with properties, and nothing hidden */
+	JS_KIND_OTHER,	/* Map, Proxy, RegExp ... */
+};
+enum js_kind js_kind(struct js_engine *engine, js_value value);
+
+/*
+ * Values one after the other, each a letter and what belongs to it (numbers little-endian; TEXT and DATA: a u32 of bytes, and they):
+ *
+ *	u n t f	       undefined, null, true, false		i s32, d f64   numbers
+ *	b TEXT	       a BigInt, decimal			s TEXT	       a string, UTF-8
+ *	y TYPE DATA    bytes; TYPE is 0 to 11: Uint8Clamped, Int8, Uint8, Int16, Uint16, Int32, Uint32, BigInt64, BigUint64,
+ *		       Float16, Float32, Float64		D f64	       a Date, milliseconds
+ *	a COUNT value ...					o COUNT (TEXT value) ...
+ *	e TEXT TEXT TEXT o COUNT (TEXT value) ...		an Error: name, message, stack, properties
+ *
+ * Own enumerable properties with names; functions and symbols are undefined. An exception (NULL, false) for what has another
+ * form, is circular or deeper than 1,000, has more than 10,000,000 values or 512 MiB. May run code of the program.
+ */
+void *js_pack(struct js_engine *engine, unsigned count, const js_value *values,
+	      size_t *bytes); /* malloc'ed */
+bool js_unpack(struct js_engine *engine, const void *data, size_t bytes, unsigned count,
+	       js_value *values);
+
 struct js_view {		/* a typed array or DataView, as it was made */
 	uint32_t offset, bytes; /* in its buffer */
 	bool tracks;		/* has what the buffer has from `offset` on, instead of `bytes` */

@@ -241,6 +241,8 @@ static inline u64 value_of(const struct js_engine *engine, js_value handle)
 /* UTF-8, malloc'ed and terminated; NULL: an exception is pending (or no memory in the host). */
 char *value_text(struct js_engine *engine, u64 value, size_t *bytes);
 u64 value_string(struct js_engine *engine, const char *text, size_t bytes);
+/* U+FFFD for each half of a surrogate pair, in what QuickJS gave as UTF-8. */
+void text_replace_surrogates(char *text, size_t bytes);
 
 /* ---- redeclare.c: on the VM's stack ---- */
 /* Prepare for names that a compiled script declares again. False: an exception is pending. */

@@ -85,7 +85,7 @@ u64 value_string(struct js_engine *engine, const char *text, size_t bytes)
  * A lone surrogate has no form in UTF-8, but QuickJS writes three bytes for it. They are replaced
  * by U+FFFD, which has three, too.
  */
-static void replace_surrogates(char *text, size_t bytes)
+void text_replace_surrogates(char *text, size_t bytes)
 {
 	unsigned char *at = (unsigned char *)text, *end = at + bytes;
 
@@ -109,7 +109,7 @@ char *value_text(struct js_engine *engine, u64 value, size_t *bytes)
 	if (copy) {
 		memcpy(copy, vm_at(engine, text), count);
 		copy[count] = '\0';
-		replace_surrogates(copy, count);
+		text_replace_surrogates(copy, count);
 		if (bytes)
 			*bytes = count;
 	}
