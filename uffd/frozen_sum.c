@@ -114,19 +114,17 @@ static int add_own(const struct layers *layers, const struct layer_page *own, ch
 	return code;
 }
 
-static int layers_sum(const struct layers *layers, frozen_sum *sum)
+/* What the pages of the overlay, and an end of the base that is not used, make of the base's sum. */
+static int difference(const struct layers *layers, frozen_sum *sum)
 {
 	size_t page_bytes = frozen_page_bytes();
 	frozen_sum behind = 0;
 	char *buffer = malloc(page_bytes);
 	int code = buffer ? 0 : -ENOMEM;
 
-	*sum = 0;
-	if (!code && layers->base)
-		code = base_whole(layers->base, sum);
 	if (!code && layers->base && layers->base_bytes < layers->base->bytes)
 		code = base_part(layers->base, layers->base_bytes, &behind);
-	*sum -= behind;
+	*sum = -behind;
 	for (size_t i = 0; !code && i < layers->own_count; i++)
 		code = add_own(layers, &layers->own[i], buffer, page_bytes, sum);
 	free(buffer);
@@ -136,11 +134,30 @@ static int layers_sum(const struct layers *layers, frozen_sum *sum)
 int thaw_frozen_sum(const struct thaw_frozen *frozen, uint64_t sum[2], struct thaw_error *error)
 {
 	struct layers *layers = frozen_layers(frozen);
-	frozen_sum all;
-	int code = layers_sum(layers, &all);
+	frozen_sum all = 0, more = 0;
+	int code = layers->base ? base_whole(layers->base, &all) : 0;
 
+	if (!code)
+		code = difference(layers, &more);
 	layers_drop(layers);
-	sum_put(all, sum);
+	sum_put(all + more, sum);
 	return code ? error_set(error, code, "cannot read a frozen heap: %s", thaw_strerror(code))
 		    : 0;
+}
+
+void thaw_frozen_sum_is(const struct thaw_frozen *frozen, const uint64_t sum[2])
+{
+	struct layers *layers = frozen_layers(frozen);
+	struct base *base = layers->base;
+	frozen_sum more;
+
+	if (base) {
+		pthread_mutex_lock(&base->lock);
+		if (!base->summed && !difference(layers, &more)) {
+			base->sum = ((frozen_sum)sum[1] << 64 | sum[0]) - more;
+			base->summed = true;
+		}
+		pthread_mutex_unlock(&base->lock);
+	}
+	layers_drop(layers);
 }

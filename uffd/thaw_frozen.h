@@ -94,6 +94,8 @@ THAW_PUBLIC int thaw_frozen_diff(const struct thaw_frozen *from, const struct th
  */
 THAW_PUBLIC int thaw_frozen_sum(const struct thaw_frozen *frozen, uint64_t sum[2],
 				struct thaw_error *error);
+/* For who knows its sum already, of what it was made of say: others over the same base need not read it all then. */
+THAW_PUBLIC void thaw_frozen_sum_is(const struct thaw_frozen *frozen, const uint64_t sum[2]);
 /*
  * What the 4096 bytes at the offset 4096 * number come to: the XXH3-128 of the number and of their XXH3-128 (low halves first); 0,
  * if they are zero. It costs no more than reading them.

@@ -5,7 +5,7 @@
 # What runs inside of a guest that is a process (vm/process/stub, vm/process/modules) is made in another way.
 VM_SOURCES := $(filter-out vm/cli/main.c vm/js/boot/make.c vm/process/stub/% vm/process/modules/% vm/engines/object/% vm/embed/%,$(wildcard vm/*.c vm/*/*.c vm/*/*/*.c))
 # The codec of snapshots, which the program does without.
-EMBED_OBJECTS := $(BUILD)/vm/embed/snapshot_codec.o
+EMBED_OBJECTS := $(patsubst %,$(BUILD)/vm/embed/snapshot_%.o,codec decode encode pages)
 VM_ASSEMBLY := $(wildcard vm/*/*/*.S)
 VM_OBJECTS := $(VM_SOURCES:%.c=$(BUILD)/%.o) $(VM_ASSEMBLY:%.S=$(BUILD)/%.o)
 MAIN_OBJECT := $(BUILD)/vm/cli/main.o

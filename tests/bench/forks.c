@@ -118,9 +118,39 @@ static void many(struct thaw_vm_snapshot *snapshot)
 		thaw_vm_close(forks[i]);
 }
 
+/* After each turn a snapshot, and what changed since the one before. */
+static void turns(struct thaw_vm *vm)
+{
+	struct thaw_vm_snapshot *last, *next;
+	double taken[ROUNDS], written[ROUNDS], size[ROUNDS], begun;
+	struct thaw_error error;
+	size_t bytes;
+	void *data;
+
+	run(vm, "var turns = 0");
+	last = snapshot_of(vm);
+	for (unsigned i = 0; i < ROUNDS; i++) {
+		run(vm, "turns++; table[0][turns].name = 'turn ' + turns");
+		begun = now_us();
+		next = snapshot_of(vm);
+		taken[i] = now_us() - begun;
+		begun = now_us();
+		check(thaw_vm_snapshot_bytes(next, last, &data, &bytes, &error), &error);
+		written[i] = now_us() - begun;
+		size[i] = (double)bytes;
+		free(data);
+		thaw_vm_snapshot_drop(last);
+		last = next;
+	}
+	thaw_vm_snapshot_drop(last);
+	tell("a snapshot after a turn", spread_of(taken, ROUNDS).median / 1e3, "ms");
+	tell("what a turn changed, written", spread_of(written, ROUNDS).median / 1e3, "ms");
+	tell("what a turn changed", spread_of(size, ROUNDS).median, "bytes");
+}
+
 static void as_bytes(struct thaw_vm_snapshot *snapshot)
 {
-	struct thaw_vm_snapshot *opened, *next;
+	struct thaw_vm_snapshot *opened;
 	struct thaw_error error;
 	struct thaw_vm *vm;
 	double begun = now_us();
@@ -137,17 +167,7 @@ static void as_bytes(struct thaw_vm_snapshot *snapshot)
 	tell("from bytes to the first call", (now_us() - begun) / 1e3, "ms");
 	free(data);
 	thaw_vm_snapshot_drop(opened);
-	run(vm, "var turns = 0");
-	opened = snapshot_of(vm);
-	run(vm, "turns++");
-	next = snapshot_of(vm);
-	begun = now_us();
-	check(thaw_vm_snapshot_bytes(next, opened, &data, &bytes, &error), &error);
-	tell("what a turn changed, written", (now_us() - begun) / 1e3, "ms");
-	tell("what a turn changed", (double)bytes, "bytes");
-	free(data);
-	thaw_vm_snapshot_drop(opened);
-	thaw_vm_snapshot_drop(next);
+	turns(vm);
 	thaw_vm_close(vm);
 }
 

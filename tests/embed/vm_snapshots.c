@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -204,6 +205,71 @@ TEST_F(vm, as_bytes_it_opens_again)
 	thaw_vm_snapshot_drop(opened);
 	free(data);
 	free(again);
+}
+
+struct writing {
+	int fd;
+	const char *data;
+	size_t bytes;
+};
+
+static void *write_all(void *arg)
+{
+	const struct writing *writing = arg;
+	ssize_t wrote;
+
+	for (size_t at = 0; at < writing->bytes; at += (size_t)wrote) {
+		wrote = write(writing->fd, writing->data + at, writing->bytes - at);
+		if (wrote <= 0)
+			break;
+	}
+	close(writing->fd);
+	return NULL;
+}
+
+/* Of a file behind other bytes, whose position stays; of a pipe; and what is no file, or too short. */
+TEST_F(vm, it_opens_from_a_descriptor)
+{
+	struct thaw_vm_snapshot *opened;
+	struct thaw_error error = {0};
+	uint8_t ids[2][16];
+	struct writing writing;
+	pthread_t writer;
+	size_t bytes;
+	void *data;
+	int fd = memfd_create("bytes", 0), pipes[2];
+
+	ASSERT_EQ(0, thaw_vm_snapshot_bytes(self->one, NULL, &data, &bytes, &error));
+	EXPECT_EQ(0, thaw_vm_snapshot_id(self->one, ids[0], &error));
+	ASSERT_EQ(5, write(fd, "other", 5));
+	ASSERT_EQ((ssize_t)bytes, write(fd, data, bytes));
+	EXPECT_EQ(THAW_EFOREIGN, thaw_vm_snapshot_open_fd(fd, NULL, 0, &opened, &error));
+	ASSERT_EQ(0, lseek(fd, 0, SEEK_SET));
+	EXPECT_EQ(THAW_EFOREIGN, thaw_vm_snapshot_open_fd(fd, NULL, 0, &opened, &error));
+	ASSERT_EQ(5, lseek(fd, 5, SEEK_SET));
+	ASSERT_EQ(0, thaw_vm_snapshot_open_fd(fd, NULL, 0, &opened, &error))
+	TH_LOG("%s", error.text);
+	EXPECT_EQ(5, lseek(fd, 0, SEEK_CUR));
+	EXPECT_EQ(0, thaw_vm_snapshot_id(opened, ids[1], &error));
+	EXPECT_EQ(0, memcmp(ids[0], ids[1], 16));
+	thaw_vm_snapshot_drop(opened);
+	ASSERT_EQ(0, ftruncate(fd, 5 + (off_t)bytes / 2));
+	EXPECT_EQ(THAW_EDAMAGED, thaw_vm_snapshot_open_fd(fd, NULL, 0, &opened, &error));
+	EXPECT_EQ(NULL, opened);
+	close(fd);
+	EXPECT_EQ(-EBADF, thaw_vm_snapshot_open_fd(fd, NULL, 0, &opened, &error));
+
+	ASSERT_EQ(0, pipe(pipes));
+	writing = (struct writing){pipes[1], data, bytes};
+	ASSERT_EQ(0, pthread_create(&writer, NULL, write_all, &writing));
+	ASSERT_EQ(0, thaw_vm_snapshot_open_fd(pipes[0], NULL, 0, &opened, &error))
+	TH_LOG("%s", error.text);
+	pthread_join(writer, NULL);
+	EXPECT_EQ(0, thaw_vm_snapshot_id(opened, ids[1], &error));
+	EXPECT_EQ(0, memcmp(ids[0], ids[1], 16));
+	thaw_vm_snapshot_drop(opened);
+	close(pipes[0]);
+	free(data);
 }
 
 /* A turn of a small heap is wanted in 2 KB; and what applies to one base applies to no other. */

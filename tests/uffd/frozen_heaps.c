@@ -138,6 +138,10 @@ static int sum_all(const struct thaw_frozen *frozen, const struct model *model)
 		thaw_frozen_sum_of(i, model->memory + i * 4096, part);
 		sum += (unsigned __int128)part[1] << 64 | part[0];
 	}
+	part[0] = (uint64_t)sum;
+	part[1] = (uint64_t)(sum >> 64);
+	if (model->bytes / 65536 % 2) /* it follows from one that is told, too */
+		thaw_frozen_sum_is(frozen, part);
 	return thaw_frozen_sum(frozen, told, NULL) || told[0] != (uint64_t)sum ||
 	       told[1] != (uint64_t)(sum >> 64);
 }

@@ -3,18 +3,18 @@
  * snapshot.c - what a VM is between two calls: a frozen heap of libthaw's (thaw_frozen.h), whose state blob is the guest's; and
  * that as bytes (snapshot_codec.h). Any thread, but for thaw_vm_snapshot(): nothing here is the VM's.
  *
- * To be compressed, a frozen heap is opened as one more fork of it, which shows all pages in their places; and bytes are
- * decoded into such a heap, which is then frozen: so a delta shares what it has not changed with its base.
+ * The sum that ids are made of is kept once it is known: of the first one of a VM all is read for it, then it follows from what a
+ * delta lists, or from what differs from the base (thaw_frozen_sum()).
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/failure.h"
 #include "embed.h"
 #include "snapshot_codec.h"
-
-#define UNIT 65536u /* of the size of a heap */
 
 struct thaw_vm_snapshot {
 	atomic_uint references;
@@ -89,99 +89,63 @@ int thaw_vm_snapshot(struct thaw_vm *vm, struct thaw_vm_snapshot **snapshot,
 
 /* ---- As bytes ---- */
 
-struct view { /* a snapshot in one piece */
-	struct thaw *heap;
-	struct snapshot_contents contents;
-};
+#define STREAM_STEP (1u << 20)
+#define STREAM_MOST (5ull << 30) /* more than any has */
 
-static int view_open(struct thaw_vm_snapshot *snapshot, struct view *view, struct thaw_error *error)
+static struct snapshot_contents contents_of(struct thaw_vm_snapshot *snapshot)
 {
-	size_t bytes = thaw_frozen_bytes(snapshot->frozen), state_bytes;
-	struct thaw_options options = {.frozen = snapshot->frozen, .max_bytes = bytes};
-	int code = thaw_open(&options, &view->heap, error);
+	struct snapshot_contents contents = {.engine = js_engine_identity,
+					     .frozen = snapshot->frozen};
 
-	if (code) {
-		view->heap = NULL;
-		return code;
-	}
-	view->contents = (struct snapshot_contents){
-		.engine = js_engine_identity,
-		.heap = thaw_base(view->heap),
-		.heap_bytes = bytes,
-		.state = thaw_frozen_state(snapshot->frozen, &state_bytes),
-	};
-	view->contents.state_bytes = state_bytes;
 	pthread_mutex_lock(&snapshot->lock);
-	if (!snapshot->summed) {
-		snapshot_sum(&view->contents);
-		memcpy(snapshot->sum, view->contents.sum, sizeof(snapshot->sum));
-		snapshot->summed = true;
-	}
-	memcpy(view->contents.sum, snapshot->sum, sizeof(snapshot->sum));
+	contents.summed = snapshot->summed;
+	memcpy(contents.sum, snapshot->sum, sizeof(contents.sum));
 	pthread_mutex_unlock(&snapshot->lock);
-	return 0;
+	return contents;
+}
+
+static void keep_sum(struct thaw_vm_snapshot *snapshot, const struct snapshot_contents *contents)
+{
+	if (!contents->summed)
+		return;
+	pthread_mutex_lock(&snapshot->lock);
+	memcpy(snapshot->sum, contents->sum, sizeof(snapshot->sum));
+	snapshot->summed = true;
+	pthread_mutex_unlock(&snapshot->lock);
+	thaw_frozen_sum_is(snapshot->frozen, contents->sum);
 }
 
 int thaw_vm_snapshot_id(struct thaw_vm_snapshot *snapshot, uint8_t id[16], struct thaw_error *error)
 {
-	struct view view;
-	int code = view_open(snapshot, &view, error);
+	struct snapshot_contents contents = contents_of(snapshot);
+	int code = snapshot_summed(&contents, error);
 
 	if (code)
 		return code;
-	snapshot_id(&view.contents, id);
-	thaw_close(view.heap);
+	keep_sum(snapshot, &contents);
+	snapshot_id(&contents, id);
 	return 0;
 }
 
 int thaw_vm_snapshot_bytes(struct thaw_vm_snapshot *snapshot, struct thaw_vm_snapshot *since,
 			   void **data, size_t *bytes, struct thaw_error *error)
 {
-	struct view view, before = {NULL};
-	int code = view_open(snapshot, &view, error);
+	struct snapshot_contents contents = contents_of(snapshot), before;
+	int code;
 
-	*data = NULL;
-	if (code)
-		return code;
 	if (since)
-		code = view_open(since, &before, error);
-	if (!code)
-		code = snapshot_encode(&view.contents, since ? &before.contents : NULL, 0, data,
-				       bytes, error);
-	thaw_close(view.heap);
-	thaw_close(before.heap);
+		before = contents_of(since);
+	code = snapshot_encode(&contents, since ? &before : NULL, data, bytes, error);
+	keep_sum(snapshot, &contents);
+	if (since)
+		keep_sum(since, &before);
 	return code;
-}
-
-/*
- * A heap of that size to decode into: zeros, or what the base has. Over the base itself where it is not larger, since a heap
- * does not shrink.
- */
-static int open_room(const struct snapshot_info *info, struct thaw_vm_snapshot *base,
-		     const struct view *before, struct thaw **heap, struct thaw_error *error)
-{
-	bool over = base && before->contents.heap_bytes <= info->heap_bytes;
-	struct thaw_options options = {.frozen = over ? base->frozen : NULL,
-				       .max_bytes = info->heap_bytes};
-	int code = thaw_open(&options, heap, error);
-
-	if (code) {
-		*heap = NULL;
-		return code;
-	}
-	code = thaw_resize(*heap, info->heap_bytes);
-	if (code)
-		return failure(error, code, "cannot make room for a snapshot of %llu MiB: %s",
-			       (unsigned long long)info->heap_bytes >> 20, thaw_strerror(code));
-	if (base && !over)
-		memcpy(thaw_base(*heap), before->contents.heap, info->heap_bytes);
-	return 0;
 }
 
 static int check_info(const struct snapshot_info *info, const struct thaw_vm_snapshot *base,
 		      uint64_t max_bytes, struct thaw_error *error)
 {
-	if (!info->heap_bytes || info->heap_bytes % UNIT || info->heap_bytes > JS_HEAP_MAX_BYTES)
+	if (!info->heap_bytes || info->heap_bytes > JS_HEAP_MAX_BYTES)
 		return failure(error, THAW_EDAMAGED, "the snapshot claims a heap that cannot be");
 	if (max_bytes && info->heap_bytes > max_bytes)
 		return failure(error, -EFBIG, "the snapshot has a heap of %llu MiB, more than %llu",
@@ -193,16 +157,13 @@ static int check_info(const struct snapshot_info *info, const struct thaw_vm_sna
 	return 0;
 }
 
-int thaw_vm_snapshot_open(const void *data, size_t bytes, struct thaw_vm_snapshot *base,
-			  uint64_t max_bytes, struct thaw_vm_snapshot **snapshot,
-			  struct thaw_error *error)
+static int open_source(const struct snapshot_source *source, struct thaw_vm_snapshot *base,
+		       uint64_t max_bytes, struct thaw_vm_snapshot **snapshot,
+		       struct thaw_error *error)
 {
-	struct snapshot_contents made;
-	struct view before = {NULL};
-	struct thaw *heap = NULL;
+	struct snapshot_contents before = {NULL}, made;
 	struct snapshot_info info;
-	uint8_t *state = NULL;
-	int code = snapshot_describe(data, bytes, &info, error);
+	int code = snapshot_describe(source, &info, error);
 
 	*snapshot = NULL;
 	if (!code)
@@ -211,26 +172,79 @@ int thaw_vm_snapshot_open(const void *data, size_t bytes, struct thaw_vm_snapsho
 		return code;
 	base = info.delta ? base : NULL;
 	if (base)
-		code = view_open(base, &before, error);
-	if (!code)
-		code = open_room(&info, base, &before, &heap, error);
-	state = malloc(info.state_bytes ? info.state_bytes : 1);
-	if (!code && !state)
-		code = failure(error, -ENOMEM, "out of memory");
-	if (!code)
-		code = snapshot_decode(data, bytes, js_engine_identity,
-				       base ? &before.contents : NULL, thaw_base(heap), state,
-				       &made, error);
-	if (!code) {
-		code = freeze(heap, state, info.state_bytes, snapshot, error);
-		state = NULL;
+		before = contents_of(base);
+	code = snapshot_decode(source, js_engine_identity, base ? &before : NULL, &made, error);
+	if (base)
+		keep_sum(base, &before);
+	if (code)
+		return code;
+	*snapshot = snapshot_new(made.frozen);
+	if (!*snapshot)
+		return failure(error, -ENOMEM, "out of memory");
+	keep_sum(*snapshot, &made);
+	return 0;
+}
+
+int thaw_vm_snapshot_open(const void *data, size_t bytes, struct thaw_vm_snapshot *base,
+			  uint64_t max_bytes, struct thaw_vm_snapshot **snapshot,
+			  struct thaw_error *error)
+{
+	const struct snapshot_source source = {.data = data ? data : "", .bytes = bytes};
+
+	return open_source(&source, base, max_bytes, snapshot, error);
+}
+
+/* All of a pipe or socket; malloc'ed. */
+static int read_stream(int fd, uint8_t **data, size_t *bytes, struct thaw_error *error)
+{
+	size_t room = 0;
+	ssize_t got = 1;
+
+	*data = NULL;
+	*bytes = 0;
+	while (got) {
+		if (room - *bytes < STREAM_STEP) {
+			uint8_t *more;
+
+			room += room / 2 + STREAM_STEP;
+			more = room <= STREAM_MOST ? realloc(*data, room) : NULL;
+			if (!more)
+				return failure(error, room <= STREAM_MOST ? -ENOMEM : -EFBIG,
+					       "no memory for a snapshot of %zu MiB and more",
+					       *bytes >> 20);
+			*data = more;
+		}
+		got = read(fd, *data + *bytes, room - *bytes);
+		if (got < 0 && errno != EINTR)
+			return failure(error, -errno, "cannot read the snapshot: %s",
+				       strerror(errno));
+		*bytes += got > 0 ? (size_t)got : 0;
 	}
-	if (!code) {
-		memcpy((*snapshot)->sum, made.sum, sizeof(made.sum));
-		(*snapshot)->summed = true;
+	return 0;
+}
+
+int thaw_vm_snapshot_open_fd(int fd, struct thaw_vm_snapshot *base, uint64_t max_bytes,
+			     struct thaw_vm_snapshot **snapshot, struct thaw_error *error)
+{
+	struct snapshot_source source = {.fd = fd};
+	struct stat status;
+	uint8_t *data;
+	size_t bytes;
+	off_t at;
+	int code;
+
+	*snapshot = NULL;
+	if (fstat(fd, &status))
+		return failure(error, -errno, "cannot read the snapshot: %s", strerror(errno));
+	at = S_ISREG(status.st_mode) ? lseek(fd, 0, SEEK_CUR) : -1;
+	if (at >= 0) {
+		source.offset = (uint64_t)at;
+		source.bytes = at < status.st_size ? (uint64_t)(status.st_size - at) : 0;
+		return open_source(&source, base, max_bytes, snapshot, error);
 	}
-	free(state);
-	thaw_close(heap);
-	thaw_close(before.heap);
+	code = read_stream(fd, &data, &bytes, error);
+	if (!code)
+		code = thaw_vm_snapshot_open(data, bytes, base, max_bytes, snapshot, error);
+	free(data);
 	return code;
 }

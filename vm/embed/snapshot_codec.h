@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * snapshot_codec.h - a heap and its state as an array of bytes, and back (snapshot_format.h). Any thread; no state.
+ * snapshot_codec.h - a frozen heap and its state as an array of bytes, and back (snapshot_format.h). Any thread; no state. Large
+ * ones are worked at by as many threads as there are processors.
  *
  * Codes: THAW_EFOREIGN no snapshot; THAW_EFORMAT of another version; THAW_EENGINE of another engine; THAW_ENOGEN the
- * base is missing, or another one; THAW_EDAMAGED; -EFBIG more than the limit; -ENOMEM; -EINVAL.
+ * base is missing, or another one; THAW_EDAMAGED; -ENOMEM; -EINVAL; of what reads a frozen heap or a file.
  */
 #ifndef VM_EMBED_SNAPSHOT_CODEC_H
 #define VM_EMBED_SNAPSHOT_CODEC_H
@@ -12,15 +13,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "thaw.h"
+#include "thaw_frozen.h"
 
 struct snapshot_contents {
 	const char *engine; /* at most 63 bytes */
-	const uint8_t *heap;
-	uint64_t heap_bytes; /* a multiple of 4096 */
-	const uint8_t *state;
-	uint64_t state_bytes;
-	uint64_t sum[2]; /* snapshot_sum() of the heap */
+	struct thaw_frozen *frozen;
+	bool summed;
+	uint64_t sum[2]; /* thaw_frozen_sum() */
 };
 
 struct snapshot_info {
@@ -30,26 +29,32 @@ struct snapshot_info {
 	uint64_t heap_bytes, state_bytes;
 };
 
-/* Reads all of the heap once, and sets `sum`. */
-void snapshot_sum(struct snapshot_contents *contents);
+/* Where bytes come from. */
+struct snapshot_source {
+	const uint8_t *data; /* NULL: of the file, from `offset` on */
+	uint64_t bytes, offset;
+	int fd;
+};
+
+/* Sets `sum`, if it is not known. */
+int snapshot_summed(struct snapshot_contents *contents, struct thaw_error *error);
+/* `sum` must be there. */
 void snapshot_id(const struct snapshot_contents *contents, uint8_t id[16]);
 
-/* Whole, or (`since` is not NULL) what changed since; malloc'ed. `level`: zstd's; 0: one that suits. */
-int snapshot_encode(const struct snapshot_contents *contents, const struct snapshot_contents *since,
-		    int level, void **data, size_t *bytes, struct thaw_error *error);
+/* Whole, or (`since` is not NULL) what changed since; malloc'ed. Both sums are there then. */
+int snapshot_encode(struct snapshot_contents *contents, struct snapshot_contents *since,
+		    void **data, size_t *bytes, struct thaw_error *error);
 
 /* What the header says, if it is sound. */
-int snapshot_describe(const void *data, size_t bytes, struct snapshot_info *info,
+int snapshot_describe(const struct snapshot_source *source, struct snapshot_info *info,
 		      struct thaw_error *error);
 
 /*
- * Into `heap`, of info.heap_bytes (which snapshot_describe() told, and the caller has limited), and `state`, of
- * info.state_bytes. `heap` is all zero; for a delta, it has the base's bytes, zeros behind their end, and `base` says what
- * else the base is (its heap only behind the end of a smaller one). `made` describes the result, and points to heap and state. After an
- * error, what is in them is not defined.
+ * The frozen heap of these bytes; a delta's needs `base`. The caller has looked at the sizes (snapshot_describe), and the memory that
+ * it takes is no more than they say. `made` has `engine` and the sum.
  */
-int snapshot_decode(const void *data, size_t bytes, const char *engine,
-		    const struct snapshot_contents *base, uint8_t *heap, uint8_t *state,
-		    struct snapshot_contents *made, struct thaw_error *error);
+int snapshot_decode(const struct snapshot_source *source, const char *engine,
+		    struct snapshot_contents *base, struct snapshot_contents *made,
+		    struct thaw_error *error);
 
 #endif

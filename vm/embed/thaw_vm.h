@@ -296,12 +296,15 @@ THAW_PUBLIC void thaw_vm_snapshot_drop(struct thaw_vm_snapshot *snapshot);
  */
 THAW_PUBLIC int thaw_vm_rollback(struct thaw_vm *vm, struct thaw_vm_snapshot *snapshot,
 				 struct thaw_error *error);
-/* What it has, as 128 bits: equal contents have equal ids. Reads all of it the first time. */
+/*
+ * What it has, as 128 bits: equal contents have equal ids. Reads all of it if it is the first one of its VM that is asked, or written
+ * as bytes; later ones cost what differs.
+ */
 THAW_PUBLIC int thaw_vm_snapshot_id(struct thaw_vm_snapshot *snapshot, uint8_t id[16],
 				    struct thaw_error *error);
 /*
  * As bytes, malloc'ed: whole, or (`since` is not NULL) what changed since that one. Equal contents give equal bytes.
- * All pages are read, and those of `since`.
+ * Of one of the same VM, of a fork of it, or that was opened over the other, only what differs is looked at; of others all of both.
  */
 THAW_PUBLIC int thaw_vm_snapshot_bytes(struct thaw_vm_snapshot *snapshot,
 				       struct thaw_vm_snapshot *since, void **data, size_t *bytes,
@@ -314,6 +317,13 @@ THAW_PUBLIC int thaw_vm_snapshot_bytes(struct thaw_vm_snapshot *snapshot,
 THAW_PUBLIC int thaw_vm_snapshot_open(const void *data, size_t bytes, struct thaw_vm_snapshot *base,
 				      uint64_t max_bytes, struct thaw_vm_snapshot **snapshot,
 				      struct thaw_error *error);
+/*
+ * The same of a file, from where the descriptor stands up to the end, which is read piece by piece and never held as a whole; the
+ * descriptor stays where it stands. Of a pipe or socket: all of it. What opens lazily, as it is touched, is an image.
+ */
+THAW_PUBLIC int thaw_vm_snapshot_open_fd(int fd, struct thaw_vm_snapshot *base, uint64_t max_bytes,
+					 struct thaw_vm_snapshot **snapshot,
+					 struct thaw_error *error);
 
 #ifdef __cplusplus
 }
