@@ -272,6 +272,58 @@ TEST_F(vm, it_opens_from_a_descriptor)
 	free(data);
 }
 
+/* An image like any other: a VM goes on from it, and so does the program, which knows what the bytes are, too. */
+TEST_F(vm, it_is_an_image)
+{
+	char directory[] = "/tmp/thaw-test-XXXXXX", image[64], other[64], command[256], line[400];
+	struct thaw_vm_options options = {.image = image};
+	struct thaw_error error = {0};
+	struct thaw_vm *vm;
+	size_t bytes;
+	void *data;
+	FILE *file;
+
+	ASSERT_NE(NULL, mkdtemp(directory));
+	snprintf(image, sizeof(image), "%s/an.thaw", directory);
+	snprintf(other, sizeof(other), "%s/bytes", directory);
+	ASSERT_EQ(0, thaw_vm_snapshot_write(self->one, image, &error)) TH_LOG("%s", error.text);
+	EXPECT_EQ(-EEXIST, thaw_vm_snapshot_write(self->one, image, &error));
+	EXPECT_EQ(-ENOENT, thaw_vm_snapshot_write(self->one, "/nowhere/an.thaw", &error));
+	EXPECT_TRUE(gives(self->vm, "up", NULL, "2"));
+	vm = vm_with(options);
+	ASSERT_NE(NULL, vm);
+	EXPECT_TRUE(gives(vm, "up", NULL, "2"));
+	EXPECT_TRUE(gives(vm, "grow", NULL, "300000"));
+	ASSERT_EQ(0, thaw_vm_checkpoint(vm, NULL, NULL, &error));
+	thaw_vm_close(vm);
+	snprintf(command, sizeof(command), "%s eval %s 'up() + many.length' 2>&1", THAW_BINARY,
+		 image);
+	file = popen(command, "r");
+	ASSERT_NE(NULL, fgets(line, sizeof(line), file));
+	EXPECT_EQ(0, pclose(file));
+	EXPECT_STREQ("300003\n", line);
+
+	ASSERT_EQ(0, thaw_vm_snapshot_bytes(self->one, NULL, &data, &bytes, &error));
+	file = fopen(other, "w");
+	ASSERT_EQ(bytes, fwrite(data, 1, bytes, file));
+	fclose(file);
+	free(data);
+	for (unsigned i = 0; i < 3; i++) {
+		static const char *const words[] = {"log", "inspect", "run --image"};
+
+		snprintf(command, sizeof(command), "%s %s %s %s 2>&1", THAW_BINARY, words[i], other,
+			 i < 2 ? "" : "/dev/null");
+		file = popen(command, "r");
+		ASSERT_NE(NULL, fgets(line, sizeof(line), file));
+		EXPECT_NE(NULL, strstr(line, "thaw_vm_snapshot_open")) TH_LOG("%s", line);
+		EXPECT_NE(0, pclose(file));
+	}
+	EXPECT_EQ(THAW_EFOREIGN, thaw_vm_snapshot_write(self->one, other, &error));
+	EXPECT_EQ(0, unlink(other));
+	EXPECT_EQ(0, unlink(image));
+	EXPECT_EQ(0, rmdir(directory));
+}
+
 /* A turn of a small heap is wanted in 2 KB; and what applies to one base applies to no other. */
 TEST_F(vm, what_a_turn_has_changed_is_small)
 {

@@ -9,10 +9,12 @@
 #include "store.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "format.h"
 #include "sys.h"
@@ -127,6 +129,21 @@ static int format_error(const char *path, const struct slot *slot, struct thaw_e
 			 path, slot->format, FORMAT_VERSION);
 }
 
+/* A snapshot of a VM of libthawvm, as bytes: a relation, which people may well try. */
+static bool is_snapshot(const char *path)
+{
+	static const char magic[8] = "\x8fTVM\r\n\x1a\n"; /* vm/embed/snapshot_format.h */
+	char found[sizeof(magic)];
+	int fd = sys_open(path, O_RDONLY | O_NONBLOCK, 0);
+	bool is;
+
+	if (fd < 0)
+		return false;
+	is = !sys_pread(fd, found, sizeof(found), 0) && !memcmp(found, magic, sizeof(magic));
+	close(fd);
+	return is;
+}
+
 int header_newest(const char *path, const struct slot slots[2], struct thaw_error *error)
 {
 	/*
@@ -147,6 +164,12 @@ int header_newest(const char *path, const struct slot slots[2], struct thaw_erro
 	for (unsigned i = 0; i < 2; i++)
 		if (slots[i].state == SLOT_OTHER)
 			return format_error(path, &slots[i], error);
+	if (slots[0].state == SLOT_FOREIGN && slots[1].state == SLOT_FOREIGN && is_snapshot(path))
+		return error_set(
+			error, THAW_EFOREIGN,
+			"%s: the bytes of a VM's snapshot (thaw_vm_snapshot_bytes), not a Thaw image: a program "
+			"opens them by thaw_vm_snapshot_open(), and thaw_vm_snapshot_write() makes an image",
+			path);
 	if (slots[0].state == SLOT_FOREIGN && slots[1].state == SLOT_FOREIGN)
 		return error_set(
 			error, THAW_EFOREIGN,
