@@ -182,7 +182,7 @@ TEST(kinds_are_told_apart)
 	};
 	struct thaw_vm *vm = vm_that_compares();
 	struct thaw_error error;
-	thaw_vm_value value;
+	thaw_vm_value value, copy;
 
 	ASSERT_NE(NULL, vm);
 	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -192,7 +192,10 @@ TEST(kinds_are_told_apart)
 		{
 			TH_LOG("%s", cases[i].code);
 		}
+		copy = thaw_vm_copy(vm, value);
 		thaw_vm_free(vm, value);
+		EXPECT_EQ(cases[i].kind, thaw_vm_kind(vm, copy));
+		thaw_vm_free(vm, copy);
 	}
 	EXPECT_EQ(THAW_VM_NULL, thaw_vm_kind(vm, thaw_vm_null(vm)));
 	EXPECT_EQ(THAW_VM_NONE, thaw_vm_kind(vm, 0));

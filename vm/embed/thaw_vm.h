@@ -143,6 +143,8 @@ THAW_PUBLIC int thaw_vm_get(struct thaw_vm *vm, thaw_vm_value object, const char
 THAW_PUBLIC int thaw_vm_set(struct thaw_vm *vm, thaw_vm_value object, const char *key,
 			    thaw_vm_value value, struct thaw_error *error);
 /* Gives a handle back. 0 is allowed. */
+/* Another handle of the same value, for what is borrowed and shall be kept. */
+THAW_PUBLIC thaw_vm_value thaw_vm_copy(struct thaw_vm *vm, thaw_vm_value value);
 THAW_PUBLIC void thaw_vm_free(struct thaw_vm *vm, thaw_vm_value value);
 /* As Number() does it; NaN where that throws. */
 THAW_PUBLIC double thaw_vm_to_number(struct thaw_vm *vm, thaw_vm_value value);
@@ -324,13 +326,6 @@ THAW_PUBLIC int thaw_vm_snapshot_open(const void *data, size_t bytes, struct tha
 THAW_PUBLIC int thaw_vm_snapshot_open_fd(int fd, struct thaw_vm_snapshot *base, uint64_t max_bytes,
 					 struct thaw_vm_snapshot **snapshot,
 					 struct thaw_error *error);
-/*
- * As an image, a new file, with one generation of these contents: thaw_vm_options.image and the program thaw go on from it, and only
- * what they touch is read. Durable when it returns. -EEXIST: the image holds generations; else as thaw_vm_checkpoint(), and a file
- * that was made is gone again.
- */
-THAW_PUBLIC int thaw_vm_snapshot_write(struct thaw_vm_snapshot *snapshot, const char *image,
-				       struct thaw_error *error);
 
 #ifdef __cplusplus
 }

@@ -64,6 +64,11 @@ thaw_vm_value thaw_vm_bytes(struct thaw_vm *vm, const void *data, size_t bytes)
 		       : 0;
 }
 
+thaw_vm_value thaw_vm_copy(struct thaw_vm *vm, thaw_vm_value value)
+{
+	return value && vm_sound(vm) ? js_dup(vm_engine(vm), value) : 0;
+}
+
 void thaw_vm_free(struct thaw_vm *vm, thaw_vm_value value)
 {
 	if (value && vm_sound(vm))
