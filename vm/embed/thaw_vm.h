@@ -326,6 +326,13 @@ THAW_PUBLIC int thaw_vm_snapshot_open(const void *data, size_t bytes, struct tha
 THAW_PUBLIC int thaw_vm_snapshot_open_fd(int fd, struct thaw_vm_snapshot *base, uint64_t max_bytes,
 					 struct thaw_vm_snapshot **snapshot,
 					 struct thaw_error *error);
+/*
+ * As an image, a new file, with one generation of these contents: thaw_vm_options.image and the program thaw go on from it, and only
+ * what they touch is read. Durable when it returns. -EEXIST: the image holds generations; else as thaw_vm_checkpoint(), and a file
+ * that was made is gone again.
+ */
+THAW_PUBLIC int thaw_vm_snapshot_write(struct thaw_vm_snapshot *snapshot, const char *image,
+				       struct thaw_error *error);
 
 #ifdef __cplusplus
 }
