@@ -221,7 +221,9 @@ $(BUILD)/thaw: $(MAIN_OBJECT) $(BUILD)/libvm.a $(BUILD)/libthaw.a
 LIBVM_RUNPATH ?= $$ORIGIN
 LIBVM_FINDS = -Wl,-rpath,'$(LIBVM_RUNPATH)'
 
-LIBVM_SOURCES := $(wildcard vm/embed/*.c) $(filter vm/js/% vm/base/%,$(VM_SOURCES))
+# Of vm/inspect what compares two heaps.
+LIBVM_SOURCES := $(wildcard vm/embed/*.c) $(filter vm/js/% vm/base/%,$(VM_SOURCES)) $(wildcard vm/inspect/graph*.c) \
+	$(patsubst %,vm/inspect/%.c,describe diff_print heap_diff heap_diff_values inspection number_map)
 LIBVM_OBJECTS := $(LIBVM_SOURCES:%.c=$(BUILD)/pic/%.o) $(patsubst %.S,$(BUILD)/%.o,$(filter vm/js/%,$(VM_ASSEMBLY)))
 $(BUILD)/libthawvm.so: $(LIBVM_OBJECTS) $(ENGINE_PIC_OBJECT) vm/embed/libthawvm.map $(BUILD)/libthaw.so $(BUILD)/sources
 	$(call say,LD,$@)

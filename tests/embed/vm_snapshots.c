@@ -14,6 +14,7 @@
 #include "kselftest_harness.h"
 
 #include "embedded.h"
+#include "thaw_frozen.h"
 
 static struct thaw_vm *vm_from(struct thaw_vm_snapshot *snapshot)
 {
@@ -322,6 +323,44 @@ TEST_F(vm, it_is_an_image)
 	EXPECT_EQ(0, unlink(other));
 	EXPECT_EQ(0, unlink(image));
 	EXPECT_EQ(0, rmdir(directory));
+}
+
+/* By pages, and by name; of two that know nothing of each other, too. */
+TEST_F(vm, what_differs_is_told)
+{
+	struct thaw_vm_snapshot *two, *opened;
+	struct thaw_vm_difference none, some, again;
+	struct thaw_error error = {0};
+	char *json = NULL;
+	size_t bytes;
+	void *data;
+
+	ASSERT_EQ(0, thaw_vm_snapshot_diff(self->one, self->one, &none, &json, &error));
+	EXPECT_EQ(0, none.pages + none.bytes);
+	EXPECT_NE(NULL, strstr(json, "\"differences\":[]")) TH_LOG("%s", json);
+	free(json);
+	EXPECT_TRUE(gives(self->vm, "up", NULL, "2"));
+	ASSERT_EQ(0, run(self->vm, "var late = { name: 'x' }", &error));
+	ASSERT_EQ(0, thaw_vm_snapshot(self->vm, &two, &error));
+	ASSERT_EQ(0, thaw_vm_snapshot_diff(self->one, two, &some, &json, &error));
+	EXPECT_LT(0, some.pages);
+	EXPECT_LT(0, some.bytes);
+	EXPECT_GT(some.pages * thaw_frozen_page_bytes(), some.bytes);
+	EXPECT_NE(NULL, strstr(json, "{\"change\":\"changed\",\"path\":\"globalThis.n\",\"old\":"
+				     "{\"type\":\"number\",\"value\":\"1\","))
+	TH_LOG("%s", json);
+	EXPECT_NE(NULL, strstr(json, "\"path\":\"globalThis.late\"")) TH_LOG("%s", json);
+	EXPECT_NE(NULL, strstr(json, "\"appeared\":1,\"vanished\":0,\"changed\":1"))
+	TH_LOG("%s", json);
+	free(json);
+	ASSERT_EQ(0, thaw_vm_snapshot_bytes(two, NULL, &data, &bytes, &error));
+	ASSERT_EQ(0, thaw_vm_snapshot_open(data, bytes, NULL, 0, &opened, &error));
+	free(data);
+	ASSERT_EQ(0, thaw_vm_snapshot_diff(self->one, opened, &again, NULL, &error));
+	EXPECT_EQ(some.pages, again.pages);
+	EXPECT_EQ(some.bytes, again.bytes);
+	thaw_vm_snapshot_drop(opened);
+	thaw_vm_snapshot_drop(two);
 }
 
 /* A turn of a small heap is wanted in 2 KB; and what applies to one base applies to no other. */

@@ -142,9 +142,9 @@ THAW_PUBLIC int thaw_vm_get(struct thaw_vm *vm, thaw_vm_value object, const char
 /* An own property; `value` is borrowed. */
 THAW_PUBLIC int thaw_vm_set(struct thaw_vm *vm, thaw_vm_value object, const char *key,
 			    thaw_vm_value value, struct thaw_error *error);
-/* Gives a handle back. 0 is allowed. */
 /* Another handle of the same value, for what is borrowed and shall be kept. */
 THAW_PUBLIC thaw_vm_value thaw_vm_copy(struct thaw_vm *vm, thaw_vm_value value);
+/* Gives a handle back. 0 is allowed. */
 THAW_PUBLIC void thaw_vm_free(struct thaw_vm *vm, thaw_vm_value value);
 /* As Number() does it; NaN where that throws. */
 THAW_PUBLIC double thaw_vm_to_number(struct thaw_vm *vm, thaw_vm_value value);
@@ -333,6 +333,19 @@ THAW_PUBLIC int thaw_vm_snapshot_open_fd(int fd, struct thaw_vm_snapshot *base, 
  */
 THAW_PUBLIC int thaw_vm_snapshot_write(struct thaw_vm_snapshot *snapshot, const char *image,
 				       struct thaw_error *error);
+
+struct thaw_vm_difference {
+	uint64_t pages; /* that differ, of thaw_frozen_page_bytes() each */
+	uint64_t bytes; /* of these */
+};
+/*
+ * In what the second differs from the first. `json` (may be NULL) receives, malloc'ed, what `thaw diff --json` says: the differences in
+ * the global variables, the variables of modules, and all that they lead to, at most 1,000 of them, read as data: no code of the
+ * program runs. It takes time for all objects, else for the pages that differ; of several contexts the first is told of.
+ */
+THAW_PUBLIC int thaw_vm_snapshot_diff(struct thaw_vm_snapshot *from, struct thaw_vm_snapshot *to,
+				      struct thaw_vm_difference *difference, char **json,
+				      struct thaw_error *error);
 
 #ifdef __cplusplus
 }

@@ -184,9 +184,11 @@ void diff_print_begin(struct diff *diff)
 		return;
 	}
 	json_open(&diff->json, NULL, '{');
-	json_text(&diff->json, "image", diff->sides[0].path);
-	json_number(&diff->json, "from", diff->sides[0].generation);
-	json_number(&diff->json, "to", diff->sides[1].generation);
+	if (diff->sides[0].view) {
+		json_text(&diff->json, "image", diff->sides[0].path);
+		json_number(&diff->json, "from", diff->sides[0].generation);
+		json_number(&diff->json, "to", diff->sides[1].generation);
+	}
 	json_number(&diff->json, "pageBytes", pages->bytes_each);
 	json_open(&diff->json, "pages", '{');
 	json_number(&diff->json, "appeared", pages->appeared);

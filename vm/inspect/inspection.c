@@ -57,10 +57,22 @@ static int check_engine(const struct thaw_image *image, const char *path, struct
 	return 0;
 }
 
+int inspection_open_heap(struct inspection *inspection, const struct graph_source *source,
+			 const void *state, size_t bytes, struct thaw_error *error)
+{
+	int code = js_blob_decode(state, bytes, &inspection->blob, error);
+
+	if (!code)
+		code = graph_open(source, &inspection->blob, &inspection->graph, error);
+	if (code)
+		inspection_close(inspection);
+	return code;
+}
+
 int inspection_open(struct inspection *inspection, struct thaw_image *image, const char *path,
 		    uint64_t generation, struct thaw_error *error)
 {
-	struct graph_source source = {.read = view_read, .name = path};
+	struct graph_source source = {.read = view_read, .arg = inspection, .name = path};
 	const void *state;
 	size_t bytes;
 	int code;
@@ -72,16 +84,9 @@ int inspection_open(struct inspection *inspection, struct thaw_image *image, con
 	if (code)
 		return code;
 	inspection->generation = thaw_view_generation(inspection->view)->number;
+	source.bytes = thaw_view_generation(inspection->view)->heap_bytes;
 	state = thaw_view_state(inspection->view, &bytes);
-	code = js_blob_decode(state, bytes, &inspection->blob, error);
-	if (!code) {
-		source.arg = inspection;
-		source.bytes = thaw_view_generation(inspection->view)->heap_bytes;
-		code = graph_open(&source, &inspection->blob, &inspection->graph, error);
-	}
-	if (code)
-		inspection_close(inspection);
-	return code;
+	return inspection_open_heap(inspection, &source, state, bytes, error);
 }
 
 void inspection_close(struct inspection *inspection)

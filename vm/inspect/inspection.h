@@ -15,7 +15,7 @@
 #include "js/state/blob.h"
 
 struct inspection {
-	struct thaw_view *view;
+	struct thaw_view *view; /* NULL: of no image */
 	struct js_blob blob;
 	struct graph *graph;
 	const char *path; /* what messages call the image; borrowed */
@@ -33,6 +33,9 @@ struct inspection {
  */
 int inspection_open(struct inspection *inspection, struct thaw_image *image, const char *path,
 		    uint64_t generation, struct thaw_error *error);
+/* The same of a heap that is elsewhere, with its state; `inspection` is as its caller has filled it: with zeros, and a name. */
+int inspection_open_heap(struct inspection *inspection, const struct graph_source *source,
+			 const void *state, size_t bytes, struct thaw_error *error);
 void inspection_close(struct inspection *inspection);
 /*
  * Call `progress` as the heap is read for the first time, piece by piece, until it is closed. Without memory for it, it is
