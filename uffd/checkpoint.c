@@ -135,7 +135,9 @@ static bool precopy_is_of_use(struct checkpointer *checkpointer)
 {
 	const struct preserver *preserver = &checkpointer->preserver;
 
-	if (!checkpoint_memory_is_there(checkpointer) || (preserver->stops && !preserver->shields))
+	if (!checkpoint_memory_is_there(checkpointer))
+		return false;
+	if (preserver->stops && (!preserver->shields || checkpointer->at_once))
 		return false;
 	if (checkpoint_log_follows(
 		    checkpointer)) /* what was written in so short a time is little */

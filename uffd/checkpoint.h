@@ -47,6 +47,7 @@ struct checkpointer {
 	void (*notify)(void *arg);
 	void *notify_arg;
 	bool touches;	   /* THAW_TOUCHES */
+	bool at_once;	   /* THAW_AT_ONCE */
 	size_t copy_bytes; /* struct thaw_options */
 
 	pthread_t thread;

@@ -152,6 +152,7 @@ static int start_checkpoints(struct thaw *heap, const struct thaw_options *optio
 	checkpointer->notify = options->notify;
 	checkpointer->notify_arg = options->notify_arg;
 	checkpointer->touches = options->flags & THAW_TOUCHES;
+	checkpointer->at_once = options->flags & THAW_AT_ONCE;
 	checkpointer->logs = options->flags & THAW_LOG;
 	checkpointer->copy_bytes = options->copy_bytes;
 	if (heap->opened.number) {

@@ -198,6 +198,13 @@ struct thaw_thinning {
  */
 #define THAW_LOG 0x200u
 
+/*
+ * Who begins a checkpoint captures it right then, and waits until he can: nothing is copied first while the program would run,
+ * where writers can be stopped instead (THAW_TOUCHES, or a tracker that does it anyway). Without it, so much is copied first
+ * that the program then stands still for little; and it may run until then.
+ */
+#define THAW_AT_ONCE 0x400u
+
 struct thaw_options {
 	const char
 		*image; /* path; NULL: a heap without an image, for programs that do not persist */

@@ -249,7 +249,7 @@ $(BUILD)/standalone/libthawvm.so: $(LIBVM_OBJECTS) $(ENGINE_PIC_OBJECT) vm/embed
 
 ENGINE_SHARED := $(BUILD)/engines/$(ENGINE_HASH).so
 all: $(ENGINE_SHARED)
-ENGINE_SHARED_SOURCES := $(filter vm/js/% vm/base/%,$(VM_SOURCES)) vm/engines/object/entry.c
+ENGINE_SHARED_SOURCES := $(filter vm/js/% vm/base/%,$(filter-out vm/base/branch.c,$(VM_SOURCES))) vm/engines/object/entry.c
 ENGINE_SHARED_OBJECTS := $(ENGINE_SHARED_SOURCES:%.c=$(BUILD)/pic/%.o) \
 	$(patsubst %.S,$(BUILD)/%.o,$(filter vm/js/%,$(VM_ASSEMBLY)))
 define link_engine

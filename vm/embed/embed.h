@@ -30,6 +30,15 @@ struct thaw_vm {
 	uint64_t deadline_ns; /* of the outermost; 0: none */
 	atomic_bool interrupt;
 	bool cut, ended;
+	struct { /* generations.c */
+		uint64_t waiter,
+			asked; /* the program's last that waits for one; for that under way */
+		bool under_way;
+		atomic_bool writing;
+		/* What the program is to be told, the oldest first. */
+		struct guest_outcome outcomes[4];
+		unsigned untold;
+	} generation;
 	bool thrown;			 /* the host function under way has failed */
 	js_value exception;		 /* of the last call, for its host; 0: none */
 	const struct host_call *calling; /* functions.c: the host function under way; NULL: none */
@@ -59,6 +68,8 @@ static inline size_t vm_text_bytes(const char *text, size_t bytes)
 int vm_enter(struct thaw_vm *vm, struct thaw_error *error);
 /* `failed`: it ended with an exception, which is taken. */
 int vm_leave(struct thaw_vm *vm, bool failed, struct thaw_error *error);
+/* By this thread? */
+int vm_mine(struct thaw_vm *vm, struct thaw_error *error);
 /* May it be asked anything, by this thread? */
 bool vm_sound(struct thaw_vm *vm);
 /* Where it comes from, for messages. */
@@ -67,6 +78,17 @@ const char *vm_origin(const struct thaw_vm *vm);
 void *vm_state(struct thaw_vm *vm, size_t *bytes, struct thaw_error *error);
 /* The guest over the heap as it is: a fresh one, or (`state` is not NULL) one that goes on. */
 int vm_begin(struct thaw_vm *vm, const void *state, size_t bytes, struct thaw_error *error);
+
+int vm_options_copy(const struct thaw_vm_options *given, struct thaw_vm_options *options,
+		    struct thaw_error *error);
+
+/* ---- generations.c ---- */
+
+/* The generation that is to be opened; 0: the newest. */
+int generation_find(const struct thaw_vm_options *options, uint64_t *number,
+		    struct thaw_error *error);
+/* thaw_options.notify */
+void generation_notify(void *arg);
 
 /* ---- evaluate.c ---- */
 
@@ -83,6 +105,9 @@ int functions_open(struct thaw_vm *vm, const struct js_host_binding *guests);
 void functions_close(struct thaw_vm *vm);
 /* All that a generation needs are there; else THAW_VM_EMISSING. */
 int functions_check(struct thaw_vm *vm, const struct js_blob *blob, struct thaw_error *error);
+/* Those that are not there, malloc'ed in one block, the last of them NULL: how many. */
+int functions_missing(const struct thaw_vm_options *options, const struct js_blob *blob,
+		      char ***names, struct thaw_error *error);
 /* Into the global objects of a VM that is prepared. */
 int functions_install(struct thaw_vm *vm, struct thaw_error *error);
 /* Into that of the context that is selected. False: an exception. */

@@ -163,12 +163,22 @@ int thaw_vm_call(struct thaw_vm *vm, const char *name, const char *arguments, ch
 
 int thaw_vm_step(struct thaw_vm *vm, struct thaw_error *error)
 {
-	int code = vm_enter(vm, error), ran = 0;
-	struct program *program = vm_program(vm);
+	struct program *program;
+	int code, ran = 0;
 
+	if (vm->depth)
+		return failure(error, -EBUSY,
+			       "a host function cannot run the timers of who has called it");
+	code = vm_enter(vm, error);
 	if (code)
 		return code;
 	code = vm_leave(vm, false, error); /* promise reactions */
+	program = vm_program(vm);
+	if (!code && vm->generation.untold) {
+		vm->depth++;
+		turn_tell_outcomes(program);
+		code = vm_leave(vm, false, error);
+	}
 	/* Those that are due now, and not what they make due: a step ends. */
 	for (unsigned i = 0; !code && !vm->depth && i < 1000; i++) {
 		vm->cut = false;
@@ -191,7 +201,7 @@ uint64_t thaw_vm_next_due(struct thaw_vm *vm)
 
 	if (!vm_sound(vm) || vm->ended)
 		return UINT64_MAX;
-	if (vm->cut || js_jobs_pending(vm_engine(vm)))
+	if (vm->cut || vm->generation.untold || js_jobs_pending(vm_engine(vm)))
 		return 0;
 	due = vm_program(vm)->events.next_due;
 	now = loop_clock(vm_program(vm));

@@ -107,6 +107,39 @@ int functions_check(struct thaw_vm *vm, const struct js_blob *blob, struct thaw_
 		    : 0;
 }
 
+static bool is_given(const struct thaw_vm_options *options, const char *name)
+{
+	for (unsigned i = 0; i < options->function_count; i++)
+		if (options->functions[i].name && !strcmp(options->functions[i].name, name))
+			return true;
+	return false;
+}
+
+int functions_missing(const struct thaw_vm_options *options, const struct js_blob *blob,
+		      char ***names, struct thaw_error *error)
+{
+	size_t bytes = (blob->name_count + 1) * sizeof(char *);
+	unsigned count = 0;
+	char *text;
+
+	for (unsigned i = 0; i < blob->name_count; i++)
+		bytes += strlen(blob->names[i]) + 1;
+	*names = malloc(bytes);
+	if (!*names)
+		return failure(error, -ENOMEM, "out of memory");
+	text = (char *)(*names + blob->name_count + 1);
+	for (unsigned i = 0; i < blob->name_count; i++) {
+		const char *name = blob->names[i] + strlen(PREFIX);
+
+		if (strncmp(blob->names[i], PREFIX, strlen(PREFIX)) || is_given(options, name))
+			continue;
+		(*names)[count++] = text;
+		text = stpcpy(text, name) + 1;
+	}
+	(*names)[count] = NULL;
+	return (int)count;
+}
+
 /* ---- In the heap ---- */
 
 /* Made once for each heap, from then on found by a symbol that nobody can redefine. */

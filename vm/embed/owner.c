@@ -133,12 +133,6 @@ bool owner_has_work(const struct runtime *rt)
 	return false;
 }
 
-bool owner_take_outcome(struct runtime *rt, struct guest_outcome *outcome)
-{
-	(void)rt, (void)outcome;
-	return false;
-}
-
 void owner_hear(struct runtime *rt, int signo, bool hear)
 {
 	(void)rt, (void)signo, (void)hear;
@@ -169,13 +163,6 @@ void owner_output_held(struct runtime *rt, size_t bytes)
 void owner_branches_by(struct runtime *rt, const void *data, size_t bytes)
 {
 	(void)rt, (void)data, (void)bytes; /* in an upgrade only */
-}
-
-/* Its host takes generations, between calls. */
-int owner_checkpoint(struct runtime *rt, uint64_t waiter, const char *name)
-{
-	(void)rt, (void)waiter, (void)name;
-	return -EROFS;
 }
 
 void guest_branch_text(const struct guest *guest, char text[GUEST_BRANCH_TEXT])

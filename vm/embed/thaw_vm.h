@@ -87,12 +87,16 @@ struct thaw_vm_options { /* zero means: the default */
 	void (*log)(void *arg, int fd, const char *text, size_t bytes);
 	/* The source of what is imported: malloc'ed; NULL: there is none of that name. NULL: nothing can be imported. */
 	char *(*load_module)(void *arg, const char *name, size_t *bytes);
-	void *arg; /* of both */
+	void *arg; /* of all callbacks here */
 	/*
 	 * Begin as this: a fork, which shares with all others every page that it does not write. Not together with an image. It
 	 * may be dropped once the VM is open.
 	 */
 	struct thaw_vm_snapshot *snapshot;
+	const char *
+		at; /* the name, or the number, of a generation of the image, instead of `generation` */
+	/* From a thread of the library's: ask thaw_vm_checkpoint_poll(). It must only wake up who does that. */
+	void (*notify)(void *arg);
 };
 
 /* Open a VM. Before anything of an image runs, THAW_VM_EMISSING tells of all functions that it needs and `options` lacks. */
@@ -240,7 +244,7 @@ THAW_PUBLIC int thaw_vm_ticket_call(struct thaw_vm *vm, uint64_t ticket, char **
 
 /* ---- Time ---- */
 
-/* Run what is due now: promise reactions and timers. How many timers have run, or an error. */
+/* Run what is due now: promise reactions and timers. How many timers have run, or an error. Not in a host function: -EBUSY. */
 THAW_PUBLIC int thaw_vm_step(struct thaw_vm *vm, struct thaw_error *error);
 /* Nanoseconds until thaw_vm_step() has something to do; UINT64_MAX: never, by itself. */
 THAW_PUBLIC uint64_t thaw_vm_next_due(struct thaw_vm *vm);
@@ -249,14 +253,59 @@ THAW_PUBLIC int thaw_vm_run(struct thaw_vm *vm, uint64_t timeout_ns, struct thaw
 /* Any thread, while the VM is open: cut short the call that is under way, or the next one. */
 THAW_PUBLIC void thaw_vm_interrupt(struct thaw_vm *vm);
 
-/* ---- Generations ---- */
+/* ---- Generations: of a VM with an image ---- */
 
 /*
- * Make what is in the VM durable in its image, under a name if that is not NULL. The generation's number in `generation` (may be
- * NULL). Between calls only, else -EBUSY; -EROFS: there is no image.
+ * Make what is in the VM durable in its image, under a name if that is not NULL, which another generation loses by it. The
+ * generation's number in `generation` (may be NULL). If nothing has changed, it is the one before. Between calls only, else -EBUSY;
+ * -EROFS: there is no image. After an error the VM goes on, and so may a later checkpoint.
  */
 THAW_PUBLIC int thaw_vm_checkpoint(struct thaw_vm *vm, const char *name, uint64_t *generation,
 				   struct thaw_error *error);
+/*
+ * The same in the background: what is in the VM when this is called becomes durable while it goes on. Then ask, perhaps when
+ * options.notify was called. -EBUSY: the one before is under way, or nobody has asked what came of it. thaw_vm_close() waits.
+ */
+THAW_PUBLIC int thaw_vm_checkpoint_begin(struct thaw_vm *vm, const char *name,
+					 struct thaw_error *error);
+/*
+ * 1: it is durable, and this is its number; 0: it is under way (the second one waits instead); -ENOENT: none was begun, or its
+ * end has been told; else why it has failed. Also in host functions.
+ */
+THAW_PUBLIC int thaw_vm_checkpoint_poll(struct thaw_vm *vm, uint64_t *generation,
+					struct thaw_error *error);
+THAW_PUBLIC int thaw_vm_checkpoint_wait(struct thaw_vm *vm, uint64_t *generation,
+					struct thaw_error *error);
+/*
+ * Does the program wait for a generation, by its own checkpoint()? The next that is durable is what it waits for: it is told in
+ * thaw_vm_step().
+ */
+THAW_PUBLIC bool thaw_vm_wants_checkpoint(struct thaw_vm *vm);
+/* The newest one that is durable, of those that the VM came from or has made; 0: none. */
+THAW_PUBLIC uint64_t thaw_vm_generation(struct thaw_vm *vm);
+/*
+ * Name a generation of its image (0: the newest), which stays for as long as it has a name; or take the name away. While no
+ * checkpoint is under way, else -EBUSY.
+ */
+THAW_PUBLIC int thaw_vm_tag(struct thaw_vm *vm, const char *name, uint64_t generation,
+			    struct thaw_error *error);
+THAW_PUBLIC int thaw_vm_untag(struct thaw_vm *vm, const char *name, struct thaw_error *error);
+
+struct thaw_vm_generation {
+	uint64_t number, parent; /* that it was made from; 0: none */
+	uint64_t time_ns;	 /* since 1970 */
+	uint64_t heap_bytes, bytes_written;
+	const char *names; /* all that it has, with a space between; "": none */
+};
+/* What an image has, oldest first, in one block for free(3): how many. Any thread; also of an image in use. */
+THAW_PUBLIC int thaw_vm_generations(const char *image, struct thaw_vm_generation **list,
+				    struct thaw_error *error);
+/*
+ * The host functions that the image or the snapshot of these options needs, and the options do not have: how many, and their
+ * names in one block for free(3). Without functions in the options, all that it needs. Any thread; also of an image in use.
+ */
+THAW_PUBLIC int thaw_vm_missing(const struct thaw_vm_options *options, char ***names,
+				struct thaw_error *error);
 
 /* ---- Contexts ----
  *

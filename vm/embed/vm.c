@@ -9,6 +9,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "base/branch.h"
 #include "base/failure.h"
 #include "embed.h"
 #include "js/api/host.h"
@@ -34,6 +35,13 @@ const char *thaw_vm_strerror(int code)
 	default:
 		return thaw_strerror(code);
 	}
+}
+
+int vm_mine(struct thaw_vm *vm, struct thaw_error *error)
+{
+	return pthread_equal(vm->thread, pthread_self())
+		       ? 0
+		       : failure(error, -EPERM, "a VM is used by the thread that opened it");
 }
 
 bool vm_sound(struct thaw_vm *vm)
@@ -153,20 +161,34 @@ static char *load(void *arg, const char *name, size_t *bytes, struct thaw_error 
 
 /* ---- Opening ---- */
 
+int vm_options_copy(const struct thaw_vm_options *given, struct thaw_vm_options *options,
+		    struct thaw_error *error)
+{
+	*options = (struct thaw_vm_options){0};
+	if (given->size > sizeof(*options) || given->size < sizeof(given->size))
+		return failure(error, -EINVAL, "options.size is not that of this library");
+	memcpy(options, given, given->size);
+	return 0;
+}
+
 static int open_heap(struct thaw_vm *vm, struct thaw_error *error)
 {
 	const struct thaw_vm_options *options = &vm->options;
 	size_t bytes = options->max_bytes ? options->max_bytes : JS_HEAP_MAX_BYTES;
 	struct thaw_options heap = {
 		.image = options->image,
-		.flags = options->image ? THAW_CREATE | THAW_OWN | THAW_TOUCHES : 0,
-		.generation = options->generation,
+		.flags = options->image ? THAW_CREATE | THAW_OWN | THAW_TOUCHES | THAW_AT_ONCE : 0,
 		.frozen = options->snapshot ? snapshot_frozen(options->snapshot) : NULL,
 		.max_bytes = bytes,
 		.guard_bytes = JS_HEAP_MAX_BYTES + JS_HEAP_GUARD_BYTES - bytes,
 		.engine = js_engine_identity,
+		.notify = generation_notify,
+		.notify_arg = vm,
 	};
+	int code = generation_find(options, &heap.generation, error);
 
+	if (code)
+		return code;
 	if (bytes < MIN_BYTES || bytes > JS_HEAP_MAX_BYTES || bytes % 65536)
 		return failure(error, -EINVAL,
 			       "max_bytes must be a multiple of 64 KiB, from 16 MiB to 4 GiB");
@@ -208,10 +230,14 @@ static int restore(struct thaw_vm *vm, const void *state, size_t bytes, struct t
 }
 
 /* The line of history in which effects are numbered: an image's own goes on. */
-static int begin_branch(struct thaw_vm *vm, struct thaw_error *error)
+static int begin_branch(struct thaw_vm *vm, bool restored, struct thaw_error *error)
 {
 	struct guest_common *common = &vm->guest->common;
 
+	if (vm->options.image) {
+		branch_open(vm->heap, vm->options.image, restored, common->branch, common->home);
+		return 0;
+	}
 	if (getrandom(common->branch, sizeof(common->branch), 0) < 0)
 		return failure(error, -errno, "no randomness from the kernel");
 	memcpy(common->home, common->branch, sizeof(common->home));
@@ -229,8 +255,9 @@ int vm_begin(struct thaw_vm *vm, const void *state, size_t bytes, struct thaw_er
 	vm_program(vm)->hosting = &vm->hosting;
 	if (state)
 		code = restore(vm, state, bytes, error);
-	if (!code && !(state && vm->options.image))
-		code = begin_branch(vm, error);
+	if (!code)
+		code = begin_branch(vm, state != NULL, error);
+	vm->guest->common.forked = state && !vm->options.image;
 	if (!code)
 		code = javascript_guest.prepare(vm->guest, error);
 	if (!code)
@@ -264,11 +291,11 @@ int thaw_vm_open(const struct thaw_vm_options *options, struct thaw_vm **result,
 	*result = NULL;
 	if (!vm)
 		return failure(error, -ENOMEM, "out of memory");
-	if (options->size > sizeof(*options) || options->size < sizeof(options->size)) {
+	code = vm_options_copy(options, &vm->options, error);
+	if (code) {
 		free(vm);
-		return failure(error, -EINVAL, "options.size is not that of this library");
+		return code;
 	}
-	memcpy(&vm->options, options, options->size);
 	vm->thread = pthread_self();
 	vm->hosting.resolve = resolve;
 	vm->hosting.load = load;
@@ -302,6 +329,8 @@ int thaw_vm_close(struct thaw_vm *vm)
 	if (vm->depth)
 		return -EBUSY;
 	vm->ended = true;
+	if (vm->generation.under_way)
+		thaw_checkpoint_wait(vm->heap);
 	thaw_discard(vm->heap);
 	if (vm->guest)
 		javascript_guest.close(vm->guest);
@@ -312,7 +341,7 @@ int thaw_vm_close(struct thaw_vm *vm)
 	return 0;
 }
 
-/* ---- Generations ---- */
+/* ---- What it is ---- */
 
 void *vm_state(struct thaw_vm *vm, size_t *bytes, struct thaw_error *error)
 {
@@ -327,34 +356,6 @@ void *vm_state(struct thaw_vm *vm, size_t *bytes, struct thaw_error *error)
 	if (!state)
 		failure(error, -ENOMEM, "out of memory");
 	return state;
-}
-
-int thaw_vm_checkpoint(struct thaw_vm *vm, const char *name, uint64_t *generation,
-		       struct thaw_error *error)
-{
-	struct thaw_result result = {0};
-	struct thaw_error why;
-	size_t bytes;
-	void *state = vm_state(vm, &bytes, &why);
-	int code = state ? 0 : failure(error, why.code, "%s", why.text);
-
-	if (!code && !vm->options.image)
-		code = failure(error, -EROFS, "the VM has no image");
-	if (!code && name) {
-		code = thaw_checkpoint_name(vm->heap, name);
-		if (code)
-			failure(error, code, "%s", thaw_strerror(code));
-	}
-	if (!code) {
-		code = thaw_checkpoint(vm->heap, THAW_REASON_REQUEST, state, bytes, &result);
-		if (code)
-			failure(error, code, "%s",
-				result.error.code ? result.error.text : thaw_strerror(code));
-	}
-	free(state);
-	if (!code && generation)
-		*generation = result.generation.number;
-	return code;
 }
 
 /* The heap first: if that fails, nothing has changed. */

@@ -284,7 +284,7 @@ void output_commit_stats(const struct runtime *rt, struct runtime_stats *stats);
 /* ---- branch.c ---- */
 
 /* The guest is open, and restored if there was anything to restore; the heap has made no checkpoint. */
-void branch_open(struct runtime *rt);
+void branch_begin(struct runtime *rt);
 
 /* ---- failures.c ---- */
 

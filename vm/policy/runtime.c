@@ -290,7 +290,7 @@ int runtime_open(const struct runtime_options *options, struct runtime **runtime
 		code = thaw_settle(rt->heap, error);
 	if (!code) {
 		rt->guest->common.restores += rt->restored;
-		branch_open(rt);
+		branch_begin(rt);
 		code = rt->type->prepare(rt->guest, error);
 	}
 	rt->prepared = !code;

@@ -472,6 +472,10 @@ static js_value host_checkpoint(ARGUMENTS)
 		code = named && !name ? -ENOMEM
 				      : owner_checkpoint(owner_of(arg), (uint64_t)number, name);
 	free(name);
+	if (code == -EROFS && ((struct program *)arg)->hosting)
+		return js_throw_error(
+			engine, "Error",
+			"there is no image: the program that this one is inside of has to open it with one (thaw_vm_options.image)");
 	if (!code || code == -EROFS)
 		return js_bool(engine, !code);
 	if (code == -ENOSPC)
