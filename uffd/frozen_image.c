@@ -3,7 +3,7 @@
  * frozen_image.c - thaw_frozen_open(): a generation of an image as a flat copy, which processes share by the page cache.
  *
  * The first process that wants it writes it into a file without a name, checking all that it reads, and gives it its
- * name when it is whole. Users hold a shared flock(2); the last one, who gets an exclusive one, removes the
+ * name when it is whole; the others wait for that, as long as it gets on. Users hold a shared flock(2); the last one, who gets an exclusive one, removes the
  * file (frozen_base.c). A file that nobody holds is what a killed process left, perhaps before a power cut: it is never
  * used, but removed. So nothing has to be synced, and nobody trusts a file that was not written by a program that is
  * running still. Only a file of this very user counts, and not for a keyed image, which it would not authenticate.
@@ -22,6 +22,7 @@
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "frozen.h"
@@ -29,6 +30,9 @@
 
 #define READ_BYTES (256u << 10)
 #define TRIES 100u
+#define WAITED_NS 2000000	/* between two looks at who makes the file ... */
+#define WAITED_MOST 5000000000u /* ... which may stand still for so long */
+#define TOLD_BYTES (4u << 20)	/* it says how far it is as often as this */
 
 struct source {
 	struct thaw_image *image;
@@ -36,7 +40,10 @@ struct source {
 	struct thaw_view *view;
 	struct thaw_generation generation;
 	char path[PATH_MAX];	   /* of the flat file */
+	char maker[PATH_MAX + 8];  /* of the file that its maker holds meanwhile */
 	char prefix[NAME_MAX + 1]; /* of the names of all of this image's */
+	int maker_fd;		   /* -1: another process makes it, or nobody */
+	uint64_t copied, told;	   /* bytes */
 };
 
 /* ---- the generation */
@@ -67,6 +74,15 @@ static void close_source(struct source *source)
 	thaw_image_close(source->image);
 }
 
+/* As the size of the file that it holds: those who wait look at that. */
+static void tell_progress(struct source *source)
+{
+	if (source->maker_fd < 0 || source->copied - source->told < TOLD_BYTES)
+		return;
+	source->told = source->copied;
+	(void)sys_truncate(source->maker_fd, source->copied);
+}
+
 struct copying {
 	struct source *source;
 	struct base *base;
@@ -95,6 +111,8 @@ static int copy_run(void *arg, const struct thaw_page_run *run)
 				      copying->error);
 		if (!code)
 			code = base_write(copying->base, copying->buffer, part, at, copying->error);
+		copying->source->copied += part;
+		tell_progress(copying->source);
 	}
 	return code;
 }
@@ -129,11 +147,12 @@ static int name_file(struct source *source, const char *image)
 	*name++ = '\0';
 	used = (size_t)snprintf(source->prefix, sizeof(source->prefix), ".%s.thaw-flat-%s-", name,
 				uuid);
-	if (used + 40 > sizeof(source->prefix) ||
+	if (used + 48 > sizeof(source->prefix) ||
 	    snprintf(source->path, sizeof(source->path), "%s/%s%llu-%u", real, source->prefix,
 		     (unsigned long long)source->generation.number,
 		     (unsigned)geteuid()) >= (int)sizeof(source->path))
 		return -ENAMETOOLONG;
+	snprintf(source->maker, sizeof(source->maker), "%s-making", source->path);
 	return 0;
 }
 
@@ -254,6 +273,84 @@ static int reopen(int *fd)
 	return 0;
 }
 
+/* ---- who makes it */
+
+/* This user's, and the one that has the name now; locked: 0, -EAGAIN: another process has it. */
+static int lock_maker(struct source *source, uint64_t *told)
+{
+	int fd = sys_open(source->maker, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0600);
+	struct stat status = {0};
+	int code = fd < 0 ? fd : 0;
+
+	if (code)
+		return code;
+	if (fstat(fd, &status) || !S_ISREG(status.st_mode) || status.st_uid != geteuid())
+		code = -EEXIST;
+	*told = (uint64_t)status.st_size;
+	if (!code && flock(fd, LOCK_EX | LOCK_NB))
+		code = errno == EWOULDBLOCK ? -EAGAIN : -errno;
+	if (!code && !has_name(fd, source->maker)) { /* it went just now */
+		*told = UINT64_MAX;
+		code = -EAGAIN;
+	}
+	if (code)
+		close(fd);
+	else
+		source->maker_fd = fd;
+	return code;
+}
+
+/*
+ * Become the one who makes it (-ENOENT), or wait for the one who does: the file. One that stands still is not waited for:
+ * it may have been stopped.
+ */
+static int wait_or_make(struct source *source)
+{
+	const struct timespec pause = {.tv_nsec = WAITED_NS};
+	uint64_t since = sys_monotonic_ns(), last = 0, told = 0;
+
+	for (;;) {
+		int code = lock_maker(source, &told), fd = join_file(source);
+
+		if (fd != -ENOENT || (code && code != -EAGAIN))
+			return fd != -ENOENT ? fd : code;
+		if (!code)
+			return -ENOENT;
+		if (told != last)
+			since = sys_monotonic_ns();
+		last = told;
+		if (sys_monotonic_ns() - since > WAITED_MOST)
+			return -ETIMEDOUT;
+		nanosleep(&pause, NULL);
+	}
+}
+
+static void end_making(struct source *source)
+{
+	if (source->maker_fd < 0)
+		return;
+	unlink(source->maker); /* while it is locked: whoever has it open finds that it has no name */
+	close(source->maker_fd);
+	source->maker_fd = -1;
+}
+
+static int make_file(struct source *source, struct base **made, struct thaw_error *error)
+{
+	int fd = new_file(source), code;
+
+	if (fd < 0)
+		return fd;
+	*made = base_of_file(fd, source->generation.heap_bytes, NULL);
+	if (!*made) {
+		close(fd);
+		return -ENOMEM;
+	}
+	code = fill(source, *made, error);
+	if (!code)
+		code = give_name(fd, source->path);
+	return code ? code : reopen(&(*made)->fd);
+}
+
 /*
  * A base in a file that others share: 0, or why not in `alone`, and a code, THAW_EDAMAGED and the like for what no
  * memory of one's own would help against.
@@ -262,35 +359,21 @@ static int shared_base(struct source *source, struct base **made, struct thaw_er
 		       struct thaw_error *error)
 {
 	char *path = strdup(source->path);
-	int fd = path ? join_file(source) : -ENOMEM, code = fd < 0 ? fd : 0;
+	int fd = path ? join_file(source) : -ENOMEM, code;
 
 	*made = NULL;
-	if (fd == -ENOENT) {
-		fd = new_file(source);
-		code = fd < 0 ? fd : 0;
-		if (!code) {
-			*made = base_of_file(fd, source->generation.heap_bytes, NULL);
-			code = *made ? fill(source, *made, error) : -ENOMEM;
-			if (!*made)
-				close(fd);
-			if (!code)
-				code = give_name(fd, source->path);
-			if (!code)
-				code = reopen(&(*made)->fd);
-			if (code == -EEXIST) { /* another process was faster */
-				base_drop(*made);
-				*made = NULL;
-				fd = join_file(source);
-				code = fd < 0 ? fd : 0;
-			}
-		}
-	}
-	if (!code && !*made) {
+	if (fd == -ENOENT)
+		fd = wait_or_make(source);
+	code = fd < 0 ? fd : 0;
+	if (fd >= 0) {
 		*made = base_of_file(fd, source->generation.heap_bytes, NULL);
 		code = *made ? 0 : -ENOMEM;
 		if (code)
 			close(fd);
+	} else if (code == -ENOENT) {
+		code = make_file(source, made, error);
 	}
+	end_making(source);
 	if (!code) {
 		(*made)->path = path;
 		return 0;
@@ -299,7 +382,8 @@ static int shared_base(struct source *source, struct base **made, struct thaw_er
 	*made = NULL;
 	free(path);
 	error_set(alone, code, "%s: no file that other processes share: %s", source->path,
-		  thaw_strerror(code));
+		  code == -ETIMEDOUT ? "the process that makes it stands still"
+				     : thaw_strerror(code));
 	return code;
 }
 
@@ -352,7 +436,7 @@ static int make(struct source *source, struct base *base, struct thaw_frozen **f
 int thaw_frozen_open(const char *image, const char *generation, struct thaw_frozen **frozen,
 		     struct thaw_error *alone, struct thaw_error *error)
 {
-	struct source source = {0};
+	struct source source = {.maker_fd = -1};
 	struct thaw_error unused, unused_too;
 	struct base *base = NULL;
 	int code;

@@ -9,7 +9,9 @@
 
 #include <dirent.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 
 #include "support.h"
 #include "thaw_frozen.h"
@@ -437,6 +439,84 @@ TEST_F(frozen, a_generation_of_an_image)
 	self->heap = NULL;
 	EXPECT_EQ(0, flat_files(directory));
 	thaw_close(persists);
+	support_remove(directory);
+	free(image);
+}
+
+/* How many bytes this process has written, by system calls. */
+static uint64_t written(void)
+{
+	FILE *file = fopen("/proc/self/io", "r");
+	unsigned long long bytes = 0;
+
+	while (file && !fscanf(file, "wchar: %llu", &bytes) && fgetc(file) != EOF)
+		;
+	if (file)
+		fclose(file);
+	return bytes;
+}
+
+static _Noreturn void open_flat(const char *image, int begin, int tell)
+{
+	struct thaw_frozen *frozen;
+	struct thaw_error alone, error;
+	char byte;
+	uint64_t told[2] = {0};
+
+	if (read(begin, &byte, 1)) /* all at once: when the last one closes it */
+		_exit(1);
+	told[0] = written();
+	if (thaw_frozen_open(image, NULL, &frozen, &alone, &error) || alone.code)
+		_exit(2);
+	told[1] = written() - told[0];
+	if (write(tell, &told[1], sizeof(told[1])) != sizeof(told[1]))
+		_exit(3);
+	pause();
+	_exit(4);
+}
+
+/* One of those who begin at the same time writes the file, the others wait for it. */
+TEST(many_processes_write_one_file)
+{
+	char *directory = support_directory(), *image;
+	struct thaw_error error = {0};
+	struct thaw *heap;
+	pid_t children[8];
+	int begin[2], tell[2];
+	uint64_t all = 0, one;
+
+	ASSERT_LT(0, asprintf(&image, "%s/an.thaw", directory));
+	ASSERT_EQ(0, thaw_open(&(struct thaw_options){.image = image,
+						      .flags = THAW_CREATE,
+						      .max_bytes = MOST,
+						      .engine = "test"},
+			       &heap, &error));
+	ASSERT_EQ(0, thaw_resize(heap, MOST));
+	memset(thaw_base(heap), 'x', MOST);
+	ASSERT_EQ(0, thaw_checkpoint(heap, THAW_REASON_REQUEST, "s", 2, NULL));
+	thaw_close(heap);
+	ASSERT_EQ(0, pipe(begin));
+	ASSERT_EQ(0, pipe(tell));
+	for (unsigned i = 0; i < 8; i++) {
+		children[i] = fork();
+		if (!children[i]) {
+			close(begin[1]);
+			open_flat(image, begin[0], tell[1]);
+		}
+	}
+	close(begin[1]);
+	close(tell[1]);
+	for (unsigned i = 0; i < 8; i++) {
+		ASSERT_EQ(sizeof(one), read(tell[0], &one, sizeof(one)));
+		all += one;
+	}
+	EXPECT_LE(MOST, all);
+	EXPECT_GT(MOST * 3 / 2, all);
+	EXPECT_EQ(1, flat_files(directory));
+	for (unsigned i = 0; i < 8; i++) {
+		kill(children[i], SIGKILL);
+		waitpid(children[i], NULL, 0);
+	}
 	support_remove(directory);
 	free(image);
 }
