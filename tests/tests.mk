@@ -54,7 +54,7 @@ $(BUILD)/tests/crash_states.o: TEST_CFLAGS := -include tests/timeout.h -DTEST_SE
 # --wrap). And failures on purpose: an object that comes before the library, in place of the one in it that never fails.
 TEST_WRAPS :=
 # Of libthawvm: programs that have nothing but the two shared libraries.
-LIBVM_TESTS := $(addprefix $(BUILD)/tests/,embedded_vm vm_snapshots structure vm_images)
+LIBVM_TESTS := $(addprefix $(BUILD)/tests/,embedded_vm vm_snapshots structure vm_images libthawvm_engines)
 LIBVM_BENCHES := $(BUILD)/tests/bench/forks
 $(LIBVM_TESTS) $(LIBVM_BENCHES): %: %.o $(BUILD)/libthawvm.so $(BUILD)/libthaw.so
 	$(call say,LD,$@)
@@ -132,18 +132,20 @@ $(ENGINES_ROOM)/thaw: $(MAIN_OBJECT) $(ENGINES_ROOM)/identity.o $(BUILD)/libvm.a
 BEFORE_OBJECTS := $(ENGINES_ROOM)/identity-pic.o $(filter-out %/engine/identity.o,$(ENGINE_SHARED_OBJECTS)) $(ENGINE_PIC_OBJECT)
 $(ENGINES_ROOM)/engines/$(BEFORE_HASH).so: $(BEFORE_OBJECTS) vm/engines/object/object.map
 	$(link_engine)
-$(ENGINES_ROOM)/older.so: $(ENGINES_ROOM)/older.o $(filter-out %/object/entry.o,$(BEFORE_OBJECTS)) vm/engines/object/object.map
+$(ENGINES_ROOM)/older.so: $(ENGINES_ROOM)/older.o $(filter-out %/object/entry.o %/embed/table.o,$(BEFORE_OBJECTS)) vm/engines/object/object.map
 	$(link_engine)
 $(ENGINES_ROOM)/newer.so: OTHER_ABI := 0
 $(ENGINES_ROOM)/other_abi.so: OTHER_ABI := 1
 $(ENGINES_ROOM)/newer.so $(ENGINES_ROOM)/other_abi.so: tests/engines/objects/misfit.c vm/engines/calls.h vm/guest.h $(BUILD)/flags
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(filter-out -fsanitize=%,$(BASE_CFLAGS)) $(INCLUDES) -DOTHER_ABI=$(OTHER_ABI) -fPIC -shared $< -o $@
-$(BUILD)/tests/engines_side_by_side.o: TEST_CFLAGS += -DENGINES_ROOM='"$(abspath $(ENGINES_ROOM))"' -DBEFORE_HASH='"$(BEFORE_HASH)"' \
+$(BUILD)/tests/engines_side_by_side.o $(BUILD)/tests/libthawvm_engines.o: TEST_CFLAGS += -DENGINES_ROOM='"$(abspath $(ENGINES_ROOM))"' -DBEFORE_HASH='"$(BEFORE_HASH)"' \
 	-Itests/cli -include tests/timeout.h -DTEST_SECONDS=$(TEST_SECONDS)
 ENGINES_TESTED := $(ENGINES_ROOM)/thaw $(ENGINES_ROOM)/engines/$(BEFORE_HASH).so $(ENGINES_ROOM)/older.so $(ENGINES_ROOM)/newer.so \
 	$(ENGINES_ROOM)/other_abi.so
-$(BUILD)/tests/engines_side_by_side: | $(ENGINES_TESTED) $(ENGINE_SHARED)
+$(BUILD)/tests/engines_side_by_side $(BUILD)/tests/libthawvm_engines: | $(ENGINES_TESTED) $(ENGINE_SHARED)
+$(BUILD)/tests/guest_abi.o: TEST_CFLAGS += -DLIBTHAWVM='"$(abspath $(BUILD))/libthawvm.so"' -include tests/timeout.h -DTEST_SECONDS=$(TEST_SECONDS)
+$(BUILD)/tests/guest_abi: | $(BUILD)/libthawvm.so
 
 $(POWER_TEST): $(POWER_TEST).o $(BUILD)/tests/power/disk.o $(LOAD_OBJECTS) $(INJECT_OBJECTS) $(BUILD)/libvm.a $(BUILD)/libthaw.a
 	$(call say,LD,$@)

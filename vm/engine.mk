@@ -221,9 +221,24 @@ $(BUILD)/thaw: $(MAIN_OBJECT) $(BUILD)/libvm.a $(BUILD)/libthaw.a
 LIBVM_RUNPATH ?= $$ORIGIN
 LIBVM_FINDS = -Wl,-rpath,'$(LIBVM_RUNPATH)'
 
+# The functions of thaw_vm.h go by other names where they are made: what a program calls is in dispatch.c (vm/embed/table.h).
+OWN_NAMES := $(BUILD)/pic/own_names.h
+OWNER_NAMES := $(BUILD)/pic/owner_names.h
+$(OWN_NAMES): vm/embed/table.h vm/engine.mk
+	$(Q)mkdir -p $(@D)
+	$(Q)sed -nE 's/^\t+((VM|SNAPSHOT|SPECIAL)\()?[a-z_0-9 ]+\**, (thaw_vm_[a-z_]+),.*/#define \3 own_\3/p' $< >$@
+$(OWNER_NAMES): vm/engines/calls.h vm/engine.mk
+	$(Q)mkdir -p $(@D)
+	$(Q)sed -nE 's/^\t+(CALL\()?[a-z_0-9 ]+\**, (owner_[a-z_]+|guest_branch_text),.*/#define \2 vm_\2/p' $< >$@
+	$(Q)echo '#define owner_tell vm_owner_tell' >>$@
+# Nor are owner_*() what a guest calls, which is in guest_owner.c, or in the object of an engine.
+RENAMED := $(filter-out $(patsubst %,vm/embed/%.c,dispatch table guest_owner snapshot_codec),$(wildcard vm/embed/*.c))
+$(RENAMED:%.c=$(BUILD)/pic/%.o): INCLUDES += -include $(OWN_NAMES) -include $(OWNER_NAMES)
+$(RENAMED:%.c=$(BUILD)/pic/%.o): $(OWN_NAMES) $(OWNER_NAMES)
 # Of vm/inspect what compares two heaps.
-LIBVM_SOURCES := $(wildcard vm/embed/*.c) $(filter vm/js/% vm/base/%,$(VM_SOURCES)) $(wildcard vm/inspect/graph*.c) \
+LIBVM_PARTS := $(filter vm/js/% vm/base/%,$(VM_SOURCES)) $(wildcard vm/inspect/graph*.c) \
 	$(patsubst %,vm/inspect/%.c,describe diff_print heap_diff heap_diff_values inspection number_map)
+LIBVM_SOURCES := $(wildcard vm/embed/*.c) vm/engines/engines.c $(LIBVM_PARTS)
 LIBVM_OBJECTS := $(LIBVM_SOURCES:%.c=$(BUILD)/pic/%.o) $(patsubst %.S,$(BUILD)/%.o,$(filter vm/js/%,$(VM_ASSEMBLY)))
 $(BUILD)/libthawvm.so: $(LIBVM_OBJECTS) $(ENGINE_PIC_OBJECT) vm/embed/libthawvm.map $(BUILD)/libthaw.so $(BUILD)/sources
 	$(call say,LD,$@)
@@ -244,19 +259,20 @@ $(BUILD)/standalone/libthawvm.so: $(LIBVM_OBJECTS) $(ENGINE_PIC_OBJECT) vm/embed
 		-Wl,--version-script=vm/embed/libthawvm.map -s $(filter %.o,$^) $(BUILD)/libthaw.a -l:libjansson.a -l:libzstd.a -l:liburing.a \
 		-l:libxxhash.a -l:libsodium.a -luv -lm -o $@
 
-# ---- This build's engine as a shared object, for the programs of later builds: the guest, with what it needs of base/. It is
-# not linked with what loads it, and calls that by a table (vm/engines/calls.h).
+# ---- This build's engine as a shared object, for the programs of later builds: the guest, with what it needs of base/, and
+# what libthawvm is around it. It is not linked with what loads it, and calls that by a table (vm/engines/calls.h).
 
 ENGINE_SHARED := $(BUILD)/engines/$(ENGINE_HASH).so
 all: $(ENGINE_SHARED)
-ENGINE_SHARED_SOURCES := $(filter vm/js/% vm/base/%,$(filter-out vm/base/branch.c,$(VM_SOURCES))) vm/engines/object/entry.c
+ENGINE_SHARED_SOURCES := $(LIBVM_PARTS) vm/engines/object/entry.c \
+	$(filter-out %/dispatch.c %/guest_owner.c,$(wildcard vm/embed/*.c))
 ENGINE_SHARED_OBJECTS := $(ENGINE_SHARED_SOURCES:%.c=$(BUILD)/pic/%.o) \
 	$(patsubst %.S,$(BUILD)/%.o,$(filter vm/js/%,$(VM_ASSEMBLY)))
 define link_engine
 	$(call say,LD,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -shared -pthread $(LDFLAGS) $(if $(SANITIZE),,-Wl,-z,defs) -Wl,-Bsymbolic,-z,relro,-z,now,-z,noexecstack -Wl,--build-id=sha1 \
-		-Wl,-soname,$(@F) -Wl,--version-script=vm/engines/object/object.map -s $(filter %.o,$^) $(PACKAGE_LIBS) -l:libjansson.a -lm -o $@
+		-Wl,-soname,$(@F) -Wl,--version-script=vm/engines/object/object.map -s $(filter %.o,$^) $(PACKAGE_LIBS) -l:libjansson.a -lzstd -lm -o $@
 endef
 $(ENGINE_SHARED): $(ENGINE_SHARED_OBJECTS) $(ENGINE_PIC_OBJECT) vm/engines/object/object.map $(BUILD)/sources
 	$(link_engine)

@@ -105,7 +105,8 @@ TEST_F(forks, each_is_itself_and_the_image_stays)
 	free(second);
 	/* It has no generations, and says so. */
 	SHELL(7, "'%s' run --fork-of a.thaw writes", THAW_BINARY);
-	EXPECT_NE(NULL, strstr(self->program.output, "there is no image")) TH_LOG("%s", self->program.output);
+	EXPECT_NE(NULL, strstr(self->program.output, "there is no image"))
+	TH_LOG("%s", self->program.output);
 	/* Timers go on, and it ends when a signal says so. */
 	self->forks[0] = program_start(THAW("run", "--fork-of", "a.thaw", "goes-on"));
 	ASSERT_TRUE(program_wait_for(&self->forks[0], "later 1", 60));

@@ -14,7 +14,12 @@
 #include "thaw_frozen.h"
 #include "thaw_vm.h"
 
+struct vm_table; /* table.h */
+extern const struct vm_table own_vm_table;
+
 struct thaw_vm {
+	const struct vm_table
+		*table; /* the first: whoever calls finds it there, whichever engine it is of */
 	struct thaw_vm_options options;
 	struct thaw *heap;
 	struct guest *guest;
@@ -98,6 +103,8 @@ js_value evaluate_find(struct thaw_vm *vm, const char *name, js_value *self);
 /* ---- snapshot.c ---- */
 
 struct thaw_frozen *snapshot_frozen(struct thaw_vm_snapshot *snapshot);
+/* All of a pipe or socket; malloc'ed, to be freed also after an error. */
+int snapshot_read_stream(int fd, uint8_t **data, size_t *bytes, struct thaw_error *error);
 
 /* ---- functions.c ---- */
 

@@ -160,6 +160,11 @@ void owner_output_held(struct runtime *rt, size_t bytes)
 	(void)rt, (void)bytes;
 }
 
+void owner_branches(struct runtime *rt)
+{
+	(void)rt; /* of a process only */
+}
+
 void owner_branches_by(struct runtime *rt, const void *data, size_t bytes)
 {
 	(void)rt, (void)data, (void)bytes; /* in an upgrade only */

@@ -17,6 +17,7 @@
 #include "snapshot_codec.h"
 
 struct thaw_vm_snapshot {
+	const struct vm_table *table; /* the first, as of a VM */
 	atomic_uint references;
 	struct thaw_frozen *frozen;
 	pthread_mutex_t lock; /* of the next two */
@@ -38,6 +39,7 @@ static struct thaw_vm_snapshot *snapshot_new(struct thaw_frozen *frozen)
 		thaw_frozen_drop(frozen);
 		return NULL;
 	}
+	snapshot->table = &own_vm_table;
 	atomic_init(&snapshot->references, 1);
 	pthread_mutex_init(&snapshot->lock, NULL);
 	snapshot->frozen = frozen;
@@ -194,8 +196,7 @@ int thaw_vm_snapshot_open(const void *data, size_t bytes, struct thaw_vm_snapsho
 	return open_source(&source, base, max_bytes, snapshot, error);
 }
 
-/* All of a pipe or socket; malloc'ed. */
-static int read_stream(int fd, uint8_t **data, size_t *bytes, struct thaw_error *error)
+int snapshot_read_stream(int fd, uint8_t **data, size_t *bytes, struct thaw_error *error)
 {
 	size_t room = 0;
 	ssize_t got = 1;
@@ -242,7 +243,7 @@ int thaw_vm_snapshot_open_fd(int fd, struct thaw_vm_snapshot *base, uint64_t max
 		source.bytes = at < status.st_size ? (uint64_t)(status.st_size - at) : 0;
 		return open_source(&source, base, max_bytes, snapshot, error);
 	}
-	code = read_stream(fd, &data, &bytes, error);
+	code = snapshot_read_stream(fd, &data, &bytes, error);
 	if (!code)
 		code = thaw_vm_snapshot_open(data, bytes, base, max_bytes, snapshot, error);
 	free(data);

@@ -75,7 +75,8 @@ struct thaw_vm_options { /* zero means: the default */
 	size_t size;	 /* sizeof(struct thaw_vm_options) */
 	/*
 	 * An image to go on from, made if it is not there; NULL: nothing persists. An image of `thaw run` or `thaw repl` may be
-	 * opened, if it was taken between turns; and they open one of a VM without host functions.
+	 * opened, if it was taken between turns; and they open one of a VM without host functions. One of an engine from before is
+	 * gone on with by the library of its time, if that is installed (THAW_ENGINES of thaw(1)): it has the functions and options that it had.
 	 */
 	const char *image;
 	uint64_t generation; /* of the image; 0: the newest */

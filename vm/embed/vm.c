@@ -296,6 +296,7 @@ int thaw_vm_open(const struct thaw_vm_options *options, struct thaw_vm **result,
 		free(vm);
 		return code;
 	}
+	vm->table = &own_vm_table;
 	vm->thread = pthread_self();
 	vm->hosting.resolve = resolve;
 	vm->hosting.load = load;

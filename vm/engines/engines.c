@@ -21,11 +21,13 @@
 #include "calls.h"
 #include "engines.h"
 
-#define DIRECTORIES 2u
+#define DIRECTORIES 3u
 
 struct loaded {
 	struct loaded *next;
-	struct guest_type guest; /* with NULL where an older object has nothing */
+	void *handle;
+	struct guest_type guest;   /* with NULL where an older object has nothing */
+	const struct vm_table *vm; /* NULL: not asked for */
 	char path[];
 };
 
@@ -49,32 +51,48 @@ void engines_file(const char *identity, char file[ENGINES_FILE_BYTES])
 
 /* ---- Where ---- */
 
+/* The file that this is part of: the program, or a library. */
+static bool whereabouts(char path[PATH_MAX - 32], bool *library)
+{
+	struct link_map *object;
+	char real[PATH_MAX];
+	Dl_info info;
+
+	*library = dladdr1(&lock, &info, (void **)&object, RTLD_DL_LINKMAP) && *object->l_name;
+	if (!realpath(*library ? object->l_name : "/proc/self/exe", real) ||
+	    strlen(real) >= PATH_MAX - 32)
+		return false;
+	strcpy(path, real);
+	return true;
+}
+
 /* Returns how many. What is relative would depend on where the user stands: it is no directory of these. */
 static unsigned directories(char list[DIRECTORIES][PATH_MAX])
 {
 	const char *said = secure_getenv("THAW_ENGINES");
 	char program[PATH_MAX - 32], *slash;
-	ssize_t length;
+	bool library;
 
 	if (said && *said) {
 		snprintf(list[0], PATH_MAX, "%s", said);
 		return *said == '/' && strlen(said) < PATH_MAX;
 	}
-	length = readlink("/proc/self/exe", program, sizeof(program) - 1);
-	if (length <= 0)
+	if (!whereabouts(program, &library))
 		return 0;
-	program[length] = '\0';
 	slash = strrchr(program, '/');
 	if (!slash)
 		return 0;
 	*slash = '\0';
 	snprintf(list[0], PATH_MAX, "%s/engines", program);
+	if (library)
+		snprintf(list[1], PATH_MAX, "%s/thaw/engines", program);
 	slash = strrchr(program, '/');
 	if (!slash)
-		return 1;
+		return 1 + library;
 	*slash = '\0';
-	snprintf(list[1], PATH_MAX, "%s/lib/thaw/engines", program);
-	return 2;
+	snprintf(list[1 + library], PATH_MAX, library ? "%s/thaw/engines" : "%s/lib/thaw/engines",
+		 program);
+	return 2 + library;
 }
 
 /* Could somebody else have written it? Where this process has more rights than who started it, only root is trusted. */
@@ -187,6 +205,7 @@ static int load(int fd, const char *identity, const char *path, struct loaded **
 	made = calloc(1, sizeof(*made) + strlen(path) + 1);
 	if (!made)
 		return failure(error, -ENOMEM, "out of memory");
+	made->handle = handle;
 	memcpy(&made->guest, object->guest,
 	       object->guest->size < sizeof(made->guest) ? object->guest->size
 							 : sizeof(made->guest));
@@ -223,23 +242,64 @@ static int find(const char *identity, struct loaded **loaded, struct thaw_error 
 		path, count > 1 ? " nor in " : "", count > 1 ? list[0] : "");
 }
 
+/* Under the lock. */
+static int find_once(const char *identity, struct loaded **loaded, struct thaw_error *error)
+{
+	int code;
+
+	for (*loaded = all; *loaded; *loaded = (*loaded)->next)
+		if (!strcmp((*loaded)->guest.identity, identity))
+			return 0;
+	code = find(identity, loaded, error);
+	if (code)
+		return code;
+	(*loaded)->next = all;
+	all = *loaded;
+	return 0;
+}
+
+/* Its table may be smaller than this library's: dispatch.c looks at its size. */
+static int ask_vm(struct loaded *loaded, struct thaw_error *error)
+{
+	void *function = dlsym(loaded->handle, ENGINE_VM_ENTRY);
+	const struct vm_table *table;
+	engine_vm_entry *entry;
+
+	if (!function)
+		return failure(error, THAW_EENGINE, "%s: only the program thaw goes on with it",
+			       loaded->path);
+	memcpy(&entry, &function, sizeof(entry));
+	table = entry(&calls);
+	if (!table)
+		return failure(error, THAW_EENGINE,
+			       "%s: it is made for a newer library than this one", loaded->path);
+	loaded->vm = table;
+	return 0;
+}
+
+int engines_load_vm(const char *identity, const struct vm_table **table, struct thaw_error *error)
+{
+	struct loaded *loaded;
+	int code;
+
+	pthread_mutex_lock(&lock);
+	code = find_once(identity, &loaded, error);
+	if (!code && !loaded->vm)
+		code = ask_vm(loaded, error);
+	if (!code)
+		*table = loaded->vm;
+	pthread_mutex_unlock(&lock);
+	return code;
+}
+
 int engines_load(const char *identity, const struct guest_type **guest, const char **path,
 		 struct thaw_error *error)
 {
 	struct loaded *loaded;
-	int code = 0;
+	int code;
 
 	pthread_mutex_lock(&lock);
-	for (loaded = all; loaded; loaded = loaded->next)
-		if (!strcmp(loaded->guest.identity, identity))
-			break;
-	if (!loaded) {
-		code = find(identity, &loaded, error);
-		if (!code) {
-			loaded->next = all;
-			all = loaded;
-		}
-	}
+	code = find_once(identity, &loaded, error);
 	pthread_mutex_unlock(&lock);
 	if (code)
 		return code;

@@ -4,13 +4,16 @@
  * engine from before are gone on with.
  *
  * An object is called by a hash of what the engine is called in images. It is looked for in THAW_ENGINES, or, without that,
- * where the program lies: in engines/ (a build directory), then in ../lib/thaw/engines/ (installed). Nothing that an
- * image says becomes part of a path, and no object is loaded that another than root or this user could have written.
+ * where the program lies: in engines/ (a build directory), then in ../lib/thaw/engines/ (installed); or where the library
+ * libthawvm lies: in engines/, thaw/engines/, and ../thaw/engines/ (Debian's). Nothing that an image says becomes part of a
+ * path, and no object is loaded that another than root or this user could have written.
  */
 #ifndef VM_ENGINES_H
 #define VM_ENGINES_H
 
 #include "guest.h"
+
+struct vm_table; /* vm/embed/table.h */
 
 /*
  * The guest of that engine, there as long as the process is. THAW_EENGINE: there is no object of it, or none that may be
@@ -18,6 +21,8 @@
  */
 int engines_load(const char *identity, const struct guest_type **guest, const char **path,
 		 struct thaw_error *error);
+/* The functions of libthawvm in it, where that is what loads it. Of a process only this or engines_load() is used. */
+int engines_load_vm(const char *identity, const struct vm_table **table, struct thaw_error *error);
 /* guest_type.left_threads of those that were loaded. */
 bool engines_left_threads(void);
 

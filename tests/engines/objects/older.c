@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* older.c - an engine from when a guest's table had one function less. */
+/* older.c - an engine from when a guest's table had one function less, and that of VMs ended before contexts. */
 #define thaw_engine_object whole_object
 #include "engines/object/entry.c"
 #undef thaw_engine_object
@@ -21,3 +21,15 @@ const struct engine_object *thaw_engine_object(const struct engine_calls *given)
 	object.guest = &guest;
 	return &object;
 }
+
+#define own_vm_table whole_vm_table
+#include "embed/table.c"
+#undef own_vm_table
+
+extern const struct vm_table own_vm_table;
+const struct vm_table own_vm_table = {.size = offsetof(struct vm_table, thaw_vm_context_new),
+				      .abi = GUEST_ABI,
+				      .options_bytes = sizeof(struct thaw_vm_options),
+				      .function_bytes = sizeof(struct thaw_vm_function),
+				      .identity = js_engine_identity,
+				      VM_TABLE(OWN_ADDRESS, OWN_ADDRESS, OWN_ADDRESS)};
