@@ -109,7 +109,8 @@ $(BUILD)/tests/output_kills $(BUILD)/tests/output_servers: $(LOAD_OBJECTS)
 $(BUILD)/tests/ends_in_a_capture: TEST_WRAPS := process_stop mappings_capture interrupted_restart threads_capture \
 	kernel_facts_capture identity_capture descriptors_capture clocks_capture \
 	thaw_checkpoint_capture process_vm_readv
-$(BUILD)/tests/fuzz_regressions: $(FUZZ_OBJECTS)
+$(BUILD)/tests/fuzz_regressions: $(FUZZ_OBJECTS) $(EMBED_OBJECTS)
+$(BUILD)/tests/fuzz_regressions: BENCH_LIBS := -lzstd
 $(BUILD)/tests/fuzz_regressions: TEST_WRAPS := nanosleep
 
 # The engine before: another name, and the same objects otherwise; a program that has it built in, and the shared object. And such

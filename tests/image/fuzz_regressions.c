@@ -232,6 +232,11 @@ TEST(process)
 	target_test(_metadata, &fuzz_process);
 }
 
+TEST(snapshot)
+{
+	target_test(_metadata, &fuzz_snapshot);
+}
+
 TEST(heap)
 {
 	target_test(_metadata, &fuzz_heap);
