@@ -223,11 +223,12 @@ static int map_base(struct thaw *heap, const struct layers *layers, uint64_t byt
 
 static void now_is(struct thaw *heap, struct layers *layers)
 {
-	layers_hold(layers);
-	layers_drop(heap->frozen.layers);
-	if (!heap->frozen.layers || !layers || heap->frozen.layers->base != layers->base)
+	struct layers *before = heap->frozen.layers;
+
+	if (!before || !layers || before->base != layers->base)
 		heap->frozen.looked = 0;
-	heap->frozen.layers = layers;
+	heap->frozen.layers = layers_hold(layers);
+	layers_drop(before);
 }
 
 static int set_state(struct thaw *heap, const struct thaw_frozen *frozen)

@@ -8,6 +8,7 @@
 #include "kselftest_harness.h"
 
 #include <dirent.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -277,6 +278,26 @@ TEST_F(frozen, of_contents_from_elsewhere)
 	EXPECT_TRUE(is(self->heap, &model));
 	thaw_frozen_drop(second);
 	free(model.memory);
+}
+
+/* Nobody but the heap has what it was when it is frozen again. Large blocks of malloc's are gone when they are freed. */
+TEST_F(frozen, what_nobody_keeps_is_not_needed)
+{
+	struct thaw_frozen *frozen;
+
+	mallopt(M_MMAP_THRESHOLD, 8192);
+	ASSERT_EQ(0, thaw_resize(self->heap, MOST));
+	self->now.bytes = MOST;
+	for (unsigned round = 0; round < 20; round++) {
+		for (size_t at = round; at < MOST; at += 4096 + round % 2 * 4096)
+			((char *)thaw_base(self->heap))[at] = self->now.memory[at] =
+				(char)(round + 1);
+		ASSERT_EQ(0, thaw_freeze(self->heap, NULL, 0, &frozen, NULL));
+		if (round % 5 == 4)
+			EXPECT_EQ(0, read_all(frozen, &self->now));
+		thaw_frozen_drop(frozen);
+	}
+	EXPECT_TRUE(is(self->heap, &self->now));
 }
 
 /* Any bytes any number of times, in any order, over one that has copies of its own; larger and smaller. */
