@@ -168,7 +168,7 @@ install-built: $(LIBRARY_LICENSES)
 	$(BUILD)/thaw completion zsh >$(DESTDIR)$(ZSH_COMPLETIONS)/_thaw
 	$(BUILD)/thaw completion fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/thaw.fish
 
-## deb: the Debian packages thaw, libthaw0, libthawvm0 and their -dev, in build/deb
+## deb: the Debian packages thaw, thaw-engine-HASH, libthaw0, libthawvm0 and their -dev, in build/deb
 deb:
 	$(Q)scripts/install-deps deb
 	$(Q)$(MAKE) all

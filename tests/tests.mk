@@ -54,7 +54,7 @@ $(BUILD)/tests/crash_states.o: TEST_CFLAGS := -include tests/timeout.h -DTEST_SE
 # --wrap). And failures on purpose: an object that comes before the library, in place of the one in it that never fails.
 TEST_WRAPS :=
 # Of libthawvm: programs that have nothing but the two shared libraries.
-LIBVM_TESTS := $(addprefix $(BUILD)/tests/,embedded_vm vm_snapshots structure vm_images vm_calls libthawvm_engines)
+LIBVM_TESTS := $(addprefix $(BUILD)/tests/,embedded_vm vm_snapshots structure vm_images libthawvm_engines)
 LIBVM_BENCHES := $(BUILD)/tests/bench/forks
 $(LIBVM_TESTS) $(LIBVM_BENCHES): %: %.o $(BUILD)/libthawvm.so $(BUILD)/libthaw.so
 	$(call say,LD,$@)
@@ -130,20 +130,26 @@ $(ENGINES_ROOM)/older.o: tests/engines/objects/older.c vm/engines/object/entry.c
 $(ENGINES_ROOM)/thaw: $(MAIN_OBJECT) $(ENGINES_ROOM)/identity.o $(BUILD)/libvm.a $(BUILD)/libthaw.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(VM_LDFLAGS) $(LDFLAGS) $^ $(VM_LIBS) -o $@
-BEFORE_OBJECTS := $(ENGINES_ROOM)/identity-pic.o $(filter-out %/engine/identity.o,$(ENGINE_SHARED_OBJECTS)) $(ENGINE_PIC_OBJECT)
+BEFORE_OBJECTS := $(ENGINES_ROOM)/identity-pic.o $(filter-out %/engine/identity.o,$(ENGINE_SHARED_OBJECTS)) $(ENGINE_PIC_OBJECT) vm/engine.mk
 $(ENGINES_ROOM)/engines/$(BEFORE_HASH).so: $(BEFORE_OBJECTS) vm/engines/object/object.map
 	$(link_engine)
 $(ENGINES_ROOM)/older.so: $(ENGINES_ROOM)/older.o $(filter-out %/object/entry.o %/embed/table.o,$(BEFORE_OBJECTS)) vm/engines/object/object.map
 	$(link_engine)
+# The same name, and another layout of the state that goes into images: what must not happen (ENGINE_STATE).
+$(ENGINES_ROOM)/blob.o: vm/js/state/blob.c $(BUILD)/flags
+	$(Q)$(CC) $(BASE_CFLAGS) $(CFLAGS) $(VM_CFLAGS) $(PIC_CFLAGS) $(INCLUDES) -DENGINE_STATE=99u -c $< -o $@
+$(ENGINES_ROOM)/other_state.so: $(ENGINES_ROOM)/blob.o $(filter-out %/state/blob.o,$(BEFORE_OBJECTS)) vm/engines/object/object.map
+	$(link_engine)
 $(ENGINES_ROOM)/newer.so: OTHER_ABI := 0
 $(ENGINES_ROOM)/other_abi.so: OTHER_ABI := 1
-$(ENGINES_ROOM)/newer.so $(ENGINES_ROOM)/other_abi.so: tests/engines/objects/misfit.c vm/engines/calls.h vm/guest.h $(BUILD)/flags
+$(ENGINES_ROOM)/newer.so $(ENGINES_ROOM)/other_abi.so: tests/engines/objects/misfit.c vm/engines/calls.h vm/guest.h $(BUILD)/flags vm/engine.mk
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(filter-out -fsanitize=%,$(BASE_CFLAGS)) $(INCLUDES) -DOTHER_ABI=$(OTHER_ABI) -fPIC -shared $< -o $@
+	$(Q)$(CC) $(filter-out -fsanitize=%,$(BASE_CFLAGS)) $(INCLUDES) -DOTHER_ABI=$(OTHER_ABI) -fPIC -shared $< -o $@.tmp
+	$(seal_engine)
 $(BUILD)/tests/engines_side_by_side.o $(BUILD)/tests/libthawvm_engines.o: TEST_CFLAGS += -DENGINES_ROOM='"$(abspath $(ENGINES_ROOM))"' -DBEFORE_HASH='"$(BEFORE_HASH)"' \
 	-Itests/cli -include tests/timeout.h -DTEST_SECONDS=$(TEST_SECONDS)
 ENGINES_TESTED := $(ENGINES_ROOM)/thaw $(ENGINES_ROOM)/engines/$(BEFORE_HASH).so $(ENGINES_ROOM)/older.so $(ENGINES_ROOM)/newer.so \
-	$(ENGINES_ROOM)/other_abi.so
+	$(ENGINES_ROOM)/other_abi.so $(ENGINES_ROOM)/other_state.so
 $(BUILD)/tests/engines_side_by_side $(BUILD)/tests/libthawvm_engines: | $(ENGINES_TESTED) $(ENGINE_SHARED)
 $(BUILD)/tests/guest_abi.o: TEST_CFLAGS += -DLIBTHAWVM='"$(abspath $(BUILD))/libthawvm.so"' -include tests/timeout.h -DTEST_SECONDS=$(TEST_SECONDS)
 $(BUILD)/tests/guest_abi: | $(BUILD)/libthawvm.so

@@ -17,9 +17,14 @@ WASM := $(NPM)/node_modules/quickjs-wasi/quickjs.wasm
 # What the engine is called in images, and the binary that it is made of: another binary, another meaning of what its heaps hold,
 # or of a function of the host's, is another engine. Its shared object is called by a hash of its name (vm/engines).
 ENGINE_IDENTITY := js-1 quickjs-wasi 3.6.2
+# So is another layout of the state that goes into an image beside the heap (vm/js/state/blob.c), whose version this is.
+ENGINE_STATE := 3
 ENGINE_WASM := d4c9375f2b1ca4dc95f72c8aa2982a7a9951ac8011490d79c6582df732b4bbd9
 engine_hash = $(shell printf %s '$(1)' | sha256sum | cut -c1-16)
 ENGINE_HASH := $(call engine_hash,$(ENGINE_IDENTITY))
+.PHONY: engine-hash
+engine-hash:
+	@echo $(ENGINE_HASH)
 # Every build directory of this machine's architecture shares one.
 ENGINE := $(GENERATED)$(if $(SYSROOT),/$(ARCHITECTURE))
 ENGINE_OBJECT := $(ENGINE)/quickjs.o
@@ -116,6 +121,8 @@ $(BUILD)/pic/vm/%.o: vm/%.c $(BUILD)/flags | $(GENERATED)/quickjs.h
 
 $(BUILD)/vm/js/engine/identity.o $(BUILD)/pic/vm/js/engine/identity.o: INCLUDES += -DJS_ENGINE_IDENTITY='"$(ENGINE_IDENTITY)"'
 $(BUILD)/vm/js/engine/identity.o $(BUILD)/pic/vm/js/engine/identity.o: vm/engine.mk
+$(BUILD)/vm/js/state/blob.o $(BUILD)/pic/vm/js/state/blob.o: INCLUDES += -DENGINE_STATE=$(ENGINE_STATE)u
+$(BUILD)/vm/js/state/blob.o $(BUILD)/pic/vm/js/state/blob.o: vm/engine.mk
 
 # The text of a function lies in the heap, and so in images: without comments and indentation it is half as long.
 SHORTENED := $(EMBEDDED:%=$(GENERATED)/%)
@@ -272,9 +279,15 @@ define link_engine
 	$(call say,LD,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -shared -pthread $(LDFLAGS) $(if $(SANITIZE),,-Wl,-z,defs) -Wl,-Bsymbolic,-z,relro,-z,now,-z,noexecstack -Wl,--build-id=sha1 \
-		-Wl,-soname,$(@F) -Wl,--version-script=vm/engines/object/object.map -s $(filter %.o,$^) $(PACKAGE_LIBS) -l:libjansson.a -lzstd -lm -o $@
+		-Wl,-soname,$(@F) -Wl,--version-script=vm/engines/object/object.map -s $(filter %.o,$^) $(PACKAGE_LIBS) -l:libjansson.a -lzstd -lm -o $@.tmp
+	$(seal_engine)
 endef
-$(ENGINE_SHARED): $(ENGINE_SHARED_OBJECTS) $(ENGINE_PIC_OBJECT) vm/engines/object/object.map $(BUILD)/sources
+# It ends in a checksum of what it is (vm/engines/engines.c).
+define seal_engine
+	$(Q)printf 'thaw engine %s\n' "$$(b2sum -l 256 <$@.tmp | cut -c1-64)" >>$@.tmp
+	$(Q)mv $@.tmp $@
+endef
+$(ENGINE_SHARED): $(ENGINE_SHARED_OBJECTS) $(ENGINE_PIC_OBJECT) vm/engines/object/object.map $(BUILD)/sources vm/engine.mk
 	$(link_engine)
 
 -include $(ENGINE_SHARED_SOURCES:%.c=$(BUILD)/pic/%.d)

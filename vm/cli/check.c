@@ -18,6 +18,7 @@
 #include "cli.h"
 #include "base/process_limits.h"
 #include "check_advice.h"
+#include "check_engines.h"
 #include "check_exec.h"
 
 #define SPACE_MARGIN (512u << 20)
@@ -62,6 +63,7 @@ static void print_json(const struct findings *found)
 		json_close(&json, '}');
 	}
 	json_close(&json, ']');
+	engines_json(&json);
 	advice_json(&found->advice, &json);
 	if (found->error.code)
 		json_text(&json, "error", found->error.text);
@@ -294,6 +296,7 @@ static int check(const struct cli_options *options, int operand_count, char **op
 	} else {
 		print_capabilities(&found);
 		print_backends(&found);
+		engines_print();
 		advice_print(&found.advice);
 	}
 	if (code)
@@ -313,6 +316,8 @@ const struct cli_command command_check = {
 		"Tries each thing Thaw can use of the kernel. None is needed: below it stands, best first, what is\n"
 		"used where one is missing, and what that costs. THAW_DELIVERY, THAW_TRACKER, THAW_BACKING and\n"
 		"THAW_READER force one; THAW_WITHOUT=wp-async,io_uring does as if these were not here.\n"
+		"Then the engines of JavaScript that there are: images of one that is neither built in nor an object that can\n"
+		"be used are not gone on with.\n"
 		"Last it starts a program and continues it, over an image in TMPDIR, with the limits that this process has, and\n"
 		"says what would make it better here: a package, a setting, a privilege, a newer kernel.\n"
 		"thaw check exec tells the same of programs that thaw exec runs: one line for each thing.\n"

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "areas.h"
+#include "engines/engines.h"
 
 static void uuid_text(const uint8_t uuid[16], char text[37])
 {
@@ -39,6 +40,9 @@ struct inspected {
 	bool process;					/* of thaw exec: no heap has a size in it */
 	struct description description;			/* of the newest */
 	struct area_pages *pages;			/* of its areas; NULL: not known */
+	const char *
+		engine_from; /* the object of an engine that is not this build's; NULL: there is none */
+	struct thaw_error engine_lacks; /* ... why not; code 0: it is this build's */
 };
 
 /* The last cluster of a heap may be shorter. */
@@ -59,6 +63,10 @@ static void print_json(const struct inspected *image)
 	json_text(&json, "image", image->path);
 	json_number(&json, "format", info->format);
 	json_text(&json, "engine", info->engine);
+	if (image->engine_from)
+		json_text(&json, "engineObject", image->engine_from);
+	if (image->engine_lacks.code)
+		json_text(&json, "engineLacks", image->engine_lacks.text);
 	json_text(&json, "uuid", uuid);
 	json_bool(&json, "keyed", info->keyed);
 	json_number(&json, "pageBytes", info->page_bytes);
@@ -179,6 +187,31 @@ static void row_newest(struct table *table, const struct inspected *image)
 	row(table, "heap", format_bytes(newest->heap_bytes).s);
 }
 
+/* One that is not this build's goes on by its object, if that is here. */
+static void row_engine(struct table *table, const struct inspected *image)
+{
+	char text[sizeof(image->info.engine) + sizeof(image->engine_lacks.text) + PATH_MAX];
+
+	if (image->engine_lacks.code)
+		snprintf(text, sizeof(text), "%s, with which nothing goes on here: %s",
+			 image->info.engine, image->engine_lacks.text);
+	else if (image->engine_from)
+		snprintf(text, sizeof(text), "%s, from %s", image->info.engine, image->engine_from);
+	else
+		snprintf(text, sizeof(text), "%s", image->info.engine);
+	row(table, "engine", text);
+}
+
+static void look_for_engine(struct inspected *image)
+{
+	const char *engine = image->info.engine;
+	const struct guest_type *guest;
+
+	if (!image->process && strcmp(engine, javascript_guest.identity) &&
+	    engines_load(engine, &guest, &image->engine_from, &image->engine_lacks))
+		image->engine_from = NULL;
+}
+
 static void row_newest_process(struct table *table, const struct inspected *image)
 {
 	(void)image;
@@ -205,7 +238,7 @@ static void print_table(const struct inspected *image)
 		snprintf(text, sizeof(text), "%u, pages of %s", info->format,
 			 format_bytes(info->page_bytes).s);
 	row(&table, "format", text);
-	row(&table, "engine", info->engine);
+	row_engine(&table, image);
 	uuid_text(info->uuid, text);
 	row(&table, "uuid", text);
 	if (info->keyed)
@@ -279,6 +312,7 @@ static int inspect(const struct cli_options *options, int operand_count, char **
 	image.newest = count ? &generations[count - 1] : NULL;
 	image.between = between_turns(generations, count);
 	code = read_process(&image, opened, &error);
+	look_for_engine(&image);
 	(options->json ? print_json : print_table)(&image);
 	if (image.pages && !options->json)
 		process_print(&image.description, image.pages, image.info.page_bytes, options->all);

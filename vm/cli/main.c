@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "check_engines.h"
 #include "cli.h"
 #include "policy/key.h"
 
@@ -46,6 +47,7 @@ static int dispatch(int argc, char **argv)
 		for (unsigned i = 1; runtime_identity(i); i++)
 			printf(", %s", runtime_identity(i));
 		puts(")");
+		engines_version();
 		return 0;
 	}
 	if (argc == 3 && !strcmp(argv[1], "help") &&

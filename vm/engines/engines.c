@@ -4,6 +4,7 @@
  * Any thread. An object is code: must never load one by a name, only by the descriptor that was checked.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -22,6 +23,9 @@
 #include "engines.h"
 
 #define DIRECTORIES 3u
+/* What an object ends in; vm/engine.mk writes it. */
+#define SUM_LINE "thaw engine "
+#define SUM_BYTES ((off_t)sizeof(SUM_LINE) - 1 + 64 + 1)
 
 struct loaded {
 	struct loaded *next;
@@ -103,24 +107,34 @@ static bool is_ours(const struct stat *status)
 	return !status->st_uid || (status->st_uid == geteuid() && !getauxval(AT_SECURE));
 }
 
-/* A file that was cut short would be mapped beyond its end, and end this process with SIGBUS. */
+/*
+ * An object ends in a line with the BLAKE2b-256 of all before it: what was cut short, or has rotted on a disk, would else
+ * crash this process, or compute something else. It says nothing of who has made it (is_ours()).
+ */
 static bool is_whole(int fd, const struct stat *status)
 {
-	ElfW(Ehdr) header;
-	ElfW(Phdr) segment;
+	unsigned char hash[32], buffer[65536];
+	off_t at = 0, end = status->st_size - SUM_BYTES;
+	char line[SUM_BYTES + 1] = "", wanted[SUM_BYTES + 1], hex[65];
+	crypto_generichash_state state;
+	ssize_t got;
 
-	if (pread(fd, &header, sizeof(header), 0) != sizeof(header) ||
-	    memcmp(header.e_ident, ELFMAG, SELFMAG) || header.e_phentsize != sizeof(segment))
+	if (end <= 0 || pread(fd, line, SUM_BYTES, end) != SUM_BYTES ||
+	    crypto_generichash_init(&state, NULL, 0, sizeof(hash)))
 		return false;
-	for (unsigned i = 0; i < header.e_phnum; i++) {
-		off_t at = (off_t)(header.e_phoff + i * sizeof(segment));
+	for (; at < end; at += got) {
+		size_t part = end - at < (off_t)sizeof(buffer) ? (size_t)(end - at)
+							       : sizeof(buffer);
 
-		if (pread(fd, &segment, sizeof(segment), at) != sizeof(segment) ||
-		    segment.p_offset > (uint64_t)status->st_size ||
-		    segment.p_filesz > (uint64_t)status->st_size - segment.p_offset)
+		got = pread(fd, buffer, part, at);
+		if (got <= 0)
 			return false;
+		crypto_generichash_update(&state, buffer, (unsigned long long)got);
 	}
-	return header.e_shoff <= (uint64_t)status->st_size;
+	crypto_generichash_final(&state, hash, sizeof(hash));
+	sodium_bin2hex(hex, sizeof(hex), hash, sizeof(hash));
+	snprintf(wanted, sizeof(wanted), SUM_LINE "%s\n", hex);
+	return !strcmp(line, wanted);
 }
 
 /* -ENOENT: it is not there; another code: it is, and may not be loaded. */
@@ -176,9 +190,12 @@ static int check_object(const struct engine_object *object, const char *identity
 	return 0;
 }
 
-/* The descriptor stays open: the dynamic linker knows objects by the name that it was told, which has the number. */
+/*
+ * `identity` NULL: whichever it is. `found` is told of it, also where it does not fit. The descriptor stays open: the dynamic
+ * linker knows objects by the name that it was told, which has the number.
+ */
 static int load(int fd, const char *identity, const char *path, struct loaded **loaded,
-		struct thaw_error *error)
+		struct engines_found *found, struct thaw_error *error)
 {
 	const struct engine_object *object;
 	engine_object_entry *entry;
@@ -199,7 +216,9 @@ static int load(int fd, const char *identity, const char *path, struct loaded **
 		return failure(error, THAW_EENGINE, "%s: it is no engine", path);
 	memcpy(&entry, &function, sizeof(entry));
 	object = entry(&calls);
-	code = check_object(object, identity, path, error);
+	found->abi = object->abi;
+	snprintf(found->identity, sizeof(found->identity), "%s", object->identity);
+	code = check_object(object, identity ? identity : found->identity, path, error);
 	if (code)
 		return code;
 	made = calloc(1, sizeof(*made) + strlen(path) + 1);
@@ -219,6 +238,7 @@ static int find(const char *identity, struct loaded **loaded, struct thaw_error 
 {
 	char list[DIRECTORIES][PATH_MAX], path[PATH_MAX + 32], file[ENGINES_FILE_BYTES];
 	unsigned count = directories(list);
+	struct engines_found found;
 	struct thaw_error why;
 	int fd, code;
 
@@ -227,7 +247,7 @@ static int find(const char *identity, struct loaded **loaded, struct thaw_error 
 		snprintf(path, sizeof(path), "%.*s/%s", PATH_MAX - 1, list[i], file);
 		code = open_object(list[i], file, &fd, &why);
 		if (!code)
-			code = load(fd, identity, path, loaded, &why);
+			code = load(fd, identity, path, loaded, &found, &why);
 		if (!code)
 			return 0;
 		if (code != -ENOENT)
@@ -318,4 +338,57 @@ bool engines_left_threads(void)
 		left = loaded->guest.left_threads && loaded->guest.left_threads();
 	pthread_mutex_unlock(&lock);
 	return left;
+}
+
+/* ---- What there is ---- */
+
+static int is_object(const struct dirent *entry)
+{
+	return strspn(entry->d_name, "0123456789abcdef") == 16 &&
+	       !strcmp(entry->d_name + 16, ".so");
+}
+
+static void look(const char *directory, const char *file, struct engines_found *found)
+{
+	char right[ENGINES_FILE_BYTES];
+	struct loaded *loaded;
+	int fd, code;
+
+	*found = (struct engines_found){.path = ""};
+	snprintf(found->path, sizeof(found->path), "%.*s/%.*s", PATH_MAX - 1, directory,
+		 ENGINES_FILE_BYTES, file);
+	code = open_object(directory, file, &fd, &found->why);
+	if (!code)
+		code = load(fd, NULL, found->path, &loaded, found, &found->why);
+	if (code)
+		return;
+	free(loaded);
+	found->why.code = 0;
+	engines_file(found->identity, right);
+	if (strcmp(file, right))
+		failure(&found->why, THAW_EENGINE,
+			"%s: it is engine '%s', which is looked for as %s", found->path,
+			found->identity, right);
+}
+
+void engines_list(void (*visit)(void *arg, const struct engines_found *found), void *arg)
+{
+	char list[DIRECTORIES][PATH_MAX];
+	unsigned count = directories(list);
+	struct engines_found found;
+	struct dirent **entries;
+	int entry_count;
+
+	pthread_mutex_lock(&lock);
+	for (unsigned i = 0; i < count; i++) {
+		entry_count = scandir(list[i], &entries, is_object, alphasort);
+		for (int k = 0; k < entry_count; k++) {
+			look(list[i], entries[k]->d_name, &found);
+			visit(arg, &found);
+			free(entries[k]);
+		}
+		if (entry_count >= 0)
+			free(entries);
+	}
+	pthread_mutex_unlock(&lock);
 }

@@ -11,6 +11,8 @@
 #ifndef VM_ENGINES_H
 #define VM_ENGINES_H
 
+#include <limits.h>
+
 #include "guest.h"
 
 struct vm_table; /* vm/embed/table.h */
@@ -23,6 +25,15 @@ int engines_load(const char *identity, const struct guest_type **guest, const ch
 		 struct thaw_error *error);
 /* The functions of libthawvm in it, where that is what loads it. Of a process only this or engines_load() is used. */
 int engines_load_vm(const char *identity, const struct vm_table **table, struct thaw_error *error);
+/* An object that is there. */
+struct engines_found {
+	char path[PATH_MAX + 32];
+	char identity[64];     /* empty: not known, since it was not loaded */
+	unsigned abi;	       /* with `identity`: GUEST_ABI of those that it is made for */
+	struct thaw_error why; /* why it cannot be used; code 0: it can */
+};
+/* All of them, where engines_load() looks; those that may be are loaded. `visit` must not call anything here. */
+void engines_list(void (*visit)(void *arg, const struct engines_found *found), void *arg);
 /* guest_type.left_threads of those that were loaded. */
 bool engines_left_threads(void);
 

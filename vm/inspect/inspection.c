@@ -50,10 +50,12 @@ static int check_engine(const struct thaw_image *image, const char *path, struct
 	if (code < 0)
 		return code;
 	if (strcmp(info.engine, js_engine_identity))
-		return failure(error, THAW_EENGINE,
-			       "%s: an image of engine '%s', and this build can look inside those "
-			       "of '%s': use the build that made it",
-			       path, info.engine, js_engine_identity);
+		return failure(
+			error, THAW_EENGINE,
+			"%s: an image of engine '%s', inside of which only a thaw looks that it is "
+			"built into, not this one ('%s'): use that one; thaw eval, and thaw diff --pages, "
+			"work with this one, too",
+			path, info.engine, js_engine_identity);
 	return 0;
 }
 
