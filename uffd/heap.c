@@ -179,6 +179,8 @@ static int check_options(const struct thaw_options *options, struct thaw_error *
 {
 	if (options->frozen && (options->image || options->flags & THAW_PROCESS))
 		return error_set(error, -EINVAL, "a heap over a frozen one has no image");
+	if (options->flags & THAW_ENCRYPTED) /* its pages are not enciphered yet */
+		return error_set(error, -EOPNOTSUPP, "no image can be encrypted");
 	if (options->flags & THAW_PROCESS)
 		return options->image ? 0
 				      : error_set(error, -EINVAL,

@@ -182,6 +182,13 @@ struct thaw_thinning {
 #define THAW_KEYED 0x80u
 
 /*
+ * Accept only an image whose contents are enciphered, and make one so: an image that is, is opened without it, too. It is
+ * authenticated as with THAW_KEYED, but the key is its own, which up to 8 others open (thaw_image_key_add); of a new one
+ * the user's (thaw_use_key). THAW_EKEY: it is not, or no key that opens it is at hand.
+ */
+#define THAW_ENCRYPTED 0x400u
+
+/*
  * The program hands memory of the heap to system calls only after thaw_touch(), as it must where the tracker is "mprotect".
  * Then a capture need not copy what was written before the program goes on, whatever the tracker: a write to a page that
  * has to be copied first raises SIGSEGV, which the library catches (see the caveats above), and copies what that
@@ -506,7 +513,19 @@ struct thaw_key_source {
 	int (*get)(void *arg, bool make, uint8_t key[THAW_KEY_BYTES], struct thaw_error *error);
 	void *arg;
 	const char *name; /* "the key in ...": for messages; must stay. NULL: "the one at hand" */
+	/*
+	 * Of enciphered images (THAW_ENCRYPTED), where the user's key opens none of their slots: another key, or
+	 * -ENOKEY: there is none; NULL: the same.
+	 */
+	int (*other)(void *arg, uint8_t key[THAW_KEY_BYTES], struct thaw_error *error);
+	/*
+	 * At last, and only for an image that has such a slot: a passphrase, of at most `room` bytes; how many it has. `attempt`
+	 * counts from 0. -ENOKEY: there is none, or no other one. NULL: the same.
+	 */
+	int (*passphrase)(void *arg, const char *image, unsigned attempt, char *passphrase,
+			  size_t room, struct thaw_error *error);
 };
+#define THAW_PASSPHRASE_BYTES 1024 /* more is never asked for */
 /*
  * Where this process's key comes from; copied. NULL: there is none any more. The library keeps the key in locked memory that
  * core dumps leave out, and wipes it with the next call. Images that are open stay so. Any thread.

@@ -44,6 +44,7 @@ struct thaw_image_info {
 	struct thaw_error
 		fallback; /* the newest header slot or record was damaged: why; code 0: was not */
 	bool keyed;	  /* its contents are authenticated (THAW_KEYED) */
+	bool encrypted;	  /* ... and enciphered (THAW_ENCRYPTED) */
 };
 
 /*
@@ -272,6 +273,47 @@ THAW_PUBLIC int thaw_image_clone(const char *path, const char *new_path, uint64_
 THAW_PUBLIC int thaw_image_compact(const char *path, unsigned flags,
 				   const struct thaw_copy_ops *ops,
 				   struct thaw_copy_summary *summary, struct thaw_error *error);
+
+/* In an enciphered image: a clear one is made so, one that is gets a key of its own, new. */
+#define THAW_COMPACT_ENCRYPT 0x2u
+#define THAW_COMPACT_DECRYPT 0x4u /* in the clear, and not authenticated */
+
+/* ---- The keys that open an enciphered image (THAW_ENCRYPTED) ---- */
+
+#define THAW_KEY_SLOTS 8u
+enum thaw_key_kind {
+	THAW_KEY_NONE,
+	THAW_KEY_USER,	     /* the user's, see thaw_use_key() */
+	THAW_KEY_FILE,	     /* another of 32 bytes */
+	THAW_KEY_PASSPHRASE, /* by Argon2id */
+};
+struct thaw_key_slot {
+	enum thaw_key_kind kind; /* THAW_KEY_NONE: it is free */
+	uint64_t time_ns;	 /* when it was added */
+	uint64_t passes, memory; /* of a passphrase: what one attempt costs, in bytes */
+	char name[40];
+};
+/* Needs no key. 0, also if the image is not enciphered: then all are free. As thaw_image_open() otherwise. */
+THAW_PUBLIC int thaw_image_keys(const char *path, struct thaw_key_slot slots[THAW_KEY_SLOTS],
+				struct thaw_error *error);
+struct thaw_key_secret {
+	enum thaw_key_kind kind;
+	const void *bytes; /* THAW_KEY_BYTES, but for a passphrase */
+	size_t count;
+	const char *name; /* anything of at most 39 bytes, which anybody can read; or NULL */
+};
+/*
+ * From then on that opens the image, too: the number of its slot, 0 to 7. For whoever has one that opens it, of an image
+ * that holds a generation and that nobody has open. -ENOSPC: there are as many as there can be.
+ */
+THAW_PUBLIC int thaw_image_key_add(const char *path, const struct thaw_key_secret *secret,
+				   struct thaw_error *error);
+/*
+ * That does not open it any more, and the image says nothing of it: once this has returned, neither block of its header does,
+ * on the disk. Whoever had a copy of the file, or the image's own key, is not locked out: THAW_COMPACT_ENCRYPT does that.
+ * -EINVAL: it is free, or the last one.
+ */
+THAW_PUBLIC int thaw_image_key_remove(const char *path, unsigned slot, struct thaw_error *error);
 
 /*
  * Copy every generation of a damaged image that is whole, densely as thaw_image_compact does, to a new

@@ -119,7 +119,7 @@ TEST_F(installed, programs_embed_vms)
 	      at);
 	EXPECT_STREQ("Ada Bob\n[3,\"AdaBob\"]\n", self->program.output);
 	SHELL(1, "cd '%s' && echo 'for (;;);' >a.js && ./sandbox a.js", at);
-	EXPECT_STREQ("sandbox: the call was cut short\n", self->program.errors);
+	EXPECT_STREQ("sandbox: the call was cut short: its time is over\n", self->program.errors);
 	SHELL(0,
 	      "cd '%s' && nm -D --defined-only root/opt/thaw/lib/libthawvm.so | sed 's/.* //; s/@.*//' | "
 	      "grep -v '^THAWVM_0$' | sort >found && grep -o '^THAW_PUBLIC.*\\bthaw_vm_[a-z_]*(' "

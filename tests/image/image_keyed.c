@@ -33,7 +33,8 @@ static int give(void *arg, bool make, uint8_t key[THAW_KEY_BYTES], struct thaw_e
 /* NULL: there is none. */
 static void use_key(uint8_t *key)
 {
-	thaw_use_key(&(struct thaw_key_source){give, key, "the one in the drawer"});
+	thaw_use_key(&(struct thaw_key_source){
+		.get = give, .arg = key, .name = "the one in the drawer"});
 }
 
 FIXTURE(keyed)

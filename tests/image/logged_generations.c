@@ -111,7 +111,7 @@ FIXTURE_SETUP(logged)
 	struct image_options options = options_of(variant->keyed);
 	struct model model = {.state = 1};
 
-	thaw_use_key(&(struct thaw_key_source){give, right_key, "a test"});
+	thaw_use_key(&(struct thaw_key_source){.get = give, .arg = right_key, .name = "a test"});
 	model_setup("logged");
 	ASSERT_EQ(0, image_open(&options, &self->image, &self->fallback, &self->error));
 	for (unsigned i = 0; i < 300; i++)

@@ -211,7 +211,7 @@ static void hold_tree(struct holding *holding, const struct reference *at, unsig
 		return;
 	holding->seen[bit / 8] |= (uint8_t)(1u << bit % 8);
 	if (!file_read(&holding->file, &node, index_node_bytes(level), at->offset) ||
-	    index_check_node(image_key(holding->image), &node, at, level, first)) {
+	    index_open_node(image_key(holding->image), &node, at, level, first)) {
 		wrong(holding, "a node that a retained generation needs is damaged", at->offset);
 		return;
 	}
@@ -345,7 +345,7 @@ static void check_node(const struct index *index, const struct file *file, const
 	if (!at->offset)
 		return; /* made by a lookup that failed half way: empty, and in no file */
 	if (!file_read(file, &disk, index_node_bytes(level), at->offset) ||
-	    index_check_node(index->key, &disk, at, level, first))
+	    index_open_node(index->key, &disk, at, level, first))
 		broken("the node of level %u, page %" PRIu64 ", at offset %" PRIu64
 		       " is not what the index refers to",
 		       level, first, at->offset);

@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "cipher.h"
 #include "copying.h"
 #include "store.h"
 #include "sys.h"
@@ -24,6 +25,9 @@ int working_set_read(int fd, const struct checksum_key *key, const struct workin
 	if (!*pages)
 		return -ENOMEM;
 	code = sys_pread(fd, *pages, set->bytes, set->offset);
+	if (!code)
+		cipher(key, CHECKSUM_WORKING_SET, set->checksum, set->generation, *pages, *pages,
+		       set->bytes, 0);
 	if (!code && !checksum_is(key, CHECKSUM_WORKING_SET, *pages, set->bytes, set->checksum))
 		code = THAW_EDAMAGED;
 	if (!code)
@@ -60,6 +64,8 @@ int state_check(int fd, const struct checksum_key *key, const struct generation 
 		code = sys_pread(fd, buffer, part, offset);
 		if (code)
 			break;
+		cipher(key, CHECKSUM_STATE, generation->state_checksum, generation->info.number,
+		       buffer, buffer, part, generation->info.state_bytes - left);
 		checksum_add(&stream, buffer, part);
 		offset += part;
 		left -= part;

@@ -29,6 +29,9 @@ enum checksum_kind {
 struct checksum_key {
 	uint8_t hash[32];		   /* Poly1305's */
 	uint8_t kinds[CHECKSUM_KINDS][32]; /* HChaCha20's: what is one kind passes for no other */
+	bool enciphers;			   /* the rest is used, by cipher.c: */
+	uint8_t ciphers[CHECKSUM_KINDS][32];
+	uint8_t contexts[crypto_shorthash_KEYBYTES];
 };
 
 XXH128_hash_t checksum_of(const struct checksum_key *key, enum checksum_kind kind,

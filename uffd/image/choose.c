@@ -27,8 +27,13 @@ int image_check_identity(const struct image_options *options, const struct slot 
 				 "%s: an image of engine '%s', and this is '%s': name another "
 				 "image, or remove it",
 				 options->path, slot->engine, options->engine);
-	if (!options->engine || options->read_only || options->retain_all ||
-	    options->keyed == !!slot->key)
+	if (!options->engine || options->read_only || options->retain_all)
+		return 0;
+	if (options->encrypted && !slot->enciphered)
+		return error_set(error, THAW_EKEY,
+				 "%s: it is not encrypted: thaw compact --encrypt makes it so",
+				 options->path);
+	if (slot->enciphered || options->keyed == !!slot->key)
 		return 0;
 	return error_set(
 		error, THAW_EKEY,

@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "checks.h"
+#include "cipher.h"
 #include "commit.h"
 #include "reachability.h"
 #include "relocate.h"
@@ -371,20 +372,41 @@ static int write_working_set(struct commit *commit, uint64_t wish, struct workin
 				    .checksum = checksum_of(commit->image->identity.key,
 							    CHECKSUM_WORKING_SET,
 							    commit->working_set, bytes)};
+	cipher(commit->image->identity.key, CHECKSUM_WORKING_SET, set->checksum, set->generation,
+	       commit->working_set, commit->working_set, bytes, 0);
 	return writer_append(&commit->writer, commit->working_set, bytes, wish, &set->offset);
+}
+
+/* `made` has its checksum by now. */
+static int write_state(struct commit *commit, struct generation *made, const void *state,
+		       uint64_t wish)
+{
+	const struct checksum_key *key = commit->image->identity.key;
+	uint64_t bytes = made->info.state_bytes;
+	void *sealed = NULL;
+	int code;
+
+	if (cipher_is_on(key)) {
+		sealed = malloc(bytes);
+		if (!sealed)
+			return -ENOMEM;
+		cipher(key, CHECKSUM_STATE, made->state_checksum, made->info.number, state, sealed,
+		       bytes, 0);
+		state = sealed;
+	}
+	code = writer_append(&commit->writer, state, bytes, wish, &made->state_offset);
+	free(sealed);
+	return code;
 }
 
 static int write_record(struct commit *commit, struct change *change)
 {
-	size_t bytes = record_encoded_bytes(&change->kept);
+	size_t bytes = record_encoded_bytes(&change->kept, &change->slot);
 	void *encoded = malloc(bytes);
 	int code = encoded ? 0 : -ENOMEM;
 
 	if (!code) {
 		record_encode(&change->kept, &change->slot, encoded);
-		change->slot.record_bytes = bytes;
-		change->slot.record_checksum =
-			checksum_of(change->slot.key, CHECKSUM_RECORD, encoded, bytes);
 		code = writer_append(&commit->writer, encoded, bytes, bytes,
 				     &change->slot.record_offset);
 	}
@@ -399,7 +421,7 @@ static int commit_write_all(struct commit *commit, struct change *change, const 
 	struct generation *made = change->made;
 	struct emission emission = {commit, 0};
 	uint64_t state_bytes = made ? made->info.state_bytes : 0;
-	uint64_t record_bytes = record_encoded_bytes(&change->kept);
+	uint64_t record_bytes = record_encoded_bytes(&change->kept, &change->slot);
 	uint64_t rest = state_bytes + record_bytes + 24 +
 			commit->working_set_count * sizeof(*commit->working_set);
 	int code = log_make(commit, &change->kept.log);
@@ -420,8 +442,7 @@ static int commit_write_all(struct commit *commit, struct change *change, const 
 	if (!code && state_bytes) {
 		made->state_checksum =
 			checksum_of(change->slot.key, CHECKSUM_STATE, state, state_bytes);
-		code = writer_append(&commit->writer, state, state_bytes, rest,
-				     &made->state_offset);
+		code = write_state(commit, made, state, rest);
 	}
 	if (!code)
 		code = write_working_set(commit, rest - state_bytes, &change->kept.working_set);

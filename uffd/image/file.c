@@ -30,8 +30,13 @@ static int slots_create(int fd, const struct image_options *options, struct thaw
 	struct slot slot = {.page_bytes = options->page_bytes};
 	int code = 0;
 
-	if (options->keyed)
+	if (options->encrypted) {
+		code = keys_make_enciphering(options->path, &slot.keys, error);
+		slot.mark = slot.keys.mark;
+		slot.enciphered = true;
+	} else if (options->keyed) {
 		code = keys_make(options->path, &slot.mark, error);
+	}
 	if (code)
 		return code;
 	if (getrandom(slot.uuid, sizeof(slot.uuid), 0) != sizeof(slot.uuid))

@@ -12,8 +12,8 @@
  * a power of two: the page size of the kernel on which the image was created, see page.h) takes whole
  * consecutive blocks, wherever they are free.
  *
- *	block 0		header slot 0, perhaps a note
- *	block 1		header slot 1, perhaps a note
+ *	block 0		header slot 0, perhaps a note, perhaps key slots
+ *	block 1		header slot 1, perhaps a note, perhaps key slots
  *	the rest	pages, nodes, state blobs and commit records, wherever there was room
  *
  *	slot 0 --.                       .--> generation 3: root --> node --> leaf --> pages
@@ -21,8 +21,8 @@
  *	slot 1 ..'   (the slot with the  `--> generation 4: root --> node'--> leaf --> pages
  *	              higher sequence)                 `--> state blob
  *
- * Header slot: the first 512 bytes (one sector) of its block. A note may follow it; the rest of the
- * block is zero and means nothing.
+ * Header slot: the first 512 bytes (one sector) of its block. A note may follow it, and key slots; the rest of
+ * the block is zero and means nothing.
  *
  *	  0   8  magic 8f 54 68 61 77 0d 0a 1a
  *	  8   4  format version; d0000000 and above are development formats that no release reads
@@ -35,7 +35,8 @@
  *	120  16  checksum of the commit record
  *	136  16  salt of the image's key
  *	152  16  check value of the key; salt and check value are zero in an image without one
- *	168 328  zero
+ *	168   4  1: what is below it is enciphered (ENCIPHERED IMAGES), else 0
+ *	172 324  zero
  *	496  16  checksum of bytes 0 to 495
  *
  *	A slot is valid if magic, version and checksum are right and its sequence is at most 2^55 and
@@ -58,6 +59,29 @@
  *	needed. The next commit overwrites the whole block, slot and note, and thereby removes a note that
  *	the new generation has disproved. A commit that made no generation, only names, writes the note
  *	again afterwards, beside the other slot.
+ *
+ * Key slots: bytes 1024 to 2367 of a header block, only in an enciphered image. The image's own key, 32 random bytes,
+ * enciphered with up to 8 others, each of which opens the image.
+ *
+ *	  0   8  magic "thawkeys"
+ *	  8   8  counts how often they were changed
+ *	 16  32  salt and check value of the image's key, as in the slot
+ *	 48 1280 8 of 160 bytes:
+ *
+ *		  0   4  kind: 0 free, 1 the user's key, 2 a key in a file, 3 a passphrase
+ *		  4   4  zero
+ *		  8   8  when it was added
+ *		 16  16  salt of the key that opens it
+ *		 32  16  of a passphrase: passes and bytes of memory of Argon2id, at most 16 and 1 GiB; else 0
+ *		 48  24  nonce, random
+ *		 72  48  the image's key, enciphered, and a tag (XChaCha20-Poly1305); what is authenticated with it is
+ *			 the salt of the image's key and bytes 0 to 47, and its name
+ *		120  40  name, padded with zeros
+ *
+ *	then 16  checksum of everything before it
+ *
+ *	Every commit writes them into its block. Where they are damaged, those of the other block serve. They are changed
+ *	by two commits in a row, after which no block has the old ones.
  *
  * Commit record: contiguous, 8-byte aligned. Each commit writes a whole new one.
  *
@@ -166,6 +190,20 @@
  * or another that was written for this image, or none. A slot of another mark than the newest one's counts as damaged.
  * Whether an image may be without a key is for whoever opens it to say (THAW_KEYED). A clone keeps the mark.
  *
+ * ENCIPHERED IMAGES
+ *
+ * Everything below a slot is a MAC's argument first, as above, and then enciphered with XChaCha20 under another key for each
+ * kind; nothing becomes longer by it but records and entries of the log. The nonce is the MAC, which whoever refers to the
+ * bytes has, and 8 bytes that he knows as well (cipher.c): of a page SipHash-2-4 of its number, birth, encoding and stored
+ * length (8 bytes each), of a state the number of its generation, of a working set that generation it is of, else 0.
+ * To a record and to an entry of the log nothing below the slot refers, so in front of each there is, not enciphered:
+ *
+ *	  0   8  magic "thwrseal" or "thawlogs"
+ *	  8   8  length of what follows these 32 bytes, whole words
+ *	 16  16  its MAC: of a record the one that the slot has, of an entry the one it ends with
+ *
+ * and the slot's length is with them. What anybody can read: slots, notes, lengths, and which blocks change when.
+ *
  * A reference (slot to record, record to root, state and working set, node to child, entry to page) is
  * valid if the bytes it names lie in the file and have the checksum stored with the reference, and if
  * their own header fields (magic, level, first page, sequence) match it. A reader checks this each time it
@@ -246,12 +284,17 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the image format is l
 /* Like PNG's: not ASCII at its start, and damaged by whatever translates line ends. */
 #define FORMAT_MAGIC "\x8fThaw\r\n\x1a"
 /* A development format: no release uses a number with the high byte set. */
-#define FORMAT_VERSION 0xd0000007u
+#define FORMAT_VERSION 0xd0000008u
+/* What it wrote before is read as it is: it knows less. */
+#define FORMAT_VERSION_LEAST 0xd0000007u
 
-#define FORMAT_RECORD_MAGIC 0x6472636572776874u /* "thwrecrd" */
-#define FORMAT_NOTE_MAGIC 0x6c69616677616874u	/* "thawfail" */
-#define FORMAT_NODE_MAGIC 0x646f6e54u		/* "Tnod" */
-#define FORMAT_LOG_MAGIC 0x676f6c2d77616874u	/* "thaw-log" */
+#define FORMAT_RECORD_MAGIC 0x6472636572776874u	       /* "thwrecrd" */
+#define FORMAT_NOTE_MAGIC 0x6c69616677616874u	       /* "thawfail" */
+#define FORMAT_NODE_MAGIC 0x646f6e54u		       /* "Tnod" */
+#define FORMAT_LOG_MAGIC 0x676f6c2d77616874u	       /* "thaw-log" */
+#define FORMAT_SEALED_RECORD_MAGIC 0x6c61657372776874u /* "thwrseal" */
+#define FORMAT_SEALED_LOG_MAGIC 0x73676f6c77616874u    /* "thawlogs" */
+#define FORMAT_KEYS_MAGIC 0x7379656b77616874u	       /* "thawkeys" */
 
 #define FORMAT_SLOT_BYTES 512u /* one sector: torn by no disk that writes sectors whole */
 #define FORMAT_FANOUT 16u
@@ -267,7 +310,8 @@ struct disk_slot {
 	uint64_t record_offset, record_bytes;
 	uint64_t record_checksum[2];
 	uint8_t key_salt[16], key_check[16];
-	uint8_t zero[328];
+	uint32_t enciphered;
+	uint8_t zero[324];
 	uint64_t checksum[2];
 };
 static_assert(sizeof(struct disk_slot) == FORMAT_SLOT_BYTES, "slot");
@@ -286,11 +330,44 @@ struct disk_note {
 static_assert(sizeof(struct disk_note) == FORMAT_SLOT_BYTES, "note");
 static_assert(offsetof(struct disk_note, checksum) == 496, "note");
 
+#define FORMAT_KEY_SLOTS 8u
+
+struct disk_key_slot {
+	uint32_t kind;
+	uint32_t zero;
+	uint64_t time_ns;
+	uint8_t salt[16];
+	uint64_t passes, memory;
+	uint8_t nonce[24];
+	uint8_t wrapped[48];
+	char name[40];
+};
+static_assert(sizeof(struct disk_key_slot) == 160, "key slot");
+
+struct disk_keys {
+	uint64_t magic;
+	uint64_t changes;
+	uint8_t key_salt[16], key_check[16];
+	struct disk_key_slot slots[FORMAT_KEY_SLOTS];
+	uint64_t checksum[2];
+};
+static_assert(sizeof(struct disk_keys) == 1344, "keys");
+
 /* What a header block starts with. */
 struct disk_header {
 	struct disk_slot slot;
 	struct disk_note note;
+	struct disk_keys keys;
 };
+static_assert(offsetof(struct disk_header, keys) == 1024, "keys");
+
+/* In front of what is enciphered and nothing refers to. */
+struct disk_sealed {
+	uint64_t magic;
+	uint64_t bytes; /* of what follows: whole words */
+	uint64_t checksum[2];
+};
+static_assert(sizeof(struct disk_sealed) == 32, "sealed");
 
 struct disk_generation {
 	uint64_t number, parent, ancestor, portable;

@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cipher.h"
 #include "format.h"
 #include "sys.h"
 
@@ -39,19 +40,22 @@ static void slot_decode(const struct disk_slot *disk, unsigned number, struct sl
 	memcpy(slot->engine, disk->engine, sizeof(slot->engine) - 1);
 	memcpy(slot->mark.salt, disk->key_salt, sizeof(slot->mark.salt));
 	memcpy(slot->mark.check, disk->key_check, sizeof(slot->mark.check));
+	slot->enciphered = disk->enciphered;
 	slot->sequence = disk->sequence;
 	slot->record_offset = disk->record_offset;
 	slot->record_bytes = disk->record_bytes;
 	slot->record_checksum = (XXH128_hash_t){disk->record_checksum[0], disk->record_checksum[1]};
 
-	if (disk->format != FORMAT_VERSION) {
+	if (disk->format < FORMAT_VERSION_LEAST || disk->format > FORMAT_VERSION) {
 		slot->state = SLOT_OTHER;
 		return;
 	}
 	slot->state = SLOT_DAMAGED;
 	if (!whole || (disk->sequence && disk->sequence % 2 != number) ||
 	    disk->sequence > STORE_NUMBER_MAX || !disk->sequence != !disk->record_bytes ||
-	    !disk->record_bytes != !disk->record_offset || disk->engine[sizeof(disk->engine) - 1])
+	    !disk->record_bytes != !disk->record_offset || disk->enciphered > 1 ||
+	    (disk->enciphered && !key_mark_set(&slot->mark)) ||
+	    disk->engine[sizeof(disk->engine) - 1])
 		return;
 	if (!page_bytes_possible(disk->page_bytes))
 		return;
@@ -65,12 +69,93 @@ static void note_decode(const struct disk_note *disk, struct note *note)
 		*note = (struct note){disk->generation, disk->failures, disk->what};
 }
 
-/* Only with the same key as the newest one it is a slot of this image. */
-static void marks_compare(struct slot slots[2])
+static void keys_decode(const struct disk_keys *disk, struct key_slots *keys)
+{
+	if (disk->magic != FORMAT_KEYS_MAGIC ||
+	    !sum_is(checksum_plain(disk, offsetof(struct disk_keys, checksum)), disk->checksum))
+		return;
+	keys->known = true;
+	keys->changes = disk->changes;
+	memcpy(keys->mark.salt, disk->key_salt, sizeof(keys->mark.salt));
+	memcpy(keys->mark.check, disk->key_check, sizeof(keys->mark.check));
+	for (unsigned i = 0; i < FORMAT_KEY_SLOTS; i++) {
+		const struct disk_key_slot *from = &disk->slots[i];
+		struct key_slot *to = &keys->slot[i];
+
+		to->kind = from->kind;
+		to->zero = from->zero;
+		to->time_ns = from->time_ns;
+		to->passes = from->passes;
+		to->memory = from->memory;
+		memcpy(to->salt, from->salt, sizeof(to->salt));
+		memcpy(to->nonce, from->nonce, sizeof(to->nonce));
+		memcpy(to->wrapped, from->wrapped, sizeof(to->wrapped));
+		memcpy(to->name, from->name, sizeof(to->name));
+	}
+}
+
+static void keys_encode(const struct key_slots *keys, struct disk_keys *disk)
+{
+	XXH128_hash_t hash;
+
+	disk->magic = FORMAT_KEYS_MAGIC;
+	disk->changes = keys->changes;
+	memcpy(disk->key_salt, keys->mark.salt, sizeof(disk->key_salt));
+	memcpy(disk->key_check, keys->mark.check, sizeof(disk->key_check));
+	for (unsigned i = 0; i < FORMAT_KEY_SLOTS; i++) {
+		const struct key_slot *from = &keys->slot[i];
+		struct disk_key_slot *to = &disk->slots[i];
+
+		to->kind = from->kind;
+		to->zero = from->zero;
+		to->time_ns = from->time_ns;
+		to->passes = from->passes;
+		to->memory = from->memory;
+		memcpy(to->salt, from->salt, sizeof(to->salt));
+		memcpy(to->nonce, from->nonce, sizeof(to->nonce));
+		memcpy(to->wrapped, from->wrapped, sizeof(to->wrapped));
+		memcpy(to->name, from->name, sizeof(to->name));
+	}
+	hash = checksum_plain(disk, offsetof(struct disk_keys, checksum));
+	disk->checksum[0] = hash.low64;
+	disk->checksum[1] = hash.high64;
+}
+
+static void header_decode(const struct disk_header *disk, unsigned number, struct slot *slot)
+{
+	slot_decode(&disk->slot, number, slot);
+	note_decode(&disk->note, &slot->note);
+	keys_decode(&disk->keys, &slot->keys);
+}
+
+static bool marks_same(const struct slot *a, const struct slot *b)
+{
+	return a->enciphered == b->enciphered && !memcmp(&a->mark, &b->mark, sizeof(a->mark));
+}
+
+static bool keys_fit(const struct key_slots *keys, const struct slot *slot)
+{
+	return keys->known && !memcmp(&keys->mark, &slot->mark, sizeof(keys->mark));
+}
+
+/*
+ * Only with the same key as the newest one it is a slot of this image. A block that was torn when its key slots were
+ * changed has those of the other one.
+ */
+static void headers_compare(struct slot slots[2])
 {
 	if (slots[0].state == SLOT_VALID && slots[1].state == SLOT_VALID &&
-	    memcmp(&slots[0].mark, &slots[1].mark, sizeof(slots[0].mark)))
+	    !marks_same(&slots[0], &slots[1]))
 		slots[slots[1].sequence <= slots[0].sequence].state = SLOT_DAMAGED;
+	for (unsigned i = 0; i < 2; i++) {
+		if (slots[i].state != SLOT_VALID || !slots[i].enciphered ||
+		    keys_fit(&slots[i].keys, &slots[i]))
+			continue;
+		if (keys_fit(&slots[!i].keys, &slots[i]))
+			slots[i].keys = slots[!i].keys;
+		else
+			slots[i].keys.known = false;
+	}
 }
 
 /* Of a file that is longer than its header, with one call. */
@@ -84,10 +169,9 @@ static bool headers_read(int fd, struct slot slots[2])
 		struct disk_header disk;
 
 		memcpy(&disk, bytes + i * SPACE_BLOCK, sizeof(disk));
-		slot_decode(&disk.slot, i, &slots[i]);
-		note_decode(&disk.note, &slots[i].note);
+		header_decode(&disk, i, &slots[i]);
 	}
-	marks_compare(slots);
+	headers_compare(slots);
 	return true;
 }
 
@@ -100,7 +184,7 @@ int header_read(int fd, const char *path, struct slot slots[2], struct thaw_erro
 		struct disk_header disk;
 		int code = sys_pread(fd, &disk, sizeof(disk), at);
 
-		if (code == -ENODATA) { /* no note, then */
+		if (code == -ENODATA) { /* no note and no key slots, then */
 			memset(&disk, 0, sizeof(disk));
 			code = sys_pread(fd, &disk.slot, sizeof(disk.slot), at);
 		}
@@ -109,16 +193,24 @@ int header_read(int fd, const char *path, struct slot slots[2], struct thaw_erro
 		else if (code)
 			return error_set(error, code, "%s: cannot read header slot %u: %s", path, i,
 					 thaw_strerror(code));
-		slot_decode(&disk.slot, i, &slots[i]);
-		note_decode(&disk.note, &slots[i].note);
+		header_decode(&disk, i, &slots[i]);
 	}
-	marks_compare(slots);
+	headers_compare(slots);
 	return 0;
 }
 
 int slot_find_key(const char *path, struct slot *slot, struct thaw_error *error)
 {
-	return keys_find(path, &slot->mark, &slot->key, error);
+	slot->key = NULL;
+	if (!slot->enciphered)
+		return keys_find(path, &slot->mark, &slot->key, error);
+	if (!slot->keys.known)
+		return error_set(error, THAW_EDAMAGED,
+				 "%s: it is encrypted, and the slots with its key are damaged in "
+				 "both blocks of its header (offsets 0 and %u): restore the file "
+				 "from a backup",
+				 path, SPACE_BLOCK);
+	return keys_open(path, &slot->keys, &slot->key, error);
 }
 
 static int format_error(const char *path, const struct slot *slot, struct thaw_error *error)
@@ -186,6 +278,7 @@ int header_write(int fd, unsigned number, const struct slot *slot)
 {
 	union {
 		struct disk_slot disk;
+		struct disk_header header;
 		uint8_t block[SPACE_BLOCK];
 	} out;
 	XXH128_hash_t hash;
@@ -198,6 +291,9 @@ int header_write(int fd, unsigned number, const struct slot *slot)
 	memcpy(out.disk.engine, slot->engine, sizeof(out.disk.engine));
 	memcpy(out.disk.key_salt, slot->mark.salt, sizeof(out.disk.key_salt));
 	memcpy(out.disk.key_check, slot->mark.check, sizeof(out.disk.key_check));
+	out.disk.enciphered = slot->enciphered;
+	if (slot->enciphered)
+		keys_encode(&slot->keys, &out.header.keys);
 	out.disk.sequence = slot->sequence;
 	out.disk.record_offset = slot->record_offset;
 	out.disk.record_bytes = slot->record_bytes;
@@ -215,11 +311,19 @@ int header_write(int fd, unsigned number, const struct slot *slot)
  */
 int header_write_again(int fd, unsigned number)
 {
+	uint64_t at = (uint64_t)number * SPACE_BLOCK;
 	struct disk_slot disk;
-	int code = sys_pread(fd, &disk, sizeof(disk), (uint64_t)number * SPACE_BLOCK);
+	struct disk_keys keys;
+	int code = sys_pread(fd, &disk, sizeof(disk), at);
 
 	if (!code)
-		code = sys_pwrite(fd, &disk, sizeof(disk), (uint64_t)number * SPACE_BLOCK);
+		code = sys_pwrite(fd, &disk, sizeof(disk), at);
+	if (!code && disk.enciphered) {
+		at += offsetof(struct disk_header, keys);
+		code = sys_pread(fd, &keys, sizeof(keys), at);
+		if (!code)
+			code = sys_pwrite(fd, &keys, sizeof(keys), at);
+	}
 	return code ? code : sys_fdatasync(fd);
 }
 

@@ -19,6 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "cipher.h"
 #include "handle.h"
 #include "newfile.h"
 #include "relocate.h"
@@ -443,6 +444,8 @@ int image_read_state(struct image *image, void **state, size_t *bytes, struct th
 				 image->path, opened->info.number, opened->state_offset,
 				 thaw_strerror(code));
 	}
+	cipher(image->identity.key, CHECKSUM_STATE, opened->state_checksum, opened->info.number,
+	       blob, blob, opened->info.state_bytes, 0);
 	if (checksum_is(image->identity.key, CHECKSUM_STATE, blob, opened->info.state_bytes,
 			opened->state_checksum)) {
 		*state = blob;

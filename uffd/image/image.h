@@ -44,6 +44,7 @@ struct image_options {
 	bool fresh;	     /* the next commit starts from an empty index */
 	bool read_only;	     /* take no lock; no commit is possible */
 	bool keyed;	     /* it must be a keyed one, and is made so: else THAW_EKEY */
+	bool encrypted;	     /* it must be an enciphered one, and is made so: else THAW_EKEY */
 	bool own;	     /* it must be this user's or root's: else THAW_EOWNER */
 	bool portable;	     /* the newest whole *portable* one that the newest descends from */
 	uint64_t generation; /* 0: newest whole one */

@@ -23,6 +23,7 @@
 #include <string.h>
 
 #include "checks.h"
+#include "cipher.h"
 #include "node.h"
 #include "space.h"
 #include "sys.h"
@@ -59,9 +60,10 @@ static bool entry_is_sound(const struct disk_entry *entry, uint64_t generation)
 	}
 }
 
-const char *index_check_node(const struct checksum_key *key, const union disk_any *node,
-			     const struct reference *at, unsigned level, uint64_t first_page)
+const char *index_open_node(const struct checksum_key *key, union disk_any *node,
+			    const struct reference *at, unsigned level, uint64_t first_page)
 {
+	cipher(key, CHECKSUM_NODE, at->checksum, 0, node, node, index_node_bytes(level), 0);
 	if (!checksum_is(key, CHECKSUM_NODE, node, index_node_bytes(level), at->checksum))
 		return "its checksum is wrong";
 	/* From here on only a hostile image can fail. */
@@ -83,6 +85,12 @@ const char *index_check_node(const struct checksum_key *key, const union disk_an
 	return NULL;
 }
 
+void index_seal_node(const struct checksum_key *key, const struct reference *at, unsigned level,
+		     void *node)
+{
+	cipher(key, CHECKSUM_NODE, at->checksum, 0, node, node, index_node_bytes(level), 0);
+}
+
 int index_read_node(int fd, const char *path, const struct checksum_key *key,
 		    const struct reference *at, unsigned level, uint64_t first_page,
 		    union disk_any *node, struct thaw_error *error)
@@ -100,7 +108,7 @@ int index_read_node(int fd, const char *path, const struct checksum_key *key,
 				 " at offset %" PRIu64 ": %s",
 				 path, first_page, first_page + index_span(level) - 1, at->offset,
 				 thaw_strerror(code));
-	why = code ? "the file ends before it" : index_check_node(key, node, at, level, first_page);
+	why = code ? "the file ends before it" : index_open_node(key, node, at, level, first_page);
 	if (!why)
 		return 0;
 damaged:
@@ -474,6 +482,7 @@ static int node_write(struct index *index, struct node *node, uint64_t generatio
 	}
 	node->written.checksum =
 		checksum_of(index->key, CHECKSUM_NODE, &disk, index_node_bytes(node->level));
+	index_seal_node(index->key, &node->written, node->level, &disk);
 	return emit(arg, &disk, index_node_bytes(node->level), &node->written.offset);
 }
 

@@ -77,9 +77,12 @@ union disk_any;
 int index_read_node(int fd, const char *path, const struct checksum_key *key,
 		    const struct reference *at, unsigned level, uint64_t first_page,
 		    union disk_any *node, struct thaw_error *error);
-/* The same for bytes that were read already: NULL, or what is wrong. */
-const char *index_check_node(const struct checksum_key *key, const union disk_any *node,
-			     const struct reference *at, unsigned level, uint64_t first_page);
+/* The same for bytes that were read already, and not deciphered: NULL, or what is wrong. */
+const char *index_open_node(const struct checksum_key *key, union disk_any *node,
+			    const struct reference *at, unsigned level, uint64_t first_page);
+/* What the file is to have of a node with that checksum, in its place. */
+void index_seal_node(const struct checksum_key *key, const struct reference *at, unsigned level,
+		     void *node);
 size_t index_node_bytes(unsigned level);
 /* Pages below a node of that level. */
 uint64_t index_span(unsigned level);

@@ -144,6 +144,7 @@ int thaw_image_info(const struct thaw_image *image, bool deep, struct thaw_image
 	info->generations = image->record.count;
 	info->fallback = image->fallback;
 	info->keyed = slot->key;
+	info->encrypted = slot->enciphered;
 	info->working_set_clusters = image->record.working_set.bytes / sizeof(uint64_t);
 	info->working_set_generation = image->record.working_set.generation;
 	code = deep ? count_reached(image, info) : 0;

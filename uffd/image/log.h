@@ -86,6 +86,8 @@ bool patch_apply(const void *patch, size_t bytes, void *target, size_t count);
 /* What an entry follows: it is of no use behind anything else. */
 struct log_chain {
 	const struct checksum_key *key;
+	uint8_t *opened; /* room for an entry, to decipher it; NULL: for none */
+	size_t opened_bytes;
 	uint8_t uuid[16];
 	XXH128_hash_t seed;   /* checksum of the commit record */
 	XXH128_hash_t before; /* of the entry before, or zero */
@@ -110,8 +112,12 @@ size_t log_encode(struct log_chain *chain, struct generation *generation, const 
 		  const struct log_state *before, const struct log_pages *pages, void *to,
 		  size_t room);
 
-/* The entry at the start of those bytes, if it follows the chain: how many bytes; 0: it does not, or is torn. */
-size_t log_check(const struct log_chain *chain, const void *bytes, size_t count);
+/*
+ * The entry at the start of those bytes, if it follows the chain: how many bytes; 0: it does not, or is torn. `entry` is
+ * where it can be read, until the next one is looked at.
+ */
+size_t log_check(const struct log_chain *chain, const void *bytes, size_t count,
+		 const void **entry);
 /* Is it whole, and of this cycle, but further on in it? Its number; 0: no. */
 uint64_t log_follows(const struct log_chain *chain, const void *bytes, size_t count);
 /* The number in a checked entry. */

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cipher.h"
 #include "format.h"
 #include "log.h"
 #include "store.h"
@@ -166,16 +167,32 @@ static bool build_page(struct building *building, const struct log_page *page, u
 	return build_bytes(building, page->next_bytes, page_bytes);
 }
 
+/* What is behind `to` is enciphered. */
+static void seal(const struct checksum_key *key, XXH128_hash_t checksum, size_t bytes,
+		 struct disk_sealed *to)
+{
+	*to = (struct disk_sealed){
+		.magic = FORMAT_SEALED_LOG_MAGIC,
+		.bytes = bytes,
+		.checksum = {checksum.low64, checksum.high64},
+	};
+	cipher(key, CHECKSUM_LOG, checksum, 0, to + 1, to + 1, bytes, 0);
+}
+
 size_t log_encode(struct log_chain *chain, struct generation *generation, const void *state,
 		  const struct log_state *before, const struct log_pages *pages, void *to,
 		  size_t room)
 {
+	size_t front = cipher_is_on(chain->key) ? sizeof(struct disk_sealed) : 0;
 	struct building building = {.to = to, .room = room / SPACE_BLOCK * SPACE_BLOCK};
-	struct disk_log_entry *entry = build_take(&building, sizeof(*entry));
+	struct disk_log_entry *entry;
 	XXH128_hash_t checksum;
 	uint64_t *end;
 	size_t bytes;
 
+	building.to += front;
+	building.room -= building.room ? front : 0;
+	entry = build_take(&building, sizeof(*entry));
 	if (!entry)
 		return 0;
 	*entry = (struct disk_log_entry){
@@ -195,7 +212,7 @@ size_t log_encode(struct log_chain *chain, struct generation *generation, const 
 	end = build_take(&building, CHECKSUM_BYTES);
 	if (!end)
 		return 0;
-	bytes = (building.used + SPACE_BLOCK - 1) / SPACE_BLOCK * SPACE_BLOCK;
+	bytes = (front + building.used + SPACE_BLOCK - 1) / SPACE_BLOCK * SPACE_BLOCK;
 	entry->bytes = building.used;
 	generation->info.bytes_written = bytes;
 	generation->root = (struct root){0};
@@ -205,7 +222,9 @@ size_t log_encode(struct log_chain *chain, struct generation *generation, const 
 	checksum = checksum_of(chain->key, CHECKSUM_LOG, entry, building.used - CHECKSUM_BYTES);
 	end[0] = checksum.low64;
 	end[1] = checksum.high64;
-	memset(building.to + building.used, 0, bytes - building.used);
+	memset(building.to + building.used, 0, bytes - front - building.used);
+	if (front)
+		seal(chain->key, checksum, building.used, to);
 	chain->before = checksum;
 	chain->position++;
 	return bytes;
@@ -233,23 +252,53 @@ static bool is_whole(const struct log_chain *chain, const struct disk_log_entry 
 			   (XXH128_hash_t){end[0], end[1]});
 }
 
-size_t log_check(const struct log_chain *chain, const void *bytes, size_t count)
+/* The entry where it can be read, and how many bytes may be its own. NULL: none begins there. */
+static const struct disk_log_entry *unseal(const struct log_chain *chain, const void *bytes,
+					   size_t *count)
 {
-	const struct disk_log_entry *entry = bytes;
+	const struct disk_sealed *sealed = bytes;
 
-	if (count < sizeof(*entry) || !is_of_cycle(chain, entry) ||
-	    entry->position != chain->position || entry->before[0] != chain->before.low64 ||
-	    entry->before[1] != chain->before.high64 || !is_whole(chain, entry, count))
+	if (!cipher_is_on(chain->key))
+		return *count < sizeof(struct disk_log_entry) ? NULL : bytes;
+	if (*count < sizeof(*sealed) || sealed->magic != FORMAT_SEALED_LOG_MAGIC ||
+	    sealed->bytes > *count - sizeof(*sealed) || sealed->bytes > chain->opened_bytes ||
+	    sealed->bytes < sizeof(struct disk_log_entry))
+		return NULL;
+	*count = sealed->bytes;
+	cipher(chain->key, CHECKSUM_LOG, (XXH128_hash_t){sealed->checksum[0], sealed->checksum[1]},
+	       0, sealed + 1, chain->opened, sealed->bytes, 0);
+	return (const void *)chain->opened;
+}
+
+/* The nonce is the checksum of what it was for. */
+static bool seal_is_whole(const struct log_chain *chain, const struct disk_sealed *sealed,
+			  const struct disk_log_entry *entry)
+{
+	return !cipher_is_on(chain->key) ||
+	       (entry->bytes == sealed->bytes &&
+		!memcmp((const uint8_t *)entry + entry->bytes - CHECKSUM_BYTES, sealed->checksum,
+			CHECKSUM_BYTES));
+}
+
+size_t log_check(const struct log_chain *chain, const void *bytes, size_t count, const void **found)
+{
+	const struct disk_log_entry *entry = unseal(chain, bytes, &count);
+	size_t front = cipher_is_on(chain->key) ? sizeof(struct disk_sealed) : 0;
+
+	if (!entry || !is_of_cycle(chain, entry) || entry->position != chain->position ||
+	    entry->before[0] != chain->before.low64 || entry->before[1] != chain->before.high64 ||
+	    !is_whole(chain, entry, count) || !seal_is_whole(chain, bytes, entry))
 		return 0;
-	return (entry->bytes + SPACE_BLOCK - 1) / SPACE_BLOCK * SPACE_BLOCK;
+	*found = entry;
+	return (front + entry->bytes + SPACE_BLOCK - 1) / SPACE_BLOCK * SPACE_BLOCK;
 }
 
 uint64_t log_follows(const struct log_chain *chain, const void *bytes, size_t count)
 {
-	const struct disk_log_entry *entry = bytes;
+	const struct disk_log_entry *entry = unseal(chain, bytes, &count);
 
-	return count >= sizeof(*entry) && is_of_cycle(chain, entry) &&
-			       entry->position > chain->position && is_whole(chain, entry, count)
+	return entry && is_of_cycle(chain, entry) && entry->position > chain->position &&
+			       is_whole(chain, entry, count) && seal_is_whole(chain, bytes, entry)
 		       ? entry->number
 		       : 0;
 }

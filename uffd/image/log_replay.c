@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cipher.h"
 #include "sys.h"
 #include "store.h"
 
@@ -30,7 +31,7 @@ struct replay {
 	uint64_t count, at;
 	uint64_t highest; /* number that was seen */
 	struct generation newest;
-	uint8_t *page;
+	uint8_t *page, *opened;
 };
 
 static void chain_begin(const struct image *image, struct log_chain *chain)
@@ -48,6 +49,12 @@ static int area_read(struct replay *replay, uint64_t most)
 	uint64_t file = image_file_bytes(image);
 	uint64_t there = file > area->offset ? file - area->offset : 0;
 
+	if (cipher_is_on(image->identity.key) && !replay->opened) {
+		replay->chain.opened_bytes = log_entry_most(area);
+		replay->chain.opened = replay->opened = malloc(replay->chain.opened_bytes);
+		if (!replay->opened)
+			return -ENOMEM;
+	}
 	there = there < area->bytes ? there : area->bytes;
 	replay->count = (there < most ? there : most) / SPACE_BLOCK * SPACE_BLOCK;
 	free(replay->bytes);
@@ -160,8 +167,10 @@ static int entries_apply(struct replay *replay)
 	struct log *log = &replay->image->log;
 
 	for (;;) {
-		const uint8_t *entry = replay->bytes + replay->at;
-		size_t bytes = log_check(&replay->chain, entry, replay->count - replay->at);
+		const void *entry;
+		size_t bytes = log_check(&replay->chain, replay->bytes + replay->at,
+					 replay->count - replay->at, &entry);
+		uint64_t number;
 		int code;
 
 		if (!bytes && !follower_find(replay))
@@ -170,14 +179,16 @@ static int entries_apply(struct replay *replay)
 			replay->highest = highest_find(replay);
 			return THAW_EDAMAGED;
 		}
+		number = log_number(entry);
 		code = entry_apply(replay, entry);
 		if (code) {
 			replay->highest = highest_find(replay);
-			if (replay->highest < log_number(entry))
-				replay->highest = log_number(entry);
+			if (replay->highest < number)
+				replay->highest = number;
 			return code;
 		}
 		log->chain = replay->chain;
+		log->chain.opened = NULL;
 		replay->at += bytes;
 		log->used = replay->at;
 	}
@@ -306,9 +317,17 @@ static void numbers_pass(struct image *image, uint64_t number)
 		image->next += (number - image->next + 2) / 2 * 2;
 }
 
+static void replay_free(struct replay *replay)
+{
+	free(replay->bytes);
+	free(replay->page);
+	free(replay->opened);
+}
+
 int log_replay(struct image *image, struct thaw_error *fallback, struct thaw_error *error)
 {
 	struct replay replay = {.image = image};
+	const void *entry;
 	int code;
 
 	image->log.listed = image->base.info.number;
@@ -316,8 +335,8 @@ int log_replay(struct image *image, struct thaw_error *fallback, struct thaw_err
 		return 0;
 	chain_begin(image, &replay.chain);
 	code = area_read(&replay, 2 * log_entry_most(&image->record.log));
-	if (!code &&
-	    (log_check(&replay.chain, replay.bytes, replay.count) || follower_find(&replay))) {
+	if (!code && (log_check(&replay.chain, replay.bytes, replay.count, &entry) ||
+		      follower_find(&replay))) {
 		log_close(image);
 		image->log.listed = image->base.info.number;
 		chain_begin(image, &image->log.chain);
@@ -333,8 +352,7 @@ int log_replay(struct image *image, struct thaw_error *fallback, struct thaw_err
 						    : replay.newest.info.number);
 		image_note_extent(image);
 	}
-	free(replay.bytes);
-	free(replay.page);
+	replay_free(&replay);
 	return code ? error_set(error, code,
 				"%s: cannot go on from its log at offset %" PRIu64 ": %s",
 				image->path, image->record.log.offset, thaw_strerror(code))
@@ -344,6 +362,7 @@ int log_replay(struct image *image, struct thaw_error *fallback, struct thaw_err
 int log_is_ahead(struct image *image, struct thaw_error *error)
 {
 	struct replay replay = {.image = image};
+	const void *entry;
 	int code;
 
 	if (!image->record.log.bytes)
@@ -354,9 +373,9 @@ int log_is_ahead(struct image *image, struct thaw_error *error)
 		error_set(error, code, "%s: cannot read its log at offset %" PRIu64 ": %s",
 			  image->path, image->record.log.offset, thaw_strerror(code));
 	else
-		code = log_check(&replay.chain, replay.bytes, replay.count) ||
+		code = log_check(&replay.chain, replay.bytes, replay.count, &entry) ||
 		       follower_find(&replay);
-	free(replay.bytes);
+	replay_free(&replay);
 	return code;
 }
 
@@ -370,8 +389,7 @@ int log_verify(struct image *image, uint64_t *bytes)
 	image->log.chain = replay.chain;
 	code = replay_apply(&replay);
 	*bytes = replay.at;
-	free(replay.bytes);
-	free(replay.page);
+	replay_free(&replay);
 	log_close(image);
 	return code;
 }

@@ -174,13 +174,10 @@ static int write_record(struct newfile *file, uint64_t at, struct slot *slot,
 	int code;
 
 	slot->record_offset = at;
-	slot->record_bytes = record_encoded_bytes(record);
-	encoded = malloc(slot->record_bytes);
+	encoded = malloc(record_encoded_bytes(record, slot));
 	if (!encoded)
 		return -ENOMEM;
 	record_encode(record, slot, encoded);
-	slot->record_checksum =
-		checksum_of(slot->key, CHECKSUM_RECORD, encoded, slot->record_bytes);
 	code = sys_pwrite(file->fd, encoded, slot->record_bytes, at);
 	free(encoded);
 	return code;

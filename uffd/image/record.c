@@ -11,12 +11,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cipher.h"
 #include "format.h"
 #include "store.h"
 #include "sys.h"
 
 #define CHECKSUM_BYTES sizeof(((struct disk_slot *)NULL)->checksum)
-_Static_assert(sizeof(struct disk_record) == RECORD_START_BYTES, "record");
+_Static_assert(sizeof(struct disk_sealed) + sizeof(struct disk_record) == RECORD_START_BYTES,
+	       "record");
 
 static size_t encoded_bytes(uint64_t generations, uint64_t names)
 {
@@ -24,9 +26,15 @@ static size_t encoded_bytes(uint64_t generations, uint64_t names)
 	       names * sizeof(struct disk_name) + CHECKSUM_BYTES;
 }
 
-size_t record_encoded_bytes(const struct record *record)
+/* What is in front of it. */
+static size_t sealed_bytes(const struct checksum_key *key)
 {
-	return encoded_bytes(record->count, record->name_count);
+	return cipher_is_on(key) ? sizeof(struct disk_sealed) : 0;
+}
+
+size_t record_encoded_bytes(const struct record *record, const struct slot *slot)
+{
+	return sealed_bytes(slot->key) + encoded_bytes(record->count, record->name_count);
 }
 
 void generation_encode(const struct generation *from, struct disk_generation *disk)
@@ -55,10 +63,11 @@ void generation_encode(const struct generation *from, struct disk_generation *di
 	};
 }
 
-void record_encode(const struct record *record, const struct slot *slot, void *bytes)
+/* The checksum of the whole: what the slot has. */
+static XXH128_hash_t encode(const struct record *record, const struct slot *slot,
+			    struct disk_record *disk)
 {
-	size_t checked = record_encoded_bytes(record) - CHECKSUM_BYTES;
-	struct disk_record *disk = bytes;
+	size_t checked = encoded_bytes(record->count, record->name_count) - CHECKSUM_BYTES;
 	struct disk_name *names = (struct disk_name *)(disk->generation + record->count);
 	XXH128_hash_t hash;
 
@@ -87,8 +96,27 @@ void record_encode(const struct record *record, const struct slot *slot, void *b
 		names[i].generation = record->names[i].generation;
 		memcpy(names[i].name, record->names[i].name, sizeof(names[i].name));
 	}
-	hash = checksum_of(slot->key, CHECKSUM_RECORD_END, bytes, checked);
-	memcpy((char *)bytes + checked, (uint64_t[]){hash.low64, hash.high64}, CHECKSUM_BYTES);
+	hash = checksum_of(slot->key, CHECKSUM_RECORD_END, disk, checked);
+	memcpy((char *)disk + checked, (uint64_t[]){hash.low64, hash.high64}, CHECKSUM_BYTES);
+	return checksum_of(slot->key, CHECKSUM_RECORD, disk, checked + CHECKSUM_BYTES);
+}
+
+void record_encode(const struct record *record, struct slot *slot, void *bytes)
+{
+	size_t front = sealed_bytes(slot->key);
+	struct disk_record *disk = (void *)((char *)bytes + front);
+	struct disk_sealed *sealed = bytes;
+
+	slot->record_bytes = record_encoded_bytes(record, slot);
+	slot->record_checksum = encode(record, slot, disk);
+	if (!front)
+		return;
+	*sealed = (struct disk_sealed){
+		.magic = FORMAT_SEALED_RECORD_MAGIC,
+		.bytes = slot->record_bytes - front,
+		.checksum = {slot->record_checksum.low64, slot->record_checksum.high64},
+	};
+	cipher(slot->key, CHECKSUM_RECORD, slot->record_checksum, 0, disk, disk, sealed->bytes, 0);
 }
 
 /* `portable` is itself, or no newer than its parent. */
@@ -232,10 +260,21 @@ static bool record_is_of(const struct disk_record *disk, const struct slot *slot
 	       !memcmp(disk->key_check, slot->mark.check, sizeof(disk->key_check));
 }
 
+/* What is in front of the record says the same as the slot. */
+static bool sealed_is(const struct disk_sealed *sealed, const struct slot *slot)
+{
+	return sealed->magic == FORMAT_SEALED_RECORD_MAGIC &&
+	       sealed->bytes == slot->record_bytes - sizeof(*sealed) &&
+	       checksum_same((XXH128_hash_t){sealed->checksum[0], sealed->checksum[1]},
+			     slot->record_checksum);
+}
+
 int record_read(int fd, const char *path, const struct slot *slot, struct record *record,
 		struct thaw_error *error)
 {
-	struct disk_record *disk = NULL;
+	size_t front = sealed_bytes(slot->key), bytes = slot->record_bytes - front;
+	struct disk_record *disk;
+	void *read = NULL;
 	const char *why;
 	int code;
 
@@ -246,15 +285,15 @@ int record_read(int fd, const char *path, const struct slot *slot, struct record
 		return 0;
 	why = "its place is impossible";
 	if (slot->record_offset % 8 || slot->record_offset < STORE_HEADER_BYTES ||
-	    slot->record_bytes < encoded_bytes(1, 0) ||
-	    slot->record_bytes > encoded_bytes(STORE_GENERATIONS_MAX, STORE_NAMES_MAX))
+	    slot->record_bytes < front + encoded_bytes(1, 0) ||
+	    slot->record_bytes > front + encoded_bytes(STORE_GENERATIONS_MAX, STORE_NAMES_MAX))
 		goto damaged;
-	disk = malloc(slot->record_bytes);
-	if (!disk)
+	read = malloc(slot->record_bytes);
+	if (!read)
 		return error_set(error, -ENOMEM, "%s: no memory for the commit record", path);
-	code = sys_pread(fd, disk, slot->record_bytes, slot->record_offset);
+	code = sys_pread(fd, read, slot->record_bytes, slot->record_offset);
 	if (code && code != -ENODATA && code != -EINVAL) {
-		free(disk);
+		free(read);
 		return error_set(error, code,
 				 "%s: cannot read the commit record at offset %" PRIu64 ": %s",
 				 path, slot->record_offset, thaw_strerror(code));
@@ -263,27 +302,49 @@ int record_read(int fd, const char *path, const struct slot *slot, struct record
 	if (code)
 		goto damaged;
 	why = "its checksum is wrong";
-	if (!checksum_is(slot->key, CHECKSUM_RECORD, disk, slot->record_bytes,
-			 slot->record_checksum))
+	if (front && !sealed_is(read, slot))
 		goto damaged;
-	why = record_is_of(disk, slot) ? record_decode(disk, slot->record_bytes, record)
+	disk = (void *)((char *)read + front);
+	cipher(slot->key, CHECKSUM_RECORD, slot->record_checksum, 0, disk, disk, bytes, 0);
+	if (!checksum_is(slot->key, CHECKSUM_RECORD, disk, bytes, slot->record_checksum))
+		goto damaged;
+	why = record_is_of(disk, slot) ? record_decode(disk, bytes, record)
 				       : "it is another record";
 	if (why)
 		goto damaged;
-	free(disk);
+	free(read);
 	return 0;
 damaged:
-	free(disk);
+	free(read);
 	record_free(record);
 	return error_set(error, THAW_EDAMAGED,
 			 "%s: the commit record %" PRIu64 " at offset %" PRIu64 " is damaged (%s)",
 			 path, slot->sequence, slot->record_offset, why);
 }
 
-size_t record_claims(const void *start)
+bool record_may_begin(const void *bytes)
 {
-	const struct disk_record *disk = start;
+	const uint64_t *magic = bytes;
 
+	return *magic == FORMAT_RECORD_MAGIC || *magic == FORMAT_SEALED_RECORD_MAGIC;
+}
+
+/* The record in what was read of it, which is deciphered in its place. NULL: its key is not at hand. */
+static struct disk_record *unseal(const struct checksum_key *key, void *bytes, size_t count)
+{
+	struct disk_sealed *sealed = bytes;
+
+	if (sealed->magic != FORMAT_SEALED_RECORD_MAGIC)
+		return bytes;
+	if (!cipher_is_on(key) || count <= sizeof(*sealed))
+		return NULL;
+	cipher(key, CHECKSUM_RECORD, (XXH128_hash_t){sealed->checksum[0], sealed->checksum[1]}, 0,
+	       sealed + 1, sealed + 1, count - sizeof(*sealed), 0);
+	return (void *)(sealed + 1);
+}
+
+static size_t claims(const struct disk_record *disk)
+{
 	if (disk->magic != FORMAT_RECORD_MAGIC ||
 	    disk->generation_bytes != sizeof(struct disk_generation) || !disk->generations ||
 	    disk->generations > STORE_GENERATIONS_MAX ||
@@ -294,20 +355,32 @@ size_t record_claims(const void *start)
 	return encoded_bytes(disk->generations, disk->names);
 }
 
-uint64_t record_sequence(const void *start)
+size_t record_claims(const struct checksum_key *key, void *start, uint64_t *sequence)
 {
-	return ((const struct disk_record *)start)->sequence;
+	const struct disk_record *disk = unseal(key, start, RECORD_START_BYTES);
+	size_t bytes = disk ? claims(disk) : 0;
+
+	if (!bytes)
+		return 0;
+	*sequence = disk->sequence;
+	return (size_t)((const char *)disk - (char *)start) + bytes;
 }
 
-int record_parse(const void *bytes, const char *path, struct slot *slot, struct record *record,
-		 struct thaw_error *error)
+int record_parse(const struct checksum_key *key, void *bytes, size_t count, const char *path,
+		 struct slot *slot, struct record *record, struct thaw_error *error)
 {
-	const struct disk_record *disk = bytes;
-	size_t checked = record_claims(bytes) - CHECKSUM_BYTES;
+	const struct disk_record *disk = unseal(key, bytes, count);
+	size_t checked;
 	uint64_t stored[2];
 	int code;
 
 	memset(record, 0, sizeof(*record));
+	if (!disk ||
+	    (cipher_is_on(key) && (const void *)disk == bytes)) /* no other is this image's */
+		return THAW_EDAMAGED;
+	if (claims(disk) != count - (size_t)((const char *)disk - (char *)bytes))
+		return THAW_EDAMAGED;
+	checked = claims(disk) - CHECKSUM_BYTES;
 	*slot = (struct slot){.state = SLOT_VALID,
 			      .whole = true,
 			      .format = FORMAT_VERSION,
@@ -317,11 +390,16 @@ int record_parse(const void *bytes, const char *path, struct slot *slot, struct 
 	memcpy(slot->engine, disk->engine, sizeof(slot->engine));
 	memcpy(slot->mark.salt, disk->key_salt, sizeof(slot->mark.salt));
 	memcpy(slot->mark.check, disk->key_check, sizeof(slot->mark.check));
-	code = slot_find_key(path, slot, error);
-	if (code)
-		return code;
-	memcpy(stored, (const char *)bytes + checked, CHECKSUM_BYTES);
-	if (!checksum_is(slot->key, CHECKSUM_RECORD_END, bytes, checked,
+	slot->enciphered = (const void *)disk != bytes;
+	if (slot->enciphered) {
+		slot->key = key;
+	} else {
+		code = slot_find_key(path, slot, error);
+		if (code)
+			return code;
+	}
+	memcpy(stored, (const char *)disk + checked, CHECKSUM_BYTES);
+	if (!checksum_is(slot->key, CHECKSUM_RECORD_END, disk, checked,
 			 (XXH128_hash_t){stored[0], stored[1]}))
 		return THAW_EDAMAGED;
 	if (record_decode(disk, checked + CHECKSUM_BYTES, record)) {

@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "cipher.h"
 #include "sys.h"
 #include "walk.h"
 
@@ -205,9 +206,18 @@ static int part_move(struct image *image, struct writer *writer, struct moved *m
 
 static bool set_read(struct image *image, const struct working_set *set, void *buffer)
 {
-	return !sys_pread(image->fd, buffer, set->bytes, set->offset) &&
-	       checksum_is(image->identity.key, CHECKSUM_WORKING_SET, buffer, set->bytes,
-			   set->checksum);
+	const struct checksum_key *key = image->identity.key;
+	bool whole = !sys_pread(image->fd, buffer, set->bytes, set->offset);
+
+	if (!whole)
+		return false;
+	cipher(key, CHECKSUM_WORKING_SET, set->checksum, set->generation, buffer, buffer,
+	       set->bytes, 0);
+	whole = checksum_is(key, CHECKSUM_WORKING_SET, buffer, set->bytes, set->checksum);
+	/* It goes to another place as it is. */
+	cipher(key, CHECKSUM_WORKING_SET, set->checksum, set->generation, buffer, buffer,
+	       set->bytes, 0);
+	return whole;
 }
 
 /* While there is no room for all of it, it waits. */

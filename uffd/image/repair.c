@@ -43,6 +43,8 @@ struct repair {
 	unsigned found_count;
 	bool scanned;
 	struct thaw_error no_key; /* why a record that was found could not be read; code 0: none */
+	struct slot
+		sealing; /* with the key slots of an enciphered image, and its key; else with none */
 
 	struct slot identity; /* of the record */
 	struct record record; /* that was tried last */
@@ -83,16 +85,16 @@ static int record_at(struct repair *repair, uint64_t offset, size_t bytes, struc
 	void *disk = malloc(bytes);
 	int code = disk ? sys_pread(repair->source.fd, disk, bytes, offset) : -ENOMEM;
 
-	if (!code && record_claims(disk) != bytes)
-		code = THAW_EDAMAGED; /* it has changed */
 	if (!code)
-		code = record_parse(disk, repair->source.path, slot, record, &error);
+		code = record_parse(repair->sealing.key, disk, bytes, repair->source.path, slot,
+				    record, &error);
 	if (code == THAW_EKEY && !repair->no_key.code)
 		repair->no_key = error;
 	free(disk);
 	if (!code) {
 		slot->record_offset = record->offset = offset;
 		slot->record_bytes = record->bytes = bytes;
+		slot->keys = repair->sealing.keys;
 	}
 	return code;
 }
@@ -108,7 +110,8 @@ static int scan_at(struct repair *repair, uint64_t offset, uint64_t *budget)
 
 	if (sys_pread(repair->source.fd, start, sizeof(start), offset))
 		return 0;
-	found = (struct found){record_sequence(start), offset, record_claims(start)};
+	found = (struct found){.offset = offset};
+	found.bytes = record_claims(repair->sealing.key, start, &found.sequence);
 	if (!found.bytes || found.bytes > repair->file_bytes - offset || found.bytes > *budget)
 		return 0;
 	*budget -= found.bytes;
@@ -154,7 +157,7 @@ static int scan(struct repair *repair)
 								 : SCAN_BYTES;
 		scan_read(repair, piece, bytes, offset);
 		for (size_t at = 0; at + 8 <= bytes && !code; at += 8)
-			if (!memcmp(piece + at, "thwrecrd", 8))
+			if (record_may_begin(piece + at))
 				code = scan_at(repair, offset + at, &budget);
 		offset += bytes;
 		if (!code)
@@ -262,6 +265,26 @@ static int repair_try_found(struct repair *repair, uint64_t sequence, bool above
 	return code;
 }
 
+/* The key of an enciphered image, whether its slots are whole or not: with it all that was sealed can be told. */
+static int sealing_find(struct repair *repair, struct thaw_error *error)
+{
+	int code = 0;
+
+	for (unsigned i = 0; i < 2 && !repair->sealing.key; i++) {
+		const struct slot *slot = &repair->slots[i];
+
+		if (!slot->keys.known || (slot->state == SLOT_VALID && !slot->enciphered))
+			continue;
+		repair->sealing = *slot;
+		repair->sealing.enciphered = true;
+		repair->sealing.mark = slot->keys.mark;
+		code = slot_find_key(repair->source.path, &repair->sealing, error);
+		if (code)
+			repair->sealing = (struct slot){.key = NULL};
+	}
+	return repair->sealing.key ? 0 : code;
+}
+
 /* The first record with a generation that is whole. */
 static int repair_find(struct repair *repair, struct thaw_error *error)
 {
@@ -274,6 +297,10 @@ static int repair_find(struct repair *repair, struct thaw_error *error)
 
 	if (code && code != THAW_EDAMAGED && code != THAW_EFOREIGN)
 		return code;
+	if (sealing_find(repair, error)) {
+		record_free(&record);
+		return error->code;
+	}
 	if (!code && record.count) {
 		if (fallback.code)
 			code = repair_try_found(repair, repair->slots[newest].sequence, true);

@@ -71,7 +71,8 @@ static bool slot_same(const struct slot *a, const struct slot *b)
 	       a->record_offset == b->record_offset && a->record_bytes == b->record_bytes &&
 	       checksum_same(a->record_checksum, b->record_checksum) &&
 	       !memcmp(a->uuid, b->uuid, sizeof(a->uuid)) &&
-	       !memcmp(&a->mark, &b->mark, sizeof(a->mark));
+	       !memcmp(&a->mark, &b->mark, sizeof(a->mark)) && a->enciphered == b->enciphered &&
+	       !memcmp(&a->keys, &b->keys, sizeof(a->keys));
 }
 
 static int overwritten(struct image *image, const char *how, struct thaw_error *error)

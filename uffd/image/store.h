@@ -65,6 +65,8 @@ struct slot {
 	uint8_t uuid[16];
 	char engine[64];
 	struct key_mark mark;
+	bool enciphered;
+	struct key_slots keys; /* of an enciphered image: those of its block, or of the other one */
 	const struct checksum_key
 		*key; /* of all that it leads to, once slot_find_key() has found it */
 	uint64_t sequence;
@@ -198,7 +200,7 @@ int header_newest(const char *path, const struct slot slots[2], struct thaw_erro
 int slot_find_key(const char *path, struct slot *slot, struct thaw_error *error);
 /* Writes the whole block: a note in it is removed. */
 int header_write(int fd, unsigned number, const struct slot *slot);
-/* Writes the slot again as it is read now, without its note, and syncs it. */
+/* Writes the slot and the key slots again as they are read now, without the note, and syncs them. */
 int header_write_again(int fd, unsigned number);
 /* Writes the note into the block of that slot, and syncs it. */
 int note_write(int fd, unsigned number, const struct note *note);
@@ -208,19 +210,20 @@ int note_write(int fd, unsigned number, const struct note *note);
 /* The record that a valid slot names; count 0 if it names none. */
 int record_read(int fd, const char *path, const struct slot *slot, struct record *record,
 		struct thaw_error *error);
-/* The encoding for that slot, of which everything but the place of the record is known. */
-size_t record_encoded_bytes(const struct record *record);
-void record_encode(const struct record *record, const struct slot *slot, void *bytes);
+/* The encoding for that slot, of which then everything but the place of the record is known. */
+size_t record_encoded_bytes(const struct record *record, const struct slot *slot);
+void record_encode(const struct record *record, struct slot *slot, void *bytes);
 /*
- * For a record that was found without a slot. Its first RECORD_START_BYTES give its claimed length
- * (0: it is no record) and its sequence; all of it tells whether it is whole. Then `slot` is what
- * its slot would be, without the record's place. 0, THAW_EDAMAGED, or what keys_find() says.
+ * For a record that was found without a slot: do these 8 bytes begin one? Its first RECORD_START_BYTES give its claimed
+ * length (0: it is no record) and its sequence; all of it tells whether it is whole. Then `slot` is what
+ * its slot would be, without the record's place and the key slots. 0, THAW_EDAMAGED, or what keys_find() says. What is
+ * enciphered is deciphered where it is, with `key`, that of the image, if it is at hand; NULL: such are none.
  */
-#define RECORD_START_BYTES 208u
-size_t record_claims(const void *start);
-uint64_t record_sequence(const void *start);
-int record_parse(const void *bytes, const char *path, struct slot *slot, struct record *record,
-		 struct thaw_error *error);
+#define RECORD_START_BYTES 240u
+bool record_may_begin(const void *bytes);
+size_t record_claims(const struct checksum_key *key, void *start, uint64_t *sequence);
+int record_parse(const struct checksum_key *key, void *bytes, size_t count, const char *path,
+		 struct slot *slot, struct record *record, struct thaw_error *error);
 void record_free(struct record *record);
 struct disk_generation;
 void generation_encode(const struct generation *from, struct disk_generation *disk);

@@ -87,7 +87,7 @@ static int read_node(struct walk *walk, const struct reference *at, unsigned lev
 		window_fill(walk, at->offset);
 	if (window_has(walk, at->offset, bytes)) {
 		memcpy(node, walk->window + (at->offset - walk->window_offset), bytes);
-		if (!index_check_node(walk->source->key, node, at, level, first))
+		if (!index_open_node(walk->source->key, node, at, level, first))
 			return 0;
 	}
 	/* The window may be older than the node: only the file itself convicts. */

@@ -16,6 +16,9 @@ int thaw_vm_context_new(struct thaw_vm *vm, const char *name, struct thaw_error 
 	bool good = true;
 	int code, index;
 
+	code = vm_mine(vm, error);
+	if (code)
+		return code;
 	if (vm->depth)
 		return failure(error, -EBUSY, "a context is made between two calls");
 	code = vm_enter(vm, error);
@@ -38,7 +41,7 @@ int thaw_vm_context_new(struct thaw_vm *vm, const char *name, struct thaw_error 
 
 int thaw_vm_context_find(struct thaw_vm *vm, const char *name)
 {
-	return vm_sound(vm) ? js_context_find(vm_engine(vm), name) : -EPERM;
+	return vm_sound(vm) ? js_context_find(vm_engine(vm), name) : -EBUSY;
 }
 
 unsigned thaw_vm_context_count(struct thaw_vm *vm)
@@ -48,10 +51,23 @@ unsigned thaw_vm_context_count(struct thaw_vm *vm)
 
 int thaw_vm_context_use(struct thaw_vm *vm, unsigned index, struct thaw_error *error)
 {
-	if (vm->depth)
-		return failure(error, -EBUSY, "the context is chosen between two calls");
+	int code = vm_mine(vm, error);
+
+	if (code)
+		return code;
 	if (index >= thaw_vm_context_count(vm))
 		return failure(error, -ENOENT, "the VM has no context %u", index);
-	vm->context = index;
+	if (!vm->depth)
+		vm->context = index;
+	else /* for this host function, which functions_call() takes it back from */
+		js_context_select(vm_engine(vm), index);
 	return 0;
+}
+
+const char *thaw_vm_context_name(struct thaw_vm *vm, unsigned index, char name[64])
+{
+	*name = '\0';
+	if (vm_sound(vm) && index < js_context_count(vm_engine(vm)))
+		js_context_name(vm_engine(vm), index, name);
+	return name;
 }

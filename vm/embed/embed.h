@@ -23,7 +23,6 @@ struct thaw_vm {
 	struct thaw_vm_options options;
 	struct thaw *heap;
 	struct guest *guest;
-	pthread_t thread;
 	struct thaw_vm_function *functions; /* sorted as `bindings`; names malloc'ed */
 	struct js_host_binding *bindings;   /* the guest's, the functions', an empty one */
 	char **names;			    /* "host.NAME" */
@@ -31,10 +30,14 @@ struct thaw_vm {
 	js_value tickets; /* functions.c: of the heap */
 	unsigned context; /* contexts.c: that calls work in */
 
-	unsigned depth;	      /* calls under way */
-	uint64_t deadline_ns; /* of the outermost; 0: none */
+	/* The thread whose calls are under way, as pthread_self() has it; 0: none. */
+	_Atomic uintptr_t user;
+	unsigned depth;		       /* calls under way */
+	uint64_t deadline_ns, poll_ns; /* of the outermost; when the host is asked next; 0: none */
+	uint64_t logged;	       /* bytes that the outermost has printed */
 	atomic_bool interrupt;
 	bool cut, ended;
+	const char *cut_why;
 	struct { /* generations.c */
 		uint64_t waiter,
 			asked; /* the program's last that waits for one; for that under way */
@@ -73,8 +76,15 @@ static inline size_t vm_text_bytes(const char *text, size_t bytes)
 int vm_enter(struct thaw_vm *vm, struct thaw_error *error);
 /* `failed`: it ended with an exception, which is taken. */
 int vm_leave(struct thaw_vm *vm, bool failed, struct thaw_error *error);
-/* By this thread? */
+/* The same where what comes is a turn of the guest's own; and back, when none has come. */
+int vm_claim(struct thaw_vm *vm, struct thaw_error *error);
+void vm_release(struct thaw_vm *vm);
+/* -EBUSY: another thread is in a call of it. */
 int vm_mine(struct thaw_vm *vm, struct thaw_error *error);
+/* The call that is under way ends at the next poll, for that reason. */
+void vm_cut(struct thaw_vm *vm, const char *why);
+/* A callback of the host's returns into the program: has it asked for the end of the call? */
+bool vm_interrupted(struct thaw_vm *vm);
 /* May it be asked anything, by this thread? */
 bool vm_sound(struct thaw_vm *vm);
 /* Where it comes from, for messages. */
@@ -86,6 +96,12 @@ int vm_begin(struct thaw_vm *vm, const void *state, size_t bytes, struct thaw_er
 
 int vm_options_copy(const struct thaw_vm_options *given, struct thaw_vm_options *options,
 		    struct thaw_error *error);
+
+/* ---- modules.c: struct hosting's ---- */
+
+char *modules_resolve(void *program, const char *base, const char *specifier,
+		      struct thaw_error *error);
+char *modules_load(void *program, const char *name, size_t *bytes, struct thaw_error *error);
 
 /* ---- generations.c ---- */
 

@@ -141,9 +141,6 @@ int thaw_vm_call(struct thaw_vm *vm, const char *name, const char *arguments, ch
 
 	if (result)
 		*result = NULL;
-	if (!vm_sound(vm) || vm->depth > 64)
-		return failure(error, vm_sound(vm) ? -ELOOP : THAW_VM_ETRAPPED,
-			       "the VM cannot be called here");
 	code = call_named(vm, name, arguments, &value, error);
 	if (code)
 		return code;
@@ -161,38 +158,43 @@ int thaw_vm_call(struct thaw_vm *vm, const char *name, const char *arguments, ch
 
 /* ---- Time ---- */
 
+/* One turn of the guest's own. 1: it ran; 0: there was none; or an error. */
+static int turn(struct thaw_vm *vm, bool (*run)(struct program *program), struct thaw_error *error)
+{
+	int code = vm_claim(vm, error);
+
+	if (code)
+		return code;
+	if (!run(vm_program(vm))) {
+		vm_release(vm);
+		return 0;
+	}
+	code = vm_leave(vm, false, error);
+	return code ? code : 1;
+}
+
 int thaw_vm_step(struct thaw_vm *vm, struct thaw_error *error)
 {
-	struct program *program;
-	int code, ran = 0;
+	int code = vm_mine(vm, error), ran = 0;
 
-	if (vm->depth)
-		return failure(error, -EBUSY,
+	if (!code && vm->depth)
+		code = failure(error, -EBUSY,
 			       "a host function cannot run the timers of who has called it");
-	code = vm_enter(vm, error);
+	if (!code)
+		code = vm_enter(vm, error);
 	if (code)
 		return code;
 	code = vm_leave(vm, false, error); /* promise reactions */
-	program = vm_program(vm);
-	if (!code && vm->generation.untold) {
-		vm->depth++;
-		turn_tell_outcomes(program);
-		code = vm_leave(vm, false, error);
-	}
+	if (!code && vm->generation.untold)
+		code = turn(vm, turn_tell_outcomes, error);
 	/* Those that are due now, and not what they make due: a step ends. */
-	for (unsigned i = 0; !code && !vm->depth && i < 1000; i++) {
-		vm->cut = false;
-		vm->deadline_ns = vm->options.turn_ns ? clock_monotonic_ns() + vm->options.turn_ns
-						      : 0;
-		vm->depth++;
-		if (!loop_step(program)) {
-			vm->depth--;
+	for (unsigned i = 0; code >= 0 && i < 1000; i++) {
+		code = turn(vm, loop_step, error);
+		if (code <= 0)
 			break;
-		}
 		ran++;
-		code = vm_leave(vm, false, error);
 	}
-	return code ? code : ran;
+	return code < 0 ? code : ran;
 }
 
 uint64_t thaw_vm_next_due(struct thaw_vm *vm)
@@ -235,6 +237,8 @@ static int run(struct thaw_vm *vm, js_value promise, uint64_t timeout_ns, struct
 	uint64_t now = clock_monotonic_ns(), due;
 	uint64_t end = timeout_ns > UINT64_MAX - now ? UINT64_MAX : now + timeout_ns;
 
+	if (vm_mine(vm, error))
+		return -EBUSY;
 	if (vm->depth)
 		return failure(error, -EBUSY,
 			       "a host function cannot run the loop that has called it");

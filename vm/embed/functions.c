@@ -161,7 +161,7 @@ static const char tickets_source[] =
 	"		},\n"
 	"		call: number => waiting['t' + number],\n"
 	"		parse: JSON.parse, stringify: JSON.stringify,\n"
-	"		list: () => keys(waiting) };\n"
+	"		keys, bigint: BigInt, list: () => keys(waiting) };\n"
 	"	Object.defineProperty(globalThis, Symbol.for('thaw.tickets'), { value: tickets });\n"
 	"	return tickets;\n"
 	"})()";
@@ -325,6 +325,7 @@ js_value functions_call(struct js_engine *engine, void *arg, const struct js_hos
 	struct thaw_vm *vm = (struct thaw_vm *)((struct program *)arg)->guest.owner;
 	const struct host_call *outer = vm->calling;
 	struct host_call call = {.count = count, .arguments = arguments};
+	unsigned context = js_context_current(engine);
 	js_value result;
 
 	for (unsigned i = 0; i < vm->options.function_count; i++)
@@ -336,7 +337,14 @@ js_value functions_call(struct js_engine *engine, void *arg, const struct js_hos
 	vm->calling = &call;
 	result = call.function->flags & THAW_VM_PROMISE ? promised(vm, &call) : plain(vm, &call);
 	vm->calling = outer;
-	return result;
+	if (js_trapped(engine))
+		return 0;
+	js_context_select(engine, context);
+	if (!vm_interrupted(vm))
+		return result;
+	/* No code of the program's sees what it has returned. */
+	js_free(engine, result);
+	return js_throw_uncatchable(engine);
 }
 
 /* ---- For the host ---- */

@@ -17,10 +17,29 @@ static struct thaw_vm *vm_of(const struct runtime *rt)
 	return (struct thaw_vm *)rt;
 }
 
+/* Whole characters of it. */
+static size_t fitting(const char *text, size_t bytes, uint64_t room)
+{
+	if (bytes <= room)
+		return bytes;
+	bytes = (size_t)room;
+	while (bytes && ((unsigned char)text[bytes] & 0xc0) == 0x80)
+		bytes--;
+	return bytes;
+}
+
 static void print(struct thaw_vm *vm, int fd, const char *text, size_t bytes)
 {
-	if (vm->options.log)
-		vm->options.log(vm->options.arg, fd, text, bytes);
+	const uint64_t limit = vm->options.max_log_bytes;
+	size_t fits = limit ? fitting(text, bytes, limit - vm->logged) : bytes;
+
+	if (fits && vm->options.log) {
+		vm->options.log(vm->options.arg, fd, text, fits);
+		vm_interrupted(vm);
+	}
+	vm->logged = fits < bytes ? limit : vm->logged + fits;
+	if (fits < bytes)
+		vm_cut(vm, "it prints more than max_log_bytes");
 }
 
 void owner_tell(struct runtime *rt, const char *format, ...)
@@ -78,13 +97,31 @@ void owner_trapped(struct runtime *rt, const char *reason)
 	(void)rt, (void)reason; /* vm_leave() looks at the engine */
 }
 
+static const char *reason_to_cut(struct thaw_vm *vm)
+{
+	uint64_t now;
+
+	if (atomic_load(&vm->interrupt))
+		return "it was interrupted";
+	if (!vm->deadline_ns && !vm->poll_ns)
+		return NULL;
+	now = clock_monotonic_ns();
+	if (vm->deadline_ns && now >= vm->deadline_ns)
+		return "its time is over";
+	if (!vm->poll_ns || now < vm->poll_ns)
+		return NULL;
+	vm->poll_ns = now + vm->options.poll_ns;
+	return vm->options.poll(vm->options.arg) ? "the host has asked for its end" : NULL;
+}
+
 bool owner_poll(struct runtime *rt)
 {
 	struct thaw_vm *vm = vm_of(rt);
+	const char *why = vm->cut ? NULL : reason_to_cut(vm);
 
-	if (atomic_load(&vm->interrupt) ||
-	    (vm->deadline_ns && clock_monotonic_ns() >= vm->deadline_ns))
-		vm->cut = true;
+	if (why)
+		vm->cut_why = why;
+	vm->cut |= why != NULL;
 	return vm->cut;
 }
 

@@ -180,7 +180,31 @@
 	   (vm, name, error), OLDER(error))                                                        \
 	SPECIAL(int, thaw_vm_missing,                                                              \
 		(const struct thaw_vm_options *options, char ***names, struct thaw_error *error),  \
-		(options, names, error))
+		(options, names, error))                                                           \
+	VM(void *, thaw_vm_arg, (const struct thaw_vm *vm), (vm), NULL)                            \
+	VM(int, thaw_vm_usage, (struct thaw_vm * vm, struct thaw_vm_usage * usage), (vm, usage),   \
+	   -ENOSYS)                                                                                \
+	VM(int, thaw_vm_collect, (struct thaw_vm * vm, struct thaw_error * error), (vm, error),    \
+	   OLDER(error))                                                                           \
+	VM(const char *, thaw_vm_context_name,                                                     \
+	   (struct thaw_vm * vm, unsigned index, char name[64]), (vm, index, name),                \
+	   (*name = '\0', name))                                                                   \
+	VM(thaw_vm_value, thaw_vm_object, (struct thaw_vm * vm), (vm), 0)                          \
+	VM(thaw_vm_value, thaw_vm_array, (struct thaw_vm * vm), (vm), 0)                           \
+	VM(thaw_vm_value, thaw_vm_bigint, (struct thaw_vm * vm, const char *digits), (vm, digits), \
+	   0)                                                                                      \
+	VM(int, thaw_vm_get_index,                                                                 \
+	   (struct thaw_vm * vm, thaw_vm_value array, uint32_t index, thaw_vm_value * value,       \
+	    struct thaw_error * error),                                                            \
+	   (vm, array, index, value, error), OLDER(error))                                         \
+	VM(int, thaw_vm_set_index,                                                                 \
+	   (struct thaw_vm * vm, thaw_vm_value array, uint32_t index, thaw_vm_value value,         \
+	    struct thaw_error * error),                                                            \
+	   (vm, array, index, value, error), OLDER(error))                                         \
+	VM(int, thaw_vm_keys,                                                                      \
+	   (struct thaw_vm * vm, thaw_vm_value object, thaw_vm_value * keys,                       \
+	    struct thaw_error * error),                                                            \
+	   (vm, object, keys, error), OLDER(error))
 
 struct vm_table {
 	uint32_t size, abi; /* sizeof(struct vm_table), GUEST_ABI */

@@ -9,9 +9,10 @@
  *	thaw_vm_call(vm, "add", "[1, 2]", &json, &error);		json is "3"
  *	thaw_vm_close(vm);
  *
- * Threads: a VM is used by the thread that opened it (others get -EPERM), but for thaw_vm_interrupt(). Any number of
- * VMs may live in any number of threads. Callbacks are called by that thread, inside of a call of this library; they may
- * call the same VM again, but must neither close it nor leave by longjmp() or an exception: thaw_vm_close() says -EBUSY.
+ * Threads: a VM is used by one thread at a time, any: while one is in a call, others get -EBUSY, but for thaw_vm_interrupt(). Any
+ * number of VMs may live in any number of threads. Callbacks are called by the thread of the call, inside of it; they may
+ * call the same VM again (and that a callback, 64 deep, then -ELOOP), but must neither close it nor leave by longjmp() or an
+ * exception: thaw_vm_close() says -EBUSY.
  *
  * Errors: 0, or a negative code: -errno, THAW_E* of thaw.h, or THAW_VM_E* below, with one line in `error` (which may be NULL).
  *
@@ -35,7 +36,7 @@ enum {
 	THAW_VM_EEXCEPTION =
 		-20101, /* the code threw: `error` has "TypeError: ...", without its frames */
 	THAW_VM_EINTERRUPTED =
-		-20102, /* cut short: its time was over, or thaw_vm_interrupt(). The VM lives on */
+		-20102, /* cut short: `error` has why. The VM lives on, with what was done so far */
 	THAW_VM_ETRAPPED = -20103, /* the sandbox stopped it: nothing but thaw_vm_close() is left */
 	THAW_VM_EENDED = -20104,   /* it called exit(): likewise */
 	THAW_VM_EMISSING =
@@ -96,6 +97,20 @@ struct thaw_vm_options { /* zero means: the default */
 	struct thaw_vm_snapshot *snapshot;
 	const char *
 		at; /* the name, or the number, of a generation of the image, instead of `generation` */
+	/*
+	 * What `name` means where the module or script `importer` imports it: malloc'ed; NULL: there is none. Modules are known by
+	 * what this returns, which load_module is given. NULL: "./a.js" and "../a.js" are beside the importer, other names what they
+	 * are.
+	 */
+	char *(*resolve_module)(void *arg, const char *importer, const char *name);
+	uint64_t
+		max_log_bytes; /* the most that one call may print; more: it is cut short; 0: no limit */
+	/*
+	 * Asked while code runs, by the thread of the call, about every poll_ns (0: 50 ms): true cuts the call short, as
+	 * thaw_vm_interrupt(). For hosts that have to look at their own signals. Must not call the VM.
+	 */
+	bool (*poll)(void *arg);
+	uint64_t poll_ns;
 	/* From a thread of the library's: ask thaw_vm_checkpoint_poll(). It must only wake up who does that. */
 	void (*notify)(void *arg);
 };
@@ -103,8 +118,23 @@ struct thaw_vm_options { /* zero means: the default */
 /* Open a VM. Before anything of an image runs, THAW_VM_EMISSING tells of all functions that it needs and `options` lacks. */
 THAW_PUBLIC int thaw_vm_open(const struct thaw_vm_options *options, struct thaw_vm **vm,
 			     struct thaw_error *error);
-/* Takes no checkpoint. NULL is allowed. -EBUSY: a call of it is under way. */
+/* Takes no checkpoint, but waits for one that was begun. NULL is allowed. -EBUSY: a call of it is under way. */
 THAW_PUBLIC int thaw_vm_close(struct thaw_vm *vm);
+/* options.arg. */
+THAW_PUBLIC void *thaw_vm_arg(const struct thaw_vm *vm);
+/* What images and snapshots are of: only a library with this engine, or that has it beside its own, opens them. Static storage. */
+THAW_PUBLIC const char *thaw_vm_engine_name(void);
+
+struct thaw_vm_usage {
+	uint64_t
+		heap_bytes; /* of the sandbox: it does not shrink, but what is free in it takes no memory */
+	uint64_t live_bytes; /* allocated in it, garbage included */
+	uint64_t turns;	     /* calls and timers that have ended */
+};
+/* THAW_VM_ETRAPPED: there is nothing to be told any more. */
+THAW_PUBLIC int thaw_vm_usage(struct thaw_vm *vm, struct thaw_vm_usage *usage);
+/* Collect garbage now, which else is done when the heap has grown enough, and give free memory back. */
+THAW_PUBLIC int thaw_vm_collect(struct thaw_vm *vm, struct thaw_error *error);
 
 #define THAW_VM_MODULE 1u /* thaw_vm_eval(): a module, whose result is a promise */
 /*
@@ -136,6 +166,11 @@ THAW_PUBLIC thaw_vm_value thaw_vm_undefined(struct thaw_vm *vm);
 THAW_PUBLIC thaw_vm_value thaw_vm_number(struct thaw_vm *vm, double number);
 THAW_PUBLIC thaw_vm_value thaw_vm_bool(struct thaw_vm *vm, bool value);
 THAW_PUBLIC thaw_vm_value thaw_vm_string(struct thaw_vm *vm, const char *utf8, size_t bytes);
+/* {} and []. */
+THAW_PUBLIC thaw_vm_value thaw_vm_object(struct thaw_vm *vm);
+THAW_PUBLIC thaw_vm_value thaw_vm_array(struct thaw_vm *vm);
+/* As BigInt() reads it, "-12" or "0xff"; 0: it cannot. thaw_vm_to_string() is the way back. */
+THAW_PUBLIC thaw_vm_value thaw_vm_bigint(struct thaw_vm *vm, const char *digits);
 /* A Uint8Array, copied. */
 THAW_PUBLIC thaw_vm_value thaw_vm_bytes(struct thaw_vm *vm, const void *data, size_t bytes);
 /* What a JSON text says. */
@@ -147,6 +182,14 @@ THAW_PUBLIC int thaw_vm_get(struct thaw_vm *vm, thaw_vm_value object, const char
 /* An own property; `value` is borrowed. */
 THAW_PUBLIC int thaw_vm_set(struct thaw_vm *vm, thaw_vm_value object, const char *key,
 			    thaw_vm_value value, struct thaw_error *error);
+/* The same of an array, or by a number as the key. */
+THAW_PUBLIC int thaw_vm_get_index(struct thaw_vm *vm, thaw_vm_value array, uint32_t index,
+				  thaw_vm_value *value, struct thaw_error *error);
+THAW_PUBLIC int thaw_vm_set_index(struct thaw_vm *vm, thaw_vm_value array, uint32_t index,
+				  thaw_vm_value value, struct thaw_error *error);
+/* The names of its own enumerable properties, as an array of strings: Object.keys(). */
+THAW_PUBLIC int thaw_vm_keys(struct thaw_vm *vm, thaw_vm_value object, thaw_vm_value *keys,
+			     struct thaw_error *error);
 /* Another handle of the same value, for what is borrowed and shall be kept. */
 THAW_PUBLIC thaw_vm_value thaw_vm_copy(struct thaw_vm *vm, thaw_vm_value value);
 /* Gives a handle back. 0 is allowed. */
@@ -251,7 +294,10 @@ THAW_PUBLIC int thaw_vm_step(struct thaw_vm *vm, struct thaw_error *error);
 THAW_PUBLIC uint64_t thaw_vm_next_due(struct thaw_vm *vm);
 /* The VM's own loop, until nothing is due any more (0) or for so long (-ETIMEDOUT). */
 THAW_PUBLIC int thaw_vm_run(struct thaw_vm *vm, uint64_t timeout_ns, struct thaw_error *error);
-/* Any thread, while the VM is open: cut short the call that is under way, or the next one. */
+/*
+ * Any thread, while the VM is open: cut short the call that is under way, or the next one. In a host function or another
+ * callback: no more code runs once that has returned.
+ */
 THAW_PUBLIC void thaw_vm_interrupt(struct thaw_vm *vm);
 
 /* ---- Generations: of a VM with an image ---- */
@@ -321,7 +367,12 @@ THAW_PUBLIC int thaw_vm_context_new(struct thaw_vm *vm, const char *name, struct
 THAW_PUBLIC int thaw_vm_context_find(struct thaw_vm *vm, const char *name);
 /* How many there are: 0 of a VM that cannot run. */
 THAW_PUBLIC unsigned thaw_vm_context_count(struct thaw_vm *vm);
-/* From now on calls work in that one; inside of a host function, in that of the code that has called it. -ENOENT; -EBUSY. */
+/* The name of one, "" of the first and of none, written to `name`, which is returned. */
+THAW_PUBLIC const char *thaw_vm_context_name(struct thaw_vm *vm, unsigned index, char name[64]);
+/*
+ * From now on calls work in that one. In a host function, whose calls work in the context of the code that has called it, until it
+ * returns. -ENOENT.
+ */
 THAW_PUBLIC int thaw_vm_context_use(struct thaw_vm *vm, unsigned index, struct thaw_error *error);
 
 /* ---- Snapshots ----

@@ -69,6 +69,27 @@ thaw_vm_value thaw_vm_copy(struct thaw_vm *vm, thaw_vm_value value)
 	return value && vm_sound(vm) ? js_dup(vm_engine(vm), value) : 0;
 }
 
+thaw_vm_value thaw_vm_object(struct thaw_vm *vm)
+{
+	return vm_sound(vm) ? made(vm, js_object(vm_engine(vm))) : 0;
+}
+
+thaw_vm_value thaw_vm_array(struct thaw_vm *vm)
+{
+	return vm_sound(vm) ? made(vm, js_array(vm_engine(vm))) : 0;
+}
+
+thaw_vm_value thaw_vm_bigint(struct thaw_vm *vm, const char *digits)
+{
+	thaw_vm_value text = thaw_vm_string(vm, digits, SIZE_MAX), value;
+
+	if (!text)
+		return 0;
+	value = made(vm, functions_method(vm, "bigint", 1, &text));
+	thaw_vm_free(vm, text);
+	return value;
+}
+
 void thaw_vm_free(struct thaw_vm *vm, thaw_vm_value value)
 {
 	if (value && vm_sound(vm))
@@ -111,6 +132,42 @@ int thaw_vm_set(struct thaw_vm *vm, thaw_vm_value object, const char *key, thaw_
 		return code;
 	return vm_leave(vm, !js_set(vm_engine(vm), object, key, js_dup(vm_engine(vm), value)),
 			error);
+}
+
+int thaw_vm_get_index(struct thaw_vm *vm, thaw_vm_value array, uint32_t index, thaw_vm_value *value,
+		      struct thaw_error *error)
+{
+	int code = vm_enter(vm, error);
+
+	*value = 0;
+	if (code)
+		return code;
+	*value = js_get_index(vm_engine(vm), array, index);
+	return vm_leave(vm, !*value, error);
+}
+
+int thaw_vm_set_index(struct thaw_vm *vm, thaw_vm_value array, uint32_t index, thaw_vm_value value,
+		      struct thaw_error *error)
+{
+	int code = vm_enter(vm, error);
+
+	if (code)
+		return code;
+	return vm_leave(vm,
+			!js_set_index(vm_engine(vm), array, index, js_dup(vm_engine(vm), value)),
+			error);
+}
+
+int thaw_vm_keys(struct thaw_vm *vm, thaw_vm_value object, thaw_vm_value *keys,
+		 struct thaw_error *error)
+{
+	int code = vm_enter(vm, error);
+
+	*keys = 0;
+	if (code)
+		return code;
+	*keys = functions_method(vm, "keys", 1, &object);
+	return vm_leave(vm, !*keys, error);
 }
 
 int thaw_vm_json(struct thaw_vm *vm, const char *text, size_t bytes, thaw_vm_value *value,

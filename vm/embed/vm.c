@@ -13,9 +13,10 @@
 #include "base/failure.h"
 #include "embed.h"
 #include "js/api/host.h"
-#include "js/modules/resolve.h"
 
 #define MIN_BYTES (16u << 20)
+#define CALLS_MAX 64u	  /* inside of each other: as the engine has it for host functions */
+#define POLL_NS 50000000u /* of options.poll, unless it says something else */
 
 const char *thaw_vm_strerror(int code)
 {
@@ -39,15 +40,16 @@ const char *thaw_vm_strerror(int code)
 
 int vm_mine(struct thaw_vm *vm, struct thaw_error *error)
 {
-	return pthread_equal(vm->thread, pthread_self())
+	uintptr_t user = atomic_load(&vm->user);
+
+	return !user || user == (uintptr_t)pthread_self()
 		       ? 0
-		       : failure(error, -EPERM, "a VM is used by the thread that opened it");
+		       : failure(error, -EBUSY, "another thread is in a call of the VM");
 }
 
 bool vm_sound(struct thaw_vm *vm)
 {
-	return pthread_equal(vm->thread, pthread_self()) && vm->guest && vm_engine(vm) &&
-	       !js_trapped(vm_engine(vm));
+	return !vm_mine(vm, NULL) && vm->guest && vm_engine(vm) && !js_trapped(vm_engine(vm));
 }
 
 const char *vm_origin(const struct thaw_vm *vm)
@@ -63,10 +65,8 @@ static void forget_exception(struct thaw_vm *vm)
 	vm->exception = 0;
 }
 
-int vm_enter(struct thaw_vm *vm, struct thaw_error *error)
+static int refuse(struct thaw_vm *vm, struct thaw_error *error)
 {
-	if (!pthread_equal(vm->thread, pthread_self()))
-		return failure(error, -EPERM, "a VM is used by the thread that opened it");
 	if (!vm_engine(vm))
 		return failure(error, THAW_VM_EENDED, "a rollback of the VM has failed");
 	if (js_trapped(vm_engine(vm)))
@@ -75,15 +75,75 @@ int vm_enter(struct thaw_vm *vm, struct thaw_error *error)
 	if (vm->ended)
 		return failure(error, THAW_VM_EENDED, "the program has called exit(%d)",
 			       vm->guest->common.exit_code);
+	if (vm->depth >= CALLS_MAX)
+		return failure(error, -ELOOP, "%u host functions call into each other", CALLS_MAX);
+	return 0;
+}
+
+/* A call begins: how long it may last. */
+static void start_time(struct thaw_vm *vm)
+{
+	uint64_t now = vm->options.turn_ns || vm->options.poll ? clock_monotonic_ns() : 0;
+
+	vm->deadline_ns = vm->options.turn_ns ? now + vm->options.turn_ns : 0;
+	vm->poll_ns = vm->options.poll ? now + vm->options.poll_ns : 0;
+}
+
+int vm_claim(struct thaw_vm *vm, struct thaw_error *error)
+{
+	const uintptr_t self = (uintptr_t)pthread_self();
+	uintptr_t user = 0;
+	int code;
+
+	if (!atomic_compare_exchange_strong(&vm->user, &user, self) && user != self)
+		return failure(error, -EBUSY, "another thread is in a call of the VM");
+	code = refuse(vm, error);
+	if (code) {
+		if (!vm->depth)
+			atomic_store(&vm->user, 0);
+		return code;
+	}
 	forget_exception(vm);
 	if (vm->depth++)
 		return 0;
 	vm->cut = false;
 	vm->calling = NULL;
-	vm->deadline_ns = vm->options.turn_ns ? clock_monotonic_ns() + vm->options.turn_ns : 0;
+	vm->logged = 0;
+	start_time(vm);
+	return 0;
+}
+
+void vm_release(struct thaw_vm *vm)
+{
+	if (!--vm->depth)
+		atomic_store(&vm->user, 0);
+}
+
+int vm_enter(struct thaw_vm *vm, struct thaw_error *error)
+{
+	int code = vm_claim(vm, error);
+
+	if (code || vm->depth > 1)
+		return code;
 	turn_begin(vm_program(vm));
 	js_context_select(vm_engine(vm), vm->context);
 	return 0;
+}
+
+void vm_cut(struct thaw_vm *vm, const char *why)
+{
+	if (!vm->cut)
+		vm->cut_why = why;
+	vm->cut = true;
+	if (vm_engine(vm) && !js_trapped(vm_engine(vm)))
+		js_poll_next(vm_engine(vm));
+}
+
+bool vm_interrupted(struct thaw_vm *vm)
+{
+	if (atomic_load(&vm->interrupt))
+		vm_cut(vm, "it was interrupted");
+	return vm->cut;
 }
 
 static int exception(struct thaw_vm *vm, struct thaw_error *error)
@@ -98,7 +158,7 @@ static int exception(struct thaw_vm *vm, struct thaw_error *error)
 	return THAW_VM_EEXCEPTION;
 }
 
-int vm_leave(struct thaw_vm *vm, bool failed, struct thaw_error *error)
+static int leave(struct thaw_vm *vm, bool failed, struct thaw_error *error)
 {
 	struct js_engine *engine = vm_engine(vm);
 	int code = 0;
@@ -111,7 +171,6 @@ int vm_leave(struct thaw_vm *vm, bool failed, struct thaw_error *error)
 		turn_end(vm_program(vm));
 		vm->deadline_ns = 0;
 	}
-	vm->depth--;
 	if (js_trapped(engine))
 		return failure(error, THAW_VM_ETRAPPED, "the sandbox stopped the VM: %s",
 			       js_trapped(engine));
@@ -119,44 +178,20 @@ int vm_leave(struct thaw_vm *vm, bool failed, struct thaw_error *error)
 		return failure(error, THAW_VM_EENDED, "the program has called exit(%d)",
 			       vm->guest->common.exit_code);
 	if (vm->cut) {
-		if (!vm->depth)
+		if (vm->depth == 1)
 			atomic_store(&vm->interrupt, false);
-		return failure(error, THAW_VM_EINTERRUPTED, "the call was cut short");
+		return failure(error, THAW_VM_EINTERRUPTED, "the call was cut short: %s",
+			       vm->cut_why);
 	}
 	return code;
 }
 
-/* ---- Modules ---- */
-
-static struct thaw_vm *vm_of_program(void *program)
+int vm_leave(struct thaw_vm *vm, bool failed, struct thaw_error *error)
 {
-	return (struct thaw_vm *)((struct program *)program)->guest.owner;
-}
+	int code = leave(vm, failed, error);
 
-/* Names are what the code says: the host knows what they mean. */
-static char *resolve(void *arg, const char *base, const char *specifier, struct thaw_error *error)
-{
-	char *name = strdup(specifier);
-
-	(void)arg, (void)base;
-	if (!name)
-		failure(error, -ENOMEM, "out of memory");
-	return name;
-}
-
-static char *load(void *arg, const char *name, size_t *bytes, struct thaw_error *error)
-{
-	struct thaw_vm *vm = vm_of_program(arg);
-
-	char *text = NULL;
-
-	if (!strcmp(name, "thaw") && !js_context_current(vm_engine(vm))) /* the guest's own */
-		return resolve_load(name, bytes, error);
-	if (vm->options.load_module)
-		text = vm->options.load_module(vm->options.arg, name, bytes);
-	if (!text)
-		failure(error, -ENOENT, "there is no module %s", name);
-	return text;
+	vm_release(vm);
+	return code;
 }
 
 /* ---- Opening ---- */
@@ -297,9 +332,10 @@ int thaw_vm_open(const struct thaw_vm_options *options, struct thaw_vm **result,
 		return code;
 	}
 	vm->table = &own_vm_table;
-	vm->thread = pthread_self();
-	vm->hosting.resolve = resolve;
-	vm->hosting.load = load;
+	if (!vm->options.poll_ns)
+		vm->options.poll_ns = POLL_NS;
+	vm->hosting.resolve = modules_resolve;
+	vm->hosting.load = modules_load;
 	pthread_mutex_init(&vm->lock, NULL);
 	pthread_condattr_init(&monotonic);
 	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -325,9 +361,7 @@ int thaw_vm_close(struct thaw_vm *vm)
 {
 	if (!vm)
 		return 0;
-	if (!pthread_equal(vm->thread, pthread_self()))
-		return -EPERM;
-	if (vm->depth)
+	if (vm_mine(vm, NULL) || vm->depth)
 		return -EBUSY;
 	vm->ended = true;
 	if (vm->generation.under_way)
@@ -343,6 +377,38 @@ int thaw_vm_close(struct thaw_vm *vm)
 }
 
 /* ---- What it is ---- */
+
+const char *thaw_vm_engine_name(void)
+{
+	return js_engine_identity;
+}
+
+void *thaw_vm_arg(const struct thaw_vm *vm)
+{
+	return vm->options.arg;
+}
+
+int thaw_vm_usage(struct thaw_vm *vm, struct thaw_vm_usage *usage)
+{
+	memset(usage, 0, sizeof(*usage));
+	if (!vm_sound(vm))
+		return vm_mine(vm, NULL) ? -EBUSY : THAW_VM_ETRAPPED;
+	usage->heap_bytes = js_heap_bytes(vm_engine(vm));
+	usage->live_bytes = JS_HEAP_MAX_BYTES - 2 * js_room(vm_engine(vm));
+	usage->turns = vm->guest->turns;
+	return 0;
+}
+
+int thaw_vm_collect(struct thaw_vm *vm, struct thaw_error *error)
+{
+	int code = vm_enter(vm, error);
+
+	if (code)
+		return code;
+	js_gc(vm_engine(vm));
+	js_give_back(vm_engine(vm));
+	return vm_leave(vm, false, error);
+}
 
 void *vm_state(struct thaw_vm *vm, size_t *bytes, struct thaw_error *error)
 {
@@ -368,8 +434,9 @@ int thaw_vm_rollback(struct thaw_vm *vm, struct thaw_vm_snapshot *snapshot,
 	const void *state = thaw_frozen_state(frozen, &bytes);
 	int code;
 
-	if (!pthread_equal(vm->thread, pthread_self()))
-		return failure(error, -EPERM, "a VM is used by the thread that opened it");
+	code = vm_mine(vm, error);
+	if (code)
+		return code;
 	if (vm->depth)
 		return failure(error, -EBUSY, "a VM goes back between two calls");
 	if (vm->options.image)

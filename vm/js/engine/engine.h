@@ -298,6 +298,8 @@ js_value js_take_exception(struct js_engine *engine);	     /* owned; clears it *
 js_value js_throw(struct js_engine *engine, js_value value); /* consumes value; returns 0 */
 js_value js_throw_error(struct js_engine *engine, const char *type, const char *format, ...)
 	__attribute__((format(printf, 3, 4))); /* type: "TypeError", "Error", ...; returns 0 */
+/* In a host function: as when `interrupt` has returned true, no code catches it. Returns 0. */
+js_value js_throw_uncatchable(struct js_engine *engine);
 /*
  * "ReferenceError: b is not defined\n    at <eval> (a.js:3:1)\n": malloc'ed text for people,
  * never NULL.

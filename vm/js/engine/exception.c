@@ -120,6 +120,26 @@ js_value js_throw(struct js_engine *engine, js_value value)
 	return 0;
 }
 
+static void run_throw_uncatchable(void *arg)
+{
+	struct exception_call *call = arg;
+	struct js_engine *engine = call->engine;
+	u64 error = exception_new(engine, "InternalError", "interrupted");
+
+	if (value_has_tag(error, TAG_EXCEPTION)) /* out of memory, which is as good */
+		return;
+	VM(engine, JS_SetUncatchableError, engine->context, error);
+	VM(engine, JS_Throw, engine->context, error);
+}
+
+js_value js_throw_uncatchable(struct js_engine *engine)
+{
+	struct exception_call call = {.engine = engine};
+
+	engine_enter(engine, run_throw_uncatchable, &call);
+	return 0;
+}
+
 static void run_throw_error(void *arg)
 {
 	struct exception_call *call = arg;
