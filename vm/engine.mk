@@ -49,6 +49,13 @@ ENGINE_CC ?= $(CC)
 ENGINE_CFLAGS := -std=gnu11 -O2 -w $(SYSROOT:%=--sysroot=%) $(VM_CFLAGS) -ffp-contract=off -frounding-math -fsignaling-nans \
 	-fno-strict-aliasing -fno-math-errno
 
+# The generated code is in a section of its own, so that a signal handler can tell whether it has interrupted that
+# (vm_stack_interrupt). By binutils of the compiler's machine.
+ifeq ($(ARCHITECTURE),x86_64)
+ENGINE_OBJCOPY ?= $(if $(filter %-gcc,$(ENGINE_CC)),$(ENGINE_CC:gcc=objcopy),objcopy)
+name_sections = $(Q)$(ENGINE_OBJCOPY) --rename-section .text=engine_text $(1)
+endif
+
 TRANSLATE := vm/js/engine/translate
 ifeq ($(SYSROOT)$(ARCHITECTURE)$(shell echo __clang__ | $(ENGINE_CC) -E -P - 2>/dev/null),x86_64__clang__)
 ENGINE_PROFILE := $(ENGINE)/training
@@ -75,7 +82,7 @@ $(ENGINE)/engine.c: $(GENERATED)/quickjs.c $(TRANSLATE)/translate.awk
 	$(Q)awk -f $(TRANSLATE)/translate.awk $< > $@
 
 $(ENGINE)/flags: FORCE
-	$(call write_if_changed,$(ENGINE_CC) $(ENGINE_CFLAGS))
+	$(call write_if_changed,$(ENGINE_CC) $(ENGINE_CFLAGS) $(if $(name_sections),engine_text))
 
 # The compiler lays the interpreter out by what it sees in a training run, which is the same in every build (trainer.c). With
 # gcc 12 on x86-64 that is 8 % of the run time with the memory's base in a register, and without it a loss; elsewhere
@@ -94,6 +101,7 @@ $(ENGINE)/training: $(ENGINE)/engine.c $(TRANSLATE)/trainer.c $(TRANSLATE)/train
 $(ENGINE_OBJECT): $(ENGINE)/engine.c $(ENGINE)/flags $(ENGINE_PROFILE)
 	$(call say,CC,"$< (takes most of a minute)")
 	$(Q)$(ENGINE_CC) $(ENGINE_CFLAGS) $(ENGINE_PROFILE:%=-fprofile-use=$(CURDIR)/%.gcda) -I$(GENERATED) -c $< -o $@.tmp
+	$(call name_sections,$@.tmp)
 	$(Q)mv $@.tmp $@
 
 # The same for shared objects, whose code may lie anywhere.
@@ -102,6 +110,7 @@ ENGINE_PIC_OBJECT := $(ENGINE)/quickjs-pic.o
 $(ENGINE_PIC_OBJECT): $(ENGINE)/engine.c $(ENGINE)/flags $(ENGINE_PROFILE)
 	$(call say,CC,"$< (position-independent; takes most of a minute)")
 	$(Q)$(ENGINE_CC) $(ENGINE_CFLAGS) $(PIC_CFLAGS) $(ENGINE_PROFILE:%=-fprofile-use=$(CURDIR)/%.gcda) -I$(GENERATED) -c $< -o $@.tmp
+	$(call name_sections,$@.tmp)
 	$(Q)mv $@.tmp $@
 
 include vm/js/libraries/libraries.mk

@@ -293,6 +293,11 @@ struct guest_type {
 	 */
 	int (*upgrade)(struct guest *guest, const struct guest_upgrade *options,
 		       struct guest_changes *changes, struct thaw_error *error);
+	/*
+	 * Optional. Poll where the signal has found it, which handed over this ucontext_t, also inside of what knows no polls. It
+	 * must not be entered then. True at owner_poll() ends the turn once it can. Signal handlers of the owner's thread.
+	 */
+	bool (*poll_here)(struct guest *guest, void *context);
 };
 
 /* The guests there are. */

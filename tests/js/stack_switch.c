@@ -4,8 +4,10 @@
  * anywhere, and a stack that is taken away, put back, and gone on with.
  */
 #define _GNU_SOURCE
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 
 #include "kselftest_harness.h"
 
@@ -159,8 +161,9 @@ static void run_nested(void *arg)
 
 static uint64_t host_nest(void *arg)
 {
-	vm_stack_run_nested(&stack, run_nested, arg);
-	return 1;
+	struct vm_landing own;
+
+	return vm_stack_run(&stack, &own, run_nested, arg);
 }
 
 TEST_F(stack, nests)
@@ -191,8 +194,142 @@ static void run_and_leave(void *arg)
 TEST_F(stack, is_left_from_either_side)
 {
 	EXPECT_FALSE(vm_stack_run(&stack, &landing, run_and_leave, NULL));
-	stack.depth = 0;
+	EXPECT_EQ(0, stack.depth);
 	EXPECT_FALSE(vm_stack_run(&stack, &landing, run_and_leave, &stack));
+	EXPECT_EQ(0, stack.depth);
+}
+
+static unsigned returned;
+
+static void leave_at_once(void *arg)
+{
+	vm_stack_leave(&stack, arg);
+}
+
+static uint64_t host_nest_and_leave(void *arg)
+{
+	struct vm_landing own;
+
+	(void)arg;
+	returned += !vm_stack_run(&stack, &own, leave_at_once, &own) && stack.depth == 1;
+	return 7;
+}
+
+static void run_beside_one_that_leaves(void *arg)
+{
+	int depth = 100;
+
+	(void)arg;
+	outcome = (double)vm_stack_call_host(&stack, host_nest_and_leave, NULL);
+	outcome += work(depth, 3);
+}
+
+/* The host function whose entry was left goes on behind it, and so does who has called that. */
+TEST_F(stack, who_was_left_alone_goes_on)
+{
+	returned = 0;
+	ASSERT_TRUE(vm_stack_run(&stack, &landing, run_beside_one_that_leaves, NULL));
+	EXPECT_EQ(1, returned);
+	EXPECT_EQ(7 + expected(100, 1), outcome);
+}
+
+/* ---- Interrupts: by a signal, between any two instructions */
+
+#define ENGINE __attribute__((section("engine_text"), noinline))
+#define COPIES 8
+
+static volatile unsigned interrupts;
+static unsigned copies;
+static struct {
+	uint8_t bytes[16 << 10];
+	size_t used;
+} kept[COPIES];
+
+static uint64_t host_keep(void *arg)
+{
+	size_t used = (size_t)(stack.top - (uint8_t *)stack.vm_sp);
+
+	(void)arg;
+	if (++interrupts % 16 || copies == COPIES || used > sizeof(kept[0].bytes))
+		return 0;
+	kept[copies].used = used;
+	memcpy(kept[copies++].bytes, vm_stack_used(&stack, used), used);
+	return 0;
+}
+
+static void call_keep(void *arg)
+{
+	vm_stack_call_host(&stack, host_keep, arg);
+}
+
+static void on_alarm(int signo, siginfo_t *info, void *context)
+{
+	(void)signo, (void)info;
+	vm_stack_interrupt(&stack, context, call_keep, NULL);
+}
+
+static volatile long rounds;
+
+/* Whole numbers, floats, flags and the red zone, in as many registers as there are. */
+ENGINE static long leaf(long a, long b)
+{
+	volatile long zone[8];
+
+	for (int i = 0; i < 8; i++)
+		zone[i] = a * (i + 1) ^ b;
+	return zone[0] + zone[3] * zone[7];
+}
+
+ENGINE static void compute(void *arg)
+{
+	double f[10] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10};
+	long n[8] = {1, 2, 3, 4, 5, 6, 7, 8}, sum = 0;
+	double *result = arg;
+
+	for (long i = 0; i < rounds; i++) {
+		for (int k = 0; k < 10; k++)
+			f[k] = f[k] * 0.999 + f[(k + 3) % 10] * 0.001 + 1e-3 * (double)n[k % 8];
+		for (int k = 0; k < 8; k++)
+			n[k] = (n[k] * 31 + n[(k + 1) % 8] + (n[k] < i)) & 0xffffff;
+		sum = (sum * 3 + leaf(n[0], sum)) & 0xffffffffff;
+	}
+	*result = (double)sum;
+	for (int k = 0; k < 10; k++)
+		*result += f[k];
+}
+
+TEST_F(stack, is_interrupted_anywhere)
+{
+	const struct itimerval often = {{0, 100}, {0, 100}}, never = {{0, 0}, {0, 0}};
+	struct sigaction action = {.sa_sigaction = on_alarm, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+	static char room[64 << 10];
+	const stack_t handlers = {.ss_sp = room, .ss_size = sizeof(room)};
+	double undisturbed;
+
+	if (!VM_STACK_INTERRUPTS)
+		SKIP(return, "there is no such thing on this machine");
+	rounds = 20000;
+	ASSERT_TRUE(vm_stack_run(&stack, &landing, compute, &undisturbed));
+	sigaltstack(&handlers, NULL);
+	sigaction(SIGALRM, &action, NULL);
+	interrupts = copies = 0;
+	setitimer(ITIMER_REAL, &often, NULL);
+	for (unsigned run = 0; run < 10000 && copies < COPIES; run++) {
+		ASSERT_TRUE(vm_stack_run(&stack, &landing, compute, &outcome));
+		ASSERT_EQ(undisturbed, outcome);
+	}
+	setitimer(ITIMER_REAL, &never, NULL);
+	ASSERT_EQ(COPIES, copies);
+	/* As in another process. (The result is at the address that the frames know.) */
+	for (unsigned i = 0; i < copies; i++) {
+		vm_stack_close(&stack, 0);
+		ASSERT_EQ(0, vm_stack_open(&stack, ADDRESS, 0));
+		stack.vm_sp = vm_stack_used(&stack, kept[i].used);
+		memcpy(stack.vm_sp, kept[i].bytes, kept[i].used);
+		outcome = 0;
+		ASSERT_TRUE(vm_stack_resume(&stack, &landing, 0));
+		EXPECT_EQ(undisturbed, outcome);
+	}
 }
 
 TEST_F(stack, refuses_a_taken_address)

@@ -139,6 +139,11 @@ void owner_trapped(struct runtime *rt, const char *reason)
 	if (rt->ending.ended &&
 	    (rt->ending.exit_code == EXIT_ENGINE_TRAP || signals_stop() || rt->evaluation.asking))
 		return; /* it was said, or midturn_end() or evaluate_mid_turn() wanted it so */
+	if (rt->midturn.script_cut &&
+	    signals_stop()) { /* it could not be cut short in another way */
+		runtime_end(rt, 128 + signals_stop(), false);
+		return;
+	}
 	if (rt->upgrade.running) /* of what was never a generation nothing is noted */
 		upgrade_failed(rt, "the engine trapped");
 	else

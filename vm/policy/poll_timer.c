@@ -5,12 +5,12 @@
  * The VM polls every 10,000 loop edges or calls: mostly within a millisecond, but edges around slow
  * built-ins can take a hundred times that. So whoever has something for a turn under way (an interval
  * that ended, pages that were copied, a signal) sends the owner's thread a SIGALRM, whose handler
- * sets the VM's countdown to its end: the next edge polls.
+ * sets the VM's countdown to its end: the next edge polls. Where none comes, inside of a built-in,
+ * the VM is made to poll at the instruction that it is at (poll_here()).
  *
  * Owns one POSIX timer of the process and SIGALRM while a runtime is open. The handler runs on the
- * signal stack, never on the VM's, and does nothing but what is async-signal-safe: one store in the
- * heap and timer_settime(). That store is lost if the VM was just between loading and storing the
- * countdown, hence a poll is awaited, and asked for again a millisecond later.
+ * signal stack, never on the VM's, and does nothing but what is async-signal-safe. Its store is lost if
+ * the VM was just between loading and storing the countdown: asked for again a millisecond later.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -19,6 +19,8 @@
 #include "internal.h"
 
 #define AGAIN_NS 1000000u
+/* After so many alarms without a poll the VM is in something that does without. */
+#define ALARMS_WITHOUT_POLL 4
 
 #ifndef sigev_notify_thread_id /* glibc before 2.41 lacks the name */
 #define sigev_notify_thread_id _sigev_un._tid
@@ -36,15 +38,19 @@ static void set_timer(struct runtime *rt, uint64_t when_ns)
 	timer_settime(rt->poll_timer.timer, TIMER_ABSTIME, &when, NULL);
 }
 
-static void on_alarm(int signo)
+static void on_alarm(int signo, siginfo_t *info, void *context)
 {
 	struct runtime *rt = awaited;
 	int saved = errno;
 
-	(void)signo;
+	(void)signo, (void)info;
 	if (rt && rt->guest && rt->guest->in_turn) {
-		rt->poll_timer.expired = 1;
 		rt->type->poll_soon(rt->guest);
+		/* A question waits until the VM can be entered. */
+		if (rt->poll_timer.expired < ALARMS_WITHOUT_POLL)
+			rt->poll_timer.expired++;
+		else if (rt->type->poll_here && !rt->evaluation.question)
+			rt->type->poll_here(rt->guest, context);
 		set_timer(rt, clock_monotonic_ns() + AGAIN_NS);
 	}
 	errno = saved;
@@ -56,7 +62,8 @@ static void on_alarm(int signo)
  */
 void poll_timer_open(struct runtime *rt)
 {
-	struct sigaction action = {.sa_handler = on_alarm, .sa_flags = SA_RESTART | SA_ONSTACK};
+	struct sigaction action = {.sa_sigaction = on_alarm,
+				   .sa_flags = SA_RESTART | SA_ONSTACK | SA_SIGINFO};
 	struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGALRM};
 	sigset_t set;
 
@@ -85,7 +92,8 @@ void poll_timer_close(struct runtime *rt)
 	if (awaited == rt) {
 		awaited = NULL;
 		sigaction(SIGALRM, NULL, &now);
-		if (now.sa_handler == on_alarm) /* not what signals.c needs by now */
+		if (now.sa_flags & SA_SIGINFO &&
+		    now.sa_sigaction == on_alarm) /* not what signals.c needs by now */
 			sigaction(SIGALRM, &before, NULL);
 	}
 }

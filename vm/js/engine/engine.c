@@ -64,7 +64,7 @@ void engine_trap(struct js_engine *engine, const char *reason)
 	if (!engine || !engine->landing)
 		abort();
 	snprintf(engine->trap, sizeof(engine->trap), "%s", reason);
-	/* An engine that was entered from a host function of this one is left, too. */
+	/* To the host that entered last: a host function whose frames are below that returns by itself (engine_call_host()). */
 	stack = engine->turn_stack.depth ? &engine->turn_stack : &engine->side_stack;
 	vm_stack_leave(engine->running ? engine->running : stack, engine->landing);
 }
@@ -98,20 +98,18 @@ static void cross(struct js_engine *engine, struct vm_stack *stack, void (*funct
 		  void *arg)
 {
 	struct js_engine *outer = current;
-	struct vm_landing landing;
+	struct vm_landing landing, *before = engine->landing;
 
+	if (!before)
+		engine->cut_ns = 0;
 	current = engine;
 	engine->running = stack;
-	if (engine->landing) {
-		vm_stack_run_nested(stack, function, arg);
-	} else {
-		engine->landing = &landing;
-		if (function)
-			vm_stack_run(stack, &landing, function, arg);
-		else
-			vm_stack_resume(stack, &landing, 0);
-		engine->landing = NULL;
-	}
+	engine->landing = &landing;
+	if (function)
+		vm_stack_run(stack, &landing, function, arg);
+	else
+		vm_stack_resume(stack, &landing, 0);
+	engine->landing = before;
 	engine->running = NULL;
 	current = outer;
 }
@@ -122,8 +120,6 @@ static bool enter(struct js_engine *engine, struct vm_stack *stack, void (*funct
 {
 	if (engine->trap[0])
 		return false;
-	if (engine->landing && current != engine)
-		return false; /* called from a host function of another engine, whose frames are on top */
 	cross(engine, stack, function, arg);
 	if (engine->landing || !engine->note || engine->trap[0])
 		return !engine->trap[0];
@@ -165,6 +161,8 @@ u64 engine_call_host(struct js_engine *engine, u64 (*function)(void *arg), void 
 	engine->running = NULL;
 	result = vm_stack_call_host(stack, function, arg);
 	engine->running = stack;
+	if (engine->trap[0]) /* in an entry of the host function's */
+		vm_stack_leave(stack, engine->landing);
 	return result;
 }
 

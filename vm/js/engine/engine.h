@@ -83,7 +83,8 @@ struct js_host { /* what the VM calls in the host: always on the owner's thread,
 	const struct js_host_binding *bindings; /* ends with {NULL, NULL} */
 	/*
 	 * Polled every 10,000 loop edges or calls: return true to end the running script with an
-	 * uncatchable error.
+	 * uncatchable error. Also by js_poll_here(): then the VM must not be entered, and the script ends
+	 * at its next loop edge or call. If none comes while the thread computes for a second, the engine traps.
 	 */
 	bool (*interrupt)(void *arg);
 	/* Bindings without a function of their own; of this kind there are as many as a host likes. */
@@ -341,7 +342,14 @@ _Noreturn void js_turn_abandon(struct js_engine *engine, const char *reason);
  */
 void js_poll_soon(struct js_engine *engine);
 
-/* The same in a host function, where it cannot be lost. */
+/*
+ * Polls at the instruction that a signal has found the VM at, whatever it computes. For signal handlers of the owner's thread,
+ * which hand over their ucontext_t. False: the VM is not running, or stands in a function of the C library; repeat it.
+ * Touches no page of the heap.
+ */
+bool js_poll_here(struct js_engine *engine, void *context);
+
+/* js_poll_soon() in a host function, where it cannot be lost. */
 void js_poll_next(struct js_engine *engine);
 
 /*

@@ -154,18 +154,15 @@ static u64 host_call(void *arg)
 	return js_throw_error(call->engine, "Error", "this host function is not one of thaw's");
 }
 
-/* The only place where a turn may be stopped. */
+/* Where the engine itself polls: it can be entered, and a script can be ended. */
 static u64 host_interrupt(void *arg)
 {
 	struct js_engine *engine = ((const struct outgoing *)arg)->engine;
-	bool polling = engine->polling, end;
 
 	engine_collect_inside_turn(engine);
 	js_give_back(engine);
-	engine->polling = true;
-	end = engine->host.interrupt && engine->host.interrupt(engine->host.arg);
-	engine->polling = polling;
-	return end;
+	engine->cut_ns = 0;
+	return engine_poll(engine);
 }
 
 /*

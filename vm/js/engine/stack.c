@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <sys/mman.h>
+#include <ucontext.h>
 
 #ifndef __has_feature
 #define __has_feature(feature) 0
@@ -54,12 +55,15 @@
  *						are on the VM's stack, whose pointer is in *vm_sp.
  * stack_resume(host_sp, vm_sp, result)		host -> VM: what stack_leave's callee returns to.
  *
+ * stack_interrupted				VM -> VM: see vm_stack_interrupt().
+ *
  * The address `host_sp` stays in a register that the VM's frames preserve: it must be the same in
  * the next process.
  */
 void stack_enter(void **host_sp, void *top, void (*function)(void *arg), void *arg);
 uint64_t stack_leave(void **vm_sp, void *host_sp, uint64_t (*function)(void *arg), void *arg);
 void stack_resume(void **host_sp, void *vm_sp, uint64_t result);
+void stack_interrupted(void);
 
 /* ---- The mapping ---- */
 
@@ -147,9 +151,8 @@ static void run_first(void *arg)
 	leaving(NULL, stack->host_bottom, stack->host_bytes);
 }
 
-void vm_stack_run_nested(struct vm_stack *stack, void (*function)(void *arg), void *arg)
+static void enter_first(struct vm_stack *stack, void (*function)(void *arg), void *arg)
 {
-	void *const host_sp = stack->host_sp, *const vm_sp = stack->vm_sp;
 	void *fake = NULL;
 	uintptr_t from = (uintptr_t)(stack->depth ? stack->vm_sp : stack->top);
 
@@ -159,9 +162,6 @@ void vm_stack_run_nested(struct vm_stack *stack, void (*function)(void *arg), vo
 	leaving(&fake, stack_bottom(stack), VM_STACK_BYTES);
 	stack_enter(&stack->host_sp, (void *)(from & ~(uintptr_t)15), run_first, stack);
 	arrived(fake, NULL, NULL);
-	stack->depth--;
-	stack->host_sp = host_sp;
-	stack->vm_sp = vm_sp;
 }
 
 /*
@@ -171,12 +171,20 @@ void vm_stack_run_nested(struct vm_stack *stack, void (*function)(void *arg), vo
 bool vm_stack_run(struct vm_stack *stack, struct vm_landing *landing, void (*function)(void *arg),
 		  void *arg)
 {
+	void *const host_sp = stack->host_sp, *const vm_sp = stack->vm_sp;
+	const unsigned depth = stack->depth;
+	volatile bool landed = false;
+
 	if (sigsetjmp(landing->jump, 0)) {
 		arrived(NULL, NULL, NULL);
-		return false;
+		landed = true;
+	} else {
+		enter_first(stack, function, arg);
 	}
-	vm_stack_run_nested(stack, function, arg);
-	return true;
+	stack->depth = depth;
+	stack->host_sp = host_sp;
+	stack->vm_sp = vm_sp;
+	return !landed;
 }
 
 bool vm_stack_resume(struct vm_stack *stack, struct vm_landing *landing, uint64_t result)
@@ -185,6 +193,7 @@ bool vm_stack_resume(struct vm_stack *stack, struct vm_landing *landing, uint64_
 
 	if (sigsetjmp(landing->jump, 0)) {
 		arrived(NULL, NULL, NULL);
+		stack->depth = 0;
 		return false;
 	}
 	stack->depth = 1;
@@ -225,6 +234,41 @@ uint64_t vm_stack_call_host(struct vm_stack *stack, uint64_t (*function)(void *a
 	arrived(fake, &stack->host_bottom, &stack->host_bytes);
 	return result;
 }
+
+#if VM_STACK_INTERRUPTS
+#define RED_ZONE 128	    /* below its pointer, what a function that calls none keeps there */
+#define INTERRUPT_ROOM 4096 /* for the registers, and for what calls the host */
+
+/* The generated code, all of it in one section: the linker names its ends. */
+extern const char __start_engine_text[] __attribute__((visibility("hidden")));
+extern const char __stop_engine_text[] __attribute__((visibility("hidden")));
+
+bool vm_stack_interrupt(const struct vm_stack *stack, void *context, void (*function)(void *arg),
+			void *arg)
+{
+	greg_t *registers = ((ucontext_t *)context)->uc_mcontext.gregs;
+	uintptr_t at = (uintptr_t)registers[REG_RIP], sp = (uintptr_t)registers[REG_RSP];
+	uintptr_t *pushed = (uintptr_t *)(sp - RED_ZONE);
+
+	if (at - (uintptr_t)__start_engine_text >=
+		    (uintptr_t)__stop_engine_text - (uintptr_t)__start_engine_text ||
+	    sp > (uintptr_t)stack->top || sp < (uintptr_t)stack_bottom(stack) + INTERRUPT_ROOM)
+		return false;
+	*--pushed = at;
+	*--pushed = (uintptr_t)arg;
+	*--pushed = (uintptr_t)function;
+	registers[REG_RSP] = (greg_t)(uintptr_t)pushed;
+	registers[REG_RIP] = (greg_t)(uintptr_t)stack_interrupted;
+	return true;
+}
+#else
+bool vm_stack_interrupt(const struct vm_stack *stack, void *context, void (*function)(void *arg),
+			void *arg)
+{
+	(void)stack, (void)context, (void)function, (void)arg;
+	return false;
+}
+#endif
 
 void vm_stack_leave(struct vm_stack *stack, struct vm_landing *landing)
 {

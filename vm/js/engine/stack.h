@@ -38,6 +38,8 @@
  *  1. The host's stack pointer is never on the VM's stack: it is in `host_sp`, set anew at every entry.
  *  2. No frame of a host function (C library, vDSO, signal handlers) is ever on it: the engine calls
  *     them only through vm_stack_call_host(), and handlers run on a stack of their own (SA_ONSTACK).
+ *     Where a handler stops the VM (vm_stack_interrupt), all registers are on its stack, and it is
+ *     in generated code: none of them has anything of the host's, since switch.S clears them all.
  *  3. The frames that are on it have neither canaries nor a shadow stack nor signed return addresses,
  *     and the program is linked at fixed addresses: else stack.c does not compile.
  *
@@ -56,6 +58,13 @@
 
 #define VM_STACK_BYTES (256ull << 20) /* address space; only what is touched costs memory */
 #define VM_STACK_GUARD (1ull << 20) /* more than the largest frame, so that none can pass over it */
+
+/* Where a signal can stop the VM anywhere (vm_stack_interrupt); elsewhere only polls do. */
+#if defined(__x86_64__)
+#define VM_STACK_INTERRUPTS 1
+#else
+#define VM_STACK_INTERRUPTS 0
+#endif
 
 struct vm_stack {
 	uint8_t *mapping; /* guard first, then the stack */
@@ -88,8 +97,6 @@ struct vm_landing {
 };
 bool vm_stack_run(struct vm_stack *stack, struct vm_landing *landing, void (*function)(void *arg),
 		  void *arg);
-/* The same without a landing: vm_stack_leave() returns to an outer one. */
-void vm_stack_run_nested(struct vm_stack *stack, void (*function)(void *arg), void *arg);
 /* On `stack`: call function(arg) on the host's. */
 uint64_t vm_stack_call_host(struct vm_stack *stack, uint64_t (*function)(void *arg), void *arg);
 /*
@@ -101,6 +108,13 @@ bool vm_stack_resume(struct vm_stack *stack, struct vm_landing *landing, uint64_
  * without its red zones between variables).
  */
 void *vm_stack_used(const struct vm_stack *stack, size_t bytes);
+/*
+ * For a signal handler: the code that the signal found on `stack` calls function(arg) before its next instruction, and goes
+ * on as if nothing had been. `context` is what the handler was given. False: it stands where that cannot be, or this machine
+ * has no such thing.
+ */
+bool vm_stack_interrupt(const struct vm_stack *stack, void *context, void (*function)(void *arg),
+			void *arg);
 /* Drop all frames up to the landing. On any stack, also from a signal handler. */
 _Noreturn void vm_stack_leave(struct vm_stack *stack, struct vm_landing *landing);
 

@@ -107,11 +107,12 @@ struct js_engine {
 	 */
 	struct vm_stack turn_stack, side_stack;
 	struct vm_stack *volatile running; /* the stack in use; NULL: the one of the host */
-	struct vm_landing *
-		landing; /* where to leave the VM's stacks to; NULL: no call of this engine is on them */
+	/* Where to leave the VM's stacks to: of the last entry; NULL: no call of this engine is on them. */
+	struct vm_landing *landing;
 	struct turn_entry entry;
 	bool fixed;   /* engine, turn stack and heap have the addresses that every process uses */
 	bool polling; /* inside the host's `interrupt` */
+	u64 cut_ns; /* by the thread's own clock: since then the end of the turn is asked for in vain */
 	u32 native_base;   /* table index of our first function */
 	u32 runtime, note; /* constant once created or restored */
 	u32 context;	   /* the selected one (contexts.c) */
@@ -200,6 +201,8 @@ bool engine_continue_turn(struct js_engine *engine);
 u64 engine_call_host(struct js_engine *engine, u64 (*function)(void *arg), void *arg);
 /* On a VM's stack: run function(arg) on the side stack, for code that calls both the VM and C. */
 void engine_call_side(struct js_engine *engine, void (*function)(void *arg), void *arg);
+/* Ask the host, on its stack: should the script end? */
+bool engine_poll(struct js_engine *engine);
 /* The engine that this thread entered last and has not left. */
 struct js_engine *engine_current(void);
 _Noreturn void engine_trap(struct js_engine *engine, const char *reason);

@@ -5,6 +5,7 @@
  *	stack_enter(host_sp, top, function, arg)	host -> VM
  *	stack_leave(vm_sp, host_sp, function, arg)	VM -> host -> VM
  *	stack_resume(host_sp, vm_sp, result)		host -> VM, where stack_leave was called
+ *	stack_interrupted				VM -> VM, where a signal found it (vm_stack_interrupt)
  *
  * Registers that a call preserves are pushed on the stack that is left. So while the host runs, the VM's stack
  * has everything; and its frames find the host's stack pointer where `host_sp` points to, which is
@@ -40,7 +41,7 @@
 	xor	%r14d, %r14d
 	xor	%r15d, %r15d
 .endm
-/* These too: a push that only aligns the stack might store any of them. */
+/* These too: a push that only aligns the stack might store any of them, and stack_interrupted stores all. */
 .macro forget_others
 	xor	%ecx, %ecx
 	xor	%edx, %edx
@@ -50,6 +51,9 @@
 	xor	%r9d, %r9d
 	xor	%r10d, %r10d
 	xor	%r11d, %r11d
+	.irp	number, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+	pxor	%xmm\number, %xmm\number
+	.endr
 .endm
 
 	.text
@@ -63,9 +67,12 @@ stack_enter:
 	mov	%rsp, (%rdi)
 	mov	%rsi, %rsp
 	mov	%rdi, %rbx
+	mov	%rcx, %r12
+	mov	%rdx, %rax		/* of the program: may be stored */
+	forget_others
+	mov	%r12, %rdi
 	forget_preserved
-	mov	%rcx, %rdi
-	call	*%rdx
+	call	*%rax
 	mov	(%rbx), %rsp		/* of the last caller that entered or resumed */
 	pop_preserved
 	ret
@@ -107,6 +114,57 @@ stack_resume:
 	ret
 	.cfi_endproc
 	.size	stack_resume, . - stack_resume
+
+/*
+ * Jumped to from any instruction, with all registers as they were there, but for the stack pointer: it is below the red
+ * zone, and points to a function, its argument, and where to go on.
+ */
+	.p2align 4
+	.globl	stack_interrupted
+	.type	stack_interrupted, @function
+stack_interrupted:
+	.cfi_startproc
+	.cfi_undefined %rip
+	pushfq
+	cld
+	push	%rax
+	push	%rcx
+	push	%rdx
+	push	%rsi
+	push	%rdi
+	push	%r8
+	push	%r9
+	push	%r10
+	push	%r11
+	push_preserved
+	mov	%rsp, %rbp
+	sub	$256, %rsp
+	and	$-16, %rsp
+	.irp	number, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+	movaps	%xmm\number, 16*\number(%rsp)
+	.endr
+	mov	16*8(%rbp), %rax	/* above 15 registers and the flags */
+	mov	17*8(%rbp), %rdi
+	call	*%rax
+	.irp	number, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+	movaps	16*\number(%rsp), %xmm\number
+	.endr
+	mov	%rbp, %rsp
+	pop_preserved
+	pop	%r11
+	pop	%r10
+	pop	%r9
+	pop	%r8
+	pop	%rdi
+	pop	%rsi
+	pop	%rdx
+	pop	%rcx
+	pop	%rax
+	popfq
+	lea	16(%rsp), %rsp
+	ret	$128
+	.cfi_endproc
+	.size	stack_interrupted, . - stack_interrupted
 
 #elif defined(__aarch64__)
 

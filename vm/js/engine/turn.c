@@ -2,7 +2,7 @@
 /*
  * turn.c - stops the VM in the middle of a turn, and continues the turn in another process.
  *
- * Owns: nothing. Owner's thread; js_poll_soon() in its signal handlers. What makes it possible is
+ * Owns: nothing. Owner's thread; js_poll_soon() and js_poll_here() in its signal handlers. What makes it possible is
  * in stack.h (what is on the turn stack) and state.h (where the engine lies). Must never say that a
  * turn is stoppable while a frame of a host function is below it.
  */
@@ -10,6 +10,7 @@
 #include <elf.h>
 #include <link.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "state.h"
 
@@ -58,6 +59,61 @@ void js_poll_next(struct js_engine *engine)
 	/* Each context counts for itself. */
 	for (unsigned i = 0; i < engine->context_count; i++)
 		vm_store32(engine, engine->contexts[i] + CONTEXT_POLL_COUNTER, 1);
+}
+
+/* ---- Polls ---- */
+
+bool engine_poll(struct js_engine *engine)
+{
+	bool polling = engine->polling, end;
+
+	engine->polling = true;
+	end = engine->host.interrupt && engine->host.interrupt(engine->host.arg);
+	engine->polling = polling;
+	return end;
+}
+
+/* Since the end was asked for, a function of the engine's has so much processor time to come to its own, or to a poll. */
+#define CUT_PATIENCE_NS 1000000000u
+
+static u64 thread_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+	return (u64)now.tv_sec * 1000000000u + (u64)now.tv_nsec;
+}
+
+/* On the host's stack; the VM stands anywhere: in the middle of malloc(), of a collection. It must not be entered. */
+static u64 poll_between_instructions(void *arg)
+{
+	struct js_engine *engine = arg;
+	u64 now;
+
+	if (!engine_poll(engine)) {
+		engine->cut_ns = 0;
+		return 0;
+	}
+	now = thread_ns();
+	if (!engine->cut_ns)
+		engine->cut_ns = now;
+	else if (now - engine->cut_ns > CUT_PATIENCE_NS)
+		engine_trap(engine, "a built-in function did not end when its time was over");
+	js_poll_next(engine); /* an exception is better */
+	return 0;
+}
+
+static void call_poll(void *arg)
+{
+	engine_call_host(arg, poll_between_instructions, arg);
+}
+
+bool js_poll_here(struct js_engine *engine, void *context)
+{
+	struct vm_stack *stack = engine->running;
+
+	return stack && engine == engine_current() &&
+	       vm_stack_interrupt(stack, context, call_poll, engine);
 }
 
 /* ---- The build ---- */

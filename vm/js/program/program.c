@@ -406,6 +406,13 @@ static void program_poll_soon(struct guest *guest)
 		js_poll_soon(program_of(guest)->engine);
 }
 
+static bool program_poll_here(struct guest *guest, void *context)
+{
+	struct js_engine *engine = program_of(guest)->engine;
+
+	return engine && js_poll_here(engine, context);
+}
+
 static void program_poll_next(struct guest *guest)
 {
 	js_poll_next(program_of(guest)->engine);
@@ -471,4 +478,5 @@ const struct guest_type javascript_guest = {
 	.ask = evaluate_ask,
 	.upgrade = upgrade_program,
 	.numbers = program_numbers,
+	.poll_here = program_poll_here,
 };
