@@ -210,7 +210,7 @@ struct thaw_thinning {
  * where writers can be stopped instead (THAW_TOUCHES, or a tracker that does it anyway). Without it, so much is copied first
  * that the program then stands still for little; and it may run until then.
  */
-#define THAW_AT_ONCE 0x400u
+#define THAW_AT_ONCE 0x800u
 
 struct thaw_options {
 	const char
