@@ -154,6 +154,9 @@ $(BUILD)/tests/engines_side_by_side $(BUILD)/tests/libthawvm_engines: | $(ENGINE
 $(BUILD)/tests/guest_abi.o: TEST_CFLAGS += -DLIBTHAWVM='"$(abspath $(BUILD))/libthawvm.so"' -include tests/timeout.h -DTEST_SECONDS=$(TEST_SECONDS)
 $(BUILD)/tests/guest_abi: | $(BUILD)/libthawvm.so
 
+$(BUILD)/tests/node_binding.o: TEST_CFLAGS += -DTHAW_NODE='"$(abspath $(NODE_OUT))"' -DTHAW_NODE_PACKAGE='"$(abspath $(NODE_PACKAGE))"'
+$(BUILD)/tests/node_binding: | $(NODE_TESTED)
+
 $(POWER_TEST): $(POWER_TEST).o $(BUILD)/tests/power/disk.o $(LOAD_OBJECTS) $(INJECT_OBJECTS) $(BUILD)/libvm.a $(BUILD)/libthaw.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(VM_LDFLAGS) $(LDFLAGS) $^ $(VM_LIBS) $(shell $(PKG_CONFIG) --libs fuse3) -o $@

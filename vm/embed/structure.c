@@ -80,6 +80,62 @@ int thaw_vm_lookup(struct thaw_vm *vm, const char *name, thaw_vm_value *function
 	return code;
 }
 
+/* Inside of a call: what is entered here ends no turn. */
+static int call_packed(struct thaw_vm *vm, const char *name, const void *arguments, size_t bytes,
+		       unsigned count, thaw_vm_value *value, struct thaw_error *error)
+{
+	thaw_vm_value few[16], *values = few, function, self;
+	int code = thaw_vm_lookup(vm, name, &function, &self, error);
+
+	*value = 0;
+	if (!code && count > 16 && !(values = malloc(count * sizeof(*values))))
+		code = failure(error, -ENOMEM, "out of memory");
+	if (!code)
+		code = thaw_vm_unpack(vm, arguments, bytes, count, values, error);
+	if (!code) {
+		code = thaw_vm_apply(vm, function, self, count, values, value, error);
+		for (unsigned i = 0; i < count; i++)
+			thaw_vm_free(vm, values[i]);
+	}
+	if (values != few)
+		free(values);
+	thaw_vm_free(vm, function);
+	thaw_vm_free(vm, self);
+	return code;
+}
+
+int thaw_vm_call_packed(struct thaw_vm *vm, const char *name, const void *arguments, size_t bytes,
+			unsigned count, void **result, size_t *result_bytes, thaw_vm_value *promise,
+			struct thaw_error *error)
+{
+	int code = vm_enter(vm, error), left;
+	struct thaw_error late;
+	thaw_vm_value value;
+
+	*result = NULL;
+	*promise = 0;
+	if (code)
+		return code;
+	code = call_packed(vm, name, arguments, bytes, count, &value, error);
+	if (!code && js_is_promise(vm_engine(vm), value)) {
+		*promise = value;
+		value = 0;
+	}
+	if (!code && !*promise)
+		code = thaw_vm_pack(vm, 1, &value, result, result_bytes, error);
+	thaw_vm_free(vm, value);
+	left = vm_leave(vm, false, &late); /* it may end only there */
+	if (left && !code)
+		code = failure(error, left, "%s", late.text);
+	if (code) {
+		free(*result);
+		*result = NULL;
+		thaw_vm_free(vm, *promise);
+		*promise = 0;
+	}
+	return code;
+}
+
 /* ---- Exceptions ---- */
 
 thaw_vm_value thaw_vm_exception(struct thaw_vm *vm)

@@ -204,7 +204,13 @@
 	VM(int, thaw_vm_keys,                                                                      \
 	   (struct thaw_vm * vm, thaw_vm_value object, thaw_vm_value * keys,                       \
 	    struct thaw_error * error),                                                            \
-	   (vm, object, keys, error), OLDER(error))
+	   (vm, object, keys, error), OLDER(error))                                                \
+	VM(int, thaw_vm_call_packed,                                                               \
+	   (struct thaw_vm * vm, const char *name, const void *arguments, size_t bytes,            \
+	    unsigned count, void **result, size_t *result_bytes, thaw_vm_value *promise,           \
+	    struct thaw_error *error),                                                             \
+	   (vm, name, arguments, bytes, count, result, result_bytes, promise, error),              \
+	   OLDER(error))
 
 struct vm_table {
 	uint32_t size, abi; /* sizeof(struct vm_table), GUEST_ABI */

@@ -247,6 +247,14 @@ THAW_PUBLIC int thaw_vm_unpack(struct thaw_vm *vm, const void *data, size_t byte
 /* The function under a dotted name, and what it is a property of (0: nothing), as thaw_vm_call() finds it. */
 THAW_PUBLIC int thaw_vm_lookup(struct thaw_vm *vm, const char *name, thaw_vm_value *function,
 			       thaw_vm_value *self, struct thaw_error *error);
+/*
+ * thaw_vm_call() with packed values, `count` of them in `arguments`. Of a promise `result` is NULL, and `promise` a handle of it, which
+ * nobody has waited for.
+ */
+THAW_PUBLIC int thaw_vm_call_packed(struct thaw_vm *vm, const char *name, const void *arguments,
+				    size_t bytes, unsigned count, void **result,
+				    size_t *result_bytes, thaw_vm_value *promise,
+				    struct thaw_error *error);
 /* What the last call has thrown that said THAW_VM_EEXCEPTION, once. 0: nothing, or another call has been since. */
 THAW_PUBLIC thaw_vm_value thaw_vm_exception(struct thaw_vm *vm);
 enum thaw_vm_promise {

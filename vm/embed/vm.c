@@ -161,6 +161,7 @@ static int exception(struct thaw_vm *vm, struct thaw_error *error)
 static int leave(struct thaw_vm *vm, bool failed, struct thaw_error *error)
 {
 	struct js_engine *engine = vm_engine(vm);
+	js_value thrown;
 	int code = 0;
 
 	if (failed && !js_trapped(engine))
@@ -168,7 +169,11 @@ static int leave(struct thaw_vm *vm, bool failed, struct thaw_error *error)
 	if (vm->depth == 1) {
 		if (!js_trapped(engine)) /* what nobody caught is the first one's to hear of */
 			js_context_select(engine, 0);
+		thrown = vm->exception; /* not those of what runs now */
+		vm->exception = 0;
 		turn_end(vm_program(vm));
+		forget_exception(vm);
+		vm->exception = thrown;
 		vm->deadline_ns = 0;
 	}
 	if (js_trapped(engine))

@@ -167,6 +167,38 @@ static void remember_import(struct js_engine *engine, char *base, char *specifie
 	engine->import_specifier = specifier;
 }
 
+/* What the host is asked on its own stack, where it may run anything, also this VM again. */
+struct question {
+	struct js_engine *engine;
+	const char *base, *name; /* `base` NULL: the source of `name`; else what it means there */
+	char *answer;		 /* malloc'ed; NULL: `error` says why */
+	size_t bytes;
+	struct thaw_error *error;
+};
+
+static u64 run_question(void *arg)
+{
+	struct question *question = arg;
+	const struct js_host *host = &question->engine->host;
+
+	question->answer = question->base ? host->module_resolve(host->arg, question->base,
+								 question->name, question->error)
+					  : host->module_load(host->arg, question->name,
+							      &question->bytes, question->error);
+	return 0;
+}
+
+static char *ask_host(struct js_engine *engine, const char *base, const char *name, size_t *bytes,
+		      struct thaw_error *error)
+{
+	struct question question = {engine, base, name, NULL, 0, error};
+
+	engine_call_host(engine, run_question, &question);
+	if (bytes)
+		*bytes = question.bytes;
+	return question.answer;
+}
+
 /* On the side stack: the address of the name, which QuickJS will js_free; 0: an exception. */
 static u32 resolve_module(struct js_engine *engine, u32 base, u32 specifier)
 {
@@ -184,8 +216,7 @@ static u32 resolve_module(struct js_engine *engine, u32 base, u32 specifier)
 	if (!host_base || !host_specifier)
 		snprintf(error.text, sizeof(error.text), "out of memory");
 	else
-		name = engine->host.module_resolve(engine->host.arg, host_base, host_specifier,
-						   &error);
+		name = ask_host(engine, host_base, host_specifier, NULL, &error);
 	if (!name) {
 		throw_import_error(engine, &error);
 		name_importer(engine, host_base, host_specifier);
@@ -288,7 +319,7 @@ static u32 load_module(struct js_engine *engine, u32 name)
 
 	host_name = strdup(vm_at(engine, name));
 	text = host_name && engine->host.module_load
-		       ? engine->host.module_load(engine->host.arg, host_name, &bytes, &error)
+		       ? ask_host(engine, NULL, host_name, &bytes, &error)
 		       : NULL;
 	if (!text) {
 		if (!error.text[0])

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// Exceptions in both directions, calls inside of calls, limits, modules, output.
+'use strict'
+const { test } = require('node:test')
+const assert = require('node:assert')
+const { ThawVM, ThawError, interrupt } = require(process.env.THAW_VM_PACKAGE)
+
+test('an exception of the program has its name, message, frames and properties', () => {
+	const vm = new ThawVM()
+	vm.eval('function inner() { throw Object.assign(new RangeError("too far"), { code: "E_FAR", hint: 7 }) }\nfunction outer() { inner() }', { name: 'far.js' })
+	assert.throws(() => vm.call('outer'), error => {
+		assert.ok(error instanceof ThawError && error instanceof Error)
+		assert.equal(error.code, 'ERR_THAW_EXCEPTION')
+		assert.equal(error.vmCode, 'E_FAR')
+		assert.equal(error.hint, 7)
+		assert.equal(String(error), 'RangeError: too far')
+		assert.match(error.stack, /^RangeError: too far\n +at inner \(far\.js:1:\d+\)\n +at outer \(far\.js:2:\d+\)\n[^]*calls\.test\.js/)
+		return true
+	})
+	assert.throws(() => vm.eval('throw { a: [1] }'), error => error.code === 'ERR_THAW_EXCEPTION' && error.thrown.a[0] === 1)
+	assert.throws(() => vm.eval('throw undefined'), error => 'thrown' in error && error.thrown === undefined)
+	assert.throws(() => vm.eval('throw new Map'), { code: 'ERR_THAW_EXCEPTION' })
+	assert.throws(() => vm.eval('a b', { name: 'bad.js' }), { name: 'SyntaxError', stack: /bad\.js:1/ })
+	assert.throws(() => vm.eval('throw new Proxy(new Error, { get() { throw 1 } })'), { code: 'ERR_THAW_EXCEPTION' })
+	vm.close()
+})
+
+test('what a host function throws is thrown in the program', () => {
+	const own = Object.assign(new SyntaxError('not so'), { code: 'E_HOST' })
+	const vm = new ThawVM({ functions: { fail(kind) { throw kind ? own : { plain: 1n } }, odd() { throw () => 1 } } })
+	assert.deepEqual(vm.eval('try { fail(true) } catch (e) { [e instanceof SyntaxError, e.message, e.code, /node:|test/.test(e.stack)] }'),
+		[true, 'not so', 'E_HOST', false])
+	assert.deepEqual(vm.eval('try { fail(false) } catch (e) { e }'), { plain: 1n })
+	assert.match(vm.eval('try { odd() } catch (e) { e.message }'), /=> 1/)
+	assert.throws(() => vm.eval('fail(true)'), { name: 'SyntaxError', message: 'not so', vmCode: 'E_HOST' })
+	vm.close()
+})
+
+test('calls inside of calls', () => {
+	const other = new ThawVM({ functions: { back: n => n ? vm.eval(`down(${n - 1})`) : 0 } })
+	const vm = new ThawVM({
+		functions: {
+			again: code => vm.eval(code),
+			deeper(n) { return n ? vm.call('down', [n - 1]) + 1 : 0 },
+			closes() { vm.close() },
+			captures() { vm.snapshot() },
+			goes(n) { return other.eval(`back(${n})`) },
+		},
+	})
+	vm.eval('let n = 1; const down = n => deeper(n)')
+	assert.equal(vm.eval('again("n = 5"); n'), 5)
+	assert.equal(vm.call('down', [20]), 20)
+	assert.throws(() => vm.eval('again("throw new TypeError(\\"in there\\")")'), { name: 'TypeError', message: 'in there' })
+	assert.throws(() => vm.eval('closes()'), { vmCode: 'ERR_THAW_BUSY' })
+	assert.throws(() => vm.eval('captures()'), { vmCode: 'ERR_THAW_BUSY' })
+	assert.throws(() => vm.eval('(function f() { again("f()") })()'), error => error.code === 'ERR_THAW_EXCEPTION' || error instanceof RangeError)
+	assert.equal(vm.eval('n'), 5)
+	assert.equal(vm.closed, false)
+	vm.close()
+	other.close()
+})
+
+test('limits hold, and the VM lives on', () => {
+	const vm = new ThawVM({ maxBytes: 32 << 20, turnMs: 50, functions: { cut() { vm.interrupt() } } })
+	assert.throws(() => vm.eval('for (;;) try { for (;;); } catch {}'), { code: 'ERR_THAW_INTERRUPTED' })
+	assert.throws(() => vm.eval('cut(); for (;;);'), { code: 'ERR_THAW_INTERRUPTED' })
+	assert.match(vm.eval('let all = []; try { for (;;) all.push("x".repeat(1e6) + all.length) } catch (e) { all = 0; e.message }'), /memory/)
+	assert.equal(vm.eval('const f = () => { try { return f() } catch (e) { return e.name } }; f()'), 'RangeError')
+	assert.equal(vm.eval('7'), 7)
+	assert.equal(interrupt(vm.id), true)
+	assert.throws(() => vm.eval('for (;;);'), { code: 'ERR_THAW_INTERRUPTED' })
+	vm.close()
+	assert.equal(interrupt(vm.id), false)
+	const ends = new ThawVM()
+	const waits = ends.eval('new Promise(() => {})')
+	assert.throws(() => ends.context('').eval('const end = import("thaw").then(t => t.exit(3))'), { code: 'ERR_THAW_ENDED', exitCode: 3 })
+	assert.throws(() => ends.eval('1'), { code: 'ERR_THAW_ENDED' })
+	ends.close()
+	return assert.rejects(waits, { code: 'ERR_THAW_ENDED' })
+})
+
+test('output and modules', async () => {
+	const output = [], sources = { 'a.js': 'export const a = 1; export { b } from "b.js"', 'b.js': 'export const b = typeof globalThis' }
+	const vm = new ThawVM({ log: (text, fd) => output.push([fd, text]), loadModule: name => sources[name] })
+	vm.eval('console.log("hello", [1]); console.error("oh"); Promise.reject(new Error("in there")); 0')
+	assert.deepEqual(output.slice(0, 2), [[1, 'hello [ 1 ]\n'], [2, 'oh\n']])
+	assert.match(output[2][1], /in there/)
+	await vm.eval('import { a, b } from "a.js"; globalThis.got = [a, b]', { module: true, name: 'main.js' })
+	assert.deepEqual(vm.eval('got'), [1, 'object'])
+	await assert.rejects(vm.eval('import("none.js")'), /none\.js/)
+	await assert.rejects(vm.eval('throw new TypeError("in a module")', { module: true }), { name: 'TypeError', message: 'in a module' })
+	vm.close()
+	const fails = new ThawVM({ log() { throw new RangeError('of log') } })
+	assert.throws(() => fails.eval('console.log(1)'), { message: 'of log' })
+	assert.equal(fails.eval('2'), 2)
+	fails.close()
+})
