@@ -175,6 +175,20 @@ TEST(output_has_a_limit)
 	thaw_vm_close(vm);
 }
 
+TEST(exit_ends_the_vm)
+{
+	struct thaw_vm *vm = vm_with((struct thaw_vm_options){0});
+	struct thaw_error error;
+
+	ASSERT_NE(NULL, vm);
+	EXPECT_EQ(-1, thaw_vm_exit_code(vm));
+	EXPECT_EQ(THAW_VM_EENDED, run(vm, "import('thaw').then(t => t.exit(7))", &error));
+	EXPECT_EQ(7, thaw_vm_exit_code(vm));
+	EXPECT_EQ(THAW_VM_EENDED, run(vm, "1", &error));
+	EXPECT_NE(NULL, strstr(error.text, "exit(7)"));
+	thaw_vm_close(vm);
+}
+
 /* ---- Calls inside of calls ---- */
 
 static thaw_vm_value in_context(struct thaw_vm *vm, void *arg, uint64_t ticket, unsigned count,

@@ -81,6 +81,8 @@ int vm_claim(struct thaw_vm *vm, struct thaw_error *error);
 void vm_release(struct thaw_vm *vm);
 /* -EBUSY: another thread is in a call of it. */
 int vm_mine(struct thaw_vm *vm, struct thaw_error *error);
+/* THAW_VM_ETRAPPED or THAW_EDAMAGED; 0: nothing of the kind. */
+int vm_trapped(struct thaw_vm *vm, struct thaw_error *error);
 /* The call that is under way ends at the next poll, for that reason. */
 void vm_cut(struct thaw_vm *vm, const char *why);
 /* A callback of the host's returns into the program: has it asked for the end of the call? */

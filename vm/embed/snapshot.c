@@ -82,11 +82,17 @@ int thaw_vm_snapshot(struct thaw_vm *vm, struct thaw_vm_snapshot **snapshot,
 	struct thaw_error why;
 	size_t bytes;
 	void *state = vm_state(vm, &bytes, &why);
+	int code;
 
 	*snapshot = NULL;
 	if (!state)
 		return failure(error, why.code, "%s", why.text);
-	return freeze(vm->heap, state, bytes, snapshot, error);
+	code = freeze(vm->heap, state, bytes, snapshot, error);
+	if (code || !vm_trapped(vm, error))
+		return code;
+	thaw_vm_snapshot_drop(*snapshot); /* of an image, a page of which could not be read */
+	*snapshot = NULL;
+	return vm_trapped(vm, error);
 }
 
 /* ---- As bytes ---- */

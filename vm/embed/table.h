@@ -210,7 +210,8 @@
 	    unsigned count, void **result, size_t *result_bytes, thaw_vm_value *promise,           \
 	    struct thaw_error *error),                                                             \
 	   (vm, name, arguments, bytes, count, result, result_bytes, promise, error),              \
-	   OLDER(error))
+	   OLDER(error))                                                                           \
+	VM(int, thaw_vm_exit_code, (struct thaw_vm * vm), (vm), -1)
 
 struct vm_table {
 	uint32_t size, abi; /* sizeof(struct vm_table), GUEST_ABI */

@@ -17,11 +17,11 @@
  * Errors: 0, or a negative code: -errno, THAW_E* of thaw.h, or THAW_VM_E* below, with one line in `error` (which may be NULL).
  *
  * The process: the library catches SIGSEGV and SIGBUS, by which the sandbox is guarded and pages arrive, and hands on what
- * is not its own to the handlers that were there when the first VM was opened. A thread that opens one gets another stack for
- * signals (sigaltstack).
- * It prints nothing and ends nothing, with one exception: a page of a damaged image that cannot be read is told on
- * stderr, and ends the process with 74. A time limit holds where the engine polls: not inside of one built-in function
- * that works over a giant length, as [].join.
+ * is not its own to the handlers that were there when the first VM was opened. A thread that has no stack for signals
+ * (sigaltstack) gets one with its first call, for as long as it lives. Two things end the process: a program of yours that
+ * installs other handlers for these signals and does not hand them on (thaw_handle_fault of thaw.h), and options.fatal. A page of
+ * a damaged image that cannot be read ends the VM that needs it: THAW_EDAMAGED, whose error names it. A time limit holds where
+ * the engine polls: not inside of one built-in function that works over a giant length, as [].join.
  */
 #ifndef THAW_VM_H
 #define THAW_VM_H
@@ -38,7 +38,7 @@ enum {
 	THAW_VM_EINTERRUPTED =
 		-20102, /* cut short: `error` has why. The VM lives on, with what was done so far */
 	THAW_VM_ETRAPPED = -20103, /* the sandbox stopped it: nothing but thaw_vm_close() is left */
-	THAW_VM_EENDED = -20104,   /* it called exit(): likewise */
+	THAW_VM_EENDED = -20104,   /* it called exit(): likewise; thaw_vm_exit_code() */
 	THAW_VM_EMISSING =
 		-20105, /* the image needs host functions that were not given: `error` has all names */
 	THAW_VM_EPENDING = -20106, /* a promise that nothing of the VM's own can settle any more */
@@ -113,6 +113,11 @@ struct thaw_vm_options { /* zero means: the default */
 	uint64_t poll_ns;
 	/* From a thread of the library's: ask thaw_vm_checkpoint_poll(). It must only wake up who does that. */
 	void (*notify)(void *arg);
+	/*
+	 * Of a VM with an image, from a thread of the library's: its pages cannot be brought any more (the kernel refuses memory or
+	 * mappings), and who waits for one would wait for ever. Must not return. NULL: abort().
+	 */
+	void (*fatal)(void *arg, const struct thaw_error *error);
 };
 
 /* Open a VM. Before anything of an image runs, THAW_VM_EMISSING tells of all functions that it needs and `options` lacks. */
@@ -131,7 +136,9 @@ struct thaw_vm_usage {
 	uint64_t live_bytes; /* allocated in it, garbage included */
 	uint64_t turns;	     /* calls and timers that have ended */
 };
-/* THAW_VM_ETRAPPED: there is nothing to be told any more. */
+/* What its program has called exit() with, 0 to 255; -1: it has not. */
+THAW_PUBLIC int thaw_vm_exit_code(struct thaw_vm *vm);
+/* THAW_VM_ETRAPPED, THAW_EDAMAGED: there is nothing to be told any more. */
 THAW_PUBLIC int thaw_vm_usage(struct thaw_vm *vm, struct thaw_vm_usage *usage);
 /* Collect garbage now, which else is done when the heap has grown enough, and give free memory back. */
 THAW_PUBLIC int thaw_vm_collect(struct thaw_vm *vm, struct thaw_error *error);

@@ -65,13 +65,23 @@ static void forget_exception(struct thaw_vm *vm)
 	vm->exception = 0;
 }
 
+int vm_trapped(struct thaw_vm *vm, struct thaw_error *error)
+{
+	const char *reason = vm_engine(vm) ? js_trapped(vm_engine(vm)) : NULL;
+
+	if (!reason)
+		return 0;
+	return js_damaged(vm_engine(vm))
+		       ? failure(error, THAW_EDAMAGED, "%s", reason)
+		       : failure(error, THAW_VM_ETRAPPED, "the sandbox stopped the VM: %s", reason);
+}
+
 static int refuse(struct thaw_vm *vm, struct thaw_error *error)
 {
 	if (!vm_engine(vm))
 		return failure(error, THAW_VM_EENDED, "a rollback of the VM has failed");
 	if (js_trapped(vm_engine(vm)))
-		return failure(error, THAW_VM_ETRAPPED, "the sandbox stopped the VM: %s",
-			       js_trapped(vm_engine(vm)));
+		return vm_trapped(vm, error);
 	if (vm->ended)
 		return failure(error, THAW_VM_EENDED, "the program has called exit(%d)",
 			       vm->guest->common.exit_code);
@@ -98,6 +108,12 @@ int vm_claim(struct thaw_vm *vm, struct thaw_error *error)
 	if (!atomic_compare_exchange_strong(&vm->user, &user, self) && user != self)
 		return failure(error, -EBUSY, "another thread is in a call of the VM");
 	code = refuse(vm, error);
+	if (!code && !vm->depth) {
+		code = js_prepare_thread();
+		if (code)
+			failure(error, code, "no stack for this thread's signals: %s",
+				thaw_strerror(code));
+	}
 	if (code) {
 		if (!vm->depth)
 			atomic_store(&vm->user, 0);
@@ -177,8 +193,7 @@ static int leave(struct thaw_vm *vm, bool failed, struct thaw_error *error)
 		vm->deadline_ns = 0;
 	}
 	if (js_trapped(engine))
-		return failure(error, THAW_VM_ETRAPPED, "the sandbox stopped the VM: %s",
-			       js_trapped(engine));
+		return vm_trapped(vm, error);
 	if (vm->ended || vm->guest->exiting)
 		return failure(error, THAW_VM_EENDED, "the program has called exit(%d)",
 			       vm->guest->common.exit_code);
@@ -224,6 +239,8 @@ static int open_heap(struct thaw_vm *vm, struct thaw_error *error)
 		.engine = js_engine_identity,
 		.notify = generation_notify,
 		.notify_arg = vm,
+		.fatal = options->fatal,
+		.fatal_arg = options->arg,
 	};
 	int code = generation_find(options, &heap.generation, error);
 
@@ -393,11 +410,18 @@ void *thaw_vm_arg(const struct thaw_vm *vm)
 	return vm->options.arg;
 }
 
+int thaw_vm_exit_code(struct thaw_vm *vm)
+{
+	return vm->guest && vm->guest->common.finished ? vm->guest->common.exit_code : -1;
+}
+
 int thaw_vm_usage(struct thaw_vm *vm, struct thaw_vm_usage *usage)
 {
 	memset(usage, 0, sizeof(*usage));
 	if (!vm_sound(vm))
-		return vm_mine(vm, NULL) ? -EBUSY : THAW_VM_ETRAPPED;
+		return vm_mine(vm, NULL)      ? -EBUSY
+		       : vm_trapped(vm, NULL) ? vm_trapped(vm, NULL)
+					      : THAW_VM_EENDED;
 	usage->heap_bytes = js_heap_bytes(vm_engine(vm));
 	usage->live_bytes = JS_HEAP_MAX_BYTES - 2 * js_room(vm_engine(vm));
 	usage->turns = vm->guest->turns;
@@ -419,7 +443,9 @@ void *vm_state(struct thaw_vm *vm, size_t *bytes, struct thaw_error *error)
 {
 	void *state;
 
-	if (!vm_sound(vm) || vm->depth || vm->ended) {
+	if (vm_mine(vm, error) || vm_trapped(vm, error))
+		return NULL;
+	if (!vm_engine(vm) || vm->depth || vm->ended) {
 		failure(error, -EBUSY, "a VM is captured between two calls, while it lives");
 		return NULL;
 	}
@@ -427,7 +453,10 @@ void *vm_state(struct thaw_vm *vm, size_t *bytes, struct thaw_error *error)
 	state = javascript_guest.save(vm->guest, true, bytes, error);
 	if (!state)
 		failure(error, -ENOMEM, "out of memory");
-	return state;
+	if (!vm_trapped(vm, error))
+		return state;
+	free(state);
+	return NULL;
 }
 
 /* The heap first: if that fails, nothing has changed. */

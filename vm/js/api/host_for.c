@@ -79,6 +79,7 @@ struct js_host host_for(struct program *program)
 			.rejection = turn_rejection,
 			.module_resolve = program->hosting->resolve,
 			.module_load = program->hosting->load,
+			.survives = true,
 		};
 	return (struct js_host){
 		.arg = program,

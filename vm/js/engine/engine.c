@@ -3,27 +3,20 @@
  * engine.c - the life of a VM: creation, restoration, entering and leaving it, traps, limits, and
  * the collector's policy.
  *
- * Owns: struct js_engine, the process's SIGSEGV and SIGBUS handlers. Called by runtime.c on the
- * owner's thread. Must never run any code of the VM after a trap, and never write to a restored
+ * Owns: struct js_engine. Called by runtime.c on the owner's thread. Must never run any code of the VM after a trap, and never write to a restored
  * heap before its small state has been validated.
  */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/random.h>
-#include <sys/uio.h>
-#include <ucontext.h>
 #include <unistd.h>
 
 #include "base/failure.h"
 #include "state.h"
-
-#define EXIT_UNREADABLE 74 /* EX_IOERR: a page of the heap could not be read from its image */
 
 /*
  * The shadow stack (the wasm's own, in linear memory): QuickJS counts only this one. Its limit
@@ -48,7 +41,6 @@
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static __thread struct js_engine *current;
-static __thread stack_t handler_stack;
 
 /* ---- Entering, leaving, trapping ---- */
 
@@ -57,21 +49,32 @@ struct js_engine *engine_current(void)
 	return current;
 }
 
+/* To the host that entered last. */
+void engine_leave(struct js_engine *engine)
+{
+	/* A host function whose frames are below that returns by itself (engine_call_host()). */
+	struct vm_stack *stack = engine->turn_stack.depth ? &engine->turn_stack
+							  : &engine->side_stack;
+
+	vm_stack_leave(engine->running ? engine->running : stack, engine->landing);
+}
+
 void engine_trap(struct js_engine *engine, const char *reason)
 {
-	struct vm_stack *stack;
-
 	if (!engine || !engine->landing)
 		abort();
 	snprintf(engine->trap, sizeof(engine->trap), "%s", reason);
-	/* To the host that entered last: a host function whose frames are below that returns by itself (engine_call_host()). */
-	stack = engine->turn_stack.depth ? &engine->turn_stack : &engine->side_stack;
-	vm_stack_leave(engine->running ? engine->running : stack, engine->landing);
+	engine_leave(engine);
 }
 
 const char *js_trapped(const struct js_engine *engine)
 {
 	return engine->trap[0] ? engine->trap : NULL;
+}
+
+bool js_damaged(const struct js_engine *engine)
+{
+	return engine->damaged;
 }
 
 static bool note_is_whole(const struct js_engine *engine)
@@ -186,101 +189,10 @@ void engine_call_side(struct js_engine *engine, void (*function)(void *arg), voi
 	engine_call_host(engine, enter_side, &call);
 }
 
-static void write_explanation(const char *line)
-{
-	const struct iovec parts[] = {
-		{(void *)"thaw: ", 6}, {(void *)line, strlen(line)}, {(void *)"\n", 1}};
-
-	/* A reader of stderr that reads nothing must not keep the process from ending. */
-	if (poll(&(struct pollfd){.fd = STDERR_FILENO, .events = POLLOUT}, 1, 1000) <= 0 ||
-	    writev(STDERR_FILENO, parts, 3) < 0)
-		return;
-}
-
-static struct sigaction before_segv, before_bus; /* what the process had */
-
-/* Not ours: for who was there before, else the default action, so that the core dump shows where it came from. */
-static void hand_on(int number, siginfo_t *info, void *context)
-{
-	const struct sigaction *before = number == SIGBUS ? &before_bus : &before_segv;
-
-	if (before->sa_flags & SA_SIGINFO)
-		return before->sa_sigaction(number, info, context);
-	if (before->sa_handler != SIG_DFL && before->sa_handler != SIG_IGN)
-		return before->sa_handler(number);
-	signal(number, SIG_DFL);
-	if (info->si_code <= 0) /* sent by a process: returning would not raise it again */
-		raise(number);
-}
-
-/* SIGSEGV and SIGBUS, on a stack of its own. SIGSEGV may be a fault for a page of the heap. */
-static void on_fault(int number, siginfo_t *info, void *context)
-{
-	struct js_engine *engine = current;
-	const char *address = info->si_addr;
-	const char *reason = NULL;
-	int saved = errno;
-	char line[512];
-
-	if (info->si_code > 0) {
-		if (number == SIGSEGV && thaw_handle_fault(address)) {
-			errno = saved;
-			return;
-		}
-		if (thaw_explain_fault(address, line, sizeof(line))) {
-			write_explanation(line);
-			_exit(EXIT_UNREADABLE);
-		}
-		if (engine && engine->landing) {
-			const char *base = (const char *)engine->wasm.w2c_memory.data;
-
-			if (vm_stack_is_guard(&engine->turn_stack, address) ||
-			    vm_stack_is_guard(&engine->side_stack, address))
-				reason = wasm_rt_strerror(WASM_RT_TRAP_EXHAUSTION);
-			else if ((size_t)(address - base) < JS_HEAP_MAX_BYTES + JS_HEAP_GUARD_BYTES)
-				reason = wasm_rt_strerror(WASM_RT_TRAP_OOB);
-		}
-	}
-	if (reason) {
-		pthread_sigmask(SIG_SETMASK, &((ucontext_t *)context)->uc_sigmask, NULL);
-		engine_trap(engine, reason);
-	}
-	hand_on(number, info, context);
-}
-
 static void initialize_process(void)
 {
-	struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK};
-
-	/*
-	 * Other handlers touch the heap, too (js_poll_soon()): they wait until this one has its
-	 * page.
-	 */
-	sigfillset(&action.sa_mask);
 	wasm_rt_init();
 	Z_quickjs_init_module();
-	sigaction(SIGSEGV, &action, &before_segv);
-	sigaction(SIGBUS, &action, &before_bus);
-}
-
-/* The handler cannot run on a stack that has just overflowed. Kept for the life of the thread. */
-static int initialize_thread(void)
-{
-	const size_t bytes = 64 << 10;
-	stack_t stack = {.ss_size = bytes};
-
-	if (handler_stack.ss_sp)
-		return 0;
-	stack.ss_sp = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-	if (stack.ss_sp == MAP_FAILED)
-		return -errno;
-	if (sigaltstack(&stack, NULL) < 0) {
-		munmap(stack.ss_sp, bytes);
-		return -errno;
-	}
-	handler_stack = stack;
-	return 0;
 }
 
 /* ---- Creation and restoration ---- */
@@ -348,7 +260,9 @@ static struct js_engine *engine_new(struct thaw *heap, const struct js_host *hos
 	pthread_once(&once, initialize_process);
 	engine->heap = heap;
 	engine->host = *host;
-	code = initialize_thread();
+	code = js_prepare_thread();
+	if (code == 0 && host->survives)
+		code = engine_announce(engine);
 	if (code == 0)
 		code = sort_bindings(engine);
 	if (code == 0)
@@ -372,6 +286,7 @@ void js_engine_free(struct js_engine *engine)
 
 	if (!engine)
 		return;
+	engine_withdraw(engine);
 	wasm_rt_free_funcref_table(&engine->wasm.w2c___indirect_function_table);
 	vm_stack_close(&engine->side_stack, 0);
 	free(engine->bindings);
@@ -553,7 +468,7 @@ static int engine_start(struct js_engine *engine, void (*function)(void *arg), i
 			struct js_engine **result, struct thaw_error *error)
 {
 	struct start start = {.engine = engine};
-	char text[256];
+	char text[540];
 
 	if (engine_enter(engine, function, &start) && !start.problem) {
 		engine_watch_free(engine);

@@ -103,6 +103,11 @@ struct js_host { /* what the VM calls in the host: always on the owner's thread,
 	char *(*module_resolve)(void *arg, const char *base, const char *specifier,
 				struct thaw_error *error);
 	char *(*module_load)(void *arg, const char *name, size_t *bytes, struct thaw_error *error);
+	/*
+	 * Whatever is wrong with the heap ends the engine only: a page that cannot be read of its image is a trap (js_damaged) and
+	 * not the end of the process; and where it is the host's half of the engine that meets it, no function of the host's is left.
+	 */
+	bool survives;
 	/* Optional. What could not be imported: where `base` does that, as a frame of a stack; malloc'ed; NULL: unknown. */
 	char *(*module_importer)(void *arg, const char *base, const char *specifier);
 };
@@ -133,6 +138,13 @@ struct js_small js_engine_small(const struct js_engine *engine);
  * NULL while all is well. After a trap every call returns 0 at once.
  */
 const char *js_trapped(const struct js_engine *engine);
+/* Was it a page that cannot be read? Then the reason is a line that names it. */
+bool js_damaged(const struct js_engine *engine);
+/*
+ * Before a thread's first call: it gets a stack for signals, unless it has one that is large enough, for as long as it lives. The
+ * thread that makes an engine has it. -errno.
+ */
+int js_prepare_thread(void);
 
 /*
  * Run code. `name` is the file name in stack traces. Script: result is the completion value.

@@ -123,7 +123,8 @@ struct js_engine {
 	bool collecting, collection_held;
 	u64 free_seen; /* bytes of the memory that were free when some were last given back, or fewer */
 	u64 release_after_ns;		      /* not before that again */
-	char trap[96];			      /* empty: none */
+	char trap[504];			      /* empty: none */
+	bool damaged; /* ... because a page of the image cannot be read */
 	char *import_base, *import_specifier; /* what was resolved last, malloc'ed; NULL: nothing */
 };
 
@@ -206,6 +207,8 @@ bool engine_poll(struct js_engine *engine);
 /* The engine that this thread entered last and has not left. */
 struct js_engine *engine_current(void);
 _Noreturn void engine_trap(struct js_engine *engine, const char *reason);
+/* The same once the reason is known: to the host that entered it. */
+_Noreturn void engine_leave(struct js_engine *engine);
 /* Collect garbage; on the host's stack, anywhere QuickJS itself might. */
 void engine_collect(struct js_engine *engine);
 /*
@@ -213,6 +216,11 @@ void engine_collect(struct js_engine *engine);
  * its end.
  */
 void engine_collect_inside_turn(struct js_engine *engine);
+
+/* ---- faults.c ---- */
+/* From here on, until the second, a page of its heap that cannot be read is a trap of it. -ENOMEM. */
+int engine_announce(struct js_engine *engine);
+void engine_withdraw(struct js_engine *engine);
 
 /* ---- contexts.c ---- */
 /* On the VM's stack: find the contexts of a restored heap. False: what is there cannot be. */
