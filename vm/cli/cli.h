@@ -32,6 +32,7 @@ struct cli_options {
 	const char *prefetch;
 	const char *output;	     /* a file; NULL: standard output */
 	const char *key;	     /* the file with the user's key */
+	const char *key_file;	     /* another one, of an image */
 	const char *remove;	     /* a name */
 	const char *at;		     /* a generation: a number or a name */
 	const char *fork_of;	     /* an image */
@@ -58,6 +59,7 @@ struct cli_options {
 	bool self_contained;
 	bool fresh, trust, force, stats, json, quiet, verbose, help, all, pages, once;
 	bool upgrade, dry_run;
+	bool encrypt, decrypt, passphrase;
 };
 
 enum cli_option_kind {
@@ -109,6 +111,12 @@ struct cli_option {
 	{                                                                   \
 		"key", 0, "FILE", CLI_TEXT, CLI_FIELD(key),                 \
 			"its key (default THAW_KEY, or ~/.config/thaw/key)" \
+	}
+/* Of who makes an image. */
+#define CLI_ENCRYPT                                                                             \
+	{                                                                                       \
+		"encrypt", 0, NULL, CLI_FLAG, CLI_FIELD(encrypt),                               \
+			"make the image so that only a key opens it; refuse one that is not so" \
 	}
 #define CLI_STATS                                             \
 	{                                                     \
@@ -213,7 +221,7 @@ extern const struct cli_command command_exec, command_checkpoint, command_run, c
 	command_eval, command_look, command_ctl, command_check, command_log, command_tag,
 	command_rollback, command_inspect, command_map, command_verify, command_clone,
 	command_compact, command_repair, command_export, command_diff, command_top, command_help,
-	command_completion, command_upgrade;
+	command_completion, command_upgrade, command_key;
 
 /* ---- All commands, and exit codes (commands.c) ---- */
 

@@ -8,12 +8,12 @@
 #include "cli.h"
 
 static const struct cli_command *const commands[] = {
-	&command_run,	   &command_exec,	&command_ctl,	  &command_checkpoint,
-	&command_repl,	   &command_look,	&command_log,	  &command_tag,
-	&command_rollback, &command_upgrade,	&command_inspect, &command_diff,
-	&command_export,   &command_map,	&command_verify,  &command_clone,
-	&command_compact,  &command_repair,	&command_top,	  &command_check,
-	&command_help,	   &command_completion,
+	&command_run,	   &command_exec,    &command_ctl,	  &command_checkpoint,
+	&command_repl,	   &command_look,    &command_log,	  &command_tag,
+	&command_rollback, &command_upgrade, &command_inspect,	  &command_diff,
+	&command_export,   &command_map,     &command_verify,	  &command_clone,
+	&command_compact,  &command_repair,  &command_top,	  &command_check,
+	&command_key,	   &command_help,    &command_completion,
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 

@@ -44,20 +44,30 @@ static int compact(const struct cli_options *options, int operand_count, char **
 	struct thaw_error error = {0};
 	unsigned tries = 0;
 	bool taken;
+	unsigned flags = (options->newest ? THAW_COMPACT_NEWEST : 0) |
+			 (options->encrypt ? THAW_COMPACT_ENCRYPT : 0) |
+			 (options->decrypt ? THAW_COMPACT_DECRYPT : 0);
 	int code;
 
 	(void)operand_count;
+	if (options->encrypt && options->decrypt)
+		return cli_fail(EXIT_USAGE, "--encrypt and --decrypt exclude each other");
 	progress_begin(&bar, "compact", options);
 	interrupt_catch();
 	do
-		code = thaw_image_compact(operands[0], options->newest ? THAW_COMPACT_NEWEST : 0,
-					  &ops, &summary, &error);
+		code = thaw_image_compact(operands[0], flags, &ops, &summary, &error);
 	while (ctl_again(operands[0], code, &tries, &taken));
 	progress_clear(&bar);
 	if (taken && options->newest)
 		return cli_fail(
 			EXIT_IMAGE_IN_USE,
 			"%s: its program has it open, and does not drop generations: stop it first",
+			operands[0]);
+	if (taken && flags)
+		return cli_fail(
+			EXIT_IMAGE_IN_USE,
+			"%s: its program has it open, and goes on with the key it has: stop "
+			"it first",
 			operands[0]);
 	if (taken)
 		return ctl_compact(options, operands[0]);
@@ -70,6 +80,9 @@ static int compact(const struct cli_options *options, int operand_count, char **
 static const struct cli_option compact_options[] = {
 	{"newest", 0, NULL, CLI_FLAG, CLI_FIELD(newest),
 	 "drop all other generations, and their names"},
+	{"encrypt", 0, NULL, CLI_FLAG, CLI_FIELD(encrypt),
+	 "so that only a key opens it (thaw key); of one that is: with a new one"},
+	{"decrypt", 0, NULL, CLI_FLAG, CLI_FIELD(decrypt), "so that anybody can read it"},
 	CLI_JSON,
 	CLI_QUIET,
 	CLI_IMAGE_KEY,
@@ -86,6 +99,8 @@ const struct cli_command command_compact = {
 		"one in one step when it is durable; if anything fails before that, the old file is unchanged. Needs space\n"
 		"for both. Pages are written in the order in which the last restored program first touched them. With\n"
 		"--newest, only the newest generation stays, and the one between turns that it can fall back to.\n"
+		"With --encrypt, nothing of a clear image is left in the new file; what the file system still has of the old\n"
+		"one (its free blocks, snapshots, backups) is not Thaw's to erase.\n"
 		"A program of thaw run that has the image open does it itself, and goes on (thaw ctl).",
 	.examples = "  thaw compact app.thaw\n"
 		    "  thaw compact --newest app.thaw && scp app.thaw elsewhere:\n",

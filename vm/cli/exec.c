@@ -190,6 +190,7 @@ static int exec(const struct cli_options *options, int count, char **operands)
 static const struct cli_option exec_options[] = {
 	CLI_RUN_FROM("the image (default: the script's or the program's name, with .thaw)",
 		     "checkpoint this often (default 1s; 0: only on request)", "continue"),
+	CLI_ENCRYPT,
 	CLI_PREFETCH,
 	CLI_COMMIT,
 	CLI_METRICS,

@@ -326,6 +326,9 @@ int cli_dispatch(const struct cli_command *command, int argc, char **argv)
 		return cli_fail(EXIT_USAGE, "'%s' is one argument too many; see %s",
 				argv[command->operands_max + 1], help_hint(command));
 	code = options.key ? use_key(options.key) : 0;
+	if (command != &command_top &&
+	    command != &command_completion) /* they look at what there is */
+		key_ask_for_passphrases();
 	return code ? code : command->run(&options, operands, argv + 1);
 }
 
@@ -347,6 +350,7 @@ struct runtime_options cli_runtime_options(const struct cli_options *options)
 	return (struct runtime_options){
 		.image = options->image,
 		.fresh = options->fresh,
+		.encrypt = options->encrypt,
 		.trust = options->trust,
 		.retain = options->retention.newest,
 		.thinning = options->retention.rules,

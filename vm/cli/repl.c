@@ -408,6 +408,7 @@ static int repl(const struct cli_options *options, int count, char **operands)
 static const struct cli_option repl_options[] = {
 	CLI_RUN_FROM("the image, if it is not the operand",
 		     "checkpoint this often while timers run (default 1s)", "start"),
+	CLI_ENCRYPT,
 	CLI_COLOR,
 	CLI_RUN_TELL("the same, and .stats, as JSON", "no banner, no notes"),
 	{0},

@@ -215,6 +215,7 @@ static const struct cli_option run_options[] = {
 	CLI_RUN_FROM("the image (default: beside the script, FILE.thaw)",
 		     "checkpoint this often (default 1s; 0: only on request and at the end)",
 		     "continue"),
+	CLI_ENCRYPT,
 	CLI_PREFETCH,
 	CLI_COMMIT,
 	CLI_METRICS,

@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "base/failure.h"
+#include "passphrase.h"
 
 _Static_assert(KEY_BYTES == crypto_generichash_KEYBYTES, "libsodium's recommended key");
 _Static_assert(KEY_BYTES == THAW_KEY_BYTES, "the library's length of a key");
@@ -40,7 +41,8 @@ struct digits {
 	char text[KEY_DIGITS + 2]; /* a newline, and one more to know a file that is too long */
 };
 
-static char *said_by_environment; /* taken from there; in guarded memory, for ever */
+static char *said_by_environment,
+	*image_key_said; /* taken from there; in guarded memory, for ever */
 static const char *said_by_option;
 
 /* ---- Text ---- */
@@ -307,20 +309,26 @@ void key_free(struct key *key)
 	sodium_free(key);
 }
 
-void key_take_environment(void)
+static void take(const char *name, char **to)
 {
-	char *said = getenv("THAW_KEY");
+	char *said = getenv(name);
 	size_t length = said ? strlen(said) : 0;
 
 	/* A path is no secret. */
 	if (!length || strchr(said, '/') || sodium_init() < 0)
 		return;
-	sodium_free(said_by_environment);
-	said_by_environment = sodium_malloc(length + 1);
-	if (!said_by_environment)
+	sodium_free(*to);
+	*to = sodium_malloc(length + 1);
+	if (!*to)
 		return; /* better read from there than not at all */
-	memcpy(said_by_environment, said, length + 1);
+	memcpy(*to, said, length + 1);
 	sodium_memzero(said, length);
+}
+
+void key_take_environment(void)
+{
+	take("THAW_KEY", &said_by_environment);
+	take("THAW_IMAGE_KEY", &image_key_said);
 }
 
 void key_use_file(const char *path)
@@ -404,6 +412,70 @@ int key_load(bool create, struct key *key, struct thaw_error *error)
 	return code;
 }
 
+int key_load_file(const char *path, bool create, struct key *key, struct thaw_error *error)
+{
+	int code = load_file(path, create, false, key, error);
+
+	sodium_stackzero(FRAMES_BYTES);
+	if (code)
+		key_clear(key);
+	return code;
+}
+
+/* THAW_IMAGE_KEY. */
+static int give_other(void *arg, uint8_t bytes[THAW_KEY_BYTES], struct thaw_error *error)
+{
+	const char *said = image_key_said ? image_key_said : getenv("THAW_IMAGE_KEY");
+	struct key *key;
+	int code;
+
+	(void)arg;
+	if (!said)
+		return -ENOKEY;
+	key = key_new();
+	if (!key)
+		return no_memory(error);
+	if (strchr(said, '/'))
+		code = key_load_file(said, false, key, error);
+	else
+		code = parse(said, strlen(said), key)
+			       ? 0
+			       : failure(error, -EINVAL,
+					 "THAW_IMAGE_KEY is neither %d hexadecimal digits nor the path of a key file (with a / in it)",
+					 KEY_DIGITS);
+	if (!code)
+		memcpy(bytes, key->bytes, KEY_BYTES);
+	key_free(key);
+	return code;
+}
+
+static bool asks;
+
+void key_ask_for_passphrases(void)
+{
+	asks = true;
+}
+
+static int give_passphrase(void *arg, const char *image, unsigned attempt, char *to, size_t room,
+			   struct thaw_error *error)
+{
+	char prompt[PATH_MAX + 64], escaped[PATH_MAX];
+
+	static char given_up[PATH_MAX]; /* nobody knows that of this image */
+	int code;
+
+	(void)arg;
+	if (!asks || !strcmp(image, given_up))
+		return failure(error, -ENOKEY, "its passphrase was not given");
+	thaw_escape(image, escaped, sizeof(escaped));
+	snprintf(prompt, sizeof(prompt), "%sPassphrase of %s: ", attempt ? "That one is not. " : "",
+		 escaped);
+	code = passphrase_ask(prompt, to, room, error);
+	if (code < 0 || attempt == 2)
+		snprintf(given_up, sizeof(given_up), "%s", image);
+	return code;
+}
+
 static int give(void *arg, bool make, uint8_t bytes[THAW_KEY_BYTES], struct thaw_error *error)
 {
 	struct key *key = key_new();
@@ -423,6 +495,8 @@ void key_serve_images(void)
 {
 	thaw_use_key(&(struct thaw_key_source){
 		.get = give,
+		.other = give_other,
+		.passphrase = give_passphrase,
 		.name = "yours: THAW_KEY says what it is or where, else it is in ~/.config/thaw/key"});
 }
 

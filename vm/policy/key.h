@@ -58,8 +58,16 @@ int key_check(struct thaw_error *error);
  */
 void key_take_environment(void);
 
+/* The key in that file alone, which is made with `create` if it is not there. As key_load(). */
+int key_load_file(const char *path, bool create, struct key *key, struct thaw_error *error);
+
 /* From now on the library finds the user's key here, for images that are authenticated as a whole (thaw_use_key). */
 void key_serve_images(void);
+/*
+ * What opens an encrypted image, if that key does not: THAW_IMAGE_KEY, 64 hexadecimal digits or the path of a key file, and at last,
+ * once this is called, whoever is at the terminal: for commands of one image, which that somebody has named.
+ */
+void key_ask_for_passphrases(void);
 
 /* Overwrite a key that is not needed any more; the compiler does not leave this out. */
 void key_clear(struct key *key);

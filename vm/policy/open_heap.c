@@ -88,6 +88,7 @@ static int open_once(struct runtime *rt, unsigned more_flags, struct thaw_error 
 		.flags = (options->must_exist ? 0 : THAW_CREATE) |
 			 (options->fresh ? THAW_FRESH : 0) | (options->own ? THAW_OWN : 0) |
 			 (rt->type->process ? THAW_PROCESS : THAW_TOUCHES) |
+			 (options->encrypt ? THAW_ENCRYPTED : 0) |
 			 (rt->type->bound ? THAW_KEYED : 0) | THAW_LOG | options->prefetch |
 			 more_flags,
 		.generation = options->generation,

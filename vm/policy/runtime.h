@@ -46,6 +46,7 @@ struct runtime_options {
 	const char *fork_of;
 	bool fresh;			      /* start anew even if the image holds a program */
 	bool must_exist;		      /* do not create the image */
+	bool encrypt;			      /* it is made encrypted, and must be */
 	uint64_t generation;		      /* 0: newest */
 	unsigned retain;		      /* 0: default (8) */
 	const struct thaw_thinning *thinning; /* see thaw_options; read when it is opened */
