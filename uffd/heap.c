@@ -33,6 +33,7 @@ static int open_image(struct thaw *heap, const struct thaw_options *options,
 		.portable = options->flags & THAW_OPEN_PORTABLE,
 		.own = options->flags & THAW_OWN,
 		.keyed = options->flags & THAW_KEYED,
+		.encrypted = options->flags & THAW_ENCRYPTED,
 		.generation = options->generation,
 		.retain = options->retain,
 		.thinning = options->thinning,
@@ -179,8 +180,6 @@ static int check_options(const struct thaw_options *options, struct thaw_error *
 {
 	if (options->frozen && (options->image || options->flags & THAW_PROCESS))
 		return error_set(error, -EINVAL, "a heap over a frozen one has no image");
-	if (options->flags & THAW_ENCRYPTED) /* its pages are not enciphered yet */
-		return error_set(error, -EOPNOTSUPP, "no image can be encrypted");
 	if (options->flags & THAW_PROCESS)
 		return options->image ? 0
 				      : error_set(error, -EINVAL,
@@ -209,6 +208,18 @@ static int watch_faults(struct thaw *heap, struct thaw_error *error)
 	return code ? error_set(error, code, "no memory to watch the faults of a heap") : 0;
 }
 
+/* Before a keyed image is made, and before one is used. */
+static int check_module(const struct thaw *heap, const struct thaw_options *options,
+			struct thaw_error *error)
+{
+	return heap->region.backends.backing != BACKING_KMOD
+		       ? 0
+		       : error_set(error, THAW_EKERNEL,
+				   "%s: the module thaw can neither authenticate nor decipher pages: "
+				   "THAW_WITHOUT=kmod",
+				   options->image);
+}
+
 int thaw_open(const struct thaw_options *options, struct thaw **out, struct thaw_error *error)
 {
 	struct thaw *heap;
@@ -230,14 +241,14 @@ int thaw_open(const struct thaw_options *options, struct thaw **out, struct thaw
 	else
 		code = region_create(&heap->region, options->address, options->max_bytes,
 				     options->guard_bytes, !options->image, error);
-	if (!code && options->flags & THAW_KEYED && heap->region.backends.backing == BACKING_KMOD)
-		code = error_set(error, THAW_EKERNEL,
-				 "%s: the module thaw cannot authenticate pages: THAW_WITHOUT=kmod",
-				 options->image);
 	if (!code && options->frozen)
 		code = frozen_heap_open(heap, options->frozen, error);
+	if (!code && options->flags & (THAW_KEYED | THAW_ENCRYPTED))
+		code = check_module(heap, options, error);
 	if (!code && options->image)
 		code = open_image(heap, options, error);
+	if (!code && heap->image && image_key(heap->image))
+		code = check_module(heap, options, error);
 	if (!code && options->image)
 		start_touches(heap, options->flags);
 	if (!code && options->image)

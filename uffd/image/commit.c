@@ -69,6 +69,15 @@ int commit_begin(struct image *image, struct commit **commit, struct thaw_error 
 		free(begun);
 		return error_set(error, -ENOMEM, "%s: no memory for a commit", image->path);
 	}
+	if (cipher_is_on(image->identity.key)) {
+		begun->sealed = malloc(image->identity.page_bytes);
+		if (!begun->sealed) {
+			writer_close(&begun->writer);
+			free(begun->names);
+			free(begun);
+			return error_set(error, -ENOMEM, "%s: no memory for a commit", image->path);
+		}
+	}
 	if (image->record.name_count)
 		memcpy(begun->names, image->record.names,
 		       image->record.name_count * sizeof(*begun->names));
@@ -81,6 +90,16 @@ int commit_begin(struct image *image, struct commit **commit, struct thaw_error 
 	check_commit_begun(image);
 	*commit = begun;
 	return 0;
+}
+
+const void *commit_seal(struct commit *commit, uint64_t page, const struct extent *extent,
+			const void *bytes)
+{
+	if (!commit->sealed)
+		return bytes;
+	cipher_page(commit->image->identity.key, page, extent, bytes, commit->sealed,
+		    extent->bytes);
+	return commit->sealed;
 }
 
 static int page_store(struct commit *commit, uint64_t page, const void *bytes,
@@ -97,6 +116,7 @@ static int page_store(struct commit *commit, uint64_t page, const void *bytes,
 	if (extent->encoding ==
 	    EXTENT_ZERO) /* what this commit stored for the page before is not needed any more */
 		return again ? ranges_add(&commit->superseded, old->offset, old->bytes) : 0;
+	bytes = commit_seal(commit, page, extent, bytes);
 	if (!again)
 		return writer_append(&commit->writer, bytes, count, WRITER_BYTES, &extent->offset);
 	extent->offset = old->offset;
@@ -494,6 +514,7 @@ void commit_free(struct commit *commit)
 	writer_close(&commit->writer);
 	ranges_free(&commit->superseded);
 	free(commit->working_set);
+	free(commit->sealed);
 	free(commit->names);
 	free(commit);
 }

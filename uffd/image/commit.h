@@ -22,6 +22,7 @@ struct commit {
 	unsigned working_set_count;
 	uint64_t working_set_generation;
 
+	uint8_t *sealed; /* room for a page; NULL: nothing is enciphered */
 	struct writer writer;
 	struct ranges superseded; /* taken by this commit, and not needed by it any more */
 };
@@ -30,6 +31,9 @@ struct commit {
 
 /* It cannot be finished any more. Returns code. */
 int commit_fail(struct commit *commit, int code, const char *doing, struct thaw_error *error);
+/* What the file is to have of a page, until the next one is asked for. Of an extent that is complete but for its place. */
+const void *commit_seal(struct commit *commit, uint64_t page, const struct extent *extent,
+			const void *bytes);
 /* It is durable, or undone. */
 void commit_free(struct commit *commit);
 

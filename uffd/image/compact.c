@@ -69,12 +69,38 @@ static int attributes_copy(int from, struct newfile *to, struct thaw_error *erro
 		    : 0;
 }
 
-static int compact_replace(struct image *image, const struct record *kept, struct newfile *to,
-			   struct copying *copying, struct thaw_copy_summary *summary,
-			   struct thaw_error *error)
+/* What the new file is written with. */
+static int compact_key(const char *path, unsigned flags, struct slot *identity,
+		       struct thaw_error *error)
+{
+	const struct key_slots old = identity->keys;
+	int code;
+
+	if (flags & THAW_COMPACT_DECRYPT && identity->enciphered) {
+		identity->mark = (struct key_mark){.salt = {0}};
+		identity->enciphered = false;
+		identity->keys = (struct key_slots){0};
+		identity->key = NULL;
+		return 0;
+	}
+	if (!(flags & THAW_COMPACT_ENCRYPT))
+		return 0;
+	code = identity->enciphered ? keys_renew(path, &old, &identity->keys, error)
+				    : keys_make_enciphering(path, &identity->keys, error);
+	if (code)
+		return code;
+	identity->mark = identity->keys.mark;
+	identity->enciphered = true;
+	return slot_find_key(path, identity, error);
+}
+
+static int compact_replace(struct image *image, unsigned flags, const struct record *kept,
+			   struct newfile *to, struct copying *copying,
+			   struct thaw_copy_summary *summary, struct thaw_error *error)
 {
 	const struct walk_source source = {image->fd, image->path, image->identity.key,
 					   image->identity.page_bytes};
+	struct slot identity = image->identity;
 	struct stat stat;
 	struct note note;
 	int code = compact_note(image, kept, &note, error);
@@ -82,9 +108,10 @@ static int compact_replace(struct image *image, const struct record *kept, struc
 	if (!code)
 		code = attributes_copy(image->fd, to, error);
 	if (!code)
-		code = pack_generations(&source, &image->identity, kept,
-					note.failures ? &note : NULL, to, copying, &summary->pages,
-					error);
+		code = compact_key(image->path, flags, &identity, error);
+	if (!code)
+		code = pack_generations(&source, &identity, kept, note.failures ? &note : NULL, to,
+					copying, &summary->pages, error);
 	if (code)
 		return code;
 	if (!fstat(to->fd, &stat))
@@ -125,7 +152,7 @@ static int compact_run(struct image *image, unsigned flags, struct copying *copy
 		record_free(&kept);
 		return newfile_write_error(&to, code, error);
 	}
-	code = compact_replace(image, &kept, &to, copying, summary, error);
+	code = compact_replace(image, flags, &kept, &to, copying, summary, error);
 	if (code)
 		newfile_drop(&to);
 	else

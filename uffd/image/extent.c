@@ -2,7 +2,7 @@
 /* extent.c - from what the file has of a page to the page, and whether it is the right one. Any thread; no state. */
 #include <string.h>
 
-#include "image.h"
+#include "cipher.h"
 
 static bool page_is_zero(const void *page, uint32_t page_bytes)
 {
@@ -23,8 +23,6 @@ bool extent_matches(const struct checksum_key *key, const struct extent *extent,
 bool extent_open(const struct checksum_key *key, uint64_t page, const struct extent *extent,
 		 void *stored, void *to, uint32_t page_bytes)
 {
-	(void)page;
-	if (to != stored)
-		memcpy(to, stored, page_bytes);
+	cipher_page(key, page, extent, stored, to, page_bytes);
 	return extent_matches(key, extent, to, page_bytes);
 }

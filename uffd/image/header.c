@@ -126,6 +126,7 @@ static void header_decode(const struct disk_header *disk, unsigned number, struc
 	slot_decode(&disk->slot, number, slot);
 	note_decode(&disk->note, &slot->note);
 	keys_decode(&disk->keys, &slot->keys);
+	slot->keys_sum = checksum_plain(&disk->keys, sizeof(disk->keys));
 }
 
 static bool marks_same(const struct slot *a, const struct slot *b)
@@ -274,7 +275,7 @@ int header_newest(const char *path, const struct slot slots[2], struct thaw_erro
 			 path, SPACE_BLOCK);
 }
 
-int header_write(int fd, unsigned number, const struct slot *slot)
+int header_write(int fd, unsigned number, struct slot *slot)
 {
 	union {
 		struct disk_slot disk;
@@ -294,6 +295,7 @@ int header_write(int fd, unsigned number, const struct slot *slot)
 	out.disk.enciphered = slot->enciphered;
 	if (slot->enciphered)
 		keys_encode(&slot->keys, &out.header.keys);
+	slot->keys_sum = checksum_plain(&out.header.keys, sizeof(out.header.keys));
 	out.disk.sequence = slot->sequence;
 	out.disk.record_offset = slot->record_offset;
 	out.disk.record_bytes = slot->record_bytes;
@@ -398,6 +400,8 @@ int store_read(int fd, const char *path, struct slot slots[2], unsigned *chosen,
 
 		if (!code && !fallback->code)
 			return 0;
+		if (code == THAW_EKEY) /* who was asked for a passphrase is not asked again */
+			return code;
 		now = slots[0].sequence > slots[1].sequence ? slots[0].sequence : slots[1].sequence;
 		still = now == before ? still + 1 : 0;
 		before = now;

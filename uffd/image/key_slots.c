@@ -16,8 +16,7 @@
 
 #define FRAMES_BYTES 4096
 #define PERSONAL "thaw key slots  "
-#define PASSES crypto_pwhash_argon2id_OPSLIMIT_MODERATE
-#define MEMORY crypto_pwhash_argon2id_MEMLIMIT_MODERATE
+
 #define PASSES_MOST 16u
 #define MEMORY_MOST (1ull << 30)
 _Static_assert(sizeof(PERSONAL) == crypto_generichash_blake2b_PERSONALBYTES + 1, "personal");
@@ -25,6 +24,9 @@ _Static_assert(sizeof(((struct key_slot *)NULL)->salt) == crypto_pwhash_argon2id
 _Static_assert(sizeof(((struct key_slot *)NULL)->wrapped) ==
 		       IMAGE_KEY_BYTES + crypto_aead_xchacha20poly1305_ietf_ABYTES,
 	       "a key and a tag");
+
+struct key_cost key_slot_cost = {crypto_pwhash_argon2id_OPSLIMIT_MODERATE,
+				 crypto_pwhash_argon2id_MEMLIMIT_MODERATE};
 
 struct authenticated {
 	uint8_t mark[16];
@@ -90,8 +92,8 @@ int key_slot_close(struct key_slot *slot, const struct key_mark *mark, enum thaw
 	slot->kind = kind;
 	slot->zero = 0;
 	slot->time_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-	slot->passes = kind == THAW_KEY_PASSPHRASE ? PASSES : 0;
-	slot->memory = kind == THAW_KEY_PASSPHRASE ? MEMORY : 0;
+	slot->passes = kind == THAW_KEY_PASSPHRASE ? key_slot_cost.passes : 0;
+	slot->memory = kind == THAW_KEY_PASSPHRASE ? key_slot_cost.memory : 0;
 	randombytes_buf(slot->salt, sizeof(slot->salt));
 	randombytes_buf(slot->nonce, sizeof(slot->nonce));
 	if (!key_slot_is_sound(slot) || (kind != THAW_KEY_PASSPHRASE && bytes != THAW_KEY_BYTES))

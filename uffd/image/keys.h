@@ -35,6 +35,11 @@ struct key_slots {
 
 /* ---- key_slots.c */
 
+/* What a passphrase costs that is added: to try one takes a good part of a second. Less in tests. */
+extern struct key_cost {
+	uint64_t passes, memory;
+} key_slot_cost;
+
 /*
  * The image's key in a slot that this secret opens: of a passphrase so many passes over so much memory.
  * -ENOMEM, -EINVAL.

@@ -83,12 +83,13 @@ bool log_has_room(const struct commit *commit)
 	return commit->large || (pages->staged_count + 1) * pages->page_bytes <= LOG_STAGED_MOST;
 }
 
-static int page_put(struct commit *commit, const uint8_t *bytes, struct extent *extent)
+static int page_put(struct commit *commit, uint64_t page, const uint8_t *bytes,
+		    struct extent *extent)
 {
 	if (extent->encoding != EXTENT_RAW)
 		return 0;
-	return writer_append(&commit->writer, bytes, commit->image->identity.page_bytes,
-			     WRITER_BYTES, &extent->offset);
+	return writer_append(&commit->writer, commit_seal(commit, page, extent, bytes),
+			     commit->image->identity.page_bytes, WRITER_BYTES, &extent->offset);
 }
 
 int log_spill(struct commit *commit, struct thaw_error *error)
@@ -99,7 +100,7 @@ int log_spill(struct commit *commit, struct thaw_error *error)
 	for (size_t i = 0; !code && i < pages->staged_count; i++) {
 		struct log_page *page = pages->staged[i];
 
-		code = page_put(commit, page->next_bytes, &page->next);
+		code = page_put(commit, page->page, page->next_bytes, &page->next);
 		if (!code)
 			code = index_set(&commit->image->index, page->page, &page->next, error);
 	}
@@ -121,7 +122,8 @@ int log_place(struct commit *commit)
 
 		if (!page->staged)
 			page->next = page->extent;
-		code = page_put(commit, page->staged ? page->next_bytes : page->bytes, &page->next);
+		code = page_put(commit, page->page, page->staged ? page->next_bytes : page->bytes,
+				&page->next);
 	}
 	/* Those that an open found in the log may not have arrived in the heap: first the bytes, then the index. */
 	if (!code && count)

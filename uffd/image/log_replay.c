@@ -207,7 +207,8 @@ static int pages_write(struct image *image, struct log_page **list, size_t count
 		struct log_page *page = list[i];
 
 		if (page->extent.encoding == EXTENT_RAW) {
-			memcpy(piece + filled, page->bytes, page_bytes);
+			cipher_page(image->identity.key, page->page, &page->extent, page->bytes,
+				    piece + filled, page_bytes);
 			page->extent.offset = at + filled;
 			filled += page_bytes;
 		}

@@ -22,6 +22,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "cipher.h"
 #include "page_batch.h"
 #include "copying.h"
 #include "format.h"
@@ -39,6 +40,9 @@ struct packing {
 	const struct walk_source *from;
 	struct copying *copying;
 	struct thaw_error *error;
+	const struct checksum_key *key; /* of the new image, which may be another */
+	XXH128_hash_t
+		*sums; /* per block of the old file: with that key, of the page that begins there */
 	uint64_t blocks, *places; /* of the old file */
 	uint64_t copied;	  /* pages */
 	struct nodemap nodes;
@@ -59,6 +63,25 @@ static int page_error(struct packing *packing, uint64_t page, uint64_t offset, c
 			 page, offset, what);
 }
 
+/* What is in the window of the batch's pages becomes what the new file is to have. */
+static void pages_seal(struct packing *packing)
+{
+	const struct page_batch *batch = &packing->batch;
+
+	for (size_t i = 0; (packing->key || packing->sums) && i < batch->count; i++) {
+		struct extent extent = batch->pages[i].extent;
+		uint8_t *bytes = packing->window + (batch->pages[i].to - packing->base);
+
+		if (packing->sums) {
+			extent.checksum =
+				checksum_of(packing->key, CHECKSUM_PAGE, bytes, batch->page_bytes);
+			packing->sums[extent.offset / SPACE_BLOCK] = extent.checksum;
+		}
+		cipher_page(packing->key, batch->pages[i].page, &extent, bytes, bytes,
+			    batch->page_bytes);
+	}
+}
+
 static int window_write(struct packing *packing)
 {
 	struct page_batch *batch = &packing->batch;
@@ -69,6 +92,7 @@ static int window_write(struct packing *packing)
 		if (batch->pages[i].wrong)
 			return page_error(packing, batch->pages[i].page,
 					  batch->pages[i].extent.offset, batch->pages[i].wrong);
+	pages_seal(packing);
 	packing->copied += batch->count;
 	batch->count = 0;
 	for (size_t at = 0; at < packing->filled && !code; at += WRITE_BYTES) {
@@ -229,6 +253,10 @@ static int packing_entry(struct packing *packing, uint64_t page, struct disk_ent
 	if (!place || place != place_of((place & PLACE_BLOCK) * SPACE_BLOCK, &extent, page))
 		return page_error(packing, page, extent.offset, "page changed while it was copied");
 	entry->offset = (place & PLACE_BLOCK) * SPACE_BLOCK / FORMAT_UNIT;
+	if (packing->sums) {
+		entry->checksum[0] = packing->sums[extent.offset / SPACE_BLOCK].low64;
+		entry->checksum[1] = packing->sums[extent.offset / SPACE_BLOCK].high64;
+	}
 	return 0;
 }
 
@@ -267,9 +295,9 @@ static int packing_nodes(struct packing *packing, const struct reference *at, un
 		code = window_take(packing, index_node_bytes(level), &to->offset);
 	if (code)
 		return code;
+	to->checksum = checksum_of(packing->key, CHECKSUM_NODE, &node, index_node_bytes(level));
+	index_seal_node(packing->key, to, level, &node);
 	memcpy(window_at(packing, to->offset), &node, index_node_bytes(level));
-	to->checksum =
-		checksum_of(packing->from->key, CHECKSUM_NODE, &node, index_node_bytes(level));
 	if (known) /* nothing was added meanwhile */
 		known->to = *to;
 	return 0;
@@ -277,41 +305,83 @@ static int packing_nodes(struct packing *packing, const struct reference *at, un
 
 /* ---- States */
 
+/* One piece of it at a time, as it is before it is enciphered. */
+static int state_read(struct packing *packing, const struct generation *generation, uint64_t at,
+		      void *piece, size_t bytes)
+{
+	int code = sys_pread(packing->from->fd, piece, bytes, generation->state_offset + at);
+
+	if (!code) {
+		cipher(packing->from->key, CHECKSUM_STATE, generation->state_checksum,
+		       generation->info.number, piece, piece, bytes, at);
+		return 0;
+	}
+	code = code == -ENODATA || code == -EINVAL ? THAW_EDAMAGED : code;
+	return error_set(packing->error, code,
+			 "%s: the state of generation %" PRIu64 " at offset %" PRIu64 ": %s",
+			 packing->from->path, generation->info.number,
+			 generation->state_offset + at, thaw_strerror(code));
+}
+
+/* Under the key of the new image: it has to be known before the first byte is written. */
+static int state_sum(struct packing *packing, const struct generation *generation,
+		     XXH128_hash_t *sum)
+{
+	uint64_t bytes = generation->info.state_bytes;
+	struct checksum_stream stream;
+	uint8_t *piece = NULL;
+	int code = 0;
+
+	*sum = generation->state_checksum;
+	if (packing->key == packing->from->key)
+		return 0;
+	piece = malloc(WRITE_BYTES);
+	if (!piece || checksum_begin(&stream, packing->key, CHECKSUM_STATE)) {
+		free(piece);
+		return packing_no_memory(packing);
+	}
+	for (uint64_t at = 0; at < bytes && !code; at += WRITE_BYTES) {
+		size_t part = bytes - at < WRITE_BYTES ? bytes - at : WRITE_BYTES;
+
+		code = state_read(packing, generation, at, piece, part);
+		checksum_add(&stream, piece, part);
+	}
+	*sum = checksum_end(&stream);
+	free(piece);
+	return code;
+}
+
 static int packing_state(struct packing *packing, struct generation *generation)
 {
-	uint64_t left = generation->info.state_bytes, from = generation->state_offset, to;
+	const struct generation old = *generation;
+	uint64_t bytes = generation->info.state_bytes, to;
 	struct checksum_stream stream;
 	int code;
 
-	if (!left)
+	if (!bytes)
 		return 0;
+	code = state_sum(packing, &old, &generation->state_checksum);
+	if (code)
+		return code;
 	code = checksum_begin(&stream, packing->from->key, CHECKSUM_STATE);
 	if (code)
 		return packing_no_memory(packing);
-	while (left && !code) {
-		size_t part = left < WRITE_BYTES ? left : WRITE_BYTES;
+	for (uint64_t at = 0; at < bytes && !code; at += WRITE_BYTES) {
+		size_t part = bytes - at < WRITE_BYTES ? bytes - at : WRITE_BYTES;
 
 		/* Whole words but for the last part, so the parts lie together. */
 		code = window_take(packing, part, &to);
-		if (!code && left == generation->info.state_bytes)
+		if (!code && !at)
 			generation->state_offset = to;
+		if (!code)
+			code = state_read(packing, &old, at, window_at(packing, to), part);
 		if (code)
 			break;
-		code = sys_pread(packing->from->fd, window_at(packing, to), part, from);
-		if (code) {
-			code = code == -ENODATA || code == -EINVAL ? THAW_EDAMAGED : code;
-			error_set(packing->error, code,
-				  "%s: the state of generation %" PRIu64 " at offset %" PRIu64
-				  ": %s",
-				  packing->from->path, generation->info.number, from,
-				  thaw_strerror(code));
-			break;
-		}
 		checksum_add(&stream, window_at(packing, to), part);
-		from += part;
-		left -= part;
+		cipher(packing->key, CHECKSUM_STATE, generation->state_checksum, old.info.number,
+		       window_at(packing, to), window_at(packing, to), part, at);
 	}
-	if (!checksum_same(checksum_end(&stream), generation->state_checksum) && !code)
+	if (!checksum_same(checksum_end(&stream), old.state_checksum) && !code)
 		code = error_set(packing->error, THAW_EDAMAGED,
 				 "%s: the state of generation %" PRIu64
 				 " is damaged (its checksum is wrong)",
@@ -332,6 +402,8 @@ static int packing_generations(struct packing *packing, struct record *record)
 		if (root->levels)
 			code = packing_pages(packing, &root->at, root->levels - 1, 0);
 	}
+	if (!code && packing->sums) /* nodes say what the pages' checksums are now */
+		code = window_write(packing);
 	for (unsigned i = record->count; i-- > 0 && !code;) {
 		struct root *root = &record->generations[i].root;
 		struct reference to;
@@ -363,8 +435,10 @@ static int packing_all(struct packing *packing, struct record *record)
 		code = packing_generations(packing, record);
 	if (!code && set->bytes) {
 		code = window_take(packing, set->bytes, &set->offset);
+		set->checksum = checksum_of(packing->key, CHECKSUM_WORKING_SET, pages, set->bytes);
 		if (!code)
-			memcpy(window_at(packing, set->offset), pages, set->bytes);
+			cipher(packing->key, CHECKSUM_WORKING_SET, set->checksum, set->generation,
+			       pages, window_at(packing, set->offset), set->bytes, 0);
 	}
 	free(pages);
 	return code ? code : window_write(packing);
@@ -392,12 +466,16 @@ int pack_generations(const struct walk_source *source, const struct slot *identi
 	packing.limit = (uint64_t)stat.st_size + STORE_HEADER_BYTES + 65536;
 	packing.places = calloc(packing.blocks, sizeof(*packing.places));
 	packing.window = malloc(WINDOW_BYTES);
+	packing.key = identity->key;
+	if (packing.key != source->key)
+		packing.sums = calloc(packing.blocks, sizeof(*packing.sums));
 	nodemap_open(&packing.nodes);
 	code = page_batch_open(&packing.batch, source->fd, source->key, source->page_bytes,
 			       WINDOW_BYTES / source->page_bytes);
 	if (packing.blocks > PLACE_BLOCK)
 		code = -EFBIG;
-	else if (!packing.places || !packing.window || !keep)
+	else if (!packing.places || !packing.window || !keep ||
+		 (packing.key != source->key && !packing.sums))
 		code = -ENOMEM;
 	if (!code) {
 		memset(keep, true, record->count + 1);
@@ -415,6 +493,7 @@ int pack_generations(const struct walk_source *source, const struct slot *identi
 	page_batch_close(&packing.batch);
 	nodemap_close(&packing.nodes);
 	free(packing.window);
+	free(packing.sums);
 	free(packing.places);
 	free(keep);
 	return code && !error->code ? error_set(error, code, "%s: cannot be copied: %s",

@@ -180,6 +180,7 @@ static int page_copy(struct image *image, struct writer *writer, struct moved *m
 	    !extent_open(image->identity.key, moved->page, extent, buffer, buffer, bytes))
 		return 1; /* damaged: reported to whoever reads it */
 	code = room_make(image, writer, bytes);
+	cipher_page(image->identity.key, moved->page, extent, buffer, buffer, bytes);
 	return code ? code : writer_append(writer, buffer, bytes, bytes, &extent->offset);
 }
 

@@ -72,7 +72,7 @@ static bool slot_same(const struct slot *a, const struct slot *b)
 	       checksum_same(a->record_checksum, b->record_checksum) &&
 	       !memcmp(a->uuid, b->uuid, sizeof(a->uuid)) &&
 	       !memcmp(&a->mark, &b->mark, sizeof(a->mark)) && a->enciphered == b->enciphered &&
-	       !memcmp(&a->keys, &b->keys, sizeof(a->keys));
+	       checksum_same(a->keys_sum, b->keys_sum);
 }
 
 static int overwritten(struct image *image, const char *how, struct thaw_error *error)

@@ -67,6 +67,7 @@ struct slot {
 	struct key_mark mark;
 	bool enciphered;
 	struct key_slots keys; /* of an enciphered image: those of its block, or of the other one */
+	XXH128_hash_t keys_sum; /* of what its own block has there: has somebody changed it? */
 	const struct checksum_key
 		*key; /* of all that it leads to, once slot_find_key() has found it */
 	uint64_t sequence;
@@ -198,8 +199,8 @@ int header_read(int fd, const char *path, struct slot slots[2], struct thaw_erro
 int header_newest(const char *path, const struct slot slots[2], struct thaw_error *error);
 /* THAW_EKEY and what keys_find() says. */
 int slot_find_key(const char *path, struct slot *slot, struct thaw_error *error);
-/* Writes the whole block: a note in it is removed. */
-int header_write(int fd, unsigned number, const struct slot *slot);
+/* Writes the whole block: a note in it is removed. The slot has its keys_sum then. */
+int header_write(int fd, unsigned number, struct slot *slot);
 /* Writes the slot and the key slots again as they are read now, without the note, and syncs them. */
 int header_write_again(int fd, unsigned number);
 /* Writes the note into the block of that slot, and syncs it. */

@@ -1,0 +1,676 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * image_encrypted.c - images whose contents are enciphered: who reads the file finds nothing of them in it, who changes
+ * it makes no other contents, and what opens it can be changed. For each thing that is not found, a twin in the clear
+ * says that it would be.
+ */
+#define _GNU_SOURCE
+#include "kselftest_harness.h"
+
+#include <signal.h>
+
+#include "image_forge.h"
+#include "image_model.h"
+
+#define LOWER_PAGES 300u
+#define MARKER "MARKER of contents "
+
+static uint8_t right_key[THAW_KEY_BYTES] = "thirty-two bytes of a user's key";
+static uint8_t other_key[THAW_KEY_BYTES] = "thirty-two bytes of another's...";
+
+static struct {
+	uint8_t *user, *other;
+	const char *passphrase;
+	unsigned asked; /* for passphrases */
+} at_hand;
+
+static int give(void *arg, bool make, uint8_t key[THAW_KEY_BYTES], struct thaw_error *why)
+{
+	(void)arg, (void)make;
+	if (!at_hand.user) {
+		why->code = -ENOKEY;
+		snprintf(why->text, sizeof(why->text), "no key in the drawer");
+		return -ENOKEY;
+	}
+	memcpy(key, at_hand.user, THAW_KEY_BYTES);
+	return 0;
+}
+
+static int give_other(void *arg, uint8_t key[THAW_KEY_BYTES], struct thaw_error *why)
+{
+	(void)arg, (void)why;
+	if (!at_hand.other)
+		return -ENOKEY;
+	memcpy(key, at_hand.other, THAW_KEY_BYTES);
+	return 0;
+}
+
+static int give_passphrase(void *arg, const char *image, unsigned attempt, char *to, size_t room,
+			   struct thaw_error *why)
+{
+	(void)arg, (void)image, (void)attempt;
+	at_hand.asked++;
+	if (!at_hand.passphrase) {
+		why->code = -ENOKEY;
+		snprintf(why->text, sizeof(why->text), "nobody knows it");
+		return -ENOKEY;
+	}
+	snprintf(to, room, "%s", at_hand.passphrase);
+	return (int)strlen(to);
+}
+
+static void use(uint8_t *user, uint8_t *other, const char *passphrase)
+{
+	at_hand.user = user;
+	at_hand.other = other;
+	at_hand.passphrase = passphrase;
+	thaw_use_key(&(struct thaw_key_source){
+		.get = give, .name = "mine", .other = give_other, .passphrase = give_passphrase});
+}
+
+FIXTURE(encrypted)
+{
+	struct thaw_error error, fallback;
+	struct image *image;
+	struct model model;
+	struct bytes now;
+};
+
+static struct image_options encrypted_options(void)
+{
+	struct image_options options = model_options();
+
+	options.encrypted = true;
+	return options;
+}
+
+static int two_commits(struct image *image, struct model *model, struct thaw_error *error)
+{
+	int code = 0;
+
+	for (unsigned round = 0; round < 2 && !code; round++) {
+		for (unsigned i = 0; i < LOWER_PAGES; i++)
+			model->version[i]++;
+		model->state += 3;
+		code = model_commit(image, model, error);
+	}
+	return code;
+}
+
+FIXTURE_SETUP(encrypted)
+{
+	const struct image_options options = encrypted_options();
+
+	model_setup("encrypted");
+	key_slot_cost = (struct key_cost){1, 8192};
+	use(right_key, NULL, NULL);
+	self->model.state = 1;
+	ASSERT_EQ(0, image_open(&options, &self->image, &self->fallback, &self->error))
+	TH_LOG("%s", self->error.text);
+	ASSERT_EQ(0, two_commits(self->image, &self->model, &self->error));
+	ASSERT_EQ(0, two_commits(self->image, &self->model, &self->error));
+	image_close(self->image);
+	self->image = NULL;
+	self->now = file_bytes(model_path);
+}
+
+FIXTURE_TEARDOWN(encrypted)
+{
+	image_close(self->image);
+	free(self->now.at);
+	thaw_use_key(NULL);
+	model_teardown();
+}
+
+/* As in image_keyed.c: 0, or what it is refused with, or an older one is shown. */
+static int read_all(const struct model *model, struct thaw_error *error)
+{
+	const struct image_options options = {
+		.path = model_path, .engine = ENGINE, .page_bytes = PAGE, .encrypted = true};
+	struct thaw_error fallback;
+	enum compared compared;
+	struct image *image;
+	int code = image_open(&options, &image, &fallback, error);
+
+	if (code)
+		return code;
+	if (fallback.code || image_opened(image)->number != model->number) {
+		image_close(image);
+		return THAW_EDAMAGED;
+	}
+	compared = model_compare(image, model, error);
+	image_close(image);
+	if (compared == WRONG)
+		abort();
+	return compared == SAME ? 0 : THAW_EDAMAGED;
+}
+
+/* ---- Nothing of the contents is in the file */
+
+/* A program's life: pages, state, names, a log with whole pages and patches, a working set. All of it tells of markers. */
+static void live(struct image *image, struct __test_metadata *_metadata)
+{
+	struct thaw_error error;
+	uint8_t page[PAGE], state[3000];
+	uint64_t generation = 0, set[64];
+	bool stored;
+
+	image_log_wanted(image);
+	image->log.fold_ns = UINT64_MAX;
+	for (unsigned round = 0; round < 24; round++) {
+		struct thaw_generation made = {.time_ns = 1,
+					       .heap_bytes = 16u << 20,
+					       .reason = THAW_REASON_TIMER,
+					       .portable = 0};
+		struct commit *commit;
+		int code;
+
+		ASSERT_EQ(0, commit_begin(image, &commit, &error));
+		for (unsigned i = 0; i < (round ? 8 : 500); i++) {
+			memset(page, 'a' + (round + i) % 20, sizeof(page));
+			for (unsigned at = 0; at + 64 <= PAGE; at += 512)
+				snprintf((char *)page + at, 64, MARKER "page %u", i % 7);
+			snprintf((char *)page + 64 * (round % 16), 64, MARKER "round %u", round);
+			ASSERT_EQ(0, commit_page(commit, i * 3, page, &stored, &error));
+		}
+		memset(state, 'S', sizeof(state));
+		snprintf((char *)state + 100 * (round % 20), 64, MARKER "state %u", round);
+		for (unsigned i = 0; i < 64; i++)
+			memcpy(&set[i], "worksetM", 8);
+		if (round == 12)
+			ASSERT_EQ(0, commit_working_set(commit, set, 64, 1, &error));
+		code = commit_log(commit, &made, state, sizeof(state), &error);
+		if (code == 1)
+			code = commit_finish(commit, &made, state, sizeof(state), &error);
+		ASSERT_EQ(0, code) TH_LOG("%s", error.text);
+		generation = 0;
+		if (round == 8)
+			ASSERT_EQ(0, image_tag(image, "MARKER-of-a-name", &generation, 0, &error));
+	}
+	/* And the last ones stay in the log alone. */
+	EXPECT_NE(0, image->log.chain.position);
+}
+
+static const char *const never_seen[] = {
+	"MARKER",   "of contents", "aaaaaaaaaaaa", "SSSSSSSSSSSS",     "worksetM",
+	"thwrecrd", "Tnod",	   "thaw-log",	   "MARKER-of-a-name",
+};
+#define NEVER_SEEN (sizeof(never_seen) / sizeof(*never_seen))
+
+/* Which of them are in the file, as bits. */
+static unsigned seen_in(const char *path)
+{
+	struct bytes file = file_bytes(path);
+	unsigned seen = 0;
+
+	for (unsigned i = 0; i < NEVER_SEEN; i++)
+		seen |= (unsigned)!!memmem(file.at, file.count, never_seen[i],
+					   strlen(never_seen[i]))
+			<< i;
+	free(file.at);
+	return seen;
+}
+
+/* How many blocks of the file are equal to another one, zeros apart. */
+static unsigned equal_blocks(const char *path)
+{
+	struct bytes file = file_bytes(path);
+	unsigned equal = 0;
+
+	for (size_t a = 2 * PAGE; a + PAGE <= file.count; a += PAGE)
+		for (size_t b = 2 * PAGE; b < a; b += PAGE)
+			if (file.at[a] && !memcmp(file.at + a, file.at + b, PAGE)) {
+				equal++;
+				break;
+			}
+	free(file.at);
+	return equal;
+}
+
+static void lives(bool encrypted, const char *name, struct __test_metadata *_metadata)
+{
+	struct image_options options = encrypted ? encrypted_options() : model_options();
+	struct thaw_error error, fallback;
+	struct image *image;
+
+	snprintf(model_path, sizeof(model_path), "%.120s/%s", model_directory, name);
+	ASSERT_EQ(0, image_open(&options, &image, &fallback, &error)) TH_LOG("%s", error.text);
+	live(image, _metadata);
+	image_close(image);
+}
+
+TEST_F(encrypted, nothing_of_the_contents_is_in_the_file)
+{
+	unsigned all = (1u << NEVER_SEEN) - 1;
+	struct thaw_generation *log;
+	char path[sizeof(model_path)];
+
+	lives(false, "clear.thaw", _metadata);
+	EXPECT_EQ(all, seen_in(model_path));
+	EXPECT_NE(0, equal_blocks(model_path));
+	lives(true, "hidden.thaw", _metadata);
+	memcpy(path, model_path, sizeof(path));
+	EXPECT_EQ(0, seen_in(path));
+	EXPECT_EQ(0, equal_blocks(path));
+	/* Nor after it has become longer and shorter, and its log was folded. */
+	ASSERT_EQ(0, thaw_image_settle(path, &self->error)) TH_LOG("%s", self->error.text);
+	EXPECT_EQ(0, seen_in(path));
+	ASSERT_EQ(0, thaw_image_verify(path, NULL, NULL, &self->error));
+	ASSERT_LT(0, path_log(path, &log, &self->error));
+	free(log);
+	ASSERT_EQ(0, thaw_image_compact(path, 0, NULL, NULL, &self->error));
+	EXPECT_EQ(0, seen_in(path));
+	EXPECT_EQ(0, thaw_image_verify(path, NULL, NULL, &self->error));
+}
+
+TEST_F(encrypted, what_was_clear_is_hidden_and_the_other_way_round)
+{
+	unsigned all = (1u << NEVER_SEEN) - 1, log_magic = 1u << 7;
+	char path[sizeof(model_path)], copy[256];
+	struct thaw_image_info info;
+
+	lives(false, "clear.thaw", _metadata);
+	memcpy(path, model_path, sizeof(path));
+	snprintf(copy, sizeof(copy), "%s/copy", model_directory);
+	ASSERT_EQ(0, thaw_image_compact(path, THAW_COMPACT_ENCRYPT, NULL, NULL, &self->error))
+	TH_LOG("%s", self->error.text);
+	EXPECT_EQ(0, seen_in(path));
+	ASSERT_EQ(0, thaw_image_verify(path, NULL, NULL, &self->error));
+	ASSERT_EQ(0, path_info(path, true, &info, &self->error));
+	EXPECT_TRUE(info.keyed && info.encrypted);
+	/* A copy is what it is of. */
+	ASSERT_EQ(0, thaw_image_clone(path, copy, 0, NULL, NULL, &self->error));
+	EXPECT_EQ(0, seen_in(copy));
+	ASSERT_EQ(0, thaw_image_verify(copy, NULL, NULL, &self->error));
+	ASSERT_EQ(0, thaw_image_compact(path, THAW_COMPACT_DECRYPT, NULL, NULL, &self->error));
+	EXPECT_EQ(all & ~log_magic, seen_in(path));
+	thaw_use_key(NULL);
+	EXPECT_EQ(0, thaw_image_verify(path, NULL, NULL, &self->error));
+	EXPECT_EQ(THAW_EKEY, thaw_image_verify(copy, NULL, NULL, &self->error));
+}
+
+/* ---- Everything that reads images reads these */
+
+TEST_F(encrypted, is_read_named_gone_back_in_copied_and_mended)
+{
+	char original[sizeof(model_path)], copy[256];
+	struct thaw_copy_summary summary;
+	struct thaw_image *image;
+	struct thaw_view *view;
+	struct bytes damaged;
+	uint64_t words[2][PAGE / 8];
+
+	memcpy(original, model_path, sizeof(original));
+	snprintf(copy, sizeof(copy), "%s/copy", model_directory);
+	ASSERT_EQ(0, read_all(&self->model, &self->error)) TH_LOG("%s", self->error.text);
+	ASSERT_EQ(0, thaw_image_tag(model_path, "a", 0, 0, &self->error));
+	ASSERT_EQ(0, thaw_image_clone(model_path, copy, 2, NULL, NULL, &self->error));
+	ASSERT_EQ(0, thaw_image_verify(copy, NULL, NULL, &self->error));
+	ASSERT_EQ(0, unlink(copy));
+	ASSERT_EQ(0, thaw_image_open(model_path, &image, &self->error));
+	ASSERT_EQ(0, thaw_view_open(image, 0, &view, &self->error));
+	EXPECT_EQ(0, thaw_view_read(view, 3 * PAGE, words[0], PAGE, &self->error));
+	model_fill(words[1], 3, self->model.version[3]);
+	EXPECT_EQ(0, memcmp(words[0], words[1], PAGE));
+	thaw_view_close(view);
+	thaw_image_close(image);
+	/* Its slots are lost, and the key slots are not: by the records that are found. */
+	damaged = file_bytes(model_path);
+	memset(damaged.at, 0, 512);
+	memset(damaged.at + SPACE_BLOCK, 0, 512);
+	file_write(model_path, &damaged);
+	ASSERT_EQ(0, thaw_image_repair(model_path, copy, NULL, &summary, &self->error))
+	TH_LOG("%s", self->error.text);
+	EXPECT_EQ(4, summary.generations);
+	EXPECT_EQ(1, summary.names);
+	snprintf(model_path, sizeof(model_path), "%.180s", copy);
+	EXPECT_EQ(0, read_all(&self->model, &self->error));
+	ASSERT_EQ(0, thaw_image_rollback(model_path, 2, NULL, &self->error));
+	EXPECT_EQ(0, thaw_image_verify(model_path, NULL, NULL, &self->error));
+	/* Of both header blocks, nothing is left: nothing can be deciphered. */
+	memset(damaged.at, 0, 2 * SPACE_BLOCK);
+	file_write(original, &damaged);
+	unlink(copy);
+	EXPECT_NE(0, thaw_image_repair(original, copy, NULL, &summary, &self->error));
+	free(damaged.at);
+}
+
+TEST_F(encrypted, a_program_that_goes_on_finds_what_it_left)
+{
+	struct image_options options = encrypted_options();
+
+	/* Small files, so that pages are moved; each time as another process would. */
+	options.retain = 1;
+	for (unsigned round = 0; round < 12; round++) {
+		ASSERT_EQ(0, image_open(&options, &self->image, &self->fallback, &self->error));
+		EXPECT_EQ(SAME, model_compare(self->image, &self->model, &self->error));
+		model_abort_somewhere(&self->model, self->image);
+		for (unsigned i = round; i < MODEL_PAGES; i += 7)
+			self->model.version[i] = round % 3 ? round : 0;
+		self->model.state++;
+		ASSERT_EQ(0, model_commit(self->image, &self->model, &self->error));
+		image_close(self->image);
+		self->image = NULL;
+	}
+	EXPECT_EQ(0, read_all(&self->model, &self->error));
+	EXPECT_EQ(0, thaw_image_verify(model_path, NULL, NULL, &self->error));
+}
+
+/* ---- Who changes it */
+
+/* Any one bit: what is read is what was stored, or it is refused. */
+TEST_F(encrypted, a_changed_bit_is_damage_and_never_other_contents)
+{
+	unsigned refused = 0, tries = 400;
+
+	for (unsigned i = 0; i < tries; i++) {
+		/* Half of them where the records and nodes are. */
+		size_t at = i % 2 ? random_below((unsigned)self->now.count)
+				  : self->now.count - 1 - random_below(60000);
+		uint8_t bit = (uint8_t)(1u << random_below(8));
+		int fd = open(model_path, O_WRONLY | O_CLOEXEC);
+
+		self->now.at[at] ^= bit;
+		ASSERT_EQ(1, pwrite(fd, &self->now.at[at], 1, (off_t)at));
+		refused += read_all(&self->model, &self->error) != 0;
+		self->now.at[at] ^= bit;
+		ASSERT_EQ(1, pwrite(fd, &self->now.at[at], 1, (off_t)at));
+		close(fd);
+	}
+	TH_LOG("%u of %u refused", refused, tries);
+	EXPECT_LT(tries / 8, refused);
+	EXPECT_EQ(0, read_all(&self->model, &self->error));
+}
+
+TEST_F(encrypted, pages_that_are_exchanged_or_put_back_are_noticed)
+{
+	struct extent extents[IMAGE_LEAF_PAGES];
+	struct image_options options = encrypted_options();
+	uint8_t *one, *two, page[PAGE];
+
+	ASSERT_EQ(0, image_open(&options, &self->image, &self->fallback, &self->error));
+	ASSERT_EQ(0, image_lookup(self->image, 0, extents, &self->error));
+	one = self->now.at + extents[3].offset;
+	two = self->now.at + extents[5].offset;
+	memcpy(page, one, PAGE);
+	memcpy(one, two, PAGE);
+	memcpy(two, page, PAGE);
+	image_close(self->image);
+	self->image = NULL;
+	file_write(model_path, &self->now);
+	EXPECT_EQ(THAW_EDAMAGED, read_all(&self->model, &self->error));
+	EXPECT_EQ(THAW_EDAMAGED, thaw_image_verify(model_path, NULL, NULL, &self->error));
+}
+
+/* What says that an image is enciphered can be taken away; then it is nothing at all. */
+TEST_F(encrypted, slot_that_denies_it_opens_nothing)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		struct disk_slot *slot = slot_at(&self->now, i);
+
+		slot->enciphered = 0;
+		plain(slot->checksum, slot, offsetof(struct disk_slot, checksum));
+	}
+	file_write(model_path, &self->now);
+	EXPECT_EQ(THAW_EKEY, read_all(&self->model, &self->error));
+	for (unsigned i = 0; i < 2; i++) {
+		struct disk_slot *slot = slot_at(&self->now, i);
+
+		memset(slot->key_salt, 0, 32);
+		plain(slot->checksum, slot, offsetof(struct disk_slot, checksum));
+	}
+	file_write(model_path, &self->now);
+	EXPECT_EQ(THAW_EDAMAGED, read_all(&self->model, &self->error));
+}
+
+TEST_F(encrypted, an_image_in_the_clear_is_refused_where_it_must_be_none)
+{
+	struct image_options options = model_options();
+
+	snprintf(model_path, sizeof(model_path), "%.150s/clear.thaw", model_directory);
+	ASSERT_EQ(0, image_open(&options, &self->image, &self->fallback, &self->error));
+	image_close(self->image);
+	self->image = NULL;
+	EXPECT_EQ(THAW_EKEY, read_all(&self->model, &self->error));
+	EXPECT_NE(NULL, strstr(self->error.text, "not encrypted"));
+}
+
+/* ---- What opens it */
+
+TEST_F(encrypted, is_refused_without_its_key_before_anything_is_read)
+{
+	struct thaw_error *error = &self->error;
+	struct image_options options = model_options();
+	struct thaw_image *image;
+	char copy[256];
+
+	snprintf(copy, sizeof(copy), "%s/copy", model_directory);
+	for (unsigned i = 0; i < 2; i++) {
+		use(i ? other_key : NULL, i ? NULL : other_key, NULL);
+		EXPECT_EQ(THAW_EKEY, image_open(&options, &self->image, &self->fallback, error));
+		EXPECT_NE(NULL, strstr(error->text, i ? "another key than mine" : "drawer"))
+		TH_LOG("%s", error->text);
+		EXPECT_EQ(THAW_EKEY, thaw_image_open(model_path, &image, error));
+		EXPECT_EQ(THAW_EKEY, thaw_image_verify(model_path, NULL, NULL, error));
+		EXPECT_EQ(THAW_EKEY, thaw_image_tag(model_path, "a", 0, 0, error));
+		EXPECT_EQ(THAW_EKEY, thaw_image_compact(model_path, 0, NULL, NULL, error));
+		EXPECT_EQ(THAW_EKEY,
+			  thaw_image_compact(model_path, THAW_COMPACT_DECRYPT, NULL, NULL, error));
+		EXPECT_EQ(THAW_EKEY, thaw_image_clone(model_path, copy, 0, NULL, NULL, error));
+		EXPECT_EQ(THAW_EKEY, thaw_image_repair(model_path, copy, NULL, NULL, error));
+		EXPECT_EQ(THAW_EKEY, thaw_image_key_remove(model_path, 0, error));
+		EXPECT_NE(0, access(copy, F_OK));
+	}
+	use(right_key, NULL, NULL);
+	EXPECT_EQ(0, read_all(&self->model, error));
+	/* A program that asks for nothing special opens it as well. */
+	EXPECT_EQ(0, image_open(&options, &self->image, &self->fallback, error));
+}
+
+static int slot_add(enum thaw_key_kind kind, const void *bytes, size_t count,
+		    struct thaw_error *error)
+{
+	const struct thaw_key_secret secret = {kind, bytes, count, "one of the tests"};
+
+	return thaw_image_key_add(model_path, &secret, error);
+}
+
+TEST_F(encrypted, slots_are_added_and_removed_and_each_opens_it)
+{
+	struct thaw_key_slot slots[THAW_KEY_SLOTS];
+	struct thaw_error *error = &self->error;
+	struct bytes before, after;
+	struct disk_keys keys;
+
+	EXPECT_EQ(-EINVAL, thaw_image_key_remove(model_path, 0, error)); /* the last one */
+	EXPECT_EQ(-EINVAL, thaw_image_key_remove(model_path, 3, error));
+	EXPECT_EQ(1, slot_add(THAW_KEY_FILE, other_key, THAW_KEY_BYTES, error));
+	EXPECT_EQ(2, slot_add(THAW_KEY_PASSPHRASE, "correct horse", 13, error))
+	TH_LOG("%s", error->text);
+	before = file_bytes(model_path);
+	memcpy(&keys, before.at + 1024, sizeof(keys));
+	use(NULL, other_key, NULL);
+	EXPECT_EQ(0, read_all(&self->model, error)) TH_LOG("%s", error->text);
+	use(NULL, NULL, "battery staple");
+	at_hand.asked = 0;
+	EXPECT_EQ(THAW_EKEY, read_all(&self->model, error));
+	EXPECT_EQ(3, at_hand.asked);
+	use(NULL, NULL, "correct horse");
+	EXPECT_EQ(0, read_all(&self->model, error));
+	/* With that, the user's own is taken away, in both blocks. */
+	EXPECT_EQ(0, thaw_image_key_remove(model_path, 0, error)) TH_LOG("%s", error->text);
+	after = file_bytes(model_path);
+	EXPECT_NE(NULL, memmem(before.at, before.count, keys.slots[0].wrapped, 48));
+	EXPECT_EQ(NULL, memmem(after.at, after.count, keys.slots[0].wrapped, 48));
+	EXPECT_EQ(NULL, memmem(after.at, after.count, keys.slots[0].salt, 16));
+	free(before.at);
+	free(after.at);
+	use(right_key, NULL, NULL);
+	EXPECT_EQ(THAW_EKEY, read_all(&self->model, error));
+	EXPECT_EQ(0, thaw_image_keys(model_path, slots, error));
+	EXPECT_EQ(THAW_KEY_NONE, slots[0].kind);
+	EXPECT_EQ(THAW_KEY_FILE, slots[1].kind);
+	EXPECT_EQ(THAW_KEY_PASSPHRASE, slots[2].kind);
+	EXPECT_EQ(0, strcmp("one of the tests", slots[2].name));
+	use(NULL, other_key, NULL);
+	for (unsigned i = 0; i < 6; i++)
+		EXPECT_LE(0, slot_add(THAW_KEY_FILE, right_key, THAW_KEY_BYTES, error));
+	EXPECT_EQ(-ENOSPC, slot_add(THAW_KEY_FILE, right_key, THAW_KEY_BYTES, error));
+	EXPECT_EQ(0, read_all(&self->model, error));
+}
+
+TEST_F(encrypted, a_new_key_leaves_nothing_to_the_old_ones)
+{
+	struct thaw_error *error = &self->error;
+	struct bytes before = self->now, after;
+	unsigned same = 0;
+
+	ASSERT_EQ(1, slot_add(THAW_KEY_PASSPHRASE, "correct horse", 13, error));
+	/* What opens a slot is not at hand: nothing is done. */
+	EXPECT_EQ(THAW_EKEY,
+		  thaw_image_compact(model_path, THAW_COMPACT_ENCRYPT, NULL, NULL, error));
+	EXPECT_NE(NULL, strstr(error->text, "slot 1")) TH_LOG("%s", error->text);
+	use(right_key, NULL, "correct horse");
+	ASSERT_EQ(0, thaw_image_compact(model_path, THAW_COMPACT_ENCRYPT, NULL, NULL, error))
+	TH_LOG("%s", error->text);
+	EXPECT_EQ(0, read_all(&self->model, error));
+	after = file_bytes(model_path);
+	EXPECT_NE(0, memcmp(slot_at(&before, 0)->key_salt, slot_at(&after, 0)->key_salt, 32));
+	for (size_t at = 2 * PAGE; at + PAGE <= after.count; at += PAGE)
+		same += !!memmem(before.at, before.count, after.at + at, 64);
+	EXPECT_EQ(0, same);
+	/* The old slots in the new file open nothing. */
+	for (unsigned i = 0; i < 2; i++)
+		memcpy(after.at + i * SPACE_BLOCK + 1024, before.at + i * SPACE_BLOCK + 1024,
+		       sizeof(struct disk_keys));
+	file_write(model_path, &after);
+	use(right_key, NULL, NULL);
+	EXPECT_EQ(THAW_EDAMAGED, read_all(&self->model, error));
+	free(after.at);
+	use(NULL, NULL, "correct horse");
+	EXPECT_EQ(THAW_EDAMAGED, read_all(&self->model, error));
+}
+
+/* ---- Key slots that are torn, or made to do harm */
+
+static struct disk_keys *keys_at(const struct bytes *bytes, unsigned block)
+{
+	return (struct disk_keys *)(bytes->at + block * SPACE_BLOCK + 1024);
+}
+
+TEST_F(encrypted, torn_key_slots_are_those_of_the_other_block)
+{
+	struct thaw_error *error = &self->error;
+	struct bytes after;
+
+	ASSERT_EQ(1, slot_add(THAW_KEY_FILE, other_key, THAW_KEY_BYTES, error));
+	after = file_bytes(model_path);
+	for (unsigned i = 0; i < 2; i++)
+		for (size_t cut = 0; cut < sizeof(struct disk_keys); cut += 512) {
+			struct bytes torn = {malloc(after.count), after.count};
+
+			/* Up to there the new ones, from there on what was there before. */
+			memcpy(torn.at, after.at, after.count);
+			memcpy((uint8_t *)keys_at(&torn, i) + cut,
+			       (uint8_t *)keys_at(&self->now, i) + cut,
+			       sizeof(struct disk_keys) - cut);
+			file_write(model_path, &torn);
+			free(torn.at);
+			EXPECT_EQ(0, read_all(&self->model, error)) TH_LOG("%s", error->text);
+			ASSERT_LE(0, slot_add(THAW_KEY_FILE, other_key, THAW_KEY_BYTES, error))
+			TH_LOG("%s", error->text);
+			EXPECT_EQ(0, read_all(&self->model, error));
+		}
+	for (unsigned i = 0; i < 2; i++)
+		keys_at(&after, i)->slots[0].wrapped[5] ^= 1;
+	file_write(model_path, &after);
+	EXPECT_EQ(THAW_EDAMAGED, read_all(&self->model, error));
+	free(after.at);
+}
+
+TEST_F(encrypted, a_slot_that_asks_for_too_much_is_never_tried)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		struct disk_keys *keys = keys_at(&self->now, i);
+
+		for (unsigned slot = 0; slot < FORMAT_KEY_SLOTS; slot++) {
+			keys->slots[slot].kind = THAW_KEY_PASSPHRASE;
+			keys->slots[slot].passes = slot % 2 ? 3 : UINT64_MAX >> slot;
+			keys->slots[slot].memory = slot % 2 ? 100ull << 30 : 8192;
+		}
+		plain(keys->checksum, keys, offsetof(struct disk_keys, checksum));
+	}
+	file_write(model_path, &self->now);
+	use(right_key, NULL, "anything");
+	EXPECT_EQ(THAW_EKEY, read_all(&self->model, &self->error));
+}
+
+/* Killed at any instant: the one state or the other, and it opens. */
+TEST_F(encrypted, killed_while_slots_are_changed)
+{
+	struct thaw_error *error = &self->error;
+	struct thaw_key_slot slots[THAW_KEY_SLOTS];
+
+	for (unsigned round = 0; round < 40; round++) {
+		pid_t child = fork();
+		int status;
+
+		if (!child) {
+			for (;;) {
+				if (slot_add(THAW_KEY_FILE, other_key, THAW_KEY_BYTES, error) !=
+					    1 &&
+				    error->code != THAW_EINUSE)
+					_exit(1);
+				if (thaw_image_key_remove(model_path, 1, error))
+					_exit(2);
+			}
+		}
+		usleep(500 + random_below(20000));
+		kill(child, SIGKILL);
+		ASSERT_EQ(child, waitpid(child, &status, 0));
+		ASSERT_TRUE(WIFSIGNALED(status)) TH_LOG("exit %d", WEXITSTATUS(status));
+		ASSERT_EQ(0, read_all(&self->model, error)) TH_LOG("%s", error->text);
+		ASSERT_EQ(0, thaw_image_keys(model_path, slots, error));
+		ASSERT_EQ(THAW_KEY_USER, slots[0].kind);
+		ASSERT_EQ(THAW_KEY_NONE, slots[2].kind);
+		if (slots[1].kind)
+			ASSERT_EQ(0, thaw_image_key_remove(model_path, 1, error));
+	}
+	EXPECT_EQ(0, thaw_image_verify(model_path, NULL, NULL, error));
+}
+
+/* ---- Other images are what they were */
+
+TEST(an_image_of_the_format_before_is_read_and_written_on)
+{
+	struct image_options options = model_options();
+	struct thaw_error error, fallback;
+	struct model model = {.state = 1};
+	struct image *image;
+	struct bytes bytes;
+
+	model_setup("before");
+	options.path = model_path;
+	options.page_bytes = PAGE;
+	ASSERT_EQ(0, image_open(&options, &image, &fallback, &error));
+	ASSERT_EQ(0, two_commits(image, &model, &error));
+	image_close(image);
+	bytes = file_bytes(model_path);
+	for (unsigned i = 0; i < 2; i++) {
+		slot_at(&bytes, i)->format = FORMAT_VERSION_LEAST;
+		plain(slot_at(&bytes, i)->checksum, slot_at(&bytes, i),
+		      offsetof(struct disk_slot, checksum));
+	}
+	file_write(model_path, &bytes);
+	free(bytes.at);
+	for (unsigned round = 0; round < 2; round++) {
+		ASSERT_EQ(0, image_open(&options, &image, &fallback, &error))
+		TH_LOG("%s", error.text);
+		EXPECT_EQ(SAME, model_compare(image, &model, &error));
+		ASSERT_EQ(0, two_commits(image, &model, &error));
+		image_close(image);
+	}
+	model_teardown();
+}
+
+TEST_HARNESS_MAIN
