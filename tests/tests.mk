@@ -92,6 +92,7 @@ $(BUILD)/tests/crash_states: TEST_WRAPS := sys_pwrite sys_fdatasync sys_truncate
 $(BUILD)/tests/image_faults: $(BUILD)/tests/crash/contents.o
 $(BUILD)/tests/image_faults $(BUILD)/tests/heap_faults: TEST_WRAPS := malloc calloc realloc aligned_alloc strdup \
 	realpath free open pread pwrite fdatasync fsync ftruncate fallocate renameat2 linkat
+$(BUILD)/tests/frozen_failures: TEST_WRAPS := malloc calloc realloc mmap sys_injected
 $(BUILD)/tests/reads_complete: TEST_WRAPS := pthread_create
 # See tests/reads_held.h.
 $(BUILD)/tests/reads_ahead $(BUILD)/tests/process_ahead: TEST_WRAPS := sysconf sys_is_cached sys_pread_cached \
