@@ -55,6 +55,7 @@ $(BUILD)/tests/crash_states.o: TEST_CFLAGS := -include tests/timeout.h -DTEST_SE
 TEST_WRAPS :=
 # Of libthawvm: programs that have nothing but the two shared libraries.
 LIBVM_TESTS := $(addprefix $(BUILD)/tests/,embedded_vm vm_snapshots structure vm_images vm_calls vm_damage libthawvm_engines)
+LIBVM_TESTS += $(BUILD)/tests/snapshot_limits
 LIBVM_BENCHES := $(BUILD)/tests/bench/forks
 $(LIBVM_TESTS) $(LIBVM_BENCHES): %: %.o $(BUILD)/libthawvm.so $(BUILD)/libthaw.so
 	$(call say,LD,$@)

@@ -30,8 +30,8 @@ static int out_of_address_space(struct thaw_error *error, size_t bytes)
 			error, code,
 			"cannot reserve %zu MiB of address space: ulimit -v allows %llu MiB in all, raise that",
 			bytes >> 20, (unsigned long long)limit.rlim_cur >> 20);
-	return error_set(error, code, "cannot reserve %zu MiB of address space: %s", bytes >> 20,
-			 thaw_strerror(code));
+	return error_set(error, code, "cannot reserve %zu MiB of address space: %s%s", bytes >> 20,
+			 thaw_strerror(code), code == -ENOMEM ? " (see vm.max_map_count)" : "");
 }
 
 static int no_device(struct thaw_error *error, int code, const char *doing)

@@ -251,7 +251,8 @@ static struct js_engine *engine_new(struct thaw *heap, const struct js_host *hos
 	if (code) /* another engine of this process, 39-bit address spaces, ThreadSanitizer */
 		code = vm_stack_open(&stack, NULL, engine_bytes());
 	if (code) {
-		failure(error, code, "JavaScript engine: no address space for its stack");
+		failure(error, code,
+			"JavaScript engine: no address space for its stack (see vm.max_map_count, and ulimit -v)");
 		return NULL;
 	}
 	engine = (struct js_engine *)stack.top;
@@ -270,7 +271,8 @@ static struct js_engine *engine_new(struct thaw *heap, const struct js_host *hos
 	if (code == 0)
 		code = scratch_is_there();
 	if (code < 0) {
-		failure(error, code, "JavaScript engine: no address space for its stack");
+		failure(error, code,
+			"JavaScript engine: no address space for its stack (see vm.max_map_count, and ulimit -v)");
 		js_engine_free(engine);
 		return NULL;
 	}
