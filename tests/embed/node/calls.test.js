@@ -80,16 +80,26 @@ test('limits hold, and the VM lives on', () => {
 })
 
 test('output and modules', async () => {
-	const output = [], sources = { 'a.js': 'export const a = 1; export { b } from "b.js"', 'b.js': 'export const b = typeof globalThis' }
+	const output = [], sources = { 'lib/a.js': 'export const a = 1; export { b } from "./b.js"', 'lib/b.js': 'export const b = typeof globalThis' }
 	const vm = new ThawVM({ log: (text, fd) => output.push([fd, text]), loadModule: name => sources[name] })
 	vm.eval('console.log("hello", [1]); console.error("oh"); Promise.reject(new Error("in there")); 0')
 	assert.deepEqual(output.slice(0, 2), [[1, 'hello [ 1 ]\n'], [2, 'oh\n']])
 	assert.match(output[2][1], /in there/)
-	await vm.eval('import { a, b } from "a.js"; globalThis.got = [a, b]', { module: true, name: 'main.js' })
+	await vm.eval('import { a, b } from "./lib/a.js"; globalThis.got = [a, b]', { module: true, name: 'main.js' })
 	assert.deepEqual(vm.eval('got'), [1, 'object'])
 	await assert.rejects(vm.eval('import("none.js")'), /none\.js/)
 	await assert.rejects(vm.eval('throw new TypeError("in a module")', { module: true }), { name: 'TypeError', message: 'in a module' })
 	vm.close()
+	const asked = []
+	const own = new ThawVM({
+		resolveModule(name, importer) { asked.push([name, importer]); return `${name}!` },
+		loadModule: name => `export const name = ${JSON.stringify(name)}; export const n = ${own.eval('1 + 1')}`,
+		maxLogBytes: 1000, log() {},
+	})
+	await own.eval('import { name, n } from "x"; globalThis.got = [name, n]', { module: true, name: 'main.js' })
+	assert.deepEqual([own.eval('got'), asked], [['x!', 2], [['x', 'main.js']]])
+	assert.throws(() => own.eval('for (;;) console.log("x".repeat(100))'), { code: 'ERR_THAW_INTERRUPTED' })
+	own.close()
 	const fails = new ThawVM({ log() { throw new RangeError('of log') } })
 	assert.throws(() => fails.eval('console.log(1)'), { message: 'of log' })
 	assert.equal(fails.eval('2'), 2)

@@ -78,6 +78,7 @@ test('contexts have their own globals, also after a snapshot', async () => {
 	assert.equal(await second.call('late'), 2)
 	assert.equal(vm.context('second'), second)
 	assert.equal(vm.context('').eval('typeof late'), 'undefined')
+	assert.deepEqual([vm.eval('const mine = 1; inside() + typeof mine'), second.eval('inside() + typeof mine')], ['functionnumber', 'functionundefined'])
 	const copy = Snapshot.from(vm.snapshot().bytes()).fork({ functions: { host: n => n + 10, inside() {} } })
 	assert.deepEqual([copy.call('run'), copy.context('second').call('run')], [1, 11])
 	copy.close()

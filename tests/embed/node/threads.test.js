@@ -59,6 +59,11 @@ test('a worker is terminated with VMs that are open, and in the middle of a call
 		vm.eval('for (;;) try { tell() } catch {}')`)
 	await once(inside, 'message')
 	assert.equal(await inside.terminate(), 1)
+	const loops = worker(`
+		const vm = new ThawVM({ functions: { tell() { parentPort.postMessage(1) } } })
+		vm.eval('tell(); for (;;);')`)
+	await once(loops, 'message')
+	assert.equal(await loops.terminate(), 1)
 	const exits = worker(`
 		const vm = new ThawVM({ functions: { end() { process.exit(7) } } })
 		vm.eval('for (;;) try { end() } catch {}')`)

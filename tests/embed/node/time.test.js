@@ -128,9 +128,23 @@ test('an image goes on, and what waited in it can be settled or called again', a
 		assert.deepEqual(vm.eval('got'), [{ yes: true }, 'no', 'asked b'])
 		vm.close()
 
-		vm = new ThawVM({ image, functions, at: first })
-		assert.equal(vm.eval('n'), 1)
+		for (const at of [first, 'first']) {
+			vm = new ThawVM({ image, functions, at })
+			assert.equal(vm.eval('n'), 1)
+			vm.close()
+		}
+		assert.throws(() => new ThawVM({ image, functions, at: 'none' }), { code: 'ERR_THAW_NO_GENERATION' })
+		vm = new ThawVM({ image, functions })
+		vm.eval('n = 10')
+		const under_way = vm.checkpointAsync('background')
+		vm.eval('n = 11')
+		await assert.rejects(vm.checkpointAsync(), { code: 'ERR_THAW_BUSY' })
+		assert.ok(await under_way > first)
 		vm.close()
+		vm = new ThawVM({ image, functions, at: 'background' })
+		assert.equal(vm.eval('n'), 10)
+		vm.close()
+		await assert.rejects(vm.checkpointAsync(), { code: 'ERR_THAW_CLOSED' })
 		assert.throws(() => new ThawVM({ image: '/nowhere/a.thaw' }), { code: 'ENOENT' })
 	} finally {
 		fs.rmSync(directory, { recursive: true })

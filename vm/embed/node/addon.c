@@ -37,18 +37,7 @@ static napi_value throw_error(struct binding *binding, const struct thaw_error *
 
 /* ---- Calls ---- */
 
-#define ARGUMENTS_MAX 5
-
-struct call {
-	napi_env env;
-	size_t count;
-	napi_value arguments[ARGUMENTS_MAX];
-	struct binding *binding;
-	napi_value outer; /* the object of the call that this one is inside of */
-	struct thaw_error error;
-};
-
-static bool call_begin(struct call *call, napi_env env, napi_callback_info info)
+bool call_begin(struct call *call, napi_env env, napi_callback_info info)
 {
 	struct binding *binding = NULL;
 
@@ -65,8 +54,7 @@ static bool call_begin(struct call *call, napi_env env, napi_callback_info info)
 	return true;
 }
 
-/* Returns `result`, or NULL and throws what has failed. */
-static napi_value call_end(struct call *call, napi_value result, int code)
+napi_value call_end(struct call *call, napi_value result, int code)
 {
 	struct binding *binding = call->binding;
 	napi_value failure;
@@ -86,7 +74,7 @@ static napi_value call_end(struct call *call, napi_value result, int code)
 	return result;
 }
 
-static char *text_of(napi_env env, napi_value value, size_t *bytes)
+char *text_of(napi_env env, napi_value value, size_t *bytes)
 {
 	size_t length;
 	char *text;
@@ -174,6 +162,23 @@ static bool name_functions(napi_env env, napi_value names, struct binding *bindi
 	return true;
 }
 
+/* An array; NULL: they cannot be told. */
+static napi_value missing_names(napi_env env, const struct thaw_vm_options *options)
+{
+	struct thaw_error error;
+	napi_value list = NULL;
+	char **names = NULL;
+	int count = thaw_vm_missing(options, &names, &error);
+
+	if (count > 0 && !napi_create_array(env, &list))
+		for (int i = 0; i < count; i++)
+			napi_set_element(env, list, (uint32_t)i,
+					 text_new(env, names[i], strlen(names[i])));
+	if (count > 0)
+		free(names);
+	return list;
+}
+
 static void open_with(napi_env env, napi_value given, struct binding *binding,
 		      struct thaw_vm_options *options)
 {
@@ -196,7 +201,9 @@ static void open_with(napi_env env, napi_value given, struct binding *binding,
 		code = thaw_vm_open(options, &binding->vm, &error);
 		if (code) {
 			binding->vm = NULL;
-			throw_failure(env, code, error.text, NULL);
+			throw_failure(env, code, error.text,
+				      code == THAW_VM_EMISSING ? missing_names(env, options)
+							       : NULL);
 		}
 	}
 	for (uint32_t i = 0; functions && i < count; i++)
@@ -204,7 +211,7 @@ static void open_with(napi_env env, napi_value given, struct binding *binding,
 	free(functions);
 }
 
-/* (VM, { image, at, maxBytes, turnMs, functions: names, log, load, snapshot }): its number. */
+/* (VM, { image, at, maxBytes, turnMs, maxLogBytes, functions: names, log, load, resolve, snapshot }): its number. */
 static napi_value vm_open(napi_env env, napi_callback_info info)
 {
 	struct thaw_vm_options options = {.size = sizeof(options)};
@@ -212,7 +219,7 @@ static napi_value vm_open(napi_env env, napi_callback_info info)
 	napi_value arguments[2], value, result = NULL;
 	size_t count = 2;
 	int64_t now;
-	char *image = NULL;
+	char *image = NULL, *at = NULL;
 	bool good = true;
 
 	if (!binding) {
@@ -226,7 +233,7 @@ static napi_value vm_open(napi_env env, napi_callback_info info)
 	if ((value = property(env, arguments[1], "image")))
 		good = (options.image = image = text_of(env, value, NULL)) != NULL;
 	if ((value = property(env, arguments[1], "at")))
-		options.generation = (uint64_t)number_of(env, value);
+		good = good && (options.at = at = text_of(env, value, NULL)) != NULL;
 	if ((value = property(env, arguments[1], "maxBytes")))
 		options.max_bytes = (size_t)number_of(env, value);
 	if ((value = property(env, arguments[1], "turnMs")))
@@ -235,11 +242,17 @@ static napi_value vm_open(napi_env env, napi_callback_info info)
 		options.log = host_log;
 	if (property(env, arguments[1], "load"))
 		options.load_module = host_load;
+	if (property(env, arguments[1], "resolve"))
+		options.resolve_module = host_resolve;
+	if ((value = property(env, arguments[1], "maxLogBytes")))
+		options.max_log_bytes = (uint64_t)number_of(env, value);
+	options.poll = host_poll;
 	if ((value = property(env, arguments[1], "snapshot")))
 		good = good && (options.snapshot = snapshot_inside(env, value)) != NULL;
 	if (good)
 		open_with(env, arguments[1], binding, &options);
 	free(image);
+	free(at);
 	binding->self = NULL;
 	if (!binding->vm || napi_wrap(env, arguments[0], binding, binding_finalize, NULL, NULL)) {
 		if (binding->vm)
@@ -419,135 +432,6 @@ static napi_value interrupt(napi_env env, napi_callback_info info)
 	return result;
 }
 
-/* ---- Tickets ---- */
-
-static napi_value vm_tickets(napi_env env, napi_callback_info info)
-{
-	uint64_t *tickets = NULL;
-	napi_value list = NULL;
-	struct call call;
-	int count;
-
-	if (!call_begin(&call, env, info))
-		return NULL;
-	count = thaw_vm_tickets(call.binding->vm, NULL, 0, &call.error);
-	if (count > 0) {
-		tickets = calloc((size_t)count, sizeof(*tickets));
-		if (tickets)
-			count = thaw_vm_tickets(call.binding->vm, tickets, (unsigned)count,
-						&call.error);
-	}
-	if (count >= 0 && !napi_create_array(env, &list))
-		for (int i = 0; tickets && i < count; i++)
-			napi_set_element(env, list, (uint32_t)i,
-					 number_new(env, (double)tickets[i]));
-	free(tickets);
-	return call_end(&call, list, count);
-}
-
-/* (VM, ticket): [name of the function, arguments]. */
-static napi_value vm_ticket_call(napi_env env, napi_callback_info info)
-{
-	thaw_vm_value arguments;
-	napi_value list = NULL, given;
-	struct call call;
-	char *name;
-	int code;
-
-	if (!call_begin(&call, env, info))
-		return NULL;
-	code = thaw_vm_ticket_call(call.binding->vm, (uint64_t)number_of(env, call.arguments[1]),
-				   &name, &arguments, &call.error);
-	if (!code) {
-		given = value_out(env, call.binding->vm, arguments, &call.error);
-		code = given ? 0 : -1;
-		if (given && !napi_create_array(env, &list)) {
-			napi_set_element(env, list, 0, text_new(env, name, strlen(name)));
-			napi_set_element(env, list, 1, given);
-		}
-		thaw_vm_free(call.binding->vm, arguments);
-		free(name);
-	}
-	return call_end(&call, list, code);
-}
-
-/* (VM, ticket, failed, value): true; false if none of that number waits. */
-static napi_value vm_settle(napi_env env, napi_callback_info info)
-{
-	thaw_vm_value value;
-	bool failed = false;
-	napi_value result = NULL;
-	struct call call;
-	uint64_t ticket;
-	int code = 0;
-
-	if (!call_begin(&call, env, info))
-		return NULL;
-	ticket = (uint64_t)number_of(env, call.arguments[1]);
-	napi_get_value_bool(env, call.arguments[2], &failed);
-	value = value_in(env, call.binding->vm, call.arguments[3], &call.error);
-	if (!value)
-		return call_end(&call, NULL, call.error.code);
-	code = failed ? thaw_vm_reject(call.binding->vm, ticket, value, &call.error)
-		      : thaw_vm_settle(call.binding->vm, ticket, value, NULL, &call.error);
-	thaw_vm_free(call.binding->vm, value);
-	napi_get_boolean(env, !code, &result);
-	return call_end(&call, result, code == -ENOENT ? 0 : code);
-}
-
-/* ---- Generations and contexts ---- */
-
-static napi_value vm_checkpoint(napi_env env, napi_callback_info info)
-{
-	uint64_t generation = 0;
-	struct call call;
-	napi_valuetype type;
-	char *name = NULL;
-	int code;
-
-	if (!call_begin(&call, env, info))
-		return NULL;
-	napi_typeof(env, call.arguments[1], &type);
-	if (type == napi_string && !(name = text_of(env, call.arguments[1], NULL)))
-		return call_end(&call, NULL, 0);
-	code = thaw_vm_checkpoint(call.binding->vm, name, &generation, &call.error);
-	free(name);
-	return call_end(&call, number_new(env, (double)generation), code);
-}
-
-/* (VM, name): the index, which is new if there was none of that name. */
-static napi_value vm_context(napi_env env, napi_callback_info info)
-{
-	struct call call;
-	char *name;
-	int index;
-
-	if (!call_begin(&call, env, info))
-		return NULL;
-	name = text_of(env, call.arguments[1], NULL);
-	if (!name)
-		return call_end(&call, NULL, 0);
-	index = *name ? thaw_vm_context_find(call.binding->vm, name) : 0;
-	if (index == -ENOENT)
-		index = thaw_vm_context_new(call.binding->vm, name, &call.error);
-	else if (index < 0)
-		call.error = (struct thaw_error){.code = index, .text = "there is no context"};
-	free(name);
-	return call_end(&call, number_new(env, index), index);
-}
-
-static napi_value vm_use(napi_env env, napi_callback_info info)
-{
-	struct call call;
-	int code;
-
-	if (!call_begin(&call, env, info))
-		return NULL;
-	code = thaw_vm_context_use(call.binding->vm, (unsigned)number_of(env, call.arguments[1]),
-				   &call.error);
-	return call_end(&call, undefined_value(env), code);
-}
-
 /* ---- Snapshots ---- */
 
 static napi_value vm_snapshot(napi_env env, napi_callback_info info)
@@ -620,12 +504,14 @@ static const struct {
 	{"step", vm_step},
 	{"nextDue", vm_next_due},
 	{"interrupt", interrupt},
-	{"tickets", vm_tickets},
-	{"ticketCall", vm_ticket_call},
-	{"settle", vm_settle},
-	{"checkpoint", vm_checkpoint},
-	{"context", vm_context},
-	{"use", vm_use},
+	{"tickets", addon_vm_tickets},
+	{"ticketCall", addon_vm_ticket_call},
+	{"settle", addon_vm_settle},
+	{"checkpoint", addon_vm_checkpoint},
+	{"beginCheckpoint", addon_vm_checkpoint_begin},
+	{"pollCheckpoint", addon_vm_checkpoint_poll},
+	{"context", addon_vm_context},
+	{"use", addon_vm_use},
 	{"snapshot", vm_snapshot},
 	{"rollback", vm_rollback},
 	{"id", addon_snapshot_id},

@@ -56,6 +56,37 @@ double number_of(napi_env env, napi_value value);
 /* The Error of a code of the library's; `thrown` NULL: nothing was. Returns NULL. */
 napi_value throw_failure(napi_env env, int code, const char *text, napi_value thrown);
 
+/* ---- addon.c: what brackets each function of a VM ---- */
+
+#define ARGUMENTS_MAX 5
+
+struct call { /* its first argument is the VM's object */
+	napi_env env;
+	size_t count;
+	napi_value arguments[ARGUMENTS_MAX];
+	struct binding *binding;
+	napi_value outer; /* the object of the call that this one is inside of */
+	struct thaw_error error;
+};
+
+/* False: the VM is closed, which is thrown. */
+bool call_begin(struct call *call, napi_env env, napi_callback_info info);
+/* Returns `result`; or NULL, and throws what has failed: `code` is negative, and `call->error` says why, or it is thrown already. */
+napi_value call_end(struct call *call, napi_value result, int code);
+/* malloc'ed; NULL: it is no string, which is thrown. */
+char *text_of(napi_env env, napi_value value, size_t *bytes);
+
+/* ---- state.c ---- */
+
+napi_value addon_vm_tickets(napi_env env, napi_callback_info info);
+napi_value addon_vm_ticket_call(napi_env env, napi_callback_info info);
+napi_value addon_vm_settle(napi_env env, napi_callback_info info);
+napi_value addon_vm_checkpoint(napi_env env, napi_callback_info info);
+napi_value addon_vm_checkpoint_begin(napi_env env, napi_callback_info info);
+napi_value addon_vm_checkpoint_poll(napi_env env, napi_callback_info info);
+napi_value addon_vm_context(napi_env env, napi_callback_info info);
+napi_value addon_vm_use(napi_env env, napi_callback_info info);
+
 /* ---- snapshots.c ---- */
 
 /* NULL: it is disposed, which is thrown. */
@@ -93,6 +124,8 @@ thaw_vm_value host_call(struct thaw_vm *vm, void *arg, uint64_t ticket, unsigned
 			const thaw_vm_value *arguments);
 void host_log(void *arg, int fd, const char *text, size_t bytes);
 char *host_load(void *arg, const char *name, size_t *bytes);
+char *host_resolve(void *arg, const char *importer, const char *name);
+bool host_poll(void *arg);
 
 /* ---- registry.c: what other threads may name by a number ---- */
 

@@ -165,22 +165,24 @@ void host_log(void *arg, int fd, const char *text, size_t bytes)
 	napi_close_handle_scope(env, scope);
 }
 
-/* A string, or anything else for "there is none". */
-char *host_load(void *arg, const char *name, size_t *bytes)
+/* What a function of the VM's object says to some texts: a string, malloc'ed, or NULL for anything else. */
+static char *ask(struct binding *binding, const char *which, unsigned count,
+		 const char *const *texts, size_t *bytes)
 {
-	struct binding *binding = arg;
 	napi_env env = binding->env;
-	napi_value load, undefined, argument, result;
+	napi_value function, undefined, arguments[2], result;
 	napi_valuetype type = napi_undefined;
 	napi_handle_scope scope;
+	bool good = true;
 	char *text = NULL;
 
 	if (!binding->self || napi_open_handle_scope(env, &scope))
 		return NULL;
-	argument = text_new(env, name, strlen(name));
-	if (!argument || napi_get_named_property(env, binding->self, "load", &load) ||
+	for (unsigned i = 0; good && i < count; i++)
+		good = (arguments[i] = text_new(env, texts[i], strlen(texts[i])));
+	if (!good || napi_get_named_property(env, binding->self, which, &function) ||
 	    napi_get_undefined(env, &undefined) ||
-	    napi_call_function(env, undefined, load, 1, &argument, &result))
+	    napi_call_function(env, undefined, function, count, arguments, &result))
 		keep_failure(binding);
 	else if (!napi_typeof(env, result, &type) && type == napi_string &&
 		 !napi_get_value_string_utf8(env, result, NULL, 0, bytes) &&
@@ -188,4 +190,32 @@ char *host_load(void *arg, const char *name, size_t *bytes)
 		napi_get_value_string_utf8(env, result, text, *bytes + 1, bytes);
 	napi_close_handle_scope(env, scope);
 	return text;
+}
+
+char *host_load(void *arg, const char *name, size_t *bytes)
+{
+	return ask(arg, "load", 1, &name, bytes);
+}
+
+char *host_resolve(void *arg, const char *importer, const char *name)
+{
+	const char *const texts[] = {name, importer};
+	size_t bytes;
+
+	return ask(arg, "resolve", 2, texts, &bytes);
+}
+
+/* A thread that is terminated runs no more JavaScript: nor shall what is in the VM go on for ever. */
+bool host_poll(void *arg)
+{
+	struct binding *binding = arg;
+	napi_handle_scope scope;
+	napi_value none;
+
+	if (!binding->self || napi_open_handle_scope(binding->env, &scope))
+		return false;
+	if (napi_get_named_property(binding->env, binding->self, "log", &none))
+		binding->terminated = true;
+	napi_close_handle_scope(binding->env, scope);
+	return binding->terminated;
 }

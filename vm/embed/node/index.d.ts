@@ -15,8 +15,8 @@ export type HostFunction = (...args: any[]) => Value | Promise<Value>
 export interface VMOptions {
 	/** An image file to go on from, and for checkpoint(); made if it is not there. Without one nothing persists. */
 	image?: string
-	/** A generation of the image; the newest by default. */
-	at?: number
+	/** A generation of the image, its number or a name of it; the newest by default. */
+	at?: number | string
 	/** Begin as this; not together with an image. */
 	snapshot?: Snapshot
 	/** The most of heap: a multiple of 64 KiB, at least 16 MiB; 4 GiB by default. What is more is an error to be caught. */
@@ -27,8 +27,12 @@ export interface VMOptions {
 	functions?: Record<string, HostFunction>
 	/** What the program prints (fd 1, 2), and exceptions that nobody caught (2). Dropped by default. */
 	log?: (text: string, fd: 1 | 2) => void
+	/** The most that one call may print: then ERR_THAW_INTERRUPTED. No limit by default. */
+	maxLogBytes?: number
 	/** The source of a module that is imported; undefined: there is none. Nothing can be imported by default. */
 	loadModule?: (name: string) => string | undefined
+	/** What a name means where `importer` imports it. By default './a.js' and '../a.js' are beside the importer. */
+	resolveModule?: (name: string, importer: string) => string | undefined
 }
 
 export interface EvalOptions {
@@ -88,6 +92,8 @@ export class ThawVM implements Context {
 	resume(functions: Record<string, HostFunction>): number
 	/** Make what is in the VM durable in its image, perhaps under a name: the number of the generation. */
 	checkpoint(name?: string): number
+	/** The same while the program goes on: what is in the VM now becomes durable. One at a time; close() waits for it. */
+	checkpointAsync(name?: string): Promise<number>
 	snapshot(): Snapshot
 	/** Be what the VM, or another one, was. Promises that were given are rejected with ERR_THAW_ROLLED_BACK. Not of a VM with an image. */
 	rollback(snapshot: Snapshot): void

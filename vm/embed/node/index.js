@@ -55,7 +55,7 @@ function failure(number, text, thrown, wasThrown) {
 		return finish(thrown, code, here.stack.slice(here.stack.indexOf('\n') + 1))
 	}
 	const more = {}
-	if (code === 'ERR_THAW_MISSING') more.missing = text.slice(text.lastIndexOf(': ') + 2).split(', ')
+	if (code === 'ERR_THAW_MISSING') more.missing = thrown ?? text.slice(text.lastIndexOf(': ') + 2).split(', ')
 	if (code === 'ERR_THAW_ENDED') more.exitCode = Number(/exit\((\d+)\)/.exec(text)?.[1] ?? 0)
 	return new ThawError(text, code, more)
 }
@@ -147,6 +147,7 @@ class State {
 	constructor(handle) {
 		this.handle = handle
 		this.depth = 0
+		this.context = 0 // that calls work in
 		this.promises = new Map() // handle of a promise in the VM: how to settle the one that was given for it
 		this.tickets = new Map() // that a promise of a host function is to settle: it
 		this.runs = new Set()
@@ -155,11 +156,11 @@ class State {
 	}
 
 	// Every call that runs code, and what may follow from it.
-	enter(call, ...list) {
+	enter(call, a, b, c) {
 		if (this.closed) throw new ThawError('the VM is closed', 'ERR_THAW_CLOSED')
 		this.depth++
 		try {
-			return call(this.handle, ...list)
+			return call(this.handle, a, b, c)
 		} catch (thrown) {
 			if (thrown?.code === 'ERR_THAW_TRAPPED' || thrown?.code === 'ERR_THAW_ENDED') this.fail(thrown)
 			throw thrown
@@ -212,7 +213,7 @@ class State {
 
 	// Between calls: promises that have come to something, and when to go on.
 	settle() {
-		if (this.closed || this.depth) return
+		if (this.closed || this.depth || (!this.promises.size && !this.runs.size && !this.timer && !this.immediate)) return
 		for (const [promise, { resolve, reject }] of this.promises) {
 			const state = native.promise(this.handle, promise)
 			if (state === 1) continue
@@ -248,6 +249,11 @@ class State {
 		if (due <= 0) this.immediate = setImmediate(step)
 		else this.timer = setTimeout(step, Math.min(Math.ceil(due), LONGEST_MS))
 		if (unref) (this.timer ?? this.immediate).unref()
+	}
+
+	use(index) {
+		native.use(this.handle, index)
+		if (!this.depth) this.context = index
 	}
 
 	run({ unref = false, ms } = {}) {
@@ -291,10 +297,10 @@ class Context {
 		this.#index = index
 	}
 
-	#enter(call, ...list) {
+	#enter(call, a, b, c) {
 		const state = this.#state
-		if (!state.depth && !state.closed) native.use(state.handle, this.#index)
-		return state.enter(call, ...list)
+		if ((state.depth || state.context !== this.#index) && !state.closed) state.use(this.#index)
+		return state.enter(call, a, b, c)
 	}
 
 	eval(code, { name = 'eval', module = false } = {}) {
@@ -314,7 +320,7 @@ class ThawVM {
 	#contexts = new Map()
 
 	constructor(options = {}) {
-		const { image, at, maxBytes, turnMs, functions = {}, log, loadModule, snapshot } = options
+		const { image, at, maxBytes, turnMs, maxLogBytes, functions = {}, log, loadModule, resolveModule, snapshot } = options
 		const handle = {}
 		const given = { functions: Object.keys(functions) }
 		given.functions.forEach((name, index) => {
@@ -322,9 +328,11 @@ class ThawVM {
 			handle[index] = functions[name]
 		})
 		if (image !== undefined) given.image = text(image, 'image')
-		if (at !== undefined) given.at = number(at, 'at')
+		if (at !== undefined) given.at = typeof at === 'string' ? at : String(number(at, 'at'))
 		if (maxBytes !== undefined) given.maxBytes = number(maxBytes, 'maxBytes')
 		if (turnMs !== undefined) given.turnMs = number(turnMs, 'turnMs', 1e12)
+		if (maxLogBytes !== undefined) given.maxLogBytes = number(maxLogBytes, 'maxLogBytes')
+		if (resolveModule !== undefined) given.resolve = true, handle.resolve = resolveModule
 		if (log !== undefined) given.log = true, handle.log = log
 		if (loadModule !== undefined) given.load = true, handle.load = loadModule
 		if (snapshot !== undefined) given.snapshot = inside(snapshot)
@@ -380,11 +388,23 @@ class ThawVM {
 		return this.#state.enter(native.checkpoint, name === undefined ? undefined : text(name, 'name'))
 	}
 
+	// The same while the program goes on.
+	async checkpointAsync(name) {
+		const state = this.#state
+		state.enter(native.beginCheckpoint, name === undefined ? undefined : text(name, 'name'))
+		for (let ms = 1;; ms = Math.min(2 * ms, 50)) {
+			await new Promise(done => setTimeout(done, ms))
+			const generation = state.enter(native.pollCheckpoint)
+			if (generation) return generation
+		}
+	}
+
 	snapshot() { return new Snapshot(secret, this.#state.enter(native.snapshot)) }
 
 	rollback(snapshot) {
 		this.#state.enter((handle, to) => {
 			native.rollback(handle, to)
+			this.#state.context = 0
 			this.#state.fail(new ThawError('the VM was rolled back', 'ERR_THAW_ROLLED_BACK'))
 			this.#contexts.clear()
 		}, inside(snapshot))
