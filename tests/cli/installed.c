@@ -121,6 +121,11 @@ TEST_F(installed, programs_embed_vms)
 	SHELL(1, "cd '%s' && echo 'for (;;);' >a.js && ./sandbox a.js", at);
 	EXPECT_STREQ("sandbox: the call was cut short: its time is over\n", self->program.errors);
 	SHELL(0,
+	      "cd '%s' && printf 'n = 20\nn += undefined_name\nn += 1\n' | ./agent w.thaw && echo 'n * 2' | ./agent w.thaw",
+	      at);
+	EXPECT_STREQ("20\nnot kept: ReferenceError: undefined_name is not defined\n21\n42\n",
+		     self->program.output);
+	SHELL(0,
 	      "cd '%s' && nm -D --defined-only root/opt/thaw/lib/libthawvm.so | sed 's/.* //; s/@.*//' | "
 	      "grep -v '^THAWVM_0$' | sort >found && grep -o '^THAW_PUBLIC.*\\bthaw_vm_[a-z_]*(' "
 	      "root/opt/thaw/include/thaw_vm.h | sed 's/.*\\b\\(thaw_vm_[a-z_]*\\)(/\\1/' | sort | diff - found",

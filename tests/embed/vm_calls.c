@@ -318,7 +318,7 @@ TEST(imports_are_beside_the_importer_or_what_the_host_says)
 TEST(objects_and_arrays_are_made_by_handles)
 {
 	struct thaw_vm *vm = vm_with((struct thaw_vm_options){0});
-	thaw_vm_value object, array, big, keys, item, global;
+	thaw_vm_value object, array, big, keys, item, global, pair[2];
 	struct thaw_vm_usage before, after;
 	struct thaw_error error;
 	char *text;
@@ -351,6 +351,26 @@ TEST(objects_and_arrays_are_made_by_handles)
 	EXPECT_STREQ("123456789012345678901234567890", text);
 	free(text);
 	EXPECT_EQ(THAW_VM_EEXCEPTION, thaw_vm_keys(vm, 0, &keys, &error));
+	EXPECT_EQ(1, thaw_vm_has(vm, object, "big", &error));
+	EXPECT_EQ(1, thaw_vm_has(vm, object, "toString", &error));
+	EXPECT_EQ(1, thaw_vm_delete(vm, object, "big", &error));
+	EXPECT_EQ(0, thaw_vm_has(vm, object, "big", &error));
+	EXPECT_EQ(0, thaw_vm_delete(vm, array, "length", &error));
+	EXPECT_EQ(THAW_VM_EEXCEPTION, thaw_vm_has(vm, big, "x", &error));
+	EXPECT_TRUE(thaw_vm_same(vm, object, object));
+	EXPECT_FALSE(thaw_vm_same(vm, object, array));
+	ASSERT_EQ(0, thaw_vm_get(vm, global, "Array", &item, &error));
+	pair[0] = object;
+	pair[1] = big;
+	ASSERT_EQ(0, thaw_vm_new(vm, item, 2, pair, &keys, &error));
+	ASSERT_EQ(0, thaw_vm_get_index(vm, keys, 0, &item, &error));
+	EXPECT_TRUE(thaw_vm_same(vm, object, item));
+	EXPECT_EQ(THAW_VM_EEXCEPTION, thaw_vm_new(vm, object, 0, NULL, &keys, &error));
+	EXPECT_EQ(THAW_VM_EEXCEPTION,
+		  thaw_vm_eval(vm, "a b", SIZE_MAX, "x", THAW_VM_CHECK, NULL, &error));
+	EXPECT_EQ(0, thaw_vm_eval(vm, "nowhere()", SIZE_MAX, "x", THAW_VM_CHECK, NULL, &error));
+	EXPECT_EQ(0, thaw_vm_eval(vm, "export let q = await 1", SIZE_MAX, "x",
+				  THAW_VM_CHECK | THAW_VM_MODULE, NULL, &error));
 	ASSERT_EQ(0, thaw_vm_usage(vm, &before));
 	ASSERT_EQ(0, run(vm, "var much = new Uint8Array(8 << 20)", &error));
 	ASSERT_EQ(0, thaw_vm_usage(vm, &after));

@@ -49,8 +49,9 @@ int thaw_vm_eval(struct thaw_vm *vm, const char *code, size_t bytes, const char 
 		return entered;
 	return give(vm,
 		    js_eval(vm_engine(vm), code, vm_text_bytes(code, bytes), name,
-			    flags & THAW_VM_MODULE ? JS_EVAL_MODULE
-						   : JS_EVAL_SCRIPT | JS_EVAL_REDECLARE),
+			    (flags & THAW_VM_MODULE ? JS_EVAL_MODULE
+						    : JS_EVAL_SCRIPT | JS_EVAL_REDECLARE) |
+				    (flags & THAW_VM_CHECK ? JS_EVAL_COMPILE_ONLY : 0)),
 		    result, error);
 }
 
@@ -64,6 +65,27 @@ int thaw_vm_apply(struct thaw_vm *vm, thaw_vm_value function, thaw_vm_value self
 	if (code)
 		return code;
 	return give(vm, js_call(vm_engine(vm), function, self, count, arguments), result, error);
+}
+
+int thaw_vm_new(struct thaw_vm *vm, thaw_vm_value constructor, unsigned count,
+		const thaw_vm_value *arguments, thaw_vm_value *result, struct thaw_error *error)
+{
+	int code = vm_enter(vm, error);
+	js_value parts[2] = {constructor, 0}, value = 0;
+	bool good;
+
+	*result = 0;
+	if (code)
+		return code;
+	parts[1] = js_array(vm_engine(vm));
+	good = parts[1] != 0;
+	for (unsigned i = 0; good && i < count; i++)
+		good = js_set_index(vm_engine(vm), parts[1], i,
+				    js_dup(vm_engine(vm), arguments[i]));
+	if (good)
+		value = functions_method(vm, "construct", 2, parts);
+	js_free(vm_engine(vm), parts[1]);
+	return give(vm, value, result, error);
 }
 
 js_value evaluate_find(struct thaw_vm *vm, const char *name, js_value *self)

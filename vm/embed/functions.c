@@ -161,7 +161,9 @@ static const char tickets_source[] =
 	"		},\n"
 	"		call: number => waiting['t' + number],\n"
 	"		parse: JSON.parse, stringify: JSON.stringify,\n"
-	"		keys, bigint: BigInt, list: () => keys(waiting) };\n"
+	"		keys, bigint: BigInt, construct: Reflect.construct, has: Reflect.has,\n"
+	"		remove: Reflect.deleteProperty, same: (a, b) => a === b,\n"
+	"		list: () => keys(waiting) };\n"
 	"	Object.defineProperty(globalThis, Symbol.for('thaw.tickets'), { value: tickets });\n"
 	"	return tickets;\n"
 	"})()";

@@ -211,7 +211,19 @@
 	    struct thaw_error *error),                                                             \
 	   (vm, name, arguments, bytes, count, result, result_bytes, promise, error),              \
 	   OLDER(error))                                                                           \
-	VM(int, thaw_vm_exit_code, (struct thaw_vm * vm), (vm), -1)
+	VM(int, thaw_vm_exit_code, (struct thaw_vm * vm), (vm), -1)                                \
+	VM(int, thaw_vm_new,                                                                       \
+	   (struct thaw_vm * vm, thaw_vm_value constructor, unsigned count,                        \
+	    const thaw_vm_value *arguments, thaw_vm_value *result, struct thaw_error *error),      \
+	   (vm, constructor, count, arguments, result, error), OLDER(error))                       \
+	VM(int, thaw_vm_has,                                                                       \
+	   (struct thaw_vm * vm, thaw_vm_value object, const char *key, struct thaw_error *error), \
+	   (vm, object, key, error), OLDER(error))                                                 \
+	VM(int, thaw_vm_delete,                                                                    \
+	   (struct thaw_vm * vm, thaw_vm_value object, const char *key, struct thaw_error *error), \
+	   (vm, object, key, error), OLDER(error))                                                 \
+	VM(bool, thaw_vm_same, (struct thaw_vm * vm, thaw_vm_value a, thaw_vm_value b),            \
+	   (vm, a, b), false)
 
 struct vm_table {
 	uint32_t size, abi; /* sizeof(struct vm_table), GUEST_ABI */

@@ -18,9 +18,9 @@
  *
  * The process: the library catches SIGSEGV and SIGBUS, by which the sandbox is guarded and pages arrive, and hands on what
  * is not its own to the handlers that were there when the first VM was opened. A thread that has no stack for signals
- * (sigaltstack) gets one with its first call, for as long as it lives. Two things end the process: a program of yours that
- * installs other handlers for these signals and does not hand them on (thaw_handle_fault of thaw.h), and options.fatal. A page of
- * a damaged image that cannot be read ends the VM that needs it: THAW_EDAMAGED, whose error names it. A time limit holds where
+ * (sigaltstack) gets one with its first call, for as long as it lives. Who installs handlers of his own for these signals later has
+ * to hand on what is not his. The library prints nothing, and ends nothing but VMs, with one exception: options.fatal. A page of a
+ * damaged image that cannot be read ends the VM that needs it: THAW_EDAMAGED, whose error names it. A time limit holds where
  * the engine polls: not inside of one built-in function that works over a giant length, as [].join.
  */
 #ifndef THAW_VM_H
@@ -95,8 +95,7 @@ struct thaw_vm_options { /* zero means: the default */
 	 * may be dropped once the VM is open.
 	 */
 	struct thaw_vm_snapshot *snapshot;
-	const char *
-		at; /* the name, or the number, of a generation of the image, instead of `generation` */
+	const char *at; /* of the image: a generation by its name, or its number in decimal */
 	/*
 	 * What `name` means where the module or script `importer` imports it: malloc'ed; NULL: there is none. Modules are known by
 	 * what this returns, which load_module is given. NULL: "./a.js" and "../a.js" are beside the importer, other names what they
@@ -104,7 +103,7 @@ struct thaw_vm_options { /* zero means: the default */
 	 */
 	char *(*resolve_module)(void *arg, const char *importer, const char *name);
 	uint64_t
-		max_log_bytes; /* the most that one call may print; more: it is cut short; 0: no limit */
+		max_log_bytes; /* the most that one call may print, then it is cut short; 0: no limit */
 	/*
 	 * Asked while code runs, by the thread of the call, about every poll_ns (0: 50 ms): true cuts the call short, as
 	 * thaw_vm_interrupt(). For hosts that have to look at their own signals. Must not call the VM.
@@ -130,20 +129,22 @@ THAW_PUBLIC void *thaw_vm_arg(const struct thaw_vm *vm);
 /* What images and snapshots are of: only a library with this engine, or that has it beside its own, opens them. Static storage. */
 THAW_PUBLIC const char *thaw_vm_engine_name(void);
 
+/* What its program has called exit() with, 0 to 255; -1: it has not. */
+THAW_PUBLIC int thaw_vm_exit_code(struct thaw_vm *vm);
+
 struct thaw_vm_usage {
 	uint64_t
-		heap_bytes; /* of the sandbox: it does not shrink, but what is free in it takes no memory */
+		heap_bytes; /* of the sandbox: never fewer, but what is free in it takes no memory */
 	uint64_t live_bytes; /* allocated in it, garbage included */
 	uint64_t turns;	     /* calls and timers that have ended */
 };
-/* What its program has called exit() with, 0 to 255; -1: it has not. */
-THAW_PUBLIC int thaw_vm_exit_code(struct thaw_vm *vm);
 /* THAW_VM_ETRAPPED, THAW_EDAMAGED: there is nothing to be told any more. */
 THAW_PUBLIC int thaw_vm_usage(struct thaw_vm *vm, struct thaw_vm_usage *usage);
 /* Collect garbage now, which else is done when the heap has grown enough, and give free memory back. */
 THAW_PUBLIC int thaw_vm_collect(struct thaw_vm *vm, struct thaw_error *error);
 
-#define THAW_VM_MODULE 1u /* thaw_vm_eval(): a module, whose result is a promise */
+#define THAW_VM_MODULE 1u /* a module, whose result is a promise */
+#define THAW_VM_CHECK 2u  /* only compile it: is it JavaScript? The result is undefined */
 /*
  * Run code, and the promise reactions that are due after it. `bytes` SIZE_MAX: up to a zero. `result` (may be NULL) receives the
  * completion value. `name` is what stacks call the code.
@@ -161,6 +162,10 @@ THAW_PUBLIC int thaw_vm_call(struct thaw_vm *vm, const char *name, const char *a
 THAW_PUBLIC int thaw_vm_apply(struct thaw_vm *vm, thaw_vm_value function, thaw_vm_value self,
 			      unsigned count, const thaw_vm_value *arguments, thaw_vm_value *result,
 			      struct thaw_error *error);
+/* What `new` makes. */
+THAW_PUBLIC int thaw_vm_new(struct thaw_vm *vm, thaw_vm_value constructor, unsigned count,
+			    const thaw_vm_value *arguments, thaw_vm_value *result,
+			    struct thaw_error *error);
 /* Run the VM until a promise is settled, at most for so long (UINT64_MAX: for ever; else -ETIMEDOUT). Of any other value: a copy. */
 THAW_PUBLIC int thaw_vm_await(struct thaw_vm *vm, thaw_vm_value promise, uint64_t timeout_ns,
 			      thaw_vm_value *result, struct thaw_error *error);
@@ -186,10 +191,17 @@ THAW_PUBLIC int thaw_vm_json(struct thaw_vm *vm, const char *text, size_t bytes,
 /* May run code of the program (getters). */
 THAW_PUBLIC int thaw_vm_get(struct thaw_vm *vm, thaw_vm_value object, const char *key,
 			    thaw_vm_value *value, struct thaw_error *error);
-/* An own property; `value` is borrowed. */
+/* Makes, or replaces, an own property, whatever setters there are; `value` is borrowed. */
 THAW_PUBLIC int thaw_vm_set(struct thaw_vm *vm, thaw_vm_value object, const char *key,
 			    thaw_vm_value value, struct thaw_error *error);
-/* The same of an array, or by a number as the key. */
+/* Has it such a property, or its prototype: 1 or 0. And take an own one away: 0: it cannot be. */
+THAW_PUBLIC int thaw_vm_has(struct thaw_vm *vm, thaw_vm_value object, const char *key,
+			    struct thaw_error *error);
+THAW_PUBLIC int thaw_vm_delete(struct thaw_vm *vm, thaw_vm_value object, const char *key,
+			       struct thaw_error *error);
+/* a === b */
+THAW_PUBLIC bool thaw_vm_same(struct thaw_vm *vm, thaw_vm_value a, thaw_vm_value b);
+/* thaw_vm_get() and thaw_vm_set() of an array, or with a number as the key. */
 THAW_PUBLIC int thaw_vm_get_index(struct thaw_vm *vm, thaw_vm_value array, uint32_t index,
 				  thaw_vm_value *value, struct thaw_error *error);
 THAW_PUBLIC int thaw_vm_set_index(struct thaw_vm *vm, thaw_vm_value array, uint32_t index,

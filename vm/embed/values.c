@@ -170,6 +170,50 @@ int thaw_vm_keys(struct thaw_vm *vm, thaw_vm_value object, thaw_vm_value *keys,
 	return vm_leave(vm, !*keys, error);
 }
 
+/* What Reflect.NAME(object, key) says: 1 or 0, or an error. */
+static int reflect(struct thaw_vm *vm, const char *name, thaw_vm_value object, const char *key,
+		   struct thaw_error *error)
+{
+	int code = vm_enter(vm, error);
+	js_value parts[2] = {object, 0}, said = 0;
+	bool yes;
+
+	if (code)
+		return code;
+	parts[1] = js_string(vm_engine(vm), key, strlen(key));
+	if (parts[1])
+		said = functions_method(vm, name, 2, parts);
+	yes = said && js_to_bool(vm_engine(vm), said);
+	js_free(vm_engine(vm), parts[1]);
+	js_free(vm_engine(vm), said);
+	code = vm_leave(vm, !said, error);
+	return code ? code : yes;
+}
+
+int thaw_vm_has(struct thaw_vm *vm, thaw_vm_value object, const char *key, struct thaw_error *error)
+{
+	return reflect(vm, "has", object, key, error);
+}
+
+int thaw_vm_delete(struct thaw_vm *vm, thaw_vm_value object, const char *key,
+		   struct thaw_error *error)
+{
+	return reflect(vm, "remove", object, key, error);
+}
+
+bool thaw_vm_same(struct thaw_vm *vm, thaw_vm_value a, thaw_vm_value b)
+{
+	js_value pair[2] = {a, b}, said;
+	bool same;
+
+	if (!vm_sound(vm))
+		return false;
+	said = made(vm, functions_method(vm, "same", 2, pair));
+	same = said && js_to_bool(vm_engine(vm), said);
+	js_free(vm_engine(vm), said);
+	return same;
+}
+
 int thaw_vm_json(struct thaw_vm *vm, const char *text, size_t bytes, thaw_vm_value *value,
 		 struct thaw_error *error)
 {

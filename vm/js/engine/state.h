@@ -124,7 +124,7 @@ struct js_engine {
 	u64 free_seen; /* bytes of the memory that were free when some were last given back, or fewer */
 	u64 release_after_ns;		      /* not before that again */
 	char trap[504];			      /* empty: none */
-	bool damaged; /* ... because a page of the image cannot be read */
+	bool damaged;			      /* ... because a page of the image cannot be read */
 	char *import_base, *import_specifier; /* what was resolved last, malloc'ed; NULL: nothing */
 };
 
