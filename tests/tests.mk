@@ -165,7 +165,17 @@ $(POWER_TEST): $(POWER_TEST).o $(BUILD)/tests/power/disk.o $(LOAD_OBJECTS) $(INJ
 $(BUILD)/tests/power/disk.o: TEST_CFLAGS := $(shell $(PKG_CONFIG) --cflags fuse3 2>/dev/null)
 $(POWER_TEST).o: TEST_CFLAGS := -include tests/timeout.h -DTEST_SECONDS=120
 
-tests: $(TESTS) $(ENGINES_TESTED) $(EXEC_TESTS) $(INJECT)/thaw $(BUILD)/confine
+# Of what is written in Python: programs that print TAP themselves. No Python loads what is instrumented.
+PYTHON_TESTS := $(if $(SANITIZE)$(COVERAGE)$(SYSROOT),,$(BUILD)/tests/python_vm $(BUILD)/tests/python_vm_path)
+$(BUILD)/tests/python_vm: PYTHON := /usr/bin/python3 tests/embed/python/run
+$(BUILD)/tests/python_vm_path: PYTHON := python3 tests/embed/python/run --path
+$(PYTHON_TESTS): tests/tests.mk | $(BUILD)/libthawvm.so $(BUILD)/standalone/libthawvm.so
+	$(Q)mkdir -p $(@D)
+	$(Q)printf '%s\n' '#!/bin/sh' 'cd $(CURDIR) && THAW_VM_LIBRARY=$(abspath $(BUILD))/libthawvm.so \' \
+		'	THAW_VM_STANDALONE=$(abspath $(BUILD))/standalone/libthawvm.so exec $(PYTHON)' >$@
+	$(Q)chmod +x $@
+
+tests: $(TESTS) $(PYTHON_TESTS) $(ENGINES_TESTED) $(EXEC_TESTS) $(INJECT)/thaw $(BUILD)/confine
 
 # ---- Running them
 
@@ -180,13 +190,13 @@ check check-user check-seccomp demo: deps
 	$(Q)$(MAKE) $@-built
 
 check-built: all tests
-	$(Q)scripts/run-tests $(TESTS)
+	$(Q)scripts/run-tests $(TESTS) $(PYTHON_TESTS)
 
 check-user-built: all tests
-	$(Q)scripts/run-tests --under "$(BUILD)/confine --user" $(TESTS)
+	$(Q)scripts/run-tests --under "$(BUILD)/confine --user" $(TESTS) $(PYTHON_TESTS)
 
 check-seccomp-built: all tests
-	$(Q)scripts/run-tests --under "$(BUILD)/confine --seccomp" $(TESTS)
+	$(Q)scripts/run-tests --under "$(BUILD)/confine --seccomp" $(TESTS) $(PYTHON_TESTS)
 
 demo-built: all
 	$(Q)scripts/demo
