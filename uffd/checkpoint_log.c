@@ -26,9 +26,11 @@ bool checkpoint_log_follows(const struct checkpointer *checkpointer)
 
 bool checkpoint_log_begin(struct checkpointer *checkpointer)
 {
+	bool at_once = checkpointer->at_once && checkpointer->preserver.stops;
 	struct thaw_error unused;
 
-	if (checkpointer->busy || checkpointer->folding || !checkpoint_log_follows(checkpointer))
+	if (checkpointer->busy || checkpointer->folding ||
+	    (!at_once && !checkpoint_log_follows(checkpointer)))
 		return false;
 	if (commit_begin(checkpointer->image, &checkpointer->commit, &unused)) {
 		checkpointer->commit = NULL;

@@ -259,7 +259,7 @@ LIBVM_OBJECTS := $(LIBVM_SOURCES:%.c=$(BUILD)/pic/%.o) $(patsubst %.S,$(BUILD)/%
 $(BUILD)/libthawvm.so: $(LIBVM_OBJECTS) $(ENGINE_PIC_OBJECT) vm/embed/libthawvm.map $(BUILD)/libthaw.so $(BUILD)/sources
 	$(call say,LD,$@)
 	$(Q)ln -sf libthaw.so $(BUILD)/libthaw.so.0
-	$(Q)$(CC) -shared -pthread $(LDFLAGS) $(if $(SANITIZE),,-Wl,-z,defs) -Wl,-Bsymbolic,-z,relro,-z,now,-z,noexecstack \
+	$(Q)$(CC) -shared -pthread $(LDFLAGS) $(if $(SANITIZE),,-Wl,-z,defs) -Wl,-Bsymbolic,-z,relro,-z,now,-z,noexecstack,-z,nodelete \
 		$(if $(LIBVM_RUNPATH),$(LIBVM_FINDS)) -Wl,-soname,libthawvm.so.0 -Wl,--version-script=vm/embed/libthawvm.map $(filter %.o,$^) $(BUILD)/libthaw.so \
 		$(PACKAGE_LIBS) -l:libjansson.a -lzstd -lm -o $@
 	$(Q)ln -sf libthawvm.so $(BUILD)/libthawvm.so.0
@@ -271,7 +271,7 @@ $(BUILD)/standalone/libthawvm.so: $(LIBVM_OBJECTS) $(ENGINE_PIC_OBJECT) vm/embed
 	$(call say,LD,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -shared -pthread $(LDFLAGS) $(if $(SANITIZE),,-Wl,-z,defs) \
-		-Wl,-Bsymbolic,-z,relro,-z,now,-z,noexecstack,--gc-sections,-rpath,'$$ORIGIN' -Wl,-soname,libthawvm.so.0 \
+		-Wl,-Bsymbolic,-z,relro,-z,now,-z,noexecstack,-z,nodelete,--gc-sections,-rpath,'$$ORIGIN' -Wl,-soname,libthawvm.so.0 \
 		-Wl,--version-script=vm/embed/libthawvm.map -s $(filter %.o,$^) $(BUILD)/libthaw.a -l:libjansson.a -l:libzstd.a -l:liburing.a \
 		-l:libxxhash.a -l:libsodium.a -luv -lm -o $@
 

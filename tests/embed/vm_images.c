@@ -128,7 +128,7 @@ TEST_F(image, programs_wait_for_generations_of_the_host)
 	struct thaw_vm *vm = vm_with((struct thaw_vm_options){0});
 	struct thaw_error error;
 	uint64_t number;
-	char wanted[64];
+	char wanted[64], later[64];
 
 	ASSERT_NE(NULL, vm);
 	ASSERT_EQ(0, run(vm, asks, &error));
@@ -154,6 +154,16 @@ TEST_F(image, programs_wait_for_generations_of_the_host)
 	snprintf(wanted, sizeof(wanted), "[%llu,\"mine\"]", (unsigned long long)number);
 	EXPECT_TRUE(gives(vm, "what", NULL, wanted));
 	EXPECT_EQ(UINT64_MAX, thaw_vm_next_due(vm));
+	/* While one is written, a name is for the next. */
+	ASSERT_EQ(0, thaw_vm_checkpoint_begin(vm, NULL, &error));
+	ASSERT_EQ(0, run(vm, "ask('after'); ask('also')", &error));
+	ASSERT_EQ(1, thaw_vm_checkpoint_wait(vm, NULL, &error));
+	EXPECT_TRUE(thaw_vm_wants_checkpoint(vm));
+	EXPECT_TRUE(gives(vm, "what", NULL, wanted));
+	ASSERT_EQ(0, thaw_vm_checkpoint(vm, NULL, &number, &error));
+	EXPECT_EQ(0, thaw_vm_step(vm, &error));
+	snprintf(later, sizeof(later), "[%llu,\"also\"]", (unsigned long long)number);
+	EXPECT_TRUE(gives(vm, "what", NULL, later));
 	thaw_vm_close(vm);
 	/* Who goes on from it has been told by that. */
 	self->options.at = "mine";

@@ -42,6 +42,8 @@ struct thaw_vm {
 		uint64_t waiter,
 			asked; /* the program's last that waits for one; for that under way */
 		bool under_way;
+		char **names; /* that the program has asked for since it was captured */
+		unsigned name_count;
 		atomic_bool writing;
 		/* What the program is to be told, the oldest first. */
 		struct guest_outcome outcomes[4];
@@ -112,6 +114,7 @@ int generation_find(const struct thaw_vm_options *options, uint64_t *number,
 		    struct thaw_error *error);
 /* thaw_options.notify */
 void generation_notify(void *arg);
+void generation_forget_names(struct thaw_vm *vm);
 
 /* ---- evaluate.c ---- */
 

@@ -48,6 +48,9 @@ static int begin(struct thaw_vm *vm, const char *name, const void *state, size_t
 {
 	int code = name ? thaw_checkpoint_name(vm->heap, name) : 0;
 
+	for (unsigned i = 0; !code && i < vm->generation.name_count; i++)
+		code = thaw_checkpoint_name(vm->heap, vm->generation.names[i]);
+	generation_forget_names(vm);
 	if (!code)
 		code = thaw_checkpoint_begin(vm->heap, THAW_REASON_REQUEST);
 	if (code)
@@ -153,10 +156,34 @@ int thaw_vm_checkpoint(struct thaw_vm *vm, const char *name, uint64_t *generatio
 
 /* ---- What the program asks for ---- */
 
-/*
- * The name is for the next generation, and is given up if that fails; so it is if one is being written just now, since
- * that has been captured without it.
- */
+/* One is being written, which has been captured without that name: it is for the next. */
+static int keep_name(struct thaw_vm *vm, const char *name)
+{
+	char **names = vm->generation.names, *copy;
+
+	if (vm->generation.name_count == THAW_NAMES_MAX)
+		return -ENOSPC;
+	copy = strdup(name);
+	names = copy ? realloc(names, (vm->generation.name_count + 1) * sizeof(*names)) : NULL;
+	if (!names) {
+		free(copy);
+		return -ENOMEM;
+	}
+	names[vm->generation.name_count++] = copy;
+	vm->generation.names = names;
+	return 0;
+}
+
+void generation_forget_names(struct thaw_vm *vm)
+{
+	for (unsigned i = 0; i < vm->generation.name_count; i++)
+		free(vm->generation.names[i]);
+	free(vm->generation.names);
+	vm->generation.names = NULL;
+	vm->generation.name_count = 0;
+}
+
+/* A name is for the next generation, and is given up if that fails. */
 int owner_checkpoint(struct runtime *rt, uint64_t waiter, const char *name)
 {
 	struct thaw_vm *vm = (struct thaw_vm *)rt;
@@ -165,7 +192,8 @@ int owner_checkpoint(struct runtime *rt, uint64_t waiter, const char *name)
 	if (!vm->options.image)
 		return -EROFS;
 	if (name)
-		code = thaw_checkpoint_name(vm->heap, name);
+		code = vm->generation.under_way ? keep_name(vm, name)
+						: thaw_checkpoint_name(vm->heap, name);
 	if (!code)
 		vm->generation.waiter = waiter;
 	return code;

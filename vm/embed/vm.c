@@ -392,6 +392,7 @@ int thaw_vm_close(struct thaw_vm *vm)
 	if (vm->guest)
 		javascript_guest.close(vm->guest);
 	functions_close(vm);
+	generation_forget_names(vm);
 	pthread_cond_destroy(&vm->woken);
 	pthread_mutex_destroy(&vm->lock);
 	free(vm);
