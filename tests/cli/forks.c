@@ -344,11 +344,42 @@ TEST_F(forks, what_makes_no_sense_is_refused)
 			options[i]);
 	REFUSED(9, "exclude each other", "'%s' run --fork-of a.thaw --fresh", THAW_BINARY);
 	REFUSED(9, "exclude each other", "'%s' run --fork-of a.thaw --upgrade", THAW_BINARY);
+	REFUSED(9, "compact --encrypt", "'%s' run --fork-of a.thaw --image e.thaw --encrypt",
+		THAW_BINARY);
 	REFUSED(9, "usage", "'%s' run", THAW_BINARY);
 	REFUSED(66, "none.thaw", "'%s' run --fork-of none.thaw", THAW_BINARY);
 	REFUSED(76, "thaw repl", "echo 1 | '%s' repl s.thaw >/dev/null; '%s' run --fork-of s.thaw",
 		THAW_BINARY, THAW_BINARY);
 	REFUSED(76, "thaw repl", "'%s' run --fork-of s.thaw --image t.thaw", THAW_BINARY);
+}
+
+/* What only a key opens is not written beside it for all to read; nor is it lost in a clone. */
+TEST_F(forks, of_an_encrypted_image)
+{
+	support_write("e.js", "import { on } from 'thaw'\n"
+			      "globalThis.secret = 'a secret '.repeat(1000)\n"
+			      "on('restore', (e) => console.log('ready', e.fork))\n"
+			      "setInterval(() => {}, 1e9)\n"
+			      "console.log('started')\n");
+	self->forks[0] = program_start(THAW("run", "--every", "0", "--encrypt", "e.js"));
+	ASSERT_TRUE(program_wait_for(&self->forks[0], "started", 60));
+	kill(self->forks[0].pid, SIGTERM);
+	ASSERT_EQ(128 + SIGTERM, program_finish(&self->forks[0], 60));
+	self->forks[1] = program_start(THAW("run", "--fork-of", "e.thaw"));
+	self->forks[2] = program_start(
+		THAW("run", "--every", "0", "--fork-of", "e.thaw", "--image", "f.thaw"));
+	for (unsigned i = 1; i < 3; i++) {
+		ASSERT_TRUE(program_wait_for(&self->forks[i], "ready true", 60))
+		TH_LOG("%s", self->forks[i].errors);
+	}
+	EXPECT_EQ(0, flat_files());
+	EXPECT_NE(NULL, strstr(self->forks[1].errors, "its pages are its own"));
+	SHELL(1, "grep -rl 'a secret a secret' .");
+	SHELL(76,
+	      "THAW_KEY=ff112233445566778899aabbccddeeff00112233445566778899aabbccddeeff '%s' run --fork-of e.thaw",
+	      THAW_BINARY);
+	for (unsigned i = 1; i < 3; i++)
+		program_kill(&self->forks[i]);
 }
 
 /* A process, whose memory lies at addresses of its own. */

@@ -106,6 +106,10 @@ static int fork_usage(const struct cli_options *options)
 	if (options->fresh || options->upgrade)
 		return cli_fail(EXIT_USAGE, "--fork-of and --%s exclude each other",
 				options->fresh ? "fresh" : "upgrade");
+	if (options->encrypt)
+		return cli_fail(
+			EXIT_USAGE,
+			"the image of a fork is encrypted if that is which it is of: thaw compact --encrypt");
 	if (!options->image && needs)
 		return cli_fail(
 			EXIT_USAGE,
