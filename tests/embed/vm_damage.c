@@ -14,6 +14,7 @@
 #include "kselftest_harness.h"
 
 #include "embedded.h"
+#include "image_forge.h"
 #include "thaw.h"
 
 FIXTURE(damaged)
@@ -174,6 +175,31 @@ TEST_F(damaged, is_met_in_a_call_of_a_host_function)
 	EXPECT_EQ(THAW_EDAMAGED, codes[1]);
 	EXPECT_EQ(1, codes[2]);
 	EXPECT_EQ(0, thaw_vm_close(vm));
+}
+
+TEST_F(damaged, is_told_where_an_older_generation_was_opened)
+{
+	struct thaw_vm *vm = vm_with(self->options);
+	struct thaw_error error = {.code = 1};
+	struct bytes bytes;
+
+	ASSERT_NE(NULL, vm);
+	ASSERT_EQ(0, run(vm, "var later = 1", &error));
+	ASSERT_EQ(0, thaw_vm_checkpoint(vm, NULL, NULL, &error));
+	thaw_vm_close(vm);
+	ASSERT_EQ(0, thaw_vm_open(&self->options, &vm, &error));
+	EXPECT_EQ(0, error.code);
+	EXPECT_EQ(0, run(vm, "later", NULL));
+	thaw_vm_close(vm);
+	bytes = file_bytes(self->path);
+	newest_slot(&bytes)->sequence ^= 1;
+	file_write(self->path, &bytes);
+	free(bytes.at);
+	ASSERT_EQ(0, thaw_vm_open(&self->options, &vm, &error));
+	EXPECT_EQ(THAW_EDAMAGED, error.code) TH_LOG("%s", error.text);
+	EXPECT_EQ(THAW_VM_EEXCEPTION, run(vm, "later", NULL));
+	EXPECT_TRUE(gives(vm, "small", NULL, "42"));
+	thaw_vm_close(vm);
 }
 
 /* A handle that is none leads anywhere in the addresses of the sandbox. */

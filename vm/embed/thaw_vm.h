@@ -119,7 +119,11 @@ struct thaw_vm_options { /* zero means: the default */
 	void (*fatal)(void *arg, const struct thaw_error *error);
 };
 
-/* Open a VM. Before anything of an image runs, THAW_VM_EMISSING tells of all functions that it needs and `options` lacks. */
+/*
+ * Open a VM. Before anything of an image runs, THAW_VM_EMISSING tells of all functions that it needs and `options` lacks
+ * (thaw_vm_missing). If it returns 0 and error->code is not 0, the image's newest generation is damaged, and the VM goes on from the
+ * one before: `error` says why.
+ */
 THAW_PUBLIC int thaw_vm_open(const struct thaw_vm_options *options, struct thaw_vm **vm,
 			     struct thaw_error *error);
 /* Takes no checkpoint, but waits for one that was begun. NULL is allowed. -EBUSY: a call of it is under way. */

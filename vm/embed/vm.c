@@ -338,6 +338,17 @@ static int open_guest(struct thaw_vm *vm, struct thaw_error *error)
 	return vm_begin(vm, state, bytes, error);
 }
 
+/* It is open, but not from the newest generation, which is damaged. */
+static void warn(struct thaw_vm *vm, struct thaw_error *error)
+{
+	struct thaw_status status = {0};
+
+	if (!error)
+		return;
+	thaw_status(vm->heap, &status);
+	*error = status.fallback;
+}
+
 int thaw_vm_open(const struct thaw_vm_options *options, struct thaw_vm **result,
 		 struct thaw_error *error)
 {
@@ -375,7 +386,8 @@ int thaw_vm_open(const struct thaw_vm_options *options, struct thaw_vm **result,
 	if (code)
 		thaw_vm_close(vm);
 	else
-		*result = vm;
+		warn(vm, error);
+	*result = code ? NULL : vm;
 	return code;
 }
 
