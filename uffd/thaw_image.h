@@ -276,7 +276,8 @@ THAW_PUBLIC int thaw_image_compact(const char *path, unsigned flags,
 
 /* In an enciphered image: a clear one is made so, one that is gets a key of its own, new. */
 #define THAW_COMPACT_ENCRYPT 0x2u
-#define THAW_COMPACT_DECRYPT 0x4u /* in the clear, and not authenticated */
+#define THAW_COMPACT_DECRYPT 0x4u /* in the clear ... */
+#define THAW_COMPACT_KEYED 0x8u	  /* ... but authenticated with the user's key (THAW_KEYED) */
 
 /* ---- The keys that open an enciphered image (THAW_ENCRYPTED) ---- */
 

@@ -211,6 +211,13 @@ static const struct {
 	{"thaw rollback app.thaw before-upgrade", "thaw tag app.thaw before-upgrade", NULL, NULL},
 	{"thaw verify app.thaw && thaw clone", "true", "/backup", "backup"},
 	{"echo 'a' | thaw repl", "echo 'a = 1' | thaw repl x.thaw", NULL, NULL},
+	{"thaw key --file", "thaw compact --encrypt app.thaw", NULL, NULL},
+	{"thaw key app.thaw remove",
+	 "thaw compact --encrypt app.thaw; thaw key --file ./spare app.thaw add", NULL, NULL},
+	{"thaw key app.thaw rotate", "thaw compact --encrypt app.thaw", NULL, NULL},
+	{"THAW_IMAGE_KEY=./spare",
+	 "thaw compact --encrypt app.thaw; thaw key --file ./spare app.thaw add; thaw key app.thaw remove 0",
+	 NULL, NULL},
 	{"thaw top --json", "true", "10", "1"},
 };
 

@@ -80,8 +80,8 @@ static int compact_key(const char *path, unsigned flags, struct slot *identity,
 		identity->mark = (struct key_mark){.salt = {0}};
 		identity->enciphered = false;
 		identity->keys = (struct key_slots){0};
-		identity->key = NULL;
-		return 0;
+		code = flags & THAW_COMPACT_KEYED ? keys_make(path, &identity->mark, error) : 0;
+		return code ? code : slot_find_key(path, identity, error);
 	}
 	if (!(flags & THAW_COMPACT_ENCRYPT))
 		return 0;

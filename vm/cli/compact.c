@@ -3,6 +3,7 @@
  * compact.c - thaw compact: rewrites an image without its free space. The image must not be in use.
  */
 #include "ctl.h"
+#include "process/describe.h"
 
 static void print_json(const char *image, const struct thaw_copy_summary *summary)
 {
@@ -36,6 +37,19 @@ static void print_words(const char *image, const struct thaw_copy_summary *summa
 		       summary->names_lost == 1 ? "name" : "names");
 }
 
+/* What is not encrypted of a process has to be authenticated: it could not be continued. */
+static bool holds_process(const char *path)
+{
+	struct thaw_image_info info = {0};
+	struct thaw_image *image;
+
+	if (thaw_image_open(path, &image, NULL))
+		return false; /* why, compacting will tell */
+	thaw_image_info(image, false, &info, NULL);
+	thaw_image_close(image);
+	return process_is_engine(info.engine);
+}
+
 static int compact(const struct cli_options *options, int operand_count, char **operands)
 {
 	struct progress bar;
@@ -52,6 +66,8 @@ static int compact(const struct cli_options *options, int operand_count, char **
 	(void)operand_count;
 	if (options->encrypt && options->decrypt)
 		return cli_fail(EXIT_USAGE, "--encrypt and --decrypt exclude each other");
+	if (options->decrypt && holds_process(operands[0]))
+		flags |= THAW_COMPACT_KEYED;
 	progress_begin(&bar, "compact", options);
 	interrupt_catch();
 	do

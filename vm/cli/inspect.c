@@ -69,6 +69,7 @@ static void print_json(const struct inspected *image)
 		json_text(&json, "engineLacks", image->engine_lacks.text);
 	json_text(&json, "uuid", uuid);
 	json_bool(&json, "keyed", info->keyed);
+	json_bool(&json, "encrypted", info->encrypted);
 	json_number(&json, "pageBytes", info->page_bytes);
 	json_number(&json, "fileBytes", info->file_bytes);
 	json_number(&json, "allocatedBytes", info->allocated_bytes);
@@ -242,7 +243,9 @@ static void print_table(const struct inspected *image)
 	uuid_text(info->uuid, text);
 	row(&table, "uuid", text);
 	if (info->keyed)
-		row(&table, "key", "all of it is authenticated with yours");
+		row(&table, "key",
+		    info->encrypted ? "encrypted with one of its own (thaw key)"
+				    : "all of it is authenticated with yours");
 	if (newest) {
 		snprintf(text, sizeof(text), "%u, the newest is %s (%s, %s ago)", info->generations,
 			 format_number(newest->number).s, format_time(newest->time_ns).s,

@@ -56,6 +56,10 @@ static void list_words(const struct thaw_key_slot *slots)
 	struct table table;
 
 	table_init(&table, "rlll");
+	table_cell(&table, "slot");
+	table_cell(&table, "kind");
+	table_cell(&table, "added");
+	table_cell(&table, "name");
 	for (unsigned i = 0; i < THAW_KEY_SLOTS; i++) {
 		char number[8];
 
@@ -244,10 +248,12 @@ const struct cli_command command_key = {
 		"anew with another one, as thaw compact does. What opens each slot must be at hand for that. The old bytes are\n"
 		"the file system's then: on a disk that copies or journals, and in backups, they may last.\n"
 		"The image must not be in use. If both blocks of its header (8 KiB) are lost, all of it is lost: keep a copy.",
-	.examples = "  thaw key app.thaw                           what opens it?\n"
-		    "  thaw key --passphrase app.thaw add          and a passphrase\n"
-		    "  thaw key app.thaw remove 0                  your key does not any more\n"
-		    "  THAW_IMAGE_KEY=/run/secrets/k thaw log app.thaw\n",
+	.examples =
+		"  thaw key app.thaw                       what opens it?\n"
+		"  thaw key --file ./spare app.thaw add    the key in that file, too\n"
+		"  thaw key app.thaw remove 0              your key does not any more\n"
+		"  thaw key app.thaw rotate                a new one for the image, in the same slots\n"
+		"  THAW_IMAGE_KEY=./spare thaw log app.thaw\n",
 	.options = key_options,
 	.operands_min = 1,
 	.operands_max = 3,
