@@ -363,6 +363,37 @@ TEST_F(vm, what_differs_is_told)
 	thaw_vm_snapshot_drop(two);
 }
 
+/* What the program has freed is in no bytes. */
+TEST_F(vm, what_is_free_takes_nothing)
+{
+	const char *code = "{ let all = []; for (let i = 0; i < 30000; i++) all.push('free ' + "
+			   "Math.random()); all = null }";
+	struct thaw_vm *vm = vm_from(NULL);
+	struct thaw_vm_snapshot *snapshot;
+	struct thaw_error error = {0};
+	size_t bytes, fresh;
+	void *data;
+
+	ASSERT_EQ(0, thaw_vm_snapshot_bytes(self->one, NULL, &data, &fresh, &error));
+	free(data);
+	ASSERT_EQ(0, run(vm, code, &error));
+	ASSERT_EQ(0, thaw_vm_snapshot(vm, &snapshot, &error));
+	ASSERT_EQ(0, thaw_vm_snapshot_bytes(snapshot, NULL, &data, &bytes, &error));
+	printf("# %zu bytes, and of a VM that has freed nothing %zu\n", bytes, fresh);
+	EXPECT_LT(bytes, fresh + 65536);
+	free(data);
+	thaw_vm_snapshot_drop(snapshot);
+	/* Later, if the host wants it. */
+	ASSERT_EQ(0, run(vm, code, &error));
+	ASSERT_EQ(0, thaw_vm_collect(vm, &error));
+	ASSERT_EQ(0, thaw_vm_snapshot(vm, &snapshot, &error));
+	ASSERT_EQ(0, thaw_vm_snapshot_bytes(snapshot, NULL, &data, &bytes, &error));
+	EXPECT_LT(bytes, fresh + 65536);
+	free(data);
+	thaw_vm_snapshot_drop(snapshot);
+	thaw_vm_close(vm);
+}
+
 /* A turn of a small heap is wanted in 2 KB; and what applies to one base applies to no other. */
 TEST_F(vm, what_a_turn_has_changed_is_small)
 {

@@ -37,6 +37,7 @@ struct thaw_vm {
 	uint64_t logged;	       /* bytes that the outermost has printed */
 	atomic_bool interrupt;
 	bool cut, ended;
+	bool frozen; /* has been, or began as what was: its pages are shared */
 	const char *cut_why;
 	struct { /* generations.c */
 		uint64_t waiter,

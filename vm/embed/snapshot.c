@@ -87,6 +87,10 @@ int thaw_vm_snapshot(struct thaw_vm *vm, struct thaw_vm_snapshot **snapshot,
 	*snapshot = NULL;
 	if (!state)
 		return failure(error, why.code, "%s", why.text);
+	/* What is free costs no copy and no bytes: once, since later what is given back of a base is written. */
+	if (!vm->frozen && !vm->options.snapshot)
+		js_give_back_all(vm_engine(vm));
+	vm->frozen = true;
 	code = freeze(vm->heap, state, bytes, snapshot, error);
 	if (code || !vm_trapped(vm, error))
 		return code;

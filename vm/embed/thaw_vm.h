@@ -415,8 +415,11 @@ THAW_PUBLIC int thaw_vm_context_use(struct thaw_vm *vm, unsigned index, struct t
  */
 
 /*
- * The first of a VM costs one copy of its heap, later ones what was written since (thaw_freeze of thaw_frozen.h). Between
- * calls only, else -EBUSY.
+ * The first of a VM gives its free memory back and costs one copy of its heap, later ones what was written since (thaw_freeze of
+ * thaw_frozen.h). Between calls only, else -EBUSY.
+ *
+ * Compiled functions are kept: of the 12.1 MiB that a heap with the TypeScript compiler comes to as bytes they are 2.7, and their
+ * sources, of which they could be made again, 3.1.
  */
 THAW_PUBLIC int thaw_vm_snapshot(struct thaw_vm *vm, struct thaw_vm_snapshot **snapshot,
 				 struct thaw_error *error);

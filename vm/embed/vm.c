@@ -448,7 +448,7 @@ int thaw_vm_collect(struct thaw_vm *vm, struct thaw_error *error)
 	if (code)
 		return code;
 	js_gc(vm_engine(vm));
-	js_give_back(vm_engine(vm));
+	js_give_back_all(vm_engine(vm));
 	return vm_leave(vm, false, error);
 }
 

@@ -382,6 +382,8 @@ void js_hold_collections(struct js_engine *engine, bool hold);
  * polls.
  */
 void js_give_back(struct js_engine *engine);
+/* All of it, whatever it costs. Between turns. */
+void js_give_back_all(struct js_engine *engine);
 /* Clear what is free of the memory and of its stack: it shall be in no file. Between turns. */
 void js_clear_free(struct js_engine *engine);
 /* Bytes of linear memory now. */

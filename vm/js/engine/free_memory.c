@@ -132,6 +132,14 @@ void engine_watch_free(struct js_engine *engine)
 	engine->free_seen = free_bytes(engine);
 }
 
+void js_give_back_all(struct js_engine *engine)
+{
+	if (engine->trap[0])
+		return;
+	visit_free(engine, release_chunk, engine);
+	engine->free_seen = free_bytes(engine);
+}
+
 void js_give_back(struct js_engine *engine)
 {
 	u64 now, end, free = free_bytes(engine),
