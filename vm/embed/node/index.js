@@ -431,6 +431,7 @@ class Snapshot {
 	}
 
 	static from(bytes, base, { maxBytes = 0 } = {}) {
+		if (!types.isUint8Array(bytes)) throw new TypeError('bytes must be a Uint8Array')
 		return new Snapshot(secret, native.openSnapshot(bytes, base && inside(base), number(maxBytes, 'maxBytes')))
 	}
 
