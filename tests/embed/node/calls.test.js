@@ -22,6 +22,12 @@ test('an exception of the program has its name, message, frames and properties',
 	assert.throws(() => vm.eval('throw new Map'), { code: 'ERR_THAW_EXCEPTION' })
 	assert.throws(() => vm.eval('a b', { name: 'bad.js' }), { name: 'SyntaxError', stack: /bad\.js:1/ })
 	assert.throws(() => vm.eval('throw new Proxy(new Error, { get() { throw 1 } })'), { code: 'ERR_THAW_EXCEPTION' })
+	Error.prepareStackTrace = (error, frames) => frames.length
+	try {
+		assert.throws(() => vm.call('outer'), { code: 'ERR_THAW_EXCEPTION', message: 'too far' })
+	} finally {
+		delete Error.prepareStackTrace
+	}
 	vm.close()
 })
 

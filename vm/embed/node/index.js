@@ -50,14 +50,20 @@ function failure(number, text, thrown, wasThrown) {
 	const code = codeOf(number)
 	if (code === 'ERR_THAW_EXCEPTION' && wasThrown) {
 		if (!(thrown instanceof GuestError)) return new ThawError(`the program has thrown ${show(thrown)}`, code, { thrown })
-		const here = {}
-		Error.captureStackTrace(here, failure)
-		return finish(thrown, code, here.stack.slice(here.stack.indexOf('\n') + 1))
+		return finish(thrown, code, framesHere())
 	}
 	const more = {}
 	if (code === 'ERR_THAW_MISSING') more.missing = thrown ?? text.slice(text.lastIndexOf(': ') + 2).split(', ')
 	if (code === 'ERR_THAW_ENDED') more.exitCode = Number(/exit\((\d+)\)/.exec(text)?.[1] ?? 0)
 	return new ThawError(text, code, more)
+}
+
+// "    at ..." of who has called, unless the process formats its stacks in a way of its own.
+function framesHere() {
+	const here = {}
+	Error.captureStackTrace(here, failure)
+	const { stack } = here, end = typeof stack === 'string' ? stack.indexOf('\n    at ') : -1
+	return end < 0 ? '' : stack.slice(end + 1)
 }
 
 function show(value) {
@@ -202,13 +208,19 @@ class State {
 		if (!runs.length) this.print(`Uncaught ${textOf(thrown)}\n`)
 	}
 
-	fail(reason) {
+	fail(reason, still = new Set()) {
 		const waiting = [...this.promises.values(), ...this.runs]
 		this.promises.clear()
 		this.runs.clear()
-		this.tickets.clear()
+		for (const ticket of this.tickets.keys()) if (!still.has(ticket)) this.tickets.delete(ticket)
 		for (const { reject } of waiting) reject(reason)
 		this.schedule()
+	}
+
+	// Host functions that were at work then settle what they were called for; no other ticket has the same number.
+	rolledBack() {
+		this.context = 0
+		this.fail(new ThawError('the VM was rolled back', 'ERR_THAW_ROLLED_BACK'), new Set(native.tickets(this.handle)))
 	}
 
 	// Between calls: promises that have come to something, and when to go on.
@@ -404,9 +416,8 @@ class ThawVM {
 	rollback(snapshot) {
 		this.#state.enter((handle, to) => {
 			native.rollback(handle, to)
-			this.#state.context = 0
-			this.#state.fail(new ThawError('the VM was rolled back', 'ERR_THAW_ROLLED_BACK'))
 			this.#contexts.clear()
+			this.#state.rolledBack()
 		}, inside(snapshot))
 	}
 
