@@ -118,6 +118,73 @@ TEST_F(image, generations_have_names)
 	EXPECT_EQ(-ENOENT, thaw_vm_generations(self->copy, &list, &error));
 }
 
+static int get_key(void *arg, bool make, uint8_t key[THAW_KEY_BYTES], struct thaw_error *error)
+{
+	(void)make, (void)error;
+	memset(key, *(int *)arg, THAW_KEY_BYTES);
+	return 0;
+}
+
+TEST_F(image, is_made_and_kept_as_the_flags_say)
+{
+	const unsigned calls = 60;
+	struct thaw_vm_generation *list;
+	struct thaw_error error;
+	struct thaw_vm *vm;
+	char wanted[16];
+	int count, secret = 1;
+
+	self->options.flags = THAW_VM_LOG;
+	self->options.retain = 3;
+	vm = vm_with(self->options);
+	ASSERT_NE(NULL, vm);
+	ASSERT_EQ(0, run(vm, "let n = 0; const get = () => n", &error));
+	for (unsigned i = 0; i < calls; i++) {
+		ASSERT_EQ(0, run(vm, "n++", &error));
+		ASSERT_EQ(0, thaw_vm_checkpoint(vm, NULL, NULL, &error));
+	}
+	EXPECT_LE(calls, thaw_vm_generation(vm));
+	thaw_vm_close(vm);
+	count = thaw_vm_generations(self->path, &list, &error);
+	EXPECT_TRUE(count >= 1 && count <= 3) TH_LOG("%d", count);
+	free(list);
+	vm = vm_with(self->options);
+	snprintf(wanted, sizeof(wanted), "%u", calls);
+	EXPECT_TRUE(gives(vm, "get", NULL, wanted));
+	thaw_vm_close(vm);
+
+	self->options.flags = THAW_VM_FRESH | THAW_VM_PREFETCH;
+	vm = vm_with(self->options);
+	ASSERT_NE(NULL, vm);
+	EXPECT_EQ(THAW_VM_EEXCEPTION, run(vm, "n", &error));
+	thaw_vm_close(vm); /* nothing of it was made durable */
+	self->options.flags = THAW_VM_PREFETCH;
+	vm = vm_with(self->options);
+	EXPECT_TRUE(gives(vm, "get", NULL, wanted));
+	thaw_vm_close(vm);
+
+	thaw_use_key(&(struct thaw_key_source){.get = get_key, .arg = &secret});
+	self->options.flags = THAW_VM_ENCRYPTED;
+	EXPECT_EQ(THAW_EKEY, thaw_vm_open(&self->options, &vm, &error));
+	self->options.image = self->copy;
+	vm = vm_with(self->options);
+	ASSERT_NE(NULL, vm);
+	ASSERT_EQ(0, run(vm, "const get = () => 'a secret'", &error));
+	ASSERT_EQ(0, thaw_vm_checkpoint(vm, NULL, NULL, &error));
+	thaw_vm_close(vm);
+	secret = 2;
+	thaw_use_key(&(struct thaw_key_source){.get = get_key, .arg = &secret});
+	EXPECT_EQ(THAW_EKEY, thaw_vm_open(&self->options, &vm, &error));
+	secret = 1;
+	thaw_use_key(&(struct thaw_key_source){.get = get_key, .arg = &secret});
+	vm = vm_with(self->options);
+	ASSERT_NE(NULL, vm);
+	EXPECT_TRUE(gives(vm, "get", NULL, "\"a secret\""));
+	thaw_vm_close(vm);
+	self->options.flags = 64;
+	EXPECT_EQ(-EINVAL, thaw_vm_open(&self->options, &vm, &error));
+}
+
 static const char asks[] =
 	"let told = 'nothing'; const what = () => told;"
 	"const ask = name => import('thaw').then(t => t.checkpoint(name ? { name } : undefined))"

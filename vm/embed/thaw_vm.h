@@ -72,6 +72,19 @@ struct thaw_vm_function {
 	unsigned flags; /* 0 or THAW_VM_PROMISE */
 };
 
+/* options.flags, of a VM with an image: */
+#define THAW_VM_FRESH \
+	1u /* begin anew; the generations that are there stay until others take their place */
+/* Read pages ahead, from the start on, and not only those that are touched. */
+#define THAW_VM_PREFETCH 2u
+/*
+ * For hosts that make a generation after each small call: where 17 and more follow each other within 50 ms, each is durable with
+ * one write and one sync. Of each second one is listed, and the last; an open goes on from the newest (THAW_LOG of thaw.h).
+ */
+#define THAW_VM_LOG 4u
+/* Accept only an enciphered image, and make one so: the key is that of thaw_use_key() (thaw.h), else THAW_EKEY. */
+#define THAW_VM_ENCRYPTED 8u
+
 struct thaw_vm_options { /* zero means: the default */
 	size_t size;	 /* sizeof(struct thaw_vm_options) */
 	/*
@@ -117,6 +130,8 @@ struct thaw_vm_options { /* zero means: the default */
 	 * mappings), and who waits for one would wait for ever. Must not return. NULL: abort().
 	 */
 	void (*fatal)(void *arg, const struct thaw_error *error);
+	unsigned retain; /* generations that the image keeps, beside those with names; 0: 8 */
+	unsigned flags;	 /* THAW_VM_FRESH ... */
 };
 
 /*

@@ -226,13 +226,42 @@ int vm_options_copy(const struct thaw_vm_options *given, struct thaw_vm_options 
 	return 0;
 }
 
+static unsigned heap_flags(const struct thaw_vm_options *options)
+{
+	unsigned flags = options->flags;
+
+	if (!options->image)
+		return 0;
+	return THAW_CREATE | THAW_OWN | THAW_TOUCHES | THAW_AT_ONCE |
+	       (flags & THAW_VM_FRESH ? THAW_FRESH : 0) |
+	       (flags & THAW_VM_PREFETCH ? THAW_PREFETCH | THAW_PREFETCH_WORKING_SET : 0) |
+	       (flags & THAW_VM_LOG ? THAW_LOG : 0) |
+	       (flags & THAW_VM_ENCRYPTED ? THAW_ENCRYPTED : 0);
+}
+
+static int check_options(const struct thaw_vm_options *options, size_t bytes,
+			 struct thaw_error *error)
+{
+	const unsigned known = THAW_VM_FRESH | THAW_VM_PREFETCH | THAW_VM_LOG | THAW_VM_ENCRYPTED;
+
+	if (options->flags & ~known || (options->flags && !options->image))
+		return failure(error, -EINVAL, "options.flags are of a VM with an image");
+	if (bytes < MIN_BYTES || bytes > JS_HEAP_MAX_BYTES || bytes % 65536)
+		return failure(error, -EINVAL,
+			       "max_bytes must be a multiple of 64 KiB, from 16 MiB to 4 GiB");
+	if (options->snapshot && options->image)
+		return failure(error, -EINVAL, "a VM begins from a snapshot or from an image");
+	return 0;
+}
+
 static int open_heap(struct thaw_vm *vm, struct thaw_error *error)
 {
 	const struct thaw_vm_options *options = &vm->options;
 	size_t bytes = options->max_bytes ? options->max_bytes : JS_HEAP_MAX_BYTES;
 	struct thaw_options heap = {
 		.image = options->image,
-		.flags = options->image ? THAW_CREATE | THAW_OWN | THAW_TOUCHES | THAW_AT_ONCE : 0,
+		.flags = heap_flags(options),
+		.retain = options->retain,
 		.frozen = options->snapshot ? snapshot_frozen(options->snapshot) : NULL,
 		.max_bytes = bytes,
 		.guard_bytes = JS_HEAP_MAX_BYTES + JS_HEAP_GUARD_BYTES - bytes,
@@ -242,16 +271,11 @@ static int open_heap(struct thaw_vm *vm, struct thaw_error *error)
 		.fatal = options->fatal,
 		.fatal_arg = options->arg,
 	};
-	int code = generation_find(options, &heap.generation, error);
+	int code = check_options(options, bytes, error);
 
-	if (code)
-		return code;
-	if (bytes < MIN_BYTES || bytes > JS_HEAP_MAX_BYTES || bytes % 65536)
-		return failure(error, -EINVAL,
-			       "max_bytes must be a multiple of 64 KiB, from 16 MiB to 4 GiB");
-	if (options->snapshot && options->image)
-		return failure(error, -EINVAL, "a VM begins from a snapshot or from an image");
-	return thaw_open(&heap, &vm->heap, error);
+	if (!code)
+		code = generation_find(options, &heap.generation, error);
+	return code ? code : thaw_open(&heap, &vm->heap, error);
 }
 
 static int check_functions(struct thaw_vm *vm, const void *state, size_t bytes,
