@@ -202,6 +202,10 @@ int thaw_vm_step(struct thaw_vm *vm, struct thaw_error *error)
 	if (!code && vm->depth)
 		code = failure(error, -EBUSY,
 			       "a host function cannot run the timers of who has called it");
+	if (!code &&
+	    atomic_exchange(&vm->interrupt, false)) /* where little runs, no poll finds it */
+		code = failure(error, THAW_VM_EINTERRUPTED,
+			       "the call was cut short: it was interrupted");
 	if (!code)
 		code = vm_enter(vm, error);
 	if (code)

@@ -73,6 +73,19 @@ class Signals(unittest.TestCase):
                 vm.eval('leave(); globalThis.reached = true')
             self.assertIsNone(vm.eval('globalThis.reached'))
 
+    def test_ctrl_c_in_a_finalizer(self):
+        class Held:
+            def __del__(self):
+                signal.raise_signal(signal.SIGINT)
+                self.used = True
+
+        def f():
+            Held()
+
+        with thaw_vm.VM(functions={'f': f}) as vm:
+            with self.assertRaises(KeyboardInterrupt):
+                vm.eval('f(); for (;;);')
+
     def test_the_hook_for_other_exceptions_stays(self):
         before = sys.unraisablehook
         said = []

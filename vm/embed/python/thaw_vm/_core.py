@@ -18,7 +18,7 @@ from ctypes import byref, c_size_t, c_uint32, c_uint64, c_void_p
 from typing import Any, Callable, Mapping
 
 from . import _library as lib
-from ._errors import EEXCEPTION, EINTERRUPTED, EMISSING, Busy, Error, JavaScriptError, Missing, OutOfMemory, TimeLimit, error_of
+from ._errors import EEXCEPTION, EINTERRUPTED, EMISSING, Busy, Error, Interrupted, JavaScriptError, Missing, OutOfMemory, TimeLimit, error_of
 from ._library import library, take
 from ._tasks import Tasks, is_coroutine_function
 from ._values import decode, encode, error_message, error_name, number_of
@@ -96,13 +96,17 @@ def _callbacks(reference: Callable[[], Core | None]) -> tuple[Any, ...]:
 
 main_thread = threading.main_thread().ident  # whose signal handlers may raise
 _ours: set[Any] = set()
+_active: list[Core] = []  # that the main thread is in
 _hook_before: Callable[[Any], Any] = sys.__unraisablehook__
 
 
 def _hook(unraisable: Any) -> None:
     trace = unraisable.exc_traceback
-    reference = trace.tb_frame.f_locals.get('reference') if trace and trace.tb_frame.f_code in _ours else None
-    core = reference() if reference else None
+    core = None
+    if trace and trace.tb_frame.f_code in _ours:
+        core = trace.tb_frame.f_locals['reference']()
+    elif _active and threading.get_ident() == main_thread and issubclass(unraisable.exc_type, KeyboardInterrupt):
+        core = _active[-1]  # it came in a finalizer
     if core:
         core.cut_by(unraisable.exc_value)
     else:
@@ -122,7 +126,8 @@ class Core:
         self.garbage: collections.deque[tuple[int, int]] = collections.deque()
         self.tasks = Tasks(self)
         self._lock = threading.RLock()
-        self._hooked = False
+        self._in_main = False
+        self._alive = threading.RLock()  # held while the VM ends, and while it is interrupted
         self._failure: BaseException | None = None  # what cut the call short that is under way
         self._raised: dict[int, BaseException] = {}  # by functions, since the outermost call began
         self._changed = False  # what a promise waits for may have happened
@@ -188,10 +193,12 @@ class Core:
         if not self._lock.acquire(False):
             raise Busy('another thread is in the VM')
         try:
-            code = library.thaw_vm_close(self.pointer)
-            if code:
-                raise error_of(code, 'a call of the VM is under way')
-            self.pointer = 0
+            with self._alive:
+                pointer, self.pointer = self.pointer, 0
+                code = library.thaw_vm_close(pointer)
+                if code:
+                    self.pointer = pointer
+                    raise error_of(code, 'a call of the VM is under way')
         finally:
             self._lock.release()
         self.epoch += 1
@@ -200,7 +207,7 @@ class Core:
     def forget(self) -> None:
         """In a child of the process by fork(): the VM is the parent's, and its memory here is not complete."""
         self.pointer = 0
-        self._lock = threading.RLock()
+        self._lock, self._alive = threading.RLock(), threading.RLock()
         self.tasks.forget()
 
     def rollback(self, snapshot: int) -> None:
@@ -235,16 +242,21 @@ class Core:
         global _hook_before
         if self.garbage:
             self._collect()
-        self._hooked = threading.get_ident() == main_thread and sys.unraisablehook is not _hook
-        if self._hooked:
-            _hook_before = sys.unraisablehook
-            sys.unraisablehook = _hook
+        self._in_main = threading.get_ident() == main_thread
+        if self._in_main:
+            _active.append(self)
+            if sys.unraisablehook is not _hook:
+                _hook_before = sys.unraisablehook
+                sys.unraisablehook = _hook
 
     def end(self) -> None:
         self.depth -= 1
         if not self.depth:
-            if self._hooked and sys.unraisablehook is _hook:
-                sys.unraisablehook = _hook_before
+            if self._in_main:
+                if _active:  # no child by fork()
+                    _active.pop()
+                if not _active and sys.unraisablehook is _hook:
+                    sys.unraisablehook = _hook_before
             if self._raised:
                 self._raised.clear()
             if self._changed:
@@ -260,9 +272,10 @@ class Core:
 
     def interrupt(self) -> None:
         """Any thread, and signal handlers."""
-        if not self.tasks.interrupt():
+        with self._alive:
             if self.pointer:
                 library.thaw_vm_interrupt(self.pointer)
+        self.tasks.interrupt()
 
     def select(self, index: int) -> None:
         if self.selected != index:
@@ -495,6 +508,10 @@ class Core:
                 except (TypeError, ValueError) as error:  # JavaScript has nothing for it
                     failure = error
             self.reject(ticket, failure)
+        except Interrupted as error:
+            if isinstance(error, TimeLimit):
+                raise
+            library.thaw_vm_interrupt(self.pointer)  # that was meant for who waits
         except Error as error:
             if error.code != -errno.ENOENT:  # the program has forgotten the promise
                 raise

@@ -17,13 +17,14 @@ import weakref
 from asyncio import events
 from typing import TYPE_CHECKING, Any, Awaitable, Callable, Iterator
 
-from ._errors import Busy, Error, Interrupted, Pending, Timeout
+from ._errors import Busy, Error, Pending, Timeout
 from ._library import FOREVER, library
 
 if TYPE_CHECKING:
     from ._core import Core
 
 EPENDING = -20106
+SIGNALS = 0.25  # seconds, after which one is noticed at the latest
 
 
 def is_coroutine_function(function: Callable[..., Any]) -> bool:
@@ -42,11 +43,6 @@ def _wake(waiter: asyncio.Future[None]) -> None:
         waiter.set_result(None)
 
 
-def _interrupt(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_exception(Interrupted('the wait was interrupted'))
-
-
 class Tasks:
     """What one VM waits for."""
 
@@ -55,9 +51,7 @@ class Tasks:
         self._tasks: dict[int, asyncio.Task[Any]] = {}  # by ticket
         self._waiters: set[asyncio.Future[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None  # the VM's own
-        self._lock = threading.RLock()  # of the next two; a signal handler may interrupt its holder
-        self._sleeps = False
-        self._interrupted = threading.Event()
+        self._interrupted = threading.Event()  # who sleeps shall look at the VM
 
     # ---- Coroutines of host functions
 
@@ -101,8 +95,7 @@ class Tasks:
 
     def close(self) -> None:
         self.drop()
-        for waiter in self._foreign(self._waiters):
-            waiter.get_loop().call_soon_threadsafe(_interrupt, waiter)
+        self.interrupt()
         loop, self._loop = self._loop, None
         if loop is None or loop.is_running() or loop.is_closed():
             return
@@ -114,7 +107,7 @@ class Tasks:
         loop.close()
 
     def forget(self) -> None:
-        self._tasks, self._waiters, self._loop, self._lock = {}, set(), None, threading.RLock()
+        self._tasks, self._waiters, self._loop = {}, set(), None
 
     def _own_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
@@ -137,17 +130,10 @@ class Tasks:
                 else:
                     waiter.get_loop().call_soon_threadsafe(_wake, waiter)
 
-    def interrupt(self) -> bool:
-        """End the wait that is under way. False: there is none."""
-        with self._lock:
-            if self._sleeps:
-                self._interrupted.set()
-                return True
-        waits = False
-        for waiter in self._foreign(self._waiters):
-            waiter.get_loop().call_soon_threadsafe(_interrupt, waiter)
-            waits = True
-        return waits
+    def interrupt(self) -> None:
+        """End the wait that is under way, if the VM says so. Any thread."""
+        self._interrupted.set()
+        self.wake()
 
     async def _pause(self, seconds: float | None) -> None:
         """Until then, or until something happens."""
@@ -163,29 +149,19 @@ class Tasks:
                 timer.cancel()
 
     def _sleep(self, seconds: float | None, promise: bool) -> None:
-        """The same outside of asyncio, where the VM's own loop goes on meanwhile."""
+        """The same outside of asyncio, where the VM's own loop goes on meanwhile; or a while less: a signal that comes when the
+        main thread is about to wait in the kernel does not end that."""
         own = self._loop
+        brief = SIGNALS if seconds is None else min(seconds, SIGNALS)
         if own is not None and any(task.get_loop() is own for task in self._tasks.values()):
             if events._get_running_loop() is not None:
                 raise Pending('a coroutine has to go on, and the loop of this thread runs what waits for it: await it', EPENDING)
-            own.run_until_complete(self._pause(seconds))
+            own.run_until_complete(self._pause(brief))
         elif seconds is None:
             raise Pending('nothing can settle the promise that is waited for' if promise else 'nothing is due', EPENDING)
         else:
-            self._sleep_through(seconds)
-
-    def _sleep_through(self, seconds: float) -> None:
-        with self._lock:
-            self._sleeps = True
-        try:
-            self._interrupted.wait(min(seconds, threading.TIMEOUT_MAX))
-        finally:
-            with self._lock:
-                self._sleeps = False
-                interrupted = self._interrupted.is_set()
-                self._interrupted.clear()
-        if interrupted:
-            raise Interrupted('the wait was interrupted')
+            self._interrupted.wait(brief)
+            self._interrupted.clear()
 
     def due(self) -> float | None:
         """Seconds until the VM has something to do; None: never by itself."""

@@ -303,6 +303,7 @@ _open: weakref.WeakSet[Core] = weakref.WeakSet()
 
 def _in_child() -> None:
     _core.main_thread = threading.get_ident()
+    del _core._active[:]
     for core in list(_open):
         core.forget()
 
