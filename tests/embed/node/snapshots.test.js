@@ -78,6 +78,29 @@ test('as bytes and deltas they open again', () => {
 	assert.throws(() => new Snapshot(), TypeError)
 })
 
+test('the same on another thread, while the event loop goes on', async () => {
+	const vm = new ThawVM()
+	vm.eval('const list = Array.from({ length: 200000 }, (_, i) => ({ i }))')
+	const first = vm.snapshot()
+	vm.eval('list[7].i = 8')
+	const second = vm.snapshot()
+	const made = [first.bytesAsync(), second.bytesAsync({ since: first })]
+	vm.close()
+	let turns = 0
+	const counter = setInterval(() => turns++, 1)
+	const parts = await Promise.all(made)
+	clearInterval(counter)
+	assert.ok(turns > 0)
+	assert.deepEqual(parts, [first.bytes(), second.bytes({ since: first })])
+	const base = await Snapshot.fromAsync(parts[0]), opened = Snapshot.fromAsync(parts[1], base)
+	parts[1].fill(0) // it has its own copy
+	base.dispose()
+	assert.equal((await opened).id, second.id)
+	await assert.rejects(Snapshot.fromAsync(parts[0].subarray(9)), { code: 'ERR_THAW_FOREIGN' })
+	await assert.rejects(Snapshot.fromAsync('text'), TypeError)
+	await assert.rejects(base.bytesAsync(), { code: 'ERR_THAW_CLOSED' })
+})
+
 test('contexts have their own globals, also after a snapshot', async () => {
 	const vm = new ThawVM({ functions: { host: n => n + 1, inside: () => vm.context('second').eval('typeof run') } })
 	const second = vm.context('second')

@@ -59,6 +59,13 @@ test('a worker is terminated with VMs that are open, and in the middle of a call
 		vm.eval('for (;;) try { tell() } catch {}')`)
 	await once(inside, 'message')
 	assert.equal(await inside.terminate(), 1)
+	const makes = worker(`
+		const vm = new ThawVM()
+		vm.eval('globalThis.list = Array.from({ length: 100000 }, (_, i) => ({ i }))')
+		for (let i = 0; i < 8; i++) vm.snapshot().bytesAsync()
+		parentPort.postMessage(1)`)
+	await once(makes, 'message')
+	assert.equal(await makes.terminate(), 1)
 	const loops = worker(`
 		const vm = new ThawVM({ functions: { tell() { parentPort.postMessage(1) } } })
 		vm.eval('tell(); for (;;);')`)

@@ -517,6 +517,8 @@ static const struct {
 	{"id", addon_snapshot_id},
 	{"bytes", addon_snapshot_bytes},
 	{"openSnapshot", addon_snapshot_open},
+	{"bytesLater", addon_snapshot_bytes_later},
+	{"openSnapshotLater", addon_snapshot_open_later},
 	{"drop", addon_snapshot_drop},
 	{"send", addon_snapshot_send},
 	{"receive", addon_snapshot_receive},

@@ -53,7 +53,9 @@ napi_value number_new(napi_env env, double number);
 napi_value text_new(napi_env env, const char *text, size_t bytes);
 napi_value undefined_value(napi_env env);
 double number_of(napi_env env, napi_value value);
-/* The Error of a code of the library's; `thrown` NULL: nothing was. Returns NULL. */
+/* The Error of a code of the library's; `thrown` NULL: nothing was. */
+napi_value failure_new(napi_env env, int code, const char *text, napi_value thrown);
+/* Returns NULL. */
 napi_value throw_failure(napi_env env, int code, const char *text, napi_value thrown);
 
 /* ---- addon.c: what brackets each function of a VM ---- */
@@ -99,6 +101,11 @@ napi_value addon_snapshot_open(napi_env env, napi_callback_info info);
 napi_value addon_snapshot_drop(napi_env env, napi_callback_info info);
 napi_value addon_snapshot_send(napi_env env, napi_callback_info info);
 napi_value addon_snapshot_receive(napi_env env, napi_callback_info info);
+
+/* ---- jobs.c ---- */
+
+napi_value addon_snapshot_bytes_later(napi_env env, napi_callback_info info);
+napi_value addon_snapshot_open_later(napi_env env, napi_callback_info info);
 
 /* ---- values.c: false with an exception of JavaScript that is left to throw, or one of the VM's in `error` ---- */
 

@@ -6,7 +6,7 @@ const { ThawVM, Snapshot } = require('thaw-vm')
 async function main() {
 	const vm = new ThawVM({
 		maxBytes: 64 << 20,
-		turnMs: 200,
+		turnMs: 500,
 		log: text => process.stdout.write(`  the program says: ${text}`),
 		functions: {
 			now: () => 1700000000,

@@ -34,9 +34,9 @@ napi_value text_new(napi_env env, const char *text, size_t bytes)
 	return napi_create_string_utf8(env, text, bytes, &value) ? NULL : value;
 }
 
-napi_value throw_failure(napi_env env, int code, const char *text, napi_value thrown)
+napi_value failure_new(napi_env env, int code, const char *text, napi_value thrown)
 {
-	napi_value arguments[4], error;
+	napi_value arguments[4];
 
 	arguments[0] = number_new(env, code);
 	arguments[1] = text_new(env, text, strlen(text));
@@ -45,7 +45,13 @@ napi_value throw_failure(napi_env env, int code, const char *text, napi_value th
 	else
 		napi_get_undefined(env, &arguments[2]);
 	napi_get_boolean(env, thrown != NULL, &arguments[3]);
-	error = helper_call(env, HELPER_FAILURE, 4, arguments);
+	return helper_call(env, HELPER_FAILURE, 4, arguments);
+}
+
+napi_value throw_failure(napi_env env, int code, const char *text, napi_value thrown)
+{
+	napi_value error = failure_new(env, code, text, thrown);
+
 	if (error)
 		napi_throw(env, error);
 	return NULL;

@@ -106,12 +106,16 @@ export class Snapshot {
 	private constructor()
 	/** From bytes; those of a delta need the snapshot that they were made since. */
 	static from(bytes: Uint8Array, base?: Snapshot, options?: { maxBytes?: number }): Snapshot
+	/** The same on another thread, while the event loop goes on. */
+	static fromAsync(bytes: Uint8Array, base?: Snapshot, options?: { maxBytes?: number }): Promise<Snapshot>
 	/** One that another thread has sent: once for each send(). */
 	static receive(number: number): Snapshot
 	/** 32 hexadecimal digits: equal contents have equal ids. */
 	readonly id: string
 	/** All of it, or what changed since another one. Equal contents give equal bytes. */
 	bytes(options?: { since?: Snapshot }): Buffer
+	/** The same on another thread, while the event loop goes on: of a large heap, all of it takes long. */
+	bytesAsync(options?: { since?: Snapshot }): Promise<Buffer>
 	fork(options?: Omit<VMOptions, 'snapshot' | 'image' | 'at'>): ThawVM
 	/** A number for Snapshot.receive() in another thread, which shares the memory. What is never received stays. */
 	send(): number

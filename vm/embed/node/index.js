@@ -429,6 +429,11 @@ class ThawVM {
 const secret = Symbol('thaw-vm')
 const insides = new WeakMap()
 
+function array(bytes) {
+	if (!types.isUint8Array(bytes)) throw new TypeError('bytes must be a Uint8Array')
+	return bytes
+}
+
 function inside(snapshot) {
 	const found = insides.get(snapshot)
 	if (!found) throw new TypeError('a Snapshot is needed')
@@ -442,8 +447,11 @@ class Snapshot {
 	}
 
 	static from(bytes, base, { maxBytes = 0 } = {}) {
-		if (!types.isUint8Array(bytes)) throw new TypeError('bytes must be a Uint8Array')
-		return new Snapshot(secret, native.openSnapshot(bytes, base && inside(base), number(maxBytes, 'maxBytes')))
+		return new Snapshot(secret, native.openSnapshot(array(bytes), base && inside(base), number(maxBytes, 'maxBytes')))
+	}
+
+	static async fromAsync(bytes, base, { maxBytes = 0 } = {}) {
+		return new Snapshot(secret, await native.openSnapshotLater(array(bytes), base && inside(base), number(maxBytes, 'maxBytes')))
 	}
 
 	static receive(number) { return new Snapshot(secret, native.receive(number)) }
@@ -451,6 +459,7 @@ class Snapshot {
 	get id() { return native.id(inside(this)) }
 
 	bytes({ since } = {}) { return native.bytes(inside(this), since && inside(since)) }
+	async bytesAsync({ since } = {}) { return native.bytesLater(inside(this), since && inside(since)) }
 	fork(options) { return new ThawVM({ ...options, snapshot: this }) }
 	send() { return native.send(inside(this)) }
 	dispose() { native.drop(inside(this)) }
