@@ -45,6 +45,15 @@ if (verb === 'build') {
 	const bytes = QuickJS.serializeSnapshot(snapshot)
 	tell('written whole', performance.now() - begun, 'ms')
 	tell('bytes whole', bytes.length / 1024, 'KiB')
+	const opened = []
+	for (let i = 0; i < rounds; i++) {
+		const begun = performance.now()
+		const vm = await QuickJS.restore(QuickJS.deserializeSnapshot(bytes), { wasm: module })
+		vm.evalCode('lookup(1)').dispose()
+		opened.push(performance.now() - begun)
+		vm.dispose()
+	}
+	tell('from bytes to the first call', median(opened), 'ms')
 } else {
 	const bytes = readFileSync(rest[0])
 	const vm = await QuickJS.restore(QuickJS.deserializeSnapshot(bytes), { wasm })

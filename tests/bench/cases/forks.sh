@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # forks - VMs of libthawvm that begin from a snapshot, go back to one, and travel as bytes (forks.c), beside quickjs-wasi under
-# node, the same engine as WebAssembly, whose snapshot is a copy of its memory. A fork there is a restore from it.
+# node, the same engine as WebAssembly, whose snapshot is a copy of its memory (a fork there is a restore from it); and beside
+# node's own startup snapshot, which is V8's.
 
 forks()
 {
@@ -12,6 +13,8 @@ forks()
 			job Thaw - - '' "$build/tests/bench/forks" "$mib" "$root/tests/bench/heap_builder.js"
 			! command -v node >/dev/null || job 'quickjs-wasi under node' - - '' node --max-old-space-size=8192 \
 				"$root/tests/bench/quickjs_wasi.mjs" forks "$mib" "$root/tests/bench/heap_builder.js"
+			! command -v node >/dev/null || job "node's startup snapshot" - - '' node \
+				"$root/tests/bench/node_snapshot.mjs" "$mib" "$root/tests/bench/heap_builder.js"
 		done
 	} | measure "${ROUNDS:-3}"
 }
