@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "kselftest_harness.h"
@@ -76,6 +77,26 @@ TEST(any_thread_one_at_a_time)
 	ASSERT_EQ(0, sigaltstack(NULL, &after));
 	EXPECT_EQ(before.ss_sp, after.ss_sp);
 	EXPECT_EQ(0, thaw_vm_close(to.vm));
+}
+
+TEST(a_forked_child_goes_on_with_its_copy)
+{
+	struct thaw_vm *vm = vm_with((struct thaw_vm_options){0});
+	struct thaw_vm_snapshot *snapshot;
+	struct thaw_error error;
+	pid_t child;
+	int status;
+
+	ASSERT_NE(NULL, vm);
+	ASSERT_EQ(0, run(vm, "let n = 1; const up = () => ++n", &error));
+	child = fork();
+	if (!child)
+		_exit(!gives(vm, "up", NULL, "2") || !gives(vm, "up", NULL, "3") ||
+		      thaw_vm_snapshot(vm, &snapshot, &error) || thaw_vm_close(vm));
+	ASSERT_EQ(child, waitpid(child, &status, 0));
+	EXPECT_TRUE(WIFEXITED(status) && !WEXITSTATUS(status));
+	EXPECT_TRUE(gives(vm, "up", NULL, "2"));
+	thaw_vm_close(vm);
 }
 
 /* ---- Cut short ---- */
