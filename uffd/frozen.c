@@ -15,6 +15,8 @@
 
 #include "sys.h"
 
+#define READ_BYTES (128u << 10)
+
 size_t frozen_page_bytes(void)
 {
 	return (size_t)sysconf(_SC_PAGESIZE);
@@ -248,25 +250,50 @@ void thaw_frozen_usage(const struct thaw_frozen *frozen, struct thaw_frozen_usag
 	layers_drop(layers);
 }
 
+/* From `offset` on, up to the next page of the overlay at most: how many bytes of so many, all of the base or all zero. */
+static size_t read_stretch(const struct layers *layers, size_t next_own, uint64_t offset,
+			   size_t bytes)
+{
+	uint64_t end = next_own < layers->own_count
+			       ? layers->own[next_own].page * frozen_page_bytes()
+			       : UINT64_MAX;
+
+	if (offset < layers->base_bytes && layers->base_bytes < end)
+		end = layers->base_bytes;
+	if (offset < layers->base_bytes && end - offset > READ_BYTES)
+		end = offset + READ_BYTES;
+	return end - offset < bytes ? end - offset : bytes;
+}
+
+/* Not at once to where it belongs: that may be a heap, whose pages a system call cannot write (thaw_touch()). */
 static int read_layers(const struct layers *layers, uint64_t offset, char *to, size_t bytes,
 		       char *buffer)
 {
-	size_t page_bytes = frozen_page_bytes();
+	size_t page_bytes = frozen_page_bytes(), part;
+	size_t own = own_find(layers->own, layers->own_count, offset / page_bytes);
 	int code = 0;
 
-	while (!code && bytes) {
-		size_t within = offset % page_bytes, part = page_bytes - within;
-		const char *page =
-			layers_page(layers, offset / page_bytes, buffer, page_bytes, &code);
+	for (; !code && bytes; to += part, offset += part, bytes -= part) {
+		size_t within = offset % page_bytes;
 
-		part = part < bytes ? part : bytes;
-		if (!page)
+		if (own < layers->own_count && layers->own[own].page == offset / page_bytes) {
+			const struct copy *copy = layers->own[own++].copy;
+
+			part = page_bytes - within < bytes ? page_bytes - within : bytes;
+			if (copy)
+				memcpy(to, copy->bytes + within, part);
+			else
+				memset(to, 0, part);
+			continue;
+		}
+		part = read_stretch(layers, own, offset, bytes);
+		if (offset >= layers->base_bytes) {
 			memset(to, 0, part);
-		else if (!code)
-			memcpy(to, page + within, part);
-		to += part;
-		offset += part;
-		bytes -= part;
+			continue;
+		}
+		code = sys_pread(layers->base->fd, buffer, part, offset);
+		if (!code)
+			memcpy(to, buffer, part);
 	}
 	return code;
 }
@@ -282,7 +309,7 @@ int thaw_frozen_read(const struct thaw_frozen *frozen, uint64_t offset, void *to
 		return error_set(error, -ERANGE, "a frozen heap of %llu bytes has no %zu at %llu",
 				 (unsigned long long)frozen->bytes, bytes,
 				 (unsigned long long)offset);
-	buffer = malloc(frozen_page_bytes());
+	buffer = malloc(bytes < READ_BYTES ? bytes + 1 : READ_BYTES);
 	if (!buffer)
 		return error_set(error, -ENOMEM, "no memory to read a frozen heap");
 	layers = frozen_layers(frozen);

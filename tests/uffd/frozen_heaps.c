@@ -127,6 +127,13 @@ static int read_all(const struct thaw_frozen *frozen, const struct model *model)
 		    thaw_frozen_read(frozen, 0, read, model->bytes, NULL) ||
 		    memcmp(read, model->memory, model->bytes);
 
+	/* And parts of it, from anywhere to anywhere. */
+	for (size_t at = 1, bytes = 5; !wrong && at < model->bytes; at += 300000, bytes += 9001) {
+		size_t part = bytes < model->bytes - at ? bytes : model->bytes - at;
+
+		wrong = thaw_frozen_read(frozen, at, read, part, NULL) ||
+			memcmp(read, model->memory + at, part);
+	}
 	free(read);
 	return wrong;
 }

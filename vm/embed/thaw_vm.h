@@ -105,7 +105,8 @@ struct thaw_vm_options { /* zero means: the default */
 	void *arg; /* of all callbacks here */
 	/*
 	 * Begin as this: a fork, which shares with all others every page that it does not write. Not together with an image. It
-	 * may be dropped once the VM is open.
+	 * may be dropped once the VM is open. A fork has no descriptor, and 7 mappings of memory: 9,350 of them are as many as
+	 * vm.max_map_count allows, by default.
 	 */
 	struct thaw_vm_snapshot *snapshot;
 	const char *at; /* of the image: a generation by its name, or its number in decimal */
