@@ -114,3 +114,24 @@ test('output and modules', async () => {
 	assert.equal(fails.eval('2'), 2)
 	fails.close()
 })
+
+test('no call leaves anything behind', async () => {
+	const vm = new ThawVM({ functions: { host: value => value, fail() { throw new Error('no') }, later: async value => value } })
+	vm.eval(`const pass = v => v, bad = () => { throw new TypeError('t') }, viaHost = v => host(v), map = () => new Map(), promise = async v => v
+		const viaFail = () => { try { fail() } catch (e) { return e.message } }, wait = v => later(v)`)
+	const value = { a: 1, b: ['text', 2n, new Uint8Array(9), new Date(), new Error('x')] }
+	const quietly = call => { try { call() } catch {} }
+	const kinds = [() => vm.call('pass', [value]), () => quietly(() => vm.call('bad')), () => vm.call('viaHost', [value]), () => vm.call('viaFail'),
+		() => quietly(() => vm.call('none')), () => quietly(() => vm.call('map')), () => vm.eval('({ a: 1 })'), () => quietly(() => vm.eval('a b')),
+		() => vm.context('other').eval('1'), () => vm.pending(), () => vm.call('promise', [value]), () => vm.call('wait', [value])]
+	const live = () => { vm.collect(); return vm.usage().liveBytes }
+	for (const kind of kinds) {
+		for (let i = 0; i < 20; i++) await kind()
+		const before = live()
+		for (let i = 0; i < 300; i++) await kind()
+		const grown = live() - before
+		assert.ok(grown < 300 * 8, `${kind}: ${grown} bytes`)
+	}
+	assert.ok(vm.usage().heapBytes > vm.usage().liveBytes && vm.usage().turns > 3000)
+	vm.close()
+})

@@ -88,6 +88,9 @@ napi_value addon_vm_checkpoint_begin(napi_env env, napi_callback_info info);
 napi_value addon_vm_checkpoint_poll(napi_env env, napi_callback_info info);
 napi_value addon_vm_context(napi_env env, napi_callback_info info);
 napi_value addon_vm_use(napi_env env, napi_callback_info info);
+napi_value addon_vm_usage(napi_env env, napi_callback_info info);
+napi_value addon_vm_collect(napi_env env, napi_callback_info info);
+napi_value addon_generations(napi_env env, napi_callback_info info);
 
 /* ---- snapshots.c ---- */
 

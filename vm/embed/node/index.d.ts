@@ -66,9 +66,22 @@ export interface PendingCall {
 	running: boolean
 }
 
+/** What an image has. */
+export interface Generation {
+	number: number
+	/** That it was made from; 0: none. */
+	parent: number
+	time: Date
+	heapBytes: number
+	bytesWritten: number
+	names: string[]
+}
+
 /** One sandboxed VM. It is used by the thread that made it, and closed when it is collected, unless close() does it. */
 export class ThawVM implements Context {
 	constructor(options?: VMOptions)
+	/** The generations of an image, also of one in use; oldest first. */
+	static generations(image: string): Generation[]
 	/** A number that interrupt() takes in any thread of the process. */
 	readonly id: number
 	readonly closed: boolean
@@ -81,6 +94,10 @@ export class ThawVM implements Context {
 	 * over. Rejects with what cut a timer's callback short.
 	 */
 	run(options?: RunOptions): Promise<boolean>
+	/** Bytes of heap; those that are allocated in it, garbage included; and how many calls and timers have ended. */
+	usage(): { heapBytes: number; liveBytes: number; turns: number }
+	/** Collect garbage now, which else is done when the heap has grown enough. */
+	collect(): void
 	/** Cut short the call under way, or the next one; in a host function, mostly. For other threads there is interrupt(id). */
 	interrupt(): void
 	/** Calls of host functions whose promises wait, oldest first; of an image or a snapshot, those that waited when it was taken. */

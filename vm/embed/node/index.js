@@ -354,6 +354,11 @@ class ThawVM {
 		this.#main = new Context(this.#state, 0)
 	}
 
+	// Of an image, also of one in use: oldest first.
+	static generations(image) {
+		return native.generations(text(image, 'image')).map(one => ({ ...one, time: new Date(one.time), names: one.names ? one.names.split(' ') : [] }))
+	}
+
 	get id() { return this.#id }
 	get closed() { return this.#state.closed }
 
@@ -368,6 +373,8 @@ class ThawVM {
 		return this.#contexts.get(index)
 	}
 
+	usage() { return this.#state.enter(native.usage) }
+	collect() { this.#state.enter(native.collect) }
 	run(options) { return this.#state.run(options) }
 	interrupt() { interrupt(this.#id) }
 

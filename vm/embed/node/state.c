@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * state.c - what index.js asks about the state of a VM: tickets that wait, generations of its image, contexts.
+ * state.c - what index.js asks about the state of a VM: tickets that wait, generations of its image, contexts, memory.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -166,4 +167,89 @@ napi_value addon_vm_use(napi_env env, napi_callback_info info)
 	code = thaw_vm_context_use(call.binding->vm, (unsigned)number_of(env, call.arguments[1]),
 				   &call.error);
 	return call_end(&call, undefined_value(env), code);
+}
+
+/* ---- Of a VM, and of an image ---- */
+
+static void set_number(napi_env env, napi_value object, const char *name, uint64_t number)
+{
+	napi_value value = number_new(env, (double)number);
+
+	if (value)
+		napi_set_named_property(env, object, name, value);
+}
+
+/* (VM): { heapBytes, liveBytes, turns }. */
+napi_value addon_vm_usage(napi_env env, napi_callback_info info)
+{
+	struct thaw_vm_usage usage = {0};
+	napi_value object = NULL;
+	struct call call;
+	int code;
+
+	if (!call_begin(&call, env, info))
+		return NULL;
+	code = thaw_vm_usage(call.binding->vm, &usage);
+	if (code) {
+		call.error.code = code;
+		snprintf(call.error.text, sizeof(call.error.text), "%s", thaw_vm_strerror(code));
+	} else if (!napi_create_object(env, &object)) {
+		set_number(env, object, "heapBytes", usage.heap_bytes);
+		set_number(env, object, "liveBytes", usage.live_bytes);
+		set_number(env, object, "turns", usage.turns);
+	}
+	return call_end(&call, object, code);
+}
+
+napi_value addon_vm_collect(napi_env env, napi_callback_info info)
+{
+	struct call call;
+	int code;
+
+	if (!call_begin(&call, env, info))
+		return NULL;
+	code = thaw_vm_collect(call.binding->vm, &call.error);
+	return call_end(&call, undefined_value(env), code);
+}
+
+static napi_value generation_object(napi_env env, const struct thaw_vm_generation *generation)
+{
+	napi_value object, names;
+
+	if (napi_create_object(env, &object))
+		return NULL;
+	set_number(env, object, "number", generation->number);
+	set_number(env, object, "parent", generation->parent);
+	set_number(env, object, "time", generation->time_ns / 1000000);
+	set_number(env, object, "heapBytes", generation->heap_bytes);
+	set_number(env, object, "bytesWritten", generation->bytes_written);
+	names = text_new(env, generation->names, strlen(generation->names));
+	if (names)
+		napi_set_named_property(env, object, "names", names);
+	return object;
+}
+
+/* (path of an image): an array. */
+napi_value addon_generations(napi_env env, napi_callback_info info)
+{
+	struct thaw_vm_generation *list = NULL;
+	napi_value argument, array = NULL;
+	struct thaw_error error = {0};
+	size_t count = 1;
+	char *image;
+	int found;
+
+	napi_get_cb_info(env, info, &count, &argument, NULL, NULL);
+	image = text_of(env, argument, NULL);
+	if (!image)
+		return NULL;
+	found = thaw_vm_generations(image, &list, &error);
+	free(image);
+	if (found < 0)
+		return throw_failure(env, found, error.text, NULL);
+	if (!napi_create_array(env, &array))
+		for (int i = 0; i < found; i++)
+			napi_set_element(env, array, (uint32_t)i, generation_object(env, &list[i]));
+	free(list);
+	return array;
 }
