@@ -147,6 +147,7 @@ static const char *check_logging(const struct truth *truth, const char *path, st
 	struct image_options options = {.path = path,
 					.engine = CRASH_ENGINE,
 					.keyed = truth->keyed,
+					.encrypted = truth->encrypted,
 					.page_bytes = truth->page_bytes,
 					.retain = truth->retain};
 	bool logged = true;
@@ -289,6 +290,7 @@ static const char *check_writer(const struct truth *truth, const char *path, boo
 	struct image_options options = {.path = path,
 					.engine = CRASH_ENGINE,
 					.keyed = truth->keyed,
+					.encrypted = truth->encrypted,
 					.page_bytes = truth->page_bytes,
 					.retain = truth->retain};
 	static const struct contents empty;
@@ -332,6 +334,7 @@ static const char *check_creation(const struct truth *truth, const char *path)
 					.create = true,
 					.engine = CRASH_ENGINE,
 					.keyed = truth->keyed,
+					.encrypted = truth->encrypted,
 					.page_bytes = truth->page_bytes};
 	struct thaw_error error, fallback;
 	struct image *image;

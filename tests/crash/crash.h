@@ -44,7 +44,7 @@ struct failures_note {
 struct truth {
 	const char *path;
 	uint32_t page_bytes;
-	bool keyed;
+	bool keyed, encrypted;
 	unsigned retain;
 	bool exists;	   /* the image's name was reported durable */
 	bool empty;	   /* an empty file may be there */
@@ -61,7 +61,7 @@ struct truth {
 
 /* Counted over all states and scenarios of a run. */
 struct tally {
-	uint64_t scenarios, keyed, states, repeated, by_kind[LEAVES_KINDS];
+	uint64_t scenarios, keyed, encrypted, key_changes, states, repeated, by_kind[LEAVES_KINDS];
 	uint64_t at_sync, elsewhere, nameless, torn;
 	uint64_t logged, folded, log_replayed;
 	uint64_t commits, failed_commits, kills, cuts, reopened, notes, aborted, creations;

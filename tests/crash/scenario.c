@@ -306,6 +306,7 @@ static struct image_options image_options(void)
 				      .create = true,
 				      .engine = CRASH_ENGINE,
 				      .keyed = scenario.truth.keyed,
+				      .encrypted = scenario.truth.encrypted,
 				      .page_bytes = scenario.truth.page_bytes,
 				      .retain = scenario.truth.retain};
 }
@@ -618,6 +619,9 @@ static int history_compact(void)
 	unsigned flags = below(3) ? 0 : THAW_COMPACT_NEWEST;
 	int code;
 
+	if (scenario.truth.encrypted && below(2))
+		flags |= THAW_COMPACT_ENCRYPT; /* with a new key */
+
 	if (!listing_now(&listing) || scenario.truth.slot_suspect)
 		return 0;
 	writer_end();
@@ -625,6 +629,28 @@ static int history_compact(void)
 	code = thaw_image_compact(scenario.path, flags, NULL, NULL, &scenario.error);
 	disk_pause();
 	scenario.tally->compacted += !code;
+	if (!code)
+		reported_durable();
+	return code;
+}
+
+/* Another key opens it, and then does not: two commits each time. */
+static int history_keys(void)
+{
+	static const uint8_t other[THAW_KEY_BYTES] = {9};
+	const struct thaw_key_secret secret = {THAW_KEY_FILE, other, sizeof(other), "another"};
+	static struct listing listing;
+	int code;
+
+	if (!listing_now(&listing) || scenario.truth.slot_suspect || !scenario.truth.encrypted)
+		return 0;
+	writer_end();
+	disk_resume();
+	code = thaw_image_key_add(scenario.path, &secret, &scenario.error);
+	if (code > 0)
+		code = thaw_image_key_remove(scenario.path, (unsigned)code, &scenario.error);
+	disk_pause();
+	scenario.tally->key_changes += !code;
 	if (!code)
 		reported_durable();
 	return code;
@@ -714,8 +740,9 @@ static const struct change {
 	unsigned weight;
 	int (*run)(void);
 } changes[] = {
-	{12, writer_commit},  {2, history_tag}, {1, history_untag}, {1, history_rollback},
-	{1, history_compact}, {2, unchanged},	{2, acknowledged},  {2, fold},
+	{12, writer_commit},   {2, history_tag},     {1, history_untag},
+	{1, history_rollback}, {1, history_compact}, {1, history_keys},
+	{2, unchanged},	       {2, acknowledged},    {2, fold},
 };
 
 static int change_any(void)
@@ -1074,7 +1101,9 @@ static void scenario_begin(void)
 	truth->path = scenario.path;
 	truth->page_bytes = below(4) ? 4096 : 65536;
 	truth->keyed = !below(3);
+	truth->encrypted = !truth->keyed && below(2);
 	scenario.tally->keyed += truth->keyed;
+	scenario.tally->encrypted += truth->encrypted;
 	thaw_use_key(&(struct thaw_key_source){.get = give_key});
 	truth->retain = 1 + below(4);
 	scenario.bound = below(11);

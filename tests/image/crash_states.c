@@ -59,10 +59,11 @@ static void tally_add(struct tally *total, const struct tally *tally)
 static void tally_print(const char *line_start, const struct tally *tally)
 {
 	fprintf(stderr,
-		"%s%lu states of %lu scenarios, %lu of them with a key (%lu at syncs, %lu elsewhere, %lu without a name); "
+		"%s%lu states of %lu scenarios, %lu of them with a key, %lu encrypted with %lu changes of keys (%lu at syncs, %lu elsewhere, %lu without a name); "
 		"%lu came twice; %lu are wrong\n",
-		line_start, tally->states, tally->scenarios, tally->keyed, tally->at_sync,
-		tally->elsewhere, tally->nameless, tally->repeated, tally->violations);
+		line_start, tally->states, tally->scenarios, tally->keyed, tally->encrypted,
+		tally->key_changes, tally->at_sync, tally->elsewhere, tally->nameless,
+		tally->repeated, tally->violations);
 	fprintf(stderr, "%sleft was", line_start);
 	for (unsigned i = 0; i < LEAVES_KINDS; i++)
 		fprintf(stderr, "%s %s: %lu", i ? "," : "", leaves_names[i], tally->by_kind[i]);
@@ -220,6 +221,8 @@ TEST(every_state_that_a_power_cut_leaves_is_right)
 		EXPECT_LT(STATES / 200, run.total.by_kind[i]);
 	EXPECT_LT(10, run.total.nameless);
 	EXPECT_LT(5, run.total.keyed);
+	EXPECT_LT(5, run.total.encrypted);
+	EXPECT_LT(2, run.total.key_changes);
 	EXPECT_LT(0, run.total.torn);
 	EXPECT_LT(10, run.total.kills);
 	EXPECT_LT(10, run.total.cuts);

@@ -51,7 +51,8 @@ static bool was_committed[NUMBERS];
 static struct contents attempts[8];
 static unsigned attempt_count;
 static bool longer_history = true;
-static bool keyed;	/* every second history is one of an image with a key */
+static bool keyed,
+	encrypted; /* every third history is one of an image with a key, every third of an encrypted one */
 static bool logging;	/* what is committed goes to the log, if it can */
 static uint64_t newest; /* that was reported */
 static bool no_log;	/* there was no room for one, and the generation is durable all the same */
@@ -67,6 +68,7 @@ static struct image_options image_options(void)
 				      .create = true,
 				      .engine = CRASH_ENGINE,
 				      .keyed = keyed,
+				      .encrypted = encrypted,
 				      .page_bytes = PAGE,
 				      .retain = 2};
 }
@@ -681,7 +683,8 @@ static const char *history_new(struct fault wanted)
 	memset(pointers, 0, sizeof(pointers));
 	outstanding = strangers = 0;
 	fired = 0;
-	keyed = wanted.at % 2;
+	keyed = wanted.at % 3 == 1;
+	encrypted = wanted.at % 3 == 2;
 	dice.state = 5;
 	fault = wanted;
 	result = history_run();
@@ -747,6 +750,14 @@ TEST_F(faults, with_a_key_nothing_fails_without_any)
 	const char *result = history_new((struct fault){.at = 1});
 
 	ASSERT_TRUE(keyed);
+	ASSERT_EQ(NULL, result) TH_LOG("%s", result);
+}
+
+TEST_F(faults, encrypted_nothing_fails_without_any)
+{
+	const char *result = history_new((struct fault){.at = 2});
+
+	ASSERT_TRUE(encrypted);
 	ASSERT_EQ(NULL, result) TH_LOG("%s", result);
 }
 

@@ -33,18 +33,21 @@ FIXTURE(logged)
 	unsigned count;
 	uint64_t entries[LOGGED]; /* where they begin */
 };
+enum kind { PLAIN, KEYED, ENCRYPTED };
 FIXTURE_VARIANT(logged)
 {
-	bool keyed;
+	enum kind kind;
 };
-FIXTURE_VARIANT_ADD(logged, plain){.keyed = false};
-FIXTURE_VARIANT_ADD(logged, keyed){.keyed = true};
+FIXTURE_VARIANT_ADD(logged, plain){.kind = PLAIN};
+FIXTURE_VARIANT_ADD(logged, keyed){.kind = KEYED};
+FIXTURE_VARIANT_ADD(logged, encrypted){.kind = ENCRYPTED};
 
-static struct image_options options_of(bool keyed)
+static struct image_options options_of(enum kind kind)
 {
 	struct image_options options = model_options();
 
-	options.keyed = keyed;
+	options.keyed = kind == KEYED;
+	options.encrypted = kind == ENCRYPTED;
 	return options;
 }
 
@@ -108,7 +111,7 @@ static int large_make(struct image *image, struct model *model, unsigned count,
 /* The image as its killed owner has left it. */
 FIXTURE_SETUP(logged)
 {
-	struct image_options options = options_of(variant->keyed);
+	struct image_options options = options_of(variant->kind);
 	struct model model = {.state = 1};
 
 	thaw_use_key(&(struct thaw_key_source){.get = give, .arg = right_key, .name = "a test"});
@@ -170,9 +173,9 @@ static void closed(FIXTURE_DATA(logged) * self)
 }
 
 /* NULL: it is that generation, to the byte. */
-static const char *opened_is(FIXTURE_DATA(logged) * self, bool keyed, const struct model *model)
+static const char *opened_is(FIXTURE_DATA(logged) * self, enum kind kind, const struct model *model)
 {
-	struct image_options options = options_of(keyed);
+	struct image_options options = options_of(kind);
 
 	closed(self);
 	if (image_open(&options, &self->image, &self->fallback, &self->error))
@@ -186,7 +189,7 @@ static const char *opened_is(FIXTURE_DATA(logged) * self, bool keyed, const stru
 TEST_F(logged, the_newest_is_opened_and_listed_by_the_next)
 {
 	struct model model = *newest(self);
-	const char *result = opened_is(self, variant->keyed, &model);
+	const char *result = opened_is(self, variant->kind, &model);
 
 	ASSERT_EQ(NULL, result) TH_LOG("%s", result);
 	EXPECT_EQ(0, self->fallback.code);
@@ -197,7 +200,7 @@ TEST_F(logged, the_newest_is_opened_and_listed_by_the_next)
 	EXPECT_EQ(model.number, listed(&self->error));
 	EXPECT_EQ(0, thaw_image_verify(model_path, NULL, NULL, &self->error))
 	TH_LOG("%s", self->error.text);
-	result = opened_is(self, variant->keyed, &model);
+	result = opened_is(self, variant->kind, &model);
 	EXPECT_EQ(NULL, result) TH_LOG("%s", result);
 	closed(self);
 	EXPECT_EQ(THAW_ENOGEN,
@@ -214,7 +217,7 @@ TEST_F(logged, what_follows_a_damaged_entry_is_lost_and_told)
 		const char *result;
 
 		flip(at);
-		result = opened_is(self, variant->keyed, before);
+		result = opened_is(self, variant->kind, before);
 		EXPECT_EQ(NULL, result) TH_LOG("entry %u: %s", entry, result);
 		EXPECT_EQ(last ? 0 : THAW_EDAMAGED, self->fallback.code);
 		closed(self);
@@ -235,12 +238,12 @@ TEST_F(logged, who_goes_on_behind_damage_takes_no_number_twice)
 	const char *result;
 
 	flip(self->entries[2] + 2 * sizeof(uint64_t));
-	result = opened_is(self, variant->keyed, &model);
+	result = opened_is(self, variant->kind, &model);
 	ASSERT_EQ(NULL, result) TH_LOG("%s", result);
 	ASSERT_EQ(1, generation_make(self->image, &model, &self->error));
 	EXPECT_LT(newest(self)->number, model.number);
 	EXPECT_EQ(0, thaw_image_verify(model_path, NULL, NULL, &self->error));
-	result = opened_is(self, variant->keyed, &model);
+	result = opened_is(self, variant->kind, &model);
 	EXPECT_EQ(NULL, result) TH_LOG("%s", result);
 }
 
@@ -298,7 +301,7 @@ TEST_F(logged, commands_have_the_newest)
 		EXPECT_EQ(0, commands[i](copy)) TH_LOG("command %u", i);
 		if (!access(copy, F_OK))
 			ASSERT_EQ(0, rename(copy, own));
-		result = opened_is(self, variant->keyed, newest(self));
+		result = opened_is(self, variant->kind, newest(self));
 		EXPECT_EQ(NULL, result) TH_LOG("command %u: %s", i, result);
 		EXPECT_EQ(0, thaw_image_verify(own, NULL, NULL, &self->error))
 		TH_LOG("command %u: %s", i, self->error.text);
@@ -307,7 +310,7 @@ TEST_F(logged, commands_have_the_newest)
 
 TEST_F(logged, an_older_one_is_opened_and_the_newest_stays)
 {
-	struct image_options options = options_of(variant->keyed);
+	struct image_options options = options_of(variant->kind);
 	struct model model = self->models[0];
 
 	options.generation = model.number;
@@ -325,7 +328,7 @@ TEST_F(logged, an_older_one_is_opened_and_the_newest_stays)
 /* Its number was told when it was durable. Only those between are nowhere. */
 TEST_F(logged, the_newest_is_opened_by_its_number)
 {
-	struct image_options options = options_of(variant->keyed);
+	struct image_options options = options_of(variant->kind);
 	const char *result;
 
 	for (unsigned i = self->count; i-- > 2;) {
@@ -339,7 +342,7 @@ TEST_F(logged, the_newest_is_opened_by_its_number)
 			EXPECT_EQ(SAME, model_compare(self->image, newest(self), &self->error));
 		closed(self);
 	}
-	result = opened_is(self, variant->keyed, newest(self));
+	result = opened_is(self, variant->kind, newest(self));
 	EXPECT_EQ(NULL, result) TH_LOG("%s", result);
 	EXPECT_EQ(0, self->fallback.code);
 	EXPECT_EQ(0, thaw_image_verify(model_path, NULL, NULL, &self->error));
@@ -348,7 +351,7 @@ TEST_F(logged, the_newest_is_opened_by_its_number)
 /* Who is refused loses nothing, and the numbers are what they were. */
 TEST_F(logged, a_refused_open_leaves_the_newest)
 {
-	struct image_options options = options_of(variant->keyed);
+	struct image_options options = options_of(variant->kind);
 	const char *result;
 
 	options.generation = newest(self)->number + 1;
@@ -366,7 +369,7 @@ TEST_F(logged, a_refused_open_leaves_the_newest)
 		ASSERT_EQ(0, image_open(&options, &self->image, &self->fallback, &self->error));
 		EXPECT_EQ(SAME, model_compare(self->image, &self->models[i], &self->error));
 	}
-	result = opened_is(self, variant->keyed, newest(self));
+	result = opened_is(self, variant->kind, newest(self));
 	EXPECT_EQ(NULL, result) TH_LOG("%s", result);
 }
 
@@ -380,7 +383,7 @@ TEST_F(logged, a_reader_keeps_its_generation_while_others_are_logged)
 
 	ASSERT_EQ(0, image_open(&only_read, &reader, &self->fallback, &self->error));
 	EXPECT_EQ(read.number, image_opened(reader)->number);
-	result = opened_is(self, variant->keyed, &model);
+	result = opened_is(self, variant->kind, &model);
 	ASSERT_EQ(NULL, result) TH_LOG("%s", result);
 	for (unsigned i = 0; i < 300; i++) {
 		int code = generation_make(self->image, &model, &self->error);
@@ -395,14 +398,14 @@ TEST_F(logged, a_reader_keeps_its_generation_while_others_are_logged)
 	}
 	EXPECT_LT(250, logged);
 	image_close(reader);
-	result = opened_is(self, variant->keyed, &model);
+	result = opened_is(self, variant->kind, &model);
 	EXPECT_EQ(NULL, result) TH_LOG("%s", result);
 }
 
 TEST_F(logged, where_they_are_large_the_log_becomes_longer)
 {
 	struct model model = *newest(self), kept[4];
-	const char *result = opened_is(self, variant->keyed, &model);
+	const char *result = opened_is(self, variant->kind, &model);
 
 	ASSERT_EQ(NULL, result) TH_LOG("%s", result);
 	/* The first after an open is in no log; the next one has no room in it; then it has. */
@@ -416,7 +419,7 @@ TEST_F(logged, where_they_are_large_the_log_becomes_longer)
 		kept[i] = model;
 	}
 	/* Killed: all is there, and its length stays. */
-	result = opened_is(self, variant->keyed, &kept[3]);
+	result = opened_is(self, variant->kind, &kept[3]);
 	ASSERT_EQ(NULL, result) TH_LOG("%s", result);
 	ASSERT_EQ(1, large_make(self->image, &model, 200, &self->error));
 	EXPECT_EQ(LOG_BYTES_LARGE, self->image->record.log.bytes);
@@ -427,7 +430,7 @@ TEST_F(logged, where_they_are_large_the_log_becomes_longer)
 TEST_F(logged, a_large_one_that_is_damaged_is_told)
 {
 	struct model model = *newest(self), before;
-	const char *result = opened_is(self, variant->keyed, &model);
+	const char *result = opened_is(self, variant->kind, &model);
 	uint64_t first;
 
 	ASSERT_EQ(NULL, result) TH_LOG("%s", result);
@@ -439,7 +442,7 @@ TEST_F(logged, a_large_one_that_is_damaged_is_told)
 		ASSERT_EQ(0, large_make(self->image, &model, 290, &self->error));
 	closed(self);
 	flip(first + (700u << 10));
-	result = opened_is(self, variant->keyed, &before);
+	result = opened_is(self, variant->kind, &before);
 	EXPECT_EQ(NULL, result) TH_LOG("%s", result);
 	EXPECT_EQ(THAW_EDAMAGED, self->fallback.code);
 }
@@ -447,10 +450,10 @@ TEST_F(logged, a_large_one_that_is_damaged_is_told)
 /* As of a process with thousands of mappings. */
 TEST_F(logged, a_large_state_is_logged_whole_and_as_what_changed)
 {
-	struct image_options options = options_of(variant->keyed);
+	struct image_options options = options_of(variant->kind);
 	struct thaw_generation generation = {.heap_bytes = 65536, .reason = THAW_REASON_REQUEST};
 	static uint8_t state[700u << 10];
-	const char *result = opened_is(self, variant->keyed, newest(self));
+	const char *result = opened_is(self, variant->kind, newest(self));
 	struct commit *commit;
 	unsigned logged = 0;
 	size_t bytes = 0, count = 0;
@@ -487,7 +490,7 @@ TEST_F(logged, a_large_state_is_logged_whole_and_as_what_changed)
 /* A disk may have room for a generation, and none for a log. */
 TEST_F(logged, where_there_is_no_room_for_a_log_there_is_none)
 {
-	struct image_options options = options_of(variant->keyed);
+	struct image_options options = options_of(variant->kind);
 	struct model model = {.state = 1};
 	struct rlimit limit = {LOG, LOG};
 
