@@ -79,6 +79,49 @@ TEST(any_thread_one_at_a_time)
 	EXPECT_EQ(0, thaw_vm_close(to.vm));
 }
 
+struct crowd {
+	struct thaw_vm *vm;
+	_Atomic unsigned called, refused, failed;
+};
+
+static void *call_often(void *arg)
+{
+	struct crowd *crowd = arg;
+
+	for (unsigned i = 0; i < 300; i++) {
+		char *json = NULL;
+		int code = thaw_vm_call(crowd->vm, "up", NULL, &json, NULL);
+
+		crowd->called += !code;
+		crowd->refused += code == -EBUSY;
+		crowd->failed += code && code != -EBUSY;
+		free(json);
+	}
+	return NULL;
+}
+
+/* A call that is refused has not been made, and one that was made is not cut in two. */
+TEST(many_threads_want_one_vm)
+{
+	struct crowd crowd = {.vm = vm_with((struct thaw_vm_options){0})};
+	struct thaw_error error;
+	pthread_t threads[4];
+	char wanted[16];
+
+	ASSERT_NE(NULL, crowd.vm);
+	ASSERT_EQ(0, run(crowd.vm, "let n = 0; const up = async () => ++n, get = () => n", &error));
+	for (unsigned i = 0; i < 4; i++)
+		pthread_create(&threads[i], NULL, call_often, &crowd);
+	for (unsigned i = 0; i < 4; i++)
+		pthread_join(threads[i], NULL);
+	EXPECT_EQ(1200, crowd.called + crowd.refused);
+	EXPECT_EQ(0, crowd.failed);
+	EXPECT_LT(0, crowd.called);
+	snprintf(wanted, sizeof(wanted), "%u", crowd.called);
+	EXPECT_TRUE(gives(crowd.vm, "get", NULL, wanted));
+	EXPECT_EQ(0, thaw_vm_close(crowd.vm));
+}
+
 TEST(a_forked_child_goes_on_with_its_copy)
 {
 	struct thaw_vm *vm = vm_with((struct thaw_vm_options){0});

@@ -32,6 +32,7 @@ struct thaw_vm {
 
 	/* The thread whose calls are under way, as pthread_self() has it; 0: none. */
 	_Atomic uintptr_t user;
+	unsigned holds;		       /* how often it is that */
 	unsigned depth;		       /* calls under way */
 	uint64_t deadline_ns, poll_ns; /* of the outermost; when the host is asked next; 0: none */
 	uint64_t logged;	       /* bytes that the outermost has printed */
@@ -79,7 +80,10 @@ static inline size_t vm_text_bytes(const char *text, size_t bytes)
 int vm_enter(struct thaw_vm *vm, struct thaw_error *error);
 /* `failed`: it ended with an exception, which is taken. */
 int vm_leave(struct thaw_vm *vm, bool failed, struct thaw_error *error);
-/* The same where what comes is a turn of the guest's own; and back, when none has come. */
+/* A call of several parts, between which no other thread gets in: -EBUSY. And its end. */
+int vm_hold(struct thaw_vm *vm, struct thaw_error *error);
+void vm_let(struct thaw_vm *vm);
+/* vm_enter() where what comes is a turn of the guest's own; and back, when none has come. */
 int vm_claim(struct thaw_vm *vm, struct thaw_error *error);
 void vm_release(struct thaw_vm *vm);
 /* -EBUSY: another thread is in a call of it. */

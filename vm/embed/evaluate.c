@@ -155,14 +155,12 @@ static int call_named(struct thaw_vm *vm, const char *name, const char *argument
 	return give(vm, value, result, error);
 }
 
-int thaw_vm_call(struct thaw_vm *vm, const char *name, const char *arguments, char **result,
-		 struct thaw_error *error)
+static int call(struct thaw_vm *vm, const char *name, const char *arguments, char **result,
+		struct thaw_error *error)
 {
 	thaw_vm_value value, settled = 0;
 	int code;
 
-	if (result)
-		*result = NULL;
 	code = call_named(vm, name, arguments, &value, error);
 	if (code)
 		return code;
@@ -175,6 +173,20 @@ int thaw_vm_call(struct thaw_vm *vm, const char *name, const char *arguments, ch
 	if (!code)
 		code = thaw_vm_to_json(vm, settled, result, error);
 	thaw_vm_free(vm, settled);
+	return code;
+}
+
+int thaw_vm_call(struct thaw_vm *vm, const char *name, const char *arguments, char **result,
+		 struct thaw_error *error)
+{
+	int code = vm_hold(vm, error);
+
+	if (result)
+		*result = NULL;
+	if (code)
+		return code;
+	code = call(vm, name, arguments, result, error);
+	vm_let(vm);
 	return code;
 }
 
@@ -195,11 +207,11 @@ static int turn(struct thaw_vm *vm, bool (*run)(struct program *program), struct
 	return code ? code : 1;
 }
 
-int thaw_vm_step(struct thaw_vm *vm, struct thaw_error *error)
+static int step(struct thaw_vm *vm, struct thaw_error *error)
 {
-	int code = vm_mine(vm, error), ran = 0;
+	int code = 0, ran = 0;
 
-	if (!code && vm->depth)
+	if (vm->depth)
 		code = failure(error, -EBUSY,
 			       "a host function cannot run the timers of who has called it");
 	if (!code &&
@@ -221,6 +233,17 @@ int thaw_vm_step(struct thaw_vm *vm, struct thaw_error *error)
 		ran++;
 	}
 	return code < 0 ? code : ran;
+}
+
+int thaw_vm_step(struct thaw_vm *vm, struct thaw_error *error)
+{
+	int code = vm_hold(vm, error);
+
+	if (code)
+		return code;
+	code = step(vm, error);
+	vm_let(vm);
+	return code;
 }
 
 uint64_t thaw_vm_next_due(struct thaw_vm *vm)
@@ -263,13 +286,11 @@ static int run(struct thaw_vm *vm, js_value promise, uint64_t timeout_ns, struct
 	uint64_t now = clock_monotonic_ns(), due;
 	uint64_t end = timeout_ns > UINT64_MAX - now ? UINT64_MAX : now + timeout_ns;
 
-	if (vm_mine(vm, error))
-		return -EBUSY;
 	if (vm->depth)
 		return failure(error, -EBUSY,
 			       "a host function cannot run the loop that has called it");
 	for (;;) {
-		int code = thaw_vm_step(vm, error);
+		int code = step(vm, error);
 
 		if (code < 0)
 			return code;
@@ -292,17 +313,22 @@ static int run(struct thaw_vm *vm, js_value promise, uint64_t timeout_ns, struct
 
 int thaw_vm_run(struct thaw_vm *vm, uint64_t timeout_ns, struct thaw_error *error)
 {
-	return run(vm, 0, timeout_ns, error);
+	int code = vm_hold(vm, error);
+
+	if (code)
+		return code;
+	code = run(vm, 0, timeout_ns, error);
+	vm_let(vm);
+	return code;
 }
 
-int thaw_vm_await(struct thaw_vm *vm, thaw_vm_value promise, uint64_t timeout_ns,
-		  thaw_vm_value *result, struct thaw_error *error)
+static int await(struct thaw_vm *vm, thaw_vm_value promise, uint64_t timeout_ns,
+		 thaw_vm_value *result, struct thaw_error *error)
 {
 	struct js_engine *engine = vm_engine(vm);
 	js_value value;
 	int code = vm_enter(vm, error);
 
-	*result = 0;
 	if (code)
 		return code;
 	code = vm_leave(vm, false, error);
@@ -325,4 +351,17 @@ int thaw_vm_await(struct thaw_vm *vm, thaw_vm_value promise, uint64_t timeout_ns
 		return code;
 	js_throw(engine, value);
 	return vm_leave(vm, true, error);
+}
+
+int thaw_vm_await(struct thaw_vm *vm, thaw_vm_value promise, uint64_t timeout_ns,
+		  thaw_vm_value *result, struct thaw_error *error)
+{
+	int code = vm_hold(vm, error);
+
+	*result = 0;
+	if (code)
+		return code;
+	code = await(vm, promise, timeout_ns, result, error);
+	vm_let(vm);
+	return code;
 }

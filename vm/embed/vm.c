@@ -90,6 +90,23 @@ static int refuse(struct thaw_vm *vm, struct thaw_error *error)
 	return 0;
 }
 
+int vm_hold(struct thaw_vm *vm, struct thaw_error *error)
+{
+	const uintptr_t self = (uintptr_t)pthread_self();
+	uintptr_t user = 0;
+
+	if (!atomic_compare_exchange_strong(&vm->user, &user, self) && user != self)
+		return failure(error, -EBUSY, "another thread is in a call of the VM");
+	vm->holds++;
+	return 0;
+}
+
+void vm_let(struct thaw_vm *vm)
+{
+	if (!--vm->holds)
+		atomic_store(&vm->user, 0);
+}
+
 /* A call begins: how long it may last. */
 static void start_time(struct thaw_vm *vm)
 {
@@ -101,12 +118,10 @@ static void start_time(struct thaw_vm *vm)
 
 int vm_claim(struct thaw_vm *vm, struct thaw_error *error)
 {
-	const uintptr_t self = (uintptr_t)pthread_self();
-	uintptr_t user = 0;
-	int code;
+	int code = vm_hold(vm, error);
 
-	if (!atomic_compare_exchange_strong(&vm->user, &user, self) && user != self)
-		return failure(error, -EBUSY, "another thread is in a call of the VM");
+	if (code)
+		return code;
 	code = refuse(vm, error);
 	if (!code && !vm->depth) {
 		code = js_prepare_thread();
@@ -115,8 +130,7 @@ int vm_claim(struct thaw_vm *vm, struct thaw_error *error)
 				thaw_strerror(code));
 	}
 	if (code) {
-		if (!vm->depth)
-			atomic_store(&vm->user, 0);
+		vm_let(vm);
 		return code;
 	}
 	forget_exception(vm);
@@ -131,8 +145,8 @@ int vm_claim(struct thaw_vm *vm, struct thaw_error *error)
 
 void vm_release(struct thaw_vm *vm)
 {
-	if (!--vm->depth)
-		atomic_store(&vm->user, 0);
+	vm->depth--;
+	vm_let(vm);
 }
 
 int vm_enter(struct thaw_vm *vm, struct thaw_error *error)
@@ -419,7 +433,7 @@ int thaw_vm_close(struct thaw_vm *vm)
 {
 	if (!vm)
 		return 0;
-	if (vm_mine(vm, NULL) || vm->depth)
+	if (vm_mine(vm, NULL) || vm->holds)
 		return -EBUSY;
 	vm->ended = true;
 	if (vm->generation.under_way)
