@@ -76,6 +76,24 @@ test('in a worker, before and after the main thread', () => {
 		['trapped\nran trapped ran trapped\nran trapped\n', 0])
 })
 
+test('a page of an image that is damaged ends its VM, in the middle of calls, and nothing else', () => {
+	assert.deepEqual(node(`
+		const fs = require('fs'), image = path + 'damaged.thaw', other = new ThawVM()
+		const make = () => new ThawVM({ image, functions: { again: code => { try { return vm.eval(code) } catch (error) { return error.code } } } })
+		let vm = make()
+		vm.eval('const text = "mark".repeat(1e5), far = () => { let n = 0; for (let i = 0; i < text.length; i++) n += text.charCodeAt(i); return n }')
+		vm.checkpoint()
+		vm.close()
+		const bytes = fs.readFileSync(image), file = fs.openSync(image, 'r+'), at = bytes.indexOf('mark'.repeat(2000)) + 4096
+		fs.writeSync(file, 'MARK', at)
+		vm = make()
+		const waits = vm.eval('new Promise(() => {})')
+		waits.catch(error => console.log('it waited:', error.code))
+		try { console.log(vm.eval('again("far()")')) } catch (error) { console.log(error.code, trap(), other.eval('6 * 7')) }
+		try { vm.eval('1') } catch (error) { console.log(error.code) }
+		vm.close()`), ['ERR_THAW_DAMAGED trapped 42\nERR_THAW_DAMAGED\nit waited: ERR_THAW_DAMAGED\n', 0])
+})
+
 test('a fault that is nobody\'s ends the process as it would have', () => {
 	assert.equal(node("trap(); faults(); process.kill(process.pid, 'SIGSEGV'); setTimeout(() => {}, 1000)", 'userfaultfd')[1], 'SIGSEGV')
 })

@@ -148,6 +148,7 @@ class ProgramPromise extends Promise {
 const textOf = reason => String(reason?.stack ?? reason)
 
 const LONGEST_MS = 0x7fffffff
+const fatal = new Set(['ERR_THAW_TRAPPED', 'ERR_THAW_ENDED', 'ERR_THAW_DAMAGED'])
 
 class State {
 	constructor(handle) {
@@ -168,7 +169,7 @@ class State {
 		try {
 			return call(this.handle, a, b, c)
 		} catch (thrown) {
-			if (thrown?.code === 'ERR_THAW_TRAPPED' || thrown?.code === 'ERR_THAW_ENDED') this.fail(thrown)
+			if (fatal.has(thrown?.code)) this.fail(thrown)
 			throw thrown
 		} finally {
 			if (!--this.depth) this.settle()
