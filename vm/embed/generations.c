@@ -65,7 +65,7 @@ static int begin(struct thaw_vm *vm, const char *name, const void *state, size_t
 	return 0;
 }
 
-int thaw_vm_checkpoint_begin(struct thaw_vm *vm, const char *name, struct thaw_error *error)
+static int begin_now(struct thaw_vm *vm, const char *name, struct thaw_error *error)
 {
 	struct thaw_error why;
 	size_t bytes;
@@ -79,6 +79,17 @@ int thaw_vm_checkpoint_begin(struct thaw_vm *vm, const char *name, struct thaw_e
 	if (!code)
 		code = begin(vm, name, state, bytes, error);
 	free(state);
+	return code;
+}
+
+int thaw_vm_checkpoint_begin(struct thaw_vm *vm, const char *name, struct thaw_error *error)
+{
+	int code = vm_hold(vm, error);
+
+	if (code)
+		return code;
+	code = begin_now(vm, name, error);
+	vm_let(vm);
 	return code;
 }
 
@@ -119,12 +130,7 @@ static int over(struct thaw_vm *vm, const struct thaw_result *result, uint64_t *
 static int ask(struct thaw_vm *vm, bool wait, uint64_t *generation, struct thaw_error *error)
 {
 	struct thaw_result result = {0};
-	int code = vm_mine(vm, error);
 
-	if (generation)
-		*generation = 0;
-	if (code)
-		return code;
 	if (!vm->generation.under_way)
 		return failure(error, -ENOENT, "no checkpoint was begun");
 	if (wait)
@@ -134,23 +140,42 @@ static int ask(struct thaw_vm *vm, bool wait, uint64_t *generation, struct thaw_
 	return over(vm, &result, generation, error);
 }
 
+static int ask_held(struct thaw_vm *vm, bool wait, uint64_t *generation, struct thaw_error *error)
+{
+	int code = vm_hold(vm, error);
+
+	if (generation)
+		*generation = 0;
+	if (code)
+		return code;
+	code = ask(vm, wait, generation, error);
+	vm_let(vm);
+	return code;
+}
+
 int thaw_vm_checkpoint_poll(struct thaw_vm *vm, uint64_t *generation, struct thaw_error *error)
 {
-	return ask(vm, false, generation, error);
+	return ask_held(vm, false, generation, error);
 }
 
 int thaw_vm_checkpoint_wait(struct thaw_vm *vm, uint64_t *generation, struct thaw_error *error)
 {
-	return ask(vm, true, generation, error);
+	return ask_held(vm, true, generation, error);
 }
 
 int thaw_vm_checkpoint(struct thaw_vm *vm, const char *name, uint64_t *generation,
 		       struct thaw_error *error)
 {
-	int code = thaw_vm_checkpoint_begin(vm, name, error);
+	int code = vm_hold(vm, error);
 
+	if (generation)
+		*generation = 0;
+	if (code)
+		return code;
+	code = begin_now(vm, name, error);
 	if (!code)
 		code = ask(vm, true, generation, error);
+	vm_let(vm);
 	return code > 0 ? 0 : code;
 }
 
@@ -228,24 +253,37 @@ uint64_t thaw_vm_generation(struct thaw_vm *vm)
 	return status.generation ? status.generation : thaw_opened(vm->heap)->number;
 }
 
+/* 0: nobody else is in it until vm_let(). */
+static int hold_image(struct thaw_vm *vm, struct thaw_error *error)
+{
+	int code = vm_hold(vm, error);
+
+	if (code || vm->options.image)
+		return code;
+	vm_let(vm);
+	return failure(error, -EROFS, "the VM has no image");
+}
+
 int thaw_vm_tag(struct thaw_vm *vm, const char *name, uint64_t generation, struct thaw_error *error)
 {
-	int code = vm_mine(vm, error);
+	int code = hold_image(vm, error);
 
-	if (!code && !vm->options.image)
-		code = failure(error, -EROFS, "the VM has no image");
 	if (code)
 		return code;
-	return thaw_tag(vm->heap, name, &generation, THAW_TAG_MOVE, error);
+	code = thaw_tag(vm->heap, name, &generation, THAW_TAG_MOVE, error);
+	vm_let(vm);
+	return code;
 }
 
 int thaw_vm_untag(struct thaw_vm *vm, const char *name, struct thaw_error *error)
 {
-	int code = vm_mine(vm, error);
+	int code = hold_image(vm, error);
 
-	if (!code && !vm->options.image)
-		code = failure(error, -EROFS, "the VM has no image");
-	return code ? code : thaw_untag(vm->heap, name, error);
+	if (code)
+		return code;
+	code = thaw_untag(vm->heap, name, error);
+	vm_let(vm);
+	return code;
 }
 
 /* ---- An image without a VM ---- */

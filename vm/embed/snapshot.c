@@ -76,15 +76,13 @@ static int freeze(struct thaw *heap, void *state, size_t bytes, struct thaw_vm_s
 	return *snapshot ? 0 : failure(error, -ENOMEM, "out of memory");
 }
 
-int thaw_vm_snapshot(struct thaw_vm *vm, struct thaw_vm_snapshot **snapshot,
-		     struct thaw_error *error)
+static int take(struct thaw_vm *vm, struct thaw_vm_snapshot **snapshot, struct thaw_error *error)
 {
 	struct thaw_error why;
 	size_t bytes;
 	void *state = vm_state(vm, &bytes, &why);
 	int code;
 
-	*snapshot = NULL;
 	if (!state)
 		return failure(error, why.code, "%s", why.text);
 	/* What is free costs no copy and no bytes: once, since later what is given back of a base is written. */
@@ -97,6 +95,19 @@ int thaw_vm_snapshot(struct thaw_vm *vm, struct thaw_vm_snapshot **snapshot,
 	thaw_vm_snapshot_drop(*snapshot); /* of an image, a page of which could not be read */
 	*snapshot = NULL;
 	return vm_trapped(vm, error);
+}
+
+int thaw_vm_snapshot(struct thaw_vm *vm, struct thaw_vm_snapshot **snapshot,
+		     struct thaw_error *error)
+{
+	int code = vm_hold(vm, error);
+
+	*snapshot = NULL;
+	if (code)
+		return code;
+	code = take(vm, snapshot, error);
+	vm_let(vm);
+	return code;
 }
 
 /* ---- As bytes ---- */

@@ -433,8 +433,12 @@ int thaw_vm_close(struct thaw_vm *vm)
 {
 	if (!vm)
 		return 0;
-	if (vm_mine(vm, NULL) || vm->holds)
+	if (vm_hold(vm, NULL))
 		return -EBUSY;
+	if (vm->holds > 1) {
+		vm_let(vm);
+		return -EBUSY;
+	}
 	vm->ended = true;
 	if (vm->generation.under_way)
 		thaw_checkpoint_wait(vm->heap);
@@ -494,7 +498,7 @@ void *vm_state(struct thaw_vm *vm, size_t *bytes, struct thaw_error *error)
 {
 	void *state;
 
-	if (vm_mine(vm, error) || vm_trapped(vm, error))
+	if (vm_trapped(vm, error))
 		return NULL;
 	if (!vm_engine(vm) || vm->depth || vm->ended) {
 		failure(error, -EBUSY, "a VM is captured between two calls, while it lives");
@@ -511,17 +515,13 @@ void *vm_state(struct thaw_vm *vm, size_t *bytes, struct thaw_error *error)
 }
 
 /* The heap first: if that fails, nothing has changed. */
-int thaw_vm_rollback(struct thaw_vm *vm, struct thaw_vm_snapshot *snapshot,
-		     struct thaw_error *error)
+static int go_back(struct thaw_vm *vm, struct thaw_vm_snapshot *snapshot, struct thaw_error *error)
 {
 	struct thaw_frozen *frozen = snapshot_frozen(snapshot);
 	size_t bytes;
 	const void *state = thaw_frozen_state(frozen, &bytes);
 	int code;
 
-	code = vm_mine(vm, error);
-	if (code)
-		return code;
 	if (vm->depth)
 		return failure(error, -EBUSY, "a VM goes back between two calls");
 	if (vm->options.image)
@@ -545,5 +545,17 @@ int thaw_vm_rollback(struct thaw_vm *vm, struct thaw_vm_snapshot *snapshot,
 		javascript_guest.close(vm->guest);
 		vm->guest = NULL;
 	}
+	return code;
+}
+
+int thaw_vm_rollback(struct thaw_vm *vm, struct thaw_vm_snapshot *snapshot,
+		     struct thaw_error *error)
+{
+	int code = vm_hold(vm, error);
+
+	if (code)
+		return code;
+	code = go_back(vm, snapshot, error);
+	vm_let(vm);
 	return code;
 }
