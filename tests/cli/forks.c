@@ -348,7 +348,7 @@ TEST_F(forks, what_makes_no_sense_is_refused)
 		THAW_BINARY);
 	REFUSED(9, "usage", "'%s' run", THAW_BINARY);
 	REFUSED(66, "none.thaw", "'%s' run --fork-of none.thaw", THAW_BINARY);
-	REFUSED(76, "thaw repl", "echo 1 | '%s' repl s.thaw >/dev/null; '%s' run --fork-of s.thaw",
+	REFUSED(76, "thaw repl", "echo 1 | '%s' repl s.thaw >said; '%s' run --fork-of s.thaw",
 		THAW_BINARY, THAW_BINARY);
 	REFUSED(76, "thaw repl", "'%s' run --fork-of s.thaw --image t.thaw", THAW_BINARY);
 }

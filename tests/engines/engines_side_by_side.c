@@ -7,6 +7,8 @@
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
 
+#include <sys/statvfs.h>
+
 #include "shell_line.h"
 
 #define BEFORE ENGINES_ROOM "/thaw"
@@ -161,10 +163,15 @@ TEST_F(engines, what_is_no_engine_or_another_is_not_gone_on_with)
 /* Root may be tricked by who starts it, and a user by another one. */
 TEST_F(engines, whose_the_object_is)
 {
+	struct statvfs where;
+
 	if (geteuid())
 		SKIP(return, "files of other users are made by root");
 	REFUSED("only root or this user", "chown 12345 mine/*");
 	REFUSED("others than root", "chown 0 mine/*; chown 12345 mine");
+	if (system("setpriv --reuid 12345 --clear-groups test -x '" THAW_BINARY "' -a -r '" OBJECTS
+		   "'"))
+		return; /* nobody else gets there */
 	/* That user itself loads it, and root's. */
 	SHELL(0,
 	      "chmod 711 .; chown 12345 a.thaw; chown -R 12345 mine; export HOME=$PWD THAW_ENGINES=$PWD/mine; "
@@ -172,13 +179,15 @@ TEST_F(engines, whose_the_object_is)
 	      "setpriv --reuid 12345 --clear-groups '%s' -q -i a.thaw -p 'count()'; done",
 	      THAW_BINARY);
 	EXPECT_STREQ("3\n4\n", self->program.output);
+	if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) || statvfs(".", &where) ||
+	    where.f_flag & ST_NOSUID)
+		return; /* nothing gets more rights here */
 	/* With more rights than who starts it, it does not look where that one says. */
 	SHELL(76,
 	      "cp '%s' raised; chown 0 . raised; chmod 755 .; chmod 4755 raised; chown 0 a.thaw; export THAW_ENGINES=$PWD/mine; "
 	      "setpriv --reuid 12345 --clear-groups $PWD/raised -q -i a.thaw -p 'count()'",
 	      THAW_BINARY);
-	if (strstr(self->program.errors, "mine"))
-		EXPECT_EQ(NULL, strstr(self->program.errors, "mine/" BEFORE_HASH));
+	EXPECT_EQ(NULL, strstr(self->program.errors, "mine/"));
 	EXPECT_NE(NULL, strstr(self->program.errors, "there is no"))
 	TH_LOG("%s", self->program.errors);
 }
