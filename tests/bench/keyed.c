@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * keyed plain|keyed IMAGE [MIB] - what it costs that an image is authenticated (THAW_KEYED): a heap of random bytes is
+ * keyed plain|keyed|encrypted IMAGE [MIB] - what it costs that an image is authenticated (THAW_KEYED), or encrypted: a heap of random bytes is
  * stored, restored in order, a sixteenth of the pages at random, and streamed in, each in a process of its own. Prints
  * samples for interleave, of the time and of what all threads ran.
  */
@@ -13,7 +13,7 @@
 #include "bench.h"
 #include "thaw.h"
 
-#ifdef THAW_KEYED
+#ifdef THAW_ENCRYPTED
 
 enum measured { STORED, IN_ORDER, AT_RANDOM, STREAMED, MEASURED };
 static const char *const names[] = {"stored", "restored in order", "at random", "streamed in"};
@@ -40,10 +40,10 @@ static double cpu_us(void)
 	       (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
 }
 
-static struct thaw *open_heap(const char *image, bool keyed, unsigned flags)
+static struct thaw *open_heap(const char *image, unsigned keyed, unsigned flags)
 {
 	const struct thaw_options options = {.image = image,
-					     .flags = flags | (keyed ? THAW_KEYED : 0),
+					     .flags = flags | keyed,
 					     .max_bytes = pages * 4096,
 					     .engine = "bench"};
 	struct thaw_error error;
@@ -55,7 +55,7 @@ static struct thaw *open_heap(const char *image, bool keyed, unsigned flags)
 	return heap;
 }
 
-static struct sample store(const char *image, bool keyed)
+static struct sample store(const char *image, unsigned keyed)
 {
 	struct thaw *heap = open_heap(image, keyed, THAW_CREATE);
 	uint64_t *words, random = 88172645463325252u;
@@ -78,7 +78,7 @@ static struct sample store(const char *image, bool keyed)
 	return (struct sample){(now_us() - wall) / (double)pages, (cpu_us() - cpu) / (double)pages};
 }
 
-static struct sample restore(const char *image, bool keyed, enum measured how)
+static struct sample restore(const char *image, unsigned keyed, enum measured how)
 {
 	double wall = now_us(), cpu = cpu_us();
 	struct thaw *heap = open_heap(image, keyed, how == STREAMED ? THAW_PREFETCH : 0);
@@ -98,7 +98,7 @@ static struct sample restore(const char *image, bool keyed, enum measured how)
 }
 
 /* In a process of its own. */
-static struct sample measure(const char *image, bool keyed, enum measured what)
+static struct sample measure(const char *image, unsigned keyed, enum measured what)
 {
 	struct sample sample;
 	int out[2], status;
@@ -123,10 +123,13 @@ static struct sample measure(const char *image, bool keyed, enum measured what)
 
 int main(int argc, char **argv)
 {
-	bool keyed = argc > 2 && !strcmp(argv[1], "keyed");
+	unsigned keyed = argc < 3			 ? 0
+			 : !strcmp(argv[1], "keyed")	 ? THAW_KEYED
+			 : !strcmp(argv[1], "encrypted") ? THAW_ENCRYPTED
+							 : 0;
 
 	if (argc < 3 || (!keyed && strcmp(argv[1], "plain")))
-		die("usage: keyed plain|keyed IMAGE [MIB]");
+		die("usage: keyed plain|keyed|encrypted IMAGE [MIB]");
 	if (argc > 3)
 		pages = (size_t)atoi(argv[3]) * 256;
 	unlink(argv[2]);
@@ -145,7 +148,7 @@ int main(int argc, char **argv)
 
 int main(void)
 {
-	die("this version has no keys");
+	die("this version does not encrypt");
 }
 
 #endif

@@ -10,6 +10,7 @@
 #include <signal.h>
 
 #include "image_forge.h"
+#include "image/poly1305.h"
 #include "image_model.h"
 
 #define LOWER_PAGES 300u
@@ -637,6 +638,39 @@ TEST_F(encrypted, killed_while_slots_are_changed)
 			ASSERT_EQ(0, thaw_image_key_remove(model_path, 1, error));
 	}
 	EXPECT_EQ(0, thaw_image_verify(model_path, NULL, NULL, error));
+}
+
+/* ---- The cipher itself */
+
+TEST(cipher_is_the_same_by_both_libraries_and_in_parts)
+{
+	static uint8_t bytes[20000], one[20000], other[20000];
+	uint8_t key[32], nonce[24];
+	bool two;
+
+	model_fill(bytes, 1, 1);
+	model_fill(bytes + PAGE, 2, 1);
+	memcpy(key, bytes + 100, sizeof(key));
+	memcpy(nonce, bytes + 200, sizeof(nonce));
+	two = poly1305_hurry();
+	for (size_t count = 0; count < sizeof(bytes); count += 1 + count / 9) {
+		uint64_t block = count % 5 ? count * 77 : 0;
+
+		crypto_stream_xchacha20_xor_ic(one, bytes, count, nonce, block, key);
+		xchacha20(other, bytes, count, nonce, block, key);
+		ASSERT_EQ(0, memcmp(one, other, count)) TH_LOG("%zu bytes", count);
+		for (size_t at = 0; at < count; at += 640)
+			xchacha20(other + at, bytes + at, count - at < 640 ? count - at : 640,
+				  nonce, block + at / 64, key);
+		ASSERT_EQ(0, memcmp(one, other, count)) TH_LOG("%zu bytes in parts", count);
+		nonce[count % 24]++;
+	}
+	/* Where a counter of 32 bits would go round. */
+	crypto_stream_xchacha20_xor_ic(one, bytes, 1000, nonce, UINT32_MAX - 3ull, key);
+	xchacha20(other, bytes, 1000, nonce, UINT32_MAX - 3ull, key);
+	EXPECT_EQ(0, memcmp(one, other, 1000));
+	if (!two)
+		SKIP(return, "there is no libcrypto.so.3 here");
 }
 
 /* ---- Other images are what they were */

@@ -18,6 +18,8 @@
 
 #include <string.h>
 
+#include "poly1305.h"
+
 #define FRAMES_BYTES 1024 /* of libsodium: key streams are left there */
 
 void cipher(const struct checksum_key *key, enum checksum_kind kind, XXH128_hash_t checksum,
@@ -33,8 +35,7 @@ void cipher(const struct checksum_key *key, enum checksum_kind kind, XXH128_hash
 		return;
 	}
 	memcpy(nonce, words, sizeof(nonce));
-	crypto_stream_xchacha20_xor_ic(to, from, bytes, nonce, at / CIPHER_STEP,
-				       key->ciphers[kind]);
+	xchacha20(to, from, bytes, nonce, at / CIPHER_STEP, key->ciphers[kind]);
 	sodium_stackzero(FRAMES_BYTES);
 }
 
