@@ -57,7 +57,8 @@ TEST_F(node, tests_pass)
 
 	if (access(PACKAGE "/index.js", R_OK))
 		SKIP(return, "this build has no package for Node.js");
-	if (system("command -v node >/dev/null"))
+	snprintf(command, sizeof(command), "command -v node >%s", self->log);
+	if (system(command))
 		SKIP(return, "there is no Node.js here");
 	snprintf(command, sizeof(command),
 		 "THAW_VM_PACKAGE='" PACKAGE "' THAW_VM_TARBALL='" THAW_NODE_PACKAGE

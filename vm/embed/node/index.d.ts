@@ -129,10 +129,10 @@ export class Snapshot {
 	static receive(number: number): Snapshot
 	/** 32 hexadecimal digits: equal contents have equal ids. */
 	readonly id: string
-	/** All of it, or what changed since another one. Equal contents give equal bytes. */
-	bytes(options?: { since?: Snapshot }): Buffer
+	/** All of it, or what changed since another one, as a Buffer. Equal contents give equal bytes. */
+	bytes(options?: { since?: Snapshot }): Uint8Array
 	/** The same on another thread, while the event loop goes on: of a large heap, all of it takes long. */
-	bytesAsync(options?: { since?: Snapshot }): Promise<Buffer>
+	bytesAsync(options?: { since?: Snapshot }): Promise<Uint8Array>
 	fork(options?: Omit<VMOptions, 'snapshot' | 'image' | 'at'>): ThawVM
 	/** A number for Snapshot.receive() in another thread, which shares the memory. What is never received stays. */
 	send(): number
@@ -170,5 +170,11 @@ export class ThawError extends Error {
 
 /** Cut short what a VM of any thread of the process does. False: there is none of that number. */
 export function interrupt(id: number): boolean
+
+declare global {
+	interface SymbolConstructor {
+		readonly dispose: unique symbol
+	}
+}
 
 export default ThawVM
