@@ -153,6 +153,8 @@ $(BUILD)/tests/engines_side_by_side.o $(BUILD)/tests/libthawvm_engines.o: TEST_C
 ENGINES_TESTED := $(ENGINES_ROOM)/thaw $(ENGINES_ROOM)/engines/$(BEFORE_HASH).so $(ENGINES_ROOM)/older.so $(ENGINES_ROOM)/newer.so \
 	$(ENGINES_ROOM)/other_abi.so $(ENGINES_ROOM)/other_state.so
 $(BUILD)/tests/engines_side_by_side $(BUILD)/tests/libthawvm_engines: | $(ENGINES_TESTED) $(ENGINE_SHARED)
+$(BUILD)/tests/engine_name.o: TEST_CFLAGS += -DENGINE_STATE=$(ENGINE_STATE) -include tests/timeout.h -DTEST_SECONDS=$(TEST_SECONDS)
+$(BUILD)/tests/engine_name.o: vm/engine.mk
 $(BUILD)/tests/guest_abi.o: TEST_CFLAGS += -DLIBTHAWVM='"$(abspath $(BUILD))/libthawvm.so"' -include tests/timeout.h -DTEST_SECONDS=$(TEST_SECONDS)
 $(BUILD)/tests/guest_abi: | $(BUILD)/libthawvm.so
 

@@ -17,7 +17,8 @@ WASM := $(NPM)/node_modules/quickjs-wasi/quickjs.wasm
 # What the engine is called in images, and the binary that it is made of: another binary, another meaning of what its heaps hold,
 # or of a function of the host's, is another engine. Its shared object is called by a hash of its name (vm/engines).
 ENGINE_IDENTITY := js-1 quickjs-wasi 3.6.2
-# So is another layout of the state that goes into an image beside the heap (vm/js/state/blob.c), whose version this is.
+# So is another layout of the state that goes into an image beside the heap (vm/js/state/blob.c), whose version this is. What images of a
+# name rely on is in tests/engines/engine_name.c.
 ENGINE_STATE := 3
 ENGINE_WASM := d4c9375f2b1ca4dc95f72c8aa2982a7a9951ac8011490d79c6582df732b4bbd9
 engine_hash = $(shell printf %s '$(1)' | sha256sum | cut -c1-16)
