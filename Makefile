@@ -54,7 +54,7 @@ PKG_CONFIG := PKG_CONFIG_LIBDIR=$(SYSROOT)/usr/lib/$(MACHINE)/pkgconfig PKG_CONF
 else
 PKG_CONFIG := pkg-config
 endif
-PACKAGES := liburing libuv libedit libxxhash libsodium
+PACKAGES := liburing libuv libedit libxxhash libsodium liblz4 libzstd
 PACKAGE_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PACKAGES) 2>/dev/null)
 PACKAGE_LIBS := $(shell $(PKG_CONFIG) --libs $(PACKAGES) 2>/dev/null)
 

@@ -10,7 +10,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "image/image.h"
+#include "image/extent_codec.h"
 #include "reader.h"
 #include "support.h"
 #include "sys.h"
@@ -88,19 +88,22 @@ int __wrap_sys_pread_cached(int fd, void *buffer, size_t bytes, uint64_t offset)
 				      : __real_sys_pread_cached(fd, buffer, bytes, offset);
 }
 
-bool __real_extent_open(const struct checksum_key *key, uint64_t page, const struct extent *extent,
-			void *stored, void *to, uint32_t page_bytes);
-bool __wrap_extent_open(const struct checksum_key *key, uint64_t page, const struct extent *extent,
-			void *stored, void *to, uint32_t page_bytes);
-bool __wrap_extent_open(const struct checksum_key *key, uint64_t page, const struct extent *extent,
-			void *stored, void *to, uint32_t page_bytes)
+int __real_extent_decode(struct extent_scratch *scratch, const struct checksum_key *key,
+			 uint64_t number, const struct extent *extent, const void *stored,
+			 void *page, uint32_t page_bytes);
+int __wrap_extent_decode(struct extent_scratch *scratch, const struct checksum_key *key,
+			 uint64_t number, const struct extent *extent, const void *stored,
+			 void *page, uint32_t page_bytes);
+int __wrap_extent_decode(struct extent_scratch *scratch, const struct checksum_key *key,
+			 uint64_t number, const struct extent *extent, const void *stored,
+			 void *page, uint32_t page_bytes)
 {
 	if (atomic_load(&held.closed) && is_thread("thaw-ahead")) {
 		atomic_store(&held.at_gate, true);
 		while (atomic_load(&held.closed))
 			support_sleep(0.0002);
 	}
-	return __real_extent_open(key, page, extent, stored, to, page_bytes);
+	return __real_extent_decode(scratch, key, number, extent, stored, page, page_bytes);
 }
 
 int __real_image_lookup(struct image *image, uint64_t first_page,

@@ -97,7 +97,7 @@ $(BUILD)/tests/frozen_failures: TEST_WRAPS := malloc calloc realloc mmap sys_inj
 $(BUILD)/tests/reads_complete: TEST_WRAPS := pthread_create
 # See tests/reads_held.h.
 $(BUILD)/tests/reads_ahead $(BUILD)/tests/process_ahead: TEST_WRAPS := sysconf sys_is_cached sys_pread_cached \
-	extent_open image_lookup pthread_join reader_open reader_read
+	extent_decode image_lookup pthread_join reader_open reader_read
 $(BUILD)/tests/snapshot_bytes: $(EMBED_OBJECTS)
 $(BUILD)/tests/snapshot_bytes: BENCH_LIBS := -lzstd
 $(BUILD)/tests/image_compact: TEST_WRAPS := renameat2

@@ -347,6 +347,9 @@ static int service_memory(struct fault_service *service, struct thaw_error *erro
 	service->runs = calloc(RUNS, sizeof(*service->runs));
 	if (!service->runs)
 		return error_set(error, -ENOMEM, "no memory for the fault service");
+	service->decoded = malloc(RUN_BYTES);
+	if (!service->decoded)
+		return error_set(error, -ENOMEM, "no memory for the fault service");
 	for (unsigned i = 0; i < RUNS; i++) {
 		service->runs[i].next = service->free_runs;
 		service->free_runs = &service->runs[i];
@@ -396,7 +399,7 @@ static int service_reader(struct fault_service *service, struct thaw_error *erro
 			     : service->process ? service->process->epoll
 						: region->uffd,
 		.reads = RUNS,
-		.buffer_bytes = image && !reads_in_place(region) ? RUN_BYTES : 0,
+		.buffer_bytes = image ? RUN_BYTES : 0, /* also where only packed pages need them */
 		.completed = run_completed,
 		.arg = service,
 	};
@@ -415,6 +418,8 @@ static void service_free(struct fault_service *service)
 		close(service->pages_fd);
 	if (service->direct_fd >= 0)
 		close(service->direct_fd);
+	extent_scratch_free(&service->scratch);
+	free(service->decoded);
 	free(service->runs);
 	free(service);
 }

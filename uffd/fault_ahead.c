@@ -50,11 +50,13 @@ struct lane {
 	bool direct;	   /* as in the service */
 	bool stepped_back; /* to a lower priority */
 	unsigned reading;  /* begun and not completed */
+	struct extent_scratch scratch;
 	uint64_t
 		busy_ns; /* when the last read was, if the buffers' memory was not given back since */
 	_Atomic bool rests; /* nothing was read for a while: it can go */
 
 	/* The service's thread. */
+	char *decoded;		      /* of all its runs */
 	struct read_run *runs, *free; /* last in, first out: what was used is in a near cache */
 	struct read_run *installing;
 	unsigned under_way; /* taken, and not free again */
@@ -101,20 +103,27 @@ static struct read_run *list_take(struct run_list *list)
 
 /* ---- the threads */
 
+/* What is packed is decoded. */
+static void page_check(struct lane *lane, struct read_run *run, unsigned i)
+{
+	const struct extent *extent = &run->pages[i].extent;
+	uint32_t page_bytes = lane->ahead->page_bytes;
+	char *stored = run->buffer + (extent->offset - run->offset);
+
+	run->contents[i] = extent_is_whole(extent) ? stored : run->decoded + (size_t)i * page_bytes;
+	if (!extent_decode(&lane->scratch, lane->ahead->key, run->pages[i].page, extent, stored,
+			   run->contents[i], page_bytes))
+		run->good |= 1ull << i;
+}
+
 static void run_done(struct lane *lane, struct read_run *run, int result)
 {
 	struct fault_ahead *ahead = lane->ahead;
 	bool first;
 
 	run->result = result;
-	for (unsigned i = 0; i < run->count && result > 0; i++) {
-		const struct run_page *page = &run->pages[i];
-		char *bytes = run->buffer + (page->extent.offset - run->offset);
-
-		if (extent_open(ahead->key, page->page, &page->extent, bytes, bytes,
-				ahead->page_bytes))
-			run->good |= 1ull << i;
-	}
+	for (unsigned i = 0; i < run->count && result > 0; i++)
+		page_check(lane, run, i);
 	pthread_mutex_lock(&ahead->lock);
 	first = !lane->done.first;
 	run->is_read = result > 0;
@@ -130,8 +139,8 @@ static void run_read(struct lane *lane, struct read_run *run)
 
 	run->direct = lane->direct;
 	code = reader_read(lane->reader, run, run->buffer + run->done_bytes,
-			   run->bytes - run->done_bytes, run->offset + run->done_bytes,
-			   run->direct);
+			   (unsigned)read_bytes(run->bytes, run->direct) - run->done_bytes,
+			   run->offset + run->done_bytes, run->direct);
 	if (code) {
 		run_done(lane, run, code);
 		return;
@@ -253,7 +262,11 @@ static int lane_prepare(struct fault_service *service, struct lane *lane)
 
 	lane->direct = service->direct;
 	lane->runs = calloc(LANE_RUNS, sizeof(*lane->runs));
-	if (!lane->runs)
+	lane->decoded = mmap(NULL, (size_t)LANE_RUNS * RUN_BYTES, PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (lane->decoded == MAP_FAILED)
+		lane->decoded = NULL;
+	if (!lane->runs || !lane->decoded)
 		return -ENOMEM;
 	code = reader_open(&lane->reader, &options, &error);
 	if (code && options.kind == READER_URING) {
@@ -262,6 +275,7 @@ static int lane_prepare(struct fault_service *service, struct lane *lane)
 	}
 	for (unsigned i = 0; i < LANE_RUNS && !code; i++) {
 		lane->runs[i].buffer = reader_buffer(lane->reader, i);
+		lane->runs[i].decoded = lane->decoded + (size_t)i * RUN_BYTES;
 		lane->runs[i].next = lane->free;
 		lane->free = &lane->runs[i];
 	}
@@ -271,6 +285,10 @@ static int lane_prepare(struct fault_service *service, struct lane *lane)
 static void lane_free(struct lane *lane)
 {
 	reader_close(lane->reader);
+	extent_scratch_free(&lane->scratch);
+	if (lane->decoded)
+		munmap(lane->decoded, (size_t)LANE_RUNS * RUN_BYTES);
+	lane->decoded = NULL;
 	lane->reader = NULL;
 	free(lane->runs);
 	lane->runs = lane->free = NULL;
@@ -363,9 +381,10 @@ static struct lane *lane_of(struct fault_service *service, const struct read_run
  */
 static void lane_shrink(struct lane *lane)
 {
-	if (lane->started && !lane->under_way && atomic_exchange(&lane->rests, false))
-		(void)madvise(reader_buffer(lane->reader, 0), (size_t)LANE_RUNS * RUN_BYTES,
-			      MADV_DONTNEED);
+	if (!lane->started || lane->under_way || !atomic_exchange(&lane->rests, false))
+		return;
+	(void)madvise(reader_buffer(lane->reader, 0), (size_t)LANE_RUNS * RUN_BYTES, MADV_DONTNEED);
+	(void)madvise(lane->decoded, (size_t)LANE_RUNS * RUN_BYTES, MADV_DONTNEED);
 }
 
 void ahead_release(struct fault_service *service, struct read_run *run)

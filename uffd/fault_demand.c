@@ -58,7 +58,7 @@ static void note_cluster(struct fault_service *service, uint64_t cluster)
 static bool zero_at(const struct fault_service *service, const struct extent *extents,
 		    uint64_t leaf, uint64_t page)
 {
-	return extents[page - leaf].encoding != EXTENT_RAW && service_misses(service, page);
+	return !extent_is_stored(&extents[page - leaf]) && service_misses(service, page);
 }
 
 /* What was never stored around it comes, too: that costs nearly nothing. */
@@ -92,7 +92,7 @@ static void run_add_block(struct fault_service *service, struct read_run *run,
 	for (uint64_t at = first; at < end; at++) {
 		const struct extent *extent = &extents[at - leaf];
 
-		if (at != page && (extent->encoding != EXTENT_RAW || !service_misses(service, at) ||
+		if (at != page && (!extent_is_stored(extent) || !service_misses(service, at) ||
 				   bitmap_test(&service->reading, at)))
 			continue;
 		if (run_add(service, run, at, extent, 0))
@@ -154,7 +154,7 @@ static unsigned stream_ahead(struct fault_service *service, unsigned clusters)
 		     page++) {
 			const struct extent *extent = &extents[page - leaf];
 
-			if (extent->encoding != EXTENT_RAW || !service_misses(service, page) ||
+			if (!extent_is_stored(extent) || !service_misses(service, page) ||
 			    ahead_reads(service, page) || bitmap_test(&service->reading, page))
 				continue;
 			if (run && run_add(service, run, page, extent, 0))
@@ -225,7 +225,7 @@ static void bring(struct fault_service *service, uint64_t cluster, uint64_t page
 		lost_cluster(service, cluster, &error);
 		return;
 	}
-	if (extents[page - leaf].encoding != EXTENT_RAW)
+	if (!extent_is_stored(&extents[page - leaf]))
 		bring_zeros(service, extents, leaf, page);
 	else
 		cached = bring_page(service, extents, leaf, page);

@@ -107,9 +107,11 @@ static int tell(struct fault_service *service, uint64_t first, uint64_t count)
 static void extent_for_module(struct thaw_kmod_extent *to, const struct extent *from)
 {
 	*to = (struct thaw_kmod_extent){.encoding = THAW_KMOD_ZERO};
-	if (from->encoding != EXTENT_RAW)
+	if (!extent_is_stored(from))
 		return; /* what was never stored is zero, too */
-	to->encoding = THAW_KMOD_RAW;
+	to->encoding = extent_is_whole(from) ? THAW_KMOD_RAW : THAW_KMOD_OTHER;
+	if (!extent_is_whole(from))
+		return;
 	to->offset = from->offset;
 	to->checksum[0] = from->checksum.low64;
 	to->checksum[1] = from->checksum.high64;
@@ -231,6 +233,15 @@ static bool answer_with_extents(struct fault_service *service, uint64_t page)
 	return true;
 }
 
+static bool page_is_packed(struct fault_service *service, uint64_t page)
+{
+	uint64_t leaf = page - page % IMAGE_LEAF_PAGES;
+	struct extent extents[IMAGE_LEAF_PAGES];
+
+	return !image_lookup(service->options.image, leaf, extents, NULL) &&
+	       extent_is_packed(&extents[page - leaf]);
+}
+
 static void serve(struct fault_service *service, const struct thaw_kmod_request *request)
 {
 	struct fault_kmod *kmod = service->kmod;
@@ -248,8 +259,8 @@ static void serve(struct fault_service *service, const struct thaw_kmod_request 
 		if (answer_with_extents(service, page))
 			return; /* the module counts it when it has brought the page */
 		break;
-	case THAW_KMOD_CANNOT_DECODE: /* it was told of nothing but pages as they are, and zeros */
-		kmod->cannot_read = true;
+	case THAW_KMOD_CANNOT_DECODE: /* a packed page; or it can read nothing at all */
+		kmod->cannot_read |= !page_is_packed(service, page);
 		break;
 	case THAW_KMOD_WRONG_CHECKSUM: { /* if it was moved, others were, too */
 		uint64_t leaf = page / STEP_PAGES * (STEP_PAGES / IMAGE_LEAF_PAGES);
@@ -310,10 +321,10 @@ struct stored_run {
 
 /*
  * The first run in [*page, end), which moves behind it. false: there is none, or the index is
- * damaged (*page < end).
+ * damaged (*page < end). `packed` becomes true if there are pages that the module cannot decode.
  */
 static bool next_run(struct fault_service *service, uint64_t *page, uint64_t end,
-		     struct stored_run *run)
+		     struct stored_run *run, bool *packed)
 {
 	uint32_t page_bytes = service->region->page_bytes;
 	struct extent extents[IMAGE_LEAF_PAGES];
@@ -329,7 +340,8 @@ static bool next_run(struct fault_service *service, uint64_t *page, uint64_t end
 					 NULL))
 				break;
 		}
-		if (extent->encoding != EXTENT_RAW ||
+		*packed |= extent_is_packed(extent);
+		if (!extent_is_whole(extent) ||
 		    (run->count && extent->offset != run->offset + run->bytes)) {
 			if (run->count)
 				break;
@@ -352,20 +364,21 @@ bool fault_kmod_prefetch(struct fault_service *service, uint64_t cluster, unsign
 	uint64_t first = cluster * service->cluster_pages, page = first;
 	uint64_t end = first + (uint64_t)clusters * service->cluster_pages, skipped = 0;
 	struct stored_run run;
+	bool packed = false;
 
 	if (service->kmod->cannot_read)
 		return false;
 	if (end > service->restored_pages)
 		end = service->restored_pages;
 	tell_pages(service, first, end);
-	while (next_run(service, &page, end, &run))
+	while (next_run(service, &page, end, &run, &packed))
 		(void)posix_fadvise(image_fd(service->options.image), (off_t)run.offset,
 				    (off_t)run.bytes, POSIX_FADV_WILLNEED);
 	if (page < end)
 		return false;
-	for (page = first; next_run(service, &page, end, &run);)
+	for (page = first; next_run(service, &page, end, &run, &packed);)
 		skipped += bring(service, run.first, run.count);
-	return !skipped;
+	return !skipped && !packed;
 }
 
 uint64_t fault_kmod_absent(struct fault_service *service, uint64_t first, uint64_t count)

@@ -127,20 +127,26 @@ bool fault_service_last_poison(const struct fault_service *service, struct thaw_
 
 /* ---- reads ---- */
 
-/* All of it, or, once that failed, the page whose turn it is. */
+/* All of it, or, once that failed, the page whose turn it is: what of the run is read, from a block on. */
+static void run_part(const struct read_run *run, uint64_t *begin, uint64_t *end)
+{
+	const struct extent *alone = run->alone ? &run->pages[run->alone - 1].extent : NULL;
+
+	*begin = alone ? (alone->offset - run->offset) / PAGE_BYTES_LEAST * PAGE_BYTES_LEAST : 0;
+	*end = alone ? alone->offset + alone->bytes - run->offset : run->bytes;
+}
+
 static void run_submit(struct fault_service *service, struct read_run *run)
 {
-	uint64_t from = run->done_bytes, bytes = run->bytes - run->done_bytes;
+	uint64_t begin, end;
 
 	run->direct = service->direct;
-	if (run->alone) {
-		from = run->pages[run->alone - 1].extent.offset - run->offset;
-		bytes = service->region->page_bytes - run->done_bytes;
-		from += run->done_bytes;
-	}
+	run_part(run, &begin, &end);
+	end = read_bytes(end, run->direct);
+	begin += run->done_bytes;
 	service_check(service,
-		      reader_read(service->reader, run, run->buffer + from, (unsigned)bytes,
-				  run->offset + from, run->direct),
+		      reader_read(service->reader, run, run->buffer + begin,
+				  (unsigned)(end - begin), run->offset + begin, run->direct),
 		      "begin a read");
 }
 
@@ -155,33 +161,60 @@ static void run_release(struct fault_service *service, struct read_run *run)
 	service->free_runs = run;
 }
 
+/* As they are stored. */
 static char *run_page_bytes(const struct read_run *run, unsigned i)
 {
 	return run->buffer + (run->pages[i].extent.offset - run->offset);
+}
+
+/* Where the contents of a page go that is not read as what it is. */
+static char *run_page_place(const struct fault_service *service, const struct read_run *run,
+			    unsigned i)
+{
+	uint64_t page_bytes = service->region->page_bytes;
+
+	return reads_in_place(service->region)
+		       ? service->region->alias + run->pages[i].page * page_bytes
+		       : run->decoded + i * page_bytes;
 }
 
 /*
  * A commit may have moved the page while it was read, and its old place may hold another page by
  * now (relocate.c). Reads it from its present place.
  */
-static bool page_moved(struct fault_service *service, const struct read_run *run, unsigned i)
+static bool page_moved(struct fault_service *service, struct read_run *run, unsigned i)
 {
-	uint32_t page_bytes = service->region->page_bytes;
 	uint64_t page = run->pages[i].page, leaf = page - page % IMAGE_LEAF_PAGES;
 	uint64_t offset = run->pages[i].extent.offset;
 	struct extent extents[IMAGE_LEAF_PAGES], *extent = &extents[page - leaf];
-	char *to = run_page_bytes(run, i);
 
+	run->contents[i] = run_page_place(service, run, i);
 	for (;;) {
 		if (image_lookup(service->options.image, leaf, extents, NULL) ||
-		    extent->encoding != EXTENT_RAW || extent->offset == offset)
+		    !extent_is_stored(extent) || extent->offset == offset)
 			return false;
 		offset = extent->offset;
-		if (!sys_pread(image_fd(service->options.image), to, page_bytes, offset) &&
-		    extent_open(image_key(service->options.image), page, extent, to, to,
-				page_bytes))
+		if (!extent_read(&service->scratch, image_fd(service->options.image),
+				 image_key(service->options.image), page, extent, run->contents[i],
+				 service->region->page_bytes))
 			return true;
 	}
+}
+
+/* Makes the page of its stored bytes: 0, THAW_EDAMAGED, -ENOMEM. */
+static int page_decode(struct fault_service *service, struct read_run *run, unsigned i)
+{
+	const struct extent *extent = &run->pages[i].extent;
+	int code;
+
+	if (run->good >> i & 1)
+		return 0;
+	run->contents[i] = extent_is_whole(extent) ? run_page_bytes(run, i)
+						   : run_page_place(service, run, i);
+	code = extent_decode(&service->scratch, image_key(service->options.image),
+			     run->pages[i].page, extent, run_page_bytes(run, i), run->contents[i],
+			     service->region->page_bytes);
+	return code && page_moved(service, run, i) ? 0 : code;
 }
 
 /* The contents of these pages are in place, or in `source`: make the pages accessible. */
@@ -219,23 +252,27 @@ static void pages_install(struct fault_service *service, struct read_run *run, u
 		bitmap_set_range(&service->arrived, run->pages[from].page, to - from);
 	/* Counted before they are visible, so that no reader sees too small a count. */
 	count_up(&service->pages_restored, to - from);
-	pages_appear(service, run->pages[from].page, to - from, run_page_bytes(run, from));
+	pages_appear(service, run->pages[from].page, to - from, run->contents[from]);
 }
 
 static bool pages_adjoin(const struct fault_service *service, const struct read_run *run,
 			 unsigned i)
 {
 	return run->pages[i].page == run->pages[i - 1].page + 1 &&
-	       run->pages[i].extent.offset ==
-		       run->pages[i - 1].extent.offset + service->region->page_bytes;
+	       run->contents[i] == run->contents[i - 1] + service->region->page_bytes;
 }
 
-static void page_damaged(struct fault_service *service, const struct read_run *run, unsigned i)
+static void page_damaged(struct fault_service *service, const struct read_run *run, unsigned i,
+			 int code)
 {
 	char why[160];
 
-	snprintf(why, sizeof(why), "its checksum is wrong at file offset %llu (see thaw verify)",
-		 (unsigned long long)run->pages[i].extent.offset);
+	if (code == -ENOMEM)
+		snprintf(why, sizeof(why), "there is no memory to decode it");
+	else
+		snprintf(why, sizeof(why),
+			 "its checksum is wrong at file offset %llu (see thaw verify)",
+			 (unsigned long long)run->pages[i].extent.offset);
 	poison_pages(service, run->pages[i].page, 1, why);
 }
 
@@ -246,17 +283,12 @@ static void page_damaged(struct fault_service *service, const struct read_run *r
 void run_install_some(struct fault_service *service, struct read_run *run, unsigned from,
 		      unsigned to)
 {
-	uint32_t page_bytes = service->region->page_bytes;
-	const struct checksum_key *key = image_key(service->options.image);
 	unsigned good = from; /* first page not installed yet */
 
 	for (unsigned i = from; i < to; i++) {
 		bool wanted = service_misses(service, run->pages[i].page);
-		bool right = wanted && ((run->good >> i & 1) ||
-					extent_open(key, run->pages[i].page, &run->pages[i].extent,
-						    run_page_bytes(run, i), run_page_bytes(run, i),
-						    page_bytes) ||
-					page_moved(service, run, i));
+		int code = wanted ? page_decode(service, run, i) : 0;
+		bool right = wanted && !code;
 
 		if (i > good && (!right || !pages_adjoin(service, run, i))) {
 			pages_install(service, run, good, i);
@@ -266,9 +298,18 @@ void run_install_some(struct fault_service *service, struct read_run *run, unsig
 			continue;
 		good = i + 1;
 		if (wanted)
-			page_damaged(service, run, i);
+			page_damaged(service, run, i, code);
 	}
 	pages_install(service, run, good, to);
+}
+
+uint64_t run_stored_bytes(const struct read_run *run, unsigned from, unsigned to)
+{
+	uint64_t bytes = 0;
+
+	for (; from < to; from++)
+		bytes += run->pages[from].extent.bytes;
+	return bytes;
 }
 
 /*
@@ -279,7 +320,7 @@ static void run_arrived(struct fault_service *service, struct read_run *run)
 {
 	unsigned asked = 0;
 
-	count_up(&service->restore_bytes, (uint64_t)run->count * service->region->page_bytes);
+	count_up(&service->restore_bytes, run_stored_bytes(run, 0, run->count));
 	while (asked < run->count && run->pages[asked].page != service->demand)
 		asked++;
 	if (asked < run->count) {
@@ -295,8 +336,7 @@ static void run_arrived(struct fault_service *service, struct read_run *run)
 void run_install(struct fault_service *service, struct read_run *run, unsigned to)
 {
 	to = to < run->count ? to : run->count;
-	count_up(&service->restore_bytes,
-		 (uint64_t)(to - run->installed) * service->region->page_bytes);
+	count_up(&service->restore_bytes, run_stored_bytes(run, run->installed, to));
 	run_install_some(service, run, run->installed, to);
 	run->installed = to;
 }
@@ -308,6 +348,7 @@ static void page_unreadable(struct fault_service *service, struct read_run *run,
 	char why[160];
 
 	if (page_moved(service, run, i)) {
+		run->good |= 1ull << i;
 		run_install_some(service, run, i, i + 1);
 		return;
 	}
@@ -345,8 +386,11 @@ void run_completed(void *arg, void *token, int result)
 		return;
 	}
 	if (result > 0) {
+		uint64_t begin, end;
+
 		run->done_bytes += (unsigned)result;
-		if (run->done_bytes < (run->alone ? service->region->page_bytes : run->bytes)) {
+		run_part(run, &begin, &end);
+		if (run->done_bytes < end - begin) {
 			run_submit(service, run);
 		} else if (run->alone) {
 			run_install_some(service, run, run->alone - 1, run->alone);
@@ -387,22 +431,42 @@ bool reads_in_place(const struct region *region)
 				    region->backends.delivery == DELIVERY_EAGER);
 }
 
+/* Only packed pages have anything between them that is nobody's. */
+static uint64_t run_next(const struct read_run *run)
+{
+	return (run->offset + run->bytes + EXTENT_UNIT - 1) / EXTENT_UNIT * EXTENT_UNIT;
+}
+
+static bool run_takes(const struct fault_service *service, const struct read_run *run,
+		      uint64_t page, const struct extent *extent, uint32_t gap)
+{
+	uint64_t next = run_next(run);
+
+	/* To read what is left of a block costs nothing, and is no reason for another read. */
+	if (extent_is_packed(extent) && gap < PAGE_BYTES_LEAST)
+		gap = PAGE_BYTES_LEAST;
+	if (extent->offset < next || extent->offset - next > gap ||
+	    extent->offset + extent->bytes - run->offset > RUN_BYTES ||
+	    (run->count + 1) * service->region->page_bytes > RUN_BYTES)
+		return false;
+	if (!reads_in_place(service->region))
+		return true;
+	if (run->packed || extent_is_packed(extent))
+		return run->packed && extent_is_packed(extent);
+	return extent->offset == next && run->pages[run->count - 1].page + 1 == page;
+}
+
 bool run_add(const struct fault_service *service, struct read_run *run, uint64_t page,
 	     const struct extent *extent, uint32_t gap)
 {
-	uint32_t page_bytes = service->region->page_bytes;
-	uint64_t end = run->offset + run->bytes;
-
-	if (!run->count)
-		run->offset = end = extent->offset;
-	if (extent->offset < end || extent->offset - end > gap ||
-	    extent->offset + page_bytes - run->offset > RUN_BYTES)
+	if (run->count && !run_takes(service, run, page, extent, gap))
 		return false;
-	if (run->count && reads_in_place(service->region) &&
-	    (extent->offset != end || run->pages[run->count - 1].page + 1 != page))
-		return false;
+	if (!run->count) {
+		run->offset = extent->offset / PAGE_BYTES_LEAST * PAGE_BYTES_LEAST;
+		run->packed = extent_is_packed(extent);
+	}
 	run->pages[run->count++] = (struct run_page){page, *extent};
-	run->bytes = (unsigned)(extent->offset + page_bytes - run->offset);
+	run->bytes = (unsigned)(extent->offset + extent->bytes - run->offset);
 	return true;
 }
 
@@ -410,9 +474,10 @@ static void run_prepare(struct fault_service *service, struct read_run *run)
 {
 	struct region *region = service->region;
 
-	run->buffer = reads_in_place(region)
+	run->buffer = reads_in_place(region) && !run->packed
 			      ? region->alias + run->pages[0].page * region->page_bytes
 			      : reader_buffer(service->reader, (unsigned)(run - service->runs));
+	run->decoded = service->decoded;
 	run->done_bytes = 0;
 }
 
@@ -527,7 +592,7 @@ static struct read_run *cluster_begin(struct fault_service *service, uint64_t cl
 			poison_pages(service, page, 1, error.text);
 			continue;
 		}
-		if (extent->encoding != EXTENT_RAW) {
+		if (!extent_is_stored(extent)) {
 			if (zero_count && zero_first + zero_count != page) {
 				install_zero_pages(service, zero_first, zero_count);
 				zero_count = 0;

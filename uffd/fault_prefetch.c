@@ -118,7 +118,7 @@ static void plan_cluster(struct fault_service *service, uint64_t cluster, unsign
 
 		if (page < service->restored_pages &&
 		    set_mask_has(mask, i, service->cluster_pages) &&
-		    extents[page - leaf].encoding == EXTENT_RAW && service_misses(service, page) &&
+		    extent_is_stored(&extents[page - leaf]) && service_misses(service, page) &&
 		    !bitmap_test(&service->reading, page) && !ahead_reads(service, page))
 			plan->pages[plan->count++] = (struct run_page){page, extents[page - leaf]};
 	}

@@ -15,6 +15,7 @@
 #include "bitmap.h"
 #include "fault.h"
 #include "fault_requests.h"
+#include "image/extent_codec.h"
 #include "page.h"
 #include "reader.h"
 
@@ -30,8 +31,8 @@ struct run_page {
 };
 
 /*
- * One read: pages in the order of the file. Between them may be little that is not wanted, unless they are
- * read in place.
+ * One read, from a block on: pages in the order of the file. Between them may be little that is not wanted, unless they
+ * are read in place. What is packed is never read in place.
  */
 struct read_run {
 	uint64_t offset;
@@ -39,6 +40,7 @@ struct read_run {
 	unsigned count, installed;  /* pages; so many of them are where they belong, or given up */
 	unsigned alone;		    /* which page is read alone, counted from 1; 0: all together */
 	bool used, ahead;	    /* it has pages; nobody asked for them */
+	bool packed;		    /* its first page is */
 	bool stream;		    /* ahead of a stream, which will ask at once */
 	bool rest;		    /* of prefetch, when nothing of the working set is left */
 	bool is_read;		    /* ahead: all of it is in the buffer */
@@ -46,8 +48,10 @@ struct read_run {
 	int result;		    /* ahead: > 0, or why it could not be read */
 	uint64_t good;		    /* ahead: whose checksums are right */
 	char *buffer;		    /* where the bytes go */
+	char *decoded; /* where packed pages go, each to its turn: RUN_BYTES; or straight to their place */
 	struct run_page pages[RUN_PAGES];
-	struct read_run *next; /* of a list */
+	char *contents[RUN_PAGES]; /* those of the pages that were found right */
+	struct read_run *next;	   /* of a list */
 };
 _Static_assert(RUN_PAGES <= 64, "one bit for each");
 
@@ -80,6 +84,8 @@ struct fault_service {
 
 	struct bitmap arrived; /* with the module: those that the service installed or poisoned */
 	struct bitmap reading; /* pages of runs of this thread that are in flight */
+	struct extent_scratch scratch; /* of this thread */
+	char *decoded;		       /* of the runs of this thread, one at a time: RUN_BYTES */
 	struct read_run *free_runs, *runs;
 	unsigned in_flight, prefetch_in_flight;
 
@@ -123,6 +129,13 @@ static inline uint64_t clusters_restored(const struct fault_service *service)
 	return cluster_of(service, service->restored_pages + service->cluster_pages - 1);
 }
 
+/* Past the page cache only whole blocks can be read; of the last one of the file, what there is. */
+static inline uint64_t read_bytes(uint64_t bytes, bool direct)
+{
+	return direct ? (bytes + PAGE_BYTES_LEAST - 1) / PAGE_BYTES_LEAST * PAGE_BYTES_LEAST
+		      : bytes;
+}
+
 static inline void count_up(_Atomic uint64_t *counter, uint64_t by)
 {
 	atomic_fetch_add_explicit(counter, by, memory_order_relaxed);
@@ -162,6 +175,8 @@ bool run_now(struct fault_service *service, struct read_run *run);
 /* Reads and installs it, whenever its bytes come. */
 void run_wait(struct fault_service *service, struct read_run *run);
 void run_begin(struct fault_service *service, struct read_run *run);
+/* The bytes of the file that these pages of it are. */
+uint64_t run_stored_bytes(const struct read_run *run, unsigned from, unsigned to);
 /* The reader's callback. */
 void run_completed(void *arg, void *token, int result);
 /* The next pages of a run whose bytes are there, up to page number `to` of it. */

@@ -39,6 +39,7 @@ static int open_image(struct thaw *heap, const struct thaw_options *options,
 		.thinning = options->thinning,
 		.thinning_count = options->thinning_count,
 		.engine = options->engine,
+		.compress = options->compress,
 		.page_bytes = heap->region.page_bytes,
 	};
 	int code = image_open(&image_options, &heap->image, &heap->fallback, error);

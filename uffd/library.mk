@@ -20,6 +20,6 @@ $(BUILD)/libthaw.a: $(LIB_OBJECTS) $(BUILD)/sources
 $(BUILD)/libthaw.so: $(LIB_OBJECTS) $(BUILD)/sources uffd/libthaw.map
 	$(call say,LD,$@)
 	$(Q)$(CC) -shared -pthread $(LDFLAGS) $(if $(SANITIZE),,-Wl,-z,defs) -Wl,-soname,libthaw.so.0 \
-		-Wl,--version-script=uffd/libthaw.map $(LIB_OBJECTS) -luring -lxxhash -lsodium -o $@
+		-Wl,--version-script=uffd/libthaw.map $(LIB_OBJECTS) -luring -lxxhash -lsodium -llz4 -lzstd -o $@
 
 -include $(LIB_OBJECTS:.o=.d)

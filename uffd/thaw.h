@@ -212,6 +212,14 @@ struct thaw_thinning {
  */
 #define THAW_AT_ONCE 0x800u
 
+/*
+ * How pages are stored that are written from now on, each by itself; what is stored stays as it is. A page that does not
+ * become an eighth shorter is stored as it is. Levels of Zstandard: 1 to 19. What was measured: see thaw(1), --compress.
+ */
+#define THAW_COMPRESS_NONE 0u
+#define THAW_COMPRESS_LZ4 1u
+#define THAW_COMPRESS_ZSTD(level) (0x100u + (level))
+
 struct thaw_options {
 	const char
 		*image; /* path; NULL: a heap without an image, for programs that do not persist */
@@ -234,6 +242,7 @@ struct thaw_options {
 	const struct thaw_thinning *thinning;
 	unsigned thinning_count;
 	const char *engine; /* who may open it again: at most 63 bytes, compared exactly */
+	unsigned compress;  /* THAW_COMPRESS_NONE ...; another number: -EINVAL */
 	/* Without an image: the contents, the size and the state that the heap begins with (thaw_frozen.h). NULL: none. */
 	struct thaw_frozen *frozen;
 	/*

@@ -41,6 +41,8 @@ struct thaw_image_info {
 	 */
 	uint64_t newest_pages, newest_pieces;
 	uint64_t unused_bytes, unused_pieces, unused_small_bytes;
+	/* Of these pages: how many bytes they take, and how many are compressed (THAW_COMPRESS_LZ4 ...). */
+	uint64_t newest_page_bytes, newest_compressed;
 	struct thaw_error
 		fallback; /* the newest header slot or record was damaged: why; code 0: was not */
 	bool keyed;	  /* its contents are authenticated (THAW_KEYED) */
@@ -123,6 +125,8 @@ struct thaw_page_run { /* pages that follow each other, in the heap and in the f
 	uint32_t rank;	 /* of their cluster in the working set, from 0; or THAW_RANK_NONE */
 	uint64_t birth;	 /* the generation that wrote them; 0: absent or lost */
 	uint64_t offset; /* in the file, of the first; 0: not stored */
+	uint64_t bytes;	 /* of the file that they take there */
+	bool compressed; /* else each takes as many as it has */
 };
 /*
  * The pages that the heap of a generation (0: the newest whole one) consists of: all from the first

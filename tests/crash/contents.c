@@ -49,13 +49,14 @@ void contents_fill_page(const struct contents *contents, unsigned i, uint32_t pa
 			void *page)
 {
 	uint64_t *words = page, base = mix(contents->version[i] ^ (uint64_t)i << 32);
+	unsigned period = base % 4 ? 16u << base % 5 : page_bytes; /* some cannot be compressed */
 
 	if (!contents->version[i]) {
 		memset(page, 0, page_bytes);
 		return;
 	}
 	for (unsigned word = 0; word < page_bytes / 8; word++)
-		words[word] = base + word * 0x9e3779b97f4a7c15ull;
+		words[word] = base + word % period * 0x9e3779b97f4a7c15ull;
 }
 
 void contents_fill_state(const struct contents *contents, void *state)
@@ -88,10 +89,10 @@ const char *contents_compare(struct image *image, const struct contents *content
 			     uint32_t page_bytes)
 {
 	static uint64_t page[65536 / 8], wanted[65536 / 8];
+	static struct extent_scratch scratch;
 	struct extent extents[IMAGE_LEAF_PAGES];
 	uint64_t looked_up = UINT64_MAX;
 	struct thaw_error error;
-	bool right;
 
 	for (unsigned i = 0; i < heap_pages(page_bytes); i++) {
 		uint64_t number = heap_page(i), first = number - number % IMAGE_LEAF_PAGES;
@@ -103,7 +104,6 @@ const char *contents_compare(struct image *image, const struct contents *content
 		looked_up = first;
 		contents_fill_page(contents, i, page_bytes, wanted);
 		memset(page, 0, page_bytes);
-		right = true;
 		if (extent->encoding == EXTENT_RAW && !extent->offset) { /* in the log alone */
 			const struct log_page *known = log_pages_find(&image->log.pages, number);
 
@@ -111,17 +111,12 @@ const char *contents_compare(struct image *image, const struct contents *content
 				return wrong("page %lu of generation %lu is nowhere", number,
 					     image_opened(image)->number);
 			memcpy(page, known->bytes, page_bytes);
-			right = extent_matches(image_key(image), extent, page, page_bytes);
-		} else if (extent->encoding == EXTENT_RAW) {
-			if (pread(image_fd(image), page, page_bytes, (off_t)extent->offset) !=
-			    (ssize_t)page_bytes)
-				return wrong(
-					"page %lu of generation %lu at offset %lu cannot be read",
-					number, image_opened(image)->number, extent->offset);
-			right = extent_open(image_key(image), number, extent, page, page,
-					    page_bytes);
-		}
-		if (!right)
+		} else if (extent_is_stored(extent) &&
+			   extent_read(&scratch, image_fd(image), image_key(image), number, extent,
+				       page, page_bytes))
+			return wrong("page %lu of generation %lu at offset %lu is damaged", number,
+				     image_opened(image)->number, extent->offset);
+		if (!extent_matches(image_key(image), extent, page, page_bytes))
 			return wrong("page %lu of generation %lu at offset %lu: wrong checksum",
 				     number, image_opened(image)->number, extent->offset);
 		if (memcmp(page, wanted, page_bytes))

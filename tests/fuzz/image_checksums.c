@@ -4,9 +4,12 @@
  * claim; pages; state blobs; the working set; the log; records; slots; as well as the constants that no reader gets past.
  */
 #define _GNU_SOURCE
+#include <lz4.h>
 #include <string.h>
+#include <zstd.h>
 
 #include "image.h"
+#include "page.h"
 
 #define NODES_MAX 3000u /* to fix, counted each time one is reached */
 
@@ -65,6 +68,31 @@ static void sum(struct fix *fix, enum checksum_kind kind, void *to, uint64_t off
 	sum_with(fix, fix->key, kind, to, offset, bytes);
 }
 
+/* Of what a packed page decodes to, if it does. */
+static void sum_page(struct fix *fix, struct disk_entry *entry)
+{
+	static uint8_t page[PAGE_BYTES_MOST];
+	uint64_t offset = (uint64_t)entry->offset * FORMAT_UNIT;
+	XXH128_hash_t checksum;
+	size_t bytes = 0;
+
+	if (entry->encoding == EXTENT_RAW) {
+		sum(fix, CHECKSUM_PAGE, entry->checksum, offset, fix->page_bytes);
+		return;
+	}
+	if (!lies(fix, offset, entry->bytes) || fix->page_bytes > sizeof(page))
+		return;
+	if (entry->encoding == EXTENT_LZ4)
+		bytes = (size_t)LZ4_decompress_safe((char *)fix->bytes + offset, (char *)page,
+						    entry->bytes, (int)fix->page_bytes);
+	else
+		bytes = ZSTD_decompress(page, fix->page_bytes, fix->bytes + offset, entry->bytes);
+	if (bytes != fix->page_bytes)
+		return;
+	checksum = checksum_of(fix->key, CHECKSUM_PAGE, page, bytes);
+	memcpy(entry->checksum, &checksum, sizeof(checksum));
+}
+
 /* Of slots and notes, which no key covers. */
 static void sum_plain(struct fix *fix, void *to, uint64_t offset, uint64_t bytes)
 {
@@ -104,11 +132,10 @@ static void fix_node(struct fix *fix, uint64_t offset, unsigned level, uint64_t 
 			sum(fix, CHECKSUM_NODE, child->checksum, child->offset,
 			    index_node_bytes(level - 1));
 			child->offset = moved(fix, child->offset);
-		} else if (node->leaf.entries[i].encoding == EXTENT_RAW) {
+		} else if (node->leaf.entries[i].encoding >= EXTENT_RAW) {
 			struct disk_entry *entry = &node->leaf.entries[i];
 
-			sum(fix, CHECKSUM_PAGE, entry->checksum,
-			    (uint64_t)entry->offset * FORMAT_UNIT, fix->page_bytes);
+			sum_page(fix, entry);
 			entry->offset =
 				moved(fix, (uint64_t)entry->offset * FORMAT_UNIT) / FORMAT_UNIT;
 		}

@@ -179,8 +179,8 @@ TEST(newer_format)
 	ASSERT_EQ(THAW_EFORMAT, try_open(model_options()));
 	ASSERT_EQ(sizeof(slots[0]), pwrite(fd, &slots[0], sizeof(slots[0]), 0));
 	ASSERT_EQ(THAW_EFORMAT, try_open(model_options()));
-	ASSERT_NE(NULL, strstr(error.text, "0xd0000008"));
-	ASSERT_NE(NULL, strstr(error.text, "0xd0000008"));
+	ASSERT_NE(NULL, strstr(error.text, "format 0xd0000009"));
+	ASSERT_NE(NULL, strstr(error.text, "0xd0000007 to 0xd0000008"));
 	ASSERT_EQ(THAW_EFORMAT, model_verify());
 	close(fd);
 	model_teardown();

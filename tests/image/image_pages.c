@@ -241,7 +241,7 @@ static int take_scattered(void *arg, const struct thaw_page_run *run)
 		return 0;
 	scattered->pages += run->pages;
 	scattered->pieces += run->offset != scattered->end;
-	scattered->end = run->offset + run->pages * PAGE;
+	scattered->end = run->offset + run->bytes;
 	return 0;
 }
 

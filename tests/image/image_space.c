@@ -84,8 +84,9 @@ static unsigned pages_wrong(struct image *image)
 		if (i % IMAGE_LEAF_PAGES == 0 && image_lookup(image, i, extents, &error))
 			return BIG_PAGES;
 		memset(page, 0, sizeof(page));
-		if (extent->encoding == EXTENT_RAW &&
-		    pread(image_fd(image), page, bytes, (off_t)extent->offset) != (ssize_t)bytes)
+		if (extent_is_stored(extent) &&
+		    extent_read(&model_scratch, image_fd(image), image_key(image), i, extent, page,
+				bytes))
 			return BIG_PAGES;
 		model_fill(wanted, i, versions[i]);
 		wrong += !extent_matches(image_key(image), extent, page, bytes) ||

@@ -113,12 +113,14 @@ void check_locked(const pthread_mutex_t *lock)
 
 /* ---- What the file holds */
 
+#define UNITS (SPACE_BLOCK / EXTENT_UNIT) /* in a block */
+
 struct holding {
 	const struct image *image;
 	struct file file;
 	uint64_t blocks;
 	uint32_t *bytes; /* per block: what is in use of it */
-	uint64_t *page;	 /* per block: the page that begins there, and 1 */
+	uint64_t *page;	 /* per unit of packed pages: the page that begins there, and 1 */
 	uint8_t *seen;	 /* per 8 bytes of the file, a bit: a node begins there, and was visited */
 	const char *wrong;
 	uint64_t where;
@@ -128,7 +130,7 @@ static void holding_free(struct holding *holding)
 {
 	release((void *)holding->file.at, holding->file.bytes);
 	release(holding->bytes, holding->blocks * sizeof(*holding->bytes));
-	release(holding->page, holding->blocks * sizeof(*holding->page));
+	release(holding->page, holding->blocks * UNITS * sizeof(*holding->page));
 	release(holding->seen, holding->blocks * SPACE_BLOCK / 64);
 }
 
@@ -138,7 +140,7 @@ static bool holding_open(struct holding *holding, const struct image *image)
 	if (!file_map(&holding->file, image->fd))
 		return false;
 	holding->bytes = memory(holding->blocks * sizeof(*holding->bytes));
-	holding->page = memory(holding->blocks * sizeof(*holding->page));
+	holding->page = memory(holding->blocks * UNITS * sizeof(*holding->page));
 	holding->seen = memory(holding->blocks * SPACE_BLOCK / 64);
 	if (holding->bytes && holding->page && holding->seen)
 		return true;
@@ -186,11 +188,11 @@ static void hold_leaf(struct holding *holding, const struct disk_leaf *leaf)
 			wrong(holding, "a page lies beyond the map of free space", extent.offset);
 			continue;
 		}
-		page = &holding->page[extent.offset / SPACE_BLOCK];
+		page = &holding->page[extent.offset / EXTENT_UNIT];
 		if (*page && *page != leaf->node.first_page + i + 1)
 			wrong(holding, "two pages lie in one place", extent.offset);
 		if (!*page)
-			hold(holding, extent.offset, extent.bytes);
+			hold(holding, extent.offset, extent_room(&extent));
 		*page = leaf->node.first_page + i + 1;
 	}
 }
@@ -323,8 +325,7 @@ static void check_leaf(const struct index *index, const struct node *node,
 			       node->first + i);
 		if (have->encoding != extent.encoding || have->offset != extent.offset ||
 		    have->bytes != extent.bytes || have->birth < extent.birth ||
-		    (extent.encoding == EXTENT_RAW &&
-		     !XXH128_isEqual(have->checksum, extent.checksum)))
+		    (extent_is_stored(&extent) && !XXH128_isEqual(have->checksum, extent.checksum)))
 			broken("page %" PRIu64 " is elsewhere in the file than in memory",
 			       node->first + i);
 	}

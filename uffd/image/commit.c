@@ -63,20 +63,14 @@ int commit_begin(struct image *image, struct commit **commit, struct thaw_error 
 	if (begun)
 		begun->names = calloc(image->record.name_count + 1, sizeof(*begun->names));
 	if (!begun || !begun->names ||
-	    writer_open(&begun->writer, image->fd, image->file_bytes, &image->space)) {
-		if (begun)
-			free(begun->names);
-		free(begun);
-		return error_set(error, -ENOMEM, "%s: no memory for a commit", image->path);
-	}
-	if (cipher_is_on(image->identity.key)) {
-		begun->sealed = malloc(image->identity.page_bytes);
-		if (!begun->sealed) {
+	    writer_open(&begun->writer, image->fd, image->file_bytes, &image->space) ||
+	    writer_open(&begun->packed, image->fd, image->file_bytes, &image->space)) {
+		if (begun) {
 			writer_close(&begun->writer);
 			free(begun->names);
-			free(begun);
-			return error_set(error, -ENOMEM, "%s: no memory for a commit", image->path);
 		}
+		free(begun);
+		return error_set(error, -ENOMEM, "%s: no memory for a commit", image->path);
 	}
 	if (image->record.name_count)
 		memcpy(begun->names, image->record.names,
@@ -90,120 +84,6 @@ int commit_begin(struct image *image, struct commit **commit, struct thaw_error 
 	check_commit_begun(image);
 	*commit = begun;
 	return 0;
-}
-
-const void *commit_seal(struct commit *commit, uint64_t page, const struct extent *extent,
-			const void *bytes)
-{
-	if (!commit->sealed)
-		return bytes;
-	cipher_page(commit->image->identity.key, page, extent, bytes, commit->sealed,
-		    extent->bytes);
-	return commit->sealed;
-}
-
-static int page_store(struct commit *commit, uint64_t page, const void *bytes,
-		      const struct extent *old, struct extent *extent)
-{
-	uint32_t count = commit->image->identity.page_bytes;
-	bool again = old->encoding == EXTENT_RAW && old->own && old->offset;
-
-	if (extent->encoding == EXTENT_RAW)
-		extent->bytes = count;
-	if (!commit->large)
-		return log_pages_stage(&commit->image->log.pages, page, extent, bytes);
-	log_pages_wrote(&commit->image->log.pages, page);
-	if (extent->encoding ==
-	    EXTENT_ZERO) /* what this commit stored for the page before is not needed any more */
-		return again ? ranges_add(&commit->superseded, old->offset, old->bytes) : 0;
-	bytes = commit_seal(commit, page, extent, bytes);
-	if (!again)
-		return writer_append(&commit->writer, bytes, count, WRITER_BYTES, &extent->offset);
-	extent->offset = old->offset;
-	return writer_rewrite(&commit->writer, old->offset, bytes, count);
-}
-
-int commit_page(struct commit *commit, uint64_t page, const void *bytes, bool *stored,
-		struct thaw_error *error)
-{
-	struct image *image = commit->image;
-	uint32_t count = image->identity.page_bytes;
-	const struct extent zero = {.encoding = EXTENT_ZERO};
-	struct extent extent = {.encoding = EXTENT_RAW, .birth = commit->number, .own = true};
-	struct extent old;
-	int code;
-
-	*stored = false;
-	if (page >= INDEX_PAGES_MAX)
-		return commit_fail(commit, -EFBIG, "store a page above 2^40 in", error);
-	code = log_has_room(commit) ? 0 : log_spill(commit, error);
-	if (!code)
-		code = index_get(&image->index, page, &old, error);
-	if (code) {
-		commit->failed = true;
-		return code;
-	}
-	if (extent_matches(image->identity.key, &zero, bytes, count)) {
-		if (old.encoding != EXTENT_RAW)
-			return 0;
-		extent.encoding = EXTENT_ZERO;
-	} else {
-		extent.checksum = checksum_of(image->identity.key, CHECKSUM_PAGE, bytes, count);
-		if (old.encoding == EXTENT_RAW && checksum_same(old.checksum, extent.checksum))
-			return 0;
-	}
-	code = page_store(commit, page, bytes, &old, &extent);
-	if (code)
-		return commit_fail(commit, code, "write a page of", error);
-	commit->touched = true;
-	code = index_set(&image->index, page, &extent, error);
-	if (code) {
-		commit->failed = true;
-		return code;
-	}
-	commit->pages += !old.own;
-	*stored = true;
-	return 0;
-}
-
-static int page_drop(struct commit *commit, uint64_t page, struct thaw_error *error)
-{
-	struct index *index = &commit->image->index;
-	const struct extent absent = {.encoding = EXTENT_ABSENT};
-	struct extent old;
-	int code = index_get(index, page, &old, error);
-
-	if (code || old.encoding == EXTENT_ABSENT)
-		return code;
-	code = log_has_room(commit) ? 0 : log_spill(commit, error);
-	if (code)
-		return code;
-	if (commit->large)
-		log_pages_wrote(&commit->image->log.pages, page);
-	else
-		code = log_pages_stage(&commit->image->log.pages, page, &absent, NULL);
-	if (!code && old.encoding == EXTENT_RAW && old.own && old.offset)
-		code = ranges_add(&commit->superseded, old.offset, old.bytes);
-	if (code)
-		return commit_fail(commit, code, "drop a page of", error);
-	commit->dropped++;
-	commit->touched = true;
-	return index_set(index, page, &absent, error);
-}
-
-int commit_drop(struct commit *commit, uint64_t first, uint64_t count, struct thaw_error *error)
-{
-	uint64_t end = first + count, leaf_end;
-	int code = 0;
-
-	while (!code && first < end) {
-		first = index_next(&commit->image->index, first);
-		leaf_end = first < end ? first - first % IMAGE_LEAF_PAGES + IMAGE_LEAF_PAGES : end;
-		for (; !code && first < leaf_end && first < end; first++)
-			code = page_drop(commit, first, error);
-	}
-	commit->failed |= !!code;
-	return code;
 }
 
 bool commit_is_empty(const struct commit *commit)
@@ -375,7 +255,8 @@ struct emission {
 static int emit_node(void *arg, const void *node, size_t bytes, uint64_t *offset)
 {
 	struct emission *emission = arg;
-	int code = writer_append(&emission->commit->writer, node, bytes, emission->left, offset);
+	int code =
+		writer_append(commit_tail(emission->commit), node, bytes, emission->left, offset);
 
 	emission->left -= bytes;
 	return code;
@@ -394,7 +275,7 @@ static int write_working_set(struct commit *commit, uint64_t wish, struct workin
 							    commit->working_set, bytes)};
 	cipher(commit->image->identity.key, CHECKSUM_WORKING_SET, set->checksum, set->generation,
 	       commit->working_set, commit->working_set, bytes, 0);
-	return writer_append(&commit->writer, commit->working_set, bytes, wish, &set->offset);
+	return writer_append(commit_tail(commit), commit->working_set, bytes, wish, &set->offset);
 }
 
 /* `made` has its checksum by now. */
@@ -414,7 +295,7 @@ static int write_state(struct commit *commit, struct generation *made, const voi
 		       bytes, 0);
 		state = sealed;
 	}
-	code = writer_append(&commit->writer, state, bytes, wish, &made->state_offset);
+	code = writer_append(commit_tail(commit), state, bytes, wish, &made->state_offset);
 	free(sealed);
 	return code;
 }
@@ -427,7 +308,7 @@ static int write_record(struct commit *commit, struct change *change)
 
 	if (!code) {
 		record_encode(&change->kept, &change->slot, encoded);
-		code = writer_append(&commit->writer, encoded, bytes, bytes,
+		code = writer_append(commit_tail(commit), encoded, bytes, bytes,
 				     &change->slot.record_offset);
 	}
 	free(encoded);
@@ -450,7 +331,7 @@ static int commit_write_all(struct commit *commit, struct change *change, const 
 	if (!code && made)
 		code = log_place(commit);
 	if (!code && made)
-		code = relocate_some(commit->image, &commit->writer,
+		code = relocate_some(commit,
 				     commit->working_set ? NULL : &change->kept.working_set);
 	if (code)
 		return code;
@@ -470,15 +351,18 @@ static int commit_write_all(struct commit *commit, struct change *change, const 
 		return code;
 	if (made && !fold) {
 		made->info.pages_stored = commit->pages;
-		made->info.bytes_written =
-			commit->writer.written + commit->writer.filled + record_bytes + SPACE_BLOCK;
+		made->info.bytes_written = writer_bytes(&commit->writer) +
+					   writer_bytes(&commit->packed) + record_bytes +
+					   SPACE_BLOCK;
 		made->info.durable_ns += sys_monotonic_ns() - began;
 	}
 	if (made) {
 		change->all.generations[change->all.count - 1] = *made;
 	}
 	code = write_record(commit, change);
-	return code ? code : writer_flush(&commit->writer);
+	if (!code)
+		code = writer_flush(&commit->writer);
+	return code ? code : writer_flush(&commit->packed);
 }
 
 /* Truncates the file if its free tail is long. A failure does no harm. */
@@ -512,9 +396,9 @@ void commit_free(struct commit *commit)
 {
 	commit->image->committing = false;
 	writer_close(&commit->writer);
+	writer_close(&commit->packed);
 	ranges_free(&commit->superseded);
 	free(commit->working_set);
-	free(commit->sealed);
 	free(commit->names);
 	free(commit);
 }
@@ -562,6 +446,7 @@ static void commit_adopt(struct commit *commit, struct change *change)
 	struct image *image = commit->image;
 
 	writer_settle(&commit->writer);
+	writer_settle(&commit->packed);
 	ranges_subtract(&commit->superseded, &image->space);
 	ranges_subtract(&image->doubt, &image->space);
 	ranges_free(&image->doubt);
@@ -700,19 +585,19 @@ void commit_abort(struct commit *commit)
 	if (commit->failed)
 		relocate_pause(&image->relocation);
 	writer_settle(&commit->writer);
+	writer_settle(&commit->packed);
 	if (commit->in_doubt) {
 		/*
 		 * Without memory for the list they stay taken until the next open, which does no
 		 * harm.
 		 */
-		for (size_t i = 0; i < commit->writer.taken.count; i++)
-			if (ranges_add(&image->doubt, commit->writer.taken.items[i].offset,
-				       commit->writer.taken.items[i].bytes))
-				break;
+		if (!ranges_add_all(&image->doubt, &commit->writer.taken))
+			(void)ranges_add_all(&image->doubt, &commit->packed.taken);
 		image->next += 2;
 		image->log.usable = false;
 	} else {
 		ranges_subtract(&commit->writer.taken, &image->space);
+		ranges_subtract(&commit->packed.taken, &image->space);
 	}
 	/*
 	 * If another process has truncated the file, that must not be recorded as this process's

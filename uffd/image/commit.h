@@ -22,20 +22,30 @@ struct commit {
 	unsigned working_set_count;
 	uint64_t working_set_generation;
 
-	uint8_t *sealed; /* room for a page; NULL: nothing is enciphered */
-	struct writer writer;
+	/*
+	 * Whole pages, which begin at a block, and what is packed. What follows the pages, from the nodes on, goes on where
+	 * the packed ones end, if there are any.
+	 */
+	struct writer writer, packed;
 	struct ranges superseded; /* taken by this commit, and not needed by it any more */
 };
+
+static inline struct writer *commit_tail(struct commit *commit)
+{
+	return commit->packed.run_used ? &commit->packed : &commit->writer;
+}
 
 /* ---- commit.c */
 
 /* It cannot be finished any more. Returns code. */
 int commit_fail(struct commit *commit, int code, const char *doing, struct thaw_error *error);
-/* What the file is to have of a page, until the next one is asked for. Of an extent that is complete but for its place. */
-const void *commit_seal(struct commit *commit, uint64_t page, const struct extent *extent,
-			const void *bytes);
 /* It is durable, or undone. */
 void commit_free(struct commit *commit);
+
+/* ---- commit_pages.c */
+
+/* Stores page `number`, which the extent describes but for its place, encoding and length. -ENOMEM, -errno. */
+int commit_put(struct commit *commit, uint64_t number, const void *page, struct extent *extent);
 
 /* ---- log.c */
 

@@ -15,6 +15,8 @@
 struct copying {
 	const struct thaw_copy_ops *ops; /* may be NULL */
 	uint64_t done, total;		 /* bytes */
+	const struct extent_codec
+		*codec; /* of all pages from now on; NULL: they stay as they are */
 };
 
 /* 0, or -ECANCELED. */

@@ -10,7 +10,7 @@
  * The unit of allocation is a block of 4096 bytes; every offset is a byte offset; every integer is
  * little endian; checksums are explained below (CHECKSUMS). A page (4096 to 65536 bytes,
  * a power of two: the page size of the kernel on which the image was created, see page.h) takes whole
- * consecutive blocks, wherever they are free.
+ * consecutive blocks, wherever they are free, or a part of some, if it is compressed.
  *
  *	block 0		header slot 0, perhaps a note, perhaps key slots
  *	block 1		header slot 1, perhaps a note, perhaps key slots
@@ -140,10 +140,15 @@
  *		 in a leaf 16 entries of 32 bytes:
  *
  *		  0   6  offset of the page in units of 16 bytes
- *		  6   2  stored length; 0: a whole page (the only value yet)
+ *		  6   2  stored length in bytes, less than a page; 0: a whole page
  *		  8   7  birth: generation that wrote the page
- *		 15   1  encoding: 0 absent (all other fields zero), 1 zero page (no offset), 2 raw
+ *		 15   1  encoding: 0 absent (all other fields zero), 1 zero page (no offset), 2 raw, 3 LZ4 (one
+ *			 block), 4 Zstandard (one frame)
  *		 16  16  checksum of the decoded page
+ *
+ *	A raw page is a whole one, and begins at a block. What is encoded otherwise is packed: it begins at any 16 bytes,
+ *	reaches across blocks, and is padded with zeros to 16 bytes, so that several pages share a block, also with nodes
+ *	and blobs. Each is decoded by itself (extent_codec.c); a page that is not an eighth shorter so is stored raw.
  *
  * Log: generations that are durable and not listed yet. Entries, each at a block, one behind the other from the log's
  * start on; whatever follows the last one means nothing.
@@ -247,7 +252,16 @@
  *
  * Free space is not stored. The first commit after an open computes it by walking the trees. Blocks
  * that stay free are punched out of the file once a commit is durable (commit.c). When the file is
- * much longer than its contents, each commit moves some pages from its end to its front (relocate.c).
+ * much longer than its contents, each commit moves some pages from its end to its front, and when packed pages have
+ * left many blocks behind of which little is in use, some of those (relocate.c).
+ *
+ *
+ * OLDER VERSIONS
+ *
+ *	d0000007	has no packed pages; all else is the same
+ *
+ * They are read, and written on: the next commit writes a slot of the newest version, after which only builds that know it
+ * open the image. thaw compact brings one up as a whole.
  *
  *
  * OPENING (image.c)
@@ -285,8 +299,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the image format is l
 #define FORMAT_MAGIC "\x8fThaw\r\n\x1a"
 /* A development format: no release uses a number with the high byte set. */
 #define FORMAT_VERSION 0xd0000008u
-/* What it wrote before is read as it is: it knows less. */
-#define FORMAT_VERSION_LEAST 0xd0000007u
+#define FORMAT_VERSION_LEAST 0xd0000007u /* the oldest that is read, and written on as the newest */
 
 #define FORMAT_RECORD_MAGIC 0x6472636572776874u	       /* "thwrecrd" */
 #define FORMAT_NOTE_MAGIC 0x6c69616677616874u	       /* "thawfail" */

@@ -216,10 +216,11 @@ int slot_find_key(const char *path, struct slot *slot, struct thaw_error *error)
 
 static int format_error(const char *path, const struct slot *slot, struct thaw_error *error)
 {
-	return error_set(error, THAW_EFORMAT,
-			 "%s: an image of format %#x, and this build reads format %#x: use the "
-			 "release that wrote it",
-			 path, slot->format, FORMAT_VERSION);
+	return error_set(
+		error, THAW_EFORMAT,
+		"%s: an image of format %#x, and this build reads formats %#x to %#x: use the "
+		"release that wrote it",
+		path, slot->format, FORMAT_VERSION_LEAST, FORMAT_VERSION);
 }
 
 /* A snapshot of a VM of libthawvm, as bytes: a relation, which people may well try. */

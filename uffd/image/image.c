@@ -113,6 +113,9 @@ static int image_start(struct image *image, const struct image_options *options,
 /* All but the file. */
 static void image_clear(struct image *image)
 {
+	extent_scratch_free(&image->scratch);
+	free(image->encoded);
+	image->encoded = NULL;
 	index_close(&image->index);
 	space_close(&image->space);
 	ranges_free(&image->garbage);
@@ -146,6 +149,7 @@ static int log_rescue(struct image *image, const struct image_options *options, 
 				.path = before.path,
 				.absolute = before.absolute,
 				.held_most = before.held_most,
+				.codec = before.codec,
 				.retention = {.all = true}};
 	code = image_start(image, &newest, &ignored, error);
 	if (!code)
@@ -155,6 +159,7 @@ static int log_rescue(struct image *image, const struct image_options *options, 
 				.path = before.path,
 				.absolute = before.absolute,
 				.held_most = before.held_most,
+				.codec = before.codec,
 				.retention = before.retention};
 	return code && !options->fresh ? code : image_start(image, options, fallback, error);
 }
@@ -197,6 +202,7 @@ int image_open_listed(struct thaw_image *from, const struct image_options *optio
 static int options_check(const struct image_options *options, struct thaw_error *error)
 {
 	uint32_t page = options->page_bytes;
+	struct extent_codec codec;
 	unsigned thinned = 0;
 
 	if (!options->path || !*options->path)
@@ -220,6 +226,9 @@ static int options_check(const struct image_options *options, struct thaw_error 
 		return error_set(error, -EINVAL,
 				 "%s: more than %u rules of retention, or %u generations in them",
 				 options->path, THAW_THINNING_MAX, STORE_THINNED_MAX);
+	if (!extent_codec_of(options->compress, &codec))
+		return error_set(error, -EINVAL, "%s: no such compression: %#x", options->path,
+				 options->compress);
 	if (options->portable && options->generation)
 		return error_set(error, -EINVAL,
 				 "%s: generation %" PRIu64
@@ -253,6 +262,7 @@ int image_open(const struct image_options *options, struct image **image,
 	opened = calloc(1, sizeof(*opened));
 	if (!opened)
 		return error_set(error, -ENOMEM, "%s: no memory", options->path);
+	(void)extent_codec_of(options->compress, &opened->codec);
 	opened->fd = file_open_locked(options, &opened->made, error);
 	if (opened->fd < 0) {
 		code = opened->fd;

@@ -23,17 +23,18 @@ enum extent_encoding {
 	EXTENT_ABSENT = 0, /* no page was ever stored here: its contents are zero */
 	EXTENT_ZERO = 1,   /* stored, and all zero: no bytes in the file */
 	EXTENT_RAW = 2,	   /* the page as it is */
+	EXTENT_LZ4 = 3,	   /* one block of LZ4 */
+	EXTENT_ZSTD = 4,   /* one frame of Zstandard */
 };
 
 /* Where one page's contents are. */
 struct extent {
 	uint64_t offset;  /* byte offset in the file; 0 where the encoding has no bytes */
-	uint32_t bytes;	  /* stored length; 0 where the encoding has no bytes */
+	uint32_t bytes;	  /* stored length, at most a page; 0 where the encoding has no bytes */
 	uint8_t encoding; /* enum extent_encoding */
 	bool own;	  /* stored by the commit under way; never because the file says so */
 	uint64_t birth;	  /* the generation that wrote it */
-	XXH128_hash_t
-		checksum; /* of the *decoded* page, for EXTENT_RAW (which is the stored page too) */
+	XXH128_hash_t checksum; /* of the *decoded* page, where the encoding has bytes */
 };
 
 struct image;
@@ -53,6 +54,7 @@ struct image_options {
 	unsigned thinning_count;
 	bool retain_all;    /* for tools: drop nothing; engine may be any then */
 	const char *engine; /* required unless read_only or retain_all */
+	unsigned compress;  /* THAW_COMPRESS_*, of what is written from now on */
 	/*
 	 * The kernel's: a new image gets it, and one whose pages are smaller is refused (page.h). 0, for
 	 * those who only read or retain_all: any.
@@ -133,12 +135,6 @@ uint64_t image_next(struct image *image, uint64_t page);
 /* Does the page in memory have the contents that the extent describes? */
 bool extent_matches(const struct checksum_key *key, const struct extent *extent, const void *page,
 		    uint32_t page_bytes);
-/*
- * The file has `stored` there, extent->bytes of them, which are spoilt by this; `to` gets the page, and may be the same
- * place. True: it is the right one.
- */
-bool extent_open(const struct checksum_key *key, uint64_t page, const struct extent *extent,
-		 void *stored, void *to, uint32_t page_bytes);
 
 /*
  * One commit: begin, any number of pages (each page any number of times, last one wins), finish or

@@ -24,6 +24,7 @@
 
 #include "checks.h"
 #include "cipher.h"
+#include "extent_codec.h"
 #include "node.h"
 #include "space.h"
 #include "sys.h"
@@ -54,6 +55,10 @@ static bool entry_is_sound(const struct disk_entry *entry, uint64_t generation)
 	case EXTENT_RAW: /* whole pages begin at a block */
 		return entry->offset * FORMAT_UNIT >= 2 * SPACE_BLOCK &&
 		       entry->offset * FORMAT_UNIT % SPACE_BLOCK == 0 && !entry->bytes &&
+		       entry->birth && entry->birth <= generation;
+	case EXTENT_LZ4:
+	case EXTENT_ZSTD:
+		return entry->offset * FORMAT_UNIT >= 2 * SPACE_BLOCK && entry->bytes &&
 		       entry->birth && entry->birth <= generation;
 	default:
 		return false;
@@ -120,9 +125,12 @@ damaged:
 
 void index_decode_entry(const struct disk_entry *disk, uint32_t page_bytes, struct extent *extent)
 {
+	/* Whoever claims more has no page there: readers have room for that, and tell. */
+	uint32_t bytes = disk->bytes && disk->bytes < page_bytes ? disk->bytes : page_bytes;
+
 	*extent = (struct extent){
 		.offset = (uint64_t)disk->offset * FORMAT_UNIT,
-		.bytes = disk->encoding == EXTENT_RAW ? page_bytes : 0,
+		.bytes = disk->encoding >= EXTENT_RAW ? bytes : 0,
 		.encoding = disk->encoding,
 		.birth = disk->birth,
 		.checksum = {disk->checksum[0], disk->checksum[1]},
@@ -425,7 +433,9 @@ static void entry_encode(const struct extent *extent, uint64_t generation, struc
 	disk->offset = extent->offset / FORMAT_UNIT;
 	disk->birth = extent->birth < generation ? extent->birth : generation;
 	disk->encoding = extent->encoding;
-	if (extent->encoding == EXTENT_RAW) {
+	if (extent_is_packed(extent))
+		disk->bytes = (uint16_t)extent->bytes;
+	if (extent_is_stored(extent)) {
 		disk->checksum[0] = extent->checksum.low64;
 		disk->checksum[1] = extent->checksum.high64;
 	}

@@ -86,10 +86,7 @@ bool log_has_room(const struct commit *commit)
 static int page_put(struct commit *commit, uint64_t page, const uint8_t *bytes,
 		    struct extent *extent)
 {
-	if (extent->encoding != EXTENT_RAW)
-		return 0;
-	return writer_append(&commit->writer, commit_seal(commit, page, extent, bytes),
-			     commit->image->identity.page_bytes, WRITER_BYTES, &extent->offset);
+	return extent_is_stored(extent) ? commit_put(commit, page, bytes, extent) : 0;
 }
 
 int log_spill(struct commit *commit, struct thaw_error *error)
@@ -128,6 +125,8 @@ int log_place(struct commit *commit)
 	/* Those that an open found in the log may not have arrived in the heap: first the bytes, then the index. */
 	if (!code && count)
 		code = writer_flush(&commit->writer);
+	if (!code && count)
+		code = writer_flush(&commit->packed);
 	for (size_t i = 0; !code && i < count; i++) {
 		struct extent extent = list[i]->next;
 

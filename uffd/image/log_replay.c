@@ -112,13 +112,11 @@ static int page_before(void *arg, uint64_t page, void *bytes)
 	}
 	memset(bytes, 0, count);
 	code = index_get(&image->index, page, &extent, NULL);
-	if (code || extent.encoding != EXTENT_RAW)
+	if (code || !extent_is_stored(&extent))
 		return code;
-	code = sys_pread(image->fd, bytes, count, extent.offset);
-	if (code == -ENODATA || code == -EINVAL ||
-	    (!code && !extent_open(image->identity.key, page, &extent, bytes, bytes, count)))
-		return THAW_EDAMAGED;
-	return code;
+	code = extent_read(&image->scratch, image->fd, image->identity.key, page, &extent, bytes,
+			   count);
+	return code == -ENODATA || code == -EINVAL ? THAW_EDAMAGED : code;
 }
 
 static bool generation_follows(const struct replay *replay, const struct generation *next)
@@ -199,7 +197,9 @@ static int entries_apply(struct replay *replay)
 static int pages_write(struct image *image, struct log_page **list, size_t count, uint64_t at)
 {
 	uint32_t page_bytes = image->identity.page_bytes;
+	const struct extent_codec raw = {.encoding = EXTENT_RAW}; /* until the next commit */
 	uint8_t *piece = malloc(PIECE);
+	const void *stored;
 	size_t filled = 0;
 	int code = piece ? 0 : -ENOMEM;
 
@@ -207,8 +207,13 @@ static int pages_write(struct image *image, struct log_page **list, size_t count
 		struct log_page *page = list[i];
 
 		if (page->extent.encoding == EXTENT_RAW) {
-			cipher_page(image->identity.key, page->page, &page->extent, page->bytes,
-				    piece + filled, page_bytes);
+			code = extent_encode(&image->scratch, &raw, image->identity.key, page->page,
+					     &page->extent, page->bytes, page_bytes, piece + filled,
+					     &stored);
+			if (code)
+				break;
+			if (stored != piece + filled)
+				memcpy(piece + filled, stored, page_bytes);
 			page->extent.offset = at + filled;
 			filled += page_bytes;
 		}

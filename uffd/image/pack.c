@@ -6,12 +6,13 @@
  *	nodes of the newest, children first | nodes of older ones | states | working set | records
  *
  * The trees are walked twice: first for the pages, which decides their new places, then for the nodes,
- * which name those places. What generations share is copied once: `places` (per block of the old file) and
- * `nodes` say what was copied. Pages are collected until the window of the new file is full, read in the
- * order of the old file, and written in order. Every checksum is compared. Whatever a hostile image claims,
- * the new file is no longer than the old one and the records, and no node is visited twice.
+ * which name those places. What generations share is copied once: `places` and `nodes` say what was copied. Pages
+ * are collected, read in the order of the old file, checked, and put into the window of the new file in their own: of
+ * those that are collected together the whole ones first, and then the packed ones. They are stored as they were, or
+ * encoded anew. Whatever a hostile image claims, the new file is hardly longer than the old one (than its pages, if they
+ * are encoded anew) and the records, and no node is visited twice.
  *
- * Any thread. Memory: 8 bytes per block of the old file, 64 per node, WINDOW_BYTES and a batch.
+ * Any thread. Memory: 43 to 86 bytes per stored page, 64 per node, two windows and a batch.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -27,26 +28,30 @@
 #include "copying.h"
 #include "format.h"
 #include "nodemap.h"
+#include "pagemap.h"
 #include "retention.h"
 #include "sys.h"
 
-#define WINDOW_BYTES (16u << 20)
+#define WINDOW_BYTES (8u << 20)
 #define WRITE_BYTES (1u << 20)
-/* A place: the block in the new file, and of checksum and page number what fits beside it. 0: not copied. */
-#define PLACE_BITS 40
-#define PLACE_BLOCK ((1ull << PLACE_BITS) - 1)
+#define LEVEL_USUAL 3 /* of Zstandard */
 
 struct packing {
 	const struct walk_source *from;
 	struct copying *copying;
 	struct thaw_error *error;
 	const struct checksum_key *key; /* of the new image, which may be another */
-	XXH128_hash_t
-		*sums; /* per block of the old file: with that key, of the page that begins there */
-	uint64_t blocks, *places; /* of the old file */
-	uint64_t copied;	  /* pages */
+	XXH128_hash_t *sums;		/* with that, of the pages, in the order of the new file */
+	size_t sums_count, sums_room;
+	uint64_t blocks;		  /* of the old file */
+	const struct extent_codec *codec; /* NULL: pages stay as they are stored */
+	struct extent_scratch scratch;
+	uint64_t copied; /* pages */
+	struct pagemap places;
 	struct nodemap nodes;
 	struct page_batch batch;
+	uint8_t *gathered; /* of the batch, as they are going to be stored: WINDOW_BYTES */
+	size_t gathered_bytes;
 
 	struct newfile *to; /* [base, + filled) of it is in the window */
 	uint64_t base, limit;
@@ -63,38 +68,10 @@ static int page_error(struct packing *packing, uint64_t page, uint64_t offset, c
 			 page, offset, what);
 }
 
-/* What is in the window of the batch's pages becomes what the new file is to have. */
-static void pages_seal(struct packing *packing)
-{
-	const struct page_batch *batch = &packing->batch;
-
-	for (size_t i = 0; (packing->key || packing->sums) && i < batch->count; i++) {
-		struct extent extent = batch->pages[i].extent;
-		uint8_t *bytes = packing->window + (batch->pages[i].to - packing->base);
-
-		if (packing->sums) {
-			extent.checksum =
-				checksum_of(packing->key, CHECKSUM_PAGE, bytes, batch->page_bytes);
-			packing->sums[extent.offset / SPACE_BLOCK] = extent.checksum;
-		}
-		cipher_page(packing->key, batch->pages[i].page, &extent, bytes, bytes,
-			    batch->page_bytes);
-	}
-}
-
 static int window_write(struct packing *packing)
 {
-	struct page_batch *batch = &packing->batch;
 	int code = 0;
 
-	page_batch_read(batch, packing->window, packing->base);
-	for (size_t i = 0; i < batch->count; i++)
-		if (batch->pages[i].wrong)
-			return page_error(packing, batch->pages[i].page,
-					  batch->pages[i].extent.offset, batch->pages[i].wrong);
-	pages_seal(packing);
-	packing->copied += batch->count;
-	batch->count = 0;
 	for (size_t at = 0; at < packing->filled && !code; at += WRITE_BYTES) {
 		size_t part = packing->filled - at < WRITE_BYTES ? packing->filled - at
 								 : WRITE_BYTES;
@@ -143,36 +120,142 @@ static void *window_at(struct packing *packing, uint64_t offset)
 
 /* ---- Pages */
 
-static uint64_t place_of(uint64_t to, const struct extent *extent, uint64_t page)
+/* Whole ones begin at a block: what is behind the last packed one stays free. */
+static int window_align(struct packing *packing)
 {
-	return to / SPACE_BLOCK | page_word(extent, page) >> PLACE_BITS << PLACE_BITS;
+	uint64_t unused, at = packing->base + packing->filled;
+
+	return at % SPACE_BLOCK ? window_take(packing, SPACE_BLOCK - at % SPACE_BLOCK, &unused) : 0;
+}
+
+/* A page of the batch that is right: as it is going to be stored, behind the others. */
+static int page_gather(void *arg, struct batched_page *page, const void *stored,
+		       const void *contents)
+{
+	struct packing *packing = arg;
+	uint8_t *to = packing->gathered + packing->gathered_bytes;
+	uint32_t page_bytes = packing->from->page_bytes;
+	/* As it was encoded before, if it has to be enciphered anew. */
+	const struct extent_codec same = {page->extent.encoding, LEVEL_USUAL};
+	int code = 0;
+
+	if (packing->key != packing->from->key)
+		page->extent.checksum =
+			checksum_of(packing->key, CHECKSUM_PAGE, contents, page_bytes);
+	if (packing->codec || packing->key != packing->from->key)
+		code = extent_encode(&packing->scratch, packing->codec ? packing->codec : &same,
+				     packing->key, page->page, &page->extent, contents, page_bytes,
+				     to, &stored);
+	if (code)
+		return code;
+	if (stored != to)
+		memcpy(to, stored, extent_room(&page->extent));
+	else
+		memset(to + page->extent.bytes, 0, extent_room(&page->extent) - page->extent.bytes);
+	page->gathered = packing->gathered_bytes;
+	packing->gathered_bytes += extent_room(&page->extent);
+	return 0;
+}
+
+static int by_turn(const void *a, const void *b)
+{
+	const struct batched_page *left = a, *right = b;
+
+	return (left->to > right->to) - (left->to < right->to);
+}
+
+/* Nodes say what the pages' checksums are now. */
+static int sum_keep(struct packing *packing, struct known_page *place, XXH128_hash_t sum)
+{
+	if (packing->sums_count == packing->sums_room) {
+		size_t room = packing->sums_room ? 2 * packing->sums_room : 4096;
+		XXH128_hash_t *more = realloc(packing->sums, room * sizeof(*more));
+
+		if (!more)
+			return -ENOMEM;
+		packing->sums = more;
+		packing->sums_room = room;
+	}
+	place->sum = packing->sums_count;
+	packing->sums[packing->sums_count++] = sum;
+	return 0;
+}
+
+/* Those of one kind, in their order. */
+static int batch_place(struct packing *packing, bool whole)
+{
+	struct page_batch *batch = &packing->batch;
+	int code = 0;
+
+	for (size_t i = 0; i < batch->count && !code; i++) {
+		const struct batched_page *page = &batch->pages[i];
+		uint64_t bytes = extent_room(&page->extent), to;
+		struct known_page *place;
+
+		if (extent_is_whole(&page->extent) != whole)
+			continue;
+		code = window_take(packing, bytes, &to);
+		if (code)
+			return code;
+		memcpy(window_at(packing, to), packing->gathered + page->gathered, bytes);
+		place = pagemap_find(&packing->places, &(struct extent){.offset = page->from});
+		place->to = to / EXTENT_UNIT;
+		place->bytes = whole ? 0 : page->extent.bytes;
+		place->encoding = page->extent.encoding;
+		if (packing->key != packing->from->key)
+			code = sum_keep(packing, place, page->extent.checksum);
+	}
+	return code;
+}
+
+static int batch_write(struct packing *packing)
+{
+	struct page_batch *batch = &packing->batch;
+	int code;
+
+	packing->gathered_bytes = 0;
+	code = page_batch_read(batch, page_gather, packing);
+	if (code)
+		return code;
+	for (size_t i = 0; i < batch->count; i++)
+		if (batch->pages[i].wrong)
+			return page_error(packing, batch->pages[i].page,
+					  batch->pages[i].extent.offset, batch->pages[i].wrong);
+	qsort(batch->pages, batch->count, sizeof(*batch->pages), by_turn);
+	code = batch_place(packing, true);
+	if (!code)
+		code = batch_place(packing, false);
+	if (!code)
+		code = window_align(packing);
+	packing->copied += batch->count;
+	batch->count = 0;
+	return code;
 }
 
 static int packing_page(struct packing *packing, uint64_t page, const struct extent *extent)
 {
-	uint64_t block = extent->offset / SPACE_BLOCK, *place, to;
+	const struct known_page *place;
+	uint64_t word;
 	int code;
 
-	if (extent->encoding != EXTENT_RAW)
+	if (!extent_is_stored(extent))
 		return 0;
-	if (block >= packing->blocks)
+	if (extent->offset / SPACE_BLOCK >= packing->blocks)
 		return page_error(packing, page, extent->offset,
 				  "page lies beyond the end of the file");
-	place = &packing->places[block];
-	if (*place) {
-		if (*place != place_of((*place & PLACE_BLOCK) * SPACE_BLOCK, extent, page))
-			return page_error(packing, page, extent->offset,
-					  "page has a wrong checksum, or lies where another lies");
+	place = pagemap_find(&packing->places, extent);
+	word = page_word(extent, page);
+	if (place && place->word != word)
+		return page_error(packing, page, extent->offset,
+				  "page has a wrong checksum, or lies where another lies");
+	if (place)
 		return 0;
-	}
-	code = packing->batch.count == packing->batch.room ? window_write(packing) : 0;
+	code = packing->batch.count == packing->batch.room ? batch_write(packing) : 0;
 	if (!code)
-		code = window_take(packing, extent->bytes, &to);
-	if (code)
-		return code;
-	*place = place_of(to, extent, page);
-	page_batch_add(&packing->batch, page, extent, to);
-	return 0;
+		code = pagemap_add(&packing->places, extent, word);
+	if (!code)
+		page_batch_add(&packing->batch, page, extent, packing->batch.count);
+	return code;
 }
 
 static int packing_working_set(struct packing *packing, const struct root *root,
@@ -241,21 +324,21 @@ static int packing_pages(struct packing *packing, const struct reference *at, un
 
 static int packing_entry(struct packing *packing, uint64_t page, struct disk_entry *entry)
 {
+	const struct known_page *place;
 	struct extent extent;
-	uint64_t place;
 
 	index_decode_entry(entry, packing->from->page_bytes, &extent);
-	if (extent.encoding != EXTENT_RAW)
+	if (!extent_is_stored(&extent))
 		return 0;
-	place = extent.offset / SPACE_BLOCK < packing->blocks
-			? packing->places[extent.offset / SPACE_BLOCK]
-			: 0;
-	if (!place || place != place_of((place & PLACE_BLOCK) * SPACE_BLOCK, &extent, page))
+	place = pagemap_find(&packing->places, &extent);
+	if (!place || !place->to || place->word != page_word(&extent, page))
 		return page_error(packing, page, extent.offset, "page changed while it was copied");
-	entry->offset = (place & PLACE_BLOCK) * SPACE_BLOCK / FORMAT_UNIT;
-	if (packing->sums) {
-		entry->checksum[0] = packing->sums[extent.offset / SPACE_BLOCK].low64;
-		entry->checksum[1] = packing->sums[extent.offset / SPACE_BLOCK].high64;
+	entry->offset = place->to * EXTENT_UNIT / FORMAT_UNIT;
+	entry->bytes = place->bytes;
+	entry->encoding = place->encoding & 0xff;
+	if (packing->key != packing->from->key) {
+		entry->checksum[0] = packing->sums[place->sum].low64;
+		entry->checksum[1] = packing->sums[place->sum].high64;
 	}
 	return 0;
 }
@@ -402,8 +485,8 @@ static int packing_generations(struct packing *packing, struct record *record)
 		if (root->levels)
 			code = packing_pages(packing, &root->at, root->levels - 1, 0);
 	}
-	if (!code && packing->sums) /* nodes say what the pages' checksums are now */
-		code = window_write(packing);
+	if (!code)
+		code = batch_write(packing);
 	for (unsigned i = record->count; i-- > 0 && !code;) {
 		struct root *root = &record->generations[i].root;
 		struct reference to;
@@ -450,6 +533,7 @@ int pack_generations(const struct walk_source *source, const struct slot *identi
 {
 	struct packing packing = {.from = source,
 				  .copying = copying,
+				  .codec = copying->codec,
 				  .error = error,
 				  .to = to,
 				  .base = STORE_HEADER_BYTES};
@@ -462,20 +546,21 @@ int pack_generations(const struct walk_source *source, const struct slot *identi
 	if (fstat(source->fd, &stat))
 		memset(&stat, 0, sizeof(stat));
 	packing.blocks = (uint64_t)stat.st_size / SPACE_BLOCK + 1;
-	/* Headers, a page that ends the file, and what the words are rounded up to. */
-	packing.limit = (uint64_t)stat.st_size + STORE_HEADER_BYTES + 65536;
-	packing.places = calloc(packing.blocks, sizeof(*packing.places));
-	packing.window = malloc(WINDOW_BYTES);
+	/* Headers, a page that ends the file, what the words are rounded up to, and what is behind packed ones. */
+	packing.limit =
+		(uint64_t)stat.st_size + (uint64_t)stat.st_size / 8 + STORE_HEADER_BYTES + 65536;
+	if (packing.codec ||
+	    identity->key !=
+		    source->key) /* no page may become longer than it is, and none has fewer bytes than a unit */
+		packing.limit += packing.blocks * (SPACE_BLOCK / EXTENT_UNIT) * source->page_bytes;
+	pagemap_open(&packing.places);
 	packing.key = identity->key;
-	if (packing.key != source->key)
-		packing.sums = calloc(packing.blocks, sizeof(*packing.sums));
+	packing.window = malloc(WINDOW_BYTES);
+	packing.gathered = malloc(WINDOW_BYTES);
 	nodemap_open(&packing.nodes);
 	code = page_batch_open(&packing.batch, source->fd, source->key, source->page_bytes,
 			       WINDOW_BYTES / source->page_bytes);
-	if (packing.blocks > PLACE_BLOCK)
-		code = -EFBIG;
-	else if (!packing.places || !packing.window || !keep ||
-		 (packing.key != source->key && !packing.sums))
+	if (!packing.gathered || !packing.window || !keep)
 		code = -ENOMEM;
 	if (!code) {
 		memset(keep, true, record->count + 1);
@@ -492,9 +577,11 @@ int pack_generations(const struct walk_source *source, const struct slot *identi
 	record_free(&copy);
 	page_batch_close(&packing.batch);
 	nodemap_close(&packing.nodes);
+	extent_scratch_free(&packing.scratch);
 	free(packing.window);
+	free(packing.gathered);
 	free(packing.sums);
-	free(packing.places);
+	pagemap_close(&packing.places);
 	free(keep);
 	return code && !error->code ? error_set(error, code, "%s: cannot be copied: %s",
 						source->path, thaw_strerror(code))

@@ -3,12 +3,14 @@
 #ifndef UFFD_PAGE_BATCH_H
 #define UFFD_PAGE_BATCH_H
 
-#include "image.h"
+#include "extent_codec.h"
 
 struct batched_page { /* that waits to be read */
 	uint64_t page;
-	struct extent extent; /* EXTENT_RAW */
-	uint64_t to;	      /* the caller's: its destination, if it has one */
+	struct extent extent; /* stored */
+	uint64_t from;	      /* its offset, whatever becomes of the extent */
+	uint64_t to;	      /* the caller's */
+	size_t gathered;      /* likewise */
 	const char *wrong;    /* after reading: NULL, or what is wrong with it */
 };
 
@@ -18,7 +20,8 @@ struct page_batch {
 	uint32_t page_bytes;
 	size_t count, room;
 	struct batched_page *pages;
-	uint8_t *buffer;
+	uint8_t *buffer, *page;
+	struct extent_scratch scratch;
 };
 
 /* -ENOMEM. */
@@ -31,10 +34,14 @@ void page_batch_add(struct page_batch *batch, uint64_t page, const struct extent
 		    uint64_t to);
 
 /*
- * Read all pages of the batch and compare them with their checksums. With `into`, each is copied to
- * `into` + `to` - `base`. Sets `wrong` of each, and leaves them sorted by their offset in the file.
- * Setting batch->count to 0 starts a new batch.
+ * Read all pages of the batch, in the order of the file, and compare them with their checksums. Sets `wrong` of each, and
+ * leaves them sorted by their offset in the file. `got` may be NULL; else it is called for each that is right, with the
+ * bytes as they are stored, padded up to the extent's room, and as the page that they stand for; its first error ends
+ * it. -ENOMEM. Setting batch->count to 0 starts a new batch.
  */
-void page_batch_read(struct page_batch *batch, uint8_t *into, uint64_t base);
+int page_batch_read(struct page_batch *batch,
+		    int (*got)(void *arg, struct batched_page *page, const void *stored,
+			       const void *contents),
+		    void *arg);
 
 #endif

@@ -126,29 +126,33 @@ static bool run_joins(const struct listing *listing, const struct thaw_page_run 
 	const struct thaw_page_run *run = &listing->run;
 
 	return run->pages && run->kind == more->kind && run->birth == more->birth &&
-	       run->rank == more->rank &&
-	       (run->kind != THAW_PAGE_STORED ||
-		run->offset + run->pages * listing->image->identity.page_bytes == more->offset);
+	       run->rank == more->rank && run->compressed == more->compressed &&
+	       (run->kind != THAW_PAGE_STORED || run->offset + run->bytes == more->offset);
 }
 
-/* All pages from the next one up to `end`. */
+/* All pages from the next one up to `end`: of those that are stored, one, which has the extent. */
 static int list_pages(struct listing *listing, uint64_t end, enum thaw_page_kind kind,
-		      uint64_t birth, uint64_t offset)
+		      const struct extent *extent)
 {
 	if (end > listing->end)
 		end = listing->end;
 	while (listing->next < end) {
 		struct thaw_page_run more = {
-			.first = listing->next, .kind = kind, .birth = birth, .offset = offset};
+			.first = listing->next,
+			.kind = kind,
+			.birth = extent->birth,
+			.offset = extent->offset,
+			.bytes = extent->bytes ? extent_room(extent) : 0,
+			.compressed = extent_is_packed(extent),
+		};
 
 		more.rank = rank_next(listing, &more.pages);
 		if (more.pages > end - listing->next)
 			more.pages = end - listing->next;
 		listing->next += more.pages;
-		if (kind == THAW_PAGE_STORED)
-			offset += more.pages * listing->image->identity.page_bytes;
 		if (run_joins(listing, &more)) {
 			listing->run.pages += more.pages;
+			listing->run.bytes += more.bytes;
 		} else {
 			int code = run_tell(listing);
 
@@ -166,27 +170,28 @@ static int list_node(void *arg, uint64_t offset, uint32_t bytes)
 	return 0;
 }
 
+static const struct extent nothing = {.encoding = EXTENT_ABSENT};
+
 static int list_extent(void *arg, uint64_t page, const struct extent *extent)
 {
-	int code = list_pages(arg, page, THAW_PAGE_ABSENT, 0, 0);
+	int code = list_pages(arg, page, THAW_PAGE_ABSENT, &nothing);
 
 	if (code)
 		return code;
 	return list_pages(arg, page + 1,
-			  extent->encoding == EXTENT_RAW ? THAW_PAGE_STORED : THAW_PAGE_ZERO,
-			  extent->birth, extent->offset);
+			  extent_is_stored(extent) ? THAW_PAGE_STORED : THAW_PAGE_ZERO, extent);
 }
 
 static int list_lost(void *arg, uint64_t first_page, uint64_t pages, uint64_t offset,
 		     uint32_t bytes, const struct thaw_error *error)
 {
 	struct listing *listing = arg;
-	int code = list_pages(listing, first_page, THAW_PAGE_ABSENT, 0, 0);
+	int code = list_pages(listing, first_page, THAW_PAGE_ABSENT, &nothing);
 
 	(void)offset, (void)bytes;
 	if (!code)
 		code = node_lost(listing->image, error, listing->error);
-	return code ? code : list_pages(listing, first_page + pages, THAW_PAGE_LOST, 0, 0);
+	return code ? code : list_pages(listing, first_page + pages, THAW_PAGE_LOST, &nothing);
 }
 
 int thaw_image_pages(struct thaw_image *image, uint64_t generation,
@@ -213,7 +218,7 @@ int thaw_image_pages(struct thaw_image *image, uint64_t generation,
 	source.page_bytes = listing.image->identity.page_bytes;
 	code = walk_difference(&source, &listing.image->opened.root, NULL, 0, false, &ops);
 	if (!code)
-		code = list_pages(&listing, listing.end, THAW_PAGE_ABSENT, 0, 0);
+		code = list_pages(&listing, listing.end, THAW_PAGE_ABSENT, &nothing);
 	if (!code)
 		code = run_tell(&listing);
 	if (code == -ENOMEM)
@@ -271,8 +276,8 @@ static int change_add(struct difference *difference, uint64_t first, uint64_t pa
 static int compare_entries(struct difference *difference, uint64_t page,
 			   const struct disk_entry *from, const struct disk_entry *to)
 {
-	bool before = from && from->encoding == EXTENT_RAW && page < difference->end[FROM];
-	bool after = to && to->encoding == EXTENT_RAW && page < difference->end[TO];
+	bool before = from && from->encoding >= EXTENT_RAW && page < difference->end[FROM];
+	bool after = to && to->encoding >= EXTENT_RAW && page < difference->end[TO];
 
 	if (!before && !after)
 		return 0;

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "extent_codec.h"
 #include "retention.h"
 #include "walk.h"
 
@@ -44,7 +45,7 @@ static int reached_node(void *arg, uint64_t offset, uint32_t bytes)
 static int reached_extent(void *arg, uint64_t page, const struct extent *extent)
 {
 	(void)page;
-	return extent->bytes ? reached_bytes(arg, extent->offset, extent->bytes) : 0;
+	return extent->bytes ? reached_bytes(arg, extent->offset, extent_room(extent)) : 0;
 }
 
 /*

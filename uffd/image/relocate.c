@@ -8,7 +8,8 @@
  *
  * When less than two thirds of the file are in use, one walk lists the pages and nodes of the newest
  * generation beyond `cut`. Each commit copies some of them, and the working set once, into free blocks at the
- * front. Older generations free their part of the end when they are dropped; one that is kept by a name
+ * front. Packed pages, several to a block, leave blocks behind of which little is in use: when a quarter of all
+ * blocks in use is lost so, a round does the same with those of them that are in such blocks, wherever they go. Older generations free their part of the end when they are dropped; one that is kept by a name
  * keeps it (thaw compact moves that, too). A moved page keeps its contents, checksum and birth. It may not
  * have arrived in the heap yet: the index names the new place only when the bytes are there, and the fault
  * service looks again when it does not find at a place what the index said (page_moved).
@@ -17,8 +18,10 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "cipher.h"
+#include "commit.h"
 #include "sys.h"
 #include "walk.h"
 
@@ -28,12 +31,31 @@
 #define PAUSE_COMMITS 64u
 #define PAUSES_MAX 6u /* 2^6 times as long at most */
 #define LISTED_MAX (1u << 20)
+#define SPARSE_BYTES (8u << 20) /* less is left alone */
 
 struct listing {
+	const struct space *space;
 	struct relocation *relocation;
 	size_t room;
 	bool node; /* a node beyond the cut: the next page below it represents it */
 };
+
+/* The block that it begins in. */
+static bool extent_is_sparse(const struct space *space, const struct extent *extent)
+{
+	uint64_t block = extent->offset / SPACE_BLOCK;
+
+	return extent_is_packed(extent) && block < space->blocks &&
+	       space->live[block] < SPACE_BLOCK - SPACE_BLOCK / 8;
+}
+
+static bool is_to_move(const struct relocation *relocation, const struct space *space,
+		       const struct extent *extent)
+{
+	if (relocation->sparse)
+		return extent_is_sparse(space, extent);
+	return extent_is_stored(extent) && extent->offset >= relocation->cut;
+}
 
 static int list_node(void *arg, uint64_t offset, uint32_t bytes)
 {
@@ -49,7 +71,7 @@ static int list_extent(void *arg, uint64_t page, const struct extent *extent)
 	struct listing *listing = arg;
 	struct relocation *relocation = listing->relocation;
 
-	if (!listing->node && (!extent->bytes || extent->offset < relocation->cut))
+	if (!listing->node && !is_to_move(relocation, listing->space, extent))
 		return 0;
 	listing->node = false;
 	if (relocation->count == LISTED_MAX)
@@ -89,6 +111,14 @@ void relocate_pause(struct relocation *relocation)
 	relocation->pauses += relocation->pauses < PAUSES_MAX;
 }
 
+/* What is in use of the blocks in use is less than three quarters of them. */
+static bool is_sparse(const struct image *image)
+{
+	uint64_t used = (image->space.blocks - image->space.free) * SPACE_BLOCK;
+
+	return used > image->space.bytes + image->space.bytes / 3 + SPARSE_BYTES;
+}
+
 static bool is_too_long(const struct image *image)
 {
 	uint64_t used = image->space.blocks - image->space.free;
@@ -106,7 +136,7 @@ bool relocate_due(struct image *image)
 		relocation->pause--;
 		return false;
 	}
-	return is_too_long(image);
+	return is_too_long(image) || is_sparse(image);
 }
 
 /* Is the file too long? And how long ago was that checked? */
@@ -115,7 +145,7 @@ static bool round_begin(struct image *image)
 	struct relocation *relocation = &image->relocation;
 	const struct walk_source source = {image->fd, image->path, image->identity.key,
 					   image->identity.page_bytes};
-	struct listing listing = {.relocation = relocation};
+	struct listing listing = {.space = &image->space, .relocation = relocation};
 	const struct walk_ops ops = {list_node, list_extent, list_damage, &listing};
 	uint64_t used = image->space.blocks - image->space.free;
 	int code;
@@ -124,9 +154,11 @@ static bool round_begin(struct image *image)
 		relocation->pause--;
 		return false;
 	}
-	if (!is_too_long(image))
+	relocation->sparse = !is_too_long(image);
+	if (relocation->sparse && !is_sparse(image))
 		return false;
-	relocation->cut = (used + used / 4 + SLACK_BLOCKS) * SPACE_BLOCK;
+	relocation->cut = relocation->sparse ? UINT64_MAX
+					     : (used + used / 4 + SLACK_BLOCKS) * SPACE_BLOCK;
 	code = walk_difference(&source, &image->base.root, NULL, 0, false, &ops);
 	relocation->set = image->record.working_set.bytes &&
 			  image->record.working_set.offset >= relocation->cut;
@@ -138,16 +170,18 @@ static bool round_begin(struct image *image)
 	return true;
 }
 
-/* Room for a page before the cut. 1: there is none, so it stays. */
-static int room_make(struct image *image, struct writer *writer, uint32_t bytes)
+/* Room for so many bytes before the cut. 1: there is none, so they stay. */
+static int room_make(struct image *image, struct writer *writer, uint64_t bytes)
 {
 	struct relocation *relocation = &image->relocation;
 	uint64_t run, blocks;
 
-	if (writer->run < relocation->cut && writer->run_bytes - writer->run_used >= bytes)
+	if (relocation->sparse ||
+	    (writer->run < relocation->cut && writer->run_bytes - writer->run_used >= bytes))
 		return 0;
 	if (!space_allocate_between(&image->space, &relocation->front,
-				    relocation->cut / SPACE_BLOCK, bytes / SPACE_BLOCK,
+				    relocation->cut / SPACE_BLOCK,
+				    (bytes + SPACE_BLOCK - 1) / SPACE_BLOCK,
 				    PART_BYTES / SPACE_BLOCK, &run, &blocks))
 		return 1;
 	return writer_go_on_in(writer, run, blocks);
@@ -159,49 +193,65 @@ struct moved {
 	struct extent extent;
 };
 
+/* The bytes as they are stored, and the page that they stand for, which nobody needs. */
+struct copied {
+	uint8_t *stored, *page;
+};
+
+static bool page_read(struct image *image, uint64_t page, const struct extent *extent,
+		      struct copied *copied)
+{
+	memset(copied->stored + extent->bytes, 0, extent_room(extent) - extent->bytes);
+	return !sys_pread(image->fd, copied->stored, extent->bytes, extent->offset) &&
+	       !extent_decode(&image->scratch, image->identity.key, page, extent, copied->stored,
+			      copied->page, image->identity.page_bytes);
+}
+
 /*
  * Copy one page; or, if the page is in a good place, only look up its entry, so that the nodes
  * above it are written again. 1: there is nothing to do.
  */
-static int page_copy(struct image *image, struct writer *writer, struct moved *moved, void *buffer)
+static int page_copy(struct commit *commit, struct moved *moved, struct copied *copied)
 {
-	struct relocation *relocation = &image->relocation;
-	uint32_t bytes = image->identity.page_bytes;
+	struct image *image = commit->image;
 	struct extent *extent = &moved->extent;
+	struct writer *writer;
 	int code;
 
 	/* Nor pages that this commit has stored. */
 	if (index_get(&image->index, moved->page, extent, NULL) ||
 	    extent->encoding == EXTENT_ABSENT || extent->own)
 		return 1;
-	if (extent->encoding != EXTENT_RAW || extent->offset < relocation->cut)
+	if (!is_to_move(&image->relocation, &image->space, extent))
 		return 0;
-	if (sys_pread(image->fd, buffer, bytes, extent->offset) ||
-	    !extent_open(image->identity.key, moved->page, extent, buffer, buffer, bytes))
+	if (!page_read(image, moved->page, extent, copied))
 		return 1; /* damaged: reported to whoever reads it */
-	code = room_make(image, writer, bytes);
-	cipher_page(image->identity.key, moved->page, extent, buffer, buffer, bytes);
-	return code ? code : writer_append(writer, buffer, bytes, bytes, &extent->offset);
+	writer = extent_is_whole(extent) ? &commit->writer : &commit->packed;
+	code = room_make(image, writer, extent_room(extent));
+	return code ? code
+		    : writer_append(writer, copied->stored, extent_room(extent), PART_BYTES,
+				    &extent->offset);
 }
 
-static int part_move(struct image *image, struct writer *writer, struct moved *moved, size_t part,
-		     void *buffer)
+static int part_move(struct commit *commit, struct moved *moved, size_t part, struct copied *copied)
 {
-	struct relocation *relocation = &image->relocation;
+	struct relocation *relocation = &commit->image->relocation;
 	size_t count = 0;
 	int code = 0;
 
 	while (part-- && relocation->next < relocation->count) {
 		moved[count].page = relocation->pages[relocation->next++];
-		code = page_copy(image, writer, &moved[count], buffer);
+		code = page_copy(commit, &moved[count], copied);
 		if (code < 0)
 			return code;
 		count += !code;
 	}
 	/* The fault service may be asked for any of them next. */
-	code = writer_flush(writer);
+	code = writer_flush(&commit->writer);
+	if (!code)
+		code = writer_flush(&commit->packed);
 	for (size_t i = 0; !code && i < count; i++)
-		code = index_set(&image->index, moved[i].page, &moved[i].extent, NULL);
+		code = index_set(&commit->image->index, moved[i].page, &moved[i].extent, NULL);
 	return code;
 }
 
@@ -250,11 +300,13 @@ static int set_move(struct image *image, struct writer *writer, struct working_s
 	return code < 0 ? code : 0;
 }
 
-int relocate_some(struct image *image, struct writer *writer, struct working_set *set)
+int relocate_some(struct commit *commit, struct working_set *set)
 {
+	struct image *image = commit->image;
 	struct relocation *relocation = &image->relocation;
+	uint32_t page_bytes = image->identity.page_bytes;
+	struct copied copied;
 	struct moved *moved;
-	void *buffer;
 	size_t part;
 	int code;
 
@@ -262,17 +314,18 @@ int relocate_some(struct image *image, struct writer *writer, struct working_set
 		return 0;
 	relocation->front = 0;
 	if (relocation->set && set) {
-		code = set_move(image, writer, set);
+		code = set_move(image, &commit->writer, set);
 		if (code)
 			return code;
 		relocation->front = 0; /* what is too short for it has room for pages */
 	}
-	part = PART_BYTES / image->identity.page_bytes + relocation->count / PARTS_MOST;
-	buffer = malloc(image->identity.page_bytes);
+	part = PART_BYTES / page_bytes + relocation->count / PARTS_MOST;
+	copied.stored = malloc(2 * (size_t)page_bytes);
+	copied.page = copied.stored + page_bytes;
 	moved = calloc(part, sizeof(*moved));
-	code = buffer && moved ? part_move(image, writer, moved, part, buffer) : -ENOMEM;
+	code = copied.stored && moved ? part_move(commit, moved, part, &copied) : -ENOMEM;
 	free(moved);
-	free(buffer);
+	free(copied.stored);
 	if (!code && relocation->next == relocation->count) {
 		/*
 		 * What older generations use at the end is freed when they are dropped, not before.

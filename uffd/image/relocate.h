@@ -3,8 +3,7 @@
 #ifndef UFFD_RELOCATE_H
 #define UFFD_RELOCATE_H
 
-#include "store.h"
-#include "writer.h"
+#include "commit.h"
 
 /*
  * Move some more, if there is something to move, in a commit whose pages are all stored and whose
@@ -12,7 +11,7 @@
  * well; NULL: that is yet to be written. What cannot be read stays where it is. -ENOMEM, -errno of a
  * write.
  */
-int relocate_some(struct image *image, struct writer *writer, struct working_set *set);
+int relocate_some(struct commit *commit, struct working_set *set);
 /* Is it time to? Asked instead by each commit that moves nothing. */
 bool relocate_due(struct image *image);
 /* A commit failed: move nothing for some commits, since moving may have been the reason. */

@@ -4,11 +4,11 @@
  * can be read and has its checksum, and they share no page but with those that they can share one with.
  *
  * One verdict for each generation, while verify.c tells of each damage once. What was found whole is not
- * read again: pages by a word per block, nodes (and all below them) if the generation that they were
+ * read again: pages by a word for each, nodes (and all below them) if the generation that they were
  * first met in was whole. So a damage that many generations share costs each of them the nodes up to
  * it, and one page. Nodes are visited by descending, to the depth that the levels allow.
  *
- * Any thread. Memory: 8 bytes for each block of the file, 64 for each node, and a batch of pages.
+ * Any thread. Memory: 43 to 86 bytes for each stored page, 64 for each node, and a batch of pages.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -20,6 +20,7 @@
 #include "copying.h"
 #include "format.h"
 #include "nodemap.h"
+#include "pagemap.h"
 #include "retention.h"
 #include "sys.h"
 #include "walk.h"
@@ -32,7 +33,7 @@ struct salvage {
 	const struct walk_source *source;
 	struct copying *copying;
 	uint64_t blocks;
-	uint64_t *good; /* per block: page_word() of the page that begins there; 0: not known */
+	struct pagemap good;  /* those that were read and found right: page_word() */
 	struct nodemap nodes; /* the stamp: which generation met it first */
 	struct page_batch batch;
 	void *buffer;
@@ -56,24 +57,27 @@ static int check_batch(struct salvage *salvage)
 {
 	struct page_batch *batch = &salvage->batch;
 	const struct batched_page *first = NULL;
-	uint64_t bytes = batch->count * batch->page_bytes;
+	uint64_t bytes = 0;
+	int code = page_batch_read(batch, NULL, NULL);
 
-	page_batch_read(batch, NULL, 0);
-	for (size_t i = 0; i < batch->count; i++) {
+	for (size_t i = 0; !code && i < batch->count; i++) {
 		struct batched_page *page = &batch->pages[i];
-		uint64_t *good = &salvage->good[page->extent.offset / SPACE_BLOCK];
+		const struct known_page *good = pagemap_find(&salvage->good, &page->extent);
 		uint64_t word = page_word(&page->extent, page->page);
 
-		if (!page->wrong && *good && *good != word)
+		bytes += page->extent.bytes;
+		if (!page->wrong && good && good->word != word)
 			page->wrong = "page lies where another page lies";
-		if (!page->wrong)
-			*good = word;
-		else if (!first || page->page < first->page)
+		if (!page->wrong && !good)
+			code = pagemap_add(&salvage->good, &page->extent, word);
+		else if (page->wrong && (!first || page->page < first->page))
 			first = page;
 	}
 	batch->count = 0;
+	if (code)
+		return code;
 	if (first)
-		return lose(salvage, first->page, 1, first->extent.offset, batch->page_bytes,
+		return lose(salvage, first->page, 1, first->extent.offset, first->extent.bytes,
 			    first->wrong);
 	return copying_advance(salvage->copying, bytes);
 }
@@ -83,17 +87,17 @@ static int check_leaf(struct salvage *salvage, const struct disk_leaf *leaf)
 	int code = 0;
 
 	for (unsigned i = 0; i < FORMAT_FANOUT && !code; i++) {
+		const struct known_page *good;
 		struct extent extent;
-		uint64_t block;
 
 		index_decode_entry(&leaf->entries[i], salvage->source->page_bytes, &extent);
-		if (extent.encoding != EXTENT_RAW)
+		if (!extent_is_stored(&extent))
 			continue;
-		block = extent.offset / SPACE_BLOCK;
-		if (block >= salvage->blocks)
+		if (extent.offset / SPACE_BLOCK >= salvage->blocks)
 			return lose(salvage, leaf->node.first_page + i, 1, extent.offset,
 				    extent.bytes, "page lies beyond the end of the file");
-		if (salvage->good[block] == page_word(&extent, leaf->node.first_page + i))
+		good = pagemap_find(&salvage->good, &extent);
+		if (good && good->word == page_word(&extent, leaf->node.first_page + i))
 			continue;
 		page_batch_add(&salvage->batch, leaf->node.first_page + i, &extent, 0);
 		if (salvage->batch.count == salvage->batch.room)
@@ -171,8 +175,7 @@ static int check_generation(struct salvage *salvage, const struct generation *ge
  * some day. No commit makes such an image, but what was damaged may be one, and what somebody has forged.
  */
 struct sharing {
-	uint8_t *claimed; /* by the page that begins in that block */
-	uint64_t blocks;
+	struct pagemap claimed;
 	struct thaw_damage *cause;
 };
 
@@ -193,14 +196,11 @@ static int sharing_damage(void *arg, uint64_t first_page, uint64_t pages, uint64
 static int sharing_page(void *arg, uint64_t page, const struct extent *extent)
 {
 	struct sharing *sharing = arg;
-	uint64_t block = extent->offset / SPACE_BLOCK;
 
-	if (extent->encoding != EXTENT_RAW || block >= sharing->blocks)
+	if (!extent_is_stored(extent))
 		return 0;
-	if (!sharing->claimed[block]) {
-		sharing->claimed[block] = 1;
-		return 0;
-	}
+	if (!pagemap_find(&sharing->claimed, extent))
+		return pagemap_add(&sharing->claimed, extent, 0);
 	*sharing->cause = (struct thaw_damage){.generation = sharing->cause->generation,
 					       .first_page = page,
 					       .pages = 1,
@@ -243,17 +243,14 @@ static int sharing_find(const struct walk_source *source, const struct record *r
 static int sharing_lose(const struct salvage *salvage, const struct record *record, bool *whole,
 			struct thaw_damage *causes)
 {
-	struct sharing sharing = {.blocks = salvage->blocks};
+	struct sharing sharing = {0};
 	int code = LOST;
 
-	sharing.claimed = malloc(sharing.blocks);
-	if (!sharing.claimed)
-		return -ENOMEM;
 	while (code == LOST) {
-		memset(sharing.claimed, 0, sharing.blocks);
+		pagemap_open(&sharing.claimed);
 		code = sharing_find(salvage->source, record, whole, causes, &sharing);
+		pagemap_close(&sharing.claimed);
 	}
-	free(sharing.claimed);
 	return code;
 }
 
@@ -269,12 +266,12 @@ int salvage_find_whole(const struct walk_source *source, const struct record *re
 	if (fstat(source->fd, &stat))
 		return -errno;
 	salvage.blocks = (uint64_t)stat.st_size / SPACE_BLOCK + 1;
-	salvage.good = calloc(salvage.blocks, sizeof(*salvage.good));
+	pagemap_open(&salvage.good);
 	salvage.buffer = malloc(READ_BYTES);
 	nodemap_open(&salvage.nodes);
 	code = page_batch_open(&salvage.batch, source->fd, source->key, source->page_bytes,
 			       BATCH_PAGES);
-	if (!salvage.good || !salvage.buffer)
+	if (!salvage.buffer)
 		code = -ENOMEM;
 	for (unsigned i = record->count; !code && i-- > 0;) {
 		salvage.stamp = i;
@@ -288,6 +285,6 @@ int salvage_find_whole(const struct walk_source *source, const struct record *re
 	page_batch_close(&salvage.batch);
 	nodemap_close(&salvage.nodes);
 	free(salvage.buffer);
-	free(salvage.good);
+	pagemap_close(&salvage.good);
 	return code;
 }

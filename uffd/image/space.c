@@ -88,11 +88,18 @@ void space_close(struct space *space)
 	memset(space, 0, sizeof(*space));
 }
 
+/* Only a hostile image claims more than that. */
+static uint32_t block_used(uint16_t live)
+{
+	return live < SPACE_BLOCK ? live : SPACE_BLOCK;
+}
+
 static void block_change(struct space *space, uint64_t block, uint32_t bytes, bool add)
 {
 	uint16_t *live = &space->live[block];
 
 	space->idle[block] = IDLE_NOT;
+	space->bytes -= block_used(*live);
 	if (add) {
 		space->free -= !*live;
 		*live = *live + bytes >= LIVE_STICKY ? LIVE_STICKY : (uint16_t)(*live + bytes);
@@ -103,6 +110,7 @@ static void block_change(struct space *space, uint64_t block, uint32_t bytes, bo
 			space->known_none = 0;
 		}
 	}
+	space->bytes += block_used(*live);
 }
 
 static void space_change(struct space *space, uint64_t offset, uint64_t bytes, bool add)
@@ -296,6 +304,14 @@ int ranges_add(struct ranges *ranges, uint64_t offset, uint64_t bytes)
 	if (ranges_reserve(ranges, 1))
 		return -ENOMEM;
 	ranges->items[ranges->count++] = (struct range){offset, bytes};
+	return 0;
+}
+
+int ranges_add_all(struct ranges *ranges, const struct ranges *more)
+{
+	for (size_t i = 0; i < more->count; i++)
+		if (ranges_add(ranges, more->items[i].offset, more->items[i].bytes))
+			return -ENOMEM;
 	return 0;
 }
 

@@ -17,6 +17,7 @@ struct space {
 	bool beyond;	/* more was claimed than could be covered */
 	bool cramped; /* the disk was full: no hole is too short any more, the file should not grow */
 	uint64_t free;
+	uint64_t bytes;	     /* in use of the others: at most all of each */
 	uint64_t cursor;     /* where the next search starts */
 	uint64_t known_none; /* no run of this many free blocks exists; 0: not known */
 	uint64_t look;	     /* where the next look for idle blocks starts */
@@ -83,6 +84,7 @@ bool space_trim(struct space *space);
 int ranges_reserve(struct ranges *ranges, size_t more);
 /* -ENOMEM, which ranges_reserve() before rules out. */
 int ranges_add(struct ranges *ranges, uint64_t offset, uint64_t bytes);
+int ranges_add_all(struct ranges *ranges, const struct ranges *more);
 void ranges_subtract(const struct ranges *ranges, struct space *space);
 uint64_t ranges_bytes(const struct ranges *ranges);
 void ranges_free(struct ranges *ranges);

@@ -6,6 +6,7 @@
 #ifndef UFFD_STORE_H
 #define UFFD_STORE_H
 
+#include "extent_codec.h"
 #include "image.h"
 #include "index.h"
 #include "keys.h"
@@ -16,6 +17,8 @@
 _Static_assert(PAGE_BYTES_LEAST % SPACE_BLOCK == 0, "a page takes whole blocks");
 _Static_assert(IMAGE_LEAF_PAGES % (PAGE_CLUSTER_BYTES / PAGE_BYTES_LEAST) == 0,
 	       "a leaf has whole clusters");
+
+_Static_assert(SPACE_BLOCK % EXTENT_UNIT == 0, "what is packed can begin where a block does");
 
 #define STORE_HEADER_BYTES (2 * SPACE_BLOCK) /* blocks 0 and 1: the slots */
 /*
@@ -113,7 +116,8 @@ struct relocation {
 	uint64_t front;	 /* block: the next search for room before it */
 	uint64_t *pages; /* malloc'ed: those that wait, from `next` on */
 	size_t count, next;
-	bool set;		/* the working set waits, too */
+	bool sparse; /* they are moved out of blocks of which little is in use; `cut` means nothing */
+	bool set;    /* the working set waits, too */
 	unsigned pause, pauses; /* commits to wait; how often in a row nothing could be moved */
 };
 
@@ -178,7 +182,10 @@ struct image {
 	bool slots_known[2]; /* not while a commit that wrote one is in doubt */
 	uint64_t file_bytes;
 	struct tail tail;
-	bool no_holes; /* the file system cannot punch them */
+	bool no_holes;		   /* the file system cannot punch them */
+	struct extent_codec codec; /* of what is written from now on */
+	struct extent_scratch scratch;
+	uint8_t *encoded; /* room for a page; NULL: not needed yet */
 	struct space space;
 	/*
 	 * Free once the other slot is overwritten: what only that slot reaches, and what a failed

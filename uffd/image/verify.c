@@ -11,7 +11,8 @@
  * is damaged if its generation is still listed afterwards; if it is not, the writer has dropped it
  * meanwhile, and so does this walk.
  *
- * Any thread. Memory: one byte per block of the file, 1 MiB to read into, and a batch of extents.
+ * Any thread. Memory: one byte per block of the file, and 32 where packed pages are, 2 MiB to read into, and a
+ * batch of extents.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -22,6 +23,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "bitmap.h"
 #include "page_batch.h"
 #include "format.h"
 #include "retention.h"
@@ -45,6 +47,8 @@ struct verify {
 	struct slot retained_in[2];
 	uint64_t file_bytes;
 	uint8_t *claims; /* enum claim per block */
+	struct bitmap
+		units; /* of the file that packed pages lie in; of it, only that takes memory */
 	uint8_t *buffer;
 	struct page_batch batch;
 	struct thaw_damage damage; /* the last finding, not reported yet: more pages may join it */
@@ -134,6 +138,23 @@ static bool claim(struct verify *verify, uint64_t offset, uint64_t bytes, enum c
 	return !clash;
 }
 
+/* Packed pages share blocks, but no unit of one. */
+static bool claim_page(struct verify *verify, const struct extent *extent)
+{
+	uint64_t unit = extent->offset / EXTENT_UNIT, end = extent_end(extent) / EXTENT_UNIT;
+
+	if (extent_is_whole(extent))
+		return claim(verify, extent->offset, extent->bytes, CLAIM_WHOLE);
+	if (!claim(verify, extent->offset, extent->bytes, CLAIM_BYTES))
+		return false;
+	for (; unit < end && unit < verify->units.bits; unit++) {
+		if (bitmap_test(&verify->units, unit))
+			return false;
+		bitmap_set(&verify->units, unit);
+	}
+	return true;
+}
+
 /* ---- Pages */
 
 static int by_page(const void *a, const void *b)
@@ -149,21 +170,22 @@ static int batch_check(struct verify *verify)
 	struct batched_page *pages = batch->pages;
 	size_t count = batch->count;
 
-	page_batch_read(batch, NULL, 0);
-	for (size_t i = 0; i < count; i++)
-		if (!pages[i].wrong &&
-		    !claim(verify, pages[i].extent.offset, batch->page_bytes, CLAIM_WHOLE))
-			pages[i].wrong = "page lies where something else lies";
-	verify->summary.bytes += (uint64_t)count * batch->page_bytes;
+	int code = page_batch_read(batch, NULL, NULL);
+
 	batch->count = 0;
+	if (code)
+		return code;
+	for (size_t i = 0; i < count; i++) {
+		verify->summary.bytes += pages[i].extent.bytes;
+		if (!pages[i].wrong && !claim_page(verify, &pages[i].extent))
+			pages[i].wrong = "page lies where something else lies";
+	}
 
 	qsort(pages, count, sizeof(*pages), by_page);
 	for (size_t i = 0; i < count; i++) {
-		int code = !pages[i].wrong
-				   ? 0
-				   : damage_add(verify, pages[i].page, 1, pages[i].extent.offset,
-						batch->page_bytes, pages[i].wrong);
-
+		if (pages[i].wrong)
+			code = damage_add(verify, pages[i].page, 1, pages[i].extent.offset,
+					  pages[i].extent.bytes, pages[i].wrong);
 		if (code)
 			return code;
 	}
@@ -379,7 +401,8 @@ static int verify_run(struct verify *verify, struct thaw_error *error)
 		verify->buffer = malloc(READ_BYTES);
 		code = page_batch_open(&verify->batch, verify->source.fd, slots[chosen].key,
 				       slots[chosen].page_bytes, BATCH_PAGES);
-		if (!verify->claims || !verify->buffer)
+		if (!verify->claims || !verify->buffer ||
+		    bitmap_init(&verify->units, verify->file_bytes / EXTENT_UNIT + 1))
 			code = -ENOMEM;
 	}
 	if (code) {
@@ -426,6 +449,7 @@ int thaw_image_verify(const char *path, const struct thaw_verify_ops *ops,
 	if (summary)
 		*summary = verify.summary;
 	page_batch_close(&verify.batch);
+	bitmap_free(&verify.units);
 	free(verify.buffer);
 	free(verify.claims);
 	close(verify.source.fd);

@@ -201,12 +201,15 @@ static int page_fails(struct thaw_view *view, uint64_t page, uint64_t offset, in
 			 code ? "the file ends before it" : "its checksum is wrong");
 }
 
-/* `count` pages that are adjacent in the file. */
+/* `count` whole pages that are adjacent in the file, or one packed one. */
 static int pages_read(struct thaw_view *view, uint64_t first, const struct extent *extents,
 		      unsigned count, uint8_t *to, struct thaw_error *error)
 {
-	int code =
-		sys_pread(view->image->fd, to, (size_t)count * view->page_bytes, extents[0].offset);
+	const struct checksum_key *key = view->image->identity.key;
+	int code = count > 1 ? sys_pread(view->image->fd, to, (size_t)count * view->page_bytes,
+					 extents[0].offset)
+			     : extent_read(&view->image->scratch, view->image->fd, key, first,
+					   extents, to, view->page_bytes);
 
 	if (code && count > 1) { /* which one is it? */
 		for (unsigned i = 0; i < count; i++) {
@@ -217,14 +220,18 @@ static int pages_read(struct thaw_view *view, uint64_t first, const struct exten
 		}
 		return 0;
 	}
-	if (code)
-		return page_fails(view, first, extents[0].offset, code, error);
-	for (unsigned i = 0; i < count; i++)
-		if (!extent_open(view->image->identity.key, first + i, &extents[i],
-				 to + (size_t)i * view->page_bytes,
-				 to + (size_t)i * view->page_bytes, view->page_bytes))
-			return page_fails(view, first + i, extents[i].offset, 0, error);
-	return 0;
+	if (code == THAW_EDAMAGED)
+		code = page_fails(view, first, extents[0].offset, 0, error);
+	else if (code)
+		code = page_fails(view, first, extents[0].offset, code, error);
+	for (unsigned i = 0; !code && count > 1 && i < count; i++) {
+		uint8_t *page = to + (size_t)i * view->page_bytes;
+
+		if (extent_decode(&view->image->scratch, key, first + i, &extents[i], page, page,
+				  view->page_bytes))
+			code = page_fails(view, first + i, extents[i].offset, 0, error);
+	}
+	return code;
 }
 
 static int cluster_read(struct thaw_view *view, uint64_t cluster, struct thaw_error *error)
@@ -240,9 +247,10 @@ static int cluster_read(struct thaw_view *view, uint64_t cluster, struct thaw_er
 	code = image_lookup(view->image, leaf, leaf_extents, error);
 	for (unsigned i = 0, run; !code && i < pages; i += run) {
 		run = 1;
-		if (extents[i].encoding != EXTENT_RAW)
+		if (!extent_is_stored(&extents[i]))
 			continue;
-		while (i + run < pages && extents[i + run].encoding == EXTENT_RAW &&
+		while (extent_is_whole(&extents[i]) && i + run < pages &&
+		       extent_is_whole(&extents[i + run]) &&
 		       extents[i + run].offset ==
 			       extents[i].offset + (uint64_t)run * view->page_bytes)
 			run++;

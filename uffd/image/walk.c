@@ -111,6 +111,7 @@ static bool entry_shared(const struct walk *walk, const union disk_any *others, 
 		if (others[i].node.magic &&
 		    others[i].leaf.entries[number].offset == entry->offset &&
 		    others[i].leaf.entries[number].encoding == entry->encoding &&
+		    others[i].leaf.entries[number].bytes == entry->bytes &&
 		    !memcmp(others[i].leaf.entries[number].checksum, entry->checksum,
 			    sizeof(entry->checksum)))
 			return true;

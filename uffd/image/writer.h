@@ -45,6 +45,11 @@ int writer_zeros(struct writer *writer, uint64_t run, uint64_t bytes);
 /* Replace bytes that were appended already. */
 int writer_rewrite(struct writer *writer, uint64_t offset, const void *bytes, uint32_t count);
 int writer_flush(struct writer *writer);
+/* How many were written, or are about to be. */
+static inline uint64_t writer_bytes(const struct writer *writer)
+{
+	return writer->written + writer->filled;
+}
 /* Close the open run: all that was used is in `taken`, the rest is free again. Cannot fail. */
 void writer_settle(struct writer *writer);
 
