@@ -5,6 +5,7 @@
  * samples for interleave, of the time and of what all threads ran.
  */
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <stdbool.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -15,8 +16,9 @@
 
 #ifdef THAW_ENCRYPTED
 
-enum measured { STORED, IN_ORDER, AT_RANDOM, STREAMED, MEASURED };
-static const char *const names[] = {"stored", "restored in order", "at random", "streamed in"};
+enum measured { STORED, IN_ORDER, AT_RANDOM, STREAMED, COLD, MEASURED };
+static const char *const names[] = {"stored", "restored in order", "at random", "streamed in",
+				    "at random, not in the page cache"};
 
 static size_t pages = (256u << 20) / 4096;
 
@@ -78,11 +80,21 @@ static struct sample store(const char *image, unsigned keyed)
 	return (struct sample){(now_us() - wall) / (double)pages, (cpu_us() - cpu) / (double)pages};
 }
 
+/* The kernel forgets what it has of the file. */
+static void evict(const char *image)
+{
+	int fd = open(image, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0 || fsync(fd) || posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED))
+		die("evict");
+	close(fd);
+}
+
 static struct sample restore(const char *image, unsigned keyed, enum measured how)
 {
 	double wall = now_us(), cpu = cpu_us();
 	struct thaw *heap = open_heap(image, keyed, how == STREAMED ? THAW_PREFETCH : 0);
-	size_t count = how == AT_RANDOM ? pages / 16 : pages;
+	size_t count = how == AT_RANDOM ? pages / 16 : how == COLD ? pages / 128 : pages;
 	const volatile char *base = thaw_base(heap);
 	uint64_t random = 99;
 	struct thaw_status status;
@@ -90,7 +102,7 @@ static struct sample restore(const char *image, unsigned keyed, enum measured ho
 
 	for (size_t i = 0; i < count; i++) {
 		random = random * 6364136223846793005u + 1442695040888963407u;
-		(void)base[(how == AT_RANDOM ? (random >> 33) % pages : i) * 4096];
+		(void)base[(how == AT_RANDOM || how == COLD ? (random >> 33) % pages : i) * 4096];
 	}
 	thaw_status(heap, &status);
 	restored = (double)status.pages_restored;
@@ -110,6 +122,8 @@ static struct sample measure(const char *image, unsigned keyed, enum measured wh
 	if (child < 0)
 		die("fork");
 	if (!child) {
+		if (what == COLD)
+			evict(image);
 		sample = what == STORED ? store(image, keyed) : restore(image, keyed, what);
 		_exit(write(out[1], &sample, sizeof(sample)) != sizeof(sample));
 	}

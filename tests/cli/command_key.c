@@ -120,6 +120,10 @@ TEST_F(key, keys_are_added_removed_and_renewed)
 	EXPECT_STREQ("MARKER in the heap 42\n", self->program.output);
 	setenv("THAW_IMAGE_KEY", "neither", 1);
 	EXPECT_EXIT(0, "log", self->image);
+	setenv("THAW_KEY", self->image, 1);
+	EXPECT_EXIT(76, "log", self->image);
+	EXPECT_NE(NULL, strstr(self->program.errors, "THAW_IMAGE_KEY is neither"));
+	unsetenv("THAW_KEY");
 }
 
 /* ---- At a terminal */

@@ -248,7 +248,7 @@ struct secrets {
 	char *passphrase; /* the last one, that opened something, or was tried */
 	int passphrase_bytes;
 	bool no_user, no_other;
-	struct thaw_error why; /* there is no user's key */
+	struct thaw_error why, why_other; /* there is no user's key, or no other one */
 };
 
 static void secrets_forget(struct secrets *secrets)
@@ -266,13 +266,11 @@ static const uint8_t *secret_user(struct secrets *secrets)
 
 static const uint8_t *secret_other(struct secrets *secrets)
 {
-	struct thaw_error why;
-
 	if (secrets->no_other || secrets->other)
 		return secrets->other;
 	secrets->no_other = true;
 	secrets->other = source.other ? sodium_malloc(THAW_KEY_BYTES) : NULL;
-	if (secrets->other && !source.other(source.arg, secrets->other, &why)) {
+	if (secrets->other && !source.other(source.arg, secrets->other, &secrets->why_other)) {
 		secrets->no_other = false;
 	} else {
 		sodium_free(secrets->other);
@@ -350,6 +348,9 @@ static int no_key(const struct secrets *secrets, const struct key_slots *slots,
 	if (asked->code)
 		return error_set(error, THAW_EKEY, "%s: it is encrypted, and no key opens it: %s",
 				 secrets->path, asked->text);
+	if (secrets->why_other.code)
+		return error_set(error, THAW_EKEY, "%s: it is encrypted, and no key opens it: %s",
+				 secrets->path, secrets->why_other.text);
 	if (!keys)
 		return error_set(error, THAW_EKEY,
 				 "%s: it is encrypted with a passphrase, which nobody has given",
