@@ -83,6 +83,18 @@ TEST_F(engines, an_image_goes_on_with_host_functions)
 	/* It has stayed one of that engine, and needs what it was given. */
 	self->vm = vm_with((struct thaw_vm_options){.image = "a.thaw"});
 	EXPECT_EQ(NULL, self->vm);
+	options.flags = THAW_VM_FRESH;
+	EXPECT_EQ(THAW_EENGINE, thaw_vm_open(&options, &self->vm, &self->error))
+	TH_LOG("%s", self->error.text);
+	EXPECT_NE(NULL, strstr(self->error.text, "js-1 before"));
+	options.flags = 0;
+	options.functions = functions;
+	options.function_count = 1;
+	self->error.code = 1;
+	ASSERT_EQ(0, thaw_vm_open(&options, &self->vm, &self->error));
+	EXPECT_EQ(0, self->error.code); /* nothing is damaged */
+	EXPECT_EQ(0, thaw_vm_close(self->vm));
+	options.function_count = 0;
 	EXPECT_EQ(1, thaw_vm_missing(&options, &names, &self->error));
 	EXPECT_STREQ("twice", names ? names[0] : "");
 	free(names);
@@ -176,6 +188,8 @@ TEST_F(engines, two_engines_beside_each_other_are_not_mixed)
 /* A function, or an option, that came later: the rest works. */
 TEST_F(engines, an_older_table_has_what_it_had)
 {
+	struct thaw_vm_options options = {.size = sizeof(options), .image = "a.thaw"};
+
 	SHELL(0, "cp '" ENGINES_ROOM "/older.so' mine/*.so");
 	setenv("THAW_ENGINES", "mine", 1);
 	self->vm = open_image("a.thaw");
@@ -190,6 +204,12 @@ TEST_F(engines, an_older_table_has_what_it_had)
 	EXPECT_NE(NULL, strstr(self->error.text, "engine 'js-1 before' is from before"))
 	TH_LOG("%s", self->error.text);
 	EXPECT_EQ(0, thaw_vm_context_count(self->vm));
+	EXPECT_EQ(0, thaw_vm_close(self->vm));
+	options.max_log_bytes = 1000;
+	EXPECT_EQ(-ENOSYS, thaw_vm_open(&options, &self->vm, &self->error));
+	EXPECT_EQ(NULL, self->vm);
+	EXPECT_NE(NULL, strstr(self->error.text, "from before an option that was given"))
+	TH_LOG("%s", self->error.text);
 }
 
 /* In a process of its own: what is loaded stays. */

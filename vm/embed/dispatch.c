@@ -136,11 +136,16 @@ int thaw_vm_open(const struct thaw_vm_options *options, struct thaw_vm **vm,
 	/* An image is looked at once more only where it is not this library's: it would be read twice. */
 	if (code != THAW_EENGINE || GIVEN(options, snapshot) || !GIVEN(options, image))
 		return code;
+	/* What begins anew is not to be bound to an engine from before. */
+	if (GIVEN(options, flags) && options->flags & THAW_VM_FRESH)
+		return code;
 	other = table_for(options, &table, error);
 	if (!other && table == &own_vm_table)
 		return code; /* a turn of this one's, or a process: `error` tells */
 	if (!other)
 		other = known_options(table, &options, &copy, error);
+	if (!other && error) /* what is there after a success is a note */
+		*error = (struct thaw_error){0};
 	return other ? other : table->thaw_vm_open(options, vm, error);
 }
 
