@@ -84,7 +84,7 @@ TEST(structs_are_as_they_were)
 	EXPECT_EQ(16, sizeof(struct guest_numbers));
 	EXPECT_EQ(1984, sizeof(struct runtime_stats));
 	EXPECT_EQ(508, sizeof(struct thaw_error));
-	EXPECT_EQ(128, sizeof(struct thaw_options));
+	EXPECT_EQ(136, sizeof(struct thaw_options));
 	EXPECT_EQ(640, sizeof(struct thaw_result));
 	EXPECT_EQ(1688, sizeof(struct thaw_status));
 	EXPECT_EQ(112, sizeof(struct thaw_generation));
