@@ -268,13 +268,13 @@ $(BUILD)/libthawvm.so: $(LIBVM_OBJECTS) $(ENGINE_PIC_OBJECT) vm/embed/libthawvm.
 
 # The same in one file, for packages of other languages, which bring what they need: libthaw and the others are inside, and
 # shown to nobody. But for libuv, whose archive is not position-independent: it may lie beside it.
+INSIDE_LIBS := $(patsubst %,-l:lib%.a,jansson lz4 zstd uring xxhash sodium)
 $(BUILD)/standalone/libthawvm.so: $(LIBVM_OBJECTS) $(ENGINE_PIC_OBJECT) vm/embed/libthawvm.map $(BUILD)/libthaw.a $(BUILD)/sources
 	$(call say,LD,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -shared -pthread $(LDFLAGS) $(if $(SANITIZE),,-Wl,-z,defs) \
 		-Wl,-Bsymbolic,-z,relro,-z,now,-z,noexecstack,-z,nodelete,--gc-sections,-rpath,'$$ORIGIN' -Wl,-soname,libthawvm.so.0 \
-		-Wl,--version-script=vm/embed/libthawvm.map -s $(filter %.o,$^) $(BUILD)/libthaw.a -l:libjansson.a -l:libzstd.a -l:liburing.a \
-		-l:libxxhash.a -l:libsodium.a -luv -lm -o $@
+		-Wl,--version-script=vm/embed/libthawvm.map -s $(filter %.o,$^) $(BUILD)/libthaw.a $(INSIDE_LIBS) -luv -lm -o $@
 
 # ---- This build's engine as a shared object, for the programs of later builds: the guest, with what it needs of base/, and
 # what libthawvm is around it. It is not linked with what loads it, and calls that by a table (vm/engines/calls.h).

@@ -10,7 +10,7 @@ const { spawnSync } = require('node:child_process')
 
 // (module (memory 1) (func (export "load") (param i32) (result i32) local.get 0 i32.load))
 const head = `
-	const { ThawVM } = require(process.env.THAW_VM_PACKAGE)
+	const thaw = () => require(process.env.THAW_VM_PACKAGE)
 	const { Worker, isMainThread } = require('node:worker_threads')
 	const trap = () => {
 		const bytes = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0, 1, 6, 1, 96, 1, 127, 1, 127, 3, 2, 1, 0, 5, 3, 1, 0, 1, 7, 8, 1, 4,
@@ -25,6 +25,7 @@ const head = `
 	let images = 0
 	// The pages of an image are watched for their first writes, by faults where the kernel has nothing better; and forks, which go on.
 	const faults = () => {
+		const { ThawVM } = thaw()
 		const image = path + images++ + '.thaw', code = 'list.forEach(one => one.i++); list.length'
 		const first = new ThawVM({ image })
 		first.eval('const list = Array.from({ length: 20000 }, (_, i) => ({ i }))')
@@ -63,7 +64,7 @@ test('the VM first', () => {
 
 test('inside of each other', () => {
 	assert.deepEqual(node(`
-		const vm = new ThawVM({ image: path + 'outer', functions: { both: () => trap() + ' ' + faults() } })
+		const vm = new (thaw().ThawVM)({ image: path + 'outer', functions: { both: () => trap() + ' ' + faults() } })
 		vm.eval('const list = new Array(100000).fill(0)')
 		vm.checkpoint()
 		console.log(vm.eval('list.fill(1); both()'), vm.eval('list.fill(2); both()'))`, 'userfaultfd'), ['trapped ran trapped ran\n', 0])
@@ -76,9 +77,14 @@ test('in a worker, before and after the main thread', () => {
 		['trapped\nran trapped ran trapped\nran trapped\n', 0])
 })
 
+test('only in a worker, which has ended', () => {
+	assert.deepEqual(node(`new Worker(${JSON.stringify(`${head} console.log(faults())`)}, { eval: true })
+		.on('exit', () => console.log(trap()))`, 'userfaultfd'), ['ran\ntrapped\n', 0])
+})
+
 test('a page of an image that is damaged ends its VM, in the middle of calls, and nothing else', () => {
 	assert.deepEqual(node(`
-		const fs = require('fs'), image = path + 'damaged.thaw', other = new ThawVM()
+		const fs = require('fs'), image = path + 'damaged.thaw', { ThawVM } = thaw(), other = new ThawVM()
 		const make = () => new ThawVM({ image, functions: { again: code => { try { return vm.eval(code) } catch (error) { return error.code } } } })
 		let vm = make()
 		vm.eval('const text = "mark".repeat(1e5), far = () => { let n = 0; for (let i = 0; i < text.length; i++) n += text.charCodeAt(i); return n }')

@@ -199,6 +199,9 @@ static void open_with(napi_env env, napi_value given, struct binding *binding,
 		napi_throw_error(env, "ENOMEM", "out of memory");
 	} else if (name_functions(env, names, binding, functions)) {
 		code = thaw_vm_open(options, &binding->vm, &error);
+		if (!code && error.code) /* another generation than the newest was opened */
+			napi_set_named_property(env, binding->self, "warning",
+						text_new(env, error.text, strlen(error.text)));
 		if (code) {
 			binding->vm = NULL;
 			throw_failure(env, code, error.text,
@@ -211,7 +214,7 @@ static void open_with(napi_env env, napi_value given, struct binding *binding,
 	free(functions);
 }
 
-/* (VM, { image, at, maxBytes, turnMs, maxLogBytes, functions: names, log, load, resolve, snapshot }): its number. */
+/* (VM, { image, at, flags, retain, maxBytes, turnMs, maxLogBytes, functions: names, log, load, resolve, snapshot }): its number. */
 static napi_value vm_open(napi_env env, napi_callback_info info)
 {
 	struct thaw_vm_options options = {.size = sizeof(options)};
@@ -246,6 +249,10 @@ static napi_value vm_open(napi_env env, napi_callback_info info)
 		options.resolve_module = host_resolve;
 	if ((value = property(env, arguments[1], "maxLogBytes")))
 		options.max_log_bytes = (uint64_t)number_of(env, value);
+	if ((value = property(env, arguments[1], "flags")))
+		options.flags = (unsigned)number_of(env, value);
+	if ((value = property(env, arguments[1], "retain")))
+		options.retain = (unsigned)number_of(env, value);
 	options.poll = host_poll;
 	if ((value = property(env, arguments[1], "snapshot")))
 		good = good && (options.snapshot = snapshot_inside(env, value)) != NULL;

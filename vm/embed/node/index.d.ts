@@ -13,10 +13,21 @@ export type Value = any
 export type HostFunction = (...args: any[]) => Value | Promise<Value>
 
 export interface VMOptions {
-	/** An image file to go on from, and for checkpoint(); made if it is not there. Without one nothing persists. */
+	/**
+	 * An image file to go on from, and for checkpoint(); made if it is not there. Without one nothing persists. If the newest generation is
+	 * damaged, the one before is opened, and the process emits a warning, 'ThawWarning'.
+	 */
 	image?: string
 	/** A generation of the image, its number or a name of it; the newest by default. */
 	at?: number | string
+	/** Begin anew; the generations of the image stay until others take their place. */
+	fresh?: boolean
+	/** Read pages of the image ahead, and not only those that are touched. */
+	prefetch?: boolean
+	/** For a checkpoint after each small call: where many follow each other, each is durable with one write and one sync. */
+	smallCheckpoints?: boolean
+	/** Generations that the image keeps, beside those with names; 8 by default. */
+	retain?: number
 	/** Begin as this; not together with an image. */
 	snapshot?: Snapshot
 	/** The most of heap: a multiple of 64 KiB, at least 16 MiB; 4 GiB by default. What is more is an error to be caught. */
@@ -133,7 +144,7 @@ export class Snapshot {
 	bytes(options?: { since?: Snapshot }): Uint8Array
 	/** The same on another thread, while the event loop goes on: of a large heap, all of it takes long. */
 	bytesAsync(options?: { since?: Snapshot }): Promise<Uint8Array>
-	fork(options?: Omit<VMOptions, 'snapshot' | 'image' | 'at'>): ThawVM
+	fork(options?: Omit<VMOptions, 'snapshot' | 'image' | 'at' | 'fresh' | 'prefetch' | 'smallCheckpoints' | 'retain'>): ThawVM
 	/** A number for Snapshot.receive() in another thread, which shares the memory. What is never received stays. */
 	send(): number
 	/** Let go of the memory before the collector does. */

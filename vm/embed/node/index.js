@@ -333,7 +333,7 @@ class ThawVM {
 	#contexts = new Map()
 
 	constructor(options = {}) {
-		const { image, at, maxBytes, turnMs, maxLogBytes, functions = {}, log, loadModule, resolveModule, snapshot } = options
+		const { image, at, fresh, prefetch, smallCheckpoints, retain, maxBytes, turnMs, maxLogBytes, functions = {}, log, loadModule, resolveModule, snapshot } = options
 		const handle = {}
 		const given = { functions: Object.keys(functions) }
 		given.functions.forEach((name, index) => {
@@ -342,6 +342,8 @@ class ThawVM {
 		})
 		if (image !== undefined) given.image = text(image, 'image')
 		if (at !== undefined) given.at = typeof at === 'string' ? at : String(number(at, 'at'))
+		if (retain !== undefined) given.retain = number(retain, 'retain', 0xffffffff)
+		given.flags = (fresh ? 1 : 0) | (prefetch ? 2 : 0) | (smallCheckpoints ? 4 : 0) // THAW_VM_FRESH, THAW_VM_PREFETCH, THAW_VM_LOG
 		if (maxBytes !== undefined) given.maxBytes = number(maxBytes, 'maxBytes')
 		if (turnMs !== undefined) given.turnMs = number(turnMs, 'turnMs', 1e12)
 		if (maxLogBytes !== undefined) given.maxLogBytes = number(maxLogBytes, 'maxLogBytes')
@@ -353,6 +355,7 @@ class ThawVM {
 		vms.set(handle, this.#state)
 		this.#id = native.open(handle, given)
 		this.#main = new Context(this.#state, 0)
+		if (handle.warning !== undefined) process.emitWarning(handle.warning, 'ThawWarning')
 	}
 
 	// Of an image, also of one in use: oldest first.

@@ -5,7 +5,7 @@
 #
 # One file and not libthawvm.so beside it: nothing is found by a path, no two versions can meet in a process, and the symbols of the
 # libraries inside are shown to nobody. libuv's are not inside: its archive is not position-independent, a VM of the library has
-# no loop and never calls them, and every Node.js has them.
+# no loop and never calls them, and every Node.js has them. Its handlers of signals outlive the worker that loaded it: so does it.
 
 NODE_ROOM := vm/embed/node
 NODE_HEADERS := $(NPM)/node_modules/node-api-headers/include
@@ -18,7 +18,7 @@ NODE_OBJECTS := $(NODE_SOURCES:%.c=$(BUILD)/pic/%.o)
 NODE_FILES := $(addprefix $(NODE_ROOM)/,index.js index.mjs index.d.ts package.json README.md example.js)
 
 # Debian's libraries that become part of it.
-NODE_INSIDE := libjansson-dev libzstd-dev liburing-dev libxxhash-dev libsodium-dev
+NODE_INSIDE := libjansson-dev liblz4-dev libzstd-dev liburing-dev libxxhash-dev libsodium-dev
 
 $(NODE_HEADERS)/node_api.h:
 	@echo "make: the npm packages are missing: run scripts/install-deps (make check and make demo do it)" >&2
@@ -30,9 +30,11 @@ $(NODE_OBJECTS): | $(NODE_HEADERS)/node_api.h
 $(NODE_VM_ADDON): $(NODE_OBJECTS) $(LIBVM_OBJECTS) $(ENGINE_PIC_OBJECT) $(NODE_ROOM)/addon.map $(BUILD)/libthaw.a $(BUILD)/sources
 	$(call say,LD,$@)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) -shared -pthread $(LDFLAGS) -Wl,-Bsymbolic,-z,relro,-z,now,-z,noexecstack,--gc-sections \
+	$(Q)$(CC) -shared -pthread $(LDFLAGS) -Wl,-Bsymbolic,-z,relro,-z,now,-z,noexecstack,-z,nodelete,--gc-sections \
 		-Wl,--version-script=$(NODE_ROOM)/addon.map -s $(filter %.o,$^) $(BUILD)/libthaw.a \
-		-l:libjansson.a -l:libzstd.a -l:liburing.a -l:libxxhash.a -l:libsodium.a -lm -o $@
+		$(INSIDE_LIBS) -lm -o $@
+	$(Q)! nm -D --undefined-only $@ | grep -v ' [Uw] \(.*@GLIBC_\|napi_\|uv_\|_ITM_\|__gmon_start__\|ZSTD_trace_\)' || \
+		{ echo "make: $@ lacks a library (INSIDE_LIBS, vm/engine.mk)" >&2; false; }
 
 ## node-package: the package for Node.js, build/node/thaw-vm-VERSION.tgz: npm install it anywhere, offline and without a compiler
 .PHONY: node-package
