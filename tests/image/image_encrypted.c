@@ -1,150 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * image_encrypted.c - images whose contents are enciphered: who reads the file finds nothing of them in it, who changes
- * it makes no other contents, and what opens it can be changed. For each thing that is not found, a twin in the clear
- * says that it would be.
+ * image_encrypted.c - images whose contents are enciphered: who reads the file finds nothing of them in it, and who changes
+ * it makes no other contents. For each thing that is not found, a twin in the clear says that it would be.
  */
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
 
-#include <signal.h>
-
-#include "image_forge.h"
+#include "encrypted.h"
 #include "image/poly1305.h"
-#include "image_model.h"
 
-#define LOWER_PAGES 300u
 #define MARKER "MARKER of contents "
-
-static uint8_t right_key[THAW_KEY_BYTES] = "thirty-two bytes of a user's key";
-static uint8_t other_key[THAW_KEY_BYTES] = "thirty-two bytes of another's...";
-
-static struct {
-	uint8_t *user, *other;
-	const char *passphrase;
-	unsigned asked; /* for passphrases */
-} at_hand;
-
-static int give(void *arg, bool make, uint8_t key[THAW_KEY_BYTES], struct thaw_error *why)
-{
-	(void)arg, (void)make;
-	if (!at_hand.user) {
-		why->code = -ENOKEY;
-		snprintf(why->text, sizeof(why->text), "no key in the drawer");
-		return -ENOKEY;
-	}
-	memcpy(key, at_hand.user, THAW_KEY_BYTES);
-	return 0;
-}
-
-static int give_other(void *arg, uint8_t key[THAW_KEY_BYTES], struct thaw_error *why)
-{
-	(void)arg, (void)why;
-	if (!at_hand.other)
-		return -ENOKEY;
-	memcpy(key, at_hand.other, THAW_KEY_BYTES);
-	return 0;
-}
-
-static int give_passphrase(void *arg, const char *image, unsigned attempt, char *to, size_t room,
-			   struct thaw_error *why)
-{
-	(void)arg, (void)image, (void)attempt;
-	at_hand.asked++;
-	if (!at_hand.passphrase) {
-		why->code = -ENOKEY;
-		snprintf(why->text, sizeof(why->text), "nobody knows it");
-		return -ENOKEY;
-	}
-	snprintf(to, room, "%s", at_hand.passphrase);
-	return (int)strlen(to);
-}
-
-static void use(uint8_t *user, uint8_t *other, const char *passphrase)
-{
-	at_hand.user = user;
-	at_hand.other = other;
-	at_hand.passphrase = passphrase;
-	thaw_use_key(&(struct thaw_key_source){
-		.get = give, .name = "mine", .other = give_other, .passphrase = give_passphrase});
-}
-
-FIXTURE(encrypted)
-{
-	struct thaw_error error, fallback;
-	struct image *image;
-	struct model model;
-	struct bytes now;
-};
-
-static struct image_options encrypted_options(void)
-{
-	struct image_options options = model_options();
-
-	options.encrypted = true;
-	return options;
-}
-
-static int two_commits(struct image *image, struct model *model, struct thaw_error *error)
-{
-	int code = 0;
-
-	for (unsigned round = 0; round < 2 && !code; round++) {
-		for (unsigned i = 0; i < LOWER_PAGES; i++)
-			model->version[i]++;
-		model->state += 3;
-		code = model_commit(image, model, error);
-	}
-	return code;
-}
-
-FIXTURE_SETUP(encrypted)
-{
-	const struct image_options options = encrypted_options();
-
-	model_setup("encrypted");
-	key_slot_cost = (struct key_cost){1, 8192};
-	use(right_key, NULL, NULL);
-	self->model.state = 1;
-	ASSERT_EQ(0, image_open(&options, &self->image, &self->fallback, &self->error))
-	TH_LOG("%s", self->error.text);
-	ASSERT_EQ(0, two_commits(self->image, &self->model, &self->error));
-	ASSERT_EQ(0, two_commits(self->image, &self->model, &self->error));
-	image_close(self->image);
-	self->image = NULL;
-	self->now = file_bytes(model_path);
-}
-
-FIXTURE_TEARDOWN(encrypted)
-{
-	image_close(self->image);
-	free(self->now.at);
-	thaw_use_key(NULL);
-	model_teardown();
-}
-
-/* As in image_keyed.c: 0, or what it is refused with, or an older one is shown. */
-static int read_all(const struct model *model, struct thaw_error *error)
-{
-	const struct image_options options = {
-		.path = model_path, .engine = ENGINE, .page_bytes = PAGE, .encrypted = true};
-	struct thaw_error fallback;
-	enum compared compared;
-	struct image *image;
-	int code = image_open(&options, &image, &fallback, error);
-
-	if (code)
-		return code;
-	if (fallback.code || image_opened(image)->number != model->number) {
-		image_close(image);
-		return THAW_EDAMAGED;
-	}
-	compared = model_compare(image, model, error);
-	image_close(image);
-	if (compared == WRONG)
-		abort();
-	return compared == SAME ? 0 : THAW_EDAMAGED;
-}
 
 /* ---- Nothing of the contents is in the file */
 
@@ -235,6 +100,7 @@ static void lives(bool encrypted, const char *name, struct __test_metadata *_met
 	struct image *image;
 
 	snprintf(model_path, sizeof(model_path), "%.120s/%s", model_directory, name);
+	options.compress = strcmp(name, "short.thaw") ? THAW_COMPRESS_NONE : THAW_COMPRESS_LZ4;
 	ASSERT_EQ(0, image_open(&options, &image, &fallback, &error)) TH_LOG("%s", error.text);
 	live(image, _metadata);
 	image_close(image);
@@ -253,6 +119,10 @@ TEST_F(encrypted, nothing_of_the_contents_is_in_the_file)
 	memcpy(path, model_path, sizeof(path));
 	EXPECT_EQ(0, seen_in(path));
 	EXPECT_EQ(0, equal_blocks(path));
+	/* What is compressed before, neither. */
+	lives(true, "short.thaw", _metadata);
+	EXPECT_EQ(0, seen_in(model_path));
+	EXPECT_EQ(0, thaw_image_verify(model_path, NULL, NULL, &self->error));
 	/* Nor after it has become longer and shorter, and its log was folded. */
 	ASSERT_EQ(0, thaw_image_settle(path, &self->error)) TH_LOG("%s", self->error.text);
 	EXPECT_EQ(0, seen_in(path));
@@ -338,11 +208,14 @@ TEST_F(encrypted, is_read_named_gone_back_in_copied_and_mended)
 
 TEST_F(encrypted, a_program_that_goes_on_finds_what_it_left)
 {
+	static const unsigned compress[] = {THAW_COMPRESS_NONE, THAW_COMPRESS_LZ4,
+					    THAW_COMPRESS_ZSTD(1)};
 	struct image_options options = encrypted_options();
 
 	/* Small files, so that pages are moved; each time as another process would. */
 	options.retain = 1;
 	for (unsigned round = 0; round < 12; round++) {
+		options.compress = compress[round % 3];
 		ASSERT_EQ(0, image_open(&options, &self->image, &self->fallback, &self->error));
 		EXPECT_EQ(SAME, model_compare(self->image, &self->model, &self->error));
 		model_abort_somewhere(&self->model, self->image);
@@ -362,7 +235,7 @@ TEST_F(encrypted, a_program_that_goes_on_finds_what_it_left)
 /* Any one bit: what is read is what was stored, or it is refused. */
 TEST_F(encrypted, a_changed_bit_is_damage_and_never_other_contents)
 {
-	unsigned refused = 0, tries = 400;
+	unsigned refused = 0, tries = 200;
 
 	for (unsigned i = 0; i < tries; i++) {
 		/* Half of them where the records and nodes are. */
@@ -403,6 +276,85 @@ TEST_F(encrypted, pages_that_are_exchanged_or_put_back_are_noticed)
 	EXPECT_EQ(THAW_EDAMAGED, thaw_image_verify(model_path, NULL, NULL, &self->error));
 }
 
+/* Blocks exchanged, put back, zeroed, cut off; what is in the clear changed, with its checksum made right. */
+static void change_somehow(struct bytes *bytes)
+{
+	uint8_t block[SPACE_BLOCK];
+	size_t blocks = bytes->count / SPACE_BLOCK;
+	uint8_t *one = bytes->at + (2 + random_below((unsigned)blocks - 2)) * SPACE_BLOCK;
+	uint8_t *other = bytes->at + (2 + random_below((unsigned)blocks - 2)) * SPACE_BLOCK;
+	struct disk_slot *slot = slot_at(bytes, random_below(2));
+	struct disk_keys *keys = keys_at(bytes, random_below(2));
+	struct disk_sealed *record = (struct disk_sealed *)(bytes->at + slot->record_offset);
+
+	switch (random_below(9)) {
+	case 0:
+		memcpy(block, one, SPACE_BLOCK);
+		memcpy(one, other, SPACE_BLOCK);
+		memcpy(other, block, SPACE_BLOCK);
+		break;
+	case 1:
+		memset(one, 0, SPACE_BLOCK);
+		break;
+	case 2:
+		bytes->count -= random_below((unsigned)bytes->count / 2);
+		break;
+	case 3:
+		record->bytes = random_next() >> random_below(64);
+		break;
+	case 4:
+		record->checksum[random_below(2)] ^= 1ull << random_below(64);
+		break;
+	case 5:
+		slot->record_bytes = random_below(200000) * 8ull;
+		break;
+	case 6:
+		slot->sequence += 2;
+		break;
+	case 7:
+		memset(slot, 0, sizeof(*slot));
+		return;
+	default:
+		((uint8_t *)keys->slots)[random_below(400)] ^= (uint8_t)(1u << random_below(8));
+		plain(keys->checksum, keys, offsetof(struct disk_keys, checksum));
+	}
+	plain(slot->checksum, slot, offsetof(struct disk_slot, checksum));
+}
+
+TEST_F(encrypted, whatever_is_done_to_the_file_every_call_returns_and_nothing_is_wrong)
+{
+	char image[sizeof(model_path)], copy[256];
+	unsigned read = 0, repaired = 0, tries = 50;
+
+	memcpy(image, model_path, sizeof(image));
+	snprintf(copy, sizeof(copy), "%s/copy", model_directory);
+	for (unsigned i = 0; i < tries; i++) {
+		struct bytes bytes = {malloc(self->now.count), self->now.count};
+		struct thaw_key_slot slots[THAW_KEY_SLOTS];
+
+		memcpy(bytes.at, self->now.at, bytes.count);
+		for (unsigned n = 1 + random_below(2); n; n--)
+			change_somehow(&bytes);
+		file_write(image, &bytes);
+		free(bytes.at);
+		read += !read_all(&self->model, &self->error);
+		thaw_image_keys(image, slots, &self->error);
+		thaw_image_verify(image, NULL, NULL, &self->error);
+		if (!thaw_image_repair(image, copy, NULL, NULL, &self->error)) {
+			repaired++;
+			EXPECT_EQ(0, thaw_image_verify(copy, NULL, NULL, &self->error))
+			TH_LOG("%s", self->error.text);
+		}
+		unlink(copy);
+		thaw_image_compact(image, 0, NULL, NULL, &self->error);
+		memcpy(model_path, image, sizeof(image));
+		read_all(&self->model, &self->error);
+	}
+	TH_LOG("%u of %u could be read, %u repaired", read, tries, repaired);
+	EXPECT_LT(tries / 20, read);
+	EXPECT_LT(tries / 2, repaired);
+}
+
 /* What says that an image is enciphered can be taken away; then it is nothing at all. */
 TEST_F(encrypted, slot_that_denies_it_opens_nothing)
 {
@@ -434,210 +386,6 @@ TEST_F(encrypted, an_image_in_the_clear_is_refused_where_it_must_be_none)
 	self->image = NULL;
 	EXPECT_EQ(THAW_EKEY, read_all(&self->model, &self->error));
 	EXPECT_NE(NULL, strstr(self->error.text, "not encrypted"));
-}
-
-/* ---- What opens it */
-
-TEST_F(encrypted, is_refused_without_its_key_before_anything_is_read)
-{
-	struct thaw_error *error = &self->error;
-	struct image_options options = model_options();
-	struct thaw_image *image;
-	char copy[256];
-
-	snprintf(copy, sizeof(copy), "%s/copy", model_directory);
-	for (unsigned i = 0; i < 2; i++) {
-		use(i ? other_key : NULL, i ? NULL : other_key, NULL);
-		EXPECT_EQ(THAW_EKEY, image_open(&options, &self->image, &self->fallback, error));
-		EXPECT_NE(NULL, strstr(error->text, i ? "another key than mine" : "drawer"))
-		TH_LOG("%s", error->text);
-		EXPECT_EQ(THAW_EKEY, thaw_image_open(model_path, &image, error));
-		EXPECT_EQ(THAW_EKEY, thaw_image_verify(model_path, NULL, NULL, error));
-		EXPECT_EQ(THAW_EKEY, thaw_image_tag(model_path, "a", 0, 0, error));
-		EXPECT_EQ(THAW_EKEY, thaw_image_compact(model_path, 0, NULL, NULL, error));
-		EXPECT_EQ(THAW_EKEY,
-			  thaw_image_compact(model_path, THAW_COMPACT_DECRYPT, NULL, NULL, error));
-		EXPECT_EQ(THAW_EKEY, thaw_image_clone(model_path, copy, 0, NULL, NULL, error));
-		EXPECT_EQ(THAW_EKEY, thaw_image_repair(model_path, copy, NULL, NULL, error));
-		EXPECT_EQ(THAW_EKEY, thaw_image_key_remove(model_path, 0, error));
-		EXPECT_NE(0, access(copy, F_OK));
-	}
-	use(right_key, NULL, NULL);
-	EXPECT_EQ(0, read_all(&self->model, error));
-	/* A program that asks for nothing special opens it as well. */
-	EXPECT_EQ(0, image_open(&options, &self->image, &self->fallback, error));
-}
-
-static int slot_add(enum thaw_key_kind kind, const void *bytes, size_t count,
-		    struct thaw_error *error)
-{
-	const struct thaw_key_secret secret = {kind, bytes, count, "one of the tests"};
-
-	return thaw_image_key_add(model_path, &secret, error);
-}
-
-TEST_F(encrypted, slots_are_added_and_removed_and_each_opens_it)
-{
-	struct thaw_key_slot slots[THAW_KEY_SLOTS];
-	struct thaw_error *error = &self->error;
-	struct bytes before, after;
-	struct disk_keys keys;
-
-	EXPECT_EQ(-EINVAL, thaw_image_key_remove(model_path, 0, error)); /* the last one */
-	EXPECT_EQ(-EINVAL, thaw_image_key_remove(model_path, 3, error));
-	EXPECT_EQ(1, slot_add(THAW_KEY_FILE, other_key, THAW_KEY_BYTES, error));
-	EXPECT_EQ(2, slot_add(THAW_KEY_PASSPHRASE, "correct horse", 13, error))
-	TH_LOG("%s", error->text);
-	before = file_bytes(model_path);
-	memcpy(&keys, before.at + 1024, sizeof(keys));
-	use(NULL, other_key, NULL);
-	EXPECT_EQ(0, read_all(&self->model, error)) TH_LOG("%s", error->text);
-	use(NULL, NULL, "battery staple");
-	at_hand.asked = 0;
-	EXPECT_EQ(THAW_EKEY, read_all(&self->model, error));
-	EXPECT_EQ(3, at_hand.asked);
-	use(NULL, NULL, "correct horse");
-	EXPECT_EQ(0, read_all(&self->model, error));
-	/* With that, the user's own is taken away, in both blocks. */
-	EXPECT_EQ(0, thaw_image_key_remove(model_path, 0, error)) TH_LOG("%s", error->text);
-	after = file_bytes(model_path);
-	EXPECT_NE(NULL, memmem(before.at, before.count, keys.slots[0].wrapped, 48));
-	EXPECT_EQ(NULL, memmem(after.at, after.count, keys.slots[0].wrapped, 48));
-	EXPECT_EQ(NULL, memmem(after.at, after.count, keys.slots[0].salt, 16));
-	free(before.at);
-	free(after.at);
-	use(right_key, NULL, NULL);
-	EXPECT_EQ(THAW_EKEY, read_all(&self->model, error));
-	EXPECT_EQ(0, thaw_image_keys(model_path, slots, error));
-	EXPECT_EQ(THAW_KEY_NONE, slots[0].kind);
-	EXPECT_EQ(THAW_KEY_FILE, slots[1].kind);
-	EXPECT_EQ(THAW_KEY_PASSPHRASE, slots[2].kind);
-	EXPECT_EQ(0, strcmp("one of the tests", slots[2].name));
-	use(NULL, other_key, NULL);
-	for (unsigned i = 0; i < 6; i++)
-		EXPECT_LE(0, slot_add(THAW_KEY_FILE, right_key, THAW_KEY_BYTES, error));
-	EXPECT_EQ(-ENOSPC, slot_add(THAW_KEY_FILE, right_key, THAW_KEY_BYTES, error));
-	EXPECT_EQ(0, read_all(&self->model, error));
-}
-
-TEST_F(encrypted, a_new_key_leaves_nothing_to_the_old_ones)
-{
-	struct thaw_error *error = &self->error;
-	struct bytes before = self->now, after;
-	unsigned same = 0;
-
-	ASSERT_EQ(1, slot_add(THAW_KEY_PASSPHRASE, "correct horse", 13, error));
-	/* What opens a slot is not at hand: nothing is done. */
-	EXPECT_EQ(THAW_EKEY,
-		  thaw_image_compact(model_path, THAW_COMPACT_ENCRYPT, NULL, NULL, error));
-	EXPECT_NE(NULL, strstr(error->text, "slot 1")) TH_LOG("%s", error->text);
-	use(right_key, NULL, "correct horse");
-	ASSERT_EQ(0, thaw_image_compact(model_path, THAW_COMPACT_ENCRYPT, NULL, NULL, error))
-	TH_LOG("%s", error->text);
-	EXPECT_EQ(0, read_all(&self->model, error));
-	after = file_bytes(model_path);
-	EXPECT_NE(0, memcmp(slot_at(&before, 0)->key_salt, slot_at(&after, 0)->key_salt, 32));
-	for (size_t at = 2 * PAGE; at + PAGE <= after.count; at += PAGE)
-		same += !!memmem(before.at, before.count, after.at + at, 64);
-	EXPECT_EQ(0, same);
-	/* The old slots in the new file open nothing. */
-	for (unsigned i = 0; i < 2; i++)
-		memcpy(after.at + i * SPACE_BLOCK + 1024, before.at + i * SPACE_BLOCK + 1024,
-		       sizeof(struct disk_keys));
-	file_write(model_path, &after);
-	use(right_key, NULL, NULL);
-	EXPECT_EQ(THAW_EDAMAGED, read_all(&self->model, error));
-	free(after.at);
-	use(NULL, NULL, "correct horse");
-	EXPECT_EQ(THAW_EDAMAGED, read_all(&self->model, error));
-}
-
-/* ---- Key slots that are torn, or made to do harm */
-
-static struct disk_keys *keys_at(const struct bytes *bytes, unsigned block)
-{
-	return (struct disk_keys *)(bytes->at + block * SPACE_BLOCK + 1024);
-}
-
-TEST_F(encrypted, torn_key_slots_are_those_of_the_other_block)
-{
-	struct thaw_error *error = &self->error;
-	struct bytes after;
-
-	ASSERT_EQ(1, slot_add(THAW_KEY_FILE, other_key, THAW_KEY_BYTES, error));
-	after = file_bytes(model_path);
-	for (unsigned i = 0; i < 2; i++)
-		for (size_t cut = 0; cut < sizeof(struct disk_keys); cut += 512) {
-			struct bytes torn = {malloc(after.count), after.count};
-
-			/* Up to there the new ones, from there on what was there before. */
-			memcpy(torn.at, after.at, after.count);
-			memcpy((uint8_t *)keys_at(&torn, i) + cut,
-			       (uint8_t *)keys_at(&self->now, i) + cut,
-			       sizeof(struct disk_keys) - cut);
-			file_write(model_path, &torn);
-			free(torn.at);
-			EXPECT_EQ(0, read_all(&self->model, error)) TH_LOG("%s", error->text);
-			ASSERT_LE(0, slot_add(THAW_KEY_FILE, other_key, THAW_KEY_BYTES, error))
-			TH_LOG("%s", error->text);
-			EXPECT_EQ(0, read_all(&self->model, error));
-		}
-	for (unsigned i = 0; i < 2; i++)
-		keys_at(&after, i)->slots[0].wrapped[5] ^= 1;
-	file_write(model_path, &after);
-	EXPECT_EQ(THAW_EDAMAGED, read_all(&self->model, error));
-	free(after.at);
-}
-
-TEST_F(encrypted, a_slot_that_asks_for_too_much_is_never_tried)
-{
-	for (unsigned i = 0; i < 2; i++) {
-		struct disk_keys *keys = keys_at(&self->now, i);
-
-		for (unsigned slot = 0; slot < FORMAT_KEY_SLOTS; slot++) {
-			keys->slots[slot].kind = THAW_KEY_PASSPHRASE;
-			keys->slots[slot].passes = slot % 2 ? 3 : UINT64_MAX >> slot;
-			keys->slots[slot].memory = slot % 2 ? 100ull << 30 : 8192;
-		}
-		plain(keys->checksum, keys, offsetof(struct disk_keys, checksum));
-	}
-	file_write(model_path, &self->now);
-	use(right_key, NULL, "anything");
-	EXPECT_EQ(THAW_EKEY, read_all(&self->model, &self->error));
-}
-
-/* Killed at any instant: the one state or the other, and it opens. */
-TEST_F(encrypted, killed_while_slots_are_changed)
-{
-	struct thaw_error *error = &self->error;
-	struct thaw_key_slot slots[THAW_KEY_SLOTS];
-
-	for (unsigned round = 0; round < 40; round++) {
-		pid_t child = fork();
-		int status;
-
-		if (!child) {
-			for (;;) {
-				if (slot_add(THAW_KEY_FILE, other_key, THAW_KEY_BYTES, error) !=
-					    1 &&
-				    error->code != THAW_EINUSE)
-					_exit(1);
-				if (thaw_image_key_remove(model_path, 1, error))
-					_exit(2);
-			}
-		}
-		usleep(500 + random_below(20000));
-		kill(child, SIGKILL);
-		ASSERT_EQ(child, waitpid(child, &status, 0));
-		ASSERT_TRUE(WIFSIGNALED(status)) TH_LOG("exit %d", WEXITSTATUS(status));
-		ASSERT_EQ(0, read_all(&self->model, error)) TH_LOG("%s", error->text);
-		ASSERT_EQ(0, thaw_image_keys(model_path, slots, error));
-		ASSERT_EQ(THAW_KEY_USER, slots[0].kind);
-		ASSERT_EQ(THAW_KEY_NONE, slots[2].kind);
-		if (slots[1].kind)
-			ASSERT_EQ(0, thaw_image_key_remove(model_path, 1, error));
-	}
-	EXPECT_EQ(0, thaw_image_verify(model_path, NULL, NULL, error));
 }
 
 /* ---- The cipher itself */
