@@ -339,10 +339,17 @@ TEST_F(frozen, written_over_another_in_any_order)
 	free(model.memory);
 }
 
+static int count_change(void *arg, const struct thaw_page_change *change)
+{
+	*(uint64_t *)arg += change->pages;
+	return 0;
+}
+
 static void *fork_and_drop(void *arg)
 {
 	struct thaw_frozen *frozen = arg;
 	unsigned long wrong = 0;
+	uint64_t sums[2][2], changed;
 
 	for (unsigned i = 0; i < 50; i++) {
 		struct thaw *heap;
@@ -358,6 +365,11 @@ static void *fork_and_drop(void *arg)
 		if (thaw_freeze(heap, NULL, 0, &mine, NULL))
 			return (void *)1;
 		wrong += thaw_revert(heap, frozen, NULL) || base[UNIT] != 'k';
+		wrong += thaw_frozen_sum(frozen, sums[i % 2], NULL) ||
+			 (i && memcmp(sums[0], sums[1], sizeof(sums[0])));
+		changed = 0;
+		wrong += thaw_frozen_diff(frozen, mine, count_change, &changed, NULL) ||
+			 changed != (i != 'k');
 		thaw_close(heap);
 		thaw_frozen_drop(mine);
 	}

@@ -134,5 +134,7 @@ int main(int count, char **arguments)
 		write_heap(&program, file);
 	if (ferror(file) | fclose(file))
 		die(arguments[1], "cannot be written");
+	js_engine_free(program.engine); /* the sanitizers look for what is left */
+	thaw_close(program.heap);
 	return 0;
 }
