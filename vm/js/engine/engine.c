@@ -262,7 +262,7 @@ static struct js_engine *engine_new(struct thaw *heap, const struct js_host *hos
 	engine->heap = heap;
 	engine->host = *host;
 	code = js_prepare_thread();
-	if (code == 0 && host->survives)
+	if (code == 0)
 		code = engine_announce(engine);
 	if (code == 0)
 		code = sort_bindings(engine);

@@ -30,6 +30,7 @@ static __thread bool prepared; /* this thread has a stack for signals */
 static pthread_key_t thread_end;
 static bool has_end;
 static size_t page_bytes;
+static atomic_bool ends_process; /* there was an engine that does not survive */
 
 static void write_explanation(const char *line)
 {
@@ -72,6 +73,11 @@ int engine_announce(struct js_engine *engine)
 {
 	uintptr_t heap = (uintptr_t)thaw_base(engine->heap);
 	struct places *next;
+
+	if (!engine->host.survives) {
+		atomic_store(&ends_process, true);
+		return 0;
+	}
 
 	for (struct places *table = &places;; table = next) {
 		for (unsigned i = 0; i < 64; i++) {
@@ -175,6 +181,9 @@ static bool settled(int number, const char *address, const ucontext_t *context)
 		return true;
 	owner = engine_at(address);
 	damaged = thaw_explain_fault(address, line, sizeof(line));
+	/* Another copy of this, with engines of its own, may be in the process: its handler is one of those before. */
+	if (damaged && !owner && !atomic_load(&ends_process))
+		return false;
 	if (damaged && !owner)
 		end_process(line);
 	if (owner && (owner != engine || !owner->running)) {

@@ -218,7 +218,7 @@ void engine_collect(struct js_engine *engine);
 void engine_collect_inside_turn(struct js_engine *engine);
 
 /* ---- faults.c ---- */
-/* From here on, until the second, a page of its heap that cannot be read is a trap of it. -ENOMEM. */
+/* From here on, until the second, what js_host.survives says holds. -ENOMEM. */
 int engine_announce(struct js_engine *engine);
 void engine_withdraw(struct js_engine *engine);
 
