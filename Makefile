@@ -98,6 +98,7 @@ include uffd/library.mk
 include vm/engine.mk
 include vm/embed/node/package.mk
 include vm/embed/python/package.mk
+include vm/embed/go/package.mk
 include tests/tests.mk
 include tests/instrumented.mk
 include scripts/kernels.mk
@@ -159,6 +160,8 @@ install-built: $(LIBRARY_LICENSES)
 	install -Dm644 vm/process/modules/python/thaw.py $(DESTDIR)$(PREFIX)/lib/thaw/python/thaw.py
 	install -dm755 $(DESTDIR)$(PREFIX)/lib/thaw/python/thaw_vm
 	install -m644 $(PYTHON_FILES) $(DESTDIR)$(PREFIX)/lib/thaw/python/thaw_vm/
+	install -dm755 $(DESTDIR)$(PREFIX)/lib/thaw/go/thawvm
+	install -m644 $(GO_FILES) $(DESTDIR)$(PREFIX)/lib/thaw/go/thawvm/
 	install -dm755 $(DESTDIR)$(PREFIX)/share/man/man3
 	awk -f uffd/manual.awk uffd/thaw.h uffd/thaw_image.h uffd/thaw_process.h uffd/thaw_frozen.h uffd/thaw.3 \
 		>$(DESTDIR)$(PREFIX)/share/man/man3/thaw.3

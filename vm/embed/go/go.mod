@@ -1,0 +1,3 @@
+module thaw.invalid/thawvm
+
+go 1.19
