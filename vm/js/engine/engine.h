@@ -231,7 +231,7 @@ js_value js_variable(struct js_engine *engine, const char *name);
 /* "FILE:LINE" of a function; undefined: it is none of JavaScript's. */
 js_value js_place(struct js_engine *engine, js_value function);
 
-/* ---- Structured data: pack.c ---- */
+/* ---- Structured data: pack.c, unpack.c ---- */
 
 enum js_kind {
 	JS_KIND_NONE, /* no value, or the engine has trapped */

@@ -2,7 +2,7 @@
 /*
  * heap_layout.h - the memory layout of quickjs-wasi 3.6.2 (QuickJS-NG 0.17.0 for wasm32): the
  * offsets, in bytes, of the fields that vm/inspect reads in a heap, and that redeclare.c,
- * completion.c, kinds.c, free_memory.c and vm/js/upgrade read in the VM. No other file knows them.
+ * completion.c, kinds.c, pack.c, free_memory.c and vm/js/upgrade read in the VM. No other file knows them.
  *
  * They were found by reading heaps of programs whose objects are known. Before a heap is read by
  * this table, graph_check() checks what must hold if it has this layout; tests/inspect/heap_graph.c
