@@ -120,7 +120,7 @@ static bool is_image(const char *path)
 	int code = thaw_image_open(path, &image, NULL);
 
 	thaw_image_close(image);
-	return !code || code == THAW_EDAMAGED || code == THAW_EFORMAT;
+	return !code || code == THAW_EDAMAGED || code == THAW_EFORMAT || code == THAW_EKEY;
 }
 
 /* `descriptor` -1, and no `status`: not known. 0; -ENOMEM. */
