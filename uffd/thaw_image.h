@@ -260,6 +260,8 @@ THAW_PUBLIC int thaw_image_clone(const char *path, const char *new_path, uint64_
 				 const struct thaw_copy_ops *ops, struct thaw_copy_summary *summary,
 				 struct thaw_error *error);
 
+/* Pages are stored so from now on (THAW_COMPRESS_NONE ...); what is encrypted gets a new key by that. Else as they were. */
+#define THAW_COMPACT_COMPRESS(compress) (0x8000u | (unsigned)(compress) << 16)
 #define THAW_COMPACT_NEWEST 0x1u /* drop all but the newest and the portable one that it names */
 /*
  * Rewrite an image without anything that is free in it: first the pages of the newest generation, in the

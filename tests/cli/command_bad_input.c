@@ -122,6 +122,11 @@ TEST_F(bad, usage)
 	EXPECT_REFUSED(9, "--every", "run", "--every", "soon", self->script);
 	EXPECT_REFUSED(9, "--retain", "run", "--retain", "-3", self->script);
 	EXPECT_REFUSED(9, "--prefetch", "run", "--prefetch", "some", self->script);
+	EXPECT_REFUSED(9, "--compress", "run", "--compress", "lz5", self->script);
+	EXPECT_REFUSED(9, "--compress", "run", "--compress", "zstd:0", self->script);
+	EXPECT_REFUSED(9, "--compress", "run", "--compress", "zstd:20", self->script);
+	EXPECT_REFUSED(9, "--compress", "run", "--compress", "zstd:3x", self->script);
+	EXPECT_REFUSED(9, "--compress", "compact", "--compress", "zstd3", self->script);
 	EXPECT_REFUSED(9, "", "run");
 	program_free(&self->program);
 	EXPECT_EQ(0, program_run(&self->program, NULL, THAW("help", "help")));

@@ -16,6 +16,8 @@
 #include "copying.h"
 #include "retention.h"
 
+#define COMPRESS_GIVEN THAW_COMPACT_COMPRESS(0)
+
 static int compact_select(const struct image *image, unsigned flags, struct record *kept)
 {
 	const struct record *record = &image->record;
@@ -83,7 +85,8 @@ static int compact_key(const char *path, unsigned flags, struct slot *identity,
 		code = flags & THAW_COMPACT_KEYED ? keys_make(path, &identity->mark, error) : 0;
 		return code ? code : slot_find_key(path, identity, error);
 	}
-	if (!(flags & THAW_COMPACT_ENCRYPT))
+	/* Encoded anew, a page might be enciphered otherwise under the same nonce (cipher.c). */
+	if (!(flags & THAW_COMPACT_ENCRYPT) && !(flags & COMPRESS_GIVEN && identity->enciphered))
 		return 0;
 	code = identity->enciphered ? keys_renew(path, &old, &identity->keys, error)
 				    : keys_make_enciphering(path, &identity->keys, error);
@@ -172,6 +175,7 @@ int thaw_image_compact(const char *path, unsigned flags, const struct thaw_copy_
 	struct thaw_copy_summary unused_summary;
 	struct copying copying = {.ops = ops};
 	struct thaw_error unused, why;
+	struct extent_codec codec;
 	struct image *image;
 	char *file;
 	int code;
@@ -179,6 +183,10 @@ int thaw_image_compact(const char *path, unsigned flags, const struct thaw_copy_
 	error = error ? error : &unused;
 	summary = summary ? summary : &unused_summary;
 	memset(summary, 0, sizeof(*summary));
+	if (!extent_codec_of(flags >> 16, &codec))
+		return error_set(error, -EINVAL, "%s: no such compression: %#x", path, flags >> 16);
+	if (flags & COMPRESS_GIVEN)
+		copying.codec = &codec;
 	file = realpath(path, NULL); /* a symbolic link stays one */
 	if (!file)
 		return error_set(error, -errno, "%s: cannot open it: %s", path,

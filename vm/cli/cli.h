@@ -30,6 +30,7 @@ struct cli_options {
 	const char *image;
 	const char *code; /* -e or -p */
 	const char *prefetch;
+	const char *compress;	     /* how pages are stored */
 	const char *output;	     /* a file; NULL: standard output */
 	const char *key;	     /* the file with the user's key */
 	const char *key_file;	     /* another one, of an image */
@@ -178,6 +179,11 @@ struct cli_option {
 		"prefetch", 0, "none|working-set|all", CLI_TEXT, CLI_FIELD(prefetch),                     \
 			"read in the background what earlier starts touched first, or all (default none)" \
 	}
+#define CLI_COMPRESS(help)                                                                  \
+	{                                                                                   \
+		"compress", 0, "none|lz4|zstd[:LEVEL]", CLI_TEXT, CLI_FIELD(compress), help \
+	}
+#define CLI_COMPRESS_RUN CLI_COMPRESS("store pages so that are written from now on (default none)")
 #define CLI_UPGRADE                                                                      \
 	{"check",                                                                        \
 	 0,                                                                              \
@@ -276,6 +282,8 @@ int cli_commit(const struct cli_options *options, struct runtime_options *runtim
 int cli_colours(const struct cli_options *options, bool terminal, bool *colours);
 /* The flags of thaw_open() that the argument of --prefetch means. 0, or EXIT_USAGE after printing why. */
 int cli_prefetch(const char *prefetch, unsigned *flags);
+/* THAW_COMPRESS_NONE ..., which the argument of --compress means; NULL: none. 0, or EXIT_USAGE after printing why. */
+int cli_compress(const char *compress, unsigned *how);
 /* Have all that is durable listed, if it can be: else say that there is more (thaw_image_settle()). */
 void cli_settle(const char *path);
 /* Open an image for reading. Returns 0, or an exit code after printing why. */

@@ -56,7 +56,7 @@ static int compact(const struct cli_options *options, int operand_count, char **
 	const struct thaw_copy_ops ops = {.progress = progress_show, .arg = &bar};
 	struct thaw_copy_summary summary;
 	struct thaw_error error = {0};
-	unsigned tries = 0;
+	unsigned tries = 0, compress;
 	bool taken;
 	unsigned flags = (options->newest ? THAW_COMPACT_NEWEST : 0) |
 			 (options->encrypt ? THAW_COMPACT_ENCRYPT : 0) |
@@ -66,6 +66,10 @@ static int compact(const struct cli_options *options, int operand_count, char **
 	(void)operand_count;
 	if (options->encrypt && options->decrypt)
 		return cli_fail(EXIT_USAGE, "--encrypt and --decrypt exclude each other");
+	if (cli_compress(options->compress, &compress))
+		return EXIT_USAGE;
+	if (options->compress)
+		flags |= THAW_COMPACT_COMPRESS(compress);
 	if (options->decrypt && holds_process(operands[0]))
 		flags |= THAW_COMPACT_KEYED;
 	progress_begin(&bar, "compact", options);
@@ -82,8 +86,11 @@ static int compact(const struct cli_options *options, int operand_count, char **
 	if (taken && flags)
 		return cli_fail(
 			EXIT_IMAGE_IN_USE,
-			"%s: its program has it open, and goes on with the key it has: stop "
-			"it first",
+			options->compress
+				? "%s: its program has it open, and says itself how pages are "
+				  "stored: stop it first"
+				: "%s: its program has it open, and goes on with the key it has: stop "
+				  "it first",
 			operands[0]);
 	if (taken)
 		return ctl_compact(options, operands[0]);
@@ -99,6 +106,7 @@ static const struct cli_option compact_options[] = {
 	{"encrypt", 0, NULL, CLI_FLAG, CLI_FIELD(encrypt),
 	 "so that only a key opens it (thaw key); of one that is: with a new one"},
 	{"decrypt", 0, NULL, CLI_FLAG, CLI_FIELD(decrypt), "so that anybody can read it"},
+	CLI_COMPRESS("store all pages so (default: as they are)"),
 	CLI_JSON,
 	CLI_QUIET,
 	CLI_IMAGE_KEY,
@@ -117,6 +125,7 @@ const struct cli_command command_compact = {
 		"--newest, only the newest generation stays, and the one between turns that it can fall back to.\n"
 		"With --encrypt, nothing of a clear image is left in the new file; what the file system still has of the old\n"
 		"one (its free blocks, snapshots, backups) is not Thaw's to erase.\n"
+		"With --compress, all pages are stored so from now on; what a program writes later is as it says itself.\n"
 		"A program of thaw run that has the image open does it itself, and goes on (thaw ctl).",
 	.examples = "  thaw compact app.thaw\n"
 		    "  thaw compact --newest app.thaw && scp app.thaw elsewhere:\n",

@@ -157,6 +157,8 @@ static int exec(const struct cli_options *options, int count, char **operands)
 		code = cli_commit(options, &how);
 	if (!code)
 		code = cli_prefetch(options->prefetch, &how.prefetch);
+	if (!code)
+		code = cli_compress(options->compress, &how.compress);
 	if (code)
 		return code;
 	if (!count && !how.image)
@@ -192,6 +194,7 @@ static const struct cli_option exec_options[] = {
 		     "checkpoint this often (default 1s; 0: only on request)", "continue"),
 	CLI_ENCRYPT,
 	CLI_PREFETCH,
+	CLI_COMPRESS_RUN,
 	CLI_COMMIT,
 	CLI_METRICS,
 	{"restart", 0, "never|on-failure|always", CLI_TEXT, CLI_FIELD(restart),

@@ -79,6 +79,8 @@ static void print_json(const struct inspected *image)
 	json_open(&json, "fragmentation", '{');
 	json_number(&json, "newestPages", info->newest_pages);
 	json_number(&json, "newestPieces", info->newest_pieces);
+	json_number(&json, "newestPageBytes", info->newest_page_bytes);
+	json_number(&json, "newestCompressed", info->newest_compressed);
 	json_number(&json, "unusedBytes", info->unused_bytes);
 	json_number(&json, "unusedPieces", info->unused_pieces);
 	json_number(&json, "unusedSmallBytes", info->unused_small_bytes);
@@ -133,6 +135,21 @@ static void row_names(struct table *table, const struct inspected *image)
 			 image->name_count - NAMES_SHOWN);
 	if (image->name_count)
 		row(table, "names", text);
+}
+
+/* How the newest generation's pages are stored, if some are compressed. */
+static void row_compressed(struct table *table, const struct thaw_image_info *info)
+{
+	uint64_t bytes = info->newest_pages * info->page_bytes;
+	char text[192];
+
+	if (!info->newest_compressed)
+		return;
+	snprintf(text, sizeof(text), "%s of %s pages: %s in %s, %.0f%%",
+		 format_count(info->newest_compressed).s, format_count(info->newest_pages).s,
+		 format_bytes(bytes).s, format_bytes(info->newest_page_bytes).s,
+		 bytes ? 100.0 * (double)info->newest_page_bytes / (double)bytes : 0);
+	row(table, "compressed", text);
 }
 
 /* Fragmentation: of the pages of the newest generation, and of the free space. */
@@ -262,6 +279,7 @@ static void print_table(const struct inspected *image)
 	snprintf(text, sizeof(text), "%s reached from the newest generation",
 		 format_bytes(info->live_bytes).s);
 	row(&table, "live", text);
+	row_compressed(&table, info);
 	snprintf(text, sizeof(text), "%s reached from any generation",
 		 format_bytes(info->retained_bytes).s);
 	row(&table, "retained", text);

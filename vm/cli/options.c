@@ -426,6 +426,27 @@ int cli_prefetch(const char *prefetch, unsigned *flags)
 	return 0;
 }
 
+int cli_compress(const char *compress, unsigned *how)
+{
+	unsigned level = 3;
+	char end;
+
+	if (!compress || !strcmp(compress, "none"))
+		*how = THAW_COMPRESS_NONE;
+	else if (!strcmp(compress, "lz4"))
+		*how = THAW_COMPRESS_LZ4;
+	else if (!strcmp(compress, "zstd") ||
+		 (!strncmp(compress, "zstd:", 5) && compress[5] >= '0' && compress[5] <= '9' &&
+		  sscanf(compress, "zstd:%2u%c", &level, &end) == 1 && level >= 1 && level <= 19))
+		*how = THAW_COMPRESS_ZSTD(level);
+	else
+		return cli_fail(
+			EXIT_USAGE,
+			"--compress is none, lz4, or zstd or zstd:LEVEL with a level from 1 to 19, not '%s'",
+			compress);
+	return 0;
+}
+
 void cli_settle(const char *path)
 {
 	struct thaw_error error = {0};

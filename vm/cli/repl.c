@@ -368,6 +368,8 @@ static int repl(const struct cli_options *options, int count, char **operands)
 	runtime_options.own = repl.image == image && !options->trust;
 	runtime_options.interactive = repl.terminal;
 	code = cli_colours(options, repl.terminal, &repl.colours);
+	if (!code)
+		code = cli_compress(options->compress, &runtime_options.compress);
 	if (code)
 		return code;
 	runtime_options.colours = repl.colours;
@@ -409,6 +411,7 @@ static const struct cli_option repl_options[] = {
 	CLI_RUN_FROM("the image, if it is not the operand",
 		     "checkpoint this often while timers run (default 1s)", "start"),
 	CLI_ENCRYPT,
+	CLI_COMPRESS_RUN,
 	CLI_COLOR,
 	CLI_RUN_TELL("the same, and .stats, as JSON", "no banner, no notes"),
 	{0},

@@ -100,6 +100,7 @@ static int fork_usage(const struct cli_options *options)
 			    : options->commit_interval_ns		 ? "--commit-interval"
 			    : options->metrics				 ? "--metrics-listen"
 			    : options->prefetch				 ? "--prefetch"
+			    : options->compress				 ? "--compress"
 			    : retention->newest || retention->rule_count ? "--retain"
 									 : NULL;
 
@@ -177,6 +178,7 @@ static int run(const struct cli_options *options, int count, char **operands)
 	int code;
 
 	if (cli_prefetch(options->prefetch, &runtime_options.prefetch) ||
+	    cli_compress(options->compress, &runtime_options.compress) ||
 	    cli_commit(options, &runtime_options))
 		return EXIT_USAGE;
 	if (options->fork_of)
@@ -221,6 +223,7 @@ static const struct cli_option run_options[] = {
 		     "continue"),
 	CLI_ENCRYPT,
 	CLI_PREFETCH,
+	CLI_COMPRESS_RUN,
 	CLI_COMMIT,
 	CLI_METRICS,
 	{"fork-of", 0, "IMAGE", CLI_TEXT, CLI_FIELD(fork_of),

@@ -99,6 +99,7 @@ static int open_once(struct runtime *rt, unsigned more_flags, struct thaw_error 
 		.thinning = options->thinning,
 		.thinning_count = options->thinning_count,
 		.engine = rt->type->identity,
+		.compress = options->compress,
 		.notify = checkpoints_notify,
 		.notify_arg = rt,
 		.fatal = runtime_on_fatal,

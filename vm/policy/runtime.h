@@ -59,6 +59,7 @@ struct runtime_options {
 	bool commit_output;
 	uint64_t commit_interval_ns;
 	unsigned prefetch; /* THAW_PREFETCH_WORKING_SET, THAW_PREFETCH */
+	unsigned compress; /* THAW_COMPRESS_NONE ... */
 	bool trust; /* continue in the middle of a turn without asking whose work the image is */
 	bool self_contained; /* a process: its files' pages are in the image, too */
 	bool roll_back; /* a process: what it appended to files since is cut off at a restore */
