@@ -85,6 +85,24 @@ class Snapshots(unittest.TestCase):
         with thaw_vm.Snapshot.from_bytes(data).fork() as vm:
             self.assertEqual((vm.call('run'), vm.context('second').call('run')), (1, 2))
 
+    def test_what_was_due_runs_while_it_is_opened(self):
+        said = []
+
+        def say(what, tell=None):
+            said.append(what)
+            if what == 'fails':
+                raise ValueError(what)
+            return [what]
+
+        with thaw_vm.VM(functions={'say': say}, turn=0.02) as vm:
+            with self.assertRaises(thaw_vm.TimeLimit):
+                vm.eval('Promise.resolve().then(() => say("due")).then(v => globalThis.v = v).then(() => say("fails"))'
+                        '.catch(e => globalThis.e = e.message); for (;;);')
+            due = vm.snapshot()
+        with due.fork() as fork:
+            self.assertEqual(fork.eval('[v[0], e]'), ['due', 'ValueError: fails'])
+        self.assertEqual(said, ['due', 'fails'])
+
     def test_snapshots_go_to_any_thread(self):
         got = []
 

@@ -5,7 +5,7 @@
 static thaw_vm_value call(struct thaw_vm *vm, void *arg, uint64_t ticket, unsigned count,
 			  const thaw_vm_value *arguments)
 {
-	return thawvmCall((uintptr_t)thaw_vm_arg(vm), (unsigned)(uintptr_t)arg, ticket, count,
+	return thawvmCall((uintptr_t)thaw_vm_arg(vm), vm, (unsigned)(uintptr_t)arg, ticket, count,
 			  (thaw_vm_value *)arguments);
 }
 

@@ -57,8 +57,9 @@ func (c *core) end(reason any) {
 }
 
 //export thawvmCall
-func thawvmCall(handle C.uintptr_t, index C.uint, ticket C.uint64_t, count C.uint, arguments *C.thaw_vm_value) (result C.thaw_vm_value) {
+func thawvmCall(handle C.uintptr_t, vm *C.struct_thaw_vm, index C.uint, ticket C.uint64_t, count C.uint, arguments *C.thaw_vm_value) (result C.thaw_vm_value) {
 	c := cgo.Handle(handle).Value().(*core)
+	c.vm = vm // while it is opened, too
 	defer func() { c.end(recover()) }()
 	values, err := c.arguments(count, arguments)
 	if err == nil && c.async[index] != nil {

@@ -77,7 +77,9 @@ func open(options Options, snapshot *Snapshot) (*VM, error) {
 		given.snapshot = snapshot.pointer
 	}
 	c.handle = cgo.NewHandle(c)
-	code := C.bridge_open(&given, C.uintptr_t(c.handle), &c.vm, &failure)
+	var made *C.struct_thaw_vm
+	code := C.bridge_open(&given, C.uintptr_t(c.handle), &made, &failure)
+	c.vm = made
 	runtime.KeepAlive(snapshot)
 	if err := c.check(code, &failure); err != nil {
 		if of, ok := err.(*Error); ok && code == C.THAW_VM_EMISSING {

@@ -189,6 +189,23 @@ func TestSnapshots(t *testing.T) {
 	gives(t, vm, "n", 1.0)
 }
 
+func TestWhatWasDueRunsWhileItIsOpened(t *testing.T) {
+	said := 0
+	vm := opened(t, Options{Turn: 20 * time.Millisecond, Functions: map[string]Func{"say": func(call *Call) (any, error) {
+		said++
+		return call.RunScript("[7]", "inner.js")
+	}}})
+	if _, err := vm.RunScript("Promise.resolve().then(() => globalThis.v = say(1)); for (;;);", "a.js"); !errors.Is(err, ErrInterrupted) {
+		t.Error(err)
+	}
+	fork := must(must(vm.Snapshot())(t).Fork())(t)
+	defer fork.Close()
+	if said != 1 {
+		t.Errorf("%d times", said)
+	}
+	gives(t, fork, "v", []any{7.0})
+}
+
 func TestWaitsEndWithWhatTheyWaitFor(t *testing.T) {
 	begun := make(chan bool, 2)
 	vm := must(Open(Options{Async: map[string]AsyncFunc{"never": func([]Value) (any, error) {

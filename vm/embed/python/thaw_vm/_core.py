@@ -13,6 +13,7 @@ import ctypes
 import errno
 import sys
 import threading
+import warnings
 import weakref
 from ctypes import byref, c_size_t, c_uint32, c_uint64, c_void_p
 from typing import Any, Callable, Mapping
@@ -55,9 +56,9 @@ class Function(Value):
 def _callbacks(reference: Callable[[], Core | None]) -> tuple[Any, ...]:
     """What the library calls. `reference` is weak, so that a VM that nobody has any more goes at once."""
 
-    def call(_vm: int, arg: int, ticket: int, count: int, arguments: Any) -> int:
+    def call(vm: int, arg: int, ticket: int, count: int, arguments: Any) -> int:
         try:
-            return reference().host_call(arg, ticket, arguments[:count])  # type: ignore[union-attr]
+            return reference().host_call(vm, arg, ticket, arguments[:count])  # type: ignore[union-attr]
         except BaseException as error:
             return reference().host_failed(error)  # type: ignore[union-attr]
 
@@ -160,18 +161,22 @@ class Core:
 
     def open(self) -> None:
         """Once. What the image or the snapshot does then runs here, and may call functions."""
-        vm = c_void_p()
+        vm, warning = c_void_p(), lib.ErrorText()
         self._c_options = lib.Options()  # keeps the callbacks
         self._fill(self._c_options)
         self._lock.acquire()
         self.depth = 1
         self._first()
         try:
-            code = library.thaw_vm_open(byref(self._c_options), byref(vm), self._error_at)
+            code = library.thaw_vm_open(byref(self._c_options), byref(vm), byref(warning))
             self.pointer = vm.value or 0
+            if code:
+                ctypes.memmove(self._error_at, byref(warning), ctypes.sizeof(warning))
             if code == EMISSING:
                 raise self._missing(self._c_options)
             self.check(code)
+            if code == 0 and warning.code:  # nothing is lost that a checkpoint had promised, but for the newest of them
+                warnings.warn(warning.text.decode('utf-8', 'replace'), RuntimeWarning, stacklevel=4)
         finally:
             self.end()
 
@@ -555,9 +560,10 @@ class Core:
 
     # ---- Inside of callbacks: what they raise
 
-    def host_call(self, number: int, ticket: int, arguments: list[int]) -> int:
+    def host_call(self, vm: int, number: int, ticket: int, arguments: list[int]) -> int:
         """A host function. Its result is an owned handle, 0: undefined."""
         selected, self.selected = self.selected, None
+        self.pointer = vm  # while it is opened, too
         try:
             values = [self.look(handle) for handle in arguments]
             result = self.functions[number - 1][1](*values)
@@ -616,4 +622,5 @@ class Core:
         """End the call that is under way, and let it raise this."""
         if self._failure is None:
             self._failure = error
-        library.thaw_vm_interrupt(self.pointer)
+        if self.pointer:  # else it is being opened
+            library.thaw_vm_interrupt(self.pointer)
