@@ -163,6 +163,26 @@ TEST_F(image, is_made_and_kept_as_the_flags_say)
 	EXPECT_TRUE(gives(vm, "get", NULL, wanted));
 	thaw_vm_close(vm);
 
+	self->options.flags = 0;
+	self->options.compress = 12345;
+	EXPECT_EQ(-EINVAL, thaw_vm_open(&self->options, &vm, &error));
+	self->options.compress = THAW_COMPRESS_ZSTD(3);
+	vm = vm_with(self->options);
+	ASSERT_NE(NULL, vm);
+	ASSERT_EQ(0, run(vm, "const text = new Uint8Array(1 << 20).map((_, i) => i % 251 & 15)",
+			 &error));
+	ASSERT_EQ(0, thaw_vm_checkpoint(vm, NULL, NULL, &error));
+	thaw_vm_close(vm);
+	count = thaw_vm_generations(self->path, &list, &error);
+	ASSERT_LT(0, count);
+	EXPECT_LT(list[count - 1].bytes_written, 1 << 19); /* of more than 1 << 20 */
+	free(list);
+	self->options.compress = THAW_COMPRESS_NONE;
+	vm = vm_with(self->options);
+	EXPECT_TRUE(gives(vm, "get", NULL, wanted));
+	ASSERT_EQ(0, run(vm, "if (text.some((v, i) => v !== (i % 251 & 15))) throw 1", &error));
+	thaw_vm_close(vm);
+
 	thaw_use_key(&(struct thaw_key_source){.get = get_key, .arg = &secret});
 	self->options.flags = THAW_VM_ENCRYPTED;
 	EXPECT_EQ(THAW_EKEY, thaw_vm_open(&self->options, &vm, &error));

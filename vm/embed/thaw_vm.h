@@ -133,6 +133,8 @@ struct thaw_vm_options { /* zero means: the default */
 	void (*fatal)(void *arg, const struct thaw_error *error);
 	unsigned retain; /* generations that the image keeps, beside those with names; 0: 8 */
 	unsigned flags;	 /* THAW_VM_FRESH ... */
+	/* How pages of new generations are stored in the image: THAW_COMPRESS_* of thaw.h; 0: as they are. */
+	unsigned compress;
 };
 
 /*

@@ -276,6 +276,7 @@ static int open_heap(struct thaw_vm *vm, struct thaw_error *error)
 		.image = options->image,
 		.flags = heap_flags(options),
 		.retain = options->retain,
+		.compress = options->compress,
 		.frozen = options->snapshot ? snapshot_frozen(options->snapshot) : NULL,
 		.max_bytes = bytes,
 		.guard_bytes = JS_HEAP_MAX_BYTES + JS_HEAP_GUARD_BYTES - bytes,
