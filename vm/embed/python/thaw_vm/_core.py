@@ -16,10 +16,11 @@ import threading
 import warnings
 import weakref
 from ctypes import byref, c_size_t, c_uint32, c_uint64, c_void_p
-from typing import Any, Callable, Mapping
+from typing import Any, Callable
 
 from . import _library as lib
-from ._errors import EEXCEPTION, EINTERRUPTED, EMISSING, Busy, Error, Interrupted, JavaScriptError, Missing, OutOfMemory, TimeLimit, error_of
+from ._errors import (EEXCEPTION, EINTERRUPTED, EMISSING, Busy, Error, Interrupted, JavaScriptError, Missing, OutOfMemory, TimeLimit,
+                      error_of)
 from ._library import library, take
 from ._tasks import Tasks, is_coroutine_function
 from ._values import decode, encode, error_message, error_name, number_of

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from ctypes import (CFUNCTYPE, POINTER, Structure, c_char_p, c_double, c_int, c_size_t, c_ssize_t, c_uint, c_uint32, c_uint64, c_void_p)
+from ctypes import CFUNCTYPE, POINTER, Structure, c_char_p, c_double, c_int, c_size_t, c_uint, c_uint32, c_uint64, c_void_p
 from typing import Any
 
 from ._errors import OutOfMemory
@@ -123,7 +123,7 @@ def _load() -> Any:
     here = os.path.dirname(os.path.abspath(__file__))
     beside = os.path.join(here, 'libthawvm.so')
     prefix = os.path.join(here, '..', '..', '..', 'libthawvm.so.0')  # of PREFIX/lib/thaw/python/thaw_vm
-    path = os.environ.get('THAW_VM_LIBRARY') or next(filter(os.path.exists, (beside, prefix)), 'libthawvm.so.0')
+    path = os.environ.get('THAW_VM_LIBRARY') or next((path for path in (beside, prefix) if os.path.exists(path)), 'libthawvm.so.0')
     try:
         loaded = ctypes.CDLL(path)
     except OSError as error:

@@ -49,7 +49,8 @@ class Snapshot:
         """A VM that begins as this. The options are those of VM(); what is not given is as for the VM that this was taken of:
         its functions, limits and callbacks."""
         from ._vm import VM
-        return VM(**{**self._options, **options, 'snapshot': self})
+        given: dict[str, Any] = {**self._options, **options, 'snapshot': self}
+        return VM(**given)
 
     @property
     def id(self) -> str:

@@ -175,7 +175,7 @@ class Tasks:
     async def generation(self) -> int:
         """Of the checkpoint that was begun."""
         while True:
-            number = self._core.checkpoint_made()
+            number: int = self._core.checkpoint_made()
             if number:
                 return number
             await self._pause(None)

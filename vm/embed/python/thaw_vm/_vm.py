@@ -133,7 +133,7 @@ class VM(Context):
                  log: Callable[[int, str], Any] | None = None, max_log_bytes: int = 0,
                  load_module: Callable[[str], str | bytes | None] | None = None,
                  resolve_module: Callable[[str, str], str | None] | None = None, snapshot: Snapshot | None = None) -> None:
-        options = {'functions': dict(functions or {}), 'max_bytes': max_bytes, 'turn': turn, 'log': log,
+        options: dict[str, Any] = {'functions': dict(functions or {}), 'max_bytes': max_bytes, 'turn': turn, 'log': log,
                    'max_log_bytes': max_log_bytes, 'load_module': load_module, 'resolve_module': resolve_module}
         for name, function in options['functions'].items():
             if not callable(function):
