@@ -90,6 +90,7 @@ static size_t seed(unsigned number, uint8_t *bytes)
 	uint64_t state = number;
 	/* The last one is made without a key, too, and gets it when it is used. */
 	struct control control = {.keep = number == 8	 ? KEYED
+					  : number == 7	 ? ENCIPHERED
 					  : number == 11 ? KEYED | LOG_TOO
 					  : number > 8	 ? LOG_TOO
 					  : number % 3	 ? 0
@@ -395,8 +396,9 @@ static size_t mutate(uint8_t *bytes, size_t size, size_t max, uint64_t random)
 			control->keep = fuzz_below(&random, 3)
 						? STRETCH * (uint8_t)fuzz_below(&random, 2) +
 							  KEYED * (uint8_t)fuzz_below(&random, 2) +
+							  ENCIPHERED * !fuzz_below(&random, 3) +
 							  LOG_TOO
-						: (uint8_t)fuzz_below(&random, 128);
+						: (uint8_t)fuzz_below(&random, 256);
 			break;
 		case 5:
 			leaf_from_the_future(&places, bytes, &random);

@@ -18,6 +18,7 @@ enum {
 	KEEP_NODES = 4,	    /* the head of each node */
 	DAMAGE_ONE = 8,	    /* one reference has a wrong checksum, and what is above it is right */
 	KEYED = 32,	    /* it has a key, and each checksum is the MAC that belongs there */
+	ENCIPHERED = 128,   /* it is encrypted, and its log void */
 	LOG_TOO = 64,	    /* checksums and the chain of the log's entries are right */
 	STRETCH = 16, /* the end of the file lies far behind: a writer will want to shorten it */
 };

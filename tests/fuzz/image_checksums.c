@@ -9,9 +9,19 @@
 #include <zstd.h>
 
 #include "image.h"
+#include "image/cipher.h"
 #include "page.h"
 
-#define NODES_MAX 3000u /* to fix, counted each time one is reached */
+#define NODES_MAX 3000u	 /* to fix, counted each time one is reached */
+#define SEALS_MAX 16384u /* to encipher at the end, each once */
+
+struct seal {
+	enum checksum_kind kind;
+	uint64_t offset, bytes, context; /* context: of a page, its number */
+	XXH128_hash_t checksum;
+	struct extent extent; /* of a page */
+};
+static struct seal seals[SEALS_MAX];
 
 struct fix {
 	uint8_t *bytes;
@@ -23,6 +33,7 @@ struct fix {
 	uint32_t page_bytes;
 	const struct checksum_key *key;
 	uint64_t log; /* where that of the record lies in the input */
+	unsigned seals;
 };
 
 static bool lies(const struct fix *fix, uint64_t offset, uint64_t bytes)
@@ -50,6 +61,78 @@ const struct checksum_key *fuzz_key(struct key_mark *mark)
 	}
 	*mark = marked;
 	return key;
+}
+
+/* The same, of those that are enciphered. */
+static const struct checksum_key *fuzz_cipher_key(struct key_slots *slots)
+{
+	static const struct checksum_key *key;
+	static struct key_slots made;
+	struct key_mark unused;
+	struct thaw_error error;
+
+	fuzz_key(&unused);
+	if (!key && (keys_make_enciphering("fuzz", &made, &error) ||
+		     keys_open("fuzz", &made, &key, &error)))
+		fuzz_fail("no key: %s", error.text);
+	*slots = made;
+	return key;
+}
+
+/* ---- Enciphering, once all checksums are right */
+
+static void seal_later(struct fix *fix, enum checksum_kind kind, uint64_t context, uint64_t offset,
+		       uint64_t bytes, const void *checksum, const struct extent *extent)
+{
+	struct seal *seal = &seals[fix->seals];
+
+	if (!cipher_is_on(fix->key) || fix->seals == SEALS_MAX || !lies(fix, offset, bytes))
+		return;
+	*seal = (struct seal){.kind = kind, .offset = offset, .bytes = bytes, .context = context};
+	if (extent)
+		seal->extent = *extent;
+	memcpy(&seal->checksum, checksum, sizeof(seal->checksum));
+	memcpy(&seal->extent.checksum, checksum, sizeof(seal->checksum));
+	fix->seals++;
+}
+
+static void seal_all(struct fix *fix)
+{
+	static uint8_t done[MAX_BYTES / 8];
+
+	memset(done, 0, sizeof(done));
+	for (unsigned i = 0; i < fix->seals; i++) {
+		const struct seal *seal = &seals[i];
+		uint8_t *at = fix->bytes + seal->offset;
+
+		if (done[seal->offset / 8])
+			continue;
+		done[seal->offset / 8] = 1;
+		if (seal->kind == CHECKSUM_PAGE)
+			cipher_page(fix->key, seal->context, &seal->extent, at, at, seal->bytes);
+		else
+			cipher(fix->key, seal->kind, seal->checksum, seal->context, at, at,
+			       seal->bytes, 0);
+	}
+}
+
+/* What is in front of it pushes it back, over what is free most likely. */
+static void seal_record(struct fix *fix, struct disk_slot *slot)
+{
+	uint64_t offset = slot->record_offset, bytes = slot->record_bytes;
+	struct disk_sealed *sealed = (void *)(fix->bytes + offset);
+
+	if (!cipher_is_on(fix->key) || offset % 8 || offset < STORE_HEADER_BYTES ||
+	    bytes > MAX_BYTES || !lies(fix, offset, bytes + sizeof(*sealed)))
+		return;
+	memmove(sealed + 1, sealed, bytes);
+	*sealed = (struct disk_sealed){
+		.magic = FORMAT_SEALED_RECORD_MAGIC,
+		.bytes = bytes,
+		.checksum = {slot->record_checksum[0], slot->record_checksum[1]}};
+	slot->record_bytes = bytes + sizeof(*sealed);
+	seal_later(fix, CHECKSUM_RECORD, 0, offset + sizeof(*sealed), bytes, slot->record_checksum,
+		   NULL);
 }
 
 static void sum_with(struct fix *fix, const struct checksum_key *key, enum checksum_kind kind,
@@ -131,11 +214,17 @@ static void fix_node(struct fix *fix, uint64_t offset, unsigned level, uint64_t 
 			fix_node(fix, child->offset, level - 1, first + i * index_span(level - 1));
 			sum(fix, CHECKSUM_NODE, child->checksum, child->offset,
 			    index_node_bytes(level - 1));
+			seal_later(fix, CHECKSUM_NODE, 0, child->offset,
+				   index_node_bytes(level - 1), child->checksum, NULL);
 			child->offset = moved(fix, child->offset);
 		} else if (node->leaf.entries[i].encoding >= EXTENT_RAW) {
 			struct disk_entry *entry = &node->leaf.entries[i];
+			struct extent extent;
 
 			sum_page(fix, entry);
+			index_decode_entry(entry, fix->page_bytes, &extent);
+			seal_later(fix, CHECKSUM_PAGE, first + i, extent.offset, extent.bytes,
+				   entry->checksum, &extent);
 			entry->offset =
 				moved(fix, (uint64_t)entry->offset * FORMAT_UNIT) / FORMAT_UNIT;
 		}
@@ -150,11 +239,15 @@ static void fix_generation(struct fix *fix, struct disk_generation *generation)
 		fix_node(fix, generation->root_offset, levels - 1, 0);
 		sum(fix, CHECKSUM_NODE, generation->root_checksum, generation->root_offset,
 		    index_node_bytes(levels - 1));
+		seal_later(fix, CHECKSUM_NODE, 0, generation->root_offset,
+			   index_node_bytes(levels - 1), generation->root_checksum, NULL);
 		generation->root_offset = moved(fix, generation->root_offset);
 	}
 	if (generation->state_bytes) {
 		sum(fix, CHECKSUM_STATE, generation->state_checksum, generation->state_offset,
 		    generation->state_bytes);
+		seal_later(fix, CHECKSUM_STATE, generation->number, generation->state_offset,
+			   generation->state_bytes, generation->state_checksum, NULL);
 		generation->state_offset = moved(fix, generation->state_offset);
 	}
 }
@@ -192,6 +285,9 @@ static void fix_record(struct fix *fix, struct disk_slot *slot)
 	if (record->working_set_bytes) {
 		sum(fix, CHECKSUM_WORKING_SET, record->working_set_checksum,
 		    record->working_set_offset, record->working_set_bytes);
+		seal_later(fix, CHECKSUM_WORKING_SET, record->working_set_generation,
+			   record->working_set_offset, record->working_set_bytes,
+			   record->working_set_checksum, NULL);
 		record->working_set_offset = moved(fix, record->working_set_offset);
 	}
 	fix->log = record->log_offset;
@@ -248,6 +344,7 @@ uint64_t image_fix(uint8_t *bytes, size_t size, const struct control *control)
 {
 	struct fix fix = {.bytes = bytes, .size = size, .keep = control->keep, .left = NODES_MAX};
 	struct key_mark mark = {0};
+	struct key_slots keys = {0};
 
 	if (fix.keep & DAMAGE_ONE)
 		fix.damage = 1 + (control->seed >> 16) % 200;
@@ -255,6 +352,10 @@ uint64_t image_fix(uint8_t *bytes, size_t size, const struct control *control)
 		return 0;
 	if (fix.keep & KEYED)
 		fix.key = fuzz_key(&mark);
+	if (fix.keep & ENCIPHERED) {
+		fix.key = fuzz_cipher_key(&keys);
+		mark = keys.mark;
+	}
 	if (fix.keep & STRETCH)
 		fix.stretch =
 			IMAGE_LEAST + (control->seed >> 8) % (size / SPACE_BLOCK) * SPACE_BLOCK;
@@ -267,7 +368,10 @@ uint64_t image_fix(uint8_t *bytes, size_t size, const struct control *control)
 			slot->format = FORMAT_VERSION;
 			memcpy(slot->key_salt, mark.salt, sizeof(slot->key_salt));
 			memcpy(slot->key_check, mark.check, sizeof(slot->key_check));
+			slot->enciphered = keys.known != 0;
 		}
+		if (keys.known && !(fix.keep & KEEP_NODES))
+			key_slots_encode(&keys, &header->keys);
 		fix.page_bytes = slot->page_bytes;
 		fix.log = 1; /* none is there */
 		fix_record(&fix, slot);
@@ -276,6 +380,7 @@ uint64_t image_fix(uint8_t *bytes, size_t size, const struct control *control)
 		if ((fix.keep & LOG_TOO) &&
 		    slot->sequence > ((struct disk_slot *)(bytes + !i * SPACE_BLOCK))->sequence)
 			fix_log(&fix, slot);
+		seal_record(&fix, slot);
 		slot->record_offset = moved(&fix, slot->record_offset);
 		sum_plain(&fix, slot->checksum, i * SPACE_BLOCK,
 			  offsetof(struct disk_slot, checksum));
@@ -283,5 +388,6 @@ uint64_t image_fix(uint8_t *bytes, size_t size, const struct control *control)
 			  i * SPACE_BLOCK + offsetof(struct disk_header, note),
 			  offsetof(struct disk_note, checksum));
 	}
+	seal_all(&fix);
 	return fix.stretch;
 }

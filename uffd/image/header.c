@@ -94,7 +94,7 @@ static void keys_decode(const struct disk_keys *disk, struct key_slots *keys)
 	}
 }
 
-static void keys_encode(const struct key_slots *keys, struct disk_keys *disk)
+void key_slots_encode(const struct key_slots *keys, struct disk_keys *disk)
 {
 	XXH128_hash_t hash;
 
@@ -295,7 +295,7 @@ int header_write(int fd, unsigned number, struct slot *slot)
 	memcpy(out.disk.key_check, slot->mark.check, sizeof(out.disk.key_check));
 	out.disk.enciphered = slot->enciphered;
 	if (slot->enciphered)
-		keys_encode(&slot->keys, &out.header.keys);
+		key_slots_encode(&slot->keys, &out.header.keys);
 	slot->keys_sum = checksum_plain(&out.header.keys, sizeof(out.header.keys));
 	out.disk.sequence = slot->sequence;
 	out.disk.record_offset = slot->record_offset;

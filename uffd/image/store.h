@@ -206,6 +206,8 @@ int header_read(int fd, const char *path, struct slot slots[2], struct thaw_erro
 int header_newest(const char *path, const struct slot slots[2], struct thaw_error *error);
 /* THAW_EKEY and what keys_find() says. */
 int slot_find_key(const char *path, struct slot *slot, struct thaw_error *error);
+struct disk_keys;
+void key_slots_encode(const struct key_slots *keys, struct disk_keys *disk);
 /* Writes the whole block: a note in it is removed. The slot has its keys_sum then. */
 int header_write(int fd, unsigned number, struct slot *slot);
 /* Writes the slot and the key slots again as they are read now, without the note, and syncs them. */
