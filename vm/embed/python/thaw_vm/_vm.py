@@ -126,6 +126,7 @@ class VM(Context):
     no Exception (KeyboardInterrupt, SystemExit), and whatever the other callbacks raise, ends the call and comes out of it.
 
     A VM may be used by any thread, but by one at a time (Busy); the GIL is free meanwhile. In a child by fork() it cannot be used.
+    Enable faulthandler before the first VM, not after.
     """
 
     def __init__(self, image: str | os.PathLike[str] | None = None, *, at: int | str | None = None,
