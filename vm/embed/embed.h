@@ -37,6 +37,8 @@ struct thaw_vm {
 	uint64_t deadline_ns, poll_ns; /* of the outermost; when the host is asked next; 0: none */
 	uint64_t logged;	       /* bytes that the outermost has printed */
 	atomic_bool interrupt;
+	bool alarm_set;
+	struct js_alarm alarm; /* for all of these, inside of what does not poll; under `lock` */
 	bool cut, ended;
 	bool frozen; /* has been, or began as what was: its pages are shared */
 	const char *cut_why;

@@ -263,6 +263,8 @@ void thaw_vm_interrupt(struct thaw_vm *vm)
 {
 	atomic_store(&vm->interrupt, true);
 	pthread_mutex_lock(&vm->lock);
+	if (atomic_load(&vm->user))
+		js_alarm_set(&vm->alarm, 1);
 	pthread_cond_signal(&vm->woken);
 	pthread_mutex_unlock(&vm->lock);
 }

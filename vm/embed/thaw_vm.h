@@ -20,8 +20,9 @@
  * is not its own to the handlers that were there when the first VM was opened. A thread that has no stack for signals
  * (sigaltstack) gets one with its first call, for as long as it lives. Who installs handlers of his own for these signals later has
  * to hand on what is not his. The library prints nothing, and ends nothing but VMs, with one exception: options.fatal. A page of a
- * damaged image that cannot be read ends the VM that needs it: THAW_EDAMAGED, whose error names it. A time limit holds where
- * the engine polls: not inside of one built-in function that works over a giant length, as [].join.
+ * damaged image that cannot be read ends the VM that needs it: THAW_EDAMAGED, whose error names it. Inside of
+ * built-in functions a time limit holds by a signal: SIGSEGV again, of a timer of the VM's, to the thread of the call, at its
+ * time and then every 5 ms (100 ms inside of callbacks) until it ends.
  */
 #ifndef THAW_VM_H
 #define THAW_VM_H
@@ -95,7 +96,12 @@ struct thaw_vm_options { /* zero means: the default */
 	const char *image;
 	uint64_t generation; /* of the image; 0: the newest */
 	size_t max_bytes; /* of heap, a multiple of 64 KiB, at least 16 MiB; 0: 4 GiB. Then: "out of memory", to be caught */
-	uint64_t turn_ns; /* the most that one call, or one step, may last; 0: no limit */
+	/*
+	 * The most that one call, or one step, may last; 0: no limit. Then the code is ended by an exception that it cannot
+	 * catch. A built-in function that does not let itself be ended so, for a second more of the thread's processor time,
+	 * is stopped by the sandbox (THAW_VM_ETRAPPED). The same for thaw_vm_interrupt() and `poll`.
+	 */
+	uint64_t turn_ns;
 	const struct thaw_vm_function *functions; /* copied; the names, too */
 	unsigned function_count;
 	/* What the program prints (fd 1, 2), and what it did not catch (fd 2). NULL: it is dropped. */

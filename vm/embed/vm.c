@@ -49,7 +49,8 @@ int vm_mine(struct thaw_vm *vm, struct thaw_error *error)
 
 bool vm_sound(struct thaw_vm *vm)
 {
-	return !vm_mine(vm, NULL) && vm->guest && vm_engine(vm) && !js_trapped(vm_engine(vm));
+	return !vm_mine(vm, NULL) && vm->guest && vm_engine(vm) && !js_trapped(vm_engine(vm)) &&
+	       !js_polls_here(vm_engine(vm));
 }
 
 const char *vm_origin(const struct thaw_vm *vm)
@@ -82,6 +83,9 @@ static int refuse(struct thaw_vm *vm, struct thaw_error *error)
 		return failure(error, THAW_VM_EENDED, "a rollback of the VM has failed");
 	if (js_trapped(vm_engine(vm)))
 		return vm_trapped(vm, error);
+	if (js_polls_here(vm_engine(vm)))
+		return failure(error, -EBUSY,
+			       "a built-in function is under way: it cannot be called");
 	if (vm->ended)
 		return failure(error, THAW_VM_EENDED, "the program has called exit(%d)",
 			       vm->guest->common.exit_code);
@@ -107,6 +111,26 @@ void vm_let(struct thaw_vm *vm)
 		atomic_store(&vm->user, 0);
 }
 
+/* Where the engine does not poll by itself, it is made to. */
+static void set_alarm(struct thaw_vm *vm)
+{
+	uint64_t when = vm->deadline_ns;
+
+	if (!js_alarm_is_aimed(&vm->alarm)) {
+		pthread_mutex_lock(&vm->lock);
+		js_alarm_aim(&vm->alarm);
+		pthread_mutex_unlock(&vm->lock);
+	}
+	if (vm->poll_ns && (!when || vm->poll_ns < when))
+		when = vm->poll_ns;
+	vm->alarm_set = when;
+	if (when)
+		js_alarm_set(&vm->alarm, when);
+	/* Whoever interrupts from now on sets it after this. */
+	if (atomic_load(&vm->interrupt))
+		js_alarm_set(&vm->alarm, 1);
+}
+
 /* A call begins: how long it may last. */
 static void start_time(struct thaw_vm *vm)
 {
@@ -114,6 +138,7 @@ static void start_time(struct thaw_vm *vm)
 
 	vm->deadline_ns = vm->options.turn_ns ? now + vm->options.turn_ns : 0;
 	vm->poll_ns = vm->options.poll ? now + vm->options.poll_ns : 0;
+	set_alarm(vm);
 }
 
 int vm_claim(struct thaw_vm *vm, struct thaw_error *error)
@@ -145,7 +170,10 @@ int vm_claim(struct thaw_vm *vm, struct thaw_error *error)
 
 void vm_release(struct thaw_vm *vm)
 {
-	vm->depth--;
+	if (!--vm->depth && vm->alarm_set) {
+		js_alarm_set(&vm->alarm, 0);
+		vm->alarm_set = false;
+	}
 	vm_let(vm);
 }
 
@@ -448,6 +476,7 @@ int thaw_vm_close(struct thaw_vm *vm)
 		javascript_guest.close(vm->guest);
 	functions_close(vm);
 	generation_forget_names(vm);
+	js_alarm_close(&vm->alarm);
 	pthread_cond_destroy(&vm->woken);
 	pthread_mutex_destroy(&vm->lock);
 	free(vm);

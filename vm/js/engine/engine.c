@@ -121,7 +121,7 @@ static void cross(struct js_engine *engine, struct vm_stack *stack, void (*funct
 static bool enter(struct js_engine *engine, struct vm_stack *stack, void (*function)(void *arg),
 		  void *arg)
 {
-	if (engine->trap[0])
+	if (engine->trap[0] || engine->between)
 		return false;
 	cross(engine, stack, function, arg);
 	if (engine->landing || !engine->note || engine->trap[0])
@@ -590,6 +590,26 @@ void engine_collect_inside_turn(struct js_engine *engine)
 void js_hold_collections(struct js_engine *engine, bool hold)
 {
 	engine->collection_held = hold;
+}
+
+struct limit {
+	struct js_engine *engine;
+	u32 bytes;
+};
+
+static void run_limit(void *arg)
+{
+	const struct limit *limit = arg;
+
+	VM(limit->engine, qjs_set_max_stack_size, limit->bytes);
+}
+
+void js_limit_stack(struct js_engine *engine, size_t bytes)
+{
+	const size_t most = SHADOW_BYTES - SHADOW_MARGIN;
+	struct limit limit = {engine, (u32)(bytes && bytes < most ? bytes : most)};
+
+	engine_enter(engine, run_limit, &limit);
 }
 
 bool js_gc_wanted(struct js_engine *engine)

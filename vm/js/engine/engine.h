@@ -18,6 +18,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 #include "thaw.h"
 
@@ -361,6 +362,27 @@ void js_poll_soon(struct js_engine *engine);
  */
 bool js_poll_here(struct js_engine *engine, void *context);
 
+/*
+ * In `interrupt`: it was called by js_poll_here(). Until it returns every call of the VM fails, as after a trap.
+ */
+bool js_polls_here(const struct js_engine *engine);
+
+/*
+ * For hosts without a signal of their own: a timer that calls js_poll_here() on whatever engine runs in a thread then, and
+ * again every few milliseconds until that has returned to the host. Zero: none.
+ */
+struct js_alarm {
+	timer_t timer;
+	int thread; /* the kernel's number */
+	bool ready;
+};
+/* For this thread, which has entered an engine before or is about to. No timer: it never rings. */
+void js_alarm_aim(struct js_alarm *alarm);
+bool js_alarm_is_aimed(const struct js_alarm *alarm); /* at this thread */
+/* Any thread. CLOCK_MONOTONIC; 0: off. */
+void js_alarm_set(struct js_alarm *alarm, uint64_t when_ns);
+void js_alarm_close(struct js_alarm *alarm);
+
 /* js_poll_soon() in a host function, where it cannot be lost. */
 void js_poll_next(struct js_engine *engine);
 
@@ -386,6 +408,11 @@ void js_give_back(struct js_engine *engine);
 void js_give_back_all(struct js_engine *engine);
 /* Clear what is free of the memory and of its stack: it shall be in no file. Between turns. */
 void js_clear_free(struct js_engine *engine);
+/*
+ * The most that calls may nest, in bytes of the engine's own stack (a call of JavaScript takes some 230); 0, or too many: as
+ * deep as can be. Beyond it there is a RangeError. It is in the heap, and so in generations: set it again behind them.
+ */
+void js_limit_stack(struct js_engine *engine, size_t bytes);
 /* Bytes of linear memory now. */
 size_t js_heap_bytes(const struct js_engine *engine);
 /*

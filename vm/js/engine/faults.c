@@ -206,7 +206,8 @@ static void on_fault(int number, siginfo_t *info, void *context)
 {
 	int saved = errno;
 
-	if (info->si_code > 0 && settled(number, info->si_addr, context))
+	if ((info->si_code > 0 && settled(number, info->si_addr, context)) ||
+	    (number == SIGSEGV && engine_alarm(info, context)))
 		errno = saved;
 	else
 		hand_on(number, info, context);
@@ -227,7 +228,8 @@ static void end_thread(void *mapping)
 
 static void install(void)
 {
-	struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+	struct sigaction action = {.sa_sigaction = on_fault,
+				   .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART};
 
 	/*
 	 * Other handlers touch the heap, too (js_poll_soon()): they wait until this one has its

@@ -10,6 +10,8 @@
 #ifndef VM_JS_STATE_H
 #define VM_JS_STATE_H
 
+#include <signal.h>
+
 #include "engine.h"
 #include "quickjs.h" /* made by wasm2c */
 #include "stack.h"
@@ -112,6 +114,7 @@ struct js_engine {
 	struct turn_entry entry;
 	bool fixed;   /* engine, turn stack and heap have the addresses that every process uses */
 	bool polling; /* inside the host's `interrupt` */
+	bool between; /* ... which was called between any two instructions: the VM cannot be entered */
 	u64 cut_ns; /* by the thread's own clock: since then the end of the turn is asked for in vain */
 	u32 native_base;   /* table index of our first function */
 	u32 runtime, note; /* constant once created or restored */
@@ -221,6 +224,10 @@ void engine_collect_inside_turn(struct js_engine *engine);
 /* From here on, until the second, what js_host.survives says holds. -ENOMEM. */
 int engine_announce(struct js_engine *engine);
 void engine_withdraw(struct js_engine *engine);
+
+/* ---- alarm.c ---- */
+/* In the handler of SIGSEGV. False: the signal is not of an alarm. */
+bool engine_alarm(const siginfo_t *info, void *context);
 
 /* ---- contexts.c ---- */
 /* On the VM's stack: find the contexts of a restored heap. False: what is there cannot be. */

@@ -88,9 +88,13 @@ static u64 thread_ns(void)
 static u64 poll_between_instructions(void *arg)
 {
 	struct js_engine *engine = arg;
+	bool end;
 	u64 now;
 
-	if (!engine_poll(engine)) {
+	engine->between = true;
+	end = engine_poll(engine);
+	engine->between = false;
+	if (!end) {
 		engine->cut_ns = 0;
 		return 0;
 	}
@@ -101,6 +105,11 @@ static u64 poll_between_instructions(void *arg)
 		engine_trap(engine, "a built-in function did not end when its time was over");
 	js_poll_next(engine); /* an exception is better */
 	return 0;
+}
+
+bool js_polls_here(const struct js_engine *engine)
+{
+	return engine->between;
 }
 
 static void call_poll(void *arg)

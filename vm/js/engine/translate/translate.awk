@@ -7,7 +7,21 @@
 #
 # Nor has each load to be made whose result nobody needs: that one of them would have trapped is seen by no program.
 #
+# The engine polls in JavaScript's loops and calls. Built-ins over giant lengths have neither: they poll where they get, look
+# for or delete a property, or take the next of an iterator, all of which may fail. The functions have no names, their
+# numbers are those of this binary.
+#
 # Fails if the input is not as it was when this was written.
+
+BEGIN {
+	EXCEPTION = "25769803776ull"
+	may_fail["w2c_JS_HasProperty"] = may_fail["w2c_JS_DeleteProperty"] = "4294967295u"
+	may_fail["w2c_JS_GetPropertyInt64"] = EXCEPTION
+	may_fail["w2c_f136"] = "(i32_store(&instance->w2c_memory, w2c_p5, 0), " EXCEPTION ")" # JS_IteratorNext
+	may_fail["w2c_f498"] = "(i64_store(&instance->w2c_memory, w2c_p1, 0), 4294967295u)" # js_get_length64
+	# JS_TryGetPropertyInt64
+	may_fail["w2c_f826"] = "(i64_store(&instance->w2c_memory, w2c_p3, " EXCEPTION "), 4294967295u)"
+}
 
 /^#define UNREACHABLE TRAP\(UNREACHABLE\)$/ {
 	print "#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)"
@@ -22,6 +36,12 @@
 	print "#define LEAVE"
 	print "#define MUST_LOAD(result) wasm_asm(\"\" ::\"r\"(result))"
 	print "#endif"
+	print "/* As js_poll_interrupts() of QuickJS, which is w2c_f93: `interrupt_counter` of the context. */"
+	print "#define POLL(context, failure) do { \\"
+	print "  u32 left = i32_load(&instance->w2c_memory, (u64)(context) + 292u); \\"
+	print "  if (LIKELY((s32)left > 1)) i32_store(&instance->w2c_memory, (u64)(context) + 292u, left - 1); \\"
+	print "  else if (w2c_f93(instance, context)) { FUNC_EPILOGUE; return failure; } \\"
+	print "} while (0)"
 	places++
 }
 
@@ -33,6 +53,20 @@
 /^    wasm_asm\("" ::"r"\(result\)\);/ {
 	sub(/wasm_asm\("" ::"r"\(result\)\)/, "MUST_LOAD(result)")
 	barriers++
+}
+
+/^static u(32|64) w2c_[A-Za-z0-9_]+\(.*\) \{$/ {
+	name = $3
+	sub(/\(.*/, "", name)
+	failure = may_fail[name]
+}
+
+failure != "" && /^  FUNC_PROLOGUE;$/ {
+	print
+	print "  POLL(w2c_p0, " failure ");"
+	failure = ""
+	polls++
+	next
 }
 
 /^(u32|u64|f32|f64|void) Z_quickjsZ_[A-Za-z0-9_]+\(.*\) \{$/ {
@@ -59,7 +93,7 @@ type != "" {
 { print }
 
 END {
-	if (wrong || places != 1 || accesses != 2 || barriers != 2 || exports < 100) {
+	if (wrong || polls != 6 || places != 1 || accesses != 2 || barriers != 2 || exports < 100) {
 		print "translate.awk: this is not what wasm2c 1.0.32 writes" > "/dev/stderr"
 		exit 1
 	}
