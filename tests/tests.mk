@@ -56,6 +56,7 @@ TEST_WRAPS :=
 # Of libthawvm: programs that have nothing but the two shared libraries.
 LIBVM_TESTS := $(addprefix $(BUILD)/tests/,embedded_vm vm_snapshots structure vm_images vm_calls vm_damage libthawvm_engines)
 LIBVM_TESTS += $(BUILD)/tests/snapshot_limits
+LIBVM_TESTS += $(BUILD)/tests/hostile_scripts
 LIBVM_BENCHES := $(BUILD)/tests/bench/forks
 $(LIBVM_TESTS) $(LIBVM_BENCHES): %: %.o $(BUILD)/libthawvm.so $(BUILD)/libthaw.so
 	$(call say,LD,$@)

@@ -141,6 +141,11 @@ struct thaw_vm_options { /* zero means: the default */
 	unsigned flags;	 /* THAW_VM_FRESH ... */
 	/* How pages of new generations are stored in the image: THAW_COMPRESS_* of thaw.h; 0: as they are. */
 	unsigned compress;
+	/*
+	 * How deep calls may nest, in bytes of the engine's stack, of which a call of JavaScript takes some 230 and at least 64 KiB
+	 * are there: beyond it a RangeError, to be caught. 0: what the image or snapshot has, of a new VM 7.5 MiB, which is the most.
+	 */
+	size_t max_stack_bytes;
 };
 
 /*
@@ -241,9 +246,9 @@ THAW_PUBLIC int thaw_vm_keys(struct thaw_vm *vm, thaw_vm_value object, thaw_vm_v
 THAW_PUBLIC thaw_vm_value thaw_vm_copy(struct thaw_vm *vm, thaw_vm_value value);
 /* Gives a handle back. 0 is allowed. */
 THAW_PUBLIC void thaw_vm_free(struct thaw_vm *vm, thaw_vm_value value);
-/* As Number() does it; NaN where that throws. */
+/* As Number() does it; NaN where that throws, or was cut short. */
 THAW_PUBLIC double thaw_vm_to_number(struct thaw_vm *vm, thaw_vm_value value);
-/* malloc'ed; NULL: no memory, or (bytes) it is neither a Uint8Array nor an ArrayBuffer. */
+/* malloc'ed; NULL: no memory, cut short, or (bytes) it is neither a Uint8Array nor an ArrayBuffer. */
 THAW_PUBLIC char *thaw_vm_to_string(struct thaw_vm *vm, thaw_vm_value value, size_t *bytes);
 THAW_PUBLIC void *thaw_vm_to_bytes(struct thaw_vm *vm, thaw_vm_value value, size_t *bytes);
 /* As JSON.stringify() does it, malloc'ed; "null" for what JSON lacks. */

@@ -96,14 +96,37 @@ void thaw_vm_free(struct thaw_vm *vm, thaw_vm_value value)
 		js_free(vm_engine(vm), value);
 }
 
+/* Objects are converted by code of the program, which has its limits; others are not worth a call. */
+static bool begin_conversion(struct thaw_vm *vm, thaw_vm_value value, bool *call)
+{
+	*call = vm_sound(vm) && js_is_object(vm_engine(vm), value);
+	return *call ? !vm_enter(vm, NULL) : vm_sound(vm);
+}
+
 double thaw_vm_to_number(struct thaw_vm *vm, thaw_vm_value value)
 {
-	return vm_sound(vm) ? js_to_number(vm_engine(vm), value) : NAN;
+	double number;
+	bool call;
+
+	if (!begin_conversion(vm, value, &call))
+		return NAN;
+	number = js_to_number(vm_engine(vm), value);
+	return call && vm_leave(vm, false, NULL) ? NAN : number;
 }
 
 char *thaw_vm_to_string(struct thaw_vm *vm, thaw_vm_value value, size_t *bytes)
 {
-	return vm_sound(vm) ? js_to_string(vm_engine(vm), value, bytes) : NULL;
+	char *text;
+	bool call;
+
+	if (!begin_conversion(vm, value, &call))
+		return NULL;
+	text = js_to_string(vm_engine(vm), value, bytes);
+	if (call && vm_leave(vm, false, NULL)) {
+		free(text);
+		text = NULL;
+	}
+	return text;
 }
 
 void *thaw_vm_to_bytes(struct thaw_vm *vm, thaw_vm_value value, size_t *bytes)

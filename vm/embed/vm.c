@@ -386,6 +386,8 @@ int vm_begin(struct thaw_vm *vm, const void *state, size_t bytes, struct thaw_er
 		code = javascript_guest.prepare(vm->guest, error);
 	if (!code)
 		code = functions_install(vm, error);
+	if (!code && vm->options.max_stack_bytes)
+		js_limit_stack(vm_engine(vm), vm->options.max_stack_bytes);
 	if (!code && state)
 		code = vm_enter(vm, error);
 	if (!code && state) {

@@ -25,6 +25,7 @@
  */
 #define SHADOW_BYTES (8u << 20)
 #define SHADOW_MARGIN (512u << 10)
+#define SHADOW_LEAST (64u << 10) /* what the guest's own code does with */
 #define RESERVE_BYTES (512u << 10)
 #define SCRATCH_BYTES (4u << 20) /* more than the memory that the module begins with */
 
@@ -607,7 +608,10 @@ static void run_limit(void *arg)
 void js_limit_stack(struct js_engine *engine, size_t bytes)
 {
 	const size_t most = SHADOW_BYTES - SHADOW_MARGIN;
-	struct limit limit = {engine, (u32)(bytes && bytes < most ? bytes : most)};
+	struct limit limit = {engine, (u32)(bytes < most ? bytes : most)};
+
+	if (limit.bytes < SHADOW_LEAST)
+		limit.bytes = SHADOW_LEAST;
 
 	engine_enter(engine, run_limit, &limit);
 }

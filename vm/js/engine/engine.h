@@ -409,8 +409,8 @@ void js_give_back_all(struct js_engine *engine);
 /* Clear what is free of the memory and of its stack: it shall be in no file. Between turns. */
 void js_clear_free(struct js_engine *engine);
 /*
- * The most that calls may nest, in bytes of the engine's own stack (a call of JavaScript takes some 230); 0, or too many: as
- * deep as can be. Beyond it there is a RangeError. It is in the heap, and so in generations: set it again behind them.
+ * The most that calls may nest, in bytes of the engine's own stack (a call of JavaScript takes some 230), from 64 KiB to
+ * 7.5 MiB, which is what it begins with. Beyond it there is a RangeError. It is in the heap, and so in generations: set it again behind them.
  */
 void js_limit_stack(struct js_engine *engine, size_t bytes);
 /* Bytes of linear memory now. */

@@ -24,6 +24,8 @@
 #define RELEASE_SHARE 8u
 /* It may take one part in so many of the time: what is freed and used again is dear to give back. */
 #define RELEASE_TIME 50u
+/* How often the native stacks are looked at, in turns and polls. */
+#define STACKS_EACH 32u
 
 struct walk {
 	const struct js_engine *engine;
@@ -147,6 +149,10 @@ void js_give_back(struct js_engine *engine)
 
 	if (engine->trap[0])
 		return;
+	if (!(++engine->given_back % STACKS_EACH)) {
+		vm_stack_give_back(&engine->turn_stack);
+		vm_stack_give_back(&engine->side_stack);
+	}
 	if (free < engine->free_seen) /* some of it is used again */
 		engine->free_seen = free;
 	if (free - engine->free_seen < (least > RELEASE_LEAST ? least : RELEASE_LEAST))

@@ -107,6 +107,24 @@ void vm_stack_close(struct vm_stack *stack, size_t extra)
 		munmap(mapping, VM_STACK_GUARD + VM_STACK_BYTES + extra);
 }
 
+#define KEPT (1u << 20)
+#define LOOKED_AT 16 /* pages below that; a frame may leave out some of them */
+
+void vm_stack_give_back(const struct vm_stack *stack)
+{
+	const size_t page = 4096;
+	uint8_t *kept = stack->top - KEPT;
+	unsigned char there[LOOKED_AT] = {0};
+	bool deep = false;
+
+	if (stack->depth || mincore(kept - LOOKED_AT * page, LOOKED_AT * page, there) < 0)
+		return;
+	for (unsigned i = 0; i < LOOKED_AT; i++)
+		deep |= there[i] & 1;
+	if (deep)
+		madvise(stack_bottom(stack), VM_STACK_BYTES - KEPT, MADV_DONTNEED);
+}
+
 bool vm_stack_is_guard(const struct vm_stack *stack, const void *address)
 {
 	return (uintptr_t)address - (uintptr_t)stack->mapping < VM_STACK_GUARD;

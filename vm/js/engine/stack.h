@@ -86,6 +86,8 @@ struct vm_stack {
  */
 int vm_stack_open(struct vm_stack *stack, void *address, size_t extra);
 void vm_stack_close(struct vm_stack *stack, size_t extra);
+/* It was deep, and nobody is on it: give the memory back. */
+void vm_stack_give_back(const struct vm_stack *stack);
 bool vm_stack_is_guard(const struct vm_stack *stack, const void *address);
 
 /*

@@ -125,6 +125,7 @@ struct js_engine {
 	u32 pages_wanted;    /* by the memory.grow under way */
 	bool collecting, collection_held;
 	u64 free_seen; /* bytes of the memory that were free when some were last given back, or fewer */
+	u32 given_back;			      /* how often that was looked at */
 	u64 release_after_ns;		      /* not before that again */
 	char trap[504];			      /* empty: none */
 	bool damaged;			      /* ... because a page of the image cannot be read */
