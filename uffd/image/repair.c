@@ -88,6 +88,12 @@ static int record_at(struct repair *repair, uint64_t offset, size_t bytes, struc
 	if (!code)
 		code = record_parse(repair->sealing.key, disk, bytes, repair->source.path, slot,
 				    record, &error);
+	/* It says whose key it is with, and is of no other image. */
+	if (!code && slot->enciphered &&
+	    memcmp(&slot->mark, &repair->sealing.mark, sizeof(slot->mark))) {
+		record_free(record);
+		code = THAW_EDAMAGED;
+	}
 	if (code == THAW_EKEY && !repair->no_key.code)
 		repair->no_key = error;
 	free(disk);

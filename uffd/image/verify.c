@@ -271,6 +271,12 @@ static int verify_header(struct verify *verify, const struct slot slots[2])
 				   "header slot is damaged");
 			continue;
 		}
+		if (slots[i].enciphered && !slots[i].keys_whole)
+			damage_add(verify, 0, 0,
+				   i * SPACE_BLOCK + offsetof(struct disk_header, keys),
+				   sizeof(struct disk_keys), "key slots are damaged");
+		if (slots[i].enciphered && !slots[i].key)
+			continue; /* nothing of it can be deciphered */
 		code = record_read(verify->source.fd, verify->source.path, &slots[i], &record,
 				   &error);
 		if (code && !header_read(verify->source.fd, verify->source.path, now, &error) &&
