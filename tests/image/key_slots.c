@@ -154,7 +154,7 @@ TEST_F(encrypted, torn_key_slots_are_those_of_the_other_block)
 	keys_at(&after, 0)->slots[0].wrapped[5] ^= 1;
 	file_write(model_path, &after);
 	EXPECT_EQ(0, read_all(&self->model, error));
-	EXPECT_EQ(THAW_EDAMAGED, thaw_image_verify(model_path, NULL, NULL, error));
+	EXPECT_EQ(0, thaw_image_verify(model_path, NULL, NULL, error));
 	keys_at(&after, 1)->slots[0].wrapped[5] ^= 1;
 	file_write(model_path, &after);
 	EXPECT_EQ(THAW_EDAMAGED, read_all(&self->model, error));

@@ -149,8 +149,8 @@ static void headers_compare(struct slot slots[2])
 	    !marks_same(&slots[0], &slots[1]))
 		slots[slots[1].sequence <= slots[0].sequence].state = SLOT_DAMAGED;
 	for (unsigned i = 0; i < 2; i++) {
-		slots[i].keys_whole = keys_fit(&slots[i].keys, &slots[i]);
-		if (slots[i].state != SLOT_VALID || !slots[i].enciphered || slots[i].keys_whole)
+		if (slots[i].state != SLOT_VALID || !slots[i].enciphered ||
+		    keys_fit(&slots[i].keys, &slots[i]))
 			continue;
 		if (keys_fit(&slots[!i].keys, &slots[i]))
 			slots[i].keys = slots[!i].keys;

@@ -70,7 +70,6 @@ struct slot {
 	struct key_mark mark;
 	bool enciphered;
 	struct key_slots keys; /* of an enciphered image: those of its block, or of the other one */
-	bool keys_whole;       /* they are those of its block */
 	XXH128_hash_t keys_sum; /* of what its own block has there: has somebody changed it? */
 	const struct checksum_key
 		*key; /* of all that it leads to, once slot_find_key() has found it */

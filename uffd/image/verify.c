@@ -271,7 +271,8 @@ static int verify_header(struct verify *verify, const struct slot slots[2])
 				   "header slot is damaged");
 			continue;
 		}
-		if (slots[i].enciphered && !slots[i].keys_whole)
+		/* Those of one block may have been torn when they were changed: the other's serve. */
+		if (slots[i].enciphered && !slots[i].keys.known)
 			damage_add(verify, 0, 0,
 				   i * SPACE_BLOCK + offsetof(struct disk_header, keys),
 				   sizeof(struct disk_keys), "key slots are damaged");
