@@ -299,12 +299,16 @@ static void reported_durable(void)
 static struct image_options image_options(void)
 {
 	static const struct thaw_thinning thinning = {2, 3000000000};
+	/* Whoever goes on from an image may store pages otherwise than the one before. */
+	static const unsigned ways[] = {THAW_COMPRESS_NONE, THAW_COMPRESS_LZ4, THAW_COMPRESS_LZ4,
+					THAW_COMPRESS_ZSTD(1)};
 
 	return (struct image_options){.thinning = &thinning,
 				      .thinning_count = scenario.thinned,
 				      .path = scenario.path,
 				      .create = true,
 				      .engine = CRASH_ENGINE,
+				      .compress = ways[below(4)],
 				      .keyed = scenario.truth.keyed,
 				      .encrypted = scenario.truth.encrypted,
 				      .page_bytes = scenario.truth.page_bytes,

@@ -29,9 +29,11 @@
 #define PART_BYTES (1u << 20)	/* moved with a commit, at least */
 #define PARTS_MOST 256u		/* or so many commits for all of a round, however long it is */
 #define PAUSE_COMMITS 64u
-#define PAUSES_MAX 6u /* 2^6 times as long at most */
+#define SPARSE_PAUSE 4u /* each round walks the tree */
+#define PAUSES_MAX 6u	/* 2^6 times as long at most */
 #define LISTED_MAX (1u << 20)
-#define SPARSE_BYTES (8u << 20) /* less is left alone */
+#define SPARSE_BYTES (4u << 20) /* less is left alone */
+#define SPARSE_MOVES 2u		/* pages moved for each one that is written, at least */
 
 struct listing {
 	const struct space *space;
@@ -46,7 +48,7 @@ static bool extent_is_sparse(const struct space *space, const struct extent *ext
 	uint64_t block = extent->offset / SPACE_BLOCK;
 
 	return extent_is_packed(extent) && block < space->blocks &&
-	       space->live[block] < SPACE_BLOCK - SPACE_BLOCK / 8;
+	       space->live[block] < SPACE_BLOCK - SPACE_BLOCK / 4;
 }
 
 static bool is_to_move(const struct relocation *relocation, const struct space *space,
@@ -320,6 +322,9 @@ int relocate_some(struct commit *commit, struct working_set *set)
 		relocation->front = 0; /* what is too short for it has room for pages */
 	}
 	part = PART_BYTES / page_bytes + relocation->count / PARTS_MOST;
+	/* Each page that is written leaves a hole in some block, in which there are others. */
+	if (relocation->sparse)
+		part += SPARSE_MOVES * commit->pages;
 	copied.stored = malloc(2 * (size_t)page_bytes);
 	copied.page = copied.stored + page_bytes;
 	moved = calloc(part, sizeof(*moved));
@@ -330,8 +335,8 @@ int relocate_some(struct commit *commit, struct working_set *set)
 		/*
 		 * What older generations use at the end is freed when they are dropped, not before.
 		 */
+		relocation->pause = relocation->sparse ? SPARSE_PAUSE : PAUSE_COMMITS;
 		relocate_free(relocation);
-		relocation->pause = PAUSE_COMMITS;
 	}
 	return code;
 }
