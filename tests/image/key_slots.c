@@ -94,6 +94,33 @@ TEST_F(encrypted, slots_are_added_and_removed_and_each_opens_it)
 	EXPECT_EQ(0, read_all(&self->model, error));
 }
 
+TEST_F(encrypted, a_slot_that_was_removed_from_one_block_alone_is_removed_again)
+{
+	struct thaw_error *error = &self->error;
+	struct bytes before, after;
+	struct disk_keys keys;
+	unsigned older;
+
+	ASSERT_EQ(1, slot_add(THAW_KEY_FILE, other_key, THAW_KEY_BYTES, error));
+	before = file_bytes(model_path);
+	memcpy(&keys, keys_at(&before, 0), sizeof(keys));
+	ASSERT_EQ(0, thaw_image_key_remove(model_path, 1, error));
+	/* As if that had been killed between its two commits. */
+	after = file_bytes(model_path);
+	older = slot_at(&after, 0)->sequence > slot_at(&after, 1)->sequence;
+	memcpy(keys_at(&after, older), &keys, sizeof(keys));
+	file_write(model_path, &after);
+	free(before.at);
+	free(after.at);
+	EXPECT_EQ(-EINVAL, thaw_image_key_remove(model_path, 2, error));
+	ASSERT_EQ(0, thaw_image_key_remove(model_path, 1, error)) TH_LOG("%s", error->text);
+	after = file_bytes(model_path);
+	EXPECT_EQ(NULL, memmem(after.at, after.count, keys.slots[1].wrapped, 48));
+	free(after.at);
+	EXPECT_EQ(-EINVAL, thaw_image_key_remove(model_path, 1, error));
+	EXPECT_EQ(0, read_all(&self->model, error));
+}
+
 TEST_F(encrypted, a_new_key_leaves_nothing_to_the_old_ones)
 {
 	struct thaw_error *error = &self->error;

@@ -106,6 +106,17 @@ int thaw_image_key_add(const char *path, const struct thaw_key_secret *secret,
 	return code ? code : number;
 }
 
+/* The block that the newest slot is not in has it still: who removed it was killed before he had done. */
+static bool is_half_removed(const struct image *image, unsigned slot)
+{
+	const struct slot *newest = &image->slots[image->slot],
+			  *other = &image->slots[!image->slot];
+	bool torn = other->keys.changes == newest->keys.changes && /* they are the newest's, then */
+		    !checksum_same(other->keys_sum, newest->keys_sum);
+
+	return torn || other->keys.slot[slot].kind;
+}
+
 int thaw_image_key_remove(const char *path, unsigned slot, struct thaw_error *error)
 {
 	struct thaw_error unused;
@@ -121,10 +132,10 @@ int thaw_image_key_remove(const char *path, unsigned slot, struct thaw_error *er
 	slots = image->identity.keys;
 	for (unsigned i = 0; i < KEY_SLOTS; i++)
 		used += slots.slot[i].kind != THAW_KEY_NONE;
-	if (slot >= KEY_SLOTS || !slots.slot[slot].kind)
+	if (slot >= KEY_SLOTS || (!slots.slot[slot].kind && !is_half_removed(image, slot)))
 		code = error_set(error, -EINVAL, "%s: its key slot %u is free (see thaw key list)",
 				 path, slot);
-	else if (used == 1)
+	else if (used == 1 && slots.slot[slot].kind)
 		code = error_set(error, -EINVAL,
 				 "%s: slot %u is the only one that opens it: add another first",
 				 path, slot);
