@@ -154,7 +154,8 @@ TEST(what_cannot_be_decoded_is_damage)
 		extent.checksum = checksum_of(NULL, CHECKSUM_PAGE, page, PAGE);
 		ASSERT_EQ(0, extent_encode(&scratch, &codec, NULL, 1, &extent, page, PAGE, stored,
 					   &bytes));
-		ASSERT_EQ(codec.encoding, extent.encoding);
+		ASSERT_EQ(codec.encoding, extent_codec_again(&extent).encoding);
+		ASSERT_EQ(codec.level, extent_codec_again(&extent).level);
 		length = extent.bytes;
 		memcpy(mutated, stored, PAGE);
 		switch (random_below(5)) {

@@ -7,6 +7,7 @@
 #include "kselftest_harness.h"
 
 #include "encrypted.h"
+#include "image/extent_codec.h"
 #include "image/poly1305.h"
 
 #define MARKER "MARKER of contents "
@@ -419,6 +420,57 @@ TEST(cipher_is_the_same_by_both_libraries_and_in_parts)
 	EXPECT_EQ(0, memcmp(one, other, 1000));
 	if (!two)
 		SKIP(return, "there is no libcrypto.so.3 here");
+}
+
+/* Of pages that tell the same words again, some that two levels encode in other bytes, and as many. */
+static void words_fill(uint8_t *page, unsigned number)
+{
+	uint32_t dice = number * 2654435761u + 1;
+
+	for (unsigned at = 0; at < PAGE; at += 8) {
+		dice = dice * 1664525u + 1013904223u;
+		snprintf((char *)page + at, 8, "%07u", (dice >> 20) % 97 * (dice >> 29));
+	}
+}
+
+/* Copies of an image that go on with another level have the same pages of the same generations. */
+TEST(no_key_stream_serves_for_what_two_levels_make_of_a_page)
+{
+	static struct checksum_key key = {.enciphers = true};
+	struct extent_scratch scratch = {0};
+	unsigned found = 0;
+
+	memset(key.ciphers, 7, sizeof(key.ciphers));
+	for (unsigned number = 0; number < 4000 && found < 3; number++) {
+		static uint8_t page[PAGE], plain[2][PAGE], sealed[2][PAGE], back[PAGE];
+		struct extent extent[2];
+		const void *stored;
+		unsigned same = 0;
+
+		words_fill(page, number);
+		for (unsigned i = 0; i < 2; i++) {
+			const struct extent_codec codec = {EXTENT_ZSTD, i ? 3 : 2};
+
+			extent[i] = (struct extent){.birth = 5};
+			extent[i].checksum = checksum_of(&key, CHECKSUM_PAGE, page, PAGE);
+			ASSERT_EQ(0, extent_encode(&scratch, &codec, NULL, number, &extent[i], page,
+						   PAGE, plain[i], &stored));
+			ASSERT_EQ(0, extent_encode(&scratch, &codec, &key, number, &extent[i], page,
+						   PAGE, sealed[i], &stored));
+			ASSERT_EQ(0, extent_decode(&scratch, &key, number, &extent[i], sealed[i],
+						   back, PAGE));
+			ASSERT_EQ(0, memcmp(back, page, PAGE));
+		}
+		if (extent[0].bytes != extent[1].bytes || extent[0].bytes == PAGE ||
+		    !memcmp(plain[0], plain[1], extent[0].bytes))
+			continue;
+		found++;
+		for (unsigned i = 0; i < extent[0].bytes; i++)
+			same += (plain[0][i] ^ plain[1][i]) == (sealed[0][i] ^ sealed[1][i]);
+		EXPECT_GT(extent[0].bytes / 2, same);
+	}
+	EXPECT_EQ(3, found);
+	extent_scratch_free(&scratch);
 }
 
 /* ---- Other images are what they were */

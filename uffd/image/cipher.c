@@ -5,7 +5,8 @@
  *
  * Why it holds. A MAC here is a pseudorandom function of the bytes (checksum.c), so two contents have one nonce with a chance of
  * n * 2^-103, whatever numbers an aborted commit, a power cut or a file put back makes come again: no key stream
- * serves for two. Keys of kinds are different, so a node's serves for no page. The same bytes with the same nonce are the
+ * serves for two. Nor for two encodings of one page: what it was encoded with, and how strongly, is in the nonce, and
+ * encoders are deterministic; those of two versions of a library may differ, if copies of an image are written on. Keys of kinds are different, so a node's serves for no page. The same bytes with the same nonce are the
  * same ciphertext: of a page that is where one generation stores it again or it is moved, since its number and
  * birth are in the nonce (hashed to 64 bits under a key, so that nobody can choose pages that collide).
  *

@@ -21,6 +21,7 @@
 #include "sys.h"
 
 #define LEVEL_MOST 19 /* those above need much memory */
+_Static_assert(EXTENT_ZSTD + LEVEL_MOST - 1 == EXTENT_ZSTD_LAST, "each level has a number");
 
 bool extent_codec_of(unsigned compress, struct extent_codec *codec)
 {
@@ -34,6 +35,13 @@ bool extent_codec_of(unsigned compress, struct extent_codec *codec)
 	codec->encoding = EXTENT_ZSTD;
 	codec->level = (int)(compress - THAW_COMPRESS_ZSTD(0));
 	return compress > THAW_COMPRESS_ZSTD(0) && compress <= THAW_COMPRESS_ZSTD(LEVEL_MOST);
+}
+
+struct extent_codec extent_codec_again(const struct extent *extent)
+{
+	return extent->encoding < EXTENT_ZSTD
+		       ? (struct extent_codec){.encoding = extent->encoding}
+		       : (struct extent_codec){EXTENT_ZSTD, extent->encoding - EXTENT_ZSTD + 1};
 }
 
 void extent_scratch_free(struct extent_scratch *scratch)
@@ -85,6 +93,8 @@ int extent_encode(struct extent_scratch *scratch, const struct extent_codec *cod
 	if (bytes < 0)
 		return bytes;
 	extent->encoding = bytes ? codec->encoding : EXTENT_RAW;
+	if (extent->encoding == EXTENT_ZSTD)
+		extent->encoding = (uint8_t)(EXTENT_ZSTD + codec->level - 1);
 	extent->bytes = bytes ? (uint32_t)bytes : page_bytes;
 	*stored = bytes ? to : page;
 	if (cipher_is_on(key)) {
@@ -127,6 +137,8 @@ static int decompress_zstd(struct extent_scratch *scratch, const struct extent *
 static int decode(struct extent_scratch *scratch, const struct extent *extent, const void *stored,
 		  void *page, uint32_t page_bytes)
 {
+	if (extent->encoding >= EXTENT_ZSTD && extent->encoding <= EXTENT_ZSTD_LAST)
+		return decompress_zstd(scratch, extent, stored, page, page_bytes);
 	switch (extent->encoding) {
 	case EXTENT_RAW:
 		if (page != stored)
@@ -134,8 +146,6 @@ static int decode(struct extent_scratch *scratch, const struct extent *extent, c
 		return 0;
 	case EXTENT_LZ4:
 		return decompress_lz4(extent, stored, page, page_bytes);
-	case EXTENT_ZSTD:
-		return decompress_zstd(scratch, extent, stored, page, page_bytes);
 	default:
 		return THAW_EDAMAGED;
 	}

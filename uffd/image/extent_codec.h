@@ -19,6 +19,8 @@ struct extent_codec {
 
 /* Of THAW_COMPRESS_*: false: there is no such one. */
 bool extent_codec_of(unsigned compress, struct extent_codec *codec);
+/* The one that has encoded this, which has bytes. */
+struct extent_codec extent_codec_again(const struct extent *extent);
 
 /* It has bytes in the file. */
 static inline bool extent_is_stored(const struct extent *extent)

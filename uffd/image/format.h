@@ -143,7 +143,7 @@
  *		  6   2  stored length in bytes, less than a page; 0: a whole page
  *		  8   7  birth: generation that wrote the page
  *		 15   1  encoding: 0 absent (all other fields zero), 1 zero page (no offset), 2 raw, 3 LZ4 (one
- *			 block), 4 Zstandard (one frame)
+ *			 block), 4 to 22 Zstandard (one frame, of level 1 to 19)
  *		 16  16  checksum of the decoded page
  *
  *	A raw page is a whole one, and begins at a block. What is encoded otherwise is packed: it begins at any 16 bytes,

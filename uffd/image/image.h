@@ -24,7 +24,9 @@ enum extent_encoding {
 	EXTENT_ZERO = 1,   /* stored, and all zero: no bytes in the file */
 	EXTENT_RAW = 2,	   /* the page as it is */
 	EXTENT_LZ4 = 3,	   /* one block of LZ4 */
-	EXTENT_ZSTD = 4,   /* one frame of Zstandard */
+	/* One frame of Zstandard, of level 1 to 19: only the nonce that it is enciphered under differs (cipher.c). */
+	EXTENT_ZSTD = 4,
+	EXTENT_ZSTD_LAST = 22,
 };
 
 /* Where one page's contents are. */

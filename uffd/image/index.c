@@ -45,6 +45,9 @@ size_t index_node_bytes(unsigned level)
 
 static bool entry_is_sound(const struct disk_entry *entry, uint64_t generation)
 {
+	if (entry->encoding >= EXTENT_LZ4 && entry->encoding <= EXTENT_ZSTD_LAST)
+		return entry->offset * FORMAT_UNIT >= 2 * SPACE_BLOCK && entry->bytes &&
+		       entry->birth && entry->birth <= generation;
 	switch (entry->encoding) {
 	case EXTENT_ABSENT:
 		return !entry->offset && !entry->bytes && !entry->birth && !entry->checksum[0] &&
@@ -55,10 +58,6 @@ static bool entry_is_sound(const struct disk_entry *entry, uint64_t generation)
 	case EXTENT_RAW: /* whole pages begin at a block */
 		return entry->offset * FORMAT_UNIT >= 2 * SPACE_BLOCK &&
 		       entry->offset * FORMAT_UNIT % SPACE_BLOCK == 0 && !entry->bytes &&
-		       entry->birth && entry->birth <= generation;
-	case EXTENT_LZ4:
-	case EXTENT_ZSTD:
-		return entry->offset * FORMAT_UNIT >= 2 * SPACE_BLOCK && entry->bytes &&
 		       entry->birth && entry->birth <= generation;
 	default:
 		return false;

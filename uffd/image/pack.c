@@ -34,7 +34,6 @@
 
 #define WINDOW_BYTES (8u << 20)
 #define WRITE_BYTES (1u << 20)
-#define LEVEL_USUAL 3 /* of Zstandard */
 
 struct packing {
 	const struct walk_source *from;
@@ -136,7 +135,7 @@ static int page_gather(void *arg, struct batched_page *page, const void *stored,
 	uint8_t *to = packing->gathered + packing->gathered_bytes;
 	uint32_t page_bytes = packing->from->page_bytes;
 	/* As it was encoded before, if it has to be enciphered anew. */
-	const struct extent_codec same = {page->extent.encoding, LEVEL_USUAL};
+	const struct extent_codec same = extent_codec_again(&page->extent);
 	int code = 0;
 
 	if (packing->key != packing->from->key)
