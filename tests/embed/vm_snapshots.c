@@ -539,4 +539,59 @@ TEST_F(vm, threads_share_one)
 	}
 }
 
+struct nagging {
+	struct thaw_vm *vm;
+	_Atomic bool over;
+};
+
+static void *nag(void *arg)
+{
+	struct nagging *nagging = arg;
+
+	while (!nagging->over)
+		thaw_vm_interrupt(nagging->vm);
+	return NULL;
+}
+
+/* As a watchdog does it that is a little late. */
+TEST_F(vm, interrupts_do_not_spoil_a_rollback)
+{
+	struct nagging nagging = {.vm = self->vm};
+	struct thaw_error error = {0};
+	pthread_t thread;
+
+	thaw_vm_interrupt(self->vm);
+	EXPECT_EQ(0, thaw_vm_rollback(self->vm, self->one, &error));
+	EXPECT_TRUE(gives(self->vm, "up", NULL, "2"));
+
+	ASSERT_EQ(0, pthread_create(&thread, NULL, nag, &nagging));
+	for (unsigned i = 0; i < 50; i++)
+		EXPECT_EQ(0, thaw_vm_rollback(self->vm, self->one, &error));
+	nagging.over = true;
+	pthread_join(thread, NULL);
+	EXPECT_EQ(0, thaw_vm_rollback(self->vm, self->one, &error));
+	EXPECT_TRUE(gives(self->vm, "up", NULL, "2"));
+}
+
+TEST(a_program_that_lingers_over_a_rollback_is_cut_short)
+{
+	struct thaw_vm *vm = vm_with((struct thaw_vm_options){.turn_ns = 20000000});
+	struct thaw_vm_snapshot *snapshot;
+	struct thaw_error error = {0};
+
+	ASSERT_NE(NULL, vm);
+	ASSERT_EQ(0, thaw_vm_eval(vm,
+				  "import { on } from 'thaw'; globalThis.n = 1;"
+				  "globalThis.get = () => n;"
+				  "on('restore', () => { n = 2; for (;;); })",
+				  SIZE_MAX, "test.mjs", THAW_VM_MODULE, NULL, &error));
+	ASSERT_EQ(0, thaw_vm_snapshot(vm, &snapshot, &error));
+	EXPECT_EQ(0, thaw_vm_rollback(vm, snapshot, &error));
+	EXPECT_TRUE(gives(vm, "get", NULL, "2"));
+	EXPECT_EQ(0, thaw_vm_rollback(vm, snapshot, &error));
+	EXPECT_TRUE(gives(vm, "get", NULL, "2"));
+	thaw_vm_snapshot_drop(snapshot);
+	thaw_vm_close(vm);
+}
+
 TEST_HARNESS_MAIN

@@ -40,7 +40,9 @@ struct thaw_vm {
 	bool alarm_set;
 	struct js_alarm alarm; /* for all of these, inside of what does not poll; under `lock` */
 	bool cut, ended;
-	bool frozen; /* has been, or began as what was: its pages are shared */
+	bool uncut;	 /* what runs is the library's own, and short: not to be cut */
+	bool going_back; /* what is cut short while a VM goes back is no failure of that */
+	bool frozen;	 /* has been, or began as what was: its pages are shared */
 	const char *cut_why;
 	struct { /* generations.c */
 		uint64_t waiter,

@@ -212,6 +212,7 @@ int functions_install(struct thaw_vm *vm, struct thaw_error *error)
 
 	if (code)
 		return code;
+	vm->uncut = true;
 	vm->tickets = js_eval(program->engine, tickets_source, sizeof(tickets_source) - 1,
 			      "thaw:tickets", JS_EVAL_SCRIPT);
 	good = vm->tickets != 0;
@@ -222,6 +223,7 @@ int functions_install(struct thaw_vm *vm, struct thaw_error *error)
 			known = !strcmp(names[j], vm->names[i]);
 		good = known || install_everywhere(vm, vm->names[i]);
 	}
+	vm->uncut = false;
 	if (program->restored && good) { /* what the next generation needs */
 		blob->names = NULL;
 		blob->name_count = 0;
@@ -233,7 +235,8 @@ int functions_install(struct thaw_vm *vm, struct thaw_error *error)
 			free(names[i]);
 		free(names);
 	}
-	return vm_leave(vm, !good, error);
+	code = vm_leave(vm, !good, error);
+	return code == THAW_VM_EINTERRUPTED && good && vm->going_back ? 0 : code;
 }
 
 js_value functions_method(struct thaw_vm *vm, const char *name, unsigned count,

@@ -101,6 +101,8 @@ static const char *reason_to_cut(struct thaw_vm *vm)
 {
 	uint64_t now;
 
+	if (vm->uncut)
+		return NULL;
 	if (atomic_load(&vm->interrupt))
 		return "it was interrupted";
 	if (!vm->deadline_ns && !vm->poll_ns)

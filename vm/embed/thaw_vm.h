@@ -459,6 +459,9 @@ THAW_PUBLIC void thaw_vm_snapshot_drop(struct thaw_vm_snapshot *snapshot);
  * Make a VM without an image what it was, or another one was; also one that has trapped, or ended. All of its handles are
  * gone. -EBUSY: a call is under way; -EINVAL: it has an image; THAW_VM_EMISSING and others: nothing has changed, or
  * (out of memory) nothing but thaw_vm_close(), or another try, is left.
+ *
+ * An interrupt that nothing has heard of is forgotten. One that comes meanwhile, and turn_ns, cut short what the program does about it
+ * (promise reactions that are due, listeners of "restore"), and not the rollback.
  */
 THAW_PUBLIC int thaw_vm_rollback(struct thaw_vm *vm, struct thaw_vm_snapshot *snapshot,
 				 struct thaw_error *error);

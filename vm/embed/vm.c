@@ -395,6 +395,8 @@ int vm_begin(struct thaw_vm *vm, const void *state, size_t bytes, struct thaw_er
 		javascript_guest.resume(vm->guest, 0);
 		turn_begin(vm_program(vm));
 		code = vm_leave(vm, false, error);
+		if (code == THAW_VM_EINTERRUPTED && vm->going_back)
+			code = 0;
 	}
 	return code;
 }
@@ -571,8 +573,11 @@ static int go_back(struct thaw_vm *vm, struct thaw_vm_snapshot *snapshot, struct
 	vm->exception = 0;
 	vm->ended = vm->cut = false;
 	vm->context = 0;
+	atomic_store(&vm->interrupt, false); /* it was for what is gone */
+	vm->going_back = true;
 	if (!code)
 		code = vm_begin(vm, state, bytes, error);
+	vm->going_back = false;
 	if (code && vm->guest) {
 		javascript_guest.close(vm->guest);
 		vm->guest = NULL;
