@@ -135,3 +135,16 @@ test('no call leaves anything behind', async () => {
 	assert.ok(vm.usage().heapBytes > vm.usage().liveBytes && vm.usage().turns > 3000)
 	vm.close()
 })
+
+test('what would name another thing than it says is refused', () => {
+	const vm = new ThawVM()
+	vm.eval('function id(x) { return x }')
+	for (const wrong of [() => vm.call('id\0entity', [1]), () => vm.context('a\0b'), () => new ThawVM({ image: '/nowhere/a\0b' }),
+		() => new ThawVM({ functions: { 'a\0b': () => 1 } }), () => ThawVM.generations('/nowhere/a\0b')])
+		assert.throws(wrong, { name: 'TypeError', code: 'ERR_INVALID_ARG_VALUE' })
+	assert.equal(vm.eval('"a\\0b"'), 'a\0b')
+	assert.equal(vm.eval('"a\0b"').length, 3)
+	for (const name of ['log', 'loadModule', 'resolveModule'])
+		assert.throws(() => new ThawVM({ [name]: 1 }), { name: 'TypeError', message: name + ' must be a function' })
+	vm.close()
+})

@@ -137,6 +137,21 @@ class Limits(unittest.TestCase):
             self.assertEqual(vm.eval('1 + 1'), 2)
         with self.assertRaisesRegex(thaw_vm.Error, 'max_bytes'):
             thaw_vm.VM(max_bytes=1)
+        for turn in -1, 0, float('nan'), float('inf'):
+            with self.assertRaisesRegex(ValueError, 'turn'):
+                thaw_vm.VM(turn=turn)
+
+    def test_what_would_name_another_thing_is_refused(self):
+        with thaw_vm.VM() as vm:
+            vm.eval('function id(x) { return x }')
+            for wrong in (lambda: vm.call('id\0entity', 1), lambda: vm.context('a\0b'), lambda: vm.set('a\0b', 1),
+                          lambda: thaw_vm.VM('/nowhere/a\0b'), lambda: thaw_vm.VM(functions={'a\0b': print}),
+                          lambda: thaw_vm.generations('/nowhere/a\0b'), lambda: vm.snapshot().write('/nowhere/a\0b')):
+                self.assertRaisesRegex(ValueError, 'null character', wrong)
+            self.assertEqual(vm.eval('"a\0b"'), 'a\0b')
+            self.assertRaises(TypeError, vm.call, 5)
+        for options in {'log': 5}, {'load_module': 5}, {'resolve_module': 5}, {'snapshot': 5}, {'functions': {5: print}}:
+            self.assertRaises(TypeError, lambda: thaw_vm.VM(**options))
 
     def test_the_end_is_told(self):
         with thaw_vm.VM() as vm:

@@ -89,8 +89,14 @@ char *text_of(napi_env env, napi_value value, size_t *bytes)
 		return NULL;
 	}
 	napi_get_value_string_utf8(env, value, text, length + 1, &length);
-	if (bytes)
+	if (bytes) {
 		*bytes = length;
+	} else if (strlen(text) < length) { /* it would name another thing */
+		free(text);
+		napi_throw_type_error(env, "ERR_INVALID_ARG_VALUE",
+				      "a name or path must not have a null character in it");
+		return NULL;
+	}
 	return text;
 }
 

@@ -340,6 +340,9 @@ class ThawVM {
 			if (typeof functions[name] !== 'function') throw new TypeError(`functions.${name} must be a function`)
 			handle[index] = functions[name]
 		})
+		for (const [name, value] of Object.entries({ log, loadModule, resolveModule })) {
+			if (value !== undefined && typeof value !== 'function') throw new TypeError(`${name} must be a function`)
+		}
 		if (image !== undefined) given.image = text(image, 'image')
 		if (at !== undefined) given.at = typeof at === 'string' ? at : String(number(at, 'at'))
 		if (retain !== undefined) given.retain = number(retain, 'retain', 0xffffffff)

@@ -145,7 +145,7 @@ class Core:
         call, log, load_module, resolve_module, poll, notify = _callbacks(weakref.ref(self))
         table = (lib.Function * max(1, len(self.functions)))()
         for number, (name, function) in enumerate(self.functions):
-            table[number] = lib.Function(name.encode(), call, number + 1, lib.PROMISE if is_coroutine_function(function) else 0)
+            table[number] = lib.Function(lib.name_of(name), call, number + 1, lib.PROMISE if is_coroutine_function(function) else 0)
         made.size = ctypes.sizeof(made)
         made.functions, made.function_count = table, len(self.functions)
         made.image, made.at = given['image'], given['at']
@@ -397,7 +397,7 @@ class Core:
     def eval(self, code: str, name: str, flags: int) -> int:
         text = code.encode('utf-8', 'surrogatepass')
         self._changed = True
-        self.check(library.thaw_vm_eval(self.pointer, text, len(text), name.encode(), flags, self._out_at, self._error_at))
+        self.check(library.thaw_vm_eval(self.pointer, text, len(text), lib.name_of(name), flags, self._out_at, self._error_at))
         return self._out.value
 
     def apply(self, function: int, this: int, arguments: tuple[Any, ...]) -> int:
@@ -411,7 +411,7 @@ class Core:
                 library.thaw_vm_free(self.pointer, handle)
 
     def call(self, name: str, arguments: tuple[Any, ...]) -> int:
-        self.check(library.thaw_vm_lookup(self.pointer, name.encode(), self._out_at, self._out2_at, self._error_at))
+        self.check(library.thaw_vm_lookup(self.pointer, lib.name_of(name), self._out_at, self._out2_at, self._error_at))
         function, this = self._out.value, self._out2.value
         try:
             return self.apply(function, this, arguments)
@@ -424,7 +424,7 @@ class Core:
         try:
             self.select(context)
             handle, target = self.send_one(value), lib.need(library.thaw_vm_global(self.pointer))
-            code = library.thaw_vm_set(self.pointer, target, name.encode(), handle, self._error_at)
+            code = library.thaw_vm_set(self.pointer, target, lib.name_of(name), handle, self._error_at)
             library.thaw_vm_free(self.pointer, target)
             library.thaw_vm_free(self.pointer, handle)
             self.check(code)
@@ -545,7 +545,7 @@ class Core:
     def checkpoint_begin(self, name: str | None) -> None:
         self.begin()
         try:
-            self.check(library.thaw_vm_checkpoint_begin(self.pointer, name.encode() if name else None, self._error_at))
+            self.check(library.thaw_vm_checkpoint_begin(self.pointer, lib.name_of(name) if name else None, self._error_at))
         finally:
             self.end()
 

@@ -163,6 +163,20 @@ def take_text(pointer: int) -> str:
         _libc.free(pointer)
 
 
+def name_of(text: str) -> bytes:
+    """As a C string: with a zero in it, it would name another thing."""
+    if not isinstance(text, str):
+        raise TypeError(f'a name is a str, not {type(text).__name__}')
+    return path_of(text.encode())
+
+
+def path_of(path: str | bytes | os.PathLike[str]) -> bytes:
+    data = os.fsencode(path)
+    if b'\0' in data:
+        raise ValueError('a name or path must not have a null character in it')
+    return data
+
+
 def give(data: bytes) -> int:
     """What the library will free. 0: no memory."""
     pointer: int = _libc.malloc(len(data) + 1) or 0

@@ -83,7 +83,7 @@ class Snapshot:
     def write(self, image: str | os.PathLike[str]) -> None:
         """As a new image, with one generation: VM() and the program thaw go on from it, and only what they touch is read."""
         error = lib.ErrorText()
-        check(library.thaw_vm_snapshot_write(self.pointer, os.fsencode(image), byref(error)), error)
+        check(library.thaw_vm_snapshot_write(self.pointer, lib.path_of(image), byref(error)), error)
 
     def diff(self, other: Snapshot) -> Difference:
         """In what the other one differs from this."""

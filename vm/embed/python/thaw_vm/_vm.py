@@ -43,7 +43,7 @@ class Generation(NamedTuple):
 def generations(image: str | os.PathLike[str]) -> list[Generation]:
     """Of an image, oldest first; also of one in use."""
     pointer, error = c_void_p(), lib.ErrorText()
-    count = library.thaw_vm_generations(os.fsencode(image), byref(pointer), byref(error))
+    count = library.thaw_vm_generations(lib.path_of(image), byref(pointer), byref(error))
     if count < 0:
         raise error_of(count, error.text.decode('utf-8', 'replace'))
     try:
@@ -139,7 +139,14 @@ class VM(Context):
         for name, function in options['functions'].items():
             if not callable(function):
                 raise TypeError(f'the host function {name} is not callable')
-        super().__init__(Core({**options, 'image': None if image is None else os.fsencode(image), 'at': None if at is None else str(at).encode(),
+        for name in 'log', 'load_module', 'resolve_module':
+            if options[name] is not None and not callable(options[name]):
+                raise TypeError(f'{name} is not callable')
+        if snapshot is not None and not isinstance(snapshot, Snapshot):
+            raise TypeError(f'snapshot is a Snapshot, not {type(snapshot).__name__}')
+        if turn is not None and not 0 < turn < 1e9:
+            raise ValueError('turn is a number of seconds, above 0')
+        super().__init__(Core({**options, 'image': None if image is None else lib.path_of(image), 'at': None if at is None else lib.name_of(str(at)),
                                'snapshot': snapshot, 'turn_ns': 0 if turn is None else max(1, int(turn * 1e9))}), 0, '')
         self._options = options
         self._core.open()
@@ -166,9 +173,9 @@ class VM(Context):
         core = self._core
         core.begin()
         try:
-            index = library.thaw_vm_context_find(core.pointer, name.encode())
+            index = library.thaw_vm_context_find(core.pointer, lib.name_of(name))
             if index < 0:
-                index = core.check(library.thaw_vm_context_new(core.pointer, name.encode(), core._error_at))
+                index = core.check(library.thaw_vm_context_new(core.pointer, lib.name_of(name), core._error_at))
         finally:
             core.end()
         return Context(core, index, name)
@@ -268,7 +275,7 @@ class VM(Context):
         core, number = self._core, c_uint64()
         core.begin()
         try:
-            core.check(library.thaw_vm_checkpoint(core.pointer, name.encode() if name else None, byref(number), core._error_at))
+            core.check(library.thaw_vm_checkpoint(core.pointer, lib.name_of(name) if name else None, byref(number), core._error_at))
         finally:
             core.end()
         return number.value
