@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "kselftest_harness.h"
@@ -353,6 +354,28 @@ TEST_F(image, effects_have_ids_by_the_line_of_history)
 	EXPECT_NE(0, strncmp(before, older, 33));
 	EXPECT_NE(0, strncmp(cloned, older, 33));
 	free(before), free(after), free(older), free(cloned);
+}
+
+/* An image without a generation is gone with its VM; but a child by fork() lets go of a copy of that. */
+TEST_F(image, a_forked_child_takes_no_image_away)
+{
+	struct thaw_error error;
+	struct thaw_vm *vm;
+	uint64_t generation;
+	int status;
+	pid_t child;
+
+	ASSERT_EQ(0, thaw_vm_open(&self->options, &vm, &error));
+	child = fork();
+	if (!child)
+		_exit(thaw_vm_close(vm) != 0);
+	ASSERT_EQ(child, waitpid(child, &status, 0));
+	EXPECT_EQ(0, status);
+	EXPECT_EQ(0, thaw_vm_checkpoint(vm, NULL, &generation, &error));
+	thaw_vm_close(vm);
+	ASSERT_EQ(0, thaw_vm_open(&self->options, &vm, &error));
+	EXPECT_EQ(1, thaw_vm_generation(vm));
+	thaw_vm_close(vm);
 }
 
 TEST_HARNESS_MAIN

@@ -263,6 +263,7 @@ int image_open(const struct image_options *options, struct image **image,
 	if (!opened)
 		return error_set(error, -ENOMEM, "%s: no memory", options->path);
 	(void)extent_codec_of(options->compress, &opened->codec);
+	opened->opener = getpid();
 	opened->fd = file_open_locked(options, &opened->made, error);
 	if (opened->fd < 0) {
 		code = opened->fd;
@@ -313,7 +314,7 @@ void image_discard(struct image *image)
 	 * While it is locked: another process that waits for the lock opens the name again
 	 * (file_open_once).
 	 */
-	if (image && image->made && image->absolute)
+	if (image && image->made && image->absolute && image->opener == getpid())
 		newfile_unmake(image->fd, image->absolute);
 	image_close(image);
 }

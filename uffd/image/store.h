@@ -152,6 +152,7 @@ struct image {
 	char *path;	/* as it was given: for messages */
 	char *absolute; /* the same file, wherever the process goes */
 	bool read_only;
+	pid_t opener; /* a child of that by fork() has a copy, and takes nothing away */
 	bool made; /* created by this process: nobody else uses it until its first generation is durable */
 	struct thaw_image *from; /* for readers: the owner of fd and path (handle.h) */
 	struct image *next_reader;
