@@ -23,6 +23,9 @@
  * damaged image that cannot be read ends the VM that needs it: THAW_EDAMAGED, whose error names it. Inside of
  * built-in functions a time limit holds by a signal: SIGSEGV again, of a timer of the VM's, to the thread of the call, at its
  * time and then every 5 ms (100 ms inside of callbacks) until it ends.
+ *
+ * fork(): a child goes on with copies of VMs without an image. Of one with an image it can only let go (thaw_vm_close), and it
+ * holds the lock of that image until it does, or ends.
  */
 #ifndef THAW_VM_H
 #define THAW_VM_H
@@ -181,6 +184,9 @@ THAW_PUBLIC int thaw_vm_collect(struct thaw_vm *vm, struct thaw_error *error);
 /*
  * Run code, and the promise reactions that are due after it. `bytes` SIZE_MAX: up to a zero. `result` (may be NULL) receives the
  * completion value. `name` is what stacks call the code.
+ *
+ * Reactions that a call which was cut short has left are due after the next one. Of a program that makes them without end, each call
+ * is cut short, whatever it does: thaw_vm_rollback() helps.
  */
 THAW_PUBLIC int thaw_vm_eval(struct thaw_vm *vm, const char *code, size_t bytes, const char *name,
 			     unsigned flags, thaw_vm_value *result, struct thaw_error *error);
