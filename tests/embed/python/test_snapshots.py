@@ -5,6 +5,7 @@ import gc
 import os
 import tempfile
 import threading
+import time
 import unittest
 import weakref
 
@@ -174,6 +175,28 @@ class Images(unittest.TestCase):
         asyncio.run(main())
         with thaw_vm.VM(self.path) as vm:
             self.assertEqual(vm.eval('n'), 1)
+
+    def test_that_nobody_waits_for_is_followed_by_others(self):
+        async def main():
+            with thaw_vm.VM(self.path) as vm:
+                vm.eval('var n = 1')
+                made = asyncio.ensure_future(vm.checkpoint_async())
+                await asyncio.sleep(0)
+                made.cancel()
+                with self.assertRaises(asyncio.CancelledError):
+                    await made
+                vm.eval('n = 2')
+                end = time.monotonic() + 60
+                while True:
+                    try:
+                        return vm.checkpoint('second')
+                    except thaw_vm.Busy:
+                        self.assertLess(time.monotonic(), end)
+                        await asyncio.sleep(0.01)
+
+        asyncio.run(main())
+        with thaw_vm.VM(self.path, at='second') as vm:
+            self.assertEqual(vm.eval('n'), 2)
 
     def test_of_a_snapshot(self):
         with thaw_vm.VM() as vm:

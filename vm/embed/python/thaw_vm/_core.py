@@ -121,6 +121,7 @@ class Core:
     def __init__(self, options: dict[str, Any]) -> None:
         self.options = options
         self.pointer = 0
+        self.abandoned = False  # the checkpoint that was begun: nobody waits for what comes of it
         self.epoch = 0  # what was before a rollback is of another one
         self.depth = 0  # calls under way
         self.selected: int | None = 0  # the context; None: not known
@@ -542,9 +543,15 @@ class Core:
 
     # ---- Generations
 
+    def forget_checkpoint(self) -> None:
+        """Take what came of one whose waiter was cancelled; else there would never be another."""
+        if self.abandoned and library.thaw_vm_checkpoint_poll(self.pointer, byref(c_uint64()), None):
+            self.abandoned = False
+
     def checkpoint_begin(self, name: str | None) -> None:
         self.begin()
         try:
+            self.forget_checkpoint()
             self.check(library.thaw_vm_checkpoint_begin(self.pointer, lib.name_of(name) if name else None, self._error_at))
         finally:
             self.end()

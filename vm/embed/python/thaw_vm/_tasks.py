@@ -178,7 +178,11 @@ class Tasks:
             number: int = self._core.checkpoint_made()
             if number:
                 return number
-            await self._pause(None)
+            try:
+                await self._pause(None)
+            except BaseException:
+                self._core.abandoned = True
+                raise
 
     def _rest(self, seconds: float | None, end: float | None) -> float | None:
         if end is None:

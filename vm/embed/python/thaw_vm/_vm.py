@@ -275,6 +275,7 @@ class VM(Context):
         core, number = self._core, c_uint64()
         core.begin()
         try:
+            core.forget_checkpoint()
             core.check(library.thaw_vm_checkpoint(core.pointer, lib.name_of(name) if name else None, byref(number), core._error_at))
         finally:
             core.end()
