@@ -184,7 +184,7 @@ static int open_source(const struct snapshot_source *source, struct thaw_vm_snap
 		       uint64_t max_bytes, struct thaw_vm_snapshot **snapshot,
 		       struct thaw_error *error)
 {
-	struct snapshot_contents before = {NULL}, made;
+	struct snapshot_contents before = {.engine = NULL}, made;
 	struct snapshot_info info;
 	int code = snapshot_describe(source, &info, error);
 
