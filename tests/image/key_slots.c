@@ -153,6 +153,22 @@ TEST_F(encrypted, a_new_key_leaves_nothing_to_the_old_ones)
 	EXPECT_EQ(THAW_EDAMAGED, read_all(&self->model, error));
 }
 
+TEST_F(encrypted, what_it_was_before_does_not_stay_beside_it)
+{
+	struct bytes clear = {(uint8_t *)"what was in the clear", 21};
+	char left[256], others[256];
+
+	/* As thaw compact --encrypt leaves it that is killed before its last step. */
+	snprintf(left, sizeof(left), "%s.tmp.4711.00c0ffee", model_path);
+	snprintf(others, sizeof(others), "%s.tmp.kept", model_path);
+	file_write(left, &clear);
+	file_write(others, &clear);
+	EXPECT_EQ(0, read_all(&self->model, &self->error));
+	EXPECT_NE(0, access(left, F_OK));
+	EXPECT_EQ(0, access(others, F_OK));
+	unlink(others);
+}
+
 /* ---- Key slots that are torn, or made to do harm */
 
 TEST_F(encrypted, torn_key_slots_are_those_of_the_other_block)

@@ -237,6 +237,19 @@ static int options_check(const struct image_options *options, struct thaw_error 
 	return 0;
 }
 
+/*
+ * Who encrypted an image, or gave it another key, and was killed when the new file had its name already, left the old
+ * one beside it (newfile.c): nobody would look for that.
+ */
+static void image_sweep(const struct image *image)
+{
+	char *path = image->identity.enciphered ? realpath(image->path, NULL) : NULL;
+
+	if (path)
+		newfile_sweep(path);
+	free(path);
+}
+
 int image_open(const struct image_options *options, struct image **image,
 	       struct thaw_error *fallback, struct thaw_error *error)
 {
@@ -289,6 +302,7 @@ int image_open(const struct image_options *options, struct image **image,
 		image_discard(opened);
 		return code;
 	}
+	image_sweep(opened);
 	*image = opened;
 	return 0;
 }

@@ -124,7 +124,8 @@ const struct cli_command command_compact = {
 		"for both. Pages are written in the order in which the last restored program first touched them. With\n"
 		"--newest, only the newest generation stays, and the one between turns that it can fall back to.\n"
 		"With --encrypt, nothing of a clear image is left in the new file; what the file system still has of the old\n"
-		"one (its free blocks, snapshots, backups) is not Thaw's to erase.\n"
+		"one (its free blocks, snapshots, backups) is not Thaw's to erase. If it is killed, the old one may be left beside\n"
+		"it, as IMAGE.tmp.*, until the image is opened to be written to.\n"
 		"With --compress, all pages are stored so from now on; what a program writes later is as it says itself.\n"
 		"A program of thaw run that has the image open does it itself, and goes on (thaw ctl).",
 	.examples = "  thaw compact app.thaw\n"
