@@ -57,6 +57,7 @@ static unsigned arguments_of(uint64_t number)
 		{SYS_munmap, 0},
 		{SYS_mprotect, 0},
 		{SYS_madvise, 0},
+		{SYS_mincore, 3},
 		{SYS_mlock, 0},
 		{SYS_mlock2, 0},
 		{SYS_mremap, 0},
