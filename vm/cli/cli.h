@@ -256,6 +256,8 @@ const char *cli_nearest(const char *word, const char *const *candidates);
 int cli_fail(int exit_code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Write what was printed. What failed is remembered: errno is another's by the end. */
 void cli_flush(void);
+/* Text of any length, of which a part may be written, and fail, at once. */
+void cli_write(const void *bytes, size_t count);
 /* At the end: has all that was printed arrived? If not, says why; an exit code. */
 int cli_output_end(void);
 /*

@@ -40,7 +40,7 @@ static bool copy(FILE *shown)
 
 	rewind(shown);
 	while ((bytes = fread(block, 1, sizeof(block), shown)))
-		fwrite(block, 1, bytes, stdout);
+		cli_write(block, bytes);
 	return !ferror(shown);
 }
 

@@ -29,6 +29,12 @@ void cli_flush(void)
 		output_error = errno;
 }
 
+void cli_write(const void *bytes, size_t count)
+{
+	if (fwrite(bytes, 1, count, stdout) < count && !output_error)
+		output_error = errno;
+}
+
 int cli_output_end(void)
 {
 	cli_flush();
@@ -339,7 +345,7 @@ void cli_tell_answer(const struct runtime_answer *answer, int code, bool shows)
 	if (code == EXIT_EXCEPTION) {
 		runtime_tell_exception(answer);
 	} else if (answer->text && shows) {
-		fwrite(answer->text, 1, answer->bytes, stdout);
+		cli_write(answer->text, answer->bytes);
 		putchar('\n');
 	}
 	cli_flush();
