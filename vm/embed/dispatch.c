@@ -6,7 +6,6 @@
  */
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/failure.h"
@@ -274,25 +273,16 @@ static int open_file(struct snapshot_source *source, struct thaw_vm_snapshot *ba
 int thaw_vm_snapshot_open_fd(int fd, struct thaw_vm_snapshot *base, uint64_t max_bytes,
 			     struct thaw_vm_snapshot **snapshot, struct thaw_error *error)
 {
-	struct snapshot_source source = {.fd = fd};
-	struct stat status;
-	uint8_t *data;
-	size_t bytes;
-	off_t at;
-	int code;
+	struct snapshot_source source;
+	uint8_t *stream;
+	int code = snapshot_source_of(fd, &source, &stream, error);
 
 	*snapshot = NULL;
-	if (fstat(fd, &status))
-		return failure(error, -errno, "cannot read the snapshot: %s", strerror(errno));
-	at = S_ISREG(status.st_mode) ? lseek(fd, 0, SEEK_CUR) : -1;
-	if (at >= 0) {
-		source.offset = (uint64_t)at;
-		source.bytes = at < status.st_size ? (uint64_t)(status.st_size - at) : 0;
-		return open_file(&source, base, max_bytes, snapshot, error);
-	}
-	code = snapshot_read_stream(fd, &data, &bytes, error);
-	if (!code)
-		code = thaw_vm_snapshot_open(data, bytes, base, max_bytes, snapshot, error);
-	free(data);
+	if (!code && stream)
+		code = thaw_vm_snapshot_open(stream, source.bytes, base, max_bytes, snapshot,
+					     error);
+	else if (!code)
+		code = open_file(&source, base, max_bytes, snapshot, error);
+	free(stream);
 	return code;
 }

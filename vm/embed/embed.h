@@ -133,8 +133,13 @@ js_value evaluate_find(struct thaw_vm *vm, const char *name, js_value *self);
 /* ---- snapshot.c ---- */
 
 struct thaw_frozen *snapshot_frozen(struct thaw_vm_snapshot *snapshot);
-/* All of a pipe or socket; malloc'ed, to be freed also after an error. */
-int snapshot_read_stream(int fd, uint8_t **data, size_t *bytes, struct thaw_error *error);
+struct snapshot_source;
+/*
+ * What is in a descriptor: of a file the part behind where it stands, which is read later; of a pipe or socket all, in `stream`,
+ * malloc'ed. To be freed also after an error.
+ */
+int snapshot_source_of(int fd, struct snapshot_source *source, uint8_t **stream,
+		       struct thaw_error *error);
 
 /* ---- functions.c ---- */
 

@@ -217,7 +217,7 @@ int thaw_vm_snapshot_open(const void *data, size_t bytes, struct thaw_vm_snapsho
 	return open_source(&source, base, max_bytes, snapshot, error);
 }
 
-int snapshot_read_stream(int fd, uint8_t **data, size_t *bytes, struct thaw_error *error)
+static int read_stream(int fd, uint8_t **data, size_t *bytes, struct thaw_error *error)
 {
 	size_t room = 0;
 	ssize_t got = 1;
@@ -245,28 +245,40 @@ int snapshot_read_stream(int fd, uint8_t **data, size_t *bytes, struct thaw_erro
 	return 0;
 }
 
-int thaw_vm_snapshot_open_fd(int fd, struct thaw_vm_snapshot *base, uint64_t max_bytes,
-			     struct thaw_vm_snapshot **snapshot, struct thaw_error *error)
+int snapshot_source_of(int fd, struct snapshot_source *source, uint8_t **stream,
+		       struct thaw_error *error)
 {
-	struct snapshot_source source = {.fd = fd};
 	struct stat status;
-	uint8_t *data;
 	size_t bytes;
 	off_t at;
 	int code;
 
-	*snapshot = NULL;
+	*stream = NULL;
+	*source = (struct snapshot_source){.fd = fd};
 	if (fstat(fd, &status))
 		return failure(error, -errno, "cannot read the snapshot: %s", strerror(errno));
 	at = S_ISREG(status.st_mode) ? lseek(fd, 0, SEEK_CUR) : -1;
 	if (at >= 0) {
-		source.offset = (uint64_t)at;
-		source.bytes = at < status.st_size ? (uint64_t)(status.st_size - at) : 0;
-		return open_source(&source, base, max_bytes, snapshot, error);
+		source->offset = (uint64_t)at;
+		source->bytes = at < status.st_size ? (uint64_t)(status.st_size - at) : 0;
+		return 0;
 	}
-	code = snapshot_read_stream(fd, &data, &bytes, error);
+	code = read_stream(fd, stream, &bytes, error);
+	source->data = *stream;
+	source->bytes = bytes;
+	return code;
+}
+
+int thaw_vm_snapshot_open_fd(int fd, struct thaw_vm_snapshot *base, uint64_t max_bytes,
+			     struct thaw_vm_snapshot **snapshot, struct thaw_error *error)
+{
+	struct snapshot_source source;
+	uint8_t *stream;
+	int code = snapshot_source_of(fd, &source, &stream, error);
+
+	*snapshot = NULL;
 	if (!code)
-		code = thaw_vm_snapshot_open(data, bytes, base, max_bytes, snapshot, error);
-	free(data);
+		code = open_source(&source, base, max_bytes, snapshot, error);
+	free(stream);
 	return code;
 }
