@@ -215,10 +215,11 @@ static int check_module(const struct thaw *heap, const struct thaw_options *opti
 {
 	return heap->region.backends.backing != BACKING_KMOD
 		       ? 0
-		       : error_set(error, THAW_EKERNEL,
-				   "%s: the module thaw can neither authenticate nor decipher pages: "
-				   "THAW_WITHOUT=kmod",
-				   options->image);
+		       : error_set(
+				 error, THAW_EKERNEL,
+				 "%s: the module thaw can neither authenticate nor decipher pages: "
+				 "THAW_WITHOUT=kmod",
+				 options->image);
 }
 
 int thaw_open(const struct thaw_options *options, struct thaw **out, struct thaw_error *error)
