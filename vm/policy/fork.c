@@ -34,16 +34,9 @@ int fork_take_script(struct runtime *rt, struct thaw_error *error)
 /* Whose it is, and which engine it needs. */
 static int look(const char *path, struct thaw_image_info *info, struct thaw_error *error)
 {
-	struct thaw_image *image;
-	int code = thaw_image_open(path, &image, error);
+	int code = runtime_image_info(path, info, error);
 
-	if (code)
-		return code;
-	code = thaw_image_info(image, false, info, error);
-	thaw_image_close(image);
-	/* The first word of an engine is the kind. */
-	if (!code && !strncmp(info->engine, process_guest.identity,
-			      strcspn(process_guest.identity, "-") + 1))
+	if (!code && runtime_is_kind(&process_guest, info->engine))
 		code = failure(
 			error, THAW_EENGINE,
 			"%s: an image of thaw exec: only a program of thaw run is forked (thaw clone makes another image)",
@@ -116,9 +109,8 @@ int fork_open_heap(struct runtime *rt, struct thaw_error *error)
 	thaw_frozen_drop(frozen);
 	if (!code && alone.code && !rt->options.quiet)
 		fprintf(stderr, "thaw: its pages are its own: %s\n", alone.text);
-	if (!code && rt->engine_from && !rt->options.quiet)
-		fprintf(stderr, "thaw: the image is of engine '%s': going on with %s\n",
-			rt->type->identity, rt->engine_from);
+	if (!code)
+		runtime_tell_engine(rt);
 	return code;
 }
 

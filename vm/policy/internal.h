@@ -200,6 +200,12 @@ bool runtime_ended_early(struct runtime *rt);
 int runtime_open_heap(struct runtime *rt, unsigned more_flags, struct thaw_error *error);
 /* Another engine of JavaScript than this build's, of an image. True: it is here, and what runtime opens is of it. Else `error`. */
 bool runtime_change_engine(struct runtime *rt, const char *engine, struct thaw_error *error);
+/* After that: say which it is. */
+void runtime_tell_engine(const struct runtime *rt);
+/* What an image says of itself. */
+int runtime_image_info(const char *path, struct thaw_image_info *info, struct thaw_error *error);
+/* Is that engine of this kind of guest, in whichever version? The first word of an engine is the kind. */
+bool runtime_is_kind(const struct guest_type *guest, const char *engine);
 /* The library's fatal callback. */
 void runtime_on_fatal(void *arg, const struct thaw_error *error);
 

@@ -27,27 +27,37 @@ void runtime_on_fatal(void *arg, const struct thaw_error *error)
 	_exit(EXIT_IO);
 }
 
-/* Whose image it is. False: that cannot be read. */
-static bool engine_of(const char *path, struct thaw_image_info *info)
+int runtime_image_info(const char *path, struct thaw_image_info *info, struct thaw_error *error)
 {
 	struct thaw_image *image;
-	bool known;
+	int code = thaw_image_open(path, &image, error);
 
-	if (thaw_image_open(path, &image, NULL))
-		return false;
-	known = !thaw_image_info(image, false, info, NULL);
+	if (code)
+		return code;
+	code = thaw_image_info(image, false, info, error);
 	thaw_image_close(image);
-	return known;
+	return code;
 }
 
-/* An image of the other kind of guest: say which command it is for. The first word of an engine is the kind. */
+bool runtime_is_kind(const struct guest_type *guest, const char *engine)
+{
+	return !strncmp(engine, guest->identity, strcspn(guest->identity, "-") + 1);
+}
+
+void runtime_tell_engine(const struct runtime *rt)
+{
+	if (rt->engine_from && !rt->options.quiet)
+		fprintf(stderr, "thaw: the image is of engine '%s': going on with %s\n",
+			rt->type->identity, rt->engine_from);
+}
+
+/* An image of the other kind of guest: say which command it is for. */
 static void tell_command(const struct runtime *rt, const char *engine, struct thaw_error *error)
 {
 	const struct guest_type *other = rt->type->process ? &javascript_guest : &process_guest;
-	size_t kind = strcspn(other->identity, "-") + 1;
 	const char *path = rt->options.image;
 
-	if (strncmp(engine, other->identity, kind))
+	if (!runtime_is_kind(other, engine))
 		return;
 	if (rt->type->process)
 		failure(error, THAW_EENGINE,
@@ -68,7 +78,8 @@ bool runtime_change_engine(struct runtime *rt, const char *engine, struct thaw_e
 	const char *from;
 
 	/* What begins anew is not to be bound to an engine from before. */
-	if (rt->type != &javascript_guest || rt->options.fresh || strncmp(engine, "js-", 3))
+	if (rt->type != &javascript_guest || rt->options.fresh ||
+	    !runtime_is_kind(rt->type, engine))
 		return false;
 	if (engines_load(engine, &guest, &from, &why)) {
 		failure(error, THAW_EENGINE, "%s: an image of engine '%s': %s", fork_origin(rt),
@@ -128,14 +139,13 @@ int runtime_open_heap(struct runtime *rt, unsigned more_flags, struct thaw_error
 	int code = open_once(rt, more_flags, error);
 	struct thaw_image_info info;
 
-	if (code != THAW_EENGINE || !engine_of(rt->options.image, &info))
+	if (code != THAW_EENGINE || runtime_image_info(rt->options.image, &info, NULL))
 		return code;
 	tell_command(rt, info.engine, error);
 	if (!runtime_change_engine(rt, info.engine, error))
 		return code;
 	code = open_once(rt, more_flags, error);
-	if (!code && !rt->options.quiet)
-		fprintf(stderr, "thaw: the image is of engine '%s': going on with %s\n",
-			rt->type->identity, rt->engine_from);
+	if (!code)
+		runtime_tell_engine(rt);
 	return code;
 }
