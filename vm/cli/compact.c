@@ -2,8 +2,8 @@
 /*
  * compact.c - thaw compact: rewrites an image without its free space. The image must not be in use.
  */
+#include "areas.h"
 #include "ctl.h"
-#include "process/describe.h"
 
 static void print_json(const char *image, const struct thaw_copy_summary *summary)
 {
@@ -40,14 +40,14 @@ static void print_words(const char *image, const struct thaw_copy_summary *summa
 /* What is not encrypted of a process has to be authenticated: it could not be continued. */
 static bool holds_process(const char *path)
 {
-	struct thaw_image_info info = {0};
 	struct thaw_image *image;
+	bool process;
 
 	if (thaw_image_open(path, &image, NULL))
 		return false; /* why, compacting will tell */
-	thaw_image_info(image, false, &info, NULL);
+	process = image_is_process(image);
 	thaw_image_close(image);
-	return process_is_engine(info.engine);
+	return process;
 }
 
 static int compact(const struct cli_options *options, int operand_count, char **operands)
