@@ -4,7 +4,6 @@
  * other kind of guest, of another engine, which may be here as a shared object (engines/). The owner's thread.
  */
 #define _GNU_SOURCE
-#include <errno.h>
 #include <poll.h>
 #include <string.h>
 #include <time.h>

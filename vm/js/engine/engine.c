@@ -3,8 +3,8 @@
  * engine.c - the life of a VM: creation, restoration, entering and leaving it, traps, limits, and
  * the collector's policy.
  *
- * Owns: struct js_engine. Called by runtime.c on the owner's thread. Must never run any code of the VM after a trap, and never write to a restored
- * heap before its small state has been validated.
+ * Owns: struct js_engine. Called by runtime.c on the owner's thread. Must never run any code of the VM
+ * after a trap, and never write to a restored heap before its small state has been validated.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -13,7 +13,6 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/random.h>
-#include <unistd.h>
 
 #include "base/failure.h"
 #include "state.h"
