@@ -103,6 +103,7 @@ TEST_F(key, keys_are_added_removed_and_renewed)
 {
 	EXPECT_EXIT(0, "run", "--encrypt", self->script);
 	EXPECT_EXIT(0, "key", "--file", self->other, "--name", "the spare one", self->image, "add");
+	EXPECT_EXIT(9, "key", "--file", "", self->image, "add");
 	EXPECT_EXIT(0, "key", self->image);
 	EXPECT_NE(NULL, strstr(self->program.output, "your key"));
 	EXPECT_NE(NULL, strstr(self->program.output, "the spare one"));

@@ -6,6 +6,7 @@
 #ifndef VM_CLI_H
 #define VM_CLI_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -286,6 +287,8 @@ int cli_colours(const struct cli_options *options, bool terminal, bool *colours)
 int cli_prefetch(const char *prefetch, unsigned *flags);
 /* THAW_COMPRESS_NONE ..., which the argument of --compress means; NULL: none. 0, or EXIT_USAGE after printing why. */
 int cli_compress(const char *compress, unsigned *how);
+/* A file with a key, as vm/policy/key.h wants it: with a / in it. 0, or EXIT_USAGE after printing that `option` wants it. */
+int cli_key_path(const char *option, const char *file, char path[PATH_MAX]);
 /* Have all that is durable listed, if it can be: else say that there is more (thaw_image_settle()). */
 void cli_settle(const char *path);
 /* Open an image for reading. Returns 0, or an exit code after printing why. */

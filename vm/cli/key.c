@@ -130,20 +130,16 @@ static int add_passphrase(const char *image, const char *name, struct thaw_error
 	return code;
 }
 
+/* `file` NULL: the user's. */
 static int add_key(const char *image, const char *file, const char *name, struct thaw_error *error)
 {
 	struct key *key = key_new();
 	struct thaw_key_secret secret = {file ? THAW_KEY_FILE : THAW_KEY_USER, NULL, THAW_KEY_BYTES,
 					 name};
-	char path[4096];
 	int code = -ENOMEM;
 
-	if (key && file) {
-		snprintf(path, sizeof(path), "%s%s", strchr(file, '/') ? "" : "./", file);
-		code = key_load_file(path, true, key, error);
-	} else if (key) {
-		code = key_load(true, key, error);
-	}
+	if (key)
+		code = file ? key_load_file(file, true, key, error) : key_load(true, key, error);
 	if (!code) {
 		secret.bytes = key->bytes;
 		code = thaw_image_key_add(image, &secret, error);
@@ -154,13 +150,17 @@ static int add_key(const char *image, const char *file, const char *name, struct
 
 static int add(const struct cli_options *options, const char *image)
 {
+	const char *file = options->key_file;
 	struct thaw_error error = {0};
+	char path[PATH_MAX];
 	int code;
 
-	if (options->passphrase && options->key_file)
+	if (options->passphrase && file)
 		return cli_fail(EXIT_USAGE, "--passphrase and --file are two keys: add one");
+	if (file && cli_key_path("--file", file, path))
+		return EXIT_USAGE;
 	code = options->passphrase ? add_passphrase(image, options->name, &error)
-				   : add_key(image, options->key_file, options->name, &error);
+				   : add_key(image, file ? path : NULL, options->name, &error);
 	if (code < 0)
 		return cli_fail_change(image, NULL, &error, code);
 	printf("slot %d of %s has it\n", code, image);

@@ -301,16 +301,22 @@ static int parse(const struct cli_command *command, int argc, char **argv,
 }
 
 /* A name without a directory would be a key to THAW_KEY. */
+int cli_key_path(const char *option, const char *file, char path[PATH_MAX])
+{
+	if (snprintf(path, PATH_MAX, "%s%s", strchr(file, '/') ? "" : "./", file) >= PATH_MAX ||
+	    !*file)
+		return cli_fail(EXIT_USAGE, "%s wants the path of a file", option);
+	return 0;
+}
+
 static int use_key(const char *file)
 {
 	static char path[PATH_MAX];
+	int code = cli_key_path("--key", file, path);
 
-	if (snprintf(path, sizeof(path), "%s%s", strchr(file, '/') ? "" : "./", file) >=
-		    (int)sizeof(path) ||
-	    !*file)
-		return cli_fail(EXIT_USAGE, "--key wants the path of a file");
-	key_use_file(path);
-	return 0;
+	if (!code)
+		key_use_file(path);
+	return code;
 }
 
 int cli_dispatch(const struct cli_command *command, int argc, char **argv)
