@@ -6,6 +6,7 @@
 #include <sodium.h>
 #include <string.h>
 
+#include "base/failure.h"
 #include "cli.h"
 #include "policy/key.h"
 #include "policy/passphrase.h"
@@ -99,23 +100,20 @@ static int list(const struct cli_options *options, const char *image)
 static int ask_twice(char *passphrase, struct thaw_error *error)
 {
 	char *again = sodium_malloc(THAW_PASSPHRASE_BYTES);
-	int bytes, code;
+	int first, second;
 
 	if (!again)
 		return -ENOMEM;
-	bytes = passphrase_ask("New passphrase: ", passphrase, THAW_PASSPHRASE_BYTES, error);
-	code = bytes <= 0 ? bytes
-			  : passphrase_ask("The same once more: ", again, THAW_PASSPHRASE_BYTES,
-					   error);
-	if (bytes >= 0 && (!bytes || code != bytes || memcmp(passphrase, again, (size_t)bytes))) {
-		error->code = bytes = code < 0 ? code : -EINVAL;
-		if (code >= 0)
-			snprintf(error->text, sizeof(error->text), "%s",
-				 code ? "these are two passphrases"
-				      : "an empty passphrase opens nothing");
-	}
+	first = passphrase_ask("New passphrase: ", passphrase, THAW_PASSPHRASE_BYTES, error);
+	second = first <= 0 ? first
+			    : passphrase_ask("The same once more: ", again, THAW_PASSPHRASE_BYTES,
+					     error);
+	if (!second)
+		second = failure(error, -EINVAL, "an empty passphrase opens nothing");
+	else if (second > 0 && (second != first || memcmp(passphrase, again, (size_t)first)))
+		second = failure(error, -EINVAL, "these are two passphrases");
 	sodium_free(again);
-	return bytes;
+	return second;
 }
 
 static int add_passphrase(const char *image, const char *name, struct thaw_error *error)
