@@ -41,8 +41,8 @@ struct digits {
 	char text[KEY_DIGITS + 2]; /* a newline, and one more to know a file that is too long */
 };
 
-static char *said_by_environment,
-	*image_key_said; /* taken from there; in guarded memory, for ever */
+/* Taken from there; in guarded memory, for ever. */
+static char *said_by_environment, *image_key_said;
 static const char *said_by_option;
 
 /* ---- Text ---- */
@@ -381,6 +381,30 @@ int key_check(struct thaw_error *error)
 	return code ? code : check_place(path, error);
 }
 
+/* What the variable `name`, or an option instead of it, says: the path of a file, or the key. */
+static int load_said(const char *name, const char *said, bool create, struct key *key,
+		     struct thaw_error *error)
+{
+	if (strchr(said, '/'))
+		return load_file(said, create, false, key, error);
+	/* An empty value too: a secret that could not be fetched is not the default. */
+	if (parse(said, strlen(said), key))
+		return 0;
+	return failure(
+		error, -EINVAL,
+		"%s is neither %d hexadecimal digits nor the path of a key file (with a / in it)",
+		name, KEY_DIGITS);
+}
+
+/* Leave nothing of it behind, and no key if there is none. */
+static int loaded(struct key *key, int code)
+{
+	sodium_stackzero(FRAMES_BYTES);
+	if (code)
+		key_clear(key);
+	return code;
+}
+
 int key_load(bool create, struct key *key, struct thaw_error *error)
 {
 	const char *said = what_is_said();
@@ -392,34 +416,17 @@ int key_load(bool create, struct key *key, struct thaw_error *error)
 		key_clear(key);
 		return failure(error, -EIO, "cannot initialise libsodium");
 	}
-	if (said && strchr(said, '/')) {
-		code = load_file(said, create, false, key, error);
-	} else if (said) {
-		/* An empty value too: a secret that could not be fetched is not the default. */
-		code = parse(said, strlen(said), key)
-			       ? 0
-			       : failure(error, -EINVAL,
-					 "THAW_KEY is neither %d hexadecimal digits nor the path of a key file (with a / in it)",
-					 KEY_DIGITS);
-	} else {
-		code = default_path(path, error);
-		if (!code)
-			code = load_file(path, create, true, key, error);
-	}
-	sodium_stackzero(FRAMES_BYTES);
-	if (code)
-		key_clear(key);
-	return code;
+	if (said)
+		return loaded(key, load_said("THAW_KEY", said, create, key, error));
+	code = default_path(path, error);
+	if (!code)
+		code = load_file(path, create, true, key, error);
+	return loaded(key, code);
 }
 
 int key_load_file(const char *path, bool create, struct key *key, struct thaw_error *error)
 {
-	int code = load_file(path, create, false, key, error);
-
-	sodium_stackzero(FRAMES_BYTES);
-	if (code)
-		key_clear(key);
-	return code;
+	return loaded(key, load_file(path, create, false, key, error));
 }
 
 /* THAW_IMAGE_KEY. */
@@ -435,14 +442,7 @@ static int give_other(void *arg, uint8_t bytes[THAW_KEY_BYTES], struct thaw_erro
 	key = key_new();
 	if (!key)
 		return no_memory(error);
-	if (strchr(said, '/'))
-		code = key_load_file(said, false, key, error);
-	else
-		code = parse(said, strlen(said), key)
-			       ? 0
-			       : failure(error, -EINVAL,
-					 "THAW_IMAGE_KEY is neither %d hexadecimal digits nor the path of a key file (with a / in it)",
-					 KEY_DIGITS);
+	code = loaded(key, load_said("THAW_IMAGE_KEY", said, false, key, error));
 	if (!code)
 		memcpy(bytes, key->bytes, KEY_BYTES);
 	key_free(key);
@@ -459,9 +459,8 @@ void key_ask_for_passphrases(void)
 static int give_passphrase(void *arg, const char *image, unsigned attempt, char *to, size_t room,
 			   struct thaw_error *error)
 {
-	char prompt[PATH_MAX + 64], escaped[PATH_MAX];
-
 	static char given_up[PATH_MAX]; /* nobody knows that of this image */
+	char prompt[PATH_MAX + 64], escaped[PATH_MAX];
 	int code;
 
 	(void)arg;
