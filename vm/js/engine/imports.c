@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "state.h"
 
 enum { WASI_SUCCESS = 0, WASI_BADF = 8, WASI_INVAL = 28, WASI_NOSYS = 52 };
@@ -193,14 +194,6 @@ static u64 host_timezone_offset(void *arg)
 }
 
 /* ---- WASI ---- */
-
-static u64 clock_ns(clockid_t clock)
-{
-	struct timespec now;
-
-	clock_gettime(clock, &now);
-	return (u64)now.tv_sec * 1000000000u + (u64)now.tv_nsec;
-}
 
 /*
  * (clock, result). CLOCK_MONOTONIC counts from the boot, which a heap outlives. So the VM's

@@ -10,8 +10,8 @@
 #include <elf.h>
 #include <link.h>
 #include <stdlib.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "state.h"
 
 bool js_turn_restorable(const struct js_engine *engine)
@@ -76,14 +76,6 @@ bool engine_poll(struct js_engine *engine)
 /* Since the end was asked for, a function of the engine's has so much processor time to come to its own, or to a poll. */
 #define CUT_PATIENCE_NS 1000000000u
 
-static u64 thread_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-	return (u64)now.tv_sec * 1000000000u + (u64)now.tv_nsec;
-}
-
 /* On the host's stack; the VM stands anywhere: in the middle of malloc(), of a collection. It must not be entered. */
 static u64 poll_between_instructions(void *arg)
 {
@@ -98,7 +90,7 @@ static u64 poll_between_instructions(void *arg)
 		engine->cut_ns = 0;
 		return 0;
 	}
-	now = thread_ns();
+	now = clock_ns(CLOCK_THREAD_CPUTIME_ID);
 	if (!engine->cut_ns)
 		engine->cut_ns = now;
 	else if (now - engine->cut_ns > CUT_PATIENCE_NS)
