@@ -51,7 +51,7 @@ $(FUZZ_PROGRAMS): $(BUILD)/fuzz_%: tests/fuzz/driver.c tests/fuzz/fuzz.h $(FUZZ_
 		$(BUILD)/libvm.a $(BUILD)/libthaw.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(BASE_CFLAGS) $(CFLAGS) $(VM_CFLAGS) $(VM_LDFLAGS) $(LDFLAGS) -fsanitize=fuzzer -Wl,--wrap=nanosleep -DFUZZ_TARGET=fuzz_$* \
-		$< $(FUZZ_OBJECTS) $(EMBED_OBJECTS) $(filter %.a,$^) $(VM_LIBS) -lzstd -o $@
+		$< $(FUZZ_OBJECTS) $(EMBED_OBJECTS) $(filter %.a,$^) $(VM_LIBS) -o $@
 
 # The engine's object is the one that is there: it is not instrumented.
 ## fuzz: libFuzzer on each target for FUZZ_SECONDS=60; findings and corpus stay in build/fuzz

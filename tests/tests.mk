@@ -100,7 +100,6 @@ $(BUILD)/tests/reads_complete: TEST_WRAPS := pthread_create
 $(BUILD)/tests/reads_ahead $(BUILD)/tests/process_ahead: TEST_WRAPS := sysconf sys_is_cached sys_pread_cached \
 	extent_decode image_lookup pthread_join reader_open reader_read
 $(BUILD)/tests/snapshot_bytes: $(EMBED_OBJECTS)
-$(BUILD)/tests/snapshot_bytes: BENCH_LIBS := -lzstd
 $(BUILD)/tests/image_compact: TEST_WRAPS := renameat2
 $(BUILD)/tests/checkpoint_failure: TEST_WRAPS := pthread_mutex_lock
 $(BUILD)/tests/checkpoint_encode: TEST_WRAPS := js_blob_encode
@@ -113,7 +112,6 @@ $(BUILD)/tests/ends_in_a_capture: TEST_WRAPS := process_stop mappings_capture in
 	kernel_facts_capture identity_capture descriptors_capture clocks_capture \
 	thaw_checkpoint_capture process_vm_readv
 $(BUILD)/tests/fuzz_regressions: $(FUZZ_OBJECTS) $(EMBED_OBJECTS)
-$(BUILD)/tests/fuzz_regressions: BENCH_LIBS := -lzstd
 $(BUILD)/tests/fuzz_regressions: TEST_WRAPS := nanosleep
 
 # The engine before: another name, and the same objects otherwise; a program that has it built in, and the shared object. And such

@@ -262,7 +262,7 @@ $(BUILD)/libthawvm.so: $(LIBVM_OBJECTS) $(ENGINE_PIC_OBJECT) vm/embed/libthawvm.
 	$(Q)ln -sf libthaw.so $(BUILD)/libthaw.so.0
 	$(Q)$(CC) -shared -pthread $(LDFLAGS) $(if $(SANITIZE),,-Wl,-z,defs) -Wl,-Bsymbolic,-z,relro,-z,now,-z,noexecstack,-z,nodelete \
 		$(if $(LIBVM_RUNPATH),$(LIBVM_FINDS)) -Wl,-soname,libthawvm.so.0 -Wl,--version-script=vm/embed/libthawvm.map $(filter %.o,$^) $(BUILD)/libthaw.so \
-		$(PACKAGE_LIBS) -l:libjansson.a -lzstd -lm -o $@
+		$(VM_LIBS) -o $@
 	$(Q)ln -sf libthawvm.so $(BUILD)/libthawvm.so.0
 -include $(LIBVM_SOURCES:%.c=$(BUILD)/pic/%.d)
 
@@ -289,7 +289,7 @@ define link_engine
 	$(call say,LD,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -shared -pthread $(LDFLAGS) $(if $(SANITIZE),,-Wl,-z,defs) -Wl,-Bsymbolic,-z,relro,-z,now,-z,noexecstack -Wl,--build-id=sha1 \
-		-Wl,-soname,$(@F) -Wl,--version-script=vm/engines/object/object.map -s $(filter %.o,$^) $(PACKAGE_LIBS) -l:libjansson.a -lzstd -lm -o $@.tmp
+		-Wl,-soname,$(@F) -Wl,--version-script=vm/engines/object/object.map -s $(filter %.o,$^) $(VM_LIBS) -o $@.tmp
 	$(seal_engine)
 endef
 # It ends in a checksum of what it is (vm/engines/engines.c).
