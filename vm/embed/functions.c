@@ -143,8 +143,9 @@ int functions_missing(const struct thaw_vm_options *options, const struct js_blo
 /* ---- In the heap ---- */
 
 /* Made once for each heap, from then on found by a symbol that nobody can redefine. */
+static const char tickets_found[] = "globalThis[Symbol.for('thaw.tickets')] ?? undefined";
 static const char tickets_source[] =
-	"globalThis[Symbol.for('thaw.tickets')] ?? (() => {\n"
+	"(() => {\n"
 	"	const waiting = { __proto__: null }, { keys } = Object, Promise = globalThis.Promise;\n"
 	"	const tickets = { __proto__: null,\n"
 	"		begin(number, name, ...list) {\n"
@@ -201,6 +202,18 @@ static bool install_everywhere(struct thaw_vm *vm, const char *name)
 	return good;
 }
 
+/* A heap that goes on has them: a fork, or a rollback, compiles no more than it takes to look. 0: an exception. */
+static js_value find_tickets(struct js_engine *engine)
+{
+	js_value tickets = js_eval(engine, tickets_found, sizeof(tickets_found) - 1, "thaw:tickets",
+				   JS_EVAL_SCRIPT);
+
+	if (!tickets || !js_is_undefined(engine, tickets))
+		return tickets;
+	return js_eval(engine, tickets_source, sizeof(tickets_source) - 1, "thaw:tickets",
+		       JS_EVAL_SCRIPT);
+}
+
 int functions_install(struct thaw_vm *vm, struct thaw_error *error)
 {
 	struct program *program = vm_program(vm);
@@ -213,8 +226,7 @@ int functions_install(struct thaw_vm *vm, struct thaw_error *error)
 	if (code)
 		return code;
 	vm->uncut = true;
-	vm->tickets = js_eval(program->engine, tickets_source, sizeof(tickets_source) - 1,
-			      "thaw:tickets", JS_EVAL_SCRIPT);
+	vm->tickets = find_tickets(program->engine);
 	good = vm->tickets != 0;
 	for (unsigned i = 0; good && i < vm->options.function_count; i++) {
 		bool known = false;
