@@ -130,6 +130,11 @@ void generation_forget_names(struct thaw_vm *vm);
 /* The function under a dotted name, and what it is a property of. 0: an exception. */
 js_value evaluate_find(struct thaw_vm *vm, const char *name, js_value *self);
 
+/* ---- values.c ---- */
+
+/* Inside of a call: what a JSON text says. 0: an exception. */
+js_value values_parse(struct thaw_vm *vm, const char *text, size_t bytes);
+
 /* ---- snapshot.c ---- */
 
 struct thaw_frozen *snapshot_frozen(struct thaw_vm_snapshot *snapshot);

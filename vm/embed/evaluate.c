@@ -125,13 +125,14 @@ static int call_named(struct thaw_vm *vm, const char *name, const char *argument
 	struct js_engine *engine = vm_engine(vm);
 	js_value list = 0, length, self = 0, function = 0, few[16], *values = few, value = 0;
 	unsigned count = 0;
-	int code = arguments ? thaw_vm_json(vm, arguments, strlen(arguments), &list, error) : 0;
+	int code = vm_enter(vm, error);
 
-	if (!code)
-		code = vm_enter(vm, error);
 	if (code)
 		return code;
-	if (list) {
+	if (arguments) {
+		list = values_parse(vm, arguments, strlen(arguments));
+		if (!list)
+			return give(vm, 0, result, error);
 		length = js_get(engine, list, "length");
 		count = (unsigned)js_to_number(engine, length);
 		js_free(engine, length);
@@ -168,11 +169,14 @@ static int call(struct thaw_vm *vm, const char *name, const char *arguments, cha
 		thaw_vm_free(vm, value);
 		return 0;
 	}
-	code = thaw_vm_await(vm, value, UINT64_MAX, &settled, error);
-	thaw_vm_free(vm, value);
+	if (js_is_promise(vm_engine(vm), value)) {
+		code = thaw_vm_await(vm, value, UINT64_MAX, &settled, error);
+		thaw_vm_free(vm, value);
+		value = settled;
+	}
 	if (!code)
-		code = thaw_vm_to_json(vm, settled, result, error);
-	thaw_vm_free(vm, settled);
+		code = thaw_vm_to_json(vm, value, result, error);
+	thaw_vm_free(vm, value);
 	return code;
 }
 

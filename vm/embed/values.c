@@ -237,20 +237,26 @@ bool thaw_vm_same(struct thaw_vm *vm, thaw_vm_value a, thaw_vm_value b)
 	return same;
 }
 
+js_value values_parse(struct thaw_vm *vm, const char *text, size_t bytes)
+{
+	js_value argument = js_string(vm_engine(vm), text, bytes), value;
+
+	if (!argument)
+		return 0;
+	value = functions_method(vm, "parse", 1, &argument);
+	js_free(vm_engine(vm), argument);
+	return value;
+}
+
 int thaw_vm_json(struct thaw_vm *vm, const char *text, size_t bytes, thaw_vm_value *value,
 		 struct thaw_error *error)
 {
 	int code = vm_enter(vm, error);
-	js_value argument;
 
 	*value = 0;
 	if (code)
 		return code;
-	argument = js_string(vm_engine(vm), text, vm_text_bytes(text, bytes));
-	if (argument) {
-		*value = functions_method(vm, "parse", 1, &argument);
-		js_free(vm_engine(vm), argument);
-	}
+	*value = values_parse(vm, text, vm_text_bytes(text, bytes));
 	return vm_leave(vm, !*value, error);
 }
 
