@@ -105,7 +105,7 @@ static int opened(const void *data, size_t bytes, struct snapshot_contents *base
 {
 	const struct snapshot_source source = {.data = data, .bytes = bytes};
 
-	return snapshot_decode(&source, ENGINE, base, made, error);
+	return snapshot_decode(&source, ENGINE, 0, base, made, error);
 }
 
 static bool same(struct snapshot_contents *a, struct snapshot_contents *b)

@@ -141,7 +141,7 @@ static void there_and_back(struct snapshot_contents *contents, struct snapshot_c
 		fuzz_fail("%s", error.text);
 	source.data = data;
 	source.bytes = bytes;
-	if (snapshot_decode(&source, ENGINE, since, &back, &error))
+	if (snapshot_decode(&source, ENGINE, 0, since, &back, &error))
 		fuzz_fail("%s", error.text);
 	must_be(&back, contents);
 	thaw_frozen_drop(back.frozen);
@@ -198,7 +198,7 @@ static void open_bytes(uint8_t *bytes, size_t size, uint8_t flags)
 	}
 	if (!snapshot_describe(&source, &info, &error) && info.heap_bytes <= HEAP_MOST &&
 	    info.state_bytes <= STATE_MOST &&
-	    !snapshot_decode(&source, ENGINE, over, &made, &error)) {
+	    !snapshot_decode(&source, ENGINE, HEAP_MOST, over, &made, &error)) {
 		there_and_back(&made, NULL);
 		there_and_back(&made, &base);
 		thaw_frozen_drop(made.frozen);

@@ -165,42 +165,28 @@ int thaw_vm_snapshot_bytes(struct thaw_vm_snapshot *snapshot, struct thaw_vm_sna
 	return code;
 }
 
-static int check_info(const struct snapshot_info *info, const struct thaw_vm_snapshot *base,
-		      uint64_t max_bytes, struct thaw_error *error)
-{
-	if (!info->heap_bytes || info->heap_bytes > JS_HEAP_MAX_BYTES)
-		return failure(error, THAW_EDAMAGED, "the snapshot claims a heap that cannot be");
-	if (max_bytes && info->heap_bytes > max_bytes)
-		return failure(error, -EFBIG, "the snapshot has a heap of %llu MiB, more than %llu",
-			       (unsigned long long)info->heap_bytes >> 20,
-			       (unsigned long long)max_bytes >> 20);
-	if (info->delta && !base)
-		return failure(error, THAW_ENOGEN,
-			       "the snapshot is what changed since another one, which is needed");
-	return 0;
-}
-
 static int open_source(const struct snapshot_source *source, struct thaw_vm_snapshot *base,
 		       uint64_t max_bytes, struct thaw_vm_snapshot **snapshot,
 		       struct thaw_error *error)
 {
 	struct snapshot_contents before = {.engine = NULL}, made;
-	struct snapshot_info info;
-	int code = snapshot_describe(source, &info, error);
+	size_t bytes;
+	int code;
 
 	*snapshot = NULL;
-	if (!code)
-		code = check_info(&info, base, max_bytes, error);
-	if (code)
-		return code;
-	base = info.delta ? base : NULL;
 	if (base)
 		before = contents_of(base);
-	code = snapshot_decode(source, js_engine_identity, base ? &before : NULL, &made, error);
+	code = snapshot_decode(source, js_engine_identity, max_bytes, base ? &before : NULL, &made,
+			       error);
 	if (base)
 		keep_sum(base, &before);
 	if (code)
 		return code;
+	bytes = thaw_frozen_bytes(made.frozen);
+	if (!bytes || bytes > JS_HEAP_MAX_BYTES) {
+		thaw_frozen_drop(made.frozen);
+		return failure(error, THAW_EDAMAGED, "the snapshot claims a heap that cannot be");
+	}
 	*snapshot = snapshot_new(made.frozen);
 	if (!*snapshot)
 		return failure(error, -ENOMEM, "out of memory");

@@ -50,10 +50,10 @@ int snapshot_describe(const struct snapshot_source *source, struct snapshot_info
 		      struct thaw_error *error);
 
 /*
- * The frozen heap of these bytes; a delta's needs `base`. The caller has looked at the sizes (snapshot_describe), and the memory that
- * it takes is no more than they say. `made` has `engine` and the sum.
+ * The frozen heap of these bytes, if it has at most so many (0: any number, else -EFBIG); a delta's needs `base`. It takes no more memory
+ * than the sizes in the header say, which is read once. `made` has `engine` and the sum.
  */
-int snapshot_decode(const struct snapshot_source *source, const char *engine,
+int snapshot_decode(const struct snapshot_source *source, const char *engine, uint64_t max_bytes,
 		    struct snapshot_contents *base, struct snapshot_contents *made,
 		    struct thaw_error *error);
 

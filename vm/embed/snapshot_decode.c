@@ -325,6 +325,26 @@ static int take_behind(struct decoder *decoder, struct thaw_error *error)
 	return code;
 }
 
+/* What the caller can do with it, before any memory is taken for what it holds. */
+static int check_header(const struct decoder *decoder, const char *engine, uint64_t max_bytes,
+			struct thaw_error *error)
+{
+	const struct disk_snapshot *header = &decoder->header;
+
+	if (max_bytes && header->heap_bytes > max_bytes)
+		return failure(error, -EFBIG, "the snapshot has a heap of %llu MiB, more than %llu",
+			       (unsigned long long)header->heap_bytes >> 20,
+			       (unsigned long long)max_bytes >> 20);
+	if (header->kind == SNAPSHOT_DELTA && !decoder->base)
+		return failure(error, THAW_ENOGEN,
+			       "the snapshot is what changed since another one, which is needed");
+	if (strcmp(header->engine, engine))
+		return failure(error, THAW_EENGINE,
+			       "the snapshot is of the engine %s, and this is %s", header->engine,
+			       engine);
+	return 0;
+}
+
 static int check_base(struct decoder *decoder, struct thaw_error *error)
 {
 	const struct disk_snapshot *header = &decoder->header;
@@ -335,10 +355,6 @@ static int check_base(struct decoder *decoder, struct thaw_error *error)
 		decoder->base = NULL;
 		return 0;
 	}
-	if (!decoder->base)
-		return failure(
-			error, THAW_ENOGEN,
-			"the snapshot is a delta: open it together with what it is based on");
 	code = snapshot_summed(decoder->base, error);
 	if (code)
 		return code;
@@ -395,19 +411,16 @@ static int decode_state(struct decoder *decoder, struct thaw_error *error)
 	return code;
 }
 
-static int decode(struct decoder *decoder, const char *engine, struct snapshot_contents *made,
-		  struct thaw_error *error)
+static int decode(struct decoder *decoder, const char *engine, uint64_t max_bytes,
+		  struct snapshot_contents *made, struct thaw_error *error)
 {
 	uint8_t id[16];
 	int code = open_head(decoder, error);
 
-	if (code)
-		return code;
-	if (strcmp(decoder->header.engine, engine))
-		return failure(error, THAW_EENGINE,
-			       "the snapshot is of the engine %s, and this is %s",
-			       decoder->header.engine, engine);
-	code = check_base(decoder, error);
+	if (!code)
+		code = check_header(decoder, engine, max_bytes, error);
+	if (!code)
+		code = check_base(decoder, error);
 	if (!code)
 		code = decode_heap(decoder, error);
 	if (!code)
@@ -423,14 +436,14 @@ static int decode(struct decoder *decoder, const char *engine, struct snapshot_c
 		       : 0;
 }
 
-int snapshot_decode(const struct snapshot_source *source, const char *engine,
+int snapshot_decode(const struct snapshot_source *source, const char *engine, uint64_t max_bytes,
 		    struct snapshot_contents *base, struct snapshot_contents *made,
 		    struct thaw_error *error)
 {
 	struct decoder decoder = {
 		.source = source, .base = base, .lock = PTHREAD_MUTEX_INITIALIZER};
 	struct thaw_error unused;
-	int code = decode(&decoder, engine, made, error ? error : &unused);
+	int code = decode(&decoder, engine, max_bytes, made, error ? error : &unused);
 
 	if (code) {
 		thaw_frozen_drop(decoder.frozen);
