@@ -102,8 +102,8 @@ bool vm_interrupted(struct thaw_vm *vm);
 bool vm_sound(struct thaw_vm *vm);
 /* Where it comes from, for messages. */
 const char *vm_origin(const struct thaw_vm *vm);
-/* May it be captured now, and what of it is not in the heap: malloc'ed; NULL and `error`. */
-void *vm_state(struct thaw_vm *vm, size_t *bytes, struct thaw_error *error);
+/* May it be captured now, and what of it is not in the heap: malloc'ed. */
+int vm_state(struct thaw_vm *vm, void **state, size_t *bytes, struct thaw_error *error);
 /* The guest over the heap as it is: a fresh one, or (`state` is not NULL) one that goes on. */
 int vm_begin(struct thaw_vm *vm, const void *state, size_t bytes, struct thaw_error *error);
 

@@ -67,10 +67,9 @@ static int begin(struct thaw_vm *vm, const char *name, const void *state, size_t
 
 static int begin_now(struct thaw_vm *vm, const char *name, struct thaw_error *error)
 {
-	struct thaw_error why;
 	size_t bytes;
-	void *state = vm_state(vm, &bytes, &why);
-	int code = state ? 0 : failure(error, why.code, "%s", why.text);
+	void *state;
+	int code = vm_state(vm, &state, &bytes, error);
 
 	if (!code && !vm->options.image)
 		code = failure(error, -EROFS, "the VM has no image");

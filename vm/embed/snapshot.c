@@ -78,13 +78,12 @@ static int freeze(struct thaw *heap, void *state, size_t bytes, struct thaw_vm_s
 
 static int take(struct thaw_vm *vm, struct thaw_vm_snapshot **snapshot, struct thaw_error *error)
 {
-	struct thaw_error why;
 	size_t bytes;
-	void *state = vm_state(vm, &bytes, &why);
-	int code;
+	void *state;
+	int code = vm_state(vm, &state, &bytes, error);
 
-	if (!state)
-		return failure(error, why.code, "%s", why.text);
+	if (code)
+		return code;
 	/* What is free costs no copy and no bytes: once, since later what is given back of a base is written. */
 	if (!vm->frozen && !vm->options.snapshot)
 		js_give_back_all(vm_engine(vm));

@@ -528,24 +528,25 @@ int thaw_vm_collect(struct thaw_vm *vm, struct thaw_error *error)
 	return vm_leave(vm, false, error);
 }
 
-void *vm_state(struct thaw_vm *vm, size_t *bytes, struct thaw_error *error)
+int vm_state(struct thaw_vm *vm, void **state, size_t *bytes, struct thaw_error *error)
 {
-	void *state;
+	int code = vm_trapped(vm, error);
 
-	if (vm_trapped(vm, error))
-		return NULL;
-	if (!vm_engine(vm) || vm->depth || vm->ended) {
-		failure(error, -EBUSY, "a VM is captured between two calls, while it lives");
-		return NULL;
-	}
+	*state = NULL;
+	if (code)
+		return code;
+	if (!vm_engine(vm) || vm->depth || vm->ended)
+		return failure(error, -EBUSY, "a VM is captured between two calls, while it lives");
 	forget_exception(vm);
-	state = javascript_guest.save(vm->guest, true, bytes, error);
-	if (!state)
-		failure(error, -ENOMEM, "out of memory");
-	if (!vm_trapped(vm, error))
-		return state;
-	free(state);
-	return NULL;
+	*state = javascript_guest.save(vm->guest, true, bytes, error);
+	code = vm_trapped(vm, error);
+	if (!code && !*state)
+		code = failure(error, -ENOMEM, "out of memory");
+	if (code) {
+		free(*state);
+		*state = NULL;
+	}
+	return code;
 }
 
 /* The heap first: if that fails, nothing has changed. */
