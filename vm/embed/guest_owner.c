@@ -21,16 +21,4 @@ ENGINE_OWNER_CALLS(FORWARD)
 
 void vm_owner_tell(struct runtime *rt, const char *format, ...);
 
-void owner_tell(struct runtime *rt, const char *format, ...)
-{
-	va_list arguments;
-	char *text;
-
-	va_start(arguments, format);
-	if (vasprintf(&text, format, arguments) < 0)
-		text = NULL;
-	va_end(arguments);
-	if (text)
-		vm_owner_tell(rt, "%s", text);
-	free(text);
-}
+ENGINE_FORWARD_TELL(vm_owner_tell)

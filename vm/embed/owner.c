@@ -76,7 +76,7 @@ bool owner_ended(const struct runtime *rt)
 
 bool owner_unwinding(const struct runtime *rt)
 {
-	return vm_of(rt)->cut || vm_of(rt)->ended;
+	return owner_ended(rt);
 }
 
 void owner_exit(struct runtime *rt, double code)

@@ -215,6 +215,21 @@
 
 #define ENGINE_CALLS(CALL) ENGINE_OWNER_CALLS(CALL) ENGINE_LIBRARY_CALLS(CALL)
 
+/* And owner_tell(), whose text is made first and told by `tell` as one. Whoever uses it includes stdarg.h, stdio.h and stdlib.h. */
+#define ENGINE_FORWARD_TELL(tell)                                      \
+	void owner_tell(struct runtime *rt, const char *format, ...)   \
+	{                                                              \
+		va_list arguments;                                     \
+		char *text;                                            \
+                                                                       \
+		va_start(arguments, format);                           \
+		if (vasprintf(&text, format, arguments) < 0)           \
+			text = NULL;                                   \
+		va_end(arguments);                                     \
+		tell(rt, "%s", text ? text : "thaw: out of memory\n"); \
+		free(text);                                            \
+	}
+
 struct engine_calls {
 	uint32_t size, abi; /* sizeof(struct engine_calls), GUEST_ABI */
 	void (*owner_tell)(struct runtime *rt, const char *format, ...);

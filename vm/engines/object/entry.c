@@ -25,18 +25,7 @@ static const struct engine_calls *calls;
 	}
 ENGINE_CALLS(ENGINE_FORWARD)
 
-void owner_tell(struct runtime *rt, const char *format, ...)
-{
-	va_list arguments;
-	char *text;
-
-	va_start(arguments, format);
-	if (vasprintf(&text, format, arguments) < 0)
-		text = NULL;
-	va_end(arguments);
-	calls->owner_tell(rt, "%s", text ? text : "thaw: out of memory\n");
-	free(text);
-}
+ENGINE_FORWARD_TELL(calls->owner_tell)
 
 const struct engine_object *thaw_engine_object(const struct engine_calls *given);
 
