@@ -11,8 +11,6 @@
 #include <xxhash.h>
 
 #include <errno.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -29,14 +27,7 @@ struct decoder {
 	struct snapshot_runs runs;
 	struct disk_snapshot_frame *table;
 	uint64_t *offsets; /* of the frames, in the source */
-	struct snapshot_part *parts;
-	uint32_t part_count;
-	atomic_uint next; /* of the parts */
-
-	pthread_mutex_t lock; /* of the rest */
-	snapshot_sum sum;
-	int code;
-	struct thaw_error error;
+	struct snapshot_parts parts;
 };
 
 static int damaged(struct thaw_error *error, const char *what)
@@ -186,7 +177,7 @@ static void close_head(struct decoder *decoder)
 	free(decoder->runs.list);
 	free(decoder->table);
 	free(decoder->offsets);
-	free(decoder->parts);
+	free(decoder->parts.list);
 }
 
 int snapshot_describe(const struct snapshot_source *source, struct snapshot_info *info,
@@ -242,7 +233,7 @@ static int decode_frame(struct work *work, uint32_t number, void *to, size_t cou
 static int decode_part(struct work *work, uint32_t number, struct thaw_error *error)
 {
 	struct decoder *decoder = work->decoder;
-	struct snapshot_part part = decoder->parts[number];
+	struct snapshot_part part = decoder->parts.list[number];
 	size_t used = part.pages * (size_t)SNAPSHOT_PAGE;
 	bool mixed = decoder->table[1 + number].how == SNAPSHOT_XOR;
 	const uint8_t *now = work->now, *before = work->before;
@@ -294,36 +285,13 @@ static void decode_parts(void *arg)
 	uint32_t number;
 	int code = work_begin(&work, ZSTD_compressBound(SNAPSHOT_FRAME_BYTES), &error);
 
-	while (!code && (number = atomic_fetch_add(&decoder->next, 1)) < decoder->part_count)
+	while (!code && parts_take(&decoder->parts, &number))
 		code = decode_part(&work, number, &error);
-	if (code)
-		atomic_store(&decoder->next, decoder->part_count);
-	pthread_mutex_lock(&decoder->lock);
-	decoder->sum += work.sum;
-	if (code && !decoder->code) {
-		decoder->code = code;
-		decoder->error = error;
-	}
-	pthread_mutex_unlock(&decoder->lock);
+	parts_add(&decoder->parts, work.sum, code, &error);
 	work_end(&work);
 }
 
 /* ---- All of them ---- */
-
-/* What a smaller heap does not have of the base. */
-static int take_behind(struct decoder *decoder, struct thaw_error *error)
-{
-	uint64_t end = thaw_frozen_bytes(decoder->base->frozen) / SNAPSHOT_PAGE;
-	uint8_t page[SNAPSHOT_PAGE];
-	int code = 0;
-
-	for (uint64_t at = decoder->header.heap_bytes / SNAPSHOT_PAGE; !code && at < end; at++) {
-		code = read_pages(decoder->base->frozen, at, 1, page, error);
-		if (!code)
-			decoder->sum -= sum_pages(at, page, 1);
-	}
-	return code;
-}
 
 /* What the caller can do with it, before any memory is taken for what it holds. */
 static int check_header(const struct decoder *decoder, const char *engine, uint64_t max_bytes,
@@ -371,6 +339,7 @@ static int check_base(struct decoder *decoder, struct thaw_error *error)
 
 static int decode_heap(struct decoder *decoder, struct thaw_error *error)
 {
+	struct snapshot_parts *parts = &decoder->parts;
 	uint64_t bytes = decoder->header.heap_bytes;
 	int code = decoder->base ? thaw_frozen_begin_over(decoder->base->frozen, bytes,
 							  &decoder->frozen, error)
@@ -378,17 +347,18 @@ static int decode_heap(struct decoder *decoder, struct thaw_error *error)
 
 	if (code)
 		return code;
-	decoder->parts = parts_of(&decoder->runs, &decoder->part_count);
-	if (!decoder->parts)
+	parts->list = parts_of(&decoder->runs, &parts->count);
+	if (!parts->list)
 		return failure(error, -ENOMEM, "no memory to open a snapshot");
-	decoder->sum = decoder->base ? sum_from(decoder->base->sum) : 0;
-	if (decoder->part_count)
-		work_together(decoder->base ? 1 : decoder->part_count, decode_parts, decoder);
-	if (decoder->code) {
-		*error = decoder->error;
-		return decoder->code;
+	parts->sum = decoder->base ? sum_from(decoder->base->sum) : 0;
+	if (parts->count)
+		work_together(decoder->base ? 1 : parts->count, decode_parts, decoder);
+	if (parts->code) {
+		*error = parts->error;
+		return parts->code;
 	}
-	return decoder->base ? take_behind(decoder, error) : 0;
+	return decoder->base ? sum_take_behind(decoder->base->frozen, bytes, &parts->sum, error)
+			     : 0;
 }
 
 static int decode_state(struct decoder *decoder, struct thaw_error *error)
@@ -429,7 +399,7 @@ static int decode(struct decoder *decoder, const char *engine, uint64_t max_byte
 		return code;
 	*made = (struct snapshot_contents){
 		.engine = engine, .frozen = decoder->frozen, .summed = true};
-	sum_to(decoder->sum, made->sum);
+	sum_to(decoder->parts.sum, made->sum);
 	snapshot_id(made, id);
 	return memcmp(id, decoder->header.id, sizeof(id))
 		       ? damaged(error, "is damaged: its contents are not those that its id says")
@@ -441,7 +411,7 @@ int snapshot_decode(const struct snapshot_source *source, const char *engine, ui
 		    struct thaw_error *error)
 {
 	struct decoder decoder = {
-		.source = source, .base = base, .lock = PTHREAD_MUTEX_INITIALIZER};
+		.source = source, .base = base, .parts.lock = PTHREAD_MUTEX_INITIALIZER};
 	struct thaw_error unused;
 	int code = decode(&decoder, engine, max_bytes, made, error ? error : &unused);
 

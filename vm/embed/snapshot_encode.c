@@ -7,8 +7,6 @@
 #include <xxhash.h>
 
 #include <errno.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zstd.h>
@@ -38,18 +36,10 @@ struct frame {
 
 struct encoder {
 	struct snapshot_contents *contents, *since;
-	struct snapshot_runs runs,
-		behind; /* `behind`: pages of `since` that a smaller heap lacks */
-	struct snapshot_part *parts;
-	uint32_t part_count;
+	struct snapshot_runs runs;
+	struct snapshot_parts parts;
 	struct frame *frames; /* the state's, and one for each part */
-	atomic_uint next;     /* of the parts */
 	uint8_t *listing;
-
-	pthread_mutex_t lock; /* of the rest */
-	snapshot_sum sum;
-	int code;
-	struct thaw_error error;
 };
 
 /* ---- Which pages ---- */
@@ -64,7 +54,7 @@ static int list_stored(void *arg, uint64_t first, uint64_t pages)
 	for (uint64_t at = first * each, end = at + pages * each; !code && at < end; at += part) {
 		part = end - at < LISTED_PAGES ? end - at : LISTED_PAGES;
 		code = read_pages(encoder->contents->frozen, at, part, encoder->listing,
-				  &encoder->error);
+				  &encoder->parts.error);
 		for (uint64_t i = 0; !code && i < part; i++)
 			if (memcmp(encoder->listing + i * SNAPSHOT_PAGE, zeros, SNAPSHOT_PAGE))
 				code = runs_append(&encoder->runs, at + i, 1);
@@ -76,10 +66,10 @@ static int list_stored(void *arg, uint64_t first, uint64_t pages)
 static int list_piece(struct encoder *encoder, uint64_t number)
 {
 	uint8_t *now = encoder->listing, *before = now + SNAPSHOT_PAGE;
-	int code = read_pages(encoder->contents->frozen, number, 1, now, &encoder->error);
+	int code = read_pages(encoder->contents->frozen, number, 1, now, &encoder->parts.error);
 
 	if (!code)
-		code = read_pages(encoder->since->frozen, number, 1, before, &encoder->error);
+		code = read_pages(encoder->since->frozen, number, 1, before, &encoder->parts.error);
 	if (!code && memcmp(now, before, SNAPSHOT_PAGE))
 		code = runs_append(&encoder->runs, number, 1);
 	return code;
@@ -98,9 +88,6 @@ static int list_changed(void *arg, const struct thaw_page_change *change)
 		code = runs_append(&encoder->runs, at, inside - at);
 	for (uint64_t i = at; !code && each > 1 && i < inside; i++)
 		code = list_piece(encoder, i);
-	if (!code && end > all)
-		code = runs_append(&encoder->behind, at > all ? at : all,
-				   end - (at > all ? at : all));
 	return code;
 }
 
@@ -112,7 +99,7 @@ static int list_pages(struct encoder *encoder)
 	if (!encoder->listing)
 		return -ENOMEM;
 	code = encoder->since ? thaw_frozen_diff(encoder->since->frozen, encoder->contents->frozen,
-						 list_changed, encoder, &encoder->error)
+						 list_changed, encoder, &encoder->parts.error)
 			      : thaw_frozen_pages(encoder->contents->frozen, list_stored, encoder);
 	free(encoder->listing);
 	return code;
@@ -187,7 +174,7 @@ static void add_sums(struct work *work, struct snapshot_part part)
 static int encode_part(struct work *work, uint32_t number, struct thaw_error *error)
 {
 	struct encoder *encoder = work->encoder;
-	struct snapshot_part part = encoder->parts[number];
+	struct snapshot_part part = encoder->parts.list[number];
 	struct frame *frame = &encoder->frames[1 + number];
 	size_t used = part.pages * (size_t)SNAPSHOT_PAGE;
 	int code = read_part(encoder->contents->frozen, &encoder->runs, part, work->now, error);
@@ -223,17 +210,9 @@ static void encode_parts(void *arg)
 		work.out = memory + 2 * SNAPSHOT_FRAME_BYTES;
 		work.other = work.out + room;
 	}
-	while (!code && (number = atomic_fetch_add(&encoder->next, 1)) < encoder->part_count)
+	while (!code && parts_take(&encoder->parts, &number))
 		code = encode_part(&work, number, &error);
-	if (code)
-		atomic_store(&encoder->next, encoder->part_count);
-	pthread_mutex_lock(&encoder->lock);
-	encoder->sum += work.sum;
-	if (code && !encoder->code) {
-		encoder->code = code;
-		encoder->error = error;
-	}
-	pthread_mutex_unlock(&encoder->lock);
+	parts_add(&encoder->parts, work.sum, code, &error);
 	ZSTD_freeCCtx(work.zstd);
 	free(memory);
 }
@@ -261,44 +240,32 @@ static int encode_state(struct encoder *encoder)
 
 /* ---- All of them ---- */
 
-/* What a smaller heap does not have any more. */
-static int take_behind(struct encoder *encoder)
-{
-	uint8_t page[SNAPSHOT_PAGE];
-	int code = 0;
-
-	for (uint32_t i = 0; i < encoder->behind.count; i++)
-		for (uint32_t k = 0; !code && k < encoder->behind.list[i].pages; k++) {
-			uint64_t number = (uint64_t)encoder->behind.list[i].first + k;
-
-			code = read_pages(encoder->since->frozen, number, 1, page, &encoder->error);
-			if (!code)
-				encoder->sum -= sum_pages(number, page, 1);
-		}
-	return code;
-}
-
 static int encode_frames(struct encoder *encoder)
 {
 	struct snapshot_contents *contents = encoder->contents;
+	struct snapshot_parts *parts = &encoder->parts;
 	int code = list_pages(encoder);
 
 	if (code)
 		return code;
-	encoder->parts = parts_of(&encoder->runs, &encoder->part_count);
-	encoder->frames = calloc(1 + (size_t)encoder->part_count, sizeof(*encoder->frames));
-	if (!encoder->parts || !encoder->frames)
+	parts->list = parts_of(&encoder->runs, &parts->count);
+	encoder->frames = calloc(1 + (size_t)parts->count, sizeof(*encoder->frames));
+	if (!parts->list || !encoder->frames)
 		return -ENOMEM;
-	encoder->sum = encoder->since ? sum_from(encoder->since->sum) : 0;
+	parts->sum = encoder->since ? sum_from(encoder->since->sum) : 0;
 	code = encode_state(encoder);
 	if (code)
 		return code;
-	if (encoder->part_count)
-		work_together(encoder->part_count, encode_parts, encoder);
-	code = encoder->code ? encoder->code : take_behind(encoder);
-	if (code || contents->summed)
+	if (parts->count)
+		work_together(parts->count, encode_parts, encoder);
+	if (parts->code || contents->summed)
+		return parts->code;
+	if (encoder->since)
+		code = sum_take_behind(encoder->since->frozen, thaw_frozen_bytes(contents->frozen),
+				       &parts->sum, &parts->error);
+	if (code)
 		return code;
-	sum_to(encoder->sum, contents->sum);
+	sum_to(parts->sum, contents->sum);
 	contents->summed = true;
 	return 0;
 }
@@ -314,7 +281,7 @@ static void make_header(const struct encoder *encoder, struct disk_snapshot *hea
 		.heap_bytes = thaw_frozen_bytes(encoder->contents->frozen),
 		.state_bytes = state_bytes,
 		.runs = encoder->runs.count,
-		.frames = 1 + encoder->part_count,
+		.frames = 1 + encoder->parts.count,
 	};
 	memcpy(header->magic, SNAPSHOT_MAGIC, sizeof(header->magic));
 	strcpy(header->engine, encoder->contents->engine);
@@ -374,7 +341,7 @@ int snapshot_encode(struct snapshot_contents *contents, struct snapshot_contents
 		    void **data, size_t *bytes, struct thaw_error *error)
 {
 	struct encoder encoder = {
-		.contents = contents, .since = since, .lock = PTHREAD_MUTEX_INITIALIZER};
+		.contents = contents, .since = since, .parts.lock = PTHREAD_MUTEX_INITIALIZER};
 	int code = check(contents, since, error);
 
 	*data = NULL;
@@ -385,16 +352,15 @@ int snapshot_encode(struct snapshot_contents *contents, struct snapshot_contents
 	code = encode_frames(&encoder);
 	if (!code)
 		code = assemble(&encoder, data, bytes);
-	for (uint32_t i = 0; encoder.frames && i <= encoder.part_count; i++)
+	for (uint32_t i = 0; encoder.frames && i <= encoder.parts.count; i++)
 		free(encoder.frames[i].bytes);
 	free(encoder.frames);
-	free(encoder.parts);
+	free(encoder.parts.list);
 	free(encoder.runs.list);
-	free(encoder.behind.list);
 	if (!code)
 		return 0;
-	return encoder.error.code == code
-		       ? failure(error, code, "%s", encoder.error.text)
+	return encoder.parts.error.code == code
+		       ? failure(error, code, "%s", encoder.parts.error.text)
 		       : failure(error, code, "cannot make a snapshot's bytes: %s",
 				 thaw_strerror(code));
 }

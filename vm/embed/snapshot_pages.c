@@ -2,12 +2,12 @@
 /* snapshot_pages.c - see snapshot_pages.h. */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/failure.h"
 #include "snapshot_pages.h"
 
 #define THREADS_MOST 8u
@@ -23,6 +23,43 @@ snapshot_sum sum_pages(uint64_t first, const uint8_t *pages, uint64_t count)
 		sum += sum_from(part);
 	}
 	return sum;
+}
+
+struct taking {
+	const struct thaw_frozen *frozen;
+	uint64_t from; /* page */
+	snapshot_sum *sum;
+	struct thaw_error *error;
+};
+
+static int take_pages(void *arg, uint64_t first, uint64_t pages)
+{
+	const struct taking *taking = arg;
+	uint64_t each = thaw_frozen_page_bytes() / SNAPSHOT_PAGE, end = (first + pages) * each;
+	uint64_t at = first * each > taking->from ? first * each : taking->from;
+	uint8_t page[SNAPSHOT_PAGE];
+	int code = 0;
+
+	for (; !code && at < end; at++) {
+		code = read_pages(taking->frozen, at, 1, page, taking->error);
+		if (!code)
+			*taking->sum -= sum_pages(at, page, 1);
+	}
+	return code;
+}
+
+int sum_take_behind(const struct thaw_frozen *frozen, uint64_t bytes, snapshot_sum *sum,
+		    struct thaw_error *error)
+{
+	struct taking taking = {frozen, bytes / SNAPSHOT_PAGE, sum, error};
+	int code;
+
+	if (bytes >= thaw_frozen_bytes(frozen))
+		return 0;
+	code = thaw_frozen_pages(frozen, take_pages, &taking);
+	return code && error->code != code
+		       ? failure(error, code, "cannot read a snapshot: %s", thaw_strerror(code))
+		       : code;
 }
 
 int runs_append(struct snapshot_runs *runs, uint64_t first, uint64_t pages)
@@ -117,6 +154,26 @@ void exclusive_or(uint8_t *to, const uint8_t *with, size_t bytes)
 }
 
 /* ---- Threads ---- */
+
+bool parts_take(struct snapshot_parts *parts, uint32_t *number)
+{
+	*number = atomic_fetch_add(&parts->next, 1);
+	return *number < parts->count;
+}
+
+void parts_add(struct snapshot_parts *parts, snapshot_sum sum, int code,
+	       const struct thaw_error *error)
+{
+	if (code)
+		atomic_store(&parts->next, parts->count);
+	pthread_mutex_lock(&parts->lock);
+	parts->sum += sum;
+	if (code && !parts->code) {
+		parts->code = code;
+		parts->error = *error;
+	}
+	pthread_mutex_unlock(&parts->lock);
+}
 
 struct workers {
 	void (*work)(void *arg);

@@ -5,6 +5,9 @@
 #ifndef VM_EMBED_SNAPSHOT_PAGES_H
 #define VM_EMBED_SNAPSHOT_PAGES_H
 
+#include <pthread.h>
+#include <stdatomic.h>
+
 #include "snapshot_codec.h"
 #include "snapshot_format.h"
 
@@ -52,6 +55,28 @@ int read_part(const struct thaw_frozen *frozen, const struct snapshot_runs *runs
 	      struct snapshot_part part, uint8_t *to, struct thaw_error *error);
 void exclusive_or(uint8_t *to, const uint8_t *with, size_t bytes);
 
+/* Takes from the sum what lies behind so many bytes, which a smaller heap lacks. */
+int sum_take_behind(const struct thaw_frozen *frozen, uint64_t bytes, snapshot_sum *sum,
+		    struct thaw_error *error);
+
+/* ---- What several threads do with the parts ---- */
+
+struct snapshot_parts {
+	struct snapshot_part *list;
+	uint32_t count;
+	atomic_uint next; /* that nobody has begun */
+
+	pthread_mutex_t lock; /* of the rest */
+	snapshot_sum sum;
+	int code; /* of the first that failed */
+	struct thaw_error error;
+};
+
+/* One that nobody has begun. False: there is none, or something has failed. */
+bool parts_take(struct snapshot_parts *parts, uint32_t *number);
+/* A thread's end: what its pages come to, or why it has failed. */
+void parts_add(struct snapshot_parts *parts, snapshot_sum sum, int code,
+	       const struct thaw_error *error);
 /* Call it in so many threads, fewer if there are not so many processors; of which one is the caller's. */
 void work_together(unsigned most, void (*work)(void *arg), void *arg);
 
