@@ -293,6 +293,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "keys.h"
+
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the image format is little endian");
 
 /* Like PNG's: not ASCII at its start, and damaged by whatever translates line ends. */
@@ -345,23 +347,17 @@ static_assert(offsetof(struct disk_note, checksum) == 496, "note");
 
 #define FORMAT_KEY_SLOTS 8u
 
-struct disk_key_slot {
-	uint32_t kind;
-	uint32_t zero;
-	uint64_t time_ns;
-	uint8_t salt[16];
-	uint64_t passes, memory;
-	uint8_t nonce[24];
-	uint8_t wrapped[48];
-	char name[40];
-};
-static_assert(sizeof(struct disk_key_slot) == 160, "key slot");
+/* A slot is used as it is, also in memory (keys.h). */
+static_assert(sizeof(struct key_slot) == 160, "key slot");
+static_assert(offsetof(struct key_slot, passes) == 32, "key slot");
+static_assert(offsetof(struct key_slot, wrapped) == 72, "key slot");
+static_assert(KEY_SLOTS == FORMAT_KEY_SLOTS, "key slots");
 
 struct disk_keys {
 	uint64_t magic;
 	uint64_t changes;
 	uint8_t key_salt[16], key_check[16];
-	struct disk_key_slot slots[FORMAT_KEY_SLOTS];
+	struct key_slot slots[FORMAT_KEY_SLOTS];
 	uint64_t checksum[2];
 };
 static_assert(sizeof(struct disk_keys) == 1344, "keys");

@@ -16,7 +16,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "cipher.h"
 #include "format.h"
 #include "sys.h"
 
@@ -78,20 +77,7 @@ static void keys_decode(const struct disk_keys *disk, struct key_slots *keys)
 	keys->changes = disk->changes;
 	memcpy(keys->mark.salt, disk->key_salt, sizeof(keys->mark.salt));
 	memcpy(keys->mark.check, disk->key_check, sizeof(keys->mark.check));
-	for (unsigned i = 0; i < FORMAT_KEY_SLOTS; i++) {
-		const struct disk_key_slot *from = &disk->slots[i];
-		struct key_slot *to = &keys->slot[i];
-
-		to->kind = from->kind;
-		to->zero = from->zero;
-		to->time_ns = from->time_ns;
-		to->passes = from->passes;
-		to->memory = from->memory;
-		memcpy(to->salt, from->salt, sizeof(to->salt));
-		memcpy(to->nonce, from->nonce, sizeof(to->nonce));
-		memcpy(to->wrapped, from->wrapped, sizeof(to->wrapped));
-		memcpy(to->name, from->name, sizeof(to->name));
-	}
+	memcpy(keys->slot, disk->slots, sizeof(keys->slot));
 }
 
 void key_slots_encode(const struct key_slots *keys, struct disk_keys *disk)
@@ -102,20 +88,7 @@ void key_slots_encode(const struct key_slots *keys, struct disk_keys *disk)
 	disk->changes = keys->changes;
 	memcpy(disk->key_salt, keys->mark.salt, sizeof(disk->key_salt));
 	memcpy(disk->key_check, keys->mark.check, sizeof(disk->key_check));
-	for (unsigned i = 0; i < FORMAT_KEY_SLOTS; i++) {
-		const struct key_slot *from = &keys->slot[i];
-		struct disk_key_slot *to = &disk->slots[i];
-
-		to->kind = from->kind;
-		to->zero = from->zero;
-		to->time_ns = from->time_ns;
-		to->passes = from->passes;
-		to->memory = from->memory;
-		memcpy(to->salt, from->salt, sizeof(to->salt));
-		memcpy(to->nonce, from->nonce, sizeof(to->nonce));
-		memcpy(to->wrapped, from->wrapped, sizeof(to->wrapped));
-		memcpy(to->name, from->name, sizeof(to->name));
-	}
+	memcpy(disk->slots, keys->slot, sizeof(disk->slots));
 	hash = checksum_plain(disk, offsetof(struct disk_keys, checksum));
 	disk->checksum[0] = hash.low64;
 	disk->checksum[1] = hash.high64;

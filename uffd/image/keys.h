@@ -14,7 +14,7 @@ struct key_mark {
 
 bool key_mark_set(const struct key_mark *mark);
 
-/* What the key of an enciphered image is enciphered with: in its header blocks. */
+/* What the key of an enciphered image is enciphered with: in its header blocks, byte for byte (format.h). */
 #define KEY_SLOTS THAW_KEY_SLOTS
 struct key_slot {
 	uint32_t kind; /* enum thaw_key_kind; 0: free */
