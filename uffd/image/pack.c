@@ -160,7 +160,7 @@ static int by_turn(const void *a, const void *b)
 {
 	const struct batched_page *left = a, *right = b;
 
-	return (left->to > right->to) - (left->to < right->to);
+	return (left->turn > right->turn) - (left->turn < right->turn);
 }
 
 /* Nodes say what the pages' checksums are now. */
@@ -197,7 +197,7 @@ static int batch_place(struct packing *packing, bool whole)
 		if (code)
 			return code;
 		memcpy(window_at(packing, to), packing->gathered + page->gathered, bytes);
-		place = pagemap_find(&packing->places, &(struct extent){.offset = page->from});
+		place = pagemap_find(&packing->places, &page->extent);
 		place->to = to / EXTENT_UNIT;
 		place->bytes = whole ? 0 : page->extent.bytes;
 		place->encoding = page->extent.encoding;
@@ -253,7 +253,7 @@ static int packing_page(struct packing *packing, uint64_t page, const struct ext
 	if (!code)
 		code = pagemap_add(&packing->places, extent, word);
 	if (!code)
-		page_batch_add(&packing->batch, page, extent, packing->batch.count);
+		page_batch_add(&packing->batch, page, extent);
 	return code;
 }
 

@@ -37,11 +37,11 @@ void page_batch_close(struct page_batch *batch)
 	memset(batch, 0, sizeof(*batch));
 }
 
-void page_batch_add(struct page_batch *batch, uint64_t page, const struct extent *extent,
-		    uint64_t to)
+void page_batch_add(struct page_batch *batch, uint64_t page, const struct extent *extent)
 {
-	batch->pages[batch->count++] = (struct batched_page){
-		.page = page, .extent = *extent, .from = extent->offset, .to = to};
+	batch->pages[batch->count] =
+		(struct batched_page){.page = page, .extent = *extent, .turn = batch->count};
+	batch->count++;
 }
 
 static int by_offset(const void *a, const void *b)

@@ -8,9 +8,8 @@
 struct batched_page { /* that waits to be read */
 	uint64_t page;
 	struct extent extent; /* stored */
-	uint64_t from;	      /* its offset, whatever becomes of the extent */
-	uint64_t to;	      /* the caller's */
-	size_t gathered;      /* likewise */
+	size_t turn;	      /* how many were added before it */
+	size_t gathered;      /* the caller's */
 	const char *wrong;    /* after reading: NULL, or what is wrong with it */
 };
 
@@ -30,8 +29,7 @@ int page_batch_open(struct page_batch *batch, int fd, const struct checksum_key 
 void page_batch_close(struct page_batch *batch);
 
 /* There must be room. */
-void page_batch_add(struct page_batch *batch, uint64_t page, const struct extent *extent,
-		    uint64_t to);
+void page_batch_add(struct page_batch *batch, uint64_t page, const struct extent *extent);
 
 /*
  * Read all pages of the batch, in the order of the file, and compare them with their checksums. Sets `wrong` of each, and

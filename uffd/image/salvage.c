@@ -99,7 +99,7 @@ static int check_leaf(struct salvage *salvage, const struct disk_leaf *leaf)
 		good = pagemap_find(&salvage->good, &extent);
 		if (good && good->word == page_word(&extent, leaf->node.first_page + i))
 			continue;
-		page_batch_add(&salvage->batch, leaf->node.first_page + i, &extent, 0);
+		page_batch_add(&salvage->batch, leaf->node.first_page + i, &extent);
 		if (salvage->batch.count == salvage->batch.room)
 			code = check_batch(salvage);
 	}

@@ -199,7 +199,7 @@ static int verify_extent(void *arg, uint64_t page, const struct extent *extent)
 	verify->summary.pages++;
 	if (!extent->bytes)
 		return 0;
-	page_batch_add(&verify->batch, page, extent, 0);
+	page_batch_add(&verify->batch, page, extent);
 	return verify->batch.count == verify->batch.room ? batch_check(verify) : 0;
 }
 
