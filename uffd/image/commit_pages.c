@@ -9,7 +9,6 @@
  */
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "commit.h"
 
@@ -20,19 +19,13 @@ static int page_encode(struct image *image, uint64_t number, const void *page,
 		       struct extent *extent, const void **stored)
 {
 	uint32_t page_bytes = image->identity.page_bytes;
-	uint64_t room;
-	int code;
 
 	if (!image->encoded)
 		image->encoded = malloc(page_bytes);
 	if (!image->encoded)
 		return -ENOMEM;
-	code = extent_encode(&image->scratch, &image->codec, image->identity.key, number, extent,
+	return extent_encode(&image->scratch, &image->codec, image->identity.key, number, extent,
 			     page, page_bytes, image->encoded, stored);
-	room = extent_room(extent);
-	if (!code && extent_is_packed(extent))
-		memset(image->encoded + extent->bytes, 0, room - extent->bytes);
-	return code;
 }
 
 /* Where there are two writers, what each takes at once is as much as it has written. */

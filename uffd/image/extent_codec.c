@@ -101,6 +101,8 @@ int extent_encode(struct extent_scratch *scratch, const struct extent_codec *cod
 		cipher_page(key, number, extent, *stored, to, extent->bytes);
 		*stored = to;
 	}
+	if (*stored == to)
+		memset((uint8_t *)to + extent->bytes, 0, extent_room(extent) - extent->bytes);
 	return 0;
 }
 

@@ -64,7 +64,7 @@ void extent_scratch_free(struct extent_scratch *scratch);
 
 /*
  * How page `number` is stored, whose checksum and birth the extent has: sets its encoding and length. *stored is what
- * goes to the file: the page itself, or `to`, which has room for a page. -ENOMEM.
+ * goes to the file, padded up to its room: the page itself, or `to`, which has room for a page. -ENOMEM.
  */
 int extent_encode(struct extent_scratch *scratch, const struct extent_codec *codec,
 		  const struct checksum_key *key, uint64_t number, struct extent *extent,

@@ -149,8 +149,6 @@ static int page_gather(void *arg, struct batched_page *page, const void *stored,
 		return code;
 	if (stored != to)
 		memcpy(to, stored, extent_room(&page->extent));
-	else
-		memset(to + page->extent.bytes, 0, extent_room(&page->extent) - page->extent.bytes);
 	page->gathered = packing->gathered_bytes;
 	packing->gathered_bytes += extent_room(&page->extent);
 	return 0;
