@@ -413,10 +413,7 @@ static void garbage_release(struct image *image)
 	uint64_t bytes = ranges_bytes(&image->held) + ranges_bytes(&image->garbage);
 
 	if (bytes && pins_may_hold(image, bytes) && pins_hold(image->fd, &image->record)) {
-		for (size_t i = 0; i < image->garbage.count; i++)
-			if (ranges_add(&image->held, image->garbage.items[i].offset,
-				       image->garbage.items[i].bytes))
-				break;
+		(void)ranges_add_all(&image->held, &image->garbage);
 	} else {
 		ranges_subtract(&image->held, &image->space);
 		ranges_subtract(&image->garbage, &image->space);
