@@ -565,6 +565,19 @@ failed:
 	return commit_fail(commit, code, doing, error);
 }
 
+int commit_record(struct image *image, struct thaw_error *error)
+{
+	struct commit *commit;
+	int code = commit_begin(image, &commit, error);
+
+	if (code)
+		return code;
+	code = commit_finish(commit, NULL, NULL, 0, error);
+	if (code)
+		commit_abort(commit);
+	return code;
+}
+
 void commit_abort(struct commit *commit)
 {
 	struct image *image;

@@ -39,6 +39,8 @@ static inline struct writer *commit_tail(struct commit *commit)
 
 /* It cannot be finished any more. Returns code. */
 int commit_fail(struct commit *commit, int code, const char *doing, struct thaw_error *error);
+/* All of a commit that makes no generation, but a record of what there is. */
+int commit_record(struct image *image, struct thaw_error *error);
 /* It is durable, or undone. */
 void commit_free(struct commit *commit);
 

@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "store.h"
+#include "commit.h"
 
 int thaw_image_keys(const char *path, struct thaw_key_slot slots[THAW_KEY_SLOTS],
 		    struct thaw_error *error)
@@ -57,19 +57,6 @@ static int change_begin(const char *path, struct image **image, struct thaw_erro
 			 path);
 }
 
-static int commit_once(struct image *image, struct thaw_error *error)
-{
-	struct commit *commit;
-	int code = commit_begin(image, &commit, error);
-
-	if (code)
-		return code;
-	code = commit_finish(commit, NULL, NULL, 0, error);
-	if (code)
-		commit_abort(commit);
-	return code;
-}
-
 /* With the slots as they are to be. */
 static int change_end(struct image *image, const struct key_slots *slots, struct thaw_error *error)
 {
@@ -77,9 +64,9 @@ static int change_end(struct image *image, const struct key_slots *slots, struct
 
 	image->identity.keys = *slots;
 	image->identity.keys.changes++;
-	code = commit_once(image, error);
+	code = commit_record(image, error);
 	if (!code)
-		code = commit_once(image, error);
+		code = commit_record(image, error);
 	image_close(image);
 	return code;
 }

@@ -398,18 +398,7 @@ int commit_log(struct commit *commit, struct thaw_generation *generation, const 
 
 int image_fold(struct image *image, struct thaw_error *error)
 {
-	struct commit *commit;
-	int code;
-
-	if (!log_pending(image))
-		return 0;
-	code = commit_begin(image, &commit, error);
-	if (code)
-		return code;
-	code = commit_finish(commit, NULL, NULL, 0, error);
-	if (code)
-		commit_abort(commit);
-	return code;
+	return log_pending(image) ? commit_record(image, error) : 0;
 }
 
 void image_fold_own(struct image *image)
