@@ -296,19 +296,19 @@ static int secret_passphrase(struct secrets *secrets, unsigned attempt, struct t
 	return secrets->passphrase_bytes < 0 ? secrets->passphrase_bytes : 0;
 }
 
-/* Does a key of 32 bytes that is at hand open it? */
-static bool slot_try_keys(struct secrets *secrets, const struct key_slot *slot,
-			  const struct key_mark *mark, uint8_t *own)
+/* The key of 32 bytes that opens it. NULL: none that is at hand. */
+static const uint8_t *slot_try_keys(struct secrets *secrets, const struct key_slot *slot,
+				    const struct key_mark *mark, uint8_t *own)
 {
 	const uint8_t *key;
 
 	if (slot->kind != THAW_KEY_USER && slot->kind != THAW_KEY_FILE)
-		return false;
+		return NULL;
 	key = secret_user(secrets);
 	if (key && !key_slot_open(slot, mark, key, THAW_KEY_BYTES, own))
-		return true;
+		return key;
 	key = secret_other(secrets);
-	return key && !key_slot_open(slot, mark, key, THAW_KEY_BYTES, own);
+	return key && !key_slot_open(slot, mark, key, THAW_KEY_BYTES, own) ? key : NULL;
 }
 
 static bool slots_have(const struct key_slots *slots, enum thaw_key_kind kind)
@@ -482,15 +482,11 @@ static int slot_renew(struct secrets *secrets, const struct key_slots *old, unsi
 {
 	const struct key_slot *from = &old->slot[number];
 	struct key_slot *to = &slots->slot[number];
-	const uint8_t *keys[] = {secret_user(secrets), secret_other(secrets)};
-	const void *secret = NULL;
+	const void *secret = slot_try_keys(secrets, from, &old->mark, own);
 	size_t bytes = THAW_KEY_BYTES;
 	struct thaw_error asked = {0};
 	int code = 0;
 
-	for (unsigned i = 0; i < 2 && !secret && from->kind != THAW_KEY_PASSPHRASE; i++)
-		if (keys[i] && !key_slot_open(from, &old->mark, keys[i], bytes, own))
-			secret = keys[i];
 	for (unsigned i = 0; i <= ATTEMPTS && !secret && from->kind == THAW_KEY_PASSPHRASE; i++) {
 		/* First the one that was given already. */
 		code = i || !secrets->passphrase ? secret_passphrase(secrets, i, &asked) : 0;
