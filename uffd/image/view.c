@@ -205,30 +205,25 @@ static int page_fails(struct thaw_view *view, uint64_t page, uint64_t offset, in
 static int pages_read(struct thaw_view *view, uint64_t first, const struct extent *extents,
 		      unsigned count, uint8_t *to, struct thaw_error *error)
 {
-	const struct checksum_key *key = view->image->identity.key;
-	int code = count > 1 ? sys_pread(view->image->fd, to, (size_t)count * view->page_bytes,
-					 extents[0].offset)
-			     : extent_read(&view->image->scratch, view->image->fd, key, first,
-					   extents, to, view->page_bytes);
+	struct image *image = view->image;
+	int code, together;
 
-	if (code && count > 1) { /* which one is it? */
-		for (unsigned i = 0; i < count; i++) {
-			code = pages_read(view, first + i, extents + i, 1,
-					  to + (size_t)i * view->page_bytes, error);
-			if (code)
-				return code;
-		}
-		return 0;
+	if (count == 1) {
+		code = extent_read(&image->scratch, image->fd, image->identity.key, first, extents,
+				   to, view->page_bytes);
+		return code ? page_fails(view, first, extents->offset,
+					 code == THAW_EDAMAGED ? 0 : code, error)
+			    : 0;
 	}
-	if (code == THAW_EDAMAGED)
-		code = page_fails(view, first, extents[0].offset, 0, error);
-	else if (code)
-		code = page_fails(view, first, extents[0].offset, code, error);
-	for (unsigned i = 0; !code && count > 1 && i < count; i++) {
+	together = sys_pread(image->fd, to, (size_t)count * view->page_bytes, extents->offset);
+	code = 0;
+	for (unsigned i = 0; !code && i < count; i++) {
 		uint8_t *page = to + (size_t)i * view->page_bytes;
 
-		if (extent_decode(&view->image->scratch, key, first + i, &extents[i], page, page,
-				  view->page_bytes))
+		if (together) /* which one is it? */
+			code = pages_read(view, first + i, extents + i, 1, page, error);
+		else if (extent_decode(&image->scratch, image->identity.key, first + i, &extents[i],
+				       page, page, view->page_bytes))
 			code = page_fails(view, first + i, extents[i].offset, 0, error);
 	}
 	return code;
