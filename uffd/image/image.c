@@ -127,6 +127,20 @@ static void image_clear(struct image *image)
 		record_free(&image->record);
 }
 
+/* As it was before image_start(), but for the retention. */
+static void image_restart(struct image *image, const struct retention *retention)
+{
+	const struct image before = *image;
+
+	image_clear(image);
+	*image = (struct image){.fd = before.fd,
+				.path = before.path,
+				.absolute = before.absolute,
+				.held_most = before.held_most,
+				.codec = before.codec,
+				.retention = *retention};
+}
+
 /*
  * An older generation was opened, or none, and there are newer ones in the log, which the first commit would make
  * void: the newest of them is listed first. `found` is 0, or THAW_ENOGEN: then it may be the one asked for.
@@ -135,7 +149,7 @@ static int log_rescue(struct image *image, const struct image_options *options, 
 		      struct thaw_error *fallback, struct thaw_error *error)
 {
 	const struct image_options newest = {.path = options->path, .retain_all = true};
-	const struct image before = *image;
+	const struct retention retention = image->retention, all = {.all = true};
 	struct thaw_error ignored;
 	int code;
 
@@ -144,23 +158,11 @@ static int log_rescue(struct image *image, const struct image_options *options, 
 	code = log_is_ahead(image, error);
 	if (code <= 0)
 		return code ? code : found;
-	image_clear(image);
-	*image = (struct image){.fd = before.fd,
-				.path = before.path,
-				.absolute = before.absolute,
-				.held_most = before.held_most,
-				.codec = before.codec,
-				.retention = {.all = true}};
+	image_restart(image, &all);
 	code = image_start(image, &newest, &ignored, error);
 	if (!code)
 		code = image_fold(image, error);
-	image_clear(image);
-	*image = (struct image){.fd = before.fd,
-				.path = before.path,
-				.absolute = before.absolute,
-				.held_most = before.held_most,
-				.codec = before.codec,
-				.retention = before.retention};
+	image_restart(image, &retention);
 	return code && !options->fresh ? code : image_start(image, options, fallback, error);
 }
 
