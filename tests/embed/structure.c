@@ -97,6 +97,8 @@ TEST(structured_data_comes_back)
 		"new Date(86400000)",
 		"new Date(NaN)",
 		"new TypeError('wrong')",
+		"new RangeError('a\\0b')",
+		"Object.assign(new Error, { name: '', message: '' })",
 		"Object.assign(new RangeError('far'), { code: 'E', list: [1n] })",
 	};
 	struct thaw_vm *vm = vm_that_compares();

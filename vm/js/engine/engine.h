@@ -255,18 +255,16 @@ enum js_kind {
 enum js_kind js_kind(struct js_engine *engine, js_value value);
 
 /*
- * Values one after the other, each a letter and what belongs to it (numbers little-endian; TEXT and DATA: a u32 of bytes, and they):
- *
- *	u n t f	       undefined, null, true, false		i s32, d f64   numbers
- *	b TEXT	       a BigInt, decimal			s TEXT	       a string, UTF-8
- *	y TYPE DATA    bytes; TYPE is 0 to 11: Uint8Clamped, Int8, Uint8, Int16, Uint16, Int32, Uint32, BigInt64, BigUint64,
- *		       Float16, Float32, Float64		D f64	       a Date, milliseconds
- *	a COUNT value ...					o COUNT (TEXT value) ...
- *	e TEXT TEXT TEXT o COUNT (TEXT value) ...		an Error: name, message, stack, properties
- *
- * Own enumerable properties with names; functions and symbols are undefined. An exception (NULL, false) for what has another
- * form, is circular or deeper than 1,000, has more than 10,000,000 values or 512 MiB. May run code of the program.
+ * Values one after the other in the form that thaw_vm.h describes (thaw_vm_pack). An exception (NULL, false) for what has another
+ * form, is circular, or beyond these limits. May run code of the program.
  */
+enum {
+	JS_PACK_DEPTH_MAX = 1000, /* arrays, objects and errors in each other */
+	JS_PACK_VALUES_MAX = 10000000,
+	JS_PACK_BYTES_MAX = 512 << 20,
+	JS_PACK_TYPES = 12, /* of typed arrays, as JSTypedArrayEnum numbers them */
+	JS_PACK_UINT8 = 2,
+};
 void *js_pack(struct js_engine *engine, unsigned count, const js_value *values,
 	      size_t *bytes); /* malloc'ed */
 bool js_unpack(struct js_engine *engine, const void *data, size_t bytes, unsigned count,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * pack.c - what values are, and values as bytes, any number in one crossing: how hosts get structured data (the format is in engine.h;
- * unpack.c is the way back).
+ * pack.c - what values are, and values as bytes, any number in one crossing: how hosts get structured data (the format is in
+ * thaw_vm.h; unpack.c is the way back).
  *
  * Owns nothing. Owner's thread; runs on the side stack, where getters and proxies may run code of the program. What is packed is
  * bounded in depth, count and bytes: a program can make a small heap look like an endless tree. The block that grows belongs to
@@ -15,12 +15,7 @@
 #include "heap_layout.h"
 #include "state.h"
 
-#define VALUES_MAX 10000000u
-#define BYTES_MAX (512u << 20)
-#define DEPTH_MAX 1000u
-
 enum { NAMES_STRINGS = 1 << 0, NAMES_ENUMERABLE = 1 << 4 }; /* JS_GPN_* of quickjs.h */
-enum { TYPED_UINT8 = 2 };				    /* JSTypedArrayEnum */
 
 /* ---- Kinds ---- */
 
@@ -120,7 +115,7 @@ static uint8_t *reserve(struct pack *pack, size_t bytes)
 	size_t room = pack->room ? pack->room : 256;
 	uint8_t *data;
 
-	if (bytes > BYTES_MAX || pack->bytes + bytes > BYTES_MAX) {
+	if (bytes > JS_PACK_BYTES_MAX || pack->bytes + bytes > JS_PACK_BYTES_MAX) {
 		refuse(pack, "RangeError", "the value is too large to be passed to the host");
 		return NULL;
 	}
@@ -140,35 +135,22 @@ static uint8_t *reserve(struct pack *pack, size_t bytes)
 	return data;
 }
 
+/* A tag, and what belongs to it. */
+static bool put(struct pack *pack, char tag, const void *data, size_t bytes)
+{
+	uint8_t *at = reserve(pack, 1 + bytes);
+
+	if (!at)
+		return false;
+	at[0] = (uint8_t)tag;
+	if (bytes)
+		memcpy(at + 1, data, bytes);
+	return true;
+}
+
 static bool put_tag(struct pack *pack, char tag)
 {
-	uint8_t *at = reserve(pack, 1);
-
-	if (at)
-		*at = (uint8_t)tag;
-	return at != NULL;
-}
-
-static bool put_counted(struct pack *pack, char tag, u32 count)
-{
-	uint8_t *at = reserve(pack, 5);
-
-	if (!at)
-		return false;
-	at[0] = (uint8_t)tag;
-	memcpy(at + 1, &count, 4);
-	return true;
-}
-
-static bool put_number(struct pack *pack, char tag, double number)
-{
-	uint8_t *at = reserve(pack, 9);
-
-	if (!at)
-		return false;
-	at[0] = (uint8_t)tag;
-	memcpy(at + 1, &number, 8);
-	return true;
+	return put(pack, tag, NULL, 0);
 }
 
 /* Bytes of the VM, with their length before them. */
@@ -217,15 +199,17 @@ static bool put_array(struct pack *pack, u64 value)
 	u32 at = vm_push(engine, 8);
 	bool good = (s32)VM(engine, JS_GetLength, engine->context, value, at) >= 0;
 	u64 length = vm_load64(engine, at);
+	u32 count;
 
 	vm_pop(engine, 8);
 	if (!good)
 		return false;
-	if (length > VALUES_MAX - pack->packed)
+	if (length > JS_PACK_VALUES_MAX - pack->packed)
 		return refuse(pack, "RangeError",
 			      "the value is too large to be passed to the host");
-	good = put_counted(pack, 'a', (u32)length);
-	for (u32 i = 0; good && i < length; i++) {
+	count = (u32)length;
+	good = put(pack, 'a', &count, 4);
+	for (u32 i = 0; good && i < count; i++) {
 		u64 item = VM(engine, JS_GetPropertyUint32, engine->context, value, i);
 
 		good = !value_has_tag(item, TAG_EXCEPTION) && put_value(pack, item);
@@ -263,7 +247,7 @@ static bool put_properties(struct pack *pack, char tag, u64 object)
 	if (good) {
 		list = vm_load32(engine, at);
 		count = vm_load32(engine, at + 4);
-		good = put_counted(pack, tag, count);
+		good = put(pack, tag, &count, 4);
 	}
 	for (u32 i = 0; good && i < count; i++)
 		good = put_property(pack, object, vm_load32(engine, list + i * 8 + 4));
@@ -277,7 +261,7 @@ static bool put_properties(struct pack *pack, char tag, u64 object)
 static bool put_named(struct pack *pack, u64 object, const char *name)
 {
 	struct js_engine *engine = pack->engine;
-	u32 key = vm_string(engine, name, strlen(name)), none = 0;
+	u32 key = vm_string(engine, name, strlen(name));
 	u64 value;
 	bool good;
 
@@ -287,15 +271,10 @@ static bool put_named(struct pack *pack, u64 object, const char *name)
 	vm_free(engine, key);
 	if (value_has_tag(value, TAG_EXCEPTION))
 		return false;
-	if (value_has_tag(value, TAG_OBJECT) || value_has_tag(value, TAG_UNDEFINED)) {
-		uint8_t *at = reserve(pack, 4);
-
-		if (at)
-			memcpy(at, &none, 4);
-		good = at != NULL;
-	} else {
+	if (value_has_tag(value, TAG_OBJECT) || value_has_tag(value, TAG_UNDEFINED))
+		good = put_bytes(pack, 0, 0);
+	else
 		good = put_string(pack, value);
-	}
 	VM(engine, JS_FreeValue, engine->context, value);
 	return good;
 }
@@ -313,11 +292,11 @@ static bool put_view(struct pack *pack, u64 value)
 	struct js_engine *engine = pack->engine;
 	u32 view = vm_push(engine, 16), data = 0, bytes = 0, offset = 0;
 	u64 buffer = VALUE_UNDEFINED;
-	s32 type = TYPED_UINT8;
+	uint8_t type = JS_PACK_UINT8;
 	bool good = true;
 
 	if (!VM(engine, JS_IsArrayBuffer, value)) {
-		type = (s32)VM(engine, JS_GetTypedArrayType, value);
+		type = (uint8_t)VM(engine, JS_GetTypedArrayType, value);
 		buffer = VM(engine, JS_GetTypedArrayBuffer, engine->context, value, view, view + 4,
 			    view + 8);
 		good = !value_has_tag(buffer, TAG_EXCEPTION);
@@ -334,16 +313,7 @@ static bool put_view(struct pack *pack, u64 value)
 			good = refuse(pack, "TypeError", "a typed array is outside of its buffer");
 		bytes = vm_load32(engine, view + 4);
 	}
-	if (good) {
-		uint8_t *at = reserve(pack, 2);
-
-		good = at != NULL;
-		if (at) {
-			at[0] = 'y';
-			at[1] = (uint8_t)type;
-			good = put_bytes(pack, data + offset, bytes);
-		}
-	}
+	good = good && put(pack, 'y', &type, 1) && put_bytes(pack, data + offset, bytes);
 	VM(engine, JS_FreeValue, engine->context, buffer);
 	vm_pop(engine, 16);
 	return good;
@@ -369,7 +339,7 @@ static bool put_nested(struct pack *pack, u64 value, enum js_kind kind)
 {
 	bool good;
 
-	if (pack->depth >= DEPTH_MAX)
+	if (pack->depth >= JS_PACK_DEPTH_MAX)
 		return refuse(
 			pack, "TypeError",
 			"cannot pass a value that is circular, or nested too deep, to the host");
@@ -381,8 +351,9 @@ static bool put_nested(struct pack *pack, u64 value, enum js_kind kind)
 	return good;
 }
 
-static double number_of(struct js_engine *engine, u64 value)
+static bool put_number(struct pack *pack, char tag, u64 value)
 {
+	struct js_engine *engine = pack->engine;
 	u32 at = vm_push(engine, 8);
 	double number = NAN;
 
@@ -391,7 +362,7 @@ static double number_of(struct js_engine *engine, u64 value)
 	else
 		memcpy(&number, vm_at(engine, at), 8);
 	vm_pop(engine, 8);
-	return number;
+	return put(pack, tag, &number, 8);
 }
 
 static bool put_value(struct pack *pack, u64 value)
@@ -399,7 +370,7 @@ static bool put_value(struct pack *pack, u64 value)
 	struct js_engine *engine = pack->engine;
 	enum js_kind kind = kind_of(engine, value);
 
-	if (++pack->packed > VALUES_MAX)
+	if (++pack->packed > JS_PACK_VALUES_MAX)
 		return refuse(pack, "RangeError",
 			      "the value is too large to be passed to the host");
 	switch (kind) {
@@ -408,9 +379,8 @@ static bool put_value(struct pack *pack, u64 value)
 	case JS_KIND_BOOLEAN:
 		return put_tag(pack, (u32)value ? 't' : 'f');
 	case JS_KIND_NUMBER:
-		return value_has_tag(value, TAG_INT)
-			       ? put_counted(pack, 'i', (u32)value)
-			       : put_number(pack, 'd', number_of(engine, value));
+		return value_has_tag(value, TAG_INT) ? put(pack, 'i', &(s32){(s32)value}, 4)
+						     : put_number(pack, 'd', value);
 	case JS_KIND_BIGINT:
 		return put_tag(pack, 'b') && put_string(pack, value);
 	case JS_KIND_STRING:
@@ -420,8 +390,7 @@ static bool put_value(struct pack *pack, u64 value)
 	case JS_KIND_DATE: {
 		u64 time = VM(engine, JS_ToNumber, engine->context, value);
 
-		return !value_has_tag(time, TAG_EXCEPTION) &&
-		       put_number(pack, 'D', number_of(engine, time));
+		return !value_has_tag(time, TAG_EXCEPTION) && put_number(pack, 'D', time);
 	}
 	case JS_KIND_ARRAY:
 	case JS_KIND_ERROR:

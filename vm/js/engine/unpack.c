@@ -1,20 +1,18 @@
 // SPDX-License-Identifier: MIT
 /*
- * unpack.c - values from bytes, as pack.c makes them (the format is in engine.h), any number in one crossing.
+ * unpack.c - values from bytes, as pack.c makes them (the format is in thaw_vm.h), any number in one crossing.
  *
  * Owns nothing. Owner's thread; on the side stack. What is read is checked as if it came from a stranger; a text that lies in host memory
  * is lost if the VM traps meanwhile, which ends the VM.
  */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "state.h"
 
-#define BYTES_MAX (512u << 20)
-#define DEPTH_MAX 1000u
 #define BIGINT_DIGITS_MAX 100000u
 
 enum { PROPERTY_ALL = 7, PROPERTY_HIDDEN = 3 }; /* configurable, writable; enumerable */
-enum { TYPED_UINT8 = 2, TYPED_COUNT = 12 };	/* JSTypedArrayEnum */
 
 struct unpack {
 	struct js_engine *engine;
@@ -26,11 +24,17 @@ struct unpack {
 	bool done;
 };
 
+static u64 malformed(struct unpack *unpack)
+{
+	exception_throw(unpack->engine, "TypeError", "these bytes are no packed value");
+	return VALUE_EXCEPTION;
+}
+
 /* False: not so many bytes are left, and an exception is pending. */
 static bool take(struct unpack *unpack, size_t bytes, const uint8_t **data)
 {
 	if (bytes > unpack->bytes - unpack->at) {
-		exception_throw(unpack->engine, "TypeError", "these bytes are no packed value");
+		malformed(unpack);
 		return false;
 	}
 	*data = unpack->data + unpack->at;
@@ -86,10 +90,8 @@ static u64 get_bigint(struct unpack *unpack)
 		if (digits[i] < '0' || digits[i] > '9')
 			bytes = 0;
 	if (!bytes || bytes > BIGINT_DIGITS_MAX || digits[bytes - 1] == '-' ||
-	    (bytes > 1 && digits[*digits == '-'] == '0')) {
-		exception_throw(engine, "TypeError", "these bytes are no packed value");
-		return VALUE_EXCEPTION;
-	}
+	    (bytes > 1 && digits[*digits == '-'] == '0'))
+		return malformed(unpack);
 	if (bytes + 2 > sizeof(code) && !(text = malloc(bytes + 2))) {
 		VM(engine, JS_ThrowOutOfMemory, engine->context);
 		return VALUE_EXCEPTION;
@@ -177,27 +179,13 @@ static u64 get_object(struct unpack *unpack)
 	return object;
 }
 
-static char *get_text(struct unpack *unpack)
-{
-	u32 address, bytes;
-	char *text;
-
-	if (!take_bytes(unpack, &address, &bytes))
-		return NULL;
-	text = malloc((size_t)bytes + 1);
-	if (!text) {
-		VM(unpack->engine, JS_ThrowOutOfMemory, unpack->engine->context);
-		return NULL;
-	}
-	memcpy(text, unpack->data + (address - unpack->copy), bytes);
-	text[bytes] = '\0';
-	return text;
-}
-
-static bool define_text(struct js_engine *engine, u64 object, const char *name, const char *text)
+/* A text of the copy as a property that is not enumerated. */
+static bool define_text(struct js_engine *engine, u64 object, const char *name, u32 address,
+			u32 bytes)
 {
 	u32 key = vm_string(engine, name, strlen(name));
-	u64 value = key ? value_string(engine, text, strlen(text)) : VALUE_EXCEPTION;
+	u64 value = key ? VM(engine, JS_NewStringLen, engine->context, address, bytes)
+			: VALUE_EXCEPTION;
 	bool good = !value_has_tag(value, TAG_EXCEPTION) &&
 		    (s32)VM(engine, JS_DefinePropertyValueStr, engine->context, object, key, value,
 			    PROPERTY_HIDDEN) >= 0;
@@ -206,27 +194,36 @@ static bool define_text(struct js_engine *engine, u64 object, const char *name, 
 	return good;
 }
 
+/* Takes a text, which is a property of the Error unless it is empty. */
+static bool get_text(struct unpack *unpack, u64 error, const char *name)
+{
+	u32 address, bytes;
+
+	return take_bytes(unpack, &address, &bytes) &&
+	       (!bytes || define_text(unpack->engine, error, name, address, bytes));
+}
+
 /* Of the type of that name, if it is one of the language's; its stack is where it arrives. */
 static u64 get_error(struct unpack *unpack)
 {
 	struct js_engine *engine = unpack->engine;
-	char *name = get_text(unpack), *message = name ? get_text(unpack) : NULL;
-	char *stack = message ? get_text(unpack) : NULL;
-	u64 error = VALUE_EXCEPTION;
+	u32 address, bytes;
 	const uint8_t *tag;
+	char type[20]; /* enough for those of the language */
+	u64 error;
 
-	if (stack)
-		error = exception_new(engine, name, message);
+	if (!take_bytes(unpack, &address, &bytes))
+		return VALUE_EXCEPTION;
+	snprintf(type, sizeof(type), "%.*s", (int)bytes,
+		 (const char *)unpack->data + (address - unpack->copy));
+	error = exception_new(engine, type, "");
 	if (!value_has_tag(error, TAG_EXCEPTION) &&
-	    ((strcmp(name, "Error") && !define_text(engine, error, "name", name)) ||
-	     (*stack && !define_text(engine, error, "stack", stack)) || !take(unpack, 1, &tag) ||
-	     !get_properties(unpack, error))) {
+	    ((strcmp(type, "Error") && !define_text(engine, error, "name", address, bytes)) ||
+	     !get_text(unpack, error, "message") || !get_text(unpack, error, "stack") ||
+	     !take(unpack, 1, &tag) || !get_properties(unpack, error))) {
 		VM(engine, JS_FreeValue, engine->context, error);
 		error = VALUE_EXCEPTION;
 	}
-	free(name);
-	free(message);
-	free(stack);
 	return error;
 }
 
@@ -239,12 +236,10 @@ static u64 get_view(struct unpack *unpack)
 
 	if (!take(unpack, 1, &type) || !take_bytes(unpack, &address, &bytes))
 		return VALUE_EXCEPTION;
-	if (*type == TYPED_UINT8)
+	if (*type == JS_PACK_UINT8)
 		return VM(engine, JS_NewUint8ArrayCopy, engine->context, address, bytes);
-	if (*type >= TYPED_COUNT) {
-		exception_throw(engine, "TypeError", "these bytes are no packed value");
-		return VALUE_EXCEPTION;
-	}
+	if (*type >= JS_PACK_TYPES)
+		return malformed(unpack);
 	buffer = VM(engine, JS_NewArrayBufferCopy, engine->context, address, bytes);
 	if (value_has_tag(buffer, TAG_EXCEPTION))
 		return buffer;
@@ -262,7 +257,7 @@ static u64 get_nested(struct unpack *unpack, uint8_t tag)
 {
 	u64 value;
 
-	if (unpack->depth >= DEPTH_MAX) {
+	if (unpack->depth >= JS_PACK_DEPTH_MAX) {
 		exception_throw(unpack->engine, "TypeError",
 				"a value that is nested too deep cannot be passed");
 		return VALUE_EXCEPTION;
@@ -312,8 +307,7 @@ static u64 get_value(struct unpack *unpack)
 	case 'e':
 		return get_nested(unpack, *tag);
 	default:
-		exception_throw(engine, "TypeError", "these bytes are no packed value");
-		return VALUE_EXCEPTION;
+		return malformed(unpack);
 	}
 }
 
@@ -349,7 +343,7 @@ bool js_unpack(struct js_engine *engine, const void *data, size_t bytes, unsigne
 	struct unpack unpack = {
 		.engine = engine, .data = data, .bytes = bytes, .count = count, .values = values};
 
-	if (bytes > BYTES_MAX) {
+	if (bytes > JS_PACK_BYTES_MAX) {
 		js_throw_error(engine, "RangeError", "the value is too large to be passed");
 		return false;
 	}
