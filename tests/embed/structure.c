@@ -116,6 +116,92 @@ TEST(structured_data_comes_back)
 	thaw_vm_close(vm);
 }
 
+/* Other languages read and write these bytes, too (vm/embed/python, go, node). */
+TEST(the_bytes_are_those_that_the_header_describes)
+{
+	static const struct {
+		const char *code, *bytes;
+		size_t count;
+	} cases[] = {
+#define CASE(code, bytes) {code, bytes, sizeof(bytes) - 1}
+		CASE("undefined", "u"),
+		CASE("null", "n"),
+		CASE("true", "t"),
+		CASE("false", "f"),
+		CASE("-2", "i\xfe\xff\xff\xff"),
+		CASE("1.5", "d\0\0\0\0\0\0\xf8\x3f"),
+		CASE("-12n", "b\3\0\0\0-12"),
+		CASE("'\\u00e9'", "s\2\0\0\0\xc3\xa9"),
+		CASE("new Date(1)", "D\0\0\0\0\0\0\xf0\x3f"),
+		CASE("[null, []]", "a\2\0\0\0na\0\0\0\0"),
+		CASE("({ k: true })", "o\1\0\0\0\1\0\0\0kt"),
+		CASE("const e = new RangeError('m'); e.stack = 's'; e.c = null; e",
+		     "e\12\0\0\0RangeError\1\0\0\0m\1\0\0\0so\1\0\0\0\1\0\0\0cn"),
+		CASE("new Uint8ClampedArray([1])", "y\0\1\0\0\0\1"),
+		CASE("new Int8Array([-1])", "y\1\1\0\0\0\xff"),
+		CASE("new Uint8Array([1])", "y\2\1\0\0\0\1"),
+		CASE("new Int16Array([-2])", "y\3\2\0\0\0\xfe\xff"),
+		CASE("new Uint16Array([1])", "y\4\2\0\0\0\1\0"),
+		CASE("new Int32Array([-2])", "y\5\4\0\0\0\xfe\xff\xff\xff"),
+		CASE("new Uint32Array([1])", "y\6\4\0\0\0\1\0\0\0"),
+		CASE("new BigInt64Array([-2n])", "y\7\10\0\0\0\xfe\xff\xff\xff\xff\xff\xff\xff"),
+		CASE("new BigUint64Array([1n])", "y\10\10\0\0\0\1\0\0\0\0\0\0\0"),
+		CASE("new Float16Array([1])", "y\11\2\0\0\0\0\x3c"),
+		CASE("new Float32Array([1])", "y\12\4\0\0\0\0\0\x80\x3f"),
+		CASE("new Float64Array([1])", "y\13\10\0\0\0\0\0\0\0\0\0\xf0\x3f"),
+#undef CASE
+	};
+	struct thaw_vm *vm = vm_that_compares();
+	struct thaw_error error = {0};
+	thaw_vm_value value;
+	size_t bytes;
+	void *data;
+
+	ASSERT_NE(NULL, vm);
+	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+		ASSERT_EQ(0, thaw_vm_eval(vm, cases[i].code, strlen(cases[i].code), "a.js", 0,
+					  &value, &error));
+		ASSERT_EQ(0, thaw_vm_pack(vm, 1, &value, &data, &bytes, &error));
+		EXPECT_TRUE(bytes == cases[i].count && !memcmp(data, cases[i].bytes, bytes))
+		{
+			TH_LOG("%s", cases[i].code);
+		}
+		free(data);
+		EXPECT_TRUE(comes_back(vm, cases[i].code));
+	}
+	EXPECT_EQ(THAW_VM_EEXCEPTION, thaw_vm_unpack(vm, "y\14\0\0\0\0", 6, 1, &value, &error));
+	thaw_vm_close(vm);
+}
+
+TEST(depth_has_a_limit_in_both_directions)
+{
+	struct thaw_vm *vm = vm_that_compares();
+	struct thaw_error error = {0};
+	thaw_vm_value value;
+	char code[100], *packed;
+	size_t bytes;
+	void *data;
+
+	ASSERT_NE(NULL, vm);
+	for (unsigned depth = THAW_VM_PACK_DEPTH; depth <= THAW_VM_PACK_DEPTH + 1; depth++) {
+		int wanted = depth > THAW_VM_PACK_DEPTH ? THAW_VM_EEXCEPTION : 0;
+
+		snprintf(code, sizeof(code),
+			 "{ let v = null; for (let i = 0; i < %u; i++) v = [v]; v }", depth);
+		ASSERT_EQ(0, thaw_vm_eval(vm, code, SIZE_MAX, "a.js", 0, &value, &error));
+		EXPECT_EQ(wanted, thaw_vm_pack(vm, 1, &value, &data, &bytes, &error));
+		free(data);
+		packed = malloc(depth * 5 + 1);
+		ASSERT_NE(NULL, packed);
+		for (unsigned i = 0; i < depth; i++)
+			memcpy(packed + i * 5, "a\1\0\0", 5);
+		packed[depth * 5] = 'n';
+		EXPECT_EQ(wanted, thaw_vm_unpack(vm, packed, depth * 5 + 1, 1, &value, &error));
+		free(packed);
+	}
+	thaw_vm_close(vm);
+}
+
 TEST(what_is_no_structured_data_is_refused)
 {
 	static const struct {

@@ -12,6 +12,10 @@
 
 _Static_assert((int)THAW_VM_OTHER == (int)JS_KIND_OTHER && (int)THAW_VM_BYTES == (int)JS_KIND_BYTES,
 	       "the kinds of thaw_vm.h are those of the engine");
+_Static_assert(THAW_VM_PACK_DEPTH == JS_PACK_DEPTH_MAX &&
+		       THAW_VM_PACK_VALUES == JS_PACK_VALUES_MAX &&
+		       THAW_VM_PACK_BYTES == JS_PACK_BYTES_MAX,
+	       "the limits of thaw_vm.h are those of the engine");
 
 int thaw_vm_kind(struct thaw_vm *vm, thaw_vm_value value)
 {

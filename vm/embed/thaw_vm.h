@@ -284,6 +284,10 @@ enum thaw_vm_kind {
 THAW_PUBLIC int thaw_vm_kind(struct thaw_vm *vm, thaw_vm_value value);
 /* null, as a value. */
 THAW_PUBLIC thaw_vm_value thaw_vm_null(struct thaw_vm *vm);
+/* The limits of structured data that is packed. */
+#define THAW_VM_PACK_DEPTH 1000u /* of arrays, objects and errors in each other */
+#define THAW_VM_PACK_VALUES 10000000u
+#define THAW_VM_PACK_BYTES (512u << 20)
 /*
  * Structured data as bytes (malloc'ed) and back, `count` values one after the other. Each is a letter and what belongs to it; numbers
  * are little-endian, TEXT and DATA are a u32 of bytes, and they:
@@ -295,8 +299,9 @@ THAW_PUBLIC thaw_vm_value thaw_vm_null(struct thaw_vm *vm);
  *	e TEXT TEXT TEXT o COUNT (TEXT value) ...	an Error: name, message, stack, properties
  *
  * TYPE is 0 to 11: Uint8Clamped, Int8, Uint8, Int16, Uint16, Int32, Uint32, BigInt64, BigUint64, Float16, Float32, Float64. Of objects,
- * own enumerable properties with names; functions and symbols are undefined. THAW_VM_EEXCEPTION for other classes, what is circular
- * or deeper than 1,000, has more than 10,000,000 values or 512 MiB. May run code of the program (getters).
+ * own enumerable properties with names; functions and symbols are undefined. THAW_VM_EEXCEPTION for other classes, what is circular,
+ * deeper than THAW_VM_PACK_DEPTH (1,000), has more than THAW_VM_PACK_VALUES (10,000,000) or THAW_VM_PACK_BYTES (512 MiB). May run
+ * code of the program (getters).
  */
 THAW_PUBLIC int thaw_vm_pack(struct thaw_vm *vm, unsigned count, const thaw_vm_value *values,
 			     void **data, size_t *bytes, struct thaw_error *error);

@@ -10,8 +10,6 @@
 
 #include "addon.h"
 
-#define DEPTH_MAX 1000u
-#define BYTES_MAX (512u << 20)
 #define SCOPE_ITEMS 32u /* more of them get a scope each, so that handles do not pile up */
 
 /* The library's numbers of typed arrays. */
@@ -40,7 +38,7 @@ static uint8_t *reserve(napi_env env, struct block *block, size_t bytes)
 	size_t room = block->room ? block->room : 256;
 	uint8_t *data;
 
-	if (bytes > BYTES_MAX || block->bytes + bytes > BYTES_MAX) {
+	if (bytes > THAW_VM_PACK_BYTES || block->bytes + bytes > THAW_VM_PACK_BYTES) {
 		fail(env, "the value is too large to be passed to a VM");
 		return NULL;
 	}
@@ -194,7 +192,7 @@ static bool put_bytes(napi_env env, struct block *block, uint8_t type, const voi
 	uint32_t length = (uint32_t)bytes;
 	uint8_t head[5] = {type};
 
-	if (bytes > BYTES_MAX)
+	if (bytes > THAW_VM_PACK_BYTES)
 		return fail(env, "the value is too large to be passed to a VM");
 	memcpy(head + 1, &length, 4);
 	if (!put(env, block, 'y', head, 5) || !reserve(env, block, bytes))
@@ -250,7 +248,7 @@ static bool put_object(napi_env env, struct block *block, napi_value value, unsi
 {
 	bool is = false;
 
-	if (depth >= DEPTH_MAX)
+	if (depth >= THAW_VM_PACK_DEPTH)
 		return fail(
 			env,
 			"a value that is circular, or nested too deep, cannot be passed to a VM");
