@@ -96,6 +96,8 @@ napi_value addon_generations(napi_env env, napi_callback_info info);
 
 /* NULL: it is disposed, which is thrown. */
 struct thaw_vm_snapshot *snapshot_inside(napi_env env, napi_value value);
+/* NULL for undefined; false likewise. */
+bool snapshot_or_none(napi_env env, napi_value value, struct thaw_vm_snapshot **snapshot);
 /* Consumes the reference. */
 napi_value snapshot_object(napi_env env, struct thaw_vm_snapshot *snapshot);
 napi_value addon_snapshot_id(napi_env env, napi_callback_info info);

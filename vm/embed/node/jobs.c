@@ -83,12 +83,10 @@ static napi_value begin(napi_env env, struct job *job)
 /* With the snapshot that is the second argument, if it is one. NULL: an exception is pending. */
 static struct job *job_new(napi_env env, napi_value base)
 {
-	struct thaw_vm_snapshot *held = NULL;
-	napi_valuetype type;
+	struct thaw_vm_snapshot *held;
 	struct job *job;
 
-	napi_typeof(env, base, &type);
-	if (type != napi_undefined && !(held = snapshot_inside(env, base)))
+	if (!snapshot_or_none(env, base, &held))
 		return NULL;
 	job = calloc(1, sizeof(*job));
 	if (!job)

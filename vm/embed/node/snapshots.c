@@ -19,6 +19,15 @@ struct thaw_vm_snapshot *snapshot_inside(napi_env env, napi_value value)
 	return *snapshot;
 }
 
+bool snapshot_or_none(napi_env env, napi_value value, struct thaw_vm_snapshot **snapshot)
+{
+	napi_valuetype type;
+
+	*snapshot = NULL;
+	napi_typeof(env, value, &type);
+	return type == napi_undefined || (*snapshot = snapshot_inside(env, value));
+}
+
 static void snapshot_finalize(napi_env env, void *data, void *hint)
 {
 	struct thaw_vm_snapshot **snapshot = data;
@@ -75,18 +84,16 @@ napi_value addon_snapshot_id(napi_env env, napi_callback_info info)
 /* (snapshot, since or undefined): a Buffer. */
 napi_value addon_snapshot_bytes(napi_env env, napi_callback_info info)
 {
-	struct thaw_vm_snapshot *snapshot, *since = NULL;
+	struct thaw_vm_snapshot *snapshot, *since;
 	napi_value arguments[2], result = NULL;
 	struct thaw_error error = {0};
-	napi_valuetype type;
 	size_t count = 2, bytes;
 	void *data;
 	int code;
 
 	napi_get_cb_info(env, info, &count, arguments, NULL, NULL);
-	napi_typeof(env, arguments[1], &type);
 	snapshot = snapshot_inside(env, arguments[0]);
-	if (!snapshot || (type != napi_undefined && !(since = snapshot_inside(env, arguments[1]))))
+	if (!snapshot || !snapshot_or_none(env, arguments[1], &since))
 		return NULL;
 	code = thaw_vm_snapshot_bytes(snapshot, since, &data, &bytes, &error);
 	if (code)
@@ -99,17 +106,15 @@ napi_value addon_snapshot_bytes(napi_env env, napi_callback_info info)
 /* (bytes, base or undefined, the most bytes of heap): a snapshot. */
 napi_value addon_snapshot_open(napi_env env, napi_callback_info info)
 {
-	struct thaw_vm_snapshot *base = NULL, *snapshot;
+	struct thaw_vm_snapshot *base, *snapshot;
 	struct thaw_error error = {0};
 	napi_value arguments[3];
-	napi_valuetype type;
 	size_t count = 3, bytes;
 	void *data;
 	int code;
 
 	napi_get_cb_info(env, info, &count, arguments, NULL, NULL);
-	napi_typeof(env, arguments[1], &type);
-	if (type != napi_undefined && !(base = snapshot_inside(env, arguments[1])))
+	if (!snapshot_or_none(env, arguments[1], &base))
 		return NULL;
 	if (napi_get_buffer_info(env, arguments[0], &data, &bytes)) {
 		napi_throw_type_error(env, "ERR_INVALID_ARG_TYPE", "bytes must be a Uint8Array");

@@ -87,37 +87,44 @@ napi_value addon_vm_settle(napi_env env, napi_callback_info info)
 
 /* ---- Generations and contexts ---- */
 
+/* (VM, name or undefined). False: the call is over. */
+static bool named_begin(struct call *call, napi_env env, napi_callback_info info, char **name)
+{
+	napi_valuetype type;
+
+	*name = NULL;
+	if (!call_begin(call, env, info))
+		return false;
+	napi_typeof(env, call->arguments[1], &type);
+	if (type != napi_string || (*name = text_of(env, call->arguments[1], NULL)))
+		return true;
+	call_end(call, NULL, 0);
+	return false;
+}
+
 napi_value addon_vm_checkpoint(napi_env env, napi_callback_info info)
 {
 	uint64_t generation = 0;
 	struct call call;
-	napi_valuetype type;
-	char *name = NULL;
+	char *name;
 	int code;
 
-	if (!call_begin(&call, env, info))
+	if (!named_begin(&call, env, info, &name))
 		return NULL;
-	napi_typeof(env, call.arguments[1], &type);
-	if (type == napi_string && !(name = text_of(env, call.arguments[1], NULL)))
-		return call_end(&call, NULL, 0);
 	code = thaw_vm_checkpoint(call.binding->vm, name, &generation, &call.error);
 	free(name);
 	return call_end(&call, number_new(env, (double)generation), code);
 }
 
-/* (VM, name): in the background. */
+/* In the background. */
 napi_value addon_vm_checkpoint_begin(napi_env env, napi_callback_info info)
 {
-	napi_valuetype type;
 	struct call call;
-	char *name = NULL;
+	char *name;
 	int code;
 
-	if (!call_begin(&call, env, info))
+	if (!named_begin(&call, env, info, &name))
 		return NULL;
-	napi_typeof(env, call.arguments[1], &type);
-	if (type == napi_string && !(name = text_of(env, call.arguments[1], NULL)))
-		return call_end(&call, NULL, 0);
 	code = thaw_vm_checkpoint_begin(call.binding->vm, name, &call.error);
 	free(name);
 	return call_end(&call, undefined_value(env), code);

@@ -113,26 +113,36 @@ static bool put_number(napi_env env, struct block *block, napi_value value)
 	return put(env, block, 'd', &number, 8);
 }
 
+/* `count` items of an array, or properties of these keys. */
+static bool put_items(napi_env env, struct block *block, napi_value value, napi_value keys,
+		      uint32_t count, unsigned depth)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		napi_handle_scope scope;
+		napi_value key, item;
+		bool good;
+
+		if (napi_open_handle_scope(env, &scope))
+			return fail(env, "out of memory");
+		good = keys ? !napi_get_element(env, keys, i, &key) && put_text(env, block, key) &&
+				       !napi_get_property(env, value, key, &item)
+			    : !napi_get_element(env, value, i, &item);
+		good = good && put_value(env, block, item, depth);
+		napi_close_handle_scope(env, scope);
+		if (!good)
+			return fail(env,
+				    keys ? "an object cannot be read" : "an array cannot be read");
+	}
+	return true;
+}
+
 static bool put_array(napi_env env, struct block *block, napi_value value, unsigned depth)
 {
 	uint32_t count;
 
 	if (napi_get_array_length(env, value, &count) || !put(env, block, 'a', &count, 4))
 		return fail(env, "an array cannot be read");
-	for (uint32_t i = 0; i < count; i++) {
-		napi_handle_scope scope;
-		napi_value item;
-		bool good;
-
-		if (napi_open_handle_scope(env, &scope))
-			return fail(env, "out of memory");
-		good = !napi_get_element(env, value, i, &item) &&
-		       put_value(env, block, item, depth);
-		napi_close_handle_scope(env, scope);
-		if (!good)
-			return fail(env, "an array cannot be read");
-	}
-	return true;
+	return put_items(env, block, value, NULL, count, depth);
 }
 
 /* Own enumerable properties with names. */
@@ -146,21 +156,7 @@ static bool put_properties(napi_env env, struct block *block, napi_value value, 
 					napi_key_numbers_to_strings, &keys) ||
 	    napi_get_array_length(env, keys, &count) || !put(env, block, 'o', &count, 4))
 		return fail(env, "an object cannot be read");
-	for (uint32_t i = 0; i < count; i++) {
-		napi_handle_scope scope;
-		napi_value key, item;
-		bool good;
-
-		if (napi_open_handle_scope(env, &scope))
-			return fail(env, "out of memory");
-		good = !napi_get_element(env, keys, i, &key) && put_text(env, block, key) &&
-		       !napi_get_property(env, value, key, &item) &&
-		       put_value(env, block, item, depth);
-		napi_close_handle_scope(env, scope);
-		if (!good)
-			return fail(env, "an object cannot be read");
-	}
-	return true;
+	return put_items(env, block, value, keys, count, depth);
 }
 
 /* The stack stays here: it tells of files that are none of the VM's business. */
