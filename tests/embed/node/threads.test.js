@@ -50,27 +50,24 @@ test('another thread interrupts', async () => {
 })
 
 test('a worker is terminated with VMs that are open, and in the middle of a call', async () => {
-	const idle = worker('global.vms = [1, 2, 3].map(() => { const vm = new ThawVM(); vm.eval("setInterval(() => {}, 1)"); vm.run(); return vm }); parentPort.postMessage(1)')
-	await once(idle, 'message')
-	assert.equal(await idle.terminate(), 1)
+	const ends = async code => {
+		const one = worker(code)
+		await once(one, 'message')
+		assert.equal(await one.terminate(), 1)
+	}
+	await ends('global.vms = [1, 2, 3].map(() => { const vm = new ThawVM(); vm.eval("setInterval(() => {}, 1)"); vm.run(); return vm }); parentPort.postMessage(1)')
 	// The program calls the host for ever, and catches everything.
-	const inside = worker(`
+	await ends(`
 		const vm = new ThawVM({ functions: { tell() { parentPort.postMessage(1) } } })
 		vm.eval('for (;;) try { tell() } catch {}')`)
-	await once(inside, 'message')
-	assert.equal(await inside.terminate(), 1)
-	const makes = worker(`
+	await ends(`
 		const vm = new ThawVM()
 		vm.eval('globalThis.list = Array.from({ length: 100000 }, (_, i) => ({ i }))')
 		for (let i = 0; i < 8; i++) vm.snapshot().bytesAsync()
 		parentPort.postMessage(1)`)
-	await once(makes, 'message')
-	assert.equal(await makes.terminate(), 1)
-	const loops = worker(`
+	await ends(`
 		const vm = new ThawVM({ functions: { tell() { parentPort.postMessage(1) } } })
 		vm.eval('tell(); for (;;);')`)
-	await once(loops, 'message')
-	assert.equal(await loops.terminate(), 1)
 	const exits = worker(`
 		const vm = new ThawVM({ functions: { end() { process.exit(7) } } })
 		vm.eval('for (;;) try { end() } catch {}')`)

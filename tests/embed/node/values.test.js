@@ -10,6 +10,8 @@ test('structured data goes in and comes out', () => {
 	vm.eval('const same = v => v; const through = v => host(v)')
 	const values = [
 		undefined, null, true, false, 0, -0, 1.5, NaN, Infinity, -(2 ** 31), 2 ** 31, 2 ** 53, '', 'a\0b', 'é€😀', 'x'.repeat(119), 'é'.repeat(58),
+		...[Uint8ClampedArray, Int8Array, Uint8Array, Int16Array, Uint16Array, Int32Array, Uint32Array, BigInt64Array, BigUint64Array, Float32Array,
+			Float64Array].map(Kind => new Kind(new Uint8Array(16).fill(0x91).buffer)),
 		'y'.repeat(1e6), 0n, -7n, 2n ** 200n, [], [[], [null, undefined]], {}, { a: { b: [1, 'c'] } }, new Date(86400000),
 		new Uint8Array([0, 255]), new Uint8Array(0), new Float64Array([0.5, -0]), new BigInt64Array([-1n]), new Uint16Array([1, 2]).subarray(1),
 		Array.from({ length: 1000 }, (_, i) => ({ i, text: `number ${i}` })), Object.create(null, { own: { value: 1, enumerable: true } }),
@@ -20,6 +22,11 @@ test('structured data goes in and comes out', () => {
 			assert.deepEqual(back, value)
 			if (typeof value !== 'object') assert.ok(Object.is(back, value))
 		}
+	const nested = depth => { let value = null; while (depth--) value = [value]; return value }
+	for (const name of ['same', 'through']) {
+		assert.deepEqual(vm.call(name, [nested(1000)]), nested(1000))
+		assert.throws(() => vm.call(name, [nested(1001)]), { code: 'ERR_THAW_VALUE' })
+	}
 	assert.deepEqual(vm.call('same', [Buffer.from('ab')]), new Uint8Array([97, 98]))
 	assert.deepEqual(vm.call('same', [new Uint8Array([1, 2]).buffer]), new Uint8Array([1, 2]))
 	assert.equal(vm.call('same', ['\ud800']), '\ufffd')
