@@ -4,6 +4,7 @@ import array
 import datetime
 import math
 import pickle
+import sys
 import unittest
 
 import thaw_vm
@@ -18,12 +19,28 @@ class Values(unittest.TestCase):
     def test_come_back_as_they_were(self):
         day = datetime.datetime(2024, 2, 29, 12, 30, 1, 250000, datetime.timezone.utc)
         for value in (None, True, False, 0, 1, -2**31, 2**31, 2**53 - 1, 2**53 + 1, -2**80, 0.5, 1e300, math.inf, '', 'a\0é😀', b'',
-                      b'\0\xff', [], [[1, [None]]], {}, {'a': {'é': [b'x', 2**70]}}, array.array('d', [1.5, -2]), array.array('h', [-3]), day):
+                      b'\0\xff', [], [[1, [None]]], {}, {'a': {'é': [b'x', 2**70]}}, array.array('d', [1.5, -2]), array.array('h', [-3]), day,
+                      *(array.array(code, b'\x91' * 16) for code in 'bhHiIqQfd')):
             with self.subTest(value=value):
                 for back in (self.vm.call('id', value), self.vm.call('same', value)):
                     self.assertEqual(back, value)
                     self.assertIs(type(back), type(value))
         self.assertTrue(math.isnan(self.vm.call('id', math.nan)))
+
+    def test_depth_has_a_limit(self):
+        def nested(depth):
+            value = None
+            for _ in range(depth):
+                value = [value]
+            return value
+
+        before = sys.getrecursionlimit()
+        self.addCleanup(sys.setrecursionlimit, before)
+        sys.setrecursionlimit(10000)
+        for function in 'id', 'same':
+            self.assertEqual(self.vm.call(function, nested(1000)), nested(1000))
+            with self.assertRaises(thaw_vm.JavaScriptError):
+                self.vm.call(function, nested(1001))
 
     def test_kinds_are_those_of_javascript(self):
         for value, kind in ((None, 'Null'), (1, 'Number'), (2**53 + 1, 'BigInt'), (bytearray(b'x'), 'Uint8Array'), ((1, 2), 'Array'),

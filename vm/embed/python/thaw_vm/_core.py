@@ -63,25 +63,17 @@ def _callbacks(reference: Callable[[], Core | None]) -> tuple[Any, ...]:
         except BaseException as error:
             return reference().host_failed(error)  # type: ignore[union-attr]
 
-    def log(_arg: int, fd: int, text: int, size: int) -> None:
-        try:
-            reference().options['log'](fd, ctypes.string_at(text, size).decode('utf-8', 'replace'))  # type: ignore[union-attr]
-        except BaseException as error:
-            reference().cut_by(error)  # type: ignore[union-attr]
+    def guarded(method: Callable[..., int | None]) -> Callable[..., int | None]:
+        """What that raises ends the call, and comes out of it."""
+        def callback(_arg: int, *arguments: Any) -> int | None:
+            try:
+                return method(reference(), *arguments)
+            except BaseException as error:
+                reference().cut_by(error)  # type: ignore[union-attr]
+                return None
 
-    def load_module(_arg: int, name: bytes, size: Any) -> int | None:
-        try:
-            return reference().host_module(name, size)  # type: ignore[union-attr]
-        except BaseException as error:
-            reference().cut_by(error)  # type: ignore[union-attr]
-            return None
-
-    def resolve_module(_arg: int, importer: bytes, name: bytes) -> int | None:
-        try:
-            return reference().host_resolve(importer, name)  # type: ignore[union-attr]
-        except BaseException as error:
-            reference().cut_by(error)  # type: ignore[union-attr]
-            return None
+        _ours.add(callback.__code__)
+        return callback
 
     def poll(_arg: int) -> bool:
         return reference() is None  # False; signal handlers run at the first bytecode of this
@@ -91,9 +83,9 @@ def _callbacks(reference: Callable[[], Core | None]) -> tuple[Any, ...]:
         if core:
             core.tasks.wake()
 
-    _ours.update(function.__code__ for function in (call, log, load_module, resolve_module, poll))
-    return (lib.CALLBACK(call), lib.LOG(log), lib.LOAD_MODULE(load_module), lib.RESOLVE_MODULE(resolve_module), lib.POLL(poll),
-            lib.NOTIFY(notify))
+    _ours.update(function.__code__ for function in (call, poll))
+    return (lib.CALLBACK(call), lib.LOG(guarded(Core.host_log)), lib.LOAD_MODULE(guarded(Core.host_module)),
+            lib.RESOLVE_MODULE(guarded(Core.host_resolve)), lib.POLL(poll), lib.NOTIFY(notify))
 
 
 main_thread = threading.main_thread().ident  # whose signal handlers may raise
@@ -178,12 +170,12 @@ class Core:
                 raise self._missing(self._c_options)
             self.check(code)
             if code == 0 and warning.code:  # nothing is lost that a checkpoint had promised, but for the newest of them
-                warnings.warn(warning.text.decode('utf-8', 'replace'), RuntimeWarning, stacklevel=4)
+                warnings.warn(str(warning), RuntimeWarning, stacklevel=4)
         finally:
             self.end()
 
     def _missing(self, options: lib.Options) -> Missing:
-        text, names = self._text(), c_void_p()
+        text, names = str(self._error), c_void_p()
         count = library.thaw_vm_missing(byref(options), byref(names), self._error_at)
         if count < 0:
             return Missing(text)
@@ -291,10 +283,6 @@ class Core:
 
     # ---- What a call came to
 
-    def _text(self) -> str:
-        text: bytes = self._error.text
-        return text.decode('utf-8', 'replace')
-
     def check(self, code: int) -> int:
         """Pass what is no failure, raise what is one."""
         if code >= 0 and self._failure is None:
@@ -305,12 +293,12 @@ class Core:
         if code == EEXCEPTION:
             error = self.exception()
             raise error from error.__cause__
-        text = self._text()
+        text = str(self._error)
         raise TimeLimit(text, code) if code == EINTERRUPTED and 'time is over' in text else error_of(code, text)
 
     def exception(self) -> JavaScriptError:
         """What the call before has thrown."""
-        text = self._text()
+        text = str(self._error)
         handle = library.thaw_vm_exception(self.pointer)
         return self.error_of_value(handle, text) if handle else JavaScriptError('', text)
 
@@ -613,6 +601,9 @@ class Core:
                 error = second
         self.cut_by(error)
         return 0
+
+    def host_log(self, fd: int, text: int, size: int) -> None:
+        self.options['log'](fd, ctypes.string_at(text, size).decode('utf-8', 'replace'))
 
     def host_module(self, name: bytes, size: Any) -> int | None:
         text = self.options['load_module'](name.decode('utf-8', 'replace'))

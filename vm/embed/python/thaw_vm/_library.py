@@ -35,6 +35,10 @@ class ErrorText(Structure):
     """struct thaw_error"""
     _fields_ = [('code', c_int), ('text', ctypes.c_char * 504)]
 
+    def __str__(self) -> str:
+        text: bytes = self.text
+        return text.decode('utf-8', 'replace')
+
 
 class Function(Structure):
     """struct thaw_vm_function"""
@@ -143,8 +147,8 @@ _libc.malloc.restype, _libc.malloc.argtypes = c_void_p, [c_size_t]
 _libc.free.restype, _libc.free.argtypes = None, [c_void_p]
 
 
-def take(pointer: int, size: int) -> bytes:
-    """What the library has malloc'ed, which is freed."""
+def take(pointer: int, size: int = -1) -> bytes:
+    """What the library has malloc'ed, which is freed. Without a size, a C string."""
     try:
         return ctypes.string_at(pointer, size)
     finally:
@@ -156,11 +160,7 @@ def release(pointer: int) -> None:
 
 
 def take_text(pointer: int) -> str:
-    """The same of a C string."""
-    try:
-        return ctypes.string_at(pointer).decode('utf-8', 'replace')
-    finally:
-        _libc.free(pointer)
+    return take(pointer).decode('utf-8', 'replace')
 
 
 def name_of(text: str) -> bytes:
@@ -181,7 +181,7 @@ def give(data: bytes) -> int:
     """What the library will free. 0: no memory."""
     pointer: int = _libc.malloc(len(data) + 1) or 0
     if pointer:
-        ctypes.memmove(pointer, data + b'\0', len(data) + 1)
+        ctypes.memmove(pointer, data, len(data) + 1)  # bytes end with a zero, too
     return pointer
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def check(code: int, error: lib.ErrorText) -> None:
     if code:
-        raise error_of(code, error.text.decode('utf-8', 'replace'))
+        raise error_of(code, str(error))
 
 
 def _drop(pointer: int, process: int) -> None:

@@ -17,13 +17,12 @@ import weakref
 from asyncio import events
 from typing import TYPE_CHECKING, Any, Awaitable, Callable, Iterator
 
-from ._errors import Busy, Error, Pending, Timeout
+from ._errors import EPENDING, Busy, Error, Pending, Timeout
 from ._library import FOREVER, library
 
 if TYPE_CHECKING:
     from ._core import Core
 
-EPENDING = -20106
 SIGNALS = 0.25  # seconds, after which one is noticed at the latest
 
 

@@ -41,6 +41,10 @@ def _text(text: str) -> bytes:
     return _size.pack(len(data)) + data
 
 
+def _encode_bytes(kind: int, data: bytes, into: list[bytes]) -> None:
+    into += b'y' + bytes([kind]) + _size.pack(len(data)), data
+
+
 def _encode_object(items: Any, into: list[bytes]) -> None:
     into.append(b'o' + _size.pack(len(items)))
     for key, value in items.items():
@@ -63,11 +67,9 @@ def _encode_exception(error: BaseException, into: list[bytes]) -> None:
 
 def _encode_other(value: Any, into: list[bytes]) -> None:
     if isinstance(value, array.array) and value.typecode in _numbers:
-        data = value.tobytes()
-        into.append(b'y' + bytes([_numbers[value.typecode]]) + _size.pack(len(data)) + data)
+        _encode_bytes(_numbers[value.typecode], value.tobytes(), into)
     elif isinstance(value, (bytes, bytearray, memoryview)) or (isinstance(value, array.array) and value.typecode == 'B'):
-        data = bytes(value)
-        into.append(b'y' + bytes([_UINT8]) + _size.pack(len(data)) + data)
+        _encode_bytes(_UINT8, bytes(value), into)
     elif isinstance(value, collections.abc.Mapping):
         _encode_object(value, into)
     elif isinstance(value, datetime):

@@ -45,7 +45,7 @@ def generations(image: str | os.PathLike[str]) -> list[Generation]:
     pointer, error = c_void_p(), lib.ErrorText()
     count = library.thaw_vm_generations(lib.path_of(image), byref(pointer), byref(error))
     if count < 0:
-        raise error_of(count, error.text.decode('utf-8', 'replace'))
+        raise error_of(count, str(error))
     try:
         table = cast(pointer, POINTER(lib.Generation))
         return [Generation(one.number, one.parent, one.time_ns / 1e9, one.heap_bytes, one.bytes_written, one.names.decode().split())
