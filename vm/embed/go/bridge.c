@@ -50,7 +50,7 @@ int bridge_open(const struct bridge_options *options, uintptr_t handle, struct t
 {
 	struct thaw_vm_options filled;
 	struct thaw_vm_function *functions = fill(&filled, options, handle);
-	int code = functions ? thaw_vm_open(&filled, vm, error) : -12;
+	int code = functions ? thaw_vm_open(&filled, vm, error) : -ENOMEM;
 
 	free(functions);
 	return code;
@@ -60,7 +60,7 @@ int bridge_missing(const struct bridge_options *options, char ***names, struct t
 {
 	struct thaw_vm_options filled;
 	struct thaw_vm_function *functions = fill(&filled, options, 0);
-	int count = functions ? thaw_vm_missing(&filled, names, error) : -12;
+	int count = functions ? thaw_vm_missing(&filled, names, error) : -ENOMEM;
 
 	free(functions);
 	return count;

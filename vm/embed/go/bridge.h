@@ -3,6 +3,7 @@
 #ifndef THAWVM_GO_BRIDGE_H
 #define THAWVM_GO_BRIDGE_H
 
+#include <errno.h>
 #include <stdlib.h>
 
 #include <thaw_vm.h>

@@ -61,7 +61,7 @@ func thawvmCall(handle C.uintptr_t, vm *C.struct_thaw_vm, index C.uint, ticket C
 	c := cgo.Handle(handle).Value().(*core)
 	c.vm = vm // while it is opened, too
 	defer func() { c.end(recover()) }()
-	values, err := c.arguments(count, arguments)
+	values, err := c.unpack(count, arguments)
 	if err == nil && c.async[index] != nil {
 		c.begin(uint64(ticket), c.async[index], values)
 		return 0
@@ -78,21 +78,6 @@ func thawvmCall(handle C.uintptr_t, vm *C.struct_thaw_vm, index C.uint, ticket C
 		return 0
 	}
 	return result
-}
-
-func (c *core) arguments(count C.uint, arguments *C.thaw_vm_value) ([]Value, error) {
-	if count == 0 {
-		return nil, nil
-	}
-	u, err := c.pack(count, arguments)
-	if err != nil {
-		return nil, err
-	}
-	values := make([]Value, count)
-	for i := range values {
-		values[i] = Value{u.value()}
-	}
-	return values, nil
 }
 
 func (c *core) throw(err error) {
@@ -209,7 +194,7 @@ func (c *core) settleOne(done settlement) error {
 		code = C.thaw_vm_settle(c.vm, C.uint64_t(done.ticket), value, nil, &failure)
 	}
 	C.thaw_vm_free(c.vm, value)
-	if code == -2 { // the VM was rolled back to where it had not asked
+	if code == -C.ENOENT { // the VM was rolled back to where it had not asked
 		return nil
 	}
 	return c.check(code, &failure)

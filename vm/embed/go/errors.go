@@ -29,12 +29,12 @@ var (
 	ErrEnded        = &Error{Code: C.THAW_VM_EENDED, Text: "the program has called exit(): the VM can be closed, or rolled back"}
 	ErrMissing      = &Error{Code: C.THAW_VM_EMISSING, Text: "functions are needed that were not given"}
 	ErrPending      = &Error{Code: C.THAW_VM_EPENDING, Text: "a promise that nothing can settle"}
-	ErrBusy         = &Error{Code: -16, Text: "the VM or the image is in use"}
-	ErrOutOfMemory  = &Error{Code: -12, Text: "out of memory"}
+	ErrBusy         = &Error{Code: -C.EBUSY, Text: "the VM or the image is in use"}
+	ErrOutOfMemory  = &Error{Code: -C.ENOMEM, Text: "out of memory"}
 	ErrDamaged      = &Error{Code: C.THAW_EDAMAGED, Text: "the image or the snapshot is damaged"}
 	ErrIncompatible = &Error{Code: C.THAW_EFORMAT, Text: "no image or snapshot, or one of another format or engine"}
-	ErrRolledBack   = &Error{Code: -125, Text: "the VM was closed or rolled back while a promise of it was waited for"}
-	ErrClosed       = &Error{Code: -9, Text: "the VM is closed"}
+	ErrRolledBack   = &Error{Code: -C.ECANCELED, Text: "the VM was closed or rolled back while a promise of it was waited for"}
+	ErrClosed       = &Error{Code: -C.EBADF, Text: "the VM is closed"}
 )
 
 func kind(code int) int {
@@ -42,9 +42,17 @@ func kind(code int) int {
 	case C.THAW_EFOREIGN, C.THAW_EENGINE:
 		return C.THAW_EFORMAT
 	case C.THAW_EINUSE:
-		return -16
+		return -C.EBUSY
 	}
 	return code
+}
+
+// failed is the error of a code that the library returned; nil: it is none.
+func failed(code C.int, failure *C.struct_thaw_error) error {
+	if code >= 0 {
+		return nil
+	}
+	return &Error{Code: int(code), Text: C.GoString(&failure.text[0])}
 }
 
 // A JSError is what the program threw.

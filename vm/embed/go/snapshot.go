@@ -24,13 +24,6 @@ func snapshot(pointer *C.struct_thaw_vm_snapshot, options Options) *Snapshot {
 	return made
 }
 
-func failed(code C.int, failure *C.struct_thaw_error) error {
-	if code == 0 {
-		return nil
-	}
-	return &Error{Code: int(code), Text: C.GoString(&failure.text[0])}
-}
-
 // Snapshot is what the VM is now, in memory.
 func (vm *VM) Snapshot() (*Snapshot, error) {
 	c := vm.core
@@ -56,7 +49,7 @@ func (vm *VM) Rollback(to *Snapshot) error {
 	var failure C.struct_thaw_error
 	code := C.thaw_vm_rollback(c.vm, to.pointer, &failure)
 	runtime.KeepAlive(to)
-	if code == 0 || code == -12 {
+	if code == 0 || code == -C.ENOMEM {
 		c.epoch++
 		c.notify()
 	}
@@ -112,7 +105,7 @@ func (s *Snapshot) Bytes(since *Snapshot) ([]byte, error) {
 		return nil, err
 	}
 	defer C.free(data)
-	return append([]byte{}, unsafe.Slice((*byte)(data), int(bytes))...), nil
+	return append([]byte{}, unsafe.Slice((*byte)(data), bytes)...), nil
 }
 
 // SnapshotFromBytes is what Bytes gave, wherever the same engine is; `base` is the one that it was made since (nil: none).

@@ -2,6 +2,9 @@
 
 package thawvm
 
+// #include "bridge.h"
+import "C"
+
 import (
 	"encoding/binary"
 	"fmt"
@@ -86,7 +89,7 @@ func (v Value) Boolean() bool {
 
 const (
 	safe  = 1 << 53
-	depth = 1000
+	depth = C.THAW_VM_PACK_DEPTH + 1 // what is in the innermost array counts
 )
 
 type packer struct{ data []byte }
@@ -153,7 +156,8 @@ func (p *packer) value(of any, left int) error {
 		p.integer(int64(of))
 	case []byte:
 		p.data = append(p.data, 'y', 2)
-		p.text(string(of))
+		p.size(len(of))
+		p.data = append(p.data, of...)
 	case *big.Int:
 		p.big(of)
 	case time.Time:

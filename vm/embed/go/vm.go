@@ -104,8 +104,8 @@ func (c *core) fill(to *C.struct_bridge_options) func() {
 	}
 	sort.Strings(names)
 	count := len(names)
-	table := (*[1 << 20]*C.char)(C.calloc(C.size_t(count+1), C.size_t(unsafe.Sizeof(uintptr(0)))))[: count+1 : count+1]
-	flags := (*[1 << 20]C.uint)(C.calloc(C.size_t(count+1), C.sizeof_uint))[: count+1 : count+1]
+	table := unsafe.Slice((**C.char)(C.calloc(C.size_t(count+1), C.size_t(unsafe.Sizeof(uintptr(0))))), count+1)
+	flags := unsafe.Slice((*C.uint)(C.calloc(C.size_t(count+1), C.sizeof_uint)), count+1)
 	for i, name := range names {
 		table[i] = C.CString(name)
 		c.functions, c.async = append(c.functions, c.options.Functions[name]), append(c.async, c.options.Async[name])
@@ -421,14 +421,10 @@ func (c *core) check(code C.int, failure *C.struct_thaw_error) error {
 		c.panics, c.panicked = false, nil
 		panic(reason)
 	}
-	if code >= 0 {
-		return nil
-	}
-	text := C.GoString(&failure.text[0])
 	if code == C.THAW_VM_EEXCEPTION && c.vm != nil {
-		return c.thrown(C.thaw_vm_exception(c.vm), text)
+		return c.thrown(C.thaw_vm_exception(c.vm), C.GoString(&failure.text[0]))
 	}
-	return &Error{Code: int(code), Text: text}
+	return failed(code, failure)
 }
 
 // thrown is the error of an owned handle.
@@ -455,15 +451,24 @@ func (c *core) thrown(handle C.thaw_vm_value, text string) error {
 
 const cause = "goError" // the property of an Error by which the error is found that it was made of
 
-func (c *core) pack(count C.uint, values *C.thaw_vm_value) (*unpacker, error) {
+// unpack is what handles hold, which stay their owner's.
+func (c *core) unpack(count C.uint, handles *C.thaw_vm_value) ([]Value, error) {
+	if count == 0 {
+		return nil, nil
+	}
 	var failure C.struct_thaw_error
 	var data unsafe.Pointer
 	var bytes C.size_t
-	if code := C.thaw_vm_pack(c.vm, count, values, &data, &bytes, &failure); code != 0 {
-		return nil, &Error{Code: int(code), Text: C.GoString(&failure.text[0])}
+	if err := failed(C.thaw_vm_pack(c.vm, count, handles, &data, &bytes, &failure), &failure); err != nil {
+		return nil, err
 	}
 	defer C.free(data)
-	return &unpacker{C.GoBytes(data, C.int(bytes))}, nil
+	u := unpacker{unsafe.Slice((*byte)(data), bytes)} // whose values are copies
+	values := make([]Value, count)
+	for i := range values {
+		values[i] = Value{u.value()}
+	}
+	return values, nil
 }
 
 // receive is what an owned handle holds.
@@ -475,11 +480,11 @@ func (c *core) receive(handle C.thaw_vm_value, err error) (Value, error) {
 	if kind := C.thaw_vm_kind(c.vm, handle); kind == C.THAW_VM_A_PROMISE || kind == C.THAW_VM_OTHER {
 		return Value{}, nil
 	}
-	u, err := c.pack(1, &handle)
+	values, err := c.unpack(1, &handle)
 	if err != nil {
 		return Value{}, err
 	}
-	return Value{u.value()}, nil
+	return values[0], nil
 }
 
 func (c *core) sendAll(values []any) ([]C.thaw_vm_value, error) {

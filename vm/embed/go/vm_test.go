@@ -66,6 +66,24 @@ func TestValuesComeBack(t *testing.T) {
 	if !reflect.DeepEqual(got, []any{map[string]any{"x": 1.0, "Y": 2.0}}) {
 		t.Errorf("a struct is %#v", got)
 	}
+	for _, depth := range []int{1000, 1001} {
+		var nested any
+		for i := 0; i < depth; i++ {
+			nested = []any{nested}
+		}
+		for _, name := range []string{"id", "same"} {
+			got, err := vm.Call(name, nested)
+			if (err == nil) != (depth == 1000) || err == nil && !reflect.DeepEqual(got.Any(), nested) {
+				t.Errorf("%s of %d arrays in each other: %v", name, depth, err)
+			}
+		}
+	}
+	for code, wanted := range map[string]any{"Uint8Clamped": []byte{1, 0}, "Int8": []int8{1, -1}, "Uint8": []byte{1, 255}, "Int16": []int16{1, -1},
+		"Uint16": []uint16{1, 65535}, "Int32": []int32{1, -1}, "Uint32": []uint32{1, math.MaxUint32}, "Float32": []float32{1, -1}} {
+		gives(t, vm, "new "+code+"Array([1, -1])", wanted)
+	}
+	gives(t, vm, "new BigInt64Array([1n, -1n])", []int64{1, -1})
+	gives(t, vm, "new BigUint64Array([1n, -1n])", []uint64{1, math.MaxUint64})
 	gives(t, vm, "new Float64Array([1.5])", []float64{1.5})
 	gives(t, vm, "new Float16Array([0.5, -2])", []float32{0.5, -2})
 	if text := must(vm.RunScript("'a' + 1", "a.js"))(t).String(); text != "a1" {
