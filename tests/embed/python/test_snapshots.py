@@ -95,7 +95,7 @@ class Snapshots(unittest.TestCase):
                 raise ValueError(what)
             return [what]
 
-        with thaw_vm.VM(functions={'say': say}, turn=0.02) as vm:
+        with thaw_vm.VM(functions={'say': say}, turn=0.2) as vm:
             with self.assertRaises(thaw_vm.TimeLimit):
                 vm.eval('Promise.resolve().then(() => say("due")).then(v => globalThis.v = v).then(() => say("fails"))'
                         '.catch(e => globalThis.e = e.message); for (;;);')

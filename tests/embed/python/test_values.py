@@ -146,7 +146,7 @@ class Errors(unittest.TestCase):
 
 class Limits(unittest.TestCase):
     def test_hold(self):
-        with thaw_vm.VM(turn=0.05, max_bytes=32 << 20) as vm:
+        with thaw_vm.VM(turn=0.25, max_bytes=32 << 20) as vm:
             with self.assertRaises(thaw_vm.TimeLimit):
                 vm.eval('for (;;) try { for (;;); } catch {}')
             with self.assertRaisesRegex(thaw_vm.JavaScriptError, 'out of memory'):

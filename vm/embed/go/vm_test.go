@@ -100,7 +100,7 @@ func TestValuesComeBack(t *testing.T) {
 
 func TestErrorsGoThroughTheProgram(t *testing.T) {
 	failure := errors.New("no such page")
-	vm := opened(t, Options{Turn: 50 * time.Millisecond, MaxBytes: 32 << 20, Functions: map[string]Func{
+	vm := opened(t, Options{Turn: 250 * time.Millisecond, MaxBytes: 32 << 20, Functions: map[string]Func{
 		"fails": func(*Call) (any, error) { return nil, failure },
 		"again": func(call *Call) (any, error) { return call.RunScript("21 * 2", "inner.js") },
 		"panic": func(*Call) (any, error) { panic("at the disco") },
@@ -209,7 +209,7 @@ func TestSnapshots(t *testing.T) {
 
 func TestWhatWasDueRunsWhileItIsOpened(t *testing.T) {
 	said := 0
-	vm := opened(t, Options{Turn: 20 * time.Millisecond, Functions: map[string]Func{"say": func(call *Call) (any, error) {
+	vm := opened(t, Options{Turn: 200 * time.Millisecond, Functions: map[string]Func{"say": func(call *Call) (any, error) {
 		said++
 		return call.RunScript("[7]", "inner.js")
 	}}})
