@@ -268,7 +268,9 @@ $(BUILD)/libthawvm.so: $(LIBVM_OBJECTS) $(ENGINE_PIC_OBJECT) vm/embed/libthawvm.
 
 # The same in one file, for packages of other languages, which bring what they need: libthaw and the others are inside, and
 # shown to nobody. But for libuv, whose archive is not position-independent: it may lie beside it.
-INSIDE_LIBS := $(patsubst %,-l:lib%.a,jansson lz4 zstd uring xxhash sodium)
+INSIDE := jansson lz4 zstd uring xxhash sodium
+INSIDE_LIBS := $(INSIDE:%=-l:lib%.a)
+INSIDE_LICENSES := $(INSIDE:%=/usr/share/doc/lib%-dev/copyright)
 $(BUILD)/standalone/libthawvm.so: $(LIBVM_OBJECTS) $(ENGINE_PIC_OBJECT) vm/embed/libthawvm.map $(BUILD)/libthaw.a $(BUILD)/sources
 	$(call say,LD,$@)
 	$(Q)mkdir -p $(@D)

@@ -17,9 +17,6 @@ NODE_SOURCES := $(wildcard $(NODE_ROOM)/*.c)
 NODE_OBJECTS := $(NODE_SOURCES:%.c=$(BUILD)/pic/%.o)
 NODE_FILES := $(addprefix $(NODE_ROOM)/,index.js index.mjs index.d.ts package.json README.md example.js)
 
-# Debian's libraries that become part of it.
-NODE_INSIDE := libjansson-dev liblz4-dev libzstd-dev liburing-dev libxxhash-dev libsodium-dev
-
 $(NODE_HEADERS)/node_api.h:
 	@echo "make: the npm packages are missing: run scripts/install-deps (make check and make demo do it)" >&2
 	@false
@@ -47,7 +44,7 @@ all: $(NODE_TESTED)
 $(NODE_PACKAGE): $(NODE_VM_ADDON) $(NODE_FILES) $(LIBRARY_LICENSES)
 	$(call say,PACK,$@)
 	$(Q)cp $(NODE_FILES) $(NODE_OUT)/package/
-	$(Q){ cat LICENSE; for one in $(LIBRARY_LICENSES) $(NODE_INSIDE:%=/usr/share/doc/%/copyright); do \
+	$(Q){ cat LICENSE; for one in $(LIBRARY_LICENSES) $(INSIDE_LICENSES); do \
 		printf '\n==== %s\n\n' "$$one"; cat "$$one"; done; } >$(NODE_OUT)/package/LICENSES
 	$(Q)sed -i 's/@VERSION@/$(VERSION).0/' $(NODE_OUT)/package/package.json
 	$(Q)tar -c --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=a+rX,u+w -C $(NODE_OUT) package | gzip -9n >$@.tmp

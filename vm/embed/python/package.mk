@@ -6,8 +6,8 @@
 PYTHON_ROOM := vm/embed/python
 PYTHON_FILES := $(wildcard $(PYTHON_ROOM)/thaw_vm/*.py) $(PYTHON_ROOM)/thaw_vm/py.typed
 PYTHON_OUT := $(BUILD)/python
-# Whose code is in the library.
-PYTHON_LICENSES := $(foreach package,liblz4-dev libzstd-dev liburing-dev libxxhash-dev libsodium-dev libjansson-dev libuv1-dev,/usr/share/doc/$(package)/copyright)
+# Whose code is in the library, and beside it.
+PYTHON_LICENSES := $(INSIDE_LICENSES) /usr/share/doc/libuv1-dev/copyright
 
 ## wheel: the package for Python, build/python/thaw_vm-VERSION-py3-none-linux_x86_64.whl: pip install it, offline and without a compiler
 .PHONY: wheel
