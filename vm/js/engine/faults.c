@@ -47,11 +47,12 @@ static void write_explanation(const char *line)
  * Engines by the place of their heaps, for the handler: as many tables as there were ever needed, which stay. An engine is freed
  * only while nobody touches its heap.
  */
+#define PLACES 64u
 struct places {
 	struct {
-		_Atomic uintptr_t heap;
+		_Atomic uintptr_t heap; /* 0: free; 1: it is being filled */
 		_Atomic(struct js_engine *) engine;
-	} of[64];
+	} of[PLACES];
 	_Atomic(struct places *) next;
 };
 static struct places places;
@@ -59,7 +60,7 @@ static struct places places;
 static struct js_engine *engine_at(const char *address)
 {
 	for (struct places *table = &places; table; table = atomic_load(&table->next))
-		for (unsigned i = 0; i < 64; i++) {
+		for (unsigned i = 0; i < PLACES; i++) {
 			uintptr_t heap = atomic_load(&table->of[i].heap);
 
 			if (heap > 1 && (uintptr_t)address - heap < HEAP_ADDRESSES)
@@ -68,45 +69,43 @@ static struct js_engine *engine_at(const char *address)
 	return NULL;
 }
 
-/* 1: it is being filled. */
+/* The next one, which is made if there is none. NULL: no memory. */
+static struct places *places_after(struct places *table)
+{
+	struct places *next = atomic_load(&table->next), *made;
+
+	if (next)
+		return next;
+	made = calloc(1, sizeof(*made));
+	if (!made || atomic_compare_exchange_strong(&table->next, &next, made))
+		return made;
+	free(made); /* another thread was faster */
+	return next;
+}
+
 int engine_announce(struct js_engine *engine)
 {
-	uintptr_t heap = (uintptr_t)thaw_base(engine->heap);
-	struct places *next;
-
 	if (!engine->host.survives) {
 		atomic_store(&ends_process, true);
 		return 0;
 	}
-
-	for (struct places *table = &places;; table = next) {
-		for (unsigned i = 0; i < 64; i++) {
+	for (struct places *table = &places; table; table = places_after(table))
+		for (unsigned i = 0; i < PLACES; i++) {
 			uintptr_t none = 0;
 
 			if (!atomic_compare_exchange_strong(&table->of[i].heap, &none, 1))
 				continue;
 			atomic_store(&table->of[i].engine, engine);
-			atomic_store(&table->of[i].heap, heap);
+			atomic_store(&table->of[i].heap, (uintptr_t)thaw_base(engine->heap));
 			return 0;
 		}
-		next = atomic_load(&table->next);
-		if (!next) {
-			struct places *made = calloc(1, sizeof(*made));
-
-			if (!made)
-				return -ENOMEM;
-			if (atomic_compare_exchange_strong(&table->next, &next, made))
-				next = made;
-			else
-				free(made);
-		}
-	}
+	return -ENOMEM;
 }
 
 void engine_withdraw(struct js_engine *engine)
 {
 	for (struct places *table = &places; table; table = atomic_load(&table->next))
-		for (unsigned i = 0; i < 64; i++)
+		for (unsigned i = 0; i < PLACES; i++)
 			if (atomic_load(&table->of[i].engine) == engine) {
 				atomic_store(&table->of[i].engine, NULL);
 				atomic_store(&table->of[i].heap, 0);
