@@ -56,7 +56,10 @@ struct store_claim {
  */
 int epoch_look(struct s3 *s3, const struct epoch_wish *wish, uint64_t deadline_ns,
 	       struct store_claim *claim, struct thaw_error *error);
-/* Puts the seal behind claim->record. -EAGAIN: there is another record by now; look again. */
+/*
+ * Puts the seal behind claim->record, which becomes it. Of claim->index only level[0] is read, and it is left as it is. IMAGE.store
+ * keeps what it has, and has the new epoch before. -EAGAIN: there is another record by now; look again.
+ */
 int epoch_seal(struct s3 *s3, const struct epoch_wish *wish, uint64_t deadline_ns,
 	       struct store_claim *claim, struct thaw_error *error);
 /* Both, as often as others come between. */

@@ -74,18 +74,18 @@
  *	  8   4  how many epochs		 12   4  how many objects
  *	 16   4  how many frames		 20   4  how many runs
  *	 24   8  length of what follows, when it is not compressed
- *	 32	 of Zstandard: columns, one after the other, of numbers (LEB128, at most 10 bytes; differences zigzag) or bytes
+ *	 32	 of Zstandard, with its checksum: columns, one after the other, of numbers (LEB128, at most 10 bytes; differences zigzag) or bytes
  *
  *	epochs	16 bytes each
- *	objects	kind: 0 record, 1 data (1 byte) | epoch | n, difference | k | length
- *	frames	object, difference | offset, difference from the end of the frame before, of the same object, else from 0 |
+ *	objects	kind: 0 record, 1 data (1 byte) | epoch (of a record 0) | n, difference | k | length (of a record: of its frames)
+ *	frames	object, difference | offset, distance from the end of the frame before in that object, else from 0 |
  *		stored length | blocks - 1, and 16 if it is of Zstandard (1 byte) | XXH3-64 of what is stored (8 bytes) |
- *		XXH3-64 of its blocks (8 bytes)
+ *		of those of Zstandard: XXH3-64 of their blocks (8 bytes)
  *	runs	first block, distance from the end of the run before | blocks | frame + 1, difference; in all 0: nowhere |
  *		where in the frame (1 byte)
  *
- *	Each of these is a column: all kinds, then all epochs and so on. Objects are sorted by n and k, frames by object and
- *	offset, runs by block. No two runs overlap; each lies in its frame; each frame in its object, and no two overlap.
+ *	Each of these is a column: all kinds, then all epochs and so on. Objects ascend by n, kind, k and epoch, frames by object
+ *	and offset, runs by block, and none are the same or overlap. A run lies in its frame, a frame in its object.
  *
  * Frame: 1 to 16 blocks, one after the other, stored as they are or as one frame of Zstandard. So what an image stores
  * compressed or enciphered does not become longer.

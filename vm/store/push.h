@@ -18,7 +18,7 @@ struct push_options {
 	bool (*progress)(void *arg, const struct replication_status *status);
 	void *arg;
 };
-/* 0: the store has this generation, acknowledged. As epoch_look(), thaw_mirror.h, THAW_EINUSE. */
+/* Waits for the thread, which is replicate.c's. 0: the store has this generation, acknowledged. As epoch_look(), thaw_mirror.h, THAW_EINUSE. */
 int push_image(const struct push_options *options, struct replication_status *status,
 	       struct thaw_error *error);
 

@@ -40,10 +40,10 @@ struct store_record {	 /* a manifest, checked */
 bool record_newer(const struct store_record *record, uint64_t sequence, uint64_t generation);
 
 /* Fills disk->checksum, and record->checksum with it. */
-void record_encode(struct store_record *record, struct disk_manifest *disk);
+void manifest_encode(struct store_record *record, struct disk_manifest *disk);
 /* THAW_EDAMAGED, THAW_EFORMAT: of another version; THAW_EFOREIGN: no manifest at all. */
-int record_decode(const struct disk_manifest *disk, struct store_record *record,
-		  struct thaw_error *error);
+int manifest_decode(const struct disk_manifest *disk, struct store_record *record,
+		    struct thaw_error *error);
 /* "PROGRAM on HOST (pid N), epoch E, since TIME": who wrote it. Returns `text`. */
 const char *record_writer(const struct store_record *record, char *text, size_t room);
 
@@ -54,14 +54,21 @@ const char *record_writer(const struct store_record *record, char *text, size_t 
 int record_newest(struct s3 *s3, uint64_t deadline_ns, struct store_record *record, void **tail,
 		  struct thaw_error *error);
 /* The one of that number. -ENOENT: there is none. */
-int record_read(struct s3 *s3, uint64_t number, uint64_t deadline_ns, struct store_record *record,
-		void **tail, struct thaw_error *error);
+int record_get(struct s3 *s3, uint64_t number, uint64_t deadline_ns, struct store_record *record,
+	       void **tail, struct thaw_error *error);
 /*
  * The levels that it refers to: one GET for each that is not in the tail, at the same time. `tail` may be NULL. The caller
  * frees the index (index_free), also after a failure.
  */
 int record_index(struct s3 *s3, const struct store_record *record, const void *tail,
 		 uint64_t deadline_ns, struct store_index *index, struct thaw_error *error);
+/*
+ * Each record that there is, the newest first, at most so many (0: all). What visit() returns, but 0, ends it. One that is deleted
+ * meanwhile is left out.
+ */
+int record_each(struct s3 *s3, size_t most, uint64_t deadline_ns,
+		int (*visit)(void *arg, const struct store_record *record), void *arg,
+		struct thaw_error *error);
 /*
  * What a hot object has (all its bytes are at `bytes`): a level of which all frames are in object 0, that one. Its checksum is
  * looked at first. Which of its blocks count: hot_current().
@@ -71,7 +78,7 @@ int hot_decode(const struct store_reference *hot, const void *bytes, size_t coun
 /* Has the hot object, for record `hot_record`, this block as `index`, all of it as one level, has it? */
 bool hot_current(const struct store_level *index, uint64_t hot_record, uint64_t block);
 
-/* A lease of a reader, and what is read of one: false, it is none. */
+/* A lease of a reader, all of readers/<id>, and what is read of one: false, it is none. */
 void lease_encode(struct disk_lease *lease, uint64_t record);
 bool lease_decode(const void *bytes, size_t count, uint64_t *record);
 

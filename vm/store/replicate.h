@@ -3,6 +3,10 @@
  * replicate.h - replicates the image of a running program to a store: each durable generation, or the newest of those that
  * came while one was under way, becomes a record. A thread does it; the program never waits for it but where it asks to.
  *
+ *	replicate_open()   before the image is opened: may this file continue that store?
+ *	replicate_start()  with its mirror: the thread begins
+ *	replicate_finish() the last generation is there; replicate_stop(): no thread, nothing of the mirror is used
+ *
  *	connecting --sealed--> in step <--> behind      a newer generation is durable here than there
  *	    `----------------------`--------`--> fenced   another program continues the store
  *	                                    `--> failed   it cannot ever go on: why
@@ -55,21 +59,21 @@ struct replicate_options {
 	const char *place;   /* s3://BUCKET/PREFIX */
 	const char *image;   /* path of its file */
 	const char *program; /* for messages */
-	struct thaw_mirror
-		*mirror; /* of the image; the caller's, who closes it after replicate_end() */
-	unsigned flags;	 /* EPOCH_BEGIN, EPOCH_REPLACE */
+	unsigned flags;	     /* EPOCH_BEGIN, EPOCH_REPLACE */
+	uint64_t
+		connect_ns; /* replicate_open() waits for the store at most so long; 0: not at all */
 	uint64_t
 		interval_ns; /* from the start of a record to that of the next, at least; 0: one after the other */
 	uint64_t least_age_ns; /* nothing is deleted that was still needed so long ago; 0: 1 h */
 	/*
-	 * A store that is sealed already (a restore has taken it over), and that claim, whose contents are taken. NULL: the thread
-	 * opens and claims it. The store stays the caller's, who closes it after replicate_end(), and its `trouble` is his.
+	 * A store that is sealed already (a restore has taken it over), and that claim, whose contents are taken. NULL: it is opened
+	 * and claimed here. The store stays the caller's, who closes it after replicate_close(), and its `trouble` is his.
 	 */
 	struct s3 *s3;
 	struct store_claim *claim;
 	/*
 	 * Something in the status is new. From threads of the replication's; must only wake somebody up. Never after
-	 * replicate_end() has returned.
+	 * replicate_close() has returned.
 	 */
 	void (*changed)(void *arg);
 	void *arg;
@@ -77,26 +81,37 @@ struct replicate_options {
 
 struct replication;
 /*
- * Begins the thread. It waits for nothing of the store's; a place that cannot be, or no credentials, is a failure here
- * (s3_open). Texts are copied.
+ * Texts are copied. 0; 1: the store does not answer, or does not let us in, by now: why is in `error`, and the thread will try for
+ * as long as it takes. Else it is refused: what s3_open() and epoch_look() say, but -ESTALE.
  */
-int replicate_start(const struct replicate_options *options, struct replication **replication,
+int replicate_open(const struct replicate_options *options, struct replication **replication,
+		   struct thaw_error *error);
+/*
+ * Begins the thread, on the image's mirror, which is the caller's, until replicate_stop(). Waits for nothing. -ESTALE: the file is
+ * older than what the store has; -EXDEV: another image. (If the store did not answer yet: the state becomes failed then.)
+ * After replicate_stop() it may be called again, with another mirror of the same image.
+ */
+int replicate_start(struct replication *replication, struct thaw_mirror *mirror,
 		    struct thaw_error *error);
 /* Any thread. */
 void replicate_status(struct replication *replication, struct replication_status *status);
+/* The newest generation does not wait for the interval. Any thread. */
+void replicate_hurry(struct replication *replication);
 /*
- * Waits until that generation or a newer one is acknowledged. 0; -ETIMEDOUT (deadline of the monotonic clock, 0: none), or what
- * ended it, in `error`: -EBUSY fenced. Any thread; several.
+ * Hurries, and waits until that generation or a newer one is acknowledged. 0; -ETIMEDOUT (deadline of the monotonic clock, 0:
+ * none), or what ended it, in `error`: -EBUSY fenced. Any thread; several.
  */
 int replicate_wait(struct replication *replication, uint64_t generation, uint64_t deadline_ns,
 		   struct thaw_error *error);
 /*
  * Nothing more becomes durable here: what is, is replicated, what is hot stored anew, and with `ended` the mark that the
- * program has ended. Then the thread stops. As replicate_wait(); after -ETIMEDOUT the store has what it has. replicate_end() is next.
+ * program has ended. As replicate_wait(); after -ETIMEDOUT the store has what it has. replicate_stop() is next.
  */
 int replicate_finish(struct replication *replication, bool ended, uint64_t deadline_ns,
 		     struct thaw_error *error);
-/* Cancels what is under way, stops the thread and frees all. NULL is allowed. What was acknowledged, is. */
-void replicate_end(struct replication *replication);
+/* Cancels what is under way and ends the thread. What was acknowledged, is. */
+void replicate_stop(struct replication *replication);
+/* Stops it, too. NULL is allowed. */
+void replicate_close(struct replication *replication);
 
 #endif

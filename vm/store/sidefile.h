@@ -20,6 +20,8 @@ struct sidefile {
 	uint8_t uuid[16]; /* of the image */
 	/* Blocks of the file are still in the store only. */
 	bool incomplete;
+	/* Everything of it is in the store, up to this generation, and it was not written since; 0: not known. */
+	uint64_t settled;
 	/*
 	 * Epochs that this file has begun, oldest first: the one that it has, and those that were asked for since, of which the
 	 * answer was not seen. The newest record has one of them, or the store was continued elsewhere.
@@ -31,6 +33,11 @@ struct sidefile {
 /* 0; -ENOENT: there is none; -EINVAL: it says something else; -errno. */
 int sidefile_read(const char *image, struct sidefile *side, struct thaw_error *error);
 int sidefile_write(const char *image, const struct sidefile *side, struct thaw_error *error);
+/* Blocks are missing no more: `incomplete` of what is there becomes false. As sidefile_read() and _write(). */
+int sidefile_complete(const char *image, struct thaw_error *error);
+/* Changes what is there, at once as against other threads; `change` returns 0, or a code that ends it. */
+int sidefile_change(const char *image, int (*change)(struct sidefile *side, void *arg), void *arg,
+		    struct thaw_error *error);
 /* Durable, too. Success if there was none. */
 int sidefile_remove(const char *image, struct thaw_error *error);
 
