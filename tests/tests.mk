@@ -3,7 +3,7 @@
 # The tests, the crash simulator, the demo and the benchmarks. Included by the Makefile at the root.
 
 # The rooms of the sources; the programs lie side by side in $(BUILD)/tests.
-TEST_ROOMS := uffd image js policy inspect cli top kmod process embed engines
+TEST_ROOMS := uffd image js policy inspect cli top kmod process embed engines store
 TEST_SOURCES := $(wildcard $(TEST_ROOMS:%=tests/%/*.c))
 TESTS := $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(TEST_SOURCES)))
 # Programs of npm's and Debian's that are killed, which make check-exec and make crash-exec bring and run.
