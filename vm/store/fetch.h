@@ -30,10 +30,11 @@ struct fetch_options {
 	/* A store that does not answer for so long has failed: whoever waits is told. 0: 5 min. */
 	uint64_t patience_ns;
 	/*
-	 * The hot object of the record, which is asked for right away; NULL: none. Blocks of it that are outdated, or that the file has,
-	 * are not used.
+	 * What the hot object of the record has, and the number of the record that it is of: it is asked for right away. Blocks of it
+	 * that are outdated, or that the file has, are not used. NULL: there is none.
 	 */
-	const struct store_reference *hot;
+	const struct store_level *hot;
+	uint64_t hot_record;
 };
 
 int fetch_open(const struct fetch_options *options, struct fetch **fetch, struct thaw_error *error);
