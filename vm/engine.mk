@@ -39,7 +39,7 @@ VM_CFLAGS := -fno-pie -fno-stack-protector \
 VM_LDFLAGS := -no-pie -pthread -Wl,--build-id=sha1 -Wl,-z,relro,-z,now,-z,noexecstack
 # JSON is parsed where somebody talks to a program: statically, so that its start does not pay for one library more.
 VM_LIBS := $(PACKAGE_LIBS) -l:libjansson.a -lm
-# Only the headers of libmnl, and of libmicrohttpd (vm/control/microhttpd.h): the libraries are loaded when they are needed
+# Only the headers of libmnl, of libmicrohttpd (vm/control/microhttpd.h), libcurl and expat (vm/store/libcurl.h): the libraries are loaded when they are needed
 # (vm/top/mnl.h).
 VM_CFLAGS += $(shell $(PKG_CONFIG) --cflags libmnl 2>/dev/null)
 INCLUDES := -Iuffd -Ivm -I$(GENERATED)

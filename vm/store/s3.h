@@ -33,11 +33,12 @@ struct s3_settings {
 	/* The wait before a second try is random, at most so long: 100 ms; doubled each time, up to the other: 10 s. */
 	uint64_t back_off_ns, back_off_most_ns;
 	/*
-	 * The store fails: the first request that is to be tried again, after all was well, with the reason; NULL: one
-	 * has succeeded since. On the store's thread, between done()s. What it does is done in no time.
+	 * The store fails: requests are tried again and again, and for trouble_ns (2 s) none has succeeded, with the reason;
+	 * NULL: one has succeeded since. On the store's thread, between done()s. What it does is done in no time.
 	 */
 	void (*trouble)(void *arg, const struct thaw_error *reason);
 	void *arg;
+	uint64_t trouble_ns;
 };
 
 /*
@@ -57,13 +58,19 @@ void s3_cancel(struct s3 *s3);
  */
 void s3_close(struct s3 *s3);
 
+/*
+ * Opens connections, as many of `count` as there are not yet, by asking for nothing (HEAD of the bucket) on each at once: what
+ * comes next waits for no handshake. Does not wait, and tells nothing.
+ */
+void s3_warm(struct s3 *s3, unsigned count);
+
 /* What has gone over the wire since s3_open(). Any thread. */
 struct s3_counts {
 	uint64_t begun;		 /* requests that went out, each try of one counted */
 	uint64_t tried_again;	 /* of these, those that were not the first try */
 	uint64_t sent, received; /* bytes of bodies */
-	uint64_t
-		failing_since_ns; /* monotonic clock; since when no request has succeeded although they are tried; 0: all is well */
+	/* Monotonic clock: since when requests are tried again and none has succeeded; 0: all is well. */
+	uint64_t failing_since_ns;
 };
 void s3_count(const struct s3 *s3, struct s3_counts *counts);
 
@@ -100,6 +107,15 @@ struct s3_object { /* what a list has */
 	uint64_t time_ns; /* when it was stored, by the server's clock; CLOCK_REALTIME */
 };
 
+/* The store's part of a request. */
+struct s3_private {
+	struct s3_request *next; /* of those that are to be begun */
+	struct s3_try *try;
+	char *pairs; /* name 0 value 0 ... 0 */
+	bool stop, waited_for, ended;
+	char sha256[65]; /* of what is put; "": not signed */
+};
+
 #define S3_ETAG 72 /* room for one, with its quotes; a longer one is taken for none */
 
 /*
@@ -123,7 +139,7 @@ struct s3_request {
 	uint64_t offset;
 	size_t length;
 	void *into;
-	/* GET, PUT: only if the object there has this ETag (If-Match); NULL: whatever is there */
+	/* GET: only if the object there has this ETag; NULL: whatever is there */
 	const char *if_match;
 
 	/* PUT */
@@ -140,7 +156,7 @@ struct s3_request {
 	/* ---- What became of it */
 	int code; /* 0, or see below */
 	struct thaw_error error;
-	unsigned tries; /* how often it went out; for a list, of the part that took the most */
+	unsigned tries; /* what was asked of the server for it, in all */
 	/*
 	 * PUT, when it failed: the store may have it all the same, or may have it yet (no answer came). Whoever wants
 	 * to know for sure puts it again with S3_NEW.
@@ -154,14 +170,14 @@ struct s3_request {
 	size_t object_count;
 	bool more; /* LIST: at_most ended it, and there are others */
 
-	struct s3_try *private; /* the store's */
+	struct s3_private private;
 };
 
 /*
  * How requests end:
  *	0
  *	-EEXIST		PUT with S3_NEW: there is one, of somebody else. Whose it is, its metadata says: s3_pair()
- *	-ESTALE		if_match: another one is there
+ *	-ESTALE		GET with if_match: another one is there
  *	-ENOENT		there is no such object
  *	-ENODEV		there is no such bucket. (HEAD cannot tell, and says -ENOENT)
  *	-ERANGE		GET: the object ends before offset + length; object_bytes says where
@@ -176,7 +192,11 @@ struct s3_request {
  *
  * A PUT whose answer was lost is tried again. Each carries a number of its own in its metadata, by which the store's answer
  * "there is one" is found to be an earlier try of the same request, and is success. A late copy of an earlier try may reach the
- * store after the request has ended: so put under one name either with S3_NEW or if_match, or always the same.
+ * store after the request has ended: so put under one name with S3_NEW, or always the same. (There is no PUT with If-Match: what
+ * is to be changed by one of several writers gets another name. Stores differ in it.)
+ *
+ * Credentials that have expired are read again, and the request goes on when there are new ones. A GET goes on where its
+ * connection was cut, if the object is still the same.
  */
 
 /* Begins one. What is wrong with it, it ends with, as with everything else: done() is always called, once, on the store's thread. */
@@ -204,10 +224,9 @@ int s3_put(struct s3 *s3, const char *key, const void *bytes, size_t count, unsi
 int s3_delete(struct s3 *s3, const char *const *keys, size_t count, uint64_t deadline_ns,
 	      struct thaw_error *error);
 /*
- * Does the store keep S3_NEW's and if_match's promise? Puts an object of a random name that begins with `key` three times, and
- * removes it. -ENOTSUP: it does not: two writers would not notice each other.
+ * Does the store keep S3_NEW's promise? Puts an object of a random name that begins with `key` twice, and removes it. -ENOTSUP:
+ * it does not: two writers would not notice each other.
  */
-int s3_check_conditions(struct s3 *s3, const char *key, uint64_t deadline_ns,
-			struct thaw_error *error);
+int s3_check_new(struct s3 *s3, const char *key, uint64_t deadline_ns, struct thaw_error *error);
 
 #endif
