@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/* place_file.h - the file that an image of a store is placed in: where it is, whose it is, and whether it can have holes. */
+#ifndef VM_STORE_PLACE_FILE_H
+#define VM_STORE_PLACE_FILE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "thaw.h"
+
+/* Where the image of that store is placed if nobody says so: malloc'ed, the folder is made. */
+int place_file_default(const char *place, char **path, struct thaw_error *error);
+/*
+ * The file, made if there is none (`made`), locked against others that would place or fill it: the descriptor, or THAW_EINUSE,
+ * -errno. The lock goes with the descriptor; the image's own is another.
+ */
+int place_file_open(const char *path, bool *made, struct thaw_error *error);
+/* Is a hole of a file beside `path`, of so many bytes, one block after the other told from data? */
+bool place_file_holes(const char *path, uint64_t bytes);
+/* Is the first byte of it data? If not, nothing was ever opened in it. -errno. */
+int place_file_begun(int fd);
+/*
+ * What has this name, and IMAGE.store, get another one, which is free: `aside`, malloc'ed.
+ */
+int place_file_aside(const char *path, char **aside, struct thaw_error *error);
+/*
+ * The newest generation that it has, also one that only its log has. 0: none. May commit (thaw_image_settle()): only if it
+ * is the caller's to continue.
+ */
+int place_file_newest(const char *path, uint64_t wanted, uint64_t *generation,
+		      struct thaw_error *error);
+
+#endif
