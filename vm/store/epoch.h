@@ -33,7 +33,7 @@ struct epoch_wish {
 	const char *image;   /* path of its file, beside which IMAGE.store is or will be */
 	const char *program; /* for messages to whoever is fenced */
 	unsigned flags;
-	/* What the file has; not looked at with EPOCH_TAKE_OVER. All zero: it has no generation yet. */
+	/* What the file has; not looked at with EPOCH_TAKE_OVER. What is zero is not known, and not looked at. */
 	uint8_t uuid[16];
 	char engine[64];
 	uint32_t page_bytes;
@@ -41,6 +41,8 @@ struct epoch_wish {
 };
 
 struct store_claim {
+	/* The file has nothing but what this record says (a restore has just made it): the first take need not compare. */
+	bool same;
 	struct store_record record; /* the newest; after epoch_seal() the seal */
 	struct store_index index;
 	bool sealed;
@@ -66,5 +68,11 @@ int epoch_seal(struct s3 *s3, const struct epoch_wish *wish, uint64_t deadline_n
 int epoch_claim(struct s3 *s3, const struct epoch_wish *wish, uint64_t deadline_ns,
 		struct store_claim *claim, struct thaw_error *error);
 void claim_free(struct store_claim *claim);
+
+/* Of epoch_look(), for who knows later what the file has: 0 or -ESTALE. */
+int epoch_check_age(const struct epoch_wish *wish, const struct store_record *record,
+		    struct thaw_error *error);
+/* Who writes it, and now. */
+void epoch_sign(struct store_record *record, const char *program);
 
 #endif

@@ -42,7 +42,7 @@
  *	184   8  CLOCK_REALTIME of that generation
  *	192   8  length of the image file
  *	200   4  page bytes of the image
- *	204   4  flags: 1 the image is enciphered, 2 its program has ended
+ *	204   4  flags: 1 its program has ended
  *	208   8  length of the record, all of it
  *	216   8  offset of level 0 in it
  *	224   8  length of level 0; 0: it is empty
@@ -127,7 +127,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the store's format is
 #define STORE_NAME_BYTES 96u /* room for the longest name, below the prefix */
 
 enum store_kind { STORE_GENERATION = 1, STORE_SEAL = 2 };
-enum store_flag { STORE_ENCIPHERED = 1, STORE_ENDED = 2 };
+enum store_flag { STORE_ENDED = 1 };
 
 struct disk_reference {
 	uint64_t record;

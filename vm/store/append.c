@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT
+/*
+ * append.c - a record, as it is put.
+ */
+#include "store/append.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <xxhash.h>
+
+int append_make(struct append *append, struct store_record *record, const void *frames,
+		size_t frame_bytes, const struct store_level *level)
+{
+	XXH128_hash_t hash;
+	size_t count;
+	int code;
+
+	*append = (struct append){0};
+	code = level_encode(level, &append->level, &count);
+	if (code)
+		return code;
+	hash = XXH3_128bits(append->level, count);
+	record->level_offset = frame_bytes;
+	record->level_bytes = count;
+	record->level_checksum[0] = hash.low64;
+	record->level_checksum[1] = hash.high64;
+	record->bytes = frame_bytes + count + sizeof(append->manifest);
+	manifest_encode(record, &append->manifest);
+	append->pieces[0] = (struct iovec){(void *)frames, frame_bytes};
+	append->pieces[1] = (struct iovec){append->level, count};
+	append->pieces[2] = (struct iovec){&append->manifest, sizeof(append->manifest)};
+	store_record_name(record->number, append->name);
+	for (unsigned i = 0; i < STORE_EPOCH_BYTES; i++)
+		snprintf(append->epoch + 2 * i, 3, "%02x", record->epoch[i]);
+	append->request.verb = S3_PUT;
+	append->request.flags = S3_NEW | S3_URGENT;
+	append->request.key = append->name;
+	append->request.pieces = append->pieces;
+	append->request.piece_count = 3;
+	append->request.pairs[0] = (struct s3_pair){"thaw-epoch", append->epoch};
+	return 0;
+}
+
+void append_free(struct append *append)
+{
+	s3_release(&append->request);
+	free(append->level);
+	*append = (struct append){0};
+}
