@@ -240,7 +240,7 @@ int place_file_aside(const char *path, char **aside, struct thaw_error *error)
 	return 0;
 }
 
-static int newest_listed(const char *path, uint64_t *generation, struct thaw_error *error)
+int place_file_listed(const char *path, uint64_t *generation, struct thaw_error *error)
 {
 	const struct thaw_generation *generations;
 	struct thaw_image *image;
@@ -261,9 +261,9 @@ int place_file_newest(const char *path, uint64_t wanted, uint64_t *generation,
 	int code;
 
 	*generation = 0;
-	code = newest_listed(path, generation, error);
+	code = place_file_listed(path, generation, error);
 	if (code || *generation >= wanted)
 		return code;
 	code = thaw_image_settle(path, error);
-	return code ? code : newest_listed(path, generation, error);
+	return code ? code : place_file_listed(path, generation, error);
 }

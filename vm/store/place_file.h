@@ -23,6 +23,8 @@ int place_file_begun(int fd);
  * What has this name, and IMAGE.store, get another one, which is free: `aside`, malloc'ed.
  */
 int place_file_aside(const char *path, char **aside, struct thaw_error *error);
+/* The newest generation that it lists; 0: none. Only read. */
+int place_file_listed(const char *path, uint64_t *generation, struct thaw_error *error);
 /*
  * The newest generation that it has, also one that only its log has. 0: none. May commit (thaw_image_settle()): only if it
  * is the caller's to continue.

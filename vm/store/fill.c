@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * fill.c - what is brought in the background, and in which order (fetch.h): the hot object from its beginning, then everything else,
+ * the newest objects first. No thread drives it: whenever a request has ended, others begin, up to a number that depends on
+ * the pace. How much one asks for depends on how long the last ones took, so that on a slow line, too, whoever needs something
+ * waits only for a little that was asked for before.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+
+#include "base/clock.h"
+#include "base/failure.h"
+#include "store/fetch_private.h"
+
+#define HOT_UNDER_WAY 24u
+#define POLITE_UNDER_WAY 4u
+#define FAST_UNDER_WAY 16u
+#define HOT_BATCH_BYTES (128u << 10)
+#define BATCH_LEAST (64u << 10)
+#define BATCH_FIRST (512u << 10)
+#define BATCH_MOST (2u << 20)
+/* What of an object nobody needs any more is read along, if it is not longer. */
+#define GAP_BYTES (128u << 10)
+#define SHORT_NS 100000000ull
+#define LONG_NS 300000000ull
+#define PROGRESS_NS 100000000ull
+/* The wait after a failure, doubled each time. */
+#define BACK_OFF_NS 500000000ull
+#define BACK_OFF_MOST_NS 30000000000ull
+
+void fill_measure(struct fetch *fetch, const struct batch *batch)
+{
+	uint64_t took = clock_monotonic_ns() - batch->began_ns;
+
+	if (batch->source != &fetch->main)
+		return;
+	if (took > LONG_NS && fetch->batch_bytes > BATCH_LEAST)
+		fetch->batch_bytes /= 2;
+	else if (took < SHORT_NS && fetch->batch_bytes < BATCH_MOST &&
+		 batch->request.length * 2 > fetch->batch_bytes)
+		fetch->batch_bytes *= 2;
+}
+
+/* From that frame, which is to be brought, as many as one request should: how many. `end`: of its object. */
+static uint32_t batch_of(struct fetch *fetch, struct source *source, uint32_t first, uint32_t end,
+			 size_t most)
+{
+	const struct store_frame *frames = source->level->frames;
+	uint32_t last = first, from = frames[first].offset;
+
+	for (uint32_t i = first + 1; i < end; i++) {
+		uint32_t gap = frames[i].offset - frames[last].offset - frames[last].bytes;
+
+		if (frames[i].offset + frames[i].bytes - from > most || gap > GAP_BYTES)
+			break;
+		if (source->state[i] == FRAME_IDLE && frame_useful(fetch, source, i))
+			last = i;
+		else if (source->state[i] != FRAME_USELESS)
+			break;
+	}
+	return last - first + 1;
+}
+
+/* The next one of the hot object. False: there is none. */
+static bool hot_next(struct fetch *fetch)
+{
+	struct source *hot = &fetch->hot;
+	uint32_t count;
+
+	if (!hot->level)
+		return false;
+	for (; fetch->hot_cursor < hot->level->frame_count; fetch->hot_cursor++)
+		if (hot->state[fetch->hot_cursor] == FRAME_IDLE &&
+		    frame_useful(fetch, hot, fetch->hot_cursor))
+			break;
+	if (fetch->hot_cursor == hot->level->frame_count)
+		return false;
+	count = batch_of(fetch, hot, fetch->hot_cursor, hot->level->frame_count, HOT_BATCH_BYTES);
+	if (batch_start(fetch, hot, fetch->hot_cursor, count, false, false))
+		return false;
+	fetch->hot_cursor += count;
+	return true;
+}
+
+/* The frames of object number `object`, counted from the newest. Both are sorted. */
+static void object_enter(struct fetch *fetch)
+{
+	const struct store_level *level = fetch->main.level;
+	uint32_t number = level->object_count - 1 - fetch->object, low[2];
+
+	for (unsigned i = 0; i < 2; i++) {
+		uint32_t at = 0, end = level->frame_count;
+
+		while (at < end) {
+			uint32_t middle = at + (end - at) / 2;
+
+			if (level->frames[middle].object < number + i)
+				at = middle + 1;
+			else
+				end = middle;
+		}
+		low[i] = at;
+	}
+	fetch->cursor = low[0];
+	fetch->object_end = low[1];
+}
+
+static void begin_again(struct fetch *fetch)
+{
+	fetch->object = 0;
+	if (fetch->main.level->object_count)
+		object_enter(fetch);
+}
+
+static bool main_next(struct fetch *fetch)
+{
+	struct source *main = &fetch->main;
+
+	for (; fetch->object < main->level->object_count;) {
+		uint32_t count;
+
+		for (; fetch->cursor < fetch->object_end; fetch->cursor++)
+			if (main->state[fetch->cursor] == FRAME_IDLE &&
+			    frame_useful(fetch, main, fetch->cursor))
+				break;
+		if (fetch->cursor == fetch->object_end) {
+			if (++fetch->object < main->level->object_count)
+				object_enter(fetch);
+			continue;
+		}
+		count = batch_of(fetch, main, fetch->cursor, fetch->object_end, fetch->batch_bytes);
+		if (batch_start(fetch, main, fetch->cursor, count, false, false))
+			return false;
+		fetch->cursor += count;
+		return true;
+	}
+	return false;
+}
+
+void fill_pump(struct fetch *fetch)
+{
+	while (fetch->flying_behind < HOT_UNDER_WAY && hot_next(fetch))
+		;
+	if (fetch->goal == GOAL_HOT)
+		return;
+	/* While somebody waits, only so much that it never stands still. */
+	while (fetch->flying_behind < (fetch->goal == GOAL_FAST ? FAST_UNDER_WAY
+				       : fetch->flying_urgent	? 1
+								: POLITE_UNDER_WAY) &&
+	       main_next(fetch))
+		;
+}
+
+/* ---- Until all is there */
+
+/* What failed is asked for once more. False: nothing has. */
+static bool forget_failures(struct fetch *fetch)
+{
+	bool any = false;
+
+	for (uint32_t i = 0; i < fetch->main.level->frame_count; i++)
+		if (fetch->main.state[i] < 0) {
+			fetch->main.state[i] = FRAME_IDLE;
+			any = true;
+		}
+	return any;
+}
+
+static void wait_for(struct fetch *fetch, uint64_t ns)
+{
+	uint64_t until = clock_monotonic_ns() + ns;
+	struct timespec deadline = {(time_t)(until / 1000000000), (long)(until % 1000000000)};
+
+	pthread_cond_timedwait(&fetch->settled, &fetch->lock, &deadline);
+}
+
+/* All that was asked for has ended, and some of it failed: asks again, after a while. */
+static int fill_again(struct fetch *fetch, uint64_t *back_off, struct thaw_error *error)
+{
+	int code = fetch->counts.error.code;
+
+	if (fetch->goal == GOAL_FAST) {
+		*error = fetch->counts.error;
+		return code ? code : -EIO;
+	}
+	for (uint64_t until = clock_monotonic_ns() + *back_off;
+	     !fetch->stopping && clock_monotonic_ns() < until;)
+		wait_for(fetch, until - clock_monotonic_ns());
+	*back_off = *back_off * 2 > BACK_OFF_MOST_NS ? BACK_OFF_MOST_NS : *back_off * 2;
+	if (!fetch->stopping) {
+		forget_failures(fetch);
+		begin_again(fetch);
+		fill_pump(fetch);
+	}
+	return 0;
+}
+
+/* With the lock. */
+static int fill(struct fetch *fetch, bool (*progress)(void *arg), void *arg,
+		struct thaw_error *error)
+{
+	uint64_t back_off = BACK_OFF_NS, told = 0, frames = 0;
+
+	while (fetch->missing_count) {
+		bool idle;
+
+		if (fetch->stopping)
+			return -ECANCELED;
+		if (progress && clock_monotonic_ns() - told >= PROGRESS_NS) {
+			bool on;
+
+			pthread_mutex_unlock(&fetch->lock);
+			on = progress(arg);
+			pthread_mutex_lock(&fetch->lock);
+			told = clock_monotonic_ns();
+			if (!on)
+				return -ECANCELED;
+			continue;
+		}
+		if (fetch->counts.frames != frames)
+			back_off = BACK_OFF_NS;
+		frames = fetch->counts.frames;
+		idle = !fetch->flying && !fetch->ready[0] && !fetch->ready[1] && !fetch->busy;
+		if (idle) {
+			int code = fill_again(fetch, &back_off, error);
+
+			if (code)
+				return code;
+			continue;
+		}
+		wait_for(fetch, PROGRESS_NS);
+	}
+	return 0;
+}
+
+int fetch_fill(struct fetch *fetch, enum fetch_pace pace, bool (*progress)(void *arg), void *arg,
+	       struct thaw_error *error)
+{
+	struct thaw_error why = {0};
+	int code;
+
+	pthread_mutex_lock(&fetch->lock);
+	fetch->goal = pace == FETCH_FAST ? GOAL_FAST : GOAL_POLITE;
+	fetch->batch_bytes = BATCH_FIRST;
+	forget_failures(fetch);
+	begin_again(fetch);
+	if (!fetch->stopping)
+		fill_pump(fetch);
+	code = fill(fetch, progress, arg, &why);
+	fetch->goal = GOAL_HOT;
+	pthread_mutex_unlock(&fetch->lock);
+	if (code == -ECANCELED)
+		return failure(error, code, "%s: %s", s3_place(fetch->s3), thaw_strerror(code));
+	if (code && error)
+		*error = why;
+	return code;
+}
