@@ -5,7 +5,7 @@
  * has nothing to say.
  *
  * The disk that may lose power is in crash/disk.c, the program that writes on it in
- * crash/scenario.c, what has to hold in crash/check.c. Each scenario runs in a process of its own, so that
+ * crash/scenario*.c, what has to hold in crash/check.c. Each scenario runs in a process of its own, so that
  * whatever goes wrong in it is one scenario's. It is a directory of its own because it is a program of
  * several files; this one is a test like all others, and the long tier:
  *
