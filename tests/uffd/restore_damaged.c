@@ -346,20 +346,35 @@ static int touch_at(const char *path, size_t offset)
 	return ((volatile char *)thaw_base(heap))[offset];
 }
 
-/*
- * Each read fails once, in a fresh process each time: opening says so, or some pages of the cluster are
- * faults that say so, or it was none of these; and what can be read is right.
- */
 enum { READ_ALL = 20, READ_SOME, READ_NOTHING, READ_WRONG };
+
+/* Those reads fail, in a fresh process: opening says so, or some pages are faults that say so; or it is none of these. */
+static int read_failing(const char *path, const char *injected, const char *reads, bool prefetch)
+{
+	char *inject = support_format("%s,read:EIO:%s", injected ? injected : "", reads);
+	pid_t child = fork();
+	int status = 0;
+
+	if (!child) {
+		setenv("THAW_INJECT", inject, 1);
+		execl("/proc/self/exe", "restore_damaged", prefetch ? "--prefetch" : "--read", path,
+		      NULL);
+		_exit(2);
+	}
+	free(inject);
+	return waitpid(child, &status, 0) == child && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
 /* So many reads in a row that make no difference: all are behind the last, or were made once more. */
 #define NO_DIFFERENCE 40u
 
+/* Each read fails once; and what can be read is right. */
 TEST_F(damaged, a_read_that_fails_is_a_fault_that_says_so)
 {
 	/* Where a process takes long to start, each seventh. */
 	const unsigned stride = test_patience() > 1 ? 7 : 1;
 	unsigned some = 0, all = 0; /* the latter in a row */
-	int status = 0;
+	int status;
 
 	if (variant->delivery && !strcmp(variant->delivery, "kmod"))
 		SKIP(return, "the kernel reads the pages, and no test makes that fail");
@@ -370,20 +385,10 @@ TEST_F(damaged, a_read_that_fails_is_a_fault_that_says_so)
 	 * fails reads the node once more: so one that made no difference need not be behind the last.
 	 */
 	for (unsigned skip = 0; all < (some ? 8 : NO_DIFFERENCE); skip += stride) {
-		pid_t child = fork();
+		char *read = support_format("%u", skip);
 
-		if (!child) {
-			char *inject = support_format("%s,read:EIO:%u",
-						      variant->inject ? variant->inject : "", skip);
-
-			setenv("THAW_INJECT", inject, 1);
-			execl("/proc/self/exe", "restore_damaged",
-			      variant->prefetch ? "--prefetch" : "--read", self->path, NULL);
-			_exit(2);
-		}
-		ASSERT_EQ(child, waitpid(child, &status, 0));
-		ASSERT_TRUE(WIFEXITED(status));
-		status = WEXITSTATUS(status);
+		status = read_failing(self->path, variant->inject, read, variant->prefetch);
+		free(read);
 		ASSERT_TRUE(status >= READ_ALL && status < READ_WRONG)
 		{
 			TH_LOG("read %u fails: exit %d", skip, status);
@@ -391,12 +396,34 @@ TEST_F(damaged, a_read_that_fails_is_a_fault_that_says_so)
 		some += status == READ_SOME;
 		all = status == READ_ALL ? all + 1 : 0;
 	}
-	/* A read is of 256 KiB at most. What another thread reads ahead is read again when it is asked for. */
+	/* A read is of 256 KiB at most. What prefetch or another thread reads ahead is read again when it is asked for. */
 	if (variant->delivery && strcmp(variant->delivery, "user-mode")) {
 		EXPECT_GE((some + 1) * stride, PAGES * self->page_bytes / (256 << 10));
-	} else if (stride == 1) { /* of each seventh, none need be one that is made only once */
+	} else if (stride == 1 && !variant->prefetch) {
+		/* Of each seventh, none need be one that is made only once. */
 		EXPECT_LE(1, some);
 	}
+}
+
+/* As of a disk that is gone: all reads, from the first on that opening does not need. */
+TEST_F(damaged, reads_that_fail_for_good_are_faults_that_say_so)
+{
+	int status = READ_NOTHING;
+	unsigned skip;
+
+	if (variant->delivery && !strcmp(variant->delivery, "kmod"))
+		SKIP(return, "the kernel reads the pages, and no test makes that fail");
+	if (variant->delivery && !strcmp(variant->delivery, "eager"))
+		SKIP(return, "opening needs all reads");
+	for (skip = 0; status == READ_NOTHING; skip++) {
+		char *reads = support_format("%u:0", skip);
+
+		status = read_failing(self->path, variant->inject, reads, variant->prefetch);
+		free(reads);
+	}
+	TH_LOG("from read %u on", skip - 1);
+	EXPECT_LT(1, skip);
+	EXPECT_EQ(READ_SOME, status);
 }
 
 static int read_all(const char *path, unsigned flags)
