@@ -15,6 +15,8 @@ BENCHES := $(BENCH_SOURCES:%.c=$(BUILD)/%)
 INJECT := $(BUILD)/tests/inject
 INJECT_OBJECTS := $(INJECT)/inject.o $(INJECT)/checks.o
 CRASH_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/crash/*.c))
+STORE_SERVER := $(BUILD)/tests/store-server
+STORE_SERVER_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/store/server/*.c))
 CONFINE_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/confine/*.c))
 # Whose disk loses its power; in need of root, and of packages of its own.
 POWER_TEST := $(BUILD)/tests/power/power_cuts
@@ -35,7 +37,7 @@ define compile_test
 	$(Q)$(CC) $(BASE_CFLAGS) -Wno-unused-parameter -Wno-sign-compare $(WARNINGS_FATAL) $(CFLAGS) $(VM_CFLAGS) $(INCLUDES) \
 		-Itests -isystem $(HARNESS) $(TEST_CFLAGS) -DTHAW_BINARY='"$(abspath $(BUILD))/thaw"' \
 		-DTHAW_INJECTING='"$(abspath $(BUILD))/tests/inject/thaw"' -DTHAW_SOURCE='"$(CURDIR)"' -DTHAW_NPM='"$(CURDIR)/$(NPM)"' \
-		-DCONFINE_BINARY='"$(abspath $(BUILD))/confine"' -MMD -MP -c $< -o $@
+		-DCONFINE_BINARY='"$(abspath $(BUILD))/confine"' -DSTORE_SERVER='"$(abspath $(STORE_SERVER))"' -MMD -MP -c $< -o $@
 endef
 $(BUILD)/tests/%.o: tests/%.c $(BUILD)/flags | $(HARNESS)/kselftest_harness.h $(GENERATED)/quickjs.h
 	$(compile_test)
@@ -78,6 +80,13 @@ $(INJECT)/thaw: $(MAIN_OBJECT) $(INJECT_OBJECTS) $(BUILD)/libvm.a $(BUILD)/libth
 	$(Q)$(CC) $(VM_LDFLAGS) $(LDFLAGS) $^ $(VM_LIBS) -o $@
 
 $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(shell grep -l THAW_INJECT $(TEST_SOURCES) /dev/null))): | $(INJECT)/thaw
+
+# An object store for those that include store_server.h.
+$(STORE_SERVER): $(STORE_SERVER_OBJECTS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(VM_LDFLAGS) $(LDFLAGS) $^ -lmicrohttpd -lsodium -o $@
+
+$(patsubst %.c,$(BUILD)/tests/%,$(notdir $(shell grep -l store_server.h $(TEST_SOURCES) /dev/null))): | $(STORE_SERVER)
 
 # Runs a command with fewer privileges: what the tests and scripts/run-tests --under use.
 $(BUILD)/confine: $(CONFINE_OBJECTS)
@@ -176,7 +185,7 @@ $(PYTHON_TESTS): tests/tests.mk | $(BUILD)/libthawvm.so $(BUILD)/standalone/libt
 		'	THAW_VM_STANDALONE=$(abspath $(BUILD))/standalone/libthawvm.so exec $(PYTHON)' >$@
 	$(Q)chmod +x $@
 
-tests: $(TESTS) $(PYTHON_TESTS) $(ENGINES_TESTED) $(EXEC_TESTS) $(INJECT)/thaw $(BUILD)/confine
+tests: $(TESTS) $(PYTHON_TESTS) $(ENGINES_TESTED) $(EXEC_TESTS) $(INJECT)/thaw $(BUILD)/confine $(STORE_SERVER)
 
 # ---- Running them
 
@@ -258,4 +267,4 @@ crash-built: $(BUILD)/tests/crash_states
 		--resume $(BUILD)/crash/seed-$(CRASH_SEED)
 
 -include $(TESTS:=.d) $(EXEC_TESTS:=.d) $(BENCHES:=.d) $(INJECT_OBJECTS:.o=.d)
--include $(POWER_TEST).d $(BUILD)/tests/power/disk.d $(LOAD_OBJECTS:.o=.d) $(CRASH_OBJECTS:.o=.d) $(CONFINE_OBJECTS:.o=.d) $(FUZZ_OBJECTS:.o=.d)
+-include $(POWER_TEST).d $(BUILD)/tests/power/disk.d $(LOAD_OBJECTS:.o=.d) $(CRASH_OBJECTS:.o=.d) $(CONFINE_OBJECTS:.o=.d) $(STORE_SERVER_OBJECTS:.o=.d) $(FUZZ_OBJECTS:.o=.d)
