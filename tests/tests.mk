@@ -109,6 +109,7 @@ $(BUILD)/tests/reads_complete: TEST_WRAPS := pthread_create
 $(BUILD)/tests/reads_ahead $(BUILD)/tests/process_ahead: TEST_WRAPS := sysconf sys_is_cached sys_pread_cached \
 	extent_decode image_lookup pthread_join reader_open reader_read
 $(BUILD)/tests/snapshot_bytes: $(EMBED_OBJECTS)
+$(BUILD)/tests/image_mirror: TEST_WRAPS := sys_injected
 $(BUILD)/tests/image_compact: TEST_WRAPS := renameat2
 $(BUILD)/tests/checkpoint_failure: TEST_WRAPS := pthread_mutex_lock
 $(BUILD)/tests/checkpoint_encode: TEST_WRAPS := js_blob_encode

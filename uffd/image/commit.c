@@ -22,6 +22,7 @@
 #include "checks.h"
 #include "cipher.h"
 #include "commit.h"
+#include "mirror.h"
 #include "reachability.h"
 #include "relocate.h"
 #include "retention.h"
@@ -368,9 +369,11 @@ static int commit_write_all(struct commit *commit, struct change *change, const 
 /* Truncates the file if its free tail is long. A failure does no harm. */
 static void file_trim(struct image *image)
 {
-	if (space_trim(&image->space) &&
-	    image_file_bytes(image) > image->space.blocks * SPACE_BLOCK + TRIM_BYTES)
-		sys_truncate(image->fd, image->space.blocks * SPACE_BLOCK);
+	if (!space_trim(&image->space) ||
+	    image_file_bytes(image) <= image->space.blocks * SPACE_BLOCK + TRIM_BYTES)
+		return;
+	mirror_cuts(image->space.mirror, image->space.blocks * SPACE_BLOCK);
+	sys_truncate(image->fd, image->space.blocks * SPACE_BLOCK);
 }
 
 /*
@@ -405,16 +408,19 @@ void commit_free(struct commit *commit)
 
 /*
  * This garbage was dropped by the commit before; this commit has overwritten the last slot that
- * could reach it. It is free now, unless a reader has it pinned. Ranges that there is no memory to
- * remember stay taken until the next open.
+ * could reach it. It is free now, unless a reader has it pinned, or a take of the mirror needs it. Ranges
+ * that there is no memory to remember stay taken until the next open.
  */
 static void garbage_release(struct image *image)
 {
 	uint64_t bytes = ranges_bytes(&image->held) + ranges_bytes(&image->garbage);
 
-	if (bytes && pins_may_hold(image, bytes) && pins_hold(image->fd, &image->record)) {
+	if (bytes && pins_may_hold(image, bytes) &&
+	    (mirror_holds(image->space.mirror) || pins_hold(image->fd, &image->record))) {
 		(void)ranges_add_all(&image->held, &image->garbage);
 	} else {
+		if (bytes)
+			mirror_overrun(image->space.mirror);
 		ranges_subtract(&image->held, &image->space);
 		ranges_subtract(&image->garbage, &image->space);
 		ranges_free(&image->held);
@@ -532,6 +538,7 @@ int commit_finish(struct commit *commit, struct thaw_generation *generation, con
 	commit->in_doubt = true;
 	check_slot_write(image);
 	image->slots_known[commit->number % 2] = false;
+	mirror_window_open(image->space.mirror, (int)(commit->number % 2));
 	code = header_write(image->fd, commit->number % 2, &change.slot);
 	if (code)
 		goto failed;
@@ -544,6 +551,7 @@ int commit_finish(struct commit *commit, struct thaw_generation *generation, con
 	 */
 	code = image_check_file(image, error);
 	if (code) {
+		mirror_window_close(image->space.mirror, MIRROR_DOUBT);
 		change_free(&change);
 		commit->failed = true;
 		return code;
@@ -558,9 +566,12 @@ int commit_finish(struct commit *commit, struct thaw_generation *generation, con
 	}
 	commit_adopt(commit, &change);
 	note_settle(image, generation);
+	mirror_window_close(image->space.mirror, fold ? MIRROR_FOLDED : MIRROR_NEWS);
 	change_free(&change);
 	return 0;
 failed:
+	if (commit->in_doubt)
+		mirror_window_close(image->space.mirror, MIRROR_DOUBT);
 	change_free(&change);
 	return commit_fail(commit, code, doing, error);
 }
@@ -614,8 +625,11 @@ void commit_abort(struct commit *commit)
 	 * change.
 	 */
 	if (!image_check_bytes(image, NULL)) {
-		if (!commit->in_doubt)
+		if (!commit->in_doubt) {
+			mirror_window_open(image->space.mirror, -1);
 			file_trim(image);
+			mirror_window_close(image->space.mirror, MIRROR_NOTHING);
+		}
 		image_note_extent(image);
 	}
 	commit_free(commit);

@@ -102,6 +102,14 @@ static void header_decode(const struct disk_header *disk, unsigned number, struc
 	slot->keys_sum = checksum_plain(&disk->keys, sizeof(disk->keys));
 }
 
+void header_parse(const void *block, unsigned number, struct slot *slot)
+{
+	struct disk_header disk;
+
+	memcpy(&disk, block, sizeof(disk));
+	header_decode(&disk, number, slot);
+}
+
 static bool marks_same(const struct slot *a, const struct slot *b)
 {
 	return a->enciphered == b->enciphered && !memcmp(&a->mark, &b->mark, sizeof(a->mark));

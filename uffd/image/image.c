@@ -21,6 +21,7 @@
 
 #include "cipher.h"
 #include "handle.h"
+#include "mirror.h"
 #include "newfile.h"
 #include "relocate.h"
 #include "sys.h"
@@ -406,7 +407,9 @@ int image_failed(struct image *image, uint64_t what)
 	fd = sys_open(image->absolute, O_WRONLY | O_NONBLOCK, 0);
 	if (fd < 0)
 		return fd;
+	mirror_window_open(image->space.mirror, -1);
 	code = file_is_same(fd, image->fd) ? note_write(fd, !image->slot, &note) : THAW_EREPLACED;
+	mirror_window_close(image->space.mirror, MIRROR_NOTHING);
 	close(fd);
 	if (code)
 		return code;

@@ -21,6 +21,7 @@
 
 #include "checks.h"
 #include "commit.h"
+#include "mirror.h"
 #include "relocate.h"
 #include "sys.h"
 
@@ -370,6 +371,7 @@ int commit_log(struct commit *commit, struct thaw_generation *generation, const 
 	commit->in_doubt = true;
 	log->usable = false;
 	code = sys_pwrite(image->fd, log->buffer, bytes, at);
+	mirror_wrote(image->space.mirror, at, bytes);
 	if (!code) {
 		doing = "sync the log of";
 		code = sys_fdatasync(image->fd);
@@ -393,6 +395,7 @@ int commit_log(struct commit *commit, struct thaw_generation *generation, const 
 	log_adopt(commit, &made, &chain, &copy);
 	if (last)
 		image_note_extent(image);
+	mirror_logged(image->space.mirror);
 	return 0;
 }
 

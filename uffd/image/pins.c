@@ -17,7 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "store.h"
+#include "mirror.h"
 
 #define PINS_FROM (1ull << 62)
 #define PIN_ATTEMPTS 50
@@ -132,7 +132,8 @@ bool pins_may_hold(const struct image *image, uint64_t bytes)
 	uint64_t used = (image->space.blocks - image->space.free) * SPACE_BLOCK;
 	uint64_t waiting = ranges_bytes(&image->held) + ranges_bytes(&image->garbage);
 
-	return bytes <= image->held_most + (used > waiting ? used - waiting : 0) / 4;
+	return bytes <= mirror_hold_most(image->space.mirror, image->held_most) +
+				(used > waiting ? used - waiting : 0) / 4;
 }
 
 bool pins_hold(int fd, const struct record *record)

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "extent_codec.h"
+#include "mirror.h"
 #include "retention.h"
 #include "walk.h"
 
@@ -162,8 +163,10 @@ int reachability_find_all(struct image *image, struct thaw_error *error)
 	uint64_t blocks = (image_file_bytes(image) + SPACE_BLOCK - 1) / SPACE_BLOCK;
 	const struct root **roots =
 		calloc(record->count + STORE_GENERATIONS_MAX + 1, sizeof(*roots));
+	struct thaw_mirror *mirror = image->space.mirror;
 	int code = roots ? space_open(&image->space, blocks) : -ENOMEM;
 
+	image->space.mirror = mirror;
 	if (!code) {
 		struct reachability reachability = {&image->space, NULL, true};
 
@@ -192,12 +195,14 @@ int reachability_find_all(struct image *image, struct thaw_error *error)
 	free(roots);
 	if (code) {
 		space_close(&image->space);
+		image->space.mirror = mirror;
 		ranges_free(&image->garbage);
 		ranges_free(&image->held);
 		return error_set(error, code, "%s: cannot find the free space: %s", image->path,
 				 thaw_strerror(code));
 	}
 	image->space_known = true;
+	mirror_found(mirror);
 	return 0;
 }
 

@@ -20,6 +20,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "mirror.h"
+
 #define RUN_GOOD 64u	       /* blocks: writes of 256 KiB are as fast as sequential ones */
 #define HOLES_ALLOWED 256u     /* free blocks that do not count as waste: 1 MiB */
 #define LIVE_STICKY UINT16_MAX /* the count has saturated: never free again */
@@ -137,7 +139,18 @@ void space_add(struct space *space, uint64_t offset, uint64_t bytes)
 
 void space_subtract(struct space *space, uint64_t offset, uint64_t bytes)
 {
+	uint64_t end = (offset + bytes + SPACE_BLOCK - 1) / SPACE_BLOCK;
+
 	space_change(space, offset, bytes, false);
+	if (!space->mirror || !bytes)
+		return;
+	end = end < space->blocks ? end : space->blocks;
+	for (uint64_t block = offset / SPACE_BLOCK, run; block < end; block += run + 1) {
+		for (run = 0; block + run < end && !space->live[block + run]; run++)
+			;
+		if (run)
+			mirror_freed(space->mirror, block, run);
+	}
 }
 
 /* The first run of `least` free blocks in [from, to), up to `most` of it. Its length, or 0. */

@@ -9,6 +9,8 @@
 
 #define SPACE_BLOCK 4096u
 
+struct thaw_mirror;
+
 struct space {
 	uint16_t *live; /* per block: bytes that something reachable occupies; 0: free */
 	uint8_t *idle;	/* per free block: enum space_idle */
@@ -21,6 +23,8 @@ struct space {
 	uint64_t cursor;     /* where the next search starts */
 	uint64_t known_none; /* no run of this many free blocks exists; 0: not known */
 	uint64_t look;	     /* where the next look for idle blocks starts */
+	struct thaw_mirror
+		*mirror; /* is told what becomes free, and what is written (mirror.h); NULL: none */
 };
 
 /* Byte ranges of the file: what a commit took, what waits to be given back. */

@@ -203,6 +203,8 @@ struct image {
 
 /* Both slots and the notes behind them, as they are. Fails only if the file cannot be read. */
 int header_read(int fd, const char *path, struct slot slots[2], struct thaw_error *error);
+/* The same of a block that is in memory, by itself. */
+void header_parse(const void *block, unsigned number, struct slot *slot);
 /* The newest valid slot's number (0 or 1), or THAW_EFOREIGN, THAW_EFORMAT, THAW_EDAMAGED. */
 int header_newest(const char *path, const struct slot slots[2], struct thaw_error *error);
 /* THAW_EKEY and what keys_find() says. */

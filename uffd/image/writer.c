@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 
 #include "checks.h"
+#include "mirror.h"
 #include "sys.h"
 #include "thaw.h"
 
@@ -86,6 +87,7 @@ static int writer_write(struct writer *writer, uint64_t offset, const void *byte
 		return THAW_EOVERWRITTEN;
 	check_write(writer->space, offset, count);
 	code = sys_pwrite(writer->fd, bytes, count, offset);
+	mirror_wrote(writer->space->mirror, offset, count);
 	if (!code && offset + count > writer->file_bytes)
 		writer->file_bytes = offset + count;
 	return code;
