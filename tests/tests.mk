@@ -111,6 +111,7 @@ $(BUILD)/tests/reads_ahead $(BUILD)/tests/process_ahead: TEST_WRAPS := sysconf s
 $(BUILD)/tests/snapshot_bytes: $(EMBED_OBJECTS)
 $(BUILD)/tests/image_mirror: TEST_WRAPS := sys_injected
 $(BUILD)/tests/image_compact: TEST_WRAPS := renameat2
+$(BUILD)/tests/image_encoders: TEST_WRAPS := pthread_create extent_encode sys_pwrite
 $(BUILD)/tests/checkpoint_failure: TEST_WRAPS := pthread_mutex_lock
 $(BUILD)/tests/checkpoint_encode: TEST_WRAPS := js_blob_encode
 $(BUILD)/tests/kmod_ring: TEST_WRAPS := sys_ioctl_once

@@ -349,8 +349,9 @@ static int write_pages(struct checkpointer *checkpointer, struct thaw_error *err
 	}
 	if (code)
 		return code;
-	return checkpointer->region->process ? write_process(checkpointer, error)
+	code = checkpointer->region->process ? write_process(checkpointer, error)
 					     : write_own(checkpointer, error);
+	return code ? code : commit_pages_settle(checkpointer->commit, error);
 }
 
 /* WRITING: up to DONE. */

@@ -499,6 +499,10 @@ int commit_finish(struct commit *commit, struct thaw_generation *generation, con
 
 	bool fold = !generation && log_pending(image);
 
+	if (!commit->failed)
+		code = commit_pages_settle(commit, error);
+	if (code)
+		return code;
 	if (commit->failed ||
 	    (!generation && !commit_is_empty(commit))) /* a generation with holes */
 		code = -EIO;
@@ -596,6 +600,7 @@ void commit_abort(struct commit *commit)
 	if (!commit)
 		return;
 	image = commit->image;
+	commit_pages_stop(commit);
 	log_pages_unstage(&image->log.pages);
 	if (commit->touched) {
 		image->log.stale = log_pending(image);

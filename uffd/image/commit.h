@@ -3,6 +3,7 @@
 #ifndef UFFD_COMMIT_H
 #define UFFD_COMMIT_H
 
+#include "encoders.h"
 #include "store.h"
 #include "writer.h"
 
@@ -28,6 +29,12 @@ struct commit {
 	 */
 	struct writer writer, packed;
 	struct ranges superseded; /* taken by this commit, and not needed by it any more */
+
+	/* See page_add(): how many pages it was asked to store; threads; there are none; no page from this one on is with them. */
+	uint64_t added;
+	struct encoders *encoders;
+	bool alone;
+	uint64_t under_way_end;
 };
 
 static inline struct writer *commit_tail(struct commit *commit)
@@ -47,7 +54,12 @@ void commit_free(struct commit *commit);
 /* ---- commit_pages.c */
 
 /* Stores page `number`, which the extent describes but for its place, encoding and length. -ENOMEM, -errno. */
-int commit_put(struct commit *commit, uint64_t number, const void *page, struct extent *extent);
+int commit_put(struct commit *commit, uint64_t number, const void *bytes, struct extent *extent);
+/* The same later, and the index is told: of a page that this commit has staged. Until commit_pages_settle(). */
+int commit_place(struct commit *commit, uint64_t number, const struct extent *extent,
+		 const void *bytes);
+/* The threads that encode end. What they have and is not stored is not: for a commit that is going to be undone. */
+void commit_pages_stop(struct commit *commit);
 
 /* ---- log.c */
 

@@ -4,8 +4,9 @@
  * commit_begin() and commit_finish().
  *
  * A small commit is staged in memory, since it may become an entry of the log (log.c). Of others a page is encoded
- * (extent_codec.c) and written at once: what is whole by one writer, what is packed by another, so that both lie
- * together. A page that comes again takes the place that it has, if it is whole both times; else it gets another one.
+ * (encoders.c), by threads where that takes long and there are many, and written in the order in which pages came: what is
+ * whole by one writer, what is packed by another, so that both lie together. A page that comes again takes the place
+ * that it has, if it is whole both times; else it gets another one.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -13,19 +14,25 @@
 #include "commit.h"
 
 #define RUN_LEAST (64u << 10)
+/* So many are encoded here before threads are made, which takes as long as some 20 of them. */
+#define ALONE_PAGES 64u
 
-/* As it goes to the file: *stored is valid until the next page. */
-static int page_encode(struct image *image, uint64_t number, const void *page,
-		       struct extent *extent, const void **stored)
+static struct encoding encoding_of(const struct image *image)
 {
-	uint32_t page_bytes = image->identity.page_bytes;
+	return (struct encoding){image->identity.key, image->codec, image->identity.page_bytes};
+}
+
+/* By this thread: it is valid until the next page. */
+static int page_encode_here(struct image *image, struct encoded_page *page, const void *bytes)
+{
+	struct encoding encoding = encoding_of(image);
 
 	if (!image->encoded)
-		image->encoded = malloc(page_bytes);
+		image->encoded = malloc(image->identity.page_bytes);
 	if (!image->encoded)
 		return -ENOMEM;
-	return extent_encode(&image->scratch, &image->codec, image->identity.key, number, extent,
-			     page, page_bytes, image->encoded, stored);
+	page_encode(&encoding, &image->scratch, page, bytes, image->encoded);
+	return page->code;
 }
 
 /* Where there are two writers, what each takes at once is as much as it has written. */
@@ -39,12 +46,13 @@ static int extent_append(struct commit *commit, const void *stored, struct exten
 	return writer_append(writer, stored, extent_room(extent), wish, &extent->offset);
 }
 
-int commit_put(struct commit *commit, uint64_t number, const void *page, struct extent *extent)
+int commit_put(struct commit *commit, uint64_t number, const void *bytes, struct extent *extent)
 {
-	const void *stored;
-	int code = page_encode(commit->image, number, page, extent, &stored);
+	struct encoded_page page = {.number = number, .known = true, .extent = *extent};
+	int code = page_encode_here(commit->image, &page, bytes);
 
-	return code ? code : extent_append(commit, stored, extent);
+	*extent = page.extent;
+	return code ? code : extent_append(commit, page.stored, extent);
 }
 
 /* What this commit has stored for the page before is not needed any more. */
@@ -55,70 +63,150 @@ static int page_supersede(struct commit *commit, const struct extent *old)
 	return again ? ranges_add(&commit->superseded, old->offset, extent_room(old)) : 0;
 }
 
-static int page_store(struct commit *commit, uint64_t page, const void *bytes,
-		      const struct extent *old, struct extent *extent)
+static int page_store(struct commit *commit, const struct encoded_page *page, struct extent *extent)
 {
-	const void *stored;
+	const struct extent *old = &page->old;
 	int code;
 
-	if (!commit->large) {
-		extent->bytes = extent_is_stored(extent) ? commit->image->identity.page_bytes : 0;
-		return log_pages_stage(&commit->image->log.pages, page, extent, bytes);
-	}
-	log_pages_wrote(&commit->image->log.pages, page);
+	if (!page->known)
+		log_pages_wrote(&commit->image->log.pages, page->number);
 	if (!extent_is_stored(extent))
 		return page_supersede(commit, old);
-	code = page_encode(commit->image, page, bytes, extent, &stored);
-	if (code)
-		return code;
 	if (extent_is_whole(old) && old->own && old->offset && extent_is_whole(extent)) {
 		extent->offset = old->offset;
-		return writer_rewrite(&commit->writer, old->offset, stored, extent->bytes);
+		return writer_rewrite(&commit->writer, old->offset, page->stored, extent->bytes);
 	}
 	code = page_supersede(commit, old);
-	return code ? code : extent_append(commit, stored, extent);
+	return code ? code : extent_append(commit, page->stored, extent);
 }
 
-int commit_page(struct commit *commit, uint64_t page, const void *bytes, bool *stored,
+static int page_index(struct commit *commit, const struct encoded_page *page,
+		      const struct extent *extent)
+{
+	commit->touched = true;
+	commit->pages += !page->old.own && !page->known; /* it counts already */
+	return index_set(&commit->image->index, page->number, extent, NULL);
+}
+
+/* It has been encoded. */
+static int page_done(void *arg, const struct encoded_page *page)
+{
+	struct commit *commit = arg;
+	struct extent extent = page->extent;
+	int code;
+
+	if (!page->changed)
+		return 0;
+	code = page_store(commit, page, &extent);
+	return code ? code : page_index(commit, page, &extent);
+}
+
+/* ---- by threads */
+
+/* Is it more work to encode a page than to hand it over? */
+static bool encoding_takes_long(const struct image *image)
+{
+	return image->codec.encoding != EXTENT_RAW || image->identity.key;
+}
+
+/* Until no page from this one on is under way. */
+static int commit_wait(struct commit *commit, uint64_t page)
+{
+	if (page >= commit->under_way_end)
+		return 0;
+	commit->under_way_end = 0;
+	return encoders_wait(commit->encoders);
+}
+
+/* Without threads it is done here. */
+static int page_add(struct commit *commit, struct encoded_page *page, const void *bytes)
+{
+	bool many = commit->added++ >= ALONE_PAGES && encoding_takes_long(commit->image);
+	int code;
+
+	if (many && !commit->encoders && !commit->alone) {
+		struct encoding encoding = encoding_of(commit->image);
+
+		commit->encoders = encoders_open(&encoding, page_done, commit);
+		commit->alone = !commit->encoders;
+	}
+	if (commit->encoders) {
+		if (page->number >= commit->under_way_end)
+			commit->under_way_end = page->number + 1;
+		page->changed = true; /* it may have */
+		return encoders_add(commit->encoders, page, bytes);
+	}
+	code = page_encode_here(commit->image, page, bytes);
+	return code ? code : page_done(commit, page);
+}
+
+void commit_pages_stop(struct commit *commit)
+{
+	encoders_close(commit->encoders);
+	commit->encoders = NULL;
+	commit->under_way_end = 0;
+}
+
+int commit_pages_settle(struct commit *commit, struct thaw_error *error)
+{
+	int code = commit_wait(commit, 0);
+
+	commit_pages_stop(commit);
+	return code ? commit_fail(commit, code, "write a page of", error) : 0;
+}
+
+int commit_place(struct commit *commit, uint64_t number, const struct extent *extent,
+		 const void *bytes)
+{
+	struct encoded_page page = {.number = number, .known = true, .extent = *extent};
+
+	commit->added += ALONE_PAGES; /* they are many */
+	return page_add(commit, &page, bytes);
+}
+
+/* ---- */
+
+/* In memory. */
+static int page_stage(struct commit *commit, struct encoded_page *page, const void *bytes)
+{
+	struct encoding encoding = encoding_of(commit->image);
+	struct extent *extent = &page->extent;
+	int code;
+
+	page_compare(&encoding, page, bytes);
+	if (!page->changed)
+		return 0;
+	extent->bytes = extent_is_stored(extent) ? encoding.page_bytes : 0;
+	code = log_pages_stage(&commit->image->log.pages, page->number, extent, bytes);
+	return code ? code : page_index(commit, page, extent);
+}
+
+int commit_page(struct commit *commit, uint64_t number, const void *bytes, bool *stored,
 		struct thaw_error *error)
 {
-	struct image *image = commit->image;
-	uint32_t count = image->identity.page_bytes;
-	const struct extent zero = {.encoding = EXTENT_ZERO};
-	struct extent extent = {.encoding = EXTENT_RAW, .birth = commit->number, .own = true};
-	struct extent old;
+	struct encoded_page page = {
+		.number = number,
+		.extent = {.encoding = EXTENT_RAW, .birth = commit->number, .own = true}};
 	int code;
 
 	*stored = false;
-	if (page >= INDEX_PAGES_MAX)
+	if (number >= INDEX_PAGES_MAX)
 		return commit_fail(commit, -EFBIG, "store a page above 2^40 in", error);
 	code = log_has_room(commit) ? 0 : log_spill(commit, error);
-	if (!code)
-		code = index_get(&image->index, page, &old, error);
-	if (code) {
-		commit->failed = true;
+	if (code)
 		return code;
-	}
-	if (extent_matches(image->identity.key, &zero, bytes, count)) {
-		if (!extent_is_stored(&old))
-			return 0;
-		extent.encoding = EXTENT_ZERO;
-	} else {
-		extent.checksum = checksum_of(image->identity.key, CHECKSUM_PAGE, bytes, count);
-		if (extent_is_stored(&old) && checksum_same(old.checksum, extent.checksum))
-			return 0;
-	}
-	code = page_store(commit, page, bytes, &old, &extent);
+	code = commit_wait(commit, number);
 	if (code)
 		return commit_fail(commit, code, "write a page of", error);
-	commit->touched = true;
-	code = index_set(&image->index, page, &extent, error);
+	code = index_get(&commit->image->index, number, &page.old, error);
 	if (code) {
 		commit->failed = true;
 		return code;
 	}
-	commit->pages += !old.own;
-	*stored = true;
+	code = commit->large ? page_add(commit, &page, bytes) : page_stage(commit, &page, bytes);
+	if (code)
+		return commit_fail(commit, code, "write a page of", error);
+	*stored = page.changed;
 	return 0;
 }
 
@@ -150,7 +238,10 @@ static int page_drop(struct commit *commit, uint64_t page, struct thaw_error *er
 int commit_drop(struct commit *commit, uint64_t first, uint64_t count, struct thaw_error *error)
 {
 	uint64_t end = first + count, leaf_end;
-	int code = 0;
+	int code = commit_wait(commit, first);
+
+	if (code)
+		return commit_fail(commit, code, "write a page of", error);
 
 	while (!code && first < end) {
 		first = index_next(&commit->image->index, first);

@@ -143,8 +143,9 @@ bool extent_matches(const struct checksum_key *key, const struct extent *extent,
  * abort.
  *
  * commit_page compares with the index first: an unchanged page is not stored. Changed pages are
- * gathered into large sequential writes. *stored tells which it was. An error from any of these
- * leaves the commit to be aborted; abort restores the working index and the free space exactly, and
+ * gathered into large sequential writes; in a large commit threads may be encoding them when it returns. *stored: false: it is
+ * unchanged; true where that is not known yet, too. commit_pages_settle(): all that was given is stored, or why not; what follows
+ * calls it. An error from any of these leaves the commit to be aborted; abort restores the working index and the free space exactly, and
  * the previous generation is untouched.
  */
 struct commit;
@@ -153,12 +154,13 @@ struct commit;
 int commit_begin(struct image *image, struct commit **commit, struct thaw_error *error);
 int commit_page(struct commit *commit, uint64_t page, const void *bytes, bool *stored,
 		struct thaw_error *error);
+int commit_pages_settle(struct commit *commit, struct thaw_error *error);
 /*
  * From here on nothing is stored for these pages: they are absent. Costs what is stored of them, and of the
  * index around them what is in no memory yet.
  */
 int commit_drop(struct commit *commit, uint64_t first, uint64_t count, struct thaw_error *error);
-/* True if nothing changed so far: no page was stored or dropped. */
+/* True if nothing changed so far: no page was stored or dropped. After commit_pages_settle(). */
 bool commit_is_empty(const struct commit *commit);
 /* Can it be the name of a generation? See struct thaw_name. */
 bool name_is_sound(const char *name);

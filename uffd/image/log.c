@@ -98,9 +98,9 @@ int log_spill(struct commit *commit, struct thaw_error *error)
 	for (size_t i = 0; !code && i < pages->staged_count; i++) {
 		struct log_page *page = pages->staged[i];
 
-		code = page_put(commit, page->page, page->next_bytes, &page->next);
-		if (!code)
-			code = index_set(&commit->image->index, page->page, &page->next, error);
+		/* Of others the index knows all. */
+		if (extent_is_stored(&page->next))
+			code = commit_place(commit, page->page, &page->next, page->next_bytes);
 	}
 	if (code)
 		return commit_fail(commit, code, "write a page of", error);
