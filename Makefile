@@ -192,10 +192,12 @@ check-deb:
 
 ## clean: remove what was built; the generated engine, npm packages and harness stay
 clean:
+	$(Q)scripts/ceph stop
 	$(Q)rm -rf $(filter-out $(NPM) $(HARNESS) $(GENERATED) build/kernels build/arm64-debian build/install-deps.lock,$(wildcard build/*))
 
 ## distclean: remove all of build/
 distclean:
+	$(Q)scripts/ceph stop
 	$(Q)rm -rf build
 
 ## help: this

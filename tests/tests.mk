@@ -9,7 +9,10 @@ TESTS := $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(TEST_SOURCES)))
 # Programs of npm's and Debian's that are killed, which make check-exec and make crash-exec bring and run.
 EXEC_SOURCES := $(wildcard tests/exec/*.c)
 EXEC_TESTS := $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(EXEC_SOURCES)))
-vpath %.c $(TEST_ROOMS:%=tests/%) tests/exec
+# An object store's daemons that are killed: make check-ceph, which also runs those of tests/store, against that store.
+CEPH_TESTS := $(patsubst tests/ceph/%.c,$(BUILD)/tests/%,$(wildcard tests/ceph/*.c))
+STORE_TESTS := $(patsubst tests/store/%.c,$(BUILD)/tests/%,$(wildcard tests/store/*.c))
+vpath %.c $(TEST_ROOMS:%=tests/%) tests/exec tests/ceph
 BENCH_SOURCES := $(wildcard tests/bench/*.c)
 BENCHES := $(BENCH_SOURCES:%.c=$(BUILD)/%)
 INJECT := $(BUILD)/tests/inject
@@ -41,12 +44,12 @@ define compile_test
 endef
 $(BUILD)/tests/%.o: tests/%.c $(BUILD)/flags | $(HARNESS)/kselftest_harness.h $(GENERATED)/quickjs.h
 	$(compile_test)
-$(TESTS:=.o) $(EXEC_TESTS:=.o): $(BUILD)/tests/%.o: %.c $(BUILD)/flags | $(HARNESS)/kselftest_harness.h $(GENERATED)/quickjs.h
+$(TESTS:=.o) $(EXEC_TESTS:=.o) $(CEPH_TESTS:=.o): $(BUILD)/tests/%.o: %.c $(BUILD)/flags | $(HARNESS)/kselftest_harness.h $(GENERATED)/quickjs.h
 	$(compile_test)
 
 # See tests/timeout.h.
 TEST_SECONDS := $(if $(SANITIZE),300,120)
-$(TESTS:=.o) $(EXEC_TESTS:=.o): TEST_CFLAGS := -include tests/timeout.h -DTEST_SECONDS=$(TEST_SECONDS)
+$(TESTS:=.o) $(EXEC_TESTS:=.o) $(CEPH_TESTS:=.o): TEST_CFLAGS := -include tests/timeout.h -DTEST_SECONDS=$(TEST_SECONDS)
 # Whose stack is unwound by pthread_cancel(3), as a C++ program's.
 $(BUILD)/tests/output_ring.o: TEST_CFLAGS := -include tests/timeout.h -DTEST_SECONDS=$(TEST_SECONDS) -fexceptions
 # One test of ten thousand states, which a busy machine takes two minutes for.
@@ -63,7 +66,7 @@ LIBVM_BENCHES := $(BUILD)/tests/bench/forks
 $(LIBVM_TESTS) $(LIBVM_BENCHES): %: %.o $(BUILD)/libthawvm.so $(BUILD)/libthaw.so
 	$(call say,LD,$@)
 	$(Q)$(CC) -no-pie -pthread $(LDFLAGS) $^ -Wl,--disable-new-dtags,-rpath,$(abspath $(BUILD)) -o $@
-STATIC_TESTS := $(filter-out $(LIBVM_TESTS),$(TESTS)) $(EXEC_TESTS)
+STATIC_TESTS := $(filter-out $(LIBVM_TESTS),$(TESTS)) $(EXEC_TESTS) $(CEPH_TESTS)
 $(STATIC_TESTS): $(INJECT_OBJECTS)
 $(STATIC_TESTS) $(filter-out $(LIBVM_BENCHES),$(BENCHES)): %: %.o $(BUILD)/libvm.a $(BUILD)/libthaw.a
 	$(call say,LD,$@)
@@ -187,7 +190,7 @@ $(PYTHON_TESTS): tests/tests.mk | $(BUILD)/libthawvm.so $(BUILD)/standalone/libt
 		'	THAW_VM_STANDALONE=$(abspath $(BUILD))/standalone/libthawvm.so exec $(PYTHON)' >$@
 	$(Q)chmod +x $@
 
-tests: $(TESTS) $(PYTHON_TESTS) $(ENGINES_TESTED) $(EXEC_TESTS) $(INJECT)/thaw $(BUILD)/confine $(STORE_SERVER)
+tests: $(TESTS) $(PYTHON_TESTS) $(ENGINES_TESTED) $(EXEC_TESTS) $(CEPH_TESTS) $(INJECT)/thaw $(BUILD)/confine $(STORE_SERVER)
 
 # ---- Running them
 
@@ -243,6 +246,15 @@ check-exec-built crash-exec-built: all $(KILLING_TESTS)
 	$(Q)THAW_KILLS=$(KILLS) PATH="$$PATH:$(CURDIR)/build/programs/bin" \
 		scripts/run-tests --timeout 7200 --jobs 1 $(KILLING_TESTS)
 
+## check-ceph: the tests of the object store against Ceph's (radosgw), whose daemons are killed, too; ends in 'N passed, N failed'
+.PHONY: check-ceph check-ceph-built
+check-ceph: deps
+	$(Q)scripts/install-deps ceph
+	$(Q)$(MAKE) $@-built
+
+check-ceph-built: all $(STORE_TESTS) $(CEPH_TESTS)
+	$(Q)scripts/ceph run scripts/run-tests --jobs 1 $(STORE_TESTS) $(CEPH_TESTS)
+
 ## check-web: web-platform-tests of the interfaces of thaw run, the share that passes of each part (WPT=DIRECTORY with a checkout)
 .PHONY: check-web
 check-web: all
@@ -268,5 +280,5 @@ crash-built: $(BUILD)/tests/crash_states
 	$(Q)$(BUILD)/tests/crash_states --seed $(CRASH_SEED) --states $(CRASH_STATES) \
 		--resume $(BUILD)/crash/seed-$(CRASH_SEED)
 
--include $(TESTS:=.d) $(EXEC_TESTS:=.d) $(BENCHES:=.d) $(INJECT_OBJECTS:.o=.d)
+-include $(TESTS:=.d) $(EXEC_TESTS:=.d) $(CEPH_TESTS:=.d) $(BENCHES:=.d) $(INJECT_OBJECTS:.o=.d)
 -include $(POWER_TEST).d $(BUILD)/tests/power/disk.d $(LOAD_OBJECTS:.o=.d) $(CRASH_OBJECTS:.o=.d) $(CONFINE_OBJECTS:.o=.d) $(STORE_SERVER_OBJECTS:.o=.d) $(FUZZ_OBJECTS:.o=.d)
