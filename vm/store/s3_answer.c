@@ -545,8 +545,8 @@ enum verdict try_judge(struct s3_try *try, CURLcode result)
 
 	if (try->warms)
 		return ends_well(try);
-	if (result)
-		return judge_cut(try, result);
+	if (result || !try->answer.headed)
+		return judge_cut(try, result ? result : CURLE_PARTIAL_FILE);
 	if (status == 200 || status == 206 || status == 204 || status == 201)
 		return judge_success(try);
 	if (try->got && !try->etag[0])

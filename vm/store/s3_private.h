@@ -52,6 +52,7 @@ bool s3_key_is_safe(const char *key, size_t most);
 
 struct answer {
 	long status;
+	bool headed; /* all of its head has come: libcurl does not mind if it ends there */
 	char etag[S3_ETAG];
 	bool has_range;
 	uint64_t first, total;	  /* Content-Range; total UINT64_MAX: not said */

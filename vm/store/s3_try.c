@@ -90,7 +90,9 @@ static size_t header_came(char *bytes, size_t size, size_t count, void *arg)
 	memcpy(line, bytes, length);
 	line[length] = '\0';
 	line[strcspn(line, "\r\n")] = '\0';
-	if (strlen(line) && !strncmp(line, "HTTP/", 5)) { /* again after "100 Continue" */
+	if (!line[0]) {
+		answer->headed = true;
+	} else if (!strncmp(line, "HTTP/", 5)) { /* again after "100 Continue" */
 		const char *space = strchr(line, ' ');
 
 		try_drop(try);

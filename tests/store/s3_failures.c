@@ -1,0 +1,529 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * s3_failures.c - a store that fails, is slow, or is not there: requests go on until they succeed, or their time is over, or
+ * nobody wants them any more; and what cannot succeed ends at once, with a line that says why.
+ */
+#define _GNU_SOURCE
+#include "kselftest_harness.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <sys/resource.h>
+
+#include "base/clock.h"
+#include "free_port.h"
+#include "store/s3.h"
+#include "store_server.h"
+
+#define SECOND_NS 1000000000ull
+
+FIXTURE(failing)
+{
+	struct store_server server;
+	struct s3_settings settings;
+	struct s3 *s3;
+	struct thaw_error error;
+	uint64_t deadline_ns;
+};
+
+static sem_t began_to_fail, works_again, ended;
+static char reason[512];
+
+static void note_trouble(void *arg, const struct thaw_error *why)
+{
+	(void)arg;
+	if (why)
+		snprintf(reason, sizeof(reason), "%s", why->text);
+	sem_post(why ? &began_to_fail : &works_again);
+}
+
+static void note_end(struct s3_request *request)
+{
+	(void)request;
+	sem_post(&ended);
+}
+
+static void wait_for(sem_t *event)
+{
+	while (sem_wait(event))
+		;
+}
+
+static void reopen(FIXTURE_DATA(failing) * self)
+{
+	s3_close(self->s3);
+	if (s3_open(self->server.place, &self->settings, &self->s3, &self->error))
+		printf("# %s\n", self->error.text);
+}
+
+FIXTURE_SETUP(failing)
+{
+	sem_init(&began_to_fail, 0, 0);
+	sem_init(&works_again, 0, 0);
+	sem_init(&ended, 0, 0);
+	self->settings = (struct s3_settings){.back_off_ns = 1000000,
+					      .back_off_most_ns = 20000000,
+					      .stall_ns = 30 * SECOND_NS * test_patience_now(),
+					      .trouble = note_trouble,
+					      .trouble_ns = 1};
+	store_server_begin(&self->server);
+	self->s3 = NULL;
+	reopen(self);
+	ASSERT_NE(NULL, self->s3);
+	self->deadline_ns = clock_monotonic_ns() + 100 * SECOND_NS * test_patience_now();
+}
+
+FIXTURE_TEARDOWN(failing)
+{
+	s3_close(self->s3);
+	store_server_end(&self->server);
+}
+
+static uint64_t soon(double seconds)
+{
+	return clock_monotonic_ns() + (uint64_t)(seconds * 1e9);
+}
+
+static int put(FIXTURE_DATA(failing) * self, const char *key, unsigned flags)
+{
+	return s3_put(self->s3, key, "body", 4, flags, self->deadline_ns, &self->error);
+}
+
+static struct s3_request putting(const char *key, unsigned flags, uint64_t deadline_ns)
+{
+	static const struct iovec piece = {"body", 4};
+
+	return (struct s3_request){.verb = S3_PUT,
+				   .key = key,
+				   .flags = flags,
+				   .pieces = &piece,
+				   .piece_count = 1,
+				   .deadline_ns = deadline_ns,
+				   .done = note_end};
+}
+
+/* ---- What passes by itself */
+
+TEST_F(failing, answers_that_pass_by_themselves_are_asked_for_again)
+{
+	static const struct {
+		unsigned status;
+		const char *code;
+	} answers[] = {{500, "InternalError"},	{502, "BadGateway"},
+		       {503, "SlowDown"},	{504, "Timeout"},
+		       {429, "TooMany"},	{400, "RequestTimeout"},
+		       {408, "RequestTimeout"}, {409, "ConditionalRequestConflict"}};
+	struct s3_request request;
+	char key[16];
+
+	STORE_SKIP_REAL(&self->server);
+	for (unsigned i = 0; i < sizeof(answers) / sizeof(answers[0]); i++) {
+		store_server_order(&self->server, "/fault?kind=answer&status=%u&code=%s&count=3",
+				   answers[i].status, answers[i].code);
+		snprintf(key, sizeof(key), "k%u", i);
+		request = putting(key, S3_NEW, self->deadline_ns);
+		EXPECT_EQ(0, s3_do(self->s3, &request, &self->error));
+		EXPECT_EQ(4, request.tries);
+		s3_release(&request);
+	}
+}
+
+/* The server did it, and answered 500, or nothing. */
+TEST_F(failing, what_was_done_without_an_answer_is_found_to_be_done)
+{
+	struct s3_request request = putting("a", S3_NEW, self->deadline_ns);
+
+	STORE_SKIP_REAL(&self->server);
+	store_server_order(&self->server, "/fault?kind=answer&status=500&after=1&verb=PUT");
+	EXPECT_EQ(0, s3_do(self->s3, &request, &self->error));
+	s3_release(&request);
+	request = putting("b", S3_NEW, self->deadline_ns);
+	store_server_order(&self->server, "/fault?kind=lose&after=1&verb=PUT&count=2");
+	store_server_order(&self->server, "/fault?kind=lose&verb=HEAD");
+	EXPECT_EQ(0, s3_do(self->s3, &request, &self->error));
+	EXPECT_NE(0, request.etag[0]);
+	s3_release(&request);
+	EXPECT_EQ(-EEXIST, put(self, "a", S3_NEW));
+	EXPECT_EQ(-EEXIST, put(self, "b", S3_NEW));
+}
+
+TEST_F(failing, whether_it_was_done_is_told_to_be_unknown)
+{
+	struct s3_request request = putting("a", S3_NEW, soon(0.3));
+
+	STORE_SKIP_REAL(&self->server);
+	store_server_order(&self->server, "/fault?kind=lose&after=1&count=1000000");
+	EXPECT_EQ(-ETIMEDOUT, s3_do(self->s3, &request, &self->error));
+	EXPECT_TRUE(request.unsure);
+	s3_release(&request);
+	store_server_order(&self->server, "/clear");
+	store_server_order(&self->server, "/gone");
+	request = putting("b", S3_NEW, soon(0.2));
+	EXPECT_EQ(-ETIMEDOUT, s3_do(self->s3, &request, &self->error));
+	EXPECT_FALSE(request.unsure);
+	s3_release(&request);
+}
+
+TEST_F(failing, the_servers_wish_to_wait_is_kept_to)
+{
+	uint64_t begun = clock_monotonic_ns();
+
+	STORE_SKIP_REAL(&self->server);
+	store_server_order(&self->server,
+			   "/fault?kind=answer&status=503&code=SlowDown&retry=1&count=1");
+	EXPECT_EQ(0, put(self, "a", 0));
+	EXPECT_LE(SECOND_NS, clock_monotonic_ns() - begun);
+}
+
+TEST_F(failing, a_connection_that_was_closed_meanwhile_is_no_failure)
+{
+	STORE_SKIP_REAL(&self->server);
+	ASSERT_EQ(0, put(self, "a", S3_NEW));
+	store_server_restart(&self->server);
+	ASSERT_EQ(0, put(self, "b", S3_NEW));
+	EXPECT_EQ(-EEXIST, put(self, "a", S3_NEW));
+}
+
+/* ---- It hangs, or is gone */
+
+TEST_F(failing, what_hangs_is_begun_again)
+{
+	struct s3_request request = putting("a", S3_NEW, self->deadline_ns);
+
+	STORE_SKIP_REAL(&self->server);
+	self->settings.stall_ns = SECOND_NS / 10;
+	reopen(self);
+	store_server_order(&self->server, "/fault?kind=hold&verb=PUT&key=a");
+	EXPECT_EQ(0, s3_do(self->s3, &request, &self->error));
+	EXPECT_LT(1, request.tries);
+	s3_release(&request);
+	for (unsigned after = 0; after < 400; after += 150) {
+		char key[16];
+
+		snprintf(key, sizeof(key), "k%u", after);
+		store_server_order(&self->server, "/wire?direction=response&after=%u&action=hang",
+				   after);
+		EXPECT_EQ(0, put(self, key, S3_NEW));
+	}
+	store_server_order(&self->server, "/clear");
+}
+
+TEST_F(failing, a_store_that_is_gone_is_told_and_costs_nothing)
+{
+	struct s3_request requests[40];
+	struct rusage before, after;
+	struct s3_counts counts;
+	char keys[40][8];
+	double cpu;
+
+	STORE_SKIP_REAL(&self->server);
+	self->settings.back_off_most_ns = 200000000;
+	reopen(self);
+	ASSERT_EQ(0, put(self, "a", 0));
+	store_server_order(&self->server, "/gone");
+	getrusage(RUSAGE_SELF, &before);
+	for (unsigned i = 0; i < 40; i++) {
+		snprintf(keys[i], sizeof(keys[i]), "k%u", i);
+		requests[i] = putting(keys[i], S3_NEW, 0);
+		s3_start(self->s3, &requests[i]);
+	}
+	wait_for(&began_to_fail);
+	EXPECT_NE(NULL, strstr(reason, "check the network"));
+	support_sleep(1);
+	getrusage(RUSAGE_SELF, &after);
+	cpu = (double)(after.ru_utime.tv_sec - before.ru_utime.tv_sec) +
+	      (double)(after.ru_stime.tv_sec - before.ru_stime.tv_sec) +
+	      (double)(after.ru_utime.tv_usec - before.ru_utime.tv_usec) / 1e6 +
+	      (double)(after.ru_stime.tv_usec - before.ru_stime.tv_usec) / 1e6;
+	EXPECT_GT(0.25, cpu);
+	s3_count(self->s3, &counts);
+	EXPECT_NE(0, counts.failing_since_ns);
+	EXPECT_EQ(-1, sem_trywait(&ended));
+	store_server_order(&self->server, "/back");
+	wait_for(&works_again);
+	for (unsigned i = 0; i < 40; i++)
+		wait_for(&ended);
+	for (unsigned i = 0; i < 40; i++) {
+		EXPECT_EQ(0, requests[i].code);
+		s3_release(&requests[i]);
+	}
+	s3_count(self->s3, &counts);
+	EXPECT_EQ(0, counts.failing_since_ns);
+}
+
+TEST_F(failing, one_failure_that_passes_is_not_told)
+{
+	STORE_SKIP_REAL(&self->server);
+	self->settings.trouble_ns = 1000 * SECOND_NS;
+	reopen(self);
+	store_server_order(&self->server, "/fault?kind=answer&status=500&count=3");
+	EXPECT_EQ(0, put(self, "a", 0));
+	EXPECT_EQ(-1, sem_trywait(&began_to_fail));
+	EXPECT_EQ(-1, sem_trywait(&works_again));
+}
+
+/* ---- The end of its time */
+
+TEST_F(failing, the_end_of_the_time_says_what_failed)
+{
+	struct s3_request request = putting("a", 0, soon(0.2));
+	uint64_t begun = clock_monotonic_ns();
+
+	STORE_SKIP_REAL(&self->server);
+	store_server_order(&self->server,
+			   "/fault?kind=answer&status=503&code=SlowDown&count=1000000");
+	EXPECT_EQ(-ETIMEDOUT, s3_do(self->s3, &request, &self->error));
+	EXPECT_NE(NULL, strstr(self->error.text, "/a at http://127.0.0.1:"));
+	EXPECT_NE(NULL, strstr(self->error.text, "it did not succeed in time, tried "));
+	EXPECT_NE(NULL, strstr(self->error.text, "503 SlowDown"));
+	s3_release(&request);
+	store_server_order(&self->server, "/clear");
+	store_server_order(&self->server, "/fault?kind=hold");
+	request = putting("a", 0, soon(0.2));
+	EXPECT_EQ(-ETIMEDOUT, s3_do(self->s3, &request, &self->error));
+	EXPECT_NE(NULL, strstr(self->error.text, "there was no answer in time"));
+	s3_release(&request);
+	EXPECT_LT(SECOND_NS / 10, clock_monotonic_ns() - begun);
+}
+
+/* ---- Nobody wants it */
+
+TEST_F(failing, cancelled_requests_end_at_once)
+{
+	struct s3_request requests[30];
+
+	STORE_SKIP_REAL(&self->server);
+	store_server_order(&self->server, "/fault?kind=hold&count=20");
+	for (unsigned i = 0; i < 30; i++) {
+		requests[i] = putting(i < 20 ? "a" : "b", 0, 0);
+		s3_start(self->s3, &requests[i]);
+	}
+	store_server_order(&self->server, "/wait?held=16");
+	s3_cancel(self->s3);
+	for (unsigned i = 0; i < 30; i++)
+		wait_for(&ended);
+	for (unsigned i = 0; i < 30; i++) {
+		EXPECT_EQ(-ECANCELED, requests[i].code);
+		EXPECT_EQ(i < 16, requests[i].unsure);
+	}
+	s3_start(self->s3, &requests[0]);
+	wait_for(&ended);
+	EXPECT_EQ(-ECANCELED, requests[0].code);
+	EXPECT_EQ(-ECANCELED, put(self, "c", 0));
+}
+
+TEST_F(failing, one_that_is_stopped_ends_and_others_go_on)
+{
+	struct s3_request held = putting("held", 0, 0), other = putting("other", 0, 0);
+
+	STORE_SKIP_REAL(&self->server);
+	store_server_order(&self->server, "/fault?kind=hold&key=held");
+	s3_start(self->s3, &held);
+	store_server_order(&self->server, "/wait?held=1");
+	s3_stop(self->s3, &held);
+	wait_for(&ended);
+	EXPECT_EQ(-ECANCELED, held.code);
+	s3_start(self->s3, &other);
+	wait_for(&ended);
+	EXPECT_EQ(0, other.code);
+	s3_release(&other);
+}
+
+static void *close_it(void *arg)
+{
+	s3_close(arg);
+	return NULL;
+}
+
+TEST_F(failing, closing_ends_those_that_wait)
+{
+	struct s3_request request = putting("a", 0, 0);
+	pthread_t thread;
+
+	STORE_SKIP_REAL(&self->server);
+	store_server_order(&self->server, "/fault?kind=hold");
+	s3_start(self->s3, &request);
+	store_server_order(&self->server, "/wait?held=1");
+	ASSERT_EQ(0, pthread_create(&thread, NULL, close_it, self->s3));
+	wait_for(&ended);
+	EXPECT_EQ(-ECANCELED, request.code);
+	pthread_join(thread, NULL);
+	self->s3 = NULL;
+}
+
+TEST_F(failing, what_is_urgent_does_not_wait_for_the_others)
+{
+	struct s3_request held = putting("held", 0, 0), waits = putting("waits", 0, 0),
+			  urgent = putting("urgent", S3_URGENT, 0);
+
+	STORE_SKIP_REAL(&self->server);
+	self->settings.requests = 1;
+	reopen(self);
+	store_server_order(&self->server, "/fault?kind=hold&key=held");
+	s3_start(self->s3, &held);
+	store_server_order(&self->server, "/wait?held=1");
+	s3_start(self->s3, &waits);
+	s3_start(self->s3, &urgent);
+	wait_for(&ended);
+	EXPECT_EQ(0, urgent.code);
+	EXPECT_NE(0, urgent.tries);
+	EXPECT_EQ(0, store_server_count(&self->server, "PUT", "waits"));
+	store_server_order(&self->server, "/release");
+	wait_for(&ended);
+	wait_for(&ended);
+	EXPECT_EQ(0, waits.code);
+	s3_release(&held), s3_release(&waits), s3_release(&urgent);
+}
+
+/* ---- What cannot succeed */
+
+TEST_F(failing, what_is_refused_ends_at_once)
+{
+	struct s3_request request = {.verb = S3_HEAD, .key = "a"};
+	struct s3 *other;
+
+	STORE_SKIP_REAL(&self->server);
+	setenv("AWS_SECRET_ACCESS_KEY", "quite-another-secret", 1);
+	reopen(self);
+	EXPECT_EQ(-EACCES, put(self, "a", 0));
+	EXPECT_NE(NULL, strstr(self->error.text, "SignatureDoesNotMatch"));
+	EXPECT_NE(NULL, strstr(self->error.text, "AWS_ACCESS_KEY_ID in the environment"));
+	EXPECT_EQ(NULL, strstr(self->error.text, "quite-another-secret"));
+	EXPECT_EQ(-EACCES, s3_do(self->s3, &request, &self->error));
+	EXPECT_NE(NULL, strstr(self->error.text, "SignatureDoesNotMatch"));
+	setenv("AWS_ACCESS_KEY_ID", "stranger", 1);
+	reopen(self);
+	EXPECT_EQ(-EACCES, put(self, "a", 0));
+	EXPECT_NE(NULL, strstr(self->error.text, "InvalidAccessKeyId"));
+	setenv("AWS_ACCESS_KEY_ID", "thaw-test", 1);
+	setenv("AWS_SECRET_ACCESS_KEY", "thaw/test+secret", 1);
+	ASSERT_EQ(0, s3_open("s3://not-this-bucket/x", NULL, &other, &self->error));
+	EXPECT_EQ(-ENODEV, s3_put(other, "a", "b", 1, 0, 0, &self->error));
+	EXPECT_NE(NULL, strstr(self->error.text, "there is no bucket not-this-bucket"));
+	s3_close(other);
+	reopen(self);
+	store_server_order(&self->server,
+			   "/fault?kind=answer&status=403&code=RequestTimeTooSkewed");
+	EXPECT_EQ(-EACCES, put(self, "a", 0));
+	EXPECT_NE(NULL, strstr(self->error.text, "clock"));
+	store_server_order(&self->server, "/fault?kind=answer&status=501&code=NotImplemented");
+	EXPECT_EQ(-ENOTSUP, put(self, "a", 0));
+	store_server_order(&self->server, "/fault?kind=answer&status=301&code=PermanentRedirect");
+	EXPECT_EQ(-EPROTO, put(self, "a", 0));
+	EXPECT_EQ(-1, sem_trywait(&began_to_fail));
+}
+
+/* Says the same to everybody, whatever they say. */
+static pid_t run_stranger(unsigned port, const char *says)
+{
+	struct sockaddr_in address = {.sin_family = AF_INET,
+				      .sin_port = htons((uint16_t)port),
+				      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	pid_t child;
+
+	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) || listen(fd, 10))
+		support_die("bind");
+	child = support_fork();
+	if (child) {
+		close(fd);
+		return child;
+	}
+	for (;;) {
+		int connection = accept(fd, NULL, NULL);
+		char rest[4096];
+
+		if (write(connection, says, strlen(says)) < 0)
+			_exit(1);
+		shutdown(connection, SHUT_WR);
+		while (read(connection, rest, sizeof(rest)) > 0)
+			;
+		close(connection);
+	}
+}
+
+static int ask_stranger(FIXTURE_DATA(failing) * self, const char *says, enum s3_verb verb)
+{
+	char endpoint[64], into[16];
+	unsigned port = find_free_port();
+	pid_t stranger = run_stranger(port, says);
+	struct s3_request request = {
+		.verb = verb, .key = "a", .into = into, .length = sizeof(into)};
+	int code;
+
+	request.deadline_ns = self->deadline_ns;
+	snprintf(endpoint, sizeof(endpoint), "http://127.0.0.1:%u", port);
+	setenv("AWS_ENDPOINT_URL", endpoint, 1);
+	reopen(self);
+	code = s3_do(self->s3, &request, &self->error);
+	s3_release(&request);
+	kill(stranger, SIGKILL);
+	waitpid(stranger, NULL, 0);
+	return code;
+}
+
+TEST_F(failing, who_does_not_speak_the_protocol_is_found_out)
+{
+	STORE_SKIP_REAL(&self->server);
+	EXPECT_EQ(-EPROTO, ask_stranger(self, "SSH-2.0-OpenSSH_9.2\r\n", S3_GET));
+	EXPECT_NE(NULL, strstr(self->error.text, "does not speak HTTP"));
+	EXPECT_EQ(-EPROTO, ask_stranger(self,
+					"HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n"
+					"<html>Hello</html",
+					S3_LIST));
+	/* Another part than was asked for, and none at all. */
+	EXPECT_EQ(-EPROTO, ask_stranger(self,
+					"HTTP/1.1 206 Partial Content\r\nContent-Length: 16\r\n"
+					"Content-Range: bytes 100-115/200\r\n\r\n0123456789abcdef",
+					S3_GET));
+	EXPECT_EQ(-EPROTO, ask_stranger(self,
+					"HTTP/1.1 206 Partial Content\r\nContent-Length: 16\r\n\r\n"
+					"0123456789abcdef",
+					S3_GET));
+	EXPECT_EQ(-EPROTO,
+		  ask_stranger(self, "HTTP/1.1 302 Found\r\nLocation: /login\r\n\r\n", S3_GET));
+	EXPECT_EQ(-EPROTO, ask_stranger(self, "HTTP/1.1 200 OK\r\n\r\n", S3_HEAD));
+	/* All of it, instead of a part: that is right. */
+	EXPECT_EQ(0, ask_stranger(self,
+				  "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n"
+				  "0123456789abcdefghij",
+				  S3_GET));
+}
+
+/* ---- The thread */
+
+static unsigned long long blocked_signals(const char *name)
+{
+	DIR *tasks = opendir("/proc/self/task");
+	unsigned long long blocked = 0;
+	struct dirent *entry;
+
+	while ((entry = readdir(tasks))) {
+		char *path = support_format("/proc/self/task/%s/status", entry->d_name);
+		char line[256], found[64] = "";
+		FILE *file = fopen(path, "r");
+
+		free(path);
+		while (file && fgets(line, sizeof(line), file)) {
+			sscanf(line, "Name: %63s", found);
+			if (!strcmp(found, name))
+				sscanf(line, "SigBlk: %llx", &blocked);
+		}
+		if (file)
+			fclose(file);
+	}
+	closedir(tasks);
+	return blocked;
+}
+
+TEST_F(failing, its_thread_takes_no_signals)
+{
+	ASSERT_EQ(0, put(self, "a", 0));
+	/* All but SIGKILL, SIGSTOP, and the two of the C library. */
+	EXPECT_EQ(0xfffffffe7ffbfeffull, blocked_signals("thaw-store"));
+}
+
+TEST_HARNESS_MAIN
