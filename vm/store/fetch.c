@@ -342,6 +342,7 @@ int fetch_open(const struct fetch_options *options, struct fetch **opened, struc
 	fetch->fd = options->fd;
 	fetch->blocks = options->blocks;
 	fetch->patience_ns = options->patience_ns ? options->patience_ns : PATIENCE_NS;
+	fetch->held = options->held;
 	fetch->urgent_object = UINT32_MAX;
 	fetch->ready_end[0] = &fetch->ready[0];
 	fetch->ready_end[1] = &fetch->ready[1];
@@ -363,6 +364,14 @@ int fetch_open(const struct fetch_options *options, struct fetch **opened, struc
 	pthread_mutex_unlock(&fetch->lock);
 	*opened = fetch;
 	return 0;
+}
+
+void fetch_release(struct fetch *fetch)
+{
+	pthread_mutex_lock(&fetch->lock);
+	fetch->held = false;
+	pthread_cond_broadcast(&fetch->came);
+	pthread_mutex_unlock(&fetch->lock);
 }
 
 void fetch_stop(struct fetch *fetch)

@@ -35,9 +35,13 @@ struct fetch_options {
 	 */
 	const struct store_level *hot;
 	uint64_t hot_record;
+	/* What comes is kept in memory, and nothing is written, until fetch_release(). */
+	bool held;
 };
 
 int fetch_open(const struct fetch_options *options, struct fetch **fetch, struct thaw_error *error);
+/* The file is as long as it has to be. */
+void fetch_release(struct fetch *fetch);
 /* Everybody who waits, or will, gets -ECANCELED; nothing more is written to the file once this has returned. Any number of times. */
 void fetch_stop(struct fetch *fetch);
 /* Stops; nobody is in a call of it any more. NULL is allowed. */

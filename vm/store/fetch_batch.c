@@ -323,11 +323,12 @@ void *fetch_work(void *arg)
 	struct fetch *fetch = arg;
 	struct frame_decoder *decoder = frame_decoder_new();
 	uint8_t *blocks = malloc(STORE_FRAME_BYTES);
-	struct batch *batch;
+	struct batch *batch = NULL;
 
 	pthread_mutex_lock(&fetch->lock);
-	for (;;) {
-		while (!(batch = next_ready(fetch)) && !fetch->stopping)
+	for (;; batch = NULL) {
+		while (((fetch->held && !fetch->stopping) || !(batch = next_ready(fetch))) &&
+		       !fetch->stopping)
 			pthread_cond_wait(&fetch->came, &fetch->lock);
 		if (!batch)
 			break;

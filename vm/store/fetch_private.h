@@ -63,7 +63,7 @@ struct fetch {
 	pthread_mutex_t lock;
 	pthread_cond_t settled; /* a frame is not in flight any more, or all ends */
 	pthread_cond_t came;	/* for the workers */
-	bool stopping;
+	bool stopping, held;
 	unsigned busy; /* workers that may be writing */
 	unsigned flying_urgent, flying_behind;
 	struct batch *flying;
@@ -77,6 +77,7 @@ struct fetch {
 	/* fill.c */
 	enum goal goal;
 	uint32_t hot_cursor; /* frame of the hot object */
+	unsigned hot_batches;
 	uint32_t object, cursor,
 		object_end; /* object, counted from the newest; frame in it, and its end */
 	size_t batch_bytes;

@@ -12,10 +12,15 @@
 #include "base/failure.h"
 #include "store/fetch_private.h"
 
-#define HOT_UNDER_WAY 24u
+#define HOT_UNDER_WAY 32u
 #define POLITE_UNDER_WAY 4u
 #define FAST_UNDER_WAY 16u
-#define HOT_BATCH_BYTES (128u << 10)
+/*
+ * What a fresh connection sends in one round trip, which doubles with each: so many that go out together ask for so much that no
+ * connection ever waits for the next of its requests.
+ */
+#define HOT_BATCH_LEAST (14u << 10)
+#define HOT_DOUBLINGS 4u
 #define BATCH_LEAST (64u << 10)
 #define BATCH_FIRST (512u << 10)
 #define BATCH_MOST (2u << 20)
@@ -65,7 +70,7 @@ static uint32_t batch_of(struct fetch *fetch, struct source *source, uint32_t fi
 static bool hot_next(struct fetch *fetch)
 {
 	struct source *hot = &fetch->hot;
-	uint32_t count;
+	uint32_t count, round;
 
 	if (!hot->level)
 		return false;
@@ -75,9 +80,13 @@ static bool hot_next(struct fetch *fetch)
 			break;
 	if (fetch->hot_cursor == hot->level->frame_count)
 		return false;
-	count = batch_of(fetch, hot, fetch->hot_cursor, hot->level->frame_count, HOT_BATCH_BYTES);
+	round = fetch->hot_batches / HOT_UNDER_WAY;
+	count = batch_of(fetch, hot, fetch->hot_cursor, hot->level->frame_count,
+			 (size_t)HOT_BATCH_LEAST
+				 << (round < HOT_DOUBLINGS ? round : HOT_DOUBLINGS));
 	if (batch_start(fetch, hot, fetch->hot_cursor, count, false, false))
 		return false;
+	fetch->hot_batches++;
 	fetch->hot_cursor += count;
 	return true;
 }

@@ -23,6 +23,7 @@ struct place {
 	bool made;	 /* by this */
 	bool incomplete; /* when it was opened */
 	_Atomic bool complete;
+	struct store_index index; /* of the newest record, until the claim has it */
 	struct store_level level, hot;
 	uint64_t hot_record; /* 0: there is no hot object, or none that can be used */
 	struct fetch *fetch;
@@ -39,7 +40,10 @@ __attribute__((format(printf, 2, 3))) void place_tell(struct place *place, const
 
 /* All is there and durable: IMAGE.store says so, and nobody asks for anything any more. */
 int place_finish(struct place *place, struct thaw_error *error);
-/* What is missing comes from now on, when it is read; or right now, where it has to. */
+/* What the file lacks of that record is asked for from now on, the hot object first. `held`: fetch.h. */
+int place_fetch(struct place *place, const struct store_record *record, bool held,
+		struct thaw_error *error);
+/* And comes when it is read; or right now, where it has to. */
 int place_attach(struct place *place, struct thaw_error *error);
 
 /*
