@@ -79,7 +79,8 @@ SUPPORT void store_server_begin(struct store_server *server)
 	server->directory = support_directory();
 	store_server_run(server);
 	store_server_place(server, "s3://test");
-	endpoint = support_format("http://127.0.0.1:%u", server->port);
+	endpoint = support_format("http%s://127.0.0.1:%u", getenv("STORE_SERVER_TLS") ? "s" : "",
+				  server->port);
 	setenv("AWS_ENDPOINT_URL", endpoint, 1);
 	free(endpoint);
 	setenv("AWS_ACCESS_KEY_ID", "thaw-test", 1);

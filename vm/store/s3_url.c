@@ -108,12 +108,16 @@ static bool ends_with(const char *text, size_t length, const char *end)
 	return length >= bytes && !strncasecmp(text + length - bytes, end, bytes);
 }
 
+/* What there may be of a password is not said. */
 static int refuse_endpoint(const char *endpoint, const char *why, struct thaw_error *error)
 {
+	const char *at = strrchr(endpoint, '@');
+
+	endpoint = at ? at + 1 : endpoint;
 	return failure(error, -EINVAL,
 		       "'%.*s' is not an endpoint of an object store (https://HOST[:PORT], in "
 		       "AWS_ENDPOINT_URL or ~/.aws/config): %s",
-		       (int)strcspn(endpoint, "@?#"), endpoint, why);
+		       (int)strcspn(endpoint, "?#"), endpoint, why);
 }
 
 /* Where the host's name begins; its length with the port, and without. NULL: it has none, or there is more than may be. */

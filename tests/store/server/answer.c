@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "certificate.h"
 #include "server.h"
 
 #define LIST_MOST 1000
@@ -522,16 +523,22 @@ static void ended(void *arg, struct MHD_Connection *connection, void **state,
 	*state = NULL;
 }
 
-struct MHD_Daemon *serve(uint16_t *port)
+struct MHD_Daemon *serve(bool tls, uint16_t *port)
 {
+	struct MHD_OptionItem secure[] = {
+		{MHD_OPTION_HTTPS_MEM_CERT, 0, CERTIFICATE},
+		{MHD_OPTION_HTTPS_MEM_KEY, 0, CERTIFICATE_KEY},
+		{MHD_OPTION_END, 0, NULL},
+	};
 	struct MHD_Daemon *daemon = MHD_start_daemon(
-		MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL, 0,
-		NULL, NULL, came, NULL, MHD_OPTION_URI_LOG_CALLBACK, uri_came, NULL,
+		MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL |
+			(tls ? MHD_USE_TLS : 0),
+		0, NULL, NULL, came, NULL, MHD_OPTION_URI_LOG_CALLBACK, uri_came, NULL,
 		MHD_OPTION_NOTIFY_COMPLETED, ended, NULL, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
 		(size_t)(256 << 10), MHD_OPTION_SOCK_ADDR,
 		&(struct sockaddr_in){.sin_family = AF_INET,
 				      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)},
-		MHD_OPTION_END);
+		MHD_OPTION_ARRAY, tls ? secure : secure + 2, MHD_OPTION_END);
 
 	if (!daemon)
 		die("libmicrohttpd does not begin");

@@ -72,7 +72,7 @@ const char *signature_check(const struct request *request, unsigned *status);
 
 /* ---- answer.c */
 
-struct MHD_Daemon *serve(uint16_t *port);
+struct MHD_Daemon *serve(bool tls, uint16_t *port);
 
 /* ---- Failures, and the log: control.c */
 
@@ -100,7 +100,8 @@ bool bucket_exists(const char *name);
 
 /* ---- wire.c */
 
-void wire_begin(uint16_t port, uint16_t inner, uint16_t *got);
+/* `address`: "127.0.0.1" */
+void wire_begin(const char *address, uint16_t port, uint16_t inner, uint16_t *got);
 /* After `after` bytes in that direction, from the next one on: cut it, or let it hang. */
 void wire_fault(bool response, uint64_t after, bool hang, unsigned count);
 void wire_clear(void);

@@ -37,12 +37,12 @@ static struct order {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int listener = -1, wakes[2];
 static uint16_t port, inner;
+static struct in_addr outer;
 
 static int listen_at(uint16_t wanted)
 {
-	struct sockaddr_in address = {.sin_family = AF_INET,
-				      .sin_port = htons(wanted),
-				      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in address = {
+		.sin_family = AF_INET, .sin_port = htons(wanted), .sin_addr = outer};
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
 	socklen_t bytes = sizeof(address);
 
@@ -195,11 +195,13 @@ static void *accept_all(void *arg)
 
 /* ---- */
 
-void wire_begin(uint16_t wanted, uint16_t to, uint16_t *got)
+void wire_begin(const char *address, uint16_t wanted, uint16_t to, uint16_t *got)
 {
 	pthread_t thread;
 
 	inner = to;
+	if (inet_pton(AF_INET, address, &outer) != 1)
+		die("%s is not an address", address);
 	if (pipe2(wakes, O_CLOEXEC))
 		die("no pipe");
 	listener = listen_at(wanted);
