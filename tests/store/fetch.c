@@ -53,6 +53,8 @@ FIXTURE_TEARDOWN(fetch)
 	level_free(&self->hot);
 	index_free(&self->index);
 	made_close(self->made);
+	if (self->server.real)
+		made_remove(self->s3);
 	s3_close(self->s3);
 	store_server_end(&self->server);
 	close(self->fd);
@@ -90,7 +92,7 @@ static int fetch_begin(FIXTURE_DATA(fetch) * self)
 		.s3 = self->s3,
 		.fd = self->fd,
 		.level = &self->level,
-		.blocks = BLOCKS,
+		.bytes = self->made->bytes ? self->made->bytes : (uint64_t)BLOCKS * STORE_BLOCK,
 		.patience_ns = self->patience_ns,
 		.hot = self->hot_record ? &self->hot : NULL,
 		.hot_record = self->hot_record,
@@ -245,6 +247,29 @@ TEST_F(fetch, a_file_goes_on_with_its_holes)
 	EXPECT_TRUE(fetch_has(self->fetch, 3000 * STORE_BLOCK, STORE_BLOCK));
 	ASSERT_EQ(0, fill(self, FETCH_POLITE));
 	EXPECT_TRUE(same(self, 0, BLOCKS));
+}
+
+TEST_F(fetch, the_last_block_may_be_a_part_of_one)
+{
+	uint64_t bytes = (uint64_t)BLOCKS * STORE_BLOCK - 1000, last = BLOCKS - 1;
+	uint8_t contents[STORE_BLOCK];
+
+	self->made->bytes = bytes;
+	ASSERT_EQ(0, ftruncate(self->fd, (off_t)bytes));
+	store_blocks(self, 4000, BLOCKS, 1, 1000, false);
+	ASSERT_EQ(0, fetch_begin(self));
+	EXPECT_FALSE(fetch_has(self->fetch, bytes - 1, 1));
+	ASSERT_EQ(0, need(self, 4010, 1));
+	ASSERT_EQ(0, need(self, last, 1));
+	EXPECT_EQ(bytes, support_size(self->path));
+	EXPECT_EQ(STORE_BLOCK - 1000,
+		  pread(self->fd, contents, STORE_BLOCK, (off_t)(last * STORE_BLOCK)));
+	EXPECT_EQ(0, memcmp(contents, self->made->file + last * STORE_BLOCK, STORE_BLOCK - 1000));
+	/* It is there from then on, for the next one, too. */
+	fetch_close(self->fetch);
+	self->fetch = NULL;
+	ASSERT_EQ(0, fetch_begin(self));
+	EXPECT_TRUE(fetch_has(self->fetch, last * STORE_BLOCK, STORE_BLOCK));
 }
 
 /* ---- Many at once */

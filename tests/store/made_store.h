@@ -18,8 +18,8 @@
 
 struct made {
 	struct s3 *s3;
-	uint8_t *file; /* what its blocks have, by the newest record */
-	uint64_t blocks;
+	uint8_t *file;		/* what its blocks have, by the newest record */
+	uint64_t blocks, bytes; /* bytes 0: whole blocks */
 	struct store_record record;
 	struct store_level level; /* all of the index is in level 0 */
 	struct frame_encoder *encoder;
@@ -75,6 +75,22 @@ SUPPORT void made_close(struct made *made)
 	frame_encoder_free(made->encoder);
 	free(made->file);
 	free(made);
+}
+
+/* A real store is left as it was. */
+SUPPORT void made_remove(struct s3 *s3)
+{
+	struct s3_request list = {.verb = S3_LIST, .key = ""};
+	const char **keys;
+
+	if (s3_do(s3, &list, NULL))
+		return;
+	keys = calloc(list.object_count + 1, sizeof(*keys));
+	for (size_t i = 0; i < list.object_count; i++)
+		keys[i] = list.objects[i].key;
+	s3_delete(s3, keys, list.object_count, 0, NULL);
+	free(keys);
+	s3_release(&list);
 }
 
 /* Frames of these blocks, ascending, at `out`, which is malloc'ed; and the level that they are. `object` is filled but for its length. */
@@ -217,7 +233,7 @@ SUPPORT void made_record(struct made *made, const uint64_t *blocks, size_t count
 	made->record.kind = STORE_GENERATION;
 	made->record.generation = made->record.generation ? made->record.generation : number;
 	made->record.sequence++;
-	made->record.file_bytes = made->blocks * STORE_BLOCK;
+	made->record.file_bytes = made->bytes ? made->bytes : made->blocks * STORE_BLOCK;
 	code = append_make(&append, &made->record, frames, inside ? bytes : 0, &made->level);
 	if (code)
 		made_die("record", code, NULL);
@@ -242,7 +258,8 @@ SUPPORT void made_of_file(struct made *made, const char *path, bool inside)
 			break;
 		for (off_t at = data; at < hole; at += STORE_BLOCK) {
 			blocks[count] = (uint64_t)at / STORE_BLOCK;
-			if (pread(fd, made->file + at, STORE_BLOCK, at) != STORE_BLOCK)
+			/* The last one may be shorter. */
+			if (pread(fd, made->file + at, STORE_BLOCK, at) <= 0)
 				support_die(path);
 			count++;
 		}

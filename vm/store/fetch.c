@@ -231,7 +231,7 @@ static void mark_missing(struct fetch *fetch)
 	fetch->missing_count = fetch->counted;
 }
 
-/* What the file has is not missing: blocks that are data from their first byte to their last. */
+/* What the file has is not missing: blocks that are data from their first byte to their last, or to the end of the file. */
 static int unmark_data(struct fetch *fetch)
 {
 	off_t length = lseek(fetch->fd, 0, SEEK_END), data = 0, hole;
@@ -248,7 +248,7 @@ static int unmark_data(struct fetch *fetch)
 		if (hole < 0)
 			return errno == ENXIO ? 0 : -errno;
 		first = ((uint64_t)data + STORE_BLOCK - 1) / STORE_BLOCK;
-		end = (uint64_t)hole / STORE_BLOCK;
+		end = ((uint64_t)hole + (hole == length ? STORE_BLOCK - 1 : 0)) / STORE_BLOCK;
 		if (end > fetch->blocks)
 			end = fetch->blocks;
 		if (first < end)
@@ -340,7 +340,8 @@ int fetch_open(const struct fetch_options *options, struct fetch **opened, struc
 			       thaw_strerror(-ENOMEM));
 	fetch->s3 = options->s3;
 	fetch->fd = options->fd;
-	fetch->blocks = options->blocks;
+	fetch->bytes = options->bytes;
+	fetch->blocks = (options->bytes + STORE_BLOCK - 1) / STORE_BLOCK;
 	fetch->patience_ns = options->patience_ns ? options->patience_ns : PATIENCE_NS;
 	fetch->held = options->held;
 	fetch->urgent_object = UINT32_MAX;

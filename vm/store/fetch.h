@@ -26,7 +26,7 @@ struct fetch_options {
 	/* Of the file, to read and write. What is data in it, and no hole, is there already. */
 	int fd;
 	const struct store_level *level; /* where each block is: all levels as one */
-	uint64_t blocks;		 /* of the image file */
+	uint64_t bytes;			 /* of the image file */
 	/* A store that does not answer for so long has failed: whoever waits is told. 0: 5 min. */
 	uint64_t patience_ns;
 	/*

@@ -50,10 +50,14 @@ bool frame_useful(struct fetch *fetch, struct source *source, uint32_t frame)
 	return false;
 }
 
-static int write_all(int fd, const uint8_t *bytes, size_t count, uint64_t offset)
+/* Not behind the end: what the last block has there means nothing. */
+static int write_blocks(const struct fetch *fetch, const uint8_t *bytes, size_t count,
+			uint64_t offset)
 {
+	if (count > fetch->bytes - offset)
+		count = fetch->bytes - offset;
 	while (count) {
-		ssize_t written = pwrite(fd, bytes, count, (off_t)offset);
+		ssize_t written = pwrite(fetch->fd, bytes, count, (off_t)offset);
 
 		if (written < 0 && errno == EINTR)
 			continue;
@@ -78,8 +82,8 @@ static int run_apply(struct fetch *fetch, const struct source *source, const str
 			count++;
 		if (!count)
 			continue;
-		code = write_all(fetch->fd, blocks + (size_t)i * STORE_BLOCK,
-				 (size_t)count * STORE_BLOCK, (run->first + i) * STORE_BLOCK);
+		code = write_blocks(fetch, blocks + (size_t)i * STORE_BLOCK,
+				    (size_t)count * STORE_BLOCK, (run->first + i) * STORE_BLOCK);
 		if (!code)
 			blocks_settle(fetch, run->first + i, count);
 	}

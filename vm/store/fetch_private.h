@@ -52,7 +52,7 @@ enum goal { GOAL_HOT, GOAL_POLITE, GOAL_FAST };
 struct fetch {
 	struct s3 *s3;
 	int fd;
-	uint64_t blocks, patience_ns;
+	uint64_t bytes, blocks, patience_ns;
 	struct source hot, main;
 
 	_Atomic uint64_t *missing; /* bits, of blocks that the index has and the file has not */

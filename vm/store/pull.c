@@ -209,7 +209,7 @@ static int bring(struct pull *pull, struct thaw_error *error)
 		.s3 = pull->s3,
 		.fd = pull->fd,
 		.level = &pull->level,
-		.blocks = (pull->status->record.file_bytes + STORE_BLOCK - 1) / STORE_BLOCK,
+		.bytes = pull->status->record.file_bytes,
 		.patience_ns = pull->patience_ns,
 	};
 	int code;
