@@ -106,7 +106,8 @@ struct fault_service {
 	uint64_t partly[PARTLY]; /* clusters that faults brought in part; the latest is the last */
 	unsigned partly_count;
 	uint64_t answered_ns; /* when the latest fault was */
-	uint64_t pace_ns;     /* from one to the next, on average */
+	uint64_t asked_ns;    /* when the one that is being brought was found */
+	uint64_t pace_ns;     /* from an answer to the next one, on average */
 	uint64_t
 		prefetch_at_ns; /* not before, while faults follow each other: see background_step() */
 	struct fault_ahead *ahead; /* NULL: not started */
