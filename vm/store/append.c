@@ -8,27 +8,25 @@
 #include <stdlib.h>
 #include <xxhash.h>
 
-int append_make(struct append *append, struct store_record *record, const void *frames,
-		size_t frame_bytes, const struct store_level *level)
+void append_make(struct append *append, struct store_record *record, const void *frames,
+		 size_t frame_bytes, void *level, size_t level_bytes)
 {
-	XXH128_hash_t hash;
-	size_t count;
-	int code;
+	XXH128_hash_t hash = XXH3_128bits(level, level_bytes);
+	static uint8_t zero;
+	size_t pad;
 
-	*append = (struct append){0};
-	code = level_encode(level, &append->level, &count);
-	if (code)
-		return code;
-	hash = XXH3_128bits(append->level, count);
+	*append = (struct append){.level = level};
 	record->level_offset = frame_bytes;
-	record->level_bytes = count;
+	record->level_bytes = level_bytes;
 	record->level_checksum[0] = hash.low64;
 	record->level_checksum[1] = hash.high64;
-	record->bytes = frame_bytes + count + sizeof(append->manifest);
+	pad = ((frame_bytes + level_bytes) & 1) != (record->kind == STORE_SEAL);
+	record->bytes = frame_bytes + level_bytes + pad + sizeof(append->manifest);
 	manifest_encode(record, &append->manifest);
 	append->pieces[0] = (struct iovec){(void *)frames, frame_bytes};
-	append->pieces[1] = (struct iovec){append->level, count};
-	append->pieces[2] = (struct iovec){&append->manifest, sizeof(append->manifest)};
+	append->pieces[1] = (struct iovec){append->level, level_bytes};
+	append->pieces[2] = (struct iovec){&zero, pad};
+	append->pieces[3] = (struct iovec){&append->manifest, sizeof(append->manifest)};
 	store_record_name(record->number, append->name);
 	for (unsigned i = 0; i < STORE_EPOCH_BYTES; i++)
 		snprintf(append->epoch + 2 * i, 3, "%02x", record->epoch[i]);
@@ -36,9 +34,8 @@ int append_make(struct append *append, struct store_record *record, const void *
 	append->request.flags = S3_NEW | S3_URGENT;
 	append->request.key = append->name;
 	append->request.pieces = append->pieces;
-	append->request.piece_count = 3;
+	append->request.piece_count = 4;
 	append->request.pairs[0] = (struct s3_pair){"thaw-epoch", append->epoch};
-	return 0;
 }
 
 void append_free(struct append *append)

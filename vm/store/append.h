@@ -11,17 +11,17 @@ struct append {
 	struct s3_request request; /* PUT, with S3_NEW; ready to be started */
 	char name[STORE_NAME_BYTES];
 	char epoch[2 * STORE_EPOCH_BYTES + 1];
-	struct iovec pieces[3];
+	struct iovec pieces[4];
 	void *level;
 	struct disk_manifest manifest;
 };
 
 /*
- * Fills the rest of `record` (lengths, checksums). `frames` stay the caller's, for as long as the request is under way; `append`
- * must not be moved any more. -ENOMEM, -E2BIG.
+ * Fills the rest of `record` (lengths, checksums). `frames` stay the caller's, for as long as the request is under way; `level`, of
+ * malloc's (level_encode), becomes append's, which must not be moved any more.
  */
-int append_make(struct append *append, struct store_record *record, const void *frames,
-		size_t frame_bytes, const struct store_level *level);
+void append_make(struct append *append, struct store_record *record, const void *frames,
+		 size_t frame_bytes, void *level, size_t level_bytes);
 void append_free(struct append *append);
 
 #endif

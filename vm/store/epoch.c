@@ -161,6 +161,8 @@ int epoch_seal(struct s3 *s3, const struct epoch_wish *wish, uint64_t deadline_n
 	struct addition addition = {.wish = wish};
 	struct store_record seal;
 	struct append append;
+	size_t level_bytes;
+	void *level;
 	int code = next_seal(wish, &claim->record, &seal);
 
 	if (code)
@@ -175,9 +177,10 @@ int epoch_seal(struct s3 *s3, const struct epoch_wish *wish, uint64_t deadline_n
 	code = sidefile_change(wish->image, add_epoch, &addition, error);
 	if (code)
 		return code;
-	code = append_make(&append, &seal, NULL, 0, &claim->index.level[0]);
+	code = level_encode(&claim->index.level[0], &level, &level_bytes);
 	if (code)
 		return failure(error, code, "no memory for a record of the store");
+	append_make(&append, &seal, NULL, 0, level, level_bytes);
 	append.request.deadline_ns = deadline_ns;
 	code = s3_do(s3, &append.request, error);
 	if (code == -EEXIST)

@@ -23,8 +23,8 @@
  *
  * RECORD
  *
- *	[frames] [level 0 of the index] [manifest], in this order and nothing else, so that the object's last 128 KiB usually
- *	have level 0 too. The manifest is its last 1024 bytes:
+ *	[frames] [level 0 of the index] [at most one zero byte] [manifest], so that the object's last 128 KiB usually have level 0
+ *	too. A seal's length is odd, that of others even: a list tells them apart. The manifest is the last 1024 bytes:
  *
  *	  0   8  magic "thawstor"
  *	  8   4  version of this format

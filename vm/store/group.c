@@ -51,6 +51,40 @@ void group_wait(struct group *group, unsigned under_way)
 	pthread_mutex_unlock(&group->lock);
 }
 
+static bool has(const struct group *group, const struct s3_request *request)
+{
+	for (unsigned i = 0; i < group->under_way; i++)
+		if (group->requests[i] == request)
+			return true;
+	return false;
+}
+
+bool group_has(struct group *group, const struct s3_request *request)
+{
+	bool there;
+
+	pthread_mutex_lock(&group->lock);
+	there = has(group, request);
+	pthread_mutex_unlock(&group->lock);
+	return there;
+}
+
+void group_wait_for(struct group *group, const struct s3_request *request)
+{
+	pthread_mutex_lock(&group->lock);
+	while (has(group, request))
+		pthread_cond_wait(&group->ended, &group->lock);
+	pthread_mutex_unlock(&group->lock);
+}
+
+void group_stop_one(struct group *group, struct s3 *s3, struct s3_request *request)
+{
+	pthread_mutex_lock(&group->lock);
+	if (has(group, request))
+		s3_stop(s3, request);
+	pthread_mutex_unlock(&group->lock);
+}
+
 void group_stop(struct group *group, struct s3 *s3)
 {
 	pthread_mutex_lock(&group->lock);

@@ -25,6 +25,11 @@ void group_open(struct group *group);
 void group_start(struct group *group, struct s3 *s3, struct s3_request *request);
 /* Until no more than so many are under way. */
 void group_wait(struct group *group, unsigned under_way);
+/* Is it under way? / Until it is not. */
+bool group_has(struct group *group, const struct s3_request *request);
+void group_wait_for(struct group *group, const struct s3_request *request);
+/* It ends with -ECANCELED, soon, if it is under way. */
+void group_stop_one(struct group *group, struct s3 *s3, struct s3_request *request);
 /* All that are under way end with -ECANCELED, soon, and so do those to come. Any thread. */
 void group_stop(struct group *group, struct s3 *s3);
 void group_close(struct group *group); /* waits for all */

@@ -99,7 +99,9 @@ static const char *what_is_wrong(const struct disk_manifest *disk)
 		return "the length of the image";
 	if (disk->bytes < sizeof(*disk) || disk->bytes > UINT32_MAX ||
 	    disk->level_offset > disk->bytes - sizeof(*disk) ||
-	    disk->level_bytes != disk->bytes - sizeof(*disk) - disk->level_offset)
+	    disk->level_bytes > disk->bytes - sizeof(*disk) - disk->level_offset ||
+	    disk->bytes - sizeof(*disk) - disk->level_offset - disk->level_bytes > 1 ||
+	    (disk->bytes & 1) != (disk->kind == STORE_SEAL))
 		return "its length";
 	if (disk->engine[sizeof(disk->engine) - 1] || disk->host[sizeof(disk->host) - 1] ||
 	    disk->program[sizeof(disk->program) - 1])

@@ -41,6 +41,7 @@ struct replication_status {
 		behind_since_ns; /* CLOCK_REALTIME since when there is one that the store has not; 0: in step */
 	uint64_t
 		lag_ns; /* of the last acknowledged one: from durable here to acknowledged there, at most */
+	uint64_t sequence;	 /* of the image's commit in that record */
 	uint64_t epoch;		 /* number of ours; 0: not sealed yet */
 	uint64_t records;	 /* that were put since the start, seals included */
 	uint64_t data_objects;	 /* and others than records */

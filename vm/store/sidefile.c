@@ -248,6 +248,17 @@ int sidefile_complete(const char *image, struct thaw_error *error)
 	return sidefile_change(image, complete, NULL, error);
 }
 
+static int settle(struct sidefile *side, void *arg)
+{
+	side->settled = *(const uint64_t *)arg;
+	return *side->place ? 0 : -ENOENT;
+}
+
+int sidefile_settle(const char *image, uint64_t generation, struct thaw_error *error)
+{
+	return sidefile_change(image, settle, &generation, error);
+}
+
 int sidefile_remove(const char *image, struct thaw_error *error)
 {
 	char *name = name_of(image, "");

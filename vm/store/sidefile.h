@@ -35,6 +35,8 @@ int sidefile_read(const char *image, struct sidefile *side, struct thaw_error *e
 int sidefile_write(const char *image, const struct sidefile *side, struct thaw_error *error);
 /* Blocks are missing no more: `incomplete` of what is there becomes false. As sidefile_read() and _write(). */
 int sidefile_complete(const char *image, struct thaw_error *error);
+/* Everything of it is in the store, up to this generation. */
+int sidefile_settle(const char *image, uint64_t generation, struct thaw_error *error);
 /* Changes what is there, at once as against other threads; `change` returns 0, or a code that ends it. */
 int sidefile_change(const char *image, int (*change)(struct sidefile *side, void *arg), void *arg,
 		    struct thaw_error *error);
