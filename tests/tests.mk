@@ -89,7 +89,7 @@ $(STORE_SERVER): $(STORE_SERVER_OBJECTS)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(VM_LDFLAGS) $(LDFLAGS) $^ -lmicrohttpd -lsodium -o $@
 
-$(patsubst %.c,$(BUILD)/tests/%,$(notdir $(shell grep -l store_server.h $(TEST_SOURCES) /dev/null))): | $(STORE_SERVER)
+$(patsubst %.c,$(BUILD)/tests/%,$(notdir $(shell grep -lE "store_server.h|replica.h" $(TEST_SOURCES) /dev/null))): | $(STORE_SERVER)
 
 # Runs a command with fewer privileges: what the tests and scripts/run-tests --under use.
 $(BUILD)/confine: $(CONFINE_OBJECTS)
