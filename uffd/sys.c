@@ -182,6 +182,11 @@ int sys_truncate(int fd, uint64_t bytes)
 	return error ? -errno : 0;
 }
 
+void sys_write_back(int fd, uint64_t offset, uint64_t bytes)
+{
+	(void)sync_file_range(fd, (off_t)offset, (off_t)bytes, SYNC_FILE_RANGE_WRITE);
+}
+
 int sys_punch(int fd, uint64_t offset, uint64_t bytes)
 {
 	int error = sys_injected(SYS_CALL_PUNCH);

@@ -61,6 +61,8 @@ int sys_copy_range(int from, int to, uint64_t offset, uint64_t bytes);
  */
 int sys_reflink(int from, int to);
 int sys_fdatasync(int fd);
+/* The disk may begin with these bytes; whether they are on it, only sys_fdatasync() says. */
+void sys_write_back(int fd, uint64_t offset, uint64_t bytes);
 int sys_fsync_directory_of(const char *path);
 int sys_truncate(int fd, uint64_t bytes);
 /* Give these bytes back to the file system; they read as zeros. -EOPNOTSUPP: it cannot. */

@@ -99,6 +99,9 @@ int writer_flush(struct writer *writer)
 
 	if (writer->filled)
 		code = writer_write(writer, writer->buffer_offset, writer->buffer, writer->filled);
+	/* There is more to come: the disk need not wait for it. What fails there, fdatasync() says. */
+	if (!code && writer->filled == WRITER_BYTES)
+		sys_write_back(writer->fd, writer->buffer_offset, WRITER_BYTES);
 	writer->written += writer->filled;
 	writer->filled = 0;
 	return code;
