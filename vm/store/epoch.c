@@ -112,6 +112,8 @@ static int add_epoch(struct sidefile *side, void *arg)
 
 	if (strlen(addition->wish->place) >= sizeof(side->place))
 		return -EINVAL;
+	if (addition->wish->flags & EPOCH_TAKE_OVER && addition->wish->incomplete)
+		*side = (struct sidefile){.incomplete = true};
 	strcpy(side->place, addition->wish->place);
 	memcpy(side->uuid, addition->uuid, sizeof(side->uuid));
 	side->settled = 0;

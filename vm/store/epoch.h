@@ -33,6 +33,8 @@ struct epoch_wish {
 	const char *image;   /* path of its file, beside which IMAGE.store is or will be */
 	const char *program; /* for messages to whoever is fenced */
 	unsigned flags;
+	/* With EPOCH_TAKE_OVER: the file has not all of the record's blocks. What IMAGE.store said before is forgotten. */
+	bool incomplete;
 	/* What the file has; not looked at with EPOCH_TAKE_OVER. What is zero is not known, and not looked at. */
 	uint8_t uuid[16];
 	char engine[64];

@@ -23,8 +23,9 @@
  *
  * RECORD
  *
- *	[frames] [level 0 of the index] [at most one zero byte] [manifest], so that the object's last 128 KiB usually have level 0
- *	too. A seal's length is odd, that of others even: a list tells them apart. The manifest is the last 1024 bytes:
+ *	[frames] [level 0 of the index] [at most one zero byte] [manifest]. Level 0 is at most 8 KiB, so that the object's last
+ *	10 KiB have it, too: one round trip of a fresh connection. A seal's length is odd, that of others even, so that a list
+ *	tells them apart. The manifest is the last 1024 bytes:
  *
  *	  0   8  magic "thawstor"
  *	  8   4  version of this format
@@ -116,7 +117,8 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the store's format is
 #define STORE_BLOCK 4096u
 #define STORE_FRAME_BLOCKS 16u
 #define STORE_FRAME_BYTES (STORE_FRAME_BLOCKS * STORE_BLOCK)
-#define STORE_TAIL_BYTES (128u << 10)  /* what is asked for at first of a record */
+#define STORE_LEVEL0_BYTES (8u << 10)  /* the longest level 0 that is written */
+#define STORE_TAIL_BYTES (10u << 10)   /* what is asked for at first of a record */
 #define STORE_DATA_BYTES (32u << 20)   /* the longest data object */
 #define STORE_HOT_BYTES (16u << 20)    /* the longest hot object */
 #define STORE_RECORD_FRAMES (4u << 20) /* so many bytes of frames go into the record itself */

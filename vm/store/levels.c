@@ -11,11 +11,7 @@
 
 #include "store/replication.h"
 
-/*
- * Of 10 runs and frames a generation, 8 KiB are some 40 generations. Longer: each record has more of what others had before it; shorter:
- * more objects of level 1.
- */
-#define LEVEL0_MOST (8u << 10)
+/* Level 0: the longer, the more each record has of what others had before it; the shorter, the more objects of level 1 there are. */
 #define LEVEL1_LEAST (32u << 10)
 
 /* A new level 1 or 2, which is to be put. */
@@ -64,7 +60,7 @@ int levels_make(struct replication *r, const struct store_level *change, struct 
 	code = level_merge(&level[0], change, false, &levels->index.level[0]);
 	if (!code)
 		code = level_encode(&levels->index.level[0], &levels->bytes, &levels->count[0]);
-	if (code || levels->count[0] <= LEVEL0_MOST)
+	if (code || levels->count[0] <= STORE_LEVEL0_BYTES)
 		return code;
 	free(levels->bytes);
 	levels->bytes = NULL;
