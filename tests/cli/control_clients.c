@@ -7,7 +7,9 @@
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
 
+#include <poll.h>
 #include <stddef.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/sysmacros.h>
 #include <sys/un.h>
@@ -314,6 +316,91 @@ TEST_F(clients, a_foreign_thing_behind_the_socket_is_told)
 	EXPECT_NE(NULL, strstr(self->ctl.errors, "does not speak as this version of thaw"));
 	waitpid(child, NULL, 0);
 	close(listener);
+}
+
+static int listen_on(const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	unlink(path);
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+	if (bind(listener, (struct sockaddr *)&address, sizeof(address)) || listen(listener, 4))
+		support_die("listen");
+	return listener;
+}
+
+/* As that of thaw exec may be for a moment. */
+TEST_F(clients, a_socket_whose_program_has_ended_is_none)
+{
+	pid_t child;
+	int end[2];
+	char byte;
+
+	program_kill(&self->program);
+	self->program.pid = 0;
+	ASSERT_EQ(0, pipe(end));
+	child = fork();
+	if (!child) { /* another holds what it listened on */
+		listen_on(self->socket);
+		if (fork())
+			_exit(0);
+		close(end[1]);
+		_exit((int)read(end[0], &byte, 1));
+	}
+	ASSERT_EQ(child, waitpid(child, NULL, 0));
+	program_free(&self->ctl);
+	EXPECT_EQ(66, program_run(&self->ctl, NULL,
+				  THAW("ctl", "--timeout", "1s", self->image, "status")));
+	EXPECT_NE(NULL, strstr(self->ctl.errors, "no program runs from it"))
+	{
+		TH_LOG("%s", self->ctl.errors);
+	}
+	close(end[0]);
+	close(end[1]);
+}
+
+TEST_F(clients, what_is_asked_of_a_program_that_ends_is_done_without_it)
+{
+	const char *const *const asked[] = {
+		THAW("rollback", self->image, "1"),
+		THAW("tag", self->image, "kept", "1"),
+		THAW("tag", "-d", "kept", self->image),
+		THAW("compact", self->image),
+	};
+	int status;
+
+	program_kill(&self->program);
+	self->program.pid = 0;
+	for (size_t i = 0; i < sizeof(asked) / sizeof(asked[0]); i++) {
+		int ready[2];
+		pid_t child;
+		char byte;
+
+		ASSERT_EQ(0, pipe(ready));
+		child = fork();
+		if (!child) {
+			int image = open(self->image, O_RDWR | O_CLOEXEC);
+			struct pollfd another = {.fd = listen_on(self->socket), .events = POLLIN};
+
+			alarm(20);
+			if (flock(image, LOCK_EX) || write(ready[1], "", 1) != 1)
+				_exit(1);
+			/* First whether it is there, then what is asked, which it does not read. */
+			close(accept(another.fd, NULL, NULL));
+			_exit(poll(&another, 1, -1) == 1 ? 0 : 2);
+		}
+		ASSERT_EQ(1, read(ready[0], &byte, 1));
+		program_free(&self->ctl);
+		EXPECT_EQ(0, program_run(&self->ctl, NULL, asked[i]))
+		{
+			TH_LOG("%s: %s", asked[i][1], self->ctl.errors);
+		}
+		ASSERT_EQ(child, waitpid(child, &status, 0));
+		EXPECT_EQ(0, status);
+		close(ready[0]);
+		close(ready[1]);
+	}
 }
 
 TEST_F(clients, a_path_that_no_address_can_hold_is_no_hindrance)

@@ -74,10 +74,12 @@ static int compact(const struct cli_options *options, int operand_count, char **
 		flags |= THAW_COMPACT_KEYED;
 	progress_begin(&bar, "compact", options);
 	interrupt_catch();
-	do
+	do {
 		code = thaw_image_compact(operands[0], flags, &ops, &summary, &error);
-	while (ctl_again(operands[0], code, &tries, &taken));
-	progress_clear(&bar);
+		progress_clear(&bar);
+	} while (ctl_again(operands[0], code, &tries, &taken) ||
+		 (taken && !flags &&
+		  (code = ctl_compact(options, operands[0], &tries)) == CTL_ENDED));
 	if (taken && options->newest)
 		return cli_fail(
 			EXIT_IMAGE_IN_USE,
@@ -93,7 +95,7 @@ static int compact(const struct cli_options *options, int operand_count, char **
 				  "it first",
 			operands[0]);
 	if (taken)
-		return ctl_compact(options, operands[0]);
+		return code;
 	if (code)
 		return interrupt_fail(operands[0], &error, code);
 	(options->json ? print_json : print_words)(operands[0], &summary);

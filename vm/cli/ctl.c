@@ -27,6 +27,7 @@
 struct ctl {
 	const struct cli_options *options;
 	const char *image, *command;
+	unsigned *tries; /* NULL: there is no other way than to ask */
 	struct json json;
 	char *members;
 	size_t bytes;
@@ -75,6 +76,10 @@ static json_t *ask(struct ctl *ctl, uint64_t timeout_ns, struct control_reply *r
 	}
 	*code = control_ask(ctl->image, ctl->members, timeout_ns + LONGER_NS, reply, &error);
 	free(ctl->members);
+	if (*code == -ESRCH && ctl->tries && cli_again(THAW_EINUSE, ctl->tries)) {
+		*code = CTL_ENDED;
+		return NULL;
+	}
 	if (*code) {
 		*code = cli_fail(exit_code_of(*code), "%s", error.text);
 		return NULL;
@@ -265,7 +270,7 @@ static int report(const struct ctl *ctl, const json_t *answer, const struct cont
 	return exception ? EXIT_EXCEPTION : 0;
 }
 
-/* Send it, and print what it has come to. An exit code. */
+/* Send it, and print what it has come to. An exit code, or CTL_ENDED. */
 static int end(struct ctl *ctl, uint64_t timeout_ns)
 {
 	struct control_reply reply;
@@ -296,11 +301,12 @@ bool ctl_again(const char *image, int code, unsigned *tries, bool *taken)
 }
 
 int ctl_tag(const struct cli_options *options, const char *image, const char *name,
-	    const char *generation)
+	    const char *generation, unsigned *tries)
 {
 	struct ctl ctl;
 
 	begin(&ctl, options, image, "tag");
+	ctl.tries = tries;
 	add(&ctl, "name", name);
 	add(&ctl, "generation", generation);
 	if (ctl.json.to)
@@ -308,29 +314,34 @@ int ctl_tag(const struct cli_options *options, const char *image, const char *na
 	return end(&ctl, TIMEOUT_NS);
 }
 
-int ctl_untag(const struct cli_options *options, const char *image, const char *name)
+int ctl_untag(const struct cli_options *options, const char *image, const char *name,
+	      unsigned *tries)
 {
 	struct ctl ctl;
 
 	begin(&ctl, options, image, "untag");
+	ctl.tries = tries;
 	add(&ctl, "name", name);
 	return end(&ctl, TIMEOUT_NS);
 }
 
-int ctl_rollback(const struct cli_options *options, const char *image, const char *generation)
+int ctl_rollback(const struct cli_options *options, const char *image, const char *generation,
+		 unsigned *tries)
 {
 	struct ctl ctl;
 
 	begin(&ctl, options, image, "rollback");
+	ctl.tries = tries;
 	add(&ctl, "generation", generation);
 	return end(&ctl, TIMEOUT_NS);
 }
 
-int ctl_compact(const struct cli_options *options, const char *image)
+int ctl_compact(const struct cli_options *options, const char *image, unsigned *tries)
 {
 	struct ctl ctl;
 
 	begin(&ctl, options, image, "compact");
+	ctl.tries = tries;
 	return end(&ctl, LONG_TIMEOUT_NS); /* of gigabytes it takes that long */
 }
 
@@ -484,17 +495,17 @@ static int ctl(const struct cli_options *options, int count, char **operands)
 	case CONTROL_CHECKPOINT:
 		return ctl_checkpoint(options, image, options->name);
 	case CONTROL_TAG:
-		return ctl_tag(options, image, first, count > 3 ? operands[3] : NULL);
+		return ctl_tag(options, image, first, count > 3 ? operands[3] : NULL, NULL);
 	case CONTROL_UNTAG:
-		return ctl_untag(options, image, first);
+		return ctl_untag(options, image, first, NULL);
 	case CONTROL_EVAL:
 		return ctl_eval(options, image, first);
 	case CONTROL_ROLLBACK:
-		return ctl_rollback(options, image, first);
+		return ctl_rollback(options, image, first, NULL);
 	case CONTROL_UPGRADE:
 		return upgrade(options, image);
 	case CONTROL_COMPACT:
-		return ctl_compact(options, image);
+		return ctl_compact(options, image, NULL);
 	case CONTROL_STOP:
 		return stop(options, image);
 	default:

@@ -33,9 +33,11 @@ static int rollback(const struct cli_options *options, int count, char **operand
 		return code;
 	do
 		code = thaw_image_rollback(operands[0], from, &made, &error);
-	while (ctl_again(operands[0], code, &tries, &taken));
+	while (ctl_again(operands[0], code, &tries, &taken) ||
+	       (taken &&
+		(code = ctl_rollback(options, operands[0], operands[1], &tries)) == CTL_ENDED));
 	if (taken)
-		return ctl_rollback(options, operands[0], operands[1]);
+		return code;
 	if (code)
 		return cli_fail_change(operands[0], NULL, &error, code);
 	if (options->json)

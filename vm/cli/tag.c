@@ -135,9 +135,10 @@ static int take_away(const struct cli_options *options, const char *image)
 		return code;
 	do
 		code = thaw_image_untag(image, options->remove, &error);
-	while (ctl_again(image, code, &tries, &taken));
+	while (ctl_again(image, code, &tries, &taken) ||
+	       (taken && (code = ctl_untag(options, image, options->remove, &tries)) == CTL_ENDED));
 	if (taken)
-		return ctl_untag(options, image, options->remove);
+		return code;
 	return code ? cli_fail_change(image, NULL, &error, code)
 		    : report(options, "deleted", options->remove, generation);
 }
@@ -156,9 +157,10 @@ static int give(const struct cli_options *options, const char *image, const char
 	do
 		code = thaw_image_tag(image, name, generation, options->force ? THAW_TAG_MOVE : 0,
 				      &error);
-	while (ctl_again(image, code, &tries, &taken));
+	while (ctl_again(image, code, &tries, &taken) ||
+	       (taken && (code = ctl_tag(options, image, name, word, &tries)) == CTL_ENDED));
 	if (taken)
-		return ctl_tag(options, image, name, word);
+		return code;
 	if (code)
 		return cli_fail_change(image, NULL, &error, code);
 	code = cli_generation(image, name, &generation);

@@ -48,6 +48,20 @@ static int is_trusted(int fd, const struct stat *image, const char *path, struct
 				 (unsigned)who->uid);
 }
 
+/*
+ * Of a program that was killed, the socket may be open for a moment yet, like the image (process/remote/keeper.h). One of
+ * another process namespace is not known.
+ */
+static bool has_ended(pid_t pid)
+{
+	struct pollfd end = {(int)syscall(SYS_pidfd_open, pid, 0), POLLIN, 0};
+	bool ended = end.fd < 0 ? errno == ESRCH : poll(&end, 1, 0) > 0;
+
+	if (end.fd >= 0)
+		close(end.fd);
+	return ended;
+}
+
 /* A socket, or -errno. */
 static int connect_to(const struct sockaddr_un *address, socklen_t length)
 {
@@ -71,8 +85,9 @@ static int try_address(const struct sockaddr_un *address, socklen_t length, cons
 	if (fd < 0)
 		return -ESRCH;
 	code = is_trusted(fd, image, path, who, error);
-	if (!code)
+	if (!code && !has_ended(who->pid))
 		return fd;
+	code = code ? code : -ESRCH;
 	close(fd);
 	return code;
 }
@@ -181,6 +196,8 @@ static int hear(int fd, uint64_t until_ns, struct control_reply *reply)
 		got = recv(fd, reply->text + reply->bytes, READ_BYTES, 0);
 		if (got < 0 && errno == EINTR)
 			continue;
+		if (got < 0 && errno == ECONNRESET && !reply->bytes)
+			return -ENOTCONN; /* so a socket is closed in which there is what nobody has read (unix(7)) */
 		if (got <= 0)
 			return -ECONNRESET;
 		end = memchr(reply->text + reply->bytes, '\n', (size_t)got);
@@ -195,7 +212,7 @@ static int hear(int fd, uint64_t until_ns, struct control_reply *reply)
 
 static int explain(const char *path, int code, uint64_t timeout_ns, struct thaw_error *error)
 {
-	if (code == -ECONNRESET)
+	if (code == -ECONNRESET || code == -ENOTCONN)
 		return failure(error, code, "%s: its program has ended without an answer", path);
 	if (code == -ETIMEDOUT)
 		return failure(error, code, "%s: its program has not answered for %.3g s", path,
@@ -204,37 +221,54 @@ static int explain(const char *path, int code, uint64_t timeout_ns, struct thaw_
 		       strerror(-code));
 }
 
+/* -ENOTCONN: who listened has ended, or has closed the connection, before it had read all that was asked. */
+static int ask_once(const char *path, const char *id, const struct stat *image, const char *line,
+		    size_t bytes, uint64_t timeout_ns, struct control_reply *reply,
+		    struct thaw_error *error)
+{
+	struct ucred who = {0};
+	int fd = reach(path, id, image, &who, error), code;
+
+	if (fd < 0)
+		return fd;
+	*reply = (struct control_reply){.pidfd = (int)syscall(SYS_pidfd_open, who.pid, 0)};
+	code = say(fd, line, bytes);
+	if (!code)
+		code = hear(fd, clock_monotonic_ns() + timeout_ns, reply);
+	close(fd);
+	if (!code)
+		return 0;
+	free(reply->text);
+	if (reply->pidfd >= 0)
+		close(reply->pidfd);
+	*reply = (struct control_reply){.pidfd = -1};
+	return explain(path, code, timeout_ns, error);
+}
+
+/* Who ended before he had read the question has done nothing: somebody else is asked, or nobody is there. */
 int control_ask(const char *path, const char *members, uint64_t timeout_ns,
 		struct control_reply *reply, struct thaw_error *error)
 {
-	char id[CONTROL_ID_ROOM], *line = NULL;
-	struct ucred who = {0};
+	uint64_t until = clock_monotonic_ns() + START_NS;
+	char id[CONTROL_ID_ROOM], *line;
 	struct stat image;
-	int fd, code, bytes;
+	int code, bytes;
 
 	*reply = (struct control_reply){.pidfd = -1};
 	if (stat(path, &image))
 		return failure(error, -errno, "%s: %s", path, strerror(errno));
 	control_id(&image, id);
-	fd = reach(path, id, &image, &who, error);
-	if (fd < 0)
-		return fd;
-	reply->pidfd = (int)syscall(SYS_pidfd_open, who.pid, 0);
 	bytes = asprintf(&line, "{\"image\":\"%s\",%s}\n", id, members);
-	code = bytes < 0 ? -ENOMEM : say(fd, line, (size_t)bytes);
-	if (!code)
-		code = hear(fd, clock_monotonic_ns() + timeout_ns, reply);
-	if (bytes >= 0)
-		free(line);
-	close(fd);
-	if (!code)
-		return 0;
-	free(reply->text);
-	reply->text = NULL;
-	if (reply->pidfd >= 0)
-		close(reply->pidfd);
-	reply->pidfd = -1;
-	return explain(path, code, timeout_ns, error);
+	if (bytes < 0)
+		return explain(path, -ENOMEM, timeout_ns, error);
+	for (;;) {
+		code = ask_once(path, id, &image, line, (size_t)bytes, timeout_ns, reply, error);
+		if (code != -ENOTCONN || clock_monotonic_ns() >= until)
+			break;
+		nanosleep(&(struct timespec){.tv_nsec = START_PAUSE_NS}, NULL);
+	}
+	free(line);
+	return code == -ENOTCONN ? -ECONNRESET : code;
 }
 
 bool control_is_there(const char *path)
