@@ -31,7 +31,8 @@ struct fuzz_target {
 	size_t (*seed)(unsigned number, uint8_t *bytes);
 };
 
-extern const struct fuzz_target fuzz_heap, fuzz_image, fuzz_process, fuzz_snapshot, fuzz_state;
+extern const struct fuzz_target fuzz_answers, fuzz_heap, fuzz_image, fuzz_process, fuzz_snapshot,
+	fuzz_state;
 
 static inline uint64_t fuzz_next(uint64_t *state)
 {

@@ -242,4 +242,9 @@ TEST(heap)
 	target_test(_metadata, &fuzz_heap);
 }
 
+TEST(answers_of_a_store)
+{
+	target_test(_metadata, &fuzz_answers);
+}
+
 TEST_HARNESS_MAIN

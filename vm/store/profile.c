@@ -190,8 +190,9 @@ static int read_file(struct reader *reader, struct thaw_error *error)
 		else
 			code = take_line(reader, line, error);
 	}
-	if (!code && ferror(file))
-		code = failure(error, -EIO, "%s: it cannot be read", reader->path);
+	if (!code && !feof(file))
+		code = failure(error, -errno, "%s: it cannot be read: %s", reader->path,
+			       strerror(errno));
 	if (line)
 		explicit_bzero(line, room);
 	free(line);

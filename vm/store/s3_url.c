@@ -125,14 +125,16 @@ static const char *host_of(const char *endpoint, size_t *whole, size_t *name)
 {
 	const char *host;
 
-	if (strncasecmp(endpoint, "http://", 7) && strncasecmp(endpoint, "https://", 8))
+	if (strncmp(endpoint, "http://", 7) && strncmp(endpoint, "https://", 8))
 		return NULL;
 	host = strstr(endpoint, "://") + 3;
 	*whole = strcspn(host, "/?#");
 	*name = *host == '[' ? strcspn(host, "]") + 1 : strcspn(host, ":/?#");
 	for (size_t i = 0; i < *whole; i++)
-		if (!is_safe(host[i]) && !strchr("[]:", host[i]))
+		if ((!is_safe(host[i]) && !strchr("[]:", host[i])) || !strncmp(host + i, "..", 2))
 			return NULL;
+	if (*host == '.')
+		return NULL;
 	return *name && *name <= *whole ? host : NULL;
 }
 
@@ -164,7 +166,7 @@ static int build(struct s3_url *place, const char *endpoint, struct thaw_error *
 		if (!safe)
 			return refuse_endpoint(endpoint, "its path cannot be", error);
 	}
-	place->clear = !strncasecmp(endpoint, "http://", 7);
+	place->clear = !strncmp(endpoint, "http://", 7);
 	if (in_the_path(place,
 			ends_with(host, name, ".amazonaws.com") ||
 				ends_with(host, name, ".amazonaws.com.cn"),

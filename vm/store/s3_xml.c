@@ -210,7 +210,7 @@ static bool list_element(struct parse *parse, const char *name)
 		return object_ends(parse);
 	if (!strcmp(name, "IsTruncated"))
 		parse->truncated = !strcmp(parse->text, "true");
-	if (!strcmp(name, "NextContinuationToken")) {
+	if (!strcmp(name, "NextContinuationToken") && *parse->text) {
 		free(parse->listed->token);
 		parse->listed->token = strdup(parse->text);
 		parse->no_memory = !parse->listed->token;
