@@ -12,13 +12,12 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
-#include "support.h"
+#include "ceph/cluster.h"
 
-#define CEPH THAW_SOURCE "/scripts/ceph"
 #define CURL                                                                                            \
 	"curl -sS --fail --max-time 60 --aws-sigv4 aws:amz:us-east-1:s3 "                               \
 	"-u \"$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY\" -H 'x-amz-content-sha256: UNSIGNED-PAYLOAD' " \
-	"\"$AWS_ENDPOINT_URL/$BUCKET/killed/%d/%u\" "
+	"\"$AWS_ENDPOINT_URL/$PLACE/%u\" "
 #define EACH 8 /* objects that are acknowledged before, and again after */
 
 FIXTURE(daemons)
@@ -51,11 +50,10 @@ static int run(const char *format, ...)
 }
 
 /* Puts one object after the other, each until it is acknowledged. */
-static void write_objects(pid_t test, int acknowledged)
+static void write_objects(int acknowledged)
 {
 	for (unsigned n = 0;; n++) {
-		while (run("echo object %u | " CURL "-X PUT --data-binary @- 2>/dev/null", n, test,
-			   n))
+		while (run("echo object %u | " CURL "-X PUT --data-binary @- 2>/dev/null", n, n))
 			usleep(20000); /* connections are refused */
 		if (write(acknowledged, &n, sizeof(n)) != sizeof(n))
 			_exit(1);
@@ -64,16 +62,13 @@ static void write_objects(pid_t test, int acknowledged)
 
 FIXTURE_SETUP(daemons)
 {
-	const char *store = getenv("THAW_TEST_STORE");
-	char *bucket;
+	char place[600];
 	int ends[2];
 
-	if (!store || !getenv("AWS_ENDPOINT_URL"))
+	if (!cluster_there())
 		SKIP(exit(KSFT_SKIP), "needs a cluster: make check-ceph");
-	bucket = strdup(store + strlen("s3://"));
-	bucket[strcspn(bucket, "/")] = 0;
-	setenv("BUCKET", bucket, 1);
-	free(bucket);
+	cluster_place(place, sizeof(place));
+	setenv("PLACE", place + strlen("s3://"), 1);
 	ASSERT_EQ(0, pipe2(ends, O_CLOEXEC));
 	self->acknowledged = ends[0];
 	self->writer = fork();
@@ -81,7 +76,7 @@ FIXTURE_SETUP(daemons)
 	if (!self->writer) {
 		setpgid(0, 0);
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		write_objects(getppid(), ends[1]);
+		write_objects(ends[1]);
 	}
 	setpgid(self->writer, self->writer);
 	close(ends[1]);
@@ -92,7 +87,7 @@ FIXTURE_TEARDOWN(daemons)
 	kill(-self->writer, SIGKILL);
 	waitpid(self->writer, NULL, 0);
 	close(self->acknowledged);
-	run(CEPH " %s 2>/dev/null", variant->end);
+	cluster_order("mend");
 }
 
 TEST_F(daemons, acknowledged_objects_stay)
@@ -102,13 +97,13 @@ TEST_F(daemons, acknowledged_objects_stay)
 
 	for (; count < EACH; count++)
 		ASSERT_EQ(sizeof(number), read(self->acknowledged, &number, sizeof(number)));
-	ASSERT_EQ(0, run(CEPH " %s", variant->fault));
-	ASSERT_EQ(0, run(CEPH " %s", variant->end));
+	ASSERT_EQ(0, cluster_order(variant->fault));
+	ASSERT_EQ(0, cluster_order(variant->end));
 	for (; count < 2 * EACH; count++)
 		ASSERT_EQ(sizeof(number), read(self->acknowledged, &number, sizeof(number)));
 	ASSERT_EQ(2 * EACH - 1, number);
 	for (unsigned n = 0; n < count; n++) {
-		char *command = support_format(CURL, getpid(), n);
+		char *command = support_format(CURL, n);
 		FILE *object = popen(command, "r");
 
 		snprintf(wanted, sizeof(wanted), "object %u\n", n);
