@@ -22,9 +22,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "poly1305.h"
+
 #define THREADS_MOST 16u
 #define BATCH_BYTES (128u << 10) /* a tenth of a millisecond of work: much more than a wake-up */
 #define BATCH_PAGES 32u
+#define MANY_BATCHES 32u /* who has so many has more, most likely */
 
 struct batch {
 	unsigned count;
@@ -274,6 +277,8 @@ int encoders_add(struct encoders *encoders, const struct encoded_page *page, con
 	if (batch->count < encoders->batch_pages)
 		return 0;
 	batch_queue(encoders);
+	if (encoders->tail == MANY_BATCHES && encoders->encoding.key)
+		poly1305_soon();
 	return batches_done(encoders, encoders->batch_count - 1); /* one is free */
 }
 

@@ -14,7 +14,9 @@ void poly1305(uint8_t out[16], const void *bytes, size_t count, const uint8_t ke
 void xchacha20(void *to, const void *from, size_t count, const uint8_t nonce[24], uint64_t block,
 	       const uint8_t key[32]);
 
-/* Look for what is faster now, whatever is to be hashed. False: there is nothing. */
+/* Look for what is faster, on another thread: some MiB are going to be hashed at least. */
+void poly1305_soon(void);
+/* The same now, whatever is to be hashed. False: there is nothing. */
 bool poly1305_hurry(void);
 
 #endif
