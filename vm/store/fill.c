@@ -190,7 +190,9 @@ static int fill_again(struct fetch *fetch, uint64_t *back_off, struct thaw_error
 
 	if (fetch->goal == GOAL_FAST) {
 		*error = fetch->counts.error;
-		return code ? code : -EIO;
+		return code ? code
+			    : failure(error, -ENOMEM, "%s: %s", s3_place(fetch->s3),
+				      thaw_strerror(-ENOMEM));
 	}
 	for (uint64_t until = clock_monotonic_ns() + *back_off;
 	     !fetch->stopping && clock_monotonic_ns() < until;)
