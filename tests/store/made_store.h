@@ -21,7 +21,7 @@ struct made {
 	uint8_t *file;		/* what its blocks have, by the newest record */
 	uint64_t blocks, bytes; /* bytes 0: whole blocks */
 	struct store_record record;
-	struct store_level level; /* all of the index is in level 0 */
+	struct store_level level; /* all of the index: level 0, or 2 */
 	struct frame_encoder *encoder;
 	unsigned part;
 };
@@ -143,19 +143,35 @@ SUPPORT void made_put(struct made *made, const char *key, const void *bytes, siz
 		made_die(key, code, &error);
 }
 
-static int made_by_first(const void *a, const void *b)
-{
-	const struct store_run *one = a, *other = b;
-
-	return one->first < other->first ? -1 : one->first > other->first;
-}
-
 SUPPORT void made_sum(struct store_reference *reference, const void *bytes, size_t count)
 {
 	XXH128_hash_t hash = XXH3_128bits(bytes, count);
 
 	reference->checksum[0] = hash.low64;
 	reference->checksum[1] = hash.high64;
+}
+
+SUPPORT void made_level(struct made *made, void *bytes, size_t count)
+{
+	struct store_object object = {.record = made->record.number,
+				      .part = made->part++,
+				      .kind = STORE_IN_INDEX,
+				      .bytes = count};
+	char name[STORE_NAME_BYTES];
+
+	memcpy(object.epoch, made->record.epoch, 16);
+	store_object_name(&object, name);
+	made_put(made, name, bytes, count);
+	made->record.level2 = (struct store_reference){.object = object};
+	made_sum(&made->record.level2, bytes, count);
+	free(bytes);
+}
+
+static int made_by_first(const void *a, const void *b)
+{
+	const struct store_run *one = a, *other = b;
+
+	return one->first < other->first ? -1 : one->first > other->first;
 }
 
 /* The hot object: these blocks, in this order, of the newest record. The next record has it. */
@@ -205,8 +221,9 @@ SUPPORT void made_record(struct made *made, const uint64_t *blocks, size_t count
 	char name[STORE_NAME_BYTES];
 	struct thaw_error error;
 	struct append append;
+	size_t bytes, encoded_bytes;
 	uint8_t *frames;
-	size_t bytes;
+	void *encoded;
 	int code;
 
 	if (!inside)
@@ -234,9 +251,17 @@ SUPPORT void made_record(struct made *made, const uint64_t *blocks, size_t count
 	made->record.generation = made->record.generation ? made->record.generation : number;
 	made->record.sequence++;
 	made->record.file_bytes = made->bytes ? made->bytes : made->blocks * STORE_BLOCK;
-	code = append_make(&append, &made->record, frames, inside ? bytes : 0, &made->level);
-	if (code)
-		made_die("record", code, NULL);
+	if (level_encode(&made->level, &encoded, &encoded_bytes))
+		made_die("level", -1, NULL);
+	/* What is too long for the record is an object. */
+	if (encoded_bytes > STORE_LEVEL0_BYTES) {
+		made_level(made, encoded, encoded_bytes);
+		encoded = NULL;
+		encoded_bytes = 0;
+	} else {
+		memset(&made->record.level2, 0, sizeof(made->record.level2));
+	}
+	append_make(&append, &made->record, frames, inside ? bytes : 0, encoded, encoded_bytes);
 	code = s3_do(made->s3, &append.request, &error);
 	if (code)
 		made_die("record", code, &error);
