@@ -22,7 +22,7 @@
  * to hand on what is not his. The library prints nothing, and ends nothing but VMs, with one exception: options.fatal. A page of a
  * damaged image that cannot be read ends the VM that needs it: THAW_EDAMAGED, whose error names it. Inside of
  * built-in functions a time limit holds by a signal: SIGSEGV again, of a timer of the VM's, to the thread of the call, at its
- * time and then every 5 ms (100 ms inside of callbacks) until it ends.
+ * time and then every 5 ms (100 ms inside of callbacks) until it ends. It is not sent where a later handler takes no siginfo_t.
  *
  * fork(): a child goes on with copies of VMs without an image. Of one with an image it can only let go (thaw_vm_close), and it
  * holds the lock of that image until it does, or ends.

@@ -213,6 +213,7 @@ class Faults(unittest.TestCase):
     code = '''
 def use(vm):
     vm.eval('var a = []; for (let i = 0; i < 1e5; i++) a.push({ i })')
+    vm.eval('for (const t = Date.now(); Date.now() - t < 120;);')  # longer than from one look at signals to the next
     snapshot = vm.snapshot()
     vm.eval('a.length = 10; a.fill(1)')
     vm.rollback(snapshot)

@@ -4,8 +4,8 @@
  * the one that is caught anyway (SIGSEGV, in which the timer of the kernel's says that it is one).
  *
  * Owns a POSIX timer for each alarm. js_alarm_set() may be called by any thread, one at a time with the others; the handler's
- * half does what is async-signal-safe, and touches no page of the heap. Where there is no timer to be had (RLIMIT_SIGPENDING)
- * polls come when they come.
+ * half does what is async-signal-safe, and touches no page of the heap. Where there is no timer to be had (RLIMIT_SIGPENDING),
+ * or nobody who would hear it, polls come when they come.
  */
 #define _GNU_SOURCE
 #include <signal.h>
@@ -47,13 +47,21 @@ bool js_alarm_is_aimed(const struct js_alarm *alarm)
 	return alarm->thread && alarm->thread == this_thread;
 }
 
+/* A handler over ours that is not told where a signal comes from has nothing to hand on: it takes the timer's for a crash. */
+static bool is_heard(void)
+{
+	struct sigaction now;
+
+	return !sigaction(SIGSEGV, NULL, &now) && (now.sa_flags & SA_SIGINFO);
+}
+
 void js_alarm_set(struct js_alarm *alarm, uint64_t when_ns)
 {
 	const struct itimerspec when = {
 		.it_value = {(time_t)(when_ns / 1000000000u), (long)(when_ns % 1000000000u)},
 	};
 
-	if (alarm->ready)
+	if (alarm->ready && (!when_ns || is_heard()))
 		timer_settime(alarm->timer, TIMER_ABSTIME, &when, NULL);
 }
 
