@@ -9,8 +9,12 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
+#include <net/if.h>
 #include <pthread.h>
+#include <sched.h>
 #include <semaphore.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 
 #include "base/clock.h"
@@ -263,6 +267,55 @@ TEST_F(failing, one_failure_that_passes_is_not_told)
 	EXPECT_EQ(0, put(self, "a", 0));
 	EXPECT_EQ(-1, sem_trywait(&began_to_fail));
 	EXPECT_EQ(-1, sem_trywait(&works_again));
+}
+
+/* In a network of its own, with a name server that never answers. False: that is not allowed here. */
+static bool enter_network_without_names(void)
+{
+	struct sockaddr_in address = {.sin_family = AF_INET,
+				      .sin_port = htons(53),
+				      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct ifreq loopback = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
+	char *directory = support_directory(), *file = support_format("%s/resolv.conf", directory);
+	bool entered;
+	int fd;
+
+	support_write(file, "nameserver 127.0.0.1\n");
+	entered = !unshare(CLONE_NEWNET | CLONE_NEWNS) ||
+		  !unshare(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWNS);
+	entered = entered && !mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) &&
+		  !mount(file, "/etc/resolv.conf", NULL, MS_BIND, NULL);
+	free(file);
+	support_remove(directory);
+	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	return entered && !ioctl(fd, SIOCSIFFLAGS, &loopback) &&
+	       !bind(fd, (struct sockaddr *)&address, sizeof(address));
+}
+
+TEST(a_name_server_that_does_not_answer_holds_nobody_up)
+{
+	struct s3_request request = putting("a", 0, 0);
+	struct thaw_error error;
+	struct s3 *s3;
+	double begun;
+
+	if (!enter_network_without_names())
+		SKIP(return, "no network of one's own for this user");
+	sem_init(&ended, 0, 0);
+	setenv("AWS_ENDPOINT_URL", "http://store.example.org", 1);
+	setenv("AWS_ACCESS_KEY_ID", "a", 1);
+	setenv("AWS_SECRET_ACCESS_KEY", "b", 1);
+	unsetenv("AWS_ENDPOINT_URL_S3");
+	ASSERT_EQ(0, s3_open("s3://bucket/x", NULL, &s3, &error));
+	begun = support_seconds();
+	EXPECT_EQ(-ETIMEDOUT, s3_put(s3, "a", "b", 1, 0, soon(0.1), &error));
+	s3_start(s3, &request);
+	support_sleep(0.1); /* it is asked for by now, or will be */
+	s3_close(s3);
+	wait_for(&ended);
+	EXPECT_EQ(-ECANCELED, request.code);
+	/* The resolver would wait 10 s, each time. */
+	EXPECT_GT(9, support_seconds() - begun);
 }
 
 /* ---- The end of its time */

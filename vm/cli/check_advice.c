@@ -114,6 +114,14 @@ static void advise_library(struct advice *advice, const char *library, const cha
 		advice_add(advice, library, gains, todo);
 }
 
+static void advise_store(struct advice *advice)
+{
+	advise_library(advice, "libcurl.so.4", "images can be in an object store (s3://...)",
+		       "apt install libcurl4");
+	advise_library(advice, "libexpat.so.1", "images can be in an object store (s3://...)",
+		       "apt install libexpat1");
+}
+
 void advise_run(struct advice *advice)
 {
 	advise_userfaultfd(advice);
@@ -128,6 +136,7 @@ void advise_run(struct advice *advice)
 			   "as root: chmod 666 /dev/thaw, or insmod thaw.ko mode=0666");
 	advise_library(advice, "libmnl.so.0", "thaw top shows what programs wait for",
 		       "apt install libmnl0");
+	advise_store(advice);
 	if (setting("/proc/sys/kernel/task_delayacct") == 0)
 		advice_add(advice, "delays", "thaw top shows what programs wait for",
 			   "as root: sysctl kernel.task_delayacct=1");
@@ -142,6 +151,7 @@ void advise_exec(struct advice *advice)
 	advise_library(advice, "libcrypto.so.3",
 		       "checksums under your key take a quarter of the time",
 		       "apt install libssl3");
+	advise_store(advice);
 }
 
 void advice_print(const struct advice *advice)

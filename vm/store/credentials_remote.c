@@ -189,6 +189,7 @@ static long ask(const char *method, const char *url, const char *header, long pa
 		curl.easy_setopt(easy, CURLOPT_CUSTOMREQUEST, method);
 		curl.easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
 		curl.easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+		curl.easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
 		curl.easy_setopt(easy, CURLOPT_NOPROXY, "*"); /* they are here */
 		curl.easy_setopt(easy, CURLOPT_TIMEOUT_MS, patience_ms);
 		curl.easy_setopt(easy, CURLOPT_WRITEFUNCTION, keep);

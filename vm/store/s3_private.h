@@ -8,6 +8,7 @@
  *	s3_answer.c	what an answer means: the end of a request, or another try
  *	s3_xml.c	XML of errors and lists
  *	s3_wait.c	calls that wait
+ *	s3_hash.c	SHA-256
  *
  * All but s3_start(), s3_stop(), s3_cancel(), s3_count() and what waits runs on the store's thread.
  */
@@ -144,6 +145,8 @@ void try_fail(struct s3_try *try, int code, const char *format, ...)
 /* Reads them anew, unless that was a moment ago. True: they are others. */
 bool credentials_renew(struct s3 *s3);
 
+/* SHA-256, as 64 hexadecimal digits. Any thread. */
+void s3_hash(const struct iovec *pieces, unsigned count, char *hex);
 /* Fills code and error if the request is wrong; what is put is hashed, if it is to be signed. */
 int s3_request_check(const struct s3 *s3, struct s3_request *request);
 

@@ -65,19 +65,6 @@ static bool pairs_are_safe(const struct s3_request *request)
 	return true;
 }
 
-static void hash(struct s3_request *request)
-{
-	crypto_hash_sha256_state state;
-	uint8_t sum[crypto_hash_sha256_BYTES];
-
-	crypto_hash_sha256_init(&state);
-	for (unsigned i = 0; i < request->piece_count; i++)
-		crypto_hash_sha256_update(&state, request->pieces[i].iov_base,
-					  request->pieces[i].iov_len);
-	crypto_hash_sha256_final(&state, sum);
-	sodium_bin2hex(request->private.sha256, sizeof(request->private.sha256), sum, sizeof(sum));
-}
-
 int s3_request_check(const struct s3 *s3, struct s3_request *request)
 {
 	bool list = request->verb == S3_LIST;
@@ -101,7 +88,7 @@ int s3_request_check(const struct s3 *s3, struct s3_request *request)
 			      "metadata has names of a-z, 0-9 and '-', none of which is the "
 			      "beginning of another, and printable values");
 	if (s3->signs_bodies)
-		hash(request);
+		s3_hash(request->pieces, request->piece_count, request->private.sha256);
 	return 0;
 }
 
