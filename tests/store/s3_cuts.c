@@ -30,6 +30,7 @@ FIXTURE_SETUP(cuts)
 					     .stall_ns = test_patience_now() * SECOND_NS / 5};
 
 	store_server_begin(&self->server);
+	store_server_wire(&self->server);
 	ASSERT_EQ(0, s3_open(self->server.place, &settings, &self->s3, &self->error))
 	{
 		printf("# %s\n", self->error.text);
@@ -112,7 +113,7 @@ TEST_F(cuts, an_answer_that_ends_at_any_byte_is_not_taken_for_whole)
 		.verb = S3_GET, .key = "object", .into = into, .length = sizeof(into)};
 	unsigned after = first_byte(), tries;
 
-	STORE_SKIP_REAL(&self->server);
+	STORE_SKIP_UNWIRED(&self->server);
 	fill(1);
 	get.deadline_ns = self->deadline_ns;
 	ASSERT_EQ(0, put(self, "object", 0, &tries));
@@ -136,7 +137,7 @@ TEST_F(cuts, a_list_that_ends_at_any_byte_is_not_taken_for_whole)
 	struct s3_request list = {.verb = S3_LIST, .key = ""};
 	unsigned after = first_byte(), tries;
 
-	STORE_SKIP_REAL(&self->server);
+	STORE_SKIP_UNWIRED(&self->server);
 	list.deadline_ns = self->deadline_ns;
 	ASSERT_EQ(0, put(self, "a", 0, &tries));
 	ASSERT_EQ(0, put(self, "b", 0, &tries));
@@ -155,7 +156,7 @@ TEST_F(cuts, a_head_that_ends_at_any_byte_is_asked_for_again)
 	struct s3_request head = {.verb = S3_HEAD, .key = "object"};
 	unsigned after = first_byte(), tries;
 
-	STORE_SKIP_REAL(&self->server);
+	STORE_SKIP_UNWIRED(&self->server);
 	head.deadline_ns = self->deadline_ns;
 	ASSERT_EQ(0, put(self, "object", 0, &tries));
 	do {
@@ -177,7 +178,7 @@ TEST_F(cuts, a_new_object_whose_answer_ends_at_any_byte_is_known_as_ones_own)
 	bool happened;
 	char key[32];
 
-	STORE_SKIP_REAL(&self->server);
+	STORE_SKIP_UNWIRED(&self->server);
 	do {
 		snprintf(key, sizeof(key), "new/%u", after);
 		fill(after);
@@ -192,14 +193,15 @@ TEST_F(cuts, a_new_object_whose_answer_ends_at_any_byte_is_known_as_ones_own)
 	} while (happened);
 	EXPECT_LT(100, after);
 	/* It was found, and asked for, and not put again for nothing. */
-	EXPECT_LT(100 / STEP, store_server_count(&self->server, "HEAD", "new/"));
+	if (!self->server.real)
+		EXPECT_LT(100 / STEP, store_server_count(&self->server, "HEAD", "new/"));
 }
 
 TEST_F(cuts, somebody_elses_object_is_not_taken_for_ones_own)
 {
 	unsigned after = first_byte(), tries;
 
-	STORE_SKIP_REAL(&self->server);
+	STORE_SKIP_UNWIRED(&self->server);
 	ASSERT_EQ(0, put(self, "theirs", S3_NEW, &tries));
 	do {
 		order_cut(self, "response", after);
@@ -215,7 +217,7 @@ TEST_F(cuts, a_new_object_that_ends_at_any_byte_of_it_is_put_again)
 	bool happened;
 	char key[32];
 
-	STORE_SKIP_REAL(&self->server);
+	STORE_SKIP_UNWIRED(&self->server);
 	do {
 		snprintf(key, sizeof(key), "new/%u", after);
 		fill(after);
@@ -236,13 +238,80 @@ TEST_F(cuts, a_deletion_whose_answer_is_lost)
 	const char *const keys[] = {"object"};
 	unsigned tries;
 
-	STORE_SKIP_REAL(&self->server);
+	STORE_SKIP_UNWIRED(&self->server);
 	for (unsigned after = 0; after < 40; after += 13) {
 		ASSERT_EQ(0, put(self, "object", 0, &tries));
 		order_cut(self, "response", after);
 		ASSERT_EQ(0, s3_delete(self->s3, keys, 1, self->deadline_ns, &self->error));
 		EXPECT_FALSE(is_there(self, "object"));
 	}
+}
+
+/* ---- Several writers */
+
+#define WRITERS 5u
+#define ROUNDS 12u
+
+static sem_t ended;
+
+static void note_end(struct s3_request *request)
+{
+	(void)request;
+	sem_post(&ended);
+}
+
+/* Each knows whether it has won, although answers are lost. */
+TEST_F(cuts, of_several_writers_one_wins_and_knows_it)
+{
+	struct s3_request puts[WRITERS];
+	struct iovec pieces[WRITERS];
+	char key[16], bodies[WRITERS][4];
+	unsigned winner = 0, winners;
+	struct s3 *stores[WRITERS];
+	void *bytes;
+	size_t count;
+
+	STORE_SKIP_UNWIRED(&self->server);
+	sem_init(&ended, 0, 0);
+	for (unsigned i = 0; i < WRITERS; i++) {
+		ASSERT_EQ(0, s3_open(self->server.place, NULL, &stores[i], &self->error));
+		snprintf(bodies[i], sizeof(bodies[i]), "w%u", i);
+		pieces[i] = (struct iovec){bodies[i], 2};
+	}
+	for (unsigned round = 0; round < ROUNDS; round++) {
+		snprintf(key, sizeof(key), "log/%u", round);
+		store_server_order(&self->server, "/wire?direction=%s&after=%u&action=cut&count=%u",
+				   round % 3 ? "response" : "request", round * 17 % 100,
+				   round % (WRITERS + 1));
+		for (unsigned i = 0; i < WRITERS; i++) {
+			puts[i] = (struct s3_request){.verb = S3_PUT,
+						      .flags = S3_NEW,
+						      .key = key,
+						      .pieces = &pieces[i],
+						      .piece_count = 1,
+						      .done = note_end,
+						      .deadline_ns = self->deadline_ns};
+			s3_start(stores[i], &puts[i]);
+		}
+		for (unsigned i = 0; i < WRITERS; i++)
+			while (sem_wait(&ended))
+				;
+		store_server_order(&self->server, "/clear");
+		winners = 0;
+		for (unsigned i = 0; i < WRITERS; i++) {
+			winner = puts[i].code ? winner : i;
+			winners += !puts[i].code;
+			ASSERT_TRUE(!puts[i].code || puts[i].code == -EEXIST);
+			s3_release(&puts[i]);
+		}
+		ASSERT_EQ(1, winners);
+		ASSERT_EQ(0, s3_get(self->s3, key, 10, self->deadline_ns, &bytes, &count,
+				    &self->error));
+		ASSERT_STREQ(bodies[winner], bytes);
+		free(bytes);
+	}
+	for (unsigned i = 0; i < WRITERS; i++)
+		s3_close(stores[i]);
 }
 
 /* ---- Large ones */
@@ -267,6 +336,7 @@ FIXTURE_SETUP(large)
 					     .stall_ns = 30 * SECOND_NS * test_patience_now()};
 
 	store_server_begin(&self->server);
+	store_server_wire(&self->server);
 	ASSERT_EQ(0, s3_open(self->server.place, &settings, &self->s3, &self->error));
 	self->deadline_ns = clock_monotonic_ns() + 100 * SECOND_NS * test_patience_now();
 	self->bytes = malloc(LARGE);
@@ -320,7 +390,7 @@ TEST_F(large, what_is_got_goes_on_where_it_was_cut)
 
 TEST_F(large, what_is_put_begins_anew_where_it_was_cut)
 {
-	STORE_SKIP_REAL(&self->server);
+	STORE_SKIP_UNWIRED(&self->server);
 	self->put.flags = S3_NEW;
 	store_server_order(&self->server,
 			   "/wire?direction=request&after=3000000&action=cut&count=2");
@@ -328,14 +398,6 @@ TEST_F(large, what_is_put_begins_anew_where_it_was_cut)
 	EXPECT_EQ(3, self->put.tries);
 	ASSERT_EQ(0, s3_do(self->s3, &self->get, &self->error));
 	EXPECT_EQ(0, memcmp(self->bytes, self->into, LARGE));
-}
-
-static sem_t ended;
-
-static void note_end(struct s3_request *request)
-{
-	(void)request;
-	sem_post(&ended);
 }
 
 /* The last part is of another object than the first: never one of both. */

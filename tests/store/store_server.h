@@ -26,6 +26,10 @@ struct store_server {
 	char place[600];	/* s3://... */
 };
 
+/* What needs no more than a wire that fails goes with a real store, too, if that is on this machine. */
+#define STORE_SKIP_UNWIRED(server)            \
+	if ((server)->real && !(server)->pid) \
+	SKIP(return, "a real store elsewhere: there is no wire that can be ordered to fail")
 #define STORE_SKIP_REAL(server) \
 	if ((server)->real)     \
 	SKIP(return, "a real store has no faults that can be ordered")
@@ -66,10 +70,18 @@ SUPPORT void store_server_run(struct store_server *server)
 		support_die(STORE_SERVER);
 }
 
+SUPPORT void store_server_endpoint(const struct store_server *server)
+{
+	char *endpoint = support_format("http%s://127.0.0.1:%u",
+					getenv("STORE_SERVER_TLS") ? "s" : "", server->port);
+
+	setenv("AWS_ENDPOINT_URL", endpoint, 1);
+	free(endpoint);
+}
+
 SUPPORT void store_server_begin(struct store_server *server)
 {
 	const char *real = getenv("THAW_TEST_STORE");
-	char *endpoint;
 
 	*server = (struct store_server){.real = real && *real};
 	if (server->real) {
@@ -79,10 +91,7 @@ SUPPORT void store_server_begin(struct store_server *server)
 	server->directory = support_directory();
 	store_server_run(server);
 	store_server_place(server, "s3://test");
-	endpoint = support_format("http%s://127.0.0.1:%u", getenv("STORE_SERVER_TLS") ? "s" : "",
-				  server->port);
-	setenv("AWS_ENDPOINT_URL", endpoint, 1);
-	free(endpoint);
+	store_server_endpoint(server);
 	setenv("AWS_ACCESS_KEY_ID", "thaw-test", 1);
 	setenv("AWS_SECRET_ACCESS_KEY", "thaw/test+secret", 1);
 	setenv("AWS_EC2_METADATA_DISABLED", "true", 1);
@@ -97,9 +106,26 @@ SUPPORT void store_server_begin(struct store_server *server)
 	unsetenv("AWS_CA_BUNDLE");
 }
 
+/* Of a real store on this machine: what comes next goes over a wire that can fail. Else nothing. */
+SUPPORT void store_server_wire(struct store_server *server)
+{
+	const char *endpoint = getenv("AWS_ENDPOINT_URL");
+	char forward[16];
+	unsigned port;
+
+	if (!server->real || !endpoint || sscanf(endpoint, "http://127.0.0.1:%u", &port) != 1)
+		return;
+	snprintf(forward, sizeof(forward), "%u", port);
+	setenv("STORE_SERVER_FORWARD", forward, 1);
+	server->directory = support_directory();
+	store_server_run(server);
+	unsetenv("STORE_SERVER_FORWARD");
+	store_server_endpoint(server);
+}
+
 SUPPORT void store_server_end(struct store_server *server)
 {
-	if (server->real)
+	if (!server->pid)
 		return;
 	kill(server->pid, SIGKILL);
 	waitpid(server->pid, NULL, 0);

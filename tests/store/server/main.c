@@ -2,7 +2,8 @@
 /*
  * main.c - store-server DIRECTORY [PORT [CONTROL-PORT [ADDRESS]]]: an object store for tests (server.h), with the bucket `test`, for the key
  * thaw-test with the secret thaw/test+secret. Prints its port and that of its control; ends at the end of its input. With
- * STORE_SERVER_TLS in the environment it speaks HTTPS (certificate.h).
+ * STORE_SERVER_TLS in the environment it speaks HTTPS (certificate.h); with STORE_SERVER_FORWARD=PORT it is only the wire to another
+ * store on this machine, at that port.
  */
 #include <signal.h>
 #include <stdarg.h>
@@ -26,6 +27,7 @@ void die(const char *format, ...)
 
 int main(int count, char **arguments)
 {
+	const char *forward = getenv("STORE_SERVER_FORWARD");
 	uint16_t inner, outer, controls;
 	char rest[256];
 
@@ -37,7 +39,10 @@ int main(int count, char **arguments)
 	controls = count > 3 ? (uint16_t)atoi(arguments[3]) : 0;
 	objects_load(arguments[1]);
 	bucket_is("test");
-	serve(getenv("STORE_SERVER_TLS") != NULL, &inner);
+	if (forward)
+		inner = (uint16_t)atoi(forward);
+	else
+		serve(getenv("STORE_SERVER_TLS") != NULL, &inner);
 	wire_begin(count > 4 ? arguments[4] : "127.0.0.1",
 		   count > 2 ? (uint16_t)atoi(arguments[2]) : 0, inner, &outer);
 	control(&controls);
