@@ -70,32 +70,46 @@ struct recipe {
 	uint64_t spread; /* pages lie below this */
 	bool history;	 /* names, a branch, a note of failure */
 	unsigned logged; /* so many more, in a log */
+	unsigned compress;
 };
 
 static size_t seed(unsigned number, uint8_t *bytes)
 {
 	static const struct recipe recipes[] = {
-		{4096, 0, 0, 0, 0, false, 0},	{4096, 1, 2, 0, 16, false, 0},
-		{4096, 3, 3, 8, 32, false, 0},	{4096, 4, 2, 2, 1 << 20, true, 0},
-		{8192, 2, 2, 0, 300, true, 0},	{4096, 3, 1, 4, INDEX_PAGES_MAX, true, 0},
-		{16384, 2, 1, 1, 16, false, 0}, {4096, 6, 1, 6, 64, true, 0},
-		{4096, 3, 3, 8, 32, true, 0},	{4096, 1, 2, 0, 16, false, 3},
-		{4096, 2, 3, 2, 32, true, 3},	{4096, 2, 2, 2, 32, false, 2},
+		{4096, 0, 0, 0, 0, false, 0, 0},
+		{4096, 1, 2, 0, 16, false, 0, 0},
+		{4096, 3, 3, 8, 32, false, 0, 0},
+		{4096, 4, 2, 2, 1 << 20, true, 0, 0},
+		{8192, 2, 2, 0, 300, true, 0, 0},
+		{4096, 3, 1, 4, INDEX_PAGES_MAX, true, 0, 0},
+		{16384, 2, 1, 1, 16, false, 0, 0},
+		{4096, 6, 1, 6, 64, true, 0, 0},
+		{4096, 3, 3, 8, 32, true, 0, 0},
+		{4096, 1, 2, 0, 16, false, 3, 0},
+		{4096, 2, 3, 2, 32, true, 3, 0},
+		{4096, 2, 2, 2, 32, false, 2, 0},
+		{4096, 3, 9, 4, 32, true, 0, THAW_COMPRESS_LZ4},
+		{8192, 3, 9, 2, 32, true, 0, THAW_COMPRESS_ZSTD(3)},
+		{4096, 3, 9, 4, 32, true, 2, THAW_COMPRESS_LZ4}, /* and enciphered */
 	};
-	const struct recipe *recipe = &recipes[number];
+	const struct recipe *recipe = &recipes[number % (sizeof(recipes) / sizeof(recipes[0]))];
 	char path[128];
-	struct image_options options = {.path = path, .create = true, .engine = "fuzz"};
+	struct image_options options = {
+		.path = path, .create = true, .engine = "fuzz", .compress = recipe->compress};
 	struct thaw_error error;
 	struct image *image;
 	uint64_t state = number;
-	/* The last one is made without a key, too, and gets it when it is used. */
-	struct control control = {.keep = number == 8	 ? KEYED
-					  : number == 7	 ? ENCIPHERED
-					  : number == 11 ? KEYED | LOG_TOO
-					  : number > 8	 ? LOG_TOO
-					  : number % 3	 ? 0
-							 : STRETCH,
-				  .pages = number > 8 ? PAGES_LOGGED : 0,
+	/* All are made without a key, and get it when they are used. */
+	struct control control = {.keep = number == 8			 ? KEYED
+					  : number == 7			 ? ENCIPHERED
+					  : number == 14		 ? ENCIPHERED | LOG_TOO
+					  : number == 12 || number == 13 ? 0
+					  : number == 11		 ? KEYED | LOG_TOO
+					  : number > 8			 ? LOG_TOO
+					  : number % 3			 ? 0
+									 : STRETCH,
+				  .pages = recipe->logged ? PAGES_LOGGED : 0,
+				  .retain = recipe->compress ? 0x14 : 0,
 				  .seed = 0x201 * number};
 	uint64_t first;
 	size_t size;

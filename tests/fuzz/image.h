@@ -25,7 +25,7 @@ enum {
 
 struct control {
 	uint8_t keep;
-	uint8_t retain;
+	uint8_t retain; /* and, from bit 4 on, how pages are compressed */
 	uint8_t open; /* which generation to write to: 0 the newest, 1 portable, 2 fresh, else the oldest */
 	uint8_t pages; /* to commit, beside two; the highest bit: small ones go to a log */
 	uint32_t seed;

@@ -198,10 +198,13 @@ int use_commit(struct image *image, uint64_t *seed, unsigned pages, bool abort_i
 /* 0 if all that was tried went well. */
 int use_writer(const char *path, const struct control *control)
 {
+	static const unsigned ways[] = {THAW_COMPRESS_NONE, THAW_COMPRESS_LZ4,
+					THAW_COMPRESS_ZSTD(1), THAW_COMPRESS_ZSTD(3)};
 	const struct thaw_thinning thinning[] = {{3, 1000000000}, {2, 60000000000}};
 	struct thaw_image_info info;
 	struct image_options options = {.path = path,
 					.retain = control->retain % 16,
+					.compress = ways[control->retain / 16 % 4],
 					.thinning = thinning,
 					.thinning_count = control->retain >> 7 ? 2 : 0,
 					.retain_all = control->retain == 0x7f,

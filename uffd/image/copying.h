@@ -9,6 +9,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "cipher.h"
+#include "extent_codec.h"
 #include "newfile.h"
 #include "walk.h"
 
@@ -53,13 +55,19 @@ int pack_generations(const struct walk_source *source, const struct slot *identi
 		     struct copying *copying, uint64_t *pages, struct thaw_error *error);
 
 /*
- * A hash of the page's checksum and number, which identifies a page that was read already. The
- * number is in it since two pages in one place are a fault: both look whole until one of them is
- * written, and its blocks are freed while the other still uses them. Never 0.
+ * A hash of what identifies a page that was read already: its checksum and number, and what it is decoded with. The
+ * number is in it since two pages in one place are a fault: both look whole until one of them is written, and its blocks are
+ * freed while the other still uses them. Never 0.
  */
-static inline uint64_t page_word(const struct extent *extent, uint64_t page)
+static inline uint64_t page_word(const struct checksum_key *key, const struct extent *extent,
+				 uint64_t page)
 {
-	const uint64_t words[] = {extent->checksum.low64, extent->checksum.high64, page};
+	bool enciphered = cipher_is_on(key);
+	uint64_t encoding = extent->encoding > EXTENT_ZSTD && !enciphered ? EXTENT_ZSTD
+									  : extent->encoding;
+	const uint64_t words[] = {
+		extent->checksum.low64, extent->checksum.high64,       page, encoding,
+		extent->bytes,		enciphered ? extent->birth : 0};
 	uint64_t word = XXH3_64bits(words, sizeof(words));
 
 	return word ? word : 1;

@@ -423,14 +423,10 @@ uint64_t index_dirty_bytes(const struct index *index)
 	return bytes;
 }
 
-/*
- * A birth in the future comes from a hostile image. It is capped, so that the node that repeats it
- * stays valid.
- */
-static void entry_encode(const struct extent *extent, uint64_t generation, struct disk_entry *disk)
+static void entry_encode(const struct extent *extent, struct disk_entry *disk)
 {
 	disk->offset = extent->offset / FORMAT_UNIT;
-	disk->birth = extent->birth < generation ? extent->birth : generation;
+	disk->birth = extent->birth;
 	disk->encoding = extent->encoding;
 	if (extent_is_packed(extent))
 		disk->bytes = (uint16_t)extent->bytes;
@@ -471,7 +467,13 @@ static int node_write(struct index *index, struct node *node, uint64_t generatio
 		const struct reference *at;
 
 		if (!node->level) {
-			entry_encode(&node->extent[i], generation, &disk.leaf.entries[i]);
+			entry_encode(&node->extent[i], &disk.leaf.entries[i]);
+			/*
+			 * A birth in the future comes from a hostile image. It is repeated, since an enciphered page
+			 * cannot be read without, and the node says a generation with which it is valid.
+			 */
+			if (node->extent[i].birth > disk.node.generation)
+				disk.node.generation = node->extent[i].birth;
 			continue;
 		}
 		at = &node->inner.at[i];

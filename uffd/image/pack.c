@@ -241,7 +241,7 @@ static int packing_page(struct packing *packing, uint64_t page, const struct ext
 		return page_error(packing, page, extent->offset,
 				  "page lies beyond the end of the file");
 	place = pagemap_find(&packing->places, extent);
-	word = page_word(extent, page);
+	word = page_word(packing->from->key, extent, page);
 	if (place && place->word != word)
 		return page_error(packing, page, extent->offset,
 				  "page has a wrong checksum, or lies where another lies");
@@ -328,7 +328,7 @@ static int packing_entry(struct packing *packing, uint64_t page, struct disk_ent
 	if (!extent_is_stored(&extent))
 		return 0;
 	place = pagemap_find(&packing->places, &extent);
-	if (!place || !place->to || place->word != page_word(&extent, page))
+	if (!place || !place->to || place->word != page_word(packing->from->key, &extent, page))
 		return page_error(packing, page, extent.offset, "page changed while it was copied");
 	entry->offset = place->to * EXTENT_UNIT / FORMAT_UNIT;
 	entry->bytes = place->bytes;

@@ -63,7 +63,7 @@ static int check_batch(struct salvage *salvage)
 	for (size_t i = 0; !code && i < batch->count; i++) {
 		struct batched_page *page = &batch->pages[i];
 		const struct known_page *good = pagemap_find(&salvage->good, &page->extent);
-		uint64_t word = page_word(&page->extent, page->page);
+		uint64_t word = page_word(salvage->source->key, &page->extent, page->page);
 
 		bytes += page->extent.bytes;
 		if (!page->wrong && good && good->word != word)
@@ -97,7 +97,8 @@ static int check_leaf(struct salvage *salvage, const struct disk_leaf *leaf)
 			return lose(salvage, leaf->node.first_page + i, 1, extent.offset,
 				    extent.bytes, "page lies beyond the end of the file");
 		good = pagemap_find(&salvage->good, &extent);
-		if (good && good->word == page_word(&extent, leaf->node.first_page + i))
+		if (good && good->word == page_word(salvage->source->key, &extent,
+						    leaf->node.first_page + i))
 			continue;
 		page_batch_add(&salvage->batch, leaf->node.first_page + i, &extent);
 		if (salvage->batch.count == salvage->batch.room)

@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "cipher.h"
 #include "format.h"
 #include "sys.h"
 
@@ -112,6 +113,8 @@ static bool entry_shared(const struct walk *walk, const union disk_any *others, 
 		    others[i].leaf.entries[number].offset == entry->offset &&
 		    others[i].leaf.entries[number].encoding == entry->encoding &&
 		    others[i].leaf.entries[number].bytes == entry->bytes &&
+		    (others[i].leaf.entries[number].birth == entry->birth ||
+		     !cipher_is_on(walk->source->key)) && /* it is deciphered with that */
 		    !memcmp(others[i].leaf.entries[number].checksum, entry->checksum,
 			    sizeof(entry->checksum)))
 			return true;
