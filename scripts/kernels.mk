@@ -11,7 +11,7 @@ KERNEL_SECONDS ?= 900
 KERNEL_TESTS := ladder_choice heap_touch privileges install_classify write_tracking restore_lazy restore_damaged \
 	heap_persists page_sizes heap_open_errors heap_address heap_faults sparse_region generation_kinds working_set checkpoint_failure \
 	stack_switch turn_stopping javascript_traps javascript_working_set image_travels netlink_answers task_delays \
-	address_space check_exec exec_command interpreter_kills interrupted_calls kernel_facts output_held process_faults thread_state
+	address_space check_exec exec_command interpreter_kills interrupted_calls kernel_facts output_held process_children process_faults thread_state
 
 # A use after free, an overrun and a leak of the module are found by these kernels, too; of all memory, this would take
 # 22 % more time instead of 7 %.
