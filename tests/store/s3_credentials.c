@@ -249,6 +249,40 @@ TEST_F(credentials, that_expire_are_read_again)
 	s3_close(s3);
 }
 
+static void nothing(struct s3_request *request)
+{
+	(void)request;
+}
+
+TEST_F(credentials, a_command_that_hangs_holds_nobody_up_who_closes)
+{
+	char *hangs = support_format("%s/hangs", self->directory),
+	     *text = support_format(
+		     "[default]\ncredential_process = echo '{\"AccessKeyId\":\"thaw-test\","
+		     "\"SecretAccessKey\":\"thaw/test+secret\",\"SessionToken\":\"x\"}'; "
+		     "test -e %s || exit 0; echo >> %s; exec sleep 1000\n",
+		     hangs, hangs);
+	struct s3_request request = {.verb = S3_HEAD, .key = "a", .done = nothing};
+	double until = support_deadline(60), begun;
+	struct s3 *s3;
+
+	support_write(self->config, text);
+	ASSERT_EQ(0, s3_open(self->server.place, NULL, &s3, &self->error));
+	ASSERT_EQ(0, s3_put(s3, "a", "x", 1, 0, self->deadline_ns, &self->error));
+	support_write(hangs, "");
+	store_server_order(&self->server, "/token?value=y");
+	s3_start(s3, &request);
+	while (!support_size(hangs) && support_seconds() < until)
+		support_sleep(0.01);
+	EXPECT_LT(0, support_size(hangs));
+	begun = support_seconds();
+	s3_close(s3);
+	EXPECT_GT(30, support_seconds() - begun);
+	EXPECT_EQ(-ECANCELED, request.code);
+	free(hangs);
+	free(text);
+}
+
 /* ---- TLS */
 
 TEST_F(credentials, a_certificate_that_is_not_trusted_ends_it)

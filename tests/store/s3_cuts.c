@@ -400,6 +400,20 @@ TEST_F(large, what_is_put_begins_anew_where_it_was_cut)
 	EXPECT_EQ(0, memcmp(self->bytes, self->into, LARGE));
 }
 
+TEST_F(large, what_is_there_is_not_sent_to_the_end)
+{
+	struct s3_counts before, after;
+
+	STORE_SKIP_REAL(&self->server);
+	self->put.flags = S3_NEW;
+	ASSERT_EQ(0, s3_do(self->s3, &self->put, &self->error));
+	s3_count(self->s3, &before);
+	ASSERT_EQ(-EEXIST, s3_do(self->s3, &self->put, &self->error));
+	EXPECT_EQ(2, self->put.tries);
+	s3_count(self->s3, &after);
+	EXPECT_GT(LARGE / 4, after.sent - before.sent);
+}
+
 /* The last part is of another object than the first: never one of both. */
 TEST_F(large, what_is_replaced_while_it_is_got_comes_whole)
 {

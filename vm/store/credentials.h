@@ -13,6 +13,7 @@
 #ifndef VM_STORE_CREDENTIALS_H
 #define VM_STORE_CREDENTIALS_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -39,6 +40,8 @@ struct store_config {
  * loaded. May take some seconds where a container's or a machine's are asked for. Any thread.
  */
 int credentials_read(struct credentials *credentials, struct thaw_error *error);
+/* This thread waits for nobody's credentials any more once that is true. NULL: it waits as long as that takes. */
+void credentials_give_up(const atomic_bool *when);
 void credentials_free(struct credentials *credentials);
 int store_config_read(struct store_config *config, struct thaw_error *error);
 void store_config_free(struct store_config *config);

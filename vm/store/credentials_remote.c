@@ -24,8 +24,21 @@
 
 #define ANSWER_MOST 65536
 #define PROCESS_PATIENCE_NS 60000000000ull
+#define SLICE_MS 100
 #define CONTAINER_MS 5000L
 #define MACHINE_MS 1000L /* nobody is there, on most machines */
+
+static _Thread_local const atomic_bool *gives_up;
+
+void credentials_give_up(const atomic_bool *when)
+{
+	gives_up = when;
+}
+
+static bool is_given_up(void)
+{
+	return gives_up && *gives_up;
+}
 
 /* ---- What they say */
 
@@ -99,13 +112,13 @@ static int begin_command(const char *command, pid_t *child, int *from)
 /* Until its end, or the end of its time. */
 static size_t read_answer(int from, char *answer, size_t room)
 {
-	uint64_t until = clock_monotonic_ns() + PROCESS_PATIENCE_NS, now;
+	uint64_t until = clock_monotonic_ns() + PROCESS_PATIENCE_NS;
 	struct pollfd wait = {.fd = from, .events = POLLIN};
 	size_t got = 0;
 	ssize_t bytes;
 
-	while (got < room && (now = clock_monotonic_ns()) < until) {
-		if (poll(&wait, 1, (int)((until - now) / 1000000) + 1) <= 0)
+	while (got < room && clock_monotonic_ns() < until && !is_given_up()) {
+		if (poll(&wait, 1, SLICE_MS) <= 0)
 			continue;
 		bytes = read(from, answer + got, room - got);
 		if (!bytes)
@@ -115,6 +128,21 @@ static size_t read_answer(int from, char *answer, size_t room)
 		got += bytes > 0 ? (size_t)bytes : 0;
 	}
 	return 0;
+}
+
+/* What has answered may have something to finish. */
+static void end_command(pid_t child, bool answered)
+{
+	uint64_t until = clock_monotonic_ns() + PROCESS_PATIENCE_NS;
+
+	while (answered && clock_monotonic_ns() < until && !is_given_up()) {
+		if (waitpid(child, NULL, WNOHANG))
+			return;
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+	}
+	kill(child, SIGKILL);
+	while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
+		;
 }
 
 int credentials_from_process(struct credentials *credentials, const char *command,
@@ -131,10 +159,7 @@ int credentials_from_process(struct credentials *credentials, const char *comman
 	if (!code) {
 		bytes = read_answer(from, answer, ANSWER_MOST);
 		close(from);
-		if (!bytes)
-			kill(child, SIGKILL);
-		while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
-			;
+		end_command(child, bytes > 0);
 	}
 	if (!bytes || !credentials_parse(credentials, answer, bytes))
 		code = failure(error, -EACCES,
@@ -173,6 +198,32 @@ static int open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *ad
 	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 }
 
+static int look_up(void *arg, curl_off_t down_total, curl_off_t down, curl_off_t up_total,
+		   curl_off_t up)
+{
+	(void)arg, (void)down_total, (void)down, (void)up_total, (void)up;
+	return is_given_up();
+}
+
+/* libcurl writes into connections that may be closed: TLS does that without MSG_NOSIGNAL. */
+static CURLcode perform(CURL *easy)
+{
+	sigset_t pipe, before, pending;
+	CURLcode result;
+	bool had;
+
+	sigemptyset(&pipe);
+	sigaddset(&pipe, SIGPIPE);
+	sigpending(&pending);
+	had = sigismember(&pending, SIGPIPE);
+	pthread_sigmask(SIG_BLOCK, &pipe, &before);
+	result = curl.easy_perform(easy);
+	if (!had)
+		sigtimedwait(&pipe, NULL, &(struct timespec){0});
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return result;
+}
+
 /* The status, or 0: nobody answers. `answer` has room for ANSWER_MOST. */
 static long ask(const char *method, const char *url, const char *header, long patience_ms,
 		struct answer *answer)
@@ -195,8 +246,9 @@ static long ask(const char *method, const char *url, const char *header, long pa
 		curl.easy_setopt(easy, CURLOPT_WRITEFUNCTION, keep);
 		curl.easy_setopt(easy, CURLOPT_WRITEDATA, answer);
 		curl.easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
-		if (curl.easy_perform(easy) ||
-		    curl.easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status))
+		curl.easy_setopt(easy, CURLOPT_NOPROGRESS, 0L);
+		curl.easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, look_up);
+		if (perform(easy) || curl.easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status))
 			status = 0;
 	}
 	if (easy)

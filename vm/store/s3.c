@@ -282,7 +282,7 @@ static void launch(struct s3 *s3)
 		return;
 	if (s3->credentials.expires_ns &&
 	    clock_wall_ns() + EXPIRES_SOON_NS > s3->credentials.expires_ns)
-		credentials_renew(s3);
+		credentials_renew(s3, EXPIRES_SOON_NS / 4);
 	if (s3->failing_since_ns && most > WHEN_FAILING)
 		most = WHEN_FAILING;
 	while (s3->under_way + s3->under_way_urgent < most + (most + 1) / 2 &&
@@ -429,6 +429,7 @@ static void *serve(void *arg)
 	struct s3 *s3 = arg;
 	int running;
 
+	credentials_give_up(&s3->cancelled);
 	while (take_wishes(s3)) {
 		uint64_t now;
 

@@ -171,12 +171,12 @@ static enum verdict judge_cut(struct s3_try *try, CURLcode result)
 
 /* ---- It is refused */
 
-bool credentials_renew(struct s3 *s3)
+bool credentials_renew(struct s3 *s3, uint64_t pause_ns)
 {
 	uint64_t now = clock_monotonic_ns();
 	struct credentials found;
 
-	if (now - s3->credentials_ns < RENEW_NS)
+	if (now - s3->credentials_ns < pause_ns)
 		return false;
 	s3->credentials_ns = now;
 	if (credentials_read(&found, NULL))
@@ -209,7 +209,7 @@ static enum verdict refused(struct s3_try *try, const struct error_body *body)
 	static const char *const wrong[] = {"SignatureDoesNotMatch", "InvalidAccessKeyId",
 					    "InvalidToken", "InvalidClientTokenId", NULL};
 	struct s3 *s3 = try->s3;
-	bool others = try->credentials != s3->credentials_number || credentials_renew(s3);
+	bool others = try->credentials != s3->credentials_number || credentials_renew(s3, RENEW_NS);
 
 	if (others && !try->renewed) {
 		try->renewed = true;

@@ -142,8 +142,8 @@ void try_stalled(struct s3_try *try);
 /* The request's end: its code, and a line "WHERE: ...". */
 void try_fail(struct s3_try *try, int code, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
-/* Reads them anew, unless that was a moment ago. True: they are others. */
-bool credentials_renew(struct s3 *s3);
+/* Reads them anew, unless that was so short ago. True: they are others. */
+bool credentials_renew(struct s3 *s3, uint64_t pause_ns);
 
 /* SHA-256, as 64 hexadecimal digits. Any thread. */
 void s3_hash(const struct iovec *pieces, unsigned count, char *hex);
@@ -173,7 +173,8 @@ struct s3 {
 	unsigned waiters;
 	unsigned warm; /* connections that somebody wants */
 	bool stops;    /* somebody has called s3_stop() */
-	bool closes, cancelled;
+	bool closes;
+	atomic_bool cancelled; /* changed with the lock */
 
 	/* Of the thread alone. */
 	struct tries urgent, waiting, resting, flying;

@@ -91,7 +91,7 @@ static size_t header_came(char *bytes, size_t size, size_t count, void *arg)
 	line[length] = '\0';
 	line[strcspn(line, "\r\n")] = '\0';
 	if (!line[0]) {
-		answer->headed = true;
+		answer->headed = answer->status >= 200;
 	} else if (!strncmp(line, "HTTP/", 5)) { /* again after "100 Continue" */
 		const char *space = strchr(line, ' ');
 

@@ -473,6 +473,23 @@ static void *uri_came(void *arg, const char *uri, struct MHD_Connection *connect
 	return request;
 }
 
+/* Who asks first whether it is wanted (Expect) is told so. */
+static bool is_there_already(const struct request *request)
+{
+	struct object facts;
+	int fd;
+
+	if (strcmp(request->method, "PUT") || !header_of(request, "expect") ||
+	    !header_of(request, "if-none-match"))
+		return false;
+	fd = object_open(request->path, &facts);
+	if (fd < 0)
+		return false;
+	close(fd);
+	object_free(&facts);
+	return true;
+}
+
 static enum MHD_Result came(void *arg, struct MHD_Connection *connection, const char *url,
 			    const char *method, const char *version, const char *upload,
 			    size_t *upload_bytes, void **state)
@@ -487,7 +504,8 @@ static enum MHD_Result came(void *arg, struct MHD_Connection *connection, const 
 		if (!split_path(request))
 			return MHD_NO;
 		request->number = log_begin(request);
-		return MHD_YES;
+		return is_there_already(request) ? refuse(request, 412, "PreconditionFailed", 0)
+						 : MHD_YES;
 	}
 	if (*upload_bytes) {
 		if (request->fd < 0)
