@@ -141,6 +141,7 @@ install-built: $(LIBRARY_LICENSES)
 	install -Dm644 uffd/thaw_process.h $(DESTDIR)$(PREFIX)/include/thaw_process.h
 	install -Dm644 uffd/thaw_frozen.h $(DESTDIR)$(PREFIX)/include/thaw_frozen.h
 	install -Dm644 uffd/thaw_mirror.h $(DESTDIR)$(PREFIX)/include/thaw_mirror.h
+	install -Dm644 uffd/thaw_fill.h $(DESTDIR)$(PREFIX)/include/thaw_fill.h
 	install -Dm644 uffd/thaw_image.h $(DESTDIR)$(PREFIX)/include/thaw_image.h
 	install -dm755 $(DESTDIR)$(LIBDIR)/pkgconfig
 	sed $(PC_FILLED) uffd/thaw.pc.in >$(DESTDIR)$(LIBDIR)/pkgconfig/thaw.pc
@@ -164,7 +165,8 @@ install-built: $(LIBRARY_LICENSES)
 	install -dm755 $(DESTDIR)$(PREFIX)/lib/thaw/go/thawvm
 	install -m644 $(GO_FILES) $(DESTDIR)$(PREFIX)/lib/thaw/go/thawvm/
 	install -dm755 $(DESTDIR)$(PREFIX)/share/man/man3
-	awk -f uffd/manual.awk uffd/thaw.h uffd/thaw_image.h uffd/thaw_process.h uffd/thaw_frozen.h uffd/thaw_mirror.h uffd/thaw.3 \
+	awk -f uffd/manual.awk uffd/thaw.h uffd/thaw_image.h uffd/thaw_process.h uffd/thaw_frozen.h uffd/thaw_mirror.h uffd/thaw_fill.h \
+		uffd/thaw.3 \
 		>$(DESTDIR)$(PREFIX)/share/man/man3/thaw.3
 	awk -f uffd/manual.awk vm/embed/thaw_vm.h vm/embed/thaw_vm.3 >$(DESTDIR)$(PREFIX)/share/man/man3/thaw_vm.3
 	cd $(DESTDIR)$(PREFIX)/share/man/man3 && for page in thaw thaw_vm; do for function in \

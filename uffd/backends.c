@@ -55,6 +55,7 @@ const char *poison_name(bool poison)
 /* What the environment forces: one backend of each kind, or ANY. */
 struct wishes {
 	int delivery, tracker, backing, reader;
+	bool no_module; /* it could not bring all of this image */
 };
 
 static int read_wish(int *wish, const char *variable, const char *const *names, size_t count,
@@ -166,7 +167,7 @@ static int delivery_lacks(enum delivery delivery, const struct wishes *wishes)
 
 	switch (delivery) {
 	case DELIVERY_KMOD:
-		return probe_ask(ASK_KMOD);
+		return wishes->no_module ? -EOPNOTSUPP : probe_ask(ASK_KMOD);
 	case DELIVERY_UFFD:
 		code = probe_ask(ASK_PRIVILEGED);
 		return code && !errno_is_transient(code) ? probe_ask(ASK_DEVICE) : code;
@@ -186,6 +187,11 @@ static int refuse_delivery(enum delivery delivery, const struct wishes *wishes,
 {
 	char first[120], second[120];
 
+	if (delivery == DELIVERY_KMOD && wishes->no_module)
+		return error_set(
+			error, THAW_EKERNEL,
+			"%s=kmod, but parts of the image are still elsewhere, and the module reads files alone",
+			kmod_variable(wishes));
 	if (delivery == DELIVERY_KMOD) {
 		probe_explain(ASK_KMOD, probe_ask(ASK_KMOD), first, sizeof(first));
 		return error_set(error, THAW_EKERNEL, "%s=kmod, but it is not available (%s)",
@@ -355,9 +361,9 @@ static int choose_reader(struct backends *backends, const struct wishes *wishes,
 			 "io_uring is not available (%s)", text);
 }
 
-int probe_choose(struct backends *backends, struct thaw_error *error)
+static int choose(struct backends *backends, bool filled, struct thaw_error *error)
 {
-	struct wishes wishes;
+	struct wishes wishes = {.no_module = filled};
 	int code;
 
 	*backends = (struct backends){.delivery = DELIVERY_KMOD};
@@ -373,6 +379,16 @@ int probe_choose(struct backends *backends, struct thaw_error *error)
 				   : !delivery_without_uffd(backends->delivery) &&
 					     probe_has_features(UFFD_FEATURE_POISON);
 	return code;
+}
+
+int probe_choose(struct backends *backends, struct thaw_error *error)
+{
+	return choose(backends, false, error);
+}
+
+int probe_choose_filled(struct backends *backends, struct thaw_error *error)
+{
+	return choose(backends, true, error);
 }
 
 /* ---- the memory of another process ---- */

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fill.h"
 #include "heap.h"
 #include "image/handle.h"
 #include "page.h"
@@ -225,6 +226,7 @@ static int check_module(const struct thaw *heap, const struct thaw_options *opti
 int thaw_open(const struct thaw_options *options, struct thaw **out, struct thaw_error *error)
 {
 	struct thaw *heap;
+	bool filled;
 	int code;
 
 	code = check_options(options, error);
@@ -233,6 +235,7 @@ int thaw_open(const struct thaw_options *options, struct thaw **out, struct thaw
 	heap = calloc(1, sizeof(*heap));
 	if (!heap)
 		return error_set(error, -ENOMEM, "no memory to open a heap");
+	filled = fill_is_at(options->image);
 	heap->tracker.pagemap = -1;
 	pthread_mutex_init(&heap->counted, NULL);
 	heap->flags = options->flags;
@@ -242,7 +245,13 @@ int thaw_open(const struct thaw_options *options, struct thaw **out, struct thaw
 		code = region_create_process(&heap->region, error);
 	else
 		code = region_create(&heap->region, options->address, options->max_bytes,
-				     options->guard_bytes, !options->image, error);
+				     options->guard_bytes,
+				     filled	      ? REGION_FILLED
+				     : options->image ? REGION_SERVED
+						      : REGION_PLAIN,
+				     error);
+	if (filled) /* what is missing is waited for by threads, while others go on */
+		heap->region.backends.reader = READER_THREADS;
 	if (!code && options->frozen)
 		code = frozen_heap_open(heap, options->frozen, error);
 	if (!code && options->flags & (THAW_KEYED | THAW_ENCRYPTED))

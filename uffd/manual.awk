@@ -4,7 +4,7 @@
 # section FUNCTIONS has each function that they declare, with the comment above it, and a type stands where the page names it.
 # So page and headers cannot differ. thaw_vm(3) is made in the same way, of vm/embed/thaw_vm.h.
 #
-#	awk -f manual.awk thaw.h thaw_image.h thaw_process.h thaw_frozen.h thaw_mirror.h thaw.3
+#	awk -f manual.awk thaw.h thaw_image.h thaw_process.h thaw_frozen.h thaw_mirror.h thaw_fill.h thaw.3
 
 function escaped(text)
 {

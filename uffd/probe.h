@@ -130,6 +130,8 @@ int probe_open_kmod(uint64_t max_bytes);
  * each other; -EMFILE, -ENFILE, -ENOMEM: the kernel could not be asked. The error is one line.
  */
 int probe_choose(struct backends *backends, struct thaw_error *error);
+/* The same for an image of which parts are missing (thaw_fill.h): without the module, which reads the file by itself. */
+int probe_choose_filled(struct backends *backends, struct thaw_error *error);
 /*
  * The same for the memory of another process (thaw_process.h), which has two deliveries and two trackers:
  *	userfaultfd, wp-async	privileged, with fork events (CAP_SYS_PTRACE)

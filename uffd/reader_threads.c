@@ -2,8 +2,8 @@
 /*
  * reader_threads.c - the reader without io_uring. What the page cache has is read at once, by the
  * thread that asks (RWF_NOWAIT); what would have to be waited for goes to a queue, from which up to
- * four threads take it, started when there is more to do than they can. Without a single thread,
- * reads are waited for where they are begun.
+ * four threads take it, started when there is more to do than they can; or more of them, where what is missing in the
+ * file comes over a network (thaw_fill.h). Without a single thread, reads are waited for where they are begun.
  *
  * "Owner" is the thread that uses the reader. The others only read, and put what they have read on
  * a list; all the rest is done by the owner.
@@ -18,9 +18,11 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "fill.h"
 #include "sys.h"
 
 #define THREADS 4u
+#define THREADS_FILLING 32u
 
 struct thread_read {
 	void *token, *to;
@@ -40,8 +42,8 @@ struct threads_reader {
 	struct thread_read *reads;
 	struct read_list free, complete; /* the owner's */
 	bool never_at_once; /* the owner's: this file system does not support RWF_NOWAIT */
-	pthread_t threads[THREADS];
-	unsigned started; /* the owner's */
+	pthread_t threads[THREADS_FILLING];
+	unsigned started, most; /* the owner's */
 
 	pthread_mutex_t lock; /* all that follows */
 	pthread_cond_t more;  /* queued, or `stop` */
@@ -84,9 +86,13 @@ static void list_move(struct read_list *to, struct read_list *from)
 static void read_now(const struct threads_reader *threads, struct thread_read *read)
 {
 	const struct reader_options *options = &threads->reader.options;
-	ssize_t got = pread(read->direct ? options->direct_fd : options->image_fd, read->to,
-			    read->bytes, (off_t)read->offset);
+	int fd = read->direct ? options->direct_fd : options->image_fd;
+	ssize_t got;
 
+	read->result = fill_need(fd, read->offset, read->bytes);
+	if (read->result)
+		return;
+	got = pread(fd, read->to, read->bytes, (off_t)read->offset);
 	read->result = got < 0 ? -errno : (int)got;
 }
 
@@ -141,7 +147,7 @@ static bool have_thread(struct threads_reader *threads)
 	pthread_mutex_lock(&threads->lock);
 	busy = threads->queued_count >= threads->idle;
 	pthread_mutex_unlock(&threads->lock);
-	if (!busy || threads->started == THREADS)
+	if (!busy || threads->started == threads->most)
 		return true;
 	/* The owner may be the program's own thread, where a heap is read at once (eager). */
 	sigfillset(&all);
@@ -256,6 +262,7 @@ int reader_threads_open(struct reader **out, const struct reader_options *option
 
 	if (!threads)
 		return error_set(error, -ENOMEM, "no memory for the fault service");
+	threads->most = fill_is_of(options->image_fd) ? THREADS_FILLING : THREADS;
 	pthread_mutex_init(&threads->lock, NULL);
 	pthread_cond_init(&threads->more, NULL);
 	code = reader_prepare(&threads->reader, &back_end, options, error);

@@ -163,7 +163,7 @@ static int choose_page_bytes(struct region *region, struct thaw_error *error)
 }
 
 int region_create(struct region *region, void *address, size_t max_bytes, size_t guard_bytes,
-		  bool plain, struct thaw_error *error)
+		  enum region_kind kind, struct thaw_error *error)
 {
 	size_t bytes;
 	int code;
@@ -175,12 +175,12 @@ int region_create(struct region *region, void *address, size_t max_bytes, size_t
 	code = choose_page_bytes(region, error);
 	if (code)
 		return code;
-	if (!plain) {
+	if (kind == REGION_SERVED)
 		code = probe_choose(&region->backends, error);
-		if (code)
-			return code;
-	}
-
+	else if (kind == REGION_FILLED)
+		code = probe_choose_filled(&region->backends, error);
+	if (code)
+		return code;
 	if (__builtin_add_overflow(max_bytes, guard_bytes, &bytes)) {
 		errno = ENOMEM;
 		return out_of_address_space(error, max_bytes);
@@ -190,7 +190,7 @@ int region_create(struct region *region, void *address, size_t max_bytes, size_t
 		if (code)
 			return code;
 	}
-	code = map_memory(region, plain, error);
+	code = map_memory(region, kind == REGION_PLAIN, error);
 	if (code)
 		region_destroy(region);
 	return code;

@@ -42,17 +42,22 @@ struct region {
 
 #define REGION_ALIGNMENT (2ull << 20) /* so that huge pages and page tables line up */
 
+enum region_kind {
+	REGION_SERVED, /* pages come from an image */
+	REGION_PLAIN,  /* there is none, so no userfaultfd at all */
+	REGION_FILLED, /* parts of the image are missing: without the module (thaw_fill.h) */
+};
+
 /*
  * Reserve and map; nothing is registered and nothing accessible yet. `address`: where base should be
- * if all of it is free there, a multiple of REGION_ALIGNMENT; NULL: anywhere. `plain`: without
- * userfaultfd at all, for heaps that have no image.
+ * if all of it is free there, a multiple of REGION_ALIGNMENT; NULL: anywhere.
  *
  * `page_bytes` becomes what a new image gets: the kernel's, or more, as a kernel with such pages would
  * have it, if the environment says so (THAW_PAGE_BYTES). Whoever opens an image with larger ones sets
  * it before region_register().
  */
 int region_create(struct region *region, void *address, size_t max_bytes, size_t guard_bytes,
-		  bool plain, struct thaw_error *error);
+		  enum region_kind kind, struct thaw_error *error);
 /* The same for the memory of another process, which is not known yet. */
 int region_create_process(struct region *region, struct thaw_error *error);
 /*

@@ -12,12 +12,14 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "compat.h"
+#include "fill.h"
 
 int sys_open(const char *path, int flags, unsigned mode)
 {
@@ -36,6 +38,8 @@ int sys_pread(int fd, void *buffer, size_t bytes, uint64_t offset)
 	char *at = buffer;
 	int error = sys_injected(SYS_CALL_READ);
 
+	if (!error)
+		error = fill_need(fd, offset, bytes);
 	if (error)
 		return error;
 	while (bytes) {
@@ -62,6 +66,8 @@ int sys_pread_cached(int fd, void *buffer, size_t bytes, uint64_t offset)
 
 	if (error)
 		return error;
+	if (!fill_has(fd, offset, bytes))
+		return -EAGAIN;
 	do
 		got = preadv2(fd, &vector, 1, (off_t)offset, RWF_NOWAIT);
 	while (got < 0 && errno == EINTR);
@@ -80,6 +86,8 @@ bool sys_is_cached(int fd, uint64_t offset, uint64_t bytes)
 		uint64_t cached, dirty, writeback, evicted, recently_evicted;
 	} answer = {0};
 
+	if (!fill_has(fd, offset, bytes))
+		return false;
 	if (syscall(SYS_cachestat, fd, &range, &answer, 0))
 		return true;
 	return answer.cached * (uint64_t)sysconf(_SC_PAGESIZE) >= bytes;
@@ -90,6 +98,8 @@ int sys_pwrite(int fd, const void *buffer, size_t bytes, uint64_t offset)
 	const char *at = buffer;
 	int error = sys_injected(SYS_CALL_WRITE);
 
+	if (!error)
+		error = fill_writes(fd, offset, bytes);
 	if (error)
 		return error;
 	while (bytes) {
@@ -123,6 +133,8 @@ int sys_copy_range(int from, int to, uint64_t offset, uint64_t bytes)
 	int error = sys_injected(SYS_CALL_WRITE);
 	ssize_t copied;
 
+	if (!error)
+		error = fill_writes(to, offset, bytes);
 	if (error)
 		return error;
 	do
@@ -173,7 +185,10 @@ int sys_fsync_directory_of(const char *path)
 int sys_truncate(int fd, uint64_t bytes)
 {
 	int error = sys_injected(SYS_CALL_TRUNCATE);
+	struct stat stat;
 
+	if (!error && fill_any() && !fstat(fd, &stat) && (uint64_t)stat.st_size > bytes)
+		error = fill_writes(fd, bytes, (uint64_t)stat.st_size - bytes);
 	if (error)
 		return error;
 	do
@@ -191,6 +206,8 @@ int sys_punch(int fd, uint64_t offset, uint64_t bytes)
 {
 	int error = sys_injected(SYS_CALL_PUNCH);
 
+	if (!error)
+		error = fill_writes(fd, offset, bytes);
 	if (error)
 		return error;
 	do

@@ -29,10 +29,10 @@ struct thaw_fill_ops {
 	/*
 	 * These bytes of the file are about to be read. When it returns 0, they are in the file, for pread(2) as for whoever reads past
 	 * the page cache. It may be asked for what is there already, and for bytes behind the end of the file, and must answer that
-	 * quickly. It may block, and is called from many threads at once (up to some 50), among them the one that serves faults; it
-	 * must not touch the memory of a heap. Or a negative code, with which the read fails: a page then is poisoned, and a thread that
-	 * touches it gets SIGBUS and the reason. It is asked for again with the next read, page by page, so whoever has
-	 * given up says so at once.
+	 * quickly. It may block, and is called from many threads at once (up to some hundred), among them the one that serves
+	 * faults; it must not touch the memory of a heap. Or a negative code, with which the read fails: a page then is poisoned, and a
+	 * thread that touches it gets SIGBUS and the reason. It is asked for again with the next read, page by page, so
+	 * whoever has given up says so at once. Codes that mean another try or an end (-EINTR, -EAGAIN, -ENODATA, -EINVAL) become -EIO.
 	 */
 	int (*need)(void *arg, uint64_t offset, uint64_t bytes);
 	/*
@@ -41,16 +41,18 @@ struct thaw_fill_ops {
 	 */
 	bool (*has)(void *arg, uint64_t offset, uint64_t bytes);
 	/*
-	 * These bytes are about to be written. From its return on whatever comes from elsewhere must not be put over them. Nothing refers to
-	 * these blocks, so they need not be brought first, and what is left of a block between two writes may be anything; but
-	 * a write to the first two blocks, the header, may be of a part of them. 0, or a negative code, with which the write fails.
+	 * These bytes are about to be written, or punched out, or cut off with the end of the file. From its return on
+	 * whatever comes from elsewhere must not be put there. Nothing refers to these blocks, so they need not be brought first, and
+	 * what is left of a block between two writes may be anything; but a write to the first two blocks, the header, may be of a part of
+	 * them. 0, or a negative code, with which the write fails.
 	 */
 	int (*writes)(void *arg, uint64_t offset, uint64_t bytes);
 };
 
 /*
  * Before anything of the library has the file open. `ops` stay as long as it is attached. While it is, the kernel module is not used
- * for heaps of it, and reads are made by threads. -EEXIST: the file has one already; -ENOMEM, -errno.
+ * for heaps of it, reads are made by threads, and what reads a file by where it has holes (clones, thaw_image_repair()) asks
+ * for all of it first. -EEXIST: the file has one already; -ENOMEM, -errno.
  */
 THAW_PUBLIC int thaw_fill_attach(const char *path, const struct thaw_fill_ops *ops, void *arg,
 				 struct thaw_fill **fill, struct thaw_error *error);

@@ -136,7 +136,7 @@ TEST_F(installed, programs_embed_vms)
 TEST_F(installed, headers_stand_alone)
 {
 	static const char *const headers[] = {"thaw.h", "thaw_image.h", "thaw_process.h",
-					      "thaw_frozen.h", "thaw_mirror.h"};
+					      "thaw_frozen.h", "thaw_mirror.h", "thaw_fill.h"};
 	const char *at = self->directory;
 	int code;
 

@@ -47,7 +47,7 @@ TEST_F(manual, pages_are_read_without_a_warning)
 {
 	SHELL(0,
 	      "'%s' help --write '%s' && mkdir '%s/man3' && cd '%s/uffd' && "
-	      "awk -f manual.awk thaw.h thaw_image.h thaw_process.h thaw_frozen.h thaw_mirror.h thaw.3 >'%s/man3/thaw.3' && "
+	      "awk -f manual.awk thaw.h thaw_image.h thaw_process.h thaw_frozen.h thaw_mirror.h thaw_fill.h thaw.3 >'%s/man3/thaw.3' && "
 	      "awk -f manual.awk ../vm/embed/thaw_vm.h ../vm/embed/thaw_vm.3 >'%s/man3/thaw_vm.3'",
 	      support_thaw(), self->directory, self->directory, THAW_SOURCE, self->directory,
 	      self->directory);

@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "copying.h"
+#include "fill.h"
 #include "format.h"
 #include "lock.h"
 #include "retention.h"
@@ -161,8 +162,11 @@ static int copy_segment(struct clone *clone, uint64_t offset, uint64_t end)
 static int copy_bytes(struct clone *clone, uint64_t bytes)
 {
 	uint64_t offset = 0;
-	int code = sys_reflink(clone->fd, clone->to.fd);
+	int code = fill_need_all(clone->fd);
 
+	if (code)
+		return code;
+	code = sys_reflink(clone->fd, clone->to.fd);
 	clone->reflink = !code;
 	if (code != -EOPNOTSUPP)
 		return code ? code : copying_advance(&clone->copying, bytes);

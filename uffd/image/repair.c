@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "copying.h"
+#include "fill.h"
 #include "retention.h"
 #include "sys.h"
 
@@ -147,7 +148,7 @@ static int scan(struct repair *repair)
 {
 	uint64_t budget = 2 * repair->file_bytes + (64u << 20), offset = 0;
 	uint8_t *piece = malloc(SCAN_BYTES);
-	int code = piece ? 0 : -ENOMEM;
+	int code = piece ? fill_need_all(repair->source.fd) : -ENOMEM;
 
 	while (!code && offset < repair->file_bytes) {
 		off_t data = lseek(repair->source.fd, (off_t)offset, SEEK_DATA);
