@@ -116,6 +116,7 @@ $(BUILD)/tests/image_mirror: TEST_WRAPS := sys_injected
 $(BUILD)/tests/s3_memory: TEST_WRAPS := malloc calloc realloc strdup strndup asprintf vasprintf __getdelim free
 $(BUILD)/tests/heap_filled: TEST_WRAPS := sysconf
 $(BUILD)/tests/image_compact: TEST_WRAPS := renameat2
+$(BUILD)/tests/key_slots: TEST_WRAPS := crypto_pwhash
 $(BUILD)/tests/image_encoders: TEST_WRAPS := pthread_create extent_encode sys_pwrite
 $(BUILD)/tests/checkpoint_failure: TEST_WRAPS := pthread_mutex_lock
 $(BUILD)/tests/checkpoint_encode: TEST_WRAPS := js_blob_encode

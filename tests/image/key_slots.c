@@ -10,6 +10,32 @@
 
 #include "encrypted.h"
 
+/* What passphrases cost, instead of being paid for. tests.mk has the linker do that. */
+static struct {
+	bool on, no_memory;
+	unsigned tried;
+	uint64_t work; /* bytes times passes */
+} reckoned;
+
+int __real_crypto_pwhash(unsigned char *out, unsigned long long bytes, const char *passphrase,
+			 unsigned long long count, const unsigned char *salt,
+			 unsigned long long passes, size_t memory, int algorithm);
+int __wrap_crypto_pwhash(unsigned char *out, unsigned long long bytes, const char *passphrase,
+			 unsigned long long count, const unsigned char *salt,
+			 unsigned long long passes, size_t memory, int algorithm);
+int __wrap_crypto_pwhash(unsigned char *out, unsigned long long bytes, const char *passphrase,
+			 unsigned long long count, const unsigned char *salt,
+			 unsigned long long passes, size_t memory, int algorithm)
+{
+	if (!reckoned.on)
+		return __real_crypto_pwhash(out, bytes, passphrase, count, salt, passes, memory,
+					    algorithm);
+	reckoned.tried++;
+	reckoned.work += passes * memory;
+	memset(out, 0, bytes); /* another key */
+	return reckoned.no_memory && memory > 64u << 20 ? -1 : 0;
+}
+
 /* ---- What opens it */
 
 TEST_F(encrypted, is_refused_without_its_key_before_anything_is_read)
@@ -220,6 +246,48 @@ TEST_F(encrypted, a_slot_that_asks_for_too_much_is_never_tried)
 	file_write(model_path, &self->now);
 	use(right_key, NULL, "anything");
 	EXPECT_EQ(THAW_EKEY, read_all(&self->model, &self->error));
+}
+
+static void slots_cost(struct bytes *image, uint64_t passes, uint64_t memory)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		struct disk_keys *keys = keys_at(image, i);
+
+		for (unsigned slot = 0; slot < FORMAT_KEY_SLOTS; slot++) {
+			keys->slots[slot].kind = THAW_KEY_PASSPHRASE;
+			keys->slots[slot].passes = passes;
+			keys->slots[slot].memory = memory;
+		}
+		plain(keys->checksum, keys, offsetof(struct disk_keys, checksum));
+	}
+	file_write(model_path, image);
+}
+
+TEST_F(encrypted, slots_together_cost_no_more_than_one_may)
+{
+	struct thaw_error *error = &self->error;
+
+	use(right_key, NULL, "anything");
+	reckoned.on = true;
+	slots_cost(&self->now, 16, 1ull << 30);
+	EXPECT_EQ(THAW_EKEY, read_all(&self->model, error));
+	EXPECT_EQ(at_hand.asked, reckoned.tried);
+	EXPECT_EQ(at_hand.asked * KEY_WORK_MOST, reckoned.work);
+	EXPECT_NE(NULL, strstr(error->text, "would take too long to try"))
+	TH_LOG("%s", error->text);
+	/* As this program makes them, all eight can be tried. */
+	use(right_key, NULL, "anything");
+	reckoned.tried = at_hand.asked = 0;
+	slots_cost(&self->now, crypto_pwhash_argon2id_OPSLIMIT_MODERATE,
+		   crypto_pwhash_argon2id_MEMLIMIT_MODERATE);
+	EXPECT_EQ(THAW_EKEY, read_all(&self->model, error));
+	EXPECT_EQ(at_hand.asked * THAW_KEY_SLOTS, reckoned.tried);
+	EXPECT_NE(NULL, strstr(error->text, "the passphrase is another"));
+	/* Without the memory that one takes, that is what is said. */
+	reckoned.no_memory = true;
+	EXPECT_EQ(-ENOMEM, read_all(&self->model, error));
+	EXPECT_NE(NULL, strstr(error->text, "slot 7 takes 256 MiB of memory"))
+	TH_LOG("%s", error->text);
 }
 
 /* Killed at any instant: the one state or the other, and it opens. */

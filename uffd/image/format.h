@@ -73,6 +73,7 @@
  *		  8   8  when it was added
  *		 16  16  salt of the key that opens it
  *		 32  16  of a passphrase: passes and bytes of memory of Argon2id, at most 16 and 1 GiB; else 0
+ *			 (and no passphrase is tried on more than 16 GiB of memory times passes in all)
  *		 48  24  nonce, random
  *		 72  48  the image's key, enciphered, and a tag (XChaCha20-Poly1305); what is authenticated with it is
  *			 the salt of the image's key and bytes 0 to 47, and its name

@@ -19,6 +19,7 @@
 
 #define PASSES_MOST 16u
 #define MEMORY_MOST (1ull << 30)
+_Static_assert(PASSES_MOST *MEMORY_MOST <= KEY_WORK_MOST, "any one slot can be tried");
 _Static_assert(sizeof(PERSONAL) == crypto_generichash_blake2b_PERSONALBYTES + 1, "personal");
 _Static_assert(sizeof(((struct key_slot *)NULL)->salt) == crypto_pwhash_argon2id_SALTBYTES, "salt");
 _Static_assert(sizeof(((struct key_slot *)NULL)->wrapped) ==

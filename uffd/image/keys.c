@@ -13,6 +13,7 @@
 #include "keys.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <sodium.h>
 #include <string.h>
@@ -319,25 +320,42 @@ static bool slots_have(const struct key_slots *slots, enum thaw_key_kind kind)
 	return false;
 }
 
-/* Does the passphrase that was given open one of the slots? Its number; -EKEYREJECTED, -ENOMEM. */
+/*
+ * Does the passphrase that was given open one of the slots? Its number; -EKEYREJECTED; -ENOMEM: `error` says for what. An image
+ * that was made to do harm cannot ask for more than one slot may, however many it has.
+ */
 static int slots_try_passphrase(const struct secrets *secrets, const struct key_slots *slots,
-				uint8_t *own)
+				uint8_t *own, struct thaw_error *error)
 {
-	int code = -EKEYREJECTED;
+	uint64_t left = KEY_WORK_MOST;
+	int result = error_set(error, -EKEYREJECTED, "the passphrase is another");
 
 	for (unsigned i = 0; i < KEY_SLOTS; i++) {
 		const struct key_slot *slot = &slots->slot[i];
+		int code;
 
 		if (slot->kind != THAW_KEY_PASSPHRASE || !key_slot_is_sound(slot))
 			continue;
+		if (slot->passes * slot->memory > left) {
+			error_set(
+				error, -EKEYREJECTED,
+				"the passphrase is another, or that of slot %u, which would take too "
+				"long to try beside the others",
+				i);
+			continue;
+		}
+		left -= slot->passes * slot->memory;
 		code = key_slot_open(slot, &slots->mark, secrets->passphrase,
 				     (size_t)secrets->passphrase_bytes, own);
 		if (!code)
 			return (int)i;
-		if (code != -EKEYREJECTED)
-			break;
+		if (code == -ENOMEM)
+			result = error_set(error, code,
+					   "to try a passphrase on slot %u takes %" PRIu64
+					   " MiB of memory, which cannot be had",
+					   i, slot->memory >> 20);
 	}
-	return code;
+	return result;
 }
 
 static int no_key(const struct secrets *secrets, const struct key_slots *slots,
@@ -374,15 +392,14 @@ static int own_find(struct secrets *secrets, const struct key_slots *slots, uint
 	for (unsigned i = 0; slots_have(slots, THAW_KEY_PASSPHRASE) && i < ATTEMPTS; i++) {
 		code = secret_passphrase(secrets, i, &asked);
 		if (!code)
-			code = slots_try_passphrase(secrets, slots, own);
+			code = slots_try_passphrase(secrets, slots, own, &asked);
 		if (code >= 0)
 			return 0;
 		if (code == -ENOMEM)
-			return error_set(error, code, "%s: no memory to try a passphrase",
-					 secrets->path);
+			return error_set(error, code, "%s: no memory: %s", secrets->path,
+					 asked.code ? asked.text : "for a passphrase");
 		if (code != -EKEYREJECTED)
 			break;
-		error_set(&asked, THAW_EKEY, "the passphrase is another");
 	}
 	return no_key(secrets, slots, &asked, error);
 }

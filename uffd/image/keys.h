@@ -49,6 +49,8 @@ int key_slot_close(struct key_slot *slot, const struct key_mark *mark, enum thaw
 /* The other way round. -EKEYREJECTED: it is another secret's, or damaged; -ENOMEM. */
 int key_slot_open(const struct key_slot *slot, const struct key_mark *mark, const void *secret,
 		  size_t bytes, uint8_t key[IMAGE_KEY_BYTES]);
+/* Bytes of memory times passes: as much as one slot may cost, all that one passphrase is tried on cost together. */
+#define KEY_WORK_MOST (16ull << 30)
 /* Is it one that may be tried at all? What an image that was made to do harm asks for is bounded. */
 bool key_slot_is_sound(const struct key_slot *slot);
 
