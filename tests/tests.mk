@@ -89,7 +89,7 @@ $(STORE_SERVER): $(STORE_SERVER_OBJECTS)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(VM_LDFLAGS) $(LDFLAGS) $^ -lmicrohttpd -lsodium -o $@
 
-$(patsubst %.c,$(BUILD)/tests/%,$(notdir $(shell grep -lE "store_server.h|replica.h" $(TEST_SOURCES) /dev/null))): | $(STORE_SERVER)
+$(patsubst %.c,$(BUILD)/tests/%,$(notdir $(shell grep -lE "store_server.h|replica" $(TEST_SOURCES) /dev/null))): | $(STORE_SERVER)
 
 # Runs a command with fewer privileges: what the tests and scripts/run-tests --under use.
 $(BUILD)/confine: $(CONFINE_OBJECTS)
@@ -115,6 +115,7 @@ $(BUILD)/tests/snapshot_bytes: $(EMBED_OBJECTS)
 $(BUILD)/tests/image_mirror: TEST_WRAPS := sys_injected
 $(BUILD)/tests/s3_memory: TEST_WRAPS := malloc calloc realloc strdup strndup asprintf vasprintf __getdelim free
 $(BUILD)/tests/heap_filled: TEST_WRAPS := sysconf
+$(BUILD)/tests/replicate_faults: TEST_WRAPS := thaw_mirror_check thaw_mirror_read
 $(BUILD)/tests/image_compact: TEST_WRAPS := renameat2
 $(BUILD)/tests/key_slots: TEST_WRAPS := crypto_pwhash
 $(BUILD)/tests/image_encoders: TEST_WRAPS := pthread_create extent_encode sys_pwrite

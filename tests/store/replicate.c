@@ -6,124 +6,22 @@
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
 
-#include <sys/mman.h>
-
-#include "replica.h"
-#include "store/push.h"
-
-#define HEAP_BYTES (2u << 20)
-#define FOR_EVER 0
-
-struct shared {				 /* with the program */
-	_Atomic uint64_t count_of[4096]; /* by the number of a generation */
-	_Atomic uint64_t acknowledged;	 /* a generation's number */
-	_Atomic uint64_t count;		 /* durable */
-	_Atomic int failed;
-};
+#include "replicated.h"
 
 FIXTURE(replicate)
 {
-	struct store_server server;
-	char *directory, *image;
-	struct shared *shared;
-	struct thaw_error error;
-	/* Of this process: */
-	struct thaw *heap;
-	struct thaw_mirror *mirror;
-	struct replication *replication;
-	int64_t at; /* the heap's count; 0: not asked yet */
+	struct replicated p;
 };
-
 FIXTURE_SETUP(replicate)
 {
-	char *lacks;
+	char *lacks = replicated_begin(&self->p);
 
-	self->directory = support_directory();
-	lacks = support_kernel_lacks(self->directory);
 	if (lacks)
 		SKIP(return, "%s", lacks);
-	self->image = support_format("%s/image.thaw", self->directory);
-	self->shared = mmap(NULL, sizeof(*self->shared), PROT_READ | PROT_WRITE,
-			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	store_server_begin(&self->server);
 }
 FIXTURE_TEARDOWN(replicate)
 {
-	replicate_close(self->replication);
-	thaw_mirror_close(self->mirror);
-	thaw_close(self->heap);
-	store_server_end(&self->server);
-	free(self->image);
-	support_remove(self->directory);
-}
-
-/* What is acknowledged, as it is told. */
-static void changed(void *arg)
-{
-	FIXTURE_DATA(replicate) *self = arg;
-	struct replication_status status;
-
-	if (!self->replication)
-		return;
-	replicate_status(self->replication, &status);
-	if (status.generation > self->shared->acknowledged)
-		self->shared->acknowledged = status.generation;
-}
-
-static int program_open(FIXTURE_DATA(replicate) * self, unsigned flags, unsigned epoch_flags)
-{
-	const struct replicate_options options = {.place = self->server.place,
-						  .image = self->image,
-						  .program = "replicate",
-						  .flags = EPOCH_BEGIN | epoch_flags,
-						  .connect_ns = 60000000000u,
-						  .changed = changed,
-						  .arg = self};
-	int code;
-
-	code = replicate_open(&options, &self->replication, &self->error);
-	if (code)
-		return code;
-	self->heap = replica_heap(self->image, THAW_CREATE | flags, &self->error);
-	if (!self->heap)
-		return self->error.code;
-	if (!thaw_size(self->heap))
-		code = thaw_resize(self->heap, HEAP_BYTES);
-	if (!code)
-		code = thaw_mirror_open(self->heap, 0, &self->mirror, &self->error);
-	if (!code)
-		code = replicate_start(self->replication, self->mirror, &self->error);
-	return code;
-}
-
-static void program_close(FIXTURE_DATA(replicate) * self)
-{
-	replicate_close(self->replication);
-	thaw_mirror_close(self->mirror);
-	thaw_close(self->heap);
-	self->replication = NULL;
-	self->mirror = NULL;
-	self->heap = NULL;
-	self->at = 0;
-}
-
-/* So many more; the count then. */
-static int64_t program_goes_on(FIXTURE_DATA(replicate) * self, unsigned generations)
-{
-	int64_t count = self->at ? self->at : replica_count(self->heap);
-
-	if (count < 0)
-		return count;
-	for (unsigned i = 0; i < generations; i++) {
-		int64_t number = replica_generation(self->heap, (uint64_t)++count);
-
-		if (number < 0)
-			return number;
-		self->shared->count_of[number % 4096] = (uint64_t)count;
-		self->shared->count = (uint64_t)count;
-	}
-	self->at = count;
-	return count;
+	replicated_end(&self->p);
 }
 
 TEST_F(replicate, what_is_acknowledged_is_in_the_store)
@@ -132,23 +30,23 @@ TEST_F(replicate, what_is_acknowledged_is_in_the_store)
 	struct store_record record;
 	struct thaw_result result;
 
-	ASSERT_EQ(0, program_open(self, 0, 0)) TH_LOG("%s", self->error.text);
+	ASSERT_EQ(0, program_open(&self->p, 0, 0)) TH_LOG("%s", self->p.error.text);
 	for (unsigned round = 1; round <= 5; round++) {
-		ASSERT_EQ(round * 4, program_goes_on(self, 4));
-		thaw_status(self->heap, &(struct thaw_status){0});
-		ASSERT_EQ(THAW_IDLE, thaw_checkpoint_poll(self->heap, &result));
-		replicate_status(self->replication, &status);
-		ASSERT_EQ(0,
-			  replicate_wait(self->replication, status.durable, FOR_EVER, &self->error))
-		TH_LOG("%s", self->error.text);
+		ASSERT_EQ(round * 4, program_goes_on(&self->p, 4));
+		thaw_status(self->p.heap, &(struct thaw_status){0});
+		ASSERT_EQ(THAW_IDLE, thaw_checkpoint_poll(self->p.heap, &result));
+		replicate_status(self->p.replication, &status);
+		ASSERT_EQ(0, replicate_wait(self->p.replication, status.durable, FOR_EVER,
+					    &self->p.error))
+		TH_LOG("%s", self->p.error.text);
 		ASSERT_EQ(round * 4,
-			  replica_of_store(self->server.place, self->directory, &record));
+			  replica_of_store(self->p.server.place, self->p.directory, &record));
 		EXPECT_EQ(status.durable, record.generation);
 	}
-	ASSERT_EQ(0, replicate_finish(self->replication, true, FOR_EVER, &self->error));
-	replicate_status(self->replication, &status);
+	ASSERT_EQ(0, replicate_finish(self->p.replication, true, FOR_EVER, &self->p.error));
+	replicate_status(self->p.replication, &status);
 	EXPECT_EQ(REPLICATION_ENDED, status.state);
-	ASSERT_EQ(20, replica_of_store(self->server.place, self->directory, &record));
+	ASSERT_EQ(20, replica_of_store(self->p.server.place, self->p.directory, &record));
 	EXPECT_EQ(STORE_ENDED, record.flags);
 	EXPECT_NE(0, record.hot.object.record);
 }
@@ -161,39 +59,39 @@ TEST_F(replicate, a_start_sends_only_what_the_store_has_not)
 	uint64_t first;
 	char *path;
 
-	ASSERT_EQ(0, program_open(self, 0, 0)) TH_LOG("%s", self->error.text);
+	ASSERT_EQ(0, program_open(&self->p, 0, 0)) TH_LOG("%s", self->p.error.text);
 	/* Some that cannot be compressed, which no generation changes: more than a record takes. */
-	ASSERT_EQ(0, thaw_resize(self->heap, HEAP_BYTES + (24u << 20)));
+	ASSERT_EQ(0, thaw_resize(self->p.heap, HEAP_BYTES + (24u << 20)));
 	for (unsigned i = 0; i < 24u << 12; i++) {
 		char bytes[256];
 
 		ASSERT_EQ(256, getrandom(bytes, 256, 0));
-		memcpy((char *)thaw_base(self->heap) + HEAP_BYTES + i * 256, bytes, 256);
+		memcpy((char *)thaw_base(self->p.heap) + HEAP_BYTES + i * 256, bytes, 256);
 	}
-	ASSERT_EQ(0, thaw_checkpoint(self->heap, THAW_REASON_REQUEST, NULL, 0, NULL));
-	ASSERT_EQ(0, replicate_finish(self->replication, false, FOR_EVER, &self->error));
-	replicate_status(self->replication, &status);
+	ASSERT_EQ(0, thaw_checkpoint(self->p.heap, THAW_REASON_REQUEST, NULL, 0, NULL));
+	ASSERT_EQ(0, replicate_finish(self->p.replication, false, FOR_EVER, &self->p.error));
+	replicate_status(self->p.replication, &status);
 	first = status.bytes_blocks;
 	EXPECT_LE(24u << 20, first);
 	EXPECT_LE(2, status.data_objects);
-	program_close(self);
-	ASSERT_EQ(0, program_open(self, 0, 0)) TH_LOG("%s", self->error.text);
-	ASSERT_EQ(0, replicate_finish(self->replication, false, FOR_EVER, &self->error));
-	replicate_status(self->replication, &status);
+	program_close(&self->p);
+	ASSERT_EQ(0, program_open(&self->p, 0, 0)) TH_LOG("%s", self->p.error.text);
+	ASSERT_EQ(0, replicate_finish(self->p.replication, false, FOR_EVER, &self->p.error));
+	replicate_status(self->p.replication, &status);
 	EXPECT_EQ(2, status.epoch);
 	EXPECT_GT(1u << 20, status.bytes_blocks);
-	path = support_format("%s/other.thaw", self->directory);
-	ASSERT_EQ(0, replica_restore(self->server.place, path, &record, &self->error));
-	other = replica_heap(path, 0, &self->error);
+	path = support_format("%s/other.thaw", self->p.directory);
+	ASSERT_EQ(0, replica_restore(self->p.server.place, path, &record, &self->p.error));
+	other = replica_heap(path, 0, &self->p.error);
 	ASSERT_NE(NULL, other);
-	EXPECT_EQ(0, memcmp(thaw_base(other), thaw_base(self->heap), thaw_size(self->heap)));
+	EXPECT_EQ(0, memcmp(thaw_base(other), thaw_base(self->p.heap), thaw_size(self->p.heap)));
 	thaw_close(other);
 	free(path);
 }
 
 /* ---- Killed at each request */
 
-static pid_t program_fork(FIXTURE_DATA(replicate) * self, unsigned flags)
+static pid_t program_fork(struct replicated *self, unsigned flags)
 {
 	pid_t pid = support_fork();
 
@@ -214,7 +112,7 @@ static pid_t program_fork(FIXTURE_DATA(replicate) * self, unsigned flags)
 }
 
 /* Until it has ended by itself (its exit code), or stands at the request that is held: -1, and it is killed. */
-static int program_wait(FIXTURE_DATA(replicate) * self, pid_t pid, unsigned request)
+static int program_wait(struct replicated *self, pid_t pid, unsigned request)
 {
 	int status;
 
@@ -235,8 +133,8 @@ static int program_wait(FIXTURE_DATA(replicate) * self, pid_t pid, unsigned requ
 }
 
 /* At that request: what the store has then, once the request is done late, and after the next start. False: it was not reached. */
-static bool killed_at(struct __test_metadata *_metadata, FIXTURE_DATA(replicate) * self,
-		      unsigned request, unsigned after)
+static bool killed_at(struct __test_metadata *_metadata, struct replicated *self, unsigned request,
+		      unsigned after)
 {
 	unsigned flags = after ? 0 : THAW_LOG;
 	struct store_record record;
@@ -277,10 +175,10 @@ TEST_F(replicate, killed_at_each_request_nothing_that_was_acknowledged_is_lost)
 {
 	unsigned request;
 
-	STORE_SKIP_REAL(&self->server);
+	STORE_SKIP_REAL(&self->p.server);
 	for (unsigned after = 0; after < 2; after++) {
 		for (request = 0; request < 60; request++)
-			if (!killed_at(_metadata, self, request, after))
+			if (!killed_at(_metadata, &self->p, request, after))
 				break;
 		EXPECT_LT(8, request);
 		EXPECT_GT(60, request);

@@ -278,7 +278,7 @@ static int step(struct replication *r, struct thaw_error *error)
 	if (r->hot.next.object.record && body_poll(r, &r->hot.body) != -EAGAIN)
 		return generation_put(r, false, error);
 	r->since_ns = clock_monotonic_ns();
-	thaw_mirror_wait(r->mirror, r->changes, r->hot.next.object.record ? 100 : -1, NULL);
+	thaw_mirror_wait(r->mirror, news.changes, r->hot.next.object.record ? 100 : -1, NULL);
 	return 0;
 }
 
