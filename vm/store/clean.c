@@ -105,7 +105,7 @@ void clean(struct replication *r, uint64_t budget)
 		return;
 	use = count_use(&index, &live, &bytes);
 	chosen = calloc(index.object_count + 1u, sizeof(*chosen));
-	if (use && chosen &&
+	if (use && chosen && budget &&
 	    choose(use, index.object_count, live, bytes,
 		   budget > LEAST_BUDGET ? budget : LEAST_BUDGET, chosen))
 		for (uint32_t i = 0; i < index.run_count; i++)

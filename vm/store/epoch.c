@@ -61,7 +61,7 @@ static int check_owner(const struct epoch_wish *wish, const struct store_record 
 	if (code || !sidefile_has(&side, record->epoch))
 		return failure(
 			error, -EBUSY,
-			"%s is continued by %s: not by %s. thaw pull brings that here, --take-over ends it",
+			"%s is continued by %s: not by %s. thaw pull brings that here, --replace gives the store this image's state",
 			wish->place, record_writer(record, writer, sizeof(writer)), wish->image);
 	return 0;
 }
@@ -75,7 +75,7 @@ int epoch_check_age(const struct epoch_wish *wish, const struct store_record *re
 	return failure(
 		error, -ESTALE,
 		"%s has generation %" PRIu64 ", %s only %" PRIu64
-		": was it restored from a backup? thaw pull brings the newer one here, --take-over continues the older",
+		": was it restored from a backup? thaw pull brings the newer one here, --replace gives the store this image's state",
 		wish->place, record->generation, wish->image, wish->generation);
 }
 

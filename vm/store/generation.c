@@ -237,7 +237,10 @@ static int store(struct replication *r, bool closing, struct making *making,
 
 static void acknowledged(struct replication *r, struct making *making, uint64_t since_ns)
 {
+	bool first = !r->compared;
+
 	r->claim.record = making->record;
+	r->stored_blocks += making->blocks;
 	levels_adopt(r, &making->levels);
 	hot_changed(r, &making->change);
 	r->changes = making->news.changes;
@@ -253,8 +256,9 @@ static void acknowledged(struct replication *r, struct making *making, uint64_t 
 	r->acknowledged_changes = r->changes;
 	pthread_mutex_unlock(&r->lock);
 	replication_works(r);
-	if (making->levels.put)
-		clean(r, making->blocks);
+	/* What is stored is counted when levels are made, which is seldom; and at a start and an end. */
+	if (making->levels.put || first || making->record.flags)
+		clean(r, making->levels.put ? making->blocks + 1 : 0);
 }
 
 /* Blocks of the file may be in the store only: then a hole says nothing. */

@@ -13,6 +13,9 @@
 #include "store/replication.h"
 
 #define LEAST_NS 60000000000u
+#define RAW_BYTES (4ull * STORE_HOT_BYTES) /* that is asked for: they are compressed */
+#define FEW_BLOCKS \
+	256u /* what was stored since a start, when another process's hot object still does */
 #define LEVEL_ROOM (512u << 10) /* of STORE_HOT_BYTES, for the level and the end */
 
 void hot_free(struct replication *r)
@@ -33,8 +36,12 @@ bool hot_is_due(struct replication *r, bool closing)
 
 	if (hot->next.object.record)
 		return false;
+	if (closing && known)
+		return hot->stale_count;
+	if (closing && r->claim.record.hot.object.record)
+		return r->stored_blocks > FEW_BLOCKS;
 	if (closing)
-		return !known || hot->stale_count;
+		return true;
 	if (!known && !r->claim.record.hot.object.record)
 		return true;
 	return now_ns - hot->time_ns >= LEAST_NS && (!known || hot->stale_count > hot->count / 8);
@@ -194,7 +201,7 @@ int hot_build(struct replication *r, struct thaw_take *take)
 	body->count = 0;
 	body->room = STORE_HOT_BYTES;
 	body->bytes = malloc(body->room);
-	count = body->bytes ? thaw_image_hot_blocks(take, STORE_HOT_BYTES, &runs, NULL) : -ENOMEM;
+	count = body->bytes ? thaw_image_hot_blocks(take, RAW_BYTES, &runs, NULL) : -ENOMEM;
 	code = count < 0 ? count : heat_runs(heating, runs, count);
 	if (!code && heating->level.run_count) {
 		qsort(heating->level.runs, heating->level.run_count, sizeof(struct store_run),

@@ -140,6 +140,7 @@ static void sealed(struct replication *r)
 	/* What was asked for with flags was so once. */
 	r->flags = 0;
 	r->part = 0;
+	r->stored_blocks = 0;
 	hot_free(r);
 	r->hot.time_ns = clock_monotonic_ns();
 	pthread_mutex_lock(&r->lock);

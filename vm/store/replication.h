@@ -75,6 +75,7 @@ struct replication {
 	uint64_t changes;	  /* of the mirror's, that the newest record has */
 	uint64_t taken_ns;	  /* when the last take was */
 	uint64_t since_ns;	  /* what is not in the store became durable after that */
+	uint64_t stored_blocks;	  /* since the epoch began */
 	uint32_t part;	       /* number of the next object; one is never used twice in an epoch */
 	size_t level_bytes[3]; /* as they are stored */
 	struct group group;
@@ -155,8 +156,8 @@ void hot_drop(struct replication *r); /* the one that is not begun to be stored 
 void hot_free(struct replication *r);
 
 /* ---- clean.c */
-/* Counts what is stored, and has blocks of objects stored again that hold little or are many: thaw_mirror_dirty(). */
-void clean(struct replication *r, uint64_t budget_blocks);
+/* Counts what is stored, for the status; and with a budget (of blocks) has blocks of objects stored again that hold little or are many: thaw_mirror_dirty(). */
+void clean(struct replication *r, uint64_t budget);
 
 /* ---- garbage.c */
 /*
