@@ -269,6 +269,19 @@ TEST_F(failing, one_failure_that_passes_is_not_told)
 	EXPECT_EQ(-1, sem_trywait(&works_again));
 }
 
+/* Those that a program would get which this process executes, but for the standard streams. */
+static unsigned inherited_descriptors(void)
+{
+	unsigned count = 0;
+
+	for (int fd = 3; fd < 256; fd++) {
+		int flags = fcntl(fd, F_GETFD);
+
+		count += flags >= 0 && !(flags & FD_CLOEXEC);
+	}
+	return count;
+}
+
 /* In a network of its own, with a name server that never answers. False: that is not allowed here. */
 static bool enter_network_without_names(void)
 {
@@ -296,6 +309,7 @@ TEST(a_name_server_that_does_not_answer_holds_nobody_up)
 {
 	struct s3_request request = putting("a", 0, 0);
 	struct thaw_error error;
+	unsigned before;
 	struct s3 *s3;
 	double begun;
 
@@ -306,11 +320,13 @@ TEST(a_name_server_that_does_not_answer_holds_nobody_up)
 	setenv("AWS_ACCESS_KEY_ID", "a", 1);
 	setenv("AWS_SECRET_ACCESS_KEY", "b", 1);
 	unsetenv("AWS_ENDPOINT_URL_S3");
+	before = inherited_descriptors();
 	ASSERT_EQ(0, s3_open("s3://bucket/x", NULL, &s3, &error));
 	begun = support_seconds();
 	EXPECT_EQ(-ETIMEDOUT, s3_put(s3, "a", "b", 1, 0, soon(0.1), &error));
 	s3_start(s3, &request);
 	support_sleep(0.1); /* it is asked for by now, or will be */
+	EXPECT_EQ(before, inherited_descriptors());
 	s3_close(s3);
 	wait_for(&ended);
 	EXPECT_EQ(-ECANCELED, request.code);
@@ -572,9 +588,16 @@ static unsigned long long blocked_signals(const char *name)
 	return blocked;
 }
 
-TEST_F(failing, its_thread_takes_no_signals)
+TEST_F(failing, its_thread_takes_no_signals_and_its_descriptors_end_with_execve)
 {
+	unsigned before;
+
+	s3_close(self->s3);
+	self->s3 = NULL;
+	before = inherited_descriptors(); /* what the test itself has inherited */
+	reopen(self);
 	ASSERT_EQ(0, put(self, "a", 0));
+	EXPECT_EQ(before, inherited_descriptors());
 	/* All but SIGKILL, SIGSTOP, and the two of the C library. */
 	EXPECT_EQ(0xfffffffe7ffbfeffull, blocked_signals("thaw-store"));
 }

@@ -198,27 +198,45 @@ static int open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *ad
 	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 }
 
-static int look_up(void *arg, curl_off_t down_total, curl_off_t down, curl_off_t up_total,
-		   curl_off_t up)
+/*
+ * With all signals blocked, also in a thread that looks up a name; SIGPIPE is of libcurl's, since TLS writes into connections that may be
+ * closed.
+ */
+static CURLcode perform_quietly(CURL *easy)
 {
-	(void)arg, (void)down_total, (void)down, (void)up_total, (void)up;
-	return is_given_up();
+	CURLM *multi = libcurl_multi_init();
+	CURLcode result = CURLE_ABORTED_BY_CALLBACK;
+	int running = 1, left;
+	CURLMsg *what;
+
+	if (!multi || curl.multi_add_handle(multi, easy)) {
+		if (multi)
+			curl.multi_cleanup(multi);
+		return CURLE_OUT_OF_MEMORY;
+	}
+	while (running && !is_given_up() && !libcurl_multi_perform(multi, &running))
+		if (running)
+			curl.multi_poll(multi, NULL, 0, SLICE_MS, NULL);
+	while ((what = curl.multi_info_read(multi, &left)))
+		if (what->msg == CURLMSG_DONE)
+			result = what->data.result;
+	curl.multi_remove_handle(multi, easy);
+	curl.multi_cleanup(multi);
+	return result;
 }
 
-/* libcurl writes into connections that may be closed: TLS does that without MSG_NOSIGNAL. */
 static CURLcode perform(CURL *easy)
 {
-	sigset_t pipe, before, pending;
+	sigset_t pipe, all, before, pending;
 	CURLcode result;
-	bool had;
 
 	sigemptyset(&pipe);
 	sigaddset(&pipe, SIGPIPE);
+	sigfillset(&all);
 	sigpending(&pending);
-	had = sigismember(&pending, SIGPIPE);
-	pthread_sigmask(SIG_BLOCK, &pipe, &before);
-	result = curl.easy_perform(easy);
-	if (!had)
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	result = perform_quietly(easy);
+	if (!sigismember(&pending, SIGPIPE))
 		sigtimedwait(&pipe, NULL, &(struct timespec){0});
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return result;
@@ -246,8 +264,6 @@ static long ask(const char *method, const char *url, const char *header, long pa
 		curl.easy_setopt(easy, CURLOPT_WRITEFUNCTION, keep);
 		curl.easy_setopt(easy, CURLOPT_WRITEDATA, answer);
 		curl.easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
-		curl.easy_setopt(easy, CURLOPT_NOPROGRESS, 0L);
-		curl.easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, look_up);
 		if (perform(easy) || curl.easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status))
 			status = 0;
 	}

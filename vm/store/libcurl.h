@@ -25,7 +25,6 @@
 	F(easy_setopt)         \
 	F(easy_getinfo)        \
 	F(easy_reset)          \
-	F(easy_perform)        \
 	F(easy_cleanup)        \
 	F(easy_strerror)       \
 	F(multi_init)          \
@@ -47,5 +46,12 @@ extern struct libcurl curl; /* changed by nobody but libcurl_load() */
 
 /* Any number of times, any thread. -ENOENT: it is not installed. */
 int libcurl_load(struct thaw_error *error);
+
+/*
+ * curl_multi_init() and curl_multi_perform(), after which what they have opened for themselves (a pair of sockets to be woken by,
+ * another one for each look-up of a name) is closed by execve(2): libcurl 7.88 does not ask for that.
+ */
+CURLM *libcurl_multi_init(void);
+CURLMcode libcurl_multi_perform(CURLM *multi, int *running);
 
 #endif

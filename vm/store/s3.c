@@ -435,7 +435,10 @@ static void *serve(void *arg)
 
 		look(s3);
 		launch(s3);
-		curl.multi_perform(s3->multi, &running);
+		if (s3->place.named)
+			libcurl_multi_perform(s3->multi, &running);
+		else
+			curl.multi_perform(s3->multi, &running);
 		collect(s3);
 		launch(s3);
 		now = clock_monotonic_ns();
@@ -570,7 +573,7 @@ static int begin_thread(struct s3 *s3, struct thaw_error *error)
 	sigset_t all, before;
 	int code;
 
-	s3->multi = curl.multi_init();
+	s3->multi = libcurl_multi_init();
 	s3->spare = calloc(most, sizeof(*s3->spare));
 	if (!s3->multi || !s3->spare)
 		return failure(error, -ENOMEM, "out of memory");

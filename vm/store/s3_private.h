@@ -38,6 +38,7 @@ struct s3_url {
 	char *name; /* for people */
 	char *region;
 	bool aws;   /* AWS's own endpoint, whose name depends on the region */
+	bool named; /* its host is to be looked up */
 	bool clear; /* not TLS: what is put is signed */
 	enum addressing addressing;
 };

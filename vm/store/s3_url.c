@@ -166,6 +166,7 @@ static int build(struct s3_url *place, const char *endpoint, struct thaw_error *
 		if (!safe)
 			return refuse_endpoint(endpoint, "its path cannot be", error);
 	}
+	place->named = *host != '[' && strspn(host, "0123456789.") != name;
 	place->clear = !strncmp(endpoint, "http://", 7);
 	if (in_the_path(place,
 			ends_with(host, name, ".amazonaws.com") ||
