@@ -6,8 +6,6 @@
 #include "image_forge.h"
 #include "image_model.h"
 
-#define LOWER_PAGES 300u
-
 static uint8_t right_key[THAW_KEY_BYTES] = "thirty-two bytes of a user's key";
 FORGE uint8_t other_key[THAW_KEY_BYTES] = "thirty-two bytes of another's...";
 
@@ -77,19 +75,6 @@ FORGE struct image_options encrypted_options(void)
 	return options;
 }
 
-FORGE int two_commits(struct image *image, struct model *model, struct thaw_error *error)
-{
-	int code = 0;
-
-	for (unsigned round = 0; round < 2 && !code; round++) {
-		for (unsigned i = 0; i < LOWER_PAGES; i++)
-			model->version[i]++;
-		model->state += 3;
-		code = model_commit(image, model, error);
-	}
-	return code;
-}
-
 FIXTURE_SETUP(encrypted)
 {
 	const struct image_options options = encrypted_options();
@@ -115,27 +100,13 @@ FIXTURE_TEARDOWN(encrypted)
 	model_teardown();
 }
 
-/* As in image_keyed.c: 0, or what it is refused with, or an older one is shown. */
 FORGE int read_all(const struct model *model, struct thaw_error *error)
 {
-	const struct image_options options = {
-		.path = model_path, .engine = ENGINE, .page_bytes = PAGE, .encrypted = true};
-	struct thaw_error fallback;
-	enum compared compared;
-	struct image *image;
-	int code = image_open(&options, &image, &fallback, error);
-
-	if (code)
-		return code;
-	if (fallback.code || image_opened(image)->number != model->number) {
-		image_close(image);
-		return THAW_EDAMAGED;
-	}
-	compared = model_compare(image, model, error);
-	image_close(image);
-	if (compared == WRONG)
-		abort();
-	return compared == SAME ? 0 : THAW_EDAMAGED;
+	return model_read_newest(&(struct image_options){.path = model_path,
+							 .engine = ENGINE,
+							 .page_bytes = PAGE,
+							 .encrypted = true},
+				 model, error);
 }
 
 FORGE struct disk_keys *keys_at(const struct bytes *bytes, unsigned block)

@@ -433,4 +433,47 @@ __attribute__((unused)) static bool space_is_exact(struct image *image)
 	return exact;
 }
 
+#define LOWER_PAGES 300u
+
+/* Two generations that differ in every page of the lower part, and in the state. */
+__attribute__((unused)) static int two_commits(struct image *image, struct model *model,
+					       struct thaw_error *error)
+{
+	int code = 0;
+
+	for (unsigned round = 0; round < 2 && !code; round++) {
+		for (unsigned i = 0; i < LOWER_PAGES; i++)
+			model->version[i]++;
+		model->state += 3;
+		code = model_commit(image, model, error);
+	}
+	return code;
+}
+
+/*
+ * The image as it is now: 0 if all of the newest generation can be read, THAW_EDAMAGED if it is refused, or an older one
+ * shown, or a page or the state is. That what is read is what was committed is asserted.
+ */
+__attribute__((unused)) static int model_read_newest(const struct image_options *options,
+						     const struct model *model,
+						     struct thaw_error *error)
+{
+	struct thaw_error fallback;
+	enum compared compared;
+	struct image *image;
+	int code = image_open(options, &image, &fallback, error);
+
+	if (code)
+		return code;
+	if (fallback.code || image_opened(image)->number != model->number) {
+		image_close(image);
+		return THAW_EDAMAGED;
+	}
+	compared = model_compare(image, model, error);
+	image_close(image);
+	if (compared == WRONG)
+		abort();
+	return compared == SAME ? 0 : THAW_EDAMAGED;
+}
+
 #endif

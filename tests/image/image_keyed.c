@@ -11,8 +11,6 @@
 #include "image/poly1305.h"
 #include "image_model.h"
 
-#define LOWER_PAGES 300u
-
 static uint8_t right_key[THAW_KEY_BYTES] = "thirty-two bytes of a user's key";
 static uint8_t other_key[THAW_KEY_BYTES] = "thirty-two bytes of another's...";
 static unsigned asked, made; /* how often the key was asked for, and that it be made */
@@ -53,20 +51,6 @@ static struct image_options keyed_options(void)
 	return options;
 }
 
-/* Two generations that differ in every page of the lower part, and in the state. */
-static int two_commits(struct image *image, struct model *model, struct thaw_error *error)
-{
-	int code = 0;
-
-	for (unsigned round = 0; round < 2 && !code; round++) {
-		for (unsigned i = 0; i < LOWER_PAGES; i++)
-			model->version[i]++;
-		model->state += 3;
-		code = model_commit(image, model, error);
-	}
-	return code;
-}
-
 FIXTURE_SETUP(keyed)
 {
 	const struct image_options options = keyed_options();
@@ -101,29 +85,11 @@ FIXTURE_TEARDOWN(keyed)
 
 /* ---- What becomes of it */
 
-/*
- * The image as it is now: 0 if all of the newest generation can be read, THAW_EDAMAGED if it is refused, or
- * an older one shown, or a page or the state is. That what is read is what was committed is asserted.
- */
 static int read_all(const struct model *model, struct thaw_error *error)
 {
 	const struct image_options options = keyed_options();
-	struct thaw_error fallback;
-	enum compared compared;
-	struct image *image;
-	int code = image_open(&options, &image, &fallback, error);
 
-	if (code)
-		return code;
-	if (fallback.code || image_opened(image)->number != model->number) {
-		image_close(image);
-		return THAW_EDAMAGED;
-	}
-	compared = model_compare(image, model, error);
-	image_close(image);
-	if (compared == WRONG)
-		abort();
-	return compared == SAME ? 0 : THAW_EDAMAGED;
+	return model_read_newest(&options, model, error);
 }
 
 static int written(const struct bytes *bytes, const struct model *model, struct thaw_error *error)
