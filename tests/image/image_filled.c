@@ -224,6 +224,41 @@ TEST_F(filled, a_mirror_has_what_is_missing)
 	thaw_mirror_close(mirror);
 }
 
+static int note_nodes(void *arg, uint64_t offset, uint64_t bytes)
+{
+	struct filled *filled = arg;
+
+	for (uint64_t at = offset / SPACE_BLOCK; at * SPACE_BLOCK < offset + bytes; at++)
+		if (!filled->there[at])
+			filled_bring(filled, at);
+	return 0;
+}
+
+/* So who brings all that is told has waited once for each level, and pages are found then without anything more. */
+TEST_F(filled, nodes_are_told_before_they_are_read)
+{
+	const struct image_options options = {.path = model_path, .read_only = true};
+	struct thaw_image *image;
+	struct image *opened;
+
+	ASSERT_EQ(0, thaw_image_open(model_path, &image, &self->error));
+	self->filled.gather = 1; /* whoever asks waits for ever */
+	ASSERT_EQ(0, thaw_image_nodes(image, note_nodes, &self->filled, &self->error))
+	TH_LOG("%s", self->error.text);
+	thaw_image_close(image);
+	ASSERT_GT(self->filled.blocks / 2, self->filled.brought);
+	ASSERT_EQ(0, image_open(&options, &opened, &self->fallback, &self->error));
+	for (unsigned i = 0; i < MODEL_PAGES; i++) {
+		struct extent extents[IMAGE_LEAF_PAGES];
+
+		ASSERT_EQ(0,
+			  image_lookup(opened, model_page(i) / IMAGE_LEAF_PAGES * IMAGE_LEAF_PAGES,
+				       extents, &self->error));
+		ASSERT_TRUE(extent_is_stored(&extents[model_page(i) % IMAGE_LEAF_PAGES]));
+	}
+	image_close(opened);
+}
+
 /* Each block in turn is the one that does not come: nobody finds damage, nor anything wrong. */
 TEST_F(filled, what_does_not_come_is_an_error_and_no_damage)
 {
