@@ -84,6 +84,10 @@ $(INJECT)/thaw: $(MAIN_OBJECT) $(INJECT_OBJECTS) $(BUILD)/libvm.a $(BUILD)/libth
 
 $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(shell grep -l THAW_INJECT $(TEST_SOURCES) /dev/null))): | $(INJECT)/thaw
 
+# Histories that a store gives back: what is told to the mirror is noted first.
+HISTORY_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/store/history/*.c)) $(BUILD)/tests/crash/check.o $(BUILD)/tests/crash/contents.o
+$(BUILD)/tests/remote_histories: $(HISTORY_OBJECTS)
+$(BUILD)/tests/remote_histories: TEST_WRAPS := mirror_window_close mirror_logged
 # An object store for those that include store_server.h.
 $(STORE_SERVER): $(STORE_SERVER_OBJECTS)
 	$(call say,LD,$@)
@@ -284,5 +288,14 @@ crash-built: $(BUILD)/tests/crash_states
 	$(Q)$(BUILD)/tests/crash_states --seed $(CRASH_SEED) --states $(CRASH_STATES) \
 		--resume $(BUILD)/crash/seed-$(CRASH_SEED)
 
+CRASH_HISTORIES ?= 1000
+## crash-remote: what a store gives back after each of CRASH_HISTORIES=1000 histories of a replicated image, of CRASH_SEED=4
+.PHONY: crash-remote crash-remote-built
+crash-remote: deps
+	$(Q)$(MAKE) crash-remote-built
+
+crash-remote-built: $(BUILD)/tests/remote_histories
+	$(Q)$(BUILD)/tests/remote_histories --seed $(CRASH_SEED) --histories $(CRASH_HISTORIES)
+
 -include $(TESTS:=.d) $(EXEC_TESTS:=.d) $(CEPH_TESTS:=.d) $(BENCHES:=.d) $(INJECT_OBJECTS:.o=.d)
--include $(POWER_TEST).d $(BUILD)/tests/power/disk.d $(LOAD_OBJECTS:.o=.d) $(CRASH_OBJECTS:.o=.d) $(CONFINE_OBJECTS:.o=.d) $(STORE_SERVER_OBJECTS:.o=.d) $(FUZZ_OBJECTS:.o=.d)
+-include $(POWER_TEST).d $(BUILD)/tests/power/disk.d $(LOAD_OBJECTS:.o=.d) $(CRASH_OBJECTS:.o=.d) $(CONFINE_OBJECTS:.o=.d) $(STORE_SERVER_OBJECTS:.o=.d) $(HISTORY_OBJECTS:.o=.d) $(FUZZ_OBJECTS:.o=.d)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * check.c - is an image that a power cut left what it has to be?
+ * check.c - is an image that a power cut left, or that came back from a store, what it has to be?
  *
  *  1. The image opens, for reading and for writing, and without a word about damage.
  *  2. It lists what the last commit that was reported durable listed, or what one that was under way
@@ -327,8 +327,7 @@ static const char *check_writer(const struct truth *truth, const char *path, boo
 	return result;
 }
 
-/* Where there is no image, one can be made. */
-static const char *check_creation(const struct truth *truth, const char *path)
+const char *check_creation(const struct truth *truth, const char *path)
 {
 	struct image_options options = {.path = path,
 					.create = true,
@@ -346,38 +345,24 @@ static const char *check_creation(const struct truth *truth, const char *path)
 	return NULL;
 }
 
-const char *check_cut(const struct truth *truth, const struct cut *cut, struct dice *dice)
+const char *check_image(const struct truth *truth, const char *path, bool torn, struct dice *dice)
 {
 	static struct listing listing;
-	const char *path, *result;
 	struct thaw_error error;
-	struct stat status;
-	char empty[300];
+	const char *result;
 	bool settled;
 
-	cut_make(cut);
-	path = cut_path(cut);
-	if (!cut->named)
-		return truth->exists ? wrong("the image's name is gone")
-				     : check_creation(truth, path);
-	if (truth->empty && !stat(path, &status) && !status.st_size) {
-		snprintf(empty, sizeof(empty), "%s.empty", path);
-		close(open(empty, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
-		return check_creation(truth, empty);
-	}
 	if (listing_read(path, &listing, &error))
 		return wrong("it cannot be listed: %s", error.text);
 	result = check_listing(truth, &listing);
 	if (!result)
-		result = check_verify(path, truth->slot_suspect || cut->torn_slot);
+		result = check_verify(path, torn);
 	/* The newest is the writer's to look at. */
 	for (int i = 0; !result && i + 1 < listing.count; i++)
 		result = check_generation(truth, path, listing.generation[i].number,
 					  contents_of(truth, listing.generation[i].number));
-	settled = !dice_below(dice, 4) && !truth->slot_suspect && !cut->torn_slot;
+	settled = !dice_below(dice, 4) && !torn;
 	if (!result && settled)
 		result = check_settling(truth, path, &listing);
-	return result ? result
-		      : check_writer(truth, path, truth->slot_suspect || cut->torn_slot, &listing,
-				     settled, dice);
+	return result ? result : check_writer(truth, path, torn, &listing, settled, dice);
 }

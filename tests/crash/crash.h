@@ -104,7 +104,11 @@ int listing_read(const char *path, struct listing *listing, struct thaw_error *e
 
 bool listing_same(const struct listing *a, const struct listing *b);
 
-/* Is what the disk holds after that power cut right? NULL, or one line that says what is not. */
+/* Is that file right? NULL, or one line that says what is not. It is changed. `torn`: one of its headers may be. */
+const char *check_image(const struct truth *truth, const char *path, bool torn, struct dice *dice);
+/* Where there is no image, one can be made. */
+const char *check_creation(const struct truth *truth, const char *path);
+/* What the disk holds after that power cut (scenario_states.c). */
 const char *check_cut(const struct truth *truth, const struct cut *cut, struct dice *dice);
 
 /* ---- scenario.c */

@@ -10,10 +10,13 @@
 #define _GNU_SOURCE
 #include "scenario.h"
 
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "image/store.h"
 #include "../support.h"
@@ -96,6 +99,25 @@ static bool seen_before(uint64_t hash)
 static uint64_t state_seed(void)
 {
 	return mix(mix(scenario.options->seed * 3 + scenario.options->number) + scenario.states);
+}
+
+const char *check_cut(const struct truth *truth, const struct cut *cut, struct dice *dice)
+{
+	const char *path;
+	struct stat status;
+	char empty[300];
+
+	cut_make(cut);
+	path = cut_path(cut);
+	if (!cut->named)
+		return truth->exists ? wrong("the image's name is gone")
+				     : check_creation(truth, path);
+	if (truth->empty && !stat(path, &status) && !status.st_size) {
+		snprintf(empty, sizeof(empty), "%s.empty", path);
+		close(open(empty, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+		return check_creation(truth, empty);
+	}
+	return check_image(truth, path, truth->slot_suspect || cut->torn_slot, dice);
 }
 
 static void state_try(enum leaves leaves, bool sync)
