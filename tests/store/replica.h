@@ -125,8 +125,9 @@ SUPPORT int replica_write_frames(struct s3 *s3, const struct store_level *level,
 	return code;
 }
 
-SUPPORT int replica_restore(const char *place, const char *path, struct store_record *record,
-			    struct thaw_error *error)
+/* `number`: which record; 0: the newest. */
+SUPPORT int replica_restore_record(const char *place, uint64_t number, const char *path,
+				   struct store_record *record, struct thaw_error *error)
 {
 	struct store_index index = {0};
 	struct store_level level = {0};
@@ -136,7 +137,8 @@ SUPPORT int replica_restore(const char *place, const char *path, struct store_re
 
 	if (code)
 		return code;
-	code = record_newest(s3, 0, record, &tail, error);
+	code = number ? record_get(s3, number, 0, record, &tail, error)
+		      : record_newest(s3, 0, record, &tail, error);
 	if (!code)
 		code = record_index(s3, record, tail, 0, &index, error);
 	if (!code)
@@ -154,15 +156,21 @@ SUPPORT int replica_restore(const char *place, const char *path, struct store_re
 	return code;
 }
 
-/* The count that the newest record of a store goes on from, whole: each byte of the image, and the heap; -1: it is damaged. */
-SUPPORT int64_t replica_of_store(const char *place, const char *directory,
-				 struct store_record *record)
+SUPPORT int replica_restore(const char *place, const char *path, struct store_record *record,
+			    struct thaw_error *error)
+{
+	return replica_restore_record(place, 0, path, record, error);
+}
+
+/* The count that a record of a store goes on from, whole: each byte of the image, and the heap; -1: it is damaged. */
+SUPPORT int64_t replica_of_record(const char *place, uint64_t number, const char *directory,
+				  struct store_record *record)
 {
 	char *path = support_format("%s/restored.thaw", directory);
 	struct thaw_error error = {0};
 	struct thaw *heap = NULL;
 	int64_t count = -1;
-	int code = replica_restore(place, path, record, &error);
+	int code = replica_restore_record(place, number, path, record, &error);
 
 	if (!code && !record->generation) {
 		free(path);
@@ -180,6 +188,12 @@ SUPPORT int64_t replica_of_store(const char *place, const char *directory,
 	unlink(path);
 	free(path);
 	return count;
+}
+
+SUPPORT int64_t replica_of_store(const char *place, const char *directory,
+				 struct store_record *record)
+{
+	return replica_of_record(place, 0, directory, record);
 }
 
 #endif

@@ -11,7 +11,12 @@
 
 #include "store/replication.h"
 
-/* Level 0: the longer, the more each record has of what others had before it; the shorter, the more objects of level 1 there are. */
+/*
+ * Level 0 is sent with each record, again and again, until it is put into level 1. When that is worth it is asked as of skis that are
+ * rented or bought: when as much was spent on level 0 as the new level 1 costs, with so many bytes for its request. Whatever comes, that
+ * is at most twice the least.
+ */
+#define REQUEST_BYTES (16u << 10)
 #define LEVEL1_LEAST (32u << 10)
 
 /* A new level 1 or 2, which is to be put. */
@@ -60,8 +65,11 @@ int levels_make(struct replication *r, const struct store_level *change, struct 
 	code = level_merge(&level[0], change, false, &levels->index.level[0]);
 	if (!code)
 		code = level_encode(&levels->index.level[0], &levels->bytes, &levels->count[0]);
-	if (code || levels->count[0] <= STORE_LEVEL0_BYTES)
+	levels->spent = r->level0_spent + levels->count[0];
+	if (code || (levels->count[0] <= STORE_LEVEL0_BYTES &&
+		     levels->spent <= REQUEST_BYTES + levels->count[0] + levels->count[1]))
 		return code;
+	levels->spent = 0;
 	free(levels->bytes);
 	levels->bytes = NULL;
 	code = make_level(r, levels, 1, &bytes);
@@ -82,6 +90,7 @@ int levels_make(struct replication *r, const struct store_level *change, struct 
 
 void levels_adopt(struct replication *r, struct levels *levels)
 {
+	r->level0_spent = levels->spent;
 	for (unsigned i = 0; i < 3; i++) {
 		r->level_bytes[i] = levels->count[i];
 		if (!levels->made[i])

@@ -78,6 +78,7 @@ struct replication {
 	uint64_t stored_blocks;	  /* since the epoch began */
 	uint32_t part;	       /* number of the next object; one is never used twice in an epoch */
 	size_t level_bytes[3]; /* as they are stored */
+	size_t level0_spent;   /* bytes of level 0 that were sent since level 1 was made */
 	struct group group;
 	struct frame_encoder *encoder;
 	struct upload *upload;
@@ -125,7 +126,7 @@ struct levels { /* of the record to come */
 	struct store_index index;
 	bool made[3]; /* which of them are new; the others are as they were */
 	void *bytes;  /* level 0, encoded */
-	size_t count[3];
+	size_t count[3], spent;
 	struct body body; /* of the new level 1 or 2 */
 	struct store_object object;
 	unsigned put; /* 1 or 2: the one that `body` is of; 0: none */
