@@ -78,25 +78,25 @@ TEST_F(garbage, what_is_stored_is_little_more_than_what_is_in_use)
 	unsigned seals;
 
 	ASSERT_EQ(0, program_open(&self->p, THAW_LOG, 0)) TH_LOG("%s", self->p.error.text);
-	ASSERT_EQ(400, records(&self->p, 400));
+	ASSERT_EQ(600, records(&self->p, 600));
 	ASSERT_EQ(0, replicate_finish(self->p.replication, false, FOR_EVER, &self->p.error));
 	replicate_status(self->p.replication, &status);
-	EXPECT_LE(400, status.records);
+	EXPECT_LE(600, status.records);
 	before = objects(self->s3, "", NULL);
-	EXPECT_LT(400, before);
+	EXPECT_LT(600, before);
 	EXPECT_LT(0, objects(self->s3, "index/", NULL));
 	after = collect(self->s3, &self->p.error);
 	EXPECT_LT(0, after) TH_LOG("%s", self->p.error.text);
 	EXPECT_EQ(before - after, objects(self->s3, "", NULL));
 	/* What is in use is 2 MiB and the image's own: there is a bound to how many objects have it. */
-	EXPECT_GT(300, objects(self->s3, "", NULL));
+	EXPECT_GT(450, objects(self->s3, "", NULL));
 	EXPECT_GE(2, objects(self->s3, "index/", &seals));
 	EXPECT_GE(1, objects(self->s3, "hot/", &seals));
 	EXPECT_LT(0, objects(self->s3, "log/", &seals));
 	EXPECT_EQ(1, seals);
-	EXPECT_EQ(400, program_in_store(&self->p));
+	EXPECT_EQ(600, program_in_store(&self->p));
 	EXPECT_EQ(0, collect(self->s3, &self->p.error));
-	EXPECT_EQ(400, program_in_store(&self->p));
+	EXPECT_EQ(600, program_in_store(&self->p));
 }
 
 TEST_F(garbage, what_was_stored_and_never_referred_to_is_deleted)
