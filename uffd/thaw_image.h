@@ -41,8 +41,8 @@ struct thaw_image_info {
 	 */
 	uint64_t newest_pages, newest_pieces;
 	uint64_t unused_bytes, unused_pieces, unused_small_bytes;
-	/* Of these pages: how many bytes they take, and how many are compressed (THAW_COMPRESS_LZ4 ...). */
-	uint64_t newest_page_bytes, newest_compressed;
+	/* Of these pages: how many bytes they take; how many are compressed, and of those by Zstandard (else LZ4). */
+	uint64_t newest_page_bytes, newest_compressed, newest_zstd;
 	struct thaw_error
 		fallback; /* the newest header slot or record was damaged: why; code 0: was not */
 	bool keyed;	  /* its contents are authenticated (THAW_KEYED) */

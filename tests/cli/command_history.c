@@ -256,6 +256,27 @@ static size_t longest_line(const char *text)
 	return longest;
 }
 
+TEST_F(history, says_how_pages_are_stored)
+{
+	support_write(self->script, "1");
+	RUN(0, "run", self->script);
+	RUN(0, "log", self->image);
+	SAYS_NOT("of raw");
+	RUN(0, "inspect", self->image);
+	SAYS_NOT("compressed");
+	unlink(self->image);
+	RUN(0, "run", "--compress", "lz4", self->script);
+	RUN(0, "log", self->image);
+	SAYS("  of raw  ");
+	RUN(0, "log", "--json", self->image);
+	SAYS("\"bytesOfPages\":");
+	RUN(0, "inspect", self->image);
+	SAYS(" pages, lz4: ");
+	RUN(0, "compact", "--compress", "zstd:3", self->image);
+	RUN(0, "inspect", self->image);
+	SAYS(" pages, zstd: ");
+}
+
 TEST_F(history, is_readable)
 {
 	char name[64];

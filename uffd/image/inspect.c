@@ -21,7 +21,7 @@ struct count {
 	uint64_t bytes;		     /* reached */
 	struct bitmap used;	     /* blocks of the file; no words: they are not counted */
 	uint64_t pages, pieces, end; /* of what was reached: stored pages, in heap order */
-	uint64_t page_bytes, compressed;
+	uint64_t page_bytes, compressed, zstd;
 };
 
 static void count_use(struct count *count, uint64_t offset, uint64_t bytes)
@@ -57,6 +57,7 @@ static int count_extent(void *arg, uint64_t page, const struct extent *extent)
 	count->end = extent_end(extent);
 	count->page_bytes += extent->bytes;
 	count->compressed += extent_is_packed(extent);
+	count->zstd += extent->encoding >= EXTENT_ZSTD;
 	count_use(count, extent->offset, extent->bytes);
 	return 0;
 }
@@ -118,6 +119,7 @@ static int count_reached(const struct thaw_image *image, struct thaw_image_info 
 		info->newest_pieces = count.pieces;
 		info->newest_page_bytes = count.page_bytes;
 		info->newest_compressed = count.compressed;
+		info->newest_zstd = count.zstd;
 	}
 	count_unused(&count, info);
 	bitmap_free(&count.used);

@@ -81,6 +81,7 @@ static void print_json(const struct inspected *image)
 	json_number(&json, "newestPieces", info->newest_pieces);
 	json_number(&json, "newestPageBytes", info->newest_page_bytes);
 	json_number(&json, "newestCompressed", info->newest_compressed);
+	json_number(&json, "newestZstandard", info->newest_zstd);
 	json_number(&json, "unusedBytes", info->unused_bytes);
 	json_number(&json, "unusedPieces", info->unused_pieces);
 	json_number(&json, "unusedSmallBytes", info->unused_small_bytes);
@@ -141,12 +142,15 @@ static void row_names(struct table *table, const struct inspected *image)
 static void row_compressed(struct table *table, const struct thaw_image_info *info)
 {
 	uint64_t bytes = info->newest_pages * info->page_bytes;
+	const char *how = !info->newest_zstd				? "lz4"
+			  : info->newest_zstd < info->newest_compressed ? "lz4 and zstd"
+									: "zstd";
 	char text[192];
 
 	if (!info->newest_compressed)
 		return;
-	snprintf(text, sizeof(text), "%s of %s pages: %s in %s, %.0f%%",
-		 format_count(info->newest_compressed).s, format_count(info->newest_pages).s,
+	snprintf(text, sizeof(text), "%s of %s pages, %s: %s in %s, %.0f%%",
+		 format_count(info->newest_compressed).s, format_count(info->newest_pages).s, how,
 		 format_bytes(bytes).s, format_bytes(info->newest_page_bytes).s,
 		 bytes ? 100.0 * (double)info->newest_page_bytes / (double)bytes : 0);
 	row(table, "compressed", text);

@@ -18,9 +18,11 @@ enum time_form { TIME_RELATIVE, TIME_ABSOLUTE, TIME_ISO };
 struct log {
 	enum time_form times;
 	struct thaw_image *image;
+	struct thaw_image_info info;
 	const struct thaw_generation *generations;
 	const struct thaw_name *names;
 	int count, name_count;
+	bool compressed; /* one of them has written less than its pages have */
 };
 
 bool generation_is_process(const struct thaw_generation *generation)
@@ -42,8 +44,13 @@ static int log_read(const char *path, struct log *log)
 
 	if (code)
 		return code;
+	if (thaw_image_info(log->image, false, &log->info, NULL))
+		log->info.page_bytes = 0; /* then that is not told */
 	log->count = (int)thaw_image_log(log->image, &log->generations);
 	log->name_count = (int)thaw_image_names(log->image, &log->names);
+	for (int i = 0; i < log->count; i++)
+		log->compressed |= log->generations[i].bytes_written <
+				   log->generations[i].pages_stored * log->info.page_bytes;
 	return 0;
 }
 
@@ -66,6 +73,8 @@ static void print_json(const struct log *log)
 		json_number(&json, "pagesWritten", g->pages_written);
 		json_number(&json, "pagesStored", g->pages_stored);
 		json_number(&json, "bytesWritten", g->bytes_written);
+		if (log->info.page_bytes)
+			json_number(&json, "bytesOfPages", g->pages_stored * log->info.page_bytes);
 		json_number(&json, "pauseNs", g->pause_ns);
 		json_number(&json, "durableNs", g->durable_ns);
 		json_number(&json, "restores", g->restores);
@@ -80,6 +89,19 @@ static void print_json(const struct log *log)
 	}
 	json_close(&json, ']');
 	putchar('\n');
+}
+
+/* What was written, with the nodes of the index and the state, to the pages as they are in memory. */
+static const char *of_raw(const struct log *log, const struct thaw_generation *g,
+			  char text[ORIGIN_BYTES])
+{
+	uint64_t raw = g->pages_stored * log->info.page_bytes;
+
+	snprintf(text, ORIGIN_BYTES, "-");
+	if (raw)
+		snprintf(text, ORIGIN_BYTES, "%.0f%%",
+			 100.0 * (double)g->bytes_written / (double)raw);
+	return text;
 }
 
 /* The generation that it descends from, unless that is the one in the line above. */
@@ -99,15 +121,22 @@ static const char *origin(const struct log *log, int i, char text[ORIGIN_BYTES])
 
 static void table_fill(struct table *table, const struct log *log)
 {
-	const char *const titles[] = {"generation", log->times == TIME_RELATIVE ? "age" : "time",
-				      "written",    "stored",
-				      "bytes",	    "pause",
-				      "durable",    "reason",
-				      "kind",	    ""};
+	const char *const titles[] = {"generation",
+				      log->times == TIME_RELATIVE ? "age" : "time",
+				      "written",
+				      "stored",
+				      "bytes",
+				      log->compressed ? "of raw" : NULL,
+				      "pause",
+				      "durable",
+				      "reason",
+				      "kind",
+				      ""};
 
-	table_init(table, "rrrrrrrlll");
+	table_init(table, log->compressed ? "rrrrrrrrlll" : "rrrrrrrlll");
 	for (size_t i = 0; i < sizeof(titles) / sizeof(titles[0]); i++)
-		table_cell(table, titles[i]);
+		if (titles[i])
+			table_cell(table, titles[i]);
 	for (int i = 0; i < log->count; i++) {
 		const struct thaw_generation *g = &log->generations[i];
 		char text[ORIGIN_BYTES];
@@ -119,6 +148,8 @@ static void table_fill(struct table *table, const struct log *log)
 		table_cell(table, format_count(g->pages_written).s);
 		table_cell(table, format_count(g->pages_stored).s);
 		table_cell(table, format_bytes(g->bytes_written).s);
+		if (log->compressed)
+			table_cell(table, of_raw(log, g, text));
 		table_cell(table, format_duration(g->pause_ns).s);
 		table_cell(table, format_duration(g->durable_ns).s);
 		table_cell(table, thaw_reason_name(g->reason));
@@ -272,6 +303,7 @@ const struct cli_command command_log = {
 		"  written  pages that the program wrote since the generation before\n"
 		"  stored   those of them whose contents had changed\n"
 		"  bytes    how much was written to the file\n"
+		"  of raw   where some are compressed: that to the stored pages as they are in memory\n"
 		"  pause    how long the program was stopped\n"
 		"  durable  from the start until it was on the disk (the newest: without its last syncs)\n"
 		"  kind     any build of thaw continues a generation between turns; one that was taken mid-turn is continued\n"
