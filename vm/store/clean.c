@@ -93,6 +93,26 @@ static uint32_t choose(struct use *use, uint32_t count, uint64_t live, uint64_t 
 	return taken;
 }
 
+/*
+ * The next take has these blocks, but those that mean nothing at that time: what is free, and the end of the image's log. So
+ * where it has them not, the index forgets them.
+ */
+static void ask(struct replication *r, const struct store_level *index, const bool *chosen)
+{
+	struct store_level *asked = &r->asked;
+
+	asked->runs = malloc((index->run_count + 1u) * sizeof(*asked->runs));
+	for (uint32_t i = 0; asked->runs && i < index->run_count; i++) {
+		const struct store_run *run = &index->runs[i];
+
+		if (!chosen[index->frames[run->frame].object] ||
+		    thaw_mirror_dirty(r->mirror, run->first, run->count))
+			continue;
+		asked->runs[asked->run_count++] = (struct store_run){
+			.first = run->first, .count = run->count, .frame = STORE_NOWHERE};
+	}
+}
+
 void clean(struct replication *r, uint64_t budget)
 {
 	struct store_level index;
@@ -105,13 +125,10 @@ void clean(struct replication *r, uint64_t budget)
 		return;
 	use = count_use(&index, &live, &bytes);
 	chosen = calloc(index.object_count + 1u, sizeof(*chosen));
-	if (use && chosen && budget &&
+	if (use && chosen && budget && !r->asked.run_count &&
 	    choose(use, index.object_count, live, bytes,
 		   budget > LEAST_BUDGET ? budget : LEAST_BUDGET, chosen))
-		for (uint32_t i = 0; i < index.run_count; i++)
-			if (chosen[index.frames[index.runs[i].frame].object])
-				thaw_mirror_dirty(r->mirror, index.runs[i].first,
-						  index.runs[i].count);
+		ask(r, &index, chosen);
 	pthread_mutex_lock(&r->lock);
 	r->status.bytes_stored = bytes;
 	r->status.objects_stored = index.object_count;

@@ -58,7 +58,7 @@ static int level_of_freed(const struct thaw_take_info *info, struct store_level 
 static int make_change(struct replication *r, const struct thaw_take_info *info,
 		       const struct store_level *gone, struct making *making)
 {
-	struct store_level written, freed, away = {0};
+	struct store_level written, freed, away = {0}, free_now = {0};
 	int code = upload_level(r, &written);
 
 	making->blocks = r->upload->block_total;
@@ -68,9 +68,12 @@ static int make_change(struct replication *r, const struct thaw_take_info *info,
 		level_free(&written);
 		return code;
 	}
-	code = level_merge(gone, &freed, false, &away);
+	code = level_merge(&r->asked, &freed, false, &away);
 	if (!code)
-		code = level_merge(&away, &written, false, &making->change);
+		code = level_merge(gone, &away, false, &free_now);
+	if (!code)
+		code = level_merge(&free_now, &written, false, &making->change);
+	level_free(&free_now);
 	level_free(&away);
 	level_free(&freed);
 	level_free(&written);
@@ -243,6 +246,7 @@ static void acknowledged(struct replication *r, struct making *making, uint64_t 
 	r->stored_blocks += making->blocks;
 	levels_adopt(r, &making->levels);
 	hot_changed(r, &making->change);
+	level_free(&r->asked);
 	r->changes = making->news.changes;
 	r->compared = true;
 	r->since_ns = r->taken_ns;

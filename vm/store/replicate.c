@@ -377,6 +377,7 @@ static void replication_free(struct replication *r)
 	if (r->own_s3)
 		s3_close(r->s3);
 	claim_free(&r->claim);
+	level_free(&r->asked);
 	hot_free(r);
 	frame_encoder_free(r->encoder);
 	group_close(&r->group);
@@ -496,6 +497,7 @@ int replicate_start(struct replication *r, struct thaw_mirror *mirror, struct th
 	r->mirror = mirror;
 	r->stop = r->finish = r->ended = r->hurry = r->group.stopped = false;
 	r->changes = UINT64_MAX;
+	level_free(&r->asked); /* of another mirror */
 	r->compared = false;
 	r->taken_ns = 0;
 	r->since_ns = clock_monotonic_ns();
