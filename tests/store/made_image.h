@@ -21,21 +21,27 @@ SUPPORT struct thaw_options image_options(const char *path)
 				     .engine = IMAGE_ENGINE};
 }
 
-/* Page p is written in those rounds that divide it. */
-SUPPORT void image_write(void *memory, uint64_t round)
+/* Page p, below `end`, is written in those rounds that divide it. */
+SUPPORT void image_write_some(void *memory, uint64_t round, uint64_t end)
 {
-	for (uint64_t page = 0; page < IMAGE_PAGES; page++)
+	for (uint64_t page = 0; page < end; page++)
 		if (page % round == 0)
 			made_block((uint8_t *)memory + page * 4096, (page << 8) + round);
 }
 
-/* Of pages from, from + step, ...: how many are not what they were after so many rounds. */
-SUPPORT unsigned image_wrong(const void *memory, uint64_t rounds, uint64_t from, uint64_t step)
+SUPPORT void image_write(void *memory, uint64_t round)
+{
+	image_write_some(memory, round, IMAGE_PAGES);
+}
+
+/* Of pages from, from + step, ... below `end`: how many are not what they were after so many rounds. */
+SUPPORT unsigned image_wrong_some(const void *memory, uint64_t rounds, uint64_t from, uint64_t step,
+				  uint64_t end)
 {
 	uint8_t expected[4096];
 	unsigned wrong = 0;
 
-	for (uint64_t page = from; page < IMAGE_PAGES; page += step) {
+	for (uint64_t page = from; page < end; page += step) {
 		uint64_t round = rounds;
 
 		while (page % round)
@@ -44,6 +50,11 @@ SUPPORT unsigned image_wrong(const void *memory, uint64_t rounds, uint64_t from,
 		wrong += memcmp(expected, (const uint8_t *)memory + page * 4096, 4096) != 0;
 	}
 	return wrong;
+}
+
+SUPPORT unsigned image_wrong(const void *memory, uint64_t rounds, uint64_t from, uint64_t step)
+{
+	return image_wrong_some(memory, rounds, from, step, IMAGE_PAGES);
 }
 
 SUPPORT void image_checkpoint(struct thaw *heap)

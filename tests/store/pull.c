@@ -7,6 +7,7 @@
 
 #include "made_image.h"
 #include "store/pull.h"
+#include "store/push.h"
 #include "store/sidefile.h"
 #include "store_server.h"
 
@@ -103,6 +104,25 @@ TEST_F(pull, all_of_it_comes_under_its_name)
 	EXPECT_EQ(1, store_server_count(&self->server, "DELETE", "/readers/"));
 	/* Nothing else of it has changed. */
 	EXPECT_EQ(1, store_server_count(&self->server, "PUT", ""));
+}
+
+TEST_F(pull, what_is_pushed_is_pulled)
+{
+	struct push_options push = {
+		.place = self->server.place, .image = self->image, .flags = EPOCH_BEGIN};
+	struct replication_status status;
+
+	image_make(self->image, 5);
+	ASSERT_EQ(0, push_image(&push, &status, &self->error))
+	{
+		printf("# %s\n", self->error.text);
+	}
+	ASSERT_EQ(0, pull(self))
+	{
+		printf("# %s\n", self->error.text);
+	}
+	EXPECT_TRUE(is_whole(self, 5));
+	EXPECT_EQ(self->status.record.generation, status.generation);
 }
 
 TEST_F(pull, a_file_that_is_there_stays_unless_it_is_to_be_replaced)

@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * place.c - the life of an image that is in a store, as a file here (place.h): from its claim (place_claim.c) to the moment when nothing
+ * of it is missing any more. A thread brings what nobody asks for.
+ */
+#define _GNU_SOURCE
+#include "store/place.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/failure.h"
+#include "base/format.h"
+#include "store/place_file.h"
+#include "store/place_private.h"
+
+#define DEADLINE_NS (300ull * 1000000000)
+#define CLAIMS 20u /* that others may beat, before it is given up */
+/* On a fresh line the first round trips of many connections bring more than those of few. */
+#define CONNECTIONS 32u
+#define LEASE_DROP_NS 2000000000ull
+
+void place_tell(struct place *place, const char *format, ...)
+{
+	struct thaw_error line;
+	char text[2 * sizeof(line.text)];
+	va_list arguments;
+
+	if (!place->tell)
+		return;
+	va_start(arguments, format);
+	vsnprintf(text, sizeof(text), format, arguments);
+	va_end(arguments);
+	failure(&line, 0, "%s", text);
+	place->tell(place->arg, line.text);
+}
+
+/* On the store's thread. */
+static void trouble(void *arg, const struct thaw_error *reason)
+{
+	struct place *place = arg;
+
+	if (reason) {
+		place->failing_since_ns = clock_monotonic_ns();
+		place_tell(place, "%s; it is tried again", reason->text);
+	} else {
+		uint64_t since = place->failing_since_ns;
+
+		place->failing_since_ns = 0;
+		place_tell(place, "%s answers again, after %s", place->url,
+			   format_duration(clock_monotonic_ns() - since).s);
+	}
+}
+
+/* ---- What is missing */
+
+int place_finish(struct place *place, struct thaw_error *error)
+{
+	int code = fdatasync(place->fd) ? -errno : 0;
+
+	if (code)
+		return failure(error, code, "%s: cannot be made durable: %s", place->path,
+			       thaw_strerror(code));
+	code = sidefile_complete(place->path, error);
+	if (code)
+		return code;
+	thaw_fill_detach(place->fill);
+	place->fill = NULL;
+	place->complete = true;
+	return 0;
+}
+
+static const struct thaw_fill_ops fill_ops = {
+	.need = fetch_need, .has = fetch_has, .writes = fetch_writes};
+
+/* A file system that does not tell holes from data: nothing may be opened in it before all of it is there. */
+static int fetch_whole(struct place *place, struct thaw_error *error)
+{
+	int code = fetch_fill(place->fetch, FETCH_FAST, NULL, NULL, error);
+
+	return code ? code : place_finish(place, error);
+}
+
+int place_fetch(struct place *place, const struct store_record *record, bool held,
+		struct thaw_error *error)
+{
+	/* What was cut off the file since, or never was in it, means nothing. */
+	uint64_t bytes = held ? record->file_bytes : (uint64_t)lseek(place->fd, 0, SEEK_END);
+	struct fetch_options options = {
+		.s3 = place->s3,
+		.fd = place->fd,
+		.level = &place->level,
+		.bytes = bytes,
+		.patience_ns = place->patience_ns,
+		.hot = place->hot_record ? &place->hot : NULL,
+		.hot_record = place->hot_record,
+		.held = held,
+	};
+	int code = index_merge(&place->index, &place->level);
+
+	if (code)
+		return failure(error, code, "%s: %s", place->url, thaw_strerror(code));
+	return fetch_open(&options, &place->fetch, error);
+}
+
+int place_attach(struct place *place, struct thaw_error *error)
+{
+	/* Without it everything works as long as nobody deletes what is needed here. */
+	if (lease_take(place->s3, place->claim.record.number, &place->lease, NULL))
+		place->lease = NULL;
+	if (place->flags & PLACE_WHOLE)
+		return fetch_whole(place, error);
+	if (!place_file_holes(place->path, (uint64_t)lseek(place->fd, 0, SEEK_END))) {
+		place_tell(
+			place,
+			"%s: this file system does not tell holes from data, so all of %s is fetched first",
+			place->path, place->url);
+		return fetch_whole(place, error);
+	}
+	return thaw_fill_attach(place->path, &fill_ops, place->fetch, &place->fill, error);
+}
+
+static void *fill(void *arg)
+{
+	struct place *place = arg;
+	struct thaw_error error;
+	int code = fetch_fill(place->fetch, FETCH_POLITE, NULL, NULL, &error);
+
+	if (!code)
+		code = place_finish(place, &error);
+	if (code && code != -ECANCELED)
+		place_tell(place, "%s", error.text);
+	if (!code) {
+		lease_drop(place->lease, LEASE_DROP_NS);
+		place->lease = NULL;
+	}
+	place->filling = false;
+	return NULL;
+}
+
+int place_fill(struct place *place, struct thaw_error *error)
+{
+	sigset_t all, before;
+	int code;
+
+	if (place->complete || place->fills || !place->fetch)
+		return 0;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	place->filling = true;
+	code = -pthread_create(&place->filler, NULL, fill, place);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	place->fills = !code;
+	if (code) {
+		place->filling = false;
+		return failure(error, code, "%s: the rest of it cannot be fetched: %s", place->path,
+			       thaw_strerror(code));
+	}
+	return 0;
+}
+
+/* ---- Opening, closing */
+
+/* An attempt that lost: all that it has read is of a record that is not the newest any more. */
+static void forget(struct place *place)
+{
+	if (place->fetch)
+		fetch_stop(place->fetch);
+	thaw_fill_detach(place->fill);
+	place->fill = NULL;
+	lease_drop(place->lease, LEASE_DROP_NS);
+	place->lease = NULL;
+	fetch_close(place->fetch);
+	place->fetch = NULL;
+	claim_free(&place->claim);
+	index_free(&place->index);
+	memset(&place->index, 0, sizeof(place->index));
+	memset(&place->claim, 0, sizeof(place->claim));
+	level_free(&place->level);
+	level_free(&place->hot);
+	place->hot_record = 0;
+}
+
+static void pause_ms(unsigned ms)
+{
+	struct timespec pause = {ms / 1000, (long)(ms % 1000) * 1000000};
+
+	nanosleep(&pause, NULL);
+}
+
+static int claim(struct place *place, struct thaw_error *error)
+{
+	for (unsigned i = 0; i < CLAIMS; i++) {
+		int code = place_claim_once(place, error);
+
+		if (code != -EAGAIN)
+			return code;
+		forget(place);
+		pause_ms(10u << (i < 6 ? i : 6));
+	}
+	return failure(error, -EBUSY,
+		       "%s is continued again and again by somebody else: stop that first",
+		       place->url);
+}
+
+static int begin(struct place *place, const struct place_options *options, struct thaw_error *error)
+{
+	struct s3_settings settings = {.requests = CONNECTIONS, .trouble = trouble, .arg = place};
+	int code;
+
+	place->url = strdup(options->place);
+	place->program = strdup(options->program ? options->program : "");
+	place->path = options->cache ? strdup(options->cache) : NULL;
+	if (!place->url || !place->program || (options->cache && !place->path))
+		return failure(error, -ENOMEM, "%s: %s", options->place, thaw_strerror(-ENOMEM));
+	if (!place->path) {
+		code = place_file_default(place->url, &place->path, error);
+		if (code)
+			return code;
+	}
+	code = s3_open(place->url, &settings, &place->s3, error);
+	if (!code)
+		s3_warm(place->s3, CONNECTIONS);
+	return code;
+}
+
+int place_open(const struct place_options *options, struct place **opened, struct thaw_error *error)
+{
+	struct place *place = calloc(1, sizeof(*place));
+	uint64_t began = clock_monotonic_ns();
+	int code;
+
+	*opened = NULL;
+	if (!place)
+		return failure(error, -ENOMEM, "%s: %s", options->place, thaw_strerror(-ENOMEM));
+	place->fd = -1;
+	place->flags = options->flags;
+	place->deadline_ns = options->deadline_ns ? options->deadline_ns : began + DEADLINE_NS;
+	place->patience_ns = options->patience_ns;
+	place->tell = options->tell;
+	place->arg = options->arg;
+	code = begin(place, options, error);
+	if (!code)
+		code = claim(place, error);
+	if (!place->incomplete)
+		place->complete = true;
+	place->opened_ns = clock_monotonic_ns() - began;
+	if (code && (code != -ENOENT || !place->s3 || place->claim.record.number)) {
+		/* An empty file that nobody had before: there is nothing in it. */
+		if (place->fd >= 0 && place->made && !lseek(place->fd, 0, SEEK_END))
+			unlink(place->path);
+		place_close(place);
+		return code;
+	}
+	*opened = place;
+	return code;
+}
+
+const char *place_path(const struct place *place)
+{
+	return place->path;
+}
+
+struct s3 *place_store(struct place *place)
+{
+	return place->s3;
+}
+
+struct store_claim *place_claim(struct place *place)
+{
+	return &place->claim;
+}
+
+void place_status(struct place *place, struct place_status *status)
+{
+	memset(status, 0, sizeof(*status));
+	status->complete = place->complete;
+	status->filling = place->filling;
+	status->opened_ns = place->opened_ns;
+	status->failing_since_ns = place->failing_since_ns;
+	if (place->fetch)
+		fetch_status(place->fetch, &status->fetch);
+}
+
+void place_stop(struct place *place)
+{
+	if (place->fetch)
+		fetch_stop(place->fetch);
+}
+
+void place_close(struct place *place)
+{
+	if (!place)
+		return;
+	place_stop(place);
+	if (place->fills)
+		pthread_join(place->filler, NULL);
+	forget(place);
+	if (place->fd >= 0)
+		close(place->fd);
+	s3_close(place->s3);
+	free(place->program);
+	free(place->path);
+	free(place->url);
+	free(place);
+}
+
+int place_is_incomplete(const char *image, struct thaw_error *error)
+{
+	struct sidefile side;
+	int code = sidefile_read(image, &side, error);
+
+	if (code)
+		return code == -ENOENT ? 0 : code;
+	if (!side.incomplete)
+		return 0;
+	failure(error, 0,
+		"%s: parts of it are still in %s only: `thaw pull %s FILE` brings all of it", image,
+		side.place, side.place);
+	return 1;
+}

@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * place_claim.c - what a start asks of the store (place.h): one list and the end of the newest record; then, at the same time, the seal
+ * behind it, the index, and where in the hot object what is. And what becomes of a file that is here already.
+ *
+ *	the file			IMAGE.store		the newest record is of
+ *	none, or empty			-			anybody: it is filled
+ *	nothing was opened in it	this store		anybody: it is filled
+ *	an image			this store		an epoch of its own: goes on, with its holes if it is incomplete
+ *	an image			this store		another epoch: put aside, or removed if the store has all of it
+ *	anything else						refused
+ *
+ * The seal comes before the first block: an empty file says that it was never asked for, or that its answer was not seen.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/failure.h"
+#include "store/place_file.h"
+#include "store/place_private.h"
+#include "store/ranges.h"
+
+#define HOT_TAIL_BYTES (32u << 10)
+
+/* ---- At the same time */
+
+struct job {
+	struct place *place;
+	int (*run)(struct place *place, struct thaw_error *error);
+	pthread_t thread;
+	bool apart;
+	int code;
+	struct thaw_error error;
+};
+
+static void *job_run(void *arg)
+{
+	struct job *job = arg;
+
+	job->code = job->run(job->place, &job->error);
+	return NULL;
+}
+
+static void job_begin(struct job *job)
+{
+	sigset_t all, before;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	job->apart = !pthread_create(&job->thread, NULL, job_run, job);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (!job->apart)
+		job_run(job);
+}
+
+static int job_end(struct job *job, struct thaw_error *error)
+{
+	if (job->apart)
+		pthread_join(job->thread, NULL);
+	if (job->code && error)
+		*error = job->error;
+	return job->code;
+}
+
+/* ---- The seal */
+
+/* Level 0 alone, from the end of the record, is what the seal needs of the index. False: it is not there, or damaged. */
+static bool level_of_tail(const struct store_record *record, const void *tail,
+			  struct store_level *level)
+{
+	uint64_t bytes = record->bytes < STORE_TAIL_BYTES ? record->bytes : STORE_TAIL_BYTES;
+	uint64_t begin = record->bytes - bytes;
+
+	if (!tail || record->level_offset < begin)
+		return false;
+	return !level_decode((const char *)tail + (record->level_offset - begin),
+			     record->level_bytes,
+			     (record->file_bytes + STORE_BLOCK - 1) / STORE_BLOCK,
+			     1u << STORE_IN_RECORD | 1u << STORE_IN_DATA, level, NULL);
+}
+
+static int seal_as(struct place *place, bool incomplete, struct thaw_error *error)
+{
+	struct epoch_wish wish = {
+		.place = place->url,
+		.image = place->path,
+		.program = place->program,
+		.flags = EPOCH_TAKE_OVER,
+		.incomplete = incomplete,
+	};
+
+	return epoch_seal(place->s3, &wish, place->deadline_ns, &place->claim, error);
+}
+
+/* IMAGE.store stays as it is, but for the epoch. */
+static int seal(struct place *place, struct thaw_error *error)
+{
+	return seal_as(place, false, error);
+}
+
+/* The file has nothing yet, whatever IMAGE.store says. */
+static int seal_new(struct place *place, struct thaw_error *error)
+{
+	return seal_as(place, true, error);
+}
+
+/* ---- What the record refers to */
+
+/* Where in the hot object what is: from its last bytes. A store without it is whole, so no failure counts. */
+static int hot_level(struct place *place, struct thaw_error *error)
+{
+	const struct store_reference *hot = &place->claim.record.hot;
+	uint64_t blocks = (place->claim.record.file_bytes + STORE_BLOCK - 1) / STORE_BLOCK;
+	size_t bytes = hot->object.bytes < HOT_TAIL_BYTES ? hot->object.bytes : HOT_TAIL_BYTES;
+	char name[STORE_NAME_BYTES], *tail = NULL;
+	uint64_t end[2];
+
+	(void)error;
+	if (!hot->object.record || bytes < sizeof(end))
+		return 0;
+	store_object_name(&hot->object, name);
+	for (;;) {
+		char *more = realloc(tail, bytes);
+
+		if (!more)
+			break;
+		tail = more;
+		if (ranges_get(place->s3, name, hot->object.bytes - bytes, bytes, tail,
+			       place->deadline_ns, NULL))
+			break;
+		memcpy(end, tail + bytes - sizeof(end), sizeof(end));
+		if (end[0] != STORE_HOT_MAGIC || end[1] > hot->object.bytes - sizeof(end))
+			break;
+		if (end[1] > bytes - sizeof(end)) {
+			bytes = end[1] + sizeof(end);
+			continue;
+		}
+		if (!level_decode(tail + bytes - sizeof(end) - end[1], end[1], blocks,
+				  1u << STORE_IN_HOT, &place->hot, NULL) &&
+		    place->hot.object_count == 1) {
+			place->hot.objects[0] = hot->object;
+			place->hot_record = hot->object.record;
+		}
+		break;
+	}
+	free(tail);
+	return 0;
+}
+
+/* What is needed of a record to begin to fetch: the index, and where in the hot object what is. */
+static int read_record(struct place *place, const struct store_record *record, const void *tail,
+		       struct thaw_error *error)
+{
+	struct job hot = {.place = place, .run = hot_level};
+	int code;
+
+	if (place->incomplete)
+		job_begin(&hot);
+	code = record_index(place->s3, record, tail, place->deadline_ns, &place->index, error);
+	if (place->incomplete)
+		job_end(&hot, NULL);
+	return code;
+}
+
+/* The claim has the index from then on. The seal repeats level 0. */
+static void index_to_claim(struct place *place)
+{
+	level_free(&place->claim.index.level[0]);
+	place->claim.index = place->index;
+	memset(&place->index, 0, sizeof(place->index));
+}
+
+/*
+ * All that the record refers to is read, and the first of it asked for, while the store is sealed. A seal that lost says more than an
+ * index that is gone.
+ */
+static int read_and_seal(struct place *place, const void *tail,
+			 int (*seals)(struct place *place, struct thaw_error *error),
+			 struct thaw_error *error)
+{
+	const struct store_record record = place->claim.record; /* the seal changes the claim's */
+	struct job sealing = {.place = place, .run = seals};
+	bool apart = level_of_tail(&record, tail, &place->claim.index.level[0]);
+	int code, sealed = 0;
+
+	if (apart)
+		job_begin(&sealing);
+	code = read_record(place, &record, tail, error);
+	if (!code && place->incomplete)
+		code = place_fetch(place, &record, true, error);
+	if (apart)
+		sealed = job_end(&sealing, error);
+	if (sealed || code)
+		return sealed ? sealed : code;
+	index_to_claim(place);
+	return apart ? 0 : seals(place, error);
+}
+
+/* ---- The file that is here */
+
+enum fate { FATE_NEW, FATE_OURS, FATE_ASIDE };
+
+static int refuse(struct place *place, struct thaw_error *error)
+{
+	char writer[256];
+
+	record_writer(&place->claim.record, writer, sizeof(writer));
+	return failure(
+		error, -EBUSY,
+		"%s: its store is continued by %s: remove the file to take over from there, or name another",
+		place->path, writer);
+}
+
+/* Does a process have it open, one that does not lock it as place_file_open() does? */
+static int check_unused(struct place *place, struct thaw_error *error)
+{
+	struct thaw_image_info info = {0};
+	struct thaw_image *image;
+
+	if (thaw_image_open(place->path, &image, NULL))
+		return 0;
+	if (thaw_image_info(image, false, &info, NULL))
+		info.holder = 0;
+	thaw_image_close(image);
+	return info.holder
+		       ? failure(error, THAW_EINUSE,
+				 "image %s is in use by process %llu: stop that first, or name another file",
+				 place->path, (unsigned long long)info.holder)
+		       : 0;
+}
+
+static int decide(struct place *place, struct sidefile *side, enum fate *fate,
+		  struct thaw_error *error)
+{
+	const struct store_record *record = &place->claim.record;
+	struct stat stat;
+	int code, begun;
+
+	*fate = FATE_NEW;
+	if (fstat(place->fd, &stat))
+		return failure(error, -errno, "%s: %s", place->path, thaw_strerror(-errno));
+	if (!stat.st_size)
+		return 0;
+	code = sidefile_read(place->path, side, error);
+	if (code == -ENOENT)
+		return failure(
+			error, -EXDEV,
+			"%s: there is a file already, which is not a copy of %s: name another (--cache PATH)",
+			place->path, place->url);
+	if (code)
+		return code;
+	if (strcmp(side->place, place->url))
+		return failure(error, -EXDEV,
+			       "%s: a copy of %s, not of %s: name another file (--cache PATH)",
+			       place->path, side->place, place->url);
+	begun = place_file_begun(place->fd);
+	if (begun < 0)
+		return failure(error, begun, "%s: %s", place->path, thaw_strerror(begun));
+	/* Where holes are not told from data, an incomplete file was never opened in. */
+	if (side->incomplete && (!begun || !place_file_holes(place->path, (uint64_t)stat.st_size)))
+		return 0;
+	if (memcmp(side->uuid, record->uuid, sizeof(side->uuid)) ||
+	    !sidefile_has(side, record->epoch))
+		*fate = FATE_ASIDE;
+	else
+		*fate = FATE_OURS;
+	return check_unused(place, error);
+}
+
+/* The store went on elsewhere: the file goes, or is kept under another name if it may have what the store has not. */
+static int put_aside(struct place *place, const struct sidefile *side, struct thaw_error *error)
+{
+	uint64_t generation = 0;
+	char *aside;
+	int code;
+
+	if (place->flags & PLACE_KEEP)
+		return refuse(place, error);
+	code = side->settled && !side->incomplete
+		       ? place_file_listed(place->path, &generation, NULL)
+		       : 0;
+	if (!code && side->settled && generation <= side->settled) {
+		if (unlink(place->path))
+			return failure(error, -errno, "%s: cannot remove it: %s", place->path,
+				       thaw_strerror(-errno));
+		code = sidefile_remove(place->path, error);
+	} else {
+		code = place_file_aside(place->path, &aside, error);
+		if (!code) {
+			place_tell(
+				place,
+				"%s went on elsewhere; what was here is kept as %s, since it may have generations that the store has not",
+				place->url, aside);
+			free(aside);
+		}
+	}
+	if (code)
+		return code;
+	close(place->fd);
+	place->fd = place_file_open(place->path, &place->made, error);
+	return place->fd < 0 ? place->fd : 0;
+}
+
+/* ---- The three ways */
+
+static int place_new(struct place *place, const void *tail, struct thaw_error *error)
+{
+	int code;
+
+	if (ftruncate(place->fd, 0))
+		return failure(error, -errno, "%s: cannot write to it: %s", place->path,
+			       thaw_strerror(-errno));
+	place->incomplete = true;
+	code = read_and_seal(place, tail, seal_new, error);
+	if (code)
+		return code;
+	place->claim.same = true;
+	if (ftruncate(place->fd, (off_t)place->claim.record.file_bytes))
+		return failure(error, -errno, "%s: cannot write to it: %s", place->path,
+			       thaw_strerror(-errno));
+	fetch_release(place->fetch);
+	return place_attach(place, error);
+}
+
+/* What it wrote itself is not older than what the store has of it? */
+static int check_age(struct place *place, struct thaw_error *error)
+{
+	uint64_t wanted = place->claim.record.generation, generation;
+	int code = place_file_newest(place->path, wanted, &generation, error);
+
+	if (code || generation >= wanted)
+		return code;
+	return failure(
+		error, -ESTALE,
+		"%s: its newest generation is %llu, but %s has %llu of it: was it restored from a backup? Remove it to take what the store has",
+		place->path, (unsigned long long)generation, place->url,
+		(unsigned long long)wanted);
+}
+
+static int place_ours(struct place *place, const void *tail, struct thaw_error *error)
+{
+	int code;
+
+	if (!place->incomplete) {
+		code = check_age(place, error);
+		return code ? code : read_and_seal(place, tail, seal, error);
+	}
+	/* Nothing of the file can be read before what is missing can be fetched. */
+	code = read_record(place, &place->claim.record, tail, error);
+	if (!code)
+		code = place_fetch(place, &place->claim.record, false, error);
+	if (!code)
+		code = place_attach(place, error);
+	if (!code)
+		index_to_claim(place);
+	if (!code)
+		code = check_age(place, error);
+	return code ? code : seal(place, error);
+}
+
+int place_claim_once(struct place *place, struct thaw_error *error)
+{
+	struct sidefile side = {0};
+	enum fate fate;
+	void *tail = NULL;
+	int code;
+
+	code = record_newest(place->s3, place->deadline_ns, &place->claim.record, &tail, error);
+	if (!code && !place->claim.record.number)
+		code = failure(error, -ENOENT, "%s is empty", place->url);
+	if (!code && place->fd < 0) {
+		place->fd = place_file_open(place->path, &place->made, error);
+		code = place->fd < 0 ? place->fd : 0;
+	}
+	if (!code)
+		code = decide(place, &side, &fate, error);
+	if (!code && fate == FATE_ASIDE)
+		code = put_aside(place, &side, error);
+	if (!code && fate == FATE_OURS) {
+		place->incomplete = side.incomplete;
+		code = place_ours(place, tail, error);
+	} else if (!code) {
+		code = place_new(place, tail, error);
+	}
+	free(tail);
+	return code;
+}
