@@ -46,6 +46,18 @@ BY_PATH int path_log(const char *path, struct thaw_generation **list, struct tha
 	return code;
 }
 
+/* All zero: there is none. */
+BY_PATH struct thaw_generation path_newest(const char *path)
+{
+	struct thaw_generation *list, newest = {0};
+	int count = path_log(path, &list, NULL);
+
+	if (count > 0)
+		newest = list[count - 1];
+	free(list);
+	return newest;
+}
+
 BY_PATH int path_names(const char *path, struct thaw_name **list, struct thaw_error *error)
 {
 	const struct thaw_name *names;

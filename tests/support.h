@@ -97,6 +97,15 @@ SUPPORT char *support_directory(void)
 	return path;
 }
 
+/* Programs that are started from here have a key there, which is made when it is needed: not that of whoever runs this. */
+SUPPORT void support_own_key(const char *directory)
+{
+	char *key = support_format("%s/key", directory);
+
+	setenv("THAW_KEY", key, 1);
+	free(key);
+}
+
 /* How many files are in a directory, those with hidden names too. */
 SUPPORT unsigned support_files(const char *path)
 {

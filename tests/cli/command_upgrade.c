@@ -37,13 +37,9 @@ static const char before[] = "let n = 1\nglobalThis.show = () => 'old ' + n++\n"
 
 FIXTURE_SETUP(upgrade)
 {
-	char *key;
-
 	self->directory = support_directory();
 	ASSERT_EQ(0, chdir(self->directory));
-	key = support_format("%s/key", self->directory);
-	setenv("THAW_KEY", key, 1);
-	free(key);
+	support_own_key(self->directory);
 	support_write("app.js", before);
 	self->program = program_start(THAW("run", "app.js"));
 	ASSERT_TRUE(program_wait_for(&self->program, "begun", 60));
@@ -60,18 +56,6 @@ FIXTURE_TEARDOWN(upgrade)
 static bool is_as_before(void)
 {
 	return !system("cmp -s app.thaw before.thaw");
-}
-
-static struct thaw_generation newest(void)
-{
-	struct thaw_generation *list = NULL, last = {0};
-	struct thaw_error error;
-	int count = path_log("app.thaw", &list, &error);
-
-	if (count > 0)
-		last = list[count - 1];
-	free(list);
-	return last;
 }
 
 #define EXPECT_ANSWER(answer)                                        \
@@ -182,14 +166,14 @@ TEST_F(upgrade, a_dry_run_only_tells)
 
 TEST_F(upgrade, the_log_shows_it_and_a_rollback_undoes_it)
 {
-	uint64_t old = newest().number;
+	uint64_t old = path_newest("app.thaw").number;
 
 	support_write("app.js",
 		      TAKES_OVER "console.log(import.meta.main)\nsetTimeout(() => {}, 1e12)\n");
 	EXPECT_EQ(0, RUN("upgrade", "app.thaw"));
 	EXPECT_SAID("true\ngeneration");
-	EXPECT_EQ(old + 1, newest().number);
-	EXPECT_STREQ("upgrade", thaw_reason_name(newest().reason));
+	EXPECT_EQ(old + 1, path_newest("app.thaw").number);
+	EXPECT_STREQ("upgrade", thaw_reason_name(path_newest("app.thaw").reason));
 	EXPECT_EQ(0, RUN("log", "app.thaw"));
 	EXPECT_SAID("upgrade");
 	EXPECT_SAID("before-upgrade");
@@ -288,10 +272,11 @@ TEST_F(upgrade, a_turn_under_way_ends_first)
 	support_write("app.js", loop);
 	program_free(&self->program);
 	self->program = program_start(THAW("run", "--fresh", "--every", "20ms", "app.js"));
-	for (double end = support_deadline(60); (last = newest()).kind != THAW_KIND_BOUND;)
+	for (double end = support_deadline(60);
+	     (last = path_newest("app.thaw")).kind != THAW_KIND_BOUND;)
 		ASSERT_GT(end, support_seconds());
 	program_kill(&self->program);
-	if (newest().kind != THAW_KIND_BOUND)
+	if (path_newest("app.thaw").kind != THAW_KIND_BOUND)
 		SKIP(return, "it was too fast");
 	support_write(
 		"app.js",

@@ -34,14 +34,10 @@ FIXTURE(builtin)
 };
 FIXTURE_SETUP(builtin)
 {
-	char *key;
-
 	self->directory = support_directory();
 	self->script = support_format("%s/app.js", self->directory);
 	self->image = support_format("%s/app.thaw", self->directory);
-	key = support_format("%s/key", self->directory);
-	setenv("THAW_KEY", key, 1);
-	free(key);
+	support_own_key(self->directory);
 }
 FIXTURE_TEARDOWN(builtin)
 {

@@ -22,15 +22,10 @@ FIXTURE(traps)
 };
 FIXTURE_SETUP(traps)
 {
-	char *key;
-
 	self->directory = support_directory();
 	self->script = support_format("%s/app.js", self->directory);
 	self->image = support_format("%s/app.thaw", self->directory);
-	/* Not the key of whoever runs this. */
-	key = support_format("%s/key", self->directory);
-	setenv("THAW_KEY", key, 1);
-	free(key);
+	support_own_key(self->directory);
 	support_write(self->script, "let n = 0\n"
 				    "setInterval(() => console.log('n', ++n), 10)\n");
 }

@@ -429,7 +429,7 @@ static void make_directory(const char *directory, const char *name)
 
 FIXTURE_SETUP(hands)
 {
-	char *variable = calloc(1, 5011), *key, *lacking;
+	char *variable = calloc(1, 5011), *lacking;
 
 	setenv("THAW_DELIVERY", variant->delivery, 1);
 	setenv("THAW_TRACKER", variant->tracker, 1);
@@ -453,10 +453,7 @@ FIXTURE_SETUP(hands)
 	put(self->directory, "node_modules/late-package/package.json",
 	    "{ \"main\": \"index.mjs\" }\n");
 	put(self->directory, "node_modules/late-package/index.mjs", "export default 'package';\n");
-	/* Not the key of whoever runs this. */
-	key = support_format("%s/key", self->directory);
-	setenv("THAW_KEY", key, 1);
-	free(key);
+	support_own_key(self->directory);
 	for (int i = 0; i < 167; i++)
 		memcpy(variable + 30 * i, "A_VARIABLE_OF_THE_ENVIRONMENT_", 30);
 	setenv(variable, "its value", 1);

@@ -68,15 +68,10 @@ CONSTRUCT(exception);
 
 FIXTURE_SETUP(construct)
 {
-	char *key;
-
 	self->directory = support_directory();
 	self->image = support_format("%s/turn.thaw", self->directory);
 	self->other = support_format("%s/undisturbed.thaw", self->directory);
-	/* Not the key of whoever runs this. */
-	key = support_format("%s/key", self->directory);
-	setenv("THAW_KEY", key, 1);
-	free(key);
+	support_own_key(self->directory);
 }
 FIXTURE_TEARDOWN(construct)
 {

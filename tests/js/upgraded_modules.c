@@ -19,13 +19,9 @@ FIXTURE(upgraded)
 };
 FIXTURE_SETUP(upgraded)
 {
-	char *key;
-
 	self->directory = support_directory();
 	ASSERT_EQ(0, chdir(self->directory));
-	key = support_format("%s/key", self->directory);
-	setenv("THAW_KEY", key, 1);
-	free(key);
+	support_own_key(self->directory);
 }
 FIXTURE_TEARDOWN(upgraded)
 {
@@ -69,18 +65,6 @@ FIXTURE_TEARDOWN(upgraded)
 /* A timer that keeps it alive. */
 #define LIVES "setTimeout(() => {}, 1e12)\n"
 
-static struct thaw_generation newest(void)
-{
-	struct thaw_generation *list = NULL, last = {0};
-	struct thaw_error error;
-	int count = path_log("app.thaw", &list, &error);
-
-	if (count > 0)
-		last = list[count - 1];
-	free(list);
-	return last;
-}
-
 /* ---- Who stays sees what is new */
 
 TEST_F(upgraded, the_middle_one_of_three_is_replaced)
@@ -112,7 +96,7 @@ TEST_F(upgraded, the_middle_one_of_three_is_replaced)
 		"export function total() { return [...items.values()].join('+') + '/' + writes }\n");
 	ASSERT_EQ(0, RUN("upgrade", "app.thaw"));
 	EXPECT_SAID("is upgraded: rules.js changed");
-	EXPECT_EQ(THAW_REASON_UPGRADE, newest().reason);
+	EXPECT_EQ(THAW_REASON_UPGRADE, path_newest("app.thaw").reason);
 	/* Imports, namespaces, closures, variables; and a generator that was under way. */
 	EXPECT_ANSWER("2 1+2/1 2", "show()");
 	EXPECT_ANSWER("1+2/1", "(await later.next()).value");

@@ -22,14 +22,10 @@ FIXTURE(repeated)
 };
 FIXTURE_SETUP(repeated)
 {
-	char *key;
-
 	self->directory = support_directory();
 	self->script = support_format("%s/app.js", self->directory);
 	self->image = support_format("%s/app.thaw", self->directory);
-	key = support_format("%s/key", self->directory);
-	setenv("THAW_KEY", key, 1);
-	free(key);
+	support_own_key(self->directory);
 }
 FIXTURE_TEARDOWN(repeated)
 {
@@ -39,23 +35,11 @@ FIXTURE_TEARDOWN(repeated)
 	support_remove(self->directory);
 }
 
-static struct thaw_generation newest(const char *image)
-{
-	struct thaw_generation *list = NULL, last = {0};
-	struct thaw_error error;
-	int count = access(image, F_OK) ? 0 : path_log(image, &list, &error);
-
-	if (count > 0)
-		last = list[count - 1];
-	free(list);
-	return last;
-}
-
 static bool wait_for_generation(struct program *program, const char *image, uint64_t number)
 {
 	double end = support_deadline(60);
 
-	while (newest(image).number < number) {
+	while (path_newest(image).number < number) {
 		if (support_seconds() > end)
 			return false;
 		program_wait_for(program, NULL, 0.01);
@@ -114,10 +98,10 @@ TEST_F(repeated, an_end_that_loses_something_says_so)
 		self->program = program_start(
 			THAW("run", "--every", "10ms", "--fresh", "--stats", self->script));
 		ASSERT_TRUE(wait_for_generation(&self->program, self->image,
-						newest(self->image).number + 3));
+						path_newest(self->image).number + 3));
 		forbid_writing(&self->program, true);
 		ASSERT_TRUE(program_wait_for_complaint(&self->program, "checkpoint failed", 60));
-		before = newest(self->image);
+		before = path_newest(self->image);
 		kill(self->program.pid, SIGTERM);
 		EXPECT_EQ(74, program_finish(&self->program, 60));
 		EXPECT_NE(NULL, strstr(self->program.errors, "thaw: the last checkpoint failed"))
@@ -126,7 +110,7 @@ TEST_F(repeated, an_end_that_loses_something_says_so)
 		/* --stats */
 		EXPECT_NE(NULL, strstr(self->program.errors, "in a row since"))
 		TH_LOG("%s", self->program.errors);
-		EXPECT_EQ(before.number, newest(self->image).number);
+		EXPECT_EQ(before.number, path_newest(self->image).number);
 		program_free(&self->program);
 	}
 	/* Whatever the program says of itself. */
@@ -144,7 +128,7 @@ TEST_F(repeated, an_end_that_loses_something_says_so)
 		setenv("STOP", stop, 1);
 		self->program = program_start(THAW("run", "--fresh", self->script));
 		ASSERT_TRUE(wait_for_generation(&self->program, self->image,
-						newest(self->image).number + 1));
+						path_newest(self->image).number + 1));
 		forbid_writing(&self->program, true);
 		support_write(stop, "now");
 		EXPECT_EQ(74, program_finish(&self->program, 60))
@@ -179,12 +163,12 @@ TEST_F(repeated, what_was_asked_for_is_tried_again)
 	forbid_writing(&self->program, true);
 	ASSERT_TRUE(program_wait_for(&self->program, "rejected EFBIG 1 true", 60))
 	TH_LOG("%s", self->program.output);
-	before = newest(self->image).number;
+	before = path_newest(self->image).number;
 	forbid_writing(&self->program, false);
 	ASSERT_TRUE(program_wait_for_complaint(&self->program, "checkpoints work again", 60));
 	/* A header that could not be written costs two numbers. */
-	EXPECT_LT(before, newest(self->image).number);
-	EXPECT_EQ(THAW_REASON_REQUEST, newest(self->image).reason);
+	EXPECT_LT(before, path_newest(self->image).number);
+	EXPECT_EQ(THAW_REASON_REQUEST, path_newest(self->image).reason);
 	/* The same for whoever asks by signal. */
 	forbid_writing(&self->program, true);
 	free(self->program.errors);
@@ -229,10 +213,10 @@ TEST_F(repeated, a_key_that_cannot_be_made_is_tried_again)
 	while (!strstr(strstr(self->program.errors, "until then a turn") + 1, "until then a turn"))
 		ASSERT_TRUE(program_listen(&self->program, true, NULL, support_seconds() + 0.05) ||
 			    !kill(self->program.pid, 0));
-	EXPECT_EQ(0, newest(self->image).number);
+	EXPECT_EQ(0, path_newest(self->image).number);
 	ASSERT_EQ(0, mkdir(place, 0700));
 	EXPECT_TRUE(wait_for_generation(&self->program, self->image, 1));
-	EXPECT_EQ(THAW_KIND_BOUND, newest(self->image).kind);
+	EXPECT_EQ(THAW_KIND_BOUND, path_newest(self->image).kind);
 	program_kill(&self->program);
 	free(place);
 	free(key);
@@ -276,7 +260,7 @@ TEST_F(repeated, crashes_from_one_generation_are_noticed)
 		kill(self->program.pid, SIGTERM);
 		ASSERT_EQ(143, program_finish(&self->program, 60));
 		program_free(&self->program);
-		last = newest(self->image).number;
+		last = path_newest(self->image).number;
 		number = support_format("%llu", (unsigned long long)last - 1);
 		offer = support_format(
 			"generation %llu was continued 3 times and ended like this each time; go back to the one before with --at %s,",

@@ -20,14 +20,10 @@ FIXTURE(signals)
 };
 FIXTURE_SETUP(signals)
 {
-	char *key;
-
 	self->directory = support_directory();
 	self->script = support_format("%s/app.js", self->directory);
 	self->image = support_format("%s/app.thaw", self->directory);
-	key = support_format("%s/key", self->directory);
-	setenv("THAW_KEY", key, 1);
-	free(key);
+	support_own_key(self->directory);
 }
 FIXTURE_TEARDOWN(signals)
 {
@@ -35,18 +31,6 @@ FIXTURE_TEARDOWN(signals)
 	free(self->script);
 	free(self->image);
 	support_remove(self->directory);
-}
-
-static struct thaw_generation newest(const char *image)
-{
-	struct thaw_generation *list = NULL, last = {0};
-	struct thaw_error error;
-	int count = path_log(image, &list, &error);
-
-	if (count > 0)
-		last = list[count - 1];
-	free(list);
-	return last;
 }
 
 static struct thaw *hold_image(const char *image)
@@ -129,7 +113,7 @@ TEST_F(signals, a_start_is_not_killed_by_sigusr2)
 	struct thaw_generation before;
 
 	leave_image(_metadata, self);
-	before = newest(self->image);
+	before = path_newest(self->image);
 	for (int attempt = 0; attempt < 20; attempt++) {
 		bool sent = signal_a_start(&self->program, self->script, self->image, SIGUSR2);
 		bool runs = program_wait_for(&self->program, "n ", 60);
@@ -139,11 +123,11 @@ TEST_F(signals, a_start_is_not_killed_by_sigusr2)
 
 			ASSERT_TRUE(runs) TH_LOG("%s", self->program.errors);
 			/* With --every 0, nothing else makes one. */
-			while (newest(self->image).number == before.number &&
+			while (path_newest(self->image).number == before.number &&
 			       support_seconds() < end)
 				program_wait_for(&self->program, NULL, 0.01);
-			EXPECT_GT(newest(self->image).number, before.number);
-			EXPECT_EQ(THAW_REASON_REQUEST, newest(self->image).reason);
+			EXPECT_GT(path_newest(self->image).number, before.number);
+			EXPECT_EQ(THAW_REASON_REQUEST, path_newest(self->image).reason);
 			program_kill(&self->program);
 			return;
 		}
@@ -159,7 +143,7 @@ TEST_F(signals, a_start_ends_in_order_on_sigterm)
 	struct thaw_generation before;
 
 	leave_image(_metadata, self);
-	before = newest(self->image);
+	before = path_newest(self->image);
 	for (int attempt = 0; attempt < 20; attempt++) {
 		if (signal_a_start(&self->program, self->script, self->image, SIGTERM)) {
 			siginfo_t gone = {0};
@@ -169,7 +153,7 @@ TEST_F(signals, a_start_ends_in_order_on_sigterm)
 			EXPECT_EQ(CLD_EXITED, gone.si_code);
 			EXPECT_EQ(143, program_finish(&self->program, 60));
 			EXPECT_STREQ("", self->program.output);
-			EXPECT_EQ(before.number, newest(self->image).number);
+			EXPECT_EQ(before.number, path_newest(self->image).number);
 			return;
 		}
 		program_kill(&self->program);
@@ -221,7 +205,7 @@ TEST_F(signals, sigxcpu_takes_a_last_generation)
 	kill(self->program.pid, SIGXCPU);
 	kill(self->program.pid, SIGXCPU);
 	EXPECT_EQ(128 + SIGXCPU, program_finish(&self->program, 60));
-	EXPECT_EQ(THAW_REASON_SIGNAL, newest(self->image).reason);
+	EXPECT_EQ(THAW_REASON_SIGNAL, path_newest(self->image).reason);
 }
 
 TEST_HARNESS_MAIN

@@ -22,14 +22,10 @@ FIXTURE(readers)
 };
 FIXTURE_SETUP(readers)
 {
-	char *key;
-
 	self->directory = support_directory();
 	self->script = support_format("%s/app.js", self->directory);
 	self->image = support_format("%s/app.thaw", self->directory);
-	key = support_format("%s/key", self->directory);
-	setenv("THAW_KEY", key, 1);
-	free(key);
+	support_own_key(self->directory);
 }
 FIXTURE_TEARDOWN(readers)
 {
@@ -39,23 +35,11 @@ FIXTURE_TEARDOWN(readers)
 	support_remove(self->directory);
 }
 
-static struct thaw_generation newest(const char *image)
-{
-	struct thaw_generation *list = NULL, last = {0};
-	struct thaw_error error;
-	int count = access(image, F_OK) ? 0 : path_log(image, &list, &error);
-
-	if (count > 0)
-		last = list[count - 1];
-	free(list);
-	return last;
-}
-
 static bool wait_for_generation(const char *image, uint64_t number)
 {
 	double end = support_deadline(60);
 
-	while (newest(image).number < number) {
+	while (path_newest(image).number < number) {
 		if (support_seconds() > end)
 			return false;
 		support_sleep(0.005);
@@ -207,10 +191,10 @@ TEST_F(readers, who_stop_do_not_stop_checkpoints)
 	support_write(self->script, in_a_turn);
 	self->program = program_start(THAW("run", "--every", "0", self->script));
 	ASSERT_TRUE(wait_until_full(self->program.out));
-	EXPECT_EQ(0, newest(self->image).number);
+	EXPECT_EQ(0, path_newest(self->image).number);
 	kill(self->program.pid, SIGUSR2);
 	ASSERT_TRUE(wait_for_generation(self->image, 1));
-	EXPECT_EQ(THAW_KIND_BOUND, newest(self->image).kind);
+	EXPECT_EQ(THAW_KIND_BOUND, path_newest(self->image).kind);
 	program_kill(&self->program);
 	program_free(&self->program);
 
@@ -220,8 +204,8 @@ TEST_F(readers, who_stop_do_not_stop_checkpoints)
 	 */
 	self->program = program_start(THAW("run", "--fresh", "--every", "200ms", self->script));
 	ASSERT_TRUE(wait_until_full(self->program.out));
-	for (uint64_t number = 0; number != newest(self->image).number; support_sleep(0.3)) {
-		number = newest(self->image).number;
+	for (uint64_t number = 0; number != path_newest(self->image).number; support_sleep(0.3)) {
+		number = path_newest(self->image).number;
 		ASSERT_LT(support_seconds(), end);
 		support_sleep(0.3);
 	}
@@ -239,7 +223,7 @@ TEST_F(readers, of_errors_are_no_different)
 	kill(self->program.pid, SIGTERM);
 	ASSERT_TRUE(wait_for_end(&self->program));
 	EXPECT_EQ(143, program_finish(&self->program, 60));
-	EXPECT_GT(newest(self->image).number, 0);
+	EXPECT_GT(path_newest(self->image).number, 0);
 }
 
 /* Where nothing is kept, the first signal ends it all the same. */
@@ -319,7 +303,8 @@ TEST_F(readers, of_an_answer_get_the_answer)
 	support_write(self->script, "for (let n = 1; n <= 10000; n++) console.log('line', n)\n");
 	self->program = program_start(THAW("run", "--every", "10ms", self->script));
 	ASSERT_TRUE(wait_until_full(self->program.out));
-	while (newest(self->image).kind != THAW_KIND_PORTABLE || !newest(self->image).number) {
+	while (path_newest(self->image).kind != THAW_KIND_PORTABLE ||
+	       !path_newest(self->image).number) {
 		ASSERT_LT(support_seconds(), end);
 		support_sleep(0.005);
 	}
@@ -413,7 +398,7 @@ TEST_F(readers, at_a_stopped_terminal)
 	}
 	ASSERT_GT(read(terminal, text, sizeof(text)), 0);
 	ASSERT_EQ(0, tcflow(other, TCOOFF));
-	ASSERT_TRUE(wait_for_generation(self->image, newest(self->image).number + 5));
+	ASSERT_TRUE(wait_for_generation(self->image, path_newest(self->image).number + 5));
 	kill(child, SIGTERM);
 	while (!waitpid(child, &status, WNOHANG)) {
 		if (support_seconds() > end)

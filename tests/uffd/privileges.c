@@ -62,18 +62,14 @@ FIXTURE_VARIANT_ADD(confined, ordinary_user_in_a_container){true, true, "sigsegv
 
 FIXTURE_SETUP(confined)
 {
-	char *key;
-
 	self->directory = support_directory();
 	self->script = support_format("%s/program.js", self->directory);
 	self->image = support_format("%s/program.thaw", self->directory);
 	/* For whoever it will be. */
 	if (chmod(self->directory, 0777))
 		support_die(self->directory);
-	key = support_format("%s/key", self->directory);
-	setenv("THAW_KEY", key, 1);
+	support_own_key(self->directory);
 	setenv("TMPDIR", self->directory, 1);
-	free(key);
 }
 FIXTURE_TEARDOWN(confined)
 {
