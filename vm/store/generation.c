@@ -148,7 +148,10 @@ static int make(struct replication *r, struct thaw_take *take, bool filled, bool
 	making->right = !code;
 	if (code) {
 		hot_drop(r);
-		if (!error->code)
+		if (code == -E2BIG)
+			failure(error, code, "%s is too large, or too scattered, for a store",
+				r->image);
+		else if (!error->code)
 			failure(error, code, "%s cannot be read for its store: %s", r->image,
 				thaw_strerror(code));
 	}

@@ -8,7 +8,7 @@
 
 #include "base/clock.h"
 #include "base/failure.h"
-#include "thaw_mirror.h"
+#include "store/replication.h"
 
 #define PROGRESS_NS 500000000u
 
@@ -30,6 +30,26 @@ static int wait_for_end(struct replication *replication, const struct push_optio
 	}
 }
 
+static bool goes_on(void *arg)
+{
+	(void)arg;
+	return false;
+}
+
+/* What earlier ones have left behind, now and then. If that fails, the next one does it. */
+static void collect(const struct push_options *options)
+{
+	struct thaw_error error;
+	uint64_t deleted;
+	struct s3 *s3;
+
+	if (s3_open(options->place, NULL, &s3, &error))
+		return;
+	garbage_collect(s3, options->least_age_ns ? options->least_age_ns : STORE_LEAST_AGE_NS,
+			goes_on, NULL, &deleted, &error);
+	s3_close(s3);
+}
+
 static int push(const struct push_options *options, struct thaw_mirror *mirror,
 		struct replication_status *status, struct thaw_error *error)
 {
@@ -49,6 +69,8 @@ static int push(const struct push_options *options, struct thaw_mirror *mirror,
 		code = replicate_start(replication, mirror, error);
 	if (!code)
 		code = wait_for_end(replication, options, status, error);
+	if (!code && !(status->epoch % 8))
+		collect(options);
 	replicate_close(replication);
 	return code;
 }

@@ -19,7 +19,6 @@
 
 #define SECOND 1000000000ull
 #define PAUSE_MOST_NS (30 * SECOND)
-#define LEAST_AGE_NS (3600 * SECOND)
 
 static const char *const state_names[] = {
 	[REPLICATION_CONNECTING] = "connecting", [REPLICATION_IN_STEP] = "in step",
@@ -179,8 +178,10 @@ static int wish_ask(struct replication *r, struct epoch_wish *wish, struct thaw_
 }
 
 /* The store becomes ours. */
-static int connect_store(struct replication *r, struct thaw_error *error)
+static int connect_store(struct replication *r, unsigned tries, struct thaw_error *error)
 {
+	/* Longer each time: an index may be long, and a line slow. */
+	uint64_t patience_ns = (10 * SECOND) << (tries < 8 ? tries : 8);
 	struct epoch_wish wish;
 	int code;
 
@@ -190,7 +191,7 @@ static int connect_store(struct replication *r, struct thaw_error *error)
 		return code == -EBUSY ? -EAGAIN : code;
 	if (!r->looked) {
 		claim_free(&r->claim);
-		code = epoch_look(r->s3, &wish, clock_monotonic_ns() + 10 * SECOND, &r->claim,
+		code = epoch_look(r->s3, &wish, clock_monotonic_ns() + patience_ns, &r->claim,
 				  error);
 	} else if (r->claim.record.number) {
 		if (memcmp(wish.uuid, r->claim.record.uuid, sizeof(wish.uuid)))
@@ -201,7 +202,7 @@ static int connect_store(struct replication *r, struct thaw_error *error)
 	}
 	if (!code) {
 		r->looked = true;
-		code = epoch_seal(r->s3, &wish, clock_monotonic_ns() + 10 * SECOND, &r->claim,
+		code = epoch_seal(r->s3, &wish, clock_monotonic_ns() + patience_ns, &r->claim,
 				  error);
 	}
 	if (code) {
@@ -290,7 +291,7 @@ static void *run(void *arg)
 
 	while (!replication_stops(r)) {
 		struct thaw_error error = {0};
-		int code = r->claim.sealed ? step(r, &error) : connect_store(r, &error);
+		int code = r->claim.sealed ? step(r, &error) : connect_store(r, tries, &error);
 		bool final;
 
 		pthread_mutex_lock(&r->lock);
@@ -333,17 +334,27 @@ static void collect(struct replication *r)
 static void *run_collector(void *arg)
 {
 	struct replication *r = arg;
-	uint64_t period_ns = r->least_age_ns / 4, next_ns;
+	uint64_t period_ns = r->least_age_ns / 4, next_ns = 0;
 
 	if (period_ns > 600 * SECOND)
 		period_ns = 600 * SECOND;
 	if (period_ns < SECOND / 10)
 		period_ns = SECOND / 10;
-	next_ns = clock_monotonic_ns() + period_ns;
 	pthread_mutex_lock(&r->lock);
 	while (!r->stop && !is_final(r->status.state)) {
-		if (clock_monotonic_ns() < next_ns || r->status.state == REPLICATION_CONNECTING) {
-			wait_until(r, clock_monotonic_ns() < next_ns ? next_ns : 0);
+		uint64_t now_ns = clock_monotonic_ns();
+
+		if (r->status.state == REPLICATION_CONNECTING) {
+			wait_until(r, 0);
+			continue;
+		}
+		/* Also of programs that run for some seconds only: one of 16 begins with it. */
+		if (!next_ns)
+			next_ns = now_ns + (r->status.epoch % 16 == 0 ? 0
+					    : period_ns < 5 * SECOND  ? period_ns
+								      : 5 * SECOND);
+		if (now_ns < next_ns) {
+			wait_until(r, next_ns);
 			continue;
 		}
 		pthread_mutex_unlock(&r->lock);
@@ -403,7 +414,7 @@ static struct replication *replication_new(const struct replicate_options *optio
 	r->flags = options->flags;
 	r->connect_ns = options->connect_ns;
 	r->interval_ns = options->interval_ns;
-	r->least_age_ns = options->least_age_ns ? options->least_age_ns : LEAST_AGE_NS;
+	r->least_age_ns = options->least_age_ns ? options->least_age_ns : STORE_LEAST_AGE_NS;
 	r->changed = options->changed;
 	r->arg = options->arg;
 	pthread_mutex_init(&r->lock, NULL);

@@ -24,6 +24,8 @@ struct body {
 	bool started; /* and not known to be there */
 };
 
+#define STORE_LEAST_AGE_NS 3600000000000ull /* what replicate_options.least_age_ns is if it is 0 */
+
 #define BODY_BYTES (16u << 20) /* of frames in a data object */
 #define BODIES 8u	       /* of these in memory at once */
 
