@@ -10,7 +10,7 @@ KERNEL_SECONDS ?= 900
 # thousands of commits) are for check-kernels-full, which takes hours.
 KERNEL_TESTS := ladder_choice heap_touch privileges install_classify write_tracking restore_lazy restore_damaged \
 	heap_persists page_sizes heap_open_errors heap_address heap_faults sparse_region generation_kinds working_set checkpoint_failure \
-	stack_switch turn_stopping javascript_traps javascript_working_set image_travels netlink_answers task_delays \
+	stack_switch turn_stopping turn_trust javascript_traps javascript_working_set image_travels netlink_answers task_delays \
 	address_space check_exec exec_command interpreter_kills interrupted_calls kernel_facts output_held process_children process_faults thread_state
 
 # A use after free, an overrun and a leak of the module are found by these kernels, too; of all memory, this would take
