@@ -135,7 +135,7 @@ TEST_F(installed, programs_embed_vms)
 /* Each header by itself, in C and as the only one that a program of before includes. */
 TEST_F(installed, headers_stand_alone)
 {
-	static const char *const headers[] = {"thaw.h", "thaw_image.h", "thaw_process.h",
+	static const char *const headers[] = {"thaw.h",	       "thaw_image.h",	"thaw_process.h",
 					      "thaw_frozen.h", "thaw_mirror.h", "thaw_fill.h"};
 	const char *at = self->directory;
 	int code;
