@@ -277,7 +277,7 @@ TEST(few_pages_and_raw_ones_need_no_threads)
 	ASSERT_EQ(0, make(0, &image));
 	threads_made = 0;
 	ASSERT_EQ(0, commit_begin(image, &commit, &error));
-	for (unsigned i = 0; i < 60; i++)
+	for (unsigned i = 0; i < 200; i++)
 		ASSERT_EQ(0, put(commit, i, 0));
 	ASSERT_EQ(0, finish(commit));
 	image_close(image);
