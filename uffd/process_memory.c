@@ -46,16 +46,22 @@ struct process_memory *process_memory_create(uint32_t page_bytes)
 	return memory;
 }
 
-void process_memory_destroy(struct process_memory *memory)
+static void files_close(struct process_memory *memory)
 {
-	if (!memory)
-		return;
 	if (memory->pagemap >= 0)
 		close(memory->pagemap);
 	if (memory->mem >= 0)
 		close(memory->mem);
 	if (memory->stat >= 0)
 		close(memory->stat);
+	memory->pagemap = memory->mem = memory->stat = -1;
+}
+
+void process_memory_destroy(struct process_memory *memory)
+{
+	if (!memory)
+		return;
+	files_close(memory);
 	bitmap_free(&memory->removed);
 	bitmap_free(&memory->scratch);
 	pthread_mutex_destroy(&memory->lock);
@@ -83,13 +89,7 @@ int process_memory_apart(struct process_memory *memory, const struct thaw_range 
 
 void process_memory_renew(struct process_memory *memory)
 {
-	if (memory->pagemap >= 0)
-		close(memory->pagemap);
-	if (memory->mem >= 0)
-		close(memory->mem);
-	if (memory->stat >= 0)
-		close(memory->stat);
-	memory->pagemap = memory->mem = memory->stat = -1;
+	files_close(memory);
 	pthread_mutex_lock(&memory->lock);
 	free(memory->answers);
 	free(memory->ranges);
