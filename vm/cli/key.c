@@ -23,6 +23,17 @@ static const char *kind_of(const struct thaw_key_slot *slot)
 	return slot->kind <= THAW_KEY_PASSPHRASE ? kinds[slot->kind] : "?";
 }
 
+/* So many of the slots are used; 0: it is not encrypted. Or a code, with `error`. */
+static int used_slots(const char *image, struct thaw_key_slot slots[THAW_KEY_SLOTS],
+		      struct thaw_error *error)
+{
+	int code = thaw_image_keys(image, slots, error), used = 0;
+
+	for (unsigned i = 0; !code && i < THAW_KEY_SLOTS; i++)
+		used += slots[i].kind != THAW_KEY_NONE;
+	return code ? code : used;
+}
+
 /* ---- list */
 
 static void list_json(const char *image, const struct thaw_key_slot *slots)
@@ -78,13 +89,10 @@ static int list(const struct cli_options *options, const char *image)
 {
 	struct thaw_key_slot slots[THAW_KEY_SLOTS];
 	struct thaw_error error = {0};
-	unsigned used = 0;
-	int code = thaw_image_keys(image, slots, &error);
+	int used = used_slots(image, slots, &error);
 
-	if (code)
-		return cli_fail_error(&error, code);
-	for (unsigned i = 0; i < THAW_KEY_SLOTS; i++)
-		used += slots[i].kind != THAW_KEY_NONE;
+	if (used < 0)
+		return cli_fail_error(&error, used);
 	if (options->json)
 		list_json(image, slots);
 	else if (used)
@@ -187,14 +195,11 @@ static int rotate(const char *image)
 	struct thaw_key_slot slots[THAW_KEY_SLOTS];
 	struct thaw_copy_summary summary;
 	struct thaw_error error = {0};
-	unsigned used = 0;
-	int code = thaw_image_keys(image, slots, &error);
+	int code = used_slots(image, slots, &error);
 
-	for (unsigned i = 0; !code && i < THAW_KEY_SLOTS; i++)
-		used += slots[i].kind != THAW_KEY_NONE;
-	if (!code && !used)
-		return cli_fail(EXIT_USAGE, "%s is not encrypted: thaw compact --encrypt", image);
 	if (!code)
+		return cli_fail(EXIT_USAGE, "%s is not encrypted: thaw compact --encrypt", image);
+	if (code > 0)
 		code = thaw_image_compact(image, THAW_COMPACT_ENCRYPT, NULL, &summary, &error);
 	if (code)
 		return cli_fail_change(image, NULL, &error, code);
