@@ -365,6 +365,35 @@ TEST_F(credentials, places)
 	}
 }
 
+TEST_F(credentials, another_region_is_learnt_from_the_server)
+{
+	struct s3_request head = {.verb = S3_HEAD, .key = "a", .deadline_ns = self->deadline_ns};
+	static const char *const keys[] = {"a", "b", "c", "d", "e", "f",
+					   "g", "h", "i", "j", "k", "l"};
+	struct s3 *s3;
+
+	setenv("AWS_ACCESS_KEY_ID", "thaw-test", 1);
+	setenv("AWS_SECRET_ACCESS_KEY", "thaw/test+secret", 1);
+	store_server_order(&self->server, "/region?value=mars-north-1");
+	ASSERT_EQ(0, s3_open(self->server.place, NULL, &s3, &self->error));
+	EXPECT_EQ(0, s3_put(s3, "a", "x", 1, S3_NEW, self->deadline_ns, &self->error));
+	EXPECT_EQ(2, store_server_count(&self->server, "PUT", "/a"));
+	store_server_order(&self->server, "/region?value=mars-south-1");
+	EXPECT_EQ(0, s3_do(s3, &head, &self->error)); /* whose answer has no text */
+	s3_release(&head);
+	EXPECT_EQ(0, s3_put(s3, "b", "x", 1, S3_NEW, self->deadline_ns, &self->error));
+	EXPECT_EQ(1, store_server_count(&self->server, "PUT", "/b"));
+	/* Several at once. */
+	store_server_order(&self->server, "/region?value=mars-west-1");
+	EXPECT_EQ(0, s3_delete(s3, keys, 12, self->deadline_ns, &self->error));
+	/* Whatever it is sent to, it is not right there. */
+	store_server_order(&self->server, "/clear");
+	store_server_order(&self->server,
+			   "/fault?kind=answer&status=301&code=PermanentRedirect&count=1000");
+	EXPECT_EQ(-EPROTO, s3_put(s3, "c", "x", 1, 0, self->deadline_ns, &self->error));
+	s3_close(s3);
+}
+
 /* The bucket in the host's name: *.localhost is this machine. */
 TEST_F(credentials, a_bucket_in_the_name_of_the_host)
 {

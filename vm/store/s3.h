@@ -98,7 +98,7 @@ enum s3_flags {
 #define S3_PAIRS 4u
 struct s3_pair {	   /* metadata of an object: x-amz-meta-NAME: VALUE */
 	const char *name;  /* a-z, 0-9 and -; "thaw-put" is the store's own */
-	const char *value; /* printable ASCII, no space at its ends */
+	const char *value; /* printable ASCII, no space at its ends, and no two together */
 };
 
 struct s3_object { /* what a list has */

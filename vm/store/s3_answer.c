@@ -17,6 +17,7 @@
 #include "base/format.h"
 #include "store/s3_private.h"
 
+#define REGIONS_MOST 3u /* that one request is sent to */
 #define RENEW_NS 1000000000ull
 
 /* ---- Words */
@@ -250,9 +251,16 @@ static enum verdict not_there(struct s3_try *try, const struct error_body *body)
 static enum verdict another_region(struct s3_try *try, const struct error_body *body)
 {
 	const char *region = try->answer.region[0] ? try->answer.region : body->region;
+	struct s3 *s3 = try->s3;
 
-	if (*region && s3_url_move(&try->s3->place, region))
-		return VERDICT_ON;
+	if (try->redirected++ < REGIONS_MOST) {
+		if (try->region != s3->region_number) /* by another request */
+			return VERDICT_ON;
+		if (*region && s3_url_move(&s3->place, region)) {
+			s3->region_number++;
+			return VERDICT_ON;
+		}
+	}
 	if (try->answer.status == 307)
 		return later(try, -EIO, "the server redirects it (%s %s)", body->code,
 			     body->message);

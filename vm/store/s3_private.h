@@ -104,13 +104,15 @@ struct s3_try {
 	int64_t up;		     /* what libcurl has handed to the kernel */
 	int unsent;		     /* of that, what the kernel still had */
 	curl_socket_t socket;
-	bool asks_whose;	      /* a HEAD after a PUT that found something */
-	bool asks_why;		      /* a GET after a HEAD that was refused: that has a text */
-	bool warms;		      /* s3_warm() */
-	bool sends;		      /* PUT: a part of the body has gone out */
-	bool maybe_stored;	      /* PUT: an earlier try may have succeeded */
-	bool renewed;		      /* other credentials have been found for it */
-	unsigned credentials;	      /* which of them were used */
+	bool asks_whose;      /* a HEAD after a PUT that found something */
+	bool asks_why;	      /* a GET after a HEAD that was refused: that has a text */
+	bool warms;	      /* s3_warm() */
+	bool sends;	      /* PUT: a part of the body has gone out */
+	bool maybe_stored;    /* PUT: an earlier try may have succeeded */
+	bool renewed;	      /* other credentials have been found for it */
+	unsigned credentials; /* which of them were used */
+	unsigned region;      /* which of them was asked, of those that servers have named */
+	unsigned redirected;  /* how often it was sent to another one */
 	char detail[CURL_ERROR_SIZE]; /* libcurl's */
 	struct thaw_error reason;     /* why there has to be another try */
 	char nonce[33];
@@ -159,6 +161,7 @@ struct s3 {
 	struct s3_url place;
 	struct s3_settings settings;
 	struct credentials credentials;
+	unsigned region_number;	     /* how often the place has moved */
 	unsigned credentials_number; /* of those */
 	uint64_t credentials_ns;     /* when they were read; monotonic */
 	char *ca_bundle;

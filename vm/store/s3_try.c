@@ -497,6 +497,7 @@ int try_begin(struct s3_try *try, CURL *easy)
 	try->number++;
 	try->request->tries++;
 	try->credentials = try->s3->credentials_number;
+	try->region = try->s3->region_number;
 	curl.easy_reset(easy);
 	good = url && add_headers(try) && !curl.easy_setopt(easy, CURLOPT_URL, url) &&
 	       !curl.easy_setopt(easy, CURLOPT_HTTPHEADER, try->headers) &&

@@ -84,9 +84,10 @@ int s3_request_check(const struct s3 *s3, struct s3_request *request)
 	if (request->verb != S3_PUT)
 		return 0;
 	if (!pairs_are_safe(request))
-		return refuse(request,
-			      "metadata has names of a-z, 0-9 and '-', none of which is the "
-			      "beginning of another, and printable values");
+		return refuse(
+			request,
+			"metadata has names of a-z, 0-9 and '-', none of which is the "
+			"beginning of another, and printable values, with single spaces in them");
 	if (s3->signs_bodies)
 		s3_hash(request->pieces, request->piece_count, request->private.sha256);
 	return 0;

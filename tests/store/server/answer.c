@@ -120,14 +120,15 @@ static enum MHD_Result send_text(struct request *request, unsigned status, const
 static enum MHD_Result refuse(struct request *request, unsigned status, const char *code,
 			      unsigned retry_after)
 {
-	char text[512], seconds[16];
+	char text[640], seconds[16], region[64];
 	struct MHD_Response *response;
 
+	region_wanted(region, sizeof(region));
 	snprintf(
 		text, sizeof(text),
 		"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>%s</Code><Message>of the "
-		"test's server</Message><RequestId>%u</RequestId></Error>",
-		code, request->number);
+		"test's server</Message><RequestId>%u</RequestId><Region>%s</Region></Error>",
+		code, request->number, region);
 	response = MHD_create_response_from_buffer(strlen(text), text, MHD_RESPMEM_MUST_COPY);
 	snprintf(seconds, sizeof(seconds), "%u", retry_after);
 	if (retry_after)

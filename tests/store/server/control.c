@@ -12,6 +12,7 @@
  *	/wait?begun=N, /wait?held=N	answers when so many requests have come since the log was cleared, or are held
  *	/log		a line for each: NUMBER VERB BUCKET/KEY FIRST-LAST STATUS BYTES; /forget empties it
  *	/token?value=	the session token that requests have to have
+ *	/region?value=	the region that requests have to be signed for; others are told it
  *	/latest/...	an EC2 instance's metadata (IMDSv2), with those credentials
  */
 #define _GNU_SOURCE
@@ -32,7 +33,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static struct fault faults[FAULTS];
 static unsigned held, releases;
-static char token[256];
+static char token[256], region[64];
 static char bucket[64];
 
 static struct line {
@@ -141,6 +142,13 @@ bool token_is_good(const char *given)
 	return good;
 }
 
+void region_wanted(char *wanted, size_t room)
+{
+	pthread_mutex_lock(&lock);
+	snprintf(wanted, room, "%s", region);
+	pthread_mutex_unlock(&lock);
+}
+
 void bucket_is(const char *name)
 {
 	snprintf(bucket, sizeof(bucket), "%s", name);
@@ -213,7 +221,7 @@ static void clear(void)
 {
 	pthread_mutex_lock(&lock);
 	memset(faults, 0, sizeof(faults));
-	token[0] = '\0';
+	token[0] = region[0] = '\0';
 	pthread_mutex_unlock(&lock);
 	release();
 	wire_clear();
@@ -284,10 +292,13 @@ static unsigned order(const struct request *request, const char *url, FILE *to)
 		print_log(to);
 	else if (!strcmp(url, "/forget"))
 		forgotten = line_count;
-	else if (!strcmp(url, "/token")) {
+	else if (!strcmp(url, "/token") || !strcmp(url, "/region")) {
 		value = text_of(request, "value");
 		pthread_mutex_lock(&lock);
-		snprintf(token, sizeof(token), "%s", value ? value : "");
+		if (!strcmp(url, "/token"))
+			snprintf(token, sizeof(token), "%s", value ? value : "");
+		else
+			snprintf(region, sizeof(region), "%s", value ? value : "");
 		pthread_mutex_unlock(&lock);
 	} else
 		return 404;

@@ -95,6 +95,8 @@ struct fault fault_for(const struct request *request);
 void fault_hold(void);
 /* "": whichever; else the only session token that has not expired. */
 bool token_is_good(const char *token);
+/* The only one that requests may be signed for; "": whichever. Into `room` bytes. */
+void region_wanted(char *region, size_t room);
 void bucket_is(const char *name);
 bool bucket_exists(const char *name);
 

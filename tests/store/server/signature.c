@@ -221,6 +221,7 @@ const char *signature_check(const struct request *request, unsigned *status)
 		   *time = header_of(request, "x-amz-date"),
 		   *hash = header_of(request, "x-amz-content-sha256");
 	char id[128], scope[256], names[1024], signature[80], wanted[65], date[16];
+	char region[64], named[64];
 	struct text canonical = {0};
 	bool good;
 
@@ -231,6 +232,9 @@ const char *signature_check(const struct request *request, unsigned *status)
 		   "AWS4-HMAC-SHA256 Credential=%127[^/]/%255[^,], SignedHeaders=%1023[^,], "
 		   "Signature=%79[0-9a-f]",
 		   id, scope, names, signature) != 4)
+		return *status = 400, "AuthorizationHeaderMalformed";
+	region_wanted(region, sizeof(region));
+	if (*region && sscanf(scope, "%*[^/]/%63[^/]", named) == 1 && strcmp(region, named))
 		return *status = 400, "AuthorizationHeaderMalformed";
 	if (strcmp(id, KEY_ID))
 		return "InvalidAccessKeyId";
