@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/array.h"
 #include "base/clock.h"
 #include "base/failure.h"
 #include "store/fetch_private.h"
@@ -172,6 +173,43 @@ int fetch_need(void *arg, uint64_t offset, uint64_t bytes)
 	fetch->counts.waiting--;
 	pthread_mutex_unlock(&fetch->lock);
 	return code;
+}
+
+/* With the lock. A block of the hot object comes with that. */
+static void ask_later(struct fetch *fetch, uint64_t block)
+{
+	const struct store_level *level = fetch->main.level;
+	size_t i = level_find(level, block);
+	uint32_t frame = i < level->run_count ? level->runs[i].frame : STORE_NOWHERE;
+	uint32_t *more;
+
+	if (frame == STORE_NOWHERE || level->runs[i].first > block ||
+	    fetch->main.state[frame] != FRAME_IDLE ||
+	    (fetch->hot.current && fetch->hot.current[block / 64] >> (block % 64) & 1) ||
+	    (fetch->asked_count && fetch->asked[fetch->asked_count - 1] == frame))
+		return;
+	more = array_grow(fetch->asked, fetch->asked_count, &fetch->asked_room, sizeof(*more));
+	if (!more) /* it comes with all else */
+		return;
+	fetch->asked = more;
+	fetch->asked[fetch->asked_count++] = frame;
+}
+
+void fetch_ask(struct fetch *fetch, uint64_t offset, uint64_t bytes)
+{
+	uint64_t block = offset / STORE_BLOCK, end;
+
+	if (fetch_has(fetch, offset, bytes))
+		return;
+	end = bytes > fetch->blocks * STORE_BLOCK - offset ? fetch->blocks
+							   : (offset + bytes - 1) / STORE_BLOCK + 1;
+	pthread_mutex_lock(&fetch->lock);
+	for (; block < end && !fetch->stopping; block++)
+		if (block_missing(fetch, block))
+			ask_later(fetch, block);
+	if (!fetch->stopping)
+		fill_pump(fetch);
+	pthread_mutex_unlock(&fetch->lock);
 }
 
 int fetch_writes(void *arg, uint64_t offset, uint64_t bytes)
@@ -402,6 +440,7 @@ void fetch_close(struct fetch *fetch)
 	pthread_cond_destroy(&fetch->settled);
 	pthread_mutex_destroy(&fetch->lock);
 	pthread_mutex_destroy(&fetch->file_lock);
+	free(fetch->asked);
 	free(fetch->missing);
 	free(fetch);
 }

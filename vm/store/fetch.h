@@ -55,6 +55,9 @@ int fetch_writes(void *fetch, uint64_t offset, uint64_t bytes);
 
 /* ---- In the background */
 
+/* These bytes will be needed soon: they come before everything that nobody waits for. Returns at once. */
+void fetch_ask(struct fetch *fetch, uint64_t offset, uint64_t bytes);
+
 enum fetch_pace {
 	FETCH_POLITE, /* so little under way that whoever needs something waits hardly longer for it */
 	FETCH_FAST, /* as much as the store gives */

@@ -78,6 +78,8 @@ struct fetch {
 	enum goal goal;
 	uint32_t hot_cursor; /* frame of the hot object */
 	unsigned hot_batches;
+	uint32_t *asked; /* frames that fetch_ask() wants */
+	size_t asked_at, asked_count, asked_room;
 	uint32_t object, cursor,
 		object_end; /* object, counted from the newest; frame in it, and its end */
 	size_t batch_bytes;

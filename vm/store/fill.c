@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fill.c - what is brought in the background, and in which order (fetch.h): the hot object from its beginning, then everything else,
- * the newest objects first. No thread drives it: whenever a request has ended, others begin, up to a number that depends on
+ * fill.c - what is brought in the background, and in which order (fetch.h): the hot object from its beginning, what was asked for
+ * (fetch_ask()), then everything else, the newest objects first. No thread drives it: whenever a request has ended, others begin, up to a number that depends on
  * the pace. How much one asks for depends on how long the last ones took, so that on a slow line, too, whoever needs something
  * waits only for a little that was asked for before.
  */
@@ -13,6 +13,7 @@
 #include "store/fetch_private.h"
 
 #define HOT_UNDER_WAY 32u
+#define ASKED_UNDER_WAY 16u
 #define POLITE_UNDER_WAY 4u
 #define FAST_UNDER_WAY 16u
 /*
@@ -21,6 +22,7 @@
  */
 #define HOT_BATCH_LEAST (14u << 10)
 #define HOT_DOUBLINGS 4u
+#define ASKED_BATCH_BYTES (128u << 10)
 #define BATCH_LEAST (64u << 10)
 #define BATCH_FIRST (512u << 10)
 #define BATCH_MOST (2u << 20)
@@ -46,17 +48,17 @@ void fill_measure(struct fetch *fetch, const struct batch *batch)
 		fetch->batch_bytes *= 2;
 }
 
-/* From that frame, which is to be brought, as many as one request should: how many. `end`: of its object. */
-static uint32_t batch_of(struct fetch *fetch, struct source *source, uint32_t first, uint32_t end,
-			 size_t most)
+/* From that frame, which is to be brought, as many of its object as one request should: how many. */
+static uint32_t batch_of(struct fetch *fetch, struct source *source, uint32_t first, size_t most)
 {
 	const struct store_frame *frames = source->level->frames;
 	uint32_t last = first, from = frames[first].offset;
 
-	for (uint32_t i = first + 1; i < end; i++) {
+	for (uint32_t i = first + 1; i < source->level->frame_count; i++) {
 		uint32_t gap = frames[i].offset - frames[last].offset - frames[last].bytes;
 
-		if (frames[i].offset + frames[i].bytes - from > most || gap > GAP_BYTES)
+		if (frames[i].object != frames[first].object || gap > GAP_BYTES ||
+		    frames[i].offset + frames[i].bytes - from > most)
 			break;
 		if (source->state[i] == FRAME_IDLE && frame_useful(fetch, source, i))
 			last = i;
@@ -81,7 +83,7 @@ static bool hot_next(struct fetch *fetch)
 	if (fetch->hot_cursor == hot->level->frame_count)
 		return false;
 	round = fetch->hot_batches / HOT_UNDER_WAY;
-	count = batch_of(fetch, hot, fetch->hot_cursor, hot->level->frame_count,
+	count = batch_of(fetch, hot, fetch->hot_cursor,
 			 (size_t)HOT_BATCH_LEAST
 				 << (round < HOT_DOUBLINGS ? round : HOT_DOUBLINGS));
 	if (batch_start(fetch, hot, fetch->hot_cursor, count, false, false))
@@ -89,6 +91,23 @@ static bool hot_next(struct fetch *fetch)
 	fetch->hot_batches++;
 	fetch->hot_cursor += count;
 	return true;
+}
+
+/* The next one that was asked for. */
+static bool asked_next(struct fetch *fetch)
+{
+	struct source *main = &fetch->main;
+
+	while (fetch->asked_at < fetch->asked_count) {
+		uint32_t frame = fetch->asked[fetch->asked_at++];
+
+		if (main->state[frame] == FRAME_IDLE && frame_useful(fetch, main, frame))
+			return !batch_start(fetch, main, frame,
+					    batch_of(fetch, main, frame, ASKED_BATCH_BYTES), false,
+					    false);
+	}
+	fetch->asked_at = fetch->asked_count = 0;
+	return false;
 }
 
 /* The frames of object number `object`, counted from the newest. Both are sorted. */
@@ -137,7 +156,7 @@ static bool main_next(struct fetch *fetch)
 				object_enter(fetch);
 			continue;
 		}
-		count = batch_of(fetch, main, fetch->cursor, fetch->object_end, fetch->batch_bytes);
+		count = batch_of(fetch, main, fetch->cursor, fetch->batch_bytes);
 		if (batch_start(fetch, main, fetch->cursor, count, false, false))
 			return false;
 		fetch->cursor += count;
@@ -149,6 +168,8 @@ static bool main_next(struct fetch *fetch)
 void fill_pump(struct fetch *fetch)
 {
 	while (fetch->flying_behind < HOT_UNDER_WAY && hot_next(fetch))
+		;
+	while (fetch->flying_behind < ASKED_UNDER_WAY && asked_next(fetch))
 		;
 	if (fetch->goal == GOAL_HOT)
 		return;

@@ -125,11 +125,36 @@ int place_attach(struct place *place, struct thaw_error *error)
 	return thaw_fill_attach(place->path, &fill_ops, place->fetch, &place->fill, error);
 }
 
+static int ask(void *arg, uint64_t offset, uint64_t bytes)
+{
+	struct place *place = arg;
+
+	fetch_ask(place->fetch, offset, bytes);
+	return 0;
+}
+
+/*
+ * While a node of the index is missing, whoever serves faults waits for it: so they come first. The image is not looked at for anything
+ * else here, and what is wrong with it is told elsewhere.
+ */
+static void fill_nodes(struct place *place)
+{
+	struct thaw_image *image;
+
+	if (thaw_image_open(place->path, &image, NULL))
+		return;
+	thaw_image_nodes(image, ask, place, NULL);
+	thaw_image_close(image);
+}
+
 static void *fill(void *arg)
 {
 	struct place *place = arg;
 	struct thaw_error error;
-	int code = fetch_fill(place->fetch, FETCH_POLITE, NULL, NULL, &error);
+	int code;
+
+	fill_nodes(place);
+	code = fetch_fill(place->fetch, FETCH_POLITE, NULL, NULL, &error);
 
 	if (!code)
 		code = place_finish(place, &error);
