@@ -2,7 +2,7 @@
 #
 # manual.awk - the page thaw(3) out of thaw.3, which is written by hand, and of the headers that are named before it: its
 # section FUNCTIONS has each function that they declare, with the comment above it, and a type stands where the page names it.
-# So page and headers cannot differ. thaw_vm(3) is made in the same way, of vm/embed/thaw_vm.h.
+# So page and headers cannot differ, and there is no function of which nothing is said. thaw_vm(3) is made in the same way, of vm/embed/thaw_vm.h.
 #
 #	awk -f manual.awk thaw.h thaw_image.h thaw_process.h thaw_frozen.h thaw_mirror.h thaw_fill.h thaw.3
 
@@ -109,6 +109,10 @@ declaration != "" || /^THAW_PUBLIC / {
 	declaration = declaration " " $0
 	if (/;[ \t]*$/) {
 		headings = heading(substr(declaration, 2))
+		if (comment == "" && last == "") {
+			print FILENAME ": nothing is said above" declaration >"/dev/stderr"
+			failed = 1
+		}
 		# Functions that follow each other share what is said above the first.
 		if (comment == "" && last != "")
 			functions = substr(functions, 1, length(functions) - length(last)) headings last
@@ -132,6 +136,8 @@ inside {
 		inside = 0
 	next
 }
+# Of what a function makes: the comment above it is of both.
+/^struct [a-z_]+;/ { next }
 { comment = last = "" }
 
 END { exit failed }

@@ -66,6 +66,7 @@ struct thaw_frozen_usage {
 	uint64_t overlay_bytes; /* the copies of them, some of which others share */
 	bool file;		/* the base is a file that other processes share */
 };
+/* The memory that it takes, and shares: a sum over its pages. */
 THAW_PUBLIC void thaw_frozen_usage(const struct thaw_frozen *frozen,
 				   struct thaw_frozen_usage *usage);
 

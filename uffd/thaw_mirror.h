@@ -61,7 +61,7 @@ struct thaw_mirror_news {
 	uint64_t generation; /* the newest durable one; 0: none yet */
 	uint64_t commit;     /* the sequence of the newest header slot, which never goes down */
 };
-
+/* What has become durable so far. */
 THAW_PUBLIC void thaw_mirror_news(struct thaw_mirror *mirror, struct thaw_mirror_news *news);
 /*
  * Until there are more changes than so many. `timeout_ms`: -1 is for ever. 1: there are; 0: not in that time;
