@@ -282,6 +282,28 @@ static unsigned inherited_descriptors(void)
 	return count;
 }
 
+/* What fails is told once, although other requests succeed meanwhile. */
+TEST_F(failing, a_store_that_takes_nothing_is_told_once)
+{
+	struct s3_request stuck = putting("stuck", S3_NEW, 0);
+
+	STORE_SKIP_REAL(&self->server);
+	store_server_order(&self->server,
+			   "/fault?kind=answer&status=503&code=ReadOnly&key=stuck&count=1000000");
+	s3_start(self->s3, &stuck);
+	wait_for(&began_to_fail);
+	EXPECT_NE(NULL, strstr(reason, "503 ReadOnly"));
+	for (unsigned i = 0; i < 20; i++)
+		EXPECT_EQ(0, put(self, "others", 0));
+	EXPECT_EQ(-1, sem_trywait(&works_again));
+	store_server_order(&self->server, "/clear");
+	wait_for(&works_again);
+	wait_for(&ended);
+	EXPECT_EQ(0, stuck.code);
+	EXPECT_EQ(-1, sem_trywait(&began_to_fail));
+	s3_release(&stuck);
+}
+
 /* In a network of its own, with a name server that never answers. False: that is not allowed here. */
 static bool enter_network_without_names(void)
 {

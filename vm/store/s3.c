@@ -64,6 +64,7 @@ static void end(struct s3 *s3, struct s3_try *try)
 	struct s3_request *request = try->request;
 
 	TAILQ_REMOVE(queue_of(s3, try), try, link);
+	s3->troubled -= try->troubled;
 	try_drop(try);
 	listed_free(&try->listed);
 	free(try);
@@ -133,17 +134,35 @@ static uint64_t random_below(uint64_t most)
 	return most / 65536 * (number >> 16) + most % 65536;
 }
 
-static void note_failure(struct s3 *s3, const struct s3_try *try)
+static void note_failure(struct s3 *s3, struct s3_try *try)
 {
-	uint64_t since = s3->failing_since_ns;
-
-	if (!since)
-		since = s3->failing_since_ns = try->begun_ns;
-	if (s3->told || !s3->settings.trouble ||
-	    clock_monotonic_ns() - since < s3->settings.trouble_ns)
+	if (!s3->failing_since_ns)
+		s3->failing_since_ns = try->begun_ns;
+	if (!try->failing_ns)
+		try->failing_ns = try->begun_ns;
+	if (try->troubled || clock_monotonic_ns() - try->failing_ns < s3->settings.trouble_ns)
 		return;
+	try->troubled = true;
+	s3->troubled++;
+	if (!s3->told && s3->settings.trouble)
+		s3->settings.trouble(s3->settings.arg, &try->reason);
 	s3->told = true;
-	s3->settings.trouble(s3->settings.arg, &try->reason);
+}
+
+/* It has got an answer, or ends. */
+static void forget_failures(struct s3 *s3, struct s3_try *try)
+{
+	s3->troubled -= try->troubled;
+	try->troubled = false;
+	try->failing_ns = 0;
+}
+
+/* One that ended because its time was over does not tell that the store works again. */
+static void tell_if_over(struct s3 *s3)
+{
+	if (s3->told && !s3->troubled && s3->settings.trouble)
+		s3->settings.trouble(s3->settings.arg, NULL);
+	s3->told = s3->told && s3->troubled;
 }
 
 /* Who rests because nobody answered does not wait for the end of that. */
@@ -162,9 +181,6 @@ static void note_success(struct s3 *s3)
 			try->due_ns = soon;
 	}
 	s3->look_ns = 0;
-	if (s3->told && s3->settings.trouble)
-		s3->settings.trouble(s3->settings.arg, NULL);
-	s3->told = false;
 }
 
 static void rest(struct s3 *s3, struct s3_try *try)
@@ -312,8 +328,11 @@ static void collect(struct s3 *s3)
 			rest(s3, try);
 			continue;
 		}
-		if (answered)
+		if (answered) {
 			note_success(s3);
+			forget_failures(s3, try);
+			tell_if_over(s3);
+		}
 		if (verdict == VERDICT_ON)
 			move(s3, try, WHERE_WAITS);
 		else

@@ -33,8 +33,9 @@ struct s3_settings {
 	/* The wait before a second try is random, at most so long: 100 ms; doubled each time, up to the other: 10 s. */
 	uint64_t back_off_ns, back_off_most_ns;
 	/*
-	 * The store fails: requests are tried again and again, and for trouble_ns (2 s) none has succeeded, with the reason;
-	 * NULL: one has succeeded since. On the store's thread, between done()s. What it does is done in no time.
+	 * The store fails: a request has been tried again and again for trouble_ns (2 s), with the reason; NULL: there is none of
+	 * that kind any more, and one has succeeded since. On the store's thread, between done()s. What it does is done
+	 * in no time.
 	 */
 	void (*trouble)(void *arg, const struct thaw_error *reason);
 	void *arg;

@@ -97,9 +97,12 @@ struct s3_try {
 	enum where where;
 	CURL *easy;
 	struct curl_slist *headers;
-	unsigned number;	     /* of tries, of what is asked for now */
-	unsigned odd;		     /* of these, answers that were not HTTP */
-	uint64_t due_ns;	     /* resting: until when */
+	unsigned number; /* of tries, of what is asked for now */
+	unsigned odd;	 /* of these, answers that were not HTTP */
+	uint64_t due_ns; /* resting: until when */
+	uint64_t
+		failing_ns; /* when the first of the tries began that failed in a row; 0: none has */
+	bool troubled;	    /* that is long ago */
 	uint64_t begun_ns, moved_ns; /* when the try began, and when the last byte went */
 	int64_t up;		     /* what libcurl has handed to the kernel */
 	int unsent;		     /* of that, what the kernel still had */
@@ -187,7 +190,8 @@ struct s3 {
 	uint64_t look_ns; /* when the next of them may be due */
 	CURL **spare;
 	unsigned spares;
-	bool told; /* that it fails */
+	unsigned troubled; /* requests that fail for long */
+	bool told;	   /* that there are some */
 
 	_Atomic uint64_t begun, tried_again, sent, received, failing_since_ns;
 };
