@@ -30,7 +30,9 @@ static struct thaw_options options;
 static void sample(const char *row, double value, const char *unit)
 {
 	char line[256];
-	int bytes = snprintf(line, sizeof(line), "-\t%s\t%.3f\t%s\n", row, value, unit);
+	/* Rows of several units are in one table. */
+	int bytes = snprintf(line, sizeof(line), "-\t%s%s%s\t%.3f\t\n", row, *unit ? ", " : "",
+			     unit, value);
 
 	if (write(1, line, (size_t)bytes) != bytes)
 		die("write");
