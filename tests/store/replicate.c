@@ -89,6 +89,34 @@ TEST_F(replicate, a_start_sends_only_what_the_store_has_not)
 	free(path);
 }
 
+/* As a program does whose image is compacted while it runs: another file comes in its place. */
+TEST_F(replicate, a_program_goes_on_with_another_mirror)
+{
+	struct replication_status status;
+	struct store_record record;
+
+	ASSERT_EQ(0, program_open(&self->p, THAW_LOG, 0)) TH_LOG("%s", self->p.error.text);
+	for (unsigned round = 1; round < 4; round++) {
+		ASSERT_EQ(30 * round, program_goes_on(&self->p, 30));
+		if (round & 1)
+			ASSERT_EQ(0, program_wait_acknowledged(&self->p));
+		replicate_stop(self->p.replication);
+		thaw_mirror_close(self->p.mirror);
+		thaw_close(self->p.heap);
+		ASSERT_EQ(0, thaw_image_compact(self->p.image, 0, NULL, NULL, &self->p.error))
+		TH_LOG("%s", self->p.error.text);
+		self->p.heap = replica_heap(self->p.image, THAW_LOG, &self->p.error);
+		ASSERT_NE(NULL, self->p.heap);
+		ASSERT_EQ(0, thaw_mirror_open(self->p.heap, 0, &self->p.mirror, &self->p.error));
+		ASSERT_EQ(0, replicate_start(self->p.replication, self->p.mirror, &self->p.error));
+		ASSERT_EQ(0, program_wait_acknowledged(&self->p));
+		EXPECT_EQ(30 * round,
+			  replica_of_store(self->p.server.place, self->p.directory, &record));
+	}
+	replicate_status(self->p.replication, &status);
+	EXPECT_EQ(REPLICATION_IN_STEP, status.state);
+}
+
 /* ---- Killed at each request */
 
 static pid_t program_fork(struct replicated *self, unsigned flags)

@@ -188,6 +188,20 @@ static int whose(struct replication *r, const struct store_record *record, struc
 	}
 }
 
+int generation_check(struct replication *r, struct thaw_error *error)
+{
+	struct store_record next = {.number = r->claim.record.number + 1};
+	char name[STORE_NAME_BYTES];
+	struct s3_request request = {
+		.verb = S3_HEAD, .key = name, .deadline_ns = clock_monotonic_ns() + 5000000000u};
+	int code;
+
+	store_record_name(next.number, name);
+	code = s3_do(r->s3, &request, NULL);
+	s3_release(&request);
+	return code ? 0 : whose(r, &next, error);
+}
+
 static int put_record(struct replication *r, struct making *making, struct thaw_error *error)
 {
 	struct s3_request *request = &making->append.request;
@@ -300,8 +314,6 @@ int generation_put(struct replication *r, bool closing, struct thaw_error *error
 	thaw_mirror_done(take, making.right);
 	if (!code)
 		code = store(r, closing, &making, error);
-	if (code == -EEXIST) /* seen while objects were put */
-		code = whose(r, &making.record, error);
 	if (!code)
 		acknowledged(r, &making, since_ns);
 	upload_end(r);

@@ -18,6 +18,7 @@
 #include "store/replication.h"
 
 #define SECOND 1000000000ull
+#define IDLE_MS 30000 /* then it is looked whether another program has continued the store */
 #define PAUSE_MOST_NS (30 * SECOND)
 
 static const char *const state_names[] = {
@@ -280,7 +281,10 @@ static int step(struct replication *r, struct thaw_error *error)
 	if (r->hot.next.object.record && body_poll(r, &r->hot.body) != -EAGAIN)
 		return generation_put(r, false, error);
 	r->since_ns = clock_monotonic_ns();
-	thaw_mirror_wait(r->mirror, news.changes, r->hot.next.object.record ? 100 : -1, NULL);
+	if (r->hot.next.object.record)
+		thaw_mirror_wait(r->mirror, news.changes, 100, NULL);
+	else if (!thaw_mirror_wait(r->mirror, news.changes, IDLE_MS, NULL))
+		return generation_check(r, error);
 	return 0;
 }
 

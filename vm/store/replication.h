@@ -108,6 +108,9 @@ void replication_works(struct replication *r); /* nothing is refused any more */
  */
 int generation_put(struct replication *r, bool closing, struct thaw_error *error);
 
+/* Is there a record behind the newest that is known? Then another program's: -EBUSY, and who it is. Else 0, also if nobody answers. */
+int generation_check(struct replication *r, struct thaw_error *error);
+
 /* ---- upload.c */
 int upload_begin(struct replication *r);
 int upload_runs(struct replication *r, struct thaw_take *take, const struct thaw_mirror_run *runs,

@@ -95,19 +95,12 @@ void body_free(struct replication *r, struct body *body)
 
 static int look(struct replication *r, struct thaw_error *error)
 {
-	char name[STORE_NAME_BYTES];
-	struct s3_request request = {.verb = S3_HEAD, .key = name};
 	uint64_t now_ns = clock_monotonic_ns();
-	int code;
 
 	if (now_ns - r->upload->looked_ns < LOOK_NS)
 		return 0;
 	r->upload->looked_ns = now_ns;
-	request.deadline_ns = now_ns + LOOK_NS / 2;
-	store_record_name(r->claim.record.number + 1, name);
-	code = s3_do(r->s3, &request, NULL);
-	s3_release(&request);
-	return code ? 0 : failure(error, -EEXIST, "another program has continued the store");
+	return generation_check(r, error);
 }
 
 /* A body that is free; waits for one. */
