@@ -63,8 +63,8 @@ THAW_PUBLIC int thaw_fill_attach(const char *path, const struct thaw_fill_ops *o
 THAW_PUBLIC void thaw_fill_detach(struct thaw_fill *fill);
 
 /*
- * Where the nodes of the newest generation's index lie, by which pages are found, level by level from the root: whole blocks,
- * ascending in each level. They are told before any of them is read, which asks for it as above, so whoever begins to bring all
+ * Where the nodes of the index lie, by which pages are found: of the newest generation, and then what others have besides, which the
+ * first commit reads; each level by level from the root: whole blocks, ascending in each level. They are told before any of them is read, which asks for it as above, so whoever begins to bring all
  * that is told waits as often as the tree has levels. While a node is missing, the thread that serves faults waits for it: so they
  * come first. A non-zero return of `visit` ends it and is returned; so is -errno. What is damaged is passed over.
  */

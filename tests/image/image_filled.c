@@ -9,6 +9,8 @@
 #include "fill.h"
 #include "filled.h"
 #include "image/mirror.h"
+#include "image/handle.h"
+#include "image/reachability.h"
 #include "image_model.h"
 #include "sys.h"
 #include "thaw_frozen.h"
@@ -169,6 +171,21 @@ TEST_F(filled, a_clone_is_whole)
 	ASSERT_EQ(self->filled.blocks - 2, self->filled.brought);
 }
 
+/* What is missing is a hole, and is looked through for a record all the same, if the header leads to none. */
+TEST_F(filled, a_record_is_found_in_what_is_missing)
+{
+	struct thaw_copy_summary summary;
+	char header[2 * SPACE_BLOCK];
+
+	memset(header, 0xdb, sizeof(header));
+	ASSERT_EQ(0, fallocate(self->filled.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			       sizeof(header), (off_t)((self->filled.blocks - 2) * SPACE_BLOCK)));
+	ASSERT_EQ(sizeof(header), pwrite(self->filled.fd, header, sizeof(header), 0));
+	ASSERT_EQ(0, thaw_image_repair(model_path, self->other, NULL, &summary, &self->error))
+	TH_LOG("%s", self->error.text);
+	ASSERT_LE(5, compare_at(self, self->other));
+}
+
 TEST_F(filled, a_repaired_one_is_whole)
 {
 	ASSERT_EQ(0, thaw_image_repair(model_path, self->other, NULL, NULL, &self->error))
@@ -239,9 +256,12 @@ TEST_F(filled, nodes_are_told_before_they_are_read)
 {
 	const struct image_options options = {.path = model_path, .read_only = true};
 	struct thaw_image *image;
+	const struct slot *other;
 	struct image *opened;
 
 	ASSERT_EQ(0, thaw_image_open(model_path, &image, &self->error));
+	other = &image->slots[!image->slot];
+	ASSERT_EQ(0, filled_need(&self->filled, other->record_offset, other->record_bytes));
 	self->filled.gather = 1; /* whoever asks waits for ever */
 	ASSERT_EQ(0, thaw_image_nodes(image, note_nodes, &self->filled, &self->error))
 	TH_LOG("%s", self->error.text);
@@ -256,6 +276,25 @@ TEST_F(filled, nodes_are_told_before_they_are_read)
 				       extents, &self->error));
 		ASSERT_TRUE(extent_is_stored(&extents[model_page(i) % IMAGE_LEAF_PAGES]));
 	}
+	image_close(opened);
+}
+
+/* Nor has the first commit to wait for any, which walks all generations. */
+TEST_F(filled, nodes_of_all_generations_are_told)
+{
+	const struct image_options options = {.path = model_path, .retain_all = true};
+	struct thaw_image *image;
+	struct image *opened;
+	uint64_t before;
+
+	ASSERT_EQ(0, image_open(&options, &opened, &self->fallback, &self->error));
+	ASSERT_EQ(0, thaw_image_open(model_path, &image, &self->error));
+	ASSERT_EQ(0, thaw_image_nodes(image, note_nodes, &self->filled, &self->error));
+	thaw_image_close(image);
+	before = self->filled.brought;
+	ASSERT_EQ(0, reachability_find_all(opened, &self->error));
+	/* The other slot's record, and what the walk reads besides nodes, of the blocks around them. */
+	ASSERT_GT(before + 8, self->filled.brought);
 	image_close(opened);
 }
 

@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: MIT
 /*
- * node_blocks.c - thaw_image_nodes(): where the nodes of the newest generation's index lie, level by level from the root, told before they
- * are read. Whoever brings what is missing in the file (thaw_fill.h) begins to bring all of a level then, and it is not waited
- * for node by node. Any thread.
+ * node_blocks.c - thaw_image_nodes(): where the nodes of an index lie, level by level from the root, told before they are read. Whoever
+ * brings what is missing in the file (thaw_fill.h) begins to bring all of a level then, and it is not waited for node by
+ * node. The newest generation comes first, then what others have besides, which the first commit reads, too (reachability.c). Any thread.
  *
- * Of the leaves, which are most, only the places are told. Nothing is kept but the list of one level above them: 40 bytes for
- * each 16 MiB of heap.
+ * Of the leaves, which are most, only the places are told. Nothing is kept but a bit for each node, and the list of one
+ * level above them: 40 bytes for each 16 MiB of heap.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
+#include "bitmap.h"
 #include "format.h"
 #include "handle.h"
 
@@ -30,10 +32,17 @@ struct telling {
 	const struct thaw_image *image;
 	int (*visit)(void *arg, uint64_t offset, uint64_t bytes);
 	void *arg;
+	struct bitmap seen; /* nodes, by offset in words */
 };
 
-static int list_add(struct node_list *list, const struct node_place *place)
+/* Unless it was told already, or cannot be there. */
+static int list_add(struct node_list *list, const struct node_place *place, struct telling *telling)
 {
+	uint64_t word = place->at.offset / 8;
+
+	if (!word || word >= telling->seen.bits || bitmap_test(&telling->seen, word))
+		return 0;
+	bitmap_set(&telling->seen, word);
 	if (list->count == list->room) {
 		size_t room = list->room ? 2 * list->room : 256;
 		struct node_place *more = realloc(list->items, room * sizeof(*more));
@@ -55,7 +64,7 @@ static int by_place(const void *a, const void *b)
 }
 
 /* Whole blocks, each once. */
-static int list_tell(struct node_list *list, unsigned level, const struct telling *telling)
+static int list_tell(struct node_list *list, unsigned level, struct telling *telling)
 {
 	uint64_t begin = 0, end = 0;
 	int code = 0;
@@ -76,7 +85,7 @@ static int list_tell(struct node_list *list, unsigned level, const struct tellin
 
 /* What is below a damaged node cannot be found: whoever needs it is told so. */
 static int children_add(struct node_list *list, const struct node_place *place, unsigned level,
-			const struct telling *telling)
+			struct telling *telling)
 {
 	const struct thaw_image *image = telling->image;
 	const struct slot *slot = &image->slots[image->slot];
@@ -93,14 +102,13 @@ static int children_add(struct node_list *list, const struct node_place *place, 
 			.at = {child->offset, {child->checksum[0], child->checksum[1]}},
 			.first_page = place->first_page + i * index_span(level - 1)};
 
-		if (child->offset && child->offset < 1ull << 62)
-			code = list_add(list, &below);
+		code = list_add(list, &below, telling);
 	}
 	return code;
 }
 
 /* A level that was told; `list` is that below it then, or what of the leaves was not told yet. */
-static int level_go_down(struct node_list *list, unsigned level, const struct telling *telling)
+static int level_go_down(struct node_list *list, unsigned level, struct telling *telling)
 {
 	struct node_list below = {0};
 	int code = 0;
@@ -117,29 +125,69 @@ static int level_go_down(struct node_list *list, unsigned level, const struct te
 	return code ? code : list_tell(list, level - 1, telling);
 }
 
+static int generation_tell(const struct generation *generation, struct telling *telling)
+{
+	unsigned level = generation->root.levels;
+	struct node_list list = {0};
+	int code;
+
+	if (!level)
+		return 0;
+	code = list_add(&list, &(struct node_place){.at = generation->root.at}, telling);
+	if (!code)
+		code = list_tell(&list, --level, telling);
+	for (; !code && level && list.count; level--)
+		code = level_go_down(&list, level, telling);
+	free(list.items);
+	return code;
+}
+
+static int record_tell(const struct record *record, struct telling *telling)
+{
+	int code = 0;
+
+	for (unsigned i = record->count; !code && i-- > 0;)
+		code = generation_tell(&record->generations[i], telling);
+	return code;
+}
+
+/* What only the other slot leads to: the next commit must not overwrite it. */
+static int other_tell(struct telling *telling)
+{
+	const struct thaw_image *image = telling->image;
+	struct slot other = image->slots[!image->slot];
+	struct record record = {0};
+	struct thaw_error error;
+	int code;
+
+	if (other.state != SLOT_VALID)
+		return 0;
+	other.key = image->slots[image->slot].key;
+	code = record_read(image->fd, image->path, &other, &record, &error);
+	if (!code)
+		code = record_tell(&record, telling);
+	record_free(&record);
+	return code == THAW_EDAMAGED ? 0 : code;
+}
+
 int thaw_image_nodes(struct thaw_image *image,
 		     int (*visit)(void *arg, uint64_t offset, uint64_t bytes), void *arg,
 		     struct thaw_error *error)
 {
-	const struct telling telling = {image, visit, arg};
-	const struct record *record = &image->record;
-	struct node_list list = {0};
+	struct telling telling = {image, visit, arg, {0}};
 	struct thaw_error unused;
-	const struct root *root;
-	unsigned level;
+	struct stat stat;
 	int code;
 
 	error = error ? error : &unused;
-	root = record->count ? &record->generations[record->count - 1].root : NULL;
-	if (!root || !root->levels)
-		return 0;
-	level = root->levels - 1;
-	code = list_add(&list, &(struct node_place){.at = root->at});
+	code = fstat(image->fd, &stat) ? -errno : 0;
 	if (!code)
-		code = list_tell(&list, level, &telling);
-	for (; !code && level; level--)
-		code = level_go_down(&list, level, &telling);
-	free(list.items);
+		code = bitmap_init(&telling.seen, (uint64_t)stat.st_size / 8);
+	if (!code)
+		code = record_tell(&image->record, &telling);
+	if (!code)
+		code = other_tell(&telling);
+	bitmap_free(&telling.seen);
 	return code < 0 ? error_set(error, code, "%s: cannot tell where its index lies: %s",
 				    image->path, thaw_strerror(code))
 			: code;

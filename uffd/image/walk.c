@@ -20,6 +20,7 @@
 #include <sys/stat.h>
 
 #include "cipher.h"
+#include "fill.h"
 #include "format.h"
 #include "sys.h"
 
@@ -65,6 +66,9 @@ static void window_fill(struct walk *walk, uint64_t offset)
 		return;
 	if (bytes > walk->file_bytes - offset)
 		bytes = walk->file_bytes - offset;
+	/* What is around a node is not waited for. */
+	if (!fill_has(walk->source->fd, offset, bytes))
+		return;
 	if (!sys_pread(walk->source->fd, walk->window, bytes, offset))
 		walk->window_bytes = bytes;
 }
