@@ -360,11 +360,12 @@ int thaw_mirror_fd(struct thaw_mirror *mirror)
 
 int thaw_mirror_clean(struct thaw_mirror *mirror, uint64_t first, uint64_t count)
 {
+	uint64_t end = count < UINT64_MAX - first ? first + count : UINT64_MAX;
 	int code;
 
 	pthread_mutex_lock(&mirror->lock);
 	code = mirror->taken ? -EBUSY : 0;
-	for (uint64_t end = first + clipped(mirror, first, count); !code && first < end; first++)
+	for (; !code && (first = bitmap_next(&mirror->dirty, first)) < end; first++)
 		if (!bitmap_test(&mirror->written, first))
 			bitmap_clear(&mirror->dirty, first);
 	pthread_mutex_unlock(&mirror->lock);
