@@ -6,7 +6,6 @@
 #define _GNU_SOURCE
 #include "kselftest_harness.h"
 
-#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <net/if.h>
@@ -18,7 +17,6 @@
 #include <sys/resource.h>
 
 #include "base/clock.h"
-#include "free_port.h"
 #include "store/s3.h"
 #include "store_server.h"
 
@@ -500,88 +498,14 @@ TEST_F(failing, what_is_refused_ends_at_once)
 			   "/fault?kind=answer&status=403&code=RequestTimeTooSkewed");
 	EXPECT_EQ(-EACCES, put(self, "a", 0));
 	EXPECT_NE(NULL, strstr(self->error.text, "clock"));
+	store_server_order(&self->server, "/fault?kind=answer&status=403&code=AccessDenied");
+	EXPECT_EQ(-EACCES, put(self, "a", 0));
+	EXPECT_NE(NULL, strstr(self->error.text, "403 AccessDenied: of the test's server"));
 	store_server_order(&self->server, "/fault?kind=answer&status=501&code=NotImplemented");
 	EXPECT_EQ(-ENOTSUP, put(self, "a", 0));
 	store_server_order(&self->server, "/fault?kind=answer&status=301&code=PermanentRedirect");
 	EXPECT_EQ(-EPROTO, put(self, "a", 0));
 	EXPECT_EQ(-1, sem_trywait(&began_to_fail));
-}
-
-/* Says the same to everybody, whatever they say. */
-static pid_t run_stranger(unsigned port, const char *says)
-{
-	struct sockaddr_in address = {.sin_family = AF_INET,
-				      .sin_port = htons((uint16_t)port),
-				      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	pid_t child;
-
-	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) || listen(fd, 10))
-		support_die("bind");
-	child = support_fork();
-	if (child) {
-		close(fd);
-		return child;
-	}
-	for (;;) {
-		int connection = accept(fd, NULL, NULL);
-		char rest[4096];
-
-		if (write(connection, says, strlen(says)) < 0)
-			_exit(1);
-		shutdown(connection, SHUT_WR);
-		while (read(connection, rest, sizeof(rest)) > 0)
-			;
-		close(connection);
-	}
-}
-
-static int ask_stranger(FIXTURE_DATA(failing) * self, const char *says, enum s3_verb verb)
-{
-	char endpoint[64], into[16];
-	unsigned port = find_free_port();
-	pid_t stranger = run_stranger(port, says);
-	struct s3_request request = {
-		.verb = verb, .key = "a", .into = into, .length = sizeof(into)};
-	int code;
-
-	request.deadline_ns = self->deadline_ns;
-	snprintf(endpoint, sizeof(endpoint), "http://127.0.0.1:%u", port);
-	setenv("AWS_ENDPOINT_URL", endpoint, 1);
-	reopen(self);
-	code = s3_do(self->s3, &request, &self->error);
-	s3_release(&request);
-	kill(stranger, SIGKILL);
-	waitpid(stranger, NULL, 0);
-	return code;
-}
-
-TEST_F(failing, who_does_not_speak_the_protocol_is_found_out)
-{
-	STORE_SKIP_REAL(&self->server);
-	EXPECT_EQ(-EPROTO, ask_stranger(self, "SSH-2.0-OpenSSH_9.2\r\n", S3_GET));
-	EXPECT_NE(NULL, strstr(self->error.text, "does not speak HTTP"));
-	EXPECT_EQ(-EPROTO, ask_stranger(self,
-					"HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n"
-					"<html>Hello</html",
-					S3_LIST));
-	/* Another part than was asked for, and none at all. */
-	EXPECT_EQ(-EPROTO, ask_stranger(self,
-					"HTTP/1.1 206 Partial Content\r\nContent-Length: 16\r\n"
-					"Content-Range: bytes 100-115/200\r\n\r\n0123456789abcdef",
-					S3_GET));
-	EXPECT_EQ(-EPROTO, ask_stranger(self,
-					"HTTP/1.1 206 Partial Content\r\nContent-Length: 16\r\n\r\n"
-					"0123456789abcdef",
-					S3_GET));
-	EXPECT_EQ(-EPROTO,
-		  ask_stranger(self, "HTTP/1.1 302 Found\r\nLocation: /login\r\n\r\n", S3_GET));
-	EXPECT_EQ(-EPROTO, ask_stranger(self, "HTTP/1.1 200 OK\r\n\r\n", S3_HEAD));
-	/* All of it, instead of a part: that is right. */
-	EXPECT_EQ(0, ask_stranger(self,
-				  "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n"
-				  "0123456789abcdefghij",
-				  S3_GET));
 }
 
 /* ---- The thread */
