@@ -36,6 +36,23 @@ _Atomic unsigned fill_count;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* the list, and what changes in it */
 static pthread_cond_t left = PTHREAD_COND_INITIALIZER;
 static struct thaw_fill *fills;
+static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
+
+static void before_fork(void)
+{
+	pthread_mutex_lock(&lock);
+}
+
+static void after_fork(void)
+{
+	pthread_mutex_unlock(&lock);
+}
+
+/* The lock is nobody's in a child. */
+static void watch_forks(void)
+{
+	pthread_atfork(before_fork, after_fork, after_fork);
+}
 
 static struct thaw_fill *find(const struct stat *stat)
 {
@@ -175,6 +192,7 @@ int thaw_fill_attach(const char *path, const struct thaw_fill_ops *ops, void *ar
 					   .device = found.st_dev,
 					   .inode = found.st_ino,
 					   .owner = getpid()};
+		pthread_once(&fork_once, watch_forks);
 		pthread_mutex_lock(&lock);
 		code = find(&found) ? -EEXIST : 0;
 		if (!code) {
@@ -205,7 +223,7 @@ void thaw_fill_detach(struct thaw_fill *fill)
 	*at = fill->next;
 	atomic_fetch_sub(&fill_count, 1);
 	fill->leaves = true;
-	while (fill->calls)
+	while (fill->calls && !is_child(fill)) /* whose calls are under way in another process */
 		pthread_cond_wait(&left, &lock);
 	pthread_mutex_unlock(&lock);
 	free(fill);

@@ -12,6 +12,7 @@
 
 #include "filled.h"
 #include "served_process.h"
+#include "sys.h"
 #include "thaw_image.h"
 
 #define PAGE 4096u
@@ -301,20 +302,43 @@ TEST_F(heap_filled, what_does_not_come_is_told_to_who_touches_it)
 	ASSERT_LT(PAGES / 4, told);
 }
 
+static _Atomic bool reads_end;
+
+static void *read_always(void *arg)
+{
+	struct filled *filled = arg;
+	char byte;
+
+	while (!reads_end)
+		if (sys_pread(filled->fd, &byte, 1, 0))
+			abort();
+	return NULL;
+}
+
 TEST_F(heap_filled, a_child_does_not_wait_for_what_nobody_brings_it)
 {
 	struct thaw_image *image;
+	pthread_t reader;
 	int status;
 	pid_t child;
 
 	fflush(NULL);
-	child = fork();
-	if (!child) {
-		alarm(60);
-		_exit(thaw_image_open(self->path, &image, NULL) ? 7 : 8);
+	reads_end = false;
+	ASSERT_EQ(0, pthread_create(&reader, NULL, read_always, &self->filled));
+	for (unsigned i = 0; i < 200; i++) {
+		child = fork();
+		if (!child) {
+			alarm(60);
+			status = thaw_image_open(self->path, &image, NULL) ? 7 : 8;
+			thaw_fill_detach(self->filled.fill);
+			_exit(status);
+		}
+		ASSERT_EQ(child, waitpid(child, &status, 0));
+		ASSERT_TRUE(WIFEXITED(status));
+		ASSERT_EQ(7, WEXITSTATUS(status));
 	}
-	ASSERT_EQ(child, waitpid(child, &status, 0));
-	ASSERT_EQ(7, WEXITSTATUS(status));
+	reads_end = true;
+	ASSERT_EQ(0, pthread_join(reader, NULL));
 	ASSERT_EQ(0, thaw_image_open(self->path, &image, &self->error));
 	thaw_image_close(image);
 }
