@@ -117,6 +117,40 @@ TEST_F(replicate, a_program_goes_on_with_another_mirror)
 	EXPECT_EQ(REPLICATION_IN_STEP, status.state);
 }
 
+/* What commands do with an image that nobody has open makes no other image of it, nor an older one. */
+TEST_F(replicate, an_image_is_compacted_repaired_and_rolled_back_between_two_starts)
+{
+	struct thaw_generation made;
+	struct store_record record;
+	char *other = support_format("%s/repaired.thaw", self->p.directory);
+
+	for (unsigned round = 0; round < 4; round++) {
+		ASSERT_EQ(0, program_open(&self->p, THAW_LOG, 0))
+		TH_LOG("%u %s", round, self->p.error.text);
+		ASSERT_EQ(30 * (round + 1), program_goes_on(&self->p, 30));
+		ASSERT_EQ(0,
+			  replicate_finish(self->p.replication, false, FOR_EVER, &self->p.error));
+		program_close(&self->p);
+		EXPECT_EQ(30 * (round + 1),
+			  replica_of_store(self->p.server.place, self->p.directory, &record));
+		switch (round) {
+		case 0:
+			ASSERT_EQ(0, thaw_image_compact(self->p.image, THAW_COMPACT_NEWEST, NULL,
+							NULL, &self->p.error));
+			break;
+		case 1:
+			ASSERT_EQ(0, thaw_image_repair(self->p.image, other, NULL, NULL,
+						       &self->p.error));
+			ASSERT_EQ(0, rename(other, self->p.image));
+			break;
+		case 2:
+			ASSERT_EQ(0, thaw_image_rollback(self->p.image, 0, &made, &self->p.error));
+			break;
+		}
+	}
+	free(other);
+}
+
 /* ---- Killed at each request */
 
 static pid_t program_fork(struct replicated *self, unsigned flags)

@@ -124,6 +124,21 @@ static int add_epoch(struct sidefile *side, void *arg)
 	return 0;
 }
 
+/* The store has surely not got it, and will not. */
+static int take_back_epoch(struct sidefile *side, void *arg)
+{
+	const struct addition *addition = arg;
+
+	for (unsigned i = 0; i < side->epoch_count; i++) {
+		if (memcmp(side->epochs[i], addition->epoch, STORE_EPOCH_BYTES))
+			continue;
+		memmove(side->epochs[i], side->epochs[i + 1],
+			sizeof(side->epochs[0]) * (--side->epoch_count - i));
+		return 0;
+	}
+	return -ENOENT;
+}
+
 void epoch_sign(struct store_record *record, const char *program)
 {
 	record->time_ns = clock_wall_ns();
@@ -185,6 +200,9 @@ int epoch_seal(struct s3 *s3, const struct epoch_wish *wish, uint64_t deadline_n
 	append_make(&append, &seal, NULL, 0, level, level_bytes);
 	append.request.deadline_ns = deadline_ns;
 	code = s3_do(s3, &append.request, error);
+	/* Or a store that refuses again and again would fill the file with epochs that never were. */
+	if (code && !append.request.unsure)
+		sidefile_change(wish->image, take_back_epoch, &addition, NULL);
 	if (code == -EEXIST)
 		code = failure(error, -EAGAIN, "%s was continued just now", wish->place);
 	append_free(&append);

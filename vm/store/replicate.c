@@ -560,9 +560,12 @@ void replicate_status(struct replication *r, struct replication_status *status)
 	pthread_mutex_unlock(&r->lock);
 	status->requests = counts.begun;
 	status->bytes_sent = counts.sent;
-	if (counts.failing_since_ns)
-		status->failing_since_ns =
-			clock_wall_ns() - (clock_monotonic_ns() - counts.failing_since_ns);
+	if (!counts.failing_since_ns)
+		return;
+	status->failing_since_ns =
+		clock_wall_ns() - (clock_monotonic_ns() - counts.failing_since_ns);
+	if (!status->error.code)
+		failure(&status->error, -EIO, "%s does not answer", r->place);
 }
 
 static void wake(struct replication *r)
@@ -654,6 +657,7 @@ void replicate_stop(struct replication *r)
 		pthread_join(r->collector, NULL);
 	pthread_mutex_lock(&r->lock);
 	r->running = r->collecting = false;
+	pthread_cond_broadcast(&r->news);
 	pthread_mutex_unlock(&r->lock);
 	hot_free(r); /* before the next start, as what is in the store of it may be outdated */
 	r->hot.time_ns = clock_monotonic_ns();
