@@ -18,6 +18,7 @@
 
 #define REPLICA_ENGINE "replica"
 #define REPLICA_MOST (64u << 20)
+#define REPLICA_PAGES 512u /* that generations change; what lies behind them is the test's */
 
 SUPPORT struct thaw *replica_heap(const char *path, unsigned flags, struct thaw_error *error)
 {
@@ -28,12 +29,19 @@ SUPPORT struct thaw *replica_heap(const char *path, unsigned flags, struct thaw_
 	return thaw_open(&options, &heap, error) ? NULL : heap;
 }
 
+SUPPORT size_t replica_pages(const struct thaw *heap)
+{
+	size_t pages = thaw_size(heap) / 4096;
+
+	return pages < REPLICA_PAGES ? pages : REPLICA_PAGES;
+}
+
 /* Which word of a page a generation changes, and in which pages: a sixteenth of them. */
 SUPPORT void replica_write(struct thaw *heap, uint64_t count)
 {
 	uint64_t *words = thaw_base(heap);
 
-	for (size_t page = count % 16; page < thaw_size(heap) / 4096; page += 16)
+	for (size_t page = count % 16; page < replica_pages(heap); page += 16)
 		words[page * 512 + count / 16 % 512] = count;
 }
 
@@ -60,7 +68,7 @@ SUPPORT int64_t replica_count(struct thaw *heap)
 	if (bytes != sizeof(count))
 		return -1;
 	memcpy(&count, state, sizeof(count));
-	for (size_t page = 0; page < thaw_size(heap) / 4096; page++) {
+	for (size_t page = 0; page < replica_pages(heap); page++) {
 		for (uint64_t at = 0; at < 512; at++) {
 			/* The last one, up to this, that has changed this word. */
 			uint64_t wanted = at * 16 + page % 16;
@@ -81,23 +89,34 @@ SUPPORT int64_t replica_count(struct thaw *heap)
 
 /* ---- The file of a store's newest record. Returns 0, or what failed and the code. */
 
+struct replica_object { /* the one that was got last: frames of one are behind each other */
+	char name[STORE_NAME_BYTES];
+	uint8_t *bytes;
+	size_t count;
+};
+
 SUPPORT int replica_frame(struct s3 *s3, const struct store_level *level, uint32_t f,
-			  struct frame_decoder *decoder, void *blocks, struct thaw_error *error)
+			  struct replica_object *got, struct frame_decoder *decoder, void *blocks,
+			  struct thaw_error *error)
 {
-	static uint8_t stored[STORE_FRAME_BYTES];
 	const struct store_frame *frame = &level->frames[f];
 	char name[STORE_NAME_BYTES];
-	struct s3_request request = {.verb = S3_GET,
-				     .key = name,
-				     .offset = frame->offset,
-				     .length = frame->bytes,
-				     .into = stored};
+	void *bytes;
 	int code;
 
 	store_object_name(&level->objects[frame->object], name);
-	code = s3_do(s3, &request, error);
-	s3_release(&request);
-	return code ? code : frame_decode(decoder, frame, stored, blocks);
+	if (strcmp(name, got->name)) {
+		free(got->bytes);
+		*got = (struct replica_object){0};
+		code = s3_get(s3, name, 64u << 20, 0, &bytes, &got->count, error);
+		if (code)
+			return code;
+		got->bytes = bytes;
+		strcpy(got->name, name);
+	}
+	if ((size_t)frame->offset + frame->bytes > got->count)
+		return -ERANGE;
+	return frame_decode(decoder, frame, got->bytes + frame->offset, blocks);
 }
 
 SUPPORT int replica_write_frames(struct s3 *s3, const struct store_level *level, int fd,
@@ -105,11 +124,12 @@ SUPPORT int replica_write_frames(struct s3 *s3, const struct store_level *level,
 {
 	static uint8_t blocks[STORE_FRAME_BYTES];
 	struct frame_decoder *decoder = frame_decoder_new();
+	struct replica_object got = {0};
 	uint32_t *order, *start;
 	int code = level_by_frame(level, &order, &start);
 
 	for (uint32_t f = 0; f < level->frame_count && !code; f++) {
-		code = replica_frame(s3, level, f, decoder, blocks, error);
+		code = replica_frame(s3, level, f, &got, decoder, blocks, error);
 		for (uint32_t i = start[f]; i < start[f + 1] && !code; i++) {
 			const struct store_run *run = &level->runs[order[i]];
 			size_t bytes = run->count * (size_t)STORE_BLOCK;
@@ -119,6 +139,7 @@ SUPPORT int replica_write_frames(struct s3 *s3, const struct store_level *level,
 				code = -errno;
 		}
 	}
+	free(got.bytes);
 	frame_decoder_free(decoder);
 	free(order);
 	free(start);

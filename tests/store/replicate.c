@@ -153,21 +153,35 @@ TEST_F(replicate, an_image_is_compacted_repaired_and_rolled_back_between_two_sta
 
 /* ---- Killed at each request */
 
-static pid_t program_fork(struct replicated *self, unsigned flags)
+/* 5 MiB that cannot be compressed: more than a record takes. */
+static bool program_has_data(struct replicated *self)
+{
+	uint64_t seed = 1, *words;
+
+	if (thaw_size(self->heap) > HEAP_BYTES)
+		return true;
+	if (thaw_resize(self->heap, HEAP_BYTES + (5u << 20)))
+		return false;
+	words = (uint64_t *)((char *)thaw_base(self->heap) + HEAP_BYTES);
+	for (size_t i = 0; i < (5u << 20) / 8; i++) {
+		seed = seed * 6364136223846793005u + 1442695040888963407u;
+		words[i] = seed ^ seed >> 29;
+	}
+	return true;
+}
+
+static pid_t program_fork(struct replicated *self, unsigned flags, unsigned generations)
 {
 	pid_t pid = support_fork();
 
 	if (pid)
 		return pid;
-	if (program_open(self, flags, 0))
+	if (program_open(self, flags, 0) || (!flags && !program_has_data(self)))
 		_exit(2);
-	for (unsigned i = 0; i < 2; i++) {
-		struct thaw_mirror_news news;
-
+	for (unsigned i = 0; i < generations / 2; i++) {
 		if (program_goes_on(self, 2) < 0)
 			_exit(3);
-		thaw_mirror_news(self->mirror, &news);
-		if (replicate_wait(self->replication, news.generation, FOR_EVER, &self->error))
+		if (program_wait_acknowledged(self))
 			_exit(4);
 	}
 	_exit(replicate_finish(self->replication, false, FOR_EVER, &self->error) ? 5 : 0);
@@ -196,7 +210,7 @@ static int program_wait(struct replicated *self, pid_t pid, unsigned request)
 
 /* At that request: what the store has then, once the request is done late, and after the next start. False: it was not reached. */
 static bool killed_at(struct __test_metadata *_metadata, struct replicated *self, unsigned request,
-		      unsigned after)
+		      unsigned after, unsigned generations)
 {
 	unsigned flags = after ? 0 : THAW_LOG;
 	struct store_record record;
@@ -211,7 +225,7 @@ static bool killed_at(struct __test_metadata *_metadata, struct replicated *self
 	store_server_order(&self->server, "/forget");
 	store_server_order(&self->server, "/fault?kind=hold&skip=%u&count=1&after=%u", request,
 			   after);
-	code = program_wait(self, program_fork(self, flags), request);
+	code = program_wait(self, program_fork(self, flags, generations), request);
 	if (code != -1)
 		store_server_order(&self->server, "/clear");
 	least = (int64_t)self->shared->count_of[self->shared->acknowledged % 4096];
@@ -225,7 +239,7 @@ static bool killed_at(struct __test_metadata *_metadata, struct replicated *self
 		EXPECT_EQ(0, code);
 		return false;
 	}
-	EXPECT_EQ(0, program_wait(self, program_fork(self, flags), UINT32_MAX - 1))
+	EXPECT_EQ(0, program_wait(self, program_fork(self, flags, generations), UINT32_MAX - 1))
 	TH_LOG("at request %u", request);
 	EXPECT_EQ((int64_t)self->shared->count,
 		  replica_of_store(self->server.place, self->directory, &record))
@@ -240,11 +254,20 @@ TEST_F(replicate, killed_at_each_request_nothing_that_was_acknowledged_is_lost)
 	STORE_SKIP_REAL(&self->p.server);
 	for (unsigned after = 0; after < 2; after++) {
 		for (request = 0; request < 60; request++)
-			if (!killed_at(_metadata, &self->p, request, after))
+			if (!killed_at(_metadata, &self->p, request, after, after ? 2 : 4))
 				break;
-		EXPECT_LT(8, request);
+		EXPECT_LT(6, request);
 		EXPECT_GT(60, request);
 	}
+}
+
+TEST_F(replicate, killed_while_levels_are_made_nothing_that_was_acknowledged_is_lost)
+{
+	STORE_SKIP_REAL(&self->p.server);
+	/* Some 45 records are behind each other until a level of the index is one more object. */
+	for (unsigned request = 46; request < 62; request += 4)
+		EXPECT_TRUE(killed_at(_metadata, &self->p, request, 0, 120));
+	EXPECT_LT(0, store_server_count(&self->p.server, "PUT", "index/"));
 }
 
 TEST_HARNESS_MAIN
