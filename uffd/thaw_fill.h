@@ -58,7 +58,8 @@ THAW_PUBLIC int thaw_fill_attach(const char *path, const struct thaw_fill_ops *o
 				 struct thaw_fill **fill, struct thaw_error *error);
 /*
  * When nothing is missing, or nothing of the library uses the file any more. Waits until nobody is in a call of `ops`: who is in need()
- * and blocked must be made to come back, by whoever blocks it. Heaps may go on. NULL is allowed.
+ * and blocked must be made to come back, by whoever blocks it; so it is with thaw_close() of a heap whose pages are waited for. Heaps
+ * may go on. Not from a call of `ops`. NULL is allowed.
  */
 THAW_PUBLIC void thaw_fill_detach(struct thaw_fill *fill);
 
