@@ -216,6 +216,9 @@ TEST_F(fetch, the_hot_object_serves_what_is_not_outdated_in_it)
 	self->hot.objects[0] = hot->object;
 	self->hot_record = hot->object.record;
 	ASSERT_EQ(0, fetch_begin(self));
+	/* So is what was written since. */
+	ASSERT_EQ(0, need(self, 10, 1));
+	EXPECT_TRUE(same(self, 10, 1));
 	for (unsigned i = 0; i < 600; i += 7) {
 		ASSERT_EQ(0, need(self, blocks[i], 1));
 		EXPECT_TRUE(same(self, blocks[i], 1));

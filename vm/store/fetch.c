@@ -13,7 +13,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/array.h"
 #include "base/clock.h"
 #include "base/failure.h"
 #include "store/fetch_private.h"
@@ -181,18 +180,13 @@ static void ask_later(struct fetch *fetch, uint64_t block)
 	const struct store_level *level = fetch->main.level;
 	size_t i = level_find(level, block);
 	uint32_t frame = i < level->run_count ? level->runs[i].frame : STORE_NOWHERE;
-	uint32_t *more;
 
 	if (frame == STORE_NOWHERE || level->runs[i].first > block ||
 	    fetch->main.state[frame] != FRAME_IDLE ||
 	    (fetch->hot.current && fetch->hot.current[block / 64] >> (block % 64) & 1) ||
 	    (fetch->asked_count && fetch->asked[fetch->asked_count - 1] == frame))
 		return;
-	more = array_grow(fetch->asked, fetch->asked_count, &fetch->asked_room, sizeof(*more));
-	if (!more) /* it comes with all else */
-		return;
-	fetch->asked = more;
-	fetch->asked[fetch->asked_count++] = frame;
+	fill_ask(fetch, frame);
 }
 
 void fetch_ask(struct fetch *fetch, uint64_t offset, uint64_t bytes)
@@ -399,6 +393,8 @@ int fetch_open(const struct fetch_options *options, struct fetch **opened, struc
 			       thaw_strerror(code));
 	}
 	pthread_mutex_lock(&fetch->lock);
+	if (options->hot)
+		fill_recent(fetch, options->hot_record);
 	fill_pump(fetch);
 	pthread_mutex_unlock(&fetch->lock);
 	*opened = fetch;

@@ -78,8 +78,9 @@ struct fetch {
 	enum goal goal;
 	uint32_t hot_cursor; /* frame of the hot object */
 	unsigned hot_batches;
-	uint32_t *asked; /* frames that fetch_ask() wants */
-	size_t asked_at, asked_count, asked_room;
+	/* Frames that fetch_ask() wants; the first of them, `recent`, before the hot object. */
+	uint32_t *asked;
+	size_t asked_at, asked_count, asked_room, recent;
 	uint32_t object, cursor,
 		object_end; /* object, counted from the newest; frame in it, and its end */
 	size_t batch_bytes;
@@ -109,6 +110,10 @@ void *fetch_work(void *fetch); /* thread */
 
 /* Begins what is to be brought in the background, as much as may be under way. Called whenever something has ended. */
 void fill_pump(struct fetch *fetch);
+/* That frame will be needed soon. */
+void fill_ask(struct fetch *fetch, uint32_t frame);
+/* So will be what is newer than the hot object, of that record. */
+void fill_recent(struct fetch *fetch, uint64_t hot_record);
 /* How long one took that was not urgent. */
 void fill_measure(struct fetch *fetch, const struct batch *batch);
 

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fill.c - what is brought in the background, and in which order (fetch.h): the hot object from its beginning, what was asked for
- * (fetch_ask()), then everything else, the newest objects first. No thread drives it: whenever a request has ended, others begin, up to a number that depends on
- * the pace. How much one asks for depends on how long the last ones took, so that on a slow line, too, whoever needs something
- * waits only for a little that was asked for before.
+ * fill.c - what is brought in the background, and in which order (fetch.h): what was written since the hot object, that from its
+ * beginning, what was asked for (fetch_ask()), then everything else, the newest objects first. No thread drives it: whenever a
+ * request has ended, others begin, up to a number that depends on the pace. How much one asks for depends on how long the last ones
+ * took, so that on a slow line, too, whoever needs something waits only for a little that was asked for before.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 
+#include "base/array.h"
 #include "base/clock.h"
 #include "base/failure.h"
 #include "store/fetch_private.h"
@@ -16,6 +17,8 @@
 #define ASKED_UNDER_WAY 16u
 #define POLITE_UNDER_WAY 4u
 #define FAST_UNDER_WAY 16u
+/* What was written since the hot object is needed as early, as far as it is not more than this. */
+#define RECENT_BYTES (4u << 20)
 /*
  * What a fresh connection sends in one round trip, which doubles with each: so many that go out together ask for so much that no
  * connection ever waits for the next of its requests.
@@ -106,7 +109,7 @@ static bool asked_next(struct fetch *fetch)
 					    batch_of(fetch, main, frame, ASKED_BATCH_BYTES), false,
 					    false);
 	}
-	fetch->asked_at = fetch->asked_count = 0;
+	fetch->asked_at = fetch->asked_count = fetch->recent = 0;
 	return false;
 }
 
@@ -165,8 +168,41 @@ static bool main_next(struct fetch *fetch)
 	return false;
 }
 
+void fill_recent(struct fetch *fetch, uint64_t hot_record)
+{
+	const struct store_level *level = fetch->main.level;
+	uint64_t bytes = 0;
+
+	for (fetch->object = 0; fetch->object < level->object_count; fetch->object++) {
+		const struct store_object *object =
+			&level->objects[level->object_count - 1 - fetch->object];
+
+		if (object->record <= hot_record || object->bytes > RECENT_BYTES - bytes)
+			break;
+		object_enter(fetch);
+		for (uint32_t frame = fetch->cursor; frame < fetch->object_end; frame++) {
+			bytes += level->frames[frame].bytes;
+			fill_ask(fetch, frame);
+		}
+	}
+	fetch->recent = fetch->asked_count;
+}
+
+void fill_ask(struct fetch *fetch, uint32_t frame)
+{
+	uint32_t *more =
+		array_grow(fetch->asked, fetch->asked_count, &fetch->asked_room, sizeof(*more));
+
+	if (!more) /* it comes with all else */
+		return;
+	fetch->asked = more;
+	fetch->asked[fetch->asked_count++] = frame;
+}
+
 void fill_pump(struct fetch *fetch)
 {
+	while (fetch->asked_at < fetch->recent && fetch->flying_behind < HOT_UNDER_WAY)
+		asked_next(fetch);
 	while (fetch->flying_behind < HOT_UNDER_WAY && hot_next(fetch))
 		;
 	while (fetch->flying_behind < ASKED_UNDER_WAY && asked_next(fetch))

@@ -196,8 +196,8 @@ int record_each(struct s3 *s3, size_t most, uint64_t deadline_ns,
  * round trips
  */
 
-#define PIECES 12u
-#define PIECE_BYTES (32u << 10)
+#define PIECES 28u
+#define PIECE_BYTES (14u << 10)
 
 struct part {
 	struct s3_request request[PIECES];
