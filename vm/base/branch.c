@@ -43,8 +43,16 @@ static void home_of(const char *image, const struct thaw_history *history,
 	hash(&what, sizeof(what), home);
 }
 
-bool branch_open(struct thaw *heap, const char *image, bool restored, uint8_t branch[BRANCH_BYTES],
-		 uint8_t home[BRANCH_BYTES])
+static void home_in_store(const char *replica, const struct thaw_history *history,
+			  uint8_t home[BRANCH_BYTES])
+{
+	memset(home, 0, BRANCH_BYTES);
+	branch_by(home, history->uuid, sizeof(history->uuid));
+	branch_by(home, replica, strlen(replica));
+}
+
+bool branch_open(struct thaw *heap, const char *image, const char *replica, bool restored,
+		 uint8_t branch[BRANCH_BYTES], uint8_t home[BRANCH_BYTES])
 {
 	struct thaw_history history;
 	struct {
@@ -56,9 +64,15 @@ bool branch_open(struct thaw *heap, const char *image, bool restored, uint8_t br
 	thaw_history(heap, &history);
 	home_of(image, &history, point.home);
 	elsewhere = memcmp(home, point.home, BRANCH_BYTES) != 0;
+	if (replica) { /* what was at home in this file moves there with it */
+		home_in_store(replica, &history, point.home);
+		elsewhere = elsewhere && memcmp(home, point.home, BRANCH_BYTES) != 0;
+	}
 	if (restored && history.newest && thaw_opened(heap)->reason != THAW_REASON_ROLLBACK &&
-	    !elsewhere)
+	    !elsewhere) {
+		memcpy(home, point.home, BRANCH_BYTES);
 		return false;
+	}
 	memcpy(point.before, branch, sizeof(point.before));
 	point.opened = restored ? thaw_opened(heap)->number : 0;
 	point.next = history.next;

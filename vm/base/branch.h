@@ -21,9 +21,12 @@
 /*
  * An image was opened; `restored`: the program goes on from a generation of it, and these two are that one's, else zeros.
  * They become what this process goes on with: in doubt a new line. True: `home` was another image.
+ *
+ * `replica`: the object store that only one file at a time continues (NULL: none), and which has this image: whichever file that
+ * is, it is at home there.
  */
-bool branch_open(struct thaw *heap, const char *image, bool restored, uint8_t branch[BRANCH_BYTES],
-		 uint8_t home[BRANCH_BYTES]);
+bool branch_open(struct thaw *heap, const char *image, const char *replica, bool restored,
+		 uint8_t branch[BRANCH_BYTES], uint8_t home[BRANCH_BYTES]);
 /* Another line, which `data` decides. */
 void branch_by(uint8_t branch[BRANCH_BYTES], const void *data, size_t bytes);
 void branch_again(uint8_t branch[BRANCH_BYTES]);

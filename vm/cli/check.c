@@ -20,6 +20,7 @@
 #include "check_advice.h"
 #include "check_engines.h"
 #include "check_exec.h"
+#include "store.h"
 
 #define SPACE_MARGIN (512u << 20)
 #define DATA_MARGIN (64u << 20)
@@ -275,10 +276,13 @@ static int check(const struct cli_options *options, int operand_count, char **op
 	struct findings found = {0};
 	int code;
 
+	if (operand_count && cli_is_place(operands[0]))
+		return store_check(options, operands[0]);
 	if (operand_count && strcmp(operands[0], "exec") != 0)
-		return cli_fail(EXIT_USAGE,
-				"'%s' cannot be checked: thaw check, or thaw check exec",
-				operands[0]);
+		return cli_fail(
+			EXIT_USAGE,
+			"'%s' cannot be checked: thaw check, thaw check exec, or thaw check s3://BUCKET/PREFIX",
+			operands[0]);
 	if (operand_count)
 		return check_exec(options);
 	code = thaw_capabilities(&found.capabilities);
@@ -306,11 +310,16 @@ static int check(const struct cli_options *options, int operand_count, char **op
 	return 0;
 }
 
-static const struct cli_option check_options[] = {CLI_JSON, CLI_HELP, {0}};
+static const struct cli_option check_options[] = {
+	CLI_STORE_TIMEOUT("how long an object store is waited for (default 30s)"),
+	CLI_JSON,
+	CLI_HELP,
+	{0},
+};
 
 const struct cli_command command_check = {
 	.name = "check",
-	.synopsis = "[options] [exec]",
+	.synopsis = "[options] [exec|PLACE]",
 	.summary = "what this kernel and these privileges allow",
 	.description =
 		"Tries each thing Thaw can use of the kernel. None is needed: below it stands, best first, what is\n"
@@ -320,11 +329,13 @@ const struct cli_command command_check = {
 		"be used are not gone on with.\n"
 		"Last it starts a program and continues it, over an image in TMPDIR, with the limits that this process has, and\n"
 		"says what would make it better here: a package, a setting, a privilege, a newer kernel.\n"
-		"thaw check exec tells the same of programs that thaw exec runs: one line for each thing.\n"
+		"thaw check exec tells the same of programs that thaw exec runs: one line for each thing. thaw check s3://BUCKET/PREFIX\n"
+		"tells whether images can be in that object store: it stores, reads and deletes an object there.\n"
 		"Exit code 0 if that went well; what thaw run would end with if not: 69 if a limit is too low, or what is\n"
 		"forced is not here, 9 if it is no such thing.",
 	.examples = "  thaw check\n"
 		    "  thaw check exec\n"
+		    "  thaw check s3://images/app\n"
 		    "  THAW_DELIVERY=sigsegv thaw check\n"
 		    "  thaw check --json | jq '.backends[] | select(.used) | .name'\n",
 	.options = check_options,

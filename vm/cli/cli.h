@@ -48,6 +48,10 @@ struct cli_options {
 	const char *color;	     /* when results are in colours */
 	const char *commit;	     /* what leaves a program only once its cause is durable */
 	uint64_t commit_interval_ns;
+	const char *replicate; /* a place in an object store */
+	const char *durable;   /* where what is durable has to be */
+	const char *cache;     /* the file of an image that lives in a store */
+	uint64_t replicate_every_ns, store_timeout_ns, durable_timeout_ns;
 	const char *metrics;	/* where they are served */
 	uint64_t timeout_ns;	/* of what is asked of a program; 0: the command's default */
 	uint64_t depth, limit;	/* limits of the output; 0: the command's default */
@@ -62,6 +66,7 @@ struct cli_options {
 	bool fresh, trust, force, stats, json, quiet, verbose, help, all, pages, once;
 	bool upgrade, dry_run;
 	bool encrypt, decrypt, passphrase;
+	bool replace; /* what a store has */
 };
 
 enum cli_option_kind {
@@ -154,6 +159,48 @@ struct cli_option {
 		"metrics-listen", 0, "unix:PATH|127.0.0.1:PORT", CLI_TEXT, CLI_FIELD(metrics), \
 			"serve metrics for Prometheus there, over HTTP"                        \
 	}
+#define CLI_STORE_TIMEOUT(help)                                                             \
+	{                                                                                   \
+		"store-timeout", 0, "TIME", CLI_DURATION, CLI_FIELD(store_timeout_ns), help \
+	}
+#define CLI_REPLACE                                                                              \
+	{                                                                                        \
+		"replace", 0, NULL, CLI_FLAG, CLI_FIELD(replace),                                \
+			"give the store this image's state, although it was continued elsewhere" \
+	}
+/* Of who runs a program whose image has a copy in an object store (thaw help thaw.7). */
+#define CLI_STORE                                                                           \
+	{"replicate",                                                                       \
+	 0,                                                                                 \
+	 "PLACE",                                                                           \
+	 CLI_TEXT,                                                                          \
+	 CLI_FIELD(replicate),                                                              \
+	 "keep a copy of the image in an object store (s3://BUCKET/PREFIX) while it runs"}, \
+		{"replicate-every",                                                         \
+		 0,                                                                         \
+		 "TIME",                                                                    \
+		 CLI_DURATION,                                                              \
+		 CLI_FIELD(replicate_every_ns),                                             \
+		 "store at most one record in this time (default 0: one after the other)"}, \
+		{"durable",                                                                 \
+		 0,                                                                         \
+		 "local|remote",                                                            \
+		 CLI_TEXT,                                                                  \
+		 CLI_FIELD(durable),                                                        \
+		 "remote: nothing is durable before the store has it (default local)"},     \
+		{"durable-timeout",                                                         \
+		 0,                                                                         \
+		 "TIME",                                                                    \
+		 CLI_DURATION,                                                              \
+		 CLI_FIELD(durable_timeout_ns),                                             \
+		 "with it, end when nothing was so for this long (default 0: never)"},      \
+		CLI_STORE_TIMEOUT(                                                          \
+			"how long a start waits for the store, and an end (default 30s)"),  \
+		CLI_REPLACE,                                                                \
+	{                                                                                   \
+		"cache", 0, "PATH", CLI_TEXT, CLI_FIELD(cache),                             \
+			"of --image s3://...: the local file (default in ~/.cache/thaw)"    \
+	}
 #define CLI_COLOR                                                                             \
 	{                                                                                     \
 		"color", 0, "auto|always|never", CLI_TEXT, CLI_FIELD(color),                  \
@@ -228,7 +275,7 @@ extern const struct cli_command command_exec, command_checkpoint, command_run, c
 	command_eval, command_look, command_ctl, command_check, command_log, command_tag,
 	command_rollback, command_inspect, command_map, command_verify, command_clone,
 	command_compact, command_repair, command_export, command_diff, command_top, command_help,
-	command_completion, command_upgrade, command_key;
+	command_completion, command_upgrade, command_key, command_push, command_pull;
 
 /* ---- All commands, and exit codes (commands.c) ---- */
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* clone.c - thaw clone: copies an image with its generations. The old image may be in use. */
 #include "cli.h"
+#include "store.h"
 
 static void print_json(char **operands, const struct thaw_copy_summary *summary)
 {
@@ -31,7 +32,9 @@ static int clone_image(const struct cli_options *options, int operand_count, cha
 	int code;
 
 	(void)operand_count;
-	code = options->at ? cli_generation(operands[0], options->at, &generation) : 0;
+	code = cli_whole(operands[0], false);
+	if (!code && options->at)
+		code = cli_generation(operands[0], options->at, &generation);
 	if (code)
 		return code;
 	cli_settle(operands[0]);

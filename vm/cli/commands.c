@@ -8,12 +8,13 @@
 #include "cli.h"
 
 static const struct cli_command *const commands[] = {
-	&command_run,	   &command_exec,    &command_ctl,	  &command_checkpoint,
-	&command_repl,	   &command_look,    &command_log,	  &command_tag,
-	&command_rollback, &command_upgrade, &command_inspect,	  &command_diff,
-	&command_export,   &command_map,     &command_verify,	  &command_clone,
-	&command_compact,  &command_repair,  &command_top,	  &command_check,
-	&command_key,	   &command_help,    &command_completion,
+	&command_run,	     &command_exec,    &command_ctl,	 &command_checkpoint,
+	&command_repl,	     &command_look,    &command_log,	 &command_tag,
+	&command_rollback,   &command_upgrade, &command_inspect, &command_diff,
+	&command_export,     &command_map,     &command_verify,	 &command_clone,
+	&command_compact,    &command_repair,  &command_push,	 &command_pull,
+	&command_top,	     &command_check,   &command_key,	 &command_help,
+	&command_completion,
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
@@ -26,7 +27,7 @@ const struct cli_exit cli_exits[] = {
 	{"69", "this kernel, these privileges or limits do not suffice"},
 	{"70", "the sandbox stopped the engine"},
 	{"74", "I/O error; also, the last checkpoint failed"},
-	{"75", "the image is in use"},
+	{"75", "the image is in use, or its replica was continued by another program"},
 	{"76",
 	 "the image is of another engine, build, format or user; of another command, program or processor"},
 	{"78", "an upgrade failed or was refused: the program is as it was"},

@@ -4,6 +4,7 @@
  */
 #include "areas.h"
 #include "ctl.h"
+#include "store.h"
 
 static void print_json(const char *image, const struct thaw_copy_summary *summary)
 {
@@ -64,6 +65,9 @@ static int compact(const struct cli_options *options, int operand_count, char **
 	int code;
 
 	(void)operand_count;
+	code = cli_whole(operands[0], true);
+	if (code)
+		return code;
 	if (options->encrypt && options->decrypt)
 		return cli_fail(EXIT_USAGE, "--encrypt and --decrypt exclude each other");
 	if (cli_compress(options->compress, &compress))

@@ -227,6 +227,10 @@ static void offer_argument(struct completing *completing, const char *argument, 
 	else if (!strcmp(argument, "FILE") || !strcmp(argument, "NEW") ||
 		 !strcmp(argument, "DIRECTORY") || !strcmp(argument, "arguments"))
 		leave_files(completing, "");
+	else if (!strcmp(argument, "PLACE"))
+		offer(completing, "s3://", "BUCKET/PREFIX of an object store");
+	else if (!strcmp(argument, "IMAGE|PLACE"))
+		leave_files(completing, ".thaw");
 	else if (!strcmp(argument, "COLUMN"))
 		offer_columns(completing);
 	else if (!strcmp(argument, "ACTION"))

@@ -118,6 +118,39 @@ static const char *word(const json_t *answer, const char *key)
 
 /* ---- What is printed */
 
+static void replica_row(const json_t *replica, struct table *table)
+{
+	const char *place = text(replica, "place"), *error = text(replica, "error");
+	char line[1024];
+
+	if (!place)
+		return;
+	snprintf(line, sizeof(line), "%.300s: %s%s, generation %s, %s after the image%s%s%s%s",
+		 place, word(replica, "state"),
+		 !strcmp(word(replica, "durable"), "remote") ? " (what is durable)" : "",
+		 format_number(number(replica, "generation")).s,
+		 format_duration(number(replica, "lagNs")).s,
+		 number(replica, "outageNs") ? "; no answer for " : "",
+		 number(replica, "outageNs") ? format_duration(number(replica, "outageNs")).s : "",
+		 error ? ": " : "", error ? error : "");
+	table_cell(table, "replica");
+	table_cell(table, line);
+	snprintf(line, sizeof(line), "%s in %s requests, %s records; it has %s",
+		 format_bytes(number(replica, "bytesSent")).s,
+		 format_count(number(replica, "requests")).s,
+		 format_count(number(replica, "records")).s,
+		 format_bytes(number(replica, "bytesStored")).s);
+	table_cell(table, "sent there");
+	table_cell(table, line);
+	if (!number(replica, "missingBytes"))
+		return;
+	snprintf(line, sizeof(line), "%s are not here yet; %s requests were waited for",
+		 format_bytes(number(replica, "missingBytes")).s,
+		 format_count(number(replica, "needed")).s);
+	table_cell(table, "missing");
+	table_cell(table, line);
+}
+
 static void print_status(const json_t *answer)
 {
 	struct table table;
@@ -161,6 +194,7 @@ static void print_status(const json_t *answer)
 	if (json_is_true(json_object_get(answer, "commitsOutput")))
 		ROW("held output", "%s, for %s", format_bytes(number(answer, "heldBytes")).s,
 		    format_duration(number(answer, "heldNs")).s);
+	replica_row(json_object_get(answer, "replica"), &table);
 	ROW("restores", "%s in its life, %s restarts", format_count(number(answer, "restores")).s,
 	    format_count(number(answer, "restarts")).s);
 #undef ROW

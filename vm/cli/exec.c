@@ -12,6 +12,7 @@
 
 #include "cli.h"
 #include "process/process.h"
+#include "store.h"
 
 /* So often in a row without a new generation: it will not get any further. */
 #define CRASHES_MAX 3u
@@ -143,22 +144,47 @@ static int check_image(const struct cli_options *options, const char *image)
 		image, image);
 }
 
+/* All but the image and the store. */
+static int take_options(const struct cli_options *options, struct runtime_options *how,
+			enum restart *restart)
+{
+	int code = options->upgrade ? cli_upgrade_process()
+				    : take_restart(options->restart, restart);
+
+	if (!code)
+		code = take_files(options->files, &how->roll_back);
+	if (!code)
+		code = cli_commit(options, how);
+	if (!code)
+		code = cli_prefetch(options->prefetch, &how->prefetch);
+	if (!code)
+		code = cli_compress(options->compress, &how->compress);
+	return code;
+}
+
+static int exec_image(const struct cli_options *options, struct runtime_options *how,
+		      enum restart restart, bool tell_image)
+{
+	int code = check_image(options, how->image);
+
+	if (!code)
+		code = cli_at(options, how);
+	if (!code)
+		code = cli_control(options, how);
+	if (!code)
+		code = keep_alive(options, how, restart, tell_image);
+	control_close(how->control, code);
+	return code;
+}
+
 static int exec(const struct cli_options *options, int count, char **operands)
 {
 	struct runtime_options how = cli_runtime_options(options);
+	struct cli_store store;
 	enum restart restart;
 	char *image = NULL;
-	int code = options->upgrade ? cli_upgrade_process()
-				    : take_restart(options->restart, &restart);
+	int code = take_options(options, &how, &restart);
 
-	if (!code)
-		code = take_files(options->files, &how.roll_back);
-	if (!code)
-		code = cli_commit(options, &how);
-	if (!code)
-		code = cli_prefetch(options->prefetch, &how.prefetch);
-	if (!code)
-		code = cli_compress(options->compress, &how.compress);
 	if (code)
 		return code;
 	if (!count && !how.image)
@@ -171,32 +197,29 @@ static int exec(const struct cli_options *options, int count, char **operands)
 			return cli_fail(EXIT_IO, "out of memory");
 		how.image = image;
 	}
-	code = check_image(options, how.image);
 	how.guest = &process_guest;
 	how.own = !options->trust; /* what it holds runs as this user */
 	how.must_exist = !count;
+	code = cli_store_open(options, count ? operands[0] : how.image, &how, &store);
 	how.script = count ? operands[0] : how.image;
 	how.argument_count = count;
 	how.arguments = operands;
 	if (!code)
-		code = cli_at(options, &how);
-	if (!code)
-		code = cli_control(options, &how);
-	if (!code)
-		code = keep_alive(options, &how, restart, image && !options->quiet);
-	control_close(how.control, code);
+		code = exec_image(options, &how, restart, image && !options->quiet);
 	free(image);
-	return code;
+	return cli_store_close(&store, code);
 }
 
 static const struct cli_option exec_options[] = {
-	CLI_RUN_FROM("the image (default: the script's or the program's name, with .thaw)",
-		     "checkpoint this often (default 1s; 0: only on request)", "continue"),
+	CLI_RUN_FROM(
+		"the image (default: the script's or the program's name, with .thaw), or where it lives: s3://BUCKET/PREFIX",
+		"checkpoint this often (default 1s; 0: only on request)", "continue"),
 	CLI_ENCRYPT,
 	CLI_PREFETCH,
 	CLI_COMPRESS_RUN,
 	CLI_COMMIT,
 	CLI_METRICS,
+	CLI_STORE,
 	{"restart", 0, "never|on-failure|always", CLI_TEXT, CLI_FIELD(restart),
 	 "continue it at once after a crash; always: start it anew after its end, too (default never)"},
 	{"upgrade", 0, NULL, CLI_FLAG, CLI_FIELD(upgrade), "says what there is instead"},
@@ -223,6 +246,9 @@ const struct cli_command command_exec = {
 		"What stands in an image runs as native code: all of it is authenticated with your key (thaw(1), THAW_KEY), and\n"
 		"what was made or changed without that is refused. An image of another command, another build of the program or its libraries, or of a\n"
 		"processor that could more is refused, too. Statically linked and setuid programs cannot be run this way.\n"
+		"--replicate s3://BUCKET/PREFIX keeps a copy of the image in an object store while the program runs. With --image\n"
+		"s3://BUCKET/PREFIX it lives there: any machine with your key, the same program and a like processor goes on with it, and\n"
+		"whoever ran it before is fenced. --durable remote lets no output of --commit output go that the store has not.\n"
 		"Without PROGRAM, whatever --image holds goes on.",
 	.examples =
 		"  thaw exec node server.js                     its image is server.thaw\n"

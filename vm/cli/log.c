@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "cli.h"
+#include "store.h"
 #include "thaw_process.h"
 
 #define LINE_COLUMNS 120 /* names that do not fit continue on further lines */
@@ -275,6 +276,8 @@ static int log_image(const struct cli_options *options, int operand_count, char 
 	(void)operand_count;
 	if (code)
 		return code;
+	if (cli_is_place(operands[0]))
+		return store_log(options, operands[0]);
 	if (!options->json)
 		return print(operands[0], log.times);
 	code = log_read(operands[0], &log);
@@ -296,8 +299,8 @@ static const struct cli_option log_options[] = {
 
 const struct cli_command command_log = {
 	.name = "log",
-	.synopsis = "[options] IMAGE",
-	.summary = "the generations an image holds",
+	.synopsis = "[options] IMAGE|PLACE",
+	.summary = "the generations an image holds, or what an object store has",
 	.description =
 		"Lists the generations that are retained, oldest first.\n"
 		"  written  pages that the program wrote since the generation before\n"
@@ -308,6 +311,7 @@ const struct cli_command command_log = {
 		"  durable  from the start until it was on the disk (the newest: without its last syncs)\n"
 		"  kind     any build of thaw continues a generation between turns; one that was taken mid-turn is continued\n"
 		"           only by the build that took it; process: thaw exec continues it\n"
+		"Of a PLACE (s3://BUCKET/PREFIX): its newest records, who wrote them, and what it has.\n"
 		"'from N': it descends from generation N, not from the one above; 'gone': N is no longer in the image.",
 	.examples = "  thaw log app.thaw\n"
 		    "  thaw log --time iso app.thaw  when each was taken\n"

@@ -16,9 +16,11 @@
 #include <unistd.h>
 
 #include "cli.h"
+#include "control/numbers.h"
 #include "policy/key.h"
+#include "store/place.h"
 
-#define OPTIONS_MAX 24
+#define OPTIONS_MAX 40
 
 /* Escaped: the name of a file, or what an image contains, must not control the terminal. */
 static int output_error; /* of the first write that failed */
@@ -321,7 +323,9 @@ static int use_key(const char *file)
 
 int cli_dispatch(const struct cli_command *command, int argc, char **argv)
 {
-	struct cli_options options = {.every_ns = 1000000000, .time_limit_ns = 30000000000};
+	struct cli_options options = {.every_ns = 1000000000,
+				      .time_limit_ns = 30000000000,
+				      .store_timeout_ns = 30000000000};
 	int operands, code;
 
 	code = parse(command, argc, argv, &options, &operands);
@@ -472,6 +476,9 @@ int cli_open(const char *path, struct thaw_image **image)
 	struct thaw_error error = {0};
 	int code;
 
+	if (place_is_incomplete(path, &error) > 0)
+		cli_fail(0, "%s", error.text);
+	error = (struct thaw_error){0};
 	cli_settle(path);
 	code = thaw_image_open(path, image, &error);
 
@@ -537,11 +544,13 @@ int cli_at(const struct cli_options *options, struct runtime_options *runtime_op
 
 void cli_stats(struct runtime *runtime, const struct cli_options *options)
 {
+	struct numbers_replica replica;
 	struct runtime_stats stats;
 
 	if (!options->stats && !options->json)
 		return;
 	fflush(stdout);
 	runtime_stats(runtime, &stats);
-	runtime_stats_print(&stats, options->json, STDERR_FILENO);
+	runtime_replica(runtime, &replica);
+	runtime_stats_print(&stats, &replica, options->json, STDERR_FILENO);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* repair.c - thaw repair: copies the undamaged generations of an image to a new one. */
 #include "cli.h"
+#include "store.h"
 
 struct repairing {
 	struct progress bar;
@@ -73,6 +74,9 @@ static int repair(const struct cli_options *options, int operand_count, char **o
 	int code;
 
 	(void)operand_count;
+	code = cli_whole(operands[0], false);
+	if (code)
+		return code;
 	cli_settle(operands[0]);
 	progress_begin(&repairing.bar, "repair", options);
 	interrupt_catch();

@@ -53,7 +53,7 @@ static void stats_do(struct repl *repl, const char *argument)
 	(void)argument;
 	cli_flush();
 	runtime_stats(repl->runtime, &stats);
-	runtime_stats_print(&stats, repl->options->json, STDOUT_FILENO);
+	runtime_stats_print(&stats, NULL, repl->options->json, STDOUT_FILENO);
 }
 
 static void exit_do(struct repl *repl, const char *argument)

@@ -4,6 +4,7 @@
  * (thaw_image_rollback); of an image in use, its program's (ctl.h).
  */
 #include "ctl.h"
+#include "store.h"
 
 static void print_json(const struct thaw_generation *made, uint64_t from)
 {
@@ -26,9 +27,11 @@ static int rollback(const struct cli_options *options, int count, char **operand
 	uint64_t from;
 	unsigned tries = 0;
 	bool taken;
-	int code = cli_generation(operands[0], operands[1], &from);
+	int code = cli_whole(operands[0], true);
 
 	(void)count;
+	if (!code)
+		code = cli_generation(operands[0], operands[1], &from);
 	if (code)
 		return code;
 	do

@@ -12,6 +12,7 @@
 
 #include "cli.h"
 #include "policy/key.h"
+#include "store.h"
 
 /* app.js -> app.thaw, beside the script. */
 static void image_beside(const char *script, char *image, size_t room)
@@ -99,6 +100,7 @@ static int fork_usage(const struct cli_options *options)
 	const char *needs = options->commit				 ? "--commit"
 			    : options->commit_interval_ns		 ? "--commit-interval"
 			    : options->metrics				 ? "--metrics-listen"
+			    : options->replicate			 ? "--replicate"
 			    : options->prefetch				 ? "--prefetch"
 			    : options->compress				 ? "--compress"
 			    : retention->newest || retention->rule_count ? "--retain"
@@ -111,6 +113,11 @@ static int fork_usage(const struct cli_options *options)
 		return cli_fail(
 			EXIT_USAGE,
 			"the image of a fork is encrypted if that is which it is of: thaw compact --encrypt");
+	if (options->image && cli_is_place(options->image))
+		return cli_fail(
+			EXIT_USAGE,
+			"the image of a fork is a local file: --image PATH, and --replicate %s",
+			options->image);
 	if (!options->image && needs)
 		return cli_fail(
 			EXIT_USAGE,
@@ -155,6 +162,7 @@ static int fork_clone(const struct cli_options *options, struct runtime_options 
 static int run_fork(const struct cli_options *options, struct runtime_options *how, int count,
 		    char **operands)
 {
+	struct cli_store store = {0};
 	int code = fork_usage(options);
 
 	how->fork_of = options->fork_of;
@@ -167,65 +175,77 @@ static int run_fork(const struct cli_options *options, struct runtime_options *h
 	else if (!code)
 		how->every_ns = 0;
 	if (!code)
+		code = cli_store_open(options, how->image ? how->image : how->fork_of, how, &store);
+	if (!code)
 		code = cli_control(options, how);
-	return code ? code : live_on(options, how);
+	return cli_store_close(&store, code ? code : live_on(options, how));
+}
+
+static int run_script(const struct cli_options *options, struct runtime_options *how, int count,
+		      char **operands)
+{
+	int code = cli_at(options, how);
+
+	if (code)
+		return code;
+	how->argument_count = count - 1;
+	how->arguments = operands + 1;
+
+	/* A program that was restored has its sources in its heap; only a new one needs the file. */
+	if (access(how->script, R_OK)) {
+		int reason = errno;
+
+		if (options->fresh || !cli_file_exists(how->image))
+			return cli_fail(EXIT_NO_INPUT, "%s: %s%s%s%s", operands[0],
+					strerror(reason), options->fresh ? "" : " (and no image ",
+					options->fresh ? "" : how->image,
+					options->fresh ? "" : " to continue from)");
+		how->must_exist = true;
+	}
+	code = cli_control(options, how);
+	if (code)
+		return code;
+	how->upgrades = options->upgrade;
+	return live_on(options, how);
 }
 
 static int run(const struct cli_options *options, int count, char **operands)
 {
-	struct runtime_options runtime_options = cli_runtime_options(options);
+	struct runtime_options how = cli_runtime_options(options);
 	char script[2 * PATH_MAX], image[PATH_MAX + 8];
+	struct cli_store store;
 	int code;
 
-	if (cli_prefetch(options->prefetch, &runtime_options.prefetch) ||
-	    cli_compress(options->compress, &runtime_options.compress) ||
-	    cli_commit(options, &runtime_options))
+	if (cli_prefetch(options->prefetch, &how.prefetch) ||
+	    cli_compress(options->compress, &how.compress) || cli_commit(options, &how))
 		return EXIT_USAGE;
 	if (options->fork_of)
-		return run_fork(options, &runtime_options, count, operands);
+		return run_fork(options, &how, count, operands);
 	if (!count)
 		return cli_fail(EXIT_USAGE, "usage: thaw run %s; see thaw run --help",
 				command_run.synopsis);
 	absolute_path(operands[0], script, sizeof(script));
 	image_beside(operands[0], image, sizeof(image));
-	runtime_options.script = script;
-	if (!runtime_options.image) {
-		runtime_options.image = image;
-		runtime_options.own = !options->trust;
+	how.script = script;
+	code = cli_store_open(options, script, &how, &store);
+	if (!code && !how.image) {
+		how.image = image;
+		how.own = !options->trust;
 	}
-	code = cli_at(options, &runtime_options);
-	if (code)
-		return code;
-	runtime_options.argument_count = count - 1;
-	runtime_options.arguments = operands + 1;
-
-	/* A program that was restored has its sources in its heap; only a new one needs the file. */
-	if (access(script, R_OK)) {
-		int reason = errno;
-
-		if (options->fresh || !cli_file_exists(runtime_options.image))
-			return cli_fail(EXIT_NO_INPUT, "%s: %s%s%s%s", operands[0],
-					strerror(reason), options->fresh ? "" : " (and no image ",
-					options->fresh ? "" : runtime_options.image,
-					options->fresh ? "" : " to continue from)");
-		runtime_options.must_exist = true;
-	}
-	code = cli_control(options, &runtime_options);
-	if (code)
-		return code;
-	runtime_options.upgrades = options->upgrade;
-	return live_on(options, &runtime_options);
+	return cli_store_close(&store, code ? code : run_script(options, &how, count, operands));
 }
 
 static const struct cli_option run_options[] = {
-	CLI_RUN_FROM("the image (default: beside the script, FILE.thaw)",
-		     "checkpoint this often (default 1s; 0: only on request and at the end)",
-		     "continue"),
+	CLI_RUN_FROM(
+		"the image (default: beside the script, FILE.thaw), or where it lives: s3://BUCKET/PREFIX",
+		"checkpoint this often (default 1s; 0: only on request and at the end)",
+		"continue"),
 	CLI_ENCRYPT,
 	CLI_PREFETCH,
 	CLI_COMPRESS_RUN,
 	CLI_COMMIT,
 	CLI_METRICS,
+	CLI_STORE,
 	{"fork-of", 0, "IMAGE", CLI_TEXT, CLI_FIELD(fork_of),
 	 "begin as the program in IMAGE is, beside it, and share its memory"},
 	{"upgrade", 0, NULL, CLI_FLAG, CLI_FIELD(upgrade),
@@ -249,6 +269,9 @@ const struct cli_command command_run = {
 		"--fork-of IMAGE begins a program as the one in IMAGE is (in its newest generation, or that of --at), with\n"
 		"randomness and effects of its own; IMAGE may be in use, and stays as it is. Without --image nothing of the fork is kept,\n"
 		"and all forks of a generation share the memory that they do not write. With it, IMAGE is cloned to that one first.\n"
+		"--replicate s3://BUCKET/PREFIX keeps a copy of the image in an object store while the program runs. With --image\n"
+		"s3://BUCKET/PREFIX it lives there: any machine goes on with it at once, what is read of it comes first, and whoever ran\n"
+		"it before is fenced. --durable remote makes nothing durable, for checkpoint() and --commit output, that the store has not.\n"
 		"--retain 8,10/min,24/hour,4/15min keeps, besides the 8 newest generations, the newest one of each of the\n"
 		"last 10 minutes that have one, and so on. PERIOD is s, min, hour, day or week, or a number of those; days\n"
 		"and weeks are those of UTC, weeks begin on Thursdays. Generations with a name (thaw tag) are kept anyway.",
@@ -259,6 +282,7 @@ const struct cli_command command_run = {
 		"  thaw run --at 41 app.js             go back to generation 41, or --at NAME (thaw tag)\n"
 		"  thaw run --upgrade app.js           go on with its state, and the code that is in the files now\n"
 		"  thaw run --fork-of app.thaw try     the same state in another process; it sees try in thaw.args\n"
+		"  thaw run --image s3://images/app app.js   go on with it here, wherever it ran before\n"
 		"  thaw run --retain 8,60/min app.js   any minute of the last hour can be gone back to\n",
 	.options = run_options,
 	.operands_min = 0,

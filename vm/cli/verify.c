@@ -4,6 +4,7 @@
  * Reads only; the image may be in use.
  */
 #include "cli.h"
+#include "store.h"
 
 struct verification {
 	struct progress progress;
@@ -52,6 +53,9 @@ static int verify(const struct cli_options *options, int operand_count, char **o
 	int code;
 
 	(void)operand_count;
+	code = cli_whole(operands[0], false);
+	if (code)
+		return code;
 	cli_settle(operands[0]);
 	progress_begin(&verification.progress, "verify", options);
 	interrupt_catch();

@@ -4,6 +4,8 @@
  * format, version 0.0.4.
  */
 
+#include <string.h>
+
 #include "base/clock.h"
 #include "base/json.h"
 #include "control/numbers.h"
@@ -164,6 +166,47 @@ static void of_generations(const struct counters *counters, const struct moment 
 		number_get(&counters->stored_pages) * moment->page_bytes);
 }
 
+/* One time series, or none: a program without a replica has no number of it. */
+static void of_replica(const struct numbers_replica *replica, FILE *to)
+{
+	if (!replica->place)
+		return;
+	head(to, "replica_info", "gauge", "The object store that has a copy of the image.");
+	fputs("thaw_replica_info{", to);
+	label(to, "place", replica->place);
+	putc(',', to);
+	label(to, "durable", replica->durable ? "remote" : "local");
+	fputs("} 1\n", to);
+	gauge(to, "replica_generation", "The newest generation that the store has.",
+	      replica->generation);
+	gauge_seconds(to, "replica_behind_seconds",
+		      "For how long the store has not had the newest generation; 0: it has it.",
+		      replica->behind_ns);
+	gauge_seconds(to, "replica_lag_seconds",
+		      "From when the newest that it has was in the image to when it was there.",
+		      replica->lag_ns);
+	gauge_seconds(to, "replica_outage_seconds",
+		      "For how long the store has not answered; 0: it does.", replica->outage_ns);
+	gauge(to, "replica_fenced", "1 once another program continues the store.",
+	      !strcmp(replica->state, "fenced"));
+	gauge(to, "replica_failed", "1 once replication cannot go on.",
+	      !strcmp(replica->state, "failed"));
+	gauge(to, "replica_epoch", "How often the store was taken over.", replica->epoch);
+	counter(to, "replica_records_total", "Records put since the start.", replica->records);
+	counter(to, "replica_objects_total", "Other objects put since the start.",
+		replica->objects);
+	counter(to, "replica_requests_total", "Requests to the store.", replica->requests);
+	counter(to, "replica_sent_bytes_total", "Bytes sent to the store.", replica->bytes_sent);
+	gauge(to, "replica_stored_bytes", "Bytes of the objects that the newest record needs.",
+	      replica->bytes_stored);
+	gauge(to, "replica_stored_objects", "How many these are.", replica->objects_stored);
+	gauge(to, "replica_missing_bytes",
+	      "Of an image that lives in the store: what has not arrived here yet.",
+	      replica->missing_bytes);
+	counter(to, "replica_needed_total", "Requests to the store that somebody waited for.",
+		replica->needed);
+}
+
 void numbers_metrics(const struct counters *counters, const struct moment *moment, FILE *to)
 {
 	of_program(counters, moment, to);
@@ -179,6 +222,7 @@ void numbers_metrics(const struct counters *counters, const struct moment *momen
 	      moment->held_bytes);
 	gauge_seconds(to, "held_output_age_seconds",
 		      "How long the oldest of it that no capture has was held.", moment->held_ns);
+	of_replica(&moment->replica, to);
 }
 
 /* ---- Status */
@@ -223,6 +267,35 @@ static void json_generations(const struct counters *counters, const struct momen
 		    per_second(dirty, number_get(&counters->dirty_ns)));
 }
 
+static void json_replica(const struct numbers_replica *replica, struct json *json)
+{
+	if (!replica->place) {
+		json_raw(json, "replica", "null");
+		return;
+	}
+	json_open(json, "replica", '{');
+	json_text(json, "place", replica->place);
+	json_text(json, "state", replica->state);
+	json_text(json, "durable", replica->durable ? "remote" : "local");
+	json_number(json, "generation", replica->generation);
+	json_number(json, "behindNs", replica->behind_ns);
+	json_number(json, "lagNs", replica->lag_ns);
+	json_number(json, "outageNs", replica->outage_ns);
+	json_number(json, "epoch", replica->epoch);
+	json_number(json, "record", replica->record);
+	json_number(json, "records", replica->records);
+	json_number(json, "objects", replica->objects);
+	json_number(json, "requests", replica->requests);
+	json_number(json, "bytesSent", replica->bytes_sent);
+	json_number(json, "objectsStored", replica->objects_stored);
+	json_number(json, "bytesStored", replica->bytes_stored);
+	json_number(json, "missingBytes", replica->missing_bytes);
+	json_number(json, "needed", replica->needed);
+	json_number(json, "waiting", replica->waiting);
+	json_maybe(json, "error", replica->why);
+	json_close(json, '}');
+}
+
 void numbers_status(const struct counters *counters, const struct moment *moment, FILE *to)
 {
 	struct json json = control_well(to);
@@ -250,5 +323,6 @@ void numbers_status(const struct counters *counters, const struct moment *moment
 	json_number(&json, "heldNs", moment->held_ns);
 	json_number(&json, "restores", moment->restores);
 	json_number(&json, "restarts", starts ? starts - 1 : 0);
+	json_replica(&moment->replica, &json);
 	json_close(&json, '}');
 }

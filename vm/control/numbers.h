@@ -56,6 +56,23 @@ enum numbers_state {
 	NUMBERS_ENDING,
 };
 
+struct numbers_replica {   /* the copy of the image in an object store */
+	const char *place; /* NULL: there is none, and nothing else is set */
+	const char *state;
+	bool durable;	     /* only what it has is durable */
+	uint64_t generation; /* the newest that it has */
+	uint64_t behind_ns;  /* for how long it has not had the newest; 0: it has */
+	uint64_t lag_ns;     /* of the newest that it has: from in the image to in the store */
+	uint64_t outage_ns;  /* for how long it has not answered; 0: it does */
+	uint64_t epoch, record;
+	uint64_t records, objects;	       /* put since the start: records, and others */
+	uint64_t requests, bytes_sent;	       /* over the wire */
+	uint64_t objects_stored, bytes_stored; /* of the newest record, in all */
+	/* Of an image that lives there: what has not arrived yet; requests that somebody waited for; threads that do. */
+	uint64_t missing_bytes, needed, waiting;
+	char why[504]; /* it does not answer, or not go on; empty: all is well */
+};
+
 struct moment {					      /* what else there is to tell, now */
 	const char *kind, *image, *program, *failure; /* program, failure: NULL: none */
 	const char *id;
@@ -67,6 +84,7 @@ struct moment {					      /* what else there is to tell, now */
 	uint64_t restores;
 	uint64_t held_bytes, held_ns; /* output that waits, and for how long */
 	bool commits_output;
+	struct numbers_replica replica;
 };
 
 void numbers_metrics(const struct counters *counters, const struct moment *moment, FILE *to);

@@ -359,7 +359,8 @@ static int begin_branch(struct thaw_vm *vm, bool restored, struct thaw_error *er
 	struct guest_common *common = &vm->guest->common;
 
 	if (vm->options.image) {
-		branch_open(vm->heap, vm->options.image, restored, common->branch, common->home);
+		branch_open(vm->heap, vm->options.image, NULL, restored, common->branch,
+			    common->home);
 		return 0;
 	}
 	if (getrandom(common->branch, sizeof(common->branch), 0) < 0)

@@ -19,8 +19,9 @@ void branch_begin(struct runtime *rt)
 	common->forked = rt->options.fork_of != NULL;
 	/* A clone that has no generation of its own yet has not begun, however often it was started. */
 	if (rt->options.image)
-		common->forked &= branch_open(rt->heap, rt->options.image, rt->restored,
-					      common->branch, common->home);
+		common->forked &= branch_open(rt->heap, rt->options.image,
+					      rt->options.store ? rt->options.store->place : NULL,
+					      rt->restored, common->branch, common->home);
 	else if (getrandom(common->branch, sizeof(common->branch), 0) < 0)
 		memset(common->branch, 0, sizeof(common->branch)); /* nothing of it goes on */
 }

@@ -23,7 +23,7 @@
  * pending in the heap that was captured; in this process it is settled once the generation is
  * durable, and in a process restored from it at once (prelude.js, restored).
  *
- *	idle --begin--> before capture --capture--> after capture --finish--> idle
+ *	idle --begin--> before capture --capture--> after capture --finish--> idle, or told by replica.c
  *		        (requested joins)	    (captured is fixed; a later request sets `wanted`)
  *
  * Names. What checkpoint({ name }) asks for is given to the generation that its promise waits for: it
@@ -138,10 +138,22 @@ static void interval_stretch(struct runtime *rt, const struct thaw_generation *g
 		own->due_ns += (next - own->due_ns + every - 1) / every * every;
 }
 
+/* Those who wait for it are told that it is durable. */
+static void tell_durable(struct runtime *rt, uint64_t last, const struct thaw_result *result)
+{
+	bool waited_for = last > rt->checkpoints.settled;
+
+	rt->checkpoints.settled = waited_for ? last : rt->checkpoints.settled;
+	if (rt->ending.ended ||
+	    (!waited_for && (!rt->guest->hears_checkpoints || result->unchanged)))
+		return;
+	queue_outcome(rt, last, waited_for, result);
+}
+
+/* It is in the image, whoever else has to have it before it is told. */
 static void succeeded(struct runtime *rt, uint64_t last, const struct thaw_result *result)
 {
 	const struct thaw_generation *generation = &result->generation;
-	bool waited_for = last > rt->checkpoints.settled;
 
 	failures_recovered(rt, generation->number);
 	rt->checkpoints.passing = 0;
@@ -162,11 +174,15 @@ static void succeeded(struct runtime *rt, uint64_t last, const struct thaw_resul
 	if (rt->options.every_ns && rt->checkpoints.reason == THAW_REASON_TIMER &&
 	    !result->unchanged)
 		interval_stretch(rt, generation);
-	rt->checkpoints.settled = last > rt->checkpoints.settled ? last : rt->checkpoints.settled;
-	if (rt->ending.ended ||
-	    (!waited_for && (!rt->guest->hears_checkpoints || result->unchanged)))
-		return;
-	queue_outcome(rt, last, waited_for, result);
+	rt->checkpoints.stored = last > rt->checkpoints.stored ? last : rt->checkpoints.stored;
+}
+
+void checkpoints_durable(struct runtime *rt, const struct durable *durable)
+{
+	tell_durable(rt, durable->waiters, &durable->result);
+	if (durable->output)
+		output_commit_settled(rt, 0);
+	control_settled(rt, durable->tickets, &durable->result);
 }
 
 /*
@@ -201,6 +217,7 @@ static void failed(struct runtime *rt, uint64_t last, int code, const struct tha
 	if (!rt->options.every_ns && !rt->ending.ended)
 		rt->checkpoints.due_ns = clock_monotonic_ns() + failures_retry_ns(rt);
 	hold_back(rt, false); /* it may never get on, and must not only grow */
+	rt->checkpoints.stored = last > rt->checkpoints.stored ? last : rt->checkpoints.stored;
 	rt->checkpoints.settled = last > rt->checkpoints.settled ? last : rt->checkpoints.settled;
 	if (rt->ending.ended || !waited_for)
 		return;
@@ -222,9 +239,10 @@ bool owner_take_outcome(struct runtime *rt, struct guest_outcome *outcome)
 
 /* ---- One checkpoint ---- */
 
-static int begin(struct runtime *rt, enum thaw_reason reason)
+/* `at_once`: also while a store is to have the one before first. */
+static int begin(struct runtime *rt, enum thaw_reason reason, bool at_once)
 {
-	int code = thaw_checkpoint_begin(rt->heap, reason);
+	int code = !at_once && replica_holds(rt) ? -EBUSY : thaw_checkpoint_begin(rt->heap, reason);
 	struct thaw_error error;
 
 	if (code == -EBUSY)
@@ -241,7 +259,9 @@ static int begin(struct runtime *rt, enum thaw_reason reason)
 			thaw_strerror(code));
 		limits_explain(&error, code);
 		failed(rt, rt->checkpoints.requested, code, &error);
-		control_settled(rt, false, &(struct thaw_result){.code = code, .error = error});
+		control_finished(rt, &(struct thaw_result){.code = code, .error = error});
+		control_settled(rt, UINT64_MAX,
+				&(struct thaw_result){.code = code, .error = error});
 		output_commit_settled(rt, code);
 	}
 	return code;
@@ -314,6 +334,7 @@ static void capture(struct runtime *rt)
 		return;
 	}
 	thaw_checkpoint_stopped(rt->heap);
+	replica_capture(rt);
 	code = capture_stopped(rt);
 	if (!code)
 		output_commit_captured(rt);
@@ -334,19 +355,34 @@ static void capture(struct runtime *rt)
 static void finish(struct runtime *rt, const struct thaw_result *result)
 {
 	bool captured = rt->checkpoints.capture_taken;
-	uint64_t last = captured ? rt->checkpoints.captured : rt->checkpoints.requested;
+	struct durable durable = {
+		.waiters = captured ? rt->checkpoints.captured : rt->checkpoints.requested,
+		.tickets = captured ? control_ticket(rt) : UINT64_MAX,
+		.begun_ns = rt->checkpoints.begun_ns,
+		.output = true,
+		.result = *result,
+	};
 
 	if (!rt->checkpoints.capture_taken)
 		rt->checkpoints.name_count =
 			0; /* with their promises; those asked for after a capture wait */
 	rt->checkpoints.capture_taken = rt->checkpoints.in_flight = false;
-	if (result->code)
-		failed(rt, last, result->code, &result->error);
-	else
-		succeeded(rt, last, result);
-	output_commit_settled(rt, result->code);
-	if (control_settled(rt, captured, result) ||
-	    rt->checkpoints.requested > rt->checkpoints.settled)
+	if (result->code) {
+		failed(rt, durable.waiters, result->code, &result->error);
+		control_finished(rt, result);
+		output_commit_settled(rt, result->code);
+		control_settled(rt, durable.tickets, result);
+	} else {
+		succeeded(rt, durable.waiters, result);
+		control_finished(rt, result);
+		durable.wanted = durable.waiters > rt->checkpoints.settled ||
+				 control_waits(rt, durable.tickets) ||
+				 rt->output_commit.captured_oldest_ns;
+		if (!replica_takes(rt, &durable))
+			checkpoints_durable(rt, &durable);
+	}
+	if (control_asks_after(rt, durable.tickets) ||
+	    rt->checkpoints.requested > rt->checkpoints.stored)
 		rt->checkpoints.wanted = true; /* they asked after the capture */
 }
 
@@ -376,7 +412,8 @@ static void begin_if_due(struct runtime *rt, uint64_t now)
 						 every
 				       : 0;
 	if (checkpoints_heap_may_differ(rt) || has_printed_since(rt))
-		begin(rt, every ? THAW_REASON_TIMER : THAW_REASON_REQUEST); /* -EBUSY: skipped */
+		begin(rt, every ? THAW_REASON_TIMER : THAW_REASON_REQUEST,
+		      false); /* -EBUSY: skipped */
 }
 
 static bool due_by(uint64_t due_ns, uint64_t now)
@@ -412,6 +449,7 @@ static bool advance(struct runtime *rt, uint64_t now)
 {
 	bool waits, asked;
 
+	replica_advance(rt);
 	begin_if_due(rt, now);
 	waits = phase_advance(rt, now);
 	asked = signals_take_checkpoint();
@@ -419,9 +457,9 @@ static bool advance(struct runtime *rt, uint64_t now)
 	if (asked)
 		rt->checkpoints.wanted = rt->checkpoints.urgent = true;
 	if (rt->checkpoints.wanted && !rt->ending.ended)
-		begin(rt, THAW_REASON_REQUEST);
+		begin(rt, THAW_REASON_REQUEST, false);
 	else if (due_by(output_commit_due_ns(rt), now) && !rt->ending.ended)
-		begin(rt, THAW_REASON_OUTPUT);
+		begin(rt, THAW_REASON_OUTPUT, false);
 	else
 		return waits;
 	return phase_advance(rt, now); /* a small one may be ready at once */
@@ -498,7 +536,7 @@ int checkpoints_now(struct runtime *rt, enum thaw_reason reason, struct thaw_res
 	if (guest_trapped(rt))
 		return -ECANCELED;
 	complete(rt, NULL);
-	last.code = begin(rt, reason);
+	last.code = begin(rt, reason, true);
 	complete(rt, &last);
 	if (result)
 		*result = last;
@@ -552,10 +590,9 @@ int owner_checkpoint(struct runtime *rt, uint64_t waiter, const char *name)
 		return -EROFS;
 	if (code)
 		return code;
+	/* Numbers go on from the process before, whose waiters are settled. */
 	if (!rt->checkpoints.requested && !rt->checkpoints.settled)
-		rt->checkpoints.settled =
-			waiter -
-			1; /* numbers go on from the process before, whose waiters are settled */
+		rt->checkpoints.settled = rt->checkpoints.stored = waiter - 1;
 	if (!rt->checkpoints.first_waiter)
 		rt->checkpoints.first_waiter = waiter;
 	rt->checkpoints.requested = waiter;
@@ -569,7 +606,8 @@ int owner_checkpoint(struct runtime *rt, uint64_t waiter, const char *name)
 
 uint64_t owner_due_ns(const struct runtime *rt)
 {
-	uint64_t due[] = {rt->checkpoints.due_ns, output_commit_due_ns(rt), service_due_ns()};
+	uint64_t due[] = {rt->checkpoints.due_ns, output_commit_due_ns(rt), service_due_ns(),
+			  replica_due_ns(rt)};
 	uint64_t first = 0;
 
 	if (rt->upgrade.running)

@@ -126,6 +126,7 @@ static void describe(struct control *control, struct moment *moment)
 	};
 	if (rt) {
 		add_served(&moment->served, rt);
+		runtime_replica(rt, &moment->replica);
 		moment->guest_pid = rt->guest->pid;
 		moment->every_ns = rt->options.every_ns;
 		moment->commits_output = rt->options.commit_output;

@@ -170,33 +170,62 @@ static void count(struct runtime *rt, struct control *control, const struct thaw
 	histogram_add(&counters->durable, result->durable_ns);
 }
 
-bool control_settled(struct runtime *rt, bool captured, const struct thaw_result *result)
+void control_finished(struct runtime *rt, const struct thaw_result *result)
 {
 	struct control *control = control_of(rt);
-	uint64_t last;
-	struct job *job, *next;
-	bool more = false, told;
 
 	if (!control)
-		return false;
+		return;
 	count(rt, control, result);
-	last = captured ? control->captured : control->tickets;
-	told = control->failure[0] || result->code;
-	if (!told && !control->waiting)
-		return false;
+	if (!control->failure[0] && !rt->failures.text[0])
+		return;
 	pthread_mutex_lock(&control->lock);
 	snprintf(control->failure, sizeof(control->failure), "%s", rt->failures.text);
+	pthread_mutex_unlock(&control->lock);
+}
+
+uint64_t control_ticket(struct runtime *rt)
+{
+	struct control *control = control_of(rt);
+
+	return control ? control->captured : 0;
+}
+
+bool control_waits(struct runtime *rt, uint64_t ticket)
+{
+	struct control *control = control_of(rt);
+	bool waits = false;
+
+	if (!control || !control->waiting)
+		return false;
+	pthread_mutex_lock(&control->lock);
+	for (struct job *job = control->jobs; job && !waits; job = job->next)
+		waits = job->state == JOB_WAITS && job->ticket <= ticket;
+	pthread_mutex_unlock(&control->lock);
+	return waits;
+}
+
+bool control_asks_after(struct runtime *rt, uint64_t ticket)
+{
+	struct control *control = control_of(rt);
+
+	return control && control->waiting && control->tickets > ticket;
+}
+
+void control_settled(struct runtime *rt, uint64_t ticket, const struct thaw_result *result)
+{
+	struct control *control = control_of(rt);
+	struct job *job, *next;
+
+	if (!control || !control->waiting)
+		return;
+	pthread_mutex_lock(&control->lock);
 	for (job = control->jobs; job; job = next) {
 		next = job->next;
-		if (job->state != JOB_WAITS)
-			continue;
-		if (job->ticket <= last)
+		if (job->state == JOB_WAITS && job->ticket <= ticket)
 			settle(rt, control, job, result);
-		else
-			more = true;
 	}
 	pthread_mutex_unlock(&control->lock);
-	return more;
 }
 
 /* ---- Names of generations */
@@ -472,6 +501,7 @@ static int upgrade(struct control *control, struct job *job, struct thaw_error *
 	int code;
 
 	options.control = NULL;
+	options.store = NULL; /* it has all once the program goes on */
 	options.fresh = false;
 	options.generation = 0;
 	options.must_exist = options.upgrades = options.holds_output = true;

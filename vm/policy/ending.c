@@ -70,6 +70,7 @@ int ending_finish(struct runtime *rt)
 		failures_at_end(rt); /* a failed turn goes back further than to the turn before */
 	}
 	rt->ending.final = false;
+	rt->ending.exit_code = replica_settle(rt, rt->ending.exit_code);
 	if (rt->options.commit_output) {
 		checkpoints_settle(rt);
 		streams_drop_held(rt);

@@ -10,6 +10,7 @@
  *	checkpoints.c	when a generation is taken, and who is told
  *	midturn.c	generations in the middle of a turn: taking them, continuing them
  *	output_commit.c	generations that output waits for
+ *	replica.c	the copy in an object store: generations that are durable once it has them
  *	branch.c	which line of its history a program goes on with
  *	failures.c	what fails again and again, and who is told
  *	upgrade.c	new code for old state
@@ -58,6 +59,8 @@ struct checkpoints {	   /* checkpoints.c */
 	uint64_t requested; /* highest number of a checkpoint() promise */
 	/* ... when the generation in flight was captured; with `capture_taken` */
 	uint64_t captured;
+	uint64_t
+		stored; /* ... that a generation in the image covers, or that was told of its failure */
 	uint64_t settled;      /* ... that was settled */
 	uint64_t first_waiter; /* lowest number handed out by this process; 0: none yet */
 	/* guest.turns at capture, and at the newest capture that became durable */
@@ -80,6 +83,32 @@ struct checkpoints {	   /* checkpoints.c */
 	/* What the generation that is captured next is called. */
 	struct thaw_name *names;
 	unsigned name_count, name_room;
+};
+
+/* A generation that is in the image: who waits for it, until it is durable as they were promised. */
+struct durable {
+	uint64_t waiters;	   /* of checkpoint(), up to this number */
+	uint64_t tickets;	   /* of control_jobs.c */
+	uint64_t begun_ns;	   /* monotonic clock */
+	bool output;		   /* it has what was held up to its capture */
+	bool wanted;		   /* somebody waits for it, or such output does */
+	struct thaw_result result; /* success */
+};
+
+#define REPLICA_AWAITED 16u
+
+struct replica {			 /* replica.c */
+	struct thaw_mirror *mirror;	 /* of the heap */
+	struct replication *replication; /* NULL: there is none, or it is over */
+	struct replication_status *seen; /* the owner's newest; NULL: no store was named */
+	/* With --durable remote: what is in the image and not in the store, the oldest first. */
+	struct durable *awaited; /* REPLICA_AWAITED */
+	unsigned awaited_count;
+	uint64_t acknowledged; /* the newest generation that the store has */
+	uint64_t trouble_ns; /* monotonic clock: since when the store does not answer; 0: it does */
+	bool ends;	     /* it does not go on, and that was said */
+	bool behind;	     /* at the end it did not get what was waited for */
+	_Atomic bool changed; /* there is a newer status */
 };
 
 #define OUTPUT_COMMIT_BUCKETS 512u
@@ -170,6 +199,7 @@ struct runtime {
 	struct ending ending;
 	struct evaluation evaluation;
 	struct checkpoints checkpoints;
+	struct replica replica;
 	struct output_commit output_commit;
 	struct failures failures;
 	struct midturn midturn;
@@ -270,6 +300,37 @@ void checkpoints_settle(struct runtime *rt);
  */
 int checkpoints_now(struct runtime *rt, enum thaw_reason reason, struct thaw_result *result);
 int checkpoints_last(struct runtime *rt, enum thaw_reason reason, struct thaw_result *result);
+
+/* It is durable, wherever it was to be so: whoever waits for it is told, and what it has of held output may leave. */
+void checkpoints_durable(struct runtime *rt, const struct durable *durable);
+
+/* ---- replica.c: nothing without runtime_options.store ---- */
+
+/* Before the heap is opened: may this image be continued, or did its replica go on elsewhere? */
+int replica_look(struct runtime *rt, struct thaw_error *error);
+/*
+ * The heap is open, and nothing of the program has run. From here on it is replicated. Waits until the store is this image's
+ * again; with --durable remote also until it has what the program goes on from.
+ */
+int replica_open(struct runtime *rt, struct thaw_error *error);
+/* Before the heap is closed. */
+void replica_close(struct runtime *rt);
+/* At a moment when checkpoints may be begun: what has come of it since. */
+void replica_advance(struct runtime *rt);
+/* The store is to have a generation, and answers: the next one waits, and has all that comes until then. */
+bool replica_holds(const struct runtime *rt);
+/* ... whether it answers or not. */
+bool replica_awaits(const struct runtime *rt);
+/* When replica_advance() has something to do by itself; 0: never. */
+uint64_t replica_due_ns(const struct runtime *rt);
+/* One is captured now: the output that an older one has, and that nobody has seen, goes with it. */
+void replica_capture(struct runtime *rt);
+/* It is in the image. True: it is not durable before the store has it, and checkpoints_durable() follows then. */
+bool replica_takes(struct runtime *rt, const struct durable *durable);
+/* No other generation will follow: with --durable remote, wait for the newest. Returns the exit code: `code`, or why not. */
+int replica_settle(struct runtime *rt, int code);
+/* The program has ended. The store is to have its last generation; says so if that takes time, or fails. Returns the exit code. */
+int replica_finish(struct runtime *rt, int code);
 
 /* ---- output_commit.c ---- */
 
@@ -387,9 +448,16 @@ void control_advance(struct runtime *rt);
 void control_ends_evaluation(struct runtime *rt);
 /* Does somebody want a generation, who waits for it? Once for each. */
 bool control_take_checkpoints(struct runtime *rt);
-/* What waits for a generation is captured; `captured` is durable, or has failed. True: others wait for the next. */
+/* What waits for a generation is captured, up to control_ticket(). */
 void control_captured(struct runtime *rt);
-bool control_settled(struct runtime *rt, bool captured, const struct thaw_result *result);
+uint64_t control_ticket(struct runtime *rt);
+/* Does somebody wait for that one, or an older one; for a later one? */
+bool control_waits(struct runtime *rt, uint64_t ticket);
+bool control_asks_after(struct runtime *rt, uint64_t ticket);
+/* A checkpoint is over: it is counted. */
+void control_finished(struct runtime *rt, const struct thaw_result *result);
+/* All up to that ticket: it is durable, or has failed. */
+void control_settled(struct runtime *rt, uint64_t ticket, const struct thaw_result *result);
 /* At a poll: what runs is not the program's own, and has had its time. */
 bool control_cuts(struct runtime *rt);
 

@@ -44,7 +44,8 @@ uint64_t output_commit_due_ns(const struct runtime *rt)
 {
 	uint64_t oldest = atomic_load(&rt->output_commit.oldest_ns);
 
-	if (!rt->options.commit_output || !oldest || rt->checkpoints.in_flight)
+	if (!rt->options.commit_output || !oldest || rt->checkpoints.in_flight ||
+	    replica_awaits(rt)) /* that lets go what it has, and the next begins */
 		return 0;
 	return oldest > rt->output_commit.not_before_ns ? oldest : rt->output_commit.not_before_ns;
 }

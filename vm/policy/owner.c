@@ -229,6 +229,8 @@ bool owner_poll(struct runtime *rt)
 		checkpoints_advance_mid_turn(rt);
 		service_advance(rt);
 		service_poll_in_time(rt);
+		if (rt->ending.ended && rt->replica.ends)
+			return true;
 		if (rt->evaluation.question)
 			evaluate_mid_turn(rt);
 	}

@@ -279,7 +279,9 @@ int runtime_open(const struct runtime_options *options, struct runtime **runtime
 		free(rt);
 		return failure(error, -ENOMEM, "out of memory");
 	}
-	code = open_program(rt, error);
+	code = replica_look(rt, error);
+	if (!code)
+		code = open_program(rt, error);
 	if (!code)
 		code = open_turn(rt, error);
 	/* Before anybody is told anything that a power cut could still take. */
@@ -297,6 +299,8 @@ int runtime_open(const struct runtime_options *options, struct runtime **runtime
 		code = checkpoints_open(rt, error);
 	if (!code)
 		code = want_checkpoints(rt, error);
+	if (!code)
+		code = replica_open(rt, error);
 	if (!code)
 		code = print_rest(rt, error);
 	if (code) {
@@ -331,6 +335,7 @@ void runtime_close(struct runtime *rt)
 		rt->type->settle(rt->guest);
 	}
 	signals_close(rt);
+	replica_close(rt);
 	/*
 	 * A program that failed before its first generation leaves no image: it holds nothing, and would
 	 * pass for a program that was started. The library's threads wake the guest up: they end first.
@@ -521,18 +526,19 @@ int runtime_run(struct runtime *rt)
 	if (rt->ending.rests)
 		return code;
 	/* Also one that says so of its own accord, start after start, without getting any further. */
-	if (code && !rt->failures.noted && !rt->failures.failing && !signals_stop() &&
-	    !rt->ending.stop_signal && !(rt->type->process && rt->guest->common.finished)) {
+	if (code && !rt->replica.ends && !rt->failures.noted && !rt->failures.failing &&
+	    !signals_stop() && !rt->ending.stop_signal &&
+	    !(rt->type->process && rt->guest->common.finished)) {
 		snprintf(how, sizeof(how), "exit code %d", code);
 		failures_crashed(rt, how);
 	}
-	return ending_deliver(rt, code);
+	return replica_finish(rt, ending_deliver(rt, code));
 }
 
 int runtime_leave(struct runtime *rt, int code)
 {
 	runtime_end(rt, code, true);
-	return ending_deliver(rt, ending_finish(rt));
+	return replica_finish(rt, ending_deliver(rt, ending_finish(rt)));
 }
 
 /* A terminal takes what was printed within this time, unless it was stopped. */
@@ -607,6 +613,8 @@ void owner_stats(struct runtime *rt, struct runtime_stats *stats)
 	};
 	output_commit_stats(rt, stats);
 	thaw_status(rt->heap, &stats->heap);
+	if (rt->replica.seen && rt->options.store->durable)
+		stats->heap.generation = rt->replica.acknowledged;
 }
 
 void runtime_stats(struct runtime *rt, struct runtime_stats *stats)

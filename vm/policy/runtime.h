@@ -33,6 +33,23 @@ enum {
 
 struct control;
 
+struct place; /* store/place.h */
+
+/* An object store that has a replica of the image. */
+struct runtime_store {
+	const char *place;   /* s3://BUCKET/PREFIX */
+	const char *program; /* for messages to whoever loses it */
+	struct place *
+		lives; /* the image lives there, and was taken over; NULL: it is a local one. The caller's */
+	uint64_t every_ns; /* a record begins at least so long after the one before */
+	/* Nothing is durable before the store has it: what is promised to the program, and what lets output go. */
+	bool durable;
+	bool replace;	  /* whoever has continued it meanwhile: it becomes what this image is */
+	uint64_t wait_ns; /* so long a start waits for it, and an end */
+	uint64_t
+		outage_ns; /* with `durable`: if it has had nothing for so long, the program ends; 0: never */
+};
+
 struct runtime_options {
 	const struct guest_type *guest; /* what kind of program it is; NULL: JavaScript */
 	const char *image;		/* NULL: nothing persists */
@@ -79,6 +96,7 @@ struct runtime_options {
 	 */
 	void (*around_output)(void *arg, bool before);
 	void *around_arg;
+	const struct runtime_store *store; /* NULL: none. Outlives the runtime */
 	struct control
 		*control;   /* through which others talk to it (control.h); NULL: nobody does */
 	int argument_count; /* what the program sees as thaw.args */
@@ -199,7 +217,14 @@ int runtime_checkpoint(struct runtime *runtime, enum thaw_reason reason,
 int runtime_checkpoint_name(struct runtime *runtime, const char *name);
 
 void runtime_stats(struct runtime *runtime, struct runtime_stats *stats);
+
+/* Of its replica in an object store. */
+struct numbers_replica; /* control/numbers.h */
+/* Any thread, while the runtime is open. */
+void runtime_replica(struct runtime *runtime, struct numbers_replica *replica);
+
 /* Write them: a table for people, or one JSON object. */
-void runtime_stats_print(const struct runtime_stats *stats, bool json, int fd);
+void runtime_stats_print(const struct runtime_stats *stats, const struct numbers_replica *replica,
+			 bool json, int fd);
 
 #endif

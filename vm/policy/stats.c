@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/json.h"
+#include "control/numbers.h"
 #include "runtime.h"
 
 static void put(int fd, const char *text, int length, size_t room)
@@ -51,6 +52,29 @@ static const char *duration(uint64_t ns, char text[24])
 	else
 		snprintf(text, 24, "%.2f s", (double)ns / 1e9);
 	return text;
+}
+
+static void print_replica(const struct numbers_replica *replica, int fd)
+{
+	char a[24], b[24], text[1536];
+
+	put(fd, text,
+	    snprintf(text, sizeof(text),
+		     "replica         %.255s: %s%s; generation %llu, after %s\n", replica->place,
+		     replica->state, replica->durable ? ", decides what is durable" : "",
+		     (unsigned long long)replica->generation, duration(replica->lag_ns, a)),
+	    sizeof(text));
+	put(fd, text,
+	    snprintf(
+		    text, sizeof(text),
+		    "to the store    %llu records, %llu other objects, %llu requests, %s; it has %s\n",
+		    (unsigned long long)replica->records, (unsigned long long)replica->objects,
+		    (unsigned long long)replica->requests, amount(replica->bytes_sent, a),
+		    amount(replica->bytes_stored, b)),
+	    sizeof(text));
+	if (replica->why[0])
+		put(fd, text, snprintf(text, sizeof(text), "                %s\n", replica->why),
+		    sizeof(text));
 }
 
 static void print_table(const struct runtime_stats *stats, int fd)
@@ -121,7 +145,32 @@ static void print_table(const struct runtime_stats *stats, int fd)
 	put(fd, text, (int)used, sizeof(text));
 }
 
-static void print_json(const struct runtime_stats *stats, int fd)
+/* A member of the object. */
+static size_t json_replica(const struct numbers_replica *replica, char *text, size_t room)
+{
+	size_t used = 0;
+
+	if (!replica || !replica->place)
+		return 0;
+	used += (size_t)snprintf(text + used, room - used, ",\"replica\":{\"place\":");
+	used += json_quote(replica->place, text + used, room - used - 1024);
+	used += (size_t)snprintf(
+		text + used, room - used,
+		",\"state\":\"%s\",\"durable\":\"%s\",\"generation\":%llu,\"lagNs\":%llu,"
+		"\"behindNs\":%llu,\"epoch\":%llu,\"records\":%llu,\"objects\":%llu,"
+		"\"requests\":%llu,\"bytesSent\":%llu,\"objectsStored\":%llu,\"bytesStored\":%llu}",
+		replica->state, replica->durable ? "remote" : "local",
+		(unsigned long long)replica->generation, (unsigned long long)replica->lag_ns,
+		(unsigned long long)replica->behind_ns, (unsigned long long)replica->epoch,
+		(unsigned long long)replica->records, (unsigned long long)replica->objects,
+		(unsigned long long)replica->requests, (unsigned long long)replica->bytes_sent,
+		(unsigned long long)replica->objects_stored,
+		(unsigned long long)replica->bytes_stored);
+	return used;
+}
+
+static void print_json(const struct runtime_stats *stats, const struct numbers_replica *replica,
+		       int fd)
 {
 	const struct thaw_status *heap = &stats->heap;
 	const struct {
@@ -161,7 +210,7 @@ static void print_json(const struct runtime_stats *stats, int fd)
 		{"heldNsP99", stats->held_ns_p99},
 		{"heldNsMax", stats->held_ns_max},
 	};
-	char text[4096 + 6 * sizeof(heap->checkpoint_error.text)];
+	char text[4096 + 2 * 6 * 1024 + 6 * sizeof(heap->checkpoint_error.text)];
 	size_t used = 0;
 
 	for (unsigned i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
@@ -170,9 +219,10 @@ static void print_json(const struct runtime_stats *stats, int fd)
 					 (unsigned long long)fields[i].value);
 	used += (size_t)snprintf(text + used, sizeof(text) - used, ",\"checkpointError\":");
 	if (stats->failure[0])
-		used += json_quote(stats->failure, text + used, sizeof(text) - used - 1024);
+		used += json_quote(stats->failure, text + used, sizeof(text) - used - 8192);
 	else
 		used += (size_t)snprintf(text + used, sizeof(text) - used, "null");
+	used += json_replica(replica, text + used, sizeof(text) - used - 1024);
 	used += (size_t)snprintf(
 		text + used, sizeof(text) - used,
 		",\"delivery\":\"%s\",\"tracker\":\"%s\",\"backing\":\"%s\","
@@ -182,10 +232,13 @@ static void print_json(const struct runtime_stats *stats, int fd)
 	put(fd, text, (int)used, sizeof(text));
 }
 
-void runtime_stats_print(const struct runtime_stats *stats, bool json, int fd)
+void runtime_stats_print(const struct runtime_stats *stats, const struct numbers_replica *replica,
+			 bool json, int fd)
 {
 	if (json)
-		print_json(stats, fd);
+		print_json(stats, replica, fd);
 	else
 		print_table(stats, fd);
+	if (!json && replica && replica->place)
+		print_replica(replica, fd);
 }
