@@ -129,7 +129,7 @@ $(BUILD)/tests/kmod_ring: TEST_WRAPS := sys_ioctl_once
 $(BUILD)/tests/sparse_region: TEST_WRAPS := sys_ioctl sys_ioctl_once sys_mprotect madvise
 $(BUILD)/tests/task_delays: TEST_WRAPS := open
 $(BUILD)/tests/memory_given_back: TEST_WRAPS := ioctl
-$(BUILD)/tests/output_kills $(BUILD)/tests/output_servers: $(LOAD_OBJECTS)
+$(BUILD)/tests/output_kills $(BUILD)/tests/output_servers $(BUILD)/tests/lost_machines: $(LOAD_OBJECTS)
 $(BUILD)/tests/ends_in_a_capture: TEST_WRAPS := process_stop mappings_capture interrupted_restart threads_capture \
 	kernel_facts_capture identity_capture descriptors_capture clocks_capture \
 	thaw_checkpoint_capture process_vm_readv
@@ -242,7 +242,7 @@ bench-exec:
 	$(Q)$(MAKE) bench CASES=exec
 
 # Those of make check that kill programs, too, with as many kills.
-KILLING_TESTS := $(addprefix $(BUILD)/tests/,program_kills interpreter_kills servers death_moments output_kills) $(EXEC_TESTS)
+KILLING_TESTS := $(addprefix $(BUILD)/tests/,program_kills interpreter_kills servers death_moments output_kills lost_machines) $(EXEC_TESTS)
 KILLS := $(if $(filter crash-exec%,$(MAKECMDGOALS)),200,20)
 ## check-exec: real programs of npm's and Debian's under thaw exec, 20 kills of each; ends in 'N passed, N failed'
 ## crash-exec: the same with 200 kills of each

@@ -10,6 +10,7 @@
 #include "kselftest_harness.h"
 
 #include "shell_line.h"
+#include "store/store_server.h"
 #include "transcript.h"
 
 FIXTURE(manual)
@@ -88,7 +89,7 @@ TEST_F(manual, help_shows_the_page)
 	SHELL(0, "'%s' help --roff concepts", support_thaw());
 	SAYS(".Dt THAW 7\n");
 	SHELL(0, "PATH=/nowhere '%s' help log", support_thaw());
-	SAYS("usage: thaw log [options] IMAGE\n");
+	SAYS("usage: thaw log [options] IMAGE|PLACE\n");
 	SHELL(9, "'%s' help lgo", support_thaw());
 	EXPECT_STREQ("thaw: unknown command 'lgo' (did you mean log?); see thaw --help\n",
 		     self->program.errors);
@@ -191,6 +192,7 @@ static const char prepare[] =
 	"END\n"
 	"thaw run --every 0 --retain 60 app.js; thaw tag app.thaw before-migration 40\n"
 	"thaw tag app.thaw before-import 40; thaw tag app.thaw good 41\n"
+	"cp app.thaw there.thaw; thaw push there.thaw s3://test/app; rm there.thaw*\n"
 	"set +e\n"
 	"running() { rm -f stop; thaw exec --every 20ms node server.js >/dev/null 2>&1 & server=$!\n"
 	"	until thaw checkpoint server.thaw 2>/dev/null; do kill -0 $server || return; done; }\n"
@@ -219,6 +221,11 @@ static const struct {
 	 "thaw compact --encrypt app.thaw; thaw key --file ./spare app.thaw add; thaw key app.thaw remove 0",
 	 NULL, NULL},
 	{"thaw top --json", "true", "10", "1"},
+	{"thaw push", "true", "images/app", "test/other"},
+	{"thaw pull s3://images/app old.thaw", "true", "images", "test"},
+	{"thaw pull", "rm app.thaw", "images", "test"},
+	{"thaw run --image s3:", "true", "images", "test"},
+	{"thaw check s3:", "true", "images", "test"},
 };
 
 /* Does the example need a guest, which a program with a sanitizer cannot be? */
@@ -283,11 +290,14 @@ static unsigned add_examples(char **script, char *help)
 TEST_F(manual, examples_of_every_command_can_be_typed)
 {
 	char *script = NULL, *line, *commands, *rest, *command;
+	struct store_server store;
 	unsigned examples = 0;
 
 	if (access("/bin/bash", X_OK) || access("/usr/bin/cc", X_OK) || !is_here("node"))
 		SKIP(return, "bash, a compiler or node is not here");
 	checkout(self->directory);
+	unsetenv("THAW_TEST_STORE");
+	store_server_begin(&store);
 	SHELL(0, "'%s' --help | sed -n '/^ *-e CODE/q; s/^  \\([a-z][a-z]*\\)  .*/\\1/p'",
 	      support_thaw());
 	commands = support_format("%seval\n", self->program.output);
@@ -315,6 +325,7 @@ TEST_F(manual, examples_of_every_command_can_be_typed)
 	EXPECT_EQ(0, program_run(&self->program, NULL,
 				 (const char *[]){"/bin/bash", "-c", line, script, NULL}));
 	EXPECT_STREQ("", self->program.output);
+	store_server_end(&store);
 	free(line);
 	free(script);
 }

@@ -24,6 +24,9 @@ struct service {
 struct acknowledged {
 	const struct service *service;
 	const char *image;
+	const char *const *options; /* of thaw exec besides; NULL: none, and the last is NULL */
+	/* Called before each start; NULL: nothing. */
+	void (*prepare)(struct acknowledged *test);
 	bool commit_output;
 	unsigned port;
 	struct load *load;
@@ -46,7 +49,7 @@ static inline void acknowledged_start(struct acknowledged *test)
 	char *port = support_format("%u", test->port);
 	char *script = support_format("%s/tests/programs/exec/%s", THAW_SOURCE,
 				      service->script ? service->script : "");
-	const char *arguments[24] = {support_thaw(), "exec"};
+	const char *arguments[32] = {support_thaw(), "exec"};
 	unsigned count = 2;
 	char own[4096] = "";
 
@@ -56,6 +59,10 @@ static inline void acknowledged_start(struct acknowledged *test)
 	arguments[count++] = test->commit_output ? "output" : "0";
 	arguments[count++] = "--image";
 	arguments[count++] = test->image;
+	for (const char *const *option = test->options; option && *option; option++)
+		arguments[count++] = *option;
+	if (test->prepare)
+		test->prepare(test);
 	arguments[count++] = service->program ? service->program : own;
 	if (service->script)
 		arguments[count++] = script;
@@ -187,27 +194,34 @@ static inline bool acknowledged_live(struct acknowledged *test)
 	return acknowledged_kill(test);
 }
 
-/* Killed so often. False, having said why. */
-static inline bool acknowledged_run(const struct service *service, const char *image, int kills)
+/* Killed so often. False, having said why. `test` has its service, image and options. */
+static inline bool acknowledged_kills(struct acknowledged *test, int kills)
 {
-	struct acknowledged test = {.service = service, .image = image, .commit_output = true};
+	const struct service *service = test->service;
 	unsigned seed = kills_seed();
-	bool fine = acknowledged_begin(&test, seed);
+	bool fine = acknowledged_begin(test, seed);
 	const struct load_counts *counts;
 
 	for (int i = 0; fine && i < kills; i++)
-		fine = acknowledged_live(&test);
-	fine = fine && acknowledged_audit(&test);
-	counts = load_counts(test.load);
+		fine = acknowledged_live(test);
+	fine = fine && acknowledged_audit(test);
+	counts = load_counts(test->load);
 	printf("# %s: kills of the supervisor %d, the process %d, both %d; %llu acknowledged, %llu found, %llu asked again; seed %u\n",
 	       service->script	  ? service->script
 	       : service->program ? service->program
 				  : "the line server",
-	       test.kills[0], test.kills[1], test.kills[2],
+	       test->kills[0], test->kills[1], test->kills[2],
 	       (unsigned long long)counts->acknowledged, (unsigned long long)counts->total,
 	       (unsigned long long)counts->again, seed);
-	acknowledged_end(&test);
+	acknowledged_end(test);
 	return fine;
+}
+
+static inline bool acknowledged_run(const struct service *service, const char *image, int kills)
+{
+	struct acknowledged test = {.service = service, .image = image, .commit_output = true};
+
+	return acknowledged_kills(&test, kills);
 }
 
 #endif
