@@ -522,10 +522,13 @@ int replicate_start(struct replication *r, struct thaw_mirror *mirror, struct th
 	wish.sequence = news.commit;
 	if (!r->claim.sealed && r->looked && r->claim.record.number)
 		code = epoch_check_age(&wish, &r->claim.record, error);
-	if (!code && r->claim.sealed && r->claim.same) {
+	/* Unless the start has committed something since it was made: going back to a generation, say. */
+	if (!code && r->claim.sealed && r->claim.same &&
+	    news.commit == r->claim.record.sequence &&
+	    news.generation == r->claim.record.generation) {
 		code = thaw_mirror_clean(mirror, 0, STORE_FILE_BLOCKS_MOST);
 		r->compared = !code;
-		r->changes = 0;
+		r->changes = news.changes;
 		code = 0;
 	}
 	r->claim.same = false; /* of this mirror only */
