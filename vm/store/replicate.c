@@ -395,6 +395,7 @@ static void replication_free(struct replication *r)
 	level_free(&r->asked);
 	hot_free(r);
 	frame_encoder_free(r->encoder);
+	encoders_free(r->encoders);
 	group_close(&r->group);
 	pthread_cond_destroy(&r->news);
 	pthread_mutex_destroy(&r->lock);
@@ -415,6 +416,7 @@ static struct replication *replication_new(const struct replicate_options *optio
 	r->image = strdup(options->image);
 	r->program = strdup(options->program ? options->program : "");
 	r->encoder = frame_encoder_new();
+	r->encoders = encoders_new();
 	r->flags = options->flags;
 	r->connect_ns = options->connect_ns;
 	r->interval_ns = options->interval_ns;
@@ -427,7 +429,7 @@ static struct replication *replication_new(const struct replicate_options *optio
 	pthread_cond_init(&r->news, &attributes);
 	pthread_condattr_destroy(&attributes);
 	group_open(&r->group);
-	if (r->place && r->image && r->program && r->encoder)
+	if (r->place && r->image && r->program && r->encoder && r->encoders)
 		return r;
 	replication_free(r);
 	return NULL;
@@ -523,8 +525,7 @@ int replicate_start(struct replication *r, struct thaw_mirror *mirror, struct th
 	if (!r->claim.sealed && r->looked && r->claim.record.number)
 		code = epoch_check_age(&wish, &r->claim.record, error);
 	/* Unless the start has committed something since it was made: going back to a generation, say. */
-	if (!code && r->claim.sealed && r->claim.same &&
-	    news.commit == r->claim.record.sequence &&
+	if (!code && r->claim.sealed && r->claim.same && news.commit == r->claim.record.sequence &&
 	    news.generation == r->claim.record.generation) {
 		code = thaw_mirror_clean(mirror, 0, STORE_FILE_BLOCKS_MOST);
 		r->compared = !code;

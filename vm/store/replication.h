@@ -9,7 +9,7 @@
 #include <pthread.h>
 
 #include "store/append.h"
-#include "store/frames.h"
+#include "store/encoders.h"
 #include "store/group.h"
 #include "store/replicate.h"
 #include "thaw_mirror.h"
@@ -38,9 +38,8 @@ struct upload {
 	struct store_frame *frames;
 	struct store_run *runs;
 	size_t object_count, object_room, frame_count, frame_room, run_count, run_room;
-	/* The frame that is being filled. */
-	uint8_t blocks[STORE_FRAME_BYTES];
-	unsigned block_count, first_run;
+	unsigned
+		block_count; /* in the frame that is being filled: the encoders' job after the last */
 	uint64_t block_total;
 	uint64_t looked_ns; /* when it was last asked whether the next number is taken */
 };
@@ -84,7 +83,8 @@ struct replication {
 	size_t level_bytes[3]; /* as they are stored */
 	size_t level0_spent;   /* bytes of level 0 that were sent since level 1 was made */
 	struct group group;
-	struct frame_encoder *encoder;
+	struct frame_encoder *encoder; /* of hot objects */
+	struct encoders *encoders;
 	struct upload *upload;
 	struct hot hot;
 

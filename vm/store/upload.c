@@ -207,50 +207,72 @@ static int object_put(struct replication *r, struct thaw_error *error)
 	return body_next(r, error);
 }
 
-/* The blocks that were collected become a frame. */
-static int frame_put(struct replication *r, struct thaw_error *error)
+/* A frame that was made goes to where there is room for it. */
+static int frame_put(struct replication *r, const struct encoder_job *job, struct thaw_error *error)
 {
 	struct upload *upload = r->upload;
 	struct store_frame *frames;
 	int code = 0;
 
-	if (!upload->block_count)
-		return 0;
-	if (upload->now->count + upload->block_count * STORE_BLOCK > BODY_BYTES)
+	if (upload->now->count + job->frame.bytes > BODY_BYTES)
 		code = object_put(r, error);
 	if (!code)
-		code = body_make_room(upload->now, upload->block_count * STORE_BLOCK);
+		code = body_make_room(upload->now, job->frame.bytes);
 	frames = array_grow(upload->frames, upload->frame_count, &upload->frame_room,
 			    sizeof(*frames));
 	if (frames)
 		upload->frames = frames;
 	if (code || !frames)
 		return code ? code : -ENOMEM;
-	frames += upload->frame_count;
-	*frames = (struct store_frame){.object = (uint32_t)upload->object_count,
-				       .offset = (uint32_t)upload->now->count};
-	frame_encode(r->encoder, upload->blocks, upload->block_count,
-		     upload->now->bytes + upload->now->count, frames);
+	frames += upload->frame_count++;
+	*frames = job->frame;
+	frames->object = (uint32_t)upload->object_count;
+	frames->offset = (uint32_t)upload->now->count;
+	memcpy(upload->now->bytes + upload->now->count, job->stored, frames->bytes);
 	upload->now->count += frames->bytes;
-	upload->frame_count++;
-	upload->block_total += upload->block_count;
-	upload->block_count = 0;
+	upload->block_total += job->count;
 	return 0;
 }
 
-/* Some blocks of a run, which are in the frame that is being filled. */
-static int run_add(struct upload *upload, uint64_t first, uint32_t count)
+static int frames_put(struct replication *r, struct thaw_error *error)
 {
+	struct encoders *encoders = r->encoders;
+	int code = 0;
+
+	encoders_run(encoders);
+	for (unsigned i = 0; i < encoders->count && !code; i++)
+		code = frame_put(r, &encoders->jobs[i], error);
+	encoders->count = 0;
+	return code;
+}
+
+/* The blocks that were collected are a frame, which is made with others. */
+static int frame_end(struct replication *r, struct thaw_error *error)
+{
+	struct encoders *encoders = r->encoders;
+
+	if (!r->upload->block_count)
+		return 0;
+	encoders->jobs[encoders->count++].count = r->upload->block_count;
+	r->upload->block_count = 0;
+	return encoders->count == ENCODERS_JOBS ? frames_put(r, error) : 0;
+}
+
+/* Some blocks of a run, which are in the frame that is being filled. */
+static int run_add(struct replication *r, uint64_t first, uint32_t count)
+{
+	struct upload *upload = r->upload;
 	struct store_run *runs =
 		array_grow(upload->runs, upload->run_count, &upload->run_room, sizeof(*runs));
 
 	if (!runs)
 		return -ENOMEM;
 	upload->runs = runs;
-	runs[upload->run_count++] = (struct store_run){.first = first,
-						       .count = count,
-						       .frame = (uint32_t)upload->frame_count,
-						       .at = upload->block_count};
+	runs[upload->run_count++] =
+		(struct store_run){.first = first,
+				   .count = count,
+				   .frame = (uint32_t)upload->frame_count + r->encoders->count,
+				   .at = upload->block_count};
 	upload->block_count += count;
 	return 0;
 }
@@ -282,26 +304,30 @@ int upload_runs(struct replication *r, struct thaw_take *take, const struct thaw
 	struct upload *upload = r->upload;
 	int code = 0;
 
+	r->encoders->count = 0;
 	for (size_t i = 0; i < count && !code; i++) {
 		uint64_t first = runs[i].first, end = first + runs[i].count;
 
 		while (first < end && !code) {
+			uint8_t *blocks = r->encoders->jobs[r->encoders->count].blocks;
 			uint32_t piece = piece_of(upload, first, end - first);
 			unsigned at = upload->block_count;
 
-			code = run_add(upload, first, piece);
+			code = run_add(r, first, piece);
 			if (!code)
 				code = thaw_mirror_read(take, first * STORE_BLOCK,
-							upload->blocks + at * STORE_BLOCK,
+							blocks + at * STORE_BLOCK,
 							piece * (size_t)STORE_BLOCK);
 			first += piece;
 			if (!code &&
 			    (upload->block_count == STORE_FRAME_BLOCKS ||
 			     (!(first % STORE_FRAME_BLOCKS) && cuts(upload, 0, end - first))))
-				code = frame_put(r, error);
+				code = frame_end(r, error);
 		}
 	}
-	return code ? code : frame_put(r, error);
+	if (!code)
+		code = frame_end(r, error);
+	return code ? code : frames_put(r, error);
 }
 
 /* ---- The level */
