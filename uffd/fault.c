@@ -25,6 +25,7 @@
 
 #include "fault_kmod.h"
 #include "fault_process.h"
+#include "fill.h"
 #include "install.h"
 #include "sys.h"
 
@@ -344,13 +345,13 @@ static int service_memory(struct fault_service *service, struct thaw_error *erro
 		return error_set(error, -ENOMEM, "no memory for the fault service");
 	if (bitmap_init(&service->reading, service->restored_pages))
 		return error_set(error, -ENOMEM, "no memory for the fault service");
-	service->runs = calloc(RUNS, sizeof(*service->runs));
+	service->runs = calloc(service->runs_most, sizeof(*service->runs));
 	if (!service->runs)
 		return error_set(error, -ENOMEM, "no memory for the fault service");
 	service->decoded = malloc(RUN_BYTES);
 	if (!service->decoded)
 		return error_set(error, -ENOMEM, "no memory for the fault service");
-	for (unsigned i = 0; i < RUNS; i++) {
+	for (unsigned i = 0; i < service->runs_most; i++) {
 		service->runs[i].next = service->free_runs;
 		service->free_runs = &service->runs[i];
 	}
@@ -398,7 +399,7 @@ static int service_reader(struct fault_service *service, struct thaw_error *erro
 		.faults_fd = service->kmod	? region->device
 			     : service->process ? service->process->epoll
 						: region->uffd,
-		.reads = RUNS,
+		.reads = service->runs_most,
 		.buffer_bytes = image ? RUN_BYTES : 0, /* also where only packed pages need them */
 		.completed = run_completed,
 		.arg = service,
@@ -439,6 +440,8 @@ int fault_service_start(struct fault_service **out, const struct fault_options *
 	service->cluster_pages = page_cluster(options->region->page_bytes);
 	service->stream_next = service->demand = UINT64_MAX;
 	service->pages_fd = service->direct_fd = -1;
+	service->runs_most = options->image && fill_is_of(image_fd(options->image)) ? RUNS_FILLING
+										    : RUNS;
 	service_files(service);
 	code = service_memory(service, error);
 	if (!code)

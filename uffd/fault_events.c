@@ -501,7 +501,7 @@ static void forget_stored(struct fault_service *service, uint64_t first, uint64_
 
 static bool busy(const struct fault_service *service)
 {
-	return service->in_flight > RUNS / 2 || service->prefetch_in_flight;
+	return service->in_flight > service->runs_most / 2 || service->prefetch_in_flight;
 }
 
 /* Some of the stored pages from *next on that are not there yet; false: there are none before `end`. */

@@ -77,7 +77,7 @@ static void prefetch_stored(struct fault_service *service)
 
 static bool prefetch_here(struct fault_service *service)
 {
-	if (service->in_flight > RUNS / 2 || service->prefetch_in_flight)
+	if (service->in_flight > service->runs_most / 2 || service->prefetch_in_flight)
 		return false;
 	if (service->prefetch_set < service->options.working_set_count)
 		prefetch_set(service);

@@ -21,7 +21,8 @@
 
 #define RUN_BYTES (256u << 10) /* the longest single read */
 #define RUN_PAGES (RUN_BYTES / PAGE_BYTES_LEAST)
-#define RUNS 16u /* reads in flight at most, besides those that are ahead of demand */
+#define RUNS 16u	 /* reads in flight at most, besides those that are ahead of demand */
+#define RUNS_FILLING 32u /* the same of a file of which parts come over a network (thaw_fill.h) */
 #define POISON_RECORDS 32u
 #define PARTLY 64u /* a second fault in one of so many clusters brings the rest of it */
 
@@ -87,6 +88,7 @@ struct fault_service {
 	struct extent_scratch scratch; /* of this thread */
 	char *decoded;		       /* of the runs of this thread, one at a time: RUN_BYTES */
 	struct read_run *free_runs, *runs;
+	unsigned runs_most; /* RUNS, or RUNS_FILLING */
 	unsigned in_flight, prefetch_in_flight;
 
 	uint64_t demand;       /* the page of the latest fault */

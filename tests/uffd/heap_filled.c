@@ -18,6 +18,7 @@
 #define PAGE 4096u
 #define PAGES 2048u
 #define THREADS 12u
+#define AT_ONCE 24u
 #define CLUSTER 16u
 
 FIXTURE(heap_filled)
@@ -209,27 +210,27 @@ static void *touch_one(void *arg)
 
 TEST_F(heap_filled, many_come_at_once_and_what_is_there_waits_for_none)
 {
-	struct visitor visitors[THREADS];
+	struct visitor visitors[AT_ONCE + 4];
 
 	if (!strcmp(variant->delivery, "eager"))
 		SKIP(return, "all is there before anybody can touch it");
 	if (variant->compress || variant->blind || variant->flags)
 		SKIP(return, "where a page lies is not known here");
 	ASSERT_EQ(0, heap_open(self, 0, 0)) TH_LOG("%s", self->error.text);
-	/* The nodes of these pages, and two pages, are there. */
-	for (unsigned page = 0; page < PAGES; page += CLUSTER * 8)
+	/* All nodes are there, several to a block, and what is in the middle. */
+	for (unsigned page = 0; page < PAGES; page += CLUSTER * 4)
 		ASSERT_TRUE(page_is_right(self->heap, page, 0));
 	filled_need(&self->filled, self->filled.blocks * FILLED_BLOCK / 2, 64 * FILLED_BLOCK);
 	pthread_mutex_lock(&self->filled.lock);
 	self->filled.most = 0;
-	self->filled.gather = 8;
+	self->filled.gather = AT_ONCE;
 	pthread_mutex_unlock(&self->filled.lock);
-	for (unsigned i = 0; i < THREADS; i++) {
-		visitors[i] = (struct visitor){.heap = self->heap, .first = (i * 8 + 3) * CLUSTER};
+	for (unsigned i = 0; i < AT_ONCE + 4; i++) {
+		visitors[i] = (struct visitor){.heap = self->heap, .first = (i * 4 + 3) * CLUSTER};
 		ASSERT_EQ(0, pthread_create(&visitors[i].thread, NULL, touch_one, &visitors[i]));
 	}
-	filled_await(&self->filled, 8);
-	/* Now 8 of them wait for what does not come before the gate is open. */
+	filled_await(&self->filled, AT_ONCE);
+	/* Now so many wait for what does not come before the gate is open. */
 	{
 		unsigned there = 0;
 
@@ -247,7 +248,7 @@ TEST_F(heap_filled, many_come_at_once_and_what_is_there_waits_for_none)
 	}
 	ASSERT_FALSE(self->filled.open);
 	filled_open(&self->filled);
-	for (unsigned i = 0; i < THREADS; i++) {
+	for (unsigned i = 0; i < AT_ONCE + 4; i++) {
 		ASSERT_EQ(0, pthread_join(visitors[i].thread, NULL));
 		ASSERT_EQ(0, visitors[i].wrong);
 	}
