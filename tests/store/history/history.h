@@ -33,7 +33,8 @@ struct line {
 	bool has_next;
 	struct contents next;
 	_Atomic unsigned steps; /* of the program that runs */
-	char problem[1200];	/* what was wrong; "": nothing */
+	unsigned found;	    /* of a program that took over: from which point of the other line */
+	char problem[1200]; /* what was wrong; "": nothing */
 };
 
 struct history_options { /* of the image */
@@ -57,6 +58,9 @@ struct life {
 	unsigned flags; /* enum epoch_flags */
 	bool killed;	/* by itself, after its last step */
 	bool quiet;	/* does not wait for the store before its end */
+	/* It takes the store over from the program of that line, which may run: its own file is made from the store. */
+	const struct line *from;
+	bool whole; /* all of it, before it begins */
 };
 
 /* ---- program.c */

@@ -15,6 +15,8 @@
 #include <unistd.h>
 
 #include "image/mirror.h"
+#include "store/format.h"
+#include "store/place.h"
 #include "store/replicate.h"
 
 #define PATIENCE_NS 600000000000ull
@@ -31,6 +33,7 @@ static struct program { /* of this process */
 	struct image *image;
 	struct thaw_mirror *mirror;
 	struct replication *_Atomic replication;
+	struct place *place; /* NULL: the file was there */
 	struct contents now;
 	unsigned
 		news; /* so many points when there was news last: what a store has to have at the end */
@@ -67,6 +70,13 @@ static void know(struct line *line, uint64_t number)
 	line->contents[number] = line->next;
 	line->known[number] = true;
 	line->has_next = false;
+}
+
+/* What was begun, or is lost, leaves its number to be used. */
+static void forget_from(struct line *line, uint64_t number)
+{
+	for (; number < NUMBERS_MAX; number++)
+		line->known[number] = false;
 }
 
 /* What the file is from here on. `opened`: the newest, perhaps in the log alone; 0: the newest that is listed. */
@@ -174,6 +184,9 @@ static void contents_change(struct contents *contents)
 		break;
 	case 3: /* a state of many blocks, or none any more */
 		contents->state_bytes = below(2) ? 100000 + below(1000000) : 0;
+		/* What is encrypted stays as long: it takes objects of its own, besides the record. */
+		if (program.options->encrypted && !below(3))
+			contents->state_bytes = STORE_RECORD_FRAMES + below(3u << 20);
 		break;
 	default: /* the same few, and a state of some length */
 		from = 8;
@@ -256,45 +269,105 @@ static void goes_on_from(uint64_t number)
 {
 	struct line *line = program.line;
 
-	/* What another process has begun to make, and is not there, leaves its number to be used. */
 	know(line, number);
-	for (uint64_t next = program.image->next; next < NUMBERS_MAX; next++)
-		line->known[next] = false;
+	forget_from(line, program.image->next);
 	line->has_next = false;
 	if (number)
 		program.now = line->contents[number];
 }
 
-static int begin(const struct life *life)
+/* Up to the point that the store had when it became this program's; the other one may go on meanwhile. */
+static int line_fork(struct line *line, const struct line *from, uint64_t opened)
+{
+	static struct listing listing;
+	unsigned i = from->count;
+
+	if (listing_read(line->path, &listing, &program.error))
+		return program.error.code;
+	while (i && !(listing_same(&from->points[i - 1].listing, &listing) &&
+		      from->points[i - 1].listing.opened == opened))
+		i--;
+	if (!i) {
+		line_problem(line, "what was taken over, generation %lu, never was", opened);
+		return THAW_EDAMAGED;
+	}
+	line->found = i - 1;
+	memcpy(line->points, from->points, i * sizeof(*line->points));
+	memcpy(line->contents, from->contents, sizeof(line->contents));
+	memcpy(line->known, from->known, sizeof(line->known));
+	line->count = line->acknowledged = i;
+	return 0;
+}
+
+static int place_begin(const struct life *life, struct replicate_options *replicate)
+{
+	const struct place_options options = {.place = program.options->place,
+					      .cache = program.line->path,
+					      .program = "history",
+					      .flags = life->whole ? PLACE_WHOLE : 0};
+	int code = place_open(&options, &program.place, &program.error);
+
+	if (code)
+		return code;
+	replicate->s3 = place_store(program.place);
+	replicate->claim = place_claim(program.place);
+	return 0;
+}
+
+static int image_begin(const struct life *life)
 {
 	struct image_options options = history_image(program.options, program.line->path);
-	const struct replicate_options replicate = {.place = program.options->place,
-						    .image = program.line->path,
-						    .program = "history",
-						    .flags = life->flags,
-						    .connect_ns = PATIENCE_NS,
-						    .changed = acknowledge};
-	struct replication *replication = NULL;
 	struct thaw_error fallback;
-	int code = replicate_open(&replicate, &replication, &program.error);
+	int code = image_open(&options, &program.image, &fallback, &program.error);
 
-	program.replication = replication;
-	if (!code)
-		code = image_open(&options, &program.image, &fallback, &program.error);
 	if (!code && fallback.code) {
 		line_problem(program.line, "something is passed over: %s", fallback.text);
 		return THAW_EDAMAGED;
 	}
-	if (!code) {
-		goes_on_from(image_opened(program.image)->number);
-		code = mirror_open(program.image, 0, &program.mirror, &program.error);
-	}
+	if (!code && life->from)
+		code = line_fork(program.line, life->from, image_opened(program.image)->number);
+	if (code)
+		return code;
+	goes_on_from(image_opened(program.image)->number);
+	return mirror_open(program.image, 0, &program.mirror, &program.error);
+}
+
+static int begin(const struct life *life)
+{
+	struct replicate_options replicate = {.place = program.options->place,
+					      .image = program.line->path,
+					      .program = "history",
+					      .flags = life->flags,
+					      .connect_ns = PATIENCE_NS,
+					      .changed = acknowledge};
+	struct replication *replication = NULL;
+	int code = life->from ? place_begin(life, &replicate) : 0;
+
+	if (!code)
+		code = replicate_open(&replicate, &replication, &program.error);
+	program.replication = replication;
+	if (!code)
+		code = image_begin(life);
 	if (code)
 		return code;
 	if (image_newest(program.image)->number)
 		point_add(program.line, program.image->identity.sequence,
 			  image_newest(program.image)->number);
-	return replicate_start(replication, program.mirror, &program.error);
+	if (program.place)
+		code = place_fill(program.place, &program.error);
+	return code ? code : replicate_start(replication, program.mirror, &program.error);
+}
+
+/* Until nothing of the file is missing: the next program opens it as any other. */
+static void place_end(void)
+{
+	struct place_status status = {0};
+
+	while (program.place && !status.complete) {
+		place_status(program.place, &status);
+		usleep(2000);
+	}
+	place_close(program.place);
 }
 
 _Noreturn void life_run(struct line *line, const struct history_options *options,
@@ -323,6 +396,7 @@ _Noreturn void life_run(struct line *line, const struct history_options *options
 	thaw_mirror_close(program.mirror);
 	program.mirror = NULL;
 	image_close(program.image);
+	place_end();
 	_exit(PROGRAM_ENDED);
 }
 
@@ -363,6 +437,7 @@ void change_offline(struct line *line, const struct history_options *options, st
 	if (code || listing_read(line->path, &listing, &error) || !listing.count)
 		return;
 	know(line, listing.generation[listing.count - 1].number);
+	forget_from(line, listing.generation[listing.count - 1].number + 1);
 	number = listing.generation[dice_below(dice, (unsigned)listing.count)].number;
 	snprintf(name, sizeof(name), "name-%u", dice_below(dice, 5));
 	switch (dice_below(dice, 5)) {

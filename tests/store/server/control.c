@@ -9,6 +9,7 @@
  *	/release	those that are held go on
  *	/clear		no faults, nobody is held, it is there
  *	/armed		"1" while an order to the wire has not struck yet
+ *	/held		how many requests are held now
  *	/wait?begun=N, /wait?held=N	answers when so many requests have come since the log was cleared, or are held
  *	/log		a line for each: NUMBER VERB BUCKET/KEY FIRST-LAST STATUS BYTES; /forget empties it
  *	/token?value=	the session token that requests have to have
@@ -286,7 +287,11 @@ static unsigned order(const struct request *request, const char *url, FILE *to)
 		clear();
 	else if (!strcmp(url, "/armed"))
 		fputs(wire_is_armed() ? "1" : "0", to);
-	else if (!strcmp(url, "/wait"))
+	else if (!strcmp(url, "/held")) {
+		pthread_mutex_lock(&lock);
+		fprintf(to, "%u", held);
+		pthread_mutex_unlock(&lock);
+	} else if (!strcmp(url, "/wait"))
 		return wait_for(request) ? 200 : 504;
 	else if (!strcmp(url, "/log"))
 		print_log(to);
