@@ -99,6 +99,39 @@ TEST_F(garbage, what_is_stored_is_little_more_than_what_is_in_use)
 	EXPECT_EQ(600, program_in_store(&self->p));
 }
 
+/* Large objects of which less and less is in use. */
+TEST_F(garbage, objects_that_are_half_empty_are_stored_again)
+{
+	const size_t pages = 20u << 8; /* 20 MiB */
+	struct replication_status status;
+	uint64_t seed = 1, *words;
+
+	ASSERT_EQ(0, program_open(&self->p, 0, 0)) TH_LOG("%s", self->p.error.text);
+	ASSERT_EQ(0, thaw_resize(self->p.heap, HEAP_BYTES + pages * 4096));
+	words = (uint64_t *)((char *)thaw_base(self->p.heap) + HEAP_BYTES);
+	for (unsigned round = 0; round < 100; round++) {
+		for (size_t page = 0; page < pages; page++) {
+			/* All of them at first, and then one of 20. */
+			seed = seed * 6364136223846793005u + 1442695040888963407u;
+			if (round && (seed >> 33) % 20)
+				continue;
+			for (unsigned i = 0; i < 512; i++) {
+				seed = seed * 6364136223846793005u + 1442695040888963407u;
+				words[page * 512 + i] = seed ^ seed >> 29;
+			}
+		}
+		ASSERT_LT(0, records(&self->p, 1));
+	}
+	ASSERT_EQ(0, replicate_finish(self->p.replication, true, FOR_EVER, &self->p.error));
+	replicate_status(self->p.replication, &status);
+	EXPECT_LT(120u << 20, status.bytes_blocks);
+	/* In use: the heap, and what of it the retained generations have besides. */
+	EXPECT_GT(100u << 20, status.bytes_stored);
+	EXPECT_EQ(100, program_in_store(&self->p));
+	EXPECT_LT(0, collect(self->s3, &self->p.error));
+	EXPECT_EQ(100, program_in_store(&self->p));
+}
+
 TEST_F(garbage, what_was_stored_and_never_referred_to_is_deleted)
 {
 	struct store_object object = {.record = 1, .kind = STORE_IN_DATA, .epoch = {7}};

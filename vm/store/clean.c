@@ -59,50 +59,50 @@ static struct use *count_use(const struct store_level *index, uint64_t *live, ui
 	return use;
 }
 
-/* Marks what is to be stored again; how many objects. */
-static uint32_t choose(struct use *use, uint32_t count, uint64_t live, uint64_t bytes,
-		       uint64_t budget, bool *chosen)
+/* How many of its blocks are within the budget; of the last object it is a part. */
+static void take(struct use *use, uint64_t *budget, bool *chosen)
 {
-	uint32_t objects = count, most = SLACK_OBJECTS + (uint32_t)(live / SMALL_BYTES), taken = 0;
+	*budget -= use->blocks < *budget ? use->blocks : *budget;
+	chosen[use->object] = true;
+}
+
+/* Marks objects that are to be stored again. */
+static void choose(struct use *use, uint32_t count, uint64_t live, uint64_t bytes, uint64_t budget,
+		   bool *chosen)
+{
+	uint32_t objects = count, most = SLACK_OBJECTS + (uint32_t)(live / SMALL_BYTES);
 
 	if (bytes > 2 * live + SLACK_BYTES) {
 		qsort(use, count, sizeof(*use), by_use);
-		for (uint32_t i = 0; i < count && bytes > live + live / 2 + SLACK_BYTES / 2 &&
-				     use[i].blocks <= budget;
-		     i++) {
-			budget -= use[i].blocks;
+		for (uint32_t i = 0;
+		     i < count && bytes > live + live / 2 + SLACK_BYTES / 2 && budget; i++) {
+			take(&use[i], &budget, chosen);
 			bytes -= use[i].bytes - use[i].live;
-			chosen[use[i].object] = true;
-			taken++;
 			objects--;
 		}
 	}
 	if (objects > most) {
 		qsort(use, count, sizeof(*use), by_age);
-		for (uint32_t i = 0; i < count && objects > most - most / 4; i++) {
+		for (uint32_t i = 0; i < count && objects > most - most / 4 && budget; i++) {
 			if (chosen[use[i].object] || use[i].bytes > SMALL_BYTES)
 				continue;
-			if (use[i].blocks > budget)
-				break;
-			budget -= use[i].blocks;
-			chosen[use[i].object] = true;
-			taken++;
+			take(&use[i], &budget, chosen);
 			objects--;
 		}
 	}
-	return taken;
 }
 
 /*
  * The next take has these blocks, but those that mean nothing at that time: what is free, and the end of the image's log. So
  * where it has them not, the index forgets them.
  */
-static void ask(struct replication *r, const struct store_level *index, const bool *chosen)
+static void ask(struct replication *r, const struct store_level *index, uint64_t budget,
+		const bool *chosen)
 {
 	struct store_level *asked = &r->asked;
 
 	asked->runs = malloc((index->run_count + 1u) * sizeof(*asked->runs));
-	for (uint32_t i = 0; asked->runs && i < index->run_count; i++) {
+	for (uint32_t i = 0; asked->runs && i < index->run_count && budget; i++) {
 		const struct store_run *run = &index->runs[i];
 
 		if (!chosen[index->frames[run->frame].object] ||
@@ -110,6 +110,7 @@ static void ask(struct replication *r, const struct store_level *index, const bo
 			continue;
 		asked->runs[asked->run_count++] = (struct store_run){
 			.first = run->first, .count = run->count, .frame = STORE_NOWHERE};
+		budget -= run->count < budget ? run->count : budget;
 	}
 }
 
@@ -125,10 +126,11 @@ void clean(struct replication *r, uint64_t budget)
 		return;
 	use = count_use(&index, &live, &bytes);
 	chosen = calloc(index.object_count + 1u, sizeof(*chosen));
-	if (use && chosen && budget && !r->asked.run_count &&
-	    choose(use, index.object_count, live, bytes,
-		   budget > LEAST_BUDGET ? budget : LEAST_BUDGET, chosen))
-		ask(r, &index, chosen);
+	if (use && chosen && budget && !r->asked.run_count) {
+		budget = budget > LEAST_BUDGET ? budget : LEAST_BUDGET;
+		choose(use, index.object_count, live, bytes, budget, chosen);
+		ask(r, &index, budget, chosen);
+	}
 	pthread_mutex_lock(&r->lock);
 	r->status.bytes_stored = bytes;
 	r->status.objects_stored = index.object_count;
