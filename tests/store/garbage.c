@@ -151,6 +151,28 @@ TEST_F(garbage, what_was_stored_and_never_referred_to_is_deleted)
 	EXPECT_EQ(3, program_in_store(&self->p));
 }
 
+TEST_F(garbage, what_was_the_newest_a_moment_ago_stays)
+{
+	struct store_record record;
+	uint64_t deleted, number[3];
+	void *tail;
+
+	ASSERT_EQ(0, program_open(&self->p, 0, 0)) TH_LOG("%s", self->p.error.text);
+	for (unsigned i = 0; i < 3; i++) {
+		ASSERT_EQ(30 * (i + 1), records(&self->p, 30));
+		ASSERT_EQ(0, record_newest(self->s3, 0, &record, &tail, &self->p.error));
+		free(tail);
+		number[i] = record.number;
+	}
+	ASSERT_EQ(0,
+		  garbage_collect(self->s3, 600000000000u, goes_on, NULL, &deleted, &self->p.error))
+	TH_LOG("%s", self->p.error.text);
+	EXPECT_EQ(0, deleted);
+	for (unsigned i = 0; i < 3; i++)
+		EXPECT_EQ(30 * (i + 1), replica_of_record(self->p.server.place, number[i],
+							  self->p.directory, &record));
+}
+
 TEST_F(garbage, what_a_lease_needs_stays)
 {
 	struct disk_lease lease;

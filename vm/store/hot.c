@@ -9,6 +9,7 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "base/array.h"
 #include "base/clock.h"
 #include "store/replication.h"
 
@@ -66,7 +67,8 @@ static int heat_frame(struct heating *heating)
 
 	if (!heating->block_count)
 		return 0;
-	frames = reallocarray(level->frames, level->frame_count + 1u, sizeof(*frames));
+	frames = array_grow(level->frames, level->frame_count, &heating->frame_room,
+			    sizeof(*frames));
 	if (!frames)
 		return -ENOMEM;
 	level->frames = frames;
@@ -82,7 +84,8 @@ static int heat_frame(struct heating *heating)
 static int heat_blocks(struct heating *heating, uint64_t first, uint32_t count)
 {
 	struct store_level *level = &heating->level;
-	struct store_run *runs = reallocarray(level->runs, level->run_count + 1u, sizeof(*runs));
+	struct store_run *runs =
+		array_grow(level->runs, level->run_count, &heating->run_room, sizeof(*runs));
 	int code;
 
 	if (!runs)
