@@ -182,7 +182,7 @@ TEST_F(faults, who_has_nothing_to_send_finds_out_as_well)
 
 	ASSERT_EQ(0, program_open(&self->p, 0, 0)) TH_LOG("%s", self->p.error.text);
 	ASSERT_EQ(3, program_goes_on(&self->p, 3));
-	ASSERT_EQ(0, program_wait_acknowledged(&self->p));
+	ASSERT_EQ(0, replicate_finish(self->p.replication, false, FOR_EVER, &self->p.error));
 	replicate_stop(self->p.replication);
 	EXPECT_EQ(0, generation_check(self->p.replication, &self->p.error));
 	ASSERT_EQ(0, overtake(&self->p, &s3)) TH_LOG("%s", self->p.error.text);

@@ -29,6 +29,7 @@ struct making { /* of one record */
 	struct append append;
 	uint64_t blocks;
 	bool right; /* the take was */
+	bool hot;   /* a hot object was made of it */
 };
 
 static void making_free(struct replication *r, struct making *making)
@@ -137,7 +138,7 @@ static int make(struct replication *r, struct thaw_take *take, bool filled, bool
 	if (!code)
 		code = make_frames(r, take, filled, &gone, error);
 	if (!code && hot_is_due(r, closing))
-		code = hot_build(r, take);
+		making->hot = !(code = hot_build(r, take));
 	if (!code)
 		code = make_change(r, info, &gone, making);
 	if (!code)
@@ -262,7 +263,8 @@ static void acknowledged(struct replication *r, struct making *making, uint64_t 
 	r->claim.record = making->record;
 	r->stored_blocks += making->blocks;
 	levels_adopt(r, &making->levels);
-	hot_changed(r, &making->change);
+	if (!making->hot) /* which has what this record changes */
+		hot_changed(r, &making->change);
 	level_free(&r->asked);
 	r->changes = making->news.changes;
 	r->compared = true;

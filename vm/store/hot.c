@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 /*
- * hot.c - the hot object: blocks that a restore reads first, in the order of their use. It is stored beside the records, which do not
- * wait for it, and the next one after that refers to it. Another is made when an eighth of its blocks has changed, but not
- * within a minute, and at the end.
+ * hot.c - the hot object: blocks that a restore reads first, in the order of their use. Another one is made when an eighth of its
+ * blocks has changed, but not within a minute, and at the end. No record waits for it but the last:
+ *
+ *	hot_build() reads the blocks, with the take -> hot_start(): a thread makes the object -> it is stored -> the next record tells it
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
@@ -18,16 +20,6 @@
 #define FEW_BLOCKS \
 	256u /* what was stored since a start, when another process's hot object still does */
 #define LEVEL_ROOM (512u << 10) /* of STORE_HOT_BYTES, for the level and the end */
-
-void hot_free(struct replication *r)
-{
-	struct hot *hot = &r->hot;
-
-	body_free(r, &hot->body);
-	free(hot->blocks);
-	free(hot->stale);
-	*hot = (struct hot){0};
-}
 
 bool hot_is_due(struct replication *r, bool closing)
 {
@@ -48,81 +40,62 @@ bool hot_is_due(struct replication *r, bool closing)
 	return now_ns - hot->time_ns >= LEAST_NS && (!known || hot->stale_count > hot->count / 8);
 }
 
-/* ---- Making one */
+/* ---- Making one: by a thread of its own */
 
 struct heating {
 	struct replication *r;
-	struct thaw_take *take;
+	struct thaw_mirror_run *runs; /* in the order of their use, and of `blocks` */
+	int run_count;
+	uint8_t *blocks;
+	uint64_t block_count;
 	struct store_level level;
 	size_t frame_room, run_room;
-	uint8_t blocks[STORE_FRAME_BYTES];
-	unsigned block_count;
+	pthread_t thread;
+	bool running;
+	_Atomic bool stop, made;
+	int code;
 };
 
-static int heat_frame(struct heating *heating)
+static void heating_free(struct heating *heating)
+{
+	if (!heating)
+		return;
+	if (heating->running) {
+		heating->stop = true;
+		pthread_join(heating->thread, NULL);
+	}
+	level_free(&heating->level);
+	free(heating->blocks);
+	free(heating->runs);
+	free(heating);
+}
+
+/* Frames of 16 blocks, in their order, as many as there is room for. */
+static int heat_frames(struct heating *heating)
 {
 	struct body *body = &heating->r->hot.body;
 	struct store_level *level = &heating->level;
-	struct store_frame *frames;
 
-	if (!heating->block_count)
-		return 0;
-	frames = array_grow(level->frames, level->frame_count, &heating->frame_room,
-			    sizeof(*frames));
-	if (!frames)
-		return -ENOMEM;
-	level->frames = frames;
-	frames += level->frame_count++;
-	*frames = (struct store_frame){.offset = (uint32_t)body->count};
-	frame_encode(heating->r->encoder, heating->blocks, heating->block_count,
-		     body->bytes + body->count, frames);
-	body->count += frames->bytes;
-	heating->block_count = 0;
-	return 0;
-}
+	for (uint64_t at = 0; at < heating->block_count; at += STORE_FRAME_BLOCKS) {
+		uint64_t count = heating->block_count - at;
+		struct store_frame *frames = array_grow(level->frames, level->frame_count,
+							&heating->frame_room, sizeof(*frames));
 
-static int heat_blocks(struct heating *heating, uint64_t first, uint32_t count)
-{
-	struct store_level *level = &heating->level;
-	struct store_run *runs =
-		array_grow(level->runs, level->run_count, &heating->run_room, sizeof(*runs));
-	int code;
-
-	if (!runs)
-		return -ENOMEM;
-	level->runs = runs;
-	code = thaw_mirror_read(heating->take, first * STORE_BLOCK,
-				heating->blocks + heating->block_count * STORE_BLOCK,
-				count * (size_t)STORE_BLOCK);
-	if (code)
-		return code;
-	runs[level->run_count++] = (struct store_run){.first = first,
-						      .count = count,
-						      .frame = level->frame_count,
-						      .at = heating->block_count};
-	heating->block_count += count;
-	return heating->block_count == STORE_FRAME_BLOCKS ? heat_frame(heating) : 0;
-}
-
-static int heat_runs(struct heating *heating, const struct thaw_mirror_run *runs, int count)
-{
-	const struct body *body = &heating->r->hot.body;
-	int code = 0;
-
-	for (int i = 0; i < count && !code; i++) {
-		uint64_t first = runs[i].first, end = first + runs[i].count;
-
-		while (first < end && !code) {
-			uint64_t room = STORE_FRAME_BLOCKS - heating->block_count;
-			uint32_t piece = (uint32_t)(end - first < room ? end - first : room);
-
-			if (body->count + 2 * STORE_FRAME_BYTES > STORE_HOT_BYTES - LEVEL_ROOM)
-				return heat_frame(heating);
-			code = heat_blocks(heating, first, piece);
-			first += piece;
-		}
+		if (!frames)
+			return -ENOMEM;
+		level->frames = frames;
+		if (heating->stop)
+			return -ECANCELED;
+		if (body->count + STORE_FRAME_BYTES > STORE_HOT_BYTES - LEVEL_ROOM)
+			return 0;
+		frames += level->frame_count++;
+		*frames = (struct store_frame){.offset = (uint32_t)body->count};
+		frame_encode(heating->r->encoder, heating->blocks + at * STORE_BLOCK,
+			     (unsigned)(count < STORE_FRAME_BLOCKS ? count : STORE_FRAME_BLOCKS),
+			     body->bytes + body->count, frames);
+		body->count += frames->bytes;
 	}
-	return code ? code : heat_frame(heating);
+	return 0;
 }
 
 static int by_block(const void *a, const void *b)
@@ -132,23 +105,35 @@ static int by_block(const void *a, const void *b)
 	return x->first < y->first ? -1 : x->first > y->first;
 }
 
-/* What is stale is asked of this list. */
-static int list_blocks(struct hot *hot, const struct store_level *level)
+/* Runs of blocks that frames were made of: each in one frame. */
+static int heat_runs(struct heating *heating)
 {
-	size_t count = 0;
+	struct store_level *level = &heating->level;
+	uint64_t at = 0, end = (uint64_t)level->frame_count * STORE_FRAME_BLOCKS;
 
-	free(hot->blocks);
-	free(hot->stale);
-	for (uint32_t i = 0; i < level->run_count; i++)
-		count += level->runs[i].count;
-	hot->blocks = malloc((count + 1) * sizeof(*hot->blocks));
-	hot->stale = calloc(count + 1, sizeof(*hot->stale));
-	hot->count = hot->stale_count = 0;
-	if (!hot->blocks || !hot->stale)
-		return -ENOMEM;
-	for (uint32_t i = 0; i < level->run_count; i++)
-		for (uint32_t j = 0; j < level->runs[i].count; j++)
-			hot->blocks[hot->count++] = level->runs[i].first + j;
+	for (int i = 0; i < heating->run_count; i++) {
+		uint64_t first = heating->runs[i].first, left = heating->runs[i].count;
+
+		while (left && at < end) {
+			struct store_run *runs = array_grow(level->runs, level->run_count,
+							    &heating->run_room, sizeof(*runs));
+			uint64_t room = STORE_FRAME_BLOCKS - at % STORE_FRAME_BLOCKS;
+			uint64_t count = left < room ? left : room;
+
+			if (!runs)
+				return -ENOMEM;
+			level->runs = runs;
+			runs[level->run_count++] =
+				(struct store_run){.first = first,
+						   .count = (uint32_t)count,
+						   .frame = (uint32_t)(at / STORE_FRAME_BLOCKS),
+						   .at = (uint32_t)(at % STORE_FRAME_BLOCKS)};
+			first += count;
+			left -= count;
+			at += count;
+		}
+	}
+	qsort(level->runs, level->run_count, sizeof(*level->runs), by_block);
 	return 0;
 }
 
@@ -157,19 +142,15 @@ static int heat_end(struct heating *heating)
 {
 	struct replication *r = heating->r;
 	struct body *body = &r->hot.body;
-	struct store_object *object = &r->hot.next.object;
+	struct store_object object = r->hot.next.object;
 	struct disk_hot_end end = {.magic = STORE_HOT_MAGIC};
 	XXH128_hash_t hash;
 	size_t count;
 	void *bytes;
 	int code;
 
-	*object = (struct store_object){.record = r->claim.record.number + 1,
-					.bytes = body->count,
-					.part = r->part++,
-					.kind = STORE_IN_HOT};
-	memcpy(object->epoch, r->claim.record.epoch, sizeof(object->epoch));
-	heating->level.objects = object;
+	object.bytes = body->count;
+	heating->level.objects = &object;
 	heating->level.object_count = 1;
 	code = level_encode(&heating->level, &bytes, &count);
 	heating->level.objects = NULL;
@@ -182,7 +163,7 @@ static int heat_end(struct heating *heating)
 		memcpy(body->bytes + body->count + count, &end, sizeof(end));
 		body->count += count + sizeof(end);
 		hash = XXH3_128bits(body->bytes, body->count);
-		object->bytes = body->count;
+		r->hot.next.object.bytes = body->count;
 		r->hot.next.checksum[0] = hash.low64;
 		r->hot.next.checksum[1] = hash.high64;
 	}
@@ -190,71 +171,181 @@ static int heat_end(struct heating *heating)
 	return code;
 }
 
+static void *heat(void *arg)
+{
+	struct heating *heating = arg;
+
+	heating->code = heat_frames(heating);
+	if (!heating->code)
+		heating->code = heat_runs(heating);
+	if (!heating->code)
+		heating->code = heat_end(heating);
+	heating->made = true;
+	thaw_mirror_wake(heating->r->mirror);
+	return NULL;
+}
+
+/* ---- What it is made of */
+
+static int compare_blocks(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
+/* What is stale is asked of this list. */
+static int list_blocks(struct hot *hot, const struct heating *heating)
+{
+	free(hot->blocks);
+	free(hot->stale);
+	hot->blocks = malloc((heating->block_count + 1) * sizeof(*hot->blocks));
+	hot->stale = calloc(heating->block_count + 1, sizeof(*hot->stale));
+	hot->count = hot->stale_count = 0;
+	if (!hot->blocks || !hot->stale)
+		return -ENOMEM;
+	for (int i = 0; i < heating->run_count; i++)
+		for (uint64_t j = 0; j < heating->runs[i].count; j++)
+			hot->blocks[hot->count++] = heating->runs[i].first + j;
+	qsort(hot->blocks, hot->count, sizeof(*hot->blocks), compare_blocks);
+	return 0;
+}
+
+static int read_blocks(struct heating *heating, struct thaw_take *take)
+{
+	uint64_t at = 0;
+	int code = 0;
+
+	for (int i = 0; i < heating->run_count; i++)
+		heating->block_count += heating->runs[i].count;
+	heating->blocks = malloc(heating->block_count * STORE_BLOCK + 1);
+	if (!heating->blocks)
+		return -ENOMEM;
+	for (int i = 0; i < heating->run_count && !code; i++) {
+		code = thaw_mirror_read(take, heating->runs[i].first * STORE_BLOCK,
+					heating->blocks + at * STORE_BLOCK,
+					heating->runs[i].count * STORE_BLOCK);
+		at += heating->runs[i].count;
+	}
+	return code;
+}
+
 int hot_build(struct replication *r, struct thaw_take *take)
 {
 	struct heating *heating = calloc(1, sizeof(*heating));
-	struct thaw_mirror_run *runs = NULL;
+	struct store_object *object = &r->hot.next.object;
 	struct body *body = &r->hot.body;
-	int count, code;
+	int code;
 
 	if (!heating)
 		return -ENOMEM;
 	heating->r = r;
-	heating->take = take;
+	heating->run_count = thaw_image_hot_blocks(take, RAW_BYTES, &heating->runs, NULL);
+	code = heating->run_count < 0 ? heating->run_count : read_blocks(heating, take);
+	if (!code)
+		code = list_blocks(&r->hot, heating);
 	body->count = 0;
 	body->room = STORE_HOT_BYTES;
-	body->bytes = malloc(body->room);
-	count = body->bytes ? thaw_image_hot_blocks(take, RAW_BYTES, &runs, NULL) : -ENOMEM;
-	code = count < 0 ? count : heat_runs(heating, runs, count);
-	if (!code && heating->level.run_count) {
-		qsort(heating->level.runs, heating->level.run_count, sizeof(struct store_run),
-		      by_block);
-		code = heat_end(heating);
-	}
-	if (!code)
-		code = list_blocks(&r->hot, &heating->level);
-	if (code || !heating->level.run_count) {
-		r->hot.next = (struct store_reference){0};
-		body_free(r, body);
-	}
+	body->bytes = code ? NULL : malloc(body->room);
+	if (!code && !body->bytes)
+		code = -ENOMEM;
 	r->hot.time_ns = clock_monotonic_ns();
-	level_free(&heating->level);
-	free(heating);
-	free(runs);
-	return code;
+	if (code || !heating->block_count) {
+		heating_free(heating);
+		body_free(r, body);
+		return code;
+	}
+	r->hot.heating = heating;
+	*object = (struct store_object){
+		.record = r->claim.record.number + 1, .part = r->part++, .kind = STORE_IN_HOT};
+	memcpy(object->epoch, r->claim.record.epoch, sizeof(object->epoch));
+	return 0;
 }
 
 /* ---- Having it stored */
 
-void hot_drop(struct replication *r)
+static void forget(struct replication *r)
 {
-	if (!r->hot.next.object.record || r->hot.body.started)
-		return;
+	heating_free(r->hot.heating);
+	r->hot.heating = NULL;
 	r->hot.next = (struct store_reference){0};
 	body_free(r, &r->hot.body);
 }
 
+void hot_drop(struct replication *r)
+{
+	if (r->hot.heating && !r->hot.heating->running)
+		forget(r);
+}
+
+void hot_free(struct replication *r)
+{
+	forget(r);
+	free(r->hot.blocks);
+	free(r->hot.stale);
+	r->hot = (struct hot){0};
+}
+
 void hot_start(struct replication *r)
 {
-	if (r->hot.next.object.record && !r->hot.body.started)
+	struct heating *heating = r->hot.heating;
+	sigset_t all, before;
+
+	if (!heating || heating->running)
+		return;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	heating->running = !pthread_create(&heating->thread, NULL, heat, heating);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (!heating->running)
+		heat(heating);
+}
+
+/* It is made: it goes to the store. */
+static int hot_made(struct replication *r)
+{
+	struct heating *heating = r->hot.heating;
+	int code;
+
+	if (heating->running)
+		pthread_join(heating->thread, NULL);
+	heating->running = false;
+	code = heating->code;
+	heating_free(heating);
+	r->hot.heating = NULL;
+	if (!code)
 		body_start(r, &r->hot.body, &r->hot.next.object);
+	return code;
 }
 
 int hot_settle(struct replication *r, bool wait, struct thaw_error *error)
 {
-	int code;
+	int code = 0;
 
 	if (!r->hot.next.object.record)
 		return 0;
-	code = wait ? body_wait(r, &r->hot.body, error) : body_poll(r, &r->hot.body);
+	if (r->hot.heating && (wait || r->hot.heating->made))
+		code = hot_made(r);
+	else if (r->hot.heating)
+		return 0;
+	if (!code)
+		code = wait ? body_wait(r, &r->hot.body, error) : body_poll(r, &r->hot.body);
+	if (code == -EAGAIN)
+		return 0;
 	if (!code)
 		r->hot.there = r->hot.next;
 	/* Nobody needs it so much that it would be tried again; the next one comes. */
-	if (code != -EAGAIN) {
-		r->hot.next = (struct store_reference){0};
-		body_free(r, &r->hot.body);
-	}
-	return wait ? code : 0;
+	forget(r);
+	return wait && code == -ECANCELED ? code : 0;
+}
+
+bool hot_is_news(const struct replication *r)
+{
+	const struct store_object *there = &r->hot.there.object,
+				  *told = &r->claim.record.hot.object;
+
+	return there->record && (there->record != told->record || there->part != told->part ||
+				 memcmp(there->epoch, told->epoch, sizeof(there->epoch)));
 }
 
 void hot_changed(struct replication *r, const struct store_level *change)

@@ -278,7 +278,8 @@ static int step(struct replication *r, struct thaw_error *error)
 	if (finish)
 		return close_store(r, error);
 	/* A hot object that has been stored since is told by a record of its own. */
-	if (r->hot.next.object.record && body_poll(r, &r->hot.body) != -EAGAIN)
+	hot_settle(r, false, error);
+	if (hot_is_news(r))
 		return generation_put(r, false, error);
 	r->since_ns = clock_monotonic_ns();
 	if (r->hot.next.object.record)

@@ -49,6 +49,7 @@ struct hot {
 	struct store_reference
 		there;	  /* the newest that is stored whole; record 0: none of this process's */
 	struct body body; /* the next one */
+	struct heating *heating;     /* it is being made */
 	struct store_reference next; /* which that is; record 0: none is under way */
 	uint64_t *blocks;	     /* ascending */
 	bool *stale;
@@ -160,7 +161,8 @@ void hot_start(struct replication *r);
 /* The one under way, if it is there by now, or with `wait` when it is. */
 int hot_settle(struct replication *r, bool wait, struct thaw_error *error);
 void hot_changed(struct replication *r, const struct store_level *change);
-void hot_drop(struct replication *r); /* the one that is not begun to be stored */
+bool hot_is_news(const struct replication *r); /* there is one that no record tells */
+void hot_drop(struct replication *r);	       /* the one that hot_start() was not called for */
 void hot_free(struct replication *r);
 
 /* ---- clean.c */
