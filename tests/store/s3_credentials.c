@@ -224,6 +224,7 @@ TEST_F(credentials, that_expire_are_read_again)
 	const struct s3_settings settings = {.back_off_ns = 1000000, .back_off_most_ns = 20000000};
 	struct s3_request head = {.verb = S3_HEAD, .key = "a", .deadline_ns = self->deadline_ns};
 	struct s3 *s3;
+	int code = 0;
 
 	write_token(self, "first");
 	store_server_order(&self->server, "/token?value=first");
@@ -242,8 +243,10 @@ TEST_F(credentials, that_expire_are_read_again)
 	s3_release(&head);
 	/* Nobody renews them. */
 	store_server_order(&self->server, "/token?value=fourth");
-	EXPECT_EQ(-EACCES,
-		  s3_put(s3, "c", "x", 1, S3_NEW, clock_monotonic_ns() + 200000000, &self->error));
+	for (double seconds = 0.2; code != -EACCES && seconds < 100; seconds *= 3)
+		code = s3_put(s3, "c", "x", 1, S3_NEW,
+			      clock_monotonic_ns() + (uint64_t)(seconds * 1e9), &self->error);
+	EXPECT_EQ(-EACCES, code);
 	EXPECT_NE(NULL, strstr(self->error.text, "have expired"));
 	EXPECT_EQ(NULL, strstr(self->error.text, "third"));
 	s3_close(s3);

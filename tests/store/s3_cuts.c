@@ -61,7 +61,7 @@ static bool struck(FIXTURE_DATA(cuts) * self)
 }
 
 /* Of some bytes, in a quick run, and of others in the next one. */
-#define STEP 5u
+#define STEP 9u
 static unsigned first_byte(void)
 {
 	return (unsigned)getpid() % STEP;
@@ -398,6 +398,21 @@ TEST_F(large, what_is_put_begins_anew_where_it_was_cut)
 	EXPECT_EQ(3, self->put.tries);
 	ASSERT_EQ(0, s3_do(self->s3, &self->get, &self->error));
 	EXPECT_EQ(0, memcmp(self->bytes, self->into, LARGE));
+}
+
+/* Long after the last of it was handed to the kernel it still goes out. */
+TEST_F(large, a_slow_line_is_no_line_that_hangs)
+{
+	const struct s3_settings settings = {.stall_ns = SECOND_NS};
+	struct s3 *s3;
+
+	STORE_SKIP_UNWIRED(&self->server);
+	ASSERT_EQ(0, s3_open(self->server.place, &settings, &s3, &self->error));
+	store_server_order(&self->server, "/slow?bytes=65536");
+	self->put.deadline_ns = clock_monotonic_ns() + 15 * SECOND_NS * test_patience_now();
+	EXPECT_EQ(0, s3_do(s3, &self->put, &self->error));
+	EXPECT_EQ(1, self->put.tries);
+	s3_close(s3);
 }
 
 TEST_F(large, what_is_there_is_not_sent_to_the_end)

@@ -594,7 +594,9 @@ static int begin_thread(struct s3 *s3, struct thaw_error *error)
 
 	s3->multi = libcurl_multi_init();
 	s3->spare = calloc(most, sizeof(*s3->spare));
-	if (!s3->multi || !s3->spare)
+	s3->sockets_most = 2 * most + 64; /* with those that are tried at once, and closed */
+	s3->sockets = calloc(s3->sockets_most, sizeof(*s3->sockets));
+	if (!s3->multi || !s3->spare || !s3->sockets)
 		return failure(error, -ENOMEM, "out of memory");
 	curl.multi_setopt(s3->multi, CURLMOPT_MAXCONNECTS, (long)most + 8);
 	sigfillset(&all);
@@ -615,6 +617,7 @@ static void free_store(struct s3 *s3)
 	free(s3->spare);
 	if (s3->multi)
 		curl.multi_cleanup(s3->multi);
+	free(s3->sockets);
 	credentials_free(&s3->credentials);
 	free(s3->ca_bundle);
 	s3_url_free(&s3->place);

@@ -106,16 +106,15 @@ struct s3_try {
 	uint64_t begun_ns, moved_ns; /* when the try began, and when the last byte went */
 	int64_t up;		     /* what libcurl has handed to the kernel */
 	int unsent;		     /* of that, what the kernel still had */
-	curl_socket_t socket;
-	bool asks_whose;      /* a HEAD after a PUT that found something */
-	bool asks_why;	      /* a GET after a HEAD that was refused: that has a text */
-	bool warms;	      /* s3_warm() */
-	bool sends;	      /* PUT: a part of the body has gone out */
-	bool maybe_stored;    /* PUT: an earlier try may have succeeded */
-	bool renewed;	      /* other credentials have been found for it */
-	unsigned credentials; /* which of them were used */
-	unsigned region;      /* which of them was asked, of those that servers have named */
-	unsigned redirected;  /* how often it was sent to another one */
+	bool asks_whose;	     /* a HEAD after a PUT that found something */
+	bool asks_why;		     /* a GET after a HEAD that was refused: that has a text */
+	bool warms;		     /* s3_warm() */
+	bool sends;		     /* PUT: a part of the body has gone out */
+	bool maybe_stored;	     /* PUT: an earlier try may have succeeded */
+	bool renewed;		     /* other credentials have been found for it */
+	unsigned credentials;	     /* which of them were used */
+	unsigned region;	     /* which of them was asked, of those that servers have named */
+	unsigned redirected;	     /* how often it was sent to another one */
 	char detail[CURL_ERROR_SIZE]; /* libcurl's */
 	struct thaw_error reason;     /* why there has to be another try */
 	char nonce[33];
@@ -186,7 +185,8 @@ struct s3 {
 	/* Of the thread alone. */
 	struct tries urgent, waiting, resting, flying;
 	unsigned under_way, under_way_urgent; /* the first without the second */
-	unsigned connections;
+	int *sockets; /* of its connections, whether they are in use or kept */
+	unsigned connections, sockets_most;
 	uint64_t look_ns; /* when the next of them may be due */
 	CURL **spare;
 	unsigned spares;

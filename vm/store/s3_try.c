@@ -5,8 +5,10 @@
  * a header. (An empty header, as "Expect:", must not be in the list: that would be signed, but not sent.)
  */
 #define _GNU_SOURCE
+#include <arpa/inet.h>
 #include <errno.h>
 #include <linux/sockios.h>
+#include <netinet/in.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -242,12 +244,15 @@ static int went_on(void *arg, curl_off_t down_total, curl_off_t down, curl_off_t
 
 static curl_socket_t open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 {
-	int fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 	struct s3 *s3 = arg;
+	int fd = -1;
 
 	(void)purpose;
-	s3->connections += fd >= 0;
-	return fd;
+	if (s3->connections < s3->sockets_most)
+		fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+	if (fd >= 0)
+		s3->sockets[s3->connections++] = fd;
+	return fd < 0 ? CURL_SOCKET_BAD : fd;
 }
 
 /* Also of those that were kept, long after the try. */
@@ -255,17 +260,38 @@ static int close_socket(void *arg, curl_socket_t fd)
 {
 	struct s3 *s3 = arg;
 
-	s3->connections--;
+	for (unsigned i = 0; i < s3->connections; i++)
+		if (s3->sockets[i] == fd) {
+			s3->sockets[i] = s3->sockets[--s3->connections];
+			break;
+		}
 	return close(fd);
+}
+
+/* libcurl does not tell the socket of a transfer, but its port here. -1: it has none yet. */
+static int socket_of(const struct s3_try *try)
+{
+	const struct s3 *s3 = try->s3;
+	long port = 0;
+
+	if (curl.easy_getinfo(try->easy, CURLINFO_LOCAL_PORT, &port) || port <= 0)
+		return -1;
+	for (unsigned i = 0; i < s3->connections; i++) {
+		struct sockaddr_in6 name = {0}; /* the port is where that of IPv4 is */
+		socklen_t bytes = sizeof(name);
+
+		if (!getsockname(s3->sockets[i], (struct sockaddr *)&name, &bytes) &&
+		    ntohs(name.sin6_port) == port)
+			return s3->sockets[i];
+	}
+	return -1;
 }
 
 bool try_moves(struct s3_try *try)
 {
-	curl_socket_t socket = CURL_SOCKET_BAD;
-	int unsent;
+	int fd = socket_of(try), unsent;
 
-	if (curl.easy_getinfo(try->easy, CURLINFO_ACTIVESOCKET, &socket) ||
-	    socket == CURL_SOCKET_BAD || ioctl(socket, SIOCOUTQ, &unsent) || unsent == try->unsent)
+	if (fd < 0 || ioctl(fd, SIOCOUTQ, &unsent) || unsent == try->unsent)
 		return false;
 	try->unsent = unsent;
 	return true;

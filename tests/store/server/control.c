@@ -5,6 +5,7 @@
  *	/fault?kind=answer|delay|hold|lose & verb= & key= (what is in it) & skip= & count= & after=1 (it is done first)
  *		& status= & code= & retry= (seconds) & ms=
  *	/wire?direction=request|response & after=BYTES & action=cut|hang & count=
+ *	/slow?bytes=	of requests, each connection forwards so many and then rests for 25 ms; 0: it does not
  *	/gone, /back	nobody listens at the port, and all connections are cut
  *	/release	those that are held go on
  *	/clear		no faults, nobody is held, it is there
@@ -279,6 +280,8 @@ static unsigned order(const struct request *request, const char *url, FILE *to)
 	if (!strcmp(url, "/wire"))
 		wire_fault(is(request, "direction", "response"), number_of(request, "after", 0),
 			   is(request, "action", "hang"), (unsigned)number_of(request, "count", 1));
+	else if (!strcmp(url, "/slow"))
+		wire_slow((size_t)number_of(request, "bytes", 0));
 	else if (!strcmp(url, "/gone") || !strcmp(url, "/back"))
 		wire_gone(!strcmp(url, "/gone"));
 	else if (!strcmp(url, "/release"))

@@ -106,6 +106,8 @@ bool bucket_exists(const char *name);
 void wire_begin(const char *address, uint16_t port, uint16_t inner, uint16_t *got);
 /* After `after` bytes in that direction, from the next one on: cut it, or let it hang. */
 void wire_fault(bool response, uint64_t after, bool hang, unsigned count);
+/* Of requests, each connection forwards so many bytes, and then rests for 25 ms. 0: it does not. */
+void wire_slow(size_t bytes);
 void wire_clear(void);
 bool wire_is_armed(void);
 void wire_gone(bool gone);

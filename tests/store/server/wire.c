@@ -34,6 +34,8 @@ static struct order {
 	bool hang;
 } orders[2];
 
+static _Atomic size_t slowness;
+
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int listener = -1, wakes[2];
 static uint16_t port, inner;
@@ -108,12 +110,14 @@ static bool send_all(int fd, const char *bytes, size_t count)
 /* False: it is over. */
 static bool forward(struct connection *connection, unsigned direction)
 {
+	size_t slow = direction ? 0 : slowness, may;
 	char bytes[65536];
-	ssize_t got = recv(connection->fd[direction], bytes, sizeof(bytes), 0);
-	size_t may;
+	ssize_t got = recv(connection->fd[direction], bytes, slow ? slow : sizeof(bytes), 0);
 
 	if (got <= 0)
 		return false;
+	if (slow)
+		usleep(25000);
 	pthread_mutex_lock(&lock);
 	may = allowed(connection, direction, (size_t)got);
 	if (may < (size_t)got && connection->hang[direction])
@@ -221,6 +225,11 @@ void wire_fault(bool response, uint64_t after, bool hang, unsigned count)
 	pthread_mutex_unlock(&lock);
 }
 
+void wire_slow(size_t bytes)
+{
+	slowness = bytes < 65536 ? bytes : 65536;
+}
+
 static void cut_all(bool only_those_that_hang)
 {
 	for (unsigned i = 0; i < CONNECTIONS; i++) {
@@ -252,6 +261,7 @@ void wire_clear(void)
 {
 	pthread_mutex_lock(&lock);
 	memset(orders, 0, sizeof(orders));
+	slowness = 0;
 	for (unsigned i = 0; i < CONNECTIONS; i++)
 		connections[i].claimed[0] = connections[i].claimed[1] = false;
 	cut_all(true);
