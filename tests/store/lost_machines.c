@@ -24,9 +24,9 @@ FIXTURE_VARIANT(lost)
 	struct service service;
 	int kills;
 };
-FIXTURE_VARIANT_ADD(lost, lines){.service = {.kind = "lines", .protocol = LOAD_LINE}, .kills = 50};
+FIXTURE_VARIANT_ADD(lost, lines){.service = {.kind = "lines", .protocol = LOAD_LINE}, .kills = 8};
 FIXTURE_VARIANT_ADD(lost, node){
-	.service = {"node", "acknowledges.js", "http", NULL, LOAD_HTTP, false}, .kills = 3};
+	.service = {"node", "acknowledges.js", "http", NULL, LOAD_HTTP, false}, .kills = 2};
 FIXTURE_SETUP(lost)
 {
 	machines_begin(&machines);
