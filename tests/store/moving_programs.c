@@ -197,57 +197,51 @@ TEST_F(moving, nothing_is_durable_before_the_store_has_it)
 	on->program.pid = 0;
 }
 
+/* One that goes on, and one that says nothing which the store has not, in one outage. */
 TEST_F(moving, an_outage_is_told_and_caught_up)
 {
 	struct machines *on = &self->on;
+	char *place = support_format("%s-remote", self->place);
+	long said;
 
 	STORE_SKIP_REAL(&on->store);
 	machines_go(on, 0);
 	on->program = program_start(
 		THAW("run", "--every", "20ms", "--replicate", self->place, "counter.js"));
+	machines_go(on, 1);
+	on->other = program_start(THAW("run", "--every", "20ms", "--commit", "output", "--durable",
+				       "remote", "--replicate", place, "counter.js"));
 	ASSERT_TRUE(program_wait_for(&on->program, "\nn 5\n", 60)) TH_LOG("%s", on->program.errors);
+	ASSERT_TRUE(program_wait_for(&on->other, "\nn 5\n", 60)) TH_LOG("%s", on->other.errors);
 	store_server_order(&on->store, "/gone");
 	ASSERT_TRUE(program_wait_for_complaint(&on->program, "the program goes on", 60));
+	ASSERT_TRUE(program_wait_for_complaint(&on->other, "nothing is durable until", 60));
+	/* What was acknowledged before has been said by now. */
+	program_wait_for(&on->other, NULL, 0.1);
+	said = machines_last(on->other.output, "n ");
 	ASSERT_TRUE(one_more(&on->program));
 	ASSERT_TRUE(one_more(&on->program));
+	program_wait_for(&on->other, NULL, 0.1);
+	EXPECT_EQ(said, machines_last(on->other.output, "n "));
 	store_server_order(&on->store, "/back");
 	ASSERT_TRUE(program_wait_for_complaint(&on->program, "answers again", 60))
 	TH_LOG("%s", on->program.errors);
+	EXPECT_TRUE(one_more(&on->other));
 	EXPECT_EQ(128 + SIGTERM, machines_terminate(&on->program)) TH_LOG("%s", on->program.errors);
-	machines_go(on, 1);
-	on->other = program_start(THAW("run", "--image", self->place, "counter.js"));
-	ASSERT_TRUE(program_wait_for(&on->other, "goes on at ", 60)) TH_LOG("%s", on->other.errors);
-	EXPECT_EQ(machines_last(on->program.output, "n "),
-		  machines_last(on->other.output, "goes on at "));
-}
-
-TEST_F(moving, an_outage_holds_what_waits_for_the_store)
-{
-	struct machines *on = &self->on;
-	long said;
-
-	STORE_SKIP_REAL(&on->store);
-	machines_go(on, 0);
-	on->program =
-		program_start(THAW("run", "--every", "20ms", "--commit", "output", "--durable",
-				   "remote", "--replicate", self->place, "counter.js"));
-	ASSERT_TRUE(program_wait_for(&on->program, "\nn 5\n", 60)) TH_LOG("%s", on->program.errors);
-	store_server_order(&on->store, "/gone");
-	ASSERT_TRUE(program_wait_for_complaint(&on->program, "nothing is durable until", 60));
-	program_wait_for(&on->program, NULL, 0.2);
-	said = machines_last(on->program.output, "n ");
-	program_wait_for(&on->program, NULL, 0.2);
-	EXPECT_EQ(said, machines_last(on->program.output, "n "));
-	store_server_order(&on->store, "/back");
-	/* It went on meanwhile: all of it comes, in order. */
-	EXPECT_TRUE(one_more(&on->program));
-	EXPECT_EQ(128 + SIGTERM, machines_terminate(&on->program)) TH_LOG("%s", on->program.errors);
-	for (long n = 1; n <= machines_last(on->program.output, "n "); n++) {
+	EXPECT_EQ(128 + SIGTERM, machines_terminate(&on->other)) TH_LOG("%s", on->other.errors);
+	/* It went on meanwhile: all of it has come, in order. */
+	for (long n = 1; n <= machines_last(on->other.output, "n "); n++) {
 		char *line = support_format("n %ld\n", n);
 
-		ASSERT_NE(NULL, strstr(on->program.output, line));
+		ASSERT_NE(NULL, strstr(on->other.output, line));
 		free(line);
 	}
+	machines_go(on, 2);
+	on->third = program_start(THAW("run", "--image", self->place, "counter.js"));
+	ASSERT_TRUE(program_wait_for(&on->third, "goes on at ", 60)) TH_LOG("%s", on->third.errors);
+	EXPECT_EQ(machines_last(on->program.output, "n "),
+		  machines_last(on->third.output, "goes on at "));
+	free(place);
 }
 
 TEST_F(moving, that_has_waited_for_long_enough_ends)
