@@ -163,6 +163,7 @@ int batch_start(struct fetch *fetch, struct source *source, uint32_t first, uint
 			source->state[i] = FRAME_FLYING;
 	batch_link(&fetch->flying, batch);
 	*(urgent ? &fetch->flying_urgent : &fetch->flying_behind) += 1;
+	fetch->flying_bytes += urgent ? 0 : length;
 	fetch->counts.requests++;
 	s3_start(fetch->s3, &batch->request);
 	return 0;
@@ -203,6 +204,7 @@ static void batch_done(struct s3_request *request)
 	pthread_mutex_lock(&fetch->lock);
 	batch_unlink(batch);
 	*(batch->urgent ? &fetch->flying_urgent : &fetch->flying_behind) -= 1;
+	fetch->flying_bytes -= batch->urgent ? 0 : request->length;
 	if (came && !fetch->stopping) {
 		if (!batch->urgent)
 			fill_measure(fetch, batch);

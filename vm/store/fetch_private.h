@@ -66,6 +66,7 @@ struct fetch {
 	bool stopping, held;
 	unsigned busy; /* workers that may be writing */
 	unsigned flying_urgent, flying_behind;
+	size_t flying_bytes; /* of those that nobody waits for */
 	struct batch *flying;
 	struct batch *ready[2], **ready_end[2]; /* urgent ones first */
 	pthread_t workers[FETCH_WORKERS];
@@ -77,13 +78,14 @@ struct fetch {
 	/* fill.c */
 	enum goal goal;
 	uint32_t hot_cursor; /* frame of the hot object */
-	unsigned hot_batches;
 	/* Frames that fetch_ask() wants; the first of them, `recent`, before the hot object. */
 	uint32_t *asked;
 	size_t asked_at, asked_count, asked_room, recent;
 	uint32_t object, cursor,
 		object_end; /* object, counted from the newest; frame in it, and its end */
-	size_t batch_bytes;
+	size_t batch_bytes; /* GOAL_FAST */
+	size_t window;	    /* else: so much may be in flight in the background */
+	uint64_t least_ns;  /* that a request of these took */
 
 	struct fetch_status counts;
 };
@@ -108,6 +110,7 @@ void *fetch_work(void *fetch); /* thread */
 
 /* ---- fill.c. With `lock` held */
 
+void fill_begin(struct fetch *fetch);
 /* Begins what is to be brought in the background, as much as may be under way. Called whenever something has ended. */
 void fill_pump(struct fetch *fetch);
 /* That frame will be needed soon. */

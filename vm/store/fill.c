@@ -13,24 +13,27 @@
 #include "base/failure.h"
 #include "store/fetch_private.h"
 
-#define HOT_UNDER_WAY 32u
-#define ASKED_UNDER_WAY 16u
-#define POLITE_UNDER_WAY 4u
+#define UNDER_WAY_MOST 32u /* requests */
 #define FAST_UNDER_WAY 16u
+/*
+ * What 32 fresh connections send in one round trip. It doubles with each, as theirs does, so that none ever waits for the next of its
+ * requests.
+ */
+#define WINDOW_FIRST (32u * (14u << 10))
+#define WINDOW_LEAST (128u << 10)
+#define WINDOW_MOST (4u << 20) /* 1 Gbit/s, 30 ms */
+#define HOT_BATCH_LEAST (14u << 10)
+#define HOT_BATCH_MOST (112u << 10)
+#define ASKED_BATCH_BYTES (64u << 10)
+#define POLITE_BATCH_MOST (1u << 20)
 /* What was written since the hot object is needed as early, as far as it is not more than this. */
 #define RECENT_BYTES (4u << 20)
-/*
- * What a fresh connection sends in one round trip, which doubles with each: so many that go out together ask for so much that no
- * connection ever waits for the next of its requests.
- */
-#define HOT_BATCH_LEAST (14u << 10)
-#define HOT_DOUBLINGS 4u
-#define ASKED_BATCH_BYTES (128u << 10)
 #define BATCH_LEAST (64u << 10)
 #define BATCH_FIRST (512u << 10)
 #define BATCH_MOST (2u << 20)
 /* What of an object nobody needs any more is read along, if it is not longer. */
 #define GAP_BYTES (128u << 10)
+#define SLACK_NS 10000000ull
 #define SHORT_NS 100000000ull
 #define LONG_NS 300000000ull
 #define PROGRESS_NS 100000000ull
@@ -38,13 +41,39 @@
 #define BACK_OFF_NS 500000000ull
 #define BACK_OFF_MOST_NS 30000000000ull
 
+void fill_begin(struct fetch *fetch)
+{
+	fetch->window = WINDOW_FIRST;
+	fetch->batch_bytes = BATCH_FIRST;
+}
+
+static size_t between(size_t value, size_t least, size_t most)
+{
+	return value < least ? least : value > most ? most : value;
+}
+
+/*
+ * As long as requests take hardly longer than the quickest one did, nothing queues on the line, and there may be more of them; else
+ * whoever needs something waits behind them, and there are fewer (the idea is TCP Vegas').
+ */
+static void measure_polite(struct fetch *fetch, size_t bytes, uint64_t took)
+{
+	if (!fetch->least_ns || took < fetch->least_ns)
+		fetch->least_ns = took;
+	if (took < 2 * fetch->least_ns + SLACK_NS)
+		fetch->window += bytes;
+	else if (took > 3 * fetch->least_ns + 2 * SLACK_NS)
+		fetch->window -= bytes / 2 < fetch->window ? bytes / 2 : 0;
+	fetch->window = between(fetch->window, WINDOW_LEAST, WINDOW_MOST);
+}
+
 void fill_measure(struct fetch *fetch, const struct batch *batch)
 {
 	uint64_t took = clock_monotonic_ns() - batch->began_ns;
 
-	if (batch->source != &fetch->main)
-		return;
-	if (took > LONG_NS && fetch->batch_bytes > BATCH_LEAST)
+	if (fetch->goal != GOAL_FAST)
+		measure_polite(fetch, batch->request.length, took);
+	else if (took > LONG_NS && fetch->batch_bytes > BATCH_LEAST)
 		fetch->batch_bytes /= 2;
 	else if (took < SHORT_NS && fetch->batch_bytes < BATCH_MOST &&
 		 batch->request.length * 2 > fetch->batch_bytes)
@@ -75,7 +104,7 @@ static uint32_t batch_of(struct fetch *fetch, struct source *source, uint32_t fi
 static bool hot_next(struct fetch *fetch)
 {
 	struct source *hot = &fetch->hot;
-	uint32_t count, round;
+	uint32_t count;
 
 	if (!hot->level)
 		return false;
@@ -85,13 +114,10 @@ static bool hot_next(struct fetch *fetch)
 			break;
 	if (fetch->hot_cursor == hot->level->frame_count)
 		return false;
-	round = fetch->hot_batches / HOT_UNDER_WAY;
 	count = batch_of(fetch, hot, fetch->hot_cursor,
-			 (size_t)HOT_BATCH_LEAST
-				 << (round < HOT_DOUBLINGS ? round : HOT_DOUBLINGS));
+			 between(fetch->window / UNDER_WAY_MOST, HOT_BATCH_LEAST, HOT_BATCH_MOST));
 	if (batch_start(fetch, hot, fetch->hot_cursor, count, false, false))
 		return false;
-	fetch->hot_batches++;
 	fetch->hot_cursor += count;
 	return true;
 }
@@ -159,7 +185,10 @@ static bool main_next(struct fetch *fetch)
 				object_enter(fetch);
 			continue;
 		}
-		count = batch_of(fetch, main, fetch->cursor, fetch->batch_bytes);
+		count = batch_of(fetch, main, fetch->cursor,
+				 fetch->goal == GOAL_FAST ? fetch->batch_bytes
+							  : between(fetch->window / 4, BATCH_LEAST,
+								    POLITE_BATCH_MOST));
 		if (batch_start(fetch, main, fetch->cursor, count, false, false))
 			return false;
 		fetch->cursor += count;
@@ -199,21 +228,25 @@ void fill_ask(struct fetch *fetch, uint32_t frame)
 	fetch->asked[fetch->asked_count++] = frame;
 }
 
+/* While somebody waits, only so much that it never stands still. */
+static bool may_begin(const struct fetch *fetch)
+{
+	if (fetch->goal == GOAL_FAST)
+		return fetch->flying_behind < FAST_UNDER_WAY;
+	return fetch->flying_behind < UNDER_WAY_MOST &&
+	       fetch->flying_bytes < (fetch->flying_urgent ? fetch->window / 4 : fetch->window);
+}
+
 void fill_pump(struct fetch *fetch)
 {
-	while (fetch->asked_at < fetch->recent && fetch->flying_behind < HOT_UNDER_WAY)
+	while (fetch->asked_at < fetch->recent && fetch->flying_behind < UNDER_WAY_MOST)
 		asked_next(fetch);
-	while (fetch->flying_behind < HOT_UNDER_WAY && hot_next(fetch))
+	/* Much of what somebody waits for is in it. */
+	while (fetch->flying_behind < UNDER_WAY_MOST && fetch->flying_bytes < fetch->window &&
+	       hot_next(fetch))
 		;
-	while (fetch->flying_behind < ASKED_UNDER_WAY && asked_next(fetch))
-		;
-	if (fetch->goal == GOAL_HOT)
-		return;
-	/* While somebody waits, only so much that it never stands still. */
-	while (fetch->flying_behind < (fetch->goal == GOAL_FAST ? FAST_UNDER_WAY
-				       : fetch->flying_urgent	? 1
-								: POLITE_UNDER_WAY) &&
-	       main_next(fetch))
+	while (may_begin(fetch) &&
+	       (asked_next(fetch) || (fetch->goal != GOAL_HOT && main_next(fetch))))
 		;
 }
 
@@ -309,7 +342,6 @@ int fetch_fill(struct fetch *fetch, enum fetch_pace pace, bool (*progress)(void 
 
 	pthread_mutex_lock(&fetch->lock);
 	fetch->goal = pace == FETCH_FAST ? GOAL_FAST : GOAL_POLITE;
-	fetch->batch_bytes = BATCH_FIRST;
 	forget_failures(fetch);
 	begin_again(fetch);
 	if (!fetch->stopping)

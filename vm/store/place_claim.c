@@ -25,7 +25,7 @@
 #include "store/place_private.h"
 #include "store/ranges.h"
 
-#define HOT_TAIL_BYTES (32u << 10)
+#define HOT_TAIL_BYTES (78u << 10) /* six pieces of a round trip */
 
 /* ---- At the same time */
 

@@ -197,7 +197,7 @@ int record_each(struct s3 *s3, size_t most, uint64_t deadline_ns,
  */
 
 #define PIECES 28u
-#define PIECE_BYTES (14u << 10)
+#define PIECE_BYTES (13u << 10)
 
 struct part {
 	struct s3_request request[PIECES];
