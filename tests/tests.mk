@@ -91,7 +91,7 @@ $(BUILD)/tests/remote_histories: TEST_WRAPS := mirror_window_close mirror_logged
 # An object store for those that include store_server.h.
 $(STORE_SERVER): $(STORE_SERVER_OBJECTS)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(VM_LDFLAGS) $(LDFLAGS) $^ -lmicrohttpd -lsodium -o $@
+	$(Q)$(CC) $(VM_LDFLAGS) $(LDFLAGS) $^ $(SYSROOT:%=-Wl,--allow-shlib-undefined) -lmicrohttpd -lsodium -o $@
 
 $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(shell grep -lE "store_server.h|replica" $(TEST_SOURCES) /dev/null))): | $(STORE_SERVER)
 

@@ -97,8 +97,9 @@ enum s3_flags {
 };
 
 #define S3_PAIRS 4u
-struct s3_pair {	   /* metadata of an object: x-amz-meta-NAME: VALUE */
-	const char *name;  /* a-z, 0-9 and -; "thaw-put" is the store's own */
+struct s3_pair { /* metadata of an object: x-amz-meta-NAME: VALUE */
+	const char *
+		name; /* a-z, 0-9 and -; none is the beginning of another; "thaw-put" is the store's own */
 	const char *value; /* printable ASCII, no space at its ends, and no two together */
 };
 
