@@ -10,7 +10,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -20,7 +19,6 @@
 #include "store/place_private.h"
 
 #define DEADLINE_NS (300ull * 1000000000)
-#define CLAIMS 20u /* that others may beat, before it is given up */
 /* On a fresh line the first round trips of many connections bring more than those of few. */
 #define CONNECTIONS 32u
 #define LEASE_DROP_NS 2000000000ull
@@ -110,12 +108,18 @@ int place_fetch(struct place *place, const struct store_record *record, bool hel
 
 int place_attach(struct place *place, struct thaw_error *error)
 {
+	int code;
+
 	/* Without it everything works as long as nobody deletes what is needed here. */
 	if (lease_take(place->s3, place->claim.record.number, &place->lease, NULL))
 		place->lease = NULL;
 	if (place->flags & PLACE_WHOLE)
 		return fetch_whole(place, error);
-	if (!place_file_holes(place->path, (uint64_t)lseek(place->fd, 0, SEEK_END))) {
+	code = place_file_holes(place->path, (uint64_t)lseek(place->fd, 0, SEEK_END));
+	if (code < 0)
+		return failure(error, code, "%s: cannot tell whether it can have holes: %s",
+			       place->path, thaw_strerror(code));
+	if (!code) {
 		place_tell(
 			place,
 			"%s: this file system does not tell holes from data, so all of %s is fetched first",
@@ -211,26 +215,21 @@ static void forget(struct place *place)
 	place->hot_record = 0;
 }
 
-static void pause_ms(unsigned ms)
-{
-	struct timespec pause = {ms / 1000, (long)(ms % 1000) * 1000000};
-
-	nanosleep(&pause, NULL);
-}
-
+/* Whoever still writes there is as fast as this is: each attempt is one of two that may be first. */
 static int claim(struct place *place, struct thaw_error *error)
 {
-	for (unsigned i = 0; i < CLAIMS; i++) {
+	for (;;) {
 		int code = place_claim_once(place, error);
 
 		if (code != -EAGAIN)
 			return code;
 		forget(place);
-		pause_ms(10u << (i < 6 ? i : 6));
+		if (clock_monotonic_ns() >= place->deadline_ns)
+			return failure(
+				error, -EBUSY,
+				"%s is continued again and again by somebody else: stop that first",
+				place->url);
 	}
-	return failure(error, -EBUSY,
-		       "%s is continued again and again by somebody else: stop that first",
-		       place->url);
 }
 
 static int begin(struct place *place, const struct place_options *options, struct thaw_error *error)

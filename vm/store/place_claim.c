@@ -25,6 +25,7 @@
 #include "store/place_private.h"
 #include "store/ranges.h"
 
+#define HISTORY_MOST 1000u	   /* records that are looked at */
 #define HOT_TAIL_BYTES (78u << 10) /* six pieces of a round trip */
 
 /* ---- At the same time */
@@ -234,12 +235,33 @@ static int check_unused(struct place *place, struct thaw_error *error)
 		       : 0;
 }
 
+/*
+ * Of an incomplete file: 1, nothing was ever opened in it, since its header has not come, or since holes are not told from data here, where
+ * all has to come first; 0; or a code. In doubt it was: it may have the only copy of something.
+ */
+static int never_opened(struct place *place, uint64_t bytes, struct thaw_error *error)
+{
+	int begun = place_file_begun(place->fd), holes = 1;
+
+	if (begun > 0)
+		holes = place_file_has_hole(place->fd);
+	if (begun > 0 && !holes)
+		holes = place_file_holes(place->path, bytes);
+	if (begun < 0 || holes < 0) {
+		int code = begun < 0 ? begun : holes;
+
+		return failure(error, code, "%s: cannot tell what of it is there: %s", place->path,
+			       thaw_strerror(code));
+	}
+	return !begun || !holes;
+}
+
 static int decide(struct place *place, struct sidefile *side, enum fate *fate,
 		  struct thaw_error *error)
 {
 	const struct store_record *record = &place->claim.record;
 	struct stat stat;
-	int code, begun;
+	int code;
 
 	*fate = FATE_NEW;
 	if (fstat(place->fd, &stat))
@@ -258,12 +280,11 @@ static int decide(struct place *place, struct sidefile *side, enum fate *fate,
 		return failure(error, -EXDEV,
 			       "%s: a copy of %s, not of %s: name another file (--cache PATH)",
 			       place->path, side->place, place->url);
-	begun = place_file_begun(place->fd);
-	if (begun < 0)
-		return failure(error, begun, "%s: %s", place->path, thaw_strerror(begun));
-	/* Where holes are not told from data, an incomplete file was never opened in. */
-	if (side->incomplete && (!begun || !place_file_holes(place->path, (uint64_t)stat.st_size)))
-		return 0;
+	if (side->incomplete) {
+		code = never_opened(place, (uint64_t)stat.st_size, error);
+		if (code)
+			return code < 0 ? code : 0;
+	}
 	if (memcmp(side->uuid, record->uuid, sizeof(side->uuid)) ||
 	    !sidefile_has(side, record->epoch))
 		*fate = FATE_ASIDE;
@@ -272,19 +293,55 @@ static int decide(struct place *place, struct sidefile *side, enum fate *fate,
 	return check_unused(place, error);
 }
 
+/* Of the newest record backwards: the seal that followed the last record of this file's. */
+struct succession {
+	const struct sidefile *side;
+	struct store_record next;
+	bool found;
+};
+
+static int look_back(void *arg, const struct store_record *record)
+{
+	struct succession *succession = arg;
+
+	if (sidefile_has(succession->side, record->epoch)) {
+		succession->found = succession->next.kind == STORE_SEAL &&
+				    succession->next.epoch_number == record->epoch_number + 1;
+		return 1;
+	}
+	succession->next = *record;
+	return 0;
+}
+
+/*
+ * Has whoever continued the store taken over all that the file has? Only if it was settled and not written since, its epoch is in the
+ * store's history, and the seal behind that has its newest generation.
+ */
+static bool is_taken_over(struct place *place, const struct sidefile *side)
+{
+	struct succession succession = {.side = side};
+	uint64_t generation;
+
+	if (!side->settled || side->incomplete ||
+	    memcmp(side->uuid, place->claim.record.uuid, sizeof(side->uuid)))
+		return false;
+	/* What only its log has is listed, too. */
+	if (place_file_newest(place->path, side->settled + 1, &generation, NULL) ||
+	    generation > side->settled)
+		return false;
+	record_each(place->s3, HISTORY_MOST, place->deadline_ns, look_back, &succession, NULL);
+	return succession.found && succession.next.generation >= side->settled;
+}
+
 /* The store went on elsewhere: the file goes, or is kept under another name if it may have what the store has not. */
 static int put_aside(struct place *place, const struct sidefile *side, struct thaw_error *error)
 {
-	uint64_t generation = 0;
 	char *aside;
 	int code;
 
 	if (place->flags & PLACE_KEEP)
 		return refuse(place, error);
-	code = side->settled && !side->incomplete
-		       ? place_file_listed(place->path, &generation, NULL)
-		       : 0;
-	if (!code && side->settled && generation <= side->settled) {
+	if (is_taken_over(place, side)) {
 		if (unlink(place->path))
 			return failure(error, -errno, "%s: cannot remove it: %s", place->path,
 				       thaw_strerror(-errno));

@@ -162,39 +162,66 @@ int place_file_open(const char *path, bool *made, struct thaw_error *error)
 static int scratch_open(const char *path)
 {
 	char *folder = strdup(path), *slash = folder ? strrchr(folder, '/') : NULL, *name = NULL;
-	int fd = -1;
+	int fd, code = -ENOMEM;
 
 	if (!folder)
-		return -1;
+		return -ENOMEM;
 	if (slash)
 		slash[slash == folder] = '\0';
 	fd = open(slash ? folder : ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 	if (fd < 0 && asprintf(&name, "%s.XXXXXX", path) > 0) {
 		fd = mkostemp(name, O_CLOEXEC);
+		code = fd < 0 ? -errno : 0;
 		if (fd >= 0)
 			unlink(name);
 		free(name);
 	}
 	free(folder);
-	return fd;
+	return fd < 0 ? code : fd;
 }
 
-bool place_file_holes(const char *path, uint64_t bytes)
+/* The block at `at` is all that is data. */
+static int holes_told(int fd, off_t at)
+{
+	char block[STORE_BLOCK];
+	off_t data, hole;
+
+	memset(block, 1, sizeof(block));
+	if (ftruncate(fd, at + 4 * STORE_BLOCK) ||
+	    pwrite(fd, block, sizeof(block), at) != sizeof(block))
+		return errno ? -errno : -EIO;
+	data = lseek(fd, 0, SEEK_DATA);
+	hole = data < 0 ? -1 : lseek(fd, data, SEEK_HOLE);
+	/* -EINVAL: it has no such thing. */
+	if (hole < 0)
+		return errno == EINVAL || errno == ENXIO ? 0 : -errno;
+	return data == at && hole == at + STORE_BLOCK;
+}
+
+int place_file_holes(const char *path, uint64_t bytes)
 {
 	/* The one that is written is the second of a pair of larger pages, wherever these may be used. */
 	off_t at = (off_t)(bytes / STORE_BLOCK / 2 | 1) * STORE_BLOCK;
-	char block[STORE_BLOCK];
-	int fd = scratch_open(path);
-	bool told;
+	int fd = scratch_open(path), told;
 
 	if (fd < 0)
-		return false;
-	memset(block, 1, sizeof(block));
-	told = !ftruncate(fd, at + 4 * STORE_BLOCK) &&
-	       pwrite(fd, block, sizeof(block), at) == sizeof(block) &&
-	       lseek(fd, 0, SEEK_DATA) == at && lseek(fd, at, SEEK_HOLE) == at + STORE_BLOCK;
+		return fd;
+	errno = 0;
+	told = holes_told(fd, at);
 	close(fd);
 	return told;
+}
+
+int place_file_has_hole(int fd)
+{
+	off_t length = lseek(fd, 0, SEEK_END), hole;
+
+	if (length <= 0)
+		return length ? -errno : 0;
+	hole = lseek(fd, 0, SEEK_HOLE);
+	if (hole < 0)
+		return errno == EINVAL ? 0 : -errno;
+	return hole < length;
 }
 
 int place_file_begun(int fd)

@@ -15,8 +15,13 @@ int place_file_default(const char *place, char **path, struct thaw_error *error)
  * -errno. The lock goes with the descriptor; the image's own is another.
  */
 int place_file_open(const char *path, bool *made, struct thaw_error *error);
-/* Is a hole of a file beside `path`, of so many bytes, one block after the other told from data? */
-bool place_file_holes(const char *path, uint64_t bytes);
+/*
+ * Is a hole of a file beside `path`, of so many bytes, told from data, each block for itself? 1; 0: this file system does not;
+ * -errno: it is not known.
+ */
+int place_file_holes(const char *path, uint64_t bytes);
+/* Has that file one? 1; 0: all of it is data, as far as the file system tells; -errno. */
+int place_file_has_hole(int fd);
 /* Is the first byte of it data? If not, nothing was ever opened in it. -errno. */
 int place_file_begun(int fd);
 /*
