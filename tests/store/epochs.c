@@ -265,4 +265,33 @@ TEST_F(epochs, a_seal_whose_answer_was_lost_is_its_own)
 	claim_free(&first);
 }
 
+/* A store that is read, and takes nothing, is asked for longer than a side file has room for. */
+TEST_F(epochs, who_is_refused_again_and_again_stays_the_owner)
+{
+	struct writer *a = &self->writers[0];
+	struct store_claim first;
+	struct epoch_wish wish = {
+		.place = a->place, .image = a->image, .program = "epochs", .flags = EPOCH_BEGIN};
+
+	STORE_SKIP_REAL(&self->server);
+	ASSERT_EQ(0, claim(a, EPOCH_BEGIN, &first)) TH_LOG("%s", a->error.text);
+	for (unsigned i = 0; i < 3 * SIDEFILE_EPOCHS; i++) {
+		struct store_claim next;
+
+		store_server_order(
+			&self->server,
+			i & 1 ? "/fault?kind=answer&status=403&code=AccessDenied&verb=PUT&key=log/"
+			      : "/fault?kind=answer&status=500&verb=PUT&key=log/&count=100");
+		ASSERT_EQ(0, epoch_look(a->s3, &wish, 0, &next, &a->error))
+		TH_LOG("%u: %s", i, a->error.text);
+		EXPECT_GT(0, epoch_seal(a->s3, &wish, clock_monotonic_ns() + 1000000, &next,
+					&a->error));
+		store_server_order(&self->server, "/clear");
+		claim_free(&next);
+	}
+	claim_free(&first);
+	EXPECT_EQ(0, claim(a, 0, &first)) TH_LOG("%s", a->error.text);
+	claim_free(&first);
+}
+
 TEST_HARNESS_MAIN

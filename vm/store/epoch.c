@@ -103,9 +103,13 @@ int epoch_look(struct s3 *s3, const struct epoch_wish *wish, uint64_t deadline_n
 struct addition {
 	const struct epoch_wish *wish;
 	const uint8_t *uuid, *epoch;
+	const uint8_t *newest; /* epoch of the newest record */
 };
 
-/* The epoch that is asked for, besides all that were. Of those that are too many the oldest goes: another store's, or this one's. */
+/*
+ * The epoch that is asked for, besides all that were. Of those that are too many the oldest goes, but never that of the newest record: a
+ * store that is read and cannot be written is asked again and again.
+ */
 static int add_epoch(struct sidefile *side, void *arg)
 {
 	const struct addition *addition = arg;
@@ -117,9 +121,12 @@ static int add_epoch(struct sidefile *side, void *arg)
 	strcpy(side->place, addition->wish->place);
 	memcpy(side->uuid, addition->uuid, sizeof(side->uuid));
 	side->settled = 0;
-	if (side->epoch_count == SIDEFILE_EPOCHS)
-		memmove(side->epochs[0], side->epochs[1],
-			sizeof(side->epochs[0]) * --side->epoch_count);
+	if (side->epoch_count == SIDEFILE_EPOCHS) {
+		unsigned oldest = !memcmp(side->epochs[0], addition->newest, STORE_EPOCH_BYTES);
+
+		memmove(side->epochs[oldest], side->epochs[oldest + 1],
+			sizeof(side->epochs[0]) * (--side->epoch_count - oldest));
+	}
 	memcpy(side->epochs[side->epoch_count++], addition->epoch, STORE_EPOCH_BYTES);
 	return 0;
 }
@@ -191,6 +198,7 @@ int epoch_seal(struct s3 *s3, const struct epoch_wish *wish, uint64_t deadline_n
 		return code;
 	addition.uuid = seal.uuid;
 	addition.epoch = seal.epoch;
+	addition.newest = claim->record.epoch;
 	code = sidefile_change(wish->image, add_epoch, &addition, error);
 	if (code)
 		return code;

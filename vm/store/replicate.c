@@ -147,8 +147,14 @@ static void sealed(struct replication *r)
 	r->status.state = REPLICATION_BEHIND;
 	r->status.epoch = r->claim.record.epoch_number;
 	r->status.record = r->claim.record.number;
-	r->status.generation = r->claim.record.generation;
-	r->status.sequence = r->claim.record.sequence;
+	/*
+	 * What that record has may be of another line than the file (EPOCH_REPLACE): then it says nothing of the file's generations,
+	 * which are acknowledged by the first record.
+	 */
+	if (r->claim.same) {
+		r->status.generation = r->claim.record.generation;
+		r->status.sequence = r->claim.record.sequence;
+	}
 	tell(r);
 	pthread_mutex_unlock(&r->lock);
 }
