@@ -72,8 +72,12 @@ static void until_first(const char *mode, const char *thaw, const char *place, c
 			die("thaw pull has failed");
 		fclose(said);
 	}
-	child = start((const char *const[]){thaw, "run", "-q", "--every", "0", "--image",
-					    !strcmp(mode, "whole") ? image : place, script, NULL},
+	/* A script that is not JavaScript is Python's. */
+	child = start((const char *const[]){thaw, strstr(script, ".js") ? "run" : "exec", "-q",
+					    "--every", "0", "--image",
+					    !strcmp(mode, "whole") ? image : place,
+					    strstr(script, ".js") ? script : "python3",
+					    strstr(script, ".js") ? NULL : script, NULL},
 		      1, &said);
 	if (!fgets(line, sizeof(line), said))
 		die("it said nothing");

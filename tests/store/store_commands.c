@@ -176,6 +176,39 @@ TEST_F(stored, that_went_on_elsewhere_is_refused)
 	EXPECT_TRUE(program_wait_for_complaint(&self->on.other, "does not replicate any more", 60));
 }
 
+/* As a start from the store leaves it that is killed: what is missing would be taken for damage. */
+TEST_F(stored, a_file_that_is_not_whole_is_refused)
+{
+	FILE *side;
+
+	RUN(0, "run", "--every", "0", "state.js");
+	RUN(0, "push", "state.thaw", self->place);
+	side = fopen("state.thaw.store", "a");
+	ASSERT_NE(NULL, side);
+	fputs("incomplete yes\n", side);
+	fclose(side);
+	RUN(66, "run", "state.js");
+	COMPLAINS_IN_ONE_LINE("thaw pull");
+	RUN(66, "run", "--replicate", self->place, "state.js");
+	RUN(66, "verify", "state.thaw");
+	COMPLAINS_IN_ONE_LINE("thaw pull");
+	RUN(66, "compact", "state.thaw");
+	RUN(66, "clone", "state.thaw", "copy.thaw");
+	RUN(66, "rollback", "state.thaw", "step0");
+	RUN(0, "log", "state.thaw");
+	COMPLAINS_IN_ONE_LINE("thaw pull");
+}
+
+/* Commands that want a file say what there is. */
+TEST_F(stored, a_place_is_no_file)
+{
+	RUN(9, "inspect", self->place);
+	COMPLAINS_IN_ONE_LINE("thaw pull");
+	RUN(9, "--image", self->place, "-p", "1");
+	COMPLAINS_IN_ONE_LINE("thaw pull");
+	RUN(9, "tag", self->place, "name");
+}
+
 TEST_F(stored, in_use)
 {
 	self->on.other = program_start(THAW("run", "--every", "20ms", "counter.js"));

@@ -340,5 +340,6 @@ const struct cli_command command_check = {
 		    "  thaw check --json | jq '.backends[] | select(.used) | .name'\n",
 	.options = check_options,
 	.operands_max = 1,
+	.takes_places = true,
 	.run = check,
 };

@@ -266,7 +266,8 @@ struct cli_command {
 	const char *examples;	 /* lines, each ending in a newline */
 	const struct cli_option *options;
 	unsigned operands_min, operands_max;
-	bool passes_on; /* what follows the first operand belongs to the program that is run */
+	bool takes_places; /* where an image is wanted, s3://... will do */
+	bool passes_on;	   /* what follows the first operand belongs to the program that is run */
 	/* The options are parsed; the operands follow. Returns the exit code. */
 	int (*run)(const struct cli_options *options, int count, char **operands);
 };

@@ -320,5 +320,6 @@ const struct cli_command command_log = {
 	.options = log_options,
 	.operands_min = 1,
 	.operands_max = 1,
+	.takes_places = true,
 	.run = log_image,
 };

@@ -18,6 +18,7 @@
 #include "cli.h"
 #include "control/numbers.h"
 #include "policy/key.h"
+#include "store.h"
 #include "store/place.h"
 
 #define OPTIONS_MAX 40
@@ -321,6 +322,23 @@ static int use_key(const char *file)
 	return code;
 }
 
+/* Where a file is wanted, and a place in an object store is named. 0, or EXIT_USAGE after printing what there is. */
+static int in_a_store(const struct cli_command *command, const struct cli_options *options,
+		      int count, char **operands)
+{
+	const char *place = options->image && cli_is_place(options->image) ? options->image
+			    : count && !command->passes_on && cli_is_place(*operands) ? *operands
+										      : NULL;
+
+	if (!place || command->takes_places)
+		return 0;
+	return cli_fail(
+		EXIT_USAGE,
+		"thaw %s wants a file: thaw run or exec --image %s go on from a store, thaw pull fetches "
+		"what it has, thaw log tells what that is",
+		command->name, place);
+}
+
 int cli_dispatch(const struct cli_command *command, int argc, char **argv)
 {
 	struct cli_options options = {.every_ns = 1000000000,
@@ -341,6 +359,9 @@ int cli_dispatch(const struct cli_command *command, int argc, char **argv)
 	if ((unsigned)operands > command->operands_max)
 		return cli_fail(EXIT_USAGE, "'%s' is one argument too many; see %s",
 				argv[command->operands_max + 1], help_hint(command));
+	code = in_a_store(command, &options, operands, argv + 1);
+	if (code)
+		return code;
 	code = options.key ? use_key(options.key) : 0;
 	if (command != &command_top &&
 	    command != &command_completion) /* they look at what there is */

@@ -121,5 +121,6 @@ const struct cli_command command_pull = {
 	.options = pull_options,
 	.operands_min = 1,
 	.operands_max = 2,
+	.takes_places = true,
 	.run = pull,
 };

@@ -111,5 +111,6 @@ const struct cli_command command_push = {
 	.options = push_options,
 	.operands_min = 2,
 	.operands_max = 2,
+	.takes_places = true,
 	.run = push,
 };

@@ -288,5 +288,6 @@ const struct cli_command command_run = {
 	.operands_min = 0,
 	.operands_max = 1000000,
 	.passes_on = true,
+	.takes_places = true,
 	.run = run,
 };

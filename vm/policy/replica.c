@@ -89,7 +89,11 @@ int replica_look(struct runtime *rt, struct thaw_error *error)
 	struct replicate_options options;
 	int code;
 
-	if (!store || !rt->options.image)
+	if (!rt->options.image)
+		return 0;
+	if (!(store && store->lives) && place_is_incomplete(rt->options.image, error) > 0)
+		return error->code = -ENOENT; /* the rest of it would be taken for damage */
+	if (!store)
 		return 0;
 	options = (struct replicate_options){
 		.place = store->place,

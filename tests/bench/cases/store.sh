@@ -15,6 +15,12 @@ on('restore', () => console.log(lookup(1234)))
 setInterval(() => {}, 1000000)
 console.log('built')
 END
+	cat >"$work/noise.py" <<END
+import os, time
+pages = bytearray(b"".join(os.urandom(1 << 20) for _ in range($mib)))
+print('built', flush=True)
+while True: time.sleep(0.02); print(pages[123 << 12], flush=True)
+END
 	cat >"$work/rate.js" <<'END'
 import { checkpoint } from 'thaw'
 const rows = Array.from({ length: 1000 }, (_, i) => ({ i, n: 0 }))
@@ -46,9 +52,17 @@ END
 			until grep -q built "$work/built"; do kill -0 $maker || break; sleep 0.2; done
 			kill -TERM $maker; wait $maker || true
 			ip netns exec "$here" "$build/thaw" push -q "$work/heap.thaw" $place >&2
+			HOME=$work/empty timeout 300 "$build/thaw" exec --every 0 --image "$work/noise.thaw" python3 "$work/noise.py" >"$work/built" & maker=$!
+			until grep -q built "$work/built"; do kill -0 $maker || break; sleep 0.2; done
+			"$build/thaw" checkpoint "$work/noise.thaw" >&2
+			kill -KILL $maker; wait $maker || true
+			ip netns exec "$here" "$build/thaw" push -q "$work/noise.thaw" s3://test/noise >&2
 			for mode in lazy whole; do
-				job "Thaw, $mode" 'an object store: start to first result' "$mib MiB" '' $run env AWS_ENDPOINT_URL=http://10.99.0.1:9711 \
-					"$build/tests/bench/store" $mode "$build/thaw" $place "$work/heap.js" "$work/home"
+				for what in heap.js noise.py; do
+					[ $what = heap.js ] && local row="$mib MiB of JavaScript" || row="$mib MiB of random bytes (Python)"
+					job "Thaw, $mode" 'an object store: start to first result' "$row" '' $run env AWS_ENDPOINT_URL=http://10.99.0.1:9711 \
+						"$build/tests/bench/store" $mode "$build/thaw" s3://test/${what%.*} "$work/$what" "$work/home"
+				done
 			done
 		fi
 		for programs in 1 8; do
