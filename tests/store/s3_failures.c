@@ -479,6 +479,20 @@ TEST_F(failing, what_is_urgent_does_not_wait_for_the_others)
 	s3_release(&held), s3_release(&waits), s3_release(&urgent);
 }
 
+TEST_F(failing, connections_that_are_opened_in_advance_hold_up_nothing)
+{
+	STORE_SKIP_REAL(&self->server);
+	self->settings.requests = 4;
+	reopen(self);
+	store_server_order(&self->server, "/fault?kind=hold&verb=HEAD&count=100");
+	for (unsigned i = 0; i < 50; i++)
+		s3_warm(self->s3, 4 + i);
+	store_server_order(&self->server, "/wait?held=4");
+	EXPECT_EQ(0, put(self, "a", S3_NEW));
+	EXPECT_EQ(4, store_server_count(&self->server, "HEAD", ""));
+	store_server_order(&self->server, "/clear");
+}
+
 /* ---- What cannot succeed */
 
 TEST_F(failing, what_is_refused_ends_at_once)

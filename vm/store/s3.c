@@ -78,6 +78,8 @@ static void land(struct s3 *s3, struct s3_try *try)
 
 	if (try->request->flags & S3_URGENT)
 		s3->under_way_urgent--;
+	else if (try->warms)
+		s3->warming--;
 	else
 		s3->under_way--;
 	curl.multi_remove_handle(s3->multi, easy);
@@ -342,7 +344,8 @@ static void collect(struct s3 *s3)
 
 /* ---- What others want of the thread */
 
-static void take_over(struct s3 *s3, struct s3_request *request)
+/* NULL: it has ended. */
+static struct s3_try *take_over(struct s3 *s3, struct s3_request *request)
 {
 	struct s3_try *try = calloc(1, sizeof(*try));
 	uint8_t number[16];
@@ -350,7 +353,7 @@ static void take_over(struct s3 *s3, struct s3_request *request)
 	if (!try) {
 		request->code = failure(&request->error, -ENOMEM, "out of memory");
 		tell(s3, request);
-		return;
+		return NULL;
 	}
 	try->s3 = s3;
 	try->request = request;
@@ -362,15 +365,16 @@ static void take_over(struct s3 *s3, struct s3_request *request)
 	if (request->code) { /* it is wrong */
 		try_fail(try, request->code, "%s", request->error.text);
 		end(s3, try);
-		return;
+		return NULL;
 	}
 	if (getrandom(number, sizeof(number), 0) != sizeof(number)) {
 		try_fail(try, -EIO, "the kernel has no random numbers");
 		end(s3, try);
-		return;
+		return NULL;
 	}
 	for (unsigned i = 0; i < sizeof(number); i++)
 		snprintf(try->nonce + 2 * i, 3, "%02x", number[i]);
+	return try;
 }
 
 static void warmed(struct s3_request *request)
@@ -379,18 +383,24 @@ static void warmed(struct s3_request *request)
 	free(request);
 }
 
+/* Besides all others: none of them waits for it. */
 static void warm(struct s3 *s3, unsigned wanted)
 {
+	unsigned there = s3->connections > s3->warming ? s3->connections : s3->warming;
+
 	if (wanted > s3->settings.requests)
 		wanted = s3->settings.requests;
-	for (unsigned i = s3->connections; i < wanted; i++) {
+	for (; there < wanted && s3->warming < s3->settings.requests; there++) {
 		struct s3_request *request = calloc(1, sizeof(*request));
+		struct s3_try *try;
 
 		if (!request)
 			return;
 		request->verb = S3_HEAD;
 		request->done = warmed;
-		take_over(s3, request);
+		try = take_over(s3, request);
+		if (try)
+			s3->warming += begin(s3, try);
 	}
 }
 
@@ -593,7 +603,7 @@ static int begin_thread(struct s3 *s3, struct thaw_error *error)
 	int code;
 
 	s3->multi = libcurl_multi_init();
-	s3->spare = calloc(most, sizeof(*s3->spare));
+	s3->spare = calloc(most + s3->settings.requests, sizeof(*s3->spare)); /* s3_warm() */
 	s3->sockets_most = 2 * most + 64; /* with those that are tried at once, and closed */
 	s3->sockets = calloc(s3->sockets_most, sizeof(*s3->sockets));
 	if (!s3->multi || !s3->spare || !s3->sockets)

@@ -185,6 +185,7 @@ struct s3 {
 	/* Of the thread alone. */
 	struct tries urgent, waiting, resting, flying;
 	unsigned under_way, under_way_urgent; /* the first without the second */
+	unsigned warming;		      /* and besides them */
 	int *sockets; /* of its connections, whether they are in use or kept */
 	unsigned connections, sockets_most;
 	uint64_t look_ns; /* when the next of them may be due */
