@@ -132,10 +132,10 @@ THAW_PUBLIC int thaw_mirror_check(struct thaw_take *take);
 THAW_PUBLIC void thaw_mirror_done(struct thaw_take *take, bool confirmed);
 
 /*
- * What a restore of the newest generation of that take reads first, at most so many bytes: blocks, in runs in the order of their
- * use, each block once: header, commit record, log, state, root and nodes on the way to the pages of the working set that was
- * recorded, those pages; where none was recorded nodes and pages, the newest first. malloc'ed, the caller frees. A part of the image
- * that is damaged is left out. How many runs; -ESTALE, -ENOMEM, -errno.
+ * What a restore of the newest generation of that take reads first, at most so many bytes: blocks, in runs in the order of their use, each
+ * block once: header, commit record, log, state; the nodes above the leaves, up to a quarter; the pages of the working set that was
+ * recorded, each after the leaf that leads to it; where none was recorded those pages that were written last. malloc'ed, the caller frees. A
+ * part of the image that is damaged is left out. How many runs; -ESTALE, -ENOMEM, -errno.
  */
 THAW_PUBLIC int thaw_image_hot_blocks(struct thaw_take *take, uint64_t most_bytes,
 				      struct thaw_mirror_run **runs, struct thaw_error *error);

@@ -3,8 +3,9 @@
  * hot.c - thaw_image_hot_blocks(): which blocks of the file a restore reads first, in the order of their use. Any thread; what a take
  * of the mirror holds does not change meanwhile (mirror_take.c).
  *
- * Pages are found as a restore finds them, from the root down; the nodes on the way come before the page, unless an earlier page
- * had the same. The last node of each level is kept, since neighbours share them. Where no working set was recorded, pages that
+ * All nodes above the leaves come first, as far as they take no more than a quarter: whatever page is touched, they are on the way
+ * to it, one after the other. Pages are found as a restore finds them, from the root down; the leaf on the way comes before the page, unless
+ * an earlier page had the same. The last node of each level is kept, since neighbours share them. Where no working set was recorded, pages that
  * were written last count as those that are used first: all are listed, and when the list is full the older half goes.
  */
 #include "mirror.h"
@@ -19,6 +20,7 @@
 
 #define LEVELS 10u
 #define LISTED_MAX (1u << 18)
+#define INNER_SHARE 4u
 
 struct newest_page {
 	uint64_t page, birth;
@@ -131,6 +133,80 @@ static int hot_page(struct hot *hot, uint64_t page)
 	index_decode_entry(&leaf->entries[page % FORMAT_FANOUT], hot->take->info.page_bytes,
 			   &extent);
 	return extent.bytes ? hot_bytes(hot, extent.offset, extent.bytes) : 0;
+}
+
+/* ---- the nodes above the leaves */
+
+struct inner_node {
+	struct reference at;
+	uint64_t first_page;
+};
+
+struct inner_list {
+	struct inner_node *items;
+	size_t count, room;
+};
+
+static int inner_add(struct inner_list *list, const struct inner_node *node)
+{
+	if (list->count == list->room) {
+		size_t room = list->room ? 2 * list->room : 64;
+		struct inner_node *more = realloc(list->items, room * sizeof(*more));
+
+		if (!more)
+			return -ENOMEM;
+		list->items = more;
+		list->room = room;
+	}
+	list->items[list->count++] = *node;
+	return 0;
+}
+
+/* One of that level, and those below it, which are to be looked at next. */
+static int inner_node_read(struct hot *hot, const struct inner_node *node, unsigned level,
+			   struct inner_list *below)
+{
+	struct thaw_error ignored;
+	union disk_any read;
+	int code = index_read_node(hot->take->mirror->fd, image_path(hot->image),
+				   image_key(hot->image), &node->at, level, node->first_page, &read,
+				   &ignored);
+
+	if (code)
+		return code == THAW_EDAMAGED ? 0 : code;
+	code = hot_bytes(hot, node->at.offset, index_node_bytes(level));
+	for (unsigned i = 0; !code && level > 1 && i < FORMAT_FANOUT; i++) {
+		const struct disk_child *child = &read.inner.children[i];
+		const struct inner_node next = {
+			.at = {child->offset, {child->checksum[0], child->checksum[1]}},
+			.first_page = node->first_page + i * index_span(level - 1)};
+
+		if (child->offset)
+			code = inner_add(below, &next);
+	}
+	return code;
+}
+
+/* Level by level from the root. */
+static int hot_inner(struct hot *hot)
+{
+	uint64_t least = hot->left - hot->left / INNER_SHARE;
+	struct inner_list list = {0}, below = {0};
+	unsigned level = hot->root.levels;
+	int code = 0;
+
+	if (level > 1 && level <= LEVELS)
+		code = inner_add(&list, &(struct inner_node){.at = hot->root.at});
+	while (!code && list.count && --level) {
+		for (size_t i = 0; !code && i < list.count && hot->left > least; i++)
+			code = inner_node_read(hot, &list.items[i], level, &below);
+		free(list.items);
+		list = below;
+		below = (struct inner_list){0};
+	}
+	free(list.items);
+	free(below.items);
+	return code;
 }
 
 /* ---- which pages */
@@ -253,6 +329,8 @@ static int hot_all(struct hot *hot)
 		code = hot_bytes(hot, take->log.offset, take->log_used);
 	if (!code)
 		code = hot_bytes(hot, newest->state_offset, newest->info.state_bytes);
+	if (!code)
+		code = hot_inner(hot);
 	return code ? code : hot_tree(hot);
 }
 
