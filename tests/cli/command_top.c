@@ -298,7 +298,7 @@ TEST_F(top, sorts_by_any_column)
 		"served",	 "passed",     "pause",
 		"mean",		 "checkpoint", "block-io",
 		"swap-in",	 "thrashing",  "write-protect-copy",
-		"image",	 "command",
+		"image",	 "replica",    "command",
 	};
 	const char *one, *other;
 

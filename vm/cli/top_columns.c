@@ -11,6 +11,7 @@
 
 #include "base/array.h"
 #include "base/clock.h"
+#include "store/sidefile.h"
 #include "top.h"
 
 /* ---- Pieces of text ---- */
@@ -310,6 +311,28 @@ TEXT_OF(image)
 	return cell;
 }
 
+/* Of the object store that has a copy of it, as the file beside it says (store/sidefile.h). */
+const char *top_replica(const struct sample_row *row, char *cell)
+{
+	const struct running_program *program = row->program;
+	struct sidefile side;
+	struct thaw_error error;
+
+	if (program->place != IMAGE_NAMED || !program->path ||
+	    sidefile_read(program->path, &side, &error))
+		return NULL;
+	snprintf(cell, TOP_CELL_BYTES, "%s%s", side.place, side.incomplete ? " (arriving)" : "");
+	return cell;
+}
+
+TEXT_OF(replica)
+{
+	const char *text = top_replica(row, cell);
+
+	(void)sample;
+	return text ? text : "-";
+}
+
 TEXT_OF(command)
 {
 	(void)sample, (void)cell;
@@ -356,6 +379,8 @@ const struct top_column top_columns[] = {
 	{"write-protect-copy", "%WPC", 'w', false, false, 5, 14,
 	 "... for copies of write-protected pages", copy_text, copy_value},
 	{"image", "IMAGE", 'i', true, true, 14, 0, "the path of the image", image_text, NULL},
+	{"replica", "REPLICA", 'j', true, true, 14, 17,
+	 "the object store that has a copy of the image", replica_text, NULL},
 	{"command", "COMMAND", 'o', true, true, 12, 15, "how the program was called", command_text,
 	 NULL},
 };
@@ -382,5 +407,13 @@ bool top_column_is_used(const struct top_column *column, const struct sample *sa
 	bool of_module = column->value == heap_resident_value || column->value == served_value ||
 			 column->value == passed_value;
 
-	return !of_module || sample->kernel.kmod;
+	if (column->text != replica_text)
+		return !of_module || sample->kernel.kmod;
+	for (size_t i = 0; i < sample->count; i++) {
+		char cell[TOP_CELL_BYTES];
+
+		if (top_replica(&sample->rows[i], cell))
+			return true;
+	}
+	return false;
 }

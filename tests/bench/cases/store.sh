@@ -48,14 +48,14 @@ END
 	fi
 	{
 		if [ "$run" ]; then
-			HOME=$work/empty timeout 300 "$build/thaw" run --every 0 --image "$work/heap.thaw" "$work/heap.js" >"$work/built" & local maker=$!
+			HOME=$work/empty "$build/thaw" run --every 0 --image "$work/heap.thaw" "$work/heap.js" >"$work/built" & local maker=$!
 			until grep -q built "$work/built"; do kill -0 $maker || break; sleep 0.2; done
 			kill -TERM $maker; wait $maker || true
 			ip netns exec "$here" "$build/thaw" push -q "$work/heap.thaw" $place >&2
-			HOME=$work/empty timeout 300 "$build/thaw" exec --every 0 --image "$work/noise.thaw" python3 "$work/noise.py" >"$work/built" & maker=$!
+			HOME=$work/empty "$build/thaw" exec --every 0 --image "$work/noise.thaw" python3 "$work/noise.py" >"$work/built" & maker=$!
 			until grep -q built "$work/built"; do kill -0 $maker || break; sleep 0.2; done
 			"$build/thaw" checkpoint "$work/noise.thaw" >&2
-			kill -KILL $maker; wait $maker || true
+			kill -KILL $maker; wait $maker 2>/dev/null || true
 			ip netns exec "$here" "$build/thaw" push -q "$work/noise.thaw" s3://test/noise >&2
 			for mode in lazy whole; do
 				for what in heap.js noise.py; do
