@@ -471,6 +471,17 @@ TEST_F(fetch, whoever_waits_is_let_go_when_it_ends)
 	store_server_order(&self->server, "/fault?kind=hold&verb=GET");
 	ASSERT_EQ(0, pthread_create(&waiter.thread, NULL, wait_for_one, &waiter));
 	store_server_order(&self->server, "/wait?held=1");
+	/* For a while: what is there is served. */
+	ASSERT_TRUE(somebody_waits(self));
+	fetch_interrupt(self->fetch, true);
+	pthread_join(waiter.thread, NULL);
+	EXPECT_EQ(-ECANCELED, waiter.code);
+	EXPECT_EQ(-ECANCELED, need(self, 1234, 1));
+	EXPECT_EQ(0, need(self, 3950, 1));
+	fetch_interrupt(self->fetch, false);
+	ASSERT_EQ(0, pthread_create(&waiter.thread, NULL, wait_for_one, &waiter));
+	ASSERT_TRUE(somebody_waits(self));
+	/* For good. */
 	fetch_stop(self->fetch);
 	pthread_join(waiter.thread, NULL);
 	EXPECT_EQ(-ECANCELED, waiter.code);

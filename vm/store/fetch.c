@@ -170,6 +170,8 @@ int fetch_need(void *arg, uint64_t offset, uint64_t bytes)
 	fetch->counts.waiting++;
 	for (;;) {
 		code = fetch->stopping ? -ECANCELED : ask_all(fetch, offset / STORE_BLOCK, end);
+		if (code == PENDING && fetch->interrupted)
+			code = -ECANCELED;
 		if (code != PENDING)
 			break;
 		pthread_cond_wait(&fetch->settled, &fetch->lock);
@@ -412,6 +414,14 @@ void fetch_release(struct fetch *fetch)
 	pthread_mutex_lock(&fetch->lock);
 	fetch->held = false;
 	pthread_cond_broadcast(&fetch->came);
+	pthread_mutex_unlock(&fetch->lock);
+}
+
+void fetch_interrupt(struct fetch *fetch, bool on)
+{
+	pthread_mutex_lock(&fetch->lock);
+	fetch->interrupted = on;
+	pthread_cond_broadcast(&fetch->settled);
 	pthread_mutex_unlock(&fetch->lock);
 }
 

@@ -42,6 +42,11 @@ struct fetch_options {
 int fetch_open(const struct fetch_options *options, struct fetch **fetch, struct thaw_error *error);
 /* The file is as long as it has to be. */
 void fetch_release(struct fetch *fetch);
+/*
+ * While it is on, whoever waits in fetch_need(), or would, gets -ECANCELED at once: for a program that ends although the store does not
+ * answer. What is there is served, and everything else goes on.
+ */
+void fetch_interrupt(struct fetch *fetch, bool on);
 /* Everybody who waits, or will, gets -ECANCELED; nothing more is written to the file once this has returned. Any number of times. */
 void fetch_stop(struct fetch *fetch);
 /* Stops; nobody is in a call of it any more. NULL is allowed. */

@@ -63,7 +63,7 @@ struct fetch {
 	pthread_mutex_t lock;
 	pthread_cond_t settled; /* a frame is not in flight any more, or all ends */
 	pthread_cond_t came;	/* for the workers */
-	bool stopping, held;
+	bool stopping, held, interrupted;
 	unsigned busy; /* workers that may be writing */
 	unsigned flying_urgent, flying_behind;
 	size_t flying_bytes; /* of those that nobody waits for */

@@ -311,6 +311,12 @@ void place_status(struct place *place, struct place_status *status)
 		fetch_status(place->fetch, &status->fetch);
 }
 
+void place_interrupt(struct place *place, bool on)
+{
+	if (place->fetch)
+		fetch_interrupt(place->fetch, on);
+}
+
 void place_stop(struct place *place)
 {
 	if (place->fetch)

@@ -76,6 +76,11 @@ struct place_status {
 void place_status(struct place *place, struct place_status *status);
 
 /*
+ * While it is on, whoever waits for a block, or would, gets -ECANCELED at once; all else goes on: for whoever closes the image, to open
+ * it again or not, although the store does not answer. Any thread, not a signal handler.
+ */
+void place_interrupt(struct place *place, bool on);
+/*
  * Whoever waits for a block gets -ECANCELED from now on, and the background ends: for a program that has to end although the store
  * does not answer. Any thread, not a signal handler.
  */
