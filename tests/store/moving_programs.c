@@ -138,6 +138,26 @@ TEST_F(moving, an_old_image_is_refused_and_may_replace)
 	EXPECT_EQ(last, machines_last(on->program.output, "goes on at "));
 	EXPECT_TRUE(program_wait_for_complaint(&on->other, "does not replicate any more", 60))
 	TH_LOG("%s", on->other.errors);
+
+	/* It replaces once: opened anew after it was fenced, it goes on here, and leaves the store to who has it. */
+	machines_go(on, 2);
+	on->third =
+		program_start(THAW("run", "--every", "20ms", "--image", self->place, "counter.js"));
+	ASSERT_TRUE(program_wait_for(&on->third, "goes on at ", 60)) TH_LOG("%s", on->third.errors);
+	ASSERT_TRUE(program_wait_for_complaint(&on->program, "does not replicate any more", 60));
+	machines_go(on, 0);
+	machines_stop(&on->other);
+	EXPECT_EQ(0, program_run(&on->other, NULL,
+				 THAW("ctl", "counter.thaw", "checkpoint", "--name", "here")))
+	TH_LOG("%s", on->other.errors);
+	program_free(&on->other);
+	EXPECT_EQ(0, program_run(&on->other, NULL, THAW("ctl", "counter.thaw", "rollback", "here")))
+	TH_LOG("%s", on->other.errors);
+	on->other.pid = 0;
+	EXPECT_TRUE(one_more(&on->program));
+	EXPECT_TRUE(one_more(&on->third));
+	EXPECT_EQ(128 + SIGTERM, machines_terminate(&on->third));
+	EXPECT_EQ(NULL, strstr(on->third.errors, "is continued by")) TH_LOG("%s", on->third.errors);
 }
 
 TEST_F(moving, that_loses_its_store_ends_with_durable_remote)
@@ -252,7 +272,7 @@ TEST_F(moving, that_has_waited_for_long_enough_ends)
 	machines_go(on, 0);
 	on->program =
 		program_start(THAW("run", "--every", "20ms", "--commit", "output", "--durable",
-				   "remote", "--durable-timeout", "200ms", "--store-timeout", "1s",
+				   "remote", "--durable-timeout", "3s", "--store-timeout", "1s",
 				   "--replicate", self->place, "counter.js"));
 	ASSERT_TRUE(program_wait_for(&on->program, "\nn 5\n", 60)) TH_LOG("%s", on->program.errors);
 	store_server_order(&on->store, "/gone");

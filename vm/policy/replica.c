@@ -30,7 +30,7 @@
 /* Free blocks of the image that an upload may hold back from being used again. */
 #define HOLD_BYTES (256ull << 20)
 
-static const struct runtime_store *store_of(const struct runtime *rt)
+static struct runtime_store *store_of(const struct runtime *rt)
 {
 	return rt->options.store;
 }
@@ -93,7 +93,7 @@ int replica_look(struct runtime *rt, struct thaw_error *error)
 		return 0;
 	if (!(store && store->lives) && place_is_incomplete(rt->options.image, error) > 0)
 		return error->code = -ENOENT; /* the rest of it would be taken for damage */
-	if (!store)
+	if (!store || store->over)
 		return 0;
 	options = (struct replicate_options){
 		.place = store->place,
@@ -124,8 +124,10 @@ static int wait_for_seal(struct runtime *rt, struct thaw_error *error)
 
 	for (;;) {
 		replicate_status(rt->replica.replication, seen);
-		if (seen->epoch)
+		if (seen->epoch) {
+			store_of(rt)->replace = false;
 			return 0;
+		}
 		if (seen->state == REPLICATION_FENCED || seen->state == REPLICATION_FAILED) {
 			*error = seen->error;
 			return code_of(error->code ? error->code : -EIO);
@@ -304,6 +306,7 @@ static void gone(struct runtime *rt)
 	if (own->ends)
 		return;
 	own->ends = true;
+	store_of(rt)->over = !is_remote(rt);
 	owner_tell(rt, "thaw: %s; %s\n", own->seen->error.text,
 		   !is_remote(rt) && fenced ? "it goes on here"
 		   : !is_remote(rt)	    ? "the program goes on without its replica"
@@ -361,6 +364,9 @@ static void look(struct runtime *rt)
 
 	atomic_store(&own->changed, false);
 	replicate_status(own->replication, own->seen);
+	if (own->seen
+		    ->epoch) /* not again, should another program take it over and this one be opened anew */
+		store_of(rt)->replace = false;
 	tell_outage(rt);
 	if (own->seen->generation > own->acknowledged)
 		acknowledge(rt, own->seen->generation);

@@ -44,7 +44,9 @@ struct runtime_store {
 	uint64_t every_ns; /* a record begins at least so long after the one before */
 	/* Nothing is durable before the store has it: what is promised to the program, and what lets output go. */
 	bool durable;
-	bool replace;	  /* whoever has continued it meanwhile: it becomes what this image is */
+	/* Until it has been done: whoever has continued it meanwhile, it becomes what this image is. */
+	bool replace;
+	bool over; /* the runtimes' own: it was continued elsewhere, and they go on without it */
 	uint64_t wait_ns; /* so long a start waits for it, and an end */
 	uint64_t
 		outage_ns; /* with `durable`: if it has had nothing for so long, the program ends; 0: never */
@@ -96,7 +98,7 @@ struct runtime_options {
 	 */
 	void (*around_output)(void *arg, bool before);
 	void *around_arg;
-	const struct runtime_store *store; /* NULL: none. Outlives the runtime */
+	struct runtime_store *store; /* NULL: none. Outlives the runtime */
 	struct control
 		*control;   /* through which others talk to it (control.h); NULL: nobody does */
 	int argument_count; /* what the program sees as thaw.args */
