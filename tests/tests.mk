@@ -129,7 +129,7 @@ $(BUILD)/tests/kmod_ring: TEST_WRAPS := sys_ioctl_once
 $(BUILD)/tests/sparse_region: TEST_WRAPS := sys_ioctl sys_ioctl_once sys_mprotect madvise
 $(BUILD)/tests/task_delays: TEST_WRAPS := open
 $(BUILD)/tests/memory_given_back: TEST_WRAPS := ioctl
-$(BUILD)/tests/output_kills $(BUILD)/tests/output_servers $(BUILD)/tests/lost_machines: $(LOAD_OBJECTS)
+$(BUILD)/tests/output_kills $(BUILD)/tests/output_servers $(BUILD)/tests/lost_machines $(BUILD)/tests/outages: $(LOAD_OBJECTS)
 $(BUILD)/tests/ends_in_a_capture: TEST_WRAPS := process_stop mappings_capture interrupted_restart threads_capture \
 	kernel_facts_capture identity_capture descriptors_capture clocks_capture \
 	thaw_checkpoint_capture process_vm_readv
