@@ -3,9 +3,9 @@
  * hot.c - thaw_image_hot_blocks(): which blocks of the file a restore reads first, in the order of their use. Any thread; what a take
  * of the mirror holds does not change meanwhile (mirror_take.c).
  *
- * All nodes above the leaves come first, as far as they take no more than a quarter: whatever page is touched, they are on the way
- * to it, one after the other. Pages are found as a restore finds them, from the root down; the leaf on the way comes before the page, unless
- * an earlier page had the same. The last node of each level is kept, since neighbours share them. Where no working set was recorded, pages that
+ * All nodes two levels and more above the leaves come first, as far as they take no more than a quarter: whatever page is touched, they
+ * are on the way to it, one after the other. Pages are found as a restore finds them, from the root down; the nodes on the way come
+ * before the page, unless an earlier page had the same. The last node of each level is kept, since neighbours share them. Where no working set was recorded, pages that
  * were written last count as those that are used first: all are listed, and when the list is full the older half goes.
  */
 #include "mirror.h"
@@ -187,7 +187,7 @@ static int inner_node_read(struct hot *hot, const struct inner_node *node, unsig
 	return code;
 }
 
-/* Level by level from the root. */
+/* Level by level from the root; those just above the leaves, which are sixteen times as many, are not among them. */
 static int hot_inner(struct hot *hot)
 {
 	uint64_t least = hot->left - hot->left / INNER_SHARE;
@@ -197,7 +197,7 @@ static int hot_inner(struct hot *hot)
 
 	if (level > 1 && level <= LEVELS)
 		code = inner_add(&list, &(struct inner_node){.at = hot->root.at});
-	while (!code && list.count && --level) {
+	while (!code && list.count && --level > 1) {
 		for (size_t i = 0; !code && i < list.count && hot->left > least; i++)
 			code = inner_node_read(hot, &list.items[i], level, &below);
 		free(list.items);

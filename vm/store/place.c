@@ -20,7 +20,7 @@
 
 #define DEADLINE_NS (300ull * 1000000000)
 /* On a fresh line the first round trips of many connections bring more than those of few. */
-#define CONNECTIONS 32u
+#define CONNECTIONS 48u
 #define LEASE_DROP_NS 2000000000ull
 
 void place_tell(struct place *place, const char *format, ...)
