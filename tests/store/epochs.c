@@ -275,7 +275,7 @@ TEST_F(epochs, who_is_refused_again_and_again_stays_the_owner)
 
 	STORE_SKIP_REAL(&self->server);
 	ASSERT_EQ(0, claim(a, EPOCH_BEGIN, &first)) TH_LOG("%s", a->error.text);
-	for (unsigned i = 0; i < 3 * SIDEFILE_EPOCHS; i++) {
+	for (unsigned i = 0; i < SIDEFILE_EPOCHS + 8; i++) {
 		struct store_claim next;
 
 		store_server_order(

@@ -13,6 +13,7 @@
 
 #define MOST_BYTES \
 	(256u << 20) /* of columns: some 12 bytes for each run and 20 for each frame at most */
+#define NOWHERE_MOST (8u << 20) /* runs of free blocks */
 #define LEVEL 3
 #define COMPRESSED 16u
 
@@ -204,6 +205,8 @@ int level_encode(const struct store_level *level, void **bytes, size_t *count)
 	*count = 0;
 	if (!level->run_count)
 		return 0;
+	if (level->run_count > (uint64_t)STORE_FRAME_BLOCKS * level->frame_count + NOWHERE_MOST)
+		return -E2BIG;
 	code = epochs_find(level, &epochs);
 	if (!code) {
 		put_objects(&column, level, &epochs);
@@ -438,10 +441,11 @@ static int decode_columns(const struct disk_level *head, const void *bytes, uint
 	struct reading from = {.at = bytes, .end = (const uint8_t *)bytes + head->bytes};
 	int code;
 
-	/* Before memory is given to them: each has so many bytes at least. */
-	if (head->objects * 5ull + head->frames * 12ull + head->runs * 4ull +
-		    head->epochs * (uint64_t)STORE_EPOCH_BYTES >
-	    head->bytes) {
+	/* Before memory is given to them: each has so many bytes at least; a frame is in at most 16 runs. */
+	if (head->runs > (uint64_t)STORE_FRAME_BLOCKS * head->frames + NOWHERE_MOST ||
+	    head->objects * 5ull + head->frames * 12ull + head->runs * 4ull +
+			    head->epochs * (uint64_t)STORE_EPOCH_BYTES >
+		    head->bytes) {
 		*wrong = "there is less in it than it says";
 		return THAW_EDAMAGED;
 	}

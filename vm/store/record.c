@@ -115,7 +115,11 @@ int record_newest(struct s3 *s3, uint64_t deadline_ns, struct store_record *reco
 		if (code || !number)
 			return code;
 		code = record_get(s3, number, deadline_ns, record, tail, error);
-		if (code != -ENOENT || number == before)
+		/* A store that has records is not empty, whatever it says of them. */
+		if (code == -ENOENT && number == before)
+			return failure(error, THAW_EDAMAGED,
+				       "the store lists a record that it has not");
+		if (code != -ENOENT)
 			return code;
 		before = number;
 	}
