@@ -51,7 +51,7 @@ static int check_owner(const struct epoch_wish *wish, const struct store_record 
 			       wish->image, side.place);
 	if (wish->flags & EPOCH_TAKE_OVER)
 		return 0;
-	if (known && memcmp(wish->uuid, record->uuid, sizeof(wish->uuid)))
+	if (known && record->generation && memcmp(wish->uuid, record->uuid, sizeof(wish->uuid)))
 		return failure(
 			error, -EXDEV,
 			"%s holds another image than %s: use another place, or thaw pull brings that here",
@@ -167,7 +167,8 @@ static int next_seal(const struct epoch_wish *wish, const struct store_record *b
 	seal->kind = STORE_SEAL;
 	seal->flags = 0;
 	seal->level_offset = 0;
-	if (!before->number) {
+	/* Until there is a generation it is nobody's: who began it may have failed, and left no image. */
+	if (!before->generation && !is_zero(wish->uuid)) {
 		memcpy(seal->uuid, wish->uuid, sizeof(seal->uuid));
 		memcpy(seal->engine, wish->engine, sizeof(seal->engine));
 		seal->page_bytes = wish->page_bytes;

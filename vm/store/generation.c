@@ -309,7 +309,8 @@ int generation_put(struct replication *r, bool closing, struct thaw_error *error
 	if (code)
 		return code == -EBUSY ? -EAGAIN : code;
 	info = thaw_mirror_info(take);
-	if (memcmp(info->uuid, r->claim.record.uuid, sizeof(info->uuid)))
+	if (r->claim.record.generation &&
+	    memcmp(info->uuid, r->claim.record.uuid, sizeof(info->uuid)))
 		code = failure(error, -EXDEV, "%s holds another image than %s", r->place, r->image);
 	if (!code)
 		code = make(r, take, filled, closing, &making, error);

@@ -285,11 +285,8 @@ static int decide(struct place *place, struct sidefile *side, enum fate *fate,
 		if (code)
 			return code < 0 ? code : 0;
 	}
-	if (memcmp(side->uuid, record->uuid, sizeof(side->uuid)) ||
-	    !sidefile_has(side, record->epoch))
-		*fate = FATE_ASIDE;
-	else
-		*fate = FATE_OURS;
+	/* An epoch is of one image; the side file's uuid may be that of one which failed at its start. */
+	*fate = sidefile_has(side, record->epoch) ? FATE_OURS : FATE_ASIDE;
 	return check_unused(place, error);
 }
 

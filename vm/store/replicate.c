@@ -200,7 +200,7 @@ static int connect_store(struct replication *r, unsigned tries, struct thaw_erro
 		claim_free(&r->claim);
 		code = epoch_look(r->s3, &wish, clock_monotonic_ns() + patience_ns, &r->claim,
 				  error);
-	} else if (r->claim.record.number) {
+	} else if (r->claim.record.generation) {
 		if (memcmp(wish.uuid, r->claim.record.uuid, sizeof(wish.uuid)))
 			code = failure(error, -EXDEV, "%s holds another image than %s", r->place,
 				       r->image);
@@ -532,7 +532,8 @@ int replicate_start(struct replication *r, struct thaw_mirror *mirror, struct th
 	if (!r->claim.sealed && r->looked && r->claim.record.number)
 		code = epoch_check_age(&wish, &r->claim.record, error);
 	/* Unless the start has committed something since it was made: going back to a generation, say. */
-	if (!code && r->claim.sealed && r->claim.same && news.commit == r->claim.record.sequence &&
+	if (!code && r->claim.sealed && r->claim.same && news.generation &&
+	    news.commit == r->claim.record.sequence &&
 	    news.generation == r->claim.record.generation) {
 		code = thaw_mirror_clean(mirror, 0, STORE_FILE_BLOCKS_MOST);
 		r->compared = !code;
