@@ -34,8 +34,9 @@
 /* What of an object nobody needs any more is read along, if it is not longer. */
 #define GAP_BYTES (128u << 10)
 #define SLACK_NS 10000000ull
-#define SHORT_NS 100000000ull
-#define LONG_NS 300000000ull
+/* GOAL_FAST: nobody waits for one of them alone. */
+#define SHORT_NS 1000000000ull
+#define LONG_NS 8000000000ull
 #define PROGRESS_NS 100000000ull
 /* The wait after a failure, doubled each time. */
 #define BACK_OFF_NS 500000000ull
