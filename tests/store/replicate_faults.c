@@ -176,6 +176,36 @@ TEST_F(faults, who_is_overtaken_stops_and_says_by_whom)
 	EXPECT_EQ(-EBUSY, program_open(&self->p, 0, 0));
 }
 
+/* Generations without a pause, each acknowledged before the next, until it is overtaken. */
+static void *goes_on(void *arg)
+{
+	struct replicated *p = arg;
+
+	while (program_goes_on(p, 1) > 0 && !program_wait_acknowledged(p))
+		;
+	return NULL;
+}
+
+/* Each request takes as long: so where records follow each other, a seal is three requests late, each time. */
+TEST_F(faults, who_writes_without_a_pause_can_be_overtaken)
+{
+	struct replication_status status;
+	pthread_t writer;
+	struct s3 *s3;
+
+	ASSERT_EQ(0, program_open(&self->p, THAW_LOG, 0)) TH_LOG("%s", self->p.error.text);
+	ASSERT_EQ(3, program_goes_on(&self->p, 3));
+	ASSERT_EQ(0, program_wait_acknowledged(&self->p));
+	store_server_order(&self->p.server, "/fault?kind=delay&ms=10&count=1000000");
+	ASSERT_EQ(0, pthread_create(&writer, NULL, goes_on, &self->p));
+	EXPECT_EQ(0, overtake(&self->p, &s3));
+	pthread_join(writer, NULL);
+	replicate_status(self->p.replication, &status);
+	EXPECT_EQ(REPLICATION_FENCED, status.state) TH_LOG("%s", status.error.text);
+	s3_close(s3);
+	store_server_order(&self->p.server, "/clear");
+}
+
 TEST_F(faults, who_has_nothing_to_send_finds_out_as_well)
 {
 	struct s3 *s3;

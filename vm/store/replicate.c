@@ -263,23 +263,23 @@ static int close_store(struct replication *r, struct thaw_error *error)
 static int step(struct replication *r, struct thaw_error *error)
 {
 	struct thaw_mirror_news news;
-	uint64_t now_ns, due_ns = r->taken_ns + r->interval_ns;
+	uint64_t began_ns;
 	bool finish;
+	int code;
 
 	pthread_mutex_lock(&r->lock);
 	finish = r->finish;
 	pthread_mutex_unlock(&r->lock);
 	if (wants(r, &news)) {
-		now_ns = clock_monotonic_ns();
-		if (r->interval_ns && now_ns < due_ns && !in_a_hurry(r)) {
-			thaw_mirror_wait(r->mirror, UINT64_MAX,
-					 (int)((due_ns - now_ns) / 1000000 + 1), NULL);
+		if (!finish && pace_waits(r, in_a_hurry(r)))
 			return 0;
-		}
 		pthread_mutex_lock(&r->lock);
 		r->hurry = false;
 		pthread_mutex_unlock(&r->lock);
-		return generation_put(r, false, error);
+		began_ns = clock_monotonic_ns();
+		code = generation_put(r, false, error);
+		pace_put(r, began_ns);
+		return code;
 	}
 	if (finish)
 		return close_store(r, error);

@@ -71,13 +71,15 @@ struct replication {
 
 	/* ---- The thread's, or of whoever calls while there is none */
 	struct thaw_mirror *mirror;
-	struct store_claim claim; /* the newest record, and its index */
-	bool looked;		  /* claim is what the store had, and may be continued */
-	bool compared;		  /* the index has all but what the mirror says to be dirty */
-	uint64_t changes;	  /* of the mirror's, that the newest record has */
-	uint64_t taken_ns;	  /* when the last take was */
-	uint64_t since_ns;	  /* what is not in the store became durable after that */
-	uint64_t stored_blocks;	  /* since the epoch began */
+	struct store_claim claim;    /* the newest record, and its index */
+	bool looked;		     /* claim is what the store had, and may be continued */
+	bool compared;		     /* the index has all but what the mirror says to be dirty */
+	uint64_t changes;	     /* of the mirror's, that the newest record has */
+	uint64_t taken_ns;	     /* when the last take was */
+	uint64_t put_ns, put_end_ns; /* how long the last record took, and until when */
+	uint64_t breath_ns;	     /* when there was last time for another program to take over */
+	uint64_t since_ns;	     /* what is not in the store became durable after that */
+	uint64_t stored_blocks;	     /* since the epoch began */
 	/* Blocks, as a level that says they are nowhere, which the next take was asked to have: those it has not are free. */
 	struct store_level asked;
 	uint32_t part;	       /* number of the next object; one is never used twice in an epoch */
@@ -111,6 +113,12 @@ int generation_put(struct replication *r, bool closing, struct thaw_error *error
 
 /* Is there a record behind the newest that is known? Then another program's: -EBUSY, and who it is. Else 0, also if nobody answers. */
 int generation_check(struct replication *r, struct thaw_error *error);
+
+/* ---- pace.c */
+/* Is the next record not due yet? Then it has waited, perhaps not long enough. `hurry`: somebody waits for it. */
+bool pace_waits(struct replication *r, bool hurry);
+/* A record has come to an end that began then. */
+void pace_put(struct replication *r, uint64_t began_ns);
 
 /* ---- upload.c */
 int upload_begin(struct replication *r);
