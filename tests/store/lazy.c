@@ -518,6 +518,45 @@ TEST_F(lazy, a_record_that_comes_first_is_what_is_restored)
 	EXPECT_EQ(0, status);
 }
 
+static int may_not(void *arg, const char *path, struct thaw_error *error)
+{
+	struct thaw_image *image;
+
+	(void)arg;
+	if (thaw_image_open(path, &image, error))
+		return -EIO;
+	thaw_image_close(image);
+	return -EPERM;
+}
+
+static int may(void *arg, const char *path, struct thaw_error *error)
+{
+	return may_not(arg, path, error) == -EPERM ? 0 : -EIO;
+}
+
+TEST_F(lazy, a_start_that_is_refused_has_fenced_nobody)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		self->options.check = may_not;
+		EXPECT_EQ(-EPERM, place_begin(self));
+		EXPECT_EQ(i ? 0 : -1, access(self->cache, F_OK));
+		if (!self->server.real)
+			EXPECT_EQ(i, store_server_count(&self->server, "PUT", "/log/"));
+		self->options.check = may;
+		if (i)
+			break;
+		ASSERT_EQ(0, place_begin(self));
+		EXPECT_EQ(2, place_claim(self->place)->record.number);
+		ASSERT_EQ(0, heap_begin(self));
+		EXPECT_EQ(0, image_wrong(thaw_base(self->heap), ROUNDS, 0, 7));
+		ASSERT_TRUE(completes(self));
+		all_end(self);
+		EXPECT_TRUE(is_whole(self, self->cache));
+	}
+	ASSERT_EQ(0, place_begin(self));
+	EXPECT_EQ(3, place_claim(self->place)->record.number);
+}
+
 TEST_F(lazy, an_empty_store_is_for_whoever_begins_there)
 {
 	char *place = support_format("%s/nothing", self->server.place);

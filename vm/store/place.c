@@ -196,7 +196,7 @@ int place_fill(struct place *place, struct thaw_error *error)
 /* ---- Opening, closing */
 
 /* An attempt that lost: all that it has read is of a record that is not the newest any more. */
-static void forget(struct place *place)
+void place_forget(struct place *place)
 {
 	if (place->fetch)
 		fetch_stop(place->fetch);
@@ -223,7 +223,7 @@ static int claim(struct place *place, struct thaw_error *error)
 
 		if (code != -EAGAIN)
 			return code;
-		forget(place);
+		place_forget(place);
 		if (clock_monotonic_ns() >= place->deadline_ns)
 			return failure(
 				error, -EBUSY,
@@ -266,6 +266,7 @@ int place_open(const struct place_options *options, struct place **opened, struc
 	place->flags = options->flags;
 	place->deadline_ns = options->deadline_ns ? options->deadline_ns : began + DEADLINE_NS;
 	place->patience_ns = options->patience_ns;
+	place->check = options->check;
 	place->tell = options->tell;
 	place->arg = options->arg;
 	code = begin(place, options, error);
@@ -330,7 +331,7 @@ void place_close(struct place *place)
 	place_stop(place);
 	if (place->fills)
 		pthread_join(place->filler, NULL);
-	forget(place);
+	place_forget(place);
 	if (place->fd >= 0)
 		close(place->fd);
 	s3_close(place->s3);

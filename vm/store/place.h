@@ -33,6 +33,12 @@ struct place_options {
 	const char *cache; /* path of the file; NULL: $XDG_CACHE_HOME/thaw/HASH.thaw, or ~/.cache */
 	const char *program; /* for messages to whoever is fenced */
 	unsigned flags;
+	/*
+	 * May this program go on from the image at all (its key, the generation that is asked for)? The file can be opened; nothing
+	 * of the store has changed yet, and nobody is fenced. Another code than 0 is what place_open() returns. It costs a start
+	 * the round trips that it takes. NULL: it may.
+	 */
+	int (*check)(void *arg, const char *path, struct thaw_error *error);
 	uint64_t deadline_ns; /* of place_open(), by the monotonic clock; 0: 5 min from now */
 	uint64_t patience_ns; /* fetch.h; 0: 5 min */
 	/*

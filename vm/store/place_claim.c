@@ -6,6 +6,7 @@
  *	the file			IMAGE.store		the newest record is of
  *	none, or empty			-			anybody: it is filled
  *	nothing was opened in it	this store		anybody: it is filled
+ *	to be looked at only		this store, no epoch	anybody: it is filled
  *	an image			this store		an epoch of its own: goes on, with its holes if it is incomplete
  *	an image			this store		another epoch: put aside, or removed if the store has all of it
  *	anything else						refused
@@ -280,6 +281,8 @@ static int decide(struct place *place, struct sidefile *side, enum fate *fate,
 		return failure(error, -EXDEV,
 			       "%s: a copy of %s, not of %s: name another file (--cache PATH)",
 			       place->path, side->place, place->url);
+	if (side->incomplete && !side->epoch_count)
+		return 0;
 	if (side->incomplete) {
 		code = never_opened(place, (uint64_t)stat.st_size, error);
 		if (code)
@@ -362,6 +365,61 @@ static int put_aside(struct place *place, const struct sidefile *side, struct th
 
 /* ---- The three ways */
 
+static int check(struct place *place, struct thaw_error *error)
+{
+	return place->check ? place->check(place->arg, place->path, error) : 0;
+}
+
+/* IMAGE.store says that nothing was ever opened in the file to go on from it: no epoch is its. */
+static int side_begin(struct place *place, struct thaw_error *error)
+{
+	struct sidefile side = {.incomplete = true};
+
+	if ((size_t)snprintf(side.place, sizeof(side.place), "%s", place->url) >=
+	    sizeof(side.place))
+		return failure(error, -ENAMETOOLONG, "%s: too long", place->url);
+	memcpy(side.uuid, place->claim.record.uuid, sizeof(side.uuid));
+	return sidefile_write(place->path, &side, error);
+}
+
+static int new_and_check(struct place *place, const void *tail, struct thaw_error *error)
+{
+	int code = side_begin(place, error);
+
+	if (!code)
+		code = read_record(place, &place->claim.record, tail, error);
+	if (!code)
+		code = place_fetch(place, &place->claim.record, true, error);
+	if (!code && ftruncate(place->fd, (off_t)place->claim.record.file_bytes))
+		code = failure(error, -errno, "%s: cannot write to it: %s", place->path,
+			       thaw_strerror(-errno));
+	if (!code) {
+		fetch_release(place->fetch);
+		code = place_attach(place, error);
+	}
+	if (!code)
+		code = check(place, error);
+	if (!code) {
+		index_to_claim(place);
+		place->claim.same = true;
+		code = seal_new(place, error);
+	}
+	return code;
+}
+
+/* What was asked first is known before the store is sealed. If that is not, the file is as empty as before. */
+static int place_new_checked(struct place *place, const void *tail, struct thaw_error *error)
+{
+	int code = new_and_check(place, tail, error);
+
+	if (!code)
+		return 0;
+	place_forget(place);
+	if (!ftruncate(place->fd, 0))
+		sidefile_remove(place->path, NULL);
+	return code;
+}
+
 static int place_new(struct place *place, const void *tail, struct thaw_error *error)
 {
 	int code;
@@ -370,6 +428,8 @@ static int place_new(struct place *place, const void *tail, struct thaw_error *e
 		return failure(error, -errno, "%s: cannot write to it: %s", place->path,
 			       thaw_strerror(-errno));
 	place->incomplete = true;
+	if (place->check)
+		return place_new_checked(place, tail, error);
 	code = read_and_seal(place, tail, seal_new, error);
 	if (code)
 		return code;
@@ -402,6 +462,8 @@ static int place_ours(struct place *place, const void *tail, struct thaw_error *
 
 	if (!place->incomplete) {
 		code = check_age(place, error);
+		if (!code)
+			code = check(place, error);
 		return code ? code : read_and_seal(place, tail, seal, error);
 	}
 	/* Nothing of the file can be read before what is missing can be fetched. */
@@ -414,6 +476,8 @@ static int place_ours(struct place *place, const void *tail, struct thaw_error *
 		index_to_claim(place);
 	if (!code)
 		code = check_age(place, error);
+	if (!code)
+		code = check(place, error);
 	return code ? code : seal(place, error);
 }
 

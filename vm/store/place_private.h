@@ -14,6 +14,7 @@ struct place {
 	char *url, *path, *program;
 	unsigned flags;
 	uint64_t deadline_ns, patience_ns, opened_ns;
+	int (*check)(void *arg, const char *path, struct thaw_error *error);
 	void (*tell)(void *arg, const char *line);
 	void *arg;
 
@@ -40,6 +41,8 @@ __attribute__((format(printf, 2, 3))) void place_tell(struct place *place, const
 
 /* All is there and durable: IMAGE.store says so, and nobody asks for anything any more. */
 int place_finish(struct place *place, struct thaw_error *error);
+/* All that was read of a record, and what was begun for it. */
+void place_forget(struct place *place);
 /* What the file lacks of that record is asked for from now on, the hot object first. `held`: fetch.h. */
 int place_fetch(struct place *place, const struct store_record *record, bool held,
 		struct thaw_error *error);
