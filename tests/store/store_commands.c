@@ -195,6 +195,8 @@ TEST_F(stored, a_file_that_is_not_whole_is_refused)
 	RUN(66, "compact", "state.thaw");
 	RUN(66, "clone", "state.thaw", "copy.thaw");
 	RUN(66, "rollback", "state.thaw", "step0");
+	RUN(66, "tag", "state.thaw", "named");
+	RUN(66, "run", "--fork-of", "state.thaw");
 	RUN(0, "log", "state.thaw");
 	COMPLAINS_IN_ONE_LINE("thaw pull");
 }

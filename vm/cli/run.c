@@ -165,6 +165,8 @@ static int run_fork(const struct cli_options *options, struct runtime_options *h
 	struct cli_store store = {0};
 	int code = fork_usage(options);
 
+	if (!code)
+		code = cli_whole(options->fork_of, false);
 	how->fork_of = options->fork_of;
 	how->argument_count = count;
 	how->arguments = operands;

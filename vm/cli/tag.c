@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "ctl.h"
+#include "store.h"
 
 static const struct thaw_generation *find(const struct thaw_generation *generations, int count,
 					  uint64_t number)
@@ -169,14 +170,19 @@ static int give(const struct cli_options *options, const char *image, const char
 
 static int tag(const struct cli_options *options, int count, char **operands)
 {
+	int code;
+
 	if (options->remove && count > 1)
 		return cli_fail(EXIT_USAGE,
 				"-d %s and '%s': take a name away or give one, not both at a time",
 				options->remove, operands[1]);
+	if (!options->remove && count == 1)
+		return list(options, operands[0]);
+	code = cli_whole(operands[0], true);
+	if (code)
+		return code;
 	if (options->remove)
 		return take_away(options, operands[0]);
-	if (count == 1)
-		return list(options, operands[0]);
 	return give(options, operands[0], operands[1], count > 2 ? operands[2] : NULL);
 }
 

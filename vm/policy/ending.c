@@ -55,6 +55,7 @@ int ending_finish(struct runtime *rt)
 
 	if (runtime_asked_to_end())
 		service_stopping();
+	replica_ending(rt);
 	streams_flush(rt, FLUSH_NS);
 	if (rt->ending.final && rt->options.image && checkpoints_heap_may_differ(rt)) {
 		/* Whatever it ended with: what is not durable has not happened. */

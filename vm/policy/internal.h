@@ -327,6 +327,8 @@ uint64_t replica_due_ns(const struct runtime *rt);
 void replica_capture(struct runtime *rt);
 /* It is in the image. True: it is not durable before the store has it, and checkpoints_durable() follows then. */
 bool replica_takes(struct runtime *rt, const struct durable *durable);
+/* The program has ended. Where the store does not answer, its last generation does not wait for parts of the image. */
+void replica_ending(struct runtime *rt);
 /* No other generation will follow: with --durable remote, wait for the newest. Returns the exit code: `code`, or why not. */
 int replica_settle(struct runtime *rt, int code);
 /* The program has ended. The store is to have its last generation; says so if that takes time, or fails. Returns the exit code. */

@@ -183,6 +183,7 @@ int replica_open(struct runtime *rt, struct thaw_error *error)
 	if (!own->seen || !own->awaited)
 		return failure(error, -ENOMEM, "out of memory");
 	if (store_of(rt)->lives) {
+		place_interrupt(store_of(rt)->lives, false);
 		place_status(store_of(rt)->lives, &status);
 		/* Without a thread all comes when it is read. */
 		if (!status.complete && !status.filling && place_fill(store_of(rt)->lives, error) &&
@@ -201,6 +202,9 @@ void replica_close(struct runtime *rt)
 {
 	struct replica *own = &rt->replica;
 
+	/* What waits for a part of the image, in the heap or here, does not hold up its end. */
+	if (store_of(rt) && store_of(rt)->lives)
+		place_interrupt(store_of(rt)->lives, true);
 	replicate_close(own->replication);
 	thaw_mirror_close(own->mirror);
 	free(own->seen);
@@ -387,6 +391,14 @@ void replica_advance(struct runtime *rt)
 }
 
 /* ---- The end */
+
+void replica_ending(struct runtime *rt)
+{
+	struct runtime_store *store = store_of(rt);
+
+	if (store && store->lives && rt->replica.trouble_ns)
+		place_interrupt(store->lives, true);
+}
 
 /* Until the store has that generation, for so long as an end may wait. 0, or why it has not. */
 static int wait_for(struct runtime *rt, uint64_t generation)
