@@ -51,6 +51,7 @@ struct cli_options {
 	const char *replicate; /* a place in an object store */
 	const char *durable;   /* where what is durable has to be */
 	const char *cache;     /* the file of an image that lives in a store */
+	/* CLI_REPLICATE_DEFAULT: nobody said so. */
 	uint64_t replicate_every_ns, store_timeout_ns, durable_timeout_ns;
 	const char *metrics;	/* where they are served */
 	uint64_t timeout_ns;	/* of what is asked of a program; 0: the command's default */
@@ -68,6 +69,8 @@ struct cli_options {
 	bool encrypt, decrypt, passphrase;
 	bool replace; /* what a store has */
 };
+
+#define CLI_REPLICATE_DEFAULT UINT64_MAX
 
 enum cli_option_kind {
 	CLI_FLAG,      /* bool: true when given */
@@ -169,37 +172,37 @@ struct cli_option {
 			"give the store this image's state, although it was continued elsewhere" \
 	}
 /* Of who runs a program whose image has a copy in an object store (thaw help thaw.7). */
-#define CLI_STORE                                                                           \
-	{"replicate",                                                                       \
-	 0,                                                                                 \
-	 "PLACE",                                                                           \
-	 CLI_TEXT,                                                                          \
-	 CLI_FIELD(replicate),                                                              \
-	 "keep a copy of the image in an object store (s3://BUCKET/PREFIX) while it runs"}, \
-		{"replicate-every",                                                         \
-		 0,                                                                         \
-		 "TIME",                                                                    \
-		 CLI_DURATION,                                                              \
-		 CLI_FIELD(replicate_every_ns),                                             \
-		 "store at most one record in this time (default 0: one after the other)"}, \
-		{"durable",                                                                 \
-		 0,                                                                         \
-		 "local|remote",                                                            \
-		 CLI_TEXT,                                                                  \
-		 CLI_FIELD(durable),                                                        \
-		 "remote: nothing is durable before the store has it (default local)"},     \
-		{"durable-timeout",                                                         \
-		 0,                                                                         \
-		 "TIME",                                                                    \
-		 CLI_DURATION,                                                              \
-		 CLI_FIELD(durable_timeout_ns),                                             \
-		 "with it, end when nothing was so for this long (default 0: never)"},      \
-		CLI_STORE_TIMEOUT(                                                          \
-			"how long a start waits for the store, and an end (default 30s)"),  \
-		CLI_REPLACE,                                                                \
-	{                                                                                   \
-		"cache", 0, "PATH", CLI_TEXT, CLI_FIELD(cache),                             \
-			"of --image s3://...: the local file (default in ~/.cache/thaw)"    \
+#define CLI_STORE                                                                                   \
+	{"replicate",                                                                               \
+	 0,                                                                                         \
+	 "PLACE",                                                                                   \
+	 CLI_TEXT,                                                                                  \
+	 CLI_FIELD(replicate),                                                                      \
+	 "keep a copy of the image in an object store (s3://BUCKET/PREFIX) while it runs"},         \
+		{"replicate-every",                                                                 \
+		 0,                                                                                 \
+		 "TIME",                                                                            \
+		 CLI_DURATION,                                                                      \
+		 CLI_FIELD(replicate_every_ns),                                                     \
+		 "store at most one record in this time (default 100ms; with --durable remote 0)"}, \
+		{"durable",                                                                         \
+		 0,                                                                                 \
+		 "local|remote",                                                                    \
+		 CLI_TEXT,                                                                          \
+		 CLI_FIELD(durable),                                                                \
+		 "remote: nothing is durable before the store has it (default local)"},             \
+		{"durable-timeout",                                                                 \
+		 0,                                                                                 \
+		 "TIME",                                                                            \
+		 CLI_DURATION,                                                                      \
+		 CLI_FIELD(durable_timeout_ns),                                                     \
+		 "with it, end when nothing was so for this long (default 0: never)"},              \
+		CLI_STORE_TIMEOUT(                                                                  \
+			"how long a start waits for the store, and an end (default 30s)"),          \
+		CLI_REPLACE,                                                                        \
+	{                                                                                           \
+		"cache", 0, "PATH", CLI_TEXT, CLI_FIELD(cache),                                     \
+			"of --image s3://...: the local file (default in ~/.cache/thaw)"            \
 	}
 #define CLI_COLOR                                                                             \
 	{                                                                                     \

@@ -343,7 +343,8 @@ int cli_dispatch(const struct cli_command *command, int argc, char **argv)
 {
 	struct cli_options options = {.every_ns = 1000000000,
 				      .time_limit_ns = 30000000000,
-				      .store_timeout_ns = 30000000000};
+				      .store_timeout_ns = 30000000000,
+				      .replicate_every_ns = CLI_REPLICATE_DEFAULT};
 	int operands, code;
 
 	code = parse(command, argc, argv, &options, &operands);

@@ -17,6 +17,8 @@
 #include "store/record.h"
 
 #define RECORDS_SHOWN 10u
+/* So often, unless somebody waits: who takes a store over comes in between two records. */
+#define EVERY_NS 100000000u
 
 bool cli_is_place(const char *word)
 {
@@ -54,7 +56,8 @@ static void tell(void *arg, const char *line)
 static int usage(const struct cli_options *options, bool lives, bool *durable)
 {
 	const char *word = options->durable ? options->durable : "local";
-	const char *needs = options->replicate_every_ns	  ? "--replicate-every"
+	const char *needs = options->replicate_every_ns != CLI_REPLICATE_DEFAULT
+				    ? "--replicate-every"
 			    : options->durable		  ? "--durable"
 			    : options->durable_timeout_ns ? "--durable-timeout"
 			    : options->replace		  ? "--replace"
@@ -127,7 +130,10 @@ int cli_store_open(const struct cli_options *options, const char *program,
 	store->store = (struct runtime_store){
 		.place = lives ? options->image : options->replicate,
 		.program = program,
-		.every_ns = options->replicate_every_ns,
+		.every_ns = options->replicate_every_ns != CLI_REPLICATE_DEFAULT
+				    ? options->replicate_every_ns
+			    : durable ? 0
+				      : EVERY_NS,
 		.durable = durable,
 		.replace = options->replace,
 		.wait_ns = options->store_timeout_ns,
