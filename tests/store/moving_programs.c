@@ -130,6 +130,8 @@ TEST_F(moving, an_old_image_is_refused_and_may_replace)
 	EXPECT_STREQ("", on->program.output);
 	EXPECT_NE(NULL, strstr(on->program.errors, self->place));
 	EXPECT_EQ(strlen(on->program.errors) - 1, strcspn(on->program.errors, "\n")); /* one line */
+	EXPECT_NE(NULL, strstr(on->program.errors, "--image s3://")) /* what goes on with that */
+	TH_LOG("%s", on->program.errors);
 	program_free(&on->program);
 	on->program = program_start(THAW("run", "--every", "20ms", "--replace", "--replicate",
 					 self->place, "counter.js"));

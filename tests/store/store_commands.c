@@ -91,6 +91,24 @@ TEST_F(stored, comes_back_as_it_was)
 	EXPECT_NE(0, access("copy.thaw.store", F_OK));
 }
 
+TEST_F(stored, goes_on_from_an_older_generation)
+{
+	RUN(0, "run", "--every", "0", "state.js");
+	RUN(0, "push", "state.thaw", self->place);
+	machines_go(&self->on, 1);
+	machines_file(&self->on, 1, "state.js", "");
+	RUN(0, "run", "--at", "step0", "--json", "--image", self->place, "state.js");
+	/* What is missing here comes when it is read: nobody need fetch it by hand. */
+	EXPECT_EQ(NULL, strstr(self->program->errors, "thaw pull"))
+	TH_LOG("%s", self->program->errors);
+	/* What is stored there is known, whoever stored it. */
+	EXPECT_LT(0, member(self->program->errors, "bytesStored"));
+	EXPECT_NE(UINT64_MAX, member(self->program->errors, "bytesStored"))
+	TH_LOG("%s", self->program->errors);
+	RUN(66, "run", "--at", "nothing", "--image", self->place, "state.js");
+	COMPLAINS_IN_ONE_LINE("nothing");
+}
+
 TEST_F(stored, is_not_sent_again)
 {
 	uint64_t first;

@@ -493,18 +493,24 @@ void cli_settle(const char *path)
 		cli_fail(0, "newer generations than these are in its log: %s", error.text);
 }
 
-int cli_open(const char *path, struct thaw_image **image)
+static int open_settled(const char *path, struct thaw_image **image)
 {
 	struct thaw_error error = {0};
 	int code;
 
-	if (place_is_incomplete(path, &error) > 0)
-		cli_fail(0, "%s", error.text);
-	error = (struct thaw_error){0};
 	cli_settle(path);
 	code = thaw_image_open(path, image, &error);
 
 	return code ? cli_fail_error(&error, code) : 0;
+}
+
+int cli_open(const char *path, struct thaw_image **image)
+{
+	struct thaw_error error = {0};
+
+	if (place_is_incomplete(path, &error) > 0)
+		cli_fail(0, "%s", error.text);
+	return open_settled(path, image);
 }
 
 int cli_find(const struct thaw_image *image, const char *word, uint64_t *generation)
@@ -554,6 +560,9 @@ bool cli_again(int code, unsigned *tries)
 
 int cli_at(const struct cli_options *options, struct runtime_options *runtime_options)
 {
+	struct thaw_image *image;
+	int code;
+
 	if (!options->at)
 		return 0;
 	if (options->fresh)
@@ -561,7 +570,12 @@ int cli_at(const struct cli_options *options, struct runtime_options *runtime_op
 	if (!runtime_options->image)
 		return cli_fail(EXIT_USAGE, "--at %s: of which image? Name it with --image",
 				options->at);
-	return cli_generation(runtime_options->image, options->at, &runtime_options->generation);
+	/* What is missing of an image that lives in a store comes when it is read. */
+	code = open_settled(runtime_options->image, &image);
+	if (!code)
+		code = cli_find(image, options->at, &runtime_options->generation);
+	thaw_image_close(image);
+	return code;
 }
 
 void cli_stats(struct runtime *runtime, const struct cli_options *options)

@@ -52,17 +52,16 @@ static int check_owner(const struct epoch_wish *wish, const struct store_record 
 	if (wish->flags & EPOCH_TAKE_OVER)
 		return 0;
 	if (known && record->generation && memcmp(wish->uuid, record->uuid, sizeof(wish->uuid)))
-		return failure(
-			error, -EXDEV,
-			"%s holds another image than %s: use another place, or thaw pull brings that here",
-			wish->place, wish->image);
+		return failure(error, -EXDEV, "%s holds another image than %s: use another place",
+			       wish->place, wish->image);
 	if (wish->flags & EPOCH_REPLACE)
 		return 0;
 	if (code || !sidefile_has(&side, record->epoch))
 		return failure(
 			error, -EBUSY,
-			"%s is continued by %s: not by %s. thaw pull brings that here, --replace gives the store this image's state",
-			wish->place, record_writer(record, writer, sizeof(writer)), wish->image);
+			"%s is continued by %s: not by %s. thaw run or exec --image %s goes on with that, --replace gives the store this image's state",
+			wish->place, record_writer(record, writer, sizeof(writer)), wish->image,
+			wish->place);
 	return 0;
 }
 
@@ -75,8 +74,8 @@ int epoch_check_age(const struct epoch_wish *wish, const struct store_record *re
 	return failure(
 		error, -ESTALE,
 		"%s has generation %" PRIu64 ", %s only %" PRIu64
-		": was it restored from a backup? thaw pull brings the newer one here, --replace gives the store this image's state",
-		wish->place, record->generation, wish->image, wish->generation);
+		": was it restored from a backup? thaw run or exec --image %s goes on with the newer one, --replace gives the store this image's state",
+		wish->place, record->generation, wish->image, wish->generation, wish->place);
 }
 
 int epoch_look(struct s3 *s3, const struct epoch_wish *wish, uint64_t deadline_ns,

@@ -258,7 +258,7 @@ static int store(struct replication *r, bool closing, struct making *making,
 
 static void acknowledged(struct replication *r, struct making *making, uint64_t since_ns)
 {
-	bool first = !r->compared;
+	bool first;
 
 	r->claim.record = making->record;
 	r->stored_blocks += making->blocks;
@@ -273,7 +273,7 @@ static void acknowledged(struct replication *r, struct making *making, uint64_t 
 	r->status.generation = making->record.generation;
 	r->status.sequence = making->record.sequence;
 	r->status.record = making->record.number;
-	r->status.records++;
+	first = !r->status.records++;
 	r->status.bytes_blocks += making->blocks * STORE_BLOCK;
 	r->status.lag_ns = clock_monotonic_ns() - since_ns;
 	r->acknowledged_changes = r->changes;
