@@ -229,6 +229,22 @@ TEST_F(stored, a_place_is_no_file)
 	RUN(9, "tag", self->place, "name");
 }
 
+/* What is refused fences nobody. */
+TEST_F(stored, a_start_that_is_refused_leaves_it)
+{
+	self->on.other =
+		program_start(THAW("run", "--every", "20ms", "--image", self->place, "counter.js"));
+	ASSERT_TRUE(program_wait_for(&self->on.other, "\nn 5\n", 60));
+	machines_go(&self->on, 1);
+	RUN(76, "exec", "--image", self->place, "true");
+	COMPLAINS_IN_ONE_LINE("thaw run");
+	RUN(66, "run", "--at", "never", "--image", self->place, "counter.js");
+	COMPLAINS_IN_ONE_LINE("never");
+	EXPECT_EQ(128 + SIGTERM, machines_terminate(&self->on.other));
+	EXPECT_EQ(NULL, strstr(self->on.other.errors, "is continued by"))
+	TH_LOG("%s", self->on.other.errors);
+}
+
 TEST_F(stored, in_use)
 {
 	self->on.other = program_start(THAW("run", "--every", "20ms", "counter.js"));

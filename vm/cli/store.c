@@ -10,7 +10,8 @@
 #include <sys/random.h>
 
 #include "base/clock.h"
-#include "cli.h"
+#include "areas.h"
+#include "base/failure.h"
 #include "control/client.h"
 #include "store.h"
 #include "store/place.h"
@@ -46,10 +47,31 @@ int cli_fail_store(const struct thaw_error *error, int code)
 
 static void tell(void *arg, const char *line)
 {
-	const struct cli_options *options = arg;
+	const struct cli_store *store = arg;
 
-	if (!options->quiet)
+	if (!store->options->quiet)
 		cli_fail(0, "%s", line);
+}
+
+/* Before anybody is fenced: what would be refused once it is opened. */
+static int check(void *arg, const char *path, struct thaw_error *error)
+{
+	const struct cli_store *store = arg;
+	const char *place = store->options->image, *at = store->options->at;
+	struct thaw_image *image;
+	uint64_t generation;
+	int code = thaw_image_open(path, &image, error);
+
+	if (code)
+		return code;
+	if (image_is_process(image) != store->process)
+		code = failure(error, THAW_EENGINE,
+			       "%s has an image of thaw %s, which alone goes on from it", place,
+			       store->process ? "run" : "exec");
+	else if (at)
+		code = thaw_image_find(image, at, &generation, error);
+	thaw_image_close(image);
+	return code;
 }
 
 /* What needs a store, or another one. 0, or EXIT_USAGE after printing why. */
@@ -101,8 +123,9 @@ static int open_place(const struct cli_options *options, const char *program,
 		.cache = options->cache,
 		.program = program,
 		.deadline_ns = clock_monotonic_ns() + options->store_timeout_ns,
+		.check = check,
 		.tell = tell,
-		.arg = (void *)options,
+		.arg = store,
 	};
 	struct thaw_error error = {0};
 	int code = place_open(&place, &store->place, &error);
@@ -124,7 +147,8 @@ int cli_store_open(const struct cli_options *options, const char *program,
 	bool lives = options->image && cli_is_place(options->image), durable;
 	int code = usage(options, lives, &durable);
 
-	*store = (struct cli_store){0};
+	*store = (struct cli_store){.options = options,
+				    .process = how->guest && how->guest->process};
 	if (code || (!lives && !options->replicate))
 		return code;
 	store->store = (struct runtime_store){
