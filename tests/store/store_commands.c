@@ -296,6 +296,12 @@ TEST_F(stored, what_is_wrong_is_said)
 {
 	STORE_SKIP_REAL(&self->on.store);
 	RUN(0, "run", "--every", "0", "state.js");
+	/* Somebody who may only read is told so, and not left to wait. */
+	store_server_order(&self->on.store,
+			   "/fault?kind=answer&verb=PUT&status=403&code=AccessDenied&count=1000");
+	RUN(66, "push", "state.thaw", self->place);
+	COMPLAINS_IN_ONE_LINE("AccessDenied");
+	store_server_order(&self->on.store, "/clear");
 	RUN(9, "push", "state.thaw", "elsewhere");
 	RUN(9, "push", "state.thaw", "s3://");
 	COMPLAINS_IN_ONE_LINE("s3://BUCKET/PREFIX");

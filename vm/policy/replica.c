@@ -144,8 +144,8 @@ static int wait_for_seal(struct runtime *rt, struct thaw_error *error)
 	rt->replica.trouble_ns = clock_monotonic_ns();
 	if (!rt->options.quiet)
 		fprintf(stderr,
-			"thaw: %s does not answer: the program begins without its replica, which goes on once it does\n",
-			store_of(rt)->place);
+			"thaw: %s: the program begins without its replica, which goes on once that succeeds\n",
+			seen->error.text[0] ? seen->error.text : store_of(rt)->place);
 	return 0;
 }
 

@@ -11,11 +11,30 @@
 #include "store/replication.h"
 
 #define PROGRESS_NS 500000000u
+/* Nothing is lost by giving up: the same command sends the rest. */
+#define PATIENCE_NS 60000000000u
+
+/* Has the store failed for too long? At once where it answers that this may not be: somebody waits, and wants to know it now. */
+static bool gives_up(const struct replication_status *status, uint64_t *failing_ns)
+{
+	uint64_t now_ns = clock_monotonic_ns();
+
+	if (!status->error.code) {
+		*failing_ns = 0;
+		return false;
+	}
+	if (!*failing_ns)
+		*failing_ns = now_ns;
+	return status->error.code == -EACCES || status->error.code == -ENODEV ||
+	       now_ns - *failing_ns >= PATIENCE_NS;
+}
 
 /* Until it is there, or given up; somebody is told now and then how far it is. */
 static int wait_for_end(struct replication *replication, const struct push_options *options,
 			struct replication_status *status, struct thaw_error *error)
 {
+	uint64_t failing_ns = 0;
+
 	for (;;) {
 		uint64_t until_ns = clock_monotonic_ns() + PROGRESS_NS;
 		bool last = options->deadline_ns && until_ns >= options->deadline_ns;
@@ -27,6 +46,10 @@ static int wait_for_end(struct replication *replication, const struct push_optio
 			return code ? failure(error, -ECANCELED, "it was given up") : 0;
 		if (code != -ETIMEDOUT || last)
 			return code;
+		if (gives_up(status, &failing_ns)) {
+			*error = status->error;
+			return error->code;
+		}
 	}
 }
 
