@@ -227,6 +227,11 @@ TEST_F(stored, a_place_is_no_file)
 	RUN(9, "--image", self->place, "-p", "1");
 	COMPLAINS_IN_ONE_LINE("thaw pull");
 	RUN(9, "tag", self->place, "name");
+	RUN(9, "run", "--fork-of", self->place, "counter.js");
+	COMPLAINS_IN_ONE_LINE("thaw pull");
+	RUN(9, "run", "--image", "s3:/bucket/typo", "counter.js");
+	COMPLAINS_IN_ONE_LINE("s3://BUCKET/PREFIX");
+	RUN(9, "run", "--image", "S3://bucket/typo", "counter.js");
 }
 
 /* What is refused fences nobody. */

@@ -291,6 +291,7 @@ static int log_image(const struct cli_options *options, int operand_count, char 
 static const struct cli_option log_options[] = {
 	{"time", 0, "relative|absolute|iso", CLI_TEXT, CLI_FIELD(time),
 	 "when it was: how long ago (default), in local time, or in that as ISO 8601 has it, to the millisecond"},
+	CLI_STORE_TIMEOUT("how long an object store is waited for (default 30s)"),
 	CLI_JSON,
 	CLI_IMAGE_KEY,
 	CLI_HELP,

@@ -11,6 +11,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -330,6 +331,14 @@ static int in_a_store(const struct cli_command *command, const struct cli_option
 			    : count && !command->passes_on && cli_is_place(*operands) ? *operands
 										      : NULL;
 
+	if (options->image && !place && !strncasecmp(options->image, "s3:/", 4))
+		return cli_fail(EXIT_USAGE,
+				"'%s' is neither s3://BUCKET/PREFIX nor the path of a file (./%s)",
+				options->image, options->image);
+	if (options->fork_of && cli_is_place(options->fork_of))
+		return cli_fail(EXIT_USAGE,
+				"--fork-of wants a file, not %s: thaw pull fetches what it has",
+				options->fork_of);
 	if (!place || command->takes_places)
 		return 0;
 	return cli_fail(
