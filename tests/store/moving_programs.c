@@ -266,6 +266,38 @@ TEST_F(moving, an_outage_is_told_and_caught_up)
 	free(place);
 }
 
+/* An end during an outage: what was said and held is in the image, and is said by the next start. */
+TEST_F(moving, what_was_held_at_an_end_without_the_store_is_said_by_the_next)
+{
+	struct machines *on = &self->on;
+	const char *const *command = THAW("run", "--every", "20ms", "--commit", "output",
+					  "--durable", "remote", "--store-timeout", "1s", "--image",
+					  self->place, "counter.js");
+	long said;
+
+	STORE_SKIP_REAL(&on->store);
+	machines_go(on, 0);
+	on->program = program_start(command);
+	ASSERT_TRUE(program_wait_for(&on->program, "\nn 5\n", 60))
+	TH_LOG("%s", on->program.errors);
+	store_server_order(&on->store, "/gone");
+	ASSERT_TRUE(program_wait_for_complaint(&on->program, "nothing is durable", 60))
+	TH_LOG("%s", on->program.errors);
+	support_sleep(0.2); /* for it to say more; it need not */
+	EXPECT_EQ(74, machines_terminate(&on->program)) TH_LOG("%s", on->program.errors);
+	said = machines_last(on->program.output, "n ");
+	EXPECT_NE(NULL, strstr(on->program.errors, "are dropped"));
+	store_server_order(&on->store, "/back");
+	on->other = program_start(command);
+	for (long n = said + 1; n < said + 20; n++) {
+		char *text = support_format("n %ld\n", n);
+
+		ASSERT_TRUE(program_wait_for(&on->other, text, 60))
+		TH_LOG("%s: %s%s", text, on->other.output, on->other.errors);
+		free(text);
+	}
+}
+
 TEST_F(moving, that_has_waited_for_long_enough_ends)
 {
 	struct machines *on = &self->on;

@@ -74,7 +74,7 @@ int ending_finish(struct runtime *rt)
 	rt->ending.exit_code = replica_settle(rt, rt->ending.exit_code);
 	if (rt->options.commit_output) {
 		checkpoints_settle(rt);
-		streams_drop_held(rt);
+		rt->ending.dropped = streams_drop_held(rt);
 	}
 	return rt->ending.exit_code;
 }
@@ -99,7 +99,7 @@ int ending_deliver(struct runtime *rt, int code)
 		if (signals_stop() && !code)
 			code = 128 + signals_stop();
 	} else if ((rt->checkpoints.durable_output || rt->guest->output_saved) &&
-		   !rt->output.held && is_at_rest(rt)) {
+		   !rt->output.held && !rt->ending.dropped && is_at_rest(rt)) {
 		rt->ending.ended = true;
 		if (checkpoints_last(rt, THAW_REASON_EXIT, NULL))
 			code = EXIT_IO;

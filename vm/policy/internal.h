@@ -49,6 +49,8 @@ struct ending {	    /* owner.c, ending.c: how the program ends */
 	int stop_signal;   /* ended by it */
 	bool crashed;	   /* a process: by a signal, or as owner_left() says */
 	bool rests;	   /* it is about to go on in another runtime of this process */
+	/* What it had said was dropped: the newest generation may have it, for the next start to say, and no other may take that away. */
+	bool dropped;
 };
 
 struct checkpoints {	   /* checkpoints.c */
@@ -498,9 +500,9 @@ void streams_captured(struct runtime *rt);
 void streams_settled(struct runtime *rt, int code);
 /*
  * No generation will have what is still held: of stdout it is dropped, as it has not happened, and that is said; what was
- * said on stderr may tell why.
+ * said on stderr may tell why. True: something was.
  */
-void streams_drop_held(struct runtime *rt);
+bool streams_drop_held(struct runtime *rt);
 /* What has not been written, for guest_common.output: malloc'ed, or NULL and 0 bytes. 0 or -ENOMEM. */
 int streams_save(struct runtime *rt, void **data, size_t *bytes);
 /* Print what another process could not, and is not in its file already; or `hold` it, for the generations of this one. 0 or -ENOMEM. */

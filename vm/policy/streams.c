@@ -600,7 +600,7 @@ static size_t drop_held(struct queue *queue)
 	return dropped;
 }
 
-void streams_drop_held(struct runtime *rt)
+bool streams_drop_held(struct runtime *rt)
 {
 	struct streams *streams = rt->output.streams;
 	size_t dropped = 0;
@@ -619,6 +619,7 @@ void streams_drop_held(struct runtime *rt)
 			   "thaw: %zu bytes that it printed to stdout are dropped: "
 			   "what led to them is not durable\n",
 			   dropped);
+	return dropped;
 }
 
 /* ---- Opening and closing ---- */
