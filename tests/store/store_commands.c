@@ -234,6 +234,25 @@ TEST_F(stored, a_place_is_no_file)
 	RUN(9, "run", "--image", "S3://bucket/typo", "counter.js");
 }
 
+TEST_F(stored, another_command_leaves_it)
+{
+	SKIP_SANITIZED();
+	self->on.other = program_start(
+		THAW("exec", "--every", "20ms", "--image", self->place, "sleep", "1000"));
+	do {
+		program_free(self->program);
+		program_run(self->program, NULL, THAW("log", self->place));
+	} while (strstr(self->program->errors, "nothing is stored") ||
+		 strstr(self->program->output, "generation 0 of"));
+	self->program->pid = 0;
+	machines_go(&self->on, 1);
+	RUN(76, "exec", "--image", self->place, "sleep", "1001");
+	COMPLAINS_IN_ONE_LINE("another command");
+	EXPECT_NE(0, machines_terminate(&self->on.other));
+	EXPECT_EQ(NULL, strstr(self->on.other.errors, "is continued by"))
+	TH_LOG("%s", self->on.other.errors);
+}
+
 /* What is refused fences nobody. */
 TEST_F(stored, a_start_that_is_refused_leaves_it)
 {

@@ -200,10 +200,10 @@ static int exec(const struct cli_options *options, int count, char **operands)
 	how.guest = &process_guest;
 	how.own = !options->trust; /* what it holds runs as this user */
 	how.must_exist = !count;
-	code = cli_store_open(options, count ? operands[0] : how.image, &how, &store);
-	how.script = count ? operands[0] : how.image;
 	how.argument_count = count;
 	how.arguments = operands;
+	code = cli_store_open(options, count ? operands[0] : how.image, &how, &store);
+	how.script = count ? operands[0] : how.image;
 	if (!code)
 		code = exec_image(options, &how, restart, image && !options->quiet);
 	free(image);

@@ -13,6 +13,7 @@
 #include "areas.h"
 #include "base/failure.h"
 #include "control/client.h"
+#include "process/describe.h"
 #include "store.h"
 #include "store/place.h"
 #include "store/record.h"
@@ -53,13 +54,33 @@ static void tell(void *arg, const char *line)
 		cli_fail(0, "%s", line);
 }
 
+/* Is it the command that the image holds? It is not without one, and an image that cannot be read says why when it is opened. */
+static int check_command(const struct cli_store *store, struct thaw_image *image,
+			 uint64_t generation, const char *path, struct thaw_error *error)
+{
+	struct description description;
+	struct thaw_error why;
+	bool same;
+
+	if (!store->count || description_read(image, generation, path, &description, &why))
+		return 0;
+	same = description.state.argument_count == store->count;
+	for (int i = 0; same && i < store->count; i++)
+		same = !strcmp(description.state.arguments[i], store->words[i]);
+	description_free(&description);
+	return same ? 0
+		    : failure(error, THAW_EENGINE,
+			      "%s has another command than this one (thaw exec --image %s alone goes on with it, --fresh starts this one in its place)",
+			      store->options->image, store->options->image);
+}
+
 /* Before anybody is fenced: what would be refused once it is opened. */
 static int check(void *arg, const char *path, struct thaw_error *error)
 {
 	const struct cli_store *store = arg;
 	const char *place = store->options->image, *at = store->options->at;
 	struct thaw_image *image;
-	uint64_t generation;
+	uint64_t generation = 0;
 	int code = thaw_image_open(path, &image, error);
 
 	if (code)
@@ -70,6 +91,8 @@ static int check(void *arg, const char *path, struct thaw_error *error)
 			       store->process ? "run" : "exec");
 	else if (at)
 		code = thaw_image_find(image, at, &generation, error);
+	if (!code && store->process && !store->options->fresh)
+		code = check_command(store, image, generation, path, error);
 	thaw_image_close(image);
 	return code;
 }
@@ -148,7 +171,9 @@ int cli_store_open(const struct cli_options *options, const char *program,
 	int code = usage(options, lives, &durable);
 
 	*store = (struct cli_store){.options = options,
-				    .process = how->guest && how->guest->process};
+				    .process = how->guest && how->guest->process,
+				    .count = how->argument_count,
+				    .words = how->arguments};
 	if (code || (!lives && !options->replicate))
 		return code;
 	store->store = (struct runtime_store){

@@ -13,6 +13,8 @@ struct place;
 struct cli_store {
 	struct runtime_store store;
 	const struct cli_options *options;
+	int count; /* thaw exec: the command */
+	char **words;
 	bool process;	     /* thaw exec */
 	struct place *place; /* the image lives there; NULL: it does not */
 };
