@@ -9,7 +9,7 @@
 /* Of so many times what a record takes, a pause of so many: a twentieth of the time. */
 #define BREATH_EVERY 120u
 #define BREATH 6u
-#define BREATH_LEAST_NS (SECOND / 50)
+#define BREATH_LEAST_NS (SECOND / 10) /* where all are busy, too */
 #define BREATH_MOST_NS (2 * SECOND)
 
 static void wait_ns(struct replication *r, uint64_t ns)
