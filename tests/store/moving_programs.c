@@ -344,6 +344,17 @@ TEST_F(moving, a_start_without_its_store)
 	EXPECT_EQ(128 + SIGTERM, machines_terminate(&on->program)) TH_LOG("%s", on->program.errors);
 	EXPECT_EQ(0, program_run(&on->other, NULL, THAW("log", self->place)))
 	TH_LOG("%s", on->other.errors);
+
+	/* One that has begun in a store that was empty. */
+	strcat(on->store.place, "-new");
+	program_free(&on->program);
+	on->program = program_start(THAW("run", "--every", "20ms", "--store-timeout", "200ms",
+					 "--image", self->place, "counter.js"));
+	ASSERT_TRUE(program_wait_for(&on->program, "\nn 5\n", 60)) TH_LOG("%s", on->program.errors);
+	store_server_order(&on->store, "/gone");
+	EXPECT_TRUE(program_wait_for_complaint(&on->program, "once it answers", 60));
+	store_server_order(&on->store, "/back");
+	EXPECT_TRUE(program_wait_for_complaint(&on->program, "answers again", 60));
 }
 
 TEST_F(moving, that_has_finished_is_not_run_again)

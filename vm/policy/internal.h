@@ -107,6 +107,7 @@ struct replica {			 /* replica.c */
 	struct durable *awaited; /* REPLICA_AWAITED */
 	unsigned awaited_count;
 	uint64_t acknowledged; /* the newest generation that the store has */
+	bool place_tells;      /* of outages: whoever fetches the image has the same connections */
 	uint64_t trouble_ns; /* monotonic clock: since when the store does not answer; 0: it does */
 	bool ends;	     /* it does not go on, and that was said */
 	bool behind;	     /* at the end it did not get what was waited for */

@@ -107,6 +107,7 @@ int replica_look(struct runtime *rt, struct thaw_error *error)
 		.changed = changed,
 		.arg = rt,
 	};
+	rt->replica.place_tells = taken;
 	code = replicate_open(&options, &rt->replica.replication, error);
 	if (code == 1 && is_refusal(error->code))
 		return code_of(error->code);
@@ -331,8 +332,8 @@ static void tell_outage(struct runtime *rt)
 
 	if (out && !own->trouble_ns) {
 		own->trouble_ns = now;
-		if (store_of(rt)->lives && !is_remote(rt))
-			return; /* who fetches the image says so */
+		if (own->place_tells && !is_remote(rt))
+			return;
 		owner_tell(rt, "thaw: %s; %s\n", seen->error.text,
 			   is_remote(rt)
 				   ? "nothing is durable until the store answers; the program "
@@ -340,7 +341,7 @@ static void tell_outage(struct runtime *rt)
 				   : "the program goes on, and the store gets what is new "
 				     "once it answers");
 	} else if (!out && own->trouble_ns) {
-		if (!store_of(rt)->lives || is_remote(rt))
+		if (!own->place_tells || is_remote(rt))
 			owner_tell(rt, "thaw: %s answers again, after %.1f s\n",
 				   store_of(rt)->place, seconds(now - own->trouble_ns));
 		own->trouble_ns = 0;
