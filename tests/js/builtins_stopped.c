@@ -100,8 +100,7 @@ static unsigned live(FIXTURE_DATA(builtin) * self)
 		while (life < LIVES && now <= before && support_seconds() < end &&
 		       !program_wait_for(&self->program, "hash", 0.005))
 			now = newest(self->image, &mid_turn);
-		/* The generation may be the last one, of a program that has printed and ended. */
-		if (life == LIVES || program_wait_for(&self->program, "hash", 0.05))
+		if (life == LIVES || strstr(self->program.output, "hash"))
 			break;
 		program_kill(&self->program);
 		inside += mid_turn && !strstr(self->program.output, "made");
