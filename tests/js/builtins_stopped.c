@@ -30,6 +30,7 @@ static const struct {
 FIXTURE(builtin)
 {
 	char *directory, *script, *image;
+	char *printed; /* by a life that came to the end before it was killed; NULL: none did */
 	struct program program;
 };
 FIXTURE_SETUP(builtin)
@@ -44,6 +45,7 @@ FIXTURE_TEARDOWN(builtin)
 	program_free(&self->program);
 	free(self->script);
 	free(self->image);
+	free(self->printed);
 	support_remove(self->directory);
 }
 
@@ -103,6 +105,10 @@ static unsigned live(FIXTURE_DATA(builtin) * self)
 		if (life == LIVES || strstr(self->program.output, "hash"))
 			break;
 		program_kill(&self->program);
+		if (strstr(self->program.output, "hash")) {
+			free(self->printed);
+			self->printed = strdup(self->program.output);
+		}
 		inside += mid_turn && !strstr(self->program.output, "made");
 		before = now;
 	}
@@ -115,6 +121,7 @@ TEST_F_TIMEOUT(builtin, goes_on_where_it_was_killed, 300)
 
 	for (unsigned i = 0; i < sizeof(computations) / sizeof(computations[0]); i++) {
 		char *text = program_of(i), *undisturbed;
+		const char *printed;
 
 		support_write(self->script, text);
 		free(text);
@@ -128,10 +135,15 @@ TEST_F_TIMEOUT(builtin, goes_on_where_it_was_killed, 300)
 		unlink(self->image);
 		inside += live(self);
 		EXPECT_EQ(0, program_finish(&self->program, 60));
-		EXPECT_NE(NULL, strstr(self->program.output, undisturbed))
+		printed = strstr(self->program.errors, "nothing is left to do") && self->printed
+				  ? self->printed
+				  : self->program.output;
+		EXPECT_NE(NULL, strstr(printed, undisturbed))
 		TH_LOG("%s: %s, not %s %s", computations[i].name, self->program.output, undisturbed,
 		       self->program.errors);
 		free(undisturbed);
+		free(self->printed);
+		self->printed = NULL;
 		unlink(self->image);
 	}
 	TH_LOG("%u of %zu lives ended inside of the call", inside,
