@@ -261,7 +261,7 @@ static void print_records(const char *place, const struct listed *listed)
 {
 	const struct store_record *newest = listed->records;
 	struct table table;
-	char text[256];
+	char text[256], engine[256];
 
 	table_init(&table, "rlrrrrl");
 	for (const char *const *title = (const char *const[]){"record", "what", "generation", "age",
@@ -282,8 +282,10 @@ static void print_records(const char *place, const struct listed *listed)
 		table_cell(&table, text);
 	}
 	table_print(&table, stdout);
+	thaw_escape(newest->engine, engine,
+		    sizeof(engine)); /* whoever may write to the store chose it */
 	printf("\n%s: generation %" PRIu64 " of engine '%s', %s; %s in %s %s\n", place,
-	       newest->generation, newest->engine,
+	       newest->generation, engine,
 	       newest->flags & STORE_ENDED ? "its program has finished" : "can be continued",
 	       format_bytes(listed->bytes).s, format_count(listed->objects).s,
 	       listed->objects == 1 ? "object" : "objects");
