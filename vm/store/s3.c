@@ -671,7 +671,8 @@ void s3_close(struct s3 *s3)
 	if (!s3)
 		return;
 	pthread_mutex_lock(&s3->lock);
-	s3->closes = s3->cancelled = true;
+	s3->closes = true;
+	s3->cancelled = true;
 	pthread_mutex_unlock(&s3->lock);
 	curl.multi_wakeup(s3->multi);
 	pthread_join(s3->thread, NULL);
