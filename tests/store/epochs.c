@@ -168,7 +168,7 @@ TEST_F(epochs, of_two_writers_never_both_have_a_record_of_one_number)
 		EXPECT_EQ(0, self->writers[i].code) TH_LOG("%s", self->writers[i].error.text);
 		EXPECT_LT(0, self->writers[i].acknowledged);
 	}
-	EXPECT_EQ(0, twice);
+	EXPECT_EQ(0, atomic_load(&twice));
 	/* What is there is one line of records, each of which knows the one before it, of that writer or another. */
 	ASSERT_EQ(0, record_each(self->writers[0].s3, 0, 0, look_at, &history,
 				 &self->writers[0].error));
@@ -177,7 +177,7 @@ TEST_F(epochs, of_two_writers_never_both_have_a_record_of_one_number)
 	EXPECT_EQ(0, history.next);
 	EXPECT_LE(ROUNDS / 2, history.newest);
 	for (uint64_t n = 1; n <= history.newest; n++)
-		EXPECT_NE(NULL, winner[n]);
+		EXPECT_NE(NULL, atomic_load(&winner[n]));
 }
 
 TEST_F(epochs, a_writer_that_was_fenced_never_writes_again)

@@ -419,7 +419,7 @@ TEST_F(fetch, a_store_that_comes_back_is_waited_for)
 	ASSERT_EQ(0, pthread_create(&waiter.thread, NULL, wait_for_one, &waiter));
 	ASSERT_TRUE(somebody_waits(self));
 	support_sleep(0.2);
-	EXPECT_FALSE(waiter.back);
+	EXPECT_FALSE(atomic_load(&waiter.back));
 	EXPECT_TRUE(is_hole(self, 1234));
 	store_server_order(&self->server, "/back");
 	pthread_join(waiter.thread, NULL);
