@@ -350,9 +350,8 @@ void top_frame_help(struct top_frame *frame, FILE *to)
 	char line[256];
 
 	/* With all columns, as many lines as the smallest of usual screens has. */
-	put_line(&output, "q quit, space refresh now, r reverse the order. Here, any key: back");
 	put_line(&output,
-		 "< > sort by the column beside; arrows, page up, home ...: the other programs");
+		 "q quit, space now, r reverse, < > column, arrows, home ... move; any key: back");
 	put_line(&output, "Sort by (again: the other way round); a '-' is what is not known:");
 	for (unsigned c = 0; c < top_column_count; c++) {
 		snprintf(line, sizeof(line), "  %c  %-10s %s", top_columns[c].key,
