@@ -400,6 +400,7 @@ static int new_and_check(struct place *place, const void *tail, struct thaw_erro
 	if (!code)
 		code = check(place, error);
 	if (!code) {
+		place->checked = true;
 		index_to_claim(place);
 		place->claim.same = true;
 		code = seal_new(place, error);
@@ -428,7 +429,8 @@ static int place_new(struct place *place, const void *tail, struct thaw_error *e
 		return failure(error, -errno, "%s: cannot write to it: %s", place->path,
 			       thaw_strerror(-errno));
 	place->incomplete = true;
-	if (place->check)
+	/* Once: of a store that is continued meanwhile, the seal would come too late each time. */
+	if (place->check && !place->checked)
 		return place_new_checked(place, tail, error);
 	code = read_and_seal(place, tail, seal_new, error);
 	if (code)
