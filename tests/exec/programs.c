@@ -57,10 +57,10 @@ FIXTURE_TEARDOWN(kills)
  */
 static bool lay_over_share(void)
 {
-	setenv("LD_LIBRARY_PATH", PROGRAMS "/root/usr/lib/x86_64-linux-gnu", 1);
+	setenv("LD_LIBRARY_PATH", PROGRAMS "/debian/usr/lib/x86_64-linux-gnu", 1);
 	return !unshare(CLONE_NEWNS) && !mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) &&
 	       !mount("overlay", "/usr/share", "overlay", MS_RDONLY,
-		      "lowerdir=" PROGRAMS "/root/usr/share:/usr/share");
+		      "lowerdir=" PROGRAMS "/debian/usr/share:/usr/share");
 }
 
 TEST_F_TIMEOUT(kills, it_goes_on_where_it_was, 7200)
