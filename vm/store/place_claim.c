@@ -218,24 +218,6 @@ static int refuse(struct place *place, struct thaw_error *error)
 		place->path, writer);
 }
 
-/* Does a process have it open, one that does not lock it as place_file_open() does? */
-static int check_unused(struct place *place, struct thaw_error *error)
-{
-	struct thaw_image_info info = {0};
-	struct thaw_image *image;
-
-	if (thaw_image_open(place->path, &image, NULL))
-		return 0;
-	if (thaw_image_info(image, false, &info, NULL))
-		info.holder = 0;
-	thaw_image_close(image);
-	return info.holder
-		       ? failure(error, THAW_EINUSE,
-				 "image %s is in use by process %llu: stop that first, or name another file",
-				 place->path, (unsigned long long)info.holder)
-		       : 0;
-}
-
 /*
  * Of an incomplete file: 1, nothing was ever opened in it, since its header has not come, or since holes are not told from data here, where
  * all has to come first; 0; or a code. In doubt it was: it may have the only copy of something.
@@ -290,7 +272,7 @@ static int decide(struct place *place, struct sidefile *side, enum fate *fate,
 	}
 	/* An epoch is of one image; the side file's uuid may be that of one which failed at its start. */
 	*fate = sidefile_has(side, record->epoch) ? FATE_OURS : FATE_ASIDE;
-	return check_unused(place, error);
+	return place_file_unused(place->path, error);
 }
 
 /* Of the newest record backwards: the seal that followed the last record of this file's. */

@@ -157,6 +157,23 @@ int place_file_open(const char *path, bool *made, struct thaw_error *error)
 		       path);
 }
 
+int place_file_unused(const char *path, struct thaw_error *error)
+{
+	struct thaw_image_info info = {0};
+	struct thaw_image *image;
+
+	if (thaw_image_open(path, &image, NULL))
+		return 0;
+	if (thaw_image_info(image, false, &info, NULL))
+		info.holder = 0;
+	thaw_image_close(image);
+	return info.holder
+		       ? failure(error, THAW_EINUSE,
+				 "image %s is in use by process %llu: stop that first, or name another file",
+				 path, (unsigned long long)info.holder)
+		       : 0;
+}
+
 /* ---- Holes */
 
 static int scratch_open(const char *path)
@@ -267,7 +284,8 @@ int place_file_aside(const char *path, char **aside, struct thaw_error *error)
 	return 0;
 }
 
-int place_file_listed(const char *path, uint64_t *generation, struct thaw_error *error)
+/* The newest generation that it lists; 0: none. Only read. */
+static int listed(const char *path, uint64_t *generation, struct thaw_error *error)
 {
 	const struct thaw_generation *generations;
 	struct thaw_image *image;
@@ -288,9 +306,9 @@ int place_file_newest(const char *path, uint64_t wanted, uint64_t *generation,
 	int code;
 
 	*generation = 0;
-	code = place_file_listed(path, generation, error);
+	code = listed(path, generation, error);
 	if (code || *generation >= wanted)
 		return code;
 	code = thaw_image_settle(path, error);
-	return code ? code : place_file_listed(path, generation, error);
+	return code ? code : listed(path, generation, error);
 }

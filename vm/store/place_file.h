@@ -15,6 +15,8 @@ int place_file_default(const char *place, char **path, struct thaw_error *error)
  * -errno. The lock goes with the descriptor; the image's own is another.
  */
 int place_file_open(const char *path, bool *made, struct thaw_error *error);
+/* THAW_EINUSE: a process has that image open, one that does not lock it so; else 0, also if it is no image. */
+int place_file_unused(const char *path, struct thaw_error *error);
 /*
  * Is a hole of a file beside `path`, of so many bytes, told from data, each block for itself? 1; 0: this file system does not;
  * -errno: it is not known.
@@ -28,8 +30,6 @@ int place_file_begun(int fd);
  * What has this name, and IMAGE.store, get another one, which is free: `aside`, malloc'ed.
  */
 int place_file_aside(const char *path, char **aside, struct thaw_error *error);
-/* The newest generation that it lists; 0: none. Only read. */
-int place_file_listed(const char *path, uint64_t *generation, struct thaw_error *error);
 /*
  * The newest generation that it has, also one that only its log has. 0: none. May commit (thaw_image_settle()): only if it
  * is the caller's to continue.

@@ -50,8 +50,6 @@ static int file_failure(const struct pull *pull, int code, const char *what,
 static int check_name(const struct pull *pull, struct thaw_error *error)
 {
 	const char *image = pull->options->image;
-	struct thaw_image_info info = {0};
-	struct thaw_image *open;
 	struct stat stat;
 	bool made;
 	int fd;
@@ -68,16 +66,7 @@ static int check_name(const struct pull *pull, struct thaw_error *error)
 	if (fd < 0)
 		return fd;
 	close(fd);
-	if (thaw_image_open(image, &open, NULL))
-		return 0;
-	if (thaw_image_info(open, false, &info, NULL))
-		info.holder = 0;
-	thaw_image_close(open);
-	return info.holder
-		       ? failure(error, THAW_EINUSE,
-				 "image %s is in use by process %llu: stop that first, or name another",
-				 image, (unsigned long long)info.holder)
-		       : 0;
+	return place_file_unused(image, error);
 }
 
 static int file_new(struct pull *pull, struct thaw_error *error)
