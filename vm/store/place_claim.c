@@ -364,6 +364,25 @@ static int side_begin(struct place *place, struct thaw_error *error)
 	return sidefile_write(place->path, &side, error);
 }
 
+static int resize(struct place *place, uint64_t bytes, struct thaw_error *error)
+{
+	if (ftruncate(place->fd, (off_t)bytes))
+		return failure(error, -errno, "%s: cannot write to it: %s", place->path,
+			       thaw_strerror(-errno));
+	return 0;
+}
+
+/* What was asked for goes into the file from here on, and all else when it is read. */
+static int begin_to_fill(struct place *place, struct thaw_error *error)
+{
+	int code = resize(place, place->claim.record.file_bytes, error);
+
+	if (code)
+		return code;
+	fetch_release(place->fetch);
+	return place_attach(place, error);
+}
+
 static int new_and_check(struct place *place, const void *tail, struct thaw_error *error)
 {
 	int code = side_begin(place, error);
@@ -372,13 +391,8 @@ static int new_and_check(struct place *place, const void *tail, struct thaw_erro
 		code = read_record(place, &place->claim.record, tail, error);
 	if (!code)
 		code = place_fetch(place, &place->claim.record, true, error);
-	if (!code && ftruncate(place->fd, (off_t)place->claim.record.file_bytes))
-		code = failure(error, -errno, "%s: cannot write to it: %s", place->path,
-			       thaw_strerror(-errno));
-	if (!code) {
-		fetch_release(place->fetch);
-		code = place_attach(place, error);
-	}
+	if (!code)
+		code = begin_to_fill(place, error);
 	if (!code)
 		code = check(place, error);
 	if (!code) {
@@ -405,11 +419,10 @@ static int place_new_checked(struct place *place, const void *tail, struct thaw_
 
 static int place_new(struct place *place, const void *tail, struct thaw_error *error)
 {
-	int code;
+	int code = resize(place, 0, error);
 
-	if (ftruncate(place->fd, 0))
-		return failure(error, -errno, "%s: cannot write to it: %s", place->path,
-			       thaw_strerror(-errno));
+	if (code)
+		return code;
 	place->incomplete = true;
 	/* Once: of a store that is continued meanwhile, the seal would come too late each time. */
 	if (place->check && !place->checked)
@@ -418,11 +431,7 @@ static int place_new(struct place *place, const void *tail, struct thaw_error *e
 	if (code)
 		return code;
 	place->claim.same = true;
-	if (ftruncate(place->fd, (off_t)place->claim.record.file_bytes))
-		return failure(error, -errno, "%s: cannot write to it: %s", place->path,
-			       thaw_strerror(-errno));
-	fetch_release(place->fetch);
-	return place_attach(place, error);
+	return begin_to_fill(place, error);
 }
 
 /* What it wrote itself is not older than what the store has of it? */
