@@ -318,17 +318,12 @@ void place_interrupt(struct place *place, bool on)
 		fetch_interrupt(place->fetch, on);
 }
 
-void place_stop(struct place *place)
-{
-	if (place->fetch)
-		fetch_stop(place->fetch);
-}
-
 void place_close(struct place *place)
 {
 	if (!place)
 		return;
-	place_stop(place);
+	if (place->fetch)
+		fetch_stop(place->fetch);
 	if (place->fills)
 		pthread_join(place->filler, NULL);
 	place_forget(place);

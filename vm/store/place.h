@@ -86,12 +86,7 @@ void place_status(struct place *place, struct place_status *status);
  * it again or not, although the store does not answer. Any thread, not a signal handler.
  */
 void place_interrupt(struct place *place, bool on);
-/*
- * Whoever waits for a block gets -ECANCELED from now on, and the background ends: for a program that has to end although the store
- * does not answer. Any thread, not a signal handler.
- */
-void place_stop(struct place *place);
-/* Nobody has the image open through the library any more. What is missing stays missing. NULL is allowed. */
+/* Nobody has the image open through the library any more; the background ends. What is missing stays missing. NULL is allowed. */
 void place_close(struct place *place);
 
 /*
