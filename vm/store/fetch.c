@@ -30,6 +30,14 @@
 
 /* ---- Who waits */
 
+/* The first block behind these bytes, which begin in one of the file's. */
+static uint64_t block_behind(const struct fetch *fetch, uint64_t offset, uint64_t bytes)
+{
+	return bytes > fetch->blocks * STORE_BLOCK - offset
+		       ? fetch->blocks
+		       : (offset + bytes - 1) / STORE_BLOCK + 1;
+}
+
 bool fetch_has(void *arg, uint64_t offset, uint64_t bytes)
 {
 	const struct fetch *fetch = arg;
@@ -37,8 +45,7 @@ bool fetch_has(void *arg, uint64_t offset, uint64_t bytes)
 
 	if (!bytes || offset >= fetch->blocks * STORE_BLOCK)
 		return true;
-	end = bytes > fetch->blocks * STORE_BLOCK - offset ? fetch->blocks
-							   : (offset + bytes - 1) / STORE_BLOCK + 1;
+	end = block_behind(fetch, offset, bytes);
 	while (block < end) {
 		uint64_t bits = 64 - block % 64;
 		uint64_t word =
@@ -164,8 +171,7 @@ int fetch_need(void *arg, uint64_t offset, uint64_t bytes)
 
 	if (fetch_has(fetch, offset, bytes))
 		return 0;
-	end = bytes > fetch->blocks * STORE_BLOCK - offset ? fetch->blocks
-							   : (offset + bytes - 1) / STORE_BLOCK + 1;
+	end = block_behind(fetch, offset, bytes);
 	pthread_mutex_lock(&fetch->lock);
 	fetch->counts.waiting++;
 	for (;;) {
@@ -202,8 +208,7 @@ void fetch_ask(struct fetch *fetch, uint64_t offset, uint64_t bytes)
 
 	if (fetch_has(fetch, offset, bytes))
 		return;
-	end = bytes > fetch->blocks * STORE_BLOCK - offset ? fetch->blocks
-							   : (offset + bytes - 1) / STORE_BLOCK + 1;
+	end = block_behind(fetch, offset, bytes);
 	pthread_mutex_lock(&fetch->lock);
 	for (; block < end && !fetch->stopping; block++)
 		if (block_missing(fetch, block))
@@ -228,8 +233,7 @@ int fetch_writes(void *arg, uint64_t offset, uint64_t bytes)
 		if (code)
 			return code;
 	}
-	end = bytes > fetch->blocks * STORE_BLOCK - offset ? fetch->blocks
-							   : (offset + bytes - 1) / STORE_BLOCK + 1;
+	end = block_behind(fetch, offset, bytes);
 	pthread_mutex_lock(&fetch->file_lock);
 	blocks_settle(fetch, first, end - first);
 	all = !fetch->missing_count;

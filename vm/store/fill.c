@@ -253,17 +253,12 @@ void fill_pump(struct fetch *fetch)
 
 /* ---- Until all is there */
 
-/* What failed is asked for once more. False: nothing has. */
-static bool forget_failures(struct fetch *fetch)
+/* What failed is asked for once more. */
+static void forget_failures(struct fetch *fetch)
 {
-	bool any = false;
-
 	for (uint32_t i = 0; i < fetch->main.level->frame_count; i++)
-		if (fetch->main.state[i] < 0) {
+		if (fetch->main.state[i] < 0)
 			fetch->main.state[i] = FRAME_IDLE;
-			any = true;
-		}
-	return any;
 }
 
 static void wait_for(struct fetch *fetch, uint64_t ns)
