@@ -194,7 +194,7 @@ TEST(open_reads_little)
 TEST(space)
 {
 	static uint32_t live[4096];
-	struct space space;
+	struct space space = {0};
 	uint64_t offset, blocks;
 
 	ASSERT_EQ(0, space_open(&space, 16));

@@ -62,21 +62,6 @@ void mirror_freed(struct thaw_mirror *mirror, uint64_t first, uint64_t count)
 	pthread_mutex_unlock(&mirror->lock);
 }
 
-void mirror_found(struct thaw_mirror *mirror)
-{
-	const struct space *space;
-
-	if (!mirror)
-		return;
-	space = &mirror->image->space;
-	for (uint64_t block = 0, run; block < space->blocks; block += run + 1) {
-		for (run = 0; block + run < space->blocks && !space->live[block + run]; run++)
-			;
-		if (run)
-			mirror_freed(mirror, block, run);
-	}
-}
-
 void mirror_cuts(struct thaw_mirror *mirror, uint64_t file_bytes)
 {
 	if (!mirror)
@@ -267,10 +252,10 @@ int mirror_open(struct image *image, uint64_t hold_bytes, struct thaw_mirror **o
 		return error_memory(image, error);
 	}
 	mark_all(mirror);
-	if (image->space_known)
-		mirror_found(mirror);
 	note_image(mirror);
 	image->space.mirror = mirror;
+	if (image->space_known)
+		space_tell_free(&image->space, 0, UINT64_MAX);
 	*out = mirror;
 	return 0;
 }

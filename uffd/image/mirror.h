@@ -76,8 +76,6 @@ void mirror_close(struct thaw_mirror *mirror);
 void mirror_wrote(struct thaw_mirror *mirror, uint64_t offset, uint64_t bytes);
 /* Nothing reaches these blocks any more, by neither slot. */
 void mirror_freed(struct thaw_mirror *mirror, uint64_t first, uint64_t count);
-/* Which blocks are free is known now. */
-void mirror_found(struct thaw_mirror *mirror);
 /* The file is going to be cut. */
 void mirror_cuts(struct thaw_mirror *mirror, uint64_t file_bytes);
 /* From here on no take begins. `slot`: which one is going to be overwritten; -1: none. */

@@ -11,7 +11,6 @@
 #include <string.h>
 
 #include "extent_codec.h"
-#include "mirror.h"
 #include "retention.h"
 #include "walk.h"
 
@@ -163,10 +162,8 @@ int reachability_find_all(struct image *image, struct thaw_error *error)
 	uint64_t blocks = (image_file_bytes(image) + SPACE_BLOCK - 1) / SPACE_BLOCK;
 	const struct root **roots =
 		calloc(record->count + STORE_GENERATIONS_MAX + 1, sizeof(*roots));
-	struct thaw_mirror *mirror = image->space.mirror;
 	int code = roots ? space_open(&image->space, blocks) : -ENOMEM;
 
-	image->space.mirror = mirror;
 	if (!code) {
 		struct reachability reachability = {&image->space, NULL, true};
 
@@ -195,14 +192,13 @@ int reachability_find_all(struct image *image, struct thaw_error *error)
 	free(roots);
 	if (code) {
 		space_close(&image->space);
-		image->space.mirror = mirror;
 		ranges_free(&image->garbage);
 		ranges_free(&image->held);
 		return error_set(error, code, "%s: cannot find the free space: %s", image->path,
 				 thaw_strerror(code));
 	}
 	image->space_known = true;
-	mirror_found(mirror);
+	space_tell_free(&image->space, 0, UINT64_MAX);
 	return 0;
 }
 

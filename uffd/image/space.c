@@ -63,8 +63,7 @@ static int space_extend(struct space *space, uint64_t blocks)
 
 int space_open(struct space *space, uint64_t blocks)
 {
-	memset(space, 0, sizeof(*space));
-	space->began = blocks;
+	*space = (struct space){.began = blocks, .mirror = space->mirror};
 	return space_extend(space, blocks);
 }
 
@@ -87,7 +86,7 @@ void space_close(struct space *space)
 {
 	free(space->live);
 	free(space->idle);
-	memset(space, 0, sizeof(*space));
+	*space = (struct space){.mirror = space->mirror};
 }
 
 /* Only a hostile image claims more than that. */
@@ -137,22 +136,6 @@ void space_add(struct space *space, uint64_t offset, uint64_t bytes)
 	space_change(space, offset, bytes, true);
 }
 
-void space_subtract(struct space *space, uint64_t offset, uint64_t bytes)
-{
-	uint64_t end = (offset + bytes + SPACE_BLOCK - 1) / SPACE_BLOCK;
-
-	space_change(space, offset, bytes, false);
-	if (!space->mirror || !bytes)
-		return;
-	end = end < space->blocks ? end : space->blocks;
-	for (uint64_t block = offset / SPACE_BLOCK, run; block < end; block += run + 1) {
-		for (run = 0; block + run < end && !space->live[block + run]; run++)
-			;
-		if (run)
-			mirror_freed(space->mirror, block, run);
-	}
-}
-
 /* The first run of `least` free blocks in [from, to), up to `most` of it. Its length, or 0. */
 static uint64_t run_find(const struct space *space, uint64_t from, uint64_t to, uint64_t least,
 			 uint64_t most, uint64_t *first)
@@ -172,6 +155,28 @@ static uint64_t run_find(const struct space *space, uint64_t from, uint64_t to, 
 			return length;
 	}
 	return length >= least ? length : 0;
+}
+
+void space_tell_free(const struct space *space, uint64_t from, uint64_t end)
+{
+	uint64_t first, count;
+
+	if (!space->mirror)
+		return;
+	end = end < space->blocks ? end : space->blocks;
+	while ((count = run_find(space, from, end, 1, UINT64_MAX, &first))) {
+		mirror_freed(space->mirror, first, count);
+		from = first + count;
+	}
+}
+
+void space_subtract(struct space *space, uint64_t offset, uint64_t bytes)
+{
+	uint64_t end = (offset + bytes + SPACE_BLOCK - 1) / SPACE_BLOCK;
+
+	space_change(space, offset, bytes, false);
+	if (bytes)
+		space_tell_free(space, offset / SPACE_BLOCK, end);
 }
 
 static uint64_t run_search(struct space *space, uint64_t least, uint64_t most, uint64_t *first)

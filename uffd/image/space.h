@@ -36,7 +36,7 @@ struct ranges {
 	size_t count, capacity;
 };
 
-/* `blocks` of file, all free. -ENOMEM. */
+/* `blocks` of file, all free; of one that is zeroed or closed. Its mirror stays, whatever is opened or closed. -ENOMEM. */
 int space_open(struct space *space, uint64_t blocks);
 void space_close(struct space *space);
 
@@ -51,6 +51,8 @@ int space_cover(struct space *space, uint64_t end);
 /* Something reachable occupies these bytes / no longer does. Parts outside the file are ignored. */
 void space_add(struct space *space, uint64_t offset, uint64_t bytes);
 void space_subtract(struct space *space, uint64_t offset, uint64_t bytes);
+/* Its mirror, if any, is told what is free of these blocks. */
+void space_tell_free(const struct space *space, uint64_t from, uint64_t end);
 
 /*
  * Take a run of at least `least` and at most `most` blocks, all of their bytes, extending the file
