@@ -6,20 +6,17 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <xxhash.h>
 
 void append_make(struct append *append, struct store_record *record, const void *frames,
 		 size_t frame_bytes, void *level, size_t level_bytes)
 {
-	XXH128_hash_t hash = XXH3_128bits(level, level_bytes);
 	static uint8_t zero;
 	size_t pad;
 
 	*append = (struct append){.level = level};
 	record->level_offset = frame_bytes;
 	record->level_bytes = level_bytes;
-	record->level_checksum[0] = hash.low64;
-	record->level_checksum[1] = hash.high64;
+	store_checksum(level, level_bytes, record->level_checksum);
 	pad = ((frame_bytes + level_bytes) & 1) != (record->kind == STORE_SEAL);
 	record->bytes = frame_bytes + level_bytes + pad + sizeof(append->manifest);
 	manifest_encode(record, &append->manifest);

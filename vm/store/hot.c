@@ -9,7 +9,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
 #include "base/array.h"
 #include "base/clock.h"
@@ -144,7 +143,6 @@ static int heat_end(struct heating *heating)
 	struct body *body = &r->hot.body;
 	struct store_object object = r->hot.next.object;
 	struct disk_hot_end end = {.magic = STORE_HOT_MAGIC};
-	XXH128_hash_t hash;
 	size_t count;
 	void *bytes;
 	int code;
@@ -162,10 +160,8 @@ static int heat_end(struct heating *heating)
 		memcpy(body->bytes + body->count, bytes, count);
 		memcpy(body->bytes + body->count + count, &end, sizeof(end));
 		body->count += count + sizeof(end);
-		hash = XXH3_128bits(body->bytes, body->count);
 		r->hot.next.object.bytes = body->count;
-		r->hot.next.checksum[0] = hash.low64;
-		r->hot.next.checksum[1] = hash.high64;
+		store_checksum(body->bytes, body->count, r->hot.next.checksum);
 	}
 	free(bytes);
 	return code;

@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
 #include "store/replication.h"
 
@@ -22,8 +21,6 @@
 /* A new level 1 or 2, which is to be put. */
 static void put_level(struct replication *r, struct levels *levels, unsigned which, void *bytes)
 {
-	XXH128_hash_t hash = XXH3_128bits(bytes, levels->count[which]);
-
 	levels->put = which;
 	levels->body.bytes = bytes;
 	levels->body.count = levels->count[which];
@@ -33,8 +30,7 @@ static void put_level(struct replication *r, struct levels *levels, unsigned whi
 					       .kind = STORE_IN_INDEX};
 	memcpy(levels->object.epoch, r->claim.record.epoch, sizeof(levels->object.epoch));
 	levels->reference[which].object = levels->object;
-	levels->reference[which].checksum[0] = hash.low64;
-	levels->reference[which].checksum[1] = hash.high64;
+	store_checksum(bytes, levels->count[which], levels->reference[which].checksum);
 }
 
 /* Everything that is in the levels above becomes a part of it, and those are empty. */

@@ -13,7 +13,7 @@
 #include "base/format.h"
 #include "store/record.h"
 
-static void checksum_of(const void *bytes, size_t count, uint64_t checksum[2])
+void store_checksum(const void *bytes, size_t count, uint64_t checksum[2])
 {
 	XXH128_hash_t hash = XXH3_128bits(bytes, count);
 
@@ -70,7 +70,7 @@ void manifest_encode(struct store_record *record, struct disk_manifest *disk)
 	reference_encode(&record->level1, &disk->level1);
 	reference_encode(&record->level2, &disk->level2);
 	reference_encode(&record->hot, &disk->hot);
-	checksum_of(disk, offsetof(struct disk_manifest, checksum), disk->checksum);
+	store_checksum(disk, offsetof(struct disk_manifest, checksum), disk->checksum);
 	memcpy(record->checksum, disk->checksum, sizeof(record->checksum));
 }
 
@@ -118,7 +118,7 @@ int manifest_decode(const struct disk_manifest *disk, struct store_record *recor
 	*record = (struct store_record){0};
 	if (disk->magic != STORE_MAGIC)
 		return failure(error, THAW_EFOREIGN, "this is no record of an image's store");
-	checksum_of(disk, offsetof(struct disk_manifest, checksum), checksum);
+	store_checksum(disk, offsetof(struct disk_manifest, checksum), checksum);
 	if (memcmp(checksum, disk->checksum, sizeof(checksum)))
 		return failure(error, THAW_EDAMAGED,
 			       "a record of the store is damaged: its checksum");
@@ -178,7 +178,7 @@ void lease_encode(struct disk_lease *lease, uint64_t record)
 		.pid = (uint64_t)getpid(),
 	};
 	gethostname(lease->host, sizeof(lease->host) - 1);
-	checksum_of(lease, offsetof(struct disk_lease, checksum), lease->checksum);
+	store_checksum(lease, offsetof(struct disk_lease, checksum), lease->checksum);
 }
 
 bool lease_decode(const void *bytes, size_t count, uint64_t *record)
@@ -189,7 +189,7 @@ bool lease_decode(const void *bytes, size_t count, uint64_t *record)
 	if (count != sizeof(lease))
 		return false;
 	memcpy(&lease, bytes, sizeof(lease));
-	checksum_of(&lease, offsetof(struct disk_lease, checksum), checksum);
+	store_checksum(&lease, offsetof(struct disk_lease, checksum), checksum);
 	*record = lease.record;
 	return lease.magic == STORE_LEASE_MAGIC &&
 	       !memcmp(checksum, lease.checksum, sizeof(checksum));

@@ -9,7 +9,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
 #include "base/failure.h"
 #include "store/group.h"
@@ -18,9 +17,10 @@
 
 static bool checksum_is(const void *bytes, size_t count, const uint64_t checksum[2])
 {
-	XXH128_hash_t hash = XXH3_128bits(bytes, count);
+	uint64_t found[2];
 
-	return hash.low64 == checksum[0] && hash.high64 == checksum[1];
+	store_checksum(bytes, count, found);
+	return !memcmp(found, checksum, sizeof(found));
 }
 
 /* ---- Records */

@@ -36,6 +36,9 @@ struct store_record {	 /* a manifest, checked */
 	char host[64], program[64]; /* as they can be printed */
 };
 
+/* XXH3-128, as format.h has it: low half first. */
+void store_checksum(const void *bytes, size_t count, uint64_t checksum[2]);
+
 /* Of a record with this image, is it newer than that generation? A pair is newer if its sequence is, or its generation. */
 bool record_newer(const struct store_record *record, uint64_t sequence, uint64_t generation);
 
