@@ -220,7 +220,6 @@ static void json_program(struct json *json, const struct sample *sample,
 	const struct running_program *program = row->program;
 	const struct figures *figures = &row->figures;
 	uint64_t uid = program->user == (uid_t)-1 ? UNKNOWN : program->user;
-	char cell[TOP_CELL_BYTES];
 
 	json_open(json, NULL, '{');
 	json_number(json, "pid", (uint64_t)program->process.pid);
@@ -229,7 +228,7 @@ static void json_program(struct json *json, const struct sample *sample,
 	json_text_known(json, "user", uid == UNKNOWN ? NULL : top_user(program->user));
 	json_text_known(json, "command", program->command);
 	json_text_known(json, "image", program->path);
-	json_text_known(json, "replica", top_replica(row, cell));
+	json_text_known(json, "replica", row->replica[0] ? row->replica : NULL);
 	json_known(json, "imageInode", program->inode ? program->inode : UNKNOWN);
 	json_text_known(json, "imageState", place_word(program));
 	json_text_known(json, "imageError", row->log.code ? thaw_strerror(row->log.code) : NULL);

@@ -39,8 +39,6 @@ bool top_column_is_used(const struct top_column *column, const struct sample *sa
 
 /* The name of a user, or the number. Valid until the next call. */
 const char *top_user(uid_t user);
-/* The object store that has a copy of a program's image, in `cell` (TOP_CELL_BYTES); NULL: none. */
-const char *top_replica(const struct sample_row *row, char *cell);
 /* Of -1 (not known), or a share of the interval in percent. */
 double top_delay_percent(const struct sample *sample, const struct sample_row *row,
 			 enum delay delay);

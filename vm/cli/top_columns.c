@@ -11,7 +11,6 @@
 
 #include "base/array.h"
 #include "base/clock.h"
-#include "store/sidefile.h"
 #include "top.h"
 
 /* ---- Pieces of text ---- */
@@ -311,26 +310,10 @@ TEXT_OF(image)
 	return cell;
 }
 
-/* Of the object store that has a copy of it, as the file beside it says (store/sidefile.h). */
-const char *top_replica(const struct sample_row *row, char *cell)
-{
-	const struct running_program *program = row->program;
-	struct sidefile side;
-	struct thaw_error error;
-
-	if (program->place != IMAGE_NAMED || !program->path ||
-	    sidefile_read(program->path, &side, &error))
-		return NULL;
-	snprintf(cell, TOP_CELL_BYTES, "%s%s", side.place, side.incomplete ? " (arriving)" : "");
-	return cell;
-}
-
 TEXT_OF(replica)
 {
-	const char *text = top_replica(row, cell);
-
-	(void)sample;
-	return text ? text : "-";
+	(void)sample, (void)cell;
+	return row->replica[0] ? row->replica : "-";
 }
 
 TEXT_OF(command)
@@ -409,11 +392,8 @@ bool top_column_is_used(const struct top_column *column, const struct sample *sa
 
 	if (column->text != replica_text)
 		return !of_module || sample->kernel.kmod;
-	for (size_t i = 0; i < sample->count; i++) {
-		char cell[TOP_CELL_BYTES];
-
-		if (top_replica(&sample->rows[i], cell))
+	for (size_t i = 0; i < sample->count; i++)
+		if (sample->rows[i].replica[0])
 			return true;
-	}
 	return false;
 }

@@ -11,6 +11,7 @@
 #include "base/array.h"
 #include "base/clock.h"
 #include "base/failure.h"
+#include "store/sidefile.h"
 #include "thaw_process.h"
 
 double sample_rate(const struct sample *sample, uint64_t number)
@@ -91,6 +92,19 @@ static void figures_of_kernel(struct sample *sample, struct sample_row *row)
 	*before = now;
 }
 
+static void replica_of(struct sample_row *row)
+{
+	const struct running_program *program = row->program;
+	struct sidefile side;
+
+	row->replica[0] = '\0';
+	if (program->place != IMAGE_NAMED || !program->path ||
+	    sidefile_read(program->path, &side, NULL))
+		return;
+	snprintf(row->replica, sizeof(row->replica), "%s%s", side.place,
+		 side.incomplete ? " (arriving)" : "");
+}
+
 static void row_take(struct sample *sample, struct sample_row *row)
 {
 	struct figures *figures = &row->figures;
@@ -100,6 +114,7 @@ static void row_take(struct sample *sample, struct sample_row *row)
 	memset(figures, 0xff, sizeof(*figures)); /* UNKNOWN */
 	figures->dirty_pages = figures->checkpoint_bytes = NAN;
 	figures_of_image(sample, row);
+	replica_of(row);
 	figures_of_kernel(sample, row);
 	if (is_process(&row->log) && !process_read(process_child(process->pid), &guest))
 		process = &guest; /* the other one only serves its memory */

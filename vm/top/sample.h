@@ -33,6 +33,8 @@ struct figures { /* UNKNOWN where a figure is not known, NAN where a rate is not
 struct sample_row {
 	const struct running_program *program;
 	struct figures figures;
+	/* The object store that has a copy of its image, as the file beside that says (store/sidefile.h); empty: none. */
+	char replica[1040];
 
 	/* To compare with. */
 	uint64_t serial, faults;
