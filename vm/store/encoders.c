@@ -64,9 +64,7 @@ static bool other_runs(struct encoders *encoders)
 
 	if (private->running)
 		return true;
-	if (!private->encoder[1])
-	private->encoder[1] = frame_encoder_new();
-	if (!private->encoder[1])
+	if (!private->encoder[1] && !(private->encoder[1] = frame_encoder_new()))
 		return false;
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
