@@ -12,6 +12,7 @@
 
 #include "base/array.h"
 #include "base/clock.h"
+#include "store/level.h"
 #include "store/replication.h"
 
 #define LEAST_NS 60000000000u
@@ -337,11 +338,9 @@ int hot_settle(struct replication *r, bool wait, struct thaw_error *error)
 
 bool hot_is_news(const struct replication *r)
 {
-	const struct store_object *there = &r->hot.there.object,
-				  *told = &r->claim.record.hot.object;
+	const struct store_object *there = &r->hot.there.object;
 
-	return there->record && (there->record != told->record || there->part != told->part ||
-				 memcmp(there->epoch, told->epoch, sizeof(there->epoch)));
+	return there->record && object_compare(there, &r->claim.record.hot.object);
 }
 
 void hot_changed(struct replication *r, const struct store_level *change)
