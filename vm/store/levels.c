@@ -50,14 +50,16 @@ static int make_level(struct replication *r, struct levels *levels, unsigned whi
 
 int levels_make(struct replication *r, const struct store_level *change, struct levels *levels)
 {
+	const struct store_record *record = &r->claim.record;
 	const struct store_level *level = r->claim.index.level;
 	void *bytes = NULL;
 	int code;
 
 	*levels = (struct levels){.made = {true}};
-	memcpy(levels->count, r->level_bytes, sizeof(levels->count));
-	levels->reference[1] = r->claim.record.level1;
-	levels->reference[2] = r->claim.record.level2;
+	levels->reference[1] = record->level1;
+	levels->reference[2] = record->level2;
+	levels->count[1] = record->level1.object.bytes;
+	levels->count[2] = record->level2.object.bytes;
 	code = level_merge(&level[0], change, false, &levels->index.level[0]);
 	if (!code)
 		code = level_encode(&levels->index.level[0], &levels->bytes, &levels->count[0]);
@@ -88,7 +90,6 @@ void levels_adopt(struct replication *r, struct levels *levels)
 {
 	r->level0_spent = levels->spent;
 	for (unsigned i = 0; i < 3; i++) {
-		r->level_bytes[i] = levels->count[i];
 		if (!levels->made[i])
 			continue;
 		level_free(&r->claim.index.level[i]);

@@ -134,9 +134,6 @@ static void end(struct replication *r, enum replication_state state, const struc
 
 static void sealed(struct replication *r)
 {
-	r->level_bytes[0] = r->claim.record.level_bytes;
-	r->level_bytes[1] = r->claim.record.level1.object.bytes;
-	r->level_bytes[2] = r->claim.record.level2.object.bytes;
 	/* What was asked for with flags was so once. */
 	r->flags = 0;
 	r->part = 0;

@@ -82,9 +82,8 @@ struct replication {
 	uint64_t stored_blocks;	     /* since the epoch began */
 	/* Blocks, as a level that says they are nowhere, which the next take was asked to have: those it has not are free. */
 	struct store_level asked;
-	uint32_t part;	       /* number of the next object; one is never used twice in an epoch */
-	size_t level_bytes[3]; /* as they are stored */
-	size_t level0_spent;   /* bytes of level 0 that were sent since level 1 was made */
+	uint32_t part;	     /* number of the next object; one is never used twice in an epoch */
+	size_t level0_spent; /* bytes of level 0 that were sent since level 1 was made */
 	struct group group;
 	struct frame_encoder *encoder; /* of hot objects */
 	struct encoders *encoders;
