@@ -361,7 +361,7 @@ static int choose_reader(struct backends *backends, const struct wishes *wishes,
 			 "io_uring is not available (%s)", text);
 }
 
-static int choose(struct backends *backends, bool filled, struct thaw_error *error)
+int probe_choose(struct backends *backends, bool filled, struct thaw_error *error)
 {
 	struct wishes wishes = {.no_module = filled};
 	int code;
@@ -379,16 +379,6 @@ static int choose(struct backends *backends, bool filled, struct thaw_error *err
 				   : !delivery_without_uffd(backends->delivery) &&
 					     probe_has_features(UFFD_FEATURE_POISON);
 	return code;
-}
-
-int probe_choose(struct backends *backends, struct thaw_error *error)
-{
-	return choose(backends, false, error);
-}
-
-int probe_choose_filled(struct backends *backends, struct thaw_error *error)
-{
-	return choose(backends, true, error);
 }
 
 /* ---- the memory of another process ---- */

@@ -125,7 +125,7 @@ _Static_assert(COUNT(backend_table) == AT_END, "one row for each backend");
 int thaw_backends(const struct thaw_backend **list, unsigned *count, struct thaw_error *error)
 {
 	struct backends chosen;
-	int code = probe_choose(&chosen, error);
+	int code = probe_choose(&chosen, false, error);
 	bool uffd, wp, kmod;
 
 	ask_all();

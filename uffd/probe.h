@@ -128,10 +128,9 @@ int probe_open_kmod(uint64_t max_bytes);
  * Which backends to use: the best available ones, or those that the environment forces.
  * THAW_EKERNEL: a forced one is not available; -EINVAL: there is no such backend, or two contradict
  * each other; -EMFILE, -ENFILE, -ENOMEM: the kernel could not be asked. The error is one line.
+ * `filled`: for an image of which parts are missing (thaw_fill.h): without the module, which reads the file by itself.
  */
-int probe_choose(struct backends *backends, struct thaw_error *error);
-/* The same for an image of which parts are missing (thaw_fill.h): without the module, which reads the file by itself. */
-int probe_choose_filled(struct backends *backends, struct thaw_error *error);
+int probe_choose(struct backends *backends, bool filled, struct thaw_error *error);
 /*
  * The same for the memory of another process (thaw_process.h), which has two deliveries and two trackers:
  *	userfaultfd, wp-async	privileged, with fork events (CAP_SYS_PTRACE)

@@ -175,10 +175,8 @@ int region_create(struct region *region, void *address, size_t max_bytes, size_t
 	code = choose_page_bytes(region, error);
 	if (code)
 		return code;
-	if (kind == REGION_SERVED)
-		code = probe_choose(&region->backends, error);
-	else if (kind == REGION_FILLED)
-		code = probe_choose_filled(&region->backends, error);
+	if (kind != REGION_PLAIN)
+		code = probe_choose(&region->backends, kind == REGION_FILLED, error);
 	if (code)
 		return code;
 	if (__builtin_add_overflow(max_bytes, guard_bytes, &bytes)) {

@@ -45,7 +45,7 @@ static int choose(const char *delivery, const char *tracker, const char *backing
 
 	ask_for(delivery, tracker, backing, without);
 	error = (struct thaw_error){0};
-	code = probe_choose(&backends, &error);
+	code = probe_choose(&backends, false, &error);
 	if (code)
 		printf("# %d: %s\n", code, error.text);
 	return code;
@@ -394,7 +394,7 @@ TEST(the_device_where_the_system_call_is_not_for_us)
 	ask_for("userfaultfd", "", "", "privileged-userfaultfd");
 	if (probe_ask(ASK_DEVICE))
 		SKIP(return, "no /dev/userfaultfd: %s", thaw_strerror(probe_ask(ASK_DEVICE)));
-	ASSERT_EQ(0, probe_choose(&backends, &error)) TH_LOG("%s", error.text);
+	ASSERT_EQ(0, probe_choose(&backends, false, &error)) TH_LOG("%s", error.text);
 	EXPECT_EQ(DELIVERY_UFFD, backends.delivery);
 	EXPECT_EQ(0, open_all(backends.delivery));
 }
