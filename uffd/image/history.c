@@ -16,28 +16,32 @@
 #include "store.h"
 #include "sys.h"
 
-/*
- * Tools do not fall back to an older generation: if the newest is damaged, its owner repairs it
- * first.
- */
-int history_open(const char *path, uint64_t generation, struct image **image,
-		 struct thaw_error *error)
+int image_open_tool(const char *path, uint64_t generation, struct image **image,
+		    struct thaw_error *error)
 {
 	const struct image_options options = {
 		.path = path, .generation = generation, .retain_all = true};
 	struct thaw_error fallback;
 	int code = image_open(&options, image, &fallback, error);
 
+	if (code || !fallback.code)
+		return code;
+	image_close(*image);
+	*error = fallback;
+	return fallback.code;
+}
+
+int history_open(const char *path, uint64_t generation, struct image **image,
+		 struct thaw_error *error)
+{
+	int code = image_open_tool(path, generation, image, error);
+
 	if (code)
 		return code;
-	if (fallback.code) {
-		*error = fallback;
-		code = fallback.code;
-	} else if (!image_opened(*image)->number) {
+	if (!image_opened(*image)->number)
 		code = error_set(error, THAW_ENOGEN, "%s: holds no generation yet", path);
-	} else {
+	else
 		code = image_fold(*image, error); /* so that the newest one is listed */
-	}
 	if (code)
 		image_close(*image);
 	return code;
@@ -64,8 +68,7 @@ static int log_holds(const char *path, struct thaw_error *error)
 
 int thaw_image_settle(const char *path, struct thaw_error *error)
 {
-	const struct image_options options = {.path = path, .retain_all = true};
-	struct thaw_error unused, fallback;
+	struct thaw_error unused;
 	struct image *image;
 	int code;
 
@@ -73,17 +76,12 @@ int thaw_image_settle(const char *path, struct thaw_error *error)
 	code = log_holds(path, error);
 	if (code <= 0)
 		return code;
-	code = image_open(&options, &image, &fallback, error);
+	code = image_open_tool(path, 0, &image, error);
 	if (code == THAW_EINUSE)
 		return 0; /* who has it open does it */
 	if (code)
 		return code;
-	if (fallback.code) { /* not for good, before its owner was told */
-		*error = fallback;
-		code = fallback.code;
-	} else {
-		code = image_fold(image, error);
-	}
+	code = image_fold(image, error);
 	image_close(image);
 	return code;
 }

@@ -262,22 +262,16 @@ int mirror_open(struct image *image, uint64_t hold_bytes, struct thaw_mirror **o
 
 int thaw_mirror_open_file(const char *path, struct thaw_mirror **mirror, struct thaw_error *error)
 {
-	const struct image_options options = {.path = path, .retain_all = true};
-	struct thaw_error unused, fallback;
+	struct thaw_error unused;
 	struct image *image;
 	int code;
 
 	*mirror = NULL;
 	error = error ? error : &unused;
-	code = image_open(&options, &image, &fallback, error);
+	code = image_open_tool(path, 0, &image, error);
 	if (code)
 		return code;
-	if (fallback.code) {
-		*error = fallback;
-		code = fallback.code;
-	} else {
-		code = mirror_open(image, 0, mirror, error);
-	}
+	code = mirror_open(image, 0, mirror, error);
 	if (code)
 		image_close(image);
 	else

@@ -347,9 +347,12 @@ int state_check(int fd, const struct checksum_key *key, const struct generation 
 /* ---- history.c */
 
 /*
- * For tools that change an image: opened with the lock, commits drop nothing, and that generation
- * (0: the newest) is whole as far as its root. `error` must not be NULL.
+ * For tools: opened with the lock, and commits drop nothing. They do not fall back to an older generation: if the newest is
+ * damaged, its owner repairs it first. `generation`: which one to open, 0 is the newest. `error` must not be NULL.
  */
+int image_open_tool(const char *path, uint64_t generation, struct image **image,
+		    struct thaw_error *error);
+/* The same of one that holds a generation, which is whole as far as its root; the newest is listed. */
 int history_open(const char *path, uint64_t generation, struct image **image,
 		 struct thaw_error *error);
 
