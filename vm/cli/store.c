@@ -29,18 +29,8 @@ bool cli_is_place(const char *word)
 
 int cli_fail_store(const struct thaw_error *error, int code)
 {
-	int exit_code = runtime_exit_code(code);
+	int exit_code = code == -EEXIST ? EXIT_USAGE : runtime_exit_code(runtime_store_code(code));
 
-	if (code == -EBUSY || code == -ESTALE)
-		exit_code = EXIT_IMAGE_IN_USE;
-	else if (code == -EXDEV)
-		exit_code = EXIT_IMAGE_FOREIGN;
-	else if (code == -ENODEV)
-		exit_code = EXIT_NO_INPUT;
-	else if (code == -ENOTSUP)
-		exit_code = EXIT_NO_KERNEL;
-	else if (code == -EEXIST)
-		exit_code = EXIT_USAGE;
 	return cli_fail(exit_code, "%s", error->text[0] ? error->text : thaw_strerror(code));
 }
 

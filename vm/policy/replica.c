@@ -64,8 +64,7 @@ static void changed(void *arg)
 	checkpoints_notify(rt);
 }
 
-/* As other errors of opening an image; see runtime_exit_code(). */
-static int code_of(int code)
+int runtime_store_code(int code)
 {
 	return code == -EBUSY || code == -ESTALE ? THAW_EINUSE
 	       : code == -EXDEV			 ? THAW_EFOREIGN
@@ -110,11 +109,11 @@ int replica_look(struct runtime *rt, struct thaw_error *error)
 	rt->replica.place_tells = taken;
 	code = replicate_open(&options, &rt->replica.replication, error);
 	if (code == 1 && is_refusal(error->code))
-		return code_of(error->code);
+		return runtime_store_code(error->code);
 	if (code == 1 && !rt->options.quiet)
 		fprintf(stderr, "thaw: %s; waiting for up to %.3g s (--store-timeout)\n",
 			error->text, seconds(store->wait_ns));
-	return code == 1 ? 0 : code_of(code);
+	return code == 1 ? 0 : runtime_store_code(code);
 }
 
 /* Is the store ours? What may have been continued elsewhere does not begin, if that can be known. */
@@ -131,7 +130,7 @@ static int wait_for_seal(struct runtime *rt, struct thaw_error *error)
 		}
 		if (seen->state == REPLICATION_FENCED || seen->state == REPLICATION_FAILED) {
 			*error = seen->error;
-			return code_of(error->code ? error->code : -EIO);
+			return runtime_store_code(error->code ? error->code : -EIO);
 		}
 		if (clock_monotonic_ns() >= until)
 			break;
@@ -168,7 +167,7 @@ static int wait_for_opened(struct runtime *rt, struct thaw_error *error)
 				      error);
 	if (!code)
 		rt->replica.acknowledged = generation;
-	return code_of(code);
+	return runtime_store_code(code);
 }
 
 int replica_open(struct runtime *rt, struct thaw_error *error)
@@ -193,7 +192,7 @@ int replica_open(struct runtime *rt, struct thaw_error *error)
 	}
 	code = thaw_mirror_open(rt->heap, HOLD_BYTES, &own->mirror, error);
 	if (!code)
-		code = code_of(replicate_start(own->replication, own->mirror, error));
+		code = runtime_store_code(replicate_start(own->replication, own->mirror, error));
 	if (!code)
 		code = wait_for_seal(rt, error);
 	return code ? code : wait_for_opened(rt, error);

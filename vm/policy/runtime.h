@@ -124,6 +124,8 @@ void runtime_close(struct runtime *runtime);
 /* Does an image hold what can be forked? 0; or why not. */
 int runtime_check_fork(const char *image, struct thaw_error *error);
 int runtime_exit_code(int code);
+/* What vm/store says of a place, as the same is said of an image. */
+int runtime_store_code(int code);
 /*
  * Is a thread still in a file operation that a closed runtime has begun? The process then has to be
  * left with _exit(): libuv waits for its threads in exit().
