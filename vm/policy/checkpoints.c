@@ -239,11 +239,20 @@ bool owner_take_outcome(struct runtime *rt, struct guest_outcome *outcome)
 
 /* ---- One checkpoint ---- */
 
+/* Whoever waits for it is told, up to those. */
+static void tell_failed(struct runtime *rt, uint64_t waiters, uint64_t tickets,
+			const struct thaw_result *result)
+{
+	failed(rt, waiters, result->code, &result->error);
+	control_finished(rt, result);
+	output_commit_settled(rt, result->code);
+	control_settled(rt, tickets, result);
+}
+
 /* `at_once`: also while a store is to have the one before first. */
 static int begin(struct runtime *rt, enum thaw_reason reason, bool at_once)
 {
 	int code = !at_once && replica_holds(rt) ? -EBUSY : thaw_checkpoint_begin(rt->heap, reason);
-	struct thaw_error error;
 
 	if (code == -EBUSY)
 		return code;
@@ -254,15 +263,13 @@ static int begin(struct runtime *rt, enum thaw_reason reason, bool at_once)
 	rt->checkpoints.in_flight = !code;
 	output_commit_begun(rt);
 	if (code) {
+		struct thaw_result result = {.code = code};
+
 		rt->checkpoints.name_count = 0;
-		failure(&error, code, "cannot start the thread that writes it: %s",
+		failure(&result.error, code, "cannot start the thread that writes it: %s",
 			thaw_strerror(code));
-		limits_explain(&error, code);
-		failed(rt, rt->checkpoints.requested, code, &error);
-		control_finished(rt, &(struct thaw_result){.code = code, .error = error});
-		control_settled(rt, UINT64_MAX,
-				&(struct thaw_result){.code = code, .error = error});
-		output_commit_settled(rt, code);
+		limits_explain(&result.error, code);
+		tell_failed(rt, rt->checkpoints.requested, UINT64_MAX, &result);
 	}
 	return code;
 }
@@ -363,15 +370,12 @@ static void finish(struct runtime *rt, const struct thaw_result *result)
 		.result = *result,
 	};
 
-	if (!rt->checkpoints.capture_taken)
+	if (!captured)
 		rt->checkpoints.name_count =
 			0; /* with their promises; those asked for after a capture wait */
 	rt->checkpoints.capture_taken = rt->checkpoints.in_flight = false;
 	if (result->code) {
-		failed(rt, durable.waiters, result->code, &result->error);
-		control_finished(rt, result);
-		output_commit_settled(rt, result->code);
-		control_settled(rt, durable.tickets, result);
+		tell_failed(rt, durable.waiters, durable.tickets, result);
 	} else {
 		succeeded(rt, durable.waiters, result);
 		control_finished(rt, result);
