@@ -117,7 +117,7 @@ $(BUILD)/tests/reads_ahead $(BUILD)/tests/process_ahead: TEST_WRAPS := sysconf s
 	extent_decode image_lookup pthread_join reader_open reader_read
 $(BUILD)/tests/snapshot_bytes: $(EMBED_OBJECTS)
 $(BUILD)/tests/image_mirror: TEST_WRAPS := sys_injected
-$(BUILD)/tests/s3_memory: TEST_WRAPS := malloc calloc realloc strdup strndup asprintf vasprintf __getdelim free
+$(BUILD)/tests/s3_memory: TEST_WRAPS := malloc calloc realloc reallocarray strdup strndup asprintf vasprintf __getdelim free
 $(BUILD)/tests/heap_filled: TEST_WRAPS := sysconf
 $(BUILD)/tests/replicate_faults: TEST_WRAPS := thaw_mirror_check thaw_mirror_read
 $(BUILD)/tests/image_compact: TEST_WRAPS := renameat2

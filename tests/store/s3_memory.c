@@ -20,6 +20,7 @@ static atomic_bool counts;
 void *__real_malloc(size_t bytes);
 void *__real_calloc(size_t count, size_t bytes);
 void *__real_realloc(void *pointer, size_t bytes);
+void *__real_reallocarray(void *pointer, size_t count, size_t bytes);
 char *__real_strdup(const char *text);
 char *__real_strndup(const char *text, size_t bytes);
 int __real_vasprintf(char **text, const char *format, va_list arguments);
@@ -52,6 +53,13 @@ void *__wrap_realloc(void *pointer, size_t bytes)
 	if (fails())
 		return NULL;
 	return pointer ? __real_realloc(pointer, bytes) : got(__real_realloc(NULL, bytes));
+}
+
+void *__wrap_reallocarray(void *pointer, size_t count, size_t bytes)
+{
+	void *array = fails() ? NULL : __real_reallocarray(pointer, count, bytes);
+
+	return pointer ? array : got(array);
 }
 
 char *__wrap_strdup(const char *text)

@@ -60,6 +60,9 @@ int profile_read(struct profile *profile, struct thaw_error *error);
 void profile_free(struct profile *profile);
 const char *profile_name(void);
 
+/* "2026-11-30T12:00:00.123Z": CLOCK_REALTIME. 0: it is no time. */
+uint64_t store_time(const char *text);
+
 /* JSON of containers, machines and credential_process. False: it is none, or lacks something. */
 bool credentials_parse(struct credentials *credentials, const char *json, size_t bytes);
 /* 1: there are some; 0: there is nobody to ask; negative: error. */

@@ -42,15 +42,6 @@ static bool is_given_up(void)
 
 /* ---- What they say */
 
-static uint64_t time_of(const char *text)
-{
-	struct tm time = {0};
-	const char *end = text ? strptime(text, "%Y-%m-%dT%H:%M:%S", &time) : NULL;
-	time_t seconds = end ? timegm(&time) : 0;
-
-	return seconds > 0 ? (uint64_t)seconds * 1000000000u : 0;
-}
-
 static const char *member(json_t *object, const char *name)
 {
 	const char *text = json_string_value(json_object_get(object, name));
@@ -62,7 +53,7 @@ bool credentials_parse(struct credentials *credentials, const char *json, size_t
 {
 	json_t *said = json_loadb(json, bytes, 0, NULL);
 	const char *id = member(said, "AccessKeyId"), *secret = member(said, "SecretAccessKey");
-	const char *token = member(said, "Token");
+	const char *token = member(said, "Token"), *end = member(said, "Expiration");
 	bool whole;
 
 	if (!token)
@@ -71,7 +62,7 @@ bool credentials_parse(struct credentials *credentials, const char *json, size_t
 		credentials->id = strdup(id);
 		credentials->secret = strdup(secret);
 		credentials->token = token ? strdup(token) : NULL;
-		credentials->expires_ns = time_of(member(said, "Expiration"));
+		credentials->expires_ns = end ? store_time(end) : 0;
 	}
 	json_decref(said);
 	whole = credentials->id && credentials->secret && (credentials->token || !token);

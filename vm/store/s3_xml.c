@@ -9,6 +9,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/array.h"
+#include "base/format.h"
 #include "store/expat.h"
 #include "store/s3_private.h"
 
@@ -79,18 +81,7 @@ static void XMLCALL refuse_document_type(void *arg, const XML_Char *name, const 
 
 /* ---- Values */
 
-static bool number_of(const char *text, uint64_t *number)
-{
-	char *end;
-
-	if (*text < '0' || *text > '9')
-		return false;
-	*number = strtoull(text, &end, 10);
-	return !*end;
-}
-
-/* "2026-11-30T12:00:00.123Z" */
-static uint64_t time_of(const char *text)
+uint64_t store_time(const char *text)
 {
 	struct tm time = {0};
 	const char *end = strptime(text, "%Y-%m-%dT%H:%M:%S", &time);
@@ -160,7 +151,7 @@ static void error_element(struct parse *parse, const char *name)
 	else if (!strcmp(name, "Region"))
 		keep(error->region, sizeof(error->region), parse->text);
 	else if (!strcmp(name, "ActualObjectSize"))
-		number_of(parse->text, &error->object_bytes);
+		parse_number(parse->text, &error->object_bytes);
 }
 
 static bool key_element(struct parse *parse)
@@ -179,16 +170,11 @@ static bool object_ends(struct parse *parse)
 
 	if (!parse->object.key)
 		return false;
-	if (listed->count == listed->room) {
-		size_t room = listed->room ? listed->room * 2 : 64;
-
-		grown = realloc(listed->objects, room * sizeof(*grown));
-		parse->no_memory = !grown;
-		if (!grown)
-			return false;
-		listed->objects = grown;
-		listed->room = room;
-	}
+	grown = array_grow(listed->objects, listed->count, &listed->room, sizeof(*grown));
+	parse->no_memory = !grown;
+	if (!grown)
+		return false;
+	listed->objects = grown;
 	listed->objects[listed->count++] = parse->object;
 	parse->object = (struct s3_object){0};
 	return true;
@@ -201,9 +187,9 @@ static bool list_element(struct parse *parse, const char *name)
 	if (in_object && (!strcmp(name, "Key") || !strcmp(name, "Prefix")))
 		return key_element(parse);
 	if (in_object && !strcmp(name, "Size"))
-		return number_of(parse->text, &parse->object.bytes);
+		return parse_number(parse->text, &parse->object.bytes);
 	if (in_object && !strcmp(name, "LastModified"))
-		parse->object.time_ns = time_of(parse->text);
+		parse->object.time_ns = store_time(parse->text);
 	if (parse->depth != 1)
 		return true;
 	if (!strcmp(name, "Contents") || !strcmp(name, "CommonPrefixes"))

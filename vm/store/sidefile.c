@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/failure.h"
+#include "base/format.h"
 
 #define FIRST_LINE "thaw-store 1"
 #define MOST_BYTES (64u << 10)
@@ -57,7 +58,7 @@ static bool parse_id(const char *word, uint8_t id[16])
 
 static bool parse_line(struct sidefile *side, char *line)
 {
-	char *value = strchr(line, ' '), *end;
+	char *value = strchr(line, ' ');
 
 	if (!value)
 		return false;
@@ -72,10 +73,8 @@ static bool parse_line(struct sidefile *side, char *line)
 		side->incomplete = !strcmp(value, "yes");
 		return side->incomplete || !strcmp(value, "no");
 	}
-	if (!strcmp(line, "settled")) {
-		side->settled = strtoull(value, &end, 10);
-		return !*end;
-	}
+	if (!strcmp(line, "settled"))
+		return parse_number(value, &side->settled);
 	if (!strcmp(line, "epoch"))
 		return side->epoch_count < SIDEFILE_EPOCHS &&
 		       parse_id(value, side->epochs[side->epoch_count++]);
