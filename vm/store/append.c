@@ -4,7 +4,6 @@
  */
 #include "store/append.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 void append_make(struct append *append, struct store_record *record, const void *frames,
@@ -25,8 +24,7 @@ void append_make(struct append *append, struct store_record *record, const void 
 	append->pieces[2] = (struct iovec){&zero, pad};
 	append->pieces[3] = (struct iovec){&append->manifest, sizeof(append->manifest)};
 	store_record_name(record->number, append->name);
-	for (unsigned i = 0; i < STORE_EPOCH_BYTES; i++)
-		snprintf(append->epoch + 2 * i, 3, "%02x", record->epoch[i]);
+	store_id_print(record->epoch, append->epoch);
 	append->request.verb = S3_PUT;
 	append->request.flags = S3_NEW | S3_URGENT;
 	append->request.key = append->name;

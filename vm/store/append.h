@@ -10,7 +10,7 @@
 struct append {
 	struct s3_request request; /* PUT, with S3_NEW; ready to be started */
 	char name[STORE_NAME_BYTES];
-	char epoch[2 * STORE_EPOCH_BYTES + 1];
+	char epoch[STORE_ID_TEXT];
 	struct iovec pieces[4];
 	void *level;
 	struct disk_manifest manifest;

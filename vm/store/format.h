@@ -126,6 +126,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the store's format is
 #define STORE_LEASE_SECONDS 300u
 
 #define STORE_EPOCH_BYTES 16u
+#define STORE_ID_TEXT (2 * STORE_EPOCH_BYTES + 1)
 #define STORE_NAME_BYTES 96u /* room for the longest name, below the prefix */
 
 enum store_kind { STORE_GENERATION = 1, STORE_SEAL = 2 };

@@ -87,6 +87,11 @@ void index_free(struct store_index *index);
 /* All levels as one. -ENOMEM, -E2BIG. */
 int index_merge(const struct store_index *index, struct store_level *merged);
 
+/* Of epochs, images and readers: 32 lower-case hex digits. */
+void store_id_print(const uint8_t id[STORE_EPOCH_BYTES], char text[STORE_ID_TEXT]);
+/* The reverse, of the first 32 bytes of a text. False: they are others. */
+bool store_id_parse(const char *text, uint8_t id[STORE_EPOCH_BYTES]);
+
 /* Its name below the store's prefix, of at most STORE_NAME_BYTES. */
 void store_object_name(const struct store_object *object, char name[STORE_NAME_BYTES]);
 void store_record_name(uint64_t number, char name[STORE_NAME_BYTES]);

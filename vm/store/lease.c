@@ -102,8 +102,9 @@ int lease_take(struct s3 *s3, uint64_t record, struct lease **taken, struct thaw
 {
 	struct lease *lease = calloc(1, sizeof(*lease));
 	pthread_condattr_t monotonic;
-	uint8_t id[16];
-	int length, code;
+	uint8_t id[STORE_EPOCH_BYTES];
+	char text[STORE_ID_TEXT];
+	int code;
 
 	*taken = NULL;
 	if (!lease)
@@ -116,10 +117,8 @@ int lease_take(struct s3 *s3, uint64_t record, struct lease **taken, struct thaw
 	pthread_cond_init(&lease->wake, &monotonic);
 	pthread_condattr_destroy(&monotonic);
 	code = getrandom(id, sizeof(id), 0) == sizeof(id) ? 0 : -EIO;
-	length = snprintf(lease->key, sizeof(lease->key), "readers/");
-	for (unsigned i = 0; i < sizeof(id); i++)
-		length += snprintf(lease->key + length, sizeof(lease->key) - (size_t)length, "%02x",
-				   id[i]);
+	store_id_print(id, text);
+	snprintf(lease->key, sizeof(lease->key), "readers/%s", text);
 	if (!code)
 		code = begin(lease);
 	if (code) {

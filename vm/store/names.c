@@ -4,6 +4,7 @@
  * nothing that it says refers to anything outside of the store.
  */
 #include <inttypes.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -12,6 +13,11 @@
 static const char *const rooms[] = {
 	[STORE_IN_DATA] = "data", [STORE_IN_HOT] = "hot", [STORE_IN_INDEX] = "index"};
 
+void store_id_print(const uint8_t id[STORE_EPOCH_BYTES], char text[STORE_ID_TEXT])
+{
+	sodium_bin2hex(text, STORE_ID_TEXT, id, STORE_EPOCH_BYTES);
+}
+
 void store_record_name(uint64_t number, char name[STORE_NAME_BYTES])
 {
 	snprintf(name, STORE_NAME_BYTES, "log/%016" PRIx64, UINT64_MAX - 1 - number);
@@ -19,14 +25,13 @@ void store_record_name(uint64_t number, char name[STORE_NAME_BYTES])
 
 void store_object_name(const struct store_object *object, char name[STORE_NAME_BYTES])
 {
-	char epoch[2 * STORE_EPOCH_BYTES + 1];
+	char epoch[STORE_ID_TEXT];
 
 	if (object->kind == STORE_IN_RECORD) {
 		store_record_name(object->record, name);
 		return;
 	}
-	for (unsigned i = 0; i < STORE_EPOCH_BYTES; i++)
-		snprintf(epoch + 2 * i, 3, "%02x", object->epoch[i]);
+	store_id_print(object->epoch, epoch);
 	snprintf(name, STORE_NAME_BYTES, "%s/%016" PRIx64 "-%s-%08" PRIx32, rooms[object->kind],
 		 object->record, epoch, object->part);
 }
@@ -45,17 +50,27 @@ static bool parse_hex(const char **at, unsigned digits, uint64_t *number)
 	return true;
 }
 
+bool store_id_parse(const char *text, uint8_t id[STORE_EPOCH_BYTES])
+{
+	uint64_t number;
+
+	for (unsigned i = 0; i < STORE_EPOCH_BYTES; i++) {
+		if (!parse_hex(&text, 2, &number))
+			return false;
+		id[i] = (uint8_t)number;
+	}
+	return true;
+}
+
 static bool parse_parts(const char *at, struct store_object *object)
 {
 	uint64_t number;
 
 	if (!parse_hex(&at, 16, &object->record) || *at++ != '-')
 		return false;
-	for (unsigned i = 0; i < STORE_EPOCH_BYTES; i++) {
-		if (!parse_hex(&at, 2, &number))
-			return false;
-		object->epoch[i] = (uint8_t)number;
-	}
+	if (!store_id_parse(at, object->epoch))
+		return false;
+	at += STORE_ID_TEXT - 1;
 	if (*at++ != '-' || !parse_hex(&at, 8, &number))
 		return false;
 	object->part = (uint32_t)number;

@@ -14,7 +14,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <signal.h>
-#include <stdio.h>
+#include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -372,8 +372,7 @@ static struct s3_try *take_over(struct s3 *s3, struct s3_request *request)
 		end(s3, try);
 		return NULL;
 	}
-	for (unsigned i = 0; i < sizeof(number); i++)
-		snprintf(try->nonce + 2 * i, 3, "%02x", number[i]);
+	sodium_bin2hex(try->nonce, sizeof(try->nonce), number, sizeof(number));
 	return try;
 }
 

@@ -17,6 +17,7 @@
 
 #include "base/failure.h"
 #include "base/format.h"
+#include "store/index.h"
 
 #define FIRST_LINE "thaw-store 1"
 #define MOST_BYTES (64u << 10)
@@ -39,21 +40,9 @@ static char *name_of(const char *image, const char *end)
 	return asprintf(&name, "%s.store%s", image, end) < 0 ? NULL : name;
 }
 
-/* 32 hex digits and nothing else. */
-static bool parse_id(const char *word, uint8_t id[16])
+static bool parse_id(const char *word, uint8_t id[STORE_EPOCH_BYTES])
 {
-	static const char digits[] = "0123456789abcdef";
-
-	if (strlen(word) != 32)
-		return false;
-	for (unsigned i = 0; i < 32; i++) {
-		const char *digit = strchr(digits, word[i]);
-
-		if (!digit)
-			return false;
-		id[i / 2] = (uint8_t)(id[i / 2] << 4 | (digit - digits));
-	}
-	return true;
+	return strlen(word) == STORE_ID_TEXT - 1 && store_id_parse(word, id);
 }
 
 static bool parse_line(struct sidefile *side, char *line)
@@ -137,12 +126,12 @@ int sidefile_read(const char *image, struct sidefile *side, struct thaw_error *e
 	return code;
 }
 
-static void print_id(FILE *to, const char *word, const uint8_t id[16])
+static void print_id(FILE *to, const char *word, const uint8_t id[STORE_EPOCH_BYTES])
 {
-	fprintf(to, "%s ", word);
-	for (unsigned i = 0; i < 16; i++)
-		fprintf(to, "%02x", id[i]);
-	fputc('\n', to);
+	char text[STORE_ID_TEXT];
+
+	store_id_print(id, text);
+	fprintf(to, "%s %s\n", word, text);
 }
 
 static int print(FILE *to, const struct sidefile *side)
