@@ -18,7 +18,6 @@
 #include "page.h"
 #include "walk.h"
 
-#define LEVELS 10u
 #define LISTED_MAX (1u << 18)
 #define INNER_SHARE 4u
 
@@ -36,8 +35,8 @@ struct hot {
 	struct thaw_mirror_run *runs;
 	size_t count, room;
 
-	union disk_any nodes[LEVELS]; /* by level */
-	struct reference at[LEVELS];
+	union disk_any nodes[INDEX_LEVELS_MAX]; /* by level */
+	struct reference at[INDEX_LEVELS_MAX];
 
 	struct newest_page *pages;
 	size_t page_count;
@@ -91,11 +90,10 @@ static int hot_path(struct hot *hot, uint64_t page, const struct disk_leaf **lea
 	unsigned level = hot->root.levels;
 
 	*leaf = NULL;
-	if (!level || level > LEVELS || page >= index_span(level - 1))
+	if (!level || page >= index_span(level - 1))
 		return 0;
 	while (level--) {
 		uint64_t first = page & ~(index_span(level) - 1);
-		const struct disk_child *child;
 
 		if (!at.offset)
 			return 0;
@@ -113,10 +111,8 @@ static int hot_path(struct hot *hot, uint64_t page, const struct disk_leaf **lea
 			if (code)
 				return code == THAW_EDAMAGED ? 0 : code;
 		}
-		child = &hot->nodes[level].inner.children[(page >> (4 * level)) % FORMAT_FANOUT];
 		if (level)
-			at = (struct reference){child->offset,
-						{child->checksum[0], child->checksum[1]}};
+			at = index_child(&hot->nodes[level], (page >> (4 * level)) % FORMAT_FANOUT);
 	}
 	*leaf = &hot->nodes[0].leaf;
 	return 0;
@@ -176,12 +172,11 @@ static int inner_node_read(struct hot *hot, const struct inner_node *node, unsig
 		return code == THAW_EDAMAGED ? 0 : code;
 	code = hot_bytes(hot, node->at.offset, index_node_bytes(level));
 	for (unsigned i = 0; !code && level > 1 && i < FORMAT_FANOUT; i++) {
-		const struct disk_child *child = &read.inner.children[i];
 		const struct inner_node next = {
-			.at = {child->offset, {child->checksum[0], child->checksum[1]}},
+			.at = index_child(&read, i),
 			.first_page = node->first_page + i * index_span(level - 1)};
 
-		if (child->offset)
+		if (next.at.offset)
 			code = inner_add(below, &next);
 	}
 	return code;
@@ -195,7 +190,7 @@ static int hot_inner(struct hot *hot)
 	unsigned level = hot->root.levels;
 	int code = 0;
 
-	if (level > 1 && level <= LEVELS)
+	if (level > 1)
 		code = inner_add(&list, &(struct inner_node){.at = hot->root.at});
 	while (!code && list.count && --level > 1) {
 		for (size_t i = 0; !code && i < list.count && hot->left > least; i++)

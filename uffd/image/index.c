@@ -122,6 +122,13 @@ damaged:
 			 path, first_page, first_page + index_span(level) - 1, at->offset, why);
 }
 
+struct reference index_child(const union disk_any *node, unsigned number)
+{
+	const struct disk_child *child = &node->inner.children[number];
+
+	return (struct reference){child->offset, {child->checksum[0], child->checksum[1]}};
+}
+
 void index_decode_entry(const struct disk_entry *disk, uint32_t page_bytes, struct extent *extent)
 {
 	/* Whoever claims more has no page there: readers have room for that, and tell. */
@@ -173,16 +180,11 @@ static int node_load(const struct index *index, const struct reference *at, unsi
 	if (!node)
 		return error_set(error, -ENOMEM, "%s: no memory for the index", index->path);
 	for (unsigned i = 0; i < FORMAT_FANOUT; i++) {
-		if (level) {
-			const struct disk_child *child = &disk.inner.children[i];
-
-			node->inner.at[i].offset = child->offset;
-			node->inner.at[i].checksum =
-				(XXH128_hash_t){child->checksum[0], child->checksum[1]};
-		} else {
+		if (level)
+			node->inner.at[i] = index_child(&disk, i);
+		else
 			index_decode_entry(&disk.leaf.entries[i], index->page_bytes,
 					   &node->extent[i]);
-		}
 	}
 	*loaded = node;
 	return 0;

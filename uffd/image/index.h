@@ -86,6 +86,8 @@ void index_seal_node(const struct checksum_key *key, const struct reference *at,
 size_t index_node_bytes(unsigned level);
 /* Pages below a node of that level. */
 uint64_t index_span(unsigned level);
+/* Where its child `number` is, of FORMAT_FANOUT. */
+struct reference index_child(const union disk_any *node, unsigned number);
 struct disk_entry;
 void index_decode_entry(const struct disk_entry *disk, uint32_t page_bytes, struct extent *extent);
 

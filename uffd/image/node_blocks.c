@@ -97,9 +97,8 @@ static int children_add(struct node_list *list, const struct node_place *place, 
 	if (code)
 		return code == THAW_EDAMAGED ? 0 : code;
 	for (unsigned i = 0; !code && i < FORMAT_FANOUT; i++) {
-		const struct disk_child *child = &node.inner.children[i];
 		const struct node_place below = {
-			.at = {child->offset, {child->checksum[0], child->checksum[1]}},
+			.at = index_child(&node, i),
 			.first_page = place->first_page + i * index_span(level - 1)};
 
 		code = list_add(list, &below, telling);

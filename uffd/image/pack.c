@@ -299,9 +299,7 @@ static int packing_pages(struct packing *packing, const struct reference *at, un
 		return packing_no_memory(packing);
 	for (unsigned i = 0; i < FORMAT_FANOUT && !code; i++) {
 		if (level) {
-			const struct disk_child *child = &node.inner.children[i];
-			const struct reference to = {child->offset,
-						     {child->checksum[0], child->checksum[1]}};
+			const struct reference to = index_child(&node, i);
 
 			if (to.offset)
 				code = packing_pages(packing, &to, level - 1,
@@ -355,21 +353,19 @@ static int packing_nodes(struct packing *packing, const struct reference *at, un
 	code = index_read_node(packing->from->fd, packing->from->path, packing->from->key, at,
 			       level, first, &node, packing->error);
 	for (unsigned i = 0; i < FORMAT_FANOUT && !code; i++) {
-		struct disk_child *child = &node.inner.children[i];
-		const struct reference below = {child->offset,
-						{child->checksum[0], child->checksum[1]}};
-		struct reference written;
+		struct reference below, written;
 
 		if (!level) {
 			code = packing_entry(packing, first + i, &node.leaf.entries[i]);
 			continue;
 		}
+		below = index_child(&node, i);
 		if (!below.offset)
 			continue;
 		code = packing_nodes(packing, &below, level - 1, first + i * index_span(level - 1),
 				     &written);
-		*child = (struct disk_child){written.offset,
-					     {written.checksum.low64, written.checksum.high64}};
+		node.inner.children[i] = (struct disk_child){
+			written.offset, {written.checksum.low64, written.checksum.high64}};
 	}
 	if (!code)
 		code = window_take(packing, index_node_bytes(level), &to->offset);

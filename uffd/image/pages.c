@@ -295,13 +295,10 @@ static int compare_entries(struct difference *difference, uint64_t page,
 static struct place place_below(const struct place *place, unsigned level, unsigned child,
 				const union disk_any *node)
 {
-	const struct disk_child *down = &node->inner.children[child];
-
 	if (!place->at.offset)
 		return (struct place){.at.offset = 0};
 	if (place->level == level)
-		return (struct place){{down->offset, {down->checksum[0], down->checksum[1]}},
-				      level - 1};
+		return (struct place){index_child(node, child), level - 1};
 	return child ? (struct place){.at.offset = 0} : *place;
 }
 

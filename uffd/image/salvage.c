@@ -129,9 +129,7 @@ static int check_subtree(struct salvage *salvage, const struct reference *at, un
 	if (code || !level)
 		return code ? code : check_leaf(salvage, &node.leaf);
 	for (unsigned i = 0; i < FORMAT_FANOUT && !code; i++) {
-		const struct disk_child *child = &node.inner.children[i];
-		const struct reference to = {child->offset,
-					     {child->checksum[0], child->checksum[1]}};
+		const struct reference to = index_child(&node, i);
 
 		if (to.offset)
 			code = check_subtree(salvage, &to, level - 1,

@@ -171,18 +171,14 @@ static int walk_subtree(struct walk *walk, const struct reference *at, unsigned 
 		return code ? code : walk_leaf(walk, &node, others);
 
 	for (unsigned child = 0; child < FORMAT_FANOUT && !code; child++) {
-		const struct disk_child *down = &node.inner.children[child];
-		struct reference to = {down->offset, {down->checksum[0], down->checksum[1]}};
+		const struct reference to = index_child(&node, child);
 
 		if (!to.offset)
 			continue;
 		for (unsigned i = 0; i < walk->count; i++) {
-			const struct disk_child *other = &others[i].inner.children[child];
-
 			below[i] = (struct place){.level = level - 1};
 			if (others[i].node.magic)
-				below[i].at = (struct reference){
-					other->offset, {other->checksum[0], other->checksum[1]}};
+				below[i].at = index_child(&others[i], child);
 			else if (beside[i].level < level && !child) /* a smaller tree */
 				below[i] = beside[i];
 		}
@@ -198,7 +194,6 @@ static int walk_subtree(struct walk *walk, const struct reference *at, unsigned 
 static bool place_descend(struct walk *walk, struct place *place, unsigned level)
 {
 	while (place->at.offset && place->level > level) {
-		const struct disk_child *child;
 		union disk_any node;
 
 		if (index_read_node(walk->source->fd, walk->source->path, walk->source->key,
@@ -206,9 +201,7 @@ static bool place_descend(struct walk *walk, struct place *place, unsigned level
 			place->at.offset = 0;
 			return false;
 		}
-		child = &node.inner.children[0];
-		place->at =
-			(struct reference){child->offset, {child->checksum[0], child->checksum[1]}};
+		place->at = index_child(&node, 0);
 		place->level--;
 	}
 	return true;
