@@ -12,9 +12,9 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "format.h"
+#include "node_list.h"
 #include "page.h"
 #include "walk.h"
 
@@ -133,34 +133,9 @@ static int hot_page(struct hot *hot, uint64_t page)
 
 /* ---- the nodes above the leaves */
 
-struct inner_node {
-	struct reference at;
-	uint64_t first_page;
-};
-
-struct inner_list {
-	struct inner_node *items;
-	size_t count, room;
-};
-
-static int inner_add(struct inner_list *list, const struct inner_node *node)
-{
-	if (list->count == list->room) {
-		size_t room = list->room ? 2 * list->room : 64;
-		struct inner_node *more = realloc(list->items, room * sizeof(*more));
-
-		if (!more)
-			return -ENOMEM;
-		list->items = more;
-		list->room = room;
-	}
-	list->items[list->count++] = *node;
-	return 0;
-}
-
 /* One of that level, and those below it, which are to be looked at next. */
-static int inner_node_read(struct hot *hot, const struct inner_node *node, unsigned level,
-			   struct inner_list *below)
+static int inner_node_read(struct hot *hot, const struct node_place *node, unsigned level,
+			   struct node_list *below)
 {
 	struct thaw_error ignored;
 	union disk_any read;
@@ -172,12 +147,10 @@ static int inner_node_read(struct hot *hot, const struct inner_node *node, unsig
 		return code == THAW_EDAMAGED ? 0 : code;
 	code = hot_bytes(hot, node->at.offset, index_node_bytes(level));
 	for (unsigned i = 0; !code && level > 1 && i < FORMAT_FANOUT; i++) {
-		const struct inner_node next = {
-			.at = index_child(&read, i),
-			.first_page = node->first_page + i * index_span(level - 1)};
+		const struct node_place next = node_below(node, level, &read, i);
 
 		if (next.at.offset)
-			code = inner_add(below, &next);
+			code = node_list_add(below, &next);
 	}
 	return code;
 }
@@ -186,18 +159,18 @@ static int inner_node_read(struct hot *hot, const struct inner_node *node, unsig
 static int hot_inner(struct hot *hot)
 {
 	uint64_t least = hot->left - hot->left / INNER_SHARE;
-	struct inner_list list = {0}, below = {0};
+	struct node_list list = {0}, below = {0};
 	unsigned level = hot->root.levels;
 	int code = 0;
 
 	if (level > 1)
-		code = inner_add(&list, &(struct inner_node){.at = hot->root.at});
+		code = node_list_add(&list, &(struct node_place){.at = hot->root.at});
 	while (!code && list.count && --level > 1) {
 		for (size_t i = 0; !code && i < list.count && hot->left > least; i++)
 			code = inner_node_read(hot, &list.items[i], level, &below);
 		free(list.items);
 		list = below;
-		below = (struct inner_list){0};
+		below = (struct node_list){0};
 	}
 	free(list.items);
 	free(below.items);

@@ -9,24 +9,14 @@
  */
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 
 #include "bitmap.h"
 #include "format.h"
 #include "handle.h"
+#include "node_list.h"
 
 #define LEAVES_MOST 16384u /* told at once */
-
-struct node_place {
-	struct reference at;
-	uint64_t first_page;
-};
-
-struct node_list {
-	struct node_place *items;
-	size_t count, room;
-};
 
 struct telling {
 	const struct thaw_image *image;
@@ -43,17 +33,7 @@ static int list_add(struct node_list *list, const struct node_place *place, stru
 	if (!word || word >= telling->seen.bits || bitmap_test(&telling->seen, word))
 		return 0;
 	bitmap_set(&telling->seen, word);
-	if (list->count == list->room) {
-		size_t room = list->room ? 2 * list->room : 256;
-		struct node_place *more = realloc(list->items, room * sizeof(*more));
-
-		if (!more)
-			return -ENOMEM;
-		list->items = more;
-		list->room = room;
-	}
-	list->items[list->count++] = *place;
-	return 0;
+	return node_list_add(list, place);
 }
 
 static int by_place(const void *a, const void *b)
@@ -97,9 +77,7 @@ static int children_add(struct node_list *list, const struct node_place *place, 
 	if (code)
 		return code == THAW_EDAMAGED ? 0 : code;
 	for (unsigned i = 0; !code && i < FORMAT_FANOUT; i++) {
-		const struct node_place below = {
-			.at = index_child(&node, i),
-			.first_page = place->first_page + i * index_span(level - 1)};
+		const struct node_place below = node_below(place, level, &node, i);
 
 		code = list_add(list, &below, telling);
 	}
