@@ -146,7 +146,7 @@ static int inner_node_read(struct hot *hot, const struct node_place *node, unsig
 	if (code)
 		return code == THAW_EDAMAGED ? 0 : code;
 	code = hot_bytes(hot, node->at.offset, index_node_bytes(level));
-	for (unsigned i = 0; !code && level > 1 && i < FORMAT_FANOUT; i++) {
+	for (unsigned i = 0; !code && level > 2 && i < FORMAT_FANOUT; i++) {
 		const struct node_place next = node_below(node, level, &read, i);
 
 		if (next.at.offset)
