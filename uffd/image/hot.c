@@ -32,8 +32,7 @@ struct hot {
 	struct root root;
 	uint64_t left; /* blocks */
 	struct bitmap known;
-	struct thaw_mirror_run *runs;
-	size_t count, room;
+	struct run_list runs;
 
 	union disk_any nodes[INDEX_LEVELS_MAX]; /* by level */
 	struct reference at[INDEX_LEVELS_MAX];
@@ -45,26 +44,12 @@ struct hot {
 /* 1: there is no room for more. */
 static int hot_block(struct hot *hot, uint64_t block)
 {
-	struct thaw_mirror_run *last = hot->count ? &hot->runs[hot->count - 1] : NULL;
-
 	if (block >= hot->known.bits || bitmap_test(&hot->known, block))
 		return 0;
 	if (!hot->left)
 		return 1;
-	if (last && last->first + last->count == block) {
-		last->count++;
-	} else {
-		if (hot->count == hot->room) {
-			size_t room = hot->room ? 2 * hot->room : 256;
-			struct thaw_mirror_run *more = realloc(hot->runs, room * sizeof(*more));
-
-			if (!more)
-				return -ENOMEM;
-			hot->runs = more;
-			hot->room = room;
-		}
-		hot->runs[hot->count++] = (struct thaw_mirror_run){block, 1};
-	}
+	if (run_list_add(&hot->runs, block, 1))
+		return -ENOMEM;
 	bitmap_set(&hot->known, block);
 	hot->left--;
 	return 0;
@@ -323,10 +308,10 @@ int thaw_image_hot_blocks(struct thaw_take *take, uint64_t most_bytes,
 	bitmap_free(&hot.known);
 	free(hot.pages);
 	if (code) {
-		free(hot.runs);
+		free(hot.runs.items);
 		return error_set(error, code, "%s: cannot tell what a restore reads first: %s",
 				 image_path(hot.image), thaw_strerror(code));
 	}
-	*runs = hot.runs;
-	return (int)hot.count;
+	*runs = hot.runs.items;
+	return (int)hot.runs.count;
 }

@@ -66,6 +66,11 @@ struct thaw_take {
 	uint8_t *log_copies;
 };
 
+struct run_list { /* zeroed: none */
+	struct thaw_mirror_run *items;
+	size_t count, room;
+};
+
 /* ---- mirror.c */
 
 /* With no commit being written, and nobody else using the image. -EBUSY, -EAGAIN, -ENOMEM, what image_settle() says. */
@@ -94,5 +99,7 @@ uint64_t mirror_hold_most(const struct thaw_mirror *mirror, uint64_t usual);
 
 /* With the lock, and no window. */
 int take_make(struct thaw_mirror *mirror, struct thaw_take *take);
+/* Blocks that follow the last run make that longer. -ENOMEM. */
+int run_list_add(struct run_list *list, uint64_t first, uint64_t count);
 
 #endif

@@ -132,31 +132,42 @@ int take_make(struct thaw_mirror *mirror, struct thaw_take *take)
 
 /* ---- made: what is told of it */
 
+int run_list_add(struct run_list *list, uint64_t first, uint64_t count)
+{
+	struct thaw_mirror_run *last = list->count ? &list->items[list->count - 1] : NULL;
+
+	if (last && last->first + last->count == first) {
+		last->count += count;
+		return 0;
+	}
+	if (list->count == list->room) {
+		size_t room = list->room ? 2 * list->room : 64;
+		struct thaw_mirror_run *more = realloc(list->items, room * sizeof(*more));
+
+		if (!more)
+			return -ENOMEM;
+		list->items = more;
+		list->room = room;
+	}
+	list->items[list->count++] = (struct thaw_mirror_run){first, count};
+	return 0;
+}
+
 static int runs_list(const struct bitmap *blocks, const struct thaw_mirror_run **runs,
 		     size_t *count, uint64_t *total)
 {
-	struct thaw_mirror_run *list = NULL;
-	size_t room = 0;
+	struct run_list list = {0};
+	int code = 0;
 
-	for (uint64_t block = 0, run; (block = bitmap_next(blocks, block)) != UINT64_MAX;
+	for (uint64_t block = 0, run; !code && (block = bitmap_next(blocks, block)) != UINT64_MAX;
 	     block += run) {
 		run = bitmap_run(blocks, block);
-		if (*count == room) {
-			struct thaw_mirror_run *more;
-
-			room = room ? 2 * room : 64;
-			more = realloc(list, room * sizeof(*list));
-			if (!more) {
-				free(list);
-				return -ENOMEM;
-			}
-			list = more;
-		}
-		list[(*count)++] = (struct thaw_mirror_run){block, run};
+		code = run_list_add(&list, block, run);
 		*total += run;
 	}
-	*runs = list;
-	return 0;
+	*runs = list.items;
+	*count = list.count;
+	return code;
 }
 
 static int take_tell(struct thaw_take *take)
