@@ -100,16 +100,27 @@ static int code_told(int code)
 											: code;
 }
 
-int fill_ask_need(int fd, uint64_t offset, uint64_t bytes)
+static int ask(int fd, uint64_t offset, uint64_t bytes, bool writes)
 {
 	struct thaw_fill *fill = bytes ? enter(fd) : NULL;
-	int code;
+	int code = -EIO;
 
 	if (!fill)
 		return 0;
-	code = is_child(fill) ? -EIO : fill->ops->need(fill->arg, offset, bytes);
+	if (!is_child(fill))
+		code = (writes ? fill->ops->writes : fill->ops->need)(fill->arg, offset, bytes);
 	leave(fill);
 	return code_told(code);
+}
+
+int fill_ask_need(int fd, uint64_t offset, uint64_t bytes)
+{
+	return ask(fd, offset, bytes, false);
+}
+
+int fill_ask_writes(int fd, uint64_t offset, uint64_t bytes)
+{
+	return ask(fd, offset, bytes, true);
 }
 
 bool fill_ask_has(int fd, uint64_t offset, uint64_t bytes)
@@ -122,18 +133,6 @@ bool fill_ask_has(int fd, uint64_t offset, uint64_t bytes)
 	has = !is_child(fill) && fill->ops->has && fill->ops->has(fill->arg, offset, bytes);
 	leave(fill);
 	return has;
-}
-
-int fill_ask_writes(int fd, uint64_t offset, uint64_t bytes)
-{
-	struct thaw_fill *fill = bytes ? enter(fd) : NULL;
-	int code;
-
-	if (!fill)
-		return 0;
-	code = is_child(fill) ? -EIO : fill->ops->writes(fill->arg, offset, bytes);
-	leave(fill);
-	return code_told(code);
 }
 
 int fill_need_all(int fd)
