@@ -11,6 +11,7 @@
 
 #include "base/branch.h"
 #include "base/failure.h"
+#include "base/thread.h"
 #include "embed.h"
 #include "js/api/host.h"
 
@@ -425,7 +426,6 @@ int thaw_vm_open(const struct thaw_vm_options *options, struct thaw_vm **result,
 		 struct thaw_error *error)
 {
 	struct thaw_vm *vm = calloc(1, sizeof(*vm));
-	pthread_condattr_t monotonic;
 	int code;
 
 	*result = NULL;
@@ -442,10 +442,7 @@ int thaw_vm_open(const struct thaw_vm_options *options, struct thaw_vm **result,
 	vm->hosting.resolve = modules_resolve;
 	vm->hosting.load = modules_load;
 	pthread_mutex_init(&vm->lock, NULL);
-	pthread_condattr_init(&monotonic);
-	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	pthread_cond_init(&vm->woken, &monotonic);
-	pthread_condattr_destroy(&monotonic);
+	cond_init_monotonic(&vm->woken);
 	code = functions_open(vm, host_bindings);
 	if (code)
 		failure(error, code, "%s",

@@ -6,9 +6,10 @@
 #include "store/encoders.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+
+#include "base/thread.h"
 
 #define WORTH_IT 8u /* frames: half a MiB */
 
@@ -60,16 +61,12 @@ static void *other(void *arg)
 static bool other_runs(struct encoders *encoders)
 {
 	struct encoders_private *private = encoders->private;
-	sigset_t all, before;
 
 	if (private->running)
 		return true;
 	if (!private->encoder[1] && !(private->encoder[1] = frame_encoder_new()))
 		return false;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	private->running = !pthread_create(&private->thread, NULL, other, encoders);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	private->running = !thread_begin(&private->thread, other, encoders);
 	return private->running;
 }
 

@@ -8,13 +8,13 @@
 #include "store/fetch.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/failure.h"
+#include "base/thread.h"
 #include "store/fetch_private.h"
 
 #define PATIENCE_NS (300ull * 1000000000)
@@ -337,20 +337,14 @@ static int hot_open(struct fetch *fetch, const struct fetch_options *options)
 
 /* ---- Life */
 
-/* Signals are the program's business. */
 static int workers_begin(struct fetch *fetch)
 {
-	sigset_t all, before;
 	int code = 0;
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
 	while (!code && fetch->worker_count < FETCH_WORKERS) {
-		code = -pthread_create(&fetch->workers[fetch->worker_count], NULL, fetch_work,
-				       fetch);
+		code = thread_begin(&fetch->workers[fetch->worker_count], fetch_work, fetch);
 		fetch->worker_count += !code;
 	}
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return fetch->worker_count ? 0 : code;
 }
 
@@ -374,7 +368,6 @@ static int prepare(struct fetch *fetch, const struct fetch_options *options)
 int fetch_open(const struct fetch_options *options, struct fetch **opened, struct thaw_error *error)
 {
 	struct fetch *fetch = calloc(1, sizeof(*fetch));
-	pthread_condattr_t monotonic;
 	int code;
 
 	*opened = NULL;
@@ -393,11 +386,8 @@ int fetch_open(const struct fetch_options *options, struct fetch **opened, struc
 	fetch->ready_end[1] = &fetch->ready[1];
 	pthread_mutex_init(&fetch->file_lock, NULL);
 	pthread_mutex_init(&fetch->lock, NULL);
-	pthread_condattr_init(&monotonic);
-	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	pthread_cond_init(&fetch->settled, &monotonic);
-	pthread_cond_init(&fetch->came, &monotonic);
-	pthread_condattr_destroy(&monotonic);
+	cond_init_monotonic(&fetch->settled);
+	cond_init_monotonic(&fetch->came);
 	code = prepare(fetch, options);
 	if (code) {
 		fetch_close(fetch);

@@ -6,12 +6,12 @@
  *	hot_build() reads the blocks, with the take -> hot_start(): a thread makes the object -> it is stored -> the next record tells it
  */
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/array.h"
 #include "base/clock.h"
+#include "base/thread.h"
 #include "store/level.h"
 #include "store/replication.h"
 
@@ -286,14 +286,10 @@ void hot_free(struct replication *r)
 void hot_start(struct replication *r)
 {
 	struct heating *heating = r->hot.heating;
-	sigset_t all, before;
 
 	if (!heating || heating->running)
 		return;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	heating->running = !pthread_create(&heating->thread, NULL, heat, heating);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	heating->running = !thread_begin(&heating->thread, heat, heating);
 	if (!heating->running)
 		heat(heating);
 }

@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/failure.h"
+#include "base/thread.h"
 #include "store/record.h"
 
 #define RENEW_NS 60000000000ull
@@ -86,22 +86,9 @@ static void lease_free(struct lease *lease)
 	free(lease);
 }
 
-static int begin(struct lease *lease)
-{
-	sigset_t all, before;
-	int code;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	code = -pthread_create(&lease->thread, NULL, renew, lease);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return code;
-}
-
 int lease_take(struct s3 *s3, uint64_t record, struct lease **taken, struct thaw_error *error)
 {
 	struct lease *lease = calloc(1, sizeof(*lease));
-	pthread_condattr_t monotonic;
 	uint8_t id[STORE_EPOCH_BYTES];
 	char text[STORE_ID_TEXT];
 	int code;
@@ -112,15 +99,12 @@ int lease_take(struct s3 *s3, uint64_t record, struct lease **taken, struct thaw
 	lease->s3 = s3;
 	lease_encode(&lease->contents, record);
 	pthread_mutex_init(&lease->lock, NULL);
-	pthread_condattr_init(&monotonic);
-	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	pthread_cond_init(&lease->wake, &monotonic);
-	pthread_condattr_destroy(&monotonic);
+	cond_init_monotonic(&lease->wake);
 	code = getrandom(id, sizeof(id), 0) == sizeof(id) ? 0 : -EIO;
 	store_id_print(id, text);
 	snprintf(lease->key, sizeof(lease->key), "readers/%s", text);
 	if (!code)
-		code = begin(lease);
+		code = thread_begin(&lease->thread, renew, lease);
 	if (code) {
 		lease_free(lease);
 		return failure(error, code, "%s: a lease cannot be taken: %s", s3_place(s3),

@@ -7,7 +7,6 @@
 #include "store/place.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -15,6 +14,7 @@
 #include "base/clock.h"
 #include "base/failure.h"
 #include "base/format.h"
+#include "base/thread.h"
 #include "store/place_file.h"
 #include "store/place_private.h"
 
@@ -174,16 +174,12 @@ static void *fill(void *arg)
 
 int place_fill(struct place *place, struct thaw_error *error)
 {
-	sigset_t all, before;
 	int code;
 
 	if (place->complete || place->fills || !place->fetch)
 		return 0;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
 	place->filling = true;
-	code = -pthread_create(&place->filler, NULL, fill, place);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	code = thread_begin(&place->filler, fill, place);
 	place->fills = !code;
 	if (code) {
 		place->filling = false;

@@ -15,13 +15,13 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/failure.h"
+#include "base/thread.h"
 #include "store/place_file.h"
 #include "store/place_private.h"
 #include "store/ranges.h"
@@ -50,12 +50,7 @@ static void *job_run(void *arg)
 
 static void job_begin(struct job *job)
 {
-	sigset_t all, before;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	job->apart = !pthread_create(&job->thread, NULL, job_run, job);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	job->apart = !thread_begin(&job->thread, job_run, job);
 	if (!job->apart)
 		job_run(job);
 }

@@ -9,12 +9,12 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/failure.h"
+#include "base/thread.h"
 #include "store/replication.h"
 
 #define SECOND 1000000000ull
@@ -412,7 +412,6 @@ static void replication_free(struct replication *r)
 static struct replication *replication_new(const struct replicate_options *options)
 {
 	struct replication *r = calloc(1, sizeof(*r));
-	pthread_condattr_t attributes;
 
 	if (!r)
 		return NULL;
@@ -428,10 +427,7 @@ static struct replication *replication_new(const struct replicate_options *optio
 	r->changed = options->changed;
 	r->arg = options->arg;
 	pthread_mutex_init(&r->lock, NULL);
-	pthread_condattr_init(&attributes);
-	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-	pthread_cond_init(&r->news, &attributes);
-	pthread_condattr_destroy(&attributes);
+	cond_init_monotonic(&r->news);
 	group_open(&r->group);
 	if (r->place && r->image && r->program && r->encoder && r->encoders)
 		return r;
@@ -495,17 +491,12 @@ int replicate_open(const struct replicate_options *options, struct replication *
 
 static int threads_start(struct replication *r)
 {
-	sigset_t all, before;
 	int code;
 
-	/* Signals are the program's. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	code = -pthread_create(&r->thread, NULL, run, r);
+	code = thread_begin(&r->thread, run, r);
 	r->running = !code;
-	if (!code && pthread_create(&r->collector, NULL, run_collector, r) == 0)
+	if (!code && !thread_begin(&r->collector, run_collector, r))
 		r->collecting = true; /* without it the store only grows */
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return code;
 }
 

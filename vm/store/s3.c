@@ -13,7 +13,6 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <signal.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +22,7 @@
 #include "base/clock.h"
 #include "base/failure.h"
 #include "base/format.h"
+#include "base/thread.h"
 #include "store/s3_private.h"
 
 #define REQUESTS 16u
@@ -598,7 +598,6 @@ static int read_place(struct s3 *s3, const char *place, struct thaw_error *error
 static int begin_thread(struct s3 *s3, struct thaw_error *error)
 {
 	unsigned most = s3->settings.requests + (s3->settings.requests + 1) / 2;
-	sigset_t all, before;
 	int code;
 
 	s3->multi = libcurl_multi_init();
@@ -608,10 +607,7 @@ static int begin_thread(struct s3 *s3, struct thaw_error *error)
 	if (!s3->multi || !s3->spare || !s3->sockets)
 		return failure(error, -ENOMEM, "out of memory");
 	curl.multi_setopt(s3->multi, CURLMOPT_MAXCONNECTS, (long)most + 8);
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	code = -pthread_create(&s3->thread, NULL, serve, s3);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	code = thread_begin(&s3->thread, serve, s3);
 	if (code)
 		return failure(error, code, "%s: no thread can be begun: %s", s3->name,
 			       strerror(-code));

@@ -27,6 +27,7 @@
 
 #include "base/clock.h"
 #include "base/failure.h"
+#include "base/thread.h"
 #include "process/output/internal.h"
 
 #ifndef SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP
@@ -407,14 +408,10 @@ static void make_room(struct output *output)
 
 int notifier_start(struct output *output, struct thaw_error *error)
 {
-	sigset_t all, before;
 	int code;
 
 	make_room(output);
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	code = -pthread_create(&output->notifier, NULL, notifier_run, output);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	code = thread_begin(&output->notifier, notifier_run, output);
 	output->begun = !code;
 	pthread_mutex_lock(&output->lock);
 	while (output->begun && !output->started)

@@ -8,11 +8,11 @@
 #define _GNU_SOURCE /* secure_getenv() */
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/thread.h"
 #include "process/output/output.h"
 #include "process/output/ring.h"
 
@@ -58,18 +58,12 @@ static void *wait_for_guest(void *context)
 	return NULL;
 }
 
-/* No signal of this process is for that thread. */
 static int start_thread(struct ring_link *link)
 {
-	sigset_t all, before;
-	int result;
+	int code = thread_begin(&link->thread, wait_for_guest, link);
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	result = pthread_create(&link->thread, NULL, wait_for_guest, link);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	link->threaded = !result;
-	return -result;
+	link->threaded = !code;
+	return code;
 }
 
 /* THAW_RING=none: the supervisor is asked about each call, as it is about those that no function of libc's makes. */
