@@ -346,14 +346,19 @@ void thaw_history(const struct thaw *heap, struct thaw_history *history)
 	history->newest &= !heap->fallback.code;
 }
 
+void heap_pause(struct thaw *heap)
+{
+	checkpointer_wait(&heap->checkpointer);
+	checkpointer_settle(&heap->checkpointer);
+}
+
 int thaw_settle(struct thaw *heap, struct thaw_error *error)
 {
 	int code;
 
 	if (!heap->image || !(heap->opened.number || heap->totals.generation))
 		return 0;
-	checkpointer_wait(&heap->checkpointer); /* its thread has the image until then */
-	checkpointer_settle(&heap->checkpointer);
+	heap_pause(heap);
 	code = image_settle(heap->image, error);
 	checkpointer_go_on(&heap->checkpointer);
 	heap->settled |= !code;

@@ -39,5 +39,10 @@ struct thaw {
 /* Start the fault service, by another reader if there are too many rings. */
 int heap_start_service(struct thaw *heap, const struct thaw_range *ranges, size_t count,
 		       struct thaw_error *error);
+/*
+ * From here to checkpointer_go_on() only this thread writes the image: a checkpoint may be under way, but it waits for its
+ * capture.
+ */
+void heap_pause(struct thaw *heap);
 
 #endif

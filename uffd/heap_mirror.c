@@ -3,13 +3,6 @@
 #include "heap.h"
 #include "image/mirror.h"
 
-/* From here on only this thread writes the image: a checkpoint may be under way, but it waits for its capture. */
-static void heap_pause(struct thaw *heap)
-{
-	checkpointer_wait(&heap->checkpointer);
-	checkpointer_settle(&heap->checkpointer);
-}
-
 int thaw_mirror_open(struct thaw *heap, uint64_t hold_bytes, struct thaw_mirror **mirror,
 		     struct thaw_error *error)
 {
