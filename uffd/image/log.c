@@ -84,12 +84,6 @@ bool log_has_room(const struct commit *commit)
 	return commit->large || (pages->staged_count + 1) * pages->page_bytes <= LOG_STAGED_MOST;
 }
 
-static int page_put(struct commit *commit, uint64_t page, const uint8_t *bytes,
-		    struct extent *extent)
-{
-	return extent_is_stored(extent) ? commit_put(commit, page, bytes, extent) : 0;
-}
-
 int log_spill(struct commit *commit, struct thaw_error *error)
 {
 	struct log_pages *pages = &commit->image->log.pages;
@@ -120,8 +114,10 @@ int log_place(struct commit *commit)
 
 		if (!page->staged)
 			page->next = page->extent;
-		code = page_put(commit, page->page, page->staged ? page->next_bytes : page->bytes,
-				&page->next);
+		if (extent_is_stored(&page->next))
+			code = commit_put(commit, page->page,
+					  page->staged ? page->next_bytes : page->bytes,
+					  &page->next);
 	}
 	/* Those that an open found in the log may not have arrived in the heap: first the bytes, then the index. */
 	if (!code && count)
