@@ -176,25 +176,29 @@ int place_file_unused(const char *path, struct thaw_error *error)
 
 /* ---- Holes */
 
-static int scratch_open(const char *path)
+int place_file_scratch(const char *path, char **name)
 {
-	char *folder = strdup(path), *slash = folder ? strrchr(folder, '/') : NULL, *name = NULL;
+	char *folder = strdup(path), *slash = folder ? strrchr(folder, '/') : NULL;
 	int fd, code = -ENOMEM;
 
+	*name = NULL;
 	if (!folder)
-		return -ENOMEM;
+		return code;
 	if (slash)
 		slash[slash == folder] = '\0';
 	fd = open(slash ? folder : ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	if (fd < 0 && asprintf(&name, "%s.XXXXXX", path) > 0) {
-		fd = mkostemp(name, O_CLOEXEC);
-		code = fd < 0 ? -errno : 0;
-		if (fd >= 0)
-			unlink(name);
-		free(name);
-	}
 	free(folder);
-	return fd < 0 ? code : fd;
+	if (fd >= 0)
+		return fd;
+	if (asprintf(name, "%s.XXXXXX", path) > 0) {
+		fd = mkostemp(*name, O_CLOEXEC);
+		if (fd >= 0)
+			return fd;
+		code = -errno;
+		free(*name);
+	}
+	*name = NULL;
+	return code;
 }
 
 /* The block at `at` is all that is data. */
@@ -219,10 +223,14 @@ int place_file_holes(const char *path, uint64_t bytes)
 {
 	/* The one that is written is the second of a pair of larger pages, wherever these may be used. */
 	off_t at = (off_t)(bytes / STORE_BLOCK / 2 | 1) * STORE_BLOCK;
-	int fd = scratch_open(path), told;
+	char *name;
+	int fd = place_file_scratch(path, &name), told;
 
 	if (fd < 0)
 		return fd;
+	if (name)
+		unlink(name);
+	free(name);
 	errno = 0;
 	told = holes_told(fd, at);
 	close(fd);

@@ -18,6 +18,11 @@ int place_file_open(const char *path, bool *made, struct thaw_error *error);
 /* THAW_EINUSE: a process has that image open, one that does not lock it so; else 0, also if it is no image. */
 int place_file_unused(const char *path, struct thaw_error *error);
 /*
+ * A new file beside `path`, without a name where the file system can do that, else with one: `name`, malloc'ed. The descriptor,
+ * or -errno.
+ */
+int place_file_scratch(const char *path, char **name);
+/*
  * Is a hole of a file beside `path`, of so many bytes, told from data, each block for itself? 1; 0: this file system does not;
  * -errno: it is not known.
  */

@@ -32,7 +32,6 @@ struct pull {
 	struct store_level level;
 	struct lease *lease;
 	struct fetch *fetch;
-	char *folder;
 	char *temporary; /* the file's name, until it has its own; NULL: none */
 	int fd;
 	uint64_t patience_ns;
@@ -71,28 +70,8 @@ static int check_name(const struct pull *pull, struct thaw_error *error)
 
 static int file_new(struct pull *pull, struct thaw_error *error)
 {
-	const char *image = pull->options->image, *slash = strrchr(image, '/');
-
-	pull->folder = slash ? strndup(image, slash == image ? 1 : (size_t)(slash - image))
-			     : strdup(".");
-	if (!pull->folder)
-		return file_failure(pull, -ENOMEM, "cannot make it", error);
-	pull->fd = open(pull->folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	if (pull->fd >= 0)
-		return 0;
-	if (asprintf(&pull->temporary, "%s.XXXXXX", image) < 0) {
-		pull->temporary = NULL;
-		return file_failure(pull, -ENOMEM, "cannot make it", error);
-	}
-	pull->fd = mkostemp(pull->temporary, O_CLOEXEC);
-	if (pull->fd < 0) {
-		int code = -errno;
-
-		free(pull->temporary);
-		pull->temporary = NULL;
-		return file_failure(pull, code, "cannot make it", error);
-	}
-	return 0;
+	pull->fd = place_file_scratch(pull->options->image, &pull->temporary);
+	return pull->fd < 0 ? file_failure(pull, pull->fd, "cannot make it", error) : 0;
 }
 
 /* A name for a file that has none: its own, if nothing may be replaced, else another. */
@@ -116,16 +95,6 @@ static int file_link(struct pull *pull)
 		free(name);
 	else
 		pull->temporary = name;
-	return code;
-}
-
-static int sync_folder(const struct pull *pull)
-{
-	int fd = open(pull->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	int code = fd < 0 || fsync(fd) ? -errno : 0;
-
-	if (fd >= 0)
-		close(fd);
 	return code;
 }
 
@@ -155,7 +124,7 @@ static int file_name(struct pull *pull, struct thaw_error *error)
 	}
 	if (code)
 		return file_failure(pull, code, "cannot get its name", error);
-	code = sync_folder(pull);
+	code = sidefile_sync_folder(image);
 	return code ? file_failure(pull, code, "its name cannot be made durable", error) : 0;
 }
 
@@ -229,7 +198,6 @@ static void pull_free(struct pull *pull)
 	if (pull->temporary)
 		unlink(pull->temporary);
 	free(pull->temporary);
-	free(pull->folder);
 }
 
 int pull_image(const struct pull_options *options, struct pull_status *status,

@@ -145,10 +145,9 @@ static int print(FILE *to, const struct sidefile *side)
 	return fflush(to) || fsync(fileno(to)) ? -errno : 0;
 }
 
-/* What a rename or a removal changed is on the disk. */
-static int sync_folder(const char *name)
+int sidefile_sync_folder(const char *image)
 {
-	char *copy = strdup(name);
+	char *copy = strdup(image);
 	int fd, code;
 
 	if (!copy)
@@ -183,7 +182,7 @@ static int write_file(const char *name, const char *new_name, const struct sidef
 		code = -errno;
 	if (code)
 		unlink(new_name);
-	return code ? code : sync_folder(name);
+	return code ? code : sidefile_sync_folder(name);
 }
 
 static int write_locked(const char *image, const struct sidefile *side, struct thaw_error *error)
@@ -258,7 +257,7 @@ int sidefile_remove(const char *image, struct thaw_error *error)
 	if (unlink(name) && errno != ENOENT)
 		code = -errno;
 	else
-		code = sync_folder(name);
+		code = sidefile_sync_folder(name);
 	pthread_mutex_unlock(&changing);
 	if (code)
 		failure(error, code, "%s cannot be removed: %s", name, strerror(-code));

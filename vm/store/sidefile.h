@@ -42,6 +42,8 @@ int sidefile_change(const char *image, int (*change)(struct sidefile *side, void
 		    struct thaw_error *error);
 /* Durable, too. Success if there was none. */
 int sidefile_remove(const char *image, struct thaw_error *error);
+/* What a rename or a removal of it, or of the image, changed is on the disk: 0 or -errno. */
+int sidefile_sync_folder(const char *image);
 
 bool sidefile_has(const struct sidefile *side, const uint8_t epoch[STORE_EPOCH_BYTES]);
 
