@@ -97,12 +97,18 @@ static void move(struct s3 *s3, struct s3_try *try, enum where where)
 		TAILQ_INSERT_TAIL(queue_of(s3, try), try, link);
 }
 
+/* Whatever has become of it, nobody waits for that. */
+static void give_up(struct s3 *s3, struct s3_try *try)
+{
+	if (try->where != WHERE_FLIES)
+		return;
+	try->maybe_stored |= try->sends;
+	land(s3, try);
+}
+
 static void cancel(struct s3 *s3, struct s3_try *try)
 {
-	if (try->where == WHERE_FLIES) {
-		try->maybe_stored |= try->sends;
-		land(s3, try);
-	}
+	give_up(s3, try);
 	try_fail(try, -ECANCELED, "it is not wanted any more");
 	end(s3, try);
 }
@@ -112,10 +118,7 @@ static void end_late(struct s3 *s3, struct s3_try *try)
 	const char *why = try->reason.text[0] ? strstr(try->reason.text, ": ") + 2 : NULL;
 	unsigned tries = try->request->tries;
 
-	if (try->where == WHERE_FLIES) {
-		try->maybe_stored |= try->sends;
-		land(s3, try);
-	}
+	give_up(s3, try);
 	if (why)
 		try_fail(try, try->reason.code == -EACCES ? -EACCES : -ETIMEDOUT,
 			 "it did not succeed in time, tried %u time%s: %s", tries,

@@ -35,16 +35,22 @@ static void say(struct s3_try *try, struct thaw_error *error, int code, const ch
 		*place->prefix ? "/" : "", try->request->key ? try->request->key : "", at, why);
 }
 
-void try_fail(struct s3_try *try, int code, const char *format, ...)
+static void fail(struct s3_try *try, int code, const char *format, va_list arguments)
 {
 	struct s3_request *request = try->request;
+
+	say(try, &request->error, code, format, arguments);
+	request->code = code;
+	request->unsure = request->verb == S3_PUT && try->maybe_stored;
+}
+
+void try_fail(struct s3_try *try, int code, const char *format, ...)
+{
 	va_list arguments;
 
 	va_start(arguments, format);
-	say(try, &request->error, code, format, arguments);
+	fail(try, code, format, arguments);
 	va_end(arguments);
-	request->code = code;
-	request->unsure = request->verb == S3_PUT && try->maybe_stored;
 }
 
 __attribute__((format(printf, 3, 4))) static enum verdict ends(struct s3_try *try, int code,
@@ -53,10 +59,8 @@ __attribute__((format(printf, 3, 4))) static enum verdict ends(struct s3_try *tr
 	va_list arguments;
 
 	va_start(arguments, format);
-	say(try, &try->request->error, code, format, arguments);
+	fail(try, code, format, arguments);
 	va_end(arguments);
-	try->request->code = code;
-	try->request->unsure = try->request->verb == S3_PUT && try->maybe_stored;
 	return VERDICT_ENDS;
 }
 
