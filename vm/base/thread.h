@@ -7,6 +7,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdint.h>
 #include <time.h>
 
 /* One that gets no signal: these are the program's business. 0 or -errno. */
@@ -31,6 +32,14 @@ static inline void cond_init_monotonic(pthread_cond_t *cond)
 	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
 	pthread_cond_init(cond, &monotonic);
 	pthread_condattr_destroy(&monotonic);
+}
+
+/* Until that time of it. 0, or ETIMEDOUT. */
+static inline int cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_t ns)
+{
+	struct timespec until = {(time_t)(ns / 1000000000), (long)(ns % 1000000000)};
+
+	return pthread_cond_timedwait(cond, lock, &until);
 }
 
 #endif

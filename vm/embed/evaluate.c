@@ -5,9 +5,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/failure.h"
+#include "base/thread.h"
 #include "embed.h"
 
 /* A promise that the host looks at itself: its rejection is nobody else's to report. */
@@ -276,12 +276,9 @@ void thaw_vm_interrupt(struct thaw_vm *vm)
 /* Until something is due, the end, or an interruption. */
 static void sleep_until(struct thaw_vm *vm, uint64_t until_ns)
 {
-	struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000),
-				 .tv_nsec = (long)(until_ns % 1000000000)};
-
 	pthread_mutex_lock(&vm->lock);
 	while (!atomic_load(&vm->interrupt) &&
-	       !pthread_cond_timedwait(&vm->woken, &vm->lock, &until))
+	       !cond_wait_until(&vm->woken, &vm->lock, until_ns))
 		;
 	pthread_mutex_unlock(&vm->lock);
 }

@@ -11,6 +11,7 @@
 #include "base/array.h"
 #include "base/clock.h"
 #include "base/failure.h"
+#include "base/thread.h"
 #include "store/fetch_private.h"
 
 #define UNDER_WAY_MOST 32u /* requests */
@@ -263,10 +264,7 @@ static void forget_failures(struct fetch *fetch)
 
 static void wait_for(struct fetch *fetch, uint64_t ns)
 {
-	uint64_t until = clock_monotonic_ns() + ns;
-	struct timespec deadline = {(time_t)(until / 1000000000), (long)(until % 1000000000)};
-
-	pthread_cond_timedwait(&fetch->settled, &fetch->lock, &deadline);
+	cond_wait_until(&fetch->settled, &fetch->lock, clock_monotonic_ns() + ns);
 }
 
 /* All that was asked for has ended, and some of it failed: asks again, after a while. */

@@ -64,11 +64,10 @@ static void *renew(void *arg)
 	pthread_mutex_lock(&lease->lock);
 	while (!lease->stopping) {
 		uint64_t next = clock_monotonic_ns() + RENEW_NS;
-		struct timespec until = {(time_t)(next / 1000000000), (long)(next % 1000000000)};
 
 		put_start(lease);
 		while (!lease->stopping && (lease->under_way || clock_monotonic_ns() < next))
-			pthread_cond_timedwait(&lease->wake, &lease->lock, &until);
+			cond_wait_until(&lease->wake, &lease->lock, next);
 		if (lease->under_way)
 			s3_stop(lease->s3, &lease->request);
 		while (lease->under_way)

@@ -57,18 +57,11 @@ bool replication_stops(struct replication *r)
 	return stops;
 }
 
-static struct timespec until(uint64_t ns)
-{
-	return (struct timespec){(time_t)(ns / SECOND), (long)(ns % SECOND)};
-}
-
 /* With the lock, which it gives up. `ns`: of the monotonic clock. */
 static void wait_until(struct replication *r, uint64_t ns)
 {
-	struct timespec time = until(ns);
-
 	if (ns)
-		pthread_cond_timedwait(&r->news, &r->lock, &time);
+		cond_wait_until(&r->news, &r->lock, ns);
 	else
 		pthread_cond_wait(&r->news, &r->lock);
 }
