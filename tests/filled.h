@@ -30,8 +30,7 @@ struct filled {
 	uint64_t brought, written; /* blocks */
 	unsigned waiting,
 		most; /* calls of need() under way that bring something: now, and the most there were */
-	unsigned gather; /* each waits until so many are under way, or the gate is open */
-	bool open;
+	bool shut; /* what is to be brought waits: for filled_open() */
 	unsigned delay_us;
 	uint64_t fails_from; /* blocks from there on do not come */
 	int code;
@@ -72,9 +71,7 @@ static int filled_need(void *arg, uint64_t offset, uint64_t bytes)
 	if (++filled->waiting > filled->most)
 		filled->most = filled->waiting;
 	pthread_cond_broadcast(&filled->changed);
-	while (filled->gather && filled->most < filled->gather && !filled->open)
-		pthread_cond_wait(&filled->changed, &filled->lock);
-	while (filled->gather && !filled->open)
+	while (filled->shut)
 		pthread_cond_wait(&filled->changed, &filled->lock);
 	if (filled->delay_us) {
 		pthread_mutex_unlock(&filled->lock);
@@ -113,6 +110,23 @@ static int filled_writes(void *arg, uint64_t offset, uint64_t bytes)
 	}
 	pthread_mutex_unlock(&filled->lock);
 	return 0;
+}
+
+SUPPORT void filled_open(struct filled *filled)
+{
+	pthread_mutex_lock(&filled->lock);
+	filled->shut = false;
+	pthread_cond_broadcast(&filled->changed);
+	pthread_mutex_unlock(&filled->lock);
+}
+
+/* Until so many calls have been under way at once. */
+SUPPORT void filled_await(struct filled *filled, unsigned waiting)
+{
+	pthread_mutex_lock(&filled->lock);
+	while (filled->most < waiting)
+		pthread_cond_wait(&filled->changed, &filled->lock);
+	pthread_mutex_unlock(&filled->lock);
 }
 
 static const struct thaw_fill_ops filled_ops = {filled_need, filled_has, filled_writes};

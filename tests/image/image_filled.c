@@ -262,7 +262,7 @@ TEST_F(filled, nodes_are_told_before_they_are_read)
 	ASSERT_EQ(0, thaw_image_open(model_path, &image, &self->error));
 	other = &image->slots[!image->slot];
 	ASSERT_EQ(0, filled_need(&self->filled, other->record_offset, other->record_bytes));
-	self->filled.gather = 1; /* whoever asks waits for ever */
+	self->filled.shut = true; /* whoever asks waits for ever */
 	ASSERT_EQ(0, thaw_image_nodes(image, note_nodes, &self->filled, &self->error))
 	TH_LOG("%s", self->error.text);
 	thaw_image_close(image);
@@ -375,20 +375,14 @@ TEST_F(filled, who_detaches_waits_for_the_calls_under_way)
 	struct reader one = {.filled = &self->filled}, two = {.filled = &self->filled};
 	struct filled *filled = &self->filled;
 
-	filled->gather = 2;
+	filled->shut = true;
 	ASSERT_EQ(0, pthread_create(&one.thread, NULL, read_block, &one));
-	pthread_mutex_lock(&filled->lock);
-	while (!filled->waiting)
-		pthread_cond_wait(&filled->changed, &filled->lock);
-	pthread_mutex_unlock(&filled->lock);
+	filled_await(filled, 1);
 	ASSERT_EQ(0, pthread_create(&two.thread, NULL, detach, &two));
 	while (fill_is_of(filled->fd)) /* it has left the list, and waits */
 		usleep(1000);
 	ASSERT_FALSE(two.left);
-	pthread_mutex_lock(&filled->lock);
-	filled->open = true; /* whoever blocks it makes it come back */
-	pthread_cond_broadcast(&filled->changed);
-	pthread_mutex_unlock(&filled->lock);
+	filled_open(filled); /* whoever blocks it makes it come back */
 	ASSERT_EQ(0, pthread_join(one.thread, NULL));
 	ASSERT_EQ(0, pthread_join(two.thread, NULL));
 	ASSERT_EQ(0, one.code);

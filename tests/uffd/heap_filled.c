@@ -184,22 +184,6 @@ TEST_F(heap_filled, pages_are_right_while_commits_go_on)
 		ASSERT_TRUE(page_is_right(self->heap, page, page < 64 ? 1 : 0));
 }
 
-static void filled_await(struct filled *filled, unsigned waiting)
-{
-	pthread_mutex_lock(&filled->lock);
-	while (filled->most < waiting)
-		pthread_cond_wait(&filled->changed, &filled->lock);
-	pthread_mutex_unlock(&filled->lock);
-}
-
-static void filled_open(struct filled *filled)
-{
-	pthread_mutex_lock(&filled->lock);
-	filled->open = true;
-	pthread_cond_broadcast(&filled->changed);
-	pthread_mutex_unlock(&filled->lock);
-}
-
 static void *touch_one(void *arg)
 {
 	struct visitor *visitor = arg;
@@ -223,7 +207,7 @@ TEST_F(heap_filled, many_come_at_once_and_what_is_there_waits_for_none)
 	filled_need(&self->filled, self->filled.blocks * FILLED_BLOCK / 2, 64 * FILLED_BLOCK);
 	pthread_mutex_lock(&self->filled.lock);
 	self->filled.most = 0;
-	self->filled.gather = AT_ONCE;
+	self->filled.shut = true;
 	pthread_mutex_unlock(&self->filled.lock);
 	for (unsigned i = 0; i < AT_ONCE + 4; i++) {
 		visitors[i] = (struct visitor){.heap = self->heap, .first = (i * 4 + 3) * CLUSTER};
@@ -246,7 +230,7 @@ TEST_F(heap_filled, many_come_at_once_and_what_is_there_waits_for_none)
 		ASSERT_NE(0, there);
 		ASSERT_TRUE(page_is_right(self->heap, there, 0));
 	}
-	ASSERT_FALSE(self->filled.open);
+	ASSERT_TRUE(self->filled.shut);
 	filled_open(&self->filled);
 	for (unsigned i = 0; i < AT_ONCE + 4; i++) {
 		ASSERT_EQ(0, pthread_join(visitors[i].thread, NULL));
