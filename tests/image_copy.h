@@ -13,7 +13,6 @@
 #include "sys.h"
 
 #define NUMBERS 4096u
-#define LOG (256u << 10)
 #define say(format, ...) fprintf(stderr, "# " format "\n", ##__VA_ARGS__)
 
 static pthread_mutex_t made_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -249,15 +248,6 @@ __attribute__((unused)) static void copy_names(struct copy *copy, const struct i
 	copy->name_count = image->record.name_count;
 	if (copy->name_count)
 		memcpy(copy->names, image->record.names, copy->name_count * sizeof(*copy->names));
-}
-
-/* As with THAW_LOG, but that entries are soon too many. */
-__attribute__((unused)) static void wants_log(struct image *image)
-{
-	image_log_wanted(image);
-	image->log.bytes = LOG;
-	image->log.bytes_large = 0;
-	image->log.fold_ns = UINT64_MAX;
 }
 
 /* Pages [first, first + count) of the model have changed; into the log if that takes them. */

@@ -433,6 +433,17 @@ __attribute__((unused)) static bool space_is_exact(struct image *image)
 	return exact;
 }
 
+#define LOG (256u << 10)
+
+/* As with THAW_LOG, but that entries are soon too many. */
+__attribute__((unused)) static void wants_log(struct image *image)
+{
+	image_log_wanted(image);
+	image->log.bytes = LOG;
+	image->log.bytes_large = 0;
+	image->log.fold_ns = UINT64_MAX;
+}
+
 #define LOWER_PAGES 300u
 
 /* Two generations that differ in every page of the lower part, and in the state. */

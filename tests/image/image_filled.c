@@ -15,8 +15,6 @@
 #include "sys.h"
 #include "thaw_frozen.h"
 
-#define LOG (256u << 10)
-
 FIXTURE(filled)
 {
 	struct thaw_error error, fallback;
@@ -81,10 +79,7 @@ FIXTURE_SETUP(filled)
 		self->model.number = self->model.portable = generation.number;
 		history_add(&self->history, &self->model);
 	}
-	image_log_wanted(image);
-	image->log.bytes = LOG;
-	image->log.bytes_large = 0;
-	image->log.fold_ns = UINT64_MAX;
+	wants_log(image);
 	self->model.state = 1;
 	for (unsigned n = 0; n < 4; n++) {
 		ASSERT_EQ(0, generation_make(image, &self->model, 7 + 31 * n, &self->error));

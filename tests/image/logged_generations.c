@@ -13,7 +13,6 @@
 #include "image/format.h"
 #include "image_model.h"
 
-#define LOG (256u << 10)
 #define LOGGED 6u
 
 static uint8_t right_key[THAW_KEY_BYTES] = "thirty-two bytes of a user's key";
@@ -88,10 +87,7 @@ static int generation_make(struct image *image, struct model *model, struct thaw
 {
 	unsigned first = 3 + model->state * 7 % 500;
 
-	image_log_wanted(image);
-	image->log.bytes = LOG;
-	image->log.bytes_large = 0;
-	image->log.fold_ns = UINT64_MAX;
+	wants_log(image);
 	for (unsigned i = first; i < first + 4; i++)
 		model->version[i] = i % 4 ? model->version[i] + 1 : 0;
 	return generation_commit(image, model, first, 4, error);
