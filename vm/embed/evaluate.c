@@ -277,8 +277,7 @@ void thaw_vm_interrupt(struct thaw_vm *vm)
 static void sleep_until(struct thaw_vm *vm, uint64_t until_ns)
 {
 	pthread_mutex_lock(&vm->lock);
-	while (!atomic_load(&vm->interrupt) &&
-	       !cond_wait_until(&vm->woken, &vm->lock, until_ns))
+	while (!atomic_load(&vm->interrupt) && !cond_wait_until(&vm->woken, &vm->lock, until_ns))
 		;
 	pthread_mutex_unlock(&vm->lock);
 }
