@@ -208,7 +208,7 @@ TEST_F(fetch, the_hot_object_serves_what_is_not_outdated_in_it)
 	store_blocks(self, 0, 2000, 10, 9000000, true);
 	store_object_name(&hot->object, name);
 	ASSERT_EQ(0, s3_get(self->s3, name, 1u << 30, 0, &bytes, &count, &self->error));
-	ASSERT_EQ(0, hot_decode(hot, bytes, count, BLOCKS, &self->hot, &self->error))
+	ASSERT_EQ(0, made_hot_level(hot, bytes, count, &self->hot, &self->error))
 	{
 		printf("# %s\n", self->error.text);
 	}

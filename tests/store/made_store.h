@@ -206,6 +206,28 @@ SUPPORT void made_hot(struct made *made, const uint64_t *blocks, size_t count)
 	level_free(&level);
 }
 
+/* What is in it (all its bytes are at `bytes`): a level of which all frames are in object 0, that one. */
+SUPPORT int made_hot_level(const struct store_reference *hot, const void *bytes, size_t count,
+			   struct store_level *level, struct thaw_error *error)
+{
+	struct disk_hot_end end;
+	uint64_t checksum[2];
+
+	store_checksum(bytes, count, checksum);
+	if (count != hot->object.bytes || count < sizeof(end) ||
+	    memcmp(checksum, hot->checksum, sizeof(checksum)))
+		return THAW_EDAMAGED;
+	count -= sizeof(end);
+	memcpy(&end, (const char *)bytes + count, sizeof(end));
+	if (end.magic != STORE_HOT_MAGIC || end.level_bytes > count)
+		return THAW_EDAMAGED;
+	count -= end.level_bytes;
+	if (level_decode((const char *)bytes + count, end.level_bytes, STORE_FILE_BLOCKS_MOST,
+			 1u << STORE_IN_HOT, level, error))
+		return error->code;
+	return level->object_count == 1 && level->objects[0].bytes <= count ? 0 : THAW_EDAMAGED;
+}
+
 /*
  * A record: these blocks have changed, ascending; they lie in the record itself, or in a data object. `nowhere`: blocks that became
  * free.

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 
 #include "base/clock.h"
+#include "store/epoch.h"
 #include "store/frames.h"
 #include "store/record.h"
 #include "store_server.h"
@@ -215,6 +216,21 @@ SUPPORT int64_t replica_of_store(const char *place, const char *directory,
 				 struct store_record *record)
 {
 	return replica_of_record(place, 0, directory, record);
+}
+
+/* The store becomes theirs who want that, as often as others come between. */
+SUPPORT int epoch_claim(struct s3 *s3, const struct epoch_wish *wish, uint64_t deadline_ns,
+			struct store_claim *claim, struct thaw_error *error)
+{
+	for (;;) {
+		int code = epoch_look(s3, wish, deadline_ns, claim, error);
+
+		if (!code)
+			code = epoch_seal(s3, wish, deadline_ns, claim, error);
+		if (code != -EAGAIN)
+			return code;
+		claim_free(claim);
+	}
 }
 
 #endif

@@ -220,17 +220,3 @@ int epoch_seal(struct s3 *s3, const struct epoch_wish *wish, uint64_t deadline_n
 	claim->sealed = true;
 	return 0;
 }
-
-int epoch_claim(struct s3 *s3, const struct epoch_wish *wish, uint64_t deadline_ns,
-		struct store_claim *claim, struct thaw_error *error)
-{
-	for (;;) {
-		int code = epoch_look(s3, wish, deadline_ns, claim, error);
-
-		if (!code)
-			code = epoch_seal(s3, wish, deadline_ns, claim, error);
-		if (code != -EAGAIN)
-			return code;
-		claim_free(claim);
-	}
-}

@@ -66,9 +66,6 @@ int epoch_look(struct s3 *s3, const struct epoch_wish *wish, uint64_t deadline_n
  */
 int epoch_seal(struct s3 *s3, const struct epoch_wish *wish, uint64_t deadline_ns,
 	       struct store_claim *claim, struct thaw_error *error);
-/* Both, as often as others come between. */
-int epoch_claim(struct s3 *s3, const struct epoch_wish *wish, uint64_t deadline_ns,
-		struct store_claim *claim, struct thaw_error *error);
 void claim_free(struct store_claim *claim);
 
 /* Of epoch_look(), for who knows later what the file has: 0 or -ESTALE. */

@@ -323,33 +323,6 @@ int record_index(struct s3 *s3, const struct store_record *record, const void *t
 
 /* ---- Hot objects */
 
-int hot_decode(const struct store_reference *hot, const void *bytes, size_t count,
-	       uint64_t file_blocks, struct store_level *level, struct thaw_error *error)
-{
-	struct disk_hot_end end;
-	int code;
-
-	*level = (struct store_level){0};
-	if (count != hot->object.bytes || count < sizeof(end) ||
-	    !checksum_is(bytes, count, hot->checksum))
-		return failure(error, THAW_EDAMAGED, "a hot object of the store is damaged");
-	count -= sizeof(end);
-	memcpy(&end, (const char *)bytes + count, sizeof(end));
-	if (end.magic != STORE_HOT_MAGIC || end.level_bytes > count)
-		return failure(error, THAW_EDAMAGED, "a hot object of the store is damaged");
-	code = level_decode((const char *)bytes + count - end.level_bytes, end.level_bytes,
-			    STORE_FILE_BLOCKS_MOST, 1u << STORE_IN_HOT, level, error);
-	if (code)
-		return code;
-	if (level->object_count > 1 ||
-	    (level->object_count && level->objects[0].bytes > count - end.level_bytes)) {
-		level_free(level);
-		return failure(error, THAW_EDAMAGED, "a hot object of the store is damaged");
-	}
-	level_cut(level, file_blocks);
-	return 0;
-}
-
 bool hot_current(const struct store_level *index, uint64_t hot_record, uint64_t block)
 {
 	size_t at = level_find(index, block);

@@ -72,12 +72,6 @@ int record_index(struct s3 *s3, const struct store_record *record, const void *t
 int record_each(struct s3 *s3, size_t most, uint64_t deadline_ns,
 		int (*visit)(void *arg, const struct store_record *record), void *arg,
 		struct thaw_error *error);
-/*
- * What a hot object has (all its bytes are at `bytes`): a level of which all frames are in object 0, that one. Its checksum is
- * looked at first. Which of its blocks count: hot_current().
- */
-int hot_decode(const struct store_reference *hot, const void *bytes, size_t count,
-	       uint64_t file_blocks, struct store_level *level, struct thaw_error *error);
 /* Has the hot object, for record `hot_record`, this block as `index`, all of it as one level, has it? */
 bool hot_current(const struct store_level *index, uint64_t hot_record, uint64_t block);
 
