@@ -79,8 +79,7 @@ struct fetch_status {
 	uint64_t blocks,
 		missing; /* all that the index has; of these, those that are not in the file yet */
 	uint64_t needed; /* requests that somebody waited for */
-	uint64_t requests;	 /* all that were begun, of ranges */
-	uint64_t frames, bytes;	 /* that came, and what they took in the store */
+	uint64_t frames; /* that came */
 	uint64_t hot_blocks;	 /* that came with the hot object */
 	uint64_t waiting;	 /* threads in fetch_need(), right now */
 	struct thaw_error error; /* the last failure that somebody was told of; code 0: none was */

@@ -164,7 +164,6 @@ int batch_start(struct fetch *fetch, struct source *source, uint32_t first, uint
 	batch_link(&fetch->flying, batch);
 	*(urgent ? &fetch->flying_urgent : &fetch->flying_behind) += 1;
 	fetch->flying_bytes += urgent ? 0 : length;
-	fetch->counts.requests++;
 	s3_start(fetch->s3, &batch->request);
 	return 0;
 }
@@ -301,7 +300,6 @@ static void batch_arrived(struct fetch *fetch, struct batch *batch, struct frame
 			failed(fetch, &error);
 		} else {
 			fetch->counts.frames++;
-			fetch->counts.bytes += source->level->frames[i].bytes;
 			fetch->counts.hot_blocks += source == &fetch->hot ? written : 0;
 		}
 		pthread_cond_broadcast(&fetch->settled);

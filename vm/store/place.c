@@ -252,7 +252,6 @@ static int begin(struct place *place, const struct place_options *options, struc
 int place_open(const struct place_options *options, struct place **opened, struct thaw_error *error)
 {
 	struct place *place = calloc(1, sizeof(*place));
-	uint64_t began = clock_monotonic_ns();
 	int code;
 
 	*opened = NULL;
@@ -260,7 +259,8 @@ int place_open(const struct place_options *options, struct place **opened, struc
 		return failure(error, -ENOMEM, "%s: %s", options->place, thaw_strerror(-ENOMEM));
 	place->fd = -1;
 	place->flags = options->flags;
-	place->deadline_ns = options->deadline_ns ? options->deadline_ns : began + DEADLINE_NS;
+	place->deadline_ns = options->deadline_ns ? options->deadline_ns
+						  : clock_monotonic_ns() + DEADLINE_NS;
 	place->patience_ns = options->patience_ns;
 	place->check = options->check;
 	place->tell = options->tell;
@@ -270,7 +270,6 @@ int place_open(const struct place_options *options, struct place **opened, struc
 		code = claim(place, error);
 	if (!place->incomplete)
 		place->complete = true;
-	place->opened_ns = clock_monotonic_ns() - began;
 	if (code && (code != -ENOENT || !place->s3 || place->claim.record.number)) {
 		/* An empty file that nobody had before: there is nothing in it. */
 		if (place->fd >= 0 && place->made && !lseek(place->fd, 0, SEEK_END))
@@ -302,7 +301,6 @@ void place_status(struct place *place, struct place_status *status)
 	memset(status, 0, sizeof(*status));
 	status->complete = place->complete;
 	status->filling = place->filling;
-	status->opened_ns = place->opened_ns;
 	status->failing_since_ns = place->failing_since_ns;
 	if (place->fetch)
 		fetch_status(place->fetch, &status->fetch);

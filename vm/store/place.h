@@ -7,7 +7,7 @@
  *	thaw_open()       of place_path()
  *	place_fill()      what is missing comes in the background; when it is all there, IMAGE.store says so
  *	replicate_start() with place_store() and place_claim()
- *	thaw_close(), replicate_end(), place_close()
+ *	replicate_close(), thaw_close(), place_close()
  *
  * Killed at any moment, the same call goes on with the same file: what is missing are its holes. A file here that the store's
  * newest record continues is used as it is, and nothing of it is asked for again.
@@ -72,9 +72,8 @@ struct store_claim *place_claim(struct place *place);
 int place_fill(struct place *place, struct thaw_error *error);
 
 struct place_status {
-	bool complete;	    /* nothing is missing: an image as any other */
-	bool filling;	    /* in the background */
-	uint64_t opened_ns; /* how long place_open() took */
+	bool complete; /* nothing is missing: an image as any other */
+	bool filling;  /* in the background */
 	uint64_t
 		failing_since_ns; /* monotonic clock; since when the store does not answer; 0: all is well */
 	struct fetch_status fetch;

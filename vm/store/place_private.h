@@ -13,7 +13,7 @@
 struct place {
 	char *url, *path, *program;
 	unsigned flags;
-	uint64_t deadline_ns, patience_ns, opened_ns;
+	uint64_t deadline_ns, patience_ns;
 	int (*check)(void *arg, const char *path, struct thaw_error *error);
 	bool checked; /* of a new file: it was, and said nothing */
 	void (*tell)(void *arg, const char *line);
