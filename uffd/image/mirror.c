@@ -218,7 +218,6 @@ int mirror_open(struct image *image, uint64_t hold_bytes, struct thaw_mirror **o
 		struct thaw_error *error)
 {
 	struct thaw_mirror *mirror;
-	pthread_condattr_t clock;
 	int code;
 
 	*out = NULL;
@@ -240,10 +239,7 @@ int mirror_open(struct image *image, uint64_t hold_bytes, struct thaw_mirror **o
 	mirror->hold_bytes = hold_bytes;
 	mirror->event = -1;
 	pthread_mutex_init(&mirror->lock, NULL);
-	pthread_condattr_init(&clock);
-	pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
-	pthread_cond_init(&mirror->changed, &clock);
-	pthread_condattr_destroy(&clock);
+	pthread_cond_init(&mirror->changed, NULL);
 	if (bitmap_init(&mirror->dirty, MIRROR_BLOCKS_MOST) ||
 	    bitmap_init(&mirror->freed, MIRROR_BLOCKS_MOST) ||
 	    bitmap_init(&mirror->written, MIRROR_BLOCKS_MOST)) {
@@ -307,7 +303,8 @@ int thaw_mirror_wait(struct thaw_mirror *mirror, uint64_t changes, int timeout_m
 	while (!code && !mirror->woken && mirror->news.changes <= changes)
 		code = timeout_ms < 0
 			       ? pthread_cond_wait(&mirror->changed, &mirror->lock)
-			       : pthread_cond_timedwait(&mirror->changed, &mirror->lock, &until);
+			       : pthread_cond_clockwait(&mirror->changed, &mirror->lock,
+							CLOCK_MONOTONIC, &until);
 	code = mirror->woken ? -EINTR : mirror->news.changes > changes;
 	mirror->woken = false;
 	if (news)
