@@ -13,7 +13,6 @@
 
 #include <errno.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +22,7 @@
 #include "checks.h"
 #include "process_memory.h"
 #include "sys.h"
+#include "thread.h"
 
 /* A pre-copy pass is worth its time above this amount of written pages. */
 #define PRECOPY_BYTES (8u << 20)
@@ -514,15 +514,10 @@ void checkpointer_share(struct checkpointer *checkpointer,
 /* The thread is started by the first checkpoint: a program that ends before it never pays for it. */
 static int thread_start(struct checkpointer *checkpointer)
 {
-	sigset_t all, before;
-	int code;
+	int code = thread_begin(&checkpointer->thread, checkpointer_main, checkpointer);
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	code = pthread_create(&checkpointer->thread, NULL, checkpointer_main, checkpointer);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	checkpointer->started = !code;
-	return -code;
+	return code;
 }
 
 int checkpointer_begin(struct checkpointer *checkpointer, enum thaw_reason reason)

@@ -16,7 +16,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +27,7 @@
 #include "fill.h"
 #include "install.h"
 #include "sys.h"
+#include "thread.h"
 
 #define WINDOW_CLUSTERS 8u	 /* readahead of a sequential stream at most */
 #define FRESH_BYTES (256u << 10) /* wp-sync: zero pages given per fault */
@@ -429,7 +429,6 @@ int fault_service_start(struct fault_service **out, const struct fault_options *
 			struct thaw_error *error)
 {
 	struct fault_service *service = calloc(1, sizeof(*service));
-	sigset_t all, before;
 	int code;
 
 	if (!service)
@@ -461,18 +460,12 @@ int fault_service_start(struct fault_service **out, const struct fault_options *
 		if (code || service->region->uffd < 0)
 			return code;
 	}
-	/*
-	 * Signals are for the program's threads; a handler on this thread could access the region
-	 * and wait for itself.
-	 */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	code = pthread_create(&service->thread, NULL, service_main, service);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	/* A handler of a signal on this thread could access the region and wait for itself. */
+	code = thread_begin(&service->thread, service_main, service);
 	if (code) {
 		service_free(service);
-		return error_set(error, -code, "cannot start the fault service: %s",
-				 strerror(code));
+		return error_set(error, code, "cannot start the fault service: %s",
+				 strerror(-code));
 	}
 	service->started = true;
 	*out = service;

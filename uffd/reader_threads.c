@@ -14,12 +14,12 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "fill.h"
 #include "sys.h"
+#include "thread.h"
 
 #define THREADS 4u
 #define THREADS_FILLING 32u
@@ -141,7 +141,6 @@ static bool read_at_once(struct threads_reader *threads, struct thread_read *rea
 /* Start one more thread if all are busy. false: there is none at all. */
 static bool have_thread(struct threads_reader *threads)
 {
-	sigset_t all, before;
 	bool busy;
 
 	pthread_mutex_lock(&threads->lock);
@@ -150,11 +149,8 @@ static bool have_thread(struct threads_reader *threads)
 	if (!busy || threads->started == threads->most)
 		return true;
 	/* The owner may be the program's own thread, where a heap is read at once (eager). */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	if (!pthread_create(&threads->threads[threads->started], NULL, thread_main, threads))
+	if (!thread_begin(&threads->threads[threads->started], thread_main, threads))
 		threads->started++;
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return threads->started;
 }
 

@@ -18,11 +18,11 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "poly1305.h"
+#include "thread.h"
 
 #define THREADS_MOST 16u
 #define BATCH_BYTES (128u << 10) /* a tenth of a millisecond of work: much more than a wake-up */
@@ -157,21 +157,15 @@ static unsigned threads_wanted(void)
 	return count > 2 ? (unsigned)count - 1 : 1;
 }
 
-/* The program's signals are not theirs. */
 static void threads_start(struct encoders *encoders, unsigned wanted)
 {
-	sigset_t all, before;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
 	for (; encoders->started < wanted; encoders->started++) {
 		struct encoder *encoder = &encoders->threads[encoders->started];
 
 		encoder->encoders = encoders;
-		if (pthread_create(&encoder->thread, NULL, encoder_main, encoder))
+		if (thread_begin(&encoder->thread, encoder_main, encoder))
 			break;
 	}
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 static int batches_make(struct encoders *encoders)

@@ -13,11 +13,12 @@
 
 #include <dlfcn.h>
 #include <pthread.h>
-#include <signal.h>
 #include <sodium.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "thread.h"
 
 /* 6 ms more than with it. Most programs have touched less up to their first result. */
 #define LOAD_BYTES (16u << 20)
@@ -118,14 +119,10 @@ static void *load(void *unused)
 /* If no thread can be had, all stays as it is. */
 static void load_beside(void)
 {
-	sigset_t all, before;
 	pthread_t thread;
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	if (!pthread_create(&thread, NULL, load, NULL))
+	if (!thread_begin(&thread, load, NULL))
 		pthread_detach(thread);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 bool poly1305_hurry(void)
